@@ -1,0 +1,35 @@
+//! pulse: realtime product analytics in one binary.
+//!
+//! # The path of an event
+//! `ingest` decodes and checks a request, appends its events to the `raw` topic and answers once they are durable.
+//! `process` enriches and sessionizes them and publishes the `enriched` topic. `load` drops what is already stored and
+//! inserts the rest into ClickHouse as one atomic part together with the books of the block. `query` answers from there.
+//! Roles meet only in topics and tables, even inside one process.
+//!
+//! # Promises
+//! * An event answered as accepted is durable: it survives a crash at any moment.
+//! * An accepted event is counted once, at any distance between copies, through crash, retry and replay.
+//! * Every event ends in exactly one counted outcome.
+//!
+//! # Module map (imports point down only; `tests/it/layers.rs` enforces it)
+//! | layer | modules |
+//! |---|---|
+//! | 4 | `main`, [`cli`] |
+//! | 3 | [`app`], [`config`] |
+//! | 2 | [`ingest`], [`process`], [`load`], [`query`] |
+//! | 1 | [`log`], [`clickhouse`], [`http`], [`lifecycle`] |
+//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`] |
+//!
+//! # Glossary
+//! *Record*: a packed batch of events of one partition, as the log holds it. *Visitor*: whoever `anonymousId` (or, without
+//! one, `userId`) names; partitions, sessions and deduplication are by visitor. *Epoch*: identity of a log, so that the
+//! offsets of a re-created one are never mistaken for those of its predecessor. *Books*: the rows in a block that say how
+//! its events ended.
+
+#![warn(unreachable_pub)]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod clock;
+pub mod event;
+pub mod log;
+pub mod role;

@@ -1,0 +1,176 @@
+//! A partitioned, replayable log with consumer offsets.
+//!
+//! One trait, [`Log`]; what carries it is chosen in the configuration. A record is opaque bytes here; roles pack many
+//! events into one. Promises: an [`Ack`] that resolves to an offset means the record survives a crash of the process and
+//! of the machine; records of a partition are read in the order in which [`Log::append`] was called; offsets of a
+//! partition start at 0 and grow. May go wrong: the log is full or its disk refuses ([`LogError::Unavailable`]: nothing
+//! was stored, try later), or what it holds is damaged ([`LogError::Corrupt`]: a person is needed).
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::ids::LogEpoch;
+
+/// The topics of pulse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// What ingest accepted.
+    Raw,
+    /// What process made of it; the same partitions as `Raw`.
+    Enriched,
+    /// What could not be read, with reason and original bytes; one partition.
+    Dead,
+    /// Snapshots of what process remembers of each partition; the same partitions as `Raw`.
+    State,
+}
+
+impl Topic {
+    /// Every topic.
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Enriched, Self::Dead, Self::State];
+
+    /// The name, also of its folder or of the Kafka topic.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Enriched => "enriched",
+            Self::Dead => "dead",
+            Self::State => "state",
+        }
+    }
+}
+
+/// One record and where it stands in its partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Position in the partition.
+    pub offset: i64,
+    /// What was appended.
+    pub payload: Bytes,
+}
+
+/// Why the log could not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LogError {
+    /// Nothing was stored; the same call may succeed later.
+    #[error("log unavailable: {0}")]
+    Unavailable(String),
+    /// The record is larger than the log takes; it never will.
+    #[error("record of {size} bytes exceeds the log's limit of {limit}")]
+    TooLarge {
+        /// Size of the record in bytes.
+        size: usize,
+        /// Largest record in bytes.
+        limit: usize,
+    },
+    /// What the log holds cannot be read; a person is needed.
+    #[error("log damaged: {0}")]
+    Corrupt(String),
+    /// The offset asked for is gone (retention) or was never there.
+    #[error("offset {asked} of {topic}/{partition} is outside {}..{}", .held.start, .held.end)]
+    OutOfRange {
+        /// Topic name.
+        topic: &'static str,
+        /// Partition number.
+        partition: u16,
+        /// The offset asked for.
+        asked: i64,
+        /// First offset held, and the one that the next record will get.
+        held: Range<i64>,
+    },
+    /// The log is shutting down.
+    #[error("log closed")]
+    Closed,
+}
+
+/// Resolves once a record is durable, to its offset. Dropping it does not take the record back.
+#[derive(Debug)]
+pub struct Ack(oneshot::Receiver<Result<i64, LogError>>);
+
+impl Ack {
+    /// An acknowledgement and the end that resolves it.
+    pub fn pair() -> (oneshot::Sender<Result<i64, LogError>>, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Self(receiver))
+    }
+}
+
+impl Future for Ack {
+    type Output = Result<i64, LogError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|result| result.unwrap_or(Err(LogError::Closed)))
+    }
+}
+
+/// The log. Cheap to clone; clones share the same log.
+pub trait Log: Clone + Send + Sync + 'static {
+    /// A member of a consumer group.
+    type Member: GroupMember;
+
+    /// Identity of the raw topic.
+    fn epoch(&self) -> LogEpoch;
+
+    /// Number of partitions of `topic`, at least 1.
+    fn partitions(&self, topic: Topic) -> u16;
+
+    /// Queues a record behind those appended before it and returns at once. Errors: [`LogError::Unavailable`] when the
+    /// bounded queue is full or the log has stopped taking records, [`LogError::TooLarge`].
+    fn append(&self, topic: Topic, partition: u16, payload: Bytes) -> Result<Ack, LogError>;
+
+    /// First offset held and the offset the next durable record will get.
+    fn bounds(&self, topic: Topic, partition: u16) -> impl Future<Output = Result<Range<i64>, LogError>> + Send;
+
+    /// Up to `max_bytes` of durable records from `from` on, at least one if there is any, none at the end. With
+    /// `prefix` only that many first bytes of each payload are returned (cheap look at record headers).
+    fn read(
+        &self,
+        topic: Topic,
+        partition: u16,
+        from: i64,
+        max_bytes: usize,
+        prefix: Option<usize>,
+    ) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
+
+    /// Joins the consumer group `group` on `topic`.
+    fn join(&self, group: &'static str, topic: Topic) -> impl Future<Output = Result<Self::Member, LogError>> + Send;
+}
+
+/// A member of a consumer group: learns which partitions it reads. Dropping it leaves the group.
+pub trait GroupMember: Send + 'static {
+    /// Reads one assigned partition.
+    type Reader: PartitionReader;
+
+    /// The next partition assigned to this member. Waits when there is none. Cancel safe.
+    fn assigned(&mut self) -> impl Future<Output = Result<Self::Reader, LogError>> + Send;
+}
+
+/// Reads one partition in order, and remembers how far its group came.
+pub trait PartitionReader: Send + 'static {
+    /// The partition.
+    fn partition(&self) -> u16;
+
+    /// The next_offset last committed by the group, if any.
+    fn committed(&self) -> Option<i64>;
+
+    /// First offset held and the offset the next durable record will get.
+    fn bounds(&self) -> impl Future<Output = Result<Range<i64>, LogError>> + Send;
+
+    /// Continues reading at `next_offset`. A reader starts at the committed one, else at the first held.
+    fn seek(&mut self, next_offset: i64);
+
+    /// The next records, at least one and about `max_bytes` at most; waits for them. Cancel safe: losing a race against
+    /// this loses no record.
+    fn next(&mut self, max_bytes: usize) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
+
+    /// Remembers that everything below `next_offset` is finished. Durable soon, not at once: it is a hint.
+    fn commit(&mut self, next_offset: i64) -> impl Future<Output = Result<(), LogError>> + Send;
+
+    /// Cancelled when the partition is taken away from this member.
+    fn revoked(&self) -> CancellationToken;
+}
