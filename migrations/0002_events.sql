@@ -1,0 +1,70 @@
+-- The event table: the one truth about what is stored.
+-- Why: sorted for reports (project, type, day, person); partitioned by the day of receipt, so a block of the loader is one part
+-- however late its events are. Maps keep properties by kind: strings, numbers, and everything else as JSON text.
+-- Rows with project_id = 0 are the books of a block (see src/load): project 0 has no keys, so no project's query sees them.
+-- Cost on a big table: none, it is created empty. Back out: drop the table; the log can fill it again within its retention.
+CREATE TABLE IF NOT EXISTS ${database}.events
+(
+    project_id          UInt64,
+    type                LowCardinality(String),
+    timestamp           DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    person_id           UInt64,
+    visitor_id          UInt64,
+    event_id            UUID CODEC(NONE),
+    received_day        Date,
+    received_at         DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    original_timestamp  DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    sent_at             DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    user_id             String,
+    anonymous_id        String,
+    session_id          UUID,
+    client_session_id   String,
+    flags               UInt32,
+    country             LowCardinality(String),
+    region              LowCardinality(String),
+    city                LowCardinality(String),
+    network             LowCardinality(String),
+    browser             LowCardinality(String),
+    browser_version     LowCardinality(String),
+    os                  LowCardinality(String),
+    os_version          LowCardinality(String),
+    device_type         LowCardinality(String),
+    device_model        LowCardinality(String),
+    device_manufacturer LowCardinality(String),
+    bot                 LowCardinality(String),
+    app_name            LowCardinality(String),
+    app_version         LowCardinality(String),
+    app_build           LowCardinality(String),
+    locale              LowCardinality(String),
+    timezone            LowCardinality(String),
+    screen_width        UInt16,
+    screen_height       UInt16,
+    screen_density      Float32,
+    page_url            String,
+    page_path           String,
+    page_title          String,
+    page_search         String,
+    referrer            String,
+    referrer_domain     LowCardinality(String),
+    channel             LowCardinality(String),
+    campaign_source     LowCardinality(String),
+    campaign_medium     LowCardinality(String),
+    campaign_name       LowCardinality(String),
+    campaign_term       LowCardinality(String),
+    campaign_content    LowCardinality(String),
+    click_id_kind       LowCardinality(String),
+    click_id            String,
+    strings             Map(LowCardinality(String), String),
+    numbers             Map(LowCardinality(String), Float64),
+    others              Map(LowCardinality(String), String),
+    log_epoch           UInt64,
+    log_partition       UInt16,
+    log_offset          Int64 CODEC(Delta(8), ZSTD(1)),
+    fence               UInt64,
+    CONSTRAINT fenced CHECK fence = joinGet('${database}.fence', 'generation', log_partition)
+)
+ENGINE = ${MergeTree}
+PARTITION BY received_day
+ORDER BY (project_id, type, toDate(timestamp), person_id, timestamp)
+TTL received_day + INTERVAL 90 DAY DELETE
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 0;
