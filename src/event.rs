@@ -2,5 +2,13 @@
 //!
 //! Owns ids, the fields an event may have and their binary form. Promises that what was encoded decodes to the same
 //! event, that fields unknown to this version survive, and that no input bytes make decoding panic. Knows no I/O.
+//!
+//! An event keeps one encoding from the edge to the loader ([`packed`]): process appends the fields it learned and copies
+//! the rest. Many events of one partition make a [`record`], the unit of the log.
 
+pub mod field;
 pub mod ids;
+pub mod letter;
+pub mod packed;
+pub mod record;
+mod varint;

@@ -1,0 +1,117 @@
+//! A dead letter: what could not be read, kept with its reason and its original bytes.
+
+use super::ids::{LogEpoch, ProjectId};
+use super::varint;
+use crate::outcome::{Count, DeadReason};
+
+/// A dead letter inside a raw record (where only its position is missing) or in the dead topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter<'a> {
+    /// Whose it is; [`ProjectId::BOOKS`] where nobody knows.
+    pub project: ProjectId,
+    /// When it was received, milliseconds since 1970.
+    pub received_ms: i64,
+    /// Why.
+    pub reason: DeadReason,
+    /// The same for people, with the value at fault.
+    pub message: &'a str,
+    /// Name of the file it came from, if any.
+    pub source: &'a str,
+    /// Line in that file, counted from 1; 0 if none.
+    pub line: u64,
+    /// The bytes as they came.
+    pub original: &'a [u8],
+    /// Where it stands in the raw topic.
+    pub place: Place,
+}
+
+/// The identity of a dead letter: the same letter written twice has the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Identity of the raw topic.
+    pub epoch: LogEpoch,
+    /// Raw partition.
+    pub partition: u16,
+    /// Raw offset.
+    pub offset: i64,
+    /// Which of the letters of that record.
+    pub index: u32,
+}
+
+impl Place {
+    /// Of a letter that is not yet in the log.
+    pub const UNKNOWN: Self = Self { epoch: LogEpoch(0), partition: 0, offset: 0, index: 0 };
+}
+
+impl<'a> Letter<'a> {
+    /// Appends the letter.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.project.0.to_le_bytes());
+        out.extend_from_slice(&self.received_ms.to_le_bytes());
+        out.push(Count::Dead(self.reason).code());
+        varint::put_bytes(out, self.message.as_bytes());
+        varint::put_bytes(out, self.source.as_bytes());
+        varint::put(out, self.line);
+        varint::put_bytes(out, self.original);
+        out.extend_from_slice(&self.place.epoch.0.to_le_bytes());
+        out.extend_from_slice(&self.place.partition.to_le_bytes());
+        out.extend_from_slice(&self.place.offset.to_le_bytes());
+        out.extend_from_slice(&self.place.index.to_le_bytes());
+    }
+
+    /// Takes a letter off the front of `input`; `None` if it is damaged.
+    pub fn take(input: &mut &'a [u8]) -> Option<Self> {
+        let project = ProjectId(u64::from_le_bytes(varint::take_array(input)?));
+        let received_ms = i64::from_le_bytes(varint::take_array(input)?);
+        let [code] = varint::take_array(input)?;
+        let Some(Count::Dead(reason)) = Count::of_code(code) else { return None };
+        Some(Self {
+            project,
+            received_ms,
+            reason,
+            message: std::str::from_utf8(varint::take_bytes(input)?).ok()?,
+            source: std::str::from_utf8(varint::take_bytes(input)?).ok()?,
+            line: varint::take(input)?,
+            original: varint::take_bytes(input)?,
+            place: Place {
+                epoch: LogEpoch(u64::from_le_bytes(varint::take_array(input)?)),
+                partition: u16::from_le_bytes(varint::take_array(input)?),
+                offset: i64::from_le_bytes(varint::take_array(input)?),
+                index: u32::from_le_bytes(varint::take_array(input)?),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn letters_read_back_equal(message in ".{0,40}", original in prop::collection::vec(any::<u8>(), 0..100), line: u64, offset: i64) {
+            let letter = Letter {
+                project: ProjectId(4),
+                received_ms: 12,
+                reason: DeadReason::LineMalformed,
+                message: &message,
+                source: "access.log",
+                line,
+                original: &original,
+                place: Place { epoch: LogEpoch(1), partition: 2, offset, index: 3 },
+            };
+            let mut out = Vec::new();
+            letter.put(&mut out);
+            let mut input = out.as_slice();
+            prop_assert_eq!(Letter::take(&mut input), Some(letter));
+            prop_assert!(input.is_empty());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Letter::take(&mut bytes.as_slice());
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! One event in bytes, the same from the edge to the loader.
+//!
+//! `u32` length of the rest, the fixed part, then entries: a tag byte, and for a field its bytes (varint length), for a
+//! property its key and value. A later field of the same tag replaces an earlier one, so a step adds what it learned at
+//! the end and copies what came before. Entries of unknown tags are skipped when reading and kept when copying.
+
+use super::field::Field;
+use super::ids::{PersonKey, VisitorKey};
+use super::varint;
+
+/// Tags from here on are properties; all entries below are fields, and both are skipped by length if unknown.
+const STRING: u8 = 0xF0;
+const NUMBER: u8 = 0xF1;
+const OTHER: u8 = 0xF2;
+
+const LENGTH_LEN: usize = 4;
+const FIXED_LEN: usize = 16 + 6 * 8 + 4 + 2;
+
+/// The part of an event that every event has. Times in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// The client's id of the event, or the server's where there was none.
+    pub event_id: [u8; 16],
+    /// Whose event it is; decides partition, session and deduplication.
+    pub visitor: VisitorKey,
+    /// Whom `unique_users` counts.
+    pub person: PersonKey,
+    /// When it happened, corrected for the client's clock.
+    pub at_ms: i64,
+    /// When it happened by the client's clock; 0 if the client gave no time.
+    pub original_ms: i64,
+    /// When the client sent it, by its clock; 0 if unknown.
+    pub sent_ms: i64,
+    /// When the server received it.
+    pub received_ms: i64,
+    /// Bits of [`super::field::flag`].
+    pub flags: u32,
+    /// Index into the project table of the record.
+    pub project: u16,
+}
+
+impl Fixed {
+    fn to_bytes(self) -> [u8; FIXED_LEN] {
+        let mut bytes = [0; FIXED_LEN];
+        let mut rest = bytes.as_mut_slice();
+        let mut put = |part: &[u8]| {
+            let (place, after) = std::mem::take(&mut rest).split_at_mut(part.len());
+            place.copy_from_slice(part);
+            rest = after;
+        };
+        put(&self.event_id);
+        put(&self.visitor.0.to_le_bytes());
+        put(&self.person.0.to_le_bytes());
+        put(&self.at_ms.to_le_bytes());
+        put(&self.original_ms.to_le_bytes());
+        put(&self.sent_ms.to_le_bytes());
+        put(&self.received_ms.to_le_bytes());
+        put(&self.flags.to_le_bytes());
+        put(&self.project.to_le_bytes());
+        bytes
+    }
+
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            event_id: varint::take_array(input)?,
+            visitor: VisitorKey(u64::from_le_bytes(varint::take_array(input)?)),
+            person: PersonKey(u64::from_le_bytes(varint::take_array(input)?)),
+            at_ms: i64::from_le_bytes(varint::take_array(input)?),
+            original_ms: i64::from_le_bytes(varint::take_array(input)?),
+            sent_ms: i64::from_le_bytes(varint::take_array(input)?),
+            received_ms: i64::from_le_bytes(varint::take_array(input)?),
+            flags: u32::from_le_bytes(varint::take_array(input)?),
+            project: u16::from_le_bytes(varint::take_array(input)?),
+        })
+    }
+}
+
+/// Writes one event behind whatever a buffer holds. Drop the bytes from [`Self::start`] on to take it back.
+#[derive(Debug)]
+pub struct EventWriter<'b> {
+    out: &'b mut Vec<u8>,
+    start: usize,
+}
+
+impl<'b> EventWriter<'b> {
+    /// Starts an event; the fixed part may be set at the end, with [`Self::finish`].
+    pub fn begin(out: &'b mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.resize(start + LENGTH_LEN + FIXED_LEN, 0);
+        Self { out, start }
+    }
+
+    /// Where in the buffer the event began.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Adds a field; an empty one says nothing and is left out.
+    pub fn field(&mut self, field: Field, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.out.push(field as u8);
+            varint::put_bytes(self.out, bytes);
+        }
+    }
+
+    /// Adds a property that is a string.
+    pub fn string(&mut self, key: &[u8], value: &[u8]) {
+        self.property(STRING, key, value);
+    }
+
+    /// Adds a property that is a number.
+    pub fn number(&mut self, key: &[u8], value: f64) {
+        self.property(NUMBER, key, &value.to_le_bytes());
+    }
+
+    /// Adds a property that is neither: JSON text of a boolean, null or array.
+    pub fn other(&mut self, key: &[u8], json: &[u8]) {
+        self.property(OTHER, key, json);
+    }
+
+    fn property(&mut self, tag: u8, key: &[u8], value: &[u8]) {
+        self.out.push(tag);
+        varint::put_bytes(self.out, key);
+        varint::put_bytes(self.out, value);
+    }
+
+    /// Copies all fields and properties of another event but the `dropped` fields.
+    pub fn copy(&mut self, event: &EventView<'_>, dropped: Field) {
+        let mut entries = event.entries;
+        while !entries.is_empty() {
+            let before = entries;
+            let Some(entry) = Entry::take(&mut entries) else { return };
+            if !matches!(entry, Entry::Field(tag, _) if tag == dropped as u8) {
+                self.out.extend_from_slice(before.get(..before.len() - entries.len()).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Bytes written for this event so far.
+    pub fn written(&self) -> usize {
+        self.out.len() - self.start
+    }
+
+    /// Ends the event.
+    pub fn finish(self, fixed: &Fixed) {
+        let length = (self.out.len() - self.start - LENGTH_LEN) as u32;
+        let Some(head) = self.out.get_mut(self.start..self.start + LENGTH_LEN + FIXED_LEN) else { return };
+        let (length_place, fixed_place) = head.split_at_mut(LENGTH_LEN);
+        length_place.copy_from_slice(&length.to_le_bytes());
+        fixed_place.copy_from_slice(&fixed.to_bytes());
+    }
+}
+
+/// One event as it stands in a record. Borrows from it.
+#[derive(Clone, Copy, Debug)]
+pub struct EventView<'a> {
+    /// The fixed part.
+    pub fixed: Fixed,
+    entries: &'a [u8],
+}
+
+impl<'a> EventView<'a> {
+    /// Takes one event off the front of a record's body; `None` if it is damaged.
+    pub fn take(body: &mut &'a [u8]) -> Option<Self> {
+        let length = u32::from_le_bytes(varint::take_array(body)?) as usize;
+        let (mut event, rest) = body.split_at_checked(length)?;
+        *body = rest;
+        Some(Self { fixed: Fixed::take(&mut event)?, entries: event })
+    }
+
+    /// Its fields and properties in order. Ends early with [`Entry::Damaged`] where they cannot be read.
+    pub fn entries(&self) -> Entries<'a> {
+        Entries(self.entries)
+    }
+
+    /// The bytes of its fields and properties, for measuring.
+    pub fn encoded_len(&self) -> usize {
+        LENGTH_LEN + FIXED_LEN + self.entries.len()
+    }
+}
+
+/// One field or property.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Entry<'a> {
+    /// A field, by tag: [`Field`] lists those known.
+    Field(u8, &'a [u8]),
+    /// A property that is a string: key and value.
+    String(&'a [u8], &'a [u8]),
+    /// A property that is a number.
+    Number(&'a [u8], f64),
+    /// A property that is neither, as JSON text.
+    Other(&'a [u8], &'a [u8]),
+    /// The rest cannot be read.
+    Damaged,
+}
+
+impl<'a> Entry<'a> {
+    fn take(input: &mut &'a [u8]) -> Option<Self> {
+        let [tag] = varint::take_array(input)?;
+        let first = varint::take_bytes(input)?;
+        Some(match tag {
+            STRING => Self::String(first, varint::take_bytes(input)?),
+            NUMBER => Self::Number(first, f64::from_le_bytes(varint::take_bytes(input)?.try_into().ok()?)),
+            OTHER => Self::Other(first, varint::take_bytes(input)?),
+            _ => Self::Field(tag, first),
+        })
+    }
+}
+
+/// Iterates over the entries of an event.
+#[derive(Clone, Debug)]
+pub struct Entries<'a>(&'a [u8]);
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let entry = Entry::take(&mut self.0);
+        if entry.is_none() {
+            self.0 = &[];
+        }
+        Some(entry.unwrap_or(Entry::Damaged))
+    }
+}
+
+/// The known fields of an event by tag; an absent one is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a>([&'a [u8]; Field::SLOTS]);
+
+impl Default for Fields<'_> {
+    fn default() -> Self {
+        Self([&[]; Field::SLOTS])
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of `event`; `None` if it is damaged.
+    pub fn of(event: &EventView<'a>) -> Option<Self> {
+        let mut fields = Self::default();
+        for entry in event.entries() {
+            match entry {
+                Entry::Field(tag, bytes) => fields.set(tag, bytes),
+                Entry::Damaged => return None,
+                Entry::String(..) | Entry::Number(..) | Entry::Other(..) => {}
+            }
+        }
+        Some(fields)
+    }
+
+    /// Remembers a field; a tag unknown to this version is passed over.
+    pub fn set(&mut self, tag: u8, bytes: &'a [u8]) {
+        if let Some(slot) = self.0.get_mut(usize::from(tag)) {
+            *slot = bytes;
+        }
+    }
+
+    /// The bytes of a field, empty if absent.
+    pub fn get(&self, field: Field) -> &'a [u8] {
+        self.0.get(field as usize).copied().unwrap_or_default()
+    }
+
+    /// The text of a field, empty if absent or not text.
+    pub fn text(&self, field: Field) -> &'a str {
+        std::str::from_utf8(self.get(field)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

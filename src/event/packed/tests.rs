@@ -1,0 +1,113 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn fixed(id: u8, project: u16) -> Fixed {
+    Fixed {
+        event_id: [id; 16],
+        visitor: VisitorKey(u64::from(id) << 33),
+        person: PersonKey(7),
+        at_ms: -5,
+        original_ms: 1,
+        sent_ms: i64::MAX,
+        received_ms: 1_700_000_000_000,
+        flags: 3,
+        project,
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Field(usize, Vec<u8>),
+    String(String, String),
+    Number(String, f64),
+    Other(String, String),
+}
+
+fn parts() -> impl Strategy<Value = Vec<Part>> {
+    let part = prop_oneof![
+        (0..Field::ALL.len(), prop::collection::vec(any::<u8>(), 1..300)).prop_map(|(at, bytes)| Part::Field(at, bytes)),
+        (".{1,20}", ".{0,200}").prop_map(|(key, value)| Part::String(key, value)),
+        (".{1,20}", -1e300..1e300).prop_map(|(key, value)| Part::Number(key, value)),
+        (".{1,20}", ".{0,20}").prop_map(|(key, value)| Part::Other(key, value)),
+    ];
+    prop::collection::vec(part, 0..20)
+}
+
+fn write(out: &mut Vec<u8>, fixed: &Fixed, parts: &[Part]) {
+    let mut writer = EventWriter::begin(out);
+    for part in parts {
+        match part {
+            Part::Field(at, bytes) => writer.field(Field::ALL[*at], bytes),
+            Part::String(key, value) => writer.string(key.as_bytes(), value.as_bytes()),
+            Part::Number(key, value) => writer.number(key.as_bytes(), *value),
+            Part::Other(key, value) => writer.other(key.as_bytes(), value.as_bytes()),
+        }
+    }
+    writer.finish(fixed);
+}
+
+fn expected(parts: &[Part]) -> Vec<Entry<'_>> {
+    parts
+        .iter()
+        .map(|part| match part {
+            Part::Field(at, bytes) => Entry::Field(Field::ALL[*at] as u8, bytes),
+            Part::String(key, value) => Entry::String(key.as_bytes(), value.as_bytes()),
+            Part::Number(key, value) => Entry::Number(key.as_bytes(), *value),
+            Part::Other(key, value) => Entry::Other(key.as_bytes(), value.as_bytes()),
+        })
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn written_events_read_back_equal(first in parts(), second in parts()) {
+        let mut out = Vec::new();
+        write(&mut out, &fixed(1, 0), &first);
+        write(&mut out, &fixed(2, 9), &second);
+        let mut body = out.as_slice();
+        let one = EventView::take(&mut body).unwrap();
+        let two = EventView::take(&mut body).unwrap();
+        prop_assert!(body.is_empty());
+        prop_assert_eq!(one.fixed, fixed(1, 0));
+        prop_assert_eq!(two.fixed, fixed(2, 9));
+        prop_assert_eq!(one.entries().collect::<Vec<_>>(), expected(&first));
+        prop_assert_eq!(two.entries().collect::<Vec<_>>(), expected(&second));
+        prop_assert_eq!(one.encoded_len() + two.encoded_len(), out.len());
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let mut body = bytes.as_slice();
+        while let Some(event) = EventView::take(&mut body) {
+            let _ = Fields::of(&event);
+        }
+    }
+}
+
+#[test]
+fn copying_keeps_entries_of_unknown_tags_and_drops_the_named_field() {
+    let mut out = Vec::new();
+    let mut writer = EventWriter::begin(&mut out);
+    writer.field(Field::Type, b"signup");
+    writer.field(Field::UserAgent, b"curl/8");
+    writer.string(b"plan", b"pro");
+    writer.out.push(200);
+    varint::put_bytes(writer.out, b"of a later version");
+    writer.finish(&fixed(1, 0));
+    let event = EventView::take(&mut out.as_slice()).unwrap();
+
+    let mut copied = Vec::new();
+    let mut writer = EventWriter::begin(&mut copied);
+    writer.copy(&event, Field::UserAgent);
+    writer.field(Field::Type, b"renamed");
+    writer.finish(&event.fixed);
+
+    let copy = EventView::take(&mut copied.as_slice()).unwrap();
+    let entries: Vec<_> = copy.entries().collect();
+    assert_eq!(
+        entries,
+        [Entry::Field(1, b"signup"), Entry::String(b"plan", b"pro"), Entry::Field(200, b"of a later version"), Entry::Field(1, b"renamed"),]
+    );
+    assert_eq!(Fields::of(&copy).unwrap().text(Field::Type), "renamed");
+}

@@ -1,0 +1,266 @@
+//! A record: what one append to the log holds, many events of one partition.
+//!
+//! Header and body are apart so that books, watermarks and offsets can be read without touching the events: the header is
+//! plain, the body is LZ4 (packed events shrink to a third, and 64 KiB of them compress in less time than a disk or a
+//! broker takes for the difference). All events of a record were received on one UTC day, because a block of the loader
+//! must stay within one partition of the table.
+
+use super::ids::{LogEpoch, ProjectId};
+use super::varint;
+use crate::outcome::Count;
+
+const MAGIC: [u8; 2] = *b"PR";
+const VERSION: u8 = 1;
+/// No record of ours inflates beyond this; a length above it is damage, not a reason to allocate.
+const MAX_BODY: usize = 64 << 20;
+/// Bytes that hold the header of nearly every record: what to ask of the log for a look at the books alone.
+pub const HEADER_PREFIX: usize = 4096;
+
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 86_400_000;
+
+/// What happened in one minute of receipt to events of one project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// The project.
+    pub project: ProjectId,
+    /// Minutes since 1970, of receipt.
+    pub minute: u32,
+    /// How many of what; each kind once.
+    pub counts: Vec<(Count, u32)>,
+}
+
+impl Tally {
+    /// How many of `count`.
+    pub fn count(&self, count: Count) -> u32 {
+        self.counts.iter().find(|(kind, _)| *kind == count).map_or(0, |(_, number)| *number)
+    }
+
+    /// Adds `number` of `count`.
+    pub fn add(&mut self, count: Count, number: u32) {
+        match self.counts.iter_mut().find(|(kind, _)| *kind == count) {
+            Some((_, sum)) => *sum += number,
+            None if number > 0 => self.counts.push((count, number)),
+            None => {}
+        }
+    }
+}
+
+/// The tallies of a batch, one a project and minute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tallies(pub Vec<Tally>);
+
+impl Tallies {
+    /// Adds `number` of `count` in the minute of `received_ms`.
+    pub fn add(&mut self, project: ProjectId, received_ms: i64, count: Count, number: u32) {
+        self.at(project, minute_of(received_ms)).add(count, number);
+    }
+
+    /// The tally of a project and minute.
+    pub fn at(&mut self, project: ProjectId, minute: u32) -> &mut Tally {
+        let found = self.0.iter().rposition(|tally| tally.project == project && tally.minute == minute);
+        let index = found.unwrap_or_else(|| {
+            self.0.push(Tally { project, minute, counts: Vec::new() });
+            self.0.len() - 1
+        });
+        &mut self.0[index]
+    }
+
+    /// Adds everything of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for tally in &other.0 {
+            let mine = self.at(tally.project, tally.minute);
+            for (count, number) in &tally.counts {
+                mine.add(*count, *number);
+            }
+        }
+    }
+}
+
+/// The minute of a time in milliseconds.
+pub fn minute_of(at_ms: i64) -> u32 {
+    u32::try_from(at_ms.div_euclid(MINUTE_MS)).unwrap_or(0)
+}
+
+/// The UTC day of a time in milliseconds, days since 1970.
+pub fn day_of(at_ms: i64) -> u16 {
+    u16::try_from(at_ms.div_euclid(DAY_MS)).unwrap_or(0)
+}
+
+/// Where in the raw topic an enriched record comes from: one raw record makes one enriched record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawOrigin {
+    /// Identity of the raw topic.
+    pub epoch: LogEpoch,
+    /// Partition of the raw topic.
+    pub partition: u16,
+    /// Offset of the raw record.
+    pub offset: i64,
+    /// Offset of the raw record before it; -1 before the first.
+    pub previous: i64,
+}
+
+/// What a record says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The import run its events come from; 0 for live events.
+    pub source: u64,
+    /// UTC day of receipt of all its events, days since 1970.
+    pub day: u16,
+    /// Number of events in the body.
+    pub events: u32,
+    /// When the last of them was received, milliseconds since 1970.
+    pub received_ms: i64,
+    /// Projects by the index that the events carry.
+    pub projects: Vec<ProjectId>,
+    /// What happened to the events so far.
+    pub tallies: Tallies,
+    /// Dead letters that follow the events in the body.
+    pub letters: u32,
+    /// Set in the enriched topic.
+    pub origin: Option<RawOrigin>,
+}
+
+/// A record that is not ours, or damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("undecodable record: {0}")]
+pub struct RecordError(pub &'static str);
+
+/// Encodes a record: `body` holds the events and then the letters.
+pub fn encode(header: &Header, body: &[u8]) -> Vec<u8> {
+    let mut head = Vec::with_capacity(128);
+    header.put(&mut head);
+    let mut out = Vec::with_capacity(16 + head.len() + lz4_flex::block::get_maximum_output_size(body.len()));
+    out.extend_from_slice(&MAGIC);
+    out.push(VERSION);
+    out.push(0);
+    out.extend_from_slice(&(head.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&head);
+    let start = out.len();
+    out.resize(start + lz4_flex::block::get_maximum_output_size(body.len()), 0);
+    // The target has the size that compression asks for, so it cannot fail.
+    let written = lz4_flex::block::compress_into(body, &mut out[start..]).unwrap_or(0);
+    out.truncate(start + written);
+    out
+}
+
+/// Reads the header; `bytes` may end after it.
+pub fn header(bytes: &[u8]) -> Result<Header, RecordError> {
+    split(bytes).and_then(|(header, _, _)| header)
+}
+
+/// Reads the header and inflates the body into `body`, replacing what it held.
+pub fn decode(bytes: &[u8], body: &mut Vec<u8>) -> Result<Header, RecordError> {
+    let (header, compressed, length) = split(bytes)?;
+    let header = header?;
+    body.clear();
+    body.resize(length, 0);
+    let inflated = lz4_flex::block::decompress_into(compressed, body).map_err(|_| RecordError("body does not inflate"))?;
+    if inflated == length { Ok(header) } else { Err(RecordError("body shorter than stated")) }
+}
+
+type Split<'a> = (Result<Header, RecordError>, &'a [u8], usize);
+
+fn split(bytes: &[u8]) -> Result<Split<'_>, RecordError> {
+    let mut rest = bytes;
+    let frame: Option<([u8; 2], [u8; 2], usize, usize)> = (|| {
+        let magic = varint::take_array(&mut rest)?;
+        let version = varint::take_array(&mut rest)?;
+        let head = u32::from_le_bytes(varint::take_array(&mut rest)?) as usize;
+        let body = u32::from_le_bytes(varint::take_array(&mut rest)?) as usize;
+        Some((magic, version, head, body))
+    })();
+    let Some((magic, [version, _], head_len, body_len)) = frame else { return Err(RecordError("too short")) };
+    if magic != MAGIC {
+        return Err(RecordError("not a pulse record"));
+    }
+    if version != VERSION {
+        return Err(RecordError("record version is not known to this release"));
+    }
+    if body_len > MAX_BODY {
+        return Err(RecordError("body length out of range"));
+    }
+    let Some((mut head, compressed)) = rest.split_at_checked(head_len) else { return Err(RecordError("header cut short")) };
+    let header = Header::take(&mut head).ok_or(RecordError("header unreadable"));
+    Ok((header, compressed, body_len))
+}
+
+impl Header {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.source.to_le_bytes());
+        out.extend_from_slice(&self.received_ms.to_le_bytes());
+        varint::put(out, u64::from(self.day));
+        varint::put(out, u64::from(self.events));
+        varint::put(out, u64::from(self.letters));
+        match &self.origin {
+            None => out.push(0),
+            Some(origin) => {
+                out.push(1);
+                out.extend_from_slice(&origin.epoch.0.to_le_bytes());
+                out.extend_from_slice(&origin.partition.to_le_bytes());
+                out.extend_from_slice(&origin.offset.to_le_bytes());
+                out.extend_from_slice(&origin.previous.to_le_bytes());
+            }
+        }
+        varint::put(out, self.projects.len() as u64);
+        for project in &self.projects {
+            out.extend_from_slice(&project.0.to_le_bytes());
+        }
+        varint::put(out, self.tallies.0.len() as u64);
+        for tally in &self.tallies.0 {
+            out.extend_from_slice(&tally.project.0.to_le_bytes());
+            varint::put(out, u64::from(tally.minute));
+            varint::put(out, tally.counts.len() as u64);
+            for (count, number) in &tally.counts {
+                out.push(count.code());
+                varint::put(out, u64::from(*number));
+            }
+        }
+    }
+
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        let source = u64::from_le_bytes(varint::take_array(input)?);
+        let received_ms = i64::from_le_bytes(varint::take_array(input)?);
+        let day = u16::try_from(varint::take(input)?).ok()?;
+        let events = u32::try_from(varint::take(input)?).ok()?;
+        let letters = u32::try_from(varint::take(input)?).ok()?;
+        let origin = take_origin(input)?;
+        let mut projects = Vec::new();
+        for _ in 0..varint::take(input)? {
+            projects.push(ProjectId(u64::from_le_bytes(varint::take_array(input)?)));
+        }
+        let mut tallies = Tallies::default();
+        for _ in 0..varint::take(input)? {
+            tallies.0.push(take_tally(input)?);
+        }
+        Some(Self { source, day, events, received_ms, projects, tallies, letters, origin })
+    }
+}
+
+fn take_origin(input: &mut &[u8]) -> Option<Option<RawOrigin>> {
+    match varint::take_array(input)? {
+        [0] => Some(None),
+        [1] => Some(Some(RawOrigin {
+            epoch: LogEpoch(u64::from_le_bytes(varint::take_array(input)?)),
+            partition: u16::from_le_bytes(varint::take_array(input)?),
+            offset: i64::from_le_bytes(varint::take_array(input)?),
+            previous: i64::from_le_bytes(varint::take_array(input)?),
+        })),
+        _ => None,
+    }
+}
+
+fn take_tally(input: &mut &[u8]) -> Option<Tally> {
+    let project = ProjectId(u64::from_le_bytes(varint::take_array(input)?));
+    let minute = u32::try_from(varint::take(input)?).ok()?;
+    let mut counts = Vec::new();
+    for _ in 0..varint::take(input)? {
+        let [code] = varint::take_array(input)?;
+        counts.push((Count::of_code(code)?, u32::try_from(varint::take(input)?).ok()?));
+    }
+    Some(Tally { project, minute, counts })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::outcome::{DeadReason, Defect};
+
+fn header_of(events: u32, origin: Option<RawOrigin>) -> Header {
+    let mut tallies = Tallies::default();
+    tallies.add(ProjectId(5), 120_000, Count::Received, events);
+    tallies.add(ProjectId(5), 120_000, Count::Rejected(Defect::EventIdInvalid), 2);
+    tallies.add(ProjectId(9), 180_000, Count::Dead(DeadReason::LineMalformed), 1);
+    Header {
+        source: 77,
+        day: 20_000,
+        events,
+        received_ms: 1_700_000_000_000,
+        projects: vec![ProjectId(5), ProjectId(9)],
+        tallies,
+        letters: 1,
+        origin,
+    }
+}
+
+proptest! {
+    #[test]
+    fn records_read_back_equal(body in prop::collection::vec(any::<u8>(), 0..5_000), events in 0_u32..1_000, enriched: bool) {
+        let origin = enriched.then_some(RawOrigin { epoch: LogEpoch(3), partition: 1, offset: 42, previous: 40 });
+        let written = header_of(events, origin);
+        let bytes = encode(&written, &body);
+        let mut read_body = vec![1, 2, 3];
+        prop_assert_eq!(decode(&bytes, &mut read_body).unwrap(), written.clone());
+        prop_assert_eq!(read_body, body);
+        prop_assert_eq!(header(&bytes[..bytes.len().min(HEADER_PREFIX)]).unwrap(), written);
+    }
+
+    #[test]
+    fn arbitrary_and_cut_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0_usize..200) {
+        let mut body = Vec::new();
+        let _ = decode(&bytes, &mut body);
+        let good = encode(&header_of(1, None), b"body");
+        if cut < good.len() {
+            prop_assert!(decode(&good[..cut], &mut body).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_record_of_another_version_says_so() {
+    let mut bytes = encode(&header_of(1, None), b"body");
+    bytes[2] = 9;
+    assert_eq!(header(&bytes), Err(RecordError("record version is not known to this release")));
+}
+
+#[test]
+fn tallies_of_the_same_project_and_minute_add_up() {
+    let mut tallies = Tallies::default();
+    tallies.add(ProjectId(1), 59_999, Count::Received, 2);
+    tallies.add(ProjectId(1), 60_000, Count::Received, 1);
+    tallies.add(ProjectId(1), 1, Count::Received, 3);
+    let mut other = tallies.clone();
+    other.merge(&tallies);
+    assert_eq!(tallies.at(ProjectId(1), 0).count(Count::Received), 5);
+    assert_eq!(other.at(ProjectId(1), 0).count(Count::Received), 10);
+    assert_eq!(other.at(ProjectId(1), 1).count(Count::Received), 2);
+}
