@@ -31,6 +31,8 @@
 
 pub mod clock;
 pub mod event;
+pub mod load;
 pub mod log;
 pub mod outcome;
+pub mod process;
 pub mod role;

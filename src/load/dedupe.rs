@@ -1,0 +1,182 @@
+//! Tells new events from copies: at any distance in time, in bounded memory.
+//!
+//! Two things are remembered. Exactly: the ids of everything taken up that the table may not show yet. Roughly: the ids of
+//! the recent past, in a filter that answers "certainly new" or "maybe seen". An event that happened within the filter's
+//! reach can only have an earlier copy within it too, so "certainly new" settles it; everything else is a suspect, to be
+//! looked up in the table. Promise: no copy is ever called new; calling a new event a suspect costs a look-up, nothing else.
+//! The one limit: a client clock ahead by more than the reach, no `sentAt`, and a resend later than that.
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::event::field::flag;
+use crate::event::ids::VisitorKey;
+use crate::event::packed::Fixed;
+
+/// What makes an event the same: the visitor (which implies the project) and the event id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct EventKey {
+    pub(crate) event_id: [u8; 16],
+    pub(crate) visitor: VisitorKey,
+}
+
+impl EventKey {
+    pub(crate) fn of(fixed: &Fixed) -> Self {
+        Self { event_id: fixed.event_id, visitor: fixed.visitor }
+    }
+
+    fn hash(&self) -> u64 {
+        xxh3_64_with_seed(&self.event_id, self.visitor.0)
+    }
+}
+
+/// What tells two payloads of one id apart: the event's name and the time the client gave it.
+pub(crate) type Fingerprint = u32;
+
+/// What is known about an event when it is taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// No copy of it was ever taken up.
+    New,
+    /// A copy was taken up and is on its way to the table; `conflict` if that one differs.
+    Copy { conflict: bool },
+    /// Only the table can tell.
+    Suspect,
+}
+
+/// The memory of one partition.
+#[derive(Debug)]
+pub(crate) struct Dedupe {
+    waiting: HashMap<EventKey, Fingerprint, foldhash::fast::RandomState>,
+    inserting: HashMap<EventKey, Fingerprint, foldhash::fast::RandomState>,
+    recent: Filter,
+    older: Filter,
+}
+
+impl Dedupe {
+    /// Nothing remembered yet, and nothing known about the time before `since_ms`. The filters take about `bytes` in all.
+    pub(crate) fn new(bytes: usize, since_ms: i64) -> Self {
+        Self {
+            waiting: HashMap::default(),
+            inserting: HashMap::default(),
+            recent: Filter::new(bytes / 2, since_ms),
+            older: Filter::new(64, since_ms),
+        }
+    }
+
+    /// Takes up an event received at `fixed.received_ms`.
+    pub(crate) fn admit(&mut self, fixed: &Fixed, fingerprint: Fingerprint) -> Verdict {
+        if fixed.flags & flag::SERVER_ID != 0 {
+            // The id was made for this very event: there is no other copy of it.
+            return Verdict::New;
+        }
+        let key = EventKey::of(fixed);
+        if let Some(earlier) = self.inserting.get(&key) {
+            return Verdict::Copy { conflict: *earlier != fingerprint };
+        }
+        match self.waiting.entry(key) {
+            Entry::Occupied(earlier) => return Verdict::Copy { conflict: *earlier.get() != fingerprint },
+            Entry::Vacant(place) => place.insert(fingerprint),
+        };
+        let hash = key.hash();
+        let maybe_seen = self.recent.contains(hash) || self.older.contains(hash);
+        self.remember(hash, fixed.received_ms);
+        if maybe_seen || own_time_ms(fixed) < self.reach_ms() { Verdict::Suspect } else { Verdict::New }
+    }
+
+    /// Remembers an event that the table has, when a partition is taken over.
+    pub(crate) fn recall(&mut self, key: EventKey, received_ms: i64) {
+        self.remember(key.hash(), received_ms);
+    }
+
+    fn remember(&mut self, hash: u64, received_ms: i64) {
+        if self.recent.is_full() {
+            let next = Filter::new(self.recent.bytes(), received_ms);
+            self.older = std::mem::replace(&mut self.recent, next);
+        }
+        self.recent.insert(hash);
+    }
+
+    /// Events received since then are all in the filters.
+    pub(crate) fn reach_ms(&self) -> i64 {
+        self.older.since_ms.min(self.recent.since_ms)
+    }
+
+    /// The block is on its way: from now on new events belong to the next one.
+    pub(crate) fn begin_insert(&mut self) {
+        debug_assert!(self.inserting.is_empty(), "one insert at a time");
+        std::mem::swap(&mut self.waiting, &mut self.inserting);
+    }
+
+    /// The block is in the table.
+    pub(crate) fn end_insert(&mut self) {
+        self.inserting.clear();
+    }
+}
+
+/// The earliest time at which a copy of the event can have been received: when it happened, by whichever clock says
+/// earlier. The server's own time stands in where the client gave none or one in the future; a resend would get another
+/// one, so it proves nothing.
+fn own_time_ms(fixed: &Fixed) -> i64 {
+    let own_ms = fixed.at_ms.min(fixed.original_ms);
+    if fixed.flags & (flag::CLAMPED | flag::SERVER_TIME) != 0 || own_ms > fixed.received_ms { i64::MIN } else { own_ms }
+}
+
+/// A blocked Bloom filter: one cache line a key, 12 bits an event, 6 probes; about 0.7 % of new keys are "maybe seen".
+#[derive(Debug)]
+struct Filter {
+    lines: Vec<[u64; 8]>,
+    free: usize,
+    since_ms: i64,
+}
+
+const BITS_PER_EVENT: usize = 12;
+const PROBES: u32 = 6;
+
+impl Filter {
+    fn new(bytes: usize, since_ms: i64) -> Self {
+        let lines = (bytes / 64).max(1);
+        // Zeroed pages are taken from the system only when written: an idle partition costs nothing.
+        Self { lines: vec![[0; 8]; lines], free: lines * 512 / BITS_PER_EVENT, since_ms }
+    }
+
+    fn bytes(&self) -> usize {
+        self.lines.len() * 64
+    }
+
+    fn is_full(&self) -> bool {
+        self.free == 0
+    }
+
+    fn probes(hash: u64) -> impl Iterator<Item = (usize, u64)> {
+        let mut bits = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (0..PROBES).map(move |_| {
+            let at = (bits >> 55) as usize;
+            bits = bits.wrapping_shl(9);
+            (at / 64, 1 << (at % 64))
+        })
+    }
+
+    fn line(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize
+    }
+
+    fn insert(&mut self, hash: u64) {
+        self.free = self.free.saturating_sub(1);
+        let at = self.line(hash);
+        if let Some(line) = self.lines.get_mut(at) {
+            for (word, bit) in Self::probes(hash) {
+                line[word] |= bit;
+            }
+        }
+    }
+
+    fn contains(&self, hash: u64) -> bool {
+        let line = self.lines.get(self.line(hash));
+        line.is_some_and(|line| Self::probes(hash).all(|(word, bit)| line[word] & bit != 0))
+    }
+}
+
+#[cfg(test)]
+mod tests;

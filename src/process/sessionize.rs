@@ -1,0 +1,133 @@
+//! A session for every event: the client's own where it names one, else one kept here by visitor.
+//!
+//! Owns the open sessions of one partition. Everything is decided by the events and their order in the log: the same
+//! records from the same snapshot give the same sessions, so a crash or a replay changes no session. Memory is bounded:
+//! visitors live in two generations, and the older one is forgotten when the log has moved on by an idle gap, or when the
+//! newer one is full (a flood of visitors then splits sessions rather than exhausting memory).
+
+use hashbrown::HashMap;
+use uuid::{Builder, Uuid};
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+
+use crate::event::ids::{ProjectId, VisitorKey};
+
+/// The session of an event, as the table keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(pub [u8; 16]);
+
+impl SessionId {
+    /// The session that a client calls `name`: itself if it is a UUID, else a UUID (version 8) made from the name.
+    pub fn of_client(project: ProjectId, name: &str) -> Self {
+        Self(Uuid::try_parse(name).map_or_else(
+            |_| Builder::from_custom_bytes(xxh3_128_with_seed(name.as_bytes(), project.0).to_be_bytes()).into_uuid().into_bytes(),
+            Uuid::into_bytes,
+        ))
+    }
+
+    /// The session that a visitor's event at `at_ms` opens: a UUID (version 7) of that time.
+    fn opened_by(visitor: VisitorKey, at_ms: i64) -> Self {
+        let millis = u64::try_from(at_ms).unwrap_or(0);
+        let low = xxh3_64_with_seed(&visitor.0.to_le_bytes(), millis).to_le_bytes();
+        let high = visitor.0.to_le_bytes();
+        let random = [low[0], low[1], low[2], low[3], low[4], low[5], low[6], low[7], high[0], high[1]];
+        Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid().into_bytes())
+    }
+}
+
+/// An open session. Its id follows from the event that opened it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Open {
+    opened_ms: i64,
+    first_ms: i64,
+    last_ms: i64,
+}
+
+/// The open sessions of one partition.
+#[derive(Debug)]
+pub struct Sessionizer {
+    idle_gap_ms: i64,
+    max_visitors: usize,
+    recent: HashMap<VisitorKey, Open, foldhash::fast::FixedState>,
+    older: HashMap<VisitorKey, Open, foldhash::fast::FixedState>,
+    turned_ms: i64,
+}
+
+impl Sessionizer {
+    /// No sessions yet. A gap of more than `idle_gap_ms` ends a session; at most twice `max_visitors` are remembered.
+    pub fn new(idle_gap_ms: i64, max_visitors: usize) -> Self {
+        Self { idle_gap_ms, max_visitors, recent: HashMap::default(), older: HashMap::default(), turned_ms: 0 }
+    }
+
+    /// Tells how far the log has come, so that visitors unseen for an idle gap can be forgotten.
+    pub fn advance(&mut self, received_ms: i64) {
+        if received_ms - self.turned_ms > self.idle_gap_ms || self.recent.len() >= self.max_visitors {
+            self.turned_ms = received_ms;
+            self.older = std::mem::take(&mut self.recent);
+        }
+    }
+
+    /// Returns the session of an event at `at_ms`: the open one if within an idle gap of it, else a new one. A late event
+    /// may stretch a session backwards; one too late for it gets a session of its own.
+    pub fn assign(&mut self, visitor: VisitorKey, at_ms: i64) -> SessionId {
+        let fresh = Open { opened_ms: at_ms, first_ms: at_ms, last_ms: at_ms };
+        let older = &mut self.older;
+        let open = self.recent.entry(visitor).or_insert_with(|| older.remove(&visitor).unwrap_or(fresh));
+        if at_ms >= open.first_ms - self.idle_gap_ms && at_ms <= open.last_ms + self.idle_gap_ms {
+            open.first_ms = open.first_ms.min(at_ms);
+            open.last_ms = open.last_ms.max(at_ms);
+            return SessionId::opened_by(visitor, open.opened_ms);
+        }
+        if at_ms > open.last_ms {
+            *open = fresh;
+        }
+        SessionId::opened_by(visitor, at_ms)
+    }
+
+    /// Number of visitors remembered.
+    pub fn visitors(&self) -> usize {
+        self.recent.len() + self.older.len()
+    }
+
+    /// Appends everything remembered to `out`.
+    pub fn save(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.turned_ms.to_le_bytes());
+        for generation in [&self.recent, &self.older] {
+            out.extend_from_slice(&(generation.len() as u64).to_le_bytes());
+            for (visitor, open) in generation {
+                out.extend_from_slice(&visitor.0.to_le_bytes());
+                for time in [open.opened_ms, open.first_ms, open.last_ms] {
+                    out.extend_from_slice(&time.to_le_bytes());
+                }
+            }
+        }
+    }
+
+    /// Remembers what [`Self::save`] wrote; `None` if it is damaged, and then nothing has changed.
+    pub fn restore(&mut self, mut saved: &[u8]) -> Option<()> {
+        let turned_ms = take_i64(&mut saved)?;
+        let recent = take_generation(&mut saved)?;
+        let older = take_generation(&mut saved)?;
+        (self.turned_ms, self.recent, self.older) = (turned_ms, recent, older);
+        Some(())
+    }
+}
+
+fn take_i64(input: &mut &[u8]) -> Option<i64> {
+    let (bytes, rest) = input.split_first_chunk()?;
+    *input = rest;
+    Some(i64::from_le_bytes(*bytes))
+}
+
+fn take_generation(input: &mut &[u8]) -> Option<HashMap<VisitorKey, Open, foldhash::fast::FixedState>> {
+    let length = usize::try_from(take_i64(input)?).ok()?;
+    // A visitor takes 32 bytes: a length beyond the input is damage, not a reason to allocate.
+    let mut generation = HashMap::with_capacity_and_hasher(length.min(input.len() / 32), foldhash::fast::FixedState::default());
+    for _ in 0..length {
+        let visitor = VisitorKey(take_i64(input)? as u64);
+        generation.insert(visitor, Open { opened_ms: take_i64(input)?, first_ms: take_i64(input)?, last_ms: take_i64(input)? });
+    }
+    Some(generation)
+}
+
+#[cfg(test)]
+mod tests;
