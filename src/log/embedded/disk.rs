@@ -95,6 +95,9 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
 /// Sets aside room for the first `bytes` of `file` without making it longer. Where the file system cannot tell, there
 /// is room.
 pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
     match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => Ok(()),
         Err(errno) => Err(errno.into()),

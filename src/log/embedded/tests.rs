@@ -20,7 +20,7 @@ fn small() -> EmbeddedLogConfig {
     EmbeddedLogConfig {
         segment_bytes: 4096,
         max_record_bytes: 64 * 1024,
-        queue_bytes: 1024 * 1024,
+        queue_bytes: 512 * 1024,
         max_bytes: 1024 * 1024,
         state_bytes: 16 * 1024,
         ..EmbeddedLogConfig::default()

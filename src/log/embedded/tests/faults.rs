@@ -160,7 +160,7 @@ async fn full_queue_refuses_until_the_disk_catches_up() {
         }
     };
     assert!(matches!(refusal, LogError::Unavailable(_)));
-    assert_eq!(acks.len(), 1024 * 1024 / 8 * 6 / 60_000 + 1);
+    assert_eq!(acks.len(), 512 * 1024 / 8 * 6 / 60_000 + 1);
     disk.release();
     for ack in acks {
         ack.await.unwrap();
