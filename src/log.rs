@@ -6,6 +6,8 @@
 //! partition start at 0 and grow. May go wrong: the log is full or its disk refuses ([`LogError::Unavailable`]: nothing
 //! was stored, try later), or what it holds is damaged ([`LogError::Corrupt`]: a person is needed).
 
+pub mod embedded;
+
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;

@@ -1,0 +1,157 @@
+//! The thread that writes one partition.
+//!
+//! It takes everything that waits, writes it with one call, syncs, publishes, answers. What arrives meanwhile is the next
+//! write: the slower the disk, the larger the groups, so no record waits for company on purpose. Each partition has a
+//! thread of its own because syncs of several files at once share one commit of the file system's journal, where one
+//! thread would pay them one after the other.
+//!
+//! After an error of a write or sync nothing is known about the file beyond the last sync, and a sync that is tried again
+//! may lie. So the file is never appended to again: it ends at the last durable record, what waited is refused, and
+//! writing goes on in a new segment, at once if it can be made and else tried each second.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use super::disk::{self, Disk};
+use super::frame::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader};
+use super::partition::{Partition, Published};
+use super::queue::{Pending, Task};
+use super::segment::{SegmentFile, file_name};
+use crate::clock::now_ms;
+use crate::log::LogError;
+
+/// Room a new segment must find after an error: without it a full disk would look mended as soon as a header fits.
+const ROOM_TO_MEND: u64 = 1024 * 1024;
+
+/// Writes one partition.
+pub(super) struct Writer {
+    partition: Arc<Partition>,
+    disk: Arc<dyn Disk>,
+    segment: Arc<SegmentFile>,
+    /// Position in the segment up to which everything is on disk.
+    synced: u64,
+    segment_bytes: u64,
+}
+
+impl Writer {
+    pub(super) fn new(partition: Arc<Partition>, disk: Arc<dyn Disk>, segment_bytes: u64) -> Self {
+        let (segment, synced) = partition.active();
+        Self { partition, disk, segment, synced, segment_bytes }
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        // Whatever ends this thread, nobody may wait for it in vain.
+        let _last_word = LastWord(self.partition.clone());
+        loop {
+            match self.partition.queue.next() {
+                Task::Write(batch) => self.write(batch),
+                Task::Roll => self.roll(),
+                Task::Mend => self.mend(),
+                Task::Stop => return,
+            }
+        }
+    }
+
+    fn write(&mut self, mut batch: VecDeque<Pending>) {
+        while !batch.is_empty() {
+            if let Err(error) = self.write_some(&mut batch) {
+                return self.fail(batch, &error);
+            }
+        }
+    }
+
+    /// Makes as many records of `batch` durable as this segment still takes.
+    fn write_some(&mut self, batch: &mut VecDeque<Pending>) -> io::Result<()> {
+        if self.synced >= self.segment_bytes {
+            self.begin_segment(0)?;
+        }
+        let first = self.partition.end();
+        let mut headers = Vec::with_capacity(batch.len());
+        let mut records = Vec::with_capacity(batch.len());
+        let mut position = self.synced;
+        // Below 1.1 GiB: `EmbeddedLogConfig::check`.
+        let synced = u32::try_from(self.synced).unwrap_or(u32::MAX);
+        for (offset, pending) in (first..).zip(batch.iter()) {
+            if position >= self.segment_bytes {
+                break;
+            }
+            headers.push(FrameHeader::encode(self.partition.place.checksum, offset, synced, &pending.payload));
+            records.push((pending.payload.clone(), position));
+            position += (FRAME_HEADER + pending.payload.len()) as u64;
+        }
+        let mut slices: Vec<IoSlice<'_>> =
+            headers.iter().zip(&records).flat_map(|(header, (payload, _))| [IoSlice::new(header), IoSlice::new(payload)]).collect();
+        disk::write_all(&*self.disk, &self.segment.file, &mut slices, self.synced)?;
+        self.disk.sync(&self.segment.file)?;
+
+        self.synced = position;
+        let durable: Vec<Pending> = batch.drain(..records.len()).collect();
+        self.partition.publish(Published { len: position, records });
+        for (offset, pending) in (first..).zip(durable) {
+            pending.resolve(Ok(offset));
+        }
+        Ok(())
+    }
+
+    /// Seals the segment and begins the next one, which finds `room` bytes reserved.
+    fn begin_segment(&mut self, room: u64) -> io::Result<()> {
+        let place = &self.partition.place;
+        let header = SegmentHeader { base: self.partition.end(), created_ms: now_ms() };
+        let path = place.dir.join(file_name(header.base));
+        let file = disk::create_whole(&*self.disk, &path, &header.encode(place.checksum))?;
+        disk::reserve(&file, room)?;
+        self.segment = Arc::new(SegmentFile::fresh(path, file, header.base, place.checksum));
+        self.synced = SEGMENT_HEADER as u64;
+        self.partition.begin_segment(self.segment.clone(), self.synced, header.created_ms);
+        Ok(())
+    }
+
+    fn roll(&mut self) {
+        if self.segment.base == self.partition.end() {
+            return;
+        }
+        if let Err(error) = self.begin_segment(0) {
+            self.fail(VecDeque::new(), &error);
+        }
+    }
+
+    fn fail(&mut self, batch: VecDeque<Pending>, error: &io::Error) {
+        let reason = format!("cannot write {}: {error}", self.segment.path.display());
+        tracing::error!(topic = self.partition.place.topic.as_str(), partition = self.partition.place.partition, %error, "log stopped taking records");
+        // Refused before the first answer is out: whoever hears of the failure must not be overtaken by what waits.
+        self.partition.queue.fail(&reason);
+        for pending in batch {
+            pending.resolve(Err(LogError::Unavailable(reason.clone())));
+        }
+        // Gives the space back. If it cannot be done, readers stop at the next segment's first offset all the same.
+        if let Err(error) = self.segment.file.set_len(self.synced) {
+            tracing::warn!(path = %self.segment.path.display(), %error, "cannot cut off a failed write");
+        }
+        self.mend();
+    }
+
+    fn mend(&mut self) {
+        match self.begin_segment(ROOM_TO_MEND) {
+            Ok(()) => {
+                self.partition.queue.mend();
+                tracing::warn!(
+                    topic = self.partition.place.topic.as_str(),
+                    partition = self.partition.place.partition,
+                    "log takes records again"
+                );
+            }
+            Err(error) => tracing::debug!(%error, "log still refuses records"),
+        }
+    }
+}
+
+/// Refuses what waits when the writer is gone.
+struct LastWord(Arc<Partition>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.queue.fail("the writer of this partition has ended");
+    }
+}
