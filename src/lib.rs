@@ -29,8 +29,10 @@
 #![warn(unreachable_pub)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod clickhouse;
 pub mod clock;
 pub mod event;
+pub mod lifecycle;
 pub mod load;
 pub mod log;
 pub mod outcome;

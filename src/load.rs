@@ -1,2 +1,107 @@
-//! x
+//! From the enriched and dead topics into ClickHouse: every event once.
+//!
+//! Owns one [`worker`] a partition. The table is the truth, the log's committed offset a hint: a worker takes the
+//! partition's fence, reads back how far the table is, skips what it has, drops copies ([`dedupe`]) and inserts whole
+//! records as one block, which is one atomic part and carries its own books ([`row`]). After any answer that is not a clean
+//! success it takes the fence again and looks before it inserts again. May go wrong: the table refuses for a reason that
+//! time does not mend (the worker says so loudly, keeps trying and loses nothing), or a raw offset is missing between two
+//! records (a gap: nothing behind it is loaded until it is filled).
+
+mod block;
 pub(crate) mod dedupe;
+mod letters;
+pub mod row;
+mod stats;
+mod table;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::clickhouse::ClickHouse;
+use crate::log::{GroupMember, Log, LogError, Topic};
+pub use stats::{Latency, LoadStats};
+use table::EventTable;
+
+/// Consumer group of the enriched topic.
+pub const GROUP: &str = "load";
+/// Consumer group of the dead topic.
+pub const DEAD_GROUP: &str = "load-dead";
+
+/// `[load]` as written in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoadConfig {
+    /// Rows after which a block is inserted without waiting for more.
+    pub max_rows: usize,
+    /// Longest time a row waits for company.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// Memory of all partitions together for telling new events from copies.
+    pub dedupe_memory: usize,
+}
+
+impl Default for LoadConfig {
+    fn default() -> Self {
+        Self { max_rows: 65_536, max_age: Duration::from_millis(200), dedupe_memory: 64 << 20 }
+    }
+}
+
+/// The checked form of [`LoadConfig`].
+#[derive(Clone, Copy, Debug)]
+pub struct BlockLimits {
+    pub(crate) max_rows: usize,
+    pub(crate) max_age: Duration,
+    pub(crate) dedupe_memory: usize,
+}
+
+impl LoadConfig {
+    /// The only way to make [`BlockLimits`].
+    pub fn check(&self) -> Result<BlockLimits, String> {
+        let Self { max_rows, max_age, dedupe_memory } = *self;
+        if max_rows == 0 || max_rows > 1_000_000 {
+            return Err(format!("load.max_rows: {max_rows} is outside 1..=1000000"));
+        }
+        if max_age > Duration::from_secs(60) {
+            return Err(format!("load.max_age: {max_age:?} is above 60s"));
+        }
+        if dedupe_memory < 1 << 20 {
+            return Err(format!("load.dedupe_memory: {dedupe_memory} is below 1 MiB"));
+        }
+        Ok(BlockLimits { max_rows, max_age, dedupe_memory })
+    }
+}
+
+/// Runs the role until asked to stop. Errors: the log is damaged or closed.
+pub async fn run<L: Log>(
+    log: L,
+    limits: BlockLimits,
+    (store, stats): (ClickHouse, Arc<LoadStats>),
+    stop: CancellationToken,
+) -> Result<(), LogError> {
+    let table = EventTable::new(store.clone(), log.partitions(Topic::Enriched));
+    let limits = BlockLimits { dedupe_memory: limits.dedupe_memory / usize::from(log.partitions(Topic::Enriched)), ..limits };
+    let mut events = log.join(GROUP, Topic::Enriched).await?;
+    let mut dead = log.join(DEAD_GROUP, Topic::Dead).await?;
+    let mut workers = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            reader = events.assigned() => {
+                let worker = worker::Worker::new(table.clone(), reader?, limits, Arc::clone(&stats));
+                workers.spawn(worker.run(stop.clone()));
+            }
+            reader = dead.assigned() => {
+                workers.spawn(letters::run(store.clone(), reader?, stop.clone()));
+            }
+            Some(ended) = workers.join_next() => ended.map_err(|panic| LogError::Unavailable(panic.to_string()))??,
+        }
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended.map_err(|panic| LogError::Unavailable(panic.to_string()))??;
+    }
+    Ok(())
+}

@@ -157,15 +157,19 @@ pub struct EventView<'a> {
     /// The fixed part.
     pub fixed: Fixed,
     entries: &'a [u8],
+    whole: &'a [u8],
 }
 
 impl<'a> EventView<'a> {
     /// Takes one event off the front of a record's body; `None` if it is damaged.
     pub fn take(body: &mut &'a [u8]) -> Option<Self> {
-        let length = u32::from_le_bytes(varint::take_array(body)?) as usize;
-        let (mut event, rest) = body.split_at_checked(length)?;
+        let before = *body;
+        let mut rest = *body;
+        let length = u32::from_le_bytes(varint::take_array(&mut rest)?) as usize;
+        let (mut event, rest) = rest.split_at_checked(length)?;
+        let fixed = Fixed::take(&mut event)?;
         *body = rest;
-        Some(Self { fixed: Fixed::take(&mut event)?, entries: event })
+        Some(Self { fixed, entries: event, whole: before.get(..LENGTH_LEN + length)? })
     }
 
     /// Its fields and properties in order. Ends early with [`Entry::Damaged`] where they cannot be read.
@@ -173,9 +177,9 @@ impl<'a> EventView<'a> {
         Entries(self.entries)
     }
 
-    /// The bytes of its fields and properties, for measuring.
-    pub fn encoded_len(&self) -> usize {
-        LENGTH_LEN + FIXED_LEN + self.entries.len()
+    /// All its bytes, as [`Self::take`] found them.
+    pub fn encoded(&self) -> &'a [u8] {
+        self.whole
     }
 }
 

@@ -73,7 +73,7 @@ proptest! {
         prop_assert_eq!(two.fixed, fixed(2, 9));
         prop_assert_eq!(one.entries().collect::<Vec<_>>(), expected(&first));
         prop_assert_eq!(two.entries().collect::<Vec<_>>(), expected(&second));
-        prop_assert_eq!(one.encoded_len() + two.encoded_len(), out.len());
+        prop_assert_eq!([one.encoded(), two.encoded()].concat(), out);
     }
 
     #[test]

@@ -1,0 +1,311 @@
+//! The client: statements with bound values, inserts of ready-made blocks.
+//!
+//! Built on the `clickhouse` crate, which finds the errors that come after a 200 has begun; the code is read from the
+//! exception's text, as the HTTP status says little (159 comes as 408, 241 and 252 as 500).
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+/// `[clickhouse]` as written in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClickHouseConfig {
+    /// Address of a server's HTTP port, such as `http://ch1:8123`. Empty: the embedded engine.
+    pub url: String,
+    /// Database of pulse's tables.
+    pub database: String,
+    /// User that inserts; needs SELECT and INSERT on the database and SELECT on `system.processes`.
+    pub user: String,
+    /// Password of `user`.
+    pub password: String,
+    /// User of the query role, with `readonly = 1` in its profile. Empty: the same as `user`.
+    pub reader_user: String,
+    /// Password of `reader_user`.
+    pub reader_password: String,
+    /// User of `pulse migrate`. Empty: the same as `user`.
+    pub migrator_user: String,
+    /// Password of `migrator_user`.
+    pub migrator_password: String,
+    /// Longest time one request may take.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// The embedded engine.
+    pub engine: super::engine::EngineConfig,
+}
+
+impl Default for ClickHouseConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            database: "pulse".to_owned(),
+            user: "default".to_owned(),
+            password: String::new(),
+            reader_user: String::new(),
+            reader_password: String::new(),
+            migrator_user: String::new(),
+            migrator_password: String::new(),
+            request_timeout: Duration::from_secs(30),
+            engine: super::engine::EngineConfig::default(),
+        }
+    }
+}
+
+/// Where ClickHouse is and who may do what: the checked form of [`ClickHouseConfig`].
+#[derive(Clone, Debug)]
+pub struct ClickHouseSettings {
+    /// Address of the HTTP port.
+    pub url: String,
+    /// Database of pulse's tables; a plain identifier.
+    pub database: String,
+    /// User and password that insert.
+    pub writer: (String, String),
+    /// User and password that only read.
+    pub reader: (String, String),
+    /// User and password that change the schema.
+    pub migrator: (String, String),
+    /// Longest time one request may take.
+    pub request_timeout: Duration,
+}
+
+impl ClickHouseConfig {
+    /// The only way to make [`ClickHouseSettings`] for a server of one's own.
+    pub fn check(&self) -> Result<ClickHouseSettings, String> {
+        let database = checked_identifier("clickhouse.database", &self.database)?;
+        if !self.url.is_empty() {
+            let url = url::Url::parse(&self.url).map_err(|problem| format!("clickhouse.url: `{}`: {problem}", self.url))?;
+            if !matches!(url.scheme(), "http" | "https") {
+                return Err(format!("clickhouse.url: `{}` is neither http nor https", self.url));
+            }
+        }
+        let or_user = |user: &String, password: &String| {
+            if user.is_empty() { (self.user.clone(), self.password.clone()) } else { (user.clone(), password.clone()) }
+        };
+        Ok(ClickHouseSettings {
+            url: self.url.clone(),
+            database,
+            writer: (self.user.clone(), self.password.clone()),
+            reader: or_user(&self.reader_user, &self.reader_password),
+            migrator: or_user(&self.migrator_user, &self.migrator_password),
+            request_timeout: self.request_timeout,
+        })
+    }
+}
+
+/// A name that can stand in SQL as it is.
+fn checked_identifier(key: &str, name: &str) -> Result<String, String> {
+    let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && name.chars().next().is_some_and(|c| !c.is_ascii_digit());
+    if is_plain { Ok(name.to_owned()) } else { Err(format!("{key}: `{name}` is not a plain identifier")) }
+}
+
+/// Why ClickHouse did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ClickHouseError {
+    /// It answered with an error of its own.
+    #[error("clickhouse error {code}: {message}")]
+    Server {
+        /// The number of the error.
+        code: i32,
+        /// What it said; not for users' eyes, it may name hosts and SQL.
+        message: String,
+    },
+    /// It could not be reached, or the connection broke: whether the statement ran is unknown.
+    #[error("clickhouse unreachable: {0}")]
+    Network(String),
+    /// It did not answer in time: whether the statement ran is unknown.
+    #[error("clickhouse did not answer within {0:?}")]
+    TimedOut(Duration),
+}
+
+impl From<clickhouse::error::Error> for ClickHouseError {
+    fn from(error: clickhouse::error::Error) -> Self {
+        match error {
+            clickhouse::error::Error::BadResponse(text) => Self::of_text(text),
+            other => Self::Network(chain(&other)),
+        }
+    }
+}
+
+impl ClickHouseError {
+    fn of_text(text: String) -> Self {
+        let code = text.split_once("Code: ").map_or(text.as_str(), |(_, rest)| rest);
+        let digits: String = code.chars().take_while(char::is_ascii_digit).collect();
+        match digits.parse() {
+            Ok(code) => Self::Server { code, message: text },
+            Err(_) => Self::Network(text),
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// One statement. Values go into `params` and stand in the text as `{name:Type}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statement {
+    /// The text; no FORMAT clause.
+    pub sql: String,
+    /// Values by name, written as ClickHouse reads them in text.
+    pub params: Vec<(String, String)>,
+    /// A name by which others can find it while it runs.
+    pub query_id: Option<String>,
+}
+
+impl Statement {
+    /// A statement without values.
+    pub fn of(sql: impl Into<String>) -> Self {
+        Self { sql: sql.into(), ..Self::default() }
+    }
+
+    /// Binds a value.
+    pub fn bind(mut self, name: &str, value: impl ToString) -> Self {
+        self.params.push((name.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// What a statement answered.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The rows, in the format asked for.
+    pub body: Bytes,
+    /// Rows the server read.
+    pub read_rows: u64,
+}
+
+/// One kind of access to ClickHouse. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    client: clickhouse::Client,
+    timeout: Duration,
+}
+
+impl Client {
+    fn new(settings: &ClickHouseSettings, (user, password): &(String, String)) -> Self {
+        let client = clickhouse::Client::default()
+            .with_url(&settings.url)
+            .with_user(user)
+            .with_password(password)
+            .with_compression(clickhouse::Compression::None);
+        Self { client, timeout: settings.request_timeout }
+    }
+
+    /// Runs a statement and returns its rows in `format`. Dropping the future ends the statement on the server, where the
+    /// user's profile asks for that.
+    pub async fn query(&self, statement: &Statement, format: &str) -> Result<Answer, ClickHouseError> {
+        let mut query = self.client.query_raw(&statement.sql).with_setting("wait_end_of_query", "1");
+        for (name, value) in &statement.params {
+            query = query.with_setting(format!("param_{name}"), value);
+        }
+        if let Some(id) = &statement.query_id {
+            query = query.with_setting("query_id", id);
+        }
+        let answer = async {
+            let mut cursor = query.fetch_bytes(format)?;
+            let mut body = BytesMut::new();
+            while let Some(chunk) = cursor.next().await? {
+                body.extend_from_slice(&chunk);
+            }
+            let read_rows = cursor.summary().and_then(|summary| summary.read_rows()).unwrap_or(0);
+            Ok(Answer { body: body.freeze(), read_rows })
+        };
+        tokio::time::timeout(self.timeout, answer).await.unwrap_or(Err(ClickHouseError::TimedOut(self.timeout)))
+    }
+
+    /// Runs a statement and returns its rows, each as the values of its columns.
+    pub async fn rows<T: serde::de::DeserializeOwned>(&self, statement: &Statement) -> Result<Vec<T>, ClickHouseError> {
+        let answer = self.query(statement, "JSONCompactEachRow").await?;
+        serde_json::Deserializer::from_slice(&answer.body)
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(|problem| ClickHouseError::Network(format!("unreadable answer: {problem}")))
+    }
+
+    /// Runs a statement that answers nothing.
+    pub async fn execute(&self, sql: &str) -> Result<(), ClickHouseError> {
+        let run = async { Ok(self.client.query_raw(sql).with_setting("wait_end_of_query", "1").execute().await?) };
+        tokio::time::timeout(self.timeout, run).await.unwrap_or(Err(ClickHouseError::TimedOut(self.timeout)))
+    }
+
+    /// Inserts one block in Native format, given in pieces. `into` is the table and its columns: `db.t (a, b)`. One block
+    /// of one partition of the table becomes one part, whole or not at all.
+    pub async fn insert(&self, into: &str, block: &[Bytes], query_id: &str) -> Result<(), ClickHouseError> {
+        let mut insert = self.client.insert_formatted_with(format!("INSERT INTO {into} FORMAT Native"));
+        for (name, value) in ONE_PART {
+            insert = insert.with_setting(name, value);
+        }
+        let mut insert = insert.with_setting("query_id", query_id);
+        let run = async {
+            for piece in block {
+                insert.send(piece.clone()).await?;
+            }
+            Ok(insert.end().await?)
+        };
+        tokio::time::timeout(self.timeout, run).await.unwrap_or(Err(ClickHouseError::TimedOut(self.timeout)))
+    }
+}
+
+/// What makes one block one part: no queue (asynchronous inserts are the default since 26.2), no splitting by rows or bytes,
+/// one thread.
+const ONE_PART: [(&str, &str); 7] = [
+    ("async_insert", "0"),
+    ("wait_end_of_query", "1"),
+    ("max_insert_block_size", "10000000"),
+    ("min_insert_block_size_rows", "0"),
+    ("min_insert_block_size_bytes", "0"),
+    ("max_insert_threads", "1"),
+    ("input_format_parallel_parsing", "0"),
+];
+
+/// The three kinds of access. Cheap to clone.
+#[derive(Clone)]
+pub struct ClickHouse {
+    /// Inserts, and reads what concerns inserts.
+    pub writer: Client,
+    /// Only reads, within limits.
+    pub reader: Client,
+    /// Changes the schema.
+    pub migrator: Client,
+    /// Database of pulse's tables; a plain identifier.
+    pub database: String,
+}
+
+impl ClickHouse {
+    /// Clients for a server; connects when first used.
+    pub fn new(settings: &ClickHouseSettings) -> Self {
+        Self {
+            writer: Client::new(settings, &settings.writer),
+            reader: Client::new(settings, &settings.reader),
+            migrator: Client::new(settings, &settings.migrator),
+            database: settings.database.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_is_read_from_the_text_of_the_exception() {
+        let error = ClickHouseError::of_text("Code: 469. DB::Exception: Constraint `fenced` is violated".to_owned());
+        assert!(matches!(error, ClickHouseError::Server { code: 469, .. }));
+        let error = ClickHouseError::of_text("60".to_owned());
+        assert!(matches!(error, ClickHouseError::Server { code: 60, .. }));
+        assert!(matches!(ClickHouseError::of_text("<html>".to_owned()), ClickHouseError::Network(_)));
+    }
+
+    #[test]
+    fn a_database_name_that_is_no_identifier_is_refused() {
+        let config = ClickHouseConfig { database: "a`b".to_owned(), ..ClickHouseConfig::default() };
+        assert_eq!(config.check().unwrap_err(), "clickhouse.database: `a`b` is not a plain identifier");
+    }
+}

@@ -1,0 +1,264 @@
+//! The configuration of the whole binary, composed of the sections that the modules own.
+//!
+//! Defaults < file < environment (`PULSE__SECTION__KEY`) < flags. A key that does not exist is refused with the nearest one
+//! that does, wherever it came from: a misspelt limit must not silently be no limit.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::clickhouse::{ClickHouseConfig, ClickHouseSettings};
+use crate::http::HttpConfig;
+use crate::http::keys::KeysConfig;
+use crate::ingest::{GeoConfig, IngestConfig, IngestLimits};
+use crate::load::{BlockLimits, LoadConfig};
+use crate::log::embedded::{EmbeddedLimits, EmbeddedLogConfig};
+use crate::process::{ProcessConfig, ProcessLimits};
+use crate::query::{QueryConfig, QueryLimits};
+use crate::role::Role;
+
+/// Prefix of the environment's keys; `__` separates sections.
+const ENV_PREFIX: &str = "PULSE__";
+
+/// Everything that can be configured, as written in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the embedded log, the embedded engine and the keys live.
+    pub data_dir: PathBuf,
+    /// The roles of this instance.
+    pub roles: Vec<String>,
+    /// Bring the schema up to date at start.
+    pub migrate_at_start: bool,
+    /// Longest time a clean stop may take.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// `[http]`
+    pub http: HttpConfig,
+    /// `[keys]`
+    pub keys: KeysConfig,
+    /// `[ingest]`
+    pub ingest: IngestConfig,
+    /// `[geo]`
+    pub geo: GeoConfig,
+    /// `[log]`
+    pub log: LogConfig,
+    /// `[process]`
+    pub process: ProcessConfig,
+    /// `[load]`
+    pub load: LoadConfig,
+    /// `[clickhouse]`
+    pub clickhouse: ClickHouseConfig,
+    /// `[query]`
+    pub query: QueryConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./pulse-data"),
+            roles: Role::ALL.map(|role| role.as_str().to_owned()).to_vec(),
+            migrate_at_start: true,
+            drain_timeout: Duration::from_secs(30),
+            http: HttpConfig::default(),
+            keys: KeysConfig::default(),
+            ingest: IngestConfig::default(),
+            geo: GeoConfig::default(),
+            log: LogConfig::default(),
+            process: ProcessConfig::default(),
+            load: LoadConfig::default(),
+            clickhouse: ClickHouseConfig::default(),
+            query: QueryConfig::default(),
+        }
+    }
+}
+
+/// `[log]` as written in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// What carries the log: `embedded`.
+    pub kind: String,
+    /// `[log.embedded]`
+    pub embedded: EmbeddedLogConfig,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { kind: "embedded".to_owned(), embedded: EmbeddedLogConfig::default() }
+    }
+}
+
+/// The checked form of [`Config`].
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// As written, for what needs no check.
+    pub config: Config,
+    /// The roles of this instance, each once.
+    pub roles: Vec<Role>,
+    /// Limits of the embedded log.
+    pub log: EmbeddedLimits,
+    /// Limits of ingest.
+    pub ingest: IngestLimits,
+    /// Limits of process.
+    pub process: ProcessLimits,
+    /// Limits of load.
+    pub load: BlockLimits,
+    /// Where ClickHouse is; without a URL the embedded engine fills it in.
+    pub clickhouse: ClickHouseSettings,
+    /// Limits of query.
+    pub query: QueryLimits,
+}
+
+/// What is wrong with the configuration; the message names the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+impl Config {
+    /// Reads the configuration: `file` if given, then `environment`, then `flags` (keys with dots and their values).
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        flags: &[(&str, String)],
+    ) -> Result<Self, ConfigError> {
+        let defaults = Table::try_from(Self::default()).map_err(|problem| ConfigError(problem.to_string()))?;
+        let mut merged = defaults.clone();
+        if let Some(path) = file {
+            let place = path.display();
+            let text = std::fs::read_to_string(path).map_err(|problem| ConfigError(format!("{place}: {problem}")))?;
+            let written: Table = text.parse().map_err(|problem| ConfigError(format!("{place}: {problem}")))?;
+            overlay(&mut merged, written, "").map_err(|problem| ConfigError(format!("{place}: {problem}")))?;
+        }
+        for (name, value) in environment.filter(|(name, _)| name.starts_with(ENV_PREFIX)) {
+            let path: Vec<String> = name.trim_start_matches(ENV_PREFIX).split("__").map(str::to_lowercase).collect();
+            set(&mut merged, &path, &value).map_err(|problem| ConfigError(format!("environment {name}: {problem}")))?;
+        }
+        for (key, value) in flags {
+            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            set(&mut merged, &path, value).map_err(|problem| ConfigError(format!("flag for {key}: {problem}")))?;
+        }
+        merged.try_into().map_err(|problem: toml::de::Error| ConfigError(problem.to_string().trim().to_owned()))
+    }
+
+    /// The only way to make [`Settings`].
+    pub fn check(self) -> Result<Settings, ConfigError> {
+        let mut roles = Vec::new();
+        for word in &self.roles {
+            let role: Role = word.parse().map_err(|problem| ConfigError(format!("roles: {problem}")))?;
+            if !roles.contains(&role) {
+                roles.push(role);
+            }
+        }
+        if roles.is_empty() {
+            return Err(ConfigError("roles: at least one of ingest, process, load, query is needed".to_owned()));
+        }
+        if self.log.kind != "embedded" {
+            return Err(ConfigError(format!("log.kind: `{}` is not `embedded`", self.log.kind)));
+        }
+        self.http.check().map_err(ConfigError)?;
+        Ok(Settings {
+            roles,
+            log: self.log.embedded.clone().check().map_err(ConfigError)?,
+            ingest: self.ingest.check().map_err(ConfigError)?,
+            process: self.process.check().map_err(ConfigError)?,
+            load: self.load.check().map_err(ConfigError)?,
+            clickhouse: self.clickhouse.check().map_err(ConfigError)?,
+            query: self.query.check().map_err(ConfigError)?,
+            config: self,
+        })
+    }
+}
+
+/// Puts what is written over what is there; every key must be there already.
+fn overlay(target: &mut Table, written: Table, prefix: &str) -> Result<(), String> {
+    for (key, value) in written {
+        let Some(place) = target.get_mut(&key) else { return Err(unknown(target, prefix, &key)) };
+        match (place, value) {
+            (Value::Table(section), Value::Table(inner)) => overlay(section, inner, &format!("{prefix}{key}."))?,
+            (place, value) => *place = value,
+        }
+    }
+    Ok(())
+}
+
+/// Sets one key from text, read as the type its default has.
+fn set(target: &mut Table, path: &[String], text: &str) -> Result<(), String> {
+    let mut table = target;
+    let Some((last, sections)) = path.split_last() else { return Err("no key".to_owned()) };
+    let mut prefix = String::new();
+    for section in sections {
+        let message = unknown(table, &prefix, section);
+        let Some(Value::Table(inner)) = table.get_mut(section) else { return Err(message) };
+        table = inner;
+        prefix = format!("{prefix}{section}.");
+    }
+    let message = unknown(table, &prefix, last);
+    let Some(place) = table.get_mut(last) else { return Err(message) };
+    let wrong = |kind: &str| format!("{prefix}{last}: `{text}` is not {kind}");
+    *place = match place {
+        Value::Integer(_) => Value::Integer(text.parse().map_err(|_| wrong("a whole number"))?),
+        Value::Float(_) => Value::Float(text.parse().map_err(|_| wrong("a number"))?),
+        Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| wrong("true or false"))?),
+        Value::Array(_) => {
+            Value::Array(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.to_owned())).collect())
+        }
+        Value::Table(_) => return Err(format!("{prefix}{last} is a section, not a key")),
+        Value::String(_) | Value::Datetime(_) => Value::String(text.to_owned()),
+    };
+    Ok(())
+}
+
+fn unknown(table: &Table, prefix: &str, key: &str) -> String {
+    let nearest = table.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+    match nearest {
+        Some(nearest) => format!("unknown key `{prefix}{key}`: did you mean `{prefix}{nearest}`?"),
+        None => format!("unknown key `{prefix}{key}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)], flags: &[(&str, String)]) -> Result<Config, ConfigError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::load(Some(file.path()), environment, flags)
+    }
+
+    #[test]
+    fn flags_beat_the_environment_which_beats_the_file() {
+        let text = "data_dir = 'a'\n[load]\nmax_rows = 7\nmax_age = '1s'\n";
+        let config = load(text, &[("PULSE__LOAD__MAX_ROWS", "8"), ("PULSE__DATA_DIR", "b")], &[("data_dir", "c".to_owned())]).unwrap();
+        assert_eq!(config.load.max_rows, 8);
+        assert_eq!(config.load.max_age, Duration::from_secs(1));
+        assert_eq!(config.data_dir, PathBuf::from("c"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_one() {
+        let problem = load("[load]\nmax_row = 7\n", &[], &[]).unwrap_err().0;
+        assert!(problem.ends_with("unknown key `load.max_row`: did you mean `load.max_rows`?"), "{problem}");
+        let problem = load("", &[("PULSE__LAOD__MAX_ROWS", "7")], &[]).unwrap_err().0;
+        assert!(problem.contains("unknown key `laod`: did you mean `load`?"), "{problem}");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_names_key_and_value() {
+        let problem = load("", &[("PULSE__LOAD__MAX_ROWS", "many")], &[]).unwrap_err().0;
+        assert!(problem.contains("load.max_rows: `many` is not a whole number"), "{problem}");
+    }
+
+    #[test]
+    fn the_file_that_is_shipped_says_every_key_with_its_default() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/pulse.toml")).unwrap();
+        let written: Table = text.parse().unwrap();
+        assert_eq!(written, Table::try_from(Config::default()).unwrap());
+    }
+}

@@ -1,0 +1,192 @@
+//! The block that a partition is filling: rows, books, and the suspects that only the table can judge.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::dedupe::{Dedupe, EventKey, Fingerprint, Verdict};
+use super::row::Rows;
+use crate::event::field::Field;
+use crate::event::ids::{LogEpoch, ProjectId};
+use crate::event::packed::{EventView, Fields};
+use crate::event::record::{Header, RawOrigin, Tallies, Tally};
+use crate::outcome::Count;
+
+/// What tells payloads of one id apart: name and the time the client gave.
+pub(super) fn fingerprint(event_type: &[u8], original_ms: i64) -> Fingerprint {
+    xxh3_64_with_seed(event_type, original_ms as u64) as Fingerprint
+}
+
+/// An event that may be a copy of one in the table.
+pub(super) struct Suspect {
+    pub(super) key: EventKey,
+    pub(super) project: ProjectId,
+    pub(super) fingerprint: Fingerprint,
+    source: u64,
+    place: (u16, i64),
+    event: Vec<u8>,
+}
+
+/// Rows of whole records, all received on one day.
+pub(super) struct Block {
+    rows: Rows,
+    books: BTreeMap<u64, Tallies>,
+    pub(super) suspects: Vec<Suspect>,
+    waits: Vec<(i64, u32)>,
+    open: Option<Open>,
+}
+
+struct Open {
+    since: Instant,
+    epoch: LogEpoch,
+    partition: u16,
+    day: u16,
+    first_offset: i64,
+    last_offset: i64,
+    next_enriched: i64,
+}
+
+/// A block on its way: encoded once, kept for retries.
+pub(super) struct Sealed {
+    pub(super) epoch: LogEpoch,
+    pub(super) partition: u16,
+    /// Raw offsets covered.
+    pub(super) first_offset: i64,
+    pub(super) last_offset: i64,
+    /// Where the enriched topic is resumed once this is stored.
+    pub(super) next_enriched: i64,
+    pub(super) rows: usize,
+    /// All columns but the fence.
+    pub(super) columns: Bytes,
+    /// Receipt time and number of the events, for the latency.
+    pub(super) waits: Vec<(i64, u32)>,
+}
+
+impl Block {
+    pub(super) fn new() -> Self {
+        Self { rows: Rows::new(), books: BTreeMap::new(), suspects: Vec::new(), waits: Vec::new(), open: None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// Rows it has or may get.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len() + self.suspects.len()
+    }
+
+    /// When its first record was added.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.open.as_ref().map(|open| open.since)
+    }
+
+    /// Whether a record of that day may be added: one block goes into one partition of the table.
+    pub(super) fn takes(&self, origin: &RawOrigin, day: u16) -> bool {
+        self.open.as_ref().is_none_or(|open| open.day == day && open.epoch == origin.epoch)
+    }
+
+    /// Adds a whole record; `enriched` is its offset in the enriched topic.
+    pub(super) fn push(&mut self, header: &Header, origin: RawOrigin, (body, enriched): (&[u8], i64), dedupe: &mut Dedupe) {
+        let open = self.open.get_or_insert_with(|| Open {
+            since: Instant::now(),
+            epoch: origin.epoch,
+            partition: origin.partition,
+            day: header.day,
+            first_offset: origin.offset,
+            last_offset: origin.offset,
+            next_enriched: enriched + 1,
+        });
+        open.last_offset = origin.offset;
+        open.next_enriched = enriched + 1;
+        self.books.entry(header.source).or_default().merge(&header.tallies);
+        if header.source == 0 && header.events > 0 {
+            self.waits.push((header.received_ms, header.events));
+        }
+        let place = (header.day, origin.offset);
+        let mut rest = body;
+        while let Some(event) = (!rest.is_empty()).then(|| EventView::take(&mut rest)).flatten() {
+            self.push_event(&event, header, place, dedupe);
+        }
+    }
+
+    fn push_event(&mut self, event: &EventView<'_>, header: &Header, place: (u16, i64), dedupe: &mut Dedupe) {
+        let project = header.projects.get(usize::from(event.fixed.project)).copied().unwrap_or(ProjectId::BOOKS);
+        // Process has read every field of it; what it could not read went to the dead topic.
+        let fields = Fields::of(event).unwrap_or_default();
+        let fingerprint = fingerprint(fields.get(Field::Type), event.fixed.original_ms);
+        match dedupe.admit(&event.fixed, fingerprint) {
+            Verdict::New => {
+                self.rows.event(event, &fields, project, place);
+                self.count(header.source, project, event.fixed.received_ms, Count::Stored);
+            }
+            Verdict::Copy { conflict } => self.copy(header.source, project, event.fixed.received_ms, conflict),
+            Verdict::Suspect => self.suspects.push(Suspect {
+                key: EventKey::of(&event.fixed),
+                project,
+                fingerprint,
+                source: header.source,
+                place,
+                event: event.encoded().to_vec(),
+            }),
+        }
+    }
+
+    fn copy(&mut self, source: u64, project: ProjectId, received_ms: i64, conflict: bool) {
+        self.count(source, project, received_ms, Count::Duplicate);
+        if conflict {
+            self.count(source, project, received_ms, Count::Conflict);
+        }
+    }
+
+    fn count(&mut self, source: u64, project: ProjectId, received_ms: i64, count: Count) {
+        self.books.entry(source).or_default().add(project, received_ms, count, 1);
+    }
+
+    /// Ends the suspects: `stored` answers what the table has under an id, if anything.
+    pub(super) fn judge(&mut self, stored: impl Fn(&EventKey) -> Option<Fingerprint>) {
+        for suspect in std::mem::take(&mut self.suspects) {
+            let Some(event) = EventView::take(&mut suspect.event.as_slice()) else { continue };
+            let received_ms = event.fixed.received_ms;
+            match stored(&suspect.key) {
+                Some(earlier) => self.copy(suspect.source, suspect.project, received_ms, earlier != suspect.fingerprint),
+                None => {
+                    let fields = Fields::of(&event).unwrap_or_default();
+                    self.rows.event(&event, &fields, suspect.project, suspect.place);
+                    self.count(suspect.source, suspect.project, received_ms, Count::Stored);
+                }
+            }
+        }
+    }
+
+    /// Closes the books, encodes and starts anew; `None` if it is empty. All suspects must have been judged.
+    pub(super) fn seal(&mut self) -> Option<Sealed> {
+        debug_assert!(self.suspects.is_empty(), "suspects are judged before the block is sealed");
+        let open = self.open.take()?;
+        for (source, tallies) in &self.books {
+            for tally in &tallies.0 {
+                self.rows.books(tally, *source, (open.day, open.last_offset));
+            }
+        }
+        if self.books.values().all(|tallies| tallies.0.is_empty()) {
+            // Nothing happened in these records, but the table must still show that they are done.
+            let nothing = Tally { project: ProjectId::BOOKS, minute: u32::from(open.day) * 1_440, counts: Vec::new() };
+            self.rows.books(&nothing, 0, (open.day, open.last_offset));
+        }
+        let sealed = Sealed {
+            epoch: open.epoch,
+            partition: open.partition,
+            first_offset: open.first_offset,
+            last_offset: open.last_offset,
+            next_enriched: open.next_enriched,
+            rows: self.rows.len(),
+            columns: self.rows.encode(open.epoch, open.partition).into(),
+            waits: std::mem::take(&mut self.waits),
+        };
+        self.rows.clear();
+        self.books.clear();
+        Some(sealed)
+    }
+}

@@ -1,0 +1,314 @@
+//! One partition of the enriched topic: read, skip, dedupe, insert, commit.
+//!
+//! One insert is on its way while the next block fills. The order is always: fence, look, insert, commit.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::BlockLimits;
+use super::block::{Block, Sealed};
+use super::dedupe::Dedupe;
+use super::stats::LoadStats;
+use super::table::{Table, TableError};
+use crate::clock;
+use crate::event::ids::LogEpoch;
+use crate::event::record::{self, Header, RawOrigin};
+use crate::log::{LogError, PartitionReader, Record};
+
+const READ_BYTES: usize = 2 << 20;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How an insert ended: with the generation under which the block is in the table, or because someone else has cut the
+/// log into other blocks, so that this one half overlaps and must be built again.
+enum Inserted {
+    Stored { sealed: Sealed, generation: u64 },
+    Overlap,
+}
+
+type Inserting = Pin<Box<dyn Future<Output = Inserted> + Send>>;
+
+/// Loads one partition.
+pub(super) struct Worker<T, R> {
+    table: T,
+    reader: R,
+    limits: BlockLimits,
+    stats: Arc<LoadStats>,
+    block: Block,
+    body: Vec<u8>,
+}
+
+/// What a worker knows once it has taken the fence.
+struct Tenure {
+    epoch: Option<LogEpoch>,
+    generation: u64,
+    /// Highest raw offset that is in the table or on its way.
+    highest: Option<i64>,
+    dedupe: Dedupe,
+    inserting: Option<Inserting>,
+    /// Records read but not yet in a block.
+    pending: VecDeque<Record>,
+    gap_told: bool,
+}
+
+impl<T: Table, R: PartitionReader> Worker<T, R> {
+    pub(super) fn new(table: T, reader: R, limits: BlockLimits, stats: Arc<LoadStats>) -> Self {
+        Self { table, reader, limits, stats, block: Block::new(), body: Vec::new() }
+    }
+
+    /// Loads until asked to stop or the partition is taken away; ends with everything read stored and committed.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), LogError> {
+        while !stop.is_cancelled() {
+            if self.tenure(&stop).await? {
+                return Ok(());
+            }
+            tracing::warn!(partition = self.reader.partition(), "someone else loads this partition: looking again");
+            tokio::time::sleep(FIRST_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// One tenure: from taking the fence to the end (`true`) or to an overlap with another owner (`false`).
+    async fn tenure(&mut self, stop: &CancellationToken) -> Result<bool, LogError> {
+        let revoked = self.reader.revoked();
+        self.block = Block::new();
+        let start = self.reader.bounds().await?.start;
+        self.reader.seek(self.reader.committed().unwrap_or(start).max(start));
+        let mut tenure = Tenure {
+            epoch: None,
+            generation: 0,
+            highest: None,
+            dedupe: Dedupe::new(64, i64::MIN),
+            inserting: None,
+            pending: VecDeque::new(),
+            gap_told: false,
+        };
+        loop {
+            self.fill(&mut tenure, stop).await?;
+            let is_due = self.is_due(&tenure, stop.is_cancelled());
+            if is_due && tenure.inserting.is_none() {
+                self.flush(&mut tenure).await;
+                continue;
+            }
+            if stop.is_cancelled() && tenure.inserting.is_none() && self.block.is_empty() {
+                return Ok(true);
+            }
+            let wants_more = !stop.is_cancelled() && tenure.pending.is_empty() && self.block.len() < self.limits.max_rows;
+            let due_at = self.block.since().map(|since| since + self.limits.max_age);
+            tokio::select! {
+                biased;
+                () = revoked.cancelled() => return Ok(true),
+                inserted = wait(&mut tenure.inserting) => {
+                    tenure.inserting = None;
+                    if !self.settle(&mut tenure, inserted).await? {
+                        return Ok(false);
+                    }
+                }
+                () = until(due_at), if tenure.inserting.is_none() => {}
+                records = self.reader.next(READ_BYTES), if wants_more => tenure.pending.extend(records?),
+                () = stop.cancelled(), if !stop.is_cancelled() => {}
+            }
+        }
+    }
+
+    fn is_due(&self, tenure: &Tenure, is_stopping: bool) -> bool {
+        let Some(since) = self.block.since() else { return false };
+        is_stopping || !tenure.pending.is_empty() || self.block.len() >= self.limits.max_rows || since.elapsed() >= self.limits.max_age
+    }
+
+    /// Moves pending records into the block, as far as they fit.
+    async fn fill(&mut self, tenure: &mut Tenure, stop: &CancellationToken) -> Result<(), LogError> {
+        while self.block.len() < self.limits.max_rows {
+            let Some(record) = tenure.pending.pop_front() else { return Ok(()) };
+            match self.admit(tenure, &record) {
+                Admitted::Skip => {}
+                Admitted::Wait => {
+                    tenure.pending.push_front(record);
+                    return Ok(());
+                }
+                Admitted::NewEpoch(epoch) => {
+                    tenure.pending.push_front(record);
+                    if !self.begin(tenure, epoch, stop).await {
+                        return Ok(());
+                    }
+                }
+                Admitted::Take(header, origin) => {
+                    self.block.push(&header, origin, (&self.body, record.offset), &mut tenure.dedupe);
+                    tenure.highest = Some(origin.offset);
+                    tenure.gap_told = false;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What to do with the next record; its body is inflated only if it is to be taken.
+    fn admit(&mut self, tenure: &mut Tenure, record: &Record) -> Admitted {
+        let header = match record::header(&record.payload) {
+            Ok(header) => header,
+            Err(problem) => {
+                // Process makes these records; one that cannot be read leaves a gap, which the next one shows.
+                tracing::error!(partition = self.reader.partition(), offset = record.offset, %problem, "enriched record unreadable");
+                return Admitted::Skip;
+            }
+        };
+        let Some(origin) = header.origin else { return Admitted::Skip };
+        if tenure.epoch != Some(origin.epoch) {
+            return if self.block.is_empty() && tenure.inserting.is_none() { Admitted::NewEpoch(origin.epoch) } else { Admitted::Wait };
+        }
+        if tenure.highest.is_some_and(|highest| origin.offset <= highest) {
+            return Admitted::Skip;
+        }
+        if tenure.highest.is_some_and(|highest| origin.previous > highest) {
+            if !tenure.gap_told {
+                tracing::error!(
+                    partition = origin.partition,
+                    stored = tenure.highest,
+                    next = origin.offset,
+                    "gap: raw offsets are missing from the enriched topic; nothing behind them is loaded until they are there"
+                );
+                tenure.gap_told = true;
+            }
+            return Admitted::Skip;
+        }
+        if !self.block.takes(&origin, header.day) {
+            return Admitted::Wait;
+        }
+        match record::decode(&record.payload, &mut self.body) {
+            Ok(header) => Admitted::Take(header, origin),
+            Err(problem) => {
+                tracing::error!(partition = origin.partition, offset = record.offset, %problem, "enriched record unreadable");
+                Admitted::Skip
+            }
+        }
+    }
+
+    /// Takes the fence for an epoch of the log and learns what the table has. `false` if asked to stop meanwhile.
+    async fn begin(&mut self, tenure: &mut Tenure, epoch: LogEpoch, stop: &CancellationToken) -> bool {
+        let partition = self.reader.partition();
+        let mut pause = Pause::default();
+        loop {
+            let attempt = async {
+                let (generation, highest) = self.table.take_fence(epoch, partition).await?;
+                let dedupe = self.table.recall(partition, self.limits.dedupe_memory).await?;
+                Ok::<_, TableError>((generation, highest, dedupe))
+            };
+            let result = tokio::select! {
+                () = stop.cancelled() => return false,
+                result = attempt => result,
+            };
+            match result {
+                Ok((generation, highest, dedupe)) => {
+                    tracing::info!(partition, generation, stored = highest, "loading");
+                    (tenure.epoch, tenure.generation, tenure.highest, tenure.dedupe) = (Some(epoch), generation, highest, dedupe);
+                    return true;
+                }
+                Err(problem) => pause.after(&problem, partition).await,
+            }
+        }
+    }
+
+    /// Judges the suspects, seals the block and sends it.
+    async fn flush(&mut self, tenure: &mut Tenure) {
+        let mut pause = Pause::default();
+        while !self.block.suspects.is_empty() {
+            match self.table.find(&self.block.suspects).await {
+                Ok(stored) => self.block.judge(|key| stored.get(key).copied()),
+                Err(problem) => pause.after(&problem, self.reader.partition()).await,
+            }
+        }
+        let Some(sealed) = self.block.seal() else { return };
+        tenure.dedupe.begin_insert();
+        tenure.inserting = Some(Box::pin(insert(self.table.clone(), sealed, tenure.generation)));
+    }
+
+    /// After an insert: commits, and tells how long the events took. `false` on an overlap.
+    async fn settle(&mut self, tenure: &mut Tenure, inserted: Inserted) -> Result<bool, LogError> {
+        let Inserted::Stored { sealed, generation } = inserted else { return Ok(false) };
+        tenure.generation = generation;
+        tenure.dedupe.end_insert();
+        let now_ms = clock::now_ms();
+        for (received_ms, events) in &sealed.waits {
+            self.stats.record(u64::try_from(now_ms - received_ms).unwrap_or(0), *events);
+        }
+        if !tenure.gap_told {
+            self.reader.commit(sealed.next_enriched).await?;
+        }
+        Ok(true)
+    }
+}
+
+/// What is to be done with a record.
+enum Admitted {
+    /// The table has it, or it cannot be read.
+    Skip,
+    /// It belongs to the next block.
+    Wait,
+    /// The fence must be taken first.
+    NewEpoch(LogEpoch),
+    /// It goes into the block.
+    Take(Header, RawOrigin),
+}
+
+/// Inserts a block until the table has it. After any doubt: fence, look, and only then insert again.
+async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64) -> Inserted {
+    let mut pause = Pause::default();
+    loop {
+        let Err(problem) = table.insert(&sealed, generation).await else { return Inserted::Stored { sealed, generation } };
+        loop {
+            pause.after(&problem, sealed.partition).await;
+            match table.take_fence(sealed.epoch, sealed.partition).await {
+                Ok((_, Some(highest))) if highest >= sealed.first_offset && highest < sealed.last_offset => return Inserted::Overlap,
+                Ok((taken, Some(highest))) if highest >= sealed.last_offset => {
+                    return Inserted::Stored { sealed, generation: taken };
+                }
+                Ok((taken, _)) => {
+                    generation = taken;
+                    break;
+                }
+                Err(again) => pause.after(&again, sealed.partition).await,
+            }
+        }
+    }
+}
+
+/// Waits between attempts: longer each time, and says what kind of trouble it is.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    async fn after(&mut self, problem: &TableError, partition: u16) {
+        match problem {
+            TableError::Stop(why) => tracing::error!(partition, why, "loading stopped until this is mended; nothing is lost"),
+            TableError::Fenced => tracing::warn!(partition, "insert refused by the fence"),
+            TableError::Later(why) => tracing::warn!(partition, why, "clickhouse refuses for now"),
+        }
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Waits for an insert; for ever if there is none.
+async fn wait(inserting: &mut Option<Inserting>) -> Inserted {
+    match inserting {
+        Some(insert) => insert.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(due_at: Option<Instant>) {
+    match due_at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
