@@ -59,7 +59,8 @@ use crate::event::ids::LogEpoch;
 use crate::log::{Ack, Log, LogError, Record, Topic};
 
 /// The embedded log. Clones share it. End it with [`EmbeddedLog::close`]; when the last clone is dropped without, what
-/// waits for the disk is given up and its [`Ack`]s resolve to [`LogError::Closed`].
+/// waits for the disk is given up and its [`Ack`]s resolve to [`LogError::Closed`]; the drop itself waits for writes that
+/// are under way.
 #[derive(Clone)]
 pub struct EmbeddedLog {
     running: Arc<Running>,
