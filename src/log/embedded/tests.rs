@@ -283,6 +283,26 @@ async fn retention_waits_for_the_consumer_and_for_the_age() {
 }
 
 #[tokio::test]
+async fn records_of_a_quiet_topic_do_not_outlive_their_time_in_an_open_segment() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path());
+    append(&log, Topic::Raw, payload(0, 10)).await;
+    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    process.commit(1).await.unwrap();
+    let later = crate::clock::now_ms() + 73 * HOUR_MS;
+
+    log.store().retain(later).unwrap();
+    while segments(dir.path(), Topic::Raw).len() < 2 || log.store().partition(Topic::Raw, 0).unwrap().sealed().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    log.store().retain(later).unwrap();
+
+    assert_eq!(log.bounds(Topic::Raw, 0).await.unwrap(), 1..1);
+    log.close().await;
+    assert_eq!(append(&open(dir.path()), Topic::Raw, payload(1, 10)).await, 1, "offsets go on");
+}
+
+#[tokio::test]
 async fn finished_records_go_early_when_the_log_is_nearly_full() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path());
