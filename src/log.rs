@@ -122,14 +122,18 @@ pub trait Log: Clone + Send + Sync + 'static {
     fn partitions(&self, topic: Topic) -> u16;
 
     /// Queues a record behind those appended before it and returns at once. Errors: [`LogError::Unavailable`] when the
-    /// bounded queue is full or the log has stopped taking records, [`LogError::TooLarge`].
+    /// bounded queue is full or the log has stopped taking records, [`LogError::TooLarge`], [`LogError::Closed`].
+    ///
+    /// Where a record fails, those that wait behind it in its partition fail as well. One appended after that may
+    /// succeed, so whoever needs records without a gap must stop appending at the first failed [`Ack`].
     fn append(&self, topic: Topic, partition: u16, payload: Bytes) -> Result<Ack, LogError>;
 
     /// First offset held and the offset the next durable record will get.
     fn bounds(&self, topic: Topic, partition: u16) -> impl Future<Output = Result<Range<i64>, LogError>> + Send;
 
     /// Up to `max_bytes` of durable records from `from` on, at least one if there is any, none at the end. With
-    /// `prefix` only that many first bytes of each payload are returned (cheap look at record headers).
+    /// `prefix` only that many first bytes of each payload are returned (cheap look at record headers); these may come
+    /// unchecked, so damage shows only when the whole is read.
     fn read(
         &self,
         topic: Topic,

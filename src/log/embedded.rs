@@ -7,12 +7,12 @@
 //! ```
 //!
 //! An append joins the queue of its partition. The partition's thread writes and syncs what waits as one group, makes it
-//! visible to readers and answers ([`writer`]). Readers who keep up are served from memory ([`partition`]); others read the
+//! visible to readers and answers (`writer`). Readers who keep up are served from memory (`partition`); others read the
 //! files on the blocking pool, because a cold disk may take its time.
 //!
-//! Promises: those of [`crate::log`]; records nobody may miss are never deleted to make room ([`retention`]); after a crash
+//! Promises: those of [`crate::log`]; records nobody may miss are never deleted to make room (`retention`); after a crash
 //! everything acknowledged is there, and damage is reported with file and position instead of being read over
-//! ([`recover`]). A record that was refused may still be found after a crash: its write had got through and the cut that
+//! (`recover`). A record that was refused may still be found after a crash: its write had got through and the cut that
 //! followed had not. May go wrong: the disk is full or fails, then appends are refused until it is back.
 
 mod config;
@@ -59,7 +59,8 @@ use crate::event::ids::LogEpoch;
 use crate::log::{Ack, Log, LogError, Record, Topic};
 
 /// The embedded log. Clones share it. End it with [`EmbeddedLog::close`]; when the last clone is dropped without, what
-/// waits for the disk is given up and its [`Ack`]s resolve to [`LogError::Closed`].
+/// waits for the disk is given up and its [`Ack`]s resolve to [`LogError::Closed`]; the drop itself waits for writes that
+/// are under way.
 #[derive(Clone)]
 pub struct EmbeddedLog {
     running: Arc<Running>,

@@ -93,6 +93,7 @@ impl PartitionReader for EmbeddedReader {
             if closed.is_cancelled() {
                 return Err(LogError::Closed);
             }
+            // Before the read: a record that is published in between ends the wait below at once.
             self.end.mark_unchanged();
             let records = self.log.read(self.topic, self.partition, self.next_offset, max_bytes, None).await?;
             if let Some(last) = records.last() {

@@ -29,6 +29,9 @@ const ROUND: Duration = Duration::from_secs(1);
 /// beyond their time.
 const SEAL_AGE_DIVISOR: u32 = 8;
 
+/// The partitions of every topic.
+type Topics = Vec<(Topic, Vec<Arc<Partition>>)>;
+
 /// Everything a log is made of, but the threads that work on it.
 pub(super) struct Store {
     pub(super) dir: PathBuf,
@@ -39,8 +42,7 @@ pub(super) struct Store {
     pub(super) offsets: Offsets,
     /// Bytes that were cut off on opening.
     pub(super) truncated: u64,
-    /// In the order of [`Topic::ALL`].
-    topics: Vec<(Topic, Vec<Arc<Partition>>)>,
+    topics: Topics,
     written: Mutex<Checkpoint>,
 }
 
@@ -154,7 +156,7 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     /// All partitions, at the same time: each may have a segment to read. Also how many bytes were cut off.
-    fn topics(&self) -> Result<(Vec<(Topic, Vec<Arc<Partition>>)>, u64), OpenError> {
+    fn topics(&self) -> Result<(Topics, u64), OpenError> {
         let mut truncated = 0;
         let mut topics = Vec::new();
         for topic in Topic::ALL {

@@ -22,6 +22,8 @@ fn small() -> EmbeddedLogConfig {
         max_record_bytes: 64 * 1024,
         queue_bytes: 512 * 1024,
         max_bytes: 1024 * 1024,
+        // Less than tests write, so that they read from memory and from files.
+        tail_bytes: 32 * 1024,
         state_bytes: 16 * 1024,
         ..EmbeddedLogConfig::default()
     }
@@ -144,6 +146,40 @@ async fn reader_waits_for_records_and_resumes_at_the_committed_offset() {
     assert_eq!(process.next(1000).await.unwrap(), [Record { offset: 1, payload: payload(2, 10) }]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_appenders_get_offsets_in_their_order_and_a_reader_sees_all() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path());
+    let appender = |appender: u64| {
+        let log = log.clone();
+        tokio::spawn(async move {
+            let mut placed = Vec::new();
+            for round in 0..20 {
+                let seeds = (0..5).map(|at| appender * 1000 + round * 5 + at);
+                let acks: Vec<_> = seeds.map(|seed| (seed, log.append(Topic::Raw, 0, payload(seed, 200)).unwrap())).collect();
+                for (seed, ack) in acks {
+                    placed.push((ack.await.unwrap(), payload(seed, 200)));
+                }
+            }
+            assert!(placed.is_sorted_by_key(|(offset, _)| *offset));
+            placed
+        })
+    };
+    let appenders: Vec<_> = (0..4).map(appender).collect();
+    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    let mut seen = Vec::new();
+    while seen.len() < 400 {
+        seen.extend(process.next(1500).await.unwrap().into_iter().map(|record| (record.offset, record.payload)));
+    }
+    let mut placed = Vec::new();
+    for appender in appenders {
+        placed.extend(appender.await.unwrap());
+    }
+    placed.sort_by_key(|(offset, _)| *offset);
+    assert_eq!(seen, placed);
+    assert!(placed.iter().map(|(offset, _)| *offset).eq(0..400));
+}
+
 #[tokio::test]
 async fn commit_beyond_the_end_is_refused() {
     let dir = TempDir::new().unwrap();
@@ -244,6 +280,26 @@ async fn retention_waits_for_the_consumer_and_for_the_age() {
     assert!(matches!(log.read(Topic::Raw, 0, 0, 100, None).await, Err(LogError::OutOfRange { .. })));
     log.close().await;
     assert_eq!(open(dir.path()).bounds(Topic::Raw, 0).await.unwrap(), held);
+}
+
+#[tokio::test]
+async fn records_of_a_quiet_topic_do_not_outlive_their_time_in_an_open_segment() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path());
+    append(&log, Topic::Raw, payload(0, 10)).await;
+    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    process.commit(1).await.unwrap();
+    let later = crate::clock::now_ms() + 73 * HOUR_MS;
+
+    log.store().retain(later).unwrap();
+    while segments(dir.path(), Topic::Raw).len() < 2 || log.store().partition(Topic::Raw, 0).unwrap().sealed().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    log.store().retain(later).unwrap();
+
+    assert_eq!(log.bounds(Topic::Raw, 0).await.unwrap(), 1..1);
+    log.close().await;
+    assert_eq!(append(&open(dir.path()), Topic::Raw, payload(1, 10)).await, 1, "offsets go on");
 }
 
 #[tokio::test]

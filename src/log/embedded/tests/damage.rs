@@ -43,6 +43,7 @@ async fn tail_torn_at_any_byte_of_the_last_frames_is_cut_off() {
 
         let records = (kept - frame::SEGMENT_HEADER) / frame;
         assert_eq!(read_all(&log, Topic::Raw, 0).await, (0..records as u64).map(|seed| payload(seed, 60)).collect::<Vec<_>>());
+        assert_eq!(std::fs::metadata(&files[0]).unwrap().len(), (frame::SEGMENT_HEADER + records * frame) as u64);
         assert_eq!(log.stats().truncated_bytes, ((kept - frame::SEGMENT_HEADER) % frame) as u64);
         drop(log);
         std::fs::remove_file(dir.path().join("offsets")).unwrap_or_default();
@@ -102,6 +103,25 @@ async fn flipped_bit_in_a_sealed_segment_is_found_when_it_is_read() {
         drop(log);
         flip(&files[0], second_frame + inside);
     }
+}
+
+#[tokio::test]
+async fn refused_records_left_in_a_sealed_segment_are_not_read() {
+    let dir = TempDir::new().unwrap();
+    let files = written(dir.path(), 40, 500).await;
+    let second = files[1].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    // As after a failed sync whose cut never reached the disk: a valid frame under an offset given to another record since.
+    let log = reopen(dir.path()).unwrap();
+    let refused = payload(99, 500);
+    let header = frame::FrameHeader::encode(frame::Checksum::new(log.epoch()), second, 0, &refused);
+    log.close().await;
+    let whole = std::fs::read(&files[0]).unwrap();
+    std::fs::write(&files[0], [&whole[..], &header, &refused].concat()).unwrap();
+
+    let log = reopen(dir.path()).unwrap();
+
+    assert_eq!(read_all(&log, Topic::Raw, 0).await, (0..40).map(|seed| payload(seed, 500)).collect::<Vec<_>>());
+    assert_eq!(log.read(Topic::Raw, 0, second - 1, 10_000, Some(10)).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

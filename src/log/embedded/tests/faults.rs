@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, IoSlice};
-use std::process::Command;
+use std::io::{self, BufRead, BufReader, IoSlice};
+use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex};
 
 use rustix::io::Errno;
@@ -238,6 +238,45 @@ async fn failed_write_of_a_first_record_starts_the_same_segment_anew() {
     assert_eq!(append(&log, Topic::Raw, payload(1, 100)).await, 0);
     assert_eq!(segments(dir.path(), Topic::Raw).len(), 1);
     assert_eq!(read_all(&log, Topic::Raw, 0).await, [payload(1, 100)]);
+}
+
+/// Appends for ever, record by record known from its offset, and prints the offsets that were acknowledged.
+async fn append_until_killed(dir: &Path) {
+    let log = EmbeddedLog::open(dir, limits(EmbeddedLogConfig { max_bytes: 1 << 30, ..small() })).unwrap();
+    for first in (log.bounds(Topic::Raw, 0).await.unwrap().end..).step_by(8) {
+        let acks: Vec<_> = (first..first + 8).map(|offset| log.append(Topic::Raw, 0, payload(offset as u64, 700)).unwrap()).collect();
+        for ack in acks {
+            println!("\nacknowledged {}", ack.await.unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn killed_process_keeps_everything_it_acknowledged() {
+    if let Some(dir) = std::env::var_os("PULSE_TEST_KILLED") {
+        return append_until_killed(Path::new(&dir)).await;
+    }
+    let dir = TempDir::new().unwrap();
+    for kill_after in [3, 100, 41] {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "log::embedded::tests::faults::killed_process_keeps_everything_it_acknowledged", "--nocapture"])
+            .env("PULSE_TEST_KILLED", dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut acknowledged = lines.by_ref().filter_map(|line| line.strip_prefix("acknowledged ")?.parse::<i64>().ok());
+        let last = acknowledged.nth(kill_after).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let log = open(dir.path());
+
+        let records = read_all(&log, Topic::Raw, 0).await;
+        assert!(records.len() as i64 > last);
+        assert!((0..).zip(&records).all(|(offset, record)| *record == payload(offset, 700)));
+        log.close().await;
+    }
 }
 
 /// Runs this test again in a mount namespace of its own, where a file system of any size can be made and vanishes with
