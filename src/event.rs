@@ -11,4 +11,5 @@ pub mod ids;
 pub mod letter;
 pub mod packed;
 pub mod record;
+pub mod time;
 mod varint;

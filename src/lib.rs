@@ -32,6 +32,8 @@
 pub mod clickhouse;
 pub mod clock;
 pub mod event;
+pub mod http;
+pub mod ingest;
 pub mod lifecycle;
 pub mod load;
 pub mod log;

@@ -59,7 +59,9 @@ impl Default for EngineConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The library is nowhere.
-    #[error("the embedded engine's library libchdb.so was not found (looked in {0}): run `make run` once, set clickhouse.engine.library, or set clickhouse.url")]
+    #[error(
+        "the embedded engine's library libchdb.so was not found (looked in {0}): run `make run` once, set clickhouse.engine.library, or set clickhouse.url"
+    )]
     NoLibrary(String),
     /// The data directory or the process could not be used.
     #[error("embedded engine: {what}: {source}")]

@@ -94,10 +94,7 @@ pub async fn status(store: &ClickHouse) -> Result<Vec<Status>, ClickHouseError> 
     };
     Ok(MIGRATIONS
         .iter()
-        .map(|migration| Status {
-            name: migration.name.to_owned(),
-            applied: applied.iter().any(|(name, _)| name == migration.name),
-        })
+        .map(|migration| Status { name: migration.name.to_owned(), applied: applied.iter().any(|(name, _)| name == migration.name) })
         .collect())
 }
 
@@ -109,10 +106,8 @@ async fn applied(store: &ClickHouse) -> Result<Vec<(String, u64)>, ClickHouseErr
 
 /// The statements of a file, with the placeholders filled in. A statement ends with `;` at the end of a line.
 fn statements(text: &str, database: &str) -> Vec<String> {
-    let filled = text
-        .replace("${database}", database)
-        .replace("${MergeTree}", "MergeTree")
-        .replace("${ReplacingMergeTree}", "ReplacingMergeTree");
+    let filled =
+        text.replace("${database}", database).replace("${MergeTree}", "MergeTree").replace("${ReplacingMergeTree}", "ReplacingMergeTree");
     filled.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
 }
 
@@ -123,8 +118,7 @@ mod tests {
     #[test]
     fn the_folder_and_the_list_agree() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
-        let mut files: Vec<_> =
-            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
         assert_eq!(files, MIGRATIONS.iter().map(|migration| migration.name).collect::<Vec<_>>());
     }

@@ -151,6 +151,18 @@ impl<'b> EventWriter<'b> {
     }
 }
 
+/// Sets the project index of all events in `bytes`, when they join a record that knows their project by another one.
+pub fn set_project(mut bytes: &mut [u8], project: u16) {
+    const PROJECT_AT: usize = LENGTH_LEN + FIXED_LEN - 2;
+    while let Some(length) = bytes.first_chunk::<LENGTH_LEN>().map(|length| u32::from_le_bytes(*length) as usize) {
+        let Some((event, rest)) = bytes.split_at_mut_checked(LENGTH_LEN + length) else { return };
+        if let Some(place) = event.get_mut(PROJECT_AT..PROJECT_AT + 2) {
+            place.copy_from_slice(&project.to_le_bytes());
+        }
+        bytes = rest;
+    }
+}
+
 /// One event as it stands in a record. Borrows from it.
 #[derive(Clone, Copy, Debug)]
 pub struct EventView<'a> {

@@ -12,8 +12,7 @@ use crate::log::{LogError, PartitionReader, Record};
 
 const READ_BYTES: usize = 1 << 20;
 const PAUSE: Duration = Duration::from_secs(1);
-const COLUMNS: &str =
-    "project_id, received_at, reason, message, source, line, original, log_epoch, log_partition, log_offset, log_index";
+const COLUMNS: &str = "project_id, received_at, reason, message, source, line, original, log_epoch, log_partition, log_offset, log_index";
 
 /// Loads letters until asked to stop.
 pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, stop: CancellationToken) -> Result<(), LogError> {

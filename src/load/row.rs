@@ -265,15 +265,29 @@ impl Rows {
 /// The client's name of the session, unless the session's UUID says the same.
 fn named_session<'a>(fields: &Fields<'a>) -> &'a [u8] {
     let name = fields.get(Field::ClientSession);
-    let is_canonical = name.len() == 36 && uuid::Uuid::try_parse_ascii(name).is_ok_and(|uuid| uuid.as_bytes() == fields.get(Field::Session));
+    let is_canonical =
+        name.len() == 36 && uuid::Uuid::try_parse_ascii(name).is_ok_and(|uuid| uuid.as_bytes() == fields.get(Field::Session));
     if is_canonical && !name.iter().any(u8::is_ascii_uppercase) { &[] } else { name }
 }
 
 /// The columns of a block, for the INSERT statement. The order is that of [`Rows::encode`].
 pub(super) fn column_names() -> String {
     let fixed = [
-        "project_id", "timestamp", "person_id", "visitor_id", "event_id", "received_day", "received_at", "original_timestamp",
-        "sent_at", "session_id", "flags", "screen_width", "screen_height", "screen_density", "client_session_id",
+        "project_id",
+        "timestamp",
+        "person_id",
+        "visitor_id",
+        "event_id",
+        "received_day",
+        "received_at",
+        "original_timestamp",
+        "sent_at",
+        "session_id",
+        "flags",
+        "screen_width",
+        "screen_height",
+        "screen_density",
+        "client_session_id",
     ];
     let texts = STRINGS.iter().map(|(_, name)| *name);
     let dictionaries = DICTIONARIES.iter().map(|(_, name)| *name);

@@ -72,7 +72,8 @@ impl EventTable {
     /// Waits until no insert of another generation of this partition is running. The fence refuses those that write their
     /// block after it was taken; one that passed its check before must be seen to end.
     async fn wait_for_others(&self, prefix: &str, own: &str) -> Result<(), TableError> {
-        let sql = "SELECT count() FROM system.processes WHERE startsWith(query_id, {prefix:String}) AND NOT startsWith(query_id, {own:String})";
+        let sql =
+            "SELECT count() FROM system.processes WHERE startsWith(query_id, {prefix:String}) AND NOT startsWith(query_id, {own:String})";
         let statement = Statement::of(sql).bind("prefix", prefix).bind("own", own);
         loop {
             let running: Vec<(serde_json::Value,)> = self.store.writer.rows(&statement).await?;
@@ -141,10 +142,8 @@ impl Table for EventTable {
              AND bitShiftRight(bitShiftRight(visitor_id, 32) * {{partitions:UInt64}}, 32) = {{partition:UInt64}}",
             self.store.database
         );
-        let statement = Statement::of(sql)
-            .bind("since", since.unwrap_or(0))
-            .bind("partitions", self.partitions)
-            .bind("partition", partition);
+        let statement =
+            Statement::of(sql).bind("since", since.unwrap_or(0)).bind("partitions", self.partitions).bind("partition", partition);
         let answer = self.store.writer.query(&statement, "RowBinary").await?;
         for row in answer.body.chunks_exact(32) {
             let (id, rest) = row.split_at(16);

@@ -111,3 +111,14 @@ fn copying_keeps_entries_of_unknown_tags_and_drops_the_named_field() {
     );
     assert_eq!(Fields::of(&copy).unwrap().text(Field::Type), "renamed");
 }
+
+#[test]
+fn the_project_of_every_event_is_set() {
+    let mut out = Vec::new();
+    write(&mut out, &fixed(1, 0), &[Part::String("a".to_owned(), "b".to_owned())]);
+    write(&mut out, &fixed(2, 0), &[]);
+    set_project(&mut out, 513);
+    let mut body = out.as_slice();
+    assert_eq!(EventView::take(&mut body).unwrap().fixed, fixed(1, 513));
+    assert_eq!(EventView::take(&mut body).unwrap().fixed, fixed(2, 513));
+}

@@ -1,0 +1,207 @@
+//! Times as clients write them, and what they mean by the server's clock.
+
+use crate::outcome::Defect;
+
+const DAY_MS: i64 = 86_400_000;
+/// A client clock may be this far ahead before its times are not believed at all.
+const MAX_FUTURE_MS: i64 = 30 * DAY_MS;
+/// And this far before the time of receipt stands in.
+const CLAMP_FUTURE_MS: i64 = DAY_MS;
+
+/// Reads an ISO 8601 time with its offset (`2026-01-31T09:30:00.25+01:00`, `Z`; the `T` may be a space) or a string of digits
+/// as milliseconds since 1970. Returns milliseconds since 1970; digits below a millisecond are cut. Years 1970-9999.
+pub fn parse(text: &[u8]) -> Option<i64> {
+    if !text.is_empty() && text.len() <= 15 && text.iter().all(u8::is_ascii_digit) {
+        return number(text);
+    }
+    let (year, month, day) = (number(text.get(..4)?)?, number(text.get(5..7)?)?, number(text.get(8..10)?)?);
+    let (hour, minute) = (number(text.get(11..13)?)?, number(text.get(14..16)?)?);
+    let separators = [*text.get(4)?, *text.get(7)?, *text.get(13)?];
+    if separators != *b"--:" || !matches!(text.get(10)?, b'T' | b't' | b' ') {
+        return None;
+    }
+    let mut rest = text.get(16..)?;
+    let mut second = 0;
+    let mut millis = 0;
+    if let Some(after) = rest.strip_prefix(b":") {
+        second = number(after.get(..2)?)?;
+        rest = after.get(2..)?;
+        if let [b'.' | b',', after @ ..] = rest {
+            let digits = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if digits == 0 || digits > 9 {
+                return None;
+            }
+            millis = (0..3).fold(0, |sum, at| sum * 10 + after.get(at).filter(|_| at < digits).map_or(0, |byte| i64::from(byte - b'0')));
+            rest = after.get(digits..)?;
+        }
+    }
+    if !(1970..=9999).contains(&year) || hour > 23 || minute > 59 || second > 59 || !is_day(year, month, day) {
+        return None;
+    }
+    let local_ms = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1_000 + millis;
+    Some(local_ms - offset_ms(rest)?)
+}
+
+fn number(digits: &[u8]) -> Option<i64> {
+    digits.iter().try_fold(0_i64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
+}
+
+fn offset_ms(text: &[u8]) -> Option<i64> {
+    let (sign, rest) = match text {
+        b"Z" | b"z" => return Some(0),
+        [b'+', rest @ ..] => (1, rest),
+        [b'-', rest @ ..] => (-1, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = match rest {
+        [_, _] => (number(rest)?, 0),
+        [a, b, b':', c, d] => (number(&[*a, *b])?, number(&[*c, *d])?),
+        [a, b, c, d] => (number(&[*a, *b])?, number(&[*c, *d])?),
+        _ => return None,
+    };
+    (hours <= 18 && minutes <= 59).then_some(sign * (hours * 60 + minutes) * 60_000)
+}
+
+fn is_day(year: i64, month: i64, day: i64) -> bool {
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if is_leap => 29,
+        2 => 28,
+        _ => return false,
+    };
+    (1..=last).contains(&day)
+}
+
+/// Days since 1970 in the Gregorian calendar (Hinnant, "chrono-compatible low-level date algorithms").
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// What a client said about when something happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stated {
+    /// When it happened, by the client's clock.
+    pub at_ms: Option<i64>,
+    /// When it was sent, by the client's clock.
+    pub sent_ms: Option<i64>,
+}
+
+/// When something happened, as far as the server can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrected {
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// The client's time lay over a day in the future: the time of receipt stands in.
+    pub is_clamped: bool,
+}
+
+/// Corrects a client's time for its clock: what it says now (`sentAt`) against the time of receipt. Times before
+/// `earliest_ms` and over 30 days ahead are refused.
+pub fn correct(stated: Stated, received_ms: i64, earliest_ms: i64) -> Result<Corrected, Defect> {
+    let Some(stated_ms) = stated.at_ms else { return Ok(Corrected { at_ms: received_ms, is_clamped: false }) };
+    let skew_ms = stated.sent_ms.map_or(0, |sent_ms| received_ms.saturating_sub(sent_ms));
+    let at_ms = stated_ms.saturating_add(skew_ms);
+    if at_ms > received_ms.saturating_add(MAX_FUTURE_MS) || at_ms < earliest_ms {
+        return Err(Defect::TimestampOutOfRange);
+    }
+    let is_clamped = at_ms > received_ms.saturating_add(CLAMP_FUTURE_MS);
+    Ok(Corrected { at_ms: if is_clamped { received_ms } else { at_ms }, is_clamped })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: i64 = 1_790_000_000_000;
+
+    #[test]
+    fn the_table_of_formats() {
+        let good: [(&str, i64); 9] = [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2015-05-17T10:05:03.250+02:00", 1_431_849_903_250),
+            ("2015-05-17 08:05:03Z", 1_431_849_903_000),
+            ("2015-05-17T08:05Z", 1_431_849_900_000),
+            ("2015-05-17T08:05:03.1Z", 1_431_849_903_100),
+            ("2015-05-17T08:05:03.123456789Z", 1_431_849_903_123),
+            ("2015-05-17T22:05:03+1400", 1_431_849_903_000),
+            ("2015-05-17T03:05:03-05", 1_431_849_903_000),
+            ("1431849903000", 1_431_849_903_000),
+        ];
+        for (text, expected) in good {
+            assert_eq!(parse(text.as_bytes()), Some(expected), "{text}");
+        }
+        let bad = [
+            "",
+            "now",
+            "2015-05-17",
+            "2015-05-17T08:05:03",
+            "2015-05-17T24:00:00Z",
+            "2015-05-17T08:05:60Z",
+            "2015-02-29T00:00:00Z",
+            "2015-13-01T00:00:00Z",
+            "-1",
+            "1e3",
+            "2015-05-17T08:05:03.Z",
+            "2015-05-17T08:05:03+19:00",
+            "1969-12-31T23:59:59Z",
+            "99999999999999999",
+        ];
+        for text in bad {
+            assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_by_a_constant_is_corrected() {
+        let stated = Stated { at_ms: Some(NOW - 3_600_000 - 5_000), sent_ms: Some(NOW - 3_600_000) };
+        assert_eq!(correct(stated, NOW, 0), Ok(Corrected { at_ms: NOW - 5_000, is_clamped: false }));
+    }
+
+    #[test]
+    fn the_future_is_kept_clamped_or_refused() {
+        let at = |hours: i64| Stated { at_ms: Some(NOW + hours * 3_600_000), sent_ms: None };
+        assert_eq!(correct(at(23), NOW, 0), Ok(Corrected { at_ms: NOW + 23 * 3_600_000, is_clamped: false }));
+        assert_eq!(correct(at(25), NOW, 0), Ok(Corrected { at_ms: NOW, is_clamped: true }));
+        assert_eq!(correct(at(24 * 365), NOW, 0), Err(Defect::TimestampOutOfRange));
+    }
+
+    #[test]
+    fn what_is_older_than_allowed_is_refused() {
+        let stated = Stated { at_ms: Some(NOW - 10), sent_ms: None };
+        assert_eq!(correct(stated, NOW, NOW - 10).map(|corrected| corrected.at_ms), Ok(NOW - 10));
+        assert_eq!(correct(stated, NOW, NOW - 9), Err(Defect::TimestampOutOfRange));
+    }
+
+    proptest! {
+        #[test]
+        fn times_are_read_as_jiff_reads_them(at_ms in 0_i64..253_402_000_000_000, offset_minutes in -840_i32..=840, digits in 0_usize..=6) {
+            let offset = jiff::tz::Offset::from_seconds(offset_minutes * 60).unwrap();
+            let zoned = jiff::Timestamp::from_millisecond(at_ms).unwrap().to_zoned(offset.to_time_zone());
+            prop_assume!(zoned.year() >= 1970 && zoned.year() <= 9999);
+            let sign = if offset_minutes < 0 { '-' } else { '+' };
+            let zone = format!("{sign}{:02}:{:02}", offset_minutes.abs() / 60, offset_minutes.abs() % 60);
+            let fraction: String = format!("{:03}000", at_ms.rem_euclid(1_000)).chars().take(digits).collect();
+            let kept = fraction.chars().take(3).chain("000".chars()).take(3).collect::<String>().parse::<i64>().unwrap();
+            let text = format!("{}{}{fraction}{zone}", zoned.strftime("%Y-%m-%dT%H:%M:%S"), if digits > 0 { "." } else { "" });
+            prop_assert_eq!(parse(text.as_bytes()), Some(at_ms - at_ms.rem_euclid(1_000) + kept), "{}", text);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn absurd_clocks_never_overflow(at: i64, sent: i64, received in 0_i64..4_000_000_000_000) {
+            let _ = correct(Stated { at_ms: Some(at), sent_ms: Some(sent) }, received, 0);
+        }
+    }
+}

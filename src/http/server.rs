@@ -1,0 +1,165 @@
+//! The listener: accepts, serves, drains.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::respond::{ApiError, Body};
+use super::{HttpConfig, Peer};
+
+/// Buffer a connection reads into: a batch of 100 events in one or two frames.
+const READ_BUFFER: usize = 256 << 10;
+const MAX_HEADERS: usize = 64;
+/// Pause after the system refuses to accept (too many open files): it cures itself or it does not, but spinning never helps.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// One request as routes see it.
+#[derive(Debug)]
+pub struct Call {
+    /// The request.
+    pub request: Request<Incoming>,
+    /// Who sent it.
+    pub peer: Peer,
+    /// Names it in answers and logs.
+    pub request_id: String,
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    config: HttpConfig,
+}
+
+impl Server {
+    /// Binds the listener. Errors: the address is taken or not ours; names it.
+    pub async fn bind(config: &HttpConfig) -> Result<Self, String> {
+        let address = config.address()?;
+        let listener = TcpListener::bind(address).await.map_err(|problem| format!("http.listen: `{address}`: {problem}"))?;
+        Ok(Self { listener, config: config.clone() })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until asked to stop; then accepts nothing more and lets requests that were read be answered.
+    pub async fn serve<F, R>(self, routes: F, stop: CancellationToken) -> Result<(), std::io::Error>
+    where
+        F: Fn(Call) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let slots = Arc::new(Semaphore::new(self.config.max_connections));
+        let mut connections = JoinSet::new();
+        loop {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+            };
+            match accepted {
+                Ok((stream, from)) => {
+                    let peer = Peer::new(from.ip(), &self.config);
+                    let connection = connection(stream, peer, (routes.clone(), self.config.header_timeout), stop.clone());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(slot);
+                    });
+                }
+                Err(problem) => {
+                    tracing::warn!(%problem, "cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        while connections.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+async fn connection<F, R>(stream: TcpStream, peer: Peer, (routes, header_timeout): (F, Duration), stop: CancellationToken)
+where
+    F: Fn(Call) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Response<Body>> + Send + 'static,
+{
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let service = service_fn(move |request| answer(routes.clone(), Call { request, peer: peer.clone(), request_id: request_id() }));
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(READ_BUFFER)
+        .pipeline_flush(true);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return log_end(ended),
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    log_end(connection.await);
+}
+
+fn log_end(ended: Result<(), hyper::Error>) {
+    if let Err(problem) = ended {
+        tracing::debug!(%problem, "connection ended");
+    }
+}
+
+fn request_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// Runs a request; a panic in it is its own 500.
+async fn answer<F, R>(
+    routes: F,
+    call: Call,
+) -> Result<Response<UnsyncBoxBody<bytes::Bytes, std::convert::Infallible>>, std::convert::Infallible>
+where
+    F: Fn(Call) -> R,
+    R: Future<Output = Response<Body>> + Send + 'static,
+{
+    let id = call.request_id.clone();
+    let run = CatchPanic(Box::pin(routes(call)));
+    let mut response = run.await.unwrap_or_else(|()| {
+        tracing::error!(request = id, "request panicked");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong; nothing more is known").into_response(&id)
+    });
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    Ok(response)
+}
+
+/// Turns a panic of a future into an error.
+struct CatchPanic<R>(std::pin::Pin<Box<R>>);
+
+impl<R: Future> Future for CatchPanic<R> {
+    type Output = Result<R::Output, ()>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        let inner = self.0.as_mut();
+        match std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => std::task::Poll::Ready(Err(())),
+        }
+    }
+}

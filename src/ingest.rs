@@ -1,0 +1,146 @@
+//! From HTTP to the raw topic.
+//!
+//! Owns the event contract ([`event`], [`decode`]), places ([`geo`]) and the packing of requests into records
+//! ([`publish`]). Promises: 200 only once everything accepted is durable; every event of a request has a verdict, and every
+//! refused one is in the books; nothing of an address is kept but its place. May go wrong: the log refuses, and then so do
+//! we, with 503 and Retry-After.
+
+mod context;
+mod decode;
+mod event;
+mod geo;
+mod import;
+mod properties;
+mod publish;
+mod routes;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::ids::ProjectId;
+pub use geo::{Geo, GeoConfig};
+pub use routes::Ingest;
+
+/// `[ingest]` as written in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IngestConfig {
+    /// Largest body on the wire, bytes.
+    pub max_body: usize,
+    /// Largest body once inflated, bytes.
+    pub max_inflated: usize,
+    /// Most events in a request.
+    pub max_events: usize,
+    /// Largest event, bytes as packed.
+    pub max_event_size: usize,
+    /// Most properties of an event, nested ones counted one by one.
+    pub max_properties: usize,
+    /// Deepest nesting of properties.
+    pub max_depth: usize,
+    /// Longest property key, bytes.
+    pub max_key: usize,
+    /// Longest property value, bytes; longer ones are cut and the event flagged.
+    pub max_value: usize,
+    /// Oldest event accepted; imports take any time since 1970.
+    #[serde(with = "humantime_serde")]
+    pub max_event_age: Duration,
+    /// Longest time an event waits for company in a record.
+    #[serde(with = "humantime_serde")]
+    pub linger: Duration,
+    /// Bytes after which a record is sealed without waiting.
+    pub seal_size: usize,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            max_body: 2 << 20,
+            max_inflated: 8 << 20,
+            max_events: 1_000,
+            max_event_size: 64 << 10,
+            max_properties: 256,
+            max_depth: 8,
+            max_key: 128,
+            max_value: 8 << 10,
+            max_event_age: Duration::from_secs(3 * 365 * 86_400),
+            linger: Duration::from_millis(5),
+            seal_size: 256 << 10,
+        }
+    }
+}
+
+/// The checked form of [`IngestConfig`].
+#[derive(Clone, Debug)]
+pub struct IngestLimits {
+    pub(crate) max_body: usize,
+    pub(crate) max_inflated: usize,
+    pub(crate) max_events: usize,
+    pub(crate) max_event_size: usize,
+    pub(crate) max_properties: usize,
+    pub(crate) max_depth: usize,
+    pub(crate) max_key: usize,
+    pub(crate) max_value: usize,
+    pub(crate) max_event_age_ms: i64,
+    pub(crate) linger: Duration,
+    pub(crate) seal_size: usize,
+}
+
+impl IngestConfig {
+    /// The only way to make [`IngestLimits`].
+    pub fn check(&self) -> Result<IngestLimits, String> {
+        let positive = [
+            ("max_body", self.max_body),
+            ("max_inflated", self.max_inflated),
+            ("max_events", self.max_events),
+            ("max_event_size", self.max_event_size),
+            ("max_properties", self.max_properties),
+            ("max_depth", self.max_depth),
+            ("max_key", self.max_key),
+            ("max_value", self.max_value),
+            ("seal_size", self.seal_size),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("ingest.{key}: 0 would accept nothing"));
+        }
+        // A record must fit what the log takes in one piece.
+        if self.seal_size > 4 << 20 {
+            return Err(format!("ingest.seal_size: {} is above 4 MiB", self.seal_size));
+        }
+        // Deeper than the JSON parser goes is never reached.
+        if self.max_depth > 100 {
+            return Err(format!("ingest.max_depth: {} is above 100", self.max_depth));
+        }
+        Ok(IngestLimits {
+            max_body: self.max_body,
+            max_inflated: self.max_inflated,
+            max_events: self.max_events,
+            max_event_size: self.max_event_size,
+            max_properties: self.max_properties,
+            max_depth: self.max_depth,
+            max_key: self.max_key,
+            max_value: self.max_value,
+            max_event_age_ms: i64::try_from(self.max_event_age.as_millis()).unwrap_or(i64::MAX),
+            linger: self.linger,
+            seal_size: self.seal_size,
+        })
+    }
+}
+
+/// What the events of one request have in common.
+#[derive(Clone, Copy)]
+struct Request<'r> {
+    project: ProjectId,
+    partitions: u16,
+    received_ms: i64,
+    /// `sentAt` of the envelope.
+    sent_ms: Option<i64>,
+    /// Flags of every event in it.
+    flags: u32,
+    /// The browser's agent, where the client does not name one; empty otherwise.
+    user_agent: &'r str,
+    client: IpAddr,
+    geo: &'r geo::RequestGeo<'r>,
+    is_import: bool,
+}

@@ -1,0 +1,278 @@
+//! JSON to packed events.
+//!
+//! Owns the event contract. A body is parsed once, as a whole, into a tape that borrows from it, and packed from there:
+//! nothing is allocated for an event that is accepted. A body that does not parse as a whole is taken apart and its events
+//! parsed one by one, so that a lone surrogate, a number out of range or a nest too deep costs only its own event. Promises:
+//! every event of a readable body has a verdict, and its bytes in the log are valid UTF-8, finite numbers and bounded.
+
+use std::cell::RefCell;
+
+use serde_json::value::RawValue;
+use simd_json::{Buffers, Node, StaticNode, Tape};
+
+use super::event::{EventInput, pack};
+use super::{IngestLimits, Request};
+use crate::http::respond::ApiError;
+use crate::outcome::Defect;
+
+/// Events packed by partition, and what was wrong with the others.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    /// By partition: packed events.
+    pub(super) partitions: Vec<Packed>,
+    /// Events that were not packed.
+    pub(super) rejected: Vec<Rejected>,
+    /// Indices of events that the server had to give an id.
+    pub(super) without_id: Vec<usize>,
+}
+
+/// Packed events of one partition.
+#[derive(Debug, Default)]
+pub(super) struct Packed {
+    pub(super) bytes: Vec<u8>,
+    pub(super) events: u32,
+}
+
+/// One event that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rejected {
+    /// Position in the request.
+    pub(super) index: usize,
+    /// Its id, as far as it could be read.
+    pub(super) event_id: Option<String>,
+    /// What is wrong.
+    pub(super) defect: Defect,
+    /// Which field.
+    pub(super) field: String,
+    /// For people: field and value.
+    pub(super) message: String,
+}
+
+impl Decoded {
+    pub(super) fn new(partitions: u16) -> Self {
+        Self { partitions: (0..partitions).map(|_| Packed::default()).collect(), rejected: Vec::new(), without_id: Vec::new() }
+    }
+
+    /// Number of events packed.
+    pub(super) fn accepted(&self) -> u32 {
+        self.partitions.iter().map(|packed| packed.events).sum()
+    }
+}
+
+/// What the parser needs and a thread keeps: parsing never waits, so no two requests use it at once.
+#[derive(Default)]
+struct Scratch {
+    buffers: Buffers,
+    tape: Option<Tape<'static>>,
+    text: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Decodes a body that is one event, an array of events or `{"batch":[…],"sentAt":…}`.
+pub(super) fn body(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) -> Result<Decoded, ApiError> {
+    let bytes = without_bom(bytes)?;
+    let mut decoded = Decoded::new(request.partitions);
+    let parsed = with_tape(bytes, |nodes| whole(nodes, request, limits, &mut decoded));
+    match parsed {
+        Some(result) => result.map(|()| decoded),
+        None => apart(bytes, request, limits),
+    }
+}
+
+/// Decodes newline-delimited JSON: every line an event of its own.
+pub(super) fn lines(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) -> Result<Decoded, ApiError> {
+    let bytes = without_bom(bytes)?;
+    let mut decoded = Decoded::new(request.partitions);
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    for (index, line) in lines.enumerate() {
+        if index >= limits.max_events {
+            return Err(too_many(limits));
+        }
+        alone(line, index, request, limits, &mut decoded);
+    }
+    if decoded.accepted() == 0 && decoded.rejected.is_empty() {
+        return Err(ApiError::bad_request("empty_body", "the body holds no event"));
+    }
+    Ok(decoded)
+}
+
+fn without_bom(bytes: &[u8]) -> Result<&[u8], ApiError> {
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    if bytes.trim_ascii().is_empty() {
+        return Err(ApiError::bad_request("empty_body", "the body is empty"));
+    }
+    Ok(bytes)
+}
+
+fn too_many(limits: &IngestLimits) -> ApiError {
+    let message = format!("a request takes at most {} events", limits.max_events);
+    ApiError::new(hyper::StatusCode::PAYLOAD_TOO_LARGE, "batch_too_many", message)
+}
+
+/// Parses `bytes` and shows the tape; `None` if they do not parse.
+fn with_tape<T>(bytes: &[u8], show: impl FnOnce(&[Node<'_>]) -> T) -> Option<T> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { buffers, tape, text } = scratch;
+        // The parser unescapes in place and reads beyond the end: it gets a copy with room behind it.
+        text.clear();
+        text.extend_from_slice(bytes);
+        text.resize(bytes.len() + simd_json::INPUT_PADDING, 0);
+        let mut open: Tape<'_> = tape.take().map_or_else(|| Tape(Vec::new()), Tape::reset);
+        let shown = simd_json::fill_tape_padded(text, bytes.len(), buffers, &mut open).is_ok().then(|| show(&open.0));
+        *tape = Some(open.reset());
+        shown
+    })
+}
+
+/// A parsed body.
+fn whole(nodes: &[Node<'_>], request: &Request<'_>, limits: &IngestLimits, decoded: &mut Decoded) -> Result<(), ApiError> {
+    match nodes.first() {
+        Some(Node::Array { len, .. }) => batch(nodes, (0, *len), request, limits, decoded),
+        Some(Node::Object { len, .. }) => match envelope(nodes, *len)? {
+            Envelope::Batch { at, len, sent_ms } => batch(nodes, (at, len), &Request { sent_ms, ..*request }, limits, decoded),
+            Envelope::Event => {
+                pack(EventInput { nodes, at: 0, index: 0 }, request, limits, decoded);
+                Ok(())
+            }
+        },
+        _ => Err(ApiError::bad_request("invalid_body", "the body is neither an event, an array of events nor a batch")),
+    }
+}
+
+enum Envelope {
+    Batch { at: usize, len: usize, sent_ms: Option<i64> },
+    Event,
+}
+
+/// An object with `batch` is an envelope; any other is an event.
+fn envelope(nodes: &[Node<'_>], len: usize) -> Result<Envelope, ApiError> {
+    let mut found = None;
+    let mut sent_ms = None;
+    let mut at = 1;
+    for _ in 0..len {
+        let value = at + 1;
+        match nodes.get(at) {
+            Some(Node::String("batch")) => match nodes.get(value) {
+                Some(Node::Array { len, .. }) => found = Some((value, *len)),
+                _ => return Err(ApiError::bad_request("invalid_body", "`batch` is not an array")),
+            },
+            Some(Node::String("sentAt")) => sent_ms = time(nodes.get(value)),
+            _ => {}
+        }
+        at = next(nodes, value);
+    }
+    Ok(found.map_or(Envelope::Event, |(at, len)| Envelope::Batch { at, len, sent_ms }))
+}
+
+fn batch(
+    nodes: &[Node<'_>],
+    (start, len): (usize, usize),
+    request: &Request<'_>,
+    limits: &IngestLimits,
+    decoded: &mut Decoded,
+) -> Result<(), ApiError> {
+    if len == 0 {
+        return Err(ApiError::bad_request("batch_empty", "the batch holds no event"));
+    }
+    if len > limits.max_events {
+        return Err(too_many(limits));
+    }
+    let mut at = start + 1;
+    for index in 0..len {
+        pack(EventInput { nodes, at, index }, request, limits, decoded);
+        at = next(nodes, at);
+    }
+    Ok(())
+}
+
+/// The node after the value at `at`.
+pub(super) fn next(nodes: &[Node<'_>], at: usize) -> usize {
+    match nodes.get(at) {
+        Some(Node::Object { count, .. } | Node::Array { count, .. }) => at + 1 + count,
+        _ => at + 1,
+    }
+}
+
+/// A time in any form the contract knows: milliseconds since 1970 as a number, or text.
+pub(super) fn time(node: Option<&Node<'_>>) -> Option<i64> {
+    match node? {
+        Node::String(text) => crate::event::time::parse(text.as_bytes()),
+        Node::Static(StaticNode::I64(ms)) => (*ms >= 0).then_some(*ms),
+        Node::Static(StaticNode::U64(ms)) => i64::try_from(*ms).ok(),
+        Node::Static(StaticNode::F64(ms)) => (*ms >= 0.0 && *ms < 1e15).then_some(*ms as i64),
+        _ => None,
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct RawEnvelope<'a> {
+    #[serde(borrow)]
+    batch: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, rename = "sentAt")]
+    sent_at: Option<&'a RawValue>,
+}
+
+/// A body that does not parse as a whole: its events are parsed one by one, or it is not JSON at all.
+fn apart(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) -> Result<Decoded, ApiError> {
+    let invalid = |problem: serde_json::Error| ApiError::bad_request("invalid_json", format!("the body is not JSON: {problem}"));
+    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("invalid_json", "the body is not UTF-8"))?;
+    let (events, sent_ms): (Vec<&RawValue>, Option<i64>) = match text.trim_start().as_bytes().first() {
+        Some(b'[') => (serde_json::from_str(text).map_err(invalid)?, None),
+        Some(b'{') => {
+            let whole: &RawValue = serde_json::from_str(text).map_err(invalid)?;
+            match serde_json::from_str::<RawEnvelope<'_>>(text) {
+                Ok(RawEnvelope { batch: Some(batch), sent_at }) => (batch, sent_at.and_then(|sent| sent_time(sent.get()))),
+                _ => (vec![whole], None),
+            }
+        }
+        _ => {
+            return Err(serde_json::from_str::<&RawValue>(text).map_or_else(invalid, |_| {
+                ApiError::bad_request("invalid_body", "the body is neither an event, an array of events nor a batch")
+            }));
+        }
+    };
+    if events.is_empty() {
+        return Err(ApiError::bad_request("batch_empty", "the batch holds no event"));
+    }
+    if events.len() > limits.max_events {
+        return Err(too_many(limits));
+    }
+    let mut decoded = Decoded::new(request.partitions);
+    let request = Request { sent_ms, ..*request };
+    for (index, event) in events.iter().enumerate() {
+        alone(event.get().as_bytes(), index, &request, limits, &mut decoded);
+    }
+    Ok(decoded)
+}
+
+fn sent_time(raw: &str) -> Option<i64> {
+    with_tape(raw.as_bytes(), |nodes| time(nodes.first())).flatten()
+}
+
+/// One event by itself.
+fn alone(bytes: &[u8], index: usize, request: &Request<'_>, limits: &IngestLimits, decoded: &mut Decoded) {
+    let show = |nodes: &[Node<'_>]| pack(EventInput { nodes, at: 0, index }, request, limits, decoded);
+    if with_tape(bytes, show).is_none() {
+        let (defect, message) = why_unreadable(bytes);
+        decoded.rejected.push(Rejected { index, event_id: None, defect, field: String::new(), message });
+    }
+}
+
+/// What is wrong with an event that does not parse, by a second parser's word.
+fn why_unreadable(bytes: &[u8]) -> (Defect, String) {
+    let Err(problem) = serde_json::from_slice::<serde_json::Value>(bytes) else {
+        // Only numbers of more than 64 bits are JSON to one parser and not to the other.
+        return (Defect::NumberOutOfRange, "a number is beyond 64 bits".to_owned());
+    };
+    let text = problem.to_string();
+    let defect = match text.as_str() {
+        text if text.contains("recursion limit") => Defect::NestingTooDeep,
+        text if text.contains("number out of range") => Defect::NumberOutOfRange,
+        text if text.contains("surrogate") || text.contains("unexpected end of hex escape") => Defect::InvalidUnicode,
+        _ => Defect::InvalidJson,
+    };
+    (defect, text)
+}

@@ -1,0 +1,292 @@
+//! One event of a parsed body: checked, and packed into the partition of its visitor.
+
+use simd_json::{Node, StaticNode};
+use uuid::Uuid;
+
+use super::decode::{Decoded, Rejected, next, time};
+use super::properties::{self, Properties};
+use super::{IngestLimits, Request, context};
+use crate::event::field::{Field, flag};
+use crate::event::ids::{PersonKey, VisitorKey};
+use crate::event::packed::{EventWriter, Fixed};
+use crate::event::time::{Stated, correct};
+use crate::outcome::Defect;
+
+const MAX_NAME: usize = 200;
+const MAX_ID: usize = 200;
+/// Prefixes of event names that pulse keeps for itself.
+const RESERVED: [&str; 2] = ["$", "pulse_"];
+/// What programs send when they have no user: it stands for nobody.
+const NOBODY: [&str; 6] = ["null", "undefined", "NaN", "[object Object]", "none", "None"];
+
+/// Where an event stands in a parsed body.
+#[derive(Clone, Copy)]
+pub(super) struct EventInput<'t, 'i> {
+    pub(super) nodes: &'t [Node<'i>],
+    pub(super) at: usize,
+    pub(super) index: usize,
+}
+
+/// What is wrong, with which field, in words.
+pub(super) struct Fault {
+    pub(super) defect: Defect,
+    pub(super) field: String,
+    pub(super) message: String,
+}
+
+impl Fault {
+    pub(super) fn new(defect: Defect, field: &str, message: impl Into<String>) -> Self {
+        Self { defect, field: field.to_owned(), message: message.into() }
+    }
+}
+
+/// Checks an event and packs it; a fault takes back whatever was packed of it.
+pub(super) fn pack(input: EventInput<'_, '_>, request: &Request<'_>, limits: &IngestLimits, decoded: &mut Decoded) {
+    let packed = Keys::of(input).and_then(|keys| {
+        let head = Head::of(&keys, input, request, limits)?;
+        let target = decoded.partitions.get_mut(usize::from(head.fixed.visitor.partition(request.partitions)));
+        if let Some(target) = target {
+            let start = target.bytes.len();
+            if let Err(fault) = write(&keys, &head, (input, request, limits), &mut target.bytes) {
+                target.bytes.truncate(start);
+                return Err(fault);
+            }
+            target.events += 1;
+        }
+        Ok(head.fixed.flags & flag::SERVER_ID != 0)
+    });
+    match packed {
+        Ok(true) => decoded.without_id.push(input.index),
+        Ok(false) => {}
+        Err(Fault { defect, field, message }) => {
+            let event_id = Keys::of(input).ok().and_then(|keys| keys.event_id).and_then(|at| text(input.nodes, at));
+            let event_id = event_id.filter(|id| id.len() <= MAX_ID).map(str::to_owned);
+            decoded.rejected.push(Rejected { index: input.index, event_id, defect, field, message });
+        }
+    }
+}
+
+/// Where in the tape the values of the event's own keys stand.
+#[derive(Default)]
+struct Keys {
+    event_id: Option<usize>,
+    name: Option<usize>,
+    user_id: Option<usize>,
+    anonymous_id: Option<usize>,
+    session_id: Option<usize>,
+    timestamp: Option<usize>,
+    sent_at: Option<usize>,
+    context: Option<usize>,
+    properties: Option<usize>,
+}
+
+impl Keys {
+    fn of(EventInput { nodes, at, .. }: EventInput<'_, '_>) -> Result<Self, Fault> {
+        let Some(Node::Object { len, .. }) = nodes.get(at) else {
+            return Err(Fault::new(Defect::EventNotObject, "", "the event is not a JSON object"));
+        };
+        let mut keys = Self::default();
+        let mut at = at + 1;
+        for _ in 0..*len {
+            let value = at + 1;
+            if let Some(Node::String(key)) = nodes.get(at) {
+                if let Some(slot) = keys.slot(key) {
+                    // `null` says the same as nothing.
+                    let is_null = matches!(nodes.get(value), Some(Node::Static(StaticNode::Null)));
+                    if slot.is_some() {
+                        return Err(Fault::new(Defect::DuplicateKey, key, format!("`{key}` is given twice")));
+                    }
+                    *slot = (!is_null).then_some(value);
+                }
+            }
+            at = next(nodes, value);
+        }
+        Ok(keys)
+    }
+
+    fn slot(&mut self, key: &str) -> Option<&mut Option<usize>> {
+        Some(match key {
+            "eventId" => &mut self.event_id,
+            "type" => &mut self.name,
+            "userId" => &mut self.user_id,
+            "anonymousId" => &mut self.anonymous_id,
+            "sessionId" => &mut self.session_id,
+            "timestamp" => &mut self.timestamp,
+            "sentAt" => &mut self.sent_at,
+            "context" => &mut self.context,
+            "properties" => &mut self.properties,
+            // Unknown keys are passed over: clients of other versions send them.
+            _ => return None,
+        })
+    }
+}
+
+fn text<'i>(nodes: &[Node<'i>], at: usize) -> Option<&'i str> {
+    match nodes.get(at) {
+        Some(Node::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// What must be known before the event can be written.
+struct Head<'i> {
+    fixed: Fixed,
+    name: &'i str,
+    user_id: &'i str,
+    anonymous_id: &'i str,
+    session_id: &'i str,
+}
+
+impl<'i> Head<'i> {
+    fn of(keys: &Keys, input: EventInput<'_, 'i>, request: &Request<'_>, limits: &IngestLimits) -> Result<Self, Fault> {
+        let nodes = input.nodes;
+        let name = name(nodes, keys.name)?;
+        let user_id = id(nodes, keys.user_id, "userId")?;
+        let anonymous_id = id(nodes, keys.anonymous_id, "anonymousId")?;
+        if user_id.is_empty() && anonymous_id.is_empty() {
+            return Err(Fault::new(Defect::UserRequired, "anonymousId", "neither `anonymousId` nor `userId` is given"));
+        }
+        let session_id = session(nodes, keys.session_id)?;
+        let mut flags = request.flags;
+        let event_id = match keys.event_id {
+            Some(at) => event_id(nodes, at)?,
+            None => {
+                flags |= flag::SERVER_ID;
+                Uuid::now_v7().into_bytes()
+            }
+        };
+        let (stated, at) = stated(nodes, keys, request, limits)?;
+        flags |= if at.is_clamped { flag::CLAMPED } else { 0 };
+        flags |= if stated.at_ms.is_none() { flag::SERVER_TIME } else { 0 };
+        let visitor = if anonymous_id.is_empty() { user_id } else { anonymous_id };
+        let person = if user_id.is_empty() { anonymous_id } else { user_id };
+        let fixed = Fixed {
+            event_id,
+            visitor: VisitorKey::of(request.project, visitor),
+            person: PersonKey::of(request.project, person),
+            at_ms: at.at_ms,
+            original_ms: stated.at_ms.unwrap_or(0),
+            sent_ms: stated.sent_ms.unwrap_or(0),
+            received_ms: request.received_ms,
+            flags,
+            project: 0,
+        };
+        Ok(Self { fixed, name, user_id, anonymous_id, session_id })
+    }
+}
+
+fn name<'i>(nodes: &[Node<'i>], at: Option<usize>) -> Result<&'i str, Fault> {
+    let fault = |defect, message: String| Err(Fault::new(defect, "type", message));
+    let Some(at) = at else { return fault(Defect::EventNameRequired, "`type` is missing".to_owned()) };
+    let Some(name) = text(nodes, at) else { return fault(Defect::EventNameInvalid, "`type` is not a string".to_owned()) };
+    if name.trim().is_empty() {
+        return fault(Defect::EventNameRequired, "`type` is empty".to_owned());
+    }
+    if name.len() > MAX_NAME {
+        return fault(Defect::EventNameTooLong, format!("`type` has {} bytes, more than {MAX_NAME}", name.len()));
+    }
+    if name.contains('\0') {
+        return fault(Defect::InvalidCharacter, "`type` holds a NUL".to_owned());
+    }
+    if RESERVED.iter().any(|prefix| name.starts_with(prefix)) {
+        return fault(Defect::EventNameReserved, format!("`type` `{name}` starts with a reserved prefix"));
+    }
+    Ok(name)
+}
+
+fn id<'i>(nodes: &[Node<'i>], at: Option<usize>, field: &str) -> Result<&'i str, Fault> {
+    let Some(at) = at else { return Ok("") };
+    let Some(id) = text(nodes, at) else { return Err(Fault::new(Defect::UserIdInvalid, field, format!("`{field}` is not a string"))) };
+    if id.len() > MAX_ID {
+        return Err(Fault::new(Defect::UserIdInvalid, field, format!("`{field}` has {} bytes, more than {MAX_ID}", id.len())));
+    }
+    if id.contains('\0') {
+        return Err(Fault::new(Defect::InvalidCharacter, field, format!("`{field}` holds a NUL")));
+    }
+    if NOBODY.contains(&id) {
+        return Err(Fault::new(Defect::UserIdIllegal, field, format!("`{field}` is `{id}`, which stands for nobody")));
+    }
+    Ok(id.trim())
+}
+
+fn session<'i>(nodes: &[Node<'i>], at: Option<usize>) -> Result<&'i str, Fault> {
+    let Some(at) = at else { return Ok("") };
+    match text(nodes, at) {
+        Some(id) if id.len() <= MAX_ID && !id.contains('\0') => Ok(id),
+        _ => Err(Fault::new(Defect::SessionIdInvalid, "sessionId", format!("`sessionId` is not a string of at most {MAX_ID} bytes"))),
+    }
+}
+
+fn event_id(nodes: &[Node<'_>], at: usize) -> Result<[u8; 16], Fault> {
+    let invalid = |message: String| Err(Fault::new(Defect::EventIdInvalid, "eventId", message));
+    let Some(id) = text(nodes, at) else { return invalid("`eventId` is not a string".to_owned()) };
+    // Braces and `urn:uuid:` are forms of a UUID too, but nobody sends them: refused, as any other text is.
+    if !matches!(id.len(), 32 | 36) {
+        return invalid(format!("`eventId` `{}` is not a UUID", clipped(id)));
+    }
+    match Uuid::try_parse_ascii(id.as_bytes()) {
+        Ok(uuid) if !uuid.is_nil() => Ok(uuid.into_bytes()),
+        _ => invalid(format!("`eventId` `{}` is not a UUID", clipped(id))),
+    }
+}
+
+fn clipped(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+fn stated(
+    nodes: &[Node<'_>],
+    keys: &Keys,
+    request: &Request<'_>,
+    limits: &IngestLimits,
+) -> Result<(Stated, crate::event::time::Corrected), Fault> {
+    let at_ms = match keys.timestamp {
+        None => None,
+        Some(at) => {
+            let message = "`timestamp` is neither ISO 8601 with an offset nor milliseconds since 1970";
+            Some(time(nodes.get(at)).ok_or_else(|| Fault::new(Defect::TimestampInvalid, "timestamp", message))?)
+        }
+    };
+    // A `sentAt` that cannot be read corrects nothing.
+    let sent_ms = keys.sent_at.and_then(|at| time(nodes.get(at))).or(request.sent_ms);
+    let stated = Stated { at_ms, sent_ms };
+    let earliest_ms = if request.is_import { 0 } else { request.received_ms - limits.max_event_age_ms };
+    let corrected = correct(stated, request.received_ms, earliest_ms)
+        .map_err(|defect| Fault::new(defect, "timestamp", "`timestamp` lies too far in the future or the past"))?;
+    Ok((stated, corrected))
+}
+
+fn write(
+    keys: &Keys,
+    head: &Head<'_>,
+    (input, request, limits): (EventInput<'_, '_>, &Request<'_>, &IngestLimits),
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    let mut fixed = head.fixed;
+    let mut writer = EventWriter::begin(out);
+    writer.field(Field::Type, head.name.as_bytes());
+    writer.field(Field::UserId, head.user_id.as_bytes());
+    writer.field(Field::AnonymousId, head.anonymous_id.as_bytes());
+    writer.field(Field::ClientSession, head.session_id.as_bytes());
+    let given = keys.context.map(|at| context::write(input.nodes, at, &mut writer)).unwrap_or_default();
+    if !given.has_agent {
+        writer.field(Field::UserAgent, request.user_agent.as_bytes());
+    }
+    if fixed.flags & flag::PRIVACY == 0 {
+        let place = given.address.map_or_else(|| request.geo.place(request.client), |address| request.geo.place(address));
+        place.write(&mut writer);
+    }
+    if let Some(at) = keys.properties {
+        let mut properties = Properties::new(limits, &mut writer);
+        properties.object(input.nodes, at)?;
+        fixed.flags |= if properties.is_truncated() { flag::TRUNCATED } else { 0 };
+    }
+    let size = writer.written();
+    if size > limits.max_event_size {
+        return Err(Fault::new(Defect::EventTooLarge, "", format!("the event has {size} bytes, more than {}", limits.max_event_size)));
+    }
+    writer.finish(&fixed);
+    Ok(())
+}
+
+pub(super) use properties::clip;

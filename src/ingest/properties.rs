@@ -1,0 +1,221 @@
+//! `properties`: any JSON object within limits, flattened.
+//!
+//! Strings and numbers keep their kind; booleans, nulls and arrays are kept as JSON text; nested objects become keys with
+//! dots. A string longer than allowed is cut at a character and the event flagged.
+
+use simd_json::{Node, StaticNode};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::IngestLimits;
+use super::decode::next;
+use super::event::Fault;
+use crate::event::packed::EventWriter;
+use crate::outcome::Defect;
+
+/// Packs the properties of one event.
+pub(super) struct Properties<'l, 'w, 'b> {
+    limits: &'l IngestLimits,
+    writer: &'w mut EventWriter<'b>,
+    /// Hashes of the keys so far: 64 bits tell a few hundred keys apart.
+    seen: Seen,
+    key: String,
+    is_truncated: bool,
+}
+
+/// Hashes on the stack for the usual few, on the heap beyond.
+struct Seen {
+    few: [u64; 32],
+    len: usize,
+    more: Vec<u64>,
+}
+
+impl Seen {
+    /// Remembers a hash; `false` if it was there.
+    fn insert(&mut self, hash: u64) -> bool {
+        let few = self.few.get(..self.len.min(32)).unwrap_or_default();
+        if few.contains(&hash) || self.more.contains(&hash) {
+            return false;
+        }
+        match self.few.get_mut(self.len) {
+            Some(place) => *place = hash,
+            None => self.more.push(hash),
+        }
+        self.len += 1;
+        true
+    }
+}
+
+impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
+    pub(super) fn new(limits: &'l IngestLimits, writer: &'w mut EventWriter<'b>) -> Self {
+        let seen = Seen { few: [0; 32], len: 0, more: Vec::new() };
+        Self { limits, writer, seen, key: String::new(), is_truncated: false }
+    }
+
+    /// Whether a value was cut.
+    pub(super) fn is_truncated(&self) -> bool {
+        self.is_truncated
+    }
+
+    /// Packs the object at `at`.
+    pub(super) fn object(&mut self, nodes: &[Node<'_>], at: usize) -> Result<(), Fault> {
+        let Some(Node::Object { len, .. }) = nodes.get(at) else {
+            return Err(Fault::new(Defect::PropertiesInvalid, "properties", "`properties` is not an object"));
+        };
+        self.members(nodes, at + 1, *len, 1)
+    }
+
+    fn members(&mut self, nodes: &[Node<'_>], mut at: usize, len: usize, depth: usize) -> Result<(), Fault> {
+        if depth > self.limits.max_depth {
+            return Err(too_deep(self.limits));
+        }
+        for _ in 0..len {
+            let Some(Node::String(key)) = nodes.get(at) else { return Ok(()) };
+            let value = at + 1;
+            let prefix = self.key.len();
+            match nodes.get(value) {
+                Some(Node::Object { len, .. }) if *len > 0 => {
+                    self.enter(key)?;
+                    self.members(nodes, value + 1, *len, depth + 1)?;
+                }
+                Some(node) if prefix == 0 => self.value(key, nodes, (value, node), depth)?,
+                Some(node) => {
+                    self.enter(key)?;
+                    let full = std::mem::take(&mut self.key);
+                    self.value(&full, nodes, (value, node), depth)?;
+                    self.key = full;
+                }
+                None => {}
+            }
+            self.key.truncate(prefix);
+            at = next(nodes, value);
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, key: &str) -> Result<(), Fault> {
+        if !self.key.is_empty() {
+            self.key.push('.');
+        }
+        self.key.push_str(key);
+        self.check_key(key)
+    }
+
+    fn check_key(&self, key: &str) -> Result<(), Fault> {
+        if key.is_empty() || key.len() > self.limits.max_key {
+            let message = format!("a property key has {} bytes; 1 to {} are allowed", key.len(), self.limits.max_key);
+            return Err(Fault::new(Defect::PropertyKeyInvalid, "properties", message));
+        }
+        if key.contains('\0') {
+            return Err(Fault::new(Defect::InvalidCharacter, "properties", "a property key holds a NUL"));
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, key: &str, nodes: &[Node<'_>], (at, node): (usize, &Node<'_>), depth: usize) -> Result<(), Fault> {
+        self.check_key_whole(key)?;
+        if !self.seen.insert(xxh3_64(key.as_bytes())) {
+            return Err(Fault::new(Defect::DuplicateKey, &format!("properties.{key}"), format!("property `{key}` is given twice")));
+        }
+        if self.seen.len > self.limits.max_properties {
+            let message = format!("more than {} properties", self.limits.max_properties);
+            return Err(Fault::new(Defect::TooManyProperties, "properties", message));
+        }
+        match node {
+            Node::String(text) => self.string(key, text),
+            Node::Static(StaticNode::Bool(true)) => self.writer.other(key.as_bytes(), b"true"),
+            Node::Static(StaticNode::Bool(false)) => self.writer.other(key.as_bytes(), b"false"),
+            Node::Static(StaticNode::Null) => self.writer.other(key.as_bytes(), b"null"),
+            Node::Static(StaticNode::I64(number)) => self.writer.number(key.as_bytes(), *number as f64),
+            Node::Static(StaticNode::U64(number)) => self.writer.number(key.as_bytes(), *number as f64),
+            Node::Static(StaticNode::F64(number)) if number.is_finite() => self.writer.number(key.as_bytes(), *number),
+            Node::Static(_) => {
+                let field = format!("properties.{key}");
+                return Err(Fault::new(Defect::NumberOutOfRange, &field, format!("property `{key}` is no 64-bit float")));
+            }
+            Node::Array { .. } | Node::Object { .. } => self.json(key, nodes, at, depth)?,
+        }
+        Ok(())
+    }
+
+    /// A flattened key may be as long as its levels together.
+    fn check_key_whole(&self, key: &str) -> Result<(), Fault> {
+        if self.key.is_empty() && !key.contains('.') { self.check_key(key) } else { Ok(()) }
+    }
+
+    fn string(&mut self, key: &str, text: &str) {
+        let cut = clip(text, self.limits.max_value);
+        self.is_truncated |= cut.len() < text.len();
+        if cut.contains('\0') {
+            self.writer.string(key.as_bytes(), cut.replace('\0', "").as_bytes());
+        } else {
+            self.writer.string(key.as_bytes(), cut.as_bytes());
+        }
+    }
+
+    fn json(&mut self, key: &str, nodes: &[Node<'_>], at: usize, depth: usize) -> Result<(), Fault> {
+        let mut json = Vec::new();
+        self.put_json(nodes, at, &mut json, depth + 1)?;
+        if json.len() > self.limits.max_event_size {
+            return Err(Fault::new(Defect::EventTooLarge, &format!("properties.{key}"), "the array is larger than an event may be"));
+        }
+        self.writer.other(key.as_bytes(), &json);
+        Ok(())
+    }
+
+    /// Writes a value as JSON text; returns the node after it.
+    fn put_json(&self, nodes: &[Node<'_>], at: usize, out: &mut Vec<u8>, depth: usize) -> Result<usize, Fault> {
+        if depth > self.limits.max_depth + 1 {
+            return Err(too_deep(self.limits));
+        }
+        match nodes.get(at) {
+            Some(Node::Array { len, .. }) => {
+                out.push(b'[');
+                let mut inner = at + 1;
+                for index in 0..*len {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    inner = self.put_json(nodes, inner, out, depth + 1)?;
+                }
+                out.push(b']');
+                Ok(inner)
+            }
+            Some(Node::Object { len, .. }) => {
+                out.push(b'{');
+                let mut inner = at + 1;
+                for index in 0..*len {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    inner = self.put_json(nodes, inner, out, depth + 1)?;
+                    out.push(b':');
+                    inner = self.put_json(nodes, inner, out, depth + 1)?;
+                }
+                out.push(b'}');
+                Ok(inner)
+            }
+            Some(Node::String(text)) => put_text(out, text).map(|()| at + 1),
+            Some(Node::Static(StaticNode::F64(number))) if !number.is_finite() => {
+                Err(Fault::new(Defect::NumberOutOfRange, "properties", "a number is no 64-bit float"))
+            }
+            Some(Node::Static(value)) => {
+                out.extend_from_slice(value.to_string().as_bytes());
+                Ok(at + 1)
+            }
+            None => Ok(at + 1),
+        }
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) -> Result<(), Fault> {
+    serde_json::to_writer(out, text).map_err(|problem| Fault::new(Defect::InvalidUnicode, "properties", problem.to_string()))
+}
+
+fn too_deep(limits: &IngestLimits) -> Fault {
+    Fault::new(Defect::NestingTooDeep, "properties", format!("nested deeper than {}", limits.max_depth))
+}
+
+/// The longest prefix of `text` within `max` bytes that ends between characters.
+pub(crate) fn clip(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or(text)
+}

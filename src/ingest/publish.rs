@@ -1,0 +1,233 @@
+//! From requests to records: many requests share one, and each waits until its record is durable.
+//!
+//! A partition has one open record. It is sealed when it is large enough, when its linger is over, or when the day of
+//! receipt changes; sealing compresses it and appends it to the log. Bounded: a record is bounded by its seal size, and what
+//! is sealed waits in the log's own bounded queue, which refuses when full.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::IngestLimits;
+use super::decode::{Decoded, Packed};
+use crate::event::ids::ProjectId;
+use crate::event::packed;
+use crate::event::record::{self, Header, Tallies, day_of};
+use crate::lifecycle::spawn_short;
+use crate::log::{Log, LogError, Topic};
+use crate::outcome::Count;
+
+/// How a record ended, told to every request in it.
+type Fate = Result<(), LogError>;
+
+/// Packs requests into records and appends them. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Publisher<L: Log> {
+    log: L,
+    linger: Duration,
+    seal_size: usize,
+    open: Arc<[Mutex<Open>]>,
+}
+
+/// The open record of one partition.
+#[derive(Default)]
+struct Open {
+    number: u64,
+    day: u16,
+    received_ms: i64,
+    events: u32,
+    projects: Vec<ProjectId>,
+    tallies: Tallies,
+    body: Vec<u8>,
+    waiters: Vec<oneshot::Sender<Fate>>,
+}
+
+/// What one request brings.
+pub(super) struct Contribution {
+    pub(super) project: ProjectId,
+    pub(super) received_ms: i64,
+    pub(super) decoded: Decoded,
+}
+
+/// An import's events, with the letters of the lines that are none.
+pub(super) struct ImportRecord {
+    pub(super) source: u64,
+    pub(super) letters: Vec<u8>,
+    pub(super) letter_count: u32,
+}
+
+impl<L: Log> Publisher<L> {
+    pub(super) fn new(log: L, limits: &IngestLimits) -> Self {
+        let open = (0..log.partitions(Topic::Raw)).map(|_| Mutex::default()).collect();
+        Self { log, linger: limits.linger, seal_size: limits.seal_size, open }
+    }
+
+    /// Number of partitions.
+    pub(super) fn partitions(&self) -> u16 {
+        self.log.partitions(Topic::Raw)
+    }
+
+    /// Appends a request's events, and its rejections to the books; returns once all of it is durable. On an error nothing
+    /// may be answered as accepted; some of it may be in the log all the same, and a retry finds it there as a copy.
+    pub(super) async fn publish(&self, request: Contribution) -> Fate {
+        let Contribution { project, received_ms, decoded } = request;
+        let mut waiting = Vec::new();
+        let mut rejected: Option<Tallies> = (!decoded.rejected.is_empty()).then(Tallies::default);
+        if let Some(tallies) = &mut rejected {
+            decoded.rejected.iter().for_each(|event| tallies.add(project, received_ms, Count::Rejected(event.defect), 1));
+        }
+        for (partition, packed) in (0_u16..).zip(&decoded.partitions) {
+            let is_last = usize::from(partition) + 1 == decoded.partitions.len();
+            let books = if packed.events > 0 || is_last { rejected.take() } else { None };
+            if packed.events > 0 || books.is_some() {
+                waiting.push(self.add(partition, (project, received_ms), packed, books.as_ref())?);
+            }
+        }
+        for fate in waiting {
+            fate.await.unwrap_or(Err(LogError::Closed))?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the open record of a partition.
+    fn add(
+        &self,
+        partition: u16,
+        (project, received_ms): (ProjectId, i64),
+        packed: &Packed,
+        books: Option<&Tallies>,
+    ) -> Result<oneshot::Receiver<Fate>, LogError> {
+        let (sender, receiver) = oneshot::channel();
+        let mut open = self.open(partition)?;
+        if !open.is_empty() && open.day != day_of(received_ms) {
+            self.seal(partition, &mut open);
+        }
+        if open.is_empty() {
+            open.day = day_of(received_ms);
+            self.seal_later(partition, open.number);
+        }
+        open.received_ms = open.received_ms.max(received_ms);
+        open.take(project, packed);
+        open.tallies.add(project, received_ms, Count::Received, packed.events);
+        if let Some(books) = books {
+            open.tallies.merge(books);
+        }
+        open.waiters.push(sender);
+        if open.body.len() >= self.seal_size {
+            self.seal(partition, &mut open);
+        }
+        Ok(receiver)
+    }
+
+    fn open(&self, partition: u16) -> Result<MutexGuard<'_, Open>, LogError> {
+        self.open.get(usize::from(partition)).and_then(|open| open.lock().ok()).ok_or(LogError::Closed)
+    }
+
+    /// Seals the record once its linger is over, unless it was sealed before.
+    fn seal_later(&self, partition: u16, number: u64) {
+        let publisher = self.clone();
+        spawn_short(async move {
+            tokio::time::sleep(publisher.linger).await;
+            if let Ok(mut open) = publisher.open(partition)
+                && open.number == number
+            {
+                publisher.seal(partition, &mut open);
+            }
+        });
+    }
+
+    /// Appends the open record and begins the next one.
+    fn seal(&self, partition: u16, open: &mut Open) {
+        let next = Open { number: open.number + 1, ..Open::default() };
+        let mut sealed = std::mem::replace(open, next);
+        let waiters = std::mem::take(&mut sealed.waiters);
+        let record = sealed.encode(0, 0);
+        open.reuse(sealed.body);
+        match self.log.append(Topic::Raw, partition, record.into()) {
+            Ok(ack) => spawn_short(async move { tell(waiters, &ack.await.map(drop)) }),
+            Err(refused) => tell(waiters, &Err(refused)),
+        }
+    }
+
+    /// Appends an import's events, in records of their own so that their books are their own; returns once durable.
+    pub(super) async fn publish_import(&self, request: Contribution, import: ImportRecord) -> Fate {
+        let Contribution { project, received_ms, decoded } = request;
+        let mut acks = Vec::new();
+        for (partition, packed) in (0_u16..).zip(&decoded.partitions) {
+            let letters = if partition == 0 { import.letter_count } else { 0 };
+            if packed.events == 0 && letters == 0 {
+                continue;
+            }
+            let mut record = Open { day: day_of(received_ms), received_ms, ..Open::default() };
+            record.take(project, packed);
+            record.tallies.add(project, received_ms, Count::Received, packed.events + letters);
+            if partition == 0 {
+                record.body.extend_from_slice(&import.letters);
+            }
+            acks.push(self.log.append(Topic::Raw, partition, record.encode(import.source, letters).into())?);
+        }
+        for ack in acks {
+            ack.await?;
+        }
+        Ok(())
+    }
+
+    /// Seals everything open; whoever waits for it is told as always.
+    pub(super) fn seal_all(&self) {
+        for partition in 0..self.partitions() {
+            if let Ok(mut open) = self.open(partition)
+                && !open.is_empty()
+            {
+                self.seal(partition, &mut open);
+            }
+        }
+    }
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
+    fn take(&mut self, project: ProjectId, packed: &Packed) {
+        let known = self.projects.iter().position(|known| *known == project);
+        let index = known.unwrap_or_else(|| {
+            self.projects.push(project);
+            self.projects.len() - 1
+        });
+        let start = self.body.len();
+        self.body.extend_from_slice(&packed.bytes);
+        self.events += packed.events;
+        if index > 0 {
+            packed::set_project(self.body.get_mut(start..).unwrap_or_default(), index as u16);
+        }
+    }
+
+    fn encode(&self, source: u64, letters: u32) -> Vec<u8> {
+        let header = Header {
+            source,
+            day: self.day,
+            events: self.events,
+            received_ms: self.received_ms,
+            projects: self.projects.clone(),
+            tallies: self.tallies.clone(),
+            letters,
+            origin: None,
+        };
+        record::encode(&header, &self.body)
+    }
+
+    /// Keeps the memory of a sealed body for the next one.
+    fn reuse(&mut self, mut body: Vec<u8>) {
+        body.clear();
+        self.body = body;
+    }
+}
+
+fn tell(waiters: Vec<oneshot::Sender<Fate>>, fate: &Fate) {
+    for waiter in waiters {
+        // A client that went away does not want to know.
+        drop(waiter.send(fate.clone()));
+    }
+}
