@@ -202,9 +202,9 @@ fn set(target: &mut Table, path: &[String], text: &str) -> Result<(), String> {
         Value::Integer(_) => Value::Integer(text.parse().map_err(|_| wrong("a whole number"))?),
         Value::Float(_) => Value::Float(text.parse().map_err(|_| wrong("a number"))?),
         Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| wrong("true or false"))?),
-        Value::Array(_) => {
-            Value::Array(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.to_owned())).collect())
-        }
+        Value::Array(_) => Value::Array(
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.to_owned())).collect(),
+        ),
         Value::Table(_) => return Err(format!("{prefix}{last} is a section, not a key")),
         Value::String(_) | Value::Datetime(_) => Value::String(text.to_owned()),
     };

@@ -29,8 +29,11 @@
 #![warn(unreachable_pub)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod app;
+pub mod cli;
 pub mod clickhouse;
 pub mod clock;
+pub mod config;
 pub mod event;
 pub mod http;
 pub mod ingest;
@@ -39,4 +42,5 @@ pub mod load;
 pub mod log;
 pub mod outcome;
 pub mod process;
+pub mod query;
 pub mod role;

@@ -60,12 +60,13 @@ impl Supervisor {
         self.tasks.spawn(async move { (name, task.await.map_err(|problem| problem.to_string())) });
     }
 
-    /// Runs until `signals` says to end or the first task does, then drains the rest within `grace`. No faults means a
+    /// Runs until `signals` says to end, the caller has `asked` for it or the first task ends, then drains the rest within `grace`. No faults means a
     /// clean stop.
-    pub async fn run(mut self, signals: &mut Signals, grace: Duration) -> Vec<Fault> {
+    pub async fn run(mut self, signals: &mut Signals, asked: CancellationToken, grace: Duration) -> Vec<Fault> {
         let mut faults = Vec::new();
         tokio::select! {
             name = signals.next() => tracing::info!(signal = name, "draining"),
+            () = asked.cancelled() => tracing::info!("draining"),
             Some(exit) = self.tasks.join_next() => faults.push(match exit {
                 Ok((task, Ok(()))) => Fault::Early(task),
                 Ok((task, Err(problem))) => Fault::Failed { task, problem },
@@ -127,4 +128,10 @@ impl Signals {
 #[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
 pub fn spawn_short(task: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(task));
+}
+
+/// Runs a long-lived task whose end the caller decides and waits for by itself, apart from the [`Supervisor`].
+#[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+pub fn spawn_apart<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(task)
 }

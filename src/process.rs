@@ -1,2 +1,90 @@
-//! x
+//! From the raw topic to the enriched topic: agent, referrer, campaign, channel, bot, session.
+//!
+//! Owns one [`worker`] a partition, each with its own [`pipeline`]. Promises: every raw record makes one enriched record
+//! with its origin, in order of raw offsets, at least once; what cannot be read goes to the dead topic and is counted, and
+//! never holds up its neighbours; the same records from the same snapshot give the same result. May go wrong: the log
+//! refuses (the worker waits and goes on), or a snapshot is gone (sessions then begin anew, said in the log).
+
+pub mod enrich;
+mod pipeline;
 pub mod sessionize;
+mod snapshot;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::log::{GroupMember, Log, LogError, Topic};
+use enrich::agent::AgentParser;
+
+/// Consumer group of the raw topic.
+pub const GROUP: &str = "process";
+
+/// `[process]` as written in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProcessConfig {
+    /// A visitor who does nothing for longer than this begins a new session.
+    #[serde(with = "humantime_serde")]
+    pub session_gap: Duration,
+    /// Visitors remembered in each partition; beyond it the longest unseen are forgotten early.
+    pub max_visitors: usize,
+    /// How often a partition writes down its sessions: what a restart has to work through again.
+    #[serde(with = "humantime_serde")]
+    pub snapshot_interval: Duration,
+}
+
+impl Default for ProcessConfig {
+    fn default() -> Self {
+        Self { session_gap: Duration::from_secs(30 * 60), max_visitors: 1_000_000, snapshot_interval: Duration::from_secs(5) }
+    }
+}
+
+/// The checked form of [`ProcessConfig`].
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessLimits {
+    session_gap_ms: i64,
+    max_visitors: usize,
+    snapshot_interval: Duration,
+}
+
+impl ProcessConfig {
+    /// The only way to make [`ProcessLimits`].
+    pub fn check(&self) -> Result<ProcessLimits, String> {
+        let session_gap_ms = i64::try_from(self.session_gap.as_millis()).unwrap_or(0);
+        if session_gap_ms < 1_000 {
+            return Err(format!("process.session_gap: {:?} is outside 1s..", self.session_gap));
+        }
+        if self.max_visitors < 1_000 {
+            return Err(format!("process.max_visitors: {} is below 1000", self.max_visitors));
+        }
+        if self.snapshot_interval < Duration::from_millis(100) {
+            return Err(format!("process.snapshot_interval: {:?} is below 100ms", self.snapshot_interval));
+        }
+        Ok(ProcessLimits { session_gap_ms, max_visitors: self.max_visitors, snapshot_interval: self.snapshot_interval })
+    }
+}
+
+/// Runs the role until asked to stop. Errors: the log is damaged or closed.
+pub async fn run<L: Log>(log: L, limits: ProcessLimits, stop: CancellationToken) -> Result<(), LogError> {
+    let agents = Arc::new(AgentParser::new());
+    let mut member = log.join(GROUP, Topic::Raw).await?;
+    let mut workers = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            reader = member.assigned() => {
+                let worker = worker::Worker::new(log.clone(), limits, Arc::clone(&agents), reader?);
+                workers.spawn(worker.run(stop.clone()));
+            }
+            Some(ended) = workers.join_next() => ended.map_err(|panic| LogError::Unavailable(panic.to_string()))??,
+        }
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended.map_err(|panic| LogError::Unavailable(panic.to_string()))??;
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! The composition root: builds adapters and roles, supervises, drains. The only place that knows everything.
+
+mod routes;
+mod waiting;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clickhouse::engine::{Engine, EngineError};
+use crate::clickhouse::{ClickHouse, migrate};
+use crate::config::Settings;
+use crate::http::keys::{self, Keys};
+use crate::http::server::Server;
+use crate::lifecycle::{Signals, Supervisor, spawn_apart};
+use crate::load::{self, LoadStats};
+use crate::log::embedded::{EmbeddedLog, lock_data_dir};
+use crate::process;
+use crate::role::Role;
+
+/// File in the data directory that says where the running instance listens.
+const ADDRESS_FILE: &str = "pulse.address";
+
+/// How an instance is run, besides its settings.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// Told the address once the instance is ready.
+    pub ready: Option<oneshot::Sender<SocketAddr>>,
+    /// Ends the instance as a signal would.
+    pub stop: CancellationToken,
+    /// Whether address and keys are printed on standard output.
+    pub greets: bool,
+}
+
+/// ClickHouse, and the engine if it is ours.
+struct Storage {
+    store: ClickHouse,
+    engine: Option<Engine>,
+}
+
+/// Runs the roles of `settings` until a signal, `run.stop` or a fault; then drains. Errors: what kept it from starting, or
+/// what ended it before it was asked to.
+pub async fn serve(settings: Settings, run: Run) -> Result<()> {
+    let data_dir = settings.config.data_dir.clone();
+    std::fs::create_dir_all(&data_dir).with_context(|| format!("data_dir: `{}`", data_dir.display()))?;
+    let _lock = lock_data_dir(&data_dir).context("data_dir")?;
+    let mut signals = Signals::install().context("taking over signals")?;
+    let is_first = !keys::path(&settings.config.keys, &data_dir).exists();
+    let keys = Keys::open(&settings.config.keys, &data_dir)?;
+    let server = Server::bind(&settings.config.http).await.map_err(anyhow::Error::msg)?;
+    let address = server.address().context("http.listen")?;
+    let log = EmbeddedLog::open(&data_dir.join("log"), settings.log.clone()).context("opening the log")?;
+    let storage = open_storage(&settings).await?;
+    prepare_schema(&settings, &storage.store).await?;
+
+    let mut supervisor = Supervisor::default();
+    let stats = Arc::new(LoadStats::default());
+    start_roles(&settings, &mut supervisor, (&log, &storage.store, &stats));
+    supervisor.spawn("keys", keys.clone().watch(supervisor.stop_token()));
+    let engine_state = storage.engine.as_ref().map(Engine::state);
+    let parts = routes::Parts { log: log.clone(), keys, store: storage.store, stats, engine_state };
+    let routes = routes::Routes::new(&settings, parts).map_err(anyhow::Error::msg)?;
+    supervisor.spawn("http", server.serve(move |call| routes.clone().answer(call), supervisor.stop_token()));
+    let (engine, engine_stop) = supervise_engine(storage.engine);
+
+    std::fs::write(data_dir.join(ADDRESS_FILE), address.to_string()).context("writing the address file")?;
+    tracing::info!(address = %format!("http://{address}"), "ready");
+    if run.greets {
+        greet(address, &settings, &data_dir, is_first)?;
+    }
+    if let Some(ready) = run.ready {
+        // Whoever started us may have gone.
+        drop(ready.send(address));
+    }
+    let faults = supervisor.run(&mut signals, run.stop, settings.config.drain_timeout).await;
+
+    log.close().await;
+    engine_stop.cancel();
+    if let Some(engine) = engine {
+        engine.await.context("embedded engine")?.context("embedded engine")?;
+    }
+    drop(std::fs::remove_file(data_dir.join(ADDRESS_FILE)));
+    match faults.into_iter().next() {
+        None => Ok(()),
+        Some(fault) => bail!(fault),
+    }
+}
+
+/// Where the instance that uses `data_dir` listens, if one has said so.
+pub fn running_address(data_dir: &Path) -> Option<SocketAddr> {
+    std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?.trim().parse().ok()
+}
+
+/// Brings the schema up to date, or says what is missing, without running any role.
+pub async fn with_store<T, F>(settings: &Settings, work: impl FnOnce(ClickHouse) -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    std::fs::create_dir_all(&settings.config.data_dir).context("data_dir")?;
+    let lock = settings.clickhouse.url.is_empty().then(|| lock_data_dir(&settings.config.data_dir)).transpose().context("data_dir")?;
+    let storage = open_storage(settings).await?;
+    let result = work(storage.store).await;
+    let (engine, stop) = supervise_engine(storage.engine);
+    stop.cancel();
+    if let Some(engine) = engine {
+        engine.await.context("embedded engine")?.context("embedded engine")?;
+    }
+    drop(lock);
+    result
+}
+
+async fn open_storage(settings: &Settings) -> Result<Storage> {
+    let clickhouse = settings.clickhouse.clone();
+    if !clickhouse.url.is_empty() {
+        return Ok(Storage { store: ClickHouse::new(&clickhouse), engine: None });
+    }
+    let executable = own_executable()?;
+    let engine = Engine::start(&settings.config.clickhouse.engine, clickhouse, &settings.config.data_dir, executable).await?;
+    Ok(Storage { store: ClickHouse::new(engine.settings()), engine: Some(engine) })
+}
+
+/// The running program, by the name that still works when its file has been replaced under it.
+fn own_executable() -> Result<PathBuf> {
+    let by_link = PathBuf::from("/proc/self/exe");
+    if by_link.exists() { Ok(by_link) } else { std::env::current_exe().context("finding the own executable") }
+}
+
+async fn prepare_schema(settings: &Settings, store: &ClickHouse) -> Result<()> {
+    if settings.config.migrate_at_start {
+        let applied = migrate::run(store).await.context("bringing the schema up to date")?;
+        if !applied.is_empty() {
+            tracing::info!(?applied, "schema brought up to date");
+        }
+        return Ok(());
+    }
+    let missing = migrate::status(store).await.context("reading the schema")?.into_iter().find(|migration| !migration.applied);
+    match missing {
+        None => Ok(()),
+        Some(migration) => bail!("migration {} is not applied: run `pulse migrate`", migration.name),
+    }
+}
+
+fn start_roles(settings: &Settings, supervisor: &mut Supervisor, (log, store, stats): (&EmbeddedLog, &ClickHouse, &Arc<LoadStats>)) {
+    if settings.roles.contains(&Role::Process) {
+        supervisor.spawn("process", process::run(log.clone(), settings.process, supervisor.stop_token()));
+    }
+    if settings.roles.contains(&Role::Load) {
+        let parts = (store.clone(), Arc::clone(stats));
+        supervisor.spawn("load", load::run(log.clone(), settings.load, parts, supervisor.stop_token()));
+    }
+}
+
+type EngineTask = JoinHandle<Result<(), EngineError>>;
+
+/// The engine outlives the roles: they drain into it.
+fn supervise_engine(engine: Option<Engine>) -> (Option<EngineTask>, CancellationToken) {
+    let stop = CancellationToken::new();
+    (engine.map(|engine| spawn_apart(engine.supervise(stop.clone()))), stop)
+}
+
+fn greet(address: SocketAddr, settings: &Settings, data_dir: &Path, is_first: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "pulse is ready at http://{address}")?;
+    if is_first {
+        for entry in keys::read(&keys::path(&settings.config.keys, data_dir))? {
+            writeln!(out, "project    {}\nwrite key  {}\nread key   {}", entry.project, entry.write_key, entry.read_key)?;
+        }
+        writeln!(out, "dashboard  http://{address}/")?;
+    }
+    Ok(())
+}

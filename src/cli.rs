@@ -1,0 +1,100 @@
+//! The command line: one file a command, each thin.
+
+mod check_config;
+mod keys;
+mod migrate;
+mod serve;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Settings};
+
+/// Realtime product analytics in one binary: every event counted exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "pulse", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the roles of this instance
+    Serve(serve::ServeArgs),
+    /// Bring the database schema up to date
+    Migrate(migrate::MigrateArgs),
+    /// Print, create or revoke keys
+    Keys(keys::KeysArgs),
+    /// Say whether the configuration is sound, and with what values
+    CheckConfig(check_config::CheckConfigArgs),
+    /// The embedded engine, started by pulse itself
+    #[command(hide = true)]
+    Engine {
+        /// Path of the library
+        library: PathBuf,
+        /// The engine's own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// Options that every command with a configuration takes.
+#[derive(Clone, Debug, Args)]
+struct ConfigArgs {
+    /// Configuration file
+    #[arg(long, short, env = "PULSE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the log, the engine and the keys live [default: ./pulse-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    /// The configuration, with `flags` over it.
+    fn load(&self, mut flags: Vec<(&str, String)>) -> Result<Settings, ConfigError> {
+        if let Some(dir) = &self.data_dir {
+            flags.push(("data_dir", dir.display().to_string()));
+        }
+        // The environment is read here and nowhere else.
+        #[allow(clippy::disallowed_methods, reason = "the one place that reads it")]
+        let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Config::load(self.config.as_deref(), environment, &flags)?.check()
+    }
+}
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Runs the command that was typed. Exit code 0: done; 1: failed; 2: usage or configuration.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
+        Command::Keys(args) => keys::run(&args),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::Engine { library, arguments } => crate::clickhouse::engine::run_child(&library, &arguments).map_err(anyhow::Error::msg),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("pulse: {problem:#}");
+            ExitCode::from(if problem.is::<ConfigError>() { USAGE } else { FAILED })
+        }
+    }
+}
+
+/// Logs on standard error: `RUST_LOG` filters, info by default.
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

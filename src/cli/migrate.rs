@@ -1,0 +1,35 @@
+//! `pulse migrate`
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::ConfigArgs;
+use crate::app;
+use crate::clickhouse::migrate;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: pulse migrate --status")]
+pub(super) struct MigrateArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Only say what is applied and what is not
+    #[arg(long)]
+    status: bool,
+}
+
+pub(super) fn run(args: &MigrateArgs) -> Result<()> {
+    super::start_logging();
+    let settings = args.config.load(Vec::new())?;
+    let only_status = args.status;
+    super::runtime()?.block_on(app::with_store(&settings, |store| async move {
+        if !only_status {
+            for name in migrate::run(&store).await? {
+                println!("applied  {name}");
+            }
+        }
+        for migration in migrate::status(&store).await.context("reading the schema")? {
+            println!("{}  {}", if migration.applied { "present" } else { "missing" }, migration.name);
+        }
+        Ok(())
+    }))
+}

@@ -1,0 +1,189 @@
+//! User agents: browser, system, device.
+//!
+//! Parsing one costs tens of microseconds and the same few thousand come again and again, so each worker keeps a bounded
+//! cache by string. `ua-parser` is the project's own prefiltered implementation of uap-core; its tables take a while and
+//! some memory to build, so that happens when the first agent is seen, not at start.
+
+use std::sync::{Arc, OnceLock};
+
+use hashbrown::HashMap;
+use ua_parser::{Extractor, Regexes};
+
+use super::bot;
+use crate::event::field::Field;
+
+/// uap-core 0.18.0 as JSON, see `data/README.md`.
+const TABLES: &str = include_str!("../../../data/agents.json");
+/// Longer agents are cut: no real one is, and parsing costs by length.
+const MAX_AGENT: usize = 1_024;
+/// Agents remembered in each of two generations.
+const CACHED: usize = 4_096;
+
+/// What an agent string says. Empty where it says nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Agent {
+    fields: Vec<(Field, Box<str>)>,
+}
+
+impl Agent {
+    /// The fields that it fills, with their values.
+    pub fn fields(&self) -> impl Iterator<Item = (Field, &str)> {
+        self.fields.iter().map(|(field, text)| (*field, text.as_ref()))
+    }
+
+    /// The value of one field, empty if it has none.
+    pub fn get(&self, field: Field) -> &str {
+        self.fields.iter().find(|(own, _)| *own == field).map_or("", |(_, text)| text)
+    }
+
+    fn set(&mut self, field: Field, text: &str) {
+        if !text.is_empty() && text != "Other" {
+            self.fields.push((field, text.into()));
+        }
+    }
+}
+
+/// Parses agents; shared by all workers.
+#[derive(Default)]
+pub struct AgentParser {
+    tables: OnceLock<Option<Extractor<'static>>>,
+}
+
+impl AgentParser {
+    /// A parser whose tables are built when first needed.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Parses an agent string.
+    pub fn parse(&self, text: &str) -> Agent {
+        let text = text.get(..text.floor_char_boundary(MAX_AGENT)).unwrap_or(text);
+        let mut agent = Agent::default();
+        let mut device_family = String::new();
+        if let Some(tables) = self.tables.get_or_init(build) {
+            let (browser, os, device) = tables.extract(text);
+            if let Some(browser) = browser {
+                agent.set(Field::Browser, &browser.family);
+                agent.set(Field::BrowserVersion, &version([browser.major, browser.minor]));
+            }
+            if let Some(os) = os {
+                agent.set(Field::Os, &os.os);
+                agent.set(Field::OsVersion, &version([os.major.as_deref(), os.minor.as_deref()]));
+            }
+            if let Some(device) = device {
+                agent.set(Field::DeviceModel, device.model.as_deref().unwrap_or_default());
+                agent.set(Field::DeviceManufacturer, device.brand.as_deref().unwrap_or_default());
+                device_family = device.device.into_owned();
+            }
+        }
+        let reason = bot::reason(text, &device_family);
+        let device_type = device_type(text, agent.get(Field::Os), reason.is_some());
+        agent.set(Field::DeviceType, device_type);
+        agent.set(Field::Bot, reason.unwrap_or_default());
+        agent
+    }
+}
+
+fn build() -> Option<Extractor<'static>> {
+    let regexes = serde_json::from_str::<Regexes<'static>>(TABLES).map_err(|problem| problem.to_string());
+    match regexes.and_then(|regexes| Extractor::try_from(regexes).map_err(|problem| problem.to_string())) {
+        Ok(tables) => Some(tables),
+        Err(problem) => {
+            // A test builds them, so this cannot be; without tables agents say nothing but whether they are bots.
+            debug_assert!(false, "agent tables: {problem}");
+            None
+        }
+    }
+}
+
+/// `major.minor`, as far as it is known.
+fn version(parts: [Option<&str>; 2]) -> String {
+    match parts {
+        [Some(major), Some(minor)] => format!("{major}.{minor}"),
+        [Some(major), None] => major.to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn device_type(text: &str, os: &str, is_bot: bool) -> &'static str {
+    let has = |word: &str| text.contains(word);
+    match os {
+        _ if is_bot => "bot",
+        _ if has("iPad") || has("Tablet") || has("Kindle") || has("PlayBook") => "tablet",
+        _ if has("SmartTV") || has("SMART-TV") || has("AppleTV") || has("GoogleTV") || has("BRAVIA") => "tv",
+        _ if has("PlayStation") || has("Xbox") || has("Nintendo") => "console",
+        "Android" if !has("Mobile") => "tablet",
+        "Android" | "iOS" | "Windows Phone" | "BlackBerry OS" | "KaiOS" | "Firefox OS" | "Symbian OS" => "mobile",
+        _ if has("Mobile") || has("iPhone") => "mobile",
+        "Windows" | "Mac OS X" | "Linux" | "Ubuntu" | "Chrome OS" | "Fedora" | "Debian" | "FreeBSD" => "desktop",
+        _ if os.starts_with("Windows") => "desktop",
+        _ => "",
+    }
+}
+
+/// The agents that one worker has seen. Bounded: when the younger generation is full, the older one is forgotten.
+pub struct AgentCache {
+    parser: Arc<AgentParser>,
+    young: HashMap<Box<str>, Agent, foldhash::fast::RandomState>,
+    old: HashMap<Box<str>, Agent, foldhash::fast::RandomState>,
+}
+
+impl AgentCache {
+    /// An empty cache.
+    pub fn new(parser: Arc<AgentParser>) -> Self {
+        Self { parser, young: HashMap::default(), old: HashMap::default() }
+    }
+
+    /// What an agent string says.
+    pub fn parse(&mut self, text: &str) -> &Agent {
+        if !self.young.contains_key(text) {
+            let agent = self.old.remove(text).unwrap_or_else(|| self.parser.parse(text));
+            if self.young.len() >= CACHED {
+                self.old = std::mem::take(&mut self.young);
+            }
+            self.young.insert(text.into(), agent);
+        }
+        static NOTHING: Agent = Agent { fields: Vec::new() };
+        self.young.get(text).unwrap_or(&NOTHING)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";
+    const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1";
+    const GOOGLEBOT: &str = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
+
+    #[test]
+    fn browsers_systems_and_devices_are_told() {
+        let parser = AgentParser::new();
+        let chrome = parser.parse(CHROME);
+        assert_eq!([chrome.get(Field::Browser), chrome.get(Field::BrowserVersion)], ["Chrome", "126.0"]);
+        assert_eq!([chrome.get(Field::Os), chrome.get(Field::OsVersion)], ["Windows", "10"]);
+        assert_eq!([chrome.get(Field::DeviceType), chrome.get(Field::Bot)], ["desktop", ""]);
+        let iphone = parser.parse(IPHONE);
+        assert_eq!([iphone.get(Field::Os), iphone.get(Field::DeviceType)], ["iOS", "mobile"]);
+        assert_eq!(iphone.get(Field::DeviceManufacturer), "Apple");
+        let bot = parser.parse(GOOGLEBOT);
+        assert_eq!([bot.get(Field::DeviceType), bot.get(Field::Bot)], ["bot", "agent_crawler"]);
+    }
+
+    #[test]
+    fn a_flood_of_agents_stays_within_the_bound() {
+        let mut cache = AgentCache::new(Arc::new(AgentParser::new()));
+        for number in 0..3 * CACHED {
+            cache.parse(&format!("x{number}"));
+        }
+        assert!(cache.young.len() + cache.old.len() <= 2 * CACHED);
+        let agent = cache.parse(CHROME);
+        assert_eq!(agent.get(Field::Browser), "Chrome");
+    }
+
+    #[test]
+    fn an_agent_of_a_megabyte_is_cut_before_it_is_parsed() {
+        let parser = AgentParser::new();
+        assert_eq!(parser.parse(&"é".repeat(500_000)).get(Field::Bot), "");
+    }
+}

@@ -1,0 +1,150 @@
+//! Campaigns and click ids: what the client says of them, else what the page address carries.
+
+use std::borrow::Cow;
+
+use crate::event::field::Field;
+use crate::event::packed::Fields;
+
+/// Longest value kept, bytes.
+const MAX_VALUE: usize = 512;
+/// Parameters looked at: a real address has a few, a hostile one thousands.
+const MAX_PARAMETERS: usize = 64;
+
+/// Advertising networks' click ids, and whether a click of theirs was paid for.
+const CLICK_IDS: [(&str, bool); 16] = [
+    ("gclid", true),
+    ("gbraid", true),
+    ("wbraid", true),
+    ("dclid", true),
+    ("msclkid", true),
+    ("yclid", true),
+    ("ttclid", true),
+    ("twclid", true),
+    ("li_fat_id", true),
+    ("rdt_cid", true),
+    ("sccid", true),
+    ("epik", true),
+    ("irclickid", true),
+    ("fbclid", false),
+    ("igshid", false),
+    ("mc_eid", false),
+];
+
+/// Where a campaign brought a visitor from. Empty texts where nothing is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Campaign<'a> {
+    values: [(Cow<'a, str>, bool); 5],
+    /// Which network's click id the address carries.
+    pub click_id_kind: &'static str,
+    click_id: Cow<'a, str>,
+    /// Whether that click was paid for.
+    pub is_paid_click: bool,
+}
+
+const VALUES: [(Field, &str); 5] = [
+    (Field::CampaignSource, "utm_source"),
+    (Field::CampaignMedium, "utm_medium"),
+    (Field::CampaignName, "utm_campaign"),
+    (Field::CampaignTerm, "utm_term"),
+    (Field::CampaignContent, "utm_content"),
+];
+
+impl<'a> Campaign<'a> {
+    /// What the client says; it knows better than the address.
+    pub fn given(fields: &Fields<'a>) -> Self {
+        Self { values: VALUES.map(|(field, _)| (Cow::Borrowed(fields.text(field)), false)), ..Self::default() }
+    }
+
+    /// `utm_source`, in small letters as compared.
+    pub fn source(&self) -> String {
+        self.values[0].0.to_ascii_lowercase()
+    }
+
+    /// `utm_medium`, in small letters as compared.
+    pub fn medium(&self) -> String {
+        self.values[1].0.to_ascii_lowercase()
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.click_id_kind.is_empty() && self.values.iter().all(|(text, _)| text.is_empty())
+    }
+
+    /// What the address added to what the client gave.
+    pub fn found(&self) -> impl Iterator<Item = (Field, &str)> {
+        let values = VALUES.iter().zip(&self.values).filter(|(_, (_, is_found))| *is_found);
+        let click = [(Field::ClickIdKind, self.click_id_kind), (Field::ClickId, self.click_id.as_ref())];
+        values.map(|((field, _), (text, _))| (*field, text.as_ref())).chain(click)
+    }
+}
+
+/// Completes a campaign from the query of a page address.
+pub fn of<'a>(mut campaign: Campaign<'a>, url: &'a str) -> Campaign<'a> {
+    let Some((_, query)) = url.split_once('?') else { return campaign };
+    let query = query.split('#').next().unwrap_or_default();
+    for (key, value) in query.split('&').take(MAX_PARAMETERS).filter_map(|pair| pair.split_once('=')) {
+        if value.is_empty() {
+            continue;
+        }
+        if let Some(at) = VALUES.iter().position(|(_, name)| *name == key)
+            && let Some(slot) = campaign.values.get_mut(at)
+            && slot.0.is_empty()
+        {
+            *slot = (decoded(value), true);
+        } else if campaign.click_id_kind.is_empty()
+            && let Some((kind, is_paid)) = CLICK_IDS.iter().find(|(kind, _)| *kind == key)
+        {
+            campaign.click_id_kind = kind;
+            campaign.click_id = decoded(value);
+            campaign.is_paid_click = *is_paid;
+        }
+    }
+    campaign
+}
+
+/// Undoes percent-encoding, where there is any.
+fn decoded(value: &str) -> Cow<'_, str> {
+    let value = value.get(..value.floor_char_boundary(MAX_VALUE)).unwrap_or(value);
+    if !value.contains(['%', '+']) {
+        return Cow::Borrowed(value);
+    }
+    let pair = format!("v={value}");
+    let text = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, text)| text.into_owned());
+    Cow::Owned(text.unwrap_or_default().replace('\0', ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_address_completes_what_the_client_gave() {
+        let mut fields = Fields::default();
+        fields.set(Field::CampaignSource as u8, b"newsletter");
+        let campaign = of(Campaign::given(&fields), "https://shop.example/?utm_source=x&utm_medium=e%2Dmail&gclid=abc#top");
+        let found: Vec<_> = campaign.found().collect();
+        assert_eq!(found, [(Field::CampaignMedium, "e-mail"), (Field::ClickIdKind, "gclid"), (Field::ClickId, "abc")]);
+        assert_eq!(campaign.source(), "newsletter");
+    }
+
+    proptest! {
+        #[test]
+        fn the_query_is_read_as_the_url_crate_reads_it(values in prop::collection::vec("[a-zA-Z0-9 äö%+&=-]{1,12}", 5)) {
+            let mut address = url::Url::parse("https://shop.example/p").unwrap();
+            for ((_, name), value) in VALUES.iter().zip(&values) {
+                address.query_pairs_mut().append_pair(name, value);
+            }
+            let campaign = of(Campaign::default(), address.as_str());
+            for (value, (text, _)) in values.iter().zip(&campaign.values) {
+                prop_assert_eq!(text, value);
+            }
+        }
+
+        #[test]
+        fn arbitrary_addresses_never_panic(url in ".{0,300}") {
+            let _ = of(Campaign::default(), &url);
+        }
+    }
+}

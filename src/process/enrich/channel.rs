@@ -1,0 +1,112 @@
+//! The acquisition channel of a visit: the usual default grouping.
+//!
+//! | channel | when |
+//! |---|---|
+//! | `email`, `sms`, `push`, `affiliates`, `audio`, `display` | the medium (or source) says so |
+//! | `paid_search`, `paid_social`, `paid_video`, `paid_other` | the medium or the click was paid for, by where it came from |
+//! | `organic_search`, `organic_social`, `organic_video`, `ai` | by where it came from |
+//! | `referral` | any other site |
+//! | `internal` | the same site |
+//! | `direct` | from nowhere |
+
+use super::campaign::Campaign;
+use super::referrer::{Kind, Referrer};
+
+/// The channel that a campaign and a referrer make.
+pub fn channel(campaign: &Campaign<'_>, referrer: &Referrer<'_>) -> &'static str {
+    if campaign.is_empty() {
+        return unpaid(referrer.kind);
+    }
+    let (source, medium) = (campaign.source(), campaign.medium());
+    if let Some(channel) = by_medium(&source, &medium) {
+        return channel;
+    }
+    let place = place(&source, referrer.kind);
+    let is_paid = campaign.is_paid_click || is_paid_medium(&medium);
+    match (is_paid, place) {
+        (true, Kind::Search) => "paid_search",
+        (true, Kind::Social) => "paid_social",
+        (true, Kind::Video) => "paid_video",
+        (true, _) if matches!(campaign.click_id_kind, "gclid" | "gbraid" | "wbraid" | "msclkid" | "yclid") => "paid_search",
+        (true, _) if matches!(campaign.click_id_kind, "ttclid" | "twclid" | "li_fat_id" | "rdt_cid" | "sccid" | "epik") => "paid_social",
+        (true, _) => "paid_other",
+        (false, _) if matches!(medium.as_str(), "social" | "social-network" | "social-media" | "sm") => "organic_social",
+        (false, _) if medium == "organic" => "organic_search",
+        (false, _) if campaign.click_id_kind == "mc_eid" => "email",
+        (false, _) if matches!(campaign.click_id_kind, "fbclid" | "igshid") => "organic_social",
+        (false, Kind::None | Kind::Internal) => "referral",
+        (false, place) => unpaid(place),
+    }
+}
+
+fn unpaid(kind: Kind) -> &'static str {
+    match kind {
+        Kind::None => "direct",
+        Kind::Internal => "internal",
+        Kind::Search => "organic_search",
+        Kind::Social => "organic_social",
+        Kind::Video => "organic_video",
+        Kind::Email => "email",
+        Kind::Ai => "ai",
+        Kind::Other => "referral",
+    }
+}
+
+fn by_medium(source: &str, medium: &str) -> Option<&'static str> {
+    match medium {
+        "email" | "e-mail" | "e_mail" | "e mail" | "newsletter" => Some("email"),
+        "sms" => Some("sms"),
+        "push" | "mobile" | "notification" => Some("push"),
+        "affiliate" | "affiliates" => Some("affiliates"),
+        "audio" | "podcast" => Some("audio"),
+        "display" | "banner" | "expandable" | "interstitial" | "cpm" => Some("display"),
+        _ if matches!(source, "email" | "e-mail" | "newsletter") => Some("email"),
+        _ => None,
+    }
+}
+
+fn is_paid_medium(medium: &str) -> bool {
+    medium.contains("paid") || medium.contains("ppc") || matches!(medium, "cpc" | "cpv" | "cpa" | "cpp" | "retargeting")
+}
+
+/// What kind of place a campaign's source is, else the referrer's.
+fn place(source: &str, referrer: Kind) -> Kind {
+    match source {
+        "google" | "bing" | "duckduckgo" | "yahoo" | "baidu" | "yandex" | "ecosia" => Kind::Search,
+        "facebook" | "fb" | "instagram" | "ig" | "twitter" | "x" | "linkedin" | "pinterest" | "reddit" | "snapchat" => Kind::Social,
+        "youtube" | "tiktok" | "vimeo" | "twitch" => Kind::Video,
+        "chatgpt" | "chatgpt.com" | "perplexity" | "claude" | "gemini" | "copilot" => Kind::Ai,
+        _ => referrer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::enrich::{campaign, referrer};
+
+    #[test]
+    fn the_table_of_channels() {
+        let table = [
+            ("", "", "direct"),
+            ("", "https://www.google.com/", "organic_search"),
+            ("", "https://chatgpt.com/", "ai"),
+            ("", "https://other.example/", "referral"),
+            ("", "https://shop.example/a", "internal"),
+            ("gclid=1", "", "paid_search"),
+            ("utm_source=facebook&utm_medium=cpc", "", "paid_social"),
+            ("utm_source=youtube&utm_medium=paid-video", "", "paid_video"),
+            ("utm_source=partner&utm_medium=cpc", "", "paid_other"),
+            ("utm_source=list&utm_medium=email", "https://www.google.com/", "email"),
+            ("utm_medium=display", "", "display"),
+            ("fbclid=1", "https://l.facebook.com/", "organic_social"),
+            ("utm_source=chatgpt.com", "", "ai"),
+            ("utm_source=partner", "", "referral"),
+        ];
+        for (query, from, expected) in table {
+            let page = format!("https://shop.example/?{query}");
+            let campaign = campaign::of(Campaign::default(), &page);
+            assert_eq!(channel(&campaign, &referrer::of(from, &page)), expected, "{query} from `{from}`");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Referrers: whose page a visitor came from, and what kind of place that is.
+
+/// What kind of place a referrer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No referrer.
+    None,
+    /// The same site.
+    Internal,
+    /// A search engine.
+    Search,
+    /// A social network.
+    Social,
+    /// A video site.
+    Video,
+    /// A mail client on the web.
+    Email,
+    /// An assistant that answers from a language model.
+    Ai,
+    /// Any other site.
+    Other,
+}
+
+/// Where a visitor came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Referrer<'a> {
+    /// Host without `www.`; empty for none and for the same site.
+    pub domain: &'a str,
+    /// What kind of place it is.
+    pub kind: Kind,
+}
+
+const NOWHERE: Referrer<'static> = Referrer { domain: "", kind: Kind::None };
+
+/// Names by which search engines go under many top-level domains: `google.co.uk`, `yandex.com.tr`.
+const SEARCH_NAMES: [&str; 6] = ["google", "bing", "yahoo", "yandex", "ask", "qwant"];
+
+const SEARCH: &[&str] = &[
+    "baidu.com",
+    "brave.com",
+    "duckduckgo.com",
+    "ecosia.org",
+    "kagi.com",
+    "naver.com",
+    "aol.com",
+    "lycos.com",
+    "mojeek.com",
+    "seznam.cz",
+    "sogou.com",
+    "so.com",
+    "startpage.com",
+    "swisscows.com",
+    "webcrawler.com",
+    "daum.net",
+    "rambler.ru",
+    "mail.ru",
+    "you.com",
+    "presearch.com",
+];
+const SOCIAL: &[&str] = &[
+    "facebook.com",
+    "fb.com",
+    "instagram.com",
+    "twitter.com",
+    "t.co",
+    "x.com",
+    "linkedin.com",
+    "lnkd.in",
+    "pinterest.com",
+    "reddit.com",
+    "tumblr.com",
+    "vk.com",
+    "ok.ru",
+    "weibo.com",
+    "threads.net",
+    "bsky.app",
+    "mastodon.social",
+    "snapchat.com",
+    "quora.com",
+    "discord.com",
+    "telegram.org",
+    "t.me",
+    "whatsapp.com",
+    "line.me",
+    "xing.com",
+    "news.ycombinator.com",
+    "slack.com",
+    "medium.com",
+    "stackoverflow.com",
+    "meetup.com",
+    "flipboard.com",
+    "douban.com",
+    "zhihu.com",
+    "messenger.com",
+    "wechat.com",
+];
+const VIDEO: &[&str] = &[
+    "youtube.com",
+    "youtu.be",
+    "vimeo.com",
+    "twitch.tv",
+    "dailymotion.com",
+    "tiktok.com",
+    "bilibili.com",
+    "youku.com",
+    "rumble.com",
+    "netflix.com",
+];
+const EMAIL: &[&str] = &[
+    "mail.google.com",
+    "outlook.live.com",
+    "outlook.office.com",
+    "mail.yahoo.com",
+    "mail.proton.me",
+    "mail.aol.com",
+    "mail.yandex.ru",
+    "e.mail.ru",
+    "webmail.freenet.de",
+    "navigator.gmx.net",
+];
+const AI: &[&str] = &[
+    "chatgpt.com",
+    "chat.openai.com",
+    "openai.com",
+    "perplexity.ai",
+    "claude.ai",
+    "gemini.google.com",
+    "copilot.microsoft.com",
+    "poe.com",
+    "deepseek.com",
+    "chat.mistral.ai",
+    "grok.com",
+    "meta.ai",
+    "phind.com",
+];
+
+/// Tells where `url` of a referring page stands towards the page it led to.
+pub fn of<'a>(url: &'a str, page_url: &str) -> Referrer<'a> {
+    let domain = host(url);
+    if domain.is_empty() {
+        return NOWHERE;
+    }
+    if is_same_site(domain, host(page_url)) {
+        return Referrer { domain: "", kind: Kind::Internal };
+    }
+    Referrer { domain, kind: kind(domain) }
+}
+
+/// The host of a web address, without user, port and `www.`; empty if it has none.
+fn host(url: &str) -> &str {
+    let Some((scheme, rest)) = url.split_once("://") else { return "" };
+    if !matches!(scheme, "http" | "https" | "android-app") {
+        return "";
+    }
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let host = if host.starts_with('[') { host } else { host.split(':').next().unwrap_or_default() };
+    let is_clean = !host.is_empty() && host.len() <= 253 && host.bytes().all(|byte| byte > b' ' && byte != 0x7f);
+    if is_clean { host.strip_prefix("www.").unwrap_or(host) } else { "" }
+}
+
+/// Whether two hosts are of one site: the same, or one a part of the other.
+fn is_same_site(a: &str, b: &str) -> bool {
+    !b.is_empty() && (is_under(a, b) || is_under(b, a))
+}
+
+/// Whether `host` is `domain` or a part of it.
+fn is_under(host: &str, domain: &str) -> bool {
+    let Some(cut) = host.len().checked_sub(domain.len()) else { return false };
+    let Some((before, end)) = host.split_at_checked(cut) else { return false };
+    end.eq_ignore_ascii_case(domain) && (before.is_empty() || before.ends_with('.'))
+}
+
+fn kind(host: &str) -> Kind {
+    let in_list = |list: &[&str]| list.iter().any(|domain| is_under(host, domain));
+    // The particular before the general: mail.google.com is no search engine.
+    match () {
+        () if in_list(EMAIL) => Kind::Email,
+        () if in_list(AI) => Kind::Ai,
+        () if in_list(VIDEO) => Kind::Video,
+        () if in_list(SOCIAL) => Kind::Social,
+        () if in_list(SEARCH) || is_search_name(host) => Kind::Search,
+        () => Kind::Other,
+    }
+}
+
+/// Whether a host is a search engine's under some top-level domain: its name is the label before the last one or two.
+fn is_search_name(host: &str) -> bool {
+    let mut labels = host.rsplit('.');
+    let (Some(_), Some(second)) = (labels.next(), labels.next()) else { return false };
+    let name = if matches!(second, "co" | "com" | "org" | "net") { labels.next().unwrap_or(second) } else { second };
+    SEARCH_NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PAGE: &str = "https://www.shop.example/cart";
+
+    #[test]
+    fn places_are_told_by_their_host() {
+        let table = [
+            ("", "", Kind::None),
+            ("about:blank", "", Kind::None),
+            ("https://shop.example/", "", Kind::Internal),
+            ("https://blog.shop.example/a", "", Kind::Internal),
+            ("https://www.google.co.uk/search?q=x", "google.co.uk", Kind::Search),
+            ("https://news.google.com/", "news.google.com", Kind::Search),
+            ("https://mail.google.com/", "mail.google.com", Kind::Email),
+            ("https://gemini.google.com/app", "gemini.google.com", Kind::Ai),
+            ("https://t.co/abc", "t.co", Kind::Social),
+            ("https://m.youtube.com/watch", "m.youtube.com", Kind::Video),
+            ("https://notgoogle.example/", "notgoogle.example", Kind::Other),
+            ("https://evilfacebook.com/", "evilfacebook.com", Kind::Other),
+            ("https://user:pw@duckduckgo.com:443/?q", "duckduckgo.com", Kind::Search),
+        ];
+        for (url, domain, kind) in table {
+            assert_eq!(of(url, PAGE), Referrer { domain, kind }, "{url}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hosts_are_those_of_the_url_crate(host in "[a-z]{1,8}(\\.[a-z]{2,6}){1,3}", path in "[a-z/]{0,10}", port in prop::option::of(1024_u16..)) {
+            let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+            let address = format!("https://{host}{port}/{path}?a=b");
+            let expected = url::Url::parse(&address).unwrap().host_str().unwrap().trim_start_matches("www.").to_owned();
+            prop_assert_eq!(super::host(&address), expected);
+        }
+
+        #[test]
+        fn arbitrary_addresses_never_panic(url in ".{0,200}", page in ".{0,200}") {
+            let _ = of(&url, &page);
+        }
+    }
+}
