@@ -32,4 +32,5 @@
 pub mod clock;
 pub mod event;
 pub mod log;
+pub mod query;
 pub mod role;
