@@ -56,11 +56,6 @@ impl<'a, R: Run> Session<'a, R> {
 }
 
 impl Row {
-    #[cfg(test)]
-    pub(crate) fn of(values: Vec<Value>) -> Self {
-        Self(values)
-    }
-
     /// The value in `column`; null where there is none.
     pub(crate) fn value(&self, column: usize) -> &Value {
         self.0.get(column).unwrap_or(&Value::Null)

@@ -225,12 +225,6 @@ impl Buckets {
         self.edges.split_last().map_or(&[], |(_, starts)| starts)
     }
 
-    /// Start and end of the bucket that starts at `start_ms`.
-    pub(crate) fn starting_at(&self, start_ms: i64) -> Option<(i64, i64)> {
-        let index = self.starts().binary_search(&start_ms).ok()?;
-        Some((start_ms, *self.edges.get(index + 1)?))
-    }
-
     /// Appends the index of the bucket that holds `timestamp`. Buckets of one width are one division; where the width
     /// changes (clocks, months) another one begins.
     pub(crate) fn index(&self, to: Statement) -> Statement {
