@@ -1,0 +1,93 @@
+//! The edge to the store: one statement in, its rows out.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::error::QueryError;
+use super::sql::Statement;
+
+/// What the store answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Rows as `JSONCompactEachRow`.
+    pub body: Bytes,
+    /// Rows the statement read.
+    pub read_rows: u64,
+}
+
+/// Runs statements as the guarded reader. Dropping the future must cancel the statement.
+pub trait Run: Send + Sync + 'static {
+    /// Runs one statement.
+    fn run(&self, statement: Statement) -> impl Future<Output = Result<Answer, QueryError>> + Send;
+}
+
+/// Runs the statements of one request and adds up what they read.
+pub(crate) struct Session<'a, R> {
+    run: &'a R,
+    rows_read: u64,
+}
+
+/// One row of an answer.
+pub(crate) struct Row(Vec<Value>);
+
+impl<'a, R: Run> Session<'a, R> {
+    pub(crate) fn new(run: &'a R) -> Self {
+        Self { run, rows_read: 0 }
+    }
+
+    /// Rows read so far.
+    pub(crate) fn rows_read(&self) -> u64 {
+        self.rows_read
+    }
+
+    /// Runs `statement` and parses its rows.
+    pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, QueryError> {
+        let answer = self.run.run(statement.sql(" FORMAT JSONCompactEachRow")).await?;
+        self.rows_read += answer.read_rows;
+        // Text columns are bytes to the store; a sequence that is not UTF-8 must not cost the whole answer.
+        let text = String::from_utf8_lossy(&answer.body);
+        text.lines()
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_str(line).map(Row).map_err(|_| QueryError::internal("the answer of the store cannot be read")))
+            .collect()
+    }
+}
+
+impl Row {
+    /// The value in `column`; null where there is none.
+    pub(crate) fn value(&self, column: usize) -> &Value {
+        self.0.get(column).unwrap_or(&Value::Null)
+    }
+
+    /// The text in `column`; empty where there is none.
+    pub(crate) fn text(&self, column: usize) -> &str {
+        self.value(column).as_str().unwrap_or("")
+    }
+
+    /// The whole number in `column`, quoted or not; 0 where there is none.
+    pub(crate) fn int(&self, column: usize) -> i64 {
+        let value = self.value(column);
+        value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// The unsigned number in `column`, quoted or not; 0 where there is none.
+    pub(crate) fn uint(&self, column: usize) -> u64 {
+        let value = self.value(column);
+        value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// The number in `column`, if it is one and finite.
+    pub(crate) fn float(&self, column: usize) -> Option<f64> {
+        let value = self.value(column);
+        value.as_f64().or_else(|| value.as_str()?.parse().ok()).filter(|number: &f64| number.is_finite())
+    }
+}
+
+/// A number as JSON: whole numbers without a fraction, null for what JSON cannot say.
+pub(crate) fn number(value: f64) -> Value {
+    // Up to here every whole f64 is exactly itself.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() <= EXACT { Value::from(value as i64) } else { Value::from(value) }
+}
