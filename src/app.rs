@@ -76,7 +76,7 @@ pub async fn serve(settings: Settings, run: Run) -> Result<()> {
     }
     if let Some(ready) = run.ready {
         // Whoever started us may have gone.
-        drop(ready.send(address));
+        let _ = ready.send(address);
     }
     let faults = supervisor.run(&mut signals, run.stop, settings.config.drain_timeout).await;
 

@@ -16,7 +16,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -117,8 +117,15 @@ pub fn cache_dir() -> Option<PathBuf> {
 pub struct Engine {
     settings: ClickHouseSettings,
     command: EngineCommand,
-    child: Child,
+    child: EngineChild,
     state: watch::Sender<EngineState>,
+}
+
+/// The child, and the pipe that keeps it alive: kept apart, because waiting for a child closes the pipe that it owns.
+#[derive(Debug)]
+struct EngineChild {
+    process: Child,
+    lifeline: Option<ChildStdin>,
 }
 
 #[derive(Debug)]
@@ -154,7 +161,7 @@ impl Engine {
         };
         let command = EngineCommand { executable, library, folder, port };
         let mut child = command.spawn()?;
-        wait_until_ready(&settings, &mut child).await?;
+        wait_until_ready(&settings, &mut child.process).await?;
         Ok(Self { settings, command, child, state: watch::Sender::new(EngineState::Ready) })
     }
 
@@ -165,7 +172,7 @@ impl Engine {
 
     /// Process id of the child, while it runs.
     pub fn pid(&self) -> Option<u32> {
-        self.child.id()
+        self.child.process.id()
     }
 
     /// Whether it answers, now and later.
@@ -180,7 +187,7 @@ impl Engine {
             let started = Instant::now();
             let ended = tokio::select! {
                 () = stop.cancelled() => return self.stop().await,
-                ended = self.child.wait() => ended,
+                ended = self.child.process.wait() => ended,
             };
             self.state.send_replace(EngineState::Down);
             if started.elapsed() > LONGEST_BACKOFF {
@@ -193,7 +200,7 @@ impl Engine {
             }
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
             self.child = self.command.spawn()?;
-            match wait_until_ready(&self.settings, &mut self.child).await {
+            match wait_until_ready(&self.settings, &mut self.child.process).await {
                 Ok(()) => {
                     tracing::info!("embedded engine is back");
                     self.state.send_replace(EngineState::Ready);
@@ -205,22 +212,24 @@ impl Engine {
 
     /// Closes the pipe, on which the engine ends by itself, and waits for that; kills it if it takes too long.
     async fn stop(mut self) -> Result<(), EngineError> {
-        drop(self.child.stdin.take());
-        if tokio::time::timeout(STOP_LIMIT, self.child.wait()).await.is_err() {
+        drop(self.child.lifeline.take());
+        if tokio::time::timeout(STOP_LIMIT, self.child.process.wait()).await.is_err() {
             tracing::warn!("embedded engine did not end by itself: killed");
-            self.child.kill().await.map_err(|source| EngineError::Io { what: "kill".to_owned(), source })?;
+            self.child.process.kill().await.map_err(|source| EngineError::Io { what: "kill".to_owned(), source })?;
         }
         Ok(())
     }
 }
 
 impl EngineCommand {
-    fn spawn(&self) -> Result<Child, EngineError> {
+    fn spawn(&self) -> Result<EngineChild, EngineError> {
         let log = std::fs::File::create(self.folder.join("engine.out")).map_err(io("create engine.out"))?;
         let copy = log.try_clone().map_err(io("create engine.out"))?;
         let mut command = std::process::Command::new(&self.executable);
         command.arg("engine").arg(&self.library).arg("--config-file").arg(self.folder.join("config.xml"));
         command.arg("--path").arg(self.folder.join("data"));
+        // The level in the configuration file does not count for this kind of server; without this it logs every step.
+        command.args(["--log-level", "warning"]);
         command.args(["--listen_host", "127.0.0.1", "--http_port", &self.port.to_string()]);
         command.args(["--query", "SYSTEM START LISTEN HTTP; SELECT * FROM file('/dev/stdin', LineAsString)"]);
         command.stdin(Stdio::piped()).stdout(log).stderr(copy);
@@ -228,7 +237,9 @@ impl EngineCommand {
         command.process_group(0);
         let mut command = Command::from(command);
         command.kill_on_drop(true);
-        command.spawn().map_err(io("start the child"))
+        let mut process = command.spawn().map_err(io("start the child"))?;
+        let lifeline = process.stdin.take();
+        Ok(EngineChild { process, lifeline })
     }
 }
 
@@ -284,7 +295,7 @@ fn config_xml(config: &EngineConfig, folder: &Path, users: &Path, port: u16) -> 
         "<clickhouse>\n\
          <users_config>{users}</users_config>\n\
          <http_port>{port}</http_port>\n\
-         <logger><level>warning</level><log>{log}</log><size>10M</size><count>1</count></logger>\n\
+         <logger><log>{log}</log><size>10M</size><count>1</count></logger>\n\
          <max_server_memory_usage>{}</max_server_memory_usage>\n\
          <mark_cache_size>67108864</mark_cache_size>\n\
          <index_mark_cache_size>16777216</index_mark_cache_size>\n\
@@ -318,7 +329,7 @@ fn users_xml(config: &EngineConfig, [writer, reader, migrator]: &[String; 3]) ->
          <max_rows_to_read>{}</max_rows_to_read><max_result_rows>1000000</max_result_rows>\
          <cancel_http_readonly_queries_on_client_close>1</cancel_http_readonly_queries_on_client_close>\
          <optimize_aggregation_in_order>1</optimize_aggregation_in_order>\
-         <wait_end_of_query>1</wait_end_of_query><readonly>1</readonly></pulse_reader>\n\
+         <readonly>1</readonly></pulse_reader>\n\
          </profiles>\n<quotas><default/></quotas>\n<users>\n\
          <default><no_password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota>\
          <grants><query>GRANT SYSTEM LISTEN ON *.*</query><query>GRANT READ ON FILE</query>\

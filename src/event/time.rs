@@ -184,7 +184,7 @@ mod tests {
         #[test]
         fn times_are_read_as_jiff_reads_them(at_ms in 0_i64..253_402_000_000_000, offset_minutes in -840_i32..=840, digits in 0_usize..=6) {
             let offset = jiff::tz::Offset::from_seconds(offset_minutes * 60).unwrap();
-            let zoned = jiff::Timestamp::from_millisecond(at_ms).unwrap().to_zoned(offset.to_time_zone());
+            let zoned = jiff::Timestamp::from_millisecond(at_ms).unwrap().to_zoned_datetime(offset.to_time_zone());
             prop_assume!(zoned.year() >= 1970 && zoned.year() <= 9999);
             let sign = if offset_minutes < 0 { '-' } else { '+' };
             let zone = format!("{sign}{:02}:{:02}", offset_minutes.abs() / 60, offset_minutes.abs() % 60);
