@@ -166,7 +166,7 @@ impl Config {
             process: self.process.check().map_err(ConfigError)?,
             load: self.load.check().map_err(ConfigError)?,
             clickhouse: self.clickhouse.check().map_err(ConfigError)?,
-            query: self.query.check().map_err(ConfigError)?,
+            query: self.query.clone().check().map_err(ConfigError)?,
             config: self,
         })
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use hyper::header::HeaderValue;
 use hyper::{Method, Response, StatusCode};
 use tokio::sync::watch;
 
@@ -10,7 +9,7 @@ use crate::clickhouse::ClickHouse;
 use crate::clickhouse::engine::{EngineState, cache_dir};
 use crate::config::Settings;
 use crate::http::keys::Keys;
-use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, typed_response};
+use crate::http::respond::{ApiError, Body, json_response, method_not_allowed};
 use crate::http::server::Call;
 use crate::ingest::{Geo, Ingest};
 use crate::load::LoadStats;
