@@ -1,0 +1,7 @@
+//! The real binary, the real engine, over real HTTP: every promise from outside.
+
+mod contract;
+mod crash;
+mod harness;
+mod layers;
+mod trends;
