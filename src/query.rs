@@ -11,9 +11,11 @@ mod field;
 mod filter;
 mod formula;
 pub mod guard;
+pub mod ledger;
 mod request;
 pub mod run;
 pub mod sql;
+pub mod store;
 mod time;
 mod trends;
 
@@ -102,4 +104,9 @@ impl Report {
             Self::Events(plan) => events::answer(plan, session).await,
         }
     }
+}
+
+/// A time as requests write it, RFC 3339 or relative, in milliseconds since 1970; `None` if it cannot be read.
+pub fn instant(text: &str, now_ms: i64) -> Option<i64> {
+    time::instant(text, now_ms, &jiff::tz::TimeZone::UTC).ok()
 }
