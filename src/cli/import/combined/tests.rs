@@ -128,7 +128,7 @@ proptest! {
         let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(offset));
         let time = Timestamp::from_second(second).unwrap();
         let shown = bytes.map_or("-".to_owned(), |bytes| bytes.to_string());
-        let written = jiff::Zoned::new(time, zone).strftime(TIME).to_string();
+        let written = time.to_zoned_datetime(zone).strftime(TIME).to_string();
         let line = format!(r#"192.0.2.1 - - [{written}] "{}" {status} {shown} "-" "{}""#, escaped(&format!("POST {path}?{search} HTTP/1.1")), escaped(&agent));
         let event = parse(line).unwrap();
         prop_assert_eq!(&event["timestamp"], &json!(time.to_string()));
