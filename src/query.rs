@@ -14,6 +14,7 @@ pub mod guard;
 mod request;
 pub mod run;
 pub mod sql;
+pub mod store;
 mod time;
 mod trends;
 

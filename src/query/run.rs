@@ -19,7 +19,7 @@ pub struct Answer {
 
 /// Runs statements as the guarded reader. Dropping the future must cancel the statement.
 pub trait Run: Send + Sync + 'static {
-    /// Runs one statement.
+    /// Runs one statement; the rows come as `JSONCompactEachRow`.
     fn run(&self, statement: Statement) -> impl Future<Output = Result<Answer, QueryError>> + Send;
 }
 
@@ -44,7 +44,7 @@ impl<'a, R: Run> Session<'a, R> {
 
     /// Runs `statement` and parses its rows.
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, QueryError> {
-        let answer = self.run.run(statement.sql(" FORMAT JSONCompactEachRow")).await?;
+        let answer = self.run.run(statement).await?;
         self.rows_read += answer.read_rows;
         // Text columns are bytes to the store; a sequence that is not UTF-8 must not cost the whole answer.
         let text = String::from_utf8_lossy(&answer.body);
