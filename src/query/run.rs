@@ -27,6 +27,7 @@ pub trait Run: Send + Sync + 'static {
 pub(crate) struct Session<'a, R> {
     run: &'a R,
     rows_read: u64,
+    is_sampled: bool,
 }
 
 /// One row of an answer.
@@ -34,12 +35,22 @@ pub(crate) struct Row(Vec<Value>);
 
 impl<'a, R: Run> Session<'a, R> {
     pub(crate) fn new(run: &'a R) -> Self {
-        Self { run, rows_read: 0 }
+        Self { run, rows_read: 0, is_sampled: false }
     }
 
     /// Rows read so far.
     pub(crate) fn rows_read(&self) -> u64 {
         self.rows_read
+    }
+
+    /// Notes that the answer is scaled up from a part of the events.
+    pub(crate) fn mark_sampled(&mut self) {
+        self.is_sampled = true;
+    }
+
+    /// Whether the answer is scaled up from a part of the events.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.is_sampled
     }
 
     /// Runs `statement` and parses its rows.
