@@ -1,0 +1,3 @@
+//! Tests of the whole: real engine, real files.
+
+mod trends;
