@@ -58,8 +58,7 @@ impl Store {
 #[derive(Clone, Debug)]
 struct Case {
     events: Vec<Event>,
-    from: i64,
-    length: i64,
+    range: Range,
     zone: &'static str,
     interval: &'static str,
     maths: Vec<&'static str>,
@@ -69,7 +68,7 @@ struct Case {
     filter: usize,
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event(range: Range) -> impl Strategy<Value = Event> {
     let plans = vec![
         None,
         Some(json!("pro")),
@@ -79,8 +78,10 @@ fn event() -> impl Strategy<Value = Event> {
         Some(json!([1, "a"])),
         Some(json!(7)),
     ];
-    // Times on and beside the edges of buckets.
-    let at = (-480_i64..480, -1_i64..=1).prop_map(|(half_hours, beside)| CLOCK_CHANGE_MS + half_hours * HALF_HOUR_MS + beside);
+    let edges = prop::sample::select(vec![range.from, range.until, 2 * range.from - range.until]);
+    let near = prop_oneof![(-480_i64..480).prop_map(|half_hours| CLOCK_CHANGE_MS + half_hours * HALF_HOUR_MS), edges];
+    // Times on and beside the edges of buckets and ranges.
+    let at = (near, -1_i64..=1).prop_map(|(edge, beside)| edge + beside);
     (prop::sample::select(vec!["view", "buy"]), at, 0_u64..6, 0_u64..4)
         .prop_flat_map(move |head| {
             let tail = (prop::sample::select(plans.clone()), prop::option::of(-2_i64..6), prop::sample::select(vec!["", "DE", "FR", "IT"]));
@@ -91,30 +92,28 @@ fn event() -> impl Strategy<Value = Event> {
 
 fn case() -> impl Strategy<Value = Case> {
     let maths = prop::sample::select(model::MATHS.to_vec());
-    let when = (-240_i64..240, 1_i64..400, prop::sample::select(vec!["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Beirut"]));
-    let what = (prop::collection::vec(maths, 1..3), any::<bool>(), prop::sample::select(model::INTERVALS.to_vec()));
+    let range = (-240_i64..240, 1_i64..400).prop_map(|(from, length)| {
+        let from = CLOCK_CHANGE_MS + from * HALF_HOUR_MS;
+        Range { from, until: from + length * HALF_HOUR_MS }
+    });
+    let happened = range.prop_flat_map(|range| (Just(range), prop::collection::vec(event(range), 0..60)));
+    let zones = prop::sample::select(vec!["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Beirut"]);
+    let what = (prop::collection::vec(maths, 1..3), any::<bool>(), prop::sample::select(model::INTERVALS.to_vec()), zones);
     let split = (prop::sample::select(model::BREAKDOWNS.to_vec()), 1_usize..4, 0..model::FILTERS);
-    (prop::collection::vec(event(), 0..60), when, what, split).prop_map(
-        |(events, (from, length, zone), (maths, formula, interval), (breakdown, limit, filter))| Case {
-            events,
-            from: CLOCK_CHANGE_MS + from * HALF_HOUR_MS,
-            length: length * HALF_HOUR_MS,
-            zone,
-            interval,
-            formula: formula && maths.len() == 2,
-            maths,
-            breakdown,
-            limit,
-            filter,
-        },
-    )
+    (happened, what, split).prop_map(|((range, events), (maths, formula, interval, zone), (breakdown, limit, filter))| Case {
+        events,
+        range,
+        zone,
+        interval,
+        formula: formula && maths.len() == 2,
+        maths,
+        breakdown,
+        limit,
+        filter,
+    })
 }
 
 impl Case {
-    fn range(&self) -> Range {
-        Range { from: self.from, until: self.from + self.length }
-    }
-
     fn request(&self) -> Value {
         let show = |at_ms| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string();
         let series: Vec<Value> = self
@@ -124,7 +123,7 @@ impl Case {
             .map(|(index, math)| json!({"event": if index == 0 { None } else { Some("buy") }, "math": math, "property": "amount"}))
             .collect();
         let mut request = json!({
-            "from": show(self.range().from), "to": show(self.range().until), "timezone": self.zone, "interval": self.interval,
+            "from": show(self.range.from), "to": show(self.range.until), "timezone": self.zone, "interval": self.interval,
             "series": series, "filters": model::filter_request(self.filter), "limit": self.limit, "compare": "previous",
         });
         if self.formula {
@@ -148,7 +147,7 @@ impl Case {
         let tops: Vec<Vec<String>> = (0..self.maths.len())
             .map(|index| {
                 let leader = if self.formula { 0 } else { index };
-                model::top(&self.series(leader), self.range(), (self.maths[leader], self.breakdown), self.limit)
+                model::top(&self.series(leader), self.range, (self.maths[leader], self.breakdown), self.limit)
             })
             .collect();
         let charts: Vec<Vec<Line>> = (0..self.maths.len())
@@ -192,8 +191,8 @@ fn check(check: impl Fn(&Store, u64, Case) -> Result<(), TestCaseError>) {
 fn trends_agree_with_the_model() {
     check(|store, project, case| {
         let answer = tokio::runtime::Handle::current().block_on(store.ask(project, "trends", &case.request()));
-        check_chart(&case, &answer, case.range())?;
-        let before = Range { from: case.from - case.length, until: case.from };
+        check_chart(&case, &answer, case.range)?;
+        let before = Range { from: 2 * case.range.from - case.range.until, until: case.range.from };
         check_chart(&case, &answer["compare"], before)
     });
 }
