@@ -12,12 +12,14 @@ mod filter;
 mod formula;
 pub mod guard;
 pub mod ledger;
+mod properties;
 mod request;
 pub mod run;
 pub mod sql;
 pub mod store;
 mod time;
 mod trends;
+mod users;
 
 use serde_json::{Value, json};
 
@@ -72,7 +74,7 @@ impl<R: Run> Queries<R> {
             "query_ms": started.elapsed().as_millis() as u64,
             "rows_read": session.rows_read(),
             "refresh_after_ms": guard::refresh_after_ms(asked.now_ms),
-            "sampled": false,
+            "sampled": session.is_sampled(),
         });
         serde_json::to_vec(&json!({"result": result, "meta": meta})).map_err(|_| QueryError::internal("the answer cannot be written"))
     }
@@ -82,6 +84,8 @@ impl<R: Run> Queries<R> {
 enum Report {
     Trends(trends::Plan),
     Events(events::Plan),
+    Users(users::Plan),
+    Properties(properties::Plan),
 }
 
 impl Report {
@@ -89,6 +93,8 @@ impl Report {
         match report {
             "trends" => trends::Plan::parse(project, body, now_ms).map(Self::Trends),
             "events" => events::Plan::parse(project, body, now_ms).map(Self::Events),
+            "users" => users::Plan::parse(project, body, now_ms).map(Self::Users),
+            "properties" => properties::Plan::parse(project, body, now_ms).map(Self::Properties),
             other => Err(QueryError {
                 status: 404,
                 code: "unknown_report",
@@ -102,6 +108,8 @@ impl Report {
         match self {
             Self::Trends(plan) => trends::answer(plan, session).await,
             Self::Events(plan) => events::answer(plan, session).await,
+            Self::Users(plan) => users::answer(plan, session).await,
+            Self::Properties(plan) => properties::answer(plan, session).await,
         }
     }
 }

@@ -30,12 +30,18 @@ impl QueryError {
         Self { status: 500, code: "internal", message: message.to_owned(), retry_after: None }
     }
 
+    /// It took longer than a query may (504).
+    pub(crate) fn too_slow() -> Self {
+        let message = "the query took longer than allowed".to_owned();
+        Self { status: 504, code: "query_timeout", message, retry_after: None }
+    }
+
     /// The class of an error that ClickHouse reports by its number.
     pub fn of_clickhouse(code: i32) -> Self {
         let refused = |status, code, message: &str| Self { status, code, message: message.to_owned(), retry_after: None };
         match code {
             // TIMEOUT_EXCEEDED
-            159 => refused(504, "query_timeout", "the query took longer than allowed"),
+            159 => Self::too_slow(),
             // TOO_MANY_ROWS, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
             158 | 241 | 307 | 396 => refused(422, "query_too_expensive", "the query reads or holds more than allowed"),
             // CANNOT_COMPILE_REGEXP

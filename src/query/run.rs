@@ -19,7 +19,7 @@ pub struct Answer {
 
 /// Runs statements as the guarded reader. Dropping the future must cancel the statement.
 pub trait Run: Send + Sync + 'static {
-    /// Runs one statement.
+    /// Runs one statement; the rows come as `JSONCompactEachRow`.
     fn run(&self, statement: Statement) -> impl Future<Output = Result<Answer, QueryError>> + Send;
 }
 
@@ -27,6 +27,7 @@ pub trait Run: Send + Sync + 'static {
 pub(crate) struct Session<'a, R> {
     run: &'a R,
     rows_read: u64,
+    is_sampled: bool,
 }
 
 /// One row of an answer.
@@ -34,7 +35,7 @@ pub(crate) struct Row(Vec<Value>);
 
 impl<'a, R: Run> Session<'a, R> {
     pub(crate) fn new(run: &'a R) -> Self {
-        Self { run, rows_read: 0 }
+        Self { run, rows_read: 0, is_sampled: false }
     }
 
     /// Rows read so far.
@@ -42,9 +43,19 @@ impl<'a, R: Run> Session<'a, R> {
         self.rows_read
     }
 
+    /// Notes that the answer is scaled up from a part of the events.
+    pub(crate) fn mark_sampled(&mut self) {
+        self.is_sampled = true;
+    }
+
+    /// Whether the answer is scaled up from a part of the events.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.is_sampled
+    }
+
     /// Runs `statement` and parses its rows.
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, QueryError> {
-        let answer = self.run.run(statement.sql(" FORMAT JSONCompactEachRow")).await?;
+        let answer = self.run.run(statement).await?;
         self.rows_read += answer.read_rows;
         // Text columns are bytes to the store; a sequence that is not UTF-8 must not cost the whole answer.
         let text = String::from_utf8_lossy(&answer.body);

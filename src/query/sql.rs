@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use crate::event::ids::ProjectId;
 
+/// Name of the parameter that says in which database the tables are; whoever runs a statement binds it.
+pub const DATABASE: &str = "database";
+
 /// A statement under construction, then ready to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statement {
@@ -20,7 +23,7 @@ pub(crate) struct Scope {
 }
 
 impl Statement {
-    /// The SQL with placeholders `{p0:Type}`.
+    /// The SQL with placeholders `{p0:Type}` and `{database:Identifier}`; no FORMAT clause.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -85,9 +88,9 @@ impl Statement {
         self.bind("Array(Float64)", format!("[{}]", literals.join(",")))
     }
 
-    /// `FROM events WHERE`, limited to one project and one time range. Every query of events starts here.
+    /// `FROM` the event table `WHERE`, limited to one project and one time range. Every query of events starts here.
     pub(crate) fn scope(self, scope: &Scope) -> Self {
-        self.sql(" FROM events WHERE project_id = ")
+        self.sql(" FROM {database:Identifier}.events WHERE project_id = ")
             .uint(scope.project.0)
             .sql(" AND timestamp >= fromUnixTimestamp64Milli(")
             .int(scope.from_ms)

@@ -1,34 +1,63 @@
-//! The store of the reports: ClickHouse, as a user who can only read and only within limits.
+//! The statements of the query role, run by ClickHouse's reader.
+//!
+//! Owns the translation both ways: the database's name is a parameter like any other value, and an error of ClickHouse becomes
+//! one for people. Its own words go to the log alone, for they may name hosts and SQL.
 
 use super::error::QueryError;
 use super::run::{Answer, Run};
-use super::sql::Statement;
-use crate::clickhouse::{self, ClickHouse, ClickHouseError, Client};
+use super::sql;
+use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Statement};
 
-/// Runs statements as the guarded reader.
-pub struct Reader(Client);
+/// Runs statements as the reader of a store. Cheap to clone.
+#[derive(Clone)]
+pub struct Reader {
+    client: Client,
+    database: String,
+}
 
 impl Reader {
-    /// Reads from `store`.
+    /// Reads the tables of `store`.
     pub fn new(store: &ClickHouse) -> Self {
-        Self(store.reader.clone())
+        Self { client: store.reader.clone(), database: store.database.clone() }
     }
 }
 
 impl Run for Reader {
-    async fn run(&self, statement: Statement) -> Result<Answer, QueryError> {
-        let params = statement.params().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let statement = clickhouse::Statement { sql: statement.text().to_owned(), params, query_id: None };
-        match self.0.query(&statement, "JSONCompactEachRow").await {
+    async fn run(&self, statement: sql::Statement) -> Result<Answer, QueryError> {
+        let asked = Statement::of(statement.text()).bind(sql::DATABASE, &self.database);
+        let asked = statement.params().fold(asked, |asked, (name, value)| asked.bind(&name, value));
+        match self.client.query(&asked, "JSONCompactEachRow").await {
             Ok(answer) => Ok(Answer { body: answer.body, read_rows: answer.read_rows }),
-            Err(ClickHouseError::Server { code, message }) => {
-                tracing::warn!(code, message, "query refused by the store");
-                Err(QueryError::of_clickhouse(code))
-            }
-            Err(problem) => {
-                tracing::warn!(%problem, "query");
-                Err(QueryError::unavailable("store_unavailable", "the store cannot answer now"))
-            }
+            Err(problem) => Err(refused(&problem)),
+        }
+    }
+}
+
+fn refused(problem: &ClickHouseError) -> QueryError {
+    let shown = match problem {
+        ClickHouseError::Server { code, .. } => QueryError::of_clickhouse(*code),
+        ClickHouseError::Network(_) => QueryError::unavailable("store_unavailable", "the store cannot be reached"),
+        ClickHouseError::TimedOut(_) => QueryError::too_slow(),
+    };
+    if shown.status >= 500 {
+        tracing::warn!(code = shown.code, %problem, "query failed");
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_says_never_reaches_the_client() {
+        let secret = "host ch1 in SELECT".to_owned();
+        for problem in [
+            ClickHouseError::Server { code: 62, message: secret.clone() },
+            ClickHouseError::Server { code: 241, message: secret.clone() },
+            ClickHouseError::Network(secret),
+        ] {
+            assert!(!refused(&problem).to_string().contains("ch1"), "{problem}");
         }
     }
 }

@@ -84,8 +84,13 @@ pub(crate) fn instant(text: &str, now_ms: i64, zone: &TimeZone) -> Result<i64, Q
 impl Range {
     /// The range under `from`, `to` and `timezone`. An absent `to` is `now`, an absent `from` is an error.
     pub(crate) fn parse(fields: Fields<'_>, now_ms: i64) -> Result<Self, QueryError> {
+        Self::parse_since(fields, now_ms, None)
+    }
+
+    /// As [`Range::parse`], but an absent `from` is `since`.
+    pub(crate) fn parse_since(fields: Fields<'_>, now_ms: i64, since: Option<&str>) -> Result<Self, QueryError> {
         let zone = zone(fields)?;
-        let from = fields.text("from", "invalid_range")?.ok_or_else(|| invalid("`from` is missing"))?;
+        let from = fields.text("from", "invalid_range")?.or(since).ok_or_else(|| invalid("`from` is missing"))?;
         let until = fields.text("to", "invalid_range")?.unwrap_or("now");
         Self::of(instant(from, now_ms, &zone)?, instant(until, now_ms, &zone)?, zone)
     }
@@ -223,6 +228,12 @@ impl Buckets {
     /// The starts.
     pub(crate) fn starts(&self) -> &[i64] {
         self.edges.split_last().map_or(&[], |(_, starts)| starts)
+    }
+
+    /// The part of `range` that the bucket starting at `start` covers, if there is such a bucket.
+    pub(crate) fn part(&self, range: &Range, start: i64) -> Option<Range> {
+        let &[_, end] = self.edges.windows(2).find(|edges| edges.first() == Some(&start))? else { return None };
+        Some(Range { from_ms: range.from_ms.max(start), until_ms: range.until_ms.min(end), zone: range.zone.clone() })
     }
 
     /// Appends the index of the bucket that holds `timestamp`. Buckets of one width are one division; where the width

@@ -3,12 +3,16 @@
 //! A breakdown takes two statements a series: the largest values first, then the numbers with everything beyond them as
 //! `$other`, so that unique users of `$other` are still unique. `$none` (field missing) stands beside the limit, never in
 //! `$other`. With a formula only its series is answered, and the first series decides which values are the largest.
-//! Percentiles interpolate linearly between the two nearest values.
+//! Percentiles interpolate linearly between the two nearest values. Where nothing was measured every math is 0, and so is a
+//! formula whose series are all 0 there; one that divides by zero elsewhere is null.
+
+mod bar;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+pub(crate) use self::bar::Bar;
 use super::error::{QueryError, nearest};
 use super::field::Field;
 use super::filter::{self, Filter};
@@ -84,6 +88,12 @@ struct Line {
     total: Option<f64>,
 }
 
+impl Line {
+    fn empty(buckets: usize) -> Self {
+        Self { values: vec![Some(0.0); buckets], total: Some(0.0) }
+    }
+}
+
 /// Lines by breakdown key; without a breakdown the one key is empty.
 type Lines = BTreeMap<String, Line>;
 
@@ -147,7 +157,7 @@ impl Plan {
         filter::and_all(filter::and_all(to, &self.filters), &series.filters)
     }
 
-    /// The largest values of the breakdown, one more than the limit.
+    /// The largest values of the breakdown.
     fn top(&self, series: &Series, field: &Field) -> Statement {
         let to = field.key(Statement::default().sql("SELECT ")).sql(" AS key, ");
         let to = self.conditions(series.aggregate(to).sql(" AS size"), series, &self.range);
@@ -190,10 +200,12 @@ impl Plan {
 
     async fn chart<R: Run>(&self, session: &mut Session<'_, R>, range: &Range, tops: &[Vec<String>]) -> Result<Value, QueryError> {
         let buckets = Buckets::of(range, self.interval)?;
+        let whole = [String::new()];
         let mut lines = Vec::new();
         for (series, top) in self.series.iter().zip(tops) {
             let rows = session.rows(self.numbers(series, range, top)?).await?;
-            lines.push(series.fold(&rows, buckets.len()));
+            let always = if self.breakdown.is_some() { top.as_slice() } else { &whole };
+            lines.push(series.fold(&rows, buckets.len(), always));
         }
         let starts: Vec<String> = buckets.starts().iter().map(|start| range.show(*start)).collect();
         let shown = match &self.formula {
@@ -206,16 +218,21 @@ impl Plan {
     }
 
     fn computed(&self, text: &str, formula: &Formula, (lines, tops): (&[Lines], &[Vec<String>]), buckets: usize) -> Vec<Value> {
-        let empty: Vec<Line> = self.series.iter().map(|series| series.empty(buckets)).collect();
+        let empty = Line::empty(buckets);
+        let value = |values: &[Option<f64>]| {
+            // 0 / 0 has no value, but a bucket without anything is 0.
+            let nothing = values.iter().all(|value| *value == Some(0.0));
+            formula.value(values).or(nothing.then_some(0.0))
+        };
         let mut result = Lines::new();
         for key in lines.iter().flat_map(Lines::keys) {
-            let parts: Vec<&Line> = lines.iter().zip(&empty).map(|(lines, empty)| lines.get(key).unwrap_or(empty)).collect();
+            let parts: Vec<&Line> = lines.iter().map(|lines| lines.get(key).unwrap_or(&empty)).collect();
             let at = |index: usize| {
                 let values: Vec<Option<f64>> = parts.iter().map(|line| line.values.get(index).copied().flatten()).collect();
-                formula.value(&values)
+                value(&values)
             };
             let totals: Vec<Option<f64>> = parts.iter().map(|line| line.total).collect();
-            result.insert(key.clone(), Line { values: (0..buckets).map(at).collect(), total: formula.value(&totals) });
+            result.insert(key.clone(), Line { values: (0..buckets).map(at).collect(), total: value(&totals) });
         }
         let top = tops.first().map_or(&[][..], Vec::as_slice);
         show_lines(result, top, &json!({"name": text, "event": null, "math": "formula"}))
@@ -267,24 +284,17 @@ impl Series {
         }
     }
 
-    fn empty(&self, buckets: usize) -> Line {
-        Line { values: vec![self.math.nothing(); buckets], total: self.math.nothing() }
-    }
-
-    fn fold(&self, rows: &[Row], buckets: usize) -> Lines {
-        let mut lines = Lines::new();
+    /// The lines of `rows`; those of the keys `always` are there even where nothing happened.
+    fn fold(&self, rows: &[Row], buckets: usize, always: &[String]) -> Lines {
+        let mut lines: Lines = always.iter().map(|key| (key.clone(), Line::empty(buckets))).collect();
         for row in rows {
-            let line = lines.entry(row.text(1).to_owned()).or_insert_with(|| self.empty(buckets));
-            let value = if row.uint(4) == 0 { self.math.nothing() } else { row.float(3) };
+            let line = lines.entry(row.text(1).to_owned()).or_insert_with(|| Line::empty(buckets));
+            let value = if row.uint(4) == 0 { Some(0.0) } else { row.float(3) };
             if row.uint(2) == 1 {
                 line.total = value;
             } else if let Some(cell) = usize::try_from(row.int(0)).ok().and_then(|index| line.values.get_mut(index)) {
                 *cell = value;
             }
-        }
-        // Without a breakdown there is a line even where nothing happened.
-        if lines.is_empty() {
-            lines.insert(String::new(), self.empty(buckets));
         }
         lines
     }
@@ -336,11 +346,6 @@ impl Math {
     /// Whether it counts events and so needs no property.
     const fn counts(self) -> bool {
         matches!(self, Self::Total | Self::UniqueUsers | Self::UniqueSessions)
-    }
-
-    /// The value where nothing was measured.
-    const fn nothing(self) -> Option<f64> {
-        if self.counts() || matches!(self, Self::Sum) { Some(0.0) } else { None }
     }
 
     /// The aggregate, or its beginning where it takes a property.

@@ -79,13 +79,20 @@ async fn each_event_of_a_request_has_its_verdict_and_the_ledger_has_them_all() {
 #[tokio::test]
 async fn one_bad_event_costs_only_itself_even_if_the_body_does_not_parse() {
     let pulse = Pulse::start().await;
-    let send = async |body: String| pulse.http.send(pulse.http.request(Method::POST, "/v1/events", &pulse.http.write_key, body)).await.unwrap();
+    let send =
+        async |body: String| pulse.http.send(pulse.http.request(Method::POST, "/v1/events", &pulse.http.write_key, body)).await.unwrap();
     let good = json!({"eventId": id(1), "type": "view", "anonymousId": "ada"});
     for (number, (bad, code)) in [
         (r#"{"type":"a","anonymousId":"b","properties":{"x":"\ud800"}}"#.to_owned(), "invalid_unicode"),
         (r#"{"type":"a","anonymousId":"b","properties":{"x":1e400}}"#.to_owned(), "number_out_of_range"),
-        (format!(r#"{{"type":"a","anonymousId":"b","properties":{}{}}}"#, r#"{"x":"#.repeat(9), "1".to_owned() + &"}".repeat(9)), "nesting_too_deep"),
-        (format!(r#"{{"type":"a","anonymousId":"b","properties":{{"x":{}{}}}}}"#, "[".repeat(100_000), "]".repeat(100_000)), "nesting_too_deep"),
+        (
+            format!(r#"{{"type":"a","anonymousId":"b","properties":{}{}}}"#, r#"{"x":"#.repeat(9), "1".to_owned() + &"}".repeat(9)),
+            "nesting_too_deep",
+        ),
+        (
+            format!(r#"{{"type":"a","anonymousId":"b","properties":{{"x":{}{}}}}}"#, "[".repeat(100_000), "]".repeat(100_000)),
+            "nesting_too_deep",
+        ),
         (r#"{"type":"a","anonymousId":"b","anonymousId":"c"}"#.to_owned(), "duplicate_key"),
         (r#"{"type":"a","anonymousId":"b","properties":{"x":1,"x":2}}"#.to_owned(), "duplicate_key"),
     ]

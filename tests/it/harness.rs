@@ -130,7 +130,8 @@ impl Http {
     /// Sends a request and reads the answer; an error if the connection broke.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|problem| format!("{problem}: {:?}", std::error::Error::source(&problem)))?;
+            let response =
+                self.client.request(request).await.map_err(|problem| format!("{problem}: {:?}", std::error::Error::source(&problem)))?;
             let status = response.status();
             let body = response.into_body().collect().await.map_err(|problem| problem.to_string())?.to_bytes();
             Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))

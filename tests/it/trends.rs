@@ -1,63 +1,240 @@
+//! Trends and the people behind their bars, on the real engine, against a model that knows neither SQL nor calendars.
+
+mod model;
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use pulse::clickhouse::engine::{Engine, EngineConfig};
 use pulse::clickhouse::{ClickHouse, ClickHouseConfig, migrate};
 use pulse::event::ids::ProjectId;
+use pulse::query::store::Reader;
 use pulse::query::{Asked, Queries, QueryConfig};
-use std::path::PathBuf;
+use serde_json::{Value, json};
 
-#[tokio::test]
-async fn smoke() {
-    let dir = tempfile::tempdir().unwrap();
-    let engine = Engine::start(
-        &EngineConfig::default(),
-        ClickHouseConfig::default().check().unwrap(),
-        dir.path(),
-        PathBuf::from(env!("CARGO_BIN_EXE_pulse")),
-    )
-    .await
-    .unwrap();
-    let store = ClickHouse::new(engine.settings());
-    migrate::run(&store).await.unwrap();
-    store.writer.execute("INSERT INTO pulse.events (project_id, type, timestamp, person_id, visitor_id, event_id, received_day, strings, numbers, others) FORMAT JSONEachRow {\"project_id\":1,\"type\":\"a\",\"timestamp\":\"2026-01-01 10:00:00.000\",\"person_id\":1,\"received_day\":\"2100-01-01\",\"user_id\":\"u\",\"strings\":{\"plan\":\"pro\"},\"numbers\":{\"n\":3},\"others\":{\"b\":\"true\",\"l\":\"[1,2]\"}}").await.unwrap();
-    let q = Queries::new(pulse::query::store::Reader::new(&store), QueryConfig::default().check().unwrap());
-    for (r, b) in [
-        (
-            "trends",
-            r#"{"from":"2026-01-01T00:00:00Z","to":"2026-01-03T00:00:00Z","series":[{"event":"a"},{"event":"b"}],"formula":"A+B","breakdown":"properties.plan"}"#,
-        ),
-        (
-            "trends",
-            r#"{"from":"2026-01-01T00:00:00Z","to":"2026-01-03T00:00:00Z","series":[{"event":"a"},{"event":"b","math":"avg","property":"n"}],"formula":"B/A"}"#,
-        ),
-        (
-            "trends",
-            r#"{"from":"2026-01-01T00:00:00Z","to":"2026-01-03T00:00:00Z","series":[{"event":"a","math":"p90","property":"n"}, {"event":"c"}],"breakdown":"properties.n","compare":"previous"}"#,
-        ),
-        (
-            "trends",
-            r#"{"from":"2026-01-01T00:00:00Z","to":"2026-01-03T00:00:00Z","series":[{"event":"a","math":"unique_users"},{"event":"a"}],"formula":"A/B"}"#,
-        ),
-        ("events", "{}"),
-        ("users", "{}"),
-        ("properties", r#"{"from":"2026-01-01T00:00:00Z"}"#),
-        (
-            "users",
-            r#"{"of":{"report":"trends","from":"2026-01-01T00:00:00Z","to":"2026-01-03T00:00:00Z","series":[{"event":"a"},{"event":"b"}],"breakdown":"properties.plan","series_index":0,"bucket":"2026-01-01T00:00:00Z","breakdown_value":"pro"}}"#,
-        ),
-        (
-            "users",
-            r#"{"of":{"report":"trends","from":"2026-01-01T00:00:00Z","to":"2026-01-03T00:00:00Z","series":[{"event":"a"},{"event":"b"}],"breakdown":"properties.plan","series_index":0,"bucket":"2026-01-01T00:00:00Z","breakdown_value":"$other"}}"#,
-        ),
-        (
-            "users",
-            r#"{"of":{"report":"trends","from":"2026-01-01T00:00:00Z","to":"2026-01-03T00:00:00Z","series":[{"event":"a"},{"event":"b"}],"breakdown":"properties.n","series_index":0,"breakdown_value":3}}"#,
-        ),
-        (
-            "users",
-            r#"{"of":{"report":"trends","from":"2026-01-01T00:00:00Z","to":"2026-01-03T00:00:00Z","series":[{"event":"a"},{"event":"b"}],"breakdown":"properties.b","series_index":0,"breakdown_value":true}}"#,
-        ),
-    ] {
-        let a = q.answer(ProjectId(1), r, b.as_bytes(), Asked { now_ms: 1767312000000, data_through_ms: 0 }).await;
-        println!("{r} {b}\n   {:?}", a.map(|a| String::from_utf8(a).unwrap()));
+use self::model::{Event, HALF_HOUR_MS, Line, Range};
+
+/// Sunday, 29 March 2026, when clocks change in Berlin (at 01:00 UTC) and Beirut (at midnight, so the day begins at 01:00).
+const CLOCK_CHANGE_MS: i64 = 1_774_742_400_000;
+const ASKED: Asked = Asked { now_ms: CLOCK_CHANGE_MS, data_through_ms: CLOCK_CHANGE_MS };
+
+/// An engine with the schema, and the reports over it.
+struct Store {
+    store: ClickHouse,
+    queries: Queries<Reader>,
+    // Held for their ends: the child and its files.
+    _engine: Engine,
+    _folder: tempfile::TempDir,
+}
+
+impl Store {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let base = ClickHouseConfig::default().check().unwrap();
+        let executable = PathBuf::from(env!("CARGO_BIN_EXE_pulse"));
+        let engine = Engine::start(&EngineConfig::default(), base, folder.path(), executable).await.unwrap();
+        let store = ClickHouse::new(engine.settings());
+        migrate::run(&store).await.unwrap();
+        let queries = Queries::new(Reader::new(&store), QueryConfig::default().check().unwrap());
+        Self { store, queries, _engine: engine, _folder: folder }
     }
-    drop(engine);
+
+    async fn insert(&self, project: u64, events: &[Event]) {
+        let rows: Vec<String> = events.iter().map(|event| event.row(project).to_string()).collect();
+        let insert = "INSERT INTO pulse.events SETTINGS async_insert = 0 FORMAT JSONEachRow";
+        self.store.writer.execute(&format!("{insert} {}", rows.join("\n"))).await.unwrap();
+    }
+
+    async fn ask(&self, project: u64, report: &str, request: &Value) -> Value {
+        let body = serde_json::to_vec(request).unwrap();
+        let answer = self.queries.answer(ProjectId(project), report, &body, ASKED).await;
+        let answer = answer.unwrap_or_else(|problem| panic!("{report} {request}: {problem}"));
+        serde_json::from_slice::<Value>(&answer).unwrap()["result"].take()
+    }
+}
+
+/// Everything one case asks.
+#[derive(Clone, Debug)]
+struct Case {
+    events: Vec<Event>,
+    range: Range,
+    zone: &'static str,
+    interval: &'static str,
+    maths: Vec<&'static str>,
+    formula: bool,
+    breakdown: Option<&'static str>,
+    limit: usize,
+    filter: usize,
+}
+
+fn event(range: Range) -> impl Strategy<Value = Event> {
+    let plans = vec![
+        None,
+        Some(json!("pro")),
+        Some(json!("it's \\ \"x\"\n\tü{p0:String}")),
+        Some(json!("")),
+        Some(json!(true)),
+        Some(json!([1, "a"])),
+        Some(json!(7)),
+    ];
+    let edges = prop::sample::select(vec![range.from, range.until, 2 * range.from - range.until]);
+    let near = prop_oneof![(-480_i64..480).prop_map(|half_hours| CLOCK_CHANGE_MS + half_hours * HALF_HOUR_MS), edges];
+    // Times on and beside the edges of buckets and ranges.
+    let at = (near, -1_i64..=1).prop_map(|(edge, beside)| edge + beside);
+    (prop::sample::select(vec!["view", "buy"]), at, 0_u64..6, 0_u64..4)
+        .prop_flat_map(move |head| {
+            let tail = (prop::sample::select(plans.clone()), prop::option::of(-2_i64..6), prop::sample::select(vec!["", "DE", "FR", "IT"]));
+            (Just(head), tail)
+        })
+        .prop_map(|((kind, at_ms, person, session), (plan, amount, country))| Event { kind, at_ms, person, session, plan, amount, country })
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let maths = prop::sample::select(model::MATHS.to_vec());
+    let range = (-240_i64..240, 1_i64..400).prop_map(|(from, length)| {
+        let from = CLOCK_CHANGE_MS + from * HALF_HOUR_MS;
+        Range { from, until: from + length * HALF_HOUR_MS }
+    });
+    let happened = range.prop_flat_map(|range| (Just(range), prop::collection::vec(event(range), 0..60)));
+    let zones = prop::sample::select(vec!["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Beirut"]);
+    let what = (prop::collection::vec(maths, 1..3), any::<bool>(), prop::sample::select(model::INTERVALS.to_vec()), zones);
+    let split = (prop::sample::select(model::BREAKDOWNS.to_vec()), 1_usize..4, 0..model::FILTERS);
+    (happened, what, split).prop_map(|((range, events), (maths, formula, interval, zone), (breakdown, limit, filter))| Case {
+        events,
+        range,
+        zone,
+        interval,
+        formula: formula && maths.len() == 2,
+        maths,
+        breakdown,
+        limit,
+        filter,
+    })
+}
+
+impl Case {
+    fn request(&self) -> Value {
+        let show = |at_ms| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string();
+        let series: Vec<Value> = self
+            .maths
+            .iter()
+            .enumerate()
+            .map(|(index, math)| json!({"event": if index == 0 { None } else { Some("buy") }, "math": math, "property": "amount"}))
+            .collect();
+        let mut request = json!({
+            "from": show(self.range.from), "to": show(self.range.until), "timezone": self.zone, "interval": self.interval,
+            "series": series, "filters": model::filter_request(self.filter), "limit": self.limit, "compare": "previous",
+        });
+        if self.formula {
+            request["formula"] = json!("A/B");
+        }
+        if let Some(breakdown) = self.breakdown {
+            request["breakdown"] = json!(breakdown);
+        }
+        request
+    }
+
+    /// The events that one series is about.
+    fn series(&self, index: usize) -> Vec<&Event> {
+        let of_type = |event: &&Event| index == 0 || event.kind == "buy";
+        self.events.iter().filter(of_type).filter(|event| model::passes(self.filter, event)).collect()
+    }
+
+    /// Series after series, the lines of the chart of `range`.
+    fn expected(&self, range: Range) -> Vec<Line> {
+        let buckets = model::buckets(range, self.interval, self.zone);
+        let tops: Vec<Vec<String>> = (0..self.maths.len())
+            .map(|index| {
+                let leader = if self.formula { 0 } else { index };
+                model::top(&self.series(leader), self.range, (self.maths[leader], self.breakdown), self.limit)
+            })
+            .collect();
+        let charts: Vec<Vec<Line>> = (0..self.maths.len())
+            .map(|index| model::lines(&self.series(index), (range, &buckets), (self.maths[index], self.breakdown), &tops[index]))
+            .collect();
+        if self.formula { model::quotients(&charts[0], &charts[1], &tops[0]) } else { charts.concat() }
+    }
+}
+
+fn check_chart(case: &Case, chart: &Value, range: Range) -> Result<(), TestCaseError> {
+    let starts: Vec<i64> = chart["buckets"].as_array().unwrap().iter().map(|start| instant(start.as_str().unwrap())).collect();
+    prop_assert_eq!(&starts, &model::buckets(range, case.interval, case.zone));
+    let lines: Vec<Line> = chart["series"].as_array().unwrap().iter().map(Line::read).collect();
+    let expected = case.expected(range);
+    prop_assert!(model::agree(&lines, &expected), "answered {lines:#?}\nexpected {expected:#?}");
+    Ok(())
+}
+
+fn instant(text: &str) -> i64 {
+    text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
+}
+
+fn check(check: impl Fn(&Store, u64, Case) -> Result<(), TestCaseError>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let store = runtime.block_on(Store::start());
+    let project = std::cell::Cell::new(0);
+    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
+    let result = runner.run(&case(), |case| {
+        // Every case has a project of its own, so no case sees another's events unless tenants are mixed up.
+        project.set(project.get() + 1);
+        runtime.block_on(store.insert(project.get(), &case.events));
+        check(&store, project.get(), case)
+    });
+    if let Err(problem) = result {
+        panic!("{problem}");
+    }
+}
+
+#[test]
+fn trends_agree_with_the_model() {
+    check(|store, project, case| {
+        let answer = tokio::runtime::Handle::current().block_on(store.ask(project, "trends", &case.request()));
+        check_chart(&case, &answer, case.range)?;
+        let before = Range { from: 2 * case.range.from - case.range.until, until: case.range.from };
+        check_chart(&case, &answer["compare"], before)
+    });
+}
+
+#[test]
+fn the_people_behind_a_bar_are_as_many_as_the_bar_says_and_each_is_on_one_page() {
+    check(|store, project, mut case| {
+        case.maths = vec!["unique_users"];
+        case.formula = false;
+        let request = case.request();
+        let handle = tokio::runtime::Handle::current();
+        let chart = handle.block_on(store.ask(project, "trends", &request));
+        for line in chart["series"].as_array().unwrap() {
+            let values = line["values"].as_array().unwrap();
+            let bars = chart["buckets"].as_array().unwrap().iter().zip(values).filter(|(_, value)| **value != json!(0)).take(2);
+            for (bucket, value) in std::iter::once((&Value::Null, &line["total"])).chain(bars) {
+                let mut of = request.clone();
+                of["report"] = json!("trends");
+                of["bucket"] = bucket.clone();
+                if case.breakdown.is_some() {
+                    of["breakdown_value"] = line["breakdown"].clone();
+                }
+                let (users, total) = handle.block_on(all_users(store, project, &of));
+                let distinct: std::collections::BTreeSet<&String> = users.iter().collect();
+                prop_assert_eq!((&json!(users.len()), &total), (value, value), "{}", of);
+                prop_assert_eq!(distinct.len(), users.len());
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Everyone behind a bar, page by page, and the total of the last page.
+async fn all_users(store: &Store, project: u64, of: &Value) -> (Vec<String>, Value) {
+    let mut users = Vec::new();
+    let mut cursor = Value::Null;
+    loop {
+        let page = store.ask(project, "users", &json!({"of": of, "limit": 2, "cursor": cursor})).await;
+        users.extend(page["users"].as_array().unwrap().iter().map(|user| user["user"].as_str().unwrap().to_owned()));
+        cursor = page["next"].clone();
+        if cursor.is_null() {
+            return (users, page["total"].clone());
+        }
+    }
 }

@@ -1,0 +1,148 @@
+//! The names of properties with their kinds, how many events have them, and their most frequent values.
+//!
+//! A name that comes as several kinds is listed once a kind. Cost is bounded: beyond [`SAMPLE_EVENTS`] only a share of the
+//! people is looked at (a range of the person's key, which the table is sorted by), counts are scaled up and `sampled` says
+//! so. Values longer than 256 bytes are no candidates; of a name with more than 1000 distinct values the counts are lower
+//! bounds.
+
+use serde_json::{Value, json};
+
+use super::error::QueryError;
+use super::filter::{self, Filter};
+use super::request::Fields;
+use super::run::{Row, Run, Session, number};
+use super::sql::{Scope, Statement};
+use super::time::Range;
+use crate::event::ids::ProjectId;
+
+/// Up to this many events all are looked at: about a second of work on one core.
+const SAMPLE_EVENTS: u64 = 2_000_000;
+/// As many as [`VALUES`] asks for.
+const MAX_VALUES: u64 = 100;
+const DEFAULT_RANGE: &str = "-30d";
+
+/// A checked request.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    scope: Scope,
+    event: Option<String>,
+    filters: Vec<Filter>,
+    limit: u64,
+    values: u64,
+}
+
+/// One name of one kind.
+struct Property {
+    kind: String,
+    name: String,
+    events: u64,
+}
+
+/// Kind and name of every property of every event, up to the kind of what is kept as JSON text.
+const NAMES: &str = "SELECT pair.1 AS kind, pair.2 AS name, count() AS events FROM (SELECT arrayJoin(arrayConcat(\
+    arrayMap(n -> ('string', toString(n)), mapKeys(strings)), \
+    arrayMap(n -> ('number', toString(n)), mapKeys(numbers)), \
+    arrayMap((n, v) -> (";
+const NAMES_END: &str = ", toString(n)), mapKeys(others), mapValues(others)))) AS pair";
+/// As [`NAMES`], with the values. The sketch keeps 1000 candidates a name and is exact while there are no more values than
+/// that; a count is taken at its lower bound.
+const VALUES: &str = "SELECT triple.1 AS kind, triple.2 AS name, \
+    arrayMap(c -> tuple(c.1, c.2 - c.3), approx_top_k(100, 1000)(triple.3)) FROM (SELECT arrayJoin(arrayConcat(\
+    arrayMap((n, v) -> ('string', toString(n), v), mapKeys(strings), mapValues(strings)), \
+    arrayMap((n, v) -> ('number', toString(n), toString(v)), mapKeys(numbers), mapValues(numbers)), \
+    arrayMap((n, v) -> (";
+const VALUES_END: &str = ", toString(n), v), mapKeys(others), mapValues(others)))) AS triple";
+/// The kind of the JSON text `v`.
+const KIND: &str = "multiIf(v IN ('true', 'false'), 'boolean', v = 'null', 'null', startsWith(v, '['), 'array', 'object')";
+
+impl Plan {
+    /// Checks a request.
+    pub(crate) fn parse(project: ProjectId, body: &Value, now_ms: i64) -> Result<Self, QueryError> {
+        let fields = Fields::open(body, &["from", "to", "timezone", "event", "filters", "limit", "values"])?;
+        let range = Range::parse_since(fields, now_ms, Some(DEFAULT_RANGE))?;
+        Ok(Self {
+            scope: Scope { project, from_ms: range.from_ms, until_ms: range.until_ms },
+            event: fields.text("event", "invalid_event")?.map(str::to_owned),
+            filters: filter::parse_all(fields)?,
+            limit: fields.limit("limit", 100, 1_000)?,
+            values: fields.limit("values", 10, MAX_VALUES)?,
+        })
+    }
+
+    /// Appends scope and conditions, for one person in `share`.
+    fn conditions(&self, to: Statement, share: u64) -> Statement {
+        let to = to.scope(&self.scope);
+        let to = match &self.event {
+            Some(event) => to.sql(" AND type = ").string(event),
+            None => to,
+        };
+        let to = filter::and_all(to, &self.filters);
+        if share > 1 { to.sql(" AND person_id <= ").uint(u64::MAX / share) } else { to }
+    }
+
+    fn count(&self) -> Statement {
+        self.conditions(Statement::default().sql("SELECT count()"), 1)
+    }
+
+    fn names(&self, share: u64) -> Statement {
+        let to = self.conditions(Statement::default().sql(NAMES).sql(KIND).sql(NAMES_END), share);
+        to.sql(") GROUP BY kind, name ORDER BY events DESC, name, kind LIMIT ").uint(self.limit)
+    }
+
+    fn top_values(&self, share: u64, properties: &[Property]) -> Statement {
+        let to = self.conditions(Statement::default().sql(VALUES).sql(KIND).sql(VALUES_END), share);
+        let keys: Vec<String> = properties.iter().map(|property| format!("{} {}", property.kind, property.name)).collect();
+        let to = to.sql(") WHERE length(triple.3) <= 256 AND concat(triple.1, ' ', triple.2) IN ");
+        to.strings(keys.iter().map(String::as_str)).sql(" GROUP BY kind, name")
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Value, QueryError> {
+    let events = session.rows(plan.count()).await?.first().map_or(0, |row| row.uint(0));
+    let share = events.div_ceil(SAMPLE_EVENTS).max(1);
+    if share > 1 {
+        session.mark_sampled();
+    }
+    let names = session.rows(plan.names(share)).await?;
+    let properties: Vec<Property> = names
+        .iter()
+        .map(|row| Property { kind: row.text(0).to_owned(), name: row.text(1).to_owned(), events: row.uint(2) * share })
+        .collect();
+    if properties.is_empty() {
+        return Ok(json!({"properties": []}));
+    }
+    let tops = session.rows(plan.top_values(share, &properties)).await?;
+    let shown: Vec<Value> = properties
+        .iter()
+        .map(|property| {
+            let row = tops.iter().find(|row| row.text(0) == property.kind && row.text(1) == property.name);
+            let values = row.map_or_else(Vec::new, |row| values(row, &property.kind, (plan.values, share)));
+            json!({"name": property.name, "type": property.kind, "events": property.events, "values": values})
+        })
+        .collect();
+    Ok(json!({"properties": shown}))
+}
+
+/// The values of one name, the most frequent first.
+fn values(row: &Row, kind: &str, (limit, share): (u64, u64)) -> Vec<Value> {
+    let Value::Array(candidates) = row.value(2) else { return Vec::new() };
+    let mut counted: Vec<(u64, &str)> = candidates.iter().filter_map(candidate).filter(|(events, _)| *events > 0).collect();
+    counted.sort_by(|left, right| right.0.cmp(&left.0).then(left.1.cmp(right.1)));
+    counted.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    counted.into_iter().map(|(events, text)| json!({"value": shown_value(kind, text), "events": events * share})).collect()
+}
+
+fn candidate(pair: &Value) -> Option<(u64, &str)> {
+    let (text, events) = (pair.get(0)?.as_str()?, pair.get(1)?);
+    let events = events.as_u64().or_else(|| events.as_str()?.parse().ok())?;
+    Some((events, text))
+}
+
+fn shown_value(kind: &str, text: &str) -> Value {
+    match kind {
+        "string" => Value::from(text),
+        "number" => text.parse().map_or(Value::Null, number),
+        _ => serde_json::from_str(text).unwrap_or(Value::Null),
+    }
+}

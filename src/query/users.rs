@@ -1,0 +1,135 @@
+//! The people behind a bar of another report, or behind plain conditions.
+//!
+//! A bar is the report's own request and where the bar stands in it, so its people are counted by the very conditions that
+//! counted the bar: `total` is the number on the chart. Pages are in the order of the person's key, which no event changes:
+//! whoever belongs to the bar throughout appears on exactly one page, whatever arrives meanwhile. First and last time and
+//! the number of events are those of the bar.
+
+use serde_json::{Map, Value, json};
+
+use super::error::{QueryError, nearest};
+use super::filter::{self, Filter};
+use super::request::{Fields, shortened};
+use super::run::{Row, Run, Session};
+use super::sql::{Scope, Statement};
+use super::time::{Range, show_ms};
+use super::trends::{self, Bar};
+use crate::event::ids::ProjectId;
+
+/// A checked request.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    of: Of,
+    limit: u64,
+    after: Option<u64>,
+}
+
+/// Whose people.
+#[derive(Clone, Debug)]
+enum Of {
+    Events { scope: Scope, event: Option<String>, filters: Vec<Filter> },
+    Trends { plan: Box<trends::Plan>, bar: Bar },
+}
+
+/// Reports whose bars have people.
+const REPORTS: [&str; 1] = ["trends"];
+/// Keys of `of` that say which bar; the others are the report's own.
+const BAR: [&str; 4] = ["report", "series_index", "bucket", "breakdown_value"];
+
+impl Plan {
+    /// Checks a request.
+    pub(crate) fn parse(project: ProjectId, body: &Value, now_ms: i64) -> Result<Self, QueryError> {
+        let (fields, of) = match body.get("of").filter(|of| !of.is_null()) {
+            Some(of) => (Fields::open(body, &["of", "limit", "cursor"])?, Of::bar(project, of, now_ms)?),
+            None => {
+                let fields = Fields::open(body, &["of", "from", "to", "timezone", "event", "filters", "limit", "cursor"])?;
+                (fields, Of::events(project, fields, now_ms)?)
+            }
+        };
+        let after = fields.text("cursor", "invalid_cursor")?.map(cursor).transpose()?;
+        Ok(Self { of, limit: fields.limit("limit", 100, 10_000)?, after })
+    }
+
+    fn page(&self, tops: &[Vec<String>]) -> Result<Statement, QueryError> {
+        let to = Statement::default().sql(
+            "SELECT person_id, if(max(user_id) != '', max(user_id), max(anonymous_id)), \
+             toUnixTimestamp64Milli(min(timestamp)), toUnixTimestamp64Milli(max(timestamp)), count()",
+        );
+        let mut to = self.of.conditions(to, tops)?;
+        if let Some(person) = self.after {
+            to = to.sql(" AND person_id > ").uint(person);
+        }
+        Ok(to.sql(" GROUP BY person_id ORDER BY person_id LIMIT ").uint(self.limit + 1))
+    }
+
+    fn total(&self, tops: &[Vec<String>]) -> Result<Statement, QueryError> {
+        self.of.conditions(Statement::default().sql("SELECT uniqExact(person_id)"), tops)
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Value, QueryError> {
+    let tops = match &plan.of {
+        Of::Trends { plan, bar } if bar.needs_tops() => plan.tops(session).await?,
+        _ => Vec::new(),
+    };
+    let total = session.rows(plan.total(&tops)?).await?.first().map_or(0, |row| row.uint(0));
+    let mut rows = session.rows(plan.page(&tops)?).await?;
+    let limit = usize::try_from(plan.limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more).map(|row| format!("{:016x}", row.uint(0)));
+    Ok(json!({"users": rows.iter().map(user).collect::<Vec<_>>(), "total": total, "next": next}))
+}
+
+impl Of {
+    fn events(project: ProjectId, fields: Fields<'_>, now_ms: i64) -> Result<Self, QueryError> {
+        let range = Range::parse_open(fields, now_ms)?;
+        Ok(Self::Events {
+            scope: Scope { project, from_ms: range.from_ms, until_ms: range.until_ms },
+            event: fields.text("event", "invalid_event")?.map(str::to_owned),
+            filters: filter::parse_all(fields)?,
+        })
+    }
+
+    fn bar(project: ProjectId, of: &Value, now_ms: i64) -> Result<Self, QueryError> {
+        let Value::Object(object) = of else {
+            return Err(QueryError::invalid("invalid_of", "`of` is the request of a report and the bar in it"));
+        };
+        let report = object.get("report").and_then(Value::as_str).unwrap_or("");
+        if !REPORTS.contains(&report) {
+            let hint = nearest(report, REPORTS);
+            let message = format!("`of.report` cannot be `{}`, did you mean `{hint}`?", shortened(report));
+            return Err(QueryError::invalid("invalid_of", message));
+        }
+        let (bar, own): (Map<_, _>, Map<_, _>) = object.clone().into_iter().partition(|(key, _)| BAR.contains(&key.as_str()));
+        let plan = trends::Plan::parse(project, &Value::Object(own), now_ms)?;
+        let bar = Bar::parse(&plan, Fields::open(&Value::Object(bar), &BAR)?, now_ms)?;
+        Ok(Self::Trends { plan: Box::new(plan), bar })
+    }
+
+    /// Appends scope and conditions.
+    fn conditions(&self, to: Statement, tops: &[Vec<String>]) -> Result<Statement, QueryError> {
+        match self {
+            Self::Trends { plan, bar } => plan.bar(to, bar, tops),
+            Self::Events { scope, event, filters } => {
+                let to = to.scope(scope);
+                let to = match event {
+                    Some(event) => to.sql(" AND type = ").string(event),
+                    None => to,
+                };
+                Ok(filter::and_all(to, filters))
+            }
+        }
+    }
+}
+
+fn cursor(text: &str) -> Result<u64, QueryError> {
+    let is_ours = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let person = u64::from_str_radix(text, 16).ok().filter(|_| is_ours);
+    person.ok_or_else(|| QueryError::invalid("invalid_cursor", format!("`{}` is not a cursor of an earlier answer", shortened(text))))
+}
+
+fn user(row: &Row) -> Value {
+    json!({"user": row.text(1), "first_seen": show_ms(row.int(2)), "last_seen": show_ms(row.int(3)), "events": row.uint(4)})
+}
