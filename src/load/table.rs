@@ -58,8 +58,8 @@ pub(super) struct EventTable {
 
 /// How often running inserts of an earlier generation are looked for.
 const FENCE_POLL: Duration = Duration::from_millis(20);
-/// Ids asked for in one statement.
-const IDS_PER_STATEMENT: usize = 5_000;
+/// Ids asked for in one statement: the server takes form fields of up to 128 KiB, and an id takes 39 bytes.
+const IDS_PER_STATEMENT: usize = 2_500;
 /// Events recalled when a partition is taken: more would make the start slow, fewer make more look-ups.
 const RECALLED_EVENTS: u64 = 2_000_000;
 
