@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -222,21 +222,36 @@ async fn transfer(args: &ImportArgs, recipe: Recipe, connection: &Connection) ->
     let show = |books: &Books| progress.set_message(format!("{read} lines, {} of them waiting", books.waiting));
     let books = connection.settle(read, show).await?;
     progress.finish_and_clear();
-    print(args.json, read, &books);
+    Summary::of(read, &books).print(args.json)?;
     ended.context("what was read before this is imported")
 }
 
-fn print(as_json: bool, read: u64, books: &Books) {
-    let Books { stored, duplicate, filtered, rejected, dead, .. } = *books;
-    if as_json {
-        let outcomes = json!({
-            "read": read, "stored": stored, "duplicate": duplicate, "filtered": filtered, "rejected": rejected, "dead": dead,
-        });
-        println!("{outcomes}");
-        return;
+/// What is printed at the end.
+#[derive(Serialize)]
+struct Summary {
+    read: u64,
+    stored: u64,
+    duplicate: u64,
+    filtered: u64,
+    rejected: u64,
+    dead: u64,
+}
+
+impl Summary {
+    fn of(read: u64, books: &Books) -> Self {
+        let Books { stored, duplicate, filtered, rejected, dead, .. } = *books;
+        Self { read, stored, duplicate, filtered, rejected, dead }
     }
-    println!("read       {read}");
-    for (outcome, lines) in [("stored", stored), ("duplicate", duplicate), ("filtered", filtered), ("rejected", rejected), ("dead", dead)] {
-        println!("{outcome:<10} {lines}");
+
+    fn print(&self, as_json: bool) -> Result<()> {
+        if as_json {
+            println!("{}", serde_json::to_string(self)?);
+            return Ok(());
+        }
+        let Self { read, stored, duplicate, filtered, rejected, dead } = self;
+        println!(
+            "read       {read}\nstored     {stored}\nduplicate  {duplicate}\nfiltered   {filtered}\nrejected   {rejected}\ndead       {dead}"
+        );
+        Ok(())
     }
 }

@@ -25,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Longest wait for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest wait for a sign of life: the address may be one that something else has taken.
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 1 << 20;
 /// Pauses between looks at the books.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
@@ -178,7 +180,7 @@ impl Connection {
 pub(super) async fn is_alive(url: &str) -> bool {
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let Ok(request) = Request::builder().method(Method::GET).uri(format!("{url}/healthz")).body(Full::default()) else { return false };
-    answer(&client, request).await.is_ok()
+    tokio::time::timeout(ALIVE_TIMEOUT, answer(&client, request)).await.is_ok_and(|answered| answered.is_ok())
 }
 
 async fn answer(client: &Client<HttpConnector, Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<Bytes, Refusal> {
