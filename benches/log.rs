@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench log`. Writes a few GB below `target/tmp` and deletes them. Every acknowledgement is a record on
 //! disk, so the figures are those of the disk as much as of the code.
+#![allow(clippy::disallowed_methods, reason = "measures with tasks of its own")]
 
 use std::time::{Duration, Instant};
 

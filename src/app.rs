@@ -56,18 +56,25 @@ pub async fn serve(settings: Settings, run: Run) -> Result<()> {
     let server = Server::bind(&settings.config.http).await.map_err(anyhow::Error::msg)?;
     let address = server.address().context("http.listen")?;
     let log = EmbeddedLog::open(&data_dir.join("log"), settings.log.clone()).context("opening the log")?;
-    let storage = open_storage(&settings).await?;
-    prepare_schema(&settings, &storage.store).await?;
+    let needs_storage = settings.roles.iter().any(|role| matches!(role, Role::Load | Role::Query));
+    let (store, engine) = match needs_storage {
+        true => {
+            let storage = open_storage(&settings).await?;
+            prepare_schema(&settings, &storage.store).await?;
+            (Some(storage.store), storage.engine)
+        }
+        false => (None, None),
+    };
 
     let mut supervisor = Supervisor::default();
     let stats = Arc::new(LoadStats::default());
-    start_roles(&settings, &mut supervisor, (&log, &storage.store, &stats));
+    start_roles(&settings, &mut supervisor, (&log, store.as_ref(), &stats));
     supervisor.spawn("keys", keys.clone().watch(supervisor.stop_token()));
-    let engine_state = storage.engine.as_ref().map(Engine::state);
-    let parts = routes::Parts { log: log.clone(), keys, store: storage.store, stats, engine_state };
+    let engine_state = engine.as_ref().map(Engine::state);
+    let parts = routes::Parts { log: log.clone(), keys, store, stats, engine_state };
     let routes = routes::Routes::new(&settings, parts).map_err(anyhow::Error::msg)?;
     supervisor.spawn("http", server.serve(move |call| routes.clone().answer(call), supervisor.stop_token()));
-    let (engine, engine_stop) = supervise_engine(storage.engine);
+    let (engine, engine_stop) = supervise_engine(engine);
 
     std::fs::write(data_dir.join(ADDRESS_FILE), address.to_string()).context("writing the address file")?;
     tracing::info!(address = %format!("http://{address}"), "ready");
@@ -146,11 +153,15 @@ async fn prepare_schema(settings: &Settings, store: &ClickHouse) -> Result<()> {
     }
 }
 
-fn start_roles(settings: &Settings, supervisor: &mut Supervisor, (log, store, stats): (&EmbeddedLog, &ClickHouse, &Arc<LoadStats>)) {
+fn start_roles(
+    settings: &Settings,
+    supervisor: &mut Supervisor,
+    (log, store, stats): (&EmbeddedLog, Option<&ClickHouse>, &Arc<LoadStats>),
+) {
     if settings.roles.contains(&Role::Process) {
         supervisor.spawn("process", process::run(log.clone(), settings.process, supervisor.stop_token()));
     }
-    if settings.roles.contains(&Role::Load) {
+    if let Some(store) = store.filter(|_| settings.roles.contains(&Role::Load)) {
         let parts = (store.clone(), Arc::clone(stats));
         supervisor.spawn("load", load::run(log.clone(), settings.load, parts, supervisor.stop_token()));
     }

@@ -1,6 +1,7 @@
 //! The command line: one file a command, each thin.
 
 mod check_config;
+mod import;
 mod keys;
 mod migrate;
 mod serve;
@@ -30,6 +31,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Print, create or revoke keys
     Keys(keys::KeysArgs),
+    /// Bring in history from files
+    Import(import::ImportArgs),
     /// Say whether the configuration is sound, and with what values
     CheckConfig(check_config::CheckConfigArgs),
     /// The embedded engine, started by pulse itself
@@ -77,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Keys(args) => keys::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Engine { library, arguments } => crate::clickhouse::engine::run_child(&library, &arguments).map_err(anyhow::Error::msg),
     };

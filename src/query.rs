@@ -11,6 +11,7 @@ mod field;
 mod filter;
 mod formula;
 pub mod guard;
+pub mod ledger;
 mod properties;
 mod request;
 pub mod run;
@@ -111,4 +112,9 @@ impl Report {
             Self::Properties(plan) => properties::answer(plan, session).await,
         }
     }
+}
+
+/// A time as requests write it, RFC 3339 or relative, in milliseconds since 1970; `None` if it cannot be read.
+pub fn instant(text: &str, now_ms: i64) -> Option<i64> {
+    time::instant(text, now_ms, &jiff::tz::TimeZone::UTC).ok()
 }

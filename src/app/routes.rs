@@ -5,22 +5,31 @@ use std::sync::Arc;
 use hyper::{Method, Response, StatusCode};
 use tokio::sync::watch;
 
+use super::waiting::LogWaiting;
 use crate::clickhouse::ClickHouse;
 use crate::clickhouse::engine::{EngineState, cache_dir};
+use crate::clock;
 use crate::config::Settings;
-use crate::http::keys::Keys;
+use crate::http::body::{self, BodyLimits};
+use crate::http::keys::{Grant, KeyKind, Keys};
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed};
 use crate::http::server::Call;
 use crate::ingest::{Geo, Ingest};
 use crate::load::LoadStats;
 use crate::log::embedded::EmbeddedLog;
+use crate::query::ledger::{LedgerScope, ledger};
+use crate::query::store::Reader;
+use crate::query::{Asked, Queries, QueryError};
 use crate::role::Role;
+
+/// Largest body of a question.
+const MAX_QUESTION: usize = 1 << 20;
 
 /// What the routes are made of.
 pub(super) struct Parts {
     pub(super) log: EmbeddedLog,
     pub(super) keys: Keys,
-    pub(super) store: ClickHouse,
+    pub(super) store: Option<ClickHouse>,
     pub(super) stats: Arc<LoadStats>,
     pub(super) engine_state: Option<watch::Receiver<EngineState>>,
 }
@@ -31,36 +40,59 @@ pub(super) struct Routes {
     log: EmbeddedLog,
     engine_state: Option<watch::Receiver<EngineState>>,
     ingest: Option<Ingest<EmbeddedLog>>,
+    asks: Option<Arc<Asks>>,
+}
+
+/// What answers questions.
+struct Asks {
+    queries: Queries<Reader>,
+    store: ClickHouse,
+    waiting: LogWaiting<EmbeddedLog>,
+    keys: Keys,
+    stats: Arc<LoadStats>,
+    body: BodyLimits,
 }
 
 impl Routes {
     pub(super) fn new(settings: &Settings, parts: Parts) -> Result<Self, String> {
-        let Parts { log, keys, store: _, stats: _, engine_state } = parts;
-        let ingest = if settings.roles.contains(&Role::Ingest) {
-            let geo = Geo::open(&settings.config.geo, cache_dir().map(|cache| cache.join("geo")).as_deref())?;
-            if !geo.is_open() {
-                tracing::warn!("no geo database: events get no country; `make run` fetches one, or set geo.database");
-            }
-            Some(Ingest::new(log.clone(), settings.ingest.clone(), (geo, keys), settings.config.http.body_timeout))
-        } else {
-            None
+        let Parts { log, keys, store, stats, engine_state } = parts;
+        let timeout = settings.config.http.body_timeout;
+        let ingest = match settings.roles.contains(&Role::Ingest) {
+            true => Some(Ingest::new(log.clone(), settings.ingest.clone(), (geo(settings)?, keys.clone()), timeout)),
+            false => None,
         };
-        Ok(Self { log, engine_state, ingest })
+        let asks = store.filter(|_| settings.roles.contains(&Role::Query)).map(|store| {
+            let queries = Queries::new(Reader::new(&store), settings.query);
+            let body = BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout };
+            Arc::new(Asks { queries, waiting: LogWaiting(log.clone()), store, keys, stats, body })
+        });
+        Ok(Self { log, engine_state, ingest, asks })
     }
 
     /// Answers a request.
-    pub(super) async fn answer(self, call: Call) -> Response<Body> {
-        let call = match &self.ingest {
-            Some(ingest) => match ingest.answer(call).await {
+    pub(super) async fn answer(self, mut call: Call) -> Response<Body> {
+        if let Some(ingest) = &self.ingest {
+            match ingest.answer(call).await {
                 Ok(response) => return response,
-                Err(call) => call,
+                Err(other) => call = other,
+            }
+        }
+        let id = call.request_id.clone();
+        let path = call.request.uri().path();
+        match &self.asks {
+            Some(asks) if path.starts_with("/v1/query/") => match *call.request.method() {
+                Method::POST => asks.query(call).await.unwrap_or_else(|error| error.into_response(&id)),
+                _ => method_not_allowed("POST", &id),
             },
-            None => call,
-        };
-        self.answer_health(&call)
+            Some(asks) if path == "/v1/ledger" => match *call.request.method() {
+                Method::GET => asks.ledger(&call).await.unwrap_or_else(|error| error.into_response(&id)),
+                _ => method_not_allowed("GET", &id),
+            },
+            _ => self.health(&call),
+        }
     }
 
-    fn answer_health(&self, call: &Call) -> Response<Body> {
+    fn health(&self, call: &Call) -> Response<Body> {
         let path = call.request.uri().path();
         if !matches!(path, "/healthz" | "/readyz") {
             let message = format!("there is nothing at `{}`", path.chars().take(200).collect::<String>());
@@ -84,4 +116,51 @@ impl Routes {
         // Without ClickHouse events are still taken; only an instance that does nothing else is not ready.
         (is_down && self.ingest.is_none()).then_some("the embedded engine is starting")
     }
+}
+
+fn geo(settings: &Settings) -> Result<Geo, String> {
+    let geo = Geo::open(&settings.config.geo, cache_dir().map(|cache| cache.join("geo")).as_deref())?;
+    if !geo.is_open() {
+        tracing::warn!("no geo database: events get no country; `make run` fetches one, or set geo.database");
+    }
+    Ok(geo)
+}
+
+impl Asks {
+    async fn query(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
+        let report = call.request.uri().path().trim_start_matches("/v1/query/").to_owned();
+        let bytes = body::read(call.request, self.body).await?;
+        let now_ms = clock::now_ms();
+        let asked = Asked { now_ms, data_through_ms: now_ms };
+        let answer = self.queries.answer(grant.project, &report, &bytes, asked).await.map_err(of_query)?;
+        Ok(json_response(StatusCode::OK, answer))
+    }
+
+    async fn ledger(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+        let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
+        let scope = ledger_scope(&grant, call.request.uri().query().unwrap_or_default(), clock::now_ms())?;
+        let latency = serde_json::to_value(self.stats.latency()).unwrap_or_default();
+        let answer = ledger(&self.store, &self.waiting, scope, (grant.name, latency)).await.map_err(of_query)?;
+        Ok(json_response(StatusCode::OK, answer))
+    }
+}
+
+fn of_query(error: QueryError) -> ApiError {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    ApiError { status, code: error.code, message: error.message, retry_after: error.retry_after }
+}
+
+fn ledger_scope(grant: &Grant, query: &str, now_ms: i64) -> Result<LedgerScope, ApiError> {
+    let mut scope = LedgerScope { project: grant.project, from_ms: 0, to_ms: i64::MAX / 2, source: None, now_ms };
+    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let invalid = || ApiError::bad_request("invalid_range", format!("`{key}` is `{value}`, which cannot be read"));
+        match &*key {
+            "from" => scope.from_ms = crate::query::instant(&value, now_ms).ok_or_else(invalid)?,
+            "to" => scope.to_ms = crate::query::instant(&value, now_ms).ok_or_else(invalid)?,
+            "run" => scope.source = Some(value.parse().map_err(|_| invalid())?),
+            _ => return Err(ApiError::bad_request("invalid_parameter", format!("unknown parameter `{key}`: from, to and run are known"))),
+        }
+    }
+    Ok(scope)
 }

@@ -281,9 +281,13 @@ pub struct ClickHouse {
 impl ClickHouse {
     /// Clients for a server; connects when first used.
     pub fn new(settings: &ClickHouseSettings) -> Self {
+        let within = |mut client: Client| {
+            client.client = client.client.with_database(&settings.database);
+            client
+        };
         Self {
-            writer: Client::new(settings, &settings.writer),
-            reader: Client::new(settings, &settings.reader),
+            writer: within(Client::new(settings, &settings.writer)),
+            reader: within(Client::new(settings, &settings.reader)),
             migrator: Client::new(settings, &settings.migrator),
             database: settings.database.clone(),
         }

@@ -259,7 +259,7 @@ async fn wait_until_ready(settings: &ClickHouseSettings, child: &mut Child) -> R
         if let Ok(Some(status)) = child.try_wait() {
             return Err(EngineError::Start(format!("it ended with {status}; see clickhouse/engine.out in the data directory")));
         }
-        if store.writer.query(&Statement::of("SELECT 1"), "TSV").await.is_ok() {
+        if store.migrator.query(&Statement::of("SELECT 1"), "TSV").await.is_ok() {
             return Ok(());
         }
         tokio::time::sleep(START_POLL).await;

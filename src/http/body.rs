@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, StatusCode};
 
 use super::respond::ApiError;
+use super::server::RequestBody;
 
 /// How large a body may be, and how long it may take.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,7 @@ enum Encoding {
 }
 
 /// Reads and inflates the body of a request.
-pub async fn read(request: Request<Incoming>, limits: BodyLimits) -> Result<Bytes, ApiError> {
+pub async fn read(request: Request<RequestBody>, limits: BodyLimits) -> Result<Bytes, ApiError> {
     let encoding = encoding(request.headers())?;
     let wire = read_wire(request, limits).await?;
     match encoding {
@@ -67,7 +68,7 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body exceeds {limit} bytes"))
 }
 
-async fn read_wire(request: Request<Incoming>, limits: BodyLimits) -> Result<Bytes, ApiError> {
+async fn read_wire(request: Request<RequestBody>, limits: BodyLimits) -> Result<Bytes, ApiError> {
     let mut body = request.into_body();
     let hint = body.size_hint();
     if hint.lower() > limits.max_wire as u64 {

@@ -6,8 +6,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Body as _, Incoming};
 use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -26,11 +27,18 @@ const MAX_HEADERS: usize = 64;
 /// Pause after the system refuses to accept (too many open files): it cures itself or it does not, but spinning never helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// A body up to this size is read before the request is answered, whatever the answer: an answer in the middle of a body
+/// ends the connection, and a client that sends its next request on it would see that as a failure.
+const READ_FIRST: u64 = 64 << 10;
+
+/// The body of a request: read already if it is small.
+pub type RequestBody = Either<Full<Bytes>, Incoming>;
+
 /// One request as routes see it.
 #[derive(Debug)]
 pub struct Call {
     /// The request.
-    pub request: Request<Incoming>,
+    pub request: Request<RequestBody>,
     /// Who sent it.
     pub peer: Peer,
     /// Names it in answers and logs.
@@ -75,7 +83,7 @@ impl Server {
             match accepted {
                 Ok((stream, from)) => {
                     let peer = Peer::new(from.ip(), &self.config);
-                    let connection = connection(stream, peer, (routes.clone(), self.config.header_timeout), stop.clone());
+                    let connection = connection(stream, peer, (routes.clone(), self.config.clone()), stop.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(slot);
@@ -93,7 +101,7 @@ impl Server {
     }
 }
 
-async fn connection<F, R>(stream: TcpStream, peer: Peer, (routes, header_timeout): (F, Duration), stop: CancellationToken)
+async fn connection<F, R>(stream: TcpStream, peer: Peer, (routes, config): (F, HttpConfig), stop: CancellationToken)
 where
     F: Fn(Call) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Response<Body>> + Send + 'static,
@@ -101,7 +109,8 @@ where
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let service = service_fn(move |request| answer(routes.clone(), Call { request, peer: peer.clone(), request_id: request_id() }));
+    let (header_timeout, body_timeout) = (config.header_timeout, config.body_timeout);
+    let service = service_fn(move |request| answer(routes.clone(), request, (peer.clone(), body_timeout)));
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -131,22 +140,44 @@ fn request_id() -> String {
 /// Runs a request; a panic in it is its own 500.
 async fn answer<F, R>(
     routes: F,
-    call: Call,
-) -> Result<Response<UnsyncBoxBody<bytes::Bytes, std::convert::Infallible>>, std::convert::Infallible>
+    request: Request<Incoming>,
+    (peer, body_timeout): (Peer, Duration),
+) -> Result<Response<Body>, std::convert::Infallible>
 where
     F: Fn(Call) -> R,
     R: Future<Output = Response<Body>> + Send + 'static,
 {
-    let id = call.request_id.clone();
-    let run = CatchPanic(Box::pin(routes(call)));
-    let mut response = run.await.unwrap_or_else(|()| {
-        tracing::error!(request = id, "request panicked");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong; nothing more is known").into_response(&id)
-    });
+    let request_id = request_id();
+    let id = request_id.clone();
+    let mut response = match read_first(request, body_timeout).await {
+        Ok(request) => CatchPanic(Box::pin(routes(Call { request, peer, request_id }))).await.unwrap_or_else(|()| {
+            tracing::error!(request = id, "request panicked");
+            let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong; nothing more is known");
+            error.into_response(&id)
+        }),
+        Err(error) => error.into_response(&id),
+    };
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
     }
     Ok(response)
+}
+
+/// Reads a small body at once; a large one is left to whoever wants it.
+async fn read_first(request: Request<Incoming>, timeout: Duration) -> Result<Request<RequestBody>, ApiError> {
+    if request.body().size_hint().upper().is_none_or(|size| size > READ_FIRST) {
+        return Ok(request.map(Either::Right));
+    }
+    let (head, body) = request.into_parts();
+    let bytes = match tokio::time::timeout(timeout, body.collect()).await {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(_)) => return Err(ApiError::bad_request("body_incomplete", "the body ended before its length")),
+        Err(_) => {
+            let message = format!("the body was not complete within {timeout:?}");
+            return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
+        }
+    };
+    Ok(Request::from_parts(head, Either::Left(Full::new(bytes))))
 }
 
 /// Turns a panic of a future into an error.

@@ -89,15 +89,15 @@ impl Keys {
         let mut at = at + 1;
         for _ in 0..*len {
             let value = at + 1;
-            if let Some(Node::String(key)) = nodes.get(at) {
-                if let Some(slot) = keys.slot(key) {
-                    // `null` says the same as nothing.
-                    let is_null = matches!(nodes.get(value), Some(Node::Static(StaticNode::Null)));
-                    if slot.is_some() {
-                        return Err(Fault::new(Defect::DuplicateKey, key, format!("`{key}` is given twice")));
-                    }
-                    *slot = (!is_null).then_some(value);
+            if let Some(Node::String(key)) = nodes.get(at)
+                && let Some(slot) = keys.slot(key)
+            {
+                if slot.is_some() {
+                    return Err(Fault::new(Defect::DuplicateKey, key, format!("`{key}` is given twice")));
                 }
+                // `null` says the same as nothing.
+                let is_null = matches!(nodes.get(value), Some(Node::Static(StaticNode::Null)));
+                *slot = (!is_null).then_some(value);
             }
             at = next(nodes, value);
         }

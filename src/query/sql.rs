@@ -4,9 +4,6 @@ use std::fmt::Write as _;
 
 use crate::event::ids::ProjectId;
 
-/// Name of the parameter that says in which database the tables are; whoever runs a statement binds it.
-pub const DATABASE: &str = "database";
-
 /// A statement under construction, then ready to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statement {
@@ -23,7 +20,7 @@ pub(crate) struct Scope {
 }
 
 impl Statement {
-    /// The SQL with placeholders `{p0:Type}` and `{database:Identifier}`; no FORMAT clause.
+    /// The SQL with placeholders `{p0:Type}`; no FORMAT clause.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -90,7 +87,7 @@ impl Statement {
 
     /// `FROM` the event table `WHERE`, limited to one project and one time range. Every query of events starts here.
     pub(crate) fn scope(self, scope: &Scope) -> Self {
-        self.sql(" FROM {database:Identifier}.events WHERE project_id = ")
+        self.sql(" FROM events WHERE project_id = ")
             .uint(scope.project.0)
             .sql(" AND timestamp >= fromUnixTimestamp64Milli(")
             .int(scope.from_ms)

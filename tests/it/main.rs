@@ -1,3 +1,7 @@
-//! Tests of the whole: real engine, real files.
+//! The real binary, the real engine, over real HTTP: every promise from outside.
 
+mod contract;
+mod crash;
+mod harness;
+mod layers;
 mod trends;

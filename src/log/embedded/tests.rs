@@ -1,4 +1,5 @@
 //! The embedded log from outside, on real files. `model` compares it with a vector, `damage` breaks files, `faults` disks.
+#![allow(clippy::disallowed_methods, reason = "a test owns its tasks")]
 
 mod damage;
 mod faults;

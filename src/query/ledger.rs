@@ -1,0 +1,238 @@
+//! The ledger: how every event ended, as the books in the table and the log together say.
+//!
+//! Books and watermarks come from one statement, so from one state of the table; the log is then asked for what lies above
+//! those very watermarks. That is why `received = stored + duplicate + filtered + dead + waiting` holds at any instant: an
+//! event is on exactly one side of a watermark.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::error::QueryError;
+use crate::clickhouse::{ClickHouse, ClickHouseError, Statement};
+use crate::event::ids::{LogEpoch, ProjectId};
+
+/// How far the table is in one partition of the raw topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// Identity of the log.
+    pub epoch: LogEpoch,
+    /// Raw partition.
+    pub partition: u16,
+    /// Highest raw offset in the table.
+    pub offset: i64,
+}
+
+/// What lies above a watermark, by project and minute of receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingTally {
+    /// The project.
+    pub project: ProjectId,
+    /// Minute of receipt, milliseconds since 1970.
+    pub minute_ms: i64,
+    /// Import run; 0 for live events.
+    pub source: u64,
+    /// Events received and not yet in the table.
+    pub events: u64,
+    /// Events refused whose books are not yet in the table.
+    pub rejected: u64,
+}
+
+/// How far one partition is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Raw partition.
+    pub partition: u16,
+    /// Records above the watermark.
+    pub records: u64,
+    /// Events in them.
+    pub events: u64,
+    /// When the first of them was received, milliseconds since 1970; 0 if there is none.
+    pub oldest_ms: i64,
+}
+
+/// Knows what the log holds above the table's watermarks.
+pub trait Waiting: Send + Sync {
+    /// What lies above `watermarks`; a partition without one is counted from its start.
+    fn above(&self, watermarks: &[Watermark]) -> impl Future<Output = Result<(Vec<WaitingTally>, Vec<Lag>), String>> + Send;
+}
+
+/// What of the ledger is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct LedgerScope {
+    /// Whose ledger: a read key sees its own project.
+    pub project: ProjectId,
+    /// First minute of receipt, milliseconds since 1970.
+    pub from_ms: i64,
+    /// End of the range, not included.
+    pub to_ms: i64,
+    /// Only this import run.
+    pub source: Option<u64>,
+    /// For the age of what waits.
+    pub now_ms: i64,
+}
+
+impl LedgerScope {
+    fn takes(&self, tally: &WaitingTally) -> bool {
+        tally.project == self.project
+            && (self.from_ms..self.to_ms).contains(&tally.minute_ms)
+            && self.source.is_none_or(|source| source == tally.source)
+    }
+}
+
+/// Most minutes shown: a day. Totals are over the whole range all the same.
+const MAX_MINUTES: usize = 1_440;
+
+/// The sums of one project, minute or range.
+#[derive(Clone, Debug, Default)]
+struct Sums {
+    by_name: BTreeMap<String, u64>,
+    waiting: u64,
+}
+
+impl Sums {
+    fn add(&mut self, other: &Self) {
+        for (name, number) in &other.by_name {
+            *self.by_name.entry(name.clone()).or_default() += number;
+        }
+        self.waiting += other.waiting;
+    }
+
+    fn of(&self, outcome: &str) -> u64 {
+        let is_of = |name: &str| name == outcome || name.strip_prefix(outcome).is_some_and(|rest| rest.starts_with(':'));
+        self.by_name.iter().filter(|(name, _)| is_of(name)).map(|(_, number)| number).sum()
+    }
+
+    fn reasons(&self, outcome: &str) -> Map<String, Value> {
+        let prefix = format!("{outcome}:");
+        self.by_name.iter().filter_map(|(name, number)| Some((name.strip_prefix(&prefix)?.to_owned(), (*number).into()))).collect()
+    }
+
+    fn to_json(&self) -> Map<String, Value> {
+        let mut json = Map::new();
+        json.insert("received".to_owned(), (self.of("received") + self.waiting).into());
+        for outcome in ["stored", "duplicate", "filtered", "rejected", "dead"] {
+            json.insert(outcome.to_owned(), self.of(outcome).into());
+        }
+        json.insert("waiting".to_owned(), self.waiting.into());
+        json
+    }
+}
+
+/// Answers the ledger of a project, called `name`. `latency` is what the loader measures.
+pub async fn ledger(
+    store: &ClickHouse,
+    waiting: &impl Waiting,
+    scope: LedgerScope,
+    (name, latency): (Arc<str>, Value),
+) -> Result<Vec<u8>, QueryError> {
+    let (mut minutes, watermarks) = books(store, &scope).await?;
+    let (tallies, lags) =
+        waiting.above(&watermarks).await.map_err(|_| QueryError::unavailable("log_unavailable", "the log cannot be read now"))?;
+    for tally in tallies.iter().filter(|tally| scope.takes(tally)) {
+        let sums = minutes.entry(tally.minute_ms).or_default();
+        sums.waiting += tally.events;
+        *sums.by_name.entry("rejected".to_owned()).or_default() += tally.rejected;
+    }
+    let mut total = Sums::default();
+    minutes.values().for_each(|sums| total.add(sums));
+    let mut total_json = total.to_json();
+    total_json.insert("conflict".to_owned(), total.of("conflict").into());
+    for outcome in ["filtered", "rejected", "dead"] {
+        total_json.insert(format!("{outcome}_by_reason"), Value::Object(total.reasons(outcome)));
+    }
+    let mut project = Map::from_iter([("project".to_owned(), Value::from(&*name))]);
+    project.extend(total.to_json());
+    let skipped = minutes.len().saturating_sub(MAX_MINUTES);
+    let minutes: Vec<Value> = minutes.iter().skip(skipped).map(|(at_ms, sums)| minute_json(*at_ms, sums)).collect();
+    let answer = json!({
+        "total": total_json, "projects": [project], "minutes": minutes, "lag": lag_json(&lags, scope.now_ms), "latency_ms": latency,
+    });
+    Ok(answer.to_string().into_bytes())
+}
+
+fn minute_json(at_ms: i64, sums: &Sums) -> Value {
+    let at = jiff::Timestamp::from_millisecond(at_ms).map(|at| at.to_string()).unwrap_or_default();
+    let mut json = Map::from_iter([("minute".to_owned(), Value::from(at))]);
+    json.extend(sums.to_json());
+    Value::Object(json)
+}
+
+fn lag_json(lags: &[Lag], now_ms: i64) -> Value {
+    let oldest = lags.iter().map(|lag| lag.oldest_ms).filter(|oldest| *oldest > 0).min();
+    let partitions: Vec<Value> =
+        lags.iter().map(|lag| json!({"partition": lag.partition, "records": lag.records, "events": lag.events})).collect();
+    json!({
+        "records": lags.iter().map(|lag| lag.records).sum::<u64>(),
+        "events": lags.iter().map(|lag| lag.events).sum::<u64>(),
+        "oldest_ms": oldest.map_or(0, |oldest| (now_ms - oldest).max(0)),
+        "partitions": partitions,
+    })
+}
+
+type Books = (BTreeMap<i64, Sums>, Vec<Watermark>);
+
+/// The books of a project by minute, and every partition's watermark, from one statement.
+async fn books(store: &ClickHouse, scope: &LedgerScope) -> Result<Books, QueryError> {
+    let sql = format!(
+        "SELECT toUnixTimestamp64Milli(timestamp), toString(log_epoch), log_partition, max(log_offset), \
+         sumMapIf(numbers, visitor_id = {{project:UInt64}} AND ({{source:UInt64}} = 0 OR person_id = {{source:UInt64}}) \
+         AND timestamp >= fromUnixTimestamp64Milli({{from:Int64}}) AND timestamp < fromUnixTimestamp64Milli({{to:Int64}})), \
+         grouping(log_epoch) FROM {}.events WHERE project_id = 0 AND type = '$books' \
+         GROUP BY GROUPING SETS ((timestamp), (log_epoch, log_partition))",
+        store.database
+    );
+    let statement = Statement::of(sql)
+        .bind("project", scope.project.0)
+        .bind("source", scope.source.unwrap_or(0))
+        .bind("from", scope.from_ms)
+        .bind("to", scope.to_ms);
+    type Row = (Value, String, u16, Value, BTreeMap<String, f64>, u8);
+    let rows: Vec<Row> = store.reader.rows(&statement).await.map_err(|problem| refused(&problem))?;
+    let mut minutes: BTreeMap<i64, Sums> = BTreeMap::new();
+    let mut watermarks = Vec::new();
+    for (minute, epoch, partition, offset, numbers, is_minute) in rows {
+        if is_minute == 0 {
+            let epoch = LogEpoch(epoch.parse().unwrap_or(0));
+            watermarks.push(Watermark { epoch, partition, offset: whole(&offset) });
+        } else if !numbers.is_empty() {
+            let sums = minutes.entry(whole(&minute)).or_default();
+            for (name, number) in numbers {
+                *sums.by_name.entry(name).or_default() += number as u64;
+            }
+        }
+    }
+    Ok((minutes, watermarks))
+}
+
+/// A whole number as ClickHouse writes it: 64-bit ones may be quoted.
+fn whole(value: &Value) -> i64 {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
+}
+
+fn refused(problem: &ClickHouseError) -> QueryError {
+    tracing::warn!(%problem, "ledger");
+    match problem {
+        ClickHouseError::Server { code, .. } => QueryError::of_clickhouse(*code),
+        _ => QueryError::unavailable("store_unavailable", "the ledger cannot be read now"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_add_up_over_their_reasons() {
+        let mut sums = Sums::default();
+        for (name, number) in [("received", 10), ("stored", 6), ("dead:line_malformed", 1), ("dead:event_invalid", 2), ("duplicate", 1)] {
+            sums.by_name.insert(name.to_owned(), number);
+        }
+        sums.waiting = 4;
+        let json = Value::Object(sums.to_json());
+        assert_eq!(json, json!({"received": 14, "stored": 6, "duplicate": 1, "filtered": 0, "rejected": 0, "dead": 3, "waiting": 4}));
+        assert_eq!(Value::Object(sums.reasons("dead")), json!({"line_malformed": 1, "event_invalid": 2}));
+    }
+}

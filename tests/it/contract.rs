@@ -1,0 +1,184 @@
+//! Requests and answers as documented.
+
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::Pulse;
+
+fn id(number: u64) -> String {
+    format!("0190f7a4-0000-7000-8000-{number:012x}")
+}
+
+#[tokio::test]
+async fn a_first_event_is_in_the_trend_that_asks_for_it() {
+    let pulse = Pulse::start().await;
+    let event = json!({
+        "eventId": id(1), "type": "signup", "anonymousId": "ada", "sessionId": "s-1",
+        "context": {"page": {"url": "https://shop.example/?utm_source=news&utm_medium=email"}, "screen": {"width": 1280, "height": 800}},
+        "properties": {"plan": "pro", "price": 12.5, "trial": false, "tags": ["a", 1], "address": {"town": "Ulm"}},
+    });
+    assert_eq!(pulse.http.capture(&event).await, (StatusCode::OK, json!({"accepted": 1, "rejected": []})));
+    pulse.http.settled().await;
+
+    let (status, answer) = pulse.http.query("trends", &json!({"from": "-1d", "to": "now", "series": [{"event": "signup"}]})).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(answer["result"]["series"][0]["total"], 1);
+    let meta: Vec<&str> = answer["meta"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(meta, ["age_ms", "cached", "computed_at", "data_through", "query_ms", "refresh_after_ms", "rows_read", "sampled"]);
+
+    let stored = &pulse.http.events().await[0];
+    assert_eq!(stored["eventId"], id(1));
+    assert_eq!(stored["sessionId"], "s-1");
+    assert_eq!(stored["properties"], json!({"plan": "pro", "price": 12.5, "trial": false, "tags": ["a", 1], "address.town": "Ulm"}));
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test]
+async fn each_event_of_a_request_has_its_verdict_and_the_ledger_has_them_all() {
+    let pulse = Pulse::start().await;
+    let event = |number: u64| json!({"eventId": id(number), "type": "view", "anonymousId": "ada"});
+    let with = |number: u64, key: &str, value: Value| {
+        let mut event = event(number);
+        event[key] = value;
+        event
+    };
+    let batch = json!([
+        event(1),
+        with(2, "type", json!("")),
+        with(3, "eventId", json!("nonsense")),
+        with(4, "timestamp", json!("yesterday")),
+        with(5, "type", json!("$reserved")),
+        with(6, "anonymousId", json!(7)),
+        with(7, "properties", json!([1])),
+        json!(17),
+        event(1),
+        with(8, "type", json!("x".repeat(201))),
+        with(9, "timestamp", json!("2001-01-01T00:00:00Z")),
+    ]);
+    let (status, answer) = pulse.http.capture(&json!({"batch": batch, "sentAt": null})).await;
+    assert_eq!((status, &answer["accepted"]), (StatusCode::OK, &json!(2)));
+    let rejected: Vec<(u64, &str)> =
+        answer["rejected"].as_array().unwrap().iter().map(|one| (one["index"].as_u64().unwrap(), one["code"].as_str().unwrap())).collect();
+    let expected = [
+        (1, "event_name_required"),
+        (2, "event_id_invalid"),
+        (3, "timestamp_invalid"),
+        (4, "event_name_reserved"),
+        (5, "user_id_invalid"),
+        (6, "properties_invalid"),
+        (7, "event_not_object"),
+        (9, "event_name_too_long"),
+        (10, "timestamp_out_of_range"),
+    ];
+    assert_eq!(rejected, expected);
+    let total = pulse.http.settled().await;
+    assert_eq!([&total["received"], &total["stored"], &total["duplicate"], &total["rejected"]], [2, 1, 1, 9]);
+    assert_eq!(total["rejected_by_reason"]["event_id_invalid"], 1);
+}
+
+#[tokio::test]
+async fn one_bad_event_costs_only_itself_even_if_the_body_does_not_parse() {
+    let pulse = Pulse::start().await;
+    let send =
+        async |body: String| pulse.http.send(pulse.http.request(Method::POST, "/v1/events", &pulse.http.write_key, body)).await.unwrap();
+    let good = json!({"eventId": id(1), "type": "view", "anonymousId": "ada"});
+    for (number, (bad, code)) in [
+        (r#"{"type":"a","anonymousId":"b","properties":{"x":"\ud800"}}"#.to_owned(), "invalid_unicode"),
+        (r#"{"type":"a","anonymousId":"b","properties":{"x":1e400}}"#.to_owned(), "number_out_of_range"),
+        (
+            format!(r#"{{"type":"a","anonymousId":"b","properties":{}{}}}"#, r#"{"x":"#.repeat(9), "1".to_owned() + &"}".repeat(9)),
+            "nesting_too_deep",
+        ),
+        (
+            format!(r#"{{"type":"a","anonymousId":"b","properties":{{"x":{}{}}}}}"#, "[".repeat(100_000), "]".repeat(100_000)),
+            "nesting_too_deep",
+        ),
+        (r#"{"type":"a","anonymousId":"b","anonymousId":"c"}"#.to_owned(), "duplicate_key"),
+        (r#"{"type":"a","anonymousId":"b","properties":{"x":1,"x":2}}"#.to_owned(), "duplicate_key"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut good = good.clone();
+        good["eventId"] = json!(id(number as u64 + 1));
+        let (status, answer) = send(format!("[{bad},{good}]")).await;
+        assert_eq!(status, StatusCode::OK, "{code}: {answer}");
+        assert_eq!((&answer["accepted"], &answer["rejected"][0]["code"]), (&json!(1), &json!(code)));
+    }
+    for (body, code) in [
+        ("", "empty_body"),
+        ("  ", "empty_body"),
+        ("null", "invalid_body"),
+        ("1", "invalid_body"),
+        ("[]", "batch_empty"),
+        (r#"{"batch":[]}"#, "batch_empty"),
+        (r#"{"batch":{}}"#, "invalid_body"),
+        (r#"[{"type":"a""#, "invalid_json"),
+        (r#"[{"type":"a"},]"#, "invalid_json"),
+        ("{'type':'a'}", "invalid_json"),
+        ("{\"type\":\"a\"}\n{\"type\":\"b\"}", "invalid_json"),
+        (r#"{"type":"a","n":NaN}"#, "invalid_json"),
+    ] {
+        let (status, answer) = send(body.to_owned()).await;
+        assert_eq!((status, answer["code"].as_str()), (StatusCode::BAD_REQUEST, Some(code)), "{body}: {answer}");
+    }
+    let many = json!(vec![json!({"type": "a", "anonymousId": "b"}); 1_001]);
+    let (status, answer) = pulse.http.capture(&many).await;
+    assert_eq!((status, answer["code"].as_str()), (StatusCode::PAYLOAD_TOO_LARGE, Some("batch_too_many")));
+    assert_eq!(pulse.http.settled().await["stored"], 6);
+}
+
+#[tokio::test]
+async fn every_shape_and_encoding_of_a_body_is_read() {
+    use std::io::Write;
+    let pulse = Pulse::start().await;
+    let event = |number: u64| json!({"eventId": id(number), "type": "view", "anonymousId": "ada"}).to_string();
+    let gzip = |text: String| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let deflate = |text: String| {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let bodies: [(&str, &str, Vec<u8>, u64); 7] = [
+        ("application/json", "", event(1).into_bytes(), 1),
+        ("text/plain", "", format!("[{},{}]", event(2), event(3)).into_bytes(), 2),
+        ("application/json; charset=utf-8", "", format!(r#"{{"batch":[{}],"sentAt":"2026-01-01T00:00:00Z"}}"#, event(4)).into_bytes(), 1),
+        ("application/x-ndjson", "", format!("{}\n\n{}\n", event(5), event(6)).into_bytes(), 2),
+        ("application/json", "gzip", gzip(event(7)), 1),
+        ("application/json", "deflate", deflate(event(8)), 1),
+        ("application/json", "zstd", zstd::encode_all(event(9).as_bytes(), 1).unwrap(), 1),
+    ];
+    for (content_type, encoding, body, accepted) in bodies {
+        let mut request = pulse.http.request(Method::POST, "/v1/events", &pulse.http.write_key, body);
+        request.headers_mut().insert("content-type", content_type.parse().unwrap());
+        if !encoding.is_empty() {
+            request.headers_mut().insert("content-encoding", encoding.parse().unwrap());
+        }
+        let (status, answer) = pulse.http.send(request).await.unwrap();
+        assert_eq!((status, &answer["accepted"]), (StatusCode::OK, &json!(accepted)), "{content_type} {encoding}: {answer}");
+    }
+    assert_eq!(pulse.http.settled().await["stored"], 9);
+}
+
+#[tokio::test]
+async fn keys_open_what_they_are_for_and_nothing_else() {
+    let pulse = Pulse::start().await;
+    let (write, read) = (pulse.http.write_key.clone(), pulse.http.read_key.clone());
+    let ask = async |method: Method, path: &str, key: &str| {
+        let (status, answer) = pulse.http.send(pulse.http.request(method, path, key, "{}")).await.unwrap();
+        (status.as_u16(), answer["code"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(ask(Method::POST, "/v1/events", "wrong").await, (401, "invalid_key".to_owned()));
+    assert_eq!(ask(Method::POST, "/v1/events", &read).await, (403, "wrong_key_kind".to_owned()));
+    assert_eq!(ask(Method::POST, "/v1/query/trends", &write).await, (403, "wrong_key_kind".to_owned()));
+    assert_eq!(ask(Method::GET, "/v1/ledger", &write).await, (403, "wrong_key_kind".to_owned()));
+    assert_eq!(ask(Method::GET, "/v1/events", &write).await, (405, "method_not_allowed".to_owned()));
+    assert_eq!(ask(Method::POST, "/v1/nothing", &write).await, (404, "not_found".to_owned()));
+    assert_eq!(ask(Method::POST, "/v1/query/nothing", &read).await, (404, "unknown_report".to_owned()));
+    assert_eq!(pulse.http.get("/healthz").await.0, StatusCode::OK);
+    assert_eq!(pulse.http.get("/readyz").await.0, StatusCode::OK);
+}

@@ -1,0 +1,184 @@
+//! Crashes at random moments: nothing lost, nothing doubled, the ledger exact.
+
+use std::collections::HashSet;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Http, Pulse, program, signal};
+
+const CLIENTS: u64 = 4;
+const BATCH: u64 = 25;
+
+/// Kills in a run: few with every test run, many with `make faults`.
+fn kills() -> u64 {
+    std::env::var("PULSE_TEST_KILLS").map_or(12, |kills| kills.parse().unwrap())
+}
+
+/// What the clients know: which events were answered as accepted.
+#[derive(Default)]
+struct Oracle {
+    accepted: Mutex<HashSet<String>>,
+}
+
+/// Where pulse is now; it moves with every restart.
+type Place = Arc<Mutex<Http>>;
+
+/// Sends batches until asked to stop. A batch whose fate is unknown is sent again with the same ids, as an SDK does.
+async fn client(number: u64, place: Place, oracle: Arc<Oracle>, stop: CancellationToken) {
+    for batch in 0.. {
+        let ids: Vec<String> = (0..BATCH).map(|event| format!("{number:08x}-0000-4000-8000-{:012x}", batch * BATCH + event)).collect();
+        let events: Vec<Value> = ids
+            .iter()
+            .enumerate()
+            .map(|(at, id)| json!({"eventId": id, "type": "click", "anonymousId": format!("visitor-{number}-{}", at % 7), "properties": {"n": at}}))
+            .collect();
+        loop {
+            let http = place.lock().unwrap().clone();
+            match http.try_capture(&json!(events)).await {
+                Ok((StatusCode::OK, _)) => break,
+                Ok((StatusCode::SERVICE_UNAVAILABLE, _)) | Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Ok(other) => panic!("{other:?}"),
+            }
+        }
+        oracle.accepted.lock().unwrap().extend(ids);
+        if stop.is_cancelled() {
+            return;
+        }
+    }
+}
+
+/// A repeatable source of moments.
+struct Moments(u64);
+
+impl Moments {
+    fn next(&mut self, below_ms: u64) -> Duration {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        Duration::from_millis((self.0 >> 33) % below_ms)
+    }
+}
+
+/// Runs load while `fault` strikes again and again; then checks every promise.
+async fn under_load(seed: u64, mut fault: impl AsyncFnMut(&mut Pulse, &Place, &mut Moments)) {
+    let mut pulse = Pulse::start().await;
+    let place: Place = Arc::new(Mutex::new(pulse.http.clone()));
+    let oracle = Arc::new(Oracle::default());
+    let stop = CancellationToken::new();
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        clients.spawn(client(number, Arc::clone(&place), Arc::clone(&oracle), stop.clone()));
+    }
+    let mut moments = Moments(seed);
+    for _ in 0..kills() {
+        tokio::time::sleep(moments.next(400)).await;
+        fault(&mut pulse, &place, &mut moments).await;
+    }
+    stop.cancel();
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    let total = pulse.http.settled().await;
+    let accepted = std::mem::take(&mut *oracle.accepted.lock().unwrap());
+    let stored: Vec<String> = pulse.http.events().await.iter().map(|event| event["eventId"].as_str().unwrap().to_owned()).collect();
+    let distinct: HashSet<String> = stored.iter().cloned().collect();
+    assert_eq!(stored.len(), distinct.len(), "seed {seed}: events were doubled");
+    assert_eq!(accepted.difference(&distinct).count(), 0, "seed {seed}: events were lost");
+    assert_eq!(distinct.difference(&accepted).count(), 0, "seed {seed}: events were invented");
+    assert_eq!(total["stored"], json!(stored.len()), "seed {seed}: the ledger differs from the table");
+    assert_eq!(total["dead"], 0);
+    println!("seed {seed}: {} faults, {} events, {} copies, 0 lost, 0 doubled", kills(), stored.len(), total["duplicate"]);
+    let fresh = json!({"eventId": "ffffffff-0000-4000-8000-000000000001", "type": "fresh", "anonymousId": "x"});
+    assert_eq!(pulse.http.capture(&fresh).await.0, StatusCode::OK);
+    assert_eq!(pulse.http.settled().await["stored"], json!(stored.len() + 1));
+    let log = std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap();
+    assert!(!log.contains("panicked"), "{log}");
+    assert!(pulse.stop().await);
+}
+
+async fn restart(pulse: &mut Pulse, place: &Place) {
+    pulse.restart().await;
+    *place.lock().unwrap() = pulse.http.clone();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_pulse_under_load_lose_and_double_nothing() {
+    under_load(1, async |pulse, place, _| {
+        pulse.kill().await;
+        restart(pulse, place).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_during_recovery_lose_and_double_nothing() {
+    under_load(2, async |pulse, place, moments| {
+        pulse.kill().await;
+        for _ in 0..2 {
+            // Killed again before it is ready, or just after.
+            let mut child = Command::new(program())
+                .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+                .arg(pulse.data_dir())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            tokio::time::sleep(moments.next(600)).await;
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        restart(pulse, place).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_the_engine_alone_lose_and_double_nothing_and_stop_no_ingest() {
+    under_load(3, async |pulse, _, moments| {
+        let sent = [Signal::KILL, Signal::SEGV][usize::from(moments.next(2) == Duration::from_millis(1))];
+        signal(pulse.engine_pid(), sent);
+        let event = json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "", "anonymousId": "x"});
+        // Refused for its own fault, durably noted: ingest works without the engine.
+        assert_eq!(pulse.http.capture(&event).await.0, StatusCode::BAD_REQUEST);
+        while pulse.http.query("events", &json!({"limit": 1})).await.0 != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_instance_on_the_same_data_directory_is_refused() {
+    let pulse = Pulse::start().await;
+    let second = Command::new(program()).args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(pulse.data_dir()).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains("is in use") && said.contains(&pulse.data_dir().display().to_string()), "{said}");
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_its_key() {
+    let cases: [(&[(&str, &str)], &str); 6] = [
+        (&[("PULSE__HTTP__LISTN", "x")], "did you mean `http.listen`"),
+        (&[("PULSE__HTTP__LISTEN", "nowhere")], "http.listen"),
+        (&[("PULSE__LOAD__MAX_AGE", "soon")], "max_age"),
+        (&[("PULSE__LOG__KIND", "paper")], "log.kind"),
+        (&[("PULSE__ROLES", "ingest,cook")], "cook"),
+        (&[("PULSE__CLICKHOUSE__DATABASE", "a b")], "clickhouse.database"),
+    ];
+    for command in ["serve", "check-config"] {
+        for (environment, expected) in cases {
+            let dir = tempfile::tempdir().unwrap();
+            let refused =
+                Command::new(program()).args([command, "--data-dir"]).arg(dir.path()).envs(environment.iter().copied()).output().unwrap();
+            let said = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(2), "{command} {environment:?}: {said}");
+            assert!(said.contains(expected), "{command}: {said}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Starts pulse as a user would and talks to it as a client would.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// How long anything that must happen may take; a machine that builds beside the tests is slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(20);
+
+/// A running pulse.
+pub(crate) struct Pulse {
+    pub(crate) child: Child,
+    pub(crate) http: Http,
+    dir: TempDir,
+}
+
+/// A client of one pulse. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Http {
+    address: String,
+    pub(crate) write_key: String,
+    pub(crate) read_key: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// An answer: status and JSON body.
+pub(crate) type Answer = (StatusCode, Value);
+
+/// The program under test.
+pub(crate) fn program() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_pulse"))
+}
+
+impl Pulse {
+    /// Starts pulse on an empty data directory.
+    pub(crate) async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), &[]).await
+    }
+
+    /// Starts pulse on a data directory, with settings from the environment.
+    pub(crate) async fn start_in(dir: TempDir, environment: &[(&str, &str)]) -> Self {
+        let (child, address) = spawn(dir.path(), environment).await;
+        let keys = std::fs::read_to_string(dir.path().join("keys.json")).unwrap();
+        let keys: Value = serde_json::from_str(&keys).unwrap();
+        let key = |name: &str| keys[0][name].as_str().unwrap().to_owned();
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { child, http: Http { address, write_key: key("write_key"), read_key: key("read_key"), client }, dir }
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// Ends pulse at once, as a crash would.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Starts pulse again on its data directory; it listens elsewhere afterwards.
+    pub(crate) async fn restart(&mut self) {
+        let (child, address) = spawn(self.dir.path(), &[]).await;
+        self.child = child;
+        self.http.address = address;
+    }
+
+    /// Asks pulse to end and returns whether it ended well.
+    pub(crate) async fn stop(mut self) -> bool {
+        signal(self.pid(), rustix::process::Signal::TERM);
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("pulse did not drain").unwrap().success()
+    }
+
+    /// The process of the embedded engine.
+    pub(crate) fn engine_pid(&self) -> u32 {
+        let own = self.pid();
+        let children = std::fs::read_dir(format!("/proc/{own}/task")).unwrap().flat_map(|task| {
+            let list = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
+            list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()
+        });
+        children.into_iter().next().expect("pulse has no engine")
+    }
+}
+
+pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+async fn spawn(dir: &Path, environment: &[(&str, &str)]) -> (Child, String) {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("test.log")).unwrap();
+    let mut child = Command::new(program())
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(dir)
+        .env("NO_COLOR", "1")
+        .envs(environment.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if let Some(address) = line.strip_prefix("pulse is ready at ") {
+                return address.to_owned();
+            }
+        }
+        panic!("pulse ended before it was ready: {}", std::fs::read_to_string(dir.join("test.log")).unwrap());
+    };
+    let address = tokio::time::timeout(PATIENCE, ready).await.expect("pulse was not ready in time");
+    (child, address)
+}
+
+impl Http {
+    /// Sends a request and reads the answer; an error if the connection broke.
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+        let exchange = async {
+            let response =
+                self.client.request(request).await.map_err(|problem| format!("{problem}: {:?}", std::error::Error::source(&problem)))?;
+            let status = response.status();
+            let body = response.into_body().collect().await.map_err(|problem| problem.to_string())?.to_bytes();
+            Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| "timed out".to_owned())?
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str, key: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.address))
+            .header("authorization", format!("Bearer {key}"))
+            .body(Full::new(body.into()))
+            .unwrap()
+    }
+
+    /// Sends events; an error if the connection broke.
+    pub(crate) async fn try_capture(&self, body: &Value) -> Result<Answer, String> {
+        self.send(self.request(Method::POST, "/v1/events", &self.write_key, body.to_string())).await
+    }
+
+    pub(crate) async fn capture(&self, body: &Value) -> Answer {
+        self.try_capture(body).await.unwrap()
+    }
+
+    pub(crate) async fn query(&self, report: &str, body: &Value) -> Answer {
+        let path = format!("/v1/query/{report}");
+        self.send(self.request(Method::POST, &path, &self.read_key, body.to_string())).await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path, &self.read_key, "")).await.unwrap()
+    }
+
+    /// The ledger's totals once nothing waits.
+    pub(crate) async fn settled(&self) -> Value {
+        let settle = async {
+            loop {
+                let request = self.request(Method::GET, "/v1/ledger", &self.read_key, "");
+                if let Ok((StatusCode::OK, ledger)) = self.send(request).await {
+                    assert_conserved(&ledger["total"]);
+                    if ledger["total"]["waiting"] == 0 {
+                        return ledger["total"].clone();
+                    }
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, settle).await.expect("events still wait")
+    }
+
+    /// All events stored, newest first.
+    pub(crate) async fn events(&self) -> Vec<Value> {
+        let mut events = Vec::new();
+        let mut cursor = Value::Null;
+        loop {
+            let mut body = json!({"limit": 10_000});
+            if !cursor.is_null() {
+                body["cursor"] = cursor;
+            }
+            let (status, answer) = self.query("events", &body).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+            events.extend(answer["result"]["events"].as_array().unwrap().iter().cloned());
+            cursor = answer["result"]["next"].clone();
+            if cursor.is_null() {
+                return events;
+            }
+        }
+    }
+}
+
+/// The law of conservation, at this very instant.
+pub(crate) fn assert_conserved(total: &Value) {
+    let of = |name: &str| total[name].as_u64().unwrap();
+    let ended = of("stored") + of("duplicate") + of("filtered") + of("dead") + of("waiting");
+    assert_eq!(of("received"), ended, "{total}");
+}
