@@ -225,6 +225,20 @@ fn the_people_behind_a_bar_are_as_many_as_the_bar_says_and_each_is_on_one_page()
     });
 }
 
+#[test]
+fn properties_are_counted_by_name_kind_and_value() {
+    check(|store, project, case| {
+        let from = jiff::Timestamp::from_millisecond(case.range.from).unwrap().to_string();
+        let until = jiff::Timestamp::from_millisecond(case.range.until).unwrap().to_string();
+        let request = json!({"from": from, "to": until, "event": "buy", "filters": model::filter_request(case.filter), "values": 2});
+        let answer = tokio::runtime::Handle::current().block_on(store.ask(project, "properties", &request));
+        let inside = |event: &&Event| (case.range.from..case.range.until).contains(&event.at_ms);
+        let events: Vec<&Event> = case.series(1).into_iter().filter(inside).collect();
+        prop_assert_eq!(&answer["properties"], &model::properties(&events, 2));
+        Ok(())
+    });
+}
+
 /// Everyone behind a bar, page by page, and the total of the last page.
 async fn all_users(store: &Store, project: u64, of: &Value) -> (Vec<String>, Value) {
     let mut users = Vec::new();

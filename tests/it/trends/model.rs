@@ -249,3 +249,35 @@ pub(crate) fn agree(left: &[Line], right: &[Line]) -> bool {
                 && left.values.iter().zip(&right.values).all(|(left, right)| close(*left, *right))
         })
 }
+
+/// What `properties` should answer about `events`, with at most `limit` values a name.
+pub(crate) fn properties(events: &[&Event], limit: usize) -> Value {
+    let mut counts: BTreeMap<(&str, &str), BTreeMap<String, u64>> = BTreeMap::new();
+    for event in events {
+        let amount = event.amount.map(|amount| ("amount", json!(amount)));
+        for (name, value) in event.plan.clone().map(|plan| ("plan", plan)).into_iter().chain(amount) {
+            let kind = match value {
+                Value::String(_) => "string",
+                Value::Number(_) => "number",
+                Value::Bool(_) => "boolean",
+                _ => "array",
+            };
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            *counts.entry((name, kind)).or_default().entry(text).or_default() += 1;
+        }
+    }
+    let mut properties: Vec<(u64, (&str, &str), Vec<(String, u64)>)> =
+        counts.into_iter().map(|(head, values)| (values.values().sum(), head, values.into_iter().collect())).collect();
+    properties.sort_by(|left, right| right.0.cmp(&left.0).then(left.1.cmp(&right.1)));
+    properties
+        .into_iter()
+        .map(|(events, (name, kind), mut values)| {
+            // Texts are in order already, and this keeps it among equals.
+            values.sort_by_key(|(_, events)| std::cmp::Reverse(*events));
+            let show = |text: String| if kind == "string" { json!(text) } else { serde_json::from_str(&text).unwrap() };
+            let values: Vec<Value> =
+                values.into_iter().take(limit).map(|(text, events)| json!({"value": show(text), "events": events})).collect();
+            json!({"name": name, "type": kind, "events": events, "values": values})
+        })
+        .collect()
+}
