@@ -3,5 +3,6 @@
 mod contract;
 mod crash;
 mod harness;
+mod import;
 mod layers;
 mod trends;
