@@ -157,7 +157,7 @@ mod tests {
 
         assert!(!plan.names(1).text().contains("person_id"));
         let shared = plan.names(4);
-        assert!(shared.text().contains(" AND person_id <= {p3:UInt64})"), "{}", shared.text());
+        assert!(shared.text().contains(" AND person_id <= {p5:UInt64})"), "{}", shared.text());
         assert!(shared.params().any(|(_, value)| value == (u64::MAX / 4).to_string()));
     }
 }

@@ -52,6 +52,12 @@ impl Statement {
         self.bind("UInt64", value.to_string())
     }
 
+    /// The day of an instant in UTC, bound; at most the last one that a day can be.
+    fn day(self, at_ms: i64) -> Self {
+        let days = at_ms.div_euclid(86_400_000).clamp(0, i64::from(u16::MAX));
+        self.sql("toDate(").bind("UInt16", days.to_string()).sql(")")
+    }
+
     /// A number, bound. Not NaN and finite: it came from JSON.
     pub(crate) fn float(self, value: f64) -> Self {
         self.bind("Float64", format!("{value:e}"))
@@ -93,7 +99,11 @@ impl Statement {
             .int(scope.from_ms)
             .sql(") AND timestamp < fromUnixTimestamp64Milli(")
             .int(scope.until_ms)
-            .sql(")")
+            // The table is sorted by day, which ClickHouse does not deduce from the time.
+            .sql(") AND toDate(timestamp) >= ")
+            .day(scope.from_ms)
+            .sql(" AND toDate(timestamp) <= ")
+            .day(scope.until_ms - 1)
     }
 }
 

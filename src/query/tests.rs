@@ -92,11 +92,12 @@ fn a_user_page_without_a_bar_asks_for_everyone_after_the_cursor() {
     let page = asked.last().unwrap();
     assert!(page.text().ends_with(
         "WHERE project_id = {p0:UInt64} AND timestamp >= fromUnixTimestamp64Milli({p1:Int64}) \
-         AND timestamp < fromUnixTimestamp64Milli({p2:Int64}) AND type = {p3:String} AND person_id > {p4:UInt64} \
-         GROUP BY person_id ORDER BY person_id LIMIT {p5:UInt64}"
+         AND timestamp < fromUnixTimestamp64Milli({p2:Int64}) \
+         AND toDate(timestamp) >= toDate({p3:UInt16}) AND toDate(timestamp) <= toDate({p4:UInt16}) \
+         AND type = {p5:String} AND person_id > {p6:UInt64} GROUP BY person_id ORDER BY person_id LIMIT {p7:UInt64}"
     ));
     let values: Vec<&str> = page.params().map(|(_, value)| value).skip(3).collect();
-    assert_eq!(values, ["view", "255", "4"]);
+    assert_eq!(values, ["0", "65535", "view", "255", "4"]);
 }
 
 #[test]
@@ -107,7 +108,7 @@ fn the_people_of_the_rest_are_asked_for_after_the_largest_values() {
 
     assert_eq!(asked.len(), 3);
     assert!(asked[0].text().contains("ORDER BY size DESC"));
-    assert!(asked[2].text().contains("concat('s', country)) NOT IN {p4:Array(String)}"), "{}", asked[2].text());
+    assert!(asked[2].text().contains("concat('s', country)) NOT IN {p6:Array(String)}"), "{}", asked[2].text());
 }
 
 /// A request of any report with `text` wherever a text may stand.

@@ -266,12 +266,12 @@ pub(crate) fn properties(events: &[&Event], limit: usize) -> Value {
             *counts.entry((name, kind)).or_default().entry(text).or_default() += 1;
         }
     }
-    let mut properties: Vec<(u64, (&str, &str), Vec<(String, u64)>)> =
-        counts.into_iter().map(|(head, values)| (values.values().sum(), head, values.into_iter().collect())).collect();
+    let mut properties: Vec<_> = counts.into_iter().map(|(head, values)| (values.values().sum::<u64>(), head, values)).collect();
     properties.sort_by(|left, right| right.0.cmp(&left.0).then(left.1.cmp(&right.1)));
     properties
         .into_iter()
-        .map(|(events, (name, kind), mut values)| {
+        .map(|(events, (name, kind), values)| {
+            let mut values: Vec<(String, u64)> = values.into_iter().collect();
             // Texts are in order already, and this keeps it among equals.
             values.sort_by_key(|(_, events)| std::cmp::Reverse(*events));
             let show = |text: String| if kind == "string" { json!(text) } else { serde_json::from_str(&text).unwrap() };
