@@ -40,14 +40,14 @@ pub(crate) struct Line {
 }
 
 impl Event {
-    /// As a row of the table.
-    pub(crate) fn row(&self, project: u64) -> Value {
+    /// As a row of the table; `index` makes its id.
+    pub(crate) fn row(&self, project: u64, index: usize) -> Value {
         let at = format!("{}.{:03}", self.at_ms / 1_000, self.at_ms % 1_000);
         let mut row = json!({
             "project_id": project, "type": self.kind, "timestamp": at, "received_day": "2100-01-01",
             // Keys over the whole range of the type, the highest bit included.
             "person_id": self.person * 0x2AAA_AAAA_AAAA_AAAB, "user_id": format!("user {}", self.person),
-            "session_id": format!("00000000-0000-0000-0000-{:012}", self.session), "country": self.country,
+            "event_id": id(index), "session_id": format!("00000000-0000-0000-0000-{:012}", self.session), "country": self.country,
             "strings": {}, "numbers": {}, "others": {},
         });
         match &self.plan {
@@ -77,6 +77,11 @@ impl Event {
             },
         }
     }
+}
+
+/// The id of the event that was inserted as number `index`.
+pub(crate) fn id(index: usize) -> String {
+    format!("00000000-0000-4000-8000-{index:012}")
 }
 
 pub(crate) fn filter_request(filter: usize) -> Value {
