@@ -1,4 +1,4 @@
-//! Trends and the people behind their bars, on the real engine, against a model that knows neither SQL nor calendars.
+//! The reports on the real engine, against a model that knows no SQL: trends, the people behind their bars, events, properties.
 
 mod model;
 
