@@ -118,3 +118,6 @@ impl Report {
 pub fn instant(text: &str, now_ms: i64) -> Option<i64> {
     time::instant(text, now_ms, &jiff::tz::TimeZone::UTC).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ struct Cursor {
 }
 
 const COLUMNS: &str = "SELECT toUnixTimestamp64Milli(timestamp) AS at, event_id, visitor_id, type, \
-    toUnixTimestamp64Milli(received_at), user_id, anonymous_id, if(client_session_id != '', client_session_id, toString(session_id)), \
+    toUnixTimestamp64Milli(received_at), user_id, anonymous_id, multiIf(client_session_id != '', client_session_id, session_id = toUUID('00000000-0000-0000-0000-000000000000'), '', toString(session_id)), \
     strings, numbers, others, screen_width, screen_height, screen_density";
 
 /// Where each text column goes in the context; they follow [`COLUMNS`] in this order.

@@ -115,3 +115,35 @@ impl Parser<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formulas_are_computed_as_in_arithmetic() {
+        let values = [Some(6.0), Some(3.0), None];
+        for (text, expected) in [
+            ("A/B", Some(2.0)),
+            ("A + B * 2", Some(12.0)),
+            ("(A+B)*2", Some(18.0)),
+            ("A-B-1", Some(2.0)),
+            ("A/B/2", Some(1.0)),
+            ("-A + .5", Some(-5.5)),
+            ("100*A/(A+B)", Some(600.0 / 9.0)),
+            ("A/(B-3)", None),
+            ("A + C", None),
+        ] {
+            assert_eq!(Formula::parse(text, 3).unwrap().value(&values), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_formula_is_refused() {
+        let deep = "(".repeat(40) + "A";
+        let long = "A+".repeat(300) + "A";
+        for text in ["", "A+", "A B", "A/D", "(A", "A)", "1.2.3", "a/b", "A^2", "é", deep.as_str(), long.as_str()] {
+            assert_eq!(Formula::parse(text, 3).unwrap_err().code, "invalid_formula", "{text}");
+        }
+    }
+}

@@ -146,3 +146,18 @@ fn shown_value(kind: &str, text: &str) -> Value {
         _ => serde_json::from_str(text).unwrap_or(Value::Null),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_events_are_read_from_a_share_of_the_people() {
+        let plan = Plan::parse(ProjectId(7), &json!({}), 1_767_355_200_000).unwrap();
+
+        assert!(!plan.names(1).text().contains("person_id"));
+        let shared = plan.names(4);
+        assert!(shared.text().contains(" AND person_id <= {p5:UInt64})"), "{}", shared.text());
+        assert!(shared.params().any(|(_, value)| value == (u64::MAX / 4).to_string()));
+    }
+}

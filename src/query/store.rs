@@ -1,7 +1,7 @@
 //! The statements of the query role, run by ClickHouse's reader.
 //!
-//! Owns the translation both ways: the database's name is a parameter like any other value, and an error of ClickHouse becomes
-//! one for people. Its own words go to the log alone, for they may name hosts and SQL.
+//! Owns the translation both ways. An error of ClickHouse becomes one for people; its own words go to the log alone, for they
+//! may name hosts and SQL.
 
 use super::error::QueryError;
 use super::run::{Answer, Run};
@@ -10,23 +10,19 @@ use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Statement};
 
 /// Runs statements as the reader of a store. Cheap to clone.
 #[derive(Clone)]
-pub struct Reader {
-    client: Client,
-    database: String,
-}
+pub struct Reader(Client);
 
 impl Reader {
     /// Reads the tables of `store`.
     pub fn new(store: &ClickHouse) -> Self {
-        Self { client: store.reader.clone(), database: store.database.clone() }
+        Self(store.reader.clone())
     }
 }
 
 impl Run for Reader {
     async fn run(&self, statement: sql::Statement) -> Result<Answer, QueryError> {
-        let asked = Statement::of(statement.text()).bind(sql::DATABASE, &self.database);
-        let asked = statement.params().fold(asked, |asked, (name, value)| asked.bind(&name, value));
-        match self.client.query(&asked, "JSONCompactEachRow").await {
+        let asked = statement.params().fold(Statement::of(statement.text()), |asked, (name, value)| asked.bind(&name, value));
+        match self.0.query(&asked, "JSONCompactEachRow").await {
             Ok(answer) => Ok(Answer { body: answer.body, read_rows: answer.read_rows }),
             Err(problem) => Err(refused(&problem)),
         }

@@ -266,3 +266,6 @@ impl Buckets {
         runs
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Trends and the people behind their bars, on the real engine, against a model that knows neither SQL nor calendars.
+//! The reports on the real engine, against a model that knows no SQL: trends, the people behind their bars, events, properties.
 
 mod model;
 
@@ -41,7 +41,7 @@ impl Store {
     }
 
     async fn insert(&self, project: u64, events: &[Event]) {
-        let rows: Vec<String> = events.iter().map(|event| event.row(project).to_string()).collect();
+        let rows: Vec<String> = events.iter().enumerate().map(|(index, event)| event.row(project, index).to_string()).collect();
         let insert = "INSERT INTO pulse.events SETTINGS async_insert = 0 FORMAT JSONEachRow";
         self.store.writer.execute(&format!("{insert} {}", rows.join("\n"))).await.unwrap();
     }
@@ -221,6 +221,43 @@ fn the_people_behind_a_bar_are_as_many_as_the_bar_says_and_each_is_on_one_page()
                 prop_assert_eq!(distinct.len(), users.len());
             }
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn properties_are_counted_by_name_kind_and_value() {
+    check(|store, project, case| {
+        let from = jiff::Timestamp::from_millisecond(case.range.from).unwrap().to_string();
+        let until = jiff::Timestamp::from_millisecond(case.range.until).unwrap().to_string();
+        let request = json!({"from": from, "to": until, "event": "buy", "filters": model::filter_request(case.filter), "values": 2});
+        let answer = tokio::runtime::Handle::current().block_on(store.ask(project, "properties", &request));
+        let inside = |event: &&Event| (case.range.from..case.range.until).contains(&event.at_ms);
+        let events: Vec<&Event> = case.series(1).into_iter().filter(inside).collect();
+        prop_assert_eq!(&answer["properties"], &model::properties(&events, 2));
+        Ok(())
+    });
+}
+
+#[test]
+fn events_come_newest_first_and_each_on_one_page() {
+    check(|store, project, case| {
+        let filters = model::filter_request(case.filter);
+        let (mut found, mut cursor) = (Vec::new(), Value::Null);
+        loop {
+            let request = json!({"filters": filters, "limit": 3, "cursor": cursor});
+            let page = tokio::runtime::Handle::current().block_on(store.ask(project, "events", &request));
+            let read = |event: &Value| (instant(event["timestamp"].as_str().unwrap()), event["eventId"].as_str().unwrap().to_owned());
+            found.extend(page["events"].as_array().unwrap().iter().map(read));
+            cursor = page["next"].clone();
+            if cursor.is_null() {
+                break;
+            }
+        }
+        let inserted = case.events.iter().enumerate().filter(|(_, event)| model::passes(case.filter, event));
+        let mut expected: Vec<(i64, String)> = inserted.map(|(index, event)| (event.at_ms, model::id(index))).collect();
+        expected.sort_by(|left, right| right.cmp(left));
+        prop_assert_eq!(found, expected);
         Ok(())
     });
 }

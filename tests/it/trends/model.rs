@@ -40,14 +40,14 @@ pub(crate) struct Line {
 }
 
 impl Event {
-    /// As a row of the table.
-    pub(crate) fn row(&self, project: u64) -> Value {
+    /// As a row of the table; `index` makes its id.
+    pub(crate) fn row(&self, project: u64, index: usize) -> Value {
         let at = format!("{}.{:03}", self.at_ms / 1_000, self.at_ms % 1_000);
         let mut row = json!({
             "project_id": project, "type": self.kind, "timestamp": at, "received_day": "2100-01-01",
             // Keys over the whole range of the type, the highest bit included.
             "person_id": self.person * 0x2AAA_AAAA_AAAA_AAAB, "user_id": format!("user {}", self.person),
-            "session_id": format!("00000000-0000-0000-0000-{:012}", self.session), "country": self.country,
+            "event_id": id(index), "session_id": format!("00000000-0000-0000-0000-{:012}", self.session), "country": self.country,
             "strings": {}, "numbers": {}, "others": {},
         });
         match &self.plan {
@@ -77,6 +77,11 @@ impl Event {
             },
         }
     }
+}
+
+/// The id of the event that was inserted as number `index`.
+pub(crate) fn id(index: usize) -> String {
+    format!("00000000-0000-4000-8000-{index:012}")
 }
 
 pub(crate) fn filter_request(filter: usize) -> Value {
@@ -248,4 +253,36 @@ pub(crate) fn agree(left: &[Line], right: &[Line]) -> bool {
                 && left.values.len() == right.values.len()
                 && left.values.iter().zip(&right.values).all(|(left, right)| close(*left, *right))
         })
+}
+
+/// What `properties` should answer about `events`, with at most `limit` values a name.
+pub(crate) fn properties(events: &[&Event], limit: usize) -> Value {
+    let mut counts: BTreeMap<(&str, &str), BTreeMap<String, u64>> = BTreeMap::new();
+    for event in events {
+        let amount = event.amount.map(|amount| ("amount", json!(amount)));
+        for (name, value) in event.plan.clone().map(|plan| ("plan", plan)).into_iter().chain(amount) {
+            let kind = match value {
+                Value::String(_) => "string",
+                Value::Number(_) => "number",
+                Value::Bool(_) => "boolean",
+                _ => "array",
+            };
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            *counts.entry((name, kind)).or_default().entry(text).or_default() += 1;
+        }
+    }
+    let mut properties: Vec<_> = counts.into_iter().map(|(head, values)| (values.values().sum::<u64>(), head, values)).collect();
+    properties.sort_by(|left, right| right.0.cmp(&left.0).then(left.1.cmp(&right.1)));
+    properties
+        .into_iter()
+        .map(|(events, (name, kind), values)| {
+            let mut values: Vec<(String, u64)> = values.into_iter().collect();
+            // Texts are in order already, and this keeps it among equals.
+            values.sort_by_key(|(_, events)| std::cmp::Reverse(*events));
+            let show = |text: String| if kind == "string" { json!(text) } else { serde_json::from_str(&text).unwrap() };
+            let values: Vec<Value> =
+                values.into_iter().take(limit).map(|(text, events)| json!({"value": show(text), "events": events})).collect();
+            json!({"name": name, "type": kind, "events": events, "values": values})
+        })
+        .collect()
 }
