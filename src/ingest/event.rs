@@ -273,8 +273,11 @@ fn write(
         writer.field(Field::UserAgent, request.user_agent.as_bytes());
     }
     if fixed.flags & flag::PRIVACY == 0 {
-        let place = given.address.map_or_else(|| request.geo.place(request.client), |address| request.geo.place(address));
-        place.write(&mut writer);
+        // An import's own address says nothing about where its events happened.
+        let address = given.address.or((!request.is_import).then_some(request.client));
+        if let Some(address) = address {
+            request.geo.place(address).write(&mut writer);
+        }
     }
     if let Some(at) = keys.properties {
         let mut properties = Properties::new(limits, &mut writer);

@@ -17,6 +17,7 @@ const CLIENTS: u64 = 4;
 const BATCH: u64 = 25;
 
 /// Kills in a run: few with every test run, many with `make faults`.
+#[allow(clippy::disallowed_methods, reason = "how long a test runs is for whoever runs it")]
 fn kills() -> u64 {
     std::env::var("PULSE_TEST_KILLS").map_or(12, |kills| kills.parse().unwrap())
 }

@@ -126,6 +126,15 @@ async fn spawn(dir: &Path, environment: &[(&str, &str)]) -> (Child, String) {
     (child, address)
 }
 
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.dir.path().join("test.log")).unwrap_or_default();
+            eprintln!("pulse ended: {:?}; its log:\n{log}", self.child.try_wait());
+        }
+    }
+}
+
 impl Http {
     /// Sends a request and reads the answer; an error if the connection broke.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
