@@ -3,7 +3,8 @@
 mod routes;
 mod waiting;
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -175,14 +176,17 @@ fn supervise_engine(engine: Option<Engine>) -> (Option<EngineTask>, Cancellation
     (engine.map(|engine| spawn_apart(engine.supervise(stop.clone()))), stop)
 }
 
+/// Prints where pulse is, and the first time also the keys. Nobody may be reading: that stops nothing.
 fn greet(address: SocketAddr, settings: &Settings, data_dir: &Path, is_first: bool) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "pulse is ready at http://{address}")?;
+    let mut text = format!("pulse is ready at http://{address}\n");
     if is_first {
         for entry in keys::read(&keys::path(&settings.config.keys, data_dir))? {
-            writeln!(out, "project    {}\nwrite key  {}\nread key   {}", entry.project, entry.write_key, entry.read_key)?;
+            let _ = writeln!(text, "project    {}\nwrite key  {}\nread key   {}", entry.project, entry.write_key, entry.read_key);
         }
-        writeln!(out, "dashboard  http://{address}/")?;
+        let _ = writeln!(text, "dashboard  http://{address}/");
+    }
+    if let Err(problem) = std::io::stdout().write_all(text.as_bytes()) {
+        tracing::debug!(%problem, "standard output is closed");
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::log::{LogError, PartitionReader, Record};
 
 const READ_BYTES: usize = 2 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How an insert ended: with the generation under which the block is in the table, or because someone else has cut the
 /// log into other blocks, so that this one half overlaps and must be built again.
