@@ -1,5 +1,6 @@
 //! The command line: one file a command, each thin.
 
+mod bench;
 mod check_config;
 mod import;
 mod keys;
@@ -29,6 +30,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Bring the database schema up to date
     Migrate(migrate::MigrateArgs),
+    /// Measure this machine with a realistic stream of events
+    Bench(bench::BenchArgs),
     /// Print, create or revoke keys
     Keys(keys::KeysArgs),
     /// Bring in history from files
@@ -79,6 +82,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Import(args) => import::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),

@@ -1,0 +1,262 @@
+//! `pulse bench`: a load generator and a probe against a pulse of its own.
+
+mod events;
+mod load;
+mod usage;
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::keys;
+use load::{Load, Sent};
+use usage::Usage;
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: pulse bench --rate 50000 --duration 60s")]
+pub(super) struct BenchArgs {
+    /// Events a second
+    #[arg(long, default_value_t = 10_000, conflicts_with = "max")]
+    rate: u64,
+    /// As many as will go
+    #[arg(long)]
+    max: bool,
+    /// How long events are sent
+    #[arg(long, default_value = "30s", value_parser = humantime_duration)]
+    duration: Duration,
+    /// Events in a request
+    #[arg(long, default_value_t = 100)]
+    batch: usize,
+    /// Connections
+    #[arg(long, default_value_t = 8)]
+    connections: u64,
+    /// Only HTTP to the durable log: no ClickHouse, no queries
+    #[arg(long)]
+    ingest_only: bool,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+fn humantime_duration(text: &str) -> Result<Duration, String> {
+    let value = serde_json::Value::String(text.to_owned());
+    humantime_serde::deserialize(value).map_err(|problem: serde_json::Error| problem.to_string())
+}
+
+const PROBE_PAUSE: Duration = Duration::from_millis(250);
+const PROBE_POLL: Duration = Duration::from_millis(5);
+const SETTLE_POLL: Duration = Duration::from_millis(100);
+const SETTLE_LIMIT: Duration = Duration::from_secs(600);
+
+pub(super) fn run(args: &BenchArgs) -> Result<()> {
+    super::runtime()?.block_on(bench(args))
+}
+
+/// The pulse under test.
+struct Target {
+    child: Child,
+    address: String,
+    write_key: String,
+    read_key: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+async fn bench(args: &BenchArgs) -> Result<()> {
+    let dir = std::env::temp_dir().join(format!("pulse-bench-{}", std::process::id()));
+    let target = Target::start(&dir, args.ingest_only).await?;
+    let pid = target.child.id().context("pulse ended")?;
+    let before = Usage::of(pid);
+    let stop = CancellationToken::new();
+    let probe = crate::lifecycle::spawn_apart(probe(target.client.clone(), target.urls(), args.ingest_only, stop.clone()));
+    let rss = crate::lifecycle::spawn_apart(usage::watch(pid, stop.clone()));
+    let load = Load {
+        address: target.address.clone(),
+        key: target.write_key.clone(),
+        rate: (!args.max).then_some(args.rate),
+        duration: args.duration,
+        batch: args.batch,
+        connections: args.connections,
+    };
+    let started = Instant::now();
+    let sent = load.run().await?;
+    let elapsed = started.elapsed();
+    let ledger = if args.ingest_only { Value::Null } else { target.settled().await? };
+    let settled = started.elapsed();
+    stop.cancel();
+    let (queryable, rss) = (probe.await?, rss.await?);
+    let used = Usage::of(pid).since(&before);
+    let disk = usage::folder_bytes(&dir.join("clickhouse/data/store"));
+    target.stop().await?;
+    std::fs::remove_dir_all(&dir).context("removing the data directory")?;
+    let result = Outcome { sent, elapsed, settled, ledger, queryable, used, rss, disk };
+    if args.json {
+        println!("{}", result.to_json())
+    } else {
+        result.print()
+    }
+    Ok(())
+}
+
+impl Target {
+    async fn start(dir: &Path, ingest_only: bool) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
+        if ingest_only {
+            command.args(["--roles", "ingest"]);
+        }
+        let log = std::fs::File::create(dir.join("bench.log"))?;
+        let mut child = command.stdout(Stdio::piped()).stderr(log).kill_on_drop(true).spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
+        let address = loop {
+            let Some(line) = lines.next_line().await? else {
+                bail!("pulse ended before it was ready; see {}", dir.join("bench.log").display())
+            };
+            if let Some(address) = line.strip_prefix("pulse is ready at http://") {
+                break address.to_owned();
+            }
+        };
+        let entries = keys::read(&dir.join("keys.json"))?;
+        let entry = entries.into_iter().next().context("no keys")?;
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Ok(Self { child, address, write_key: entry.write_key, read_key: entry.read_key, client })
+    }
+
+    fn urls(&self) -> Urls {
+        Urls { address: self.address.clone(), write_key: self.write_key.clone(), read_key: self.read_key.clone() }
+    }
+
+    /// The ledger's totals once nothing waits.
+    async fn settled(&self) -> Result<Value> {
+        let limit = Instant::now() + SETTLE_LIMIT;
+        while Instant::now() < limit {
+            let ledger = ask(&self.client, &self.urls(), "GET", "/v1/ledger", "").await?;
+            if ledger["total"]["waiting"] == 0 {
+                let trend = json!({"from": "-30d", "to": "now", "series": [{"event": null}]}).to_string();
+                let counted = ask(&self.client, &self.urls(), "POST", "/v1/query/trends", &trend).await?;
+                let mut total = ledger["total"].clone();
+                total["counted"] = counted["result"]["series"][0]["total"].clone();
+                total["latency_ms"] = ledger["latency_ms"].clone();
+                return Ok(total);
+            }
+            tokio::time::sleep(SETTLE_POLL).await;
+        }
+        bail!("events still wait after {SETTLE_LIMIT:?}")
+    }
+
+    async fn stop(mut self) -> Result<()> {
+        if let Some(pid) = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        self.child.wait().await?;
+        Ok(())
+    }
+}
+
+/// Where to ask, and with which keys.
+struct Urls {
+    address: String,
+    write_key: String,
+    read_key: String,
+}
+
+async fn ask(client: &Client<HttpConnector, Full<Bytes>>, urls: &Urls, method: &str, path: &str, body: &str) -> Result<Value> {
+    let key = if path == "/v1/events" { &urls.write_key } else { &urls.read_key };
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("http://{}{path}", urls.address))
+        .header("authorization", format!("Bearer {key}"))
+        .body(Full::new(Bytes::from(body.to_owned())))?;
+    let response = client.request(request).await?;
+    let bytes = response.into_body().collect().await?.to_bytes();
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// Sends an event of its own now and then, and asks until the query side shows it. Milliseconds, in order.
+async fn probe(client: Client<HttpConnector, Full<Bytes>>, urls: Urls, ingest_only: bool, stop: CancellationToken) -> Vec<u64> {
+    let mut seen = Vec::new();
+    while !ingest_only && !stop.is_cancelled() {
+        let id = uuid::Uuid::now_v7().to_string();
+        let event = json!({"eventId": id, "type": "bench_probe", "anonymousId": id, "timestamp": crate::clock::now_ms()}).to_string();
+        let question = json!({"limit": 1, "filters": [{"field": "type", "op": "eq", "value": "bench_probe"}, {"field": "anonymousId", "op": "eq", "value": id}], "from": "-1h", "to": "now"}).to_string();
+        let started = Instant::now();
+        if ask(&client, &urls, "POST", "/v1/events", &event).await.is_ok() {
+            while !stop.is_cancelled() {
+                let answer = ask(&client, &urls, "POST", "/v1/query/events", &question).await.unwrap_or_default();
+                if answer["result"]["events"].as_array().is_some_and(|events| !events.is_empty()) {
+                    seen.push(started.elapsed().as_millis() as u64);
+                    break;
+                }
+                tokio::time::sleep(PROBE_POLL).await;
+            }
+        }
+        tokio::time::sleep(PROBE_PAUSE).await;
+    }
+    seen.sort_unstable();
+    seen
+}
+
+/// What a run showed.
+struct Outcome {
+    sent: Sent,
+    elapsed: Duration,
+    settled: Duration,
+    ledger: Value,
+    queryable: Vec<u64>,
+    used: Usage,
+    rss: Usage,
+    disk: u64,
+}
+
+impl Outcome {
+    fn quantile(&self, share: f64) -> u64 {
+        let at = (self.queryable.len().saturating_sub(1) as f64 * share).round() as usize;
+        self.queryable.get(at).copied().unwrap_or(0)
+    }
+
+    fn to_json(&self) -> Value {
+        let acked = self.sent.acked;
+        let probes = self.queryable.len() as u64;
+        let stored = self.ledger["counted"].as_u64().unwrap_or(0).saturating_sub(probes);
+        let per_event = |seconds: f64| (seconds * 1e6 / acked.max(1) as f64 * 100.0).round() / 100.0;
+        let is_whole = !self.ledger.is_null();
+        json!({
+            "sent": self.sent.sent,
+            "acked": acked,
+            "stored": stored,
+            "lost": if is_whole { self.sent.distinct.saturating_sub(stored) } else { 0 },
+            "duplicated": if is_whole { stored.saturating_sub(self.sent.distinct) } else { 0 },
+            "events_per_s": (acked as f64 / self.elapsed.as_secs_f64()).round(),
+            "ack_ms": {"p50": self.sent.ack_ms(0.5), "p99": self.sent.ack_ms(0.99)},
+            "queryable_ms": {"p50": self.quantile(0.5), "p99": self.quantile(0.99), "max": self.quantile(1.0)},
+            "cpu_us_per_event": {
+                "pulse": per_event(self.used.pulse), "clickhouse": per_event(self.used.clickhouse), "kafka": null, "generator": per_event(self.used.own),
+            },
+            "cpu_share": {"pulse": self.used.pulse / self.settled.as_secs_f64(), "clickhouse": self.used.clickhouse / self.settled.as_secs_f64()},
+            "rss_mb": {"pulse": self.rss.pulse.round(), "clickhouse": self.rss.clickhouse.round()},
+            "disk_bytes_per_event": self.disk / stored.max(1),
+            "settled_s": self.settled.as_secs_f64(),
+            "row_latency_ms": self.ledger["latency_ms"],
+        })
+    }
+
+    fn print(&self) {
+        let json = self.to_json();
+        for (name, value) in json.as_object().into_iter().flatten() {
+            println!("{name:22} {value}");
+        }
+    }
+}
