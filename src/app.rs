@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use crate::http::server::Server;
 use crate::lifecycle::{Signals, Supervisor, spawn_apart};
 use crate::load::{self, LoadStats};
 use crate::log::embedded::{EmbeddedLog, lock_data_dir};
+use crate::metrics;
 use crate::process;
 use crate::role::Role;
 
@@ -72,7 +74,8 @@ pub async fn serve(settings: Settings, run: Run) -> Result<()> {
     start_roles(&settings, &mut supervisor, (&log, store.as_ref(), &stats));
     supervisor.spawn("keys", keys.clone().watch(supervisor.stop_token()));
     let engine_state = engine.as_ref().map(Engine::state);
-    let parts = routes::Parts { log: log.clone(), keys, store, stats, engine_state };
+    let metrics = record_metrics()?;
+    let parts = routes::Parts { log: log.clone(), keys, store, stats, engine_state, metrics };
     let routes = routes::Routes::new(&settings, parts).map_err(anyhow::Error::msg)?;
     supervisor.spawn("http", server.serve(move |call| routes.clone().answer(call), supervisor.stop_token()));
     let (engine, engine_stop) = supervise_engine(engine);
@@ -166,6 +169,17 @@ fn start_roles(
         let parts = (store.clone(), Arc::clone(stats));
         supervisor.spawn("load", load::run(log.clone(), settings.load, parts, supervisor.stop_token()));
     }
+}
+
+/// The recorder of the process; a second instance in one process shares the first one's.
+fn record_metrics() -> Result<PrometheusHandle> {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = RECORDER.get() {
+        return Ok(handle.clone());
+    }
+    let handle = PrometheusBuilder::new().install_recorder().context("metrics")?;
+    metrics::describe();
+    Ok(RECORDER.get_or_init(|| handle).clone())
 }
 
 type EngineTask = JoinHandle<Result<(), EngineError>>;

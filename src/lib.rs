@@ -40,6 +40,7 @@ pub mod ingest;
 pub mod lifecycle;
 pub mod load;
 pub mod log;
+pub mod metrics;
 pub mod outcome;
 pub mod process;
 pub mod query;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use hyper::header::HeaderValue;
 use hyper::{Method, Response, StatusCode};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
 use super::waiting::LogWaiting;
@@ -12,11 +14,12 @@ use crate::clock;
 use crate::config::Settings;
 use crate::http::body::{self, BodyLimits};
 use crate::http::keys::{Grant, KeyKind, Keys};
-use crate::http::respond::{ApiError, Body, json_response, method_not_allowed};
+use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, typed_response};
 use crate::http::server::Call;
 use crate::ingest::{Geo, Ingest};
 use crate::load::LoadStats;
 use crate::log::embedded::EmbeddedLog;
+use crate::metrics::Counter;
 use crate::query::ledger::{LedgerScope, ledger};
 use crate::query::store::Reader;
 use crate::query::{Asked, Queries, QueryError};
@@ -32,6 +35,7 @@ pub(super) struct Parts {
     pub(super) store: Option<ClickHouse>,
     pub(super) stats: Arc<LoadStats>,
     pub(super) engine_state: Option<watch::Receiver<EngineState>>,
+    pub(super) metrics: PrometheusHandle,
 }
 
 /// All routes of the instance. Cheap to clone.
@@ -39,6 +43,7 @@ pub(super) struct Parts {
 pub(super) struct Routes {
     log: EmbeddedLog,
     engine_state: Option<watch::Receiver<EngineState>>,
+    metrics: PrometheusHandle,
     ingest: Option<Ingest<EmbeddedLog>>,
     asks: Option<Arc<Asks>>,
 }
@@ -55,7 +60,7 @@ struct Asks {
 
 impl Routes {
     pub(super) fn new(settings: &Settings, parts: Parts) -> Result<Self, String> {
-        let Parts { log, keys, store, stats, engine_state } = parts;
+        let Parts { log, keys, store, stats, engine_state, metrics } = parts;
         let timeout = settings.config.http.body_timeout;
         let ingest = match settings.roles.contains(&Role::Ingest) {
             true => Some(Ingest::new(log.clone(), settings.ingest.clone(), (geo(settings)?, keys.clone()), timeout)),
@@ -66,7 +71,7 @@ impl Routes {
             let body = BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout };
             Arc::new(Asks { queries, waiting: LogWaiting(log.clone()), store, keys, stats, body })
         });
-        Ok(Self { log, engine_state, ingest, asks })
+        Ok(Self { log, engine_state, metrics, ingest, asks })
     }
 
     /// Answers a request.
@@ -94,12 +99,16 @@ impl Routes {
 
     fn health(&self, call: &Call) -> Response<Body> {
         let path = call.request.uri().path();
-        if !matches!(path, "/healthz" | "/readyz") {
+        if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
             let message = format!("there is nothing at `{}`", path.chars().take(200).collect::<String>());
             return ApiError::new(StatusCode::NOT_FOUND, "not_found", message).into_response(&call.request_id);
         }
         if !matches!(*call.request.method(), Method::GET | Method::HEAD) {
             return method_not_allowed("GET, HEAD", &call.request_id);
+        }
+        if path == "/metrics" {
+            let text = HeaderValue::from_static("text/plain; version=0.0.4");
+            return typed_response(StatusCode::OK, text, self.metrics.render().into());
         }
         match self.why_not_ready() {
             Some(why) if path == "/readyz" => ApiError::unavailable("not_ready", why, 1).into_response(&call.request_id),
@@ -133,7 +142,10 @@ impl Asks {
         let bytes = body::read(call.request, self.body).await?;
         let now_ms = clock::now_ms();
         let asked = Asked { now_ms, data_through_ms: now_ms };
-        let answer = self.queries.answer(grant.project, &report, &bytes, asked).await.map_err(of_query)?;
+        let answer = self.queries.answer(grant.project, &report, &bytes, asked).await;
+        let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
+        counter.add(1);
+        let answer = answer.map_err(of_query)?;
         Ok(json_response(StatusCode::OK, answer))
     }
 

@@ -57,7 +57,7 @@ fn humantime_duration(text: &str) -> Result<Duration, String> {
 }
 
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
-const PROBE_POLL: Duration = Duration::from_millis(5);
+const PROBE_POLL: Duration = Duration::from_millis(25);
 const SETTLE_POLL: Duration = Duration::from_millis(100);
 const SETTLE_LIMIT: Duration = Duration::from_secs(600);
 

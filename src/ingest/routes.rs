@@ -16,6 +16,7 @@ use crate::http::keys::{Grant, KeyKind, Keys};
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, typed_response};
 use crate::http::server::Call;
 use crate::log::{Log, LogError};
+use crate::metrics::Counter;
 
 use super::geo::RequestGeo;
 
@@ -99,6 +100,8 @@ impl<L: Log> Ingest<L> {
         let answer = Verdicts::of(&decoded);
         let contribution = Contribution { project: grant.project, received_ms, decoded };
         self.shared.publisher.publish(contribution).await.map_err(|refused| refusal(&refused))?;
+        Counter::EventsAccepted.add(u64::from(answer.accepted));
+        Counter::EventsRejected.add(answer.rejected.len() as u64);
         Ok(answer.into_response(&call.request_id))
     }
 
@@ -120,6 +123,7 @@ impl<L: Log> Ingest<L> {
         let accepted = decoded.accepted();
         let contribution = Contribution { project: grant.project, received_ms, decoded };
         self.shared.publisher.publish_import(contribution, record).await.map_err(|refused| refusal(&refused))?;
+        Counter::EventsAccepted.add(u64::from(accepted));
         Ok(json_response(StatusCode::OK, json!({"accepted": accepted, "dead": dead}).to_string().into_bytes()))
     }
 
@@ -207,6 +211,7 @@ fn refusal(refused: &LogError) -> ApiError {
         }
         _ => {
             tracing::warn!(problem = %refused, "log refuses");
+            Counter::RequestsUnavailable.add(1);
             ApiError::unavailable("log_unavailable", "events cannot be made durable now; nothing was accepted, try again", RETRY_AFTER)
         }
     }

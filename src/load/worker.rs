@@ -19,6 +19,7 @@ use crate::clock;
 use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Header, RawOrigin};
 use crate::log::{LogError, PartitionReader, Record};
+use crate::metrics::Counter;
 
 const READ_BYTES: usize = 2 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -216,6 +217,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
     /// Judges the suspects, seals the block and sends it.
     async fn flush(&mut self, tenure: &mut Tenure) {
         let mut pause = Pause::default();
+        Counter::Suspects.add(self.block.suspects.len() as u64);
         while !self.block.suspects.is_empty() {
             match self.table.find(&self.block.suspects).await {
                 Ok(stored) => self.block.judge(|key| stored.get(key).copied()),
@@ -232,6 +234,8 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
         let Inserted::Stored { sealed, generation } = inserted else { return Ok(false) };
         tenure.generation = generation;
         tenure.dedupe.end_insert();
+        Counter::BlocksStored.add(1);
+        Counter::RowsStored.add(sealed.rows as u64);
         let now_ms = clock::now_ms();
         for (received_ms, events) in &sealed.waits {
             self.stats.record(u64::try_from(now_ms - received_ms).unwrap_or(0), *events);
@@ -288,6 +292,7 @@ impl Default for Pause {
 
 impl Pause {
     async fn after(&mut self, problem: &TableError, partition: u16) {
+        Counter::LoadRetries.add(1);
         match problem {
             TableError::Stop(why) => tracing::error!(partition, why, "loading stopped until this is mended; nothing is lost"),
             TableError::Fenced => tracing::warn!(partition, "insert refused by the fence"),

@@ -19,6 +19,7 @@ use super::snapshot::{self, Snapshot};
 use crate::clock;
 use crate::event::record::RawOrigin;
 use crate::log::{Ack, Log, LogError, PartitionReader, Record, Topic};
+use crate::metrics::Counter;
 
 /// Bytes read at a time: a few records, so that a backlog does not grow memory.
 const READ_BYTES: usize = 1 << 20;
@@ -106,6 +107,8 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
             previous: self.next_offset - 1,
         };
         let Applied { enriched, letters } = self.pipeline.apply(origin, &record.payload);
+        Counter::RecordsProcessed.add(1);
+        Counter::EventsDead.add(letters.len() as u64);
         for letter in letters {
             self.publish(Topic::Dead, 0, letter.into()).await?;
         }

@@ -180,5 +180,6 @@ async fn keys_open_what_they_are_for_and_nothing_else() {
     assert_eq!(ask(Method::POST, "/v1/nothing", &write).await, (404, "not_found".to_owned()));
     assert_eq!(ask(Method::POST, "/v1/query/nothing", &read).await, (404, "unknown_report".to_owned()));
     assert_eq!(pulse.http.get("/healthz").await.0, StatusCode::OK);
+    assert_eq!(pulse.http.get("/metrics").await.0, StatusCode::OK);
     assert_eq!(pulse.http.get("/readyz").await.0, StatusCode::OK);
 }
