@@ -67,4 +67,5 @@ ENGINE = ${MergeTree}
 PARTITION BY received_day
 ORDER BY (project_id, type, toDate(timestamp), person_id, timestamp)
 TTL received_day + INTERVAL 90 DAY DELETE
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 0;
+-- Parts stay in one file until they are large: with sixty columns a small part in many files costs more in files than in rows.
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 0, min_bytes_for_wide_part = 268435456;

@@ -41,7 +41,7 @@ pub(super) struct BenchArgs {
     #[arg(long, default_value_t = 100)]
     batch: usize,
     /// Connections
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 16)]
     connections: u64,
     /// Only HTTP to the durable log: no ClickHouse, no queries
     #[arg(long)]
