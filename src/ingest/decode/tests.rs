@@ -7,32 +7,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::event::field::flag;
-use crate::event::ids::ProjectId;
 use crate::event::packed::{Entry, EventView};
-use crate::ingest::geo::RequestGeo;
-use crate::ingest::{Geo, IngestConfig};
-
-const NOW: i64 = 1_790_000_000_000;
-
-fn limits() -> IngestLimits {
-    IngestConfig::default().check().unwrap()
-}
-
-fn with_request<T>(run: impl FnOnce(&Request<'_>) -> T) -> T {
-    let geo = Geo::default();
-    let geo = RequestGeo::new(&geo);
-    run(&Request {
-        project: ProjectId(1),
-        partitions: 4,
-        received_ms: NOW,
-        sent_ms: None,
-        flags: 0,
-        user_agent: "",
-        client: std::net::Ipv4Addr::LOCALHOST.into(),
-        geo: &geo,
-        is_import: false,
-    })
-}
+use crate::ingest::tests::{NOW, limits, with_request};
 
 fn decode(text: &str) -> Decoded {
     with_request(|request| body(text.as_bytes(), request, &limits())).unwrap()
