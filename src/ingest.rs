@@ -144,3 +144,6 @@ struct Request<'r> {
     geo: &'r geo::RequestGeo<'r>,
     is_import: bool,
 }
+
+#[cfg(test)]
+mod tests;

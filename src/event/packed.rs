@@ -163,6 +163,21 @@ pub fn set_project(mut bytes: &mut [u8], project: u16) {
     }
 }
 
+/// Splits packed events before the one that would take the first piece beyond `max` bytes; at least one is in it. Returns
+/// the piece, its number of events, and the rest.
+pub fn split(bytes: &[u8], max: usize) -> (&[u8], u32, &[u8]) {
+    let (mut at, mut events) = (0, 0);
+    while let Some(length) = bytes.get(at..).and_then(<[u8]>::first_chunk::<LENGTH_LEN>) {
+        let end = at + LENGTH_LEN + u32::from_le_bytes(*length) as usize;
+        if end > bytes.len() || (events > 0 && end > max) {
+            break;
+        }
+        (at, events) = (end, events + 1);
+    }
+    let (piece, rest) = bytes.split_at_checked(at).unwrap_or((bytes, &[]));
+    (piece, events, rest)
+}
+
 /// One event as it stands in a record. Borrows from it.
 #[derive(Clone, Copy, Debug)]
 pub struct EventView<'a> {

@@ -112,14 +112,12 @@ fn inflate(encoding: Encoding, wire: &[u8], limit: usize) -> Result<Vec<u8>, Api
     match encoding {
         Encoding::Gzip => inflate_from(flate2::read::MultiGzDecoder::new(wire), wire.len(), limit),
         // HTTP's deflate is zlib; some clients send it bare.
-        Encoding::Deflate if is_zlib(wire) => inflate_from(flate2::read::ZlibDecoder::new(wire), wire.len(), limit),
-        Encoding::Deflate => inflate_from(flate2::read::DeflateDecoder::new(wire), wire.len(), limit),
+        Encoding::Deflate => inflate_deflate(flate2::Decompress::new(is_zlib(wire)), wire, limit),
         Encoding::Brotli => inflate_from(brotli_decompressor::Decompressor::new(wire, 4096), wire.len(), limit),
         Encoding::Zstd => {
-            let not_zstd = |_| ApiError::bad_request("invalid_encoding", "the body does not match its content-encoding");
-            let mut decoder = zstd::stream::read::Decoder::new(wire).map_err(not_zstd)?;
+            let mut decoder = zstd::stream::read::Decoder::new(wire).map_err(|_| not_as_encoded())?;
             // 8 MiB: what the format asks every decoder to support, and no more memory than that.
-            decoder.window_log_max(23).map_err(not_zstd)?;
+            decoder.window_log_max(23).map_err(|_| not_as_encoded())?;
             inflate_from(decoder, wire.len(), limit)
         }
         Encoding::Identity => Ok(wire.to_vec()),
@@ -135,8 +133,32 @@ fn inflate_from(reader: impl Read, wire_len: usize, limit: usize) -> Result<Vec<
     match reader.take(limit as u64 + 1).read_to_end(&mut out) {
         Ok(_) if out.len() > limit => Err(too_large(limit)),
         Ok(_) => Ok(out),
-        Err(_) => Err(ApiError::bad_request("invalid_encoding", "the body does not match its content-encoding")),
+        Err(_) => Err(not_as_encoded()),
     }
+}
+
+/// The reading adapters end quietly where a deflate stream is cut short, so its end is looked for here.
+fn inflate_deflate(mut state: flate2::Decompress, wire: &[u8], limit: usize) -> Result<Vec<u8>, ApiError> {
+    let mut out = Vec::with_capacity(limit.min(wire.len().saturating_mul(6)).max(64));
+    loop {
+        let consumed = usize::try_from(state.total_in()).unwrap_or(usize::MAX);
+        let before = (consumed, out.len());
+        let rest = wire.get(consumed..).unwrap_or_default();
+        let status = state.decompress_vec(rest, &mut out, flate2::FlushDecompress::None).map_err(|_| not_as_encoded())?;
+        let consumed = usize::try_from(state.total_in()).unwrap_or(usize::MAX);
+        match status {
+            _ if out.len() > limit => return Err(too_large(limit)),
+            flate2::Status::StreamEnd if consumed == wire.len() => return Ok(out),
+            flate2::Status::StreamEnd => return Err(not_as_encoded()),
+            _ if out.len() == out.capacity() => out.reserve(out.len().min(limit + 1 - out.len())),
+            _ if (consumed, out.len()) == before => return Err(not_as_encoded()),
+            _ => {}
+        }
+    }
+}
+
+fn not_as_encoded() -> ApiError {
+    ApiError::bad_request("invalid_encoding", "the body does not match its content-encoding")
 }
 
 #[cfg(test)]
@@ -181,6 +203,36 @@ mod tests {
         let mut bare = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
         bare.write_all(b"hello").unwrap();
         assert_eq!(inflate(Encoding::Deflate, &bare.finish().unwrap(), 100).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn a_deflate_body_cut_short_or_with_more_behind_it_is_an_invalid_encoding() {
+        let text = b"{}\n".repeat(5_000);
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(&text).unwrap();
+        let mut bare = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        bare.write_all(&text).unwrap();
+        for good in [zlib.finish().unwrap(), bare.finish().unwrap()] {
+            assert_eq!(inflate(Encoding::Deflate, &good, 1 << 20).unwrap(), text);
+            for bad in [&good[..good.len() - 1], &good[..good.len() / 2], &[good.as_slice(), b"more"].concat()] {
+                assert_eq!(inflate(Encoding::Deflate, bad, 1 << 20).map(|out| out.len()).unwrap_err().code, "invalid_encoding");
+            }
+        }
+    }
+
+    #[test]
+    fn a_truncated_body_is_an_invalid_encoding_in_every_encoding() {
+        let text: Vec<u8> = (0_u32..5_000).flat_map(u32::to_le_bytes).collect();
+        let zstd = zstd::encode_all(text.as_slice(), 1).unwrap();
+        for length in [zstd.len() - 1, zstd.len() / 2, 5] {
+            assert_eq!(inflate(Encoding::Zstd, &zstd[..length], 1 << 20).unwrap_err().code, "invalid_encoding", "{length}");
+        }
+        // "hello" as brotli stores it: a meta-block header, the bytes, an empty last meta-block.
+        let brotli = [0x0b, 0x02, 0x80, b'h', b'e', b'l', b'l', b'o', 0x03];
+        assert_eq!(inflate(Encoding::Brotli, &brotli, 100).unwrap(), b"hello");
+        for length in 1..brotli.len() {
+            assert_eq!(inflate(Encoding::Brotli, &brotli[..length], 100).unwrap_err().code, "invalid_encoding", "{length}");
+        }
     }
 
     #[test]

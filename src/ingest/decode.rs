@@ -5,8 +5,10 @@
 //! parsed one by one, so that a lone surrogate, a number out of range or a nest too deep costs only its own event. Promises:
 //! every event of a readable body has a verdict, and its bytes in the log are valid UTF-8, finite numbers and bounded.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
@@ -67,6 +69,10 @@ struct Scratch {
     text: Vec<u8>,
 }
 
+/// Beyond this a thread gives the parser's memory back: one huge body must not be paid for ever after.
+const KEEP_TEXT: usize = 1 << 20;
+const KEEP_NODES: usize = 64 << 10;
+
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
@@ -122,7 +128,11 @@ fn with_tape<T>(bytes: &[u8], show: impl FnOnce(&[Node<'_>]) -> T) -> Option<T> 
         text.resize(bytes.len() + simd_json::INPUT_PADDING, 0);
         let mut open: Tape<'_> = tape.take().map_or_else(|| Tape(Vec::new()), Tape::reset);
         let shown = simd_json::fill_tape_padded(text, bytes.len(), buffers, &mut open).is_ok().then(|| show(&open.0));
+        let nodes = open.0.capacity();
         *tape = Some(open.reset());
+        if text.capacity() > KEEP_TEXT || nodes > KEEP_NODES {
+            *scratch = Scratch::default();
+        }
         shown
     })
 }
@@ -155,9 +165,10 @@ fn envelope(nodes: &[Node<'_>], len: usize) -> Result<Envelope, ApiError> {
     for _ in 0..len {
         let value = at + 1;
         match nodes.get(at) {
+            Some(Node::String("batch")) if found.is_some() => return Err(batch_twice()),
             Some(Node::String("batch")) => match nodes.get(value) {
                 Some(Node::Array { len, .. }) => found = Some((value, *len)),
-                _ => return Err(ApiError::bad_request("invalid_body", "`batch` is not an array")),
+                _ => return Err(batch_not_array()),
             },
             Some(Node::String("sentAt")) => sent_ms = time(nodes.get(value)),
             _ => {}
@@ -207,12 +218,44 @@ pub(super) fn time(node: Option<&Node<'_>>) -> Option<i64> {
     }
 }
 
-#[derive(serde::Deserialize)]
+fn batch_twice() -> ApiError {
+    ApiError::bad_request("invalid_body", "`batch` is given twice")
+}
+
+fn batch_not_array() -> ApiError {
+    ApiError::bad_request("invalid_body", "`batch` is not an array")
+}
+
+/// The keys of an envelope, their values unread.
+#[derive(Default)]
 struct RawEnvelope<'a> {
-    #[serde(borrow)]
-    batch: Option<Vec<&'a RawValue>>,
-    #[serde(borrow, rename = "sentAt")]
+    batches: Vec<&'a RawValue>,
     sent_at: Option<&'a RawValue>,
+}
+
+impl<'de> serde::Deserialize<'de> for RawEnvelope<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(RawEnvelope::default())
+    }
+}
+
+impl<'de> Visitor<'de> for RawEnvelope<'de> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Self, A::Error> {
+        while let Some((key, value)) = members.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+            match key.as_ref() {
+                "batch" => self.batches.push(value),
+                "sentAt" => self.sent_at = Some(value),
+                _ => {}
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// A body that does not parse as a whole: its events are parsed one by one, or it is not JSON at all.
@@ -223,9 +266,15 @@ fn apart(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) -> Result<D
         Some(b'[') => (serde_json::from_str(text).map_err(invalid)?, None),
         Some(b'{') => {
             let whole: &RawValue = serde_json::from_str(text).map_err(invalid)?;
-            match serde_json::from_str::<RawEnvelope<'_>>(text) {
-                Ok(RawEnvelope { batch: Some(batch), sent_at }) => (batch, sent_at.and_then(|sent| sent_time(sent.get()))),
-                _ => (vec![whole], None),
+            // One whose keys cannot be read is an event that cannot be read.
+            let RawEnvelope { batches, sent_at } = serde_json::from_str(text).unwrap_or_default();
+            match batches.as_slice() {
+                [] => (vec![whole], None),
+                [batch] => {
+                    let events = serde_json::from_str(batch.get()).map_err(|_| batch_not_array())?;
+                    (events, sent_at.and_then(|sent| sent_time(sent.get())))
+                }
+                _ => return Err(batch_twice()),
             }
         }
         _ => {
@@ -264,8 +313,8 @@ fn alone(bytes: &[u8], index: usize, request: &Request<'_>, limits: &IngestLimit
 /// What is wrong with an event that does not parse, by a second parser's word.
 fn why_unreadable(bytes: &[u8]) -> (Defect, String) {
     let Err(problem) = serde_json::from_slice::<serde_json::Value>(bytes) else {
-        // Only numbers of more than 64 bits are JSON to one parser and not to the other.
-        return (Defect::NumberOutOfRange, "a number is beyond 64 bits".to_owned());
+        // What one parser reads and the other does not is a number at the edge of a float's range.
+        return (Defect::NumberOutOfRange, "a number is beyond a 64-bit float".to_owned());
     };
     let text = problem.to_string();
     let defect = match text.as_str() {
@@ -276,3 +325,6 @@ fn why_unreadable(bytes: &[u8]) -> (Defect, String) {
     };
     (defect, text)
 }
+
+#[cfg(test)]
+mod tests;

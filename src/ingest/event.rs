@@ -87,14 +87,16 @@ impl Keys {
         };
         let mut keys = Self::default();
         let mut at = at + 1;
+        let mut seen = 0_u16;
         for _ in 0..*len {
             let value = at + 1;
             if let Some(Node::String(key)) = nodes.get(at)
-                && let Some(slot) = keys.slot(key)
+                && let Some((bit, slot)) = keys.slot(key)
             {
-                if slot.is_some() {
+                if seen & bit != 0 {
                     return Err(Fault::new(Defect::DuplicateKey, key, format!("`{key}` is given twice")));
                 }
+                seen |= bit;
                 // `null` says the same as nothing.
                 let is_null = matches!(nodes.get(value), Some(Node::Static(StaticNode::Null)));
                 *slot = (!is_null).then_some(value);
@@ -104,17 +106,18 @@ impl Keys {
         Ok(keys)
     }
 
-    fn slot(&mut self, key: &str) -> Option<&mut Option<usize>> {
+    /// The place of a known key, and its bit among them.
+    fn slot(&mut self, key: &str) -> Option<(u16, &mut Option<usize>)> {
         Some(match key {
-            "eventId" => &mut self.event_id,
-            "type" => &mut self.name,
-            "userId" => &mut self.user_id,
-            "anonymousId" => &mut self.anonymous_id,
-            "sessionId" => &mut self.session_id,
-            "timestamp" => &mut self.timestamp,
-            "sentAt" => &mut self.sent_at,
-            "context" => &mut self.context,
-            "properties" => &mut self.properties,
+            "eventId" => (1 << 0, &mut self.event_id),
+            "type" => (1 << 1, &mut self.name),
+            "userId" => (1 << 2, &mut self.user_id),
+            "anonymousId" => (1 << 3, &mut self.anonymous_id),
+            "sessionId" => (1 << 4, &mut self.session_id),
+            "timestamp" => (1 << 5, &mut self.timestamp),
+            "sentAt" => (1 << 6, &mut self.sent_at),
+            "context" => (1 << 7, &mut self.context),
+            "properties" => (1 << 8, &mut self.properties),
             // Unknown keys are passed over: clients of other versions send them.
             _ => return None,
         })
@@ -203,10 +206,11 @@ fn id<'i>(nodes: &[Node<'i>], at: Option<usize>, field: &str) -> Result<&'i str,
     if id.contains('\0') {
         return Err(Fault::new(Defect::InvalidCharacter, field, format!("`{field}` holds a NUL")));
     }
+    let id = id.trim();
     if NOBODY.contains(&id) {
         return Err(Fault::new(Defect::UserIdIllegal, field, format!("`{field}` is `{id}`, which stands for nobody")));
     }
-    Ok(id.trim())
+    Ok(id)
 }
 
 fn session<'i>(nodes: &[Node<'i>], at: Option<usize>) -> Result<&'i str, Fault> {

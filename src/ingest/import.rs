@@ -4,12 +4,14 @@ use base64::Engine;
 use serde::Deserialize;
 
 use super::decode::{self, Decoded};
-use super::publish::ImportRecord;
+use super::publish::{self, ImportRecord};
 use super::{IngestLimits, Request};
 use crate::event::letter::{Letter, Place};
 use crate::http::respond::ApiError;
 use crate::outcome::DeadReason;
 
+/// A record of letters takes no more once it is this large, bytes.
+const FULL: usize = 256 << 10;
 /// Most lines in one request.
 pub(super) const MAX_LINES: usize = 10_000;
 
@@ -32,17 +34,20 @@ struct Dead {
 pub(super) struct Letters<'s> {
     request: Request<'s>,
     source_name: &'s str,
-    bytes: Vec<u8>,
-    count: u32,
+    records: Vec<publish::Letters>,
 }
 
 impl<'s> Letters<'s> {
     pub(super) fn new(request: Request<'s>, source_name: &'s str) -> Self {
-        Self { request, source_name, bytes: Vec::new(), count: 0 }
+        Self { request, source_name, records: Vec::new() }
     }
 
     fn put(&mut self, reason: DeadReason, message: &str, (line, original): (u64, &[u8])) {
-        self.count += 1;
+        if self.records.last().is_none_or(|record| record.bytes.len() >= FULL) {
+            self.records.push(publish::Letters::default());
+        }
+        let Some(record) = self.records.last_mut() else { return };
+        record.count += 1;
         Letter {
             project: self.request.project,
             received_ms: self.request.received_ms,
@@ -53,16 +58,16 @@ impl<'s> Letters<'s> {
             original,
             place: Place::UNKNOWN,
         }
-        .put(&mut self.bytes);
+        .put(&mut record.bytes);
     }
 
     /// Number of letters.
     pub(super) fn count(&self) -> u32 {
-        self.count
+        self.records.iter().map(|record| record.count).sum()
     }
 
     pub(super) fn into_record(self, source: u64) -> ImportRecord {
-        ImportRecord { source, letters: self.bytes, letter_count: self.count }
+        ImportRecord { source, letters: self.records }
     }
 }
 

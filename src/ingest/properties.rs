@@ -77,7 +77,10 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
                     self.enter(key)?;
                     self.members(nodes, value + 1, *len, depth + 1)?;
                 }
-                Some(node) if prefix == 0 => self.value(key, nodes, (value, node), depth)?,
+                Some(node) if prefix == 0 => {
+                    self.check_key(key)?;
+                    self.value(key, nodes, (value, node), depth)?;
+                }
                 Some(node) => {
                     self.enter(key)?;
                     let full = std::mem::take(&mut self.key);
@@ -92,6 +95,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         Ok(())
     }
 
+    /// Goes down one level. Each level's key is checked by itself: a flattened key may be as long as its levels together.
     fn enter(&mut self, key: &str) -> Result<(), Fault> {
         if !self.key.is_empty() {
             self.key.push('.');
@@ -112,7 +116,6 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
     }
 
     fn value(&mut self, key: &str, nodes: &[Node<'_>], (at, node): (usize, &Node<'_>), depth: usize) -> Result<(), Fault> {
-        self.check_key_whole(key)?;
         if !self.seen.insert(xxh3_64(key.as_bytes())) {
             return Err(Fault::new(Defect::DuplicateKey, &format!("properties.{key}"), format!("property `{key}` is given twice")));
         }
@@ -135,11 +138,6 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             Node::Array { .. } | Node::Object { .. } => self.json(key, nodes, at, depth)?,
         }
         Ok(())
-    }
-
-    /// A flattened key may be as long as its levels together.
-    fn check_key_whole(&self, key: &str) -> Result<(), Fault> {
-        if self.key.is_empty() && !key.contains('.') { self.check_key(key) } else { Ok(()) }
     }
 
     fn string(&mut self, key: &str, text: &str) {
@@ -199,7 +197,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
                 Err(Fault::new(Defect::NumberOutOfRange, "properties", "a number is no 64-bit float"))
             }
             Some(Node::Static(value)) => {
-                out.extend_from_slice(value.to_string().as_bytes());
+                put_scalar(out, value);
                 Ok(at + 1)
             }
             None => Ok(at + 1),
@@ -209,6 +207,18 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
 
 fn put_text(out: &mut Vec<u8>, text: &str) -> Result<(), Fault> {
     serde_json::to_writer(out, text).map_err(|problem| Fault::new(Defect::InvalidUnicode, "properties", problem.to_string()))
+}
+
+/// Floats as JSON writes them, shortest form: `1e300` is not three hundred digits, `2.0` stays a float.
+fn put_scalar(out: &mut Vec<u8>, value: &StaticNode) {
+    // Writing to memory does not fail.
+    drop(match value {
+        StaticNode::F64(number) => serde_json::to_writer(out, number),
+        StaticNode::I64(number) => serde_json::to_writer(out, number),
+        StaticNode::U64(number) => serde_json::to_writer(out, number),
+        StaticNode::Bool(claim) => serde_json::to_writer(out, claim),
+        StaticNode::Null => serde_json::to_writer(out, &()),
+    });
 }
 
 fn too_deep(limits: &IngestLimits) -> Fault {

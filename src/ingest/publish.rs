@@ -1,8 +1,9 @@
 //! From requests to records: many requests share one, and each waits until its record is durable.
 //!
 //! A partition has one open record. It is sealed when it is large enough, when its linger is over, or when the day of
-//! receipt changes; sealing compresses it and appends it to the log. Bounded: a record is bounded by its seal size, and what
-//! is sealed waits in the log's own bounded queue, which refuses when full.
+//! receipt changes; sealing compresses it and appends it to the log. Bounded: a request larger than a record is spread over
+//! several, so none exceeds twice the seal size, and what is sealed waits in the log's own bounded queue, which refuses when
+//! full.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -53,8 +54,37 @@ pub(super) struct Contribution {
 /// An import's events, with the letters of the lines that are none.
 pub(super) struct ImportRecord {
     pub(super) source: u64,
-    pub(super) letters: Vec<u8>,
-    pub(super) letter_count: u32,
+    /// Letters by record: each is appended as one.
+    pub(super) letters: Vec<Letters>,
+}
+
+/// Letters that fit one record.
+#[derive(Default)]
+pub(super) struct Letters {
+    pub(super) bytes: Vec<u8>,
+    pub(super) count: u32,
+}
+
+/// Some packed events of one partition that go into one record.
+#[derive(Clone, Copy, Default)]
+struct Piece<'p> {
+    bytes: &'p [u8],
+    events: u32,
+}
+
+impl Packed {
+    /// The events in pieces of at most `max` bytes, or of one event. Nearly always that is one piece, cut without a look.
+    fn pieces(&self, max: usize) -> impl Iterator<Item = Piece<'_>> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let (bytes, events, after) = if self.bytes.len() <= max { (rest, self.events, &[] as &[u8]) } else { packed::split(rest, max) };
+            rest = if events == 0 { &[] } else { after };
+            Some(Piece { bytes, events })
+        })
+    }
 }
 
 impl<L: Log> Publisher<L> {
@@ -78,11 +108,12 @@ impl<L: Log> Publisher<L> {
             decoded.rejected.iter().for_each(|event| tallies.add(project, received_ms, Count::Rejected(event.defect), 1));
         }
         for (partition, packed) in (0_u16..).zip(&decoded.partitions) {
-            let is_last = usize::from(partition) + 1 == decoded.partitions.len();
-            let books = if packed.events > 0 || is_last { rejected.take() } else { None };
-            if packed.events > 0 || books.is_some() {
-                waiting.push(self.add(partition, (project, received_ms), packed, books.as_ref())?);
+            for piece in packed.pieces(self.seal_size) {
+                waiting.push(self.add(partition, (project, received_ms), piece, rejected.take().as_ref())?);
             }
+        }
+        if let Some(books) = rejected {
+            waiting.push(self.add(0, (project, received_ms), Piece::default(), Some(&books))?);
         }
         for fate in waiting {
             fate.await.unwrap_or(Err(LogError::Closed))?;
@@ -95,7 +126,7 @@ impl<L: Log> Publisher<L> {
         &self,
         partition: u16,
         (project, received_ms): (ProjectId, i64),
-        packed: &Packed,
+        piece: Piece<'_>,
         books: Option<&Tallies>,
     ) -> Result<oneshot::Receiver<Fate>, LogError> {
         let (sender, receiver) = oneshot::channel();
@@ -108,8 +139,8 @@ impl<L: Log> Publisher<L> {
             self.seal_later(partition, open.number);
         }
         open.received_ms = open.received_ms.max(received_ms);
-        open.take(project, packed);
-        open.tallies.add(project, received_ms, Count::Received, packed.events);
+        open.take(project, piece);
+        open.tallies.add(project, received_ms, Count::Received, piece.events);
         if let Some(books) = books {
             open.tallies.merge(books);
         }
@@ -121,7 +152,14 @@ impl<L: Log> Publisher<L> {
     }
 
     fn open(&self, partition: u16) -> Result<MutexGuard<'_, Open>, LogError> {
-        self.open.get(usize::from(partition)).and_then(|open| open.lock().ok()).ok_or(LogError::Closed)
+        let open = self.open.get(usize::from(partition)).ok_or(LogError::Closed)?;
+        Ok(open.lock().unwrap_or_else(|poisoned| {
+            // Whoever panicked may have left half an event. Its record is dropped, and so are its waiters: they answer 503.
+            open.clear_poison();
+            let mut guard = poisoned.into_inner();
+            *guard = Open { number: guard.number + 1, ..Open::default() };
+            guard
+        }))
     }
 
     /// Seals the record once its linger is over, unless it was sealed before.
@@ -150,22 +188,27 @@ impl<L: Log> Publisher<L> {
         }
     }
 
-    /// Appends an import's events, in records of their own so that their books are their own; returns once durable.
+    /// Appends an import's events and letters, in records of their own so that their books are their own; returns once
+    /// durable.
     pub(super) async fn publish_import(&self, request: Contribution, import: ImportRecord) -> Fate {
         let Contribution { project, received_ms, decoded } = request;
+        let record = |events: u32| {
+            let mut record = Open { day: day_of(received_ms), received_ms, ..Open::default() };
+            record.tallies.add(project, received_ms, Count::Received, events);
+            record
+        };
         let mut acks = Vec::new();
         for (partition, packed) in (0_u16..).zip(&decoded.partitions) {
-            let letters = if partition == 0 { import.letter_count } else { 0 };
-            if packed.events == 0 && letters == 0 {
-                continue;
+            for piece in packed.pieces(self.seal_size) {
+                let mut record = record(piece.events);
+                record.take(project, piece);
+                acks.push(self.log.append(Topic::Raw, partition, record.encode(import.source, 0).into())?);
             }
-            let mut record = Open { day: day_of(received_ms), received_ms, ..Open::default() };
-            record.take(project, packed);
-            record.tallies.add(project, received_ms, Count::Received, packed.events + letters);
-            if partition == 0 {
-                record.body.extend_from_slice(&import.letters);
-            }
-            acks.push(self.log.append(Topic::Raw, partition, record.encode(import.source, letters).into())?);
+        }
+        for Letters { bytes, count } in import.letters {
+            let mut record = record(count);
+            record.body = bytes;
+            acks.push(self.log.append(Topic::Raw, 0, record.encode(import.source, count).into())?);
         }
         for ack in acks {
             ack.await?;
@@ -190,15 +233,15 @@ impl Open {
         self.waiters.is_empty()
     }
 
-    fn take(&mut self, project: ProjectId, packed: &Packed) {
+    fn take(&mut self, project: ProjectId, piece: Piece<'_>) {
         let known = self.projects.iter().position(|known| *known == project);
         let index = known.unwrap_or_else(|| {
             self.projects.push(project);
             self.projects.len() - 1
         });
         let start = self.body.len();
-        self.body.extend_from_slice(&packed.bytes);
-        self.events += packed.events;
+        self.body.extend_from_slice(piece.bytes);
+        self.events += piece.events;
         if index > 0 {
             packed::set_project(self.body.get_mut(start..).unwrap_or_default(), index as u16);
         }
@@ -231,3 +274,6 @@ fn tell(waiters: Vec<oneshot::Sender<Fate>>, fate: &Fate) {
         drop(waiter.send(fate.clone()));
     }
 }
+
+#[cfg(test)]
+mod tests;

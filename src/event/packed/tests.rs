@@ -59,7 +59,32 @@ fn expected(parts: &[Part]) -> Vec<Entry<'_>> {
         .collect()
 }
 
+#[test]
+fn damaged_lengths_end_a_split_without_losing_bytes() {
+    let mut bytes = Vec::new();
+    write(&mut bytes, &fixed(1, 0), &[]);
+    bytes.extend_from_slice(&u32::MAX.to_le_bytes());
+    let (piece, events, rest) = split(&bytes, 0);
+    assert_eq!((events, piece.len() + rest.len()), (1, bytes.len()));
+    assert_eq!(split(rest, 10), (&[] as &[u8], 0, rest));
+}
+
 proptest! {
+    #[test]
+    fn pieces_hold_all_events_in_order_and_none_exceeds_the_limit_needlessly(all in prop::collection::vec(parts(), 1..8), max in 0_usize..3_000) {
+        let mut bytes = Vec::new();
+        all.iter().for_each(|parts| write(&mut bytes, &fixed(1, 0), parts));
+        let (mut rest, mut joined, mut events) = (bytes.as_slice(), Vec::new(), 0);
+        while !rest.is_empty() {
+            let (piece, number, after) = split(rest, max);
+            prop_assert!(number == 1 || (number > 1 && piece.len() <= max));
+            joined.extend_from_slice(piece);
+            events += number as usize;
+            rest = after;
+        }
+        prop_assert_eq!((joined, events), (bytes.clone(), all.len()));
+    }
+
     #[test]
     fn written_events_read_back_equal(first in parts(), second in parts()) {
         let mut out = Vec::new();
