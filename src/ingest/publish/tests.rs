@@ -1,3 +1,4 @@
+#![allow(clippy::disallowed_methods, reason = "a test owns its tasks")]
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
