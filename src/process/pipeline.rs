@@ -199,3 +199,6 @@ fn undecodable(origin: RawOrigin, payload: &[u8], (problem, received_ms): (&str,
     let letters = letters.encoded;
     Applied { enriched: record::encode(&header, &[]), letters }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,4 +5,5 @@ mod crash;
 mod harness;
 mod import;
 mod layers;
+mod readme;
 mod trends;
