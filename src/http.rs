@@ -6,14 +6,18 @@
 
 pub mod body;
 pub mod keys;
+mod peer;
 pub mod respond;
 pub mod server;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::HeaderMap;
 use serde::{Deserialize, Serialize};
+
+use self::peer::Network;
+pub use self::peer::Peer;
 
 /// `[http]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,7 +33,7 @@ pub struct HttpConfig {
     pub body_timeout: Duration,
     /// Connections held at a time; more wait in the kernel's queue.
     pub max_connections: usize,
-    /// Addresses of proxies whose `x-forwarded-for` is believed.
+    /// Addresses or networks (`10.0.0.0/8`) of proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<String>,
 }
 
@@ -61,31 +65,9 @@ impl HttpConfig {
         self.listen.parse().map_err(|_| format!("http.listen: `{}` is not an address and port", self.listen))
     }
 
-    fn proxies(&self) -> Result<Vec<IpAddr>, String> {
-        let parse = |text: &String| text.parse().map_err(|_| format!("http.trusted_proxies: `{text}` is not an address"));
+    fn proxies(&self) -> Result<Arc<[Network]>, String> {
+        let parse =
+            |text: &String| text.parse().map_err(|()| format!("http.trusted_proxies: `{text}` is neither an address nor a network"));
         self.trusted_proxies.iter().map(parse).collect()
-    }
-}
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    address: IpAddr,
-    is_trusted_proxy: bool,
-}
-
-impl Peer {
-    /// The peer at `address`; only the proxies named in `config` are believed about their clients.
-    pub fn new(address: IpAddr, config: &HttpConfig) -> Self {
-        let address = address.to_canonical();
-        let is_trusted_proxy = config.proxies().is_ok_and(|proxies| proxies.contains(&address));
-        Self { address, is_trusted_proxy }
-    }
-
-    /// The client's address: the peer's own, or behind a trusted proxy the last one that the proxy wrote.
-    pub fn client(&self, headers: &HeaderMap) -> IpAddr {
-        let forwarded = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
-        let last = forwarded.and_then(|list| list.rsplit(',').next()).and_then(|hop| hop.trim().parse::<IpAddr>().ok());
-        if self.is_trusted_proxy { last.map_or(self.address, |address| address.to_canonical()) } else { self.address }
     }
 }

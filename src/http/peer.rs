@@ -1,0 +1,137 @@
+//! Who is at the other end of a connection, and whom to believe about it.
+//!
+//! Promises: a header says who the client is only where every hop behind it is a proxy that the operator named.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use hyper::header::HeaderMap;
+
+/// Addresses with a common beginning: `10.0.0.0/8`, `fd00::/8`, or a single address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Network {
+    base: IpAddr,
+    prefix: u32,
+}
+
+impl FromStr for Network {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let base: IpAddr = address.parse().map_err(|_| ())?;
+        let width = if base.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(width), |prefix| prefix.parse().map_err(|_| ()))?;
+        if prefix > width { Err(()) } else { Ok(Self { base, prefix }) }
+    }
+}
+
+impl Network {
+    fn contains(self, address: IpAddr) -> bool {
+        match (self.base, address) {
+            (IpAddr::V4(base), IpAddr::V4(address)) => (base.to_bits() ^ address.to_bits()).checked_shr(32 - self.prefix).unwrap_or(0) == 0,
+            (IpAddr::V6(base), IpAddr::V6(address)) => {
+                (base.to_bits() ^ address.to_bits()).checked_shr(128 - self.prefix).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Who is at the other end of a connection. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    address: IpAddr,
+    proxies: Arc<[Network]>,
+}
+
+impl Peer {
+    pub(super) fn new(address: IpAddr, proxies: Arc<[Network]>) -> Self {
+        Self { address: address.to_canonical(), proxies }
+    }
+
+    /// A peer of which no header is believed.
+    pub fn direct(address: IpAddr) -> Self {
+        Self::new(address, Arc::new([]))
+    }
+
+    /// The client's address: the peer's own, or behind trusted proxies the nearest hop of `x-forwarded-for` that is none of
+    /// them. A hop that is no address is a reason to believe nothing: the peer's own again.
+    pub fn client(&self, headers: &HeaderMap) -> IpAddr {
+        if !self.is_trusted(self.address) {
+            return self.address;
+        }
+        let values = headers.get_all("x-forwarded-for");
+        let hops = values.iter().rev().flat_map(|value| value.to_str().unwrap_or("?").rsplit(','));
+        let mut nearest = self.address;
+        for hop in hops {
+            let Some(address) = hop_address(hop.trim()) else { return self.address };
+            nearest = address;
+            if !self.is_trusted(address) {
+                break;
+            }
+        }
+        nearest
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(address))
+    }
+}
+
+/// Some proxies write the port too.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let address = hop.parse().ok().or_else(|| hop.parse().ok().map(|address: SocketAddr| address.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, proxies: &[&str], forwarded: &[&str]) -> String {
+        let proxies = proxies.iter().map(|text| text.parse().unwrap()).collect();
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append("x-forwarded-for", value.parse().unwrap());
+        }
+        Peer::new(peer.parse().unwrap(), proxies).client(&headers).to_string()
+    }
+
+    #[test]
+    fn a_stranger_is_not_believed() {
+        assert_eq!(client("192.0.2.9", &[], &["203.0.113.1"]), "192.0.2.9");
+        assert_eq!(client("192.0.2.9", &["10.0.0.0/8"], &["203.0.113.1"]), "192.0.2.9");
+    }
+
+    #[test]
+    fn the_client_is_the_nearest_hop_that_is_no_proxy_of_ours() {
+        let ours = ["10.0.0.0/8", "fd00::/8"];
+        assert_eq!(client("10.1.2.3", &ours, &["203.0.113.1"]), "203.0.113.1");
+        assert_eq!(client("10.1.2.3", &ours, &["6.6.6.6, 203.0.113.1, 10.9.9.9"]), "203.0.113.1");
+        assert_eq!(client("10.1.2.3", &ours, &["6.6.6.6", "203.0.113.1:4711"]), "203.0.113.1");
+        assert_eq!(client("fd00::1", &ours, &["2001:db8::7"]), "2001:db8::7");
+        assert_eq!(client("::ffff:10.1.2.3", &ours, &["203.0.113.1"]), "203.0.113.1");
+        assert_eq!(client("10.1.2.3", &ours, &["10.0.0.1, 10.0.0.2"]), "10.0.0.1");
+    }
+
+    #[test]
+    fn garbage_and_nothing_leave_the_peer() {
+        for garbage in ["", "unknown", "999.1.1.1", "fe80::1%eth0", "203.0.113.1,,"] {
+            assert_eq!(client("10.1.2.3", &["10.1.2.3"], &[garbage]), "10.1.2.3", "{garbage}");
+        }
+        assert_eq!(client("10.1.2.3", &["10.1.2.3"], &[]), "10.1.2.3");
+        assert_eq!(client("10.1.2.3", &["10.1.2.3"], &[&vec!["1.1.1.1"; 1_000].join(",")]), "1.1.1.1");
+    }
+
+    #[test]
+    fn prefixes_cover_what_they_say() {
+        let contains = |network: &str, address: &str| network.parse::<Network>().unwrap().contains(address.parse().unwrap());
+        assert!(contains("0.0.0.0/0", "255.1.2.3") && contains("::/0", "fe80::1") && contains("10.2.0.0/15", "10.3.255.255"));
+        assert!(!contains("10.2.0.0/15", "10.4.0.0") && !contains("10.0.0.1", "10.0.0.2") && !contains("0.0.0.0/0", "::1"));
+        for bad in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10/8", "10.0.0.0/-1", "name"] {
+            assert!(bad.parse::<Network>().is_err(), "{bad}");
+        }
+    }
+}

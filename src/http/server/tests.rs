@@ -1,0 +1,237 @@
+//! The listener as a raw socket sees it.
+#![allow(clippy::disallowed_methods, reason = "tests own their tasks")]
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::http::body::{self, BodyLimits};
+use crate::http::respond::json_response;
+
+/// Longest time for anything that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LIMIT: usize = 1 << 20;
+
+struct Running {
+    address: SocketAddr,
+    stop: CancellationToken,
+    ended: JoinHandle<Result<(), std::io::Error>>,
+}
+
+/// Answers the number of bytes of the body and the path.
+async fn routes(call: Call) -> Response<Body> {
+    let path = call.request.uri().path().to_owned();
+    match path.as_str() {
+        "/panic" => panic!("on purpose"),
+        "/refuse" => return ApiError::new(StatusCode::UNAUTHORIZED, "invalid_key", "no").into_response(&call.request_id),
+        _ => {}
+    }
+    let limits = BodyLimits { max_wire: LIMIT, max_inflated: LIMIT, timeout: Duration::from_secs(1) };
+    match body::read(call.request, limits).await {
+        Ok(bytes) => json_response(StatusCode::OK, format!("<{path} {}>", bytes.len()).into_bytes()),
+        Err(error) => error.into_response(&call.request_id),
+    }
+}
+
+async fn start() -> Running {
+    let config = HttpConfig {
+        listen: "127.0.0.1:0".to_owned(),
+        header_timeout: Duration::from_millis(500),
+        body_timeout: Duration::from_secs(1),
+        ..HttpConfig::default()
+    };
+    let server = Server::bind(&config).await.unwrap();
+    let stop = CancellationToken::new();
+    let address = server.address().unwrap();
+    let ended = tokio::spawn(server.serve(routes, stop.clone()));
+    Running { address, stop, ended }
+}
+
+/// Sends bytes and reads until the server closes.
+async fn exchange(running: &Running, bytes: impl AsRef<[u8]>) -> String {
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    // The server may refuse before all is sent.
+    drop(stream.write_all(bytes.as_ref()).await);
+    rest_of(&mut stream).await
+}
+
+async fn rest_of(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    drop(tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the server does not close"));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Reads until `marker` was read.
+async fn read_until(stream: &mut TcpStream, marker: &str) -> String {
+    let mut answer = String::new();
+    let read = async {
+        while !answer.contains(marker) {
+            let mut bytes = [0; 4096];
+            let length = stream.read(&mut bytes).await.unwrap();
+            assert!(length > 0, "closed after {answer}");
+            answer.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.expect("no answer");
+    answer
+}
+
+fn post(path: &str, headers: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn what_is_no_proper_request_is_refused_and_the_connection_closed() {
+    let running = start().await;
+    let many: String = (0..65).map(|number| format!("x-{number}: a\r\n")).collect();
+    let table = [
+        ("POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nabc".to_owned(), "400"),
+        ("POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n".to_owned(), "400"),
+        (format!("GET /a HTTP/1.1\r\nhost: a\r\n{many}\r\n"), "431"),
+        (format!("GET /a HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(1 << 20)), "431"),
+        (format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(70_000)), "414"),
+        ("GET /a\r\n\r\n".to_owned(), "400"),
+        ("\u{1}\u{2}garbage\r\n\r\n".to_owned(), "400"),
+        ("\u{16}\u{3}\u{1}\0\u{2}\u{1}\0\u{1}\r\n\r\n".to_owned(), "400"),
+        ("GET /a HTTP/9.9\r\nhost: a\r\n\r\n".to_owned(), "400"),
+    ];
+    for (request, status) in table {
+        let answer = exchange(&running, &request).await;
+        let beginning: String = request.chars().take(60).collect();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{beginning:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{beginning:?}: {answer}");
+    }
+    // HTTP/2 is not spoken, so nothing can be answered in it either.
+    assert_eq!(exchange(&running, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await, "");
+    assert!(exchange(&running, post("/good", "connection: close\r\n", "abc")).await.contains("</good 3>"));
+}
+
+#[tokio::test]
+async fn a_request_with_two_lengths_smuggles_no_second_one() {
+    let running = start().await;
+    let smuggler = "POST /first HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n\
+                    GET /smuggled HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let answer = exchange(&running, smuggler).await;
+    assert!(!answer.contains("smuggled"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_target_in_absolute_form_is_a_path_of_ours_and_nothing_is_fetched() {
+    let running = start().await;
+    let answer = exchange(&running, "GET http://evil.example/x HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.contains("</x 0>"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_length_beyond_the_limit_is_refused_at_once() {
+    let running = start().await;
+    let head = "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 107374182400\r\n";
+    assert!(exchange(&running, format!("{head}\r\n")).await.starts_with("HTTP/1.1 413"));
+    // Whoever asks for leave to send is refused without it.
+    let answer = exchange(&running, "POST /a HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2000000\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_around_the_limit_is_read_or_refused_and_the_refusal_arrives() {
+    let running = start().await;
+    for (size, status) in [(LIMIT, "200"), (LIMIT + 1, "413"), (LIMIT * 3 / 2, "413")] {
+        let answer = exchange(&running, post("/a", "connection: close\r\n", &"x".repeat(size))).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{size}: {answer}");
+        let chunked = format!(
+            "POST /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{size:x}\r\n{}\r\n0\r\n\r\n",
+            "x".repeat(size)
+        );
+        let answer = exchange(&running, chunked).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{size} chunked: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_stays_usable_after_a_body_that_nobody_wanted() {
+    let running = start().await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    for size in [10, 100_000, LIMIT * 2] {
+        stream.write_all(post("/refuse", "", &"x".repeat(size)).as_bytes()).await.unwrap();
+        assert!(read_until(&mut stream, "\"no\"").await.starts_with("HTTP/1.1 401"));
+        stream.write_all(post("/next", "", "abc").as_bytes()).await.unwrap();
+        assert!(read_until(&mut stream, "</next 3>").await.starts_with("HTTP/1.1 200"), "{size}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_stops_sending_is_told_or_closed() {
+    let running = start().await;
+    assert!(exchange(&running, "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n12345").await.starts_with("HTTP/1.1 408"));
+    assert!(exchange(&running, "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n12345").await.starts_with("HTTP/1.1 408"));
+    assert!(!exchange(&running, "POST /a HT").await.contains("200"));
+    assert_eq!(exchange(&running, "").await, "");
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_ended_by_the_deadline_for_the_whole() {
+    let running = start().await;
+    let (mut read, mut write) = TcpStream::connect(running.address).await.unwrap().into_split();
+    let trickle = async {
+        drop(write.write_all(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n").await);
+        while write.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let mut answer = [0; 12];
+    let first = tokio::select! {
+        () = trickle => "",
+        read = tokio::time::timeout(PATIENCE, read.read_exact(&mut answer)) => {
+            read.unwrap().unwrap();
+            std::str::from_utf8(&answer).unwrap()
+        }
+    };
+    assert_eq!(first, "HTTP/1.1 408");
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let running = start().await;
+    let mut requests: String = (0..2_000).map(|number| post(&format!("/{number}"), "", "x")).collect();
+    requests.push_str(&post("/last", "connection: close\r\n", ""));
+    let (mut read, mut write) = TcpStream::connect(running.address).await.unwrap().into_split();
+    let mut answers = Vec::new();
+    let (sent, received) = tokio::join!(write.write_all(requests.as_bytes()), read.read_to_end(&mut answers));
+    sent.unwrap();
+    received.unwrap();
+    let answers = String::from_utf8(answers).unwrap();
+    let order: Vec<&str> = answers.split("</").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
+    let expected: Vec<String> = (0..2_000).map(|number| number.to_string()).chain(["last".to_owned()]).collect();
+    assert_eq!(order, expected);
+}
+
+#[tokio::test]
+async fn a_panic_is_the_500_of_its_request_only() {
+    let running = start().await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(post("/panic", "", "").as_bytes()).await.unwrap();
+    let answer = read_until(&mut stream, "\"internal\"").await;
+    assert!(answer.starts_with("HTTP/1.1 500") && !answer.contains("purpose"), "{answer}");
+    stream.write_all(post("/next", "", "").as_bytes()).await.unwrap();
+    read_until(&mut stream, "</next 0>").await;
+}
+
+#[tokio::test]
+async fn a_drain_answers_what_was_begun_and_closes_what_idles() {
+    let running = start().await;
+    let mut idle = TcpStream::connect(running.address).await.unwrap();
+    idle.write_all(post("/idle", "", "").as_bytes()).await.unwrap();
+    read_until(&mut idle, "</idle 0>").await;
+    let mut busy = TcpStream::connect(running.address).await.unwrap();
+    busy.write_all(post("/first", "", "").as_bytes()).await.unwrap();
+    read_until(&mut busy, "</first 0>").await;
+    // The head of a request that is begun: the server asks for its body once it has read it.
+    busy.write_all(b"POST /busy HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n").await.unwrap();
+    read_until(&mut busy, "100 Continue\r\n\r\n").await;
+    running.stop.cancel();
+    assert_eq!(rest_of(&mut idle).await, "");
+    busy.write_all(b"body").await.unwrap();
+    assert!(rest_of(&mut busy).await.contains("</busy 4>"));
+    tokio::time::timeout(PATIENCE, running.ended).await.expect("the listener does not end").unwrap().unwrap();
+    assert!(TcpStream::connect(running.address).await.is_err());
+}
