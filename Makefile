@@ -17,7 +17,7 @@ fetch:
 	./scripts/fetch.sh
 
 test: fetch check
-	cargo test --locked --all-targets
+	cargo test --locked --lib --bins --tests
 
 check:
 	cargo fmt --check
