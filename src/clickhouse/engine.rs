@@ -147,7 +147,8 @@ impl Engine {
     /// Starts the engine with its data under `data_dir/clickhouse` and waits until it answers. `executable` is pulse.
     pub async fn start(config: &EngineConfig, base: ClickHouseSettings, data_dir: &Path, executable: PathBuf) -> Result<Self, EngineError> {
         let library = find_library(config)?;
-        let folder = data_dir.join("clickhouse");
+        // The engine reads a relative path as relative to its configuration's folder.
+        let folder = std::path::absolute(data_dir).map_err(io("find the data directory"))?.join("clickhouse");
         let passwords = [(); 3].map(|()| uuid::Uuid::new_v4().simple().to_string());
         let port = free_port().map_err(|source| EngineError::Io { what: "no free port on loopback".to_owned(), source })?;
         write_config(config, &folder, port, &passwords)?;

@@ -183,3 +183,11 @@ fn a_bad_configuration_is_refused_with_its_key() {
         }
     }
 }
+
+#[test]
+fn a_relative_data_directory_will_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let migrated = Command::new(program()).current_dir(dir.path()).args(["migrate", "--data-dir", "./here"]).output().unwrap();
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    assert!(dir.path().join("here/clickhouse").is_dir());
+}
