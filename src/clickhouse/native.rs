@@ -159,11 +159,7 @@ impl DictionaryColumn {
     /// Writes the column.
     pub fn put(&self, name: &str, out: &mut Vec<u8>) {
         begin_column(out, name, "LowCardinality(String)");
-        put_dictionary_prefix(out);
-        self.put_data(out);
-    }
-
-    fn put_data(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&DICTIONARY_VERSION.to_le_bytes());
         if self.rows.is_empty() {
             return;
         }
@@ -204,10 +200,6 @@ const DICTIONARY_VERSION: u64 = 1;
 const HAS_ADDITIONAL_KEYS: u64 = 1 << 9;
 const NEEDS_UPDATE: u64 = 1 << 10;
 
-fn put_dictionary_prefix(out: &mut Vec<u8>) {
-    out.extend_from_slice(&DICTIONARY_VERSION.to_le_bytes());
-}
-
 /// The ends of the rows of a map column, counted in entries.
 #[derive(Debug, Default)]
 struct Ends {
@@ -226,40 +218,40 @@ impl Ends {
     }
 }
 
-/// A `Map(LowCardinality(String), V)` column, V being `String` or `Float64`.
+/// A `Map(String, V)` column, V being `String` or `Float64`.
 #[derive(Debug)]
 pub struct MapColumn {
     type_name: &'static str,
     ends: Ends,
-    keys: DictionaryColumn,
+    keys: Vec<u8>,
     values: Vec<u8>,
 }
 
 impl MapColumn {
     /// An empty map of strings.
     pub fn strings() -> Self {
-        Self::new("Map(LowCardinality(String), String)")
+        Self::new("Map(String, String)")
     }
 
     /// An empty map of 64-bit floats.
     pub fn numbers() -> Self {
-        Self::new("Map(LowCardinality(String), Float64)")
+        Self::new("Map(String, Float64)")
     }
 
     fn new(type_name: &'static str) -> Self {
-        Self { type_name, ends: Ends::default(), keys: DictionaryColumn::default(), values: Vec::new() }
+        Self { type_name, ends: Ends::default(), keys: Vec::new(), values: Vec::new() }
     }
 
     /// Adds an entry to the open row of a map of strings.
     pub fn string(&mut self, key: &[u8], value: &[u8]) {
-        self.keys.push(key);
+        put_string(&mut self.keys, key);
         put_string(&mut self.values, value);
         self.ends.entries += 1;
     }
 
     /// Adds an entry to the open row of a map of numbers.
     pub fn number(&mut self, key: &[u8], value: f64) {
-        self.keys.push(key);
+        put_string(&mut self.keys, key);
         self.values.extend_from_slice(&value.to_le_bytes());
         self.ends.entries += 1;
     }
@@ -272,9 +264,8 @@ impl MapColumn {
     /// Writes the column.
     pub fn put(&self, name: &str, out: &mut Vec<u8>) {
         begin_column(out, name, self.type_name);
-        put_dictionary_prefix(out);
         out.extend_from_slice(&self.ends.bytes);
-        self.keys.put_data(out);
+        out.extend_from_slice(&self.keys);
         out.extend_from_slice(&self.values);
     }
 
