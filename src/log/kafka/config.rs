@@ -134,7 +134,9 @@ impl KafkaLogConfig {
             }
             let native = ClientConfig::new().set(name, value).create_native_config();
             // The value may be a password: it is not repeated.
-            native.map_err(|problem| format!("log.kafka.options: `{name}` is refused by librdkafka: {}", without(&problem.to_string(), value)))?;
+            native.map_err(|problem| {
+                format!("log.kafka.options: `{name}` is refused by librdkafka: {}", without(&problem.to_string(), value))
+            })?;
         }
         Ok(())
     }
@@ -325,12 +327,8 @@ mod tests {
 
     #[test]
     fn this_build_speaks_tls_and_scram() {
-        let scram = [
-            ("security.protocol", "SASL_SSL"),
-            ("sasl.mechanism", "SCRAM-SHA-512"),
-            ("sasl.username", "pulse"),
-            ("sasl.password", "x"),
-        ];
+        let scram =
+            [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "SCRAM-SHA-512"), ("sasl.username", "pulse"), ("sasl.password", "x")];
         let limits = with(&scram).check().unwrap();
         let made: Result<rdkafka::producer::BaseProducer, _> = limits.producer().create();
         assert!(made.is_ok(), "{:?}", made.err());

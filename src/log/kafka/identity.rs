@@ -86,7 +86,8 @@ pub(super) fn describe<C: ClientContext>(client: &Client<C>, topic: &str, timeou
             return Err(text(native::rd_kafka_event_error_string(event.get())));
         }
         let mut count = 0;
-        let found = native::rd_kafka_DescribeTopics_result_topics(native::rd_kafka_event_DescribeTopics_result(event.get()), &raw mut count);
+        let found =
+            native::rd_kafka_DescribeTopics_result_topics(native::rd_kafka_event_DescribeTopics_result(event.get()), &raw mut count);
         let found = if found.is_null() { &[] } else { slice::from_raw_parts(found, count) };
         found.first().map_or_else(|| Err("no answer".to_owned()), |topic| read(*topic))
     }
