@@ -1,5 +1,6 @@
 //! The log on a real Kafka: its promises one by one, then whole pulses on it.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +11,11 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::crash::{restart, under_load_on};
-use crate::harness::Pulse;
 use crate::harness::kafka::Kafka;
+use crate::harness::{Pulse, program};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -247,10 +249,21 @@ async fn topics_that_do_not_fit_are_refused_with_what_is_wrong() {
 }
 
 async fn pulse_on(kafka: &Kafka, prefix: &str, more: &[(&str, &str)]) -> Pulse {
+    pulse_in(tempfile::tempdir().unwrap(), kafka, prefix, more).await
+}
+
+/// Another instance of the same fleet: a data directory of its own, the same keys and storage.
+async fn pulse_beside(first: &Pulse, kafka: &Kafka, prefix: &str, roles: &str) -> Pulse {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(first.data_dir().join("keys.json"), dir.path().join("keys.json")).unwrap();
+    pulse_in(dir, kafka, prefix, &[("PULSE__ROLES", roles)]).await
+}
+
+async fn pulse_in(dir: TempDir, kafka: &Kafka, prefix: &str, more: &[(&str, &str)]) -> Pulse {
     let environment = kafka.environment(prefix);
     let mut environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_ref())).collect();
     environment.extend(more);
-    Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await
+    Pulse::start_in(dir, &environment).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -280,4 +293,93 @@ async fn kills_of_the_broker_lose_and_double_nothing_and_nothing_is_accepted_mea
         tokio::time::sleep(Duration::from_secs(1)).await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_with_different_roles_share_the_work_and_take_over_from_each_other() {
+    let kafka = Kafka::start(1).await;
+    // One stores and answers, one takes events, one helps.
+    let mut whole = pulse_on(&kafka, "fleet", &[("PULSE__ROLES", "process,load,query")]).await;
+    let ingest = pulse_beside(&whole, &kafka, "fleet", "ingest").await;
+    let mut helper = pulse_beside(&whole, &kafka, "fleet", "process").await;
+
+    let mut sent = 0;
+    for round in 0..4 {
+        for batch in 0..20 {
+            let events: Vec<_> = (0..25)
+                .map(|event| {
+                    let id = format!("{round:08x}-0000-4000-8000-{:012x}", batch * 25 + event);
+                    json!({"eventId": id, "type": "click", "anonymousId": format!("visitor-{event}-{}", batch % 5)})
+                })
+                .collect();
+            assert_eq!(ingest.http.capture(&json!(events)).await.0, StatusCode::OK);
+            sent += 25;
+        }
+        match round {
+            1 => helper.kill().await,
+            2 => {
+                helper.restart().await;
+                whole.kill().await;
+                whole.restart().await;
+            }
+            _ => {}
+        }
+    }
+    let total = whole.http.settled().await;
+    assert_eq!((&total["received"], &total["stored"]), (&json!(sent), &json!(sent)), "{total}");
+    let ids: HashSet<String> = whole.http.events().await.iter().map(|event| event["eventId"].to_string()).collect();
+    assert_eq!(ids.len(), sent);
+    let helped = std::fs::read_to_string(helper.data_dir().join("test.log")).unwrap();
+    assert!(helped.contains("processing"), "the helper was given no partition: {helped}");
+    for pulse in [ingest, helper, whole] {
+        assert!(pulse.stop().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_loss_of_one_broker_of_three_loses_and_doubles_nothing() {
+    let mut kafka = Kafka::start(3).await;
+    let pulse = pulse_on(&kafka, "three", &[("PULSE__LOG__KAFKA__DELIVERY_TIMEOUT", "20s")]).await;
+    let mut broker = 0;
+    under_load_on(pulse, (13, 3), async |_, _, moments| {
+        // Frozen, it keeps its connections and says nothing; killed, it takes what it had in memory with it.
+        kafka.freeze(broker);
+        tokio::time::sleep(Duration::from_secs(1) + moments.next(2_000)).await;
+        kafka.thaw(broker);
+        kafka.kill(broker);
+        tokio::time::sleep(moments.next(3_000)).await;
+        kafka.restart(broker).await;
+        broker = (broker + 1) % 3;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pulse_migrate_makes_the_topics_and_pulse_ends_when_one_is_deleted() {
+    let kafka = Kafka::start(1).await;
+    let environment = kafka.environment("ends");
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_ref())).collect();
+    let run = |command: &str, migrates: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut program = tokio::process::Command::new(program());
+        program.args([command, "--data-dir"]).arg(dir.path()).envs(environment.iter().copied());
+        program.env("PULSE__MIGRATE_AT_START", migrates).env("PULSE__HTTP__LISTEN", "127.0.0.1:0");
+        async move {
+            let output = soon("an end", program.output()).await.unwrap();
+            drop(dir);
+            (output.status.success(), String::from_utf8(output.stderr).unwrap())
+        }
+    };
+    let (started, said) = run("serve", "false").await;
+    assert!(!started && said.contains("topic ends-raw does not exist: run `pulse migrate`"), "{said}");
+    let (migrated, said) = run("migrate", "false").await;
+    assert!(migrated, "{said}");
+
+    let mut pulse = pulse_on(&kafka, "ends", &[]).await;
+    assert_eq!(pulse.http.capture(&json!({"type": "click", "anonymousId": "ada"})).await.0, StatusCode::OK);
+    delete_topic(&kafka, "ends-raw").await;
+    let ended = soon("an end", pulse.child.wait()).await.unwrap();
+    assert_eq!(ended.code(), Some(1));
+    let said = std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap();
+    assert!(said.contains("topic ends-raw was deleted"), "{said}");
 }

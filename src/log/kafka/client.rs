@@ -24,6 +24,11 @@ impl ConsumerContext for Quiet {}
 
 /// A line of librdkafka's own log. What it calls an error it mostly mends by itself: brokers come and go.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    // Options are given to producers and consumers alike; that each knows only its own is no news.
+    if facility == "CONFWARN" {
+        tracing::debug!(message, "librdkafka");
+        return;
+    }
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => tracing::error!(facility, message, "librdkafka"),
         RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "librdkafka"),

@@ -185,6 +185,8 @@ impl Membership {
             self.lock().insert(partition, slot);
         }
         consumer.incremental_assign(&starts)?;
+        // A partition that was declined before is still paused.
+        consumer.resume(&starts)?;
         for reader in readers {
             if self.readers.try_send(reader).is_err() {
                 tracing::debug!(topic = self.name, "nobody waits for partitions any more");
