@@ -8,6 +8,7 @@ use std::time::Duration;
 use pulse::clickhouse::engine::cache_dir;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::Metadata;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -86,7 +87,7 @@ impl Kafka {
         ]
     }
 
-    /// Waits until every broker that runs is known to the others.
+    /// Waits until every broker that runs is known to the others and has caught up with them.
     pub(crate) async fn ready(&self) {
         let running = self.brokers.iter().filter(|broker| broker.child.is_some()).count();
         let addresses = self.addresses();
@@ -95,7 +96,7 @@ impl Kafka {
             let until = std::time::Instant::now() + PATIENCE;
             while std::time::Instant::now() < until {
                 match client.fetch_metadata(None, Duration::from_secs(1)) {
-                    Ok(found) if found.brokers().len() == running => return true,
+                    Ok(found) if found.brokers().len() == running && are_in_sync(&found, running) => return true,
                     _ => std::thread::sleep(POLL),
                 }
             }
@@ -156,6 +157,12 @@ impl Drop for Broker {
     }
 }
 
+/// Whether as many copies of everything are in sync as can be.
+fn are_in_sync(metadata: &Metadata, running: usize) -> bool {
+    let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    partitions.all(|partition| partition.isr().len() == partition.replicas().len().min(running))
+}
+
 fn properties((id, port, controller): (usize, u16, u16), voters: &str, dir: &std::path::Path) -> String {
     let brokers = voters.split(',').count();
     let in_sync = brokers.saturating_sub(1).max(1);
@@ -173,6 +180,8 @@ offsets.topic.num.partitions=4
 min.insync.replicas={in_sync}
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 auto.create.topics.enable=false
 unclean.leader.election.enable=false
 ",
