@@ -27,7 +27,7 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,9 @@ use crate::log::{Ack, Log, LogError, Record, RunningLog, Topic};
 
 /// How often the topics are looked at: as long as a topic that was created again may be taken for the one before.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
+
+/// Longest wait for members that leave their groups.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +154,11 @@ impl KafkaLog {
         self.shared.fail(why);
     }
 
+    /// Whether the topics are still the same, asked now; ends the log if not. Blocks.
+    fn is_unchanged(&self) -> bool {
+        self.shared.look()
+    }
+
     /// Remembers a thread that `close` waits for.
     fn keep(&self, thread: JoinHandle<()>) {
         self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
@@ -168,6 +176,20 @@ impl KafkaLog {
 }
 
 impl Shared {
+    /// Looks at the topics. `false` if they do not answer or are others.
+    fn look(&self) -> bool {
+        let found = self.watch.look();
+        self.producer.heard(found.is_ok());
+        match found {
+            Ok(None) => return true,
+            Ok(Some(changed)) => {
+                self.fail(LogError::Corrupt(format!("{changed}: its offsets mean nothing any more; start pulse again")));
+            }
+            Err(problem) => tracing::debug!(%problem, "kafka was not heard"),
+        }
+        false
+    }
+
     fn why(&self) -> LogError {
         self.why.get().cloned().unwrap_or(LogError::Closed)
     }
@@ -184,17 +206,7 @@ impl Shared {
 fn watch(shared: &Weak<Shared>, unwatched: &Receiver<()>) {
     while unwatched.recv_timeout(LOOK_PAUSE) == Err(RecvTimeoutError::Timeout) {
         let Some(shared) = shared.upgrade() else { return };
-        match shared.watch.look() {
-            Ok(None) => shared.producer.heard(true),
-            Ok(Some(changed)) => {
-                shared.fail(LogError::Corrupt(format!("{changed}: its offsets mean nothing any more; start pulse again")));
-                return;
-            }
-            Err(problem) => {
-                tracing::debug!(%problem, "kafka was not heard");
-                shared.producer.heard(false);
-            }
-        }
+        shared.look();
     }
 }
 
@@ -263,9 +275,10 @@ impl RunningLog for KafkaLog {
             shared.producer.close();
             shared.fail(LogError::Closed);
             let threads = std::mem::take(&mut *shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
-            for thread in threads {
-                // A member that panicked has left its group all the same.
-                let _ = thread.join();
+            // They leave their groups, so that others need not wait for them to be missed. Without Kafka they cannot.
+            let deadline = Instant::now() + LEAVE_TIMEOUT;
+            while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
             }
         });
         if let Err(problem) = closed.await {

@@ -170,6 +170,10 @@ impl Membership {
     fn take(&self, consumer: &GroupConsumer, partitions: &TopicPartitionList) -> KafkaResult<()> {
         // None while the consumer is being dropped; then nobody reads.
         let Some(shared) = self.own.get().and_then(Weak::upgrade) else { return consumer.incremental_assign(partitions) };
+        // A topic that was created again must not be read under the old identity: it would begin at 0 and look like old records.
+        if !self.log.is_unchanged() {
+            return Err(KafkaError::Subscription("the topics are not those this instance knows, or do not answer".to_owned()));
+        }
         let mut readers = Vec::new();
         let mut starts = TopicPartitionList::new();
         let committed = consumer.committed_offsets(partitions.clone(), TIMEOUT)?;
