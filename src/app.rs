@@ -17,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::engine::{Engine, EngineError};
 use crate::clickhouse::{ClickHouse, migrate};
-use crate::config::Settings;
+use crate::config::{LogSettings, Settings};
 use crate::http::keys::{self, Keys};
 use crate::http::server::Server;
 use crate::lifecycle::{Signals, Supervisor, spawn_apart};
 use crate::load::{self, LoadStats};
 use crate::log::embedded::{EmbeddedLog, lock_data_dir};
+use crate::log::kafka::KafkaLog;
+use crate::log::{LogError, RunningLog};
 use crate::metrics;
 use crate::process;
 use crate::role::Role;
@@ -52,13 +54,28 @@ struct Storage {
 pub async fn serve(settings: Settings, run: Run) -> Result<()> {
     let data_dir = settings.config.data_dir.clone();
     std::fs::create_dir_all(&data_dir).with_context(|| format!("data_dir: `{}`", data_dir.display()))?;
+    // With Kafka too: address and keys are files of one instance.
     let _lock = lock_data_dir(&data_dir).context("data_dir")?;
+    match settings.log.clone() {
+        LogSettings::Embedded(limits) => {
+            let open = async { EmbeddedLog::open(&data_dir.join("log"), limits).context("opening the log") };
+            serve_on(open, settings, run).await
+        }
+        LogSettings::Kafka(limits) => {
+            let open = async { KafkaLog::open(*limits, settings.config.migrate_at_start).await.context("opening the log") };
+            serve_on(open, settings.clone(), run).await
+        }
+    }
+}
+
+async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings: Settings, run: Run) -> Result<()> {
+    let data_dir = settings.config.data_dir.clone();
     let mut signals = Signals::install().context("taking over signals")?;
     let is_first = !keys::path(&settings.config.keys, &data_dir).exists();
     let keys = Keys::open(&settings.config.keys, &data_dir)?;
     let server = Server::bind(&settings.config.http).await.map_err(anyhow::Error::msg)?;
     let address = server.address().context("http.listen")?;
-    let log = EmbeddedLog::open(&data_dir.join("log"), settings.log.clone()).context("opening the log")?;
+    let log = open.await?;
     let needs_storage = settings.roles.iter().any(|role| matches!(role, Role::Load | Role::Query));
     let (store, engine) = match needs_storage {
         true => {
@@ -72,6 +89,7 @@ pub async fn serve(settings: Settings, run: Run) -> Result<()> {
     let mut supervisor = Supervisor::default();
     let stats = Arc::new(LoadStats::default());
     start_roles(&settings, &mut supervisor, (&log, store.as_ref(), &stats));
+    supervisor.spawn("log", watch_log(log.clone(), supervisor.stop_token()));
     supervisor.spawn("keys", keys.clone().watch(supervisor.stop_token()));
     let engine_state = engine.as_ref().map(Engine::state);
     let metrics = record_metrics()?;
@@ -101,6 +119,14 @@ pub async fn serve(settings: Settings, run: Run) -> Result<()> {
         None => Ok(()),
         Some(fault) => bail!(fault),
     }
+}
+
+/// Makes and checks what the log needs before anything runs on it.
+pub async fn prepare_log(settings: &Settings) -> Result<()> {
+    if let LogSettings::Kafka(limits) = &settings.log {
+        KafkaLog::open((**limits).clone(), true).await.context("preparing the log")?.close().await;
+    }
+    Ok(())
 }
 
 /// Where the instance that uses `data_dir` listens, if one has said so.
@@ -157,10 +183,18 @@ async fn prepare_schema(settings: &Settings, store: &ClickHouse) -> Result<()> {
     }
 }
 
-fn start_roles(
+/// Ends the instance when its log has come to an end.
+async fn watch_log<L: RunningLog>(log: L, stop: CancellationToken) -> Result<(), LogError> {
+    tokio::select! {
+        why = log.broken() => Err(why),
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
+fn start_roles<L: RunningLog>(
     settings: &Settings,
     supervisor: &mut Supervisor,
-    (log, store, stats): (&EmbeddedLog, Option<&ClickHouse>, &Arc<LoadStats>),
+    (log, store, stats): (&L, Option<&ClickHouse>, &Arc<LoadStats>),
 ) {
     if settings.roles.contains(&Role::Process) {
         supervisor.spawn("process", process::run(log.clone(), settings.process, supervisor.stop_token()));

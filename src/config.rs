@@ -15,12 +15,17 @@ use crate::http::keys::KeysConfig;
 use crate::ingest::{GeoConfig, IngestConfig, IngestLimits};
 use crate::load::{BlockLimits, LoadConfig};
 use crate::log::embedded::{EmbeddedLimits, EmbeddedLogConfig};
+use crate::log::kafka::{KafkaLimits, KafkaLogConfig};
 use crate::process::{ProcessConfig, ProcessLimits};
 use crate::query::{QueryConfig, QueryLimits};
 use crate::role::Role;
 
 /// Prefix of the environment's keys; `__` separates sections.
 const ENV_PREFIX: &str = "PULSE__";
+
+/// Sections whose keys belong to someone else. In the environment `__` stands for the dots of such a key:
+/// `PULSE__LOG__KAFKA__OPTIONS__SASL__USERNAME` is `sasl.username`.
+const FREE_SECTIONS: [&str; 1] = ["log.kafka.options."];
 
 /// Everything that can be configured, as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,16 +84,38 @@ impl Default for Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// What carries the log: `embedded`.
+    /// What carries the log: `embedded` or `kafka`.
     pub kind: String,
     /// `[log.embedded]`
     pub embedded: EmbeddedLogConfig,
+    /// `[log.kafka]`
+    pub kafka: KafkaLogConfig,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { kind: "embedded".to_owned(), embedded: EmbeddedLogConfig::default() }
+        Self { kind: "embedded".to_owned(), embedded: EmbeddedLogConfig::default(), kafka: KafkaLogConfig::default() }
     }
+}
+
+impl LogConfig {
+    /// Checks the section of the kind that was chosen.
+    fn check(&self) -> Result<LogSettings, String> {
+        match self.kind.as_str() {
+            "embedded" => Ok(LogSettings::Embedded(self.embedded.clone().check()?)),
+            "kafka" => Ok(LogSettings::Kafka(Box::new(self.kafka.clone().check()?))),
+            other => Err(format!("log.kind: `{other}` is neither `embedded` nor `kafka`")),
+        }
+    }
+}
+
+/// The checked form of [`LogConfig`].
+#[derive(Clone, Debug)]
+pub enum LogSettings {
+    /// On the local disk.
+    Embedded(EmbeddedLimits),
+    /// On Apache Kafka.
+    Kafka(Box<KafkaLimits>),
 }
 
 /// The checked form of [`Config`].
@@ -98,8 +125,8 @@ pub struct Settings {
     pub config: Config,
     /// The roles of this instance, each once.
     pub roles: Vec<Role>,
-    /// Limits of the embedded log.
-    pub log: EmbeddedLimits,
+    /// What carries the log, and its limits.
+    pub log: LogSettings,
     /// Limits of ingest.
     pub ingest: IngestLimits,
     /// Limits of process.
@@ -155,13 +182,10 @@ impl Config {
         if roles.is_empty() {
             return Err(ConfigError("roles: at least one of ingest, process, load, query is needed".to_owned()));
         }
-        if self.log.kind != "embedded" {
-            return Err(ConfigError(format!("log.kind: `{}` is not `embedded`", self.log.kind)));
-        }
         self.http.check().map_err(ConfigError)?;
         Ok(Settings {
             roles,
-            log: self.log.embedded.clone().check().map_err(ConfigError)?,
+            log: self.log.check().map_err(ConfigError)?,
             ingest: self.ingest.check().map_err(ConfigError)?,
             process: self.process.check().map_err(ConfigError)?,
             load: self.load.check().map_err(ConfigError)?,
@@ -172,14 +196,35 @@ impl Config {
     }
 }
 
-/// Puts what is written over what is there; every key must be there already.
+/// Puts what is written over what is there; every key must be there already, but for sections whose keys are not ours.
 fn overlay(target: &mut Table, written: Table, prefix: &str) -> Result<(), String> {
+    if FREE_SECTIONS.contains(&prefix) {
+        return flatten(target, written, "");
+    }
     for (key, value) in written {
         let Some(place) = target.get_mut(&key) else { return Err(unknown(target, prefix, &key)) };
         match (place, value) {
             (Value::Table(section), Value::Table(inner)) => overlay(section, inner, &format!("{prefix}{key}."))?,
             (place, value) => *place = value,
         }
+    }
+    Ok(())
+}
+
+/// Puts the keys of a free section into one table, however they were written: `sasl.username` unquoted is a table in TOML.
+fn flatten(target: &mut Table, written: Table, prefix: &str) -> Result<(), String> {
+    for (key, value) in written {
+        let name = format!("{prefix}{key}");
+        let text = match value {
+            Value::Table(inner) => {
+                flatten(target, inner, &format!("{name}."))?;
+                continue;
+            }
+            Value::String(text) => text,
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => value.to_string(),
+            Value::Array(_) | Value::Datetime(_) => return Err(format!("`{name}` is neither text nor a number")),
+        };
+        target.insert(name, Value::String(text));
     }
     Ok(())
 }
@@ -194,6 +239,11 @@ fn set(target: &mut Table, path: &[String], text: &str) -> Result<(), String> {
         let Some(Value::Table(inner)) = table.get_mut(section) else { return Err(message) };
         table = inner;
         prefix = format!("{prefix}{section}.");
+        if FREE_SECTIONS.contains(&prefix.as_str()) {
+            let name = path.get(prefix.matches('.').count()..).unwrap_or_default().join(".");
+            table.insert(name, Value::String(text.to_owned()));
+            return Ok(());
+        }
     }
     let message = unknown(table, &prefix, last);
     let Some(place) = table.get_mut(last) else { return Err(message) };
@@ -253,6 +303,17 @@ mod tests {
     fn a_value_of_the_wrong_kind_names_key_and_value() {
         let problem = load("", &[("PULSE__LOAD__MAX_ROWS", "many")], &[]).unwrap_err().0;
         assert!(problem.contains("load.max_rows: `many` is not a whole number"), "{problem}");
+    }
+
+    #[test]
+    fn options_of_librdkafka_may_be_written_in_every_way() {
+        let text = "[log.kafka.options]\nsecurity.protocol = 'ssl'\n'sasl.username' = 'ada'\nlinger.ms = 5\n";
+        let config =
+            load(text, &[("PULSE__LOG__KAFKA__OPTIONS__SASL__PASSWORD", "x"), ("PULSE__LOG__KAFKA__BROKERS", "a:1,b:2")], &[]).unwrap();
+        let options: Vec<_> = config.log.kafka.options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(options, [("linger.ms", "5"), ("sasl.password", "x"), ("sasl.username", "ada"), ("security.protocol", "ssl")]);
+        assert_eq!(config.log.kafka.brokers, ["a:1", "b:2"]);
+        assert!(load("[log.kafka]\noption = 1\n", &[], &[]).unwrap_err().0.contains("did you mean `log.kafka.options`"));
     }
 
     /// Keys of a table and of those within it.

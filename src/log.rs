@@ -7,6 +7,7 @@
 //! was stored, try later), or what it holds is damaged ([`LogError::Corrupt`]: a person is needed).
 
 pub mod embedded;
+pub mod kafka;
 
 use std::future::Future;
 use std::ops::Range;
@@ -147,6 +148,20 @@ pub trait Log: Clone + Send + Sync + 'static {
     fn join(&self, group: &'static str, topic: Topic) -> impl Future<Output = Result<Self::Member, LogError>> + Send;
 }
 
+/// A log as its owner sees it, who opened it and ends it.
+pub trait RunningLog: Log {
+    /// Whether raw records are taken at present, for readiness.
+    fn is_writable(&self) -> bool;
+
+    /// Waits until the log can never be used again other than by [`RunningLog::close`], and says why. For most logs that
+    /// is for ever.
+    fn broken(&self) -> impl Future<Output = LogError> + Send;
+
+    /// Takes no more records and makes those that wait durable. Readers get [`LogError::Closed`]. Calling it again does
+    /// nothing.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
 /// A member of a consumer group: learns which partitions it reads. Dropping it leaves the group.
 pub trait GroupMember: Send + 'static {
     /// Reads one assigned partition.
@@ -171,10 +186,11 @@ pub trait PartitionReader: Send + 'static {
     fn seek(&mut self, next_offset: i64);
 
     /// The next records, at least one and about `max_bytes` at most; waits for them. Cancel safe: losing a race against
-    /// this loses no record.
+    /// this loses no record. Once the partition was taken away it waits for ever: [`PartitionReader::revoked`] tells.
     fn next(&mut self, max_bytes: usize) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
 
-    /// Remembers that everything below `next_offset` is finished. Durable soon, not at once: it is a hint.
+    /// Remembers that everything below `next_offset` is finished. Durable soon, not at once: it is a hint, and does nothing
+    /// once the partition was taken away.
     fn commit(&mut self, next_offset: i64) -> impl Future<Output = Result<(), LogError>> + Send;
 
     /// Cancelled when the partition is taken away from this member.

@@ -23,6 +23,8 @@ pub enum Counter {
     LoadRetries,
     /// An event was looked up in the table because it might be a copy.
     Suspects,
+    /// A record was deleted by the log before its group had read it.
+    LogOffsetsLost,
     /// A question was answered.
     QueriesAnswered,
     /// A question was refused or failed.
@@ -31,7 +33,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::EventsAccepted,
         Self::EventsRejected,
         Self::RequestsUnavailable,
@@ -41,6 +43,7 @@ impl Counter {
         Self::RowsStored,
         Self::LoadRetries,
         Self::Suspects,
+        Self::LogOffsetsLost,
         Self::QueriesAnswered,
         Self::QueriesRefused,
     ];
@@ -57,6 +60,7 @@ impl Counter {
             Self::RowsStored => "pulse_rows_stored_total",
             Self::LoadRetries => "pulse_load_retries_total",
             Self::Suspects => "pulse_suspects_total",
+            Self::LogOffsetsLost => "pulse_log_offsets_lost_total",
             Self::QueriesAnswered => "pulse_queries_answered_total",
             Self::QueriesRefused => "pulse_queries_refused_total",
         }
@@ -73,6 +77,7 @@ impl Counter {
             Self::RowsStored => "Rows stored in ClickHouse, books included",
             Self::LoadRetries => "Inserts and look-ups tried again",
             Self::Suspects => "Events looked up in the table because they might be copies",
+            Self::LogOffsetsLost => "Records the log deleted before they were read",
             Self::QueriesAnswered => "Questions answered",
             Self::QueriesRefused => "Questions refused or failed",
         }

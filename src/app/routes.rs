@@ -18,7 +18,7 @@ use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, ty
 use crate::http::server::Call;
 use crate::ingest::{Geo, Ingest};
 use crate::load::LoadStats;
-use crate::log::embedded::EmbeddedLog;
+use crate::log::RunningLog;
 use crate::metrics::Counter;
 use crate::query::ledger::{LedgerScope, ledger};
 use crate::query::store::Reader;
@@ -29,8 +29,8 @@ use crate::role::Role;
 const MAX_QUESTION: usize = 1 << 20;
 
 /// What the routes are made of.
-pub(super) struct Parts {
-    pub(super) log: EmbeddedLog,
+pub(super) struct Parts<L> {
+    pub(super) log: L,
     pub(super) keys: Keys,
     pub(super) store: Option<ClickHouse>,
     pub(super) stats: Arc<LoadStats>,
@@ -40,26 +40,26 @@ pub(super) struct Parts {
 
 /// All routes of the instance. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Routes {
-    log: EmbeddedLog,
+pub(super) struct Routes<L: RunningLog> {
+    log: L,
     engine_state: Option<watch::Receiver<EngineState>>,
     metrics: PrometheusHandle,
-    ingest: Option<Ingest<EmbeddedLog>>,
-    asks: Option<Arc<Asks>>,
+    ingest: Option<Ingest<L>>,
+    asks: Option<Arc<Asks<L>>>,
 }
 
 /// What answers questions.
-struct Asks {
+struct Asks<L: RunningLog> {
     queries: Queries<Reader>,
     store: ClickHouse,
-    waiting: LogWaiting<EmbeddedLog>,
+    waiting: LogWaiting<L>,
     keys: Keys,
     stats: Arc<LoadStats>,
     body: BodyLimits,
 }
 
-impl Routes {
-    pub(super) fn new(settings: &Settings, parts: Parts) -> Result<Self, String> {
+impl<L: RunningLog> Routes<L> {
+    pub(super) fn new(settings: &Settings, parts: Parts<L>) -> Result<Self, String> {
         let Parts { log, keys, store, stats, engine_state, metrics } = parts;
         let timeout = settings.config.http.body_timeout;
         let ingest = match settings.roles.contains(&Role::Ingest) {
@@ -135,7 +135,7 @@ fn geo(settings: &Settings) -> Result<Geo, String> {
     Ok(geo)
 }
 
-impl Asks {
+impl<L: RunningLog> Asks<L> {
     async fn query(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
         let report = call.request.uri().path().trim_start_matches("/v1/query/").to_owned();

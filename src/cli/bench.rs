@@ -115,6 +115,8 @@ impl Target {
         std::fs::create_dir_all(dir)?;
         let mut command = Command::new("/proc/self/exe");
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
+        // With Kafka: topics of its own, which stay behind. What others wrote must not be counted.
+        command.env("PULSE__LOG__KAFKA__TOPIC_PREFIX", format!("pulse-bench-{}", std::process::id()));
         if ingest_only {
             command.args(["--roles", "ingest"]);
         }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::ConfigArgs;
+use crate::log::kafka::is_secret;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: PULSE__LOAD__MAX_AGE=100ms pulse check-config --config config/pulse.toml")]
@@ -18,6 +19,9 @@ pub(super) fn run(args: &CheckConfigArgs) -> Result<()> {
         if !password.is_empty() {
             *password = "(set)".to_owned();
         }
+    }
+    for (_, value) in config.log.kafka.options.iter_mut().filter(|(name, _)| is_secret(name)) {
+        *value = "(set)".to_owned();
     }
     print!("{}", toml::to_string_pretty(&config)?);
     Ok(())

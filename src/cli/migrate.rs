@@ -6,6 +6,7 @@ use clap::Args;
 use super::ConfigArgs;
 use crate::app;
 use crate::clickhouse::migrate;
+use crate::config::Settings;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: pulse migrate --status")]
@@ -21,7 +22,16 @@ pub(super) fn run(args: &MigrateArgs) -> Result<()> {
     super::start_logging();
     let settings = args.config.load(Vec::new())?;
     let only_status = args.status;
-    super::runtime()?.block_on(app::with_store(&settings, |store| async move {
+    super::runtime()?.block_on(async {
+        if !only_status {
+            app::prepare_log(&settings).await?;
+        }
+        migrate_store(&settings, only_status).await
+    })
+}
+
+async fn migrate_store(settings: &Settings, only_status: bool) -> Result<()> {
+    app::with_store(settings, |store| async move {
         if !only_status {
             for name in migrate::run(&store).await? {
                 println!("applied  {name}");
@@ -31,5 +41,6 @@ pub(super) fn run(args: &MigrateArgs) -> Result<()> {
             println!("{}  {}", if migration.applied { "present" } else { "missing" }, migration.name);
         }
         Ok(())
-    }))
+    })
+    .await
 }

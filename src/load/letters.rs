@@ -16,11 +16,11 @@ const COLUMNS: &str = "project_id, received_at, reason, message, source, line, o
 
 /// Loads letters until asked to stop.
 pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, stop: CancellationToken) -> Result<(), LogError> {
-    let start = reader.bounds().await?.start;
-    reader.seek(reader.committed().unwrap_or(start).max(start));
+    let revoked = reader.revoked();
     loop {
         let records = tokio::select! {
             () = stop.cancelled() => return Ok(()),
+            () = revoked.cancelled() => return Ok(()),
             records = reader.next(READ_BYTES) => records?,
         };
         let Some(last) = records.last() else { continue };

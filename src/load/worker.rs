@@ -65,10 +65,14 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
     /// Loads until asked to stop or the partition is taken away; ends with everything read stored and committed.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), LogError> {
         while !stop.is_cancelled() {
-            if self.tenure(&stop).await? {
-                return Ok(());
+            let partition = self.reader.partition();
+            match self.tenure(&stop).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => tracing::warn!(partition, "someone else loads this partition: looking again"),
+                // What was on its way to the table is found there by the next look.
+                Err(LogError::Unavailable(why)) => tracing::warn!(partition, why, "log refuses: looking again"),
+                Err(ended) => return Err(ended),
             }
-            tracing::warn!(partition = self.reader.partition(), "someone else loads this partition: looking again");
             tokio::time::sleep(FIRST_PAUSE).await;
         }
         Ok(())

@@ -56,9 +56,9 @@ use self::segment::Want;
 use self::store::Store;
 use self::writer::Writer;
 use crate::event::ids::LogEpoch;
-use crate::log::{Ack, Log, LogError, Record, Topic};
+use crate::log::{Ack, Log, LogError, Record, RunningLog, Topic};
 
-/// The embedded log. Clones share it. End it with [`EmbeddedLog::close`]; when the last clone is dropped without, what
+/// The embedded log. Clones share it. End it with [`RunningLog::close`]; when the last clone is dropped without, what
 /// waits for the disk is given up and its [`Ack`]s resolve to [`LogError::Closed`]; the drop itself waits for writes that
 /// are under way.
 #[derive(Clone)]
@@ -118,25 +118,6 @@ impl EmbeddedLog {
         threads.handles.push(std::thread::Builder::new().name("log-keeper".to_owned()).spawn(move || store.keep(&stop))?);
         threads.keeper = Some(keeper);
         Ok(())
-    }
-
-    /// Takes no more records, makes those that wait durable, writes down the committed offsets. Readers get
-    /// [`LogError::Closed`] and their `revoked` fires. Calling it again does nothing.
-    pub async fn close(&self) {
-        let running = self.running.clone();
-        let drained = tokio::task::spawn_blocking(move || {
-            running.stop(false);
-            running.store.write_checkpoint()
-        });
-        if let Ok(Err(error)) = drained.await {
-            tracing::warn!(dir = %self.store().dir.display(), %error, "cannot write consumer offsets");
-        }
-    }
-
-    /// Whether raw records are taken at present, for readiness: every partition can be written and there is room.
-    pub fn is_writable(&self) -> bool {
-        let store = self.store();
-        store.has_room(Topic::Raw) && store.partitions().all(|(_, partition)| partition.queue.is_open())
     }
 
     /// What the log holds now.
@@ -238,5 +219,29 @@ impl Log for EmbeddedLog {
 
     fn join(&self, group: &'static str, topic: Topic) -> impl Future<Output = Result<EmbeddedMember, LogError>> + Send {
         ready(EmbeddedMember::join(self.clone(), group, topic))
+    }
+}
+
+impl RunningLog for EmbeddedLog {
+    /// Every partition can be written and there is room.
+    fn is_writable(&self) -> bool {
+        let store = self.store();
+        store.has_room(Topic::Raw) && store.partitions().all(|(_, partition)| partition.queue.is_open())
+    }
+
+    async fn broken(&self) -> LogError {
+        std::future::pending().await
+    }
+
+    /// Writes down the committed offsets as well; `revoked` of every reader fires.
+    async fn close(&self) {
+        let running = self.running.clone();
+        let drained = tokio::task::spawn_blocking(move || {
+            running.stop(false);
+            running.store.write_checkpoint()
+        });
+        if let Ok(Err(error)) = drained.await {
+            tracing::warn!(dir = %self.store().dir.display(), %error, "cannot write consumer offsets");
+        }
     }
 }

@@ -1,18 +1,22 @@
 //! What a partition remembers, written to the state topic so that a restart goes on as if nothing had happened.
 //!
-//! A snapshot is several records, each a part: `u64` id, `u32` part, `u32` parts, `i64` raw offset to resume at, bytes. The
+//! A snapshot is several records, each a part: `u64` id, `u32` part, `u32` parts, `i64` raw offset to resume at, `u64` epoch
+//! of the log that offset is of, bytes. The
 //! latest of which all parts are there counts; one cut short by a crash is passed over.
 
+use crate::event::ids::LogEpoch;
 use crate::log::{Log, LogError, Topic};
 
 /// Part of a snapshot in one record: well below the largest record the log takes.
 const PART_BYTES: usize = 4 << 20;
 const READ_BYTES: usize = 8 << 20;
-const HEAD_BYTES: usize = 24;
+const HEAD_BYTES: usize = 32;
 
 /// A complete snapshot.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
+    /// Log that the offset is of.
+    pub(super) epoch: LogEpoch,
     /// Raw offset to resume at.
     pub(super) next_offset: i64,
     /// What was remembered there.
@@ -31,6 +35,7 @@ pub(super) fn split(id: u64, snapshot: &Snapshot) -> Vec<Vec<u8>> {
             record.extend_from_slice(&(part as u32).to_le_bytes());
             record.extend_from_slice(&(parts as u32).to_le_bytes());
             record.extend_from_slice(&snapshot.next_offset.to_le_bytes());
+            record.extend_from_slice(&snapshot.epoch.0.to_le_bytes());
             record.extend_from_slice(bytes);
             record
         })
@@ -50,7 +55,7 @@ pub(super) struct Joiner {
 impl Joiner {
     /// Takes the next record; one that is not a part of a snapshot breaks the open one and is passed over.
     pub(super) fn push(&mut self, record: &[u8]) {
-        let Some((id, part, parts, next_offset, bytes)) = read_part(record) else { return };
+        let Some(Part { id, part, parts, next_offset, epoch, bytes }) = read_part(record) else { return };
         if part == 0 {
             (self.id, self.next_part) = (id, 0);
             self.open.clear();
@@ -61,12 +66,21 @@ impl Joiner {
         self.open.extend_from_slice(bytes);
         self.next_part += 1;
         if self.next_part == parts {
-            self.latest = Some(Snapshot { next_offset, state: std::mem::take(&mut self.open) });
+            self.latest = Some(Snapshot { epoch, next_offset, state: std::mem::take(&mut self.open) });
         }
     }
 }
 
-fn read_part(mut record: &[u8]) -> Option<(u64, u32, u32, i64, &[u8])> {
+struct Part<'r> {
+    id: u64,
+    part: u32,
+    parts: u32,
+    next_offset: i64,
+    epoch: LogEpoch,
+    bytes: &'r [u8],
+}
+
+fn read_part(mut record: &[u8]) -> Option<Part<'_>> {
     fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
         let (bytes, rest) = input.split_first_chunk()?;
         *input = rest;
@@ -76,10 +90,12 @@ fn read_part(mut record: &[u8]) -> Option<(u64, u32, u32, i64, &[u8])> {
     let part = u32::from_le_bytes(take(&mut record)?);
     let parts = u32::from_le_bytes(take(&mut record)?);
     let next_offset = i64::from_le_bytes(take(&mut record)?);
-    Some((id, part, parts, next_offset, record))
+    let epoch = LogEpoch(u64::from_le_bytes(take(&mut record)?));
+    Some(Part { id, part, parts, next_offset, epoch, bytes: record })
 }
 
-/// The latest complete snapshot of a partition, if there is one.
+/// The latest complete snapshot of a partition, if there is one. One of another log, whose raw topic was deleted since, is
+/// none: its offset means something else here.
 pub(super) async fn latest<L: Log>(log: &L, partition: u16) -> Result<Option<Snapshot>, LogError> {
     let held = log.bounds(Topic::State, partition).await?;
     let mut joiner = Joiner::default();
@@ -90,7 +106,7 @@ pub(super) async fn latest<L: Log>(log: &L, partition: u16) -> Result<Option<Sna
         next = last.offset + 1;
         records.iter().for_each(|record| joiner.push(&record.payload));
     }
-    Ok(joiner.latest)
+    Ok(joiner.latest.filter(|snapshot| snapshot.epoch == log.epoch()))
 }
 
 #[cfg(test)]
@@ -100,7 +116,7 @@ mod tests {
     use super::*;
 
     fn snapshot(next_offset: i64, size: usize) -> Snapshot {
-        Snapshot { next_offset, state: (0..size).map(|at| (at % 251) as u8).collect() }
+        Snapshot { epoch: LogEpoch(3), next_offset, state: (0..size).map(|at| (at % 251) as u8).collect() }
     }
 
     #[test]

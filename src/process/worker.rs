@@ -143,7 +143,7 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
         }
         let mut state = Vec::new();
         self.pipeline.sessions.save(&mut state);
-        let snapshot = Snapshot { next_offset: self.next_offset, state };
+        let snapshot = Snapshot { epoch: self.log.epoch(), next_offset: self.next_offset, state };
         for part in snapshot::split(self.next_offset as u64, &snapshot) {
             self.publish(Topic::State, self.reader.partition(), part.into()).await?;
         }

@@ -18,7 +18,7 @@ const BATCH: u64 = 25;
 
 /// Kills in a run: few with every test run, many with `make faults`.
 #[allow(clippy::disallowed_methods, reason = "how long a test runs is for whoever runs it")]
-fn kills() -> u64 {
+fn kills() -> u32 {
     std::env::var("PULSE_TEST_KILLS").map_or(12, |kills| kills.parse().unwrap())
 }
 
@@ -29,7 +29,7 @@ struct Oracle {
 }
 
 /// Where pulse is now; it moves with every restart.
-type Place = Arc<Mutex<Http>>;
+pub(crate) type Place = Arc<Mutex<Http>>;
 
 /// Sends batches until asked to stop. A batch whose fate is unknown is sent again with the same ids, as an SDK does.
 async fn client(number: u64, place: Place, oracle: Arc<Oracle>, stop: CancellationToken) {
@@ -56,18 +56,26 @@ async fn client(number: u64, place: Place, oracle: Arc<Oracle>, stop: Cancellati
 }
 
 /// A repeatable source of moments.
-struct Moments(u64);
+pub(crate) struct Moments(u64);
 
 impl Moments {
-    fn next(&mut self, below_ms: u64) -> Duration {
+    pub(crate) fn next(&mut self, below_ms: u64) -> Duration {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         Duration::from_millis((self.0 >> 33) % below_ms)
     }
 }
 
 /// Runs load while `fault` strikes again and again; then checks every promise.
-async fn under_load(seed: u64, mut fault: impl AsyncFnMut(&mut Pulse, &Place, &mut Moments)) {
-    let mut pulse = Pulse::start().await;
+async fn under_load(seed: u64, fault: impl AsyncFnMut(&mut Pulse, &Place, &mut Moments)) {
+    under_load_on(Pulse::start().await, (seed, kills()), fault).await;
+}
+
+/// The same on a pulse of the caller's, for some number of faults.
+pub(crate) async fn under_load_on(
+    mut pulse: Pulse,
+    (seed, faults): (u64, u32),
+    mut fault: impl AsyncFnMut(&mut Pulse, &Place, &mut Moments),
+) {
     let place: Place = Arc::new(Mutex::new(pulse.http.clone()));
     let oracle = Arc::new(Oracle::default());
     let stop = CancellationToken::new();
@@ -76,7 +84,7 @@ async fn under_load(seed: u64, mut fault: impl AsyncFnMut(&mut Pulse, &Place, &m
         clients.spawn(client(number, Arc::clone(&place), Arc::clone(&oracle), stop.clone()));
     }
     let mut moments = Moments(seed);
-    for _ in 0..kills() {
+    for _ in 0..faults {
         tokio::time::sleep(moments.next(400)).await;
         fault(&mut pulse, &place, &mut moments).await;
     }
@@ -93,7 +101,7 @@ async fn under_load(seed: u64, mut fault: impl AsyncFnMut(&mut Pulse, &Place, &m
     assert_eq!(distinct.difference(&accepted).count(), 0, "seed {seed}: events were invented");
     assert_eq!(total["stored"], json!(stored.len()), "seed {seed}: the ledger differs from the table");
     assert_eq!(total["dead"], 0);
-    println!("seed {seed}: {} faults, {} events, {} copies, 0 lost, 0 doubled", kills(), stored.len(), total["duplicate"]);
+    println!("seed {seed}: {} faults, {} events, {} copies, 0 lost, 0 doubled", faults, stored.len(), total["duplicate"]);
     let fresh = json!({"eventId": "ffffffff-0000-4000-8000-000000000001", "type": "fresh", "anonymousId": "x"});
     assert_eq!(pulse.http.capture(&fresh).await.0, StatusCode::OK);
     assert_eq!(pulse.http.settled().await["stored"], json!(stored.len() + 1));
@@ -102,7 +110,7 @@ async fn under_load(seed: u64, mut fault: impl AsyncFnMut(&mut Pulse, &Place, &m
     assert!(pulse.stop().await);
 }
 
-async fn restart(pulse: &mut Pulse, place: &Place) {
+pub(crate) async fn restart(pulse: &mut Pulse, place: &Place) {
     pulse.restart().await;
     *place.lock().unwrap() = pulse.http.clone();
 }

@@ -1,5 +1,7 @@
 //! Starts pulse as a user would and talks to it as a client would.
 
+pub(crate) mod kafka;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -24,6 +26,7 @@ pub(crate) struct Pulse {
     pub(crate) child: Child,
     pub(crate) http: Http,
     dir: TempDir,
+    environment: Vec<(String, String)>,
 }
 
 /// A client of one pulse. Cheap to clone.
@@ -51,12 +54,13 @@ impl Pulse {
 
     /// Starts pulse on a data directory, with settings from the environment.
     pub(crate) async fn start_in(dir: TempDir, environment: &[(&str, &str)]) -> Self {
-        let (child, address) = spawn(dir.path(), environment).await;
+        let environment: Vec<_> = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (child, address) = spawn(dir.path(), &environment).await;
         let keys = std::fs::read_to_string(dir.path().join("keys.json")).unwrap();
         let keys: Value = serde_json::from_str(&keys).unwrap();
         let key = |name: &str| keys[0][name].as_str().unwrap().to_owned();
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { child, http: Http { address, write_key: key("write_key"), read_key: key("read_key"), client }, dir }
+        Self { child, http: Http { address, write_key: key("write_key"), read_key: key("read_key"), client }, dir, environment }
     }
 
     pub(crate) fn data_dir(&self) -> &Path {
@@ -74,7 +78,7 @@ impl Pulse {
 
     /// Starts pulse again on its data directory; it listens elsewhere afterwards.
     pub(crate) async fn restart(&mut self) {
-        let (child, address) = spawn(self.dir.path(), &[]).await;
+        let (child, address) = spawn(self.dir.path(), &self.environment).await;
         self.child = child;
         self.http.address = address;
     }
@@ -101,13 +105,13 @@ pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-async fn spawn(dir: &Path, environment: &[(&str, &str)]) -> (Child, String) {
+async fn spawn(dir: &Path, environment: &[(String, String)]) -> (Child, String) {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("test.log")).unwrap();
     let mut child = Command::new(program())
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(dir)
         .env("NO_COLOR", "1")
-        .envs(environment.iter().copied())
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::piped())
         .stderr(log)
         .kill_on_drop(true)

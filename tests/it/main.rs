@@ -4,6 +4,7 @@ mod contract;
 mod crash;
 mod harness;
 mod import;
+mod kafka;
 mod layers;
 mod readme;
 mod trends;

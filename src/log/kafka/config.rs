@@ -1,0 +1,346 @@
+//! The section `[log.kafka]` and its checked form.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::log::Topic;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// What Kafka puts around a record: batch header, record header, and room for what a later version adds.
+const RECORD_OVERHEAD: u64 = 64 * KIB;
+/// Snapshots are written in parts of 4 MiB; smaller topics could not hold one.
+const LEAST_RECORD: u64 = 5 * MIB;
+
+/// Options of librdkafka that pulse decides, because a promise hangs on them, and what to do instead.
+const DECIDED: [(&str, &str); 27] = [
+    ("acks", "records are acknowledged by all replicas"),
+    ("request.required.acks", "records are acknowledged by all replicas"),
+    ("enable.idempotence", "the producer is idempotent"),
+    ("enable.gapless.guarantee", "pulse fails what waits behind a failed record by itself"),
+    ("transactional.id", "pulse uses no transactions"),
+    ("max.in.flight", "the idempotent producer decides"),
+    ("max.in.flight.requests.per.connection", "the idempotent producer decides"),
+    ("retries", "use log.kafka.delivery_timeout"),
+    ("message.send.max.retries", "use log.kafka.delivery_timeout"),
+    ("message.timeout.ms", "use log.kafka.delivery_timeout"),
+    ("delivery.timeout.ms", "use log.kafka.delivery_timeout"),
+    ("message.max.bytes", "use log.kafka.max_record_bytes"),
+    ("queue.buffering.max.kbytes", "use log.kafka.queue_bytes"),
+    ("queue.buffering.max.messages", "use log.kafka.queue_bytes"),
+    ("auto.offset.reset", "lost offsets are found and said by pulse"),
+    ("enable.auto.commit", "pulse commits what is finished"),
+    ("auto.commit.enable", "pulse commits what is finished"),
+    ("enable.auto.offset.store", "pulse commits what is finished"),
+    ("enable.partition.eof", "pulse decides where it needs it"),
+    ("check.crcs", "records are always checked"),
+    ("isolation.level", "pulse uses no transactions"),
+    ("group.id", "groups are named after log.kafka.topic_prefix"),
+    ("group.protocol", "pulse decides how partitions move"),
+    ("partition.assignment.strategy", "pulse decides how partitions move"),
+    ("bootstrap.servers", "use log.kafka.brokers"),
+    ("metadata.broker.list", "use log.kafka.brokers"),
+    ("plugin.library.paths", "pulse loads no foreign code"),
+];
+
+/// `[log.kafka]` as written in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaLogConfig {
+    /// Addresses of some brokers; the others are learnt from them.
+    pub brokers: Vec<String>,
+    /// What the names of topics and consumer groups begin with.
+    pub topic_prefix: String,
+    /// Partitions of the raw, enriched and state topics. Fixed once the topics exist. 1 to 256.
+    pub partitions: u16,
+    /// Copies of each partition; one less must be in sync for a record to be acknowledged. 1 to 9.
+    pub replication: u16,
+    /// Largest record in bytes. 5 MiB to 64 MiB.
+    pub max_record_bytes: u64,
+    /// Bytes of records that may wait for Kafka's acknowledgement.
+    pub queue_bytes: u64,
+    /// Longest time a record waits for its acknowledgement.
+    #[serde(with = "humantime_serde")]
+    pub delivery_timeout: Duration,
+    /// How long raw records are kept, finished or not.
+    #[serde(with = "humantime_serde")]
+    pub raw_retention: Duration,
+    /// How long enriched records are kept, finished or not.
+    #[serde(with = "humantime_serde")]
+    pub enriched_retention: Duration,
+    /// How long dead letters are kept, finished or not.
+    #[serde(with = "humantime_serde")]
+    pub dead_retention: Duration,
+    /// Bytes of the newest snapshots that are kept of a partition of the state topic.
+    pub state_bytes: u64,
+    /// Handed to librdkafka as they are.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Default for KafkaLogConfig {
+    fn default() -> Self {
+        Self {
+            brokers: vec!["127.0.0.1:9092".to_owned()],
+            topic_prefix: "pulse".to_owned(),
+            partitions: 12,
+            replication: 3,
+            max_record_bytes: 8 * MIB,
+            queue_bytes: 64 * MIB,
+            delivery_timeout: Duration::from_secs(20),
+            raw_retention: 3 * DAY,
+            enriched_retention: DAY,
+            dead_retention: 30 * DAY,
+            state_bytes: 64 * MIB,
+            options: BTreeMap::new(),
+        }
+    }
+}
+
+impl KafkaLogConfig {
+    /// The only way to make [`KafkaLimits`]. The message names key and value.
+    pub fn check(self) -> Result<KafkaLimits, String> {
+        if self.brokers.is_empty() {
+            return Err("log.kafka.brokers: at least one address is needed".to_owned());
+        }
+        if let Some(broker) = self.brokers.iter().find(|broker| !is_address(broker)) {
+            return Err(format!("log.kafka.brokers: `{broker}` is not host:port"));
+        }
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        // Kafka's names end at 249 bytes; the longest of ours is "-enriched" behind it.
+        if !(1..=200).contains(&self.topic_prefix.len()) || !self.topic_prefix.bytes().all(is_name) {
+            return Err(format!("log.kafka.topic_prefix: `{}` is not 1 to 200 letters, digits, `.`, `_` or `-`", self.topic_prefix));
+        }
+        within("partitions", u64::from(self.partitions), 1, 256)?;
+        within("replication", u64::from(self.replication), 1, 9)?;
+        within("max_record_bytes", self.max_record_bytes, LEAST_RECORD, 64 * MIB)?;
+        within("queue_bytes", self.queue_bytes, self.max_record_bytes, 2 * GIB)?;
+        within("state_bytes", self.state_bytes, 4 * self.max_record_bytes, 16 * GIB)?;
+        if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&self.delivery_timeout) {
+            return Err(format!("log.kafka.delivery_timeout = {:?}: must be between 1s and 5m", self.delivery_timeout));
+        }
+        self.check_options()?;
+        Ok(KafkaLimits { config: self })
+    }
+
+    fn check_options(&self) -> Result<(), String> {
+        for (name, value) in &self.options {
+            if let Some((_, instead)) = DECIDED.iter().find(|(decided, _)| decided == name) {
+                return Err(format!("log.kafka.options: `{name}` cannot be set: {instead}"));
+            }
+            let native = ClientConfig::new().set(name, value).create_native_config();
+            // The value may be a password: it is not repeated.
+            native.map_err(|problem| {
+                format!("log.kafka.options: `{name}` is refused by librdkafka: {}", without(&problem.to_string(), value))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+fn without(text: &str, secret: &str) -> String {
+    if secret.is_empty() { text.to_owned() } else { text.replace(secret, "…") }
+}
+
+fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), String> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("log.kafka.{key} = {value}: must be between {least} and {most}"))
+}
+
+/// Whether an option holds something that must not be shown.
+pub fn is_secret(option: &str) -> bool {
+    ["password", "secret", "key.pem", "oauthbearer.config"].iter().any(|word| option.contains(word))
+}
+
+/// Checked limits of the Kafka log.
+#[derive(Clone, Debug)]
+pub struct KafkaLimits {
+    config: KafkaLogConfig,
+}
+
+impl KafkaLimits {
+    /// The name of the Kafka topic.
+    pub fn topic_name(&self, topic: Topic) -> String {
+        format!("{}-{}", self.config.topic_prefix, topic.as_str())
+    }
+
+    pub(super) fn group_name(&self, group: &str) -> String {
+        format!("{}-{group}", self.config.topic_prefix)
+    }
+
+    pub(super) fn brokers(&self) -> String {
+        self.config.brokers.join(",")
+    }
+
+    pub(super) fn partitions(&self, topic: Topic) -> u16 {
+        match topic {
+            Topic::Raw | Topic::Enriched | Topic::State => self.config.partitions,
+            Topic::Dead => 1,
+        }
+    }
+
+    pub(super) fn replication(&self) -> u16 {
+        self.config.replication
+    }
+
+    pub(super) fn max_record_bytes(&self) -> usize {
+        usize::try_from(self.config.max_record_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// What a topic must take for the largest record to fit.
+    pub(super) fn message_bytes(&self) -> u64 {
+        self.config.max_record_bytes + RECORD_OVERHEAD
+    }
+
+    pub(super) fn delivery_timeout(&self) -> Duration {
+        self.config.delivery_timeout
+    }
+
+    pub(super) fn state_bytes(&self) -> u64 {
+        self.config.state_bytes
+    }
+
+    /// How long records are kept; `None` for the state topic, which goes by bytes.
+    pub(super) fn retention(&self, topic: Topic) -> Option<Duration> {
+        match topic {
+            Topic::Raw => Some(self.config.raw_retention),
+            Topic::Enriched => Some(self.config.enriched_retention),
+            Topic::Dead => Some(self.config.dead_retention),
+            Topic::State => None,
+        }
+    }
+
+    /// Bytes in flight from which `topic` takes no more records. The further downstream, the more: a queue full of raw
+    /// records must still take what process makes of them, and the dead letters that go before a block.
+    pub(super) fn queued_limit(&self, topic: Topic) -> usize {
+        let eighths = match topic {
+            Topic::Raw => 6,
+            Topic::Enriched => 7,
+            Topic::Dead | Topic::State => 8,
+        };
+        usize::try_from(self.config.queue_bytes / 8 * eighths).unwrap_or(usize::MAX)
+    }
+
+    /// What every client of the cluster needs.
+    pub(super) fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("client.id", "pulse");
+        for (name, value) in &self.config.options {
+            client.set(name, value);
+        }
+        client.set("bootstrap.servers", self.brokers());
+        client
+    }
+
+    pub(super) fn producer(&self) -> ClientConfig {
+        let mut client = self.client();
+        client
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("message.max.bytes", self.message_bytes().to_string())
+            .set("message.timeout.ms", self.config.delivery_timeout.as_millis().to_string())
+            // Pulse counts bytes and refuses by itself; these only must not be reached first.
+            .set("queue.buffering.max.kbytes", (2 * self.config.queue_bytes / KIB).to_string())
+            .set("queue.buffering.max.messages", "0");
+        self.prefer(&mut client, "linger.ms", "1");
+        // Records are compressed already.
+        self.prefer(&mut client, "compression.codec", "none");
+        client
+    }
+
+    /// A consumer that reads where it is told, and says where the log ends.
+    pub(super) fn seeker(&self) -> ClientConfig {
+        let mut client = self.consumer(&self.group_name("read"));
+        client
+            .set("enable.partition.eof", "true")
+            // The end of a partition is known only once the broker has waited this long for more.
+            .set("fetch.wait.max.ms", "5");
+        client
+    }
+
+    /// A member of a consumer group.
+    pub(super) fn member(&self, group: &str) -> ClientConfig {
+        let mut client = self.consumer(&self.group_name(group));
+        client.set("partition.assignment.strategy", "cooperative-sticky");
+        // How long the partitions of an instance that died stay without a reader.
+        self.prefer(&mut client, "session.timeout.ms", "10000");
+        self.prefer(&mut client, "heartbeat.interval.ms", "2000");
+        client
+    }
+
+    fn consumer(&self, group: &str) -> ClientConfig {
+        let mut client = self.client();
+        client
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("check.crcs", "true");
+        // The default is a stall of a second whenever the queue was full.
+        self.prefer(&mut client, "fetch.queue.backoff.ms", "5");
+        // Of each partition; a record larger than this is fetched all the same, alone.
+        self.prefer(&mut client, "queued.max.messages.kbytes", "4096");
+        client
+    }
+
+    /// Sets what the options leave open.
+    fn prefer(&self, client: &mut ClientConfig, name: &str, value: &str) {
+        if !self.config.options.contains_key(name) {
+            client.set(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(options: &[(&str, &str)]) -> KafkaLogConfig {
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        KafkaLogConfig { options, ..KafkaLogConfig::default() }
+    }
+
+    #[test]
+    fn options_that_would_break_a_promise_are_refused() {
+        for (name, _) in DECIDED {
+            let problem = with(&[(name, "1")]).check().unwrap_err();
+            assert!(problem.contains(&format!("`{name}` cannot be set")), "{problem}");
+        }
+    }
+
+    #[test]
+    fn an_option_that_does_not_exist_is_refused_and_no_secret_repeated() {
+        assert!(with(&[("sasl.pasword", "hush")]).check().unwrap_err().contains("sasl.pasword"));
+        let problem = with(&[("security.protocol", "hush")]).check().unwrap_err();
+        assert!(problem.contains("security.protocol") && !problem.contains("hush"), "{problem}");
+    }
+
+    #[test]
+    fn this_build_speaks_tls_and_scram() {
+        let scram =
+            [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "SCRAM-SHA-512"), ("sasl.username", "pulse"), ("sasl.password", "x")];
+        let limits = with(&scram).check().unwrap();
+        let made: Result<rdkafka::producer::BaseProducer, _> = limits.producer().create();
+        assert!(made.is_ok(), "{:?}", made.err());
+    }
+
+    #[test]
+    fn limits_name_key_and_value() {
+        let problem = KafkaLogConfig { partitions: 0, ..KafkaLogConfig::default() }.check().unwrap_err();
+        assert_eq!(problem, "log.kafka.partitions = 0: must be between 1 and 256");
+        let problem = KafkaLogConfig { brokers: vec!["kafka".to_owned()], ..KafkaLogConfig::default() }.check().unwrap_err();
+        assert_eq!(problem, "log.kafka.brokers: `kafka` is not host:port");
+        let problem = KafkaLogConfig { topic_prefix: "a b".to_owned(), ..KafkaLogConfig::default() }.check().unwrap_err();
+        assert!(problem.contains("`a b`"), "{problem}");
+    }
+}

@@ -1,0 +1,270 @@
+//! Appending: an idempotent producer, a bounded queue, and acknowledgements in order.
+//!
+//! Each partition keeps the [`Ack`]s that wait, oldest first. A delivery resolves the oldest; a failure resolves all of
+//! them, because a record behind one that failed must not be taken for stored: librdkafka alone would go on with the
+//! next. What has failed here may still reach Kafka; that is allowed, and whoever sends it again sends a copy.
+//!
+//! May go wrong: Kafka does not answer (records fail after `delivery_timeout`, and the queue refuses when full), or the
+//! producer meets an error after which it can no longer promise order. It is replaced then.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use tokio::sync::oneshot;
+
+use super::OpenError;
+use super::client;
+use super::config::KafkaLimits;
+use crate::log::{Ack, LogError, Topic};
+
+/// How long the thread that resolves acknowledgements waits at a time; it notices an end this late.
+const POLL: Duration = Duration::from_millis(100);
+/// A dead producer is not replaced more often.
+const REPLACE_PAUSE: Duration = Duration::from_millis(200);
+
+type Sender = oneshot::Sender<Result<i64, LogError>>;
+
+/// Appends to all topics.
+pub(super) struct Producer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<(SyncSender<()>, JoinHandle<()>)>>,
+}
+
+struct Shared {
+    limits: KafkaLimits,
+    names: [String; Topic::ALL.len()],
+    lanes: [Vec<Arc<Lane>>; Topic::ALL.len()],
+    current: RwLock<Option<Arc<BaseProducer<Deliveries>>>>,
+    queued: Arc<AtomicUsize>,
+    /// Whether the last that was heard of Kafka was good.
+    answers: Arc<AtomicBool>,
+}
+
+/// One partition.
+#[derive(Default)]
+struct Lane {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    acks: VecDeque<(u64, Sender)>,
+}
+
+impl Lane {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Every change leaves it whole.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The record with `number` is stored at `offset`.
+    fn stored(&self, number: u64, offset: i64) {
+        let mut waiting = self.lock();
+        // The oldest, as a rule; not there if something before it failed.
+        if let Ok(at) = waiting.acks.binary_search_by_key(&number, |(number, _)| *number)
+            && let Some((_, ack)) = waiting.acks.remove(at)
+        {
+            // Whoever asked may have gone.
+            let _ = ack.send(Ok(offset));
+        }
+    }
+
+    /// The record with `number` failed, and with it all that wait behind it.
+    fn failed(&self, number: u64, why: &LogError) {
+        let mut waiting = self.lock();
+        if waiting.acks.front().is_none_or(|(oldest, _)| *oldest > number) {
+            return;
+        }
+        for (_, ack) in waiting.acks.drain(..) {
+            let _ = ack.send(Err(why.clone()));
+        }
+    }
+}
+
+/// What travels with a record through librdkafka.
+pub(super) struct Ticket {
+    lane: Arc<Lane>,
+    number: u64,
+    size: usize,
+}
+
+/// Hears how records ended.
+pub(super) struct Deliveries {
+    queued: Arc<AtomicUsize>,
+    answers: Arc<AtomicBool>,
+    is_dead: AtomicBool,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => {
+                tracing::error!(reason, "kafka producer cannot go on");
+                self.is_dead.store(true, Ordering::Release);
+            }
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.answers.store(false, Ordering::Release),
+            _ => tracing::debug!(%error, reason, "kafka producer"),
+        }
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        self.queued.fetch_sub(ticket.size, Ordering::AcqRel);
+        match result {
+            Ok(message) => {
+                self.answers.store(true, Ordering::Release);
+                ticket.lane.stored(ticket.number, message.offset());
+            }
+            Err((problem, _)) => {
+                self.answers.store(false, Ordering::Release);
+                let code = problem.rdkafka_error_code();
+                tracing::warn!(%problem, "record not delivered");
+                if code == Some(RDKafkaErrorCode::Fatal) {
+                    self.is_dead.store(true, Ordering::Release);
+                }
+                ticket.lane.failed(ticket.number, &client::unavailable("record not delivered", problem));
+            }
+        }
+    }
+}
+
+impl Producer {
+    pub(super) fn start(limits: &KafkaLimits) -> Result<Self, OpenError> {
+        let lanes = Topic::ALL.map(|topic| (0..limits.partitions(topic)).map(|_| Arc::default()).collect());
+        let shared = Arc::new(Shared {
+            limits: limits.clone(),
+            names: Topic::ALL.map(|topic| limits.topic_name(topic)),
+            lanes,
+            current: RwLock::new(None),
+            queued: Arc::default(),
+            answers: Arc::new(AtomicBool::new(true)),
+        });
+        shared.replace().map_err(|problem| OpenError::Client(problem.to_string()))?;
+        let (stop, stopped) = sync_channel(0);
+        let server = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("kafka-producer".to_owned());
+        let thread = thread
+            .spawn(move || {
+                while stopped.try_recv() == Err(TryRecvError::Empty) {
+                    server.serve();
+                }
+            })
+            .map_err(|problem| OpenError::Client(problem.to_string()))?;
+        Ok(Self { shared, thread: Mutex::new(Some((stop, thread))) })
+    }
+
+    /// See [`crate::log::Log::append`]. Never blocks: librdkafka copies the record into its queue.
+    pub(super) fn append(&self, topic: Topic, partition: u16, payload: &Bytes) -> Result<Ack, LogError> {
+        let Shared { limits, queued, names, lanes, .. } = &*self.shared;
+        let (size, limit) = (payload.len(), limits.max_record_bytes());
+        if size > limit {
+            return Err(LogError::TooLarge { size, limit });
+        }
+        let missing = || LogError::Unavailable(format!("topic {} has no partition {partition}", topic.as_str()));
+        let lanes = lanes.get(topic as usize).ok_or_else(missing)?;
+        let lane = lanes.get(usize::from(partition)).ok_or_else(missing)?;
+        let name = names.get(topic as usize).ok_or_else(missing)?;
+        let producer = self.shared.current().clone().ok_or(LogError::Closed)?;
+        if queued.fetch_add(size, Ordering::AcqRel) + size > limits.queued_limit(topic) {
+            queued.fetch_sub(size, Ordering::AcqRel);
+            return Err(LogError::Unavailable("log.kafka.queue_bytes are waiting for kafka".to_owned()));
+        }
+        // Held over the send: numbers are in the order of the queue.
+        let mut waiting = lane.lock();
+        let ticket = Box::new(Ticket { lane: Arc::clone(lane), number: waiting.next, size });
+        let record = BaseRecord::<(), [u8], _>::with_opaque_to(name, ticket).partition(i32::from(partition)).payload(payload);
+        if let Err((problem, _)) = producer.send(record) {
+            queued.fetch_sub(size, Ordering::AcqRel);
+            return Err(client::unavailable("record not taken", &problem));
+        }
+        let (sender, ack) = Ack::pair();
+        let number = waiting.next;
+        waiting.acks.push_back((number, sender));
+        waiting.next += 1;
+        Ok(ack)
+    }
+
+    /// Whether Kafka answered when it was last asked.
+    pub(super) fn answers(&self) -> bool {
+        self.shared.answers.load(Ordering::Acquire)
+    }
+
+    /// Kafka answered someone else, or did not.
+    pub(super) fn heard(&self, answers: bool) {
+        self.shared.answers.store(answers, Ordering::Release);
+    }
+
+    /// Takes no more records and waits for those under way. Blocks, for the delivery timeout at most.
+    pub(super) fn close(&self) {
+        let last = self.shared.current.write().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stop, thread)) = thread {
+            drop(stop);
+            // It has nothing to say.
+            let _ = thread.join();
+        }
+        let Some(producer) = last else { return };
+        if let Err(problem) = producer.flush(self.shared.limits.delivery_timeout()) {
+            tracing::warn!(%problem, "records were not acknowledged in time");
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        // Without `close` nobody waits for what is under way: the producer fails it as it goes.
+        if let Some((stop, _)) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            drop(stop);
+        }
+    }
+}
+
+impl Shared {
+    fn current(&self) -> std::sync::RwLockReadGuard<'_, Option<Arc<BaseProducer<Deliveries>>>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves acknowledgements for a moment; replaces a producer that is dead.
+    fn serve(&self) {
+        let Some(producer) = self.current().clone() else { return };
+        let started = Instant::now();
+        producer.poll(POLL);
+        if producer.context().is_dead.load(Ordering::Acquire) {
+            std::thread::sleep(REPLACE_PAUSE.saturating_sub(started.elapsed()));
+            match self.replace() {
+                Ok(()) => tracing::warn!("kafka producer replaced: what waited has failed and is to be sent again"),
+                Err(problem) => tracing::error!(%problem, "kafka producer not replaced"),
+            }
+        }
+    }
+
+    /// Puts a fresh producer in place; the one before it fails what waits as it is dropped.
+    fn replace(&self) -> Result<(), KafkaError> {
+        let deliveries =
+            Deliveries { queued: Arc::clone(&self.queued), answers: Arc::clone(&self.answers), is_dead: AtomicBool::new(false) };
+        let fresh = BaseProducer::from_config_and_context(&self.limits.producer(), deliveries)?;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let before = current.replace(Arc::new(fresh));
+        drop(current);
+        drop(before);
+        Ok(())
+    }
+}
