@@ -27,11 +27,19 @@ pub enum Counter {
     QueriesAnswered,
     /// A question was refused or failed.
     QueriesRefused,
+    /// A question was answered from the cache.
+    CacheHits,
+    /// A report was computed.
+    CacheMisses,
+    /// A question was answered from the cache although data had moved on, because the store could not answer.
+    CacheStale,
+    /// The breaker in front of the store opened.
+    BreakerOpened,
 }
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::EventsAccepted,
         Self::EventsRejected,
         Self::RequestsUnavailable,
@@ -43,6 +51,10 @@ impl Counter {
         Self::Suspects,
         Self::QueriesAnswered,
         Self::QueriesRefused,
+        Self::CacheHits,
+        Self::CacheMisses,
+        Self::CacheStale,
+        Self::BreakerOpened,
     ];
 
     /// The name it is exported under.
@@ -59,6 +71,10 @@ impl Counter {
             Self::Suspects => "pulse_suspects_total",
             Self::QueriesAnswered => "pulse_queries_answered_total",
             Self::QueriesRefused => "pulse_queries_refused_total",
+            Self::CacheHits => "pulse_query_cache_hits_total",
+            Self::CacheMisses => "pulse_query_cache_misses_total",
+            Self::CacheStale => "pulse_query_cache_stale_total",
+            Self::BreakerOpened => "pulse_store_breaker_opened_total",
         }
     }
 
@@ -75,6 +91,10 @@ impl Counter {
             Self::Suspects => "Events looked up in the table because they might be copies",
             Self::QueriesAnswered => "Questions answered",
             Self::QueriesRefused => "Questions refused or failed",
+            Self::CacheHits => "Questions answered from the cache",
+            Self::CacheMisses => "Reports computed",
+            Self::CacheStale => "Questions answered from the cache because the store could not answer",
+            Self::BreakerOpened => "Times the breaker in front of the store opened",
         }
     }
 
@@ -84,11 +104,45 @@ impl Counter {
     }
 }
 
+/// Levels; the doc line says what the number means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// The breaker in front of the store: 0 closed, 1 a probe is on its way, 2 open.
+    Breaker,
+}
+
+impl Gauge {
+    /// Every gauge.
+    pub const ALL: [Self; 1] = [Self::Breaker];
+
+    /// The name it is exported under.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Breaker => "pulse_store_breaker_state",
+        }
+    }
+
+    const fn help(self) -> &'static str {
+        match self {
+            Self::Breaker => "The breaker in front of the store: 0 closed, 1 probing, 2 open",
+        }
+    }
+
+    /// Sets the level.
+    pub fn set(self, level: f64) {
+        metrics::gauge!(self.name()).set(level);
+    }
+}
+
 /// Tells the recorder what each metric means; each is then exported from the start, at zero.
 pub fn describe() {
     for counter in Counter::ALL {
         metrics::describe_counter!(counter.name(), counter.help());
         counter.add(0);
+    }
+    for gauge in Gauge::ALL {
+        metrics::describe_gauge!(gauge.name(), gauge.help());
+        gauge.set(0.0);
     }
 }
 

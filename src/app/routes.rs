@@ -67,7 +67,7 @@ impl Routes {
             false => None,
         };
         let asks = store.filter(|_| settings.roles.contains(&Role::Query)).map(|store| {
-            let queries = Queries::new(Reader::new(&store), settings.query);
+            let queries = Queries::new(Reader::new(&store), settings.query, Arc::clone(&store.arrivals));
             let body = BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout };
             Arc::new(Asks { queries, waiting: LogWaiting(log.clone()), store, keys, stats, body })
         });

@@ -32,13 +32,19 @@ impl Run for Reader {
 fn refused(problem: &ClickHouseError) -> QueryError {
     let shown = match problem {
         ClickHouseError::Server { code, .. } => QueryError::of_clickhouse(*code),
-        ClickHouseError::Network(_) => QueryError::unavailable("store_unavailable", "the store cannot be reached"),
+        ClickHouseError::Network(_) => unavailable(),
         ClickHouseError::TimedOut(_) => QueryError::too_slow(),
+        ClickHouseError::LeftAlone(pause) => QueryError { retry_after: Some(pause.as_secs() as u32 + 1), ..unavailable() },
     };
-    if shown.status >= 500 {
+    // What was not even asked has been told when the breaker opened.
+    if shown.status >= 500 && !matches!(problem, ClickHouseError::LeftAlone(_)) {
         tracing::warn!(code = shown.code, %problem, "query failed");
     }
     shown
+}
+
+fn unavailable() -> QueryError {
+    QueryError::unavailable("store_unavailable", "the store cannot be reached")
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -23,11 +24,11 @@ impl Run for Recorder {
 
 /// The statements that a request makes.
 fn statements(report: &str, request: &Value) -> Result<Vec<Statement>, QueryError> {
-    let queries = Queries::new(Recorder::default(), QueryConfig::default().check().unwrap());
+    let queries = Queries::new(Recorder::default(), QueryConfig::default().check().unwrap(), Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let body = request.to_string();
     runtime.block_on(queries.answer(PROJECT, report, body.as_bytes(), Asked { now_ms: NOW_MS, data_through_ms: NOW_MS }))?;
-    Ok(queries.run.0.into_inner().unwrap())
+    Ok(std::mem::take(&mut *queries.0.run.0.lock().unwrap()))
 }
 
 fn refused(report: &str, request: &Value) -> &'static str {

@@ -36,7 +36,7 @@ impl Store {
         let engine = Engine::start(&EngineConfig::default(), base, folder.path(), executable).await.unwrap();
         let store = ClickHouse::new(engine.settings());
         migrate::run(&store).await.unwrap();
-        let queries = Queries::new(Reader::new(&store), QueryConfig::default().check().unwrap());
+        let queries = Queries::new(Reader::new(&store), QueryConfig::default().check().unwrap(), store.arrivals.clone());
         Self { store, queries, _engine: engine, _folder: folder }
     }
 
