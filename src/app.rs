@@ -77,6 +77,9 @@ pub async fn serve(settings: Settings, run: Run) -> Result<()> {
     let metrics = record_metrics()?;
     let parts = routes::Parts { log: log.clone(), keys, store, stats, engine_state, metrics };
     let routes = routes::Routes::new(&settings, parts).map_err(anyhow::Error::msg)?;
+    if let Some(refreshing) = routes.keep_fresh(supervisor.stop_token()) {
+        supervisor.spawn("refresh", refreshing);
+    }
     supervisor.spawn("http", server.serve(move |call| routes.clone().answer(call), supervisor.stop_token()));
     let (engine, engine_stop) = supervise_engine(engine);
 

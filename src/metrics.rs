@@ -27,6 +27,8 @@ pub enum Counter {
     QueriesAnswered,
     /// A question was refused or failed.
     QueriesRefused,
+    /// A statement of a report was sent to the store.
+    Statements,
     /// A question was answered from the cache.
     CacheHits,
     /// A report was computed.
@@ -39,7 +41,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::EventsAccepted,
         Self::EventsRejected,
         Self::RequestsUnavailable,
@@ -51,6 +53,7 @@ impl Counter {
         Self::Suspects,
         Self::QueriesAnswered,
         Self::QueriesRefused,
+        Self::Statements,
         Self::CacheHits,
         Self::CacheMisses,
         Self::CacheStale,
@@ -71,6 +74,7 @@ impl Counter {
             Self::Suspects => "pulse_suspects_total",
             Self::QueriesAnswered => "pulse_queries_answered_total",
             Self::QueriesRefused => "pulse_queries_refused_total",
+            Self::Statements => "pulse_statements_total",
             Self::CacheHits => "pulse_query_cache_hits_total",
             Self::CacheMisses => "pulse_query_cache_misses_total",
             Self::CacheStale => "pulse_query_cache_stale_total",
@@ -91,6 +95,7 @@ impl Counter {
             Self::Suspects => "Events looked up in the table because they might be copies",
             Self::QueriesAnswered => "Questions answered",
             Self::QueriesRefused => "Questions refused or failed",
+            Self::Statements => "Statements of reports sent to the store",
             Self::CacheHits => "Questions answered from the cache",
             Self::CacheMisses => "Reports computed",
             Self::CacheStale => "Questions answered from the cache because the store could not answer",

@@ -1,11 +1,13 @@
 //! Which role answers which path on the listener.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 use hyper::{Method, Response, StatusCode};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::waiting::LogWaiting;
 use crate::clickhouse::ClickHouse;
@@ -72,6 +74,11 @@ impl Routes {
             Arc::new(Asks { queries, waiting: LogWaiting(log.clone()), store, keys, stats, body })
         });
         Ok(Self { log, engine_state, metrics, ingest, asks })
+    }
+
+    /// Refreshes what is asked most until asked to stop.
+    pub(super) fn keep_fresh(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<>> {
+        self.asks.as_ref().map(|asks| asks.queries.clone().keep_fresh(clock::now_ms, stop))
     }
 
     /// Answers a request.

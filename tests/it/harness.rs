@@ -175,6 +175,12 @@ impl Http {
         self.send(self.request(Method::GET, path, &self.read_key, "")).await.unwrap()
     }
 
+    /// The body of an answer that is no JSON.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let response = self.client.request(self.request(Method::GET, path, &self.read_key, "")).await.unwrap();
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
     /// The ledger's totals once nothing waits.
     pub(crate) async fn settled(&self) -> Value {
         let settle = async {
