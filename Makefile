@@ -5,7 +5,7 @@ CACHE := $(or $(PULSE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pulse)
 # Outside the checkout, so that a fresh clone builds only what changed.
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
-.PHONY: run build test check fetch bench
+.PHONY: run build test check fetch fetch-test-tools bench
 
 run: build
 	$(CARGO_TARGET_DIR)/release/pulse serve
@@ -16,7 +16,10 @@ build: fetch
 fetch:
 	./scripts/fetch.sh
 
-test: fetch check
+fetch-test-tools:
+	./scripts/fetch-test-tools.sh
+
+test: fetch fetch-test-tools check
 	cargo test --locked --lib --bins --tests
 
 check:

@@ -17,6 +17,7 @@ use crate::load::{BlockLimits, LoadConfig};
 use crate::log::embedded::{EmbeddedLimits, EmbeddedLogConfig};
 use crate::process::{ProcessConfig, ProcessLimits};
 use crate::query::{QueryConfig, QueryLimits};
+use crate::redis::RedisConfig;
 use crate::role::Role;
 
 /// Prefix of the environment's keys; `__` separates sections.
@@ -53,6 +54,8 @@ pub struct Config {
     pub clickhouse: ClickHouseConfig,
     /// `[query]`
     pub query: QueryConfig,
+    /// `[redis]`
+    pub redis: RedisConfig,
 }
 
 impl Default for Config {
@@ -71,6 +74,7 @@ impl Default for Config {
             load: LoadConfig::default(),
             clickhouse: ClickHouseConfig::default(),
             query: QueryConfig::default(),
+            redis: RedisConfig::default(),
         }
     }
 }

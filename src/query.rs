@@ -6,6 +6,7 @@
 //! May go wrong: the request is refused (4xx), the store is away or too busy (503), the query is too dear (422, 504).
 
 mod cache;
+mod elsewhere;
 pub mod error;
 mod events;
 mod field;
@@ -17,6 +18,7 @@ mod meta;
 mod properties;
 mod request;
 pub mod run;
+mod second;
 pub mod sql;
 pub mod store;
 mod time;
@@ -34,11 +36,14 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use self::cache::{Ask, Cache, Computed, Key, Reach};
+use self::elsewhere::Elsewhere;
 pub use self::error::QueryError;
 use self::guard::Guard;
 pub use self::guard::{QueryConfig, QueryLimits};
 use self::run::Session;
 pub use self::run::{Answer, Run};
+pub use self::second::SecondLevel;
+use self::second::Shared;
 pub use self::sql::Statement;
 use self::time::Range;
 use crate::clickhouse::Arrivals;
@@ -62,6 +67,16 @@ struct Inner<R> {
     run: R,
     guard: Guard,
     cache: Arc<Cache>,
+    elsewhere: Option<Elsewhere>,
+    second: Option<Arc<dyn SecondLevel>>,
+}
+
+/// Who loads what the reports read.
+pub enum Loads {
+    /// This process alone: it knows of every block.
+    Here(Arc<Arrivals>),
+    /// Others, too: the books are watched. Their answers may be shared through a second level.
+    Elsewhere(Arc<Arrivals>, Option<Arc<dyn SecondLevel>>),
 }
 
 /// When and about what an answer was made.
@@ -74,10 +89,14 @@ pub struct Asked {
 }
 
 impl<R: Run> Queries<R> {
-    /// Answers through `run`, within `limits`; what is kept is given as long as `arrivals` knows of nothing newer.
-    pub fn new(run: R, limits: QueryLimits, arrivals: Arc<Arrivals>) -> Self {
+    /// Answers through `run`, within `limits`; what is kept is given as long as `loads` knows of nothing newer.
+    pub fn new(run: R, limits: QueryLimits, loads: Loads) -> Self {
+        let (arrivals, elsewhere, second) = match loads {
+            Loads::Here(arrivals) => (arrivals, None, None),
+            Loads::Elsewhere(arrivals, second) => (Arc::clone(&arrivals), Some(Elsewhere::new(arrivals)), second),
+        };
         let cache = Arc::new(Cache::new(limits.cache_bytes, arrivals));
-        Self(Arc::new(Inner { run, guard: Guard::new(limits), cache }))
+        Self(Arc::new(Inner { run, guard: Guard::new(limits), cache, elsewhere, second }))
     }
 
     /// Answers `report` for `project`: `body` is the JSON request, the result the JSON answer with `result` and `meta`. A
@@ -93,6 +112,9 @@ impl<R: Run> Queries<R> {
         let mut request = request::parse(body)?;
         let refresh = request::take_refresh(&mut request)?;
         let plan = Report::parse(project, report, &request, asked.now_ms)?;
+        if let Some(elsewhere) = &self.0.elsewhere {
+            elsewhere.look(&self.0.run, asked.now_ms).await;
+        }
         let ask = Ask {
             key: Key { project, plan: plan.fingerprint() },
             reach: Reach::of(&plan.ranges(), asked.now_ms),
@@ -101,8 +123,9 @@ impl<R: Run> Queries<R> {
             refresh,
             keep: plan.is_kept(),
         };
+        let shared = Shared::of(&ask, &self.0);
         let inner = Arc::clone(&self.0);
-        let served = self.0.cache.ask(ask, || inner.compute(plan, (project, asked))).await?;
+        let served = self.0.cache.ask(ask, || inner.compute(plan, (project, asked), shared)).await?;
         Ok(meta::write(&served, asked.now_ms, began.elapsed()))
     }
 
@@ -133,7 +156,7 @@ impl<R: Run> Queries<R> {
             let (key, reach) = (Key { project, plan: plan.fingerprint() }, Reach::of(&plan.ranges(), asked.now_ms));
             let ask = Ask { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
-            self.0.cache.ask(ask, || inner.compute(plan, (project, asked))).await
+            self.0.cache.ask(ask, || inner.compute(plan, (project, asked), None)).await
         };
         if let Err(problem) = renewed.await {
             tracing::debug!(%problem, "background refresh");
@@ -142,18 +165,30 @@ impl<R: Run> Queries<R> {
 }
 
 impl<R: Run> Inner<R> {
-    async fn compute(self: Arc<Self>, plan: Report, (project, asked): (ProjectId, Asked)) -> Result<Computed, QueryError> {
+    async fn compute(
+        self: Arc<Self>,
+        plan: Report,
+        (project, asked): (ProjectId, Asked),
+        shared: Option<Shared>,
+    ) -> Result<Computed, QueryError> {
+        if let Some(computed) = Shared::find(shared.as_ref()).await {
+            return Ok(computed);
+        }
         let _place = self.guard.enter(project).await?;
         let mut session = Session::new(&self.run);
         let result = plan.answer(&mut session).await?;
         let result = serde_json::to_vec(&result).map_err(|_| QueryError::internal("the answer cannot be written"))?;
-        Ok(Computed {
+        let computed = Computed {
             result: Bytes::from(result),
             computed_ms: asked.now_ms,
             data_through_ms: asked.data_through_ms,
             rows_read: session.rows_read(),
             is_sampled: session.is_sampled(),
-        })
+        };
+        if let Some(shared) = shared {
+            shared.put(&computed);
+        }
+        Ok(computed)
     }
 }
 

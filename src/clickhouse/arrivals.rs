@@ -23,7 +23,16 @@ pub struct Moment(u64);
 pub struct Arrivals {
     clock: AtomicU64,
     // One entry a project that ever had an event: as few as there are keys, each with at most 65,536 days.
-    projects: Mutex<HashMap<ProjectId, BTreeMap<Day, Moment>>>,
+    projects: Mutex<HashMap<ProjectId, Noted>>,
+    everything: AtomicU64,
+}
+
+/// What was noted of a project.
+#[derive(Debug, Default)]
+struct Noted {
+    /// Of days nobody knows.
+    any: Moment,
+    days: BTreeMap<Day, Moment>,
 }
 
 impl Arrivals {
@@ -37,8 +46,19 @@ impl Arrivals {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
         let moment = Moment(self.clock.fetch_add(1, Ordering::SeqCst) + 1);
         for (project, day) in touched {
-            projects.entry(project).or_default().insert(day, moment);
+            projects.entry(project).or_default().days.insert(day, moment);
         }
+    }
+
+    /// Notes that events of `project` can be read now, of whatever days.
+    pub fn note_all(&self, project: ProjectId) {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        projects.entry(project).or_default().any = Moment(self.clock.fetch_add(1, Ordering::SeqCst) + 1);
+    }
+
+    /// Notes that anything may have arrived.
+    pub fn note_everything(&self) {
+        self.everything.fetch_max(self.clock.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
     }
 
     /// Now: what is noted from here on is later.
@@ -51,9 +71,13 @@ impl Arrivals {
         if self.now() == seen {
             return false;
         }
+        if Moment(self.everything.load(Ordering::SeqCst)) > seen {
+            return true;
+        }
         let projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
         // The newest days first: that is where events arrive.
-        projects.get(&project).is_some_and(|noted| noted.range(days).rev().any(|(_, moment)| *moment > seen))
+        let Some(noted) = projects.get(&project) else { return false };
+        noted.any > seen || noted.days.range(days).rev().any(|(_, moment)| *moment > seen)
     }
 }
 
@@ -75,6 +99,12 @@ mod tests {
         assert!(!arrivals.any_since(ADA, 11..=19, before));
         assert!(!arrivals.any_since(BOB, 0..=Day::MAX, before));
         assert!(!arrivals.any_since(ADA, 0..=Day::MAX, arrivals.now()));
+
+        arrivals.note_all(ADA);
+        assert!(arrivals.any_since(ADA, 11..=19, before));
+        assert!(!arrivals.any_since(BOB, 0..=Day::MAX, before));
+        arrivals.note_everything();
+        assert!(arrivals.any_since(BOB, 0..=0, before));
     }
 
     #[test]

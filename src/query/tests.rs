@@ -24,7 +24,7 @@ impl Run for Recorder {
 
 /// The statements that a request makes.
 fn statements(report: &str, request: &Value) -> Result<Vec<Statement>, QueryError> {
-    let queries = Queries::new(Recorder::default(), QueryConfig::default().check().unwrap(), Arc::default());
+    let queries = Queries::new(Recorder::default(), QueryConfig::default().check().unwrap(), Loads::Here(Arc::default()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let body = request.to_string();
     runtime.block_on(queries.answer(PROJECT, report, body.as_bytes(), Asked { now_ms: NOW_MS, data_through_ms: NOW_MS }))?;

@@ -113,7 +113,7 @@ impl Range {
         let from = fields.text("from", "invalid_range")?.or(since).ok_or_else(|| invalid("`from` is missing"))?;
         let until = fields.text("to", "invalid_range")?.unwrap_or("now");
         let range = Self::of(instant(from, now_ms, &zone)?, instant(until, now_ms, &zone)?, zone)?;
-        Ok(range.as_asked([Some(from), Some(until)], now_ms))
+        Ok(range.remembering([Some(from), Some(until)], now_ms))
     }
 
     /// As [`Range::parse`], but an absent bound is none at all: lists show everything unless told otherwise.
@@ -122,11 +122,11 @@ impl Range {
         let (from, until) = (fields.text("from", "invalid_range")?, fields.text("to", "invalid_range")?);
         let bound = |text: Option<&str>| text.map(|text| instant(text, now_ms, &zone)).transpose();
         let (from_ms, until_ms) = (bound(from)?.unwrap_or(0), bound(until)?.unwrap_or(LATEST_MS));
-        Ok(Self::of(from_ms, until_ms, zone)?.as_asked([from, until], now_ms))
+        Ok(Self::of(from_ms, until_ms, zone)?.remembering([from, until], now_ms))
     }
 
     /// Remembers which bounds move with the clock.
-    fn as_asked(mut self, texts: [Option<&str>; 2], now_ms: i64) -> Self {
+    fn remembering(mut self, texts: [Option<&str>; 2], now_ms: i64) -> Self {
         for ((bound, text), at_ms) in self.asked.iter_mut().zip(texts).zip([self.from_ms, self.until_ms]) {
             if text.is_some_and(|text| text == "now" || text.starts_with('-')) {
                 *bound = Bound::Ago(now_ms - at_ms);

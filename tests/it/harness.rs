@@ -1,5 +1,7 @@
 //! Starts pulse as a user would and talks to it as a client would.
 
+pub(crate) mod redis;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;

@@ -7,4 +7,5 @@ mod harness;
 mod import;
 mod layers;
 mod readme;
+mod redis;
 mod trends;
