@@ -171,7 +171,7 @@ impl<R: Run> Inner<R> {
         (project, asked): (ProjectId, Asked),
         shared: Option<Shared>,
     ) -> Result<Computed, QueryError> {
-        if let Some(computed) = Shared::find(shared.as_ref()).await {
+        if let Some(computed) = Shared::find(shared.as_ref(), asked.now_ms).await {
             return Ok(computed);
         }
         let _place = self.guard.enter(project).await?;
@@ -184,6 +184,7 @@ impl<R: Run> Inner<R> {
             data_through_ms: asked.data_through_ms,
             rows_read: session.rows_read(),
             is_sampled: session.is_sampled(),
+            shared_for: None,
         };
         if let Some(shared) = shared {
             shared.put(&computed);

@@ -22,6 +22,8 @@ use crate::event::ids::ProjectId;
 
 const LOOK: Duration = Duration::from_millis(500);
 const LOOK_BACK: Duration = Duration::from_secs(60);
+/// A look that takes longer tells as little as one that fails: cached answers must not wait for a store that is slow.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// Longer than any lag that is not a backlog.
 const RECENT: Duration = Duration::from_secs(600);
 /// Longer than the log keeps what is not loaded.
@@ -65,7 +67,8 @@ impl Elsewhere {
         let began = Instant::now();
         let is_first = !std::mem::replace(&mut known.is_certain, false);
         let is_back = known.looked_back.is_none_or(|at| began - at >= LOOK_BACK);
-        match self.read(run, (&mut known, is_back), now_ms).await {
+        let look = tokio::time::timeout(LONGEST_LOOK, self.read(run, (&mut known, is_back), now_ms)).await;
+        match look.unwrap_or_else(|_| Err(QueryError::too_slow())) {
             Ok(()) => {
                 known.is_certain = true;
                 if is_back {
@@ -77,7 +80,8 @@ impl Elsewhere {
         if is_first || !known.is_certain {
             self.arrivals.note_everything();
         }
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
+        // Counted from its end, so that a slow one does not follow the other.
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(if known.is_certain { began } else { Instant::now() });
     }
 
     /// What tells one state of a project's recent books from another, the same in every process.

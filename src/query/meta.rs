@@ -19,7 +19,7 @@ pub(super) fn write(served: &Served, now_ms: i64, took: Duration) -> Vec<u8> {
     let mut out = Vec::with_capacity(entry.result.len() + META_BYTES);
     out.extend_from_slice(br#"{"result":"#);
     out.extend_from_slice(&entry.result);
-    let is_cached = served.source != Source::Store;
+    let is_cached = served.source != Source::Store || entry.is_shared;
     let age_ms = if is_cached { (now_ms - entry.computed_ms).max(0) } else { 0 };
     let stale = if served.source == Source::Stale { r#""stale":true,"# } else { "" };
     // Writing to a Vec cannot fail.

@@ -48,9 +48,9 @@ impl Shared {
     }
 
     /// The answer that another instance has put there.
-    pub(super) async fn find(shared: Option<&Self>) -> Option<Computed> {
+    pub(super) async fn find(shared: Option<&Self>, now_ms: i64) -> Option<Computed> {
         let shared = shared.filter(|shared| !shared.refresh)?;
-        decode(shared.level.find(shared.key.clone()).await?)
+        decode(shared.level.find(shared.key.clone()).await?, now_ms)
     }
 
     /// Puts an answer there, in the background.
@@ -73,12 +73,14 @@ fn encode(computed: &Computed) -> Bytes {
     out.freeze()
 }
 
-fn decode(mut value: Bytes) -> Option<Computed> {
+fn decode(mut value: Bytes, now_ms: i64) -> Option<Computed> {
     if value.len() <= HEAD || value.get_u8() != FORM {
         return None;
     }
     let (computed_ms, data_through_ms, rows_read) = (value.get_i64(), value.get_i64(), value.get_u64());
-    Some(Computed { computed_ms, data_through_ms, rows_read, is_sampled: value.get_u8() != 0, result: value })
+    // Clocks differ a little from one instance to another.
+    let shared_for = Some(Duration::from_millis(u64::try_from(now_ms - computed_ms).unwrap_or(0)));
+    Some(Computed { computed_ms, data_through_ms, rows_read, is_sampled: value.get_u8() != 0, result: value, shared_for })
 }
 
 #[cfg(test)]
@@ -87,14 +89,22 @@ mod tests {
 
     #[test]
     fn an_answer_survives_the_way_and_what_is_none_is_not_read() {
-        let computed = Computed { result: Bytes::from_static(b"{}"), computed_ms: 5, data_through_ms: 4, rows_read: 3, is_sampled: true };
-        let read = decode(encode(&computed)).unwrap();
+        let computed = Computed {
+            result: Bytes::from_static(b"{}"),
+            computed_ms: 5,
+            data_through_ms: 4,
+            rows_read: 3,
+            is_sampled: true,
+            shared_for: None,
+        };
+        let read = decode(encode(&computed), 12).unwrap();
         assert_eq!(
             (read.result, read.computed_ms, read.data_through_ms, read.rows_read, read.is_sampled),
             (computed.result, 5, 4, 3, true)
         );
+        assert_eq!(read.shared_for, Some(Duration::from_millis(7)));
         for garbage in [&b""[..], b"\x01", b"\x02aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
-            assert!(decode(Bytes::copy_from_slice(garbage)).is_none());
+            assert!(decode(Bytes::copy_from_slice(garbage), 12).is_none());
         }
     }
 }

@@ -1,8 +1,14 @@
 //! The cache and the breaker from outside: what 200 dashboards cost, how soon an event is seen, what a store that is away does.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
+use pulse::clickhouse::engine::{Engine, EngineConfig};
+use pulse::clickhouse::{ClickHouse, ClickHouseConfig, migrate};
+use pulse::event::ids::ProjectId;
+use pulse::query::store::Reader;
+use pulse::query::{Asked, Loads, Queries, QueryConfig};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -96,4 +102,33 @@ async fn while_the_store_is_away_kept_answers_are_given_as_stale_and_others_are_
     tokio::time::timeout(Duration::from_secs(60), came_back).await.expect("the store did not come back");
     assert!(counter(&pulse, "pulse_store_breaker_opened_total").await >= 1);
     assert_eq!(counter(&pulse, "pulse_store_breaker_state").await, 0);
+}
+
+#[tokio::test]
+async fn what_another_process_loads_is_in_the_answers_of_this_one_a_second_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = ClickHouseConfig::default().check().unwrap();
+    let engine = Engine::start(&EngineConfig::default(), base, folder.path(), PathBuf::from(env!("CARGO_BIN_EXE_pulse"))).await.unwrap();
+    let store = ClickHouse::new(engine.settings());
+    migrate::run(&store).await.unwrap();
+    let queries =
+        Queries::new(Reader::new(&store), QueryConfig::default().check().unwrap(), Loads::Elsewhere(store.arrivals.clone(), None));
+    let trend = trend().to_string();
+    let total = async || {
+        let now_ms = pulse::clock::now_ms();
+        let answer = queries.answer(ProjectId(7), "trends", trend.as_bytes(), Asked { now_ms, data_through_ms: now_ms }).await.unwrap();
+        serde_json::from_slice::<Value>(&answer).unwrap()["result"]["series"][0]["total"].as_u64().unwrap()
+    };
+    assert_eq!(total().await, 0);
+    for offset in 1..=3_u64 {
+        // As a loader does: events and their books in one block.
+        let at = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S.000").to_string();
+        let event = json!({"project_id": 7, "type": "view", "timestamp": at, "received_day": at[..10], "log_offset": offset});
+        let books =
+            json!({"project_id": 0, "visitor_id": 7, "type": "$books", "timestamp": at, "received_day": at[..10], "log_offset": offset});
+        let insert = format!("INSERT INTO pulse.events SETTINGS async_insert = 0 FORMAT JSONEachRow {event}\n{books}");
+        store.writer.execute(&insert).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(total().await, offset);
+    }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Computed {
     pub(crate) rows_read: u64,
     /// Whether it is scaled up from a part of the events.
     pub(crate) is_sampled: bool,
+    /// Another instance has computed it, so long ago.
+    pub(crate) shared_for: Option<Duration>,
 }
 
 /// A question, the same over all its answers.
@@ -67,6 +69,8 @@ pub(crate) struct Entry {
     pub(crate) computed_ms: i64,
     /// What of `meta` never changes, as JSON members.
     pub(crate) meta: String,
+    /// Another instance has computed it.
+    pub(crate) is_shared: bool,
     began: Instant,
     took: Duration,
     seen: Moment,
@@ -107,13 +111,15 @@ impl Question {
 
 impl Entry {
     pub(crate) fn new(computed: Computed, (began, seen): (Instant, Moment), (question, reach): (Arc<Question>, Reach)) -> Self {
-        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled } = computed;
+        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, shared_for } = computed;
         let meta = format!(
             r#""computed_at":"{}","data_through":"{}","rows_read":{rows_read},"sampled":{is_sampled}"#,
             show_ms(computed_ms),
             show_ms(data_through_ms)
         );
-        Self { question, result, computed_ms, meta, began, took: began.elapsed(), seen, reach }
+        let took = began.elapsed();
+        let began = began.checked_sub(shared_for.unwrap_or_default()).unwrap_or(began);
+        Self { question, result, computed_ms, meta, is_shared: shared_for.is_some(), began, took, seen, reach }
     }
 
     /// Whether it may answer at `now`.

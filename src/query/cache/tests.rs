@@ -59,7 +59,8 @@ impl Bench {
 }
 
 fn computed(result: &str) -> Computed {
-    Computed { result: Bytes::copy_from_slice(result.as_bytes()), computed_ms: 0, data_through_ms: 0, rows_read: 1, is_sampled: false }
+    let result = Bytes::copy_from_slice(result.as_bytes());
+    Computed { result, computed_ms: 0, data_through_ms: 0, rows_read: 1, is_sampled: false, shared_for: None }
 }
 
 /// A question about everything up to now.
