@@ -1,5 +1,6 @@
 //! The composition root: builds adapters and roles, supervises, drains. The only place that knows everything.
 
+mod answers;
 mod routes;
 mod waiting;
 
@@ -95,6 +96,9 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
     let metrics = record_metrics()?;
     let parts = routes::Parts { log: log.clone(), keys, store, stats, engine_state, metrics };
     let routes = routes::Routes::new(&settings, parts).map_err(anyhow::Error::msg)?;
+    if let Some(refreshing) = routes.keep_fresh(supervisor.stop_token()) {
+        supervisor.spawn("refresh", refreshing);
+    }
     supervisor.spawn("http", server.serve(move |call| routes.clone().answer(call), supervisor.stop_token()));
     let (engine, engine_stop) = supervise_engine(engine);
 

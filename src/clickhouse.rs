@@ -1,14 +1,19 @@
 //! ClickHouse: one way to talk to it, whether it is a fleet or the embedded engine.
 //!
-//! Owns the client and its three kinds of access, the classification of errors, the embedded engine as a supervised child
+//! Owns the client and its three kinds of access, the classification of errors, the circuit breaker in front of them, what is
+//! known of new rows, the embedded engine as a supervised child
 //! process, the Native format and the migrations. Promises: an error says whether time, a person or another owner decides
 //! what happens next; a statement never contains user input, values are bound.
 
+mod arrivals;
+mod breaker;
 mod client;
 pub mod engine;
 mod insert;
 pub mod migrate;
 pub mod native;
 
+pub use arrivals::{Arrivals, Day, Moment};
+pub use breaker::{Breaker, BreakerState, Permit, is_overload};
 pub use client::{Answer, ClickHouse, ClickHouseConfig, ClickHouseError, ClickHouseSettings, Client, Statement};
 pub use insert::{Retry, retry};

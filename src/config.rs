@@ -18,6 +18,7 @@ use crate::log::embedded::{EmbeddedLimits, EmbeddedLogConfig};
 use crate::log::kafka::{KafkaLimits, KafkaLogConfig};
 use crate::process::{ProcessConfig, ProcessLimits};
 use crate::query::{QueryConfig, QueryLimits};
+use crate::redis::RedisConfig;
 use crate::role::Role;
 
 /// Prefix of the environment's keys; `__` separates sections.
@@ -58,6 +59,8 @@ pub struct Config {
     pub clickhouse: ClickHouseConfig,
     /// `[query]`
     pub query: QueryConfig,
+    /// `[redis]`
+    pub redis: RedisConfig,
 }
 
 impl Default for Config {
@@ -76,6 +79,7 @@ impl Default for Config {
             load: LoadConfig::default(),
             clickhouse: ClickHouseConfig::default(),
             query: QueryConfig::default(),
+            redis: RedisConfig::default(),
         }
     }
 }

@@ -17,7 +17,7 @@
 //! | 4 | `main`, [`cli`] |
 //! | 3 | [`app`], [`config`] |
 //! | 2 | [`ingest`], [`process`], [`load`], [`query`] |
-//! | 1 | [`log`], [`clickhouse`], [`http`], [`lifecycle`] |
+//! | 1 | [`log`], [`clickhouse`], [`http`], [`lifecycle`], [`redis`] |
 //! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`] |
 //!
 //! # Glossary
@@ -44,4 +44,5 @@ pub mod metrics;
 pub mod outcome;
 pub mod process;
 pub mod query;
+pub mod redis;
 pub mod role;

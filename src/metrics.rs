@@ -29,11 +29,21 @@ pub enum Counter {
     QueriesAnswered,
     /// A question was refused or failed.
     QueriesRefused,
+    /// A statement of a report was sent to the store.
+    Statements,
+    /// A question was answered from the cache.
+    CacheHits,
+    /// A report was computed.
+    CacheMisses,
+    /// A question was answered from the cache although data had moved on, because the store could not answer.
+    CacheStale,
+    /// The breaker in front of the store opened.
+    BreakerOpened,
 }
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::EventsAccepted,
         Self::EventsRejected,
         Self::RequestsUnavailable,
@@ -46,6 +56,11 @@ impl Counter {
         Self::LogOffsetsLost,
         Self::QueriesAnswered,
         Self::QueriesRefused,
+        Self::Statements,
+        Self::CacheHits,
+        Self::CacheMisses,
+        Self::CacheStale,
+        Self::BreakerOpened,
     ];
 
     /// The name it is exported under.
@@ -63,6 +78,11 @@ impl Counter {
             Self::LogOffsetsLost => "pulse_log_offsets_lost_total",
             Self::QueriesAnswered => "pulse_queries_answered_total",
             Self::QueriesRefused => "pulse_queries_refused_total",
+            Self::Statements => "pulse_statements_total",
+            Self::CacheHits => "pulse_query_cache_hits_total",
+            Self::CacheMisses => "pulse_query_cache_misses_total",
+            Self::CacheStale => "pulse_query_cache_stale_total",
+            Self::BreakerOpened => "pulse_store_breaker_opened_total",
         }
     }
 
@@ -80,6 +100,11 @@ impl Counter {
             Self::LogOffsetsLost => "Records the log deleted before they were read",
             Self::QueriesAnswered => "Questions answered",
             Self::QueriesRefused => "Questions refused or failed",
+            Self::Statements => "Statements of reports sent to the store",
+            Self::CacheHits => "Questions answered from the cache",
+            Self::CacheMisses => "Reports computed",
+            Self::CacheStale => "Questions answered from the cache because the store could not answer",
+            Self::BreakerOpened => "Times the breaker in front of the store opened",
         }
     }
 
@@ -89,11 +114,45 @@ impl Counter {
     }
 }
 
+/// Levels; the doc line says what the number means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// The breaker in front of the store: 0 closed, 1 a probe is on its way, 2 open.
+    Breaker,
+}
+
+impl Gauge {
+    /// Every gauge.
+    pub const ALL: [Self; 1] = [Self::Breaker];
+
+    /// The name it is exported under.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Breaker => "pulse_store_breaker_state",
+        }
+    }
+
+    const fn help(self) -> &'static str {
+        match self {
+            Self::Breaker => "The breaker in front of the store: 0 closed, 1 probing, 2 open",
+        }
+    }
+
+    /// Sets the level.
+    pub fn set(self, level: f64) {
+        metrics::gauge!(self.name()).set(level);
+    }
+}
+
 /// Tells the recorder what each metric means; each is then exported from the start, at zero.
 pub fn describe() {
     for counter in Counter::ALL {
         metrics::describe_counter!(counter.name(), counter.help());
         counter.add(0);
+    }
+    for gauge in Gauge::ALL {
+        metrics::describe_gauge!(gauge.name(), gauge.help());
+        gauge.set(0.0);
     }
 }
 

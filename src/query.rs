@@ -5,6 +5,8 @@
 //! parameter; every statement of events is limited to one project and one time range; no answer holds SQL or a host.
 //! May go wrong: the request is refused (4xx), the store is away or too busy (503), the query is too dear (422, 504).
 
+mod cache;
+mod elsewhere;
 pub mod error;
 mod events;
 mod field;
@@ -12,29 +14,69 @@ mod filter;
 mod formula;
 pub mod guard;
 pub mod ledger;
+mod meta;
 mod properties;
 mod request;
 pub mod run;
+mod second;
 pub mod sql;
 pub mod store;
 mod time;
 mod trends;
 mod users;
 
-use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use self::cache::{Ask, Cache, Computed, Key, Reach};
+use self::elsewhere::Elsewhere;
 pub use self::error::QueryError;
 use self::guard::Guard;
 pub use self::guard::{QueryConfig, QueryLimits};
 use self::run::Session;
 pub use self::run::{Answer, Run};
+pub use self::second::SecondLevel;
+use self::second::Shared;
 pub use self::sql::Statement;
+use self::time::Range;
+use crate::clickhouse::Arrivals;
 use crate::event::ids::ProjectId;
 
-/// Answers the reports of every project.
-pub struct Queries<R> {
+/// How often questions are looked for whose answers are refreshed before somebody waits for them, and how many at a time: one
+/// after the other, so that they never take more than one place.
+const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_QUESTIONS: usize = 16;
+
+/// Answers the reports of every project. Cheap to clone.
+pub struct Queries<R>(Arc<Inner<R>>);
+
+impl<R> Clone for Queries<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+struct Inner<R> {
     run: R,
     guard: Guard,
+    cache: Arc<Cache>,
+    elsewhere: Option<Elsewhere>,
+    second: Option<Arc<dyn SecondLevel>>,
+}
+
+/// Who loads what the reports read.
+pub enum Loads {
+    /// This process alone: it knows of every block.
+    Here(Arc<Arrivals>),
+    /// Others, too: the books are watched. Their answers may be shared through a second level.
+    Elsewhere(Arc<Arrivals>, Option<Arc<dyn SecondLevel>>),
 }
 
 /// When and about what an answer was made.
@@ -47,40 +89,112 @@ pub struct Asked {
 }
 
 impl<R: Run> Queries<R> {
-    /// Answers through `run`, within `limits`.
-    pub fn new(run: R, limits: QueryLimits) -> Self {
-        Self { run, guard: Guard::new(limits) }
+    /// Answers through `run`, within `limits`; what is kept is given as long as `loads` knows of nothing newer.
+    pub fn new(run: R, limits: QueryLimits, loads: Loads) -> Self {
+        let (arrivals, elsewhere, second) = match loads {
+            Loads::Here(arrivals) => (arrivals, None, None),
+            Loads::Elsewhere(arrivals, second) => (Arc::clone(&arrivals), Some(Elsewhere::new(arrivals)), second),
+        };
+        let cache = Arc::new(Cache::new(limits.cache_bytes, arrivals));
+        Self(Arc::new(Inner { run, guard: Guard::new(limits), cache, elsewhere, second }))
     }
 
-    /// Answers `report` for `project`: `body` is the JSON request, the result the JSON answer with `result` and `meta`.
+    /// Answers `report` for `project`: `body` is the JSON request, the result the JSON answer with `result` and `meta`. A
+    /// member `"refresh": true` of any request computes the answer anew.
     ///
     /// # Errors
     /// As [`QueryError`] describes; 404 `unknown_report` for a report that is not there.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels the running statement and gives its place back.
+    /// Dropping the future cancels the running statement and gives its place back, unless others wait for the same answer.
     pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], asked: Asked) -> Result<Vec<u8>, QueryError> {
-        let started = std::time::Instant::now();
-        let body = request::parse(body)?;
-        let plan = Report::parse(project, report, &body, asked.now_ms)?;
-        let _place = self.guard.enter(project).await?;
-        let mut session = Session::new(&self.run);
-        let result = plan.answer(&mut session).await?;
-        let meta = json!({
-            "computed_at": time::show_ms(asked.now_ms),
-            "data_through": time::show_ms(asked.data_through_ms),
-            "cached": false,
-            "age_ms": 0,
-            "query_ms": started.elapsed().as_millis() as u64,
-            "rows_read": session.rows_read(),
-            "refresh_after_ms": guard::refresh_after_ms(asked.now_ms),
-            "sampled": session.is_sampled(),
-        });
-        serde_json::to_vec(&json!({"result": result, "meta": meta})).map_err(|_| QueryError::internal("the answer cannot be written"))
+        let began = Instant::now();
+        let mut request = request::parse(body)?;
+        let refresh = request::take_refresh(&mut request)?;
+        let plan = Report::parse(project, report, &request, asked.now_ms)?;
+        if let Some(elsewhere) = &self.0.elsewhere {
+            elsewhere.look(&self.0.run, asked.now_ms).await;
+        }
+        let ask = Ask {
+            key: Key { project, plan: plan.fingerprint() },
+            reach: Reach::of(&plan.ranges(), asked.now_ms),
+            report,
+            body,
+            refresh,
+            keep: plan.is_kept(),
+        };
+        let shared = Shared::of(&ask, &self.0);
+        let inner = Arc::clone(&self.0);
+        let served = self.0.cache.ask(ask, || inner.compute(plan, (project, asked), shared)).await?;
+        Ok(meta::write(&served, asked.now_ms, began.elapsed()))
+    }
+
+    /// Refreshes what is asked most, so that nobody waits for it; until asked to stop.
+    pub async fn keep_fresh(self, now_ms: impl Fn() -> i64, stop: CancellationToken) -> Result<(), Infallible> {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(SWEEP) => {}
+            }
+            for question in self.0.cache.popular(SWEEP, SWEEP_QUESTIONS) {
+                let now_ms = now_ms();
+                let asked = Asked { now_ms, data_through_ms: now_ms };
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = self.renew(&question, asked) => {}
+                }
+            }
+        }
+    }
+
+    async fn renew(&self, question: &cache::Question, asked: Asked) {
+        let project = question.key.project;
+        let renewed = async {
+            let mut request = request::parse(&question.body)?;
+            request::take_refresh(&mut request)?;
+            let plan = Report::parse(project, &question.report, &request, asked.now_ms)?;
+            let (key, reach) = (Key { project, plan: plan.fingerprint() }, Reach::of(&plan.ranges(), asked.now_ms));
+            let ask = Ask { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
+            let inner = Arc::clone(&self.0);
+            self.0.cache.ask(ask, || inner.compute(plan, (project, asked), None)).await
+        };
+        if let Err(problem) = renewed.await {
+            tracing::debug!(%problem, "background refresh");
+        }
     }
 }
 
-/// A checked request of any report.
+impl<R: Run> Inner<R> {
+    async fn compute(
+        self: Arc<Self>,
+        plan: Report,
+        (project, asked): (ProjectId, Asked),
+        shared: Option<Shared>,
+    ) -> Result<Computed, QueryError> {
+        if let Some(computed) = Shared::find(shared.as_ref(), asked.now_ms).await {
+            return Ok(computed);
+        }
+        let _place = self.guard.enter(project).await?;
+        let mut session = Session::new(&self.run);
+        let result = plan.answer(&mut session).await?;
+        let result = serde_json::to_vec(&result).map_err(|_| QueryError::internal("the answer cannot be written"))?;
+        let computed = Computed {
+            result: Bytes::from(result),
+            computed_ms: asked.now_ms,
+            data_through_ms: asked.data_through_ms,
+            rows_read: session.rows_read(),
+            is_sampled: session.is_sampled(),
+            shared_for: None,
+        };
+        if let Some(shared) = shared {
+            shared.put(&computed);
+        }
+        Ok(computed)
+    }
+}
+
+/// A checked request of any report. Its `Debug` form is the question: what is the same there has the same answer.
+#[derive(Debug)]
 enum Report {
     Trends(trends::Plan),
     Events(events::Plan),
@@ -104,6 +218,29 @@ impl Report {
         }
     }
 
+    /// A hash of the question.
+    fn fingerprint(&self) -> u128 {
+        let mut hash = HashText(Xxh3Default::new());
+        // Writing into a hash cannot fail.
+        let _ = std::fmt::write(&mut hash, format_args!("{self:?}"));
+        hash.0.digest128()
+    }
+
+    /// The ranges that the answer depends on.
+    fn ranges(&self) -> Vec<&Range> {
+        match self {
+            Self::Trends(plan) => plan.ranges().collect(),
+            Self::Events(plan) => vec![&plan.range],
+            Self::Users(plan) => plan.ranges(),
+            Self::Properties(plan) => vec![&plan.range],
+        }
+    }
+
+    /// Whether its answers are kept: the newest events never are, whoever looks for one wants to see it come.
+    const fn is_kept(&self) -> bool {
+        !matches!(self, Self::Events(_))
+    }
+
     async fn answer<R: Run>(&self, session: &mut Session<'_, R>) -> Result<Value, QueryError> {
         match self {
             Self::Trends(plan) => trends::answer(plan, session).await,
@@ -111,6 +248,16 @@ impl Report {
             Self::Users(plan) => users::answer(plan, session).await,
             Self::Properties(plan) => properties::answer(plan, session).await,
         }
+    }
+}
+
+/// Hashes what is written to it.
+struct HashText(Xxh3Default);
+
+impl std::fmt::Write for HashText {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
     }
 }
 

@@ -1,12 +1,15 @@
 //! Which role answers which path on the listener.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 use hyper::{Method, Response, StatusCode};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+use super::answers::RedisAnswers;
 use super::waiting::LogWaiting;
 use crate::clickhouse::ClickHouse;
 use crate::clickhouse::engine::{EngineState, cache_dir};
@@ -22,7 +25,8 @@ use crate::log::RunningLog;
 use crate::metrics::Counter;
 use crate::query::ledger::{LedgerScope, ledger};
 use crate::query::store::Reader;
-use crate::query::{Asked, Queries, QueryError};
+use crate::query::{Asked, Loads, Queries, QueryError, SecondLevel};
+use crate::redis::Redis;
 use crate::role::Role;
 
 /// Largest body of a question.
@@ -66,12 +70,18 @@ impl<L: RunningLog> Routes<L> {
             true => Some(Ingest::new(log.clone(), settings.ingest.clone(), (geo(settings)?, keys.clone()), timeout)),
             false => None,
         };
+        let redis = Redis::open(&settings.config.redis)?;
         let asks = store.filter(|_| settings.roles.contains(&Role::Query)).map(|store| {
-            let queries = Queries::new(Reader::new(&store), settings.query);
+            let queries = Queries::new(Reader::new(&store), settings.query, loads(settings, &store, redis));
             let body = BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout };
             Arc::new(Asks { queries, waiting: LogWaiting(log.clone()), store, keys, stats, body })
         });
         Ok(Self { log, engine_state, metrics, ingest, asks })
+    }
+
+    /// Refreshes what is asked most until asked to stop.
+    pub(super) fn keep_fresh(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
+        self.asks.as_ref().map(|asks| asks.queries.clone().keep_fresh(clock::now_ms, stop))
     }
 
     /// Answers a request.
@@ -124,6 +134,15 @@ impl<L: RunningLog> Routes<L> {
         let is_down = self.engine_state.as_ref().is_some_and(|state| *state.borrow() == EngineState::Down);
         // Without ClickHouse events are still taken; only an instance that does nothing else is not ready.
         (is_down && self.ingest.is_none()).then_some("the embedded engine is starting")
+    }
+}
+
+/// Whether every block passes through this process: only then is what it noted all there is.
+fn loads(settings: &Settings, store: &ClickHouse, redis: Option<Redis>) -> Loads {
+    let arrivals = Arc::clone(&store.arrivals);
+    match settings.roles.contains(&Role::Load) && settings.config.log.kind == "embedded" {
+        true => Loads::Here(arrivals),
+        false => Loads::Elsewhere(arrivals, redis.map(|redis| Arc::new(RedisAnswers(redis)) as Arc<dyn SecondLevel>)),
     }
 }
 

@@ -3,10 +3,15 @@
 //! Built on the `clickhouse` crate, which finds the errors that come after a 200 has begun; the code is read from the
 //! exception's text, as the HTTP status says little (159 comes as 408, 241 and 252 as 500).
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+
+use super::arrivals::Arrivals;
+use super::breaker::Breaker;
 
 /// `[clickhouse]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -116,6 +121,9 @@ pub enum ClickHouseError {
     /// It did not answer in time: whether the statement ran is unknown.
     #[error("clickhouse did not answer within {0:?}")]
     TimedOut(Duration),
+    /// It was not asked: it is away or overloaded, and left alone for this long.
+    #[error("clickhouse is left alone for {0:?}")]
+    LeftAlone(Duration),
 }
 
 impl From<clickhouse::error::Error> for ClickHouseError {
@@ -186,6 +194,8 @@ pub struct Answer {
 pub struct Client {
     client: clickhouse::Client,
     timeout: Duration,
+    /// None for who waits for a server that starts, or changes it by hand.
+    breaker: Option<Arc<Breaker>>,
 }
 
 impl Client {
@@ -195,7 +205,17 @@ impl Client {
             .with_user(user)
             .with_password(password)
             .with_compression(clickhouse::Compression::None);
-        Self { client, timeout: settings.request_timeout }
+        Self { client, timeout: settings.request_timeout, breaker: None }
+    }
+
+    /// Runs one exchange with the server within the timeout, if the breaker lets it.
+    async fn exchange<T>(&self, run: impl Future<Output = Result<T, ClickHouseError>>) -> Result<T, ClickHouseError> {
+        let permit = self.breaker.as_ref().map(|breaker| breaker.permit()).transpose().map_err(ClickHouseError::LeftAlone)?;
+        let result = tokio::time::timeout(self.timeout, run).await.unwrap_or(Err(ClickHouseError::TimedOut(self.timeout)));
+        if let Some(permit) = permit {
+            permit.end(&result);
+        }
+        result
     }
 
     /// Runs a statement and returns its rows in `format`. Dropping the future ends the statement on the server, where the
@@ -217,7 +237,7 @@ impl Client {
             let read_rows = cursor.summary().and_then(|summary| summary.read_rows()).unwrap_or(0);
             Ok(Answer { body: body.freeze(), read_rows })
         };
-        tokio::time::timeout(self.timeout, answer).await.unwrap_or(Err(ClickHouseError::TimedOut(self.timeout)))
+        self.exchange(answer).await
     }
 
     /// Runs a statement and returns its rows, each as the values of its columns.
@@ -232,7 +252,7 @@ impl Client {
     /// Runs a statement that answers nothing.
     pub async fn execute(&self, sql: &str) -> Result<(), ClickHouseError> {
         let run = async { Ok(self.client.query_raw(sql).with_setting("wait_end_of_query", "1").execute().await?) };
-        tokio::time::timeout(self.timeout, run).await.unwrap_or(Err(ClickHouseError::TimedOut(self.timeout)))
+        self.exchange(run).await
     }
 
     /// Inserts one block in Native format, given in pieces. `into` is the table and its columns: `db.t (a, b)`. One block
@@ -249,7 +269,7 @@ impl Client {
             }
             Ok(insert.end().await?)
         };
-        tokio::time::timeout(self.timeout, run).await.unwrap_or(Err(ClickHouseError::TimedOut(self.timeout)))
+        self.exchange(run).await
     }
 }
 
@@ -276,13 +296,19 @@ pub struct ClickHouse {
     pub migrator: Client,
     /// Database of pulse's tables; a plain identifier.
     pub database: String,
+    /// What has arrived in the event table.
+    pub arrivals: Arc<Arrivals>,
+    /// Shared by `writer` and `reader`.
+    pub breaker: Arc<Breaker>,
 }
 
 impl ClickHouse {
     /// Clients for a server; connects when first used.
     pub fn new(settings: &ClickHouseSettings) -> Self {
+        let breaker = Arc::<Breaker>::default();
         let within = |mut client: Client| {
             client.client = client.client.with_database(&settings.database);
+            client.breaker = Some(Arc::clone(&breaker));
             client
         };
         Self {
@@ -290,6 +316,8 @@ impl ClickHouse {
             reader: within(Client::new(settings, &settings.reader)),
             migrator: Client::new(settings, &settings.migrator),
             database: settings.database.clone(),
+            arrivals: Arc::default(),
+            breaker,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The block that a partition is filling: rows, books, and the suspects that only the table can judge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::dedupe::{Dedupe, EventKey, Fingerprint, Verdict};
 use super::row::Rows;
+use crate::clickhouse::{Arrivals, Day};
 use crate::event::field::Field;
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::event::packed::{EventView, Fields};
@@ -35,6 +36,8 @@ pub(super) struct Block {
     books: BTreeMap<u64, Tallies>,
     pub(super) suspects: Vec<Suspect>,
     waits: Vec<(i64, u32)>,
+    touched: BTreeSet<(ProjectId, Day)>,
+    last_touched: Option<(ProjectId, Day)>,
     open: Option<Open>,
 }
 
@@ -62,11 +65,21 @@ pub(super) struct Sealed {
     pub(super) columns: Bytes,
     /// Receipt time and number of the events, for the latency.
     pub(super) waits: Vec<(i64, u32)>,
+    /// Whose days its events are of.
+    pub(super) touched: BTreeSet<(ProjectId, Day)>,
 }
 
 impl Block {
     pub(super) fn new() -> Self {
-        Self { rows: Rows::new(), books: BTreeMap::new(), suspects: Vec::new(), waits: Vec::new(), open: None }
+        Self {
+            rows: Rows::new(),
+            books: BTreeMap::new(),
+            suspects: Vec::new(),
+            waits: Vec::new(),
+            touched: BTreeSet::new(),
+            last_touched: None,
+            open: None,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -119,6 +132,7 @@ impl Block {
         let fingerprint = fingerprint(fields.get(Field::Type), event.fixed.original_ms);
         match dedupe.admit(&event.fixed, fingerprint) {
             Verdict::New => {
+                self.touch(project, event.fixed.at_ms);
                 self.rows.event(event, &fields, project, place);
                 self.count(header.source, project, event.fixed.received_ms, Count::Stored);
             }
@@ -131,6 +145,15 @@ impl Block {
                 place,
                 event: event.encoded().to_vec(),
             }),
+        }
+    }
+
+    fn touch(&mut self, project: ProjectId, at_ms: i64) {
+        let touched = Some((project, Arrivals::day(at_ms)));
+        // Neighbours are mostly alike, and the set costs more than the row.
+        if self.last_touched != touched {
+            self.last_touched = touched;
+            self.touched.extend(touched);
         }
     }
 
@@ -154,6 +177,7 @@ impl Block {
                 Some(earlier) => self.copy(suspect.source, suspect.project, received_ms, earlier != suspect.fingerprint),
                 None => {
                     let fields = Fields::of(&event).unwrap_or_default();
+                    self.touch(suspect.project, event.fixed.at_ms);
                     self.rows.event(&event, &fields, suspect.project, suspect.place);
                     self.count(suspect.source, suspect.project, received_ms, Count::Stored);
                 }
@@ -184,7 +208,9 @@ impl Block {
             rows: self.rows.len(),
             columns: self.rows.encode(open.epoch, open.partition).into(),
             waits: std::mem::take(&mut self.waits),
+            touched: std::mem::take(&mut self.touched),
         };
+        self.last_touched = None;
         self.rows.clear();
         self.books.clear();
         Some(sealed)

@@ -46,6 +46,9 @@ pub(super) trait Table: Clone + Send + Sync + 'static {
 
     /// Inserts a block, whole or not at all.
     fn insert(&self, block: &Sealed, generation: u64) -> impl Future<Output = Result<(), TableError>> + Send;
+
+    /// Tells those who keep answers that the block can be read.
+    fn announce(&self, block: &Sealed);
 }
 
 /// The table in ClickHouse.
@@ -185,6 +188,10 @@ impl Table for EventTable {
         let query_id = format!("{}{generation:016x}-{}", query_id_prefix(block.epoch, block.partition), random());
         let fence = Rows::fence_column(generation, block.rows);
         Ok(self.store.writer.insert(&self.into, &[block.columns.clone(), Bytes::from(fence)], &query_id).await?)
+    }
+
+    fn announce(&self, block: &Sealed) {
+        self.store.arrivals.note(block.touched.iter().copied());
     }
 }
 

@@ -238,6 +238,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
         let Inserted::Stored { sealed, generation } = inserted else { return Ok(false) };
         tenure.generation = generation;
         tenure.dedupe.end_insert();
+        self.table.announce(&sealed);
         Counter::BlocksStored.add(1);
         Counter::RowsStored.add(sealed.rows as u64);
         let now_ms = clock::now_ms();

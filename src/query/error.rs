@@ -36,6 +36,11 @@ impl QueryError {
         Self { status: 504, code: "query_timeout", message, retry_after: None }
     }
 
+    /// Whether it was refused only because too much is going on or the store is away: an older answer is better than none.
+    pub(crate) fn is_overload(&self) -> bool {
+        matches!(self.status, 429 | 503 | 504)
+    }
+
     /// The class of an error that ClickHouse reports by its number.
     pub fn of_clickhouse(code: i32) -> Self {
         let refused = |status, code, message: &str| Self { status, code, message: message.to_owned(), retry_after: None };

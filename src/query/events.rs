@@ -6,13 +6,15 @@ use super::error::QueryError;
 use super::filter::{self, Filter};
 use super::request::{self, Fields};
 use super::run::{Row, Run, Session, number};
-use super::sql::{Scope, Statement};
+use super::sql::Statement;
 use super::time::{Range, show_ms};
 use crate::event::ids::ProjectId;
 
 /// A checked request.
+#[derive(Debug)]
 pub(crate) struct Plan {
-    scope: Scope,
+    project: ProjectId,
+    pub(crate) range: Range,
     event: Option<String>,
     filters: Vec<Filter>,
     limit: u64,
@@ -72,7 +74,8 @@ impl Plan {
         let fields = Fields::open(body, &["from", "to", "timezone", "event", "filters", "limit", "cursor"])?;
         let range = Range::parse_open(fields, now_ms)?;
         Ok(Self {
-            scope: Scope { project, from_ms: range.from_ms, until_ms: range.until_ms },
+            project,
+            range,
             event: fields.text("event", "invalid_event")?.map(str::to_owned),
             filters: filter::parse_all(fields)?,
             limit: fields.limit("limit", 100, 10_000)?,
@@ -82,7 +85,7 @@ impl Plan {
 
     fn statement(&self) -> Statement {
         let to = CONTEXT.iter().fold(Statement::default().sql(COLUMNS), |to, (column, _, _)| to.sql(column));
-        let to = to.scope(&self.scope);
+        let to = to.scope(&self.range.scope(self.project));
         let to = match &self.event {
             Some(event) => to.sql(" AND type = ").string(event),
             None => to,

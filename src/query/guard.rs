@@ -21,12 +21,14 @@ pub struct QueryConfig {
     /// How long a query waits for its turn before it is refused.
     #[serde(with = "humantime_serde")]
     pub max_wait: Duration,
+    /// Bytes of answers kept; 0 keeps none.
+    pub cache_bytes: u64,
 }
 
 impl Default for QueryConfig {
     fn default() -> Self {
         // Each query uses several threads of the store; 16 at once keep it busy without queueing inside it.
-        Self { max_running: 16, max_running_per_project: 8, max_wait: Duration::from_secs(5) }
+        Self { max_running: 16, max_running_per_project: 8, max_wait: Duration::from_secs(5), cache_bytes: 64 << 20 }
     }
 }
 
@@ -36,6 +38,7 @@ pub struct QueryLimits {
     running: usize,
     running_per_project: usize,
     wait: Duration,
+    pub(crate) cache_bytes: u64,
 }
 
 impl QueryConfig {
@@ -49,7 +52,12 @@ impl QueryConfig {
                 return Err(format!("query.{key} = {value}: must be from 1 to 10000"));
             }
         }
-        Ok(QueryLimits { running: self.max_running, running_per_project: self.max_running_per_project, wait: self.max_wait })
+        Ok(QueryLimits {
+            running: self.max_running,
+            running_per_project: self.max_running_per_project,
+            wait: self.max_wait,
+            cache_bytes: self.cache_bytes,
+        })
     }
 }
 
@@ -95,9 +103,4 @@ impl Guard {
     async fn permit(&self, semaphore: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
         tokio::time::timeout(self.limits.wait, semaphore.acquire_owned()).await.ok()?.ok()
     }
-}
-
-/// When to ask again: around 10 s, spread so that dashboards do not ask in step.
-pub(crate) fn refresh_after_ms(now_ms: i64) -> i64 {
-    8_000 + now_ms.rem_euclid(4_001)
 }

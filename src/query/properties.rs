@@ -11,7 +11,7 @@ use super::error::QueryError;
 use super::filter::{self, Filter};
 use super::request::Fields;
 use super::run::{Row, Run, Session, number};
-use super::sql::{Scope, Statement};
+use super::sql::Statement;
 use super::time::Range;
 use crate::event::ids::ProjectId;
 
@@ -24,7 +24,8 @@ const DEFAULT_RANGE: &str = "-30d";
 /// A checked request.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    scope: Scope,
+    project: ProjectId,
+    pub(crate) range: Range,
     event: Option<String>,
     filters: Vec<Filter>,
     limit: u64,
@@ -61,7 +62,8 @@ impl Plan {
         let fields = Fields::open(body, &["from", "to", "timezone", "event", "filters", "limit", "values"])?;
         let range = Range::parse_since(fields, now_ms, Some(DEFAULT_RANGE))?;
         Ok(Self {
-            scope: Scope { project, from_ms: range.from_ms, until_ms: range.until_ms },
+            project,
+            range,
             event: fields.text("event", "invalid_event")?.map(str::to_owned),
             filters: filter::parse_all(fields)?,
             limit: fields.limit("limit", 100, 1_000)?,
@@ -71,7 +73,7 @@ impl Plan {
 
     /// Appends scope and conditions, for one person in `share`.
     fn conditions(&self, to: Statement, share: u64) -> Statement {
-        let to = to.scope(&self.scope);
+        let to = to.scope(&self.range.scope(self.project));
         let to = match &self.event {
             Some(event) => to.sql(" AND type = ").string(event),
             None => to,

@@ -7,6 +7,7 @@ use super::error::QueryError;
 use super::run::{Answer, Run};
 use super::sql;
 use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Statement};
+use crate::metrics::Counter;
 
 /// Runs statements as the reader of a store. Cheap to clone.
 #[derive(Clone)]
@@ -22,6 +23,7 @@ impl Reader {
 impl Run for Reader {
     async fn run(&self, statement: sql::Statement) -> Result<Answer, QueryError> {
         let asked = statement.params().fold(Statement::of(statement.text()), |asked, (name, value)| asked.bind(&name, value));
+        Counter::Statements.add(1);
         match self.0.query(&asked, "JSONCompactEachRow").await {
             Ok(answer) => Ok(Answer { body: answer.body, read_rows: answer.read_rows }),
             Err(problem) => Err(refused(&problem)),
@@ -32,13 +34,19 @@ impl Run for Reader {
 fn refused(problem: &ClickHouseError) -> QueryError {
     let shown = match problem {
         ClickHouseError::Server { code, .. } => QueryError::of_clickhouse(*code),
-        ClickHouseError::Network(_) => QueryError::unavailable("store_unavailable", "the store cannot be reached"),
+        ClickHouseError::Network(_) => unavailable(),
         ClickHouseError::TimedOut(_) => QueryError::too_slow(),
+        ClickHouseError::LeftAlone(pause) => QueryError { retry_after: Some(pause.as_secs() as u32 + 1), ..unavailable() },
     };
-    if shown.status >= 500 {
+    // What was not even asked has been told when the breaker opened.
+    if shown.status >= 500 && !matches!(problem, ClickHouseError::LeftAlone(_)) {
         tracing::warn!(code = shown.code, %problem, "query failed");
     }
     shown
+}
+
+fn unavailable() -> QueryError {
+    QueryError::unavailable("store_unavailable", "the store cannot be reached")
 }
 
 #[cfg(test)]

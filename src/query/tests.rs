@@ -1,7 +1,8 @@
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -23,11 +24,11 @@ impl Run for Recorder {
 
 /// The statements that a request makes.
 fn statements(report: &str, request: &Value) -> Result<Vec<Statement>, QueryError> {
-    let queries = Queries::new(Recorder::default(), QueryConfig::default().check().unwrap());
+    let queries = Queries::new(Recorder::default(), QueryConfig::default().check().unwrap(), Loads::Here(Arc::default()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let body = request.to_string();
     runtime.block_on(queries.answer(PROJECT, report, body.as_bytes(), Asked { now_ms: NOW_MS, data_through_ms: NOW_MS }))?;
-    Ok(queries.run.0.into_inner().unwrap())
+    Ok(std::mem::take(&mut *queries.0.run.0.lock().unwrap()))
 }
 
 fn refused(report: &str, request: &Value) -> &'static str {
@@ -80,6 +81,7 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("users", of(json!({"bucket": "2026-01-01T00:00:01Z"})), "invalid_of"),
         ("users", of(json!({"breakdown_value": "pro"})), "invalid_of"),
         ("properties", json!({"values": 101}), "invalid_limit"),
+        ("trends", trends(json!({"refresh": "yes"})), "invalid_refresh"),
     ] {
         assert_eq!(refused(report, &request), code, "{report} {request}");
     }
@@ -109,6 +111,74 @@ fn the_people_of_the_rest_are_asked_for_after_the_largest_values() {
     assert_eq!(asked.len(), 3);
     assert!(asked[0].text().contains("ORDER BY size DESC"));
     assert!(asked[2].text().contains("concat('s', country)) NOT IN {p6:Array(String)}"), "{}", asked[2].text());
+}
+
+/// The question that a request asks.
+fn question(report: &str, request: &Value, now_ms: i64) -> u128 {
+    Report::parse(PROJECT, report, request, now_ms).unwrap().fingerprint()
+}
+
+#[test]
+fn one_question_spelled_in_many_ways_is_one_question_also_a_moment_later() {
+    let plain = json!({"from": "-7d", "series": [{"event": "view"}]});
+    let spelled = [
+        json!({"to": "now", "from": "-7d", "series": [{"math": "total", "event": "view", "name": null}]}),
+        json!({"from": "-168h", "interval": "day", "limit": 25, "timezone": "UTC", "filters": [], "series": [{"event": "view"}]}),
+        json!({"from": "-1w", "compare": null, "breakdown": null, "series": [{"name": "view", "event": "view"}]}),
+    ];
+    for request in spelled {
+        assert_eq!(question("trends", &request, NOW_MS + 12_345), question("trends", &plain, NOW_MS), "{request}");
+    }
+    let by = |field: &str| question("users", &json!({"filters": [{"field": field, "value": "ada"}]}), NOW_MS);
+    assert_eq!(by("userId"), by("user_id"));
+    let compared = trends(json!({"compare": "previous"}));
+    assert_eq!(question("trends", &compared, NOW_MS), question("trends", &compared, NOW_MS + 1));
+}
+
+#[test]
+fn different_questions_are_different() {
+    let requests = [
+        trends(json!({})),
+        trends(json!({"from": "2025-12-26T12:00:00Z"})),
+        trends(json!({"to": "2026-01-02T12:00:00Z"})),
+        trends(json!({"from": "-25h"})),
+        trends(json!({"from": "-30h"})),
+        trends(json!({"timezone": "Europe/Berlin"})),
+        trends(json!({"interval": "hour"})),
+        trends(json!({"limit": 24})),
+        trends(json!({"compare": "previous"})),
+        trends(json!({"compare": {"from": "-14d", "to": "-7d"}})),
+        trends(json!({"breakdown": "country"})),
+        trends(json!({"breakdown": "properties.country"})),
+        trends(json!({"filters": [{"field": "properties.a", "value": 1}]})),
+        trends(json!({"filters": [{"field": "properties.a", "value": "1"}]})),
+        trends(json!({"filters": [{"field": "properties.a", "op": "neq", "value": "1"}]})),
+        trends(json!({"formula": "A"})),
+        trends(json!({"formula": "A+0"})),
+        trends(json!({"series": [{"event": "view", "name": "seen"}]})),
+        trends(json!({"series": [{"event": "view", "math": "unique_users"}]})),
+        trends(json!({"series": [{"event": "view"}, {"event": "view"}]})),
+    ];
+    let mut seen: Vec<u128> = requests.iter().map(|request| question("trends", request, NOW_MS)).collect();
+    let all = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), all);
+    assert_ne!(question("users", &json!({}), NOW_MS), question("events", &json!({}), NOW_MS));
+}
+
+#[test]
+fn what_an_answer_depends_on_reaches_all_days_to_come_only_if_it_follows_now() {
+    let reach = |request: Value| {
+        let plan = Report::parse(PROJECT, "trends", &trends(request), NOW_MS).unwrap();
+        format!("{:?}", Reach::of(&plan.ranges(), NOW_MS))
+    };
+    assert_eq!(reach(json!({})), "Reach { days: 20448..=65535, is_closed: false }");
+    assert_eq!(reach(json!({"compare": "previous"})), "Reach { days: 20441..=65535, is_closed: false }");
+    let closed = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
+    assert_eq!(reach(closed), "Reach { days: 20454..=20454, is_closed: true }");
+    let to_come = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-03T00:00:00Z"});
+    assert_eq!(reach(to_come), "Reach { days: 20454..=20455, is_closed: false }");
 }
 
 /// A request of any report with `text` wherever a text may stand.

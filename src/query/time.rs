@@ -6,7 +6,8 @@ use jiff::{Timestamp, ToSpan, ZonedDateTime};
 
 use super::error::QueryError;
 use super::request::{Fields, shortened};
-use super::sql::Statement;
+use super::sql::{Scope, Statement};
+use crate::event::ids::ProjectId;
 
 /// Most buckets of one answer.
 const MAX_BUCKETS: usize = 20_000;
@@ -14,11 +15,30 @@ const MAX_BUCKETS: usize = 20_000;
 const LATEST_MS: i64 = 10_382_256_000_000;
 
 /// A checked range: `from_ms` included, `until_ms` excluded.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Range {
     pub(crate) from_ms: i64,
     pub(crate) until_ms: i64,
     pub(crate) zone: TimeZone,
+    asked: [Bound; 2],
+}
+
+/// A bound as it was asked for, so that the same question is known again a moment later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    /// This instant.
+    At(i64),
+    /// This long before now.
+    Ago(i64),
+    /// It follows from a range that moves.
+    Follows,
+}
+
+/// The question, not the answer: two ranges that read alike here mean the same at any time.
+impl std::fmt::Debug for Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Range").field(&self.asked).field(&self.zone.iana_name()).finish()
+    }
 }
 
 /// The width of a bucket.
@@ -92,15 +112,42 @@ impl Range {
         let zone = zone(fields)?;
         let from = fields.text("from", "invalid_range")?.or(since).ok_or_else(|| invalid("`from` is missing"))?;
         let until = fields.text("to", "invalid_range")?.unwrap_or("now");
-        Self::of(instant(from, now_ms, &zone)?, instant(until, now_ms, &zone)?, zone)
+        let range = Self::of(instant(from, now_ms, &zone)?, instant(until, now_ms, &zone)?, zone)?;
+        Ok(range.remembering([Some(from), Some(until)], now_ms))
     }
 
     /// As [`Range::parse`], but an absent bound is none at all: lists show everything unless told otherwise.
     pub(crate) fn parse_open(fields: Fields<'_>, now_ms: i64) -> Result<Self, QueryError> {
         let zone = zone(fields)?;
-        let bound = |key| fields.text(key, "invalid_range")?.map(|text| instant(text, now_ms, &zone)).transpose();
-        let (from_ms, until_ms) = (bound("from")?.unwrap_or(0), bound("to")?.unwrap_or(LATEST_MS));
-        Self::of(from_ms, until_ms, zone)
+        let (from, until) = (fields.text("from", "invalid_range")?, fields.text("to", "invalid_range")?);
+        let bound = |text: Option<&str>| text.map(|text| instant(text, now_ms, &zone)).transpose();
+        let (from_ms, until_ms) = (bound(from)?.unwrap_or(0), bound(until)?.unwrap_or(LATEST_MS));
+        Ok(Self::of(from_ms, until_ms, zone)?.remembering([from, until], now_ms))
+    }
+
+    /// Remembers which bounds move with the clock.
+    fn remembering(mut self, texts: [Option<&str>; 2], now_ms: i64) -> Self {
+        for ((bound, text), at_ms) in self.asked.iter_mut().zip(texts).zip([self.from_ms, self.until_ms]) {
+            if text.is_some_and(|text| text == "now" || text.starts_with('-')) {
+                *bound = Bound::Ago(now_ms - at_ms);
+            }
+        }
+        self
+    }
+
+    /// Whether its bounds stay where they are.
+    pub(crate) fn stays(&self) -> bool {
+        self.asked.iter().all(|bound| matches!(bound, Bound::At(_)))
+    }
+
+    /// Whether its end moves with the clock.
+    pub(crate) fn follows_now(&self) -> bool {
+        !matches!(self.asked, [_, Bound::At(_)])
+    }
+
+    /// As the scope of a statement.
+    pub(crate) fn scope(&self, project: ProjectId) -> Scope {
+        Scope { project, from_ms: self.from_ms, until_ms: self.until_ms }
     }
 
     /// A range of two instants.
@@ -111,12 +158,16 @@ impl Range {
         if from_ms >= until_ms {
             return Err(invalid("`from` must be before `to`"));
         }
-        Ok(Self { from_ms, until_ms, zone })
+        Ok(Self { from_ms, until_ms, zone, asked: [Bound::At(from_ms), Bound::At(until_ms)] })
     }
 
     /// The range of the same length just before this one.
     pub(crate) fn previous(&self) -> Result<Self, QueryError> {
-        Self::of(self.from_ms - (self.until_ms - self.from_ms), self.from_ms, self.zone.clone())
+        let mut previous = Self::of(self.from_ms - (self.until_ms - self.from_ms), self.from_ms, self.zone.clone())?;
+        if !self.stays() {
+            previous.asked = [Bound::Follows; 2];
+        }
+        Ok(previous)
     }
 
     /// An instant as RFC 3339 in the zone of the request.
@@ -233,7 +284,8 @@ impl Buckets {
     /// The part of `range` that the bucket starting at `start` covers, if there is such a bucket.
     pub(crate) fn part(&self, range: &Range, start: i64) -> Option<Range> {
         let &[_, end] = self.edges.windows(2).find(|edges| edges.first() == Some(&start))? else { return None };
-        Some(Range { from_ms: range.from_ms.max(start), until_ms: range.until_ms.min(end), zone: range.zone.clone() })
+        let (from_ms, until_ms) = (range.from_ms.max(start), range.until_ms.min(end));
+        Some(Range { from_ms, until_ms, zone: range.zone.clone(), asked: [Bound::At(from_ms), Bound::At(until_ms)] })
     }
 
     /// Appends the index of the bucket that holds `timestamp`. Buckets of one width are one division; where the width

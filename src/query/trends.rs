@@ -118,8 +118,9 @@ impl Plan {
             Some(Value::String(word)) if word == "previous" => Some(range.previous()?),
             Some(value @ Value::Object(_)) => {
                 let other = Fields::open(value, &["from", "to"])?;
-                let parsed = Range::parse(other, now_ms)?;
-                Some(Range { zone: range.zone.clone(), ..parsed })
+                let mut parsed = Range::parse(other, now_ms)?;
+                parsed.zone = range.zone.clone();
+                Some(parsed)
             }
             Some(_) => return Err(QueryError::invalid("invalid_compare", "`compare` is \"previous\" or {\"from\",\"to\"}")),
         };
@@ -144,7 +145,7 @@ impl Plan {
     }
 
     fn scope(&self, range: &Range) -> Scope {
-        Scope { project: self.project, from_ms: range.from_ms, until_ms: range.until_ms }
+        range.scope(self.project)
     }
 
     /// Appends scope and conditions of one series.

@@ -11,7 +11,7 @@ use super::error::{QueryError, nearest};
 use super::filter::{self, Filter};
 use super::request::{Fields, shortened};
 use super::run::{Row, Run, Session};
-use super::sql::{Scope, Statement};
+use super::sql::Statement;
 use super::time::{Range, show_ms};
 use super::trends::{self, Bar};
 use crate::event::ids::ProjectId;
@@ -27,7 +27,7 @@ pub(crate) struct Plan {
 /// Whose people.
 #[derive(Clone, Debug)]
 enum Of {
-    Events { scope: Scope, event: Option<String>, filters: Vec<Filter> },
+    Events { project: ProjectId, range: Range, event: Option<String>, filters: Vec<Filter> },
     Trends { plan: Box<trends::Plan>, bar: Bar },
 }
 
@@ -48,6 +48,14 @@ impl Plan {
         };
         let after = fields.text("cursor", "invalid_cursor")?.map(cursor).transpose()?;
         Ok(Self { of, limit: fields.limit("limit", 100, 10_000)?, after })
+    }
+
+    /// The ranges that the answer depends on.
+    pub(crate) fn ranges(&self) -> Vec<&Range> {
+        match &self.of {
+            Of::Events { range, .. } => vec![range],
+            Of::Trends { plan, .. } => plan.ranges().collect(),
+        }
     }
 
     fn page(&self, tops: &[Vec<String>]) -> Result<Statement, QueryError> {
@@ -86,7 +94,8 @@ impl Of {
     fn events(project: ProjectId, fields: Fields<'_>, now_ms: i64) -> Result<Self, QueryError> {
         let range = Range::parse_open(fields, now_ms)?;
         Ok(Self::Events {
-            scope: Scope { project, from_ms: range.from_ms, until_ms: range.until_ms },
+            project,
+            range,
             event: fields.text("event", "invalid_event")?.map(str::to_owned),
             filters: filter::parse_all(fields)?,
         })
@@ -112,8 +121,8 @@ impl Of {
     fn conditions(&self, to: Statement, tops: &[Vec<String>]) -> Result<Statement, QueryError> {
         match self {
             Self::Trends { plan, bar } => plan.bar(to, bar, tops),
-            Self::Events { scope, event, filters } => {
-                let to = to.scope(scope);
+            Self::Events { project, range, event, filters } => {
+                let to = to.scope(&range.scope(*project));
                 let to = match event {
                     Some(event) => to.sql(" AND type = ").string(event),
                     None => to,

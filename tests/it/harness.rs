@@ -1,6 +1,7 @@
 //! Starts pulse as a user would and talks to it as a client would.
 
 pub(crate) mod kafka;
+pub(crate) mod redis;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -177,6 +178,12 @@ impl Http {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path, &self.read_key, "")).await.unwrap()
+    }
+
+    /// The body of an answer that is no JSON.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let response = self.client.request(self.request(Method::GET, path, &self.read_key, "")).await.unwrap();
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 
     /// The ledger's totals once nothing waits.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The layer of each module; a module may import what lies lower, and alert-like exceptions are listed below.
-const LAYERS: [(&str, u8); 17] = [
+const LAYERS: [(&str, u8); 18] = [
     ("cli", 4),
     ("app", 3),
     ("config", 3),
@@ -16,6 +16,7 @@ const LAYERS: [(&str, u8); 17] = [
     ("clickhouse", 1),
     ("http", 1),
     ("lifecycle", 1),
+    ("redis", 1),
     ("event", 0),
     ("outcome", 0),
     ("role", 0),

@@ -1,5 +1,6 @@
 //! The real binary, the real engine, over real HTTP: every promise from outside.
 
+mod cache;
 mod contract;
 mod crash;
 mod harness;
@@ -7,4 +8,5 @@ mod import;
 mod kafka;
 mod layers;
 mod readme;
+mod redis;
 mod trends;

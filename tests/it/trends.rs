@@ -10,7 +10,7 @@ use pulse::clickhouse::engine::{Engine, EngineConfig};
 use pulse::clickhouse::{ClickHouse, ClickHouseConfig, migrate};
 use pulse::event::ids::ProjectId;
 use pulse::query::store::Reader;
-use pulse::query::{Asked, Queries, QueryConfig};
+use pulse::query::{Asked, Loads, Queries, QueryConfig};
 use serde_json::{Value, json};
 
 use self::model::{Event, HALF_HOUR_MS, Line, Range};
@@ -36,7 +36,7 @@ impl Store {
         let engine = Engine::start(&EngineConfig::default(), base, folder.path(), executable).await.unwrap();
         let store = ClickHouse::new(engine.settings());
         migrate::run(&store).await.unwrap();
-        let queries = Queries::new(Reader::new(&store), QueryConfig::default().check().unwrap());
+        let queries = Queries::new(Reader::new(&store), QueryConfig::default().check().unwrap(), Loads::Here(store.arrivals.clone()));
         Self { store, queries, _engine: engine, _folder: folder }
     }
 

@@ -98,7 +98,7 @@ impl Plan {
     }
 
     /// The range of the chart, then the one it is compared with.
-    fn ranges(&self) -> impl Iterator<Item = &Range> {
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = &Range> {
         std::iter::once(&self.range).chain(&self.compare)
     }
 }

@@ -1,0 +1,259 @@
+//! Answers kept for whoever asks the same again.
+//!
+//! **The same question** has the same project and the same checked plan, however it was spelled: key order, defaults, names of
+//! one field. A bound that moves with the clock counts as how long before now it is, so `-7d` and `-168h` are the same, now
+//! and a minute later; such an answer lags by at most [`KEPT`], the shortest bucket.
+//!
+//! **How fresh an answer is.** It is an answer of the past only once events of its project and of its days have become
+//! readable since it was begun, which [`Arrivals`] knows to the block. So:
+//! * nothing arrived: it is kept for [`KEPT`], a closed range for [`KEPT_CLOSED`] (late events are arrivals like all others;
+//!   the hour bounds what nobody announces, such as expiry). Past that it still answers for another [`KEPT`] while one
+//!   refresh runs.
+//! * something arrived: it is computed anew at once, so whoever has seen an event stored sees it counted. To bound what a
+//!   question can cost however many ask, it is computed at most [`RUNS`] times, or for [`SPENT`] in all, a second
+//!   ([`WINDOW`]); beyond that the last answer is given, less than a second old.
+//! * a heavy question ([`HEAVY`]) cannot be a second fresh: it answers from the cache for up to [`KEPT`] while one refresh
+//!   runs, which takes a tenth of the time at most.
+//! * `"refresh": true` in the request computes anew in any case.
+//!
+//! **One execution for all who ask the same at once**, as long as nothing arrived since it began: all get its answer or its
+//! error; an error is not kept. The execution belongs to those who wait: it goes on when the first of them leaves and is
+//! cancelled when the last does. Whoever may not share it starts a second one, never a third.
+//!
+//! **Overload**: where computing fails because the store is away or too busy, the last answer is given whatever its age and
+//! says `stale`. May go wrong: memory; it is bounded by bytes, the least asked goes first.
+
+mod entry;
+mod flight;
+
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync};
+use tokio::time::Instant;
+
+use self::entry::Verdict;
+pub(crate) use self::entry::{Computed, Entry, Question};
+use self::flight::{Flight, Flights, Slot};
+use super::error::QueryError;
+use super::time::Range;
+use crate::clickhouse::{Arrivals, Day};
+use crate::event::ids::ProjectId;
+use crate::lifecycle::spawn_short;
+use crate::metrics::Counter;
+
+/// How long an answer is kept while nothing arrives.
+const KEPT: Duration = Duration::from_secs(60);
+/// The same for a range that lies in the past and stays there.
+const KEPT_CLOSED: Duration = Duration::from_secs(3600);
+/// The time over which the cost of a question is bounded, and so the age of an answer that arrivals have overtaken.
+const WINDOW: Duration = Duration::from_secs(1);
+/// A question may be computed this often in a window whatever it costs ...
+const RUNS: u32 = 3;
+/// ... and as often as it likes until it has cost this.
+const SPENT: Duration = Duration::from_millis(200);
+/// From here on a question is heavy.
+const HEAVY: Duration = Duration::from_secs(3);
+/// Shares of the memory, each with a lock. An answer larger than a share is not kept.
+const SHARDS: usize = 4;
+
+/// What tells questions apart: the project, and a hash of the plan as it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) project: ProjectId,
+    pub(crate) plan: u128,
+}
+
+/// What an answer depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    days: RangeInclusive<Day>,
+    is_closed: bool,
+}
+
+impl Reach {
+    /// The days of `ranges`; one that follows now reaches all days to come.
+    pub(crate) fn of(ranges: &[&Range], now_ms: i64) -> Self {
+        let last = |range: &&Range| if range.follows_now() { Day::MAX } else { Arrivals::day(range.until_ms - 1) };
+        let first = ranges.iter().map(|range| Arrivals::day(range.from_ms)).min().unwrap_or(0);
+        let is_closed = ranges.iter().all(|range| range.stays() && range.until_ms <= now_ms);
+        Self { days: first..=ranges.iter().map(last).max().unwrap_or(Day::MAX), is_closed }
+    }
+}
+
+/// A question put to the cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) key: Key,
+    pub(crate) reach: Reach,
+    pub(crate) report: &'a str,
+    pub(crate) body: &'a [u8],
+    /// Compute it whatever is kept.
+    pub(crate) refresh: bool,
+    /// Keep the answer.
+    pub(crate) keep: bool,
+}
+
+/// An answer, and where it is from.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Computed for this question or others that waited with it.
+    Store,
+    /// Kept, and as fresh as promised.
+    Cache,
+    /// Kept, and given only because the store is away or too busy.
+    Stale,
+}
+
+/// The answers kept and the executions under way. Shared.
+pub(crate) struct Cache {
+    entries: sync::Cache<Key, Arc<Entry>, ByBytes>,
+    flights: Flights,
+    arrivals: Arc<Arrivals>,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Key, Arc<Entry>> for ByBytes {
+    fn weight(&self, _: &Key, entry: &Arc<Entry>) -> u64 {
+        entry.bytes()
+    }
+}
+
+impl Cache {
+    /// Keeps up to `bytes` of answers; 0 keeps none.
+    pub(crate) fn new(bytes: u64, arrivals: Arc<Arrivals>) -> Self {
+        // Guessed from an answer of some kilobytes; wrong guesses cost a rehash.
+        let items = usize::try_from(bytes / 8_192).unwrap_or(usize::MAX).clamp(64, 65_536);
+        let mut options = OptionsBuilder::new();
+        let options = options.shards(SHARDS).estimated_items_capacity(items).weight_capacity(bytes).build();
+        let options = options.unwrap_or_else(|_| unreachable!("all that is needed is given"));
+        let entries = sync::Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), sync::DefaultLifecycle::default());
+        Self { entries, flights: Flights::default(), arrivals }
+    }
+
+    /// Answers `ask`, from what is kept or by `compute`.
+    ///
+    /// # Errors
+    /// As `compute` ends, for all who waited for it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the computation, unless others wait for it.
+    pub(crate) async fn ask<F>(self: &Arc<Self>, ask: Ask<'_>, compute: impl FnOnce() -> F) -> Result<Served, QueryError>
+    where
+        F: Future<Output = Result<Computed, QueryError>> + Send + 'static,
+    {
+        let kept = self.entries.get(&ask.key);
+        if let Some(entry) = kept.as_ref().filter(|_| !ask.refresh) {
+            entry.question.asks.fetch_add(1, Ordering::Relaxed);
+            match entry.judge(&self.arrivals, Instant::now()) {
+                Verdict::Expired => {}
+                verdict => {
+                    if verdict == Verdict::Refresh {
+                        self.refresh(ask, compute);
+                    }
+                    Counter::CacheHits.add(1);
+                    return Ok(Served { entry: Arc::clone(entry), source: Source::Cache });
+                }
+            }
+        }
+        match self.join(ask, kept.as_ref(), compute).await {
+            Ok(entry) => Ok(Served { entry, source: Source::Store }),
+            Err(problem) => match kept.filter(|_| problem.is_overload()) {
+                Some(entry) => {
+                    Counter::CacheStale.add(1);
+                    Ok(Served { entry, source: Source::Stale })
+                }
+                None => Err(problem),
+            },
+        }
+    }
+
+    /// Computes in the background, unless it is being computed already.
+    fn refresh<F>(self: &Arc<Self>, ask: Ask<'_>, compute: impl FnOnce() -> F)
+    where
+        F: Future<Output = Result<Computed, QueryError>> + Send + 'static,
+    {
+        if self.flights.is_running(&ask.key) {
+            return;
+        }
+        let kept = self.entries.peek(&ask.key);
+        let flight = self.join(ask, kept.as_ref(), compute);
+        spawn_short(async move {
+            if let Err(problem) = flight.await {
+                tracing::debug!(%problem, "background refresh");
+            }
+        });
+    }
+
+    /// The execution that may answer `ask`: one under way, or a new one.
+    fn join<F>(self: &Arc<Self>, ask: Ask<'_>, kept: Option<&Arc<Entry>>, compute: impl FnOnce() -> F) -> Flight
+    where
+        F: Future<Output = Result<Computed, QueryError>> + Send + 'static,
+    {
+        let (key, days) = (ask.key, ask.reach.days.clone());
+        let is_overtaken = |seen| self.arrivals.any_since(key.project, days.clone(), seen);
+        self.flights.join(key, (is_overtaken, self.arrivals.now()), |slot| {
+            let question = kept.map_or_else(|| Arc::new(Question::new(&ask)), |entry| Arc::clone(&entry.question));
+            question.begin(Instant::now());
+            Counter::CacheMisses.add(1);
+            let execution = Execution { cache: Arc::clone(self), question, reach: ask.reach, keep: ask.keep, slot };
+            execution.run(compute()).boxed().shared()
+        })
+    }
+
+    /// The questions asked most since the last call that would soon have to be waited for, the most asked first.
+    pub(crate) fn popular(&self, within: Duration, limit: usize) -> Vec<Arc<Question>> {
+        let now = Instant::now();
+        let mut popular: Vec<(u32, Arc<Question>)> = Vec::new();
+        for (_, entry) in self.entries.iter() {
+            let asks = entry.question.asks.swap(0, Ordering::Relaxed);
+            if asks >= POPULAR && entry.judge(&self.arrivals, now + within) != Verdict::Fresh {
+                popular.push((asks, Arc::clone(&entry.question)));
+            }
+        }
+        popular.sort_by_key(|(asks, _)| std::cmp::Reverse(*asks));
+        popular.into_iter().take(limit).map(|(_, question)| question).collect()
+    }
+}
+
+/// Asked this often between two sweeps a question is worth a refresh that nobody waits for.
+const POPULAR: u32 = 3;
+
+/// One computation on its way.
+struct Execution {
+    cache: Arc<Cache>,
+    question: Arc<Question>,
+    reach: Reach,
+    keep: bool,
+    /// Its place among those under way; left when it ends, however it ends.
+    slot: Slot,
+}
+
+impl Execution {
+    async fn run(self, computing: impl Future<Output = Result<Computed, QueryError>>) -> Result<Arc<Entry>, QueryError> {
+        let Self { cache, question, reach, keep, slot } = self;
+        let began = Instant::now();
+        let computed = computing.await;
+        question.spend(began.elapsed());
+        let entry = Arc::new(Entry::new(computed?, (began, slot.seen()), (Arc::clone(&question), reach)));
+        if keep {
+            cache.entries.insert(question.key, Arc::clone(&entry));
+        }
+        Ok(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! An answer that is kept, and for how long it may be given.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Ask, HEAVY, KEPT, KEPT_CLOSED, Key, RUNS, Reach, SPENT, WINDOW};
+use crate::clickhouse::{Arrivals, Moment};
+use crate::query::time::show_ms;
+
+/// What entry, map and question cost besides their bytes.
+const OVERHEAD: u64 = 512;
+
+/// What a computation ends with.
+#[derive(Clone, Debug)]
+pub(crate) struct Computed {
+    /// `result` as JSON.
+    pub(crate) result: Bytes,
+    /// The clock when it was asked for, milliseconds since 1970.
+    pub(crate) computed_ms: i64,
+    /// Everything received up to here was loaded, milliseconds since 1970.
+    pub(crate) data_through_ms: i64,
+    /// Rows read.
+    pub(crate) rows_read: u64,
+    /// Whether it is scaled up from a part of the events.
+    pub(crate) is_sampled: bool,
+    /// Another instance has computed it, so long ago.
+    pub(crate) shared_for: Option<Duration>,
+}
+
+/// A question, the same over all its answers.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) key: Key,
+    pub(crate) report: String,
+    pub(crate) body: Bytes,
+    /// Asked so often since the last sweep.
+    pub(crate) asks: AtomicU32,
+    spending: Mutex<Spending>,
+}
+
+/// What a question has cost in the window that began at `since`.
+#[derive(Debug)]
+struct Spending {
+    since: Option<Instant>,
+    runs: u32,
+    spent: Duration,
+}
+
+/// Whether an entry may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Yes.
+    Fresh,
+    /// Yes, but it is time for another.
+    Refresh,
+    /// No.
+    Expired,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) question: Arc<Question>,
+    pub(crate) result: Bytes,
+    pub(crate) computed_ms: i64,
+    /// What of `meta` never changes, as JSON members.
+    pub(crate) meta: String,
+    /// Another instance has computed it.
+    pub(crate) is_shared: bool,
+    began: Instant,
+    took: Duration,
+    seen: Moment,
+    reach: Reach,
+}
+
+impl Question {
+    pub(crate) fn new(ask: &Ask<'_>) -> Self {
+        Self {
+            key: ask.key,
+            report: ask.report.to_owned(),
+            body: Bytes::copy_from_slice(ask.body),
+            asks: AtomicU32::new(1),
+            spending: Mutex::new(Spending { since: None, runs: 0, spent: Duration::ZERO }),
+        }
+    }
+
+    /// Counts a computation that begins.
+    pub(crate) fn begin(&self, now: Instant) {
+        let mut spending = self.spending.lock().unwrap_or_else(PoisonError::into_inner);
+        if spending.since.is_none_or(|since| now - since >= WINDOW) {
+            *spending = Spending { since: Some(now), runs: 0, spent: Duration::ZERO };
+        }
+        spending.runs += 1;
+    }
+
+    /// Counts what a computation has cost.
+    pub(crate) fn spend(&self, took: Duration) {
+        self.spending.lock().unwrap_or_else(PoisonError::into_inner).spent += took;
+    }
+
+    /// Whether it may be computed again so soon.
+    fn may_run(&self, now: Instant) -> bool {
+        let spending = self.spending.lock().unwrap_or_else(PoisonError::into_inner);
+        spending.since.is_none_or(|since| now - since >= WINDOW) || spending.runs < RUNS || spending.spent < SPENT
+    }
+}
+
+impl Entry {
+    pub(crate) fn new(computed: Computed, (began, seen): (Instant, Moment), (question, reach): (Arc<Question>, Reach)) -> Self {
+        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, shared_for } = computed;
+        let meta = format!(
+            r#""computed_at":"{}","data_through":"{}","rows_read":{rows_read},"sampled":{is_sampled}"#,
+            show_ms(computed_ms),
+            show_ms(data_through_ms)
+        );
+        let took = began.elapsed();
+        let began = began.checked_sub(shared_for.unwrap_or_default()).unwrap_or(began);
+        Self { question, result, computed_ms, meta, is_shared: shared_for.is_some(), began, took, seen, reach }
+    }
+
+    /// Whether it may answer at `now`.
+    pub(crate) fn judge(&self, arrivals: &Arrivals, now: Instant) -> Verdict {
+        let age = now.saturating_duration_since(self.began);
+        if !arrivals.any_since(self.question.key.project, self.reach.days.clone(), self.seen) {
+            let kept = if self.reach.is_closed { KEPT_CLOSED } else { KEPT };
+            return match age {
+                age if age < kept => Verdict::Fresh,
+                age if age < kept + KEPT => Verdict::Refresh,
+                _ => Verdict::Expired,
+            };
+        }
+        if self.took >= HEAVY {
+            return match age {
+                age if age < (self.took * 10).min(KEPT / 2) => Verdict::Fresh,
+                age if age < KEPT => Verdict::Refresh,
+                _ => Verdict::Expired,
+            };
+        }
+        if self.question.may_run(now) { Verdict::Expired } else { Verdict::Fresh }
+    }
+
+    /// What it costs to keep.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.result.len() + self.question.body.len() + self.meta.len()) as u64 + OVERHEAD
+    }
+}

@@ -1,0 +1,294 @@
+use std::sync::atomic::AtomicU32;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{advance, sleep};
+
+use super::*;
+
+const PROJECT: ProjectId = ProjectId(7);
+const TODAY: Day = 20_000;
+const MEMORY: u64 = 1 << 20;
+
+/// A cache before a store that counts what it is asked.
+struct Bench {
+    cache: Arc<Cache>,
+    arrivals: Arc<Arrivals>,
+    runs: Arc<AtomicU32>,
+    takes: Duration,
+    fails: bool,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with_memory(MEMORY)
+    }
+
+    fn with_memory(bytes: u64) -> Self {
+        let arrivals = Arc::<Arrivals>::default();
+        let cache = Arc::new(Cache::new(bytes, Arc::clone(&arrivals)));
+        Self { cache, arrivals, runs: Arc::default(), takes: Duration::from_millis(10), fails: false }
+    }
+
+    fn runs(&self) -> u32 {
+        self.runs.load(Ordering::SeqCst)
+    }
+
+    fn arrive(&self, day: Day) {
+        self.arrivals.note([(PROJECT, day)]);
+    }
+
+    /// Asks; the answer is the number of the computation.
+    fn asked(&self, ask: Ask<'static>) -> impl Future<Output = Result<(String, Source), QueryError>> + Send + use<> {
+        let (cache, runs, takes, fails) = (Arc::clone(&self.cache), Arc::clone(&self.runs), self.takes, self.fails);
+        async move {
+            let compute = || async move {
+                let run = runs.fetch_add(1, Ordering::SeqCst) + 1;
+                sleep(takes).await;
+                if fails { Err(QueryError::unavailable("store_unavailable", "away")) } else { Ok(computed(&run.to_string())) }
+            };
+            let served = cache.ask(ask, compute).await?;
+            Ok((String::from_utf8_lossy(&served.entry.result).into_owned(), served.source))
+        }
+    }
+
+    async fn ask(&self, ask: Ask<'static>) -> (String, Source) {
+        self.asked(ask).await.unwrap()
+    }
+}
+
+fn computed(result: &str) -> Computed {
+    let result = Bytes::copy_from_slice(result.as_bytes());
+    Computed { result, computed_ms: 0, data_through_ms: 0, rows_read: 1, is_sampled: false, shared_for: None }
+}
+
+/// A question about everything up to now.
+fn open(plan: u128) -> Ask<'static> {
+    let reach = Reach { days: TODAY - 7..=Day::MAX, is_closed: false };
+    Ask { key: Key { project: PROJECT, plan }, reach, report: "trends", body: b"{}", refresh: false, keep: true }
+}
+
+/// A question about days long gone.
+fn closed() -> Ask<'static> {
+    Ask { reach: Reach { days: TODAY - 20..=TODAY - 10, is_closed: true }, ..open(2) }
+}
+
+fn says(run: u32, source: Source) -> (String, Source) {
+    (run.to_string(), source)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_up_to_now_is_kept_for_a_minute_while_nothing_arrives() {
+    let bench = Bench::new();
+    assert_eq!(bench.ask(open(1)).await, says(1, Source::Store));
+    advance(KEPT - Duration::from_secs(1)).await;
+    assert_eq!(bench.ask(open(1)).await, says(1, Source::Cache));
+    advance(KEPT * 2).await;
+    assert_eq!(bench.ask(open(1)).await, says(2, Source::Store));
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_its_time_an_answer_is_given_once_more_while_one_refresh_runs() {
+    let bench = Bench::new();
+    bench.ask(open(1)).await;
+    advance(KEPT).await;
+    for _ in 0..5 {
+        assert_eq!(bench.ask(open(1)).await, says(1, Source::Cache));
+    }
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(bench.ask(open(1)).await, says(2, Source::Cache));
+    assert_eq!(bench.runs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_stored_before_the_question_is_in_the_answer() {
+    let bench = Bench::new();
+    for run in 1..20 {
+        assert_eq!(bench.ask(open(1)).await, says(run, Source::Store));
+        bench.arrive(TODAY);
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_ask_a_question_is_computed_a_few_times_a_second_and_nobody_is_a_second_behind() {
+    let mut bench = Bench::new();
+    bench.takes = Duration::from_millis(100);
+    let (began, mut newest) = (Instant::now(), 0);
+    while began.elapsed() < WINDOW * 10 {
+        bench.arrive(TODAY);
+        newest = bench.ask(open(1)).await.0.parse().unwrap();
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!((29..=10 * RUNS + RUNS).contains(&bench.runs()), "{}", bench.runs());
+    assert_eq!(newest, bench.runs());
+    sleep(WINDOW).await;
+    assert_eq!(bench.ask(open(1)).await, says(newest + 1, Source::Store));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heavy_question_answers_from_the_cache_while_one_refresh_runs() {
+    let mut bench = Bench::new();
+    bench.takes = HEAVY;
+    bench.ask(open(1)).await;
+    bench.arrive(TODAY);
+    assert_eq!(bench.ask(open(1)).await, says(1, Source::Cache));
+    assert_eq!(bench.runs(), 1, "not again at once");
+    advance(HEAVY * 10).await;
+    assert_eq!(bench.ask(open(1)).await, says(1, Source::Cache));
+    sleep(HEAVY + Duration::from_millis(1)).await;
+    assert_eq!(bench.ask(open(1)).await, says(2, Source::Cache));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_range_is_kept_for_an_hour_unless_an_event_of_its_days_comes_late() {
+    let bench = Bench::new();
+    bench.ask(closed()).await;
+    bench.arrive(TODAY);
+    advance(KEPT_CLOSED - Duration::from_secs(1)).await;
+    assert_eq!(bench.ask(closed()).await, says(1, Source::Cache));
+    bench.arrive(TODAY - 15);
+    assert_eq!(bench.ask(closed()).await, says(2, Source::Store));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_computes_anew_and_the_next_one_gets_its_answer() {
+    let bench = Bench::new();
+    bench.ask(open(1)).await;
+    assert_eq!(bench.ask(Ask { refresh: true, ..open(1) }).await, says(2, Source::Store));
+    assert_eq!(bench.ask(open(1)).await, says(2, Source::Cache));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_to_be_kept_is_computed_each_time() {
+    let bench = Bench::new();
+    for run in 1..4 {
+        assert_eq!(bench.ask(Ask { keep: false, ..open(1) }).await, says(run, Source::Store));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_ask_at_once_get_the_answer_of_one_computation() {
+    let bench = Bench::new();
+    let mut askers: JoinSet<_> = (0..200).map(|_| bench.asked(open(1))).collect();
+    while let Some(answer) = askers.join_next().await {
+        assert_eq!(answer.unwrap().unwrap(), says(1, Source::Store));
+    }
+    assert_eq!(bench.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_saw_an_event_stored_does_not_share_a_computation_that_began_before() {
+    let bench = Bench::new();
+    let mut askers = JoinSet::new();
+    for _ in 0..20 {
+        askers.spawn(bench.asked(open(1)));
+        tokio::task::yield_now().await;
+        bench.arrive(TODAY);
+    }
+    while askers.join_next().await.is_some() {}
+    assert_eq!(bench.runs(), 2, "a second one, never a third");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_goes_to_all_who_wait_and_is_not_kept() {
+    let mut bench = Bench::new();
+    bench.fails = true;
+    let mut askers: JoinSet<_> = (0..10).map(|_| bench.asked(open(1))).collect();
+    while let Some(answer) = askers.join_next().await {
+        assert_eq!(answer.unwrap().unwrap_err().code, "store_unavailable");
+    }
+    assert_eq!(bench.runs(), 1);
+    bench.fails = false;
+    assert_eq!(bench.ask(open(1)).await, says(2, Source::Store));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_asker_may_leave_and_the_others_get_the_answer() {
+    let bench = Bench::new();
+    let mut askers = JoinSet::new();
+    let first = askers.spawn(bench.asked(open(1)));
+    tokio::task::yield_now().await;
+    let mut others: JoinSet<_> = (0..5).map(|_| bench.asked(open(1))).collect();
+    tokio::task::yield_now().await;
+    first.abort();
+    assert!(askers.join_next().await.unwrap().unwrap_err().is_cancelled());
+    while let Some(answer) = others.join_next().await {
+        assert_eq!(answer.unwrap().unwrap(), says(1, Source::Store));
+    }
+    assert_eq!(bench.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_leave_the_computation_ends_and_the_next_one_begins_anew() {
+    let bench = Bench::new();
+    let running = Arc::new(Semaphore::new(1));
+    let held = Arc::clone(&running);
+    let mut askers: JoinSet<_> = (0..3)
+        .map(|_| {
+            let (cache, held) = (Arc::clone(&bench.cache), Arc::clone(&held));
+            async move {
+                let compute = || async move {
+                    let _permit = held.acquire_owned().await.unwrap();
+                    std::future::pending().await
+                };
+                drop(cache.ask(open(1), compute).await);
+            }
+        })
+        .collect();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(running.available_permits(), 0);
+    askers.shutdown().await;
+    assert_eq!(running.available_permits(), 1);
+    assert!(!bench.cache.flights.is_running(&open(1).key));
+    assert_eq!(bench.ask(open(1)).await, says(1, Source::Store));
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_overload_the_last_answer_is_given_as_stale_and_other_errors_are_told() {
+    let mut bench = Bench::new();
+    bench.ask(open(1)).await;
+    bench.fails = true;
+    advance(KEPT * 10).await;
+    assert_eq!(bench.ask(open(1)).await, says(1, Source::Stale));
+    assert!(bench.asked(open(99)).await.is_err(), "there is nothing to give");
+    let wrong = bench.cache.ask(open(1), || async { Err(QueryError::internal("broken")) }).await;
+    assert_eq!(wrong.unwrap_err().status, 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_bounded_by_bytes() {
+    let bench = Bench::new();
+    let large = "x".repeat(10_000);
+    for plan in 0..1_000 {
+        let large = large.clone();
+        bench.cache.ask(open(plan), || async move { Ok(computed(&large)) }).await.unwrap();
+    }
+    assert!(bench.cache.entries.weight() <= MEMORY);
+    assert!(bench.cache.entries.len() > 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_memory_nothing_is_kept() {
+    let bench = Bench::with_memory(0);
+    assert_eq!(bench.ask(open(1)).await, says(1, Source::Store));
+    assert_eq!(bench.ask(open(1)).await, says(2, Source::Store));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_asked_often_and_ends_soon_is_worth_a_refresh() {
+    let bench = Bench::new();
+    for _ in 0..5 {
+        bench.ask(open(1)).await;
+    }
+    bench.ask(open(2)).await;
+    let within = Duration::from_secs(10);
+    assert!(bench.cache.popular(within, 8).is_empty(), "it is fresh");
+    advance(KEPT - within).await;
+    for _ in 0..POPULAR {
+        bench.ask(open(1)).await;
+    }
+    let popular: Vec<u128> = bench.cache.popular(within, 8).iter().map(|question| question.key.plan).collect();
+    assert_eq!(popular, [1]);
+}

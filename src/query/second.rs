@@ -1,0 +1,110 @@
+//! Answers shared between instances, where there is somewhere to share them.
+//!
+//! An answer is found under its question and the state of the project's books, so what is found was made from the same data;
+//! only what the books show late ([`super::elsewhere`]) can differ, and [`KEPT`] bounds that. Losing the second level costs speed
+//! alone: whoever implements it answers in time or not at all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+
+use super::Inner;
+use super::cache::{Ask, Computed};
+use crate::lifecycle::spawn_short;
+
+/// How long an answer is shared: as long as one up to now is kept.
+const KEPT: Duration = Duration::from_secs(60);
+/// Larger answers are cheaper to compute than to move within the time a reader waits.
+const LARGEST: usize = 1 << 20;
+/// The first byte of a shared answer; another form gets another one, and is not read by those who do not know it.
+const FORM: u8 = 1;
+const HEAD: usize = 1 + 8 + 8 + 8 + 1;
+
+/// Where instances share answers. Never fails: what cannot be read in time is not there.
+pub trait SecondLevel: Send + Sync + 'static {
+    /// The value of `key`.
+    fn find(&self, key: String) -> BoxFuture<'_, Option<Bytes>>;
+
+    /// Keeps `value` for `kept`.
+    fn put(&self, key: String, value: Bytes, kept: Duration) -> BoxFuture<'_, ()>;
+}
+
+/// The place of one answer.
+pub(super) struct Shared {
+    level: Arc<dyn SecondLevel>,
+    key: String,
+    refresh: bool,
+}
+
+impl Shared {
+    /// The place of the answer to `ask`, if answers are shared.
+    pub(super) fn of<R>(ask: &Ask<'_>, inner: &Inner<R>) -> Option<Self> {
+        let (Some(level), Some(elsewhere), true) = (&inner.second, &inner.elsewhere, ask.keep) else { return None };
+        let project = ask.key.project;
+        let key = format!("answer:{:x}:{:x}:{:x}", project.0, ask.key.plan, elsewhere.version(project));
+        Some(Self { level: Arc::clone(level), key, refresh: ask.refresh })
+    }
+
+    /// The answer that another instance has put there.
+    pub(super) async fn find(shared: Option<&Self>, now_ms: i64) -> Option<Computed> {
+        let shared = shared.filter(|shared| !shared.refresh)?;
+        decode(shared.level.find(shared.key.clone()).await?, now_ms)
+    }
+
+    /// Puts an answer there, in the background.
+    pub(super) fn put(self, computed: &Computed) {
+        if computed.result.len() <= LARGEST {
+            let value = encode(computed);
+            spawn_short(async move { self.level.put(self.key, value, KEPT).await });
+        }
+    }
+}
+
+fn encode(computed: &Computed) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEAD + computed.result.len());
+    out.put_u8(FORM);
+    out.put_i64(computed.computed_ms);
+    out.put_i64(computed.data_through_ms);
+    out.put_u64(computed.rows_read);
+    out.put_u8(u8::from(computed.is_sampled));
+    out.put_slice(&computed.result);
+    out.freeze()
+}
+
+fn decode(mut value: Bytes, now_ms: i64) -> Option<Computed> {
+    if value.len() <= HEAD || value.get_u8() != FORM {
+        return None;
+    }
+    let (computed_ms, data_through_ms, rows_read) = (value.get_i64(), value.get_i64(), value.get_u64());
+    // Clocks differ a little from one instance to another.
+    let shared_for = Some(Duration::from_millis(u64::try_from(now_ms - computed_ms).unwrap_or(0)));
+    Some(Computed { computed_ms, data_through_ms, rows_read, is_sampled: value.get_u8() != 0, result: value, shared_for })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_survives_the_way_and_what_is_none_is_not_read() {
+        let computed = Computed {
+            result: Bytes::from_static(b"{}"),
+            computed_ms: 5,
+            data_through_ms: 4,
+            rows_read: 3,
+            is_sampled: true,
+            shared_for: None,
+        };
+        let read = decode(encode(&computed), 12).unwrap();
+        assert_eq!(
+            (read.result, read.computed_ms, read.data_through_ms, read.rows_read, read.is_sampled),
+            (computed.result, 5, 4, 3, true)
+        );
+        assert_eq!(read.shared_for, Some(Duration::from_millis(7)));
+        for garbage in [&b""[..], b"\x01", b"\x02aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+            assert!(decode(Bytes::copy_from_slice(garbage), 12).is_none());
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Redis: a place that instances share, whose loss costs speed and nothing else.
+//!
+//! Owns the connection, a breaker of its own and leases. Promises: no call takes longer than [`LONGEST`]; after the first that
+//! fails (refused, slow, black hole, out of memory) nothing is sent for a while, so a Redis that is away costs one call its time
+//! and the others nothing. One call at a time then tries whether it is back. May go wrong: anything; nothing in it is the only
+//! copy of anything.
+
+mod lease;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, KeysInterface};
+use fred::types::config::Config;
+use fred::types::{Builder, Expiration};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+pub use self::lease::LeaseError;
+
+/// Longest time of one call: less than a cheap query takes.
+const LONGEST: Duration = Duration::from_millis(40);
+/// How long nothing is sent after a failure.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Commands that may wait for the connection.
+const QUEUE: usize = 1_024;
+
+/// `[redis]` as written in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisConfig {
+    /// Address, such as `redis://:password@redis1:6379/0`. Empty: none.
+    pub url: String,
+    /// What every key begins with.
+    pub prefix: String,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self { url: String::new(), prefix: "pulse:".to_owned() }
+    }
+}
+
+/// A connection. Cheap to clone.
+#[derive(Clone)]
+pub struct Redis {
+    client: Client,
+    prefix: Arc<str>,
+    health: Arc<Health>,
+}
+
+/// Whether it is worth asking.
+#[derive(Debug)]
+struct Health {
+    began: Instant,
+    /// Milliseconds after `began` until which nothing is sent; 0 while all is well.
+    silent_until: AtomicU64,
+}
+
+impl Health {
+    fn new() -> Self {
+        Self { began: Instant::now(), silent_until: AtomicU64::new(0) }
+    }
+
+    fn in_ms(&self, later: Duration) -> u64 {
+        u64::try_from((self.began.elapsed() + later).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Leave to ask: always while all is well, else to one caller a pause.
+    fn allows(&self) -> bool {
+        let until = self.silent_until.load(Ordering::Acquire);
+        if until == 0 {
+            return true;
+        }
+        let next = self.in_ms(PAUSE);
+        self.in_ms(Duration::ZERO) >= until && self.silent_until.compare_exchange(until, next, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn succeeded(&self) {
+        if self.silent_until.swap(0, Ordering::AcqRel) != 0 {
+            tracing::info!("redis answers again");
+        }
+    }
+
+    fn failed(&self, problem: &str) {
+        if self.silent_until.swap(self.in_ms(PAUSE), Ordering::AcqRel) == 0 {
+            tracing::warn!(problem, "redis does not answer: going on without it");
+        }
+    }
+}
+
+impl Redis {
+    /// Connects in the background, and again whenever the connection is lost; `None` if there is no address. Must be called
+    /// inside a runtime.
+    ///
+    /// # Errors
+    /// The address makes no sense.
+    pub fn open(config: &RedisConfig) -> Result<Option<Self>, String> {
+        if config.url.is_empty() {
+            return Ok(None);
+        }
+        // The address may hold a password, and so may what the parser says about it.
+        let parsed = Config::from_url(&config.url).map_err(|_| "redis.url: not an address such as redis://host:6379/0".to_owned())?;
+        let mut builder = Builder::from_config(parsed);
+        builder.with_connection_config(|connection| {
+            connection.connection_timeout = PAUSE;
+            connection.internal_command_timeout = PAUSE;
+            connection.max_command_attempts = 1;
+            connection.max_command_buffer_len = QUEUE;
+            // A black hole is noticed and the connection made anew; until then each call has its own limit.
+            connection.unresponsive.max_timeout = Some(PAUSE);
+            connection.unresponsive.interval = PAUSE / 2;
+        });
+        builder.with_performance_config(|performance| performance.default_command_timeout = LONGEST);
+        builder.set_policy(fred::types::config::ReconnectPolicy::new_constant(0, 500));
+        let client = builder.build().map_err(|problem| format!("redis.url: {}", problem.details()))?;
+        // Its tasks live as long as the client.
+        drop(client.connect());
+        Ok(Some(Self { client, prefix: config.prefix.as_str().into(), health: Arc::new(Health::new()) }))
+    }
+
+    /// The value of `key`; `None` if there is none or Redis does not say in time.
+    pub async fn get(&self, key: &str) -> Option<Bytes> {
+        self.ask(self.client.get(self.key(key))).await.ok().flatten()
+    }
+
+    /// Keeps `value` for `kept`, if Redis takes it.
+    pub async fn set(&self, key: &str, value: Bytes, kept: Duration) {
+        let set = self.client.set::<(), _, _>(self.key(key), value, Some(millis(kept)), None, false);
+        drop(self.ask(set).await);
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    async fn ask<T>(&self, call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Silence> {
+        if !self.health.allows() {
+            return Err(Silence);
+        }
+        match tokio::time::timeout(LONGEST, call).await {
+            Ok(Ok(answer)) => {
+                self.health.succeeded();
+                return Ok(answer);
+            }
+            Ok(Err(problem)) => self.health.failed(problem.details()),
+            Err(_) => self.health.failed("no answer in time"),
+        }
+        Err(Silence)
+    }
+}
+
+/// Redis did not answer, or was not asked.
+#[derive(Debug)]
+struct Silence;
+
+fn millis(time: Duration) -> Expiration {
+    Expiration::PX(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failure_one_caller_a_pause_tries_and_a_success_lets_all_go_on() {
+        let health = Health::new();
+        assert!(health.allows());
+        health.failed("refused");
+        assert!(!health.allows());
+        tokio::time::advance(PAUSE).await;
+        assert!(health.allows());
+        assert!(!health.allows(), "one at a time");
+        tokio::time::advance(PAUSE).await;
+        assert!(health.allows(), "the one before left without a word");
+        health.succeeded();
+        assert!(health.allows() && health.allows());
+    }
+}

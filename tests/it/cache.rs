@@ -1,0 +1,134 @@
+//! The cache and the breaker from outside: what 200 dashboards cost, how soon an event is seen, what a store that is away does.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use pulse::clickhouse::engine::{Engine, EngineConfig};
+use pulse::clickhouse::{ClickHouse, ClickHouseConfig, migrate};
+use pulse::event::ids::ProjectId;
+use pulse::query::store::Reader;
+use pulse::query::{Asked, Loads, Queries, QueryConfig};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::harness::{Pulse, signal};
+
+fn trend() -> Value {
+    json!({"from": "-1d", "series": [{"event": "view"}]})
+}
+
+fn event(number: u64) -> Value {
+    json!({"eventId": format!("0190f7a4-0000-7000-8000-{number:012x}"), "type": "view", "anonymousId": "ada"})
+}
+
+/// A counter from `/metrics`.
+async fn counter(pulse: &Pulse, name: &str) -> u64 {
+    let text = pulse.http.text("/metrics").await;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+    line.unwrap_or_else(|| panic!("{name} is not there")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn two_hundred_who_ask_the_same_at_once_cost_one_statement() {
+    let pulse = Pulse::start().await;
+    pulse.http.capture(&event(1)).await;
+    pulse.http.settled().await;
+    let before = counter(&pulse, "pulse_statements_total").await;
+
+    let mut askers = JoinSet::new();
+    for asker in 0..200 {
+        let http = pulse.http.clone();
+        // The same question, spelled in two ways.
+        let request =
+            if asker % 2 == 0 { trend() } else { json!({"series": [{"math": "total", "event": "view"}], "to": "now", "from": "-24h"}) };
+        askers.spawn(async move { http.query("trends", &request).await });
+    }
+    while let Some(answer) = askers.join_next().await {
+        let (status, answer) = answer.unwrap();
+        assert_eq!((status, &answer["result"]["series"][0]["total"]), (StatusCode::OK, &json!(1)), "{answer}");
+    }
+    assert_eq!(counter(&pulse, "pulse_statements_total").await - before, 1);
+}
+
+#[tokio::test]
+async fn an_event_is_in_the_next_answer_although_the_one_before_is_kept() {
+    let pulse = Pulse::start().await;
+    for number in 1..=10 {
+        pulse.http.capture(&event(number)).await;
+        pulse.http.settled().await;
+        let (_, answer) = pulse.http.query("trends", &trend()).await;
+        assert_eq!(answer["result"]["series"][0]["total"], number, "{answer}");
+        let (_, again) = pulse.http.query("trends", &trend()).await;
+        assert_eq!((&again["meta"]["cached"], &again["result"]), (&json!(true), &answer["result"]));
+        let mut anew = trend();
+        anew["refresh"] = json!(true);
+        let (_, anew) = pulse.http.query("trends", &anew).await;
+        assert_eq!((&anew["meta"]["cached"], &anew["result"]), (&json!(false), &answer["result"]));
+        assert_eq!(pulse.http.events().await.len(), number as usize);
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_kept_answers_are_given_as_stale_and_others_are_refused_at_once() {
+    let pulse = Pulse::start().await;
+    pulse.http.capture(&event(1)).await;
+    pulse.http.settled().await;
+    let (_, answer) = pulse.http.query("trends", &trend()).await;
+    signal(pulse.engine_pid(), Signal::KILL);
+
+    let mut anew = trend();
+    anew["refresh"] = json!(true);
+    let mut refused = 0;
+    // The engine is started again by its supervisor, so the store comes back by itself.
+    let came_back = async {
+        loop {
+            let (status, now) = pulse.http.query("trends", &anew).await;
+            assert_eq!((status, &now["result"]), (StatusCode::OK, &answer["result"]), "{now}");
+            let other = pulse.http.request(Method::POST, "/v1/query/users", &pulse.http.read_key, "{\"refresh\":true}");
+            let (status, _) = pulse.http.send(other).await.unwrap();
+            match now["meta"].get("stale") {
+                Some(stale) => {
+                    assert_eq!((stale, &now["meta"]["cached"]), (&json!(true), &json!(true)));
+                    assert!([StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE].contains(&status));
+                    refused += 1;
+                }
+                None if status == StatusCode::OK && refused > 0 => return,
+                None => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), came_back).await.expect("the store did not come back");
+    assert!(counter(&pulse, "pulse_store_breaker_opened_total").await >= 1);
+    assert_eq!(counter(&pulse, "pulse_store_breaker_state").await, 0);
+}
+
+#[tokio::test]
+async fn what_another_process_loads_is_in_the_answers_of_this_one_a_second_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = ClickHouseConfig::default().check().unwrap();
+    let engine = Engine::start(&EngineConfig::default(), base, folder.path(), PathBuf::from(env!("CARGO_BIN_EXE_pulse"))).await.unwrap();
+    let store = ClickHouse::new(engine.settings());
+    migrate::run(&store).await.unwrap();
+    let queries =
+        Queries::new(Reader::new(&store), QueryConfig::default().check().unwrap(), Loads::Elsewhere(store.arrivals.clone(), None));
+    let trend = trend().to_string();
+    let total = async || {
+        let now_ms = pulse::clock::now_ms();
+        let answer = queries.answer(ProjectId(7), "trends", trend.as_bytes(), Asked { now_ms, data_through_ms: now_ms }).await.unwrap();
+        serde_json::from_slice::<Value>(&answer).unwrap()["result"]["series"][0]["total"].as_u64().unwrap()
+    };
+    assert_eq!(total().await, 0);
+    for offset in 1..=3_u64 {
+        // As a loader does: events and their books in one block.
+        let at = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S.000").to_string();
+        let event = json!({"project_id": 7, "type": "view", "timestamp": at, "received_day": at[..10], "log_offset": offset});
+        let books =
+            json!({"project_id": 0, "visitor_id": 7, "type": "$books", "timestamp": at, "received_day": at[..10], "log_offset": offset});
+        let insert = format!("INSERT INTO pulse.events SETTINGS async_insert = 0 FORMAT JSONEachRow {event}\n{books}");
+        store.writer.execute(&insert).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(total().await, offset);
+    }
+}

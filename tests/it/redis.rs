@@ -1,0 +1,205 @@
+//! A real Redis, there and gone: it makes answers cheaper, and its loss makes none wrong, late or missing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use pulse::event::ids::ProjectId;
+use pulse::query::{Answer, Asked, Loads, Queries, QueryConfig, QueryError, Run, SecondLevel, Statement};
+use pulse::redis::{LeaseError, Redis, RedisConfig};
+use serde_json::json;
+
+use crate::harness::redis::RedisServer;
+
+const PROJECT: ProjectId = ProjectId(7);
+const ASKED: Asked = Asked { now_ms: 1_774_742_400_000, data_through_ms: 1_774_742_400_000 };
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A store whose books never move, and that counts the statements of reports.
+#[derive(Clone, Default)]
+struct Store(Arc<AtomicU64>);
+
+impl Run for Store {
+    async fn run(&self, statement: Statement) -> Result<Answer, QueryError> {
+        if statement.text().contains("$books") {
+            return Ok(Answer { body: Bytes::from_static(b"[\"7\",\"1\",0,5]\n"), read_rows: 1 });
+        }
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(Answer { body: Bytes::from_static(b"[0,\"\",1,3,3]\n"), read_rows: 1 })
+    }
+}
+
+struct Answers(Redis);
+
+impl SecondLevel for Answers {
+    fn find(&self, key: String) -> BoxFuture<'_, Option<Bytes>> {
+        async move { self.0.get(&key).await }.boxed()
+    }
+
+    fn put(&self, key: String, value: Bytes, kept: Duration) -> BoxFuture<'_, ()> {
+        async move { self.0.set(&key, value, kept).await }.boxed()
+    }
+}
+
+fn connect(server: &RedisServer) -> Redis {
+    let config = RedisConfig { url: server.url(), ..RedisConfig::default() };
+    Redis::open(&config).unwrap().unwrap()
+}
+
+/// Waits until a value that is written can be read.
+async fn settled(redis: &Redis) {
+    let works = async {
+        loop {
+            redis.set("probe", Bytes::from_static(b"1"), PATIENCE).await;
+            if redis.get("probe").await.is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, works).await.expect("redis is not used again");
+}
+
+/// One instance of the query role.
+struct Instance {
+    queries: Queries<Store>,
+    store: Store,
+}
+
+impl Instance {
+    fn new(redis: &Redis) -> Self {
+        let store = Store::default();
+        let second = Arc::new(Answers(redis.clone())) as Arc<dyn SecondLevel>;
+        let loads = Loads::Elsewhere(Arc::default(), Some(second));
+        Self { queries: Queries::new(store.clone(), QueryConfig::default().check().unwrap(), loads), store }
+    }
+
+    /// Asks question `number`; every question is another one.
+    async fn ask(&self, number: usize) {
+        let body = json!({"from": "-1d", "series": [{"event": format!("event {number}")}]}).to_string();
+        let answer = self.queries.answer(PROJECT, "trends", body.as_bytes(), ASKED).await.unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(answer["result"]["series"][0]["total"], 3);
+    }
+
+    fn statements(&self) -> u64 {
+        self.store.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Asks `from..from + 200`, each for the first time; a Redis that is away may cost a few of them its limit, not all.
+async fn ask_two_hundred(instance: &Instance, from: usize) {
+    let (began, before) = (Instant::now(), instance.statements());
+    for number in from..from + 200 {
+        instance.ask(number).await;
+    }
+    assert_eq!(instance.statements() - before, 200);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}: that is half of what asking it each time would take");
+}
+
+/// Two instances share answers; returns once they do.
+async fn sharing(redis: &Redis, from: usize) {
+    settled(redis).await;
+    let works = async {
+        for number in from.. {
+            let (first, second) = (Instance::new(redis), Instance::new(redis));
+            first.ask(number).await;
+            // The answer is put there in the background.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            second.ask(number).await;
+            if second.statements() == 0 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, works).await.expect("answers are not shared");
+}
+
+#[tokio::test]
+async fn an_answer_of_one_instance_costs_the_other_no_statement() {
+    let server = RedisServer::start(&[]).await;
+    sharing(&connect(&server), 0).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_killed_and_comes_back_empty_costs_no_answer() {
+    let mut server = RedisServer::start(&[]).await;
+    let redis = connect(&server);
+    sharing(&redis, 0).await;
+    server.kill().await;
+    let instance = Instance::new(&redis);
+    ask_two_hundred(&instance, 1_000).await;
+    server.restart().await;
+    sharing(&redis, 2_000).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_a_black_hole_costs_a_question_or_two_its_limit_and_then_nothing() {
+    let server = RedisServer::start(&[]).await;
+    let redis = connect(&server);
+    sharing(&redis, 0).await;
+    server.freeze();
+    let instance = Instance::new(&redis);
+    ask_two_hundred(&instance, 1_000).await;
+    server.thaw();
+    sharing(&redis, 2_000).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_full_and_evicts_nothing_costs_no_answer() {
+    let server = RedisServer::start(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]).await;
+    let redis = connect(&server);
+    settled(&redis).await;
+    for number in 0..64 {
+        redis.set(&format!("ballast {number}"), Bytes::from(vec![0; 256 << 10]), PATIENCE).await;
+    }
+    let instance = Instance::new(&redis);
+    ask_two_hundred(&instance, 1_000).await;
+}
+
+#[tokio::test]
+async fn only_one_holds_a_lease_and_the_next_gets_it_when_the_work_is_done() {
+    let server = RedisServer::start(&[]).await;
+    let (first, second) = (connect(&server), connect(&server));
+    settled(&first).await;
+    settled(&second).await;
+    let kept = Duration::from_secs(1);
+    let during = first
+        .with_lease("sweep", kept, |_| async {
+            // Longer than the lease: it is renewed.
+            tokio::time::sleep(kept * 2).await;
+            second.with_lease("sweep", kept, |_| async {}).await
+        })
+        .await;
+    assert_eq!(during, Ok(Err(LeaseError::Held)));
+    assert_eq!(second.with_lease("sweep", kept, |_| async { 7 }).await, Ok(7));
+}
+
+#[tokio::test]
+async fn a_lease_that_is_lost_is_told_to_the_work() {
+    let mut server = RedisServer::start(&[]).await;
+    let redis = connect(&server);
+    settled(&redis).await;
+    let kept = Duration::from_secs(1);
+    let lost = redis.with_lease("sweep", kept, async |held| {
+        server.freeze();
+        tokio::time::timeout(PATIENCE, held.cancelled()).await
+    });
+    assert_eq!(lost.await, Ok(Ok(())), "the store is frozen");
+    server.thaw();
+    settled(&redis).await;
+    tokio::time::sleep(kept).await;
+    let lost = redis.with_lease("sweep", kept, async |held| {
+        server.kill().await;
+        server.restart().await;
+        let other = connect(&server);
+        settled(&other).await;
+        let taken = other.with_lease("sweep", PATIENCE, async |_| tokio::time::timeout(PATIENCE, held.cancelled()).await);
+        taken.await
+    });
+    assert_eq!(lost.await, Ok(Ok(Ok(()))), "another one took it after the store had forgotten");
+}
