@@ -28,6 +28,7 @@ use crate::log::kafka::KafkaLog;
 use crate::log::{LogError, RunningLog};
 use crate::metrics;
 use crate::process;
+use crate::replay;
 use crate::role::Role;
 
 /// File in the data directory that says where the running instance listens.
@@ -131,6 +132,54 @@ pub async fn prepare_log(settings: &Settings) -> Result<()> {
         KafkaLog::open((**limits).clone(), true).await.context("preparing the log")?.close().await;
     }
     Ok(())
+}
+
+/// Replays the raw log; `progress` is told the events read so far and those in all. With the embedded log no instance may
+/// use the data directory meanwhile.
+pub async fn replay(settings: &Settings, request: &replay::Request, progress: impl Fn(u64, u64)) -> Result<replay::Summary> {
+    let data_dir = &settings.config.data_dir;
+    std::fs::create_dir_all(data_dir).with_context(|| format!("data_dir: `{}`", data_dir.display()))?;
+    let uses_dir = matches!(settings.log, LogSettings::Embedded(_)) || settings.clickhouse.url.is_empty();
+    let _lock = uses_dir.then(|| lock_data_dir(data_dir)).transpose().context("data_dir")?;
+    match settings.log.clone() {
+        LogSettings::Embedded(limits) => {
+            let log = EmbeddedLog::open(&data_dir.join("log"), limits).context("opening the log")?;
+            replay_on(log, settings, request, progress).await
+        }
+        LogSettings::Kafka(limits) => {
+            let log = KafkaLog::open(*limits, false).await.context("opening the log")?;
+            replay_on(log, settings, request, progress).await
+        }
+    }
+}
+
+async fn replay_on<L: RunningLog>(
+    log: L,
+    settings: &Settings,
+    request: &replay::Request,
+    progress: impl Fn(u64, u64),
+) -> Result<replay::Summary> {
+    let mut signals = Signals::install().context("taking over signals")?;
+    let storage = open_storage(settings).await?;
+    prepare_schema(settings, &storage.store).await?;
+    let stop = CancellationToken::new();
+    let limits = replay::Limits { process: settings.process, load: settings.load };
+    let work = replay::run((log.clone(), storage.store.clone()), request, limits, (stop.clone(), progress));
+    tokio::pin!(work);
+    let result = tokio::select! {
+        result = &mut work => result,
+        _ = signals.next() => {
+            stop.cancel();
+            work.await
+        }
+    };
+    log.close().await;
+    let (engine, engine_stop) = supervise_engine(storage.engine);
+    engine_stop.cancel();
+    if let Some(engine) = engine {
+        engine.await.context("embedded engine")?.context("embedded engine")?;
+    }
+    result
 }
 
 /// Where the instance that uses `data_dir` listens, if one has said so.

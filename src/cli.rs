@@ -5,6 +5,7 @@ mod check_config;
 mod import;
 mod keys;
 mod migrate;
+mod replay;
 mod serve;
 
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Bring the database schema up to date
     Migrate(migrate::MigrateArgs),
+    /// Work through the raw log again, into the events table or one beside it
+    Replay(replay::ReplayArgs),
     /// Measure this machine with a realistic stream of events
     Bench(bench::BenchArgs),
     /// Print, create or revoke keys
@@ -82,6 +85,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Import(args) => import::run(&args),

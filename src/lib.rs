@@ -45,4 +45,5 @@ pub mod outcome;
 pub mod process;
 pub mod query;
 pub mod redis;
+pub mod replay;
 pub mod role;

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::ClickHouse;
-use crate::log::{GroupMember, Log, LogError, Topic};
+use crate::log::{GroupMember, Log, LogError, PartitionReader, Topic};
 pub use stats::{Latency, LoadStats};
 use table::EventTable;
 
@@ -75,6 +75,19 @@ impl LoadConfig {
     }
 }
 
+/// Loads what `reader` yields into the table `name`, under that table's own fence, until asked to stop; what was read by then
+/// is stored. `partitions` is the number of the log's partitions. Errors: the log is damaged or closed.
+pub async fn load_partition<R: PartitionReader>(
+    (store, name): (ClickHouse, &str),
+    reader: R,
+    (limits, partitions): (BlockLimits, u16),
+    stop: CancellationToken,
+) -> Result<(), LogError> {
+    let table = EventTable::new(store, partitions, name);
+    let limits = BlockLimits { dedupe_memory: limits.dedupe_memory / usize::from(partitions), ..limits };
+    worker::Worker::new(table, reader, limits, Arc::default()).run(stop).await
+}
+
 /// Runs the role until asked to stop. Errors: the log is damaged or closed.
 pub async fn run<L: Log>(
     log: L,
@@ -82,7 +95,7 @@ pub async fn run<L: Log>(
     (store, stats): (ClickHouse, Arc<LoadStats>),
     stop: CancellationToken,
 ) -> Result<(), LogError> {
-    let table = EventTable::new(store.clone(), log.partitions(Topic::Enriched));
+    let table = EventTable::new(store.clone(), log.partitions(Topic::Enriched), table::EVENTS);
     let limits = BlockLimits { dedupe_memory: limits.dedupe_memory / usize::from(log.partitions(Topic::Enriched)), ..limits };
     let mut events = log.join(GROUP, Topic::Enriched).await?;
     let mut dead = log.join(DEAD_GROUP, Topic::Dead).await?;

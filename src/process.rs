@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::event::record::RawOrigin;
 use crate::log::{GroupMember, Log, LogError, Topic};
 use enrich::agent::AgentParser;
 
@@ -51,6 +52,13 @@ pub struct ProcessLimits {
     snapshot_interval: Duration,
 }
 
+impl ProcessLimits {
+    /// A visitor who does nothing for longer than this begins a new session, in milliseconds.
+    pub fn session_gap_ms(&self) -> i64 {
+        self.session_gap_ms
+    }
+}
+
 impl ProcessConfig {
     /// The only way to make [`ProcessLimits`].
     pub fn check(&self) -> Result<ProcessLimits, String> {
@@ -65,6 +73,22 @@ impl ProcessConfig {
             return Err(format!("process.snapshot_interval: {:?} is below 100ms", self.snapshot_interval));
         }
         Ok(ProcessLimits { session_gap_ms, max_visitors: self.max_visitors, snapshot_interval: self.snapshot_interval })
+    }
+}
+
+/// Takes raw records of one partition to their enriched form outside the role: for a replay.
+pub struct Enricher(pipeline::Pipeline);
+
+impl Enricher {
+    /// One that knows no session yet.
+    pub fn new(limits: ProcessLimits, agents: Arc<AgentParser>) -> Self {
+        Self(pipeline::Pipeline::new(limits.session_gap_ms, limits.max_visitors, agents))
+    }
+
+    /// The enriched record and the dead letters of a raw record, both encoded. Records must come in the order of the log.
+    pub fn enrich(&mut self, origin: RawOrigin, payload: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let pipeline::Applied { enriched, letters } = self.0.apply(origin, payload);
+        (enriched, letters)
     }
 }
 

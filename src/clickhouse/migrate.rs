@@ -104,6 +104,44 @@ async fn applied(store: &ClickHouse) -> Result<Vec<(String, u64)>, ClickHouseErr
     Ok(rows.into_iter().map(|(name, checksum)| (name, checksum.parse().unwrap_or(0))).collect())
 }
 
+/// Makes the table `name` like the events table, with a fence of its own. Does nothing where they are.
+pub async fn create_beside(store: &ClickHouse, name: &str) -> Result<(), ClickHouseError> {
+    let fence = include_str!("../../migrations/0001_fence.sql").replace("${database}.fence", &format!("${{database}}.{name}_fence"));
+    let events = include_str!("../../migrations/0002_events.sql")
+        .replace("${database}.fence", &format!("${{database}}.{name}_fence"))
+        .replace("${database}.events", &format!("${{database}}.{name}"));
+    for statement in [fence, events].iter().flat_map(|text| statements(text, &store.database)) {
+        store.migrator.execute(&statement).await?;
+    }
+    Ok(())
+}
+
+/// Puts the table `name` in the place of the events table and the other way round, both as they are. Afterwards the old rows
+/// are in `name`. Whoever loads meanwhile is refused, and looks at the new table before it goes on.
+pub async fn swap(store: &ClickHouse, name: &str, partitions: u16) -> Result<(), ClickHouseError> {
+    let database = &store.database;
+    let guard = |table: &str, fence: &str| {
+        // One statement: there is no moment without a constraint.
+        format!(
+            "ALTER TABLE {database}.{table} DROP CONSTRAINT IF EXISTS fenced, \
+             ADD CONSTRAINT fenced CHECK fence = joinGet('{database}.{fence}', 'generation', log_partition)"
+        )
+    };
+    let shut: Vec<String> = (0..partitions).map(|partition| format!("({partition}, 0)")).collect();
+    let sql = [
+        // The new table still asks its own fence, so no live insert passes until the last but one statement.
+        format!("EXCHANGE TABLES {database}.{name} AND {database}.events"),
+        // Generations taken before this know the old table only: none of them is 0.
+        format!("INSERT INTO {database}.fence VALUES {}", shut.join(", ")),
+        guard("events", "fence"),
+        guard(name, &format!("{name}_fence")),
+    ];
+    for statement in sql {
+        store.migrator.execute(&statement).await?;
+    }
+    Ok(())
+}
+
 /// The statements of a file, with the placeholders filled in. A statement ends with `;` at the end of a line.
 fn statements(text: &str, database: &str) -> Vec<String> {
     let filled =

@@ -46,6 +46,7 @@ struct Open {
     epoch: LogEpoch,
     partition: u16,
     day: u16,
+    previous: i64,
     first_offset: i64,
     last_offset: i64,
     next_enriched: i64,
@@ -55,6 +56,8 @@ struct Open {
 pub(super) struct Sealed {
     pub(super) epoch: LogEpoch,
     pub(super) partition: u16,
+    /// The raw offset before those covered.
+    pub(super) previous: i64,
     /// Raw offsets covered.
     pub(super) first_offset: i64,
     pub(super) last_offset: i64,
@@ -108,6 +111,7 @@ impl Block {
             epoch: origin.epoch,
             partition: origin.partition,
             day: header.day,
+            previous: origin.previous,
             first_offset: origin.offset,
             last_offset: origin.offset,
             next_enriched: enriched + 1,
@@ -202,6 +206,7 @@ impl Block {
         let sealed = Sealed {
             epoch: open.epoch,
             partition: open.partition,
+            previous: open.previous,
             first_offset: open.first_offset,
             last_offset: open.last_offset,
             next_enriched: open.next_enriched,

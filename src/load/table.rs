@@ -51,12 +51,17 @@ pub(super) trait Table: Clone + Send + Sync + 'static {
     fn announce(&self, block: &Sealed);
 }
 
+/// The table that reports read.
+pub(super) const EVENTS: &str = "events";
+
 /// The table in ClickHouse.
 #[derive(Clone)]
 pub(super) struct EventTable {
     store: ClickHouse,
     partitions: u16,
-    into: String,
+    /// The table, and the fence in front of it, with the database.
+    events: String,
+    fence: String,
 }
 
 /// How often running inserts of an earlier generation are looked for.
@@ -67,9 +72,12 @@ const IDS_PER_STATEMENT: usize = 2_500;
 const RECALLED_EVENTS: u64 = 2_000_000;
 
 impl EventTable {
-    pub(super) fn new(store: ClickHouse, partitions: u16) -> Self {
-        let into = format!("{}.events ({})", store.database, row::column_names());
-        Self { store, partitions, into }
+    /// The table `name`, whose fence is `name_fence`, except that the fence of `events` is `fence`.
+    pub(super) fn new(store: ClickHouse, partitions: u16, name: &str) -> Self {
+        let database = &store.database;
+        let events = format!("{database}.{name}");
+        let fence = if name == EVENTS { format!("{database}.fence") } else { format!("{events}_fence") };
+        Self { store, partitions, events, fence }
     }
 
     /// Waits until no insert of another generation of this partition is running. The fence refuses those that write their
@@ -91,9 +99,9 @@ impl EventTable {
     /// nothing older at all.
     async fn recall_since(&self, limit: u64) -> Result<Option<i64>, TableError> {
         let sql = format!(
-            "SELECT toInt64(toUnixTimestamp(toStartOfMinute(received_at))) * 1000 AS minute, count() FROM {}.events \
+            "SELECT toInt64(toUnixTimestamp(toStartOfMinute(received_at))) * 1000 AS minute, count() FROM {} \
              WHERE project_id != 0 GROUP BY minute ORDER BY minute DESC LIMIT 2000",
-            self.store.database
+            self.events
         );
         let minutes: Vec<(serde_json::Value, serde_json::Value)> = self.store.writer.rows(&Statement::of(sql)).await?;
         let mut events = 0;
@@ -114,20 +122,21 @@ fn number(value: &serde_json::Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
-fn query_id_prefix(epoch: LogEpoch, partition: u16) -> String {
-    format!("pulse-load-{:016x}-{partition}-", epoch.0)
+/// Begins the ids of all inserts behind one fence.
+fn query_id_prefix(fence: &str, epoch: LogEpoch, partition: u16) -> String {
+    format!("pulse-load-{fence}-{:016x}-{partition}-", epoch.0)
 }
 
 impl Table for EventTable {
     async fn take_fence(&self, epoch: LogEpoch, partition: u16) -> Result<(u64, Option<i64>), TableError> {
         let generation = random();
-        let sql = format!("INSERT INTO {}.fence VALUES ({partition}, {generation})", self.store.database);
+        let sql = format!("INSERT INTO {} VALUES ({partition}, {generation})", self.fence);
         self.store.writer.execute(&sql).await?;
-        let prefix = query_id_prefix(epoch, partition);
+        let prefix = query_id_prefix(&self.fence, epoch, partition);
         self.wait_for_others(&prefix, &format!("{prefix}{generation:016x}")).await?;
         let sql = format!(
-            "SELECT count(), max(log_offset) FROM {}.events WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}} AND log_partition = {{partition:UInt16}}",
-            self.store.database
+            "SELECT count(), max(log_offset) FROM {} WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}} AND log_partition = {{partition:UInt16}}",
+            self.events
         );
         let statement = Statement::of(sql).bind("epoch", epoch.0).bind("partition", partition);
         let rows: Vec<(serde_json::Value, serde_json::Value)> = self.store.writer.rows(&statement).await?;
@@ -140,10 +149,10 @@ impl Table for EventTable {
         let since = self.recall_since(capacity * u64::from(self.partitions)).await?;
         let mut dedupe = Dedupe::new(bytes, since.unwrap_or(i64::MIN));
         let sql = format!(
-            "SELECT event_id, visitor_id, toInt64(toUnixTimestamp64Milli(received_at)) FROM {}.events \
+            "SELECT event_id, visitor_id, toInt64(toUnixTimestamp64Milli(received_at)) FROM {} \
              WHERE project_id != 0 AND received_at >= fromUnixTimestamp64Milli({{since:Int64}}) \
              AND bitShiftRight(bitShiftRight(visitor_id, 32) * {{partitions:UInt64}}, 32) = {{partition:UInt64}}",
-            self.store.database
+            self.events
         );
         let statement =
             Statement::of(sql).bind("since", since.unwrap_or(0)).bind("partitions", self.partitions).bind("partition", partition);
@@ -166,9 +175,9 @@ impl Table for EventTable {
             projects.dedup();
             let sql = format!(
                 "SELECT toString(event_id), toString(visitor_id), type, toString(toUnixTimestamp64Milli(original_timestamp)) \
-                 FROM {}.events WHERE project_id IN {{projects:Array(UInt64)}} AND event_id IN {{ids:Array(UUID)}} \
+                 FROM {} WHERE project_id IN {{projects:Array(UInt64)}} AND event_id IN {{ids:Array(UUID)}} \
                  AND visitor_id IN {{visitors:Array(UInt64)}}",
-                self.store.database
+                self.events
             );
             let list = |items: Vec<String>| format!("[{}]", items.join(","));
             let statement = Statement::of(sql)
@@ -185,9 +194,13 @@ impl Table for EventTable {
     }
 
     async fn insert(&self, block: &Sealed, generation: u64) -> Result<(), TableError> {
-        let query_id = format!("{}{generation:016x}-{}", query_id_prefix(block.epoch, block.partition), random());
+        let query_id = format!("{}{generation:016x}-{}", query_id_prefix(&self.fence, block.epoch, block.partition), random());
         let fence = Rows::fence_column(generation, block.rows);
-        Ok(self.store.writer.insert(&self.into, &[block.columns.clone(), Bytes::from(fence)], &query_id).await?)
+        Ok(self
+            .store
+            .writer
+            .insert(&format!("{} ({})", self.events, row::column_names()), &[block.columns.clone(), Bytes::from(fence)], &query_id)
+            .await?)
     }
 
     fn announce(&self, block: &Sealed) {

@@ -55,6 +55,10 @@ struct Tenure {
     /// Records read but not yet in a block.
     pending: VecDeque<Record>,
     gap_told: bool,
+    /// Whether reading went back to the first record held, because the committed offset did not fit the table.
+    is_rewound: bool,
+    /// Whether a record was taken.
+    has_taken: bool,
 }
 
 impl<T: Table, R: PartitionReader> Worker<T, R> {
@@ -92,6 +96,8 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
             inserting: None,
             pending: VecDeque::new(),
             gap_told: false,
+            is_rewound: false,
+            has_taken: false,
         };
         loop {
             self.fill(&mut tenure, stop).await?;
@@ -141,10 +147,15 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                     if !self.begin(tenure, epoch, stop).await {
                         return Ok(());
                     }
+                    if tenure.highest.is_none() {
+                        self.rewind(tenure).await?;
+                    }
                 }
+                Admitted::Rewind => self.rewind(tenure).await?,
                 Admitted::Take(header, origin) => {
                     self.block.push(&header, origin, (&self.body, record.offset), &mut tenure.dedupe);
                     tenure.highest = Some(origin.offset);
+                    tenure.has_taken = true;
                     tenure.gap_told = false;
                 }
             }
@@ -170,6 +181,9 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
             return Admitted::Skip;
         }
         if tenure.highest.is_some_and(|highest| origin.previous > highest) {
+            if !tenure.has_taken && !tenure.is_rewound {
+                return Admitted::Rewind;
+            }
             if !tenure.gap_told {
                 tracing::error!(
                     partition = origin.partition,
@@ -191,6 +205,25 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                 Admitted::Skip
             }
         }
+    }
+
+    /// Goes back to the first record held, once in a tenure. The table is the truth and the committed offset a hint: where
+    /// the table has less than was committed (it was emptied, restored or swapped), what it lacks is read again.
+    async fn rewind(&mut self, tenure: &mut Tenure) -> Result<(), LogError> {
+        let start = self.reader.bounds().await?.start;
+        if tenure.is_rewound || self.reader.committed().is_none_or(|committed| committed <= start) {
+            tenure.is_rewound = true;
+            return Ok(());
+        }
+        tracing::warn!(
+            partition = self.reader.partition(),
+            start,
+            "the table has less than was committed: reading again what the log holds"
+        );
+        tenure.is_rewound = true;
+        tenure.pending.clear();
+        self.reader.seek(start);
+        Ok(())
     }
 
     /// Takes the fence for an epoch of the log and learns what the table has. `false` if asked to stop meanwhile.
@@ -260,6 +293,8 @@ enum Admitted {
     Wait,
     /// The fence must be taken first.
     NewEpoch(LogEpoch),
+    /// It does not follow on what the table has; records before it may.
+    Rewind,
     /// It goes into the block.
     Take(Header, RawOrigin),
 }
@@ -273,6 +308,8 @@ async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64) -> Inse
             pause.after(&problem, sealed.partition).await;
             match table.take_fence(sealed.epoch, sealed.partition).await {
                 Ok((_, Some(highest))) if highest >= sealed.first_offset && highest < sealed.last_offset => return Inserted::Overlap,
+                // The table lost or was given other rows meanwhile: this block would leave a hole before it.
+                Ok((_, highest)) if highest.unwrap_or(-1) < sealed.previous => return Inserted::Overlap,
                 Ok((taken, Some(highest))) if highest >= sealed.last_offset => {
                     return Inserted::Stored { sealed, generation: taken };
                 }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The layer of each module; a module may import what lies lower, and alert-like exceptions are listed below.
-const LAYERS: [(&str, u8); 18] = [
+const LAYERS: [(&str, u8); 19] = [
     ("cli", 4),
     ("app", 3),
     ("config", 3),
+    ("replay", 3),
     ("ingest", 2),
     ("process", 2),
     ("load", 2),

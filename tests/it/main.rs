@@ -9,4 +9,5 @@ mod kafka;
 mod layers;
 mod readme;
 mod redis;
+mod replay;
 mod trends;

@@ -19,6 +19,7 @@ const HOUR_MS: i64 = 60 * 60 * 1000;
 /// Limits with segments of 4 KiB, so that a few records fill one.
 fn small() -> EmbeddedLogConfig {
     EmbeddedLogConfig {
+        partitions: 2,
         segment_bytes: 4096,
         max_record_bytes: 64 * 1024,
         queue_bytes: 512 * 1024,
