@@ -1,6 +1,7 @@
 //! The composition root: builds adapters and roles, supervises, drains. The only place that knows everything.
 
 mod answers;
+mod lag;
 mod routes;
 mod waiting;
 
@@ -254,6 +255,7 @@ fn start_roles<L: RunningLog>(
     }
     if let Some(store) = store.filter(|_| settings.roles.contains(&Role::Load)) {
         let parts = (store.clone(), Arc::clone(stats));
+        supervisor.spawn("lag", lag::watch(log.clone(), store.clone(), supervisor.stop_token()));
         supervisor.spawn("load", load::run(log.clone(), settings.load, parts, supervisor.stop_token()));
     }
 }

@@ -144,6 +144,40 @@ impl Gauge {
     }
 }
 
+const LAG_RECORDS: &str = "pulse_lag_records";
+const LAG_SECONDS: &str = "pulse_lag_oldest_seconds";
+const QUERYABLE_BUCKET: &str = "pulse_event_to_queryable_seconds_bucket";
+const QUERYABLE_SUM: &str = "pulse_event_to_queryable_milliseconds_sum";
+const QUERYABLE_COUNT: &str = "pulse_event_to_queryable_seconds_count";
+
+/// Upper ends of the buckets of the latency, in milliseconds, and how they are written in seconds.
+const QUERYABLE_BOUNDS: [(u64, &str); 9] = [
+    (100, "0.1"),
+    (200, "0.2"),
+    (400, "0.4"),
+    (800, "0.8"),
+    (1_600, "1.6"),
+    (5_000, "5"),
+    (30_000, "30"),
+    (300_000, "300"),
+    (u64::MAX, "+Inf"),
+];
+
+/// Raw records of a partition that the table does not have, and the age of the oldest of them in seconds.
+pub fn set_lag(partition: u16, records: f64, oldest_seconds: f64) {
+    metrics::gauge!(LAG_RECORDS, "partition" => partition.to_string()).set(records);
+    metrics::gauge!(LAG_SECONDS, "partition" => partition.to_string()).set(oldest_seconds);
+}
+
+/// Counts events that became queryable `ms` after their receipt. Called once a record.
+pub fn count_queryable(ms: u64, events: u64) {
+    for (_, label) in QUERYABLE_BOUNDS.into_iter().filter(|(bound, _)| ms <= *bound) {
+        metrics::counter!(QUERYABLE_BUCKET, "le" => label).increment(events);
+    }
+    metrics::counter!(QUERYABLE_COUNT).increment(events);
+    metrics::counter!(QUERYABLE_SUM).increment(ms.saturating_mul(events));
+}
+
 /// Tells the recorder what each metric means; each is then exported from the start, at zero.
 pub fn describe() {
     for counter in Counter::ALL {
@@ -154,6 +188,11 @@ pub fn describe() {
         metrics::describe_gauge!(gauge.name(), gauge.help());
         gauge.set(0.0);
     }
+    metrics::describe_gauge!(LAG_RECORDS, "Raw records that the table does not have yet, by partition");
+    metrics::describe_gauge!(LAG_SECONDS, "Age of the oldest record that the table does not have yet, by partition");
+    metrics::describe_counter!(QUERYABLE_BUCKET, "Events that could be queried within so many seconds of their receipt");
+    metrics::describe_counter!(QUERYABLE_COUNT, "Events that can be queried");
+    metrics::describe_counter!(QUERYABLE_SUM, "Milliseconds from receipt until they could be queried, of all events");
 }
 
 #[cfg(test)]

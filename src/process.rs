@@ -95,6 +95,8 @@ impl Enricher {
 /// Runs the role until asked to stop. Errors: the log is damaged or closed.
 pub async fn run<L: Log>(log: L, limits: ProcessLimits, stop: CancellationToken) -> Result<(), LogError> {
     let agents = Arc::new(AgentParser::new());
+    let tables = Arc::clone(&agents);
+    drop(tokio::task::spawn_blocking(move || tables.warm_up()));
     let mut member = log.join(GROUP, Topic::Raw).await?;
     let mut workers = tokio::task::JoinSet::new();
     loop {

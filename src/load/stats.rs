@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::metrics;
+
 /// Event-to-queryable latency, milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Latency {
@@ -36,6 +38,7 @@ impl Default for LoadStats {
 impl LoadStats {
     /// Counts events that became queryable `ms` after their receipt.
     pub(crate) fn record(&self, ms: u64, events: u32) {
+        metrics::count_queryable(ms, u64::from(events));
         if let Ok(mut histogram) = self.latency.lock() {
             histogram.saturating_record_n(ms.clamp(1, MAX_MS), u64::from(events));
         }

@@ -2,7 +2,7 @@
 //!
 //! Parsing one costs tens of microseconds and the same few thousand come again and again, so each worker keeps a bounded
 //! cache by string. `ua-parser` is the project's own prefiltered implementation of uap-core; its tables take a while and
-//! some memory to build, so that happens when the first agent is seen, not at start.
+//! some memory to build, so that happens beside the start ([`AgentParser::warm_up`]) and holds up nothing.
 
 use std::sync::{Arc, OnceLock};
 
@@ -53,6 +53,11 @@ impl AgentParser {
     /// A parser whose tables are built when first needed.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Builds the tables, which takes a while: not for threads that serve.
+    pub fn warm_up(&self) {
+        self.tables.get_or_init(build);
     }
 
     /// Parses an agent string.

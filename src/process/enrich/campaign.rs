@@ -102,15 +102,20 @@ pub fn of<'a>(mut campaign: Campaign<'a>, url: &'a str) -> Campaign<'a> {
     campaign
 }
 
-/// Undoes percent-encoding, where there is any.
+/// Undoes percent-encoding, where there is any, and keeps as much as may be kept.
 fn decoded(value: &str) -> Cow<'_, str> {
-    let value = value.get(..value.floor_char_boundary(MAX_VALUE)).unwrap_or(value);
-    if !value.contains(['%', '+']) {
-        return Cow::Borrowed(value);
+    // An encoded byte takes three: what lies beyond cannot be kept.
+    let value = cut(value, MAX_VALUE * 3);
+    if !value.contains(['%', '+', '\0']) {
+        return Cow::Borrowed(cut(value, MAX_VALUE));
     }
     let pair = format!("v={value}");
-    let text = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, text)| text.into_owned());
-    Cow::Owned(text.unwrap_or_default().replace('\0', ""))
+    let text = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, text)| text.replace('\0', ""));
+    Cow::Owned(cut(&text.unwrap_or_default(), MAX_VALUE).to_owned())
+}
+
+fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -127,6 +132,12 @@ mod tests {
         let found: Vec<_> = campaign.found().collect();
         assert_eq!(found, [(Field::CampaignMedium, "e-mail"), (Field::ClickIdKind, "gclid"), (Field::ClickId, "abc")]);
         assert_eq!(campaign.source(), "newsletter");
+    }
+
+    #[test]
+    fn values_are_decoded_before_they_are_cut_and_hold_no_nul() {
+        assert_eq!(decoded(&"%C3%A4".repeat(MAX_VALUE)), "\u{e4}".repeat(MAX_VALUE / 2));
+        assert_eq!(decoded("a\0b%00c"), "abc");
     }
 
     proptest! {

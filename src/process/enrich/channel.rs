@@ -66,7 +66,9 @@ fn by_medium(source: &str, medium: &str) -> Option<&'static str> {
 }
 
 fn is_paid_medium(medium: &str) -> bool {
-    medium.contains("paid") || medium.contains("ppc") || matches!(medium, "cpc" | "cpv" | "cpa" | "cpp" | "retargeting")
+    let is_paid =
+        |word| matches!(word, "paid" | "paidsearch" | "paidsocial" | "paidvideo" | "ppc" | "cpc" | "cpv" | "cpa" | "cpp" | "retargeting");
+    medium.split(|c: char| !c.is_ascii_alphanumeric()).any(is_paid)
 }
 
 /// What kind of place a campaign's source is, else the referrer's.
@@ -97,6 +99,7 @@ mod tests {
             ("utm_source=facebook&utm_medium=cpc", "", "paid_social"),
             ("utm_source=youtube&utm_medium=paid-video", "", "paid_video"),
             ("utm_source=partner&utm_medium=cpc", "", "paid_other"),
+            ("utm_source=partner&utm_medium=unpaid", "https://other.example/", "referral"),
             ("utm_source=list&utm_medium=email", "https://www.google.com/", "email"),
             ("utm_medium=display", "", "display"),
             ("fbclid=1", "https://l.facebook.com/", "organic_social"),

@@ -1,5 +1,7 @@
 //! Referrers: whose page a visitor came from, and what kind of place that is.
 
+use std::borrow::Cow;
+
 /// What kind of place a referrer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -22,20 +24,23 @@ pub enum Kind {
 }
 
 /// Where a visitor came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referrer<'a> {
-    /// Host without `www.`; empty for none and for the same site.
-    pub domain: &'a str,
+    /// Host in small letters, without `www.`; empty for none and for the same site.
+    pub domain: Cow<'a, str>,
     /// What kind of place it is.
     pub kind: Kind,
 }
 
-const NOWHERE: Referrer<'static> = Referrer { domain: "", kind: Kind::None };
+const NOWHERE: Referrer<'static> = Referrer { domain: Cow::Borrowed(""), kind: Kind::None };
 
 /// Names by which search engines go under many top-level domains: `google.co.uk`, `yandex.com.tr`.
-const SEARCH_NAMES: [&str; 6] = ["google", "bing", "yahoo", "yandex", "ask", "qwant"];
+const SEARCH_NAMES: [&str; 3] = ["google", "yahoo", "yandex"];
 
 const SEARCH: &[&str] = &[
+    "ask.com",
+    "bing.com",
+    "qwant.com",
     "baidu.com",
     "brave.com",
     "duckduckgo.com",
@@ -136,14 +141,15 @@ const AI: &[&str] = &[
 
 /// Tells where `url` of a referring page stands towards the page it led to.
 pub fn of<'a>(url: &'a str, page_url: &str) -> Referrer<'a> {
-    let domain = host(url);
+    let domain = folded(host(url));
     if domain.is_empty() {
         return NOWHERE;
     }
-    if is_same_site(domain, host(page_url)) {
-        return Referrer { domain: "", kind: Kind::Internal };
+    if is_same_site(&domain, &folded(host(page_url))) {
+        return Referrer { domain: Cow::Borrowed(""), kind: Kind::Internal };
     }
-    Referrer { domain, kind: kind(domain) }
+    let kind = kind(&domain);
+    Referrer { domain, kind }
 }
 
 /// The host of a web address, without user, port and `www.`; empty if it has none.
@@ -156,19 +162,30 @@ fn host(url: &str) -> &str {
     let host = authority.rsplit('@').next().unwrap_or_default();
     let host = if host.starts_with('[') { host } else { host.split(':').next().unwrap_or_default() };
     let is_clean = !host.is_empty() && host.len() <= 253 && host.bytes().all(|byte| byte > b' ' && byte != 0x7f);
-    if is_clean { host.strip_prefix("www.").unwrap_or(host) } else { "" }
+    let is_www = host.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("www."));
+    match host {
+        _ if !is_clean => "",
+        _ if is_www => host.get(4..).unwrap_or_default(),
+        _ => host,
+    }
 }
 
-/// Whether two hosts are of one site: the same, or one a part of the other.
+/// Small letters; browsers send nothing else.
+fn folded(host: &str) -> Cow<'_, str> {
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
+}
+
+/// Whether two hosts are of one site: the same, or under one domain that somebody registered (the Public Suffix List says
+/// which part that is: `a.github.io` and `b.github.io` are strangers).
 fn is_same_site(a: &str, b: &str) -> bool {
-    !b.is_empty() && (is_under(a, b) || is_under(b, a))
+    a == b || matches!((psl::domain_str(a), psl::domain_str(b)), (Some(a), Some(b)) if a == b)
 }
 
 /// Whether `host` is `domain` or a part of it.
 fn is_under(host: &str, domain: &str) -> bool {
     let Some(cut) = host.len().checked_sub(domain.len()) else { return false };
     let Some((before, end)) = host.split_at_checked(cut) else { return false };
-    end.eq_ignore_ascii_case(domain) && (before.is_empty() || before.ends_with('.'))
+    end == domain && (before.is_empty() || before.ends_with('.'))
 }
 
 fn kind(host: &str) -> Kind {
@@ -184,12 +201,16 @@ fn kind(host: &str) -> Kind {
     }
 }
 
-/// Whether a host is a search engine's under some top-level domain: its name is the label before the last one or two.
+/// Whether a host is one of these search engines under a top-level domain that they have: `com`, or a country's, with or
+/// without `co` or `com` before it.
 fn is_search_name(host: &str) -> bool {
     let mut labels = host.rsplit('.');
-    let (Some(_), Some(second)) = (labels.next(), labels.next()) else { return false };
-    let name = if matches!(second, "co" | "com" | "org" | "net") { labels.next().unwrap_or(second) } else { second };
-    SEARCH_NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
+    let (Some(last), Some(second)) = (labels.next(), labels.next()) else { return false };
+    let name = match (last.len(), second) {
+        (2, "co" | "com") => labels.next().unwrap_or(second),
+        _ => second,
+    };
+    (last == "com" || last.len() == 2) && SEARCH_NAMES.contains(&name)
 }
 
 #[cfg(test)]
@@ -208,6 +229,11 @@ mod tests {
             ("https://shop.example/", "", Kind::Internal),
             ("https://blog.shop.example/a", "", Kind::Internal),
             ("https://www.google.co.uk/search?q=x", "google.co.uk", Kind::Search),
+            ("https://account.shop.example/a", "", Kind::Internal),
+            ("https://WWW.Bing.COM/search", "bing.com", Kind::Search),
+            ("https://ask.example/", "ask.example", Kind::Other),
+            ("https://google.com.evil.example/", "google.com.evil.example", Kind::Other),
+            ("https://google.com.evil/", "google.com.evil", Kind::Other),
             ("https://news.google.com/", "news.google.com", Kind::Search),
             ("https://mail.google.com/", "mail.google.com", Kind::Email),
             ("https://gemini.google.com/app", "gemini.google.com", Kind::Ai),
@@ -218,7 +244,7 @@ mod tests {
             ("https://user:pw@duckduckgo.com:443/?q", "duckduckgo.com", Kind::Search),
         ];
         for (url, domain, kind) in table {
-            assert_eq!(of(url, PAGE), Referrer { domain, kind }, "{url}");
+            assert_eq!(of(url, PAGE), Referrer { domain: domain.into(), kind }, "{url}");
         }
     }
 
