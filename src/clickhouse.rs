@@ -1,4 +1,4 @@
-//! ClickHouse: one way to talk to it, whether it is a fleet or the embedded engine.
+//! ClickHouse: one way to talk to it, whether it is a fleet, one server or the embedded engine.
 //!
 //! Owns the client and its three kinds of access, the classification of errors, the circuit breaker in front of them, what is
 //! known of new rows, the embedded engine as a supervised child
@@ -9,6 +9,7 @@ mod arrivals;
 mod breaker;
 mod client;
 pub mod engine;
+mod fleet;
 mod insert;
 pub mod migrate;
 pub mod native;
@@ -16,4 +17,5 @@ pub mod native;
 pub use arrivals::{Arrivals, Day, Moment};
 pub use breaker::{Breaker, BreakerState, Permit, is_overload};
 pub use client::{Answer, ClickHouse, ClickHouseConfig, ClickHouseError, ClickHouseSettings, Client, Statement};
+pub use fleet::{Fleet, Node, Shard};
 pub use insert::{Retry, retry};

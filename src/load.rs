@@ -2,13 +2,15 @@
 //!
 //! Owns one [`worker`] a partition. The table is the truth, the log's committed offset a hint: a worker takes the
 //! partition's fence, reads back how far the table is, skips what it has, drops copies ([`dedupe`]) and inserts whole
-//! records as one block, which is one atomic part and carries its own books ([`row`]). After any answer that is not a clean
+//! records as one block, which is one atomic part and carries its own books ([`row`]). In a cluster all of that happens in the
+//! one shard where the partition lives ([`home`]). After any answer that is not a clean
 //! success it takes the fence again and looks before it inserts again. May go wrong: the table refuses for a reason that
 //! time does not mend (the worker says so loudly, keeps trying and loses nothing), or a raw offset is missing between two
 //! records (a gap: nothing behind it is loaded until it is filled).
 
 mod block;
 pub(crate) mod dedupe;
+mod home;
 mod letters;
 pub mod row;
 mod stats;

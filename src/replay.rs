@@ -177,8 +177,8 @@ async fn watermark(store: &ClickHouse, table: &str, (epoch, partition): (u64, u1
         store.database
     );
     let statement = Statement::of(sql).bind("epoch", epoch).bind("partition", partition).bind("below", below);
-    let rows: Vec<(String, String)> = store.writer.rows(&statement).await.context("reading how far the table is")?;
-    Ok(rows.first().filter(|(count, _)| count != "0").and_then(|(_, offset)| offset.parse().ok()))
+    let rows: Vec<(String, String)> = store.rows_of_shards(&statement).await.context("reading how far the table is")?;
+    Ok(rows.iter().filter(|(count, _)| count != "0").filter_map(|(_, offset)| offset.parse().ok()).max())
 }
 
 /// Events stored, duplicate and dead according to the books of a table.
@@ -189,9 +189,9 @@ async fn outcomes(store: &ClickHouse, table: &str, epoch: crate::event::ids::Log
          FROM {}.{table} WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}}",
         store.database
     );
-    let rows: Vec<(String, String, String)> = store.writer.rows(&Statement::of(sql).bind("epoch", epoch.0)).await.context("counting")?;
-    let number = |text: &str| text.parse::<f64>().map_or(0, |number| number as u64);
-    Ok(rows.first().map_or([0; 3], |(stored, duplicate, dead)| [number(stored), number(duplicate), number(dead)]))
+    let rows: Vec<[String; 3]> = store.rows_of_shards(&Statement::of(sql).bind("epoch", epoch.0)).await.context("counting")?;
+    let number = |text: &String| text.parse::<f64>().map_or(0, |number| number as u64);
+    Ok(std::array::from_fn(|outcome| rows.iter().filter_map(|row| row.get(outcome)).map(number).sum()))
 }
 
 /// Copies into `table` what the events table has of other logs, and of this one from before the replay.
@@ -201,16 +201,21 @@ async fn take_over(store: &ClickHouse, table: &str, (epoch, ranges): (u64, &[(u1
     let filter = format!("NOT (log_epoch = {epoch} AND ({}))", replayed.join(" OR "));
     let database = &store.database;
     let copied = format!("SELECT toString(count()) FROM {database}.{table} WHERE {filter}");
-    let rows: Vec<(String,)> = store.migrator.rows(&Statement::of(copied)).await?;
-    if rows.first().is_some_and(|(count,)| count != "0") {
+    let rows: Vec<(String,)> = store.rows_of_shards(&Statement::of(copied)).await?;
+    if rows.iter().any(|(count,)| count != "0") {
         bail!("table {table} already holds rows that are not of this replay; drop it and begin again");
     }
-    // Its own fence would refuse rows of other generations.
-    store.migrator.execute(&format!("ALTER TABLE {database}.{table} DROP CONSTRAINT IF EXISTS fenced")).await?;
-    store.migrator.execute(&format!("INSERT INTO {database}.{table} SELECT * FROM {database}.{EVENTS} WHERE {filter}")).await?;
+    let unguarded = format!("ALTER TABLE {database}.{table} DROP CONSTRAINT IF EXISTS fenced");
+    let copy = format!("INSERT INTO {database}.{table} SELECT * FROM {database}.{EVENTS} WHERE {filter}");
     let fence = format!("joinGet('{database}.{table}_fence', 'generation', log_partition)");
-    let shut = format!("ALTER TABLE {database}.{table} ADD CONSTRAINT IF NOT EXISTS fenced CHECK fence = {fence}");
-    Ok(store.migrator.execute(&shut).await?)
+    let guarded = format!("ALTER TABLE {database}.{table} ADD CONSTRAINT IF NOT EXISTS fenced CHECK fence = {fence}");
+    for shard in store.shards.iter() {
+        // Its own fence would refuse rows of other generations.
+        for statement in [&unguarded, &copy, &guarded] {
+            shard.first().migrator.execute(statement).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The first offset whose record was received at `at_ms` or later. Receipt only grows within a partition, nearly: records

@@ -24,13 +24,10 @@ pub(super) async fn watch<L: Log>(log: L, store: ClickHouse, stop: CancellationT
 }
 
 async fn look<L: Log>(log: &L, store: &ClickHouse) -> Result<(), String> {
-    let sql = format!(
-        "SELECT log_partition, toString(max(log_offset)) FROM {}.events WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}} \
-         GROUP BY log_partition",
-        store.database
-    );
+    let sql = "SELECT log_partition, toString(max(log_offset)) FROM events WHERE project_id = 0 AND log_epoch = {epoch:UInt64} \
+               GROUP BY log_partition";
     let statement = Statement::of(sql).bind("epoch", log.epoch().0);
-    let stored: Vec<(u16, String)> = store.writer.rows(&statement).await.map_err(|problem| problem.to_string())?;
+    let stored: Vec<(u16, String)> = store.reader.rows(&statement).await.map_err(|problem| problem.to_string())?;
     for partition in 0..log.partitions(Topic::Raw) {
         let highest = stored.iter().find(|(number, _)| *number == partition).and_then(|(_, offset)| offset.parse::<i64>().ok());
         let held = log.bounds(Topic::Raw, partition).await.map_err(|problem| problem.to_string())?;

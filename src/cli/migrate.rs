@@ -38,7 +38,8 @@ async fn migrate_store(settings: &Settings, only_status: bool) -> Result<()> {
             }
         }
         for migration in migrate::status(&store).await.context("reading the schema")? {
-            println!("{}  {}", if migration.applied { "present" } else { "missing" }, migration.name);
+            let behind = if migration.behind.is_empty() { String::new() } else { format!("  behind: {}", migration.behind.join(", ")) };
+            println!("{}  {}{behind}", if migration.applied { "present" } else { "missing" }, migration.name);
         }
         Ok(())
     })

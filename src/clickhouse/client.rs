@@ -12,13 +12,23 @@ use serde::{Deserialize, Serialize};
 
 use super::arrivals::Arrivals;
 use super::breaker::Breaker;
+use super::fleet::{Fleet, Node, Shard, checked_url, host_and_port};
 
 /// `[clickhouse]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClickHouseConfig {
-    /// Address of a server's HTTP port, such as `http://ch1:8123`. Empty: the embedded engine.
+    /// Address of a server's HTTP port, such as `http://ch1:8123`; with `shards` the one that queries ask. Empty: the first of
+    /// the shards, or the embedded engine.
     pub url: String,
+    /// Name of the cluster in the servers' `remote_servers`. Empty: one server.
+    pub cluster: String,
+    /// The shards of the cluster, each the addresses of its replicas, separated by commas or blanks.
+    pub shards: Vec<String>,
+    /// Whether tables are replicated: needs Keeper.
+    pub replicated: bool,
+    /// Path of a replicated table in Keeper; the servers fill in the braces.
+    pub replica_path: String,
     /// Database of pulse's tables.
     pub database: String,
     /// User that inserts; needs SELECT and INSERT on the database and SELECT on `system.processes`.
@@ -44,6 +54,10 @@ impl Default for ClickHouseConfig {
     fn default() -> Self {
         Self {
             url: String::new(),
+            cluster: String::new(),
+            shards: Vec::new(),
+            replicated: false,
+            replica_path: "/clickhouse/tables/{shard}/{database}/{table}".to_owned(),
             database: "pulse".to_owned(),
             user: "default".to_owned(),
             password: String::new(),
@@ -60,8 +74,10 @@ impl Default for ClickHouseConfig {
 /// Where ClickHouse is and who may do what: the checked form of [`ClickHouseConfig`].
 #[derive(Clone, Debug)]
 pub struct ClickHouseSettings {
-    /// Address of the HTTP port.
+    /// Address of the HTTP port that queries ask.
     pub url: String,
+    /// The cluster, if there is more than that one server.
+    pub fleet: Option<Fleet>,
     /// Database of pulse's tables; a plain identifier.
     pub database: String,
     /// User and password that insert.
@@ -79,16 +95,16 @@ impl ClickHouseConfig {
     pub fn check(&self) -> Result<ClickHouseSettings, String> {
         let database = checked_identifier("clickhouse.database", &self.database)?;
         if !self.url.is_empty() {
-            let url = url::Url::parse(&self.url).map_err(|problem| format!("clickhouse.url: `{}`: {problem}", self.url))?;
-            if !matches!(url.scheme(), "http" | "https") {
-                return Err(format!("clickhouse.url: `{}` is neither http nor https", self.url));
-            }
+            checked_url("clickhouse.url", &self.url)?;
         }
+        let fleet = Fleet::check(self)?;
+        let first = fleet.as_ref().and_then(|fleet| fleet.shards.first()?.first()).filter(|_| self.url.is_empty());
         let or_user = |user: &String, password: &String| {
             if user.is_empty() { (self.user.clone(), self.password.clone()) } else { (user.clone(), password.clone()) }
         };
         Ok(ClickHouseSettings {
-            url: self.url.clone(),
+            url: first.unwrap_or(&self.url).clone(),
+            fleet,
             database,
             writer: (self.user.clone(), self.password.clone()),
             reader: or_user(&self.reader_user, &self.reader_password),
@@ -199,13 +215,13 @@ pub struct Client {
 }
 
 impl Client {
-    fn new(settings: &ClickHouseSettings, (user, password): &(String, String)) -> Self {
+    fn new(url: &str, (user, password): &(String, String), timeout: Duration) -> Self {
         let client = clickhouse::Client::default()
-            .with_url(&settings.url)
+            .with_url(url)
             .with_user(user)
             .with_password(password)
             .with_compression(clickhouse::Compression::None);
-        Self { client, timeout: settings.request_timeout, breaker: None }
+        Self { client, timeout, breaker: None }
     }
 
     /// Runs one exchange with the server within the timeout, if the breaker lets it.
@@ -285,20 +301,25 @@ const ONE_PART: [(&str, &str); 7] = [
     ("input_format_parallel_parsing", "0"),
 ];
 
-/// The three kinds of access. Cheap to clone.
+/// The three kinds of access, and every server there is. Cheap to clone.
 #[derive(Clone)]
 pub struct ClickHouse {
-    /// Inserts, and reads what concerns inserts.
+    /// Inserts, and reads what concerns inserts; on the server that queries ask. In a cluster see `shards`.
     pub writer: Client,
-    /// Only reads, within limits.
+    /// Only reads, within limits. A table without a database is that of the whole store, however many shards it has.
     pub reader: Client,
-    /// Changes the schema.
+    /// Changes the schema; on the server that queries ask. In a cluster see `shards`.
     pub migrator: Client,
-    /// Database of pulse's tables; a plain identifier.
+    /// Database of each node's own tables; a plain identifier.
     pub database: String,
+    /// Where rows are kept: one shard of one server, or those of the cluster. Never empty.
+    pub shards: Arc<[Shard]>,
+    /// The cluster, if there is one.
+    pub fleet: Option<Arc<Fleet>>,
     /// What has arrived in the event table.
     pub arrivals: Arc<Arrivals>,
-    /// Shared by `writer` and `reader`.
+    /// Shared by `writer` and `reader`. The nodes of a cluster have none: one that is away must not stop the others, and the
+    /// loader makes its own pauses.
     pub breaker: Arc<Breaker>,
 }
 
@@ -306,19 +327,48 @@ impl ClickHouse {
     /// Clients for a server; connects when first used.
     pub fn new(settings: &ClickHouseSettings) -> Self {
         let breaker = Arc::<Breaker>::default();
-        let within = |mut client: Client| {
-            client.client = client.client.with_database(&settings.database);
-            client.breaker = Some(Arc::clone(&breaker));
+        let client = |url: &str, user| Client::new(url, user, settings.request_timeout);
+        let within = |mut client: Client, database: &str| {
+            client.client = client.client.with_database(database);
             client
         };
+        let guarded = |client: Client| Client { breaker: Some(Arc::clone(&breaker)), ..client };
+        let read_database = settings.fleet.as_ref().map_or(settings.database.clone(), |_| Fleet::read_database(&settings.database));
+        let writer = guarded(within(client(&settings.url, &settings.writer), &settings.database));
+        let migrator = client(&settings.url, &settings.migrator);
+        let node = |url: &String| Node {
+            name: host_and_port(url),
+            writer: within(client(url, &settings.writer), &settings.database),
+            migrator: client(url, &settings.migrator),
+        };
+        let shards: Vec<Shard> = match &settings.fleet {
+            Some(fleet) => fleet.shards.iter().filter_map(|replicas| Shard::of(replicas.iter().map(node))).collect(),
+            None => Shard::of([Node { name: String::new(), writer: writer.clone(), migrator: migrator.clone() }]).into_iter().collect(),
+        };
         Self {
-            writer: within(Client::new(settings, &settings.writer)),
-            reader: within(Client::new(settings, &settings.reader)),
-            migrator: Client::new(settings, &settings.migrator),
+            writer,
+            reader: guarded(within(client(&settings.url, &settings.reader), &read_database)),
+            migrator,
             database: settings.database.clone(),
+            shards: shards.into(),
+            fleet: settings.fleet.clone().map(Arc::new),
             arrivals: Arc::default(),
             breaker,
         }
+    }
+
+    /// Rows of one server of each shard, as the one who inserts reads them.
+    pub async fn rows_of_shards<T: serde::de::DeserializeOwned>(&self, statement: &Statement) -> Result<Vec<T>, ClickHouseError> {
+        let mut rows = Vec::new();
+        for shard in self.shards.iter() {
+            rows.extend(shard.first().writer.rows(statement).await?);
+        }
+        Ok(rows)
+    }
+
+    /// Every server, shard by shard.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.shards.iter().flat_map(Shard::replicas)
     }
 }
 

@@ -3,11 +3,15 @@
 //! Every statement can be repeated without harm, and a file is noted as applied only after its last one: a runner killed
 //! anywhere is simply run again, and two at once do the same work twice to the same effect. That, and not a lock that plain
 //! ClickHouse cannot give, is what makes it safe; a file that changed after it was applied is refused.
+//!
+//! In a cluster every node is brought up to date by itself and keeps its own notes, so a node that was away is made good by the
+//! next run, whatever the others have. When all have their own tables, each gets the Distributed tables that queries read. The
+//! servers' own `ON CLUSTER` queue promises less: it forgets, and fails halfway without saying where.
 
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{ClickHouse, ClickHouseError, Statement};
+use super::{ClickHouse, ClickHouseError, Fleet, Node, Statement};
 
 /// One file of `migrations/`.
 struct Migration {
@@ -21,20 +25,23 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0003_dead_letters.sql", text: include_str!("../../migrations/0003_dead_letters.sql") },
 ];
 
+/// Under this name a node notes the Distributed tables it has.
+const DISTRIBUTED: &str = "distributed tables";
+
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// A statement failed.
-    #[error("migration {file}: {source}")]
+    #[error("migration {place}: {source}")]
     Statement {
-        /// The file.
-        file: &'static str,
+        /// The file, and the node if there are several.
+        place: String,
         /// What ClickHouse said.
         source: ClickHouseError,
     },
     /// A file differs from what was applied under its name.
     #[error("migration {0} was applied with another content: migrations are never edited, add a new one")]
-    Changed(&'static str),
+    Changed(String),
     /// The database has migrations this release does not know.
     #[error("the database has migration {0}, which this release does not know: it was written by a newer pulse")]
     Newer(String),
@@ -45,79 +52,146 @@ pub enum MigrateError {
 pub struct Status {
     /// The file.
     pub name: String,
-    /// Whether it is applied.
+    /// Whether it is applied, on every node.
     pub applied: bool,
+    /// Nodes of a cluster where it is not.
+    pub behind: Vec<String>,
 }
 
-/// Brings the schema up to date and returns the names of what was applied now.
+/// Brings the schema up to date on every node and returns the names of what was applied now, wherever that was.
 pub async fn run(store: &ClickHouse) -> Result<Vec<&'static str>, MigrateError> {
-    let fail = |file| move |source| MigrateError::Statement { file, source };
-    let database = &store.database;
-    let setup = [
-        format!("CREATE DATABASE IF NOT EXISTS {database}"),
-        format!(
-            "CREATE TABLE IF NOT EXISTS {database}.schema_migrations (name String, checksum UInt64, applied_at DateTime DEFAULT now()) \
-             ENGINE = ReplacingMergeTree ORDER BY name"
-        ),
-    ];
-    for statement in setup {
-        store.migrator.execute(&statement).await.map_err(fail("schema_migrations"))?;
-    }
-    let applied = applied(store).await.map_err(fail("schema_migrations"))?;
-    if let Some((newer, _)) = applied.iter().find(|(name, _)| MIGRATIONS.iter().all(|migration| migration.name != name)) {
-        return Err(MigrateError::Newer(newer.clone()));
-    }
     let mut done = Vec::new();
-    for migration in MIGRATIONS {
-        let checksum = xxh3_64(migration.text.as_bytes());
-        match applied.iter().find(|(name, _)| name == migration.name) {
-            Some((_, noted)) if *noted == checksum => continue,
-            Some(_) => return Err(MigrateError::Changed(migration.name)),
-            None => {}
+    for node in store.nodes() {
+        Runner { store, node }.run(&mut done).await?;
+    }
+    if let Some(fleet) = &store.fleet {
+        // Only now: a Distributed table shows what all nodes have.
+        for node in store.nodes() {
+            Runner { store, node }.distribute(fleet, &mut done).await?;
         }
-        for statement in statements(migration.text, database) {
-            store.migrator.execute(&statement).await.map_err(fail(migration.name))?;
-        }
-        let note = format!("INSERT INTO {database}.schema_migrations (name, checksum) VALUES ('{}', {checksum})", migration.name);
-        store.migrator.execute(&note).await.map_err(fail(migration.name))?;
-        done.push(migration.name);
     }
     Ok(done)
 }
 
 /// Which migrations are applied. A database that is not there has none.
-pub async fn status(store: &ClickHouse) -> Result<Vec<Status>, ClickHouseError> {
-    let applied = match applied(store).await {
-        // UNKNOWN_TABLE, UNKNOWN_DATABASE: nothing was ever applied.
-        Err(ClickHouseError::Server { code: 60 | 81, .. }) => Vec::new(),
-        other => other?,
-    };
-    Ok(MIGRATIONS
-        .iter()
-        .map(|migration| Status { name: migration.name.to_owned(), applied: applied.iter().any(|(name, _)| name == migration.name) })
-        .collect())
+pub async fn status(store: &ClickHouse) -> Result<Vec<Status>, MigrateError> {
+    let mut names: Vec<(&'static str, Option<u64>)> = MIGRATIONS.iter().map(|migration| (migration.name, None)).collect();
+    names.extend(store.fleet.iter().map(|fleet| (DISTRIBUTED, Some(checksum_of(&distributed(fleet, &store.database))))));
+    let mut statuses: Vec<Status> =
+        names.iter().map(|(name, _)| Status { name: (*name).to_owned(), applied: true, behind: Vec::new() }).collect();
+    for node in store.nodes() {
+        let noted = match (Runner { store, node }).noted().await {
+            // UNKNOWN_TABLE, UNKNOWN_DATABASE: nothing was ever applied.
+            Err(MigrateError::Statement { source: ClickHouseError::Server { code: 60 | 81, .. }, .. }) => Vec::new(),
+            other => other?,
+        };
+        for ((name, expected), status) in names.iter().zip(&mut statuses) {
+            let is_there = noted.iter().any(|(known, sum)| known == name && expected.is_none_or(|expected| expected == *sum));
+            status.applied &= is_there;
+            status.behind.extend((!is_there && !node.name.is_empty()).then(|| node.name.clone()));
+        }
+    }
+    Ok(statuses)
 }
 
-async fn applied(store: &ClickHouse) -> Result<Vec<(String, u64)>, ClickHouseError> {
-    let sql = format!("SELECT name, toString(checksum) FROM {}.schema_migrations FINAL ORDER BY name", store.database);
-    let rows: Vec<(String, String)> = store.migrator.rows(&Statement::of(sql)).await?;
-    Ok(rows.into_iter().map(|(name, checksum)| (name, checksum.parse().unwrap_or(0))).collect())
+/// Brings one node up to date.
+struct Runner<'a> {
+    store: &'a ClickHouse,
+    node: &'a Node,
 }
 
-/// Makes the table `name` like the events table, with a fence of its own. Does nothing where they are.
+impl Runner<'_> {
+    async fn run(&self, done: &mut Vec<&'static str>) -> Result<(), MigrateError> {
+        let database = &self.store.database;
+        self.execute("schema_migrations", &format!("CREATE DATABASE IF NOT EXISTS {database}")).await?;
+        let notes = format!(
+            "CREATE TABLE IF NOT EXISTS {database}.schema_migrations (name String, checksum UInt64, applied_at DateTime DEFAULT now()) \
+             ENGINE = ReplacingMergeTree ORDER BY name"
+        );
+        self.execute("schema_migrations", &notes).await?;
+        let noted = self.noted().await?;
+        let is_known = |name: &str| name == DISTRIBUTED || MIGRATIONS.iter().any(|migration| migration.name == name);
+        if let Some((newer, _)) = noted.iter().find(|(name, _)| !is_known(name)) {
+            return Err(MigrateError::Newer(self.place(newer)));
+        }
+        let replica_path = self.store.fleet.as_ref().and_then(|fleet| fleet.replica_path.as_deref());
+        for migration in MIGRATIONS {
+            let checksum = xxh3_64(migration.text.as_bytes());
+            match noted.iter().find(|(name, _)| name == migration.name) {
+                Some((_, noted)) if *noted == checksum => continue,
+                Some(_) => return Err(MigrateError::Changed(self.place(migration.name))),
+                None => {}
+            }
+            self.apply(migration.name, &statements(migration.text, database, replica_path), checksum).await?;
+            note(done, migration.name);
+        }
+        Ok(())
+    }
+
+    /// Makes the Distributed tables, anew if any of the tables below them or the cluster's name has changed.
+    async fn distribute(&self, fleet: &Fleet, done: &mut Vec<&'static str>) -> Result<(), MigrateError> {
+        let statements = distributed(fleet, &self.store.database);
+        let checksum = checksum_of(&statements);
+        if self.noted().await?.iter().any(|(name, noted)| name == DISTRIBUTED && *noted == checksum) {
+            return Ok(());
+        }
+        self.apply(DISTRIBUTED, &statements, checksum).await?;
+        note(done, DISTRIBUTED);
+        Ok(())
+    }
+
+    /// Runs the statements, then notes that they have run.
+    async fn apply(&self, name: &str, statements: &[String], checksum: u64) -> Result<(), MigrateError> {
+        for statement in statements {
+            self.execute(name, statement).await?;
+        }
+        let database = &self.store.database;
+        self.execute(name, &format!("INSERT INTO {database}.schema_migrations (name, checksum) VALUES ('{name}', {checksum})")).await
+    }
+
+    async fn execute(&self, name: &str, statement: &str) -> Result<(), MigrateError> {
+        let refused = |source| MigrateError::Statement { place: self.place(name), source };
+        self.node.migrator.execute(statement).await.map_err(refused)
+    }
+
+    /// What the node has noted: names and checksums.
+    async fn noted(&self) -> Result<Vec<(String, u64)>, MigrateError> {
+        let sql = format!("SELECT name, toString(checksum) FROM {}.schema_migrations FINAL ORDER BY name", self.store.database);
+        let refused = |source| MigrateError::Statement { place: self.place("schema_migrations"), source };
+        let rows: Vec<(String, String)> = self.node.migrator.rows(&Statement::of(sql)).await.map_err(refused)?;
+        Ok(rows.into_iter().map(|(name, checksum)| (name, checksum.parse().unwrap_or(0))).collect())
+    }
+
+    /// Where something is, for people.
+    fn place(&self, name: &str) -> String {
+        if self.node.name.is_empty() { name.to_owned() } else { format!("{name} on {}", self.node.name) }
+    }
+}
+
+fn note(done: &mut Vec<&'static str>, name: &'static str) {
+    if !done.contains(&name) {
+        done.push(name);
+    }
+}
+
+/// Makes the table `name` like the events table on every node, with a fence of its own. Does nothing where they are.
 pub async fn create_beside(store: &ClickHouse, name: &str) -> Result<(), ClickHouseError> {
+    let replica_path = store.fleet.as_ref().and_then(|fleet| fleet.replica_path.as_deref());
     let fence = include_str!("../../migrations/0001_fence.sql").replace("${database}.fence", &format!("${{database}}.{name}_fence"));
     let events = include_str!("../../migrations/0002_events.sql")
         .replace("${database}.fence", &format!("${{database}}.{name}_fence"))
         .replace("${database}.events", &format!("${{database}}.{name}"));
-    for statement in [fence, events].iter().flat_map(|text| statements(text, &store.database)) {
-        store.migrator.execute(&statement).await?;
+    let sql: Vec<String> = [fence, events].iter().flat_map(|text| statements(text, &store.database, replica_path)).collect();
+    for node in store.nodes() {
+        for statement in &sql {
+            node.migrator.execute(statement).await?;
+        }
     }
     Ok(())
 }
 
-/// Puts the table `name` in the place of the events table and the other way round, both as they are. Afterwards the old rows
-/// are in `name`. Whoever loads meanwhile is refused, and looks at the new table before it goes on.
+/// Puts the table `name` in the place of the events table and the other way round, both as they are, on one node after the
+/// other. Afterwards the old rows are in `name`. Whoever loads meanwhile is refused, and looks at the new table before it goes on.
 pub async fn swap(store: &ClickHouse, name: &str, partitions: u16) -> Result<(), ClickHouseError> {
     let database = &store.database;
     let guard = |table: &str, fence: &str| {
@@ -136,17 +210,65 @@ pub async fn swap(store: &ClickHouse, name: &str, partitions: u16) -> Result<(),
         guard("events", "fence"),
         guard(name, &format!("{name}_fence")),
     ];
-    for statement in sql {
-        store.migrator.execute(&statement).await?;
+    for node in store.nodes() {
+        for statement in &sql {
+            node.migrator.execute(statement).await?;
+        }
     }
     Ok(())
 }
 
 /// The statements of a file, with the placeholders filled in. A statement ends with `;` at the end of a line.
-fn statements(text: &str, database: &str) -> Vec<String> {
-    let filled =
-        text.replace("${database}", database).replace("${MergeTree}", "MergeTree").replace("${ReplacingMergeTree}", "ReplacingMergeTree");
+fn statements(text: &str, database: &str, replica_path: Option<&str>) -> Vec<String> {
+    let filled = with_engines(&text.replace("${database}", database), replica_path);
     filled.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
+}
+
+/// Fills in engines: `${ReplacingMergeTree}` is itself, or the replicated engine of that name with its path in front of whatever
+/// arguments follow.
+fn with_engines(text: &str, replica_path: Option<&str>) -> String {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, (engine, after))) = rest.split_once("${").and_then(|(before, at)| Some((before, at.split_once('}')?))) {
+        filled.push_str(before);
+        rest = after;
+        let Some(path) = replica_path else {
+            filled.push_str(engine);
+            continue;
+        };
+        filled.push_str(&format!("Replicated{engine}('{path}', '{{replica}}'"));
+        match rest.strip_prefix('(') {
+            Some(arguments) => {
+                filled.push_str(", ");
+                rest = arguments;
+            }
+            None => filled.push(')'),
+        }
+    }
+    filled.push_str(rest);
+    filled
+}
+
+/// The tables that have rows of events in every shard: those whose engine is filled in.
+fn sharded_tables() -> impl Iterator<Item = &'static str> {
+    let created = |migration: &'static Migration| migration.text.split("CREATE TABLE IF NOT EXISTS ${database}.").skip(1);
+    let is_sharded = |table: &&str| table.split(";\n").next().is_some_and(|statement| statement.contains("ENGINE = ${"));
+    MIGRATIONS.iter().flat_map(created).filter(is_sharded).filter_map(|table| table.split([' ', '\n', '(']).next())
+}
+
+/// The tables of the whole cluster, under the names that each node's own tables have.
+fn distributed(fleet: &Fleet, database: &str) -> Vec<String> {
+    let (all, cluster) = (Fleet::read_database(database), &fleet.cluster);
+    let table = |name| {
+        format!("CREATE OR REPLACE TABLE {all}.{name} AS {database}.{name} ENGINE = Distributed('{cluster}', '{database}', '{name}')")
+    };
+    std::iter::once(format!("CREATE DATABASE IF NOT EXISTS {all}")).chain(sharded_tables().map(table)).collect()
+}
+
+/// Of the statements and of every file: their columns are those of the tables below.
+fn checksum_of(statements: &[String]) -> u64 {
+    let texts = statements.iter().map(String::as_str).chain(MIGRATIONS.iter().map(|migration| migration.text));
+    xxh3_64(texts.collect::<Vec<_>>().join("\n").as_bytes())
 }
 
 #[cfg(test)]
@@ -164,10 +286,47 @@ mod tests {
     #[test]
     fn no_placeholder_is_left_over() {
         for migration in MIGRATIONS {
-            for statement in statements(migration.text, "pulse") {
-                assert!(!statement.contains("${"), "{statement}");
-                assert!(statement.contains("IF NOT EXISTS"), "not repeatable: {statement}");
+            for replica_path in [None, Some("/pulse/{shard}/{table}")] {
+                for statement in statements(migration.text, "pulse", replica_path) {
+                    assert!(!statement.contains("${"), "{statement}");
+                    assert!(statement.contains("IF NOT EXISTS"), "not repeatable: {statement}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn the_engine_is_filled_in() {
+        let text = "A ${MergeTree}\nB ${ReplacingMergeTree}(version) C";
+        assert_eq!(with_engines(text, None), "A MergeTree\nB ReplacingMergeTree(version) C");
+        assert_eq!(
+            with_engines(text, Some("/p/{shard}/{table}")),
+            "A ReplicatedMergeTree('/p/{shard}/{table}', '{replica}')\nB ReplicatedReplacingMergeTree('/p/{shard}/{table}', '{replica}', version) C"
+        );
+    }
+
+    #[test]
+    fn engines_of_a_replicated_cluster() {
+        let engines: Vec<String> = MIGRATIONS
+            .iter()
+            .flat_map(|migration| statements(migration.text, "pulse", Some("/clickhouse/tables/{shard}/{database}/{table}")))
+            .filter_map(|statement| statement.lines().find(|line| line.starts_with("ENGINE")).map(str::to_owned))
+            .collect();
+        // The fence is each node's own: an insert is checked against it where it is made.
+        insta::assert_snapshot!(engines.join("\n"), @r"
+        ENGINE = Join(ANY, LEFT, log_partition)
+        ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}')
+        ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}')
+        ");
+    }
+
+    #[test]
+    fn queries_have_a_table_for_each_sharded_one() {
+        let fleet = Fleet { cluster: "main".to_owned(), shards: Vec::new(), replica_path: None };
+        insta::assert_snapshot!(distributed(&fleet, "pulse").join("\n"), @r"
+        CREATE DATABASE IF NOT EXISTS pulse_all
+        CREATE OR REPLACE TABLE pulse_all.events AS pulse.events ENGINE = Distributed('main', 'pulse', 'events')
+        CREATE OR REPLACE TABLE pulse_all.dead_letters AS pulse.dead_letters ENGINE = Distributed('main', 'pulse', 'dead_letters')
+        ");
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::dedupe::{Dedupe, EventKey, Fingerprint, Verdict};
+use super::home::Place;
 use super::row::Rows;
 use crate::clickhouse::{Arrivals, Day};
 use crate::event::field::Field;
@@ -72,6 +73,12 @@ pub(super) struct Sealed {
     pub(super) touched: BTreeSet<(ProjectId, Day)>,
 }
 
+impl Sealed {
+    pub(super) fn place(&self) -> Place {
+        Place { epoch: self.epoch, partition: self.partition }
+    }
+}
+
 impl Block {
     pub(super) fn new() -> Self {
         Self {
@@ -97,6 +104,11 @@ impl Block {
     /// When its first record was added.
     pub(super) fn since(&self) -> Option<Instant> {
         self.open.as_ref().map(|open| open.since)
+    }
+
+    /// Whose records it has.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.open.as_ref().map(|open| Place { epoch: open.epoch, partition: open.partition })
     }
 
     /// Whether a record of that day may be added: one block goes into one partition of the table.

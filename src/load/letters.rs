@@ -1,4 +1,5 @@
-//! The dead topic into the `dead_letters` table. At least once; the table's key makes copies of a letter disappear.
+//! The dead topic into the `dead_letters` table. At least once; the table's key makes copies of a letter disappear, which works
+//! within a shard: all letters go to the first one, whose replicas stand in for each other.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::native::{self, DictionaryColumn, FixedColumn, StringColumn};
-use crate::clickhouse::{ClickHouse, ClickHouseError};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Shard};
 use crate::event::letter::Letter;
 use crate::log::{LogError, PartitionReader, Record};
 
@@ -38,7 +39,15 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
 
 async fn insert(store: &ClickHouse, block: &Bytes) -> Result<(), ClickHouseError> {
     let query_id = format!("pulse-dead-{}", uuid::Uuid::new_v4());
-    store.writer.insert(&format!("{}.dead_letters ({COLUMNS})", store.database), std::slice::from_ref(block), &query_id).await
+    let into = format!("{}.dead_letters ({COLUMNS})", store.database);
+    let mut ended = Ok(());
+    for replica in store.shards.iter().take(1).flat_map(Shard::replicas) {
+        ended = replica.writer.insert(&into, std::slice::from_ref(block), &query_id).await;
+        if ended.is_ok() {
+            break;
+        }
+    }
+    ended
 }
 
 fn encode(records: &[Record]) -> Bytes {

@@ -1,15 +1,17 @@
 //! What the loader asks of the table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::block::{Sealed, Suspect, fingerprint};
 use super::dedupe::{Dedupe, EventKey, Fingerprint};
+use super::home::{self, Homes, Place, Trace};
 use super::row::{self, Rows};
-use crate::clickhouse::{ClickHouse, ClickHouseError, Retry, Statement, retry};
-use crate::event::ids::{LogEpoch, ProjectId, VisitorKey};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Retry, Statement, retry};
+use crate::event::ids::{ProjectId, VisitorKey};
 
 /// Why the table did not do it.
 #[derive(Debug)]
@@ -36,13 +38,13 @@ impl From<ClickHouseError> for TableError {
 pub(super) trait Table: Clone + Send + Sync + 'static {
     /// Takes a partition: afterwards no insert of an earlier generation can succeed. Returns the new generation and the
     /// highest raw offset that the table has.
-    fn take_fence(&self, epoch: LogEpoch, partition: u16) -> impl Future<Output = Result<(u64, Option<i64>), TableError>> + Send;
+    fn take_fence(&self, place: Place) -> impl Future<Output = Result<(u64, Option<i64>), TableError>> + Send;
 
-    /// A memory of the recent past of a partition, within `bytes`.
-    fn recall(&self, partition: u16, bytes: usize) -> impl Future<Output = Result<Dedupe, TableError>> + Send;
+    /// A memory of the recent past of a partition whose fence was taken, within `bytes`.
+    fn recall(&self, place: Place, bytes: usize) -> impl Future<Output = Result<Dedupe, TableError>> + Send;
 
-    /// Which of the suspects the table has.
-    fn find(&self, suspects: &[Suspect]) -> impl Future<Output = Result<HashMap<EventKey, Fingerprint>, TableError>> + Send;
+    /// Which of the suspects of a partition the table has.
+    fn find(&self, place: Place, suspects: &[Suspect]) -> impl Future<Output = Result<HashMap<EventKey, Fingerprint>, TableError>> + Send;
 
     /// Inserts a block, whole or not at all.
     fn insert(&self, block: &Sealed, generation: u64) -> impl Future<Output = Result<(), TableError>> + Send;
@@ -62,6 +64,7 @@ pub(super) struct EventTable {
     /// The table, and the fence in front of it, with the database.
     events: String,
     fence: String,
+    homes: Arc<Homes>,
 }
 
 /// How often running inserts of an earlier generation are looked for.
@@ -77,33 +80,86 @@ impl EventTable {
         let database = &store.database;
         let events = format!("{database}.{name}");
         let fence = if name == EVENTS { format!("{database}.fence") } else { format!("{events}_fence") };
-        Self { store, partitions, events, fence }
+        Self { store, partitions, events, fence, homes: Arc::default() }
     }
 
-    /// Waits until no insert of another generation of this partition is running. The fence refuses those that write their
-    /// block after it was taken; one that passed its check before must be seen to end.
-    async fn wait_for_others(&self, prefix: &str, own: &str) -> Result<(), TableError> {
-        let sql =
-            "SELECT count() FROM system.processes WHERE startsWith(query_id, {prefix:String}) AND NOT startsWith(query_id, {own:String})";
-        let statement = Statement::of(sql).bind("prefix", prefix).bind("own", own);
-        loop {
-            let running: Vec<(serde_json::Value,)> = self.store.writer.rows(&statement).await?;
-            if running.first().is_none_or(|(count,)| number(count) == Some(0)) {
-                return Ok(());
+    /// Who inserts into the home of a partition, and reads back from it.
+    fn writer(&self, place: Place) -> Result<&Client, TableError> {
+        self.writer_of(self.homes.shard(place), place)
+    }
+
+    fn writer_of(&self, shard: usize, place: Place) -> Result<&Client, TableError> {
+        let shard = self.store.shards.get(shard).ok_or_else(|| TableError::Stop(format!("clickhouse.shards has no shard {shard}")))?;
+        Ok(&shard.replica_of(place.partition).writer)
+    }
+
+    /// What each shard has of a partition. All must answer, unless one has its rows.
+    async fn traces(&self, place: Place) -> Result<Vec<Trace>, TableError> {
+        let mut traces = Vec::new();
+        let mut missing = None;
+        for shard in 0..self.store.shards.len() {
+            match self.trace(shard, place).await {
+                Ok(trace) => traces.push(trace),
+                Err(problem) => {
+                    missing = Some(problem);
+                    traces.push(Trace::default());
+                }
             }
-            tokio::time::sleep(FENCE_POLL).await;
         }
+        match missing {
+            Some(problem) if !traces.iter().any(|trace| trace.has_rows) => Err(problem),
+            _ => Ok(traces),
+        }
+    }
+
+    async fn trace(&self, shard: usize, place: Place) -> Result<Trace, TableError> {
+        let sql = format!(
+            "SELECT count() > 0, joinGet('{0}.fence', 'generation', {{partition:UInt16}}) != 0 FROM {0}.events \
+             WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}} AND log_partition = {{partition:UInt16}}",
+            self.store.database
+        );
+        let statement = Statement::of(sql).bind("epoch", place.epoch.0).bind("partition", place.partition);
+        let rows: Vec<(u8, u8)> = self.writer_of(shard, place)?.rows(&statement).await?;
+        Ok(rows.first().map_or_else(Trace::default, |(rows, fence)| Trace { has_rows: *rows != 0, has_fence: *fence != 0 }))
+    }
+
+    /// Takes the fence of a partition in one shard and returns the highest raw offset that the shard has.
+    async fn take_fence_in(&self, shard: usize, place: Place, generation: u64) -> Result<Option<i64>, TableError> {
+        let partition = place.partition;
+        let writer = self.writer_of(shard, place)?;
+        let replicas = || self.store.shards.get(shard).into_iter().flat_map(|shard| shard.replicas());
+        let sql = format!("INSERT INTO {} VALUES ({partition}, {generation})", self.fence);
+        // An insert is checked against the fence of the replica where it is made, and another owner may use another one.
+        for replica in replicas() {
+            replica.writer.execute(&sql).await?;
+        }
+        let prefix = query_id_prefix(&self.fence, place);
+        let own = format!("{prefix}{generation:016x}");
+        for replica in replicas() {
+            wait_for_others(&replica.writer, &prefix, &own).await?;
+        }
+        if self.store.fleet.as_ref().is_some_and(|fleet| fleet.replica_path.is_some()) {
+            // What other replicas have accepted up to now, this one must have too before it says how far the table is.
+            writer.execute(&format!("SYSTEM SYNC REPLICA {} LIGHTWEIGHT", self.events)).await?;
+        }
+        let sql = format!(
+            "SELECT count(), max(log_offset) FROM {} WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}} AND log_partition = {{partition:UInt16}}",
+            self.events
+        );
+        let statement = Statement::of(sql).bind("epoch", place.epoch.0).bind("partition", partition);
+        let rows: Vec<(serde_json::Value, serde_json::Value)> = writer.rows(&statement).await?;
+        Ok(rows.first().filter(|(count, _)| number(count) != Some(0)).and_then(|(_, offset)| number(offset)))
     }
 
     /// The earliest receipt time such that the table holds no more than can be recalled since then; `None` if it holds
     /// nothing older at all.
-    async fn recall_since(&self, limit: u64) -> Result<Option<i64>, TableError> {
+    async fn recall_since(&self, place: Place, limit: u64) -> Result<Option<i64>, TableError> {
         let sql = format!(
             "SELECT toInt64(toUnixTimestamp(toStartOfMinute(received_at))) * 1000 AS minute, count() FROM {} \
              WHERE project_id != 0 GROUP BY minute ORDER BY minute DESC LIMIT 2000",
             self.events
         );
-        let minutes: Vec<(serde_json::Value, serde_json::Value)> = self.store.writer.rows(&Statement::of(sql)).await?;
+        let minutes: Vec<(serde_json::Value, serde_json::Value)> = self.writer(place)?.rows(&Statement::of(sql)).await?;
         let mut events = 0;
         let mut since = None;
         for (minute, count) in &minutes {
@@ -117,36 +173,59 @@ impl EventTable {
     }
 }
 
+/// Waits until no insert of another generation of this partition is running. The fence refuses those that write their
+/// block after it was taken; one that passed its check before must be seen to end.
+async fn wait_for_others(writer: &Client, prefix: &str, own: &str) -> Result<(), TableError> {
+    let sql = "SELECT count() FROM system.processes WHERE startsWith(query_id, {prefix:String}) AND NOT startsWith(query_id, {own:String})";
+    let statement = Statement::of(sql).bind("prefix", prefix).bind("own", own);
+    loop {
+        let running: Vec<(serde_json::Value,)> = writer.rows(&statement).await?;
+        if running.first().is_none_or(|(count,)| number(count) == Some(0)) {
+            return Ok(());
+        }
+        tokio::time::sleep(FENCE_POLL).await;
+    }
+}
+
 /// A number as ClickHouse writes it in JSON: 64-bit ones may be quoted.
 fn number(value: &serde_json::Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// Begins the ids of all inserts behind one fence.
-fn query_id_prefix(fence: &str, epoch: LogEpoch, partition: u16) -> String {
-    format!("pulse-load-{fence}-{:016x}-{partition}-", epoch.0)
+fn query_id_prefix(fence: &str, place: Place) -> String {
+    format!("pulse-load-{fence}-{:016x}-{}-", place.epoch.0, place.partition)
 }
 
 impl Table for EventTable {
-    async fn take_fence(&self, epoch: LogEpoch, partition: u16) -> Result<(u64, Option<i64>), TableError> {
+    async fn take_fence(&self, place: Place) -> Result<(u64, Option<i64>), TableError> {
         let generation = random();
-        let sql = format!("INSERT INTO {} VALUES ({partition}, {generation})", self.fence);
-        self.store.writer.execute(&sql).await?;
-        let prefix = query_id_prefix(&self.fence, epoch, partition);
-        self.wait_for_others(&prefix, &format!("{prefix}{generation:016x}")).await?;
-        let sql = format!(
-            "SELECT count(), max(log_offset) FROM {} WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}} AND log_partition = {{partition:UInt16}}",
-            self.events
-        );
-        let statement = Statement::of(sql).bind("epoch", epoch.0).bind("partition", partition);
-        let rows: Vec<(serde_json::Value, serde_json::Value)> = self.store.writer.rows(&statement).await?;
-        let highest = rows.first().filter(|(count, _)| number(count) != Some(0)).and_then(|(_, offset)| number(offset));
+        let mut taken: BTreeMap<usize, Option<i64>> = BTreeMap::new();
+        let only = if self.store.shards.len() == 1 { Some(0) } else { self.homes.settled(place) };
+        loop {
+            let claims = match only {
+                Some(home) => vec![home],
+                None => home::claims(place.partition, &self.traces(place).await?),
+            };
+            let open: Vec<usize> = claims.into_iter().filter(|shard| !taken.contains_key(shard)).collect();
+            if open.is_empty() {
+                break;
+            }
+            for shard in open {
+                taken.insert(shard, self.take_fence_in(shard, place, generation).await?);
+            }
+        }
+        let home = taken.iter().find(|(_, highest)| highest.is_some()).or_else(|| taken.iter().next());
+        let (shard, highest) = home.map_or((0, None), |(shard, highest)| (*shard, *highest));
+        self.homes.set(place, shard, highest.is_some());
         Ok((generation, highest))
     }
 
-    async fn recall(&self, partition: u16, bytes: usize) -> Result<Dedupe, TableError> {
+    async fn recall(&self, place: Place, bytes: usize) -> Result<Dedupe, TableError> {
         let capacity = (bytes as u64 / 2 * 8 / 12).min(RECALLED_EVENTS);
-        let since = self.recall_since(capacity * u64::from(self.partitions)).await?;
+        // A shard has its share of the partitions.
+        let sharing = u64::from(self.partitions).div_ceil(self.store.shards.len().max(1) as u64);
+        let since = self.recall_since(place, capacity * sharing).await?;
         let mut dedupe = Dedupe::new(bytes, since.unwrap_or(i64::MIN));
         let sql = format!(
             "SELECT event_id, visitor_id, toInt64(toUnixTimestamp64Milli(received_at)) FROM {} \
@@ -155,8 +234,8 @@ impl Table for EventTable {
             self.events
         );
         let statement =
-            Statement::of(sql).bind("since", since.unwrap_or(0)).bind("partitions", self.partitions).bind("partition", partition);
-        let answer = self.store.writer.query(&statement, "RowBinary").await?;
+            Statement::of(sql).bind("since", since.unwrap_or(0)).bind("partitions", self.partitions).bind("partition", place.partition);
+        let answer = self.writer(place)?.query(&statement, "RowBinary").await?;
         for row in answer.body.chunks_exact(32) {
             let (id, rest) = row.split_at(16);
             let (visitor, received) = rest.split_at(8);
@@ -167,7 +246,7 @@ impl Table for EventTable {
         Ok(dedupe)
     }
 
-    async fn find(&self, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
+    async fn find(&self, place: Place, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
         let mut found = HashMap::new();
         for chunk in suspects.chunks(IDS_PER_STATEMENT) {
             let mut projects: Vec<ProjectId> = chunk.iter().map(|suspect| suspect.project).collect();
@@ -184,7 +263,7 @@ impl Table for EventTable {
                 .bind("projects", list(projects.iter().map(|project| project.0.to_string()).collect()))
                 .bind("ids", list(chunk.iter().map(|suspect| format!("'{}'", uuid::Uuid::from_bytes(suspect.key.event_id))).collect()))
                 .bind("visitors", list(chunk.iter().map(|suspect| suspect.key.visitor.0.to_string()).collect()));
-            let rows: Vec<(uuid::Uuid, String, String, String)> = self.store.writer.rows(&statement).await?;
+            let rows: Vec<(uuid::Uuid, String, String, String)> = self.writer(place)?.rows(&statement).await?;
             for (id, visitor, event_type, original) in rows {
                 let key = EventKey { event_id: id.into_bytes(), visitor: VisitorKey(visitor.parse().unwrap_or(0)) };
                 found.insert(key, fingerprint(event_type.as_bytes(), original.parse().unwrap_or(0)));
@@ -194,13 +273,13 @@ impl Table for EventTable {
     }
 
     async fn insert(&self, block: &Sealed, generation: u64) -> Result<(), TableError> {
-        let query_id = format!("{}{generation:016x}-{}", query_id_prefix(&self.fence, block.epoch, block.partition), random());
+        let place = block.place();
+        let query_id = format!("{}{generation:016x}-{}", query_id_prefix(&self.fence, place), random());
         let fence = Rows::fence_column(generation, block.rows);
-        Ok(self
-            .store
-            .writer
-            .insert(&format!("{} ({})", self.events, row::column_names()), &[block.columns.clone(), Bytes::from(fence)], &query_id)
-            .await?)
+        let into = format!("{} ({})", self.events, row::column_names());
+        self.writer(place)?.insert(&into, &[block.columns.clone(), Bytes::from(fence)], &query_id).await?;
+        self.homes.settle(place);
+        Ok(())
     }
 
     fn announce(&self, block: &Sealed) {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::BlockLimits;
 use super::block::{Block, Sealed};
 use super::dedupe::Dedupe;
+use super::home::Place;
 use super::stats::LoadStats;
 use super::table::{Table, TableError};
 use crate::clock;
@@ -229,11 +230,12 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
     /// Takes the fence for an epoch of the log and learns what the table has. `false` if asked to stop meanwhile.
     async fn begin(&mut self, tenure: &mut Tenure, epoch: LogEpoch, stop: &CancellationToken) -> bool {
         let partition = self.reader.partition();
+        let place = Place { epoch, partition };
         let mut pause = Pause::default();
         loop {
             let attempt = async {
-                let (generation, highest) = self.table.take_fence(epoch, partition).await?;
-                let dedupe = self.table.recall(partition, self.limits.dedupe_memory).await?;
+                let (generation, highest) = self.table.take_fence(place).await?;
+                let dedupe = self.table.recall(place, self.limits.dedupe_memory).await?;
                 Ok::<_, TableError>((generation, highest, dedupe))
             };
             let result = tokio::select! {
@@ -255,8 +257,8 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
     async fn flush(&mut self, tenure: &mut Tenure) {
         let mut pause = Pause::default();
         Counter::Suspects.add(self.block.suspects.len() as u64);
-        while !self.block.suspects.is_empty() {
-            match self.table.find(&self.block.suspects).await {
+        while let Some(place) = self.block.place().filter(|_| !self.block.suspects.is_empty()) {
+            match self.table.find(place, &self.block.suspects).await {
                 Ok(stored) => self.block.judge(|key| stored.get(key).copied()),
                 Err(problem) => pause.after(&problem, self.reader.partition()).await,
             }
@@ -306,7 +308,7 @@ async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64) -> Inse
         let Err(problem) = table.insert(&sealed, generation).await else { return Inserted::Stored { sealed, generation } };
         loop {
             pause.after(&problem, sealed.partition).await;
-            match table.take_fence(sealed.epoch, sealed.partition).await {
+            match table.take_fence(sealed.place()).await {
                 Ok((_, Some(highest))) if highest >= sealed.first_offset && highest < sealed.last_offset => return Inserted::Overlap,
                 // The table lost or was given other rows meanwhile: this block would leave a hole before it.
                 Ok((_, highest)) if highest.unwrap_or(-1) < sealed.previous => return Inserted::Overlap,

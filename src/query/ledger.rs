@@ -1,6 +1,7 @@
 //! The ledger: how every event ended, as the books in the table and the log together say.
 //!
-//! Books and watermarks come from one statement, so from one state of the table; the log is then asked for what lies above
+//! Books and watermarks come from one statement, so from one state of the table (with several shards, of each: a log partition
+//! is in one of them); the log is then asked for what lies above
 //! those very watermarks. That is why `received = stored + duplicate + filtered + dead + waiting` holds at any instant: an
 //! event is on exactly one side of a watermark.
 
@@ -176,14 +177,11 @@ type Books = (BTreeMap<i64, Sums>, Vec<Watermark>);
 
 /// The books of a project by minute, and every partition's watermark, from one statement.
 async fn books(store: &ClickHouse, scope: &LedgerScope) -> Result<Books, QueryError> {
-    let sql = format!(
-        "SELECT toUnixTimestamp64Milli(timestamp), toString(log_epoch), log_partition, max(log_offset), \
-         sumMapIf(numbers, visitor_id = {{project:UInt64}} AND ({{source:UInt64}} = 0 OR person_id = {{source:UInt64}}) \
-         AND timestamp >= fromUnixTimestamp64Milli({{from:Int64}}) AND timestamp < fromUnixTimestamp64Milli({{to:Int64}})), \
-         grouping(log_epoch) FROM {}.events WHERE project_id = 0 AND type = '$books' \
-         GROUP BY GROUPING SETS ((timestamp), (log_epoch, log_partition))",
-        store.database
-    );
+    let sql = "SELECT toUnixTimestamp64Milli(timestamp), toString(log_epoch), log_partition, max(log_offset), \
+         sumMapIf(numbers, visitor_id = {project:UInt64} AND ({source:UInt64} = 0 OR person_id = {source:UInt64}) \
+         AND timestamp >= fromUnixTimestamp64Milli({from:Int64}) AND timestamp < fromUnixTimestamp64Milli({to:Int64})), \
+         grouping(log_epoch) FROM events WHERE project_id = 0 AND type = '$books' \
+         GROUP BY GROUPING SETS ((timestamp), (log_epoch, log_partition))";
     let statement = Statement::of(sql)
         .bind("project", scope.project.0)
         .bind("source", scope.source.unwrap_or(0))
