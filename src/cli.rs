@@ -16,6 +16,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Settings};
+use crate::crash;
 
 /// Realtime product analytics in one binary: every event counted exactly once.
 #[derive(Debug, Parser)]
@@ -82,6 +83,7 @@ const USAGE: u8 = 2;
 /// Runs the command that was typed. Exit code 0: done; 1: failed; 2: usage or configuration.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    let _armed = crash::arm();
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Migrate(args) => migrate::run(&args),

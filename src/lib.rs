@@ -18,7 +18,7 @@
 //! | 3 | [`app`], [`config`] |
 //! | 2 | [`ingest`], [`process`], [`load`], [`query`] |
 //! | 1 | [`log`], [`clickhouse`], [`http`], [`lifecycle`], [`redis`] |
-//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`] |
+//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`crash`] |
 //!
 //! # Glossary
 //! *Record*: a packed batch of events of one partition, as the log holds it. *Visitor*: whoever `anonymousId` (or, without
@@ -34,6 +34,7 @@ pub mod cli;
 pub mod clickhouse;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod event;
 pub mod http;
 pub mod ingest;

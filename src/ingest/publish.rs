@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::IngestLimits;
 use super::decode::{Decoded, Packed};
+use crate::crash;
 use crate::event::ids::ProjectId;
 use crate::event::packed;
 use crate::event::record::{self, Header, Tallies, day_of};
@@ -118,6 +119,7 @@ impl<L: Log> Publisher<L> {
         for fate in waiting {
             fate.await.unwrap_or(Err(LogError::Closed))?;
         }
+        crash::point("ingest.durable");
         Ok(())
     }
 

@@ -16,11 +16,11 @@ use super::dedupe::Dedupe;
 use super::home::Place;
 use super::stats::LoadStats;
 use super::table::{Table, TableError};
-use crate::clock;
 use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Header, RawOrigin};
 use crate::log::{LogError, PartitionReader, Record};
 use crate::metrics::Counter;
+use crate::{clock, crash};
 
 const READ_BYTES: usize = 2 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -244,6 +244,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
             };
             match result {
                 Ok((generation, highest, dedupe)) => {
+                    crash::point("load.fenced");
                     tracing::info!(partition, generation, stored = highest, "loading");
                     (tenure.epoch, tenure.generation, tenure.highest, tenure.dedupe) = (Some(epoch), generation, highest, dedupe);
                     return true;
@@ -264,6 +265,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
             }
         }
         let Some(sealed) = self.block.seal() else { return };
+        crash::point("load.sealed");
         tenure.dedupe.begin_insert();
         tenure.inserting = Some(Box::pin(insert(self.table.clone(), sealed, tenure.generation)));
     }
@@ -271,6 +273,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
     /// After an insert: commits, and tells how long the events took. `false` on an overlap.
     async fn settle(&mut self, tenure: &mut Tenure, inserted: Inserted) -> Result<bool, LogError> {
         let Inserted::Stored { sealed, generation } = inserted else { return Ok(false) };
+        crash::point("load.stored");
         tenure.generation = generation;
         tenure.dedupe.end_insert();
         self.table.announce(&sealed);
@@ -282,6 +285,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
         }
         if !tenure.gap_told {
             self.reader.commit(sealed.next_enriched).await?;
+            crash::point("load.committed");
         }
         Ok(true)
     }

@@ -16,10 +16,10 @@ use super::ProcessLimits;
 use super::enrich::agent::AgentParser;
 use super::pipeline::{Applied, Pipeline};
 use super::snapshot::{self, Snapshot};
-use crate::clock;
 use crate::event::record::RawOrigin;
 use crate::log::{Ack, Log, LogError, PartitionReader, Record, Topic};
 use crate::metrics::Counter;
+use crate::{clock, crash};
 
 /// Bytes read at a time: a few records, so that a backlog does not grow memory.
 const READ_BYTES: usize = 1 << 20;
@@ -113,6 +113,7 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
             self.publish(Topic::Dead, 0, letter.into()).await?;
         }
         self.publish(Topic::Enriched, origin.partition, enriched.into()).await?;
+        crash::point("process.published");
         self.next_offset = record.offset + 1;
         Ok(())
     }
@@ -150,6 +151,7 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
         while !self.unacked.is_empty() {
             self.settle_oldest().await?;
         }
+        crash::point("process.saved");
         self.saved_offset = self.next_offset;
         self.reader.commit(self.next_offset).await
     }

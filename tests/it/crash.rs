@@ -1,6 +1,7 @@
 //! Crashes at random moments: nothing lost, nothing doubled, the ledger exact.
 
 use std::collections::HashSet;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Http, Pulse, program, signal};
+use crate::harness::{Http, PATIENCE, Pulse, program, signal};
 
 const CLIENTS: u64 = 4;
 const BATCH: u64 = 25;
@@ -122,6 +123,59 @@ async fn kills_of_pulse_under_load_lose_and_double_nothing() {
         restart(pulse, place).await;
     })
     .await;
+}
+
+/// Every step of the path at which a crash could lose or double: see where `crash::point` is called.
+const STEPS: [&str; 9] = [
+    "log.written",
+    "log.synced",
+    "ingest.durable",
+    "process.published",
+    "process.saved",
+    "load.fenced",
+    "load.sealed",
+    "load.stored",
+    "load.committed",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn crashes_at_each_step_lose_and_double_nothing() {
+    let rounds = u32::try_from(STEPS.len()).unwrap() * kills().div_ceil(12);
+    let mut steps = STEPS.iter().cycle();
+    under_load_on(Pulse::start().await, (4, rounds), async |pulse, place, moments| {
+        let step = steps.next().unwrap();
+        // These come once in a life and every few seconds.
+        let is_rare = matches!(*step, "load.fenced" | "process.saved");
+        let passed = if is_rare { 0 } else { moments.next(6).as_millis() };
+        pulse.kill().await;
+        pulse.restart_with(&[("FAILPOINTS", &format!("{step}={passed}*off->return"))]).await;
+        *place.lock().unwrap() = pulse.http.clone();
+        let ended = tokio::time::timeout(PATIENCE, pulse.child.wait()).await.unwrap_or_else(|_| panic!("{step} was not reached"));
+        assert_eq!(ended.unwrap().signal(), Some(Signal::ABORT.as_raw()), "{step}");
+        restart(pulse, place).await;
+    })
+    .await;
+}
+
+#[test]
+fn a_migration_that_crashes_after_any_statement_is_completed_by_the_next() {
+    for passed in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let migrate = |points: &str| {
+            Command::new(program()).args(["migrate", "--data-dir"]).arg(dir.path()).env("FAILPOINTS", points).output().unwrap()
+        };
+        let crashed = migrate(&format!("migrate.executed={passed}*off->return"));
+        if crashed.status.success() {
+            assert!(passed > 2, "the point was never reached");
+            return;
+        }
+        assert_eq!(crashed.status.signal(), Some(Signal::ABORT.as_raw()), "{}", String::from_utf8_lossy(&crashed.stderr));
+        let completed = migrate("");
+        assert!(completed.status.success(), "after {passed} statements: {}", String::from_utf8_lossy(&completed.stderr));
+        let status = Command::new(program()).args(["migrate", "--status", "--data-dir"]).arg(dir.path()).output().unwrap();
+        let said = String::from_utf8(status.stdout).unwrap();
+        assert!(said.contains("present") && !said.contains("missing"), "after {passed} statements: {said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

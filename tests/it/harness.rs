@@ -19,7 +19,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// How long anything that must happen may take; a machine that builds beside the tests is slow.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running pulse.
@@ -79,7 +79,14 @@ impl Pulse {
 
     /// Starts pulse again on its data directory; it listens elsewhere afterwards.
     pub(crate) async fn restart(&mut self) {
-        let (child, address) = spawn(self.dir.path(), &self.environment).await;
+        self.restart_with(&[]).await;
+    }
+
+    /// The same, with more settings this once.
+    pub(crate) async fn restart_with(&mut self, more: &[(&str, &str)]) {
+        let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment: Vec<_> = self.environment.iter().cloned().chain(more).collect();
+        let (child, address) = spawn(self.dir.path(), &environment).await;
         self.child = child;
         self.http.address = address;
     }

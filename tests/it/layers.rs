@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The layer of each module; a module may import what lies lower, and alert-like exceptions are listed below.
-const LAYERS: [(&str, u8); 19] = [
+const LAYERS: [(&str, u8); 20] = [
     ("cli", 4),
     ("app", 3),
     ("config", 3),
@@ -23,6 +23,7 @@ const LAYERS: [(&str, u8); 19] = [
     ("role", 0),
     ("metrics", 0),
     ("clock", 0),
+    ("crash", 0),
     ("main", 4),
 ];
 
