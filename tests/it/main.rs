@@ -1,6 +1,7 @@
 //! The real binary, the real engine, over real HTTP: every promise from outside.
 
 mod cache;
+mod cluster;
 mod contract;
 mod crash;
 mod harness;
