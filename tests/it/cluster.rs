@@ -35,7 +35,8 @@ async fn pulse_on(cluster: &Cluster, dir: TempDir) -> Pulse {
 /// Sends `requests` requests of 50 events of `visitors`.
 async fn send(pulse: &Pulse, requests: usize, visitors: &[&str]) {
     for _ in 0..requests {
-        let event = |at: usize| json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "click", "anonymousId": visitors[at % visitors.len()]});
+        let event =
+            |at: usize| json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "click", "anonymousId": visitors[at % visitors.len()]});
         let events: Vec<Value> = (0..50).map(event).collect();
         assert_eq!(pulse.http.capture(&json!(events)).await.0, StatusCode::OK);
     }

@@ -8,6 +8,7 @@ mod harness;
 mod import;
 mod kafka;
 mod layers;
+mod owners;
 mod readme;
 mod redis;
 mod replay;

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use pulse::clickhouse::engine::{EngineConfig, find_library};
-use pulse::clickhouse::{Client, ClickHouse, ClickHouseConfig, Statement};
+use pulse::clickhouse::{ClickHouse, ClickHouseConfig, Client, Statement};
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -109,6 +109,24 @@ impl Cluster {
         self.servers[shard].answers().await;
     }
 
+    /// Starts a server again such that it is killed, by the system and in the middle of the call, at its `number`th rename from
+    /// now on, and waits until that has happened. Renames are what makes parts visible.
+    pub(crate) async fn restart_to_die_at_rename(&mut self, shard: usize, number: u128) {
+        let server = &mut self.servers[shard];
+        server.kill();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=rename,renameat,renameat2", "-e"]);
+        strace.arg(format!("inject=rename,renameat,renameat2:signal=SIGKILL:when={number}")).arg(program());
+        server.start_with(strace);
+        let died = async {
+            while server.running.as_mut().is_some_and(|(child, _)| child.try_wait().unwrap().is_none()) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, died).await.expect("the server made too few renames");
+        server.running = None;
+    }
+
     /// Starts a server again with another password for the user who inserts.
     pub(crate) async fn restart_with_password(&mut self, shard: usize, password: &str) {
         self.servers[shard].kill();
@@ -198,9 +216,12 @@ impl Server {
     }
 
     fn start(&mut self) {
+        self.start_with(Command::new(program()));
+    }
+
+    fn start_with(&mut self, mut command: Command) {
         let library = find_library(&EngineConfig::default()).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("server.log")).unwrap();
-        let mut command = Command::new(program());
         command.arg("engine").arg(library).arg("--config-file").arg(self.dir.join("config.xml"));
         command.arg("--path").arg(self.dir.join("data")).args(["--log-level", "warning", "--listen_host", "127.0.0.1"]);
         command.args(["--http_port", &self.http.to_string(), "--tcp_port", &self.tcp.to_string(), "--query"]);
