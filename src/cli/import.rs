@@ -21,6 +21,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::combined::Site;
 use self::csv::MapConfig;
 use self::ids::AddressHasher;
 use self::read::{Format, ReadError, Recipe};
@@ -48,7 +49,7 @@ impl<T: Into<String>> From<T> for Malformed {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  pulse import --format combined /var/log/nginx/access.log*
+  pulse import --format combined --site www.example.com /var/log/nginx/access.log*
   pulse import --format csv --map orders.toml --json orders.csv
 
 A map names fields and the columns they come from:
@@ -68,6 +69,9 @@ pub(super) struct ImportArgs {
     /// Map from columns to fields, for csv
     #[arg(long, value_name = "FILE")]
     map: Option<PathBuf>,
+    /// Host name of the web server, for combined: its own pages are then no referrers
+    #[arg(long, value_name = "HOST")]
+    site: Option<String>,
     /// Whose events they are
     #[arg(long, value_name = "NAME", default_value = "default")]
     project: String,
@@ -114,9 +118,17 @@ fn recipe(args: &ImportArgs, settings: &Settings) -> Result<Recipe> {
         Some(path) => MapConfig::read(path).map_err(anyhow::Error::msg).context("map")?,
         None => MapConfig::default(),
     };
-    let addresses = AddressHasher::open(&settings.config.data_dir).context("secret of imports")?;
+    let host = args.site.clone();
+    if let Some(host) = &host {
+        let is_host =
+            url::Url::parse(&format!("https://{host}/")).is_ok_and(|url| url.host_str().is_some_and(|known| host.starts_with(known)));
+        if args.format != Format::Combined || !is_host {
+            bail!("--site `{host}`: the host name of a web server, such as www.example.com, for combined logs only");
+        }
+    }
+    let site = Site { addresses: AddressHasher::open(&settings.config.data_dir).context("secret of imports")?, host };
     let progress = progress_bar(&args.files)?;
-    Ok(Recipe { format: args.format, project: args.project.clone(), map, addresses, progress })
+    Ok(Recipe { format: args.format, project: args.project.clone(), map, site, progress })
 }
 
 /// A bar on standard error if that is a terminal.

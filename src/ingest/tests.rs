@@ -1,5 +1,6 @@
 //! What the tests of the role share: a request, and a log in memory.
 
+mod allocations;
 pub(super) mod fake_log;
 
 use super::geo::RequestGeo;

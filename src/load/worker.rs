@@ -26,8 +26,8 @@ const READ_BYTES: usize = 2 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How an insert ended: with the generation under which the block is in the table, or because someone else has cut the
-/// log into other blocks, so that this one half overlaps and must be built again.
+/// How an insert ended: with the block in the table, as its last one, and the generation that holds the fence; or because
+/// someone else has loaded meanwhile, and all that is known must be learnt again.
 enum Inserted {
     Stored { sealed: Sealed, generation: u64 },
     Overlap,
@@ -313,12 +313,11 @@ async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64) -> Inse
         loop {
             pause.after(&problem, sealed.partition).await;
             match table.take_fence(sealed.place()).await {
-                Ok((_, Some(highest))) if highest >= sealed.first_offset && highest < sealed.last_offset => return Inserted::Overlap,
+                Ok((taken, Some(highest))) if highest == sealed.last_offset => return Inserted::Stored { sealed, generation: taken },
+                // Another owner came further, or cut the log into other blocks: what this worker remembers is out of date.
+                Ok((_, Some(highest))) if highest >= sealed.first_offset => return Inserted::Overlap,
                 // The table lost or was given other rows meanwhile: this block would leave a hole before it.
                 Ok((_, highest)) if highest.unwrap_or(-1) < sealed.previous => return Inserted::Overlap,
-                Ok((taken, Some(highest))) if highest >= sealed.last_offset => {
-                    return Inserted::Stored { sealed, generation: taken };
-                }
                 Ok((taken, _)) => {
                     generation = taken;
                     break;
@@ -365,3 +364,6 @@ async fn until(due_at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,8 @@ impl Pulse {
     pub(crate) async fn start_in(dir: TempDir, environment: &[(&str, &str)]) -> Self {
         let environment: Vec<_> = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let (child, address) = spawn(dir.path(), &environment).await;
+        let log = || std::fs::read_to_string(dir.path().join("test.log")).unwrap();
+        let address = address.unwrap_or_else(|| panic!("pulse ended before it was ready: {}", log()));
         let keys = std::fs::read_to_string(dir.path().join("keys.json")).unwrap();
         let keys: Value = serde_json::from_str(&keys).unwrap();
         let key = |name: &str| keys[0][name].as_str().unwrap().to_owned();
@@ -80,16 +82,19 @@ impl Pulse {
 
     /// Starts pulse again on its data directory; it listens elsewhere afterwards.
     pub(crate) async fn restart(&mut self) {
-        self.restart_with(&[]).await;
+        let is_ready = self.restart_with(&[]).await;
+        assert!(is_ready, "pulse ended before it was ready");
     }
 
-    /// The same, with more settings this once.
-    pub(crate) async fn restart_with(&mut self, more: &[(&str, &str)]) {
+    /// The same, with more settings this once. `false` if it ended before it was ready.
+    pub(crate) async fn restart_with(&mut self, more: &[(&str, &str)]) -> bool {
         let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let environment: Vec<_> = self.environment.iter().cloned().chain(more).collect();
         let (child, address) = spawn(self.dir.path(), &environment).await;
         self.child = child;
-        self.http.address = address;
+        let is_ready = address.is_some();
+        self.http.address = address.unwrap_or(std::mem::take(&mut self.http.address));
+        is_ready
     }
 
     /// Asks pulse to end and returns whether it ended well.
@@ -114,7 +119,7 @@ pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-async fn spawn(dir: &Path, environment: &[(String, String)]) -> (Child, String) {
+async fn spawn(dir: &Path, environment: &[(String, String)]) -> (Child, Option<String>) {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("test.log")).unwrap();
     let mut child = Command::new(program())
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
@@ -130,10 +135,10 @@ async fn spawn(dir: &Path, environment: &[(String, String)]) -> (Child, String) 
     let ready = async {
         while let Some(line) = lines.next_line().await.unwrap() {
             if let Some(address) = line.strip_prefix("pulse is ready at ") {
-                return address.to_owned();
+                return Some(address.to_owned());
             }
         }
-        panic!("pulse ended before it was ready: {}", std::fs::read_to_string(dir.join("test.log")).unwrap());
+        None
     };
     let address = tokio::time::timeout(PATIENCE, ready).await.expect("pulse was not ready in time");
     (child, address)

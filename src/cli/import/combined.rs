@@ -42,6 +42,8 @@ struct Context<'l> {
 #[derive(Serialize)]
 struct Page<'l> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'l str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     search: Option<&'l str>,
@@ -60,8 +62,16 @@ struct Properties<'l> {
     bytes: Option<u64>,
 }
 
+/// What the lines do not say.
+pub(super) struct Site {
+    /// Names for addresses.
+    pub(super) addresses: AddressHasher,
+    /// The host whose log it is, if known: its own pages are then no referrers.
+    pub(super) host: Option<String>,
+}
+
 /// One line as the JSON of an event.
-pub(super) fn event(line: &[u8], id: Uuid, addresses: &AddressHasher) -> Result<Vec<u8>, Malformed> {
+pub(super) fn event(line: &[u8], id: Uuid, site: &Site) -> Result<Vec<u8>, Malformed> {
     let text = String::from_utf8_lossy(line);
     let (address, rest) = text.split_once(' ').filter(|(address, _)| !address.is_empty()).ok_or("no address")?;
     let (names, rest) = rest.split_once(" [").ok_or("no time in brackets")?;
@@ -82,12 +92,14 @@ pub(super) fn event(line: &[u8], id: Uuid, addresses: &AddressHasher) -> Result<
     let (referrer, rest) = quoted(rest, "referrer")?;
     let (agent, _) = quoted(rest, "user agent")?;
     let Request { method, path, search } = Request::of(&request);
+    let rooted = path.filter(|path| path.starts_with('/'));
+    let url = site.host.as_ref().zip(rooted).map(|(host, path)| format!("https://{host}{path}{}", search.unwrap_or_default()));
     let event = Event {
         event_id: id,
         name: EVENT,
         timestamp: timestamp.to_string(),
-        anonymous_id: addresses.name(address.as_bytes()),
-        context: Context { ip: address, user_agent: said(&agent), page: Page { path, search, referrer: said(&referrer) } },
+        anonymous_id: site.addresses.name(address.as_bytes()),
+        context: Context { ip: address, user_agent: said(&agent), page: Page { url, path, search, referrer: said(&referrer) } },
         properties: Properties { method, path, status: u16::try_from(status).unwrap_or_default(), bytes },
     };
     serde_json::to_vec(&event).map_err(|problem| problem.to_string().into())

@@ -13,8 +13,9 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::combined::Site;
 use super::csv::{MapConfig, Quotes, Table};
-use super::ids::{AddressHasher, EventIds};
+use super::ids::EventIds;
 use super::lines::{Line, Lines, MAX_LINE};
 use super::{Malformed, combined, ndjson};
 
@@ -52,8 +53,8 @@ pub(super) struct Recipe {
     pub(super) project: String,
     /// Columns to fields.
     pub(super) map: MapConfig,
-    /// Names for addresses.
-    pub(super) addresses: AddressHasher,
+    /// What access logs do not say.
+    pub(super) site: Site,
     /// Moves by the bytes read.
     pub(super) progress: ProgressBar,
 }
@@ -129,7 +130,7 @@ pub(super) fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>) 
 enum Parser<'r> {
     Ndjson,
     Csv(Table),
-    Combined(&'r AddressHasher),
+    Combined(&'r Site),
 }
 
 impl<'r> Parser<'r> {
@@ -137,7 +138,7 @@ impl<'r> Parser<'r> {
     fn begin(lines: &mut Lines, recipe: &'r Recipe) -> Result<Self, String> {
         Ok(match recipe.format {
             Format::Ndjson => Self::Ndjson,
-            Format::Combined => Self::Combined(&recipe.addresses),
+            Format::Combined => Self::Combined(&recipe.site),
             Format::Csv => {
                 let mut quotes = Quotes::default();
                 let header = lines.next(|line| quotes.continues(line)).map_err(|problem| problem.to_string())?;
@@ -158,7 +159,7 @@ impl<'r> Parser<'r> {
         match self {
             Self::Ndjson => ndjson::event(line.bytes, id),
             Self::Csv(table) => table.event(line.bytes, id),
-            Self::Combined(addresses) => combined::event(line.bytes, id, addresses),
+            Self::Combined(site) => combined::event(line.bytes, id, site),
         }
     }
 }
@@ -198,7 +199,7 @@ mod tests {
             format,
             project: "shop".to_owned(),
             map: MapConfig::default(),
-            addresses: AddressHasher::new(&[7; 32]),
+            site: Site { addresses: crate::cli::import::AddressHasher::new(&[7; 32]), host: None },
             progress: ProgressBar::hidden(),
         };
         let (sender, mut receiver) = mpsc::channel(100);

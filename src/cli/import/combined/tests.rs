@@ -16,7 +16,19 @@ fn addresses() -> AddressHasher {
 }
 
 fn parse(line: impl AsRef<[u8]>) -> Result<Value, Malformed> {
-    event(line.as_ref(), ID, &addresses()).map(|event| serde_json::from_slice(&event).unwrap())
+    event(line.as_ref(), ID, &Site { addresses: addresses(), host: None }).map(|event| serde_json::from_slice(&event).unwrap())
+}
+
+#[test]
+fn a_log_of_a_known_host_has_addresses_of_pages() {
+    let of = |request: &str| {
+        let site = Site { addresses: addresses(), host: Some("www.shop.example".to_owned()) };
+        let line = PLAIN.replace("GET /a?b=1 HTTP/1.1", request);
+        let event: Value = serde_json::from_slice(&event(line.as_bytes(), ID, &site).unwrap()).unwrap();
+        event["context"]["page"]["url"].clone()
+    };
+    assert_eq!(of("GET /a?b=1 HTTP/1.1"), "https://www.shop.example/a?b=1");
+    assert_eq!(of("GET nonsense HTTP/1.1"), Value::Null);
 }
 
 fn with_request(request: &str) -> Value {

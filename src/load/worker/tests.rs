@@ -1,0 +1,387 @@
+//! The worker against a table and a log that fail, delay and change owners at random: every event once, and each promise of
+//! the table needed.
+//!
+//! The table does what ClickHouse does: an insert goes on although its sender is gone, checks the fence when it writes and not
+//! when it arrives, and its reply may be lost. Time is simulated, so a thousand seeds take seconds.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use super::super::block::Suspect;
+use super::super::dedupe::{EventKey, Fingerprint};
+use super::*;
+use crate::event::ids::{PersonKey, ProjectId, VisitorKey};
+use crate::event::packed::{EventWriter, Fixed};
+use crate::event::record::{Tallies, day_of};
+use crate::outcome::Count;
+
+const SEEDS: u64 = 300;
+const RAW_RECORDS: i64 = 60;
+const NOON_MS: i64 = 1_700_000_000_000;
+const EPOCH: LogEpoch = LogEpoch(9);
+
+/// A promise that the table does not keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    /// Inserts are not checked against the fence.
+    Fence,
+    /// Whoever takes the fence does not wait for inserts that passed it before.
+    Wait,
+    /// The table does not say how far it is.
+    Watermark,
+    /// Earlier events are not recalled, and nothing is a suspect.
+    Window,
+}
+
+/// Numbers that only the seed decides.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    fn is(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn pause(&mut self) -> Duration {
+        // Mostly short, now and then long enough for another owner to come and go.
+        let limit = if self.is(10) { 30_000 } else { 300 };
+        Duration::from_millis(self.below(limit))
+    }
+}
+
+/// One row of the table: raw offset, and the event unless it is a row of the books.
+type Row = (i64, Option<EventKey>);
+
+struct State {
+    dice: Dice,
+    broken: Option<Broken>,
+    /// Whether faults still strike.
+    is_stormy: bool,
+    log: Vec<Record>,
+    committed: Option<i64>,
+    generation: u64,
+    /// Generations of inserts that run.
+    running: Vec<u64>,
+    rows: Vec<Row>,
+}
+
+#[derive(Clone)]
+struct World(Arc<Mutex<State>>);
+
+impl World {
+    fn new(seed: u64, broken: Option<Broken>) -> (Self, HashSet<EventKey>) {
+        let mut dice = Dice(seed);
+        let (log, keys) = script(&mut dice);
+        let state = State { dice, broken, is_stormy: true, log, committed: None, generation: 0, running: Vec::new(), rows: Vec::new() };
+        (Self(Arc::new(Mutex::new(state))), keys)
+    }
+
+    fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+        work(&mut self.0.lock().unwrap())
+    }
+
+    fn strikes(&self, percent: u64) -> bool {
+        self.with(|state| state.is_stormy && state.dice.is(percent))
+    }
+
+    async fn pause(&self) {
+        let pause = self.with(|state| if state.is_stormy { state.dice.pause() } else { Duration::from_millis(1) });
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn event_key(number: u64) -> EventKey {
+    let mut event_id = [0; 16];
+    event_id[..8].copy_from_slice(&number.to_be_bytes());
+    EventKey { event_id, visitor: VisitorKey(number % 5) }
+}
+
+/// An enriched topic: events with copies at any distance, and stretches that process published twice because it crashed.
+fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
+    let (mut payloads, mut keys, mut known) = (Vec::new(), HashSet::new(), 0);
+    for offset in 0..RAW_RECORDS {
+        let received_ms = NOON_MS + offset * 40 * 60_000;
+        let (mut body, mut tallies, events) = (Vec::new(), Tallies::default(), dice.below(6) as u32);
+        for _ in 0..events {
+            let number = if known > 0 && dice.is(30) { dice.below(known) } else { known };
+            known = known.max(number + 1);
+            let key = event_key(number);
+            keys.insert(key);
+            // Happened as the first copy did, whenever this one came.
+            let at_ms = NOON_MS + number as i64;
+            let fixed = Fixed {
+                event_id: key.event_id,
+                visitor: key.visitor,
+                person: PersonKey(1),
+                at_ms,
+                original_ms: at_ms,
+                sent_ms: 0,
+                received_ms,
+                flags: 0,
+                project: 0,
+            };
+            EventWriter::begin(&mut body).finish(&fixed);
+            tallies.add(ProjectId(1), received_ms, Count::Received, 1);
+        }
+        let origin = RawOrigin { epoch: EPOCH, partition: 0, offset, previous: offset - 1 };
+        let header = Header {
+            source: 0,
+            day: day_of(received_ms),
+            events,
+            received_ms,
+            projects: vec![ProjectId(1)],
+            tallies,
+            letters: 0,
+            origin: Some(origin),
+        };
+        payloads.push(record::encode(&header, &body));
+    }
+    let (mut log, mut next) = (Vec::new(), 0);
+    while let Some(payload) = payloads.get(next) {
+        log.push(Record { offset: log.len() as i64, payload: payload.clone().into() });
+        next = if dice.is(5) { next.saturating_sub(dice.below(8) as usize) } else { next + 1 };
+    }
+    (log, keys)
+}
+
+/// The rows of a block, read from its bytes: project and event id are among the first columns, and so is the visitor.
+fn rows_of(sealed: &Sealed) -> Vec<Row> {
+    let mut rest: &[u8] = &sealed.columns;
+    let varint = |rest: &mut &[u8]| {
+        let (mut value, mut shift) = (0, 0);
+        loop {
+            let byte = rest[0];
+            *rest = &rest[1..];
+            value |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte < 0x80 {
+                return value;
+            }
+        }
+    };
+    let (_, rows) = (varint(&mut rest), varint(&mut rest));
+    let mut column = |name: &str, width: usize| {
+        for part in [Some(name), None] {
+            let length = varint(&mut rest);
+            let (text, after) = rest.split_at(length);
+            assert!(part.is_none_or(|part| part.as_bytes() == text), "another column than {name}");
+            rest = after;
+        }
+        let (values, after) = rest.split_at(rows * width);
+        rest = after;
+        values.chunks_exact(width).map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    let projects = column("project_id", 8);
+    column("timestamp", 8);
+    column("person_id", 8);
+    let visitors = column("visitor_id", 8);
+    let ids = column("event_id", 16);
+    let key = |row: usize| {
+        let mut event_id: [u8; 16] = ids[row].clone().try_into().unwrap();
+        event_id[..8].reverse();
+        event_id[8..].reverse();
+        EventKey { event_id, visitor: VisitorKey(u64::from_le_bytes(visitors[row].clone().try_into().unwrap())) }
+    };
+    (0..rows).map(|row| (sealed.last_offset, (projects[row] != [0; 8]).then(|| key(row)))).collect()
+}
+
+impl Table for World {
+    async fn take_fence(&self, _: Place) -> Result<(u64, Option<i64>), TableError> {
+        self.pause().await;
+        if self.strikes(10) {
+            return Err(TableError::Later("the fence cannot be taken".to_owned()));
+        }
+        let generation = self.with(|state| {
+            state.generation += 1;
+            state.generation
+        });
+        while self.with(|state| state.broken != Some(Broken::Wait) && state.running.iter().any(|running| *running != generation)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.pause().await;
+        let highest = self.with(|state| match state.broken {
+            Some(Broken::Watermark) => None,
+            _ => state.rows.iter().map(|(offset, _)| *offset).max(),
+        });
+        Ok((generation, highest))
+    }
+
+    async fn recall(&self, _: Place, bytes: usize) -> Result<Dedupe, TableError> {
+        self.pause().await;
+        if self.strikes(10) {
+            return Err(TableError::Later("nothing can be read".to_owned()));
+        }
+        Ok(self.with(|state| {
+            if state.broken == Some(Broken::Window) {
+                return Dedupe::new(bytes, i64::MIN);
+            }
+            // What happened before that may be in the table without being recalled.
+            let since = NOON_MS + state.dice.below(60) as i64;
+            let mut dedupe = Dedupe::new(bytes, since);
+            state.rows.iter().filter_map(|(_, key)| *key).for_each(|key| dedupe.recall(key, NOON_MS));
+            dedupe
+        }))
+    }
+
+    async fn find(&self, _: Place, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
+        self.pause().await;
+        if self.strikes(10) {
+            return Err(TableError::Later("nothing can be read".to_owned()));
+        }
+        let stored: HashSet<EventKey> = self.with(|state| state.rows.iter().filter_map(|(_, key)| *key).collect());
+        Ok(suspects.iter().filter(|suspect| stored.contains(&suspect.key)).map(|suspect| (suspect.key, suspect.fingerprint)).collect())
+    }
+
+    async fn insert(&self, block: &Sealed, generation: u64) -> Result<(), TableError> {
+        let (world, rows) = (self.clone(), rows_of(block));
+        // The server goes on whether or not the sender is still there.
+        let served = crate::lifecycle::spawn_apart(async move {
+            world.with(|state| state.running.push(generation));
+            world.pause().await;
+            let passes = world.with(|state| state.generation == generation || state.broken == Some(Broken::Fence));
+            world.pause().await;
+            let is_stored = passes && !world.strikes(10);
+            world.with(|state| {
+                let at = state.running.iter().position(|running| *running == generation).unwrap();
+                state.running.remove(at);
+                if is_stored {
+                    state.rows.extend(rows);
+                }
+            });
+            match (passes, is_stored) {
+                (false, _) => Err(TableError::Fenced),
+                (true, false) => Err(TableError::Later("too many parts".to_owned())),
+                (true, true) => Ok(()),
+            }
+        });
+        let is_cut = self.strikes(15);
+        if is_cut {
+            self.pause().await;
+            return Err(TableError::Later("the connection was reset".to_owned()));
+        }
+        served.await.unwrap()
+    }
+
+    fn announce(&self, _: &Sealed) {}
+}
+
+struct Reader {
+    world: World,
+    next: i64,
+    revoked: CancellationToken,
+}
+
+impl Reader {
+    fn new(world: &World) -> Self {
+        Self { world: world.clone(), next: 0, revoked: CancellationToken::new() }
+    }
+}
+
+impl PartitionReader for Reader {
+    fn partition(&self) -> u16 {
+        0
+    }
+
+    fn committed(&self) -> Option<i64> {
+        self.world.with(|state| state.committed)
+    }
+
+    async fn bounds(&self) -> Result<Range<i64>, LogError> {
+        Ok(0..self.world.with(|state| state.log.len() as i64))
+    }
+
+    fn seek(&mut self, next_offset: i64) {
+        self.next = next_offset;
+    }
+
+    async fn next(&mut self, _: usize) -> Result<Vec<Record>, LogError> {
+        self.world.pause().await;
+        let (number, end) = self.world.with(|state| (1 + state.dice.below(5) as i64, state.log.len() as i64));
+        let last = (self.next + number).min(end);
+        if last <= self.next {
+            return std::future::pending().await;
+        }
+        let records = self.world.with(|state| state.log[self.next as usize..last as usize].to_vec());
+        self.next = last;
+        Ok(records)
+    }
+
+    async fn commit(&mut self, next_offset: i64) -> Result<(), LogError> {
+        // Lost now and then: it is a hint.
+        if !self.revoked.is_cancelled() && !self.world.strikes(20) {
+            self.world.with(|state| state.committed = Some(next_offset));
+        }
+        Ok(())
+    }
+
+    fn revoked(&self) -> CancellationToken {
+        self.revoked.clone()
+    }
+}
+
+/// Runs one seed; says what is wrong, if anything.
+async fn run(seed: u64, broken: Option<Broken>) -> Result<(), String> {
+    let (world, sent) = World::new(seed, broken);
+    let limits = BlockLimits { max_rows: 12, max_age: Duration::from_millis(200), dedupe_memory: 1 << 12 };
+    let begin = || {
+        let reader = Reader::new(&world);
+        let revoked = reader.revoked.clone();
+        let worker = Worker::new(world.clone(), reader, limits, Arc::default());
+        (crate::lifecycle::spawn_apart(worker.run(CancellationToken::new())), revoked)
+    };
+    let mut owners = Vec::new();
+    for _ in 0..8 {
+        owners.push(begin());
+        world.pause().await;
+        world.pause().await;
+        // The last owner ends: it crashes, it is told, or, frozen, it stays beside the next one for a while.
+        match world.with(|state| state.dice.below(3)) {
+            0 => owners.drain(..).for_each(|(owner, _)| owner.abort()),
+            1 => owners.drain(..).for_each(|(_, revoked)| revoked.cancel()),
+            _ => {}
+        }
+    }
+    owners.drain(..).for_each(|(owner, _)| owner.abort());
+    world.with(|state| state.is_stormy = false);
+    let (last, _) = begin();
+    // Much longer than all of it takes; what an earlier owner left running ends meanwhile too.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    last.abort();
+    let rows = world.with(|state| state.rows.clone());
+    let stored: Vec<EventKey> = rows.iter().filter_map(|(_, key)| *key).collect();
+    let distinct: HashSet<EventKey> = stored.iter().copied().collect();
+    let offsets: BTreeSet<i64> = rows.iter().map(|(offset, _)| *offset).collect();
+    match () {
+        () if stored.len() != distinct.len() => Err(format!("{} events doubled", stored.len() - distinct.len())),
+        () if distinct != sent => Err(format!("{} events lost", sent.difference(&distinct).count())),
+        () if offsets.last() != Some(&(RAW_RECORDS - 1)) => Err(format!("the table ends at {:?}", offsets.last())),
+        () => Ok(()),
+    }
+}
+
+fn simulated<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+}
+
+#[test]
+fn every_event_is_stored_once_whatever_fails_and_whoever_owns() {
+    for seed in 0..SEEDS {
+        if let Err(problem) = simulated(run(seed, None)) {
+            panic!("seed {seed}: {problem}");
+        }
+    }
+}
+
+#[test]
+fn each_promise_of_the_table_is_needed() {
+    for broken in [Broken::Fence, Broken::Wait, Broken::Watermark, Broken::Window] {
+        let caught = (0..SEEDS).filter(|seed| simulated(run(*seed, Some(broken))).is_err()).count();
+        assert!(caught > 0, "{broken:?} is broken and nobody noticed");
+        println!("{broken:?} broken: noticed in {caught} of {SEEDS} runs");
+    }
+}
