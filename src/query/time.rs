@@ -12,7 +12,7 @@ use crate::event::ids::ProjectId;
 /// Most buckets of one answer.
 const MAX_BUCKETS: usize = 20_000;
 /// 2299-01-01, up to where the table can hold times.
-const LATEST_MS: i64 = 10_382_256_000_000;
+pub(super) const LATEST_MS: i64 = 10_382_256_000_000;
 
 /// A checked range: `from_ms` included, `until_ms` excluded.
 #[derive(Clone)]

@@ -120,3 +120,89 @@ async fn kills_of_pulse_and_of_each_server_lose_and_double_nothing() {
     .await;
     assert_eq!(homes(&cluster, 2).await, BTreeMap::from([(0, 0), (1, 1), (2, 0), (3, 1)]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_shard_is_added_partitions_stay_where_they_are_and_others_use_it() {
+    let mut cluster = Cluster::start(1).await;
+    let mut pulse = pulse_on(&cluster, tempfile::tempdir().unwrap()).await;
+    // Visitors of two partitions, one with an even number and one with an odd one, so that both could begin in the new shard.
+    send(&pulse, 4, &MANY[..2]).await;
+    assert_eq!(pulse.http.settled().await["stored"], 200);
+    let before = partitions(&cluster, 0).await;
+    assert!((1..4).contains(&before.len()), "{before:?}");
+    pulse.kill().await;
+
+    cluster.grow_to(2).await;
+    let environment = cluster.environment();
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    pulse.restart_with(&environment).await;
+    send(&pulse, 20, &MANY).await;
+    assert_eq!(pulse.http.settled().await["stored"], 1_200);
+    let homes = homes(&cluster, 2).await;
+    let expected = (0..4).map(|partition| (partition, if before.contains_key(&partition) { 0 } else { usize::from(partition) % 2 }));
+    assert_eq!(homes, expected.collect());
+    assert!(homes.values().any(|shard| *shard == 1), "{homes:?}");
+    assert_eq!(pulse.http.events().await.len(), 1_200, "queries see both");
+    pulse.kill().await;
+    pulse.restart_with(&environment).await;
+    send(&pulse, 4, &MANY).await;
+    assert_eq!(pulse.http.settled().await["stored"], 1_400);
+    assert_eq!(self::homes(&cluster, 2).await, homes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_one_server_hangs_events_are_accepted_and_the_other_shard_loads() {
+    let cluster = Cluster::start(2).await;
+    let pulse = pulse_on(&cluster, tempfile::tempdir().unwrap()).await;
+    send(&pulse, 4, &MANY).await;
+    pulse.http.settled().await;
+    let before: u64 = partitions(&cluster, 0).await.values().sum();
+
+    cluster.freeze(1);
+    send(&pulse, 24, &MANY).await;
+    // Every request is alike, so shard 0 gets six times of each what it got of the first four.
+    let has_its_own = async || partitions(&cluster, 0).await.values().sum::<u64>() == 7 * before;
+    soon("the other shard has what is its own", has_its_own).await;
+    let (status, answer) = pulse.http.query("trends", &json!({"from": "-1d", "series": [{"event": "click"}]})).await;
+    assert_ne!(status, StatusCode::OK, "half of the answer is none: {answer}");
+    cluster.thaw(1);
+    assert_eq!(pulse.http.settled().await["stored"], 28 * 50);
+    assert_eq!(pulse.http.events().await.len(), 28 * 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_beside_is_swapped_in_on_every_server() {
+    let cluster = Cluster::start(2).await;
+    let mut pulse = pulse_on(&cluster, tempfile::tempdir().unwrap()).await;
+    send(&pulse, 20, &MANY).await;
+    let books = pulse.http.settled().await;
+    let events = sorted(pulse.http.events().await);
+    let homes_before = homes(&cluster, 2).await;
+    crate::harness::signal(pulse.pid(), rustix::process::Signal::TERM);
+    assert!(pulse.child.wait().await.unwrap().success());
+
+    let replay = |arguments: &[&str]| {
+        let arguments = [&["replay", "--json", "--from-offset", "0"], arguments].concat();
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--data-dir").arg(pulse.data_dir()).envs(cluster.environment());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (summary["read"].clone(), summary["stored"].clone(), summary["skipped"].clone())
+    };
+    assert_eq!(replay(&[]), (json!(1_000), json!(0), json!(1_000)));
+    assert_eq!(replay(&["--to-table", "rebuilt", "--swap"]), (json!(1_000), json!(1_000), json!(0)));
+
+    pulse.restart().await;
+    assert_eq!(pulse.http.settled().await, books);
+    assert_eq!(sorted(pulse.http.events().await), events);
+    assert_eq!(homes(&cluster, 2).await, homes_before);
+    send(&pulse, 2, &MANY).await;
+    assert_eq!(pulse.http.settled().await["stored"], 1_100, "loading goes on in the swapped tables");
+}
+
+fn sorted(events: Vec<Value>) -> Vec<String> {
+    let mut events: Vec<String> = events.iter().map(Value::to_string).collect();
+    events.sort();
+    events
+}

@@ -7,13 +7,15 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use pulse::clickhouse::engine::{Engine, EngineConfig};
-use pulse::clickhouse::{ClickHouse, ClickHouseConfig, migrate};
+use pulse::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseSettings, migrate};
 use pulse::event::ids::ProjectId;
 use pulse::query::store::Reader;
 use pulse::query::{Asked, Loads, Queries, QueryConfig};
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use self::model::{Event, HALF_HOUR_MS, Line, Range};
+use crate::harness::clickhouse::Cluster;
 
 /// Sunday, 29 March 2026, when clocks change in Berlin (at 01:00 UTC) and Beirut (at midnight, so the day begins at 01:00).
 const CLOCK_CHANGE_MS: i64 = 1_774_742_400_000;
@@ -23,9 +25,13 @@ const ASKED: Asked = Asked { now_ms: CLOCK_CHANGE_MS, data_through_ms: CLOCK_CHA
 struct Store {
     store: ClickHouse,
     queries: Queries<Reader>,
-    // Held for their ends: the child and its files.
-    _engine: Engine,
-    _folder: tempfile::TempDir,
+    _runs_on: RunsOn,
+}
+
+/// Held for their ends: processes and files.
+enum RunsOn {
+    Engine { _engine: Engine, _folder: tempfile::TempDir },
+    Cluster { _cluster: Cluster },
 }
 
 impl Store {
@@ -34,16 +40,32 @@ impl Store {
         let base = ClickHouseConfig::default().check().unwrap();
         let executable = PathBuf::from(env!("CARGO_BIN_EXE_pulse"));
         let engine = Engine::start(&EngineConfig::default(), base, folder.path(), executable).await.unwrap();
-        let store = ClickHouse::new(engine.settings());
+        let settings = engine.settings().clone();
+        Self::on(RunsOn::Engine { _engine: engine, _folder: folder }, &settings).await
+    }
+
+    /// Two servers, each with a part of everybody's events.
+    async fn start_cluster() -> Self {
+        let cluster = Cluster::start(2).await;
+        let settings = cluster.config().check().unwrap();
+        Self::on(RunsOn::Cluster { _cluster: cluster }, &settings).await
+    }
+
+    async fn on(runs_on: RunsOn, settings: &ClickHouseSettings) -> Self {
+        let store = ClickHouse::new(settings);
         migrate::run(&store).await.unwrap();
         let queries = Queries::new(Reader::new(&store), QueryConfig::default().check().unwrap(), Loads::Here(store.arrivals.clone()));
-        Self { store, queries, _engine: engine, _folder: folder }
+        Self { store, queries, _runs_on: runs_on }
     }
 
     async fn insert(&self, project: u64, events: &[Event]) {
-        let rows: Vec<String> = events.iter().enumerate().map(|(index, event)| event.row(project, index).to_string()).collect();
         let insert = "INSERT INTO pulse.events SETTINGS async_insert = 0 FORMAT JSONEachRow";
-        self.store.writer.execute(&format!("{insert} {}", rows.join("\n"))).await.unwrap();
+        let shards = &self.store.shards;
+        for (number, shard) in shards.iter().enumerate() {
+            let own = events.iter().enumerate().filter(|(index, _)| index % shards.len() == number);
+            let rows: Vec<String> = own.map(|(index, event)| event.row(project, index).to_string()).collect();
+            shard.first().writer.execute(&format!("{insert} {}", rows.join("\n"))).await.unwrap();
+        }
     }
 
     async fn ask(&self, project: u64, report: &str, request: &Value) -> Value {
@@ -170,12 +192,17 @@ fn instant(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
 }
 
+/// Checks many cases on one server, and some on a cluster.
 fn check(check: impl Fn(&Store, u64, Case) -> Result<(), TestCaseError>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let _inside = runtime.enter();
-    let store = runtime.block_on(Store::start());
+    check_on(&runtime, (runtime.block_on(Store::start()), 64), &check);
+    check_on(&runtime, (runtime.block_on(Store::start_cluster()), 16), &check);
+}
+
+fn check_on(runtime: &Runtime, (store, cases): (Store, u32), check: impl Fn(&Store, u64, Case) -> Result<(), TestCaseError>) {
     let project = std::cell::Cell::new(0);
-    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let result = runner.run(&case(), |case| {
         // Every case has a project of its own, so no case sees another's events unless tenants are mixed up.
         project.set(project.get() + 1);

@@ -65,20 +65,36 @@ impl Cluster {
         }
     }
 
-    /// What makes pulse run on this cluster.
-    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
-        let shards: Vec<String> = self.servers.iter().map(Server::url).collect();
-        vec![
-            ("PULSE__CLICKHOUSE__CLUSTER", NAME.to_owned()),
-            ("PULSE__CLICKHOUSE__SHARDS", shards.join(",")),
-            ("PULSE__CLICKHOUSE__USER", "writer".to_owned()),
-            ("PULSE__CLICKHOUSE__PASSWORD", PASSWORD.to_owned()),
-            ("PULSE__CLICKHOUSE__READER_USER", "reader".to_owned()),
-            ("PULSE__CLICKHOUSE__READER_PASSWORD", "read".to_owned()),
-            ("PULSE__CLICKHOUSE__MIGRATOR_USER", "migrator".to_owned()),
-            ("PULSE__CLICKHOUSE__MIGRATOR_PASSWORD", "migrated".to_owned()),
+    /// The configuration that makes pulse run on this cluster.
+    pub(crate) fn config(&self) -> ClickHouseConfig {
+        ClickHouseConfig {
+            cluster: NAME.to_owned(),
+            shards: self.servers.iter().map(Server::url).collect(),
+            user: "writer".to_owned(),
+            password: PASSWORD.to_owned(),
+            reader_user: "reader".to_owned(),
+            reader_password: "read".to_owned(),
+            migrator_user: "migrator".to_owned(),
+            migrator_password: "migrated".to_owned(),
             // So that a server that is frozen is noticed within a test.
-            ("PULSE__CLICKHOUSE__REQUEST_TIMEOUT", "3s".to_owned()),
+            request_timeout: Duration::from_secs(3),
+            ..ClickHouseConfig::default()
+        }
+    }
+
+    /// The same in the environment, with a log of four partitions.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let config = self.config();
+        vec![
+            ("PULSE__CLICKHOUSE__CLUSTER", config.cluster),
+            ("PULSE__CLICKHOUSE__SHARDS", config.shards.join(",")),
+            ("PULSE__CLICKHOUSE__USER", config.user),
+            ("PULSE__CLICKHOUSE__PASSWORD", config.password),
+            ("PULSE__CLICKHOUSE__READER_USER", config.reader_user),
+            ("PULSE__CLICKHOUSE__READER_PASSWORD", config.reader_password),
+            ("PULSE__CLICKHOUSE__MIGRATOR_USER", config.migrator_user),
+            ("PULSE__CLICKHOUSE__MIGRATOR_PASSWORD", config.migrator_password),
+            ("PULSE__CLICKHOUSE__REQUEST_TIMEOUT", format!("{}s", config.request_timeout.as_secs())),
             ("PULSE__LOG__EMBEDDED__PARTITIONS", "4".to_owned()),
         ]
     }
@@ -205,7 +221,12 @@ impl Server {
             user("default", "", "default", &[]),
             user("writer", password, "default", &["SELECT, INSERT ON pulse.*", "SELECT ON system.processes"]),
             user("reader", "read", "reader", &["SELECT ON pulse.*", "SELECT ON pulse_all.*"]),
-            user("migrator", "migrated", "default", &["ALL ON pulse.*", "ALL ON pulse_all.*", "READ, WRITE ON REMOTE"]),
+            user(
+                "migrator",
+                "migrated",
+                "default",
+                &["ALL ON pulse.*", "ALL ON pulse_all.*", "READ, WRITE ON REMOTE", "TABLE ENGINE ON *"],
+            ),
         ];
         let text = format!(
             "<clickhouse><profiles><default/><reader><readonly>1</readonly></reader></profiles><quotas><default/></quotas>\n\
