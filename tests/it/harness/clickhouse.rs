@@ -114,6 +114,12 @@ impl Cluster {
         self.servers[shard].admin.rows(&Statement::of(sql)).await.unwrap_or_else(|problem| panic!("shard {shard}: {sql}: {problem}"))
     }
 
+    /// The process of a server.
+    #[allow(dead_code, reason = "benches measure it")]
+    pub(crate) fn pid(&self, shard: usize) -> u32 {
+        self.servers[shard].pid()
+    }
+
     /// Ends a server at once, as a crash would.
     pub(crate) fn kill(&mut self, shard: usize) {
         self.servers[shard].kill();
