@@ -15,7 +15,8 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --user-group --create-home pulse \
+    && groupadd --gid 10001 pulse \
+    && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin pulse \
     && install -d -o pulse -g pulse /data
 COPY --from=build /target/release/pulse /usr/local/bin/pulse
 COPY --from=build /cache/engine/libchdb.so /usr/local/lib/libchdb.so
