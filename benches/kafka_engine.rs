@@ -73,19 +73,24 @@ struct Way {
     pulse: f64,
     clickhouse: f64,
     bytes: u64,
+    /// How often a row was merged, and CPU seconds of it.
+    merged_rows: u64,
+    merging: f64,
 }
 
 impl Way {
     fn print(&self) {
         let of_one = |seconds: f64| seconds * 1e6 / EVENTS as f64;
         println!(
-            "{:<24} {:>10} rows  {:>9.0} events/s  CPU us/event: pulse {:>5.2}, clickhouse {:>5.2}, together {:>5.2}  {:>4} bytes/row",
+            "{:<24} {:>10} rows  {:>9.0} events/s  CPU us/event: pulse {:>5.2}, clickhouse {:>5.2}, together {:>5.2}; of it merging {:>5.2}, {:.1} times a row  {:>4} bytes/row",
             self.name,
             self.rows,
             EVENTS as f64 / self.seconds,
             of_one(self.pulse),
             of_one(self.clickhouse),
             of_one(self.pulse + self.clickhouse),
+            of_one(self.merging),
+            self.merged_rows as f64 / self.rows.max(1) as f64,
             self.bytes / self.rows.max(1),
         );
     }
@@ -162,6 +167,11 @@ async fn settled(cluster: &Cluster, table: &str, rows: u64) -> Result<f64> {
     Ok(seconds)
 }
 
+/// What the server has counted since it started.
+async fn event(cluster: &Cluster, name: &str) -> u64 {
+    number(cluster, &format!("SELECT sum(value) FROM system.events WHERE event = '{name}'")).await
+}
+
 async fn bytes_of(cluster: &Cluster, database: &str, table: &str) -> u64 {
     let sql = format!("SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = '{database}' AND table = '{table}'");
     number(cluster, &sql).await
@@ -191,6 +201,8 @@ async fn by_pulse(kafka: &Kafka, batches: &[Bytes], fresh: u64) -> Result<Way> {
         pulse: pulse.child.id().map_or(0.0, cpu_seconds),
         clickhouse: cpu_seconds(cluster.pid(0)) - before,
         bytes: bytes_of(&cluster, "pulse", "events").await,
+        merged_rows: event(&cluster, "MergedRows").await,
+        merging: event(&cluster, "MergeExecuteMilliseconds").await as f64 / 1_000.0,
     };
     anyhow::ensure!(way.rows == fresh, "{} rows instead of {fresh}", way.rows);
     pulse.stop().await?;
@@ -257,6 +269,8 @@ async fn by_engine(kafka: &Kafka, batches: &[Bytes]) -> Result<Way> {
         pulse: 0.0,
         clickhouse: cpu_seconds(cluster.pid(0)) - before,
         bytes: bytes_of(&cluster, "bench", "events").await,
+        merged_rows: event(&cluster, "MergedRows").await,
+        merging: event(&cluster, "MergeExecuteMilliseconds").await as f64 / 1_000.0,
     };
     let (named, priced): (u64, u64) = (
         number(&cluster, "SELECT countIf(anonymous_id != '' AND page_url != '') FROM bench.events").await,
