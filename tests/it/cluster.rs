@@ -1,4 +1,4 @@
-//! Several ClickHouse servers as one store, and what one server may refuse: real servers, broken and mended.
+//! Several real ClickHouse servers as one store: killed, frozen, emptied and added.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
@@ -71,48 +71,87 @@ async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
 }
 
+/// The tables of pulse on one server.
+async fn tables(cluster: &Cluster, shard: usize) -> String {
+    let sql = "SELECT database || '.' || name FROM system.tables WHERE database IN ('pulse', 'pulse_all') ORDER BY 1";
+    let names: Vec<String> = cluster.rows::<(String,)>(shard, sql).await.into_iter().map(|(name,)| name).collect();
+    names.join(" ")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_server_gets_the_schema_and_one_that_lost_it_gets_it_again() {
-    let cluster = Cluster::start(2).await;
+    let mut cluster = Cluster::start(2).await;
     let dir = tempfile::tempdir().unwrap();
-    let tables = async |shard| {
-        let sql = "SELECT database || '.' || name FROM system.tables WHERE database IN ('pulse', 'pulse_all') ORDER BY 1";
-        cluster.rows::<(String,)>(shard, sql).await.into_iter().map(|(name,)| name).collect::<Vec<_>>().join(" ")
-    };
     const ALL: &str = "pulse.dead_letters pulse.events pulse.fence pulse.schema_migrations pulse_all.dead_letters pulse_all.events";
 
     let before = done(&cluster, &dir, &["migrate", "--status"]);
     assert!(before.contains("missing  0002_events.sql") && !before.contains("present"), "{before}");
     assert!(done(&cluster, &dir, &["migrate"]).contains("applied  distributed tables"));
-    assert_eq!((tables(0).await.as_str(), tables(1).await.as_str()), (ALL, ALL));
+    assert_eq!((tables(&cluster, 0).await.as_str(), tables(&cluster, 1).await.as_str()), (ALL, ALL));
     let again = done(&cluster, &dir, &["migrate"]);
     assert!(!again.contains("applied") && !again.contains("missing"), "{again}");
 
-    cluster.execute(1, "DROP DATABASE pulse_all").await;
-    cluster.execute(1, "DROP DATABASE pulse").await;
-    let lost = done(&cluster, &dir, &["migrate", "--status"]);
-    assert_eq!(lost.matches(&format!("behind: {}", cluster.name(1))).count(), 4, "{lost}");
-    assert!(!lost.contains(&cluster.name(0)), "{lost}");
-    let mended = done(&cluster, &dir, &["migrate"]);
-    assert!(mended.contains("applied  0001_fence.sql") && !mended.contains("missing"), "{mended}");
-    assert_eq!(tables(1).await, ALL);
+    // Everything, or one table although it is noted.
+    for (lost, missing) in
+        [(&["DATABASE pulse_all", "DATABASE pulse"][..], 4), (&["TABLE pulse.events"], 1), (&["TABLE pulse_all.events"], 1)]
+    {
+        for what in lost {
+            cluster.execute(1, &format!("DROP {what} SYNC")).await;
+        }
+        let status = done(&cluster, &dir, &["migrate", "--status"]);
+        assert_eq!(status.matches(&format!("behind: {}", cluster.name(1))).count(), missing, "{status}");
+        assert!(!status.contains(&cluster.name(0)), "{status}");
+        let mended = done(&cluster, &dir, &["migrate"]);
+        assert!(mended.matches("applied").count() == missing && !mended.contains("missing"), "{mended}");
+        assert_eq!(tables(&cluster, 1).await, ALL);
+    }
+
+    // One that is away is named, and keeps nothing from the other.
+    cluster.execute(1, "DROP TABLE pulse.events SYNC").await;
+    cluster.kill(0);
+    let without = run(&cluster, &dir, &["migrate"]);
+    let said = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(!without.status.success() && said.contains(&cluster.name(0)), "{said}");
+    assert_eq!(tables(&cluster, 1).await, ALL);
+}
+
+/// What is killed or frozen next.
+enum Turn {
+    Pulse,
+    Server(usize),
+    /// A server, and pulse, which then starts without it.
+    Both(usize),
+    Frozen(usize),
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_of_pulse_and_of_each_server_lose_and_double_nothing() {
     let mut cluster = Cluster::start(2).await;
     let pulse = pulse_on(&cluster, tempfile::tempdir().unwrap()).await;
-    let mut rounds = 0..;
-    under_load_on(pulse, (21, 6), async |pulse, place, moments| {
-        match rounds.next().unwrap() % 3 {
-            0 => {
+    let mut turns =
+        [Turn::Pulse, Turn::Server(0), Turn::Server(1), Turn::Both(1), Turn::Frozen(0), Turn::Both(0), Turn::Frozen(1)].into_iter();
+    under_load_on(pulse, (21, 7), async |pulse, place, moments| {
+        match turns.next().unwrap() {
+            Turn::Pulse => {
                 pulse.kill().await;
                 restart(pulse, place).await;
             }
-            turn => {
-                cluster.kill(turn - 1);
+            Turn::Server(shard) => {
+                cluster.kill(shard);
                 tokio::time::sleep(moments.next(500)).await;
-                cluster.restart(turn - 1).await;
+                cluster.restart(shard).await;
+            }
+            Turn::Both(shard) => {
+                cluster.kill(shard);
+                pulse.kill().await;
+                restart(pulse, place).await;
+                cluster.restart(shard).await;
+            }
+            Turn::Frozen(shard) => {
+                // Longer than a request may take: what it then writes comes from an insert that was given up.
+                cluster.freeze(shard);
+                tokio::time::sleep(Duration::from_secs(3) + moments.next(1_000)).await;
+                cluster.thaw(shard);
             }
         }
         tokio::time::sleep(Duration::from_millis(500)).await;

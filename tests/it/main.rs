@@ -10,5 +10,6 @@ mod kafka;
 mod layers;
 mod readme;
 mod redis;
+mod refusals;
 mod replay;
 mod trends;

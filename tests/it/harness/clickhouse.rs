@@ -82,6 +82,14 @@ impl Cluster {
         }
     }
 
+    /// The same for the first server alone, in the environment.
+    pub(crate) fn environment_of_one(&self) -> Vec<(&'static str, String)> {
+        let mut environment = self.environment();
+        environment.retain(|(name, _)| !matches!(*name, "PULSE__CLICKHOUSE__CLUSTER" | "PULSE__CLICKHOUSE__SHARDS"));
+        environment.push(("PULSE__CLICKHOUSE__URL", self.servers[0].url()));
+        environment
+    }
+
     /// The same in the environment, with a log of four partitions.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         let config = self.config();
