@@ -5,12 +5,14 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use hyper::StatusCode;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::crash::{restart, under_load_on};
 use crate::harness::clickhouse::Cluster;
-use crate::harness::{PATIENCE, Pulse, program};
+use crate::harness::kafka::Kafka;
+use crate::harness::{PATIENCE, Pulse, program, signal};
 
 /// Runs a command of pulse beside the cluster.
 fn run(cluster: &Cluster, dir: &TempDir, arguments: &[&str]) -> Output {
@@ -217,7 +219,7 @@ async fn a_replay_beside_is_swapped_in_on_every_server() {
     let books = pulse.http.settled().await;
     let events = sorted(pulse.http.events().await);
     let homes_before = homes(&cluster, 2).await;
-    crate::harness::signal(pulse.pid(), rustix::process::Signal::TERM);
+    signal(pulse.pid(), Signal::TERM);
     assert!(pulse.child.wait().await.unwrap().success());
 
     let replay = |arguments: &[&str]| {
@@ -244,4 +246,50 @@ fn sorted(events: Vec<Value>) -> Vec<String> {
     let mut events: Vec<String> = events.iter().map(Value::to_string).collect();
     events.sort();
     events
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_that_move_between_instances_stay_in_their_shard_and_whoever_lost_one_stores_no_more_of_it() {
+    let (kafka, mut cluster) = (Kafka::start(1).await, Cluster::start(2).await);
+    let log = kafka.environment("shards");
+    let mut environment = cluster.environment();
+    environment.extend(log.iter().map(|(name, value)| (*name, value.to_string())));
+    let mut environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let first = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(first.data_dir().join("keys.json"), dir.path().join("keys.json")).unwrap();
+    environment.push(("PULSE__ROLES", "process,load"));
+    let mut second = Pulse::start_in(dir, &environment).await;
+
+    let mut round = 0..;
+    under_load_on(first, (22, 4), async |pulse, place, moments| {
+        match round.next().unwrap() {
+            0 => {
+                second.kill().await;
+                second.restart().await;
+            }
+            1 => {
+                pulse.kill().await;
+                restart(pulse, place).await;
+            }
+            2 => {
+                cluster.kill(1);
+                second.kill().await;
+                second.restart().await;
+                cluster.restart(1).await;
+            }
+            _ => {
+                // It is taken for dead, and goes on with what it holds when it wakes.
+                signal(second.pid(), Signal::STOP);
+                tokio::time::sleep(Duration::from_secs(4) + moments.next(500)).await;
+                signal(second.pid(), Signal::CONT);
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    })
+    .await;
+    assert_eq!(homes(&cluster, 2).await, BTreeMap::from([(0, 0), (1, 1), (2, 0), (3, 1)]));
+    let said = std::fs::read_to_string(second.data_dir().join("test.log")).unwrap();
+    assert!(said.contains(" loading partition="), "the second loaded nothing: {said}");
+    assert!(second.stop().await);
 }
