@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::crash::{restart, under_load_on};
 use crate::harness::clickhouse::Cluster;
 use crate::harness::kafka::Kafka;
+use crate::harness::proxy::{Fault, Proxy};
 use crate::harness::{PATIENCE, Pulse, program, signal};
 
 /// Runs a command of pulse beside the cluster.
@@ -163,6 +164,30 @@ async fn kills_of_pulse_and_of_each_server_lose_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_insert_that_arrives_when_it_was_given_up_is_refused_and_one_whose_answer_is_lost_is_found() {
+    let cluster = Cluster::start(2).await;
+    let proxies = [Proxy::start(cluster.name(0)).await, Proxy::start(cluster.name(1)).await];
+    let shards = proxies.iter().map(Proxy::url).collect::<Vec<_>>().join(",");
+    let environment = cluster.environment();
+    let mut environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    environment.extend([("PULSE__CLICKHOUSE__SHARDS", shards.as_str()), ("PULSE__CLICKHOUSE__REQUEST_TIMEOUT", "1s")]);
+    let pulse = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    let mut turn = 0..;
+    under_load_on(pulse, (23, 6), async |_, _, _| {
+        let turn = turn.next().unwrap();
+        let proxy = &proxies[turn / 2 % 2];
+        if turn % 2 == 0 {
+            let answer = proxy.strike(Fault::LoseAnswer).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        } else {
+            let answer = proxy.strike(Fault::Stall(Duration::from_secs(2))).await;
+            assert!(answer.contains("Constraint `fenced`"), "{answer}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_a_shard_is_added_partitions_stay_where_they_are_and_others_use_it() {
     let mut cluster = Cluster::start(1).await;
     let mut pulse = pulse_on(&cluster, tempfile::tempdir().unwrap()).await;
@@ -249,7 +274,7 @@ fn sorted(events: Vec<Value>) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_that_move_between_instances_stay_in_their_shard_and_whoever_lost_one_stores_no_more_of_it() {
+async fn partitions_that_move_between_instances_stay_in_their_shard_and_nothing_is_lost_or_doubled() {
     let (kafka, mut cluster) = (Kafka::start(1).await, Cluster::start(2).await);
     let log = kafka.environment("shards");
     let mut environment = cluster.environment();

@@ -2,6 +2,7 @@
 
 pub(crate) mod clickhouse;
 pub(crate) mod kafka;
+pub(crate) mod proxy;
 pub(crate) mod redis;
 
 use std::path::{Path, PathBuf};
