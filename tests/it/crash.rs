@@ -23,6 +23,11 @@ fn kills() -> u32 {
     std::env::var("PULSE_TEST_KILLS").map_or(12, |kills| kills.parse().unwrap())
 }
 
+/// A number of rounds for a test that has `few` with every test run.
+pub(crate) fn rounds(few: u32) -> u32 {
+    (few * kills()).div_ceil(12)
+}
+
 /// What the clients know: which events were answered as accepted.
 #[derive(Default)]
 struct Oracle {
@@ -140,9 +145,9 @@ const STEPS: [&str; 9] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crashes_at_each_step_lose_and_double_nothing() {
-    let rounds = u32::try_from(STEPS.len()).unwrap() * kills().div_ceil(12);
+    let steps_and_rounds = u32::try_from(STEPS.len()).unwrap() * kills().div_ceil(12);
     let mut steps = STEPS.iter().cycle();
-    under_load_on(Pulse::start().await, (4, rounds), async |pulse, place, moments| {
+    under_load_on(Pulse::start().await, (4, steps_and_rounds), async |pulse, place, moments| {
         let step = steps.next().unwrap();
         // These come once in a life and every few seconds.
         let is_rare = matches!(*step, "load.fenced" | "process.saved");

@@ -122,6 +122,12 @@ impl Cluster {
         self.servers[shard].admin.rows(&Statement::of(sql)).await.unwrap_or_else(|problem| panic!("shard {shard}: {sql}: {problem}"))
     }
 
+    /// The process of a server.
+    #[allow(dead_code, reason = "benches measure it")]
+    pub(crate) fn pid(&self, shard: usize) -> u32 {
+        self.servers[shard].pid()
+    }
+
     /// Ends a server at once, as a crash would.
     pub(crate) fn kill(&mut self, shard: usize) {
         self.servers[shard].kill();
@@ -131,6 +137,24 @@ impl Cluster {
     pub(crate) async fn restart(&mut self, shard: usize) {
         self.servers[shard].start();
         self.servers[shard].answers().await;
+    }
+
+    /// Starts a server again such that it is killed, by the system and in the middle of the call, at its `number`th rename from
+    /// now on, and waits until that has happened. Renames are what makes parts visible.
+    pub(crate) async fn restart_to_die_at_rename(&mut self, shard: usize, number: u128) {
+        let server = &mut self.servers[shard];
+        server.kill();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=rename,renameat,renameat2", "-e"]);
+        strace.arg(format!("inject=rename,renameat,renameat2:signal=SIGKILL:when={number}")).arg(program());
+        server.start_with(strace);
+        let died = async {
+            while server.running.as_mut().is_some_and(|(child, _)| child.try_wait().unwrap().is_none()) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, died).await.expect("the server made too few renames");
+        server.running = None;
     }
 
     /// Starts a server again with another password for the user who inserts.
@@ -227,9 +251,12 @@ impl Server {
     }
 
     fn start(&mut self) {
+        self.start_with(Command::new(program()));
+    }
+
+    fn start_with(&mut self, mut command: Command) {
         let library = find_library(&EngineConfig::default()).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("server.log")).unwrap();
-        let mut command = Command::new(program());
         command.arg("engine").arg(library).arg("--config-file").arg(self.dir.join("config.xml"));
         command.arg("--path").arg(self.dir.join("data")).args(["--log-level", "warning", "--listen_host", "127.0.0.1"]);
         command.args(["--http_port", &self.http.to_string(), "--tcp_port", &self.tcp.to_string(), "--query"]);

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use pulse::clickhouse::engine::cache_dir;
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::Metadata;
 use rustix::process::Signal;
@@ -85,6 +87,15 @@ impl Kafka {
             ("PULSE__LOG__KAFKA__OPTIONS__SESSION__TIMEOUT__MS", "2000".into()),
             ("PULSE__LOG__KAFKA__OPTIONS__HEARTBEAT__INTERVAL__MS", "300".into()),
         ]
+    }
+
+    /// Makes a topic with one copy of each partition.
+    #[allow(dead_code, reason = "benches use it")]
+    pub(crate) async fn create_topic(&self, name: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", self.addresses()).create().unwrap();
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let made = admin.create_topics(&[topic], &AdminOptions::new()).await.unwrap();
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
     }
 
     /// Waits until every broker that runs is known to the others and has caught up with them.

@@ -1,0 +1,157 @@
+//! What `deploy/` names is what the program knows: configuration keys and their values, metrics, secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use crate::harness::{PATIENCE, Pulse, program};
+
+const COMPOSE: [&str; 2] = ["compose.yaml", "compose.shards.yaml"];
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)
+}
+
+/// The lines of a file that are no comments.
+fn lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|problem| panic!("{}: {problem}", path.display()));
+    text.lines().map(str::trim).filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+/// Every YAML file of a folder and of those within it.
+fn yaml_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(yaml_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The names of what stands in `${…}`, and the text with something in their place.
+fn filled(text: &str) -> (Vec<String>, String) {
+    let mut names = Vec::new();
+    let mut parts = text.split("${");
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (inner, after) = part.split_once('}').unwrap_or_else(|| panic!("`{text}` has no end of `${{`"));
+        names.push(inner.split(':').next().unwrap_or_default().to_owned());
+        filled.push_str("secret");
+        filled.push_str(after);
+    }
+    (names, filled)
+}
+
+/// The environment that a file gives to pulse, whichever of its services that is.
+fn environment(path: &Path) -> BTreeMap<String, String> {
+    let variable = |line: String| {
+        let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("{}: `{line}` is not `name: value`", path.display()));
+        assert!(name.starts_with("PULSE__"), "{}: `{line}` does not begin with the name", path.display());
+        (name.to_owned(), filled(value.trim().trim_matches('"')).1)
+    };
+    lines(path).into_iter().filter(|line| line.contains("PULSE__")).map(variable).collect()
+}
+
+/// What `pulse check-config` says, if it does not like what it is given.
+fn refusal(file: Option<&Path>, environment: &BTreeMap<String, String>) -> Option<String> {
+    let mut command = Command::new(program());
+    command.arg("check-config").envs(environment);
+    if let Some(file) = file {
+        command.arg("--config").arg(file);
+    }
+    let output = command.output().unwrap();
+    (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn every_variable_is_a_key_with_a_sound_value() {
+    let mut seen = BTreeSet::new();
+    for file in yaml_files(&path("")) {
+        let environment = environment(&file);
+        assert_eq!(refusal(None, &environment), None, "{}", file.display());
+        seen.extend(environment.into_keys());
+    }
+    let expected = ["PULSE__LOG__KIND", "PULSE__CLICKHOUSE__URL", "PULSE__CLICKHOUSE__SHARDS", "PULSE__REDIS__URL"];
+    assert!(expected.iter().all(|name| seen.contains(*name)), "{seen:?}");
+}
+
+#[test]
+fn a_variable_that_is_no_key_would_be_found() {
+    let environment = BTreeMap::from([("PULSE__LOG__KAFKA__BROKER".to_owned(), "kafka:9092".to_owned())]);
+    let said = refusal(None, &environment).unwrap();
+    assert!(said.contains("did you mean `log.kafka.brokers`"), "{said}");
+}
+
+#[test]
+fn the_configuration_of_the_manifests_is_sound() {
+    let secrets = environment(&path("kubernetes/secret.example.yaml"));
+    assert!(secrets.contains_key("PULSE__CLICKHOUSE__PASSWORD"), "{secrets:?}");
+    assert_eq!(refusal(Some(&path("kubernetes/pulse.toml")), &secrets), None);
+}
+
+#[test]
+fn the_example_has_every_secret_that_compose_asks_for() {
+    let example: BTreeSet<String> =
+        lines(&path(".env.example")).iter().filter_map(|line| line.split_once('=')).map(|(name, _)| name.to_owned()).collect();
+    let asked: BTreeSet<String> =
+        COMPOSE.iter().flat_map(|file| lines(&path(file))).flat_map(|line| filled(&line.replace("$$", "")).0).collect();
+    assert_eq!(asked, example);
+}
+
+#[test]
+fn every_image_is_pinned() {
+    for file in COMPOSE {
+        for image in lines(&path(file)).iter().filter_map(|line| line.strip_prefix("image: ")) {
+            let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
+            assert!(tag.contains('.') && tag.contains(|c: char| c.is_ascii_digit()), "{file}: `{image}` names no release");
+        }
+    }
+}
+
+/// Every word that could be a metric's name.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("pulse_")).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn every_metric_that_an_alert_asks_for_is_exported() {
+    let asked = metrics(&lines(&path("prometheus/alerts.yaml")).join("\n"));
+    assert!(asked.contains("pulse_lag_oldest_seconds"), "{asked:?}");
+    let pulse = Pulse::start().await;
+    let (status, answer) = pulse.http.capture(&json!({"type": "signup", "anonymousId": "ada"})).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    // The first latency is there once an event is loaded, and the lag is looked at every few seconds.
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let text = pulse.http.text("/metrics").await;
+        let exported: BTreeSet<String> =
+            text.lines().filter_map(|line| line.split(['{', ' ']).next()).filter(|name| *name != "#").map(str::to_owned).collect();
+        let missing: Vec<_> = asked.difference(&exported).collect();
+        if missing.is_empty() {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "nothing exports {missing:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[test]
+fn every_alert_says_what_to_do_and_is_tested() {
+    let alerts = lines(&path("prometheus/alerts.yaml"));
+    let count = |start: &str| alerts.iter().filter(|line| line.starts_with(start)).count();
+    let names: Vec<&str> = alerts.iter().filter_map(|line| line.strip_prefix("- alert: ")).collect();
+    assert!(!names.is_empty());
+    assert_eq!([count("runbook: "), count("summary: "), count("labels: { severity: ")], [names.len(); 3]);
+    let tests = lines(&path("prometheus/alerts_test.yaml")).join("\n");
+    let untested: Vec<_> = names.iter().filter(|name| !tests.contains(&format!("alertname=\"{name}\""))).collect();
+    assert!(untested.is_empty(), "nothing shows that these ever fire: {untested:?}");
+}

@@ -1,0 +1,76 @@
+//! Who loads a partition changes in the middle of everything: owners that freeze and thaw, a store that dies while it commits.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::crash::{rounds, under_load_on};
+use crate::harness::clickhouse::Cluster;
+use crate::harness::kafka::Kafka;
+use crate::harness::{Pulse, signal};
+
+/// Longer than the session of a group member in the tests, and than it takes the others to take over.
+const PAST_THE_SESSION: Duration = Duration::from_secs(4);
+
+/// Settings of an instance of a fleet on a Kafka and a ClickHouse.
+fn environment(kafka: &Kafka, cluster: &Cluster, roles: &str) -> Vec<(String, String)> {
+    let shared = kafka.environment("owners").into_iter().map(|(name, value)| (name.to_owned(), value.into_owned()));
+    let own = cluster.environment().into_iter().map(|(name, value)| (name.to_owned(), value));
+    shared.chain(own).chain([("PULSE__ROLES".to_owned(), roles.to_owned())]).collect()
+}
+
+async fn instance(kafka: &Kafka, cluster: &Cluster, roles: &str, beside: Option<&Pulse>) -> Pulse {
+    let dir = tempfile::tempdir().unwrap();
+    if let Some(first) = beside {
+        std::fs::copy(first.data_dir().join("keys.json"), dir.path().join("keys.json")).unwrap();
+    }
+    let environment = environment(kafka, cluster, roles);
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    Pulse::start_in(dir, &environment).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_frozen_past_its_session_and_thawed_in_the_middle_of_an_insert_loses_and_doubles_nothing() {
+    let kafka = Kafka::start(1).await;
+    let cluster = Cluster::start(1).await;
+    let first = instance(&kafka, &cluster, "ingest,process,load,query", None).await;
+    let second = instance(&kafka, &cluster, "process,load", Some(&first)).await;
+    let mut round = 0;
+    under_load_on(first, (21, rounds(4)), async |first, _, moments| {
+        // Long enough for both to own partitions and to be loading.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let frozen = second.pid();
+        round += 1;
+        if round % 2 == 0 {
+            // The insert arrives, the store stands still with it, its sender freezes, and the store goes on alone.
+            cluster.freeze(0);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            signal(frozen, Signal::STOP);
+            cluster.thaw(0);
+        } else {
+            signal(frozen, Signal::STOP);
+        }
+        tokio::time::sleep(PAST_THE_SESSION + moments.next(1_000)).await;
+        signal(frozen, Signal::CONT);
+        assert_eq!(first.child.try_wait().unwrap(), None);
+    })
+    .await;
+    let said = std::fs::read_to_string(second.data_dir().join("test.log")).unwrap();
+    assert!(said.contains("loading partition"), "the second instance was given no partition: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+    assert!(second.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_killed_at_the_rename_that_commits_a_part_loses_and_doubles_nothing() {
+    let mut cluster = Cluster::start(1).await;
+    let environment = cluster.environment();
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let pulse = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    under_load_on(pulse, (22, rounds(4)), async |_, _, moments| {
+        let renames = 1 + moments.next(40).as_millis();
+        cluster.restart_to_die_at_rename(0, renames).await;
+        cluster.restart(0).await;
+    })
+    .await;
+}
