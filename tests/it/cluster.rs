@@ -218,22 +218,35 @@ async fn when_a_shard_is_added_partitions_stay_where_they_are_and_others_use_it(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_one_server_hangs_events_are_accepted_and_the_other_shard_loads() {
-    let cluster = Cluster::start(2).await;
+    let mut cluster = Cluster::start(2).await;
     let pulse = pulse_on(&cluster, tempfile::tempdir().unwrap()).await;
     send(&pulse, 4, &MANY).await;
     pulse.http.settled().await;
     let before: u64 = partitions(&cluster, 0).await.values().sum();
+
+    let lag = async || {
+        let text = pulse.http.text("/metrics").await;
+        let records = text.lines().filter_map(|line| line.strip_prefix("pulse_lag_records{")?.split(' ').nth(1)?.parse::<f64>().ok());
+        records.reduce(|left, right| left + right)
+    };
+    soon("the lag is known", async || lag().await == Some(0.0)).await;
 
     cluster.freeze(1);
     send(&pulse, 24, &MANY).await;
     // Every request is alike, so shard 0 gets six times of each what it got of the first four.
     let has_its_own = async || partitions(&cluster, 0).await.values().sum::<u64>() == 7 * before;
     soon("the other shard has what is its own", has_its_own).await;
-    let (status, answer) = pulse.http.query("trends", &json!({"from": "-1d", "series": [{"event": "click"}]})).await;
-    assert_ne!(status, StatusCode::OK, "half of the answer is none: {answer}");
+    let ask = async |from: &str| pulse.http.query("trends", &json!({"from": from, "series": [{"event": "click"}]})).await;
+    let (status, answer) = ask("-1d").await;
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "half of the answer is none: {answer}");
+    soon("the lag grows", async || lag().await > Some(0.0)).await;
     cluster.thaw(1);
     assert_eq!(pulse.http.settled().await["stored"], 28 * 50);
     assert_eq!(pulse.http.events().await.len(), 28 * 50);
+
+    cluster.kill(1);
+    let (status, answer) = ask("-2d").await;
+    assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("store_unavailable")), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
