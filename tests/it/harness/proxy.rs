@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{PATIENCE, POLL};
@@ -26,7 +26,7 @@ pub(crate) enum Fault {
 pub(crate) struct Proxy {
     url: String,
     state: Arc<State>,
-    task: JoinHandle<()>,
+    _passing: JoinSet<()>,
 }
 
 #[derive(Default)]
@@ -42,18 +42,17 @@ impl Proxy {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::<State>::default();
         let shared = Arc::clone(&state);
-        let task = tokio::spawn(async move {
+        let mut passing = JoinSet::new();
+        passing.spawn(async move {
+            let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let (address, state) = (address.clone(), Arc::clone(&shared));
-                tokio::spawn(async move {
-                    // Either side may go at any time.
-                    let _ = pass(client, TcpStream::connect(address).await?, &state).await;
-                    std::io::Result::Ok(())
-                });
+                // Either side may go at any time.
+                connections.spawn(async move { pass(client, TcpStream::connect(address).await?, &state).await });
             }
         });
-        Self { url, state, task }
+        Self { url, state, _passing: passing }
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -73,12 +72,6 @@ impl Proxy {
             }
         };
         tokio::time::timeout(PATIENCE, struck).await.expect("no insert came")
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
