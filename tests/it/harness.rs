@@ -2,13 +2,12 @@
 
 pub(crate) mod clickhouse;
 pub(crate) mod kafka;
+mod ports;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -114,20 +113,6 @@ impl Pulse {
             list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()
         });
         children.into_iter().next().expect("pulse has no engine")
-    }
-}
-
-/// A port for a server that may be down for a while: below those that the system gives to connections, one of which would take
-/// it meanwhile.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Another run of the tests beside this one begins elsewhere.
-    let begin = u16::try_from(std::process::id() % 100).unwrap() * 100;
-    loop {
-        let port = 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

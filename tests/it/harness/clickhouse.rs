@@ -14,7 +14,8 @@ use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
-use super::{PATIENCE, POLL, free_port, program, signal};
+use super::ports::free_port;
+use super::{PATIENCE, POLL, program, signal};
 
 /// Its name in `remote_servers`.
 const NAME: &str = "main";

@@ -13,7 +13,8 @@ use rdkafka::metadata::Metadata;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{PATIENCE, POLL, free_port, signal};
+use super::ports::free_port;
+use super::{PATIENCE, POLL, signal};
 
 /// Any cluster id will do: sixteen bytes as Kafka writes them.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";

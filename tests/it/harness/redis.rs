@@ -7,7 +7,8 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::{PATIENCE, POLL, free_port, signal};
+use super::ports::free_port;
+use super::{PATIENCE, POLL, signal};
 
 /// A running Redis; ends with the test.
 pub(crate) struct RedisServer {
