@@ -20,6 +20,8 @@ mod events;
 #[path = "../tests/it/harness/kafka.rs"]
 #[allow(dead_code, reason = "the tests use all of it")]
 mod kafka;
+#[path = "../tests/it/harness/ports.rs"]
+mod ports;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

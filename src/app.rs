@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::clickhouse::ClickHouse;
 use crate::clickhouse::engine::{Engine, EngineError};
-use crate::clickhouse::{ClickHouse, migrate};
+use crate::clickhouse::migrate::{self, MigrateError, OfNodes};
 use crate::config::{LogSettings, Settings};
 use crate::http::keys::{self, Keys};
 use crate::http::server::Server;
@@ -224,16 +225,25 @@ fn own_executable() -> Result<PathBuf> {
 
 async fn prepare_schema(settings: &Settings, store: &ClickHouse) -> Result<()> {
     if settings.config.migrate_at_start {
-        let applied = migrate::run(store).await.context("bringing the schema up to date")?;
+        let OfNodes { found: applied, away } = migrate::run(store).await.context("bringing the schema up to date")?;
         if !applied.is_empty() {
             tracing::info!(?applied, "schema brought up to date");
         }
+        warn_of(&away);
         return Ok(());
     }
-    let missing = migrate::status(store).await.context("reading the schema")?.into_iter().find(|migration| !migration.applied);
-    match missing {
+    let OfNodes { found, away } = migrate::status(store).await.context("reading the schema")?;
+    warn_of(&away);
+    match found.into_iter().find(|migration| !migration.applied) {
         None => Ok(()),
         Some(migration) => bail!("migration {} is not applied: run `pulse migrate`", migration.name),
+    }
+}
+
+/// A server of a cluster that is away keeps nobody from starting: events are accepted and the other shards load.
+fn warn_of(away: &[MigrateError]) {
+    for problem in away {
+        tracing::error!(%problem, "a server is away: its schema is not known, and nothing loads into its shard until it is back");
     }
 }
 

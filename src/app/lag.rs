@@ -1,36 +1,62 @@
 //! How far the table is behind the log, as gauges: for those who load, whose lag it is.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::{ClickHouse, Statement};
 use crate::event::record::{self, HEADER_PREFIX};
-use crate::log::{Log, Topic};
+use crate::log::{Log, LogError, Topic};
 use crate::{clock, metrics};
 
 /// Between two looks: alerts work in minutes.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Looks every few seconds until asked to stop. What cannot be learnt now keeps its level.
+/// Looks every few seconds until asked to stop. What a shard cannot say now is as it was said last, so the lag of a shard that is
+/// away grows; what was never said is not shown.
 pub(super) async fn watch<L: Log>(log: L, store: ClickHouse, stop: CancellationToken) -> Result<(), Infallible> {
+    let mut stored = Stored::new();
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
-        if let Err(problem) = look(&log, &store).await {
-            tracing::debug!(problem, "lag not known");
+        let all_said = stop.run_until_cancelled(ask(&log, &store, &mut stored)).await.unwrap_or(false);
+        if let Err(problem) = show(&log, &stored, all_said).await {
+            tracing::debug!(%problem, "lag not known");
         }
     }
     Ok(())
 }
 
-async fn look<L: Log>(log: &L, store: &ClickHouse) -> Result<(), String> {
+/// The highest raw offset that is in the table, by partition.
+type Stored = HashMap<u16, i64>;
+
+/// Asks all shards. Returns whether all have answered.
+async fn ask<L: Log>(log: &L, store: &ClickHouse, stored: &mut Stored) -> bool {
     let sql = "SELECT log_partition, toString(max(log_offset)) FROM events WHERE project_id = 0 AND log_epoch = {epoch:UInt64} \
                GROUP BY log_partition";
     let statement = Statement::of(sql).bind("epoch", log.epoch().0);
-    let stored: Vec<(u16, String)> = store.reader.rows(&statement).await.map_err(|problem| problem.to_string())?;
+    let answers = join_all(store.shards.iter().map(|shard| shard.first().writer.rows::<(u16, String)>(&statement))).await;
+    let mut all_said = true;
+    for answer in answers {
+        match answer {
+            Ok(rows) => stored.extend(rows.into_iter().filter_map(|(partition, offset)| Some((partition, offset.parse().ok()?)))),
+            Err(problem) => {
+                tracing::debug!(%problem, "a shard does not say how far it is");
+                all_said = false;
+            }
+        }
+    }
+    all_said
+}
+
+async fn show<L: Log>(log: &L, stored: &Stored, all_said: bool) -> Result<(), LogError> {
     for partition in 0..log.partitions(Topic::Raw) {
-        let highest = stored.iter().find(|(number, _)| *number == partition).and_then(|(_, offset)| offset.parse::<i64>().ok());
-        let held = log.bounds(Topic::Raw, partition).await.map_err(|problem| problem.to_string())?;
+        let highest = stored.get(&partition);
+        if highest.is_none() && !all_said {
+            continue;
+        }
+        let held = log.bounds(Topic::Raw, partition).await?;
         let next = highest.map_or(held.start, |offset| offset + 1).max(held.start);
         let age_ms = match next < held.end {
             true => age_ms(log, partition, next).await?,
@@ -41,8 +67,8 @@ async fn look<L: Log>(log: &L, store: &ClickHouse) -> Result<(), String> {
     Ok(())
 }
 
-async fn age_ms<L: Log>(log: &L, partition: u16, offset: i64) -> Result<i64, String> {
-    let records = log.read(Topic::Raw, partition, offset, 1, Some(HEADER_PREFIX)).await.map_err(|problem| problem.to_string())?;
+async fn age_ms<L: Log>(log: &L, partition: u16, offset: i64) -> Result<i64, LogError> {
+    let records = log.read(Topic::Raw, partition, offset, 1, Some(HEADER_PREFIX)).await?;
     let header = records.first().and_then(|record| record::header(&record.payload).ok());
     Ok(header.map_or(0, |header| clock::now_ms() - header.received_ms))
 }

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::ConfigArgs;
 use crate::app;
-use crate::clickhouse::migrate;
+use crate::clickhouse::migrate::{self, OfNodes};
 use crate::config::Settings;
 
 #[derive(Debug, Args)]
@@ -33,15 +33,19 @@ pub(super) fn run(args: &MigrateArgs) -> Result<()> {
 async fn migrate_store(settings: &Settings, only_status: bool) -> Result<()> {
     app::with_store(settings, |store| async move {
         if !only_status {
-            for name in migrate::run(&store).await? {
+            for name in migrate::run(&store).await?.found {
                 println!("applied  {name}");
             }
         }
-        for migration in migrate::status(&store).await.context("reading the schema")? {
+        let OfNodes { found, away } = migrate::status(&store).await.context("reading the schema")?;
+        for migration in found {
             let behind = if migration.behind.is_empty() { String::new() } else { format!("  behind: {}", migration.behind.join(", ")) };
             println!("{}  {}{behind}", if migration.applied { "present" } else { "missing" }, migration.name);
         }
-        Ok(())
+        match away.into_iter().next() {
+            None => Ok(()),
+            Some(problem) => Err(problem).context("run this again when all servers answer"),
+        }
     })
     .await
 }

@@ -25,6 +25,8 @@ pub fn retry(error: &ClickHouseError) -> Retry {
         // UNKNOWN_FUNCTION, ACCESS_DENIED, AUTHENTICATION_FAILED, UNKNOWN_USER, REQUIRED_PASSWORD, WRONG_PASSWORD,
         // UNKNOWN_SETTING, INCORRECT_DATA, CANNOT_CONVERT_TYPE.
         60 | 81 | 16 | 47 | 53 | 62 | 46 | 497 | 516 | 192 | 194 | 193 | 115 | 117 | 70 => Retry::Stop,
+        // A column of another type: the code is that of whatever text could not be read as it.
+        _ if message.contains("while converting column") => Retry::Stop,
         // Everything else is load or state: timeouts, memory, disk, read-only, Keeper, start-up.
         _ => Retry::Later,
     }
@@ -44,6 +46,9 @@ mod tests {
         assert_eq!(retry(&server(252, "Too many parts (3000)")), Retry::Later);
         assert_eq!(retry(&server(252, "Too many partitions for single INSERT block (more than 100)")), Retry::Stop);
         assert_eq!(retry(&server(60, "")), Retry::Stop);
+        let converted =
+            "Array does not start with '[' character: while converting column `page_title` from type String to type Array(UInt8)";
+        assert_eq!(retry(&server(130, converted)), Retry::Stop);
         assert_eq!(retry(&server(243, "")), Retry::Later);
         assert_eq!(retry(&ClickHouseError::Network(String::new())), Retry::Later);
     }

@@ -6,7 +6,8 @@
 //!
 //! In a cluster every node is brought up to date by itself and keeps its own notes, so a node that was away is made good by the
 //! next run, whatever the others have. When all have their own tables, each gets the Distributed tables that queries read. The
-//! servers' own `ON CLUSTER` queue promises less: it forgets, and fails halfway without saying where.
+//! servers' own `ON CLUSTER` queue promises less: it forgets, and fails halfway without saying where. A node that does not answer
+//! keeps nobody from the others: it is named in what is returned, and the caller decides whether that is a failure.
 
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
@@ -53,46 +54,82 @@ pub enum MigrateError {
 pub struct Status {
     /// The file.
     pub name: String,
-    /// Whether it is applied, on every node.
+    /// Whether it is applied, on every node that answered.
     pub applied: bool,
     /// Nodes of a cluster where it is not.
     pub behind: Vec<String>,
 }
 
-/// Brings the schema up to date on every node and returns the names of what was applied now, wherever that was.
-pub async fn run(store: &ClickHouse) -> Result<Vec<&'static str>, MigrateError> {
-    let mut done = Vec::new();
-    for node in store.nodes() {
-        Runner { store, node }.run(&mut done).await?;
-    }
-    if let Some(fleet) = &store.fleet {
-        // Only now: a Distributed table shows what all nodes have.
-        for node in store.nodes() {
-            Runner { store, node }.distribute(fleet, &mut done).await?;
-        }
-    }
-    Ok(done)
+/// What is so on the nodes that answered, and what kept the others from it.
+#[derive(Debug)]
+pub struct OfNodes<T> {
+    /// What was done or found.
+    pub found: T,
+    /// For each node that did not answer, where that was noticed.
+    pub away: Vec<MigrateError>,
 }
 
-/// Which migrations are applied. A database that is not there has none.
-pub async fn status(store: &ClickHouse) -> Result<Vec<Status>, MigrateError> {
+impl MigrateError {
+    /// Whether the server did not answer at all.
+    fn is_away(&self) -> bool {
+        matches!(self, Self::Statement { source, .. } if !matches!(source, ClickHouseError::Server { .. }))
+    }
+}
+
+/// Brings the schema up to date on every node and returns the names of what was applied now, wherever that was. Errors: a
+/// statement failed, or no node answered.
+pub async fn run(store: &ClickHouse) -> Result<OfNodes<Vec<&'static str>>, MigrateError> {
+    let mut of = OfNodes { found: Vec::new(), away: Vec::new() };
+    let mut present = Vec::new();
+    for node in store.nodes() {
+        let runner = Runner { store, node };
+        match runner.run(&mut of.found).await {
+            Err(problem) if problem.is_away() => of.away.push(problem),
+            ended => present.push(ended.map(|()| runner)?),
+        }
+    }
+    // Only now: a Distributed table shows what all nodes have.
+    for (runner, fleet) in present.iter().flat_map(|runner| store.fleet.iter().map(move |fleet| (runner, fleet))) {
+        runner.distribute(fleet, &mut of.found).await?;
+    }
+    some_answered(of, present.len())
+}
+
+fn some_answered<T>(mut of: OfNodes<T>, present: usize) -> Result<OfNodes<T>, MigrateError> {
+    match of.away.pop() {
+        Some(problem) if present == 0 => Err(problem),
+        last => {
+            of.away.extend(last);
+            Ok(of)
+        }
+    }
+}
+
+/// Which migrations are applied. A database that is not there has none. Errors: no node answered, or one refused.
+pub async fn status(store: &ClickHouse) -> Result<OfNodes<Vec<Status>>, MigrateError> {
     let mut names: Vec<(&'static str, Option<u64>)> = MIGRATIONS.iter().map(|migration| (migration.name, None)).collect();
     names.extend(store.fleet.iter().map(|fleet| (DISTRIBUTED, Some(checksum_of(&distributed(fleet, &store.database))))));
-    let mut statuses: Vec<Status> =
-        names.iter().map(|(name, _)| Status { name: (*name).to_owned(), applied: true, behind: Vec::new() }).collect();
+    let statuses = names.iter().map(|(name, _)| Status { name: (*name).to_owned(), applied: true, behind: Vec::new() }).collect();
+    let mut of = OfNodes::<Vec<Status>> { found: statuses, away: Vec::new() };
+    let mut present = 0;
     for node in store.nodes() {
         let noted = match (Runner { store, node }).noted().await {
             // UNKNOWN_TABLE, UNKNOWN_DATABASE: nothing was ever applied.
             Err(MigrateError::Statement { source: ClickHouseError::Server { code: 60 | 81, .. }, .. }) => Vec::new(),
+            Err(problem) if problem.is_away() => {
+                of.away.push(problem);
+                continue;
+            }
             other => other?,
         };
-        for ((name, expected), status) in names.iter().zip(&mut statuses) {
+        present += 1;
+        for ((name, expected), status) in names.iter().zip(&mut of.found) {
             let is_there = noted.iter().any(|(known, sum)| known == name && expected.is_none_or(|expected| expected == *sum));
             status.applied &= is_there;
             status.behind.extend((!is_there && !node.name.is_empty()).then(|| node.name.clone()));
         }
     }
-    Ok(statuses)
+    some_answered(of, present)
 }
 
 /// Brings one node up to date.
@@ -156,12 +193,22 @@ impl Runner<'_> {
         self.node.migrator.execute(statement).await.map_err(refused)
     }
 
-    /// What the node has noted: names and checksums.
+    /// What the node has noted and still has: names and checksums. A note whose tables are gone counts for nothing.
     async fn noted(&self) -> Result<Vec<(String, u64)>, MigrateError> {
-        let sql = format!("SELECT name, toString(checksum) FROM {}.schema_migrations FINAL ORDER BY name", self.store.database);
+        let database = &self.store.database;
+        let notes = format!("SELECT name, toString(checksum) FROM {database}.schema_migrations FINAL ORDER BY name");
+        let notes: Vec<(String, String)> = self.rows(notes).await?;
+        let all = Fleet::read_database(database);
+        let tables = format!("SELECT concat(database, '.', name) FROM system.tables WHERE database IN ('{database}', '{all}')");
+        let tables: Vec<(String,)> = self.rows(tables).await?;
+        let is_there = |table: &String| tables.iter().any(|(known,)| known == table);
+        let noted = notes.into_iter().filter(|(name, _)| tables_of(name, database).iter().all(is_there));
+        Ok(noted.map(|(name, checksum)| (name, checksum.parse().unwrap_or(0))).collect())
+    }
+
+    async fn rows<T: serde::de::DeserializeOwned>(&self, sql: String) -> Result<Vec<T>, MigrateError> {
         let refused = |source| MigrateError::Statement { place: self.place("schema_migrations"), source };
-        let rows: Vec<(String, String)> = self.node.migrator.rows(&Statement::of(sql)).await.map_err(refused)?;
-        Ok(rows.into_iter().map(|(name, checksum)| (name, checksum.parse().unwrap_or(0))).collect())
+        self.node.migrator.rows(&Statement::of(sql)).await.map_err(refused)
     }
 
     /// Where something is, for people.
@@ -251,11 +298,27 @@ fn with_engines(text: &str, replica_path: Option<&str>) -> String {
     filled
 }
 
+/// The statements of a file that make a table, each from the table's name on.
+fn created(migration: &'static Migration) -> impl Iterator<Item = &'static str> {
+    migration.text.split("CREATE TABLE IF NOT EXISTS ${database}.").skip(1).filter_map(|table| table.split(";\n").next())
+}
+
+fn name_of(created: &'static str) -> Option<&'static str> {
+    created.split([' ', '\n', '(']).next()
+}
+
 /// The tables that have rows of events in every shard: those whose engine is filled in.
 fn sharded_tables() -> impl Iterator<Item = &'static str> {
-    let created = |migration: &'static Migration| migration.text.split("CREATE TABLE IF NOT EXISTS ${database}.").skip(1);
-    let is_sharded = |table: &&str| table.split(";\n").next().is_some_and(|statement| statement.contains("ENGINE = ${"));
-    MIGRATIONS.iter().flat_map(created).filter(is_sharded).filter_map(|table| table.split([' ', '\n', '(']).next())
+    MIGRATIONS.iter().flat_map(created).filter(|table| table.contains("ENGINE = ${")).filter_map(name_of)
+}
+
+/// The tables that what is noted under `name` has made, with their databases.
+fn tables_of(name: &str, database: &str) -> Vec<String> {
+    if name == DISTRIBUTED {
+        return sharded_tables().map(|table| format!("{}.{table}", Fleet::read_database(database))).collect();
+    }
+    let files = MIGRATIONS.iter().filter(|migration| migration.name == name);
+    files.flat_map(created).filter_map(name_of).map(|table| format!("{database}.{table}")).collect()
 }
 
 /// The tables of the whole cluster, under the names that each node's own tables have.
@@ -320,6 +383,13 @@ mod tests {
         ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}')
         ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}')
         ");
+    }
+
+    #[test]
+    fn what_is_noted_stands_for_tables() {
+        assert_eq!(tables_of("0001_fence.sql", "pulse"), ["pulse.fence"]);
+        assert_eq!(tables_of(DISTRIBUTED, "pulse"), ["pulse_all.events", "pulse_all.dead_letters"]);
+        assert!(tables_of("0000_of_a_newer_pulse.sql", "pulse").is_empty());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
 use super::block::{Sealed, Suspect, fingerprint};
 use super::dedupe::{Dedupe, EventKey, Fingerprint};
@@ -93,23 +95,22 @@ impl EventTable {
         Ok(&shard.replica_of(place.partition).writer)
     }
 
-    /// What each shard has of a partition. All must answer, unless one has its rows.
+    /// What each shard has of a partition. All must answer, unless one has its rows: then nobody is waited for.
     async fn traces(&self, place: Place) -> Result<Vec<Trace>, TableError> {
-        let mut traces = Vec::new();
+        let mut traces = vec![Trace::default(); self.store.shards.len()];
         let mut missing = None;
-        for shard in 0..self.store.shards.len() {
-            match self.trace(shard, place).await {
-                Ok(trace) => traces.push(trace),
-                Err(problem) => {
-                    missing = Some(problem);
-                    traces.push(Trace::default());
-                }
+        let ask = |shard| async move { (shard, self.trace(shard, place).await) };
+        let mut asked: FuturesUnordered<_> = (0..traces.len()).map(ask).collect();
+        while let Some((shard, answer)) = asked.next().await {
+            match (answer, traces.get_mut(shard)) {
+                (Ok(trace), Some(known)) => *known = trace,
+                (answer, _) => missing = answer.err().or(missing),
+            }
+            if traces.iter().any(|trace| trace.has_rows) {
+                return Ok(traces);
             }
         }
-        match missing {
-            Some(problem) if !traces.iter().any(|trace| trace.has_rows) => Err(problem),
-            _ => Ok(traces),
-        }
+        missing.map_or(Ok(traces), Err)
     }
 
     async fn trace(&self, shard: usize, place: Place) -> Result<Trace, TableError> {

@@ -53,6 +53,8 @@ impl QueryError {
             427 => refused(400, "invalid_regex", "the regular expression cannot be compiled (RE2 syntax)"),
             // TOO_MANY_SIMULTANEOUS_QUERIES
             202 => Self::unavailable("overloaded", "too many queries are running"),
+            // SOCKET_TIMEOUT, NETWORK_ERROR, ALL_CONNECTION_TRIES_FAILED: a server of a cluster does not reach another one.
+            209 | 210 | 279 => Self::unavailable("store_unavailable", "a part of the store cannot be reached"),
             _ => Self::internal("the store refused the query"),
         }
     }

@@ -1,16 +1,19 @@
-//! Several ClickHouse servers as one store, and what one server may refuse: real servers, broken and mended.
+//! Several real ClickHouse servers as one store: killed, frozen, emptied and added.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use hyper::StatusCode;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::crash::{restart, under_load_on};
 use crate::harness::clickhouse::Cluster;
-use crate::harness::{PATIENCE, Pulse, program};
+use crate::harness::kafka::Kafka;
+use crate::harness::proxy::{Fault, Proxy};
+use crate::harness::{PATIENCE, Pulse, program, signal};
 
 /// Runs a command of pulse beside the cluster.
 fn run(cluster: &Cluster, dir: &TempDir, arguments: &[&str]) -> Output {
@@ -71,54 +74,117 @@ async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
 }
 
+/// The tables of pulse on one server.
+async fn tables(cluster: &Cluster, shard: usize) -> String {
+    let sql = "SELECT database || '.' || name FROM system.tables WHERE database IN ('pulse', 'pulse_all') ORDER BY 1";
+    let names: Vec<String> = cluster.rows::<(String,)>(shard, sql).await.into_iter().map(|(name,)| name).collect();
+    names.join(" ")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_server_gets_the_schema_and_one_that_lost_it_gets_it_again() {
-    let cluster = Cluster::start(2).await;
+    let mut cluster = Cluster::start(2).await;
     let dir = tempfile::tempdir().unwrap();
-    let tables = async |shard| {
-        let sql = "SELECT database || '.' || name FROM system.tables WHERE database IN ('pulse', 'pulse_all') ORDER BY 1";
-        cluster.rows::<(String,)>(shard, sql).await.into_iter().map(|(name,)| name).collect::<Vec<_>>().join(" ")
-    };
     const ALL: &str = "pulse.dead_letters pulse.events pulse.fence pulse.schema_migrations pulse_all.dead_letters pulse_all.events";
 
     let before = done(&cluster, &dir, &["migrate", "--status"]);
     assert!(before.contains("missing  0002_events.sql") && !before.contains("present"), "{before}");
     assert!(done(&cluster, &dir, &["migrate"]).contains("applied  distributed tables"));
-    assert_eq!((tables(0).await.as_str(), tables(1).await.as_str()), (ALL, ALL));
+    assert_eq!((tables(&cluster, 0).await.as_str(), tables(&cluster, 1).await.as_str()), (ALL, ALL));
     let again = done(&cluster, &dir, &["migrate"]);
     assert!(!again.contains("applied") && !again.contains("missing"), "{again}");
 
-    cluster.execute(1, "DROP DATABASE pulse_all").await;
-    cluster.execute(1, "DROP DATABASE pulse").await;
-    let lost = done(&cluster, &dir, &["migrate", "--status"]);
-    assert_eq!(lost.matches(&format!("behind: {}", cluster.name(1))).count(), 4, "{lost}");
-    assert!(!lost.contains(&cluster.name(0)), "{lost}");
-    let mended = done(&cluster, &dir, &["migrate"]);
-    assert!(mended.contains("applied  0001_fence.sql") && !mended.contains("missing"), "{mended}");
-    assert_eq!(tables(1).await, ALL);
+    // Everything, or one table although it is noted.
+    for (lost, missing) in
+        [(&["DATABASE pulse_all", "DATABASE pulse"][..], 4), (&["TABLE pulse.events"], 1), (&["TABLE pulse_all.events"], 1)]
+    {
+        for what in lost {
+            cluster.execute(1, &format!("DROP {what} SYNC")).await;
+        }
+        let status = done(&cluster, &dir, &["migrate", "--status"]);
+        assert_eq!(status.matches(&format!("behind: {}", cluster.name(1))).count(), missing, "{status}");
+        assert!(!status.contains(&cluster.name(0)), "{status}");
+        let mended = done(&cluster, &dir, &["migrate"]);
+        assert!(mended.matches("applied").count() == missing && !mended.contains("missing"), "{mended}");
+        assert_eq!(tables(&cluster, 1).await, ALL);
+    }
+
+    // One that is away is named, and keeps nothing from the other.
+    cluster.execute(1, "DROP TABLE pulse.events SYNC").await;
+    cluster.kill(0);
+    let without = run(&cluster, &dir, &["migrate"]);
+    let said = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(!without.status.success() && said.contains(&cluster.name(0)), "{said}");
+    assert_eq!(tables(&cluster, 1).await, ALL);
+}
+
+/// What is killed or frozen next.
+enum Turn {
+    Pulse,
+    Server(usize),
+    /// A server, and pulse, which then starts without it.
+    Both(usize),
+    Frozen(usize),
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_of_pulse_and_of_each_server_lose_and_double_nothing() {
     let mut cluster = Cluster::start(2).await;
     let pulse = pulse_on(&cluster, tempfile::tempdir().unwrap()).await;
-    let mut rounds = 0..;
-    under_load_on(pulse, (21, 6), async |pulse, place, moments| {
-        match rounds.next().unwrap() % 3 {
-            0 => {
+    let mut turns =
+        [Turn::Pulse, Turn::Server(0), Turn::Server(1), Turn::Both(1), Turn::Frozen(0), Turn::Both(0), Turn::Frozen(1)].into_iter();
+    under_load_on(pulse, (21, 7), async |pulse, place, moments| {
+        match turns.next().unwrap() {
+            Turn::Pulse => {
                 pulse.kill().await;
                 restart(pulse, place).await;
             }
-            turn => {
-                cluster.kill(turn - 1);
+            Turn::Server(shard) => {
+                cluster.kill(shard);
                 tokio::time::sleep(moments.next(500)).await;
-                cluster.restart(turn - 1).await;
+                cluster.restart(shard).await;
+            }
+            Turn::Both(shard) => {
+                cluster.kill(shard);
+                pulse.kill().await;
+                restart(pulse, place).await;
+                cluster.restart(shard).await;
+            }
+            Turn::Frozen(shard) => {
+                // Longer than a request may take: what it then writes comes from an insert that was given up.
+                cluster.freeze(shard);
+                tokio::time::sleep(Duration::from_secs(3) + moments.next(1_000)).await;
+                cluster.thaw(shard);
             }
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     })
     .await;
     assert_eq!(homes(&cluster, 2).await, BTreeMap::from([(0, 0), (1, 1), (2, 0), (3, 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_insert_that_arrives_when_it_was_given_up_is_refused_and_one_whose_answer_is_lost_is_found() {
+    let cluster = Cluster::start(2).await;
+    let proxies = [Proxy::start(cluster.name(0)).await, Proxy::start(cluster.name(1)).await];
+    let shards = proxies.iter().map(Proxy::url).collect::<Vec<_>>().join(",");
+    let environment = cluster.environment();
+    let mut environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    environment.extend([("PULSE__CLICKHOUSE__SHARDS", shards.as_str()), ("PULSE__CLICKHOUSE__REQUEST_TIMEOUT", "1s")]);
+    let pulse = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    let mut turn = 0..;
+    under_load_on(pulse, (23, 6), async |_, _, _| {
+        let turn = turn.next().unwrap();
+        let proxy = &proxies[turn / 2 % 2];
+        if turn % 2 == 0 {
+            let answer = proxy.strike(Fault::LoseAnswer).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        } else {
+            let answer = proxy.strike(Fault::Stall(Duration::from_secs(2))).await;
+            assert!(answer.contains("Constraint `fenced`"), "{answer}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,22 +218,35 @@ async fn when_a_shard_is_added_partitions_stay_where_they_are_and_others_use_it(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_one_server_hangs_events_are_accepted_and_the_other_shard_loads() {
-    let cluster = Cluster::start(2).await;
+    let mut cluster = Cluster::start(2).await;
     let pulse = pulse_on(&cluster, tempfile::tempdir().unwrap()).await;
     send(&pulse, 4, &MANY).await;
     pulse.http.settled().await;
     let before: u64 = partitions(&cluster, 0).await.values().sum();
+
+    let lag = async || {
+        let text = pulse.http.text("/metrics").await;
+        let records = text.lines().filter_map(|line| line.strip_prefix("pulse_lag_records{")?.split(' ').nth(1)?.parse::<f64>().ok());
+        records.reduce(|left, right| left + right)
+    };
+    soon("the lag is known", async || lag().await == Some(0.0)).await;
 
     cluster.freeze(1);
     send(&pulse, 24, &MANY).await;
     // Every request is alike, so shard 0 gets six times of each what it got of the first four.
     let has_its_own = async || partitions(&cluster, 0).await.values().sum::<u64>() == 7 * before;
     soon("the other shard has what is its own", has_its_own).await;
-    let (status, answer) = pulse.http.query("trends", &json!({"from": "-1d", "series": [{"event": "click"}]})).await;
-    assert_ne!(status, StatusCode::OK, "half of the answer is none: {answer}");
+    let ask = async |from: &str| pulse.http.query("trends", &json!({"from": from, "series": [{"event": "click"}]})).await;
+    let (status, answer) = ask("-1d").await;
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "half of the answer is none: {answer}");
+    soon("the lag grows", async || lag().await > Some(0.0)).await;
     cluster.thaw(1);
     assert_eq!(pulse.http.settled().await["stored"], 28 * 50);
     assert_eq!(pulse.http.events().await.len(), 28 * 50);
+
+    cluster.kill(1);
+    let (status, answer) = ask("-2d").await;
+    assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("store_unavailable")), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,7 +257,7 @@ async fn a_replay_beside_is_swapped_in_on_every_server() {
     let books = pulse.http.settled().await;
     let events = sorted(pulse.http.events().await);
     let homes_before = homes(&cluster, 2).await;
-    crate::harness::signal(pulse.pid(), rustix::process::Signal::TERM);
+    signal(pulse.pid(), Signal::TERM);
     assert!(pulse.child.wait().await.unwrap().success());
 
     let replay = |arguments: &[&str]| {
@@ -205,4 +284,50 @@ fn sorted(events: Vec<Value>) -> Vec<String> {
     let mut events: Vec<String> = events.iter().map(Value::to_string).collect();
     events.sort();
     events
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_that_move_between_instances_stay_in_their_shard_and_nothing_is_lost_or_doubled() {
+    let (kafka, mut cluster) = (Kafka::start(1).await, Cluster::start(2).await);
+    let log = kafka.environment("shards");
+    let mut environment = cluster.environment();
+    environment.extend(log.iter().map(|(name, value)| (*name, value.to_string())));
+    let mut environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let first = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(first.data_dir().join("keys.json"), dir.path().join("keys.json")).unwrap();
+    environment.push(("PULSE__ROLES", "process,load"));
+    let mut second = Pulse::start_in(dir, &environment).await;
+
+    let mut round = 0..;
+    under_load_on(first, (22, 4), async |pulse, place, moments| {
+        match round.next().unwrap() {
+            0 => {
+                second.kill().await;
+                second.restart().await;
+            }
+            1 => {
+                pulse.kill().await;
+                restart(pulse, place).await;
+            }
+            2 => {
+                cluster.kill(1);
+                second.kill().await;
+                second.restart().await;
+                cluster.restart(1).await;
+            }
+            _ => {
+                // It is taken for dead, and goes on with what it holds when it wakes.
+                signal(second.pid(), Signal::STOP);
+                tokio::time::sleep(Duration::from_secs(4) + moments.next(500)).await;
+                signal(second.pid(), Signal::CONT);
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    })
+    .await;
+    assert_eq!(homes(&cluster, 2).await, BTreeMap::from([(0, 0), (1, 1), (2, 0), (3, 1)]));
+    let said = std::fs::read_to_string(second.data_dir().join("test.log")).unwrap();
+    assert!(said.contains(" loading partition="), "the second loaded nothing: {said}");
+    assert!(second.stop().await);
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod clickhouse;
 pub(crate) mod kafka;
+mod ports;
+pub(crate) mod proxy;
 pub(crate) mod redis;
 
 use std::path::{Path, PathBuf};

@@ -12,5 +12,6 @@ mod layers;
 mod owners;
 mod readme;
 mod redis;
+mod refusals;
 mod replay;
 mod trends;

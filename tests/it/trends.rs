@@ -25,13 +25,8 @@ const ASKED: Asked = Asked { now_ms: CLOCK_CHANGE_MS, data_through_ms: CLOCK_CHA
 struct Store {
     store: ClickHouse,
     queries: Queries<Reader>,
-    _runs_on: RunsOn,
-}
-
-/// Held for their ends: processes and files.
-enum RunsOn {
-    Engine { _engine: Engine, _folder: tempfile::TempDir },
-    Cluster { _cluster: Cluster },
+    // Held for their ends: processes and files.
+    _runs_on: Box<dyn std::any::Any>,
 }
 
 impl Store {
@@ -41,17 +36,17 @@ impl Store {
         let executable = PathBuf::from(env!("CARGO_BIN_EXE_pulse"));
         let engine = Engine::start(&EngineConfig::default(), base, folder.path(), executable).await.unwrap();
         let settings = engine.settings().clone();
-        Self::on(RunsOn::Engine { _engine: engine, _folder: folder }, &settings).await
+        Self::on(Box::new((engine, folder)), &settings).await
     }
 
     /// Two servers, each with a part of everybody's events.
     async fn start_cluster() -> Self {
         let cluster = Cluster::start(2).await;
         let settings = cluster.config().check().unwrap();
-        Self::on(RunsOn::Cluster { _cluster: cluster }, &settings).await
+        Self::on(Box::new(cluster), &settings).await
     }
 
-    async fn on(runs_on: RunsOn, settings: &ClickHouseSettings) -> Self {
+    async fn on(runs_on: Box<dyn std::any::Any>, settings: &ClickHouseSettings) -> Self {
         let store = ClickHouse::new(settings);
         migrate::run(&store).await.unwrap();
         let queries = Queries::new(Reader::new(&store), QueryConfig::default().check().unwrap(), Loads::Here(store.arrivals.clone()));

@@ -4,7 +4,6 @@
 //! rights than the configuration asks for. What it lacks is Keeper (no server, no client) and the port on which replicas fetch
 //! parts from each other, so replicated tables cannot run here.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
+use super::ports::free_port;
 use super::{PATIENCE, POLL, program, signal};
 
 /// Its name in `remote_servers`.
@@ -34,11 +34,6 @@ struct Server {
     tcp: u16,
     dir: PathBuf,
     admin: Client,
-}
-
-/// A port that nobody has at present.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Cluster {
@@ -80,6 +75,14 @@ impl Cluster {
             request_timeout: Duration::from_secs(3),
             ..ClickHouseConfig::default()
         }
+    }
+
+    /// The same for the first server alone, in the environment.
+    pub(crate) fn environment_of_one(&self) -> Vec<(&'static str, String)> {
+        let mut environment = self.environment();
+        environment.retain(|(name, _)| !matches!(*name, "PULSE__CLICKHOUSE__CLUSTER" | "PULSE__CLICKHOUSE__SHARDS"));
+        environment.push(("PULSE__CLICKHOUSE__URL", self.servers[0].url()));
+        environment
     }
 
     /// The same in the environment, with a log of four partitions.
@@ -227,12 +230,7 @@ impl Server {
             user("default", "", "default", &[]),
             user("writer", password, "default", &["SELECT, INSERT ON pulse.*", "SELECT ON system.processes"]),
             user("reader", "read", "reader", &["SELECT ON pulse.*", "SELECT ON pulse_all.*"]),
-            user(
-                "migrator",
-                "migrated",
-                "default",
-                &["ALL ON pulse.*", "ALL ON pulse_all.*", "READ, WRITE ON REMOTE", "TABLE ENGINE ON *"],
-            ),
+            user("migrator", "migrated", "default", &["ALL ON pulse.*", "ALL ON pulse_all.*", "TABLE ENGINE ON *"]),
         ];
         let text = format!(
             "<clickhouse><profiles><default/><reader><readonly>1</readonly></reader></profiles><quotas><default/></quotas>\n\

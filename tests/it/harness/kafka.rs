@@ -1,6 +1,5 @@
 //! A real Kafka cluster on this machine: one to three brokers that are controllers as well.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use rdkafka::metadata::Metadata;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::ports::free_port;
 use super::{PATIENCE, POLL, signal};
 
 /// Any cluster id will do: sixteen bytes as Kafka writes them.
@@ -29,11 +29,6 @@ struct Broker {
     child: Option<Child>,
     port: u16,
     dir: PathBuf,
-}
-
-/// A port that nobody has at present.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn java(heap: &str) -> Command {

@@ -1,6 +1,5 @@
 //! A real Redis of the test's own.
 
-use std::net::TcpListener;
 use std::process::Stdio;
 
 use rustix::process::Signal;
@@ -8,6 +7,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use super::ports::free_port;
 use super::{PATIENCE, POLL, signal};
 
 /// A running Redis; ends with the test.
@@ -22,7 +22,7 @@ impl RedisServer {
     /// Starts Redis with more arguments, such as `--maxmemory 2mb`.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let child = spawn(port, &arguments, &dir);
         let redis = Self { child, port, arguments, dir };
