@@ -269,9 +269,9 @@ async fn by_engine(kafka: &Kafka, name: &'static str, (table, columns): (&str, &
         table.to_owned(),
         format!(
             "CREATE TABLE bench.queue (line String) ENGINE = Kafka SETTINGS kafka_broker_list = '{}', kafka_topic_list = '{TOPIC}', \
-             kafka_group_name = '{}', kafka_format = 'LineAsString', kafka_num_consumers = 1, kafka_max_block_size = 65536",
+             kafka_group_name = 'bench-{}', kafka_format = 'LineAsString', kafka_num_consumers = 1, kafka_max_block_size = 65536",
             kafka.addresses(),
-            name.replace(' ', "-"),
+            columns.len(),
         ),
         format!(
             "CREATE MATERIALIZED VIEW bench.view TO bench.events AS \
@@ -339,7 +339,7 @@ fn main() -> Result<()> {
         let pulse = by_pulse(&kafka, &batches, fresh).await?;
         pulse.print();
         produce(&kafka, &batches)?;
-        let same = by_engine(&kafka, "engine into pulse's table", (&wide_table(), WIDE)).await?;
+        let same = by_engine(&kafka, "engine, pulse's table", (&wide_table(), WIDE)).await?;
         same.print();
         let narrow = by_engine(&kafka, "engine, 27 columns", (NARROW_TABLE, NARROW)).await?;
         narrow.print();
