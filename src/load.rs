@@ -9,6 +9,7 @@
 //! records (a gap: nothing behind it is loaded until it is filled).
 
 mod block;
+mod convoy;
 pub(crate) mod dedupe;
 mod home;
 mod letters;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::ClickHouse;
@@ -39,7 +41,7 @@ pub const DEAD_GROUP: &str = "load-dead";
 pub struct LoadConfig {
     /// Rows after which a block is inserted without waiting for more.
     pub max_rows: usize,
-    /// Longest time a row waits for company.
+    /// Longest time a row waits for company; all partitions send their rows at the same moments, this far apart.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
     /// Memory of all partitions together for telling new events from copies.
@@ -87,7 +89,7 @@ pub async fn load_partition<R: PartitionReader>(
 ) -> Result<(), LogError> {
     let table = EventTable::new(store, partitions, name);
     let limits = BlockLimits { dedupe_memory: limits.dedupe_memory / usize::from(partitions), ..limits };
-    worker::Worker::new(table, reader, limits, Arc::default()).run(stop).await
+    worker::Worker::new(table, reader, limits, (Arc::default(), Instant::now())).run(stop).await
 }
 
 /// Runs the role until asked to stop. Errors: the log is damaged or closed.
@@ -102,11 +104,12 @@ pub async fn run<L: Log>(
     let mut events = log.join(GROUP, Topic::Enriched).await?;
     let mut dead = log.join(DEAD_GROUP, Topic::Dead).await?;
     let mut workers = tokio::task::JoinSet::new();
+    let ticks_from = Instant::now();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             reader = events.assigned() => {
-                let worker = worker::Worker::new(table.clone(), reader?, limits, Arc::clone(&stats));
+                let worker = worker::Worker::new(table.clone(), reader?, limits, (Arc::clone(&stats), ticks_from));
                 workers.spawn(worker.run(stop.clone()));
             }
             reader = dead.assigned() => {

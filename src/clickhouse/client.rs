@@ -271,8 +271,8 @@ impl Client {
         self.exchange(run).await
     }
 
-    /// Inserts one block in Native format, given in pieces. `into` is the table and its columns: `db.t (a, b)`. One block
-    /// of one partition of the table becomes one part, whole or not at all.
+    /// Inserts blocks in Native format, given in pieces. `into` is the table and its columns: `db.t (a, b)`. They become one part
+    /// for each partition of the table that they touch; each part comes whole or not at all.
     pub async fn insert(&self, into: &str, block: &[Bytes], query_id: &str) -> Result<(), ClickHouseError> {
         let mut insert = self.client.insert_formatted_with(format!("INSERT INTO {into} FORMAT Native"));
         for (name, value) in ONE_PART {
@@ -289,13 +289,13 @@ impl Client {
     }
 }
 
-/// What makes one block one part: no queue (asynchronous inserts are the default since 26.2), no splitting by rows or bytes,
-/// one thread.
+/// What makes all blocks of an insert one part: no queue (asynchronous inserts are the default since 26.2), gathering until far
+/// more rows than there can be, no splitting by rows or bytes, one thread.
 const ONE_PART: [(&str, &str); 7] = [
     ("async_insert", "0"),
     ("wait_end_of_query", "1"),
     ("max_insert_block_size", "10000000"),
-    ("min_insert_block_size_rows", "0"),
+    ("min_insert_block_size_rows", "10000000"),
     ("min_insert_block_size_bytes", "0"),
     ("max_insert_threads", "1"),
     ("input_format_parallel_parsing", "0"),

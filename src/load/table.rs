@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::block::{Sealed, Suspect, fingerprint};
+use super::convoy::{Lane, Passenger};
 use super::dedupe::{Dedupe, EventKey, Fingerprint};
 use super::home::{self, Homes, Place, Trace};
 use super::row::{self, Rows};
@@ -16,7 +17,7 @@ use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Retry, Statement, r
 use crate::event::ids::{ProjectId, VisitorKey};
 
 /// Why the table did not do it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum TableError {
     /// Time decides.
     Later(String),
@@ -67,6 +68,8 @@ pub(super) struct EventTable {
     events: String,
     fence: String,
     homes: Arc<Homes>,
+    /// One for each server, shard by shard.
+    lanes: Arc<[Vec<Lane>]>,
 }
 
 /// How often running inserts of an earlier generation are looked for.
@@ -82,7 +85,8 @@ impl EventTable {
         let database = &store.database;
         let events = format!("{database}.{name}");
         let fence = if name == EVENTS { format!("{database}.fence") } else { format!("{events}_fence") };
-        Self { store, partitions, events, fence, homes: Arc::default() }
+        let lanes = store.shards.iter().map(|shard| shard.replicas().map(|_| Lane::default()).collect()).collect();
+        Self { store, partitions, events, fence, homes: Arc::default(), lanes }
     }
 
     /// Who inserts into the home of a partition, and reads back from it.
@@ -134,10 +138,8 @@ impl EventTable {
         for replica in replicas() {
             replica.writer.execute(&sql).await?;
         }
-        let prefix = query_id_prefix(&self.fence, place);
-        let own = format!("{prefix}{generation:016x}");
         for replica in replicas() {
-            wait_for_others(&replica.writer, &prefix, &own).await?;
+            self.wait_for_others(&replica.writer, place, generation).await?;
         }
         if self.store.fleet.as_ref().is_some_and(|fleet| fleet.replica_path.is_some()) {
             // What other replicas have accepted up to now, this one must have too before it says how far the table is.
@@ -150,6 +152,38 @@ impl EventTable {
         let statement = Statement::of(sql).bind("epoch", place.epoch.0).bind("partition", partition);
         let rows: Vec<(serde_json::Value, serde_json::Value)> = writer.rows(&statement).await?;
         Ok(rows.first().filter(|(count, _)| number(count) != Some(0)).and_then(|(_, offset)| number(offset)))
+    }
+
+    /// Waits until no insert of another generation of this partition is running. The fence refuses those that write their
+    /// block after it was taken; one that passed its check before must be seen to end.
+    async fn wait_for_others(&self, writer: &Client, place: Place, generation: u64) -> Result<(), TableError> {
+        let sql = "SELECT count() FROM system.processes WHERE startsWith(query_id, {prefix:String}) AND position(query_id, {any:String}) > 0 \
+                   AND position(query_id, {own:String}) = 0";
+        let statement = Statement::of(sql)
+            .bind("prefix", format!("{}/", self.query_id_prefix()))
+            .bind("any", block_prefix(place))
+            .bind("own", block_name(place, generation));
+        loop {
+            let running: Vec<(serde_json::Value,)> = writer.rows(&statement).await?;
+            if running.first().is_none_or(|(count,)| number(count) == Some(0)) {
+                return Ok(());
+            }
+            tokio::time::sleep(FENCE_POLL).await;
+        }
+    }
+
+    /// Begins the ids of all inserts behind this fence.
+    fn query_id_prefix(&self) -> String {
+        format!("pulse-load-{}", self.fence)
+    }
+
+    /// Inserts blocks as one part, or as one a day of receipt.
+    async fn send(&self, writer: &Client, passengers: Vec<Passenger>) -> Result<(), TableError> {
+        let names: String = passengers.iter().map(|passenger| block_name(passenger.place, passenger.generation)).collect();
+        let query_id = format!("{}{names}{:016x}", self.query_id_prefix(), random());
+        let into = format!("{} ({})", self.events, row::column_names());
+        let pieces: Vec<Bytes> = passengers.into_iter().flat_map(|passenger| passenger.pieces).collect();
+        Ok(writer.insert(&into, &pieces, &query_id).await?)
     }
 
     /// The earliest receipt time such that the table holds no more than can be recalled since then; `None` if it holds
@@ -174,28 +208,19 @@ impl EventTable {
     }
 }
 
-/// Waits until no insert of another generation of this partition is running. The fence refuses those that write their
-/// block after it was taken; one that passed its check before must be seen to end.
-async fn wait_for_others(writer: &Client, prefix: &str, own: &str) -> Result<(), TableError> {
-    let sql = "SELECT count() FROM system.processes WHERE startsWith(query_id, {prefix:String}) AND NOT startsWith(query_id, {own:String})";
-    let statement = Statement::of(sql).bind("prefix", prefix).bind("own", own);
-    loop {
-        let running: Vec<(serde_json::Value,)> = writer.rows(&statement).await?;
-        if running.first().is_none_or(|(count,)| number(count) == Some(0)) {
-            return Ok(());
-        }
-        tokio::time::sleep(FENCE_POLL).await;
-    }
-}
-
 /// A number as ClickHouse writes it in JSON: 64-bit ones may be quoted.
 fn number(value: &serde_json::Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// Begins the ids of all inserts behind one fence.
-fn query_id_prefix(fence: &str, place: Place) -> String {
-    format!("pulse-load-{fence}-{:016x}-{}-", place.epoch.0, place.partition)
+/// Names a block in the id of the insert that it travels with.
+fn block_name(place: Place, generation: u64) -> String {
+    format!("{}{generation:016x}/", block_prefix(place))
+}
+
+/// Begins the names of all blocks of a partition.
+fn block_prefix(place: Place) -> String {
+    format!("/{:016x}-{}:", place.epoch.0, place.partition)
 }
 
 impl Table for EventTable {
@@ -275,10 +300,14 @@ impl Table for EventTable {
 
     async fn insert(&self, block: &Sealed, generation: u64) -> Result<(), TableError> {
         let place = block.place();
-        let query_id = format!("{}{generation:016x}-{}", query_id_prefix(&self.fence, place), random());
-        let fence = Rows::fence_column(generation, block.rows);
-        let into = format!("{} ({})", self.events, row::column_names());
-        self.writer(place)?.insert(&into, &[block.columns.clone(), Bytes::from(fence)], &query_id).await?;
+        let shard = self.homes.shard(place);
+        let writer = self.writer_of(shard, place)?;
+        let lanes = self.lanes.get(shard).map(Vec::as_slice).unwrap_or_default();
+        let Some(lane) = lanes.get(usize::from(place.partition) % lanes.len().max(1)) else {
+            return Err(TableError::Stop(format!("clickhouse.shards has no shard {shard}")));
+        };
+        let pieces = [block.columns.clone(), Bytes::from(Rows::fence_column(generation, block.rows))];
+        lane.insert(Passenger { place, generation, rows: block.rows, pieces }, |passengers| self.send(writer, passengers)).await?;
         self.homes.settle(place);
         Ok(())
     }

@@ -41,6 +41,8 @@ pub(super) struct Worker<T, R> {
     reader: R,
     limits: BlockLimits,
     stats: Arc<LoadStats>,
+    /// Blocks are due at whole multiples of their greatest age from here: those of all partitions at once, to go together.
+    ticks_from: Instant,
     block: Block,
     body: Vec<u8>,
 }
@@ -63,8 +65,17 @@ struct Tenure {
 }
 
 impl<T: Table, R: PartitionReader> Worker<T, R> {
-    pub(super) fn new(table: T, reader: R, limits: BlockLimits, stats: Arc<LoadStats>) -> Self {
-        Self { table, reader, limits, stats, block: Block::new(), body: Vec::new() }
+    pub(super) fn new(table: T, reader: R, limits: BlockLimits, (stats, ticks_from): (Arc<LoadStats>, Instant)) -> Self {
+        Self { table, reader, limits, stats, ticks_from, block: Block::new(), body: Vec::new() }
+    }
+
+    /// When the block is to be sent at the latest, if there is one.
+    fn due_at(&self) -> Option<Instant> {
+        let since = self.block.since()?;
+        let Some(passed) = since.duration_since(self.ticks_from).as_nanos().checked_div(self.limits.max_age.as_nanos()) else {
+            return Some(since);
+        };
+        Some(self.ticks_from + self.limits.max_age * u32::try_from(passed + 1).unwrap_or(u32::MAX))
     }
 
     /// Loads until asked to stop or the partition is taken away; ends with everything read stored and committed.
@@ -111,7 +122,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                 return Ok(true);
             }
             let wants_more = !stop.is_cancelled() && tenure.pending.is_empty() && self.block.len() < self.limits.max_rows;
-            let due_at = self.block.since().map(|since| since + self.limits.max_age);
+            let due_at = self.due_at();
             tokio::select! {
                 biased;
                 () = revoked.cancelled() => return Ok(true),
@@ -129,8 +140,8 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
     }
 
     fn is_due(&self, tenure: &Tenure, is_stopping: bool) -> bool {
-        let Some(since) = self.block.since() else { return false };
-        is_stopping || !tenure.pending.is_empty() || self.block.len() >= self.limits.max_rows || since.elapsed() >= self.limits.max_age
+        let Some(due_at) = self.due_at() else { return false };
+        is_stopping || !tenure.pending.is_empty() || self.block.len() >= self.limits.max_rows || due_at <= Instant::now()
     }
 
     /// Moves pending records into the block, as far as they fit.

@@ -331,7 +331,7 @@ async fn run(seed: u64, broken: Option<Broken>) -> Result<(), String> {
     let begin = || {
         let reader = Reader::new(&world);
         let revoked = reader.revoked.clone();
-        let worker = Worker::new(world.clone(), reader, limits, Arc::default());
+        let worker = Worker::new(world.clone(), reader, limits, (Arc::default(), Instant::now()));
         (crate::lifecycle::spawn_apart(worker.run(CancellationToken::new())), revoked)
     };
     let mut owners = Vec::new();
