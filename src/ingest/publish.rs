@@ -1,7 +1,8 @@
 //! From requests to records: many requests share one, and each waits until its record is durable.
 //!
 //! A partition has one open record. It is sealed when it is large enough, when its linger is over, or when the day of
-//! receipt changes; sealing compresses it and appends it to the log. Bounded: a request larger than a record is spread over
+//! receipt changes; sealing compresses it and appends it to the log. While the log is behind with earlier records of the partition
+//! it stays open longer: a busy log gets fewer and larger records, not more. Bounded: a request larger than a record is spread over
 //! several, so none exceeds twice the seal size, and what is sealed waits in the log's own bounded queue, which refuses when
 //! full.
 
@@ -32,10 +33,17 @@ pub(super) struct Publisher<L: Log> {
     open: Arc<[Mutex<Open>]>,
 }
 
+/// A record whose linger is over waits for more events while the log has not acknowledged as many before it.
+const MOST_UNACKED: u32 = 2;
+
 /// The open record of one partition.
 #[derive(Default)]
 struct Open {
     number: u64,
+    /// Sealed records of the partition that are not acknowledged.
+    unacked: u32,
+    /// Whether its linger is over.
+    is_due: bool,
     day: u16,
     received_ms: i64,
     events: u32,
@@ -159,7 +167,7 @@ impl<L: Log> Publisher<L> {
             // Whoever panicked may have left half an event. Its record is dropped, and so are its waiters: they answer 503.
             open.clear_poison();
             let mut guard = poisoned.into_inner();
-            *guard = Open { number: guard.number + 1, ..Open::default() };
+            *guard = Open { number: guard.number + 1, unacked: guard.unacked, ..Open::default() };
             guard
         }))
     }
@@ -172,20 +180,43 @@ impl<L: Log> Publisher<L> {
             if let Ok(mut open) = publisher.open(partition)
                 && open.number == number
             {
-                publisher.seal(partition, &mut open);
+                open.is_due = true;
+                publisher.seal_if_due(partition, &mut open);
             }
         });
     }
 
+    fn seal_if_due(&self, partition: u16, open: &mut Open) {
+        if open.is_due && open.unacked < MOST_UNACKED {
+            self.seal(partition, open);
+        }
+    }
+
+    /// A record of a partition is durable, or failed.
+    fn settled(&self, partition: u16) {
+        if let Ok(mut open) = self.open(partition) {
+            open.unacked = open.unacked.saturating_sub(1);
+            self.seal_if_due(partition, &mut open);
+        }
+    }
+
     /// Appends the open record and begins the next one.
     fn seal(&self, partition: u16, open: &mut Open) {
-        let next = Open { number: open.number + 1, ..Open::default() };
+        let next = Open { number: open.number + 1, unacked: open.unacked, ..Open::default() };
         let mut sealed = std::mem::replace(open, next);
         let waiters = std::mem::take(&mut sealed.waiters);
         let record = sealed.encode(0, 0);
         open.reuse(sealed.body);
         match self.log.append(Topic::Raw, partition, record.into()) {
-            Ok(ack) => spawn_short(async move { tell(waiters, &ack.await.map(drop)) }),
+            Ok(ack) => {
+                open.unacked += 1;
+                let publisher = self.clone();
+                spawn_short(async move {
+                    let fate = ack.await.map(drop);
+                    tell(waiters, &fate);
+                    publisher.settled(partition);
+                });
+            }
             Err(refused) => tell(waiters, &Err(refused)),
         }
     }

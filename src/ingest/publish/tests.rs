@@ -58,6 +58,29 @@ async fn nothing_is_answered_before_it_is_durable() {
     assert!(waiting.await.unwrap().is_ok());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_behind_gets_larger_records_instead_of_more() {
+    let log = FakeLog::new(Mood::Slow);
+    let publisher = publisher(&log, 1 << 20);
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        let publisher = publisher.clone();
+        // The same visitor, so the same partition.
+        let request = request(1, NOW, [5]);
+        waiting.push(tokio::spawn(async move { publisher.publish(request).await }));
+        tokio::time::sleep(limits().linger * 2).await;
+    }
+    let sizes = |log: &FakeLog| log.records().iter().map(|record| record.header.events).collect::<Vec<_>>();
+    assert_eq!(sizes(&log), [1, 1]);
+    log.settle();
+    tokio::time::sleep(limits().linger).await;
+    assert_eq!(sizes(&log), [1, 1, 18], "the rest goes as soon as the log has caught up");
+    log.settle();
+    for waiting in waiting {
+        assert!(waiting.await.unwrap().is_ok());
+    }
+}
+
 #[tokio::test]
 async fn whatever_the_log_refuses_is_told_to_every_request_in_the_record() {
     for mood in [Mood::Full, Mood::Failing] {
