@@ -102,6 +102,9 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
     if let Some(refreshing) = routes.keep_fresh(supervisor.stop_token()) {
         supervisor.spawn("refresh", refreshing);
     }
+    if let Some(sharing) = routes.share_rate(supervisor.stop_token()) {
+        supervisor.spawn("rate limit", sharing);
+    }
     supervisor.spawn("http", server.serve(move |call| routes.clone().answer(call), supervisor.stop_token()));
     let (engine, engine_stop) = supervise_engine(engine);
 

@@ -12,6 +12,7 @@ mod geo;
 mod import;
 mod properties;
 mod publish;
+mod rate;
 mod routes;
 
 use std::net::IpAddr;
@@ -43,6 +44,9 @@ pub struct IngestConfig {
     pub max_key: usize,
     /// Longest property value, bytes; longer ones are cut and the event flagged.
     pub max_value: usize,
+    /// Events a second that a project may send, by all instances together where they share a Redis; 0: as many as it likes.
+    /// Imports are not limited.
+    pub max_rate: u64,
     /// Oldest event accepted; imports take any time since 1970.
     #[serde(with = "humantime_serde")]
     pub max_event_age: Duration,
@@ -64,6 +68,7 @@ impl Default for IngestConfig {
             max_depth: 8,
             max_key: 128,
             max_value: 8 << 10,
+            max_rate: 0,
             max_event_age: Duration::from_secs(3 * 365 * 86_400),
             linger: Duration::from_millis(5),
             seal_size: 256 << 10,
@@ -82,6 +87,7 @@ pub struct IngestLimits {
     pub(crate) max_depth: usize,
     pub(crate) max_key: usize,
     pub(crate) max_value: usize,
+    pub(crate) max_rate: u64,
     pub(crate) max_event_age_ms: i64,
     pub(crate) linger: Duration,
     pub(crate) seal_size: usize,
@@ -121,6 +127,7 @@ impl IngestConfig {
             max_depth: self.max_depth,
             max_key: self.max_key,
             max_value: self.max_value,
+            max_rate: self.max_rate,
             max_event_age_ms: i64::try_from(self.max_event_age.as_millis()).unwrap_or(i64::MAX),
             linger: self.linger,
             seal_size: self.seal_size,

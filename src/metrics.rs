@@ -11,6 +11,8 @@ pub enum Counter {
     EventsRejected,
     /// A request was refused because the log could not take it.
     RequestsUnavailable,
+    /// A request was refused because its project sends faster than it may.
+    RequestsLimited,
     /// A raw record was processed.
     RecordsProcessed,
     /// An event was put aside by process.
@@ -43,10 +45,11 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::EventsAccepted,
         Self::EventsRejected,
         Self::RequestsUnavailable,
+        Self::RequestsLimited,
         Self::RecordsProcessed,
         Self::EventsDead,
         Self::BlocksStored,
@@ -69,6 +72,7 @@ impl Counter {
             Self::EventsAccepted => "pulse_events_accepted_total",
             Self::EventsRejected => "pulse_events_rejected_total",
             Self::RequestsUnavailable => "pulse_requests_unavailable_total",
+            Self::RequestsLimited => "pulse_requests_limited_total",
             Self::RecordsProcessed => "pulse_records_processed_total",
             Self::EventsDead => "pulse_events_dead_total",
             Self::BlocksStored => "pulse_blocks_stored_total",
@@ -91,6 +95,7 @@ impl Counter {
             Self::EventsAccepted => "Events accepted and durable",
             Self::EventsRejected => "Events refused by ingest",
             Self::RequestsUnavailable => "Requests refused because the log could not take them",
+            Self::RequestsLimited => "Requests refused because their project sends faster than it may",
             Self::RecordsProcessed => "Raw records processed",
             Self::EventsDead => "Events put aside as dead letters",
             Self::BlocksStored => "Blocks stored in ClickHouse",

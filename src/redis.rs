@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, KeysInterface};
+use fred::interfaces::{ClientLike, KeysInterface, LuaInterface};
 use fred::types::config::Config;
 use fred::types::{Builder, Expiration};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ const LONGEST: Duration = Duration::from_millis(40);
 const PAUSE: Duration = Duration::from_secs(2);
 /// Commands that may wait for the connection.
 const QUEUE: usize = 1_024;
+
+/// Both or neither: a count without an end would stay for ever.
+const ADD: &str = "local sum = redis.call('incrby', KEYS[1], ARGV[1]); redis.call('pexpire', KEYS[1], ARGV[2]); return sum";
 
 /// `[redis]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -131,6 +134,12 @@ impl Redis {
     pub async fn set(&self, key: &str, value: Bytes, kept: Duration) {
         let set = self.client.set::<(), _, _>(self.key(key), value, Some(millis(kept)), None, false);
         drop(self.ask(set).await);
+    }
+
+    /// Adds to a count that is forgotten when nobody adds for `kept`; returns the sum, if Redis says it in time.
+    pub async fn add(&self, key: &str, number: u64, kept: Duration) -> Option<u64> {
+        let arguments = vec![number.to_string(), kept.as_millis().to_string()];
+        self.ask(self.client.eval(ADD, vec![self.key(key)], arguments)).await.ok()
     }
 
     fn key(&self, key: &str) -> String {

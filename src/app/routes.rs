@@ -50,6 +50,7 @@ pub(super) struct Routes<L: RunningLog> {
     metrics: PrometheusHandle,
     ingest: Option<Ingest<L>>,
     asks: Option<Arc<Asks<L>>>,
+    redis: Option<Redis>,
 }
 
 /// What answers questions.
@@ -72,16 +73,21 @@ impl<L: RunningLog> Routes<L> {
         };
         let redis = Redis::open(&settings.config.redis)?;
         let asks = store.filter(|_| settings.roles.contains(&Role::Query)).map(|store| {
-            let queries = Queries::new(Reader::new(&store), settings.query, loads(settings, &store, redis));
+            let queries = Queries::new(Reader::new(&store), settings.query, loads(settings, &store, redis.clone()));
             let body = BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout };
             Arc::new(Asks { queries, waiting: LogWaiting(log.clone()), store, keys, stats, body })
         });
-        Ok(Self { log, engine_state, metrics, ingest, asks })
+        Ok(Self { log, engine_state, metrics, ingest, asks, redis })
     }
 
     /// Refreshes what is asked most until asked to stop.
     pub(super) fn keep_fresh(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
         self.asks.as_ref().map(|asks| asks.queries.clone().keep_fresh(clock::now_ms, stop))
+    }
+
+    /// Shares what projects send with other instances until asked to stop.
+    pub(super) fn share_rate(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
+        self.ingest.as_ref()?.share_rate(self.redis.clone()?, stop)
     }
 
     /// Answers a request.

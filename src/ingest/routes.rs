@@ -1,13 +1,16 @@
 //! The routes of the role.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::decode::{self, Decoded};
 use super::publish::{Contribution, Publisher};
+use super::rate::RateLimit;
 use super::{Geo, IngestLimits, Request, import};
 use crate::clock;
 use crate::event::field::flag;
@@ -17,6 +20,7 @@ use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, ty
 use crate::http::server::Call;
 use crate::log::{Log, LogError};
 use crate::metrics::Counter;
+use crate::redis::Redis;
 
 use super::geo::RequestGeo;
 
@@ -38,6 +42,7 @@ struct Shared<L: Log> {
     body: BodyLimits,
     geo: Geo,
     keys: Keys,
+    rate: Option<RateLimit>,
 }
 
 /// How a body is laid out.
@@ -52,7 +57,17 @@ impl<L: Log> Ingest<L> {
     pub fn new(log: L, limits: IngestLimits, (geo, keys): (Geo, Keys), body_timeout: std::time::Duration) -> Self {
         let body = BodyLimits { max_wire: limits.max_body, max_inflated: limits.max_inflated, timeout: body_timeout };
         let publisher = Publisher::new(log, &limits);
-        Self { shared: Arc::new(Shared { publisher, limits, body, geo, keys }) }
+        let rate = RateLimit::new(limits.max_rate);
+        Self { shared: Arc::new(Shared { publisher, limits, body, geo, keys, rate }) }
+    }
+
+    /// Shares what projects send with other instances until asked to stop; `None` if there is no limit.
+    pub fn share_rate(
+        &self,
+        redis: Redis,
+        stop: CancellationToken,
+    ) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
+        self.shared.rate.clone().map(|rate| rate.exchange(redis, stop))
     }
 
     /// Seals what is open, so that requests that wait for company need not wait longer.
@@ -86,6 +101,9 @@ impl<L: Log> Ingest<L> {
 
     async fn events(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let grant = self.shared.keys.authorize(call.request.headers(), KeyKind::Write)?;
+        if let Some(rate) = &self.shared.rate {
+            rate.admits(grant.project).map_err(|seconds| too_fast(self.shared.limits.max_rate, seconds))?;
+        }
         let layout = layout(call.request.headers())?;
         let (call, bytes) = self.read(call, self.shared.body).await?;
         let received_ms = clock::now_ms();
@@ -97,6 +115,9 @@ impl<L: Log> Ingest<L> {
                 Layout::Lines => decode::lines(&bytes, &request, &self.shared.limits)?,
             }
         };
+        if let Some(rate) = &self.shared.rate {
+            rate.take(grant.project, decoded.accepted());
+        }
         let answer = Verdicts::of(&decoded);
         let contribution = Contribution { project: grant.project, received_ms, decoded };
         self.shared.publisher.publish(contribution).await.map_err(|refused| refusal(&refused))?;
@@ -202,6 +223,12 @@ fn preflight(headers: &HeaderMap) -> Response<Body> {
         out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
     }
     response
+}
+
+fn too_fast(max_rate: u64, seconds: u32) -> ApiError {
+    Counter::RequestsLimited.add(1);
+    let message = format!("the project sends more than {max_rate} events a second; nothing was accepted, try again in {seconds} s");
+    ApiError { retry_after: Some(seconds), ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message) }
 }
 
 fn refusal(refused: &LogError) -> ApiError {

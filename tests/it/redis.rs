@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use hyper::StatusCode;
 use pulse::event::ids::ProjectId;
 use pulse::query::{Answer, Asked, Loads, Queries, QueryConfig, QueryError, Run, SecondLevel, Statement};
 use pulse::redis::{LeaseError, Redis, RedisConfig};
 use serde_json::json;
 
+use crate::harness::Pulse;
 use crate::harness::redis::RedisServer;
 
 const PROJECT: ProjectId = ProjectId(7);
@@ -202,4 +204,51 @@ async fn a_lease_that_is_lost_is_told_to_the_work() {
         taken.await
     });
     assert_eq!(lost.await, Ok(Ok(Ok(()))), "another one took it after the store had forgotten");
+}
+
+/// Sends to both instances in turn until `events` were accepted; returns how long that took, and whether a refusal came.
+async fn accept(instances: &[Pulse; 2], events: u64) -> (Duration, bool) {
+    let (began, mut accepted, mut was_refused) = (Instant::now(), 0, false);
+    for number in 0.. {
+        let event = |_| json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "click", "anonymousId": "ada"});
+        let batch: Vec<_> = (0..10).map(event).collect();
+        let (status, answer) = instances[number % 2].http.capture(&json!(batch)).await;
+        match status {
+            StatusCode::OK => accepted += 10,
+            _ => {
+                assert_eq!((status, &answer["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")), "{answer}");
+                was_refused = true;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        if accepted >= events {
+            break;
+        }
+    }
+    (began.elapsed(), was_refused)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_share_the_rate_of_a_project_and_each_goes_on_alone_without_redis() {
+    const RATE: u64 = 200;
+    let mut server = RedisServer::start(&[]).await;
+    let (url, rate) = (server.url(), RATE.to_string());
+    let environment = [("PULSE__ROLES", "ingest"), ("PULSE__REDIS__URL", url.as_str()), ("PULSE__INGEST__MAX_RATE", rate.as_str())];
+    let first = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(first.data_dir().join("keys.json"), dir.path().join("keys.json")).unwrap();
+    let instances = [first, Pulse::start_in(dir, &environment).await];
+
+    // Each alone would need half of the time. Each has a second's worth in store at first.
+    let (alone, was_refused) = accept(&instances, RATE * 6).await;
+    assert!(was_refused);
+    assert!(alone >= Duration::from_secs(3), "the instances do not know of each other: {alone:?}");
+    server.kill().await;
+    let (without, _) = accept(&instances, RATE * 4).await;
+    println!("{} events in {alone:?} with redis, {} in {without:?} without", RATE * 6, RATE * 4);
+    let refused = instances[0].http.text("/metrics").await;
+    assert!(refused.contains("pulse_requests_limited_total"), "{refused}");
+    for pulse in instances {
+        assert!(pulse.stop().await);
+    }
 }
