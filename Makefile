@@ -5,7 +5,7 @@ CACHE := $(or $(PULSE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pulse)
 # Outside the checkout, so that a fresh clone builds only what changed.
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
-.PHONY: run build test check fetch fetch-test bench
+.PHONY: run build test check fetch fetch-test bench faults
 
 run: build
 	$(CARGO_TARGET_DIR)/release/pulse serve
@@ -28,3 +28,7 @@ check:
 
 bench: build
 	$(CARGO_TARGET_DIR)/release/pulse bench --max --duration 60s
+
+# The tests of faults with a hundred times the rounds, and things away for as long as they are in life: about two hours.
+faults: fetch-test
+	PULSE_TEST_KILLS=200 PULSE_TEST_LONG=1 cargo test --locked --test it -- crash faults owners cluster kafka --test-threads 1 --nocapture

@@ -65,9 +65,18 @@ async fn client(number: u64, place: Place, oracle: Arc<Oracle>, stop: Cancellati
 pub(crate) struct Moments(u64);
 
 impl Moments {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     pub(crate) fn next(&mut self, below_ms: u64) -> Duration {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         Duration::from_millis((self.0 >> 33) % below_ms)
+    }
+
+    /// A number below a limit.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next(limit as u64).as_millis()).unwrap()
     }
 }
 

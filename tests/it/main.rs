@@ -5,6 +5,7 @@ mod cluster;
 mod contract;
 mod crash;
 mod deploy;
+mod faults;
 mod harness;
 mod import;
 mod kafka;

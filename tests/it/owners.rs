@@ -19,7 +19,8 @@ fn environment(kafka: &Kafka, cluster: &Cluster, roles: &str) -> Vec<(String, St
     shared.chain(own).chain([("PULSE__ROLES".to_owned(), roles.to_owned())]).collect()
 }
 
-async fn instance(kafka: &Kafka, cluster: &Cluster, roles: &str, beside: Option<&Pulse>) -> Pulse {
+/// An instance of a fleet, with the keys of another one.
+pub(crate) async fn instance(kafka: &Kafka, cluster: &Cluster, roles: &str, beside: Option<&Pulse>) -> Pulse {
     let dir = tempfile::tempdir().unwrap();
     if let Some(first) = beside {
         std::fs::copy(first.data_dir().join("keys.json"), dir.path().join("keys.json")).unwrap();

@@ -96,15 +96,28 @@ impl Admin {
             let cause = if topic == Topic::Dead { "pulse writes to one" } else { "log.kafka.partitions says otherwise" };
             return Err(unfit(format!("{} partitions instead of {wanted}: {cause}", found.partitions)));
         }
+        match self.settings_of(&name).await? {
+            Some(settings) => self.check_settings(topic, &settings).map_err(unfit),
+            None => {
+                // Whoever may not read a topic's settings must trust them.
+                tracing::warn!(topic = name, "the topic's settings cannot be read: not checked");
+                Ok(())
+            }
+        }
+    }
+
+    /// A topic's settings; `None` if they cannot be read. A broker that has not heard of a fresh topic answers without any.
+    async fn settings_of(&self, name: &str) -> Result<Option<ConfigResource>, OpenError> {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-        let asked = self.client.describe_configs([&ResourceSpecifier::Topic(&name)], &options).await;
-        let answers = asked.map_err(|problem| OpenError::Unreachable { brokers: self.limits.brokers(), why: problem.to_string() })?;
-        // Whoever may not read a topic's settings must trust them.
-        let Some(Ok(settings)) = answers.into_iter().next() else {
-            tracing::warn!(topic = name, "the topic's settings cannot be read: not checked");
-            return Ok(());
-        };
-        self.check_settings(topic, &settings).map_err(unfit)
+        for _ in 0..LOOKS {
+            let asked = self.client.describe_configs([&ResourceSpecifier::Topic(name)], &options).await;
+            let answers = asked.map_err(|problem| OpenError::Unreachable { brokers: self.limits.brokers(), why: problem.to_string() })?;
+            match answers.into_iter().next() {
+                Some(Ok(settings)) if settings.entries.is_empty() => tokio::time::sleep(LOOK_PAUSE).await,
+                answer => return Ok(answer.and_then(Result::ok)),
+            }
+        }
+        Ok(None)
     }
 
     fn check_settings(&self, topic: Topic, settings: &ConfigResource) -> Result<(), String> {

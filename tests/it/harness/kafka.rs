@@ -122,6 +122,18 @@ impl Kafka {
         self.ready().await;
     }
 
+    /// Starts all brokers that are down, beginning with one of them.
+    pub(crate) async fn restart_missing(&mut self, first: usize) {
+        let count = self.brokers.len();
+        for at in 0..count {
+            let broker = &mut self.brokers[(first + at) % count];
+            if broker.child.is_none() {
+                broker.start();
+            }
+        }
+        self.ready().await;
+    }
+
     /// Stops a broker where it stands; it neither answers nor closes anything.
     pub(crate) fn freeze(&self, broker: usize) {
         signal(self.brokers[broker].pid(), Signal::STOP);

@@ -1,0 +1,211 @@
+//! Rows of the fault catalogue on real brokers and servers: what is away for a while, who comes and goes, what comes twice.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use crate::crash::{Moments, rounds, under_load_on};
+use crate::harness::clickhouse::Cluster;
+use crate::harness::kafka::Kafka;
+use crate::harness::{Http, PATIENCE, Pulse, program};
+use crate::owners::instance;
+
+/// How long something stays away: a while with every test run, long with `make faults`.
+#[allow(clippy::disallowed_methods, reason = "how long a test runs is for whoever runs it")]
+fn absence(short: u64, long: u64) -> Duration {
+    Duration::from_secs(if std::env::var("PULSE_TEST_LONG").is_ok() { long } else { short })
+}
+
+fn odd_event() -> Value {
+    // Refused for its own fault, which is answered once it is durably noted: tells whether the log takes anything.
+    json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "", "anonymousId": "x"})
+}
+
+/// Asks for as long; every answer must be a refusal.
+async fn nothing_is_accepted(http: &Http, span: Duration) {
+    let until = tokio::time::Instant::now() + span;
+    while let Ok(answered) = tokio::time::timeout_at(until, http.try_capture(&odd_event())).await {
+        assert_eq!(answered.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
+
+async fn something_is_accepted(http: &Http) {
+    let answered = async {
+        while http.capture(&odd_event()).await.0 != StatusCode::BAD_REQUEST {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.expect("the log takes nothing again");
+}
+
+async fn on_kafka(kafka: &Kafka) -> Pulse {
+    let environment = kafka.environment("faults");
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_ref())).collect();
+    Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_two_brokers_of_three_away_nothing_is_accepted_and_with_all_three_killed_nothing_is_lost() {
+    let mut kafka = Kafka::start(3).await;
+    let mut round = 0;
+    under_load_on(on_kafka(&kafka).await, (31, rounds(2)), async |pulse, _, moments| {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        round += 1;
+        if round % 2 == 1 {
+            let alive = moments.below(3);
+            (0..3).filter(|broker| *broker != alive).for_each(|broker| kafka.kill(broker));
+        } else {
+            (0..3).for_each(|broker| kafka.kill(broker));
+        }
+        // What was on its way is still answered; after that nothing can be.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        nothing_is_accepted(&pulse.http, absence(4, 60)).await;
+        let first = moments.below(3);
+        kafka.restart_missing(first).await;
+        something_is_accepted(&pulse.http).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_freezes_and_comes_back_late_loses_and_doubles_nothing() {
+    let kafka = Kafka::start(3).await;
+    let mut broker = 0;
+    under_load_on(on_kafka(&kafka).await, (32, rounds(2)), async |pulse, _, _| {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        kafka.freeze(broker);
+        tokio::time::sleep(absence(8, 45)).await;
+        something_is_accepted(&pulse.http).await;
+        kafka.thaw(broker);
+        kafka.ready().await;
+        broker = (broker + 1) % 3;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_that_come_and_go_lose_and_double_nothing() {
+    let kafka = Kafka::start(1).await;
+    let cluster = Cluster::start(1).await;
+    let stays = instance(&kafka, &cluster, "ingest,query", None).await;
+    let mut fleet = Vec::new();
+    for _ in 0..3 {
+        fleet.push(instance(&kafka, &cluster, "process,load", Some(&stays)).await);
+    }
+    under_load_on(stays, (33, rounds(4)), async |_, _, moments| {
+        tokio::time::sleep(Duration::from_secs(2) + moments.next(2_000)).await;
+        let goes = &mut fleet[moments.below(3)];
+        goes.kill().await;
+        tokio::time::sleep(moments.next(1_500)).await;
+        goes.restart().await;
+    })
+    .await;
+    for pulse in fleet {
+        let said = std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap();
+        assert!(said.contains("loading partition") && !said.contains("panicked"), "{said}");
+        assert!(pulse.stop().await);
+    }
+}
+
+/// The slowest and the usual of some requests, milliseconds.
+async fn acks(http: &Http) -> (u128, u128) {
+    let mut times = Vec::new();
+    for _ in 0..100 {
+        let began = Instant::now();
+        assert_eq!(http.capture(&odd_event()).await.0, StatusCode::BAD_REQUEST);
+        times.push(began.elapsed().as_millis());
+    }
+    times.sort_unstable();
+    (times[50], times[98])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_away_for_long_is_not_noticed_by_those_who_send() {
+    let mut cluster = Cluster::start(1).await;
+    let environment = cluster.environment();
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let pulse = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    under_load_on(pulse, (34, 1), async |pulse, _, _| {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let before = acks(&pulse.http).await;
+        cluster.kill(0);
+        tokio::time::sleep(absence(10, 600)).await;
+        let during = acks(&pulse.http).await;
+        cluster.restart(0).await;
+        let (back, stored) = (Instant::now(), stored(&pulse.http).await);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let rate = (self::stored(&pulse.http).await - stored) as f64 / back.elapsed().as_secs_f64();
+        println!("ack p50 and p99, ms: {before:?} before, {during:?} while the store was away; then {rate:.0} events/s were stored");
+    })
+    .await;
+}
+
+/// Events that the books show as stored, once the store answers.
+async fn stored(http: &Http) -> u64 {
+    let answered = async {
+        loop {
+            if let (StatusCode::OK, ledger) = http.get("/v1/ledger").await {
+                return ledger["total"]["stored"].as_u64().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.expect("the ledger does not answer")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_come_three_times_late_and_in_any_order_are_stored_once() {
+    const EVENTS: u64 = 2_000;
+    const MONTH_MS: u64 = 30 * 86_400_000;
+    let mut pulse = Pulse::start().await;
+    let now_ms = u64::try_from(pulse::clock::now_ms()).unwrap();
+    let mut moments = Moments::new(35);
+    let mut events: Vec<Value> = (0..EVENTS)
+        .map(|number| {
+            let at_ms = now_ms - moments.below(MONTH_MS as usize) as u64;
+            let id = format!("{number:08x}-0000-4000-8000-000000000035");
+            json!({"eventId": id, "type": "late", "anonymousId": format!("visitor-{}", number % 97), "timestamp": at_ms, "sentAt": now_ms})
+        })
+        .collect();
+    for round in 0..3 {
+        for at in (1..events.len()).rev() {
+            events.swap(at, moments.below(at + 1));
+        }
+        for batch in events.chunks(100) {
+            // In the first round twice in one request, later once each.
+            let twice: Vec<&Value> = if round == 0 { batch.iter().chain(batch).collect() } else { batch.iter().collect() };
+            assert_eq!(pulse.http.capture(&json!(twice)).await.0, StatusCode::OK);
+        }
+        if round == 1 {
+            pulse.http.settled().await;
+            pulse.kill().await;
+            pulse.restart().await;
+        }
+    }
+    let total = pulse.http.settled().await;
+    assert_eq!((&total["stored"], &total["duplicate"]), (&json!(EVENTS), &json!(3 * EVENTS)), "{total}");
+    let ids: std::collections::HashSet<String> = pulse.http.events().await.iter().map(|event| event["eventId"].to_string()).collect();
+    assert_eq!(ids.len() as u64, EVENTS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_migrations_at_once_leave_one_schema() {
+    let cluster = Cluster::start(1).await;
+    let dir = tempfile::tempdir().unwrap();
+    let migrate = |number: usize, arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(program());
+        let dir = dir.path().join(number.to_string());
+        command.arg("migrate").args(arguments).arg("--data-dir").arg(dir).envs(cluster.environment());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.output()
+    };
+    let ended = futures_util::future::join_all((0..5).map(|number| migrate(number, &[]))).await;
+    for output in ended {
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let said = String::from_utf8(migrate(0, &["--status"]).await.unwrap().stdout).unwrap();
+    assert!(said.contains("present") && !said.contains("missing"), "{said}");
+}
