@@ -174,6 +174,3 @@ impl<L: Log> Redrive<L> {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests;
