@@ -19,9 +19,10 @@ use crate::{app, clock, query};
   pulse replay --from-offset 0 --to-table events_rebuilt --swap
   pulse replay --dead --reason event_invalid
 
-Dead letters: what can be read today is appended to the raw log and stored once `pulse serve` runs. The ledger counts it as
-received again, now, and as stored; the letter stays, and so does its `dead`. A letter redriven again is a `duplicate`. What
-still cannot be read stays as it is. Of `line_malformed` only the importer knows the layout: import the file again.")]
+Dead letters: what can be read today is appended to the raw log and stored once `pulse serve` runs. \
+The ledger counts it as received again, now, and as stored; the letter stays, and so does its `dead`. \
+A letter redriven again is a `duplicate`. What still cannot be read stays as it is. \
+Of `line_malformed` only the importer knows the layout: import the file again.")]
 pub(super) struct ReplayArgs {
     #[command(flatten)]
     config: ConfigArgs,
