@@ -23,11 +23,12 @@ use crate::clickhouse::migrate::{self, MigrateError, OfNodes};
 use crate::config::{LogSettings, Settings};
 use crate::http::keys::{self, Keys};
 use crate::http::server::Server;
+use crate::ingest::Redrive;
 use crate::lifecycle::{Signals, Supervisor, spawn_apart};
 use crate::load::{self, LoadStats};
 use crate::log::embedded::{EmbeddedLog, lock_data_dir};
 use crate::log::kafka::KafkaLog;
-use crate::log::{LogError, RunningLog};
+use crate::log::{Log, LogError, RunningLog};
 use crate::metrics;
 use crate::process;
 use crate::replay;
@@ -139,9 +140,51 @@ pub async fn prepare_log(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Replays the raw log; `progress` is told the events read so far and those in all. With the embedded log no instance may
-/// use the data directory meanwhile.
-pub async fn replay(settings: &Settings, request: &replay::Request, progress: impl Fn(u64, u64)) -> Result<replay::Summary> {
+/// What `pulse replay` can do with an open log and its store.
+pub trait Rework {
+    /// What it tells at the end.
+    type Summary;
+
+    /// Does it until asked to stop; `progress` is told how much is done, and how much there is in all.
+    fn run<L: Log>(
+        &self,
+        parts: (&L, &ClickHouse),
+        settings: &Settings,
+        until: (CancellationToken, impl Fn(u64, u64)),
+    ) -> impl Future<Output = Result<Self::Summary>>;
+}
+
+impl Rework for replay::Request {
+    type Summary = replay::Summary;
+
+    async fn run<L: Log>(
+        &self,
+        (log, store): (&L, &ClickHouse),
+        settings: &Settings,
+        until: (CancellationToken, impl Fn(u64, u64)),
+    ) -> Result<Self::Summary> {
+        let limits = replay::Limits { process: settings.process, load: settings.load };
+        replay::run((log.clone(), store.clone()), self, limits, until).await
+    }
+}
+
+impl Rework for replay::dead::Request {
+    type Summary = replay::dead::Summary;
+
+    async fn run<L: Log>(
+        &self,
+        parts: (&L, &ClickHouse),
+        settings: &Settings,
+        until: (CancellationToken, impl Fn(u64, u64)),
+    ) -> Result<Self::Summary> {
+        let geo = routes::geo(settings).map_err(anyhow::Error::msg)?;
+        let redrive = Redrive::new(parts.0.clone(), settings.ingest.clone(), geo);
+        replay::dead::run(parts, *self, redrive, until).await
+    }
+}
+
+/// Replays the raw log, or tries dead letters again. With the embedded log no instance may use the data directory meanwhile.
+pub async fn replay<R: Rework>(settings: &Settings, request: &R, progress: impl Fn(u64, u64)) -> Result<R::Summary> {
     let data_dir = &settings.config.data_dir;
     std::fs::create_dir_all(data_dir).with_context(|| format!("data_dir: `{}`", data_dir.display()))?;
     let uses_dir = matches!(settings.log, LogSettings::Embedded(_)) || settings.clickhouse.url.is_empty();
@@ -158,18 +201,12 @@ pub async fn replay(settings: &Settings, request: &replay::Request, progress: im
     }
 }
 
-async fn replay_on<L: RunningLog>(
-    log: L,
-    settings: &Settings,
-    request: &replay::Request,
-    progress: impl Fn(u64, u64),
-) -> Result<replay::Summary> {
+async fn replay_on<L: RunningLog, R: Rework>(log: L, settings: &Settings, request: &R, progress: impl Fn(u64, u64)) -> Result<R::Summary> {
     let mut signals = Signals::install().context("taking over signals")?;
     let storage = open_storage(settings).await?;
     prepare_schema(settings, &storage.store).await?;
     let stop = CancellationToken::new();
-    let limits = replay::Limits { process: settings.process, load: settings.load };
-    let work = replay::run((log.clone(), storage.store.clone()), request, limits, (stop.clone(), progress));
+    let work = request.run((&log, &storage.store), settings, (stop.clone(), progress));
     tokio::pin!(work);
     let result = tokio::select! {
         result = &mut work => result,

@@ -32,7 +32,7 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Bring the database schema up to date
     Migrate(migrate::MigrateArgs),
-    /// Work through the raw log again, into the events table or one beside it
+    /// Work through the raw log again, into the events table or one beside it, or try dead letters again
     Replay(replay::ReplayArgs),
     /// Measure this machine with a realistic stream of events
     Bench(bench::BenchArgs),

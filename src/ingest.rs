@@ -13,6 +13,7 @@ mod import;
 mod properties;
 mod publish;
 mod rate;
+mod redrive;
 mod routes;
 
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::ids::ProjectId;
 pub use geo::{Geo, GeoConfig};
+pub use redrive::Redrive;
 pub use routes::Ingest;
 
 /// `[ingest]` as written in the file.
@@ -143,6 +145,9 @@ struct Request<'r> {
     received_ms: i64,
     /// `sentAt` of the envelope.
     sent_ms: Option<i64>,
+    /// The id of an event that has none, where it must be the same each time; else the event gets a fresh one, of which
+    /// there is no copy.
+    fallback_id: Option<[u8; 16]>,
     /// Flags of every event in it.
     flags: u32,
     /// The browser's agent, where the client does not name one; empty otherwise.

@@ -136,6 +136,11 @@ impl DeadReason {
             Self::EventUndecodable => "event_undecodable",
         }
     }
+
+    /// The reason called `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
 }
 
 /// One thing the books count. In the log it is one byte ([`Self::code`]).

@@ -5,6 +5,8 @@
 //! it stores what lies above what the table has; a table beside takes everything, and may then be swapped in. May go wrong:
 //! the log no longer holds the offset asked for, or the table lacks events before it, which would leave a hole.
 
+pub mod dead;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;

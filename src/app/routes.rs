@@ -152,7 +152,7 @@ fn loads(settings: &Settings, store: &ClickHouse, redis: Option<Redis>) -> Loads
     }
 }
 
-fn geo(settings: &Settings) -> Result<Geo, String> {
+pub(super) fn geo(settings: &Settings) -> Result<Geo, String> {
     let geo = Geo::open(&settings.config.geo, cache_dir().map(|cache| cache.join("geo")).as_deref())?;
     if !geo.is_open() {
         tracing::warn!("no geo database: events get no country; `make run` fetches one, or set geo.database");

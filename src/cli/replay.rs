@@ -2,15 +2,27 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use super::ConfigArgs;
-use crate::replay::{From, Request, check_table};
+use crate::config::Settings;
+use crate::outcome::DeadReason;
+use crate::replay::{From, Request, Summary, check_table, dead};
 use crate::{app, clock, query};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  pulse replay --from-offset 0 --dry-run\n  \
-    pulse replay --from-time -2d --partition 3\n  pulse replay --from-offset 0 --to-table events_rebuilt --swap")]
+#[command(after_help = "Examples:
+  pulse replay --from-offset 0 --dry-run
+  pulse replay --from-time -2d --partition 3
+  pulse replay --from-offset 0 --to-table events_rebuilt --swap
+  pulse replay --dead --reason event_invalid
+
+Dead letters: what can be read today is appended to the raw log and stored once `pulse serve` runs. \
+The ledger counts it as received again, now, and as stored; the letter stays, and so does its `dead`. \
+A letter redriven again is a `duplicate`. What still cannot be read stays as it is. \
+Of `line_malformed` only the importer knows the layout: import the file again.")]
 pub(super) struct ReplayArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -29,6 +41,12 @@ pub(super) struct ReplayArgs {
     /// Put the finished table in the place of the events table; the old rows stay under its name
     #[arg(long, requires = "to_table", conflicts_with = "partition")]
     swap: bool,
+    /// Try dead letters again, instead of working through the raw log
+    #[arg(long, conflicts_with_all = ["from_offset", "from_time", "partition", "to_table", "swap"])]
+    dead: bool,
+    /// Only dead letters of this reason
+    #[arg(long, value_name = "NAME", requires = "dead", value_parser = reason_parser())]
+    reason: Option<DeadReason>,
     /// Only count what would be read
     #[arg(long)]
     dry_run: bool,
@@ -37,9 +55,19 @@ pub(super) struct ReplayArgs {
     json: bool,
 }
 
+fn reason_parser() -> impl TypedValueParser<Value = DeadReason> {
+    PossibleValuesParser::new(DeadReason::ALL.map(DeadReason::as_str))
+        .try_map(|name| DeadReason::named(&name).ok_or("not a reason of dead letters"))
+}
+
 pub(super) fn run(args: &ReplayArgs) -> Result<()> {
     super::start_logging();
     let settings = args.config.load(Vec::new())?;
+    if args.dead { redrive(args, &settings) } else { replay(args, &settings) }
+}
+
+/// Works through the raw log again.
+fn replay(args: &ReplayArgs, settings: &Settings) -> Result<()> {
     let from = match &args.from_time {
         None => From::Offset(args.from_offset),
         Some(text) => match query::instant(text, clock::now_ms()) {
@@ -51,23 +79,51 @@ pub(super) fn run(args: &ReplayArgs) -> Result<()> {
         check_table(name).map_err(anyhow::Error::msg)?;
     }
     let request = Request { from, partition: args.partition, to_table: args.to_table.clone(), swap: args.swap, dry_run: args.dry_run };
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} events  {eta}")?);
-    let progress = |read, all| {
-        bar.set_length(all);
-        bar.set_position(read);
-    };
-    let summary = super::runtime()?.block_on(app::replay(&settings, &request, progress))?;
-    bar.finish_and_clear();
-    if args.json {
-        println!("{}", serde_json::to_string(&summary)?);
-    } else {
-        println!(
-            "read       {}\nstored     {}\nduplicate  {}\ndead       {}\nskipped    {}",
-            summary.read, summary.stored, summary.duplicate, summary.dead, summary.skipped
-        );
-    }
-    if summary.interrupted {
+    let summary = rework(settings, &request, "events")?;
+    let Summary { read, stored, duplicate, dead, skipped, interrupted } = &summary;
+    let text = format!("read       {read}\nstored     {stored}\nduplicate  {duplicate}\ndead       {dead}\nskipped    {skipped}");
+    print(args.json, &summary, &text)?;
+    if *interrupted {
         bail!("stopped before the end; run again, it goes on where it was and counts nothing twice");
+    }
+    Ok(())
+}
+
+/// Tries dead letters again.
+fn redrive(args: &ReplayArgs, settings: &Settings) -> Result<()> {
+    let request = dead::Request { reason: args.reason, dry_run: args.dry_run };
+    let summary = rework(settings, &request, "letters")?;
+    let dead::Summary { read, redriven, events, unchanged, interrupted } = &summary;
+    let mut text = format!("read       {read}\nredriven   {redriven}  ({events} events)\nunchanged  {}", unchanged.values().sum::<u64>());
+    for (reason, letters) in unchanged {
+        let is_foreign = *reason == DeadReason::LineMalformed.as_str();
+        let advice = if is_foreign { "  (only `pulse import` knows their layout: import the file again)" } else { "" };
+        text.push_str(&format!("\n  {reason}  {letters}{advice}"));
+    }
+    print(args.json, &summary, &text)?;
+    if *interrupted {
+        bail!("stopped before the end; run again, nothing is counted twice");
+    }
+    Ok(())
+}
+
+/// Does it behind a progress bar that counts `unit`.
+fn rework<R: app::Rework>(settings: &Settings, request: &R, unit: &str) -> Result<R::Summary> {
+    let style = ProgressStyle::with_template(&format!("{{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{eta}}"))?;
+    let bar = ProgressBar::new(0).with_style(style);
+    let progress = |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    };
+    let summary = super::runtime()?.block_on(app::replay(settings, request, progress))?;
+    bar.finish_and_clear();
+    Ok(summary)
+}
+
+fn print(as_json: bool, summary: &impl Serialize, text: &str) -> Result<()> {
+    match as_json {
+        true => println!("{}", serde_json::to_string(summary)?),
+        false => println!("{text}"),
     }
     Ok(())
 }

@@ -1,8 +1,15 @@
 //! A dead letter: what could not be read, kept with its reason and its original bytes.
 
+use uuid::Builder;
+use xxhash_rust::xxh3::xxh3_128;
+
 use super::ids::{LogEpoch, ProjectId};
 use super::varint;
 use crate::outcome::{Count, DeadReason};
+
+/// Message of a letter that holds what is left of a record from the first event on whose end cannot be found. Its project is
+/// the record's first one; the others are not known to it.
+pub const REST_UNREADABLE: &str = "rest of the record unreadable";
 
 /// A dead letter inside a raw record (where only its position is missing) or in the dead topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +33,7 @@ pub struct Letter<'a> {
 }
 
 /// The identity of a dead letter: the same letter written twice has the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// Identity of the raw topic.
     pub epoch: LogEpoch,
@@ -41,6 +48,17 @@ pub struct Place {
 impl Place {
     /// Of a letter that is not yet in the log.
     pub const UNKNOWN: Self = Self { epoch: LogEpoch(0), partition: 0, offset: 0, index: 0 };
+
+    /// A UUID (version 8) for the `nth` event of this letter that has none of its own: always the same.
+    pub fn event_id(&self, nth: u32) -> [u8; 16] {
+        let mut bytes = Vec::with_capacity(32);
+        bytes.extend_from_slice(&self.epoch.0.to_le_bytes());
+        bytes.extend_from_slice(&self.partition.to_le_bytes());
+        bytes.extend_from_slice(&self.offset.to_le_bytes());
+        bytes.extend_from_slice(&self.index.to_le_bytes());
+        bytes.extend_from_slice(&nth.to_le_bytes());
+        Builder::from_custom_bytes(xxh3_128(&bytes).to_le_bytes()).into_uuid().into_bytes()
+    }
 }
 
 impl<'a> Letter<'a> {
@@ -107,6 +125,13 @@ mod tests {
             let mut input = out.as_slice();
             prop_assert_eq!(Letter::take(&mut input), Some(letter));
             prop_assert!(input.is_empty());
+        }
+
+        #[test]
+        fn every_place_and_event_has_an_id_of_its_own(one: (u64, u16, i64, u32, u32), other: (u64, u16, i64, u32, u32)) {
+            let id = |(epoch, partition, offset, index, nth)| Place { epoch: LogEpoch(epoch), partition, offset, index }.event_id(nth);
+            prop_assert_eq!(one == other, id(one) == id(other));
+            prop_assert_eq!(uuid::Uuid::from_bytes(id(one)).get_version_num(), 8);
         }
 
         #[test]

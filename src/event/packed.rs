@@ -163,6 +163,13 @@ pub fn set_project(mut bytes: &mut [u8], project: u16) {
     }
 }
 
+/// Appends `event` with another fixed part.
+pub fn put_as(event: &EventView<'_>, fixed: &Fixed, out: &mut Vec<u8>) {
+    let writer = EventWriter::begin(out);
+    writer.out.extend_from_slice(event.entries);
+    writer.finish(fixed);
+}
+
 /// Splits packed events before the one that would take the first piece beyond `max` bytes; at least one is in it. Returns
 /// the piece, its number of events, and the rest.
 pub fn split(bytes: &[u8], max: usize) -> (&[u8], u32, &[u8]) {

@@ -302,7 +302,7 @@ fn sent_time(raw: &str) -> Option<i64> {
 }
 
 /// One event by itself.
-fn alone(bytes: &[u8], index: usize, request: &Request<'_>, limits: &IngestLimits, decoded: &mut Decoded) {
+pub(super) fn alone(bytes: &[u8], index: usize, request: &Request<'_>, limits: &IngestLimits, decoded: &mut Decoded) {
     let show = |nodes: &[Node<'_>]| pack(EventInput { nodes, at: 0, index }, request, limits, decoded);
     if with_tape(bytes, show).is_none() {
         let (defect, message) = why_unreadable(bytes);

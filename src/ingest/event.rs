@@ -153,10 +153,10 @@ impl<'i> Head<'i> {
         let mut flags = request.flags;
         let event_id = match keys.event_id {
             Some(at) => event_id(nodes, at)?,
-            None => {
+            None => request.fallback_id.unwrap_or_else(|| {
                 flags |= flag::SERVER_ID;
                 Uuid::now_v7().into_bytes()
-            }
+            }),
         };
         let (stated, at) = stated(nodes, keys, request, limits)?;
         flags |= if at.is_clamped { flag::CLAMPED } else { 0 };

@@ -165,6 +165,7 @@ impl<L: Log> Ingest<L> {
             partitions: self.shared.publisher.partitions(),
             received_ms,
             sent_ms: None,
+            fallback_id: None,
             flags: if says("dnt") || says("sec-gpc") { flag::PRIVACY } else { 0 },
             user_agent,
             client: head.client,

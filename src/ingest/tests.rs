@@ -23,6 +23,7 @@ pub(super) fn with_request<T>(run: impl FnOnce(&Request<'_>) -> T) -> T {
         partitions: 4,
         received_ms: NOW,
         sent_ms: None,
+        fallback_id: None,
         flags: 0,
         user_agent: "",
         client: std::net::Ipv4Addr::LOCALHOST.into(),

@@ -9,7 +9,7 @@ use super::enrich::referrer;
 use super::sessionize::{SessionId, Sessionizer};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
-use crate::event::letter::{Letter, Place};
+use crate::event::letter::{self, Letter, Place};
 use crate::event::packed::{EventView, EventWriter, Fields};
 use crate::event::record::{self, Header, RawOrigin, Tallies, day_of};
 use crate::outcome::{Count, DeadReason};
@@ -168,7 +168,7 @@ impl Letters<'_> {
             project,
             received_ms,
             reason: DeadReason::EventUndecodable,
-            message: "rest of the record unreadable",
+            message: letter::REST_UNREADABLE,
             source: "",
             line: 0,
             original: rest,

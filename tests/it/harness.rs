@@ -101,8 +101,30 @@ impl Pulse {
 
     /// Asks pulse to end and returns whether it ended well.
     pub(crate) async fn stop(mut self) -> bool {
+        self.drain().await
+    }
+
+    /// Asks pulse to end, which must end well; it can be started again.
+    pub(crate) async fn end(&mut self) {
+        assert!(self.drain().await);
+    }
+
+    async fn drain(&mut self) -> bool {
         signal(self.pid(), rustix::process::Signal::TERM);
         tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("pulse did not drain").unwrap().success()
+    }
+
+    /// Runs a statement in the embedded engine as the loader would, and returns what it answers.
+    pub(crate) fn sql(&self, statement: &str) -> String {
+        let read = |name: &str| std::fs::read_to_string(self.data_dir().join("clickhouse").join(name)).unwrap();
+        let between = |text: &str, left: &str, right: &str| text.split(left).nth(1).unwrap().split(right).next().unwrap().to_owned();
+        let port = between(&read("config.xml"), "<http_port>", "<");
+        let password = between(&read("users.xml"), "<pulse_writer><password>", "<");
+        let url = format!("http://127.0.0.1:{port}/?user=pulse_writer&password={password}");
+        let output = std::process::Command::new("curl").args(["-sS", "--fail-with-body", &url, "-d", statement]).output().unwrap();
+        let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert!(output.status.success(), "{answer}");
+        answer
     }
 
     /// The process of the embedded engine.

@@ -4,6 +4,7 @@ mod cache;
 mod cluster;
 mod contract;
 mod crash;
+mod dead;
 mod deploy;
 mod faults;
 mod harness;

@@ -1,6 +1,5 @@
 //! The raw log worked through again: nothing is counted twice, and what the table lost comes back.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -19,17 +18,6 @@ fn summary(read: u64, stored: u64, duplicate: u64, skipped: u64) -> Value {
     json!({"read": read, "stored": stored, "duplicate": duplicate, "dead": 0, "skipped": skipped, "interrupted": false})
 }
 
-/// Runs a statement in the embedded engine as the loader would.
-async fn sql(data_dir: &Path, statement: &str) {
-    let read = |name: &str| std::fs::read_to_string(data_dir.join("clickhouse").join(name)).unwrap();
-    let between = |text: &str, left: &str, right: &str| text.split(left).nth(1).unwrap().split(right).next().unwrap().to_owned();
-    let port = between(&read("config.xml"), "<http_port>", "<");
-    let password = between(&read("users.xml"), "<pulse_writer><password>", "<");
-    let url = format!("http://127.0.0.1:{port}/?user=pulse_writer&password={password}");
-    let output = Command::new("curl").args(["-sS", "--fail-with-body", &url, "-d", statement]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-}
-
 /// Sends `requests` requests of 100 events by 7 visitors; the first event of each request is sent twice.
 async fn load(pulse: &Pulse, requests: u64) {
     for request in 0..requests {
@@ -43,11 +31,6 @@ async fn load(pulse: &Pulse, requests: u64) {
         assert_eq!(pulse.http.capture(&json!(batch)).await.0, 200);
     }
     pulse.http.settled().await;
-}
-
-async fn stop(pulse: &mut Pulse) {
-    crate::harness::signal(pulse.pid(), rustix::process::Signal::TERM);
-    assert!(pulse.child.wait().await.unwrap().success());
 }
 
 /// All events with everything that is known of them, in one order.
@@ -66,7 +49,7 @@ async fn a_replay_in_place_stores_nothing_that_is_there_and_one_beside_stores_ev
 
     let refusal = replay(&pulse, &["--from-offset", "0"]).unwrap_err();
     assert!(refusal.contains("data_dir"), "a running instance has the log: {refusal}");
-    stop(&mut pulse).await;
+    pulse.end().await;
 
     assert_eq!(replay(&pulse, &["--dry-run"]).unwrap(), summary(2_020, 0, 0, 0), "a dry run only counts");
     for _ in 0..2 {
@@ -87,7 +70,7 @@ async fn a_replay_in_place_stores_nothing_that_is_there_and_one_beside_stores_ev
 async fn bad_arguments_of_a_replay_are_named() {
     let mut pulse = Pulse::start().await;
     load(&pulse, 1).await;
-    stop(&mut pulse).await;
+    pulse.end().await;
     for (arguments, part) in [
         (&["--from-offset", "99999"][..], "--from-offset 99999: partition 0 holds raw offsets 0 to"),
         (&["--from-time", "soon"][..], "--from-time `soon`"),
@@ -105,7 +88,7 @@ async fn an_emptied_table_is_filled_again_from_the_log_at_the_next_start() {
     let mut pulse = Pulse::start().await;
     load(&pulse, 10).await;
     let (books, events) = (pulse.http.settled().await, table(&pulse).await);
-    sql(pulse.data_dir(), "TRUNCATE TABLE pulse.events").await;
+    pulse.sql("TRUNCATE TABLE pulse.events");
     pulse.kill().await;
     pulse.restart().await;
     assert_eq!(pulse.http.settled().await, books);
