@@ -275,6 +275,9 @@ impl KafkaLimits {
         // How long the partitions of an instance that died stay without a reader.
         self.prefer(&mut client, "session.timeout.ms", "10000");
         self.prefer(&mut client, "heartbeat.interval.ms", "2000");
+        // Also how long the group waits for members that are gone without a word while it comes together, and how long a request
+        // to join may hang. A thread of its own polls, so it is never slow because the work is.
+        self.prefer(&mut client, "max.poll.interval.ms", "30000");
         client
     }
 
