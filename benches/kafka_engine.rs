@@ -105,7 +105,7 @@ struct Pulse {
 }
 
 impl Pulse {
-    async fn start(dir: &Path, roles: &str, environment: &[(String, String)]) -> Result<Self> {
+    async fn start(dir: &Path, roles: &str, environment: &[(&str, String)]) -> Result<Self> {
         let mut command = Command::new(program());
         command.args(["serve", "--listen", "127.0.0.1:0", "--roles", roles, "--data-dir"]).arg(dir);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
@@ -184,10 +184,8 @@ async fn bytes_of(cluster: &Cluster, database: &str, table: &str) -> u64 {
 async fn by_pulse(kafka: &Kafka, batches: &[Bytes], fresh: u64) -> Result<Way> {
     let cluster = Cluster::start(1).await;
     let dir = TempDir::new()?;
-    let mut environment: Vec<(String, String)> =
-        kafka.environment("bench").into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect();
-    environment.extend(cluster.environment().into_iter().map(|(name, value)| (name.to_owned(), value)));
-    environment.push(("PULSE__CLICKHOUSE__REQUEST_TIMEOUT".to_owned(), "30s".to_owned()));
+    let mut environment = [kafka.environment("bench"), cluster.environment()].concat();
+    environment.push(("PULSE__CLICKHOUSE__REQUEST_TIMEOUT", "30s".to_owned()));
     let pulse = Pulse::start(dir.path(), "ingest", &environment).await?;
     let keys: Value = serde_json::from_slice(&std::fs::read(dir.path().join("keys.json"))?)?;
     let key = keys.pointer("/0/write_key").and_then(Value::as_str).context("no key")?;

@@ -30,9 +30,7 @@ fn done(cluster: &Cluster, dir: &TempDir, arguments: &[&str]) -> String {
 }
 
 async fn pulse_on(cluster: &Cluster, dir: TempDir) -> Pulse {
-    let environment = cluster.environment();
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Pulse::start_in(dir, &environment).await
+    Pulse::start_in(dir, &cluster.environment()).await
 }
 
 /// Sends `requests` requests of 50 events of `visitors`.
@@ -168,10 +166,9 @@ async fn an_insert_that_arrives_when_it_was_given_up_is_refused_and_one_whose_an
     let cluster = Cluster::start(2).await;
     let proxies = [Proxy::start(cluster.name(0)).await, Proxy::start(cluster.name(1)).await];
     let shards = proxies.iter().map(Proxy::url).collect::<Vec<_>>().join(",");
-    let environment = cluster.environment();
-    let mut environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    environment.extend([("PULSE__CLICKHOUSE__SHARDS", shards.as_str()), ("PULSE__CLICKHOUSE__REQUEST_TIMEOUT", "1s")]);
-    let pulse = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    let mut environment = cluster.environment();
+    environment.extend([("PULSE__CLICKHOUSE__SHARDS", shards), ("PULSE__CLICKHOUSE__REQUEST_TIMEOUT", "1s".to_owned())]);
+    let pulse = Pulse::start_with(&environment).await;
     let mut turn = 0..;
     under_load_on(pulse, (23, 6), async |_, _, _| {
         let turn = turn.next().unwrap();
@@ -200,7 +197,6 @@ async fn when_a_shard_is_added_partitions_stay_where_they_are_and_others_use_it(
 
     cluster.grow_to(2).await;
     let environment = cluster.environment();
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     pulse.restart_with(&environment).await;
     send(&pulse, 20, &MANY).await;
     assert_eq!(pulse.http.settled().await["stored"], 1_200);
@@ -289,15 +285,10 @@ fn sorted(events: Vec<Value>) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_that_move_between_instances_stay_in_their_shard_and_nothing_is_lost_or_doubled() {
     let (kafka, mut cluster) = (Kafka::start(1).await, Cluster::start(2).await);
-    let log = kafka.environment("shards");
-    let mut environment = cluster.environment();
-    environment.extend(log.iter().map(|(name, value)| (*name, value.to_string())));
-    let mut environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let first = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::copy(first.data_dir().join("keys.json"), dir.path().join("keys.json")).unwrap();
-    environment.push(("PULSE__ROLES", "process,load"));
-    let mut second = Pulse::start_in(dir, &environment).await;
+    let mut environment = [kafka.environment("shards"), cluster.environment()].concat();
+    let first = Pulse::start_with(&environment).await;
+    environment.push(("PULSE__ROLES", "process,load".to_owned()));
+    let mut second = Pulse::start_beside(&first, &environment).await;
 
     let mut round = 0..;
     under_load_on(first, (22, 4), async |pulse, place, moments| {

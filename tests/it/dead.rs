@@ -30,14 +30,14 @@ const NOISE: usize = 15;
 const SMALL: (&str, &str) = ("PULSE__INGEST__MAX_EVENT_SIZE", "400");
 
 /// Runs `pulse replay --dead` on the data directory of `pulse`.
-fn dead(pulse: &Pulse, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+fn dead<V: AsRef<std::ffi::OsStr>>(pulse: &Pulse, arguments: &[&str], environment: &[(&str, V)]) -> Output {
     let mut command = Command::new(program());
     command.args(["replay", "--dead", "--json", "--data-dir"]).arg(pulse.data_dir()).args(arguments);
-    command.envs(environment.iter().copied()).output().unwrap()
+    command.envs(environment.iter().map(|(name, value)| (name, value))).output().unwrap()
 }
 
 fn redriven(pulse: &Pulse, arguments: &[&str]) -> Value {
-    let output = dead(pulse, arguments, &[]);
+    let output = dead::<&str>(pulse, arguments, &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -115,7 +115,7 @@ fn record_of(visitors: &[&str]) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_that_can_be_read_are_stored_once_however_often_they_are_redriven() {
-    let mut pulse = Pulse::start_in(tempfile::tempdir().unwrap(), &[SMALL]).await;
+    let mut pulse = Pulse::start_with(&[SMALL]).await;
     let imported = import(&pulse);
     let (all, dead_of_file) = (LARGE + GOOD + NAMELESS + NOISE, LARGE + NAMELESS + NOISE);
     assert_eq!((&imported["read"], &imported["stored"], &imported["dead"]), (&json!(all), &json!(GOOD), &json!(dead_of_file)));
@@ -189,7 +189,7 @@ async fn bad_arguments_of_a_redrive_are_named() {
         (&["--partition", "0"][..], "--partition"),
         (&[][..], "data_dir"),
     ] {
-        let output = dead(&pulse, arguments, &[]);
+        let output = dead::<&str>(&pulse, arguments, &[]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(part), "{arguments:?}: {said}");
     }
@@ -224,12 +224,9 @@ async fn kept(cluster: &Cluster, count: usize) -> Vec<Kept> {
 async fn poison_in_the_raw_topic_becomes_letters_and_stops_none_of_its_neighbours() {
     let kafka = Kafka::start(1).await;
     let cluster = Cluster::start(1).await;
-    let shared = kafka.environment("poison").into_iter().map(|(name, value)| (name, value.into_owned()));
-    let environment: Vec<(&str, String)> = shared.chain(cluster.environment_of_one()).collect();
-    let mut environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let plain = environment.clone();
-    environment.push(SMALL);
-    let pulse = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    let plain = [kafka.environment("poison"), cluster.environment_of_one()].concat();
+    let environment = [plain.clone(), vec![(SMALL.0, SMALL.1.to_owned())]].concat();
+    let pulse = Pulse::start_with(&environment).await;
     capture(&pulse, 0).await;
     pulse.http.settled().await;
 
@@ -271,7 +268,7 @@ async fn poison_in_the_raw_topic_becomes_letters_and_stops_none_of_its_neighbour
     let elsewhere = tempfile::tempdir().unwrap();
     for copies in 0..2_u64 {
         let mut command = Command::new(program());
-        command.args(["replay", "--dead", "--json", "--data-dir"]).arg(elsewhere.path()).envs(plain.iter().copied());
+        command.args(["replay", "--dead", "--json", "--data-dir"]).arg(elsewhere.path()).envs(plain.clone());
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let said: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -285,10 +282,9 @@ async fn poison_in_the_raw_topic_becomes_letters_and_stops_none_of_its_neighbour
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn letters_wait_for_their_table_and_stop_nothing_else() {
     let cluster = Cluster::start(1).await;
-    let environment = cluster.environment_of_one();
-    let mut environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    environment.push(SMALL);
-    let mut pulse = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    let roomy = cluster.environment_of_one();
+    let environment = [roomy.clone(), vec![(SMALL.0, SMALL.1.to_owned())]].concat();
+    let mut pulse = Pulse::start_with(&environment).await;
     let send = async |pulse: &Pulse, round: usize| {
         capture(pulse, round).await;
         send_lines(pulse, 9, &(0..30).map(|number| line("large", 100 * round + number, 600)).collect::<Vec<_>>()).await;
@@ -320,7 +316,6 @@ async fn letters_wait_for_their_table_and_stop_nothing_else() {
     assert_eq!(ledger(&pulse).await, [210, 120, 0, 90]);
     pulse.end().await;
     // What the table lost with it is in the topic.
-    let roomy: Vec<(&str, &str)> = environment.iter().copied().filter(|pair| *pair != SMALL).collect();
     let output = dead(&pulse, &[], &roomy);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), summary(90, 90, json!({})));

@@ -41,9 +41,7 @@ async fn something_is_accepted(http: &Http) {
 }
 
 async fn on_kafka(kafka: &Kafka) -> Pulse {
-    let environment = kafka.environment("faults");
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_ref())).collect();
-    Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await
+    Pulse::start_with(&kafka.environment("faults")).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,9 +122,7 @@ async fn acks(http: &Http) -> (u128, u128) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_away_for_long_is_not_noticed_by_those_who_send() {
     let mut cluster = Cluster::start(1).await;
-    let environment = cluster.environment();
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let pulse = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    let pulse = Pulse::start_with(&cluster.environment()).await;
     under_load_on(pulse, (34, 1), async |pulse, _, _| {
         tokio::time::sleep(Duration::from_secs(2)).await;
         let before = acks(&pulse.http).await;

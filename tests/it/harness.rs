@@ -53,12 +53,24 @@ pub(crate) fn program() -> PathBuf {
 impl Pulse {
     /// Starts pulse on an empty data directory.
     pub(crate) async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), &[]).await
+        Self::start_with::<&str>(&[]).await
+    }
+
+    /// The same, with settings from the environment.
+    pub(crate) async fn start_with<V: AsRef<str>>(environment: &[(&str, V)]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), environment).await
+    }
+
+    /// Another instance of the fleet of `first`: a data directory of its own, the same keys.
+    pub(crate) async fn start_beside<V: AsRef<str>>(first: &Self, environment: &[(&str, V)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(first.data_dir().join("keys.json"), dir.path().join("keys.json")).unwrap();
+        Self::start_in(dir, environment).await
     }
 
     /// Starts pulse on a data directory, with settings from the environment.
-    pub(crate) async fn start_in(dir: TempDir, environment: &[(&str, &str)]) -> Self {
-        let environment: Vec<_> = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    pub(crate) async fn start_in<V: AsRef<str>>(dir: TempDir, environment: &[(&str, V)]) -> Self {
+        let environment = owned(environment);
         let (child, address) = spawn(dir.path(), &environment).await;
         let log = || std::fs::read_to_string(dir.path().join("test.log")).unwrap();
         let address = address.unwrap_or_else(|| panic!("pulse ended before it was ready: {}", log()));
@@ -84,14 +96,13 @@ impl Pulse {
 
     /// Starts pulse again on its data directory; it listens elsewhere afterwards.
     pub(crate) async fn restart(&mut self) {
-        let is_ready = self.restart_with(&[]).await;
+        let is_ready = self.restart_with::<&str>(&[]).await;
         assert!(is_ready, "pulse ended before it was ready");
     }
 
     /// The same, with more settings this once. `false` if it ended before it was ready.
-    pub(crate) async fn restart_with(&mut self, more: &[(&str, &str)]) -> bool {
-        let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let environment: Vec<_> = self.environment.iter().cloned().chain(more).collect();
+    pub(crate) async fn restart_with<V: AsRef<str>>(&mut self, more: &[(&str, V)]) -> bool {
+        let environment = [self.environment.clone(), owned(more)].concat();
         let (child, address) = spawn(self.dir.path(), &environment).await;
         self.child = child;
         let is_ready = address.is_some();
@@ -141,6 +152,10 @@ impl Pulse {
 pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
+}
+
+fn owned<V: AsRef<str>>(environment: &[(&str, V)]) -> Vec<(String, String)> {
+    environment.iter().map(|(name, value)| ((*name).to_owned(), value.as_ref().to_owned())).collect()
 }
 
 async fn spawn(dir: &Path, environment: &[(String, String)]) -> (Child, Option<String>) {

@@ -11,7 +11,6 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::crash::{restart, under_load_on};
 use crate::harness::kafka::Kafka;
@@ -248,22 +247,19 @@ async fn topics_that_do_not_fit_are_refused_with_what_is_wrong() {
     assert!(refused.contains("max.message.bytes"), "{refused}");
 }
 
-async fn pulse_on(kafka: &Kafka, prefix: &str, more: &[(&str, &str)]) -> Pulse {
-    pulse_in(tempfile::tempdir().unwrap(), kafka, prefix, more).await
+async fn pulse_on(kafka: &Kafka, prefix: &str, more: &[(&'static str, &str)]) -> Pulse {
+    Pulse::start_with(&environment(kafka, prefix, more)).await
 }
 
 /// Another instance of the same fleet: a data directory of its own, the same keys and storage.
 async fn pulse_beside(first: &Pulse, kafka: &Kafka, prefix: &str, roles: &str) -> Pulse {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::copy(first.data_dir().join("keys.json"), dir.path().join("keys.json")).unwrap();
-    pulse_in(dir, kafka, prefix, &[("PULSE__ROLES", roles)]).await
+    Pulse::start_beside(first, &environment(kafka, prefix, &[("PULSE__ROLES", roles)])).await
 }
 
-async fn pulse_in(dir: TempDir, kafka: &Kafka, prefix: &str, more: &[(&str, &str)]) -> Pulse {
-    let environment = kafka.environment(prefix);
-    let mut environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_ref())).collect();
-    environment.extend(more);
-    Pulse::start_in(dir, &environment).await
+fn environment(kafka: &Kafka, prefix: &str, more: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+    let mut environment = kafka.environment(prefix);
+    environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    environment
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -366,11 +362,10 @@ async fn the_loss_of_one_broker_of_three_loses_and_doubles_nothing_and_stops_not
 async fn pulse_migrate_makes_the_topics_and_pulse_ends_when_one_is_deleted() {
     let kafka = Kafka::start(1).await;
     let environment = kafka.environment("ends");
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_ref())).collect();
     let run = |command: &str, migrates: &str| {
         let dir = tempfile::tempdir().unwrap();
         let mut program = tokio::process::Command::new(program());
-        program.args([command, "--data-dir"]).arg(dir.path()).envs(environment.iter().copied());
+        program.args([command, "--data-dir"]).arg(dir.path()).envs(environment.clone());
         program.env("PULSE__MIGRATE_AT_START", migrates).env("PULSE__HTTP__LISTEN", "127.0.0.1:0");
         async move {
             let output = soon("an end", program.output()).await.unwrap();

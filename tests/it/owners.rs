@@ -13,21 +13,17 @@ use crate::harness::{Pulse, signal};
 const PAST_THE_SESSION: Duration = Duration::from_secs(4);
 
 /// Settings of an instance of a fleet on a Kafka and a ClickHouse.
-fn environment(kafka: &Kafka, cluster: &Cluster, roles: &str) -> Vec<(String, String)> {
-    let shared = kafka.environment("owners").into_iter().map(|(name, value)| (name.to_owned(), value.into_owned()));
-    let own = cluster.environment().into_iter().map(|(name, value)| (name.to_owned(), value));
-    shared.chain(own).chain([("PULSE__ROLES".to_owned(), roles.to_owned())]).collect()
+fn environment(kafka: &Kafka, cluster: &Cluster, roles: &str) -> Vec<(&'static str, String)> {
+    [kafka.environment("owners"), cluster.environment(), vec![("PULSE__ROLES", roles.to_owned())]].concat()
 }
 
 /// An instance of a fleet, with the keys of another one.
 pub(crate) async fn instance(kafka: &Kafka, cluster: &Cluster, roles: &str, beside: Option<&Pulse>) -> Pulse {
-    let dir = tempfile::tempdir().unwrap();
-    if let Some(first) = beside {
-        std::fs::copy(first.data_dir().join("keys.json"), dir.path().join("keys.json")).unwrap();
-    }
     let environment = environment(kafka, cluster, roles);
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    Pulse::start_in(dir, &environment).await
+    match beside {
+        Some(first) => Pulse::start_beside(first, &environment).await,
+        None => Pulse::start_with(&environment).await,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,9 +61,7 @@ async fn an_owner_frozen_past_its_session_and_thawed_in_the_middle_of_an_insert_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_killed_at_the_rename_that_commits_a_part_loses_and_doubles_nothing() {
     let mut cluster = Cluster::start(1).await;
-    let environment = cluster.environment();
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let pulse = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    let pulse = Pulse::start_with(&cluster.environment()).await;
     under_load_on(pulse, (22, rounds(4)), async |_, _, moments| {
         let renames = 1 + moments.next(40).as_millis();
         cluster.restart_to_die_at_rename(0, renames).await;

@@ -234,10 +234,9 @@ async fn instances_share_the_rate_of_a_project_and_each_goes_on_alone_without_re
     let mut server = RedisServer::start(&[]).await;
     let (url, rate) = (server.url(), RATE.to_string());
     let environment = [("PULSE__ROLES", "ingest"), ("PULSE__REDIS__URL", url.as_str()), ("PULSE__INGEST__MAX_RATE", rate.as_str())];
-    let first = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::copy(first.data_dir().join("keys.json"), dir.path().join("keys.json")).unwrap();
-    let instances = [first, Pulse::start_in(dir, &environment).await];
+    let first = Pulse::start_with(&environment).await;
+    let second = Pulse::start_beside(&first, &environment).await;
+    let instances = [first, second];
 
     // Each alone would need half of the time. Each has a second's worth in store at first.
     let (alone, was_refused) = accept(&instances, RATE * 6).await;

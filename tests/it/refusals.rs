@@ -77,9 +77,7 @@ async fn execute(cluster: &Cluster, statements: &[&str]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refusals_are_waited_out_without_a_loss() {
     let mut cluster = Cluster::start(1).await;
-    let environment = cluster.environment_of_one();
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let pulse = Pulse::start_in(tempfile::tempdir().unwrap(), &environment).await;
+    let pulse = Pulse::start_with(&cluster.environment_of_one()).await;
     send(&pulse).await;
     pulse.http.settled().await;
 

@@ -70,17 +70,17 @@ impl Kafka {
     }
 
     /// What makes pulse run on this cluster, on topics that begin with `prefix`.
-    pub(crate) fn environment<'e>(&self, prefix: &'e str) -> Vec<(&'static str, std::borrow::Cow<'e, str>)> {
+    pub(crate) fn environment(&self, prefix: &str) -> Vec<(&'static str, String)> {
         vec![
-            ("PULSE__LOG__KIND", "kafka".into()),
-            ("PULSE__LOG__KAFKA__BROKERS", self.addresses().into()),
-            ("PULSE__LOG__KAFKA__TOPIC_PREFIX", prefix.into()),
-            ("PULSE__LOG__KAFKA__PARTITIONS", "4".into()),
-            ("PULSE__LOG__KAFKA__REPLICATION", self.brokers.len().to_string().into()),
-            ("PULSE__LOG__KAFKA__DELIVERY_TIMEOUT", "5s".into()),
+            ("PULSE__LOG__KIND", "kafka".to_owned()),
+            ("PULSE__LOG__KAFKA__BROKERS", self.addresses()),
+            ("PULSE__LOG__KAFKA__TOPIC_PREFIX", prefix.to_owned()),
+            ("PULSE__LOG__KAFKA__PARTITIONS", "4".to_owned()),
+            ("PULSE__LOG__KAFKA__REPLICATION", self.brokers.len().to_string()),
+            ("PULSE__LOG__KAFKA__DELIVERY_TIMEOUT", "5s".to_owned()),
             // So that the partitions of an instance that was killed move within a test.
-            ("PULSE__LOG__KAFKA__OPTIONS__SESSION__TIMEOUT__MS", "2000".into()),
-            ("PULSE__LOG__KAFKA__OPTIONS__HEARTBEAT__INTERVAL__MS", "300".into()),
+            ("PULSE__LOG__KAFKA__OPTIONS__SESSION__TIMEOUT__MS", "2000".to_owned()),
+            ("PULSE__LOG__KAFKA__OPTIONS__HEARTBEAT__INTERVAL__MS", "300".to_owned()),
         ]
     }
 
