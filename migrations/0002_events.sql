@@ -66,7 +66,7 @@ CREATE TABLE IF NOT EXISTS ${database}.events
 )
 ENGINE = ${MergeTree}
 PARTITION BY received_day
-ORDER BY (project_id, type, toDate(timestamp), person_id, timestamp)
+ORDER BY (project_id, type, timestamp)
 TTL received_day + INTERVAL 90 DAY DELETE
 -- Parts stay in one file until they are large: with sixty columns a small part in many files costs more in files than in rows.
 -- A wider merge base rewrites each row half as often for two or three times the parts, which are still few.

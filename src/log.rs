@@ -144,6 +144,12 @@ pub trait Log: Clone + Send + Sync + 'static {
         prefix: Option<usize>,
     ) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
 
+    /// Whether a read with `prefix` leaves the rest of each record where it is. Otherwise a look at many headers costs as much
+    /// as reading all of it.
+    fn reads_prefixes_alone(&self) -> bool {
+        true
+    }
+
     /// Joins the consumer group `group` on `topic`.
     fn join(&self, group: &'static str, topic: Topic) -> impl Future<Output = Result<Self::Member, LogError>> + Send;
 }

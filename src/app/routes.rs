@@ -48,6 +48,7 @@ pub(super) struct Routes<L: RunningLog> {
     log: L,
     engine_state: Option<watch::Receiver<EngineState>>,
     metrics: PrometheusHandle,
+    only_queries: bool,
     ingest: Option<Ingest<L>>,
     asks: Option<Arc<Asks<L>>>,
     redis: Option<Redis>,
@@ -77,7 +78,8 @@ impl<L: RunningLog> Routes<L> {
             let body = BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout };
             Arc::new(Asks { queries, waiting: LogWaiting(log.clone()), store, keys, stats, body })
         });
-        Ok(Self { log, engine_state, metrics, ingest, asks, redis })
+        let only_queries = settings.roles.iter().all(|role| *role == Role::Query);
+        Ok(Self { log, engine_state, metrics, only_queries, ingest, asks, redis })
     }
 
     /// Refreshes what is asked most until asked to stop.
@@ -134,7 +136,8 @@ impl<L: RunningLog> Routes<L> {
 
     /// What keeps this instance from doing its job durably, if anything does.
     fn why_not_ready(&self) -> Option<&'static str> {
-        if !self.log.is_writable() {
+        // An instance that only answers queries needs the log for the ledger alone.
+        if !self.only_queries && !self.log.is_writable() {
             return Some("the log cannot be written");
         }
         let is_down = self.engine_state.as_ref().is_some_and(|state| *state.borrow() == EngineState::Down);

@@ -1,5 +1,7 @@
 //! Events in the raw topic that the table does not show yet: the part of the ledger that the log answers.
 
+use std::collections::BTreeMap;
+
 use crate::event::ids::ProjectId;
 use crate::event::record::{self, HEADER_PREFIX, Header, Tally};
 use crate::log::{Log, LogError, Record, Topic};
@@ -8,6 +10,9 @@ use crate::query::ledger::{Lag, Waiting, WaitingTally, Watermark};
 
 /// Header bytes read at a time.
 const READ_BYTES: usize = 4 << 20;
+/// Most reads of a partition where each fetches whole records: what lies behind them is estimated, for a question must not cost
+/// as much as the backlog.
+const MOST_READS: usize = 16;
 
 /// Counts what lies above the watermarks, from the records' headers alone.
 #[derive(Clone)]
@@ -31,7 +36,10 @@ impl<L: Log> LogWaiting<L> {
         let held = self.0.bounds(Topic::Raw, partition).await?;
         let mut next = after.max(held.start);
         let mut lag = Lag { partition, ..Lag::default() };
-        while next < held.end {
+        let known = tallies.len();
+        let mut reads_left = if self.0.reads_prefixes_alone() { usize::MAX } else { MOST_READS };
+        while next < held.end && reads_left > 0 {
+            reads_left -= 1;
             let records = self.0.read(Topic::Raw, partition, next, READ_BYTES, Some(HEADER_PREFIX)).await?;
             let Some(last) = records.last() else { break };
             next = last.offset + 1;
@@ -39,6 +47,9 @@ impl<L: Log> LogWaiting<L> {
                 let header = self.header(partition, record).await?;
                 add(header, &mut lag, tallies);
             }
+        }
+        if reads_left == 0 {
+            estimate(u64::try_from(held.end - next).unwrap_or(0), &mut lag, (tallies, known));
         }
         Ok(lag)
     }
@@ -54,6 +65,25 @@ impl<L: Log> LogWaiting<L> {
             header => Ok(header.ok()),
         }
     }
+}
+
+/// Takes `unread` records to hold what those that were read do. Their events are of the last minute that was read.
+fn estimate(unread: u64, lag: &mut Lag, (tallies, known): (&mut Vec<WaitingTally>, usize)) {
+    let Some(minute_ms) = tallies[known..].iter().map(|tally| tally.minute_ms).max().filter(|_| unread > 0) else { return };
+    let mut read = BTreeMap::<(ProjectId, u64), (u64, u64)>::new();
+    for tally in &tallies[known..] {
+        let sums = read.entry((tally.project, tally.source)).or_default();
+        *sums = (sums.0 + tally.events, sums.1 + tally.rejected);
+    }
+    let records = lag.records;
+    let of_unread = |number: u64| u64::try_from(u128::from(number) * u128::from(unread) / u128::from(records.max(1))).unwrap_or(u64::MAX);
+    for ((project, source), (events, rejected)) in read {
+        let events = of_unread(events);
+        lag.events += events;
+        tallies.push(WaitingTally { project, minute_ms, source, events, rejected: of_unread(rejected) });
+    }
+    lag.records += unread;
+    lag.is_estimated = true;
 }
 
 fn add(header: Option<Header>, lag: &mut Lag, tallies: &mut Vec<WaitingTally>) {
@@ -82,4 +112,24 @@ fn add(header: Option<Header>, lag: &mut Lag, tallies: &mut Vec<WaitingTally>) {
 
 fn rejected(tally: &Tally) -> u64 {
     tally.counts.iter().filter(|(count, _)| matches!(count, Count::Rejected(_))).map(|(_, number)| u64::from(*number)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_read_is_taken_to_be_like_what_was_read() {
+        let tally =
+            |project, minute_ms, events, rejected| WaitingTally { project: ProjectId(project), minute_ms, source: 0, events, rejected };
+        let of_another_partition = tally(1, 0, 1_000, 0);
+        let mut tallies = vec![of_another_partition, tally(1, 60_000, 30, 0), tally(2, 60_000, 5, 1), tally(1, 120_000, 10, 0)];
+        let mut lag = Lag { records: 4, events: 45, ..Lag::default() };
+        estimate(8, &mut lag, (&mut tallies, 1));
+        assert_eq!(tallies[4..], [tally(1, 120_000, 80, 0), tally(2, 120_000, 10, 2)]);
+        assert_eq!((lag.records, lag.events, lag.is_estimated), (12, 135, true));
+        let known = tallies.len();
+        estimate(0, &mut lag, (&mut tallies, 0));
+        assert_eq!((tallies.len(), lag.records), (known, 12));
+    }
 }

@@ -250,6 +250,10 @@ impl Log for KafkaLog {
         self.blocking(move |pool| pool.read(Want { topic, partition, from, max_bytes, prefix })).await
     }
 
+    fn reads_prefixes_alone(&self) -> bool {
+        false
+    }
+
     async fn join(&self, group: &'static str, topic: Topic) -> Result<KafkaMember, LogError> {
         KafkaMember::join(self.clone(), group, topic)
     }

@@ -64,13 +64,11 @@ impl Pipeline {
         self.sessions.advance(header.received_ms);
         self.body.clear();
         let mut enriched = 0;
+        let mut unread = header.events.saturating_add(header.letters);
         let mut letters = Letters { origin, header: &mut header, encoded: Vec::new() };
         for _ in 0..letters.header.events {
-            let Some(event) = EventView::take(&mut raw) else {
-                letters.unreadable(enriched, raw);
-                raw = &[];
-                break;
-            };
+            let Some(event) = EventView::take(&mut raw) else { break };
+            unread -= 1;
             let Some(fields) = Fields::of(&event) else {
                 letters.damaged(&event);
                 continue;
@@ -79,8 +77,18 @@ impl Pipeline {
             self.enrich(&event, &fields, project.unwrap_or(ProjectId::BOOKS));
             enriched += 1;
         }
-        while let Some(letter) = (!raw.is_empty()).then(|| Letter::take(&mut raw)).flatten() {
+        // Where the end of an event cannot be found, letters have no beginning either.
+        while unread > 0 && unread <= letters.header.letters {
+            let before = raw;
+            let Some(letter) = Letter::take(&mut raw) else {
+                raw = before;
+                break;
+            };
+            unread -= 1;
             letters.put(letter);
+        }
+        if unread > 0 {
+            letters.unreadable(unread, raw);
         }
         let letters = letters.encoded;
         header.events = enriched;
@@ -159,11 +167,11 @@ impl Letters<'_> {
         });
     }
 
-    /// The rest of a record in which not even the ends of events can be found: one letter holds it, and each event that it
-    /// should have held is counted.
-    fn unreadable(&mut self, read: u32, rest: &[u8]) {
+    /// The rest of a record in which not even the ends of events or letters can be found: one letter holds it, and each of the
+    /// `missing` that it should have held is counted.
+    fn unreadable(&mut self, missing: u32, rest: &[u8]) {
         let project = self.header.projects.first().copied().unwrap_or(ProjectId::BOOKS);
-        let (received_ms, missing) = (self.header.received_ms, self.header.events.saturating_sub(read + self.encoded.len() as u32));
+        let received_ms = self.header.received_ms;
         self.put(Letter {
             project,
             received_ms,
@@ -174,8 +182,7 @@ impl Letters<'_> {
             original: rest,
             place: Place::UNKNOWN,
         });
-        let more = missing.saturating_sub(1);
-        self.header.tallies.add(project, received_ms, Count::Dead(DeadReason::EventUndecodable), more);
+        self.header.tallies.add(project, received_ms, Count::Dead(DeadReason::EventUndecodable), missing - 1);
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Lag {
     pub events: u64,
     /// When the first of them was received, milliseconds since 1970; 0 if there is none.
     pub oldest_ms: i64,
+    /// Whether there are too many records to look at each: then `events` is what the first of them say, for all.
+    pub is_estimated: bool,
 }
 
 /// Knows what the log holds above the table's watermarks.
@@ -169,6 +171,7 @@ fn lag_json(lags: &[Lag], now_ms: i64) -> Value {
     json!({
         "records": lags.iter().map(|lag| lag.records).sum::<u64>(),
         "events": lags.iter().map(|lag| lag.events).sum::<u64>(),
+        "estimated": lags.iter().any(|lag| lag.is_estimated),
         "oldest_ms": oldest.map_or(0, |oldest| (now_ms - oldest).max(0)),
         "partitions": partitions,
     })

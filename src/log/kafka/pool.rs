@@ -106,8 +106,9 @@ impl Pool {
                 Some(Ok(message)) if message.offset() < want.from => {}
                 Some(Ok(message)) => {
                     let payload = message.payload().unwrap_or_default();
-                    let payload = want.prefix.and_then(|prefix| payload.get(..prefix)).unwrap_or(payload);
+                    // All of it was fetched, whatever is wanted of it.
                     bytes += payload.len();
+                    let payload = want.prefix.and_then(|prefix| payload.get(..prefix)).unwrap_or(payload);
                     next = message.offset() + 1;
                     records.push(Record { offset: message.offset(), payload: Bytes::copy_from_slice(payload) });
                 }
