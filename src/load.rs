@@ -16,19 +16,20 @@ mod letters;
 pub mod row;
 mod stats;
 mod table;
+mod timetable;
 mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::ClickHouse;
 use crate::log::{GroupMember, Log, LogError, PartitionReader, Topic};
 pub use stats::{Latency, LoadStats};
 use table::EventTable;
+use timetable::Timetable;
 
 /// Consumer group of the enriched topic.
 pub const GROUP: &str = "load";
@@ -39,7 +40,7 @@ pub const DEAD_GROUP: &str = "load-dead";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoadConfig {
-    /// Rows after which a block is inserted without waiting for more.
+    /// Rows after which blocks are inserted without waiting for more; those of all partitions of an instance go together.
     pub max_rows: usize,
     /// Longest time a row waits for company; all partitions send their rows at the same moments, this far apart.
     #[serde(with = "humantime_serde")]
@@ -88,8 +89,8 @@ pub async fn load_partition<R: PartitionReader>(
     stop: CancellationToken,
 ) -> Result<(), LogError> {
     let table = EventTable::new(store, partitions, name);
-    let limits = BlockLimits { dedupe_memory: limits.dedupe_memory / usize::from(partitions), ..limits };
-    worker::Worker::new(table, reader, limits, (Arc::default(), Instant::now())).run(stop).await
+    let timetable = Arc::new(Timetable::new(&limits));
+    worker::Worker::new(table, reader, limits.dedupe_memory / usize::from(partitions), (Arc::default(), timetable)).run(stop).await
 }
 
 /// Runs the role until asked to stop. Errors: the log is damaged or closed.
@@ -100,16 +101,16 @@ pub async fn run<L: Log>(
     stop: CancellationToken,
 ) -> Result<(), LogError> {
     let table = EventTable::new(store.clone(), log.partitions(Topic::Enriched), table::EVENTS);
-    let limits = BlockLimits { dedupe_memory: limits.dedupe_memory / usize::from(log.partitions(Topic::Enriched)), ..limits };
+    let dedupe_memory = limits.dedupe_memory / usize::from(log.partitions(Topic::Enriched));
     let mut events = log.join(GROUP, Topic::Enriched).await?;
     let mut dead = log.join(DEAD_GROUP, Topic::Dead).await?;
     let mut workers = tokio::task::JoinSet::new();
-    let ticks_from = Instant::now();
+    let timetable = Arc::new(Timetable::new(&limits));
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             reader = events.assigned() => {
-                let worker = worker::Worker::new(table.clone(), reader?, limits, (Arc::clone(&stats), ticks_from));
+                let worker = worker::Worker::new(table.clone(), reader?, dedupe_memory, (Arc::clone(&stats), Arc::clone(&timetable)));
                 workers.spawn(worker.run(stop.clone()));
             }
             reader = dead.assigned() => {

@@ -350,6 +350,8 @@ fn users_xml(config: &EngineConfig, [writer, reader, migrator]: &[String; 3]) ->
 pub fn run_child(library: &Path, arguments: &[OsString]) -> Result<(), String> {
     // Whatever ends the parent ends us, also when it is killed.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(|problem| problem.to_string())?;
+    // What pulse has switched off for itself is not meant for the engine.
+    let _ = rustix::thread::disable_transparent_huge_pages(false);
     let strings: Vec<CString> = std::iter::once(OsStr::new("engine"))
         .chain(arguments.iter().map(OsString::as_os_str))
         .map(|argument| CString::new(argument.as_bytes()).map_err(|problem| problem.to_string()))

@@ -126,12 +126,18 @@ impl<'b> EventWriter<'b> {
 
     /// Copies all fields and properties of another event but the `dropped` fields.
     pub fn copy(&mut self, event: &EventView<'_>, dropped: Field) {
-        let mut entries = event.entries;
-        while !entries.is_empty() {
-            let before = entries;
-            let Some(entry) = Entry::take(&mut entries) else { return };
-            if !matches!(entry, Entry::Field(tag, _) if tag == dropped as u8) {
-                self.out.extend_from_slice(before.get(..before.len() - entries.len()).unwrap_or_default());
+        // Of what is not yet copied, what has been looked at ends where `entries` begins.
+        let (mut uncopied, mut entries) = (event.entries, event.entries);
+        loop {
+            let looked_at = uncopied.len() - entries.len();
+            let entry = Entry::take(&mut entries);
+            let is_dropped = matches!(entry, Some(Entry::Field(tag, _)) if tag == dropped as u8);
+            if is_dropped || entry.is_none() {
+                self.out.extend_from_slice(uncopied.get(..looked_at).unwrap_or_default());
+                uncopied = entries;
+            }
+            if entry.is_none() {
+                return;
             }
         }
     }
@@ -266,11 +272,15 @@ impl<'a> Iterator for Entries<'a> {
 
 /// The known fields of an event by tag; an absent one is empty.
 #[derive(Clone, Copy, Debug)]
-pub struct Fields<'a>([&'a [u8]; Field::SLOTS]);
+pub struct Fields<'a> {
+    by_tag: [&'a [u8]; Field::SLOTS],
+    /// From the first property to the last one.
+    properties: &'a [u8],
+}
 
 impl Default for Fields<'_> {
     fn default() -> Self {
-        Self([&[]; Field::SLOTS])
+        Self { by_tag: [&[]; Field::SLOTS], properties: &[] }
     }
 }
 
@@ -278,26 +288,37 @@ impl<'a> Fields<'a> {
     /// The fields of `event`; `None` if it is damaged.
     pub fn of(event: &EventView<'a>) -> Option<Self> {
         let mut fields = Self::default();
-        for entry in event.entries() {
-            match entry {
+        let all = event.entries;
+        let (mut rest, mut first_property) = (all, None);
+        while !rest.is_empty() {
+            let at = all.len() - rest.len();
+            match Entry::take(&mut rest)? {
                 Entry::Field(tag, bytes) => fields.set(tag, bytes),
+                Entry::String(..) | Entry::Number(..) | Entry::Other(..) => {
+                    let first = *first_property.get_or_insert(at);
+                    fields.properties = all.get(first..all.len() - rest.len()).unwrap_or_default();
+                }
                 Entry::Damaged => return None,
-                Entry::String(..) | Entry::Number(..) | Entry::Other(..) => {}
             }
         }
         Some(fields)
     }
 
+    /// The properties in order; fields may stand between them.
+    pub fn properties(&self) -> Entries<'a> {
+        Entries(self.properties)
+    }
+
     /// Remembers a field; a tag unknown to this version is passed over.
     pub fn set(&mut self, tag: u8, bytes: &'a [u8]) {
-        if let Some(slot) = self.0.get_mut(usize::from(tag)) {
+        if let Some(slot) = self.by_tag.get_mut(usize::from(tag)) {
             *slot = bytes;
         }
     }
 
     /// The bytes of a field, empty if absent.
     pub fn get(&self, field: Field) -> &'a [u8] {
-        self.0.get(field as usize).copied().unwrap_or_default()
+        self.by_tag.get(field as usize).copied().unwrap_or_default()
     }
 
     /// The text of a field, empty if absent or not text.

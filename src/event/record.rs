@@ -5,6 +5,8 @@
 //! broker takes for the difference). All events of a record were received on one UTC day, because a block of the loader
 //! must stay within one partition of the table.
 
+use std::cell::RefCell;
+
 use super::ids::{LogEpoch, ProjectId};
 use super::varint;
 use crate::outcome::Count;
@@ -15,6 +17,9 @@ const VERSION: u8 = 1;
 const MAX_BODY: usize = 64 << 20;
 /// Bytes that hold the header of nearly every record: what to ask of the log for a look at the books alone.
 pub const HEADER_PREFIX: usize = 4096;
+
+/// Magic number, version, and the lengths of header and body.
+const FRAME_LEN: usize = 2 + 2 + 4 + 4;
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 86_400_000;
@@ -130,19 +135,28 @@ pub struct RecordError(pub &'static str);
 pub fn encode(header: &Header, body: &[u8]) -> Vec<u8> {
     let mut head = Vec::with_capacity(128);
     header.put(&mut head);
-    let mut out = Vec::with_capacity(16 + head.len() + lz4_flex::block::get_maximum_output_size(body.len()));
-    out.extend_from_slice(&MAGIC);
-    out.push(VERSION);
-    out.push(0);
-    out.extend_from_slice(&(head.len() as u32).to_le_bytes());
-    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    out.extend_from_slice(&head);
-    let start = out.len();
-    out.resize(start + lz4_flex::block::get_maximum_output_size(body.len()), 0);
-    // The target has the size that compression asks for, so it cannot fail.
-    let written = lz4_flex::block::compress_into(body, &mut out[start..]).unwrap_or(0);
-    out.truncate(start + written);
-    out
+    SCRATCH.with_borrow_mut(|scratch| {
+        let most = lz4_flex::block::get_maximum_output_size(body.len());
+        if scratch.len() < most {
+            scratch.resize(most, 0);
+        }
+        // The target has the size that compression asks for, so it cannot fail.
+        let written = lz4_flex::block::compress_into(body, scratch).unwrap_or(0);
+        let mut out = Vec::with_capacity(FRAME_LEN + head.len() + written);
+        out.extend_from_slice(&MAGIC);
+        out.push(VERSION);
+        out.push(0);
+        out.extend_from_slice(&(head.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        out.extend_from_slice(&head);
+        out.extend_from_slice(scratch.get(..written).unwrap_or_default());
+        out
+    })
+}
+
+thread_local! {
+    /// Where bodies are compressed: it must have room for one that does not shrink, and records that wait to be written must not.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Reads the header; `bytes` may end after it.
@@ -154,7 +168,7 @@ pub fn header(bytes: &[u8]) -> Result<Header, RecordError> {
 pub fn decode(bytes: &[u8], body: &mut Vec<u8>) -> Result<Header, RecordError> {
     let (header, compressed, length) = split(bytes)?;
     let header = header?;
-    body.clear();
+    // What it held is overwritten: only what is new of it is made zero.
     body.resize(length, 0);
     let inflated = lz4_flex::block::decompress_into(compressed, body).map_err(|_| RecordError("body does not inflate"))?;
     if inflated == length { Ok(header) } else { Err(RecordError("body shorter than stated")) }

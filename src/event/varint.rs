@@ -10,7 +10,18 @@ pub(super) fn put(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Takes a value off the front of `input`; `None` if it is cut short or longer than 64 bits.
+#[inline]
 pub(super) fn take(input: &mut &[u8]) -> Option<u64> {
+    match input.split_first()? {
+        (&byte, rest) if byte < 0x80 => {
+            *input = rest;
+            Some(u64::from(byte))
+        }
+        _ => take_long(input),
+    }
+}
+
+fn take_long(input: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = input.split_first()?;

@@ -1,12 +1,14 @@
 //! Inserts that go together: parts cost more than rows.
 //!
-//! While an insert into a server is on its way, the blocks of other partitions gather, and go with the next one as one part. The
-//! more partitions an instance has the more this saves, and no time is lost by it: an insert that need not wait does not.
+//! While an insert into a server is on its way, the blocks of other partitions gather, and go with the next one as one part. As
+//! all are due at the same moments ([`super::timetable`]), whoever is first waits for a moment. The more partitions an instance
+//! has the more this saves.
 //! Promises: a block travels at most once for each call, whole and in one part. All that travel together succeed or fail together,
 //! and a failure is a doubt that each partition settles for itself, by its own fence. May go wrong: whoever sends for the others
 //! is dropped on the way; they are told that it is not known how it ended.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -14,15 +16,14 @@ use tokio::sync::oneshot;
 use super::home::Place;
 use super::table::TableError;
 
-/// A convoy that has as many rows takes nobody on board any more.
-const FULL_ROWS: usize = 65_536;
+/// How long whoever is first waits for company: what it takes to make blocks that are due together.
+const COMPANY: Duration = Duration::from_millis(5);
 
 /// A block that wants to go.
 pub(super) struct Passenger {
     /// Whose it is, and the generation that its rows carry.
     pub(super) place: Place,
     pub(super) generation: u64,
-    pub(super) rows: usize,
     /// A block in Native format, in pieces.
     pub(super) pieces: [Bytes; 2],
 }
@@ -52,6 +53,7 @@ impl Lane {
                     return told.unwrap_or_else(|_| Err(TableError::Later("the insert that this block went with was given up".to_owned())));
                 }
                 _turn = self.turn.lock() => {
+                    tokio::time::sleep(COMPANY).await;
                     let (passengers, told): (Vec<_>, Vec<_>) = self.board().into_iter().unzip();
                     if passengers.is_empty() {
                         // Went with the last one, whose answer is there by now.
@@ -67,18 +69,11 @@ impl Lane {
         }
     }
 
-    /// Those who go next: first come, first served. Whoever does not listen any more stays behind.
+    /// Those who go next. Whoever does not listen any more stays behind.
     fn board(&self) -> Vec<(Passenger, Told)> {
         let mut waiting = self.waiting();
         waiting.retain(|(_, told)| !told.is_closed());
-        let mut rows = 0;
-        let fits = |(passenger, _): &&(Passenger, Told)| {
-            let has_room = rows < FULL_ROWS;
-            rows += passenger.rows;
-            has_room
-        };
-        let number = waiting.iter().take_while(fits).count();
-        waiting.drain(..number).collect()
+        std::mem::take(&mut *waiting)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<(Passenger, Told)>> {
@@ -89,7 +84,6 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::event::ids::LogEpoch;
@@ -98,8 +92,8 @@ mod tests {
     /// What was sent: the partitions of each insert.
     type Sent = Arc<Mutex<Vec<Vec<u16>>>>;
 
-    fn passenger(partition: u16, rows: usize) -> Passenger {
-        Passenger { place: Place { epoch: LogEpoch(1), partition }, generation: 1, rows, pieces: [Bytes::new(), Bytes::new()] }
+    fn passenger(partition: u16) -> Passenger {
+        Passenger { place: Place { epoch: LogEpoch(1), partition }, generation: 1, pieces: [Bytes::new(), Bytes::new()] }
     }
 
     /// An insert that takes a second, and is refused if partition 13 is on board.
@@ -127,7 +121,7 @@ mod tests {
         let (lane, sent) = (Arc::default(), Sent::default());
         let mut handles = Vec::new();
         for partition in [1, 2, 13, 4] {
-            handles.push(start(&lane, &sent, passenger(partition, 10)));
+            handles.push(start(&lane, &sent, passenger(partition)));
             step().await;
         }
         let mut ended = Vec::new();
@@ -139,30 +133,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_convoy_leaves_the_others_for_the_next() {
-        let (lane, sent) = (Arc::default(), Sent::default());
-        let mut handles = Vec::new();
-        for partition in 0..5 {
-            handles.push(start(&lane, &sent, passenger(partition, FULL_ROWS / 2)));
-            step().await;
-        }
-        for handle in handles {
-            handle.await.unwrap().unwrap();
-        }
-        assert_eq!(*sent.lock().unwrap(), [vec![0], vec![1, 2], vec![3, 4]]);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn when_the_sender_is_dropped_the_others_are_in_doubt_and_the_rest_goes_on() {
         let (lane, sent) = (Arc::default(), Sent::default());
-        let first = start(&lane, &sent, passenger(0, 1));
+        let first = start(&lane, &sent, passenger(0));
         step().await;
-        let leader = start(&lane, &sent, passenger(1, 1));
+        let leader = start(&lane, &sent, passenger(1));
         step().await;
-        let with = start(&lane, &sent, passenger(2, 1));
+        let with = start(&lane, &sent, passenger(2));
         first.await.unwrap().unwrap();
         step().await;
-        let after = start(&lane, &sent, passenger(3, 1));
+        let after = start(&lane, &sent, passenger(3));
         step().await;
         leader.abort();
         assert!(matches!(with.await.unwrap(), Err(TableError::Later(_))));
@@ -173,10 +153,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_was_dropped_while_waiting_stays_behind() {
         let (lane, sent) = (Arc::default(), Sent::default());
-        let first = start(&lane, &sent, passenger(0, 1));
+        let first = start(&lane, &sent, passenger(0));
         step().await;
-        let dropped = start(&lane, &sent, passenger(1, 1));
-        let last = start(&lane, &sent, passenger(2, 1));
+        let dropped = start(&lane, &sent, passenger(1));
+        let last = start(&lane, &sent, passenger(2));
         step().await;
         dropped.abort();
         first.await.unwrap().unwrap();

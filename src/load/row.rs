@@ -139,11 +139,11 @@ impl Rows {
         for ((field, _), column) in DICTIONARIES.iter().zip(&mut self.dictionaries) {
             column.push(fields.get(*field));
         }
-        self.properties(event);
+        self.properties(fields);
     }
 
-    fn properties(&mut self, event: &EventView<'_>) {
-        for entry in event.entries() {
+    fn properties(&mut self, fields: &Fields<'_>) {
+        for entry in fields.properties() {
             match entry {
                 Entry::String(key, value) => self.strings.string(key, value),
                 Entry::Number(key, value) => self.numbers.number(key, value),

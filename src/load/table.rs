@@ -307,7 +307,7 @@ impl Table for EventTable {
             return Err(TableError::Stop(format!("clickhouse.shards has no shard {shard}")));
         };
         let pieces = [block.columns.clone(), Bytes::from(Rows::fence_column(generation, block.rows))];
-        lane.insert(Passenger { place, generation, rows: block.rows, pieces }, |passengers| self.send(writer, passengers)).await?;
+        lane.insert(Passenger { place, generation, pieces }, |passengers| self.send(writer, passengers)).await?;
         self.homes.settle(place);
         Ok(())
     }

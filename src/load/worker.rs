@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::BlockLimits;
 use super::block::{Block, Sealed};
 use super::dedupe::Dedupe;
 use super::home::Place;
 use super::stats::LoadStats;
 use super::table::{Table, TableError};
+use super::timetable::Timetable;
 use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Header, RawOrigin};
 use crate::log::{LogError, PartitionReader, Record};
@@ -39,11 +39,13 @@ type Inserting = Pin<Box<dyn Future<Output = Inserted> + Send>>;
 pub(super) struct Worker<T, R> {
     table: T,
     reader: R,
-    limits: BlockLimits,
+    /// Memory for telling new events from copies, bytes.
+    dedupe_memory: usize,
     stats: Arc<LoadStats>,
-    /// Blocks are due at whole multiples of their greatest age from here: those of all partitions at once, to go together.
-    ticks_from: Instant,
+    timetable: Arc<Timetable>,
     block: Block,
+    /// Departures when the block began.
+    departures: u64,
     body: Vec<u8>,
 }
 
@@ -65,17 +67,18 @@ struct Tenure {
 }
 
 impl<T: Table, R: PartitionReader> Worker<T, R> {
-    pub(super) fn new(table: T, reader: R, limits: BlockLimits, (stats, ticks_from): (Arc<LoadStats>, Instant)) -> Self {
-        Self { table, reader, limits, stats, ticks_from, block: Block::new(), body: Vec::new() }
+    pub(super) fn new(table: T, reader: R, dedupe_memory: usize, (stats, timetable): (Arc<LoadStats>, Arc<Timetable>)) -> Self {
+        Self { table, reader, dedupe_memory, stats, timetable, block: Block::new(), departures: 0, body: Vec::new() }
     }
 
     /// When the block is to be sent at the latest, if there is one.
     fn due_at(&self) -> Option<Instant> {
-        let since = self.block.since()?;
-        let Some(passed) = since.duration_since(self.ticks_from).as_nanos().checked_div(self.limits.max_age.as_nanos()) else {
-            return Some(since);
-        };
-        Some(self.ticks_from + self.limits.max_age * u32::try_from(passed + 1).unwrap_or(u32::MAX))
+        self.block.since().map(|since| self.timetable.due_at(since))
+    }
+
+    /// Whether the block takes no more: enough has gathered, here and elsewhere.
+    fn is_full(&self) -> bool {
+        !self.block.is_empty() && self.departures != self.timetable.departures()
     }
 
     /// Loads until asked to stop or the partition is taken away; ends with everything read stored and committed.
@@ -121,7 +124,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
             if stop.is_cancelled() && tenure.inserting.is_none() && self.block.is_empty() {
                 return Ok(true);
             }
-            let wants_more = !stop.is_cancelled() && tenure.pending.is_empty() && self.block.len() < self.limits.max_rows;
+            let wants_more = !stop.is_cancelled() && tenure.pending.is_empty() && !self.is_full();
             let due_at = self.due_at();
             tokio::select! {
                 biased;
@@ -141,12 +144,12 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
 
     fn is_due(&self, tenure: &Tenure, is_stopping: bool) -> bool {
         let Some(due_at) = self.due_at() else { return false };
-        is_stopping || !tenure.pending.is_empty() || self.block.len() >= self.limits.max_rows || due_at <= Instant::now()
+        is_stopping || !tenure.pending.is_empty() || self.is_full() || due_at <= Instant::now()
     }
 
     /// Moves pending records into the block, as far as they fit.
     async fn fill(&mut self, tenure: &mut Tenure, stop: &CancellationToken) -> Result<(), LogError> {
-        while self.block.len() < self.limits.max_rows {
+        while !self.is_full() {
             let Some(record) = tenure.pending.pop_front() else { return Ok(()) };
             match self.admit(tenure, &record) {
                 Admitted::Skip => {}
@@ -165,7 +168,12 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                 }
                 Admitted::Rewind => self.rewind(tenure).await?,
                 Admitted::Take(header, origin) => {
+                    if self.block.is_empty() {
+                        self.departures = self.timetable.departures();
+                    }
+                    let before = self.block.len();
                     self.block.push(&header, origin, (&self.body, record.offset), &mut tenure.dedupe);
+                    self.timetable.gather(self.block.len() - before);
                     tenure.highest = Some(origin.offset);
                     tenure.has_taken = true;
                     tenure.gap_told = false;
@@ -246,7 +254,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
         loop {
             let attempt = async {
                 let (generation, highest) = self.table.take_fence(place).await?;
-                let dedupe = self.table.recall(place, self.limits.dedupe_memory).await?;
+                let dedupe = self.table.recall(place, self.dedupe_memory).await?;
                 Ok::<_, TableError>((generation, highest, dedupe))
             };
             let result = tokio::select! {

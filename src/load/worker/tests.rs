@@ -14,6 +14,7 @@ use super::*;
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey};
 use crate::event::packed::{EventWriter, Fixed};
 use crate::event::record::{Tallies, day_of};
+use crate::load::BlockLimits;
 use crate::outcome::Count;
 
 const SEEDS: u64 = 300;
@@ -328,10 +329,11 @@ impl PartitionReader for Reader {
 async fn run(seed: u64, broken: Option<Broken>) -> Result<(), String> {
     let (world, sent) = World::new(seed, broken);
     let limits = BlockLimits { max_rows: 12, max_age: Duration::from_millis(200), dedupe_memory: 1 << 12 };
+    let timetable = Arc::new(Timetable::new(&limits));
     let begin = || {
         let reader = Reader::new(&world);
         let revoked = reader.revoked.clone();
-        let worker = Worker::new(world.clone(), reader, limits, (Arc::default(), Instant::now()));
+        let worker = Worker::new(world.clone(), reader, limits.dedupe_memory, (Arc::default(), Arc::clone(&timetable)));
         (crate::lifecycle::spawn_apart(worker.run(CancellationToken::new())), revoked)
     };
     let mut owners = Vec::new();
