@@ -271,25 +271,23 @@ impl Client {
         self.exchange(run).await
     }
 
-    /// Inserts blocks in Native format, given in pieces. `into` is the table and its columns: `db.t (a, b)`. They become one part
-    /// for each partition of the table that they touch; each part comes whole or not at all.
-    pub async fn insert(&self, into: &str, block: &[Bytes], query_id: &str) -> Result<(), ClickHouseError> {
+    /// Inserts a block in Native format. `into` is the table and its columns: `db.t (a, b)`. It becomes one part for each
+    /// partition of the table that it touches; each part comes whole or not at all.
+    pub async fn insert(&self, into: &str, block: Bytes, query_id: &str) -> Result<(), ClickHouseError> {
         let mut insert = self.client.insert_formatted_with(format!("INSERT INTO {into} FORMAT Native"));
         for (name, value) in ONE_PART {
             insert = insert.with_setting(name, value);
         }
         let mut insert = insert.with_setting("query_id", query_id);
         let run = async {
-            for piece in block {
-                insert.send(piece.clone()).await?;
-            }
+            insert.send(block).await?;
             Ok(insert.end().await?)
         };
         self.exchange(run).await
     }
 }
 
-/// What makes all blocks of an insert one part: no queue (asynchronous inserts are the default since 26.2), gathering until far
+/// What makes an insert one part: no queue (asynchronous inserts are the default since 26.2), gathering until far
 /// more rows than there can be, no splitting by rows or bytes, one thread.
 const ONE_PART: [(&str, &str); 7] = [
     ("async_insert", "0"),

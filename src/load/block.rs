@@ -1,8 +1,8 @@
 //! The block that a partition is filling: rows, books, and the suspects that only the table can judge.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -34,6 +34,8 @@ pub(super) struct Suspect {
 /// Rows of whole records, all received on one day.
 pub(super) struct Block {
     rows: Rows,
+    /// For the next block, while this one is on its way.
+    spare: Option<Rows>,
     books: BTreeMap<u64, Tallies>,
     pub(super) suspects: Vec<Suspect>,
     waits: Vec<(i64, u32)>,
@@ -53,7 +55,7 @@ struct Open {
     next_enriched: i64,
 }
 
-/// A block on its way: encoded once, kept for retries.
+/// A block on its way, kept for retries.
 pub(super) struct Sealed {
     pub(super) epoch: LogEpoch,
     pub(super) partition: u16,
@@ -64,9 +66,7 @@ pub(super) struct Sealed {
     pub(super) last_offset: i64,
     /// Where the enriched topic is resumed once this is stored.
     pub(super) next_enriched: i64,
-    pub(super) rows: usize,
-    /// All columns but the fence.
-    pub(super) columns: Bytes,
+    pub(super) rows: Arc<Rows>,
     /// Receipt time and number of the events, for the latency.
     pub(super) waits: Vec<(i64, u32)>,
     /// Whose days its events are of.
@@ -83,6 +83,7 @@ impl Block {
     pub(super) fn new() -> Self {
         Self {
             rows: Rows::new(),
+            spare: None,
             books: BTreeMap::new(),
             suspects: Vec::new(),
             waits: Vec::new(),
@@ -201,7 +202,7 @@ impl Block {
         }
     }
 
-    /// Closes the books, encodes and starts anew; `None` if it is empty. All suspects must have been judged.
+    /// Closes the books and starts anew; `None` if it is empty. All suspects must have been judged.
     pub(super) fn seal(&mut self) -> Option<Sealed> {
         debug_assert!(self.suspects.is_empty(), "suspects are judged before the block is sealed");
         let open = self.open.take()?;
@@ -222,14 +223,20 @@ impl Block {
             first_offset: open.first_offset,
             last_offset: open.last_offset,
             next_enriched: open.next_enriched,
-            rows: self.rows.len(),
-            columns: self.rows.encode(open.epoch, open.partition).into(),
+            rows: Arc::new(std::mem::replace(&mut self.rows, self.spare.take().unwrap_or_else(Rows::new))),
             waits: std::mem::take(&mut self.waits),
             touched: std::mem::take(&mut self.touched),
         };
         self.last_touched = None;
-        self.rows.clear();
         self.books.clear();
         Some(sealed)
+    }
+
+    /// Takes the memory of a block back that has been stored.
+    pub(super) fn reuse(&mut self, sealed: Sealed) {
+        self.spare = Arc::into_inner(sealed.rows).map(|mut rows| {
+            rows.clear();
+            rows
+        });
     }
 }

@@ -7,13 +7,13 @@
 //! and a failure is a doubt that each partition settles for itself, by its own fence. May go wrong: whoever sends for the others
 //! is dropped on the way; they are told that it is not known how it ended.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::home::Place;
+use super::row::{Part, Rows};
 use super::table::TableError;
 
 /// How long whoever is first waits for company: what it takes to make blocks that are due together.
@@ -24,8 +24,21 @@ pub(super) struct Passenger {
     /// Whose it is, and the generation that its rows carry.
     pub(super) place: Place,
     pub(super) generation: u64,
-    /// A block in Native format, in pieces.
-    pub(super) pieces: [Bytes; 2],
+    pub(super) rows: Arc<Rows>,
+}
+
+impl Part for Passenger {
+    fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation
+    }
 }
 
 type Told = oneshot::Sender<Result<(), TableError>>;
@@ -83,7 +96,6 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::event::ids::LogEpoch;
@@ -93,7 +105,7 @@ mod tests {
     type Sent = Arc<Mutex<Vec<Vec<u16>>>>;
 
     fn passenger(partition: u16) -> Passenger {
-        Passenger { place: Place { epoch: LogEpoch(1), partition }, generation: 1, pieces: [Bytes::new(), Bytes::new()] }
+        Passenger { place: Place { epoch: LogEpoch(1), partition }, generation: 1, rows: Arc::new(Rows::new()) }
     }
 
     /// An insert that takes a second, and is refused if partition 13 is on board.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::clickhouse::native::{self, DictionaryColumn, FixedColumn, StringColumn};
+use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, StringColumn};
 use crate::clickhouse::{ClickHouse, ClickHouseError, Shard};
 use crate::event::letter::Letter;
 use crate::log::{LogError, PartitionReader, Record};
@@ -42,7 +42,7 @@ async fn insert(store: &ClickHouse, block: &Bytes) -> Result<(), ClickHouseError
     let into = format!("{}.dead_letters ({COLUMNS})", store.database);
     let mut ended = Ok(());
     for replica in store.shards.iter().take(1).flat_map(Shard::replicas) {
-        ended = replica.writer.insert(&into, std::slice::from_ref(block), &query_id).await;
+        ended = replica.writer.insert(&into, block.clone(), &query_id).await;
         if ended.is_ok() {
             break;
         }
@@ -58,7 +58,7 @@ fn encode(records: &[Record]) -> Bytes {
     numbers("received_at", "DateTime64(3, 'UTC')", letters.iter().map(|letter| letter.received_ms.to_le_bytes()), &mut out);
     let mut reasons = DictionaryColumn::default();
     letters.iter().for_each(|letter| reasons.push(letter.reason.as_str().as_bytes()));
-    reasons.put("reason", &mut out);
+    DictionaryColumn::put(std::iter::once(&reasons), "reason", &mut out);
     strings("message", letters.iter().map(|letter| letter.message.as_bytes()), &mut out);
     strings("source", letters.iter().map(|letter| letter.source.as_bytes()), &mut out);
     numbers("line", "UInt64", letters.iter().map(|letter| letter.line.to_le_bytes()), &mut out);
@@ -73,11 +73,11 @@ fn encode(records: &[Record]) -> Bytes {
 fn numbers<const W: usize>(name: &str, type_name: &'static str, values: impl Iterator<Item = [u8; W]>, out: &mut Vec<u8>) {
     let mut column = FixedColumn::new(type_name);
     values.for_each(|value| column.push(value));
-    column.put(name, out);
+    FixedColumn::put(std::iter::once(&column), name, out);
 }
 
 fn strings<'a>(name: &str, values: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     let mut column = StringColumn::default();
     values.for_each(|value| column.push(value));
-    column.put(name, out);
+    StringColumn::put(std::iter::once(&column), name, out);
 }

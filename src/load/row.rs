@@ -1,8 +1,9 @@
 //! Events and books as rows of the `events` table, collected by column.
 
-use crate::clickhouse::native::{self, DictionaryColumn, FixedColumn, MapColumn, StringColumn};
+use super::home::Place;
+use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, MapColumn, StringColumn};
 use crate::event::field::Field;
-use crate::event::ids::{LogEpoch, ProjectId};
+use crate::event::ids::ProjectId;
 use crate::event::packed::{Entry, EventView, Fields};
 use crate::event::record::Tally;
 
@@ -55,7 +56,11 @@ const TIME: &str = "DateTime64(3, 'UTC')";
 /// Fixed-width columns, `client_session_id`, three maps, and the four that are the same or nearly so in all rows.
 const OTHER_COLUMNS: usize = 14 + 1 + 3 + 4;
 
+/// Room for an encoded row, bytes: most need less.
+const ROW_LEN: usize = 640;
+
 /// Rows on their way into one block. Cleared and used again.
+#[derive(Debug)]
 pub(super) struct Rows {
     rows: usize,
     project_id: FixedColumn<8>,
@@ -190,47 +195,6 @@ impl Rows {
         self.end_maps();
     }
 
-    /// Writes everything but the `fence` column, which comes last and is added when the block is sent.
-    pub(super) fn encode(&self, epoch: LogEpoch, partition: u16) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.rows * 600);
-        native::begin_block(&mut out, OTHER_COLUMNS + STRINGS.len() + DICTIONARIES.len(), self.rows);
-        self.project_id.put("project_id", &mut out);
-        self.timestamp.put("timestamp", &mut out);
-        self.person_id.put("person_id", &mut out);
-        self.visitor_id.put("visitor_id", &mut out);
-        self.event_id.put("event_id", &mut out);
-        self.received_day.put("received_day", &mut out);
-        self.received_at.put("received_at", &mut out);
-        self.original_timestamp.put("original_timestamp", &mut out);
-        self.sent_at.put("sent_at", &mut out);
-        self.session_id.put("session_id", &mut out);
-        self.flags.put("flags", &mut out);
-        self.screen_width.put("screen_width", &mut out);
-        self.screen_height.put("screen_height", &mut out);
-        self.screen_density.put("screen_density", &mut out);
-        self.client_session_id.put("client_session_id", &mut out);
-        for ((_, name), column) in STRINGS.iter().zip(&self.texts) {
-            column.put(name, &mut out);
-        }
-        for ((_, name), column) in DICTIONARIES.iter().zip(&self.dictionaries) {
-            column.put(name, &mut out);
-        }
-        self.strings.put("strings", &mut out);
-        self.numbers.put("numbers", &mut out);
-        self.others.put("others", &mut out);
-        self.log_offset.put("log_offset", &mut out);
-        native::put_constant("log_epoch", "UInt64", epoch.0.to_le_bytes(), self.rows, &mut out);
-        native::put_constant("log_partition", "UInt16", partition.to_le_bytes(), self.rows, &mut out);
-        out
-    }
-
-    /// The last column of a block of `rows` rows.
-    pub(super) fn fence_column(generation: u64, rows: usize) -> Vec<u8> {
-        let mut out = Vec::with_capacity(rows * 8 + 16);
-        native::put_constant("fence", "UInt64", generation.to_le_bytes(), rows, &mut out);
-        out
-    }
-
     /// Forgets the rows, not the memory.
     pub(super) fn clear(&mut self) {
         self.rows = 0;
@@ -262,6 +226,59 @@ impl Rows {
     }
 }
 
+/// Rows of one partition, with what is the same in all of them.
+pub(super) trait Part {
+    fn rows(&self) -> &Rows;
+    fn place(&self) -> Place;
+    /// The generation that holds the partition's fence.
+    fn generation(&self) -> u64;
+}
+
+/// One block with the rows of all parts, in the order of [`column_names`].
+pub(super) fn encode<P: Part>(parts: &[P]) -> Vec<u8> {
+    let rows = parts.iter().map(|part| part.rows().rows).sum();
+    let mut out = Vec::with_capacity(rows * ROW_LEN);
+    native::begin_block(&mut out, OTHER_COLUMNS + STRINGS.len() + DICTIONARIES.len(), rows);
+    let out = &mut out;
+    put(parts, |rows| &rows.project_id, "project_id", out);
+    put(parts, |rows| &rows.timestamp, "timestamp", out);
+    put(parts, |rows| &rows.person_id, "person_id", out);
+    put(parts, |rows| &rows.visitor_id, "visitor_id", out);
+    put(parts, |rows| &rows.event_id, "event_id", out);
+    put(parts, |rows| &rows.received_day, "received_day", out);
+    put(parts, |rows| &rows.received_at, "received_at", out);
+    put(parts, |rows| &rows.original_timestamp, "original_timestamp", out);
+    put(parts, |rows| &rows.sent_at, "sent_at", out);
+    put(parts, |rows| &rows.session_id, "session_id", out);
+    put(parts, |rows| &rows.flags, "flags", out);
+    put(parts, |rows| &rows.screen_width, "screen_width", out);
+    put(parts, |rows| &rows.screen_height, "screen_height", out);
+    put(parts, |rows| &rows.screen_density, "screen_density", out);
+    put(parts, |rows| &rows.client_session_id, "client_session_id", out);
+    for (at, (_, name)) in STRINGS.iter().enumerate() {
+        put(parts, |rows| &rows.texts[at], name, out);
+    }
+    for (at, (_, name)) in DICTIONARIES.iter().enumerate() {
+        put(parts, |rows| &rows.dictionaries[at], name, out);
+    }
+    put(parts, |rows| &rows.strings, "strings", out);
+    put(parts, |rows| &rows.numbers, "numbers", out);
+    put(parts, |rows| &rows.others, "others", out);
+    put(parts, |rows| &rows.log_offset, "log_offset", out);
+    put_runs(parts, |part| part.place().epoch.0.to_le_bytes(), ("log_epoch", "UInt64"), out);
+    put_runs(parts, |part| part.place().partition.to_le_bytes(), ("log_partition", "UInt16"), out);
+    put_runs(parts, |part| part.generation().to_le_bytes(), ("fence", "UInt64"), out);
+    std::mem::take(out)
+}
+
+fn put<P: Part, C: Column + 'static>(parts: &[P], column: impl Fn(&Rows) -> &C + Copy, name: &str, out: &mut Vec<u8>) {
+    C::put(parts.iter().map(move |part| column(part.rows())), name, out);
+}
+
+fn put_runs<P: Part, const W: usize>(parts: &[P], value: impl Fn(&P) -> [u8; W], column: (&str, &str), out: &mut Vec<u8>) {
+    native::put_runs(parts.iter().map(|part| (value(part), part.rows().rows)), column, out);
+}
+
 /// The client's name of the session, unless the session's UUID says the same.
 fn named_session<'a>(fields: &Fields<'a>) -> &'a [u8] {
     let name = fields.get(Field::ClientSession);
@@ -270,7 +287,7 @@ fn named_session<'a>(fields: &Fields<'a>) -> &'a [u8] {
     if is_canonical && !name.iter().any(u8::is_ascii_uppercase) { &[] } else { name }
 }
 
-/// The columns of a block, for the INSERT statement. The order is that of [`Rows::encode`].
+/// The columns of a block, for the INSERT statement. The order is that of [`encode`].
 pub(super) fn column_names() -> String {
     let fixed = [
         "project_id",
@@ -295,3 +312,6 @@ pub(super) fn column_names() -> String {
     let names: Vec<&str> = fixed.into_iter().chain(texts).chain(dictionaries).chain(rest).collect();
     names.join(", ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
@@ -12,7 +11,7 @@ use super::block::{Sealed, Suspect, fingerprint};
 use super::convoy::{Lane, Passenger};
 use super::dedupe::{Dedupe, EventKey, Fingerprint};
 use super::home::{self, Homes, Place, Trace};
-use super::row::{self, Rows};
+use super::row;
 use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Retry, Statement, retry};
 use crate::event::ids::{ProjectId, VisitorKey};
 
@@ -182,8 +181,9 @@ impl EventTable {
         let names: String = passengers.iter().map(|passenger| block_name(passenger.place, passenger.generation)).collect();
         let query_id = format!("{}{names}{:016x}", self.query_id_prefix(), random());
         let into = format!("{} ({})", self.events, row::column_names());
-        let pieces: Vec<Bytes> = passengers.into_iter().flat_map(|passenger| passenger.pieces).collect();
-        Ok(writer.insert(&into, &pieces, &query_id).await?)
+        let block = row::encode(&passengers);
+        drop(passengers);
+        Ok(writer.insert(&into, block.into(), &query_id).await?)
     }
 
     /// The earliest receipt time such that the table holds no more than can be recalled since then; `None` if it holds
@@ -306,8 +306,7 @@ impl Table for EventTable {
         let Some(lane) = lanes.get(usize::from(place.partition) % lanes.len().max(1)) else {
             return Err(TableError::Stop(format!("clickhouse.shards has no shard {shard}")));
         };
-        let pieces = [block.columns.clone(), Bytes::from(Rows::fence_column(generation, block.rows))];
-        lane.insert(Passenger { place, generation, pieces }, |passengers| self.send(writer, passengers)).await?;
+        lane.insert(Passenger { place, generation, rows: Arc::clone(&block.rows) }, |passengers| self.send(writer, passengers)).await?;
         self.homes.settle(place);
         Ok(())
     }

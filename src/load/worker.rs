@@ -297,7 +297,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
         tenure.dedupe.end_insert();
         self.table.announce(&sealed);
         Counter::BlocksStored.add(1);
-        Counter::RowsStored.add(sealed.rows as u64);
+        Counter::RowsStored.add(sealed.rows.len() as u64);
         let now_ms = clock::now_ms();
         for (received_ms, events) in &sealed.waits {
             self.stats.record(u64::try_from(now_ms - received_ms).unwrap_or(0), *events);
@@ -306,6 +306,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
             self.reader.commit(sealed.next_enriched).await?;
             crash::point("load.committed");
         }
+        self.block.reuse(sealed);
         Ok(true)
     }
 }

@@ -9,7 +9,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::super::block::Suspect;
+use super::super::convoy::Passenger;
 use super::super::dedupe::{EventKey, Fingerprint};
+use super::super::row;
 use super::*;
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey};
 use crate::event::packed::{EventWriter, Fixed};
@@ -152,7 +154,8 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
 
 /// The rows of a block, read from its bytes: project and event id are among the first columns, and so is the visitor.
 fn rows_of(sealed: &Sealed) -> Vec<Row> {
-    let mut rest: &[u8] = &sealed.columns;
+    let block = row::encode(&[Passenger { place: sealed.place(), generation: 1, rows: Arc::clone(&sealed.rows) }]);
+    let mut rest = block.as_slice();
     let varint = |rest: &mut &[u8]| {
         let (mut value, mut shift) = (0, 0);
         loop {

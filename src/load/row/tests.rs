@@ -1,0 +1,65 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::super::convoy::Passenger;
+use super::*;
+use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
+use crate::event::packed::{EventWriter, Fixed};
+
+const PLACE: Place = Place { epoch: LogEpoch(7), partition: 3 };
+
+/// An event whose texts are few, so that parts share some of them and not others.
+fn put(rows: &mut Rows, (number, text, properties): (u8, u8, u8)) {
+    let mut bytes = Vec::new();
+    let mut writer = EventWriter::begin(&mut bytes);
+    let text = "x".repeat(usize::from(text));
+    [Field::Type, Field::City, Field::PageUrl].iter().for_each(|field| writer.field(*field, text.as_bytes()));
+    for property in 0..properties {
+        writer.string(&[b'a' + property], text.as_bytes());
+        writer.number(b"n", f64::from(number));
+    }
+    let at_ms = i64::from(number);
+    let ids = ([number; 16], VisitorKey(1), PersonKey(2));
+    let (event_id, visitor, person) = ids;
+    writer.finish(&Fixed { event_id, visitor, person, at_ms, original_ms: 0, sent_ms: 0, received_ms: at_ms, flags: 0, project: 0 });
+    let event = EventView::take(&mut bytes.as_slice()).unwrap();
+    rows.event(&event, &Fields::of(&event).unwrap(), ProjectId(5), (1, 2));
+}
+
+fn passenger(rows: Rows) -> Passenger {
+    Passenger { place: PLACE, generation: 9, rows: Arc::new(rows) }
+}
+
+proptest! {
+    #[test]
+    fn rows_that_were_collected_apart_are_one_block_as_if_together(
+        parts in prop::collection::vec(prop::collection::vec((any::<u8>(), 0..20_u8, 0..4_u8), 0..20), 1..5),
+    ) {
+        let (mut whole, mut apart) = (Rows::new(), Vec::new());
+        for part in parts {
+            let mut rows = Rows::new();
+            for event in part {
+                put(&mut rows, event);
+                put(&mut whole, event);
+            }
+            apart.push(passenger(rows));
+        }
+        prop_assert!(encode(&apart) == encode(&[passenger(whole)]));
+    }
+}
+
+#[test]
+fn many_values_in_two_parts_need_wider_places() {
+    let part = |numbers: std::ops::Range<u32>| {
+        let mut column = DictionaryColumn::default();
+        numbers.for_each(|number| column.push(number.to_string().as_bytes()));
+        column
+    };
+    let (mut joined, mut whole) = (Vec::new(), Vec::new());
+    DictionaryColumn::put([&part(0..200), &part(150..400)].into_iter(), "c", &mut joined);
+    let mut all = part(0..200);
+    (150..400_u32).for_each(|number| all.push(number.to_string().as_bytes()));
+    DictionaryColumn::put(std::iter::once(&all), "c", &mut whole);
+    assert_eq!(joined, whole);
+}
