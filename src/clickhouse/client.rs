@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
 
 use super::arrivals::Arrivals;
@@ -205,6 +207,28 @@ pub struct Answer {
     pub read_rows: u64,
 }
 
+/// Idle connections are closed before the server closes them, by its default after 3 s.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// The way to a server: encrypted where its address says so, checked against the system's authorities or those of the file that
+/// SSL_CERT_FILE names.
+fn transport(url: &str) -> clickhouse::Client {
+    if !url.starts_with("https:") {
+        return clickhouse::Client::default();
+    }
+    match HttpsConnectorBuilder::new().with_native_roots() {
+        Ok(authorities) => {
+            let connector = authorities.https_only().enable_http1().build();
+            let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector);
+            clickhouse::Client::with_http_client(client)
+        }
+        Err(problem) => {
+            tracing::error!(%problem, "no certificate of a server can be checked: set SSL_CERT_FILE");
+            clickhouse::Client::default()
+        }
+    }
+}
+
 /// One kind of access to ClickHouse. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -216,11 +240,7 @@ pub struct Client {
 
 impl Client {
     fn new(url: &str, (user, password): &(String, String), timeout: Duration) -> Self {
-        let client = clickhouse::Client::default()
-            .with_url(url)
-            .with_user(user)
-            .with_password(password)
-            .with_compression(clickhouse::Compression::None);
+        let client = transport(url).with_url(url).with_user(user).with_password(password).with_compression(clickhouse::Compression::None);
         Self { client, timeout, breaker: None }
     }
 

@@ -16,4 +16,5 @@ mod readme;
 mod redis;
 mod refusals;
 mod replay;
+mod tls;
 mod trends;
