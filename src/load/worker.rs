@@ -26,11 +26,13 @@ const READ_BYTES: usize = 2 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How an insert ended: with the block in the table, as its last one, and the generation that holds the fence; or because
-/// someone else has loaded meanwhile, and all that is known must be learnt again.
+/// How an insert ended: with the block in the table, as its last one, and the generation that holds the fence; because
+/// someone else has loaded meanwhile, and all that is known must be learnt again; or in doubt, because pulse is to stop and the
+/// table does not do its part: the log has the rows, and the next look at the table tells.
 enum Inserted {
     Stored { sealed: Sealed, generation: u64 },
     Overlap,
+    GivenUp,
 }
 
 type Inserting = Pin<Box<dyn Future<Output = Inserted> + Send>>;
@@ -118,7 +120,9 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
             self.fill(&mut tenure, stop).await?;
             let is_due = self.is_due(&tenure, stop.is_cancelled());
             if is_due && tenure.inserting.is_none() {
-                self.flush(&mut tenure).await;
+                if !self.flush(&mut tenure, stop).await {
+                    return Ok(true);
+                }
                 continue;
             }
             if stop.is_cancelled() && tenure.inserting.is_none() && self.block.is_empty() {
@@ -131,8 +135,10 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                 () = revoked.cancelled() => return Ok(true),
                 inserted = wait(&mut tenure.inserting) => {
                     tenure.inserting = None;
-                    if !self.settle(&mut tenure, inserted).await? {
-                        return Ok(false);
+                    match inserted {
+                        Inserted::Stored { sealed, generation } => self.settle(&mut tenure, sealed, generation).await?,
+                        Inserted::Overlap => return Ok(false),
+                        Inserted::GivenUp => return Ok(true),
                     }
                 }
                 () = until(due_at), if tenure.inserting.is_none() => {}
@@ -268,30 +274,31 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                     (tenure.epoch, tenure.generation, tenure.highest, tenure.dedupe) = (Some(epoch), generation, highest, dedupe);
                     return true;
                 }
-                Err(problem) => pause.after(&problem, partition).await,
+                Err(problem) => pause.after(&problem, partition, stop).await,
             }
         }
     }
 
-    /// Judges the suspects, seals the block and sends it.
-    async fn flush(&mut self, tenure: &mut Tenure) {
+    /// Judges the suspects, seals the block and sends it. `false` if the table does not answer and pulse is to stop.
+    async fn flush(&mut self, tenure: &mut Tenure, stop: &CancellationToken) -> bool {
         let mut pause = Pause::default();
         Counter::Suspects.add(self.block.suspects.len() as u64);
         while let Some(place) = self.block.place().filter(|_| !self.block.suspects.is_empty()) {
             match self.table.find(place, &self.block.suspects).await {
                 Ok(stored) => self.block.judge(|key| stored.get(key).copied()),
-                Err(problem) => pause.after(&problem, self.reader.partition()).await,
+                Err(_) if stop.is_cancelled() => return false,
+                Err(problem) => pause.after(&problem, self.reader.partition(), stop).await,
             }
         }
-        let Some(sealed) = self.block.seal() else { return };
+        let Some(sealed) = self.block.seal() else { return true };
         crash::point("load.sealed");
         tenure.dedupe.begin_insert();
-        tenure.inserting = Some(Box::pin(insert(self.table.clone(), sealed, tenure.generation)));
+        tenure.inserting = Some(Box::pin(insert(self.table.clone(), sealed, tenure.generation, stop.clone())));
+        true
     }
 
-    /// After an insert: commits, and tells how long the events took. `false` on an overlap.
-    async fn settle(&mut self, tenure: &mut Tenure, inserted: Inserted) -> Result<bool, LogError> {
-        let Inserted::Stored { sealed, generation } = inserted else { return Ok(false) };
+    /// After an insert: commits, and tells how long the events took.
+    async fn settle(&mut self, tenure: &mut Tenure, sealed: Sealed, generation: u64) -> Result<(), LogError> {
         crash::point("load.stored");
         tenure.generation = generation;
         tenure.dedupe.end_insert();
@@ -307,7 +314,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
             crash::point("load.committed");
         }
         self.block.reuse(sealed);
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -326,12 +333,16 @@ enum Admitted {
 }
 
 /// Inserts a block until the table has it. After any doubt: fence, look, and only then insert again.
-async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64) -> Inserted {
+async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64, stop: CancellationToken) -> Inserted {
     let mut pause = Pause::default();
     loop {
-        let Err(problem) = table.insert(&sealed, generation).await else { return Inserted::Stored { sealed, generation } };
+        let Err(mut problem) = table.insert(&sealed, generation).await else { return Inserted::Stored { sealed, generation } };
         loop {
-            pause.after(&problem, sealed.partition).await;
+            if stop.is_cancelled() {
+                tracing::warn!(partition = sealed.partition, ?problem, "insert given up to stop: the log has its events");
+                return Inserted::GivenUp;
+            }
+            pause.after(&problem, sealed.partition, &stop).await;
             match table.take_fence(sealed.place()).await {
                 Ok((taken, Some(highest))) if highest == sealed.last_offset => return Inserted::Stored { sealed, generation: taken },
                 // Another owner came further, or cut the log into other blocks: what this worker remembers is out of date.
@@ -342,7 +353,7 @@ async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64) -> Inse
                     generation = taken;
                     break;
                 }
-                Err(again) => pause.after(&again, sealed.partition).await,
+                Err(again) => problem = again,
             }
         }
     }
@@ -358,14 +369,15 @@ impl Default for Pause {
 }
 
 impl Pause {
-    async fn after(&mut self, problem: &TableError, partition: u16) {
+    async fn after(&mut self, problem: &TableError, partition: u16, stop: &CancellationToken) {
         Counter::LoadRetries.add(1);
         match problem {
             TableError::Stop(why) => tracing::error!(partition, why, "loading stopped until this is mended; nothing is lost"),
             TableError::Fenced => tracing::warn!(partition, "insert refused by the fence"),
             TableError::Later(why) => tracing::warn!(partition, why, "clickhouse refuses for now"),
         }
-        tokio::time::sleep(self.0).await;
+        // Who is to stop tries once more at once.
+        let _ = stop.run_until_cancelled(tokio::time::sleep(self.0)).await;
         self.0 = (self.0 * 2).min(LONGEST_PAUSE);
     }
 }
