@@ -14,7 +14,7 @@ use crate::owners::instance;
 
 /// How long something stays away: a while with every test run, long with `make faults`.
 #[allow(clippy::disallowed_methods, reason = "how long a test runs is for whoever runs it")]
-fn absence(short: u64, long: u64) -> Duration {
+pub(crate) fn absence(short: u64, long: u64) -> Duration {
     Duration::from_secs(if std::env::var("PULSE_TEST_LONG").is_ok() { long } else { short })
 }
 
@@ -108,7 +108,7 @@ async fn instances_that_come_and_go_lose_and_double_nothing() {
 }
 
 /// The slowest and the usual of some requests, milliseconds.
-async fn acks(http: &Http) -> (u128, u128) {
+pub(crate) async fn acks(http: &Http) -> (u128, u128) {
     let mut times = Vec::new();
     for _ in 0..100 {
         let began = Instant::now();

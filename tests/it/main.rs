@@ -16,5 +16,6 @@ mod readme;
 mod redis;
 mod refusals;
 mod replay;
+mod slow;
 mod tls;
 mod trends;

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::harness::Pulse;
 use crate::harness::redis::RedisServer;
+use crate::harness::wire::{Pace, Wire};
 
 const PROJECT: ProjectId = ProjectId(7);
 const ASKED: Asked = Asked { now_ms: 1_774_742_400_000, data_through_ms: 1_774_742_400_000 };
@@ -47,8 +48,11 @@ impl SecondLevel for Answers {
 }
 
 fn connect(server: &RedisServer) -> Redis {
-    let config = RedisConfig { url: server.url(), ..RedisConfig::default() };
-    Redis::open(&config).unwrap().unwrap()
+    connect_to(server.url())
+}
+
+fn connect_to(url: String) -> Redis {
+    Redis::open(&RedisConfig { url, ..RedisConfig::default() }).unwrap().unwrap()
 }
 
 /// Waits until a value that is written can be read.
@@ -152,15 +156,30 @@ async fn a_redis_that_is_a_black_hole_costs_a_question_or_two_its_limit_and_then
 }
 
 #[tokio::test]
-async fn a_redis_that_is_full_and_evicts_nothing_costs_no_answer() {
-    let server = RedisServer::start(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]).await;
-    let redis = connect(&server);
-    settled(&redis).await;
-    for number in 0..64 {
-        redis.set(&format!("ballast {number}"), Bytes::from(vec![0; 256 << 10]), PATIENCE).await;
-    }
+async fn a_redis_that_answers_after_a_second_costs_a_question_or_two_its_limit_and_then_nothing() {
+    let server = RedisServer::start(&[]).await;
+    let wire = Wire::start(server.address()).await;
+    let redis = connect_to(format!("redis://{}/0", wire.address()));
+    sharing(&redis, 0).await;
+    wire.set(Pace { delay: Duration::from_secs(1), bytes_per_s: 0 });
     let instance = Instance::new(&redis);
     ask_two_hundred(&instance, 1_000).await;
+    wire.set(Pace::default());
+    sharing(&redis, 2_000).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_full_costs_no_answer() {
+    for policy in ["noeviction", "allkeys-lru"] {
+        let server = RedisServer::start(&["--maxmemory", "3mb", "--maxmemory-policy", policy]).await;
+        let redis = connect(&server);
+        settled(&redis).await;
+        for number in 0..64 {
+            redis.set(&format!("ballast {number}"), Bytes::from(vec![0; 256 << 10]), PATIENCE).await;
+        }
+        let instance = Instance::new(&redis);
+        ask_two_hundred(&instance, 1_000).await;
+    }
 }
 
 #[tokio::test]

@@ -112,6 +112,11 @@ impl Cluster {
         self.servers[shard].admin.execute(sql).await.unwrap_or_else(|problem| panic!("shard {shard}: {sql}: {problem}"));
     }
 
+    /// The administrator of one server, whose statements may fail.
+    pub(crate) fn administrator(&self, shard: usize) -> Client {
+        self.servers[shard].admin.clone()
+    }
+
     /// Rows of one server's own tables.
     pub(crate) async fn rows<T: DeserializeOwned>(&self, shard: usize, sql: &str) -> Vec<T> {
         self.servers[shard].admin.rows(&Statement::of(sql)).await.unwrap_or_else(|problem| panic!("shard {shard}: {sql}: {problem}"))
