@@ -18,7 +18,7 @@ pub(crate) fn absence(short: u64, long: u64) -> Duration {
     Duration::from_secs(if std::env::var("PULSE_TEST_LONG").is_ok() { long } else { short })
 }
 
-fn odd_event() -> Value {
+pub(crate) fn odd_event() -> Value {
     // Refused for its own fault, which is answered once it is durably noted: tells whether the log takes anything.
     json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "", "anonymousId": "x"})
 }

@@ -72,7 +72,7 @@ impl Pulse {
     /// Starts pulse on a data directory, with settings from the environment.
     pub(crate) async fn start_in<V: AsRef<str>>(dir: TempDir, environment: &[(&str, V)]) -> Self {
         let environment = owned(environment);
-        let (child, address) = spawn(dir.path(), &environment).await;
+        let (child, address) = spawn(&program(), dir.path(), &environment).await;
         let log = || std::fs::read_to_string(dir.path().join("test.log")).unwrap();
         let address = address.unwrap_or_else(|| panic!("pulse ended before it was ready: {}", log()));
         let keys = std::fs::read_to_string(dir.path().join("keys.json")).unwrap();
@@ -104,7 +104,17 @@ impl Pulse {
     /// The same, with more settings this once. `false` if it ended before it was ready.
     pub(crate) async fn restart_with<V: AsRef<str>>(&mut self, more: &[(&str, V)]) -> bool {
         let environment = [self.environment.clone(), owned(more)].concat();
-        let (child, address) = spawn(self.dir.path(), &environment).await;
+        self.restart_of(&program(), &environment).await
+    }
+
+    /// Starts pulse again, but the program of another release.
+    pub(crate) async fn restart_as(&mut self, release: &Path) {
+        let environment = self.environment.clone();
+        assert!(self.restart_of(release, &environment).await, "pulse ended before it was ready");
+    }
+
+    async fn restart_of(&mut self, program: &Path, environment: &[(String, String)]) -> bool {
+        let (child, address) = spawn(program, self.dir.path(), environment).await;
         self.child = child;
         let is_ready = address.is_some();
         self.http.address = address.unwrap_or(std::mem::take(&mut self.http.address));
@@ -159,9 +169,9 @@ fn owned<V: AsRef<str>>(environment: &[(&str, V)]) -> Vec<(String, String)> {
     environment.iter().map(|(name, value)| ((*name).to_owned(), value.as_ref().to_owned())).collect()
 }
 
-async fn spawn(dir: &Path, environment: &[(String, String)]) -> (Child, Option<String>) {
+async fn spawn(program: &Path, dir: &Path, environment: &[(String, String)]) -> (Child, Option<String>) {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("test.log")).unwrap();
-    let mut child = Command::new(program())
+    let mut child = Command::new(program)
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(dir)
         .env("NO_COLOR", "1")

@@ -16,6 +16,7 @@ mod readme;
 mod redis;
 mod refusals;
 mod replay;
+mod signals;
 mod slow;
 mod tls;
 mod trends;
