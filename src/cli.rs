@@ -9,6 +9,7 @@ mod replay;
 mod serve;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -97,16 +98,19 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            eprintln!("pulse: {problem:#}");
+            // Nobody may be listening any more.
+            let _ = writeln!(std::io::stderr(), "pulse: {problem:#}");
             ExitCode::from(if problem.is::<ConfigError>() { USAGE } else { FAILED })
         }
     }
 }
 
-/// Logs on standard error: `RUST_LOG` filters, info by default.
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+/// Logs on standard error what `RUST_LOG` asks for, else from `level` on. A file that takes no more, on a full volume, costs the
+/// lines and nothing else.
+fn start_logging(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    logs.log_internal_errors(false).init();
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

@@ -93,7 +93,8 @@ pub(super) struct ImportArgs {
 }
 
 pub(super) fn run(args: &ImportArgs) -> Result<()> {
-    start_logging();
+    // Warnings only: the terminal belongs to the progress bar.
+    super::start_logging("warn");
     let own_flags = vec![("http.listen", "127.0.0.1:0".to_owned()), ("roles", "ingest,process,load,query".to_owned())];
     let settings = args.config.load(own_flags)?;
     let recipe = recipe(args, &settings)?;
@@ -103,12 +104,6 @@ pub(super) fn run(args: &ImportArgs) -> Result<()> {
     // A reader that waits for standard input would be waited for.
     runtime.shutdown_background();
     result
-}
-
-/// Warnings only, unless `RUST_LOG` says otherwise: the terminal belongs to the progress bar.
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
 
 /// Everything that can be refused before anything is sent.

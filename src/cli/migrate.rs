@@ -19,7 +19,7 @@ pub(super) struct MigrateArgs {
 }
 
 pub(super) fn run(args: &MigrateArgs) -> Result<()> {
-    super::start_logging();
+    super::start_logging("info");
     let settings = args.config.load(Vec::new())?;
     let only_status = args.status;
     super::runtime()?.block_on(async {

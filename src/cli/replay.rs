@@ -61,7 +61,7 @@ fn reason_parser() -> impl TypedValueParser<Value = DeadReason> {
 }
 
 pub(super) fn run(args: &ReplayArgs) -> Result<()> {
-    super::start_logging();
+    super::start_logging("info");
     let settings = args.config.load(Vec::new())?;
     if args.dead { redrive(args, &settings) } else { replay(args, &settings) }
 }

@@ -21,7 +21,7 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs) -> Result<()> {
-    super::start_logging();
+    super::start_logging("info");
     let mut flags = Vec::new();
     flags.extend(args.roles.clone().map(|roles| ("roles", roles)));
     flags.extend(args.listen.clone().map(|listen| ("http.listen", listen)));

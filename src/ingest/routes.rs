@@ -238,7 +238,8 @@ fn refusal(refused: &LogError) -> ApiError {
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the events are larger than the log takes in one piece")
         }
         _ => {
-            tracing::warn!(problem = %refused, "log refuses");
+            // The log has said so once; whoever sends asks again and again.
+            tracing::debug!(problem = %refused, "log refuses");
             Counter::RequestsUnavailable.add(1);
             ApiError::unavailable("log_unavailable", "events cannot be made durable now; nothing was accepted, try again", RETRY_AFTER)
         }

@@ -12,10 +12,15 @@ use crate::harness::kafka::Kafka;
 use crate::harness::{Http, PATIENCE, Pulse, program};
 use crate::owners::instance;
 
-/// How long something stays away: a while with every test run, long with `make faults`.
+/// Whether things take as long as they do in life: with `make faults`.
 #[allow(clippy::disallowed_methods, reason = "how long a test runs is for whoever runs it")]
+pub(crate) fn is_long() -> bool {
+    std::env::var("PULSE_TEST_LONG").is_ok()
+}
+
+/// How long something stays away: a while with every test run, long with `make faults`.
 pub(crate) fn absence(short: u64, long: u64) -> Duration {
-    Duration::from_secs(if std::env::var("PULSE_TEST_LONG").is_ok() { long } else { short })
+    Duration::from_secs(if is_long() { long } else { short })
 }
 
 pub(crate) fn odd_event() -> Value {
@@ -24,14 +29,14 @@ pub(crate) fn odd_event() -> Value {
 }
 
 /// Asks for as long; every answer must be a refusal.
-async fn nothing_is_accepted(http: &Http, span: Duration) {
+pub(crate) async fn nothing_is_accepted(http: &Http, span: Duration) {
     let until = tokio::time::Instant::now() + span;
     while let Ok(answered) = tokio::time::timeout_at(until, http.try_capture(&odd_event())).await {
         assert_eq!(answered.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
     }
 }
 
-async fn something_is_accepted(http: &Http) {
+pub(crate) async fn something_is_accepted(http: &Http) {
     let answered = async {
         while http.capture(&odd_event()).await.0 != StatusCode::BAD_REQUEST {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -5,6 +5,7 @@ pub(crate) mod kafka;
 mod ports;
 pub(crate) mod proxy;
 pub(crate) mod redis;
+pub(crate) mod volume;
 pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};

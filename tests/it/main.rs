@@ -11,6 +11,7 @@ mod harness;
 mod import;
 mod kafka;
 mod layers;
+mod limits;
 mod owners;
 mod readme;
 mod redis;

@@ -31,7 +31,7 @@ async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// The most memory that a process has had so far, MiB.
-fn most_memory(pid: u32) -> u64 {
+pub(crate) fn most_memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
