@@ -3,6 +3,7 @@
 mod answers;
 mod lag;
 mod routes;
+mod schema;
 mod waiting;
 
 use std::fmt::Write as _;
@@ -19,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::ClickHouse;
 use crate::clickhouse::engine::{Engine, EngineError};
-use crate::clickhouse::migrate::{self, MigrateError, OfNodes};
 use crate::config::{LogSettings, Settings};
 use crate::http::keys::{self, Keys};
 use crate::http::server::Server;
@@ -82,16 +82,18 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
     let address = server.address().context("http.listen")?;
     let log = open.await?;
     let needs_storage = settings.roles.iter().any(|role| matches!(role, Role::Load | Role::Query));
+    let mut supervisor = Supervisor::default();
     let (store, engine) = match needs_storage {
         true => {
             let storage = open_storage(&settings).await?;
-            prepare_schema(&settings, &storage.store).await?;
+            if !schema::is_complete(schema::prepare(&settings, &storage.store).await)? && settings.config.migrate_at_start {
+                supervisor.spawn("schema", schema::complete(storage.store.clone(), supervisor.stop_token()));
+            }
             (Some(storage.store), storage.engine)
         }
         false => (None, None),
     };
 
-    let mut supervisor = Supervisor::default();
     let stats = Arc::new(LoadStats::default());
     start_roles(&settings, &mut supervisor, (&log, store.as_ref(), &stats));
     supervisor.spawn("log", watch_log(log.clone(), supervisor.stop_token()));
@@ -204,7 +206,7 @@ pub async fn replay<R: Rework>(settings: &Settings, request: &R, progress: impl 
 async fn replay_on<L: RunningLog, R: Rework>(log: L, settings: &Settings, request: &R, progress: impl Fn(u64, u64)) -> Result<R::Summary> {
     let mut signals = Signals::install().context("taking over signals")?;
     let storage = open_storage(settings).await?;
-    prepare_schema(settings, &storage.store).await?;
+    schema::prepare(settings, &storage.store).await?;
     let stop = CancellationToken::new();
     let work = request.run((&log, &storage.store), settings, (stop.clone(), progress));
     tokio::pin!(work);
@@ -261,30 +263,6 @@ async fn open_storage(settings: &Settings) -> Result<Storage> {
 fn own_executable() -> Result<PathBuf> {
     let by_link = PathBuf::from("/proc/self/exe");
     if by_link.exists() { Ok(by_link) } else { std::env::current_exe().context("finding the own executable") }
-}
-
-async fn prepare_schema(settings: &Settings, store: &ClickHouse) -> Result<()> {
-    if settings.config.migrate_at_start {
-        let OfNodes { found: applied, away } = migrate::run(store).await.context("bringing the schema up to date")?;
-        if !applied.is_empty() {
-            tracing::info!(?applied, "schema brought up to date");
-        }
-        warn_of(&away);
-        return Ok(());
-    }
-    let OfNodes { found, away } = migrate::status(store).await.context("reading the schema")?;
-    warn_of(&away);
-    match found.into_iter().find(|migration| !migration.applied) {
-        None => Ok(()),
-        Some(migration) => bail!("migration {} is not applied: run `pulse migrate`", migration.name),
-    }
-}
-
-/// A server of a cluster that is away keeps nobody from starting: events are accepted and the other shards load.
-fn warn_of(away: &[MigrateError]) {
-    for problem in away {
-        tracing::error!(%problem, "a server is away: its schema is not known, and nothing loads into its shard until it is back");
-    }
 }
 
 /// Ends the instance when its log has come to an end.

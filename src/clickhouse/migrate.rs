@@ -71,7 +71,7 @@ pub struct OfNodes<T> {
 
 impl MigrateError {
     /// Whether the server did not answer at all.
-    fn is_away(&self) -> bool {
+    pub fn is_away(&self) -> bool {
         matches!(self, Self::Statement { source, .. } if !matches!(source, ClickHouseError::Server { .. }))
     }
 }
@@ -89,8 +89,10 @@ pub async fn run(store: &ClickHouse) -> Result<OfNodes<Vec<&'static str>>, Migra
         }
     }
     // Only now: a Distributed table shows what all nodes have.
-    for (runner, fleet) in present.iter().flat_map(|runner| store.fleet.iter().map(move |fleet| (runner, fleet))) {
-        runner.distribute(fleet, &mut of.found).await?;
+    if let Some(fleet) = &store.fleet {
+        for runner in &present {
+            runner.distribute(fleet, &mut of.found).await?;
+        }
     }
     some_answered(of, present.len())
 }

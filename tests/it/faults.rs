@@ -144,12 +144,15 @@ async fn a_store_that_is_away_for_long_is_not_noticed_by_those_who_send() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pulse_stops_well_without_its_store_and_what_it_had_not_stored_is_stored_after() {
+async fn pulse_stops_and_starts_without_its_store_and_stores_everything_once_that_is_there() {
     let mut cluster = Cluster::start(1).await;
+    cluster.kill(0);
     let mut pulse = Pulse::start_with(&cluster.environment()).await;
     let event = |number: u32| json!({"eventId": format!("{number:08x}-0000-4000-8000-000000000036"), "type": "x", "anonymousId": "ada"});
     assert_eq!(pulse.http.capture(&event(1)).await.0, StatusCode::OK);
-    pulse.http.settled().await;
+    // Its schema is made once it is there.
+    cluster.restart(0).await;
+    assert_eq!(pulse.http.settled().await["stored"], 1);
     cluster.kill(0);
     for number in 2..100 {
         assert_eq!(pulse.http.capture(&event(number)).await.0, StatusCode::OK);
@@ -157,10 +160,12 @@ async fn pulse_stops_well_without_its_store_and_what_it_had_not_stored_is_stored
     // By now the loader waits for the store.
     tokio::time::sleep(Duration::from_secs(1)).await;
     pulse.end().await;
-    cluster.restart(0).await;
     pulse.restart().await;
-    assert_eq!(pulse.http.settled().await["stored"], 99);
-    assert_eq!(pulse.http.events().await.len(), 99);
+    assert_eq!(pulse.http.capture(&event(100)).await.0, StatusCode::OK);
+    cluster.restart(0).await;
+    assert_eq!(pulse.http.settled().await["stored"], 100);
+    assert_eq!(pulse.http.events().await.len(), 100);
+    assert!(pulse.stop().await);
 }
 
 /// Events that the books show as stored, once the store answers.
