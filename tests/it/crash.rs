@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::faults::is_long;
 use crate::harness::{Http, PATIENCE, Pulse, program, signal};
 
 const CLIENTS: u64 = 4;
@@ -25,7 +26,12 @@ fn kills() -> u32 {
 
 /// A number of rounds for a test that has `few` with every test run.
 pub(crate) fn rounds(few: u32) -> u32 {
-    (few * kills()).div_ceil(12)
+    if is_long() { 3 * few } else { few }
+}
+
+/// Between two batches of a client: what lasts for minutes is not to fill the machine.
+fn pace() -> Duration {
+    Duration::from_millis(if is_long() { 50 } else { 0 })
 }
 
 /// What the clients know: which events were answered as accepted.
@@ -55,6 +61,7 @@ async fn client(number: u64, place: Place, oracle: Arc<Oracle>, stop: Cancellati
             }
         }
         oracle.accepted.lock().unwrap().extend(ids);
+        tokio::time::sleep(pace()).await;
         if stop.is_cancelled() {
             return;
         }
