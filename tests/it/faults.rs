@@ -14,24 +14,24 @@ use crate::owners::instance;
 
 /// How long something stays away: a while with every test run, long with `make faults`.
 #[allow(clippy::disallowed_methods, reason = "how long a test runs is for whoever runs it")]
-fn absence(short: u64, long: u64) -> Duration {
+pub(crate) fn absence(short: u64, long: u64) -> Duration {
     Duration::from_secs(if std::env::var("PULSE_TEST_LONG").is_ok() { long } else { short })
 }
 
-fn odd_event() -> Value {
+pub(crate) fn odd_event() -> Value {
     // Refused for its own fault, which is answered once it is durably noted: tells whether the log takes anything.
     json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "", "anonymousId": "x"})
 }
 
 /// Asks for as long; every answer must be a refusal.
-async fn nothing_is_accepted(http: &Http, span: Duration) {
+pub(crate) async fn nothing_is_accepted(http: &Http, span: Duration) {
     let until = tokio::time::Instant::now() + span;
     while let Ok(answered) = tokio::time::timeout_at(until, http.try_capture(&odd_event())).await {
         assert_eq!(answered.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
     }
 }
 
-async fn something_is_accepted(http: &Http) {
+pub(crate) async fn something_is_accepted(http: &Http) {
     let answered = async {
         while http.capture(&odd_event()).await.0 != StatusCode::BAD_REQUEST {
             tokio::time::sleep(Duration::from_millis(50)).await;

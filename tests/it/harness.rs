@@ -2,6 +2,7 @@
 
 pub(crate) mod clickhouse;
 pub(crate) mod kafka;
+pub(crate) mod network;
 mod ports;
 pub(crate) mod proxy;
 pub(crate) mod redis;
