@@ -3,6 +3,7 @@
 //! One insert is on its way while the next block fills. The order is always: fence, look, insert, commit.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::BlockLimits;
 use super::block::{Block, Sealed};
 use super::dedupe::Dedupe;
 use super::home::Place;
+use super::raw::RawLog;
 use super::stats::LoadStats;
 use super::table::{Table, TableError};
 use crate::event::ids::LogEpoch;
@@ -36,8 +38,9 @@ enum Inserted {
 type Inserting = Pin<Box<dyn Future<Output = Inserted> + Send>>;
 
 /// Loads one partition.
-pub(super) struct Worker<T, R> {
+pub(super) struct Worker<T, W, R> {
     table: T,
+    raw: W,
     reader: R,
     limits: BlockLimits,
     stats: Arc<LoadStats>,
@@ -53,6 +56,8 @@ struct Tenure {
     generation: u64,
     /// Highest raw offset that is in the table or on its way.
     highest: Option<i64>,
+    /// First raw offset held: where a table begins that has nothing.
+    first_raw: i64,
     dedupe: Dedupe,
     inserting: Option<Inserting>,
     /// Records read but not yet in a block.
@@ -64,9 +69,9 @@ struct Tenure {
     has_taken: bool,
 }
 
-impl<T: Table, R: PartitionReader> Worker<T, R> {
-    pub(super) fn new(table: T, reader: R, limits: BlockLimits, (stats, ticks_from): (Arc<LoadStats>, Instant)) -> Self {
-        Self { table, reader, limits, stats, ticks_from, block: Block::new(), body: Vec::new() }
+impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
+    pub(super) fn new((table, raw): (T, W), reader: R, limits: BlockLimits, (stats, ticks_from): (Arc<LoadStats>, Instant)) -> Self {
+        Self { table, raw, reader, limits, stats, ticks_from, block: Block::new(), body: Vec::new() }
     }
 
     /// When the block is to be sent at the latest, if there is one.
@@ -104,6 +109,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
             epoch: None,
             generation: 0,
             highest: None,
+            first_raw: 0,
             dedupe: Dedupe::new(64, i64::MIN),
             inserting: None,
             pending: VecDeque::new(),
@@ -156,7 +162,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                 }
                 Admitted::NewEpoch(epoch) => {
                     tenure.pending.push_front(record);
-                    if !self.begin(tenure, epoch, stop).await {
+                    if !self.begin(tenure, epoch, stop).await? {
                         return Ok(());
                     }
                     if tenure.highest.is_none() {
@@ -192,7 +198,8 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
         if tenure.highest.is_some_and(|highest| origin.offset <= highest) {
             return Admitted::Skip;
         }
-        if tenure.highest.is_some_and(|highest| origin.previous > highest) {
+        // Process may publish records behind one that failed, and that one later; also as the very first of a partition.
+        if origin.previous > tenure.highest.unwrap_or(tenure.first_raw - 1) {
             if !tenure.has_taken && !tenure.is_rewound {
                 return Admitted::Rewind;
             }
@@ -239,7 +246,8 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
     }
 
     /// Takes the fence for an epoch of the log and learns what the table has. `false` if asked to stop meanwhile.
-    async fn begin(&mut self, tenure: &mut Tenure, epoch: LogEpoch, stop: &CancellationToken) -> bool {
+    /// Errors: the log does not answer, or ends before what the table has of it.
+    async fn begin(&mut self, tenure: &mut Tenure, epoch: LogEpoch, stop: &CancellationToken) -> Result<bool, LogError> {
         let partition = self.reader.partition();
         let place = Place { epoch, partition };
         let mut pause = Pause::default();
@@ -250,15 +258,16 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                 Ok::<_, TableError>((generation, highest, dedupe))
             };
             let result = tokio::select! {
-                () = stop.cancelled() => return false,
+                () = stop.cancelled() => return Ok(false),
                 result = attempt => result,
             };
             match result {
                 Ok((generation, highest, dedupe)) => {
                     crash::point("load.fenced");
+                    tenure.first_raw = first_raw(partition, self.raw.held(place).await?, highest)?;
                     tracing::info!(partition, generation, stored = highest, "loading");
                     (tenure.epoch, tenure.generation, tenure.highest, tenure.dedupe) = (Some(epoch), generation, highest, dedupe);
-                    return true;
+                    return Ok(true);
                 }
                 Err(problem) => pause.after(&problem, partition).await,
             }
@@ -300,6 +309,24 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
         }
         Ok(true)
     }
+}
+
+/// The first raw offset held; an error if the log has not even what the table has of it.
+fn first_raw(partition: u16, held: Option<Range<i64>>, highest: Option<i64>) -> Result<i64, LogError> {
+    // Of a log that is gone the enriched topic has all that there will ever be.
+    let Some(held) = held else { return Ok(i64::MAX) };
+    match highest {
+        Some(highest) if highest >= held.end => Err(record_lost(partition, held.end, highest)),
+        _ => Ok(held.start),
+    }
+}
+
+/// What is said of a log that ends before what the table has of it.
+pub(crate) fn record_lost(partition: u16, end: i64, highest: i64) -> LogError {
+    LogError::Corrupt(format!(
+        "the raw topic ends at {end} in partition {partition}, but the table has it up to {highest}: the log lost records, and new ones \
+         would be taken for those; delete the topics and start anew, what the table has stays"
+    ))
 }
 
 /// What is to be done with a record.
