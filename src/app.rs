@@ -91,6 +91,10 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
         false => (None, None),
     };
 
+    if let Some(store) = store.as_ref().filter(|_| settings.roles.contains(&Role::Load)) {
+        lag::check(&log, store).await.context("looking at the log")?;
+    }
+
     let mut supervisor = Supervisor::default();
     let stats = Arc::new(LoadStats::default());
     start_roles(&settings, &mut supervisor, (&log, store.as_ref(), &stats));

@@ -3,7 +3,6 @@
 //! One insert is on its way while the next block fills. The order is always: fence, look, insert, commit.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +26,8 @@ use crate::{clock, crash};
 const READ_BYTES: usize = 2 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often a worker that waits at a gap looks whether a replay has filled it.
+const GAP_LOOK: Duration = Duration::from_secs(5);
 
 /// How an insert ended: with the block in the table, as its last one, and the generation that holds the fence; or because
 /// someone else has loaded meanwhile, and all that is known must be learnt again.
@@ -63,6 +64,8 @@ struct Tenure {
     /// Records read but not yet in a block.
     pending: VecDeque<Record>,
     gap_told: bool,
+    /// When to look again whether the gap is still there.
+    gap_look_at: Option<Instant>,
     /// Whether reading went back to the first record held, because the committed offset did not fit the table.
     is_rewound: bool,
     /// Whether a record was taken.
@@ -89,7 +92,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
             let partition = self.reader.partition();
             match self.tenure(&stop).await {
                 Ok(true) => return Ok(()),
-                Ok(false) => tracing::warn!(partition, "someone else loads this partition: looking again"),
+                Ok(false) => tracing::warn!(partition, "the table was loaded by someone else meanwhile: looking again"),
                 // What was on its way to the table is found there by the next look.
                 Err(LogError::Unavailable(why)) => tracing::warn!(partition, why, "log refuses: looking again"),
                 Err(ended) => return Err(ended),
@@ -114,6 +117,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
             inserting: None,
             pending: VecDeque::new(),
             gap_told: false,
+            gap_look_at: None,
             is_rewound: false,
             has_taken: false,
         };
@@ -139,6 +143,11 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
                     }
                 }
                 () = until(due_at), if tenure.inserting.is_none() => {}
+                () = until(tenure.gap_look_at), if tenure.inserting.is_none() && self.block.is_empty() => {
+                    if self.is_gap_filled(&mut tenure, stop).await? {
+                        return Ok(false);
+                    }
+                }
                 records = self.reader.next(READ_BYTES), if wants_more => tenure.pending.extend(records?),
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
             }
@@ -169,12 +178,16 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
                         self.rewind(tenure).await?;
                     }
                 }
-                Admitted::Rewind => self.rewind(tenure).await?,
+                Admitted::Rewind => {
+                    if !self.rewind(tenure).await? {
+                        tenure.pending.push_front(record);
+                    }
+                }
                 Admitted::Take(header, origin) => {
                     self.block.push(&header, origin, (&self.body, record.offset), &mut tenure.dedupe);
                     tenure.highest = Some(origin.offset);
                     tenure.has_taken = true;
-                    tenure.gap_told = false;
+                    (tenure.gap_told, tenure.gap_look_at) = (false, None);
                 }
             }
         }
@@ -208,9 +221,10 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
                     partition = origin.partition,
                     stored = tenure.highest,
                     next = origin.offset,
-                    "gap: raw offsets are missing from the enriched topic; nothing behind them is loaded until they are there"
+                    "gap: raw offsets are missing from the enriched topic; nothing behind them is loaded until they are there: where \
+                     the enriched topic has lost them, `pulse replay` loads them from the raw one"
                 );
-                tenure.gap_told = true;
+                (tenure.gap_told, tenure.gap_look_at) = (true, Some(Instant::now() + GAP_LOOK));
             }
             return Admitted::Skip;
         }
@@ -227,12 +241,13 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
     }
 
     /// Goes back to the first record held, once in a tenure. The table is the truth and the committed offset a hint: where
-    /// the table has less than was committed (it was emptied, restored or swapped), what it lacks is read again.
-    async fn rewind(&mut self, tenure: &mut Tenure) -> Result<(), LogError> {
+    /// the table has less than was committed (it was emptied, restored or swapped), what it lacks is read again. `false` if there
+    /// is nothing before.
+    async fn rewind(&mut self, tenure: &mut Tenure) -> Result<bool, LogError> {
         let start = self.reader.bounds().await?.start;
         if tenure.is_rewound || self.reader.committed().is_none_or(|committed| committed <= start) {
             tenure.is_rewound = true;
-            return Ok(());
+            return Ok(false);
         }
         tracing::warn!(
             partition = self.reader.partition(),
@@ -242,7 +257,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
         tenure.is_rewound = true;
         tenure.pending.clear();
         self.reader.seek(start);
-        Ok(())
+        Ok(true)
     }
 
     /// Takes the fence for an epoch of the log and learns what the table has. `false` if asked to stop meanwhile.
@@ -264,7 +279,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
             match result {
                 Ok((generation, highest, dedupe)) => {
                     crash::point("load.fenced");
-                    tenure.first_raw = first_raw(partition, self.raw.held(place).await?, highest)?;
+                    tenure.first_raw = self.raw.first_held(place, highest.map_or(0, |highest| highest + 1)).await?;
                     tracing::info!(partition, generation, stored = highest, "loading");
                     (tenure.epoch, tenure.generation, tenure.highest, tenure.dedupe) = (Some(epoch), generation, highest, dedupe);
                     return Ok(true);
@@ -272,6 +287,16 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
                 Err(problem) => pause.after(&problem, partition).await,
             }
         }
+    }
+
+    /// Whether the table has come further while this worker waited at a gap.
+    async fn is_gap_filled(&mut self, tenure: &mut Tenure, stop: &CancellationToken) -> Result<bool, LogError> {
+        tenure.gap_look_at = Some(Instant::now() + GAP_LOOK);
+        let before = tenure.highest;
+        if let Some(epoch) = tenure.epoch {
+            self.begin(tenure, epoch, stop).await?;
+        }
+        Ok(tenure.highest != before)
     }
 
     /// Judges the suspects, seals the block and sends it.
@@ -309,24 +334,6 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
         }
         Ok(true)
     }
-}
-
-/// The first raw offset held; an error if the log has not even what the table has of it.
-fn first_raw(partition: u16, held: Option<Range<i64>>, highest: Option<i64>) -> Result<i64, LogError> {
-    // Of a log that is gone the enriched topic has all that there will ever be.
-    let Some(held) = held else { return Ok(i64::MAX) };
-    match highest {
-        Some(highest) if highest >= held.end => Err(record_lost(partition, held.end, highest)),
-        _ => Ok(held.start),
-    }
-}
-
-/// What is said of a log that ends before what the table has of it.
-pub(crate) fn record_lost(partition: u16, end: i64, highest: i64) -> LogError {
-    LogError::Corrupt(format!(
-        "the raw topic ends at {end} in partition {partition}, but the table has it up to {highest}: the log lost records, and new ones \
-         would be taken for those; delete the topics and start anew, what the table has stays"
-    ))
 }
 
 /// What is to be done with a record.

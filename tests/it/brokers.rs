@@ -1,6 +1,8 @@
 //! Rows of the fault catalogue on real brokers: lines that are cut, brokers that come and go, disks and limits that are reached,
 //! records that Kafka loses.
 
+mod lost;
+
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;

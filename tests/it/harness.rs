@@ -6,6 +6,7 @@ pub(crate) mod network;
 mod ports;
 pub(crate) mod proxy;
 pub(crate) mod redis;
+mod topics;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -276,8 +276,8 @@ impl Table for World {
 }
 
 impl RawLog for World {
-    async fn held(&self, _: Place) -> Result<Option<Range<i64>>, LogError> {
-        Ok(Some(0..RAW_RECORDS))
+    async fn first_held(&self, _: Place, _: i64) -> Result<i64, LogError> {
+        Ok(0)
     }
 }
 

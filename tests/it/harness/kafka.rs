@@ -160,14 +160,24 @@ impl Kafka {
 
     /// The broker that leads a partition.
     pub(crate) async fn leader_of(&self, topic: &str, partition: i32) -> usize {
+        self.owners_of(topic, partition).await.0
+    }
+
+    /// The brokers that have all of a partition.
+    pub(crate) async fn in_sync_of(&self, topic: &str, partition: i32) -> Vec<usize> {
+        self.owners_of(topic, partition).await.1
+    }
+
+    async fn owners_of(&self, topic: &str, partition: i32) -> (usize, Vec<usize>) {
         let (addresses, name) = (self.addresses(), topic.to_owned());
         let asked = tokio::task::spawn_blocking(move || {
             let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", addresses).create().unwrap();
             let found = client.fetch_metadata(Some(&name), PATIENCE).unwrap();
-            let partitions = found.topics()[0].partitions().iter();
-            partitions.filter(|found| found.id() == partition).map(|found| found.leader()).next().unwrap()
+            let found = found.topics()[0].partitions().iter().find(|found| found.id() == partition).unwrap();
+            let at = |id: i32| usize::try_from(id - 1).unwrap();
+            (at(found.leader()), found.isr().iter().map(|id| at(*id)).collect())
         });
-        usize::try_from(asked.await.unwrap() - 1).unwrap()
+        asked.await.unwrap()
     }
 
     /// Ends a broker at once, as a crash would.
@@ -179,6 +189,11 @@ impl Kafka {
     pub(crate) async fn restart(&mut self, broker: usize) {
         self.brokers[broker].start();
         self.ready().await;
+    }
+
+    /// The same, and does not wait for it.
+    pub(crate) fn start_again(&mut self, broker: usize) {
+        self.brokers[broker].start();
     }
 
     /// Starts all brokers that are down, beginning with one of them.
