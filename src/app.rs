@@ -94,6 +94,10 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
         false => (None, None),
     };
 
+    if let Some(store) = store.as_ref().filter(|_| settings.roles.contains(&Role::Load)) {
+        lag::check(&log, store).await.context("looking at the log")?;
+    }
+
     let stats = Arc::new(LoadStats::default());
     start_roles(&settings, &mut supervisor, (&log, store.as_ref(), &stats));
     supervisor.spawn("log", watch_log(log.clone(), supervisor.stop_token()));

@@ -5,14 +5,16 @@
 //! records as one block, which is one atomic part and carries its own books ([`row`]). In a cluster all of that happens in the
 //! one shard where the partition lives ([`home`]). After any answer that is not a clean
 //! success it takes the fence again and looks before it inserts again. May go wrong: the table refuses for a reason that
-//! time does not mend (the worker says so loudly, keeps trying and loses nothing), or a raw offset is missing between two
-//! records (a gap: nothing behind it is loaded until it is filled).
+//! time does not mend (the worker says so loudly, keeps trying and loses nothing); a raw offset is missing between two
+//! records (a gap: nothing behind it is loaded until it is filled); or the raw topic ends before what the table has of it (it
+//! lost records, and their offsets come a second time: the role ends).
 
 mod block;
 mod convoy;
 pub(crate) mod dedupe;
 mod home;
 mod letters;
+mod raw;
 pub mod row;
 mod stats;
 mod table;
@@ -80,7 +82,7 @@ impl LoadConfig {
     }
 }
 
-/// Loads what `reader` yields into the table `name`, under that table's own fence, until asked to stop; what was read by then
+/// Loads what `reader` yields, whose offsets are raw ones, into the table `name`, under that table's own fence, until asked to stop; what was read by then
 /// is stored. `partitions` is the number of the log's partitions. Errors: the log is damaged or closed.
 pub async fn load_partition<R: PartitionReader>(
     (store, name): (ClickHouse, &str),
@@ -90,7 +92,9 @@ pub async fn load_partition<R: PartitionReader>(
 ) -> Result<(), LogError> {
     let table = EventTable::new(store, partitions, name);
     let timetable = Arc::new(Timetable::new(&limits));
-    worker::Worker::new(table, reader, limits.dedupe_memory / usize::from(partitions), (Arc::default(), timetable)).run(stop).await
+    let part = raw::Part { start: reader.bounds().await?.start };
+    let dedupe_memory = limits.dedupe_memory / usize::from(partitions);
+    worker::Worker::new((table, part), reader, dedupe_memory, (Arc::default(), timetable)).run(stop).await
 }
 
 /// Runs the role until asked to stop. Errors: the log is damaged or closed.
@@ -110,7 +114,8 @@ pub async fn run<L: Log>(
         tokio::select! {
             () = stop.cancelled() => break,
             reader = events.assigned() => {
-                let worker = worker::Worker::new(table.clone(), reader?, dedupe_memory, (Arc::clone(&stats), Arc::clone(&timetable)));
+                let shared = (Arc::clone(&stats), Arc::clone(&timetable));
+                let worker = worker::Worker::new((table.clone(), log.clone()), reader?, dedupe_memory, shared);
                 workers.spawn(worker.run(stop.clone()));
             }
             reader = dead.assigned() => {

@@ -13,6 +13,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -89,6 +90,37 @@ pub enum LogError {
     /// The log is shutting down.
     #[error("log closed")]
     Closed,
+}
+
+/// How often and how far apart an end is asked for that contradicts what was read: a replica that has just ceased to lead answers as
+/// if it still did.
+const LOOKS: u32 = 5;
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// An error if a partition ends below `next_offset`, up to which it was read: it lost records that it had acknowledged, and new ones
+/// would be taken for those.
+pub async fn check_end<L: Log>(log: &L, topic: Topic, partition: u16, next_offset: i64) -> Result<(), LogError> {
+    for look in 1.. {
+        let end = log.bounds(topic, partition).await?.end;
+        if next_offset <= end {
+            break;
+        }
+        if look == LOOKS {
+            return Err(LogError::lost_end(topic.as_str(), partition, (end, next_offset)));
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    Ok(())
+}
+
+impl LogError {
+    /// Of a partition that ends before what was read of it.
+    fn lost_end(topic: &str, partition: u16, (end, read): (i64, i64)) -> Self {
+        Self::Corrupt(format!(
+            "{topic}/{partition} ends at {end} but was read up to {read}: the log lost records that it had acknowledged, and would give \
+             their offsets a second time; begin an empty one (with Kafka delete the topics), what the table has stays"
+        ))
+    }
 }
 
 /// Resolves once a record is durable, to its offset. Dropping it does not take the record back.

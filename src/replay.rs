@@ -95,9 +95,11 @@ pub async fn run<L: Log>(
     if is_beside && !request.dry_run {
         migrate::create_beside(&store, table).await.with_context(|| format!("making table {table}"))?;
     }
-    let mut ranges = Vec::new();
+    let (mut ranges, mut afters) = (Vec::new(), Vec::new());
     for partition in (0..partitions).filter(|number| request.partition.is_none_or(|only| only == *number)) {
-        ranges.push((partition, range(&log, &store, request, partition).await?));
+        let (range, loaded) = range(&log, &store, request, partition).await?;
+        afters.push(loaded.map_or(range.start, |loaded| range.start.min(loaded + 1)) - 1);
+        ranges.push((partition, range));
     }
     let mut all = 0;
     for (partition, range) in &ranges {
@@ -109,7 +111,7 @@ pub async fn run<L: Log>(
     let before = outcomes(&store, table, log.epoch()).await?;
     let agents = Arc::new(AgentParser::new());
     let read = Arc::new(AtomicU64::new(0));
-    for (partition, range) in &ranges {
+    for ((partition, range), after) in ranges.iter().zip(afters) {
         let done = stop.child_token();
         let reader = RawAgain {
             enricher: Enricher::new(limits.process, Arc::clone(&agents)),
@@ -117,6 +119,7 @@ pub async fn run<L: Log>(
             partition: *partition,
             next: warm_up(&log, *partition, range.start, limits.process.session_gap_ms()).await?,
             range: range.clone(),
+            after,
             done: done.clone(),
             read: Arc::clone(&read),
             ready: Vec::new(),
@@ -143,8 +146,8 @@ pub async fn run<L: Log>(
     Ok(Summary { read, stored, duplicate, dead, skipped: read.saturating_sub(stored + duplicate + dead), interrupted })
 }
 
-/// The raw offsets of a partition that are to be replayed.
-async fn range<L: Log>(log: &L, store: &ClickHouse, request: &Request, partition: u16) -> Result<Range<i64>> {
+/// The raw offsets of a partition that are to be replayed, and the highest that the table has.
+async fn range<L: Log>(log: &L, store: &ClickHouse, request: &Request, partition: u16) -> Result<(Range<i64>, Option<i64>)> {
     let held = log.bounds(Topic::Raw, partition).await?;
     let mut start = match request.from {
         From::Offset(None) => held.start,
@@ -155,7 +158,11 @@ async fn range<L: Log>(log: &L, store: &ClickHouse, request: &Request, partition
         From::Time(at_ms) => first_at(log, partition, held.clone(), at_ms).await?,
     };
     let loaded = watermark(store, EVENTS, (log.epoch().0, partition), i64::MAX).await?;
-    if request.to_table.is_none() && start > loaded.map_or(held.start, |loaded| loaded + 1) {
+    if let Some(loaded) = loaded.filter(|loaded| loaded + 1 < held.start) {
+        let count = held.start - loaded - 1;
+        tracing::error!(partition, from = loaded + 1, to = held.start, count, "raw records are gone that the table does not have");
+    }
+    if request.to_table.is_none() && start > held.start && start > loaded.map_or(held.start, |loaded| loaded + 1) {
         bail!(
             "--from-offset {start}: of partition {partition} the table has raw offsets up to {}, so a replay from there would leave a hole",
             loaded.map_or("none".to_owned(), |loaded| loaded.to_string())
@@ -168,7 +175,7 @@ async fn range<L: Log>(log: &L, store: &ClickHouse, request: &Request, partition
             bail!("--swap: the log holds partition {partition} from offset {}; begin there or later", held.start);
         }
     }
-    Ok(start..held.end)
+    Ok((start..held.end, loaded))
 }
 
 /// The highest raw offset below `below` at which a block of the table ends.
@@ -274,6 +281,8 @@ struct RawAgain<L> {
     /// Reading begins before the range: those records only open sessions.
     next: i64,
     range: Range<i64>,
+    /// What the first record of the range follows on.
+    after: i64,
     enricher: Enricher,
     done: CancellationToken,
     read: Arc<AtomicU64>,
@@ -289,7 +298,7 @@ impl<L: Log> RawAgain<L> {
             epoch: self.log.epoch(),
             partition: self.partition,
             offset: record.offset,
-            previous: if record.offset == self.range.start { self.range.start - 1 } else { self.next - 1 },
+            previous: if record.offset == self.range.start { self.after } else { self.next - 1 },
         };
         let (payload, letters) = self.enricher.enrich(origin, &record.payload);
         self.next = record.offset + 1;

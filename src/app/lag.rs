@@ -1,7 +1,6 @@
 //! How far the table is behind the log, as gauges: for those who load, whose lag it is.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -9,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::{ClickHouse, Statement};
 use crate::event::record::{self, HEADER_PREFIX};
-use crate::log::{Log, LogError, Topic};
+use crate::log::{self, Log, LogError, Topic};
 use crate::{clock, metrics};
 
 /// Between two looks: alerts work in minutes.
@@ -17,15 +16,36 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Looks every few seconds until asked to stop. What a shard cannot say now is as it was said last, so the lag of a shard that is
 /// away grows; what was never said is not shown.
-pub(super) async fn watch<L: Log>(log: L, store: ClickHouse, stop: CancellationToken) -> Result<(), Infallible> {
+/// An error if the log ends before what the table has of it.
+pub(super) async fn watch<L: Log>(log: L, store: ClickHouse, stop: CancellationToken) -> Result<(), LogError> {
     let mut stored = Stored::new();
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
         let all_said = stop.run_until_cancelled(ask(&log, &store, &mut stored)).await.unwrap_or(false);
-        if let Err(problem) = show(&log, &stored, all_said).await {
-            tracing::debug!(%problem, "lag not known");
+        match show(&log, &stored, all_said).await {
+            Err(lost @ LogError::Corrupt(_)) => return Err(lost),
+            Err(problem) => tracing::debug!(%problem, "lag not known"),
+            Ok(()) => {}
         }
     }
     Ok(())
+}
+
+/// Looks once whether the log has what the table has of it: before anything is written behind an end that was lost. What does
+/// not answer is looked at again once it does.
+pub(super) async fn check<L: Log>(log: &L, store: &ClickHouse) -> Result<(), LogError> {
+    let mut stored = Stored::new();
+    ask(log, store, &mut stored).await;
+    for (partition, highest) in stored {
+        refuse_lost(log, partition, highest).await?;
+    }
+    Ok(())
+}
+
+async fn refuse_lost<L: Log>(log: &L, partition: u16, highest: i64) -> Result<(), LogError> {
+    match log::check_end(log, Topic::Raw, partition, highest + 1).await {
+        Err(lost @ LogError::Corrupt(_)) => Err(lost),
+        _ => Ok(()),
+    }
 }
 
 /// The highest raw offset that is in the table, by partition.
@@ -55,6 +75,9 @@ async fn show<L: Log>(log: &L, stored: &Stored, all_said: bool) -> Result<(), Lo
         let highest = stored.get(&partition);
         if highest.is_none() && !all_said {
             continue;
+        }
+        if let Some(highest) = highest {
+            refuse_lost(log, partition, *highest).await?;
         }
         let held = log.bounds(Topic::Raw, partition).await?;
         let next = highest.map_or(held.start, |offset| offset + 1).max(held.start);

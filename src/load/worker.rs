@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::block::{Block, Sealed};
 use super::dedupe::Dedupe;
 use super::home::Place;
+use super::raw::RawLog;
 use super::stats::LoadStats;
 use super::table::{Table, TableError};
 use super::timetable::Timetable;
@@ -25,6 +26,8 @@ use crate::{clock, crash};
 const READ_BYTES: usize = 2 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often a worker that waits at a gap looks whether a replay has filled it.
+const GAP_LOOK: Duration = Duration::from_secs(5);
 
 /// How an insert ended: with the block in the table, as its last one, and the generation that holds the fence; because
 /// someone else has loaded meanwhile, and all that is known must be learnt again; or in doubt, because pulse is to stop and the
@@ -38,8 +41,9 @@ enum Inserted {
 type Inserting = Pin<Box<dyn Future<Output = Inserted> + Send>>;
 
 /// Loads one partition.
-pub(super) struct Worker<T, R> {
+pub(super) struct Worker<T, W, R> {
     table: T,
+    raw: W,
     reader: R,
     /// Memory for telling new events from copies, bytes.
     dedupe_memory: usize,
@@ -57,20 +61,25 @@ struct Tenure {
     generation: u64,
     /// Highest raw offset that is in the table or on its way.
     highest: Option<i64>,
+    /// First raw offset held: where a table begins that has nothing.
+    first_raw: i64,
     dedupe: Dedupe,
     inserting: Option<Inserting>,
     /// Records read but not yet in a block.
     pending: VecDeque<Record>,
     gap_told: bool,
+    /// When to look again whether the gap is still there.
+    gap_look_at: Option<Instant>,
     /// Whether reading went back to the first record held, because the committed offset did not fit the table.
     is_rewound: bool,
     /// Whether a record was taken.
     has_taken: bool,
 }
 
-impl<T: Table, R: PartitionReader> Worker<T, R> {
-    pub(super) fn new(table: T, reader: R, dedupe_memory: usize, (stats, timetable): (Arc<LoadStats>, Arc<Timetable>)) -> Self {
-        Self { table, reader, dedupe_memory, stats, timetable, block: Block::new(), departures: 0, body: Vec::new() }
+impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
+    pub(super) fn new((table, raw): (T, W), reader: R, dedupe_memory: usize, shared: (Arc<LoadStats>, Arc<Timetable>)) -> Self {
+        let (stats, timetable) = shared;
+        Self { table, raw, reader, dedupe_memory, stats, timetable, block: Block::new(), departures: 0, body: Vec::new() }
     }
 
     /// When the block is to be sent at the latest, if there is one.
@@ -89,7 +98,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
             let partition = self.reader.partition();
             match self.tenure(&stop).await {
                 Ok(true) => return Ok(()),
-                Ok(false) => tracing::warn!(partition, "someone else loads this partition: looking again"),
+                Ok(false) => tracing::warn!(partition, "the table was loaded by someone else meanwhile: looking again"),
                 // What was on its way to the table is found there by the next look.
                 Err(LogError::Unavailable(why)) => tracing::warn!(partition, why, "log refuses: looking again"),
                 Err(ended) => return Err(ended),
@@ -109,10 +118,12 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
             epoch: None,
             generation: 0,
             highest: None,
+            first_raw: 0,
             dedupe: Dedupe::new(64, i64::MIN),
             inserting: None,
             pending: VecDeque::new(),
             gap_told: false,
+            gap_look_at: None,
             is_rewound: false,
             has_taken: false,
         };
@@ -142,6 +153,11 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                     }
                 }
                 () = until(due_at), if tenure.inserting.is_none() => {}
+                () = until(tenure.gap_look_at), if tenure.inserting.is_none() && self.block.is_empty() => {
+                    if self.is_gap_filled(&mut tenure, stop).await? {
+                        return Ok(false);
+                    }
+                }
                 records = self.reader.next(READ_BYTES), if wants_more => tenure.pending.extend(records?),
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
             }
@@ -165,14 +181,18 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                 }
                 Admitted::NewEpoch(epoch) => {
                     tenure.pending.push_front(record);
-                    if !self.begin(tenure, epoch, stop).await {
+                    if !self.begin(tenure, epoch, stop).await? {
                         return Ok(());
                     }
                     if tenure.highest.is_none() {
                         self.rewind(tenure).await?;
                     }
                 }
-                Admitted::Rewind => self.rewind(tenure).await?,
+                Admitted::Rewind => {
+                    if !self.rewind(tenure).await? {
+                        tenure.pending.push_front(record);
+                    }
+                }
                 Admitted::Take(header, origin) => {
                     if self.block.is_empty() {
                         self.departures = self.timetable.departures();
@@ -182,7 +202,7 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                     self.timetable.gather(self.block.len() - before);
                     tenure.highest = Some(origin.offset);
                     tenure.has_taken = true;
-                    tenure.gap_told = false;
+                    (tenure.gap_told, tenure.gap_look_at) = (false, None);
                 }
             }
         }
@@ -206,7 +226,8 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
         if tenure.highest.is_some_and(|highest| origin.offset <= highest) {
             return Admitted::Skip;
         }
-        if tenure.highest.is_some_and(|highest| origin.previous > highest) {
+        // Process may publish records behind one that failed, and that one later; also as the very first of a partition.
+        if origin.previous > tenure.highest.unwrap_or(tenure.first_raw - 1) {
             if !tenure.has_taken && !tenure.is_rewound {
                 return Admitted::Rewind;
             }
@@ -215,9 +236,10 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                     partition = origin.partition,
                     stored = tenure.highest,
                     next = origin.offset,
-                    "gap: raw offsets are missing from the enriched topic; nothing behind them is loaded until they are there"
+                    "gap: raw offsets are missing from the enriched topic; nothing behind them is loaded until they are there: where \
+                     the enriched topic has lost them, `pulse replay` loads them from the raw one"
                 );
-                tenure.gap_told = true;
+                (tenure.gap_told, tenure.gap_look_at) = (true, Some(Instant::now() + GAP_LOOK));
             }
             return Admitted::Skip;
         }
@@ -234,12 +256,13 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
     }
 
     /// Goes back to the first record held, once in a tenure. The table is the truth and the committed offset a hint: where
-    /// the table has less than was committed (it was emptied, restored or swapped), what it lacks is read again.
-    async fn rewind(&mut self, tenure: &mut Tenure) -> Result<(), LogError> {
+    /// the table has less than was committed (it was emptied, restored or swapped), what it lacks is read again. `false` if there
+    /// is nothing before.
+    async fn rewind(&mut self, tenure: &mut Tenure) -> Result<bool, LogError> {
         let start = self.reader.bounds().await?.start;
         if tenure.is_rewound || self.reader.committed().is_none_or(|committed| committed <= start) {
             tenure.is_rewound = true;
-            return Ok(());
+            return Ok(false);
         }
         tracing::warn!(
             partition = self.reader.partition(),
@@ -249,11 +272,12 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
         tenure.is_rewound = true;
         tenure.pending.clear();
         self.reader.seek(start);
-        Ok(())
+        Ok(true)
     }
 
     /// Takes the fence for an epoch of the log and learns what the table has. `false` if asked to stop meanwhile.
-    async fn begin(&mut self, tenure: &mut Tenure, epoch: LogEpoch, stop: &CancellationToken) -> bool {
+    /// Errors: the log does not answer, or ends before what the table has of it.
+    async fn begin(&mut self, tenure: &mut Tenure, epoch: LogEpoch, stop: &CancellationToken) -> Result<bool, LogError> {
         let partition = self.reader.partition();
         let place = Place { epoch, partition };
         let mut pause = Pause::default();
@@ -264,19 +288,30 @@ impl<T: Table, R: PartitionReader> Worker<T, R> {
                 Ok::<_, TableError>((generation, highest, dedupe))
             };
             let result = tokio::select! {
-                () = stop.cancelled() => return false,
+                () = stop.cancelled() => return Ok(false),
                 result = attempt => result,
             };
             match result {
                 Ok((generation, highest, dedupe)) => {
                     crash::point("load.fenced");
+                    tenure.first_raw = self.raw.first_held(place, highest.map_or(0, |highest| highest + 1)).await?;
                     tracing::info!(partition, generation, stored = highest, "loading");
                     (tenure.epoch, tenure.generation, tenure.highest, tenure.dedupe) = (Some(epoch), generation, highest, dedupe);
-                    return true;
+                    return Ok(true);
                 }
                 Err(problem) => pause.after(&problem, partition, stop).await,
             }
         }
+    }
+
+    /// Whether the table has come further while this worker waited at a gap.
+    async fn is_gap_filled(&mut self, tenure: &mut Tenure, stop: &CancellationToken) -> Result<bool, LogError> {
+        tenure.gap_look_at = Some(Instant::now() + GAP_LOOK);
+        let before = tenure.highest;
+        if let Some(epoch) = tenure.epoch {
+            self.begin(tenure, epoch, stop).await?;
+        }
+        Ok(tenure.highest != before)
     }
 
     /// Judges the suspects, seals the block and sends it. `false` if the table does not answer and pulse is to stop.

@@ -17,7 +17,7 @@ use super::enrich::agent::AgentParser;
 use super::pipeline::{Applied, Pipeline};
 use super::snapshot::{self, Snapshot};
 use crate::event::record::RawOrigin;
-use crate::log::{Ack, Log, LogError, PartitionReader, Record, Topic};
+use crate::log::{self, Ack, Log, LogError, PartitionReader, Record, Topic};
 use crate::metrics::Counter;
 use crate::{clock, crash};
 
@@ -88,11 +88,15 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
         let held = self.reader.bounds().await?;
         let saved = snapshot::latest(&self.log, partition).await?;
         let restored = saved.and_then(|saved| self.pipeline.sessions.restore(&saved.state).map(|()| saved.next_offset));
-        let start = restored.or_else(|| self.reader.committed()).unwrap_or(held.start).clamp(held.start, held.end);
+        let next = restored.or_else(|| self.reader.committed()).unwrap_or(held.start);
+        log::check_end(&self.log, Topic::Raw, partition, next).await?;
+        let start = next.max(held.start);
         if restored.is_none() && start > 0 {
             tracing::warn!(partition, start, "no snapshot of the sessions: open ones begin anew");
         }
-        (self.next_offset, self.saved_offset) = (start, start);
+        // Where records were deleted unread, the first one left follows on what was read last: the log said how many are gone, and
+        // whoever looks for a gap must not wait for them.
+        (self.next_offset, self.saved_offset) = (next, next);
         self.pipeline.starts_at(clock::now_ms());
         self.reader.seek(start);
         tracing::info!(partition, start, behind = held.end - start, "processing");

@@ -2,9 +2,11 @@
 
 pub(crate) mod clickhouse;
 pub(crate) mod kafka;
+pub(crate) mod network;
 mod ports;
 pub(crate) mod proxy;
 pub(crate) mod redis;
+mod topics;
 pub(crate) mod volume;
 pub(crate) mod wire;
 

@@ -13,7 +13,7 @@ use crate::harness::{Pulse, signal};
 const PAST_THE_SESSION: Duration = Duration::from_secs(4);
 
 /// Settings of an instance of a fleet on a Kafka and a ClickHouse.
-fn environment(kafka: &Kafka, cluster: &Cluster, roles: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn environment(kafka: &Kafka, cluster: &Cluster, roles: &str) -> Vec<(&'static str, String)> {
     [kafka.environment("owners"), cluster.environment(), vec![("PULSE__ROLES", roles.to_owned())]].concat()
 }
 

@@ -104,7 +104,8 @@ fn event_key(number: u64) -> EventKey {
     EventKey { event_id, visitor: VisitorKey(number % 5) }
 }
 
-/// An enriched topic: events with copies at any distance, and stretches that process published twice because it crashed.
+/// An enriched topic: events with copies at any distance, stretches that process published twice because it crashed, and records
+/// that it published behind others that failed and came later.
 fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
     let (mut payloads, mut keys, mut known) = (Vec::new(), HashSet::new(), 0);
     for offset in 0..RAW_RECORDS {
@@ -146,6 +147,10 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
     }
     let (mut log, mut next) = (Vec::new(), 0);
     while let Some(payload) = payloads.get(next) {
+        let ahead = if dice.is(10) { 1 + dice.below(20) as usize } else { 0 };
+        for early in payloads.iter().skip(next + ahead).take(ahead.min(3)) {
+            log.push(Record { offset: log.len() as i64, payload: early.clone().into() });
+        }
         log.push(Record { offset: log.len() as i64, payload: payload.clone().into() });
         next = if dice.is(5) { next.saturating_sub(dice.below(8) as usize) } else { next + 1 };
     }
@@ -274,6 +279,12 @@ impl Table for World {
     fn announce(&self, _: &Sealed) {}
 }
 
+impl RawLog for World {
+    async fn first_held(&self, _: Place, _: i64) -> Result<i64, LogError> {
+        Ok(0)
+    }
+}
+
 struct Reader {
     world: World,
     next: i64,
@@ -336,7 +347,7 @@ async fn run(seed: u64, broken: Option<Broken>) -> Result<(), String> {
     let begin = || {
         let reader = Reader::new(&world);
         let revoked = reader.revoked.clone();
-        let worker = Worker::new(world.clone(), reader, limits.dedupe_memory, (Arc::default(), Arc::clone(&timetable)));
+        let worker = Worker::new((world.clone(), world.clone()), reader, limits.dedupe_memory, (Arc::default(), Arc::clone(&timetable)));
         (crate::lifecycle::spawn_apart(worker.run(CancellationToken::new())), revoked)
     };
     let mut owners = Vec::new();

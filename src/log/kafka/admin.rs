@@ -4,6 +4,7 @@
 //! many. Kafka deletes the oldest whole segments while the rest still holds `state_bytes`, so the newest records stay,
 //! however old they are.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
@@ -92,9 +93,12 @@ impl Admin {
         let name = self.limits.topic_name(topic);
         let unfit = |why: String| OpenError::Unfit { topic: name.clone(), why };
         let wanted = usize::from(self.limits.partitions(topic));
-        if found.partitions != wanted {
-            let cause = if topic == Topic::Dead { "pulse writes to one" } else { "log.kafka.partitions says otherwise" };
-            return Err(unfit(format!("{} partitions instead of {wanted}: {cause}", found.partitions)));
+        if found.partitions < wanted {
+            return Err(unfit(format!("{} partitions instead of {wanted}: log.kafka.partitions says otherwise", found.partitions)));
+        }
+        if found.partitions > wanted {
+            self.check_surplus(topic, found.partitions).map_err(unfit)?;
+            tracing::error!("{}", surplus(&name, found.partitions, wanted));
         }
         match self.settings_of(&name).await? {
             Some(settings) => self.check_settings(topic, &settings).map_err(unfit),
@@ -104,6 +108,21 @@ impl Admin {
                 Ok(())
             }
         }
+    }
+
+    /// Partitions beyond those that are used do no harm as long as nobody has written to them: then they are new, and were not made
+    /// by instances that use more.
+    fn check_surplus(&self, topic: Topic, count: usize) -> Result<(), String> {
+        let (name, wanted) = (self.limits.topic_name(topic), usize::from(self.limits.partitions(topic)));
+        for partition in wanted..count {
+            let number = i32::try_from(partition).unwrap_or(i32::MAX);
+            let asked = self.client.inner().fetch_watermarks(&name, number, TIMEOUT);
+            let (_, end) = asked.map_err(|problem| format!("partition {partition}: {problem}"))?;
+            if end > 0 {
+                return Err(format!("partition {partition} has been written to: log.kafka.partitions = {wanted} leaves it out"));
+            }
+        }
+        Ok(())
     }
 
     /// A topic's settings; `None` if they cannot be read. A broker that has not heard of a fresh topic answers without any.
@@ -137,6 +156,15 @@ impl Admin {
     }
 }
 
+/// What is said of a topic that has grown.
+fn surplus(name: &str, partitions: usize, used: usize) -> String {
+    format!(
+        "topic {name} has {partitions} partitions, of which {used} are used as log.kafka.partitions says. To use all: stop what sends, wait \
+         until /v1/ledger shows nothing waiting, stop every instance, give raw, enriched and state topics the same number, set \
+         log.kafka.partitions to it, start"
+    )
+}
+
 /// What a topic is created with.
 fn settings(limits: &KafkaLimits, topic: Topic) -> Vec<(&'static str, String)> {
     let mut settings = vec![
@@ -163,11 +191,14 @@ fn settings(limits: &KafkaLimits, topic: Topic) -> Vec<(&'static str, String)> {
 pub(super) struct Watch {
     admin: Admin,
     ids: TopicIds,
+    /// The partitions of each topic when they were last spoken of.
+    told: [AtomicUsize; Topic::ALL.len()],
 }
 
 impl Watch {
     pub(super) fn new(admin: Admin, ids: TopicIds) -> Self {
-        Self { admin, ids }
+        let told = Topic::ALL.map(|topic| AtomicUsize::new(usize::from(admin.limits.partitions(topic))));
+        Self { admin, ids, told }
     }
 
     pub(super) fn ids(&self) -> &TopicIds {
@@ -177,15 +208,16 @@ impl Watch {
     /// Whether all topics are still the same. `Ok(Some(why))` if one is not; an error if the cluster does not answer.
     /// Blocks.
     pub(super) fn look(&self) -> Result<Option<String>, OpenError> {
-        for (topic, known) in Topic::ALL.into_iter().zip(self.ids) {
-            let name = self.admin.limits.topic_name(topic);
+        for ((topic, known), told) in Topic::ALL.into_iter().zip(self.ids).zip(&self.told) {
+            let (name, wanted) = (self.admin.limits.topic_name(topic), usize::from(self.admin.limits.partitions(topic)));
             match self.admin.describe(topic)? {
                 None => return Ok(Some(format!("topic {name} was deleted"))),
                 Some(found) if found.id != known => return Ok(Some(format!("topic {name} was deleted and created again"))),
-                Some(found) if found.partitions != usize::from(self.admin.limits.partitions(topic)) => {
-                    return Ok(Some(format!("topic {name} has {} partitions now", found.partitions)));
+                Some(found) => {
+                    if found.partitions > told.swap(found.partitions, Ordering::Relaxed) {
+                        tracing::error!("{}", surplus(&name, found.partitions, wanted));
+                    }
                 }
-                Some(_) => {}
             }
         }
         Ok(None)

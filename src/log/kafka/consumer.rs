@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -40,6 +40,8 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(500);
 const REJOIN_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time a member waits until the group has taken its partitions back.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a partition may end before what was read of it until that is believed.
+const SHORT_LOOKS: u32 = 3;
 /// Readers that wait to be asked for: more than any topic has partitions.
 const READERS: usize = 1024;
 
@@ -64,6 +66,7 @@ impl KafkaMember {
             held: Mutex::default(),
             own: OnceLock::new(),
             rejoins: AtomicBool::default(),
+            short_looks: AtomicU32::default(),
         };
         let failed = |problem: KafkaError| client::unavailable("joining a consumer group", &problem);
         let consumer = BaseConsumer::from_config_and_context(&log.limits().member(group), membership).map_err(failed)?;
@@ -154,6 +157,8 @@ pub(super) struct Membership {
     held: Mutex<HashMap<i32, Arc<Slot>>>,
     own: OnceLock<Weak<GroupConsumer>>,
     rejoins: AtomicBool,
+    /// Looks at ends that lay before what was read, since the last that did not.
+    short_looks: AtomicU32,
 }
 
 impl Membership {
@@ -175,14 +180,19 @@ impl Membership {
             return Err(KafkaError::Subscription("the topics are not those this instance knows, or do not answer".to_owned()));
         }
         let mut readers = Vec::new();
-        let mut starts = TopicPartitionList::new();
+        let (mut starts, mut unused) = (TopicPartitionList::new(), TopicPartitionList::new());
         let committed = consumer.committed_offsets(partitions.clone(), TIMEOUT)?;
         for element in committed.elements_for_topic(&self.name) {
             element.error()?;
             let partition = element.partition();
+            if partition >= i32::from(self.log.limits().partitions(self.topic)) {
+                // The topic has grown: see `admin`.
+                unused.add_partition_offset(&self.name, partition, Offset::End)?;
+                continue;
+            }
             let (first, end) = consumer.fetch_watermarks(&self.name, partition, TIMEOUT)?;
             let committed = self.trusted(&element);
-            let Some(start) = self.start(partition, committed, first..end) else { continue };
+            let start = self.start(partition, committed, first..end)?;
             starts.add_partition_offset(&self.name, partition, Offset::Offset(start))?;
             let slot = Slot::open(&shared, &self.name, partition)?;
             readers.push(KafkaReader::new(self.log.clone(), self.topic, (committed, start), Arc::clone(&slot)));
@@ -191,6 +201,10 @@ impl Membership {
         consumer.incremental_assign(&starts)?;
         // A partition that was declined before is still paused.
         consumer.resume(&starts)?;
+        if unused.count() > 0 {
+            consumer.incremental_assign(&unused)?;
+            consumer.pause(&unused)?;
+        }
         for reader in readers {
             if self.readers.try_send(reader).is_err() {
                 tracing::debug!(topic = self.name, "nobody waits for partitions any more");
@@ -211,21 +225,24 @@ impl Membership {
         None
     }
 
-    /// Where reading starts; `None` ends the log: it holds less than was read from it, so offsets would come a second time.
-    fn start(&self, partition: i32, committed: Option<i64>, held: Range<i64>) -> Option<i64> {
-        let Some(committed) = committed else { return Some(held.start) };
+    /// Where reading starts. An error if the partition ends before what was read from it; if it does so again and again, the log
+    /// ends: its offsets would come a second time.
+    fn start(&self, partition: i32, committed: Option<i64>, held: Range<i64>) -> KafkaResult<i64> {
+        let Some(committed) = committed else { return Ok(held.start) };
         if committed > held.end {
-            let topic = &self.name;
-            self.log.fail(LogError::Corrupt(format!(
-                "{topic}/{partition} ends at {} but was read up to {committed}: kafka lost records; delete the topics and start anew",
-                held.end
-            )));
-            return None;
+            let lost = LogError::lost_end(&self.name, u16::try_from(partition).unwrap_or(u16::MAX), (held.end, committed));
+            let problem = KafkaError::Subscription(lost.to_string());
+            // A replica that has just ceased to lead answers as if it still did.
+            if self.short_looks.fetch_add(1, Ordering::AcqRel) + 1 >= SHORT_LOOKS {
+                self.log.fail(lost);
+            }
+            return Err(problem);
         }
+        self.short_looks.store(0, Ordering::Release);
         if committed < held.start {
             tell_lost(&self.name, partition, committed..held.start);
         }
-        Some(committed.max(held.start))
+        Ok(committed.max(held.start))
     }
 
     /// Ends the readers of partitions and forgets them.

@@ -149,6 +149,8 @@ pub struct KafkaReader {
     fetches_at: Option<i64>,
     /// Nothing was read since the last move.
     is_fresh: bool,
+    /// Kafka had nothing at the place where reading goes on.
+    is_off: bool,
     moving: Option<Move>,
     slot: Arc<Slot>,
 }
@@ -156,7 +158,18 @@ pub struct KafkaReader {
 impl KafkaReader {
     pub(super) fn new(log: KafkaLog, topic: Topic, (committed, start): (Option<i64>, i64), slot: Arc<Slot>) -> Self {
         let partition = u16::try_from(slot.partition).unwrap_or(u16::MAX);
-        Self { log, topic, partition, committed, next_offset: start, fetches_at: Some(start), is_fresh: true, moving: None, slot }
+        Self {
+            log,
+            topic,
+            partition,
+            committed,
+            next_offset: start,
+            fetches_at: Some(start),
+            is_fresh: true,
+            is_off: false,
+            moving: None,
+            slot,
+        }
     }
 
     pub(super) fn is_revoked(&self) -> bool {
@@ -183,6 +196,21 @@ impl KafkaReader {
         true
     }
 
+    /// After Kafka had nothing at the place where reading goes on: it is before what is held, and soon begins there, or it was
+    /// behind it, and the log ends: others would be taken for the records that Kafka lost. Cancel safe.
+    async fn check_place(&mut self) {
+        if !self.is_off {
+            return;
+        }
+        // Where it does not answer, the partition is given out again, and its end is looked at then.
+        if let Ok(held) = self.log.bounds(self.topic, self.partition).await
+            && self.next_offset >= held.start
+        {
+            self.log.fail(LogError::lost_end(&self.slot.name, self.partition, (held.end, self.next_offset)));
+        }
+        self.is_off = false;
+    }
+
     fn look(&mut self, max_bytes: usize) -> Result<Option<Vec<Record>>, LogError> {
         match self.slot.look(self.next_offset, self.is_fresh, max_bytes) {
             Look::Empty => {}
@@ -200,12 +228,19 @@ impl KafkaReader {
                 return Err(LogError::Corrupt(format!("{name}/{partition} at {}: {problem}", self.next_offset)));
             }
             Look::Failed(problem) => {
+                self.is_off = is_off(&problem);
                 tracing::warn!(topic = self.slot.name, partition = self.partition, next_offset = self.next_offset, %problem, "cannot read on");
                 self.slot.ask_again();
             }
         }
         Ok(None)
     }
+}
+
+/// Whether the leader has no record at the place that was asked for.
+fn is_off(problem: &KafkaError) -> bool {
+    let codes = [RDKafkaErrorCode::AutoOffsetReset, RDKafkaErrorCode::LogTruncation, RDKafkaErrorCode::OffsetOutOfRange];
+    problem.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
 }
 
 impl PartitionReader for KafkaReader {
@@ -241,6 +276,7 @@ impl PartitionReader for KafkaReader {
             if self.fetches_at.is_none() {
                 continue;
             }
+            self.check_place().await;
             tokio::select! {
                 why = self.log.ended() => return Err(why),
                 () = news.notified() => {}

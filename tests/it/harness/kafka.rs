@@ -1,6 +1,6 @@
 //! A real Kafka cluster on this machine: one to three brokers that are controllers as well.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use tempfile::TempDir;
 use super::ports::free_port;
 use super::{PATIENCE, POLL, signal};
 
+/// How brokers name each other behind a network: each finds another address under it, by which the network knows who calls.
+pub(crate) const PEER: &str = "peer";
+
 /// Any cluster id will do: sixteen bytes as Kafka writes them.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 
@@ -27,8 +30,44 @@ pub(crate) struct Kafka {
 
 struct Broker {
     child: Option<Child>,
+    /// Where clients find it.
     port: u16,
     dir: PathBuf,
+}
+
+/// Where a broker listens: to clients, to brokers that copy from it, and to those that ask it as a controller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) client: u16,
+    pub(crate) replication: u16,
+    pub(crate) controller: u16,
+}
+
+impl Ports {
+    pub(crate) fn free() -> Self {
+        Self { client: free_port(), replication: free_port(), controller: free_port() }
+    }
+}
+
+/// What a cluster is made of.
+#[derive(Default)]
+pub(crate) struct Setup {
+    /// Where each broker listens.
+    pub(crate) listens: Vec<Ports>,
+    /// Where each is found, if a network is in between.
+    pub(crate) doors: Option<Vec<Ports>>,
+    /// Where a listener with a password and TLS is to be.
+    pub(crate) secure: Option<u16>,
+    /// Where the first broker keeps its topics, if not beside its configuration.
+    pub(crate) data: Option<PathBuf>,
+    /// More lines of the configuration.
+    pub(crate) properties: String,
+}
+
+impl Setup {
+    pub(crate) fn of(count: usize) -> Self {
+        Self { listens: (0..count).map(|_| Ports::free()).collect(), ..Self::default() }
+    }
 }
 
 fn java(heap: &str) -> Command {
@@ -43,19 +82,27 @@ fn java(heap: &str) -> Command {
 impl Kafka {
     /// Starts a cluster of `count` brokers and waits until all of them answer.
     pub(crate) async fn start(count: usize) -> Self {
+        Self::start_with(Setup::of(count)).await
+    }
+
+    /// The same as `setup` says.
+    pub(crate) async fn start_with(setup: Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
-        let voters: Vec<String> = (1..).zip(&ports).map(|(id, (_, controller))| format!("{id}@127.0.0.1:{controller}")).collect();
         let mut brokers = Vec::new();
-        for (id, (port, controller)) in (1..).zip(&ports) {
-            let dir = dir.path().join(format!("broker-{id}"));
+        for (at, ports) in setup.listens.iter().enumerate() {
+            let dir = dir.path().join(format!("broker-{}", at + 1));
             std::fs::create_dir(&dir).unwrap();
-            std::fs::write(dir.join("server.properties"), properties((id, *port, *controller), &voters.join(","), &dir)).unwrap();
+            std::fs::write(dir.join("server.properties"), setup.properties_of(at, &dir)).unwrap();
+            // Whoever is given a file of hosts asks nobody else, not even for itself.
+            let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+            let hosts = format!("{} {PEER}\n127.0.0.1 localhost {own}", loopback_of(at));
+            std::fs::write(dir.join("hosts"), hosts).unwrap();
             let mut format = java("-Xmx128m");
             format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(dir.join("server.properties"));
             let done = format.output().expect("java is missing: install a Java runtime, 17 or later");
             assert!(done.status.success(), "{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-            brokers.push(Broker { child: None, port: *port, dir });
+            let port = setup.doors.as_ref().map_or(ports.client, |doors| doors[at].client);
+            brokers.push(Broker { child: None, port, dir });
         }
         brokers.iter_mut().for_each(Broker::start);
         let cluster = Self { brokers, _dir: dir };
@@ -111,6 +158,28 @@ impl Kafka {
         assert!(asked.await.unwrap(), "kafka was not ready in time; {}", self.log());
     }
 
+    /// The broker that leads a partition.
+    pub(crate) async fn leader_of(&self, topic: &str, partition: i32) -> usize {
+        self.owners_of(topic, partition).await.0
+    }
+
+    /// The brokers that have all of a partition.
+    pub(crate) async fn in_sync_of(&self, topic: &str, partition: i32) -> Vec<usize> {
+        self.owners_of(topic, partition).await.1
+    }
+
+    async fn owners_of(&self, topic: &str, partition: i32) -> (usize, Vec<usize>) {
+        let (addresses, name) = (self.addresses(), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || {
+            let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", addresses).create().unwrap();
+            let found = client.fetch_metadata(Some(&name), PATIENCE).unwrap();
+            let found = found.topics()[0].partitions().iter().find(|found| found.id() == partition).unwrap();
+            let at = |id: i32| usize::try_from(id - 1).unwrap();
+            (at(found.leader()), found.isr().iter().map(|id| at(*id)).collect())
+        });
+        asked.await.unwrap()
+    }
+
     /// Ends a broker at once, as a crash would.
     pub(crate) fn kill(&mut self, broker: usize) {
         self.brokers[broker].kill();
@@ -120,6 +189,11 @@ impl Kafka {
     pub(crate) async fn restart(&mut self, broker: usize) {
         self.brokers[broker].start();
         self.ready().await;
+    }
+
+    /// The same, and does not wait for it.
+    pub(crate) fn start_again(&mut self, broker: usize) {
+        self.brokers[broker].start();
     }
 
     /// Starts all brokers that are down, beginning with one of them.
@@ -144,6 +218,23 @@ impl Kafka {
         signal(self.brokers[broker].pid(), Signal::CONT);
     }
 
+    /// Asks a broker to end in good order and waits until it has.
+    pub(crate) async fn stop(&mut self, broker: usize) {
+        signal(self.brokers[broker].pid(), Signal::TERM);
+        let ended = async {
+            while !self.has_ended(broker) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect("the broker does not end");
+        self.brokers[broker].child = None;
+    }
+
+    /// Whether a broker that was started is no longer there.
+    pub(crate) fn has_ended(&mut self, broker: usize) -> bool {
+        self.brokers[broker].child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some())
+    }
+
     fn log(&self) -> String {
         self.brokers.iter().map(|broker| std::fs::read_to_string(broker.dir.join("broker.log")).unwrap_or_default()).collect()
     }
@@ -153,6 +244,7 @@ impl Broker {
     fn start(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("broker.log")).unwrap();
         let mut command = java("-Xmx256m");
+        command.arg(format!("-Djdk.net.hosts.file={}", self.dir.join("hosts").display()));
         command.arg("kafka.Kafka").arg(self.dir.join("server.properties"));
         self.child = Some(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
     }
@@ -181,18 +273,32 @@ fn are_in_sync(metadata: &Metadata, running: usize) -> bool {
     partitions.all(|partition| partition.isr().len() == partition.replicas().len().min(running))
 }
 
-fn properties((id, port, controller): (usize, u16, u16), voters: &str, dir: &std::path::Path) -> String {
-    let brokers = voters.split(',').count();
-    let in_sync = brokers.saturating_sub(1).max(1);
-    format!(
-        "process.roles=broker,controller
-node.id={id}
-controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+/// Where a broker finds the others behind a network.
+pub(crate) fn loopback_of(broker: usize) -> std::net::Ipv4Addr {
+    std::net::Ipv4Addr::new(127, 0, 0, 11 + u8::try_from(broker).unwrap())
+}
+
+impl Setup {
+    fn properties_of(&self, broker: usize, dir: &Path) -> String {
+        let brokers = self.listens.len();
+        let in_sync = brokers.saturating_sub(1).max(1);
+        let (peer, doors) = self.doors.as_ref().map_or(("127.0.0.1", &self.listens), |doors| (PEER, doors));
+        let voters: Vec<String> = (1..).zip(doors).map(|(id, door)| format!("{id}@{peer}:{}", door.controller)).collect();
+        let Ports { client, replication, controller } = self.listens[broker];
+        let door = doors[broker];
+        let secure = self.secure.map(|port| format!(",SECURE://127.0.0.1:{port}")).unwrap_or_default();
+        let data = self.data.clone().filter(|_| broker == 0).unwrap_or_else(|| dir.join("data"));
+        format!(
+            "process.roles=broker,controller
+node.id={}
+controller.quorum.voters={}
+listeners=CLIENT://127.0.0.1:{client},REPLICATION://127.0.0.1:{replication},CONTROLLER://127.0.0.1:{controller}{secure}
+advertised.listeners=CLIENT://127.0.0.1:{},REPLICATION://{peer}:{},CONTROLLER://{peer}:{}{secure}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=REPLICATION
+listener.security.protocol.map=CLIENT:PLAINTEXT,REPLICATION:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL
 log.dirs={}
+metadata.log.dir={}
 offsets.topic.replication.factor={brokers}
 offsets.topic.num.partitions=4
 min.insync.replicas={in_sync}
@@ -202,7 +308,16 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 auto.create.topics.enable=false
 unclean.leader.election.enable=false
+{}
 ",
-        dir.join("data").display()
-    )
+            broker + 1,
+            voters.join(","),
+            door.client,
+            door.replication,
+            door.controller,
+            data.display(),
+            dir.join("metadata").display(),
+            self.properties,
+        )
+    }
 }
