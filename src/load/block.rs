@@ -21,6 +21,9 @@ pub(super) fn fingerprint(event_type: &[u8], original_ms: i64) -> Fingerprint {
     xxh3_64_with_seed(event_type, original_ms as u64) as Fingerprint
 }
 
+/// A block's memory is used again up to this size, which a partition seldom exceeds while loading keeps up.
+const REUSED_ROWS: usize = 16_384;
+
 /// An event that may be a copy of one in the table.
 pub(super) struct Suspect {
     pub(super) key: EventKey,
@@ -232,9 +235,9 @@ impl Block {
         Some(sealed)
     }
 
-    /// Takes the memory of a block back that has been stored.
+    /// Takes the memory of a block back that has been stored, unless it was one of a burst: then other partitions need it more.
     pub(super) fn reuse(&mut self, sealed: Sealed) {
-        self.spare = Arc::into_inner(sealed.rows).map(|mut rows| {
+        self.spare = Arc::into_inner(sealed.rows).filter(|rows| rows.len() <= REUSED_ROWS).map(|mut rows| {
             rows.clear();
             rows
         });
