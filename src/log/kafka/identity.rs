@@ -93,6 +93,20 @@ pub(super) fn describe<C: ClientContext>(client: &Client<C>, topic: &str, timeou
     }
 }
 
+/// Asks any broker that answers which brokers there are. Blocks for `timeout` at most.
+pub(super) fn find_brokers<C: ClientContext>(client: &Client<C>, timeout: Duration) -> Result<(), String> {
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let mut found = ptr::null();
+    // SAFETY: `client` outlives this function; what was found is freed here, and is only there if it was found.
+    unsafe {
+        match native::rd_kafka_metadata(client.native_ptr(), 0, ptr::null_mut(), &raw mut found, timeout_ms) {
+            native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => native::rd_kafka_metadata_destroy(found),
+            error => return Err(text(native::rd_kafka_err2str(error))),
+        }
+    }
+    Ok(())
+}
+
 /// # Safety
 /// `topic` is a description whose event lives.
 unsafe fn read(topic: *const native::rd_kafka_TopicDescription_t) -> Result<Option<Described>, String> {
