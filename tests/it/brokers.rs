@@ -1,6 +1,7 @@
 //! Rows of the fault catalogue on real brokers: lines that are cut, brokers that come and go, disks and limits that are reached,
 //! records that Kafka loses.
 
+mod limits;
 mod lost;
 
 use std::time::{Duration, Instant};
