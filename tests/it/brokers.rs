@@ -3,6 +3,7 @@
 
 mod limits;
 mod lost;
+mod secure;
 
 use std::time::{Duration, Instant};
 

@@ -37,7 +37,7 @@ pub(super) struct Admin {
 impl Admin {
     pub(super) fn new(limits: KafkaLimits) -> Result<Self, OpenError> {
         let client =
-            AdminClient::from_config_and_context(&limits.client(), Quiet).map_err(|problem| OpenError::Client(problem.to_string()))?;
+            AdminClient::from_config_and_context(&limits.client(), Quiet::default()).map_err(|problem| OpenError::Client(problem.to_string()))?;
         Ok(Self { client, limits })
     }
 
@@ -63,7 +63,12 @@ impl Admin {
             identity::find_brokers(client, TIMEOUT)?;
             identity::describe(client, &name, TIMEOUT)
         });
-        described.map_err(|why| OpenError::Unreachable { brokers: self.limits.brokers(), why })
+        described.map_err(|why| self.unreachable(why))
+    }
+
+    fn unreachable(&self, why: String) -> OpenError {
+        let why = self.client.inner().context().refusal().unwrap_or(why);
+        OpenError::Unreachable { brokers: self.limits.brokers(), why }
     }
 
     async fn create(&self, topic: Topic) -> Result<Described, OpenError> {

@@ -89,8 +89,9 @@ async fn partitions_that_are_added_are_used_once_pulse_is_told() {
             let id = format!("{visitor:08x}-0000-4000-8000-000000000048");
             json!({"eventId": id, "type": "click", "anonymousId": format!("visitor-{visitor}")})
         };
-        for _ in 0..copies {
-            assert_eq!(pulse.http.capture(&visitors.clone().map(event).collect::<Value>()).await.0, StatusCode::OK);
+        let events: Vec<Value> = visitors.map(event).collect();
+        for batch in (0..copies).flat_map(|_| events.chunks(500)) {
+            assert_eq!(pulse.http.capture(&json!(batch)).await.0, StatusCode::OK);
         }
     };
     send(&pulse, 0..500, 1).await;
