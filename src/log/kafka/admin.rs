@@ -37,7 +37,7 @@ pub(super) struct Admin {
 impl Admin {
     pub(super) fn new(limits: KafkaLimits) -> Result<Self, OpenError> {
         let client =
-            AdminClient::from_config_and_context(&limits.client(), Quiet::default()).map_err(|problem| OpenError::Client(problem.to_string()))?;
+            AdminClient::from_config_and_context(&limits.client(), Quiet).map_err(|problem| OpenError::Client(problem.to_string()))?;
         Ok(Self { client, limits })
     }
 
@@ -60,6 +60,9 @@ impl Admin {
         let (client, name) = (self.client.inner(), self.limits.topic_name(topic));
         // The broker asked is the one that was told to be the controller, which is any; if it is gone, another is to be told.
         let described = identity::describe(client, &name, FIRST_TIMEOUT).or_else(|_| {
+            if let Some(refusal) = identity::refusal(client) {
+                return Err(refusal);
+            }
             identity::find_brokers(client, TIMEOUT)?;
             identity::describe(client, &name, TIMEOUT)
         });
@@ -67,7 +70,7 @@ impl Admin {
     }
 
     fn unreachable(&self, why: String) -> OpenError {
-        let why = self.client.inner().context().refusal().unwrap_or(why);
+        let why = identity::refusal(self.client.inner()).unwrap_or(why);
         OpenError::Unreachable { brokers: self.limits.brokers(), why }
     }
 

@@ -1,26 +1,14 @@
 //! What all clients of a cluster share: their log lines, and how their errors read.
 
-use std::sync::{Mutex, PoisonError};
-
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 
 use crate::log::LogError;
 
-/// The context of a client that only asks. Remembers why a broker turned it away.
-#[derive(Default)]
-pub(super) struct Quiet {
-    refusal: Mutex<Option<String>>,
-}
-
-impl Quiet {
-    /// What a broker last refused this client for: a password, a certificate.
-    pub(super) fn refusal(&self) -> Option<String> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
+/// The context of a client that only asks.
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -28,9 +16,6 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)) {
-            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-        }
         tracing::debug!(%error, reason, "kafka client");
     }
 }

@@ -107,6 +107,24 @@ pub(super) fn find_brokers<C: ClientContext>(client: &Client<C>, timeout: Durati
     Ok(())
 }
 
+/// Why a broker turned a client away, if one did: a password, a certificate. Takes what a client that only asks was told meanwhile.
+pub(super) fn refusal<C: ClientContext>(client: &Client<C>) -> Option<String> {
+    let mut refusal = None;
+    // SAFETY: `client` outlives this function; each event is read while it lives and freed by its `Owned`.
+    unsafe {
+        let queue = Owned::new(native::rd_kafka_queue_get_main(client.native_ptr()), native::rd_kafka_queue_destroy).ok()?;
+        while let Ok(event) = Owned::new(native::rd_kafka_queue_poll(queue.get(), 0), native::rd_kafka_event_destroy) {
+            let code = native::rd_kafka_event_error(event.get());
+            let turned_away =
+                [native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__AUTHENTICATION, native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__SSL];
+            if turned_away.contains(&code) {
+                refusal = Some(text(native::rd_kafka_event_error_string(event.get())));
+            }
+        }
+    }
+    refusal
+}
+
 /// # Safety
 /// `topic` is a description whose event lives.
 unsafe fn read(topic: *const native::rd_kafka_TopicDescription_t) -> Result<Option<Described>, String> {

@@ -77,7 +77,7 @@ impl Pool {
         let mut seeker = match self.take(at) {
             Some(seeker) => seeker,
             None => {
-                let made = BaseConsumer::from_config_and_context(&self.limits.seeker(), Quiet::default());
+                let made = BaseConsumer::from_config_and_context(&self.limits.seeker(), Quiet);
                 Seeker { consumer: made.map_err(|problem| client::unavailable("making a consumer", &problem))?, at: None }
             }
         };

@@ -158,7 +158,18 @@ pub struct KafkaReader {
 impl KafkaReader {
     pub(super) fn new(log: KafkaLog, topic: Topic, (committed, start): (Option<i64>, i64), slot: Arc<Slot>) -> Self {
         let partition = u16::try_from(slot.partition).unwrap_or(u16::MAX);
-        Self { log, topic, partition, committed, next_offset: start, fetches_at: Some(start), is_fresh: true, is_off: false, moving: None, slot }
+        Self {
+            log,
+            topic,
+            partition,
+            committed,
+            next_offset: start,
+            fetches_at: Some(start),
+            is_fresh: true,
+            is_off: false,
+            moving: None,
+            slot,
+        }
     }
 
     pub(super) fn is_revoked(&self) -> bool {

@@ -36,7 +36,10 @@ async fn a_broker_whose_disk_is_full_accepts_nothing_and_goes_on_once_there_is_s
         kafka.restart(0).await;
         let up = freed.elapsed();
         something_is_accepted(&pulse.http).await;
-        println!("broker ended by itself: {has_ended}; up {up:?} after there was space, the first event accepted {:?}", freed.elapsed() - up);
+        println!(
+            "broker ended by itself: {has_ended}; up {up:?} after there was space, the first event accepted {:?}",
+            freed.elapsed() - up
+        );
     })
     .await;
 }

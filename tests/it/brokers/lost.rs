@@ -23,7 +23,8 @@ async fn send(pulse: &Pulse, batches: usize) -> HashSet<String> {
     let mut ids = HashSet::new();
     for _ in 0..batches {
         let fresh: Vec<String> = (0..25).map(|_| uuid::Uuid::new_v4().to_string()).collect();
-        let events: Vec<Value> = (0..).zip(&fresh).map(|(at, id)| json!({"eventId": id, "type": "click", "anonymousId": format!("v{at}")})).collect();
+        let events: Vec<Value> =
+            (0..).zip(&fresh).map(|(at, id)| json!({"eventId": id, "type": "click", "anonymousId": format!("v{at}")})).collect();
         assert_eq!(pulse.http.capture(&json!(events)).await.0, StatusCode::OK);
         ids.extend(fresh);
     }
@@ -173,7 +174,11 @@ async fn acknowledged_records_that_an_unclean_election_loses_end_pulse_and_keep_
     assert_eq!(ended.code(), Some(1));
     assert!(log_of(&pulse).contains("the log lost records that it had acknowledged"), "{}", log_of(&pulse));
     let (_, now) = kafka.bounds("owners-raw", 0).await;
-    println!("{} raw records and {} events were lost by kafka: the log ended at {after}, then at {now} (at {before} when they came)", after - now, accepted.len());
+    println!(
+        "{} raw records and {} events were lost by kafka: the log ended at {after}, then at {now} (at {before} when they came)",
+        after - now,
+        accepted.len()
+    );
 
     // It stays so at the next start, also when what the groups had committed is lost as well.
     let told = log_of(&pulse).len();

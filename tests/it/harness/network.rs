@@ -107,7 +107,11 @@ async fn pass(caller: TcpStream, broker: SocketAddr, mut is_cut: watch::Receiver
 }
 
 /// Passes on what comes, while the line is whole; an error once either side has gone.
-async fn pump(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, mut is_cut: watch::Receiver<bool>) -> io::Result<()> {
+async fn pump(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    mut is_cut: watch::Receiver<bool>,
+) -> io::Result<()> {
     let mut bytes = vec![0; 1 << 16];
     loop {
         let read = from.read(&mut bytes).await?;
