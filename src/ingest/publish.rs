@@ -302,6 +302,11 @@ impl Open {
 }
 
 fn tell(waiters: Vec<oneshot::Sender<Fate>>, fate: &Fate) {
+    let fate = match fate {
+        // Too large together: alone each may be small enough.
+        Err(LogError::TooLarge { .. }) if waiters.len() > 1 => &Err(LogError::Unavailable("a record was too large".to_owned())),
+        fate => fate,
+    };
     for waiter in waiters {
         // A client that went away does not want to know.
         drop(waiter.send(fate.clone()));

@@ -1,11 +1,15 @@
 //! Rows of the fault catalogue on real brokers: lines that are cut, brokers that come and go, disks and limits that are reached,
 //! records that Kafka loses.
 
+mod limits;
 mod lost;
+mod secure;
 
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
+use pulse::log::kafka::KafkaLogConfig;
+use pulse::log::{Log, RunningLog, Topic};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +18,7 @@ use crate::faults::{absence, nothing_is_accepted, odd_event, something_is_accept
 use crate::harness::kafka::{Kafka, Setup};
 use crate::harness::network::{Carries, Network};
 use crate::harness::{Http, Pulse};
+use crate::kafka::{config, open, reader_of_0};
 
 /// As [`Kafka::environment`] has it.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -140,6 +145,20 @@ async fn brokers_isolated_one_by_one_and_healed_in_another_order_converge() {
         println!("in sync and accepting {:?} after the last line was whole", healed.elapsed());
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_any_broker_gone_partitions_are_still_given_out() {
+    let mut kafka = Kafka::start(3).await;
+    let log = open(KafkaLogConfig { replication: 3, ..config(&kafka, "gone") }).await;
+    for broker in 0..3 {
+        kafka.kill(broker);
+        let mut member = log.join("process", Topic::Raw).await.unwrap();
+        reader_of_0(&mut member).await;
+        drop(member);
+        kafka.restart(broker).await;
+    }
+    log.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,7 +18,7 @@ use crate::harness::{Pulse, program};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn config(kafka: &Kafka, prefix: &str) -> KafkaLogConfig {
+pub(crate) fn config(kafka: &Kafka, prefix: &str) -> KafkaLogConfig {
     let options = [("session.timeout.ms", "2000"), ("heartbeat.interval.ms", "300")];
     KafkaLogConfig {
         brokers: kafka.addresses().split(',').map(str::to_owned).collect(),
@@ -30,7 +30,7 @@ fn config(kafka: &Kafka, prefix: &str) -> KafkaLogConfig {
     }
 }
 
-async fn open(config: KafkaLogConfig) -> KafkaLog {
+pub(crate) async fn open(config: KafkaLogConfig) -> KafkaLog {
     KafkaLog::open(config.check().unwrap(), true).await.unwrap()
 }
 
@@ -61,7 +61,7 @@ async fn take(reader: &mut KafkaReader, count: usize) -> Vec<i64> {
 }
 
 /// The reader of partition 0; those of the others are dropped.
-async fn reader_of_0<M: GroupMember>(member: &mut M) -> M::Reader {
+pub(crate) async fn reader_of_0<M: GroupMember>(member: &mut M) -> M::Reader {
     loop {
         let reader = soon("an assignment", member.assigned()).await.unwrap();
         if reader.partition() == 0 {

@@ -19,6 +19,8 @@ use crate::log::Topic;
 
 /// Longest wait for one answer: a start must not hang on a cluster that is not there.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait until the brokers are asked who of them is there.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often and how long a fresh topic is looked for: brokers learn of it one after the other.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 const LOOKS: u32 = 100;
@@ -55,8 +57,21 @@ impl Admin {
     }
 
     fn describe(&self, topic: Topic) -> Result<Option<Described>, OpenError> {
-        let described = identity::describe(self.client.inner(), &self.limits.topic_name(topic), TIMEOUT);
-        described.map_err(|why| OpenError::Unreachable { brokers: self.limits.brokers(), why })
+        let (client, name) = (self.client.inner(), self.limits.topic_name(topic));
+        // The broker asked is the one that was told to be the controller, which is any; if it is gone, another is to be told.
+        let described = identity::describe(client, &name, FIRST_TIMEOUT).or_else(|_| {
+            if let Some(refusal) = identity::refusal(client) {
+                return Err(refusal);
+            }
+            identity::find_brokers(client, TIMEOUT)?;
+            identity::describe(client, &name, TIMEOUT)
+        });
+        described.map_err(|why| self.unreachable(why))
+    }
+
+    fn unreachable(&self, why: String) -> OpenError {
+        let why = identity::refusal(self.client.inner()).unwrap_or(why);
+        OpenError::Unreachable { brokers: self.limits.brokers(), why }
     }
 
     async fn create(&self, topic: Topic) -> Result<Described, OpenError> {

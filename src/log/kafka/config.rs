@@ -56,7 +56,7 @@ pub struct KafkaLogConfig {
     pub brokers: Vec<String>,
     /// What the names of topics and consumer groups begin with.
     pub topic_prefix: String,
-    /// Partitions of the raw, enriched and state topics. Fixed once the topics exist. 1 to 256.
+    /// Partitions of the raw, enriched and state topics that are used. 1 to 256.
     pub partitions: u16,
     /// Copies of each partition; one less must be in sync for a record to be acknowledged. 1 to 9.
     pub replication: u16,

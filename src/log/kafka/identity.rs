@@ -93,6 +93,38 @@ pub(super) fn describe<C: ClientContext>(client: &Client<C>, topic: &str, timeou
     }
 }
 
+/// Asks any broker that answers which brokers there are. Blocks for `timeout` at most.
+pub(super) fn find_brokers<C: ClientContext>(client: &Client<C>, timeout: Duration) -> Result<(), String> {
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let mut found = ptr::null();
+    // SAFETY: `client` outlives this function; what was found is freed here, and is only there if it was found.
+    unsafe {
+        match native::rd_kafka_metadata(client.native_ptr(), 0, ptr::null_mut(), &raw mut found, timeout_ms) {
+            native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => native::rd_kafka_metadata_destroy(found),
+            error => return Err(text(native::rd_kafka_err2str(error))),
+        }
+    }
+    Ok(())
+}
+
+/// Why a broker turned a client away, if one did: a password, a certificate. Takes what a client that only asks was told meanwhile.
+pub(super) fn refusal<C: ClientContext>(client: &Client<C>) -> Option<String> {
+    let mut refusal = None;
+    // SAFETY: `client` outlives this function; each event is read while it lives and freed by its `Owned`.
+    unsafe {
+        let queue = Owned::new(native::rd_kafka_queue_get_main(client.native_ptr()), native::rd_kafka_queue_destroy).ok()?;
+        while let Ok(event) = Owned::new(native::rd_kafka_queue_poll(queue.get(), 0), native::rd_kafka_event_destroy) {
+            let code = native::rd_kafka_event_error(event.get());
+            let turned_away =
+                [native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__AUTHENTICATION, native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__SSL];
+            if turned_away.contains(&code) {
+                refusal = Some(text(native::rd_kafka_event_error_string(event.get())));
+            }
+        }
+    }
+    refusal
+}
+
 /// # Safety
 /// `topic` is a description whose event lives.
 unsafe fn read(topic: *const native::rd_kafka_TopicDescription_t) -> Result<Option<Described>, String> {

@@ -5,7 +5,9 @@
 //! next. What has failed here may still reach Kafka; that is allowed, and whoever sends it again sends a copy.
 //!
 //! May go wrong: Kafka does not answer (records fail after `delivery_timeout`, and the queue refuses when full), or the
-//! producer meets an error after which it can no longer promise order. It is replaced then.
+//! producer meets an error after which it can no longer promise order. It is replaced then. A topic may be made to take less than
+//! it did at the start: Kafka refuses several records together then, and the producer is replaced by one that sends each alone, so
+//! that only those fail that are too large.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -48,6 +50,8 @@ struct Shared {
     queued: Arc<AtomicUsize>,
     /// Whether the last that was heard of Kafka was good.
     answers: Arc<AtomicBool>,
+    /// Whether each record is sent alone.
+    sends_alone: Arc<AtomicBool>,
 }
 
 /// One partition.
@@ -104,6 +108,9 @@ pub(super) struct Deliveries {
     queued: Arc<AtomicUsize>,
     answers: Arc<AtomicBool>,
     is_dead: AtomicBool,
+    sends_alone: Arc<AtomicBool>,
+    /// Whether this very producer does.
+    is_alone: bool,
 }
 
 impl ClientContext for Deliveries {
@@ -133,6 +140,18 @@ impl ProducerContext for Deliveries {
                 self.answers.store(true, Ordering::Release);
                 ticket.lane.stored(ticket.number, message.offset());
             }
+            Err((problem, message)) if problem.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                let (topic, size) = (message.topic(), ticket.size);
+                tracing::error!(topic, size, "kafka takes less than log.kafka.max_record_bytes: raise the topic's max.message.bytes");
+                if self.is_alone {
+                    return ticket.lane.failed(ticket.number, &LogError::TooLarge { size, limit: size.saturating_sub(1) });
+                }
+                // It may have been too large only together with others.
+                if !self.sends_alone.swap(true, Ordering::AcqRel) {
+                    self.is_dead.store(true, Ordering::Release);
+                }
+                ticket.lane.failed(ticket.number, &client::unavailable("record not delivered", problem));
+            }
             Err((problem, _)) => {
                 self.answers.store(false, Ordering::Release);
                 let code = problem.rdkafka_error_code();
@@ -156,6 +175,7 @@ impl Producer {
             current: RwLock::new(None),
             queued: Arc::default(),
             answers: Arc::new(AtomicBool::new(true)),
+            sends_alone: Arc::default(),
         });
         shared.replace().map_err(|problem| OpenError::Client(problem.to_string()))?;
         let (stop, stopped) = sync_channel(0);
@@ -258,9 +278,19 @@ impl Shared {
 
     /// Puts a fresh producer in place; the one before it fails what waits as it is dropped.
     fn replace(&self) -> Result<(), KafkaError> {
-        let deliveries =
-            Deliveries { queued: Arc::clone(&self.queued), answers: Arc::clone(&self.answers), is_dead: AtomicBool::new(false) };
-        let fresh = BaseProducer::from_config_and_context(&self.limits.producer(), deliveries)?;
+        let is_alone = self.sends_alone.load(Ordering::Acquire);
+        let deliveries = Deliveries {
+            queued: Arc::clone(&self.queued),
+            answers: Arc::clone(&self.answers),
+            is_dead: AtomicBool::new(false),
+            sends_alone: Arc::clone(&self.sends_alone),
+            is_alone,
+        };
+        let mut config = self.limits.producer();
+        if is_alone {
+            config.set("batch.num.messages", "1");
+        }
+        let fresh = BaseProducer::from_config_and_context(&config, deliveries)?;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let before = current.replace(Arc::new(fresh));
         drop(current);

@@ -38,6 +38,13 @@ impl Kafka {
         assert!(grown.iter().all(Result::is_ok), "{grown:?}");
     }
 
+    /// The largest record that a topic takes.
+    pub(crate) async fn max_message_bytes(&self, topic: &str) -> String {
+        let asked = self.admin().describe_configs(&[ResourceSpecifier::Topic(topic)], &AdminOptions::new()).await;
+        let found = asked.unwrap().remove(0).unwrap();
+        found.get("max.message.bytes").unwrap().value.clone().unwrap()
+    }
+
     /// Changes one setting of a topic and leaves the others.
     pub(crate) async fn alter(&self, topic: &str, key: &str, value: &str) {
         let (admin, options) = (self.admin(), AdminOptions::new());
