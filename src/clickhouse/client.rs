@@ -207,6 +207,35 @@ pub struct Answer {
     pub read_rows: u64,
 }
 
+/// How the rows of an answer are written.
+#[derive(Clone, Copy, Debug)]
+pub enum Format {
+    /// One JSON array a line.
+    Json,
+    /// Binary, every row as many bytes.
+    Fixed(usize),
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSONCompactEachRow",
+            Self::Fixed(_) => "RowBinary",
+        }
+    }
+
+    fn rows(self, body: &[u8]) -> usize {
+        match self {
+            Self::Json => body.iter().filter(|byte| **byte == b'\n').count(),
+            Self::Fixed(width) => body.len() / width,
+        }
+    }
+}
+
+/// Bytes of an answer that the server keeps in memory. Larger ones wait in a file of its own; when its disk is full it cuts them
+/// short there and says nothing of it, not even in the status (seen with 26.7): see [`Client::query`].
+const ANSWER_IN_MEMORY: &str = "1048576";
+
 /// Idle connections are closed before the server closes them, by its default after 3 s.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -254,10 +283,11 @@ impl Client {
         result
     }
 
-    /// Runs a statement and returns its rows in `format`. Dropping the future ends the statement on the server, where the
-    /// user's profile asks for that.
-    pub async fn query(&self, statement: &Statement, format: &str) -> Result<Answer, ClickHouseError> {
+    /// Runs a statement and returns its rows in `format`: all of them or an error. Dropping the future ends the statement on the
+    /// server, where the user's profile asks for that.
+    pub async fn query(&self, statement: &Statement, format: Format) -> Result<Answer, ClickHouseError> {
         let mut query = self.client.query_raw(&statement.sql).with_setting("wait_end_of_query", "1");
+        query = query.with_setting("buffer_size", ANSWER_IN_MEMORY);
         for (name, value) in &statement.params {
             query = query.with_setting(format!("param_{name}"), value);
         }
@@ -265,12 +295,18 @@ impl Client {
             query = query.with_setting("query_id", id);
         }
         let answer = async {
-            let mut cursor = query.fetch_bytes(format)?;
+            let mut cursor = query.fetch_bytes(format.name())?;
             let mut body = BytesMut::new();
             while let Some(chunk) = cursor.next().await? {
                 body.extend_from_slice(&chunk);
             }
-            let read_rows = cursor.summary().and_then(|summary| summary.read_rows()).unwrap_or(0);
+            let summary = cursor.summary();
+            let said = summary.and_then(|summary| summary.result_rows()).unwrap_or(0);
+            let came = format.rows(&body);
+            if (came as u64) < said {
+                return Err(ClickHouseError::Network(format!("{came} of {said} rows came; is the disk of the server full?")));
+            }
+            let read_rows = summary.and_then(|summary| summary.read_rows()).unwrap_or(0);
             Ok(Answer { body: body.freeze(), read_rows })
         };
         self.exchange(answer).await
@@ -278,7 +314,7 @@ impl Client {
 
     /// Runs a statement and returns its rows, each as the values of its columns.
     pub async fn rows<T: serde::de::DeserializeOwned>(&self, statement: &Statement) -> Result<Vec<T>, ClickHouseError> {
-        let answer = self.query(statement, "JSONCompactEachRow").await?;
+        let answer = self.query(statement, Format::Json).await?;
         serde_json::Deserializer::from_slice(&answer.body)
             .into_iter()
             .collect::<Result<_, _>>()

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ClickHouse, ClickHouseSettings, Statement};
+use super::{ClickHouse, ClickHouseSettings, Format, Statement};
 
 /// `[clickhouse.engine]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -200,15 +200,20 @@ impl Engine {
                 () = tokio::time::sleep(backoff) => {}
             }
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
-            self.child = self.command.spawn()?;
-            match wait_until_ready(&self.settings, &mut self.child.process).await {
+            match self.restart().await {
                 Ok(()) => {
                     tracing::info!("embedded engine is back");
                     self.state.send_replace(EngineState::Ready);
                 }
+                // Such as a disk that is full or read-only: tried again, for it may come back.
                 Err(problem) => tracing::error!(%problem, "embedded engine"),
             }
         }
+    }
+
+    async fn restart(&mut self) -> Result<(), EngineError> {
+        self.child = self.command.spawn()?;
+        wait_until_ready(&self.settings, &mut self.child.process).await
     }
 
     /// Closes the pipe, on which the engine ends by itself, and waits for that; kills it if it takes too long.
@@ -260,7 +265,7 @@ async fn wait_until_ready(settings: &ClickHouseSettings, child: &mut Child) -> R
         if let Ok(Some(status)) = child.try_wait() {
             return Err(EngineError::Start(format!("it ended with {status}; see clickhouse/engine.out in the data directory")));
         }
-        if store.migrator.query(&Statement::of("SELECT 1"), "TSV").await.is_ok() {
+        if store.migrator.query(&Statement::of("SELECT 1"), Format::Json).await.is_ok() {
             return Ok(());
         }
         tokio::time::sleep(START_POLL).await;

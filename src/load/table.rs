@@ -12,7 +12,7 @@ use super::convoy::{Lane, Passenger};
 use super::dedupe::{Dedupe, EventKey, Fingerprint};
 use super::home::{self, Homes, Place, Trace};
 use super::row;
-use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Retry, Statement, retry};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Format, Retry, Statement, retry};
 use crate::event::ids::{ProjectId, VisitorKey};
 
 /// Why the table did not do it.
@@ -77,6 +77,8 @@ const FENCE_POLL: Duration = Duration::from_millis(20);
 const IDS_PER_STATEMENT: usize = 2_500;
 /// Events recalled when a partition is taken: more would make the start slow, fewer make more look-ups.
 const RECALLED_EVENTS: u64 = 2_000_000;
+/// Of one of them: id, visitor, time.
+const RECALLED_BYTES: usize = 32;
 
 impl EventTable {
     /// The table `name`, whose fence is `name_fence`, except that the fence of `events` is `fence`.
@@ -261,8 +263,8 @@ impl Table for EventTable {
         );
         let statement =
             Statement::of(sql).bind("since", since.unwrap_or(0)).bind("partitions", self.partitions).bind("partition", place.partition);
-        let answer = self.writer(place)?.query(&statement, "RowBinary").await?;
-        for row in answer.body.chunks_exact(32) {
+        let answer = self.writer(place)?.query(&statement, Format::Fixed(RECALLED_BYTES)).await?;
+        for row in answer.body.chunks_exact(RECALLED_BYTES) {
             let (id, rest) = row.split_at(16);
             let (visitor, received) = rest.split_at(8);
             let event_id = crate::clickhouse::native::uuid_bytes(id.try_into().unwrap_or_default());

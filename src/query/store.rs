@@ -6,7 +6,7 @@
 use super::error::QueryError;
 use super::run::{Answer, Run};
 use super::sql;
-use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Statement};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Format, Statement};
 use crate::metrics::Counter;
 
 /// Runs statements as the reader of a store. Cheap to clone.
@@ -24,7 +24,7 @@ impl Run for Reader {
     async fn run(&self, statement: sql::Statement) -> Result<Answer, QueryError> {
         let asked = statement.params().fold(Statement::of(statement.text()), |asked, (name, value)| asked.bind(&name, value));
         Counter::Statements.add(1);
-        match self.0.query(&asked, "JSONCompactEachRow").await {
+        match self.0.query(&asked, Format::Json).await {
             Ok(answer) => Ok(Answer { body: answer.body, read_rows: answer.read_rows }),
             Err(problem) => Err(refused(&problem)),
         }

@@ -1,7 +1,6 @@
 //! Starts pulse as a user would and talks to it as a client would.
 
 pub(crate) mod clickhouse;
-pub(crate) mod disk;
 pub(crate) mod kafka;
 pub(crate) mod network;
 mod ports;

@@ -9,25 +9,26 @@ use serde_json::{Value, json};
 use super::DELIVERY_TIMEOUT;
 use crate::crash::{rounds, under_load_on};
 use crate::faults::{absence, nothing_is_accepted, odd_event, something_is_accepted};
-use crate::harness::disk::SmallDisk;
 use crate::harness::kafka::{Kafka, Setup};
+use crate::harness::volume::Volume;
 use crate::harness::{Http, PATIENCE, Pulse};
 
-const DISK: u64 = 128 << 20;
+const MIB: u32 = 128;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_whose_disk_is_full_accepts_nothing_and_goes_on_once_there_is_space() {
-    let disk = SmallDisk::mount(DISK);
+    let dir = tempfile::tempdir().unwrap();
+    let volume = Volume::of_files(dir.path(), MIB, 2_000);
     let properties = "log.index.size.max.bytes=1048576".to_owned();
-    let mut kafka = Kafka::start_with(Setup { data: Some(disk.path().join("data")), properties, ..Setup::of(1) }).await;
+    let mut kafka = Kafka::start_with(Setup { data: Some(dir.path().join("data")), properties, ..Setup::of(1) }).await;
     let pulse = Pulse::start_with(&kafka.environment("disk")).await;
     under_load_on(pulse, (46, rounds(2)), async |pulse, _, _| {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        disk.fill();
+        volume.fill();
         refused(&pulse.http).await;
         nothing_is_accepted(&pulse.http, absence(3, 60)).await;
         let has_ended = kafka.has_ended(0);
-        disk.free();
+        volume.free();
         let freed = Instant::now();
         if !has_ended {
             // Its only disk has failed: it ends by itself, soon.
