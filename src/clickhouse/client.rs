@@ -327,16 +327,18 @@ impl Client {
         self.exchange(run).await
     }
 
-    /// Inserts a block in Native format. `into` is the table and its columns: `db.t (a, b)`. It becomes one part for each
-    /// partition of the table that it touches; each part comes whole or not at all.
-    pub async fn insert(&self, into: &str, block: Bytes, query_id: &str) -> Result<(), ClickHouseError> {
+    /// Inserts a block in Native format, given in pieces. `into` is the table and its columns: `db.t (a, b)`. It becomes one part for
+    /// each partition of the table that it touches; each part comes whole or not at all.
+    pub async fn insert(&self, into: &str, block: impl IntoIterator<Item = Bytes>, query_id: &str) -> Result<(), ClickHouseError> {
         let mut insert = self.client.insert_formatted_with(format!("INSERT INTO {into} FORMAT Native"));
         for (name, value) in ONE_PART {
             insert = insert.with_setting(name, value);
         }
         let mut insert = insert.with_setting("query_id", query_id);
         let run = async {
-            insert.send(block).await?;
+            for piece in block {
+                insert.send(piece).await?;
+            }
             Ok(insert.end().await?)
         };
         self.exchange(run).await

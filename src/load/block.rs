@@ -21,7 +21,7 @@ pub(super) fn fingerprint(event_type: &[u8], original_ms: i64) -> Fingerprint {
     xxh3_64_with_seed(event_type, original_ms as u64) as Fingerprint
 }
 
-/// A block's memory is used again up to this size, which a partition seldom exceeds while loading keeps up.
+/// A block's memory is always used again up to this size, which a partition seldom exceeds while loading keeps up.
 const REUSED_ROWS: usize = 16_384;
 
 /// An event that may be a copy of one in the table.
@@ -235,11 +235,11 @@ impl Block {
         Some(sealed)
     }
 
-    /// Takes the memory of a block back that has been stored, unless it was one of a burst: then other partitions need it more.
+    /// Takes the memory of a block back that has been stored. That of a burst is kept as long as the burst lasts: new pages cost more
+    /// than what is written into them, but afterwards other partitions need the memory more.
     pub(super) fn reuse(&mut self, sealed: Sealed) {
-        self.spare = Arc::into_inner(sealed.rows).filter(|rows| rows.len() <= REUSED_ROWS).map(|mut rows| {
-            rows.clear();
-            rows
-        });
+        let Some(mut rows) = Arc::into_inner(sealed.rows) else { return };
+        rows.clear();
+        self.spare = Some(rows).filter(|rows| rows.most() <= REUSED_ROWS || self.rows.len() > REUSED_ROWS);
     }
 }

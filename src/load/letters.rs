@@ -42,7 +42,7 @@ async fn insert(store: &ClickHouse, block: &Bytes) -> Result<(), ClickHouseError
     let into = format!("{}.dead_letters ({COLUMNS})", store.database);
     let mut ended = Ok(());
     for replica in store.shards.iter().take(1).flat_map(Shard::replicas) {
-        ended = replica.writer.insert(&into, block.clone(), &query_id).await;
+        ended = replica.writer.insert(&into, [block.clone()], &query_id).await;
         if ended.is_ok() {
             break;
         }

@@ -1,5 +1,7 @@
 //! Events and books as rows of the `events` table, collected by column.
 
+use bytes::Bytes;
+
 use super::home::Place;
 use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, MapColumn, StringColumn};
 use crate::event::field::Field;
@@ -53,16 +55,13 @@ const STRINGS: [(Field, &str); 8] = [
 ];
 
 const TIME: &str = "DateTime64(3, 'UTC')";
-/// Fixed-width columns, `client_session_id`, three maps, and the four that are the same or nearly so in all rows.
-const OTHER_COLUMNS: usize = 14 + 1 + 3 + 4;
-
-/// Room for an encoded row, bytes: most need less.
-const ROW_LEN: usize = 640;
 
 /// Rows on their way into one block. Cleared and used again.
 #[derive(Debug)]
 pub(super) struct Rows {
     rows: usize,
+    /// As many as were there at once, before the last [`Self::clear`].
+    most: usize,
     project_id: FixedColumn<8>,
     timestamp: FixedColumn<8>,
     person_id: FixedColumn<8>,
@@ -90,6 +89,7 @@ impl Rows {
     pub(super) fn new() -> Self {
         Self {
             rows: 0,
+            most: 0,
             project_id: FixedColumn::new("UInt64"),
             timestamp: FixedColumn::new(TIME),
             person_id: FixedColumn::new("UInt64"),
@@ -116,6 +116,11 @@ impl Rows {
 
     pub(super) fn len(&self) -> usize {
         self.rows
+    }
+
+    /// For how many rows there is memory, at least.
+    pub(super) fn most(&self) -> usize {
+        self.most
     }
 
     /// Adds an event of `project` that stands in raw record `offset`, received on `day`.
@@ -197,6 +202,7 @@ impl Rows {
 
     /// Forgets the rows, not the memory.
     pub(super) fn clear(&mut self) {
+        self.most = self.most.max(self.rows);
         self.rows = 0;
         for column in [
             &mut self.project_id,
@@ -227,56 +233,76 @@ impl Rows {
 }
 
 /// Rows of one partition, with what is the same in all of them.
-pub(super) trait Part {
+pub(super) trait Part: Sync + 'static {
     fn rows(&self) -> &Rows;
     fn place(&self) -> Place;
     /// The generation that holds the partition's fence.
     fn generation(&self) -> u64;
 }
 
-/// One block with the rows of all parts, in the order of [`column_names`].
-pub(super) fn encode<P: Part>(parts: &[P]) -> Vec<u8> {
-    let rows = parts.iter().map(|part| part.rows().rows).sum();
-    let mut out = Vec::with_capacity(rows * ROW_LEN);
-    native::begin_block(&mut out, OTHER_COLUMNS + STRINGS.len() + DICTIONARIES.len(), rows);
-    let out = &mut out;
-    put(parts, |rows| &rows.project_id, "project_id", out);
-    put(parts, |rows| &rows.timestamp, "timestamp", out);
-    put(parts, |rows| &rows.person_id, "person_id", out);
-    put(parts, |rows| &rows.visitor_id, "visitor_id", out);
-    put(parts, |rows| &rows.event_id, "event_id", out);
-    put(parts, |rows| &rows.received_day, "received_day", out);
-    put(parts, |rows| &rows.received_at, "received_at", out);
-    put(parts, |rows| &rows.original_timestamp, "original_timestamp", out);
-    put(parts, |rows| &rows.sent_at, "sent_at", out);
-    put(parts, |rows| &rows.session_id, "session_id", out);
-    put(parts, |rows| &rows.flags, "flags", out);
-    put(parts, |rows| &rows.screen_width, "screen_width", out);
-    put(parts, |rows| &rows.screen_height, "screen_height", out);
-    put(parts, |rows| &rows.screen_density, "screen_density", out);
-    put(parts, |rows| &rows.client_session_id, "client_session_id", out);
+/// Bytes from which on a piece of a block is sent: the memory of one is there for the next, and a whole block would be new pages
+/// each time, which the kernel clears first.
+const PIECE: usize = 1 << 18;
+
+/// Writes one column with the rows of all parts.
+type Put<P> = Box<dyn Fn(&[P], &mut Vec<u8>) + Send + Sync>;
+
+fn each<P: Part, C: Column + 'static>(name: &'static str, column: impl Fn(&Rows) -> &C + Copy + Send + Sync + 'static) -> Put<P> {
+    Box::new(move |parts, out| C::put(parts.iter().map(move |part| column(part.rows())), name, out))
+}
+
+fn runs<P: Part, const W: usize>(name: &'static str, type_name: &'static str, value: fn(&P) -> [u8; W]) -> Put<P> {
+    Box::new(move |parts, out| native::put_runs(parts.iter().map(|part| (value(part), part.rows().rows)), (name, type_name), out))
+}
+
+/// All columns, in the order of [`column_names`].
+fn columns<P: Part>() -> Vec<Put<P>> {
+    let mut columns: Vec<Put<P>> = vec![
+        each("project_id", |rows| &rows.project_id),
+        each("timestamp", |rows| &rows.timestamp),
+        each("person_id", |rows| &rows.person_id),
+        each("visitor_id", |rows| &rows.visitor_id),
+        each("event_id", |rows| &rows.event_id),
+        each("received_day", |rows| &rows.received_day),
+        each("received_at", |rows| &rows.received_at),
+        each("original_timestamp", |rows| &rows.original_timestamp),
+        each("sent_at", |rows| &rows.sent_at),
+        each("session_id", |rows| &rows.session_id),
+        each("flags", |rows| &rows.flags),
+        each("screen_width", |rows| &rows.screen_width),
+        each("screen_height", |rows| &rows.screen_height),
+        each("screen_density", |rows| &rows.screen_density),
+        each("client_session_id", |rows| &rows.client_session_id),
+    ];
     for (at, (_, name)) in STRINGS.iter().enumerate() {
-        put(parts, |rows| &rows.texts[at], name, out);
+        columns.push(each(name, move |rows| &rows.texts[at]));
     }
     for (at, (_, name)) in DICTIONARIES.iter().enumerate() {
-        put(parts, |rows| &rows.dictionaries[at], name, out);
+        columns.push(each(name, move |rows| &rows.dictionaries[at]));
     }
-    put(parts, |rows| &rows.strings, "strings", out);
-    put(parts, |rows| &rows.numbers, "numbers", out);
-    put(parts, |rows| &rows.others, "others", out);
-    put(parts, |rows| &rows.log_offset, "log_offset", out);
-    put_runs(parts, |part| part.place().epoch.0.to_le_bytes(), ("log_epoch", "UInt64"), out);
-    put_runs(parts, |part| part.place().partition.to_le_bytes(), ("log_partition", "UInt16"), out);
-    put_runs(parts, |part| part.generation().to_le_bytes(), ("fence", "UInt64"), out);
-    std::mem::take(out)
+    columns.extend([
+        each("strings", |rows| &rows.strings),
+        each("numbers", |rows| &rows.numbers),
+        each("others", |rows| &rows.others),
+        each("log_offset", |rows| &rows.log_offset),
+        runs("log_epoch", "UInt64", |part: &P| part.place().epoch.0.to_le_bytes()),
+        runs("log_partition", "UInt16", |part: &P| part.place().partition.to_le_bytes()),
+        runs("fence", "UInt64", |part: &P| part.generation().to_le_bytes()),
+    ]);
+    columns
 }
 
-fn put<P: Part, C: Column + 'static>(parts: &[P], column: impl Fn(&Rows) -> &C + Copy, name: &str, out: &mut Vec<u8>) {
-    C::put(parts.iter().map(move |part| column(part.rows())), name, out);
-}
-
-fn put_runs<P: Part, const W: usize>(parts: &[P], value: impl Fn(&P) -> [u8; W], column: (&str, &str), out: &mut Vec<u8>) {
-    native::put_runs(parts.iter().map(|part| (value(part), part.rows().rows)), column, out);
+/// One block with the rows of all parts, piece by piece: whole columns, encoded as they are asked for.
+pub(super) fn encode<P: Part>(parts: &[P]) -> impl Iterator<Item = Bytes> + Send {
+    let (mut columns, mut out) = (columns::<P>().into_iter(), Vec::with_capacity(2 * PIECE));
+    native::begin_block(&mut out, columns.len(), parts.iter().map(|part| part.rows().rows).sum());
+    std::iter::from_fn(move || {
+        while out.len() < PIECE {
+            let Some(put) = columns.next() else { break };
+            put(parts, &mut out);
+        }
+        (!out.is_empty()).then(|| Bytes::from(std::mem::replace(&mut out, Vec::with_capacity(2 * PIECE))))
+    })
 }
 
 /// The client's name of the session, unless the session's UUID says the same.

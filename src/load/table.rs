@@ -183,9 +183,7 @@ impl EventTable {
         let names: String = passengers.iter().map(|passenger| block_name(passenger.place, passenger.generation)).collect();
         let query_id = format!("{}{names}{:016x}", self.query_id_prefix(), random());
         let into = format!("{} ({})", self.events, row::column_names());
-        let block = row::encode(&passengers);
-        drop(passengers);
-        Ok(writer.insert(&into, block.into(), &query_id).await?)
+        Ok(writer.insert(&into, row::encode(&passengers), &query_id).await?)
     }
 
     /// The earliest receipt time such that the table holds no more than can be recalled since then; `None` if it holds

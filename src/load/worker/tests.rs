@@ -159,7 +159,8 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
 
 /// The rows of a block, read from its bytes: project and event id are among the first columns, and so is the visitor.
 fn rows_of(sealed: &Sealed) -> Vec<Row> {
-    let block = row::encode(&[Passenger { place: sealed.place(), generation: 1, rows: Arc::clone(&sealed.rows) }]);
+    let parts = [Passenger { place: sealed.place(), generation: 1, rows: Arc::clone(&sealed.rows) }];
+    let block: Vec<u8> = row::encode(&parts).flatten().collect();
     let mut rest = block.as_slice();
     let varint = |rest: &mut &[u8]| {
         let (mut value, mut shift) = (0, 0);
