@@ -235,11 +235,12 @@ impl Block {
         Some(sealed)
     }
 
-    /// Takes the memory of a block back that has been stored. That of a burst is kept as long as the burst lasts: new pages cost more
+    /// Takes the memory of a block back that has been stored. That of a burst is kept as long as blocks are large: new pages cost more
     /// than what is written into them, but afterwards other partitions need the memory more.
     pub(super) fn reuse(&mut self, sealed: Sealed) {
         let Some(mut rows) = Arc::into_inner(sealed.rows) else { return };
+        let enough = REUSED_ROWS.max(2 * rows.len());
         rows.clear();
-        self.spare = Some(rows).filter(|rows| rows.most() <= REUSED_ROWS || self.rows.len() > REUSED_ROWS);
+        self.spare = Some(rows).filter(|rows| rows.most() <= enough);
     }
 }
