@@ -33,6 +33,10 @@ pub(super) struct Publisher<L: Log> {
     open: Arc<[Mutex<Open>]>,
 }
 
+/// A piece from this size on does not share a record: should the log find it too large, nobody else is refused with it, and whoever
+/// sends it hears that it is.
+const ALONE: usize = 64 << 10;
+
 /// A record whose linger is over waits for more events while the log has not acknowledged as many before it.
 const MOST_UNACKED: u32 = 2;
 
@@ -141,7 +145,8 @@ impl<L: Log> Publisher<L> {
     ) -> Result<oneshot::Receiver<Fate>, LogError> {
         let (sender, receiver) = oneshot::channel();
         let mut open = self.open(partition)?;
-        if !open.is_empty() && open.day != day_of(received_ms) {
+        let is_alone = piece.bytes.len() >= ALONE;
+        if !open.is_empty() && (is_alone || open.day != day_of(received_ms)) {
             self.seal(partition, &mut open);
         }
         if open.is_empty() {
@@ -155,7 +160,7 @@ impl<L: Log> Publisher<L> {
             open.tallies.merge(books);
         }
         open.waiters.push(sender);
-        if open.body.len() >= self.seal_size {
+        if is_alone || open.body.len() >= self.seal_size {
             self.seal(partition, &mut open);
         }
         Ok(receiver)

@@ -84,14 +84,15 @@ impl Lane {
         }
     }
 
-    /// The record with `number` failed, and with it all that wait behind it.
+    /// The record with `number` failed, and with it all that wait behind it, about which that says nothing.
     fn failed(&self, number: u64, why: &LogError) {
         let mut waiting = self.lock();
         if waiting.acks.front().is_none_or(|(oldest, _)| *oldest > number) {
             return;
         }
-        for (_, ack) in waiting.acks.drain(..) {
-            let _ = ack.send(Err(why.clone()));
+        for (at, ack) in waiting.acks.drain(..) {
+            let behind = || LogError::Unavailable("a record before it was not delivered".to_owned());
+            let _ = ack.send(Err(if at == number { why.clone() } else { behind() }));
         }
     }
 }

@@ -68,15 +68,17 @@ async fn a_record_that_a_topic_no_longer_takes_is_refused_and_keeps_nothing_up()
         let before = kafka.max_message_bytes("large-raw").await;
         kafka.alter("large-raw", "max.message.bytes", "100000").await;
         let (began, mut slowest, mut answers) = (Instant::now(), Duration::ZERO, Vec::new());
-        while answers.len() < 10 {
+        // Refused for now as long as it may have been too large only together with others; then for good.
+        while !answers.ends_with(&[413; 5]) {
+            assert!(began.elapsed() < PATIENCE, "{answers:?}");
             let asked = Instant::now();
             answers.push(pulse.http.capture(&large()).await.0.as_u16());
             slowest = slowest.max(asked.elapsed());
             something_is_accepted(&pulse.http).await;
         }
         println!("in {:?}: answers to what is too large {answers:?}, the slowest after {slowest:?}", began.elapsed());
-        assert!(answers.iter().all(|answer| matches!(answer, 413 | 503)), "{answers:?}");
-        assert!(answers.contains(&413), "{answers:?}");
+        let for_good = answers.iter().position(|answer| *answer == 413).unwrap();
+        assert!(answers[..for_good].iter().all(|answer| *answer == 503), "{answers:?}");
         assert!(slowest < 2 * DELIVERY_TIMEOUT + Duration::from_secs(5), "{slowest:?}");
         kafka.alter("large-raw", "max.message.bytes", &before).await;
     })
