@@ -14,7 +14,7 @@ pub enum Field {
     ClientSession = 4,
     /// Session as pulse keeps it: 16 bytes of a UUID. Set by process.
     Session = 5,
-    /// Raw user agent. Only in the raw topic.
+    /// Raw user agent. Only in the log.
     UserAgent = 6,
     /// ISO country code, from the address.
     Country = 7,

@@ -1,8 +1,8 @@
 //! One event in bytes, the same from the edge to the loader.
 //!
 //! `u32` length of the rest, the fixed part, then entries: a tag byte, and for a field its bytes (varint length), for a
-//! property its key and value. A later field of the same tag replaces an earlier one, so a step adds what it learned at
-//! the end and copies what came before. Entries of unknown tags are skipped when reading and kept when copying.
+//! property its key and value. A later field of the same tag replaces an earlier one, so what a step learned about an event
+//! stands apart from it, as an [`Addition`]. Entries of unknown tags are skipped.
 
 use super::field::Field;
 use super::ids::{PersonKey, VisitorKey};
@@ -97,10 +97,7 @@ impl<'b> EventWriter<'b> {
 
     /// Adds a field; an empty one says nothing and is left out.
     pub fn field(&mut self, field: Field, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.out.push(field as u8);
-            varint::put_bytes(self.out, bytes);
-        }
+        put_field(self.out, field, bytes);
     }
 
     /// Adds a property that is a string.
@@ -124,24 +121,6 @@ impl<'b> EventWriter<'b> {
         varint::put_bytes(self.out, value);
     }
 
-    /// Copies all fields and properties of another event but the `dropped` fields.
-    pub fn copy(&mut self, event: &EventView<'_>, dropped: Field) {
-        // Of what is not yet copied, what has been looked at ends where `entries` begins.
-        let (mut uncopied, mut entries) = (event.entries, event.entries);
-        loop {
-            let looked_at = uncopied.len() - entries.len();
-            let entry = Entry::take(&mut entries);
-            let is_dropped = matches!(entry, Some(Entry::Field(tag, _)) if tag == dropped as u8);
-            if is_dropped || entry.is_none() {
-                self.out.extend_from_slice(uncopied.get(..looked_at).unwrap_or_default());
-                uncopied = entries;
-            }
-            if entry.is_none() {
-                return;
-            }
-        }
-    }
-
     /// Bytes written for this event so far.
     pub fn written(&self) -> usize {
         self.out.len() - self.start
@@ -154,6 +133,88 @@ impl<'b> EventWriter<'b> {
         let (length_place, fixed_place) = head.split_at_mut(LENGTH_LEN);
         length_place.copy_from_slice(&length.to_le_bytes());
         fixed_place.copy_from_slice(&fixed.to_bytes());
+    }
+}
+
+fn put_field(out: &mut Vec<u8>, field: Field, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        out.push(field as u8);
+        varint::put_bytes(out, bytes);
+    }
+}
+
+/// Stands for the addition to an event that is left out.
+const LEFT_OUT: u32 = u32::MAX;
+
+/// Writes what is added to one event, behind what is added to those before it: `u32` length of the rest, then fields, which replace
+/// those of the event. Every event of a record has one, also one to which nothing is added.
+#[derive(Debug)]
+pub struct Addition<'b> {
+    out: &'b mut Vec<u8>,
+    start: usize,
+}
+
+impl<'b> Addition<'b> {
+    /// Starts the addition to the next event.
+    pub fn begin(out: &'b mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.resize(start + LENGTH_LEN, 0);
+        Self { out, start }
+    }
+
+    /// Adds a field; an empty one says nothing and is left out.
+    pub fn field(&mut self, field: Field, bytes: &[u8]) {
+        put_field(self.out, field, bytes);
+    }
+
+    /// Ends it.
+    pub fn finish(self) {
+        let length = (self.out.len() - self.start - LENGTH_LEN) as u32;
+        self.end(length);
+    }
+
+    /// Says that the event is not there for those who read on.
+    pub fn leave_out(self) {
+        self.out.truncate(self.start + LENGTH_LEN);
+        self.end(LEFT_OUT);
+    }
+
+    fn end(self, length: u32) {
+        if let Some(place) = self.out.get_mut(self.start..self.start + LENGTH_LEN) {
+            place.copy_from_slice(&length.to_le_bytes());
+        }
+    }
+}
+
+/// Takes the events of an enriched record, each with what was added to it; passes over those left out.
+#[derive(Debug)]
+pub struct EnrichedEvents<'a> {
+    events: &'a [u8],
+    additions: &'a [u8],
+}
+
+impl<'a> EnrichedEvents<'a> {
+    /// Of inflated events and additions.
+    pub fn new(events: &'a [u8], additions: &'a [u8]) -> Self {
+        Self { events, additions }
+    }
+}
+
+impl<'a> Iterator for EnrichedEvents<'a> {
+    type Item = (EventView<'a>, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.additions.is_empty() {
+            let event = EventView::take(&mut self.events)?;
+            let length = u32::from_le_bytes(varint::take_array(&mut self.additions)?);
+            if length == LEFT_OUT {
+                continue;
+            }
+            let (addition, rest) = self.additions.split_at_checked(length as usize)?;
+            self.additions = rest;
+            return Some((event, addition));
+        }
+        None
     }
 }
 
@@ -299,6 +360,18 @@ impl<'a> Fields<'a> {
                     fields.properties = all.get(first..all.len() - rest.len()).unwrap_or_default();
                 }
                 Entry::Damaged => return None,
+            }
+        }
+        Some(fields)
+    }
+
+    /// The fields of `event` and of what was added to it; `None` if either is damaged.
+    pub fn enriched(event: &EventView<'a>, addition: &'a [u8]) -> Option<Self> {
+        let mut fields = Self::of(event)?;
+        for entry in Entries(addition) {
+            match entry {
+                Entry::Field(tag, bytes) => fields.set(tag, bytes),
+                _ => return None,
             }
         }
         Some(fields)

@@ -12,8 +12,8 @@ use super::row::Rows;
 use crate::clickhouse::{Arrivals, Day};
 use crate::event::field::Field;
 use crate::event::ids::{LogEpoch, ProjectId};
-use crate::event::packed::{EventView, Fields};
-use crate::event::record::{Header, RawOrigin, Tallies, Tally};
+use crate::event::packed::{EnrichedEvents, EventView, Fields};
+use crate::event::record::{Enriched, Header, RawOrigin, Tallies, Tally};
 use crate::outcome::Count;
 
 /// What tells payloads of one id apart: name and the time the client gave.
@@ -31,6 +31,7 @@ pub(super) struct Suspect {
     pub(super) fingerprint: Fingerprint,
     source: u64,
     place: (u16, i64),
+    /// The event, and then what was added to it.
     event: Vec<u8>,
 }
 
@@ -121,7 +122,7 @@ impl Block {
     }
 
     /// Adds a whole record; `enriched` is its offset in the enriched topic.
-    pub(super) fn push(&mut self, header: &Header, origin: RawOrigin, (body, enriched): (&[u8], i64), dedupe: &mut Dedupe) {
+    pub(super) fn push(&mut self, header: &Header, origin: RawOrigin, (content, enriched): (&Enriched, i64), dedupe: &mut Dedupe) {
         let open = self.open.get_or_insert_with(|| Open {
             since: Instant::now(),
             epoch: origin.epoch,
@@ -139,21 +140,26 @@ impl Block {
             self.waits.push((header.received_ms, header.events));
         }
         let place = (header.day, origin.offset);
-        let mut rest = body;
-        while let Some(event) = (!rest.is_empty()).then(|| EventView::take(&mut rest)).flatten() {
-            self.push_event(&event, header, place, dedupe);
+        let mut taken = 0;
+        for enriched in EnrichedEvents::new(&content.events, &content.additions) {
+            self.push_event(enriched, header, place, dedupe);
+            taken += 1;
+        }
+        if taken != header.events {
+            let (partition, offset, events) = (origin.partition, origin.offset, header.events);
+            tracing::error!(partition, offset, events, taken, "an enriched record does not hold as many events as it says");
         }
     }
 
-    fn push_event(&mut self, event: &EventView<'_>, header: &Header, place: (u16, i64), dedupe: &mut Dedupe) {
+    fn push_event(&mut self, (event, addition): (EventView<'_>, &[u8]), header: &Header, place: (u16, i64), dedupe: &mut Dedupe) {
         let project = header.projects.get(usize::from(event.fixed.project)).copied().unwrap_or(ProjectId::BOOKS);
         // Process has read every field of it; what it could not read went to the dead topic.
-        let fields = Fields::of(event).unwrap_or_default();
+        let fields = Fields::enriched(&event, addition).unwrap_or_default();
         let fingerprint = fingerprint(fields.get(Field::Type), event.fixed.original_ms);
         match dedupe.admit(&event.fixed, fingerprint) {
             Verdict::New => {
                 self.touch(project, event.fixed.at_ms);
-                self.rows.event(event, &fields, project, place);
+                self.rows.event(&event, &fields, project, place);
                 self.count(header.source, project, event.fixed.received_ms, Count::Stored);
             }
             Verdict::Copy { conflict } => self.copy(header.source, project, event.fixed.received_ms, conflict),
@@ -163,7 +169,7 @@ impl Block {
                 fingerprint,
                 source: header.source,
                 place,
-                event: event.encoded().to_vec(),
+                event: [event.encoded(), addition].concat(),
             }),
         }
     }
@@ -191,12 +197,13 @@ impl Block {
     /// Ends the suspects: `stored` answers what the table has under an id, if anything.
     pub(super) fn judge(&mut self, stored: impl Fn(&EventKey) -> Option<Fingerprint>) {
         for suspect in std::mem::take(&mut self.suspects) {
-            let Some(event) = EventView::take(&mut suspect.event.as_slice()) else { continue };
+            let mut rest = suspect.event.as_slice();
+            let Some(event) = EventView::take(&mut rest) else { continue };
             let received_ms = event.fixed.received_ms;
             match stored(&suspect.key) {
                 Some(earlier) => self.copy(suspect.source, suspect.project, received_ms, earlier != suspect.fingerprint),
                 None => {
-                    let fields = Fields::of(&event).unwrap_or_default();
+                    let fields = Fields::enriched(&event, rest).unwrap_or_default();
                     self.touch(suspect.project, event.fixed.at_ms);
                     self.rows.event(&event, &fields, suspect.project, suspect.place);
                     self.count(suspect.source, suspect.project, received_ms, Count::Stored);

@@ -18,7 +18,7 @@ use super::stats::LoadStats;
 use super::table::{Table, TableError};
 use super::timetable::Timetable;
 use crate::event::ids::LogEpoch;
-use crate::event::record::{self, Header, RawOrigin};
+use crate::event::record::{self, Enriched, Header, RawOrigin};
 use crate::log::{LogError, PartitionReader, Record};
 use crate::metrics::Counter;
 use crate::{clock, crash};
@@ -52,7 +52,7 @@ pub(super) struct Worker<T, W, R> {
     block: Block,
     /// Departures when the block began.
     departures: u64,
-    body: Vec<u8>,
+    content: Enriched,
 }
 
 /// What a worker knows once it has taken the fence.
@@ -79,7 +79,7 @@ struct Tenure {
 impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
     pub(super) fn new((table, raw): (T, W), reader: R, dedupe_memory: usize, shared: (Arc<LoadStats>, Arc<Timetable>)) -> Self {
         let (stats, timetable) = shared;
-        Self { table, raw, reader, dedupe_memory, stats, timetable, block: Block::new(), departures: 0, body: Vec::new() }
+        Self { table, raw, reader, dedupe_memory, stats, timetable, block: Block::new(), departures: 0, content: Enriched::default() }
     }
 
     /// When the block is to be sent at the latest, if there is one.
@@ -198,7 +198,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
                         self.departures = self.timetable.departures();
                     }
                     let before = self.block.len();
-                    self.block.push(&header, origin, (&self.body, record.offset), &mut tenure.dedupe);
+                    self.block.push(&header, origin, (&self.content, record.offset), &mut tenure.dedupe);
                     self.timetable.gather(self.block.len() - before);
                     tenure.highest = Some(origin.offset);
                     tenure.has_taken = true;
@@ -246,7 +246,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
         if !self.block.takes(&origin, header.day) {
             return Admitted::Wait;
         }
-        match record::decode(&record.payload, &mut self.body) {
+        match record::decode_enriched(&record.payload, &mut self.content) {
             Ok(header) => Admitted::Take(header, origin),
             Err(problem) => {
                 tracing::error!(partition = origin.partition, offset = record.offset, %problem, "enriched record unreadable");

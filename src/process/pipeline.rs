@@ -10,7 +10,7 @@ use super::sessionize::{SessionId, Sessionizer};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
 use crate::event::letter::{self, Letter, Place};
-use crate::event::packed::{EventView, EventWriter, Fields};
+use crate::event::packed::{Addition, EventView, Fields};
 use crate::event::record::{self, Header, RawOrigin, Tallies, day_of};
 use crate::outcome::{Count, DeadReason};
 
@@ -27,7 +27,7 @@ pub(super) struct Pipeline {
     pub(super) sessions: Sessionizer,
     agents: AgentCache,
     raw_body: Vec<u8>,
-    body: Vec<u8>,
+    additions: Vec<u8>,
     /// How far the log has come, by receipt: the day of what cannot be read.
     received_ms: i64,
 }
@@ -38,7 +38,7 @@ impl Pipeline {
             sessions: Sessionizer::new(session_gap_ms, max_visitors),
             agents: AgentCache::new(agents),
             raw_body: Vec::new(),
-            body: Vec::new(),
+            additions: Vec::new(),
             received_ms: 0,
         }
     }
@@ -52,17 +52,17 @@ impl Pipeline {
     pub(super) fn apply(&mut self, origin: RawOrigin, payload: &[u8]) -> Applied {
         let mut raw_body = std::mem::take(&mut self.raw_body);
         let applied = match record::decode(payload, &mut raw_body) {
-            Ok(header) => self.apply_events(origin, header, &raw_body),
+            Ok(header) => self.apply_events(origin, header, (payload, &raw_body)),
             Err(problem) => undecodable(origin, payload, (&problem.to_string(), self.received_ms)),
         };
         self.raw_body = raw_body;
         applied
     }
 
-    fn apply_events(&mut self, origin: RawOrigin, mut header: Header, mut raw: &[u8]) -> Applied {
+    fn apply_events(&mut self, origin: RawOrigin, mut header: Header, (payload, mut raw): (&[u8], &[u8])) -> Applied {
         self.received_ms = header.received_ms;
         self.sessions.advance(header.received_ms);
-        self.body.clear();
+        self.additions.clear();
         let mut enriched = 0;
         let mut unread = header.events.saturating_add(header.letters);
         let mut letters = Letters { origin, header: &mut header, encoded: Vec::new() };
@@ -71,6 +71,7 @@ impl Pipeline {
             unread -= 1;
             let Some(fields) = Fields::of(&event) else {
                 letters.damaged(&event);
+                Addition::begin(&mut self.additions).leave_out();
                 continue;
             };
             let project = letters.header.projects.get(usize::from(event.fixed.project)).copied();
@@ -94,7 +95,9 @@ impl Pipeline {
         header.events = enriched;
         header.letters = 0;
         header.origin = Some(origin);
-        Applied { enriched: record::encode(&header, &self.body), letters }
+        // Its body has just been inflated, so the record is whole.
+        let enriched = record::enrich(&header, payload, &self.additions).unwrap_or_else(|_| record::encode(&header, &[]));
+        Applied { enriched, letters }
     }
 
     fn enrich(&mut self, event: &EventView<'_>, fields: &Fields<'_>, project: ProjectId) {
@@ -102,8 +105,7 @@ impl Pipeline {
             "" => self.sessions.assign(event.fixed.visitor, event.fixed.at_ms),
             name => SessionId::of_client(project, name),
         };
-        let mut out = EventWriter::begin(&mut self.body);
-        out.copy(event, Field::UserAgent);
+        let mut out = Addition::begin(&mut self.additions);
         out.field(Field::Session, &session.0);
         let agent_text = fields.text(Field::UserAgent);
         if !agent_text.is_empty() {
@@ -116,12 +118,12 @@ impl Pipeline {
             }
         }
         acquire(fields, &mut out);
-        out.finish(&event.fixed);
+        out.finish();
     }
 }
 
 /// Adds where the visitor came from: campaign, click id, referrer, channel.
-fn acquire(fields: &Fields<'_>, out: &mut EventWriter<'_>) {
+fn acquire(fields: &Fields<'_>, out: &mut Addition<'_>) {
     let url = fields.text(Field::PageUrl);
     let given = Campaign::given(fields);
     let campaign = campaign::of(given, url);

@@ -136,7 +136,13 @@ impl Pulse {
 
     async fn drain(&mut self) -> bool {
         signal(self.pid(), rustix::process::Signal::TERM);
-        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("pulse did not drain").unwrap().success()
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("pulse did not drain").unwrap();
+        if !ended.success() {
+            let log = std::fs::read_to_string(self.data_dir().join("test.log")).unwrap();
+            let last: Vec<&str> = log.lines().rev().take(20).collect();
+            println!("pulse: {ended}\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+        ended.success()
     }
 
     /// Runs a statement in the embedded engine as the loader would, and returns what it answers.

@@ -107,34 +107,44 @@ proptest! {
         while let Some(event) = EventView::take(&mut body) {
             let _ = Fields::of(&event);
         }
+        let (events, additions) = bytes.split_at(bytes.len() / 2);
+        for (event, addition) in EnrichedEvents::new(events, additions) {
+            let _ = Fields::enriched(&event, addition);
+        }
     }
 }
 
 #[test]
-fn copying_keeps_entries_of_unknown_tags_and_drops_the_named_field() {
-    let mut out = Vec::new();
-    let mut writer = EventWriter::begin(&mut out);
+fn additions_replace_fields_and_entries_of_unknown_tags_are_passed_over() {
+    let mut events = Vec::new();
+    let mut writer = EventWriter::begin(&mut events);
     writer.field(Field::Type, b"signup");
-    writer.field(Field::UserAgent, b"curl/8");
     writer.string(b"plan", b"pro");
     writer.out.push(200);
     varint::put_bytes(writer.out, b"of a later version");
     writer.finish(&fixed(1, 0));
-    let event = EventView::take(&mut out.as_slice()).unwrap();
+    write(&mut events, &fixed(2, 0), &[]);
+    write(&mut events, &fixed(3, 0), &[]);
 
-    let mut copied = Vec::new();
-    let mut writer = EventWriter::begin(&mut copied);
-    writer.copy(&event, Field::UserAgent);
-    writer.field(Field::Type, b"renamed");
-    writer.finish(&event.fixed);
+    let mut additions = Vec::new();
+    let mut addition = Addition::begin(&mut additions);
+    addition.field(Field::Type, b"renamed");
+    addition.field(Field::Browser, b"Chrome");
+    addition.field(Field::Os, b"");
+    addition.finish();
+    let mut addition = Addition::begin(&mut additions);
+    addition.field(Field::Browser, b"of an event that is left out");
+    addition.leave_out();
+    Addition::begin(&mut additions).finish();
 
-    let copy = EventView::take(&mut copied.as_slice()).unwrap();
-    let entries: Vec<_> = copy.entries().collect();
-    assert_eq!(
-        entries,
-        [Entry::Field(1, b"signup"), Entry::String(b"plan", b"pro"), Entry::Field(200, b"of a later version"), Entry::Field(1, b"renamed"),]
-    );
-    assert_eq!(Fields::of(&copy).unwrap().text(Field::Type), "renamed");
+    let mut enriched = EnrichedEvents::new(&events, &additions);
+    let (event, addition) = enriched.next().unwrap();
+    let fields = Fields::enriched(&event, addition).unwrap();
+    assert_eq!([Field::Type, Field::Browser, Field::Os].map(|field| fields.text(field)), ["renamed", "Chrome", ""]);
+    assert_eq!(fields.properties().next(), Some(Entry::String(b"plan", b"pro")));
+    let (event, addition) = enriched.next().unwrap();
+    assert_eq!((event.fixed, addition), (fixed(3, 0), &[] as &[u8]));
+    assert!(enriched.next().is_none());
 }
 
 #[test]

@@ -33,6 +33,21 @@ proptest! {
     }
 
     #[test]
+    fn enriched_records_hold_the_body_as_it_was_and_what_is_added(
+        body in prop::collection::vec(any::<u8>(), 0..5_000), additions in prop::collection::vec(any::<u8>(), 0..1_000), cut in 1_usize..100,
+    ) {
+        let raw = encode(&header_of(3, None), &body);
+        let written = header_of(2, Some(RawOrigin { epoch: LogEpoch(3), partition: 1, offset: 42, previous: 40 }));
+        let bytes = enrich(&written, &raw, &additions).unwrap();
+        let mut read = Enriched { events: vec![1, 2, 3], additions: vec![4] };
+        prop_assert_eq!(decode_enriched(&bytes, &mut read).unwrap(), written.clone());
+        prop_assert_eq!((&read.events, &read.additions), (&body, &additions));
+        prop_assert_eq!(header(&bytes[..bytes.len().min(HEADER_PREFIX)]).unwrap(), written);
+        let short = &bytes[..bytes.len() - cut.min(bytes.len())];
+        prop_assert!(body.is_empty() && additions.is_empty() || decode_enriched(short, &mut read).is_err());
+    }
+
+    #[test]
     fn arbitrary_and_cut_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0_usize..200) {
         let mut body = Vec::new();
         let _ = decode(&bytes, &mut body);

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
-use crate::event::packed::Fixed;
+use crate::event::packed::{EnrichedEvents, Entry, EventWriter, Fixed};
+use crate::event::record::Enriched;
 
 const PROJECT: ProjectId = ProjectId(9);
 const NOW: i64 = 1_790_000_000_000;
@@ -57,10 +58,11 @@ fn record(events: u32, letters: u32, body: &[u8]) -> Vec<u8> {
 }
 
 /// The enriched record, taken apart.
-fn read(applied: &Applied) -> (Header, Vec<u8>) {
-    let mut body = Vec::new();
-    let header = record::decode(&applied.enriched, &mut body).unwrap();
-    (header, body)
+fn read(applied: &Applied) -> (Header, Enriched) {
+    let mut content = Enriched::default();
+    let header = record::decode_enriched(&applied.enriched, &mut content).unwrap();
+    assert_eq!(EnrichedEvents::new(&content.events, &content.additions).count(), header.events as usize);
+    (header, content)
 }
 
 /// Received equals what goes on plus what ended here.
@@ -72,16 +74,16 @@ fn assert_conserved(header: &Header) {
 }
 
 #[test]
-fn an_event_leaves_with_what_its_agent_page_and_visitor_say_and_without_its_agent() {
+fn an_event_leaves_with_what_its_agent_page_and_visitor_say() {
     let mut body = Vec::new();
     let page = "https://shop.example/?utm_source=google&gclid=abc";
     put_event(&mut body, 1, &[(Field::Type, "view"), (Field::UserAgent, CHROME), (Field::PageUrl, page), (Field::Os, "Given")]);
     let applied = pipeline().apply(origin(7), &record(1, 0, &body));
-    let (header, enriched) = read(&applied);
-    let event = EventView::take(&mut enriched.as_slice()).unwrap();
-    let fields = Fields::of(&event).unwrap();
+    let (header, content) = read(&applied);
+    let (event, addition) = EnrichedEvents::new(&content.events, &content.additions).next().unwrap();
+    let fields = Fields::enriched(&event, addition).unwrap();
     assert_eq!(header.origin, Some(origin(7)));
-    assert_eq!(fields.text(Field::UserAgent), "");
+    assert_eq!(fields.properties().collect::<Vec<_>>(), [Entry::String(b"plan", b"pro")]);
     assert_eq!([fields.text(Field::Browser), fields.text(Field::Os)], ["Chrome", "Given"]);
     assert_eq!([fields.text(Field::Channel), fields.text(Field::ClickIdKind)], ["paid_search", "gclid"]);
     assert_eq!(fields.get(Field::Session).len(), 16);
@@ -115,6 +117,31 @@ fn garbage_between_good_records_is_one_letter_and_costs_its_neighbours_nothing()
         assert_eq!(header.day, day_of(NOW), "whatever it holds, a block must fit one day");
         assert_conserved(&header);
     }
+}
+
+#[test]
+fn an_event_whose_fields_are_damaged_is_a_letter_and_its_neighbours_keep_what_is_theirs() {
+    let mut body = Vec::new();
+    put_event(&mut body, 1, &[(Field::Type, "first")]);
+    let second = body.len();
+    put_event(&mut body, 2, &[(Field::Type, "damaged")]);
+    let third = body.len();
+    put_event(&mut body, 3, &[(Field::Type, "third"), (Field::UserAgent, CHROME)]);
+    // Its last property reaches behind its end.
+    let length_of_value = third - b"pro".len() - 1;
+    assert!(length_of_value > second);
+    body[length_of_value] = 100;
+    let applied = pipeline().apply(origin(7), &record(3, 0, &body));
+    let (header, content) = read(&applied);
+    let kept: Vec<(String, String)> = EnrichedEvents::new(&content.events, &content.additions)
+        .map(|(event, addition)| {
+            let fields = Fields::enriched(&event, addition).unwrap();
+            (fields.text(Field::Type).to_owned(), fields.text(Field::Browser).to_owned())
+        })
+        .collect();
+    let expected = [("first", ""), ("third", "Chrome")].map(|(name, browser)| (name.to_owned(), browser.to_owned()));
+    assert_eq!((kept, applied.letters.len()), (expected.to_vec(), 1));
+    assert_conserved(&header);
 }
 
 proptest! {
