@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -10,6 +11,7 @@ use super::dedupe::{Dedupe, EventKey, Fingerprint, Verdict};
 use super::home::Place;
 use super::row::Rows;
 use crate::clickhouse::{Arrivals, Day};
+use crate::clock;
 use crate::event::field::Field;
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::event::packed::{EnrichedEvents, EventView, Fields};
@@ -50,6 +52,7 @@ pub(super) struct Block {
 
 struct Open {
     since: Instant,
+    late: Duration,
     epoch: LogEpoch,
     partition: u16,
     day: u16,
@@ -106,9 +109,9 @@ impl Block {
         self.rows.len() + self.suspects.len()
     }
 
-    /// When its first record was added.
-    pub(super) fn since(&self) -> Option<Instant> {
-        self.open.as_ref().map(|open| open.since)
+    /// When its first record was added, and how long that was after its receipt.
+    pub(super) fn since(&self) -> Option<(Instant, Duration)> {
+        self.open.as_ref().map(|open| (open.since, open.late))
     }
 
     /// Whose records it has.
@@ -125,6 +128,7 @@ impl Block {
     pub(super) fn push(&mut self, header: &Header, origin: RawOrigin, (content, enriched): (&Enriched, i64), dedupe: &mut Dedupe) {
         let open = self.open.get_or_insert_with(|| Open {
             since: Instant::now(),
+            late: Duration::from_millis(u64::try_from(clock::now_ms() - header.received_ms).unwrap_or(0)),
             epoch: origin.epoch,
             partition: origin.partition,
             day: header.day,

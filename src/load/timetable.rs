@@ -1,6 +1,7 @@
 //! When blocks are sent: those of all partitions of an instance together, for parts cost more than rows.
 //!
-//! Promises: no row waits longer for company than [`Timetable::due_at`] says, and the blocks that fill at one time hold about
+//! Promises: no row waits longer for company than [`Timetable::due_at`] says; one that is late already waits longer, by a part of
+//! its lateness at most, because fewer and larger blocks are what catches up soonest; and the blocks that fill at one time hold about
 //! as many rows together as one insert takes, however many partitions they come from: memory does not grow with partitions.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,6 +10,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::BlockLimits;
+
+/// A late row may wait for this part of its lateness.
+const LATE_PART: u32 = 10;
+/// And for this many times the greatest age of a block at most.
+const LATE_AGES: u32 = 10;
 
 /// The departures of one instance. Shared by its partitions.
 #[derive(Debug)]
@@ -28,12 +34,12 @@ impl Timetable {
         Self { ticks_from: Instant::now(), max_age, max_rows, gathered: AtomicUsize::new(0), departures: AtomicU64::new(0) }
     }
 
-    /// When a block is to be sent at the latest whose first row came at `since`.
-    pub(super) fn due_at(&self, since: Instant) -> Instant {
-        let Some(passed) = since.duration_since(self.ticks_from).as_nanos().checked_div(self.max_age.as_nanos()) else {
-            return since;
-        };
-        self.ticks_from + self.max_age * u32::try_from(passed + 1).unwrap_or(u32::MAX)
+    /// When a block is to be sent at the latest whose first row came at `since`, so long after its receipt.
+    pub(super) fn due_at(&self, since: Instant, late: Duration) -> Instant {
+        let Some(ages) = late.as_nanos().checked_div((self.max_age * LATE_PART).as_nanos()) else { return since };
+        let age = self.max_age * u32::try_from(ages).unwrap_or(u32::MAX).clamp(1, LATE_AGES);
+        let passed = since.duration_since(self.ticks_from).as_nanos() / age.as_nanos();
+        self.ticks_from + age * u32::try_from(passed + 1).unwrap_or(u32::MAX)
     }
 
     /// Notes rows of any partition; together with those before they may be enough for a departure.
@@ -62,10 +68,12 @@ mod tests {
     async fn blocks_are_due_at_common_ticks_and_none_waits_longer_than_one() {
         let timetable = timetable(Duration::from_millis(200));
         let start = Instant::now();
-        let due_ms = |since_ms| timetable.due_at(start + Duration::from_millis(since_ms)).duration_since(start).as_millis();
-        assert_eq!([0, 1, 199, 200, 399].map(due_ms), [200, 200, 200, 400, 400]);
+        let due_ms = |(since_ms, late)| timetable.due_at(start + Duration::from_millis(since_ms), late).duration_since(start).as_millis();
+        assert_eq!([0, 1, 199, 200, 399].map(|since_ms| due_ms((since_ms, Duration::ZERO))), [200, 200, 200, 400, 400]);
+        let late = [0, 1_999, 3_999, 4_000, 19_999, 20_000, u64::MAX].map(|late_ms| due_ms((399, Duration::from_millis(late_ms))));
+        assert_eq!(late, [400, 400, 400, 400, 1_800, 2_000, 2_000]);
         let at_once = self::timetable(Duration::ZERO);
-        assert_eq!(at_once.due_at(start), start);
+        assert_eq!(at_once.due_at(start, Duration::ZERO), start);
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
 
     /// When the block is to be sent at the latest, if there is one.
     fn due_at(&self) -> Option<Instant> {
-        self.block.since().map(|since| self.timetable.due_at(since))
+        self.block.since().map(|(since, late)| self.timetable.due_at(since, late))
     }
 
     /// Whether the block takes no more: enough has gathered, here and elsewhere.

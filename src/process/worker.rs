@@ -49,9 +49,14 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
     /// did not keep what was appended, goes back to the last snapshot and works on from there.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), LogError> {
         loop {
+            let partition = self.reader.partition();
             match self.run_from_snapshot(&stop).await {
-                Err(LogError::Unavailable(why)) if !stop.is_cancelled() => {
-                    tracing::warn!(partition = self.reader.partition(), why, "log refuses: going back to the last snapshot");
+                Err(LogError::Unavailable(why)) if stop.is_cancelled() => {
+                    tracing::warn!(partition, why, "log refuses: ending without a snapshot, the next start goes on from the last one");
+                    return Ok(());
+                }
+                Err(LogError::Unavailable(why)) => {
+                    tracing::warn!(partition, why, "log refuses: going back to the last snapshot");
                     self.unacked.clear();
                     tokio::time::sleep(RETRY).await;
                 }
@@ -70,6 +75,11 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
                 () = stop.cancelled() => return self.save().await,
                 () = revoked.cancelled() => return Ok(()),
                 () = tokio::time::sleep_until(save_at) => Vec::new(),
+                // A failure is noticed at once, and not only when the next record or snapshot waits for its turn.
+                acked = settle_oldest(&mut self.unacked), if !self.unacked.is_empty() => {
+                    acked?;
+                    continue;
+                }
                 records = self.reader.next(READ_BYTES) => records?,
             };
             for record in records {
@@ -125,23 +135,16 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
     /// Appends behind what was appended before.
     async fn publish(&mut self, topic: Topic, partition: u16, payload: Bytes) -> Result<(), LogError> {
         while self.unacked.len() >= MAX_UNACKED {
-            self.settle_oldest().await?;
+            settle_oldest(&mut self.unacked).await?;
         }
         self.unacked.push_back(self.log.append(topic, partition, payload)?);
         Ok(())
     }
 
-    async fn settle_oldest(&mut self) -> Result<(), LogError> {
-        match self.unacked.pop_front() {
-            Some(ack) => ack.await.map(drop),
-            None => Ok(()),
-        }
-    }
-
     /// Writes a snapshot once all before it is durable, and commits.
     async fn save(&mut self) -> Result<(), LogError> {
         while !self.unacked.is_empty() {
-            self.settle_oldest().await?;
+            settle_oldest(&mut self.unacked).await?;
         }
         if self.next_offset == self.saved_offset {
             return Ok(());
@@ -153,10 +156,18 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
             self.publish(Topic::State, self.reader.partition(), part.into()).await?;
         }
         while !self.unacked.is_empty() {
-            self.settle_oldest().await?;
+            settle_oldest(&mut self.unacked).await?;
         }
         crash::point("process.saved");
         self.saved_offset = self.next_offset;
         self.reader.commit(self.next_offset).await
     }
+}
+
+/// Waits for the oldest; may be dropped and called again.
+async fn settle_oldest(unacked: &mut VecDeque<Ack>) -> Result<(), LogError> {
+    let Some(oldest) = unacked.front_mut() else { return Ok(()) };
+    let acked = oldest.await;
+    unacked.pop_front();
+    acked.map(drop)
 }
