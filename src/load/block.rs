@@ -25,6 +25,8 @@ pub(super) fn fingerprint(event_type: &[u8], original_ms: i64) -> Fingerprint {
 
 /// A block's memory is always used again up to this size, which a partition seldom exceeds while loading keeps up.
 const REUSED_ROWS: usize = 16_384;
+/// What is larger is given back after so many blocks that would have done with half of it: a partition has its large blocks in turns.
+const SMALL_BLOCKS: u32 = 10;
 
 /// An event that may be a copy of one in the table.
 pub(super) struct Suspect {
@@ -42,6 +44,8 @@ pub(super) struct Block {
     rows: Rows,
     /// For the next block, while this one is on its way.
     spare: Option<Rows>,
+    /// Blocks in a row that were much smaller than the memory they had.
+    small: u32,
     books: BTreeMap<u64, Tallies>,
     pub(super) suspects: Vec<Suspect>,
     waits: Vec<(i64, u32)>,
@@ -91,6 +95,7 @@ impl Block {
         Self {
             rows: Rows::new(),
             spare: None,
+            small: 0,
             books: BTreeMap::new(),
             suspects: Vec::new(),
             waits: Vec::new(),
@@ -246,12 +251,13 @@ impl Block {
         Some(sealed)
     }
 
-    /// Takes the memory of a block back that has been stored. That of a burst is kept as long as blocks are large: new pages cost more
-    /// than what is written into them, but afterwards other partitions need the memory more.
+    /// Takes the memory of a block back that has been stored. That of a burst is kept while it lasts: new pages cost more than what is
+    /// written into them, but afterwards other partitions need the memory more.
     pub(super) fn reuse(&mut self, sealed: Sealed) {
         let Some(mut rows) = Arc::into_inner(sealed.rows) else { return };
         let enough = REUSED_ROWS.max(2 * rows.len());
         rows.clear();
-        self.spare = Some(rows).filter(|rows| rows.most() <= enough);
+        self.small = if rows.most() <= enough { 0 } else { self.small + 1 };
+        self.spare = Some(rows).filter(|_| self.small < SMALL_BLOCKS);
     }
 }

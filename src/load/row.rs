@@ -240,8 +240,8 @@ pub(super) trait Part: Sync + 'static {
     fn generation(&self) -> u64;
 }
 
-/// Bytes from which on a piece of a block is sent: the memory of one is there for the next, and a whole block would be new pages
-/// each time, which the kernel clears first.
+/// Bytes of a block that are sent at a time: the memory of one piece is there for the next, and a whole block or a large column would
+/// be new pages each time, which the kernel clears first.
 const PIECE: usize = 1 << 18;
 
 /// Writes one column with the rows of all parts.
@@ -292,16 +292,20 @@ fn columns<P: Part>() -> Vec<Put<P>> {
     columns
 }
 
-/// One block with the rows of all parts, piece by piece: whole columns, encoded as they are asked for.
+/// One block with the rows of all parts, piece by piece: columns are encoded as they are asked for, one after the other.
 pub(super) fn encode<P: Part>(parts: &[P]) -> impl Iterator<Item = Bytes> + Send {
-    let (mut columns, mut out) = (columns::<P>().into_iter(), Vec::with_capacity(2 * PIECE));
+    let (mut columns, mut out, mut sent) = (columns::<P>().into_iter(), Vec::with_capacity(2 * PIECE), 0);
     native::begin_block(&mut out, columns.len(), parts.iter().map(|part| part.rows().rows).sum());
     std::iter::from_fn(move || {
-        while out.len() < PIECE {
+        while out.len() - sent < PIECE {
             let Some(put) = columns.next() else { break };
+            out.drain(..sent);
+            sent = 0;
             put(parts, &mut out);
         }
-        (!out.is_empty()).then(|| Bytes::from(std::mem::replace(&mut out, Vec::with_capacity(2 * PIECE))))
+        let piece = out.get(sent..out.len().min(sent + PIECE)).filter(|piece| !piece.is_empty())?;
+        sent += piece.len();
+        Some(Bytes::copy_from_slice(piece))
     })
 }
 
