@@ -3,9 +3,12 @@
 //! Owns the one place that spawns long-lived tasks, and the order of an end: a signal or the first task that ends asks all
 //! to stop; they drain under one deadline; a second signal means now.
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +24,14 @@ pub enum Fault {
         /// What it said.
         problem: String,
     },
+    /// A task panicked: a fault of pulse itself.
+    #[error("{task} panicked: {message}")]
+    Panicked {
+        /// Which task.
+        task: &'static str,
+        /// What it said last.
+        message: String,
+    },
     /// A task ended although nobody had asked it to.
     #[error("{0} ended unasked")]
     Early(&'static str),
@@ -32,8 +43,60 @@ pub enum Fault {
     Impatient,
 }
 
-/// How one task ended.
-type Exit = (&'static str, Result<(), String>);
+/// How one task ended: well, or with a fault.
+type Exit = (&'static str, Result<(), Fault>);
+
+/// Why a task of a [`TaskSet`] did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError<E> {
+    /// It gave up.
+    #[error(transparent)]
+    Failed(#[from] E),
+    /// It panicked: a fault of pulse itself, and of nothing that it works with.
+    #[error("{task} panicked: {message}")]
+    Panicked {
+        /// Which task.
+        task: String,
+        /// What it said last.
+        message: String,
+    },
+}
+
+/// The tasks of one role, such as one a partition.
+#[derive(Debug)]
+pub struct TaskSet<E>(JoinSet<Result<(), TaskError<E>>>);
+
+impl<E> Default for TaskSet<E> {
+    fn default() -> Self {
+        Self(JoinSet::new())
+    }
+}
+
+impl<E: Send + 'static> TaskSet<E> {
+    /// Runs a task. Dropping the set ends it.
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+    pub fn spawn(&mut self, name: String, task: impl Future<Output = Result<(), E>> + Send + 'static) {
+        self.0.spawn(async move {
+            match AssertUnwindSafe(task).catch_unwind().await {
+                Ok(ended) => ended.map_err(TaskError::Failed),
+                Err(panic) => Err(TaskError::Panicked { task: name, message: panic_message(&*panic).to_owned() }),
+            }
+        });
+    }
+
+    /// How the next task ends; `None` if there is none. Cancel safe.
+    pub async fn ended(&mut self) -> Option<Result<(), TaskError<E>>> {
+        let ended = self.0.join_next().await?;
+        // Only a runtime that is shut down cancels a task of this set.
+        Some(ended.unwrap_or_else(|error| Err(TaskError::Panicked { task: "a task".to_owned(), message: error.to_string() })))
+    }
+}
+
+/// What a panic said.
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
 
 /// Long-lived tasks that live and end together.
 #[derive(Debug)]
@@ -57,7 +120,13 @@ impl Supervisor {
     /// Runs a task; its end, good or bad, ends all.
     #[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
     pub fn spawn<E: std::fmt::Display>(&mut self, name: &'static str, task: impl Future<Output = Result<(), E>> + Send + 'static) {
-        self.tasks.spawn(async move { (name, task.await.map_err(|problem| problem.to_string())) });
+        self.tasks.spawn(async move {
+            let ended = match AssertUnwindSafe(task).catch_unwind().await {
+                Ok(ended) => ended.map_err(|problem| Fault::Failed { task: name, problem: problem.to_string() }),
+                Err(panic) => Err(Fault::Panicked { task: name, message: panic_message(&*panic).to_owned() }),
+            };
+            (name, ended)
+        });
     }
 
     /// Runs until `signals` says to end, the caller has `asked` for it or the first task ends, then drains the rest within `grace`. No faults means a
@@ -69,8 +138,8 @@ impl Supervisor {
             () = asked.cancelled() => tracing::info!("draining"),
             Some(exit) = self.tasks.join_next() => faults.push(match exit {
                 Ok((task, Ok(()))) => Fault::Early(task),
-                Ok((task, Err(problem))) => Fault::Failed { task, problem },
-                Err(panic) => Fault::Failed { task: "task", problem: panic.to_string() },
+                Ok((_, Err(fault))) => fault,
+                Err(cancelled) => Fault::of(&cancelled),
             }),
         }
         self.stop.cancel();
@@ -85,13 +154,20 @@ impl Supervisor {
     }
 }
 
+impl Fault {
+    /// Of a task that was not allowed to end, which only the end of the runtime does.
+    fn of(cancelled: &tokio::task::JoinError) -> Self {
+        Self::Failed { task: "a task", problem: cancelled.to_string() }
+    }
+}
+
 async fn drain(tasks: &mut JoinSet<Exit>) -> Vec<Fault> {
     let mut faults = Vec::new();
     while let Some(exit) = tasks.join_next().await {
         match exit {
             Ok((_, Ok(()))) => {}
-            Ok((task, Err(problem))) => faults.push(Fault::Failed { task, problem }),
-            Err(panic) => faults.push(Fault::Failed { task: "task", problem: panic.to_string() }),
+            Ok((_, Err(fault))) => faults.push(fault),
+            Err(cancelled) => faults.push(Fault::of(&cancelled)),
         }
     }
     faults
@@ -134,4 +210,40 @@ pub fn spawn_short(task: impl Future<Output = ()> + Send + 'static) {
 #[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
 pub fn spawn_apart<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
     tokio::spawn(task)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_told_with_the_name_of_its_task_and_not_as_an_error_of_what_it_works_with() {
+        let mut tasks = TaskSet::<String>::default();
+        tasks.spawn("process partition 7".to_owned(), async { panic!("index {} of 3", 9) });
+        let ended = tasks.ended().await.unwrap().unwrap_err();
+        assert!(matches!(ended, TaskError::Panicked { .. }));
+        assert_eq!(ended.to_string(), "process partition 7 panicked: index 9 of 3");
+        tasks.spawn("process partition 8".to_owned(), async { Err("log closed".to_owned()) });
+        assert_eq!(tasks.ended().await.unwrap().unwrap_err().to_string(), "log closed");
+        assert!(tasks.ended().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_supervised_task_that_panics_ends_the_run_under_its_own_name() {
+        let mut supervisor = Supervisor::default();
+        supervisor.spawn("keys", async {
+            if true {
+                panic!("poisoned")
+            }
+            Ok::<_, String>(())
+        });
+        let stop = supervisor.stop_token();
+        supervisor.spawn("log", async move {
+            stop.cancelled().await;
+            Ok::<_, String>(())
+        });
+        let mut signals = Signals::install().unwrap();
+        let faults = supervisor.run(&mut signals, CancellationToken::new(), Duration::from_secs(60)).await;
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), ["keys panicked: poisoned"]);
+    }
 }

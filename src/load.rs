@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::ClickHouse;
+use crate::lifecycle::{TaskError, TaskSet};
 use crate::log::{GroupMember, Log, LogError, PartitionReader, Topic};
 pub use stats::{Latency, LoadStats};
 use table::EventTable;
@@ -97,35 +98,37 @@ pub async fn load_partition<R: PartitionReader>(
     worker::Worker::new((table, part), reader, dedupe_memory, (Arc::default(), timetable)).run(stop).await
 }
 
-/// Runs the role until asked to stop. Errors: the log is damaged or closed.
+/// Runs the role until asked to stop. Errors: the log is damaged or closed, or a worker panicked.
 pub async fn run<L: Log>(
     log: L,
     limits: BlockLimits,
     (store, stats): (ClickHouse, Arc<LoadStats>),
     stop: CancellationToken,
-) -> Result<(), LogError> {
+) -> Result<(), TaskError<LogError>> {
     let table = EventTable::new(store.clone(), log.partitions(Topic::Enriched), table::EVENTS);
     let dedupe_memory = limits.dedupe_memory / usize::from(log.partitions(Topic::Enriched));
     let mut events = log.join(GROUP, Topic::Enriched).await?;
     let mut dead = log.join(DEAD_GROUP, Topic::Dead).await?;
-    let mut workers = tokio::task::JoinSet::new();
+    let mut workers = TaskSet::default();
     let timetable = Arc::new(Timetable::new(&limits));
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             reader = events.assigned() => {
                 let shared = (Arc::clone(&stats), Arc::clone(&timetable));
-                let worker = worker::Worker::new((table.clone(), log.clone()), reader?, dedupe_memory, shared);
-                workers.spawn(worker.run(stop.clone()));
+                let reader = reader?;
+                let name = format!("load: worker of partition {}", reader.partition());
+                let worker = worker::Worker::new((table.clone(), log.clone()), reader, dedupe_memory, shared);
+                workers.spawn(name, worker.run(stop.clone()));
             }
             reader = dead.assigned() => {
-                workers.spawn(letters::run(store.clone(), reader?, stop.clone()));
+                workers.spawn("load: dead letters".to_owned(), letters::run(store.clone(), reader?, stop.clone()));
             }
-            Some(ended) = workers.join_next() => ended.map_err(|panic| LogError::Unavailable(panic.to_string()))??,
+            Some(ended) = workers.ended() => ended?,
         }
     }
-    while let Some(ended) = workers.join_next().await {
-        ended.map_err(|panic| LogError::Unavailable(panic.to_string()))??;
+    while let Some(ended) = workers.ended().await {
+        ended?;
     }
     Ok(())
 }

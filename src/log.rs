@@ -3,8 +3,9 @@
 //! One trait, [`Log`]; what carries it is chosen in the configuration. A record is opaque bytes here; roles pack many
 //! events into one. Promises: an [`Ack`] that resolves to an offset means the record survives a crash of the process and
 //! of the machine; records of a partition are read in the order in which [`Log::append`] was called; offsets of a
-//! partition start at 0 and grow. May go wrong: the log is full or its disk refuses ([`LogError::Unavailable`]: nothing
-//! was stored, try later), or what it holds is damaged ([`LogError::Corrupt`]: a person is needed).
+//! partition start at 0 and grow. May go wrong: the log is full ([`LogError::Full`]: nothing was stored, there is room again
+//! once what waits is durable or finished), its disk refuses ([`LogError::Unavailable`]: nothing was stored, try later), or what
+//! it holds is damaged ([`LogError::Corrupt`]: a person is needed).
 
 pub mod embedded;
 pub mod kafka;
@@ -61,6 +62,10 @@ pub struct Record {
 /// Why the log could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LogError {
+    /// Nothing was stored, because the bounded queue or the room on disk is used up. The log itself is well: what was appended
+    /// before is not in doubt, and the same call succeeds once something of it is durable or finished.
+    #[error("log full: {0}")]
+    Full(String),
     /// Nothing was stored; the same call may succeed later.
     #[error("log unavailable: {0}")]
     Unavailable(String),
@@ -154,8 +159,11 @@ pub trait Log: Clone + Send + Sync + 'static {
     /// Number of partitions of `topic`, at least 1.
     fn partitions(&self, topic: Topic) -> u16;
 
-    /// Queues a record behind those appended before it and returns at once. Errors: [`LogError::Unavailable`] when the
-    /// bounded queue is full or the log has stopped taking records, [`LogError::TooLarge`], [`LogError::Closed`].
+    /// Largest record that [`Log::append`] takes, bytes.
+    fn max_record_bytes(&self) -> usize;
+
+    /// Queues a record behind those appended before it and returns at once. Errors: [`LogError::Full`] when the bounded queue is
+    /// full, [`LogError::Unavailable`] when the log has stopped taking records, [`LogError::TooLarge`], [`LogError::Closed`].
     ///
     /// Where a record fails, those that wait behind it in its partition fail as well. One appended after that may
     /// succeed, so whoever needs records without a gap must stop appending at the first failed [`Ack`].

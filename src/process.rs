@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::event::record::RawOrigin;
-use crate::log::{GroupMember, Log, LogError, Topic};
+use crate::lifecycle::{TaskError, TaskSet};
+use crate::log::{GroupMember, Log, LogError, PartitionReader as _, Topic};
 use enrich::agent::AgentParser;
 
 /// Consumer group of the raw topic.
@@ -92,25 +93,27 @@ impl Enricher {
     }
 }
 
-/// Runs the role until asked to stop. Errors: the log is damaged or closed.
-pub async fn run<L: Log>(log: L, limits: ProcessLimits, stop: CancellationToken) -> Result<(), LogError> {
+/// Runs the role until asked to stop. Errors: the log is damaged or closed, or a worker panicked.
+pub async fn run<L: Log>(log: L, limits: ProcessLimits, stop: CancellationToken) -> Result<(), TaskError<LogError>> {
     let agents = Arc::new(AgentParser::new());
     let tables = Arc::clone(&agents);
     drop(tokio::task::spawn_blocking(move || tables.warm_up()));
     let mut member = log.join(GROUP, Topic::Raw).await?;
-    let mut workers = tokio::task::JoinSet::new();
+    let mut workers = TaskSet::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             reader = member.assigned() => {
-                let worker = worker::Worker::new(log.clone(), limits, Arc::clone(&agents), reader?);
-                workers.spawn(worker.run(stop.clone()));
+                let reader = reader?;
+                let name = format!("process: worker of partition {}", reader.partition());
+                let worker = worker::Worker::new(log.clone(), limits, Arc::clone(&agents), reader);
+                workers.spawn(name, worker.run(stop.clone()));
             }
-            Some(ended) = workers.join_next() => ended.map_err(|panic| LogError::Unavailable(panic.to_string()))??,
+            Some(ended) = workers.ended() => ended?,
         }
     }
-    while let Some(ended) = workers.join_next().await {
-        ended.map_err(|panic| LogError::Unavailable(panic.to_string()))??;
+    while let Some(ended) = workers.ended().await {
+        ended?;
     }
     Ok(())
 }

@@ -100,7 +100,9 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
                 Ok(true) => return Ok(()),
                 Ok(false) => tracing::warn!(partition, "the table was loaded by someone else meanwhile: looking again"),
                 // What was on its way to the table is found there by the next look.
-                Err(LogError::Unavailable(why)) => tracing::warn!(partition, why, "log refuses: looking again"),
+                Err(why @ (LogError::Full(_) | LogError::Unavailable(_) | LogError::OutOfRange { .. })) => {
+                    tracing::warn!(partition, %why, "log refuses: looking again");
+                }
                 Err(ended) => return Err(ended),
             }
             tokio::time::sleep(FIRST_PAUSE).await;

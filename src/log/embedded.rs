@@ -184,13 +184,17 @@ impl Log for EmbeddedLog {
         self.store().limits.partitions(topic)
     }
 
+    fn max_record_bytes(&self) -> usize {
+        self.store().limits.max_record_bytes()
+    }
+
     fn append(&self, topic: Topic, partition: u16, payload: Bytes) -> Result<Ack, LogError> {
         let (store, limit) = (self.store(), self.store().limits.max_record_bytes());
         if payload.len() > limit {
             return Err(LogError::TooLarge { size: payload.len(), limit });
         }
         if !store.has_room(topic) {
-            return Err(LogError::Unavailable(format!("log.embedded.max_bytes leaves topic {} no room", topic.as_str())));
+            return Err(LogError::Full(format!("log.embedded.max_bytes leaves topic {} no room", topic.as_str())));
         }
         self.partition(topic, partition)?.queue.push(payload, store.limits.queued_limit(topic))
     }

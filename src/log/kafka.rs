@@ -228,6 +228,10 @@ impl Log for KafkaLog {
         self.shared.limits.partitions(topic)
     }
 
+    fn max_record_bytes(&self) -> usize {
+        self.shared.limits.max_record_bytes()
+    }
+
     fn append(&self, topic: Topic, partition: u16, payload: Bytes) -> Result<Ack, LogError> {
         if self.has_ended() {
             return Err(self.shared.why());

@@ -207,7 +207,7 @@ async fn what_does_not_fit_is_refused_at_once_and_what_fails_fails_with_all_behi
             Err(refused) => break refused,
         }
     };
-    assert!(matches!(refused, LogError::Unavailable(_)), "{refused}");
+    assert!(matches!(refused, LogError::Full(_)), "{refused}");
     assert_eq!(acks.len(), 6, "three quarters of the queue are for raw records");
     log.append(Topic::Enriched, 0, vec![1; 1 << 20].into()).expect("what is downstream has room of its own");
     for ack in acks {

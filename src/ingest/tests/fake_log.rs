@@ -83,11 +83,15 @@ impl Log for FakeLog {
         4
     }
 
+    fn max_record_bytes(&self) -> usize {
+        16 << 20
+    }
+
     fn append(&self, topic: Topic, partition: u16, payload: Bytes) -> Result<Ack, LogError> {
         assert_eq!(topic, Topic::Raw);
         let mut state = self.state.lock().unwrap();
         if state.mood == Mood::Full {
-            return Err(LogError::Unavailable("full".to_owned()));
+            return Err(LogError::Full("full".to_owned()));
         }
         let (sender, ack) = Ack::pair();
         match state.mood {

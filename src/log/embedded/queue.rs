@@ -108,7 +108,7 @@ impl Queue {
             Mode::Closed => return Err(LogError::Closed),
         }
         if self.usage.queued.load(Ordering::Relaxed) >= limit {
-            return Err(LogError::Unavailable(format!("{limit} bytes wait for the disk already")));
+            return Err(LogError::Full(format!("{limit} bytes wait for the disk already")));
         }
         let bytes = payload.len() as u64;
         self.usage.queued.fetch_add(bytes, Ordering::Relaxed);

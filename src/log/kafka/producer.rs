@@ -206,7 +206,7 @@ impl Producer {
         let producer = self.shared.current().clone().ok_or(LogError::Closed)?;
         if queued.fetch_add(size, Ordering::AcqRel) + size > limits.queued_limit(topic) {
             queued.fetch_sub(size, Ordering::AcqRel);
-            return Err(LogError::Unavailable("log.kafka.queue_bytes are waiting for kafka".to_owned()));
+            return Err(LogError::Full("log.kafka.queue_bytes are waiting for kafka".to_owned()));
         }
         // Held over the send: numbers are in the order of the queue.
         let mut waiting = lane.lock();

@@ -160,7 +160,7 @@ async fn full_queue_refuses_until_the_disk_catches_up() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(refusal, LogError::Unavailable(_)));
+    assert!(matches!(refusal, LogError::Full(_)));
     assert_eq!(acks.len(), 512 * 1024 / 8 * 6 / 60_000 + 1);
     disk.release();
     for ack in acks {
