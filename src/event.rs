@@ -6,6 +6,7 @@
 //! An event keeps one encoding from the edge to the loader ([`packed`]): process appends the fields it learned and copies
 //! the rest. Many events of one partition make a [`record`], the unit of the log.
 
+pub mod address;
 pub mod field;
 pub mod ids;
 pub mod letter;

@@ -1,5 +1,7 @@
 //! Times as clients write them, and what they mean by the server's clock.
 
+use std::ops::Range;
+
 use crate::outcome::Defect;
 
 const DAY_MS: i64 = 86_400_000;
@@ -8,11 +10,19 @@ const MAX_FUTURE_MS: i64 = 30 * DAY_MS;
 /// And this far before the time of receipt stands in.
 const CLAMP_FUTURE_MS: i64 = DAY_MS;
 
-/// Reads an ISO 8601 time with its offset (`2026-01-31T09:30:00.25+01:00`, `Z`; the `T` may be a space) or a string of digits
-/// as milliseconds since 1970. Returns milliseconds since 1970; digits below a millisecond are cut. Years 1970-9999.
+/// Numbers that are read in each unit: 1973 to 2286, and milliseconds from 26 April 1970 on, for they are the unit that clients
+/// are told to use. What lies between (`20260131`, `20260131093000`) is a date that looks like a number.
+const SECONDS: Range<u64> = 100_000_000..10_000_000_000;
+const MILLIS: Range<u64> = 10_000_000_000..10_000_000_000_000;
+const MICROS: Range<u64> = 100_000_000_000_000..10_000_000_000_000_000;
+const NANOS: Range<u64> = 100_000_000_000_000_000..10_000_000_000_000_000_000;
+
+/// Reads an ISO 8601 time with its offset (`2026-01-31T09:30:00.25+01:00`, `Z`; the `T` may be a space) or a number since 1970
+/// in digits ([`of_epoch`]; `1602611311`, `1602611311.25`). Returns milliseconds since 1970; digits below a millisecond are cut.
+/// Years 1970-9999.
 pub fn parse(text: &[u8]) -> Option<i64> {
-    if !text.is_empty() && text.len() <= 15 && text.iter().all(u8::is_ascii_digit) {
-        return number(text);
+    if text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+')) {
+        return epoch_text(std::str::from_utf8(text).ok()?);
     }
     let (year, month, day) = (number(text.get(..4)?)?, number(text.get(5..7)?)?, number(text.get(8..10)?)?);
     let (hour, minute) = (number(text.get(11..13)?)?, number(text.get(14..16)?)?);
@@ -40,6 +50,49 @@ pub fn parse(text: &[u8]) -> Option<i64> {
     }
     let local_ms = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1_000 + millis;
     Some(local_ms - offset_ms(rest)?)
+}
+
+/// Reads a number since 1970 of unknown unit: it makes sense in at most one of seconds, milliseconds, microseconds and
+/// nanoseconds. Returns milliseconds since 1970; `None` for a number that makes sense in none, such as 0.
+pub fn of_epoch(number: u64) -> Option<i64> {
+    let ms = if SECONDS.contains(&number) {
+        number * 1_000
+    } else if MILLIS.contains(&number) {
+        number
+    } else if MICROS.contains(&number) {
+        number / 1_000
+    } else if NANOS.contains(&number) {
+        number / 1_000_000
+    } else {
+        return None;
+    };
+    i64::try_from(ms).ok()
+}
+
+/// [`of_epoch`] of a number with a fraction, as many languages count seconds.
+pub fn of_epoch_float(number: f64) -> Option<i64> {
+    if !(SECONDS.start as f64..NANOS.end as f64).contains(&number) {
+        return None;
+    }
+    if number >= SECONDS.end as f64 {
+        return of_epoch(number as u64);
+    }
+    // A float holds these seconds to a quarter of a microsecond: cutting it at a millisecond might take one too many away.
+    let micros = (number * 1e6).round() as u64;
+    i64::try_from(micros / 1_000).ok()
+}
+
+fn epoch_text(text: &str) -> Option<i64> {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if is_digits(whole) && is_digits(fraction) {
+        let number = whole.parse().ok()?;
+        let millis = fraction.bytes().chain(*b"00").take(3).fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+        return of_epoch(number).map(|ms| if number < SECONDS.end { ms + millis } else { ms });
+    }
+    // `1.602611311E9`, as spreadsheets write it.
+    let is_number = text.len() <= 40 && text.starts_with(|first: char| first.is_ascii_digit());
+    of_epoch_float(is_number.then_some(text)?.parse().ok()?)
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
@@ -124,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_table_of_formats() {
-        let good: [(&str, i64); 9] = [
+        let good: [(&str, i64); 16] = [
             ("1970-01-01T00:00:00Z", 0),
             ("2015-05-17T10:05:03.250+02:00", 1_431_849_903_250),
             ("2015-05-17 08:05:03Z", 1_431_849_903_000),
@@ -134,6 +187,13 @@ mod tests {
             ("2015-05-17T22:05:03+1400", 1_431_849_903_000),
             ("2015-05-17T03:05:03-05", 1_431_849_903_000),
             ("1431849903000", 1_431_849_903_000),
+            ("1431849903", 1_431_849_903_000),
+            ("1431849903.25", 1_431_849_903_250),
+            ("1431849903.1239", 1_431_849_903_123),
+            ("1.431849903E9", 1_431_849_903_000),
+            ("1431849903000000", 1_431_849_903_000),
+            ("1431849903000000000", 1_431_849_903_000),
+            ("1431849903000.9", 1_431_849_903_000),
         ];
         for (text, expected) in good {
             assert_eq!(parse(text.as_bytes()), Some(expected), "{text}");
@@ -152,7 +212,15 @@ mod tests {
             "2015-05-17T08:05:03.Z",
             "2015-05-17T08:05:03+19:00",
             "1969-12-31T23:59:59Z",
-            "99999999999999999",
+            "99999999999999999999999",
+            "0",
+            "1.",
+            ".5",
+            "20260131",
+            "20260131093000",
+            "+1602611311",
+            "1602611311+1",
+            "1e400",
         ];
         for text in bad {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
@@ -181,6 +249,29 @@ mod tests {
     }
 
     proptest! {
+        /// Seconds since 1973 and milliseconds since May 1970.
+        #[test]
+        fn a_number_is_read_in_the_one_unit_in_which_it_makes_sense(at_ms in 100_000_000_000_u64..9_999_999_999_000, rest in 0_u64..1_000_000) {
+            let (seconds, millis) = (at_ms / 1_000, at_ms as i64);
+            prop_assert_eq!(of_epoch(seconds), Some(millis - millis % 1_000));
+            prop_assert_eq!(of_epoch(at_ms), Some(millis));
+            prop_assert_eq!(of_epoch(at_ms * 1_000 + rest % 1_000), Some(millis));
+            prop_assert_eq!(of_epoch(at_ms * 1_000_000 + rest), Some(millis));
+            prop_assert_eq!(of_epoch_float(at_ms as f64 / 1_000.0), Some(millis));
+            prop_assert_eq!(of_epoch_float(at_ms as f64), Some(millis));
+            let fraction = format!("{:03}{rest:06}", millis % 1_000);
+            for text in [format!("{seconds}.{fraction}"), format!("{at_ms}.5"), (at_ms * 1_000).to_string(), (at_ms * 1_000_000).to_string()] {
+                prop_assert_eq!(parse(text.as_bytes()), Some(millis), "{}", text);
+            }
+        }
+
+        #[test]
+        fn whatever_a_number_is_read_as_lies_between_1970_and_2286(number: u64, float: f64) {
+            for ms in [of_epoch(number), of_epoch_float(float), of_epoch_float(number as f64)].into_iter().flatten() {
+                prop_assert!((10_000_000_000..10_000_000_000_000).contains(&ms));
+            }
+        }
+
         #[test]
         fn times_are_read_as_jiff_reads_them(at_ms in 0_i64..253_402_000_000_000, offset_minutes in -840_i32..=840, digits in 0_usize..=6) {
             let offset = jiff::tz::Offset::from_seconds(offset_minutes * 60).unwrap();

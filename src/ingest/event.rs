@@ -3,6 +3,7 @@
 use simd_json::{Node, StaticNode};
 use uuid::Uuid;
 
+use super::context::Address;
 use super::decode::{Decoded, Rejected, next, time};
 use super::properties::{self, Properties};
 use super::{IngestLimits, Request, context};
@@ -247,7 +248,7 @@ fn stated(
     let at_ms = match keys.timestamp {
         None => None,
         Some(at) => {
-            let message = "`timestamp` is neither ISO 8601 with an offset nor milliseconds since 1970";
+            let message = "`timestamp` is neither ISO 8601 with an offset nor a number of milliseconds since 1970";
             Some(time(nodes.get(at)).ok_or_else(|| Fault::new(Defect::TimestampInvalid, "timestamp", message))?)
         }
     };
@@ -277,8 +278,12 @@ fn write(
         writer.field(Field::UserAgent, request.user_agent.as_bytes());
     }
     if fixed.flags & flag::PRIVACY == 0 {
-        // An import's own address says nothing about where its events happened.
-        let address = given.address.or((!request.is_import).then_some(request.client));
+        let address = match given.address {
+            Address::Known(address) => Some(address),
+            Address::Unreadable => None,
+            // An import's own address says nothing about where its events happened.
+            Address::Missing => (!request.is_import).then_some(request.client),
+        };
         if let Some(address) = address {
             request.geo.place(address).write(&mut writer);
         }
