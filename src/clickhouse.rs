@@ -16,6 +16,6 @@ pub mod native;
 
 pub use arrivals::{Arrivals, Day, Moment};
 pub use breaker::{Breaker, BreakerState, Permit, is_overload};
-pub use client::{Answer, ClickHouse, ClickHouseConfig, ClickHouseError, ClickHouseSettings, Client, Format, Statement};
+pub use client::{Answer, ClickHouse, ClickHouseConfig, ClickHouseError, ClickHouseSettings, Client, Format, Login, Statement};
 pub use fleet::{Fleet, Node, Shard};
 pub use insert::{Retry, retry};

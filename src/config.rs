@@ -160,7 +160,7 @@ impl Config {
         if let Some(path) = file {
             let place = path.display();
             let text = std::fs::read_to_string(path).map_err(|problem| ConfigError(format!("{place}: {problem}")))?;
-            let written: Table = text.parse().map_err(|problem| ConfigError(format!("{place}: {problem}")))?;
+            let written: Table = text.parse().map_err(|problem| ConfigError(format!("{place}: {}", without_line(&text, &problem))))?;
             overlay(&mut merged, written, "").map_err(|problem| ConfigError(format!("{place}: {problem}")))?;
         }
         for (name, value) in environment.filter(|(name, _)| name.starts_with(ENV_PREFIX)) {
@@ -265,6 +265,12 @@ fn set(target: &mut Table, path: &[String], text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What is wrong with a file and in which line, without the line itself: it may hold a password.
+fn without_line(text: &str, problem: &toml::de::Error) -> String {
+    let before = problem.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, problem.message())
+}
+
 fn unknown(table: &Table, prefix: &str, key: &str) -> String {
     let nearest = table.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
     match nearest {
@@ -314,10 +320,33 @@ mod tests {
         let text = "[log.kafka.options]\nsecurity.protocol = 'ssl'\n'sasl.username' = 'ada'\nlinger.ms = 5\n";
         let config =
             load(text, &[("PULSE__LOG__KAFKA__OPTIONS__SASL__PASSWORD", "x"), ("PULSE__LOG__KAFKA__BROKERS", "a:1,b:2")], &[]).unwrap();
-        let options: Vec<_> = config.log.kafka.options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let options: Vec<_> = config.log.kafka.options.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(options, [("linger.ms", "5"), ("sasl.password", "x"), ("sasl.username", "ada"), ("security.protocol", "ssl")]);
         assert_eq!(config.log.kafka.brokers, ["a:1", "b:2"]);
         assert!(load("[log.kafka]\noption = 1\n", &[], &[]).unwrap_err().0.contains("did you mean `log.kafka.options`"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_by_line_without_what_stands_there() {
+        for text in
+            ["[clickhouse]\npassword = \"geheim123\n", "[clickhouse]\npassword = geheim123\n", "[clickhouse]\npassword = ['geheim123']\n"]
+        {
+            let problem = load(text, &[], &[]).unwrap_err().0;
+            assert!(!problem.contains("geheim"), "{problem}");
+        }
+        assert!(load("[clickhouse]\npassword = \"geheim123\n", &[], &[]).unwrap_err().0.contains("line 2"));
+    }
+
+    #[test]
+    fn no_secret_is_shown_wherever_it_stands() {
+        let text = "[clickhouse]\nurl = 'http://ada:hush@ch1'\ncluster = 'main'\nshards = ['http://ada:hush@ch1', 'http://bob:hush@ch2']\n\
+                    password = 'hush'\nreader_password = 'hush'\nmigrator_password = 'hush'\n[redis]\nurl = 'redis://:hush@redis1/0'\n";
+        let config = load(text, &[("PULSE__LOG__KAFKA__OPTIONS__SASL__PASSWORD", "hush")], &[]).unwrap();
+        let mut shown = vec![toml::to_string(&config).unwrap(), format!("{config:?}")];
+        shown.push(format!("{:?}", config.check().unwrap()));
+        for text in shown {
+            assert!(!text.contains("hush"), "{text}");
+        }
     }
 
     /// Keys of a table and of those within it.

@@ -18,7 +18,7 @@
 //! | 3 | [`app`], [`config`] |
 //! | 2 | [`ingest`], [`process`], [`load`], [`query`] |
 //! | 1 | [`log`], [`clickhouse`], [`http`], [`lifecycle`], [`redis`] |
-//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`crash`] |
+//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`crash`], [`secret`] |
 //!
 //! # Glossary
 //! *Record*: a packed batch of events of one partition, as the log holds it. *Visitor*: whoever `anonymousId` (or, without
@@ -48,3 +48,4 @@ pub mod query;
 pub mod redis;
 pub mod replay;
 pub mod role;
+pub mod secret;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub use self::lease::LeaseError;
+use crate::secret::Address;
 
 /// Longest time of one call: less than a cheap query takes.
 const LONGEST: Duration = Duration::from_millis(40);
@@ -36,14 +37,14 @@ const ADD: &str = "local sum = redis.call('incrby', KEYS[1], ARGV[1]); redis.cal
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
     /// Address, such as `redis://:password@redis1:6379/0`. Empty: none.
-    pub url: String,
+    pub url: Address,
     /// What every key begins with.
     pub prefix: String,
 }
 
 impl Default for RedisConfig {
     fn default() -> Self {
-        Self { url: String::new(), prefix: "pulse:".to_owned() }
+        Self { url: Address::default(), prefix: "pulse:".to_owned() }
     }
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::arrivals::Arrivals;
 use super::breaker::Breaker;
 use super::fleet::{Fleet, Node, Shard, checked_url, host_and_port};
+use crate::secret::{Address, Secret};
 
 /// `[clickhouse]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,11 +23,11 @@ use super::fleet::{Fleet, Node, Shard, checked_url, host_and_port};
 pub struct ClickHouseConfig {
     /// Address of a server's HTTP port, such as `http://ch1:8123`; with `shards` the one that queries ask. Empty: the first of
     /// the shards, or the embedded engine.
-    pub url: String,
+    pub url: Address,
     /// Name of the cluster in the servers' `remote_servers`. Empty: one server.
     pub cluster: String,
     /// The shards of the cluster, each the addresses of its replicas, separated by commas or blanks.
-    pub shards: Vec<String>,
+    pub shards: Vec<Address>,
     /// Whether tables are replicated: needs Keeper.
     pub replicated: bool,
     /// Path of a replicated table in Keeper; the servers fill in the braces.
@@ -36,15 +37,15 @@ pub struct ClickHouseConfig {
     /// User that inserts; needs SELECT and INSERT on the database and SELECT on `system.processes`.
     pub user: String,
     /// Password of `user`.
-    pub password: String,
+    pub password: Secret,
     /// User of the query role, with `readonly = 1` in its profile. Empty: the same as `user`.
     pub reader_user: String,
     /// Password of `reader_user`.
-    pub reader_password: String,
+    pub reader_password: Secret,
     /// User of `pulse migrate`. Empty: the same as `user`.
     pub migrator_user: String,
     /// Password of `migrator_user`.
-    pub migrator_password: String,
+    pub migrator_password: Secret,
     /// Longest time one request may take.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
@@ -55,18 +56,18 @@ pub struct ClickHouseConfig {
 impl Default for ClickHouseConfig {
     fn default() -> Self {
         Self {
-            url: String::new(),
+            url: Address::default(),
             cluster: String::new(),
             shards: Vec::new(),
             replicated: false,
             replica_path: "/clickhouse/tables/{shard}/{database}/{table}".to_owned(),
             database: "pulse".to_owned(),
             user: "default".to_owned(),
-            password: String::new(),
+            password: Secret::default(),
             reader_user: String::new(),
-            reader_password: String::new(),
+            reader_password: Secret::default(),
             migrator_user: String::new(),
-            migrator_password: String::new(),
+            migrator_password: Secret::default(),
             request_timeout: Duration::from_secs(30),
             engine: super::engine::EngineConfig::default(),
         }
@@ -77,19 +78,28 @@ impl Default for ClickHouseConfig {
 #[derive(Clone, Debug)]
 pub struct ClickHouseSettings {
     /// Address of the HTTP port that queries ask.
-    pub url: String,
+    pub url: Address,
     /// The cluster, if there is more than that one server.
     pub fleet: Option<Fleet>,
     /// Database of pulse's tables; a plain identifier.
     pub database: String,
-    /// User and password that insert.
-    pub writer: (String, String),
-    /// User and password that only read.
-    pub reader: (String, String),
-    /// User and password that change the schema.
-    pub migrator: (String, String),
+    /// User that inserts.
+    pub writer: Login,
+    /// User that only reads.
+    pub reader: Login,
+    /// User that changes the schema.
+    pub migrator: Login,
     /// Longest time one request may take.
     pub request_timeout: Duration,
+}
+
+/// A user of ClickHouse.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// Name.
+    pub user: String,
+    /// Password; empty if there is none.
+    pub password: Secret,
 }
 
 impl ClickHouseConfig {
@@ -101,16 +111,17 @@ impl ClickHouseConfig {
         }
         let fleet = Fleet::check(self)?;
         let first = fleet.as_ref().and_then(|fleet| fleet.shards.first()?.first()).filter(|_| self.url.is_empty());
-        let or_user = |user: &String, password: &String| {
-            if user.is_empty() { (self.user.clone(), self.password.clone()) } else { (user.clone(), password.clone()) }
+        let writer = Login { user: self.user.clone(), password: self.password.clone() };
+        let or_writer = |user: &String, password: &Secret| {
+            if user.is_empty() { writer.clone() } else { Login { user: user.clone(), password: password.clone() } }
         };
         Ok(ClickHouseSettings {
             url: first.unwrap_or(&self.url).clone(),
             fleet,
             database,
-            writer: (self.user.clone(), self.password.clone()),
-            reader: or_user(&self.reader_user, &self.reader_password),
-            migrator: or_user(&self.migrator_user, &self.migrator_password),
+            reader: or_writer(&self.reader_user, &self.reader_password),
+            migrator: or_writer(&self.migrator_user, &self.migrator_password),
+            writer,
             request_timeout: self.request_timeout,
         })
     }
@@ -268,8 +279,9 @@ pub struct Client {
 }
 
 impl Client {
-    fn new(url: &str, (user, password): &(String, String), timeout: Duration) -> Self {
-        let client = transport(url).with_url(url).with_user(user).with_password(password).with_compression(clickhouse::Compression::None);
+    fn new(url: &str, login: &Login, timeout: Duration) -> Self {
+        let client = transport(url).with_url(url).with_user(&login.user).with_password(login.password.reveal());
+        let client = client.with_compression(clickhouse::Compression::None);
         Self { client, timeout, breaker: None }
     }
 
@@ -383,7 +395,7 @@ impl ClickHouse {
     /// Clients for a server; connects when first used.
     pub fn new(settings: &ClickHouseSettings) -> Self {
         let breaker = Arc::<Breaker>::default();
-        let client = |url: &str, user| Client::new(url, user, settings.request_timeout);
+        let client = |url: &str, login| Client::new(url, login, settings.request_timeout);
         let within = |mut client: Client, database: &str| {
             client.client = client.client.with_database(database);
             client
@@ -392,7 +404,7 @@ impl ClickHouse {
         let read_database = settings.fleet.as_ref().map_or(settings.database.clone(), |_| Fleet::read_database(&settings.database));
         let writer = guarded(within(client(&settings.url, &settings.writer), &settings.database));
         let migrator = client(&settings.url, &settings.migrator);
-        let node = |url: &String| Node {
+        let node = |url: &Address| Node {
             name: host_and_port(url),
             writer: within(client(url, &settings.writer), &settings.database),
             migrator: client(url, &settings.migrator),

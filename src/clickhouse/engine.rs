@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ClickHouse, ClickHouseSettings, Format, Statement};
+use super::{ClickHouse, ClickHouseSettings, Format, Login, Statement};
 
 /// `[clickhouse.engine]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -153,11 +153,12 @@ impl Engine {
         let port = free_port().map_err(|source| EngineError::Io { what: "no free port on loopback".to_owned(), source })?;
         write_config(config, &folder, port, &passwords)?;
         let [writer, reader, migrator] = passwords;
+        let login = |user: &str, password: String| Login { user: user.to_owned(), password: password.into() };
         let settings = ClickHouseSettings {
-            url: format!("http://127.0.0.1:{port}"),
-            writer: ("pulse_writer".to_owned(), writer),
-            reader: ("pulse_reader".to_owned(), reader),
-            migrator: ("pulse_migrator".to_owned(), migrator),
+            url: format!("http://127.0.0.1:{port}").into(),
+            writer: login("pulse_writer", writer),
+            reader: login("pulse_reader", reader),
+            migrator: login("pulse_migrator", migrator),
             ..base
         };
         let command = EngineCommand { executable, library, folder, port };

@@ -5,6 +5,7 @@
 //! ([`Fleet::read_database`]), so no query knows how many servers there are.
 
 use super::{ClickHouseConfig, Client};
+use crate::secret::{Address, without_passwords};
 
 /// The servers of a cluster: the checked form of `cluster`, `shards`, `replicated` and `replica_path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub struct Fleet {
     /// Its name in the servers' `remote_servers`.
     pub cluster: String,
     /// Addresses of the replicas of each shard; neither list is empty.
-    pub shards: Vec<Vec<String>>,
+    pub shards: Vec<Vec<Address>>,
     /// Path of a replicated table in Keeper; `None` if tables are not replicated.
     pub replica_path: Option<String>,
 }
@@ -86,17 +87,17 @@ impl Fleet {
 }
 
 /// Replicas are separated by commas or, because the environment separates shards by commas, by blanks.
-fn checked_shards(written: &[String], replicated: bool) -> Result<Vec<Vec<String>>, String> {
-    let mut shards: Vec<Vec<String>> = Vec::new();
+fn checked_shards(written: &[Address], replicated: bool) -> Result<Vec<Vec<Address>>, String> {
+    let mut shards: Vec<Vec<Address>> = Vec::new();
     for shard in written {
-        let mut replicas = Vec::new();
+        let mut replicas: Vec<Address> = Vec::new();
         for url in shard.split([',', ' ']).map(|url| url.trim().trim_end_matches('/')).filter(|url| !url.is_empty()) {
             checked_url("clickhouse.shards", url)?;
             // Twice in the list, a server would count and answer everything twice.
-            if replicas.iter().chain(shards.iter().flatten()).any(|known| known == url) {
-                return Err(format!("clickhouse.shards: `{url}` is there twice"));
+            if replicas.iter().chain(shards.iter().flatten()).any(|known| **known == *url) {
+                return Err(format!("clickhouse.shards: `{}` is there twice", without_passwords(url)));
             }
-            replicas.push(url.to_owned());
+            replicas.push(url.into());
         }
         match replicas.len() {
             0 => return Err(format!("clickhouse.shards: `{shard}` names no server")),
@@ -121,8 +122,9 @@ fn checked_path(path: &str, shards: usize) -> Result<String, String> {
 
 /// An address of an HTTP port.
 pub(super) fn checked_url(key: &str, text: &str) -> Result<(), String> {
-    let url = url::Url::parse(text).map_err(|problem| format!("{key}: `{text}`: {problem}"))?;
-    if matches!(url.scheme(), "http" | "https") { Ok(()) } else { Err(format!("{key}: `{text}` is neither http nor https")) }
+    let shown = without_passwords(text);
+    let url = url::Url::parse(text).map_err(|problem| format!("{key}: `{shown}`: {problem}"))?;
+    if matches!(url.scheme(), "http" | "https") { Ok(()) } else { Err(format!("{key}: `{shown}` is neither http nor https")) }
 }
 
 /// Host and port of an address, without the password it may hold.
@@ -139,7 +141,7 @@ mod tests {
     fn config(cluster: &str, shards: &[&str]) -> ClickHouseConfig {
         ClickHouseConfig {
             cluster: cluster.to_owned(),
-            shards: shards.iter().map(|shard| (*shard).to_owned()).collect(),
+            shards: shards.iter().map(|shard| Address::from(*shard)).collect(),
             ..ClickHouseConfig::default()
         }
     }
@@ -157,17 +159,17 @@ mod tests {
     fn queries_ask_the_first_replica_of_the_first_shard_unless_told_otherwise() {
         let written = config("main", &["http://ch1:8123", "http://ch2:8123/"]);
         let settings = written.check().unwrap();
-        assert_eq!(settings.url, "http://ch1:8123");
-        assert_eq!(settings.fleet.unwrap().shards, [["http://ch1:8123"], ["http://ch2:8123"]]);
-        let written = ClickHouseConfig { url: "http://any:8123".to_owned(), ..written };
-        assert_eq!(written.check().unwrap().url, "http://any:8123");
+        assert_eq!(&*settings.url, "http://ch1:8123");
+        assert_eq!(settings.fleet.unwrap().shards, [["http://ch1:8123".into()], ["http://ch2:8123".into()]]);
+        let written = ClickHouseConfig { url: "http://any:8123".into(), ..written };
+        assert_eq!(&*written.check().unwrap().url, "http://any:8123");
     }
 
     #[test]
     fn replicas_are_separated_by_commas_or_blanks() {
         let written = ClickHouseConfig { replicated: true, ..config("main", &["http://a:1, http://b:1", "http://c:1 http://d:1"]) };
         let fleet = Fleet::check(&written).unwrap().unwrap();
-        assert_eq!(fleet.shards, [["http://a:1", "http://b:1"], ["http://c:1", "http://d:1"]]);
+        assert_eq!(fleet.shards, [["http://a:1", "http://b:1"].map(Address::from), ["http://c:1", "http://d:1"].map(Address::from)]);
         assert_eq!(fleet.replica_path.as_deref(), Some("/clickhouse/tables/{shard}/{database}/{table}"));
     }
 

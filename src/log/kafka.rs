@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-pub use self::config::{KafkaLimits, KafkaLogConfig, is_secret};
+pub use self::config::{KafkaLimits, KafkaLogConfig};
 pub use self::consumer::KafkaMember;
 pub use self::reader::KafkaReader;
 

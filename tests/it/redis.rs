@@ -52,7 +52,7 @@ fn connect(server: &RedisServer) -> Redis {
 }
 
 fn connect_to(url: String) -> Redis {
-    Redis::open(&RedisConfig { url, ..RedisConfig::default() }).unwrap().unwrap()
+    Redis::open(&RedisConfig { url: url.into(), ..RedisConfig::default() }).unwrap().unwrap()
 }
 
 /// Waits until a value that is written can be read.

@@ -1,10 +1,11 @@
 //! The section `[log.kafka]` and its checked form.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::log::Topic;
 
@@ -79,7 +80,31 @@ pub struct KafkaLogConfig {
     /// Bytes of the newest snapshots that are kept of a partition of the state topic.
     pub state_bytes: u64,
     /// Handed to librdkafka as they are.
-    pub options: BTreeMap<String, String>,
+    pub options: KafkaOptions,
+}
+
+/// Options of librdkafka by name. Those that hold a secret are shown as set, never as what they are.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct KafkaOptions(pub BTreeMap<String, String>);
+
+impl KafkaOptions {
+    fn shown(&self) -> BTreeMap<&str, &str> {
+        let shown = |name: &str, value| if is_secret(name) { "(set)" } else { value };
+        self.0.iter().map(|(name, value)| (name.as_str(), shown(name, value))).collect()
+    }
+}
+
+impl fmt::Debug for KafkaOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shown().fmt(f)
+    }
+}
+
+impl Serialize for KafkaOptions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.shown().serialize(serializer)
+    }
 }
 
 impl Default for KafkaLogConfig {
@@ -96,7 +121,7 @@ impl Default for KafkaLogConfig {
             enriched_retention: DAY,
             dead_retention: 30 * DAY,
             state_bytes: 64 * MIB,
-            options: BTreeMap::new(),
+            options: KafkaOptions::default(),
         }
     }
 }
@@ -128,7 +153,7 @@ impl KafkaLogConfig {
     }
 
     fn check_options(&self) -> Result<(), String> {
-        for (name, value) in &self.options {
+        for (name, value) in &self.options.0 {
             if let Some((_, instead)) = DECIDED.iter().find(|(decided, _)| decided == name) {
                 return Err(format!("log.kafka.options: `{name}` cannot be set: {instead}"));
             }
@@ -158,7 +183,7 @@ fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), String> {
 }
 
 /// Whether an option holds something that must not be shown.
-pub fn is_secret(option: &str) -> bool {
+fn is_secret(option: &str) -> bool {
     ["password", "secret", "key.pem", "oauthbearer.config"].iter().any(|word| option.contains(word))
 }
 
@@ -235,7 +260,7 @@ impl KafkaLimits {
     pub(super) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         client.set("client.id", "pulse");
-        for (name, value) in &self.config.options {
+        for (name, value) in &self.config.options.0 {
             client.set(name, value);
         }
         client.set("bootstrap.servers", self.brokers());
@@ -298,7 +323,7 @@ impl KafkaLimits {
 
     /// Sets what the options leave open.
     fn prefer(&self, client: &mut ClientConfig, name: &str, value: &str) {
-        if !self.config.options.contains_key(name) {
+        if !self.config.options.0.contains_key(name) {
             client.set(name, value);
         }
     }
@@ -309,7 +334,7 @@ mod tests {
     use super::*;
 
     fn with(options: &[(&str, &str)]) -> KafkaLogConfig {
-        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let options = KafkaOptions(options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
         KafkaLogConfig { options, ..KafkaLogConfig::default() }
     }
 

@@ -64,13 +64,13 @@ impl Cluster {
     pub(crate) fn config(&self) -> ClickHouseConfig {
         ClickHouseConfig {
             cluster: NAME.to_owned(),
-            shards: self.servers.iter().map(Server::url).collect(),
+            shards: self.servers.iter().map(|server| server.url().into()).collect(),
             user: "writer".to_owned(),
-            password: PASSWORD.to_owned(),
+            password: PASSWORD.to_owned().into(),
             reader_user: "reader".to_owned(),
-            reader_password: "read".to_owned(),
+            reader_password: "read".to_owned().into(),
             migrator_user: "migrator".to_owned(),
-            migrator_password: "migrated".to_owned(),
+            migrator_password: "migrated".to_owned().into(),
             // So that a server that is frozen is noticed within a test.
             request_timeout: Duration::from_secs(3),
             ..ClickHouseConfig::default()
@@ -92,11 +92,11 @@ impl Cluster {
             ("PULSE__CLICKHOUSE__CLUSTER", config.cluster),
             ("PULSE__CLICKHOUSE__SHARDS", config.shards.join(",")),
             ("PULSE__CLICKHOUSE__USER", config.user),
-            ("PULSE__CLICKHOUSE__PASSWORD", config.password),
+            ("PULSE__CLICKHOUSE__PASSWORD", config.password.reveal().to_owned()),
             ("PULSE__CLICKHOUSE__READER_USER", config.reader_user),
-            ("PULSE__CLICKHOUSE__READER_PASSWORD", config.reader_password),
+            ("PULSE__CLICKHOUSE__READER_PASSWORD", config.reader_password.reveal().to_owned()),
             ("PULSE__CLICKHOUSE__MIGRATOR_USER", config.migrator_user),
-            ("PULSE__CLICKHOUSE__MIGRATOR_PASSWORD", config.migrator_password),
+            ("PULSE__CLICKHOUSE__MIGRATOR_PASSWORD", config.migrator_password.reveal().to_owned()),
             ("PULSE__CLICKHOUSE__REQUEST_TIMEOUT", format!("{}s", config.request_timeout.as_secs())),
             ("PULSE__LOG__EMBEDDED__PARTITIONS", "4".to_owned()),
         ]
@@ -180,7 +180,7 @@ impl Server {
         std::fs::create_dir(dir).unwrap();
         let (http, tcp) = (free_port(), free_port());
         let config = ClickHouseConfig {
-            url: format!("http://127.0.0.1:{http}"),
+            url: format!("http://127.0.0.1:{http}").into(),
             request_timeout: Duration::from_secs(30),
             ..ClickHouseConfig::default()
         };
