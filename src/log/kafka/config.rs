@@ -88,6 +88,12 @@ pub struct KafkaLogConfig {
 #[serde(transparent)]
 pub struct KafkaOptions(pub BTreeMap<String, String>);
 
+impl<const N: usize> From<[(String, String); N]> for KafkaOptions {
+    fn from(options: [(String, String); N]) -> Self {
+        Self(options.into())
+    }
+}
+
 impl KafkaOptions {
     fn shown(&self) -> BTreeMap<&str, &str> {
         let shown = |name: &str, value| if is_secret(name) { "(set)" } else { value };

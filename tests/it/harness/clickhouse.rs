@@ -90,7 +90,7 @@ impl Cluster {
         let config = self.config();
         vec![
             ("PULSE__CLICKHOUSE__CLUSTER", config.cluster),
-            ("PULSE__CLICKHOUSE__SHARDS", config.shards.join(",")),
+            ("PULSE__CLICKHOUSE__SHARDS", config.shards.iter().map(|shard| &**shard).collect::<Vec<_>>().join(",")),
             ("PULSE__CLICKHOUSE__USER", config.user),
             ("PULSE__CLICKHOUSE__PASSWORD", config.password.reveal().to_owned()),
             ("PULSE__CLICKHOUSE__READER_USER", config.reader_user),
