@@ -16,7 +16,8 @@ impl ProjectId {
     }
 }
 
-/// A visitor inside a project: hash of `anonymousId`, or of `userId` where there is no other.
+/// A visitor inside a project: hash of `anonymousId`, or of `userId` where there is no other. It has no secret, so it identifies only
+/// together with the project: to aim at a visitor of one's own project there is no need for a hash, its id will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VisitorKey(pub u64);
 

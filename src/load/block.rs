@@ -31,7 +31,6 @@ const SMALL_BLOCKS: u32 = 10;
 /// An event that may be a copy of one in the table.
 pub(super) struct Suspect {
     pub(super) key: EventKey,
-    pub(super) project: ProjectId,
     pub(super) fingerprint: Fingerprint,
     source: u64,
     place: (u16, i64),
@@ -165,7 +164,7 @@ impl Block {
         // Process has read every field of it; what it could not read went to the dead topic.
         let fields = Fields::enriched(&event, addition).unwrap_or_default();
         let fingerprint = fingerprint(fields.get(Field::Type), event.fixed.original_ms);
-        match dedupe.admit(&event.fixed, fingerprint) {
+        match dedupe.admit(project, &event.fixed, fingerprint) {
             Verdict::New => {
                 self.touch(project, event.fixed.at_ms);
                 self.rows.event(&event, &fields, project, place);
@@ -173,8 +172,7 @@ impl Block {
             }
             Verdict::Copy { conflict } => self.copy(header.source, project, event.fixed.received_ms, conflict),
             Verdict::Suspect => self.suspects.push(Suspect {
-                key: EventKey::of(&event.fixed),
-                project,
+                key: EventKey::of(project, &event.fixed),
                 fingerprint,
                 source: header.source,
                 place,
@@ -210,12 +208,12 @@ impl Block {
             let Some(event) = EventView::take(&mut rest) else { continue };
             let received_ms = event.fixed.received_ms;
             match stored(&suspect.key) {
-                Some(earlier) => self.copy(suspect.source, suspect.project, received_ms, earlier != suspect.fingerprint),
+                Some(earlier) => self.copy(suspect.source, suspect.key.project, received_ms, earlier != suspect.fingerprint),
                 None => {
                     let fields = Fields::enriched(&event, rest).unwrap_or_default();
-                    self.touch(suspect.project, event.fixed.at_ms);
-                    self.rows.event(&event, &fields, suspect.project, suspect.place);
-                    self.count(suspect.source, suspect.project, received_ms, Count::Stored);
+                    self.touch(suspect.key.project, event.fixed.at_ms);
+                    self.rows.event(&event, &fields, suspect.key.project, suspect.place);
+                    self.count(suspect.source, suspect.key.project, received_ms, Count::Stored);
                 }
             }
         }

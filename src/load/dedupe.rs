@@ -11,23 +11,25 @@ use hashbrown::hash_map::Entry;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::event::field::flag;
-use crate::event::ids::VisitorKey;
+use crate::event::ids::{ProjectId, VisitorKey};
 use crate::event::packed::Fixed;
 
-/// What makes an event the same: the visitor (which implies the project) and the event id.
+/// What makes an event the same. The project is compared, although it is in the visitor's hash too: whoever may write to one project can
+/// make up a visitor whose hash is that of another project's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct EventKey {
+    pub(crate) project: ProjectId,
     pub(crate) event_id: [u8; 16],
     pub(crate) visitor: VisitorKey,
 }
 
 impl EventKey {
-    pub(crate) fn of(fixed: &Fixed) -> Self {
-        Self { event_id: fixed.event_id, visitor: fixed.visitor }
+    pub(crate) fn of(project: ProjectId, fixed: &Fixed) -> Self {
+        Self { project, event_id: fixed.event_id, visitor: fixed.visitor }
     }
 
     fn hash(&self) -> u64 {
-        xxh3_64_with_seed(&self.event_id, self.visitor.0)
+        xxh3_64_with_seed(&self.event_id, self.visitor.0 ^ self.project.0)
     }
 }
 
@@ -65,13 +67,13 @@ impl Dedupe {
         }
     }
 
-    /// Takes up an event received at `fixed.received_ms`.
-    pub(crate) fn admit(&mut self, fixed: &Fixed, fingerprint: Fingerprint) -> Verdict {
+    /// Takes up an event of `project`, received at `fixed.received_ms`.
+    pub(crate) fn admit(&mut self, project: ProjectId, fixed: &Fixed, fingerprint: Fingerprint) -> Verdict {
         if fixed.flags & flag::SERVER_ID != 0 {
             // The id was made for this very event: there is no other copy of it.
             return Verdict::New;
         }
-        let key = EventKey::of(fixed);
+        let key = EventKey::of(project, fixed);
         if let Some(earlier) = self.inserting.get(&key) {
             return Verdict::Copy { conflict: *earlier != fingerprint };
         }

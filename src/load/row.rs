@@ -142,7 +142,7 @@ impl Rows {
         self.screen_height.push(fields.get(Field::ScreenHeight).try_into().unwrap_or_default());
         self.screen_density.push(fields.get(Field::ScreenDensity).try_into().unwrap_or_default());
         self.log_offset.push(offset.to_le_bytes());
-        self.client_session_id.push(named_session(fields));
+        self.client_session_id.push(fields.get(Field::ClientSession));
         for ((field, _), column) in STRINGS.iter().zip(&mut self.texts) {
             column.push(fields.get(*field));
         }
@@ -307,14 +307,6 @@ pub(super) fn encode<P: Part>(parts: &[P]) -> impl Iterator<Item = Bytes> + Send
         sent += piece.len();
         Some(Bytes::copy_from_slice(piece))
     })
-}
-
-/// The client's name of the session, unless the session's UUID says the same.
-fn named_session<'a>(fields: &Fields<'a>) -> &'a [u8] {
-    let name = fields.get(Field::ClientSession);
-    let is_canonical =
-        name.len() == 36 && uuid::Uuid::try_parse_ascii(name).is_ok_and(|uuid| uuid.as_bytes() == fields.get(Field::Session));
-    if is_canonical && !name.iter().any(u8::is_ascii_uppercase) { &[] } else { name }
 }
 
 /// The columns of a block, for the INSERT statement. The order is that of [`encode`].

@@ -77,8 +77,8 @@ const FENCE_POLL: Duration = Duration::from_millis(20);
 const IDS_PER_STATEMENT: usize = 2_500;
 /// Events recalled when a partition is taken: more would make the start slow, fewer make more look-ups.
 const RECALLED_EVENTS: u64 = 2_000_000;
-/// Of one of them: id, visitor, time.
-const RECALLED_BYTES: usize = 32;
+/// Of one of them: id, project, visitor, time.
+const RECALLED_BYTES: usize = 40;
 
 impl EventTable {
     /// The table `name`, whose fence is `name_fence`, except that the fence of `events` is `fence`.
@@ -254,7 +254,7 @@ impl Table for EventTable {
         let since = self.recall_since(place, capacity * sharing).await?;
         let mut dedupe = Dedupe::new(bytes, since.unwrap_or(i64::MIN));
         let sql = format!(
-            "SELECT event_id, visitor_id, toInt64(toUnixTimestamp64Milli(received_at)) FROM {} \
+            "SELECT event_id, project_id, visitor_id, toInt64(toUnixTimestamp64Milli(received_at)) FROM {} \
              WHERE project_id != 0 AND received_at >= fromUnixTimestamp64Milli({{since:Int64}}) \
              AND bitShiftRight(bitShiftRight(visitor_id, 32) * {{partitions:UInt64}}, 32) = {{partition:UInt64}}",
             self.events
@@ -264,10 +264,12 @@ impl Table for EventTable {
         let answer = self.writer(place)?.query(&statement, Format::Fixed(RECALLED_BYTES)).await?;
         for row in answer.body.chunks_exact(RECALLED_BYTES) {
             let (id, rest) = row.split_at(16);
+            let (project, rest) = rest.split_at(8);
             let (visitor, received) = rest.split_at(8);
             let event_id = crate::clickhouse::native::uuid_bytes(id.try_into().unwrap_or_default());
+            let project = ProjectId(u64::from_le_bytes(project.try_into().unwrap_or_default()));
             let visitor = VisitorKey(u64::from_le_bytes(visitor.try_into().unwrap_or_default()));
-            dedupe.recall(EventKey { event_id, visitor }, i64::from_le_bytes(received.try_into().unwrap_or_default()));
+            dedupe.recall(EventKey { project, event_id, visitor }, i64::from_le_bytes(received.try_into().unwrap_or_default()));
         }
         Ok(dedupe)
     }
@@ -275,11 +277,11 @@ impl Table for EventTable {
     async fn find(&self, place: Place, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
         let mut found = HashMap::new();
         for chunk in suspects.chunks(IDS_PER_STATEMENT) {
-            let mut projects: Vec<ProjectId> = chunk.iter().map(|suspect| suspect.project).collect();
+            let mut projects: Vec<ProjectId> = chunk.iter().map(|suspect| suspect.key.project).collect();
             projects.sort_unstable();
             projects.dedup();
             let sql = format!(
-                "SELECT toString(event_id), toString(visitor_id), type, toString(toUnixTimestamp64Milli(original_timestamp)) \
+                "SELECT toString(project_id), toString(event_id), toString(visitor_id), type, toString(toUnixTimestamp64Milli(original_timestamp)) \
                  FROM {} WHERE project_id IN {{projects:Array(UInt64)}} AND event_id IN {{ids:Array(UUID)}} \
                  AND visitor_id IN {{visitors:Array(UInt64)}}",
                 self.events
@@ -289,9 +291,10 @@ impl Table for EventTable {
                 .bind("projects", list(projects.iter().map(|project| project.0.to_string()).collect()))
                 .bind("ids", list(chunk.iter().map(|suspect| format!("'{}'", uuid::Uuid::from_bytes(suspect.key.event_id))).collect()))
                 .bind("visitors", list(chunk.iter().map(|suspect| suspect.key.visitor.0.to_string()).collect()));
-            let rows: Vec<(uuid::Uuid, String, String, String)> = self.writer(place)?.rows(&statement).await?;
-            for (id, visitor, event_type, original) in rows {
-                let key = EventKey { event_id: id.into_bytes(), visitor: VisitorKey(visitor.parse().unwrap_or(0)) };
+            let rows: Vec<(String, uuid::Uuid, String, String, String)> = self.writer(place)?.rows(&statement).await?;
+            for (project, id, visitor, event_type, original) in rows {
+                let project = ProjectId(project.parse().unwrap_or(0));
+                let key = EventKey { project, event_id: id.into_bytes(), visitor: VisitorKey(visitor.parse().unwrap_or(0)) };
                 found.insert(key, fingerprint(event_type.as_bytes(), original.parse().unwrap_or(0)));
             }
         }

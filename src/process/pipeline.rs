@@ -6,7 +6,7 @@ use super::enrich::agent::{AgentCache, AgentParser};
 use super::enrich::campaign::{self, Campaign};
 use super::enrich::channel::channel;
 use super::enrich::referrer;
-use super::sessionize::{SessionId, Sessionizer};
+use super::sessionize::{SessionId, Sessionizer, Visitor};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
 use crate::event::letter::{self, Letter, Place};
@@ -101,9 +101,10 @@ impl Pipeline {
     }
 
     fn enrich(&mut self, event: &EventView<'_>, fields: &Fields<'_>, project: ProjectId) {
+        let visitor = Visitor { project, key: event.fixed.visitor };
         let session = match fields.text(Field::ClientSession) {
-            "" => self.sessions.assign(event.fixed.visitor, event.fixed.at_ms),
-            name => SessionId::of_client(project, name),
+            "" => self.sessions.assign(visitor, event.fixed.at_ms),
+            name => SessionId::of_client(visitor, name),
         };
         let mut out = Addition::begin(&mut self.additions);
         out.field(Field::Session, &session.0);

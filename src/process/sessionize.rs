@@ -6,30 +6,44 @@
 //! newer one is full (a flood of visitors then splits sessions rather than exhausting memory).
 
 use hashbrown::HashMap;
-use uuid::{Builder, Uuid};
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+use uuid::Builder;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use crate::event::ids::{ProjectId, VisitorKey};
+
+/// Whose sessions are told apart. The project is compared, although it is in the key's hash too: whoever may write to one project
+/// can make up a visitor whose hash is that of another project's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Visitor {
+    /// The project.
+    pub project: ProjectId,
+    /// The visitor in it.
+    pub key: VisitorKey,
+}
+
+impl Visitor {
+    fn to_bytes(self) -> [u8; 16] {
+        let both = (u128::from(self.project.0) << 64) | u128::from(self.key.0);
+        both.to_le_bytes()
+    }
+}
 
 /// The session of an event, as the table keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(pub [u8; 16]);
 
 impl SessionId {
-    /// The session that a client calls `name`: itself if it is a UUID, else a UUID (version 8) made from the name.
-    pub fn of_client(project: ProjectId, name: &str) -> Self {
-        Self(Uuid::try_parse(name).map_or_else(
-            |_| Builder::from_custom_bytes(xxh3_128_with_seed(name.as_bytes(), project.0).to_be_bytes()).into_uuid().into_bytes(),
-            Uuid::into_bytes,
-        ))
+    /// The session that a visitor's client calls `name`: a UUID (version 8) made from both. Names are often unique within a visitor only:
+    /// a second of the clock, a count.
+    pub fn of_client(visitor: Visitor, name: &str) -> Self {
+        let hash = xxh3_128_with_seed(name.as_bytes(), xxh3_64(&visitor.to_bytes()));
+        Self(Builder::from_custom_bytes(hash.to_be_bytes()).into_uuid().into_bytes())
     }
 
     /// The session that a visitor's event at `at_ms` opens: a UUID (version 7) of that time.
-    fn opened_by(visitor: VisitorKey, at_ms: i64) -> Self {
+    fn opened_by(visitor: Visitor, at_ms: i64) -> Self {
         let millis = u64::try_from(at_ms).unwrap_or(0);
-        let low = xxh3_64_with_seed(&visitor.0.to_le_bytes(), millis).to_le_bytes();
-        let high = visitor.0.to_le_bytes();
-        let random = [low[0], low[1], low[2], low[3], low[4], low[5], low[6], low[7], high[0], high[1]];
+        let [random @ .., _, _, _, _, _, _] = xxh3_128_with_seed(&visitor.to_bytes(), millis).to_le_bytes();
         Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid().into_bytes())
     }
 }
@@ -47,8 +61,8 @@ struct Open {
 pub struct Sessionizer {
     idle_gap_ms: i64,
     max_visitors: usize,
-    recent: HashMap<VisitorKey, Open, foldhash::fast::FixedState>,
-    older: HashMap<VisitorKey, Open, foldhash::fast::FixedState>,
+    recent: HashMap<Visitor, Open, foldhash::fast::RandomState>,
+    older: HashMap<Visitor, Open, foldhash::fast::RandomState>,
     turned_ms: i64,
 }
 
@@ -68,7 +82,7 @@ impl Sessionizer {
 
     /// Returns the session of an event at `at_ms`: the open one if within an idle gap of it, else a new one. A late event
     /// may stretch a session backwards; one too late for it gets a session of its own.
-    pub fn assign(&mut self, visitor: VisitorKey, at_ms: i64) -> SessionId {
+    pub fn assign(&mut self, visitor: Visitor, at_ms: i64) -> SessionId {
         let fresh = Open { opened_ms: at_ms, first_ms: at_ms, last_ms: at_ms };
         let older = &mut self.older;
         let open = self.recent.entry(visitor).or_insert_with(|| older.remove(&visitor).unwrap_or(fresh));
@@ -94,7 +108,7 @@ impl Sessionizer {
         for generation in [&self.recent, &self.older] {
             out.extend_from_slice(&(generation.len() as u64).to_le_bytes());
             for (visitor, open) in generation {
-                out.extend_from_slice(&visitor.0.to_le_bytes());
+                out.extend_from_slice(&visitor.to_bytes());
                 for time in [open.opened_ms, open.first_ms, open.last_ms] {
                     out.extend_from_slice(&time.to_le_bytes());
                 }
@@ -118,12 +132,13 @@ fn take_i64(input: &mut &[u8]) -> Option<i64> {
     Some(i64::from_le_bytes(*bytes))
 }
 
-fn take_generation(input: &mut &[u8]) -> Option<HashMap<VisitorKey, Open, foldhash::fast::FixedState>> {
+fn take_generation(input: &mut &[u8]) -> Option<HashMap<Visitor, Open, foldhash::fast::RandomState>> {
     let length = usize::try_from(take_i64(input)?).ok()?;
-    // A visitor takes 32 bytes: a length beyond the input is damage, not a reason to allocate.
-    let mut generation = HashMap::with_capacity_and_hasher(length.min(input.len() / 32), foldhash::fast::FixedState::default());
+    // A visitor takes 40 bytes: a length beyond the input is damage, not a reason to allocate.
+    let mut generation = HashMap::with_capacity_and_hasher(length.min(input.len() / 40), foldhash::fast::RandomState::default());
     for _ in 0..length {
-        let visitor = VisitorKey(take_i64(input)? as u64);
+        let key = VisitorKey(take_i64(input)? as u64);
+        let visitor = Visitor { project: ProjectId(take_i64(input)? as u64), key };
         generation.insert(visitor, Open { opened_ms: take_i64(input)?, first_ms: take_i64(input)?, last_ms: take_i64(input)? });
     }
     Some(generation)

@@ -101,7 +101,7 @@ impl World {
 fn event_key(number: u64) -> EventKey {
     let mut event_id = [0; 16];
     event_id[..8].copy_from_slice(&number.to_be_bytes());
-    EventKey { event_id, visitor: VisitorKey(number % 5) }
+    EventKey { project: ProjectId(1), event_id, visitor: VisitorKey(number % 5) }
 }
 
 /// An enriched topic: events with copies at any distance, stretches that process published twice because it crashed, and records
@@ -196,7 +196,8 @@ fn rows_of(sealed: &Sealed) -> Vec<Row> {
         let mut event_id: [u8; 16] = ids[row].clone().try_into().unwrap();
         event_id[..8].reverse();
         event_id[8..].reverse();
-        EventKey { event_id, visitor: VisitorKey(u64::from_le_bytes(visitors[row].clone().try_into().unwrap())) }
+        let number = |bytes: &Vec<u8>| u64::from_le_bytes(bytes.clone().try_into().unwrap());
+        EventKey { project: ProjectId(number(&projects[row])), event_id, visitor: VisitorKey(number(&visitors[row])) }
     };
     (0..rows).map(|row| (sealed.last_offset, (projects[row] != [0; 8]).then(|| key(row)))).collect()
 }

@@ -2,8 +2,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ADA: VisitorKey = VisitorKey(1);
-const BOB: VisitorKey = VisitorKey(2);
+const ADA: Visitor = visitor(1);
+const BOB: Visitor = visitor(2);
+
+const fn visitor(key: u64) -> Visitor {
+    Visitor { project: ProjectId(1), key: VisitorKey(key) }
+}
 
 #[test]
 fn late_event_does_not_shorten_the_session() {
@@ -43,19 +47,33 @@ fn visitors_unseen_for_two_gaps_of_the_log_are_forgotten() {
 #[test]
 fn a_flood_of_visitors_stays_within_the_bound() {
     let mut sessions = Sessionizer::new(1_000, 10);
-    for visitor in 0..1_000 {
+    for key in 0..1_000 {
         sessions.advance(5_000);
-        sessions.assign(VisitorKey(visitor), 5_000);
+        sessions.assign(visitor(key), 5_000);
     }
     assert!(sessions.visitors() <= 20);
 }
 
 #[test]
-fn a_uuid_of_the_client_is_kept_and_a_name_is_always_mapped_to_the_same_session() {
-    let uuid = Uuid::from_u128(0x1234);
-    assert_eq!(SessionId::of_client(ProjectId(1), &uuid.to_string()).0, uuid.into_bytes());
-    assert_eq!(SessionId::of_client(ProjectId(1), "s-1"), SessionId::of_client(ProjectId(1), "s-1"));
-    assert_ne!(SessionId::of_client(ProjectId(1), "s-1"), SessionId::of_client(ProjectId(2), "s-1"));
+fn what_a_client_calls_a_session_names_one_of_its_visitor() {
+    for name in ["s-1", "1717171717", "0190f7a4-0000-7000-8000-000000000001", ""] {
+        assert_eq!(SessionId::of_client(ADA, name), SessionId::of_client(ADA, name));
+        assert_ne!(SessionId::of_client(ADA, name), SessionId::of_client(BOB, name));
+        assert_ne!(SessionId::of_client(ADA, name), SessionId::of_client(Visitor { project: ProjectId(2), ..ADA }, name));
+    }
+    assert_ne!(SessionId::of_client(ADA, "s-1"), SessionId::of_client(ADA, "s-2"));
+}
+
+#[test]
+fn a_visitor_of_another_project_with_the_same_key_has_sessions_of_its_own() {
+    let theirs = Visitor { project: ProjectId(2), ..ADA };
+    let (mut alone, mut together) = (Sessionizer::new(1_000, 100), Sessionizer::new(1_000, 100));
+    // Theirs would bridge the gaps between ours.
+    for at in [5_000, 6_800, 8_600] {
+        assert_ne!(together.assign(theirs, at - 900), together.assign(ADA, at));
+        assert_eq!(together.assign(ADA, at), alone.assign(ADA, at));
+    }
+    assert_eq!(together.visitors(), 2);
 }
 
 /// In order of time, a session is a run of events with no gap above the limit: the definition, computed the slow way.
@@ -82,18 +100,18 @@ proptest! {
         let mut whole = Sessionizer::new(1_000, 4);
         let mut saved = Vec::new();
         let mut expected = Vec::new();
-        for (index, (visitor, at)) in events.iter().enumerate() {
+        for (index, (key, at)) in events.iter().enumerate() {
             if index == cut { whole.save(&mut saved); }
             whole.advance(*at);
-            expected.push(whole.assign(VisitorKey(*visitor), *at));
+            expected.push(whole.assign(visitor(*key), *at));
         }
         if cut == events.len() { whole.save(&mut saved); }
 
         let mut restored = Sessionizer::new(1_000, 4);
         restored.restore(&saved).unwrap();
-        for ((visitor, at), session) in events.iter().zip(&expected).skip(cut) {
+        for ((key, at), session) in events.iter().zip(&expected).skip(cut) {
             restored.advance(*at);
-            prop_assert_eq!(restored.assign(VisitorKey(*visitor), *at), *session);
+            prop_assert_eq!(restored.assign(visitor(*key), *at), *session);
         }
     }
 
