@@ -10,6 +10,7 @@ pub mod address;
 pub mod field;
 pub mod ids;
 pub mod letter;
+pub mod mask;
 pub mod packed;
 pub mod record;
 pub mod time;

@@ -31,8 +31,6 @@ use crate::app::{self, Run};
 use crate::config::Settings;
 use crate::http::keys;
 
-/// How a line begins that stands for one that is no event.
-const DEAD_MARK: &[u8] = b"{\"$dead\"";
 /// Batches read ahead of the one being sent.
 const READ_AHEAD: usize = 4;
 const REDRAW: Duration = Duration::from_millis(200);

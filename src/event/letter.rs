@@ -1,6 +1,10 @@
 //! A dead letter: what could not be read, kept with its reason and its original bytes.
 
-use uuid::Builder;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::{Builder, Uuid};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::ids::{LogEpoch, ProjectId};
@@ -28,11 +32,72 @@ pub struct Letter<'a> {
     pub line: u64,
     /// The bytes as they came.
     pub original: &'a [u8],
+    /// What the line is, if it says so.
+    pub id: LetterId,
     /// Where it stands in the raw topic.
     pub place: Place,
 }
 
-/// The identity of a dead letter: the same letter written twice has the same.
+/// Which line a letter is about, however often it is sent and whatever file holds it: a letter whose id was there before is a copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LetterId(pub [u8; 16]);
+
+impl LetterId {
+    /// Of a letter that says nothing of the kind: every one counts.
+    pub const NONE: Self = Self([0; 16]);
+
+    /// Of a line that calls itself `id`.
+    pub fn of(id: &str) -> Self {
+        // Written in one way whatever the spelling, as events' ids are.
+        if let Ok(uuid) = Uuid::try_parse(id) {
+            return Self(uuid.into_bytes());
+        }
+        let hash: [u8; 32] = Sha256::digest(id.as_bytes()).into();
+        Self(hash.first_chunk().copied().unwrap_or_default())
+    }
+
+    /// Of an event that was refused: its own id, if it can be read.
+    pub fn of_event(event: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Named<'e> {
+            #[serde(borrow, default)]
+            event_id: Option<Cow<'e, str>>,
+        }
+        let named: Option<Named<'_>> = serde_json::from_slice(event).ok();
+        named.and_then(|named| named.event_id).filter(|id| !id.is_empty()).map_or(Self::NONE, |id| Self::of(&id))
+    }
+}
+
+/// How a line begins that stands for one that is no event.
+pub const DEAD_LINE_MARK: &[u8] = b"{\"$dead\"";
+
+/// A line of `POST /v1/import` that the importer could not make an event of, for the letter that it becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DeadLine<'a> {
+    /// What it is about.
+    #[serde(rename = "$dead", borrow)]
+    pub dead: DeadText<'a>,
+}
+
+/// What a [`DeadLine`] says.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DeadText<'a> {
+    /// What is wrong with it, for people.
+    #[serde(borrow)]
+    pub message: Cow<'a, str>,
+    /// Its number in the file.
+    #[serde(default)]
+    pub line: u64,
+    /// Its id: the same each time.
+    #[serde(borrow, default)]
+    pub id: Cow<'a, str>,
+    /// Its bytes, addresses masked.
+    #[serde(borrow)]
+    pub original_base64: Cow<'a, str>,
+}
+
+/// Where a dead letter stands: the same letter written twice has the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// Identity of the raw topic.
@@ -71,6 +136,7 @@ impl<'a> Letter<'a> {
         varint::put_bytes(out, self.source.as_bytes());
         varint::put(out, self.line);
         varint::put_bytes(out, self.original);
+        out.extend_from_slice(&self.id.0);
         out.extend_from_slice(&self.place.epoch.0.to_le_bytes());
         out.extend_from_slice(&self.place.partition.to_le_bytes());
         out.extend_from_slice(&self.place.offset.to_le_bytes());
@@ -91,6 +157,7 @@ impl<'a> Letter<'a> {
             source: std::str::from_utf8(varint::take_bytes(input)?).ok()?,
             line: varint::take(input)?,
             original: varint::take_bytes(input)?,
+            id: LetterId(varint::take_array(input)?),
             place: Place {
                 epoch: LogEpoch(u64::from_le_bytes(varint::take_array(input)?)),
                 partition: u16::from_le_bytes(varint::take_array(input)?),
@@ -118,6 +185,7 @@ mod tests {
                 source: "access.log",
                 line,
                 original: &original,
+                id: LetterId::of("1001"),
                 place: Place { epoch: LogEpoch(1), partition: 2, offset, index: 3 },
             };
             let mut out = Vec::new();
@@ -125,6 +193,17 @@ mod tests {
             let mut input = out.as_slice();
             prop_assert_eq!(Letter::take(&mut input), Some(letter));
             prop_assert!(input.is_empty());
+        }
+
+        #[test]
+        fn an_id_is_the_same_in_every_spelling_of_a_uuid(bytes: [u8; 16], text in "[^0-9a-fA-F{u]\\PC{0,20}") {
+            let uuid = Uuid::from_bytes(bytes);
+            for spelling in [uuid.to_string(), uuid.simple().to_string(), uuid.to_string().to_uppercase()] {
+                prop_assert_eq!(LetterId::of(&spelling), LetterId(bytes));
+            }
+            let event = serde_json::json!({"type": "", "eventId": text}).to_string();
+            prop_assert_eq!(LetterId::of_event(event.as_bytes()), LetterId::of(&text));
+            prop_assert_eq!(LetterId::of_event(b"{\"eventId\":null}"), LetterId::NONE);
         }
 
         #[test]

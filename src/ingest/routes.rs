@@ -137,15 +137,15 @@ impl<L: Log> Ingest<L> {
             let request = self.request(&call, &grant, (received_ms, &geo), true);
             let mut letters = import::Letters::new(request, &source_name);
             let decoded = import::lines(&bytes, &mut letters, &self.shared.limits)?;
-            let count = letters.count();
-            (decoded, (letters.into_record(run), count))
+            let told = (letters.count(), letters.refused());
+            (decoded, (letters.into_record(run), told))
         };
-        let (record, dead) = letters;
+        let (record, (dead, refused)) = letters;
         let accepted = decoded.accepted();
         let contribution = Contribution { project: grant.project, received_ms, decoded };
         self.shared.publisher.publish_import(contribution, record).await.map_err(|refused| refusal(&refused))?;
         Counter::EventsAccepted.add(u64::from(accepted));
-        Ok(json_response(StatusCode::OK, json!({"accepted": accepted, "dead": dead}).to_string().into_bytes()))
+        Ok(json_response(StatusCode::OK, json!({"accepted": accepted, "dead": dead, "reasons": refused}).to_string().into_bytes()))
     }
 
     /// Reads the body; what else the request said stays.

@@ -1,19 +1,27 @@
-//! The dead topic into the `dead_letters` table. At least once; the table's key makes copies of a letter disappear, which works
-//! within a shard: all letters go to the first one, whose replicas stand in for each other.
+//! The dead topic into the `dead_letters` table. At least once; the table's key makes one letter that is written twice disappear,
+//! which works within a shard: all letters go to the first one, whose replicas stand in for each other.
+//!
+//! A letter about a line that has one already (a file imported again, a batch sent again) is marked as a copy. The topic has one
+//! partition and one reader, so who was first is never in doubt.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, StringColumn};
-use crate::clickhouse::{ClickHouse, ClickHouseError, Shard};
-use crate::event::letter::Letter;
-use crate::log::{LogError, PartitionReader, Record};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Shard, Statement};
+use crate::event::ids::{LogEpoch, ProjectId};
+use crate::event::letter::{Letter, LetterId, Place};
+use crate::log::{LogError, PartitionReader};
 
 const READ_BYTES: usize = 1 << 20;
 const PAUSE: Duration = Duration::from_secs(1);
-const COLUMNS: &str = "project_id, received_at, reason, message, source, line, original, log_epoch, log_partition, log_offset, log_index";
+const COLUMNS: &str = "project_id, received_at, reason, message, source, line, original, log_epoch, log_partition, log_offset, log_index, \
+                       letter_id, is_copy";
+/// Ids looked up at a time: 20 KB of a statement's values.
+const IDS: usize = 500;
 
 /// Loads letters until asked to stop.
 pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, stop: CancellationToken) -> Result<(), LogError> {
@@ -25,8 +33,9 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
             records = reader.next(READ_BYTES) => records?,
         };
         let Some(last) = records.last() else { continue };
-        let (block, next_offset) = (encode(&records), last.offset + 1);
-        while let Err(problem) = insert(&store, &block).await {
+        let next_offset = last.offset + 1;
+        let letters: Vec<Letter<'_>> = records.iter().filter_map(|record| Letter::take(&mut record.payload.as_ref())).collect();
+        while let Err(problem) = store_letters(&store, &letters).await {
             tracing::error!(%problem, "dead letters not stored: waiting");
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -35,6 +44,58 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
         }
         reader.commit(next_offset).await?;
     }
+}
+
+async fn store_letters(store: &ClickHouse, letters: &[Letter<'_>]) -> Result<(), ClickHouseError> {
+    let first = first_places(store, letters).await?;
+    insert(store, &encode(letters, &first)).await
+}
+
+/// What a letter is about.
+type Subject = (ProjectId, LetterId);
+
+/// Where the first letter about each line stands: in the table, or among these.
+async fn first_places(store: &ClickHouse, letters: &[Letter<'_>]) -> Result<HashMap<Subject, Place>, ClickHouseError> {
+    let named: Vec<&Letter<'_>> = letters.iter().filter(|letter| letter.id != LetterId::NONE).collect();
+    let mut first = HashMap::new();
+    for letters in named.chunks(IDS) {
+        first.extend(known(store, letters).await?);
+    }
+    named.iter().for_each(|letter| {
+        first.entry((letter.project, letter.id)).or_insert(letter.place);
+    });
+    Ok(first)
+}
+
+/// A first letter as the table tells it: project, id and place.
+type Row = (String, String, String, u16, String, u32);
+
+/// The first letters about the same lines in the table.
+async fn known(store: &ClickHouse, letters: &[&Letter<'_>]) -> Result<Vec<(Subject, Place)>, ClickHouseError> {
+    let sql = format!(
+        "SELECT toString(project_id), toString(letter_id), toString(log_epoch), log_partition, toString(log_offset), log_index \
+         FROM {}.dead_letters WHERE project_id IN {{projects:Array(UInt64)}} AND is_copy = 0 AND letter_id IN {{ids:Array(UInt128)}}",
+        store.database
+    );
+    let list = |texts: Vec<String>| format!("[{}]", texts.join(","));
+    let mut projects: Vec<String> = letters.iter().map(|letter| letter.project.0.to_string()).collect();
+    projects.dedup();
+    let ids = letters.iter().map(|letter| u128::from_le_bytes(letter.id.0).to_string()).collect();
+    let statement = Statement::of(sql).bind("projects", list(projects)).bind("ids", list(ids));
+    let mut rows: Result<Vec<Row>, _> = Ok(Vec::new());
+    for replica in store.shards.iter().take(1).flat_map(Shard::replicas) {
+        rows = replica.writer.rows(&statement).await;
+        if rows.is_ok() {
+            break;
+        }
+    }
+    Ok(rows?.into_iter().filter_map(first_place).collect())
+}
+
+fn first_place((project, id, epoch, partition, offset, index): Row) -> Option<(Subject, Place)> {
+    let id = LetterId(id.parse::<u128>().ok()?.to_le_bytes());
+    let place = Place { epoch: LogEpoch(epoch.parse().ok()?), partition, offset: offset.parse().ok()?, index };
+    Some(((ProjectId(project.parse().ok()?), id), place))
 }
 
 async fn insert(store: &ClickHouse, block: &Bytes) -> Result<(), ClickHouseError> {
@@ -50,8 +111,8 @@ async fn insert(store: &ClickHouse, block: &Bytes) -> Result<(), ClickHouseError
     ended
 }
 
-fn encode(records: &[Record]) -> Bytes {
-    let letters: Vec<Letter<'_>> = records.iter().filter_map(|record| Letter::take(&mut record.payload.as_ref())).collect();
+fn encode(letters: &[Letter<'_>], first: &HashMap<Subject, Place>) -> Bytes {
+    let is_copy = |letter: &Letter<'_>| first.get(&(letter.project, letter.id)).is_some_and(|place| *place != letter.place);
     let mut out = Vec::new();
     native::begin_block(&mut out, COLUMNS.split(", ").count(), letters.len());
     numbers("project_id", "UInt64", letters.iter().map(|letter| letter.project.0.to_le_bytes()), &mut out);
@@ -67,6 +128,8 @@ fn encode(records: &[Record]) -> Bytes {
     numbers("log_partition", "UInt16", letters.iter().map(|letter| letter.place.partition.to_le_bytes()), &mut out);
     numbers("log_offset", "Int64", letters.iter().map(|letter| letter.place.offset.to_le_bytes()), &mut out);
     numbers("log_index", "UInt32", letters.iter().map(|letter| letter.place.index.to_le_bytes()), &mut out);
+    numbers("letter_id", "UInt128", letters.iter().map(|letter| letter.id.0), &mut out);
+    numbers("is_copy", "UInt8", letters.iter().map(|letter| [u8::from(is_copy(letter))]), &mut out);
     out.into()
 }
 

@@ -9,7 +9,7 @@ use super::enrich::referrer;
 use super::sessionize::{SessionId, Sessionizer, Visitor};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
-use crate::event::letter::{self, Letter, Place};
+use crate::event::letter::{self, Letter, LetterId, Place};
 use crate::event::packed::{Addition, EventView, Fields};
 use crate::event::record::{self, Header, RawOrigin, Tallies, day_of};
 use crate::outcome::{Count, DeadReason};
@@ -166,6 +166,7 @@ impl Letters<'_> {
             source: "",
             line: 0,
             original: event.encoded(),
+            id: LetterId::NONE,
             place: Place::UNKNOWN,
         });
     }
@@ -183,6 +184,7 @@ impl Letters<'_> {
             source: "",
             line: 0,
             original: rest,
+            id: LetterId::NONE,
             place: Place::UNKNOWN,
         });
         self.header.tallies.add(project, received_ms, Count::Dead(DeadReason::EventUndecodable), missing - 1);
@@ -204,6 +206,7 @@ fn undecodable(origin: RawOrigin, payload: &[u8], (problem, received_ms): (&str,
         source: "",
         line: 0,
         original: payload,
+        id: LetterId::NONE,
         place: Place::UNKNOWN,
     });
     let letters = letters.encoded;

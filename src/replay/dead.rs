@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clickhouse::{ClickHouse, Shard, Statement};
 use crate::crash;
 use crate::event::ids::{LogEpoch, ProjectId};
-use crate::event::letter::{Letter, Place};
+use crate::event::letter::{Letter, LetterId, Place};
 use crate::ingest::Redrive;
 use crate::log::{Log, Topic};
 use crate::outcome::DeadReason;
@@ -126,7 +126,17 @@ impl OwnedLetter {
 
     fn borrow(&self) -> Letter<'_> {
         let Self { project, received_ms, reason, message, original, place } = self;
-        Letter { project: *project, received_ms: *received_ms, reason: *reason, message, source: "", line: 0, original, place: *place }
+        Letter {
+            project: *project,
+            received_ms: *received_ms,
+            reason: *reason,
+            message,
+            source: "",
+            line: 0,
+            original,
+            id: LetterId::NONE,
+            place: *place,
+        }
     }
 }
 

@@ -165,7 +165,7 @@ async fn letters_that_can_be_read_are_stored_once_however_often_they_are_redrive
     let recovered = STANDARD.encode(record_of(&["grace", "ada", "linus"]));
     pulse.sql(&format!(
         "INSERT INTO pulse.dead_letters SELECT 0, now64(3), 'record_undecodable', 'of a later release', '', 0, \
-         base64Decode('{recovered}'), 9, 0, 7, 0"
+         base64Decode('{recovered}'), 9, 0, 7, 0, 0, 0"
     ));
     pulse.end().await;
     std::fs::remove_dir_all(pulse.data_dir().join("log")).unwrap();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -16,6 +17,8 @@ const SECRET_FILE: &str = "import.secret";
 const BLOCK: usize = 64;
 /// Bytes of an address's hash that are kept: 128 bits, 32 digits.
 const KEPT: usize = 16;
+/// Digits of a name that stand for an address in a line that is kept: enough to tell the clients of a log apart.
+const MASK_DIGITS: usize = 12;
 
 /// Gives every line of one file an event id: a UUID (version 8) of project, format, the line itself and how often the same
 /// line came before it. Cryptographic, because who is logged has a say in what a line says. Remembers 12 bytes of every
@@ -99,6 +102,13 @@ impl AddressHasher {
     fn mac(&self, text: &[u8]) -> [u8; 32] {
         let inner = self.inner.clone().chain_update(text).finalize();
         self.outer.clone().chain_update(inner).finalize().into()
+    }
+
+    /// What stands for an address in a text that is kept: the beginning of its name.
+    pub(super) fn mask(&self, address: &str) -> String {
+        let canonical = address.parse::<IpAddr>().map(|address| address.to_canonical().to_string());
+        let name = self.name(canonical.as_deref().unwrap_or(address).as_bytes());
+        format!("[address {}]", name.get(..MASK_DIGITS).unwrap_or(&name))
     }
 
     /// The name for an address, 32 hexadecimal digits.

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{DEAD_MARK, Malformed};
+use super::Malformed;
+use crate::event::letter::DEAD_LINE_MARK;
 
 #[derive(Deserialize)]
 struct Object<'l> {
@@ -32,7 +33,7 @@ pub(super) fn event(line: &[u8], id: Uuid) -> Result<Vec<u8>, Malformed> {
         None => format!("{{\"eventId\":\"{id}\",{members}"),
     };
     // A member of that name means something else at the start of a line.
-    Ok(if out.as_bytes().starts_with(DEAD_MARK) { format!(" {out}") } else { out }.into_bytes())
+    Ok(if out.as_bytes().starts_with(DEAD_LINE_MARK) { format!(" {out}") } else { out }.into_bytes())
 }
 
 /// `text` with an id in the place of `null`, which is a part of it.
@@ -82,7 +83,7 @@ mod tests {
     fn no_object_passes_for_a_dead_line() {
         let own = r#"{"$dead":{"reason":"x"},"eventId":"y"}"#;
         assert_eq!(event(own.as_bytes(), ID).unwrap(), format!(" {own}").into_bytes());
-        assert!(!event(br#"{"$dead":1}"#, ID).unwrap().starts_with(DEAD_MARK));
+        assert!(!event(br#"{"$dead":1}"#, ID).unwrap().starts_with(DEAD_LINE_MARK));
     }
 
     proptest! {

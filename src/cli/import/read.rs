@@ -9,15 +9,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use indicatif::ProgressBar;
-use serde::Serialize;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::combined::Site;
 use super::csv::{MapConfig, Quotes, Table};
-use super::ids::EventIds;
+use super::ids::{AddressHasher, EventIds};
 use super::lines::{Line, Lines, MAX_LINE};
 use super::{Malformed, combined, ndjson};
+use crate::event::letter::{DeadLine, DeadText};
+use crate::event::mask;
 
 /// Lines of a batch: what one round trip to the disk should carry.
 const MAX_LINES: u64 = 1_000;
@@ -111,9 +112,12 @@ pub(super) fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>) 
             Ok(None) => break Ok(()),
             Err(problem) => break Err(fail(problem.to_string())),
         };
-        match parser.event(line, ids.next(line.bytes)) {
+        let id = ids.next(line.bytes);
+        match parser.event(line, id) {
             Ok(event) => batch.push(&event),
-            Err(malformed) => batch.push(&dead_line(line, &malformed).map_err(|problem| fail(problem.to_string()))?),
+            Err(malformed) => {
+                batch.push(&dead_line(line, &malformed, (id, &recipe.site.addresses)).map_err(|problem| fail(problem.to_string()))?)
+            }
         }
         if batch.is_full() {
             let full = std::mem::replace(&mut batch, Batch::new(&source));
@@ -164,22 +168,17 @@ impl<'r> Parser<'r> {
     }
 }
 
-#[derive(Serialize)]
-struct DeadLine<'l> {
-    #[serde(rename = "$dead")]
-    dead: Dead<'l>,
-}
-
-#[derive(Serialize)]
-struct Dead<'l> {
-    reason: &'static str,
-    message: &'l str,
-    line: u64,
-    original_base64: String,
-}
-
-fn dead_line(line: Line<'_>, Malformed(message): &Malformed) -> serde_json::Result<Vec<u8>> {
-    let dead = Dead { reason: "line_malformed", message, line: line.number, original_base64: STANDARD.encode(line.bytes) };
+/// A line of which no event can be made. Addresses leave here as their names only.
+fn dead_line(line: Line<'_>, Malformed(message): &Malformed, (id, addresses): (Uuid, &AddressHasher)) -> serde_json::Result<Vec<u8>> {
+    let name = |address: &str| addresses.mask(address);
+    let original = mask::masked(line.bytes, name);
+    let message = mask::masked_text(message, name);
+    let dead = DeadText {
+        message: message.into(),
+        line: line.number,
+        id: id.to_string().into(),
+        original_base64: STANDARD.encode(original).into(),
+    };
     serde_json::to_vec(&DeadLine { dead })
 }
 
@@ -190,7 +189,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cli::import::DEAD_MARK;
+    use crate::event::letter::DEAD_LINE_MARK;
 
     fn batches(format: Format, text: &str) -> (Vec<Batch>, Result<(), ReadError>) {
         let mut input = tempfile::NamedTempFile::new().unwrap();
@@ -215,12 +214,13 @@ mod tests {
         let lines: Vec<&[u8]> = batch.body.split(|byte| *byte == b'\n').collect();
         let [first, dead, last, b""] = lines.as_slice() else { panic!("{lines:?}") };
         assert!(first.ends_with(b"\"type\":\"a\"}") && last.ends_with(b"\"type\":\"b\"}"));
-        assert!(dead.starts_with(DEAD_MARK));
+        assert!(dead.starts_with(DEAD_LINE_MARK));
         let dead: Value = serde_json::from_slice(dead).unwrap();
         assert_eq!(
             dead,
             json!({"$dead": {
-                "reason": "line_malformed", "message": "not a JSON object", "line": 3, "original_base64": STANDARD.encode("nonsense"),
+                "message": "not a JSON object", "line": 3, "id": EventIds::new("shop", "ndjson").next(b"nonsense").to_string(),
+                "original_base64": STANDARD.encode("nonsense"),
             }})
         );
         assert_eq!(batch.lines, 3);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
+use crate::event::letter::LetterId;
 use crate::event::packed::EventWriter;
 use crate::event::record::{Header, Tallies, day_of};
 use crate::ingest::tests::fake_log::{FakeLog, Mood};
@@ -12,7 +13,7 @@ const PLACE: Place = Place { epoch: LogEpoch(5), partition: 1, offset: 40, index
 const LINE: &[u8] = br#"{"type":"order","anonymousId":"ada"}"#;
 
 fn letter<'a>(reason: DeadReason, original: &'a [u8]) -> Letter<'a> {
-    Letter { project: SHOP, received_ms: NOW, reason, message: "", source: "", line: 0, original, place: PLACE }
+    Letter { project: SHOP, received_ms: NOW, reason, message: "", source: "", line: 0, original, id: LetterId::NONE, place: PLACE }
 }
 
 fn redrive() -> (FakeLog, Redrive<FakeLog>) {

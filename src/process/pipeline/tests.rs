@@ -45,6 +45,7 @@ fn put_letter(body: &mut Vec<u8>, line: u64) {
         source: "access.log",
         line,
         original: b"GET",
+        id: LetterId::NONE,
         place: Place::UNKNOWN,
     };
     letter.put(body);

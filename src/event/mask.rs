@@ -1,0 +1,230 @@
+//! Addresses taken out of text that is kept as it came: what cannot be read is put aside with its original, and an address is
+//! never written anywhere.
+//!
+//! Errs on the side of masking: a version number of four parts goes as well, unless it stands behind a browser's name.
+
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Stands for an address that nothing is known about.
+pub const ADDRESS: &str = "[address]";
+/// Longest text that can be an address with what may stick to it; a longer run of such characters is a hash or a key.
+const MAX_RUN: usize = 128;
+/// Products whose versions have four parts.
+const PRODUCTS: [&[u8]; 18] = [
+    b"AppleWebKit",
+    b"Brave",
+    b"Chrome",
+    b"Chromium",
+    b"CriOS",
+    b"Edg",
+    b"EdgA",
+    b"Edge",
+    b"EdgiOS",
+    b"Electron",
+    b"Firefox",
+    b"HeadlessChrome",
+    b"OPR",
+    b"SamsungBrowser",
+    b"Version",
+    b"Vivaldi",
+    b"Whale",
+    b"YaBrowser",
+];
+
+/// `text` with every address replaced by what `name` says of it.
+pub fn masked(text: &[u8], mut name: impl FnMut(&str) -> String) -> Cow<'_, [u8]> {
+    let mut out: Vec<u8> = Vec::new();
+    let (mut at, mut copied) = (0, 0);
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let length = rest.iter().take_while(|byte| is_of_address(**byte)).count();
+        let run = rest.get(..length).unwrap_or_default();
+        let is_version = run.first().is_some_and(u8::is_ascii_digit) && follows_product(text.get(..at).unwrap_or_default());
+        let found = std::str::from_utf8(run).ok().filter(|_| !is_version).and_then(address_in);
+        let Some((start, end)) = found else {
+            at += length.max(1);
+            continue;
+        };
+        out.extend_from_slice(text.get(copied..at + start).unwrap_or_default());
+        let address = std::str::from_utf8(run.get(start..end).unwrap_or_default()).unwrap_or_default();
+        out.extend_from_slice(name(address).as_bytes());
+        at += end;
+        copied = at;
+    }
+    if copied == 0 && out.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    out.extend_from_slice(text.get(copied..).unwrap_or_default());
+    Cow::Owned(out)
+}
+
+/// The same of text.
+pub fn masked_text(text: &str, name: impl FnMut(&str) -> String) -> String {
+    String::from_utf8_lossy(&masked(text.as_bytes(), name)).into_owned()
+}
+
+/// What is kept of an event that ingest refused: its JSON without the address of its context, or where that cannot be told from
+/// the rest, without anything that looks like an address.
+pub fn without_address(event: &[u8]) -> Cow<'_, [u8]> {
+    match address_of(event) {
+        Ok(None) => Cow::Borrowed(event),
+        Ok(Some(value)) => Cow::Owned(cut(event, value)),
+        Err(_) => masked(event, |_| ADDRESS.to_owned()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Event<'e> {
+    #[serde(borrow, default)]
+    context: Option<Context<'e>>,
+}
+
+#[derive(Deserialize)]
+struct Context<'e> {
+    #[serde(borrow, default)]
+    ip: Option<&'e RawValue>,
+}
+
+/// `context.ip` as written.
+fn address_of(event: &[u8]) -> Result<Option<&str>, serde_json::Error> {
+    let event: Event<'_> = serde_json::from_slice(event)?;
+    Ok(event.context.and_then(|context| context.ip).map(RawValue::get))
+}
+
+/// `event` with `null` in the place of `value`, which is a part of it.
+fn cut(event: &[u8], value: &str) -> Vec<u8> {
+    let at = (value.as_ptr() as usize).saturating_sub(event.as_ptr() as usize);
+    let (before, rest) = event.split_at_checked(at).unwrap_or((event, &[]));
+    [before, b"null", rest.get(value.len()..).unwrap_or_default()].concat()
+}
+
+fn is_of_address(byte: u8) -> bool {
+    byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':')
+}
+
+fn follows_product(before: &[u8]) -> bool {
+    let Some(before) = before.strip_suffix(b"/") else { return false };
+    let start = before.iter().rposition(|byte| !byte.is_ascii_alphanumeric()).map_or(0, |at| at + 1);
+    before.get(start..).is_some_and(|word| PRODUCTS.contains(&word))
+}
+
+/// Where the first address of a run of hexadecimal digits, points and colons stands.
+fn address_in(run: &str) -> Option<(usize, usize)> {
+    if run.bytes().filter(|byte| *byte == b':').count() >= 2
+        && let Some(found) = v6_in(run)
+    {
+        return Some(found);
+    }
+    v4_in(run)
+}
+
+/// The longest part between colons that is an address of version 6.
+fn v6_in(run: &str) -> Option<(usize, usize)> {
+    if run.len() > MAX_RUN {
+        // Nothing is this long by accident; all of it goes.
+        return (run.contains("::") || run.matches(':').count() >= 7).then_some((0, run.len()));
+    }
+    let is_bound = |at: usize| {
+        at == 0 || at == run.len() || matches!(run.as_bytes().get(at), Some(b':' | b'.')) || run.as_bytes().get(at - 1) == Some(&b':')
+    };
+    let bounds: Vec<usize> = (0..=run.len()).filter(|at| is_bound(*at)).collect();
+    let spans = bounds.iter().flat_map(|start| bounds.iter().filter(move |end| *end > start).map(move |end| (*start, *end)));
+    let is_address = |(start, end): &(usize, usize)| {
+        let text = run.get(*start..*end).unwrap_or_default();
+        // `a::` and `::` alone are more often C++ than an address.
+        text.len() > 4 && text.parse::<Ipv6Addr>().is_ok()
+    };
+    spans.filter(is_address).max_by_key(|(start, end)| end - start)
+}
+
+/// The first part of digits and points that holds four groups of an address of version 4.
+fn v4_in(run: &str) -> Option<(usize, usize)> {
+    let mut start = 0;
+    for piece in run.split(|c: char| !c.is_ascii_digit() && c != '.') {
+        let groups: Vec<&str> = piece.split('.').collect();
+        let is_octet = |group: &&str| (1..=3).contains(&group.len());
+        if groups.windows(4).any(|four| four.iter().all(is_octet)) {
+            return Some((start, start + piece.len()));
+        }
+        start += piece.len() + 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mask(text: &str) -> String {
+        masked_text(text, |address| format!("<{address}>"))
+    }
+
+    #[test]
+    fn addresses_are_found_in_every_spelling() {
+        for (text, expected) in [
+            ("203.0.113.7 - - [", "<203.0.113.7> - - ["),
+            ("203.0.113.7:51008,[2001:db8::5]:443", "<203.0.113.7>:51008,[<2001:db8::5>]:443"),
+            ("shop.example:443:203.0.113.7", "shop.example:443:<203.0.113.7>"),
+            ("::ffff:203.0.113.7", "<::ffff:203.0.113.7>"),
+            ("fe80::1%eth0", "<fe80::1>%eth0"),
+            ("\"ip\":\"2001:0db8:0:0:0:0:0:5\"", "\"ip\":\"<2001:0db8:0:0:0:0:0:5>\""),
+            ("203.000.113.007", "<203.000.113.007>"),
+            ("7.113.0.203.in-addr.arpa", "<7.113.0.203.>in-addr.arpa"),
+            ("Chrome/126.0.0.0 Edg/126.0.0.1 x/126.0.0.0", "Chrome/126.0.0.0 Edg/126.0.0.1 x/<126.0.0.0>"),
+            (
+                "[10/Oct/2024:13:55:36 +0000] std::string a::b 1.2.3 12:34:56:78:9a:bc",
+                "[10/Oct/2024:13:55:36 +0000] std::string a::b 1.2.3 12:34:56:78:9a:bc",
+            ),
+            ("", ""),
+        ] {
+            assert_eq!(mask(text), expected);
+        }
+    }
+
+    #[test]
+    fn only_the_address_of_the_context_is_cut_out_of_an_event() {
+        let event = br#"{"properties":{"version":"1.2.3.4"},"context":{"a":1,"ip" : "203.0.113.7"}}"#;
+        let kept = br#"{"properties":{"version":"1.2.3.4"},"context":{"a":1,"ip" : null}}"#;
+        assert_eq!(without_address(event).as_ref(), kept);
+        let escaped = br#"{"context":{"\u0069p":["203.0.113.7","::1"]}}"#;
+        assert_eq!(without_address(escaped).as_ref(), br#"{"context":{"\u0069p":null}}"#);
+        for same in [r#"{"type":"a"}"#, r#"{"context":null}"#, r#"{"context":{}}"#] {
+            assert_eq!(without_address(same.as_bytes()).as_ref(), same.as_bytes());
+        }
+    }
+
+    #[test]
+    fn of_what_is_no_event_everything_like_an_address_goes() {
+        for broken in [r#"{"context":{"ip":"203.0.113.7"}"#, r#"{"context":{"ip":"203.0.113.7","ip":"203.0.113.7"}}"#, r#"["203.0.113.7"]"#]
+        {
+            let kept = String::from_utf8(without_address(broken.as_bytes()).into_owned()).unwrap();
+            assert!(!kept.contains("203.0.113.7") && kept.contains(ADDRESS), "{kept}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_address_survives(v4: u32, v6: u128, before in "[^0-9A-Fa-f:.]{0,5}", after in "[^0-9A-Fa-f:.]{0,5}") {
+            prop_assume!(!follows_product(before.as_bytes()));
+            let (v4, v6) = (Ipv4Addr::from_bits(v4).to_string(), Ipv6Addr::from_bits(v6).to_string());
+            prop_assume!(v6.len() > 4);
+            for address in [v4, v6] {
+                let kept = masked_text(&format!("{before}{address}{after}"), |_| ADDRESS.to_owned());
+                prop_assert_eq!(kept, format!("{before}{ADDRESS}{after}"));
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b':'), Just(b'.'), Just(b'1')], 0..300)) {
+            masked(&bytes, |_| String::new());
+            without_address(&bytes);
+        }
+    }
+}
