@@ -9,6 +9,7 @@
 
 pub mod embedded;
 pub mod kafka;
+pub mod outage;
 
 use std::future::Future;
 use std::ops::Range;

@@ -19,6 +19,7 @@ use super::table::{Table, TableError};
 use super::timetable::Timetable;
 use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Enriched, Header, RawOrigin};
+use crate::log::outage::{Outage, Over};
 use crate::log::{LogError, PartitionReader, Record};
 use crate::metrics::Counter;
 use crate::{clock, crash};
@@ -53,6 +54,8 @@ pub(super) struct Worker<T, W, R> {
     /// Departures when the block began.
     departures: u64,
     content: Enriched,
+    /// While the log does not answer.
+    outage: Outage,
 }
 
 /// What a worker knows once it has taken the fence.
@@ -79,7 +82,18 @@ struct Tenure {
 impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
     pub(super) fn new((table, raw): (T, W), reader: R, dedupe_memory: usize, shared: (Arc<LoadStats>, Arc<Timetable>)) -> Self {
         let (stats, timetable) = shared;
-        Self { table, raw, reader, dedupe_memory, stats, timetable, block: Block::new(), departures: 0, content: Enriched::default() }
+        Self {
+            table,
+            raw,
+            reader,
+            dedupe_memory,
+            stats,
+            timetable,
+            block: Block::new(),
+            departures: 0,
+            content: Enriched::default(),
+            outage: Outage::default(),
+        }
     }
 
     /// When the block is to be sent at the latest, if there is one.
@@ -101,7 +115,10 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
                 Ok(false) => tracing::warn!(partition, "the table was loaded by someone else meanwhile: looking again"),
                 // What was on its way to the table is found there by the next look.
                 Err(why @ (LogError::Full(_) | LogError::Unavailable(_) | LogError::OutOfRange { .. })) => {
-                    tracing::warn!(partition, %why, "log refuses: looking again");
+                    // Each look asks the log, which says nothing while brokers are away: said once, not with each.
+                    if self.outage.begins() {
+                        tracing::warn!(partition, %why, "log refuses: looking again");
+                    }
                 }
                 Err(ended) => return Err(ended),
             }
@@ -349,6 +366,9 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
         if !tenure.gap_told {
             self.reader.commit(sealed.next_enriched).await?;
             crash::point("load.committed");
+        }
+        if let Some(Over { failures, lasted }) = self.outage.ends() {
+            tracing::info!(partition = self.reader.partition(), failures, ?lasted, "the log answers again");
         }
         self.block.reuse(sealed);
         Ok(())

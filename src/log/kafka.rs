@@ -5,7 +5,9 @@
 //! | `producer` | appends: idempotent, bounded, acknowledged by all replicas |
 //! | `consumer`, `reader` | consumer groups: who reads which partition, and reading it |
 //! | `pool` | reads anywhere, for the ledger and for snapshots |
-//! | `admin`, `identity` | makes and checks the topics; notices when one is not the same any more |
+//! | `opening` | where partitions begin that a group has given to this instance |
+//! | `admin`, `identity` | makes and checks the topics |
+//! | `watch` | notices when a topic is not the same any more, or cannot be written |
 //!
 //! Promises: those of [`crate::log`], as far as Kafka keeps its own: a record is durable once all replicas in sync have it,
 //! which is memory of several machines and not a disk. Unlike the embedded log Kafka deletes records when their time is
@@ -18,9 +20,11 @@ mod client;
 mod config;
 mod consumer;
 mod identity;
+mod opening;
 mod pool;
 mod producer;
 mod reader;
+mod watch;
 
 use std::fmt;
 use std::ops::Range;
@@ -36,9 +40,10 @@ pub use self::config::{KafkaLimits, KafkaLogConfig};
 pub use self::consumer::KafkaMember;
 pub use self::reader::KafkaReader;
 
-use self::admin::{Admin, Watch};
+use self::admin::Admin;
 use self::pool::{Pool, Want};
 use self::producer::Producer;
+use self::watch::{Look, Watch};
 use crate::event::ids::LogEpoch;
 use crate::log::{Ack, Log, LogError, Record, RunningLog, Topic};
 
@@ -106,14 +111,15 @@ struct Shared {
 impl KafkaLog {
     /// Connects, and makes missing topics if `creates`. Errors say what the cluster lacks.
     pub async fn open(limits: KafkaLimits, creates: bool) -> Result<Self, OpenError> {
-        let admin = Admin::new(limits.clone())?;
-        let ids = admin.prepare(creates).await?;
+        let admin = Arc::new(Admin::new(limits.clone())?);
+        let pool = Pool::new(limits.clone());
+        let prepared = admin.prepare(creates, &pool).await?;
         let (watched, unwatched) = sync_channel(0);
         let shared = Arc::new(Shared {
-            tags: ids.map(|id| id.tag()),
-            watch: Watch::new(admin, ids),
+            tags: prepared.ids.map(|id| id.tag()),
+            watch: Watch::new(admin, prepared),
             producer: Producer::start(&limits)?,
-            pool: Pool::new(limits.clone()),
+            pool,
             threads: Mutex::default(),
             ended: CancellationToken::new(),
             why: OnceLock::new(),
@@ -156,7 +162,7 @@ impl KafkaLog {
 
     /// Whether the topics are still the same, asked now; ends the log if not. Blocks.
     fn is_unchanged(&self) -> bool {
-        self.shared.look()
+        self.shared.has_seen(self.shared.watch.is_same())
     }
 
     /// Remembers a thread that `close` waits for.
@@ -168,21 +174,38 @@ impl KafkaLog {
         if self.has_ended() {
             return Err(self.shared.why());
         }
-        let _turn = self.shared.pool.turn().await?;
+        let turn = self.shared.pool.turn().await?;
         let shared = Arc::clone(&self.shared);
-        let done = tokio::task::spawn_blocking(move || work(&shared.pool)).await;
+        let work = move || {
+            // Whoever asked may be gone by now: the work is not, and the next waits for its turn.
+            let _turn = turn;
+            work(&shared.pool)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| Err(LogError::Unavailable(format!("reading was interrupted: {error}"))))
     }
 }
 
 impl Shared {
-    /// Looks at the topics. `false` if they do not answer or are others.
-    fn look(&self) -> bool {
+    /// Looks at the topics, and at what can be written.
+    fn look(&self) {
+        let asked_at = Instant::now();
         let found = self.watch.look();
-        self.producer.heard(found.is_ok());
+        self.producer.heard(
+            asked_at,
+            found.as_ref().ok().and_then(|look| match look {
+                Look::Same(writable) => Some(writable.as_slice()),
+                Look::Changed(_) => None,
+            }),
+        );
+        self.has_seen(found);
+    }
+
+    /// Whether the topics are the same. Ends the log if they are others.
+    fn has_seen(&self, found: Result<Look, OpenError>) -> bool {
         match found {
-            Ok(None) => return true,
-            Ok(Some(changed)) => {
+            Ok(Look::Same(_)) => return true,
+            Ok(Look::Changed(changed)) => {
                 self.fail(LogError::Corrupt(format!("{changed}: its offsets mean nothing any more; start pulse again")));
             }
             Err(problem) => tracing::debug!(%problem, "kafka was not heard"),
@@ -265,7 +288,7 @@ impl Log for KafkaLog {
 
 impl RunningLog for KafkaLog {
     fn is_writable(&self) -> bool {
-        !self.has_ended() && self.shared.producer.answers()
+        !self.has_ended() && self.shared.producer.is_writable()
     }
 
     async fn broken(&self) -> LogError {

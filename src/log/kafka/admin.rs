@@ -4,23 +4,29 @@
 //! many. Kafka deletes the oldest whole segments while the rest still holds `state_bytes`, so the newest records stay,
 //! however old they are.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use futures_util::future::select_ok;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::OpenError;
 use super::client::Quiet;
 use super::config::KafkaLimits;
-use super::identity::{self, Described, TopicId};
+use super::identity::{self, Described, Said, TopicId, Until};
+use super::pool::Pool;
 use crate::log::Topic;
 
 /// Longest wait for one answer: a start must not hang on a cluster that is not there.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait until the brokers are asked who of them is there.
-const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait for one broker. What any of them can answer is asked of all at once, for one that is gone says nothing, and is told of
+/// until the others miss it.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same where topics are made, which is asked of one after the other.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often and how long a fresh topic is looked for: brokers learn of it one after the other.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 const LOOKS: u32 = 100;
@@ -28,95 +34,192 @@ const LOOKS: u32 = 100;
 /// The ids of all topics, in the order of [`Topic::ALL`].
 pub(super) type TopicIds = [TopicId; Topic::ALL.len()];
 
+/// What is known of topics that are as they must be.
+pub(super) struct Prepared {
+    pub(super) ids: TopicIds,
+    /// Copies of a raw record without which it is not acknowledged.
+    pub(super) required: usize,
+}
+
 /// Asks the cluster about topics and makes them.
 pub(super) struct Admin {
     client: AdminClient<Quiet>,
     limits: KafkaLimits,
+    names: [String; Topic::ALL.len()],
+    /// Those that were heard of last.
+    brokers: Mutex<Vec<i32>>,
 }
 
 impl Admin {
     pub(super) fn new(limits: KafkaLimits) -> Result<Self, OpenError> {
         let client =
             AdminClient::from_config_and_context(&limits.client(), Quiet).map_err(|problem| OpenError::Client(problem.to_string()))?;
-        Ok(Self { client, limits })
+        Ok(Self { client, names: Topic::ALL.map(|topic| limits.topic_name(topic)), limits, brokers: Mutex::default() })
     }
 
-    /// Makes missing topics if `creates`, checks those that exist, and returns their ids. Blocks on the cluster.
-    pub(super) async fn prepare(&self, creates: bool) -> Result<TopicIds, OpenError> {
-        let mut ids = Vec::with_capacity(Topic::ALL.len());
-        for topic in Topic::ALL {
-            let found = match self.describe(topic)? {
-                None if creates => self.create(topic).await?,
-                None => return Err(OpenError::Missing(self.limits.topic_name(topic))),
-                Some(found) => found,
-            };
-            self.check(topic, found).await?;
+    pub(super) fn limits(&self) -> &KafkaLimits {
+        &self.limits
+    }
+
+    /// Makes missing topics if `creates`, checks those that exist, and says what they are.
+    pub(super) async fn prepare(self: &Arc<Self>, creates: bool, pool: &Pool) -> Result<Prepared, OpenError> {
+        let mut found = self.described().await?;
+        let missing: Vec<Topic> = Topic::ALL.into_iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(topic, _)| topic).collect();
+        if let Some(first) = missing.first() {
+            if !creates {
+                return Err(OpenError::Missing(self.limits.topic_name(*first)));
+            }
+            self.create(&missing).await?;
+            found = self.appeared().await?;
+        }
+        let settings = self.settings().await?;
+        let mut required = usize::from(self.limits.replication().saturating_sub(1).max(1));
+        let mut ids = Vec::with_capacity(found.len());
+        for ((topic, found), settings) in Topic::ALL.into_iter().zip(found.iter().flatten()).zip(&settings) {
+            self.check(topic, (found, settings.as_ref()), pool)?;
+            if let Some(least) = settings.as_ref().filter(|_| topic == Topic::Raw).map(|settings| number(settings, "min.insync.replicas")) {
+                required = usize::try_from(least).unwrap_or(required);
+            }
             ids.push(found.id);
         }
-        ids.try_into().map_err(|_| OpenError::Client("not every topic was described".to_owned()))
+        let ids = ids.try_into().map_err(|_| OpenError::Client("not every topic was described".to_owned()))?;
+        Ok(Prepared { ids, required })
     }
 
-    fn describe(&self, topic: Topic) -> Result<Option<Described>, OpenError> {
-        let (client, name) = (self.client.inner(), self.limits.topic_name(topic));
-        // The broker asked is the one that was told to be the controller, which is any; if it is gone, another is to be told.
-        let described = identity::describe(client, &name, FIRST_TIMEOUT).or_else(|_| {
-            if let Some(refusal) = identity::refusal(client) {
-                return Err(refusal);
+    async fn described(self: &Arc<Self>) -> Result<Said, OpenError> {
+        let own = Arc::clone(self);
+        let asked = tokio::task::spawn_blocking(move || own.ask()).await;
+        let mut answers = asked.map_err(|problem| OpenError::Client(problem.to_string()))??;
+        Ok(answers.pop().map(|(_, said)| said).unwrap_or_default())
+    }
+
+    /// Asks brokers for the topics until one has said something. Blocks.
+    pub(super) fn ask(&self) -> Result<Vec<(i32, Said)>, OpenError> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            match self.ask_once(Until::First) {
+                Ok(answers) => return Ok(answers),
+                Err(why) => {
+                    let refusal = identity::refusal(self.client.inner());
+                    if refusal.is_some() || Instant::now() >= deadline {
+                        return Err(self.unreachable(refusal.unwrap_or(why)));
+                    }
+                    std::thread::sleep(LOOK_PAUSE);
+                }
             }
-            identity::find_brokers(client, TIMEOUT)?;
-            identity::describe(client, &name, TIMEOUT)
-        });
-        described.map_err(|why| self.unreachable(why))
+        }
+    }
+
+    /// Asks the brokers that there are now for the topics, and waits a moment for all of them. Blocks.
+    pub(super) fn ask_all(&self) -> Result<Vec<(i32, Said)>, OpenError> {
+        if let Ok(found) = identity::find_brokers(self.client.inner(), BROKER_TIMEOUT) {
+            *self.lock() = found;
+        }
+        self.ask_once(Until::All).map_err(|why| self.unreachable(why))
+    }
+
+    fn ask_once(&self, until: Until) -> Result<Vec<(i32, Said)>, String> {
+        let brokers = self.known()?;
+        let answers = identity::describe(self.client.inner(), (&self.names, &brokers), (until, BROKER_TIMEOUT));
+        if answers.is_err() {
+            // Others may be there by now.
+            self.lock().clear();
+        }
+        answers
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<i32>> {
+        self.brokers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The brokers of the cluster, asked for if none is known.
+    fn known(&self) -> Result<Vec<i32>, String> {
+        let known = self.lock().clone();
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let found = identity::find_brokers(self.client.inner(), BROKER_TIMEOUT)?;
+        self.lock().clone_from(&found);
+        Ok(found)
     }
 
     fn unreachable(&self, why: String) -> OpenError {
-        let why = identity::refusal(self.client.inner()).unwrap_or(why);
         OpenError::Unreachable { brokers: self.limits.brokers(), why }
     }
 
-    async fn create(&self, topic: Topic) -> Result<Described, OpenError> {
-        let name = self.limits.topic_name(topic);
-        let settings = settings(&self.limits, topic);
-        let replication = TopicReplication::Fixed(i32::from(self.limits.replication()));
-        let fresh = NewTopic::new(&name, i32::from(self.limits.partitions(topic)), replication);
-        let fresh = settings.iter().fold(fresh, |fresh, (key, value)| fresh.set(key, value));
-        let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
-        let refused = |why: String| OpenError::Refused { topic: name.clone(), why };
-        let results = self.client.create_topics([&fresh], &options).await.map_err(|problem| refused(problem.to_string()))?;
-        for result in results {
-            match result {
-                Ok(_) => tracing::info!(topic = name, partitions = self.limits.partitions(topic), "topic created"),
-                // Another instance was faster.
-                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, RDKafkaErrorCode::InvalidReplicationFactor)) => {
-                    let why = format!("log.kafka.replication = {}: the cluster has fewer brokers", self.limits.replication());
-                    return Err(refused(why));
-                }
-                Err((_, code)) => return Err(refused(code.to_string())),
+    /// Makes topics. Any broker hands the request to the controller, but the one that is asked first may be gone.
+    async fn create(&self, topics: &[Topic]) -> Result<(), OpenError> {
+        let settings: Vec<_> = topics.iter().map(|topic| settings(&self.limits, *topic)).collect();
+        let names: Vec<_> = topics.iter().map(|topic| self.limits.topic_name(*topic)).collect();
+        let replication = i32::from(self.limits.replication());
+        let fresh: Vec<_> = topics
+            .iter()
+            .zip(&names)
+            .zip(&settings)
+            .map(|((topic, name), settings)| {
+                let fresh = NewTopic::new(name, i32::from(self.limits.partitions(*topic)), TopicReplication::Fixed(replication));
+                settings.iter().fold(fresh, |fresh, (key, value)| fresh.set(key, value))
+            })
+            .collect();
+        let mut failed = None;
+        for broker in std::iter::once(None).chain(self.known().unwrap_or_default().into_iter().map(Some)) {
+            let options =
+                AdminOptions::new().request_timeout(Some(CREATE_TIMEOUT)).operation_timeout(Some(CREATE_TIMEOUT)).broker_id(broker);
+            match self.client.create_topics(&fresh, &options).await {
+                Ok(results) => match self.created(results)? {
+                    None => return Ok(()),
+                    again => failed = again,
+                },
+                Err(problem) => failed = Some(problem.to_string()),
             }
         }
+        Err(OpenError::Refused { topic: names.join(", "), why: failed.unwrap_or_default() })
+    }
+
+    /// Why another broker is to be asked, if one is.
+    fn created(&self, results: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Result<Option<String>, OpenError> {
+        let mut again = None;
+        for result in results {
+            match result {
+                Ok(topic) => tracing::info!(topic, "topic created"),
+                // Another instance was faster, or the answer to an earlier request was lost.
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code @ (RDKafkaErrorCode::NotController | RDKafkaErrorCode::RequestTimedOut))) => again = Some(code.to_string()),
+                Err((topic, RDKafkaErrorCode::InvalidReplicationFactor)) => {
+                    let why = format!("log.kafka.replication = {}: the cluster has fewer brokers", self.limits.replication());
+                    return Err(OpenError::Refused { topic, why });
+                }
+                Err((topic, code)) => return Err(OpenError::Refused { topic, why: code.to_string() }),
+            }
+        }
+        Ok(again)
+    }
+
+    /// All topics, once brokers know those that were made.
+    async fn appeared(self: &Arc<Self>) -> Result<Said, OpenError> {
         for _ in 0..LOOKS {
-            if let Some(found) = self.describe(topic)? {
+            let found = self.described().await?;
+            if found.iter().all(Option::is_some) {
                 return Ok(found);
             }
             tokio::time::sleep(LOOK_PAUSE).await;
         }
-        Err(refused("it was created, but no broker knows it".to_owned()))
+        Err(OpenError::Refused { topic: self.names.join(", "), why: "created, but no broker knows all of them".to_owned() })
     }
 
-    async fn check(&self, topic: Topic, found: Described) -> Result<(), OpenError> {
+    fn check(&self, topic: Topic, (found, settings): (&Described, Option<&ConfigResource>), pool: &Pool) -> Result<(), OpenError> {
         let name = self.limits.topic_name(topic);
         let unfit = |why: String| OpenError::Unfit { topic: name.clone(), why };
-        let wanted = usize::from(self.limits.partitions(topic));
-        if found.partitions < wanted {
-            return Err(unfit(format!("{} partitions instead of {wanted}: log.kafka.partitions says otherwise", found.partitions)));
+        let (wanted, count) = (usize::from(self.limits.partitions(topic)), found.partitions.len());
+        if count < wanted {
+            return Err(unfit(format!("{count} partitions instead of {wanted}: log.kafka.partitions says otherwise")));
         }
-        if found.partitions > wanted {
-            self.check_surplus(topic, found.partitions).map_err(unfit)?;
-            tracing::error!("{}", surplus(&name, found.partitions, wanted));
+        if count > wanted {
+            self.check_surplus(topic, count, pool).map_err(unfit)?;
+            tracing::error!("{}", surplus(&name, count, wanted));
         }
-        match self.settings_of(&name).await? {
-            Some(settings) => self.check_settings(topic, &settings).map_err(unfit),
+        match settings {
+            Some(settings) => self.check_settings(topic, settings).map_err(unfit),
             None => {
                 // Whoever may not read a topic's settings must trust them.
                 tracing::warn!(topic = name, "the topic's settings cannot be read: not checked");
@@ -127,52 +230,85 @@ impl Admin {
 
     /// Partitions beyond those that are used do no harm as long as nobody has written to them: then they are new, and were not made
     /// by instances that use more.
-    fn check_surplus(&self, topic: Topic, count: usize) -> Result<(), String> {
-        let (name, wanted) = (self.limits.topic_name(topic), usize::from(self.limits.partitions(topic)));
+    fn check_surplus(&self, topic: Topic, count: usize, pool: &Pool) -> Result<(), String> {
+        let wanted = usize::from(self.limits.partitions(topic));
         for partition in wanted..count {
-            let number = i32::try_from(partition).unwrap_or(i32::MAX);
-            let asked = self.client.inner().fetch_watermarks(&name, number, TIMEOUT);
-            let (_, end) = asked.map_err(|problem| format!("partition {partition}: {problem}"))?;
-            if end > 0 {
+            let held = pool.bounds(topic, u16::try_from(partition).unwrap_or(u16::MAX));
+            if held.map_err(|problem| format!("partition {partition}: {problem}"))?.end > 0 {
                 return Err(format!("partition {partition} has been written to: log.kafka.partitions = {wanted} leaves it out"));
             }
         }
         Ok(())
     }
 
-    /// A topic's settings; `None` if they cannot be read. A broker that has not heard of a fresh topic answers without any.
-    async fn settings_of(&self, name: &str) -> Result<Option<ConfigResource>, OpenError> {
-        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-        for _ in 0..LOOKS {
-            let asked = self.client.describe_configs([&ResourceSpecifier::Topic(name)], &options).await;
-            let answers = asked.map_err(|problem| OpenError::Unreachable { brokers: self.limits.brokers(), why: problem.to_string() })?;
-            match answers.into_iter().next() {
-                Some(Ok(settings)) if settings.entries.is_empty() => tokio::time::sleep(LOOK_PAUSE).await,
-                answer => return Ok(answer.and_then(Result::ok)),
+    /// The settings of all topics; `None` of one whose settings cannot be read. A broker that has not heard of a fresh topic answers
+    /// without any.
+    async fn settings(&self) -> Result<Vec<Option<ConfigResource>>, OpenError> {
+        let mut why = "no answer".to_owned();
+        let deadline = Instant::now() + TIMEOUT;
+        while Instant::now() < deadline {
+            match self.settings_once().await {
+                Ok(settings) if settings.iter().flatten().all(|settings| !settings.entries.is_empty()) => return Ok(settings),
+                Ok(_) => "a broker does not know them yet".clone_into(&mut why),
+                Err(problem) => why = problem,
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+        Err(self.unreachable(format!("asking for the topics' settings: {why}")))
+    }
+
+    async fn settings_once(&self) -> Result<Vec<Option<ConfigResource>>, String> {
+        let topics: Vec<_> = self.names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let ask = |broker| {
+            let options = AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT)).broker_id(Some(broker));
+            self.client.describe_configs(&topics, &options)
+        };
+        let asked: Vec<_> = self.known()?.into_iter().map(ask).map(Box::pin).collect();
+        if asked.is_empty() {
+            return Err("no broker is known".to_owned());
+        }
+        let (answers, _) = select_ok(asked).await.map_err(|problem: KafkaError| problem.to_string())?;
+        let mut settings: Vec<Option<ConfigResource>> = self.names.iter().map(|_| None).collect();
+        for answer in answers.into_iter().flatten() {
+            let OwnedResourceSpecifier::Topic(topic) = &answer.specifier else { continue };
+            if let Some(place) = self.names.iter().position(|name| name == topic).and_then(|at| settings.get_mut(at)) {
+                *place = Some(answer);
             }
         }
-        Ok(None)
+        Ok(settings)
     }
 
     fn check_settings(&self, topic: Topic, settings: &ConfigResource) -> Result<(), String> {
-        let value = |key: &str| settings.get(key).and_then(|entry| entry.value.as_deref()).unwrap_or_default();
-        let number = |key: &str| value(key).parse::<i64>().unwrap_or(0);
         let wanted = i64::try_from(self.limits.message_bytes()).unwrap_or(i64::MAX);
-        if number("max.message.bytes") < wanted {
-            return Err(format!("max.message.bytes = {}: log.kafka.max_record_bytes needs {wanted} or more", value("max.message.bytes")));
+        if number(settings, "max.message.bytes") < wanted {
+            return Err(format!(
+                "max.message.bytes = {}: log.kafka.max_record_bytes needs {wanted} or more",
+                value(settings, "max.message.bytes")
+            ));
         }
-        if value("cleanup.policy") != "delete" {
-            return Err(format!("cleanup.policy = {}: must be `delete`, compaction loses records", value("cleanup.policy")));
+        if value(settings, "cleanup.policy") != "delete" {
+            return Err(format!("cleanup.policy = {}: must be `delete`, compaction loses records", value(settings, "cleanup.policy")));
         }
-        if topic == Topic::State && number("retention.ms") != -1 {
-            return Err(format!("retention.ms = {}: must be -1, or the last snapshot of a quiet partition goes", value("retention.ms")));
+        if topic == Topic::State && number(settings, "retention.ms") != -1 {
+            return Err(format!(
+                "retention.ms = {}: must be -1, or the last snapshot of a quiet partition goes",
+                value(settings, "retention.ms")
+            ));
         }
         Ok(())
     }
 }
 
+fn value<'s>(settings: &'s ConfigResource, key: &str) -> &'s str {
+    settings.get(key).and_then(|entry| entry.value.as_deref()).unwrap_or_default()
+}
+
+fn number(settings: &ConfigResource, key: &str) -> i64 {
+    value(settings, key).parse().unwrap_or(0)
+}
+
 /// What is said of a topic that has grown.
-fn surplus(name: &str, partitions: usize, used: usize) -> String {
+pub(super) fn surplus(name: &str, partitions: usize, used: usize) -> String {
     format!(
         "topic {name} has {partitions} partitions, of which {used} are used as log.kafka.partitions says. To use all: stop what sends, wait \
          until /v1/ledger shows nothing waiting, stop every instance, give raw, enriched and state topics the same number, set \
@@ -200,41 +336,4 @@ fn settings(limits: &KafkaLimits, topic: Topic) -> Vec<(&'static str, String)> {
         ]),
     }
     settings
-}
-
-/// Looks at the topics again and again.
-pub(super) struct Watch {
-    admin: Admin,
-    ids: TopicIds,
-    /// The partitions of each topic when they were last spoken of.
-    told: [AtomicUsize; Topic::ALL.len()],
-}
-
-impl Watch {
-    pub(super) fn new(admin: Admin, ids: TopicIds) -> Self {
-        let told = Topic::ALL.map(|topic| AtomicUsize::new(usize::from(admin.limits.partitions(topic))));
-        Self { admin, ids, told }
-    }
-
-    pub(super) fn ids(&self) -> &TopicIds {
-        &self.ids
-    }
-
-    /// Whether all topics are still the same. `Ok(Some(why))` if one is not; an error if the cluster does not answer.
-    /// Blocks.
-    pub(super) fn look(&self) -> Result<Option<String>, OpenError> {
-        for ((topic, known), told) in Topic::ALL.into_iter().zip(self.ids).zip(&self.told) {
-            let (name, wanted) = (self.admin.limits.topic_name(topic), usize::from(self.admin.limits.partitions(topic)));
-            match self.admin.describe(topic)? {
-                None => return Ok(Some(format!("topic {name} was deleted"))),
-                Some(found) if found.id != known => return Ok(Some(format!("topic {name} was deleted and created again"))),
-                Some(found) => {
-                    if found.partitions > told.swap(found.partitions, Ordering::Relaxed) {
-                        tracing::error!("{}", surplus(&name, found.partitions, wanted));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
 }

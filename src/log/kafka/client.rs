@@ -12,7 +12,11 @@ pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        // What it asks for fails with a message of its own, or is asked of another broker.
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => log(level, facility, message),
+            _ => tracing::debug!(facility, message, "librdkafka"),
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -21,6 +25,14 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+/// A line of a client beside the producer: that a broker cannot be reached is said by the one that writes.
+pub(super) fn log_follower(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match facility {
+        "FAIL" | "ERROR" | "REQTMOUT" => tracing::debug!(facility, message, "librdkafka"),
+        _ => log(level, facility, message),
+    }
+}
 
 /// A line of librdkafka's own log. What it calls an error it mostly mends by itself: brokers come and go.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -6,13 +6,13 @@
 //!
 //! A committed offset carries the id of its topic: one of a topic that was deleted since counts as none. May go wrong:
 //! what was committed is no longer held. Then reading starts at what is, and the number of offsets lost is logged and
-//! counted ([`Counter::LogOffsetsLost`]).
+//! counted ([`Counter::LogOffsetsLost`]). A partition that cannot be read, when it is given to this member or later, is
+//! tried again by itself ([`super::opening`]); the others are read on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -20,28 +20,25 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::KafkaLog;
 use super::client;
+use super::opening::{Opening, Place, Question};
 use super::reader::{KafkaReader, Slot};
+use crate::log::outage::{Outage, Over};
 use crate::log::{GroupMember, LogError, Topic};
 use crate::metrics::Counter;
 
 /// How long the thread waits for news at a time.
 const POLL: Duration = Duration::from_millis(50);
-/// Longest wait for an answer while partitions are taken over.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often finished offsets are committed.
 const COMMIT_PAUSE: Duration = Duration::from_millis(500);
-/// Pause before a group is joined again.
-const REJOIN_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time a member waits until the group has taken its partitions back.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a partition may end before what was read of it until that is believed.
-const SHORT_LOOKS: u32 = 3;
 /// Readers that wait to be asked for: more than any topic has partitions.
 const READERS: usize = 1024;
 
@@ -64,20 +61,18 @@ impl KafkaMember {
             name: log.topic_name(topic),
             readers: sender,
             held: Mutex::default(),
-            own: OnceLock::new(),
-            rejoins: AtomicBool::default(),
-            short_looks: AtomicU32::default(),
+            opening: Mutex::default(),
+            unread: Mutex::default(),
+            commits: Mutex::default(),
         };
         let failed = |problem: KafkaError| client::unavailable("joining a consumer group", &problem);
         let consumer = BaseConsumer::from_config_and_context(&log.limits().member(group), membership).map_err(failed)?;
         let consumer = Arc::new(consumer);
-        let membership = consumer.context();
-        // Set once, here.
-        let _ = membership.own.set(Arc::downgrade(&consumer));
-        consumer.subscribe(&[&membership.name]).map_err(failed)?;
+        consumer.subscribe(&[&consumer.context().name]).map_err(failed)?;
         let (stay, left) = sync_channel(0);
         let thread = std::thread::Builder::new().name(format!("kafka-{group}"));
-        let thread = thread.spawn(move || attend(consumer, &left));
+        let runtime = Handle::current();
+        let thread = thread.spawn(move || attend(&consumer, &runtime, &left));
         log.keep(thread.map_err(|problem| LogError::Unavailable(problem.to_string()))?);
         Ok(Self { log, readers, _stay: stay })
     }
@@ -103,21 +98,20 @@ impl GroupMember for KafkaMember {
 type GroupConsumer = BaseConsumer<Membership>;
 
 /// Keeps a member in its group until it is dropped or the log ends.
-fn attend(consumer: Arc<GroupConsumer>, left: &Receiver<()>) {
+fn attend(consumer: &Arc<GroupConsumer>, runtime: &Handle, left: &Receiver<()>) {
     let membership = Arc::clone(consumer.context());
     let mut commit_at = Instant::now() + COMMIT_PAUSE;
     while left.try_recv() == Err(TryRecvError::Empty) && !membership.log.has_ended() {
-        turn(&consumer);
+        turn(consumer);
         if Instant::now() >= commit_at {
-            membership.commit(&consumer, |_| true);
+            membership.commit(consumer, |_| true);
             commit_at = Instant::now() + COMMIT_PAUSE;
         }
-        if membership.rejoins.swap(false, Ordering::AcqRel) {
-            rejoin(&consumer, &membership.name);
-        }
+        membership.put_back(consumer);
+        membership.open(consumer, runtime);
     }
-    leave(&consumer);
-    membership.give_back(&consumer, |_| true);
+    leave(consumer);
+    membership.give_back(consumer, |_| true);
 }
 
 fn turn(consumer: &GroupConsumer) {
@@ -126,17 +120,6 @@ fn turn(consumer: &GroupConsumer) {
         // Every partition has a queue of its own; its reader finds the gap and goes back for it.
         Some(Ok(message)) => tracing::error!(offset = message.offset(), "record outside the queue of its partition"),
         Some(Err(problem)) => tracing::debug!(%problem, "consumer group"),
-    }
-}
-
-/// Gives everything back and asks again: the way out of every state in which partitions cannot be read on.
-fn rejoin(consumer: &GroupConsumer, topic: &str) {
-    std::thread::sleep(REJOIN_PAUSE);
-    tracing::warn!(topic, "joining the consumer group again");
-    leave(consumer);
-    if let Err(problem) = consumer.subscribe(&[topic]) {
-        tracing::error!(topic, %problem, "consumer group not joined");
-        consumer.context().rejoins.store(true, Ordering::Release);
     }
 }
 
@@ -155,10 +138,11 @@ pub(super) struct Membership {
     name: String,
     readers: mpsc::Sender<KafkaReader>,
     held: Mutex<HashMap<i32, Arc<Slot>>>,
-    own: OnceLock<Weak<GroupConsumer>>,
-    rejoins: AtomicBool,
-    /// Looks at ends that lay before what was read, since the last that did not.
-    short_looks: AtomicU32,
+    /// Given to this member, but not read yet.
+    opening: Mutex<Opening>,
+    /// Held, but their readers cannot go on.
+    unread: Mutex<BTreeSet<i32>>,
+    commits: Mutex<Outage>,
 }
 
 impl Membership {
@@ -166,97 +150,74 @@ impl Membership {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A partition cannot be read on.
-    pub(super) fn ask_again(&self) {
-        self.rejoins.store(true, Ordering::Release);
+    fn opening(&self) -> MutexGuard<'_, Opening> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes partitions over: finds where to start, gives each a queue of its own, starts fetching.
-    fn take(&self, consumer: &GroupConsumer, partitions: &TopicPartitionList) -> KafkaResult<()> {
-        // None while the consumer is being dropped; then nobody reads.
-        let Some(shared) = self.own.get().and_then(Weak::upgrade) else { return consumer.incremental_assign(partitions) };
-        // A topic that was created again must not be read under the old identity: it would begin at 0 and look like old records.
-        if !self.log.is_unchanged() {
-            return Err(KafkaError::Subscription("the topics are not those this instance knows, or do not answer".to_owned()));
+    fn unread(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A partition cannot be read on.
+    pub(super) fn ask_again(&self, partition: i32) {
+        self.unread().insert(partition);
+    }
+
+    /// Ends the readers that cannot go on, and lets their partitions be opened again.
+    fn put_back(&self, consumer: &GroupConsumer) {
+        let unread = std::mem::take(&mut *self.unread());
+        let held = self.give_back(consumer, |partition| unread.contains(&partition));
+        if held.count() == 0 {
+            return;
         }
-        let mut readers = Vec::new();
-        let (mut starts, mut unused) = (TopicPartitionList::new(), TopicPartitionList::new());
-        let committed = consumer.committed_offsets(partitions.clone(), TIMEOUT)?;
-        for element in committed.elements_for_topic(&self.name) {
-            element.error()?;
-            let partition = element.partition();
-            if partition >= i32::from(self.log.limits().partitions(self.topic)) {
-                // The topic has grown: see `admin`.
-                unused.add_partition_offset(&self.name, partition, Offset::End)?;
-                continue;
+        if let Err(problem) = consumer.incremental_unassign(&held) {
+            tracing::warn!(topic = self.name, %problem, "partitions not put back");
+        }
+        held.elements().iter().for_each(|element| self.opening().add(element.partition()));
+    }
+
+    /// Asks where partitions begin that wait, and begins to read those of which it is known.
+    fn open(&self, consumer: &Arc<GroupConsumer>, runtime: &Handle) {
+        let found = self.opening().found(&self.log, &self.name);
+        for (partition, place) in found {
+            if let Err(problem) = self.begin(consumer, partition, place) {
+                tracing::warn!(topic = self.name, partition, %problem, "partition not opened");
+                self.opening().add(partition);
             }
-            let (first, end) = consumer.fetch_watermarks(&self.name, partition, TIMEOUT)?;
-            let committed = self.trusted(&element);
-            let start = self.start(partition, committed, first..end)?;
-            starts.add_partition_offset(&self.name, partition, Offset::Offset(start))?;
-            let slot = Slot::open(&shared, &self.name, partition)?;
-            readers.push(KafkaReader::new(self.log.clone(), self.topic, (committed, start), Arc::clone(&slot)));
-            self.lock().insert(partition, slot);
         }
-        consumer.incremental_assign(&starts)?;
-        // A partition that was declined before is still paused.
-        consumer.resume(&starts)?;
-        if unused.count() > 0 {
-            consumer.incremental_assign(&unused)?;
-            consumer.pause(&unused)?;
-        }
-        for reader in readers {
-            if self.readers.try_send(reader).is_err() {
-                tracing::debug!(topic = self.name, "nobody waits for partitions any more");
-            }
+        let (consumer, log, runtime) = (Arc::clone(consumer), self.log.clone(), runtime.clone());
+        self.opening().ask(Question { consumer, log, topic: self.topic, runtime });
+    }
+
+    /// Gives a partition a queue of its own and starts fetching.
+    fn begin(&self, consumer: &Arc<GroupConsumer>, partition: i32, Place { committed, start }: Place) -> KafkaResult<()> {
+        let slot = Slot::open(consumer, &self.name, partition)?;
+        let mut begins = TopicPartitionList::new();
+        begins.add_partition_offset(&self.name, partition, Offset::Offset(start))?;
+        consumer.incremental_assign(&begins)?;
+        let reader = KafkaReader::new(self.log.clone(), self.topic, (committed, start), Arc::clone(&slot));
+        self.lock().insert(partition, slot);
+        if self.readers.try_send(reader).is_err() {
+            tracing::debug!(topic = self.name, "nobody waits for partitions any more");
         }
         Ok(())
     }
 
-    /// The offset committed, if it is one of this topic. One without a tag was set by an operator.
-    fn trusted(&self, element: &TopicPartitionListElem<'_>) -> Option<i64> {
-        let Offset::Offset(offset) = element.offset() else { return None };
-        let tag = element.metadata();
-        if tag.is_empty() || tag == self.log.topic_tag(self.topic) {
-            return Some(offset);
-        }
-        let (topic, partition) = (&self.name, element.partition());
-        tracing::error!(topic, partition, offset, "the committed offset is of a topic that was deleted: reading from the first held");
-        None
-    }
-
-    /// Where reading starts. An error if the partition ends before what was read from it; if it does so again and again, the log
-    /// ends: its offsets would come a second time.
-    fn start(&self, partition: i32, committed: Option<i64>, held: Range<i64>) -> KafkaResult<i64> {
-        let Some(committed) = committed else { return Ok(held.start) };
-        if committed > held.end {
-            let lost = LogError::lost_end(&self.name, u16::try_from(partition).unwrap_or(u16::MAX), (held.end, committed));
-            let problem = KafkaError::Subscription(lost.to_string());
-            // A replica that has just ceased to lead answers as if it still did.
-            if self.short_looks.fetch_add(1, Ordering::AcqRel) + 1 >= SHORT_LOOKS {
-                self.log.fail(lost);
-            }
-            return Err(problem);
-        }
-        self.short_looks.store(0, Ordering::Release);
-        if committed < held.start {
-            tell_lost(&self.name, partition, committed..held.start);
-        }
-        Ok(committed.max(held.start))
-    }
-
-    /// Ends the readers of partitions and forgets them.
-    fn give_back(&self, consumer: &GroupConsumer, which: impl Fn(i32) -> bool) {
+    /// Ends the readers of partitions and forgets them; returns those that were held.
+    fn give_back(&self, consumer: &GroupConsumer, which: impl Fn(i32) -> bool) -> TopicPartitionList {
         if !consumer.assignment_lost() {
             self.commit(consumer, &which);
         }
+        let mut given = TopicPartitionList::new();
         self.lock().retain(|partition, slot| {
             let goes = which(*partition);
             if goes {
                 slot.close();
+                given.add_partition(&self.name, *partition);
             }
             !goes
         });
+        given
     }
 
     /// Commits what readers have finished since the last time.
@@ -273,19 +234,22 @@ impl Membership {
         if finished.count() > 0
             && let Err(problem) = consumer.commit(&finished, CommitMode::Async)
         {
-            tracing::warn!(%problem, "offsets not committed");
+            self.tell_commit(Err(&problem));
         }
     }
 
-    /// Answers the group although nothing can be read, so that it goes on; asks again later.
-    fn decline(&self, consumer: &GroupConsumer, partitions: &TopicPartitionList) -> KafkaResult<()> {
-        self.give_back(consumer, |partition| partitions.find_partition(&self.name, partition).is_some());
-        let mut unread = partitions.clone();
-        unread.set_all_offsets(Offset::End)?;
-        consumer.incremental_assign(&unread)?;
-        consumer.pause(&unread)?;
-        self.ask_again();
-        Ok(())
+    fn tell_commit(&self, committed: Result<(), &KafkaError>) {
+        let mut outage = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        match committed {
+            Ok(()) => {
+                if let Some(Over { failures, lasted }) = outage.ends() {
+                    tracing::info!(topic = self.name, failures, ?lasted, "offsets are committed again");
+                }
+            }
+            // The next one brings them again.
+            Err(problem) if outage.begins() => tracing::warn!(topic = self.name, %problem, "offsets not committed"),
+            Err(_) => {}
+        }
     }
 }
 
@@ -305,7 +269,7 @@ pub(super) fn tell_lost(topic: &str, partition: i32, lost: Range<i64>) {
 
 impl ClientContext for Membership {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+        client::log_follower(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -318,14 +282,16 @@ impl ConsumerContext for Membership {
         let numbers: Vec<i32> = partitions.elements().iter().map(|element| element.partition()).collect();
         let done = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             tracing::info!(topic = self.name, partitions = ?numbers, "partitions assigned");
-            self.take(consumer, partitions).or_else(|problem| {
-                tracing::warn!(topic = self.name, %problem, "partitions cannot be read yet");
-                self.decline(consumer, partitions)
-            })
+            // Beyond those that are used the topic has grown: see `admin`.
+            let used = i32::from(self.log.limits().partitions(self.topic));
+            numbers.into_iter().filter(|number| *number < used).for_each(|number| self.opening().add(number));
+            // Each is assigned to the client once it is known where it begins.
+            consumer.incremental_assign(&TopicPartitionList::new())
         } else {
             tracing::info!(topic = self.name, partitions = ?numbers, "partitions revoked");
-            self.give_back(consumer, |partition| numbers.contains(&partition));
-            consumer.incremental_unassign(partitions)
+            numbers.iter().for_each(|number| self.opening().remove(*number));
+            let held = self.give_back(consumer, |partition| numbers.contains(&partition));
+            consumer.incremental_unassign(&held)
         };
         if let Err(problem) = done {
             tracing::warn!(topic = self.name, %problem, "the group was not answered");
@@ -334,9 +300,9 @@ impl ConsumerContext for Membership {
 
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         match result {
-            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
-            // The next one brings them again.
-            Err(problem) => tracing::warn!(%problem, "offsets not committed"),
+            Ok(()) => self.tell_commit(Ok(())),
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            Err(problem) => self.tell_commit(Err(&problem)),
         }
     }
 }

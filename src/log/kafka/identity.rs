@@ -4,10 +4,10 @@
 //! nothing in the other. rdkafka wraps no call that tells the id, so this module asks librdkafka itself; it is the only
 //! one with `unsafe` in it. May go wrong: the broker is older than topic ids (Kafka 2.8), which is said.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_int};
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
 use rdkafka_sys as native;
@@ -20,6 +20,11 @@ use crate::event::ids::LogEpoch;
 pub(super) struct TopicId(u128);
 
 impl TopicId {
+    #[cfg(test)]
+    pub(super) fn of(id: u128) -> Self {
+        Self(id)
+    }
+
     /// The identity of a log whose raw topic this is.
     pub(super) fn epoch(self) -> LogEpoch {
         LogEpoch(xxh3_64(&self.0.to_be_bytes()))
@@ -32,10 +37,27 @@ impl TopicId {
 }
 
 /// A topic that exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Described {
     pub(super) id: TopicId,
-    pub(super) partitions: usize,
+    pub(super) partitions: Vec<Partition>,
+}
+
+/// Who has a partition, as one broker says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Partition {
+    pub(super) leader: Option<i32>,
+    pub(super) in_sync: Vec<i32>,
+}
+
+/// What a broker says of some topics, in the order in which they were asked for; `None` of one that does not exist.
+pub(super) type Said = Vec<Option<Described>>;
+
+/// How many answers are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    First,
+    All,
 }
 
 /// What librdkafka gave us and wants back.
@@ -63,48 +85,117 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Asks the cluster for a topic; `None` if there is none. Blocks for `timeout` at most.
-pub(super) fn describe<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> Result<Option<Described>, String> {
+/// Asks each of some brokers for topics, all at once, and returns what each said that answered. Blocks for `timeout` at most. An error
+/// is the last that was heard, where nobody answered.
+pub(super) fn describe<C: ClientContext>(
+    client: &Client<C>,
+    (topics, brokers): (&[String], &[i32]),
+    (until, timeout): (Until, Duration),
+) -> Result<Vec<(i32, Said)>, String> {
     let client = client.native_ptr();
-    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    let name = CString::new(topic).map_err(|problem| problem.to_string())?;
-    let mut names = [name.as_ptr()];
-    // SAFETY: `client` outlives this function; each pointer is made here and freed by its `Owned`, in reverse order; the
-    // answer is read while its event lives.
+    let names: Vec<CString> =
+        topics.iter().map(|topic| CString::new(topic.as_str())).collect::<Result<_, _>>().map_err(|problem| problem.to_string())?;
+    let deadline = Instant::now() + timeout;
+    let (mut said, mut why) = (Vec::new(), "no answer in time".to_owned());
+    // SAFETY: `client` outlives this function; each pointer is made here and freed by its `Owned`; each answer is read while its event
+    // lives.
     unsafe {
         let queue = Owned::new(native::rd_kafka_queue_new(client), native::rd_kafka_queue_destroy)?;
+        for broker in brokers {
+            request(client, (&names, *broker), (&queue, timeout))?;
+        }
+        for _ in brokers {
+            let left = millis(deadline.saturating_duration_since(Instant::now()));
+            let event = native::rd_kafka_queue_poll(queue.get(), left);
+            let Ok(event) = Owned::new(event, native::rd_kafka_event_destroy) else { break };
+            match answer(event.get(), &names) {
+                Ok(found) => said.push(found),
+                Err(problem) => why = problem,
+            }
+            if until == Until::First && !said.is_empty() {
+                break;
+            }
+        }
+    }
+    if said.is_empty() { Err(why) } else { Ok(said) }
+}
+
+fn millis(duration: Duration) -> c_int {
+    c_int::try_from(duration.as_millis()).unwrap_or(c_int::MAX)
+}
+
+/// Sends a question to one broker; its answer comes into `queue`.
+///
+/// # Safety
+/// `client` lives.
+unsafe fn request(
+    client: *mut native::rd_kafka_t,
+    (names, broker): (&[CString], i32),
+    (queue, timeout): (&Owned<native::rd_kafka_queue_t>, Duration),
+) -> Result<(), String> {
+    let mut names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+    // SAFETY: as promised by the caller; names and options are copied.
+    unsafe {
         let options = native::rd_kafka_AdminOptions_new(client, native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         let options = Owned::new(options, native::rd_kafka_AdminOptions_destroy)?;
-        native::rd_kafka_AdminOptions_set_request_timeout(options.get(), timeout_ms, ptr::null_mut(), 0);
+        native::rd_kafka_AdminOptions_set_request_timeout(options.get(), millis(timeout), ptr::null_mut(), 0);
+        native::rd_kafka_AdminOptions_set_broker(options.get(), broker, ptr::null_mut(), 0);
+        // Comes back with the answer: who gave it.
+        native::rd_kafka_AdminOptions_set_opaque(options.get(), ptr::without_provenance_mut(broker.cast_unsigned() as usize));
         let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
         let topics = Owned::new(topics, native::rd_kafka_TopicCollection_destroy)?;
         native::rd_kafka_DescribeTopics(client, topics.get(), options.get(), queue.get());
-        // The request times out by itself, a moment later than asked.
-        let event = native::rd_kafka_queue_poll(queue.get(), timeout_ms.saturating_add(1_000));
-        let event = Owned::new(event, native::rd_kafka_event_destroy).map_err(|_| "no answer in time".to_owned())?;
-        if native::rd_kafka_event_error(event.get()) != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(text(native::rd_kafka_event_error_string(event.get())));
+    }
+    Ok(())
+}
+
+/// Who answered, and what.
+///
+/// # Safety
+/// `event` lives.
+unsafe fn answer(event: *mut native::rd_kafka_event_t, names: &[CString]) -> Result<(i32, Said), String> {
+    // SAFETY: as promised by the caller; what is read belongs to the event.
+    unsafe {
+        if native::rd_kafka_event_error(event) != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(text(native::rd_kafka_event_error_string(event)));
         }
+        let broker = i32::try_from(native::rd_kafka_event_opaque(event).addr()).map_err(|problem| problem.to_string())?;
         let mut count = 0;
-        let found =
-            native::rd_kafka_DescribeTopics_result_topics(native::rd_kafka_event_DescribeTopics_result(event.get()), &raw mut count);
-        let found = if found.is_null() { &[] } else { slice::from_raw_parts(found, count) };
-        found.first().map_or_else(|| Err("no answer".to_owned()), |topic| read(*topic))
+        let found = native::rd_kafka_DescribeTopics_result_topics(native::rd_kafka_event_DescribeTopics_result(event), &raw mut count);
+        let found = list(found, count);
+        let mut said = vec![None; names.len()];
+        for topic in found {
+            let name = CStr::from_ptr(native::rd_kafka_TopicDescription_name(*topic));
+            if let Some((_, place)) = names.iter().zip(&mut said).find(|(asked, _)| asked.as_c_str() == name) {
+                *place = read(*topic)?;
+            }
+        }
+        if found.len() == names.len() { Ok((broker, said)) } else { Err("not every topic was described".to_owned()) }
     }
 }
 
+/// # Safety
+/// `first` is null or the first of `count` elements that live for as long as what is returned.
+unsafe fn list<'l, T>(first: *mut T, count: usize) -> &'l [T] {
+    // SAFETY: as promised by the caller.
+    if first.is_null() { &[] } else { unsafe { slice::from_raw_parts(first, count) } }
+}
+
 /// Asks any broker that answers which brokers there are. Blocks for `timeout` at most.
-pub(super) fn find_brokers<C: ClientContext>(client: &Client<C>, timeout: Duration) -> Result<(), String> {
-    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+pub(super) fn find_brokers<C: ClientContext>(client: &Client<C>, timeout: Duration) -> Result<Vec<i32>, String> {
     let mut found = ptr::null();
     // SAFETY: `client` outlives this function; what was found is freed here, and is only there if it was found.
     unsafe {
-        match native::rd_kafka_metadata(client.native_ptr(), 0, ptr::null_mut(), &raw mut found, timeout_ms) {
-            native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => native::rd_kafka_metadata_destroy(found),
-            error => return Err(text(native::rd_kafka_err2str(error))),
+        match native::rd_kafka_metadata(client.native_ptr(), 0, ptr::null_mut(), &raw mut found, millis(timeout)) {
+            native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                let brokers = list((*found).brokers, usize::try_from((*found).broker_cnt).unwrap_or(0));
+                let ids = brokers.iter().map(|broker| broker.id).collect();
+                native::rd_kafka_metadata_destroy(found);
+                Ok(ids)
+            }
+            error => Err(text(native::rd_kafka_err2str(error))),
         }
     }
-    Ok(())
 }
 
 /// Why a broker turned a client away, if one did: a password, a certificate. Takes what a client that only asks was told meanwhile.
@@ -142,9 +233,24 @@ unsafe fn read(topic: *const native::rd_kafka_TopicDescription_t) -> Result<Opti
         if id == 0 {
             return Err("the broker gives topics no ids: Kafka 2.8 or later is needed".to_owned());
         }
-        let mut partitions = 0;
-        native::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
+        let mut count = 0;
+        let partitions = native::rd_kafka_TopicDescription_partitions(topic, &raw mut count);
+        let partitions = list(partitions, count).iter().map(|partition| read_partition(*partition)).collect();
         Ok(Some(Described { id: TopicId(id), partitions }))
+    }
+}
+
+/// # Safety
+/// `partition` is a description whose event lives.
+unsafe fn read_partition(partition: *const native::rd_kafka_TopicPartitionInfo_t) -> Partition {
+    // SAFETY: as promised by the caller; what is returned belongs to the description.
+    unsafe {
+        let leader = native::rd_kafka_TopicPartitionInfo_leader(partition);
+        let leader = (!leader.is_null()).then(|| native::rd_kafka_Node_id(leader)).filter(|id| *id >= 0);
+        let mut count = 0;
+        let in_sync = native::rd_kafka_TopicPartitionInfo_isr(partition, &raw mut count);
+        let in_sync = list(in_sync, count).iter().map(|node| native::rd_kafka_Node_id(*node)).collect();
+        Partition { leader, in_sync }
     }
 }
 

@@ -1,10 +1,12 @@
 //! Reading anywhere in the log, without a group: for the ledger and for whoever picks up what it wrote.
 //!
 //! A few consumers on blocking threads. One that stopped in the middle of a partition stays there, because what comes next
-//! is nearly always asked for next.
+//! is nearly always asked for next. One whose request failed is given up, and the request tried again by a fresh one: librdkafka
+//! believes what it last heard of a topic for minutes, also that a partition has no leader or has one that is dead, and only who
+//! follows a topic hears more.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::client::{self, Quiet};
 use super::config::KafkaLimits;
@@ -23,6 +25,10 @@ use crate::log::{LogError, Record, Topic};
 const SEEKERS: usize = 4;
 /// Longest wait for anything.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait of a consumer before another is tried: the first time, and twice as long each time after.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause before another is tried, where the one before it was refused at once.
+const TRY_PAUSE: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(100);
 
 /// What to read.
@@ -38,7 +44,7 @@ pub(super) struct Want {
 /// Consumers that read where they are told.
 pub(super) struct Pool {
     limits: KafkaLimits,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     idle: Mutex<Vec<Seeker>>,
 }
 
@@ -50,40 +56,58 @@ struct Seeker {
 
 impl Pool {
     pub(super) fn new(limits: KafkaLimits) -> Self {
-        Self { limits, turns: Semaphore::new(SEEKERS), idle: Mutex::default() }
+        Self { limits, turns: Arc::new(Semaphore::new(SEEKERS)), idle: Mutex::default() }
     }
 
-    /// Waits for one of a few turns.
-    pub(super) async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, LogError> {
-        self.turns.acquire().await.map_err(|_| LogError::Closed)
+    /// Waits for one of a few turns. It is over when the work is done, whether anyone still waits for that or not.
+    pub(super) async fn turn(&self) -> Result<OwnedSemaphorePermit, LogError> {
+        Arc::clone(&self.turns).acquire_owned().await.map_err(|_| LogError::Closed)
     }
 
     /// First offset held and the one the next record gets. Blocks.
     pub(super) fn bounds(&self, topic: Topic, partition: u16) -> Result<Range<i64>, LogError> {
-        self.with_seeker(None, |seeker| self.bounds_by(seeker, topic, partition))
+        self.with_seeker(None, |seeker, timeout| self.bounds_by(seeker, (topic, partition), timeout))
     }
 
-    fn bounds_by(&self, seeker: &Seeker, topic: Topic, partition: u16) -> Result<Range<i64>, LogError> {
-        let asked = seeker.consumer.fetch_watermarks(&self.limits.topic_name(topic), i32::from(partition), TIMEOUT);
+    fn bounds_by(&self, seeker: &Seeker, (topic, partition): (Topic, u16), timeout: Duration) -> Result<Range<i64>, LogError> {
+        let asked = seeker.consumer.fetch_watermarks(&self.limits.topic_name(topic), i32::from(partition), timeout);
         asked.map(|(first, end)| first..end).map_err(|problem| client::unavailable("asking for offsets", &problem))
     }
 
     /// See [`crate::log::Log::read`]. Blocks.
     pub(super) fn read(&self, want: Want) -> Result<Vec<Record>, LogError> {
-        self.with_seeker(Some((want.topic, want.partition, want.from)), |seeker| self.read_by(seeker, want))
+        self.with_seeker(Some((want.topic, want.partition, want.from)), |seeker, timeout| self.read_by(seeker, want, timeout))
     }
 
-    fn with_seeker<T>(&self, at: Option<(Topic, u16, i64)>, work: impl FnOnce(&mut Seeker) -> Result<T, LogError>) -> Result<T, LogError> {
-        let mut seeker = match self.take(at) {
-            Some(seeker) => seeker,
-            None => {
-                let made = BaseConsumer::from_config_and_context(&self.limits.seeker(), Quiet);
-                Seeker { consumer: made.map_err(|problem| client::unavailable("making a consumer", &problem))?, at: None }
+    /// Tries one consumer after the other until one has an answer or the time is over.
+    fn with_seeker<T>(
+        &self,
+        at: Option<(Topic, u16, i64)>,
+        mut work: impl FnMut(&mut Seeker, Duration) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let (deadline, mut timeout) = (Instant::now() + TIMEOUT, FIRST_TIMEOUT);
+        let mut idle = self.take(at);
+        loop {
+            let mut seeker = idle.take().map_or_else(|| self.fresh(), Ok)?;
+            match work(&mut seeker, timeout.min(deadline.saturating_duration_since(Instant::now()))) {
+                Err(LogError::Unavailable(why)) if Instant::now() + TRY_PAUSE >= deadline => return Err(LogError::Unavailable(why)),
+                Err(LogError::Unavailable(why)) => {
+                    tracing::debug!(why, "trying another consumer");
+                    drop(seeker);
+                    std::thread::sleep(TRY_PAUSE);
+                    timeout *= 2;
+                }
+                done => {
+                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(seeker);
+                    return done;
+                }
             }
-        };
-        let result = work(&mut seeker);
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(seeker);
-        result
+        }
+    }
+
+    fn fresh(&self) -> Result<Seeker, LogError> {
+        let made = BaseConsumer::from_config_and_context(&self.limits.seeker(), Quiet);
+        Ok(Seeker { consumer: made.map_err(|problem| client::unavailable("making a consumer", &problem))?, at: None })
     }
 
     /// The one that stands there, else one that stands nowhere, else any.
@@ -94,13 +118,13 @@ impl Pool {
         Some(idle.swap_remove(best))
     }
 
-    fn read_by(&self, seeker: &mut Seeker, want: Want) -> Result<Vec<Record>, LogError> {
+    fn read_by(&self, seeker: &mut Seeker, want: Want, timeout: Duration) -> Result<Vec<Record>, LogError> {
         if seeker.at.take() != Some((want.topic, want.partition, want.from)) {
             seeker.assign(&self.limits.topic_name(want.topic), want).map_err(|problem| client::unavailable("reading", &problem))?;
         }
         let (mut records, mut bytes) = (Vec::new(), 0);
         let mut next = want.from;
-        let deadline = Instant::now() + TIMEOUT;
+        let mut deadline = Instant::now() + timeout;
         while bytes < want.max_bytes {
             match seeker.consumer.poll(POLL) {
                 Some(Ok(message)) if message.offset() < want.from => {}
@@ -110,12 +134,16 @@ impl Pool {
                     bytes += payload.len();
                     let payload = want.prefix.and_then(|prefix| payload.get(..prefix)).unwrap_or(payload);
                     next = message.offset() + 1;
+                    deadline = Instant::now() + timeout;
                     records.push(Record { offset: message.offset(), payload: Bytes::copy_from_slice(payload) });
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => break,
-                Some(Err(problem)) if is_fatal(&problem) => return self.explain(seeker, want, &problem),
+                Some(Err(problem)) if is_fatal(&problem) => return self.explain(seeker, want, (&problem, timeout)),
                 Some(Err(problem)) => tracing::debug!(%problem, "reading goes on"),
                 None => {}
+            }
+            if Instant::now() >= deadline && !records.is_empty() {
+                break;
             }
             if Instant::now() >= deadline {
                 return Err(LogError::Unavailable(format!("kafka: reading {} timed out", self.limits.topic_name(want.topic))));
@@ -129,12 +157,12 @@ impl Pool {
         Ok(records)
     }
 
-    fn explain(&self, seeker: &Seeker, want: Want, problem: &KafkaError) -> Result<Vec<Record>, LogError> {
+    fn explain(&self, seeker: &Seeker, want: Want, (problem, timeout): (&KafkaError, Duration)) -> Result<Vec<Record>, LogError> {
         let Want { topic, partition, from, .. } = want;
         if problem.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) {
             return Err(LogError::Corrupt(format!("{}/{partition} from {from}: {problem}", self.limits.topic_name(topic))));
         }
-        let held = self.bounds_by(seeker, topic, partition)?;
+        let held = self.bounds_by(seeker, (topic, partition), timeout)?;
         if (held.start..=held.end).contains(&from) {
             return Err(client::unavailable("reading", problem));
         }

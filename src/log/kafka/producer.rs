@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 use super::OpenError;
 use super::client;
 use super::config::KafkaLimits;
+use crate::log::outage::{Outage, Over};
 use crate::log::{Ack, LogError, Topic};
 
 /// How long the thread that resolves acknowledgements waits at a time; it notices an end this late.
@@ -48,8 +49,8 @@ struct Shared {
     lanes: [Vec<Arc<Lane>>; Topic::ALL.len()],
     current: RwLock<Option<Arc<BaseProducer<Deliveries>>>>,
     queued: Arc<AtomicUsize>,
-    /// Whether the last that was heard of Kafka was good.
-    answers: Arc<AtomicBool>,
+    /// Whether no broker was heard when one last was to be.
+    is_silent: Arc<AtomicBool>,
     /// Whether each record is sent alone.
     sends_alone: Arc<AtomicBool>,
 }
@@ -64,6 +65,11 @@ struct Lane {
 struct Waiting {
     next: u64,
     acks: VecDeque<(u64, Sender)>,
+    outage: Outage,
+    /// When the last record failed, if none was stored since.
+    failed_at: Option<Instant>,
+    /// Whether brokers said that it cannot be written.
+    is_cut_off: bool,
 }
 
 impl Lane {
@@ -72,8 +78,8 @@ impl Lane {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The record with `number` is stored at `offset`.
-    fn stored(&self, number: u64, offset: i64) {
+    /// The record with `number` is stored at `offset`. Returns what is to be said.
+    fn stored(&self, number: u64, offset: i64) -> Option<Over> {
         let mut waiting = self.lock();
         // The oldest, as a rule; not there if something before it failed.
         if let Ok(at) = waiting.acks.binary_search_by_key(&number, |(number, _)| *number)
@@ -82,6 +88,29 @@ impl Lane {
             // Whoever asked may have gone.
             let _ = ack.send(Ok(offset));
         }
+        (waiting.failed_at, waiting.is_cut_off) = (None, false);
+        waiting.outage.ends()
+    }
+
+    /// Notes that it was not written; whether that is to be said.
+    fn refused(&self) -> bool {
+        let mut waiting = self.lock();
+        waiting.failed_at = Some(Instant::now());
+        waiting.outage.begins()
+    }
+
+    /// Takes what brokers said since `asked_at` of whether it can be written.
+    fn heard(&self, asked_at: Instant, is_writable: bool) {
+        let mut waiting = self.lock();
+        waiting.is_cut_off = !is_writable;
+        if is_writable && waiting.failed_at.is_some_and(|failed_at| failed_at < asked_at) {
+            waiting.failed_at = None;
+        }
+    }
+
+    fn is_writable(&self) -> bool {
+        let waiting = self.lock();
+        !waiting.is_cut_off && waiting.failed_at.is_none()
     }
 
     /// The record with `number` failed, and with it all that wait behind it, about which that says nothing.
@@ -107,7 +136,7 @@ pub(super) struct Ticket {
 /// Hears how records ended.
 pub(super) struct Deliveries {
     queued: Arc<AtomicUsize>,
-    answers: Arc<AtomicBool>,
+    is_silent: Arc<AtomicBool>,
     is_dead: AtomicBool,
     sends_alone: Arc<AtomicBool>,
     /// Whether this very producer does.
@@ -125,7 +154,7 @@ impl ClientContext for Deliveries {
                 tracing::error!(reason, "kafka producer cannot go on");
                 self.is_dead.store(true, Ordering::Release);
             }
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.answers.store(false, Ordering::Release),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.is_silent.store(true, Ordering::Release),
             _ => tracing::debug!(%error, reason, "kafka producer"),
         }
     }
@@ -138,8 +167,11 @@ impl ProducerContext for Deliveries {
         self.queued.fetch_sub(ticket.size, Ordering::AcqRel);
         match result {
             Ok(message) => {
-                self.answers.store(true, Ordering::Release);
-                ticket.lane.stored(ticket.number, message.offset());
+                self.is_silent.store(false, Ordering::Release);
+                if let Some(Over { failures, lasted }) = ticket.lane.stored(ticket.number, message.offset()) {
+                    let (topic, partition) = (message.topic(), message.partition());
+                    tracing::info!(topic, partition, failures, ?lasted, "records are delivered again");
+                }
             }
             Err((problem, message)) if problem.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
                 let (topic, size) = (message.topic(), ticket.size);
@@ -153,10 +185,12 @@ impl ProducerContext for Deliveries {
                 }
                 ticket.lane.failed(ticket.number, &client::unavailable("record not delivered", problem));
             }
-            Err((problem, _)) => {
-                self.answers.store(false, Ordering::Release);
+            Err((problem, message)) => {
                 let code = problem.rdkafka_error_code();
-                tracing::warn!(%problem, "record not delivered");
+                if ticket.lane.refused() {
+                    let (topic, partition) = (message.topic(), message.partition());
+                    tracing::warn!(topic, partition, %problem, "records are not delivered");
+                }
                 if code == Some(RDKafkaErrorCode::Fatal) {
                     self.is_dead.store(true, Ordering::Release);
                 }
@@ -175,7 +209,7 @@ impl Producer {
             lanes,
             current: RwLock::new(None),
             queued: Arc::default(),
-            answers: Arc::new(AtomicBool::new(true)),
+            is_silent: Arc::default(),
             sends_alone: Arc::default(),
         });
         shared.replace().map_err(|problem| OpenError::Client(problem.to_string()))?;
@@ -223,14 +257,19 @@ impl Producer {
         Ok(ack)
     }
 
-    /// Whether Kafka answered when it was last asked.
-    pub(super) fn answers(&self) -> bool {
-        self.shared.answers.load(Ordering::Acquire)
+    /// Whether every raw partition can be written, as far as is known.
+    pub(super) fn is_writable(&self) -> bool {
+        let [raw, ..] = &self.shared.lanes;
+        !self.shared.is_silent.load(Ordering::Acquire) && raw.iter().all(|lane| lane.is_writable())
     }
 
-    /// Kafka answered someone else, or did not.
-    pub(super) fn heard(&self, answers: bool) {
-        self.shared.answers.store(answers, Ordering::Release);
+    /// Brokers were asked which raw partitions can be written; `None` if none answered.
+    pub(super) fn heard(&self, asked_at: Instant, writable: Option<&[bool]>) {
+        self.shared.is_silent.store(writable.is_none(), Ordering::Release);
+        let [raw, ..] = &self.shared.lanes;
+        for (lane, is_writable) in raw.iter().zip(writable.unwrap_or_default()) {
+            lane.heard(asked_at, *is_writable);
+        }
     }
 
     /// Takes no more records and waits for those under way. Blocks, for the delivery timeout at most.
@@ -282,7 +321,7 @@ impl Shared {
         let is_alone = self.sends_alone.load(Ordering::Acquire);
         let deliveries = Deliveries {
             queued: Arc::clone(&self.queued),
-            answers: Arc::clone(&self.answers),
+            is_silent: Arc::clone(&self.is_silent),
             is_dead: AtomicBool::new(false),
             sends_alone: Arc::clone(&self.sends_alone),
             is_alone,

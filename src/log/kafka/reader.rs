@@ -127,7 +127,7 @@ impl Slot {
 
     fn ask_again(&self) {
         if let Some(source) = &*self.source() {
-            source.consumer.context().ask_again();
+            source.consumer.context().ask_again(self.partition);
         }
     }
 }
