@@ -4,6 +4,7 @@
 mod limits;
 mod lost;
 mod secure;
+mod starts;
 
 use std::time::{Duration, Instant};
 

@@ -17,6 +17,8 @@ use crate::harness::{Http, PATIENCE, Pulse, program, signal};
 
 const CLIENTS: u64 = 4;
 const BATCH: u64 = 25;
+/// A client that is not answered for so long asks again, wherever pulse is by then.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// Kills in a run: few with every test run, many with `make faults`.
 #[allow(clippy::disallowed_methods, reason = "how long a test runs is for whoever runs it")]
@@ -40,6 +42,48 @@ struct Oracle {
     accepted: Mutex<HashSet<String>>,
 }
 
+/// Clients that send all the time.
+pub(crate) struct Load {
+    pub(crate) place: Place,
+    oracle: Arc<Oracle>,
+    stop: CancellationToken,
+    clients: JoinSet<()>,
+}
+
+impl Load {
+    /// Sends to `http`, and to wherever [`Load::place`] says later.
+    pub(crate) fn start(http: Http) -> Self {
+        let place: Place = Arc::new(Mutex::new(http));
+        let (oracle, stop, mut clients) = (Arc::<Oracle>::default(), CancellationToken::new(), JoinSet::new());
+        for number in 0..CLIENTS {
+            clients.spawn(client(number, Arc::clone(&place), Arc::clone(&oracle), stop.clone()));
+        }
+        Self { place, oracle, stop, clients }
+    }
+
+    /// The events that were accepted, once every client has ended.
+    pub(crate) async fn ends(mut self) -> HashSet<String> {
+        self.stop.cancel();
+        while let Some(ended) = self.clients.join_next().await {
+            ended.unwrap();
+        }
+        std::mem::take(&mut *self.oracle.accepted.lock().unwrap())
+    }
+}
+
+/// Checks that every event that was accepted is stored once, and no other; returns how many there are, and how many copies came.
+pub(crate) async fn check_stored(http: &Http, accepted: &HashSet<String>, seed: u64) -> (usize, Value) {
+    let total = http.settled().await;
+    let stored: Vec<String> = http.events().await.iter().map(|event| event["eventId"].as_str().unwrap().to_owned()).collect();
+    let distinct: HashSet<String> = stored.iter().cloned().collect();
+    assert_eq!(stored.len(), distinct.len(), "seed {seed}: events were doubled");
+    assert_eq!(accepted.difference(&distinct).count(), 0, "seed {seed}: events were lost");
+    assert_eq!(distinct.difference(accepted).count(), 0, "seed {seed}: events were invented");
+    assert_eq!(total["stored"], json!(stored.len()), "seed {seed}: the ledger differs from the table");
+    assert_eq!(total["dead"], 0);
+    (stored.len(), total["duplicate"].clone())
+}
+
 /// Where pulse is now; it moves with every restart.
 pub(crate) type Place = Arc<Mutex<Http>>;
 
@@ -54,10 +98,11 @@ async fn client(number: u64, place: Place, oracle: Arc<Oracle>, stop: Cancellati
             .collect();
         loop {
             let http = place.lock().unwrap().clone();
-            match http.try_capture(&json!(events)).await {
-                Ok((StatusCode::OK, _)) => break,
-                Ok((StatusCode::SERVICE_UNAVAILABLE, _)) | Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-                Ok(other) => panic!("{other:?}"),
+            match tokio::time::timeout(LONGEST_WAIT, http.try_capture(&json!(events))).await {
+                Ok(Ok((StatusCode::OK, _))) => break,
+                Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, _)) | Err(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Ok(Ok(other)) => panic!("{other:?}"),
+                Err(_) => {}
             }
         }
         oracle.accepted.lock().unwrap().extend(ids);
@@ -98,35 +143,18 @@ pub(crate) async fn under_load_on(
     (seed, faults): (u64, u32),
     mut fault: impl AsyncFnMut(&mut Pulse, &Place, &mut Moments),
 ) {
-    let place: Place = Arc::new(Mutex::new(pulse.http.clone()));
-    let oracle = Arc::new(Oracle::default());
-    let stop = CancellationToken::new();
-    let mut clients = JoinSet::new();
-    for number in 0..CLIENTS {
-        clients.spawn(client(number, Arc::clone(&place), Arc::clone(&oracle), stop.clone()));
-    }
+    let load = Load::start(pulse.http.clone());
     let mut moments = Moments(seed);
     for _ in 0..faults {
         tokio::time::sleep(moments.next(400)).await;
-        fault(&mut pulse, &place, &mut moments).await;
+        fault(&mut pulse, &load.place, &mut moments).await;
     }
-    stop.cancel();
-    while let Some(ended) = clients.join_next().await {
-        ended.unwrap();
-    }
-    let total = pulse.http.settled().await;
-    let accepted = std::mem::take(&mut *oracle.accepted.lock().unwrap());
-    let stored: Vec<String> = pulse.http.events().await.iter().map(|event| event["eventId"].as_str().unwrap().to_owned()).collect();
-    let distinct: HashSet<String> = stored.iter().cloned().collect();
-    assert_eq!(stored.len(), distinct.len(), "seed {seed}: events were doubled");
-    assert_eq!(accepted.difference(&distinct).count(), 0, "seed {seed}: events were lost");
-    assert_eq!(distinct.difference(&accepted).count(), 0, "seed {seed}: events were invented");
-    assert_eq!(total["stored"], json!(stored.len()), "seed {seed}: the ledger differs from the table");
-    assert_eq!(total["dead"], 0);
-    println!("seed {seed}: {} faults, {} events, {} copies, 0 lost, 0 doubled", faults, stored.len(), total["duplicate"]);
+    let accepted = load.ends().await;
+    let (stored, copies) = check_stored(&pulse.http, &accepted, seed).await;
+    println!("seed {seed}: {faults} faults, {stored} events, {copies} copies, 0 lost, 0 doubled");
     let fresh = json!({"eventId": "ffffffff-0000-4000-8000-000000000001", "type": "fresh", "anonymousId": "x"});
     assert_eq!(pulse.http.capture(&fresh).await.0, StatusCode::OK);
-    assert_eq!(pulse.http.settled().await["stored"], json!(stored.len() + 1));
+    assert_eq!(pulse.http.settled().await["stored"], json!(stored + 1));
     let log = std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap();
     assert!(!log.contains("panicked"), "{log}");
     assert!(pulse.stop().await);

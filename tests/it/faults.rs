@@ -36,6 +36,21 @@ pub(crate) async fn nothing_is_accepted(http: &Http, span: Duration) {
     }
 }
 
+/// Waits until an instance says that it is not ready, and asks for as long: it must stay so.
+pub(crate) async fn nothing_is_ready(http: &Http, span: Duration) {
+    let noticed = async {
+        while http.get("/readyz").await.0 == StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, noticed).await.expect("an instance that can write nothing says that it is ready");
+    let until = tokio::time::Instant::now() + span;
+    while tokio::time::Instant::now() < until {
+        assert_eq!(http.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 pub(crate) async fn something_is_accepted(http: &Http) {
     let answered = async {
         while http.capture(&odd_event()).await.0 != StatusCode::BAD_REQUEST {
@@ -50,7 +65,7 @@ async fn on_kafka(kafka: &Kafka) -> Pulse {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_two_brokers_of_three_away_nothing_is_accepted_and_with_all_three_killed_nothing_is_lost() {
+async fn with_two_brokers_of_three_away_nothing_is_accepted_or_ready_and_with_all_three_killed_nothing_is_lost() {
     let mut kafka = Kafka::start(3).await;
     let mut round = 0;
     under_load_on(on_kafka(&kafka).await, (31, rounds(2)), async |pulse, _, moments| {
@@ -64,7 +79,7 @@ async fn with_two_brokers_of_three_away_nothing_is_accepted_and_with_all_three_k
         }
         // What was on its way is still answered; after that nothing can be.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        nothing_is_accepted(&pulse.http, absence(4, 60)).await;
+        tokio::join!(nothing_is_accepted(&pulse.http, absence(8, 60)), nothing_is_ready(&pulse.http, absence(4, 40)));
         let first = moments.below(3);
         kafka.restart_missing(first).await;
         something_is_accepted(&pulse.http).await;

@@ -1,6 +1,7 @@
 //! Starts pulse as a user would and talks to it as a client would.
 
 pub(crate) mod clickhouse;
+pub(crate) mod clock;
 pub(crate) mod kafka;
 pub(crate) mod network;
 mod ports;

@@ -13,6 +13,7 @@ mod import;
 mod kafka;
 mod layers;
 mod limits;
+mod overlap;
 mod owners;
 mod readme;
 mod redis;

@@ -139,6 +139,18 @@ impl Cluster {
         self.servers[shard].answers().await;
     }
 
+    /// The same, and does not wait for it.
+    #[allow(dead_code, reason = "not for benches")]
+    pub(crate) fn start_again(&mut self, shard: usize) {
+        self.servers[shard].start();
+    }
+
+    /// Waits until a server answers.
+    #[allow(dead_code, reason = "not for benches")]
+    pub(crate) async fn answers(&self, shard: usize) {
+        self.servers[shard].answers().await;
+    }
+
     /// Starts a server again such that it is killed, by the system and in the middle of the call, at its `number`th rename from
     /// now on, and waits until that has happened. Renames are what makes parts visible.
     pub(crate) async fn restart_to_die_at_rename(&mut self, shard: usize, number: u128) {
