@@ -126,28 +126,15 @@ impl Pipeline {
 /// Adds where the visitor came from: campaign, click id, referrer, channel.
 fn acquire(fields: &Fields<'_>, out: &mut Addition<'_>) {
     let url = fields.text(Field::PageUrl);
-    let campaign = campaign_of(fields);
+    let given = Campaign::given(fields);
+    let campaign = campaign::of(given, url);
     for (field, text) in campaign.found() {
         out.field(field, text.as_bytes());
     }
     let referrer = referrer::of(fields.text(Field::Referrer), url);
     out.field(Field::ReferrerDomain, referrer.domain.as_bytes());
-    let is_page = [Field::PageUrl, Field::PagePath, Field::PageSearch].iter().any(|field| !fields.get(*field).is_empty());
-    if is_page || !referrer.domain.is_empty() || !campaign.is_empty() {
+    if !url.is_empty() || !referrer.domain.is_empty() || !campaign.is_empty() {
         out.field(Field::Channel, channel(&campaign, &referrer).as_bytes());
-    }
-}
-
-/// The campaign, from whichever of the page's address, query and path has a query.
-fn campaign_of<'a>(fields: &Fields<'a>) -> Campaign<'a> {
-    let given = Campaign::given(fields);
-    let (url, search) = (fields.text(Field::PageUrl), fields.text(Field::PageSearch));
-    if url.contains('?') {
-        campaign::of(given, url)
-    } else if !search.is_empty() {
-        campaign::of_query(given, search)
-    } else {
-        campaign::of(given, fields.text(Field::PagePath))
     }
 }
 
