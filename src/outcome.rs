@@ -3,8 +3,13 @@
 //! Law of conservation, by project and at any instant: `received = stored + duplicate + filtered + dead + waiting`.
 //! `rejected` stands beside it: those events were refused at the edge and never received into the log.
 
+use std::ops::{Range, RangeInclusive};
+
+use strum::{FromRepr, IntoStaticStr, VariantArray};
+
 /// What is wrong with an event that ingest refuses. The name is the `code` of the answer and of the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromRepr, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum Defect {
     /// An element of a batch is not a JSON object.
@@ -54,63 +59,15 @@ pub enum Defect {
 }
 
 impl Defect {
-    /// Every defect.
-    pub const ALL: [Self; 22] = [
-        Self::EventNotObject,
-        Self::EventTooLarge,
-        Self::NestingTooDeep,
-        Self::DuplicateKey,
-        Self::NumberOutOfRange,
-        Self::InvalidUnicode,
-        Self::InvalidCharacter,
-        Self::TooManyProperties,
-        Self::PropertyKeyInvalid,
-        Self::PropertiesInvalid,
-        Self::EventIdInvalid,
-        Self::EventNameRequired,
-        Self::EventNameTooLong,
-        Self::EventNameReserved,
-        Self::EventNameInvalid,
-        Self::UserRequired,
-        Self::UserIdInvalid,
-        Self::UserIdIllegal,
-        Self::TimestampInvalid,
-        Self::TimestampOutOfRange,
-        Self::SessionIdInvalid,
-        Self::InvalidJson,
-    ];
-
     /// The `code` of the answer.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::EventNotObject => "event_not_object",
-            Self::EventTooLarge => "event_too_large",
-            Self::NestingTooDeep => "nesting_too_deep",
-            Self::DuplicateKey => "duplicate_key",
-            Self::NumberOutOfRange => "number_out_of_range",
-            Self::InvalidUnicode => "invalid_unicode",
-            Self::InvalidCharacter => "invalid_character",
-            Self::TooManyProperties => "too_many_properties",
-            Self::PropertyKeyInvalid => "property_key_invalid",
-            Self::PropertiesInvalid => "properties_invalid",
-            Self::EventIdInvalid => "event_id_invalid",
-            Self::EventNameRequired => "event_name_required",
-            Self::EventNameTooLong => "event_name_too_long",
-            Self::EventNameReserved => "event_name_reserved",
-            Self::EventNameInvalid => "event_name_invalid",
-            Self::UserRequired => "user_required",
-            Self::UserIdInvalid => "user_id_invalid",
-            Self::UserIdIllegal => "user_id_illegal",
-            Self::TimestampInvalid => "timestamp_invalid",
-            Self::TimestampOutOfRange => "timestamp_out_of_range",
-            Self::SessionIdInvalid => "session_id_invalid",
-            Self::InvalidJson => "invalid_json",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 /// Why an event was put aside with its original bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromRepr, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum DeadReason {
     /// A line of an import that its format does not allow.
@@ -121,27 +78,30 @@ pub enum DeadReason {
     RecordUndecodable = 194,
     /// An event inside a record that cannot be read.
     EventUndecodable = 195,
+    /// A record that can be read, but not processed: a fault of pulse itself.
+    RecordFailed = 196,
+    /// A record whose enriched form is larger than the log takes.
+    RecordTooLarge = 197,
 }
 
 impl DeadReason {
-    /// Every reason.
-    pub const ALL: [Self; 4] = [Self::LineMalformed, Self::EventInvalid, Self::RecordUndecodable, Self::EventUndecodable];
-
     /// The name in the table and in the ledger.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LineMalformed => "line_malformed",
-            Self::EventInvalid => "event_invalid",
-            Self::RecordUndecodable => "record_undecodable",
-            Self::EventUndecodable => "event_undecodable",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The reason called `name`.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+        Self::VARIANTS.iter().copied().find(|reason| reason.as_str() == name)
     }
 }
+
+/// Codes of the ways in which an event may be refused, known to this release or not.
+const REJECTED: Range<u8> = 64..128;
+/// Codes of the ways in which an event may be left out by a rule.
+const FILTERED: Range<u8> = 128..192;
+/// Codes of the reasons for which an event may be put aside.
+const DEAD: RangeInclusive<u8> = 192..=u8::MAX;
 
 /// One thing the books count. In the log it is one byte ([`Self::code`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -158,6 +118,8 @@ pub enum Count {
     Rejected(Defect),
     /// Events put aside.
     Dead(DeadReason),
+    /// Something that a later release counts. It is passed on as it is, so that releases may run beside each other.
+    Unknown(u8),
 }
 
 impl Count {
@@ -170,25 +132,37 @@ impl Count {
             Self::Conflict => 3,
             Self::Rejected(defect) => defect as u8,
             Self::Dead(reason) => reason as u8,
+            Self::Unknown(code) => code,
         }
     }
 
-    /// What a byte stands for; `None` if this version does not know it.
-    pub fn of_code(code: u8) -> Option<Self> {
+    /// What a byte stands for.
+    pub fn of_code(code: u8) -> Self {
         match code {
-            0 => Some(Self::Received),
-            1 => Some(Self::Stored),
-            2 => Some(Self::Duplicate),
-            3 => Some(Self::Conflict),
-            _ => Defect::ALL
-                .into_iter()
-                .find(|defect| *defect as u8 == code)
-                .map(Self::Rejected)
-                .or_else(|| DeadReason::ALL.into_iter().find(|reason| *reason as u8 == code).map(Self::Dead)),
+            0 => Self::Received,
+            1 => Self::Stored,
+            2 => Self::Duplicate,
+            3 => Self::Conflict,
+            _ => {
+                let rejected = || Defect::from_repr(code).map(Self::Rejected);
+                let dead = || DeadReason::from_repr(code).map(Self::Dead);
+                rejected().or_else(dead).unwrap_or(Self::Unknown(code))
+            }
         }
     }
 
-    /// The name in the books: the outcome, and the reason where there is one.
+    /// Whether it counts events refused at the edge, for whatever reason.
+    pub fn is_rejected(self) -> bool {
+        REJECTED.contains(&self.code())
+    }
+
+    /// Whether it counts events put aside, for whatever reason.
+    pub fn is_dead(self) -> bool {
+        DEAD.contains(&self.code())
+    }
+
+    /// The name in the books: the outcome, and the reason where there is one. Where only a later release knows the reason, its
+    /// code stands for it: the outcome follows from the range that the code lies in.
     pub fn name(self) -> String {
         match self {
             Self::Received => "received".to_owned(),
@@ -197,6 +171,10 @@ impl Count {
             Self::Conflict => "conflict".to_owned(),
             Self::Rejected(defect) => format!("rejected:{}", defect.as_str()),
             Self::Dead(reason) => format!("dead:{}", reason.as_str()),
+            Self::Unknown(code) if self.is_rejected() => format!("rejected:{code}"),
+            Self::Unknown(code) if FILTERED.contains(&code) => format!("filtered:{code}"),
+            Self::Unknown(code) if self.is_dead() => format!("dead:{code}"),
+            Self::Unknown(code) => format!("unknown:{code}"),
         }
     }
 }
@@ -206,12 +184,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_count_has_a_code_of_its_own_that_leads_back_to_it() {
-        let mut all = vec![Count::Received, Count::Stored, Count::Duplicate, Count::Conflict];
-        all.extend(Defect::ALL.map(Count::Rejected));
-        all.extend(DeadReason::ALL.map(Count::Dead));
-        for count in all {
-            assert_eq!(Count::of_code(count.code()), Some(count), "{}", count.name());
-        }
+    fn every_byte_is_a_count_and_leads_back_to_itself() {
+        let names: std::collections::BTreeSet<String> = (0..=u8::MAX)
+            .map(|code| {
+                assert_eq!(Count::of_code(code).code(), code);
+                Count::of_code(code).name()
+            })
+            .collect();
+        assert_eq!(names.len(), 256, "no two have the same name");
+        let known = (0..=u8::MAX).filter(|code| !matches!(Count::of_code(*code), Count::Unknown(_))).count();
+        assert_eq!(known, 4 + Defect::VARIANTS.len() + DeadReason::VARIANTS.len());
+    }
+
+    #[test]
+    fn a_code_lies_in_the_range_of_its_outcome_so_that_earlier_releases_count_it_as_that() {
+        assert!(Defect::VARIANTS.iter().all(|defect| Count::Rejected(*defect).is_rejected()));
+        assert!(DeadReason::VARIANTS.iter().all(|reason| Count::Dead(*reason).is_dead()));
+        assert_eq!(
+            [Count::Unknown(127), Count::Unknown(191), Count::Unknown(255)].map(Count::name),
+            ["rejected:127", "filtered:191", "dead:255"]
+        );
+    }
+
+    #[test]
+    fn names_are_those_that_the_table_and_the_clients_have() {
+        assert_eq!(Defect::EventNotObject.as_str(), "event_not_object");
+        assert_eq!(Defect::InvalidJson.as_str(), "invalid_json");
+        assert_eq!(DeadReason::named("line_malformed"), Some(DeadReason::LineMalformed));
+        assert_eq!(DeadReason::named("record_failed"), Some(DeadReason::RecordFailed));
+        assert_eq!(DeadReason::named("of a later release"), None);
     }
 }

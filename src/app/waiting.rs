@@ -111,7 +111,7 @@ fn add(header: Option<Header>, lag: &mut Lag, tallies: &mut Vec<WaitingTally>) {
 }
 
 fn rejected(tally: &Tally) -> u64 {
-    tally.counts.iter().filter(|(count, _)| matches!(count, Count::Rejected(_))).map(|(_, number)| u64::from(*number)).sum()
+    tally.counts.iter().filter(|(count, _)| count.is_rejected()).map(|(_, number)| u64::from(*number)).sum()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use strum::VariantArray as _;
 
 use super::ConfigArgs;
 use crate::config::Settings;
@@ -56,7 +57,7 @@ pub(super) struct ReplayArgs {
 }
 
 fn reason_parser() -> impl TypedValueParser<Value = DeadReason> {
-    PossibleValuesParser::new(DeadReason::ALL.map(DeadReason::as_str))
+    PossibleValuesParser::new(DeadReason::VARIANTS.iter().map(|reason| reason.as_str()))
         .try_map(|name| DeadReason::named(&name).ok_or("not a reason of dead letters"))
 }
 
