@@ -64,20 +64,51 @@ pub struct Sessionizer {
     recent: HashMap<Visitor, Open, foldhash::fast::RandomState>,
     older: HashMap<Visitor, Open, foldhash::fast::RandomState>,
     turned_ms: i64,
+    /// Receipt of the first of a run of records that are further ahead than a log comes at once; 0 if there is none.
+    ahead_ms: i64,
 }
+
+/// Further than this a log does not come from one record to the next, but the clock of whoever received it was wrong, or the log
+/// was quiet for long.
+const LEAP_MS: i64 = 86_400_000;
 
 impl Sessionizer {
     /// No sessions yet. A gap of more than `idle_gap_ms` ends a session; at most twice `max_visitors` are remembered.
     pub fn new(idle_gap_ms: i64, max_visitors: usize) -> Self {
-        Self { idle_gap_ms, max_visitors, recent: HashMap::default(), older: HashMap::default(), turned_ms: 0 }
+        Self { idle_gap_ms, max_visitors, recent: HashMap::default(), older: HashMap::default(), turned_ms: 0, ahead_ms: 0 }
     }
 
-    /// Tells how far the log has come, so that visitors unseen for an idle gap can be forgotten.
+    /// Tells how far the log has come, so that visitors unseen for an idle gap can be forgotten. A clock that is wrong forgets
+    /// nobody: a leap ahead counts once all records of an idle gap have made it, and a leap back sets the clock and no more.
     pub fn advance(&mut self, received_ms: i64) {
-        if received_ms - self.turned_ms > self.idle_gap_ms || self.recent.len() >= self.max_visitors {
+        let ahead = received_ms.saturating_sub(self.turned_ms);
+        let leap = LEAP_MS.max(self.idle_gap_ms.saturating_mul(2));
+        let leaps_ahead = self.turned_ms != 0 && ahead > leap;
+        if ahead < -leap {
             self.turned_ms = received_ms;
-            self.older = std::mem::take(&mut self.recent);
         }
+        if !leaps_ahead {
+            self.ahead_ms = 0;
+        }
+        let is_over = if leaps_ahead { self.is_confirmed(received_ms) } else { ahead > self.idle_gap_ms };
+        if is_over {
+            self.turn(received_ms);
+        } else if self.recent.len() >= self.max_visitors {
+            self.turn(if leaps_ahead { self.turned_ms } else { received_ms });
+        }
+    }
+
+    /// Whether the log has stayed ahead for an idle gap.
+    fn is_confirmed(&mut self, received_ms: i64) -> bool {
+        if self.ahead_ms == 0 || received_ms < self.ahead_ms {
+            self.ahead_ms = received_ms;
+        }
+        received_ms.saturating_sub(self.ahead_ms) > self.idle_gap_ms
+    }
+
+    fn turn(&mut self, now_ms: i64) {
+        (self.turned_ms, self.ahead_ms) = (now_ms, 0);
+        self.older = std::mem::take(&mut self.recent);
     }
 
     /// Returns the session of an event at `at_ms`: the open one if within an idle gap of it, else a new one. A late event
@@ -86,7 +117,8 @@ impl Sessionizer {
         let fresh = Open { opened_ms: at_ms, first_ms: at_ms, last_ms: at_ms };
         let older = &mut self.older;
         let open = self.recent.entry(visitor).or_insert_with(|| older.remove(&visitor).unwrap_or(fresh));
-        if at_ms >= open.first_ms - self.idle_gap_ms && at_ms <= open.last_ms + self.idle_gap_ms {
+        let gap_ms = self.idle_gap_ms;
+        if at_ms >= open.first_ms.saturating_sub(gap_ms) && at_ms <= open.last_ms.saturating_add(gap_ms) {
             open.first_ms = open.first_ms.min(at_ms);
             open.last_ms = open.last_ms.max(at_ms);
             return SessionId::opened_by(visitor, open.opened_ms);
@@ -105,6 +137,7 @@ impl Sessionizer {
     /// Appends everything remembered to `out`.
     pub fn save(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.turned_ms.to_le_bytes());
+        out.extend_from_slice(&self.ahead_ms.to_le_bytes());
         for generation in [&self.recent, &self.older] {
             out.extend_from_slice(&(generation.len() as u64).to_le_bytes());
             for (visitor, open) in generation {
@@ -118,10 +151,10 @@ impl Sessionizer {
 
     /// Remembers what [`Self::save`] wrote; `None` if it is damaged, and then nothing has changed.
     pub fn restore(&mut self, mut saved: &[u8]) -> Option<()> {
-        let turned_ms = take_i64(&mut saved)?;
+        let (turned_ms, ahead_ms) = (take_i64(&mut saved)?, take_i64(&mut saved)?);
         let recent = take_generation(&mut saved)?;
         let older = take_generation(&mut saved)?;
-        (self.turned_ms, self.recent, self.older) = (turned_ms, recent, older);
+        (self.turned_ms, self.ahead_ms, self.recent, self.older) = (turned_ms, ahead_ms, recent, older);
         Some(())
     }
 }

@@ -44,6 +44,44 @@ fn visitors_unseen_for_two_gaps_of_the_log_are_forgotten() {
     assert_eq!(sessions.visitors(), 1);
 }
 
+const HOUR: i64 = 3_600_000;
+const YEARS: i64 = 10 * 365 * 24 * HOUR;
+
+/// A visitor a minute for some hours from `from_ms` on; returns how many are remembered at the end.
+fn visitors_of(sessions: &mut Sessionizer, from_ms: i64, hours: i64) -> usize {
+    for minute in 0..hours * 60 {
+        let at_ms = from_ms + minute * 60_000;
+        sessions.advance(at_ms);
+        sessions.assign(visitor((at_ms / 60_000) as u64 + 10), at_ms);
+    }
+    sessions.visitors()
+}
+
+#[test]
+fn one_receipt_far_ahead_stops_no_forgetting_and_forgets_nobody() {
+    let start = 1_790_000_000_000;
+    let mut sessions = Sessionizer::new(HOUR, 1_000_000);
+    let usual = visitors_of(&mut sessions, start, 5);
+    assert!(usual <= 121, "two gaps of visitors: {usual}");
+    let first = sessions.assign(ADA, start + 5 * HOUR);
+    for round in 0..5 {
+        sessions.advance(start + YEARS + round);
+        sessions.advance(start + 5 * HOUR + round);
+    }
+    assert_eq!(sessions.assign(ADA, start + 5 * HOUR + 1), first, "her session goes on");
+    assert!(visitors_of(&mut sessions, start + 5 * HOUR, 5) <= 121);
+}
+
+#[test]
+fn a_clock_that_stays_ahead_is_believed_and_set_back_when_it_was_wrong_after_all() {
+    let start = 1_790_000_000_000;
+    let mut sessions = Sessionizer::new(HOUR, 1_000_000);
+    visitors_of(&mut sessions, start, 5);
+    assert!(visitors_of(&mut sessions, start + YEARS, 5) <= 121, "ten years later");
+    assert!(visitors_of(&mut sessions, start + 5 * HOUR, 5) <= 121, "and back");
+    assert!(visitors_of(&mut sessions, start + 100 * HOUR, 5) <= 121, "after a quiet weekend");
+}
+
 #[test]
 fn a_flood_of_visitors_stays_within_the_bound() {
     let mut sessions = Sessionizer::new(1_000, 10);
