@@ -15,6 +15,8 @@ pub enum Counter {
     RequestsLimited,
     /// A raw record was processed.
     RecordsProcessed,
+    /// A raw record was put aside because processing it failed: a fault of pulse itself.
+    RecordsFailed,
     /// An event was put aside by process.
     EventsDead,
     /// A block was stored.
@@ -45,12 +47,13 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::EventsAccepted,
         Self::EventsRejected,
         Self::RequestsUnavailable,
         Self::RequestsLimited,
         Self::RecordsProcessed,
+        Self::RecordsFailed,
         Self::EventsDead,
         Self::BlocksStored,
         Self::RowsStored,
@@ -74,6 +77,7 @@ impl Counter {
             Self::RequestsUnavailable => "pulse_requests_unavailable_total",
             Self::RequestsLimited => "pulse_requests_limited_total",
             Self::RecordsProcessed => "pulse_records_processed_total",
+            Self::RecordsFailed => "pulse_records_failed_total",
             Self::EventsDead => "pulse_events_dead_total",
             Self::BlocksStored => "pulse_blocks_stored_total",
             Self::RowsStored => "pulse_rows_stored_total",
@@ -97,6 +101,7 @@ impl Counter {
             Self::RequestsUnavailable => "Requests refused because the log could not take them",
             Self::RequestsLimited => "Requests refused because their project sends faster than it may",
             Self::RecordsProcessed => "Raw records processed",
+            Self::RecordsFailed => "Raw records put aside because processing them failed",
             Self::EventsDead => "Events put aside as dead letters",
             Self::BlocksStored => "Blocks stored in ClickHouse",
             Self::RowsStored => "Rows stored in ClickHouse, books included",

@@ -21,6 +21,7 @@ use crate::event::record::RawOrigin;
 use crate::lifecycle::{TaskError, TaskSet};
 use crate::log::{GroupMember, Log, LogError, PartitionReader as _, Topic};
 use enrich::agent::AgentParser;
+use sessionize::Sessionizer;
 
 /// Consumer group of the raw topic.
 pub const GROUP: &str = "process";
@@ -58,6 +59,10 @@ impl ProcessLimits {
     pub fn session_gap_ms(&self) -> i64 {
         self.session_gap_ms
     }
+
+    fn sessions(&self) -> Sessionizer {
+        Sessionizer::new(self.session_gap_ms, self.max_visitors)
+    }
 }
 
 impl ProcessConfig {
@@ -82,14 +87,15 @@ pub struct Enricher(pipeline::Pipeline);
 
 impl Enricher {
     /// One that knows no session yet.
-    pub fn new(limits: ProcessLimits, agents: Arc<AgentParser>) -> Self {
-        Self(pipeline::Pipeline::new(limits.session_gap_ms, limits.max_visitors, agents))
+    pub fn new(limits: ProcessLimits, agents: Arc<AgentParser>, max_record_bytes: usize) -> Self {
+        Self(pipeline::Pipeline::new(limits.sessions(), agents, max_record_bytes))
     }
 
-    /// The enriched record and the dead letters of a raw record, both encoded. Records must come in the order of the log.
+    /// The enriched record of a raw record, and the records of the dead topic that hold what of it ends here. Records must come in
+    /// the order of the log.
     pub fn enrich(&mut self, origin: RawOrigin, payload: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
-        let pipeline::Applied { enriched, letters } = self.0.apply(origin, payload);
-        (enriched, letters)
+        let pipeline::Applied { enriched, dead, .. } = self.0.apply(origin, payload);
+        (enriched, dead)
     }
 }
 
@@ -99,6 +105,7 @@ pub async fn run<L: Log>(log: L, limits: ProcessLimits, stop: CancellationToken)
     let tables = Arc::clone(&agents);
     drop(tokio::task::spawn_blocking(move || tables.warm_up()));
     let mut member = log.join(GROUP, Topic::Raw).await?;
+    let shared = worker::Shared::new(agents);
     let mut workers = TaskSet::default();
     loop {
         tokio::select! {
@@ -106,7 +113,7 @@ pub async fn run<L: Log>(log: L, limits: ProcessLimits, stop: CancellationToken)
             reader = member.assigned() => {
                 let reader = reader?;
                 let name = format!("process: worker of partition {}", reader.partition());
-                let worker = worker::Worker::new(log.clone(), limits, Arc::clone(&agents), reader);
+                let worker = worker::Worker::new(log.clone(), limits, shared.clone(), reader);
                 workers.spawn(name, worker.run(stop.clone()));
             }
             Some(ended) = workers.ended() => ended?,

@@ -114,7 +114,7 @@ pub async fn run<L: Log>(
     for ((partition, range), after) in ranges.iter().zip(afters) {
         let done = stop.child_token();
         let reader = RawAgain {
-            enricher: Enricher::new(limits.process, Arc::clone(&agents)),
+            enricher: Enricher::new(limits.process, Arc::clone(&agents), log.max_record_bytes()),
             log: log.clone(),
             partition: *partition,
             next: warm_up(&log, *partition, range.start, limits.process.session_gap_ms()).await?,

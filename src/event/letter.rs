@@ -1,4 +1,8 @@
 //! A dead letter: what could not be read, kept with its reason and its original bytes.
+//!
+//! In the raw topic letters follow the events of a record. In the dead topic they are alone, several to a record ([`pack`]),
+//! compressed, because what is dead by the million is mostly alike. A letter always fits: where it is too large, its original is
+//! cut, and its message says so.
 
 use std::borrow::Cow;
 
@@ -8,12 +12,26 @@ use uuid::{Builder, Uuid};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::ids::{LogEpoch, ProjectId};
+use super::record::{self, Header, MAX_BODY, RecordError, Tallies, day_of};
 use super::varint;
 use crate::outcome::{Count, DeadReason};
 
 /// Message of a letter that holds what is left of a record from the first event on whose end cannot be found. Its project is
 /// the record's first one; the others are not known to it.
 pub const REST_UNREADABLE: &str = "rest of the record unreadable";
+
+/// Behind the message of a letter whose original is not whole.
+const CUT: &str = " (original cut)";
+
+/// What a letter may say and name, bytes; longer texts are cut.
+const MAX_TEXT: usize = 1 << 10;
+
+/// The longest line that is kept whole, bytes: an event is much smaller, and an importer cuts lines there. Of a record all is kept
+/// that the log takes, for a later release to read.
+const MAX_LINE: usize = 1 << 20;
+
+/// A record of the dead topic takes no more letters once it is this large, bytes before compression.
+const FULL: usize = 256 << 10;
 
 /// A dead letter inside a raw record (where only its position is missing) or in the dead topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +145,27 @@ impl Place {
 }
 
 impl<'a> Letter<'a> {
+    /// How much of its original is kept at most.
+    fn most(&self) -> usize {
+        match self.reason {
+            DeadReason::LineMalformed | DeadReason::EventInvalid => MAX_LINE,
+            _ => MAX_BODY / 2,
+        }
+    }
+
+    /// Appends the letter with no more than `most` bytes of its original.
+    fn put_cut(&self, most: usize, out: &mut Vec<u8>) {
+        let original = self.original.get(..most).unwrap_or(self.original);
+        let is_cut = original.len() < self.original.len();
+        let message = [cut_text(self.message), if is_cut { CUT } else { "" }].concat();
+        Letter { message: &message, source: cut_text(self.source), original, ..*self }.put(out);
+    }
+
+    /// Whether it holds the rest of a record ([`REST_UNREADABLE`]).
+    pub fn is_rest(&self) -> bool {
+        self.message.strip_suffix(CUT).unwrap_or(self.message) == REST_UNREADABLE
+    }
+
     /// Appends the letter.
     pub fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.project.0.to_le_bytes());
@@ -148,7 +187,7 @@ impl<'a> Letter<'a> {
         let project = ProjectId(u64::from_le_bytes(varint::take_array(input)?));
         let received_ms = i64::from_le_bytes(varint::take_array(input)?);
         let [code] = varint::take_array(input)?;
-        let Some(Count::Dead(reason)) = Count::of_code(code) else { return None };
+        let Count::Dead(reason) = Count::of_code(code) else { return None };
         Some(Self {
             project,
             received_ms,
@@ -168,54 +207,83 @@ impl<'a> Letter<'a> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn letters_read_back_equal(message in ".{0,40}", original in prop::collection::vec(any::<u8>(), 0..100), line: u64, offset: i64) {
-            let letter = Letter {
-                project: ProjectId(4),
-                received_ms: 12,
-                reason: DeadReason::LineMalformed,
-                message: &message,
-                source: "access.log",
-                line,
-                original: &original,
-                id: LetterId::of("1001"),
-                place: Place { epoch: LogEpoch(1), partition: 2, offset, index: 3 },
-            };
-            let mut out = Vec::new();
-            letter.put(&mut out);
-            let mut input = out.as_slice();
-            prop_assert_eq!(Letter::take(&mut input), Some(letter));
-            prop_assert!(input.is_empty());
+/// The records of the dead topic that hold `letters`, none larger than `limit` bytes.
+pub fn pack<'l>(letters: impl IntoIterator<Item = Letter<'l>>, limit: usize) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    let mut open = Open::default();
+    let full = FULL.min(limit / 2);
+    for letter in letters {
+        if open.count > 0 && open.body.len() + letter.original.len() + 3 * MAX_TEXT > full {
+            records.push(std::mem::take(&mut open).encode());
         }
+        open.put(&letter, limit);
+    }
+    if open.count > 0 {
+        records.push(open.encode());
+    }
+    records
+}
 
-        #[test]
-        fn an_id_is_the_same_in_every_spelling_of_a_uuid(bytes: [u8; 16], text in "[^0-9a-fA-F{u]\\PC{0,20}") {
-            let uuid = Uuid::from_bytes(bytes);
-            for spelling in [uuid.to_string(), uuid.simple().to_string(), uuid.to_string().to_uppercase()] {
-                prop_assert_eq!(LetterId::of(&spelling), LetterId(bytes));
-            }
-            let event = serde_json::json!({"type": "", "eventId": text}).to_string();
-            prop_assert_eq!(LetterId::of_event(event.as_bytes()), LetterId::of(&text));
-            prop_assert_eq!(LetterId::of_event(b"{\"eventId\":null}"), LetterId::NONE);
-        }
+/// Letters that go into one record of the dead topic.
+#[derive(Default)]
+struct Open {
+    body: Vec<u8>,
+    count: u32,
+    received_ms: i64,
+}
 
-        #[test]
-        fn every_place_and_event_has_an_id_of_its_own(one: (u64, u16, i64, u32, u32), other: (u64, u16, i64, u32, u32)) {
-            let id = |(epoch, partition, offset, index, nth)| Place { epoch: LogEpoch(epoch), partition, offset, index }.event_id(nth);
-            prop_assert_eq!(one == other, id(one) == id(other));
-            prop_assert_eq!(uuid::Uuid::from_bytes(id(one)).get_version_num(), 8);
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Letter::take(&mut bytes.as_slice());
+impl Open {
+    fn put(&mut self, letter: &Letter<'_>, limit: usize) {
+        self.received_ms = self.received_ms.max(letter.received_ms);
+        let start = self.body.len();
+        letter.put_cut(letter.most(), &mut self.body);
+        self.count += 1;
+        // Few letters are this large, and most of those are much smaller once they are compressed.
+        if self.body.len() > limit / 2 && self.encode().len() > limit {
+            self.body.truncate(start);
+            letter.put_cut(limit / 2, &mut self.body);
         }
     }
+
+    fn encode(&self) -> Vec<u8> {
+        let Self { count, received_ms, .. } = *self;
+        let day = day_of(received_ms);
+        let (projects, tallies) = (Vec::new(), Tallies::default());
+        let header = Header { source: 0, day, events: 0, received_ms, projects, tallies, letters: count, origin: None };
+        record::encode(&header, &self.body)
+    }
 }
+
+fn cut_text(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or(text)
+}
+
+/// A record of the dead topic, read.
+#[derive(Debug)]
+pub struct LetterRecord {
+    body: Vec<u8>,
+    count: u32,
+}
+
+impl LetterRecord {
+    /// Reads a record of the dead topic.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut body = Vec::new();
+        let header = record::decode(bytes, &mut body)?;
+        Ok(Self { body, count: header.letters })
+    }
+
+    /// Its letters, in order, up to the first that cannot be read.
+    pub fn letters(&self) -> impl Iterator<Item = Letter<'_>> {
+        let mut rest = self.body.as_slice();
+        (0..self.count).map_while(move |_| Letter::take(&mut rest))
+    }
+
+    /// Bytes that they take in memory.
+    pub fn size(&self) -> usize {
+        self.body.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use crate::outcome::Count;
 const MAGIC: [u8; 2] = *b"PR";
 const VERSION: u8 = 1;
 /// No record of ours inflates beyond this; a length above it is damage, not a reason to allocate.
-const MAX_BODY: usize = 64 << 20;
+pub(super) const MAX_BODY: usize = 64 << 20;
 /// Bytes that hold the header of nearly every record: what to ask of the log for a look at the books alone.
 pub const HEADER_PREFIX: usize = 4096;
 
@@ -47,7 +47,7 @@ impl Tally {
     /// Adds `number` of `count`.
     pub fn add(&mut self, count: Count, number: u32) {
         match self.counts.iter_mut().find(|(kind, _)| *kind == count) {
-            Some((_, sum)) => *sum += number,
+            Some((_, sum)) => *sum = sum.saturating_add(number),
             None if number > 0 => self.counts.push((count, number)),
             None => {}
         }
@@ -348,7 +348,7 @@ fn take_tally(input: &mut &[u8]) -> Option<Tally> {
     let mut counts = Vec::new();
     for _ in 0..varint::take(input)? {
         let [code] = varint::take_array(input)?;
-        counts.push((Count::of_code(code)?, u32::try_from(varint::take(input)?).ok()?));
+        counts.push((Count::of_code(code), u32::try_from(varint::take(input)?).ok()?));
     }
     Some(Tally { project, minute, counts })
 }

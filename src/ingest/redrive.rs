@@ -16,7 +16,7 @@ use super::{Geo, IngestLimits, Request};
 use crate::clock;
 use crate::event::field::flag;
 use crate::event::ids::ProjectId;
-use crate::event::letter::{Letter, Place, REST_UNREADABLE};
+use crate::event::letter::{Letter, Place};
 use crate::event::packed::{self, EventView, Fields, Fixed};
 use crate::event::record;
 use crate::log::{Log, LogError};
@@ -86,7 +86,7 @@ impl<L: Log> Redrive<L> {
         match letter.reason {
             DeadReason::LineMalformed => 0,
             DeadReason::EventInvalid => self.line(letter, (&letter.place, 0)),
-            DeadReason::RecordUndecodable => self.record(letter),
+            DeadReason::RecordUndecodable | DeadReason::RecordFailed | DeadReason::RecordTooLarge => self.record(letter),
             DeadReason::EventUndecodable => self.events(letter),
         }
     }
@@ -167,8 +167,10 @@ impl<L: Log> Redrive<L> {
 
     /// One event of a record, or all from one on. Of those only the ones of the project that the letter knows.
     fn events(&mut self, letter: &Letter<'_>) -> u32 {
-        let is_rest = letter.message == REST_UNREADABLE;
-        self.batch.put_all(letter.original, |event| (!is_rest || event.fixed.project == 0).then_some(letter.project))
+        let is_rest = letter.is_rest();
+        // What is nobody's stays nobody's.
+        let project = Some(letter.project).filter(|project| *project != ProjectId::BOOKS);
+        self.batch.put_all(letter.original, |event| project.filter(|_| !is_rest || event.fixed.project == 0))
     }
 }
 

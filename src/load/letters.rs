@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, StringColumn};
 use crate::clickhouse::{ClickHouse, ClickHouseError, Shard, Statement};
 use crate::event::ids::{LogEpoch, ProjectId};
-use crate::event::letter::{Letter, LetterId, Place};
-use crate::log::{LogError, PartitionReader};
+use crate::event::letter::{Letter, LetterId, LetterRecord, Place};
+use crate::log::{LogError, PartitionReader, Record};
 
 const READ_BYTES: usize = 1 << 20;
+/// Bytes of letters after which a block is sent: they are much smaller in the log.
+const BLOCK_BYTES: usize = 8 << 20;
 const PAUSE: Duration = Duration::from_secs(1);
 const COLUMNS: &str = "project_id, received_at, reason, message, source, line, original, log_epoch, log_partition, log_offset, log_index, \
                        letter_id, is_copy";
@@ -32,17 +34,19 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
             () = revoked.cancelled() => return Ok(()),
             records = reader.next(READ_BYTES) => records?,
         };
-        let Some(last) = records.last() else { continue };
-        let next_offset = last.offset + 1;
-        let letters: Vec<Letter<'_>> = records.iter().filter_map(|record| Letter::take(&mut record.payload.as_ref())).collect();
-        while let Err(problem) = store_letters(&store, &letters).await {
-            tracing::error!(%problem, "dead letters not stored: waiting");
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(PAUSE) => {}
+        let mut records = records.into_iter().peekable();
+        while records.peek().is_some() {
+            let (read, next_offset) = next_letters(&mut records);
+            let letters: Vec<Letter<'_>> = read.iter().flat_map(LetterRecord::letters).collect();
+            while let Err(problem) = store_letters(&store, &letters).await {
+                tracing::error!(%problem, "dead letters not stored: waiting");
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
             }
+            reader.commit(next_offset).await?;
         }
-        reader.commit(next_offset).await?;
     }
 }
 
@@ -109,6 +113,25 @@ async fn insert(store: &ClickHouse, block: &Bytes) -> Result<(), ClickHouseError
         }
     }
     ended
+}
+
+/// The letters of some records, and where reading goes on behind them.
+fn next_letters(records: &mut impl Iterator<Item = Record>) -> (Vec<LetterRecord>, i64) {
+    let (mut read, mut size, mut next_offset) = (Vec::new(), 0, 0);
+    for record in records {
+        next_offset = record.offset + 1;
+        match LetterRecord::decode(&record.payload) {
+            Ok(letters) => {
+                size += letters.size();
+                read.push(letters);
+            }
+            Err(problem) => tracing::error!(offset = record.offset, %problem, "a record of the dead topic is unreadable"),
+        }
+        if size >= BLOCK_BYTES {
+            break;
+        }
+    }
+    (read, next_offset)
 }
 
 fn encode(letters: &[Letter<'_>], first: &HashMap<Subject, Place>) -> Bytes {

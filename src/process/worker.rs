@@ -3,12 +3,16 @@
 //! The raw offset is committed only behind a durable snapshot, and a snapshot is written only when everything before it is
 //! durable in the enriched and dead topics. After a crash the records since the snapshot are worked through again with the
 //! state they had the first time, so they come out the same, and the loader skips those it has.
+//!
+//! A log that is full is waited for: what is on its way is not in doubt. A log that fails is left for the last snapshot, because
+//! something that was appended may be missing. Neither ends the worker, nor does anything that a record holds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,14 +29,38 @@ use crate::{clock, crash};
 const READ_BYTES: usize = 1 << 20;
 /// Appends that may be on their way to the disk: more would only wait in the log's own queue.
 const MAX_UNACKED: usize = 64;
+/// Parts of a snapshot that may be: they are large, and the queue is there for events.
+const MAX_UNACKED_PARTS: usize = 2;
 /// Pause before going on when the log refuses.
 const RETRY: Duration = Duration::from_millis(200);
+/// Pause before a full log is asked again, where nothing of this worker fills it.
+const ROOM_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is asked again by a worker that is to stop.
+const LAST_TRIES: u32 = 40;
+/// Pause before another attempt to save, while another partition does.
+const TURN_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the workers of an instance share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) agents: Arc<AgentParser>,
+    /// Taken while a snapshot is written: those of all partitions at once would fill the log's queue.
+    pub(super) saving: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub(super) fn new(agents: Arc<AgentParser>) -> Self {
+        Self { agents, saving: Arc::new(Semaphore::new(1)) }
+    }
+}
 
 /// Reads one raw partition.
 pub(super) struct Worker<L: Log, R> {
     log: L,
     limits: ProcessLimits,
     reader: R,
+    stop: CancellationToken,
+    saving: Arc<Semaphore>,
     pipeline: Pipeline,
     unacked: VecDeque<Ack>,
     next_offset: i64,
@@ -40,39 +68,60 @@ pub(super) struct Worker<L: Log, R> {
 }
 
 impl<L: Log, R: PartitionReader> Worker<L, R> {
-    pub(super) fn new(log: L, limits: ProcessLimits, agents: Arc<AgentParser>, reader: R) -> Self {
-        let pipeline = Pipeline::new(limits.session_gap_ms, limits.max_visitors, agents);
-        Self { log, limits, reader, pipeline, unacked: VecDeque::new(), next_offset: 0, saved_offset: 0 }
+    pub(super) fn new(log: L, limits: ProcessLimits, shared: Shared, reader: R) -> Self {
+        let Shared { agents, saving } = shared;
+        let pipeline = Pipeline::new(limits.sessions(), agents, log.max_record_bytes());
+        let stop = CancellationToken::new();
+        Self { log, limits, reader, stop, saving, pipeline, unacked: VecDeque::new(), next_offset: 0, saved_offset: 0 }
     }
 
     /// Works until asked to stop or the partition is taken away; ends with everything durable and a snapshot. When the log
-    /// did not keep what was appended, goes back to the last snapshot and works on from there.
+    /// did not keep what was appended, goes back to the last snapshot and works on from there. Errors: the log is damaged or closed.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), LogError> {
-        loop {
-            let partition = self.reader.partition();
-            match self.run_from_snapshot(&stop).await {
-                Err(LogError::Unavailable(why)) if stop.is_cancelled() => {
-                    tracing::warn!(partition, why, "log refuses: ending without a snapshot, the next start goes on from the last one");
-                    return Ok(());
-                }
-                Err(LogError::Unavailable(why)) => {
-                    tracing::warn!(partition, why, "log refuses: going back to the last snapshot");
-                    self.unacked.clear();
-                    tokio::time::sleep(RETRY).await;
-                }
+        self.stop = stop;
+        let (partition, revoked) = (self.reader.partition(), self.reader.revoked());
+        while !revoked.is_cancelled() {
+            let why = match self.run_from_snapshot().await {
+                Err(why) if !matches!(why, LogError::Corrupt(_) | LogError::Closed) => why,
                 ended => return ended,
+            };
+            if self.stop.is_cancelled() {
+                tracing::warn!(partition, %why, "log refuses: ending without a snapshot, the next start goes on from the last one");
+                return Ok(());
             }
+            self.look_back_after(&why);
+            self.unacked.clear();
+            tokio::time::sleep(RETRY).await;
+        }
+        Ok(())
+    }
+
+    fn look_back_after(&self, why: &LogError) {
+        let partition = self.reader.partition();
+        match why {
+            // The log's own limit was lowered below what is configured; once it is raised again nothing is lost.
+            LogError::TooLarge { .. } => tracing::error!(partition, %why, "the log takes less than is configured: waiting until it does"),
+            LogError::OutOfRange { asked, held, .. } => {
+                let finished = self.reader.committed().unwrap_or(0).max(*asked);
+                let lost = u64::try_from(held.start - finished).unwrap_or(0);
+                Counter::LogOffsetsLost.add(lost);
+                tracing::warn!(partition, %why, lost, "the log deleted what was to be read: going on behind it");
+            }
+            _ => tracing::warn!(partition, %why, "log refuses: going back to the last snapshot"),
         }
     }
 
-    async fn run_from_snapshot(&mut self, stop: &CancellationToken) -> Result<(), LogError> {
-        self.resume().await?;
-        let revoked = self.reader.revoked();
+    async fn run_from_snapshot(&mut self) -> Result<(), LogError> {
+        let (stop, revoked) = (self.stop.clone(), self.reader.revoked());
+        tokio::select! {
+            () = revoked.cancelled() => return Ok(()),
+            resumed = self.resume() => resumed?,
+        }
         let mut save_at = Instant::now() + self.limits.snapshot_interval;
         loop {
             let records = tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.save().await,
+                () = stop.cancelled() => return self.save_last().await,
                 () = revoked.cancelled() => return Ok(()),
                 () = tokio::time::sleep_until(save_at) => Vec::new(),
                 // A failure is noticed at once, and not only when the next record or snapshot waits for its turn.
@@ -86,8 +135,7 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
                 self.apply(record).await?;
             }
             if Instant::now() >= save_at {
-                self.save().await?;
-                save_at = Instant::now() + self.limits.snapshot_interval;
+                save_at = Instant::now() + self.save_in_turn().await?;
             }
         }
     }
@@ -120,11 +168,15 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
             offset: record.offset,
             previous: self.next_offset - 1,
         };
-        let Applied { enriched, letters } = self.pipeline.apply(origin, &record.payload);
+        let Applied { enriched, dead, letters, fault } = self.pipeline.apply(origin, &record.payload);
+        if let Some(fault) = fault {
+            Counter::RecordsFailed.add(1);
+            tracing::error!(partition = origin.partition, offset = origin.offset, fault, "a record is put aside: a fault of pulse itself");
+        }
         Counter::RecordsProcessed.add(1);
-        Counter::EventsDead.add(letters.len() as u64);
-        for letter in letters {
-            self.publish(Topic::Dead, 0, letter.into()).await?;
+        Counter::EventsDead.add(letters);
+        for record in dead {
+            self.publish(Topic::Dead, 0, record.into()).await?;
         }
         self.publish(Topic::Enriched, origin.partition, enriched.into()).await?;
         crash::point("process.published");
@@ -132,35 +184,76 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
         Ok(())
     }
 
-    /// Appends behind what was appended before.
+    /// Appends behind what was appended before; waits for room.
     async fn publish(&mut self, topic: Topic, partition: u16, payload: Bytes) -> Result<(), LogError> {
         while self.unacked.len() >= MAX_UNACKED {
             settle_oldest(&mut self.unacked).await?;
         }
-        self.unacked.push_back(self.log.append(topic, partition, payload)?);
+        for tried in 1.. {
+            match self.log.append(topic, partition, payload.clone()) {
+                Ok(ack) => {
+                    self.unacked.push_back(ack);
+                    break;
+                }
+                Err(LogError::Full(_)) if !self.unacked.is_empty() => settle_oldest(&mut self.unacked).await?,
+                Err(full @ LogError::Full(_)) => self.wait_for_room(tried, full).await?,
+                Err(refused) => return Err(refused),
+            }
+        }
         Ok(())
     }
 
-    /// Writes a snapshot once all before it is durable, and commits.
-    async fn save(&mut self) -> Result<(), LogError> {
-        while !self.unacked.is_empty() {
-            settle_oldest(&mut self.unacked).await?;
+    /// A moment, while others fill the log. Errors: the worker must end before there is room.
+    async fn wait_for_room(&mut self, tried: u32, full: LogError) -> Result<(), LogError> {
+        if self.reader.revoked().is_cancelled() || (self.stop.is_cancelled() && tried >= LAST_TRIES) {
+            return Err(full);
         }
+        if tried == 1 {
+            tracing::info!(partition = self.reader.partition(), why = %full, "waiting for room in the log");
+        }
+        tokio::time::sleep(ROOM_PAUSE).await;
+        Ok(())
+    }
+
+    /// Saves if no other partition does. Returns when the next snapshot is due.
+    async fn save_in_turn(&mut self) -> Result<Duration, LogError> {
+        match Arc::clone(&self.saving).try_acquire_owned() {
+            Ok(turn) => self.save(turn).await.map(|()| self.limits.snapshot_interval),
+            Err(_) => Ok(TURN_PAUSE),
+        }
+    }
+
+    async fn save_last(&mut self) -> Result<(), LogError> {
+        // Nobody closes the semaphore.
+        let turn = Arc::clone(&self.saving).acquire_owned().await.map_err(|_| LogError::Closed)?;
+        self.save(turn).await
+    }
+
+    /// Writes a snapshot once all before it is durable, and commits.
+    async fn save(&mut self, _turn: OwnedSemaphorePermit) -> Result<(), LogError> {
+        self.settle(0).await?;
         if self.next_offset == self.saved_offset {
             return Ok(());
         }
         let mut state = Vec::new();
         self.pipeline.sessions.save(&mut state);
         let snapshot = Snapshot { epoch: self.log.epoch(), next_offset: self.next_offset, state };
-        for part in snapshot::split(self.next_offset as u64, &snapshot) {
+        for part in snapshot::split(snapshot::fresh_id(), &snapshot, self.log.max_record_bytes()) {
+            self.settle(MAX_UNACKED_PARTS - 1).await?;
             self.publish(Topic::State, self.reader.partition(), part.into()).await?;
         }
-        while !self.unacked.is_empty() {
-            settle_oldest(&mut self.unacked).await?;
-        }
+        self.settle(0).await?;
         crash::point("process.saved");
         self.saved_offset = self.next_offset;
         self.reader.commit(self.next_offset).await
+    }
+
+    /// Waits until no more than `left` appends are on their way.
+    async fn settle(&mut self, left: usize) -> Result<(), LogError> {
+        while self.unacked.len() > left {
+            settle_oldest(&mut self.unacked).await?;
+        }
+        Ok(())
     }
 }
 
@@ -171,3 +264,6 @@ async fn settle_oldest(unacked: &mut VecDeque<Ack>) -> Result<(), LogError> {
     unacked.pop_front();
     acked.map(drop)
 }
+
+#[cfg(test)]
+mod tests;

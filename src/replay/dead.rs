@@ -13,12 +13,13 @@ use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use strum::VariantArray as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::{ClickHouse, Shard, Statement};
 use crate::crash;
 use crate::event::ids::{LogEpoch, ProjectId};
-use crate::event::letter::{Letter, LetterId, Place};
+use crate::event::letter::{Letter, LetterId, LetterRecord, Place};
 use crate::ingest::Redrive;
 use crate::log::{Log, Topic};
 use crate::outcome::DeadReason;
@@ -221,7 +222,7 @@ impl<'s, L: Log> Letters<'s, L> {
 
     /// A statement about letters of the reasons asked for; those of a later release are left for it.
     fn asking(&self, sql: String) -> Statement {
-        let asked = DeadReason::ALL.into_iter().filter(|reason| self.reason.is_none_or(|only| only == *reason));
+        let asked = DeadReason::VARIANTS.iter().filter(|reason| self.reason.is_none_or(|only| only == **reason));
         let names: Vec<String> = asked.map(|reason| format!("'{}'", reason.as_str())).collect();
         Statement::of(sql).bind("reasons", format!("[{}]", names.join(",")))
     }
@@ -248,7 +249,8 @@ impl<'s, L: Log> Letters<'s, L> {
             return Ok(None);
         };
         self.in_topic.start = last.offset + 1;
-        let letters = records.iter().filter_map(|record| Letter::take(&mut record.payload.as_ref()));
+        let read: Vec<LetterRecord> = records.iter().filter_map(|record| LetterRecord::decode(&record.payload).ok()).collect();
+        let letters = read.iter().flat_map(LetterRecord::letters);
         let asked = letters.filter(|letter| self.reason.is_none_or(|reason| reason == letter.reason));
         Ok(Some(asked.filter(|letter| self.seen.insert(letter.place)).map(|letter| OwnedLetter::of(&letter)).collect()))
     }

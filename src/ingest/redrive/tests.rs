@@ -1,6 +1,6 @@
 use super::*;
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
-use crate::event::letter::LetterId;
+use crate::event::letter::{LetterId, REST_UNREADABLE};
 use crate::event::packed::EventWriter;
 use crate::event::record::{Header, Tallies, day_of};
 use crate::ingest::tests::fake_log::{FakeLog, Mood};

@@ -1,11 +1,16 @@
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
+use crate::event::letter::LetterRecord;
 use crate::event::packed::{EnrichedEvents, Entry, EventWriter, Fixed};
 use crate::event::record::Enriched;
 
 const PROJECT: ProjectId = ProjectId(9);
+/// Largest record.
+const LIMIT: usize = 1 << 20;
 const NOW: i64 = 1_790_000_000_000;
 const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";
 
@@ -14,9 +19,30 @@ fn origin(offset: i64) -> RawOrigin {
 }
 
 fn pipeline() -> Pipeline {
-    let mut pipeline = Pipeline::new(1_800_000, 1_000, Arc::new(AgentParser::new()));
+    pipeline_of(LIMIT)
+}
+
+fn pipeline_of(max_record: usize) -> Pipeline {
+    let mut pipeline = Pipeline::new(Sessionizer::new(1_800_000, 1_000), agents(), max_record);
     pipeline.starts_at(NOW);
     pipeline
+}
+
+/// Tables of agents take a while to make.
+fn agents() -> Arc<AgentParser> {
+    static AGENTS: LazyLock<Arc<AgentParser>> = LazyLock::new(|| Arc::new(AgentParser::new()));
+    Arc::clone(&AGENTS)
+}
+
+/// Its dead letters, by what they say, whose they are and what they hold.
+fn letters_of(applied: &Applied) -> Vec<(String, ProjectId, Vec<u8>)> {
+    let records = applied.dead.iter().map(|record| LetterRecord::decode(record).unwrap());
+    let read = |record: LetterRecord| -> Vec<_> {
+        record.letters().map(|letter| (letter.message.to_owned(), letter.project, letter.original.to_vec())).collect()
+    };
+    let letters: Vec<_> = records.flat_map(read).collect();
+    assert_eq!(letters.len() as u64, applied.letters);
+    letters
 }
 
 fn put_event(body: &mut Vec<u8>, visitor: u64, fields: &[(Field, &str)]) {
@@ -37,7 +63,11 @@ fn put_event(body: &mut Vec<u8>, visitor: u64, fields: &[(Field, &str)]) {
 }
 
 fn put_letter(body: &mut Vec<u8>, line: u64) {
-    let letter = Letter {
+    a_letter(line).put(body);
+}
+
+fn a_letter(line: u64) -> Letter<'static> {
+    Letter {
         project: PROJECT,
         received_ms: NOW,
         reason: DeadReason::LineMalformed,
@@ -47,8 +77,7 @@ fn put_letter(body: &mut Vec<u8>, line: u64) {
         original: b"GET",
         id: LetterId::NONE,
         place: Place::UNKNOWN,
-    };
-    letter.put(body);
+    }
 }
 
 fn record(events: u32, letters: u32, body: &[u8]) -> Vec<u8> {
@@ -68,10 +97,11 @@ fn read(applied: &Applied) -> (Header, Enriched) {
 
 /// Received equals what goes on plus what ended here.
 fn assert_conserved(header: &Header) {
-    for tally in &header.tallies.0 {
-        let dead: u32 = tally.counts.iter().filter(|(count, _)| matches!(count, Count::Dead(_))).map(|(_, number)| number).sum();
-        assert_eq!(tally.count(Count::Received), header.events + dead, "{tally:?}");
-    }
+    let sum = |counts: fn(Count) -> bool| -> u64 {
+        let all = header.tallies.0.iter().flat_map(|tally| &tally.counts);
+        all.filter(|(count, _)| counts(*count)).map(|(_, number)| u64::from(*number)).sum()
+    };
+    assert_eq!(sum(|count| count == Count::Received), u64::from(header.events) + sum(Count::is_dead), "{header:?}");
 }
 
 #[test]
@@ -97,7 +127,8 @@ fn letters_are_moved_with_their_place_and_counted() {
     put_event(&mut body, 1, &[(Field::Type, "view")]);
     put_letter(&mut body, 3);
     let applied = pipeline().apply(origin(7), &record(1, 1, &body));
-    let letter = Letter::take(&mut applied.letters[0].as_slice()).unwrap();
+    let record = LetterRecord::decode(&applied.dead[0]).unwrap();
+    let letter = record.letters().next().unwrap();
     assert_eq!((letter.line, letter.original), (3, b"GET".as_slice()));
     assert_eq!(letter.place, Place { epoch: LogEpoch(5), partition: 1, offset: 7, index: 0 });
     let (header, _) = read(&applied);
@@ -114,7 +145,7 @@ fn garbage_between_good_records_is_one_letter_and_costs_its_neighbours_nothing()
     for (offset, payload) in [(0, good.as_slice()), (1, b"garbage"), (2, good.as_slice())] {
         let applied = pipeline.apply(origin(offset), payload);
         let (header, _) = read(&applied);
-        assert_eq!((header.events, applied.letters.len()), if offset == 1 { (0, 1) } else { (1, 0) });
+        assert_eq!((header.events, applied.letters), if offset == 1 { (0, 1) } else { (1, 0) });
         assert_eq!(header.day, day_of(NOW), "whatever it holds, a block must fit one day");
         assert_conserved(&header);
     }
@@ -141,8 +172,166 @@ fn an_event_whose_fields_are_damaged_is_a_letter_and_its_neighbours_keep_what_is
         })
         .collect();
     let expected = [("first", ""), ("third", "Chrome")].map(|(name, browser)| (name.to_owned(), browser.to_owned()));
-    assert_eq!((kept, applied.letters.len()), (expected.to_vec(), 1));
+    assert_eq!((kept, applied.letters), (expected.to_vec(), 1));
     assert_conserved(&header);
+}
+
+/// Processing an event of this visitor fails as a fault of our own would.
+const FAILS: VisitorKey = VisitorKey(u64::MAX);
+
+pub(super) fn fail_for(visitor: VisitorKey) {
+    assert!(visitor != FAILS, "a fault of our own");
+}
+
+/// Bytes that no compression makes smaller.
+fn noise(size: usize) -> Vec<u8> {
+    (0..size as u64).map(|at| (xxhash_rust::xxh3::xxh3_64(&at.to_le_bytes()) >> 7) as u8).collect()
+}
+
+#[test]
+fn a_record_that_makes_processing_panic_is_a_letter_and_costs_its_neighbours_nothing() {
+    let mut pipeline = pipeline();
+    let mut body = Vec::new();
+    put_event(&mut body, 1, &[(Field::Type, "view")]);
+    let good = record(1, 0, &body);
+    put_event(&mut body, FAILS.0, &[(Field::Type, "view")]);
+    let bad = record(2, 0, &body);
+    for (offset, payload) in [(0, &good), (1, &bad), (2, &good)] {
+        let applied = pipeline.apply(origin(offset), payload);
+        let (header, _) = read(&applied);
+        assert_conserved(&header);
+        if offset == 1 {
+            let said = "processing panicked: a fault of our own";
+            assert_eq!(applied.fault.as_deref(), Some(said));
+            assert_eq!(letters_of(&applied), [(said.to_owned(), PROJECT, bad.clone())]);
+            assert_eq!(header.tallies.0[0].count(Count::Dead(DeadReason::RecordFailed)), 2, "each of its events is counted");
+        } else {
+            assert_eq!((header.events, applied.fault), (1, None));
+        }
+    }
+}
+
+#[test]
+fn a_line_of_seventeen_mebibytes_and_letters_that_do_not_compress_fit_the_log() {
+    let line = vec![b'x'; 17 << 20];
+    let (near, over) = (noise(LIMIT - 40), noise(LIMIT + 1));
+    for original in [line.as_slice(), &near, &over] {
+        let mut body = Vec::new();
+        put_event(&mut body, 1, &[(Field::Type, "view")]);
+        let letter = Letter { project: PROJECT, original, ..a_letter(1) };
+        letter.put(&mut body);
+        let applied = pipeline().apply(origin(7), &record(1, 1, &body));
+        let (header, _) = read(&applied);
+        assert!(applied.enriched.len() <= LIMIT && applied.dead.iter().all(|record| record.len() <= LIMIT));
+        assert_eq!(letters_of(&applied).len(), 1);
+        assert_conserved(&header);
+    }
+}
+
+#[test]
+fn a_foreign_record_as_large_as_the_log_takes_is_kept_as_far_as_it_fits() {
+    let garbage = noise(LIMIT);
+    let applied = pipeline().apply(origin(7), &garbage);
+    let letters = letters_of(&applied);
+    let (message, _, original) = &letters[0];
+    assert!(message.ends_with("(original cut)") && garbage.starts_with(original) && original.len() >= LIMIT / 2, "{message}");
+    assert!(applied.enriched.len() <= LIMIT && applied.dead[0].len() <= LIMIT);
+}
+
+/// An event whose enriched form is much larger than itself.
+fn put_growing(body: &mut Vec<u8>, visitor: u64) {
+    let page = format!("https://a.example/?utm_source={0}&utm_medium={0}&utm_campaign={0}", visitor * 1_000_003);
+    put_event(body, visitor, &[(Field::Type, "view"), (Field::PageUrl, &page), (Field::UserAgent, CHROME)]);
+}
+
+#[test]
+fn a_record_that_grows_beyond_the_limit_keeps_its_events_and_their_sessions() {
+    let mut body = Vec::new();
+    (1..500).for_each(|visitor| put_growing(&mut body, visitor));
+    let raw = record(499, 0, &body);
+    let whole = pipeline().apply(origin(7), &raw).enriched;
+    let applied = pipeline_of(whole.len() - 1).apply(origin(7), &raw);
+    let (header, content) = read(&applied);
+    assert_eq!((header.events, applied.letters), (499, 0));
+    assert!(applied.enriched.len() < whole.len());
+    let sessions = EnrichedEvents::new(&content.events, &content.additions);
+    assert!(sessions.map(|(event, addition)| Fields::enriched(&event, addition).unwrap().get(Field::Session).len()).all(|len| len == 16));
+    assert_conserved(&header);
+
+    // Not even those fit behind a raw record that fills the log.
+    let applied = pipeline_of(raw.len()).apply(origin(7), &raw);
+    let (header, _) = read(&applied);
+    assert_eq!((header.events, applied.letters), (0, 1));
+    assert_eq!(header.tallies.0[0].count(Count::Dead(DeadReason::RecordTooLarge)), 499);
+    assert_eq!(letters_of(&applied)[0].1, PROJECT);
+    assert_conserved(&header);
+}
+
+/// A record under another header.
+fn under(change: impl FnOnce(&mut Header), events: u32, body: &[u8]) -> Vec<u8> {
+    let mut header = record::header(&record(events, 0, body)).unwrap();
+    change(&mut header);
+    record::encode(&header, body)
+}
+
+#[test]
+fn an_event_of_no_project_is_a_letter_and_no_row_of_the_books() {
+    let mut body = Vec::new();
+    put_event(&mut body, 1, &[(Field::Type, "view")]);
+    for projects in [Vec::new(), vec![ProjectId::BOOKS]] {
+        let applied = pipeline().apply(origin(7), &under(|header| header.projects = projects, 1, &body));
+        let (header, _) = read(&applied);
+        assert_eq!(header.events, 0);
+        assert_eq!(letters_of(&applied), [("project unknown".to_owned(), ProjectId::BOOKS, body.clone())]);
+        assert_conserved(&header);
+    }
+}
+
+#[test]
+fn what_a_record_of_several_projects_holds_is_shown_to_none_of_them() {
+    let mut body = Vec::new();
+    put_event(&mut body, 1, &[(Field::Type, "view")]);
+    let whole = body.len();
+    put_event(&mut body, 2, &[(Field::Type, "secret")]);
+    body.truncate(body.len() - 1);
+    let applied = pipeline().apply(origin(7), &under(|header| header.projects.push(ProjectId(10)), 2, &body));
+    assert_eq!(letters_of(&applied), [(letter::REST_UNREADABLE.to_owned(), ProjectId::BOOKS, body[whole..].to_vec())]);
+    assert_conserved(&read(&applied).0);
+}
+
+#[test]
+fn the_books_are_of_what_the_record_holds_whatever_its_header_says() {
+    let mut body = Vec::new();
+    put_event(&mut body, 1, &[(Field::Type, "view")]);
+    let lies = |header: &mut Header| {
+        header.day = 9;
+        header.tallies = Tallies::default();
+        for count in [Count::Received, Count::Stored, Count::Dead(DeadReason::LineMalformed), Count::Unknown(250)] {
+            header.tallies.add(PROJECT, NOW, count, u32::MAX);
+        }
+        header.tallies.add(ProjectId(77), i64::MAX, Count::Received, u32::MAX);
+        header.tallies.add(PROJECT, NOW, Count::Unknown(130), 5);
+    };
+    let applied = pipeline().apply(origin(7), &under(lies, 1, &body));
+    let (header, _) = read(&applied);
+    let mut expected = Tallies::default();
+    expected.add(PROJECT, NOW, Count::Unknown(130), 5);
+    expected.add(PROJECT, NOW, Count::Received, 1);
+    assert_eq!((header.day, header.tallies), (day_of(NOW), expected), "what a later release counts at the edge is passed on");
+}
+
+#[test]
+fn a_header_that_promises_more_than_the_body_can_hold_is_one_event_of_nobody() {
+    let mut body = Vec::new();
+    put_event(&mut body, 1, &[(Field::Type, "view")]);
+    for (events, letters) in [(u32::MAX, 0), (1, u32::MAX), (u32::MAX, u32::MAX)] {
+        let lies = |header: &mut Header| (header.events, header.letters) = (events, letters);
+        let applied = pipeline().apply(origin(7), &under(lies, 1, &body));
+        let (header, _) = read(&applied);
+        assert_eq!(header.tallies.0[0].count(Count::Received), 1);
+        assert_eq!(header.tallies.0[0].project, ProjectId::BOOKS);
+        assert_conserved(&header);
+    }
 }
 
 proptest! {
@@ -158,11 +347,6 @@ proptest! {
         body.truncate(body.len() - cut % body.len());
         let applied = pipeline().apply(origin(1), &record(events as u32, letters as u32, &body));
         let (header, _) = read(&applied);
-        let sum = |counts: fn(Count) -> bool| -> u32 {
-            let all = header.tallies.0.iter().flat_map(|tally| &tally.counts);
-            all.filter(|(count, _)| counts(*count)).map(|(_, number)| number).sum()
-        };
-        let dead = sum(|count| matches!(count, Count::Dead(_)));
-        prop_assert_eq!(sum(|count| count == Count::Received), header.events + dead);
+        assert_conserved(&header);
     }
 }

@@ -1,0 +1,380 @@
+//! A worker on a log in memory that is small, slow, or deletes what is about to be read.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Mutex;
+
+use super::*;
+use crate::event::field::Field;
+use crate::event::ids::{LogEpoch, PersonKey, ProjectId, VisitorKey};
+use crate::event::packed::{EventWriter, Fixed};
+use crate::event::record::{self, Header, Tallies, day_of};
+use crate::lifecycle::spawn_apart;
+use crate::log::GroupMember;
+use crate::process::ProcessConfig;
+
+const NOW: i64 = 1_790_000_000_000;
+
+/// Records of each topic from some offset on, and those that wait to become durable, one a millisecond.
+#[derive(Clone)]
+struct SmallLog(Arc<Mutex<State>>);
+
+struct State {
+    held: HashMap<Topic, (i64, Vec<Bytes>)>,
+    waiting: VecDeque<(Topic, Bytes, tokio::sync::oneshot::Sender<Result<i64, LogError>>)>,
+    queued: usize,
+    queue: usize,
+    max_record: usize,
+    /// Most bytes that ever waited.
+    most_queued: usize,
+    /// How often an append found no room.
+    refused: usize,
+    committed: Option<i64>,
+    /// Records of the state topic that are deleted once its bounds were told.
+    deletes_after_bounds: i64,
+    state_reads: usize,
+}
+
+impl SmallLog {
+    fn new(queue: usize, max_record: usize) -> Self {
+        let log = Self(Arc::new(Mutex::new(State {
+            held: HashMap::new(),
+            waiting: VecDeque::new(),
+            queued: 0,
+            queue,
+            max_record,
+            most_queued: 0,
+            refused: 0,
+            committed: None,
+            deletes_after_bounds: 0,
+            state_reads: 0,
+        })));
+        let disk = log.clone();
+        drop(spawn_apart(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                disk.write_one();
+            }
+        }));
+        log
+    }
+
+    fn write_one(&self) {
+        let mut state = self.0.lock().unwrap();
+        let Some((topic, payload, ack)) = state.waiting.pop_front() else { return };
+        state.queued -= payload.len();
+        let offset = state.put(topic, payload);
+        drop(ack.send(Ok(offset)));
+    }
+
+    fn put(&self, topic: Topic, payload: Vec<u8>) {
+        self.0.lock().unwrap().put(topic, payload.into());
+    }
+
+    fn records(&self, topic: Topic) -> Vec<Bytes> {
+        self.0.lock().unwrap().held.get(&topic).map_or_else(Vec::new, |(_, records)| records.clone())
+    }
+
+    /// Waits until raw records were committed up to `next_offset`.
+    async fn committed(&self, next_offset: i64) {
+        while self.0.lock().unwrap().committed != Some(next_offset) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl State {
+    fn put(&mut self, topic: Topic, payload: Bytes) -> i64 {
+        let (start, records) = self.held.entry(topic).or_default();
+        records.push(payload);
+        *start + records.len() as i64 - 1
+    }
+
+    fn bounds(&self, topic: Topic) -> Range<i64> {
+        self.held.get(&topic).map_or(0..0, |(start, records)| *start..*start + records.len() as i64)
+    }
+
+    fn delete(&mut self, topic: Topic, count: i64) {
+        if let Some((start, records)) = self.held.get_mut(&topic) {
+            let count = count.min(records.len() as i64);
+            records.drain(..count as usize);
+            *start += count;
+        }
+    }
+}
+
+impl Log for SmallLog {
+    type Member = SmallReader;
+
+    fn epoch(&self) -> LogEpoch {
+        LogEpoch(3)
+    }
+
+    fn partitions(&self, _: Topic) -> u16 {
+        1
+    }
+
+    fn max_record_bytes(&self) -> usize {
+        self.0.lock().unwrap().max_record
+    }
+
+    fn append(&self, topic: Topic, _: u16, payload: Bytes) -> Result<Ack, LogError> {
+        let mut state = self.0.lock().unwrap();
+        if payload.len() > state.max_record {
+            return Err(LogError::TooLarge { size: payload.len(), limit: state.max_record });
+        }
+        if state.queued >= state.queue {
+            state.refused += 1;
+            return Err(LogError::Full("the queue".to_owned()));
+        }
+        state.queued += payload.len();
+        state.most_queued = state.most_queued.max(state.queued);
+        let (sender, ack) = Ack::pair();
+        state.waiting.push_back((topic, payload, sender));
+        Ok(ack)
+    }
+
+    async fn bounds(&self, topic: Topic, _: u16) -> Result<Range<i64>, LogError> {
+        let mut state = self.0.lock().unwrap();
+        let told = state.bounds(topic);
+        if topic == Topic::State {
+            let count = std::mem::take(&mut state.deletes_after_bounds);
+            state.delete(Topic::State, count);
+        }
+        Ok(told)
+    }
+
+    async fn read(&self, topic: Topic, partition: u16, from: i64, _: usize, _: Option<usize>) -> Result<Vec<Record>, LogError> {
+        let mut state = self.0.lock().unwrap();
+        state.state_reads += usize::from(topic == Topic::State);
+        let held = state.bounds(topic);
+        if !(held.start..=held.end).contains(&from) {
+            return Err(LogError::OutOfRange { topic: topic.as_str(), partition, asked: from, held });
+        }
+        let record = state.held.get(&topic).and_then(|(start, records)| records.get((from - start) as usize));
+        Ok(record.map(|payload| Record { offset: from, payload: payload.clone() }).into_iter().collect())
+    }
+
+    async fn join(&self, _: &'static str, _: Topic) -> Result<SmallReader, LogError> {
+        Ok(self.reader())
+    }
+}
+
+impl SmallLog {
+    fn reader(&self) -> SmallReader {
+        let committed = self.0.lock().unwrap().committed;
+        SmallReader { log: self.clone(), next_offset: committed.unwrap_or(0), committed, revoked: CancellationToken::new() }
+    }
+}
+
+struct SmallReader {
+    log: SmallLog,
+    next_offset: i64,
+    committed: Option<i64>,
+    revoked: CancellationToken,
+}
+
+impl GroupMember for SmallReader {
+    type Reader = Self;
+
+    async fn assigned(&mut self) -> Result<Self, LogError> {
+        std::future::pending().await
+    }
+}
+
+impl PartitionReader for SmallReader {
+    fn partition(&self) -> u16 {
+        0
+    }
+
+    fn committed(&self) -> Option<i64> {
+        self.committed
+    }
+
+    async fn bounds(&self) -> Result<Range<i64>, LogError> {
+        self.log.bounds(Topic::Raw, 0).await
+    }
+
+    fn seek(&mut self, next_offset: i64) {
+        self.next_offset = next_offset;
+    }
+
+    async fn next(&mut self, max_bytes: usize) -> Result<Vec<Record>, LogError> {
+        loop {
+            let records = self.log.read(Topic::Raw, 0, self.next_offset, max_bytes, None).await?;
+            if let Some(last) = records.last() {
+                self.next_offset = last.offset + 1;
+                return Ok(records);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn commit(&mut self, next_offset: i64) -> Result<(), LogError> {
+        self.committed = Some(next_offset);
+        self.log.0.lock().unwrap().committed = Some(next_offset);
+        Ok(())
+    }
+
+    fn revoked(&self) -> CancellationToken {
+        self.revoked.clone()
+    }
+}
+
+fn event(body: &mut Vec<u8>, visitor: u64) {
+    let mut writer = EventWriter::begin(body);
+    writer.field(Field::Type, b"view");
+    writer.finish(&Fixed {
+        event_id: [visitor as u8; 16],
+        visitor: VisitorKey(visitor),
+        person: PersonKey(visitor),
+        at_ms: NOW,
+        original_ms: NOW,
+        sent_ms: 0,
+        received_ms: NOW,
+        flags: 0,
+        project: 0,
+    });
+}
+
+/// A raw record with an event of each of these visitors.
+fn raw(visitors: Range<u64>) -> Vec<u8> {
+    let mut body = Vec::new();
+    let events = (visitors.end - visitors.start) as u32;
+    visitors.for_each(|visitor| event(&mut body, visitor));
+    let projects = vec![ProjectId(9)];
+    let tallies = Tallies::default();
+    record::encode(&Header { source: 0, day: day_of(NOW), events, received_ms: NOW, projects, tallies, letters: 0, origin: None }, &body)
+}
+
+fn shared() -> Shared {
+    Shared::new(Arc::new(AgentParser::new()))
+}
+
+type Running = tokio::task::JoinHandle<Result<(), LogError>>;
+
+fn start(log: &SmallLog, stop: &CancellationToken) -> Running {
+    let limits = ProcessConfig { snapshot_interval: Duration::from_millis(100), ..ProcessConfig::default() }.check().unwrap();
+    spawn_apart(Worker::new(log.clone(), limits, shared(), log.reader()).run(stop.clone()))
+}
+
+/// Raw offsets of the enriched records, in the order of the topic.
+fn enriched(log: &SmallLog) -> Vec<i64> {
+    let offset = |payload: &Bytes| record::header(payload).unwrap().origin.unwrap().offset;
+    log.records(Topic::Enriched).iter().map(offset).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_is_waited_for_and_nothing_is_worked_through_twice() {
+    let log = SmallLog::new(4_000, 1 << 20);
+    (0..200).for_each(|number| log.put(Topic::Raw, raw(number..number + 10)));
+    let stop = CancellationToken::new();
+    let worker = start(&log, &stop);
+    log.committed(200).await;
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    assert_eq!(enriched(&log), (0..200).collect::<Vec<_>>());
+    assert!(log.0.lock().unwrap().refused > 0, "the queue was never full: the test shows nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_larger_than_the_queue_gets_out_and_leaves_room_for_events() {
+    const PART: usize = 64 << 10;
+    let log = SmallLog::new(256 << 10, PART);
+    // 40,000 visitors: a snapshot of 1.2 MiB.
+    (0..100).for_each(|number| log.put(Topic::Raw, raw(number * 400..(number + 1) * 400)));
+    let stop = CancellationToken::new();
+    let worker = start(&log, &stop);
+    log.committed(100).await;
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    let size: usize = log.records(Topic::State).iter().map(Bytes::len).sum();
+    assert!(size > 4 * (256 << 10), "{size}");
+    assert_eq!(enriched(&log), (0..100).collect::<Vec<_>>());
+
+    // Whoever comes next finds it.
+    let saved = snapshot::latest(&log, 0).await.unwrap().unwrap();
+    assert_eq!(saved.next_offset, 100);
+    assert!(crate::process::sessionize::Sessionizer::new(1_800_000, 1_000_000).restore(&saved.state).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_to_stop_does_not_wait_for_ever_for_room() {
+    let log = SmallLog::new(0, 1 << 20);
+    log.put(Topic::Raw, raw(0..3));
+    let stop = CancellationToken::new();
+    let worker = start(&log, &stop);
+    while log.0.lock().unwrap().refused == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    assert_eq!(log.0.lock().unwrap().committed, None, "what was not published is not committed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_retention_deletes_under_a_reader_ends_no_worker() {
+    let log = SmallLog::new(1 << 20, 64 << 10);
+    let state = Snapshot { epoch: LogEpoch(3), next_offset: 2, state: vec![0; 200_000] };
+    for id in 0..5 {
+        snapshot::split(id, &state, 64 << 10).for_each(|part| log.put(Topic::State, part));
+    }
+    // As if there were none in the window that is looked at first.
+    log.put(Topic::State, snapshot::split(9, &state, 64 << 10).next().unwrap());
+    log.0.lock().unwrap().deletes_after_bounds = 10;
+    assert_eq!(snapshot::latest(&log, 0).await.unwrap().map(|saved| saved.next_offset), Some(2));
+
+    // The raw records below the snapshot and beyond it are gone before the first read.
+    (0..6).for_each(|number| log.put(Topic::Raw, raw(number..number + 1)));
+    let stop = CancellationToken::new();
+    let worker = start(&log, &stop);
+    log.0.lock().unwrap().delete(Topic::Raw, 4);
+    log.committed(6).await;
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    assert_eq!(enriched(&log), [4, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latest_snapshot_is_found_without_reading_those_before_it() {
+    let log = SmallLog::new(1 << 20, 64 << 10);
+    for next_offset in 0..500 {
+        let snapshot = Snapshot { epoch: LogEpoch(3), next_offset, state: vec![1; 100_000] };
+        snapshot::split(next_offset as u64, &snapshot, 64 << 10).for_each(|part| log.put(Topic::State, part));
+    }
+    assert_eq!(snapshot::latest(&log, 0).await.unwrap().map(|saved| saved.next_offset), Some(499));
+    assert!(log.0.lock().unwrap().state_reads <= 5, "{} reads", log.0.lock().unwrap().state_reads);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_of_two_owners_among_each_other_are_never_put_together() {
+    let log = SmallLog::new(1 << 20, 64 << 10);
+    let whole = Snapshot { epoch: LogEpoch(3), next_offset: 1, state: vec![3; 100_000] };
+    snapshot::split(snapshot::fresh_id(), &whole, 64 << 10).for_each(|part| log.put(Topic::State, part));
+    // Both at the same offset, as owners are that follow each other.
+    let of = |byte| Snapshot { epoch: LogEpoch(3), next_offset: 7, state: vec![byte; 100_000] };
+    let (one, other) = (of(1), of(2));
+    let pairs = snapshot::split(snapshot::fresh_id(), &one, 64 << 10).zip(snapshot::split(snapshot::fresh_id(), &other, 64 << 10));
+    for (one, other) in pairs {
+        log.put(Topic::State, one);
+        log.put(Topic::State, other);
+    }
+    let found = snapshot::latest(&log, 0).await.unwrap().unwrap();
+    assert!(found.state.iter().all(|byte| *byte == found.state[0]), "a mixture of both");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_larger_than_the_log_takes_once_enriched_costs_itself_and_not_its_neighbours() {
+    let log = SmallLog::new(1 << 20, 64 << 10);
+    log.put(Topic::Raw, raw(0..3));
+    log.put(Topic::Raw, (0..64_u32 << 10).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect());
+    log.put(Topic::Raw, raw(3..6));
+    let stop = CancellationToken::new();
+    let worker = start(&log, &stop);
+    log.committed(3).await;
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    let events = |payload: &Bytes| record::header(payload).unwrap().events;
+    assert_eq!(log.records(Topic::Enriched).iter().map(events).collect::<Vec<_>>(), [3, 0, 3]);
+    assert_eq!(log.records(Topic::Dead).len(), 1);
+}
