@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS ${database}.events
     screen_height       UInt16,
     screen_density      Float32,
     page_url            String,
+    page_host           LowCardinality(String),
     page_path           String,
     page_title          String,
     page_search         String,

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod letter;
 pub mod mask;
 pub mod packed;
+pub mod page;
 pub mod record;
 pub mod time;
 mod varint;

@@ -84,11 +84,13 @@ pub enum Field {
     ScreenHeight = 39,
     /// Pixels per point: four bytes, an f32, little endian.
     ScreenDensity = 40,
+    /// Host of the page.
+    PageHost = 41,
 }
 
 impl Field {
     /// One more than the highest tag: the size of a table indexed by tag.
-    pub const SLOTS: usize = 41;
+    pub const SLOTS: usize = 42;
 
     /// Every field, by tag.
     pub const ALL: [Self; Self::SLOTS - 1] = [
@@ -132,6 +134,7 @@ impl Field {
         Self::ScreenWidth,
         Self::ScreenHeight,
         Self::ScreenDensity,
+        Self::PageHost,
     ];
 }
 

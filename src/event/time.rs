@@ -77,9 +77,9 @@ pub fn of_epoch_float(number: f64) -> Option<i64> {
     if number >= SECONDS.end as f64 {
         return of_epoch(number as u64);
     }
-    // A float holds these seconds to a quarter of a microsecond: cutting it at a millisecond might take one too many away.
-    let micros = (number * 1e6).round() as u64;
-    i64::try_from(micros / 1_000).ok()
+    // A float holds these seconds to two microseconds: cut at a millisecond without rounding first, it might lose one more.
+    let hundredths = (number * 1e5).round() as u64;
+    i64::try_from(hundredths / 100).ok()
 }
 
 fn epoch_text(text: &str) -> Option<i64> {

@@ -11,6 +11,8 @@ use crate::event::field::Field;
 use crate::event::packed::EventWriter;
 
 const MAX_URL: usize = 2_048;
+/// Addresses whose query is still to be read: it is cut only when it has been (load keeps less).
+const MAX_WHOLE_URL: usize = 16 << 10;
 const MAX_TEXT: usize = 512;
 const MAX_AGENT: usize = 1_024;
 
@@ -77,10 +79,10 @@ fn nested(outer: &str, inner: &str, node: Option<&Node<'_>>, writer: &mut EventW
         ("screen", Some(Node::Static(number))) => screen(inner, number, writer),
         (_, Some(Node::String(text))) => {
             if let Some(field) = field(outer, inner) {
-                let max = if matches!(field, Field::PageUrl | Field::Referrer | Field::PagePath | Field::PageSearch) {
-                    MAX_URL
-                } else {
-                    MAX_TEXT
+                let max = match field {
+                    Field::PageUrl | Field::PageSearch => MAX_WHOLE_URL,
+                    Field::Referrer | Field::PagePath => MAX_URL,
+                    _ => MAX_TEXT,
                 };
                 writer.field(field, clip(text, max).as_bytes());
             }
@@ -126,6 +128,7 @@ fn field(outer: &str, inner: &str) -> Option<Field> {
         ("os", "name") => Field::Os,
         ("os", "version") => Field::OsVersion,
         ("page", "url") => Field::PageUrl,
+        ("page", "host") => Field::PageHost,
         ("page", "path") => Field::PagePath,
         ("page", "title") => Field::PageTitle,
         ("page", "search") => Field::PageSearch,

@@ -54,16 +54,19 @@ pub(crate) struct Dedupe {
     inserting: HashMap<EventKey, Fingerprint, foldhash::fast::RandomState>,
     recent: Filter,
     older: Filter,
+    /// Whatever was received since then is in the filters.
+    reach_ms: i64,
 }
 
 impl Dedupe {
-    /// Nothing remembered yet, and nothing known about the time before `since_ms`. The filters take about `bytes` in all.
-    pub(crate) fn new(bytes: usize, since_ms: i64) -> Self {
+    /// Nothing remembered yet, and nothing known about what was received before `reach_ms`. The filters take about `bytes` in all.
+    pub(crate) fn new(bytes: usize, reach_ms: i64) -> Self {
         Self {
             waiting: HashMap::default(),
             inserting: HashMap::default(),
-            recent: Filter::new(bytes / 2, since_ms),
-            older: Filter::new(64, since_ms),
+            recent: Filter::new(bytes / 2),
+            older: Filter::new(64),
+            reach_ms,
         }
     }
 
@@ -84,25 +87,23 @@ impl Dedupe {
         let hash = key.hash();
         let maybe_seen = self.recent.contains(hash) || self.older.contains(hash);
         self.remember(hash, fixed.received_ms);
-        if maybe_seen || own_time_ms(fixed) < self.reach_ms() { Verdict::Suspect } else { Verdict::New }
+        if maybe_seen || own_time_ms(fixed) < self.reach_ms { Verdict::Suspect } else { Verdict::New }
     }
 
-    /// Remembers an event that the table has, when a partition is taken over.
-    pub(crate) fn recall(&mut self, key: EventKey, received_ms: i64) {
-        self.remember(key.hash(), received_ms);
+    /// Remembers an event that the table has, when a partition is taken over: received at the reach or later, and by `newest_ms`. In
+    /// whatever order they come, they do not move the reach.
+    pub(crate) fn recall(&mut self, key: EventKey, newest_ms: i64) {
+        self.remember(key.hash(), newest_ms);
     }
 
     fn remember(&mut self, hash: u64, received_ms: i64) {
         if self.recent.is_full() {
-            let next = Filter::new(self.recent.bytes(), received_ms);
-            self.older = std::mem::replace(&mut self.recent, next);
+            let next = Filter::new(self.recent.bytes());
+            let forgotten = std::mem::replace(&mut self.older, std::mem::replace(&mut self.recent, next));
+            // Receipts are of several clocks and not in order: the latest of those forgotten decides.
+            self.reach_ms = self.reach_ms.max(forgotten.newest_ms.saturating_add(1));
         }
-        self.recent.insert(hash);
-    }
-
-    /// Events received since then are all in the filters.
-    pub(crate) fn reach_ms(&self) -> i64 {
-        self.older.since_ms.min(self.recent.since_ms)
+        self.recent.insert(hash, received_ms);
     }
 
     /// The block is on its way: from now on new events belong to the next one.
@@ -117,10 +118,10 @@ impl Dedupe {
     }
 }
 
-/// The earliest time at which a copy of the event can have been received: when it happened, by whichever clock says
+/// The earliest time at which a copy of the event can have been received: when it happened, by the clock that says
 /// earlier. The server's own time stands in where the client gave none or one in the future; a resend would get another
 /// one, so it proves nothing.
-fn own_time_ms(fixed: &Fixed) -> i64 {
+pub(crate) fn own_time_ms(fixed: &Fixed) -> i64 {
     let own_ms = fixed.at_ms.min(fixed.original_ms);
     if fixed.flags & (flag::CLAMPED | flag::SERVER_TIME) != 0 || own_ms > fixed.received_ms { i64::MIN } else { own_ms }
 }
@@ -130,17 +131,18 @@ fn own_time_ms(fixed: &Fixed) -> i64 {
 struct Filter {
     lines: Vec<[u64; 8]>,
     free: usize,
-    since_ms: i64,
+    /// The latest receipt in it.
+    newest_ms: i64,
 }
 
 const BITS_PER_EVENT: usize = 12;
 const PROBES: u32 = 6;
 
 impl Filter {
-    fn new(bytes: usize, since_ms: i64) -> Self {
+    fn new(bytes: usize) -> Self {
         let lines = (bytes / 64).max(1);
         // Zeroed pages are taken from the system only when written: an idle partition costs nothing.
-        Self { lines: vec![[0; 8]; lines], free: lines * 512 / BITS_PER_EVENT, since_ms }
+        Self { lines: vec![[0; 8]; lines], free: lines * 512 / BITS_PER_EVENT, newest_ms: i64::MIN }
     }
 
     fn bytes(&self) -> usize {
@@ -164,7 +166,8 @@ impl Filter {
         ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize
     }
 
-    fn insert(&mut self, hash: u64) {
+    fn insert(&mut self, hash: u64, received_ms: i64) {
+        self.newest_ms = self.newest_ms.max(received_ms);
         self.free = self.free.saturating_sub(1);
         let at = self.line(hash);
         if let Some(line) = self.lines.get_mut(at) {

@@ -7,13 +7,14 @@ use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, Map
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
 use crate::event::packed::{Entry, EventView, Fields};
+use crate::event::page::Page;
 use crate::event::record::Tally;
 
 /// The `type` of bookkeeping rows; no event can have it, `$` is reserved.
 pub const BOOKS_TYPE: &str = "$books";
 
 /// Columns with few distinct values, by the field that fills them.
-const DICTIONARIES: [(Field, &str); 26] = [
+const DICTIONARIES: [(Field, &str); 27] = [
     (Field::Type, "type"),
     (Field::Country, "country"),
     (Field::Region, "region"),
@@ -40,6 +41,7 @@ const DICTIONARIES: [(Field, &str); 26] = [
     (Field::CampaignTerm, "campaign_term"),
     (Field::CampaignContent, "campaign_content"),
     (Field::ClickIdKind, "click_id_kind"),
+    (Field::PageHost, "page_host"),
 ];
 
 /// Columns of free text.
@@ -53,6 +55,9 @@ const STRINGS: [(Field, &str); 8] = [
     (Field::Referrer, "referrer"),
     (Field::ClickId, "click_id"),
 ];
+
+/// Longest value of a column of free text, bytes: addresses come as long as they were, because everything in them is to be read.
+const MAX_TEXT: usize = 2_048;
 
 const TIME: &str = "DateTime64(3, 'UTC')";
 
@@ -143,11 +148,20 @@ impl Rows {
         self.screen_density.push(fields.get(Field::ScreenDensity).try_into().unwrap_or_default());
         self.log_offset.push(offset.to_le_bytes());
         self.client_session_id.push(fields.get(Field::ClientSession));
+        let page = page_of(fields);
         for ((field, _), column) in STRINGS.iter().zip(&mut self.texts) {
-            column.push(fields.get(*field));
+            column.push(clip(match (field, fields.get(*field)) {
+                (Field::PagePath, b"") => page.path.as_bytes(),
+                (Field::PageSearch, b"") => page.search.as_bytes(),
+                (_, text) => text,
+            }));
         }
         for ((field, _), column) in DICTIONARIES.iter().zip(&mut self.dictionaries) {
-            column.push(fields.get(*field));
+            match (field, fields.get(*field)) {
+                (Field::PageHost, b"") => small_letters(page.host.as_bytes(), |host| column.push(host)),
+                (Field::PageHost, host) => small_letters(host, |host| column.push(host)),
+                (_, text) => column.push(text),
+            }
         }
         self.properties(fields);
     }
@@ -229,6 +243,35 @@ impl Rows {
         self.strings.clear();
         self.numbers.clear();
         self.others.clear();
+    }
+}
+
+/// What the page's address says, where the client has not said all of it.
+fn page_of<'a>(fields: &Fields<'a>) -> Page<'a> {
+    let is_missing = |field| fields.get(field).is_empty();
+    let is_told = !is_missing(Field::PageHost) && !is_missing(Field::PagePath) && !is_missing(Field::PageSearch);
+    if is_told || is_missing(Field::PageUrl) { Page::default() } else { Page::of(fields.text(Field::PageUrl)) }
+}
+
+/// The longest prefix that a column of free text takes and that ends between characters.
+fn clip(text: &[u8]) -> &[u8] {
+    if text.len() <= MAX_TEXT {
+        return text;
+    }
+    let is_boundary = |at: &usize| text.get(*at).is_some_and(|byte| byte & 0xC0 != 0x80);
+    let end = (0..=MAX_TEXT).rev().find(is_boundary).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
+}
+
+fn small_letters(text: &[u8], take: impl FnOnce(&[u8])) {
+    let mut small = [0; 512];
+    match small.get_mut(..text.len()) {
+        Some(small) if text.iter().any(u8::is_ascii_uppercase) => {
+            small.copy_from_slice(text);
+            small.make_ascii_lowercase();
+            take(small);
+        }
+        _ => take(text),
     }
 }
 

@@ -316,14 +316,14 @@ fn dead(raw: &Tallies, reason: DeadReason) -> Tallies {
 /// Adds where the visitor came from: campaign, click id, referrer, channel.
 fn acquire(fields: &Fields<'_>, out: &mut Addition<'_>) {
     let url = fields.text(Field::PageUrl);
-    let given = Campaign::given(fields);
-    let campaign = campaign::of(given, url);
+    let campaign = campaign_of(fields);
     for (field, text) in campaign.found() {
         out.field(field, text.as_bytes());
     }
     let referrer = referrer::of(fields.text(Field::Referrer), url);
     out.field(Field::ReferrerDomain, referrer.domain.as_bytes());
-    if !url.is_empty() || !referrer.domain.is_empty() || !campaign.is_empty() {
+    let is_page = [Field::PageUrl, Field::PagePath, Field::PageSearch].iter().any(|field| !fields.get(*field).is_empty());
+    if is_page || !referrer.domain.is_empty() || !campaign.is_empty() {
         out.field(Field::Channel, channel(&campaign, &referrer).as_bytes());
     }
 }

@@ -34,7 +34,7 @@ const COLUMNS: &str = "SELECT toUnixTimestamp64Milli(timestamp) AS at, event_id,
     strings, numbers, others, screen_width, screen_height, screen_density";
 
 /// Where each text column goes in the context; they follow [`COLUMNS`] in this order.
-const CONTEXT: [(&str, &str, &str); 31] = [
+const CONTEXT: [(&str, &str, &str); 32] = [
     (", app_name", "app", "name"),
     (", app_version", "app", "version"),
     (", app_build", "app", "build"),
@@ -46,6 +46,7 @@ const CONTEXT: [(&str, &str, &str); 31] = [
     (", device_model", "device", "model"),
     (", device_manufacturer", "device", "manufacturer"),
     (", page_url", "page", "url"),
+    (", page_host", "page", "host"),
     (", page_path", "page", "path"),
     (", page_title", "page", "title"),
     (", page_search", "page", "search"),

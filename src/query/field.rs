@@ -21,7 +21,7 @@ pub(crate) enum Field {
 const SESSION: &str = "if(client_session_id != '', client_session_id, toString(session_id))";
 
 /// Wire name and SQL of every text field.
-const TEXTS: [(&str, &str); 41] = [
+const TEXTS: [(&str, &str); 42] = [
     ("type", "type"),
     ("eventId", "toString(event_id)"),
     ("userId", "user_id"),
@@ -48,6 +48,7 @@ const TEXTS: [(&str, &str); 41] = [
     ("locale", "locale"),
     ("timezone", "timezone"),
     ("page_url", "page_url"),
+    ("page_host", "page_host"),
     ("page_path", "page_path"),
     ("page_title", "page_title"),
     ("page_search", "page_search"),

@@ -75,7 +75,8 @@ async fn a_line_without_an_id_gets_that_of_its_place_and_keeps_its_time() {
     let again = published(&letter(DeadReason::EventInvalid, LINE)).await;
     assert_eq!((again[0].1.event_id, again[0].1.at_ms), (fixed.event_id, fixed.at_ms));
 
-    let own = br#"{"eventId":"0190f7a4-0000-7000-8000-000000000001","type":"order","anonymousId":"ada","timestamp":1000}"#;
+    let own =
+        br#"{"eventId":"0190f7a4-0000-7000-8000-000000000001","type":"order","anonymousId":"ada","timestamp":"1970-01-01T00:00:01Z"}"#;
     let own = published(&letter(DeadReason::EventInvalid, own)).await;
     assert_eq!((own[0].1.event_id[15], own[0].1.at_ms), (1, 1_000), "an import's time is any time since 1970");
 }

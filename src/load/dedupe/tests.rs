@@ -1,5 +1,3 @@
-use std::collections::HashSet;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -69,26 +67,73 @@ fn a_time_in_the_future_proves_nothing() {
     assert_eq!(dedupe.admit(OURS, &event(1, 1, 2_001, 2_000), 5), Verdict::Suspect);
 }
 
+/// What a client sent once: what makes it the same, and when it was received.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    id: u16,
+    visitor: u64,
+    own_ms: i64,
+    received_ms: i64,
+}
+
+impl Sent {
+    /// As it is received at `received_ms`; it happened before its first copy was received.
+    fn received(self, received_ms: i64) -> Fixed {
+        let mut fixed = event(0, self.visitor, self.own_ms, received_ms.max(self.own_ms));
+        fixed.event_id[..2].copy_from_slice(&self.id.to_be_bytes());
+        fixed
+    }
+}
+
+/// Events in the order of the log, received by servers whose clocks are up to 300 ms apart, some long after they happened.
+fn sent() -> impl Strategy<Value = Vec<Sent>> {
+    let step = (0_u64..3, 0_i64..300, prop_oneof![4 => 0_i64..20, 1 => 0_i64..2_000]);
+    prop::collection::vec(step, 1..400).prop_map(|steps| {
+        let sent = |(number, (visitor, clock, age)): (usize, (u64, i64, i64))| {
+            let received_ms = 10_000 + number as i64 + clock;
+            Sent { id: number as u16, visitor, own_ms: received_ms - age, received_ms }
+        };
+        steps.into_iter().enumerate().map(sent).collect()
+    })
+}
+
 proptest! {
-    /// Whatever the order of events, inserts and rotations, a key seen before is never called new.
+    /// Of events with copies at any distance, some of them stored by another owner and recalled in whatever order: none is called
+    /// new a second time, however often the filters turn over.
     #[test]
-    fn no_copy_is_ever_called_new(steps in prop::collection::vec((0_u8..40, 0_u64..3, 0_i64..200, any::<bool>()), 1..2_000)) {
-        // 64 bytes a generation hold 42 events: the filters turn over many times.
-        let mut dedupe = Dedupe::new(128, i64::MIN);
-        let mut seen = HashSet::new();
-        let mut first_received = std::collections::HashMap::new();
-        for (now, (id, visitor, age, flush)) in steps.into_iter().enumerate() {
-            let received = 1_000 + now as i64;
-            // A resent event happened before its first copy was received.
-            let first = *first_received.entry((id, visitor)).or_insert(received);
-            let fixed = event(id, visitor, (received - age).min(first), received);
-            let known = !seen.insert((id, visitor));
-            let verdict = dedupe.admit(OURS, &fixed, 0);
-            if known { prop_assert_ne!(verdict, Verdict::New); }
-            if flush {
-                dedupe.begin_insert();
-                dedupe.end_insert();
+    fn no_copy_is_ever_called_new(
+        sent in sent(),
+        stored in 0_usize..300,
+        since_ms in 9_000_i64..11_000,
+        order in any::<u64>(),
+        copies in prop::collection::vec((0_usize..400, any::<bool>()), 0..800),
+    ) {
+        let stored = stored.min(sent.len());
+        let newest_ms = sent[..stored].iter().map(|sent| sent.received_ms).max().unwrap_or(i64::MIN);
+        // 64 bytes a generation hold 42 events.
+        let mut dedupe = Dedupe::new(128, since_ms);
+        let mut recalled: Vec<&Sent> = sent[..stored].iter().filter(|sent| sent.received_ms >= since_ms).collect();
+        recalled.sort_by_key(|sent| xxh3_64_with_seed(&sent.id.to_le_bytes(), order));
+        recalled.iter().for_each(|sent| dedupe.recall(EventKey::of(OURS, &sent.received(sent.received_ms)), newest_ms));
+        let mut copies = copies.into_iter();
+        for taken in stored..sent.len() {
+            dedupe.admit(OURS, &sent[taken].received(sent[taken].received_ms), 0);
+            for (number, ends) in copies.by_ref().take(2) {
+                // As far back as one likes.
+                let copy = sent[number % (taken + 1)];
+                let verdict = dedupe.admit(OURS, &copy.received(sent[taken].received_ms), 0);
+                prop_assert_ne!(verdict, Verdict::New, "event {} of {}, {} of them stored before", copy.id, taken, stored);
+                if ends {
+                    dedupe.begin_insert();
+                    dedupe.end_insert();
+                }
             }
+            dedupe.begin_insert();
+            dedupe.end_insert();
+        }
+        for copy in &sent {
+            let verdict = dedupe.admit(OURS, &copy.received(20_000), 0);
+            prop_assert_ne!(verdict, Verdict::New, "event {} of all, {} of them stored before", copy.id, stored);
         }
     }
 }

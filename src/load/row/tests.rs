@@ -63,3 +63,55 @@ fn many_values_in_two_parts_need_wider_places() {
     DictionaryColumn::put(std::iter::once(&all), "c", &mut whole);
     assert_eq!(joined, whole);
 }
+
+/// The text columns of one event that do not hold what is expected of them; those not named are to be empty.
+fn unexpected(given: &[(Field, &str)], expected: &[(&str, &str)]) -> Vec<&'static str> {
+    let (mut bytes, mut rows) = (Vec::new(), Rows::new());
+    let mut writer = EventWriter::begin(&mut bytes);
+    given.iter().for_each(|(field, text)| writer.field(*field, text.as_bytes()));
+    let ids = ([1; 16], VisitorKey(1), PersonKey(2));
+    let (event_id, visitor, person) = ids;
+    writer.finish(&Fixed { event_id, visitor, person, at_ms: 0, original_ms: 0, sent_ms: 0, received_ms: 0, flags: 0, project: 0 });
+    let event = EventView::take(&mut bytes.as_slice()).unwrap();
+    rows.event(&event, &Fields::of(&event).unwrap(), ProjectId(5), (1, 2));
+    let text = |name: &str| expected.iter().find(|(column, _)| *column == name).map_or("", |(_, text)| text);
+    let texts = STRINGS.iter().zip(&rows.texts).filter(|((_, name), column)| {
+        let mut expected = StringColumn::default();
+        expected.push(text(name).as_bytes());
+        encoded(*column) != encoded(&expected)
+    });
+    let few = DICTIONARIES.iter().zip(&rows.dictionaries).filter(|((_, name), column)| {
+        let mut expected = DictionaryColumn::default();
+        expected.push(text(name).as_bytes());
+        encoded(*column) != encoded(&expected)
+    });
+    texts.map(|((_, name), _)| *name).chain(few.map(|((_, name), _)| *name)).collect()
+}
+
+fn encoded<C: Column>(column: &C) -> Vec<u8> {
+    let mut out = Vec::new();
+    C::put(std::iter::once(column), "c", &mut out);
+    out
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn what_a_page_is_follows_from_its_address_where_it_is_not_said() {
+    let url = "https://Shop.Example:8443/Pricing?plan=pro#faq";
+    let derived = [("page_url", url), ("page_path", "/Pricing"), ("page_search", "?plan=pro"), ("page_host", "shop.example")];
+    assert_eq!(unexpected(&[(Field::PageUrl, url)], &derived), NOTHING);
+    let said = [(Field::PageUrl, url), (Field::PagePath, "/p"), (Field::PageSearch, "?q"), (Field::PageHost, "WWW.example")];
+    let kept = [("page_url", url), ("page_path", "/p"), ("page_search", "?q"), ("page_host", "www.example")];
+    assert_eq!(unexpected(&said, &kept), NOTHING);
+    assert_eq!(unexpected(&[(Field::PagePath, "/p")], &[("page_path", "/p")]), NOTHING);
+}
+
+#[test]
+fn a_long_address_is_cut_only_after_it_was_read() {
+    let path = format!("/{}", "\u{e4}".repeat(MAX_TEXT / 2));
+    let url = format!("https://shop.example{path}?plan=pro");
+    let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT)].to_owned();
+    let expected = [("page_url", &*cut(&url)), ("page_path", &*cut(&path)), ("page_search", "?plan=pro"), ("page_host", "shop.example")];
+    assert_eq!(unexpected(&[(Field::PageUrl, &url)], &expected), NOTHING);
+}

@@ -8,7 +8,7 @@ use crate::event::packed::Fields;
 /// Longest value kept, bytes.
 const MAX_VALUE: usize = 512;
 /// Parameters looked at: a real address has a few, a hostile one thousands.
-const MAX_PARAMETERS: usize = 64;
+const MAX_PARAMETERS: usize = 1_000;
 
 /// Advertising networks' click ids, and whether a click of theirs was paid for.
 const CLICK_IDS: [(&str, bool); 16] = [
@@ -78,10 +78,17 @@ impl<'a> Campaign<'a> {
     }
 }
 
-/// Completes a campaign from the query of a page address.
-pub fn of<'a>(mut campaign: Campaign<'a>, url: &'a str) -> Campaign<'a> {
-    let Some((_, query)) = url.split_once('?') else { return campaign };
-    let query = query.split('#').next().unwrap_or_default();
+/// Completes a campaign from the query of a page address, whole or relative.
+pub fn of<'a>(campaign: Campaign<'a>, address: &'a str) -> Campaign<'a> {
+    match address.split_once('?') {
+        Some((_, query)) => of_query(campaign, query),
+        None => campaign,
+    }
+}
+
+/// Completes a campaign from a query, with its question mark or without.
+pub fn of_query<'a>(mut campaign: Campaign<'a>, query: &'a str) -> Campaign<'a> {
+    let query = query.strip_prefix('?').unwrap_or(query).split('#').next().unwrap_or_default();
     for (key, value) in query.split('&').take(MAX_PARAMETERS).filter_map(|pair| pair.split_once('=')) {
         if value.is_empty() {
             continue;
@@ -132,6 +139,24 @@ mod tests {
         let found: Vec<_> = campaign.found().collect();
         assert_eq!(found, [(Field::CampaignMedium, "e-mail"), (Field::ClickIdKind, "gclid"), (Field::ClickId, "abc")]);
         assert_eq!(campaign.source(), "newsletter");
+    }
+
+    #[test]
+    fn a_relative_address_and_a_query_alone_carry_a_campaign_too() {
+        let expected: Vec<_> = [(Field::CampaignSource, "x"), (Field::ClickIdKind, "gclid"), (Field::ClickId, "abc")].into();
+        for address in [
+            "https://shop.example/?utm_source=x&gclid=abc",
+            "/a?utm_source=x&gclid=abc#b",
+            "?utm_source=x&gclid=abc",
+            "a?gclid=abc&utm_source=x",
+        ] {
+            assert_eq!(of(Campaign::default(), address).found().collect::<Vec<_>>(), expected, "{address}");
+        }
+        for query in ["?utm_source=x&gclid=abc", "utm_source=x&gclid=abc"] {
+            assert_eq!(of_query(Campaign::default(), query).found().collect::<Vec<_>>(), expected, "{query}");
+        }
+        let last = format!("/?{}utm_source=x&gclid=abc", "a=b&".repeat(500));
+        assert_eq!(of(Campaign::default(), &last).found().collect::<Vec<_>>(), expected);
     }
 
     #[test]

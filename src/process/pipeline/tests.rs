@@ -122,6 +122,28 @@ fn an_event_leaves_with_what_its_agent_page_and_visitor_say() {
 }
 
 #[test]
+fn a_campaign_is_found_in_whichever_field_of_the_page_carries_it() {
+    let long = format!("https://shop.example/?a={}&utm_source=bing&utm_medium=cpc", "x".repeat(5_000));
+    let pages: [&[(Field, &str)]; 6] = [
+        &[(Field::PageUrl, "https://shop.example/?utm_source=bing&utm_medium=cpc")],
+        &[(Field::PageUrl, &long)],
+        &[(Field::PageUrl, "/?utm_source=bing&utm_medium=cpc")],
+        &[(Field::PageUrl, "https://shop.example/"), (Field::PageSearch, "?utm_source=bing&utm_medium=cpc")],
+        &[(Field::PagePath, "/"), (Field::PageSearch, "utm_source=bing&utm_medium=cpc")],
+        &[(Field::PagePath, "/?utm_source=bing&utm_medium=cpc")],
+    ];
+    for page in pages {
+        let mut body = Vec::new();
+        put_event(&mut body, 1, page);
+        let applied = pipeline().apply(origin(7), &record(1, 0, &body));
+        let (_, content) = read(&applied);
+        let (event, addition) = EnrichedEvents::new(&content.events, &content.additions).next().unwrap();
+        let fields = Fields::enriched(&event, addition).unwrap();
+        assert_eq!([fields.text(Field::CampaignSource), fields.text(Field::Channel)], ["bing", "paid_search"], "{page:?}");
+    }
+}
+
+#[test]
 fn letters_are_moved_with_their_place_and_counted() {
     let mut body = Vec::new();
     put_event(&mut body, 1, &[(Field::Type, "view")]);
