@@ -10,6 +10,8 @@ mod decode;
 mod event;
 mod geo;
 mod import;
+mod legible;
+mod notice;
 mod properties;
 mod publish;
 mod rate;
@@ -52,6 +54,9 @@ pub struct IngestConfig {
     /// Oldest event accepted; imports take any time since 1970.
     #[serde(with = "humantime_serde")]
     pub max_event_age: Duration,
+    /// A client's clock is corrected by `sentAt` where it differs by more: less is time on the way.
+    #[serde(with = "humantime_serde")]
+    pub min_clock_skew: Duration,
     /// Longest time an event waits for company in a record.
     #[serde(with = "humantime_serde")]
     pub linger: Duration,
@@ -72,6 +77,7 @@ impl Default for IngestConfig {
             max_value: 8 << 10,
             max_rate: 0,
             max_event_age: Duration::from_secs(3 * 365 * 86_400),
+            min_clock_skew: Duration::from_secs(300),
             linger: Duration::from_millis(5),
             seal_size: 256 << 10,
         }
@@ -91,6 +97,7 @@ pub struct IngestLimits {
     pub(crate) max_value: usize,
     pub(crate) max_rate: u64,
     pub(crate) max_event_age_ms: i64,
+    pub(crate) min_clock_skew_ms: i64,
     pub(crate) linger: Duration,
     pub(crate) seal_size: usize,
 }
@@ -131,6 +138,7 @@ impl IngestConfig {
             max_value: self.max_value,
             max_rate: self.max_rate,
             max_event_age_ms: i64::try_from(self.max_event_age.as_millis()).unwrap_or(i64::MAX),
+            min_clock_skew_ms: i64::try_from(self.min_clock_skew.as_millis()).unwrap_or(i64::MAX),
             linger: self.linger,
             seal_size: self.seal_size,
         })

@@ -145,6 +145,17 @@ pub struct Stated {
     pub sent_ms: Option<i64>,
 }
 
+/// What a client's time is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// When the event was received, by the server's clock.
+    pub received_ms: i64,
+    /// Earlier times are refused.
+    pub earliest_ms: i64,
+    /// A difference of the clocks up to this is taken for time on the way: correcting it would turn the order of events around.
+    pub min_skew_ms: i64,
+}
+
 /// When something happened, as far as the server can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrected {
@@ -152,19 +163,36 @@ pub struct Corrected {
     pub at_ms: i64,
     /// The client's time lay over a day in the future: the time of receipt stands in.
     pub is_clamped: bool,
+    /// `sentAt` makes no sense beside the time: nothing was corrected by it.
+    pub is_sent_ignored: bool,
 }
 
-/// Corrects a client's time for its clock: what it says now (`sentAt`) against the time of receipt. Times before
-/// `earliest_ms` and over 30 days ahead are refused.
-pub fn correct(stated: Stated, received_ms: i64, earliest_ms: i64) -> Result<Corrected, Defect> {
-    let Some(stated_ms) = stated.at_ms else { return Ok(Corrected { at_ms: received_ms, is_clamped: false }) };
-    let skew_ms = stated.sent_ms.map_or(0, |sent_ms| received_ms.saturating_sub(sent_ms));
-    let at_ms = stated_ms.saturating_add(skew_ms);
-    if at_ms > received_ms.saturating_add(MAX_FUTURE_MS) || at_ms < earliest_ms {
+/// Corrects a client's time for its clock: what it says now (`sentAt`) against the time of receipt. Times before the earliest and
+/// over 30 days ahead are refused.
+pub fn correct(stated: Stated, clock: Clock) -> Result<Corrected, Defect> {
+    let received_ms = clock.received_ms;
+    let Some(stated_ms) = stated.at_ms else {
+        return Ok(Corrected { at_ms: received_ms, is_clamped: false, is_sent_ignored: false });
+    };
+    let by_sent = stated.sent_ms.map(|sent_ms| by_sent(stated_ms, sent_ms, clock));
+    let at_ms = by_sent.flatten().unwrap_or(stated_ms);
+    if at_ms > received_ms.saturating_add(MAX_FUTURE_MS) || at_ms < clock.earliest_ms {
         return Err(Defect::TimestampOutOfRange);
     }
     let is_clamped = at_ms > received_ms.saturating_add(CLAMP_FUTURE_MS);
-    Ok(Corrected { at_ms: if is_clamped { received_ms } else { at_ms }, is_clamped })
+    Ok(Corrected { at_ms: if is_clamped { received_ms } else { at_ms }, is_clamped, is_sent_ignored: by_sent == Some(None) })
+}
+
+/// The time by the server's clock of what happened at `stated_ms` and was sent at `sent_ms`. `None` for a `sentAt` that makes no sense:
+/// nothing is sent before it happened, nor so long after it that it is too old to be taken.
+fn by_sent(stated_ms: i64, sent_ms: i64, clock: Clock) -> Option<i64> {
+    let skew_ms = clock.received_ms.saturating_sub(sent_ms);
+    if skew_ms.saturating_abs() <= clock.min_skew_ms {
+        return Some(stated_ms);
+    }
+    let at_ms = stated_ms.saturating_add(skew_ms);
+    let is_before = stated_ms > sent_ms.saturating_add(clock.min_skew_ms);
+    (!is_before && at_ms >= clock.earliest_ms).then_some(at_ms)
 }
 
 #[cfg(test)]
@@ -227,25 +255,51 @@ mod tests {
         }
     }
 
+    const MINUTE: i64 = 60_000;
+    const CLOCK: Clock = Clock { received_ms: NOW, earliest_ms: NOW - 1_000 * DAY_MS, min_skew_ms: 5 * MINUTE };
+
+    fn corrected(at_ms: i64, sent_ms: i64) -> Corrected {
+        correct(Stated { at_ms: Some(at_ms), sent_ms: Some(sent_ms) }, CLOCK).unwrap()
+    }
+
     #[test]
     fn a_clock_that_is_wrong_by_a_constant_is_corrected() {
-        let stated = Stated { at_ms: Some(NOW - 3_600_000 - 5_000), sent_ms: Some(NOW - 3_600_000) };
-        assert_eq!(correct(stated, NOW, 0), Ok(Corrected { at_ms: NOW - 5_000, is_clamped: false }));
+        for skew in [-2_000 * DAY_MS, -60 * MINUTE, -5 * MINUTE - 1, 5 * MINUTE + 1, 60 * MINUTE, 2_000 * DAY_MS] {
+            let expected = Corrected { at_ms: NOW - 5_000, is_clamped: false, is_sent_ignored: false };
+            assert_eq!(corrected(NOW + skew - 5_000, NOW + skew), expected, "{skew}");
+        }
+    }
+
+    #[test]
+    fn time_on_the_way_turns_no_order_around() {
+        for skew in [-5 * MINUTE, -1, 0, 1, 5 * MINUTE] {
+            assert_eq!(corrected(NOW - 5_000, NOW + skew).at_ms, NOW - 5_000, "{skew}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_sending_that_makes_no_sense_corrects_nothing() {
+        for sent_ms in [0, NOW - 60 * MINUTE, NOW + 2_000 * DAY_MS, i64::MIN, i64::MAX] {
+            let expected = Corrected { at_ms: NOW - 5_000, is_clamped: false, is_sent_ignored: true };
+            assert_eq!(corrected(NOW - 5_000, sent_ms), expected, "{sent_ms}");
+        }
     }
 
     #[test]
     fn the_future_is_kept_clamped_or_refused() {
-        let at = |hours: i64| Stated { at_ms: Some(NOW + hours * 3_600_000), sent_ms: None };
-        assert_eq!(correct(at(23), NOW, 0), Ok(Corrected { at_ms: NOW + 23 * 3_600_000, is_clamped: false }));
-        assert_eq!(correct(at(25), NOW, 0), Ok(Corrected { at_ms: NOW, is_clamped: true }));
-        assert_eq!(correct(at(24 * 365), NOW, 0), Err(Defect::TimestampOutOfRange));
+        let at = |hours: i64| correct(Stated { at_ms: Some(NOW + hours * 3_600_000), sent_ms: None }, CLOCK);
+        let kept = |at_ms, is_clamped| Ok(Corrected { at_ms, is_clamped, is_sent_ignored: false });
+        assert_eq!(at(23), kept(NOW + 23 * 3_600_000, false));
+        assert_eq!(at(25), kept(NOW, true));
+        assert_eq!(at(24 * 30), kept(NOW, true));
+        assert_eq!(at(24 * 30 + 1), Err(Defect::TimestampOutOfRange));
     }
 
     #[test]
     fn what_is_older_than_allowed_is_refused() {
-        let stated = Stated { at_ms: Some(NOW - 10), sent_ms: None };
-        assert_eq!(correct(stated, NOW, NOW - 10).map(|corrected| corrected.at_ms), Ok(NOW - 10));
-        assert_eq!(correct(stated, NOW, NOW - 9), Err(Defect::TimestampOutOfRange));
+        let at = |at_ms: i64| correct(Stated { at_ms: Some(at_ms), sent_ms: None }, CLOCK).map(|corrected| corrected.at_ms);
+        assert_eq!(at(CLOCK.earliest_ms), Ok(CLOCK.earliest_ms));
+        assert_eq!(at(CLOCK.earliest_ms - 1), Err(Defect::TimestampOutOfRange));
     }
 
     proptest! {
@@ -292,7 +346,10 @@ mod tests {
 
         #[test]
         fn absurd_clocks_never_overflow(at: i64, sent: i64, received in 0_i64..4_000_000_000_000) {
-            let _ = correct(Stated { at_ms: Some(at), sent_ms: Some(sent) }, received, 0);
+            let clock = Clock { received_ms: received, ..CLOCK };
+            if let Ok(corrected) = correct(Stated { at_ms: Some(at), sent_ms: Some(sent) }, clock) {
+                prop_assert!((clock.earliest_ms..=received + CLAMP_FUTURE_MS).contains(&corrected.at_ms));
+            }
         }
     }
 }

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use simd_json::{Node, StaticNode};
 
 use super::decode::next;
-use super::event::clip;
+use super::event::{Out, clip, with_text};
+use super::notice::{UNKNOWN_FIELD, VALUE_TRUNCATED, VALUE_UNREADABLE};
 use crate::event::address::parse_forwarded;
 use crate::event::field::Field;
-use crate::event::packed::EventWriter;
 
 const MAX_URL: usize = 2_048;
 /// Addresses whose query is still to be read: it is cut only when it has been (load keeps less).
@@ -38,24 +38,38 @@ pub(super) struct Given {
 }
 
 /// Writes the fields of the context at `at`.
-pub(super) fn write(nodes: &[Node<'_>], at: usize, writer: &mut EventWriter<'_>) -> Given {
+pub(super) fn write(nodes: &[Node<'_>], at: usize, out: &mut Out<'_, '_>) -> Given {
     let mut given = Given::default();
-    members(nodes, at, |key, value| match nodes.get(value) {
-        None | Some(Node::Static(StaticNode::Null)) => {}
-        Some(node) if key == "ip" => given.address = address(node),
-        Some(Node::Object { .. }) => members(nodes, value, |inner, at| nested(key, inner, nodes.get(at), writer)),
-        Some(Node::String(text)) => match key {
-            "locale" => writer.field(Field::Locale, clip(text, MAX_TEXT).as_bytes()),
-            "timezone" => writer.field(Field::Timezone, clip(text, MAX_TEXT).as_bytes()),
+    match nodes.get(at) {
+        Some(Node::Object { .. } | Node::Array { len: 0, .. }) => {}
+        _ => out.notices.note(VALUE_UNREADABLE, &["context"]),
+    }
+    members(nodes, at, |key, value| {
+        let Some(node) = nodes.get(value).filter(|node| !is_null(node)) else { return };
+        match key {
+            "ip" => given.address = address(node),
+            "locale" => text((Field::Locale, node), &["locale"], out),
+            "timezone" => text((Field::Timezone, node), &["timezone"], out),
             "userAgent" => {
-                given.has_agent = !text.is_empty();
-                writer.field(Field::UserAgent, clip(text, MAX_AGENT).as_bytes());
+                given.has_agent = matches!(node, Node::String(text) if !text.is_empty());
+                text((Field::UserAgent, node), &["userAgent"], out);
             }
-            _ => {}
-        },
-        _ => {}
+            "app" | "browser" | "device" | "os" | "page" | "campaign" | "screen" => match node {
+                Node::Object { .. } => members(nodes, value, |inner, at| nested((key, inner), nodes.get(at), out)),
+                Node::Array { len: 0, .. } => {}
+                _ => out.notices.note(VALUE_UNREADABLE, &["context.", key]),
+            },
+            _ => out.notices.note(UNKNOWN_FIELD, &["context.", key]),
+        }
     });
+    if given.address == Address::Unreadable {
+        out.notices.note(VALUE_UNREADABLE, &["context.ip"]);
+    }
     given
+}
+
+fn is_null(node: &Node<'_>) -> bool {
+    matches!(node, Node::Static(StaticNode::Null))
 }
 
 fn address(node: &Node<'_>) -> Address {
@@ -63,7 +77,8 @@ fn address(node: &Node<'_>) -> Address {
     parse_forwarded(text).map_or(Address::Unreadable, Address::Known)
 }
 
-fn members<'i>(nodes: &[Node<'i>], at: usize, mut show: impl FnMut(&'i str, usize)) {
+/// Shows each key of the object at `at`, and where its value stands.
+pub(super) fn members<'i>(nodes: &[Node<'i>], at: usize, mut show: impl FnMut(&'i str, usize)) {
     let Some(Node::Object { len, .. }) = nodes.get(at) else { return };
     let mut at = at + 1;
     for _ in 0..*len {
@@ -74,44 +89,62 @@ fn members<'i>(nodes: &[Node<'i>], at: usize, mut show: impl FnMut(&'i str, usiz
     }
 }
 
-fn nested(outer: &str, inner: &str, node: Option<&Node<'_>>, writer: &mut EventWriter<'_>) {
-    match (outer, node) {
-        ("screen", Some(Node::Static(number))) => screen(inner, number, writer),
-        (_, Some(Node::String(text))) => {
-            if let Some(field) = field(outer, inner) {
-                let max = match field {
-                    Field::PageUrl | Field::PageSearch => MAX_WHOLE_URL,
-                    Field::Referrer | Field::PagePath => MAX_URL,
-                    _ => MAX_TEXT,
-                };
-                writer.field(field, clip(text, max).as_bytes());
-            }
-        }
+fn nested((outer, inner): (&str, &str), node: Option<&Node<'_>>, out: &mut Out<'_, '_>) {
+    let Some(node) = node.filter(|node| !is_null(node)) else { return };
+    if outer == "screen" {
+        screen(inner, node, out);
+    } else if let Some(field) = field(outer, inner) {
+        text((field, node), &[outer, ".", inner], out);
+    } else {
+        out.notices.note(UNKNOWN_FIELD, &["context.", outer, ".", inner]);
+    }
+}
+
+/// Writes a field of text; a number is text too: builds and versions often come as one.
+fn text((field, node): (Field, &Node<'_>), name: &[&str], out: &mut Out<'_, '_>) {
+    let max = match field {
+        Field::PageUrl | Field::PageSearch => MAX_WHOLE_URL,
+        Field::Referrer | Field::PagePath => MAX_URL,
+        Field::UserAgent => MAX_AGENT,
+        _ => MAX_TEXT,
+    };
+    let is_cut = with_text(node, |text| {
+        let kept = clip(text, max);
+        out.writer.field(field, kept.as_bytes());
+        kept.len() < text.len()
+    });
+    let code = match is_cut {
+        Some(false) => return,
+        Some(true) => VALUE_TRUNCATED,
+        None => VALUE_UNREADABLE,
+    };
+    match *name {
+        [outer, dot, inner] => out.notices.note(code, &["context.", outer, dot, inner]),
+        [name] => out.notices.note(code, &["context.", name]),
         _ => {}
     }
 }
 
-fn screen(inner: &str, number: &StaticNode, writer: &mut EventWriter<'_>) {
-    let number = match number {
-        StaticNode::I64(number) => *number as f64,
-        StaticNode::U64(number) => *number as f64,
-        StaticNode::F64(number) => *number,
-        _ => return,
+fn screen(inner: &str, node: &Node<'_>, out: &mut Out<'_, '_>) {
+    let field = match inner {
+        "width" => Field::ScreenWidth,
+        "height" => Field::ScreenHeight,
+        "density" => Field::ScreenDensity,
+        _ => return out.notices.note(UNKNOWN_FIELD, &["context.screen.", inner]),
     };
-    let pixels = |number: f64| (number >= 0.0 && number <= f64::from(u16::MAX)).then_some(number as u16);
-    match inner {
-        "width" => {
-            if let Some(pixels) = pixels(number) {
-                writer.field(Field::ScreenWidth, &pixels.to_le_bytes());
-            }
-        }
-        "height" => {
-            if let Some(pixels) = pixels(number) {
-                writer.field(Field::ScreenHeight, &pixels.to_le_bytes());
-            }
-        }
-        "density" if number > 0.0 && number < 100.0 => writer.field(Field::ScreenDensity, &(number as f32).to_le_bytes()),
-        _ => {}
+    let number = match node {
+        Node::String(text) => text.trim().parse().unwrap_or(f64::NAN),
+        Node::Static(StaticNode::I64(number)) => *number as f64,
+        Node::Static(StaticNode::U64(number)) => *number as f64,
+        Node::Static(StaticNode::F64(number)) => *number,
+        _ => f64::NAN,
+    };
+    if field == Field::ScreenDensity && number > 0.0 && number < 100.0 {
+        out.writer.field(field, &(number as f32).to_le_bytes());
+    } else if field != Field::ScreenDensity && (0.0..=f64::from(u16::MAX)).contains(&number) {
+        out.writer.field(field, &(number as u16).to_le_bytes());
+    } else {
+        out.notices.note(VALUE_UNREADABLE, &["context.screen.", inner]);
     }
 }
 
@@ -145,12 +178,14 @@ fn field(outer: &str, inner: &str) -> Option<Field> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::packed::EventWriter;
+    use crate::ingest::notice::Notices;
 
     fn address(ip: &str) -> Address {
         let mut text = format!(r#"{{"locale":"en"{ip}}}"#).into_bytes();
         let tape = simd_json::to_tape(&mut text).unwrap();
         let mut out = Vec::new();
-        write(&tape.0, 0, &mut EventWriter::begin(&mut out)).address
+        write(&tape.0, 0, &mut Out { writer: &mut EventWriter::begin(&mut out), notices: &mut Notices::default() }).address
     }
 
     #[test]

@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
 use super::event::{EventInput, pack};
+use super::legible::legible;
+use super::notice::Notices;
 use super::{IngestLimits, Request};
 use crate::event::time::{of_epoch, of_epoch_float};
 use crate::http::respond::ApiError;
@@ -27,6 +29,8 @@ pub(super) struct Decoded {
     pub(super) rejected: Vec<Rejected>,
     /// Indices of events that the server had to give an id.
     pub(super) without_id: Vec<usize>,
+    /// What of the packed events was dropped, cut or passed over.
+    pub(super) notices: Notices,
 }
 
 /// Packed events of one partition.
@@ -53,7 +57,8 @@ pub(super) struct Rejected {
 
 impl Decoded {
     pub(super) fn new(partitions: u16) -> Self {
-        Self { partitions: (0..partitions).map(|_| Packed::default()).collect(), rejected: Vec::new(), without_id: Vec::new() }
+        let partitions = (0..partitions).map(|_| Packed::default()).collect();
+        Self { partitions, rejected: Vec::new(), without_id: Vec::new(), notices: Notices::default() }
     }
 
     /// Number of events packed.
@@ -262,7 +267,8 @@ impl<'de> Visitor<'de> for RawEnvelope<'de> {
 /// A body that does not parse as a whole: its events are parsed one by one, or it is not JSON at all.
 fn apart(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) -> Result<Decoded, ApiError> {
     let invalid = |problem: serde_json::Error| ApiError::bad_request("invalid_json", format!("the body is not JSON: {problem}"));
-    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("invalid_json", "the body is not UTF-8"))?;
+    let legible = legible(bytes);
+    let text = legible.as_ref();
     let (events, sent_ms): (Vec<&RawValue>, Option<i64>) = match text.trim_start().as_bytes().first() {
         Some(b'[') => (serde_json::from_str(text).map_err(invalid)?, None),
         Some(b'{') => {
@@ -293,7 +299,10 @@ fn apart(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) -> Result<D
     let mut decoded = Decoded::new(request.partitions);
     let request = Request { sent_ms, ..*request };
     for (index, event) in events.iter().enumerate() {
-        alone(event.get().as_bytes(), index, &request, limits, &mut decoded);
+        // As it came: it is this event that a byte which is none costs.
+        let start = (event.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+        let event = bytes.get(start..start + event.get().len()).unwrap_or_default();
+        alone(event, index, &request, limits, &mut decoded);
     }
     Ok(decoded)
 }
@@ -322,6 +331,8 @@ fn why_unreadable(bytes: &[u8]) -> (Defect, String) {
         text if text.contains("recursion limit") => Defect::NestingTooDeep,
         text if text.contains("number out of range") => Defect::NumberOutOfRange,
         text if text.contains("surrogate") || text.contains("unexpected end of hex escape") => Defect::InvalidUnicode,
+        text if text.contains("unicode code point") => Defect::InvalidUnicode,
+        text if text.contains("control character") => Defect::InvalidCharacter,
         _ => Defect::InvalidJson,
     };
     (defect, text)

@@ -1,24 +1,25 @@
 //! One event of a parsed body: checked, and packed into the partition of its visitor.
 
+use std::io::Write as _;
+
 use simd_json::{Node, StaticNode};
 use uuid::Uuid;
 
-use super::context::Address;
-use super::decode::{Decoded, Rejected, next, time};
+use super::context::{Address, members};
+use super::decode::{Decoded, Packed, Rejected, next, time};
+use super::notice::{Notices, SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, VALUE_UNREADABLE};
 use super::properties::{self, Properties};
 use super::{IngestLimits, Request, context};
 use crate::event::field::{Field, flag};
-use crate::event::ids::{PersonKey, VisitorKey};
+use crate::event::ids::{PersonKey, ProjectId, VisitorKey, event_id_of, is_placeholder};
 use crate::event::packed::{EventWriter, Fixed};
-use crate::event::time::{Stated, correct};
+use crate::event::time::{Clock, Corrected, Stated, correct};
 use crate::outcome::Defect;
 
 const MAX_NAME: usize = 200;
 const MAX_ID: usize = 200;
 /// Prefixes of event names that pulse keeps for itself.
 const RESERVED: [&str; 2] = ["$", "pulse_"];
-/// What programs send when they have no user: it stands for nobody.
-const NOBODY: [&str; 6] = ["null", "undefined", "NaN", "[object Object]", "none", "None"];
 
 /// Where an event stands in a parsed body.
 #[derive(Clone, Copy)]
@@ -26,6 +27,12 @@ pub(super) struct EventInput<'t, 'i> {
     pub(super) nodes: &'t [Node<'i>],
     pub(super) at: usize,
     pub(super) index: usize,
+}
+
+/// Where an event goes, and what is to be said about it.
+pub(super) struct Out<'o, 'b> {
+    pub(super) writer: &'o mut EventWriter<'b>,
+    pub(super) notices: &'o mut Notices,
 }
 
 /// What is wrong, with which field, in words.
@@ -41,30 +48,54 @@ impl Fault {
     }
 }
 
+/// An event and all that it is read by.
+#[derive(Clone, Copy)]
+struct Given<'g, 't, 'i> {
+    input: EventInput<'t, 'i>,
+    request: &'g Request<'g>,
+    limits: &'g IngestLimits,
+}
+
 /// Checks an event and packs it; a fault takes back whatever was packed of it.
 pub(super) fn pack(input: EventInput<'_, '_>, request: &Request<'_>, limits: &IngestLimits, decoded: &mut Decoded) {
-    let packed = Keys::of(input).and_then(|keys| {
-        let head = Head::of(&keys, input, request, limits)?;
-        let target = decoded.partitions.get_mut(usize::from(head.fixed.visitor.partition(request.partitions)));
-        if let Some(target) = target {
-            let start = target.bytes.len();
-            if let Err(fault) = write(&keys, &head, (input, request, limits), &mut target.bytes) {
-                target.bytes.truncate(start);
-                return Err(fault);
-            }
-            target.events += 1;
-        }
-        Ok(head.fixed.flags & flag::SERVER_ID != 0)
-    });
-    match packed {
+    let given = Given { input, request, limits };
+    match packed(given, &mut decoded.partitions, &mut decoded.notices) {
         Ok(true) => decoded.without_id.push(input.index),
         Ok(false) => {}
         Err(Fault { defect, field, message }) => {
-            let event_id = Keys::of(input).ok().and_then(|keys| keys.event_id).and_then(|at| text(input.nodes, at));
-            let event_id = event_id.filter(|id| id.len() <= MAX_ID).map(str::to_owned);
+            decoded.notices.take_back();
+            let event_id = event_id_text(input).filter(|id| id.len() <= MAX_ID).map(str::to_owned);
             decoded.rejected.push(Rejected { index: input.index, event_id, defect, field, message });
         }
     }
+}
+
+/// Packs an event; `true` if it has no id of its own.
+fn packed(given: Given<'_, '_, '_>, partitions: &mut [Packed], notices: &mut Notices) -> Result<bool, Fault> {
+    notices.begin(given.input.index);
+    let keys = Keys::of(given.input, notices)?;
+    let head = Head::of(&keys, given, notices)?;
+    let target = partitions.get_mut(usize::from(head.fixed.visitor.partition(given.request.partitions)));
+    if let Some(target) = target {
+        let start = target.bytes.len();
+        if let Err(fault) = write((&keys, &head), given, &mut target.bytes, notices) {
+            target.bytes.truncate(start);
+            return Err(fault);
+        }
+        target.events += 1;
+    }
+    Ok(head.fixed.flags & flag::SERVER_ID != 0)
+}
+
+/// What a refused event calls itself.
+fn event_id_text<'i>(EventInput { nodes, at, .. }: EventInput<'_, 'i>) -> Option<&'i str> {
+    let mut found = None;
+    members(nodes, at, |key, value| {
+        if key == "eventId" {
+            found = found.or_else(|| text(nodes, value));
+        }
+    });
+    found
 }
 
 /// Where in the tape the values of the event's own keys stand.
@@ -82,7 +113,7 @@ struct Keys {
 }
 
 impl Keys {
-    fn of(EventInput { nodes, at, .. }: EventInput<'_, '_>) -> Result<Self, Fault> {
+    fn of(EventInput { nodes, at, .. }: EventInput<'_, '_>, notices: &mut Notices) -> Result<Self, Fault> {
         let Some(Node::Object { len, .. }) = nodes.get(at) else {
             return Err(Fault::new(Defect::EventNotObject, "", "the event is not a JSON object"));
         };
@@ -91,9 +122,8 @@ impl Keys {
         let mut seen = 0_u16;
         for _ in 0..*len {
             let value = at + 1;
-            if let Some(Node::String(key)) = nodes.get(at)
-                && let Some((bit, slot)) = keys.slot(key)
-            {
+            let Some(Node::String(key)) = nodes.get(at) else { break };
+            if let Some((bit, slot)) = keys.slot(key) {
                 if seen & bit != 0 {
                     return Err(Fault::new(Defect::DuplicateKey, key, format!("`{key}` is given twice")));
                 }
@@ -101,6 +131,8 @@ impl Keys {
                 // `null` says the same as nothing.
                 let is_null = matches!(nodes.get(value), Some(Node::Static(StaticNode::Null)));
                 *slot = (!is_null).then_some(value);
+            } else {
+                notices.note(UNKNOWN_FIELD, &[key]);
             }
             at = next(nodes, value);
         }
@@ -138,28 +170,26 @@ struct Head<'i> {
     name: &'i str,
     user_id: &'i str,
     anonymous_id: &'i str,
-    session_id: &'i str,
 }
 
 impl<'i> Head<'i> {
-    fn of(keys: &Keys, input: EventInput<'_, 'i>, request: &Request<'_>, limits: &IngestLimits) -> Result<Self, Fault> {
-        let nodes = input.nodes;
+    fn of(keys: &Keys, given: Given<'_, '_, 'i>, notices: &mut Notices) -> Result<Self, Fault> {
+        let (nodes, request) = (given.input.nodes, given.request);
         let name = name(nodes, keys.name)?;
         let user_id = id(nodes, keys.user_id, "userId")?;
         let anonymous_id = id(nodes, keys.anonymous_id, "anonymousId")?;
         if user_id.is_empty() && anonymous_id.is_empty() {
             return Err(Fault::new(Defect::UserRequired, "anonymousId", "neither `anonymousId` nor `userId` is given"));
         }
-        let session_id = session(nodes, keys.session_id)?;
         let mut flags = request.flags;
         let event_id = match keys.event_id {
-            Some(at) => event_id(nodes, at)?,
+            Some(at) => event_id(nodes, at, request.project)?,
             None => request.fallback_id.unwrap_or_else(|| {
                 flags |= flag::SERVER_ID;
                 Uuid::now_v7().into_bytes()
             }),
         };
-        let (stated, at) = stated(nodes, keys, request, limits)?;
+        let (stated, at) = stated(keys, given, notices)?;
         flags |= if at.is_clamped { flag::CLAMPED } else { 0 };
         flags |= if stated.at_ms.is_none() { flag::SERVER_TIME } else { 0 };
         let visitor = if anonymous_id.is_empty() { user_id } else { anonymous_id };
@@ -175,7 +205,7 @@ impl<'i> Head<'i> {
             flags,
             project: 0,
         };
-        Ok(Self { fixed, name, user_id, anonymous_id, session_id })
+        Ok(Self { fixed, name, user_id, anonymous_id })
     }
 }
 
@@ -208,43 +238,21 @@ fn id<'i>(nodes: &[Node<'i>], at: Option<usize>, field: &str) -> Result<&'i str,
         return Err(Fault::new(Defect::InvalidCharacter, field, format!("`{field}` holds a NUL")));
     }
     let id = id.trim();
-    if NOBODY.contains(&id) {
+    if is_placeholder(id) {
         return Err(Fault::new(Defect::UserIdIllegal, field, format!("`{field}` is `{id}`, which stands for nobody")));
     }
     Ok(id)
 }
 
-fn session<'i>(nodes: &[Node<'i>], at: Option<usize>) -> Result<&'i str, Fault> {
-    let Some(at) = at else { return Ok("") };
-    match text(nodes, at) {
-        Some(id) if id.len() <= MAX_ID && !id.contains('\0') => Ok(id),
-        _ => Err(Fault::new(Defect::SessionIdInvalid, "sessionId", format!("`sessionId` is not a string of at most {MAX_ID} bytes"))),
-    }
+fn event_id(nodes: &[Node<'_>], at: usize, project: ProjectId) -> Result<[u8; 16], Fault> {
+    let invalid = |message: String| Fault::new(Defect::EventIdInvalid, "eventId", message);
+    let id = text(nodes, at).ok_or_else(|| invalid("`eventId` is not a string".to_owned()))?;
+    event_id_of(project, id)
+        .ok_or_else(|| invalid(format!("`eventId` `{}` names no event: 1 to {MAX_ID} bytes of text, or a UUID", clip(id, 60))))
 }
 
-fn event_id(nodes: &[Node<'_>], at: usize) -> Result<[u8; 16], Fault> {
-    let invalid = |message: String| Err(Fault::new(Defect::EventIdInvalid, "eventId", message));
-    let Some(id) = text(nodes, at) else { return invalid("`eventId` is not a string".to_owned()) };
-    // Braces and `urn:uuid:` are forms of a UUID too, but nobody sends them: refused, as any other text is.
-    if !matches!(id.len(), 32 | 36) {
-        return invalid(format!("`eventId` `{}` is not a UUID", clipped(id)));
-    }
-    match Uuid::try_parse_ascii(id.as_bytes()) {
-        Ok(uuid) if !uuid.is_nil() => Ok(uuid.into_bytes()),
-        _ => invalid(format!("`eventId` `{}` is not a UUID", clipped(id))),
-    }
-}
-
-fn clipped(text: &str) -> String {
-    text.chars().take(60).collect()
-}
-
-fn stated(
-    nodes: &[Node<'_>],
-    keys: &Keys,
-    request: &Request<'_>,
-    limits: &IngestLimits,
-) -> Result<(Stated, crate::event::time::Corrected), Fault> {
+fn stated(keys: &Keys, given: Given<'_, '_, '_>, notices: &mut Notices) -> Result<(Stated, Corrected), Fault> {
+    let Given { input: EventInput { nodes, .. }, request, limits } = given;
     let at_ms = match keys.timestamp {
         None => None,
         Some(at) => {
@@ -253,32 +261,62 @@ fn stated(
         }
     };
     // A `sentAt` that cannot be read corrects nothing.
-    let sent_ms = keys.sent_at.and_then(|at| time(nodes.get(at))).or(request.sent_ms);
-    let stated = Stated { at_ms, sent_ms };
+    let own_sent_ms = keys.sent_at.and_then(|at| time(nodes.get(at)));
+    if keys.sent_at.is_some() && own_sent_ms.is_none() {
+        notices.note(VALUE_UNREADABLE, &["sentAt"]);
+    }
+    let stated = Stated { at_ms, sent_ms: own_sent_ms.or(request.sent_ms) };
     let earliest_ms = if request.is_import { 0 } else { request.received_ms - limits.max_event_age_ms };
-    let corrected = correct(stated, request.received_ms, earliest_ms)
-        .map_err(|defect| Fault::new(defect, "timestamp", "`timestamp` lies too far in the future or the past"))?;
+    let clock = Clock { received_ms: request.received_ms, earliest_ms, min_skew_ms: limits.min_clock_skew_ms };
+    let corrected =
+        correct(stated, clock).map_err(|defect| Fault::new(defect, "timestamp", "`timestamp` lies too far in the future or the past"))?;
+    if corrected.is_clamped {
+        notices.note(TIMESTAMP_CLAMPED, &["timestamp"]);
+    }
+    if corrected.is_sent_ignored {
+        notices.note(SENT_AT_IGNORED, &["sentAt"]);
+    }
     Ok((stated, corrected))
 }
 
+/// Writes the session that the client names, if it names one: text or a number.
+fn session(nodes: &[Node<'_>], at: usize, out: &mut Out<'_, '_>) {
+    let is_written = nodes.get(at).is_some_and(|node| {
+        with_text(node, |id| {
+            let id = id.trim();
+            let is_name = id.len() <= MAX_ID && !id.contains(char::is_control) && !is_placeholder(id);
+            if is_name {
+                out.writer.field(Field::ClientSession, id.as_bytes());
+            }
+            is_name
+        })
+        .unwrap_or(false)
+    });
+    if !is_written {
+        out.notices.note(VALUE_UNREADABLE, &["sessionId"]);
+    }
+}
+
 fn write(
-    keys: &Keys,
-    head: &Head<'_>,
-    (input, request, limits): (EventInput<'_, '_>, &Request<'_>, &IngestLimits),
-    out: &mut Vec<u8>,
+    (keys, head): (&Keys, &Head<'_>),
+    Given { input, request, limits }: Given<'_, '_, '_>,
+    bytes: &mut Vec<u8>,
+    notices: &mut Notices,
 ) -> Result<(), Fault> {
     let mut fixed = head.fixed;
-    let mut writer = EventWriter::begin(out);
+    let mut writer = EventWriter::begin(bytes);
     writer.field(Field::Type, head.name.as_bytes());
     writer.field(Field::UserId, head.user_id.as_bytes());
     writer.field(Field::AnonymousId, head.anonymous_id.as_bytes());
-    writer.field(Field::ClientSession, head.session_id.as_bytes());
-    let given = keys.context.map(|at| context::write(input.nodes, at, &mut writer)).unwrap_or_default();
-    if !given.has_agent {
+    if let Some(at) = keys.session_id {
+        session(input.nodes, at, &mut Out { writer: &mut writer, notices });
+    }
+    let said = keys.context.map(|at| context::write(input.nodes, at, &mut Out { writer: &mut writer, notices })).unwrap_or_default();
+    if !said.has_agent {
         writer.field(Field::UserAgent, request.user_agent.as_bytes());
     }
     if fixed.flags & flag::PRIVACY == 0 {
-        let address = match given.address {
+        let address = match said.address {
             Address::Known(address) => Some(address),
             Address::Unreadable => None,
             // An import's own address says nothing about where its events happened.
@@ -289,7 +327,7 @@ fn write(
         }
     }
     if let Some(at) = keys.properties {
-        let mut properties = Properties::new(limits, &mut writer);
+        let mut properties = Properties::new(limits, &mut writer, notices);
         properties.object(input.nodes, at)?;
         fixed.flags |= if properties.is_truncated() { flag::TRUNCATED } else { 0 };
     }
@@ -299,6 +337,26 @@ fn write(
     }
     writer.finish(&fixed);
     Ok(())
+}
+
+/// The text of a value that is text, or of a number as it is written.
+pub(super) fn with_text<T>(node: &Node<'_>, take: impl FnOnce(&str) -> T) -> Option<T> {
+    match node {
+        Node::String(text) => Some(take(text)),
+        Node::Static(StaticNode::I64(number)) => with_digits(format_args!("{number}"), take),
+        Node::Static(StaticNode::U64(number)) => with_digits(format_args!("{number}"), take),
+        Node::Static(StaticNode::F64(number)) => with_digits(format_args!("{number:?}"), take),
+        _ => None,
+    }
+}
+
+/// Writes a number without memory of its own; the longest float has some 330 characters, and no version or id.
+pub(super) fn with_digits<T>(number: std::fmt::Arguments<'_>, take: impl FnOnce(&str) -> T) -> Option<T> {
+    let mut digits = [0; 40];
+    let mut rest = digits.as_mut_slice();
+    rest.write_fmt(number).ok()?;
+    let length = 40 - rest.len();
+    std::str::from_utf8(digits.get(..length)?).ok().map(take)
 }
 
 pub(super) use properties::clip;

@@ -1,14 +1,16 @@
 //! `properties`: any JSON object within limits, flattened.
 //!
-//! Strings and numbers keep their kind; booleans, nulls and arrays are kept as JSON text; nested objects become keys with
-//! dots. A string longer than allowed is cut at a character and the event flagged.
+//! Strings and numbers keep their kind; booleans, arrays and numbers that no 64-bit float holds are kept as JSON text; nested objects
+//! become keys with dots; `null` is the same as missing. A string longer than allowed is cut at a character and the event flagged. A
+//! property that cannot be kept costs itself and is noted; what is beyond the limits costs the event.
 
 use simd_json::{Node, StaticNode};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::IngestLimits;
 use super::decode::next;
-use super::event::Fault;
+use super::event::{Fault, with_digits};
+use super::notice::{CHARACTER_REMOVED, Notices, VALUE_TRUNCATED};
 use crate::event::packed::EventWriter;
 use crate::outcome::Defect;
 
@@ -16,6 +18,7 @@ use crate::outcome::Defect;
 pub(super) struct Properties<'l, 'w, 'b> {
     limits: &'l IngestLimits,
     writer: &'w mut EventWriter<'b>,
+    notices: &'w mut Notices,
     /// Hashes of the keys so far: 64 bits tell a few hundred keys apart.
     seen: Seen,
     key: String,
@@ -46,9 +49,9 @@ impl Seen {
 }
 
 impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
-    pub(super) fn new(limits: &'l IngestLimits, writer: &'w mut EventWriter<'b>) -> Self {
+    pub(super) fn new(limits: &'l IngestLimits, writer: &'w mut EventWriter<'b>, notices: &'w mut Notices) -> Self {
         let seen = Seen { few: [0; 32], len: 0, more: Vec::new() };
-        Self { limits, writer, seen, key: String::new(), is_truncated: false }
+        Self { limits, writer, notices, seen, key: String::new(), is_truncated: false }
     }
 
     /// Whether a value was cut.
@@ -56,12 +59,13 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         self.is_truncated
     }
 
-    /// Packs the object at `at`.
+    /// Packs the object at `at`; an empty array is PHP's empty object.
     pub(super) fn object(&mut self, nodes: &[Node<'_>], at: usize) -> Result<(), Fault> {
-        let Some(Node::Object { len, .. }) = nodes.get(at) else {
-            return Err(Fault::new(Defect::PropertiesInvalid, "properties", "`properties` is not an object"));
-        };
-        self.members(nodes, at + 1, *len, 1)
+        match nodes.get(at) {
+            Some(Node::Object { len, .. }) => self.members(nodes, at + 1, *len, 1),
+            Some(Node::Array { len: 0, .. }) => Ok(()),
+            _ => Err(Fault::new(Defect::PropertiesInvalid, "properties", "`properties` is not an object")),
+        }
     }
 
     fn members(&mut self, nodes: &[Node<'_>], mut at: usize, len: usize, depth: usize) -> Result<(), Fault> {
@@ -73,21 +77,24 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             let value = at + 1;
             let prefix = self.key.len();
             match nodes.get(value) {
+                None | Some(Node::Static(StaticNode::Null)) => {}
                 Some(Node::Object { len, .. }) if *len > 0 => {
-                    self.enter(key)?;
-                    self.members(nodes, value + 1, *len, depth + 1)?;
+                    if self.enter(key) {
+                        self.members(nodes, value + 1, *len, depth + 1)?;
+                    }
                 }
                 Some(node) if prefix == 0 => {
-                    self.check_key(key)?;
-                    self.value(key, nodes, (value, node), depth)?;
+                    if self.takes_key(key, key) {
+                        self.value(key, nodes, (value, node), depth)?;
+                    }
                 }
                 Some(node) => {
-                    self.enter(key)?;
-                    let full = std::mem::take(&mut self.key);
-                    self.value(&full, nodes, (value, node), depth)?;
-                    self.key = full;
+                    if self.enter(key) {
+                        let full = std::mem::take(&mut self.key);
+                        self.value(&full, nodes, (value, node), depth)?;
+                        self.key = full;
+                    }
                 }
-                None => {}
             }
             self.key.truncate(prefix);
             at = next(nodes, value);
@@ -95,29 +102,37 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         Ok(())
     }
 
-    /// Goes down one level. Each level's key is checked by itself: a flattened key may be as long as its levels together.
-    fn enter(&mut self, key: &str) -> Result<(), Fault> {
+    /// Goes down one level; `false` if it has a key that cannot be kept. Each level's key is checked by itself: a flattened key may be
+    /// as long as its levels together.
+    fn enter(&mut self, key: &str) -> bool {
         if !self.key.is_empty() {
             self.key.push('.');
         }
         self.key.push_str(key);
-        self.check_key(key)
+        let full = std::mem::take(&mut self.key);
+        let is_taken = self.takes_key(key, &full);
+        self.key = full;
+        is_taken
     }
 
-    fn check_key(&self, key: &str) -> Result<(), Fault> {
-        if key.is_empty() || key.len() > self.limits.max_key {
-            let message = format!("a property key has {} bytes; 1 to {} are allowed", key.len(), self.limits.max_key);
-            return Err(Fault::new(Defect::PropertyKeyInvalid, "properties", message));
-        }
-        if key.contains('\0') {
-            return Err(Fault::new(Defect::InvalidCharacter, "properties", "a property key holds a NUL"));
-        }
-        Ok(())
+    /// Whether a property may be called `key`; if not, that is noted under its flattened name.
+    fn takes_key(&mut self, key: &str, full: &str) -> bool {
+        let defect = if key.is_empty() || key.len() > self.limits.max_key {
+            Defect::PropertyKeyInvalid
+        } else if key.contains('\0') {
+            Defect::InvalidCharacter
+        } else {
+            return true;
+        };
+        self.notices.note(defect.as_str(), &["properties.", full]);
+        false
     }
 
     fn value(&mut self, key: &str, nodes: &[Node<'_>], (at, node): (usize, &Node<'_>), depth: usize) -> Result<(), Fault> {
         if !self.seen.insert(xxh3_64(key.as_bytes())) {
-            return Err(Fault::new(Defect::DuplicateKey, &format!("properties.{key}"), format!("property `{key}` is given twice")));
+            // The first one stays: which of them is meant nobody can tell.
+            self.notices.note(Defect::DuplicateKey.as_str(), &["properties.", key]);
+            return Ok(());
         }
         if self.seen.len > self.limits.max_properties {
             let message = format!("more than {} properties", self.limits.max_properties);
@@ -127,9 +142,9 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             Node::String(text) => self.string(key, text),
             Node::Static(StaticNode::Bool(true)) => self.writer.other(key.as_bytes(), b"true"),
             Node::Static(StaticNode::Bool(false)) => self.writer.other(key.as_bytes(), b"false"),
-            Node::Static(StaticNode::Null) => self.writer.other(key.as_bytes(), b"null"),
-            Node::Static(StaticNode::I64(number)) => self.writer.number(key.as_bytes(), *number as f64),
-            Node::Static(StaticNode::U64(number)) => self.writer.number(key.as_bytes(), *number as f64),
+            Node::Static(StaticNode::Null) => {}
+            Node::Static(StaticNode::I64(number)) => self.integer(key, i128::from(*number)),
+            Node::Static(StaticNode::U64(number)) => self.integer(key, i128::from(*number)),
             Node::Static(StaticNode::F64(number)) if number.is_finite() => self.writer.number(key.as_bytes(), *number),
             Node::Static(_) => {
                 let field = format!("properties.{key}");
@@ -140,10 +155,25 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         Ok(())
     }
 
+    /// An integer that a 64-bit float holds is a number, any other JSON text: an id above 2^53 is not its neighbour.
+    fn integer(&mut self, key: &str, number: i128) {
+        let float = number as f64;
+        if float as i128 == number {
+            self.writer.number(key.as_bytes(), float);
+        } else {
+            // 64 bits have twenty digits: they fit.
+            let _ = with_digits(format_args!("{number}"), |digits| self.writer.other(key.as_bytes(), digits.as_bytes()));
+        }
+    }
+
     fn string(&mut self, key: &str, text: &str) {
         let cut = clip(text, self.limits.max_value);
-        self.is_truncated |= cut.len() < text.len();
+        if cut.len() < text.len() {
+            self.is_truncated = true;
+            self.notices.note(VALUE_TRUNCATED, &["properties.", key]);
+        }
         if cut.contains('\0') {
+            self.notices.note(CHARACTER_REMOVED, &["properties.", key]);
             self.writer.string(key.as_bytes(), cut.replace('\0', "").as_bytes());
         } else {
             self.writer.string(key.as_bytes(), cut.as_bytes());

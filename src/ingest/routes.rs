@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::decode::{self, Decoded};
+use super::notice::Notice;
 use super::publish::{Contribution, Publisher};
 use super::rate::RateLimit;
 use super::{Geo, IngestLimits, Request, import};
@@ -260,8 +261,10 @@ impl Verdicts {
                 "index": event.index, "eventId": event.event_id, "code": event.defect.as_str(), "field": event.field, "message": event.message,
             })
         });
-        let warning = |index: &usize| json!({"index": index, "code": "event_id_missing"});
-        Self { accepted: decoded.accepted(), rejected: rejected.collect(), warnings: decoded.without_id.iter().map(warning).collect() }
+        let without_id = decoded.without_id.iter().map(|index| json!({"index": index, "code": "event_id_missing"}));
+        let told = decoded.notices.told();
+        let told = told.map(|Notice { code, field, count, index }| json!({"index": index, "code": code, "field": field, "count": count}));
+        Self { accepted: decoded.accepted(), rejected: rejected.collect(), warnings: without_id.chain(told).collect() }
     }
 
     /// 200 if anything was accepted, else 400 with the first event's fault as the request's own.

@@ -29,6 +29,9 @@ async fn a_first_event_is_in_the_trend_that_asks_for_it() {
     let stored = &pulse.http.events().await[0];
     assert_eq!(stored["eventId"], id(1));
     assert_eq!(stored["sessionId"], "s-1");
+    let page = json!({"url": "https://shop.example/?utm_source=news&utm_medium=email", "host": "shop.example", "path": "/",
+        "search": "?utm_source=news&utm_medium=email"});
+    assert_eq!(stored["context"]["page"], page);
     assert_eq!(stored["properties"], json!({"plan": "pro", "price": 12.5, "trial": false, "tags": ["a", 1], "address.town": "Ulm"}));
     assert!(pulse.stop().await);
 }
@@ -45,7 +48,7 @@ async fn each_event_of_a_request_has_its_verdict_and_the_ledger_has_them_all() {
     let batch = json!([
         event(1),
         with(2, "type", json!("")),
-        with(3, "eventId", json!("nonsense")),
+        with(3, "eventId", json!(["nonsense"])),
         with(4, "timestamp", json!("yesterday")),
         with(5, "type", json!("$reserved")),
         with(6, "anonymousId", json!(7)),
@@ -94,7 +97,7 @@ async fn one_bad_event_costs_only_itself_even_if_the_body_does_not_parse() {
             "nesting_too_deep",
         ),
         (r#"{"type":"a","anonymousId":"b","anonymousId":"c"}"#.to_owned(), "duplicate_key"),
-        (r#"{"type":"a","anonymousId":"b","properties":{"x":1,"x":2}}"#.to_owned(), "duplicate_key"),
+        (r#"{"type":"a","anonymousId":"b","properties":{"x":"C:\Users"}}"#.to_owned(), "invalid_json"),
     ]
     .into_iter()
     .enumerate()
@@ -126,6 +129,25 @@ async fn one_bad_event_costs_only_itself_even_if_the_body_does_not_parse() {
     let (status, answer) = pulse.http.capture(&many).await;
     assert_eq!((status, answer["code"].as_str()), (StatusCode::PAYLOAD_TOO_LARGE, Some("batch_too_many")));
     assert_eq!(pulse.http.settled().await["stored"], 6);
+}
+
+#[tokio::test]
+async fn what_is_read_otherwise_than_it_was_sent_is_said_and_any_text_is_an_id() {
+    let pulse = Pulse::start().await;
+    let order = json!({"eventId": "order-1001", "type": "order", "anonymousId": "ada", "sessionId": 1, "mood": "good",
+        "properties": {"total.net": 8.5, "total": {"net": 9.5}, "coupon": null}});
+    let batch = json!([order, order, {"eventId": "1002", "type": "order", "anonymousId": "bob", "sessionId": 1, "properties": []}]);
+    let (status, answer) = pulse.http.capture(&batch).await;
+    let warning = |code: &str, field: &str| json!({"index": 0, "code": code, "field": field, "count": 2});
+    let warnings = [warning("unknown_field", "mood"), warning("duplicate_key", "properties.total.net")];
+    assert_eq!((status, answer), (StatusCode::OK, json!({"accepted": 3, "rejected": [], "warnings": warnings})));
+    let total = pulse.http.settled().await;
+    assert_eq!([&total["received"], &total["stored"], &total["duplicate"]], [3, 2, 1]);
+
+    let series = json!({"from": "-1d", "to": "now", "series": [{"event": "order", "math": "unique_sessions"}]});
+    let (_, answer) = pulse.http.query("trends", &series).await;
+    assert_eq!(answer["result"]["series"][0]["total"], 2, "one number under two visitors is two sessions");
+    assert!(pulse.stop().await);
 }
 
 #[tokio::test]

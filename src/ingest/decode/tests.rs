@@ -25,12 +25,196 @@ fn fault(text: &str) -> &'static str {
     decoded.rejected[0].defect.as_str()
 }
 
+/// What is said about a body whose events are all taken: codes and fields.
+fn notices(text: &str) -> Vec<(&'static str, String)> {
+    let decoded = decode(text);
+    assert_eq!(decoded.rejected, [], "{text}");
+    decoded.notices.told().map(|notice| (notice.code, notice.field)).collect()
+}
+
+/// The properties of the one event of a body, and what is said about it.
+fn properties(json: &str) -> (BTreeMap<String, Flat>, Vec<(&'static str, String)>) {
+    let text = event(&format!(r#","properties":{json}"#));
+    let decoded = decode(&text);
+    assert_eq!(decoded.accepted(), 1, "{json}: {:?}", decoded.rejected);
+    (packed_properties(&events(&decoded)[0]), notices(&text))
+}
+
 #[test]
-fn a_key_with_a_dot_is_held_to_the_same_length_as_one_without() {
-    let long = "a".repeat(200);
-    assert_eq!(fault(&event(&format!(r#","properties":{{"{long}":1}}"#))), "property_key_invalid");
-    assert_eq!(fault(&event(&format!(r#","properties":{{"x.{long}":1}}"#))), "property_key_invalid");
-    assert_eq!(fault(&event(r#","properties":{"x.\u0000":1}"#)), "invalid_character");
+fn a_property_that_cannot_be_kept_costs_itself() {
+    let long = "k".repeat(129);
+    let forms = [
+        (r#"{"a.b":1,"a":{"b":2},"c":3}"#.to_owned(), "duplicate_key", "properties.a.b", "a.b,c"),
+        (r#"{"a":{"b":{}},"a.b":1,"c":3}"#.to_owned(), "duplicate_key", "properties.a.b", "a.b,c"),
+        (r#"{"x":1,"x":2}"#.to_owned(), "duplicate_key", "properties.x", "x"),
+        (r#"{"":1,"plan":"pro"}"#.to_owned(), "property_key_invalid", "properties.", "plan"),
+        (r#"{"a":{"":{"b":1},"c":2}}"#.to_owned(), "property_key_invalid", "properties.a.", "a.c"),
+        (format!(r#"{{"{long}":1,"a":2}}"#), "property_key_invalid", &format!("properties.{long}"), "a"),
+        (format!(r#"{{"x.{long}":1,"a":2}}"#), "property_key_invalid", &format!("properties.x.{long}"), "a"),
+        (r#"{"plan\u0000":"pro","a":[]}"#.to_owned(), "invalid_character", "properties.plan\0", "a"),
+        (r#"{"a":"x\u0000y"}"#.to_owned(), "character_removed", "properties.a", "a"),
+    ];
+    for (json, code, field, kept) in forms {
+        let (properties, notices) = properties(&json);
+        assert_eq!(properties.into_keys().collect::<Vec<_>>().join(","), kept, "{json}");
+        assert_eq!(notices, [(code, field.to_owned())], "{json}");
+    }
+    let (kept, notices) = properties(&format!(r#"{{" plan ":"pro","text":"{}"}}"#, "x".repeat(9_000)));
+    assert_eq!(kept[" plan "], Flat::Text("pro".to_owned()));
+    assert_eq!((kept["text"].clone(), notices), (Flat::Text("x".repeat(8_192)), vec![("value_truncated", "properties.text".to_owned())]));
+}
+
+#[test]
+fn an_empty_array_is_an_empty_object_and_null_is_nothing() {
+    for nothing in ["[]", "{}", "null", r#"{"a":null}"#, r#"{"a":{"b":null}}"#] {
+        assert_eq!(properties(nothing), (BTreeMap::new(), vec![]), "{nothing}");
+    }
+    assert_eq!(properties(r#"{"a":null,"a":1}"#).1, []);
+    assert_eq!(fault(&event(r#","properties":[1]"#)), "properties_invalid");
+    for nothing in ["[]", "{}", "null", r#"{"page":[],"app":null,"ip":null}"#] {
+        assert_eq!(notices(&event(&format!(r#","context":{nothing}"#))), [], "{nothing}");
+    }
+}
+
+#[test]
+fn a_number_that_no_float_holds_is_kept_as_it_is() {
+    let two_to_53 = 1_i64 << 53;
+    for number in [0, -1, two_to_53 - 1, two_to_53, -two_to_53, two_to_53 + 2, 1 << 62, i64::MIN] {
+        assert_eq!(properties(&format!(r#"{{"n":{number}}}"#)).0["n"], Flat::Number(number as f64), "{number}");
+    }
+    for number in ["9007199254740993", "-9007199254740993", "7203685477580776123", "9223372036854775807", "18446744073709551615"] {
+        let expected = Flat::Other(serde_json::from_str(number).unwrap());
+        assert_eq!(properties(&format!(r#"{{"n":{number}}}"#)).0["n"], expected, "{number}");
+    }
+}
+
+#[test]
+fn what_the_contract_does_not_know_is_passed_over_and_counted() {
+    let one = event(r#","mood":"good","context":{"library":{"name":"x"},"page":{"url":"/","depth":2},"screen":{"width":1,"colors":2}}"#);
+    let two = event(r#","mood":1"#).replace("000001\"", "000002\"");
+    let decoded = decode(&format!("[{one},{two},17]"));
+    let told: Vec<_> = decoded.notices.told().map(|notice| (notice.code, notice.field, notice.count, notice.index)).collect();
+    let unknown = |field: &str, count| ("unknown_field", field.to_owned(), count, 0);
+    let expected =
+        [unknown("mood", 2), unknown("context.library", 1), unknown("context.page.depth", 1), unknown("context.screen.colors", 1)];
+    assert_eq!(told, expected);
+    assert_eq!(decode(&event(r#","mood":1,"type":"again""#)).notices.told().count(), 0, "a refused event has a fault, no notices");
+}
+
+#[test]
+fn a_value_that_cannot_be_read_stands_for_nothing() {
+    let forms = [
+        (r#","context":"x""#, "context"),
+        (r#","context":[1]"#, "context"),
+        (r#","context":{"page":"x"}"#, "context.page"),
+        (r#","context":{"page":{"url":true}}"#, "context.page.url"),
+        (r#","context":{"locale":{}}"#, "context.locale"),
+        (r#","context":{"ip":"999.1.1.1"}"#, "context.ip"),
+        (r#","context":{"screen":{"width":-1}}"#, "context.screen.width"),
+        (r#","context":{"screen":{"density":"big"}}"#, "context.screen.density"),
+        (r#","sessionId":true"#, "sessionId"),
+        (r#","sessionId":["s"]"#, "sessionId"),
+        (r#","sessionId":"undefined""#, "sessionId"),
+        (r#","sentAt":"yesterday""#, "sentAt"),
+    ];
+    for (more, field) in forms {
+        assert_eq!(notices(&event(more)), [("value_unreadable", field.to_owned())], "{more}");
+        let text = event(more);
+        assert_eq!(events(&decode(&text))[0].entries().count(), 2, "{more}");
+    }
+    assert_eq!(notices(&event(&format!(r#","sessionId":"{}""#, "s".repeat(201)))), [("value_unreadable", "sessionId".to_owned())]);
+}
+
+/// The text of a field of the one event of a body.
+fn field(text: &str, field: crate::event::field::Field) -> String {
+    let decoded = decode(text);
+    crate::event::packed::Fields::of(&events(&decoded)[0]).unwrap().text(field).to_owned()
+}
+
+#[test]
+fn a_session_or_a_version_may_be_a_number() {
+    use crate::event::field::Field;
+    for (given, expected) in
+        [("1717171717123", "1717171717123"), ("-1", "-1"), ("1.5", "1.5"), (r#"" s-1 ""#, "s-1"), ("null", ""), (r#""""#, "")]
+    {
+        assert_eq!(field(&event(&format!(r#","sessionId":{given}"#)), Field::ClientSession), expected, "{given}");
+    }
+    assert_eq!(field(&event(r#","context":{"app":{"build":142}}"#), Field::AppBuild), "142");
+    assert_eq!(field(&event(r#","context":{"os":{"version":10.0}}"#), Field::OsVersion), "10.0");
+    assert_eq!(field(&event(r#","context":{"app":{"version":1e300}}"#), Field::AppVersion), "1e300");
+}
+
+#[test]
+fn any_text_is_an_id_and_names_the_same_event_again() {
+    let id = |text: &str| {
+        let body = format!(r#"{{"eventId":{},"type":"view","anonymousId":"ada"}}"#, json!(text));
+        events(&decode(&body))[0].fixed.event_id
+    };
+    for text in ["1001", "ajs-next-1718-4f", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "../x", "\u{1f389}", &"x".repeat(200)] {
+        assert_eq!(id(text), id(text));
+        let last = text.chars().next_back().unwrap();
+        assert_ne!(id(text), id(&text.replace(last, "~")));
+    }
+    let text = "0190f7a4-0000-7000-8000-000000000001";
+    assert_eq!(id(&text.to_uppercase()), id(&text.replace('-', "")));
+    for bad in [r#""""#, r#"" ""#, "5", "true", "[]", r#""00000000-0000-0000-0000-000000000000""#, r#""a\u0001""#, r#""undefined""#] {
+        assert_eq!(fault(&format!(r#"{{"eventId":{bad},"type":"view","anonymousId":"ada"}}"#)), "event_id_invalid", "{bad}");
+    }
+    let long = format!(r#"{{"eventId":"{}","type":"view","anonymousId":"ada"}}"#, "x".repeat(201));
+    assert_eq!(fault(&long), "event_id_invalid");
+}
+
+#[test]
+fn times_are_read_in_the_unit_in_which_they_make_sense() {
+    for given in [
+        "1789999999",
+        "1789999999000",
+        "1789999999000000",
+        "1789999999000000000",
+        "1789999999.0",
+        r#""1789999999""#,
+        r#""2026-09-21T14:13:19Z""#,
+    ] {
+        let decoded = decode(&event(&format!(r#","timestamp":{given}"#)));
+        assert_eq!(events(&decoded)[0].fixed.at_ms, NOW - 1_000, "{given}");
+    }
+    for bad in ["0", "-1", "20260131", "true", r#""now""#, r#""""#, r#""2026-01-31""#] {
+        assert_eq!(fault(&event(&format!(r#","timestamp":{bad}"#))), "timestamp_invalid", "{bad}");
+    }
+    assert_eq!(notices(&event(&format!(r#","timestamp":{}"#, NOW + 25 * 3_600_000))), [("timestamp_clamped", "timestamp".to_owned())]);
+    let ignored = event(&format!(r#","timestamp":{NOW},"sentAt":"9999-01-01T00:00:00Z""#));
+    assert_eq!(notices(&ignored), [("sent_at_ignored", "sentAt".to_owned())]);
+    assert_eq!(events(&decode(&ignored))[0].fixed.at_ms, NOW);
+}
+
+#[test]
+fn a_bad_byte_costs_only_its_own_event() {
+    let with = |id: u8, name: &[u8]| {
+        [format!(r#"{{"eventId":"e{id}","type":"a","anonymousId":"x","properties":{{"name":""#).as_bytes(), name, b"\"}}"].concat()
+    };
+    let bad: [(&[u8], &str); 8] = [
+        (b"M\xfcller", "invalid_unicode"),
+        (b"M\xc3", "invalid_unicode"),
+        (b"\xed\xa0\xbd\xed\xb8\x80", "invalid_unicode"),
+        (b"a\nb", "invalid_character"),
+        (b"a\tb", "invalid_character"),
+        (b"C:\\Users", "invalid_json"),
+        (b"\\u12", "invalid_json"),
+        (b"\\ud800", "invalid_unicode"),
+    ];
+    for (text, code) in bad {
+        let list = [b"[".as_slice(), &with(1, b"ok"), b",", &with(2, text), b",", &with(3, "\u{e4}".as_bytes()), b"]"].concat();
+        let envelope = [b"{\"sentAt\":null,\"batch\":".as_slice(), &list, b"}"].concat();
+        for bytes in [list, envelope] {
+            let decoded = with_request(|request| body(&bytes, request, &limits())).unwrap();
+            let rejected: Vec<_> = decoded.rejected.iter().map(|event| (event.index, event.defect.as_str())).collect();
+            assert_eq!((decoded.accepted(), rejected), (2, vec![(1, code)]), "{:?}", String::from_utf8_lossy(text));
+        }
+    }
+    for wrong in [b"[{}, \xff]".as_slice(), b"[{\"a\":1\x01}]", b"[{} \\n]"] {
+        let refused = with_request(|request| body(wrong, request, &limits())).unwrap_err();
+        assert_eq!(refused.code, "invalid_json");
+    }
 }
 
 #[test]
@@ -111,24 +295,31 @@ enum Flat {
     Other(Value),
 }
 
-/// Flattens as the contract says; `None` if a key occurs twice.
-fn flatten(prefix: &str, members: &serde_json::Map<String, Value>, into: &mut BTreeMap<String, Flat>) -> Option<()> {
+/// Flattens as the contract says: of two that have one key the first stays. Returns how many were dropped.
+fn flatten(prefix: &str, members: &serde_json::Map<String, Value>, into: &mut BTreeMap<String, Flat>) -> u32 {
+    let mut dropped = 0;
     for (key, value) in members {
         let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         let flat = match value {
+            Value::Null => continue,
             Value::Object(inner) if !inner.is_empty() => {
-                flatten(&key, inner, into)?;
+                dropped += flatten(&key, inner, into);
                 continue;
             }
             Value::String(text) => Flat::Text(text.replace('\0', "")),
-            Value::Number(number) => Flat::Number(number.as_f64()?),
+            // Written out, a float shows whether it is the number.
+            Value::Number(number) => match number.as_f64() {
+                Some(float) if number.is_f64() || format!("{float:.0}") == number.to_string() => Flat::Number(float),
+                _ => Flat::Other(value.clone()),
+            },
             other => Flat::Other(other.clone()),
         };
-        if into.insert(key, flat).is_some() {
-            return None;
+        match into.entry(key) {
+            std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(flat)),
+            std::collections::btree_map::Entry::Occupied(_) => dropped += 1,
         }
     }
-    Some(())
+    dropped
 }
 
 fn packed_properties(event: &EventView<'_>) -> BTreeMap<String, Flat> {
@@ -165,15 +356,13 @@ proptest! {
     fn properties_are_what_a_naive_decoder_finds(members in prop::collection::vec(("[ab.]{1,3}", any_value()), 0..6)) {
         let members: serde_json::Map<String, Value> = members.into_iter().collect();
         let mut expected = BTreeMap::new();
-        let is_good = flatten("", &members, &mut expected).is_some();
+        let dropped = flatten("", &members, &mut expected);
         let text = json!({"type": "view", "anonymousId": "ada", "properties": members}).to_string();
         let decoded = decode(&text);
-        if is_good {
-            prop_assert_eq!(decoded.accepted(), 1, "{}: {:?}", text, decoded.rejected);
-            prop_assert_eq!(packed_properties(&events(&decoded)[0]), expected);
-        } else {
-            prop_assert_eq!(decoded.rejected[0].defect, Defect::DuplicateKey);
-        }
+        prop_assert_eq!(decoded.accepted(), 1, "{}: {:?}", text, decoded.rejected);
+        prop_assert_eq!(packed_properties(&events(&decoded)[0]), expected);
+        let twice = decoded.notices.told().filter(|notice| notice.code == "duplicate_key");
+        prop_assert_eq!(twice.map(|notice| notice.count).sum::<u32>(), dropped);
     }
 
     #[test]
