@@ -13,6 +13,7 @@ mod fleet;
 mod insert;
 pub mod migrate;
 pub mod native;
+pub mod swap;
 
 pub use arrivals::{Arrivals, Day, Moment};
 pub use breaker::{Breaker, BreakerState, Permit, is_overload};

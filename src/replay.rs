@@ -1,13 +1,14 @@
 //! Working through the raw log again: enrich, dedupe and load from an offset on, into the events table or one beside it.
 //!
-//! Owns the reading side ([`RawAgain`]); the rest is what the roles do, with the same fence and the same watermark, so a
+//! Owns the reading side ([`reader`]) and the end of a rebuild ([`swap`]); the rest is what the roles do, with the same fence and the same watermark, so a
 //! replay may be interrupted, repeated and run beside the live roles without counting anything twice. Into the events table
 //! it stores what lies above what the table has; a table beside takes everything, and may then be swapped in. May go wrong:
 //! the log no longer holds the offset asked for, or the table lacks events before it, which would leave a hole.
 
 pub mod dead;
+mod reader;
+mod swap;
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,18 +17,23 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::clickhouse::{ClickHouse, Statement, migrate};
-use crate::event::record::{self, HEADER_PREFIX, RawOrigin};
+use self::reader::{Enriching, RawAgain, Work};
+use self::swap::Kept;
+use crate::clickhouse::{self, ClickHouse, Statement, migrate};
+use crate::event::record::{self, HEADER_PREFIX};
 use crate::load::{self, BlockLimits};
-use crate::log::{Ack, Log, LogError, PartitionReader, Record, Topic};
+use crate::log::{Log, Topic};
 use crate::outcome::Count;
+use crate::process::ProcessLimits;
 use crate::process::enrich::agent::AgentParser;
-use crate::process::{Enricher, ProcessLimits};
 
 /// Name of the table that reports read.
 const EVENTS: &str = "events";
 /// Raw bytes enriched at a time.
 const READ_BYTES: usize = 1 << 20;
+/// How often the table may come no further before a replay gives up, and how far apart.
+const TRIES: u32 = 5;
+const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What is to be replayed, and where to.
 #[derive(Clone, Debug)]
@@ -91,59 +97,164 @@ pub async fn run<L: Log>(
     if let Some(partition) = request.partition.filter(|partition| *partition >= partitions) {
         bail!("--partition {partition}: the log has partitions 0 to {}", partitions - 1);
     }
-    let is_beside = request.to_table.is_some();
-    if is_beside && !request.dry_run {
-        migrate::create_beside(&store, table).await.with_context(|| format!("making table {table}"))?;
+    let replay = Replay::new(log, store, limits, stop);
+    if !request.dry_run {
+        let begun = clickhouse::swap::begun(&replay.store).await.context("looking for a swap that was cut")?;
+        if let Some(name) = &begun {
+            tracing::warn!(table = name, "a swap was cut: ending it first");
+            replay.swap(name).await?;
+        }
+        if request.swap && begun.as_deref() == request.to_table.as_deref() {
+            return Ok(replay.summary([0; 3]));
+        }
     }
-    let (mut ranges, mut afters) = (Vec::new(), Vec::new());
+    if let Some(name) = request.to_table.as_deref().filter(|_| !request.dry_run) {
+        if clickhouse::swap::is_replaced(&replay.store, name).await.with_context(|| format!("looking at table {name}"))? {
+            bail!("--to-table {name}: it has the rows of before an earlier swap; drop it, or give another name");
+        }
+        migrate::create_beside(&replay.store, name).await.with_context(|| format!("making table {name}"))?;
+    }
+    let mut works = Vec::new();
     for partition in (0..partitions).filter(|number| request.partition.is_none_or(|only| only == *number)) {
-        let (range, loaded) = range(&log, &store, request, partition).await?;
-        afters.push(loaded.map_or(range.start, |loaded| range.start.min(loaded + 1)) - 1);
-        ranges.push((partition, range));
+        works.push(replay.work(request, partition).await?);
     }
     let mut all = 0;
-    for (partition, range) in &ranges {
-        all += count(&log, *partition, range.clone()).await?;
+    for work in &works {
+        all += count(&replay.log, work.partition, work.range.clone()).await?;
     }
     if request.dry_run {
         return Ok(Summary { read: all, ..Summary::default() });
     }
-    let before = outcomes(&store, table, log.epoch()).await?;
-    let agents = Arc::new(AgentParser::new());
-    let read = Arc::new(AtomicU64::new(0));
-    for ((partition, range), after) in ranges.iter().zip(afters) {
-        let done = stop.child_token();
-        let reader = RawAgain {
-            enricher: Enricher::new(limits.process, Arc::clone(&agents), log.max_record_bytes()),
-            log: log.clone(),
-            partition: *partition,
-            next: warm_up(&log, *partition, range.start, limits.process.session_gap_ms()).await?,
-            range: range.clone(),
-            after,
-            done: done.clone(),
-            read: Arc::clone(&read),
-            ready: Vec::new(),
-            unacked: VecDeque::new(),
-        };
-        let loading = load::load_partition((store.clone(), table), reader, (limits.load, partitions), done);
+    let before = outcomes(&replay.store, table, replay.log.epoch()).await?;
+    let ranges: Vec<(u16, Range<i64>)> = works.iter().map(|work| (work.partition, work.range.clone())).collect();
+    for work in works {
+        replay.load(table, work, |read| progress(read, all)).await?;
+    }
+    let is_swapped = request.swap && !replay.stop.is_cancelled();
+    if is_swapped {
+        let kept = Kept::new(replay.log.epoch().0, &ranges);
+        kept.copy(&replay.store, table).await.context("copying what the log no longer holds")?;
+        clickhouse::swap::mark(&replay.store, table).await.with_context(|| format!("marking table {table}"))?;
+        replay.swap(table).await?;
+    }
+    let after = outcomes(&replay.store, if is_swapped { EVENTS } else { table }, replay.log.epoch()).await?;
+    Ok(replay.summary(std::array::from_fn(|index| after[index].saturating_sub(before[index]))))
+}
+
+/// What one run has in its hands.
+struct Replay<L> {
+    log: L,
+    store: ClickHouse,
+    limits: Limits,
+    stop: CancellationToken,
+    agents: Arc<AgentParser>,
+    /// Events read.
+    read: Arc<AtomicU64>,
+}
+
+impl<L: Log> Replay<L> {
+    fn new(log: L, store: ClickHouse, limits: Limits, stop: CancellationToken) -> Self {
+        Self { log, store, limits, stop, agents: Arc::new(AgentParser::new()), read: Arc::default() }
+    }
+
+    fn summary(&self, [stored, duplicate, dead]: [u64; 3]) -> Summary {
+        let read = self.read.load(Ordering::Relaxed);
+        let skipped = read.saturating_sub(stored + duplicate + dead);
+        Summary { read, stored, duplicate, dead, skipped, interrupted: self.stop.is_cancelled() }
+    }
+
+    /// What is to be read of a partition.
+    async fn work(&self, request: &Request, partition: u16) -> Result<Work> {
+        let (range, loaded) = range(&self.log, &self.store, request, partition).await?;
+        let after = loaded.map_or(range.start, |loaded| range.start.min(loaded + 1)) - 1;
+        self.work_of(partition, range, after).await
+    }
+
+    async fn work_of(&self, partition: u16, range: Range<i64>, after: i64) -> Result<Work> {
+        let warm_up_from = warm_up(&self.log, partition, range.start, self.limits.process.session_gap_ms()).await?;
+        Ok(Work { partition, warm_up_from, range, after })
+    }
+
+    /// Loads until the table has everything, or asked to stop. Errors: the log cannot give what is to be read, or the table does not
+    /// come further.
+    async fn load(&self, table: &str, work: Work, progress: impl Fn(u64)) -> Result<()> {
+        let (partition, last) = (work.partition, work.range.end - 1);
+        let place = (self.log.epoch().0, partition);
+        let mut reached = watermark(&self.store, table, place, i64::MAX).await?;
+        let mut tries = 0;
+        loop {
+            self.load_once(table, work.clone(), &progress).await.with_context(|| format!("partition {partition}"))?;
+            if self.stop.is_cancelled() || work.range.is_empty() {
+                return Ok(());
+            }
+            // The end of the reading is not the end of the loading: a last insert that failed is given up as for a stop.
+            let now = watermark(&self.store, table, place, i64::MAX).await?;
+            if now >= Some(last) {
+                return Ok(());
+            }
+            tries = if now > reached { 0 } else { tries + 1 };
+            reached = now;
+            if tries == TRIES {
+                let reached = reached.map_or("none".to_owned(), |offset| offset.to_string());
+                bail!(
+                    "partition {partition}: {table} has raw offsets up to {reached} and comes no further, {last} are to be loaded; run again, it goes on there"
+                );
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn load_once(&self, table: &str, work: Work, progress: &impl Fn(u64)) -> Result<()> {
+        let done = self.stop.child_token();
+        let max_record_bytes = self.log.max_record_bytes();
+        let enriching = Enriching { limits: self.limits.process, agents: Arc::clone(&self.agents), max_record_bytes };
+        let reader = RawAgain::new(self.log.clone(), work, enriching, (Arc::clone(&self.read), done.clone()));
+        let problem = reader.problem();
+        let limits = (self.limits.load, self.log.partitions(Topic::Raw));
+        let loading = load::load_partition((self.store.clone(), table), reader, limits, done);
         tokio::pin!(loading);
         loop {
             tokio::select! {
-                ended = &mut loading => break ended.with_context(|| format!("partition {partition}"))?,
-                () = tokio::time::sleep(std::time::Duration::from_millis(200)) => progress(read.load(Ordering::Relaxed), all),
+                ended = &mut loading => {
+                    ended?;
+                    return problem.get().cloned().map_or(Ok(()), |problem| Err(problem.into()));
+                }
+                () = tokio::time::sleep(std::time::Duration::from_millis(200)) => progress(self.read.load(Ordering::Relaxed)),
             }
         }
     }
-    let interrupted = stop.is_cancelled();
-    if request.swap && !interrupted {
-        take_over(&store, table, (log.epoch().0, &ranges)).await.context("copying what the log no longer holds")?;
-        migrate::swap(&store, table, partitions).await.with_context(|| format!("swapping {table} and {EVENTS}"))?;
+
+    /// Puts the marked table `name` in the place of the events table, with everything that live roles have stored in that meanwhile.
+    async fn swap(&self, name: &str) -> Result<()> {
+        clickhouse::swap::exchange(&self.store, name).await.with_context(|| format!("swapping {name} and {EVENTS}"))?;
+        swap::wait_for_inserts(&self.store).await.context("waiting for inserts into the old table")?;
+        for partition in 0..self.log.partitions(Topic::Raw) {
+            self.catch_up(name, partition).await?;
+        }
+        if !self.stop.is_cancelled() {
+            clickhouse::swap::close(&self.store, name).await.with_context(|| format!("ending the swap of {name} and {EVENTS}"))?;
+        }
+        Ok(())
     }
-    let counted = if request.swap && !interrupted { EVENTS } else { table };
-    let after = outcomes(&store, counted, log.epoch()).await?;
-    let [stored, duplicate, dead] = std::array::from_fn(|index| after[index].saturating_sub(before[index]));
-    let read = read.load(Ordering::Relaxed);
-    Ok(Summary { read, stored, duplicate, dead, skipped: read.saturating_sub(stored + duplicate + dead), interrupted })
+
+    /// Loads what the old rows, now in `name`, have of a partition beyond the new ones. A live loader does it too once the partition
+    /// gets its next record, and only then.
+    async fn catch_up(&self, name: &str, partition: u16) -> Result<()> {
+        let place = (self.log.epoch().0, partition);
+        let old = watermark(&self.store, name, place, i64::MAX).await?;
+        let new = watermark(&self.store, EVENTS, place, i64::MAX).await?;
+        let Some(old) = old.filter(|old| new.is_none_or(|new| new < *old)) else { return Ok(()) };
+        let held = self.log.bounds(Topic::Raw, partition).await?;
+        let start = new.map_or(held.start, |new| new + 1);
+        if start < held.start {
+            bail!(
+                "partition {partition}: the raw offsets {start} to {} are only in table {name}: the log no longer holds them",
+                held.start - 1
+            );
+        }
+        let work = self.work_of(partition, start..old + 1, start - 1).await?;
+        self.load(EVENTS, work, |_| ()).await
+    }
 }
 
 /// The raw offsets of a partition that are to be replayed, and the highest that the table has.
@@ -203,30 +314,6 @@ async fn outcomes(store: &ClickHouse, table: &str, epoch: crate::event::ids::Log
     Ok(std::array::from_fn(|outcome| rows.iter().filter_map(|row| row.get(outcome)).map(number).sum()))
 }
 
-/// Copies into `table` what the events table has of other logs, and of this one from before the replay.
-async fn take_over(store: &ClickHouse, table: &str, (epoch, ranges): (u64, &[(u16, Range<i64>)])) -> Result<()> {
-    let replayed: Vec<String> =
-        ranges.iter().map(|(partition, range)| format!("(log_partition = {partition} AND log_offset >= {})", range.start)).collect();
-    let filter = format!("NOT (log_epoch = {epoch} AND ({}))", replayed.join(" OR "));
-    let database = &store.database;
-    let copied = format!("SELECT toString(count()) FROM {database}.{table} WHERE {filter}");
-    let rows: Vec<(String,)> = store.rows_of_shards(&Statement::of(copied)).await?;
-    if rows.iter().any(|(count,)| count != "0") {
-        bail!("table {table} already holds rows that are not of this replay; drop it and begin again");
-    }
-    let unguarded = format!("ALTER TABLE {database}.{table} DROP CONSTRAINT IF EXISTS fenced");
-    let copy = format!("INSERT INTO {database}.{table} SELECT * FROM {database}.{EVENTS} WHERE {filter}");
-    let fence = format!("joinGet('{database}.{table}_fence', 'generation', log_partition)");
-    let guarded = format!("ALTER TABLE {database}.{table} ADD CONSTRAINT IF NOT EXISTS fenced CHECK fence = {fence}");
-    for shard in store.shards.iter() {
-        // Its own fence would refuse rows of other generations.
-        for statement in [&unguarded, &copy, &guarded] {
-            shard.first().migrator.execute(statement).await?;
-        }
-    }
-    Ok(())
-}
-
 /// The first offset whose record was received at `at_ms` or later. Receipt only grows within a partition, nearly: records
 /// that ingest had open at once may be swapped by their linger, so it begins a little early.
 async fn first_at<L: Log>(log: &L, partition: u16, held: Range<i64>, at_ms: i64) -> Result<i64> {
@@ -271,95 +358,6 @@ async fn count<L: Log>(log: &L, partition: u16, range: Range<i64>) -> Result<u64
 fn received(payload: &[u8]) -> u64 {
     let Ok(header) = record::header(payload) else { return 1 };
     header.tallies.0.iter().map(|tally| u64::from(tally.count(Count::Received))).sum()
-}
-
-/// Reads raw records and yields them enriched, as if the enriched topic had just got them; their offsets are the raw ones.
-/// Once everything is read it asks for the end.
-struct RawAgain<L> {
-    log: L,
-    partition: u16,
-    /// Reading begins before the range: those records only open sessions.
-    next: i64,
-    range: Range<i64>,
-    /// What the first record of the range follows on.
-    after: i64,
-    enricher: Enricher,
-    done: CancellationToken,
-    read: Arc<AtomicU64>,
-    /// Enriched and not yet handed out: kept here, so that a dropped `next` loses nothing.
-    ready: Vec<Record>,
-    /// Dead letters on their way.
-    unacked: VecDeque<Ack>,
-}
-
-impl<L: Log> RawAgain<L> {
-    fn enrich(&mut self, record: Record) -> Result<(), LogError> {
-        let origin = RawOrigin {
-            epoch: self.log.epoch(),
-            partition: self.partition,
-            offset: record.offset,
-            previous: if record.offset == self.range.start { self.after } else { self.next - 1 },
-        };
-        let (payload, letters) = self.enricher.enrich(origin, &record.payload);
-        self.next = record.offset + 1;
-        if record.offset < self.range.start {
-            return Ok(());
-        }
-        for letter in letters {
-            // The same letter as the first time, so the table of letters keeps one.
-            self.unacked.push_back(self.log.append(Topic::Dead, 0, letter.into())?);
-        }
-        self.read.fetch_add(received(&record.payload), Ordering::Relaxed);
-        self.ready.push(Record { offset: record.offset, payload: payload.into() });
-        Ok(())
-    }
-}
-
-impl<L: Log> PartitionReader for RawAgain<L> {
-    fn partition(&self) -> u16 {
-        self.partition
-    }
-
-    fn committed(&self) -> Option<i64> {
-        None
-    }
-
-    async fn bounds(&self) -> Result<Range<i64>, LogError> {
-        Ok(self.range.clone())
-    }
-
-    fn seek(&mut self, _next_offset: i64) {
-        // The loader begins where the range does, and reading is there or before it.
-    }
-
-    async fn next(&mut self, _max_bytes: usize) -> Result<Vec<Record>, LogError> {
-        while self.ready.is_empty() && self.next < self.range.end {
-            let raw = self.log.read(Topic::Raw, self.partition, self.next, READ_BYTES, None).await?;
-            let end = self.range.end;
-            for record in raw.into_iter().filter(|record| record.offset < end) {
-                self.enrich(record)?;
-            }
-        }
-        // Letters are durable before the block that counts them.
-        while let Some(ack) = self.unacked.front_mut() {
-            ack.await?;
-            self.unacked.pop_front();
-        }
-        if self.ready.is_empty() {
-            self.done.cancel();
-            std::future::pending::<()>().await;
-        }
-        Ok(std::mem::take(&mut self.ready))
-    }
-
-    async fn commit(&mut self, _next_offset: i64) -> Result<(), LogError> {
-        // The positions of the live roles stay as they are.
-        Ok(())
-    }
-
-    fn revoked(&self) -> CancellationToken {
-        CancellationToken::new()
-    }
 }
 
 /// A table name that needs no quoting, other than those pulse has.

@@ -285,6 +285,11 @@ impl Client {
         Self { client, timeout, breaker: None }
     }
 
+    /// The same access for statements that may take as long as `timeout`.
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { timeout, ..self.clone() }
+    }
+
     /// Runs one exchange with the server within the timeout, if the breaker lets it.
     async fn exchange<T>(&self, run: impl Future<Output = Result<T, ClickHouseError>>) -> Result<T, ClickHouseError> {
         let permit = self.breaker.as_ref().map(|breaker| breaker.permit()).transpose().map_err(ClickHouseError::LeftAlone)?;

@@ -12,7 +12,7 @@
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{ClickHouse, ClickHouseError, Fleet, Node, Statement};
+use super::{ClickHouse, ClickHouseError, Fleet, Node, Statement, swap};
 use crate::crash;
 
 /// One file of `migrations/`.
@@ -94,7 +94,21 @@ pub async fn run(store: &ClickHouse) -> Result<OfNodes<Vec<&'static str>>, Migra
             runner.distribute(fleet, &mut of.found).await?;
         }
     }
+    if of.away.is_empty() {
+        reopen(store).await.map_err(|source| MigrateError::Statement { place: "swap".to_owned(), source })?;
+    }
     some_answered(of, present.len())
+}
+
+/// Lets loaders in again where a swap was cut behind its last exchange.
+async fn reopen(store: &ClickHouse) -> Result<(), ClickHouseError> {
+    let Some(name) = swap::begun(store).await? else { return Ok(()) };
+    let advice = "run `pulse replay --to-table … --swap` with this table again";
+    match swap::reopen(store, &name).await? {
+        true => tracing::warn!(table = name, "a swap was cut: rows that were stored during it may be missing; {advice}"),
+        false => tracing::error!(table = name, "a swap was cut before every server had exchanged its tables: nothing loads; {advice}"),
+    }
+    Ok(())
 }
 
 fn some_answered<T>(mut of: OfNodes<T>, present: usize) -> Result<OfNodes<T>, MigrateError> {
@@ -154,15 +168,12 @@ impl Runner<'_> {
         if let Some((newer, _)) = noted.iter().find(|(name, _)| !is_known(name)) {
             return Err(MigrateError::Newer(self.place(newer)));
         }
+        if let Some(changed) = MIGRATIONS.iter().find(|migration| is_changed(migration, &noted)) {
+            return Err(MigrateError::Changed(self.place(changed.name)));
+        }
         let replica_path = self.store.fleet.as_ref().and_then(|fleet| fleet.replica_path.as_deref());
-        for migration in MIGRATIONS {
-            let checksum = xxh3_64(migration.text.as_bytes());
-            match noted.iter().find(|(name, _)| name == migration.name) {
-                Some((_, noted)) if *noted == checksum => continue,
-                Some(_) => return Err(MigrateError::Changed(self.place(migration.name))),
-                None => {}
-            }
-            self.apply(migration.name, &statements(migration.text, database, replica_path), checksum).await?;
+        for migration in to_apply(MIGRATIONS, &noted) {
+            self.apply(migration.name, &statements(migration.text, database, replica_path), migration.checksum()).await?;
             note(done, migration.name);
         }
         Ok(())
@@ -219,20 +230,51 @@ impl Runner<'_> {
     }
 }
 
+impl Migration {
+    fn checksum(&self) -> u64 {
+        xxh3_64(self.text.as_bytes())
+    }
+
+    /// The tables that it makes or changes.
+    fn targets(&self) -> impl Iterator<Item = &'static str> {
+        self.text.split(";\n").filter_map(target)
+    }
+}
+
+/// Whether a migration was applied with another content.
+fn is_changed(migration: &Migration, noted: &[(String, u64)]) -> bool {
+    noted.iter().any(|(name, checksum)| name == migration.name && *checksum != migration.checksum())
+}
+
+/// The migrations to be applied, given those noted whose tables are there: those that are not, and all that changed a table since
+/// which is made anew.
+fn to_apply<'m>(migrations: &'m [Migration], noted: &[(String, u64)]) -> Vec<&'m Migration> {
+    let mut remade: Vec<&str> = Vec::new();
+    let mut open = Vec::new();
+    for migration in migrations {
+        let is_noted = noted.iter().any(|(name, _)| name == migration.name);
+        if is_noted && !migration.targets().any(|table| remade.contains(&table)) {
+            continue;
+        }
+        remade.extend(created(migration).filter_map(name_of));
+        open.push(migration);
+    }
+    open
+}
+
 fn note(done: &mut Vec<&'static str>, name: &'static str) {
     if !done.contains(&name) {
         done.push(name);
     }
 }
 
-/// Makes the table `name` like the events table on every node, with a fence of its own. Does nothing where they are.
+/// Makes the table `name` like the events table on every node, with a fence of its own: everything that migrations did to the two,
+/// changes included. Does nothing where they are.
 pub async fn create_beside(store: &ClickHouse, name: &str) -> Result<(), ClickHouseError> {
     let replica_path = store.fleet.as_ref().and_then(|fleet| fleet.replica_path.as_deref());
-    let fence = include_str!("../../migrations/0001_fence.sql").replace("${database}.fence", &format!("${{database}}.{name}_fence"));
-    let events = include_str!("../../migrations/0002_events.sql")
-        .replace("${database}.fence", &format!("${{database}}.{name}_fence"))
-        .replace("${database}.events", &format!("${{database}}.{name}"));
-    let sql: Vec<String> = [fence, events].iter().flat_map(|text| statements(text, &store.database, replica_path)).collect();
+    let texts = MIGRATIONS.iter().map(|migration| migration.text);
+    let sql: Vec<String> =
+        texts.flat_map(|text| beside(text, name)).flat_map(|text| statements(&text, &store.database, replica_path)).collect();
     for node in store.nodes() {
         for statement in &sql {
             node.migrator.execute(statement).await?;
@@ -241,32 +283,33 @@ pub async fn create_beside(store: &ClickHouse, name: &str) -> Result<(), ClickHo
     Ok(())
 }
 
-/// Puts the table `name` in the place of the events table and the other way round, both as they are, on one node after the
-/// other. Afterwards the old rows are in `name`. Whoever loads meanwhile is refused, and looks at the new table before it goes on.
-pub async fn swap(store: &ClickHouse, name: &str, partitions: u16) -> Result<(), ClickHouseError> {
-    let database = &store.database;
-    let guard = |table: &str, fence: &str| {
-        // One statement: there is no moment without a constraint.
-        format!(
-            "ALTER TABLE {database}.{table} DROP CONSTRAINT IF EXISTS fenced, \
-             ADD CONSTRAINT fenced CHECK fence = joinGet('{database}.{fence}', 'generation', log_partition)"
-        )
+/// The statements of a file that make or change the events table or its fence, for the table `name` and the fence `name_fence`.
+fn beside(text: &str, name: &str) -> Vec<String> {
+    let concerns = |statement: &&str| target(statement).is_some_and(|table| matches!(table, "events" | "fence"));
+    let renamed = |statement: &str| {
+        let events = with_name(statement, "${database}.events", &format!("${{database}}.{name}"));
+        with_name(&events, "${database}.fence", &format!("${{database}}.{name}_fence"))
     };
-    let shut: Vec<String> = (0..partitions).map(|partition| format!("({partition}, 0)")).collect();
-    let sql = [
-        // The new table still asks its own fence, so no live insert passes until the last but one statement.
-        format!("EXCHANGE TABLES {database}.{name} AND {database}.events"),
-        // Generations taken before this know the old table only: none of them is 0.
-        format!("INSERT INTO {database}.fence VALUES {}", shut.join(", ")),
-        guard("events", "fence"),
-        guard(name, &format!("{name}_fence")),
-    ];
-    for node in store.nodes() {
-        for statement in &sql {
-            node.migrator.execute(statement).await?;
-        }
+    text.split(";\n").filter(concerns).map(renamed).collect()
+}
+
+/// Replaces a table's name, but not the beginning of a longer one.
+fn with_name(text: &str, from: &str, to: &str) -> String {
+    let mut parts = text.split(from);
+    let mut renamed = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let goes_on = part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        renamed.push_str(if goes_on { from } else { to });
+        renamed.push_str(part);
     }
-    Ok(())
+    renamed
+}
+
+/// The table that a statement of a file makes or changes.
+fn target(statement: &str) -> Option<&str> {
+    let start = statement.lines().find(|line| !line.starts_with("--") && !line.trim().is_empty())?;
+    let named = ["CREATE TABLE IF NOT EXISTS ${database}.", "ALTER TABLE ${database}."].iter().find_map(|verb| start.strip_prefix(verb))?;
+    named.split([' ', '\n', '(']).next()
 }
 
 /// The statements of a file, with the placeholders filled in. A statement ends with `;` at the end of a line.
@@ -301,7 +344,7 @@ fn with_engines(text: &str, replica_path: Option<&str>) -> String {
 }
 
 /// The statements of a file that make a table, each from the table's name on.
-fn created(migration: &'static Migration) -> impl Iterator<Item = &'static str> {
+fn created(migration: &Migration) -> impl Iterator<Item = &'static str> + use<> {
     migration.text.split("CREATE TABLE IF NOT EXISTS ${database}.").skip(1).filter_map(|table| table.split(";\n").next())
 }
 
@@ -341,6 +384,54 @@ fn checksum_of(statements: &[String]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const WITH_A_CHANGE: &[Migration] = &[
+        Migration { name: "1_fence", text: "CREATE TABLE IF NOT EXISTS ${database}.fence (a UInt8) ENGINE = ${MergeTree};\n" },
+        Migration {
+            name: "2_events",
+            text: "-- Why.\nCREATE TABLE IF NOT EXISTS ${database}.events\n(a UInt8, CHECK a = joinGet('${database}.fence', 'a', a))\nENGINE = ${MergeTree};\n",
+        },
+        Migration { name: "3_other", text: "CREATE TABLE IF NOT EXISTS ${database}.events_by_day (a UInt8) ENGINE = ${MergeTree};\n" },
+        Migration {
+            name: "4_change",
+            text: "-- Why.\nALTER TABLE ${database}.events ADD COLUMN IF NOT EXISTS b UInt8;\nALTER TABLE ${database}.events_by_day ADD COLUMN IF NOT EXISTS b UInt8;\n",
+        },
+    ];
+
+    fn names(migrations: &[&Migration]) -> Vec<&'static str> {
+        migrations.iter().map(|migration| migration.name).collect()
+    }
+
+    #[test]
+    fn what_changed_a_table_is_applied_again_once_the_table_is_made_anew() {
+        let noted = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 0)).collect::<Vec<_>>();
+        let open = |noted: &[(String, u64)]| names(&to_apply(WITH_A_CHANGE, noted));
+        assert_eq!(open(&noted(&[])), ["1_fence", "2_events", "3_other", "4_change"]);
+        assert_eq!(open(&noted(&["1_fence", "2_events", "3_other", "4_change"])), [""; 0]);
+        assert_eq!(open(&noted(&["1_fence", "2_events", "3_other"])), ["4_change"]);
+        assert_eq!(open(&noted(&["1_fence", "3_other", "4_change"])), ["2_events", "4_change"]);
+        assert_eq!(open(&noted(&["2_events", "3_other", "4_change"])), ["1_fence"]);
+    }
+
+    #[test]
+    fn a_table_beside_gets_everything_that_the_events_table_got() {
+        let sql: Vec<String> = WITH_A_CHANGE.iter().flat_map(|migration| beside(migration.text, "again")).collect();
+        insta::assert_snapshot!(sql.join(";\n"), @r"
+        CREATE TABLE IF NOT EXISTS ${database}.again_fence (a UInt8) ENGINE = ${MergeTree};
+        -- Why.
+        CREATE TABLE IF NOT EXISTS ${database}.again
+        (a UInt8, CHECK a = joinGet('${database}.again_fence', 'a', a))
+        ENGINE = ${MergeTree};
+        -- Why.
+        ALTER TABLE ${database}.again ADD COLUMN IF NOT EXISTS b UInt8
+        ");
+        let real: Vec<String> = MIGRATIONS.iter().flat_map(|migration| beside(migration.text, "again")).collect();
+        assert!(
+            real.iter().any(|statement| target(statement) == Some("again"))
+                && real.iter().any(|statement| target(statement) == Some("again_fence"))
+        );
+        assert!(!real.iter().any(|statement| statement.contains("${database}.events ") || statement.contains("${database}.events\n")));
+    }
 
     #[test]
     fn the_folder_and_the_list_agree() {

@@ -2,12 +2,22 @@
 
 use std::process::Command;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
+use crate::harness::kafka::Kafka;
 use crate::harness::{Pulse, program};
 
 fn replay(pulse: &Pulse, arguments: &[&str]) -> Result<Value, String> {
-    let output = Command::new(program()).args(["replay", "--json", "--data-dir"]).arg(pulse.data_dir()).args(arguments).output().unwrap();
+    replay_with(pulse, arguments, "")
+}
+
+/// The same, with points at which it crashes.
+fn replay_with(pulse: &Pulse, arguments: &[&str], points: &str) -> Result<Value, String> {
+    let mut command = Command::new(program());
+    command.args(["replay", "--json", "--data-dir"]).arg(pulse.data_dir()).args(arguments).env("FAILPOINTS", points);
+    let output = command.output().unwrap();
     match output.status.success() {
         true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
@@ -93,4 +103,67 @@ async fn an_emptied_table_is_filled_again_from_the_log_at_the_next_start() {
     pulse.restart().await;
     assert_eq!(pulse.http.settled().await, books);
     assert_eq!(table(&pulse).await, events);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_that_is_cut_after_any_statement_is_ended_by_the_next_and_loading_goes_on_between() {
+    let mut pulse = Pulse::start().await;
+    load(&pulse, 3).await;
+    for passed in 0.. {
+        let (books, events) = (pulse.http.settled().await, table(&pulse).await);
+        pulse.end().await;
+        let name = format!("rebuilt_{passed}");
+        let again = ["--to-table", &name, "--swap"];
+        let cut = replay_with(&pulse, &again, &format!("swap.executed={passed}*off->return"));
+        let is_whole = cut.is_ok();
+        pulse.restart().await;
+        load(&pulse, 1).await;
+        let after = pulse.http.settled().await;
+        let stored = |books: &Value| books["stored"].as_u64().unwrap();
+        assert_eq!(stored(&after), stored(&books) + 100, "after {passed} statements: loading goes on");
+        assert_eq!(table(&pulse).await.iter().filter(|event| events.contains(event)).count(), events.len(), "after {passed} statements");
+        if is_whole {
+            assert!(passed > 5, "the point was never reached");
+            let refusal = replay_with(&pulse, &again, "").unwrap_err();
+            assert!(refusal.contains("data_dir"), "{refusal}");
+            pulse.end().await;
+            let refusal = replay_with(&pulse, &again, "").unwrap_err();
+            assert!(refusal.contains("before an earlier swap"), "what was swapped is not swapped back: {refusal}");
+            return;
+        }
+        let events = table(&pulse).await;
+        pulse.end().await;
+        replay(&pulse, &again).unwrap_or_else(|problem| panic!("after {passed} statements: {problem}"));
+        pulse.restart().await;
+        assert_eq!(pulse.http.settled().await, after, "after {passed} statements");
+        assert_eq!(table(&pulse).await, events, "after {passed} statements");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_while_a_table_is_swapped_in_is_not_lost_though_nothing_comes_after_it() {
+    let kafka = Kafka::start(1).await;
+    let cluster = crate::harness::clickhouse::Cluster::start(1).await;
+    let environment = [kafka.environment("swap"), cluster.environment_of_one()].concat();
+    let pulse = Pulse::start_with(&environment).await;
+    load(&pulse, 5).await;
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = tokio::process::Command::new(program());
+    command.args(["replay", "--json", "--to-table", "rebuilt", "--swap", "--data-dir"]).arg(dir.path());
+    // Between what it has read and the exchange.
+    let replaying = command.envs(environment.clone()).env("FAILPOINTS", "swap.executed=1*sleep(8000)->off").output();
+    let sending = async {
+        let marked = "SELECT name FROM system.tables WHERE name = 'rebuilt' AND comment != ''";
+        while cluster.rows::<(String,)>(0, marked).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        load(&pulse, 5).await;
+        pulse.http.settled().await
+    };
+    let (replayed, books) = tokio::join!(replaying, sending);
+    let replayed = replayed.unwrap();
+    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
+    assert_eq!(pulse.http.settled().await, books);
+    assert_eq!(pulse.http.events().await.len(), 1_000);
 }

@@ -1,0 +1,163 @@
+use std::sync::Mutex;
+
+use super::*;
+use crate::event::ids::LogEpoch;
+use crate::event::record::{self, Header, Tallies};
+use crate::log::embedded::EmbeddedLog;
+use crate::process::ProcessConfig;
+
+/// What becomes of the next letters that are appended.
+#[derive(Clone, Copy)]
+enum Fate {
+    Refused,
+    Failed,
+}
+
+/// Raw records, reads that fail and letters that are not kept, each in the order given; afterwards all is well.
+#[derive(Clone, Default)]
+struct FlakyLog {
+    raw: Arc<Vec<Bytes>>,
+    reads: Arc<Mutex<VecDeque<Option<LogError>>>>,
+    fates: Arc<Mutex<VecDeque<Fate>>>,
+    kept: Arc<Mutex<Vec<Bytes>>>,
+}
+
+impl Log for FlakyLog {
+    type Member = <EmbeddedLog as Log>::Member;
+
+    fn epoch(&self) -> LogEpoch {
+        LogEpoch(1)
+    }
+
+    fn partitions(&self, _: Topic) -> u16 {
+        1
+    }
+
+    fn max_record_bytes(&self) -> usize {
+        1 << 20
+    }
+
+    fn append(&self, topic: Topic, _: u16, payload: Bytes) -> Result<Ack, LogError> {
+        assert_eq!(topic, Topic::Dead);
+        let (sender, ack) = Ack::pair();
+        match self.fates.lock().unwrap().pop_front() {
+            Some(Fate::Refused) => return Err(LogError::Full("no room".to_owned())),
+            Some(Fate::Failed) => drop(sender.send(Err(LogError::Unavailable("gone".to_owned())))),
+            None => {
+                self.kept.lock().unwrap().push(payload);
+                drop(sender.send(Ok(0)));
+            }
+        }
+        Ok(ack)
+    }
+
+    async fn bounds(&self, _: Topic, _: u16) -> Result<Range<i64>, LogError> {
+        Ok(0..self.raw.len() as i64)
+    }
+
+    /// One record a read.
+    async fn read(&self, _: Topic, _: u16, from: i64, _: usize, _: Option<usize>) -> Result<Vec<Record>, LogError> {
+        if let Some(Some(problem)) = self.reads.lock().unwrap().pop_front() {
+            return Err(problem);
+        }
+        let payload = self.raw.get(from as usize).cloned();
+        Ok(payload.into_iter().map(|payload| Record { offset: from, payload }).collect())
+    }
+
+    async fn join(&self, _: &'static str, _: Topic) -> Result<Self::Member, LogError> {
+        Err(LogError::Closed)
+    }
+}
+
+/// A record that can be read, and holds nothing.
+fn sound() -> Bytes {
+    let header = Header {
+        source: 0,
+        day: 20_000,
+        events: 0,
+        received_ms: 1_728_000_000_000,
+        projects: Vec::new(),
+        tallies: Tallies::default(),
+        letters: 0,
+        origin: None,
+    };
+    record::encode(&header, &[]).into()
+}
+
+/// One that cannot: it becomes a letter.
+fn broken() -> Bytes {
+    Bytes::from_static(b"no record")
+}
+
+fn reader(log: &FlakyLog) -> RawAgain<FlakyLog> {
+    let end = log.raw.len() as i64;
+    let work = Work { partition: 0, warm_up_from: 0, range: 0..end, after: -1 };
+    let enriching =
+        Enriching { limits: ProcessConfig::default().check().unwrap(), agents: Arc::new(AgentParser::new()), max_record_bytes: 1 << 20 };
+    RawAgain::new(log.clone(), work, enriching, (Arc::default(), CancellationToken::new()))
+}
+
+/// The offsets that are yielded until the reader asks for the end.
+async fn rest(reader: &mut RawAgain<FlakyLog>) -> Vec<i64> {
+    let done = reader.done.clone();
+    let mut offsets = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = done.cancelled() => return offsets,
+            records = reader.next(1 << 20) => offsets.extend(records.unwrap().iter().map(|record| record.offset)),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_fails_for_now_leaves_nothing_out() {
+    let log = FlakyLog { raw: Arc::new(vec![sound(); 4]), ..FlakyLog::default() };
+    let fails = || Some(LogError::Unavailable("unknown partition".to_owned()));
+    log.reads.lock().unwrap().extend([None, fails(), fails(), None, fails()]);
+    let mut reader = reader(&log);
+    assert_eq!(rest(&mut reader).await, [0, 1, 2, 3]);
+    assert!(reader.problem().get().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_begins_anew_gets_everything_again() {
+    let log = FlakyLog { raw: Arc::new(vec![sound(); 3]), ..FlakyLog::default() };
+    let mut reader = reader(&log);
+    for offset in 0..2 {
+        assert_eq!(reader.next(1).await.unwrap()[0].offset, offset);
+    }
+    reader.seek(0);
+    assert_eq!(rest(&mut reader).await, [0, 1, 2]);
+    assert_eq!(reader.read.load(Ordering::Relaxed), 0, "the records hold no event");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_letter_is_kept_whatever_the_log_does_first() {
+    let log = FlakyLog { raw: Arc::new(vec![broken(), sound(), broken()]), ..FlakyLog::default() };
+    log.fates.lock().unwrap().extend([Fate::Refused, Fate::Failed, Fate::Failed, Fate::Refused]);
+    let mut reader = reader(&log);
+    assert_eq!(rest(&mut reader).await, [0, 1, 2]);
+    assert_eq!(log.kept.lock().unwrap().len(), 2);
+    assert_eq!(reader.read.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_read_twice_count_once() {
+    let log = FlakyLog { raw: Arc::new(vec![broken(); 3]), ..FlakyLog::default() };
+    let mut reader = reader(&log);
+    reader.next(1).await.unwrap();
+    reader.seek(0);
+    assert_eq!(rest(&mut reader).await, [0, 1, 2]);
+    assert_eq!(reader.read.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_log_can_never_give_ends_the_reading_and_is_told() {
+    let log = FlakyLog { raw: Arc::new(vec![sound(); 3]), ..FlakyLog::default() };
+    let gone = LogError::OutOfRange { topic: "raw", partition: 0, asked: 1, held: 2..3 };
+    log.reads.lock().unwrap().extend([None, Some(gone)]);
+    let mut reader = reader(&log);
+    assert_eq!(rest(&mut reader).await, [0], "nothing behind what is missing");
+    assert!(matches!(reader.problem().get(), Some(LogError::OutOfRange { asked: 1, .. })));
+}
