@@ -80,8 +80,15 @@ pub async fn reopen(store: &ClickHouse, name: &str) -> Result<bool, ClickHouseEr
 /// Takes the fence from all who know the old table, on every server, and only then puts it before the new one.
 async fn open(store: &ClickHouse, name: &str) -> Result<(), ClickHouseError> {
     let database = &store.database;
-    // No generation that a loader takes is 0.
-    on_all(store, &[format!("INSERT INTO {database}.fence SELECT log_partition, 0 FROM {database}.fence")]).await?;
+    for node in store.nodes() {
+        let taken = Statement::of(format!("SELECT log_partition FROM {database}.fence WHERE generation != 0"));
+        let taken: Vec<(u16,)> = node.migrator.rows(&taken).await?;
+        let shut: Vec<String> = taken.iter().map(|(partition,)| format!("({partition}, 0)")).collect();
+        if !shut.is_empty() {
+            // No generation that a loader takes is 0.
+            execute(node, &format!("INSERT INTO {database}.fence VALUES {}", shut.join(", "))).await?;
+        }
+    }
     on_all(store, &[guard(store, "events", "fence"), guard(store, name, &format!("{name}_fence"))]).await
 }
 

@@ -104,7 +104,7 @@ pub(super) async fn wait_for_inserts(store: &ClickHouse) -> Result<()> {
                 "SELECT toString(count()) FROM system.processes WHERE startsWith(query_id, 'pulse-load-') AND elapsed > {}",
                 began.elapsed().as_secs_f64()
             );
-            let running: Vec<(String,)> = node.migrator.rows(&Statement::of(sql)).await?;
+            let running: Vec<(String,)> = node.writer.rows(&Statement::of(sql)).await?;
             if running.first().is_none_or(|(count,)| count == "0") {
                 break;
             }

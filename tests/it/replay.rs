@@ -123,7 +123,7 @@ async fn a_swap_that_is_cut_after_any_statement_is_ended_by_the_next_and_loading
         assert_eq!(stored(&after), stored(&books) + 100, "after {passed} statements: loading goes on");
         assert_eq!(table(&pulse).await.iter().filter(|event| events.contains(event)).count(), events.len(), "after {passed} statements");
         if is_whole {
-            assert!(passed > 5, "the point was never reached");
+            assert!(passed > 4, "the point was never reached");
             let refusal = replay_with(&pulse, &again, "").unwrap_err();
             assert!(refusal.contains("data_dir"), "{refusal}");
             pulse.end().await;
@@ -133,7 +133,10 @@ async fn a_swap_that_is_cut_after_any_statement_is_ended_by_the_next_and_loading
         }
         let events = table(&pulse).await;
         pulse.end().await;
-        replay(&pulse, &again).unwrap_or_else(|problem| panic!("after {passed} statements: {problem}"));
+        // Cut behind its last statement it was whole, and is not done a second time.
+        if let Err(problem) = replay(&pulse, &again) {
+            assert!(passed > 4 && problem.contains("before an earlier swap"), "after {passed} statements: {problem}");
+        }
         pulse.restart().await;
         assert_eq!(pulse.http.settled().await, after, "after {passed} statements");
         assert_eq!(table(&pulse).await, events, "after {passed} statements");
