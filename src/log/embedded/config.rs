@@ -9,6 +9,8 @@ use crate::log::Topic;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
+/// A dead letter with its message, and a part of a snapshot, always fit.
+const LEAST_RECORD: u64 = 64 * KIB;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `[log.embedded]` as written in the file.
@@ -25,7 +27,7 @@ pub struct EmbeddedLogConfig {
     pub max_bytes: u64,
     /// Bytes of records that may wait for the disk; shared among the topics in the same steps as `max_bytes`.
     pub queue_bytes: u64,
-    /// Largest record in bytes. At most 64 MiB.
+    /// Largest record in bytes. 64 KiB to 64 MiB.
     pub max_record_bytes: u64,
     /// Bytes of the newest records of a topic that stay in memory, so that readers who keep up never touch the disk.
     pub tail_bytes: u64,
@@ -54,7 +56,7 @@ impl Default for EmbeddedLogConfig {
             raw_retention: 3 * DAY,
             enriched_retention: DAY,
             dead_retention: 30 * DAY,
-            state_bytes: 64 * MIB,
+            state_bytes: 192 * MIB,
         }
     }
 }
@@ -66,13 +68,15 @@ impl EmbeddedLogConfig {
         within("partitions", u64::from(self.partitions), 1, 64)?;
         // Positions in a file are written as 32 bits.
         within("segment_bytes", self.segment_bytes, 4 * KIB, GIB)?;
-        within("max_record_bytes", self.max_record_bytes, KIB, 64 * MIB)?;
+        within("max_record_bytes", self.max_record_bytes, LEAST_RECORD, 64 * MIB)?;
         // An open segment cannot be deleted: with fewer than 16 the open ones could fill the log for good.
         within("max_bytes", self.max_bytes, 16 * self.segment_bytes, u64::MAX)?;
         within("queue_bytes", self.queue_bytes, self.max_record_bytes, 4 * GIB)?;
         within("tail_bytes", self.tail_bytes, 0, 4 * GIB)?;
         within("state_bytes", self.state_bytes, 4 * KIB, self.max_bytes / 8)?;
-        Ok(EmbeddedLimits { config: self })
+        let limits = EmbeddedLimits { config: self };
+        limits.check_room()?;
+        Ok(limits)
     }
 }
 
@@ -90,6 +94,21 @@ pub struct EmbeddedLimits {
 }
 
 impl EmbeddedLimits {
+    /// Whether what can never be deleted to make room leaves room: of each partition the snapshots and the open segments.
+    fn check_room(&self) -> Result<(), String> {
+        let EmbeddedLogConfig { partitions, max_bytes, segment_bytes, state_bytes, .. } = self.config;
+        // Retention goes by whole segments: one more than is kept, and the open one.
+        let state = state_bytes + 2 * self.segment_bytes(Topic::State);
+        let least = 2 * (u64::from(partitions) * (2 * segment_bytes + state) + segment_bytes);
+        if max_bytes < least {
+            return Err(format!(
+                "log.embedded.max_bytes = {max_bytes}: {partitions} partitions of segments of {segment_bytes} bytes and snapshots of \
+                 {state_bytes} need at least {least}"
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) fn partitions(&self, topic: Topic) -> u16 {
         match topic {
             Topic::Raw | Topic::Enriched | Topic::State => self.config.partitions,
@@ -110,7 +129,8 @@ impl EmbeddedLimits {
         }
     }
 
-    pub(super) fn max_record_bytes(&self) -> usize {
+    /// Largest record.
+    pub fn max_record_bytes(&self) -> usize {
         usize::try_from(self.config.max_record_bytes).unwrap_or(usize::MAX)
     }
 
@@ -148,7 +168,8 @@ impl EmbeddedLimits {
         }
     }
 
-    pub(super) fn state_bytes(&self) -> u64 {
+    /// Bytes of the newest snapshots that are kept of a partition.
+    pub fn state_bytes(&self) -> u64 {
         self.config.state_bytes
     }
 }

@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::disk;
+use super::disk::Disk;
 use super::frame::{Checksum, FRAME_HEADER};
 use super::queue::{Queue, Usage};
 use super::recover::Recovered;
@@ -61,6 +61,8 @@ struct Held {
     active: Arc<SegmentFile>,
     opened: VecDeque<Arc<SegmentFile>>,
     tail: Tail,
+    /// A segment whose deletion may not survive a power cut yet.
+    deleted: Option<PathBuf>,
 }
 
 /// The newest records, without a gap up to the end of the partition.
@@ -133,7 +135,7 @@ impl Partition {
             .collect();
         usage.stored.fetch_add(segments.iter().map(|segment| segment.len).sum(), Ordering::Relaxed);
         let tail = Tail { records: VecDeque::new(), bytes: 0, limit: tail_bytes };
-        let held = Held { segments, active: Arc::new(found.last), opened: VecDeque::new(), tail };
+        let held = Held { segments, active: Arc::new(found.last), opened: VecDeque::new(), tail, deleted: None };
         let (end, _) = watch::channel(found.next_offset);
         Self { place, queue: Queue::new(usage.clone()), usage, held: Mutex::new(held), end }
     }
@@ -228,10 +230,7 @@ impl Partition {
             Source::Open(segment) => segment,
             Source::Path(path) => match self.open_sealed(path.clone(), read.extent) {
                 Ok(segment) => segment,
-                // Retention was faster.
-                Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound && self.bounds().start > want.from => {
-                    return Err(self.out_of_range(want.from, self.bounds()));
-                }
+                Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Err(self.missing(&path, want.from)),
                 Err(error) => return Err(error.in_file(&path)),
             },
         };
@@ -268,22 +267,55 @@ impl Partition {
         held.segments.back().filter(|last| last.base < self.end()).map(|last| last.created_ms)
     }
 
-    /// Deletes the `count` oldest sealed segments. Returns how many bytes that freed.
-    pub(super) fn delete_oldest(&self, count: usize) -> io::Result<u64> {
+    /// The error for a read from `asked` on that did not find its file: retention was faster, or somebody deleted it.
+    fn missing(&self, path: &Path, asked: i64) -> LogError {
+        let mut held = self.lock();
+        if held.segments.front().is_some_and(|first| first.path == path)
+            && let Some(oldest) = held.pop_oldest()
+        {
+            // What is left begins behind it. Further on a hole would be read over.
+            tracing::error!(path = %path.display(), "a segment of the log is gone, and not by retention");
+            self.usage.stored.fetch_sub(oldest.len, Ordering::Relaxed);
+        }
+        let bounds = held.start()..self.end();
+        match asked < bounds.start {
+            true => self.out_of_range(asked, bounds),
+            false => LogError::Corrupt(format!("{} is gone", path.display())),
+        }
+    }
+
+    /// Deletes the `count` oldest sealed segments. Returns how many bytes that freed. Errors: one of them stays for now, or its
+    /// deletion may not survive a power cut, which the next call sees to first.
+    pub(super) fn delete_oldest(&self, count: usize, disk: &dyn Disk) -> io::Result<u64> {
         let mut freed = 0;
         for _ in 0..count {
+            // One by one, so that no crash brings back an older one without a younger one.
+            self.sync_deletion(disk)?;
             let Some(oldest) = self.lock().pop_oldest() else { break };
-            // Not under the lock: to delete a large file takes its time. Synced one by one, so that no crash brings back an
-            // older one without a younger one.
-            let deleted = std::fs::remove_file(&oldest.path).and_then(|()| disk::sync_parent(&oldest.path));
-            if let Err(error) = deleted {
-                self.lock().segments.push_front(oldest);
-                return Err(error);
+            // Not under the lock: to delete a large file takes its time.
+            match std::fs::remove_file(&oldest.path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %oldest.path.display(), "somebody else deleted this segment of the log");
+                }
+                Err(error) => {
+                    self.lock().segments.push_front(oldest);
+                    return Err(error);
+                }
             }
             freed += oldest.len;
             self.usage.stored.fetch_sub(oldest.len, Ordering::Relaxed);
+            self.lock().deleted = Some(oldest.path);
         }
+        self.sync_deletion(disk)?;
         Ok(freed)
+    }
+
+    fn sync_deletion(&self, disk: &dyn Disk) -> io::Result<()> {
+        let Some(deleted) = self.lock().deleted.clone() else { return Ok(()) };
+        disk.sync_folder(&deleted)?;
+        self.lock().deleted = None;
+        Ok(())
     }
 
     /// The error for an offset that is not in `held`.

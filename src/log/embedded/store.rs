@@ -104,19 +104,30 @@ impl Store {
     }
 
     /// Deletes what is finished and old; when the log is nearly full also what is finished and young, the enriched topic
-    /// first because it can be made again from the raw one.
+    /// first because it can be made again from the raw one. What cannot be deleted keeps nothing else from it; the first error is
+    /// returned.
     pub(super) fn retain(&self, now_ms: i64) -> io::Result<()> {
+        let mut ended = Ok(());
         for topic in [Topic::Enriched, Topic::Raw, Topic::Dead, Topic::State] {
             for (_, partition) in self.partitions().filter(|(candidate, _)| *candidate == topic) {
                 let count = deletable(&partition.sealed(), self.rule(topic, partition, now_ms));
-                let freed = partition.delete_oldest(count)?;
-                if freed > 0 {
-                    tracing::info!(topic = topic.as_str(), partition = partition.place.partition, segments = count, freed, "log retention");
+                match partition.delete_oldest(count, &*self.disk) {
+                    Ok(0) => {}
+                    Ok(freed) => {
+                        tracing::info!(
+                            topic = topic.as_str(),
+                            partition = partition.place.partition,
+                            segments = count,
+                            freed,
+                            "log retention"
+                        );
+                    }
+                    Err(problem) => ended = ended.and(Err(problem)),
                 }
-                self.seal_if_old(topic, partition, now_ms);
+                self.seal_if_due(topic, partition, now_ms);
             }
         }
-        Ok(())
+        ended
     }
 
     fn rule(&self, topic: Topic, partition: &Partition, now_ms: i64) -> Rule {
@@ -131,10 +142,13 @@ impl Store {
         }
     }
 
-    fn seal_if_old(&self, topic: Topic, partition: &Partition, now_ms: i64) {
+    /// Seals a segment that is old, and one that is finished while the log is nearly full: only sealed ones can be deleted.
+    fn seal_if_due(&self, topic: Topic, partition: &Partition, now_ms: i64) {
         let Some(age) = self.limits.retention(topic) else { return };
         let old = now_ms.saturating_sub(millis(age / SEAL_AGE_DIVISOR));
-        if partition.active_since_ms().is_some_and(|since| since < old) {
+        let finished = self.offsets.finished(topic, partition.place.partition, consumers(topic));
+        let is_in_the_way = self.usage.stored.load(Ordering::Relaxed) > self.limits.pressure() && finished >= partition.end();
+        if partition.active_since_ms().is_some_and(|since| since < old || is_in_the_way) {
             partition.queue.roll();
         }
     }

@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::disk::{self, Disk};
 use super::frame::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader};
 use super::partition::{Partition, Published};
@@ -33,18 +35,20 @@ pub(super) struct Writer {
     /// Position in the segment up to which everything is on disk.
     synced: u64,
     segment_bytes: u64,
+    /// Cancelled when a writer ends unasked: nothing makes its partition take records again.
+    broken: CancellationToken,
 }
 
 impl Writer {
-    pub(super) fn new(partition: Arc<Partition>, disk: Arc<dyn Disk>, segment_bytes: u64) -> Self {
+    pub(super) fn new(partition: Arc<Partition>, disk: Arc<dyn Disk>, segment_bytes: u64, broken: CancellationToken) -> Self {
         let (segment, synced) = partition.active();
-        Self { partition, disk, segment, synced, segment_bytes }
+        Self { partition, disk, segment, synced, segment_bytes, broken }
     }
 
     /// Works until the queue is closed and empty.
     pub(super) fn run(mut self) {
         // Whatever ends this thread, nobody may wait for it in vain.
-        let _last_word = LastWord(self.partition.clone());
+        let _last_word = LastWord { partition: self.partition.clone(), broken: self.broken.clone() };
         loop {
             match self.partition.queue.next() {
                 Task::Write(batch) => self.write(batch),
@@ -151,10 +155,16 @@ impl Writer {
 }
 
 /// Refuses what waits when the writer is gone.
-struct LastWord(Arc<Partition>);
+struct LastWord {
+    partition: Arc<Partition>,
+    broken: CancellationToken,
+}
 
 impl Drop for LastWord {
     fn drop(&mut self) {
-        self.0.queue.fail("the writer of this partition has ended");
+        self.partition.queue.fail("the writer of this partition has ended");
+        if std::thread::panicking() {
+            self.broken.cancel();
+        }
     }
 }

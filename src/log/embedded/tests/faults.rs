@@ -36,6 +36,10 @@ struct Rigged {
     broken: bool,
     /// Bytes the next write takes before it fails.
     short: Option<usize>,
+    /// So many of the next syncs of a folder fail.
+    folders_fail: usize,
+    /// The next write panics.
+    panics: bool,
 }
 
 impl RiggedDisk {
@@ -78,7 +82,18 @@ impl RiggedDisk {
 }
 
 impl Disk for RiggedDisk {
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        if let Some(left) = state.folders_fail.checked_sub(1) {
+            state.folders_fail = left;
+            return Err(Errno::MFILE.into());
+        }
+        RealDisk.sync_folder(path)
+    }
+
     fn write(&self, file: &File, slices: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        let panics = self.state.lock().unwrap().panics;
+        assert!(!panics, "a fault of our own");
         let short = self.state.lock().unwrap().short;
         match short {
             Some(0) => {
@@ -227,6 +242,68 @@ async fn short_write_leaves_nothing_behind() {
         assert_eq!(after[..before.len()], before);
         assert_eq!(after[before.len()..], [payload(2, 100)]);
     }
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_synced_once_stops_no_retention() {
+    let dir = TempDir::new().unwrap();
+    let (disk, log) = rigged(dir.path());
+    for partition in 0..2 {
+        for seed in 0..40 {
+            log.append(Topic::Raw, partition, payload(seed, 500)).unwrap().await.unwrap();
+        }
+        log.store().offsets.commit(Topic::Raw, partition, "process", 40);
+    }
+    let later = crate::clock::now_ms() + 73 * HOUR_MS;
+    disk.state.lock().unwrap().folders_fail = 1;
+
+    assert!(log.store().retain(later).is_err(), "it is told");
+    let held = log.bounds(Topic::Raw, 0).await.unwrap();
+    let first = segments(dir.path(), Topic::Raw)[0].clone();
+    assert!(first.ends_with(segment::file_name(held.start)), "what the log says it holds is there: {held:?}, {first:?}");
+    assert!(log.bounds(Topic::Raw, 1).await.unwrap().start > 30, "the other partition is not kept from it");
+
+    log.store().retain(later).unwrap();
+    assert!(log.bounds(Topic::Raw, 0).await.unwrap().start > 30);
+    let on_disk: u64 = [0, 1].iter().map(|partition| log.store().partition(Topic::Raw, *partition).unwrap().stored_bytes()).sum();
+    let others: u64 = log.store().partitions().filter(|(topic, _)| *topic != Topic::Raw).map(|(_, other)| other.stored_bytes()).sum();
+    assert_eq!(log.store().usage.stored.load(Ordering::Relaxed), on_disk + others, "and its bytes are free");
+}
+
+#[tokio::test]
+async fn a_segment_deleted_by_hand_stops_neither_retention_nor_readers_behind_it() {
+    let dir = TempDir::new().unwrap();
+    open(dir.path()).close().await;
+    let log = open(dir.path());
+    append_many(&log, Topic::Raw, 120, 500).await;
+    let files = segments(dir.path(), Topic::Raw);
+    std::fs::remove_file(&files[0]).unwrap();
+    std::fs::remove_file(&files[3]).unwrap();
+
+    let first = log.read(Topic::Raw, 0, 0, 1, None).await;
+    let Err(LogError::OutOfRange { held, .. }) = first else { panic!("{first:?}") };
+    assert!(held.start > 0 && log.read(Topic::Raw, 0, held.start, 1, None).await.is_ok(), "reading goes on behind it");
+    let fourth: i64 = files[3].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let hole = log.read(Topic::Raw, 0, fourth, 1, None).await;
+    assert!(matches!(hole, Err(LogError::Corrupt(_))), "a hole is not read over: {hole:?}");
+
+    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    process.commit(120).await.unwrap();
+    log.store().retain(crate::clock::now_ms() + 73 * HOUR_MS).unwrap();
+    assert!(log.bounds(Topic::Raw, 0).await.unwrap().start > 100, "what is gone already is no reason to keep the rest");
+}
+
+#[tokio::test]
+async fn a_writer_that_dies_ends_the_log_instead_of_refusing_for_ever() {
+    let dir = TempDir::new().unwrap();
+    let (disk, log) = rigged(dir.path());
+    append(&log, Topic::Raw, payload(0, 100)).await;
+    disk.state.lock().unwrap().panics = true;
+    log.append(Topic::Raw, 0, payload(1, 100)).unwrap().await.unwrap_err();
+    assert!(matches!(log.broken().await, LogError::Unavailable(_)));
+    assert!(!log.is_writable());
+    log.close().await;
+    assert_eq!(read_all(&open(dir.path()), Topic::Raw, 0).await, [payload(0, 100)]);
 }
 
 #[tokio::test]
