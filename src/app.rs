@@ -24,7 +24,7 @@ use crate::config::{LogSettings, Settings};
 use crate::http::keys::{self, Keys};
 use crate::http::server::Server;
 use crate::ingest::Redrive;
-use crate::lifecycle::{Signals, Supervisor, spawn_apart};
+use crate::lifecycle::{Fault, Signals, Supervisor, raise_file_limit, spawn_apart};
 use crate::load::{self, LoadStats};
 use crate::log::embedded::{EmbeddedLog, lock_data_dir};
 use crate::log::kafka::KafkaLog;
@@ -57,6 +57,7 @@ struct Storage {
 /// Runs the roles of `settings` until a signal, `run.stop` or a fault; then drains. Errors: what kept it from starting, or
 /// what ended it before it was asked to.
 pub async fn serve(settings: Settings, run: Run) -> Result<()> {
+    raise_file_limit();
     let data_dir = settings.config.data_dir.clone();
     std::fs::create_dir_all(&data_dir).with_context(|| format!("data_dir: `{}`", data_dir.display()))?;
     // With Kafka too: address and keys are files of one instance.
@@ -124,9 +125,8 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
         // Whoever started us may have gone.
         let _ = ready.send(address);
     }
-    let faults = supervisor.run(&mut signals, run.stop, settings.config.drain_timeout).await;
-
-    log.close().await;
+    let mut faults = supervisor.run(&mut signals, run.stop, settings.config.drain_timeout).await;
+    close(&log, &mut signals, &mut faults).await;
     engine_stop.cancel();
     if let Some(engine) = engine {
         engine.await.context("embedded engine")?.context("embedded engine")?;
@@ -267,6 +267,17 @@ async fn open_storage(settings: &Settings) -> Result<Storage> {
 fn own_executable() -> Result<PathBuf> {
     let by_link = PathBuf::from("/proc/self/exe");
     if by_link.exists() { Ok(by_link) } else { std::env::current_exe().context("finding the own executable") }
+}
+
+/// Ends the log; a second signal means now, also here: a log that does not answer is waited for as long as its deadlines say.
+async fn close<L: RunningLog>(log: &L, signals: &mut Signals, faults: &mut Vec<Fault>) {
+    if faults.iter().any(|fault| matches!(fault, Fault::Impatient)) {
+        return;
+    }
+    tokio::select! {
+        () = log.close() => {}
+        _ = signals.next() => faults.push(Fault::Impatient),
+    }
 }
 
 /// Ends the instance when its log has come to an end.

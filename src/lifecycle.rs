@@ -9,9 +9,13 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// More open files than this no instance needs.
+const MOST_FILES: u64 = 1 << 20;
 
 /// Why a supervised run did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -200,6 +204,19 @@ impl Signals {
     }
 }
 
+/// Lets the process open as many files as the system allows it: what it is given at the start is often a thousand, and each
+/// connection is one.
+pub fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(MOST_FILES).min(MOST_FILES);
+    if limit.current.is_some_and(|current| current < most) {
+        limit.current = Some(most);
+        if let Err(problem) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%problem, "the limit of open files stays as it is");
+        }
+    }
+}
+
 /// Runs a short task beside the caller, such as waiting for one acknowledgement. It must end by itself.
 #[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
 pub fn spawn_short(task: impl Future<Output = ()> + Send + 'static) {
@@ -226,6 +243,14 @@ mod tests {
         tasks.spawn("process partition 8".to_owned(), async { Err("log closed".to_owned()) });
         assert_eq!(tasks.ended().await.unwrap().unwrap_err().to_string(), "log closed");
         assert!(tasks.ended().await.is_none());
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_as_high_as_it_may_be() {
+        raise_file_limit();
+        let limit = getrlimit(Resource::Nofile);
+        let most = limit.maximum.unwrap_or(MOST_FILES).min(MOST_FILES);
+        assert!(limit.current.is_none_or(|current| current >= most), "{limit:?}");
     }
 
     #[tokio::test]

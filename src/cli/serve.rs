@@ -26,5 +26,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
     flags.extend(args.roles.clone().map(|roles| ("roles", roles)));
     flags.extend(args.listen.clone().map(|listen| ("http.listen", listen)));
     let settings = args.config.load(flags)?;
-    super::runtime()?.block_on(app::serve(settings, Run { greets: true, ..Run::default() }))
+    let runtime = super::runtime()?;
+    let ended = runtime.block_on(app::serve(settings, Run { greets: true, ..Run::default() }));
+    // What was to be waited for was waited for, or a second signal said not to.
+    runtime.shutdown_background();
+    ended
 }

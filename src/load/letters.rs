@@ -32,7 +32,18 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
         let records = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = revoked.cancelled() => return Ok(()),
-            records = reader.next(READ_BYTES) => records?,
+            records = reader.next(READ_BYTES) => records,
+        };
+        let records = match records {
+            Ok(records) => records,
+            Err(ended @ (LogError::Corrupt(_) | LogError::Closed)) => return Err(ended),
+            Err(problem) => {
+                tracing::warn!(%problem, "dead letters cannot be read: waiting");
+                tokio::time::sleep(PAUSE).await;
+                let start = reader.bounds().await.map_or(0, |held| held.start);
+                reader.seek(reader.committed().unwrap_or(start).max(start));
+                continue;
+            }
         };
         let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
