@@ -187,17 +187,45 @@ impl Config {
             return Err(ConfigError("roles: at least one of ingest, process, load, query is needed".to_owned()));
         }
         self.http.check().map_err(ConfigError)?;
+        let log = self.log.check().map_err(ConfigError)?;
+        let ingest = self.ingest.check().map_err(ConfigError)?;
+        let process = self.process.check().map_err(ConfigError)?;
+        check_fits(&log, &ingest, &process).map_err(ConfigError)?;
         Ok(Settings {
             roles,
-            log: self.log.check().map_err(ConfigError)?,
-            ingest: self.ingest.check().map_err(ConfigError)?,
-            process: self.process.check().map_err(ConfigError)?,
+            log,
+            ingest,
+            process,
             load: self.load.check().map_err(ConfigError)?,
             clickhouse: self.clickhouse.check().map_err(ConfigError)?,
             query: self.query.clone().check().map_err(ConfigError)?,
             config: self,
         })
     }
+}
+
+/// Whether what the roles write fits the log.
+fn check_fits(log: &LogSettings, ingest: &IngestLimits, process: &ProcessLimits) -> Result<(), String> {
+    let (kind, max_record, state_bytes) = match log {
+        LogSettings::Embedded(limits) => ("embedded", limits.max_record_bytes(), limits.state_bytes()),
+        LogSettings::Kafka(limits) => ("kafka", limits.max_record_bytes(), limits.state_bytes()),
+    };
+    // Ingest fills a record up to twice the size at which it is sealed, and process adds about as much again.
+    let least = 4 * ingest.seal_size.max(ingest.max_event_size);
+    if max_record < least {
+        return Err(format!(
+            "log.{kind}.max_record_bytes = {max_record}: with ingest.seal_size = {} and ingest.max_event_size = {} it must be at least {least}",
+            ingest.seal_size, ingest.max_event_size
+        ));
+    }
+    let least = process.least_state_bytes();
+    if state_bytes < least {
+        return Err(format!(
+            "log.{kind}.state_bytes = {state_bytes}: with process.max_visitors = {} it must be at least {least}",
+            process.max_visitors()
+        ));
+    }
+    Ok(())
 }
 
 /// Puts what is written over what is there; every key must be there already, but for sections whose keys are not ours.
@@ -347,6 +375,18 @@ mod tests {
         for text in shown {
             assert!(!text.contains("hush"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_log_that_cannot_hold_what_the_roles_write_is_refused_with_key_and_value() {
+        let refused = |text: &str| load(text, &[], &[]).unwrap().check().map(drop).unwrap_err().0;
+        for kind in ["embedded", "kafka"] {
+            let problem = refused(&format!("log.kind = '{kind}'\nprocess.max_visitors = 2000000\n"));
+            assert!(problem.starts_with(&format!("log.{kind}.state_bytes = 201326592: with process.max_visitors = 2000000")), "{problem}");
+            let problem = refused(&format!("log.kind = '{kind}'\ningest.max_event_size = 5000000\n"));
+            assert!(problem.starts_with(&format!("log.{kind}.max_record_bytes = ")), "{problem}");
+        }
+        load("", &[], &[]).unwrap().check().unwrap();
     }
 
     /// Keys of a table and of those within it.

@@ -26,6 +26,9 @@ use sessionize::Sessionizer;
 /// Consumer group of the raw topic.
 pub const GROUP: &str = "process";
 
+/// Beside the snapshots themselves: what is not yet whole, and visitors of one last record.
+const STATE_SLACK: u64 = 8 << 20;
+
 /// `[process]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,7 +36,8 @@ pub struct ProcessConfig {
     /// A visitor who does nothing for longer than this begins a new session.
     #[serde(with = "humantime_serde")]
     pub session_gap: Duration,
-    /// Visitors remembered in each partition; beyond it the longest unseen are forgotten early.
+    /// Visitors remembered in each partition; beyond it the longest unseen are forgotten early. `state_bytes` of the log must hold
+    /// two snapshots of them: 160 bytes a visitor.
     pub max_visitors: usize,
     /// How often a partition writes down its sessions: what a restart has to work through again.
     #[serde(with = "humantime_serde")]
@@ -58,6 +62,18 @@ impl ProcessLimits {
     /// A visitor who does nothing for longer than this begins a new session, in milliseconds.
     pub fn session_gap_ms(&self) -> i64 {
         self.session_gap_ms
+    }
+
+    /// Visitors remembered in each partition.
+    pub fn max_visitors(&self) -> usize {
+        self.max_visitors
+    }
+
+    /// Bytes of snapshots that the log must keep of a partition: while the next one is written, all of the one before it.
+    pub fn least_state_bytes(&self) -> u64 {
+        // Visitors are remembered in two generations, and a record may bring some more than fit.
+        let largest = 2 * self.max_visitors as u64 * Sessionizer::VISITOR_BYTES;
+        2 * largest + STATE_SLACK
     }
 
     fn sessions(&self) -> Sessionizer {

@@ -69,6 +69,8 @@ pub struct EmbeddedLog {
 struct Running {
     store: Arc<Store>,
     closed: CancellationToken,
+    /// Cancelled when a writer has died.
+    broken: CancellationToken,
     threads: Mutex<Threads>,
 }
 
@@ -100,7 +102,14 @@ impl EmbeddedLog {
     fn open_on(disk: Arc<dyn Disk>, dir: &Path, limits: EmbeddedLimits) -> Result<Self, OpenError> {
         let store = Arc::new(Store::open(dir, limits, disk)?);
         // Made first: if a thread cannot be started, dropping it ends those that were.
-        let log = Self { running: Arc::new(Running { store, closed: CancellationToken::new(), threads: Mutex::default() }) };
+        let log = Self {
+            running: Arc::new(Running {
+                store,
+                closed: CancellationToken::new(),
+                broken: CancellationToken::new(),
+                threads: Mutex::default(),
+            }),
+        };
         log.start().map_err(OpenError::io(dir))?;
         Ok(log)
     }
@@ -109,7 +118,7 @@ impl EmbeddedLog {
         let store = self.store();
         let mut threads = self.running.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for (topic, partition) in store.partitions() {
-            let writer = Writer::new(partition.clone(), store.disk.clone(), store.limits.segment_bytes(topic));
+            let writer = Writer::new(partition.clone(), store.disk.clone(), store.limits.segment_bytes(topic), self.running.broken.clone());
             let name = format!("log-{}-{}", topic.as_str(), partition.place.partition);
             threads.handles.push(std::thread::Builder::new().name(name).spawn(|| writer.run())?);
         }
@@ -233,8 +242,10 @@ impl RunningLog for EmbeddedLog {
         store.has_room(Topic::Raw) && store.partitions().all(|(_, partition)| partition.queue.is_open())
     }
 
+    /// When a writer has died: what it had made durable is on disk, and the next start goes on from there.
     async fn broken(&self) -> LogError {
-        std::future::pending().await
+        self.running.broken.cancelled().await;
+        LogError::Unavailable("the thread that writes a partition has died".to_owned())
     }
 
     /// Writes down the committed offsets as well; `revoked` of every reader fires.

@@ -73,6 +73,9 @@ pub struct Sessionizer {
 const LEAP_MS: i64 = 86_400_000;
 
 impl Sessionizer {
+    /// Bytes that a visitor takes in a snapshot.
+    pub const VISITOR_BYTES: u64 = 40;
+
     /// No sessions yet. A gap of more than `idle_gap_ms` ends a session; at most twice `max_visitors` are remembered.
     pub fn new(idle_gap_ms: i64, max_visitors: usize) -> Self {
         Self { idle_gap_ms, max_visitors, recent: HashMap::default(), older: HashMap::default(), turned_ms: 0, ahead_ms: 0 }

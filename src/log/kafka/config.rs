@@ -126,7 +126,7 @@ impl Default for KafkaLogConfig {
             raw_retention: 3 * DAY,
             enriched_retention: DAY,
             dead_retention: 30 * DAY,
-            state_bytes: 64 * MIB,
+            state_bytes: 192 * MIB,
             options: KafkaOptions::default(),
         }
     }
@@ -224,7 +224,8 @@ impl KafkaLimits {
         self.config.replication
     }
 
-    pub(super) fn max_record_bytes(&self) -> usize {
+    /// Largest record.
+    pub fn max_record_bytes(&self) -> usize {
         usize::try_from(self.config.max_record_bytes).unwrap_or(usize::MAX)
     }
 
@@ -237,7 +238,8 @@ impl KafkaLimits {
         self.config.delivery_timeout
     }
 
-    pub(super) fn state_bytes(&self) -> u64 {
+    /// Bytes of the newest snapshots that are kept of a partition.
+    pub fn state_bytes(&self) -> u64 {
         self.config.state_bytes
     }
 
