@@ -3,6 +3,9 @@
 -- half of what sorting by person costs, for an eighth more bytes. Partitioned by the day of receipt, so a block of the loader is one
 -- part however late its events are. Maps keep properties by kind: strings, numbers, and everything else as JSON text; their keys are
 -- plain strings, because merging dictionaries inside maps costs twice as much and saves nothing on disk.
+-- What the loader asks of all days is answered beside the rows, in the same part and with it or not at all: where an id may be (`ids`:
+-- four bytes of its hash, and the row), and how far each partition of the log is (`places`: a row for each). Which rows were received
+-- last is found in the marks of `receipts`. A hash instead of the id takes 13 bytes an event instead of 21.
 -- Rows with project_id = 0 are the books of a block (see src/load): project 0 has no keys, so no project's query sees them.
 -- Cost on a big table: none, it is created empty. Back out: drop the table; the log can fill it again within its retention.
 CREATE TABLE IF NOT EXISTS ${database}.events
@@ -64,6 +67,10 @@ CREATE TABLE IF NOT EXISTS ${database}.events
     log_partition       UInt16,
     log_offset          Int64 CODEC(Delta(8), ZSTD(1)),
     fence               UInt64,
+    event_hash          UInt32 MATERIALIZED xxHash32(event_id) CODEC(Delta(4), ZSTD(1)),
+    INDEX receipts received_at TYPE minmax GRANULARITY 1,
+    PROJECTION ids (SELECT event_hash, _part_offset ORDER BY event_hash) WITH SETTINGS (index_granularity = 512),
+    PROJECTION places (SELECT log_epoch, log_partition, max(log_offset), max(received_at) GROUP BY log_epoch, log_partition),
     CONSTRAINT fenced CHECK fence = joinGet('${database}.fence', 'generation', log_partition)
 )
 ENGINE = ${MergeTree}

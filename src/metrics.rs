@@ -27,6 +27,8 @@ pub enum Counter {
     LoadRetries,
     /// An event was looked up in the table because it might be a copy.
     Suspects,
+    /// A row was read in ClickHouse to know how far the table is, and what is a copy.
+    LoadRowsRead,
     /// A record was deleted by the log before its group had read it.
     LogOffsetsLost,
     /// A question was answered.
@@ -47,7 +49,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::EventsAccepted,
         Self::EventsRejected,
         Self::RequestsUnavailable,
@@ -59,6 +61,7 @@ impl Counter {
         Self::RowsStored,
         Self::LoadRetries,
         Self::Suspects,
+        Self::LoadRowsRead,
         Self::LogOffsetsLost,
         Self::QueriesAnswered,
         Self::QueriesRefused,
@@ -83,6 +86,7 @@ impl Counter {
             Self::RowsStored => "pulse_rows_stored_total",
             Self::LoadRetries => "pulse_load_retries_total",
             Self::Suspects => "pulse_suspects_total",
+            Self::LoadRowsRead => "pulse_load_rows_read_total",
             Self::LogOffsetsLost => "pulse_log_offsets_lost_total",
             Self::QueriesAnswered => "pulse_queries_answered_total",
             Self::QueriesRefused => "pulse_queries_refused_total",
@@ -107,6 +111,7 @@ impl Counter {
             Self::RowsStored => "Rows stored in ClickHouse, books included",
             Self::LoadRetries => "Inserts and look-ups tried again",
             Self::Suspects => "Events looked up in the table because they might be copies",
+            Self::LoadRowsRead => "Rows read to know how far the table is and what is a copy",
             Self::LogOffsetsLost => "Records the log deleted before they were read",
             Self::QueriesAnswered => "Questions answered",
             Self::QueriesRefused => "Questions refused or failed",

@@ -2,6 +2,7 @@
 
 mod events;
 mod load;
+mod preload;
 mod usage;
 
 use std::path::Path;
@@ -43,6 +44,12 @@ pub(super) struct BenchArgs {
     /// Connections
     #[arg(long, default_value_t = 16)]
     connections: u64,
+    /// How late the events are that are late, at most
+    #[arg(long, default_value = "10m", value_parser = humantime_duration)]
+    lateness: Duration,
+    /// Rows of the last 30 days that the table has before; pulse is started anew on them
+    #[arg(long, default_value_t = 0, conflicts_with = "ingest_only")]
+    preload: u64,
     /// Only HTTP to the durable log: no ClickHouse, no queries
     #[arg(long)]
     ingest_only: bool,
@@ -56,6 +63,8 @@ fn humantime_duration(text: &str) -> Result<Duration, String> {
     humantime_serde::deserialize(value).map_err(|problem: serde_json::Error| problem.to_string())
 }
 
+const BLOCKS: &str = "pulse_blocks_stored_total";
+const ROWS_READ: &str = "pulse_load_rows_read_total";
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
 const PROBE_POLL: Duration = Duration::from_millis(25);
 const SETTLE_POLL: Duration = Duration::from_millis(100);
@@ -72,11 +81,19 @@ struct Target {
     write_key: String,
     read_key: String,
     client: Client<HttpConnector, Full<Bytes>>,
+    started: Instant,
 }
 
 async fn bench(args: &BenchArgs) -> Result<()> {
     let dir = std::env::temp_dir().join(format!("pulse-bench-{}", std::process::id()));
-    let target = Target::start(&dir, args.ingest_only).await?;
+    let mut target = Target::start(&dir, args.ingest_only).await?;
+    if args.preload > 0 {
+        preload::run(&dir, args.preload).await?;
+        target.stop().await?;
+        target = Target::start(&dir, false).await?;
+    }
+    let first_event = if args.ingest_only { None } else { Some(target.first_event().await?) };
+    let (blocks, rows_read) = (target.metric(BLOCKS).await?, target.metric(ROWS_READ).await?);
     let pid = target.child.id().context("pulse ended")?;
     let before = Usage::of(pid);
     let stop = CancellationToken::new();
@@ -89,6 +106,7 @@ async fn bench(args: &BenchArgs) -> Result<()> {
         duration: args.duration,
         batch: args.batch,
         connections: args.connections,
+        lateness: args.lateness,
     };
     let started = Instant::now();
     let sent = load.run().await?;
@@ -98,10 +116,16 @@ async fn bench(args: &BenchArgs) -> Result<()> {
     stop.cancel();
     let (queryable, rss) = (probe.await?, rss.await?);
     let used = Usage::of(pid).since(&before);
+    let read = Read {
+        first_event,
+        at_start: rows_read,
+        blocks: target.metric(BLOCKS).await? - blocks,
+        later: target.metric(ROWS_READ).await? - rows_read,
+    };
     let disk = usage::folder_bytes(&dir.join("clickhouse/data/store"));
     target.stop().await?;
     std::fs::remove_dir_all(&dir).context("removing the data directory")?;
-    let result = Outcome { sent, elapsed, settled, ledger, queryable, used, rss, disk };
+    let result = Outcome { sent, elapsed, settled, ledger, queryable, used, rss, disk, read };
     if args.json {
         println!("{}", result.to_json())
     } else {
@@ -121,6 +145,7 @@ impl Target {
             command.args(["--roles", "ingest"]);
         }
         let log = std::fs::File::create(dir.join("bench.log"))?;
+        let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).stderr(log).kill_on_drop(true).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
         let address = loop {
@@ -134,11 +159,26 @@ impl Target {
         let entries = keys::read(&dir.join("keys.json"))?;
         let entry = entries.into_iter().next().context("no keys")?;
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Ok(Self { child, address, write_key: entry.write_key, read_key: entry.read_key, client })
+        Ok(Self { child, address, write_key: entry.write_key, read_key: entry.read_key, client, started })
     }
 
     fn urls(&self) -> Urls {
         Urls { address: self.address.clone(), write_key: self.write_key.clone(), read_key: self.read_key.clone() }
+    }
+
+    /// How long after the start of pulse an event could be queried.
+    async fn first_event(&self) -> Result<Duration> {
+        show_one(&self.client, &self.urls(), &CancellationToken::new()).await.context("no event can be queried")?;
+        Ok(self.started.elapsed())
+    }
+
+    /// The value of a metric, of all its labels together.
+    async fn metric(&self, name: &str) -> Result<f64> {
+        let request = Request::get(format!("http://{}/metrics", self.address)).body(Full::default())?;
+        let body = self.client.request(request).await?.into_body().collect().await?.to_bytes();
+        let text = String::from_utf8_lossy(&body);
+        let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(values.sum())
     }
 
     /// The ledger's totals once nothing waits.
@@ -191,24 +231,31 @@ async fn ask(client: &Client<HttpConnector, Full<Bytes>>, urls: &Urls, method: &
 async fn probe(client: Client<HttpConnector, Full<Bytes>>, urls: Urls, ingest_only: bool, stop: CancellationToken) -> Vec<u64> {
     let mut seen = Vec::new();
     while !ingest_only && !stop.is_cancelled() {
-        let id = uuid::Uuid::now_v7().to_string();
-        let event = json!({"eventId": id, "type": "bench_probe", "anonymousId": id, "timestamp": crate::clock::now_ms()}).to_string();
-        let question = json!({"limit": 1, "filters": [{"field": "type", "op": "eq", "value": "bench_probe"}, {"field": "anonymousId", "op": "eq", "value": id}], "from": "-1h", "to": "now"}).to_string();
         let started = Instant::now();
-        if ask(&client, &urls, "POST", "/v1/events", &event).await.is_ok() {
-            while !stop.is_cancelled() {
-                let answer = ask(&client, &urls, "POST", "/v1/query/events", &question).await.unwrap_or_default();
-                if answer["result"]["events"].as_array().is_some_and(|events| !events.is_empty()) {
-                    seen.push(started.elapsed().as_millis() as u64);
-                    break;
-                }
-                tokio::time::sleep(PROBE_POLL).await;
-            }
+        if show_one(&client, &urls, &stop).await.is_some() {
+            seen.push(started.elapsed().as_millis() as u64);
         }
         tokio::time::sleep(PROBE_PAUSE).await;
     }
     seen.sort_unstable();
     seen
+}
+
+/// Sends an event and asks until it can be queried. `None` if it was not accepted, or it is to stop.
+async fn show_one(client: &Client<HttpConnector, Full<Bytes>>, urls: &Urls, stop: &CancellationToken) -> Option<()> {
+    let id = uuid::Uuid::now_v7().to_string();
+    let event = json!({"eventId": id, "type": "bench_probe", "anonymousId": id, "timestamp": crate::clock::now_ms()}).to_string();
+    let filters = json!([{"field": "type", "op": "eq", "value": "bench_probe"}, {"field": "anonymousId", "op": "eq", "value": id}]);
+    let question = json!({"limit": 1, "filters": filters, "from": "-1h", "to": "now"}).to_string();
+    ask(client, urls, "POST", "/v1/events", &event).await.ok()?;
+    while !stop.is_cancelled() {
+        let answer = ask(client, urls, "POST", "/v1/query/events", &question).await.unwrap_or_default();
+        if answer["result"]["events"].as_array().is_some_and(|events| !events.is_empty()) {
+            return Some(());
+        }
+        tokio::time::sleep(PROBE_POLL).await;
+    }
+    None
 }
 
 /// What a run showed.
@@ -221,6 +268,16 @@ struct Outcome {
     used: Usage,
     rss: Usage,
     disk: u64,
+    read: Read,
+}
+
+/// What the loader read of the table.
+struct Read {
+    /// From the start of pulse until its first event could be queried.
+    first_event: Option<Duration>,
+    at_start: f64,
+    blocks: f64,
+    later: f64,
 }
 
 impl Outcome {
@@ -232,7 +289,7 @@ impl Outcome {
     fn to_json(&self) -> Value {
         let acked = self.sent.acked;
         let probes = self.queryable.len() as u64;
-        let stored = self.ledger["counted"].as_u64().unwrap_or(0).saturating_sub(probes);
+        let stored = self.ledger["counted"].as_u64().unwrap_or(0).saturating_sub(probes + u64::from(self.read.first_event.is_some()));
         let per_event = |seconds: f64| (seconds * 1e6 / acked.max(1) as f64 * 100.0).round() / 100.0;
         let is_whole = !self.ledger.is_null();
         json!({
@@ -250,6 +307,8 @@ impl Outcome {
             "cpu_share": {"pulse": self.used.pulse / self.settled.as_secs_f64(), "clickhouse": self.used.clickhouse / self.settled.as_secs_f64()},
             "rss_mb": {"pulse": self.rss.pulse.round(), "clickhouse": self.rss.clickhouse.round()},
             "disk_bytes_per_event": self.disk / stored.max(1),
+            "first_event_ms": self.read.first_event.map(|time| time.as_millis() as u64),
+            "rows_read": {"at_start": self.read.at_start, "per_block": (self.read.later / self.read.blocks.max(1.0)).round()},
             "settled_s": self.settled.as_secs_f64(),
             "row_latency_ms": self.ledger["latency_ms"],
         })

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::arrivals::Arrivals;
 use super::breaker::Breaker;
 use super::fleet::{Fleet, Node, Shard, checked_url, host_and_port};
+use crate::metrics::Counter;
 use crate::secret::{Address, Secret};
 
 /// `[clickhouse]` as written in the file.
@@ -235,10 +236,19 @@ impl Format {
         }
     }
 
-    fn rows(self, body: &[u8]) -> usize {
+    /// What is counted of an answer: the ends of lines, or bytes.
+    fn measure(self, chunk: &[u8]) -> u64 {
         match self {
-            Self::Json => body.iter().filter(|byte| **byte == b'\n').count(),
-            Self::Fixed(width) => body.len() / width,
+            Self::Json => chunk.iter().filter(|byte| **byte == b'\n').count() as u64,
+            Self::Fixed(_) => chunk.len() as u64,
+        }
+    }
+
+    /// How many rows that is.
+    fn rows(self, measured: u64) -> u64 {
+        match self {
+            Self::Json => measured,
+            Self::Fixed(width) => measured / width as u64,
         }
     }
 }
@@ -276,13 +286,15 @@ pub struct Client {
     timeout: Duration,
     /// None for who waits for a server that starts, or changes it by hand.
     breaker: Option<Arc<Breaker>>,
+    /// Whether the user may write, and so may change settings: what it asks ends with the one who asks.
+    is_writer: bool,
 }
 
 impl Client {
     fn new(url: &str, login: &Login, timeout: Duration) -> Self {
         let client = transport(url).with_url(url).with_user(&login.user).with_password(login.password.reveal());
         let client = client.with_compression(clickhouse::Compression::None);
-        Self { client, timeout, breaker: None }
+        Self { client, timeout, breaker: None, is_writer: false }
     }
 
     /// The same access for statements that may take as long as `timeout`.
@@ -301,10 +313,33 @@ impl Client {
     }
 
     /// Runs a statement and returns its rows in `format`: all of them or an error. Dropping the future ends the statement on the
-    /// server, where the user's profile asks for that.
+    /// server, where the user may write or the user's profile asks for that.
     pub async fn query(&self, statement: &Statement, format: Format) -> Result<Answer, ClickHouseError> {
+        let mut body = BytesMut::new();
+        let read_rows = self.fetch(statement, format, |chunk| body.extend_from_slice(chunk)).await?;
+        Ok(Answer { body: body.freeze(), read_rows })
+    }
+
+    /// Runs a statement whose rows are `W` bytes each, and hands them on one by one as they come; after an error some of them were.
+    pub async fn each<const W: usize>(&self, statement: &Statement, mut take: impl FnMut(&[u8; W])) -> Result<(), ClickHouseError> {
+        let mut rest = BytesMut::new();
+        let split = |chunk: &[u8]| {
+            rest.extend_from_slice(chunk);
+            let (rows, _) = rest.as_chunks::<W>();
+            rows.iter().for_each(&mut take);
+            let taken = rows.len() * W;
+            let _ = rest.split_to(taken);
+        };
+        self.fetch(statement, Format::Fixed(W), split).await.map(drop)
+    }
+
+    /// Runs a statement, hands on what comes of its answer, and returns how many rows the server read.
+    async fn fetch(&self, statement: &Statement, format: Format, mut take: impl FnMut(&[u8])) -> Result<u64, ClickHouseError> {
         let mut query = self.client.query_raw(&statement.sql).with_setting("wait_end_of_query", "1");
         query = query.with_setting("buffer_size", ANSWER_IN_MEMORY);
+        if self.is_writer {
+            query = query.with_setting("cancel_http_readonly_queries_on_client_close", "1");
+        }
         for (name, value) in &statement.params {
             query = query.with_setting(format!("param_{name}"), value);
         }
@@ -313,20 +348,24 @@ impl Client {
         }
         let answer = async {
             let mut cursor = query.fetch_bytes(format.name())?;
-            let mut body = BytesMut::new();
+            let mut came = 0;
             while let Some(chunk) = cursor.next().await? {
-                body.extend_from_slice(&chunk);
+                came += format.measure(&chunk);
+                take(&chunk);
             }
             let summary = cursor.summary();
             let said = summary.and_then(|summary| summary.result_rows()).unwrap_or(0);
-            let came = format.rows(&body);
-            if (came as u64) < said {
+            let came = format.rows(came);
+            if came < said {
                 return Err(ClickHouseError::Network(format!("{came} of {said} rows came; is the disk of the server full?")));
             }
-            let read_rows = summary.and_then(|summary| summary.read_rows()).unwrap_or(0);
-            Ok(Answer { body: body.freeze(), read_rows })
+            Ok(summary.and_then(|summary| summary.read_rows()).unwrap_or(0))
         };
-        self.exchange(answer).await
+        let read_rows = self.exchange(answer).await?;
+        if self.is_writer {
+            Counter::LoadRowsRead.add(read_rows);
+        }
+        Ok(read_rows)
     }
 
     /// Runs a statement and returns its rows, each as the values of its columns.
@@ -405,13 +444,14 @@ impl ClickHouse {
             client.client = client.client.with_database(database);
             client
         };
+        let writing = |client: Client| Client { is_writer: true, ..within(client, &settings.database) };
         let guarded = |client: Client| Client { breaker: Some(Arc::clone(&breaker)), ..client };
         let read_database = settings.fleet.as_ref().map_or(settings.database.clone(), |_| Fleet::read_database(&settings.database));
-        let writer = guarded(within(client(&settings.url, &settings.writer), &settings.database));
+        let writer = guarded(writing(client(&settings.url, &settings.writer)));
         let migrator = client(&settings.url, &settings.migrator);
         let node = |url: &Address| Node {
             name: host_and_port(url),
-            writer: within(client(url, &settings.writer), &settings.database),
+            writer: writing(client(url, &settings.writer)),
             migrator: client(url, &settings.migrator),
         };
         let shards: Vec<Shard> = match &settings.fleet {
@@ -446,21 +486,4 @@ impl ClickHouse {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_code_is_read_from_the_text_of_the_exception() {
-        let error = ClickHouseError::of_text("Code: 469. DB::Exception: Constraint `fenced` is violated".to_owned());
-        assert!(matches!(error, ClickHouseError::Server { code: 469, .. }));
-        let error = ClickHouseError::of_text("60".to_owned());
-        assert!(matches!(error, ClickHouseError::Server { code: 60, .. }));
-        assert!(matches!(ClickHouseError::of_text("<html>".to_owned()), ClickHouseError::Network(_)));
-    }
-
-    #[test]
-    fn a_database_name_that_is_no_identifier_is_refused() {
-        let config = ClickHouseConfig { database: "a`b".to_owned(), ..ClickHouseConfig::default() };
-        assert_eq!(config.check().unwrap_err(), "clickhouse.database: `a`b` is not a plain identifier");
-    }
-}
+mod tests;

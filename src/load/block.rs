@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::dedupe::{Dedupe, EventKey, Fingerprint, Verdict};
+use super::dedupe::{Dedupe, EventKey, Fingerprint, Verdict, own_time_ms};
 use super::home::Place;
 use super::row::Rows;
 use crate::clickhouse::{Arrivals, Day};
@@ -32,10 +32,21 @@ const SMALL_BLOCKS: u32 = 10;
 pub(super) struct Suspect {
     pub(super) key: EventKey,
     pub(super) fingerprint: Fingerprint,
+    /// No copy of it was received before; see [`own_time_ms`].
+    pub(super) own_ms: i64,
     source: u64,
     place: (u16, i64),
     /// The event, and then what was added to it.
     event: Vec<u8>,
+}
+
+#[cfg(test)]
+impl Suspect {
+    /// One that happened at `own_ms`.
+    pub(super) fn of_time(own_ms: i64) -> Self {
+        let key = EventKey { project: ProjectId(1), event_id: [0; 16], visitor: crate::event::ids::VisitorKey(1) };
+        Self { key, fingerprint: 0, own_ms, source: 0, place: (0, 0), event: Vec::new() }
+    }
 }
 
 /// Rows of whole records, all received on one day.
@@ -174,6 +185,7 @@ impl Block {
             Verdict::Suspect => self.suspects.push(Suspect {
                 key: EventKey::of(project, &event.fixed),
                 fingerprint,
+                own_ms: own_time_ms(&event.fixed),
                 source: header.source,
                 place,
                 event: [event.encoded(), addition].concat(),

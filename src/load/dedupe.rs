@@ -70,6 +70,11 @@ impl Dedupe {
         }
     }
 
+    /// How many events a memory of `bytes` remembers at least, once that many were taken up.
+    pub(crate) fn capacity(bytes: usize) -> u64 {
+        Filter::events(bytes / 2) as u64
+    }
+
     /// Takes up an event of `project`, received at `fixed.received_ms`.
     pub(crate) fn admit(&mut self, project: ProjectId, fixed: &Fixed, fingerprint: Fingerprint) -> Verdict {
         if fixed.flags & flag::SERVER_ID != 0 {
@@ -142,7 +147,11 @@ impl Filter {
     fn new(bytes: usize) -> Self {
         let lines = (bytes / 64).max(1);
         // Zeroed pages are taken from the system only when written: an idle partition costs nothing.
-        Self { lines: vec![[0; 8]; lines], free: lines * 512 / BITS_PER_EVENT, newest_ms: i64::MIN }
+        Self { lines: vec![[0; 8]; lines], free: Self::events(bytes), newest_ms: i64::MIN }
+    }
+
+    fn events(bytes: usize) -> usize {
+        (bytes / 64).max(1) * 512 / BITS_PER_EVENT
     }
 
     fn bytes(&self) -> usize {

@@ -3,7 +3,7 @@
 //! Promises: all rows of a partition of one log are in one shard, and stay there when shards are added, also while instances
 //! disagree for a moment about how many shards there are. Whoever takes a partition first writes its fence and only then looks
 //! at all shards again, so of two who begin in different shards at least one sees the other; that one takes the other's fence
-//! too before it looks for rows. A fence entry never disappears, so later takers come to the same shard.
+//! too before it looks for rows. A server forgets its fences when it starts anew, and then refuses those who took them: they look again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -22,8 +22,8 @@ pub(super) struct Place {
 pub(super) struct Trace {
     /// Rows of this log.
     pub(super) has_rows: bool,
-    /// A fence entry, of whatever log: the visitors of the partition have their earlier events there.
-    pub(super) has_fence: bool,
+    /// A fence that was taken, or rows of whatever log: the visitors of the partition have their earlier events there.
+    pub(super) has_begun: bool,
 }
 
 /// The shards whose fences must be taken, in order, given what each shard has. Rows say where home is; without any, every
@@ -32,8 +32,8 @@ pub(super) fn claims(partition: u16, traces: &[Trace]) -> Vec<usize> {
     if let Some(home) = traces.iter().position(|trace| trace.has_rows) {
         return vec![home];
     }
-    let fenced: Vec<usize> = traces.iter().enumerate().filter(|(_, trace)| trace.has_fence).map(|(shard, _)| shard).collect();
-    if fenced.is_empty() { vec![usize::from(partition) % traces.len().max(1)] } else { fenced }
+    let begun: Vec<usize> = traces.iter().enumerate().filter(|(_, trace)| trace.has_begun).map(|(shard, _)| shard).collect();
+    if begun.is_empty() { vec![usize::from(partition) % traces.len().max(1)] } else { begun }
 }
 
 /// The homes that are known.
@@ -79,9 +79,9 @@ impl Homes {
 mod tests {
     use super::*;
 
-    const NOTHING: Trace = Trace { has_rows: false, has_fence: false };
-    const FENCE: Trace = Trace { has_rows: false, has_fence: true };
-    const ROWS: Trace = Trace { has_rows: true, has_fence: true };
+    const NOTHING: Trace = Trace { has_rows: false, has_begun: false };
+    const BEGUN: Trace = Trace { has_rows: false, has_begun: true };
+    const ROWS: Trace = Trace { has_rows: true, has_begun: true };
 
     #[test]
     fn a_new_partition_goes_where_its_number_says() {
@@ -95,18 +95,18 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_without_rows_stays_where_its_fence_is() {
-        assert_eq!(claims(1, &[FENCE, NOTHING]), [0]);
+    fn a_partition_without_rows_stays_where_it_has_begun() {
+        assert_eq!(claims(1, &[BEGUN, NOTHING]), [0]);
     }
 
     #[test]
     fn of_two_beginnings_without_rows_both_are_fenced() {
-        assert_eq!(claims(0, &[FENCE, NOTHING, FENCE]), [0, 2]);
+        assert_eq!(claims(0, &[BEGUN, NOTHING, BEGUN]), [0, 2]);
     }
 
     #[test]
     fn rows_beat_a_fence_that_was_left_behind() {
-        assert_eq!(claims(0, &[FENCE, ROWS]), [1]);
+        assert_eq!(claims(0, &[BEGUN, ROWS]), [1]);
     }
 
     #[test]

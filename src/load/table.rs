@@ -1,4 +1,8 @@
 //! What the loader asks of the table.
+//!
+//! Promise: nothing of it costs more because the table is large. What is asked of all days is answered by a projection of it.
+
+mod past;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,33 +11,51 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::block::{Sealed, Suspect, fingerprint};
+use super::block::{Sealed, Suspect};
 use super::convoy::{Lane, Passenger};
 use super::dedupe::{Dedupe, EventKey, Fingerprint};
 use super::home::{self, Homes, Place, Trace};
 use super::row;
-use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Format, Retry, Statement, retry};
-use crate::event::ids::{ProjectId, VisitorKey};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Retry, Statement, retry};
+use crate::event::ids::LogEpoch;
+use past::Past;
 
 /// Why the table did not do it.
 #[derive(Clone, Debug)]
 pub(super) enum TableError {
     /// Time decides.
     Later(String),
+    /// Time decides, and it is certain that nothing of the block will be stored any more.
+    Refused(String),
     /// Another owner has the partition.
     Fenced,
     /// A person decides.
     Stop(String),
 }
 
+impl TableError {
+    /// Whether the insert has ended for certain, without anything stored by it later.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
 impl From<ClickHouseError> for TableError {
     fn from(error: ClickHouseError) -> Self {
         match retry(&error) {
             Retry::Fenced => Self::Fenced,
+            Retry::Later if is_over(&error) => Self::Refused(error.to_string()),
             Retry::Later => Self::Later(error.to_string()),
             Retry::Stop => Self::Stop(error.to_string()),
         }
     }
+}
+
+/// Whether a server has ended the insert before it stored anything, and will not come back to it. Of other answers that is not known:
+/// something between may have asked twice, or the server may have failed after it had stored.
+fn is_over(error: &ClickHouseError) -> bool {
+    // TOO_MANY_PARTS, MEMORY_LIMIT_EXCEEDED, NOT_ENOUGH_SPACE, TABLE_IS_READ_ONLY, TOO_MANY_SIMULTANEOUS_QUERIES.
+    matches!(error, ClickHouseError::LeftAlone(_) | ClickHouseError::Server { code: 252 | 241 | 243 | 242 | 202, .. })
 }
 
 /// The table of events as the loader sees it.
@@ -41,6 +63,9 @@ pub(super) trait Table: Clone + Send + Sync + 'static {
     /// Takes a partition: afterwards no insert of an earlier generation can succeed. Returns the new generation and the
     /// highest raw offset that the table has.
     fn take_fence(&self, place: Place) -> impl Future<Output = Result<(u64, Option<i64>), TableError>> + Send;
+
+    /// The highest raw offset that the table has of a partition whose fence was taken, by the one who has it now.
+    fn highest(&self, place: Place) -> impl Future<Output = Result<Option<i64>, TableError>> + Send;
 
     /// A memory of the recent past of a partition whose fence was taken, within `bytes`.
     fn recall(&self, place: Place, bytes: usize) -> impl Future<Output = Result<Dedupe, TableError>> + Send;
@@ -73,12 +98,15 @@ pub(super) struct EventTable {
 
 /// How often running inserts of an earlier generation are looked for.
 const FENCE_POLL: Duration = Duration::from_millis(20);
-/// Ids asked for in one statement: the server takes form fields of up to 128 KiB, and an id takes 39 bytes.
-const IDS_PER_STATEMENT: usize = 2_500;
-/// Events recalled when a partition is taken: more would make the start slow, fewer make more look-ups.
-const RECALLED_EVENTS: u64 = 2_000_000;
-/// Of one of them: id, project, visitor, time.
-const RECALLED_BYTES: usize = 40;
+
+/// What a server has of a partition of a log.
+struct Held {
+    place: Place,
+    /// The highest raw offset.
+    highest: i64,
+    /// The latest receipt.
+    newest_ms: i64,
+}
 
 impl EventTable {
     /// The table `name`, whose fence is `name_fence`, except that the fence of `events` is `fence`.
@@ -118,15 +146,21 @@ impl EventTable {
         missing.map_or(Ok(traces), Err)
     }
 
+    /// Of the events table, also for one beside it, which is to take its place.
     async fn trace(&self, shard: usize, place: Place) -> Result<Trace, TableError> {
-        let sql = format!(
-            "SELECT count() > 0, joinGet('{0}.fence', 'generation', {{partition:UInt16}}) != 0 FROM {0}.events \
-             WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}} AND log_partition = {{partition:UInt16}}",
-            self.store.database
-        );
-        let statement = Statement::of(sql).bind("epoch", place.epoch.0).bind("partition", place.partition);
-        let rows: Vec<(u8, u8)> = self.writer_of(shard, place)?.rows(&statement).await?;
-        Ok(rows.first().map_or_else(Trace::default, |(rows, fence)| Trace { has_rows: *rows != 0, has_fence: *fence != 0 }))
+        let writer = self.writer_of(shard, place)?;
+        let sql = format!("SELECT joinGet('{}.fence', 'generation', {{partition:UInt16}}) != 0", self.store.database);
+        let fence: Vec<(u8,)> = writer.rows(&Statement::of(sql).bind("partition", place.partition)).await?;
+        let held = held(writer, &format!("{}.{EVENTS}", self.store.database)).await?;
+        let has_fence = fence.iter().any(|(is_taken,)| *is_taken != 0);
+        Ok(Trace {
+            has_rows: held.iter().any(|held| held.place == place),
+            has_begun: has_fence || held.iter().any(|held| held.place.partition == place.partition),
+        })
+    }
+
+    async fn highest_in(&self, server: &Client, place: Place) -> Result<Option<i64>, TableError> {
+        Ok(held(server, &self.events).await?.iter().find(|held| held.place == place).map(|held| held.highest))
     }
 
     /// Takes the fence of a partition in one shard and returns the highest raw offset that the shard has.
@@ -146,13 +180,7 @@ impl EventTable {
             // What other replicas have accepted up to now, this one must have too before it says how far the table is.
             writer.execute(&format!("SYSTEM SYNC REPLICA {} LIGHTWEIGHT", self.events)).await?;
         }
-        let sql = format!(
-            "SELECT count(), max(log_offset) FROM {} WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}} AND log_partition = {{partition:UInt16}}",
-            self.events
-        );
-        let statement = Statement::of(sql).bind("epoch", place.epoch.0).bind("partition", partition);
-        let rows: Vec<(serde_json::Value, serde_json::Value)> = writer.rows(&statement).await?;
-        Ok(rows.first().filter(|(count, _)| number(count) != Some(0)).and_then(|(_, offset)| number(offset)))
+        self.highest_in(writer, place).await
     }
 
     /// Waits until no insert of another generation of this partition is running. The fence refuses those that write their
@@ -178,6 +206,10 @@ impl EventTable {
         format!("pulse-load-{}", self.fence)
     }
 
+    fn past<'a>(&'a self, server: &'a Client, place: Place) -> Past<'a> {
+        Past { server, events: &self.events, place, partitions: self.partitions }
+    }
+
     /// Inserts blocks as one part, or as one a day of receipt.
     async fn send(&self, writer: &Client, passengers: Vec<Passenger>) -> Result<(), TableError> {
         let names: String = passengers.iter().map(|passenger| block_name(passenger.place, passenger.generation)).collect();
@@ -185,32 +217,25 @@ impl EventTable {
         let into = format!("{} ({})", self.events, row::column_names());
         Ok(writer.insert(&into, row::encode(&passengers), &query_id).await?)
     }
-
-    /// The earliest receipt time such that the table holds no more than can be recalled since then; `None` if it holds
-    /// nothing older at all.
-    async fn recall_since(&self, place: Place, limit: u64) -> Result<Option<i64>, TableError> {
-        let sql = format!(
-            "SELECT toInt64(toUnixTimestamp(toStartOfMinute(received_at))) * 1000 AS minute, count() FROM {} \
-             WHERE project_id != 0 GROUP BY minute ORDER BY minute DESC LIMIT 2000",
-            self.events
-        );
-        let minutes: Vec<(serde_json::Value, serde_json::Value)> = self.writer(place)?.rows(&Statement::of(sql)).await?;
-        let mut events = 0;
-        let mut since = None;
-        for (minute, count) in &minutes {
-            events += number(count).unwrap_or(0) as u64;
-            if events > limit {
-                return Ok(Some(since.unwrap_or(i64::MAX)));
-            }
-            since = number(minute);
-        }
-        Ok(if minutes.len() < 2000 { None } else { since })
-    }
 }
 
 /// A number as ClickHouse writes it in JSON: 64-bit ones may be quoted.
 fn number(value: &serde_json::Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// What a server has, partition by partition: a few rows of each part, however large it is (the projection `places`).
+async fn held(server: &Client, table: &str) -> Result<Vec<Held>, TableError> {
+    let sql = format!(
+        "SELECT toString(log_epoch), log_partition, toString(max(log_offset)), toString(toUnixTimestamp64Milli(max(received_at))) \
+         FROM {table} GROUP BY log_epoch, log_partition"
+    );
+    let rows: Vec<(String, u16, String, String)> = server.rows(&Statement::of(sql)).await?;
+    let held = rows.iter().map(|(epoch, partition, highest, newest_ms)| {
+        let place = Place { epoch: LogEpoch(epoch.parse().ok()?), partition: *partition };
+        Some(Held { place, highest: highest.parse().ok()?, newest_ms: newest_ms.parse().ok()? })
+    });
+    held.collect::<Option<_>>().ok_or_else(|| TableError::Later("clickhouse answered with numbers that are none".to_owned()))
 }
 
 /// Names a block in the id of the insert that it travels with.
@@ -247,58 +272,18 @@ impl Table for EventTable {
         Ok((generation, highest))
     }
 
+    async fn highest(&self, place: Place) -> Result<Option<i64>, TableError> {
+        self.highest_in(self.writer(place)?, place).await
+    }
+
     async fn recall(&self, place: Place, bytes: usize) -> Result<Dedupe, TableError> {
-        let capacity = (bytes as u64 / 2 * 8 / 12).min(RECALLED_EVENTS);
-        // A shard has its share of the partitions.
-        let sharing = u64::from(self.partitions).div_ceil(self.store.shards.len().max(1) as u64);
-        let since = self.recall_since(place, capacity * sharing).await?;
-        let mut dedupe = Dedupe::new(bytes, since.unwrap_or(i64::MIN));
-        let sql = format!(
-            "SELECT event_id, project_id, visitor_id, toInt64(toUnixTimestamp64Milli(received_at)) FROM {} \
-             WHERE project_id != 0 AND received_at >= fromUnixTimestamp64Milli({{since:Int64}}) \
-             AND bitShiftRight(bitShiftRight(visitor_id, 32) * {{partitions:UInt64}}, 32) = {{partition:UInt64}}",
-            self.events
-        );
-        let statement =
-            Statement::of(sql).bind("since", since.unwrap_or(0)).bind("partitions", self.partitions).bind("partition", place.partition);
-        let answer = self.writer(place)?.query(&statement, Format::Fixed(RECALLED_BYTES)).await?;
-        for row in answer.body.chunks_exact(RECALLED_BYTES) {
-            let (id, rest) = row.split_at(16);
-            let (project, rest) = rest.split_at(8);
-            let (visitor, received) = rest.split_at(8);
-            let event_id = crate::clickhouse::native::uuid_bytes(id.try_into().unwrap_or_default());
-            let project = ProjectId(u64::from_le_bytes(project.try_into().unwrap_or_default()));
-            let visitor = VisitorKey(u64::from_le_bytes(visitor.try_into().unwrap_or_default()));
-            dedupe.recall(EventKey { project, event_id, visitor }, i64::from_le_bytes(received.try_into().unwrap_or_default()));
-        }
-        Ok(dedupe)
+        let server = self.writer(place)?;
+        let held = held(server, &self.events).await?;
+        self.past(server, place).recall(&held, bytes).await
     }
 
     async fn find(&self, place: Place, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
-        let mut found = HashMap::new();
-        for chunk in suspects.chunks(IDS_PER_STATEMENT) {
-            let mut projects: Vec<ProjectId> = chunk.iter().map(|suspect| suspect.key.project).collect();
-            projects.sort_unstable();
-            projects.dedup();
-            let sql = format!(
-                "SELECT toString(project_id), toString(event_id), toString(visitor_id), type, toString(toUnixTimestamp64Milli(original_timestamp)) \
-                 FROM {} WHERE project_id IN {{projects:Array(UInt64)}} AND event_id IN {{ids:Array(UUID)}} \
-                 AND visitor_id IN {{visitors:Array(UInt64)}}",
-                self.events
-            );
-            let list = |items: Vec<String>| format!("[{}]", items.join(","));
-            let statement = Statement::of(sql)
-                .bind("projects", list(projects.iter().map(|project| project.0.to_string()).collect()))
-                .bind("ids", list(chunk.iter().map(|suspect| format!("'{}'", uuid::Uuid::from_bytes(suspect.key.event_id))).collect()))
-                .bind("visitors", list(chunk.iter().map(|suspect| suspect.key.visitor.0.to_string()).collect()));
-            let rows: Vec<(String, uuid::Uuid, String, String, String)> = self.writer(place)?.rows(&statement).await?;
-            for (project, id, visitor, event_type, original) in rows {
-                let project = ProjectId(project.parse().unwrap_or(0));
-                let key = EventKey { project, event_id: id.into_bytes(), visitor: VisitorKey(visitor.parse().unwrap_or(0)) };
-                found.insert(key, fingerprint(event_type.as_bytes(), original.parse().unwrap_or(0)));
-            }
-        }
-        Ok(found)
+        self.past(self.writer(place)?, place).find(suspects).await
     }
 
     async fn insert(&self, block: &Sealed, generation: u64) -> Result<(), TableError> {

@@ -130,9 +130,11 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
     /// One tenure: from taking the fence to the end (`true`) or to an overlap with another owner (`false`).
     async fn tenure(&mut self, stop: &CancellationToken) -> Result<bool, LogError> {
         let revoked = self.reader.revoked();
+        let ends = Ends { stop: stop.clone(), revoked: revoked.clone() };
         self.block = Block::new();
         let start = self.reader.bounds().await?.start;
-        self.reader.seek(self.reader.committed().unwrap_or(start).max(start));
+        // From the last record that was committed: it tells whether the table has it, which may have less, also when nothing follows.
+        self.reader.seek(self.reader.committed().map_or(start, |next| next - 1).max(start));
         let mut tenure = Tenure {
             epoch: None,
             generation: 0,
@@ -147,10 +149,10 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
             has_taken: false,
         };
         loop {
-            self.fill(&mut tenure, stop).await?;
+            self.fill(&mut tenure, &ends).await?;
             let is_due = self.is_due(&tenure, stop.is_cancelled());
             if is_due && tenure.inserting.is_none() {
-                if !self.flush(&mut tenure, stop).await {
+                if !self.flush(&mut tenure, &ends).await {
                     return Ok(true);
                 }
                 continue;
@@ -173,7 +175,8 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
                 }
                 () = until(due_at), if tenure.inserting.is_none() => {}
                 () = until(tenure.gap_look_at), if tenure.inserting.is_none() && self.block.is_empty() => {
-                    if self.is_gap_filled(&mut tenure, stop).await? {
+                    tenure.gap_look_at = Some(Instant::now() + GAP_LOOK);
+                    if self.has_moved(&mut tenure, &ends).await {
                         return Ok(false);
                     }
                 }
@@ -189,7 +192,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
     }
 
     /// Moves pending records into the block, as far as they fit.
-    async fn fill(&mut self, tenure: &mut Tenure, stop: &CancellationToken) -> Result<(), LogError> {
+    async fn fill(&mut self, tenure: &mut Tenure, ends: &Ends) -> Result<(), LogError> {
         while !self.is_full() {
             let Some(record) = tenure.pending.pop_front() else { return Ok(()) };
             match self.admit(tenure, &record) {
@@ -200,7 +203,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
                 }
                 Admitted::NewEpoch(epoch) => {
                     tenure.pending.push_front(record);
-                    if !self.begin(tenure, epoch, stop).await? {
+                    if !self.begin(tenure, epoch, ends).await? {
                         return Ok(());
                     }
                     if tenure.highest.is_none() {
@@ -294,9 +297,9 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
         Ok(true)
     }
 
-    /// Takes the fence for an epoch of the log and learns what the table has. `false` if asked to stop meanwhile.
+    /// Takes the fence for an epoch of the log and learns what the table has. `false` if this ends meanwhile.
     /// Errors: the log does not answer, or ends before what the table has of it.
-    async fn begin(&mut self, tenure: &mut Tenure, epoch: LogEpoch, stop: &CancellationToken) -> Result<bool, LogError> {
+    async fn begin(&mut self, tenure: &mut Tenure, epoch: LogEpoch, ends: &Ends) -> Result<bool, LogError> {
         let partition = self.reader.partition();
         let place = Place { epoch, partition };
         let mut pause = Pause::default();
@@ -307,7 +310,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
                 Ok::<_, TableError>((generation, highest, dedupe))
             };
             let result = tokio::select! {
-                () = stop.cancelled() => return Ok(false),
+                () = ends.any() => return Ok(false),
                 result = attempt => result,
             };
             match result {
@@ -318,36 +321,40 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
                     (tenure.epoch, tenure.generation, tenure.highest, tenure.dedupe) = (Some(epoch), generation, highest, dedupe);
                     return Ok(true);
                 }
-                Err(problem) => pause.after(&problem, partition, stop).await,
+                Err(problem) => pause.after(&problem, partition, ends.any()).await,
             }
         }
     }
 
     /// Whether the table has come further while this worker waited at a gap.
-    async fn is_gap_filled(&mut self, tenure: &mut Tenure, stop: &CancellationToken) -> Result<bool, LogError> {
-        tenure.gap_look_at = Some(Instant::now() + GAP_LOOK);
-        let before = tenure.highest;
-        if let Some(epoch) = tenure.epoch {
-            self.begin(tenure, epoch, stop).await?;
+    async fn has_moved(&mut self, tenure: &mut Tenure, ends: &Ends) -> bool {
+        let Some(epoch) = tenure.epoch else { return false };
+        let place = Place { epoch, partition: self.reader.partition() };
+        tokio::select! {
+            () = ends.any() => false,
+            highest = self.table.highest(place) => highest.is_ok_and(|highest| highest != tenure.highest),
         }
-        Ok(tenure.highest != before)
     }
 
-    /// Judges the suspects, seals the block and sends it. `false` if the table does not answer and pulse is to stop.
-    async fn flush(&mut self, tenure: &mut Tenure, stop: &CancellationToken) -> bool {
+    /// Judges the suspects, seals the block and sends it. `false` if the table does not answer and this ends.
+    async fn flush(&mut self, tenure: &mut Tenure, ends: &Ends) -> bool {
         let mut pause = Pause::default();
         Counter::Suspects.add(self.block.suspects.len() as u64);
         while let Some(place) = self.block.place().filter(|_| !self.block.suspects.is_empty()) {
-            match self.table.find(place, &self.block.suspects).await {
+            let found = tokio::select! {
+                () = ends.revoked.cancelled() => return false,
+                found = self.table.find(place, &self.block.suspects) => found,
+            };
+            match found {
                 Ok(stored) => self.block.judge(|key| stored.get(key).copied()),
-                Err(_) if stop.is_cancelled() => return false,
-                Err(problem) => pause.after(&problem, self.reader.partition(), stop).await,
+                Err(_) if ends.stop.is_cancelled() => return false,
+                Err(problem) => pause.after(&problem, self.reader.partition(), ends.any()).await,
             }
         }
         let Some(sealed) = self.block.seal() else { return true };
         crash::point("load.sealed");
         tenure.dedupe.begin_insert();
-        tenure.inserting = Some(Box::pin(insert(self.table.clone(), sealed, tenure.generation, stop.clone())));
+        tenure.inserting = Some(Box::pin(insert(self.table.clone(), sealed, tenure.generation, ends.stop.clone())));
         true
     }
 
@@ -375,6 +382,21 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
     }
 }
 
+/// What ends a tenure from outside: pulse is to stop, or the partition is someone else's.
+struct Ends {
+    stop: CancellationToken,
+    revoked: CancellationToken,
+}
+
+impl Ends {
+    async fn any(&self) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.revoked.cancelled() => {}
+        }
+    }
+}
+
 /// What is to be done with a record.
 enum Admitted {
     /// The table has it, or it cannot be read.
@@ -389,18 +411,24 @@ enum Admitted {
     Take(Header, RawOrigin),
 }
 
-/// Inserts a block until the table has it. After any doubt: fence, look, and only then insert again.
+/// Inserts a block until the table has it. After any doubt: fence, look, and only then insert again. Where the server has refused, and
+/// there is no doubt that nothing is on its way any more, a look is enough.
 async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64, stop: CancellationToken) -> Inserted {
     let mut pause = Pause::default();
     loop {
         let Err(mut problem) = table.insert(&sealed, generation).await else { return Inserted::Stored { sealed, generation } };
+        let is_over = problem.is_over();
         loop {
             if stop.is_cancelled() {
                 tracing::warn!(partition = sealed.partition, ?problem, "insert given up to stop: the log has its events");
                 return Inserted::GivenUp;
             }
-            pause.after(&problem, sealed.partition, &stop).await;
-            match table.take_fence(sealed.place()).await {
+            pause.after(&problem, sealed.partition, stop.cancelled()).await;
+            let looked = match is_over {
+                true => table.highest(sealed.place()).await.map(|highest| (generation, highest)),
+                false => table.take_fence(sealed.place()).await,
+            };
+            match looked {
                 Ok((taken, Some(highest))) if highest == sealed.last_offset => return Inserted::Stored { sealed, generation: taken },
                 // Another owner came further, or cut the log into other blocks: what this worker remembers is out of date.
                 Ok((_, Some(highest))) if highest >= sealed.first_offset => return Inserted::Overlap,
@@ -426,15 +454,15 @@ impl Default for Pause {
 }
 
 impl Pause {
-    async fn after(&mut self, problem: &TableError, partition: u16, stop: &CancellationToken) {
+    /// Waits, or until `ends`: who is to stop tries once more at once.
+    async fn after(&mut self, problem: &TableError, partition: u16, ends: impl Future<Output = ()>) {
         Counter::LoadRetries.add(1);
         match problem {
             TableError::Stop(why) => tracing::error!(partition, why, "loading stopped until this is mended; nothing is lost"),
             TableError::Fenced => tracing::warn!(partition, "insert refused by the fence"),
-            TableError::Later(why) => tracing::warn!(partition, why, "clickhouse refuses for now"),
+            TableError::Later(why) | TableError::Refused(why) => tracing::warn!(partition, why, "clickhouse refuses for now"),
         }
-        // Who is to stop tries once more at once.
-        let _ = stop.run_until_cancelled(tokio::time::sleep(self.0)).await;
+        let _ = tokio::time::timeout(self.0, ends).await;
         self.0 = (self.0 * 2).min(LONGEST_PAUSE);
     }
 }

@@ -98,11 +98,18 @@ async fn an_emptied_table_is_filled_again_from_the_log_at_the_next_start() {
     let mut pulse = Pulse::start().await;
     load(&pulse, 10).await;
     let (books, events) = (pulse.http.settled().await, table(&pulse).await);
-    pulse.sql("TRUNCATE TABLE pulse.events");
-    pulse.kill().await;
-    pulse.restart().await;
-    assert_eq!(pulse.http.settled().await, books);
-    assert_eq!(table(&pulse).await, events);
+    for is_killed in [true, false] {
+        pulse.sql("TRUNCATE TABLE pulse.events");
+        // After a clean stop everything is committed and nothing new comes.
+        if is_killed {
+            pulse.kill().await
+        } else {
+            pulse.end().await
+        }
+        pulse.restart().await;
+        assert_eq!(pulse.http.settled().await, books);
+        assert_eq!(table(&pulse).await, events);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

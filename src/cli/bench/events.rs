@@ -4,6 +4,7 @@
 //! finished events is kept, and only what differs is patched in: the generator shares the machine with what it measures.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Visitors of the stream.
 const USERS: u64 = 2_000_000;
@@ -55,16 +56,17 @@ pub(super) struct Events {
     templates: Vec<Template>,
     random: u64,
     sender: u64,
+    lateness_ms: u64,
     made: u64,
     last: Vec<u8>,
 }
 
 impl Events {
-    /// The stream of one sender.
-    pub(super) fn new(sender: u64) -> Self {
+    /// The stream of one sender; what is late is so by `lateness` at most.
+    pub(super) fn new(sender: u64, lateness: Duration) -> Self {
         let mut random = 0x9E37_79B9_7F4A_7C15 ^ (sender + 1);
         let templates = (0..TEMPLATES).map(|_| template(&mut random)).collect();
-        Self { templates, random, sender, made: 0, last: Vec::new() }
+        Self { templates, random, sender, lateness_ms: (lateness.as_millis() as u64).max(1), made: 0, last: Vec::new() }
     }
 
     /// Appends a batch of `size` events as a JSON array; returns how many of them are new (the others are copies).
@@ -98,7 +100,7 @@ impl Events {
         let rank = (USERS as f64).powf((random & 0xFFFF_FFFF) as f64 / f64::from(u32::MAX)) as u64;
         put_hex(event, template.visitor, rank.wrapping_mul(0x2545_F491_4F6C_DD1D), 36);
         let is_late = next(&mut self.random).is_multiple_of(LATE_ONE_IN);
-        let at_ms = if is_late { now_ms - 1_000 - (random % 600_000) as i64 } else { now_ms };
+        let at_ms = if is_late { now_ms - 1_000 - (random % self.lateness_ms) as i64 } else { now_ms };
         put_decimal(event, template.time, at_ms as u64);
         if self.made.is_multiple_of(37) {
             self.last.clear();
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_stream_is_json_with_ids_of_its_own_and_the_copies_it_says() {
-        let mut events = Events::new(3);
+        let mut events = Events::new(3, Duration::from_secs(600));
         let mut ids = HashSet::new();
         let mut fresh = 0;
         for _ in 0..50 {

@@ -19,6 +19,8 @@ pub(super) struct Load {
     pub(super) duration: Duration,
     pub(super) batch: usize,
     pub(super) connections: u64,
+    /// How late the late events are, at most.
+    pub(super) lateness: Duration,
 }
 
 /// What was sent, and how it was answered.
@@ -66,7 +68,7 @@ impl Load {
                     "POST /v1/events HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: ",
                     self.address, self.key
                 ),
-                events: Events::new(number),
+                events: Events::new(number, self.lateness),
                 batch: self.batch,
                 answer: Vec::new(),
             };

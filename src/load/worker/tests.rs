@@ -35,6 +35,18 @@ enum Broken {
     Watermark,
     /// Earlier events are not recalled, and nothing is a suspect.
     Window,
+    /// Of the events within the reach that is told, some are not recalled.
+    Reach,
+    /// It says that an insert is over which still goes on.
+    Over,
+}
+
+/// What the table never answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silent {
+    Fence,
+    Find,
+    Insert,
 }
 
 /// Numbers that only the seed decides.
@@ -71,6 +83,19 @@ struct State {
     /// Generations of inserts that run.
     running: Vec<u64>,
     rows: Vec<Row>,
+    /// How often the table was asked how far it is, beside the fences taken.
+    looks: u64,
+    /// What it answers to every insert instead, if anything.
+    refusal: Option<TableError>,
+    /// What it never answers, if anything.
+    silent: Option<Silent>,
+}
+
+impl State {
+    fn highest(&self) -> Option<i64> {
+        let of_rows = || self.rows.iter().map(|(offset, _)| *offset).max();
+        if self.broken == Some(Broken::Watermark) { None } else { of_rows() }
+    }
 }
 
 #[derive(Clone)]
@@ -80,7 +105,19 @@ impl World {
     fn new(seed: u64, broken: Option<Broken>) -> (Self, HashSet<EventKey>) {
         let mut dice = Dice(seed);
         let (log, keys) = script(&mut dice);
-        let state = State { dice, broken, is_stormy: true, log, committed: None, generation: 0, running: Vec::new(), rows: Vec::new() };
+        let state = State {
+            dice,
+            broken,
+            is_stormy: true,
+            log,
+            committed: None,
+            generation: 0,
+            running: Vec::new(),
+            rows: Vec::new(),
+            looks: 0,
+            refusal: None,
+            silent: None,
+        };
         (Self(Arc::new(Mutex::new(state))), keys)
     }
 
@@ -90,6 +127,13 @@ impl World {
 
     fn strikes(&self, percent: u64) -> bool {
         self.with(|state| state.is_stormy && state.dice.is(percent))
+    }
+
+    /// Never ends if the table is silent about that.
+    async fn answers(&self, to: Silent) {
+        if self.with(|state| state.silent == Some(to)) {
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn pause(&self) {
@@ -204,6 +248,7 @@ fn rows_of(sealed: &Sealed) -> Vec<Row> {
 
 impl Table for World {
     async fn take_fence(&self, _: Place) -> Result<(u64, Option<i64>), TableError> {
+        self.answers(Silent::Fence).await;
         self.pause().await;
         if self.strikes(10) {
             return Err(TableError::Later("the fence cannot be taken".to_owned()));
@@ -216,11 +261,18 @@ impl Table for World {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.pause().await;
-        let highest = self.with(|state| match state.broken {
-            Some(Broken::Watermark) => None,
-            _ => state.rows.iter().map(|(offset, _)| *offset).max(),
-        });
-        Ok((generation, highest))
+        Ok((generation, self.with(|state| state.highest())))
+    }
+
+    async fn highest(&self, _: Place) -> Result<Option<i64>, TableError> {
+        self.pause().await;
+        if self.strikes(10) {
+            return Err(TableError::Later("nothing can be read".to_owned()));
+        }
+        Ok(self.with(|state| {
+            state.looks += 1;
+            state.highest()
+        }))
     }
 
     async fn recall(&self, _: Place, bytes: usize) -> Result<Dedupe, TableError> {
@@ -235,12 +287,15 @@ impl Table for World {
             // What happened before that may be in the table without being recalled.
             let since = NOON_MS + state.dice.below(60) as i64;
             let mut dedupe = Dedupe::new(bytes, since);
-            state.rows.iter().filter_map(|(_, key)| *key).for_each(|key| dedupe.recall(key, NOON_MS));
+            let forgets = state.broken == Some(Broken::Reach);
+            let keys = state.rows.iter().filter_map(|(_, key)| *key).enumerate();
+            keys.filter(|(number, _)| !forgets || number % 4 != 0).for_each(|(_, key)| dedupe.recall(key, NOON_MS));
             dedupe
         }))
     }
 
     async fn find(&self, _: Place, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
+        self.answers(Silent::Find).await;
         self.pause().await;
         if self.strikes(10) {
             return Err(TableError::Later("nothing can be read".to_owned()));
@@ -250,6 +305,10 @@ impl Table for World {
     }
 
     async fn insert(&self, block: &Sealed, generation: u64) -> Result<(), TableError> {
+        self.answers(Silent::Insert).await;
+        if let Some(refusal) = self.with(|state| state.refusal.clone()) {
+            return Err(refusal);
+        }
         let (world, rows) = (self.clone(), rows_of(block));
         // The server goes on whether or not the sender is still there.
         let served = crate::lifecycle::spawn_apart(async move {
@@ -267,14 +326,16 @@ impl Table for World {
             });
             match (passes, is_stored) {
                 (false, _) => Err(TableError::Fenced),
-                (true, false) => Err(TableError::Later("too many parts".to_owned())),
+                (true, false) => Err(TableError::Refused("too many parts".to_owned())),
                 (true, true) => Ok(()),
             }
         });
         let is_cut = self.strikes(15);
         if is_cut {
             self.pause().await;
-            return Err(TableError::Later("the connection was reset".to_owned()));
+            let is_over = self.with(|state| state.broken == Some(Broken::Over));
+            let kind = if is_over { TableError::Refused } else { TableError::Later };
+            return Err(kind("the connection was reset".to_owned()));
         }
         served.await.unwrap()
     }
@@ -342,20 +403,22 @@ impl PartitionReader for Reader {
     }
 }
 
+/// Lets another owner load, until it is aborted or, gently, its partition taken away.
+fn begin(world: &World) -> (tokio::task::JoinHandle<Result<(), LogError>>, CancellationToken) {
+    let limits = BlockLimits { max_rows: 12, max_age: Duration::from_millis(200), dedupe_memory: 1 << 12 };
+    let timetable = Arc::new(Timetable::new(&limits));
+    let reader = Reader::new(world);
+    let revoked = reader.revoked.clone();
+    let worker = Worker::new((world.clone(), world.clone()), reader, limits.dedupe_memory, (Arc::default(), timetable));
+    (crate::lifecycle::spawn_apart(worker.run(CancellationToken::new())), revoked)
+}
+
 /// Runs one seed; says what is wrong, if anything.
 async fn run(seed: u64, broken: Option<Broken>) -> Result<(), String> {
     let (world, sent) = World::new(seed, broken);
-    let limits = BlockLimits { max_rows: 12, max_age: Duration::from_millis(200), dedupe_memory: 1 << 12 };
-    let timetable = Arc::new(Timetable::new(&limits));
-    let begin = || {
-        let reader = Reader::new(&world);
-        let revoked = reader.revoked.clone();
-        let worker = Worker::new((world.clone(), world.clone()), reader, limits.dedupe_memory, (Arc::default(), Arc::clone(&timetable)));
-        (crate::lifecycle::spawn_apart(worker.run(CancellationToken::new())), revoked)
-    };
     let mut owners = Vec::new();
     for _ in 0..8 {
-        owners.push(begin());
+        owners.push(begin(&world));
         world.pause().await;
         world.pause().await;
         // The last owner ends: it crashes, it is told, or, frozen, it stays beside the next one for a while.
@@ -367,7 +430,7 @@ async fn run(seed: u64, broken: Option<Broken>) -> Result<(), String> {
     }
     owners.drain(..).for_each(|(owner, _)| owner.abort());
     world.with(|state| state.is_stormy = false);
-    let (last, _) = begin();
+    let (last, _) = begin(&world);
     // Much longer than all of it takes; what an earlier owner left running ends meanwhile too.
     tokio::time::sleep(Duration::from_secs(600)).await;
     last.abort();
@@ -398,9 +461,11 @@ fn every_event_is_stored_once_whatever_fails_and_whoever_owns() {
 
 #[test]
 fn each_promise_of_the_table_is_needed() {
-    for broken in [Broken::Fence, Broken::Wait, Broken::Watermark, Broken::Window] {
+    for broken in [Broken::Fence, Broken::Wait, Broken::Watermark, Broken::Window, Broken::Reach, Broken::Over] {
         let caught = (0..SEEDS).filter(|seed| simulated(run(*seed, Some(broken))).is_err()).count();
         assert!(caught > 0, "{broken:?} is broken and nobody noticed");
         println!("{broken:?} broken: noticed in {caught} of {SEEDS} runs");
     }
 }
+
+mod scenes;

@@ -1,0 +1,95 @@
+//! One thing at a time that goes wrong.
+
+use super::*;
+
+/// A log whose records are all in the table and committed, and what was sent in it.
+async fn loaded_world(seed: u64) -> (World, HashSet<EventKey>) {
+    let (world, sent) = World::new(seed, None);
+    world.with(|state| state.is_stormy = false);
+    let (owner, _) = begin(&world);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    owner.abort();
+    assert_eq!(world.with(|state| state.highest()), Some(RAW_RECORDS - 1));
+    (world, sent)
+}
+
+#[test]
+fn a_table_that_has_less_than_was_committed_is_filled_although_nothing_follows() {
+    for seed in 0..20 {
+        simulated(async {
+            let (world, sent) = loaded_world(seed).await;
+            // Restored to an earlier state, or empty.
+            let kept = world.with(|state| state.dice.below(RAW_RECORDS as u64) as i64);
+            world.with(|state| state.rows.retain(|(offset, _)| *offset < kept));
+            let (owner, _) = begin(&world);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            owner.abort();
+            let stored: Vec<EventKey> = world.with(|state| state.rows.iter().filter_map(|(_, key)| *key).collect());
+            assert_eq!(stored.len(), sent.len(), "seed {seed}, {kept} records kept");
+            assert_eq!(stored.into_iter().collect::<HashSet<_>>(), sent, "seed {seed}, {kept} records kept");
+        });
+    }
+}
+
+#[test]
+fn who_waits_at_a_gap_looks_without_taking_the_fence() {
+    simulated(async {
+        let (world, _) = World::new(1, None);
+        let missing = 30;
+        world.with(|state| {
+            state.is_stormy = false;
+            state.log.retain(|record| record::header(&record.payload).unwrap().origin.unwrap().offset != missing);
+            for (offset, record) in state.log.iter_mut().enumerate() {
+                record.offset = offset as i64;
+            }
+        });
+        let (owner, _) = begin(&world);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let (taken, looks) = world.with(|state| (state.generation, state.looks));
+        assert_eq!(taken, 1);
+        assert!(looks > 60, "{looks} looks in ten minutes");
+        assert_eq!(world.with(|state| state.highest()), Some(missing - 1));
+
+        // A replay fills it.
+        world.with(|state| state.rows.push((missing, None)));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        owner.abort();
+        assert_eq!(world.with(|state| state.highest()), Some(RAW_RECORDS - 1));
+    });
+}
+
+#[test]
+fn a_server_that_refuses_is_looked_at_without_taking_the_fence() {
+    simulated(async {
+        let (world, _) = World::new(1, None);
+        world.with(|state| {
+            state.is_stormy = false;
+            state.refusal = Some(TableError::Refused("too many parts".to_owned()));
+        });
+        let (owner, _) = begin(&world);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(world.with(|state| state.generation), 1);
+        world.with(|state| state.refusal = Some(TableError::Later("the connection was reset".to_owned())));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(world.with(|state| state.generation) > 1);
+        world.with(|state| state.refusal = None);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        owner.abort();
+        assert_eq!(world.with(|state| state.highest()), Some(RAW_RECORDS - 1));
+    });
+}
+
+#[test]
+fn a_worker_ends_when_its_partition_is_taken_away_also_while_the_table_is_away() {
+    for silent in [Silent::Fence, Silent::Find, Silent::Insert] {
+        simulated(async {
+            let (world, _) = World::new(1, None);
+            world.with(|state| (state.is_stormy, state.silent) = (false, Some(silent)));
+            let (owner, revoked) = begin(&world);
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            assert!(!owner.is_finished());
+            revoked.cancel();
+            tokio::time::timeout(Duration::from_secs(10), owner).await.expect("it lives on").unwrap().unwrap();
+        });
+    }
+}
