@@ -8,14 +8,14 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
 use super::event::{EventInput, pack};
 use super::legible::legible;
 use super::notice::Notices;
-use super::{IngestLimits, Request};
+use super::{IngestLimits, Request, shape};
 use crate::event::time::{of_epoch, of_epoch_float};
 use crate::http::respond::ApiError;
 use crate::outcome::Defect;
@@ -87,8 +87,8 @@ thread_local! {
 pub(super) fn body(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) -> Result<Decoded, ApiError> {
     let bytes = without_bom(bytes)?;
     let mut decoded = Decoded::new(request.partitions);
-    let parsed = with_tape(bytes, |nodes| whole(nodes, request, limits, &mut decoded));
-    match parsed {
+    let show = |nodes: &[Node<'_>]| whole(nodes, request, limits, &mut decoded);
+    match shape::is_bounded(bytes).then(|| with_tape(bytes, show)).flatten() {
         Some(result) => result.map(|()| decoded),
         None => apart(bytes, request, limits),
     }
@@ -101,7 +101,7 @@ pub(super) fn lines(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) 
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
     for (index, line) in lines.enumerate() {
         if index >= limits.max_events {
-            return Err(too_many(limits));
+            return Err(too_many(limits.max_events));
         }
         alone(line, index, request, limits, &mut decoded);
     }
@@ -119,8 +119,8 @@ fn without_bom(bytes: &[u8]) -> Result<&[u8], ApiError> {
     Ok(bytes)
 }
 
-fn too_many(limits: &IngestLimits) -> ApiError {
-    let message = format!("a request takes at most {} events", limits.max_events);
+pub(super) fn too_many(max: usize) -> ApiError {
+    let message = format!("a request takes at most {max} events");
     ApiError::new(hyper::StatusCode::PAYLOAD_TOO_LARGE, "batch_too_many", message)
 }
 
@@ -195,7 +195,7 @@ fn batch(
         return Err(ApiError::bad_request("batch_empty", "the batch holds no event"));
     }
     if len > limits.max_events {
-        return Err(too_many(limits));
+        return Err(too_many(limits.max_events));
     }
     let mut at = start + 1;
     for index in 0..len {
@@ -255,7 +255,8 @@ impl<'de> Visitor<'de> for RawEnvelope<'de> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Self, A::Error> {
         while let Some((key, value)) = members.next_entry::<Cow<'de, str>, &'de RawValue>()? {
             match key.as_ref() {
-                "batch" => self.batches.push(value),
+                // Two are as wrong as many.
+                "batch" if self.batches.len() < 2 => self.batches.push(value),
                 "sentAt" => self.sent_at = Some(value),
                 _ => {}
             }
@@ -264,23 +265,72 @@ impl<'de> Visitor<'de> for RawEnvelope<'de> {
     }
 }
 
-/// A body that does not parse as a whole: its events are parsed one by one, or it is not JSON at all.
+/// The values of a list, up to one more than may be in it.
+struct Elements<'v, 'a> {
+    values: &'v mut Vec<&'a RawValue>,
+    max: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while let Some(value) = elements.next_element()? {
+            self.values.push(value);
+            if self.values.len() > self.max {
+                return Err(A::Error::custom("too many"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The events of a list that does not parse as a whole.
+fn elements<'a>(
+    text: &'a str,
+    limits: &IngestLimits,
+    refuse: impl FnOnce(serde_json::Error) -> ApiError,
+) -> Result<Vec<&'a RawValue>, ApiError> {
+    let mut values = Vec::new();
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = Elements { values: &mut values, max: limits.max_events }.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    match read {
+        _ if values.len() > limits.max_events => Err(too_many(limits.max_events)),
+        Ok(()) if values.is_empty() => Err(ApiError::bad_request("batch_empty", "the batch holds no event")),
+        Ok(()) => Ok(values),
+        Err(problem) => Err(refuse(problem)),
+    }
+}
+
+/// A body that does not parse as a whole, or is too much to be: its events are parsed one by one, or it is not JSON at all.
 fn apart(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) -> Result<Decoded, ApiError> {
     let invalid = |problem: serde_json::Error| ApiError::bad_request("invalid_json", format!("the body is not JSON: {problem}"));
+    if !shape::is_shallow(bytes) {
+        return Err(ApiError::bad_request("invalid_json", format!("the body nests deeper than {}", shape::MAX_DEPTH)));
+    }
     let legible = legible(bytes);
     let text = legible.as_ref();
     let (events, sent_ms): (Vec<&RawValue>, Option<i64>) = match text.trim_start().as_bytes().first() {
-        Some(b'[') => (serde_json::from_str(text).map_err(invalid)?, None),
+        Some(b'[') => (elements(text, limits, invalid)?, None),
         Some(b'{') => {
             let whole: &RawValue = serde_json::from_str(text).map_err(invalid)?;
             // One whose keys cannot be read is an event that cannot be read.
             let RawEnvelope { batches, sent_at } = serde_json::from_str(text).unwrap_or_default();
             match batches.as_slice() {
                 [] => (vec![whole], None),
-                [batch] => {
-                    let events = serde_json::from_str(batch.get()).map_err(|_| batch_not_array())?;
-                    (events, sent_at.and_then(|sent| sent_time(sent.get())))
-                }
+                [batch] => (elements(batch.get(), limits, |_| batch_not_array())?, sent_at.and_then(|sent| sent_time(sent.get()))),
                 _ => return Err(batch_twice()),
             }
         }
@@ -290,12 +340,6 @@ fn apart(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) -> Result<D
             }));
         }
     };
-    if events.is_empty() {
-        return Err(ApiError::bad_request("batch_empty", "the batch holds no event"));
-    }
-    if events.len() > limits.max_events {
-        return Err(too_many(limits));
-    }
     let mut decoded = Decoded::new(request.partitions);
     let request = Request { sent_ms, ..*request };
     for (index, event) in events.iter().enumerate() {
@@ -314,15 +358,17 @@ fn sent_time(raw: &str) -> Option<i64> {
 /// One event by itself.
 pub(super) fn alone(bytes: &[u8], index: usize, request: &Request<'_>, limits: &IngestLimits, decoded: &mut Decoded) {
     let show = |nodes: &[Node<'_>]| pack(EventInput { nodes, at: 0, index }, request, limits, decoded);
-    if with_tape(bytes, show).is_none() {
-        let (defect, message) = why_unreadable(bytes);
-        decoded.rejected.push(Rejected { index, event_id: None, defect, field: String::new(), message });
-    }
+    let (defect, message) = match shape::is_bounded(bytes) {
+        true if with_tape(bytes, show).is_some() => return,
+        true => why_unreadable(bytes),
+        false => (Defect::EventTooLarge, format!("the event has more than {} values", shape::MAX_NODES)),
+    };
+    decoded.rejected.push(Rejected { index, event_id: None, defect, field: String::new(), message });
 }
 
 /// What is wrong with an event that does not parse, by a second parser's word.
 fn why_unreadable(bytes: &[u8]) -> (Defect, String) {
-    let Err(problem) = serde_json::from_slice::<serde_json::Value>(bytes) else {
+    let Err(problem) = serde_json::from_slice::<Readable>(bytes) else {
         // What one parser reads and the other does not is a number at the edge of a float's range.
         return (Defect::NumberOutOfRange, "a number is beyond a 64-bit float".to_owned());
     };
@@ -336,6 +382,57 @@ fn why_unreadable(bytes: &[u8]) -> (Defect, String) {
         _ => Defect::InvalidJson,
     };
     (defect, text)
+}
+
+/// A value of which nothing is kept. `IgnoredAny` would pass over numbers and escapes unread.
+struct Readable;
+
+impl<'de> serde::Deserialize<'de> for Readable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Readable {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self, A::Error> {
+        while elements.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        while members.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
 }
 
 #[cfg(test)]

@@ -128,6 +128,8 @@ impl<L: Log> Publisher<L> {
         if let Some(books) = rejected {
             waiting.push(self.add(0, (project, received_ms), Piece::default(), Some(&books))?);
         }
+        // Copied into the records: nothing of it is needed while they are written.
+        drop(decoded);
         for fate in waiting {
             fate.await.unwrap_or(Err(LogError::Closed))?;
         }
@@ -248,6 +250,7 @@ impl<L: Log> Publisher<L> {
             record.body = bytes;
             acks.push(self.log.append(Topic::Raw, 0, record.encode(import.source, count).into())?);
         }
+        drop(decoded);
         for ack in acks {
             ack.await?;
         }

@@ -396,3 +396,38 @@ proptest! {
         }
     }
 }
+
+/// Bodies that compress to nothing and would be trees of millions of values.
+fn costly() -> [String; 6] {
+    let many = 4 * shape::MAX_NODES;
+    [
+        format!("[1{}", ",1".repeat(many)),
+        format!("[1{}]", ",1".repeat(many)),
+        "[".repeat(2 * shape::MAX_DEPTH),
+        format!("{}{}", "[".repeat(2 * shape::MAX_DEPTH), "]".repeat(2 * shape::MAX_DEPTH)),
+        format!("{{\"batch\":[]{}}}", ",\"batch\":[]".repeat(many / 4)),
+        format!("{{\"batch\":[{{}}{}]}}", ",{}".repeat(many)),
+    ]
+}
+
+#[test]
+fn what_would_be_a_huge_tree_is_refused_without_one() {
+    for text in costly() {
+        let refused = with_request(|request| body(text.as_bytes(), request, &limits())).unwrap_err();
+        assert!(["invalid_json", "invalid_body", "batch_too_many"].contains(&refused.code), "{:.20}: {refused:?}", text);
+        let decoded = with_request(|request| lines(text.as_bytes(), request, &limits())).unwrap();
+        assert_eq!((decoded.accepted(), decoded.rejected.len()), (0, 1), "{text:.20}");
+        assert_eq!(decoded.rejected[0].defect, Defect::EventTooLarge, "{text:.20}");
+    }
+}
+
+#[test]
+fn an_event_too_large_to_look_into_costs_only_itself() {
+    let good = event("");
+    let huge = event(&format!(r#","properties":{{"x":[1{}]}}"#, ",1".repeat(2 * shape::MAX_NODES)));
+    for text in [format!("[{good},{huge}]"), format!(r#"{{"batch":[{good},{huge}],"sentAt":1}}"#)] {
+        let decoded = decode(&text);
+        assert_eq!(decoded.accepted(), 1);
+        assert_eq!((decoded.rejected[0].index, decoded.rejected[0].defect), (1, Defect::EventTooLarge));
+    }
+}

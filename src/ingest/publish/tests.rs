@@ -215,5 +215,8 @@ proptest! {
             *counted.entry((tally.project, tally.minute)).or_default() += tally.count(Count::Received);
         }
         prop_assert_eq!(counted, books);
+        // A piece is at most a record, or one event, which takes 200 bytes here.
+        let largest = records.iter().map(|record| record.body.len()).max().unwrap_or_default();
+        prop_assert!(largest < seal_size + seal_size.max(200), "{largest} for {seal_size}");
     }
 }

@@ -1,0 +1,115 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::ingest::tests::{limits, with_request};
+
+/// What a body of lines becomes: events, and records of letters.
+fn taken(body: &[u8]) -> Result<(u32, Vec<publish::Letters>), ApiError> {
+    with_request(|request| {
+        let request = Request { is_import: true, ..*request };
+        let mut letters = Letters::new(request, "access.log");
+        let decoded = lines(body, &mut letters, &limits())?;
+        Ok((decoded.accepted(), letters.into_record(7).letters))
+    })
+}
+
+fn letters(record: &publish::Letters) -> Vec<Letter<'_>> {
+    let mut rest = record.bytes.as_slice();
+    std::iter::from_fn(|| Letter::take(&mut rest)).collect()
+}
+
+/// A line of an import, and whether it is an event.
+fn line() -> impl Strategy<Value = (Vec<u8>, bool)> {
+    let event = |visitor: u32, size: usize| {
+        let text = "v".repeat(size);
+        format!(r#"{{"type":"view","anonymousId":"{visitor}","timestamp":"2026-01-01T00:00:00Z","properties":{{"x":"{text}"}}}}"#)
+            .into_bytes()
+    };
+    let dead = |message: String, original: Vec<u8>| {
+        let original = base64::engine::general_purpose::STANDARD.encode(original);
+        format!(r#"{{"$dead":{{"message":"{message}","line":3,"original_base64":"{original}"}}}}"#).into_bytes()
+    };
+    prop_oneof![
+        4 => (any::<u32>(), 0..20_000_usize).prop_map(move |(visitor, size)| (event(visitor, size), true)),
+        2 => prop::collection::vec(any::<u8>().prop_filter("ends the line", |byte| *byte != b'\n'), 1..2_000).prop_map(|mut bytes| {
+            bytes.insert(0, b'x');
+            (bytes, false)
+        }),
+        2 => ("[a-z]{0,2000}", prop::collection::vec(any::<u8>(), 0..2_000))
+            .prop_map(move |(message, original)| (dead(message, original), false)),
+        1 => (MAX_ORIGINAL - 2..MAX_ORIGINAL + 200_000).prop_map(|size| (vec![b'x'; size], false)),
+        1 => (MAX_ORIGINAL - 2..MAX_ORIGINAL + 2).prop_map(move |size| (dead(String::new(), vec![b'x'; size]), false)),
+        1 => (1_000..40_000_usize).prop_map(|size| (format!("[1{}", ",1".repeat(size)).into_bytes(), false)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn whatever_the_lines_are_each_is_an_event_or_a_letter_and_every_record_stays_small(lines in prop::collection::vec(line(), 1..12)) {
+        let body = lines.iter().map(|(line, _)| line.as_slice()).collect::<Vec<_>>().join(&b'\n');
+        let (events, records) = taken(&body).unwrap();
+        prop_assert_eq!(events as usize, lines.iter().filter(|(_, is_event)| *is_event).count());
+        let written: Vec<Letter<'_>> = records.iter().flat_map(letters).collect();
+        prop_assert_eq!(written.len(), lines.len() - events as usize);
+        prop_assert_eq!(records.iter().map(|record| record.count as usize).sum::<usize>(), written.len());
+        for record in &records {
+            prop_assert!(record.bytes.len() < FULL + MAX_ORIGINAL + 2 * MAX_MESSAGE + MAX_SOURCE);
+            prop_assert!(record.bytes.len() as u64 <= limits().largest_record());
+        }
+    }
+}
+
+#[test]
+fn of_a_line_of_many_megabytes_the_beginning_is_kept() {
+    let (events, records) = taken(&vec![b'x'; 17 << 20]).unwrap();
+    assert_eq!((events, records.len()), (0, 1));
+    assert_eq!(letters(&records[0])[0].original, vec![b'x'; MAX_ORIGINAL]);
+}
+
+#[test]
+fn an_address_where_a_line_is_cut_is_not_kept_in_part() {
+    let line = |before: usize| format!("{} 203.0.113.77 {}", "x".repeat(MAX_ORIGINAL - before), "y".repeat(100));
+    for before in 1..20 {
+        let (_, records) = taken(line(before).as_bytes()).unwrap();
+        let original = String::from_utf8(letters(&records[0])[0].original.to_vec()).unwrap();
+        assert!(!original.contains("203"), "{before}: {}", &original[original.len() - 20..]);
+        assert!(original.len() > MAX_ORIGINAL - 30);
+    }
+    // No address is as long.
+    let (_, records) = taken(format!("x{}", "a".repeat(2 * MAX_ORIGINAL)).as_bytes()).unwrap();
+    assert_eq!(letters(&records[0])[0].original.len(), MAX_ORIGINAL);
+}
+
+#[test]
+fn a_request_has_no_more_lines_than_it_may_whatever_they_are() {
+    let dead = r#"{"$dead":{"message":"","original_base64":""}}"#;
+    for line in ["x", dead, r#"{"type":"a","anonymousId":"b"}"#] {
+        let lines = |number| taken(format!("{line}\n").repeat(number).as_bytes()).map(drop);
+        assert_eq!(lines(MAX_LINES), Ok(()));
+        assert_eq!(lines(MAX_LINES + 1).unwrap_err().code, "batch_too_many", "{line}");
+    }
+}
+
+#[test]
+fn a_run_and_a_short_source_are_asked_for() {
+    assert_eq!(query("run=7&source=a%20b"), Ok((7, "a b".to_owned())));
+    assert_eq!(query("run=0").unwrap_err().code, "invalid_run");
+    assert_eq!(query("").unwrap_err().code, "invalid_run");
+    assert!(query(&format!("run=7&source={}", "x".repeat(MAX_SOURCE))).is_ok());
+    assert_eq!(query(&format!("run=7&source={}", "x".repeat(MAX_SOURCE + 1))).unwrap_err().code, "invalid_source");
+}
+
+#[test]
+fn a_project_has_so_many_runs_in_an_hour_and_those_go_on() {
+    let (runs, project, hour) = (Runs::default(), ProjectId(1), 1_000 * HOUR_MS);
+    for run in 0..MAX_RUNS as u64 {
+        assert_eq!(runs.admit(project, run, hour), Ok(()));
+    }
+    let refused = runs.admit(project, u64::MAX, hour + HOUR_MS - 1_500).unwrap_err();
+    assert_eq!((refused.status.as_u16(), refused.retry_after), (429, Some(2)));
+    assert_eq!(runs.admit(project, 5, hour), Ok(()));
+    assert_eq!(runs.admit(ProjectId(2), u64::MAX, hour), Ok(()), "another project");
+    assert_eq!(runs.admit(project, u64::MAX, hour + HOUR_MS), Ok(()));
+}
