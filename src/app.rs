@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clickhouse::ClickHouse;
 use crate::clickhouse::engine::{Engine, EngineError};
 use crate::config::{LogSettings, Settings};
-use crate::http::keys::{self, Keys};
+use crate::http::keys::{self, KeyEntry, Keys};
 use crate::http::server::Server;
 use crate::ingest::Redrive;
 use crate::lifecycle::{Fault, Signals, Supervisor, raise_file_limit, spawn_apart};
@@ -327,7 +327,8 @@ fn greet(address: SocketAddr, settings: &Settings, data_dir: &Path, is_first: bo
     let mut text = format!("pulse is ready at http://{address}\n");
     if is_first {
         for entry in keys::read(&keys::path(&settings.config.keys, data_dir))? {
-            let _ = writeln!(text, "project    {}\nwrite key  {}\nread key   {}", entry.project, entry.write_key, entry.read_key);
+            let KeyEntry { project, write_key, read_key, import_key, .. } = entry;
+            let _ = writeln!(text, "project    {project}\nwrite key  {write_key}\nread key   {read_key}\nimport key {import_key}");
         }
         let _ = writeln!(text, "dashboard  http://{address}/");
     }

@@ -29,7 +29,7 @@ use self::send::{AccessKeys, Books, Connection};
 use super::ConfigArgs;
 use crate::app::{self, Run};
 use crate::config::Settings;
-use crate::http::keys;
+use crate::http::keys::{self, KeysError};
 
 /// Batches read ahead of the one being sent.
 const READ_AHEAD: usize = 4;
@@ -79,9 +79,9 @@ pub(super) struct ImportArgs {
     /// Another pulse than the data directory's own
     #[arg(long)]
     url: Option<String>,
-    /// Write key of the project [default: the one in the keys file]
+    /// Import key of the project [default: the one in the keys file, else the read key]
     #[arg(long, value_name = "KEY")]
-    write_key: Option<String>,
+    import_key: Option<String>,
     /// Read key of the project [default: the one in the keys file]
     #[arg(long, value_name = "KEY")]
     read_key: Option<String>,
@@ -149,14 +149,14 @@ fn progress_bar(files: &[PathBuf]) -> Result<ProgressBar> {
 
 /// The keys given, else those of the project in the keys file.
 fn access_keys(args: &ImportArgs, settings: &Settings) -> Result<AccessKeys> {
-    if let (Some(write), Some(read)) = (&args.write_key, &args.read_key) {
-        return Ok(AccessKeys { write: write.clone(), read: read.clone() });
+    if let Some(read) = &args.read_key {
+        return Ok(AccessKeys { import: args.import_key.as_ref().unwrap_or(read).clone(), read: read.clone() });
     }
     let config = &settings.config;
     let path = keys::path(&config.keys, &config.data_dir);
     if config.keys.file.is_empty() && !path.exists() && args.url.is_none() {
         std::fs::create_dir_all(&config.data_dir).context("data_dir")?;
-        keys::write(&path, &[keys::new_entry("default")])?;
+        keys::change(&path, |_| Ok::<_, KeysError>(()))?;
     }
     let project = &args.project;
     let entry = keys::read(&path)?.into_iter().find(|entry| &entry.project == project);
@@ -164,11 +164,13 @@ fn access_keys(args: &ImportArgs, settings: &Settings) -> Result<AccessKeys> {
     if entry.disabled {
         bail!("project: the keys of `{project}` are disabled");
     }
-    let read = args.read_key.clone().unwrap_or(entry.read_key);
+    let read = entry.read_key;
     if read.starts_with("sha256:") {
         bail!("project: of the read key of `{project}` only the hash is kept; give it with --read-key");
     }
-    Ok(AccessKeys { write: args.write_key.clone().unwrap_or(entry.write_key), read })
+    let kept = Some(entry.import_key).filter(|key| !key.is_empty() && !key.starts_with("sha256:"));
+    let import = args.import_key.clone().or(kept).unwrap_or_else(|| read.clone());
+    Ok(AccessKeys { import, read })
 }
 
 /// Imports into the pulse that is there, or into one of its own.

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
 use super::ConfigArgs;
-use crate::http::keys;
+use crate::http::keys::{self, KeyEntry};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: pulse keys create shop")]
@@ -36,11 +36,16 @@ pub(super) fn run(args: &KeysArgs) -> Result<()> {
     let data_dir = &settings.config.data_dir;
     std::fs::create_dir_all(data_dir)?;
     let path = keys::path(&settings.config.keys, data_dir);
-    if !path.exists() {
-        keys::write(&path, &[keys::new_entry("default")])?;
+    let mut entries = keys::change(&path, |entries| apply(args.action.as_ref(), entries))?;
+    if let Some(Action::Create { project }) = &args.action {
+        entries.retain(|entry| &entry.project == project);
     }
-    let mut entries = keys::read(&path)?;
-    match &args.action {
+    println!("{}", serde_json::to_string_pretty(&entries)?);
+    Ok(())
+}
+
+fn apply(action: Option<&Action>, entries: &mut Vec<KeyEntry>) -> Result<()> {
+    match action {
         None => {}
         Some(Action::Create { project }) => {
             if project.trim().is_empty() || project.len() > MAX_NAME || project.chars().any(char::is_control) {
@@ -50,8 +55,6 @@ pub(super) fn run(args: &KeysArgs) -> Result<()> {
                 bail!("project: `{project}` has keys already");
             }
             entries.push(keys::new_entry(project));
-            keys::write(&path, &entries)?;
-            entries.retain(|entry| &entry.project == project);
         }
         Some(Action::Revoke { project }) => {
             let before = entries.len();
@@ -59,9 +62,7 @@ pub(super) fn run(args: &KeysArgs) -> Result<()> {
             if entries.len() == before {
                 bail!("project: `{project}` has no keys");
             }
-            keys::write(&path, &entries)?;
         }
     }
-    println!("{}", serde_json::to_string_pretty(&entries)?);
     Ok(())
 }

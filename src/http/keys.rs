@@ -1,14 +1,15 @@
 //! Keys: who may send events for a project, and who may ask about it.
 //!
-//! Write keys are public and only send; read keys are secret and only ask. The project follows from the key, never from
-//! input. The file is read again within seconds of a change, so a fleet that mounts one file agrees soon.
+//! Write keys are public and only send; read keys are secret and ask; import keys are secret and bring history, which read keys may do
+//! too. The project follows from the key, never from input. The file is read again within seconds of a change, so a fleet that mounts
+//! one file agrees soon. May go wrong: a file that cannot be read leaves the keys as they are, and is told once.
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use base64::Engine;
 use hyper::StatusCode;
@@ -36,9 +37,12 @@ pub struct KeyEntry {
     pub project: String,
     /// Sends events.
     pub write_key: String,
-    /// Asks questions: the key, or `sha256:` and its hash in hexadecimal.
+    /// Asks questions, and imports: the key, or `sha256:` and its hash in hexadecimal.
     pub read_key: String,
-    /// Refuses both keys without forgetting them.
+    /// Imports history: as the read key. Empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub import_key: String,
+    /// Refuses the keys without forgetting them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
 }
@@ -50,6 +54,16 @@ pub enum KeyKind {
     Write,
     /// Asking questions.
     Read,
+    /// Bringing history.
+    Import,
+}
+
+impl KeyKind {
+    /// Whether a key of this kind opens what a key of the `wanted` kind is for.
+    fn opens(self, wanted: Self) -> bool {
+        // Who may read all of a project's events learns nothing by bringing some; a write key stands in every page.
+        self == wanted || self == Self::Read && wanted == Self::Import
+    }
 }
 
 /// What a key stands for.
@@ -80,6 +94,8 @@ type Table = HashMap<[u8; 32], Grant>;
 #[derive(Clone, Debug)]
 pub struct Keys {
     path: PathBuf,
+    /// Of the file as it was last read.
+    seen: Option<Stamp>,
     table: Arc<RwLock<Arc<Table>>>,
 }
 
@@ -91,34 +107,35 @@ impl Keys {
     pub fn open(config: &KeysConfig, data_dir: &Path) -> Result<Self, KeysError> {
         let path = path(config, data_dir);
         if config.file.is_empty() && !path.exists() {
-            write(&path, &[new_entry("default")])?;
+            change(&path, |_| Ok::<_, KeysError>(()))?;
         }
+        let seen = Stamp::of(&path);
         let table = Arc::new(RwLock::new(Arc::new(read(&path).and_then(|entries| table(&path, &entries))?)));
-        Ok(Self { path, table })
+        Ok(Self { path, seen, table })
     }
 
     /// Reads the file again whenever it changes, until asked to stop. One that cannot be read leaves the keys as they are.
-    pub async fn watch(self, stop: CancellationToken) -> Result<(), KeysError> {
-        let mut seen = modified(&self.path);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(POLL) => {}
+    pub async fn watch(mut self, stop: CancellationToken) -> Result<(), KeysError> {
+        while stop.run_until_cancelled(tokio::time::sleep(POLL)).await.is_some() {
+            self.look_again();
+        }
+        Ok(())
+    }
+
+    fn look_again(&mut self) {
+        let now = Stamp::of(&self.path);
+        if now == self.seen {
+            return;
+        }
+        // Taken before the file is read: what changes meanwhile is another change. Kept whatever it holds: what cannot be read is told
+        // once, and read again when it is another.
+        self.seen = now;
+        match read(&self.path).and_then(|entries| table(&self.path, &entries)) {
+            Ok(fresh) => {
+                tracing::info!(keys = fresh.len(), "keys read again");
+                *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
             }
-            let now = modified(&self.path);
-            if now == seen {
-                continue;
-            }
-            match read(&self.path).and_then(|entries| table(&self.path, &entries)) {
-                Ok(fresh) => {
-                    tracing::info!(keys = fresh.len(), "keys read again");
-                    if let Ok(mut table) = self.table.write() {
-                        *table = Arc::new(fresh);
-                    }
-                    seen = now;
-                }
-                Err(problem) => tracing::error!(%problem, "keys stay as they were"),
-            }
+            Err(problem) => tracing::error!(%problem, "keys stay as they were"),
         }
     }
 
@@ -127,16 +144,18 @@ impl Keys {
         let missing = || match wanted {
             KeyKind::Write => ApiError::new(StatusCode::UNAUTHORIZED, "missing_write_key", "no write key given"),
             KeyKind::Read => ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "no read key given"),
+            KeyKind::Import => ApiError::new(StatusCode::UNAUTHORIZED, "missing_import_key", "no import key given"),
         };
         let key = key_of(headers)?.ok_or_else(missing)?;
         let grant = self.grant(&key).ok_or_else(|| ApiError::new(StatusCode::UNAUTHORIZED, "invalid_key", "the key is not known"))?;
         if grant.is_disabled {
             return Err(ApiError::new(StatusCode::FORBIDDEN, "key_disabled", "the key is disabled"));
         }
-        if grant.kind != wanted {
+        if !grant.kind.opens(wanted) {
             let message = match wanted {
-                KeyKind::Write => "a read key cannot send events",
-                KeyKind::Read => "a write key cannot ask questions",
+                KeyKind::Write => "only a write key sends events",
+                KeyKind::Read => "only a read key asks questions",
+                KeyKind::Import => "only an import key or a read key imports",
             };
             return Err(ApiError::new(StatusCode::FORBIDDEN, "wrong_key_kind", message));
         }
@@ -167,7 +186,7 @@ pub fn new_entry(project: &str) -> KeyEntry {
         let bytes = [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
         format!("pulse_{kind}_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&bytes[..24]))
     };
-    KeyEntry { project: project.to_owned(), write_key: key("wk"), read_key: key("rk"), disabled: false }
+    KeyEntry { project: project.to_owned(), write_key: key("wk"), read_key: key("rk"), import_key: key("ik"), disabled: false }
 }
 
 /// The entries of a keys file.
@@ -177,25 +196,61 @@ pub fn read(path: &Path) -> Result<Vec<KeyEntry>, KeysError> {
     serde_json::from_str(&text).map_err(|problem| fail(problem.to_string()))
 }
 
-/// Replaces a keys file, for its owner only; never half.
+/// Replaces a keys file; never half. One that was there keeps its owner and who may read it; a new one is for its owner only.
 pub fn write(path: &Path, entries: &[KeyEntry]) -> Result<(), KeysError> {
-    let draft = path.with_extension("json.new");
+    // A link stays one: what it points to is replaced.
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let draft = target.with_extension("json.new");
     let put = || -> std::io::Result<()> {
+        let before = std::fs::metadata(&target).ok();
         let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        if let Some(before) = before {
+            let is_ours = file.metadata().is_ok_and(|ours| (ours.uid(), ours.gid()) == (before.uid(), before.gid()));
+            if !is_ours {
+                std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
+            }
+            file.set_permissions(std::fs::Permissions::from_mode(before.mode() & 0o7777))?;
+        }
         file.write_all(serde_json::to_string_pretty(entries)?.as_bytes())?;
         file.sync_all()?;
-        std::fs::rename(&draft, path)
+        std::fs::rename(&draft, &target)
     };
-    put().map_err(|problem| KeysError { path: path.to_owned(), problem: problem.to_string() })
+    put().map_err(|problem| {
+        // Better no draft than one that somebody takes for the keys.
+        drop(std::fs::remove_file(&draft));
+        KeysError { path: path.to_owned(), problem: problem.to_string() }
+    })
+}
+
+/// Changes a keys file, making it first if there is none; whoever else changes it meanwhile waits. Returns what is in it afterwards.
+pub fn change<E: From<KeysError>>(path: &Path, change: impl FnOnce(&mut Vec<KeyEntry>) -> Result<(), E>) -> Result<Vec<KeyEntry>, E> {
+    let fail = |problem: std::io::Error| KeysError { path: path.to_owned(), problem: problem.to_string() };
+    let lock = path.with_extension("json.lock");
+    let lock = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock).map_err(fail)?;
+    lock.lock().map_err(fail)?;
+    let is_new = !path.exists();
+    let mut entries = if is_new { vec![new_entry("default")] } else { read(path)? };
+    let before = entries.clone();
+    change(&mut entries)?;
+    table(path, &entries)?;
+    if is_new || entries != before {
+        write(path, &entries)?;
+    }
+    Ok(entries)
 }
 
 fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
     let fail = |problem: String| KeysError { path: path.to_owned(), problem };
     let mut table = Table::new();
+    let mut names: HashMap<ProjectId, Arc<str>> = HashMap::new();
     for entry in entries {
         let name: Arc<str> = entry.project.as_str().into();
         let project = ProjectId::of_name(&name);
-        for (kind, key) in [(KeyKind::Write, &entry.write_key), (KeyKind::Read, &entry.read_key)] {
+        let known = names.entry(project).or_insert_with(|| Arc::clone(&name));
+        if *known != name {
+            return Err(fail(format!("projects {known} and {name} have the same id: one of them needs another name")));
+        }
+        for (kind, key) in [(KeyKind::Write, &entry.write_key), (KeyKind::Read, &entry.read_key), (KeyKind::Import, &entry.import_key)] {
             if key.is_empty() {
                 continue;
             }
@@ -227,8 +282,25 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
+/// What tells one state of a file from another. A copy may keep the time of its original, and a mounted file is replaced as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    changed: (i64, i64),
+    size: u64,
+    file: (u64, u64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(Self {
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+            size: meta.size(),
+            file: (meta.dev(), meta.ino()),
+        })
+    }
 }
 
 /// The key in a request: `Authorization: Bearer`, the user name of `Basic`, or `X-Write-Key`.
@@ -256,60 +328,4 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn keys_of(entries: &[KeyEntry]) -> (tempfile::TempDir, Keys) {
-        let dir = tempfile::tempdir().unwrap();
-        write(&dir.path().join("keys.json"), entries).unwrap();
-        let keys = Keys::open(&KeysConfig::default(), dir.path()).unwrap();
-        (dir, keys)
-    }
-
-    fn bearer(key: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, format!("Bearer {key}").parse().unwrap());
-        headers
-    }
-
-    #[test]
-    fn a_key_opens_what_it_is_for_and_nothing_else() {
-        let entry = new_entry("shop");
-        let (_dir, keys) = keys_of(std::slice::from_ref(&entry));
-        let grant = keys.authorize(&bearer(&entry.write_key), KeyKind::Write).unwrap();
-        assert_eq!(grant.project, ProjectId::of_name("shop"));
-        assert_eq!(keys.authorize(&bearer(&entry.write_key), KeyKind::Read).unwrap_err().code, "wrong_key_kind");
-        assert_eq!(keys.authorize(&bearer("pulse_wk_x"), KeyKind::Write).unwrap_err().code, "invalid_key");
-        assert_eq!(keys.authorize(&HeaderMap::new(), KeyKind::Write).unwrap_err().code, "missing_write_key");
-    }
-
-    #[test]
-    fn a_read_key_may_be_given_as_its_hash() {
-        let hex: String = hash("secret").iter().map(|byte| format!("{byte:02x}")).collect();
-        let entry = KeyEntry { read_key: format!("sha256:{hex}"), ..new_entry("shop") };
-        let (_dir, keys) = keys_of(&[entry]);
-        assert_eq!(keys.authorize(&bearer("secret"), KeyKind::Read).unwrap().kind, KeyKind::Read);
-    }
-
-    #[test]
-    fn basic_and_the_header_of_its_own_are_read_too() {
-        let entry = new_entry("shop");
-        let (_dir, keys) = keys_of(std::slice::from_ref(&entry));
-        let mut headers = HeaderMap::new();
-        headers.insert("x-write-key", entry.write_key.parse().unwrap());
-        assert!(keys.authorize(&headers, KeyKind::Write).is_ok());
-        let basic = base64::engine::general_purpose::STANDARD.encode(format!("{}:", entry.write_key));
-        let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, format!("Basic {basic}").parse().unwrap());
-        assert!(keys.authorize(&headers, KeyKind::Write).is_ok());
-    }
-
-    #[test]
-    fn the_file_is_for_its_owner_only() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        Keys::open(&KeysConfig::default(), dir.path()).unwrap();
-        let mode = std::fs::metadata(dir.path().join("keys.json")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-}
+mod tests;

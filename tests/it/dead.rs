@@ -77,7 +77,7 @@ fn import(pulse: &Pulse) -> Value {
 /// Sends lines as an importer does; they have no ids of their own.
 async fn send_lines(pulse: &Pulse, run: u64, lines: &[String]) {
     let path = format!("/v1/import?run={run}&source=direct");
-    let request = pulse.http.request(Method::POST, &path, &pulse.http.write_key, lines.join("\n"));
+    let request = pulse.http.request(Method::POST, &path, &pulse.http.read_key, lines.join("\n"));
     assert_eq!(pulse.http.send(request).await.unwrap().0, StatusCode::OK);
 }
 

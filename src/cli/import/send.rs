@@ -37,8 +37,8 @@ const STALL: Duration = Duration::from_secs(600);
 /// The keys of the project.
 #[derive(Clone)]
 pub(super) struct AccessKeys {
-    /// Sends.
-    pub(super) write: String,
+    /// Sends; the read key may, too.
+    pub(super) import: String,
     /// Asks.
     pub(super) read: String,
 }
@@ -87,7 +87,7 @@ enum Refusal {
 pub(super) struct Connection {
     client: Client<HttpConnector, Full<Bytes>>,
     base: String,
-    write_key: HeaderValue,
+    import_key: HeaderValue,
     read_key: HeaderValue,
     run: u64,
 }
@@ -106,7 +106,7 @@ impl Connection {
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build_http(),
             base: url.trim_end_matches('/').to_owned(),
-            write_key: bearer(&keys.write, "write key")?,
+            import_key: bearer(&keys.import, "import key")?,
             read_key: bearer(&keys.read, "read key")?,
             run,
         })
@@ -120,7 +120,7 @@ impl Connection {
         let body = Bytes::from(body);
         let answer = self.until_answered(|| {
             Request::post(&url)
-                .header(AUTHORIZATION, self.write_key.clone())
+                .header(AUTHORIZATION, self.import_key.clone())
                 .header(CONTENT_TYPE, "application/x-ndjson")
                 .body(Full::new(body.clone()))
         });
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn only_plain_http_is_spoken() {
-        let keys = AccessKeys { write: "w".to_owned(), read: "r".to_owned() };
+        let keys = AccessKeys { import: "i".to_owned(), read: "r".to_owned() };
         assert!(Connection::new("http://127.0.0.1:1/", &keys).is_ok_and(|connection| connection.base == "http://127.0.0.1:1"));
         assert!(Connection::new("https://a.example", &keys).is_err());
         assert!(Connection::new("127.0.0.1:1", &keys).is_err());
