@@ -17,6 +17,7 @@ mod publish;
 mod rate;
 mod redrive;
 mod routes;
+mod shape;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -49,8 +50,9 @@ pub struct IngestConfig {
     /// Longest property value, bytes; longer ones are cut and the event flagged.
     pub max_value: usize,
     /// Events a second that a project may send, by all instances together where they share a Redis; 0: as many as it likes.
-    /// Imports are not limited.
     pub max_rate: u64,
+    /// Lines a second that a project may import, in the same way.
+    pub max_import_rate: u64,
     /// Oldest event accepted; imports take any time since 1970.
     #[serde(with = "humantime_serde")]
     pub max_event_age: Duration,
@@ -76,6 +78,7 @@ impl Default for IngestConfig {
             max_key: 128,
             max_value: 8 << 10,
             max_rate: 0,
+            max_import_rate: 0,
             max_event_age: Duration::from_secs(3 * 365 * 86_400),
             min_clock_skew: Duration::from_secs(300),
             linger: Duration::from_millis(5),
@@ -96,6 +99,7 @@ pub struct IngestLimits {
     pub(crate) max_key: usize,
     pub(crate) max_value: usize,
     pub(crate) max_rate: u64,
+    pub(crate) max_import_rate: u64,
     pub(crate) max_event_age_ms: i64,
     pub(crate) min_clock_skew_ms: i64,
     pub(crate) linger: Duration,
@@ -119,7 +123,6 @@ impl IngestConfig {
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("ingest.{key}: 0 would accept nothing"));
         }
-        // A record must fit what the log takes in one piece.
         if self.seal_size > 4 << 20 {
             return Err(format!("ingest.seal_size: {} is above 4 MiB", self.seal_size));
         }
@@ -137,11 +140,30 @@ impl IngestConfig {
             max_key: self.max_key,
             max_value: self.max_value,
             max_rate: self.max_rate,
+            max_import_rate: self.max_import_rate,
             max_event_age_ms: i64::try_from(self.max_event_age.as_millis()).unwrap_or(i64::MAX),
             min_clock_skew_ms: i64::try_from(self.min_clock_skew.as_millis()).unwrap_or(i64::MAX),
             linger: self.linger,
             seal_size: self.seal_size,
         })
+    }
+}
+
+/// A record grows on its way: every event gets what its agent, its address and its campaign say, each of them text that it brought,
+/// and the shortest event twice its size in what all get.
+const GROWTH: usize = 8;
+
+impl IngestLimits {
+    /// What one request may hold, on the wire and inflated, bytes.
+    pub fn largest_body(&self) -> usize {
+        self.max_body.saturating_add(self.max_inflated).max(2 * import::MAX_BODY)
+    }
+
+    /// What the log must take in one piece so that every record that ingest makes of events or letters fits, and whatever becomes of
+    /// it later, too. Bytes.
+    pub fn largest_record(&self) -> u64 {
+        let events = self.seal_size.saturating_add(self.seal_size.max(self.max_event_size));
+        events.saturating_mul(GROWTH).max(2 * import::MAX_ORIGINAL) as u64
     }
 }
 

@@ -29,8 +29,14 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Commands that may wait for the connection.
 const QUEUE: usize = 1_024;
 
-/// Both or neither: a count without an end would stay for ever.
-const ADD: &str = "local sum = redis.call('incrby', KEYS[1], ARGV[1]); redis.call('pexpire', KEYS[1], ARGV[2]); return sum";
+/// A debt is the time at which it will be paid, in microseconds of the server's own clock, so that all who share it agree.
+const OWE: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local paid = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now) + tonumber(ARGV[1])
+paid = math.max(now, math.min(paid, now + tonumber(ARGV[2])))
+redis.call('SET', KEYS[1], string.format('%.0f', paid), 'PX', math.ceil((paid - now) / 1000) + 1000)
+return paid - now";
 
 /// `[redis]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -137,10 +143,11 @@ impl Redis {
         drop(self.ask(set).await);
     }
 
-    /// Adds to a count that is forgotten when nobody adds for `kept`; returns the sum, if Redis says it in time.
-    pub async fn add(&self, key: &str, number: u64, kept: Duration) -> Option<u64> {
-        let arguments = vec![number.to_string(), kept.as_millis().to_string()];
-        self.ask(self.client.eval(ADD, vec![self.key(key)], arguments)).await.ok()
+    /// Adds `micros` to a debt that time pays, and that is at most `longest`; returns what is owed now, if Redis says it in time.
+    pub async fn owe(&self, key: &str, micros: i64, longest: Duration) -> Option<Duration> {
+        let arguments = vec![micros.to_string(), longest.as_micros().to_string()];
+        let owed: Result<u64, _> = self.ask(self.client.eval(OWE, vec![self.key(key)], arguments)).await;
+        owed.ok().map(Duration::from_micros)
     }
 
     fn key(&self, key: &str) -> String {

@@ -11,13 +11,15 @@ use tokio_util::sync::CancellationToken;
 use super::decode::{self, Decoded};
 use super::notice::Notice;
 use super::publish::{Contribution, Publisher};
-use super::rate::RateLimit;
+use super::rate::{self, RateLimit};
 use super::{Geo, IngestLimits, Request, import};
 use crate::clock;
 use crate::event::field::flag;
+use crate::event::ids::ProjectId;
 use crate::http::body::{self, BodyLimits};
+use crate::http::budget::Claim;
 use crate::http::keys::{Grant, KeyKind, Keys};
-use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, typed_response};
+use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, open_to_pages, typed_response};
 use crate::http::server::Call;
 use crate::log::{Log, LogError};
 use crate::metrics::Counter;
@@ -44,6 +46,8 @@ struct Shared<L: Log> {
     geo: Geo,
     keys: Keys,
     rate: Option<RateLimit>,
+    import_rate: Option<RateLimit>,
+    runs: import::Runs,
 }
 
 /// How a body is laid out.
@@ -56,10 +60,11 @@ enum Layout {
 impl<L: Log> Ingest<L> {
     /// The role over a log. `body_timeout` is the listener's.
     pub fn new(log: L, limits: IngestLimits, (geo, keys): (Geo, Keys), body_timeout: std::time::Duration) -> Self {
-        let body = BodyLimits { max_wire: limits.max_body, max_inflated: limits.max_inflated, timeout: body_timeout };
+        let body = BodyLimits { max_wire: limits.max_body, max_inflated: limits.max_inflated, timeout: body_timeout, claim: Claim::Live };
         let publisher = Publisher::new(log, &limits);
-        let rate = RateLimit::new(limits.max_rate);
-        Self { shared: Arc::new(Shared { publisher, limits, body, geo, keys, rate }) }
+        let rate = RateLimit::new("rate", limits.max_rate, limits.max_events);
+        let import_rate = RateLimit::new("import-rate", limits.max_import_rate, import::MAX_LINES);
+        Self { shared: Arc::new(Shared { publisher, limits, body, geo, keys, rate, import_rate, runs: import::Runs::default() }) }
     }
 
     /// Shares what projects send with other instances until asked to stop; `None` if there is no limit.
@@ -68,7 +73,8 @@ impl<L: Log> Ingest<L> {
         redis: Redis,
         stop: CancellationToken,
     ) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
-        self.shared.rate.clone().map(|rate| rate.exchange(redis, stop))
+        let limits: Vec<RateLimit> = [&self.shared.rate, &self.shared.import_rate].into_iter().flatten().cloned().collect();
+        (!limits.is_empty()).then(|| rate::exchange(limits, redis, stop))
     }
 
     /// Seals what is open, so that requests that wait for company need not wait longer.
@@ -83,28 +89,23 @@ impl<L: Log> Ingest<L> {
             return Err(call);
         }
         let is_import = path == "/v1/import";
-        let origin = call.request.headers().get(header::ORIGIN).cloned();
+        let id = call.request_id.clone();
         let mut response = match *call.request.method() {
-            Method::POST => {
-                let id = call.request_id.clone();
-                let answered = if is_import { self.import(call).await } else { self.events(call).await };
-                answered.unwrap_or_else(|error| error.into_response(&id))
-            }
+            // Nothing for pages: without leave a browser keeps the answer to itself, and does not ask with a key at all.
+            Method::POST if is_import => return Ok(self.import(call).await.unwrap_or_else(|error| error.into_response(&id))),
+            _ if is_import => return Ok(method_not_allowed("POST", &id)),
+            Method::POST => self.events(call).await.unwrap_or_else(|error| error.into_response(&id)),
             Method::OPTIONS => preflight(call.request.headers()),
-            _ => method_not_allowed("POST, OPTIONS", &call.request_id),
+            _ => method_not_allowed("POST, OPTIONS", &id),
         };
-        if let Some(origin) = origin {
-            response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            response.headers_mut().insert(header::VARY, HeaderValue::from_static("origin"));
-        }
+        open_to_pages(&mut response);
         Ok(response)
     }
 
     async fn events(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let grant = self.shared.keys.authorize(call.request.headers(), KeyKind::Write)?;
-        if let Some(rate) = &self.shared.rate {
-            rate.admits(grant.project).map_err(|seconds| too_fast(self.shared.limits.max_rate, seconds))?;
-        }
+        let rate = self.shared.rate.as_ref();
+        admit(rate, grant.project)?;
         let layout = layout(call.request.headers())?;
         let (call, bytes) = self.read(call, self.shared.body).await?;
         let received_ms = clock::now_ms();
@@ -116,21 +117,23 @@ impl<L: Log> Ingest<L> {
                 Layout::Lines => decode::lines(&bytes, &request, &self.shared.limits)?,
             }
         };
-        if let Some(rate) = &self.shared.rate {
-            rate.take(grant.project, decoded.accepted());
-        }
         let answer = Verdicts::of(&decoded);
+        // The log may take its time; what was read from is not needed meanwhile.
+        drop(bytes);
         let contribution = Contribution { project: grant.project, received_ms, decoded };
-        self.shared.publisher.publish(contribution).await.map_err(|refused| refusal(&refused))?;
+        charged(rate, (grant.project, answer.accepted), self.shared.publisher.publish(contribution)).await?;
         Counter::EventsAccepted.add(u64::from(answer.accepted));
         Counter::EventsRejected.add(answer.rejected.len() as u64);
         Ok(answer.into_response(&call.request_id))
     }
 
     async fn import(&self, call: Call) -> Result<Response<Body>, ApiError> {
-        let grant = self.shared.keys.authorize(call.request.headers(), KeyKind::Write)?;
-        let (run, source_name) = import_query(call.request.uri().query().unwrap_or_default())?;
-        let limits = BodyLimits { max_wire: 32 << 20, max_inflated: 64 << 20, ..self.shared.body };
+        let grant = self.shared.keys.authorize(call.request.headers(), KeyKind::Import)?;
+        let (run, source_name) = import::query(call.request.uri().query().unwrap_or_default())?;
+        self.shared.runs.admit(grant.project, run, clock::now_ms())?;
+        let rate = self.shared.import_rate.as_ref();
+        admit(rate, grant.project)?;
+        let limits = BodyLimits { max_wire: import::MAX_BODY, max_inflated: import::MAX_BODY, claim: Claim::Import, ..self.shared.body };
         let (call, bytes) = self.read(call, limits).await?;
         let received_ms = clock::now_ms();
         let (decoded, letters) = {
@@ -143,8 +146,9 @@ impl<L: Log> Ingest<L> {
         };
         let (record, (dead, refused)) = letters;
         let accepted = decoded.accepted();
+        drop(bytes);
         let contribution = Contribution { project: grant.project, received_ms, decoded };
-        self.shared.publisher.publish_import(contribution, record).await.map_err(|refused| refusal(&refused))?;
+        charged(rate, (grant.project, accepted + dead), self.shared.publisher.publish_import(contribution, record)).await?;
         Counter::EventsAccepted.add(u64::from(accepted));
         Ok(json_response(StatusCode::OK, json!({"accepted": accepted, "dead": dead, "reasons": refused}).to_string().into_bytes()))
     }
@@ -205,16 +209,6 @@ fn layout(headers: &HeaderMap) -> Result<Layout, ApiError> {
     }
 }
 
-fn import_query(query: &str) -> Result<(u64, String), ApiError> {
-    let pairs: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    let find = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default();
-    let run = find("run");
-    match run.parse() {
-        Ok(run) if run > 0 => Ok((run, find("source"))),
-        _ => Err(ApiError::bad_request("invalid_run", format!("`run` is `{run}`, not a positive number"))),
-    }
-}
-
 fn preflight(headers: &HeaderMap) -> Response<Body> {
     let mut response = typed_response(StatusCode::NO_CONTENT, HeaderValue::from_static("text/plain"), bytes::Bytes::new());
     let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
@@ -227,9 +221,32 @@ fn preflight(headers: &HeaderMap) -> Response<Body> {
     response
 }
 
-fn too_fast(max_rate: u64, seconds: u32) -> ApiError {
+/// Refuses a project that sends too fast before its request is read.
+fn admit(rate: Option<&RateLimit>, project: ProjectId) -> Result<(), ApiError> {
+    rate.map_or(Ok(()), |rate| rate.admits(project).map_err(|seconds| too_fast(rate, seconds)))
+}
+
+/// Publishes what a project may send; what the log refuses costs it nothing.
+async fn charged(
+    rate: Option<&RateLimit>,
+    (project, events): (ProjectId, u32),
+    publish: impl Future<Output = Result<(), LogError>>,
+) -> Result<(), ApiError> {
+    if let Some(rate) = rate {
+        rate.charge(project, events).map_err(|seconds| too_fast(rate, seconds))?;
+    }
+    publish.await.map_err(|refused| {
+        if let Some(rate) = rate {
+            rate.give_back(project, events);
+        }
+        refusal(&refused)
+    })
+}
+
+fn too_fast(rate: &RateLimit, seconds: u32) -> ApiError {
     Counter::RequestsLimited.add(1);
-    let message = format!("the project sends more than {max_rate} events a second; nothing was accepted, try again in {seconds} s");
+    let most = rate.per_second();
+    let message = format!("the project sends more than {most} events a second; nothing was accepted, try again in {seconds} s");
     ApiError { retry_after: Some(seconds), ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message) }
 }
 
