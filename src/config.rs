@@ -191,6 +191,10 @@ impl Config {
         let ingest = self.ingest.check().map_err(ConfigError)?;
         let process = self.process.check().map_err(ConfigError)?;
         check_fits(&log, &ingest, &process).map_err(ConfigError)?;
+        if self.http.largest_body() < ingest.largest_body() {
+            let (memory, needed) = (self.http.max_body_memory, ingest.largest_body());
+            return Err(ConfigError(format!("http.max_body_memory: half of {memory} is less than {needed}, which one request may need")));
+        }
         Ok(Settings {
             roles,
             log,
@@ -210,8 +214,7 @@ fn check_fits(log: &LogSettings, ingest: &IngestLimits, process: &ProcessLimits)
         LogSettings::Embedded(limits) => ("embedded", limits.max_record_bytes(), limits.state_bytes()),
         LogSettings::Kafka(limits) => ("kafka", limits.max_record_bytes(), limits.state_bytes()),
     };
-    // Ingest fills a record up to twice the size at which it is sealed, and process adds about as much again.
-    let least = 4 * ingest.seal_size.max(ingest.max_event_size);
+    let least = ingest.largest_record();
     if max_record < least {
         return Err(format!(
             "log.{kind}.max_record_bytes = {max_record}: with ingest.seal_size = {} and ingest.max_event_size = {} it must be at least {least}",

@@ -5,10 +5,13 @@
 //! Errors are `{"code","message","requestId"}`, with `error` and `detail` beside them for the clients that read those.
 
 pub mod body;
+pub mod budget;
 pub mod keys;
 mod peer;
 pub mod respond;
 pub mod server;
+mod slots;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,8 +34,15 @@ pub struct HttpConfig {
     /// Longest time for the whole body of a request.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
-    /// Connections held at a time; more wait in the kernel's queue.
+    /// Longest time in which a client must take some of its answer.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
+    /// Connections held at a time; beyond them only health checks are answered.
     pub max_connections: usize,
+    /// Connections of one client, which is an address or a network of IPv6; trusted proxies have as many as they like.
+    pub max_connections_per_client: usize,
+    /// Bytes of request bodies held at a time, of all requests together; more is answered with 503.
+    pub max_body_memory: usize,
     /// Addresses or networks (`10.0.0.0/8`) of proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<String>,
 }
@@ -43,7 +53,10 @@ impl Default for HttpConfig {
             listen: "127.0.0.1:8080".to_owned(),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             max_connections: 10_000,
+            max_connections_per_client: 1_000,
+            max_body_memory: 64 << 20,
             trusted_proxies: Vec::new(),
         }
     }
@@ -54,10 +67,15 @@ impl HttpConfig {
     pub fn check(&self) -> Result<(), String> {
         self.address()?;
         self.proxies()?;
-        if self.max_connections == 0 {
-            return Err("http.max_connections: 0 would accept nobody".to_owned());
+        let positive = [
+            ("max_connections", self.max_connections),
+            ("max_connections_per_client", self.max_connections_per_client),
+            ("max_body_memory", self.max_body_memory),
+        ];
+        match positive.iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(format!("http.{key}: 0 would accept nobody")),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The address to listen on.
@@ -65,9 +83,19 @@ impl HttpConfig {
         self.listen.parse().map_err(|_| format!("http.listen: `{}` is not an address and port", self.listen))
     }
 
+    /// What one request may be sure to get of [`Self::max_body_memory`] while nobody else wants it, bytes.
+    pub fn largest_body(&self) -> usize {
+        budget::Budget::largest(self.max_body_memory)
+    }
+
     fn proxies(&self) -> Result<Arc<[Network]>, String> {
         let parse =
             |text: &String| text.parse().map_err(|()| format!("http.trusted_proxies: `{text}` is neither an address nor a network"));
         self.trusted_proxies.iter().map(parse).collect()
     }
+}
+
+/// Names a request in answers and logs.
+fn request_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }

@@ -161,9 +161,9 @@ impl IngestLimits {
 
     /// What the log must take in one piece so that every record that ingest makes of events or letters fits, and whatever becomes of
     /// it later, too. Bytes.
-    pub fn largest_record(&self) -> u64 {
+    pub fn largest_record(&self) -> usize {
         let events = self.seal_size.saturating_add(self.seal_size.max(self.max_event_size));
-        events.saturating_mul(GROWTH).max(2 * import::MAX_ORIGINAL) as u64
+        events.saturating_mul(GROWTH).max(2 * import::MAX_ORIGINAL)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::clickhouse::engine::{EngineState, cache_dir};
 use crate::clock;
 use crate::config::Settings;
 use crate::http::body::{self, BodyLimits};
+use crate::http::budget::Claim;
 use crate::http::keys::{Grant, KeyKind, Keys};
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, typed_response};
 use crate::http::server::Call;
@@ -75,7 +76,7 @@ impl<L: RunningLog> Routes<L> {
         let redis = Redis::open(&settings.config.redis)?;
         let asks = store.filter(|_| settings.roles.contains(&Role::Query)).map(|store| {
             let queries = Queries::new(Reader::new(&store), settings.query, loads(settings, &store, redis.clone()));
-            let body = BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout };
+            let body = BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout, claim: Claim::Live };
             Arc::new(Asks { queries, waiting: LogWaiting(log.clone()), store, keys, stats, body })
         });
         let only_queries = settings.roles.iter().all(|role| *role == Role::Query);

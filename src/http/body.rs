@@ -1,4 +1,4 @@
-//! Bodies: read whole, capped on the wire and inflated, never larger in memory than allowed.
+//! Bodies: read whole, capped on the wire and inflated, never larger in memory than allowed, each by itself and all together.
 
 use std::io::Read;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, StatusCode};
 
+use super::budget::{Claim, Share};
 use super::respond::ApiError;
 use super::server::RequestBody;
 
@@ -21,6 +22,20 @@ pub struct BodyLimits {
     pub max_inflated: usize,
     /// Longest time from first to last byte.
     pub timeout: Duration,
+    /// How much of the budget of all bodies it may use.
+    pub claim: Claim,
+}
+
+/// Bytes that count until they are dropped.
+struct Held<B> {
+    bytes: B,
+    _share: Share,
+}
+
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Held<B> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
 }
 
 /// How a body is encoded.
@@ -36,12 +51,18 @@ enum Encoding {
 /// Reads and inflates the body of a request.
 pub async fn read(request: Request<RequestBody>, limits: BodyLimits) -> Result<Bytes, ApiError> {
     let encoding = encoding(request.headers())?;
-    let wire = read_wire(request, limits).await?;
-    match encoding {
-        Encoding::Identity if wire.len() > limits.max_inflated => Err(too_large(limits.max_inflated)),
-        Encoding::Identity => Ok(wire),
-        encoding => inflate(encoding, &wire, limits.max_inflated).map(Bytes::from),
+    let mut share = request.body().budget().share(limits.claim);
+    let wire = read_wire(request, limits, &mut share).await?;
+    if encoding == Encoding::Identity {
+        return match wire.len() > limits.max_inflated {
+            true => Err(too_large(limits.max_inflated)),
+            false => Ok(Bytes::from_owner(Held { bytes: wire, _share: share })),
+        };
     }
+    let bytes = inflate(encoding, &wire, Inflated::new(wire.len(), limits.max_inflated, &mut share))?;
+    drop(wire);
+    share.hold(bytes.len())?;
+    Ok(Bytes::from_owner(Held { bytes, _share: share }))
 }
 
 fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
@@ -68,7 +89,7 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body exceeds {limit} bytes"))
 }
 
-async fn read_wire(request: Request<RequestBody>, limits: BodyLimits) -> Result<Bytes, ApiError> {
+async fn read_wire(request: Request<RequestBody>, limits: BodyLimits, share: &mut Share) -> Result<Bytes, ApiError> {
     let mut body = request.into_body();
     let hint = body.size_hint();
     if hint.lower() > limits.max_wire as u64 {
@@ -77,10 +98,16 @@ async fn read_wire(request: Request<RequestBody>, limits: BodyLimits) -> Result<
     let known = usize::try_from(hint.lower()).unwrap_or(0);
     let mut collected: Option<BytesMut> = None;
     let mut first: Option<Bytes> = None;
+    let mut size = 0;
     let read = async {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| ApiError::bad_request("body_incomplete", "the body ended before its length"))?;
             let Ok(chunk) = frame.into_data() else { continue };
+            size += chunk.len();
+            if size > limits.max_wire {
+                return Err(too_large(limits.max_wire));
+            }
+            share.hold(size)?;
             // A body of one frame is used where it lies; only a second one makes a copy.
             match (&mut collected, first.take()) {
                 (None, None) => first = Some(chunk),
@@ -91,9 +118,6 @@ async fn read_wire(request: Request<RequestBody>, limits: BodyLimits) -> Result<
                     collected = Some(all);
                 }
                 (Some(all), _) => all.extend_from_slice(&chunk),
-            }
-            if collected.as_ref().map_or(0, BytesMut::len).max(first.as_ref().map_or(0, Bytes::len)) > limits.max_wire {
-                return Err(too_large(limits.max_wire));
             }
         }
         Ok(())
@@ -108,17 +132,56 @@ async fn read_wire(request: Request<RequestBody>, limits: BodyLimits) -> Result<
     Ok(collected.map(BytesMut::freeze).or(first).unwrap_or_default())
 }
 
-fn inflate(encoding: Encoding, wire: &[u8], limit: usize) -> Result<Vec<u8>, ApiError> {
+/// What was inflated so far, within its limit and the budget.
+struct Inflated<'s> {
+    out: Vec<u8>,
+    wire_len: usize,
+    limit: usize,
+    share: &'s mut Share,
+}
+
+/// Beyond this a text gets room for the largest there may be, which takes no memory until it is written to: growing by doubling would
+/// hold it twice while it is copied.
+const GROWS: usize = 512 << 10;
+/// Where bare deflate is inflated to first.
+const CHUNK: usize = 16 << 10;
+/// What is inflated between two looks at the budget.
+const STEP: usize = 256 << 10;
+
+impl<'s> Inflated<'s> {
+    fn new(wire_len: usize, limit: usize, share: &'s mut Share) -> Self {
+        Self { out: Vec::new(), wire_len, limit, share }
+    }
+
+    /// Makes room and returns how much of it may be written to. Errors: the limit is exceeded, or the budget.
+    fn grow(&mut self) -> Result<usize, ApiError> {
+        let (length, most) = (self.out.len(), self.limit.saturating_add(1));
+        if length > self.limit {
+            return Err(too_large(self.limit));
+        }
+        if length == self.out.capacity() {
+            // Most texts shrink to a sixth or less.
+            let wanted = length.saturating_mul(2).max(self.wire_len.saturating_mul(6)).max(64);
+            let capacity = if wanted > GROWS { most } else { wanted.min(most) };
+            self.out.reserve_exact(capacity.saturating_sub(length));
+        }
+        let room = (self.out.capacity() - length).min(most - length).min(STEP);
+        self.share.hold(self.wire_len.saturating_add(length + room))?;
+        Ok(room)
+    }
+}
+
+fn inflate(encoding: Encoding, wire: &[u8], inflated: Inflated<'_>) -> Result<Vec<u8>, ApiError> {
     match encoding {
-        Encoding::Gzip => inflate_from(flate2::read::MultiGzDecoder::new(wire), wire.len(), limit),
+        Encoding::Gzip => inflate_from(flate2::read::MultiGzDecoder::new(wire), inflated),
         // HTTP's deflate is zlib; some clients send it bare.
-        Encoding::Deflate => inflate_deflate(flate2::Decompress::new(is_zlib(wire)), wire, limit),
-        Encoding::Brotli => inflate_from(brotli_decompressor::Decompressor::new(wire, 4096), wire.len(), limit),
+        Encoding::Deflate => inflate_deflate(flate2::Decompress::new(is_zlib(wire)), wire, inflated),
+        Encoding::Brotli => inflate_from(brotli_decompressor::Decompressor::new(wire, 4096), inflated),
         Encoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::new(wire).map_err(|_| not_as_encoded())?;
             // 8 MiB: what the format asks every decoder to support, and no more memory than that.
             decoder.window_log_max(23).map_err(|_| not_as_encoded())?;
-            inflate_from(decoder, wire.len(), limit)
+            inflate_from(decoder, inflated)
         }
         Encoding::Identity => Ok(wire.to_vec()),
     }
@@ -128,30 +191,37 @@ fn is_zlib(wire: &[u8]) -> bool {
     matches!(wire, [cmf, flags, ..] if cmf & 0x0f == 8 && (u16::from(*cmf) << 8 | u16::from(*flags)) % 31 == 0)
 }
 
-fn inflate_from(reader: impl Read, wire_len: usize, limit: usize) -> Result<Vec<u8>, ApiError> {
-    let mut out = Vec::with_capacity(limit.min(wire_len.saturating_mul(6)));
-    match reader.take(limit as u64 + 1).read_to_end(&mut out) {
-        Ok(_) if out.len() > limit => Err(too_large(limit)),
-        Ok(_) => Ok(out),
-        Err(_) => Err(not_as_encoded()),
+fn inflate_from(mut reader: impl Read, mut inflated: Inflated<'_>) -> Result<Vec<u8>, ApiError> {
+    loop {
+        let room = inflated.grow()?;
+        match reader.by_ref().take(room as u64).read_to_end(&mut inflated.out) {
+            // Ended before the room did.
+            Ok(read) if read < room && inflated.out.len() <= inflated.limit => return Ok(inflated.out),
+            Ok(_) => {}
+            Err(_) => return Err(not_as_encoded()),
+        }
     }
 }
 
 /// The reading adapters end quietly where a deflate stream is cut short, so its end is looked for here.
-fn inflate_deflate(mut state: flate2::Decompress, wire: &[u8], limit: usize) -> Result<Vec<u8>, ApiError> {
-    let mut out = Vec::with_capacity(limit.min(wire.len().saturating_mul(6)).max(64));
+fn inflate_deflate(mut state: flate2::Decompress, wire: &[u8], mut inflated: Inflated<'_>) -> Result<Vec<u8>, ApiError> {
+    let mut chunk = vec![0; CHUNK];
     loop {
+        let room = inflated.grow()?.min(CHUNK);
         let consumed = usize::try_from(state.total_in()).unwrap_or(usize::MAX);
-        let before = (consumed, out.len());
+        let before = (consumed, inflated.out.len());
         let rest = wire.get(consumed..).unwrap_or_default();
-        let status = state.decompress_vec(rest, &mut out, flate2::FlushDecompress::None).map_err(|_| not_as_encoded())?;
+        let place = chunk.get_mut(..room).unwrap_or_default();
+        let written = state.total_out();
+        let status = state.decompress(rest, place, flate2::FlushDecompress::None).map_err(|_| not_as_encoded())?;
+        let written = usize::try_from(state.total_out() - written).unwrap_or(0);
+        inflated.out.extend_from_slice(place.get(..written).unwrap_or_default());
         let consumed = usize::try_from(state.total_in()).unwrap_or(usize::MAX);
         match status {
-            _ if out.len() > limit => return Err(too_large(limit)),
-            flate2::Status::StreamEnd if consumed == wire.len() => return Ok(out),
+            _ if inflated.out.len() > inflated.limit => return Err(too_large(inflated.limit)),
+            flate2::Status::StreamEnd if consumed == wire.len() => return Ok(inflated.out),
             flate2::Status::StreamEnd => return Err(not_as_encoded()),
-            _ if out.len() == out.capacity() => out.reserve(out.len().min(limit + 1 - out.len())),
-            _ if (consumed, out.len()) == before => return Err(not_as_encoded()),
+            _ if (consumed, inflated.out.len()) == before => return Err(not_as_encoded()),
             _ => {}
         }
     }
@@ -166,6 +236,12 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::http::budget::Budget;
+
+    fn inflate(encoding: Encoding, wire: &[u8], limit: usize) -> Result<Vec<u8>, ApiError> {
+        let mut share = Budget::new(64 << 20).share(Claim::Live);
+        super::inflate(encoding, wire, Inflated::new(wire.len(), limit, &mut share))
+    }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -77,6 +77,11 @@ impl Peer {
         nearest
     }
 
+    /// Whether it is a proxy, whose connections are those of many clients.
+    pub(super) fn is_proxy(&self) -> bool {
+        self.is_trusted(self.address)
+    }
+
     fn is_trusted(&self, address: IpAddr) -> bool {
         self.proxies.iter().any(|network| network.contains(address))
     }

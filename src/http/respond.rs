@@ -39,12 +39,17 @@ impl ApiError {
         Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message) }
     }
 
-    /// The answer.
-    pub fn into_response(self, request_id: &str) -> Response<Body> {
+    /// The body of the answer.
+    pub(super) fn to_json(&self, request_id: &str) -> String {
         let body = json!({
             "code": self.code, "message": self.message, "requestId": request_id, "error": self.code, "detail": self.message,
         });
-        let mut response = json_response(self.status, body.to_string().into_bytes());
+        body.to_string()
+    }
+
+    /// The answer.
+    pub fn into_response(self, request_id: &str) -> Response<Body> {
+        let mut response = json_response(self.status, self.to_json(request_id).into_bytes());
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -72,4 +77,11 @@ pub fn method_not_allowed(allowed: &'static str, request_id: &str) -> Response<B
     let mut response = error.into_response(request_id);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
+}
+
+/// Lets a page of any origin read an answer, and after how long it may try again. Nothing here goes by cookies.
+pub fn open_to_pages(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after, x-request-id"));
 }

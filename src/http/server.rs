@@ -9,19 +9,21 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Either, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Budget;
 use super::peer::Network;
-use super::respond::{ApiError, Body};
+use super::respond::{ApiError, Body, open_to_pages};
+use super::slots::{Slot, Slots};
+use super::wire::{Flow, Lanes, Wire};
 use super::{HttpConfig, Peer};
 
 /// Buffer a connection reads into: a batch of 100 events in one or two frames.
@@ -29,36 +31,44 @@ const READ_BUFFER: usize = 256 << 10;
 const MAX_HEADERS: usize = 64;
 /// Pause after the system refuses to accept (too many open files): it cures itself or it does not, but spinning never helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a connection in a spare slot may take for its one request.
+const SPARE_TIME: Duration = Duration::from_secs(2);
+/// Seconds after which who found no slot may try again.
+const RETRY_AFTER: u32 = 1;
 
-/// A body up to this size is read before the request is answered, whatever the answer: an answer in the middle of a body
-/// ends the connection, and a client that sends its next request on it would see that as a failure.
-const READ_FIRST: u64 = 64 << 10;
-
-/// What nobody read of a larger body is read and thrown away up to this size, for the same reason: a client that is still
-/// sending would find its connection reset and never see why it was refused. Beyond it the reset is the answer.
+/// What nobody read of a body is read and thrown away up to this size: an answer in the middle of a body ends the connection, and a
+/// client that is still sending would find it reset and never see why it was refused. Beyond it the reset is the answer.
 const READ_AWAY: u64 = 4 << 20;
 /// And no longer than this.
 const READ_AWAY_TIME: Duration = Duration::from_secs(2);
 
-/// The body of a request: read already if it is small.
-pub type RequestBody = Either<Full<Bytes>, LargeBody>;
-
-/// A body still on the wire. What is left of it when it is dropped goes back to the connection.
+/// The body of a request, still on the wire. What is left of it when it is dropped goes back to the connection.
 #[derive(Debug)]
-pub struct LargeBody {
+pub struct RequestBody {
     rest: Option<Incoming>,
     unread: Unread,
+    flow: Arc<Flow>,
+    budget: Budget,
 }
 
-/// Where a dropped [`LargeBody`] leaves its rest.
+/// Where a dropped [`RequestBody`] leaves its rest.
 type Unread = Arc<Mutex<Option<Incoming>>>;
 
-impl HttpBody for LargeBody {
+impl RequestBody {
+    /// What bodies of the process may hold together.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+}
+
+impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.rest.as_mut().map_or(Poll::Ready(None), |rest| Pin::new(rest).poll_frame(cx))
+        let polled = self.rest.as_mut().map_or(Poll::Ready(None), |rest| Pin::new(rest).poll_frame(cx));
+        self.flow.waits_for_body(polled.is_pending());
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -70,8 +80,9 @@ impl HttpBody for LargeBody {
     }
 }
 
-impl Drop for LargeBody {
+impl Drop for RequestBody {
     fn drop(&mut self) {
+        self.flow.waits_for_body(false);
         *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = self.rest.take();
     }
 }
@@ -114,23 +125,23 @@ impl Server {
         F: Fn(Call) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        let slots = Arc::new(Semaphore::new(self.config.max_connections));
+        let slots = Slots::new(self.config.max_connections, self.config.max_connections_per_client);
+        let (lanes, budget) = (Lanes::default(), Budget::new(self.config.max_body_memory));
         let mut connections = JoinSet::new();
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
+                accepted = self.listener.accept(), if slots.has_room() => accepted,
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
                 Ok((stream, from)) => {
                     let peer = Peer::new(from.ip(), Arc::clone(&self.proxies));
-                    let connection = connection(stream, peer, (routes.clone(), self.config.clone()), stop.clone());
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(slot);
-                    });
+                    let client = (!peer.is_proxy()).then_some(from.ip());
+                    let Some(slot) = slots.take(client) else { continue };
+                    let flow = Flow::new(lanes.clone());
+                    let connection = Connection { peer, flow, slot, budget: budget.clone(), config: self.config.clone() };
+                    connections.spawn(connection.serve(stream, routes.clone(), stop.clone()));
                 }
                 Err(problem) => {
                     tracing::warn!(%problem, "cannot accept");
@@ -144,73 +155,151 @@ impl Server {
     }
 }
 
-async fn connection<F, R>(stream: TcpStream, peer: Peer, (routes, config): (F, HttpConfig), stop: CancellationToken)
-where
-    F: Fn(Call) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = Response<Body>> + Send + 'static,
-{
-    if stream.set_nodelay(true).is_err() {
-        return;
+/// One connection: who it is, what it may take, and how far it has come.
+struct Connection {
+    peer: Peer,
+    flow: Arc<Flow>,
+    slot: Slot,
+    budget: Budget,
+    config: HttpConfig,
+}
+
+impl Connection {
+    /// Serves it until it ends, or until it holds up a drain.
+    async fn serve<F, R>(self, stream: TcpStream, routes: F, stop: CancellationToken)
+    where
+        F: Fn(Call) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let begins = tokio::time::timeout(self.config.header_timeout, stream.readable());
+        let begun = stop.run_until_cancelled(begins).await;
+        if stream.set_nodelay(true).is_err() || !matches!(begun, Some(Ok(Ok(())))) {
+            return;
+        }
+        let longest = self.slot.is_spare.then_some(SPARE_TIME);
+        // Until a client has sent something it costs neither buffers nor the room for what becomes of a request.
+        let serving = Box::pin(self.run(stream, routes, stop));
+        match longest {
+            Some(longest) => drop(tokio::time::timeout(longest, serving).await),
+            None => serving.await,
+        }
     }
-    let (header_timeout, body_timeout) = (config.header_timeout, config.body_timeout);
-    let service = service_fn(move |request| answer(routes.clone(), request, (peer.clone(), body_timeout)));
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    // No `pipeline_flush`: it holds an answer back while unread bytes wait, so the refusal of a malformed request, whose bytes
-    // are never read, would not be sent at all.
-    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_headers(MAX_HEADERS).max_buf_size(READ_BUFFER);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return log_end(ended),
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+
+    async fn run<F, R>(self, stream: TcpStream, routes: F, stop: CancellationToken)
+    where
+        F: Fn(Call) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let (header_timeout, is_spare) = (self.config.header_timeout, self.slot.is_spare);
+        let wire = Wire::new(stream, Arc::clone(&self.flow), self.config.write_timeout);
+        let (flow, connection) = (Arc::clone(&self.flow), Arc::new(self));
+        let service = service_fn(move |request| {
+            // Not in the answer itself: what is polled before it reads on.
+            connection.flow.begins_answer();
+            Arc::clone(&connection).answer(routes.clone(), request)
+        });
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        // No `pipeline_flush`: it holds an answer back while unread bytes wait, so the refusal of a malformed request, whose bytes
+        // are never read, would not be sent at all.
+        builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_headers(MAX_HEADERS).max_buf_size(READ_BUFFER);
+        let connection = builder.keep_alive(!is_spare).serve_connection(TokioIo::new(wire), service);
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return log_end(ended),
+            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        tokio::select! {
+            ended = connection.as_mut() => log_end(ended),
+            () = flow.is_held_up() => tracing::debug!("connection closed: its client holds up the end"),
+        }
     }
-    log_end(connection.await);
+
+    /// Runs a request; a panic in it is its own 500.
+    async fn answer<F, R>(self: Arc<Self>, routes: F, request: Request<Incoming>) -> Result<Response<Body>, std::convert::Infallible>
+    where
+        F: Fn(Call) -> R,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let request_id = super::request_id();
+        let id = request_id.clone();
+        let mut response = match self.refusal(&request) {
+            Some((error, then)) => {
+                let mut response = error.into_response(&id);
+                response.headers_mut().extend(then);
+                open_to_pages(&mut response);
+                response
+            }
+            None => self.routed(routes, request, request_id).await,
+        };
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert("x-request-id", value);
+        }
+        self.flow.ends_answer();
+        Ok(response)
+    }
+
+    /// Why a request is answered without a look at its path, and the headers that go with it.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<(ApiError, Option<(HeaderName, HeaderValue)>)> {
+        if let Some(error) = why_improper(request) {
+            // Where its end is may be seen in two ways.
+            return Some((error, Some((header::CONNECTION, HeaderValue::from_static("close")))));
+        }
+        if request.method() == Method::CONNECT {
+            let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use GET, POST, OPTIONS");
+            return Some((error, Some((header::ALLOW, HeaderValue::from_static("GET, POST, OPTIONS")))));
+        }
+        let is_crowded = self.slot.is_spare && !matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
+        is_crowded.then(|| (ApiError::unavailable("overloaded", "too many connections; try again", RETRY_AFTER), None))
+    }
+
+    async fn routed<F, R>(&self, routes: F, request: Request<Incoming>, request_id: String) -> Response<Body>
+    where
+        F: Fn(Call) -> R,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let id = request_id.clone();
+        let waits_for_leave = request.headers().contains_key(header::EXPECT);
+        let unread = Unread::default();
+        let (flow, budget, peer) = (Arc::clone(&self.flow), self.budget.clone(), self.peer.clone());
+        let request = request.map(|rest| RequestBody { rest: Some(rest), unread: Arc::clone(&unread), flow, budget });
+        let call = Call { request, peer, request_id };
+        let response = CatchPanic(Box::pin(routes(call))).await.unwrap_or_else(|()| {
+            tracing::error!(request = id, "request panicked");
+            let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong; nothing more is known");
+            let mut response = error.into_response(&id);
+            open_to_pages(&mut response);
+            response
+        });
+        let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(rest) = rest
+            && response.status() != StatusCode::REQUEST_TIMEOUT
+            // Reading would tell a client that waits for leave to send after all.
+            && !waits_for_leave
+        {
+            self.flow.waits_for_rest();
+            read_away(rest).await;
+        }
+        response
+    }
+}
+
+/// What keeps a request from being one, where the parser lets it pass.
+fn why_improper(request: &Request<Incoming>) -> Option<ApiError> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if hosts > 1 || hosts == 0 && request.version() >= Version::HTTP_11 {
+        return Some(ApiError::bad_request("invalid_host", format!("a request has one `host` header, this one has {hosts}")));
+    }
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let is_known = codings.next().is_none_or(is_chunked) && codings.next().is_none();
+    let message = "the only transfer coding is `chunked`; compress with content-encoding";
+    (!is_known).then(|| ApiError::new(StatusCode::NOT_IMPLEMENTED, "unsupported_transfer_encoding", message))
 }
 
 fn log_end(ended: Result<(), hyper::Error>) {
     if let Err(problem) = ended {
         tracing::debug!(%problem, "connection ended");
     }
-}
-
-fn request_id() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
-}
-
-/// Runs a request; a panic in it is its own 500.
-async fn answer<F, R>(
-    routes: F,
-    request: Request<Incoming>,
-    (peer, body_timeout): (Peer, Duration),
-) -> Result<Response<Body>, std::convert::Infallible>
-where
-    F: Fn(Call) -> R,
-    R: Future<Output = Response<Body>> + Send + 'static,
-{
-    let request_id = request_id();
-    let id = request_id.clone();
-    let unread = Unread::default();
-    let waits_for_leave = request.headers().contains_key(header::EXPECT);
-    let mut response = match read_first(request, body_timeout, &unread).await {
-        Ok(request) => CatchPanic(Box::pin(routes(Call { request, peer, request_id }))).await.unwrap_or_else(|()| {
-            tracing::error!(request = id, "request panicked");
-            let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong; nothing more is known");
-            error.into_response(&id)
-        }),
-        Err(error) => error.into_response(&id),
-    };
-    let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(rest) = rest
-        && response.status() != StatusCode::REQUEST_TIMEOUT
-        // Reading would tell a client that waits for leave to send after all.
-        && !waits_for_leave
-    {
-        read_away(rest).await;
-    }
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert("x-request-id", value);
-    }
-    Ok(response)
 }
 
 /// Reads what is left of a body and forgets it, within bounds.
@@ -229,23 +318,6 @@ async fn read_away(mut rest: Incoming) {
     };
     // Too slow is as good as too large.
     drop(tokio::time::timeout(READ_AWAY_TIME, read).await);
-}
-
-/// Reads a small body at once; a large one is left to whoever wants it.
-async fn read_first(request: Request<Incoming>, timeout: Duration, unread: &Unread) -> Result<Request<RequestBody>, ApiError> {
-    if request.body().size_hint().upper().is_none_or(|size| size > READ_FIRST) {
-        return Ok(request.map(|body| Either::Right(LargeBody { rest: Some(body), unread: Arc::clone(unread) })));
-    }
-    let (head, body) = request.into_parts();
-    let bytes = match tokio::time::timeout(timeout, body.collect()).await {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(_)) => return Err(ApiError::bad_request("body_incomplete", "the body ended before its length")),
-        Err(_) => {
-            let message = format!("the body was not complete within {timeout:?}");
-            return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
-        }
-    };
-    Ok(Request::from_parts(head, Either::Left(Full::new(bytes))))
 }
 
 /// Turns a panic of a future into an error.

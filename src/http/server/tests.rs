@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::http::body::{self, BodyLimits};
+use crate::http::budget::Claim;
 use crate::http::respond::json_response;
 
 /// Longest time for anything that must happen.
@@ -26,20 +27,27 @@ async fn routes(call: Call) -> Response<Body> {
         "/refuse" => return ApiError::new(StatusCode::UNAUTHORIZED, "invalid_key", "no").into_response(&call.request_id),
         _ => {}
     }
-    let limits = BodyLimits { max_wire: LIMIT, max_inflated: LIMIT, timeout: Duration::from_secs(1) };
+    let limits = BodyLimits { max_wire: LIMIT, max_inflated: LIMIT, timeout: Duration::from_secs(1), claim: Claim::Live };
     match body::read(call.request, limits).await {
         Ok(bytes) => json_response(StatusCode::OK, format!("<{path} {}>", bytes.len()).into_bytes()),
         Err(error) => error.into_response(&call.request_id),
     }
 }
 
-async fn start() -> Running {
-    let config = HttpConfig {
+fn config() -> HttpConfig {
+    HttpConfig {
         listen: "127.0.0.1:0".to_owned(),
         header_timeout: Duration::from_millis(500),
         body_timeout: Duration::from_secs(1),
         ..HttpConfig::default()
-    };
+    }
+}
+
+async fn start() -> Running {
+    start_with(config()).await
+}
+
+async fn start_with(config: HttpConfig) -> Running {
     let server = Server::bind(&config).await.unwrap();
     let stop = CancellationToken::new();
     let address = server.address().unwrap();
@@ -94,6 +102,12 @@ async fn what_is_no_proper_request_is_refused_and_the_connection_closed() {
         ("\u{1}\u{2}garbage\r\n\r\n".to_owned(), "400"),
         ("\u{16}\u{3}\u{1}\0\u{2}\u{1}\0\u{1}\r\n\r\n".to_owned(), "400"),
         ("GET /a HTTP/9.9\r\nhost: a\r\n\r\n".to_owned(), "400"),
+        ("GET /a HTTP/1.1\r\n\r\n".to_owned(), "400"),
+        ("GET /a HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n".to_owned(), "400"),
+        ("POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n".to_owned(), "501"),
+        ("POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: identity, chunked\r\n\r\n0\r\n\r\n".to_owned(), "501"),
+        ("POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(), "501"),
+        ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\nconnection: close\r\n\r\n".to_owned(), "405"),
     ];
     for (request, status) in table {
         let answer = exchange(&running, &request).await;
@@ -234,4 +248,108 @@ async fn a_drain_answers_what_was_begun_and_closes_what_idles() {
     assert!(rest_of(&mut busy).await.contains("</busy 4>"));
     tokio::time::timeout(PATIENCE, running.ended).await.expect("the listener does not end").unwrap().unwrap();
     assert!(TcpStream::connect(running.address).await.is_err());
+}
+
+#[tokio::test]
+async fn http_1_0_needs_no_host_and_a_page_may_read_why_it_is_refused() {
+    let running = start().await;
+    assert!(exchange(&running, "GET /a HTTP/1.0\r\n\r\n").await.contains("</a 0>"));
+    let answer = exchange(&running, "GET /a HTTP/1.1\r\n\r\n").await;
+    assert!(answer.contains("access-control-allow-origin: *") && answer.contains("\"invalid_host\""), "{answer}");
+    let answer = exchange(&running, post("/panic", "connection: close\r\n", "")).await;
+    assert!(answer.contains("access-control-expose-headers: retry-after"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_has_a_sane_size_also_behind_others_on_the_connection() {
+    let running = start().await;
+    let head = |size: usize| format!("GET /a HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(size));
+    // Each by itself: what came before counts for nothing.
+    let answers = exchange(&running, head(20_000).repeat(8) + &head(100_000)).await;
+    assert_eq!(answers.matches("</a 0>").count(), 8);
+    assert!(answers.ends_with('}') && answers.contains("HTTP/1.1 431") && answers.contains("\"headers_too_large\""), "{answers}");
+    let answer = exchange(&running, format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(40_000))).await;
+    assert!(answer.starts_with("HTTP/1.1 414") && answer.contains("\"uri_too_long\""), "{answer}");
+}
+
+/// Sends requests until the server stops taking them, and reads no answer.
+async fn deaf_client(running: &Running) -> TcpStream {
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let requests = post("/deaf", "", "").repeat(1_000);
+    // Until nothing can be written for a while.
+    while tokio::time::timeout(Duration::from_secs(1), stream.writable()).await.is_ok() {
+        match stream.try_write(requests.as_bytes()) {
+            Ok(_) => {}
+            Err(problem) => assert_eq!(problem.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+    stream
+}
+
+/// Waits until a request is answered with 200.
+async fn answered(running: &Running) -> String {
+    let ask = async {
+        loop {
+            let answer = exchange(running, post("/next", "connection: close\r\n", "")).await;
+            if answer.starts_with("HTTP/1.1 200") {
+                return answer;
+            }
+            assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ask).await.expect("no slot becomes free")
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_loses_its_slot_and_health_checks_need_none() {
+    let running = start_with(HttpConfig { max_connections: 1, write_timeout: Duration::from_secs(2), ..config() }).await;
+    let deaf = deaf_client(&running).await;
+    let health = exchange(&running, post("/healthz", "", "")).await;
+    assert!(health.contains("</healthz 0>") && health.contains("connection: close"), "{health}");
+    assert!(answered(&running).await.contains("</next 0>"));
+    drop(deaf);
+}
+
+#[tokio::test]
+async fn one_client_gets_no_more_than_its_share() {
+    let running = start_with(HttpConfig { max_connections_per_client: 2, header_timeout: PATIENCE, ..config() }).await;
+    let held = [TcpStream::connect(running.address).await.unwrap(), TcpStream::connect(running.address).await.unwrap()];
+    assert_eq!(exchange(&running, post("/next", "connection: close\r\n", "")).await, "");
+    drop(held);
+    let ask = async {
+        while !exchange(&running, post("/next", "connection: close\r\n", "")).await.contains("</next 0>") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ask).await.expect("no slot becomes free");
+}
+
+#[tokio::test]
+async fn a_drain_waits_neither_for_a_slot_nor_for_who_does_not_move() {
+    let patient = HttpConfig { write_timeout: PATIENCE * 10, body_timeout: PATIENCE * 10, header_timeout: PATIENCE * 10, ..config() };
+    let running = start_with(HttpConfig { max_connections: 2, ..patient }).await;
+    let deaf = deaf_client(&running).await;
+    let mut silent = TcpStream::connect(running.address).await.unwrap();
+    silent.write_all(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n12345").await.unwrap();
+    // All slots are taken once the third finds none.
+    let refused = exchange(&running, post("/next", "", "")).await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    running.stop.cancel();
+    tokio::time::timeout(PATIENCE, running.ended).await.expect("the listener does not end").unwrap().unwrap();
+    drop((deaf, silent));
+}
+
+#[tokio::test]
+async fn what_bodies_hold_together_is_bounded_and_what_does_not_fit_may_come_again() {
+    let running = start_with(HttpConfig { max_body_memory: LIMIT, body_timeout: PATIENCE, ..config() }).await;
+    let head = |path: &str| format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {LIMIT}\r\n\r\n");
+    let mut held = TcpStream::connect(running.address).await.unwrap();
+    held.write_all(head("/held").as_bytes()).await.unwrap();
+    held.write_all(&vec![b'x'; LIMIT / 2]).await.unwrap();
+    // Held or not yet: more than three quarters do not fit.
+    let answer = exchange(&running, head("/b") + &"x".repeat(LIMIT)).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
+    assert!(exchange(&running, post("/small", "connection: close\r\n", "abc")).await.contains("</small 3>"));
+    drop(held);
 }

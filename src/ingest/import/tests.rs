@@ -56,7 +56,7 @@ proptest! {
         prop_assert_eq!(records.iter().map(|record| record.count as usize).sum::<usize>(), written.len());
         for record in &records {
             prop_assert!(record.bytes.len() < FULL + MAX_ORIGINAL + 2 * MAX_MESSAGE + MAX_SOURCE);
-            prop_assert!(record.bytes.len() as u64 <= limits().largest_record());
+            prop_assert!(record.bytes.len() <= limits().largest_record());
         }
     }
 }

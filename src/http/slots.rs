@@ -1,0 +1,124 @@
+//! How many connections there may be, of all clients and of one.
+//!
+//! Promises: one client cannot take the slots of all others; when all are taken, health checks are still answered in a few spare ones.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Beyond the last slot: for health checks, and to tell the others at once.
+const SPARE: usize = 64;
+
+/// The slots of a listener. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Slots {
+    most: usize,
+    most_of_one: usize,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by_client: HashMap<IpAddr, usize>,
+}
+
+/// The place of one connection; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Slot {
+    slots: Slots,
+    client: Option<IpAddr>,
+    /// Whether it is one of the spare ones.
+    pub(super) is_spare: bool,
+}
+
+impl Slots {
+    pub(super) fn new(most: usize, most_of_one: usize) -> Self {
+        Self { most, most_of_one, taken: Arc::default() }
+    }
+
+    /// Whether [`Self::take`] may succeed.
+    pub(super) fn has_room(&self) -> bool {
+        self.taken().all < self.most.saturating_add(SPARE)
+    }
+
+    /// A slot for a connection from `address`, unless it has its share; `None` stands for a proxy, whose connections are those of many.
+    pub(super) fn take(&self, address: Option<IpAddr>) -> Option<Slot> {
+        let client = address.map(client);
+        let mut taken = self.taken();
+        let is_spare = taken.all >= self.most;
+        if taken.all >= self.most.saturating_add(SPARE) {
+            return None;
+        }
+        if let Some(client) = client {
+            let of_one = taken.by_client.entry(client).or_default();
+            if *of_one >= self.most_of_one {
+                return None;
+            }
+            *of_one += 1;
+        }
+        taken.all += 1;
+        Some(Slot { slots: self.clone(), client, is_spare })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut taken = self.slots.taken();
+        taken.all -= 1;
+        let Some(client) = self.client else { return };
+        if let Some(of_one) = taken.by_client.get_mut(&client) {
+            *of_one -= 1;
+            if *of_one == 0 {
+                taken.by_client.remove(&client);
+            }
+        }
+    }
+}
+
+/// Who has an address. A subscriber of IPv6 has a whole network of them.
+fn client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(slots: &Slots, address: &str) -> Option<Slot> {
+        slots.take(Some(address.parse().unwrap()))
+    }
+
+    #[test]
+    fn one_client_gets_its_share_and_everybody_else_the_rest() {
+        let slots = Slots::new(5, 2);
+        let held = [take(&slots, "2001:db8::1"), take(&slots, "2001:db8::ffff:2")];
+        assert!(held.iter().all(Option::is_some));
+        assert!(take(&slots, "2001:db8::3").is_none(), "the same network");
+        let other = take(&slots, "2001:db8:0:1::1").unwrap();
+        assert!(!other.is_spare);
+        drop(held);
+        assert!(take(&slots, "2001:db8::3").is_some());
+        drop(other);
+        assert_eq!(slots.taken().all, 0);
+        assert!(slots.taken().by_client.is_empty());
+    }
+
+    #[test]
+    fn beyond_the_last_slot_there_are_spare_ones_and_then_none() {
+        let slots = Slots::new(3, 1);
+        let held: Vec<Slot> = std::iter::from_fn(|| slots.take(None)).collect();
+        assert_eq!(held.len(), 3 + SPARE);
+        assert!(held.iter().enumerate().all(|(number, slot)| slot.is_spare == (number >= 3)));
+        assert!(!slots.has_room());
+        drop(held);
+        assert!(slots.has_room());
+    }
+}

@@ -1,0 +1,207 @@
+//! The bytes of one connection, and what a client may make us wait and keep for them.
+//!
+//! Promises: the head of a request is read up to [`MAX_HEAD`] bytes and the buffers of a client that has shown no key stay small; an
+//! answer that is not taken ends its connection; while the instance drains, so does anything else that does not move.
+
+use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::respond::ApiError;
+
+/// Most bytes of a request's line and headers. Cookies and proxies make a few kilobytes.
+const MAX_HEAD: usize = 32 << 10;
+/// What is read at a time from a client that has shown no key.
+const STRANGER: usize = 8 << 10;
+/// Connections whose reads may be as large as the buffers: more gain nothing, for there are not as many cores.
+const WIDE: usize = 128;
+/// While the instance drains: how long a client may not move, and how long it may move without coming to an end.
+const DRAIN_STILL: Duration = Duration::from_secs(2);
+const DRAIN_LONGEST: Duration = Duration::from_secs(10);
+
+/// Whose turn it is.
+const OF_HEAD: u8 = 0;
+const OF_BODY: u8 = 1;
+const OF_ANSWER: u8 = 2;
+
+/// Connections with large reads, of all connections together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lanes(Arc<AtomicUsize>);
+
+/// How far a connection has come; shared by those who serve it.
+#[derive(Debug)]
+pub(super) struct Flow {
+    turn: AtomicU8,
+    requests: AtomicU64,
+    moved: AtomicU64,
+    is_wide: AtomicBool,
+    lanes: Lanes,
+}
+
+impl Flow {
+    pub(super) fn new(lanes: Lanes) -> Arc<Self> {
+        let (turn, is_wide) = (AtomicU8::new(OF_HEAD), AtomicBool::new(false));
+        Arc::new(Self { turn, requests: AtomicU64::new(0), moved: AtomicU64::new(0), is_wide, lanes })
+    }
+
+    /// The head of a request is read: an answer is being made.
+    pub(super) fn begins_answer(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.turn.store(OF_ANSWER, Ordering::Relaxed);
+    }
+
+    /// The answer is made: what is left is to be taken by the client, and then the next head is its turn.
+    pub(super) fn ends_answer(&self) {
+        self.turn.store(OF_HEAD, Ordering::Relaxed);
+    }
+
+    /// The answer needs the body, or no longer.
+    pub(super) fn waits_for_body(&self, waits: bool) {
+        self.turn.store(if waits { OF_BODY } else { OF_ANSWER }, Ordering::Relaxed);
+        if waits && !self.is_wide.load(Ordering::Relaxed) {
+            let take = |taken: usize| (taken < WIDE).then_some(taken + 1);
+            let is_taken = self.lanes.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+            self.is_wide.store(is_taken, Ordering::Relaxed);
+        }
+    }
+
+    /// The answer is made, but the client is still sending what nobody wants.
+    pub(super) fn waits_for_rest(&self) {
+        self.turn.store(OF_BODY, Ordering::Relaxed);
+    }
+
+    /// Returns once the client holds up the end of a drain: it neither sends what it began nor takes what it is given.
+    pub(super) async fn is_held_up(&self) {
+        let began = Instant::now();
+        loop {
+            let before = self.moved.load(Ordering::Relaxed);
+            tokio::time::sleep(DRAIN_STILL).await;
+            let is_still = self.moved.load(Ordering::Relaxed) == before || began.elapsed() >= DRAIN_LONGEST;
+            if is_still && self.turn.load(Ordering::Relaxed) != OF_ANSWER {
+                return;
+            }
+        }
+    }
+
+    fn moves(&self, bytes: usize) {
+        self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.lanes.0.fetch_sub(usize::from(*self.is_wide.get_mut()), Ordering::Relaxed);
+    }
+}
+
+/// A connection within limits.
+pub(super) struct Wire {
+    stream: TcpStream,
+    flow: Arc<Flow>,
+    /// The request whose head is being read, and what was read of it.
+    request: u64,
+    head: usize,
+    has_line: bool,
+    write_timeout: Duration,
+    /// Runs while an answer is not taken.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, flow: Arc<Flow>, write_timeout: Duration) -> Self {
+        Self { stream, flow, request: 0, head: 0, has_line: false, write_timeout, stall: None }
+    }
+
+    /// Tells a client that its head is too large, as far as it listens.
+    fn refuse_head(&self) -> Error {
+        let error = match self.has_line {
+            true => ApiError::new(
+                hyper::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                format!("more than {MAX_HEAD} bytes of headers"),
+            ),
+            false => ApiError::new(hyper::StatusCode::URI_TOO_LONG, "uri_too_long", format!("more than {MAX_HEAD} bytes of address")),
+        };
+        let status = error.status;
+        let body = error.to_json(&super::request_id());
+        let head =
+            format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\naccess-control-allow-origin: *\r\nconnection: close\r\n");
+        // Who does not read now never will.
+        drop(self.stream.try_write(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()));
+        Error::new(ErrorKind::InvalidData, "head too large")
+    }
+
+    fn wrote(&mut self, polled: Poll<Result<usize>>, cx: &mut Context<'_>) -> Poll<Result<usize>> {
+        if let Poll::Ready(written) = &polled {
+            self.stall = None;
+            self.flow.moves(written.as_ref().map_or(0, |bytes| *bytes));
+            return polled;
+        }
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.write_timeout)));
+        stall.as_mut().poll(cx).map(|()| Err(Error::new(ErrorKind::TimedOut, "the answer is not taken")))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let this = &mut *self;
+        let request = this.flow.requests.load(Ordering::Relaxed);
+        if this.request != request {
+            // Its line may have come with the request before.
+            (this.request, this.head, this.has_line) = (request, 0, true);
+        }
+        let is_head = this.flow.turn.load(Ordering::Relaxed) == OF_HEAD;
+        if is_head && this.head >= MAX_HEAD {
+            return Poll::Ready(Err(this.refuse_head()));
+        }
+        let before = buffer.filled().len();
+        if this.flow.is_wide.load(Ordering::Relaxed) {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        } else {
+            let room = if is_head { MAX_HEAD - this.head } else { STRANGER };
+            let room = buffer.remaining().min(STRANGER).min(room);
+            let mut few = ReadBuf::new(buffer.initialize_unfilled_to(room));
+            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut few))?;
+            let read = few.filled().len();
+            buffer.advance(read);
+        }
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        this.flow.moves(read.len());
+        if is_head {
+            this.head += read.len();
+            this.has_line |= read.contains(&b'\n');
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(polled, cx)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.wrote(polled, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
