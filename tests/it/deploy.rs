@@ -107,6 +107,19 @@ fn the_example_has_every_secret_that_compose_asks_for() {
 }
 
 #[test]
+fn history_is_not_brought_from_outside_and_ingest_reaches_the_redis_that_holds_the_rates() {
+    assert!(!lines(&path("kubernetes/ingress.yaml")).iter().any(|line| line.contains("/v1/import")));
+    let pods = lines(&path("kubernetes/ingest.yaml"));
+    assert!(pods.contains(&"- secretRef: { name: pulse-redis, optional: true }".to_owned()));
+    let policies = lines(&path("kubernetes/networkpolicy.yaml")).join("\n");
+    let to_redis: Vec<&str> = policies.split("\n---\n").filter(|policy| policy.contains("port: 6379")).collect();
+    assert!(matches!(to_redis.as_slice(), [policy] if policy.contains("values: [ingest, query]")), "{to_redis:?}");
+    let compose = lines(&path("compose.yaml")).join("\n");
+    let ingest = compose.split("\ningest:\n").nth(1).unwrap().split("\nworker:\n").next().unwrap();
+    assert!(ingest.contains("PULSE__REDIS__URL: "), "{ingest}");
+}
+
+#[test]
 fn every_image_is_pinned() {
     for file in COMPOSE {
         for image in lines(&path(file)).iter().filter_map(|line| line.strip_prefix("image: ")) {
