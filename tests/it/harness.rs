@@ -214,6 +214,16 @@ impl Drop for Pulse {
 }
 
 impl Http {
+    /// The same, on connections of its own.
+    pub(crate) fn fresh(&self) -> Self {
+        Self { client: Client::builder(TokioExecutor::new()).build_http(), ..self.clone() }
+    }
+
+    /// Where it listens, as `http://address`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Sends a request and reads the answer; an error if the connection broke.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
         let exchange = async {

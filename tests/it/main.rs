@@ -7,6 +7,7 @@ mod contract;
 mod crash;
 mod dead;
 mod deploy;
+mod edge;
 mod faults;
 mod harness;
 mod import;

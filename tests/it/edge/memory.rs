@@ -1,0 +1,129 @@
+//! What a request may cost in memory.
+
+use std::io::Write;
+use std::time::Duration;
+
+use hyper::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::Pulse;
+
+/// What one request, and what any number of connections without a key may take, KiB.
+const MOST: u64 = 16 << 10;
+
+fn status(pid: u32, field: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// How far memory rises above what it is now until [`Self::most`] is asked, KiB.
+struct Rise {
+    pid: u32,
+    before: u64,
+}
+
+impl Rise {
+    fn of(pulse: &Pulse) -> Self {
+        let pid = pulse.pid();
+        // The highest so far is forgotten.
+        std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+        Self { pid, before: status(pid, "VmRSS") }
+    }
+
+    fn most(&self) -> u64 {
+        status(self.pid, "VmHWM").saturating_sub(self.before)
+    }
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+async fn connect(pulse: &Pulse) -> TcpStream {
+    TcpStream::connect(pulse.http.address().trim_start_matches("http://")).await.unwrap()
+}
+
+async fn warm(pulse: &Pulse) {
+    for _ in 0..20 {
+        super::good(&pulse.http).await;
+    }
+    pulse.http.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_costs_no_more_than_itself_whatever_it_inflates_to() {
+    let pulse = Pulse::start().await;
+    warm(&pulse).await;
+    let size = 8 << 20;
+    let bodies = [
+        ("one long list, cut short", format!("[1{}", ",1".repeat(size / 2 - 2))),
+        ("one long list", format!("[1{}]", ",1".repeat(size / 2 - 2))),
+        ("twice as long", format!("[1{}", ",1".repeat(size - 2))),
+        ("lists in lists", "[".repeat(size)),
+        ("short lines", "x\n".repeat(size / 2)),
+        ("a long line", "x".repeat(17 << 20)),
+        ("nothing", " ".repeat(64 << 20)),
+        ("objects", format!("[{{}}{}]", ",{}".repeat(size / 3 - 2))),
+    ];
+    for (name, text) in bodies {
+        let body = gzip(text.as_bytes());
+        for (path, kind) in [("/v1/events", "application/json"), ("/v1/events", "application/x-ndjson"), ("/v1/import?run=1", "text/plain")]
+        {
+            let key = if path == "/v1/events" { &pulse.http.write_key } else { &pulse.http.read_key };
+            let mut request = pulse.http.request(Method::POST, path, key, body.clone());
+            request.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+            request.headers_mut().insert("content-type", kind.parse().unwrap());
+            let rise = Rise::of(&pulse);
+            let (status, answer) = pulse.http.send(request).await.unwrap();
+            let rise = rise.most();
+            println!("{name} to {path} as {kind}: {status}, {} KiB, {rise} KiB of memory", body.len() >> 10);
+            assert!(status.is_client_error() || path != "/v1/events", "{name}: {status} {answer}");
+            assert!(rise < MOST, "{name} to {path} as {kind}: {rise} KiB");
+        }
+    }
+    super::good(&pulse.http).await;
+}
+
+/// Sends the same beginning on so many connections and leaves them open.
+async fn begun(pulse: &Pulse, connections: usize, beginning: &[u8]) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..connections {
+        let mut stream = connect(pulse).await;
+        // It may be refused in the middle.
+        drop(tokio::time::timeout(Duration::from_secs(5), stream.write_all(beginning)).await);
+        held.push(stream);
+    }
+    held
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_cost_little_whether_they_idle_or_never_end() {
+    let environment = [("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1"), ("PULSE__HTTP__MAX_BODY_MEMORY", "33554432")];
+    let pulse = Pulse::start_with(&environment).await;
+    warm(&pulse).await;
+    let post = |path: &str, more: &str, length: usize| format!("POST {path} HTTP/1.1\r\nhost: a\r\n{more}content-length: {length}\r\n\r\n");
+    let import = post("/v1/import?run=1", &format!("authorization: Bearer {}\r\n", pulse.http.read_key), 8 << 20);
+    let mut half = import.into_bytes();
+    half.extend(vec![b'x'; (8 << 20) - 1]);
+    let without_key = [post("/v1/events", "", 64 << 10).into_bytes(), vec![b'x'; (64 << 10) - 1]].concat();
+    let headers = format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx: {}", "a".repeat(250_000)).into_bytes();
+    let cases = [("idle", 400, &b""[..], MOST), ("bodies without a key", 200, &without_key, MOST), ("heads", 200, &headers, MOST)];
+    // Half of what bodies may hold together, and buffers.
+    for (name, connections, beginning, most) in cases.into_iter().chain([("unfinished imports", 40, half.as_slice(), 2 * MOST)]) {
+        let rise = Rise::of(&pulse);
+        let held = begun(&pulse, connections, beginning).await;
+        super::good(&pulse.http).await;
+        let rise = rise.most();
+        println!("{connections} {name}: {rise} KiB of memory");
+        assert!(rise < most, "{connections} {name}: {rise} KiB");
+        for mut stream in held {
+            stream.shutdown().await.unwrap_or_default();
+            drop(tokio::time::timeout(Duration::from_millis(1), stream.read(&mut [0; 64])).await);
+        }
+    }
+    super::good(&pulse.http).await;
+}
