@@ -119,7 +119,7 @@ async fn no_address_of_a_line_that_cannot_be_read_is_written_and_a_line_is_dead_
     let line = json!({"$dead": {"message": "no", "line": 1, "id": "order-1", "original_base64": "bm8="}}).to_string();
     let refused = json!({"type": "", "eventId": "order-2", "anonymousId": "a"}).to_string();
     for _ in 0..2 {
-        let request = pulse.http.request(Method::POST, "/v1/import?run=3", &pulse.http.write_key, format!("{line}\n{refused}\n"));
+        let request = pulse.http.request(Method::POST, "/v1/import?run=3", &pulse.http.read_key, format!("{line}\n{refused}\n"));
         assert_eq!(pulse.http.send(request).await.unwrap().0, StatusCode::OK);
     }
     assert_eq!(counted(&pulse, 18).await, [18, 9, 9]);
