@@ -96,6 +96,8 @@ pub struct Keys {
     path: PathBuf,
     /// Of the file as it was last read.
     seen: Option<Stamp>,
+    /// Why it cannot be read since, as told.
+    told: Option<String>,
     table: Arc<RwLock<Arc<Table>>>,
 }
 
@@ -111,7 +113,7 @@ impl Keys {
         }
         let seen = Stamp::of(&path);
         let table = Arc::new(RwLock::new(Arc::new(read(&path).and_then(|entries| table(&path, &entries))?)));
-        Ok(Self { path, seen, table })
+        Ok(Self { path, seen, told: None, table })
     }
 
     /// Reads the file again whenever it changes, until asked to stop. One that cannot be read leaves the keys as they are.
@@ -127,15 +129,19 @@ impl Keys {
         if now == self.seen {
             return;
         }
-        // Taken before the file is read: what changes meanwhile is another change. Kept whatever it holds: what cannot be read is told
-        // once, and read again when it is another.
-        self.seen = now;
         match read(&self.path).and_then(|entries| table(&self.path, &entries)) {
             Ok(fresh) => {
                 tracing::info!(keys = fresh.len(), "keys read again");
                 *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+                // As it was before the file was read: what changed meanwhile is another change.
+                (self.seen, self.told) = (now, None);
             }
-            Err(problem) => tracing::error!(%problem, "keys stay as they were"),
+            // Tried again at every look, for the cause may pass without a change of the file, but told once.
+            Err(problem) if self.told.as_ref() != Some(&problem.problem) => {
+                tracing::error!(%problem, "keys stay as they were");
+                self.told = Some(problem.problem);
+            }
+            Err(_) => {}
         }
     }
 

@@ -106,7 +106,7 @@ fn a_copy_with_the_time_of_the_file_before_is_noticed() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_leaves_the_keys_and_is_looked_at_once() {
+fn a_file_that_cannot_be_read_leaves_the_keys_and_is_told_once() {
     let entry = new_entry("shop");
     let (dir, mut keys) = keys_of(std::slice::from_ref(&entry));
     let path = dir.path().join("keys.json");
@@ -117,11 +117,15 @@ fn a_file_that_cannot_be_read_leaves_the_keys_and_is_looked_at_once() {
         }
         keys.look_again();
         assert!(keys.authorize(&bearer(&entry.write_key), KeyKind::Write).is_ok());
-        assert_eq!(keys.seen, Stamp::of(&path), "told again at the next look");
+        let told = keys.told.clone();
+        assert!(told.is_some(), "nobody is told");
+        keys.look_again();
+        assert_eq!(keys.told, told, "told again");
     }
     write(&path, &[new_entry("other")]).unwrap();
     keys.look_again();
     assert!(keys.authorize(&bearer(&entry.write_key), KeyKind::Write).is_err());
+    assert_eq!(keys.told, None);
 }
 
 #[test]
