@@ -1,6 +1,8 @@
 //! The composition root: builds adapters and roles, supervises, drains. The only place that knows everything.
 
 mod answers;
+#[cfg(test)]
+mod hostile;
 mod lag;
 mod routes;
 mod schema;

@@ -14,6 +14,8 @@ mod convoy;
 pub(crate) mod dedupe;
 mod home;
 mod letters;
+#[cfg(test)]
+pub(crate) mod probe;
 mod raw;
 pub mod row;
 mod stats;

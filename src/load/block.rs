@@ -143,7 +143,7 @@ impl Block {
     pub(super) fn push(&mut self, header: &Header, origin: RawOrigin, (content, enriched): (&Enriched, i64), dedupe: &mut Dedupe) {
         let open = self.open.get_or_insert_with(|| Open {
             since: Instant::now(),
-            late: Duration::from_millis(u64::try_from(clock::now_ms() - header.received_ms).unwrap_or(0)),
+            late: Duration::from_millis(u64::try_from(clock::now_ms().saturating_sub(header.received_ms)).unwrap_or(0)),
             epoch: origin.epoch,
             partition: origin.partition,
             day: header.day,
@@ -229,6 +229,12 @@ impl Block {
                 }
             }
         }
+    }
+
+    /// The books so far, by source.
+    #[cfg(test)]
+    pub(super) fn tallies(&self) -> impl Iterator<Item = &Tallies> {
+        self.books.values()
     }
 
     /// Closes the books and starts anew; `None` if it is empty. All suspects must have been judged.
