@@ -1,32 +1,32 @@
 //! The composition root: builds adapters and roles, supervises, drains. The only place that knows everything.
 
 mod answers;
+mod holes;
 #[cfg(test)]
 mod hostile;
 mod lag;
 mod routes;
 mod schema;
+mod storage;
 mod waiting;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::ClickHouse;
-use crate::clickhouse::engine::{Engine, EngineError};
 use crate::config::{LogSettings, Settings};
 use crate::http::keys::{self, KeyEntry, Keys};
 use crate::http::server::Server;
 use crate::ingest::Redrive;
-use crate::lifecycle::{Fault, Signals, Supervisor, raise_file_limit, spawn_apart};
+use crate::lifecycle::{Fault, Signals, Supervisor, raise_file_limit};
 use crate::load::{self, LoadStats};
 use crate::log::embedded::{EmbeddedLog, lock_data_dir};
 use crate::log::kafka::KafkaLog;
@@ -35,6 +35,7 @@ use crate::metrics;
 use crate::process;
 use crate::replay;
 use crate::role::Role;
+use storage::Storage;
 
 /// File in the data directory that says where the running instance listens.
 const ADDRESS_FILE: &str = "pulse.address";
@@ -48,12 +49,6 @@ pub struct Run {
     pub stop: CancellationToken,
     /// Whether address and keys are printed on standard output.
     pub greets: bool,
-}
-
-/// ClickHouse, and the engine if it is ours.
-struct Storage {
-    store: ClickHouse,
-    engine: Option<Engine>,
 }
 
 /// Runs the roles of `settings` until a signal, `run.stop` or a fault; then drains. Errors: what kept it from starting, or
@@ -83,61 +78,108 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
     let keys = Keys::open(&settings.config.keys, &data_dir)?;
     let server = Server::bind(&settings.config.http).await.map_err(anyhow::Error::msg)?;
     let address = server.address().context("http.listen")?;
-    let log = open.await?;
+    let Some(log) = unless_ended(&mut signals, &run.stop, open).await else { return Ok(()) };
+    let log = log?;
     let needs_storage = settings.roles.iter().any(|role| matches!(role, Role::Load | Role::Query));
-    let mut supervisor = Supervisor::default();
-    let (store, engine) = match needs_storage {
-        true => {
-            let storage = open_storage(&settings).await?;
-            if !schema::is_complete(schema::prepare(&settings, &storage.store).await)? && settings.config.migrate_at_start {
-                supervisor.spawn("schema", schema::complete(storage.store.clone(), supervisor.stop_token()));
-            }
-            (Some(storage.store), storage.engine)
+    let opening = async { if needs_storage { Storage::open(&settings).await.map(Some) } else { Ok(None) } };
+    let storage = match unless_ended(&mut signals, &run.stop, opening).await {
+        Some(storage) => storage?,
+        None => {
+            log.close().await;
+            return Ok(());
         }
-        false => (None, None),
     };
-
-    if let Some(store) = store.as_ref().filter(|_| settings.roles.contains(&Role::Load)) {
-        lag::check(&log, store).await.context("looking at the log")?;
-    }
-
-    let stats = Arc::new(LoadStats::default());
-    start_roles(&settings, &mut supervisor, (&log, store.as_ref(), &stats));
-    supervisor.spawn("log", watch_log(log.clone(), supervisor.stop_token()));
-    supervisor.spawn("keys", keys.clone().watch(supervisor.stop_token()));
-    let engine_state = engine.as_ref().map(Engine::state);
-    let metrics = record_metrics()?;
-    let parts = routes::Parts { log: log.clone(), keys, store, stats, engine_state, metrics };
-    let routes = routes::Routes::new(&settings, parts).map_err(anyhow::Error::msg)?;
-    if let Some(refreshing) = routes.keep_fresh(supervisor.stop_token()) {
-        supervisor.spawn("refresh", refreshing);
-    }
-    if let Some(sharing) = routes.share_rate(supervisor.stop_token()) {
-        supervisor.spawn("rate limit", sharing);
-    }
-    supervisor.spawn("http", server.serve(move |call| routes.clone().answer(call), supervisor.stop_token()));
-    let (engine, engine_stop) = supervise_engine(engine);
-
-    std::fs::write(data_dir.join(ADDRESS_FILE), address.to_string()).context("writing the address file")?;
-    tracing::info!(address = %format!("http://{address}"), "ready");
-    if run.greets {
-        greet(address, &settings, &data_dir, is_first)?;
-    }
-    if let Some(ready) = run.ready {
-        // Whoever started us may have gone.
-        let _ = ready.send(address);
-    }
-    let mut faults = supervisor.run(&mut signals, run.stop, settings.config.drain_timeout).await;
+    let instance = Instance { settings, log: log.clone(), keys, server, address, is_first };
+    let ended = instance.run(storage.as_ref(), &mut signals, run).await;
+    let (mut faults, ended) = ended.map_or_else(|problem| (Vec::new(), Err(problem)), |faults| (faults, Ok(())));
     close(&log, &mut signals, &mut faults).await;
-    engine_stop.cancel();
-    if let Some(engine) = engine {
-        engine.await.context("embedded engine")?.context("embedded engine")?;
-    }
+    let closed = match storage {
+        Some(storage) => storage.close().await,
+        None => Ok(()),
+    };
     drop(std::fs::remove_file(data_dir.join(ADDRESS_FILE)));
     match faults.into_iter().next() {
-        None => Ok(()),
+        None => ended.and(closed),
         Some(fault) => bail!(fault),
     }
+}
+
+/// What `starting` gives, unless the end is asked for first: a start that waits for others is no reason to be killed.
+async fn unless_ended<T>(signals: &mut Signals, stop: &CancellationToken, starting: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        started = starting => Some(started),
+        signal = signals.next() => {
+            tracing::info!(signal, "ended before it was ready");
+            None
+        }
+        () = stop.cancelled() => None,
+    }
+}
+
+/// All that an instance is made of, but for ClickHouse.
+struct Instance<L> {
+    settings: Settings,
+    log: L,
+    keys: Keys,
+    server: Server,
+    address: SocketAddr,
+    /// Whether the keys were made by this start.
+    is_first: bool,
+}
+
+impl<L: RunningLog> Instance<L> {
+    /// Starts the roles, says that they are ready, and runs them until they have drained. Returns what went wrong on the way.
+    async fn run(self, storage: Option<&Storage>, signals: &mut Signals, run: Run) -> Result<Vec<Fault>> {
+        let Self { settings, log, keys, server, address, is_first } = self;
+        let data_dir = settings.config.data_dir.clone();
+        let mut supervisor = Supervisor::default();
+        if let Some(storage) = storage {
+            let Some(checked) = unless_ended(signals, &run.stop, check_storage(&settings, &log, storage)).await else {
+                return Ok(Vec::new());
+            };
+            if !checked? && settings.config.migrate_at_start {
+                supervisor.spawn("schema", schema::complete(storage.store.clone(), supervisor.stop_token()));
+            }
+        }
+        let store = storage.map(|storage| storage.store.clone());
+        let stats = Arc::new(LoadStats::default());
+        start_roles(&settings, &mut supervisor, (&log, store.as_ref(), &stats));
+        supervisor.spawn("log", watch_log(log.clone(), supervisor.stop_token()));
+        supervisor.spawn("keys", keys.clone().watch(supervisor.stop_token()));
+        let engine_state = storage.and_then(Storage::engine_state);
+        let metrics = record_metrics()?;
+        let parts = routes::Parts { log, keys, store, stats, engine_state, metrics };
+        let routes = routes::Routes::new(&settings, parts).map_err(anyhow::Error::msg)?;
+        if let Some(refreshing) = routes.keep_fresh(supervisor.stop_token()) {
+            supervisor.spawn("refresh", refreshing);
+        }
+        if let Some(sharing) = routes.share_rate(supervisor.stop_token()) {
+            supervisor.spawn("rate limit", sharing);
+        }
+        supervisor.spawn("http", server.serve(move |call| routes.clone().answer(call), supervisor.stop_token()));
+
+        std::fs::write(data_dir.join(ADDRESS_FILE), address.to_string()).context("writing the address file")?;
+        tracing::info!(address = %format!("http://{address}"), "ready");
+        if run.greets {
+            greet(address, &settings, &data_dir, is_first)?;
+        }
+        if let Some(ready) = run.ready {
+            // Whoever started us may have gone.
+            let _ = ready.send(address);
+        }
+        Ok(supervisor.run(signals, run.stop, settings.config.drain_timeout).await)
+    }
+}
+
+/// Brings the schema up to date and looks whether table and log fit together, before anything is written. Returns whether every server
+/// has answered. Errors: a person is needed.
+async fn check_storage<L: Log>(settings: &Settings, log: &L, storage: &Storage) -> Result<bool> {
+    let is_complete = schema::is_complete(schema::prepare(settings, &storage.store).await)?;
+    if settings.roles.contains(&Role::Load) {
+        lag::check(log, &storage.store).await.context("looking at the log")?;
+        storage.mend(log).await?;
+    }
+    Ok(is_complete)
 }
 
 /// Makes and checks what the log needs before anything runs on it.
@@ -211,25 +253,31 @@ pub async fn replay<R: Rework>(settings: &Settings, request: &R, progress: impl 
 
 async fn replay_on<L: RunningLog, R: Rework>(log: L, settings: &Settings, request: &R, progress: impl Fn(u64, u64)) -> Result<R::Summary> {
     let mut signals = Signals::install().context("taking over signals")?;
-    let storage = open_storage(settings).await?;
-    schema::prepare(settings, &storage.store).await?;
-    let stop = CancellationToken::new();
-    let work = request.run((&log, &storage.store), settings, (stop.clone(), progress));
-    tokio::pin!(work);
-    let result = tokio::select! {
-        result = &mut work => result,
-        _ = signals.next() => {
-            stop.cancel();
-            work.await
+    let result = with_storage(settings, async |storage| {
+        schema::prepare(settings, &storage.store).await?;
+        storage.mend(&log).await?;
+        let stop = CancellationToken::new();
+        let work = request.run((&log, &storage.store), settings, (stop.clone(), progress));
+        tokio::pin!(work);
+        tokio::select! {
+            result = &mut work => result,
+            _ = signals.next() => {
+                stop.cancel();
+                work.await
+            }
         }
-    };
+    })
+    .await;
     log.close().await;
-    let (engine, engine_stop) = supervise_engine(storage.engine);
-    engine_stop.cancel();
-    if let Some(engine) = engine {
-        engine.await.context("embedded engine")?.context("embedded engine")?;
-    }
     result
+}
+
+/// Does `work` with ClickHouse, and ends the engine afterwards, however that went.
+async fn with_storage<T>(settings: &Settings, work: impl AsyncFnOnce(&Storage) -> Result<T>) -> Result<T> {
+    let storage = Storage::open(settings).await?;
+    let result = work(&storage).await;
+    let closed = storage.close().await;
+    result.and_then(|result| closed.map(|()| result))
 }
 
 /// Where the instance that uses `data_dir` listens, if one has said so.
@@ -237,38 +285,19 @@ pub fn running_address(data_dir: &Path) -> Option<SocketAddr> {
     std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?.trim().parse().ok()
 }
 
-/// Brings the schema up to date, or says what is missing, without running any role.
+/// Does `work` with ClickHouse alone: no role runs and no log is open.
 pub async fn with_store<T, F>(settings: &Settings, work: impl FnOnce(ClickHouse) -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     std::fs::create_dir_all(&settings.config.data_dir).context("data_dir")?;
-    let lock = settings.clickhouse.url.is_empty().then(|| lock_data_dir(&settings.config.data_dir)).transpose().context("data_dir")?;
-    let storage = open_storage(settings).await?;
-    let result = work(storage.store).await;
-    let (engine, stop) = supervise_engine(storage.engine);
-    stop.cancel();
-    if let Some(engine) = engine {
-        engine.await.context("embedded engine")?.context("embedded engine")?;
-    }
-    drop(lock);
-    result
-}
-
-async fn open_storage(settings: &Settings) -> Result<Storage> {
-    let clickhouse = settings.clickhouse.clone();
-    if !clickhouse.url.is_empty() {
-        return Ok(Storage { store: ClickHouse::new(&clickhouse), engine: None });
-    }
-    let executable = own_executable()?;
-    let engine = Engine::start(&settings.config.clickhouse.engine, clickhouse, &settings.config.data_dir, executable).await?;
-    Ok(Storage { store: ClickHouse::new(engine.settings()), engine: Some(engine) })
-}
-
-/// The running program, by the name that still works when its file has been replaced under it.
-fn own_executable() -> Result<PathBuf> {
-    let by_link = PathBuf::from("/proc/self/exe");
-    if by_link.exists() { Ok(by_link) } else { std::env::current_exe().context("finding the own executable") }
+    let _lock = settings.clickhouse.url.is_empty().then(|| lock_data_dir(&settings.config.data_dir)).transpose().context("data_dir")?;
+    with_storage(settings, async |storage| {
+        let result = work(storage.store.clone()).await?;
+        schema::sync(settings)?;
+        Ok(result)
+    })
+    .await
 }
 
 /// Ends the log; a second signal means now, also here: a log that does not answer is waited for as long as its deadlines say.
@@ -314,14 +343,6 @@ fn record_metrics() -> Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new().install_recorder().context("metrics")?;
     metrics::describe();
     Ok(RECORDER.get_or_init(|| handle).clone())
-}
-
-type EngineTask = JoinHandle<Result<(), EngineError>>;
-
-/// The engine outlives the roles: they drain into it.
-fn supervise_engine(engine: Option<Engine>) -> (Option<EngineTask>, CancellationToken) {
-    let stop = CancellationToken::new();
-    (engine.map(|engine| spawn_apart(engine.supervise(stop.clone()))), stop)
 }
 
 /// Prints where pulse is, and the first time also the keys. Nobody may be reading: that stops nothing.

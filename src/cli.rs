@@ -84,6 +84,8 @@ const USAGE: u8 = 2;
 /// Runs the command that was typed. Exit code 0: done; 1: failed; 2: usage or configuration.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    // Events, keys and passwords of all projects: whatever pulse and its engine write is for their own user only.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let _armed = crash::arm();
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),

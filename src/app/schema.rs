@@ -19,6 +19,9 @@ pub(super) async fn prepare(settings: &Settings, store: &ClickHouse) -> Result<b
     if settings.config.migrate_at_start {
         let OfNodes { found: applied, away } = migrate::run(store).await.context("bringing the schema up to date")?;
         tell(&applied);
+        if !applied.is_empty() {
+            sync(settings)?;
+        }
         warn_of(&away);
         return Ok(away.is_empty());
     }
@@ -28,6 +31,15 @@ pub(super) async fn prepare(settings: &Settings, store: &ClickHouse) -> Result<b
         None => Ok(away.is_empty()),
         Some(migration) => bail!("migration {} is not applied: run `pulse migrate`", migration.name),
     }
+}
+
+/// Brings what the embedded engine has made of a migration to the disk: it syncs the rows of tables, but not the tables' own files.
+pub(super) fn sync(settings: &Settings) -> Result<()> {
+    if settings.clickhouse.url.is_empty() {
+        let folder = std::fs::File::open(&settings.config.data_dir).context("data_dir")?;
+        rustix::fs::syncfs(folder).context("writing the schema to the disk")?;
+    }
+    Ok(())
 }
 
 /// Whether the schema is complete, for an instance that also starts without any server: events are accepted, and wait in the log.

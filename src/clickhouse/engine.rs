@@ -2,26 +2,31 @@
 //!
 //! Owns the child's configuration, its life and its passwords. The library is loaded at run time by the same binary under a
 //! hidden subcommand ([`run_child`]), so that a crash of the engine is a restart and not ours, and pulse runs without the
-//! library when a server is configured. It listens on loopback only and lives exactly as long as the pipe to its standard
-//! input: whatever ends pulse ends it too. May go wrong: the library is missing or will not load (said with its path).
+//! library when a server is configured. It listens on loopback only, answers to pulse's own users alone, and lives exactly as long as
+//! the pipe to its standard input: whatever ends pulse ends it too. What it has answered as stored is on the disk. May go wrong: the
+//! library is missing or will not load (said with its path).
 
-use std::ffi::{CString, OsStr, OsString, c_char, c_int, c_void};
-use std::io::Write;
-use std::net::TcpListener;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
+mod child;
+mod config;
+
+use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::net::TcpSocket;
+use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ClickHouse, ClickHouseSettings, Format, Login, Statement};
+use super::{ClickHouse, ClickHouseError, ClickHouseSettings, Format, Login, Statement};
+pub use child::run_child;
+use child::{EngineChild, EngineCommand};
+use config::{Access, Passwords};
 
 /// `[clickhouse.engine]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,6 +45,9 @@ pub struct EngineConfig {
     pub max_rows_to_read: u64,
     /// Threads that merge parts.
     pub merge_threads: u32,
+    /// Longest time it may answer nothing before it is ended and started again.
+    #[serde(with = "humantime_serde")]
+    pub max_silence: Duration,
 }
 
 impl Default for EngineConfig {
@@ -51,6 +59,7 @@ impl Default for EngineConfig {
             max_query_time: Duration::from_secs(20),
             max_rows_to_read: 2_000_000_000,
             merge_threads: 2,
+            max_silence: Duration::from_secs(60),
         }
     }
 }
@@ -67,7 +76,7 @@ pub enum EngineError {
     #[error("embedded engine: {what}: {source}")]
     Io {
         /// What was tried.
-        what: String,
+        what: &'static str,
         /// What the system said.
         source: std::io::Error,
     },
@@ -112,6 +121,41 @@ pub fn cache_dir() -> Option<PathBuf> {
         .or_else(|| set("HOME").map(|home| home.join(".cache/pulse")))
 }
 
+/// Whether what is on the disk is what was written: known after an end by pulse, or once somebody has looked.
+#[derive(Clone, Debug)]
+pub struct Soundness(Arc<AtomicBool>);
+
+impl Soundness {
+    /// Notes in the folder that the engine runs. A note that is there already is of one that was cut short.
+    fn begin(folder: &Path) -> std::io::Result<Self> {
+        let note = folder.join(RUNNING);
+        let was_ended = !note.exists();
+        if was_ended {
+            File::create(note)?;
+            // Before the first byte of the engine's: the note must be there whenever anything else may be torn.
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(Self(Arc::new(AtomicBool::new(was_ended))))
+    }
+
+    /// Whether the data needs no look.
+    pub fn is_sound(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Says that somebody has looked, and mended what was damaged.
+    pub fn assert(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// After a clean end. A note that stays costs a look at the next start.
+    fn end(&self, folder: &Path) {
+        if self.is_sound() {
+            let _ = std::fs::remove_file(folder.join(RUNNING));
+        }
+    }
+}
+
 /// A running engine. Dropping it ends the child.
 #[derive(Debug)]
 pub struct Engine {
@@ -119,29 +163,21 @@ pub struct Engine {
     command: EngineCommand,
     child: EngineChild,
     state: watch::Sender<EngineState>,
+    max_silence: Duration,
+    soundness: Soundness,
+    /// Bound, but never listening: keeps the port from others while the engine is away.
+    _port: TcpSocket,
 }
 
-/// The child, and the pipe that keeps it alive: kept apart, because waiting for a child closes the pipe that it owns.
-#[derive(Debug)]
-struct EngineChild {
-    process: Child,
-    lifeline: Option<ChildStdin>,
-}
-
-#[derive(Debug)]
-struct EngineCommand {
-    executable: PathBuf,
-    library: PathBuf,
-    folder: PathBuf,
-    port: u16,
-}
-
-/// Longest time a start may take: a cold library is 560 MB to read.
-const START_LIMIT: Duration = Duration::from_secs(60);
+/// Longest time a start may take: a cold library is 560 MB to read, and a large store is looked through.
+const START_LIMIT: Duration = Duration::from_secs(600);
 const START_POLL: Duration = Duration::from_millis(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Between two looks whether it still answers.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// In the engine's folder while it runs: there at a start, it was not ended by us.
+const RUNNING: &str = "running";
 
 impl Engine {
     /// Starts the engine with its data under `data_dir/clickhouse` and waits until it answers. `executable` is pulse.
@@ -149,22 +185,23 @@ impl Engine {
         let library = find_library(config)?;
         // The engine reads a relative path as relative to its configuration's folder.
         let folder = std::path::absolute(data_dir).map_err(io("find the data directory"))?.join("clickhouse");
-        let passwords = [(); 3].map(|()| uuid::Uuid::new_v4().simple().to_string());
-        let port = free_port().map_err(|source| EngineError::Io { what: "no free port on loopback".to_owned(), source })?;
-        write_config(config, &folder, port, &passwords)?;
-        let [writer, reader, migrator] = passwords;
+        let (socket, port) = reserve_port().map_err(io("find a free port on loopback"))?;
+        let passwords = Passwords::new();
+        config::write(config, &Access { folder: &folder, port, database: &base.database, passwords: &passwords })?;
         let login = |user: &str, password: String| Login { user: user.to_owned(), password: password.into() };
         let settings = ClickHouseSettings {
             url: format!("http://127.0.0.1:{port}").into(),
-            writer: login("pulse_writer", writer),
-            reader: login("pulse_reader", reader),
-            migrator: login("pulse_migrator", migrator),
+            writer: login(config::WRITER, passwords.writer),
+            reader: login(config::READER, passwords.reader),
+            migrator: login(config::MIGRATOR, passwords.migrator),
             ..base
         };
+        let soundness = Soundness::begin(&folder).map_err(io("write into the engine's folder"))?;
         let command = EngineCommand { executable, library, folder, port };
         let mut child = command.spawn()?;
         wait_until_ready(&settings, &mut child.process).await?;
-        Ok(Self { settings, command, child, state: watch::Sender::new(EngineState::Ready) })
+        let state = watch::Sender::new(EngineState::Ready);
+        Ok(Self { settings, command, child, state, max_silence: config.max_silence, soundness, _port: socket })
     }
 
     /// How to reach it. Stays the same through restarts.
@@ -172,9 +209,9 @@ impl Engine {
         &self.settings
     }
 
-    /// Process id of the child, while it runs.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.process.id()
+    /// Whether its data needs a look.
+    pub fn soundness(&self) -> Soundness {
+        self.soundness.clone()
     }
 
     /// Whether it answers, now and later.
@@ -182,81 +219,70 @@ impl Engine {
         self.state.subscribe()
     }
 
-    /// Keeps it running until asked to stop, then ends it cleanly.
+    /// Keeps it running until asked to stop, then ends it cleanly. One that ends, or answers nothing for too long, is started again.
     pub async fn supervise(mut self, stop: CancellationToken) -> Result<(), EngineError> {
         let mut backoff = FIRST_BACKOFF;
         loop {
             let started = Instant::now();
-            let ended = tokio::select! {
+            let why = tokio::select! {
                 () = stop.cancelled() => return self.stop().await,
-                ended = self.child.process.wait() => ended,
+                ended = self.child.process.wait() => format!("it ended: {ended:?}"),
+                () = silence(&self.settings, self.max_silence) => format!("it has not answered for {:?}", self.max_silence),
             };
             self.state.send_replace(EngineState::Down);
             if started.elapsed() > LONGEST_BACKOFF {
                 backoff = FIRST_BACKOFF;
             }
-            tracing::error!(status = ?ended.ok(), restart_in = ?backoff, "embedded engine ended: starting it again");
+            tracing::error!(why, restart_in = ?backoff, "embedded engine is started again");
+            // One that has ended cannot be killed, and need not be.
+            let _ = self.child.process.kill().await;
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(backoff) => {}
             }
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
-            match self.restart().await {
+            let restarted = tokio::select! {
+                () = stop.cancelled() => return self.stop().await,
+                restarted = restart(&self.command, &self.settings, &mut self.child) => restarted,
+            };
+            match restarted {
                 Ok(()) => {
                     tracing::info!("embedded engine is back");
                     self.state.send_replace(EngineState::Ready);
                 }
                 // Such as a disk that is full or read-only: tried again, for it may come back.
-                Err(problem) => tracing::error!(%problem, "embedded engine"),
+                Err(problem) => {
+                    tracing::error!(%problem, "embedded engine");
+                    let _ = self.child.process.kill().await;
+                }
             }
         }
     }
 
-    async fn restart(&mut self) -> Result<(), EngineError> {
-        self.child = self.command.spawn()?;
-        wait_until_ready(&self.settings, &mut self.child.process).await
-    }
-
-    /// Closes the pipe, on which the engine ends by itself, and waits for that; kills it if it takes too long.
-    async fn stop(mut self) -> Result<(), EngineError> {
-        drop(self.child.lifeline.take());
-        if tokio::time::timeout(STOP_LIMIT, self.child.process.wait()).await.is_err() {
-            tracing::warn!("embedded engine did not end by itself: killed");
-            self.child.process.kill().await.map_err(|source| EngineError::Io { what: "kill".to_owned(), source })?;
+    async fn stop(self) -> Result<(), EngineError> {
+        if self.child.stop().await? {
+            self.soundness.end(&self.command.folder);
         }
         Ok(())
     }
 }
 
-impl EngineCommand {
-    fn spawn(&self) -> Result<EngineChild, EngineError> {
-        let log = std::fs::File::create(self.folder.join("engine.out")).map_err(io("create engine.out"))?;
-        let copy = log.try_clone().map_err(io("create engine.out"))?;
-        let mut command = std::process::Command::new(&self.executable);
-        command.arg("engine").arg(&self.library).arg("--config-file").arg(self.folder.join("config.xml"));
-        command.arg("--path").arg(self.folder.join("data"));
-        // The level in the configuration file does not count for this kind of server; without this it logs every step.
-        command.args(["--log-level", "warning"]);
-        command.args(["--listen_host", "127.0.0.1", "--http_port", &self.port.to_string()]);
-        command.args(["--query", "SYSTEM START LISTEN HTTP; SELECT * FROM file('/dev/stdin', LineAsString)"]);
-        command.stdin(Stdio::piped()).stdout(log).stderr(copy);
-        // A process group of its own: Ctrl-C is for pulse, which drains before it ends the engine.
-        command.process_group(0);
-        let mut command = Command::from(command);
-        command.kill_on_drop(true);
-        let mut process = command.spawn().map_err(io("start the child"))?;
-        let lifeline = process.stdin.take();
-        Ok(EngineChild { process, lifeline })
-    }
+async fn restart(command: &EngineCommand, settings: &ClickHouseSettings, child: &mut EngineChild) -> Result<(), EngineError> {
+    *child = command.spawn()?;
+    wait_until_ready(settings, &mut child.process).await
 }
 
-fn io(what: &str) -> impl FnOnce(std::io::Error) -> EngineError {
-    let what = what.to_owned();
-    |source| EngineError::Io { what, source }
+fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> EngineError {
+    move |source| EngineError::Io { what, source }
 }
 
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// A free port that stays ours: the engine may bind it beside the socket, nobody of another user can.
+fn reserve_port() -> std::io::Result<(TcpSocket, u16)> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseport(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let port = socket.local_addr()?.port();
+    Ok((socket, port))
 }
 
 async fn wait_until_ready(settings: &ClickHouseSettings, child: &mut Child) -> Result<(), EngineError> {
@@ -274,106 +300,18 @@ async fn wait_until_ready(settings: &ClickHouseSettings, child: &mut Child) -> R
     Err(EngineError::Start(format!("no answer within {START_LIMIT:?}")))
 }
 
-fn write_config(config: &EngineConfig, folder: &Path, port: u16, passwords: &[String; 3]) -> Result<(), EngineError> {
-    std::fs::create_dir_all(folder.join("data")).map_err(io("create the engine's folder"))?;
-    let users = folder.join("users.xml");
-    write_private(&users, &users_xml(config, passwords))?;
-    write_private(&folder.join("config.xml"), &config_xml(config, folder, &users, port))
-}
-
-fn write_private(path: &Path, text: &str) -> Result<(), EngineError> {
-    let write = || {
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.write_all(text.as_bytes())
-    };
-    write().map_err(io("write the engine's configuration"))
-}
-
-/// Text inside an XML element.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-fn config_xml(config: &EngineConfig, folder: &Path, users: &Path, port: u16) -> String {
-    let users = escaped(&users.display().to_string());
-    let log = escaped(&folder.join("engine.log").display().to_string());
-    let merge_threads = config.merge_threads.max(1);
-    format!(
-        "<clickhouse>\n\
-         <users_config>{users}</users_config>\n\
-         <http_port>{port}</http_port>\n\
-         <logger><log>{log}</log><size>10M</size><count>1</count></logger>\n\
-         <max_server_memory_usage>{}</max_server_memory_usage>\n\
-         <mark_cache_size>67108864</mark_cache_size>\n\
-         <index_mark_cache_size>16777216</index_mark_cache_size>\n\
-         <uncompressed_cache_size>0</uncompressed_cache_size>\n\
-         <background_pool_size>{merge_threads}</background_pool_size>\n\
-         <background_merges_mutations_concurrency_ratio>2</background_merges_mutations_concurrency_ratio>\n\
-         <merge_tree>\n\
-         <number_of_free_entries_in_pool_to_lower_max_size_of_merge>1</number_of_free_entries_in_pool_to_lower_max_size_of_merge>\n\
-         <number_of_free_entries_in_pool_to_execute_mutation>1</number_of_free_entries_in_pool_to_execute_mutation>\n\
-         <number_of_free_entries_in_pool_to_execute_optimize_entire_partition>1</number_of_free_entries_in_pool_to_execute_optimize_entire_partition>\n\
-         </merge_tree>\n\
-         <background_schedule_pool_size>4</background_schedule_pool_size>\n\
-         <asynchronous_metrics_update_period_s>60</asynchronous_metrics_update_period_s>\n\
-         </clickhouse>\n",
-        config.max_memory
-    )
-}
-
-/// The default user starts the listener and nothing else: it can read no table. Everyone else has a password made for this
-/// start.
-fn users_xml(config: &EngineConfig, [writer, reader, migrator]: &[String; 3]) -> String {
-    let user = |name: &str, password: &str, profile: &str| {
-        format!(
-            "<{name}><password>{password}</password><networks><ip>127.0.0.1</ip></networks><profile>{profile}</profile>\
-             <quota>default</quota></{name}>\n"
-        )
-    };
-    format!(
-        "<clickhouse>\n<profiles>\n<default></default>\n\
-         <pulse_reader><max_execution_time>{}</max_execution_time><max_memory_usage>{}</max_memory_usage>\
-         <max_rows_to_read>{}</max_rows_to_read><max_result_rows>1000000</max_result_rows>\
-         <cancel_http_readonly_queries_on_client_close>1</cancel_http_readonly_queries_on_client_close>\
-         <optimize_aggregation_in_order>1</optimize_aggregation_in_order>\
-         <readonly>1</readonly></pulse_reader>\n\
-         </profiles>\n<quotas><default/></quotas>\n<users>\n\
-         <default><no_password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota>\
-         <grants><query>GRANT SYSTEM LISTEN ON *.*</query><query>GRANT READ ON FILE</query>\
-         <query>GRANT CREATE TEMPORARY TABLE ON *.*</query></grants></default>\n\
-         {}{}{}</users>\n</clickhouse>\n",
-        config.max_query_time.as_secs().max(1),
-        config.max_query_memory,
-        config.max_rows_to_read,
-        user("pulse_writer", writer, "default"),
-        user("pulse_reader", reader, "pulse_reader"),
-        user("pulse_migrator", migrator, "default"),
-    )
-}
-
-/// Runs the engine inside this process until its standard input closes: the hidden subcommand. Arguments are the engine's
-/// own. Errors: the library cannot be loaded.
-pub fn run_child(library: &Path, arguments: &[OsString]) -> Result<(), String> {
-    // Whatever ends the parent ends us, also when it is killed.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(|problem| problem.to_string())?;
-    // What pulse has switched off for itself is not meant for the engine.
-    let _ = rustix::thread::disable_transparent_huge_pages(false);
-    let strings: Vec<CString> = std::iter::once(OsStr::new("engine"))
-        .chain(arguments.iter().map(OsString::as_os_str))
-        .map(|argument| CString::new(argument.as_bytes()).map_err(|problem| problem.to_string()))
-        .collect::<Result<_, _>>()?;
-    let mut pointers: Vec<*mut c_char> = strings.iter().map(|argument| argument.as_ptr().cast_mut()).collect();
-    let count = c_int::try_from(pointers.len()).map_err(|problem| problem.to_string())?;
-    let refused = |problem: libloading::Error| format!("{}: {problem}", library.display());
-    // SAFETY: the library is the engine that the configuration names; loading it runs its initializers, and the entry point
-    // has this signature in the pinned release. The strings outlive the call.
-    unsafe {
-        let library = libloading::Library::new(library).map_err(refused)?;
-        let entry: libloading::Symbol<'_, unsafe extern "C" fn(c_int, *mut *mut c_char) -> *mut c_void> =
-            library.get(b"query_stable_v2\0").map_err(refused)?;
-        entry(count, pointers.as_mut_ptr());
-        // Its threads may still run: leave without unloading.
-        std::mem::forget(library);
+/// Ends once the engine has answered nothing for `limit`. Time in which pulse itself stood still does not count.
+async fn silence(settings: &ClickHouseSettings, limit: Duration) {
+    let patience = (limit / 4).max(PROBE_INTERVAL);
+    let store = ClickHouse::new(&ClickHouseSettings { request_timeout: patience, ..settings.clone() });
+    let mut silent = Duration::ZERO;
+    while silent < limit {
+        let began = Instant::now();
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        silent = match store.migrator.query(&Statement::of("SELECT 1"), Format::Json).await {
+            // A refusal is an answer.
+            Ok(_) | Err(ClickHouseError::Server { .. }) => Duration::ZERO,
+            Err(_) => silent + began.elapsed().min(PROBE_INTERVAL + patience),
+        };
     }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::dedupe::{Dedupe, EventKey, Fingerprint, Verdict, own_time_ms};
 use super::home::Place;
-use super::row::Rows;
+use super::row::{Covered, Rows};
 use crate::clickhouse::{Arrivals, Day};
 use crate::clock;
 use crate::event::field::Field;
@@ -241,15 +241,16 @@ impl Block {
     pub(super) fn seal(&mut self) -> Option<Sealed> {
         debug_assert!(self.suspects.is_empty(), "suspects are judged before the block is sealed");
         let open = self.open.take()?;
+        let covered = Covered { day: open.day, previous: open.previous, last: open.last_offset };
         for (source, tallies) in &self.books {
             for tally in &tallies.0 {
-                self.rows.books(tally, *source, (open.day, open.last_offset));
+                self.rows.books(tally, *source, covered);
             }
         }
         if self.books.values().all(|tallies| tallies.0.is_empty()) {
             // Nothing happened in these records, but the table must still show that they are done.
             let nothing = Tally { project: ProjectId::BOOKS, minute: u32::from(open.day) * 1_440, counts: Vec::new() };
-            self.rows.books(&nothing, 0, (open.day, open.last_offset));
+            self.rows.books(&nothing, 0, covered);
         }
         let sealed = Sealed {
             epoch: open.epoch,

@@ -61,6 +61,17 @@ const MAX_TEXT: usize = 2_048;
 
 const TIME: &str = "DateTime64(3, 'UTC')";
 
+/// The raw records of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Covered {
+    /// Of receipt, days since 1970.
+    pub(super) day: u16,
+    /// The raw offset before the first.
+    pub(super) previous: i64,
+    /// The last raw offset.
+    pub(super) last: i64,
+}
+
 /// Rows on their way into one block. Cleared and used again.
 #[derive(Debug)]
 pub(super) struct Rows {
@@ -184,8 +195,9 @@ impl Rows {
         self.others.end_row();
     }
 
-    /// Adds a bookkeeping row: what happened in one minute to the events of one project and source.
-    pub(super) fn books(&mut self, tally: &Tally, source: u64, (day, offset): (u16, i64)) {
+    /// Adds a bookkeeping row: what happened in one minute to the events of one project and source, in a block of raw records.
+    pub(super) fn books(&mut self, tally: &Tally, source: u64, covered: Covered) {
+        let Covered { day, previous, last } = covered;
         let minute_ms = i64::from(tally.minute) * 60_000;
         self.rows += 1;
         self.project_id.push(ProjectId::BOOKS.0.to_le_bytes());
@@ -198,11 +210,12 @@ impl Rows {
         self.original_timestamp.push([0; 8]);
         self.sent_at.push([0; 8]);
         self.session_id.push([0; 16]);
-        self.flags.push([0; 4]);
+        // How far the block reaches back from its last offset: a row that is missing shows between its neighbours.
+        self.flags.push(u32::try_from(last - previous).unwrap_or(0).to_le_bytes());
         self.screen_width.push([0; 2]);
         self.screen_height.push([0; 2]);
         self.screen_density.push([0; 4]);
-        self.log_offset.push(offset.to_le_bytes());
+        self.log_offset.push(last.to_le_bytes());
         self.client_session_id.push(&[]);
         self.texts.iter_mut().for_each(|column| column.push(&[]));
         for ((field, _), column) in DICTIONARIES.iter().zip(&mut self.dictionaries) {

@@ -31,6 +31,11 @@ pub(crate) fn rounds(few: u32) -> u32 {
     if is_long() { 3 * few } else { few }
 }
 
+/// The kills of a run, for a test that has `few` with every test run.
+pub(crate) fn rounds_of(few: u32) -> u32 {
+    if kills() > 12 { kills() } else { few }
+}
+
 /// Between two batches of a client: what lasts for minutes is not to fill the machine.
 fn pace() -> Duration {
     Duration::from_millis(if is_long() { 50 } else { 0 })

@@ -28,7 +28,7 @@ use tokio::process::{Child, Command};
 
 /// How long anything that must happen may take; a machine that builds beside the tests is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(20);
+pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// A running pulse.
 pub(crate) struct Pulse {
@@ -146,17 +146,33 @@ impl Pulse {
         ended.success()
     }
 
-    /// Runs a statement in the embedded engine as the loader would, and returns what it answers.
+    /// Runs a statement in the embedded engine as the one who changes the schema, and returns what it answers.
     pub(crate) fn sql(&self, statement: &str) -> String {
-        let read = |name: &str| std::fs::read_to_string(self.data_dir().join("clickhouse").join(name)).unwrap();
-        let between = |text: &str, left: &str, right: &str| text.split(left).nth(1).unwrap().split(right).next().unwrap().to_owned();
-        let port = between(&read("config.xml"), "<http_port>", "<");
-        let password = between(&read("users.xml"), "<pulse_writer><password>", "<");
-        let url = format!("http://127.0.0.1:{port}/?user=pulse_writer&password={password}");
-        let output = std::process::Command::new("curl").args(["-sS", "--fail-with-body", &url, "-d", statement]).output().unwrap();
+        let (user, password) = self.engine_login("pulse_migrator");
+        let answer = self.ask_engine("/", &["--fail-with-body", "-H", &user, "-H", &password, "-d", statement]);
+        answer.unwrap_or_else(|refused| panic!("{refused}"))
+    }
+
+    /// What names a user of the embedded engine in a request, and what proves it.
+    pub(crate) fn engine_login(&self, user: &str) -> (String, String) {
+        let password = between(&self.engine_file("users.xml"), &format!("<{user}><password>"), "<");
+        (format!("X-ClickHouse-User: {user}"), format!("X-ClickHouse-Key: {password}"))
+    }
+
+    /// Sends a request to the port of the embedded engine with these arguments of curl.
+    pub(crate) fn ask_engine(&self, path: &str, arguments: &[&str]) -> Result<String, String> {
+        let url = format!("http://127.0.0.1:{}{path}", self.engine_port());
+        let output = std::process::Command::new("curl").args(["-sS", &url]).args(arguments).output().unwrap();
         let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        assert!(output.status.success(), "{answer}");
-        answer
+        if output.status.success() { Ok(answer) } else { Err(answer) }
+    }
+
+    pub(crate) fn engine_port(&self) -> u16 {
+        between(&self.engine_file("config.xml"), "<http_port>", "<").parse().unwrap()
+    }
+
+    fn engine_file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.data_dir().join("clickhouse").join(name)).unwrap()
     }
 
     /// The process of the embedded engine.
@@ -168,6 +184,10 @@ impl Pulse {
         });
         children.into_iter().next().expect("pulse has no engine")
     }
+}
+
+fn between(text: &str, left: &str, right: &str) -> String {
+    text.split(left).nth(1).unwrap().split(right).next().unwrap().to_owned()
 }
 
 pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {

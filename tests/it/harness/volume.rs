@@ -45,6 +45,30 @@ impl Volume {
         std::fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").unwrap();
     }
 
+    /// Cuts its power: nothing reaches the disk from now on, and what has not yet is lost.
+    #[allow(unsafe_code, reason = "there is no other way to ask for it")]
+    pub(crate) fn cut_power(&self) {
+        // EXT4_IOC_SHUTDOWN without a flush of the journal, as xfstests does it.
+        const SHUTDOWN: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<u32>(b'X', 125);
+        const WITHOUT_FLUSH: u32 = 2;
+        let root = std::fs::File::open(&self.at).unwrap();
+        // SAFETY: the call reads a u32 and touches no other memory.
+        unsafe { rustix::ioctl::ioctl(root, rustix::ioctl::Setter::<SHUTDOWN, u32>::new(WITHOUT_FLUSH)) }.unwrap();
+    }
+
+    /// Mounts it again after a power cut, which replays the journal. Nobody may use it.
+    pub(crate) fn restore_power(&self) {
+        run("umount", &[text(&self.at)]);
+        let image = self.image();
+        // Whoever has made a namespace of mounts meanwhile still has this one, and it would be given back as it was left.
+        if !run("losetup", &["-j", text(&image)]).is_empty() {
+            let copy = image.with_extension("copy");
+            run("cp", &["--sparse=always", text(&image), text(&copy)]);
+            std::fs::rename(copy, image).unwrap();
+        }
+        self.mount();
+    }
+
     /// Has it checked and mounted again. Nobody may use it.
     pub(crate) fn mend(&self) {
         run("umount", &[text(&self.at)]);

@@ -1,0 +1,132 @@
+//! The embedded engine: who may ask it, who can read what it writes, and what happens when it falls silent.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use hyper::StatusCode;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::harness::{PATIENCE, POLL, Pulse, signal};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_but_pulse_is_let_into_the_engine_and_no_page_of_a_browser() {
+    let pulse = Pulse::start().await;
+    let keys = pulse.data_dir().join("keys.json").display().to_string();
+    let steals = format!("SELECT * FROM file('{keys}', LineAsString)");
+    let named = |name: &str| format!("X-ClickHouse-User: {name}");
+    let (_, password) = pulse.engine_login("pulse_writer");
+    let strangers: [&[&str]; 8] = [
+        &[],
+        &["-u", "default:"],
+        &["-H", &named("default")],
+        &["-H", &named("default"), "-H", &named("pulse_writer")],
+        &["-H", &named("pulse_writer"), "-H", &named("default")],
+        &["-H", &named("pulse_writer")],
+        &["-H", &named("pulse_writer"), "-u", "default:"],
+        &["-H", &named("a_pulse_writer"), "-H", &password],
+    ];
+    let origin = ["-H", "Origin: https://shop.example", "-D", "-"];
+    for stranger in strangers {
+        for path in ["/", "/?add_http_cors_header=1", "/?user=default", "/?user=default&add_http_cors_header=1", "/ping", "/play"] {
+            for statement in ["SELECT 'let in'", &steals] {
+                let said = pulse.ask_engine(path, &[&origin, stranger, &["-d", statement]].concat()).unwrap().to_lowercase();
+                assert!(said.starts_with("http/1.1 403"), "{path} {stranger:?}: {said}");
+                assert!(!said.contains("access-control-allow") && !said.contains("write_key"), "{path} {stranger:?}: {said}");
+            }
+            let preflight = pulse.ask_engine(path, &[&origin, stranger, &["-X", "OPTIONS"]].concat()).unwrap().to_lowercase();
+            assert!(!preflight.contains("access-control-allow"), "{path} {stranger:?}: {preflight}");
+        }
+    }
+    let (user, password) = pulse.engine_login("pulse_writer");
+    let own = ["-H", user.as_str(), "-H", password.as_str(), "-d", "SELECT 'let in'"];
+    let said = pulse.ask_engine("/?add_http_cors_header=1", &[&origin[..], &own].concat()).unwrap().to_lowercase();
+    assert!(said.starts_with("http/1.1 200") && said.ends_with("let in") && !said.contains("access-control-allow"), "{said}");
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_users_of_pulse_can_read_no_file_ask_no_address_and_see_no_other_database() {
+    let pulse = Pulse::start().await;
+    for name in ["pulse_reader", "pulse_writer", "pulse_migrator"] {
+        let (user, password) = pulse.engine_login(name);
+        let ask = |statement: &str| pulse.ask_engine("/", &["--fail-with-body", "-H", &user, "-H", &password, "-d", statement]);
+        assert_eq!(ask("SELECT count() FROM pulse.events"), Ok("0".to_owned()), "{name}");
+        for statement in [
+            "SELECT * FROM file('/etc/hostname', LineAsString)",
+            "SELECT * FROM url('http://127.0.0.1:1/', LineAsString)",
+            "SELECT * FROM remote('127.0.0.1:1', system.one)",
+            "INSERT INTO FUNCTION file('stolen', TSV, 'a String') VALUES ('x')",
+            "CREATE DATABASE other",
+            "CREATE TABLE default.other (a UInt8) ENGINE = Memory",
+            "SELECT * FROM system.users",
+            "SYSTEM SHUTDOWN",
+        ] {
+            let refused = ask(statement).expect_err(statement);
+            assert!(refused.contains("Code: 497") || refused.contains("Code: 164"), "{name}: {statement}: {refused}");
+        }
+    }
+    assert!(pulse.stop().await);
+}
+
+/// Every file and folder below, but links, and what others than its owner may do with it.
+fn modes_below(folder: &Path, modes: &mut Vec<(String, u32)>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        // The engine removes parts meanwhile.
+        let Ok(metadata) = std::fs::symlink_metadata(entry.path()) else { continue };
+        if metadata.is_symlink() {
+            continue;
+        }
+        modes.push((entry.path().display().to_string(), metadata.permissions().mode() & 0o077));
+        if metadata.is_dir() && entry.path().exists() {
+            modes_below(&entry.path(), modes);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_pulse_and_its_engine_write_can_be_read_by_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let pulse = Pulse::start_in::<&str>(dir, &[]).await;
+    assert_eq!(pulse.http.capture(&json!({"type": "view", "anonymousId": "ada"})).await.0, StatusCode::OK);
+    pulse.http.settled().await;
+    let mut modes = Vec::new();
+    modes_below(pulse.data_dir(), &mut modes);
+    // The test's own.
+    modes.retain(|(path, _)| !path.ends_with("/test.log"));
+    assert!(modes.iter().any(|(path, _)| path.ends_with("data.bin")) && modes.iter().any(|(path, _)| path.ends_with(".seg")));
+    let open: Vec<_> = modes.iter().filter(|(_, mode)| *mode != 0).collect();
+    assert!(open.is_empty(), "{open:?}");
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_falls_silent_is_started_again_on_its_own_port() {
+    let pulse = Pulse::start_with(&[("PULSE__CLICKHOUSE__ENGINE__MAX_SILENCE", "4s")]).await;
+    assert_eq!(pulse.http.capture(&json!({"type": "view", "anonymousId": "ada"})).await.0, StatusCode::OK);
+    pulse.http.settled().await;
+    let frozen = pulse.engine_pid();
+    signal(frozen, Signal::STOP);
+    assert_eq!(pulse.http.capture(&json!({"type": "view", "anonymousId": "ada"})).await.0, StatusCode::OK);
+    let replaced = async {
+        while std::fs::exists(format!("/proc/{frozen}")).unwrap() {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, replaced).await.expect("the engine is still waited for");
+    assert_eq!(pulse.http.settled().await["stored"], 2);
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_engine_is_away_nobody_takes_its_port() {
+    let pulse = Pulse::start().await;
+    let port: u16 = pulse.engine_port();
+    signal(pulse.engine_pid(), Signal::KILL);
+    // Bound by pulse all the time: it does not matter whether the engine is back by now.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect_err("the port was free");
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+    pulse.http.settled().await;
+    assert!(pulse.stop().await);
+}

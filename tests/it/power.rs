@@ -1,0 +1,131 @@
+//! Power cuts: all that was not on the disk is gone, for the log and the embedded engine alike.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::crash::{Moments, restart, rounds_of, under_load_on};
+use crate::harness::volume::Volume;
+use crate::harness::{POLL, Pulse};
+
+/// Cuts in a run: a few with every test run, hundreds with `make faults`.
+fn cuts() -> u32 {
+    rounds_of(4)
+}
+
+/// Ends pulse and its engine, whose files are gone from under them.
+async fn end(pulse: &mut Pulse, engine: Option<u32>) {
+    // It may have ended by itself.
+    let _ = pulse.child.start_kill();
+    pulse.child.wait().await.unwrap();
+    while engine.is_some_and(|engine| PathBuf::from(format!("/proc/{engine}/fd")).exists()) {
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The folders of the parts of the events table.
+fn parts(pulse: &Pulse) -> Vec<PathBuf> {
+    let is_part = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("20"));
+    folders(&pulse.data_dir().join("clickhouse/data/store"))
+        .flat_map(|some| folders(&some))
+        .flat_map(|table| folders(&table))
+        .filter(is_part)
+        .collect()
+}
+
+fn folders(of: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    // The engine makes and removes folders meanwhile.
+    std::fs::read_dir(of).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir())
+}
+
+/// Writes some parts to the disk, as the kernel does whenever it likes, in whatever order.
+fn write_back_some(pulse: &Pulse, moments: &mut Moments) {
+    for part in parts(pulse) {
+        if moments.below(2) == 0 {
+            continue;
+        }
+        for file in std::fs::read_dir(part).into_iter().flatten().flatten() {
+            // It may be gone by now.
+            let _ = File::open(file.path()).and_then(|file| file.sync_all());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn power_cuts_under_load_lose_and_double_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = Volume::of_files(dir.path(), 1_500, 200_000);
+    let pulse = Pulse::start_in::<&str>(dir, &[]).await;
+    under_load_on(pulse, (91, cuts()), async |pulse, place, moments| {
+        tokio::time::sleep(moments.next(1_500)).await;
+        let engine = pulse.engine_pid();
+        write_back_some(pulse, moments);
+        volume.cut_power();
+        end(pulse, Some(engine)).await;
+        volume.restore_power();
+        restart(pulse, place).await;
+    })
+    .await;
+}
+
+/// Sends so many batches of two events, each into a block of its own, and ends pulse as a power cut would.
+async fn of_blocks(blocks: u32) -> (Pulse, Value) {
+    let mut pulse = Pulse::start_with(&[("PULSE__LOAD__MAX_AGE", "5ms")]).await;
+    pulse.sql("SYSTEM STOP MERGES pulse.events");
+    let mut books = Value::Null;
+    for block in 0..blocks {
+        let event = |n: u32| json!({"type": "view", "anonymousId": format!("visitor-{n}"), "properties": {"block": block}});
+        assert_eq!(pulse.http.capture(&json!([event(1), event(2)])).await.0, 200);
+        books = pulse.http.settled().await;
+    }
+    assert_eq!(books["stored"], 2 * blocks);
+    pulse.kill().await;
+    (pulse, books)
+}
+
+/// Cuts a file off where it begins.
+fn truncate(part: &Path, file: &str) {
+    std::fs::OpenOptions::new().write(true).open(part.join(file)).unwrap().set_len(0).unwrap();
+}
+
+/// The parts of blocks, oldest first.
+fn parts_in_order(pulse: &Pulse) -> Vec<PathBuf> {
+    let mut parts = parts(pulse);
+    let number = |part: &PathBuf| part.file_name().unwrap().to_string_lossy().split('_').nth(1).unwrap().parse::<u64>().unwrap();
+    parts.sort_by_key(number);
+    parts
+}
+
+/// Starts pulse again, which must have what it had, and take more.
+async fn is_whole_again(mut pulse: Pulse, books: Value) {
+    pulse.restart().await;
+    let event = json!({"type": "view", "anonymousId": "ada"});
+    assert_eq!(pulse.http.capture(&event).await.0, 200);
+    let total = pulse.http.settled().await;
+    assert_eq!(total["stored"].as_u64(), books["stored"].as_u64().map(|stored| stored + 1));
+    assert_eq!(pulse.http.events().await.len() as u64, total["stored"].as_u64().unwrap());
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_are_damaged_below_whole_ones_are_loaded_again() {
+    let (pulse, books) = of_blocks(12).await;
+    let parts = parts_in_order(&pulse);
+    assert!(parts.len() >= 6, "{parts:?}");
+    truncate(&parts[0], "data.bin");
+    truncate(&parts[3], "data.cmrk4");
+    truncate(&parts[parts.len() - 2], "checksums.txt");
+    is_whole_again(pulse, books).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_which_more_parts_are_damaged_than_the_engine_takes_for_granted_is_filled_again() {
+    let (pulse, books) = of_blocks(110).await;
+    let parts = parts_in_order(&pulse);
+    assert!(parts.len() > 101, "{}", parts.len());
+    for part in &parts[1..] {
+        truncate(part, "data.bin");
+    }
+    is_whole_again(pulse, books).await;
+}
