@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use crate::clickhouse::{ClickHouse, Statement};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Shard, Statement};
 use crate::event::record::{self, HEADER_PREFIX};
 use crate::log::{self, Log, LogError, Topic};
 use crate::{clock, metrics};
@@ -14,13 +14,16 @@ use crate::{clock, metrics};
 /// Between two looks: alerts work in minutes.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// Longest time that a shard is waited for at a start.
+const CHECK_LIMIT: Duration = Duration::from_secs(4);
+
 /// Looks every few seconds until asked to stop. What a shard cannot say now is as it was said last, so the lag of a shard that is
 /// away grows; what was never said is not shown.
 /// An error if the log ends before what the table has of it.
 pub(super) async fn watch<L: Log>(log: L, store: ClickHouse, stop: CancellationToken) -> Result<(), LogError> {
     let mut stored = Stored::new();
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
-        let all_said = stop.run_until_cancelled(ask(&log, &store, &mut stored)).await.unwrap_or(false);
+        let all_said = stop.run_until_cancelled(ask(&log, &store, &mut stored, Duration::MAX)).await.unwrap_or(false);
         match show(&log, &stored, all_said).await {
             Err(lost @ LogError::Corrupt(_)) => return Err(lost),
             Err(problem) => tracing::debug!(%problem, "lag not known"),
@@ -34,7 +37,7 @@ pub(super) async fn watch<L: Log>(log: L, store: ClickHouse, stop: CancellationT
 /// not answer is looked at again once it does.
 pub(super) async fn check<L: Log>(log: &L, store: &ClickHouse) -> Result<(), LogError> {
     let mut stored = Stored::new();
-    ask(log, store, &mut stored).await;
+    ask(log, store, &mut stored, CHECK_LIMIT).await;
     for (partition, highest) in stored {
         refuse_lost(log, partition, highest).await?;
     }
@@ -51,12 +54,19 @@ async fn refuse_lost<L: Log>(log: &L, partition: u16, highest: i64) -> Result<()
 /// The highest raw offset that is in the table, by partition.
 type Stored = HashMap<u16, i64>;
 
-/// Asks all shards. Returns whether all have answered.
-async fn ask<L: Log>(log: &L, store: &ClickHouse, stored: &mut Stored) -> bool {
+/// Asks all shards, each for as long as `limit`. Returns whether all have answered.
+async fn ask<L: Log>(log: &L, store: &ClickHouse, stored: &mut Stored, limit: Duration) -> bool {
     // The projection `places` answers it, with a few rows of each part.
     let sql = "SELECT log_partition, toString(max(log_offset)) FROM events WHERE log_epoch = {epoch:UInt64} GROUP BY log_partition";
     let statement = Statement::of(sql).bind("epoch", log.epoch().0);
-    let answers = join_all(store.shards.iter().map(|shard| shard.first().writer.rows::<(u16, String)>(&statement))).await;
+    let of_shard = |shard: &Shard| {
+        let writer = shard.first().writer.clone();
+        let statement = &statement;
+        async move {
+            tokio::time::timeout(limit, writer.rows::<(u16, String)>(statement)).await.unwrap_or(Err(ClickHouseError::TimedOut(limit)))
+        }
+    };
+    let answers = join_all(store.shards.iter().map(of_shard)).await;
     let mut all_said = true;
     for answer in answers {
         match answer {

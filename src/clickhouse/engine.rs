@@ -171,6 +171,8 @@ pub struct Engine {
 
 /// Longest time a start may take: a cold library is 560 MB to read, and a large store is looked through.
 const START_LIMIT: Duration = Duration::from_secs(600);
+/// Longest time for the last engine to go, with all its memory.
+const LEAVING_LIMIT: Duration = Duration::from_secs(60);
 const START_POLL: Duration = Duration::from_millis(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
@@ -197,6 +199,7 @@ impl Engine {
             ..base
         };
         let soundness = Soundness::begin(&folder).map_err(io("write into the engine's folder"))?;
+        until_left(&folder.join("data/status")).await.map_err(io("wait for the last engine to end"))?;
         let command = EngineCommand { executable, library, folder, port };
         let mut child = command.spawn()?;
         wait_until_ready(&settings, &mut child.process).await?;
@@ -283,6 +286,21 @@ fn reserve_port() -> std::io::Result<(TcpSocket, u16)> {
     socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let port = socket.local_addr()?.port();
     Ok((socket, port))
+}
+
+/// Waits until no engine holds its data any more: one whose pulse was killed takes a moment to follow it, and a second one on the same
+/// data ends at once. What does not go in time is left to the new one to complain of.
+async fn until_left(status: &Path) -> std::io::Result<()> {
+    let Ok(file) = File::open(status) else { return Ok(()) };
+    let limit = Instant::now() + LEAVING_LIMIT;
+    while Instant::now() < limit {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(START_POLL).await,
+            Err(problem) => return Err(problem.into()),
+        }
+    }
+    Ok(())
 }
 
 async fn wait_until_ready(settings: &ClickHouseSettings, child: &mut Child) -> Result<(), EngineError> {

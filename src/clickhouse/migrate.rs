@@ -9,10 +9,13 @@
 //! servers' own `ON CLUSTER` queue promises less: it forgets, and fails halfway without saying where. A node that does not answer
 //! keeps nobody from the others: it is named in what is returned, and the caller decides whether that is a failure.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{ClickHouse, ClickHouseError, Fleet, Node, Statement, swap};
+use super::{ClickHouse, ClickHouseError, Fleet, Format, Node, Statement, swap};
 use crate::crash;
 
 /// One file of `migrations/`.
@@ -26,6 +29,9 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0002_events.sql", text: include_str!("../../migrations/0002_events.sql") },
     Migration { name: "0003_dead_letters.sql", text: include_str!("../../migrations/0003_dead_letters.sql") },
 ];
+
+/// How long a node may take to say that it is there.
+const PRESENCE_LIMIT: Duration = Duration::from_secs(4);
 
 /// Under this name a node notes the Distributed tables it has.
 const DISTRIBUTED: &str = "distributed tables";
@@ -79,10 +85,10 @@ impl MigrateError {
 /// Brings the schema up to date on every node and returns the names of what was applied now, wherever that was. Errors: a
 /// statement failed, or no node answered.
 pub async fn run(store: &ClickHouse) -> Result<OfNodes<Vec<&'static str>>, MigrateError> {
-    let mut of = OfNodes { found: Vec::new(), away: Vec::new() };
+    let (there, away) = presence(store).await;
+    let mut of = OfNodes { found: Vec::new(), away };
     let mut present = Vec::new();
-    for node in store.nodes() {
-        let runner = Runner { store, node };
+    for runner in there {
         match runner.run(&mut of.found).await {
             Err(problem) if problem.is_away() => of.away.push(problem),
             ended => present.push(ended.map(|()| runner)?),
@@ -111,6 +117,28 @@ async fn reopen(store: &ClickHouse) -> Result<(), ClickHouseError> {
     Ok(())
 }
 
+/// The nodes that answer, all asked at once, and what kept the others from it: a host that is dead without a word is not waited for as
+/// long as a statement may take.
+async fn presence(store: &ClickHouse) -> (Vec<Runner<'_>>, Vec<MigrateError>) {
+    let ask = |node| async move {
+        let (runner, statement) = (Runner { store, node }, Statement::of("SELECT 1"));
+        let asked = node.migrator.query(&statement, Format::Json);
+        match tokio::time::timeout(PRESENCE_LIMIT, asked).await {
+            Err(_) => Err(runner.refused("presence", ClickHouseError::TimedOut(PRESENCE_LIMIT))),
+            Ok(Err(problem)) if !matches!(problem, ClickHouseError::Server { .. }) => Err(runner.refused("presence", problem)),
+            Ok(_) => Ok(runner),
+        }
+    };
+    let (mut there, mut away) = (Vec::new(), Vec::new());
+    for answer in join_all(store.nodes().map(ask)).await {
+        match answer {
+            Ok(runner) => there.push(runner),
+            Err(problem) => away.push(problem),
+        }
+    }
+    (there, away)
+}
+
 fn some_answered<T>(mut of: OfNodes<T>, present: usize) -> Result<OfNodes<T>, MigrateError> {
     match of.away.pop() {
         Some(problem) if present == 0 => Err(problem),
@@ -126,10 +154,12 @@ pub async fn status(store: &ClickHouse) -> Result<OfNodes<Vec<Status>>, MigrateE
     let mut names: Vec<(&'static str, Option<u64>)> = MIGRATIONS.iter().map(|migration| (migration.name, None)).collect();
     names.extend(store.fleet.iter().map(|fleet| (DISTRIBUTED, Some(checksum_of(&distributed(fleet, &store.database))))));
     let statuses = names.iter().map(|(name, _)| Status { name: (*name).to_owned(), applied: true, behind: Vec::new() }).collect();
-    let mut of = OfNodes::<Vec<Status>> { found: statuses, away: Vec::new() };
+    let (there, away) = presence(store).await;
+    let mut of = OfNodes::<Vec<Status>> { found: statuses, away };
     let mut present = 0;
-    for node in store.nodes() {
-        let noted = match (Runner { store, node }).noted().await {
+    for runner in there {
+        let (node, noted) = (runner.node, runner.noted().await);
+        let noted = match noted {
             // UNKNOWN_TABLE, UNKNOWN_DATABASE: nothing was ever applied.
             Err(MigrateError::Statement { source: ClickHouseError::Server { code: 60 | 81, .. }, .. }) => Vec::new(),
             Err(problem) if problem.is_away() => {
@@ -202,8 +232,7 @@ impl Runner<'_> {
     }
 
     async fn execute(&self, name: &str, statement: &str) -> Result<(), MigrateError> {
-        let refused = |source| MigrateError::Statement { place: self.place(name), source };
-        self.node.migrator.execute(statement).await.map_err(refused)
+        self.node.migrator.execute(statement).await.map_err(|source| self.refused(name, source))
     }
 
     /// What the node has noted and still has: names and checksums. A note whose tables are gone counts for nothing.
@@ -220,8 +249,11 @@ impl Runner<'_> {
     }
 
     async fn rows<T: serde::de::DeserializeOwned>(&self, sql: String) -> Result<Vec<T>, MigrateError> {
-        let refused = |source| MigrateError::Statement { place: self.place("schema_migrations"), source };
-        self.node.migrator.rows(&Statement::of(sql)).await.map_err(refused)
+        self.node.migrator.rows(&Statement::of(sql)).await.map_err(|source| self.refused("schema_migrations", source))
+    }
+
+    fn refused(&self, name: &str, source: ClickHouseError) -> MigrateError {
+        MigrateError::Statement { place: self.place(name), source }
     }
 
     /// Where something is, for people.

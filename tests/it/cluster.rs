@@ -322,3 +322,17 @@ async fn partitions_that_move_between_instances_stay_in_their_shard_and_nothing_
     assert!(said.contains(" loading partition="), "the second loaded nothing: {said}");
     assert!(second.stop().await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_is_there_but_says_nothing_delays_no_start() {
+    let cluster = Cluster::start(2).await;
+    cluster.freeze(1);
+    // Whoever waited for as long as a statement may take would not be ready within this test.
+    let environment = [cluster.environment(), vec![("PULSE__CLICKHOUSE__REQUEST_TIMEOUT", "10m".to_owned())]].concat();
+    let pulse = Pulse::start_with(&environment).await;
+    let event = json!({"type": "view", "anonymousId": "ada"});
+    assert_eq!(pulse.http.capture(&event).await.0, StatusCode::OK);
+    cluster.thaw(1);
+    assert_eq!(pulse.http.settled().await["stored"], 1);
+    assert!(pulse.stop().await);
+}
