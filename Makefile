@@ -32,4 +32,4 @@ bench: build
 # The tests of faults with more rounds, and things away for as long as they are in life: about an hour and a half.
 faults: fetch-test
 	PULSE_TEST_KILLS=200 PULSE_TEST_LONG=1 cargo test --locked --test it -- \
-	    brokers cluster crash dead faults kafka limits overlap owners redis refusals signals slow --test-threads 1 --nocapture
+	    brokers cluster crash dead engine faults kafka limits overlap owners power redis refusals signals slow --test-threads 1 --nocapture

@@ -144,6 +144,10 @@ impl<L: RunningLog> Instance<L> {
         let store = storage.map(|storage| storage.store.clone());
         let stats = Arc::new(LoadStats::default());
         start_roles(&settings, &mut supervisor, (&log, store.as_ref(), &stats));
+        let loads = storage.filter(|_| settings.roles.contains(&Role::Load));
+        if let Some(mending) = loads.and_then(|storage| storage.watch_damage(log.clone(), supervisor.stop_token())) {
+            supervisor.spawn("mend", mending);
+        }
         supervisor.spawn("log", watch_log(log.clone(), supervisor.stop_token()));
         supervisor.spawn("keys", keys.clone().watch(supervisor.stop_token()));
         let engine_state = storage.and_then(Storage::engine_state);

@@ -16,7 +16,7 @@ pub mod native;
 pub mod swap;
 
 pub use arrivals::{Arrivals, Day, Moment};
-pub use breaker::{Breaker, BreakerState, Permit, is_overload};
+pub use breaker::{Breaker, BreakerState, Permit, is_damage, is_overload};
 pub use client::{Answer, ClickHouse, ClickHouseConfig, ClickHouseError, ClickHouseSettings, Client, Format, Login, Statement};
 pub use fleet::{Fleet, Node, Shard};
 pub use insert::{Retry, retry};

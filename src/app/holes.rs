@@ -7,12 +7,16 @@
 
 use std::time::Duration;
 
-use crate::clickhouse::{ClickHouse, ClickHouseError, Statement};
+use tokio::time::Instant;
+
+use crate::clickhouse::{ClickHouse, ClickHouseError, Format, Statement, is_damage};
 use crate::event::record;
 use crate::log::{Log, LogError, Topic};
 
 /// Between two looks whether rows are deleted.
 const POLL: Duration = Duration::from_millis(50);
+/// How long deleting may fail: a disk may be full for a while.
+const FAILING_LIMIT: Duration = Duration::from_secs(60);
 /// Deleting rewrites parts, and may be cut itself: what is found then is looked at again, a few times.
 const MOST_ROUNDS: usize = 5;
 
@@ -23,6 +27,8 @@ pub(super) enum HoleError {
     Store(#[from] ClickHouseError),
     #[error("looking for holes in the table: {0}")]
     Log(#[from] LogError),
+    #[error("deleting what lies above a hole in the table: {0}")]
+    Stuck(String),
 }
 
 /// What the enriched topic holds of a partition.
@@ -52,6 +58,40 @@ pub(super) async fn reopen<L: Log>(log: &L, store: &ClickHouse) -> Result<(), Ho
         }
     }
     Ok(())
+}
+
+/// Takes the part that an error is about out of the table, if it is still there: the engine may have found nothing wrong with its files.
+pub(super) async fn set_aside(store: &ClickHouse, message: &str) -> Result<(), HoleError> {
+    let Some(part) = part_of(message) else { return Ok(()) };
+    for table in ["events", "dead_letters"] {
+        let there = Statement::of("SELECT count() FROM system.parts WHERE active AND database = {database:String} AND table = {table:String} AND name = {part:String}")
+            .bind("database", &store.database)
+            .bind("table", table)
+            .bind("part", part);
+        let rows: Vec<(serde_json::Value,)> = store.migrator.rows(&there).await?;
+        let is_there = rows.iter().any(|(count,)| count != 0 && count != "0");
+        // By its name alone it may be a part of the other table, which is whole.
+        if is_there && reads(store, (table, part)).await.is_err_and(|problem| is_damage(&problem)) {
+            store.migrator.execute(&format!("ALTER TABLE {}.{table} DETACH PART '{part}'", store.database)).await?;
+            tracing::error!(table, part, "a damaged part is set aside");
+        }
+    }
+    Ok(())
+}
+
+/// Reads all of a part. Errors: it cannot be read.
+async fn reads(store: &ClickHouse, (table, part): (&str, &str)) -> Result<(), ClickHouseError> {
+    let sql = format!("SELECT count() FROM {}.{table} WHERE _part = {{part:String}} AND NOT ignore(*)", store.database);
+    let statement = Statement::of(sql).bind("part", part);
+    store.migrator.query(&statement, Format::Json).await.map(|_| ())
+}
+
+/// The name of the part in an error's text: `... (while reading from part /…/store/abc/abc…/20260101_5_5_0/ ...`.
+fn part_of(message: &str) -> Option<&str> {
+    let path = message.split_once("while reading from part ")?.1.split(|c: char| c.is_whitespace() || c == ')' || c == ',').next()?;
+    let name = path.trim_end_matches(['/', ':']).rsplit('/').next()?;
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    is_name.then_some(name)
 }
 
 async fn held<L: Log>(log: &L, partition: u16) -> Result<Option<Held>, LogError> {
@@ -84,7 +124,7 @@ async fn last_before_hole<L: Log>(log: &L, store: &ClickHouse, held: Held) -> Re
     Ok(rows.first().and_then(|(last,)| last.parse().ok()))
 }
 
-async fn delete_above<L: Log>(log: &L, store: &ClickHouse, (partition, last): (u16, i64)) -> Result<(), ClickHouseError> {
+async fn delete_above<L: Log>(log: &L, store: &ClickHouse, (partition, last): (u16, i64)) -> Result<(), HoleError> {
     let sql = format!(
         "ALTER TABLE {}.events DELETE WHERE log_epoch = {} AND log_partition = {partition} AND log_offset > {last}",
         store.database,
@@ -94,14 +134,39 @@ async fn delete_above<L: Log>(log: &L, store: &ClickHouse, (partition, last): (u
     until_deleted(store).await
 }
 
-async fn until_deleted(store: &ClickHouse) -> Result<(), ClickHouseError> {
-    let sql = "SELECT count() FROM system.mutations WHERE database = {database:String} AND table = 'events' AND NOT is_done";
+/// Waits until what [`delete_above`] has begun, now or in an earlier life, is done. Errors: it fails again and again.
+async fn until_deleted(store: &ClickHouse) -> Result<(), HoleError> {
+    let sql = "SELECT latest_fail_reason FROM system.mutations WHERE database = {database:String} AND table = 'events' AND NOT is_done \
+               AND position(command, 'log_offset >') > 0";
     let statement = Statement::of(sql).bind("database", &store.database);
+    let mut failing_since = None;
     loop {
-        let rows: Vec<(serde_json::Value,)> = store.migrator.rows(&statement).await?;
-        if rows.iter().all(|(count,)| count == 0 || count == "0") {
+        let running: Vec<(String,)> = store.migrator.rows(&statement).await?;
+        if running.is_empty() {
             return Ok(());
         }
+        match running.into_iter().find(|(reason,)| !reason.is_empty()) {
+            Some((reason,)) if failing_since.get_or_insert_with(Instant::now).elapsed() > FAILING_LIMIT => {
+                return Err(HoleError::Stuck(reason));
+            }
+            Some(_) => {}
+            None => failing_since = None,
+        }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_damaged_part_is_named_in_the_error() {
+        let said = "Empty marks file '/d/20261128_18_18_0/data.cmrk4': 0, must be: 4656: (while reading from part \
+                    /data/store/94d/94dbb173-d384/20261128_18_18_0/ in table pulse.events (94dbb173), from mark 0)";
+        assert_eq!(part_of(said), Some("20261128_18_18_0"));
+        for odd in ["", "while reading from part ", "while reading from part /a/it's/ in", "Code: 246 and nothing else"] {
+            assert_eq!(part_of(odd), None, "{odd}");
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! ClickHouse for as long as a command runs: a server's address, or the embedded engine and who keeps it running.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::holes;
+use super::holes::{self, HoleError};
 use crate::clickhouse::ClickHouse;
 use crate::clickhouse::engine::{Engine, EngineError, EngineState, Soundness};
 use crate::config::Settings;
@@ -23,6 +25,7 @@ pub(super) struct Storage {
 struct RunningEngine {
     state: watch::Receiver<EngineState>,
     soundness: Soundness,
+    restarter: mpsc::Sender<oneshot::Sender<()>>,
     keeper: JoinHandle<Result<(), EngineError>>,
     /// Also ends the engine if this is dropped instead of closed.
     stop: DropGuard,
@@ -38,10 +41,10 @@ impl Storage {
         let executable = own_executable()?;
         let engine = Engine::start(&settings.config.clickhouse.engine, clickhouse, &settings.config.data_dir, executable).await?;
         let store = ClickHouse::new(engine.settings());
-        let (state, soundness) = (engine.state(), engine.soundness());
+        let (state, soundness, restarter) = (engine.state(), engine.soundness(), engine.restarter());
         let stop = CancellationToken::new();
         let keeper = spawn_apart(engine.supervise(stop.clone()));
-        Ok(Self { store, engine: Some(RunningEngine { state, soundness, keeper, stop: stop.drop_guard() }) })
+        Ok(Self { store, engine: Some(RunningEngine { state, soundness, restarter, keeper, stop: stop.drop_guard() }) })
     }
 
     /// Whether the embedded engine answers; `None` if there is none.
@@ -61,6 +64,36 @@ impl Storage {
         }
     }
 
+    /// Mends the embedded engine's table whenever it says that a part is damaged, until asked to stop; `None` without an engine.
+    pub(super) fn watch_damage<L: Log>(
+        &self,
+        log: L,
+        stop: CancellationToken,
+    ) -> Option<impl Future<Output = Result<(), Infallible>> + use<L>> {
+        let restarter = self.engine.as_ref()?.restarter.clone();
+        let store = self.store.clone();
+        Some(async move {
+            let mut damage = store.breaker.damage();
+            let mending = async {
+                while let Ok(message) = damage.wait_for(Option::is_some).await.map(|message| message.clone().unwrap_or_default()) {
+                    store.breaker.hold();
+                    tracing::error!(message, "a part of the embedded engine is damaged: nothing is asked until it is set aside");
+                    while let Err(problem) = mend_damage(&log, &store, (&restarter, &message)).await {
+                        tracing::error!(%problem, "mending the embedded engine's table");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                    store.breaker.forget_damage();
+                    store.breaker.release();
+                    tracing::info!("the damaged part is set aside: what it held is loaded again with the next record of its partition");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            };
+            stop.run_until_cancelled(mending).await;
+            stop.cancelled().await;
+            Ok(())
+        })
+    }
+
     /// Ends the engine, if there is one.
     pub(super) async fn close(self) -> Result<()> {
         // The engine waits for connections that are kept open.
@@ -69,6 +102,25 @@ impl Storage {
         drop(engine.stop);
         engine.keeper.await.context("embedded engine")?.context("embedded engine")
     }
+}
+
+/// Between two attempts to mend, whether or not the last one did.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Starts the engine anew, which ends all inserts and looks at every part, sets aside the part named in a message if that did not find it
+/// out, and makes the table one that is behind.
+async fn mend_damage<L: Log>(
+    log: &L,
+    store: &ClickHouse,
+    (restarter, message): (&mpsc::Sender<oneshot::Sender<()>>, &str),
+) -> Result<(), HoleError> {
+    let (asked, back) = oneshot::channel();
+    if restarter.send(asked).await.is_ok() {
+        // An error: the engine is being ended.
+        let _ = back.await;
+    }
+    holes::set_aside(store, message).await?;
+    holes::reopen(log, store).await
 }
 
 /// The running program, by the name that still works when its file has been replaced under it.

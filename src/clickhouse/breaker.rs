@@ -6,9 +6,11 @@
 //! open nothing is sent. After a pause one statement goes through as a probe: a success closes the breaker, a failure opens it
 //! again for twice as long, at most [`LONGEST_PAUSE`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{ClickHouseError, Retry, retry};
@@ -36,6 +38,14 @@ pub fn is_overload(error: &ClickHouseError) -> bool {
     }
 }
 
+/// Whether an error says that what is on the disk is not what was written.
+pub fn is_damage(error: &ClickHouseError) -> bool {
+    let ClickHouseError::Server { code, message } = error else { return false };
+    // ATTEMPT_TO_READ_AFTER_EOF, CANNOT_READ_ALL_DATA, CHECKSUM_DOESNT_MATCH, NO_FILE_IN_DATA_PART, BAD_SIZE_OF_FILE_IN_DATA_PART,
+    // CORRUPTED_DATA, CANNOT_DECOMPRESS; of a part, for what is sent can be cut short as well.
+    matches!(code, 32 | 33 | 40 | 226 | 228 | 246 | 271) && message.contains("while reading from part")
+}
+
 /// What the breaker lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
@@ -49,7 +59,13 @@ pub enum BreakerState {
 
 /// A breaker; share one for each store.
 #[derive(Debug, Default)]
-pub struct Breaker(Mutex<Inner>);
+pub struct Breaker {
+    inner: Mutex<Inner>,
+    /// Whether nothing is let through, whatever the store answers: it is being mended.
+    is_held: AtomicBool,
+    /// The message of the last answer that says that a part is damaged.
+    damage: watch::Sender<Option<String>>,
+}
 
 #[derive(Debug)]
 enum Inner {
@@ -86,6 +102,9 @@ impl Breaker {
     /// # Errors
     /// How long to wait before it makes sense to ask again.
     pub fn permit(&self) -> Result<Permit<'_>, Duration> {
+        if self.is_held.load(Ordering::Acquire) {
+            return Err(FIRST_PAUSE);
+        }
         let mut inner = self.lock();
         let Inner::Open { until, pause, probe, probes } = &mut *inner else { return Ok(Permit { breaker: self, probe: 0 }) };
         let now = Instant::now();
@@ -112,8 +131,28 @@ impl Breaker {
         }
     }
 
+    /// Lets nothing through until it is released.
+    pub fn hold(&self) {
+        self.is_held.store(true, Ordering::Release);
+    }
+
+    /// Ends what [`Self::hold`] began.
+    pub fn release(&self) {
+        self.is_held.store(false, Ordering::Release);
+    }
+
+    /// What the store says of a damaged part, once it says so.
+    pub fn damage(&self) -> watch::Receiver<Option<String>> {
+        self.damage.subscribe()
+    }
+
+    /// Forgets what the store said of damage before it was mended.
+    pub fn forget_damage(&self) {
+        self.damage.send_replace(None);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn succeeded(&self) {
@@ -159,6 +198,11 @@ impl Permit<'_> {
     /// Tells how the statement ended.
     pub fn end<T>(mut self, result: &Result<T, ClickHouseError>) {
         let probe = std::mem::take(&mut self.probe);
+        if let Err(error) = result
+            && is_damage(error)
+        {
+            self.breaker.damage.send_replace(Some(error.to_string()));
+        }
         match result {
             Err(error) if is_overload(error) => self.breaker.failed(probe),
             _ => self.breaker.succeeded(),

@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpSocket;
 use tokio::process::Child;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -165,6 +165,8 @@ pub struct Engine {
     state: watch::Sender<EngineState>,
     max_silence: Duration,
     soundness: Soundness,
+    restarts: mpsc::Receiver<oneshot::Sender<()>>,
+    asks_restart: mpsc::Sender<oneshot::Sender<()>>,
     /// Bound, but never listening: keeps the port from others while the engine is away.
     _port: TcpSocket,
 }
@@ -204,7 +206,8 @@ impl Engine {
         let mut child = command.spawn()?;
         wait_until_ready(&settings, &mut child.process).await?;
         let state = watch::Sender::new(EngineState::Ready);
-        Ok(Self { settings, command, child, state, max_silence: config.max_silence, soundness, _port: socket })
+        let (asks_restart, restarts) = mpsc::channel(1);
+        Ok(Self { settings, command, child, state, max_silence: config.max_silence, soundness, restarts, asks_restart, _port: socket })
     }
 
     /// How to reach it. Stays the same through restarts.
@@ -217,6 +220,11 @@ impl Engine {
         self.soundness.clone()
     }
 
+    /// Starts it again for whoever sends a request, and answers that when it is back.
+    pub fn restarter(&self) -> mpsc::Sender<oneshot::Sender<()>> {
+        self.asks_restart.clone()
+    }
+
     /// Whether it answers, now and later.
     pub fn state(&self) -> watch::Receiver<EngineState> {
         self.state.subscribe()
@@ -225,11 +233,16 @@ impl Engine {
     /// Keeps it running until asked to stop, then ends it cleanly. One that ends, or answers nothing for too long, is started again.
     pub async fn supervise(mut self, stop: CancellationToken) -> Result<(), EngineError> {
         let mut backoff = FIRST_BACKOFF;
+        let mut asked = None;
         loop {
             let started = Instant::now();
             let why = tokio::select! {
                 () = stop.cancelled() => return self.stop().await,
                 ended = self.child.process.wait() => format!("it ended: {ended:?}"),
+                Some(who) = self.restarts.recv() => {
+                    asked = Some(who);
+                    "it was asked for".to_owned()
+                }
                 () = silence(&self.settings, self.max_silence) => format!("it has not answered for {:?}", self.max_silence),
             };
             self.state.send_replace(EngineState::Down);
@@ -252,6 +265,10 @@ impl Engine {
                 Ok(()) => {
                     tracing::info!("embedded engine is back");
                     self.state.send_replace(EngineState::Ready);
+                    if let Some(asked) = asked.take() {
+                        // Nobody may be waiting any more.
+                        let _ = asked.send(());
+                    }
                 }
                 // Such as a disk that is full or read-only: tried again, for it may come back.
                 Err(problem) => {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::crash::{Moments, restart, rounds_of, under_load_on};
 use crate::harness::volume::Volume;
-use crate::harness::{POLL, Pulse};
+use crate::harness::{PATIENCE, POLL, Pulse};
 
 /// Cuts in a run: a few with every test run, hundreds with `make faults`.
 fn cuts() -> u32 {
@@ -69,9 +69,9 @@ async fn power_cuts_under_load_lose_and_double_nothing() {
     .await;
 }
 
-/// Sends so many batches of two events, each into a block of its own, and ends pulse as a power cut would.
+/// Sends so many batches of two events, each into a block of its own.
 async fn of_blocks(blocks: u32) -> (Pulse, Value) {
-    let mut pulse = Pulse::start_with(&[("PULSE__LOAD__MAX_AGE", "5ms")]).await;
+    let pulse = Pulse::start_with(&[("PULSE__LOAD__MAX_AGE", "5ms")]).await;
     pulse.sql("SYSTEM STOP MERGES pulse.events");
     let mut books = Value::Null;
     for block in 0..blocks {
@@ -80,7 +80,6 @@ async fn of_blocks(blocks: u32) -> (Pulse, Value) {
         books = pulse.http.settled().await;
     }
     assert_eq!(books["stored"], 2 * blocks);
-    pulse.kill().await;
     (pulse, books)
 }
 
@@ -97,9 +96,8 @@ fn parts_in_order(pulse: &Pulse) -> Vec<PathBuf> {
     parts
 }
 
-/// Starts pulse again, which must have what it had, and take more.
-async fn is_whole_again(mut pulse: Pulse, books: Value) {
-    pulse.restart().await;
+/// Pulse must have what it had, and take more.
+async fn is_whole_again(pulse: Pulse, books: Value) {
     let event = json!({"type": "view", "anonymousId": "ada"});
     assert_eq!(pulse.http.capture(&event).await.0, 200);
     let total = pulse.http.settled().await;
@@ -110,22 +108,42 @@ async fn is_whole_again(mut pulse: Pulse, books: Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blocks_that_are_damaged_below_whole_ones_are_loaded_again() {
-    let (pulse, books) = of_blocks(12).await;
+    let (mut pulse, books) = of_blocks(12).await;
+    pulse.kill().await;
     let parts = parts_in_order(&pulse);
     assert!(parts.len() >= 6, "{parts:?}");
     truncate(&parts[0], "data.bin");
     truncate(&parts[3], "data.cmrk4");
     truncate(&parts[parts.len() - 2], "checksums.txt");
+    pulse.restart().await;
     is_whole_again(pulse, books).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_which_more_parts_are_damaged_than_the_engine_takes_for_granted_is_filled_again() {
-    let (pulse, books) = of_blocks(110).await;
+    let (mut pulse, books) = of_blocks(110).await;
+    pulse.kill().await;
     let parts = parts_in_order(&pulse);
     assert!(parts.len() > 101, "{}", parts.len());
     for part in &parts[1..] {
         truncate(part, "data.bin");
     }
+    pulse.restart().await;
+    is_whole_again(pulse, books).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_found_damaged_while_pulse_runs_is_set_aside_and_loaded_again() {
+    let (pulse, books) = of_blocks(8).await;
+    let parts = parts_in_order(&pulse);
+    truncate(&parts[2], "data.bin");
+    let set_aside = async {
+        while !std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap().contains("the damaged part is set aside") {
+            // Any question that reads it.
+            pulse.http.get("/v1/ledger").await;
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, set_aside).await.expect("the damage is not noticed");
     is_whole_again(pulse, books).await;
 }

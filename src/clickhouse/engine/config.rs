@@ -116,7 +116,12 @@ fn users_xml(config: &EngineConfig, access: &Access<'_>) -> String {
         )
     };
     let writes = [format!("SELECT, INSERT ON {database}.*"), "SELECT ON system.processes".to_owned()];
-    let migrates = [format!("ALL ON {database}.*"), "TABLE ENGINE ON *".to_owned(), "SELECT ON system.mutations".to_owned()];
+    let migrates = [
+        format!("ALL ON {database}.*"),
+        "TABLE ENGINE ON *".to_owned(),
+        "SELECT ON system.mutations".to_owned(),
+        "SELECT ON system.parts".to_owned(),
+    ];
     format!(
         "<clickhouse>\n<profiles>\n<default></default>\n\
          <pulse_reader><max_execution_time>{}</max_execution_time><max_memory_usage>{}</max_memory_usage>\
