@@ -26,10 +26,11 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// A line of a client beside the producer: that a broker cannot be reached is said by the one that writes.
+/// A line of a client beside the producer: that a broker cannot be reached is said by the one that writes, and that offsets were not
+/// committed by the one that commits them.
 pub(super) fn log_follower(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match facility {
-        "FAIL" | "ERROR" | "REQTMOUT" => tracing::debug!(facility, message, "librdkafka"),
+        "FAIL" | "ERROR" | "REQTMOUT" | "COMMITFAIL" => tracing::debug!(facility, message, "librdkafka"),
         _ => log(level, facility, message),
     }
 }

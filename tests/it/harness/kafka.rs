@@ -158,6 +158,31 @@ impl Kafka {
         assert!(asked.await.unwrap(), "kafka was not ready in time; {}", self.log());
     }
 
+    /// Waits until each broker that runs answers by itself: one that was just started is still told of by the others.
+    #[allow(dead_code, reason = "not for benches")]
+    pub(crate) async fn each_answers(&self) {
+        let running: Vec<u16> = self.brokers.iter().filter(|broker| broker.child.is_some()).map(|broker| broker.port).collect();
+        let asked = tokio::task::spawn_blocking(move || {
+            let until = std::time::Instant::now() + PATIENCE;
+            running.iter().all(|port| {
+                let address = format!("127.0.0.1:{port}");
+                let client: BaseConsumer = ClientConfig::new()
+                    .set("bootstrap.servers", address)
+                    .set("reconnect.backoff.max.ms", "200")
+                    .set("log_level", "0")
+                    .create()
+                    .unwrap();
+                while client.fetch_metadata(None, Duration::from_secs(1)).is_err() {
+                    if std::time::Instant::now() > until {
+                        return false;
+                    }
+                }
+                true
+            })
+        });
+        assert!(asked.await.unwrap(), "a broker does not answer; {}", self.log());
+    }
+
     /// The broker that leads a partition.
     pub(crate) async fn leader_of(&self, topic: &str, partition: i32) -> usize {
         self.owners_of(topic, partition).await.0

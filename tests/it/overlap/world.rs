@@ -228,6 +228,7 @@ impl World {
             matches!(strike.fault, BrokerAlone(_) | BrokerFrozen(_) | BrokerFull | BrokerKilled(_) | LineCut(_))
         };
         if strikes.iter().any(touches_kafka) {
+            self.kafka.each_answers().await;
             self.kafka.ready().await;
         }
         self.store.answers(0).await;
