@@ -29,7 +29,7 @@ check:
 bench: build
 	$(CARGO_TARGET_DIR)/release/pulse bench --max --duration 60s
 
-# The tests of faults with more rounds, and things away for as long as they are in life: about an hour and a half.
+# The tests of faults with more rounds, and things away for as long as they are in life: about three hours and a half.
 faults: fetch-test
 	PULSE_TEST_KILLS=200 PULSE_TEST_LONG=1 cargo test --locked --test it -- \
 	    brokers cluster crash dead engine faults kafka limits overlap owners power redis refusals signals slow --test-threads 1 --nocapture

@@ -126,6 +126,10 @@ impl KafkaLog {
             _watched: watched,
             limits,
         });
+        // Whether anything can be written is known before anyone asks.
+        let first = Arc::clone(&shared);
+        let looked = tokio::task::spawn_blocking(move || first.look()).await;
+        looked.map_err(|problem| OpenError::Client(problem.to_string()))?;
         let watcher = Arc::downgrade(&shared);
         let thread = std::thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || watch(&watcher, &unwatched));
         thread.map_err(|problem| OpenError::Client(problem.to_string()))?;

@@ -86,11 +86,16 @@ impl Admin {
         Ok(Prepared { ids, required })
     }
 
+    /// The topics, as far as any broker knows them.
     async fn described(self: &Arc<Self>) -> Result<Said, OpenError> {
         let own = Arc::clone(self);
-        let asked = tokio::task::spawn_blocking(move || own.ask()).await;
-        let mut answers = asked.map_err(|problem| OpenError::Client(problem.to_string()))??;
-        Ok(answers.pop().map(|(_, said)| said).unwrap_or_default())
+        let asked = tokio::task::spawn_blocking(move || {
+            let answers = own.ask()?;
+            // The first to answer may lag behind.
+            if known_to_any(&answers).iter().all(Option::is_some) { Ok(answers) } else { own.ask_all() }
+        });
+        let answers = asked.await.map_err(|problem| OpenError::Client(problem.to_string()))??;
+        Ok(known_to_any(&answers))
     }
 
     /// Asks brokers for the topics until one has said something. Blocks.
@@ -268,6 +273,9 @@ impl Admin {
             return Err("no broker is known".to_owned());
         }
         let (answers, _) = select_ok(asked).await.map_err(|problem: KafkaError| problem.to_string())?;
+        if answers.iter().any(|answer| matches!(answer, Err(RDKafkaErrorCode::UnknownTopicOrPartition))) {
+            return Err("a broker does not know them yet".to_owned());
+        }
         let mut settings: Vec<Option<ConfigResource>> = self.names.iter().map(|_| None).collect();
         for answer in answers.into_iter().flatten() {
             let OwnedResourceSpecifier::Topic(topic) = &answer.specifier else { continue };
@@ -297,6 +305,12 @@ impl Admin {
         }
         Ok(())
     }
+}
+
+/// Each topic as the first broker says that knows it.
+fn known_to_any(answers: &[(i32, Said)]) -> Said {
+    let known = |at: usize| answers.iter().find_map(|(_, said)| said.get(at).cloned().flatten());
+    (0..Topic::ALL.len()).map(known).collect()
 }
 
 fn value<'s>(settings: &'s ConfigResource, key: &str) -> &'s str {

@@ -281,7 +281,9 @@ impl ConsumerContext for Membership {
     fn rebalance(&self, consumer: &GroupConsumer, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let numbers: Vec<i32> = partitions.elements().iter().map(|element| element.partition()).collect();
         let done = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            tracing::info!(topic = self.name, partitions = ?numbers, "partitions assigned");
+            if !numbers.is_empty() {
+                tracing::info!(topic = self.name, partitions = ?numbers, "partitions assigned");
+            }
             // Beyond those that are used the topic has grown: see `admin`.
             let used = i32::from(self.log.limits().partitions(self.topic));
             numbers.into_iter().filter(|number| *number < used).for_each(|number| self.opening().add(number));
