@@ -21,6 +21,7 @@ use super::enrich::agent::AgentParser;
 use super::pipeline::{Applied, Pipeline};
 use super::snapshot::{self, Snapshot};
 use crate::event::record::RawOrigin;
+use crate::log::outage::{Outage, Over};
 use crate::log::{self, Ack, Log, LogError, PartitionReader, Record, Topic};
 use crate::metrics::Counter;
 use crate::{clock, crash};
@@ -65,6 +66,8 @@ pub(super) struct Worker<L: Log, R> {
     unacked: VecDeque<Ack>,
     next_offset: i64,
     saved_offset: i64,
+    /// While the log refuses.
+    outage: Outage,
 }
 
 impl<L: Log, R: PartitionReader> Worker<L, R> {
@@ -72,7 +75,8 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
         let Shared { agents, saving } = shared;
         let pipeline = Pipeline::new(limits.sessions(), agents, log.max_record_bytes());
         let stop = CancellationToken::new();
-        Self { log, limits, reader, stop, saving, pipeline, unacked: VecDeque::new(), next_offset: 0, saved_offset: 0 }
+        let (unacked, outage) = (VecDeque::new(), Outage::default());
+        Self { log, limits, reader, stop, saving, pipeline, unacked, next_offset: 0, saved_offset: 0, outage }
     }
 
     /// Works until asked to stop or the partition is taken away; ends with everything durable and a snapshot. When the log
@@ -96,18 +100,22 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
         Ok(())
     }
 
-    fn look_back_after(&self, why: &LogError) {
+    fn look_back_after(&mut self, why: &LogError) {
         let partition = self.reader.partition();
+        let is_first = self.outage.begins();
         match why {
             // The log's own limit was lowered below what is configured; once it is raised again nothing is lost.
-            LogError::TooLarge { .. } => tracing::error!(partition, %why, "the log takes less than is configured: waiting until it does"),
+            LogError::TooLarge { .. } if is_first => {
+                tracing::error!(partition, %why, "the log takes less than is configured: waiting until it does")
+            }
             LogError::OutOfRange { asked, held, .. } => {
                 let finished = self.reader.committed().unwrap_or(0).max(*asked);
                 let lost = u64::try_from(held.start - finished).unwrap_or(0);
                 Counter::LogOffsetsLost.add(lost);
                 tracing::warn!(partition, %why, lost, "the log deleted what was to be read: going on behind it");
             }
-            _ => tracing::warn!(partition, %why, "log refuses: going back to the last snapshot"),
+            _ if is_first => tracing::warn!(partition, %why, "log refuses: going back to the last snapshot"),
+            _ => {}
         }
     }
 
@@ -232,6 +240,9 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
     /// Writes a snapshot once all before it is durable, and commits.
     async fn save(&mut self, _turn: OwnedSemaphorePermit) -> Result<(), LogError> {
         self.settle(0).await?;
+        if let Some(Over { failures, lasted }) = self.outage.ends() {
+            tracing::info!(partition = self.reader.partition(), failures, ?lasted, "the log is well again");
+        }
         if self.next_offset == self.saved_offset {
             return Ok(());
         }
