@@ -4,4 +4,5 @@ pub mod agent;
 pub mod bot;
 pub mod campaign;
 pub mod channel;
+pub mod place;
 pub mod referrer;

@@ -9,13 +9,13 @@ use std::sync::{Arc, OnceLock};
 use hashbrown::HashMap;
 use ua_parser::{Extractor, Regexes};
 
-use super::bot;
+use super::bot::Bots;
 use crate::event::field::Field;
 
 /// uap-core 0.18.0 as JSON, see `data/README.md`.
 const TABLES: &str = include_str!("../../../data/agents.json");
-/// Longer agents are cut: no real one is, and parsing costs by length.
-const MAX_AGENT: usize = 1_024;
+/// Longer agents are cut: no real one is, and parsing costs by length, each time for one who makes them up.
+const MAX_AGENT: usize = 512;
 /// Agents remembered in each of two generations.
 const CACHED: usize = 4_096;
 
@@ -46,7 +46,12 @@ impl Agent {
 /// Parses agents; shared by all workers.
 #[derive(Default)]
 pub struct AgentParser {
-    tables: OnceLock<Option<Extractor<'static>>>,
+    tables: OnceLock<Option<Tables>>,
+}
+
+struct Tables {
+    agents: Extractor<'static>,
+    bots: Bots,
 }
 
 impl AgentParser {
@@ -65,8 +70,9 @@ impl AgentParser {
         let text = text.get(..text.floor_char_boundary(MAX_AGENT)).unwrap_or(text);
         let mut agent = Agent::default();
         let mut device_family = String::new();
-        if let Some(tables) = self.tables.get_or_init(build) {
-            let (browser, os, device) = tables.extract(text);
+        let tables = self.tables.get_or_init(build).as_ref();
+        if let Some(Tables { agents, .. }) = tables {
+            let (browser, os, device) = agents.extract(text);
             if let Some(browser) = browser {
                 agent.set(Field::Browser, &browser.family);
                 agent.set(Field::BrowserVersion, &version([browser.major, browser.minor]));
@@ -81,20 +87,22 @@ impl AgentParser {
                 device_family = device.device.into_owned();
             }
         }
-        let reason = bot::reason(text, &device_family);
-        let device_type = device_type(text, agent.get(Field::Os), reason.is_some());
+        let reason = tables.and_then(|tables| tables.bots.reason(text, &device_family));
+        let device = Device { os: agent.get(Field::Os), model: agent.get(Field::DeviceModel) };
+        let device_type = if reason.is_some() { "bot" } else { device.kind(text) };
         agent.set(Field::DeviceType, device_type);
         agent.set(Field::Bot, reason.unwrap_or_default());
         agent
     }
 }
 
-fn build() -> Option<Extractor<'static>> {
+fn build() -> Option<Tables> {
     let regexes = serde_json::from_str::<Regexes<'static>>(TABLES).map_err(|problem| problem.to_string());
-    match regexes.and_then(|regexes| Extractor::try_from(regexes).map_err(|problem| problem.to_string())) {
+    let agents = regexes.and_then(|regexes| Extractor::try_from(regexes).map_err(|problem| problem.to_string()));
+    match agents.and_then(|agents| Ok(Tables { agents, bots: Bots::new()? })) {
         Ok(tables) => Some(tables),
         Err(problem) => {
-            // A test builds them, so this cannot be; without tables agents say nothing but whether they are bots.
+            // Tests build them, so this cannot be; without tables agents say nothing.
             debug_assert!(false, "agent tables: {problem}");
             None
         }
@@ -110,19 +118,59 @@ fn version(parts: [Option<&str>; 2]) -> String {
     }
 }
 
-fn device_type(text: &str, os: &str, is_bot: bool) -> &'static str {
-    let has = |word: &str| text.contains(word);
-    match os {
-        _ if is_bot => "bot",
-        _ if has("iPad") || has("Tablet") || has("Kindle") || has("PlayBook") => "tablet",
-        _ if has("SmartTV") || has("SMART-TV") || has("AppleTV") || has("GoogleTV") || has("BRAVIA") => "tv",
-        _ if has("PlayStation") || has("Xbox") || has("Nintendo") => "console",
-        "Android" if !has("Mobile") => "tablet",
-        "Android" | "iOS" | "Windows Phone" | "BlackBerry OS" | "KaiOS" | "Firefox OS" | "Symbian OS" => "mobile",
-        _ if has("Mobile") || has("iPhone") => "mobile",
-        "Windows" | "Mac OS X" | "Linux" | "Ubuntu" | "Chrome OS" | "Fedora" | "Debian" | "FreeBSD" => "desktop",
-        _ if os.starts_with("Windows") => "desktop",
-        _ => "",
+/// Words of televisions and what is plugged into them.
+const TELEVISIONS: [&str; 22] = [
+    "SmartTV",
+    "SMART-TV",
+    "Smart TV",
+    "AppleTV",
+    "Apple TV",
+    "tvOS",
+    "GoogleTV",
+    "Google TV",
+    "Android TV",
+    "BRAVIA",
+    "HbbTV",
+    "Web0S",
+    "WEBOS",
+    "NetCast",
+    "NETTV",
+    "Roku",
+    "CrKey",
+    "MiTV",
+    "MIBOX",
+    "AFT",
+    "Viera",
+    " TV ",
+];
+/// How models of tablets begin.
+const TABLETS: [&str; 12] =
+    ["SM-T", "SM-X", "GT-P", "Lenovo TB", "TB-", "Tab", "Pixel Tablet", "Pixel C", "Nexus 7", "Nexus 9", "Nexus 10", "KF"];
+const CONSOLES: [&str; 3] = ["PlayStation", "Xbox", "Nintendo"];
+
+/// What the tables say of what somebody holds in their hands.
+struct Device<'a> {
+    os: &'a str,
+    model: &'a str,
+}
+
+impl Device<'_> {
+    /// `tablet`, `tv`, `console`, `mobile` or `desktop`; empty where the agent `text` does not tell.
+    fn kind(&self, text: &str) -> &'static str {
+        let has = |word: &str| text.contains(word);
+        match self.os {
+            _ if TELEVISIONS.iter().any(|word| has(word)) => "tv",
+            _ if CONSOLES.iter().any(|word| has(word)) => "console",
+            _ if has("iPad") || has("Tablet") || has("Kindle") || has("PlayBook") => "tablet",
+            "Android" if TABLETS.iter().any(|start| self.model.starts_with(start)) => "tablet",
+            // Only browsers say `Mobile`, so only of theirs its absence means something.
+            "Android" if text.starts_with("Mozilla/") && !has("Mobile") && !has("wv)") => "tablet",
+            "Android" | "iOS" | "Windows Phone" | "BlackBerry OS" | "KaiOS" | "Firefox OS" | "Symbian OS" => "mobile",
+            _ if has("Mobile") || has("iPhone") => "mobile",
+            "Windows" | "Mac OS X" | "Linux" | "Ubuntu" | "Chrome OS" | "Fedora" | "Debian" | "FreeBSD" => "desktop",
+            os if os.starts_with("Windows") => "desktop",
+            _ => "",
+        }
     }
 }
 
@@ -173,6 +221,38 @@ mod tests {
         assert_eq!(iphone.get(Field::DeviceManufacturer), "Apple");
         let bot = parser.parse(GOOGLEBOT);
         assert_eq!([bot.get(Field::DeviceType), bot.get(Field::Bot)], ["bot", "agent_crawler"]);
+    }
+
+    #[test]
+    fn what_somebody_holds_is_told_where_the_agent_tells_it() {
+        let parser = AgentParser::new();
+        for (agent, kind) in [
+            ("Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/AP1A.240505.004)", "mobile"),
+            ("Shop/3.1 (Android 14; Pixel 8)", "mobile"),
+            ("Dalvik/2.1.0 (Linux; U; Android 13; SM-X900 Build/TP1A)", "tablet"),
+            ("Shop/310 (iPhone; iOS 17.5; Scale/3.00)", "mobile"),
+            ("Mozilla/5.0 (Linux; Android 13; SM-X900) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36", "tablet"),
+            (
+                "Mozilla/5.0 (Linux; Android 14; SM-S911B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Mobile Safari/537.36",
+                "mobile",
+            ),
+            (
+                "Mozilla/5.0 (iPad; CPU OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1",
+                "tablet",
+            ),
+            ("Mozilla/5.0 (SMART-TV; Linux; Tizen 7.0) AppleWebKit/537.36 (KHTML, like Gecko) Version/7.0 TV Safari/537.36", "tv"),
+            (
+                "Mozilla/5.0 (Linux; Android 9; AFTWMST22) AppleWebKit/537.36 (KHTML, like Gecko) Silk/120 like Chrome/120 Safari/537.36",
+                "tv",
+            ),
+            ("Mozilla/5.0 (Web0S; Linux/SmartTV) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/94.0 Safari/537.36 WebAppManager", "tv"),
+            ("Roku/DVP-12.5 (12.5.0.4178-88)", "tv"),
+            ("Mozilla/5.0 (PlayStation 5 3.11) AppleWebKit/605.1.15 (KHTML, like Gecko)", "console"),
+            ("Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36", "desktop"),
+            ("FBAN/unknown;FBAV/460", ""),
+        ] {
+            assert_eq!(parser.parse(agent).get(Field::DeviceType), kind, "{agent}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ const MAX_VALUE: usize = 512;
 const MAX_PARAMETERS: usize = 1_000;
 
 /// Advertising networks' click ids, and whether a click of theirs was paid for.
-const CLICK_IDS: [(&str, bool); 16] = [
+const CLICK_IDS: [(&str, bool); 18] = [
     ("gclid", true),
     ("gbraid", true),
     ("wbraid", true),
@@ -24,6 +24,8 @@ const CLICK_IDS: [(&str, bool); 16] = [
     ("rdt_cid", true),
     ("sccid", true),
     ("epik", true),
+    ("qclid", true),
+    ("tblci", true),
     ("irclickid", true),
     ("fbclid", false),
     ("igshid", false),
@@ -86,20 +88,21 @@ pub fn of<'a>(campaign: Campaign<'a>, address: &'a str) -> Campaign<'a> {
     }
 }
 
-/// Completes a campaign from a query, with its question mark or without.
+/// Completes a campaign from a query, with its question mark or without. Names are compared without regard to case: Snapchat writes
+/// `ScCid`, and people `UTM_SOURCE`.
 pub fn of_query<'a>(mut campaign: Campaign<'a>, query: &'a str) -> Campaign<'a> {
     let query = query.strip_prefix('?').unwrap_or(query).split('#').next().unwrap_or_default();
     for (key, value) in query.split('&').take(MAX_PARAMETERS).filter_map(|pair| pair.split_once('=')) {
         if value.is_empty() {
             continue;
         }
-        if let Some(at) = VALUES.iter().position(|(_, name)| *name == key)
+        if let Some(at) = VALUES.iter().position(|(_, name)| name.eq_ignore_ascii_case(key))
             && let Some(slot) = campaign.values.get_mut(at)
             && slot.0.is_empty()
         {
             *slot = (decoded(value), true);
         } else if campaign.click_id_kind.is_empty()
-            && let Some((kind, is_paid)) = CLICK_IDS.iter().find(|(kind, _)| *kind == key)
+            && let Some((kind, is_paid)) = CLICK_IDS.iter().find(|(kind, _)| kind.eq_ignore_ascii_case(key))
         {
             campaign.click_id_kind = kind;
             campaign.click_id = decoded(value);

@@ -3,14 +3,15 @@
 //! | channel | when |
 //! |---|---|
 //! | `email`, `sms`, `push`, `affiliates`, `audio`, `display` | the medium (or source) says so |
-//! | `paid_search`, `paid_social`, `paid_video`, `paid_other` | the medium or the click was paid for, by where it came from |
-//! | `organic_search`, `organic_social`, `organic_video`, `ai` | by where it came from |
+//! | `paid_search`, `paid_social`, `paid_video`, `paid_shopping`, `paid_other` | the medium or the click was paid for, by where it came from |
+//! | `organic_search`, `organic_social`, `organic_video`, `organic_shopping`, `ai` | by where it came from |
 //! | `referral` | any other site |
 //! | `internal` | the same site |
 //! | `direct` | from nowhere |
 
 use super::campaign::Campaign;
-use super::referrer::{Kind, Referrer};
+use super::place::{self, Kind};
+use super::referrer::Referrer;
 
 /// The channel that a campaign and a referrer make.
 pub fn channel(campaign: &Campaign<'_>, referrer: &Referrer<'_>) -> &'static str {
@@ -21,14 +22,17 @@ pub fn channel(campaign: &Campaign<'_>, referrer: &Referrer<'_>) -> &'static str
     if let Some(channel) = by_medium(&source, &medium) {
         return channel;
     }
-    let place = place(&source, referrer.kind);
+    let place = place::of_source(&source).unwrap_or(referrer.kind);
     let is_paid = campaign.is_paid_click || is_paid_medium(&medium);
     match (is_paid, place) {
         (true, Kind::Search) => "paid_search",
         (true, Kind::Social) => "paid_social",
         (true, Kind::Video) => "paid_video",
+        (true, Kind::Shopping) => "paid_shopping",
         (true, _) if matches!(campaign.click_id_kind, "gclid" | "gbraid" | "wbraid" | "msclkid" | "yclid") => "paid_search",
-        (true, _) if matches!(campaign.click_id_kind, "ttclid" | "twclid" | "li_fat_id" | "rdt_cid" | "sccid" | "epik") => "paid_social",
+        (true, _) if matches!(campaign.click_id_kind, "ttclid" | "twclid" | "li_fat_id" | "rdt_cid" | "sccid" | "epik" | "qclid") => {
+            "paid_social"
+        }
         (true, _) => "paid_other",
         (false, _) if matches!(medium.as_str(), "social" | "social-network" | "social-media" | "sm") => "organic_social",
         (false, _) if medium == "organic" => "organic_search",
@@ -47,6 +51,7 @@ fn unpaid(kind: Kind) -> &'static str {
         Kind::Social => "organic_social",
         Kind::Video => "organic_video",
         Kind::Email => "email",
+        Kind::Shopping => "organic_shopping",
         Kind::Ai => "ai",
         Kind::Other => "referral",
     }
@@ -69,17 +74,6 @@ fn is_paid_medium(medium: &str) -> bool {
     let is_paid =
         |word| matches!(word, "paid" | "paidsearch" | "paidsocial" | "paidvideo" | "ppc" | "cpc" | "cpv" | "cpa" | "cpp" | "retargeting");
     medium.split(|c: char| !c.is_ascii_alphanumeric()).any(is_paid)
-}
-
-/// What kind of place a campaign's source is, else the referrer's.
-fn place(source: &str, referrer: Kind) -> Kind {
-    match source {
-        "google" | "bing" | "duckduckgo" | "yahoo" | "baidu" | "yandex" | "ecosia" => Kind::Search,
-        "facebook" | "fb" | "instagram" | "ig" | "twitter" | "x" | "linkedin" | "pinterest" | "reddit" | "snapchat" => Kind::Social,
-        "youtube" | "tiktok" | "vimeo" | "twitch" => Kind::Video,
-        "chatgpt" | "chatgpt.com" | "perplexity" | "claude" | "gemini" | "copilot" => Kind::Ai,
-        _ => referrer,
-    }
 }
 
 #[cfg(test)]
@@ -105,6 +99,14 @@ mod tests {
             ("fbclid=1", "https://l.facebook.com/", "organic_social"),
             ("utm_source=chatgpt.com", "", "ai"),
             ("utm_source=partner", "", "referral"),
+            ("utm_source=facebook.com&utm_medium=cpc", "", "paid_social"),
+            ("utm_source=amazon.de&utm_medium=cpc", "", "paid_shopping"),
+            ("ScCid=1", "", "paid_social"),
+            ("GCLID=1", "", "paid_search"),
+            ("UTM_SOURCE=google&UTM_MEDIUM=CPC", "", "paid_search"),
+            ("", "https://accounts.google.com/", "referral"),
+            ("", "https://www.amazon.de/", "organic_shopping"),
+            ("", "android-app://com.google.android.gm/", "email"),
         ];
         for (query, from, expected) in table {
             let page = format!("https://shop.example/?{query}");

@@ -2,26 +2,7 @@
 
 use std::borrow::Cow;
 
-/// What kind of place a referrer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// No referrer.
-    None,
-    /// The same site.
-    Internal,
-    /// A search engine.
-    Search,
-    /// A social network.
-    Social,
-    /// A video site.
-    Video,
-    /// A mail client on the web.
-    Email,
-    /// An assistant that answers from a language model.
-    Ai,
-    /// Any other site.
-    Other,
-}
+use super::place::{self, Kind};
 
 /// Where a visitor came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,111 +15,6 @@ pub struct Referrer<'a> {
 
 const NOWHERE: Referrer<'static> = Referrer { domain: Cow::Borrowed(""), kind: Kind::None };
 
-/// Names by which search engines go under many top-level domains: `google.co.uk`, `yandex.com.tr`.
-const SEARCH_NAMES: [&str; 3] = ["google", "yahoo", "yandex"];
-
-const SEARCH: &[&str] = &[
-    "ask.com",
-    "bing.com",
-    "qwant.com",
-    "baidu.com",
-    "brave.com",
-    "duckduckgo.com",
-    "ecosia.org",
-    "kagi.com",
-    "naver.com",
-    "aol.com",
-    "lycos.com",
-    "mojeek.com",
-    "seznam.cz",
-    "sogou.com",
-    "so.com",
-    "startpage.com",
-    "swisscows.com",
-    "webcrawler.com",
-    "daum.net",
-    "rambler.ru",
-    "mail.ru",
-    "you.com",
-    "presearch.com",
-];
-const SOCIAL: &[&str] = &[
-    "facebook.com",
-    "fb.com",
-    "instagram.com",
-    "twitter.com",
-    "t.co",
-    "x.com",
-    "linkedin.com",
-    "lnkd.in",
-    "pinterest.com",
-    "reddit.com",
-    "tumblr.com",
-    "vk.com",
-    "ok.ru",
-    "weibo.com",
-    "threads.net",
-    "bsky.app",
-    "mastodon.social",
-    "snapchat.com",
-    "quora.com",
-    "discord.com",
-    "telegram.org",
-    "t.me",
-    "whatsapp.com",
-    "line.me",
-    "xing.com",
-    "news.ycombinator.com",
-    "slack.com",
-    "medium.com",
-    "stackoverflow.com",
-    "meetup.com",
-    "flipboard.com",
-    "douban.com",
-    "zhihu.com",
-    "messenger.com",
-    "wechat.com",
-];
-const VIDEO: &[&str] = &[
-    "youtube.com",
-    "youtu.be",
-    "vimeo.com",
-    "twitch.tv",
-    "dailymotion.com",
-    "tiktok.com",
-    "bilibili.com",
-    "youku.com",
-    "rumble.com",
-    "netflix.com",
-];
-const EMAIL: &[&str] = &[
-    "mail.google.com",
-    "outlook.live.com",
-    "outlook.office.com",
-    "mail.yahoo.com",
-    "mail.proton.me",
-    "mail.aol.com",
-    "mail.yandex.ru",
-    "e.mail.ru",
-    "webmail.freenet.de",
-    "navigator.gmx.net",
-];
-const AI: &[&str] = &[
-    "chatgpt.com",
-    "chat.openai.com",
-    "openai.com",
-    "perplexity.ai",
-    "claude.ai",
-    "gemini.google.com",
-    "copilot.microsoft.com",
-    "poe.com",
-    "deepseek.com",
-    "chat.mistral.ai",
-    "grok.com",
-    "meta.ai",
-    "phind.com",
-];
-
 /// Tells where `url` of a referring page stands towards the page it led to.
 pub fn of<'a>(url: &'a str, page_url: &str) -> Referrer<'a> {
     let domain = folded(host(url));
@@ -148,7 +24,7 @@ pub fn of<'a>(url: &'a str, page_url: &str) -> Referrer<'a> {
     if is_same_site(&domain, &folded(host(page_url))) {
         return Referrer { domain: Cow::Borrowed(""), kind: Kind::Internal };
     }
-    let kind = kind(&domain);
+    let kind = place::of_host(&domain);
     Referrer { domain, kind }
 }
 
@@ -181,38 +57,6 @@ fn is_same_site(a: &str, b: &str) -> bool {
     a == b || matches!((psl::domain_str(a), psl::domain_str(b)), (Some(a), Some(b)) if a == b)
 }
 
-/// Whether `host` is `domain` or a part of it.
-fn is_under(host: &str, domain: &str) -> bool {
-    let Some(cut) = host.len().checked_sub(domain.len()) else { return false };
-    let Some((before, end)) = host.split_at_checked(cut) else { return false };
-    end == domain && (before.is_empty() || before.ends_with('.'))
-}
-
-fn kind(host: &str) -> Kind {
-    let in_list = |list: &[&str]| list.iter().any(|domain| is_under(host, domain));
-    // The particular before the general: mail.google.com is no search engine.
-    match () {
-        () if in_list(EMAIL) => Kind::Email,
-        () if in_list(AI) => Kind::Ai,
-        () if in_list(VIDEO) => Kind::Video,
-        () if in_list(SOCIAL) => Kind::Social,
-        () if in_list(SEARCH) || is_search_name(host) => Kind::Search,
-        () => Kind::Other,
-    }
-}
-
-/// Whether a host is one of these search engines under a top-level domain that they have: `com`, or a country's, with or
-/// without `co` or `com` before it.
-fn is_search_name(host: &str) -> bool {
-    let mut labels = host.rsplit('.');
-    let (Some(last), Some(second)) = (labels.next(), labels.next()) else { return false };
-    let name = match (last.len(), second) {
-        (2, "co" | "com") => labels.next().unwrap_or(second),
-        _ => second,
-    };
-    (last == "com" || last.len() == 2) && SEARCH_NAMES.contains(&name)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -242,6 +86,8 @@ mod tests {
             ("https://notgoogle.example/", "notgoogle.example", Kind::Other),
             ("https://evilfacebook.com/", "evilfacebook.com", Kind::Other),
             ("https://user:pw@duckduckgo.com:443/?q", "duckduckgo.com", Kind::Search),
+            ("android-app://com.google.android.gm/", "com.google.android.gm", Kind::Email),
+            ("android-app://com.google.android.googlequicksearchbox/", "com.google.android.googlequicksearchbox", Kind::Search),
         ];
         for (url, domain, kind) in table {
             assert_eq!(of(url, PAGE), Referrer { domain: domain.into(), kind }, "{url}");
