@@ -13,6 +13,7 @@ mod faults;
 mod harness;
 mod import;
 mod kafka;
+mod large;
 mod layers;
 mod limits;
 mod overlap;
