@@ -8,6 +8,7 @@
 mod cache;
 mod elsewhere;
 pub mod error;
+mod event_id;
 mod events;
 mod field;
 mod filter;

@@ -1,7 +1,7 @@
 //! Identifiers, each a type of its own so that they cannot be mixed up.
 
 use uuid::{Builder, Uuid};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 /// A project (tenant). Derived from its name, so a fleet needs no shared registry. Never 0: that is [`ProjectId::BOOKS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,17 +48,16 @@ pub fn is_placeholder(id: &str) -> bool {
 /// The id of the event that a client calls `text`: itself if that is a UUID, with hyphens or without, else a UUID (version 8) made from it,
 /// so that the same text names the same event whenever it comes. `None` for what names no event: nothing, too much, control
 /// characters, placeholders, the UUID of zeros.
-pub fn event_id_of(project: ProjectId, text: &str) -> Option<[u8; 16]> {
+pub fn event_id_of(text: &str) -> Option<[u8; 16]> {
     let text = text.trim();
-    if text.is_empty() || text.len() > MAX_EVENT_ID || is_placeholder(text) || text.contains(char::is_control) {
+    // Braces and `urn:uuid:` are forms of a UUID too, but nobody sends them: they are text.
+    if let (32 | 36, Ok(uuid)) = (text.len(), Uuid::try_parse_ascii(text.as_bytes())) {
+        return (!uuid.is_nil()).then(|| uuid.into_bytes());
+    }
+    if text.is_empty() || text.len() > MAX_EVENT_ID || is_placeholder(text) || text.bytes().any(|byte| byte.is_ascii_control()) {
         return None;
     }
-    // Braces and `urn:uuid:` are forms of a UUID too, but nobody sends them: they are text.
-    let uuid = matches!(text.len(), 32 | 36).then(|| Uuid::try_parse_ascii(text.as_bytes()).ok()).flatten();
-    match uuid {
-        Some(uuid) => (!uuid.is_nil()).then(|| uuid.into_bytes()),
-        None => Some(Builder::from_custom_bytes(xxh3_128_with_seed(text.as_bytes(), project.0).to_be_bytes()).into_uuid().into_bytes()),
-    }
+    Some(Builder::from_custom_bytes(xxh3_128(text.as_bytes()).to_be_bytes()).into_uuid().into_bytes())
 }
 
 /// A person: hash of `userId`, or of `anonymousId` while no user is known. What `unique_users` counts.
@@ -82,14 +81,12 @@ mod tests {
 
     use super::*;
 
-    const SHOP: ProjectId = ProjectId(1);
-
     #[test]
     fn a_uuid_names_itself_in_any_form() {
         let expected = Some(*b"\x01\x90\xf7\xa4\x00\x00\x70\x00\x80\x00\x00\x00\x00\x00\x00\x01");
         for text in ["0190f7a4-0000-7000-8000-000000000001", "0190F7A4000070008000000000000001", " 0190f7a4-0000-7000-8000-000000000001\n"]
         {
-            assert_eq!(event_id_of(SHOP, text), expected, "{text}");
+            assert_eq!(event_id_of(text), expected, "{text}");
         }
     }
 
@@ -97,24 +94,23 @@ mod tests {
     fn what_names_no_event_has_no_id() {
         let long = "x".repeat(MAX_EVENT_ID + 1);
         for text in ["", "  ", "null", "undefined", "00000000-0000-0000-0000-000000000000", "a\0b", "a\nb", &long] {
-            assert_eq!(event_id_of(SHOP, text), None, "{text:?}");
+            assert_eq!(event_id_of(text), None, "{text:?}");
         }
-        assert!(event_id_of(SHOP, &long[1..]).is_some());
+        assert!(event_id_of(&long[1..]).is_some());
     }
 
     proptest! {
         #[test]
-        fn a_text_names_one_event_of_a_project(one in "[a-zA-Z0-9äöü./_-]{1,40}", other in "[a-zA-Z0-9äöü./_-]{1,40}") {
+        fn a_text_names_one_event(one in "[a-zA-Z0-9äöü./_-]{1,40}", other in "[a-zA-Z0-9äöü./_-]{1,40}") {
             prop_assume!([&one, &other].iter().all(|text| !is_placeholder(text) && Uuid::try_parse(text).is_err()));
-            prop_assert_eq!(event_id_of(SHOP, &one), event_id_of(SHOP, &format!(" {one} ")));
-            prop_assert_eq!(event_id_of(SHOP, &one) == event_id_of(SHOP, &other), one == other);
-            prop_assert_ne!(event_id_of(SHOP, &one), event_id_of(ProjectId(2), &one));
-            prop_assert_eq!(Uuid::from_bytes(event_id_of(SHOP, &one).unwrap()).get_version_num(), 8);
+            prop_assert_eq!(event_id_of(&one), event_id_of(&format!(" {one} ")));
+            prop_assert_eq!(event_id_of(&one) == event_id_of(&other), one == other);
+            prop_assert_eq!(Uuid::from_bytes(event_id_of(&one).unwrap()).get_version_num(), 8);
         }
 
         #[test]
         fn arbitrary_text_never_panics(text in ".{0,60}") {
-            let _ = event_id_of(SHOP, &text);
+            let _ = event_id_of(&text);
         }
     }
 }

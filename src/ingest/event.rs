@@ -11,7 +11,7 @@ use super::notice::{Notices, SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, 
 use super::properties::{self, Properties};
 use super::{IngestLimits, Request, context};
 use crate::event::field::{Field, flag};
-use crate::event::ids::{PersonKey, ProjectId, VisitorKey, event_id_of, is_placeholder};
+use crate::event::ids::{PersonKey, VisitorKey, event_id_of, is_placeholder};
 use crate::event::packed::{EventWriter, Fixed};
 use crate::event::time::{Clock, Corrected, Stated, correct};
 use crate::outcome::Defect;
@@ -183,7 +183,7 @@ impl<'i> Head<'i> {
         }
         let mut flags = request.flags;
         let event_id = match keys.event_id {
-            Some(at) => event_id(nodes, at, request.project)?,
+            Some(at) => event_id(nodes, at)?,
             None => request.fallback_id.unwrap_or_else(|| {
                 flags |= flag::SERVER_ID;
                 Uuid::now_v7().into_bytes()
@@ -244,11 +244,10 @@ fn id<'i>(nodes: &[Node<'i>], at: Option<usize>, field: &str) -> Result<&'i str,
     Ok(id)
 }
 
-fn event_id(nodes: &[Node<'_>], at: usize, project: ProjectId) -> Result<[u8; 16], Fault> {
+fn event_id(nodes: &[Node<'_>], at: usize) -> Result<[u8; 16], Fault> {
     let invalid = |message: String| Fault::new(Defect::EventIdInvalid, "eventId", message);
     let id = text(nodes, at).ok_or_else(|| invalid("`eventId` is not a string".to_owned()))?;
-    event_id_of(project, id)
-        .ok_or_else(|| invalid(format!("`eventId` `{}` names no event: 1 to {MAX_ID} bytes of text, or a UUID", clip(id, 60))))
+    event_id_of(id).ok_or_else(|| invalid(format!("`eventId` `{}` names no event: 1 to {MAX_ID} bytes of text, or a UUID", clip(id, 60))))
 }
 
 fn stated(keys: &Keys, given: Given<'_, '_, '_>, notices: &mut Notices) -> Result<(Stated, Corrected), Fault> {
@@ -284,7 +283,7 @@ fn session(nodes: &[Node<'_>], at: usize, out: &mut Out<'_, '_>) {
     let is_written = nodes.get(at).is_some_and(|node| {
         with_text(node, |id| {
             let id = id.trim();
-            let is_name = id.len() <= MAX_ID && !id.contains(char::is_control) && !is_placeholder(id);
+            let is_name = id.len() <= MAX_ID && !id.bytes().any(|byte| byte.is_ascii_control()) && !is_placeholder(id);
             if is_name {
                 out.writer.field(Field::ClientSession, id.as_bytes());
             }

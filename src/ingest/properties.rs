@@ -14,6 +14,9 @@ use super::notice::{CHARACTER_REMOVED, Notices, VALUE_TRUNCATED};
 use crate::event::packed::EventWriter;
 use crate::outcome::Defect;
 
+/// Up to here a 64-bit float holds every integer.
+const EXACT: u64 = 1 << 53;
+
 /// Packs the properties of one event.
 pub(super) struct Properties<'l, 'w, 'b> {
     limits: &'l IngestLimits,
@@ -143,6 +146,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             Node::Static(StaticNode::Bool(true)) => self.writer.other(key.as_bytes(), b"true"),
             Node::Static(StaticNode::Bool(false)) => self.writer.other(key.as_bytes(), b"false"),
             Node::Static(StaticNode::Null) => {}
+            Node::Static(StaticNode::I64(number)) if number.unsigned_abs() <= EXACT => self.writer.number(key.as_bytes(), *number as f64),
             Node::Static(StaticNode::I64(number)) => self.integer(key, i128::from(*number)),
             Node::Static(StaticNode::U64(number)) => self.integer(key, i128::from(*number)),
             Node::Static(StaticNode::F64(number)) if number.is_finite() => self.writer.number(key.as_bytes(), *number),

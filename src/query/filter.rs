@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::error::{QueryError, nearest};
+use super::event_id;
 use super::field::Field;
 use super::request::{Fields, shortened};
 use super::sql::Statement;
@@ -61,6 +62,8 @@ impl Filter {
         let name =
             fields.text("field", "invalid_field")?.ok_or_else(|| QueryError::invalid("invalid_field", "a filter needs a `field`"))?;
         let field = Field::parse(name)?;
+        let by_id = event_id::filter(name, value);
+        let value = by_id.as_ref().unwrap_or(value);
         let op = fields.text("op", "invalid_operator")?.unwrap_or("eq");
         let test = Test::parse(op, value.get("value").unwrap_or(&Value::Null))?;
         let filter = Self { field, test };

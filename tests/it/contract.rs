@@ -132,7 +132,7 @@ async fn one_bad_event_costs_only_itself_even_if_the_body_does_not_parse() {
 }
 
 #[tokio::test]
-async fn what_is_read_otherwise_than_it_was_sent_is_said_and_any_text_is_an_id() {
+async fn what_is_read_otherwise_than_it_was_sent_is_said_and_an_id_of_ones_own_finds_its_event() {
     let pulse = Pulse::start().await;
     let order = json!({"eventId": "order-1001", "type": "order", "anonymousId": "ada", "sessionId": 1, "mood": "good",
         "properties": {"total.net": 8.5, "total": {"net": 9.5}, "coupon": null}});
@@ -147,6 +147,12 @@ async fn what_is_read_otherwise_than_it_was_sent_is_said_and_any_text_is_an_id()
     let series = json!({"from": "-1d", "to": "now", "series": [{"event": "order", "math": "unique_sessions"}]});
     let (_, answer) = pulse.http.query("trends", &series).await;
     assert_eq!(answer["result"]["series"][0]["total"], 2, "one number under two visitors is two sessions");
+    for (op, value) in [("eq", json!("order-1001")), ("in", json!(["order-1001", "no such order"])), ("neq", json!("1002"))] {
+        let found = json!({"from": "-1d", "to": "now", "filters": [{"field": "eventId", "op": op, "value": value}]});
+        let (status, answer) = pulse.http.query("events", &found).await;
+        assert_eq!((status, answer["result"]["events"].as_array().unwrap().len()), (StatusCode::OK, 1), "{op}: {answer}");
+        assert_eq!(answer["result"]["events"][0]["properties"], json!({"total.net": 8.5}));
+    }
     assert!(pulse.stop().await);
 }
 
