@@ -28,7 +28,7 @@ use crate::http::server::Server;
 use crate::ingest::Redrive;
 use crate::lifecycle::{Fault, Signals, Supervisor, raise_file_limit};
 use crate::load::{self, LoadStats};
-use crate::log::embedded::{EmbeddedLog, lock_data_dir};
+use crate::log::embedded::{EmbeddedLog, LockError, lock_data_dir};
 use crate::log::kafka::KafkaLog;
 use crate::log::{Log, LogError, RunningLog};
 use crate::metrics;
@@ -59,6 +59,8 @@ pub async fn serve(settings: Settings, run: Run) -> Result<()> {
     std::fs::create_dir_all(&data_dir).with_context(|| format!("data_dir: `{}`", data_dir.display()))?;
     // With Kafka too: address and keys are files of one instance.
     let _lock = lock_data_dir(&data_dir).context("data_dir")?;
+    // Left behind by an instance that was killed: whatever listens there now is somebody else.
+    drop(std::fs::remove_file(data_dir.join(ADDRESS_FILE)));
     match settings.log.clone() {
         LogSettings::Embedded(limits) => {
             let open = async { EmbeddedLog::open(&data_dir.join("log"), limits).context("opening the log") };
@@ -284,9 +286,16 @@ async fn with_storage<T>(settings: &Settings, work: impl AsyncFnOnce(&Storage) -
     result.and_then(|result| closed.map(|()| result))
 }
 
-/// Where the instance that uses `data_dir` listens, if one has said so.
-pub fn running_address(data_dir: &Path) -> Option<SocketAddr> {
-    std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?.trim().parse().ok()
+/// Where the instance that uses `data_dir` listens; `None` if none does, or none is ready. Errors: the lock cannot be looked at.
+pub fn running_address(data_dir: &Path) -> Result<Option<SocketAddr>, LockError> {
+    let said = std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok().and_then(|text| text.trim().parse().ok());
+    let Some(address) = said else { return Ok(None) };
+    match lock_data_dir(data_dir) {
+        Err(LockError::Held { .. }) => Ok(Some(address)),
+        // Left behind by an instance that was killed: whatever listens there now is somebody else.
+        Ok(_) => Ok(None),
+        Err(other) => Err(other),
+    }
 }
 
 /// Does `work` with ClickHouse alone: no role runs and no log is open.

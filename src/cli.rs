@@ -2,9 +2,12 @@
 
 mod bench;
 mod check_config;
+mod dead;
 mod import;
+mod instance;
 mod keys;
 mod migrate;
+mod remote;
 mod replay;
 mod serve;
 
@@ -41,6 +44,8 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Bring in history from files
     Import(import::ImportArgs),
+    /// Show what could not be read, and why
+    Dead(dead::DeadArgs),
     /// Say whether the configuration is sound, and with what values
     CheckConfig(check_config::CheckConfigArgs),
     /// The embedded engine, started by pulse itself
@@ -80,8 +85,10 @@ impl ConfigArgs {
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
+const NOTHING_STORED: u8 = 3;
 
-/// Runs the command that was typed. Exit code 0: done; 1: failed; 2: usage or configuration.
+/// Runs the command that was typed. Exit code 0: done; 1: failed; 2: usage or configuration; 3: an import of
+/// which nothing could be read.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     // Events, keys and passwords of all projects: whatever pulse and its engine write is for their own user only.
@@ -94,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Dead(args) => dead::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Engine { library, arguments } => crate::clickhouse::engine::run_child(&library, &arguments).map_err(anyhow::Error::msg),
     };
@@ -102,8 +110,17 @@ pub fn run() -> ExitCode {
         Err(problem) => {
             // Nobody may be listening any more.
             let _ = writeln!(std::io::stderr(), "pulse: {problem:#}");
-            ExitCode::from(if problem.is::<ConfigError>() { USAGE } else { FAILED })
+            ExitCode::from(code_of(&problem))
         }
+    }
+}
+
+/// What a script is told.
+fn code_of(problem: &anyhow::Error) -> u8 {
+    match () {
+        () if problem.is::<ConfigError>() => USAGE,
+        () if problem.is::<import::NothingStored>() => NOTHING_STORED,
+        () => FAILED,
     }
 }
 

@@ -13,7 +13,7 @@ pub mod server;
 mod slots;
 mod wire;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +86,11 @@ impl HttpConfig {
     /// What one request may be sure to get of [`Self::max_body_memory`] while nobody else wants it, bytes.
     pub fn largest_body(&self) -> usize {
         budget::Budget::largest(self.max_body_memory)
+    }
+
+    /// Somebody at `address`, behind the proxies that are believed.
+    pub fn peer(&self, address: IpAddr) -> Result<Peer, String> {
+        Ok(Peer::new(address, self.proxies()?))
     }
 
     fn proxies(&self) -> Result<Arc<[Network]>, String> {

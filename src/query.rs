@@ -6,6 +6,7 @@
 //! May go wrong: the request is refused (4xx), the store is away or too busy (503), the query is too dear (422, 504).
 
 mod cache;
+pub mod dead_letters;
 mod elsewhere;
 pub mod error;
 mod event_id;

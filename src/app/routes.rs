@@ -24,6 +24,7 @@ use crate::ingest::{Geo, Ingest};
 use crate::load::LoadStats;
 use crate::log::RunningLog;
 use crate::metrics::Counter;
+use crate::query::dead_letters::DeadLetters;
 use crate::query::ledger::{LedgerScope, ledger};
 use crate::query::store::Reader;
 use crate::query::{Asked, Loads, Queries, QueryError, SecondLevel};
@@ -112,6 +113,10 @@ impl<L: RunningLog> Routes<L> {
                 Method::GET => asks.ledger(&call).await.unwrap_or_else(|error| error.into_response(&id)),
                 _ => method_not_allowed("GET", &id),
             },
+            Some(asks) if path == "/v1/dead-letters" => match *call.request.method() {
+                Method::GET => asks.dead_letters(&call).await.unwrap_or_else(|error| error.into_response(&id)),
+                _ => method_not_allowed("GET", &id),
+            },
             _ => self.health(&call),
         }
     }
@@ -175,6 +180,14 @@ impl<L: RunningLog> Asks<L> {
         let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
         counter.add(1);
         let answer = answer.map_err(of_query)?;
+        Ok(json_response(StatusCode::OK, answer))
+    }
+
+    async fn dead_letters(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+        let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
+        let query = call.request.uri().query().unwrap_or_default();
+        let asked = DeadLetters::parse(grant.project, query, clock::now_ms()).map_err(of_query)?;
+        let answer = self.queries.dead_letters(&asked).await.map_err(of_query)?;
         Ok(json_response(StatusCode::OK, answer))
     }
 

@@ -1,91 +1,122 @@
 //! `pulse import`: history from files, each line of it an event or a dead letter.
 //!
 //! Talks to the pulse that uses the data directory, or to the one at `--url`, or starts the roles itself. Ends when every
-//! line has its outcome. Lines have fixed ids: importing a file again, or after a failure, counts nothing twice.
+//! line has its outcome, and tells what could not be read and why. Lines have fixed ids: importing a file again, or after a failure,
+//! counts nothing twice.
 
-mod combined;
+mod access;
 mod csv;
 mod ids;
+mod input;
 mod lines;
 mod ndjson;
 mod read;
 mod send;
+mod times;
+mod told;
 
-use std::path::{Path, PathBuf};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
-use self::combined::Site;
-use self::csv::MapConfig;
-use self::ids::AddressHasher;
-use self::read::{Format, ReadError, Recipe};
+use self::access::{ClientField, Site};
+use self::csv::{Dialect, MapConfig};
+use self::ids::{AddressHasher, Masker};
+use self::read::{Findings, Format, ReadError, Recipe};
 use self::send::{AccessKeys, Books, Connection};
+use self::times::Times;
+pub(super) use self::told::NothingStored;
+use self::told::{Reasons, Summary};
 use super::ConfigArgs;
-use crate::app::{self, Run};
+use super::instance::InstanceArgs;
+use crate::clickhouse::engine::cache_dir;
 use crate::config::Settings;
-use crate::http::keys::{self, KeysError};
+use crate::ingest::Geo;
 
 /// Batches read ahead of the one being sent.
 const READ_AHEAD: usize = 4;
 const REDRAW: Duration = Duration::from_millis(200);
 
-/// What is wrong with a line, in words.
+/// What is wrong with a line: a word that stands for all lines of the kind, and a sentence about this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Malformed(String);
+struct Malformed {
+    reason: &'static str,
+    message: String,
+}
 
-impl<T: Into<String>> From<T> for Malformed {
-    fn from(message: T) -> Self {
-        Self(message.into())
+impl Malformed {
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
     }
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pulse import --format combined --site www.example.com /var/log/nginx/access.log*
-  pulse import --format csv --map orders.toml --json orders.csv
+  pulse import --format combined --client-field -1 access.log      # behind a proxy: the last field is the client
+  pulse import --format csv --map orders.toml --timezone Europe/Berlin --id-column order --json orders.csv
 
 A map names fields and the columns they come from:
   unmapped = \"properties\"        # or \"ignore\"
   strings = [\"zip\"]              # columns that stay text
+  numbers = [\"amount\"]           # columns that are numbers wherever they can be read as such
+  delimiter = \";\"                # also \"tab\", \"pipe\"; recognised where it is missing
+  decimal = \",\"                  # 12,50 is a number
+  timezone = \"Europe/Berlin\"     # of times that name none
+  time_format = \"%d/%m/%Y %H:%M\"
   [columns]
+  eventId = \"order\"
   userId = \"customer\"
   \"properties.amount\" = \"total\"
   [defaults]
-  type = \"order\"")]
+  type = \"order\"
+
+Ends with 0 if lines were stored (what could not be read is told), 1 if it failed, 3 if not a single line could be read.")]
 pub(super) struct ImportArgs {
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(flatten)]
+    instance: InstanceArgs,
     /// How the files are laid out
     #[arg(long, value_enum)]
     format: Format,
     /// Map from columns to fields, for csv
     #[arg(long, value_name = "FILE")]
     map: Option<PathBuf>,
+    /// Column that holds the events' ids, for csv: exported again, the same rows are the same events
+    #[arg(long, value_name = "NAME")]
+    id_column: Option<String>,
+    /// What separates cells, for csv: a character, or comma, semicolon, tab, pipe [default: recognised]
+    #[arg(long, value_name = "NAME", value_parser = Dialect::named)]
+    delimiter: Option<Dialect>,
+    /// Encoding of the files, such as windows-1252, shift_jis, utf-16le [default: recognised]
+    #[arg(long, value_name = "NAME", value_parser = input::encoding_named)]
+    encoding: Option<&'static encoding_rs::Encoding>,
+    /// Time zone of times that name none, such as Europe/Berlin, UTC or +02:00
+    #[arg(long, value_name = "NAME", value_parser = times::zone_named, allow_hyphen_values = true)]
+    timezone: Option<jiff::tz::TimeZone>,
+    /// Name of the server whose log it is: equal lines of two servers are two events
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
     /// Host name of the web server, for combined: its own pages are then no referrers
     #[arg(long, value_name = "HOST")]
     site: Option<String>,
-    /// Whose events they are
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    project: String,
+    /// Where the client's address stands, for combined, if a proxy stands in front: the number of a field (-1: the last), or the name
+    /// of a JSON log's member; http.trusted_proxies works without
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    client_field: Option<ClientField>,
     /// Print the outcomes as one JSON object
     #[arg(long)]
     json: bool,
-    /// Another pulse than the data directory's own
-    #[arg(long)]
-    url: Option<String>,
     /// Import key of the project [default: the one in the keys file, else the read key]
     #[arg(long, value_name = "KEY")]
     import_key: Option<String>,
-    /// Read key of the project [default: the one in the keys file]
-    #[arg(long, value_name = "KEY")]
-    read_key: Option<String>,
-    /// Files to read, gzip or not; `-` is standard input
+    /// Files to read, as they are or compressed (gz, zst, xz, bz2); `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -98,7 +129,10 @@ pub(super) fn run(args: &ImportArgs) -> Result<()> {
     let recipe = recipe(args, &settings)?;
     let keys = access_keys(args, &settings)?;
     let runtime = super::runtime()?;
-    let result = runtime.block_on(import(args, settings, (recipe, keys)));
+    let result = runtime.block_on(args.instance.with(settings, |address| async move {
+        let connection = Connection::new(&address, &keys)?;
+        transfer(args, recipe, &connection).await
+    }));
     // A reader that waits for standard input would be waited for.
     runtime.shutdown_background();
     result
@@ -106,22 +140,53 @@ pub(super) fn run(args: &ImportArgs) -> Result<()> {
 
 /// Everything that can be refused before anything is sent.
 fn recipe(args: &ImportArgs, settings: &Settings) -> Result<Recipe> {
-    let map = match &args.map {
-        Some(_) if args.format != Format::Csv => bail!("map: only csv has columns"),
+    check_format(args)?;
+    let mut map = match &args.map {
         Some(path) => MapConfig::read(path).map_err(anyhow::Error::msg).context("map")?,
         None => MapConfig::default(),
     };
-    let host = args.site.clone();
-    if let Some(host) = &host {
-        let is_host =
-            url::Url::parse(&format!("https://{host}/")).is_ok_and(|url| url.host_str().is_some_and(|known| host.starts_with(known)));
-        if args.format != Format::Combined || !is_host {
-            bail!("--site `{host}`: the host name of a web server, such as www.example.com, for combined logs only");
-        }
+    if let Some(column) = &args.id_column {
+        map = map.with_ids_of(column).map_err(anyhow::Error::msg).context("--id-column")?;
     }
-    let site = Site { addresses: AddressHasher::open(&settings.config.data_dir).context("secret of imports")?, host };
-    let progress = progress_bar(&args.files)?;
-    Ok(Recipe { format: args.format, project: args.project.clone(), map, site, progress })
+    let addresses = AddressHasher::open(&settings.config.data_dir).context("secret of imports")?;
+    let geo = Geo::open(&settings.config.geo, cache_dir().map(|cache| cache.join("geo")).as_deref()).map_err(anyhow::Error::msg)?;
+    let proxies = settings.config.http.peer(Ipv4Addr::UNSPECIFIED.into()).map_err(anyhow::Error::msg)?;
+    let site = Site {
+        addresses: addresses.clone(),
+        host: args.site.clone(),
+        client_field: args.client_field.clone(),
+        proxies,
+        times: Times { zone: args.timezone.clone(), format: None },
+    };
+    Ok(Recipe {
+        format: args.format,
+        project: args.instance.project.clone(),
+        source: args.source.clone(),
+        map,
+        dialect: args.delimiter,
+        encoding: args.encoding,
+        site,
+        masker: Masker { addresses, geo },
+        progress: progress_bar(&args.files)?,
+    })
+}
+
+/// Options that say something of one layout only.
+fn check_format(args: &ImportArgs) -> Result<()> {
+    let of_tables = [("--map", args.map.is_some()), ("--id-column", args.id_column.is_some()), ("--delimiter", args.delimiter.is_some())];
+    let of_logs = [("--site", args.site.is_some()), ("--client-field", args.client_field.is_some())];
+    if let Some((name, _)) = of_tables.iter().find(|(_, is_given)| *is_given && args.format != Format::Csv) {
+        bail!("{name}: only csv has columns");
+    }
+    if let Some((name, _)) = of_logs.iter().find(|(_, is_given)| *is_given && args.format != Format::Combined) {
+        bail!("{name}: for combined only");
+    }
+    let Some(host) = &args.site else { return Ok(()) };
+    let is_host = url::Url::parse(&format!("https://{host}/")).is_ok_and(|url| url.host_str().is_some_and(|known| host.starts_with(known)));
+    if !is_host {
+        bail!("--site `{host}`: not the host name of a web server, such as www.example.com");
+    }
+    Ok(())
 }
 
 /// A bar on standard error if that is a terminal.
@@ -149,64 +214,14 @@ fn progress_bar(files: &[PathBuf]) -> Result<ProgressBar> {
 
 /// The keys given, else those of the project in the keys file.
 fn access_keys(args: &ImportArgs, settings: &Settings) -> Result<AccessKeys> {
-    if let Some(read) = &args.read_key {
-        return Ok(AccessKeys { import: args.import_key.as_ref().unwrap_or(read).clone(), read: read.clone() });
+    let read = args.instance.read_key(settings)?;
+    if let Some(import) = &args.import_key {
+        return Ok(AccessKeys { import: import.clone(), read });
     }
-    let config = &settings.config;
-    let path = keys::path(&config.keys, &config.data_dir);
-    if config.keys.file.is_empty() && !path.exists() && args.url.is_none() {
-        std::fs::create_dir_all(&config.data_dir).context("data_dir")?;
-        keys::change(&path, |_| Ok::<_, KeysError>(()))?;
-    }
-    let project = &args.project;
-    let entry = keys::read(&path)?.into_iter().find(|entry| &entry.project == project);
-    let Some(entry) = entry else { bail!("project: `{project}` has no keys; `pulse keys create {project}` makes some") };
-    if entry.disabled {
-        bail!("project: the keys of `{project}` are disabled");
-    }
-    let read = entry.read_key;
-    if read.starts_with("sha256:") {
-        bail!("project: of the read key of `{project}` only the hash is kept; give it with --read-key");
-    }
-    let kept = Some(entry.import_key).filter(|key| !key.is_empty() && !key.starts_with("sha256:"));
-    let import = args.import_key.clone().or(kept).unwrap_or_else(|| read.clone());
-    Ok(AccessKeys { import, read })
-}
-
-/// Imports into the pulse that is there, or into one of its own.
-async fn import(args: &ImportArgs, settings: Settings, (recipe, keys): (Recipe, AccessKeys)) -> Result<()> {
-    let running = match &args.url {
-        Some(url) => Some(url.clone()),
-        None => running_instance(&settings.config.data_dir).await,
-    };
-    if let Some(url) = running {
-        return transfer(args, recipe, &Connection::new(&url, &keys)?).await;
-    }
-    let (ready, address) = oneshot::channel();
-    let stop = CancellationToken::new();
-    let serve = app::serve(settings, Run { ready: Some(ready), stop: stop.clone(), greets: false });
-    let work = async {
-        // No address: the end of `serve` says why.
-        let Ok(address) = address.await else { return std::future::pending().await };
-        transfer(args, recipe, &Connection::new(&format!("http://{address}"), &keys)?).await
-    };
-    tokio::pin!(serve);
-    tokio::select! {
-        served = &mut serve => {
-            served?;
-            bail!("stopped before every line had its outcome; importing again counts nothing twice")
-        }
-        worked = work => {
-            stop.cancel();
-            serve.await?;
-            worked
-        }
-    }
-}
-
-async fn running_instance(data_dir: &Path) -> Option<String> {
-    let url = format!("http://{}", app::running_address(data_dir)?);
-    send::is_alive(&url).await.then_some(url)
+    // Of a key that was given nobody knows whether the file is of the same pulse.
+    let kept = if args.instance.read_key.is_some() { String::new() } else { args.instance.keys_of(settings)?.import_key };
+    let import = Some(kept).filter(|key| !key.is_empty() && !key.starts_with("sha256:"));
+    Ok(AccessKeys { import: import.unwrap_or_else(|| read.clone()), read })
 }
 
 /// Sends all files, waits for the outcomes and prints them.
@@ -214,51 +229,29 @@ async fn transfer(args: &ImportArgs, recipe: Recipe, connection: &Connection) ->
     let progress = recipe.progress.clone();
     let (sender, mut batches) = mpsc::channel(READ_AHEAD);
     let files = args.files.clone();
-    let reader = tokio::task::spawn_blocking(move || -> Result<(), ReadError> {
-        files.iter().try_for_each(|path| read::file(path, &recipe, &sender))
+    let reader = tokio::task::spawn_blocking(move || -> (Result<(), ReadError>, Findings) {
+        let mut findings = Findings::default();
+        let ended = files.iter().try_for_each(|path| read::file(path, &recipe, &sender, &mut findings));
+        (ended, findings)
     });
-    let mut read = 0;
+    let (mut read, mut reasons) = (0, Reasons::default());
     // One batch after another, because a visitor's sessions follow from the order; reading goes on meanwhile.
     while let Some(batch) = batches.recv().await {
-        let lines = batch.lines;
-        connection.send(batch).await?;
+        let lines = batch.numbers.len() as u64;
+        reasons.merge(connection.send(batch).await?);
         read += lines;
         progress.set_message(format!("{read} lines"));
     }
-    let ended = reader.await.context("reading")?;
+    let (ended, findings) = reader.await.context("reading")?;
+    if read == 0 {
+        ended?;
+        progress.finish_and_clear();
+        return Summary::of(0, &Books::default(), (&reasons, &findings.notes())).print(args.json);
+    }
     let show = |books: &Books| progress.set_message(format!("{read} lines, {} of them waiting", books.waiting));
     let books = connection.settle(read, show).await?;
     progress.finish_and_clear();
-    Summary::of(read, &books).print(args.json)?;
-    ended.context("what was read before this is imported")
-}
-
-/// What is printed at the end.
-#[derive(Serialize)]
-struct Summary {
-    read: u64,
-    stored: u64,
-    duplicate: u64,
-    filtered: u64,
-    rejected: u64,
-    dead: u64,
-}
-
-impl Summary {
-    fn of(read: u64, books: &Books) -> Self {
-        let Books { stored, duplicate, filtered, rejected, dead, .. } = *books;
-        Self { read, stored, duplicate, filtered, rejected, dead }
-    }
-
-    fn print(&self, as_json: bool) -> Result<()> {
-        if as_json {
-            println!("{}", serde_json::to_string(self)?);
-            return Ok(());
-        }
-        let Self { read, stored, duplicate, filtered, rejected, dead } = self;
-        println!(
-            "read       {read}\nstored     {stored}\nduplicate  {duplicate}\nfiltered   {filtered}\nrejected   {rejected}\ndead       {dead}"
-        );
-        Ok(())
-    }
+    let printed = Summary::of(read, &books, (&reasons, &findings.notes())).print(args.json);
+    ended.context("what was read before this is imported")?;
+    printed
 }

@@ -61,7 +61,7 @@ impl Peer {
     /// The client's address: the peer's own, or behind trusted proxies the nearest hop of `x-forwarded-for` that is none of
     /// them. A hop that is no address is a reason to believe nothing: the peer's own again.
     pub fn client(&self, headers: &HeaderMap) -> IpAddr {
-        if !self.is_trusted(self.address) {
+        if !self.trusts(self.address) {
             return self.address;
         }
         let values = headers.get_all("x-forwarded-for");
@@ -70,7 +70,7 @@ impl Peer {
         for hop in hops {
             let Some(address) = address::parse(hop) else { return self.address };
             nearest = address;
-            if !self.is_trusted(address) {
+            if !self.trusts(address) {
                 break;
             }
         }
@@ -79,10 +79,16 @@ impl Peer {
 
     /// Whether it is a proxy, whose connections are those of many clients.
     pub(super) fn is_proxy(&self) -> bool {
-        self.is_trusted(self.address)
+        self.trusts(self.address)
     }
 
-    fn is_trusted(&self, address: IpAddr) -> bool {
+    /// Somebody at another address, in front of the same proxies.
+    pub fn with(&self, address: IpAddr) -> Self {
+        Self::new(address, Arc::clone(&self.proxies))
+    }
+
+    /// Whether a proxy that the operator named has this address.
+    pub fn trusts(&self, address: IpAddr) -> bool {
         self.proxies.iter().any(|network| network.contains(address))
     }
 }

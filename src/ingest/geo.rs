@@ -69,6 +69,11 @@ impl Geo {
         self.city.is_some()
     }
 
+    /// The country of an address, two letters; empty if nobody knows.
+    pub fn country(&self, address: IpAddr) -> String {
+        self.lookup(address).country
+    }
+
     fn lookup(&self, address: IpAddr) -> Place {
         let city = if address.is_ipv6() { self.city_v6.as_ref().or(self.city.as_ref()) } else { self.city.as_ref() };
         let mut place = city.and_then(|reader| record::<City>(reader, address)).map(City::place).unwrap_or_default();

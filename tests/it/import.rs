@@ -58,7 +58,7 @@ async fn a_real_access_log_is_stored_once_however_often_it_is_imported() {
     assert_eq!(pulse.http.settled().await["stored"], 9_999);
     let events = pulse.http.events().await;
     let text = serde_json::to_string(&events).unwrap();
-    assert!(!lines.iter().any(|(address, _)| text.contains(address.as_str())), "an address was kept");
+    assert!(!lines.iter().any(|(address, _)| memchr::memmem::find(text.as_bytes(), address.as_bytes()).is_some()), "an address was kept");
 }
 
 /// Lines that no format takes, each with an address of a client in one spelling or another.

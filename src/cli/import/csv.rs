@@ -1,26 +1,34 @@
-//! Tables: a header row, then one event a row (RFC 4180).
+//! Tables: a header row, then one event a row.
 //!
 //! Owns the map from columns to fields of an event. A column called like a field is that field, others become properties
-//! unless the map says otherwise. An empty cell says nothing. Numbers are recognised in properties and in the screen's
-//! measures, but only those that a 64-bit float holds to the digit: a long number or one with leading zeros is a name, not
-//! an amount.
+//! unless the map says otherwise. An empty cell says nothing. Delimiter and quoting are recognised ([`dialect`]); a row that makes no
+//! sense costs itself ([`rows`]); a column is text, number or truth as a whole ([`kinds`]), which takes a first look at all of it.
+
+mod dialect;
+mod kinds;
+mod rows;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::path::Path;
 
-use ::csv::{ByteRecord, ReaderBuilder};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+pub(super) use self::dialect::Dialect;
+use self::kinds::{Evidence, Kind};
+pub(super) use self::rows::{Row, Rows};
 use super::Malformed;
+use super::input::Census;
+use super::times::{Times, zone_named};
 
 /// Fields at the top of an event.
 const FIELDS: [&str; 6] = ["eventId", "type", "timestamp", "userId", "anonymousId", "sessionId"];
+/// What is wrong with a table whose header cannot be read.
+pub(super) const NO_UTF_8: &str = "the header is not UTF-8";
 const PROPERTIES: &str = "properties.";
 const CONTEXT: &str = "context.";
-/// Digits that a 64-bit float holds whatever they are.
-const EXACT_DIGITS: usize = 15;
 
 /// A map file (TOML), as written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -32,8 +40,18 @@ pub(super) struct MapConfig {
     defaults: BTreeMap<String, String>,
     /// Columns whose cells stay text.
     strings: Vec<String>,
+    /// Columns whose cells are numbers wherever they can be read as such.
+    numbers: Vec<String>,
     /// What becomes of columns that are no field.
     unmapped: Unmapped,
+    /// What separates cells.
+    delimiter: Option<String>,
+    /// What stands before the decimals of numbers: a point, or a comma.
+    decimal: Option<char>,
+    /// Zone of times that name none.
+    timezone: Option<String>,
+    /// How times are written (`strftime`).
+    time_format: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -62,7 +80,35 @@ impl MapConfig {
                 format!("{section}: `{field}` is neither one of {fields} nor begins with `{PROPERTIES}` or `{CONTEXT}`")
             })?;
         }
+        if let Some(decimal) = map.decimal.filter(|decimal| !matches!(decimal, '.' | ',')) {
+            return Err(format!("decimal: `{decimal}` is neither a point nor a comma"));
+        }
+        map.dialect()?;
+        map.times(Times::default())?;
         Ok(map)
+    }
+
+    /// With the column that holds the events' ids.
+    pub(super) fn with_ids_of(mut self, column: &str) -> Result<Self, String> {
+        match self.columns.insert("eventId".to_owned(), column.to_owned()) {
+            Some(other) if other != column => Err(format!("the map says that `{other}` holds the ids, --id-column that `{column}` does")),
+            _ => Ok(self),
+        }
+    }
+
+    /// What separates cells, if the map says so.
+    pub(super) fn dialect(&self) -> Result<Option<Dialect>, String> {
+        self.delimiter.as_deref().map(Dialect::named).transpose().map_err(|problem| format!("delimiter: {problem}"))
+    }
+
+    /// How times are read: as the map says where the command line does not.
+    pub(super) fn times(&self, given: Times) -> Result<Times, String> {
+        let zone = self.timezone.as_deref().map(zone_named).transpose().map_err(|problem| format!("timezone: {problem}"))?;
+        Ok(Times { zone: given.zone.or(zone), format: self.time_format.clone() })
+    }
+
+    fn decimal(&self) -> char {
+        self.decimal.unwrap_or('.')
     }
 }
 
@@ -87,10 +133,21 @@ impl Field {
         (!path.iter().any(String::is_empty)).then_some(Self::Context(path))
     }
 
+    /// The field that a column called so is.
+    fn of_column(name: &str) -> Option<Self> {
+        let plain = |name: &str| name.replace('_', "").to_ascii_lowercase();
+        let field = FIELDS.iter().find(|field| plain(field) == plain(name));
+        field.map(|field| Self::Top((*field).to_owned())).or_else(|| Self::named(name))
+    }
+
+    fn is_top(&self, field: &str) -> bool {
+        matches!(self, Self::Top(name) if name == field)
+    }
+
     /// Whether numbers are numbers here.
     fn takes_numbers(&self) -> bool {
         match self {
-            Self::Top(name) => name == "timestamp",
+            Self::Top(_) => false,
             Self::Property(_) => true,
             Self::Context(path) => path.first().is_some_and(|first| first == "screen"),
         }
@@ -122,133 +179,185 @@ impl Field {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Column {
     field: Field,
-    is_text: bool,
+    kind: Kind,
+    /// Its cells are a time.
+    is_time: bool,
+    /// Its kind follows from its cells.
+    is_open: bool,
 }
 
 /// The rows of one file, once its header is known.
 #[derive(Debug)]
 pub(super) struct Table {
+    dialect: Dialect,
     /// By position; `None`: ignored.
     columns: Vec<Option<Column>>,
     defaults: Vec<(Field, String)>,
+    times: Times,
+    decimal: char,
 }
 
 impl Table {
-    /// A table with this header row. Errors: the header and the map do not fit.
-    pub(super) fn new(header: &[u8], map: &MapConfig) -> Result<Self, String> {
-        let header = record(header)?;
-        let names: Vec<&str> = header
+    /// The table that begins in `rows`: takes what comes before its first row. Errors: header and map do not fit, or no row can be an
+    /// event.
+    pub(super) fn begin(rows: &mut Rows, map: &MapConfig, given: (Option<Dialect>, Times)) -> Result<Self, String> {
+        let failed = |problem: io::Error| problem.to_string();
+        let mut first = rows.line().map_err(failed)?.ok_or("there is no header row")?;
+        let declared = Dialect::declared(&first.bytes);
+        if declared.is_some() {
+            first = rows.line().map_err(failed)?.ok_or("there is no header row")?;
+        }
+        let is_known = |name: &str| Field::of_column(name).is_some() || map.columns.values().any(|column| column == name);
+        let named = given.0.or(map.dialect()?).or(declared);
+        let dialect = named.unwrap_or_else(|| Dialect::of_header(&first.bytes, is_known));
+        rows.give_back(first);
+        let header = rows.next(dialect, 0).map_err(failed)?.ok_or("there is no header row")?;
+        Self::new(&header, (dialect, map.times(given.1)?), map)
+    }
+
+    fn new(header: &Row, (dialect, times): (Dialect, Times), map: &MapConfig) -> Result<Self, String> {
+        let cells =
+            header.quoting.and_then(|quoting| dialect.cells(&header.bytes, quoting)).ok_or("a quote of the header is not closed")?;
+        let names: Vec<&str> = cells
+            .0
             .iter()
-            .map(|name| std::str::from_utf8(name).map(str::trim))
+            .map(|name| std::str::from_utf8(&name.text).map(str::trim))
             .collect::<Result<_, _>>()
-            .map_err(|_| "the header is not UTF-8".to_owned())?;
+            .map_err(|_| NO_UTF_8.to_owned())?;
         let mut given = HashSet::new();
         if let Some(twice) = names.iter().find(|name| !name.is_empty() && !given.insert(**name)) {
             return Err(format!("column `{twice}` is in the header twice"));
         }
-        if let Some(missing) = map.columns.values().chain(&map.strings).find(|column| !given.contains(column.as_str())) {
-            return Err(format!("column `{missing}` of the map is not in the header"));
+        if let Some(missing) = map.columns.values().chain(&map.strings).chain(&map.numbers).find(|column| !given.contains(column.as_str()))
+        {
+            return Err(format!("column `{missing}` of the map is not in the header ({})", listed(&names)));
         }
-        let mapped: HashMap<&str, &str> = map.columns.iter().map(|(field, column)| (column.as_str(), field.as_str())).collect();
-        let columns = names.iter().map(|name| {
-            let field = match mapped.get(name) {
-                Some(field) => Field::named(field),
-                // A field that the map takes from elsewhere is not given twice.
-                None if Field::named(name).is_some() => Field::named(name).filter(|_| !map.columns.contains_key(*name)),
-                None if name.is_empty() || map.unmapped == Unmapped::Ignore => None,
-                None => Some(Field::Property((*name).to_owned())),
-            };
-            field.map(|field| Column { is_text: !field.takes_numbers() || map.strings.iter().any(|text| text == name), field })
-        });
-        let columns: Vec<Option<Column>> = columns.collect();
-        let mut fields = HashSet::new();
-        if let Some(twice) = columns.iter().flatten().find(|column| !fields.insert(&column.field)) {
-            return Err(format!("two columns are the field {:?}", twice.field));
+        let columns = columns(&names, map)?;
+        let defaults: Vec<(Field, String)> =
+            map.defaults.iter().filter_map(|(field, value)| Some((Field::named(field)?, value.clone()))).collect();
+        let table = Self { dialect, columns, defaults, times, decimal: map.decimal() };
+        table.check(&names)?;
+        Ok(table)
+    }
+
+    /// Without a type or a visitor no row is an event: better said once than of every row.
+    fn check(&self, names: &[&str]) -> Result<(), String> {
+        let has = |field: &str| {
+            let columns = self.columns.iter().flatten().map(|column| &column.field);
+            columns.chain(self.defaults.iter().map(|(field, _)| field)).any(|known| known.is_top(field))
+        };
+        let missing = match () {
+            () if !has("type") => "`type`",
+            () if !has("anonymousId") && !has("userId") => "`anonymousId` or `userId`",
+            () => return Ok(()),
+        };
+        let delimiter = char::from(self.dialect.delimiter).escape_default();
+        Err(format!("no column is {missing}, and the map names none; the columns, separated by `{delimiter}`, are {}", listed(names)))
+    }
+
+    /// Number of columns.
+    pub(super) fn width(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// The next row.
+    pub(super) fn next(&self, rows: &mut Rows) -> io::Result<Option<Row>> {
+        rows.next(self.dialect, self.width())
+    }
+
+    /// Looks at all rows, for what their columns hold and what they are written in. Where a file breaks off is told when its rows
+    /// are read.
+    pub(super) fn survey(&mut self, rows: &mut Rows) -> Census {
+        let mut evidence = vec![Evidence::default(); self.width()];
+        let mut census = Census::default();
+        while let Ok(Some(row)) = self.next(rows) {
+            census.see(&row.bytes);
+            let cells = row.quoting.and_then(|quoting| self.dialect.cells(&row.bytes, quoting));
+            // What is no row says nothing of columns either.
+            let Some((cells, _)) = cells.filter(|(cells, _)| cells.len() == self.width()) else { continue };
+            cells.iter().zip(&mut evidence).for_each(|(cell, evidence)| evidence.see(cell, self.decimal));
         }
-        let defaults = map.defaults.iter().filter_map(|(field, value)| Some((Field::named(field)?, value.clone()))).collect();
-        Ok(Self { columns, defaults })
+        for (column, evidence) in self.columns.iter_mut().zip(evidence) {
+            if let Some(column) = column.as_mut().filter(|column| column.is_open) {
+                column.kind = evidence.kind();
+            }
+        }
+        census
+    }
+
+    /// Takes over what a survey found of the same table.
+    pub(super) fn take_kinds(&mut self, surveyed: Self) {
+        for (column, other) in self.columns.iter_mut().zip(surveyed.columns) {
+            if let (Some(column), Some(other)) = (column, other) {
+                column.kind = other.kind;
+            }
+        }
     }
 
     /// One row as the JSON of an event; `id` is used if no cell gives one.
-    pub(super) fn event(&self, row: &[u8], id: Uuid) -> Result<Vec<u8>, Malformed> {
-        let row = record(row)?;
-        if row.len() != self.columns.len() {
-            return Err(format!("{} cells where the header has {}", row.len(), self.columns.len()).into());
+    pub(super) fn event(&self, row: &Row, id: Uuid) -> Result<Vec<u8>, Malformed> {
+        let cells = row.quoting.and_then(|quoting| self.dialect.cells(&row.bytes, quoting));
+        let (cells, _) = cells.ok_or_else(|| Malformed::new("quote_open", "a quote is not closed, or something stands behind it"))?;
+        if cells.len() != self.width() {
+            return Err(Malformed::new("cells", format!("{} cells where the header has {}", cells.len(), self.width())));
         }
         let mut event = Map::new();
-        for (cell, column) in row.iter().zip(&self.columns) {
+        for (cell, column) in cells.iter().zip(&self.columns) {
             let Some(column) = column else { continue };
-            let cell = String::from_utf8_lossy(cell);
-            if !cell.is_empty() {
-                let value = if column.is_text { None } else { number(&cell) };
-                column.field.put(&mut event, value.unwrap_or_else(|| Value::String(cell.into_owned())));
+            if !kinds::is_nothing(cell) {
+                let text = std::str::from_utf8(&cell.text)
+                    .map_err(|_| Malformed::new("encoding", "not UTF-8, as other rows are; --encoding names another one"))?;
+                column.field.put(&mut event, self.value(text, column)?);
             }
         }
         for (field, value) in &self.defaults {
             field.put(&mut event, Value::String(value.clone()));
         }
         event.entry("eventId").or_insert_with(|| Value::String(id.to_string()));
-        serde_json::to_vec(&event).map_err(|problem| problem.to_string().into())
+        serde_json::to_vec(&event).map_err(|problem| Malformed::new("unwritable", problem.to_string()))
     }
-}
 
-/// The cells of one row.
-fn record(row: &[u8]) -> Result<ByteRecord, String> {
-    let mut quotes = Quotes::default();
-    if quotes.continues(row) {
-        return Err("a quote is not closed".to_owned());
-    }
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(row.len().clamp(1, 8 << 10)).from_reader(row);
-    let mut record = ByteRecord::new();
-    match reader.read_byte_record(&mut record) {
-        Ok(true) => Ok(record),
-        Ok(false) => Err("an empty row".to_owned()),
-        Err(problem) => Err(problem.to_string()),
-    }
-}
-
-/// `text` as a number, if writing the number gives the same amount back whoever reads it.
-fn number(text: &str) -> Option<Value> {
-    let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    if digits > EXACT_DIGITS || !text.ends_with(|last: char| last.is_ascii_digit()) {
-        return None;
-    }
-    // JSON's own grammar: no leading zero or plus, no blanks.
-    if text.starts_with(char::is_whitespace) {
-        return None;
-    }
-    serde_json::from_str::<serde_json::Number>(text).ok().map(Value::Number)
-}
-
-/// Knows whether a row goes on in the next line: a cell in quotes may hold ends of line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Quotes {
-    place: Cell,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Cell {
-    #[default]
-    Start,
-    Plain,
-    Quoted,
-    /// After a quote inside quotes: the cell's end, or half of a doubled quote.
-    MaybeClosed,
-}
-
-impl Quotes {
-    /// Takes the next line in, and says whether the row goes on after it.
-    pub(super) fn continues(&mut self, line: &[u8]) -> bool {
-        for byte in line {
-            self.place = match (self.place, byte) {
-                (Cell::Start, b'"') | (Cell::MaybeClosed, b'"') => Cell::Quoted,
-                (Cell::Quoted, b'"') => Cell::MaybeClosed,
-                (Cell::Quoted, _) => Cell::Quoted,
-                (_, b',') => Cell::Start,
-                _ => Cell::Plain,
-            };
+    fn value(&self, text: &str, column: &Column) -> Result<Value, Malformed> {
+        match column.is_time {
+            true => Ok(Value::String(self.times.of_cell(text)?.to_string())),
+            false => Ok(column.kind.value(text, self.decimal)),
         }
-        self.place == Cell::Quoted
+    }
+}
+
+fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 12;
+    let list: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    format!("{}{}", list.join(", "), if names.len() > SHOWN { ", …" } else { "" })
+}
+
+/// Where each column goes.
+fn columns(names: &[&str], map: &MapConfig) -> Result<Vec<Option<Column>>, String> {
+    let mapped: HashMap<&str, &str> = map.columns.iter().map(|(field, column)| (column.as_str(), field.as_str())).collect();
+    let columns = names.iter().map(|name| {
+        let field = match mapped.get(name) {
+            Some(field) => Field::named(field),
+            // A field that the map takes from elsewhere is not given twice.
+            None => match Field::of_column(name) {
+                Some(Field::Top(field)) if map.columns.contains_key(&field) => None,
+                Some(_) if map.columns.contains_key(*name) => None,
+                Some(field) => Some(field),
+                None if name.is_empty() || map.unmapped == Unmapped::Ignore => None,
+                None => Some(Field::Property((*name).to_owned())),
+            },
+        };
+        let is_listed = |list: &[String]| list.iter().any(|listed| listed == name);
+        field.map(|field| {
+            let is_number = is_listed(&map.numbers);
+            let is_open = field.takes_numbers() && !is_number && !is_listed(&map.strings);
+            Column { kind: if is_number { Kind::Number } else { Kind::Text }, is_time: field.is_top("timestamp"), is_open, field }
+        })
+    });
+    let columns: Vec<Option<Column>> = columns.collect();
+    let mut fields = HashSet::new();
+    match columns.iter().flatten().find(|column| !fields.insert(&column.field)) {
+        Some(twice) => Err(format!("two columns are the field {:?}", twice.field)),
+        None => Ok(columns),
     }
 }
 

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
+
+use crate::event::{address, mask};
+use crate::ingest::Geo;
 
 /// File in the data directory that holds the secret of [`AddressHasher`].
 const SECRET_FILE: &str = "import.secret";
@@ -20,8 +23,8 @@ const KEPT: usize = 16;
 /// Digits of a name that stand for an address in a line that is kept: enough to tell the clients of a log apart.
 const MASK_DIGITS: usize = 12;
 
-/// Gives every line of one file an event id: a UUID (version 8) of project, format, the line itself and how often the same
-/// line came before it. Cryptographic, because who is logged has a say in what a line says. Remembers 12 bytes of every
+/// Gives every line of one file an event id: a UUID (version 8) of project, format, source, the line itself and how often the
+/// same line came before it. Cryptographic, because who is logged has a say in what a line says. Remembers 12 bytes of every
 /// distinct line.
 #[derive(Debug)]
 pub(super) struct EventIds {
@@ -30,10 +33,10 @@ pub(super) struct EventIds {
 }
 
 impl EventIds {
-    /// For one file.
-    pub(super) fn new(project: &str, format: &str) -> Self {
+    /// For one file. `source` tells servers apart whose logs may hold equal lines.
+    pub(super) fn new(project: &str, format: &str, source: Option<&str>) -> Self {
         let mut prefix = Sha256::new();
-        for part in [project, format] {
+        for part in [project, format].into_iter().chain(source) {
             prefix.update((part.len() as u64).to_le_bytes());
             prefix.update(part);
         }
@@ -64,8 +67,7 @@ fn leading(hash: &[u8; 32]) -> [u8; KEPT] {
 /// Turns addresses into names that only the holder of the secret can connect with them: HMAC-SHA256 (RFC 2104).
 #[derive(Clone, Debug)]
 pub(super) struct AddressHasher {
-    inner: Sha256,
-    outer: Sha256,
+    mac: Hmac<Sha256>,
 }
 
 impl AddressHasher {
@@ -91,33 +93,60 @@ impl AddressHasher {
 
     /// With a given secret.
     pub(super) fn new(secret: &[u8; 32]) -> Self {
-        let padded = |fill: u8| {
-            let mut block = [fill; BLOCK];
-            block.iter_mut().zip(secret).for_each(|(byte, key)| *byte ^= key);
-            Sha256::new().chain_update(block)
-        };
-        Self { inner: padded(0x36), outer: padded(0x5C) }
-    }
-
-    fn mac(&self, text: &[u8]) -> [u8; 32] {
-        let inner = self.inner.clone().chain_update(text).finalize();
-        self.outer.clone().chain_update(inner).finalize().into()
-    }
-
-    /// What stands for an address in a text that is kept: the beginning of its name.
-    pub(super) fn mask(&self, address: &str) -> String {
-        let canonical = address.parse::<IpAddr>().map(|address| address.to_canonical().to_string());
-        let name = self.name(canonical.as_deref().unwrap_or(address).as_bytes());
-        format!("[address {}]", name.get(..MASK_DIGITS).unwrap_or(&name))
+        // A short key is filled up with zeros to a block.
+        let mut block = [0; BLOCK];
+        block.iter_mut().zip(secret).for_each(|(byte, key)| *byte = *key);
+        Self { mac: Hmac::new(&block.into()) }
     }
 
     /// The name for an address, 32 hexadecimal digits.
     pub(super) fn name(&self, address: &[u8]) -> String {
-        self.mac(address).iter().take(KEPT).fold(String::with_capacity(2 * KEPT), |mut out, byte| {
+        let mac = self.mac.clone().chain_update(address).finalize();
+        mac.into_bytes().iter().take(KEPT).fold(String::with_capacity(2 * KEPT), |mut out, byte| {
             // Writing to a string cannot fail.
             let _ = write!(out, "{byte:02x}");
             out
         })
+    }
+}
+
+/// Takes addresses out of lines that are kept: what remains is where they are and the beginning of their name.
+pub(super) struct Masker {
+    pub(super) addresses: AddressHasher,
+    pub(super) geo: Geo,
+}
+
+impl Masker {
+    /// A line of a file. `has_names`: where an address should be stands something else, which may say as much.
+    pub(super) fn line(&self, line: &[u8], has_names: bool) -> Vec<u8> {
+        let masked = mask::masked(line, |address| self.mask(address));
+        if has_names { self.without_names(&masked) } else { masked.into_owned() }
+    }
+
+    /// A text for people.
+    pub(super) fn text(&self, text: &str) -> String {
+        mask::masked_text(text, |address| self.mask(address))
+    }
+
+    fn mask(&self, written: &str) -> String {
+        let Some(address) = address::parse(written) else { return self.named("address", written, "") };
+        self.named("address", &address.to_string(), &self.geo.country(address))
+    }
+
+    fn named(&self, kind: &str, text: &str, country: &str) -> String {
+        let name = self.addresses.name(text.as_bytes());
+        let name = name.get(..MASK_DIGITS).unwrap_or(&name);
+        if country.is_empty() { format!("[{kind} {name}]") } else { format!("[{kind} {country} {name}]") }
+    }
+
+    /// Names of hosts in front of the time go, too: a provider's name for a line often holds its address.
+    fn without_names(&self, line: &[u8]) -> Vec<u8> {
+        let (head, rest) = line.split_at(memchr::memmem::find(line, b" [").unwrap_or(line.len()));
+        let words = head.split(|byte| *byte == b' ').map(|word| match word.contains(&b'.') && word.iter().any(u8::is_ascii_alphabetic) {
+            true => self.named("name", &String::from_utf8_lossy(word), "").into_bytes(),
+            false => word.to_owned(),
+        });
+        [words.collect::<Vec<_>>().join(&b' '), rest.to_owned()].concat()
     }
 }
 
@@ -145,7 +174,10 @@ mod tests {
     use super::*;
 
     fn ids(project: &str, format: &str, lines: &[&str]) -> Vec<Uuid> {
-        let mut ids = EventIds::new(project, format);
+        ids_of(EventIds::new(project, format, None), lines)
+    }
+
+    fn ids_of(mut ids: EventIds, lines: &[&str]) -> Vec<Uuid> {
         lines.iter().map(|line| ids.next(line.as_bytes())).collect()
     }
 
@@ -165,11 +197,30 @@ mod tests {
     }
 
     #[test]
+    fn equal_lines_of_two_servers_are_two_events() {
+        let of = |source| ids_of(EventIds::new("shop", "combined", source), &["a"]);
+        let all = [of(None), of(Some("web1")), of(Some("web2")), of(Some(""))];
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), 4);
+        assert_eq!(of(Some("web1")), of(Some("web1")));
+    }
+
+    #[test]
     fn the_mac_is_that_of_rfc_4231() {
         // Test case 1: its key is 20 bytes long, which zeros fill up to a block as they do here to 32.
         let mut secret = [0; 32];
         secret[..20].fill(0x0B);
         assert_eq!(AddressHasher::new(&secret).name(b"Hi There"), "b0344c61d8db38535ca8afceaf0bf12b");
+    }
+
+    #[test]
+    fn a_line_that_is_kept_says_no_address_and_no_name_of_a_client() {
+        let masker = Masker { addresses: AddressHasher::new(&[7; 32]), geo: Geo::default() };
+        let kept = |line: &str, has_names| String::from_utf8(masker.line(line.as_bytes(), has_names)).unwrap();
+        let name = &masker.addresses.name(b"203.0.113.7")[..MASK_DIGITS];
+        // One address in two spellings is one.
+        assert_eq!(kept("203.0.113.7 ::ffff:203.0.113.7 x", false), format!("[address {name}] [address {name}] x"));
+        let kept = kept("ec2-203-0-113-7.compute.example - bob [10/Oct/2024:13:55:36 +0000] \"GET /a.html\"", true);
+        assert!(kept.starts_with("[name ") && kept.ends_with("] - bob [10/Oct/2024:13:55:36 +0000] \"GET /a.html\""), "{kept}");
     }
 
     #[test]

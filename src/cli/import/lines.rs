@@ -1,20 +1,16 @@
-//! Lines of a file, a gzip file or standard input.
+//! Lines of a text.
 //!
-//! Owns decompression and the bound on memory: of a line longer than [`MAX_LINE`] only the beginning is held. A line counts
-//! when its end has been read, so a gzip file that breaks off yields its whole lines and then an error.
+//! Owns the ends of lines and the bound on memory: of a line longer than [`MAX_LINE`] only the beginning is held. A line counts
+//! when its end has been read, so a compressed file that breaks off yields its whole lines and then an error.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::io::{self, BufRead};
 
-use flate2::bufread::MultiGzDecoder;
-use indicatif::ProgressBar;
 use memchr::memchr;
+
+use super::input::Text;
 
 /// Most bytes of a line. An event has at most 64 KiB, so a longer line is no event.
 pub(super) const MAX_LINE: usize = 1 << 20;
-const BUFFER: usize = 256 << 10;
-const GZIP: [u8; 2] = [0x1F, 0x8B];
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// A line, or several that belong together, without the end of the last one.
@@ -26,60 +22,57 @@ pub(super) struct Line<'l> {
     pub(super) bytes: &'l [u8],
     /// Whether there was more.
     pub(super) is_cut: bool,
+    /// What it ends with; nothing where the text ends.
+    pub(super) end: &'l [u8],
 }
 
-/// Yields the lines of one input.
+/// Yields the lines of one text.
 pub(super) struct Lines {
-    input: Box<dyn BufRead + Send>,
+    input: Text,
     line: Vec<u8>,
     /// Ends of line read so far.
     ends: u64,
+    /// What a line ends with; `None` until something has been read.
+    end: Option<u8>,
 }
 
 impl Lines {
-    /// The lines of the file at `path`, or of standard input for `-`. `progress` moves by the bytes read from the file.
-    pub(super) fn open(path: &Path, progress: &ProgressBar) -> io::Result<Self> {
-        if path.as_os_str() == "-" {
-            return Self::new(io::stdin());
-        }
-        Self::new(progress.wrap_read(File::open(path)?))
+    /// The lines of `input`.
+    pub(super) fn new(input: Text) -> Self {
+        Self { input, line: Vec::new(), ends: 0, end: None }
     }
 
-    /// The lines of `input`, decompressed if it begins as gzip does.
-    pub(super) fn new(mut input: impl Read + Send + 'static) -> io::Result<Self> {
-        let mut head = Vec::with_capacity(GZIP.len());
-        input.by_ref().take(GZIP.len() as u64).read_to_end(&mut head)?;
-        let is_gzip = head == GZIP;
-        let whole = BufReader::with_capacity(BUFFER, io::Cursor::new(head).chain(input));
-        let input: Box<dyn BufRead + Send> =
-            if is_gzip { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole))) } else { Box::new(whole) };
-        Ok(Self { input, line: Vec::new(), ends: 0 })
-    }
-
-    /// The next line, continued while `continues` says so of the line just added; `None` at the end. Blank lines are passed over.
-    pub(super) fn next(&mut self, mut continues: impl FnMut(&[u8]) -> bool) -> io::Result<Option<Line<'_>>> {
+    /// The next line that is not blank, as it is in the text but for its end; `None` at the end.
+    pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         loop {
-            self.line.clear();
-            let number = self.ends + 1;
-            let mut is_cut = false;
-            loop {
-                let start = self.line.len();
-                let Some(is_whole) = self.append()? else { break };
-                is_cut |= !is_whole;
-                if is_cut || !continues(self.line.get(start..).unwrap_or_default()) {
-                    break;
-                }
-            }
-            if number == self.ends + 1 {
-                return Ok(None);
-            }
+            let Some(is_whole) = self.read()? else { return Ok(None) };
             if !self.line.trim_ascii().is_empty() {
-                let bytes = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
-                let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-                let bytes = if number == 1 { bytes.strip_prefix(BOM).unwrap_or(bytes) } else { bytes };
-                return Ok(Some(Line { number, bytes, is_cut }));
+                return Ok(Some(self.current(is_whole)));
             }
         }
+    }
+
+    /// The next line, blank or not.
+    pub(super) fn next_any(&mut self) -> io::Result<Option<Line<'_>>> {
+        Ok(self.read()?.map(|is_whole| self.current(is_whole)))
+    }
+
+    fn read(&mut self) -> io::Result<Option<bool>> {
+        self.line.clear();
+        self.append()
+    }
+
+    fn current(&self, is_whole: bool) -> Line<'_> {
+        let line = self.line.as_slice();
+        let bytes = match self.end {
+            Some(b'\r') => line.strip_suffix(b"\r"),
+            _ => line.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line)),
+        };
+        // Of a line that is cut the end is not known, and of the last one there may be none but half of one.
+        let bytes = bytes.unwrap_or_else(|| line.strip_suffix(b"\r").unwrap_or(line));
+        let end = line.get(bytes.len()..).unwrap_or_default();
+        let bytes = if self.ends == 1 { bytes.strip_prefix(BOM).unwrap_or(bytes) } else { bytes };
+        Line { number: self.ends, bytes, is_cut: !is_whole, end }
     }
 
     /// Appends one line with its end; whether it had room, or `None` if there is none.
@@ -96,7 +89,8 @@ impl Lines {
                 break;
             }
             has_any = true;
-            let end = memchr(b'\n', available).map(|at| at + 1);
+            let end = *self.end.get_or_insert_with(|| end_of_lines(available));
+            let end = memchr(end, available).map(|at| at + 1);
             let taken = end.unwrap_or(available.len());
             // One more for the end of the line.
             let room = (MAX_LINE + 1).saturating_sub(self.line.len()).min(taken);
@@ -109,10 +103,17 @@ impl Lines {
         }
         self.ends += u64::from(has_any);
         // A last line without an end has one byte less to it.
-        is_whole &= self.line.last() == Some(&b'\n') || self.line.len() <= MAX_LINE;
+        is_whole &= self.line.last() == self.end.as_ref() || self.line.len() <= MAX_LINE;
         self.line.truncate(if is_whole { self.line.len() } else { MAX_LINE });
         Ok(has_any.then_some(is_whole))
     }
+}
+
+/// Programs of old Macs end lines with a carriage return alone.
+fn end_of_lines(head: &[u8]) -> u8 {
+    // The last byte may be the first half of an end of two bytes.
+    let is_mac = memchr(b'\r', head).is_some_and(|at| at + 1 < head.len()) && memchr(b'\n', head).is_none();
+    if is_mac { b'\r' } else { b'\n' }
 }
 
 #[cfg(test)]
@@ -124,11 +125,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cli::import::input;
+
+    /// A buffer is filled this far at a time.
+    const BUFFER: usize = 256 << 10;
+
+    fn lines(input: Vec<u8>) -> Lines {
+        Lines::new(input::text(io::Cursor::new(input), None).unwrap())
+    }
 
     fn all(input: Vec<u8>) -> Vec<(u64, Vec<u8>, bool)> {
-        let mut lines = Lines::new(io::Cursor::new(input)).unwrap();
+        let mut lines = lines(input);
         let mut out = Vec::new();
-        while let Some(line) = lines.next(|_| false).unwrap() {
+        while let Some(line) = lines.next().unwrap() {
             out.push((line.number, line.bytes.to_vec(), line.is_cut));
         }
         out
@@ -145,6 +154,14 @@ mod tests {
         let lines = all(b"\xEF\xBB\xBFa\r\n\n  \nb".to_vec());
         assert_eq!(lines, [(1, b"a".to_vec(), false), (4, b"b".to_vec(), false)]);
         assert!(all(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn lines_of_an_old_mac_end_with_a_carriage_return() {
+        assert_eq!(all(b"a\rb\rc".to_vec()), [(1, b"a".to_vec(), false), (2, b"b".to_vec(), false), (3, b"c".to_vec(), false)]);
+        assert_eq!(all(b"a\rb\r".to_vec()).len(), 2);
+        assert_eq!(all(b"a\r".to_vec()), [(1, b"a".to_vec(), false)]);
+        assert_eq!(all(b"a\rb\nc".to_vec()), [(1, b"a\rb".to_vec(), false), (2, b"c".to_vec(), false)]);
     }
 
     #[test]
@@ -172,10 +189,10 @@ mod tests {
         let text: Vec<u8> = (0..50_000u32).flat_map(|n| format!("{}\n", n.wrapping_mul(2_654_435_761)).into_bytes()).collect();
         let mut broken = gzip(&text);
         broken.truncate(broken.len() / 2);
-        let mut lines = Lines::new(io::Cursor::new(broken)).unwrap();
+        let mut lines = lines(broken);
         let mut read = Vec::new();
         let problem = loop {
-            match lines.next(|_| false) {
+            match lines.next() {
                 Ok(Some(line)) => read.extend([line.bytes, b"\n"].concat()),
                 Ok(None) => panic!("ended well"),
                 Err(problem) => break problem,
@@ -188,7 +205,7 @@ mod tests {
     proptest! {
         #[test]
         fn lines_are_those_of_a_naive_split(input in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), 1u8..=255], 0..200)) {
-            prop_assume!(!input.starts_with(BOM) && !input.starts_with(&GZIP));
+            prop_assume!(!input.starts_with(b"\xEF") && input.iter().all(|byte| *byte != b'\r' && *byte < 0xFE));
             let naive: Vec<_> = input
                 .split(|byte| *byte == b'\n')
                 .enumerate()

@@ -2,28 +2,35 @@
 //!
 //! Order matters: a visitor's sessions follow from the order of the events.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Seek};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
+use encoding_rs::{Encoding, WINDOWS_1252};
 use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::combined::Site;
-use super::csv::{MapConfig, Quotes, Table};
-use super::ids::{AddressHasher, EventIds};
+use super::access::{self, Site};
+use super::csv::{Dialect, MapConfig, Rows, Table};
+use super::ids::{EventIds, Masker};
+use super::input::{self, Text};
 use super::lines::{Line, Lines, MAX_LINE};
-use super::{Malformed, combined, ndjson};
+use super::times::Times;
+use super::told::{Example, Reasons};
+use super::{Malformed, ndjson};
 use crate::event::letter::{DeadLine, DeadText};
-use crate::event::mask;
 
 /// Lines of a batch: what one round trip to the disk should carry.
-const MAX_LINES: u64 = 1_000;
+const MAX_LINES: usize = 1_000;
 /// Bytes after which a batch is full: a quarter of what the log takes as one record.
 const MAX_BYTES: usize = 4 << 20;
+/// Longest name of where lines come from, bytes: what pulse takes.
+const MAX_SOURCE: usize = 255;
 
 /// How the lines of a file are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,7 +39,8 @@ pub(super) enum Format {
     Ndjson,
     /// A table with a header row
     Csv,
-    /// Access log of Apache or nginx
+    /// Access log of a web server: combined, common, with virtual hosts or prefixes, or JSON objects
+    #[value(aliases = ["access", "common", "vhost", "json"])]
     Combined,
 }
 
@@ -52,10 +60,18 @@ pub(super) struct Recipe {
     pub(super) format: Format,
     /// Name of the project: part of the ids.
     pub(super) project: String,
+    /// Name of the server: part of the ids, if given.
+    pub(super) source: Option<String>,
     /// Columns to fields.
     pub(super) map: MapConfig,
+    /// What separates cells, if it was said.
+    pub(super) dialect: Option<Dialect>,
+    /// What the files are written in, if it was said.
+    pub(super) encoding: Option<&'static Encoding>,
     /// What access logs do not say.
     pub(super) site: Site,
+    /// Names for the addresses of lines that are kept.
+    pub(super) masker: Masker,
     /// Moves by the bytes read.
     pub(super) progress: ProgressBar,
 }
@@ -67,23 +83,25 @@ pub(super) struct Batch {
     pub(super) source: Arc<str>,
     /// An event or a dead line each.
     pub(super) body: Vec<u8>,
-    /// How many.
-    pub(super) lines: u64,
+    /// Where each stands in the file.
+    pub(super) numbers: Vec<u64>,
+    /// Why some are dead.
+    pub(super) reasons: Reasons,
 }
 
 impl Batch {
     fn new(source: &Arc<str>) -> Self {
-        Self { source: Arc::clone(source), body: Vec::new(), lines: 0 }
+        Self { source: Arc::clone(source), body: Vec::new(), numbers: Vec::new(), reasons: Reasons::default() }
     }
 
-    fn push(&mut self, line: &[u8]) {
+    fn push(&mut self, line: &[u8], number: u64) {
         self.body.extend_from_slice(line);
         self.body.push(b'\n');
-        self.lines += 1;
+        self.numbers.push(number);
     }
 
     fn is_full(&self) -> bool {
-        self.lines >= MAX_LINES || self.body.len() >= MAX_BYTES
+        self.numbers.len() >= MAX_LINES || self.body.len() >= MAX_BYTES
     }
 }
 
@@ -98,154 +116,223 @@ pub(super) enum ReadError {
     Abandoned,
 }
 
+/// What should be told of the files, beside lines that could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Findings {
+    /// Times without a zone, taken for times of UTC.
+    zones_assumed: u64,
+    /// Lines whose client is a proxy, and which hold the address of whoever is behind it.
+    unused_forwards: u64,
+    /// Lines with bytes that are no UTF-8.
+    replaced: u64,
+    /// Files that were read in an encoding that nobody named.
+    recoded: Vec<String>,
+}
+
+impl Findings {
+    /// In words.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let Self { zones_assumed, unused_forwards, replaced, recoded } = self;
+        let mut notes = Vec::new();
+        if *zones_assumed > 0 {
+            notes.push(format!("{zones_assumed} times named no zone and were read as UTC; --timezone names another one"));
+        }
+        if *unused_forwards > 0 {
+            notes.push(format!(
+                "{unused_forwards} lines have a client with a private address and a forwarded address that was not used; \
+                 http.trusted_proxies or --client-field says that the latter is the client"
+            ));
+        }
+        if *replaced > 0 {
+            notes.push(format!("{replaced} lines held bytes that are no UTF-8, which were replaced; --encoding names their encoding"));
+        }
+        notes.extend(recoded.iter().map(|file| format!("{file} is no UTF-8 and was read as windows-1252; --encoding names another one")));
+        notes
+    }
+}
+
 /// Reads a file into `batches`; blocks while they are not taken. What was read before an error is sent.
-pub(super) fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>) -> Result<(), ReadError> {
+pub(super) fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &mut Findings) -> Result<(), ReadError> {
     let fail = |problem: String| ReadError::Input(format!("{}: {problem}", path.display()));
-    let mut lines = Lines::open(path, &recipe.progress).map_err(|problem| fail(problem.to_string()))?;
-    let source: Arc<str> = path.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy().into());
-    let mut ids = EventIds::new(&recipe.project, recipe.format.as_str());
-    let parser = Parser::begin(&mut lines, recipe).map_err(fail)?;
+    let name = path.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy());
+    let name = recipe.source.as_ref().map_or_else(|| name.to_string(), |source| format!("{source}/{name}"));
+    let source: Arc<str> = name.get(..name.floor_char_boundary(MAX_SOURCE)).unwrap_or(&name).into();
+    let mut ids = EventIds::new(&recipe.project, recipe.format.as_str(), recipe.source.as_deref());
+    let mut reader = Reader::open(path, recipe, findings).map_err(fail)?;
     let mut batch = Batch::new(&source);
     let ended = loop {
-        let line = match parser.next(&mut lines) {
-            Ok(Some(line)) => line,
+        match reader.next(&mut ids, findings) {
+            Ok(Some(item)) => item.put(&mut batch, recipe).map_err(|problem| fail(problem.to_string()))?,
             Ok(None) => break Ok(()),
             Err(problem) => break Err(fail(problem.to_string())),
-        };
-        let id = ids.next(line.bytes);
-        match parser.event(line, id) {
-            Ok(event) => batch.push(&event),
-            Err(malformed) => {
-                batch.push(&dead_line(line, &malformed, (id, &recipe.site.addresses)).map_err(|problem| fail(problem.to_string()))?)
-            }
         }
         if batch.is_full() {
             let full = std::mem::replace(&mut batch, Batch::new(&source));
             batches.blocking_send(full).map_err(|_| ReadError::Abandoned)?;
         }
     };
-    if batch.lines > 0 {
+    if !batch.numbers.is_empty() {
         batches.blocking_send(batch).map_err(|_| ReadError::Abandoned)?;
     }
     ended
 }
 
-/// Makes events of the lines of one file.
-enum Parser<'r> {
-    Ndjson,
-    Csv(Table),
-    Combined(&'r Site),
+/// A line, and what became of it.
+struct Item<'l> {
+    number: u64,
+    bytes: &'l [u8],
+    id: Uuid,
+    event: Result<Vec<u8>, Malformed>,
 }
 
-impl<'r> Parser<'r> {
-    /// Takes what comes before the first event. Errors: a table's header and the map do not fit.
-    fn begin(lines: &mut Lines, recipe: &'r Recipe) -> Result<Self, String> {
-        Ok(match recipe.format {
-            Format::Ndjson => Self::Ndjson,
-            Format::Combined => Self::Combined(&recipe.site),
-            Format::Csv => {
-                let mut quotes = Quotes::default();
-                let header = lines.next(|line| quotes.continues(line)).map_err(|problem| problem.to_string())?;
-                Self::Csv(Table::new(header.ok_or("there is no header row")?.bytes, &recipe.map)?)
+impl Item<'_> {
+    fn put(self, batch: &mut Batch, recipe: &Recipe) -> serde_json::Result<()> {
+        let Self { number, bytes, id, event } = self;
+        match event {
+            Ok(event) => batch.push(&event, number),
+            Err(Malformed { reason, message }) => {
+                // Addresses leave here as their names only.
+                let original = recipe.masker.line(bytes, reason == "no_address");
+                let message = recipe.masker.text(&message);
+                let dead = DeadText {
+                    message: format!("{reason}: {message}").into(),
+                    line: number,
+                    id: id.to_string().into(),
+                    original_base64: STANDARD.encode(original).into(),
+                };
+                batch.push(&serde_json::to_vec(&DeadLine { dead })?, number);
+                batch.reasons.add(reason, 1, Example { file: Arc::clone(&batch.source), line: number, message });
             }
+        }
+        Ok(())
+    }
+}
+
+/// Makes events of the lines of one file.
+enum Reader<'r> {
+    Ndjson { lines: Lines, times: &'r Times },
+    Access { lines: Lines, site: &'r Site, has_combined: bool },
+    Table { rows: Rows, table: Table, row: Vec<u8> },
+}
+
+impl<'r> Reader<'r> {
+    /// Takes what comes before the first event. Errors: the file is of another kind, or a table's header and the map do not fit.
+    fn open(path: &Path, recipe: &'r Recipe, findings: &mut Findings) -> Result<Self, String> {
+        let failed = |problem: io::Error| problem.to_string();
+        if recipe.format == Format::Csv {
+            return table(path, recipe, findings);
+        }
+        let lines = Lines::new(input::open(path, recipe.encoding, &recipe.progress).map_err(failed)?);
+        Ok(match recipe.format {
+            Format::Ndjson => Self::Ndjson { lines, times: &recipe.site.times },
+            _ => Self::Access { lines, site: &recipe.site, has_combined: false },
         })
     }
 
-    fn next<'l>(&self, lines: &'l mut Lines) -> std::io::Result<Option<Line<'l>>> {
-        let mut quotes = Quotes::default();
-        lines.next(|line| matches!(self, Self::Csv(_)) && quotes.continues(line))
-    }
-
-    fn event(&self, line: Line<'_>, id: Uuid) -> Result<Vec<u8>, Malformed> {
-        if line.is_cut {
-            return Err(format!("longer than {MAX_LINE} bytes").into());
-        }
+    fn next<'l>(&'l mut self, ids: &mut EventIds, findings: &mut Findings) -> io::Result<Option<Item<'l>>> {
         match self {
-            Self::Ndjson => ndjson::event(line.bytes, id),
-            Self::Csv(table) => table.event(line.bytes, id),
-            Self::Combined(site) => combined::event(line.bytes, id, site),
+            Self::Ndjson { lines, times } => {
+                let Some(line) = lines.next()? else { return Ok(None) };
+                let id = ids.next(line.bytes);
+                let event = whole(line.is_cut).and_then(|()| ndjson::event(line.bytes, id, times));
+                Ok(Some(Item { number: line.number, bytes: line.bytes, id, event }))
+            }
+            Self::Access { lines, site, has_combined } => {
+                let Some(line) = lines.next()? else { return Ok(None) };
+                if line.number == 1
+                    && let Some(other) = access::whole_file(line.bytes)
+                {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, other));
+                }
+                let id = ids.next(line.bytes);
+                let event = whole(line.is_cut).and_then(|()| access_event(line, id, site, (has_combined, findings)));
+                Ok(Some(Item { number: line.number, bytes: line.bytes, id, event }))
+            }
+            Self::Table { rows, table, row } => {
+                let Some(next) = table.next(rows)? else { return Ok(None) };
+                let id = ids.next(&next.bytes);
+                let event = whole(next.is_cut).and_then(|()| table.event(&next, id));
+                *row = next.bytes;
+                Ok(Some(Item { number: next.number, bytes: row, id, event }))
+            }
         }
     }
 }
 
-/// A line of which no event can be made. Addresses leave here as their names only.
-fn dead_line(line: Line<'_>, Malformed(message): &Malformed, (id, addresses): (Uuid, &AddressHasher)) -> serde_json::Result<Vec<u8>> {
-    let name = |address: &str| addresses.mask(address);
-    let original = mask::masked(line.bytes, name);
-    let message = mask::masked_text(message, name);
-    let dead = DeadText {
-        message: message.into(),
-        line: line.number,
-        id: id.to_string().into(),
-        original_base64: STANDARD.encode(original).into(),
+fn whole(is_cut: bool) -> Result<(), Malformed> {
+    if is_cut { Err(Malformed::new("too_long", format!("longer than {MAX_LINE} bytes"))) } else { Ok(()) }
+}
+
+fn access_event(line: Line<'_>, id: Uuid, site: &Site, (has_combined, findings): (&mut bool, &mut Findings)) -> Result<Vec<u8>, Malformed> {
+    let (event, remarks) = access::event(line, id, site)?;
+    // The last line of a file that is still written may end anywhere, also where a common line would.
+    if *has_combined && !remarks.is_combined && line.end.is_empty() && !line.bytes.starts_with(b"{") {
+        return Err(Malformed::new("line_cut", "the last line ends without a referrer and an agent, which others have"));
+    }
+    *has_combined |= remarks.is_combined;
+    findings.zones_assumed += u64::from(remarks.is_zone_assumed);
+    findings.unused_forwards += u64::from(remarks.has_unused_forward);
+    findings.replaced += u64::from(std::str::from_utf8(line.bytes).is_err());
+    Ok(event)
+}
+
+/// A file that is read twice: what a column holds is known once all of it has been seen.
+enum Source {
+    Path(PathBuf),
+    /// Standard input, kept in a file without a name until it has been read again.
+    Spool(File),
+}
+
+impl Source {
+    fn of(path: &Path) -> io::Result<Self> {
+        if path.as_os_str() != "-" {
+            return Ok(Self::Path(path.to_owned()));
+        }
+        let mut spool = tempfile::tempfile()?;
+        io::copy(&mut io::stdin().lock(), &mut spool)?;
+        Ok(Self::Spool(spool))
+    }
+
+    fn open(&self, encoding: Option<&'static Encoding>, progress: &ProgressBar) -> io::Result<Text> {
+        match self {
+            Self::Path(path) => input::open(path, encoding, progress),
+            Self::Spool(spool) => {
+                let mut again = spool.try_clone()?;
+                again.rewind()?;
+                input::text(progress.wrap_read(again), encoding)
+            }
+        }
+    }
+}
+
+fn table<'r>(path: &Path, recipe: &'r Recipe, findings: &mut Findings) -> Result<Reader<'r>, String> {
+    let failed = |problem: io::Error| problem.to_string();
+    let source = Source::of(path).map_err(failed)?;
+    let begin = |encoding, progress: &ProgressBar| -> Result<(Rows, Table), String> {
+        let mut rows = Rows::new(Lines::new(source.open(encoding, progress).map_err(failed)?));
+        let table = Table::begin(&mut rows, &recipe.map, (recipe.dialect, recipe.site.times.clone()))?;
+        Ok((rows, table))
     };
-    serde_json::to_vec(&DeadLine { dead })
+    let mut encoding = recipe.encoding;
+    let hidden = ProgressBar::hidden();
+    let first = begin(encoding, &hidden);
+    let first = match first {
+        Err(problem) if encoding.is_none() && problem == super::csv::NO_UTF_8 => {
+            encoding = Some(WINDOWS_1252);
+            begin(encoding, &hidden)
+        }
+        first => first,
+    };
+    let (mut rows, mut table) = first?;
+    let census = table.survey(&mut rows);
+    encoding = encoding.or(census.encoding());
+    if recipe.encoding.is_none() && encoding.is_some() {
+        findings.recoded.push(path.display().to_string());
+    }
+    let (rows, mut again) = begin(encoding, &recipe.progress)?;
+    again.take_kinds(table);
+    Ok(Reader::Table { rows, table: again, row: Vec::new() })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::event::letter::DEAD_LINE_MARK;
-
-    fn batches(format: Format, text: &str) -> (Vec<Batch>, Result<(), ReadError>) {
-        let mut input = tempfile::NamedTempFile::new().unwrap();
-        input.write_all(text.as_bytes()).unwrap();
-        let recipe = Recipe {
-            format,
-            project: "shop".to_owned(),
-            map: MapConfig::default(),
-            site: Site { addresses: crate::cli::import::AddressHasher::new(&[7; 32]), host: None },
-            progress: ProgressBar::hidden(),
-        };
-        let (sender, mut receiver) = mpsc::channel(100);
-        let result = file(input.path(), &recipe, &sender);
-        (std::iter::from_fn(|| receiver.try_recv().ok()).collect(), result)
-    }
-
-    #[test]
-    fn every_line_is_an_event_or_a_dead_line_in_order() {
-        let (batches, result) = batches(Format::Ndjson, "{\"type\":\"a\"}\n\nnonsense\n{\"type\":\"b\"}");
-        result.unwrap();
-        let [batch] = batches.as_slice() else { panic!("{batches:?}") };
-        let lines: Vec<&[u8]> = batch.body.split(|byte| *byte == b'\n').collect();
-        let [first, dead, last, b""] = lines.as_slice() else { panic!("{lines:?}") };
-        assert!(first.ends_with(b"\"type\":\"a\"}") && last.ends_with(b"\"type\":\"b\"}"));
-        assert!(dead.starts_with(DEAD_LINE_MARK));
-        let dead: Value = serde_json::from_slice(dead).unwrap();
-        assert_eq!(
-            dead,
-            json!({"$dead": {
-                "message": "not a JSON object", "line": 3, "id": EventIds::new("shop", "ndjson").next(b"nonsense").to_string(),
-                "original_base64": STANDARD.encode("nonsense"),
-            }})
-        );
-        assert_eq!(batch.lines, 3);
-    }
-
-    #[test]
-    fn batches_are_bounded_by_lines_and_by_bytes() {
-        let (by_lines, _) = batches(Format::Ndjson, &"{}\n".repeat(2_500));
-        assert_eq!(by_lines.iter().map(|batch| batch.lines).collect::<Vec<_>>(), [1_000, 1_000, 500]);
-        let (by_bytes, _) = batches(Format::Ndjson, &format!("{}\n", "x".repeat(MAX_LINE)).repeat(7));
-        assert_eq!(by_bytes.iter().map(|batch| batch.lines).collect::<Vec<_>>(), [3, 3, 1]);
-    }
-
-    #[test]
-    fn a_row_over_several_lines_is_one_event_and_the_next_line_number_is_right() {
-        let (batches, result) = batches(Format::Csv, "type,a\nbuy,\"x\ny\"\nbuy\n");
-        result.unwrap();
-        let body = String::from_utf8(batches[0].body.clone()).unwrap();
-        assert!(body.contains("\"a\":\"x\\ny\"") && body.contains("\"line\":4"), "{body}");
-        assert_eq!(batches[0].lines, 2);
-    }
-
-    #[test]
-    fn a_table_without_a_header_names_the_file() {
-        let (_, result) = batches(Format::Csv, "\n");
-        assert!(result.unwrap_err().to_string().ends_with(": there is no header row"));
-    }
-}
+mod tests;

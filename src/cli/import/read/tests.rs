@@ -1,0 +1,194 @@
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cli::import::ids::AddressHasher;
+use crate::event::letter::DEAD_LINE_MARK;
+use crate::http::HttpConfig;
+use crate::ingest::Geo;
+
+fn recipe(format: Format) -> Recipe {
+    let addresses = AddressHasher::new(&[7; 32]);
+    let site = Site {
+        addresses: addresses.clone(),
+        host: None,
+        client_field: None,
+        proxies: HttpConfig::default().peer([0, 0, 0, 0].into()).unwrap(),
+        times: Times::default(),
+    };
+    Recipe {
+        format,
+        project: "shop".to_owned(),
+        source: None,
+        map: MapConfig::default(),
+        dialect: None,
+        encoding: None,
+        site,
+        masker: Masker { addresses, geo: Geo::default() },
+        progress: ProgressBar::hidden(),
+    }
+}
+
+/// The batches of a file, what is told of it, and how reading ended.
+fn read(recipe: &Recipe, content: &[u8]) -> (Vec<Batch>, Findings, Result<(), ReadError>) {
+    let mut input = tempfile::NamedTempFile::new().unwrap();
+    input.write_all(content).unwrap();
+    let (sender, mut receiver) = mpsc::channel(100);
+    let mut findings = Findings::default();
+    let result = file(input.path(), recipe, &sender, &mut findings);
+    (std::iter::from_fn(|| receiver.try_recv().ok()).collect(), findings, result)
+}
+
+fn batches(format: Format, text: &str) -> (Vec<Batch>, Result<(), ReadError>) {
+    let (batches, _, result) = read(&recipe(format), text.as_bytes());
+    (batches, result)
+}
+
+/// What is kept of the dead lines, and the ids of all.
+fn kept(batches: &[Batch]) -> (Vec<String>, Vec<String>) {
+    let lines = batches.iter().flat_map(|batch| batch.body.split(|byte| *byte == b'\n')).filter(|line| !line.is_empty());
+    let lines: Vec<Value> = lines.map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let dead = lines.iter().filter(|line| line.get("$dead").is_some());
+    let text = |value: &Value| String::from_utf8(STANDARD.decode(value.as_str().unwrap()).unwrap()).unwrap();
+    let dead = dead.map(|line| format!("{} {}", line["$dead"]["message"].as_str().unwrap(), text(&line["$dead"]["original_base64"])));
+    let id = |line: &Value| line.get("eventId").unwrap_or(&line["$dead"]["id"]).as_str().unwrap().to_owned();
+    (dead.collect(), lines.iter().map(id).collect())
+}
+
+#[test]
+fn every_line_is_an_event_or_a_dead_line_in_order() {
+    let (batches, result) = batches(Format::Ndjson, "{\"type\":\"a\"}\n\nnonsense\n{\"type\":\"b\"}");
+    result.unwrap();
+    let [batch] = batches.as_slice() else { panic!("{batches:?}") };
+    let lines: Vec<&[u8]> = batch.body.split(|byte| *byte == b'\n').collect();
+    let [first, dead, last, b""] = lines.as_slice() else { panic!("{lines:?}") };
+    assert!(first.ends_with(b"\"type\":\"a\"}") && last.ends_with(b"\"type\":\"b\"}"));
+    assert!(dead.starts_with(DEAD_LINE_MARK));
+    let dead: Value = serde_json::from_slice(dead).unwrap();
+    assert_eq!(
+        dead,
+        json!({"$dead": {
+            "message": "invalid_json: not a JSON object", "line": 3,
+            "id": EventIds::new("shop", "ndjson", None).next(b"nonsense").to_string(), "original_base64": STANDARD.encode("nonsense"),
+        }})
+    );
+    assert_eq!((batch.numbers.as_slice(), batch.reasons.lines()), (&[1, 3, 4][..], 1));
+}
+
+#[test]
+fn batches_are_bounded_by_lines_and_by_bytes() {
+    let sizes = |batches: &[Batch]| batches.iter().map(|batch| batch.numbers.len()).collect::<Vec<_>>();
+    let (by_lines, _) = batches(Format::Ndjson, &"{}\n".repeat(2_500));
+    assert_eq!(sizes(&by_lines), [1_000, 1_000, 500]);
+    let (by_bytes, _) = batches(Format::Ndjson, &format!("{}\n", "x".repeat(MAX_LINE)).repeat(7));
+    assert_eq!(sizes(&by_bytes), [3, 3, 1]);
+}
+
+#[test]
+fn a_row_over_several_lines_is_one_event_and_the_next_line_number_is_right() {
+    let (batches, result) = batches(Format::Csv, "type,userId,a\nbuy,u,\"x\ny\"\nbuy,u\n");
+    result.unwrap();
+    let body = String::from_utf8(batches[0].body.clone()).unwrap();
+    assert!(body.contains("\"a\":\"x\\ny\"") && body.contains("\"line\":4"), "{body}");
+    assert_eq!(batches[0].numbers, [2, 4]);
+}
+
+#[test]
+fn a_file_of_another_kind_is_refused_by_name() {
+    for (format, content, name) in [
+        (Format::Csv, b"\n".as_slice(), "there is no header row"),
+        (Format::Csv, b"kind;who\nbuy;a\n", "`kind`, `who`"),
+        (Format::Combined, b"#Software: Microsoft Internet Information Services 10.0\n", "IIS"),
+        (Format::Combined, b"PK\x03\x04", "zip"),
+        (Format::Ndjson, b"PAR1", "Parquet"),
+    ] {
+        let (batches, _, result) = read(&recipe(format), content);
+        let problem = result.unwrap_err().to_string();
+        assert!(batches.is_empty() && problem.contains(name), "{problem}");
+    }
+}
+
+#[test]
+fn tables_of_windows_are_read_and_said_to_be() {
+    let name = |content: &[u8]| {
+        let (batches, findings, result) = read(&recipe(Format::Csv), content);
+        result.unwrap();
+        let events = batches[0].body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let names: Vec<Value> = events.map(|line| serde_json::from_slice::<Value>(line).unwrap()["properties"]["na"].clone()).collect();
+        (names, findings.notes().len())
+    };
+    assert_eq!(name(b"type,userId,na\nbuy,l,M\xFCller\nbuy,l,\x80 5\n"), (vec![json!("M\u{fc}ller"), json!("\u{20ac} 5")], 1));
+    assert_eq!(name("type,userId,na\nbuy,l,Müller\n".as_bytes()), (vec![json!("Müller")], 0));
+    let utf_16: Vec<u8> = "\u{feff}type\tuserId\tna\nbuy\tl\tMüller\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(name(&utf_16), (vec![json!("Müller")], 0));
+    // Of both: a broken line in UTF-8 costs itself.
+    let (batches, findings, _) = read(
+        &recipe(Format::Csv),
+        "type,userId,na\nbuy,l,Müller\nbuy,l,M?ller\n".replace('?', "\u{1}").replace('\u{1}', "\u{1}").as_bytes(),
+    );
+    assert_eq!((batches[0].reasons.lines(), findings.notes().len()), (0, 0));
+    let mixed = [b"type,userId,na\nbuy,l,".as_slice(), "Müller".as_bytes(), b"\nbuy,l,M\xFCller\n"].concat();
+    let (batches, _, _) = read(&recipe(Format::Csv), &mixed);
+    assert_eq!((batches[0].numbers.len(), batches[0].reasons.lines()), (2, 1));
+}
+
+#[test]
+fn of_a_dead_line_no_address_and_no_name_of_a_client_leaves() {
+    let line =
+        |client: &str, status: &str| format!("{client} - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" {status} 5 \"-\" \"-\"\n");
+    let log = [
+        line("203.0.113.77", "000"),
+        line("2001:db8::77", "x"),
+        line("ec2-203-0-113-77.compute.example", "200"),
+        line("203.0.113.77 198.51.100.8", "200"),
+    ];
+    let (batches, findings, result) = read(&recipe(Format::Combined), log.concat().as_bytes());
+    result.unwrap();
+    assert_eq!(findings, Findings::default());
+    let (dead, _) = kept(&batches);
+    assert_eq!(dead.len(), 4);
+    for text in dead.iter().chain([&format!("{:?}", batches[0].reasons)]) {
+        for hidden in ["203.0.113.77", "2001:db8::77", "203-0-113-77", "198.51.100.8"] {
+            assert!(!text.contains(hidden), "{text}");
+        }
+    }
+    assert!(
+        dead[0].starts_with("status_unreadable: ") && dead[0].contains("GET / HTTP/1.1") && dead[0].contains("[address "),
+        "{}",
+        dead[0]
+    );
+}
+
+#[test]
+fn equal_lines_are_two_events_of_two_servers_and_one_of_the_same() {
+    let ids = |source: Option<&str>| {
+        let recipe = Recipe { source: source.map(str::to_owned), ..recipe(Format::Ndjson) };
+        let (batches, _, _) = read(&recipe, b"{\"type\":\"a\"}\nnonsense\n");
+        (kept(&batches).1, batches[0].source.to_string())
+    };
+    let (one, name) = ids(Some("web1"));
+    assert!(name.starts_with("web1/"));
+    assert_eq!(one, ids(Some("web1")).0);
+    assert!(one.iter().all(|id| !ids(Some("web2")).0.contains(id) && !ids(None).0.contains(id)));
+}
+
+#[test]
+fn the_last_line_of_a_log_that_is_still_written_is_not_taken_for_a_common_one() {
+    let whole = "192.0.2.1 - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" 200 512";
+    let log = |last: &str| {
+        let text = format!("{whole} \"-\" \"x\"\n{whole}\n{whole}{last}");
+        let (batches, _, _) = read(&recipe(Format::Combined), text.as_bytes());
+        batches[0].reasons.lines()
+    };
+    assert_eq!((log(""), log("\n")), (1, 0));
+}
+
+#[test]
+fn what_was_assumed_is_told() {
+    let line = "10.0.0.1 - - [17/May/2015:10:05:03] \"GET / HTTP/1.1\" 200 512 \"-\" \"\u{1}\" \"8.8.8.8\"\n".replace('\u{1}', "x");
+    let bytes: Vec<u8> = line.bytes().map(|byte| if byte == b'x' { 0xFF } else { byte }).collect();
+    let (_, findings, _) = read(&recipe(Format::Combined), &bytes);
+    assert_eq!(findings, Findings { zones_assumed: 1, unused_forwards: 1, replaced: 1, recoded: Vec::new() });
+    assert!(["--timezone", "--client-field", "--encoding"].iter().all(|option| findings.notes().concat().contains(option)));
+}

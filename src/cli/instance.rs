@@ -1,0 +1,96 @@
+//! The pulse that a command talks to: one that is named, the one that uses the data directory, or one of its own for as long as the
+//! command runs.
+
+use std::future::Future;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::remote::Address;
+use crate::app::{self, Run};
+use crate::config::Settings;
+use crate::http::keys::{self, KeyEntry, KeysError};
+
+/// Options of commands that talk to a pulse.
+#[derive(Clone, Debug, Args)]
+pub(super) struct InstanceArgs {
+    /// Whose events they are
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(super) project: String,
+    /// Another pulse than the data directory's own
+    #[arg(long)]
+    pub(super) url: Option<String>,
+    /// Send keys over the network as they are, to a URL that begins with http://
+    #[arg(long, requires = "url")]
+    plain_http: bool,
+    /// Read key of the project [default: the one in the keys file]
+    #[arg(long, value_name = "KEY")]
+    pub(super) read_key: Option<String>,
+}
+
+impl InstanceArgs {
+    /// The project's entry in the keys file, which is made first if it is the data directory's own and there is none.
+    pub(super) fn keys_of(&self, settings: &Settings) -> Result<KeyEntry> {
+        let config = &settings.config;
+        let path = keys::path(&config.keys, &config.data_dir);
+        if config.keys.file.is_empty() && !path.exists() && self.url.is_none() {
+            std::fs::create_dir_all(&config.data_dir).context("data_dir")?;
+            keys::change(&path, |_| Ok::<_, KeysError>(()))?;
+        }
+        let project = &self.project;
+        let entry = keys::read(&path)?.into_iter().find(|entry| &entry.project == project);
+        let Some(entry) = entry else { bail!("project: `{project}` has no keys; `pulse keys create {project}` makes some") };
+        if entry.disabled {
+            bail!("project: the keys of `{project}` are disabled");
+        }
+        Ok(entry)
+    }
+
+    /// The read key given, else the one of the keys file.
+    pub(super) fn read_key(&self, settings: &Settings) -> Result<String> {
+        if let Some(key) = &self.read_key {
+            return Ok(key.clone());
+        }
+        let key = self.keys_of(settings)?.read_key;
+        if key.starts_with("sha256:") {
+            bail!("project: of the read key of `{}` only the hash is kept; give it with --read-key", self.project);
+        }
+        Ok(key)
+    }
+
+    /// Does `work` with a pulse: the one named, the one that runs, or one of its own with the roles of `settings`.
+    pub(super) async fn with<T, W>(&self, settings: Settings, work: impl FnOnce(Address) -> W) -> Result<T>
+    where
+        W: Future<Output = Result<T>>,
+    {
+        let running = match &self.url {
+            Some(url) => Some(url.clone()),
+            None => app::running_address(&settings.config.data_dir).context("data_dir")?.map(|address| format!("http://{address}")),
+        };
+        if let Some(url) = running {
+            return work(Address { url, may_be_plain: self.plain_http }).await;
+        }
+        let (ready, address) = oneshot::channel();
+        let stop = CancellationToken::new();
+        let serve = app::serve(settings, Run { ready: Some(ready), stop: stop.clone(), greets: false });
+        let work = async {
+            // No address: the end of `serve` says why.
+            let Ok(address) = address.await else { return std::future::pending().await };
+            work(Address { url: format!("http://{address}"), may_be_plain: false }).await
+        };
+        tokio::pin!(serve);
+        tokio::select! {
+            served = &mut serve => {
+                served?;
+                bail!("stopped before it was done; running it again counts nothing twice")
+            }
+            worked = work => {
+                stop.cancel();
+                serve.await?;
+                worked
+            }
+        }
+    }
+}

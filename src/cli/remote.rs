@@ -1,0 +1,189 @@
+//! The way to a running pulse over HTTP.
+//!
+//! Promises: a key is never sent where others can read it: elsewhere than on this machine the way is encrypted, unless the user says
+//! otherwise; a request is repeated until it is answered, or the command fails.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::TokioExecutor;
+use url::Host;
+
+/// Pauses between attempts: from a hiccup to a restart.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long one request is tried: longer than a restart with recovery takes.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Longest wait for one answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest answer: a page of dead letters, each as long as a line may be.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Where a pulse is, and whether keys may go there as they are.
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    pub(super) url: String,
+    pub(super) may_be_plain: bool,
+}
+
+/// A pulse.
+pub(super) struct Remote {
+    client: Transport,
+    base: String,
+}
+
+enum Transport {
+    Plain(Client<HttpConnector, Full<Bytes>>),
+    Encrypted(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+}
+
+impl Transport {
+    async fn request(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+        match self {
+            Self::Plain(client) => client.request(request).await,
+            Self::Encrypted(client) => client.request(request).await,
+        }
+    }
+}
+
+/// Why an attempt brought no answer.
+enum Refusal {
+    /// The same request may succeed later.
+    Later(String),
+    /// It never will.
+    Never(String),
+}
+
+impl Remote {
+    /// The pulse at an address.
+    pub(super) fn new(address: &Address) -> Result<Self> {
+        let Address { url, may_be_plain } = address;
+        let parsed = url::Url::parse(url).with_context(|| format!("url: `{url}`"))?;
+        let builder = Client::builder(TokioExecutor::new());
+        let client = match parsed.scheme() {
+            "https" => {
+                let authorities = HttpsConnectorBuilder::new().with_native_roots().context("certificates of this machine")?;
+                Transport::Encrypted(builder.build(authorities.https_only().enable_http1().build()))
+            }
+            "http" => {
+                ensure!(
+                    *may_be_plain || is_here(&parsed),
+                    "url: `{url}` would send keys over the network as they are; use https://, or say --plain-http if nobody listens"
+                );
+                Transport::Plain(builder.build_http())
+            }
+            other => bail!("url: `{url}` is of `{other}`, neither http nor https"),
+        };
+        Ok(Self { client, base: url.trim_end_matches('/').to_owned() })
+    }
+
+    /// The answer to `GET path`.
+    pub(super) async fn get(&self, path: &str, key: &HeaderValue) -> Result<Bytes> {
+        let url = format!("{}{path}", self.base);
+        self.until_answered(|| Request::get(&url).header(AUTHORIZATION, key.clone()).body(Full::default())).await
+    }
+
+    /// The answer to `POST path` with lines of JSON.
+    pub(super) async fn post_lines(&self, path: &str, key: &HeaderValue, body: Bytes) -> Result<Bytes> {
+        let url = format!("{}{path}", self.base);
+        let request = || {
+            let request = Request::post(&url).header(AUTHORIZATION, key.clone());
+            request.header(hyper::header::CONTENT_TYPE, "application/x-ndjson").body(Full::new(body.clone()))
+        };
+        self.until_answered(request).await
+    }
+
+    async fn until_answered(&self, request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>) -> Result<Bytes> {
+        let begun = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let request = request().context("url")?;
+            let path = request.uri().path().to_owned();
+            match self.answer(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(Refusal::Never(problem)) => bail!("{}{path}: {problem}", self.base),
+                Err(Refusal::Later(problem)) if begun.elapsed() > PATIENCE => bail!("{}{path}: {problem} for {PATIENCE:?}", self.base),
+                Err(Refusal::Later(problem)) => tracing::debug!(%problem, "trying again"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn answer(&self, request: Request<Full<Bytes>>) -> Result<Bytes, Refusal> {
+        let exchange = async {
+            let response = self.client.request(request).await.map_err(|problem| in_full(&problem))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|problem| problem.to_string())?;
+            Ok((status, body.to_bytes()))
+        };
+        let exchanged =
+            tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_TIMEOUT:?}")));
+        let (status, body) = exchanged.map_err(Refusal::Later)?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let problem = format!("{status}: {}", String::from_utf8_lossy(&body));
+        Err(match status {
+            // Also what a proxy says while pulse behind it restarts.
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+                Refusal::Later(problem)
+            }
+            _ => Refusal::Never(problem),
+        })
+    }
+}
+
+/// A key as it stands in a request.
+pub(super) fn bearer(key: &str, name: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {key}")).with_context(|| format!("{name}: not a key"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Whether what is sent to `url` stays on this machine.
+fn is_here(url: &url::Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The client says only "client error"; the cause says which.
+fn in_full(problem: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(problem.source(), |cause| cause.source());
+    causes.fold(problem.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_go_over_the_network_only_encrypted_unless_told_otherwise() {
+        let may = |url: &str, may_be_plain| Remote::new(&Address { url: url.to_owned(), may_be_plain }).is_ok();
+        for here in ["http://127.0.0.1:1/", "http://localhost:8080", "http://[::1]:8080"] {
+            assert!(may(here, false), "{here}");
+        }
+        for elsewhere in ["http://pulse.example", "http://10.0.0.1:8080", "http://localhost.example"] {
+            assert!(!may(elsewhere, false) && may(elsewhere, true), "{elsewhere}");
+        }
+        for no in ["127.0.0.1:1", "ftp://127.0.0.1", ""] {
+            assert!(!may(no, true), "{no}");
+        }
+        assert_eq!(
+            Remote::new(&Address { url: "http://127.0.0.1:1/".to_owned(), may_be_plain: false }).unwrap().base,
+            "http://127.0.0.1:1"
+        );
+    }
+}
