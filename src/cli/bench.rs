@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::{BodyExt, Full};
@@ -65,6 +65,8 @@ fn humantime_duration(text: &str) -> Result<Duration, String> {
 
 const BLOCKS: &str = "pulse_blocks_stored_total";
 const ROWS_READ: &str = "pulse_load_rows_read_total";
+/// Lines of the log of the pulse under test that are shown where it failed.
+const LAST_LINES: usize = 20;
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
 const PROBE_POLL: Duration = Duration::from_millis(25);
 const SETTLE_POLL: Duration = Duration::from_millis(100);
@@ -85,47 +87,15 @@ struct Target {
 }
 
 async fn bench(args: &BenchArgs) -> Result<()> {
-    let dir = std::env::temp_dir().join(format!("pulse-bench-{}", std::process::id()));
-    let mut target = Target::start(&dir, args.ingest_only).await?;
-    if args.preload > 0 {
-        preload::run(&dir, args.preload).await?;
-        target.stop().await?;
-        target = Target::start(&dir, false).await?;
-    }
-    let first_event = if args.ingest_only { None } else { Some(target.first_event().await?) };
-    let (blocks, rows_read) = (target.metric(BLOCKS).await?, target.metric(ROWS_READ).await?);
-    let pid = target.child.id().context("pulse ended")?;
-    let before = Usage::of(pid);
-    let stop = CancellationToken::new();
-    let probe = crate::lifecycle::spawn_apart(probe(target.client.clone(), target.urls(), args.ingest_only, stop.clone()));
-    let rss = crate::lifecycle::spawn_apart(usage::watch(pid, stop.clone()));
-    let load = Load {
-        address: target.address.clone(),
-        key: target.write_key.clone(),
-        rate: (!args.max).then_some(args.rate),
-        duration: args.duration,
-        batch: args.batch,
-        connections: args.connections,
-        lateness: args.lateness,
+    // For its owner only, under a name that nobody can guess; it goes away whatever happens.
+    let dir = tempfile::Builder::new().prefix("pulse-bench-").tempdir().context("a directory for the bench")?;
+    // Ended by the user, too, it leaves nothing behind.
+    let result = tokio::select! {
+        result = run_in(dir.path(), args) => result,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
-    let started = Instant::now();
-    let sent = load.run().await?;
-    let elapsed = started.elapsed();
-    let ledger = if args.ingest_only { Value::Null } else { target.settled().await? };
-    let settled = started.elapsed();
-    stop.cancel();
-    let (queryable, rss) = (probe.await?, rss.await?);
-    let used = Usage::of(pid).since(&before);
-    let read = Read {
-        first_event,
-        at_start: rows_read,
-        blocks: target.metric(BLOCKS).await? - blocks,
-        later: target.metric(ROWS_READ).await? - rows_read,
-    };
-    let disk = usage::folder_bytes(&dir.join("clickhouse/data/store"));
-    target.stop().await?;
-    std::fs::remove_dir_all(&dir).context("removing the data directory")?;
-    let result = Outcome { sent, elapsed, settled, ledger, queryable, used, rss, disk, read };
+    // Its last words are in the directory.
+    let result = result.with_context(|| format!("the pulse under test said:\n{}", last_words(dir.path())))?;
     if args.json {
         println!("{}", result.to_json())
     } else {
@@ -134,13 +104,84 @@ async fn bench(args: &BenchArgs) -> Result<()> {
     Ok(())
 }
 
+/// Starts a pulse in a directory, and measures it.
+async fn run_in(dir: &Path, args: &BenchArgs) -> Result<Outcome> {
+    // All its own: topics, database and project. What others wrote must not be counted, and nothing is written to what is theirs.
+    let name = format!("pulse_bench_{}", uuid::Uuid::new_v4().simple());
+    keys::write(&dir.join("keys.json"), &[keys::new_entry(&name)])?;
+    let mut target = Target::start(dir, &name, args.ingest_only).await?;
+    if !args.ingest_only {
+        target.check_is_empty().await?;
+    }
+    if args.preload > 0 {
+        preload::run(dir, &name, args.preload).await?;
+        target.stop().await?;
+        target = Target::start(dir, &name, false).await?;
+    }
+    let outcome = target.measure(args, dir).await;
+    target.stop().await?;
+    outcome
+}
+
+/// The end of what the pulse under test logged.
+fn last_words(dir: &Path) -> String {
+    let log = std::fs::read_to_string(dir.join("bench.log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n")
+}
+
 impl Target {
-    async fn start(dir: &Path, ingest_only: bool) -> Result<Self> {
-        std::fs::create_dir_all(dir)?;
+    /// Sends, and asks until everything is counted.
+    async fn measure(&self, args: &BenchArgs, dir: &Path) -> Result<Outcome> {
+        let first_event = if args.ingest_only { None } else { Some(self.first_event().await?) };
+        let (blocks, rows_read) = (self.metric(BLOCKS).await?, self.metric(ROWS_READ).await?);
+        let pid = self.child.id().context("pulse ended")?;
+        let before = Usage::of(pid);
+        let stop = CancellationToken::new();
+        // However it ends, probe and watch end too.
+        let _ended = stop.clone().drop_guard();
+        let probe = crate::lifecycle::spawn_apart(probe(self.client.clone(), self.urls(), args.ingest_only, stop.clone()));
+        let rss = crate::lifecycle::spawn_apart(usage::watch(pid, stop.clone()));
+        let load = Load {
+            address: self.address.clone(),
+            key: self.write_key.clone(),
+            rate: (!args.max).then_some(args.rate),
+            duration: args.duration,
+            batch: args.batch,
+            connections: args.connections,
+            lateness: args.lateness,
+        };
+        let started = Instant::now();
+        let sent = load.run().await?;
+        let elapsed = started.elapsed();
+        let ledger = if args.ingest_only { Value::Null } else { self.settled().await? };
+        let settled = started.elapsed();
+        stop.cancel();
+        let (queryable, rss) = (probe.await?, rss.await?);
+        let used = Usage::of(pid).since(&before);
+        let read = Read {
+            first_event,
+            at_start: rows_read,
+            blocks: self.metric(BLOCKS).await? - blocks,
+            later: self.metric(ROWS_READ).await? - rows_read,
+        };
+        let disk = usage::folder_bytes(&dir.join("clickhouse/data/store"));
+        Ok(Outcome { sent, elapsed, settled, ledger, queryable, used, rss, disk, read })
+    }
+
+    /// What others stored would be counted as doubled, and what is stored here would be counted as theirs.
+    async fn check_is_empty(&self) -> Result<()> {
+        let ledger = ask(&self.client, &self.urls(), "GET", "/v1/ledger", "").await?;
+        let received = &ledger["total"]["received"];
+        ensure!(received == 0, "the store holds {received} events of others; the bench measures only into an empty one");
+        Ok(())
+    }
+
+    async fn start(dir: &Path, name: &str, ingest_only: bool) -> Result<Self> {
         let mut command = Command::new("/proc/self/exe");
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
-        // With Kafka: topics of its own, which stay behind. What others wrote must not be counted.
-        command.env("PULSE__LOG__KAFKA__TOPIC_PREFIX", format!("pulse-bench-{}", std::process::id()));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir).current_dir(dir);
+        command.env("PULSE__LOG__KAFKA__TOPIC_PREFIX", name).env("PULSE__CLICKHOUSE__DATABASE", name);
+        command.env("PULSE__KEYS__FILE", "").env("PULSE__REDIS__URL", "");
         if ingest_only {
             command.args(["--roles", "ingest"]);
         }
@@ -149,9 +190,7 @@ impl Target {
         let mut child = command.stdout(Stdio::piped()).stderr(log).kill_on_drop(true).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
         let address = loop {
-            let Some(line) = lines.next_line().await? else {
-                bail!("pulse ended before it was ready; see {}", dir.join("bench.log").display())
-            };
+            let Some(line) = lines.next_line().await? else { bail!("pulse ended before it was ready:\n{}", last_words(dir)) };
             if let Some(address) = line.strip_prefix("pulse is ready at http://") {
                 break address.to_owned();
             }

@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use super::error::QueryError;
 use super::run::Run;

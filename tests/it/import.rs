@@ -18,6 +18,11 @@ fn import(pulse: &Pulse, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// What becomes of lines: read, stored, duplicate, filtered, rejected, dead.
+fn counts(summary: &Value) -> [u64; 6] {
+    ["read", "stored", "duplicate", "filtered", "rejected", "dead"].map(|name| summary[name].as_u64().unwrap())
+}
+
 /// The lines of the log that are whole, by eye of a very simple reader: address, day and nothing else.
 fn lines() -> Vec<(String, String)> {
     let mut text = Vec::new();
@@ -37,7 +42,8 @@ fn lines() -> Vec<(String, String)> {
 async fn a_real_access_log_is_stored_once_however_often_it_is_imported() {
     let pulse = Pulse::start().await;
     let first = import(&pulse, &["--format", "combined", LOG]);
-    assert_eq!(first, json!({"read": 10_000, "stored": 9_999, "duplicate": 0, "filtered": 0, "rejected": 0, "dead": 1}));
+    assert_eq!(counts(&first), [10_000, 9_999, 0, 0, 0, 1]);
+    assert_eq!((&first["reasons"][0]["reason"], &first["reasons"][0]["examples"][0]["line"]), (&json!("quote_open"), &json!(8_899)));
 
     let lines = lines();
     let mut by_day: BTreeMap<&str, u64> = BTreeMap::new();
@@ -54,11 +60,11 @@ async fn a_real_access_log_is_stored_once_however_often_it_is_imported() {
     assert_eq!(trends["result"]["series"][1]["total"], addresses.len());
 
     let second = import(&pulse, &["--format", "combined", LOG]);
-    assert_eq!(second, json!({"read": 10_000, "stored": 0, "duplicate": 9_999, "filtered": 0, "rejected": 0, "dead": 1}));
+    assert_eq!(counts(&second), [10_000, 0, 9_999, 0, 0, 1]);
     assert_eq!(pulse.http.settled().await["stored"], 9_999);
     let events = pulse.http.events().await;
     let text = serde_json::to_string(&events).unwrap();
-    assert!(!lines.iter().any(|(address, _)| memchr::memmem::find(text.as_bytes(), address.as_bytes()).is_some()), "an address was kept");
+    assert!(!addresses.iter().any(|address| memchr::memmem::find(text.as_bytes(), address.as_bytes()).is_some()), "an address was kept");
 }
 
 /// Lines that no format takes, each with an address of a client in one spelling or another.
@@ -111,7 +117,12 @@ async fn no_address_of_a_line_that_cannot_be_read_is_written_and_a_line_is_dead_
         for (format, path) in &files {
             let mut command = Command::new(program());
             command.args(["import", "--data-dir"]).arg(pulse.data_dir()).args(["--format", format]).arg(path);
-            command.output().unwrap();
+            let output = command.output().unwrap();
+            // A script must see that nothing could be stored, each time.
+            assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains(&format!("broken.{format}:1: ")) || said.contains(&format!("broken.{format}:2: ")), "{said}");
+            assert!(ADDRESSES.iter().all(|address| !said.contains(address)), "{said}");
         }
         assert_eq!(counted(&pulse, 7 * round).await, [7 * round, 7, 7 * (round - 1)], "round {round}");
     }
@@ -123,6 +134,24 @@ async fn no_address_of_a_line_that_cannot_be_read_is_written_and_a_line_is_dead_
         assert_eq!(pulse.http.send(request).await.unwrap().0, StatusCode::OK);
     }
     assert_eq!(counted(&pulse, 18).await, [18, 9, 9]);
+    // Beside the running instance, over HTTP and by the command.
+    let (status, page) = pulse.http.get("/v1/dead-letters?limit=10").await;
+    assert_eq!((status, page["letters"].as_array().unwrap().len()), (StatusCode::OK, 10));
+    let rest = format!("/v1/dead-letters?limit=10&cursor={}", page["next"].as_str().unwrap());
+    let (_, rest) = pulse.http.get(&rest).await;
+    assert_eq!((rest["letters"].as_array().unwrap().len(), &rest["next"]), (8, &Value::Null));
+    let letters = |reason: &Value| (reason["letters"].as_u64().unwrap(), reason["copies"].as_u64().unwrap());
+    let sum =
+        page["reasons"].as_array().unwrap().iter().map(letters).fold((0, 0), |sum, (letters, copies)| (sum.0 + letters, sum.1 + copies));
+    assert_eq!(sum, (18, 9), "{page}");
+    let mut command = Command::new(program());
+    let output = command.args(["dead", "--limit", "15", "--json", "--data-dir"]).arg(pulse.data_dir()).output().unwrap();
+    let by_command: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((by_command["letters"].as_array().unwrap().len(), &by_command["reasons"]), (15, &page["reasons"]));
+    let output = Command::new(program()).args(["dead", "--reason", "line_malformed", "--data-dir"]).arg(pulse.data_dir()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("status_unreadable") && said.contains("broken.combined:1"), "{said}");
+    assert!(ADDRESSES.iter().all(|address| !format!("{page}{rest}{by_command}{said}").contains(address)));
     let kept = pulse.sql("SELECT arrayStringConcat(groupArray(concat(message, original))) FROM pulse.dead_letters");
     assert!(kept.contains("[address") && kept.contains("GET /"), "{kept}");
     for address in ADDRESSES {
@@ -145,4 +174,44 @@ async fn counted(pulse: &Pulse, letters: u64) -> [u64; 3] {
     tokio::time::timeout(PATIENCE, arrive).await.unwrap_or_else(|_| panic!("letters are missing: {total}"));
     let total = pulse.http.settled().await;
     ["received", "dead", "duplicate"].map(|name| total[name].as_u64().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_with_equal_lines_are_two_and_orders_exported_again_are_the_same() {
+    let pulse = Pulse::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let log = file("access.log", "203.0.113.7 - - [10/Oct/2024:13:55:36 +0000] \"GET / HTTP/1.1\" 200 5 \"-\" \"-\"\n");
+    for (source, stored) in [("web1", 1), ("web2", 1), ("web1", 0)] {
+        let summary = import(&pulse, &["--format", "combined", "--source", source, &log]);
+        assert_eq!(counts(&summary)[1], stored, "{source}");
+    }
+    let orders = file("orders.csv", "type;anonymousId;order\norder;ada;1001\norder;bob;1002\n");
+    let wider = file("wider.csv", "type;anonymousId;order;coupon\norder;ada;1001;\norder;bob;1002;x\n");
+    for (path, stored, duplicate) in [(&orders, 2, 0), (&orders, 0, 2), (&wider, 0, 2)] {
+        let summary = import(&pulse, &["--format", "csv", "--id-column", "order", path]);
+        assert_eq!((counts(&summary)[1], counts(&summary)[2]), (stored, duplicate), "{path}");
+    }
+    assert_eq!(pulse.http.settled().await["stored"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_a_killed_instance_left_behind_gets_no_keys() {
+    let mut pulse = Pulse::start().await;
+    let left = pulse.data_dir().join("pulse.address");
+    let address = std::fs::read_to_string(&left).unwrap();
+    pulse.kill().await;
+    assert_eq!(std::fs::read_to_string(&left).unwrap(), address);
+    // Somebody else listens there now, and sees whatever is sent.
+    let listener = std::net::TcpListener::bind(address.trim()).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let log = pulse.data_dir().join("access.log");
+    std::fs::write(&log, "203.0.113.7 - - [10/Oct/2024:13:55:36 +0000] \"GET / HTTP/1.1\" 200 5 \"-\" \"-\"\n").unwrap();
+    let summary = import(&pulse, &["--format", "combined", log.to_str().unwrap()]);
+    assert_eq!(counts(&summary)[1], 1);
+    assert!(listener.accept().is_err(), "the import spoke to whoever took the address");
 }

@@ -1,5 +1,6 @@
 //! The real binary, the real engine, over real HTTP: every promise from outside.
 
+mod bench;
 mod brokers;
 mod cache;
 mod cluster;

@@ -13,8 +13,8 @@ const AT_A_TIME: u64 = 10_000_000;
 const MERGE_POLL: Duration = Duration::from_millis(500);
 
 /// Adds rows of another log to the events table, and waits until they are merged.
-pub(super) async fn run(data_dir: &Path, rows: u64) -> Result<()> {
-    let engine = connect(&data_dir.join("clickhouse"))?;
+pub(super) async fn run(data_dir: &Path, database: &str, rows: u64) -> Result<()> {
+    let engine = connect(&data_dir.join("clickhouse"), database)?;
     for first in (0..rows).step_by(AT_A_TIME as usize) {
         let number = AT_A_TIME.min(rows - first);
         engine.execute(&insert(first, number, rows)).await.context("making rows of the past")?;
@@ -28,7 +28,7 @@ pub(super) async fn run(data_dir: &Path, rows: u64) -> Result<()> {
 }
 
 /// The user that inserts, in the engine of this data directory.
-fn connect(dir: &Path) -> Result<Client> {
+fn connect(dir: &Path, database: &str) -> Result<Client> {
     let between = |file: &str, left: &str| -> Result<String> {
         let text = std::fs::read_to_string(dir.join(file))?;
         let found = text.split_once(left).and_then(|(_, rest)| rest.split_once('<')).context("the engine's files look different")?;
@@ -37,6 +37,7 @@ fn connect(dir: &Path) -> Result<Client> {
     let config = ClickHouseConfig {
         url: format!("http://127.0.0.1:{}", between("config.xml", "<http_port>")?).into(),
         user: "pulse_writer".to_owned(),
+        database: database.to_owned(),
         password: between("users.xml", "<pulse_writer><password>")?.into(),
         request_timeout: Duration::from_secs(3_600),
         ..ClickHouseConfig::default()

@@ -105,7 +105,7 @@ fn a_line_that_is_not_whole_is_a_defect() {
     }
     // Which ends where a common line ends.
     assert!(!parse_at(&PLAIN[..common], &site()).unwrap().1.is_combined && parse_at(PLAIN, &site()).unwrap().1.is_combined);
-    for (was, is) in [("17/May", "32/May"), ("200", "2OO"), ("203023", "-1"), ("+0000", "UTC"), (" - - ", " - "), ("200", "99999")] {
+    for (was, is) in [("17/May", "32/May"), ("200", "2OO"), ("203023", "-1"), ("+0000", "Mars"), (" - - ", " - "), ("200", "99999")] {
         assert!(parse(PLAIN.replace(was, is)).is_err(), "{is}");
     }
     assert_eq!(parse(PLAIN.trim_end_matches('"')).unwrap_err().message, "the quote of the user agent is not closed");
@@ -317,7 +317,7 @@ proptest! {
     #[test]
     fn what_a_server_writes_is_read_back(
         (path, search, agent) in ("/[^? #]{0,12}", "[^#\0]{1,12}", "\\PC{0,12}[\n\t\"\\\\é]{0,4}"),
-        (second, offset) in (0i64..4_000_000_000, -23i8..=23),
+        (second, offset) in (0i64..4_000_000_000, -18i8..=18),
         (status, bytes) in (100u16..600, proptest::option::of(any::<u32>())),
     ) {
         let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(offset));
