@@ -13,9 +13,12 @@ pub(in super::super) fn whole_file(first: &[u8]) -> Option<&'static str> {
     None
 }
 
+/// Whether a line is of a kind, and what that is called.
+type Kind = (fn(&str) -> bool, &'static str);
+
 /// What a line is that could not be read.
 pub(super) fn line(line: &str) -> Option<&'static str> {
-    let kinds: [(fn(&str) -> bool, &str); 6] = [
+    let kinds: [Kind; 6] = [
         (is_haproxy, "a line of HAProxy's own format, which is not read; `option httplog clf` writes one that is"),
         (is_load_balancer, "a line of an AWS load balancer, which is not read; convert it to CSV"),
         (is_cloudfront, "a line of CloudFront, which is not read; convert it to CSV"),
