@@ -19,9 +19,12 @@ const NOW: i64 = 1_790_000_000_000;
 #[derive(Clone)]
 struct SmallLog(Arc<Mutex<State>>);
 
+/// Tells that a record is durable, and where it stands.
+type AckSender = tokio::sync::oneshot::Sender<Result<i64, LogError>>;
+
 struct State {
     held: HashMap<Topic, (i64, Vec<Bytes>)>,
-    waiting: VecDeque<(Topic, Bytes, tokio::sync::oneshot::Sender<Result<i64, LogError>>)>,
+    waiting: VecDeque<(Topic, Bytes, AckSender)>,
     queued: usize,
     queue: usize,
     max_record: usize,
