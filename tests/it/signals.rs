@@ -105,3 +105,26 @@ async fn a_fleet_that_is_replaced_one_instance_at_a_time_and_back_accepts_all_th
         assert!(pulse.stop().await);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_is_asked_twice_waits_for_no_broker() {
+    /// Longer than anything else that may keep it.
+    const LONGER: &str = "240s";
+    let kafka = Kafka::start(1).await;
+    let more = [("PULSE__LOG__KAFKA__DELIVERY_TIMEOUT", LONGER), ("PULSE__DRAIN_TIMEOUT", LONGER), ("PULSE__ROLES", "ingest")];
+    let more = more.map(|(name, value)| (name, value.to_owned()));
+    let mut pulse = Pulse::start_with(&[kafka.environment("twice"), more.to_vec()].concat()).await;
+    assert_eq!(pulse.http.capture(&odd_event()).await.0, StatusCode::BAD_REQUEST);
+    kafka.freeze(0);
+    // What waits for the broker keeps both the drain and the log from ending.
+    let http = pulse.http.clone();
+    let sending = tokio::spawn(async move { http.try_capture(&odd_event()).await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for _ in 0..2 {
+        signal(pulse.pid(), Signal::TERM);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    ended(&mut pulse).await;
+    assert!(!matches!(sending.await.unwrap(), Ok((StatusCode::OK | StatusCode::BAD_REQUEST, _))), "nobody can have noted it");
+    kafka.thaw(0);
+}
