@@ -2,10 +2,12 @@
 //!
 //! A request goes through `request` (wire) → plan (checked) → `sql` (bound values) → `run` (guarded) → fold → answer; one
 //! file a report. Promises: whatever comes in, the SQL text consists of constants and every value is a server-side
-//! parameter; every statement of events is limited to one project and one time range; no answer holds SQL or a host.
+//! parameter; every statement of events is limited to one project and one time range; no answer holds SQL or a host; a question
+//! has one deadline, however many statements it takes.
 //! May go wrong: the request is refused (4xx), the store is away or too busy (503), the query is too dear (422, 504).
 
 mod cache;
+pub mod data_through;
 pub mod dead_letters;
 mod elsewhere;
 pub mod error;
@@ -17,6 +19,7 @@ mod formula;
 pub mod guard;
 pub mod ledger;
 mod meta;
+mod number;
 mod properties;
 mod request;
 pub mod run;
@@ -28,6 +31,7 @@ mod trends;
 mod users;
 
 use std::convert::Infallible;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use self::cache::{Ask, Cache, Computed, Key, Reach};
+use self::data_through::{DataThrough, Pending};
 use self::elsewhere::Elsewhere;
 pub use self::error::QueryError;
 use self::guard::Guard;
@@ -55,6 +60,8 @@ use crate::event::ids::ProjectId;
 /// after the other, so that they never take more than one place.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_QUESTIONS: usize = 16;
+/// What a question is told apart by, besides itself: another release may answer it otherwise.
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// Answers the reports of every project. Cheap to clone.
 pub struct Queries<R>(Arc<Inner<R>>);
@@ -67,8 +74,10 @@ impl<R> Clone for Queries<R> {
 
 struct Inner<R> {
     run: R,
+    deadline: Duration,
     guard: Guard,
     cache: Arc<Cache>,
+    data_through: DataThrough,
     elsewhere: Option<Elsewhere>,
     second: Option<Arc<dyn SecondLevel>>,
 }
@@ -81,45 +90,52 @@ pub enum Loads {
     Elsewhere(Arc<Arrivals>, Option<Arc<dyn SecondLevel>>),
 }
 
-/// When and about what an answer was made.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    /// The clock at the time of asking, milliseconds since 1970.
-    pub now_ms: i64,
-    /// Everything received up to here is loaded, milliseconds since 1970.
-    pub data_through_ms: i64,
+/// What is known of the events that are read.
+pub struct Sources {
+    /// Who loads them.
+    pub loads: Loads,
+    /// What waits to be loaded; without it nothing ever does.
+    pub pending: Option<Arc<dyn Pending>>,
+}
+
+impl From<Loads> for Sources {
+    fn from(loads: Loads) -> Self {
+        Self { loads, pending: None }
+    }
 }
 
 impl<R: Run> Queries<R> {
-    /// Answers through `run`, within `limits`; what is kept is given as long as `loads` knows of nothing newer.
-    pub fn new(run: R, limits: QueryLimits, loads: Loads) -> Self {
+    /// Answers through `run`, within `limits`; what is kept is given as long as `sources` know of nothing newer.
+    pub fn new(run: R, limits: QueryLimits, sources: impl Into<Sources>) -> Self {
+        let Sources { loads, pending } = sources.into();
         let (arrivals, elsewhere, second) = match loads {
             Loads::Here(arrivals) => (arrivals, None, None),
             Loads::Elsewhere(arrivals, second) => (Arc::clone(&arrivals), Some(Elsewhere::new(arrivals)), second),
         };
         let cache = Arc::new(Cache::new(limits.cache_bytes, arrivals));
-        Self(Arc::new(Inner { run, guard: Guard::new(limits), cache, elsewhere, second }))
+        let (deadline, data_through) = (limits.time, DataThrough::new(pending));
+        Self(Arc::new(Inner { run, deadline, guard: Guard::new(limits), cache, data_through, elsewhere, second }))
     }
 
-    /// Answers `report` for `project`: `body` is the JSON request, the result the JSON answer with `result` and `meta`. A
-    /// member `"refresh": true` of any request computes the answer anew.
+    /// Answers `report` for `project` at `now_ms` (milliseconds since 1970): `body` is the JSON request, the result the JSON answer
+    /// with `result` and `meta`. A member `"refresh": true` of any request computes the answer anew.
     ///
     /// # Errors
     /// As [`QueryError`] describes; 404 `unknown_report` for a report that is not there.
     ///
     /// # Cancel safety
     /// Dropping the future cancels the running statement and gives its place back, unless others wait for the same answer.
-    pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], asked: Asked) -> Result<Vec<u8>, QueryError> {
+    pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Vec<u8>, QueryError> {
         let began = Instant::now();
         let mut request = request::parse(body)?;
         let refresh = request::take_refresh(&mut request)?;
-        let plan = Report::parse(project, report, &request, asked.now_ms)?;
+        let plan = Report::parse(project, report, &request, now_ms)?;
         if let Some(elsewhere) = &self.0.elsewhere {
-            elsewhere.look(&self.0.run, asked.now_ms).await;
+            elsewhere.look(&self.0.run, now_ms).await;
         }
         let ask = Ask {
-            key: Key { project, plan: plan.fingerprint() },
-            reach: Reach::of(&plan.ranges(), asked.now_ms),
+            key: Key { project, plan: plan.fingerprint(RELEASE) },
+            reach: Reach::of(&plan.ranges(), now_ms),
             report,
             body,
             refresh,
@@ -127,8 +143,9 @@ impl<R: Run> Queries<R> {
         };
         let shared = Shared::of(&ask, &self.0);
         let inner = Arc::clone(&self.0);
-        let served = self.0.cache.ask(ask, || inner.compute(plan, (project, asked), shared)).await?;
-        Ok(meta::write(&served, asked.now_ms, began.elapsed()))
+        let computation = Computation { project, plan, now_ms, shared };
+        let served = self.0.cache.ask(ask, || inner.compute(computation)).await?;
+        Ok(meta::write(&served, now_ms, began.elapsed()))
     }
 
     /// Refreshes what is asked most, so that nobody waits for it; until asked to stop.
@@ -139,26 +156,25 @@ impl<R: Run> Queries<R> {
                 () = tokio::time::sleep(SWEEP) => {}
             }
             for question in self.0.cache.popular(SWEEP, SWEEP_QUESTIONS) {
-                let now_ms = now_ms();
-                let asked = Asked { now_ms, data_through_ms: now_ms };
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
-                    () = self.renew(&question, asked) => {}
+                    () = self.renew(&question, now_ms()) => {}
                 }
             }
         }
     }
 
-    async fn renew(&self, question: &cache::Question, asked: Asked) {
+    async fn renew(&self, question: &cache::Question, now_ms: i64) {
         let project = question.key.project;
         let renewed = async {
             let mut request = request::parse(&question.body)?;
             request::take_refresh(&mut request)?;
-            let plan = Report::parse(project, &question.report, &request, asked.now_ms)?;
-            let (key, reach) = (Key { project, plan: plan.fingerprint() }, Reach::of(&plan.ranges(), asked.now_ms));
+            let plan = Report::parse(project, &question.report, &request, now_ms)?;
+            let (key, reach) = (Key { project, plan: plan.fingerprint(RELEASE) }, Reach::of(&plan.ranges(), now_ms));
             let ask = Ask { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
-            self.0.cache.ask(ask, || inner.compute(plan, (project, asked), None)).await
+            let computation = Computation { project, plan, now_ms, shared: None };
+            self.0.cache.ask(ask, || inner.compute(computation)).await
         };
         if let Err(problem) = renewed.await {
             tracing::debug!(%problem, "background refresh");
@@ -166,37 +182,40 @@ impl<R: Run> Queries<R> {
     }
 }
 
+/// A question that is not answered from what is kept.
+struct Computation {
+    project: ProjectId,
+    plan: Report,
+    now_ms: i64,
+    shared: Option<Shared>,
+}
+
 impl<R: Run> Inner<R> {
-    async fn compute(
-        self: Arc<Self>,
-        plan: Report,
-        (project, asked): (ProjectId, Asked),
-        shared: Option<Shared>,
-    ) -> Result<Computed, QueryError> {
-        if let Some(computed) = Shared::find(shared.as_ref(), asked.now_ms).await {
+    async fn compute(self: Arc<Self>, asked: Computation) -> Result<Computed, QueryError> {
+        if let Some(computed) = Shared::find(asked.shared.as_ref(), asked.now_ms).await {
             return Ok(computed);
         }
-        let _place = self.guard.enter(project).await?;
-        let mut session = Session::new(&self.run);
-        let result = plan.answer(&mut session).await?;
-        let result = serde_json::to_vec(&result).map_err(|_| QueryError::internal("the answer cannot be written"))?;
-        let computed = Computed {
-            result: Bytes::from(result),
-            computed_ms: asked.now_ms,
-            data_through_ms: asked.data_through_ms,
-            rows_read: session.rows_read(),
-            is_sampled: session.is_sampled(),
-            shared_for: None,
-        };
-        if let Some(shared) = shared {
+        // One deadline for all that the question takes, its turn included.
+        let computed = tokio::time::timeout(self.deadline, self.run(&asked)).await.unwrap_or_else(|_| Err(QueryError::too_slow()))?;
+        if let Some(shared) = asked.shared {
             shared.put(&computed);
         }
         Ok(computed)
     }
+
+    async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
+        let _place = self.guard.enter(asked.project).await?;
+        // Before the first statement: whatever was loaded by then, they all see.
+        let data_through_ms = self.data_through.look(&self.run, asked.now_ms).await;
+        let mut session = Session::new(&self.run, asked.now_ms);
+        let result = Bytes::from(asked.plan.answer(&mut session).await?);
+        let (rows_read, is_sampled) = (session.rows_read(), session.is_sampled());
+        Ok(Computed { result, computed_ms: asked.now_ms, data_through_ms, rows_read, is_sampled, shared_for: None })
+    }
 }
 
-/// A checked request of any report. Its `Debug` form is the question: what is the same there has the same answer.
-#[derive(Debug)]
+/// A checked request of any report. Its hash is the question: what is the same there has the same answer, at any time.
+#[derive(Debug, Hash)]
 enum Report {
     Trends(trends::Plan),
     Events(events::Plan),
@@ -220,11 +239,10 @@ impl Report {
         }
     }
 
-    /// A hash of the question.
-    fn fingerprint(&self) -> u128 {
-        let mut hash = HashText(Xxh3Default::new());
-        // Writing into a hash cannot fail.
-        let _ = std::fmt::write(&mut hash, format_args!("{self:?}"));
+    /// What tells the question apart from all others of its project, in this and every other process of `release`.
+    fn fingerprint(&self, release: &str) -> u128 {
+        let mut hash = QuestionHash(Xxh3Default::new());
+        (release, self).hash(&mut hash);
         hash.0.digest128()
     }
 
@@ -243,7 +261,7 @@ impl Report {
         !matches!(self, Self::Events(_))
     }
 
-    async fn answer<R: Run>(&self, session: &mut Session<'_, R>) -> Result<Value, QueryError> {
+    async fn answer<R: Run>(&self, session: &mut Session<'_, R>) -> Result<Vec<u8>, QueryError> {
         match self {
             Self::Trends(plan) => trends::answer(plan, session).await,
             Self::Events(plan) => events::answer(plan, session).await,
@@ -253,13 +271,16 @@ impl Report {
     }
 }
 
-/// Hashes what is written to it.
-struct HashText(Xxh3Default);
+/// A hash of 128 bits.
+struct QuestionHash(Xxh3Default);
 
-impl std::fmt::Write for HashText {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.update(text.as_bytes());
-        Ok(())
+impl Hasher for QuestionHash {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.digest()
     }
 }
 

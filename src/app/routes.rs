@@ -27,7 +27,7 @@ use crate::metrics::Counter;
 use crate::query::dead_letters::DeadLetters;
 use crate::query::ledger::{LedgerScope, ledger};
 use crate::query::store::Reader;
-use crate::query::{Asked, Loads, Queries, QueryError, SecondLevel};
+use crate::query::{Loads, Queries, QueryError, SecondLevel, Sources};
 use crate::redis::Redis;
 use crate::role::Role;
 
@@ -76,7 +76,8 @@ impl<L: RunningLog> Routes<L> {
         };
         let redis = Redis::open(&settings.config.redis)?;
         let asks = store.filter(|_| settings.roles.contains(&Role::Query)).map(|store| {
-            let queries = Queries::new(Reader::new(&store), settings.query, loads(settings, &store, redis.clone()));
+            let sources = Sources { loads: loads(settings, &store, redis.clone()), pending: Some(Arc::new(LogWaiting(log.clone()))) };
+            let queries = Queries::new(Reader::new(&store), settings.query, sources);
             let body = BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout, claim: Claim::Live };
             Arc::new(Asks { queries, waiting: LogWaiting(log.clone()), store, keys, stats, body })
         });
@@ -174,9 +175,7 @@ impl<L: RunningLog> Asks<L> {
         let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
         let report = call.request.uri().path().trim_start_matches("/v1/query/").to_owned();
         let bytes = body::read(call.request, self.body).await?;
-        let now_ms = clock::now_ms();
-        let asked = Asked { now_ms, data_through_ms: now_ms };
-        let answer = self.queries.answer(grant.project, &report, &bytes, asked).await;
+        let answer = self.queries.answer(grant.project, &report, &bytes, clock::now_ms()).await;
         let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
         counter.add(1);
         let answer = answer.map_err(of_query)?;

@@ -1,11 +1,16 @@
-//! Events in the raw topic that the table does not show yet: the part of the ledger that the log answers.
+//! Events in the raw topic that the table does not show yet: what the log adds to the ledger, and to what is said of an answer.
 
 use std::collections::BTreeMap;
 
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+
 use crate::event::ids::ProjectId;
+use crate::event::packed::EventView;
 use crate::event::record::{self, HEADER_PREFIX, Header, Tally};
 use crate::log::{Log, LogError, Record, Topic};
 use crate::outcome::Count;
+use crate::query::data_through::Pending;
 use crate::query::ledger::{Lag, Waiting, WaitingTally, Watermark};
 
 /// Header bytes read at a time.
@@ -23,15 +28,45 @@ impl<L: Log> Waiting for LogWaiting<L> {
         let mut tallies = Vec::new();
         let mut lags = Vec::new();
         for partition in 0..self.0.partitions(Topic::Raw) {
-            let stored = watermarks.iter().find(|mark| mark.epoch == self.0.epoch() && mark.partition == partition);
-            let after = stored.map_or(0, |mark| mark.offset + 1);
+            let after = self.after(watermarks, partition);
             lags.push(self.partition(partition, after, &mut tallies).await.map_err(|problem| problem.to_string())?);
         }
         Ok((tallies, lags))
     }
 }
 
+/// Partitions asked at a time.
+const AT_ONCE: usize = 4;
+
+impl<L: Log> Pending for LogWaiting<L> {
+    fn oldest<'a>(&'a self, watermarks: &'a [Watermark]) -> BoxFuture<'a, Result<Option<i64>, String>> {
+        let oldest = move |partition| async move { self.first_receipt(partition, self.after(watermarks, partition)).await };
+        let all = stream::iter(0..self.0.partitions(Topic::Raw)).map(oldest).buffer_unordered(AT_ONCE);
+        let first = all.try_fold(None, |oldest: Option<i64>, one| async move { Ok(oldest.into_iter().chain(one).min()) });
+        first.map(|first| first.map_err(|problem: LogError| problem.to_string())).boxed()
+    }
+}
+
 impl<L: Log> LogWaiting<L> {
+    /// The first offset above the watermark of a partition.
+    fn after(&self, watermarks: &[Watermark], partition: u16) -> i64 {
+        let stored = watermarks.iter().find(|mark| mark.epoch == self.0.epoch() && mark.partition == partition);
+        stored.map_or(0, |mark| mark.offset + 1)
+    }
+
+    /// When the first record at or behind `after` was received; none if there is no such record.
+    async fn first_receipt(&self, partition: u16, after: i64) -> Result<Option<i64>, LogError> {
+        let held = self.0.bounds(Topic::Raw, partition).await?;
+        let from = after.max(held.start);
+        if from >= held.end {
+            return Ok(None);
+        }
+        let records = self.0.read(Topic::Raw, partition, from, 1, None).await?;
+        let first = records.iter().find_map(|record| oldest_event(&record.payload));
+        let unreadable = || LogError::Corrupt(format!("raw/{partition} at {from}: no time of receipt"));
+        first.map(Some).ok_or_else(unreadable)
+    }
+
     async fn partition(&self, partition: u16, after: i64, tallies: &mut Vec<WaitingTally>) -> Result<Lag, LogError> {
         let held = self.0.bounds(Topic::Raw, partition).await?;
         let mut next = after.max(held.start);
@@ -108,6 +143,15 @@ fn add(header: Option<Header>, lag: &mut Lag, tallies: &mut Vec<WaitingTally>) {
             rejected: rejected(tally),
         });
     }
+}
+
+/// When the oldest event of a record was received; of one without events, when it was made.
+fn oldest_event(payload: &[u8]) -> Option<i64> {
+    let mut body = Vec::new();
+    let header = record::decode(payload, &mut body).or_else(|_| record::header(payload)).ok()?;
+    let mut rest = body.as_slice();
+    let events = std::iter::from_fn(|| EventView::take(&mut rest)).map(|event| event.fixed.received_ms);
+    Some(events.chain([header.received_ms]).min().unwrap_or(header.received_ms))
 }
 
 fn rejected(tally: &Tally) -> u64 {

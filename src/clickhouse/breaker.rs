@@ -24,7 +24,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Whether a failure says that the store is away or has too much to do, rather than that it did not like the statement.
 pub fn is_overload(error: &ClickHouseError) -> bool {
-    let ClickHouseError::Server { code, message } = error else { return true };
+    let (code, message) = match error {
+        ClickHouseError::Server { code, message } => (code, message),
+        ClickHouseError::TooLarge(_) => return false,
+        _ => return true,
+    };
     if retry(error) != Retry::Later {
         return false;
     }
@@ -302,6 +306,9 @@ mod tests {
             for _ in 0..FAILURES {
                 breaker.permit().unwrap().end(&refused);
             }
+        }
+        for _ in 0..FAILURES {
+            breaker.permit().unwrap().end(&Err::<(), _>(ClickHouseError::TooLarge(1)));
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
         for _ in 0..FAILURES {

@@ -151,6 +151,9 @@ pub enum ClickHouseError {
     /// It did not answer in time: whether the statement ran is unknown.
     #[error("clickhouse did not answer within {0:?}")]
     TimedOut(Duration),
+    /// Its answer has more bytes than whoever asked takes.
+    #[error("clickhouse's answer has more than {0} bytes")]
+    TooLarge(usize),
     /// It was not asked: it is away or overloaded, and left alone for this long.
     #[error("clickhouse is left alone for {0:?}")]
     LeftAlone(Duration),
@@ -257,6 +260,9 @@ impl Format {
 /// short there and says nothing of it, not even in the status (seen with 26.7): see [`Client::query`].
 const ANSWER_IN_MEMORY: &str = "1048576";
 
+/// Most bytes of an answer to the reader, whose questions come from outside.
+const LARGEST_ANSWER: usize = 32 << 20;
+
 /// Idle connections are closed before the server closes them, by its default after 3 s.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -284,6 +290,8 @@ fn transport(url: &str) -> clickhouse::Client {
 pub struct Client {
     client: clickhouse::Client,
     timeout: Duration,
+    /// Most bytes of an answer.
+    max_answer: usize,
     /// None for who waits for a server that starts, or changes it by hand.
     breaker: Option<Arc<Breaker>>,
     /// Whether the user may write, and so may change settings: what it asks ends with the one who asks.
@@ -294,7 +302,7 @@ impl Client {
     fn new(url: &str, login: &Login, timeout: Duration) -> Self {
         let client = transport(url).with_url(url).with_user(&login.user).with_password(login.password.reveal());
         let client = client.with_compression(clickhouse::Compression::None);
-        Self { client, timeout, breaker: None, is_writer: false }
+        Self { client, timeout, max_answer: usize::MAX, breaker: None, is_writer: false }
     }
 
     /// The same access for statements that may take as long as `timeout`.
@@ -348,8 +356,12 @@ impl Client {
         }
         let answer = async {
             let mut cursor = query.fetch_bytes(format.name())?;
-            let mut came = 0;
+            let (mut came, mut bytes) = (0, 0);
             while let Some(chunk) = cursor.next().await? {
+                bytes += chunk.len();
+                if bytes > self.max_answer {
+                    return Err(ClickHouseError::TooLarge(self.max_answer));
+                }
                 came += format.measure(&chunk);
                 take(&chunk);
             }
@@ -460,7 +472,7 @@ impl ClickHouse {
         };
         Self {
             writer,
-            reader: guarded(within(client(&settings.url, &settings.reader), &read_database)),
+            reader: Client { max_answer: LARGEST_ANSWER, ..guarded(within(client(&settings.url, &settings.reader), &read_database)) },
             migrator,
             database: settings.database.clone(),
             shards: shards.into(),

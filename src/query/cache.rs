@@ -11,7 +11,8 @@
 //!   refresh runs.
 //! * something arrived: it is computed anew at once, so whoever has seen an event stored sees it counted. To bound what a
 //!   question can cost however many ask, it is computed at most [`RUNS`] times, or for [`SPENT`] in all, a second
-//!   ([`WINDOW`]); beyond that the last answer is given, less than a second old.
+//!   ([`WINDOW`]); beyond that the last answer is given, less than a second old, or it says `stale`.
+//! * what another instance computed is never kept for longer than [`KEPT`], whatever range it is of.
 //! * a heavy question ([`HEAVY`]) cannot be a second fresh: it answers from the cache for up to [`KEPT`] while one refresh
 //!   runs, which takes a tenth of the time at most.
 //! * `"refresh": true` in the request computes anew in any case.
@@ -111,7 +112,7 @@ pub(crate) enum Source {
     Store,
     /// Kept, and as fresh as promised.
     Cache,
-    /// Kept, and given only because the store is away or too busy.
+    /// Kept, and given only because the store is away or too busy, or computing another has failed.
     Stale,
 }
 
@@ -159,6 +160,7 @@ impl Cache {
             entry.question.asks.fetch_add(1, Ordering::Relaxed);
             match entry.judge(&self.arrivals, Instant::now()) {
                 Verdict::Expired => {}
+                Verdict::Stale => return Ok(stale(Arc::clone(entry))),
                 verdict => {
                     if verdict == Verdict::Refresh {
                         self.refresh(ask, compute);
@@ -171,10 +173,7 @@ impl Cache {
         match self.join(ask, kept.as_ref(), compute).await {
             Ok(entry) => Ok(Served { entry, source: Source::Store }),
             Err(problem) => match kept.filter(|_| problem.is_overload()) {
-                Some(entry) => {
-                    Counter::CacheStale.add(1);
-                    Ok(Served { entry, source: Source::Stale })
-                }
+                Some(entry) => Ok(stale(entry)),
                 None => Err(problem),
             },
         }
@@ -226,6 +225,11 @@ impl Cache {
         popular.sort_by_key(|(asks, _)| std::cmp::Reverse(*asks));
         popular.into_iter().take(limit).map(|(_, question)| question).collect()
     }
+}
+
+fn stale(entry: Arc<Entry>) -> Served {
+    Counter::CacheStale.add(1);
+    Served { entry, source: Source::Stale }
 }
 
 /// Asked this often between two sweeps a question is worth a refresh that nobody waits for.

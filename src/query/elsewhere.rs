@@ -94,7 +94,7 @@ impl Elsewhere {
     }
 
     async fn read(&self, run: &impl Run, (known, is_back): (&mut Known, bool), now_ms: i64) -> Result<(), QueryError> {
-        let mut session = Session::new(run);
+        let mut session = Session::new(run, now_ms);
         if is_back {
             for (place, offset) in read(&mut session, books(now_ms, BACK)).await? {
                 if rises(&mut known.back, place, offset) {

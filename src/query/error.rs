@@ -36,6 +36,12 @@ impl QueryError {
         Self { status: 504, code: "query_timeout", message, retry_after: None }
     }
 
+    /// Its answer has more bytes than one may have (422).
+    pub(crate) fn too_large() -> Self {
+        let message = "the answer is larger than allowed: ask for fewer buckets, lines or a shorter range".to_owned();
+        Self { status: 422, code: "answer_too_large", message, retry_after: None }
+    }
+
     /// Whether it was refused only because too much is going on or the store is away: an older answer is better than none.
     pub(crate) fn is_overload(&self) -> bool {
         matches!(self.status, 429 | 503 | 504)

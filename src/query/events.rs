@@ -1,17 +1,27 @@
 //! Single events, newest first, in pages that stay put while new events arrive.
+//!
+//! A page ends at its limit or at [`PAGE_BYTES`], whichever comes first, and `next` leads on: however large events are, a page is
+//! not.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use super::error::QueryError;
 use super::filter::{self, Filter};
 use super::request::{self, Fields};
-use super::run::{Row, Run, Session, number};
+use super::run::{Row, Run, Session, number, to_json};
 use super::sql::Statement;
 use super::time::{Range, show_ms};
 use crate::event::ids::ProjectId;
 
+/// Bytes of a page, but for the event that reaches them.
+const PAGE_BYTES: usize = 8 << 20;
+
 /// A checked request.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Plan {
     project: ProjectId,
     pub(crate) range: Range,
@@ -21,8 +31,11 @@ pub(crate) struct Plan {
     after: Option<Cursor>,
 }
 
+/// Place of `found` in a row.
+const COLUMN_FOUND: usize = 14 + CONTEXT.len() + 2;
+
 /// The last event of a page; the order is time, id, visitor, all falling.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Cursor {
     at_ms: i64,
     id: String,
@@ -32,6 +45,13 @@ struct Cursor {
 const COLUMNS: &str = "SELECT toUnixTimestamp64Milli(timestamp) AS at, event_id, visitor_id, type, \
     toUnixTimestamp64Milli(received_at), user_id, anonymous_id, multiIf(client_session_id != '', client_session_id, session_id = toUUID('00000000-0000-0000-0000-000000000000'), '', toString(session_id)), \
     strings, numbers, others, screen_width, screen_height, screen_density";
+
+/// About what an event takes: its texts, and what else there is at least.
+const SIZE: &str = ", 256 + byteSize(user_id, anonymous_id, strings, numbers, others, page_url, page_path, page_title, page_search, \
+    referrer, click_id) AS size";
+/// Behind the columns: the bytes of all events before it, and how many events were found.
+const RUNNING: &str = "SELECT * FROM (SELECT *, sum(size) OVER (ORDER BY at DESC, event_id DESC, visitor_id DESC \
+    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before, count() OVER () AS found FROM (";
 
 /// Where each text column goes in the context; they follow [`COLUMNS`] in this order.
 const CONTEXT: [(&str, &str, &str); 32] = [
@@ -85,7 +105,8 @@ impl Plan {
     }
 
     fn statement(&self) -> Statement {
-        let to = CONTEXT.iter().fold(Statement::default().sql(COLUMNS), |to, (column, _, _)| to.sql(column));
+        let to = Statement::default().sql(RUNNING).sql(COLUMNS);
+        let to = CONTEXT.iter().fold(to, |to, (column, _, _)| to.sql(column)).sql(SIZE);
         let to = to.scope(&self.range.scope(self.project));
         let to = match &self.event {
             Some(event) => to.sql(" AND type = ").string(event),
@@ -97,18 +118,48 @@ impl Plan {
             to = to.sql(" OR event_id < toUUID(").string(id).sql(") OR (event_id = toUUID(").string(id);
             to = to.sql(") AND visitor_id < ").uint(*visitor).sql("))");
         }
-        to.sql(" ORDER BY timestamp DESC, event_id DESC, visitor_id DESC LIMIT ").uint(self.limit + 1)
+        let to = to.sql(" ORDER BY timestamp DESC, event_id DESC, visitor_id DESC LIMIT ").uint(self.limit + 1);
+        let to = to.sql(")) WHERE before < ").uint(PAGE_BYTES as u64).sql(" ORDER BY at DESC, event_id DESC, visitor_id DESC LIMIT ");
+        to.uint(self.limit)
+    }
+}
+
+/// Events as they are written, one by one.
+#[derive(Default)]
+struct Page {
+    json: Vec<u8>,
+    events: u64,
+    /// Events there are, those of this page included; at most one more than its limit.
+    found: u64,
+    next: Option<String>,
+}
+
+impl Page {
+    fn add(&mut self, row: &Row) {
+        if self.json.len() >= PAGE_BYTES {
+            return;
+        }
+        let before = self.json.len();
+        if self.events > 0 {
+            self.json.push(b',');
+        }
+        if serde_json::to_writer(&mut self.json, &Event::of(row)).is_err() {
+            // Not possible: it is made of texts and numbers.
+            self.json.truncate(before);
+            return;
+        }
+        self.events += 1;
+        self.found = row.uint(COLUMN_FOUND);
+        self.next = Some(format!("{}.{}.{}", row.int(0), row.text(1), row.uint(2)));
     }
 }
 
 /// Answers a request.
-pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Value, QueryError> {
-    let mut rows = session.rows(plan.statement()).await?;
-    let limit = usize::try_from(plan.limit).unwrap_or(usize::MAX);
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|row| format!("{}.{}.{}", row.int(0), row.text(1), row.uint(2)));
-    Ok(json!({"events": rows.iter().map(event).collect::<Vec<_>>(), "next": next}))
+pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Vec<u8>, QueryError> {
+    let mut page = Page::default();
+    session.each(plan.statement(), |row| page.add(&row)).await?;
+    let next = to_json(&page.next.filter(|_| page.found > page.events))?;
+    Ok([&b"{\"events\":["[..], &page.json, b"],\"next\":", &next, b"}"].concat())
 }
 
 impl Cursor {
@@ -124,37 +175,59 @@ impl Cursor {
     }
 }
 
-fn event(row: &Row) -> Value {
-    let known = |column| Some(row.text(column)).filter(|text| !text.is_empty());
-    json!({
-        "eventId": row.text(1),
-        "type": row.text(3),
-        "timestamp": show_ms(row.int(0)),
-        "receivedAt": show_ms(row.int(4)),
-        "userId": known(5),
-        "anonymousId": known(6),
-        "sessionId": known(7),
-        "context": context(row),
-        "properties": properties(row),
-    })
+/// An event as the wire shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'r> {
+    event_id: &'r str,
+    r#type: &'r str,
+    timestamp: String,
+    received_at: String,
+    user_id: Option<&'r str>,
+    anonymous_id: Option<&'r str>,
+    session_id: Option<&'r str>,
+    context: Map<String, Value>,
+    properties: BTreeMap<&'r str, Box<RawValue>>,
 }
 
-fn properties(row: &Row) -> Map<String, Value> {
-    let mut properties = Map::new();
-    for (column, read) in [(8, Value::clone as fn(&Value) -> Value), (9, read_number), (10, read_json)] {
+impl<'r> Event<'r> {
+    fn of(row: &'r Row) -> Self {
+        let known = |column| Some(row.text(column)).filter(|text| !text.is_empty());
+        Self {
+            event_id: row.text(1),
+            r#type: row.text(3),
+            timestamp: show_ms(row.int(0)),
+            received_at: show_ms(row.int(4)),
+            user_id: known(5),
+            anonymous_id: known(6),
+            session_id: known(7),
+            context: context(row),
+            properties: properties(row),
+        }
+    }
+}
+
+fn properties(row: &Row) -> BTreeMap<&str, Box<RawValue>> {
+    let mut properties = BTreeMap::new();
+    for (column, read) in [(8, to_raw as fn(&Value) -> Box<RawValue>), (9, read_number), (10, read_json)] {
         if let Value::Object(map) = row.value(column) {
-            properties.extend(map.iter().map(|(name, value)| (name.clone(), read(value))));
+            properties.extend(map.iter().map(|(name, value)| (&**name, read(value))));
         }
     }
     properties
 }
 
-fn read_number(value: &Value) -> Value {
-    value.as_f64().map_or(Value::Null, number)
+fn to_raw(value: &Value) -> Box<RawValue> {
+    to_raw_value(value).unwrap_or_default()
 }
 
-fn read_json(value: &Value) -> Value {
-    value.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
+fn read_number(value: &Value) -> Box<RawValue> {
+    to_raw(&value.as_f64().map_or(Value::Null, number))
+}
+
+/// JSON text as it is, so that numbers keep all their digits.
+fn read_json(value: &Value) -> Box<RawValue> {
+    value.as_str().and_then(|text| RawValue::from_string(text.to_owned()).ok()).unwrap_or_default()
 }
 
 fn context(row: &Row) -> Map<String, Value> {

@@ -8,11 +8,11 @@ use super::sql::Statement;
 const MAX_NAME: usize = 512;
 
 /// Something an event has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Field {
     /// Text under this SQL expression; empty means missing.
     Text(&'static str),
-    /// A number under this column; 0 means missing.
+    /// A whole number under this column; 0 means missing.
     Number(&'static str),
     /// A property by its (dotted) name.
     Property(String),
@@ -103,34 +103,43 @@ impl Field {
         Ok(Self::Property(name.to_owned()))
     }
 
-    /// Appends the value as a key: `n` + number, `s` + text, `o` + JSON, or `z` where it is missing.
+    /// Appends the value as a key: `n` + number, `s` + text, `o` + JSON (a number that a float cannot hold, too), or `z` where it is
+    /// missing or null.
     pub(crate) fn key(&self, to: Statement) -> Statement {
         match self {
             Self::Text(sql) => to.sql("if(").sql(sql).sql(" = '', 'z', concat('s', ").sql(sql).sql("))"),
             Self::Number(sql) => to.sql("if(").sql(sql).sql(" = 0, 'z', concat('n', toString(").sql(sql).sql(")))"),
-            Self::Property(name) => to
-                .sql("multiIf(mapContains(strings, ")
-                .string(name)
-                .sql("), concat('s', strings[")
-                .string(name)
-                .sql("]), mapContains(numbers, ")
-                .string(name)
-                .sql("), concat('n', toString(numbers[")
-                .string(name)
-                .sql("])), mapContains(others, ")
-                .string(name)
-                .sql("), concat('o', others[")
-                .string(name)
-                .sql("]), 'z')"),
+            Self::Property(name) => {
+                let to = to.sql("multiIf(mapContains(strings, ").string(name).sql("), concat('s', strings[").string(name);
+                // Adding zero makes one of the two.
+                let to = to.sql("]), mapContains(numbers, ").string(name).sql("), concat('n', toString(numbers[").string(name);
+                let to = to.sql("] + 0)), others[").string(name).sql("] NOT IN ('', 'null'), concat('o', others[").string(name);
+                to.sql("]), 'z')")
+            }
         }
     }
 
-    /// Appends the value as a number; meaningful where [`Field::has_number`] holds.
+    /// Appends the condition that the value is missing or null.
+    pub(crate) fn is_missing(&self, to: Statement) -> Statement {
+        match self {
+            Self::Text(sql) => to.sql(sql).sql(" = ''"),
+            Self::Number(sql) => to.sql(sql).sql(" = 0"),
+            Self::Property(name) => {
+                let to = to.sql("NOT mapContains(strings, ").string(name).sql(") AND NOT mapContains(numbers, ").string(name);
+                to.sql(") AND others[").string(name).sql("] IN ('', 'null')")
+            }
+        }
+    }
+
+    /// Appends the value as a float; meaningful where [`Field::has_number`] holds.
     pub(crate) fn number(&self, to: Statement) -> Statement {
         match self {
             Self::Text(sql) => to.sql("toFloat64OrZero(").sql(sql).sql(")"),
             Self::Number(sql) => to.sql(sql),
-            Self::Property(name) => to.sql("numbers[").string(name).sql("]"),
+            Self::Property(name) => {
+                let to = to.sql("if(mapContains(numbers, ").string(name).sql("), numbers[").string(name);
+                to.sql("], toFloat64OrZero(others[").string(name).sql("]))")
+            }
         }
     }
 
@@ -139,7 +148,10 @@ impl Field {
         match self {
             Self::Text(_) => to.sql("0"),
             Self::Number(sql) => to.sql(sql).sql(" != 0"),
-            Self::Property(name) => to.sql("mapContains(numbers, ").string(name).sql(")"),
+            Self::Property(name) => {
+                let to = to.sql("(mapContains(numbers, ").string(name).sql(") OR match(others[").string(name);
+                to.sql("], '^[-0-9]'))")
+            }
         }
     }
 }

@@ -1,22 +1,26 @@
 //! Conditions on events: `{"field","op","value"}`.
 //!
-//! Values match by kind: a text matches texts, a number numbers, a boolean or null only itself. `neq` and `not_in` also
-//! hold where the field is missing. `contains` is case-sensitive and knows no wildcards; `regex` is RE2, found anywhere.
+//! Values match by kind: a text matches texts, a number numbers, a boolean itself; null matches what is missing. `neq` and `not_in`
+//! of anything else also hold where the field is missing. Numbers compare exactly, but fractions that a float cannot hold compare as
+//! the nearest one. `contains` is case-sensitive and knows no wildcards; `regex` is RE2, found anywhere.
+
+use std::cmp::Ordering;
 
 use serde_json::Value;
 
 use super::error::{QueryError, nearest};
 use super::event_id;
 use super::field::Field;
+use super::number::Number;
 use super::request::{Fields, shortened};
 use super::sql::Statement;
 
 /// Most conditions of one request.
 const MAX_FILTERS: usize = 100;
-/// Most values of one list; a literal of this size still parses in milliseconds.
+/// Most values of one list.
 const MAX_VALUES: usize = 10_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Comparison {
     Greater,
     GreaterOrEqual,
@@ -24,17 +28,26 @@ pub(crate) enum Comparison {
     LessOrEqual,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Test {
-    OneOf { values: Vec<Value>, negated: bool },
+    OneOf { values: Vec<Scalar>, negated: bool },
     Contains(String),
     Regex(String),
-    Compares(Comparison, f64),
+    Compares(Comparison, Number),
     Exists { negated: bool },
 }
 
+/// A value that a field is compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Scalar {
+    Text(String),
+    Number(Number),
+    Bool(bool),
+    Missing,
+}
+
 /// One checked condition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Filter {
     field: Field,
     test: Test,
@@ -65,7 +78,7 @@ impl Filter {
         let by_id = event_id::filter(name, value);
         let value = by_id.as_ref().unwrap_or(value);
         let op = fields.text("op", "invalid_operator")?.unwrap_or("eq");
-        let test = Test::parse(op, value.get("value").unwrap_or(&Value::Null))?;
+        let test = Test::parse(op, value.get("value"))?;
         let filter = Self { field, test };
         filter.check_kinds(name)?;
         Ok(filter)
@@ -75,9 +88,11 @@ impl Filter {
     fn check_kinds(&self, name: &str) -> Result<(), QueryError> {
         let fits = match (&self.field, &self.test) {
             (Field::Property(_), _) | (_, Test::Exists { .. }) => true,
-            (Field::Text(_), Test::OneOf { values, .. }) => values.iter().all(Value::is_string),
+            (Field::Text(_), Test::OneOf { values, .. }) => values.iter().all(|value| matches!(value, Scalar::Text(_) | Scalar::Missing)),
             (Field::Text(_), test) => !matches!(test, Test::Compares(..)),
-            (Field::Number(_), Test::OneOf { values, .. }) => values.iter().all(Value::is_number),
+            (Field::Number(_), Test::OneOf { values, .. }) => {
+                values.iter().all(|value| matches!(value, Scalar::Number(_) | Scalar::Missing))
+            }
             (Field::Number(_), test) => matches!(test, Test::Compares(..)),
         };
         if fits { Ok(()) } else { Err(QueryError::invalid("invalid_value", format!("operator or value does not fit the field `{name}`"))) }
@@ -91,14 +106,8 @@ impl Filter {
             }
             Test::Contains(part) => text_test(to, &self.field, "position(", part).sql(" > 0"),
             Test::Regex(pattern) => text_test(to, &self.field, "match(", pattern),
-            Test::Compares(comparison, bound) => {
-                let to = self.field.has_number(to).sql(" AND ");
-                self.field.number(to).sql(comparison.sql()).float(*bound)
-            }
-            Test::Exists { negated } => {
-                let to = self.field.key(to);
-                if *negated { to.sql(" = 'z'") } else { to.sql(" != 'z'") }
-            }
+            Test::Compares(comparison, bound) => compares(to, &self.field, (*comparison, bound)),
+            Test::Exists { negated } => self.field.is_missing(to.sql(if *negated { "(" } else { "NOT (" })).sql(")"),
         }
     }
 }
@@ -112,23 +121,35 @@ impl Comparison {
             Self::LessOrEqual => " <= ",
         }
     }
+
+    /// What holds of a number beside `near` if this holds of it beside a bound, where no number of its kind lies between the two;
+    /// `bound` is how the bound stands to `near`.
+    const fn beside(self, bound: Ordering) -> Self {
+        match (self, bound) {
+            (Self::Greater | Self::GreaterOrEqual, Ordering::Greater) => Self::Greater,
+            (Self::Less | Self::LessOrEqual, Ordering::Greater) => Self::LessOrEqual,
+            (Self::Greater | Self::GreaterOrEqual, Ordering::Less) => Self::GreaterOrEqual,
+            (Self::Less | Self::LessOrEqual, Ordering::Less) => Self::Less,
+            (same, Ordering::Equal) => same,
+        }
+    }
 }
 
 impl Test {
-    fn parse(op: &str, value: &Value) -> Result<Self, QueryError> {
-        let compares = |comparison| match value.as_f64() {
-            Some(bound) => Ok(Self::Compares(comparison, bound)),
-            None => Err(QueryError::invalid("invalid_value", format!("`{op}` needs a number"))),
+    fn parse(op: &str, value: Option<&Value>) -> Result<Self, QueryError> {
+        let invalid = |what: &str| QueryError::invalid("invalid_value", format!("`{op}` needs {what}"));
+        let given = || value.ok_or_else(|| invalid("a `value`"));
+        let one = || Ok::<_, QueryError>(vec![scalar(given()?)?]);
+        let compares = |comparison| {
+            let bound = Number::of(given()?).ok_or_else(|| invalid("a number"))?;
+            Ok(Self::Compares(comparison, bound))
         };
-        let text = || match value {
-            Value::String(text) => Ok(text.clone()),
-            _ => Err(QueryError::invalid("invalid_value", format!("`{op}` needs a string"))),
-        };
+        let text = || given()?.as_str().map(str::to_owned).ok_or_else(|| invalid("a string"));
         match op {
-            "eq" => Ok(Self::OneOf { values: vec![scalar(value)?], negated: false }),
-            "neq" => Ok(Self::OneOf { values: vec![scalar(value)?], negated: true }),
-            "in" => Ok(Self::OneOf { values: list(value)?, negated: false }),
-            "not_in" => Ok(Self::OneOf { values: list(value)?, negated: true }),
+            "eq" => Ok(Self::OneOf { values: one()?, negated: false }),
+            "neq" => Ok(Self::OneOf { values: one()?, negated: true }),
+            "in" => Ok(Self::OneOf { values: list(given()?)?, negated: false }),
+            "not_in" => Ok(Self::OneOf { values: list(given()?)?, negated: true }),
             "contains" => Ok(Self::Contains(text()?)),
             "regex" => Ok(Self::Regex(text()?)),
             "gt" => compares(Comparison::Greater),
@@ -145,14 +166,19 @@ impl Test {
     }
 }
 
-fn scalar(value: &Value) -> Result<Value, QueryError> {
+fn scalar(value: &Value) -> Result<Scalar, QueryError> {
+    if let Some(number) = Number::of(value) {
+        return Ok(Scalar::Number(number));
+    }
     match value {
-        Value::Array(_) | Value::Object(_) => Err(QueryError::invalid("invalid_value", "a value is a string, number, boolean or null")),
-        scalar => Ok(scalar.clone()),
+        Value::Null => Ok(Scalar::Missing),
+        Value::Bool(claim) => Ok(Scalar::Bool(*claim)),
+        Value::String(text) => Ok(Scalar::Text(text.clone())),
+        _ => Err(QueryError::invalid("invalid_value", "a value is a string, number, boolean or null")),
     }
 }
 
-fn list(value: &Value) -> Result<Vec<Value>, QueryError> {
+fn list(value: &Value) -> Result<Vec<Scalar>, QueryError> {
     let Value::Array(values) = value else {
         return Err(QueryError::invalid("invalid_value", "`in` and `not_in` need an array"));
     };
@@ -162,36 +188,80 @@ fn list(value: &Value) -> Result<Vec<Value>, QueryError> {
     values.iter().map(scalar).collect()
 }
 
-fn one_of(to: Statement, field: &Field, values: &[Value]) -> Statement {
-    let texts: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
-    let numbers: Vec<f64> = values.iter().filter_map(Value::as_f64).collect();
-    let mut to = to.sql("0");
-    if !texts.is_empty() {
-        to = match field {
-            Field::Text(sql) => to.sql(" OR ").sql(sql).sql(" IN "),
-            Field::Number(_) => to.sql(" OR '' IN "),
-            Field::Property(name) => {
-                to = to.sql(" OR ");
-                // A missing key reads as an empty text, so only a search for that one has to ask for the key.
-                if texts.contains(&"") {
-                    to = to.sql("mapContains(strings, ").string(name).sql(") AND ");
-                }
-                to.sql("strings[").string(name).sql("] IN ")
+fn one_of(to: Statement, field: &Field, values: &[Scalar]) -> Statement {
+    let to = one_of_texts(to.sql("0"), field, values);
+    let to = one_of_numbers(to, field, values);
+    let to = one_of_json(to, field, values);
+    match values.contains(&Scalar::Missing) {
+        true => field.is_missing(to.sql(" OR (")).sql(")"),
+        false => to,
+    }
+}
+
+fn one_of_texts(mut to: Statement, field: &Field, values: &[Scalar]) -> Statement {
+    let texts: Vec<&str> = values.iter().filter_map(|value| if let Scalar::Text(text) = value { Some(&**text) } else { None }).collect();
+    if texts.is_empty() {
+        return to;
+    }
+    to = match field {
+        Field::Text(sql) => to.sql(" OR ").sql(sql).sql(" IN "),
+        Field::Number(_) => return to,
+        Field::Property(name) => {
+            to = to.sql(" OR ");
+            // A missing key reads as an empty text, so only a search for that one has to ask for the key.
+            if texts.contains(&"") {
+                to = to.sql("mapContains(strings, ").string(name).sql(") AND ");
             }
+            to.sql("strings[").string(name).sql("] IN ")
         }
-        .strings(texts);
-    }
-    if !numbers.is_empty() {
-        to = field.has_number(to.sql(" OR "));
-        to = field.number(to.sql(" AND ")).sql(" IN ").floats(numbers);
-    }
-    if let Field::Property(name) = field {
-        let others: Vec<String> = values.iter().filter(|value| value.is_boolean() || value.is_null()).map(Value::to_string).collect();
-        if !others.is_empty() {
-            to = to.sql(" OR others[").string(name).sql("] IN ").strings(others.iter().map(String::as_str));
+    };
+    to.strings(texts)
+}
+
+fn one_of_numbers(to: Statement, field: &Field, values: &[Scalar]) -> Statement {
+    let floats: Vec<f64> = numbers(values).filter(|number| number.may_be_float()).map(|number| number.float).collect();
+    match field {
+        _ if floats.is_empty() => to,
+        Field::Text(_) => to,
+        Field::Number(sql) => to.sql(" OR ").sql(sql).sql(" != 0 AND ").sql(sql).sql(" IN ").floats(floats),
+        Field::Property(name) => {
+            // Adding zero makes one of the two.
+            let to = to.sql(" OR mapContains(numbers, ").string(name).sql(") AND numbers[").string(name);
+            to.sql("] + 0 IN ").floats(floats)
         }
     }
-    to
+}
+
+/// What is kept as JSON text: booleans, and numbers that a float cannot hold.
+fn one_of_json(to: Statement, field: &Field, values: &[Scalar]) -> Statement {
+    let Field::Property(name) = field else { return to };
+    let claims = values.iter().filter_map(|value| match value {
+        Scalar::Bool(true) => Some("true"),
+        Scalar::Bool(false) => Some("false"),
+        _ => None,
+    });
+    let json: Vec<&str> = claims.chain(numbers(values).filter_map(|number| number.exact.as_deref())).collect();
+    if json.is_empty() { to } else { to.sql(" OR others[").string(name).sql("] IN ").strings(json) }
+}
+
+fn numbers(values: &[Scalar]) -> impl Iterator<Item = &Number> {
+    values.iter().filter_map(|value| if let Scalar::Number(number) = value { Some(number) } else { None })
+}
+
+/// Floats are compared as floats, and whole numbers that a float cannot hold as such.
+fn compares(to: Statement, field: &Field, (comparison, bound): (Comparison, &Number)) -> Statement {
+    let float = |to: Statement| to.sql(comparison.beside(bound.beside_float()).sql()).float(bound.float);
+    let Field::Property(name) = field else {
+        let to = field.has_number(to).sql(" AND ");
+        return float(field.number(to));
+    };
+    let to = to.sql("mapContains(numbers, ").string(name).sql(") AND numbers[").string(name).sql("]");
+    let to = float(to).sql(" OR others[").string(name).sql("] != '' AND ");
+    let near = |to: Statement| float(to.sql("ifNull(toFloat64OrNull(others[").string(name).sql("])")).sql(", 0)");
+    let Some((floor, is_whole)) = bound.floor() else { return near(to) };
+    let whole = comparison.beside(if is_whole { Ordering::Equal } else { Ordering::Greater });
+    let to = to.sql("ifNull(toInt256OrNull(others[").string(name).sql("])").sql(whole.sql()).digits(&floor);
+    near(to.sql(", ")).sql(")")
 }
 
 fn text_test(to: Statement, field: &Field, function: &'static str, argument: &str) -> Statement {

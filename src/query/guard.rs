@@ -21,6 +21,9 @@ pub struct QueryConfig {
     /// How long a query waits for its turn before it is refused.
     #[serde(with = "humantime_serde")]
     pub max_wait: Duration,
+    /// Longest time of one question, its turn and all its statements together.
+    #[serde(with = "humantime_serde")]
+    pub max_time: Duration,
     /// Bytes of answers kept; 0 keeps none.
     pub cache_bytes: u64,
 }
@@ -28,7 +31,13 @@ pub struct QueryConfig {
 impl Default for QueryConfig {
     fn default() -> Self {
         // Each query uses several threads of the store; 16 at once keep it busy without queueing inside it.
-        Self { max_running: 16, max_running_per_project: 8, max_wait: Duration::from_secs(5), cache_bytes: 64 << 20 }
+        Self {
+            max_running: 16,
+            max_running_per_project: 8,
+            max_wait: Duration::from_secs(5),
+            max_time: Duration::from_secs(30),
+            cache_bytes: 64 << 20,
+        }
     }
 }
 
@@ -38,6 +47,7 @@ pub struct QueryLimits {
     running: usize,
     running_per_project: usize,
     wait: Duration,
+    pub(crate) time: Duration,
     pub(crate) cache_bytes: u64,
 }
 
@@ -52,10 +62,14 @@ impl QueryConfig {
                 return Err(format!("query.{key} = {value}: must be from 1 to 10000"));
             }
         }
+        if self.max_time.is_zero() {
+            return Err("query.max_time = 0s: no question could be answered".to_owned());
+        }
         Ok(QueryLimits {
             running: self.max_running,
             running_per_project: self.max_running_per_project,
             wait: self.max_wait,
+            time: self.max_time,
             cache_bytes: self.cache_bytes,
         })
     }

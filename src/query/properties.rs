@@ -1,16 +1,18 @@
 //! The names of properties with their kinds, how many events have them, and their most frequent values.
 //!
 //! A name that comes as several kinds is listed once a kind. Cost is bounded: beyond [`SAMPLE_EVENTS`] only a share of the
-//! people is looked at (a range of the person's key, which the table is sorted by), counts are scaled up and `sampled` says
-//! so. Values longer than 256 bytes are no candidates; of a name with more than 1000 distinct values the counts are lower
+//! people is looked at (a range of the person's key), counts are scaled up and `sampled` says so. Values longer than 256 bytes are no candidates; of a name with more than 1000 distinct values the counts are lower
 //! bounds.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::QueryError;
 use super::filter::{self, Filter};
+use super::number;
 use super::request::Fields;
-use super::run::{Row, Run, Session, number};
+use super::run::{Row, Run, Session, number as shown_number, to_json};
 use super::sql::Statement;
 use super::time::Range;
 use crate::event::ids::ProjectId;
@@ -22,7 +24,7 @@ const MAX_VALUES: u64 = 100;
 const DEFAULT_RANGE: &str = "-30d";
 
 /// A checked request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Plan {
     project: ProjectId,
     pub(crate) range: Range,
@@ -50,17 +52,18 @@ const NAMES_END: &str = ", toString(n)), mapKeys(others), mapValues(others)))) A
 const VALUES: &str = "SELECT triple.1 AS kind, triple.2 AS name, \
     arrayMap(c -> tuple(c.1, c.2 - c.3), approx_top_k(100, 1000)(triple.3)) FROM (SELECT arrayJoin(arrayConcat(\
     arrayMap((n, v) -> ('string', toString(n), v), mapKeys(strings), mapValues(strings)), \
-    arrayMap((n, v) -> ('number', toString(n), toString(v)), mapKeys(numbers), mapValues(numbers)), \
+    arrayMap((n, v) -> ('number', toString(n), toString(v + 0)), mapKeys(numbers), mapValues(numbers)), \
     arrayMap((n, v) -> (";
 const VALUES_END: &str = ", toString(n), v), mapKeys(others), mapValues(others)))) AS triple";
 /// The kind of the JSON text `v`.
-const KIND: &str = "multiIf(v IN ('true', 'false'), 'boolean', v = 'null', 'null', startsWith(v, '['), 'array', 'object')";
+const KIND: &str = "multiIf(v IN ('true', 'false'), 'boolean', v = 'null', 'null', startsWith(v, '['), 'array', \
+    match(v, '^[-0-9]'), 'number', 'object')";
 
 impl Plan {
     /// Checks a request.
     pub(crate) fn parse(project: ProjectId, body: &Value, now_ms: i64) -> Result<Self, QueryError> {
         let fields = Fields::open(body, &["from", "to", "timezone", "event", "filters", "limit", "values"])?;
-        let range = Range::parse_since(fields, now_ms, Some(DEFAULT_RANGE))?;
+        let range = Range::parse_since(fields, now_ms, DEFAULT_RANGE)?;
         Ok(Self {
             project,
             range,
@@ -88,7 +91,7 @@ impl Plan {
 
     fn names(&self, share: u64) -> Statement {
         let to = self.conditions(Statement::default().sql(NAMES).sql(KIND).sql(NAMES_END), share);
-        to.sql(") GROUP BY kind, name ORDER BY events DESC, name, kind LIMIT ").uint(self.limit)
+        to.sql(") WHERE kind != 'null' GROUP BY kind, name ORDER BY events DESC, name, kind LIMIT ").uint(self.limit)
     }
 
     fn top_values(&self, share: u64, properties: &[Property]) -> Statement {
@@ -100,7 +103,7 @@ impl Plan {
 }
 
 /// Answers a request.
-pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Value, QueryError> {
+pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Vec<u8>, QueryError> {
     let events = session.rows(plan.count()).await?.first().map_or(0, |row| row.uint(0));
     let share = events.div_ceil(SAMPLE_EVENTS).max(1);
     if share > 1 {
@@ -111,28 +114,43 @@ pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) ->
         .iter()
         .map(|row| Property { kind: row.text(0).to_owned(), name: row.text(1).to_owned(), events: row.uint(2) * share })
         .collect();
-    if properties.is_empty() {
-        return Ok(json!({"properties": []}));
+    let tops = if properties.is_empty() { Vec::new() } else { session.rows(plan.top_values(share, &properties)).await? };
+    let mut shown = Vec::new();
+    for Property { kind, name, events } in properties {
+        let row = tops.iter().find(|row| row.text(0) == kind && row.text(1) == name);
+        let values = row.map_or_else(Vec::new, |row| values(row, &kind, (plan.values, share)));
+        shown.push(ShownProperty { name, kind, events, values });
     }
-    let tops = session.rows(plan.top_values(share, &properties)).await?;
-    let shown: Vec<Value> = properties
-        .iter()
-        .map(|property| {
-            let row = tops.iter().find(|row| row.text(0) == property.kind && row.text(1) == property.name);
-            let values = row.map_or_else(Vec::new, |row| values(row, &property.kind, (plan.values, share)));
-            json!({"name": property.name, "type": property.kind, "events": property.events, "values": values})
-        })
-        .collect();
-    Ok(json!({"properties": shown}))
+    to_json(&Answer { properties: shown })
+}
+
+#[derive(Serialize)]
+struct Answer {
+    properties: Vec<ShownProperty>,
+}
+
+#[derive(Serialize)]
+struct ShownProperty {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    events: u64,
+    values: Vec<ShownValue>,
+}
+
+#[derive(Serialize)]
+struct ShownValue {
+    value: Box<RawValue>,
+    events: u64,
 }
 
 /// The values of one name, the most frequent first.
-fn values(row: &Row, kind: &str, (limit, share): (u64, u64)) -> Vec<Value> {
+fn values(row: &Row, kind: &str, (limit, share): (u64, u64)) -> Vec<ShownValue> {
     let Value::Array(candidates) = row.value(2) else { return Vec::new() };
     let mut counted: Vec<(u64, &str)> = candidates.iter().filter_map(candidate).filter(|(events, _)| *events > 0).collect();
     counted.sort_by(|left, right| right.0.cmp(&left.0).then(left.1.cmp(right.1)));
     counted.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    counted.into_iter().map(|(events, text)| json!({"value": shown_value(kind, text), "events": events * share})).collect()
+    counted.into_iter().map(|(events, text)| ShownValue { value: shown_value(kind, text), events: events * share }).collect()
 }
 
 fn candidate(pair: &Value) -> Option<(u64, &str)> {
@@ -141,16 +159,19 @@ fn candidate(pair: &Value) -> Option<(u64, &str)> {
     Some((events, text))
 }
 
-fn shown_value(kind: &str, text: &str) -> Value {
+fn shown_value(kind: &str, text: &str) -> Box<RawValue> {
     match kind {
-        "string" => Value::from(text),
-        "number" => text.parse().map_or(Value::Null, number),
-        _ => serde_json::from_str(text).unwrap_or(Value::Null),
+        "string" => to_raw_value(text).unwrap_or_default(),
+        // Kept as a float, and shown as all of them are.
+        "number" if number::is_float(text) => to_raw_value(&text.parse().map_or(Value::Null, shown_number)).unwrap_or_default(),
+        _ => RawValue::from_string(text.to_owned()).unwrap_or_default(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -159,7 +180,7 @@ mod tests {
 
         assert!(!plan.names(1).text().contains("person_id"));
         let shared = plan.names(4);
-        assert!(shared.text().contains(" AND person_id <= {p5:UInt64})"), "{}", shared.text());
+        assert!(shared.text().contains(" AND person_id <= {p3:UInt64})"), "{}", shared.text());
         assert!(shared.params().any(|(_, value)| value == (u64::MAX / 4).to_string()));
     }
 }

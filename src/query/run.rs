@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::error::QueryError;
@@ -26,16 +27,24 @@ pub trait Run: Send + Sync + 'static {
 /// Runs the statements of one request and adds up what they read.
 pub(crate) struct Session<'a, R> {
     run: &'a R,
+    now_ms: i64,
     rows_read: u64,
     is_sampled: bool,
 }
 
 /// One row of an answer.
+#[derive(Debug)]
 pub(crate) struct Row(Vec<Value>);
 
 impl<'a, R: Run> Session<'a, R> {
-    pub(crate) fn new(run: &'a R) -> Self {
-        Self { run, rows_read: 0, is_sampled: false }
+    /// For a request made at `now_ms`.
+    pub(crate) fn new(run: &'a R, now_ms: i64) -> Self {
+        Self { run, now_ms, rows_read: 0, is_sampled: false }
+    }
+
+    /// When the request was made, milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.now_ms
     }
 
     /// Rows read so far.
@@ -55,18 +64,32 @@ impl<'a, R: Run> Session<'a, R> {
 
     /// Runs `statement` and parses its rows.
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, QueryError> {
+        let mut rows = Vec::new();
+        self.each(statement, |row| rows.push(row)).await?;
+        Ok(rows)
+    }
+
+    /// Runs `statement` and takes its rows one by one, so that they are never all parsed at once.
+    pub(crate) async fn each(&mut self, statement: Statement, mut take: impl FnMut(Row)) -> Result<(), QueryError> {
+        statement.check()?;
         let answer = self.run.run(statement).await?;
         self.rows_read += answer.read_rows;
         // Text columns are bytes to the store; a sequence that is not UTF-8 must not cost the whole answer.
         let text = String::from_utf8_lossy(&answer.body);
-        text.lines()
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_str(line).map(Row).map_err(|_| QueryError::internal("the answer of the store cannot be read")))
-            .collect()
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            take(serde_json::from_str(line).map(Row).map_err(|_| QueryError::internal("the answer of the store cannot be read"))?);
+        }
+        Ok(())
     }
 }
 
 impl Row {
+    /// A row of these values.
+    #[cfg(test)]
+    pub(crate) fn of(values: Vec<Value>) -> Self {
+        Self(values)
+    }
+
     /// The value in `column`; null where there is none.
     pub(crate) fn value(&self, column: usize) -> &Value {
         self.0.get(column).unwrap_or(&Value::Null)
@@ -101,4 +124,9 @@ pub(crate) fn number(value: f64) -> Value {
     // Up to here every whole f64 is exactly itself.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.fract() == 0.0 && value.abs() <= EXACT { Value::from(value as i64) } else { Value::from(value) }
+}
+
+/// A result as JSON text.
+pub(crate) fn to_json(result: &impl Serialize) -> Result<Vec<u8>, QueryError> {
+    serde_json::to_vec(result).map_err(|_| QueryError::internal("the answer cannot be written"))
 }

@@ -1,8 +1,9 @@
 //! Answers shared between instances, where there is somewhere to share them.
 //!
-//! An answer is found under its question and the state of the project's books, so what is found was made from the same data;
-//! only what the books show late ([`super::elsewhere`]) can differ, and [`KEPT`] bounds that. Losing the second level costs speed
-//! alone: whoever implements it answers in time or not at all.
+//! An answer is found under its question and the state of the project's recent books, so what is found was made from the same data;
+//! only what the books show late ([`super::elsewhere`], imports above all) can differ. So nothing is given for longer than [`KEPT`]
+//! from when it was computed, by the instance that shared it or by one that found it. Losing the second level costs speed alone: it
+//! answers in time or not at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,9 @@ const KEPT: Duration = Duration::from_secs(60);
 /// Larger answers are cheaper to compute than to move within the time a reader waits.
 const LARGEST: usize = 1 << 20;
 /// The first byte of a shared answer; another form gets another one, and is not read by those who do not know it.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
+/// A time that is not known.
+const UNKNOWN: i64 = i64::MIN;
 const HEAD: usize = 1 + 8 + 8 + 8 + 1;
 
 /// Where instances share answers. Never fails: what cannot be read in time is not there.
@@ -66,7 +69,7 @@ fn encode(computed: &Computed) -> Bytes {
     let mut out = BytesMut::with_capacity(HEAD + computed.result.len());
     out.put_u8(FORM);
     out.put_i64(computed.computed_ms);
-    out.put_i64(computed.data_through_ms);
+    out.put_i64(computed.data_through_ms.unwrap_or(UNKNOWN));
     out.put_u64(computed.rows_read);
     out.put_u8(u8::from(computed.is_sampled));
     out.put_slice(&computed.result);
@@ -79,7 +82,12 @@ fn decode(mut value: Bytes, now_ms: i64) -> Option<Computed> {
     }
     let (computed_ms, data_through_ms, rows_read) = (value.get_i64(), value.get_i64(), value.get_u64());
     // Clocks differ a little from one instance to another.
-    let shared_for = Some(Duration::from_millis(u64::try_from(now_ms - computed_ms).unwrap_or(0)));
+    let shared_for = Duration::from_millis(u64::try_from(now_ms - computed_ms).unwrap_or(0));
+    if shared_for >= KEPT {
+        return None;
+    }
+    let data_through_ms = Some(data_through_ms).filter(|at_ms| *at_ms != UNKNOWN);
+    let shared_for = Some(shared_for);
     Some(Computed { computed_ms, data_through_ms, rows_read, is_sampled: value.get_u8() != 0, result: value, shared_for })
 }
 
@@ -92,7 +100,7 @@ mod tests {
         let computed = Computed {
             result: Bytes::from_static(b"{}"),
             computed_ms: 5,
-            data_through_ms: 4,
+            data_through_ms: Some(4),
             rows_read: 3,
             is_sampled: true,
             shared_for: None,
@@ -100,10 +108,15 @@ mod tests {
         let read = decode(encode(&computed), 12).unwrap();
         assert_eq!(
             (read.result, read.computed_ms, read.data_through_ms, read.rows_read, read.is_sampled),
-            (computed.result, 5, 4, 3, true)
+            (computed.result.clone(), 5, Some(4), 3, true)
         );
         assert_eq!(read.shared_for, Some(Duration::from_millis(7)));
-        for garbage in [&b""[..], b"\x01", b"\x02aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+        let unknown = Computed { data_through_ms: None, ..computed };
+        assert_eq!(decode(encode(&unknown), 12).unwrap().data_through_ms, None);
+        let kept_ms = i64::try_from(KEPT.as_millis()).unwrap();
+        assert!(decode(encode(&unknown), 5 + kept_ms - 1).is_some());
+        assert!(decode(encode(&unknown), 5 + kept_ms).is_none(), "it is too old");
+        for garbage in [&b""[..], b"\x01", b"\x03aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
             assert!(decode(Bytes::copy_from_slice(garbage), 12).is_none());
         }
     }

@@ -1,14 +1,26 @@
 //! SQL whose text cannot contain input: text comes from `&'static str` parts, values are server-side parameters.
+//!
+//! Values travel as the fields of a form, of which a server takes so many, each up to a size. So a value that is there already is
+//! not bound again, and one that is too long for a field is bound in pieces and put together by the server; what no question
+//! within the documented limits reaches, [`Statement::check`] refuses.
 
 use std::fmt::Write as _;
 
+use super::error::QueryError;
 use crate::event::ids::ProjectId;
+
+/// Bytes of one field, half of what a server takes by default (`http_max_field_value_size`, 131,072).
+const MAX_FIELD: usize = 65_536;
+/// Fields of one statement, below what a server takes by default (`http_max_fields`, 1,000) with those that the client adds.
+const MAX_FIELDS: usize = 950;
+/// Bytes of the text, itself a field.
+const MAX_TEXT: usize = 131_000;
 
 /// A statement under construction, then ready to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statement {
     text: String,
-    values: Vec<String>,
+    values: Vec<(&'static str, String)>,
 }
 
 /// Whose events, and which of them: `from_ms` included, `until_ms` excluded, milliseconds since 1970.
@@ -27,7 +39,18 @@ impl Statement {
 
     /// The parameters by name, escaped as ClickHouse reads them (as a field of TabSeparated).
     pub fn params(&self) -> impl Iterator<Item = (String, &str)> {
-        self.values.iter().enumerate().map(|(index, value)| (format!("p{index}"), value.as_str()))
+        self.values.iter().enumerate().map(|(index, (_, value))| (format!("p{index}"), value.as_str()))
+    }
+
+    /// Whether a server takes it.
+    ///
+    /// # Errors
+    /// 400 `filter_too_complex`.
+    pub(crate) fn check(&self) -> Result<(), QueryError> {
+        if self.values.len() <= MAX_FIELDS && self.text.len() <= MAX_TEXT {
+            return Ok(());
+        }
+        Err(QueryError::invalid("filter_too_complex", "the filters hold more different fields and values than one statement can carry"))
     }
 
     pub(crate) fn sql(mut self, part: &'static str) -> Self {
@@ -36,10 +59,46 @@ impl Statement {
     }
 
     fn bind(mut self, ty: &'static str, value: String) -> Self {
+        let known = self.values.iter().position(|(known, bound)| *known == ty && *bound == value);
         // Writing to a String cannot fail.
-        let _ = write!(self.text, "{{p{}:{ty}}}", self.values.len());
-        self.values.push(value);
+        let _ = write!(self.text, "{{p{}:{ty}}}", known.unwrap_or(self.values.len()));
+        if known.is_none() {
+            self.values.push((ty, value));
+        }
         self
+    }
+
+    /// Binds the elements of an array, as literals, in as many fields as they need.
+    fn array(self, ty: &'static str, literals: impl IntoIterator<Item = String>) -> Self {
+        let mut fields = vec![String::from("[")];
+        for literal in literals {
+            let field = match fields.last_mut() {
+                Some(field) if field.len() == 1 || field.len() + literal.len() < MAX_FIELD => field,
+                _ => {
+                    fields.push(String::from("["));
+                    let Some(field) = fields.last_mut() else { continue };
+                    field
+                }
+            };
+            if field.len() > 1 {
+                field.push(',');
+            }
+            field.push_str(&literal);
+        }
+        self.pieces(ty, "arrayConcat(", fields.into_iter().map(|field| field + "]").collect())
+    }
+
+    /// Binds a value that is `pieces` put together by `function`.
+    fn pieces(mut self, ty: &'static str, function: &'static str, pieces: Vec<String>) -> Self {
+        let is_one = pieces.len() == 1;
+        if !is_one {
+            self = self.sql(function);
+        }
+        for (index, piece) in pieces.into_iter().enumerate() {
+            let to = if index > 0 { self.sql(", ") } else { self };
+            self = to.bind(ty, piece);
+        }
+        if is_one { self } else { self.sql(")") }
     }
 
     /// A whole number, bound.
@@ -47,48 +106,65 @@ impl Statement {
         self.bind("Int64", value.to_string())
     }
 
+    /// A whole number of up to 76 digits, bound.
+    pub(crate) fn digits(self, value: &str) -> Self {
+        self.bind("Int256", value.to_owned())
+    }
+
     /// An unsigned number, bound.
     pub(crate) fn uint(self, value: u64) -> Self {
         self.bind("UInt64", value.to_string())
     }
 
-    /// The day of an instant in UTC, bound; at most the last one that a day can be.
-    fn day(self, at_ms: i64) -> Self {
-        let days = at_ms.div_euclid(86_400_000).clamp(0, i64::from(u16::MAX));
-        self.sql("toDate(").bind("UInt16", days.to_string()).sql(")")
-    }
-
     /// A number, bound. Not NaN and finite: it came from JSON.
     pub(crate) fn float(self, value: f64) -> Self {
-        self.bind("Float64", format!("{value:e}"))
+        self.bind("Float64", float(value))
     }
 
     /// A text, bound.
     pub(crate) fn string(self, value: &str) -> Self {
-        let mut escaped = String::with_capacity(value.len() + 2);
-        escape(value, &mut escaped);
-        self.bind("String", escaped)
+        let mut pieces = vec![String::with_capacity(value.len().min(MAX_FIELD) + 2)];
+        for character in value.chars() {
+            if pieces.last().is_some_and(|piece| piece.len() + 4 > MAX_FIELD) {
+                pieces.push(String::new());
+            }
+            if let Some(piece) = pieces.last_mut() {
+                escape(character, piece);
+            }
+        }
+        self.pieces("String", "concat(", pieces)
     }
 
     /// Texts, bound as one array.
     pub(crate) fn strings<'v>(self, values: impl IntoIterator<Item = &'v str>) -> Self {
-        let mut literal = String::from("[");
-        for value in values {
-            if literal.len() > 1 {
-                literal.push(',');
-            }
+        let (long, short): (Vec<&str>, Vec<&str>) = values.into_iter().partition(|value| value.len() > MAX_FIELD / 4);
+        let literals = short.into_iter().map(|value| {
+            let mut literal = String::with_capacity(value.len() + 2);
             literal.push('\'');
-            escape(value, &mut literal);
+            value.chars().for_each(|character| escape(character, &mut literal));
             literal.push('\'');
+            literal
+        });
+        if long.is_empty() {
+            return self.array("Array(String)", literals);
         }
-        literal.push(']');
-        self.bind("Array(String)", literal)
+        let to = self.sql("arrayConcat(").array("Array(String)", literals);
+        long.into_iter().fold(to, |to, value| to.sql(", [").string(value).sql("]")).sql(")")
     }
 
     /// Numbers, bound as one array.
     pub(crate) fn floats(self, values: impl IntoIterator<Item = f64>) -> Self {
-        let literals: Vec<String> = values.into_iter().map(|value| format!("{value:e}")).collect();
-        self.bind("Array(Float64)", format!("[{}]", literals.join(",")))
+        self.array("Array(Float64)", values.into_iter().map(float))
+    }
+
+    /// Whole numbers, bound as one array.
+    pub(crate) fn ints(self, values: impl IntoIterator<Item = i64>) -> Self {
+        self.array("Array(Int64)", values.into_iter().map(|value| value.to_string()))
+    }
+
+    /// Unsigned numbers, bound as one array.
+    pub(crate) fn uints(self, values: impl IntoIterator<Item = u64>) -> Self {
+        self.array("Array(UInt64)", values.into_iter().map(|value| value.to_string()))
     }
 
     /// `FROM` the event table `WHERE`, limited to one project and one time range. Every query of events starts here.
@@ -99,25 +175,24 @@ impl Statement {
             .int(scope.from_ms)
             .sql(") AND timestamp < fromUnixTimestamp64Milli(")
             .int(scope.until_ms)
-            // The table is sorted by day, which ClickHouse does not deduce from the time.
-            .sql(") AND toDate(timestamp) >= ")
-            .day(scope.from_ms)
-            .sql(" AND toDate(timestamp) <= ")
-            .day(scope.until_ms - 1)
+            .sql(")")
     }
 }
 
-/// Appends `text` with the escapes that a parameter needs, inside quotes or not.
-fn escape(text: &str, into: &mut String) {
-    for character in text.chars() {
-        match character {
-            '\\' => into.push_str("\\\\"),
-            '\'' => into.push_str("\\'"),
-            '\t' => into.push_str("\\t"),
-            '\n' => into.push_str("\\n"),
-            '\r' => into.push_str("\\r"),
-            '\0' => into.push_str("\\0"),
-            other => into.push(other),
-        }
+/// A number as the server reads it; there is one zero.
+fn float(value: f64) -> String {
+    format!("{:e}", value + 0.0)
+}
+
+/// Appends `character` with the escapes that a parameter needs, inside quotes or not.
+fn escape(character: char, into: &mut String) {
+    match character {
+        '\\' => into.push_str("\\\\"),
+        '\'' => into.push_str("\\'"),
+        '\t' => into.push_str("\\t"),
+        '\n' => into.push_str("\\n"),
+        '\r' => into.push_str("\\r"),
+        '\0' => into.push_str("\\0"),
+        other => into.push(other),
     }
 }

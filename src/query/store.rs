@@ -36,6 +36,7 @@ fn refused(problem: &ClickHouseError) -> QueryError {
         ClickHouseError::Server { code, .. } => QueryError::of_clickhouse(*code),
         ClickHouseError::Network(_) => unavailable(),
         ClickHouseError::TimedOut(_) => QueryError::too_slow(),
+        ClickHouseError::TooLarge(_) => QueryError::too_large(),
         ClickHouseError::LeftAlone(pause) => QueryError { retry_after: Some(pause.as_secs() as u32 + 1), ..unavailable() },
     };
     // What was not even asked has been told when the breaker opened.

@@ -1,7 +1,7 @@
 //! The people behind a bar of another report, or behind plain conditions.
 //!
-//! A bar is the report's own request and where the bar stands in it, so its people are counted by the very conditions that
-//! counted the bar: `total` is the number on the chart. Pages are in the order of the person's key, which no event changes:
+//! A bar is the report's own request and where the bar stands in it (`"compare": true` beside `of`: in the chart that it is compared
+//! with), so its people are counted by the very conditions that counted the bar: `total` is the number on the chart. Pages are in the order of the person's key, which no event changes:
 //! whoever belongs to the bar throughout appears on exactly one page, whatever arrives meanwhile. First and last time and
 //! the number of events are those of the bar.
 
@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 use super::error::{QueryError, nearest};
 use super::filter::{self, Filter};
 use super::request::{Fields, shortened};
-use super::run::{Row, Run, Session};
+use super::run::{Row, Run, Session, to_json};
 use super::sql::Statement;
 use super::time::{Range, show_ms};
-use super::trends::{self, Bar};
+use super::trends::{self, Bar, Place, Tops};
 use crate::event::ids::ProjectId;
 
 /// A checked request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Plan {
     of: Of,
     limit: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Plan {
 }
 
 /// Whose people.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Of {
     Events { project: ProjectId, range: Range, event: Option<String>, filters: Vec<Filter> },
     Trends { plan: Box<trends::Plan>, bar: Bar },
@@ -33,14 +33,15 @@ enum Of {
 
 /// Reports whose bars have people.
 const REPORTS: [&str; 1] = ["trends"];
-/// Keys of `of` that say which bar; the others are the report's own.
-const BAR: [&str; 4] = ["report", "series_index", "bucket", "breakdown_value"];
 
 impl Plan {
     /// Checks a request.
     pub(crate) fn parse(project: ProjectId, body: &Value, now_ms: i64) -> Result<Self, QueryError> {
         let (fields, of) = match body.get("of").filter(|of| !of.is_null()) {
-            Some(of) => (Fields::open(body, &["of", "limit", "cursor"])?, Of::bar(project, of, now_ms)?),
+            Some(of) => {
+                let fields = Fields::open(body, &["of", "compare", "limit", "cursor"])?;
+                (fields, Of::bar(project, (of, is_compared(fields)?), now_ms)?)
+            }
             None => {
                 let fields = Fields::open(body, &["of", "from", "to", "timezone", "event", "filters", "limit", "cursor"])?;
                 (fields, Of::events(project, fields, now_ms)?)
@@ -54,11 +55,12 @@ impl Plan {
     pub(crate) fn ranges(&self) -> Vec<&Range> {
         match &self.of {
             Of::Events { range, .. } => vec![range],
-            Of::Trends { plan, .. } => plan.ranges().collect(),
+            // The largest values of the chart decide what is left over for others.
+            Of::Trends { plan, bar } => vec![&plan.range, bar.range()],
         }
     }
 
-    fn page(&self, tops: &[Vec<String>]) -> Result<Statement, QueryError> {
+    fn page(&self, tops: &[Tops]) -> Result<Statement, QueryError> {
         let to = Statement::default().sql(
             "SELECT person_id, if(max(user_id) != '', max(user_id), max(anonymous_id)), \
              toUnixTimestamp64Milli(min(timestamp)), toUnixTimestamp64Milli(max(timestamp)), count()",
@@ -70,13 +72,13 @@ impl Plan {
         Ok(to.sql(" GROUP BY person_id ORDER BY person_id LIMIT ").uint(self.limit + 1))
     }
 
-    fn total(&self, tops: &[Vec<String>]) -> Result<Statement, QueryError> {
+    fn total(&self, tops: &[Tops]) -> Result<Statement, QueryError> {
         self.of.conditions(Statement::default().sql("SELECT uniqExact(person_id)"), tops)
     }
 }
 
 /// Answers a request.
-pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Value, QueryError> {
+pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Vec<u8>, QueryError> {
     let tops = match &plan.of {
         Of::Trends { plan, bar } if bar.needs_tops() => plan.tops(session).await?,
         _ => Vec::new(),
@@ -87,7 +89,7 @@ pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) ->
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|row| format!("{:016x}", row.uint(0)));
-    Ok(json!({"users": rows.iter().map(user).collect::<Vec<_>>(), "total": total, "next": next}))
+    to_json(&json!({"users": rows.iter().map(user).collect::<Vec<_>>(), "total": total, "next": next}))
 }
 
 impl Of {
@@ -101,7 +103,7 @@ impl Of {
         })
     }
 
-    fn bar(project: ProjectId, of: &Value, now_ms: i64) -> Result<Self, QueryError> {
+    fn bar(project: ProjectId, (of, is_compared): (&Value, bool), now_ms: i64) -> Result<Self, QueryError> {
         let Value::Object(object) = of else {
             return Err(QueryError::invalid("invalid_of", "`of` is the request of a report and the bar in it"));
         };
@@ -111,14 +113,17 @@ impl Of {
             let message = format!("`of.report` cannot be `{}`, did you mean `{hint}`?", shortened(report));
             return Err(QueryError::invalid("invalid_of", message));
         }
-        let (bar, own): (Map<_, _>, Map<_, _>) = object.clone().into_iter().partition(|(key, _)| BAR.contains(&key.as_str()));
+        let own = object.iter().filter(|(key, _)| *key != "report").map(|(key, value)| (key.clone(), value.clone()));
+        let (bar, own): (Map<_, _>, Map<_, _>) = own.partition(|(key, _)| trends::BAR_KEYS.contains(&key.as_str()));
         let plan = trends::Plan::parse(project, &Value::Object(own), now_ms)?;
-        let bar = Bar::parse(&plan, Fields::open(&Value::Object(bar), &BAR)?, now_ms)?;
+        let bar = Value::Object(bar);
+        let fields = Fields::open(&bar, &trends::BAR_KEYS)?;
+        let bar = Bar::parse(Place { plan: &plan, is_compared, fields }, now_ms)?;
         Ok(Self::Trends { plan: Box::new(plan), bar })
     }
 
     /// Appends scope and conditions.
-    fn conditions(&self, to: Statement, tops: &[Vec<String>]) -> Result<Statement, QueryError> {
+    fn conditions(&self, to: Statement, tops: &[Tops]) -> Result<Statement, QueryError> {
         match self {
             Self::Trends { plan, bar } => plan.bar(to, bar, tops),
             Self::Events { project, range, event, filters } => {
@@ -130,6 +135,14 @@ impl Of {
                 Ok(filter::and_all(to, filters))
             }
         }
+    }
+}
+
+fn is_compared(fields: Fields<'_>) -> Result<bool, QueryError> {
+    match fields.value("compare") {
+        None => Ok(false),
+        Some(Value::Bool(is_compared)) => Ok(*is_compared),
+        Some(_) => Err(QueryError::invalid("invalid_of", "`compare` beside `of` is true for a bar of the chart that it is compared with")),
     }
 }
 

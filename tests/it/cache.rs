@@ -8,7 +8,7 @@ use pulse::clickhouse::engine::{Engine, EngineConfig};
 use pulse::clickhouse::{ClickHouse, ClickHouseConfig, migrate};
 use pulse::event::ids::ProjectId;
 use pulse::query::store::Reader;
-use pulse::query::{Asked, Loads, Queries, QueryConfig};
+use pulse::query::{Loads, Queries, QueryConfig};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -116,7 +116,7 @@ async fn what_another_process_loads_is_in_the_answers_of_this_one_a_second_later
     let trend = trend().to_string();
     let total = async || {
         let now_ms = pulse::clock::now_ms();
-        let answer = queries.answer(ProjectId(7), "trends", trend.as_bytes(), Asked { now_ms, data_through_ms: now_ms }).await.unwrap();
+        let answer = queries.answer(ProjectId(7), "trends", trend.as_bytes(), now_ms).await.unwrap();
         serde_json::from_slice::<Value>(&answer).unwrap()["result"]["series"][0]["total"].as_u64().unwrap()
     };
     assert_eq!(total().await, 0);

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use pulse::event::ids::ProjectId;
-use pulse::query::{Answer, Asked, Loads, Queries, QueryConfig, QueryError, Run, SecondLevel, Statement};
+use pulse::query::{Answer, Loads, Queries, QueryConfig, QueryError, Run, SecondLevel, Statement};
 use pulse::redis::{LeaseError, Redis, RedisConfig};
 use serde_json::json;
 
@@ -18,7 +18,7 @@ use crate::harness::redis::RedisServer;
 use crate::harness::wire::{Pace, Wire};
 
 const PROJECT: ProjectId = ProjectId(7);
-const ASKED: Asked = Asked { now_ms: 1_774_742_400_000, data_through_ms: 1_774_742_400_000 };
+const NOW_MS: i64 = 1_774_742_400_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A store whose books never move, and that counts the statements of reports.
@@ -86,7 +86,7 @@ impl Instance {
     /// Asks question `number`; every question is another one.
     async fn ask(&self, number: usize) {
         let body = json!({"from": "-1d", "series": [{"event": format!("event {number}")}]}).to_string();
-        let answer = self.queries.answer(PROJECT, "trends", body.as_bytes(), ASKED).await.unwrap();
+        let answer = self.queries.answer(PROJECT, "trends", body.as_bytes(), NOW_MS).await.unwrap();
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(answer["result"]["series"][0]["total"], 3);
     }

@@ -126,6 +126,7 @@ fn users_xml(config: &EngineConfig, access: &Access<'_>) -> String {
         "<clickhouse>\n<profiles>\n<default></default>\n\
          <pulse_reader><max_execution_time>{}</max_execution_time><max_memory_usage>{}</max_memory_usage>\
          <max_rows_to_read>{}</max_rows_to_read><max_result_rows>1000000</max_result_rows>\
+         <max_result_bytes>268435456</max_result_bytes>\
          <cancel_http_readonly_queries_on_client_close>1</cancel_http_readonly_queries_on_client_close>\
          <optimize_aggregation_in_order>1</optimize_aggregation_in_order>\
          <readonly>1</readonly></pulse_reader>\n\

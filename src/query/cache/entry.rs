@@ -21,8 +21,8 @@ pub(crate) struct Computed {
     pub(crate) result: Bytes,
     /// The clock when it was asked for, milliseconds since 1970.
     pub(crate) computed_ms: i64,
-    /// Everything received up to here was loaded, milliseconds since 1970.
-    pub(crate) data_through_ms: i64,
+    /// Everything received up to here is in it, milliseconds since 1970; none if that is not known.
+    pub(crate) data_through_ms: Option<i64>,
     /// Rows read.
     pub(crate) rows_read: u64,
     /// Whether it is scaled up from a part of the events.
@@ -57,6 +57,8 @@ pub(crate) enum Verdict {
     Fresh,
     /// Yes, but it is time for another.
     Refresh,
+    /// Only as one that is too old: another could not be computed often enough.
+    Stale,
     /// No.
     Expired,
 }
@@ -112,10 +114,10 @@ impl Question {
 impl Entry {
     pub(crate) fn new(computed: Computed, (began, seen): (Instant, Moment), (question, reach): (Arc<Question>, Reach)) -> Self {
         let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, shared_for } = computed;
+        let data_through = data_through_ms.map_or_else(|| "null".to_owned(), |at_ms| format!("\"{}\"", show_ms(at_ms)));
         let meta = format!(
-            r#""computed_at":"{}","data_through":"{}","rows_read":{rows_read},"sampled":{is_sampled}"#,
+            r#""computed_at":"{}","data_through":{data_through},"rows_read":{rows_read},"sampled":{is_sampled}"#,
             show_ms(computed_ms),
-            show_ms(data_through_ms)
         );
         let took = began.elapsed();
         let began = began.checked_sub(shared_for.unwrap_or_default()).unwrap_or(began);
@@ -128,6 +130,8 @@ impl Entry {
         if !arrivals.any_since(self.question.key.project, self.reach.days.clone(), self.seen) {
             let kept = if self.reach.is_closed { KEPT_CLOSED } else { KEPT };
             return match age {
+                // What this instance knows of arrivals says nothing of what the one that computed it had read.
+                age if self.is_shared && age >= KEPT => Verdict::Expired,
                 age if age < kept => Verdict::Fresh,
                 age if age < kept + KEPT => Verdict::Refresh,
                 _ => Verdict::Expired,
@@ -140,7 +144,12 @@ impl Entry {
                 _ => Verdict::Expired,
             };
         }
-        if self.question.may_run(now) { Verdict::Expired } else { Verdict::Fresh }
+        match self.question.may_run(now) {
+            true => Verdict::Expired,
+            false if age < WINDOW => Verdict::Fresh,
+            // Those that were to replace it have failed.
+            false => Verdict::Stale,
+        }
     }
 
     /// What it costs to keep.

@@ -60,7 +60,7 @@ impl Bench {
 
 fn computed(result: &str) -> Computed {
     let result = Bytes::copy_from_slice(result.as_bytes());
-    Computed { result, computed_ms: 0, data_through_ms: 0, rows_read: 1, is_sampled: false, shared_for: None }
+    Computed { result, computed_ms: 0, data_through_ms: None, rows_read: 1, is_sampled: false, shared_for: None }
 }
 
 /// A question about everything up to now.
@@ -255,6 +255,42 @@ async fn under_overload_the_last_answer_is_given_as_stale_and_other_errors_are_t
     assert!(bench.asked(open(99)).await.is_err(), "there is nothing to give");
     let wrong = bench.cache.ask(open(1), || async { Err(QueryError::internal("broken")) }).await;
     assert_eq!(wrong.unwrap_err().status, 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_replaced_is_never_given_as_fresh_once_it_is_a_second_old() {
+    let mut bench = Bench::new();
+    bench.takes = Duration::from_millis(100);
+    bench.ask(open(1)).await;
+    sleep(Duration::from_secs(50)).await;
+    bench.arrive(TODAY);
+    let refuse = async || {
+        bench
+            .cache
+            .ask(open(1), || async {
+                sleep(Duration::from_millis(100)).await;
+                Err(QueryError::internal("broken"))
+            })
+            .await
+    };
+    for _ in 0..RUNS {
+        assert_eq!(refuse().await.unwrap_err().status, 500);
+    }
+    assert_eq!(refuse().await.unwrap().source, Source::Stale, "it has failed often enough for now");
+    sleep(WINDOW).await;
+    assert_eq!(bench.ask(open(1)).await, says(2, Source::Store));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_instance_computed_is_kept_for_as_long_as_it_is_shared() {
+    let bench = Bench::new();
+    let old = Duration::from_secs(20);
+    let found = || async move { Ok(Computed { shared_for: Some(old), ..computed("found") }) };
+    bench.cache.ask(closed(), found).await.unwrap();
+    sleep(KEPT - old - Duration::from_secs(1)).await;
+    assert_eq!(bench.ask(closed()).await, ("found".to_owned(), Source::Cache));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.ask(closed()).await, says(1, Source::Store));
 }
 
 #[tokio::test(start_paused = true)]

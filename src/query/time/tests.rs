@@ -1,4 +1,5 @@
 use super::*;
+use crate::query::sql::Statement;
 
 fn ms(text: &str) -> i64 {
     text.parse::<Timestamp>().unwrap().as_millisecond()
@@ -54,12 +55,14 @@ fn the_end_of_the_range_opens_no_bucket() {
 fn the_sql_divides_once_for_every_run_of_equal_buckets() {
     let range = range("2026-03-27T23:00:00Z", "2026-03-30T22:00:00Z", "Europe/Berlin");
 
-    let index = Buckets::of(&range, Interval::Day).unwrap().index(Statement::default());
+    let start = Buckets::of(&range, Interval::Day).unwrap().start(Statement::default());
 
     let at = "toUnixTimestamp64Milli(timestamp)";
-    let part = |first: usize| format!("{{p{first}:Int64}} + intDiv({at} - {{p{}:Int64}}, {{p{}:Int64}})", first + 1, first + 2);
-    let expected = format!("multiIf({at} < {{p0:Int64}}, {}, {at} < {{p4:Int64}}, {}, {})", part(1), part(5), part(8));
-    assert_eq!(index.text(), expected);
+    let part = |start: usize, width: usize| {
+        format!("{{p{start}:Int64}} + intDiv({at} - {{p{start}:Int64}}, {{p{width}:Int64}}) * {{p{width}:Int64}}")
+    };
+    let expected = format!("multiIf({at} < {{p0:Int64}}, {}, {at} < {{p3:Int64}}, {}, {})", part(1, 2), part(0, 4), part(3, 2));
+    assert_eq!(start.text(), expected);
 }
 
 #[test]
@@ -89,8 +92,155 @@ fn relative_days_follow_the_calendar_of_the_zone() {
 
 #[test]
 fn what_is_no_time_is_refused() {
-    for text in ["", "-", "-d", "-1", "-1x", "--1d", "-1.5d", "-99999999999d", "2026-01-01", "2026-01-01T00:00:00", "yesterday", "-7é"] {
+    for text in [
+        "",
+        "-",
+        "-d",
+        "-1",
+        "-1x",
+        "--1d",
+        "-1.5d",
+        "-99999999999d",
+        "2026-1-1",
+        "2026-02-30",
+        "2026-01-01T00:00:00",
+        "yesterday",
+        "-7é",
+        "now/",
+        "now/x",
+        "now/dd",
+        "-7d/D",
+        "/d",
+        "2026-01-01/d",
+    ] {
         let refused = instant(text, 0, &TimeZone::UTC).unwrap_err();
         assert_eq!((refused.status, refused.code), (400, "invalid_range"), "{text}");
     }
+}
+
+#[test]
+fn a_date_is_its_beginning_in_the_zone_of_the_request() {
+    let at = |text: &str, zone: &str| instant(text, 0, &TimeZone::get(zone).unwrap()).unwrap();
+
+    assert_eq!(at("2026-03-29", "UTC"), ms("2026-03-29T00:00:00Z"));
+    assert_eq!(at("2026-03-29", "Europe/Berlin"), ms("2026-03-29T00:00:00+01:00"));
+    assert_eq!(at("2026-03-29", "Asia/Beirut"), ms("2026-03-29T01:00:00+03:00"), "it has no midnight");
+}
+
+#[test]
+fn what_is_relative_is_rounded_down_in_the_zone_of_the_request() {
+    // Sunday, half past midnight in Berlin, still Saturday in UTC.
+    let now = ms("2026-11-01T00:30:45.678+01:00");
+    let at = |text: &str, zone: &str| {
+        let zone = TimeZone::get(zone).unwrap();
+        let read = instant::read(text, now, &zone).unwrap();
+        assert!(!read.follows_now, "{text}");
+        read.at_ms
+    };
+    for (text, berlin, utc) in [
+        ("now/s", "2026-11-01T00:30:45+01:00", "2026-10-31T23:30:45Z"),
+        ("now/m", "2026-11-01T00:30:00+01:00", "2026-10-31T23:30:00Z"),
+        ("now/h", "2026-11-01T00:00:00+01:00", "2026-10-31T23:00:00Z"),
+        ("now/d", "2026-11-01T00:00:00+01:00", "2026-10-31T00:00:00Z"),
+        ("-7d/d", "2026-10-25T00:00:00+02:00", "2026-10-24T00:00:00Z"),
+        ("now/w", "2026-10-26T00:00:00+01:00", "2026-10-26T00:00:00Z"),
+        ("now/M", "2026-11-01T00:00:00+01:00", "2026-10-01T00:00:00Z"),
+        ("-1M/M", "2026-10-01T00:00:00+02:00", "2026-09-01T00:00:00Z"),
+        ("-1y/y", "2025-01-01T00:00:00+01:00", "2025-01-01T00:00:00Z"),
+    ] {
+        assert_eq!((at(text, "Europe/Berlin"), at(text, "UTC")), (ms(berlin), ms(utc)), "{text}");
+    }
+}
+
+#[test]
+fn hours_are_full_ones_on_both_sides_of_a_clock_that_is_moved_by_less() {
+    let hours = |from: &str, until: &str, zone: &str| starts(&range(from, until, zone), Interval::Hour);
+
+    assert_eq!(
+        hours("2026-04-05T00:10:00+11:00", "2026-04-05T03:30:00+10:30", "Australia/Lord_Howe"),
+        ["2026-04-05T00:00:00+11:00", "2026-04-05T01:00:00+11:00", "2026-04-05T02:00:00+10:30", "2026-04-05T03:00:00+10:30"]
+    );
+    assert_eq!(
+        hours("2026-10-04T01:00:00+10:30", "2026-10-04T04:00:00+11:00", "Australia/Lord_Howe"),
+        ["2026-10-04T01:00:00+10:30", "2026-10-04T03:00:00+11:00"]
+    );
+    assert_eq!(
+        hours("2026-10-04T02:45:00+11:00", "2026-10-04T03:10:00+11:00", "Australia/Lord_Howe"),
+        ["2026-10-04T01:00:00+10:30", "2026-10-04T03:00:00+11:00"],
+        "a range that begins within the longer hour"
+    );
+    assert_eq!(
+        hours("2016-05-01T02:00:00-04:30", "2016-05-01T05:00:00-04:00", "America/Caracas"),
+        ["2016-05-01T02:00:00-04:30", "2016-05-01T03:00:00-04:00", "2016-05-01T04:00:00-04:00"]
+    );
+    let minutes = range("2026-04-05T01:58:00+11:00", "2026-04-05T01:32:00+10:30", "Australia/Lord_Howe");
+    assert_eq!(Buckets::of(&minutes, Interval::Minute).unwrap().len(), 4);
+}
+
+#[test]
+fn calendar_ranges_move_by_the_calendar() {
+    let previous = |from: &str, until: &str, zone: &str| {
+        let previous = range(from, until, zone).previous().unwrap();
+        (previous.show(previous.from_ms), previous.show(previous.until_ms))
+    };
+    for (from, until, zone, before) in [
+        ("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z", "UTC", "2026-02-01T00:00:00Z"),
+        ("2024-02-01T00:00:00Z", "2024-03-01T00:00:00Z", "UTC", "2024-01-01T00:00:00Z"),
+        ("2026-01-01T00:00:00Z", "2026-04-01T00:00:00Z", "UTC", "2025-10-01T00:00:00Z"),
+        ("2026-03-01T00:00:00+01:00", "2026-04-01T00:00:00+02:00", "Europe/Berlin", "2026-02-01T00:00:00+01:00"),
+        ("2026-03-23T00:00:00+01:00", "2026-03-30T00:00:00+02:00", "Europe/Berlin", "2026-03-16T00:00:00+01:00"),
+        // The last seven days to now.
+        ("2026-03-27T15:20:00+01:00", "2026-04-03T15:20:00+02:00", "Europe/Berlin", "2026-03-20T15:20:00+01:00"),
+        // The day after the one that has no midnight.
+        ("2026-03-30T00:00:00+03:00", "2026-03-31T00:00:00+03:00", "Asia/Beirut", "2026-03-29T01:00:00+03:00"),
+        // Hours are as long as they are.
+        ("2026-03-29T01:00:00+01:00", "2026-03-29T05:00:00+02:00", "Europe/Berlin", "2026-03-28T22:00:00+01:00"),
+    ] {
+        let expected = range(before, from, zone);
+        assert_eq!(previous(from, until, zone), (before.to_owned(), expected.show(expected.until_ms)), "{from} {until}");
+    }
+}
+
+#[test]
+fn the_year_before_has_the_same_dates() {
+    let before = |from: &str, until: &str, zone: &str| {
+        let before = range(from, until, zone).year_before().unwrap();
+        [before.show(before.from_ms), before.show(before.until_ms)]
+    };
+    let cases = [
+        ("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z", "UTC", ["2025-03-01T00:00:00Z", "2025-04-01T00:00:00Z"]),
+        ("2024-02-01T00:00:00Z", "2024-03-01T00:00:00Z", "UTC", ["2023-02-01T00:00:00Z", "2023-03-01T00:00:00Z"]),
+        ("2024-02-28T00:00:00Z", "2024-02-29T00:00:00Z", "UTC", ["2023-02-28T00:00:00Z", "2023-03-01T00:00:00Z"]),
+        ("2024-02-29T00:00:00Z", "2024-03-01T00:00:00Z", "UTC", ["2023-02-28T00:00:00Z", "2023-03-01T00:00:00Z"]),
+        ("2024-02-28T18:00:00Z", "2024-02-29T12:00:00Z", "UTC", ["2023-02-28T18:00:00Z", "2023-03-01T12:00:00Z"]),
+        (
+            "2026-03-29T00:00:00+01:00",
+            "2026-03-30T00:00:00+02:00",
+            "Europe/Berlin",
+            ["2025-03-29T00:00:00+01:00", "2025-03-30T00:00:00+01:00"],
+        ),
+    ];
+    for (from, until, zone, expected) in cases {
+        assert_eq!(before(from, until, zone), expected, "{from} {until}");
+    }
+}
+
+#[test]
+fn a_bucket_is_partial_that_the_range_cuts_or_that_is_not_over() {
+    let range = range("2026-01-01T12:00:00Z", "2026-01-05T00:00:00Z", "UTC");
+    let partial = |now: &str| Buckets::of(&range, Interval::Day).unwrap().partial(&range, ms(now));
+
+    assert_eq!(partial("2026-02-01T00:00:00Z"), [true, false, false, false]);
+    assert_eq!(partial("2026-01-04T00:00:00Z"), [true, false, false, true]);
+    assert_eq!(partial("2026-01-02T23:59:59Z"), [true, true, true, true]);
+}
+
+#[test]
+fn where_buckets_change_their_width_often_the_starts_are_searched_in_one_value() {
+    let range = range("1990-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "UTC");
+
+    let start = Buckets::of(&range, Interval::Month).unwrap().start(Statement::default());
+
+    assert_eq!(start.text(), "roundDown(toUnixTimestamp64Milli(timestamp), {p0:Array(Int64)})");
+    assert_eq!(start.params().next().unwrap().1.split(',').count(), 36 * 12);
 }

@@ -2,16 +2,21 @@
 
 use serde_json::Value;
 
-use super::{NONE, Plan, Series};
+use super::tops::{OTHER, Tops};
+use super::{Plan, Series};
 use crate::query::error::QueryError;
-use crate::query::request::{Fields, shortened};
+use crate::query::number::Number;
+use crate::query::request::{self, Fields, shortened};
 use crate::query::sql::Statement;
 use crate::query::time::{self, Buckets, Range};
 
+/// Keys that say which bar of a chart.
+pub(crate) const KEYS: [&str; 4] = ["series_index", "bucket", "breakdown_value", "breakdown_kind"];
+
 /// Where a number stands in the chart of a plan.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Bar {
-    /// Which of the series that were asked for.
+    /// The series of those that were asked for.
     series: usize,
     /// The part of the range that the bucket covers.
     range: Range,
@@ -19,96 +24,123 @@ pub(crate) struct Bar {
 }
 
 /// The value of the breakdown.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Line {
     /// There is no breakdown.
     Whole,
     Text(String),
-    Number(f64),
-    /// Booleans, null and arrays, as JSON text.
+    Number(Number),
+    Bool(bool),
+    /// An array or object, as JSON text with its keys in order.
     Json(String),
     None,
     Other,
 }
 
+/// Which chart, and which bar of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) plan: &'a Plan,
+    /// The one that the chart is compared with.
+    pub(crate) is_compared: bool,
+    /// [`KEYS`].
+    pub(crate) fields: Fields<'a>,
+}
+
 impl Bar {
-    /// Reads `series_index` (0 by default), `bucket` (a start; the whole range without one) and `breakdown_value`.
+    /// Reads `series_index` (0 by default), `bucket` (a start; the whole range without one), `breakdown_value` and
+    /// `breakdown_kind`.
     ///
     /// # Errors
-    /// 400 `invalid_of` where the chart of `plan` has no such number.
-    pub(crate) fn parse(plan: &Plan, fields: Fields<'_>, now_ms: i64) -> Result<Self, QueryError> {
+    /// 400 `invalid_of` where there is no such number.
+    pub(crate) fn parse(place: Place<'_>, now_ms: i64) -> Result<Self, QueryError> {
+        let Place { plan, is_compared, fields } = place;
         let invalid = |message: String| QueryError::invalid("invalid_of", message);
         let index = fields.value("series_index").map_or(Some(0), Value::as_u64).and_then(|index| usize::try_from(index).ok());
         let series = index
             .filter(|index| *index < plan.series.len())
             .ok_or_else(|| invalid(format!("`series_index` must be a whole number below {}", plan.series.len())))?;
+        let compared =
+            || plan.compare.as_ref().map(|compared| &compared.range).ok_or_else(|| invalid("the chart has no `compare`".to_owned()));
+        let chart = if is_compared { compared()? } else { &plan.range };
         let range = match fields.text("bucket", "invalid_of")? {
-            None => plan.range.clone(),
+            None => chart.clone(),
             Some(text) => {
-                let start = time::instant(text, now_ms, &plan.range.zone)?;
-                let found = plan.ranges().find_map(|range| Buckets::of(range, plan.interval).ok()?.part(range, start));
+                let start = time::instant(text, now_ms, &chart.zone)?;
+                let found = Buckets::of(chart, plan.interval)?.part(chart, start);
                 found.ok_or_else(|| invalid(format!("no bucket of the chart starts at `{}`", shortened(text))))?
             }
         };
-        let line = match (&plan.breakdown, fields.value("breakdown_value")) {
-            (None, None) => Line::Whole,
-            (None, Some(_)) => return Err(invalid("the chart has no `breakdown`, so no `breakdown_value`".to_owned())),
-            (Some(_), value) => Line::of(value),
+        let line = match &plan.breakdown {
+            Some(_) => Line::parse(fields)?,
+            None if fields.value("breakdown_value").or(fields.value("breakdown_kind")).is_none() => Line::Whole,
+            None => return Err(invalid("the chart has no `breakdown`, so no `breakdown_value`".to_owned())),
         };
         Ok(Self { series, range, line })
     }
 
-    /// Whether its line is made of what the largest values leave over.
+    /// The part of the range that it covers.
+    pub(crate) fn range(&self) -> &Range {
+        &self.range
+    }
+
+    /// Whether the largest values decide what belongs to its line.
     pub(crate) fn needs_tops(&self) -> bool {
-        self.line == Line::Other
+        matches!(self.line, Line::Other | Line::Json(_))
     }
 }
 
 impl Line {
-    fn of(value: Option<&Value>) -> Self {
+    fn parse(fields: Fields<'_>) -> Result<Self, QueryError> {
+        let invalid = |message: &str| QueryError::invalid("invalid_of", message);
+        let value = fields.value("breakdown_value");
+        match (fields.text("breakdown_kind", "invalid_of")?, value) {
+            (Some("none"), _) => Ok(Self::None),
+            (Some("other"), _) => Ok(Self::Other),
+            (None, Some(Value::String(word))) if word == "$none" => Ok(Self::None),
+            (None, Some(Value::String(word))) if word == "$other" => Ok(Self::Other),
+            (None | Some("value"), Some(value)) => Ok(Self::of(value)),
+            (None | Some("value"), None) => Err(invalid("a bar of a chart with a `breakdown` needs its `breakdown_value`")),
+            (Some(_), _) => Err(invalid("`breakdown_kind` is value, none or other")),
+        }
+    }
+
+    fn of(value: &Value) -> Self {
+        if let Some(number) = Number::of(value) {
+            return Self::Number(number);
+        }
         match value {
-            None => Self::Json("null".to_owned()),
-            Some(Value::String(text)) if text == "$none" => Self::None,
-            Some(Value::String(text)) if text == "$other" => Self::Other,
-            Some(Value::String(text)) => Self::Text(text.clone()),
-            Some(Value::Number(number)) => Self::Number(number.as_f64().unwrap_or(0.0)),
-            Some(other) => Self::Json(other.to_string()),
+            Value::String(text) => Self::Text(text.clone()),
+            Value::Bool(claim) => Self::Bool(*claim),
+            other => Self::Json(other.to_string()),
         }
     }
 }
 
 impl Plan {
     /// Appends scope and conditions of the events behind `bar`; `tops` are those of the chart, where the bar needs them.
-    pub(crate) fn bar(&self, to: Statement, bar: &Bar, tops: &[Vec<String>]) -> Result<Statement, QueryError> {
-        let series = self.series.get(bar.series).ok_or_else(|| QueryError::internal("the bar is of another chart"))?;
+    pub(crate) fn bar(&self, to: Statement, bar: &Bar, tops: &[Tops]) -> Result<Statement, QueryError> {
+        let elsewhere = || QueryError::internal("the bar is of another chart");
+        let series: &Series = self.series.get(bar.series).ok_or_else(elsewhere)?;
         let to = series.and_measured(self.conditions(to, series, &bar.range));
         let Some(field) = &self.breakdown else { return Ok(to) };
-        let to = field.key(to.sql(" AND "));
+        let to = to.sql(" AND ");
+        let key = |to: Statement| field.key(to);
         Ok(match &bar.line {
-            Line::Whole => to.sql(" != ''"),
-            Line::None => to.sql(" = ").string(NONE),
-            Line::Text(text) => to.sql(" = concat('s', ").string(text).sql(")"),
-            Line::Number(number) => to.sql(" = concat('n', toString(").float(*number).sql("))"),
-            Line::Json(json) => to.sql(" = concat('o', ").string(json).sql(")"),
-            Line::Other => {
-                let top = tops.get(bar.series).map_or(&[][..], Vec::as_slice);
-                to.sql(" NOT IN ").strings(top.iter().map(String::as_str).chain([NONE]))
+            Line::Whole => to.sql("1"),
+            Line::None => field.is_missing(to.sql("(")).sql(")"),
+            Line::Text(text) => key(to).sql(" = concat('s', ").string(text).sql(")"),
+            Line::Number(Number { exact: Some(exact), .. }) => key(to).sql(" = concat('o', ").string(exact).sql(")"),
+            Line::Number(number) => key(to).sql(" = concat('n', toString(").float(number.float).sql("))"),
+            Line::Bool(claim) => key(to).sql(if *claim { " = 'otrue'" } else { " = 'ofalse'" }),
+            Line::Other => tops.get(bar.series).ok_or_else(elsewhere)?.line(to, field).sql(" = ").int(OTHER),
+            Line::Json(json) => {
+                let top = tops.get(bar.series).ok_or_else(elsewhere)?;
+                match request::parse(json.as_bytes()).ok().and_then(|json| top.find(&json)) {
+                    Some(line) => top.line(to, field).sql(" = ").int(line),
+                    None => key(to).sql(" = concat('o', ").string(json).sql(")"),
+                }
             }
         })
-    }
-
-    /// The range of the chart, then the one it is compared with.
-    pub(crate) fn ranges(&self) -> impl Iterator<Item = &Range> {
-        std::iter::once(&self.range).chain(&self.compare)
-    }
-}
-
-impl Series {
-    /// Appends the condition that an event has the number that the math works on, if it works on one.
-    fn and_measured(&self, to: Statement) -> Statement {
-        match (&self.property, self.math.counts()) {
-            (Some(property), false) => property.has_number(to.sql(" AND ")),
-            _ => to,
-        }
     }
 }

@@ -1,0 +1,146 @@
+//! `meta.data_through`: up to when an answer is complete.
+//!
+//! **The promise**: every event that was acknowledged before `data_through` is in the answer.
+//!
+//! **How it is known.** Before the statements of an answer run, the table's watermarks (the highest raw offset of each log partition,
+//! from the books that travel with every block) are read, and then the log is asked for the first record above each. What is at or
+//! below a watermark is in the table, so every later statement sees it. What is above was appended after that first record, so it
+//! was acknowledged after that record was received: the oldest receipt among the first records, over all partitions, is what can be
+//! promised. Only where no partition has any record above its watermark is it the clock, read before the log was asked.
+//! It needs nothing from those who load, so it holds on instances that only query, too; their clocks are taken to agree.
+//!
+//! **What it costs.** A look is shared by all questions of [`LOOK`]; an older promise stays true. The watermarks are read once, then
+//! only the books of the last [`RECENT`], which is what the table is sorted by, and every [`LOOK_BACK`] those of [`BACK`], for what
+//! was received long before it was loaded. A loader further behind than that makes the promise an older one than could be given.
+//!
+//! May go wrong: the log or the books cannot be read in time: then the last promise is repeated, and there is none before the first.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::error::QueryError;
+use super::ledger::Watermark;
+use super::run::{Run, Session};
+use super::sql::Statement;
+use crate::event::ids::LogEpoch;
+
+const LOOK: Duration = Duration::from_millis(500);
+/// An answer does not wait for longer to know how complete it is.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// Longer than any lag that is not a backlog.
+const RECENT: Duration = Duration::from_secs(600);
+const LOOK_BACK: Duration = Duration::from_secs(60);
+/// As long as the log keeps what is not loaded, by default.
+const BACK: Duration = Duration::from_secs(3 * 86_400);
+
+/// Knows what the log holds above the table's watermarks.
+pub trait Pending: Send + Sync + 'static {
+    /// When the oldest of the first records above `watermarks` was received, over all partitions, milliseconds since 1970; none if
+    /// there is no such record. A partition without a watermark counts from its start.
+    fn oldest<'a>(&'a self, watermarks: &'a [Watermark]) -> BoxFuture<'a, Result<Option<i64>, String>>;
+}
+
+/// Knows up to when answers are complete.
+pub(super) struct DataThrough {
+    pending: Option<Arc<dyn Pending>>,
+    told: Mutex<Told>,
+    /// Held by the one who looks; the others wait for what it finds.
+    stored: tokio::sync::Mutex<Stored>,
+}
+
+/// The last promise, and when it was looked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    looked: Option<Instant>,
+    through_ms: Option<i64>,
+}
+
+/// The watermarks, which only rise.
+#[derive(Debug, Default)]
+struct Stored {
+    highest: HashMap<(LogEpoch, u16), i64>,
+    looked_back: Option<Instant>,
+}
+
+impl DataThrough {
+    pub(super) fn new(pending: Option<Arc<dyn Pending>>) -> Self {
+        Self { pending, told: Mutex::default(), stored: tokio::sync::Mutex::default() }
+    }
+
+    /// What can be promised of statements that run from here on, for a question asked at `now_ms`.
+    pub(super) async fn look(&self, run: &impl Run, now_ms: i64) -> Option<i64> {
+        let Some(pending) = &self.pending else { return Some(now_ms) };
+        if let Some(told) = self.fresh() {
+            return told.through_ms;
+        }
+        let mut stored = self.stored.lock().await;
+        if let Some(told) = self.fresh() {
+            return told.through_ms;
+        }
+        let looking = async {
+            stored.read(run, now_ms).await.map_err(|problem| problem.to_string())?;
+            pending.oldest(&stored.watermarks()).await
+        };
+        let looked = tokio::time::timeout(LONGEST_LOOK, looking).await.unwrap_or_else(|_| Err("it takes too long".to_owned()));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.looked = Some(Instant::now());
+        match looked {
+            Ok(oldest) => told.through_ms = Some(oldest.map_or(now_ms, |oldest| oldest.min(now_ms))),
+            Err(problem) => tracing::debug!(%problem, "not known up to when answers are complete"),
+        }
+        told.through_ms
+    }
+
+    fn fresh(&self) -> Option<Told> {
+        let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.looked.is_some_and(|looked| looked.elapsed() < LOOK).then_some(told)
+    }
+}
+
+impl Stored {
+    async fn read(&mut self, run: &impl Run, now_ms: i64) -> Result<(), QueryError> {
+        let began = Instant::now();
+        let back = match self.looked_back {
+            None => None,
+            Some(looked) if began - looked >= LOOK_BACK => Some(BACK),
+            Some(_) => Some(RECENT),
+        };
+        for row in Session::new(run, now_ms).rows(books(now_ms, back)).await? {
+            let Ok(partition) = u16::try_from(row.uint(1)) else { continue };
+            let highest = self.highest.entry((LogEpoch(row.uint(0)), partition)).or_insert(i64::MIN);
+            *highest = row.int(2).max(*highest);
+        }
+        if back != Some(RECENT) {
+            self.looked_back = Some(began);
+        }
+        Ok(())
+    }
+
+    fn watermarks(&self) -> Vec<Watermark> {
+        self.highest
+            .iter()
+            .map(|((epoch, partition), offset)| Watermark { epoch: *epoch, partition: *partition, offset: *offset })
+            .collect()
+    }
+}
+
+/// The highest offsets in the books of what was received no longer ago than `back`, or ever.
+fn books(now_ms: i64, back: Option<Duration>) -> Statement {
+    let to =
+        Statement::default().sql("SELECT log_epoch, log_partition, max(log_offset) FROM events WHERE project_id = 0 AND type = '$books'");
+    let to = match back {
+        Some(back) => {
+            let since_ms = now_ms - i64::try_from(back.as_millis()).unwrap_or(i64::MAX);
+            to.sql(" AND timestamp >= fromUnixTimestamp64Milli(").int(since_ms).sql(")")
+        }
+        None => to,
+    };
+    to.sql(" GROUP BY log_epoch, log_partition")
+}
+
+#[cfg(test)]
+mod tests;

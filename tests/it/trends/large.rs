@@ -1,0 +1,181 @@
+//! Questions and events as large as the documented limits allow, and bad input: answered or refused by name, never a 500.
+
+use pulse::event::ids::ProjectId;
+use serde_json::{Value, json};
+
+use super::{NOW_MS, Store};
+
+const PROJECT: u64 = 7;
+/// As in the module of events.
+const PAGE_BYTES: usize = 8 << 20;
+
+async fn insert(store: &Store, rows: impl Iterator<Item = Value>) {
+    let rows: Vec<String> = rows.map(|row| row.to_string()).collect();
+    let insert = format!("INSERT INTO pulse.events SETTINGS async_insert = 0 FORMAT JSONEachRow {}", rows.join("\n"));
+    store.store.shards[0].first().writer.execute(&insert).await.unwrap();
+}
+
+fn row(number: usize, more: Value) -> Value {
+    let mut row = json!({
+        "project_id": PROJECT, "type": "view", "timestamp": format!("{}.000", NOW_MS / 1_000 - 1 - number as i64), "received_day": "2100-01-01",
+        "person_id": number, "event_id": format!("00000000-0000-4000-8000-{number:012}"),
+    });
+    row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    row
+}
+
+/// Status and code of an answer.
+async fn asked(store: &Store, report: &str, request: &Value) -> (u16, &'static str) {
+    match store.queries.answer(ProjectId(PROJECT), report, request.to_string().as_bytes(), NOW_MS).await {
+        Ok(_) => (200, ""),
+        Err(refused) => (refused.status, refused.code),
+    }
+}
+
+fn filtered(filters: Value) -> Value {
+    json!({"from": "-1d", "series": [{"event": "view"}], "filters": filters})
+}
+
+/// Every kind of value, in as many filters as there may be.
+fn mixed(prefix: &str) -> Value {
+    let filter = |index: usize| {
+        let values = json!([format!("{prefix}{index}"), "", index, true, 9_007_199_254_740_993_i64 + 2 * index as i64]);
+        json!({"field": format!("properties.{prefix}{index}"), "op": "in", "value": values})
+    };
+    (0..100).map(filter).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_within_the_limits_is_answered_or_refused_by_name() {
+    let store = Store::start().await;
+    let stack = |number: usize| json!({"strings": {"stack": format!("{}{number:04}", "at ü\t'\\".repeat(900))}});
+    for from in [0, 300, 600, 900] {
+        insert(&store, (from..from + 300).map(|number| row(number, stack(number)))).await;
+    }
+    let many = |text: &str, count: usize| -> Vec<String> { (0..count).map(|number| format!("{text}{number}")).collect() };
+    let uuids: Vec<String> = (0..10_000).map(|number| format!("00000000-0000-4000-8000-{number:012}")).collect();
+    let exact: Vec<i64> = (0..10_000).map(|number| 9_007_199_254_740_993 + 2 * number).collect();
+    let long = "at ü\t'\\".repeat(10_000);
+    let answered = [
+        json!({"from": "1970-01-02", "to": "2298-12-31", "series": [{"event": "view"}], "interval": "month"}),
+        json!({"from": "1990-01-01", "series": [{}], "interval": "day", "timezone": "Australia/Lord_Howe"}),
+        json!({"from": "-13d", "series": [{}], "interval": "minute", "timezone": "America/New_York"}),
+        json!({"from": "-2y", "series": [{}], "interval": "hour", "timezone": "Australia/Lord_Howe"}),
+        filtered(json!([{"field": "eventId", "op": "in", "value": uuids}])),
+        filtered(json!([{"field": "country", "op": "not_in", "value": uuids}])),
+        filtered(json!([{"field": "properties.a", "op": "in", "value": exact}])),
+        filtered(json!([{"field": "properties.a", "op": "in", "value": many("'\\\\'", 10_000)}])),
+        filtered(json!([{"field": "properties.a", "op": "in", "value": []}, {"field": "properties.a", "op": "not_in", "value": []}])),
+        filtered(json!([{"field": "properties.a", "op": "eq", "value": long}, {"field": "country", "op": "in", "value": [long, "DE"]}])),
+        filtered(json!([{"field": "properties.a", "op": "contains", "value": long}])),
+        filtered(json!([{"field": format!("properties.{}", "\\'\u{0}".repeat(170)), "op": "exists"}])),
+        filtered(json!([{"field": "properties.a", "op": "gt", "value": 1.7e308}, {"field": "properties.a", "op": "lt", "value": -1e-300}])),
+        json!({"from": "-1d", "series": [{"event": long}, {"event": "view", "name": long}]}),
+        json!({"from": "-1d", "series": [{"event": "view"}], "breakdown": "properties.stack"}),
+        json!({"from": "-1d", "series": [{"event": "view", "math": "unique_users"}], "breakdown": "properties.stack", "limit": 1_000, "compare": "year"}),
+        json!({"from": "-1d", "series": vec![json!({"event": "view", "filters": mixed("b")}); 26], "formula": "A/Z"}),
+    ];
+    for request in &answered {
+        let shown: String = request.to_string().chars().take(200).collect();
+        assert_eq!(asked(&store, "trends", request).await, (200, ""), "{shown}");
+    }
+    let others = json!({"report": "trends", "from": "-1d", "series": [{"event": "view"}], "breakdown": "properties.stack", "limit": 1_000, "breakdown_kind": "other"});
+    assert_eq!(asked(&store, "users", &json!({"of": others})).await, (200, ""));
+    let total = store.ask(PROJECT, "users", &json!({"of": others})).await["total"].clone();
+    assert_eq!(total, 200, "1,200 values, 1,000 of them on the chart");
+    let names = (0..1_000).map(|number| (format!("{number}{}", "é".repeat(200)), json!("x"))).collect::<serde_json::Map<_, _>>();
+    insert(&store, std::iter::once(row(5_000, json!({"type": "wide", "strings": names})))).await;
+    assert_eq!(asked(&store, "properties", &json!({"event": "wide", "limit": 1_000})).await, (200, ""));
+
+    let mut most = filtered(mixed("a"));
+    most["series"][0]["filters"] = mixed("b");
+    most["breakdown"] = json!("properties.stack");
+    let refused = [
+        (filtered(json!([{"field": "properties.a", "op": "regex", "value": "(".repeat(100_000)}])), "invalid_regex"),
+        (filtered(json!([{"field": "properties.a", "op": "regex", "value": "a{1000}{1000}"}])), "invalid_regex"),
+        (filtered(json!([{"field": "properties.a", "op": "in", "value": vec![0; 10_001]}])), "too_many_values"),
+        (filtered(json!(vec![json!({"field": "country", "op": "exists"}); 101])), "filter_too_complex"),
+        (json!({"from": "-1d", "series": [{}], "breakdown": format!("properties.{}", "x".repeat(513))}), "invalid_property"),
+        (json!({"from": "1970-01-01", "series": [{}], "interval": "hour"}), "too_many_buckets"),
+    ];
+    for (request, code) in &refused {
+        assert_eq!(asked(&store, "trends", request).await, (400, *code));
+    }
+    let outcome = asked(&store, "trends", &most).await;
+    assert!([(200, ""), (400, "filter_too_complex")].contains(&outcome), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_name_or_number_of_anything_matches_nothing_and_breaks_nothing() {
+    let store = Store::start().await;
+    insert(&store, std::iter::once(row(1, json!({"strings": {"plan": "pro"}})))).await;
+    let names = [
+        "x'); DROP TABLE events; --",
+        "`plan`",
+        "pl\\an",
+        "\\'",
+        "plan\u{0}",
+        "plan\n",
+        "{p:Identifier}",
+        "{{",
+        "?",
+        "%s",
+        "a.b",
+        "a[0]",
+        "$.plan",
+        "key",
+        "line",
+        "__proto__",
+    ];
+    for name in names {
+        let field = format!("properties.{name}");
+        for op in ["eq", "contains", "regex"] {
+            let outcome = asked(&store, "trends", &filtered(json!([{"field": field, "op": op, "value": name}]))).await;
+            assert!(outcome == (200, "") || outcome == (400, "invalid_regex"), "{name} {op}: {outcome:?}");
+        }
+        let request = json!({"from": "-1d", "series": [{"event": "view", "math": "avg", "property": name}], "breakdown": field});
+        let answer = store.ask(PROJECT, "trends", &request).await;
+        assert_eq!((&answer["series"][0]["kind"], &answer["series"][0]["total"]), (&json!("none"), &Value::Null), "{name}");
+        let of = json!({"report": "trends", "from": "-1d", "series": [{"event": "view"}], "breakdown": field, "breakdown_value": name});
+        assert_eq!(store.ask(PROJECT, "users", &json!({"of": of})).await["total"], 0);
+    }
+    assert_eq!(store.ask(PROJECT, "events", &json!({})).await["events"].as_array().unwrap().len(), 1, "the table is alive");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_large_events_ends_early_and_the_next_one_goes_on() {
+    let store = Store::start().await;
+    let large = |number: usize| json!({"strings": {"text": format!("{number}{}", "\"x".repeat(30_000))}});
+    for from in [0, 100, 200] {
+        insert(&store, (from..from + 100).map(|number| row(number, large(number)))).await;
+    }
+    let (mut seen, mut pages, mut cursor) = (Vec::new(), 0, Value::Null);
+    loop {
+        let request = json!({"limit": 10_000, "cursor": cursor}).to_string();
+        let page = store.queries.answer(ProjectId(PROJECT), "events", request.as_bytes(), NOW_MS).await.unwrap();
+        assert!(page.len() < PAGE_BYTES + 200_000, "{}", page.len());
+        let page: Value = serde_json::from_slice(&page).unwrap();
+        seen.extend(page["result"]["events"].as_array().unwrap().iter().map(|event| event["eventId"].as_str().unwrap().to_owned()));
+        pages += 1;
+        cursor = page["result"]["next"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    let expected: Vec<String> = (0..300).map(|number| format!("00000000-0000-4000-8000-{number:012}")).collect();
+    assert_eq!((seen, pages > 2), (expected, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_too_large_is_refused_and_is_nobodys_overload() {
+    let store = Store::start().await;
+    let long = |number: usize| json!({"strings": {"text": format!("{number:05}{}", "x".repeat(50_000))}});
+    for from in (0..1_000).step_by(100) {
+        insert(&store, (from..from + 100).map(|number| row(number, long(number)))).await;
+    }
+    let request = json!({"from": "-1d", "series": [{"event": "view"}], "breakdown": "properties.text", "limit": 1_000});
+    for _ in 0..10 {
+        assert_eq!(asked(&store, "trends", &request).await, (422, "answer_too_large"));
+    }
+    assert_eq!(asked(&store, "trends", &filtered(json!([]))).await, (200, ""), "the store is not left alone");
+}
