@@ -73,7 +73,7 @@ async fn a_question_within_the_limits_is_answered_or_refused_by_name() {
         json!({"from": "-1d", "series": [{"event": long}, {"event": "view", "name": long}]}),
         json!({"from": "-1d", "series": [{"event": "view"}], "breakdown": "properties.stack"}),
         json!({"from": "-1d", "series": [{"event": "view", "math": "unique_users"}], "breakdown": "properties.stack", "limit": 1_000, "compare": "year"}),
-        json!({"from": "-1d", "series": vec![json!({"event": "view", "filters": mixed("b")}); 26], "formula": "A/Z"}),
+        json!({"from": "-1d", "series": vec![json!({"event": "view", "filters": mixed("b")}); 2], "formula": "A/B"}),
     ];
     for request in &answered {
         let shown: String = request.to_string().chars().take(200).collect();
