@@ -159,6 +159,9 @@ impl<L: RunningLog> Instance<L> {
         if let Some(refreshing) = routes.keep_fresh(supervisor.stop_token()) {
             supervisor.spawn("refresh", refreshing);
         }
+        if let Some(checking) = routes.check_reader(supervisor.stop_token()) {
+            supervisor.spawn("reader limits", checking);
+        }
         if let Some(sharing) = routes.share_rate(supervisor.stop_token()) {
             supervisor.spawn("rate limit", sharing);
         }

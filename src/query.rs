@@ -18,6 +18,7 @@ mod filter;
 mod formula;
 pub mod guard;
 pub mod ledger;
+pub mod limits;
 mod meta;
 mod number;
 mod properties;

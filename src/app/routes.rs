@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::header::HeaderValue;
 use hyper::{Method, Response, StatusCode};
@@ -27,12 +28,15 @@ use crate::metrics::Counter;
 use crate::query::dead_letters::DeadLetters;
 use crate::query::ledger::{LedgerScope, ledger};
 use crate::query::store::Reader;
-use crate::query::{Loads, Queries, QueryError, SecondLevel, Sources};
+use crate::query::{Loads, Queries, QueryError, SecondLevel, Sources, limits};
 use crate::redis::Redis;
 use crate::role::Role;
 
 /// Largest body of a question.
 const MAX_QUESTION: usize = 1 << 20;
+
+/// How soon a server that does not answer is asked again for its limits.
+const CHECK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the routes are made of.
 pub(super) struct Parts<L> {
@@ -88,6 +92,29 @@ impl<L: RunningLog> Routes<L> {
     /// Refreshes what is asked most until asked to stop.
     pub(super) fn keep_fresh(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
         self.asks.as_ref().map(|asks| asks.queries.clone().keep_fresh(clock::now_ms, stop))
+    }
+
+    /// Warns of what the reader of a server of one's own may do that it should not, once that server has said so; until asked to stop.
+    pub(super) fn check_reader(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
+        let reader = Reader::new(&self.asks.as_ref()?.store);
+        let checking = async move {
+            loop {
+                match limits::missing(&reader).await {
+                    Ok(missing) if missing.is_empty() => return,
+                    Ok(missing) => {
+                        let missing = missing.join(", ");
+                        return tracing::warn!(%missing, "nothing limits the questions: give clickhouse.reader_user a profile with these");
+                    }
+                    Err(problem) => tracing::debug!(%problem, "the limits of the reader are not known yet"),
+                }
+                tokio::time::sleep(CHECK_AGAIN).await;
+            }
+        };
+        Some(async move {
+            stop.run_until_cancelled(checking).await;
+            stop.cancelled().await;
+            Ok(())
+        })
     }
 
     /// Shares what projects send with other instances until asked to stop.
@@ -193,7 +220,7 @@ impl<L: RunningLog> Asks<L> {
     async fn ledger(&self, call: &Call) -> Result<Response<Body>, ApiError> {
         let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
         let scope = ledger_scope(&grant, call.request.uri().query().unwrap_or_default(), clock::now_ms())?;
-        let latency = serde_json::to_value(self.stats.latency()).unwrap_or_default();
+        let latency = serde_json::to_value(self.stats.latency(grant.project)).unwrap_or_default();
         let answer = ledger(&self.store, &self.waiting, scope, (grant.name, latency)).await.map_err(of_query)?;
         Ok(json_response(StatusCode::OK, answer))
     }

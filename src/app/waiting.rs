@@ -70,7 +70,7 @@ impl<L: Log> LogWaiting<L> {
     async fn partition(&self, partition: u16, after: i64, tallies: &mut Vec<WaitingTally>) -> Result<Lag, LogError> {
         let held = self.0.bounds(Topic::Raw, partition).await?;
         let mut next = after.max(held.start);
-        let mut lag = Lag { partition, ..Lag::default() };
+        let mut lag = Lag::default();
         let known = tallies.len();
         let mut reads_left = if self.0.reads_prefixes_alone() { usize::MAX } else { MOST_READS };
         while next < held.end && reads_left > 0 {
@@ -115,7 +115,7 @@ fn estimate(unread: u64, lag: &mut Lag, (tallies, known): (&mut Vec<WaitingTally
     for ((project, source), (events, rejected)) in read {
         let events = of_unread(events);
         lag.events += events;
-        tallies.push(WaitingTally { project, minute_ms, source, events, rejected: of_unread(rejected) });
+        tallies.push(WaitingTally { project, minute_ms, received_ms: 0, source, events, rejected: of_unread(rejected) });
     }
     lag.records += unread;
     lag.is_estimated = true;
@@ -126,18 +126,16 @@ fn add(header: Option<Header>, lag: &mut Lag, tallies: &mut Vec<WaitingTally>) {
     let Some(header) = header else {
         // Process will count it as one event of nobody's, dead.
         lag.events += 1;
-        tallies.push(WaitingTally { project: ProjectId::BOOKS, minute_ms: 0, source: 0, events: 1, rejected: 0 });
+        tallies.push(WaitingTally { project: ProjectId::BOOKS, minute_ms: 0, received_ms: 0, source: 0, events: 1, rejected: 0 });
         return;
     };
-    if lag.oldest_ms == 0 {
-        lag.oldest_ms = header.received_ms;
-    }
     for tally in &header.tallies.0 {
         let events = u64::from(tally.count(Count::Received));
         lag.events += events;
         tallies.push(WaitingTally {
             project: tally.project,
             minute_ms: i64::from(tally.minute) * 60_000,
+            received_ms: header.received_ms,
             source: header.source,
             events,
             rejected: rejected(tally),
@@ -164,8 +162,14 @@ mod tests {
 
     #[test]
     fn what_is_not_read_is_taken_to_be_like_what_was_read() {
-        let tally =
-            |project, minute_ms, events, rejected| WaitingTally { project: ProjectId(project), minute_ms, source: 0, events, rejected };
+        let tally = |project, minute_ms, events, rejected| WaitingTally {
+            project: ProjectId(project),
+            minute_ms,
+            received_ms: 0,
+            source: 0,
+            events,
+            rejected,
+        };
         let of_another_partition = tally(1, 0, 1_000, 0);
         let mut tallies = vec![of_another_partition, tally(1, 60_000, 30, 0), tally(2, 60_000, 5, 1), tally(1, 120_000, 10, 0)];
         let mut lag = Lag { records: 4, events: 45, ..Lag::default() };

@@ -58,7 +58,7 @@ pub(super) struct Block {
     small: u32,
     books: BTreeMap<u64, Tallies>,
     pub(super) suspects: Vec<Suspect>,
-    waits: Vec<(i64, u32)>,
+    waits: Vec<(ProjectId, i64, u32)>,
     touched: BTreeSet<(ProjectId, Day)>,
     last_touched: Option<(ProjectId, Day)>,
     open: Option<Open>,
@@ -89,7 +89,7 @@ pub(super) struct Sealed {
     pub(super) next_enriched: i64,
     pub(super) rows: Arc<Rows>,
     /// Receipt time and number of the events, for the latency.
-    pub(super) waits: Vec<(i64, u32)>,
+    pub(super) waits: Vec<(ProjectId, i64, u32)>,
     /// Whose days its events are of.
     pub(super) touched: BTreeSet<(ProjectId, Day)>,
 }
@@ -156,7 +156,8 @@ impl Block {
         open.next_enriched = enriched + 1;
         self.books.entry(header.source).or_default().merge(&header.tallies);
         if header.source == 0 && header.events > 0 {
-            self.waits.push((header.received_ms, header.events));
+            let received = header.tallies.0.iter().map(|tally| (tally.project, header.received_ms, tally.count(Count::Received)));
+            self.waits.extend(received);
         }
         let place = (header.day, origin.offset);
         let mut taken = 0;

@@ -1,10 +1,12 @@
 //! How long events take from receipt until they can be queried, measured on every row loaded.
 
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::event::ids::ProjectId;
 use crate::metrics;
 
 /// Event-to-queryable latency, milliseconds.
@@ -19,34 +21,32 @@ pub struct Latency {
 }
 
 /// What the loader measures, shared with whoever shows it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LoadStats {
-    latency: Mutex<Histogram<u64>>,
+    // One entry a project that loads: projects come from keys, so there are as few as those.
+    latency: Mutex<HashMap<ProjectId, Histogram<u64>>>,
 }
 
 /// Latencies beyond an hour are a backlog, not a latency; they count as an hour.
 const MAX_MS: u64 = 3_600_000;
 
-impl Default for LoadStats {
-    fn default() -> Self {
-        // Three digits, 1 ms to an hour: always within what the histogram can do.
-        let histogram = Histogram::new_with_bounds(1, MAX_MS, 3).unwrap_or_else(|_| unreachable!("bounds are constants"));
-        Self { latency: Mutex::new(histogram) }
+impl LoadStats {
+    /// Counts events of `project` that became queryable `ms` after their receipt.
+    pub(crate) fn record(&self, project: ProjectId, ms: u64, events: u32) {
+        metrics::count_queryable(ms, u64::from(events));
+        let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        latency.entry(project).or_insert_with(histogram).saturating_record_n(ms.clamp(1, MAX_MS), u64::from(events));
+    }
+
+    /// The latency of a project's events since the start.
+    pub fn latency(&self, project: ProjectId) -> Latency {
+        let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(histogram) = latency.get(&project) else { return Latency::default() };
+        Latency { p50: histogram.value_at_quantile(0.5), p99: histogram.value_at_quantile(0.99), max: histogram.max() }
     }
 }
 
-impl LoadStats {
-    /// Counts events that became queryable `ms` after their receipt.
-    pub(crate) fn record(&self, ms: u64, events: u32) {
-        metrics::count_queryable(ms, u64::from(events));
-        if let Ok(mut histogram) = self.latency.lock() {
-            histogram.saturating_record_n(ms.clamp(1, MAX_MS), u64::from(events));
-        }
-    }
-
-    /// The latency since the start.
-    pub fn latency(&self) -> Latency {
-        let Ok(histogram) = self.latency.lock() else { return Latency::default() };
-        Latency { p50: histogram.value_at_quantile(0.5), p99: histogram.value_at_quantile(0.99), max: histogram.max() }
-    }
+/// Two digits (some 20 KB a project), 1 ms to an hour: always within what the histogram can do.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, MAX_MS, 2).unwrap_or_else(|_| unreachable!("bounds are constants"))
 }

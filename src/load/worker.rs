@@ -367,8 +367,8 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
         Counter::BlocksStored.add(1);
         Counter::RowsStored.add(sealed.rows.len() as u64);
         let now_ms = clock::now_ms();
-        for (received_ms, events) in &sealed.waits {
-            self.stats.record(u64::try_from(now_ms - received_ms).unwrap_or(0), *events);
+        for (project, received_ms, events) in &sealed.waits {
+            self.stats.record(*project, u64::try_from(now_ms - received_ms).unwrap_or(0), *events);
         }
         if !tenure.gap_told {
             self.reader.commit(sealed.next_enriched).await?;

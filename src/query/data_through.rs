@@ -9,8 +9,8 @@
 //! promised. Only where no partition has any record above its watermark is it the clock, read before the log was asked.
 //! It needs nothing from those who load, so it holds on instances that only query, too; their clocks are taken to agree.
 //!
-//! **What it costs.** A look is shared by all questions of [`LOOK`]; an older promise stays true. The watermarks are read once, then
-//! only the books of the last [`RECENT`], which is what the table is sorted by, and every [`LOOK_BACK`] those of [`BACK`], for what
+//! **What it costs.** A look is shared by all questions of [`LOOK`]; an older promise stays true. All books are read once, then
+//! only those of the last [`RECENT`], which is what the table is sorted by, and every [`LOOK_BACK`] those of [`BACK`], for what
 //! was received long before it was loaded. A loader further behind than that makes the promise an older one than could be given.
 //!
 //! May go wrong: the log or the books cannot be read in time: then the last promise is repeated, and there is none before the first.
@@ -63,6 +63,8 @@ struct Told {
 #[derive(Debug, Default)]
 struct Stored {
     highest: HashMap<(LogEpoch, u16), i64>,
+    /// All books were asked for, whether that took too long or not: it is not tried again.
+    asked_for_all: bool,
     looked_back: Option<Instant>,
 }
 
@@ -105,7 +107,8 @@ impl Stored {
     async fn read(&mut self, run: &impl Run, now_ms: i64) -> Result<(), QueryError> {
         let began = Instant::now();
         let back = match self.looked_back {
-            None => None,
+            None if !std::mem::replace(&mut self.asked_for_all, true) => None,
+            None => Some(BACK),
             Some(looked) if began - looked >= LOOK_BACK => Some(BACK),
             Some(_) => Some(RECENT),
         };

@@ -1,8 +1,8 @@
 //! Conditions on events: `{"field","op","value"}`.
 //!
 //! Values match by kind: a text matches texts, a number numbers, a boolean itself; null matches what is missing. `neq` and `not_in`
-//! of anything else also hold where the field is missing. Numbers compare exactly, but fractions that a float cannot hold compare as
-//! the nearest one. `contains` is case-sensitive and knows no wildcards; `regex` is RE2, found anywhere.
+//! of anything else also hold where the field is missing. Whole numbers of up to 64 bits
+//! compare exactly, all others as floats. `contains` is case-sensitive and knows no wildcards; `regex` is RE2, found anywhere.
 
 use std::cmp::Ordering;
 
@@ -105,7 +105,11 @@ impl Filter {
                 one_of(to, &self.field, values).sql(")")
             }
             Test::Contains(part) => text_test(to, &self.field, "position(", part).sql(" > 0"),
-            Test::Regex(pattern) => text_test(to, &self.field, "match(", pattern),
+            Test::Regex(pattern) => {
+                // Tried whatever there is to match, so that one that cannot be compiled is always refused.
+                let to = to.sql("match('', ").string(pattern).sql(") IN (0, 1) AND ");
+                text_test(to, &self.field, "match(", pattern)
+            }
             Test::Compares(comparison, bound) => compares(to, &self.field, (*comparison, bound)),
             Test::Exists { negated } => self.field.is_missing(to.sql(if *negated { "(" } else { "NOT (" })).sql(")"),
         }
@@ -219,7 +223,7 @@ fn one_of_texts(mut to: Statement, field: &Field, values: &[Scalar]) -> Statemen
 }
 
 fn one_of_numbers(to: Statement, field: &Field, values: &[Scalar]) -> Statement {
-    let floats: Vec<f64> = numbers(values).filter(|number| number.may_be_float()).map(|number| number.float).collect();
+    let floats: Vec<f64> = numbers(values).filter(|number| number.exact.is_none()).map(|number| number.float).collect();
     match field {
         _ if floats.is_empty() => to,
         Field::Text(_) => to,
@@ -240,8 +244,9 @@ fn one_of_json(to: Statement, field: &Field, values: &[Scalar]) -> Statement {
         Scalar::Bool(false) => Some("false"),
         _ => None,
     });
-    let json: Vec<&str> = claims.chain(numbers(values).filter_map(|number| number.exact.as_deref())).collect();
-    if json.is_empty() { to } else { to.sql(" OR others[").string(name).sql("] IN ").strings(json) }
+    let exact = numbers(values).filter_map(|number| number.exact).map(|exact| exact.to_string());
+    let json: Vec<String> = claims.map(str::to_owned).chain(exact).collect();
+    if json.is_empty() { to } else { to.sql(" OR others[").string(name).sql("] IN ").strings(json.iter().map(String::as_str)) }
 }
 
 fn numbers(values: &[Scalar]) -> impl Iterator<Item = &Number> {
@@ -258,9 +263,9 @@ fn compares(to: Statement, field: &Field, (comparison, bound): (Comparison, &Num
     let to = to.sql("mapContains(numbers, ").string(name).sql(") AND numbers[").string(name).sql("]");
     let to = float(to).sql(" OR others[").string(name).sql("] != '' AND ");
     let near = |to: Statement| float(to.sql("ifNull(toFloat64OrNull(others[").string(name).sql("])")).sql(", 0)");
-    let Some((floor, is_whole)) = bound.floor() else { return near(to) };
-    let whole = comparison.beside(if is_whole { Ordering::Equal } else { Ordering::Greater });
-    let to = to.sql("ifNull(toInt256OrNull(others[").string(name).sql("])").sql(whole.sql()).digits(&floor);
+    let Some(floor) = bound.floor() else { return near(to) };
+    let whole = comparison.beside(if bound.is_whole() { Ordering::Equal } else { Ordering::Greater });
+    let to = to.sql("ifNull(toInt128OrNull(others[").string(name).sql("])").sql(whole.sql()).int128(floor);
     near(to.sql(", ")).sql(")")
 }
 

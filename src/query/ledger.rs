@@ -34,6 +34,8 @@ pub struct WaitingTally {
     pub project: ProjectId,
     /// Minute of receipt, milliseconds since 1970.
     pub minute_ms: i64,
+    /// When their record was received, milliseconds since 1970; 0 if that is not known.
+    pub received_ms: i64,
     /// Import run; 0 for live events.
     pub source: u64,
     /// Events received and not yet in the table.
@@ -45,14 +47,10 @@ pub struct WaitingTally {
 /// How far one partition is behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
-    /// Raw partition.
-    pub partition: u16,
     /// Records above the watermark.
     pub records: u64,
     /// Events in them.
     pub events: u64,
-    /// When the first of them was received, milliseconds since 1970; 0 if there is none.
-    pub oldest_ms: i64,
     /// Whether there are too many records to look at each: then `events` is what the first of them say, for all.
     pub is_estimated: bool,
 }
@@ -134,7 +132,7 @@ impl Sums {
     }
 }
 
-/// Answers the ledger of a project, called `name`. `latency` is what the loader measures.
+/// Answers the ledger of a project, called `name`. `latency` is what the loader measures of its events.
 pub async fn ledger(
     store: &ClickHouse,
     waiting: &impl Waiting,
@@ -165,8 +163,9 @@ pub async fn ledger(
     project.extend(total.to_json());
     let skipped = minutes.len().saturating_sub(MAX_MINUTES);
     let minutes: Vec<Value> = minutes.iter().skip(skipped).map(|(at_ms, sums)| minute_json(*at_ms, sums)).collect();
+    let lag = lag_json(&tallies, lags.iter().any(|lag| lag.is_estimated), &scope);
     let answer = json!({
-        "total": total_json, "projects": [project], "minutes": minutes, "lag": lag_json(&lags, scope.now_ms), "latency_ms": latency,
+        "total": total_json, "projects": [project], "minutes": minutes, "lag": lag, "latency_ms": latency,
     });
     Ok(answer.to_string().into_bytes())
 }
@@ -200,16 +199,14 @@ fn minute_json(at_ms: i64, sums: &Sums) -> Value {
     Value::Object(json)
 }
 
-fn lag_json(lags: &[Lag], now_ms: i64) -> Value {
-    let oldest = lags.iter().map(|lag| lag.oldest_ms).filter(|oldest| *oldest > 0).min();
-    let partitions: Vec<Value> =
-        lags.iter().map(|lag| json!({"partition": lag.partition, "records": lag.records, "events": lag.events})).collect();
+/// How far the project is behind: nobody sees what others send.
+fn lag_json(tallies: &[WaitingTally], is_estimated: bool, scope: &LedgerScope) -> Value {
+    let own = || tallies.iter().filter(|tally| tally.project == scope.project && tally.events > 0);
+    let oldest = own().map(|tally| tally.received_ms).filter(|received_ms| *received_ms > 0).min();
     json!({
-        "records": lags.iter().map(|lag| lag.records).sum::<u64>(),
-        "events": lags.iter().map(|lag| lag.events).sum::<u64>(),
-        "estimated": lags.iter().any(|lag| lag.is_estimated),
-        "oldest_ms": oldest.map_or(0, |oldest| (now_ms - oldest).max(0)),
-        "partitions": partitions,
+        "events": own().map(|tally| tally.events).sum::<u64>(),
+        "estimated": is_estimated,
+        "oldest_ms": oldest.map_or(0, |oldest| (scope.now_ms - oldest).max(0)),
     })
 }
 
@@ -262,6 +259,22 @@ fn refused(problem: &ClickHouseError) -> QueryError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_project_sees_its_own_lag_and_nobody_elses() {
+        let tally = |project, received_ms, events| WaitingTally {
+            project: ProjectId(project),
+            minute_ms: 0,
+            received_ms,
+            source: 0,
+            events,
+            rejected: 0,
+        };
+        let scope = LedgerScope { project: ProjectId(1), from_ms: 0, to_ms: 1, source: None, now_ms: 10_000 };
+        let tallies = [tally(2, 1_000, 500), tally(1, 7_000, 3), tally(1, 0, 2), tally(1, 5_000, 0)];
+        assert_eq!(lag_json(&tallies, false, &scope), json!({"events": 5, "estimated": false, "oldest_ms": 3_000}));
+        assert_eq!(lag_json(&tallies[..1], false, &scope), json!({"events": 0, "estimated": false, "oldest_ms": 0}));
+    }
 
     #[test]
     fn outcomes_add_up_over_their_reasons() {

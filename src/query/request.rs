@@ -3,7 +3,6 @@
 use serde_json::{Map, Value};
 
 use super::error::{QueryError, nearest};
-use super::number;
 
 /// A JSON object of a request, all of whose keys are known.
 #[derive(Clone, Copy)]
@@ -11,13 +10,12 @@ pub(crate) struct Fields<'a> {
     object: &'a Map<String, Value>,
 }
 
-/// The body as JSON; what [`number::mark`] marks is a text in it.
+/// The body as JSON.
 ///
 /// # Errors
 /// 400 `invalid_json`.
 pub(crate) fn parse(body: &[u8]) -> Result<Value, QueryError> {
-    let marked = number::mark(body);
-    serde_json::from_slice(marked.as_deref().unwrap_or(body)).map_err(|fault| {
+    serde_json::from_slice(body).map_err(|fault| {
         QueryError::invalid("invalid_json", format!("the body is not valid JSON (line {}, column {})", fault.line(), fault.column()))
     })
 }

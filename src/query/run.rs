@@ -119,11 +119,11 @@ impl Row {
     }
 }
 
-/// A number as JSON: whole numbers without a fraction, null for what JSON cannot say.
+/// A number as JSON: whole numbers of up to 64 bits with all their digits and without a fraction, null for what JSON cannot say.
 pub(crate) fn number(value: f64) -> Value {
-    // Up to here every whole f64 is exactly itself.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    if value.fract() == 0.0 && value.abs() <= EXACT { Value::from(value as i64) } else { Value::from(value) }
+    // Below this every whole f64 is an i64.
+    const WHOLE: f64 = 9_223_372_036_854_775_808.0;
+    if value.fract() == 0.0 && value.abs() < WHOLE { Value::from(value as i64) } else { Value::from(value) }
 }
 
 /// A result as JSON text.

@@ -106,9 +106,9 @@ impl Statement {
         self.bind("Int64", value.to_string())
     }
 
-    /// A whole number of up to 76 digits, bound.
-    pub(crate) fn digits(self, value: &str) -> Self {
-        self.bind("Int256", value.to_owned())
+    /// A whole number of more than 64 bits, bound.
+    pub(crate) fn int128(self, value: i128) -> Self {
+        self.bind("Int128", value.to_string())
     }
 
     /// An unsigned number, bound.

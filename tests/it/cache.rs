@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{Pulse, signal};
+use crate::harness::{PATIENCE, Pulse, signal};
 
 fn trend() -> Value {
     json!({"from": "-1d", "series": [{"event": "view"}]})
@@ -35,7 +35,9 @@ async fn two_hundred_who_ask_the_same_at_once_cost_one_computation() {
     let pulse = Pulse::start().await;
     pulse.http.capture(&event(1)).await;
     pulse.http.settled().await;
-    let before = counter(&pulse, "pulse_cache_misses_total").await;
+    // A counter is there once it has counted.
+    pulse.http.query("users", &json!({})).await;
+    let before = counter(&pulse, "pulse_query_cache_misses_total").await;
 
     let mut askers = JoinSet::new();
     for asker in 0..200 {
@@ -49,7 +51,7 @@ async fn two_hundred_who_ask_the_same_at_once_cost_one_computation() {
         let (status, answer) = answer.unwrap();
         assert_eq!((status, &answer["result"]["series"][0]["total"]), (StatusCode::OK, &json!(1)), "{answer}");
     }
-    assert_eq!(counter(&pulse, "pulse_cache_misses_total").await - before, 1);
+    assert_eq!(counter(&pulse, "pulse_query_cache_misses_total").await - before, 1);
 }
 
 #[tokio::test]
@@ -130,5 +132,76 @@ async fn what_another_process_loads_is_in_the_answers_of_this_one_a_second_later
         store.writer.execute(&insert).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(total().await, offset);
+    }
+}
+
+/// Up to when a fresh answer says that it is complete.
+async fn data_through(pulse: &Pulse) -> jiff::Timestamp {
+    let mut anew = trend();
+    anew["refresh"] = json!(true);
+    let told = async {
+        loop {
+            let (status, answer) = pulse.http.query("trends", &anew).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+            // On a slow machine the first looks at the log may take too long.
+            if let Some(through) = answer["meta"]["data_through"].as_str() {
+                return through.parse().unwrap();
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("nothing is promised")
+}
+
+#[tokio::test]
+async fn while_an_event_waits_no_answer_promises_more_than_its_receipt() {
+    let mut pulse = Pulse::start_with(&[("PULSE__ROLES", "ingest,process,query")]).await;
+    let began = data_through(&pulse).await;
+    pulse.http.capture(&event(1)).await;
+    let acknowledged = jiff::Timestamp::now();
+    // Longer than one look at the log serves.
+    for _ in 0..8 {
+        let through = data_through(&pulse).await;
+        assert!(began <= through && through <= acknowledged, "{began} {through} {acknowledged}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        pulse.http.capture(&event(2)).await;
+    }
+    pulse.end().await;
+    assert!(pulse.restart_with(&[("PULSE__ROLES", "ingest,process,load,query")]).await);
+    pulse.http.settled().await;
+    let complete = async {
+        while data_through(&pulse).await <= acknowledged {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, complete).await.expect("everything is loaded");
+    assert_eq!(pulse.http.events().await.len(), 2);
+}
+
+#[tokio::test]
+async fn limits_that_the_reader_of_a_server_lacks_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = ClickHouseConfig::default().check().unwrap();
+    let engine = Engine::start(&EngineConfig::default(), base, folder.path(), PathBuf::from(env!("CARGO_BIN_EXE_pulse"))).await.unwrap();
+    let settings = engine.settings();
+    let store = ClickHouse::new(settings);
+    migrate::run(&store).await.unwrap();
+    let missing = pulse::query::limits::missing(&Reader::new(&store)).await.unwrap();
+    assert!(missing.is_empty(), "the embedded engine's reader has them all: {missing:?}");
+
+    let (url, user, password) = ((*settings.url).to_owned(), settings.writer.user.clone(), settings.writer.password.reveal().to_owned());
+    let only_user = [("PULSE__CLICKHOUSE__URL", url), ("PULSE__CLICKHOUSE__USER", user), ("PULSE__CLICKHOUSE__PASSWORD", password)];
+    let pulse = Pulse::start_with(&only_user).await;
+    let warned = async {
+        loop {
+            let log = std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap();
+            if let Some(line) = log.lines().find(|line| line.contains("nothing limits the questions")) {
+                return line.to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let warned = tokio::time::timeout(PATIENCE, warned).await.expect("nothing was said");
+    for name in ["readonly", "max_execution_time", "max_memory_usage", "max_rows_to_read", "max_result_bytes", "on_client_close"] {
+        assert!(warned.contains(name), "{warned}");
     }
 }

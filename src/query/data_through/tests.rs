@@ -133,6 +133,27 @@ async fn questions_that_come_together_look_once() {
     assert_eq!(world.asked.load(Ordering::SeqCst), 1);
 }
 
+/// Books of so many days that all of them cannot be read in time.
+struct ManyBooks(Shared);
+
+impl Run for ManyBooks {
+    async fn run(&self, statement: Statement) -> Result<Answer, QueryError> {
+        if !statement.text().contains("timestamp >=") {
+            std::future::pending::<()>().await;
+        }
+        self.0.run(statement).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_books_cannot_be_read_in_time_those_of_the_last_days_are() {
+    let world = Shared::new(1);
+    let (through, books) = (world.through(), ManyBooks(world.clone()));
+    assert_eq!(through.look(&books, NOW_MS).await, None);
+    tokio::time::advance(LOOK).await;
+    assert_eq!(through.look(&books, NOW_MS + 1_500).await, Some(NOW_MS + 1_500));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Pass(i64),

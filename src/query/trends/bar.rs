@@ -130,7 +130,7 @@ impl Plan {
             Line::Whole => to.sql("1"),
             Line::None => field.is_missing(to.sql("(")).sql(")"),
             Line::Text(text) => key(to).sql(" = concat('s', ").string(text).sql(")"),
-            Line::Number(Number { exact: Some(exact), .. }) => key(to).sql(" = concat('o', ").string(exact).sql(")"),
+            Line::Number(Number { exact: Some(exact), .. }) => key(to).sql(" = concat('o', ").string(&exact.to_string()).sql(")"),
             Line::Number(number) => key(to).sql(" = concat('n', toString(").float(number.float).sql("))"),
             Line::Bool(claim) => key(to).sql(if *claim { " = 'otrue'" } else { " = 'ofalse'" }),
             Line::Other => tops.get(bar.series).ok_or_else(elsewhere)?.line(to, field).sql(" = ").int(OTHER),
