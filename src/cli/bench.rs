@@ -190,7 +190,7 @@ impl Target {
         let mut child = command.stdout(Stdio::piped()).stderr(log).kill_on_drop(true).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
         let address = loop {
-            let Some(line) = lines.next_line().await? else { bail!("pulse ended before it was ready:\n{}", last_words(dir)) };
+            let Some(line) = lines.next_line().await? else { bail!("it ended before it was ready") };
             if let Some(address) = line.strip_prefix("pulse is ready at http://") {
                 break address.to_owned();
             }
