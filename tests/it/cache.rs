@@ -188,7 +188,8 @@ async fn limits_that_the_reader_of_a_server_lacks_are_named() {
     let missing = pulse::query::limits::missing(&Reader::new(&store)).await.unwrap();
     assert!(missing.is_empty(), "the embedded engine's reader has them all: {missing:?}");
 
-    let (url, user, password) = ((*settings.url).to_owned(), settings.writer.user.clone(), settings.writer.password.reveal().to_owned());
+    let (url, user, password) =
+        ((*settings.url).to_owned(), settings.migrator.user.clone(), settings.migrator.password.reveal().to_owned());
     let only_user = [("PULSE__CLICKHOUSE__URL", url), ("PULSE__CLICKHOUSE__USER", user), ("PULSE__CLICKHOUSE__PASSWORD", password)];
     let pulse = Pulse::start_with(&only_user).await;
     let warned = async {
