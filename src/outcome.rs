@@ -82,6 +82,8 @@ pub enum DeadReason {
     RecordFailed = 196,
     /// A record whose enriched form is larger than the log takes.
     RecordTooLarge = 197,
+    /// What only a later release knows: a letter that it wrote is kept all the same.
+    OfLaterRelease = 255,
 }
 
 impl DeadReason {
@@ -201,8 +203,8 @@ mod tests {
         assert!(Defect::VARIANTS.iter().all(|defect| Count::Rejected(*defect).is_rejected()));
         assert!(DeadReason::VARIANTS.iter().all(|reason| Count::Dead(*reason).is_dead()));
         assert_eq!(
-            [Count::Unknown(127), Count::Unknown(191), Count::Unknown(255)].map(Count::name),
-            ["rejected:127", "filtered:191", "dead:255"]
+            [Count::Unknown(127), Count::Unknown(191), Count::Unknown(254)].map(Count::name),
+            ["rejected:127", "filtered:191", "dead:254"]
         );
     }
 

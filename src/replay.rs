@@ -180,7 +180,7 @@ impl<L: Log> Replay<L> {
     async fn load(&self, table: &str, work: Work, progress: impl Fn(u64)) -> Result<()> {
         let (partition, last) = (work.partition, work.range.end - 1);
         let place = (self.log.epoch().0, partition);
-        let mut reached = watermark(&self.store, table, place, i64::MAX).await?;
+        let mut reached = watermark(&self.store, table, place).await?;
         let mut tries = 0;
         loop {
             self.load_once(table, work.clone(), &progress).await.with_context(|| format!("partition {partition}"))?;
@@ -188,7 +188,7 @@ impl<L: Log> Replay<L> {
                 return Ok(());
             }
             // The end of the reading is not the end of the loading: a last insert that failed is given up as for a stop.
-            let now = watermark(&self.store, table, place, i64::MAX).await?;
+            let now = watermark(&self.store, table, place).await?;
             if now >= Some(last) {
                 return Ok(());
             }
@@ -241,8 +241,8 @@ impl<L: Log> Replay<L> {
     /// gets its next record, and only then.
     async fn catch_up(&self, name: &str, partition: u16) -> Result<()> {
         let place = (self.log.epoch().0, partition);
-        let old = watermark(&self.store, name, place, i64::MAX).await?;
-        let new = watermark(&self.store, EVENTS, place, i64::MAX).await?;
+        let old = watermark(&self.store, name, place).await?;
+        let new = watermark(&self.store, EVENTS, place).await?;
         let Some(old) = old.filter(|old| new.is_none_or(|new| new < *old)) else { return Ok(()) };
         let held = self.log.bounds(Topic::Raw, partition).await?;
         let start = new.map_or(held.start, |new| new + 1);
@@ -268,7 +268,7 @@ async fn range<L: Log>(log: &L, store: &ClickHouse, request: &Request, partition
         }
         From::Time(at_ms) => first_at(log, partition, held.clone(), at_ms).await?,
     };
-    let loaded = watermark(store, EVENTS, (log.epoch().0, partition), i64::MAX).await?;
+    let loaded = watermark(store, EVENTS, (log.epoch().0, partition)).await?;
     if let Some(loaded) = loaded.filter(|loaded| loaded + 1 < held.start) {
         let count = held.start - loaded - 1;
         tracing::error!(partition, from = loaded + 1, to = held.start, count, "raw records are gone that the table does not have");
@@ -281,7 +281,7 @@ async fn range<L: Log>(log: &L, store: &ClickHouse, request: &Request, partition
     }
     if request.swap && start > held.start {
         // What is before it is copied from the old table, which has whole blocks only.
-        start = watermark(store, EVENTS, (log.epoch().0, partition), start).await?.map_or(held.start, |last| last + 1);
+        start = end_of_block(store, (log.epoch().0, partition), start).await?.map_or(held.start, |last| last + 1);
         if start < held.start {
             bail!("--swap: the log holds partition {partition} from offset {}; begin there or later", held.start);
         }
@@ -289,15 +289,26 @@ async fn range<L: Log>(log: &L, store: &ClickHouse, request: &Request, partition
     Ok((start..held.end, loaded))
 }
 
-/// The highest raw offset below `below` at which a block of the table ends.
-async fn watermark(store: &ClickHouse, table: &str, (epoch, partition): (u64, u16), below: i64) -> Result<Option<i64>> {
+/// The highest raw offset that a table has of a partition: a few rows of each part, however large it is (the projection `places`).
+async fn watermark(store: &ClickHouse, table: &str, (epoch, partition): (u64, u16)) -> Result<Option<i64>> {
     let sql = format!(
-        "SELECT toString(count()), toString(max(log_offset)) FROM {}.{table} WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}} \
+        "SELECT toString(log_epoch), log_partition, toString(max(log_offset)) FROM {}.{table} GROUP BY log_epoch, log_partition",
+        store.database
+    );
+    let rows: Vec<(String, u16, String)> = store.rows_of_shards(&Statement::of(sql)).await.context("reading how far the table is")?;
+    let own = rows.iter().filter(|(of, number, _)| of.parse() == Ok(epoch) && *number == partition);
+    Ok(own.filter_map(|(.., offset)| offset.parse().ok()).max())
+}
+
+/// The highest raw offset below `below` at which a block of the events table ends.
+async fn end_of_block(store: &ClickHouse, (epoch, partition): (u64, u16), below: i64) -> Result<Option<i64>> {
+    let sql = format!(
+        "SELECT toString(count()), toString(max(log_offset)) FROM {}.{EVENTS} WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}} \
          AND log_partition = {{partition:UInt16}} AND log_offset < {{below:Int64}}",
         store.database
     );
     let statement = Statement::of(sql).bind("epoch", epoch).bind("partition", partition).bind("below", below);
-    let rows: Vec<(String, String)> = store.rows_of_shards(&statement).await.context("reading how far the table is")?;
+    let rows: Vec<(String, String)> = store.rows_of_shards(&statement).await.context("reading where a block ends")?;
     Ok(rows.iter().filter(|(count, _)| count != "0").filter_map(|(_, offset)| offset.parse().ok()).max())
 }
 

@@ -187,7 +187,11 @@ impl<'a> Letter<'a> {
         let project = ProjectId(u64::from_le_bytes(varint::take_array(input)?));
         let received_ms = i64::from_le_bytes(varint::take_array(input)?);
         let [code] = varint::take_array(input)?;
-        let Count::Dead(reason) = Count::of_code(code) else { return None };
+        let reason = match Count::of_code(code) {
+            Count::Dead(reason) => reason,
+            count if count.is_dead() => DeadReason::OfLaterRelease,
+            _ => return None,
+        };
         Some(Self {
             project,
             received_ms,

@@ -116,3 +116,17 @@ fn the_rest_of_a_record_is_known_as_that_also_when_it_was_cut() {
     let read = record.letters().next().unwrap();
     assert!(read.is_rest() && read.original.len() < noise.len());
 }
+
+#[test]
+fn a_letter_of_a_later_release_is_kept_and_so_are_those_behind_it() {
+    let mut bytes = Vec::new();
+    letter(1, b"one", "").put(&mut bytes);
+    letter(2, b"two", "").put(&mut bytes);
+    // Behind project and time.
+    bytes[16] = 250;
+    let mut input = bytes.as_slice();
+    let read = [Letter::take(&mut input).unwrap(), Letter::take(&mut input).unwrap()];
+    assert_eq!(read.map(|letter| (letter.reason == DeadReason::OfLaterRelease, letter.original)), [(true, &b"one"[..]), (false, b"two")]);
+    bytes[16] = 100;
+    assert_eq!(Letter::take(&mut bytes.as_slice()), None, "a code that is no reason");
+}
