@@ -84,7 +84,8 @@ impl<L: Log> Redrive<L> {
     /// Tries a letter. Returns the number of events it gave, which wait for [`Self::publish`].
     pub fn attempt(&mut self, letter: &Letter<'_>) -> u32 {
         match letter.reason {
-            DeadReason::LineMalformed => 0,
+            // Only the importer knows the layout of the one, and only its release what the other holds.
+            DeadReason::LineMalformed | DeadReason::OfLaterRelease => 0,
             DeadReason::EventInvalid => self.line(letter, (&letter.place, 0)),
             DeadReason::RecordUndecodable | DeadReason::RecordFailed | DeadReason::RecordTooLarge => self.record(letter),
             DeadReason::EventUndecodable => self.events(letter),
