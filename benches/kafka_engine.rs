@@ -45,6 +45,8 @@ use kafka::Kafka;
 
 const EVENTS: usize = 2_000_000;
 const BATCH: usize = 100;
+/// How late the late events of the stream are at most, as `pulse bench` has them.
+const LATENESS: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(50);
 const TOPIC: &str = "plain";
@@ -322,7 +324,7 @@ fn produce(kafka: &Kafka, batches: &[Bytes]) -> Result<()> {
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let mut stream = events::Events::new(1);
+        let mut stream = events::Events::new(1, LATENESS);
         let now_ms = pulse::clock::now_ms();
         let mut fresh = 0;
         let batches: Vec<Bytes> = (0..EVENTS / BATCH)

@@ -186,7 +186,8 @@ const RUNNING: &str = "running";
 impl Engine {
     /// Starts the engine with its data under `data_dir/clickhouse` and waits until it answers. `executable` is pulse.
     pub async fn start(config: &EngineConfig, base: ClickHouseSettings, data_dir: &Path, executable: PathBuf) -> Result<Self, EngineError> {
-        let library = find_library(config)?;
+        // The engine is started in its own folder.
+        let library = std::path::absolute(find_library(config)?).map_err(io("find the engine's library"))?;
         // The engine reads a relative path as relative to its configuration's folder.
         let folder = std::path::absolute(data_dir).map_err(io("find the data directory"))?.join("clickhouse");
         let (socket, port) = reserve_port().map_err(io("find a free port on loopback"))?;

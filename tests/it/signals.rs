@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
+use pulse::lifecycle::spawn_apart;
 use rustix::process::Signal;
 
 use crate::crash::{restart, rounds, under_load_on};
@@ -118,7 +119,7 @@ async fn an_instance_that_is_asked_twice_waits_for_no_broker() {
     kafka.freeze(0);
     // What waits for the broker keeps both the drain and the log from ending.
     let http = pulse.http.clone();
-    let sending = tokio::spawn(async move { http.try_capture(&odd_event()).await });
+    let sending = spawn_apart(async move { http.try_capture(&odd_event()).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
     for _ in 0..2 {
         signal(pulse.pid(), Signal::TERM);

@@ -49,6 +49,8 @@ impl EngineCommand {
         let log = std::fs::File::create(self.folder.join("engine.out")).map_err(io("create engine.out"))?;
         let copy = log.try_clone().map_err(io("create engine.out"))?;
         let mut command = std::process::Command::new(&self.executable);
+        // The working directory of pulse may be gone, and an engine without one does not start.
+        command.current_dir(&self.folder);
         command.arg("engine").arg(&self.library).arg("--config-file").arg(self.folder.join("config.xml"));
         command.arg("--path").arg(self.folder.join("data"));
         // The level in the configuration file does not count for this kind of server; without this it logs every step.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
+use pulse::lifecycle::spawn_apart;
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
@@ -32,8 +33,8 @@ const THREADS: usize = 150;
 
 /// An instance, or one that is being started.
 enum Instance {
-    Runs(Pulse),
-    Starts(JoinHandle<Pulse>),
+    Runs(Box<Pulse>),
+    Starts(JoinHandle<Box<Pulse>>),
 }
 
 pub(super) struct World {
@@ -92,7 +93,7 @@ impl World {
         let places: Vec<Place> = instances.iter().map(|pulse| Arc::new(Mutex::new(pulse.http.clone()))).collect();
         let load = Some(Load::start(instances[0].http.clone()));
         let mut world = Self {
-            instances: instances.into_iter().map(|pulse| Some(Instance::Runs(pulse))).collect(),
+            instances: instances.into_iter().map(|pulse| Some(Instance::Runs(Box::new(pulse)))).collect(),
             places,
             clocks,
             load,
@@ -201,7 +202,7 @@ impl World {
     fn start_again(&mut self, instance: usize) {
         let Some(Instance::Runs(mut pulse)) = self.instances[instance].take() else { panic!("instance {instance} does not run") };
         let place = Arc::clone(&self.places[instance]);
-        self.instances[instance] = Some(Instance::Starts(tokio::spawn(async move {
+        self.instances[instance] = Some(Instance::Starts(spawn_apart(async move {
             let began = Instant::now();
             let mut tries = 1;
             while !pulse.restart_with::<&str>(&[]).await {
