@@ -8,7 +8,7 @@ RUN apt-get update \
 WORKDIR /src
 COPY . .
 ENV PULSE_CACHE=/cache CARGO_TARGET_DIR=/target
-RUN ./scripts/fetch.sh && cargo build --release --locked --bin pulse
+RUN ./scripts/fetch.sh && cargo build --profile dist --locked --bin pulse
 
 FROM debian:bookworm-slim
 # Authorities, for Kafka over TLS. OpenSSL is linked statically and looks nowhere by itself: SSL_CERT_FILE says where.
@@ -18,7 +18,7 @@ RUN apt-get update \
     && groupadd --gid 10001 pulse \
     && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin pulse \
     && install -d -o pulse -g pulse /data
-COPY --from=build /target/release/pulse /usr/local/bin/pulse
+COPY --from=build /target/dist/pulse /usr/local/bin/pulse
 COPY --from=build /cache/engine/libchdb.so /usr/local/lib/libchdb.so
 COPY --from=build /cache/geo /usr/local/share/pulse/geo
 ENV PULSE__DATA_DIR=/data \
