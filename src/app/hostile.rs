@@ -19,13 +19,13 @@ use crate::process::Enricher;
 use crate::process::enrich::agent::AgentParser;
 
 /// Largest record: as small as it may be for [`settings`].
-const LIMIT: usize = 64 << 10;
+const LIMIT: usize = 256 << 10;
 const PROJECT: ProjectId = ProjectId(9);
 
 fn settings() -> Settings {
     let mut config = Config::default();
     config.log.embedded.max_record_bytes = LIMIT as u64;
-    (config.ingest.seal_size, config.ingest.max_event_size) = (LIMIT / 4, LIMIT / 4);
+    (config.ingest.seal_size, config.ingest.max_event_size) = (LIMIT / 16, LIMIT / 16);
     config.check().unwrap()
 }
 

@@ -173,12 +173,6 @@ impl Keys {
         let table = self.table.read().ok().map(|table| Arc::clone(&table))?;
         table.get(&hash(key)).cloned()
     }
-
-    /// Name of a project, if it has keys.
-    pub fn project_name(&self, project: ProjectId) -> Option<Arc<str>> {
-        let table = self.table.read().ok().map(|table| Arc::clone(&table))?;
-        table.values().find(|grant| grant.project == project).map(|grant| Arc::clone(&grant.name))
-    }
 }
 
 /// Where the keys are.

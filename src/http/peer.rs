@@ -53,11 +53,6 @@ impl Peer {
         Self { address: address.to_canonical(), proxies }
     }
 
-    /// A peer of which no header is believed.
-    pub fn direct(address: IpAddr) -> Self {
-        Self::new(address, Arc::new([]))
-    }
-
     /// The client's address: the peer's own, or behind trusted proxies the nearest hop of `x-forwarded-for` that is none of
     /// them. A hop that is no address is a reason to believe nothing: the peer's own again.
     pub fn client(&self, headers: &HeaderMap) -> IpAddr {

@@ -256,17 +256,6 @@ impl<L: Log> Publisher<L> {
         }
         Ok(())
     }
-
-    /// Seals everything open; whoever waits for it is told as always.
-    pub(super) fn seal_all(&self) {
-        for partition in 0..self.partitions() {
-            if let Ok(mut open) = self.open(partition)
-                && !open.is_empty()
-            {
-                self.seal(partition, &mut open);
-            }
-        }
-    }
 }
 
 impl Open {

@@ -77,11 +77,6 @@ impl<L: Log> Ingest<L> {
         (!limits.is_empty()).then(|| rate::exchange(limits, redis, stop))
     }
 
-    /// Seals what is open, so that requests that wait for company need not wait longer.
-    pub fn seal_all(&self) {
-        self.shared.publisher.seal_all();
-    }
-
     /// Answers a request if its path is one of this role's.
     pub async fn answer(&self, call: Call) -> Result<Response<Body>, Call> {
         let path = call.request.uri().path();

@@ -133,7 +133,8 @@ impl Sessionizer {
     }
 
     /// Number of visitors remembered.
-    pub fn visitors(&self) -> usize {
+    #[cfg(test)]
+    fn visitors(&self) -> usize {
         self.recent.len() + self.older.len()
     }
 
