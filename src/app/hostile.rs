@@ -19,7 +19,7 @@ use crate::process::Enricher;
 use crate::process::enrich::agent::AgentParser;
 
 /// Largest record: as small as it may be for [`settings`].
-const LIMIT: usize = 256 << 10;
+const LIMIT: usize = 2 << 20;
 const PROJECT: ProjectId = ProjectId(9);
 
 fn settings() -> Settings {
