@@ -81,6 +81,17 @@ struct Threads {
     keeper: Option<SyncSender<()>>,
 }
 
+/// What the log holds, for gauges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogStats {
+    /// Bytes of records that wait for the disk.
+    pub queued_bytes: u64,
+    /// Bytes on disk by topic.
+    pub stored_bytes: Vec<(Topic, u64)>,
+    /// Bytes of an unfinished write that were cut off when the log was opened.
+    pub truncated_bytes: u64,
+}
+
 impl EmbeddedLog {
     /// Recovers the log in `dir` or makes an empty one. Blocks on the disk. The caller holds the lock of the data
     /// directory ([`lock_data_dir`]).
@@ -116,6 +127,17 @@ impl EmbeddedLog {
         threads.handles.push(std::thread::Builder::new().name("log-keeper".to_owned()).spawn(move || store.keep(&stop))?);
         threads.keeper = Some(keeper);
         Ok(())
+    }
+
+    /// What the log holds now.
+    pub fn stats(&self) -> LogStats {
+        let store = self.store();
+        let stored = |topic| store.partitions().filter(|(of, _)| *of == topic).map(|(_, partition)| partition.stored_bytes()).sum();
+        LogStats {
+            queued_bytes: store.usage.queued.load(Ordering::Relaxed),
+            stored_bytes: Topic::ALL.into_iter().map(|topic| (topic, stored(topic))).collect(),
+            truncated_bytes: store.truncated,
+        }
     }
 
     fn store(&self) -> &Arc<Store> {
