@@ -48,6 +48,21 @@ fn of(more: Value) -> Value {
 }
 
 #[test]
+fn an_explicit_range_to_compare_with_is_read_in_the_zone_of_the_request() {
+    // The day of 25 hours on which Berlin's clocks go back.
+    let asked = |compare: Value| {
+        let made = statements("trends", &trends(json!({"timezone": "Europe/Berlin", "compare": compare}))).unwrap();
+        format!("{made:?}")
+    };
+    for compare in
+        [json!({"from": "2025-10-26", "to": "2025-10-27"}), json!({"from": "2025-10-26T00:00:00+02:00", "to": "2025-10-27T00:00:00+01:00"})]
+    {
+        let made = asked(compare);
+        assert!(made.contains("1761429600000") && made.contains("1761519600000"), "{made}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_by_name() {
     for (report, request, code) in [
         ("trend", json!({}), "unknown_report"),

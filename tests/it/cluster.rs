@@ -167,7 +167,7 @@ async fn an_insert_that_arrives_when_it_was_given_up_is_refused_and_one_whose_an
     let proxies = [Proxy::start(cluster.name(0)).await, Proxy::start(cluster.name(1)).await];
     let shards = proxies.iter().map(Proxy::url).collect::<Vec<_>>().join(",");
     let mut environment = cluster.environment();
-    environment.extend([("PULSE__CLICKHOUSE__SHARDS", shards), ("PULSE__CLICKHOUSE__REQUEST_TIMEOUT", "1s".to_owned())]);
+    environment.push(("PULSE__CLICKHOUSE__SHARDS", shards));
     let pulse = Pulse::start_with(&environment).await;
     let mut turn = 0..;
     under_load_on(pulse, (23, 6), async |_, _, _| {
@@ -177,7 +177,8 @@ async fn an_insert_that_arrives_when_it_was_given_up_is_refused_and_one_whose_an
             let answer = proxy.strike(Fault::LoseAnswer).await;
             assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         } else {
-            let answer = proxy.strike(Fault::Stall(Duration::from_secs(2))).await;
+            // Longer than a request may take.
+            let answer = proxy.strike(Fault::Stall(2 * cluster.config().request_timeout)).await;
             assert!(answer.contains("Constraint `fenced`"), "{answer}");
         }
     })
