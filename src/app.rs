@@ -2,12 +2,12 @@
 
 mod answers;
 mod holes;
-#[cfg(test)]
-mod hostile;
 mod lag;
 mod routes;
 mod schema;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::fmt::Write as _;
@@ -173,7 +173,7 @@ impl<L: RunningLog> Instance<L> {
             greet(address, &settings, &data_dir, is_first)?;
         }
         if let Some(ready) = run.ready {
-            // Whoever started us may have gone.
+            // The one who waits for it may have gone.
             let _ = ready.send(address);
         }
         Ok(supervisor.run(signals, run.stop, settings.config.drain_timeout).await)

@@ -54,7 +54,7 @@ pub(super) async fn reopen<L: Log>(log: &L, store: &ClickHouse) -> Result<(), Ho
                 last,
                 "rows are missing behind this raw offset: those above are deleted and all are loaded again from the log"
             );
-            delete_above(log, store, (partition, last)).await?;
+            delete_above(log, store, partition, last).await?;
         }
     }
     Ok(())
@@ -71,7 +71,7 @@ pub(super) async fn set_aside(store: &ClickHouse, message: &str) -> Result<(), H
         let rows: Vec<(serde_json::Value,)> = store.migrator.rows(&there).await?;
         let is_there = rows.iter().any(|(count,)| count != 0 && count != "0");
         // By its name alone it may be a part of the other table, which is whole.
-        if is_there && reads(store, (table, part)).await.is_err_and(|problem| is_damage(&problem)) {
+        if is_there && reads(store, table, part).await.is_err_and(|problem| is_damage(&problem)) {
             store.migrator.execute(&format!("ALTER TABLE {}.{table} DETACH PART '{part}'", store.database)).await?;
             tracing::error!(table, part, "a damaged part is set aside");
         }
@@ -80,7 +80,7 @@ pub(super) async fn set_aside(store: &ClickHouse, message: &str) -> Result<(), H
 }
 
 /// Reads all of a part. Errors: it cannot be read.
-async fn reads(store: &ClickHouse, (table, part): (&str, &str)) -> Result<(), ClickHouseError> {
+async fn reads(store: &ClickHouse, table: &str, part: &str) -> Result<(), ClickHouseError> {
     let sql = format!("SELECT count() FROM {}.{table} WHERE _part = {{part:String}} AND NOT ignore(*)", store.database);
     let statement = Statement::of(sql).bind("part", part);
     store.migrator.query(&statement, Format::Json).await.map(|_| ())
@@ -124,7 +124,7 @@ async fn last_before_hole<L: Log>(log: &L, store: &ClickHouse, held: Held) -> Re
     Ok(rows.first().and_then(|(last,)| last.parse().ok()))
 }
 
-async fn delete_above<L: Log>(log: &L, store: &ClickHouse, (partition, last): (u16, i64)) -> Result<(), HoleError> {
+async fn delete_above<L: Log>(log: &L, store: &ClickHouse, partition: u16, last: i64) -> Result<(), HoleError> {
     let sql = format!(
         "ALTER TABLE {}.events DELETE WHERE log_epoch = {} AND log_partition = {partition} AND log_offset > {last}",
         store.database,

@@ -16,7 +16,7 @@ use crate::config::Settings;
 use crate::lifecycle::spawn_apart;
 use crate::log::Log;
 
-/// The way to ClickHouse. Whoever opens it closes it, last: the roles drain into it.
+/// The way to ClickHouse. The one who opens it closes it, last: the roles drain into it.
 pub(super) struct Storage {
     pub(super) store: ClickHouse,
     engine: Option<RunningEngine>,

@@ -112,7 +112,7 @@ pub(super) fn event(line: Line<'_>, id: Uuid, site: &Site) -> Result<(Vec<u8>, R
 }
 
 impl Site {
-    /// Who asked: the one at `remote`, or behind proxies that are believed whoever `forwarded` names.
+    /// The client's address: `remote`, or behind proxies that are believed the one in `forwarded`.
     fn client(&self, remote: IpAddr, forwarded: Option<&str>) -> IpAddr {
         let Some(value) = forwarded.and_then(|forwarded| HeaderValue::from_str(forwarded).ok()) else { return remote };
         let mut headers = HeaderMap::new();

@@ -212,10 +212,10 @@ impl Table {
         let dialect = named.unwrap_or_else(|| Dialect::of_header(&first.bytes, is_known));
         rows.give_back(first);
         let header = rows.next(dialect, 0).map_err(failed)?.ok_or("there is no header row")?;
-        Self::new(&header, (dialect, map.times(given.1)?), map)
+        Self::new(&header, dialect, map.times(given.1)?, map)
     }
 
-    fn new(header: &Row, (dialect, times): (Dialect, Times), map: &MapConfig) -> Result<Self, String> {
+    fn new(header: &Row, dialect: Dialect, times: Times, map: &MapConfig) -> Result<Self, String> {
         let cells =
             header.quoting.and_then(|quoting| dialect.cells(&header.bytes, quoting)).ok_or("a quote of the header is not closed")?;
         let names: Vec<&str> = cells

@@ -1,0 +1,3 @@
+//! What only the composition of roles can show.
+
+mod hostile;
