@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use pulse::event::ids::ProjectId;
-use pulse::query::{Answer, Loads, Queries, QueryConfig, QueryError, Run, Statement};
+use pulse::query::{Answer, LoadedBy, Queries, QueryConfig, QueryError, Run, Statement};
 
 const DURATION: Duration = Duration::from_secs(3);
 const NOW_MS: i64 = 1_774_742_400_000;
@@ -27,7 +27,7 @@ impl Run for Store {
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let limits = QueryConfig::default().check().map_err(anyhow::Error::msg)?;
-    let queries = Queries::new(Store, limits, Loads::Here(Arc::default()));
+    let queries = Queries::new(Store, limits, LoadedBy::ThisProcess(Arc::default()));
     let body = br#"{"from":"-30d","to":"now","timezone":"Europe/Berlin","interval":"day","series":[{"event":"view","math":"total"},{"event":"buy","math":"unique_users","filters":[{"field":"country","op":"eq","value":"DE"}]}]}"#;
     runtime.block_on(async {
         let mut times = Histogram::<u64>::new(3)?;

@@ -1,6 +1,5 @@
 //! The composition root: builds adapters and roles, supervises, drains. The only place that knows everything.
 
-mod answers;
 mod holes;
 mod lag;
 mod routes;
@@ -8,7 +7,6 @@ mod schema;
 mod storage;
 #[cfg(test)]
 mod tests;
-mod waiting;
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -7,15 +7,15 @@
 //! May go wrong: the request is refused (4xx), the store is away or too busy (503), the query is too dear (422, 504).
 
 mod cache;
-pub mod data_through;
+mod data_through;
 pub mod dead_letters;
-mod elsewhere;
 pub mod error;
 mod event_id;
 mod events;
 mod field;
 mod filter;
 mod formula;
+mod freshness;
 pub mod guard;
 pub mod ledger;
 pub mod limits;
@@ -24,7 +24,6 @@ mod number;
 mod properties;
 mod request;
 pub mod run;
-mod second;
 pub mod sql;
 pub mod store;
 mod time;
@@ -42,16 +41,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use self::cache::{Ask, Cache, Computed, Key, Reach};
-use self::data_through::{DataThrough, Pending};
-use self::elsewhere::Elsewhere;
+pub use self::cache::SharedCache;
+use self::cache::SharedSlot;
+use self::cache::{Cache, CacheRequest, Computed, Key, Reach};
+use self::data_through::DataThrough;
 pub use self::error::QueryError;
+use self::freshness::FreshnessWatcher;
 use self::guard::Guard;
 pub use self::guard::{QueryConfig, QueryLimits};
-use self::run::Session;
+use self::ledger::pending::PendingEvents;
+use self::run::StatementRunner;
 pub use self::run::{Answer, Run};
-pub use self::second::SecondLevel;
-use self::second::Shared;
 pub use self::sql::Statement;
 use self::time::Range;
 use crate::clickhouse::Arrivals;
@@ -79,43 +79,43 @@ struct Inner<R> {
     guard: Guard,
     cache: Arc<Cache>,
     data_through: DataThrough,
-    elsewhere: Option<Elsewhere>,
-    second: Option<Arc<dyn SecondLevel>>,
+    freshness: Option<FreshnessWatcher>,
+    shared_cache: Option<Arc<dyn SharedCache>>,
 }
 
-/// Who loads what the reports read.
-pub enum Loads {
+/// Which processes load the events that the reports read.
+pub enum LoadedBy {
     /// This process alone: it knows of every block.
-    Here(Arc<Arrivals>),
-    /// Others, too: the books are watched. Their answers may be shared through a second level.
-    Elsewhere(Arc<Arrivals>, Option<Arc<dyn SecondLevel>>),
+    ThisProcess(Arc<Arrivals>),
+    /// Other processes too: the books are watched. Answers may be shared with them through a cache.
+    Fleet(Arc<Arrivals>, Option<Arc<dyn SharedCache>>),
 }
 
 /// What is known of the events that are read.
 pub struct Sources {
-    /// Who loads them.
-    pub loads: Loads,
-    /// What waits to be loaded; without it nothing ever does.
-    pub pending: Option<Arc<dyn Pending>>,
+    /// Which processes load them.
+    pub loaded_by: LoadedBy,
+    /// What the log holds that is not loaded yet; without it nothing ever waits.
+    pub pending: Option<Arc<dyn PendingEvents>>,
 }
 
-impl From<Loads> for Sources {
-    fn from(loads: Loads) -> Self {
-        Self { loads, pending: None }
+impl From<LoadedBy> for Sources {
+    fn from(loaded_by: LoadedBy) -> Self {
+        Self { loaded_by, pending: None }
     }
 }
 
 impl<R: Run> Queries<R> {
     /// Answers through `run`, within `limits`; what is kept is given as long as `sources` know of nothing newer.
     pub fn new(run: R, limits: QueryLimits, sources: impl Into<Sources>) -> Self {
-        let Sources { loads, pending } = sources.into();
-        let (arrivals, elsewhere, second) = match loads {
-            Loads::Here(arrivals) => (arrivals, None, None),
-            Loads::Elsewhere(arrivals, second) => (Arc::clone(&arrivals), Some(Elsewhere::new(arrivals)), second),
+        let Sources { loaded_by, pending } = sources.into();
+        let (arrivals, freshness, shared_cache) = match loaded_by {
+            LoadedBy::ThisProcess(arrivals) => (arrivals, None, None),
+            LoadedBy::Fleet(arrivals, shared) => (Arc::clone(&arrivals), Some(FreshnessWatcher::new(arrivals)), shared),
         };
         let cache = Arc::new(Cache::new(limits.cache_bytes, arrivals));
         let (deadline, data_through) = (limits.time, DataThrough::new(pending));
-        Self(Arc::new(Inner { run, deadline, guard: Guard::new(limits), cache, data_through, elsewhere, second }))
+        Self(Arc::new(Inner { run, deadline, guard: Guard::new(limits), cache, data_through, freshness, shared_cache }))
     }
 
     /// Answers `report` for `project` at `now_ms` (milliseconds since 1970): `body` is the JSON request, the result the JSON answer
@@ -128,13 +128,13 @@ impl<R: Run> Queries<R> {
     /// Dropping the future cancels the running statement and gives its place back, unless others wait for the same answer.
     pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Vec<u8>, QueryError> {
         let began = Instant::now();
-        let mut request = request::parse(body)?;
-        let refresh = request::take_refresh(&mut request)?;
-        let plan = Report::parse(project, report, &request, now_ms)?;
-        if let Some(elsewhere) = &self.0.elsewhere {
-            elsewhere.look(&self.0.run, now_ms).await;
+        let mut question = request::parse(body)?;
+        let refresh = request::take_refresh(&mut question)?;
+        let plan = Report::parse(project, report, &question, now_ms)?;
+        if let Some(freshness) = &self.0.freshness {
+            freshness.poll(&self.0.run, now_ms).await;
         }
-        let ask = Ask {
+        let request = CacheRequest {
             key: Key { project, plan: plan.fingerprint(RELEASE) },
             reach: Reach::of(&plan.ranges(), now_ms),
             report,
@@ -142,10 +142,10 @@ impl<R: Run> Queries<R> {
             refresh,
             keep: plan.is_kept(),
         };
-        let shared = Shared::of(&ask, &self.0);
+        let shared = self.0.shared_slot(&request);
         let inner = Arc::clone(&self.0);
         let computation = Computation { project, plan, now_ms, shared };
-        let served = self.0.cache.ask(ask, || inner.compute(computation)).await?;
+        let served = self.0.cache.answer(request, || inner.compute(computation)).await?;
         Ok(meta::write(&served, now_ms, began.elapsed()))
     }
 
@@ -168,14 +168,14 @@ impl<R: Run> Queries<R> {
     async fn renew(&self, question: &cache::Question, now_ms: i64) {
         let project = question.key.project;
         let renewed = async {
-            let mut request = request::parse(&question.body)?;
-            request::take_refresh(&mut request)?;
-            let plan = Report::parse(project, &question.report, &request, now_ms)?;
+            let mut body = request::parse(&question.body)?;
+            request::take_refresh(&mut body)?;
+            let plan = Report::parse(project, &question.report, &body, now_ms)?;
             let (key, reach) = (Key { project, plan: plan.fingerprint(RELEASE) }, Reach::of(&plan.ranges(), now_ms));
-            let ask = Ask { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
+            let request = CacheRequest { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
             let computation = Computation { project, plan, now_ms, shared: None };
-            self.0.cache.ask(ask, || inner.compute(computation)).await
+            self.0.cache.answer(request, || inner.compute(computation)).await
         };
         if let Err(problem) = renewed.await {
             tracing::debug!(%problem, "background refresh");
@@ -188,12 +188,20 @@ struct Computation {
     project: ProjectId,
     plan: Report,
     now_ms: i64,
-    shared: Option<Shared>,
+    shared: Option<SharedSlot>,
 }
 
 impl<R: Run> Inner<R> {
+    /// The slot of the answer to `request` in the shared cache, if there is one.
+    fn shared_slot(&self, request: &CacheRequest<'_>) -> Option<SharedSlot> {
+        let (Some(cache), Some(freshness), true) = (&self.shared_cache, &self.freshness, request.keep) else { return None };
+        let project = request.key.project;
+        let key = format!("answer:{:x}:{:x}:{:x}", project.0, request.key.plan, freshness.version(project));
+        Some(SharedSlot { cache: Arc::clone(cache), key, refresh: request.refresh })
+    }
+
     async fn compute(self: Arc<Self>, asked: Computation) -> Result<Computed, QueryError> {
-        if let Some(computed) = Shared::find(asked.shared.as_ref(), asked.now_ms).await {
+        if let Some(computed) = SharedSlot::find(asked.shared.as_ref(), asked.now_ms).await {
             return Ok(computed);
         }
         // One deadline for all that the question takes, its turn included.
@@ -205,12 +213,12 @@ impl<R: Run> Inner<R> {
     }
 
     async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
-        let _place = self.guard.enter(asked.project).await?;
+        let _permit = self.guard.enter(asked.project).await?;
         // Before the first statement: whatever was loaded by then, they all see.
-        let data_through_ms = self.data_through.look(&self.run, asked.now_ms).await;
-        let mut session = Session::new(&self.run, asked.now_ms);
-        let result = Bytes::from(asked.plan.answer(&mut session).await?);
-        let (rows_read, is_sampled) = (session.rows_read(), session.is_sampled());
+        let data_through_ms = self.data_through.at(&self.run, asked.now_ms).await;
+        let mut runner = StatementRunner::new(&self.run, asked.now_ms);
+        let result = Bytes::from(asked.plan.answer(&mut runner).await?);
+        let (rows_read, is_sampled) = (runner.rows_read(), runner.is_sampled());
         Ok(Computed { result, computed_ms: asked.now_ms, data_through_ms, rows_read, is_sampled, shared_for: None })
     }
 }
@@ -262,12 +270,12 @@ impl Report {
         !matches!(self, Self::Events(_))
     }
 
-    async fn answer<R: Run>(&self, session: &mut Session<'_, R>) -> Result<Vec<u8>, QueryError> {
+    async fn answer<R: Run>(&self, runner: &mut StatementRunner<'_, R>) -> Result<Vec<u8>, QueryError> {
         match self {
-            Self::Trends(plan) => trends::answer(plan, session).await,
-            Self::Events(plan) => events::answer(plan, session).await,
-            Self::Users(plan) => users::answer(plan, session).await,
-            Self::Properties(plan) => properties::answer(plan, session).await,
+            Self::Trends(plan) => trends::answer(plan, runner).await,
+            Self::Events(plan) => events::answer(plan, runner).await,
+            Self::Users(plan) => users::answer(plan, runner).await,
+            Self::Properties(plan) => properties::answer(plan, runner).await,
         }
     }
 }

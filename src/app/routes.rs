@@ -10,8 +10,6 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::RedisAnswers;
-use super::waiting::LogWaiting;
 use crate::clickhouse::ClickHouse;
 use crate::clickhouse::engine::{EngineState, cache_dir};
 use crate::clock;
@@ -26,9 +24,10 @@ use crate::load::LoadStats;
 use crate::log::RunningLog;
 use crate::metrics::Counter;
 use crate::query::dead_letters::DeadLetters;
+use crate::query::ledger::pending::LogPending;
 use crate::query::ledger::{LedgerScope, ledger};
 use crate::query::store::Reader;
-use crate::query::{Loads, Queries, QueryError, SecondLevel, Sources, limits};
+use crate::query::{LoadedBy, Queries, QueryError, SharedCache, Sources, limits};
 use crate::redis::Redis;
 use crate::role::Role;
 
@@ -56,15 +55,15 @@ pub(super) struct Routes<L: RunningLog> {
     metrics: PrometheusHandle,
     only_queries: bool,
     ingest: Option<Ingest<L>>,
-    asks: Option<Arc<Asks<L>>>,
+    query: Option<Arc<QueryApi<L>>>,
     redis: Option<Redis>,
 }
 
 /// What answers questions.
-struct Asks<L: RunningLog> {
+struct QueryApi<L: RunningLog> {
     queries: Queries<Reader>,
     store: ClickHouse,
-    waiting: LogWaiting<L>,
+    pending: LogPending<L>,
     keys: Keys,
     stats: Arc<LoadStats>,
     body: BodyLimits,
@@ -79,24 +78,25 @@ impl<L: RunningLog> Routes<L> {
             false => None,
         };
         let redis = Redis::open(&settings.config.redis)?;
-        let asks = store.filter(|_| settings.roles.contains(&Role::Query)).map(|store| {
-            let sources = Sources { loads: loads(settings, &store, redis.clone()), pending: Some(Arc::new(LogWaiting(log.clone()))) };
+        let query = store.filter(|_| settings.roles.contains(&Role::Query)).map(|store| {
+            let sources =
+                Sources { loaded_by: loaded_by(settings, &store, redis.clone()), pending: Some(Arc::new(LogPending(log.clone()))) };
             let queries = Queries::new(Reader::new(&store), settings.query, sources);
             let body = BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout, claim: Claim::Live };
-            Arc::new(Asks { queries, waiting: LogWaiting(log.clone()), store, keys, stats, body })
+            Arc::new(QueryApi { queries, pending: LogPending(log.clone()), store, keys, stats, body })
         });
         let only_queries = settings.roles.iter().all(|role| *role == Role::Query);
-        Ok(Self { log, engine_state, metrics, only_queries, ingest, asks, redis })
+        Ok(Self { log, engine_state, metrics, only_queries, ingest, query, redis })
     }
 
     /// Refreshes what is asked most until asked to stop.
     pub(super) fn keep_fresh(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
-        self.asks.as_ref().map(|asks| asks.queries.clone().keep_fresh(clock::now_ms, stop))
+        self.query.as_ref().map(|query| query.queries.clone().keep_fresh(clock::now_ms, stop))
     }
 
     /// Warns of what the reader of a server of one's own may do that it should not, once that server has said so; until asked to stop.
     pub(super) fn check_reader(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
-        let reader = Reader::new(&self.asks.as_ref()?.store);
+        let reader = Reader::new(&self.query.as_ref()?.store);
         let checking = async move {
             loop {
                 match limits::missing(&reader).await {
@@ -132,17 +132,17 @@ impl<L: RunningLog> Routes<L> {
         }
         let id = call.request_id.clone();
         let path = call.request.uri().path();
-        match &self.asks {
-            Some(asks) if path.starts_with("/v1/query/") => match *call.request.method() {
-                Method::POST => asks.query(call).await.unwrap_or_else(|error| error.into_response(&id)),
+        match &self.query {
+            Some(query) if path.starts_with("/v1/query/") => match *call.request.method() {
+                Method::POST => query.query(call).await.unwrap_or_else(|error| error.into_response(&id)),
                 _ => method_not_allowed("POST", &id),
             },
-            Some(asks) if path == "/v1/ledger" => match *call.request.method() {
-                Method::GET => asks.ledger(&call).await.unwrap_or_else(|error| error.into_response(&id)),
+            Some(query) if path == "/v1/ledger" => match *call.request.method() {
+                Method::GET => query.ledger(&call).await.unwrap_or_else(|error| error.into_response(&id)),
                 _ => method_not_allowed("GET", &id),
             },
-            Some(asks) if path == "/v1/dead-letters" => match *call.request.method() {
-                Method::GET => asks.dead_letters(&call).await.unwrap_or_else(|error| error.into_response(&id)),
+            Some(query) if path == "/v1/dead-letters" => match *call.request.method() {
+                Method::GET => query.dead_letters(&call).await.unwrap_or_else(|error| error.into_response(&id)),
                 _ => method_not_allowed("GET", &id),
             },
             _ => self.health(&call),
@@ -181,11 +181,11 @@ impl<L: RunningLog> Routes<L> {
 }
 
 /// Whether every block passes through this process: only then is what it noted all there is.
-fn loads(settings: &Settings, store: &ClickHouse, redis: Option<Redis>) -> Loads {
+fn loaded_by(settings: &Settings, store: &ClickHouse, redis: Option<Redis>) -> LoadedBy {
     let arrivals = Arc::clone(&store.arrivals);
     match settings.roles.contains(&Role::Load) && settings.config.log.kind == "embedded" {
-        true => Loads::Here(arrivals),
-        false => Loads::Elsewhere(arrivals, redis.map(|redis| Arc::new(RedisAnswers(redis)) as Arc<dyn SecondLevel>)),
+        true => LoadedBy::ThisProcess(arrivals),
+        false => LoadedBy::Fleet(arrivals, redis.map(|redis| Arc::new(redis) as Arc<dyn SharedCache>)),
     }
 }
 
@@ -197,7 +197,7 @@ pub(super) fn geo(settings: &Settings) -> Result<Geo, String> {
     Ok(geo)
 }
 
-impl<L: RunningLog> Asks<L> {
+impl<L: RunningLog> QueryApi<L> {
     async fn query(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
         let report = call.request.uri().path().trim_start_matches("/v1/query/").to_owned();
@@ -221,7 +221,7 @@ impl<L: RunningLog> Asks<L> {
         let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
         let scope = ledger_scope(&grant, call.request.uri().query().unwrap_or_default(), clock::now_ms())?;
         let latency = serde_json::to_value(self.stats.latency(grant.project)).unwrap_or_default();
-        let answer = ledger(&self.store, &self.waiting, scope, (grant.name, latency)).await.map_err(of_query)?;
+        let answer = ledger(&self.store, &self.pending, scope, (grant.name, latency)).await.map_err(of_query)?;
         Ok(json_response(StatusCode::OK, answer))
     }
 }

@@ -1,31 +1,33 @@
-//! Answers kept for whoever asks the same again.
+//! Answers kept and given again to the same question.
 //!
-//! **The same question** has the same project and the same checked plan, however it was spelled: key order, defaults, names of
-//! one field. A bound that moves with the clock counts as how long before now it is, so `-7d` and `-168h` are the same, now
-//! and a minute later; such an answer lags by at most [`KEPT`], the shortest bucket.
+//! **The same question** has the same project and the same checked plan, however it was spelled: key order, defaults, aliases of a
+//! field. A bound that moves with the clock counts as its distance from now, so `-7d` and `-168h` are the same, now and a minute
+//! later; such an answer lags by at most [`KEPT`], the shortest bucket.
 //!
-//! **How fresh an answer is.** It is an answer of the past only once events of its project and of its days have become
-//! readable since it was begun, which [`Arrivals`] knows to the block. So:
-//! * nothing arrived: it is kept for [`KEPT`], a closed range for [`KEPT_CLOSED`] (late events are arrivals like all others;
-//!   the hour bounds what nobody announces, such as expiry). Past that it still answers for another [`KEPT`] while one
-//!   refresh runs.
-//! * something arrived: it is computed anew at once, so whoever has seen an event stored sees it counted. To bound what a
-//!   question can cost however many ask, it is computed at most [`RUNS`] times, or for [`SPENT`] in all, a second
-//!   ([`WINDOW`]); beyond that the last answer is given, less than a second old, or it says `stale`.
-//! * what another instance computed is never kept for longer than [`KEPT`], whatever range it is of.
-//! * a heavy question ([`HEAVY`]) cannot be a second fresh: it answers from the cache for up to [`KEPT`] while one refresh
-//!   runs, which takes a tenth of the time at most.
+//! **Freshness.** An answer is outdated once events of its project and of its days have become readable since it was begun, which
+//! [`Arrivals`] knows to the block. So:
+//! * nothing arrived: the answer is kept for [`KEPT`], of a closed range for [`KEPT_CLOSED`] (late events are arrivals like all
+//!   others; the hour bounds changes that no arrival announces, such as expiry). After that it still answers for another [`KEPT`]
+//!   while one refresh runs.
+//! * something arrived: the answer is computed anew at once, so a client that has seen an event stored sees it counted. To bound the
+//!   cost of a question however many clients ask it, it is computed at most [`RUNS`] times, or for [`SPENT`] in all, a second
+//!   ([`WINDOW`]); beyond that the last answer is given, less than a second old, or marked `stale`.
+//! * an answer that another instance computed is never kept for longer than [`KEPT`], whatever its range.
+//! * a heavy question ([`HEAVY`]) cannot be a second fresh: it answers from the cache for up to [`KEPT`] while one refresh runs,
+//!   which takes a tenth of the time at most.
 //! * `"refresh": true` in the request computes anew in any case.
 //!
-//! **One execution for all who ask the same at once**, as long as nothing arrived since it began: all get its answer or its
-//! error; an error is not kept. The execution belongs to those who wait: it goes on when the first of them leaves and is
-//! cancelled when the last does. Whoever may not share it starts a second one, never a third.
+//! **Single flight.** Equal questions that come at once share one execution, as long as nothing arrived since it began: all get its
+//! answer or its error; an error is not kept. The execution lives in its waiters: it goes on when the first of them leaves and is
+//! cancelled when the last does. A question that may not share it starts a second one, never a third.
 //!
-//! **Overload**: where computing fails because the store is away or too busy, the last answer is given whatever its age and
-//! says `stale`. May go wrong: memory; it is bounded by bytes, the least asked goes first.
+//! **Overload**: where computing fails because the store is away or too busy, the last answer is given whatever its age, marked
+//! `stale`. May go wrong: memory; it is bounded by bytes, the least asked answers are evicted first.
 
 mod entry;
 mod flight;
+mod redis;
+mod shared;
 
 use std::future::Future;
 use std::ops::RangeInclusive;
@@ -37,9 +39,11 @@ use futures_util::FutureExt;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync};
 use tokio::time::Instant;
 
-use self::entry::Verdict;
 pub(crate) use self::entry::{Computed, Entry, Question};
+use self::entry::{Started, Verdict};
 use self::flight::{Flight, Flights, Slot};
+pub use self::shared::SharedCache;
+pub(crate) use self::shared::SharedSlot;
 use super::error::QueryError;
 use super::time::Range;
 use crate::clickhouse::{Arrivals, Day};
@@ -62,7 +66,7 @@ const HEAVY: Duration = Duration::from_secs(3);
 /// Shares of the memory, each with a lock. An answer larger than a share is not kept.
 const SHARDS: usize = 4;
 
-/// What tells questions apart: the project, and a hash of the plan as it was asked.
+/// Identity of a question: the project, and a hash of the canonical form of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) project: ProjectId,
@@ -88,7 +92,7 @@ impl Reach {
 
 /// A question put to the cache.
 #[derive(Clone, Debug)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct CacheRequest<'a> {
     pub(crate) key: Key,
     pub(crate) reach: Reach,
     pub(crate) report: &'a str,
@@ -112,7 +116,7 @@ pub(crate) enum Source {
     Store,
     /// Kept, and as fresh as promised.
     Cache,
-    /// Kept, and given only because the store is away or too busy, or computing another has failed.
+    /// Kept, and outdated: the store is away or too busy, or computing a new answer has failed.
     Stale,
 }
 
@@ -144,33 +148,33 @@ impl Cache {
         Self { entries, flights: Flights::default(), arrivals }
     }
 
-    /// Answers `ask`, from what is kept or by `compute`.
+    /// Answers `request`, from the kept answer or by `compute`.
     ///
     /// # Errors
     /// As `compute` ends, for all who waited for it.
     ///
     /// # Cancel safety
     /// Dropping the future drops the computation, unless others wait for it.
-    pub(crate) async fn ask<F>(self: &Arc<Self>, ask: Ask<'_>, compute: impl FnOnce() -> F) -> Result<Served, QueryError>
+    pub(crate) async fn answer<F>(self: &Arc<Self>, request: CacheRequest<'_>, compute: impl FnOnce() -> F) -> Result<Served, QueryError>
     where
         F: Future<Output = Result<Computed, QueryError>> + Send + 'static,
     {
-        let kept = self.entries.get(&ask.key);
-        if let Some(entry) = kept.as_ref().filter(|_| !ask.refresh) {
+        let kept = self.entries.get(&request.key);
+        if let Some(entry) = kept.as_ref().filter(|_| !request.refresh) {
             entry.question.asks.fetch_add(1, Ordering::Relaxed);
-            match entry.judge(&self.arrivals, Instant::now()) {
+            match entry.verdict(&self.arrivals, Instant::now()) {
                 Verdict::Expired => {}
                 Verdict::Stale => return Ok(stale(Arc::clone(entry))),
                 verdict => {
                     if verdict == Verdict::Refresh {
-                        self.refresh(ask, compute);
+                        self.refresh(request, compute);
                     }
                     Counter::CacheHits.add(1);
                     return Ok(Served { entry: Arc::clone(entry), source: Source::Cache });
                 }
             }
         }
-        match self.join(ask, kept.as_ref(), compute).await {
+        match self.join(request, kept.as_ref(), compute).await {
             Ok(entry) => Ok(Served { entry, source: Source::Store }),
             Err(problem) => match kept.filter(|_| problem.is_overload()) {
                 Some(entry) => Ok(stale(entry)),
@@ -180,15 +184,15 @@ impl Cache {
     }
 
     /// Computes in the background, unless it is being computed already.
-    fn refresh<F>(self: &Arc<Self>, ask: Ask<'_>, compute: impl FnOnce() -> F)
+    fn refresh<F>(self: &Arc<Self>, request: CacheRequest<'_>, compute: impl FnOnce() -> F)
     where
         F: Future<Output = Result<Computed, QueryError>> + Send + 'static,
     {
-        if self.flights.is_running(&ask.key) {
+        if self.flights.is_running(&request.key) {
             return;
         }
-        let kept = self.entries.peek(&ask.key);
-        let flight = self.join(ask, kept.as_ref(), compute);
+        let kept = self.entries.peek(&request.key);
+        let flight = self.join(request, kept.as_ref(), compute);
         spawn_short(async move {
             if let Err(problem) = flight.await {
                 tracing::debug!(%problem, "background refresh");
@@ -196,29 +200,29 @@ impl Cache {
         });
     }
 
-    /// The execution that may answer `ask`: one under way, or a new one.
-    fn join<F>(self: &Arc<Self>, ask: Ask<'_>, kept: Option<&Arc<Entry>>, compute: impl FnOnce() -> F) -> Flight
+    /// The execution that may answer `request`: one under way, or a new one.
+    fn join<F>(self: &Arc<Self>, request: CacheRequest<'_>, kept: Option<&Arc<Entry>>, compute: impl FnOnce() -> F) -> Flight
     where
         F: Future<Output = Result<Computed, QueryError>> + Send + 'static,
     {
-        let (key, days) = (ask.key, ask.reach.days.clone());
+        let (key, days) = (request.key, request.reach.days.clone());
         let is_overtaken = |seen| self.arrivals.any_since(key.project, days.clone(), seen);
-        self.flights.join(key, (is_overtaken, self.arrivals.now()), |slot| {
-            let question = kept.map_or_else(|| Arc::new(Question::new(&ask)), |entry| Arc::clone(&entry.question));
+        self.flights.join(key, self.arrivals.now(), is_overtaken, |slot| {
+            let question = kept.map_or_else(|| Arc::new(Question::new(&request)), |entry| Arc::clone(&entry.question));
             question.begin(Instant::now());
             Counter::CacheMisses.add(1);
-            let execution = Execution { cache: Arc::clone(self), question, reach: ask.reach, keep: ask.keep, slot };
+            let execution = Execution { cache: Arc::clone(self), question, reach: request.reach, keep: request.keep, slot };
             execution.run(compute()).boxed().shared()
         })
     }
 
-    /// The questions asked most since the last call that would soon have to be waited for, the most asked first.
+    /// Of the questions asked most since the last call those whose answers expire `within` that time, the most asked first.
     pub(crate) fn popular(&self, within: Duration, limit: usize) -> Vec<Arc<Question>> {
         let now = Instant::now();
         let mut popular: Vec<(u32, Arc<Question>)> = Vec::new();
         for (_, entry) in self.entries.iter() {
             let asks = entry.question.asks.swap(0, Ordering::Relaxed);
-            if asks >= POPULAR && entry.judge(&self.arrivals, now + within) != Verdict::Fresh {
+            if asks >= POPULAR && entry.verdict(&self.arrivals, now + within) != Verdict::Fresh {
                 popular.push((asks, Arc::clone(&entry.question)));
             }
         }
@@ -232,7 +236,7 @@ fn stale(entry: Arc<Entry>) -> Served {
     Served { entry, source: Source::Stale }
 }
 
-/// Asked this often between two sweeps a question is worth a refresh that nobody waits for.
+/// A question asked this often between two sweeps is refreshed in the background.
 const POPULAR: u32 = 3;
 
 /// One computation on its way.
@@ -241,7 +245,7 @@ struct Execution {
     question: Arc<Question>,
     reach: Reach,
     keep: bool,
-    /// Its place among those under way; left when it ends, however it ends.
+    /// Its slot among those under way; freed when it ends, however it ends.
     slot: Slot,
 }
 
@@ -251,7 +255,7 @@ impl Execution {
         let began = Instant::now();
         let computed = computing.await;
         question.spend(began.elapsed());
-        let entry = Arc::new(Entry::new(computed?, (began, slot.seen()), (Arc::clone(&question), reach)));
+        let entry = Arc::new(Entry::new(computed?, Started { at: began, seen: slot.seen() }, Arc::clone(&question), reach));
         if keep {
             cache.entries.insert(question.key, Arc::clone(&entry));
         }

@@ -7,11 +7,12 @@
 //! below a watermark is in the table, so every later statement sees it. What is above was appended after that first record, so it
 //! was acknowledged after that record was received: the oldest receipt among the first records, over all partitions, is what can be
 //! promised. Only where no partition has any record above its watermark is it the clock, read before the log was asked.
-//! It needs nothing from those who load, so it holds on instances that only query, too; their clocks are taken to agree.
+//! It needs nothing from the loaders, so it holds on instances that only query, too; their clocks are assumed to agree.
 //!
-//! **What it costs.** A look is shared by all questions of [`LOOK`]; an older promise stays true. All books are read once, then
-//! only those of the last [`RECENT`], which is what the table is sorted by, and every [`LOOK_BACK`] those of [`BACK`], for what
-//! was received long before it was loaded. A loader further behind than that makes the promise an older one than could be given.
+//! **What it costs.** A poll is shared by all questions of [`POLL`]; an older promise stays true. All books are read once, then
+//! only those of the last [`RECENT_WINDOW`], which the sort order of the table makes cheap, and every [`POLL_HISTORY`] those of
+//! [`HISTORY_WINDOW`], for events received long before they were loaded. A loader further behind than that makes the promise an older
+//! one than could be given.
 //!
 //! May go wrong: the log or the books cannot be read in time: then the last promise is repeated, and there is none before the first.
 
@@ -19,43 +20,36 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::error::QueryError;
 use super::ledger::Watermark;
-use super::run::{Run, Session};
+use super::ledger::pending::PendingEvents;
+use super::run::{Run, StatementRunner};
 use super::sql::Statement;
 use crate::event::ids::LogEpoch;
 
-const LOOK: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(500);
 /// An answer does not wait for longer to know how complete it is.
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longer than any lag that is not a backlog.
-const RECENT: Duration = Duration::from_secs(600);
-const LOOK_BACK: Duration = Duration::from_secs(60);
+const RECENT_WINDOW: Duration = Duration::from_secs(600);
+const POLL_HISTORY: Duration = Duration::from_secs(60);
 /// As long as the log keeps what is not loaded, by default.
-const BACK: Duration = Duration::from_secs(3 * 86_400);
-
-/// Knows what the log holds above the table's watermarks.
-pub trait Pending: Send + Sync + 'static {
-    /// When the oldest of the first records above `watermarks` was received, over all partitions, milliseconds since 1970; none if
-    /// there is no such record. A partition without a watermark counts from its start.
-    fn oldest<'a>(&'a self, watermarks: &'a [Watermark]) -> BoxFuture<'a, Result<Option<i64>, String>>;
-}
+const HISTORY_WINDOW: Duration = Duration::from_secs(3 * 86_400);
 
 /// Knows up to when answers are complete.
 pub(super) struct DataThrough {
-    pending: Option<Arc<dyn Pending>>,
-    told: Mutex<Told>,
-    /// Held by the one who looks; the others wait for what it finds.
+    pending: Option<Arc<dyn PendingEvents>>,
+    promise: Mutex<Promise>,
+    /// Held during a poll; the others wait for its result.
     stored: tokio::sync::Mutex<Stored>,
 }
 
-/// The last promise, and when it was looked for.
+/// The last promise, and when it was made.
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    looked: Option<Instant>,
+struct Promise {
+    polled: Option<Instant>,
     through_ms: Option<i64>,
 }
 
@@ -65,60 +59,60 @@ struct Stored {
     highest: HashMap<(LogEpoch, u16), i64>,
     /// All books were asked for, whether that took too long or not: it is not tried again.
     asked_for_all: bool,
-    looked_back: Option<Instant>,
+    history_polled: Option<Instant>,
 }
 
 impl DataThrough {
-    pub(super) fn new(pending: Option<Arc<dyn Pending>>) -> Self {
-        Self { pending, told: Mutex::default(), stored: tokio::sync::Mutex::default() }
+    pub(super) fn new(pending: Option<Arc<dyn PendingEvents>>) -> Self {
+        Self { pending, promise: Mutex::default(), stored: tokio::sync::Mutex::default() }
     }
 
     /// What can be promised of statements that run from here on, for a question asked at `now_ms`.
-    pub(super) async fn look(&self, run: &impl Run, now_ms: i64) -> Option<i64> {
+    pub(super) async fn at(&self, run: &impl Run, now_ms: i64) -> Option<i64> {
         let Some(pending) = &self.pending else { return Some(now_ms) };
-        if let Some(told) = self.fresh() {
-            return told.through_ms;
+        if let Some(promise) = self.fresh() {
+            return promise.through_ms;
         }
         let mut stored = self.stored.lock().await;
-        if let Some(told) = self.fresh() {
-            return told.through_ms;
+        if let Some(promise) = self.fresh() {
+            return promise.through_ms;
         }
-        let looking = async {
+        let polling = async {
             stored.read(run, now_ms).await.map_err(|problem| problem.to_string())?;
-            pending.oldest(&stored.watermarks()).await
+            pending.oldest(&stored.watermarks()).await.map_err(|problem| problem.to_string())
         };
-        let looked = tokio::time::timeout(LONGEST_LOOK, looking).await.unwrap_or_else(|_| Err("it takes too long".to_owned()));
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.looked = Some(Instant::now());
-        match looked {
-            Ok(oldest) => told.through_ms = Some(oldest.map_or(now_ms, |oldest| oldest.min(now_ms))),
+        let polled = tokio::time::timeout(POLL_TIMEOUT, polling).await.unwrap_or_else(|_| Err("it takes too long".to_owned()));
+        let mut promise = self.promise.lock().unwrap_or_else(PoisonError::into_inner);
+        promise.polled = Some(Instant::now());
+        match polled {
+            Ok(oldest) => promise.through_ms = Some(oldest.map_or(now_ms, |oldest| oldest.min(now_ms))),
             Err(problem) => tracing::debug!(%problem, "not known up to when answers are complete"),
         }
-        told.through_ms
+        promise.through_ms
     }
 
-    fn fresh(&self) -> Option<Told> {
-        let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.looked.is_some_and(|looked| looked.elapsed() < LOOK).then_some(told)
+    fn fresh(&self) -> Option<Promise> {
+        let promise = *self.promise.lock().unwrap_or_else(PoisonError::into_inner);
+        promise.polled.is_some_and(|polled| polled.elapsed() < POLL).then_some(promise)
     }
 }
 
 impl Stored {
     async fn read(&mut self, run: &impl Run, now_ms: i64) -> Result<(), QueryError> {
         let began = Instant::now();
-        let back = match self.looked_back {
+        let back = match self.history_polled {
             None if !std::mem::replace(&mut self.asked_for_all, true) => None,
-            None => Some(BACK),
-            Some(looked) if began - looked >= LOOK_BACK => Some(BACK),
-            Some(_) => Some(RECENT),
+            None => Some(HISTORY_WINDOW),
+            Some(polled) if began - polled >= POLL_HISTORY => Some(HISTORY_WINDOW),
+            Some(_) => Some(RECENT_WINDOW),
         };
-        for row in Session::new(run, now_ms).rows(books(now_ms, back)).await? {
+        for row in StatementRunner::new(run, now_ms).rows(books(now_ms, back)).await? {
             let Ok(partition) = u16::try_from(row.uint(1)) else { continue };
             let highest = self.highest.entry((LogEpoch(row.uint(0)), partition)).or_insert(i64::MIN);
             *highest = row.int(2).max(*highest);
         }
-        if back != Some(RECENT) {
-            self.looked_back = Some(began);
+        if back != Some(RECENT_WINDOW) {
+            self.history_polled = Some(began);
         }
         Ok(())
     }

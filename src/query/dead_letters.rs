@@ -228,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn a_page_has_reasons_letters_without_addresses_and_a_way_on() {
         let limits = crate::query::QueryConfig::default().check().unwrap();
-        let queries = Queries::new(Store, limits, crate::query::Loads::Here(std::sync::Arc::default()));
+        let queries = Queries::new(Store, limits, crate::query::LoadedBy::ThisProcess(std::sync::Arc::default()));
         let asked = DeadLetters::parse(SHOP, "limit=2", 0).unwrap();
         let answer: Value = serde_json::from_slice(&queries.dead_letters(&asked).await.unwrap()).unwrap();
         assert_eq!(answer["reasons"], json!([{"reason": "line_malformed", "code": "no_time", "letters": 3, "copies": 1}]));

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::error::QueryError;
 use super::filter::{self, Filter};
 use super::request::{self, Fields};
-use super::run::{Row, Run, Session, number, to_json};
+use super::run::{Row, Run, StatementRunner, number, to_json};
 use super::sql::Statement;
 use super::time::{Range, show_ms};
 use crate::event::ids::ProjectId;
@@ -155,9 +155,9 @@ impl Page {
 }
 
 /// Answers a request.
-pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Vec<u8>, QueryError> {
+pub(crate) async fn answer<R: Run>(plan: &Plan, runner: &mut StatementRunner<'_, R>) -> Result<Vec<u8>, QueryError> {
     let mut page = Page::default();
-    session.each(plan.statement(), |row| page.add(&row)).await?;
+    runner.each(plan.statement(), |row| page.add(&row)).await?;
     let next = to_json(&page.next.filter(|_| page.found > page.events))?;
     Ok([&b"{\"events\":["[..], &page.json, b"],\"next\":", &next, b"}"].concat())
 }

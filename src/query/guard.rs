@@ -84,7 +84,7 @@ pub(crate) struct Guard {
 }
 
 /// A place among the running queries; dropped, it is free again.
-pub(crate) struct Place {
+pub(crate) struct QueryPermit {
     _all: OwnedSemaphorePermit,
     _project: OwnedSemaphorePermit,
 }
@@ -98,7 +98,7 @@ impl Guard {
     ///
     /// # Errors
     /// 429 `too_many_queries` (this project), 503 `overloaded` (all).
-    pub(crate) async fn enter(&self, project: ProjectId) -> Result<Place, QueryError> {
+    pub(crate) async fn enter(&self, project: ProjectId) -> Result<QueryPermit, QueryError> {
         let own = {
             let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(projects.entry(project).or_insert_with(|| Arc::new(Semaphore::new(self.limits.running_per_project))))
@@ -111,7 +111,7 @@ impl Guard {
         })?;
         let all = self.permit(Arc::clone(&self.all)).await;
         let all = all.ok_or_else(|| QueryError::unavailable("overloaded", "too many queries are running"))?;
-        Ok(Place { _all: all, _project: project })
+        Ok(QueryPermit { _all: all, _project: project })
     }
 
     async fn permit(&self, semaphore: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {

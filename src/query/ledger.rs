@@ -5,12 +5,14 @@
 //! those very watermarks. That is why `received = stored + duplicate + filtered + dead + waiting` holds at any instant: an
 //! event is on exactly one side of a watermark.
 
+pub mod pending;
+
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use self::pending::{Backlog, PendingEvents, PendingTally};
 use super::error::QueryError;
 use super::time::LATEST_MS;
 use crate::clickhouse::{ClickHouse, ClickHouseError, Statement};
@@ -25,40 +27,6 @@ pub struct Watermark {
     pub partition: u16,
     /// Highest raw offset in the table.
     pub offset: i64,
-}
-
-/// What lies above a watermark, by project and minute of receipt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WaitingTally {
-    /// The project.
-    pub project: ProjectId,
-    /// Minute of receipt, milliseconds since 1970.
-    pub minute_ms: i64,
-    /// When their record was received, milliseconds since 1970; 0 if that is not known.
-    pub received_ms: i64,
-    /// Import run; 0 for live events.
-    pub source: u64,
-    /// Events received and not yet in the table.
-    pub events: u64,
-    /// Events refused whose books are not yet in the table.
-    pub rejected: u64,
-}
-
-/// How far one partition is behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// Records above the watermark.
-    pub records: u64,
-    /// Events in them.
-    pub events: u64,
-    /// Whether there are too many records to look at each: then `events` is what the first of them say, for all.
-    pub is_estimated: bool,
-}
-
-/// Knows what the log holds above the table's watermarks.
-pub trait Waiting: Send + Sync {
-    /// What lies above `watermarks`; a partition without one is counted from its start.
-    fn above(&self, watermarks: &[Watermark]) -> impl Future<Output = Result<(Vec<WaitingTally>, Vec<Lag>), String>> + Send;
 }
 
 /// What of the ledger is asked for.
@@ -77,7 +45,7 @@ pub struct LedgerScope {
 }
 
 impl LedgerScope {
-    fn takes(&self, tally: &WaitingTally) -> bool {
+    fn takes(&self, tally: &PendingTally) -> bool {
         tally.project == self.project
             && (self.from_ms..self.to_ms).contains(&tally.minute_ms)
             && self.source.is_none_or(|source| source == tally.source)
@@ -135,13 +103,13 @@ impl Sums {
 /// Answers the ledger of a project, called `name`. `latency` is what the loader measures of its events.
 pub async fn ledger(
     store: &ClickHouse,
-    waiting: &impl Waiting,
+    pending: &dyn PendingEvents,
     scope: LedgerScope,
     (name, latency): (Arc<str>, Value),
 ) -> Result<Vec<u8>, QueryError> {
     let (mut minutes, watermarks) = books(store, &scope).await?;
-    let (tallies, lags) =
-        waiting.above(&watermarks).await.map_err(|_| QueryError::unavailable("log_unavailable", "the log cannot be read now"))?;
+    let unreadable = |_| QueryError::unavailable("log_unavailable", "the log cannot be read now");
+    let Backlog { tallies, lags } = pending.above(&watermarks).await.map_err(unreadable)?;
     for tally in tallies.iter().filter(|tally| scope.takes(tally)) {
         let sums = minutes.entry(tally.minute_ms).or_default();
         sums.waiting += tally.events;
@@ -200,7 +168,7 @@ fn minute_json(at_ms: i64, sums: &Sums) -> Value {
 }
 
 /// How far the project is behind: nobody sees what others send.
-fn lag_json(tallies: &[WaitingTally], is_estimated: bool, scope: &LedgerScope) -> Value {
+fn lag_json(tallies: &[PendingTally], is_estimated: bool, scope: &LedgerScope) -> Value {
     let own = || tallies.iter().filter(|tally| tally.project == scope.project && tally.events > 0);
     let oldest = own().map(|tally| tally.received_ms).filter(|received_ms| *received_ms > 0).min();
     json!({
@@ -262,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_project_sees_its_own_lag_and_nobody_elses() {
-        let tally = |project, received_ms, events| WaitingTally {
+        let tally = |project, received_ms, events| PendingTally {
             project: ProjectId(project),
             minute_ms: 0,
             received_ms,

@@ -1,7 +1,7 @@
 //! What keeps the reader of a server within bounds: a profile of that server, of which pulse can only ask.
 
 use super::error::QueryError;
-use super::run::{Run, Session};
+use super::run::{Run, StatementRunner};
 use super::sql::Statement;
 
 /// Settings without which a question may change something, or take all there is: of the embedded engine pulse sets them itself.
@@ -21,7 +21,7 @@ const ASK: &str = "SELECT name, value FROM system.settings WHERE name IN ('reado
 /// # Errors
 /// The server does not answer.
 pub async fn missing(run: &impl Run) -> Result<Vec<&'static str>, QueryError> {
-    let rows = Session::new(run, 0).rows(Statement::default().sql(ASK)).await?;
+    let rows = StatementRunner::new(run, 0).rows(Statement::default().sql(ASK)).await?;
     let is_set = |name: &str| rows.iter().any(|row| row.text(0) == name && row.text(1) != "0");
     Ok(LIMITS.into_iter().filter(|name| !is_set(name)).collect())
 }

@@ -12,7 +12,7 @@ use super::error::QueryError;
 use super::filter::{self, Filter};
 use super::number;
 use super::request::Fields;
-use super::run::{Row, Run, Session, number as shown_number, to_json};
+use super::run::{Row, Run, StatementRunner, number as shown_number, to_json};
 use super::sql::Statement;
 use super::time::Range;
 use crate::event::ids::ProjectId;
@@ -103,18 +103,18 @@ impl Plan {
 }
 
 /// Answers a request.
-pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Vec<u8>, QueryError> {
-    let events = session.rows(plan.count()).await?.first().map_or(0, |row| row.uint(0));
+pub(crate) async fn answer<R: Run>(plan: &Plan, runner: &mut StatementRunner<'_, R>) -> Result<Vec<u8>, QueryError> {
+    let events = runner.rows(plan.count()).await?.first().map_or(0, |row| row.uint(0));
     let share = events.div_ceil(SAMPLE_EVENTS).max(1);
     if share > 1 {
-        session.mark_sampled();
+        runner.mark_sampled();
     }
-    let names = session.rows(plan.names(share)).await?;
+    let names = runner.rows(plan.names(share)).await?;
     let properties: Vec<Property> = names
         .iter()
         .map(|row| Property { kind: row.text(0).to_owned(), name: row.text(1).to_owned(), events: row.uint(2) * share })
         .collect();
-    let tops = if properties.is_empty() { Vec::new() } else { session.rows(plan.top_values(share, &properties)).await? };
+    let tops = if properties.is_empty() { Vec::new() } else { runner.rows(plan.top_values(share, &properties)).await? };
     let mut shown = Vec::new();
     for Property { kind, name, events } in properties {
         let row = tops.iter().find(|row| row.text(0) == kind && row.text(1) == name);

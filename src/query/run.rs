@@ -25,7 +25,7 @@ pub trait Run: Send + Sync + 'static {
 }
 
 /// Runs the statements of one request and adds up what they read.
-pub(crate) struct Session<'a, R> {
+pub(crate) struct StatementRunner<'a, R> {
     run: &'a R,
     now_ms: i64,
     rows_read: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Session<'a, R> {
 #[derive(Debug)]
 pub(crate) struct Row(Vec<Value>);
 
-impl<'a, R: Run> Session<'a, R> {
+impl<'a, R: Run> StatementRunner<'a, R> {
     /// For a request made at `now_ms`.
     pub(crate) fn new(run: &'a R, now_ms: i64) -> Self {
         Self { run, now_ms, rows_read: 0, is_sampled: false }

@@ -24,7 +24,7 @@ impl Run for Recorder {
 
 /// The statements that a request makes.
 fn statements(report: &str, request: &Value) -> Result<Vec<Statement>, QueryError> {
-    let queries = Queries::new(Recorder::default(), QueryConfig::default().check().unwrap(), Loads::Here(Arc::default()));
+    let queries = Queries::new(Recorder::default(), QueryConfig::default().check().unwrap(), LoadedBy::ThisProcess(Arc::default()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let body = request.to_string();
     runtime.block_on(queries.answer(PROJECT, report, body.as_bytes(), NOW_MS))?;
@@ -249,7 +249,7 @@ impl Run for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn a_question_has_one_deadline_however_many_statements_it_takes() {
-    let queries = Queries::new(Slow, QueryConfig::default().check().unwrap(), Loads::Here(Arc::default()));
+    let queries = Queries::new(Slow, QueryConfig::default().check().unwrap(), LoadedBy::ThisProcess(Arc::default()));
     let many = trends(json!({"series": vec![json!({"event": "view"}); 26], "breakdown": "country", "compare": "previous"}));
     let began = Instant::now();
 
@@ -263,7 +263,7 @@ async fn a_question_has_one_deadline_however_many_statements_it_takes() {
 #[derive(Default)]
 struct Level(Mutex<std::collections::HashMap<String, Bytes>>);
 
-impl SecondLevel for Level {
+impl SharedCache for Level {
     fn find(&self, key: String) -> futures_util::future::BoxFuture<'_, Option<Bytes>> {
         let value = self.0.lock().unwrap().get(&key).cloned();
         Box::pin(async move { value })
@@ -294,7 +294,7 @@ impl Run for Imported {
 async fn after_an_import_no_instance_shows_the_past_without_it_for_longer_than_answers_are_shared() {
     let (store, level) = (Imported::default(), Arc::new(Level::default()));
     let instance = || {
-        let loads = Loads::Elsewhere(Arc::default(), Some(Arc::clone(&level) as Arc<dyn SecondLevel>));
+        let loads = LoadedBy::Fleet(Arc::default(), Some(Arc::clone(&level) as Arc<dyn SharedCache>));
         Queries::new(store.clone(), QueryConfig::default().check().unwrap(), loads)
     };
     let (notes, computes) = (instance(), instance());

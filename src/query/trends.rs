@@ -16,7 +16,7 @@ use std::hash::{Hash, Hasher};
 
 use serde_json::Value;
 
-pub(crate) use self::bar::{Bar, KEYS as BAR_KEYS, Place};
+pub(crate) use self::bar::{Bar, BarRequest, KEYS as BAR_KEYS};
 use self::chart::{Chart, Lines};
 pub(crate) use self::series::Series;
 pub(crate) use self::tops::Tops;
@@ -25,7 +25,7 @@ use super::field::Field;
 use super::filter::{self, Filter};
 use super::formula::Formula;
 use super::request::Fields;
-use super::run::{Run, Session, to_json};
+use super::run::{Run, StatementRunner, to_json};
 use super::sql::Statement;
 use super::time::{Buckets, Interval, Range};
 use crate::event::ids::ProjectId;
@@ -151,14 +151,14 @@ impl Plan {
     }
 
     /// The largest values of the breakdown by series; none without one.
-    pub(crate) async fn tops<R: Run>(&self, session: &mut Session<'_, R>) -> Result<Vec<Tops>, QueryError> {
+    pub(crate) async fn tops<R: Run>(&self, runner: &mut StatementRunner<'_, R>) -> Result<Vec<Tops>, QueryError> {
         let Some(field) = &self.breakdown else { return Ok(vec![Tops::default(); self.series.len()]) };
         let mut tops: Vec<Tops> = Vec::new();
         for series in &self.series {
             let known = tops.first().filter(|_| self.formula.is_some()).cloned();
             tops.push(match known {
                 Some(top) => top,
-                None => Tops::read(&session.rows(self.top(series, field)).await?),
+                None => Tops::read(&runner.rows(self.top(series, field)).await?),
             });
         }
         Ok(tops)
@@ -182,16 +182,16 @@ impl Plan {
         self.conditions(to, series, range).sql(" GROUP BY GROUPING SETS ((bucket, line), (line))")
     }
 
-    async fn chart<R: Run>(&self, session: &mut Session<'_, R>, range: &Range, tops: &[Tops]) -> Result<Chart, QueryError> {
+    async fn chart<R: Run>(&self, runner: &mut StatementRunner<'_, R>, range: &Range, tops: &[Tops]) -> Result<Chart, QueryError> {
         let buckets = Buckets::of(range, self.interval)?;
         let mut lines: Vec<Lines> = Vec::new();
         for (series, top) in self.series.iter().zip(tops) {
             let own = if self.breakdown.is_some() { top.len() } else { 1 };
             let mut of_series = Lines::new(&buckets, own, series.of_nothing());
-            session.each(self.numbers(series, (range, &buckets), top), |row| of_series.add(&row, &buckets)).await?;
+            runner.each(self.numbers(series, (range, &buckets), top), |row| of_series.add(&row, &buckets)).await?;
             lines.push(of_series);
         }
-        let mut chart = Chart::new(range, &buckets, session.now_ms());
+        let mut chart = Chart::new(range, &buckets, runner.now_ms());
         match &self.formula {
             Some(computed) => {
                 let series = Series::of_formula(&computed.text);
@@ -209,11 +209,11 @@ impl Plan {
 }
 
 /// Answers a request.
-pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Vec<u8>, QueryError> {
-    let tops = plan.tops(session).await?;
-    let mut chart = plan.chart(session, &plan.range, &tops).await?;
+pub(crate) async fn answer<R: Run>(plan: &Plan, runner: &mut StatementRunner<'_, R>) -> Result<Vec<u8>, QueryError> {
+    let tops = plan.tops(runner).await?;
+    let mut chart = plan.chart(runner, &plan.range, &tops).await?;
     if let Some(compared) = &plan.compare {
-        chart.compare = Some(Box::new(plan.chart(session, &compared.range, &tops).await?));
+        chart.compare = Some(Box::new(plan.chart(runner, &compared.range, &tops).await?));
     }
     to_json(&chart)
 }

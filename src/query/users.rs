@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use super::error::{QueryError, nearest};
 use super::filter::{self, Filter};
 use super::request::{Fields, shortened};
-use super::run::{Row, Run, Session, to_json};
+use super::run::{Row, Run, StatementRunner, to_json};
 use super::sql::Statement;
 use super::time::{Range, show_ms};
-use super::trends::{self, Bar, Place, Tops};
+use super::trends::{self, Bar, BarRequest, Tops};
 use crate::event::ids::ProjectId;
 
 /// A checked request.
@@ -78,13 +78,13 @@ impl Plan {
 }
 
 /// Answers a request.
-pub(crate) async fn answer<R: Run>(plan: &Plan, session: &mut Session<'_, R>) -> Result<Vec<u8>, QueryError> {
+pub(crate) async fn answer<R: Run>(plan: &Plan, runner: &mut StatementRunner<'_, R>) -> Result<Vec<u8>, QueryError> {
     let tops = match &plan.of {
-        Of::Trends { plan, bar } if bar.needs_tops() => plan.tops(session).await?,
+        Of::Trends { plan, bar } if bar.needs_tops() => plan.tops(runner).await?,
         _ => Vec::new(),
     };
-    let total = session.rows(plan.total(&tops)?).await?.first().map_or(0, |row| row.uint(0));
-    let mut rows = session.rows(plan.page(&tops)?).await?;
+    let total = runner.rows(plan.total(&tops)?).await?.first().map_or(0, |row| row.uint(0));
+    let mut rows = runner.rows(plan.page(&tops)?).await?;
     let limit = usize::try_from(plan.limit).unwrap_or(usize::MAX);
     let more = rows.len() > limit;
     rows.truncate(limit);
@@ -118,7 +118,7 @@ impl Of {
         let plan = trends::Plan::parse(project, &Value::Object(own), now_ms)?;
         let bar = Value::Object(bar);
         let fields = Fields::open(&bar, &trends::BAR_KEYS)?;
-        let bar = Bar::parse(Place { plan: &plan, is_compared, fields }, now_ms)?;
+        let bar = Bar::parse(BarRequest { plan: &plan, is_compared, fields }, now_ms)?;
         Ok(Self::Trends { plan: Box::new(plan), bar })
     }
 

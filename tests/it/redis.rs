@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use pulse::event::ids::ProjectId;
-use pulse::query::{Answer, Loads, Queries, QueryConfig, QueryError, Run, SecondLevel, Statement};
+use pulse::query::{Answer, LoadedBy, Queries, QueryConfig, QueryError, Run, SharedCache, Statement};
 use pulse::redis::{LeaseError, Redis, RedisConfig};
 use serde_json::json;
 
@@ -37,7 +37,7 @@ impl Run for Store {
 
 struct Answers(Redis);
 
-impl SecondLevel for Answers {
+impl SharedCache for Answers {
     fn find(&self, key: String) -> BoxFuture<'_, Option<Bytes>> {
         async move { self.0.get(&key).await }.boxed()
     }
@@ -78,8 +78,8 @@ struct Instance {
 impl Instance {
     fn new(redis: &Redis) -> Self {
         let store = Store::default();
-        let second = Arc::new(Answers(redis.clone())) as Arc<dyn SecondLevel>;
-        let loads = Loads::Elsewhere(Arc::default(), Some(second));
+        let second = Arc::new(Answers(redis.clone())) as Arc<dyn SharedCache>;
+        let loads = LoadedBy::Fleet(Arc::default(), Some(second));
         Self { queries: Queries::new(store.clone(), QueryConfig::default().check().unwrap(), loads), store }
     }
 

@@ -12,7 +12,7 @@ use pulse::clickhouse::engine::{Engine, EngineConfig};
 use pulse::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseSettings, migrate};
 use pulse::event::ids::ProjectId;
 use pulse::query::store::Reader;
-use pulse::query::{Loads, Queries, QueryConfig};
+use pulse::query::{LoadedBy, Queries, QueryConfig};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -54,7 +54,7 @@ impl Store {
         migrate::run(&store).await.unwrap();
         // No case fails because the machine is slow.
         let limits = QueryConfig { max_time: Duration::from_secs(600), ..QueryConfig::default() }.check().unwrap();
-        let queries = Queries::new(Reader::new(&store), limits, Loads::Here(store.arrivals.clone()));
+        let queries = Queries::new(Reader::new(&store), limits, LoadedBy::ThisProcess(store.arrivals.clone()));
         Self { store, queries, _runs_on: runs_on }
     }
 

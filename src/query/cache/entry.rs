@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Ask, HEAVY, KEPT, KEPT_CLOSED, Key, RUNS, Reach, SPENT, WINDOW};
+use super::{CacheRequest, HEAVY, KEPT, KEPT_CLOSED, Key, RUNS, Reach, SPENT, WINDOW};
 use crate::clickhouse::{Arrivals, Moment};
 use crate::query::time::show_ms;
 
@@ -21,13 +21,13 @@ pub(crate) struct Computed {
     pub(crate) result: Bytes,
     /// The clock when it was asked for, milliseconds since 1970.
     pub(crate) computed_ms: i64,
-    /// Everything received up to here is in it, milliseconds since 1970; none if that is not known.
+    /// All events received before are in it, milliseconds since 1970; none if that is not known.
     pub(crate) data_through_ms: Option<i64>,
     /// Rows read.
     pub(crate) rows_read: u64,
     /// Whether it is scaled up from a part of the events.
     pub(crate) is_sampled: bool,
-    /// Another instance has computed it, so long ago.
+    /// If another instance has computed it: how long ago.
     pub(crate) shared_for: Option<Duration>,
 }
 
@@ -50,14 +50,21 @@ struct Spending {
     spent: Duration,
 }
 
+/// When a computation began, and what had arrived by then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Started {
+    pub(crate) at: Instant,
+    pub(crate) seen: Moment,
+}
+
 /// Whether an entry may answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Yes.
     Fresh,
-    /// Yes, but it is time for another.
+    /// Yes, but a refresh is due.
     Refresh,
-    /// Only as one that is too old: another could not be computed often enough.
+    /// Only marked as stale: a newer one could not be computed often enough.
     Stale,
     /// No.
     Expired,
@@ -80,11 +87,11 @@ pub(crate) struct Entry {
 }
 
 impl Question {
-    pub(crate) fn new(ask: &Ask<'_>) -> Self {
+    pub(crate) fn new(request: &CacheRequest<'_>) -> Self {
         Self {
-            key: ask.key,
-            report: ask.report.to_owned(),
-            body: Bytes::copy_from_slice(ask.body),
+            key: request.key,
+            report: request.report.to_owned(),
+            body: Bytes::copy_from_slice(request.body),
             asks: AtomicU32::new(1),
             spending: Mutex::new(Spending { since: None, runs: 0, spent: Duration::ZERO }),
         }
@@ -112,7 +119,8 @@ impl Question {
 }
 
 impl Entry {
-    pub(crate) fn new(computed: Computed, (began, seen): (Instant, Moment), (question, reach): (Arc<Question>, Reach)) -> Self {
+    pub(crate) fn new(computed: Computed, started: Started, question: Arc<Question>, reach: Reach) -> Self {
+        let Started { at: began, seen } = started;
         let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, shared_for } = computed;
         let data_through = data_through_ms.map_or_else(|| "null".to_owned(), |at_ms| format!("\"{}\"", show_ms(at_ms)));
         let meta = format!(
@@ -125,12 +133,12 @@ impl Entry {
     }
 
     /// Whether it may answer at `now`.
-    pub(crate) fn judge(&self, arrivals: &Arrivals, now: Instant) -> Verdict {
+    pub(crate) fn verdict(&self, arrivals: &Arrivals, now: Instant) -> Verdict {
         let age = now.saturating_duration_since(self.began);
         if !arrivals.any_since(self.question.key.project, self.reach.days.clone(), self.seen) {
             let kept = if self.reach.is_closed { KEPT_CLOSED } else { KEPT };
             return match age {
-                // What this instance knows of arrivals says nothing of what the one that computed it had read.
+                // The arrivals of this instance do not show what the computing instance had read.
                 age if self.is_shared && age >= KEPT => Verdict::Expired,
                 age if age < kept => Verdict::Fresh,
                 age if age < kept + KEPT => Verdict::Refresh,
@@ -144,11 +152,13 @@ impl Entry {
                 _ => Verdict::Expired,
             };
         }
-        match self.question.may_run(now) {
-            true => Verdict::Expired,
-            false if age < WINDOW => Verdict::Fresh,
-            // Those that were to replace it have failed.
-            false => Verdict::Stale,
+        if self.question.may_run(now) {
+            Verdict::Expired
+        } else if age < WINDOW {
+            Verdict::Fresh
+        } else {
+            // The computations that were to replace it have failed.
+            Verdict::Stale
         }
     }
 

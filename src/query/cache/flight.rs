@@ -1,7 +1,6 @@
-//! Executions under way, shared by all who wait for them.
+//! Executions under way, shared by their waiters.
 //!
-//! An execution lives in the futures of those who wait for it, so it ends with the last of them; the map only knows where to
-//! find it.
+//! An execution lives in the futures of its waiters, so it ends with the last of them; the map only holds weak references.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +12,10 @@ use crate::clickhouse::Moment;
 use crate::query::error::QueryError;
 
 type Execution = BoxFuture<'static, Result<Arc<Entry>, QueryError>>;
-/// An execution as one who waits holds it.
+/// An execution as a waiter holds it.
 pub(super) type Flight = Shared<Execution>;
 
-/// Of one question no more run at once: one that arrivals have overtaken, and one that knows of them.
+/// Most executions of one question at once: one that arrivals have overtaken, and one that includes them.
 const AT_ONCE: usize = 2;
 
 /// All executions under way.
@@ -35,7 +34,7 @@ struct Running {
     flight: WeakShared<Execution>,
 }
 
-/// A place in the map. Left when dropped.
+/// A slot in the map. Freed when dropped.
 pub(super) struct Slot {
     flights: Flights,
     key: Key,
@@ -67,13 +66,8 @@ impl Flights {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest execution of `key`, unless arrivals have overtaken it; then the one that `start` makes.
-    pub(super) fn join(
-        &self,
-        key: Key,
-        (is_overtaken, now): (impl Fn(Moment) -> bool, Moment),
-        start: impl FnOnce(Slot) -> Flight,
-    ) -> Flight {
+    /// The newest execution of `key`; if arrivals have overtaken it, a new one that `start` makes. `now` is the state of the arrivals.
+    pub(super) fn join(&self, key: Key, now: Moment, is_overtaken: impl Fn(Moment) -> bool, start: impl FnOnce(Slot) -> Flight) -> Flight {
         // Declared before the lock and so dropped after it: the last holder of an execution drops its slot, which locks.
         let mut alive: Vec<(Moment, Flight)> = Vec::new();
         let mut table = self.lock();

@@ -40,7 +40,7 @@ impl Bench {
     }
 
     /// Asks; the answer is the number of the computation.
-    fn asked(&self, ask: Ask<'static>) -> impl Future<Output = Result<(String, Source), QueryError>> + Send + use<> {
+    fn asked(&self, request: CacheRequest<'static>) -> impl Future<Output = Result<(String, Source), QueryError>> + Send + use<> {
         let (cache, runs, takes, fails) = (Arc::clone(&self.cache), Arc::clone(&self.runs), self.takes, self.fails);
         async move {
             let compute = || async move {
@@ -48,13 +48,13 @@ impl Bench {
                 sleep(takes).await;
                 if fails { Err(QueryError::unavailable("store_unavailable", "away")) } else { Ok(computed(&run.to_string())) }
             };
-            let served = cache.ask(ask, compute).await?;
+            let served = cache.answer(request, compute).await?;
             Ok((String::from_utf8_lossy(&served.entry.result).into_owned(), served.source))
         }
     }
 
-    async fn ask(&self, ask: Ask<'static>) -> (String, Source) {
-        self.asked(ask).await.unwrap()
+    async fn ask(&self, request: CacheRequest<'static>) -> (String, Source) {
+        self.asked(request).await.unwrap()
     }
 }
 
@@ -64,14 +64,14 @@ fn computed(result: &str) -> Computed {
 }
 
 /// A question about everything up to now.
-fn open(plan: u128) -> Ask<'static> {
+fn open(plan: u128) -> CacheRequest<'static> {
     let reach = Reach { days: TODAY - 7..=Day::MAX, is_closed: false };
-    Ask { key: Key { project: PROJECT, plan }, reach, report: "trends", body: b"{}", refresh: false, keep: true }
+    CacheRequest { key: Key { project: PROJECT, plan }, reach, report: "trends", body: b"{}", refresh: false, keep: true }
 }
 
 /// A question about days long gone.
-fn closed() -> Ask<'static> {
-    Ask { reach: Reach { days: TODAY - 20..=TODAY - 10, is_closed: true }, ..open(2) }
+fn closed() -> CacheRequest<'static> {
+    CacheRequest { reach: Reach { days: TODAY - 20..=TODAY - 10, is_closed: true }, ..open(2) }
 }
 
 fn says(run: u32, source: Source) -> (String, Source) {
@@ -156,7 +156,7 @@ async fn a_closed_range_is_kept_for_an_hour_unless_an_event_of_its_days_comes_la
 async fn a_refresh_computes_anew_and_the_next_one_gets_its_answer() {
     let bench = Bench::new();
     bench.ask(open(1)).await;
-    assert_eq!(bench.ask(Ask { refresh: true, ..open(1) }).await, says(2, Source::Store));
+    assert_eq!(bench.ask(CacheRequest { refresh: true, ..open(1) }).await, says(2, Source::Store));
     assert_eq!(bench.ask(open(1)).await, says(2, Source::Cache));
 }
 
@@ -164,7 +164,7 @@ async fn a_refresh_computes_anew_and_the_next_one_gets_its_answer() {
 async fn what_is_not_to_be_kept_is_computed_each_time() {
     let bench = Bench::new();
     for run in 1..4 {
-        assert_eq!(bench.ask(Ask { keep: false, ..open(1) }).await, says(run, Source::Store));
+        assert_eq!(bench.ask(CacheRequest { keep: false, ..open(1) }).await, says(run, Source::Store));
     }
 }
 
@@ -233,7 +233,7 @@ async fn when_all_leave_the_computation_ends_and_the_next_one_begins_anew() {
                     let _permit = held.acquire_owned().await.unwrap();
                     std::future::pending().await
                 };
-                drop(cache.ask(open(1), compute).await);
+                drop(cache.answer(open(1), compute).await);
             }
         })
         .collect();
@@ -253,7 +253,7 @@ async fn under_overload_the_last_answer_is_given_as_stale_and_other_errors_are_t
     advance(KEPT * 10).await;
     assert_eq!(bench.ask(open(1)).await, says(1, Source::Stale));
     assert!(bench.asked(open(99)).await.is_err(), "there is nothing to give");
-    let wrong = bench.cache.ask(open(1), || async { Err(QueryError::internal("broken")) }).await;
+    let wrong = bench.cache.answer(open(1), || async { Err(QueryError::internal("broken")) }).await;
     assert_eq!(wrong.unwrap_err().status, 500);
 }
 
@@ -267,7 +267,7 @@ async fn an_answer_that_cannot_be_replaced_is_never_given_as_fresh_once_it_is_a_
     let refuse = async || {
         bench
             .cache
-            .ask(open(1), || async {
+            .answer(open(1), || async {
                 sleep(Duration::from_millis(100)).await;
                 Err(QueryError::internal("broken"))
             })
@@ -286,7 +286,7 @@ async fn what_another_instance_computed_is_kept_for_as_long_as_it_is_shared() {
     let bench = Bench::new();
     let old = Duration::from_secs(20);
     let found = || async move { Ok(Computed { shared_for: Some(old), ..computed("found") }) };
-    bench.cache.ask(closed(), found).await.unwrap();
+    bench.cache.answer(closed(), found).await.unwrap();
     sleep(KEPT - old - Duration::from_secs(1)).await;
     assert_eq!(bench.ask(closed()).await, ("found".to_owned(), Source::Cache));
     sleep(Duration::from_secs(1)).await;
@@ -299,7 +299,7 @@ async fn memory_is_bounded_by_bytes() {
     let large = "x".repeat(10_000);
     for plan in 0..1_000 {
         let large = large.clone();
-        bench.cache.ask(open(plan), || async move { Ok(computed(&large)) }).await.unwrap();
+        bench.cache.answer(open(plan), || async move { Ok(computed(&large)) }).await.unwrap();
     }
     assert!(bench.cache.entries.weight() <= MEMORY);
     assert!(bench.cache.entries.len() > 50);

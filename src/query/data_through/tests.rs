@@ -1,9 +1,12 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 
 use super::*;
+use crate::log::LogError;
+use crate::query::ledger::pending::Backlog;
 use crate::query::run::Answer;
 
 const NOW_MS: i64 = 1_767_355_200_000;
@@ -50,8 +53,8 @@ impl Shared {
         world.stored[partition] = (world.stored[partition] + 1).min(world.partitions[partition].len());
     }
 
-    async fn look(&self, through: &DataThrough) -> Option<i64> {
-        through.look(self, self.clock_ms.load(Ordering::SeqCst)).await
+    async fn promise(&self, through: &DataThrough) -> Option<i64> {
+        through.at(self, self.clock_ms.load(Ordering::SeqCst)).await
     }
 
     async fn pass(&self, ms: i64) {
@@ -74,14 +77,18 @@ impl Run for Shared {
     }
 }
 
-impl Pending for Shared {
-    fn oldest<'a>(&'a self, watermarks: &'a [Watermark]) -> BoxFuture<'a, Result<Option<i64>, String>> {
+impl PendingEvents for Shared {
+    fn above<'a>(&'a self, _: &'a [Watermark]) -> BoxFuture<'a, Result<Backlog, LogError>> {
+        Box::pin(async { Ok(Backlog::default()) })
+    }
+
+    fn oldest<'a>(&'a self, watermarks: &'a [Watermark]) -> BoxFuture<'a, Result<Option<i64>, LogError>> {
         let world = self.world.lock().unwrap();
         let firsts = world.partitions.iter().enumerate().filter_map(|(partition, records)| {
             let mark = watermarks.iter().find(|mark| mark.epoch == EPOCH && usize::from(mark.partition) == partition);
             Some(records.get(mark.map_or(0, |mark| mark.offset as usize + 1))?.received_ms)
         });
-        let oldest = if self.is_away.load(Ordering::SeqCst) { Err("away".to_owned()) } else { Ok(firsts.min()) };
+        let oldest = if self.is_away.load(Ordering::SeqCst) { Err(LogError::Unavailable("away".to_owned())) } else { Ok(firsts.min()) };
         Box::pin(async move { oldest })
     }
 }
@@ -90,7 +97,7 @@ impl Pending for Shared {
 async fn while_loading_stalls_nothing_later_than_the_oldest_receipt_is_promised() {
     let world = Shared::new(2);
     let through = world.through();
-    assert_eq!(world.look(&through).await, Some(NOW_MS), "nothing waits");
+    assert_eq!(world.promise(&through).await, Some(NOW_MS), "nothing waits");
     world.pass(10_000).await;
     world.append(1, NOW_MS + 10_000);
     for _ in 0..100 {
@@ -98,14 +105,14 @@ async fn while_loading_stalls_nothing_later_than_the_oldest_receipt_is_promised(
         world.append(0, world.clock_ms.load(Ordering::SeqCst));
         world.append(1, world.clock_ms.load(Ordering::SeqCst));
         world.load(0);
-        assert_eq!(world.look(&through).await, Some(NOW_MS + 10_000), "the other partition loads");
+        assert_eq!(world.promise(&through).await, Some(NOW_MS + 10_000), "the other partition loads");
     }
     world.load(1);
     world.pass(1_000).await;
-    assert_eq!(world.look(&through).await, Some(NOW_MS + 70_000));
+    assert_eq!(world.promise(&through).await, Some(NOW_MS + 70_000));
     (0..200).for_each(|_| world.load(1));
     world.pass(1_000).await;
-    assert_eq!(world.look(&through).await, Some(world.clock_ms.load(Ordering::SeqCst)));
+    assert_eq!(world.promise(&through).await, Some(world.clock_ms.load(Ordering::SeqCst)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,21 +120,21 @@ async fn a_log_that_cannot_be_read_leaves_the_last_promise_and_there_is_none_bef
     let world = Shared::new(1);
     world.is_away.store(true, Ordering::SeqCst);
     let through = world.through();
-    assert_eq!(world.look(&through).await, None);
+    assert_eq!(world.promise(&through).await, None);
     world.is_away.store(false, Ordering::SeqCst);
     world.pass(1_000).await;
-    assert_eq!(world.look(&through).await, Some(NOW_MS + 1_000));
+    assert_eq!(world.promise(&through).await, Some(NOW_MS + 1_000));
     world.is_away.store(true, Ordering::SeqCst);
     world.pass(60_000).await;
-    assert_eq!(world.look(&through).await, Some(NOW_MS + 1_000));
+    assert_eq!(world.promise(&through).await, Some(NOW_MS + 1_000));
 }
 
 #[tokio::test(start_paused = true)]
-async fn questions_that_come_together_look_once() {
+async fn questions_that_come_together_poll_once() {
     let world = Shared::new(1);
     let through = world.through();
     for _ in 0..400 {
-        world.look(&through).await;
+        world.promise(&through).await;
         world.pass(1).await;
     }
     assert_eq!(world.asked.load(Ordering::SeqCst), 1);
@@ -149,9 +156,9 @@ impl Run for ManyBooks {
 async fn where_all_books_cannot_be_read_in_time_those_of_the_last_days_are() {
     let world = Shared::new(1);
     let (through, books) = (world.through(), ManyBooks(world.clone()));
-    assert_eq!(through.look(&books, NOW_MS).await, None);
-    tokio::time::advance(LOOK).await;
-    assert_eq!(through.look(&books, NOW_MS + 1_500).await, Some(NOW_MS + 1_500));
+    assert_eq!(through.at(&books, NOW_MS).await, None);
+    tokio::time::advance(POLL).await;
+    assert_eq!(through.at(&books, NOW_MS + 1_500).await, Some(NOW_MS + 1_500));
 }
 
 #[derive(Clone, Debug)]
@@ -185,7 +192,7 @@ proptest! {
                     Step::Append(partition, before) => world.append(partition, world.clock_ms.load(Ordering::SeqCst) - before),
                     Step::Load(partition) => world.load(partition),
                     Step::Look => {
-                        let promised = world.look(&through).await.unwrap();
+                        let promised = world.promise(&through).await.unwrap();
                         let world = world.world.lock().unwrap();
                         for (records, stored) in world.partitions.iter().zip(&world.stored) {
                             let waiting = records.iter().skip(*stored);

@@ -39,7 +39,7 @@ enum Line {
 
 /// Which chart, and which bar of it.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct BarRequest<'a> {
     pub(crate) plan: &'a Plan,
     /// The one that the chart is compared with.
     pub(crate) is_compared: bool,
@@ -53,8 +53,8 @@ impl Bar {
     ///
     /// # Errors
     /// 400 `invalid_of` where there is no such number.
-    pub(crate) fn parse(place: Place<'_>, now_ms: i64) -> Result<Self, QueryError> {
-        let Place { plan, is_compared, fields } = place;
+    pub(crate) fn parse(request: BarRequest<'_>, now_ms: i64) -> Result<Self, QueryError> {
+        let BarRequest { plan, is_compared, fields } = request;
         let invalid = |message: String| QueryError::invalid("invalid_of", message);
         let index = fields.value("series_index").map_or(Some(0), Value::as_u64).and_then(|index| usize::try_from(index).ok());
         let series = index
@@ -120,8 +120,8 @@ impl Line {
 impl Plan {
     /// Appends scope and conditions of the events behind `bar`; `tops` are those of the chart, where the bar needs them.
     pub(crate) fn bar(&self, to: Statement, bar: &Bar, tops: &[Tops]) -> Result<Statement, QueryError> {
-        let elsewhere = || QueryError::internal("the bar is of another chart");
-        let series: &Series = self.series.get(bar.series).ok_or_else(elsewhere)?;
+        let of_another_chart = || QueryError::internal("the bar is of another chart");
+        let series: &Series = self.series.get(bar.series).ok_or_else(of_another_chart)?;
         let to = series.and_measured(self.conditions(to, series, &bar.range));
         let Some(field) = &self.breakdown else { return Ok(to) };
         let to = to.sql(" AND ");
@@ -133,9 +133,9 @@ impl Plan {
             Line::Number(Number { exact: Some(exact), .. }) => key(to).sql(" = concat('o', ").string(&exact.to_string()).sql(")"),
             Line::Number(number) => key(to).sql(" = concat('n', toString(").float(number.float).sql("))"),
             Line::Bool(claim) => key(to).sql(if *claim { " = 'otrue'" } else { " = 'ofalse'" }),
-            Line::Other => tops.get(bar.series).ok_or_else(elsewhere)?.line(to, field).sql(" = ").int(OTHER),
+            Line::Other => tops.get(bar.series).ok_or_else(of_another_chart)?.line(to, field).sql(" = ").int(OTHER),
             Line::Json(json) => {
-                let top = tops.get(bar.series).ok_or_else(elsewhere)?;
+                let top = tops.get(bar.series).ok_or_else(of_another_chart)?;
                 match request::parse(json.as_bytes()).ok().and_then(|json| top.find(&json)) {
                     Some(line) => top.line(to, field).sql(" = ").int(line),
                     None => key(to).sql(" = concat('o', ").string(json).sql(")"),

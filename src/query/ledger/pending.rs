@@ -1,53 +1,98 @@
-//! Events in the raw topic that the table does not show yet: what the log adds to the ledger, and to what is said of an answer.
+//! Events in the raw topic that the table does not show yet: what the log adds to the ledger, and to `data_through` of an answer.
 
 use std::collections::BTreeMap;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
+use super::Watermark;
 use crate::event::ids::ProjectId;
 use crate::event::packed::EventView;
 use crate::event::record::{self, HEADER_PREFIX, Header, Tally};
 use crate::log::{Log, LogError, Record, Topic};
 use crate::outcome::Count;
-use crate::query::data_through::Pending;
-use crate::query::ledger::{Lag, Waiting, WaitingTally, Watermark};
 
 /// Header bytes read at a time.
 const READ_BYTES: usize = 4 << 20;
-/// Most reads of a partition where each fetches whole records: what lies behind them is estimated, for a question must not cost
-/// as much as the backlog.
+/// Most reads of a partition where each fetches whole records. What lies behind them is estimated: a question must not cost as much
+/// as the backlog.
 const MOST_READS: usize = 16;
-
-/// Counts what lies above the watermarks, from the records' headers alone.
-#[derive(Clone)]
-pub(super) struct LogWaiting<L: Log>(pub(super) L);
-
-impl<L: Log> Waiting for LogWaiting<L> {
-    async fn above(&self, watermarks: &[Watermark]) -> Result<(Vec<WaitingTally>, Vec<Lag>), String> {
-        let mut tallies = Vec::new();
-        let mut lags = Vec::new();
-        for partition in 0..self.0.partitions(Topic::Raw) {
-            let after = self.after(watermarks, partition);
-            lags.push(self.partition(partition, after, &mut tallies).await.map_err(|problem| problem.to_string())?);
-        }
-        Ok((tallies, lags))
-    }
-}
-
 /// Partitions asked at a time.
 const AT_ONCE: usize = 4;
 
-impl<L: Log> Pending for LogWaiting<L> {
-    fn oldest<'a>(&'a self, watermarks: &'a [Watermark]) -> BoxFuture<'a, Result<Option<i64>, String>> {
+/// Knows what the log holds above the table's watermarks. A partition without a watermark counts from its start.
+pub trait PendingEvents: Send + Sync + 'static {
+    /// What lies above `watermarks`.
+    fn above<'a>(&'a self, watermarks: &'a [Watermark]) -> BoxFuture<'a, Result<Backlog, LogError>>;
+
+    /// When the oldest of the first records above `watermarks` was received, over all partitions, milliseconds since 1970; none if
+    /// there is no such record.
+    fn oldest<'a>(&'a self, watermarks: &'a [Watermark]) -> BoxFuture<'a, Result<Option<i64>, LogError>>;
+}
+
+/// What lies above the watermarks.
+#[derive(Clone, Debug, Default)]
+pub struct Backlog {
+    /// By project, minute of receipt and import run.
+    pub tallies: Vec<PendingTally>,
+    /// By partition.
+    pub lags: Vec<Lag>,
+}
+
+/// Events above a watermark, of one project and minute of receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingTally {
+    /// The project.
+    pub project: ProjectId,
+    /// Minute of receipt, milliseconds since 1970.
+    pub minute_ms: i64,
+    /// When their record was received, milliseconds since 1970; 0 if that is not known.
+    pub received_ms: i64,
+    /// Import run; 0 for live events.
+    pub source: u64,
+    /// Events received and not yet in the table.
+    pub events: u64,
+    /// Events refused whose books are not yet in the table.
+    pub rejected: u64,
+}
+
+/// How far one partition is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Records above the watermark.
+    pub records: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Whether there are too many records to read each: then `events` is extrapolated from the first of them.
+    pub is_estimated: bool,
+}
+
+/// Counts what a log holds above the watermarks, from the headers of its records alone.
+#[derive(Clone)]
+pub struct LogPending<L: Log>(pub L);
+
+impl<L: Log> PendingEvents for LogPending<L> {
+    fn above<'a>(&'a self, watermarks: &'a [Watermark]) -> BoxFuture<'a, Result<Backlog, LogError>> {
+        let counting = async move {
+            let mut backlog = Backlog::default();
+            for partition in 0..self.0.partitions(Topic::Raw) {
+                let after = self.after(watermarks, partition);
+                let lag = self.partition(partition, after, &mut backlog.tallies).await?;
+                backlog.lags.push(lag);
+            }
+            Ok(backlog)
+        };
+        counting.boxed()
+    }
+
+    fn oldest<'a>(&'a self, watermarks: &'a [Watermark]) -> BoxFuture<'a, Result<Option<i64>, LogError>> {
         let oldest = move |partition| async move { self.first_receipt(partition, self.after(watermarks, partition)).await };
         let all = stream::iter(0..self.0.partitions(Topic::Raw)).map(oldest).buffer_unordered(AT_ONCE);
-        let first = all.try_fold(None, |oldest: Option<i64>, one| async move { Ok(oldest.into_iter().chain(one).min()) });
-        first.map(|first| first.map_err(|problem: LogError| problem.to_string())).boxed()
+        all.try_fold(None, |oldest: Option<i64>, one| async move { Ok(oldest.into_iter().chain(one).min()) }).boxed()
     }
 }
 
-impl<L: Log> LogWaiting<L> {
+impl<L: Log> LogPending<L> {
     /// The first offset above the watermark of a partition.
     fn after(&self, watermarks: &[Watermark], partition: u16) -> i64 {
         let stored = watermarks.iter().find(|mark| mark.epoch == self.0.epoch() && mark.partition == partition);
@@ -67,7 +112,7 @@ impl<L: Log> LogWaiting<L> {
         first.map(Some).ok_or_else(unreadable)
     }
 
-    async fn partition(&self, partition: u16, after: i64, tallies: &mut Vec<WaitingTally>) -> Result<Lag, LogError> {
+    async fn partition(&self, partition: u16, after: i64, tallies: &mut Vec<PendingTally>) -> Result<Lag, LogError> {
         let held = self.0.bounds(Topic::Raw, partition).await?;
         let mut next = after.max(held.start);
         let mut lag = Lag::default();
@@ -103,7 +148,7 @@ impl<L: Log> LogWaiting<L> {
 }
 
 /// Takes `unread` records to hold what those that were read do. Their events are of the last minute that was read.
-fn estimate(unread: u64, lag: &mut Lag, (tallies, known): (&mut Vec<WaitingTally>, usize)) {
+fn estimate(unread: u64, lag: &mut Lag, (tallies, known): (&mut Vec<PendingTally>, usize)) {
     let Some(minute_ms) = tallies[known..].iter().map(|tally| tally.minute_ms).max().filter(|_| unread > 0) else { return };
     let mut read = BTreeMap::<(ProjectId, u64), (u64, u64)>::new();
     for tally in &tallies[known..] {
@@ -115,24 +160,24 @@ fn estimate(unread: u64, lag: &mut Lag, (tallies, known): (&mut Vec<WaitingTally
     for ((project, source), (events, rejected)) in read {
         let events = of_unread(events);
         lag.events += events;
-        tallies.push(WaitingTally { project, minute_ms, received_ms: 0, source, events, rejected: of_unread(rejected) });
+        tallies.push(PendingTally { project, minute_ms, received_ms: 0, source, events, rejected: of_unread(rejected) });
     }
     lag.records += unread;
     lag.is_estimated = true;
 }
 
-fn add(header: Option<Header>, lag: &mut Lag, tallies: &mut Vec<WaitingTally>) {
+fn add(header: Option<Header>, lag: &mut Lag, tallies: &mut Vec<PendingTally>) {
     lag.records += 1;
     let Some(header) = header else {
-        // Process will count it as one event of nobody's, dead.
+        // Process will count it as one dead event of no project.
         lag.events += 1;
-        tallies.push(WaitingTally { project: ProjectId::BOOKS, minute_ms: 0, received_ms: 0, source: 0, events: 1, rejected: 0 });
+        tallies.push(PendingTally { project: ProjectId::BOOKS, minute_ms: 0, received_ms: 0, source: 0, events: 1, rejected: 0 });
         return;
     };
     for tally in &header.tallies.0 {
         let events = u64::from(tally.count(Count::Received));
         lag.events += events;
-        tallies.push(WaitingTally {
+        tallies.push(PendingTally {
             project: tally.project,
             minute_ms: i64::from(tally.minute) * 60_000,
             received_ms: header.received_ms,
@@ -162,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_not_read_is_taken_to_be_like_what_was_read() {
-        let tally = |project, minute_ms, events, rejected| WaitingTally {
+        let tally = |project, minute_ms, events, rejected| PendingTally {
             project: ProjectId(project),
             minute_ms,
             received_ms: 0,

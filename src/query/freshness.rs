@@ -1,11 +1,11 @@
 //! What other processes have loaded, as the books in the table say.
 //!
-//! Every block carries its books, so the highest offset in the books of a project moves whenever anything of it was stored.
-//! While questions come, that is looked at every [`LOOK`], by one statement that reads the books of the last [`RECENT`] only,
-//! for all projects at once: an event is missed for at most that long. The books do not say of which days the events are, so
-//! ranges that end before today, and what was received long before it was loaded or by an import, are looked at every
-//! [`LOOK_BACK`] and taken as overtaken if the project had any event. Where only this process loads none of this is needed:
-//! it knows every block.
+//! Every block carries its books, so the highest offset in the books of a project rises whenever any of its events was stored.
+//! While questions come, the watcher polls every [`POLL`], by one statement that reads the books of the last [`RECENT_WINDOW`] only,
+//! for all projects at once: an event is missed for at most that long. The books do not name the days of the events. So for ranges
+//! that end before today, for imports, and for events received long before they were loaded, a wider poll every [`POLL_HISTORY`]
+//! marks all days of a project as changed if it had any event. Where only this process loads none of this is needed: it knows every
+//! block.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,48 +15,47 @@ use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::QueryError;
-use super::run::{Run, Session};
+use super::run::{Run, StatementRunner};
 use super::sql::Statement;
 use crate::clickhouse::Arrivals;
 use crate::event::ids::ProjectId;
 
-const LOOK: Duration = Duration::from_millis(500);
-const LOOK_BACK: Duration = Duration::from_secs(60);
-/// A look that takes longer tells as little as one that fails: cached answers must not wait for a store that is slow.
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(500);
+const POLL_HISTORY: Duration = Duration::from_secs(60);
+/// A poll that takes longer counts as failed: cached answers must not wait for a slow store.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longer than any lag that is not a backlog.
-const RECENT: Duration = Duration::from_secs(600);
+const RECENT_WINDOW: Duration = Duration::from_secs(600);
 /// Longer than the log keeps what is not loaded.
-const BACK: Duration = Duration::from_secs(3 * 86_400);
+const HISTORY_WINDOW: Duration = Duration::from_secs(3 * 86_400);
 
-/// A place in the log: epoch and partition, as the store writes them.
-type Place = (ProjectId, u64, u64);
+/// A project's part of a log partition: project, epoch and partition, as the store writes them.
+type PartitionKey = (ProjectId, u64, u64);
 
 /// Watches the books.
-pub(super) struct Elsewhere {
+pub(super) struct FreshnessWatcher {
     arrivals: Arc<Arrivals>,
-    looked: Mutex<Option<Instant>>,
-    /// Held by the one who looks; the others wait for what it finds.
-    known: tokio::sync::Mutex<Known>,
+    polled: Mutex<Option<Instant>>,
+    /// Held during a poll; the others wait for its result.
+    known: tokio::sync::Mutex<Watermarks>,
     versions: Mutex<HashMap<ProjectId, u64>>,
 }
 
 #[derive(Default)]
-struct Known {
-    recent: HashMap<Place, i64>,
-    back: HashMap<Place, i64>,
-    looked_back: Option<Instant>,
+struct Watermarks {
+    recent: HashMap<PartitionKey, i64>,
+    history: HashMap<PartitionKey, i64>,
+    history_polled: Option<Instant>,
     is_certain: bool,
 }
 
-impl Elsewhere {
+impl FreshnessWatcher {
     pub(super) fn new(arrivals: Arc<Arrivals>) -> Self {
-        Self { arrivals, looked: Mutex::default(), known: tokio::sync::Mutex::default(), versions: Mutex::default() }
+        Self { arrivals, polled: Mutex::default(), known: tokio::sync::Mutex::default(), versions: Mutex::default() }
     }
 
-    /// Notes what has arrived, unless that was looked at a moment ago. If the books cannot be read everything counts as
-    /// overtaken.
-    pub(super) async fn look(&self, run: &impl Run, now_ms: i64) {
+    /// Notes what has arrived, unless the last poll was a moment ago. If the books cannot be read everything counts as changed.
+    pub(super) async fn poll(&self, run: &impl Run, now_ms: i64) {
         if self.is_known() {
             return;
         }
@@ -66,13 +65,13 @@ impl Elsewhere {
         }
         let began = Instant::now();
         let is_first = !std::mem::replace(&mut known.is_certain, false);
-        let is_back = known.looked_back.is_none_or(|at| began - at >= LOOK_BACK);
-        let look = tokio::time::timeout(LONGEST_LOOK, self.read(run, (&mut known, is_back), now_ms)).await;
-        match look.unwrap_or_else(|_| Err(QueryError::too_slow())) {
+        let with_history = known.history_polled.is_none_or(|at| began - at >= POLL_HISTORY);
+        let poll = tokio::time::timeout(POLL_TIMEOUT, self.read(run, (&mut known, with_history), now_ms)).await;
+        match poll.unwrap_or_else(|_| Err(QueryError::too_slow())) {
             Ok(()) => {
                 known.is_certain = true;
-                if is_back {
-                    known.looked_back = Some(began);
+                if with_history {
+                    known.history_polled = Some(began);
                 }
             }
             Err(problem) => tracing::debug!(%problem, "the books cannot be read"),
@@ -80,37 +79,37 @@ impl Elsewhere {
         if is_first || !known.is_certain {
             self.arrivals.note_everything();
         }
-        // Counted from its end, so that a slow one does not follow the other.
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(if known.is_certain { began } else { Instant::now() });
+        // A slow poll counts from its end, so that slow polls do not follow each other without a pause.
+        *self.polled.lock().unwrap_or_else(PoisonError::into_inner) = Some(if known.is_certain { began } else { Instant::now() });
     }
 
-    /// What tells one state of a project's recent books from another, the same in every process.
+    /// The version of a project's recent books, the same in every process that sees the same books.
     pub(super) fn version(&self, project: ProjectId) -> u64 {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&project).copied().unwrap_or(0)
     }
 
     fn is_known(&self) -> bool {
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < LOOK)
+        self.polled.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < POLL)
     }
 
-    async fn read(&self, run: &impl Run, (known, is_back): (&mut Known, bool), now_ms: i64) -> Result<(), QueryError> {
-        let mut session = Session::new(run, now_ms);
-        if is_back {
-            for (place, offset) in read(&mut session, books(now_ms, BACK)).await? {
-                if rises(&mut known.back, place, offset) {
-                    self.arrivals.note_all(place.0);
+    async fn read(&self, run: &impl Run, (known, with_history): (&mut Watermarks, bool), now_ms: i64) -> Result<(), QueryError> {
+        let mut runner = StatementRunner::new(run, now_ms);
+        if with_history {
+            for (partition, offset) in read(&mut runner, watermarks(now_ms, HISTORY_WINDOW)).await? {
+                if rises(&mut known.history, partition, offset) {
+                    self.arrivals.note_all(partition.0);
                 }
             }
         }
         let today = Arrivals::day(now_ms);
-        let mut rows = read(&mut session, live(books(now_ms, RECENT), now_ms)).await?;
+        let mut rows = read(&mut runner, live_only(watermarks(now_ms, RECENT_WINDOW), now_ms)).await?;
         rows.sort_unstable();
         let mut versions: HashMap<ProjectId, u64> = HashMap::new();
-        for (place, offset) in rows {
-            let version = versions.entry(place.0).or_default();
-            *version = xxh3_64(format!("{version} {place:?} {offset}").as_bytes());
-            if rises(&mut known.recent, place, offset) {
-                self.arrivals.note([(place.0, today)]);
+        for (partition, offset) in rows {
+            let version = versions.entry(partition.0).or_default();
+            *version = xxh3_64(format!("{version} {partition:?} {offset}").as_bytes());
+            if rises(&mut known.recent, partition, offset) {
+                self.arrivals.note([(partition.0, today)]);
             }
         }
         *self.versions.lock().unwrap_or_else(PoisonError::into_inner) = versions;
@@ -119,21 +118,21 @@ impl Elsewhere {
 }
 
 /// Remembers the offset; whether it is higher than what was known.
-fn rises(known: &mut HashMap<Place, i64>, place: Place, offset: i64) -> bool {
-    let highest = known.entry(place).or_insert(i64::MIN);
+fn rises(known: &mut HashMap<PartitionKey, i64>, partition: PartitionKey, offset: i64) -> bool {
+    let highest = known.entry(partition).or_insert(i64::MIN);
     let is_higher = offset > *highest;
     *highest = offset.max(*highest);
     is_higher
 }
 
-async fn read<R: Run>(session: &mut Session<'_, R>, statement: Statement) -> Result<Vec<(Place, i64)>, QueryError> {
+async fn read<R: Run>(runner: &mut StatementRunner<'_, R>, statement: Statement) -> Result<Vec<(PartitionKey, i64)>, QueryError> {
     let statement = statement.sql(" GROUP BY visitor_id, log_epoch, log_partition");
-    let rows = session.rows(statement).await?;
+    let rows = runner.rows(statement).await?;
     Ok(rows.iter().map(|row| ((ProjectId(row.uint(0)), row.uint(1), row.uint(2)), row.int(3))).collect())
 }
 
 /// The highest offsets in the books of what was received no longer ago than `back`.
-fn books(now_ms: i64, back: Duration) -> Statement {
+fn watermarks(now_ms: i64, back: Duration) -> Statement {
     let since_ms = now_ms - i64::try_from(back.as_millis()).unwrap_or(i64::MAX);
     Statement::default()
         .sql("SELECT visitor_id, log_epoch, log_partition, max(log_offset) FROM events WHERE project_id = 0 AND type = '$books'")
@@ -143,8 +142,8 @@ fn books(now_ms: i64, back: Duration) -> Statement {
 }
 
 /// Only live events, only recent ones: what the table is sorted by, so few rows are read.
-fn live(to: Statement, now_ms: i64) -> Statement {
-    let since_ms = now_ms - i64::try_from(RECENT.as_millis()).unwrap_or(i64::MAX);
+fn live_only(to: Statement, now_ms: i64) -> Statement {
+    let since_ms = now_ms - i64::try_from(RECENT_WINDOW.as_millis()).unwrap_or(i64::MAX);
     to.sql(" AND person_id = 0 AND timestamp >= fromUnixTimestamp64Milli(").int(since_ms).sql(")")
 }
 
@@ -183,7 +182,7 @@ mod tests {
     }
 
     struct Watch {
-        elsewhere: Elsewhere,
+        freshness: FreshnessWatcher,
         books: Books,
         arrivals: Arc<Arrivals>,
     }
@@ -191,13 +190,13 @@ mod tests {
     impl Watch {
         async fn begin() -> Self {
             let arrivals = Arc::<Arrivals>::default();
-            let watch = Self { elsewhere: Elsewhere::new(Arc::clone(&arrivals)), books: Books::default(), arrivals };
-            watch.look().await;
+            let watch = Self { freshness: FreshnessWatcher::new(Arc::clone(&arrivals)), books: Books::default(), arrivals };
+            watch.poll().await;
             watch
         }
 
-        async fn look(&self) {
-            self.elsewhere.look(&self.books, NOW_MS).await;
+        async fn poll(&self) {
+            self.freshness.poll(&self.books, NOW_MS).await;
         }
 
         fn has_news(&self, days: std::ops::RangeInclusive<Day>, seen: Moment) -> bool {
@@ -210,7 +209,7 @@ mod tests {
         let watch = Watch::begin().await;
         let first = watch.books.asked.load(Ordering::SeqCst);
         for _ in 0..1_000 {
-            watch.look().await;
+            watch.poll().await;
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert_eq!(watch.books.asked.load(Ordering::SeqCst) - first, 1);
@@ -220,21 +219,21 @@ mod tests {
     async fn what_others_loaded_overtakes_today_at_once_and_earlier_days_within_a_minute() {
         let watch = Watch::begin().await;
         let (seen, today) = (watch.arrivals.now(), Arrivals::day(NOW_MS));
-        let version = watch.elsewhere.version(PROJECT);
-        tokio::time::advance(LOOK).await;
-        watch.look().await;
+        let version = watch.freshness.version(PROJECT);
+        tokio::time::advance(POLL).await;
+        watch.poll().await;
         assert!(!watch.has_news(0..=Day::MAX, seen), "nothing came");
 
         watch.books.recent.store(5, Ordering::SeqCst);
         watch.books.back.store(5, Ordering::SeqCst);
-        tokio::time::advance(LOOK).await;
-        watch.look().await;
+        tokio::time::advance(POLL).await;
+        watch.poll().await;
         assert!(watch.has_news(today..=Day::MAX, seen));
         assert!(!watch.has_news(0..=today - 1, seen));
-        assert_ne!(watch.elsewhere.version(PROJECT), version);
+        assert_ne!(watch.freshness.version(PROJECT), version);
 
-        tokio::time::advance(LOOK_BACK).await;
-        watch.look().await;
+        tokio::time::advance(POLL_HISTORY).await;
+        watch.poll().await;
         assert!(watch.has_news(0..=today - 1, seen));
     }
 
@@ -243,8 +242,8 @@ mod tests {
         let watch = Watch::begin().await;
         let seen = watch.arrivals.now();
         watch.books.is_away.store(true, Ordering::SeqCst);
-        tokio::time::advance(LOOK).await;
-        watch.look().await;
+        tokio::time::advance(POLL).await;
+        watch.poll().await;
         assert!(watch.has_news(0..=0, seen));
     }
 }

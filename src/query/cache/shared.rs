@@ -1,8 +1,8 @@
 //! Answers shared between instances, where there is somewhere to share them.
 //!
-//! An answer is found under its question and the state of the project's recent books, so what is found was made from the same data;
-//! only what the books show late ([`super::elsewhere`], imports above all) can differ. So nothing is given for longer than [`KEPT`]
-//! from when it was computed, by the instance that shared it or by one that found it. Losing the second level costs speed alone: it
+//! The key of an answer is its question and the state of the project's recent books, so every answer found was made from the same
+//! data; only what the books show late (`freshness`, imports above all) can differ. So no answer is given for longer than [`KEPT`]
+//! after it was computed, by the instance that shared it or by one that found it. Losing the shared level costs speed alone: it
 //! answers in time or not at all.
 
 use std::sync::Arc;
@@ -11,22 +11,21 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 
-use super::Inner;
-use super::cache::{Ask, Computed};
+use super::Computed;
 use crate::lifecycle::spawn_short;
 
 /// How long an answer is shared: as long as one up to now is kept.
 const KEPT: Duration = Duration::from_secs(60);
 /// Larger answers are cheaper to compute than to move within the time a reader waits.
 const LARGEST: usize = 1 << 20;
-/// The first byte of a shared answer; another form gets another one, and is not read by those who do not know it.
+/// The first byte of a shared answer, the version of its encoding. An answer of another version is not read.
 const FORM: u8 = 2;
 /// A time that is not known.
 const UNKNOWN: i64 = i64::MIN;
 const HEAD: usize = 1 + 8 + 8 + 8 + 1;
 
-/// Where instances share answers. Never fails: what cannot be read in time is not there.
-pub trait SecondLevel: Send + Sync + 'static {
+/// A cache that instances share. Never fails: a value that cannot be read in time is treated as absent.
+pub trait SharedCache: Send + Sync + 'static {
     /// The value of `key`.
     fn find(&self, key: String) -> BoxFuture<'_, Option<Bytes>>;
 
@@ -34,33 +33,26 @@ pub trait SecondLevel: Send + Sync + 'static {
     fn put(&self, key: String, value: Bytes, kept: Duration) -> BoxFuture<'_, ()>;
 }
 
-/// The place of one answer.
-pub(super) struct Shared {
-    level: Arc<dyn SecondLevel>,
-    key: String,
-    refresh: bool,
+/// The slot of one answer in the shared cache.
+pub(crate) struct SharedSlot {
+    pub(crate) cache: Arc<dyn SharedCache>,
+    pub(crate) key: String,
+    /// Compute the answer whatever is there.
+    pub(crate) refresh: bool,
 }
 
-impl Shared {
-    /// The place of the answer to `ask`, if answers are shared.
-    pub(super) fn of<R>(ask: &Ask<'_>, inner: &Inner<R>) -> Option<Self> {
-        let (Some(level), Some(elsewhere), true) = (&inner.second, &inner.elsewhere, ask.keep) else { return None };
-        let project = ask.key.project;
-        let key = format!("answer:{:x}:{:x}:{:x}", project.0, ask.key.plan, elsewhere.version(project));
-        Some(Self { level: Arc::clone(level), key, refresh: ask.refresh })
-    }
-
+impl SharedSlot {
     /// The answer that another instance has put there.
-    pub(super) async fn find(shared: Option<&Self>, now_ms: i64) -> Option<Computed> {
-        let shared = shared.filter(|shared| !shared.refresh)?;
-        decode(shared.level.find(shared.key.clone()).await?, now_ms)
+    pub(crate) async fn find(slot: Option<&Self>, now_ms: i64) -> Option<Computed> {
+        let slot = slot.filter(|slot| !slot.refresh)?;
+        decode(slot.cache.find(slot.key.clone()).await?, now_ms)
     }
 
     /// Puts an answer there, in the background.
-    pub(super) fn put(self, computed: &Computed) {
+    pub(crate) fn put(self, computed: &Computed) {
         if computed.result.len() <= LARGEST {
             let value = encode(computed);
-            spawn_short(async move { self.level.put(self.key, value, KEPT).await });
+            spawn_short(async move { self.cache.put(self.key, value, KEPT).await });
         }
     }
 }

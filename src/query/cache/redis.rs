@@ -1,0 +1,20 @@
+//! Redis as the cache that instances share.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::shared::SharedCache;
+use crate::redis::Redis;
+
+impl SharedCache for Redis {
+    fn find(&self, key: String) -> BoxFuture<'_, Option<Bytes>> {
+        async move { self.get(&key).await }.boxed()
+    }
+
+    fn put(&self, key: String, value: Bytes, kept: Duration) -> BoxFuture<'_, ()> {
+        async move { self.set(&key, value, kept).await }.boxed()
+    }
+}
