@@ -7,9 +7,9 @@
 //! as it was, and what process learned beside it. Many events of one partition make a [`record`], the unit of the log.
 
 pub mod address;
+pub mod dead_letter;
 pub mod field;
 pub mod ids;
-pub mod letter;
 pub mod mask;
 pub mod packed;
 pub mod page;

@@ -10,8 +10,8 @@ use super::decode::{self, Decoded};
 use super::properties::clip;
 use super::publish::{self, ImportRecord};
 use super::{IngestLimits, Request};
+use crate::event::dead_letter::{DEAD_LINE_MARK, DeadLetter, DeadLetterId, DeadLine, LogPosition};
 use crate::event::ids::ProjectId;
-use crate::event::letter::{DEAD_LINE_MARK, DeadLine, Letter, LetterId, Place};
 use crate::event::mask;
 use crate::http::respond::ApiError;
 use crate::outcome::DeadReason;
@@ -88,7 +88,7 @@ struct Told<'l> {
     message: &'l str,
     line: u64,
     original: &'l [u8],
-    id: LetterId,
+    id: DeadLetterId,
 }
 
 impl<'s> Letters<'s> {
@@ -105,7 +105,7 @@ impl<'s> Letters<'s> {
         }
         let Some(record) = self.records.last_mut() else { return };
         record.count += 1;
-        Letter {
+        DeadLetter {
             project: self.request.project,
             received_ms: self.request.received_ms,
             reason,
@@ -114,7 +114,7 @@ impl<'s> Letters<'s> {
             line,
             original,
             id,
-            place: Place::UNKNOWN,
+            position: LogPosition::UNKNOWN,
         }
         .put(&mut record.bytes);
     }
@@ -134,7 +134,7 @@ impl<'s> Letters<'s> {
         let code = rejected.defect.as_str();
         let message = mask::masked_text(&format!("{code}: {}", rejected.message), |_| mask::ADDRESS.to_owned());
         let original = mask::without_address(beginning(original));
-        let id = LetterId::of_event(&original);
+        let id = DeadLetterId::of_event(&original);
         self.put(&Told { reason: DeadReason::EventInvalid, message: &message, line: 0, original: &original, id });
         match self.refused.iter_mut().find(|refused| refused.code == code) {
             Some(refused) => refused.count += 1,
@@ -177,7 +177,7 @@ fn dead_line(line: &[u8], letters: &mut Letters<'_>) -> Result<(), ApiError> {
     // The importer has masked what it took for an address, with a name for each; what is left of them goes here.
     let original = mask::masked(beginning(&original), |_| mask::ADDRESS.to_owned());
     let message = mask::masked_text(&dead.message, |_| mask::ADDRESS.to_owned());
-    let id = if dead.id.is_empty() { LetterId::NONE } else { LetterId::of(&dead.id) };
+    let id = if dead.id.is_empty() { DeadLetterId::NONE } else { DeadLetterId::of(&dead.id) };
     letters.put(&Told { reason: DeadReason::LineMalformed, message: &message, line: dead.line, original: &original, id });
     Ok(())
 }

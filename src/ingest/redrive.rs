@@ -14,9 +14,9 @@ use super::geo::RequestGeo;
 use super::publish::{Contribution, ImportRecord, Publisher};
 use super::{Geo, IngestLimits, Request};
 use crate::clock;
+use crate::event::dead_letter::{DeadLetter, LogPosition};
 use crate::event::field::flag;
 use crate::event::ids::ProjectId;
-use crate::event::letter::{Letter, Place};
 use crate::event::packed::{self, EventView, Fields, Fixed};
 use crate::event::record;
 use crate::log::{Log, LogError};
@@ -82,11 +82,11 @@ impl<L: Log> Redrive<L> {
     }
 
     /// Tries a letter. Returns the number of events it gave, which wait for [`Self::publish`].
-    pub fn attempt(&mut self, letter: &Letter<'_>) -> u32 {
+    pub fn attempt(&mut self, letter: &DeadLetter<'_>) -> u32 {
         match letter.reason {
             // Only the importer knows the layout of the one, and only its release what the other holds.
             DeadReason::LineMalformed | DeadReason::OfLaterRelease => 0,
-            DeadReason::EventInvalid => self.line(letter, (&letter.place, 0)),
+            DeadReason::EventInvalid => self.line(letter, (&letter.position, 0)),
             DeadReason::RecordUndecodable | DeadReason::RecordFailed | DeadReason::RecordTooLarge => self.record(letter),
             DeadReason::EventUndecodable => self.events(letter),
         }
@@ -118,8 +118,8 @@ impl<L: Log> Redrive<L> {
         std::mem::replace(&mut self.batch, next)
     }
 
-    /// A line of an import: decoded as it was then, as of its own time of receipt. `nth`: which line of the letter at `place`.
-    fn line(&mut self, letter: &Letter<'_>, (place, nth): (&Place, u32)) -> u32 {
+    /// A line of an import: decoded as it was then, as of its own time of receipt. `nth`: which line of the letter at `position`.
+    fn line(&mut self, letter: &DeadLetter<'_>, (position, nth): (&LogPosition, u32)) -> u32 {
         let mut decoded = Decoded::new(self.batch.partitions);
         let geo = RequestGeo::new(&self.geo);
         let request = Request {
@@ -127,7 +127,7 @@ impl<L: Log> Redrive<L> {
             partitions: self.batch.partitions,
             received_ms: letter.received_ms,
             sent_ms: None,
-            fallback_id: Some(place.event_id(nth)),
+            fallback_id: Some(position.event_id(nth)),
             flags: 0,
             user_agent: "",
             // Never looked at: an import's own address says nothing about its events.
@@ -144,7 +144,7 @@ impl<L: Log> Redrive<L> {
     }
 
     /// A record of which nothing could be read: its events, and the letters behind them as if they were letters by themselves.
-    fn record(&mut self, letter: &Letter<'_>) -> u32 {
+    fn record(&mut self, letter: &DeadLetter<'_>) -> u32 {
         let mut body = Vec::new();
         let Ok(header) = record::decode(letter.original, &mut body) else { return 0 };
         let mut rest = body.as_slice();
@@ -158,16 +158,16 @@ impl<L: Log> Redrive<L> {
             }
         }
         for nth in 0..header.letters {
-            let Some(inner) = Letter::take(&mut rest) else { break };
+            let Some(inner) = DeadLetter::take(&mut rest) else { break };
             if inner.reason == DeadReason::EventInvalid {
-                events += self.line(&inner, (&letter.place, nth));
+                events += self.line(&inner, (&letter.position, nth));
             }
         }
         events
     }
 
     /// One event of a record, or all from one on. Of those only the ones of the project that the letter knows.
-    fn events(&mut self, letter: &Letter<'_>) -> u32 {
+    fn events(&mut self, letter: &DeadLetter<'_>) -> u32 {
         let is_rest = letter.is_rest();
         // What is nobody's stays nobody's.
         let project = Some(letter.project).filter(|project| *project != ProjectId::BOOKS);

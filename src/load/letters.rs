@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, StringColumn};
 use crate::clickhouse::{ClickHouse, ClickHouseError, Shard, Statement};
+use crate::event::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, LogPosition};
 use crate::event::ids::{LogEpoch, ProjectId};
-use crate::event::letter::{Letter, LetterId, LetterRecord, Place};
 use crate::log::{LogError, PartitionReader, Record};
 
 const READ_BYTES: usize = 1 << 20;
@@ -48,7 +48,7 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
         let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
             let (read, next_offset) = next_letters(&mut records);
-            let letters: Vec<Letter<'_>> = read.iter().flat_map(LetterRecord::letters).collect();
+            let letters: Vec<DeadLetter<'_>> = read.iter().flat_map(DeadLetterRecord::letters).collect();
             while let Err(problem) = store_letters(&store, &letters).await {
                 tracing::error!(%problem, "dead letters not stored: waiting");
                 tokio::select! {
@@ -61,32 +61,32 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
     }
 }
 
-async fn store_letters(store: &ClickHouse, letters: &[Letter<'_>]) -> Result<(), ClickHouseError> {
-    let first = first_places(store, letters).await?;
+async fn store_letters(store: &ClickHouse, letters: &[DeadLetter<'_>]) -> Result<(), ClickHouseError> {
+    let first = first_positions(store, letters).await?;
     insert(store, &encode(letters, &first)).await
 }
 
 /// What a letter is about.
-type Subject = (ProjectId, LetterId);
+type Subject = (ProjectId, DeadLetterId);
 
 /// Where the first letter about each line stands: in the table, or among these.
-async fn first_places(store: &ClickHouse, letters: &[Letter<'_>]) -> Result<HashMap<Subject, Place>, ClickHouseError> {
-    let named: Vec<&Letter<'_>> = letters.iter().filter(|letter| letter.id != LetterId::NONE).collect();
+async fn first_positions(store: &ClickHouse, letters: &[DeadLetter<'_>]) -> Result<HashMap<Subject, LogPosition>, ClickHouseError> {
+    let named: Vec<&DeadLetter<'_>> = letters.iter().filter(|letter| letter.id != DeadLetterId::NONE).collect();
     let mut first = HashMap::new();
     for letters in named.chunks(IDS) {
         first.extend(known(store, letters).await?);
     }
     named.iter().for_each(|letter| {
-        first.entry((letter.project, letter.id)).or_insert(letter.place);
+        first.entry((letter.project, letter.id)).or_insert(letter.position);
     });
     Ok(first)
 }
 
-/// A first letter as the table tells it: project, id and place.
+/// A first letter as the table tells it: project, id and position.
 type Row = (String, String, String, u16, String, u32);
 
 /// The first letters about the same lines in the table.
-async fn known(store: &ClickHouse, letters: &[&Letter<'_>]) -> Result<Vec<(Subject, Place)>, ClickHouseError> {
+async fn known(store: &ClickHouse, letters: &[&DeadLetter<'_>]) -> Result<Vec<(Subject, LogPosition)>, ClickHouseError> {
     let sql = format!(
         "SELECT toString(project_id), toString(letter_id), toString(log_epoch), log_partition, toString(log_offset), log_index \
          FROM {}.dead_letters WHERE project_id IN {{projects:Array(UInt64)}} AND is_copy = 0 AND letter_id IN {{ids:Array(UInt128)}}",
@@ -104,13 +104,13 @@ async fn known(store: &ClickHouse, letters: &[&Letter<'_>]) -> Result<Vec<(Subje
             break;
         }
     }
-    Ok(rows?.into_iter().filter_map(first_place).collect())
+    Ok(rows?.into_iter().filter_map(first_position).collect())
 }
 
-fn first_place((project, id, epoch, partition, offset, index): Row) -> Option<(Subject, Place)> {
-    let id = LetterId(id.parse::<u128>().ok()?.to_le_bytes());
-    let place = Place { epoch: LogEpoch(epoch.parse().ok()?), partition, offset: offset.parse().ok()?, index };
-    Some(((ProjectId(project.parse().ok()?), id), place))
+fn first_position((project, id, epoch, partition, offset, index): Row) -> Option<(Subject, LogPosition)> {
+    let id = DeadLetterId(id.parse::<u128>().ok()?.to_le_bytes());
+    let position = LogPosition { epoch: LogEpoch(epoch.parse().ok()?), partition, offset: offset.parse().ok()?, index };
+    Some(((ProjectId(project.parse().ok()?), id), position))
 }
 
 async fn insert(store: &ClickHouse, block: &Bytes) -> Result<(), ClickHouseError> {
@@ -127,11 +127,11 @@ async fn insert(store: &ClickHouse, block: &Bytes) -> Result<(), ClickHouseError
 }
 
 /// The letters of some records, and where reading goes on behind them.
-fn next_letters(records: &mut impl Iterator<Item = Record>) -> (Vec<LetterRecord>, i64) {
+fn next_letters(records: &mut impl Iterator<Item = Record>) -> (Vec<DeadLetterRecord>, i64) {
     let (mut read, mut size, mut next_offset) = (Vec::new(), 0, 0);
     for record in records {
         next_offset = record.offset + 1;
-        match LetterRecord::decode(&record.payload) {
+        match DeadLetterRecord::decode(&record.payload) {
             Ok(letters) => {
                 size += letters.size();
                 read.push(letters);
@@ -145,8 +145,8 @@ fn next_letters(records: &mut impl Iterator<Item = Record>) -> (Vec<LetterRecord
     (read, next_offset)
 }
 
-fn encode(letters: &[Letter<'_>], first: &HashMap<Subject, Place>) -> Bytes {
-    let is_copy = |letter: &Letter<'_>| first.get(&(letter.project, letter.id)).is_some_and(|place| *place != letter.place);
+fn encode(letters: &[DeadLetter<'_>], first: &HashMap<Subject, LogPosition>) -> Bytes {
+    let is_copy = |letter: &DeadLetter<'_>| first.get(&(letter.project, letter.id)).is_some_and(|position| *position != letter.position);
     let mut out = Vec::new();
     native::begin_block(&mut out, COLUMNS.split(", ").count(), letters.len());
     numbers("project_id", "UInt64", letters.iter().map(|letter| letter.project.0.to_le_bytes()), &mut out);
@@ -158,10 +158,10 @@ fn encode(letters: &[Letter<'_>], first: &HashMap<Subject, Place>) -> Bytes {
     strings("source", letters.iter().map(|letter| letter.source.as_bytes()), &mut out);
     numbers("line", "UInt64", letters.iter().map(|letter| letter.line.to_le_bytes()), &mut out);
     strings("original", letters.iter().map(|letter| letter.original), &mut out);
-    numbers("log_epoch", "UInt64", letters.iter().map(|letter| letter.place.epoch.0.to_le_bytes()), &mut out);
-    numbers("log_partition", "UInt16", letters.iter().map(|letter| letter.place.partition.to_le_bytes()), &mut out);
-    numbers("log_offset", "Int64", letters.iter().map(|letter| letter.place.offset.to_le_bytes()), &mut out);
-    numbers("log_index", "UInt32", letters.iter().map(|letter| letter.place.index.to_le_bytes()), &mut out);
+    numbers("log_epoch", "UInt64", letters.iter().map(|letter| letter.position.epoch.0.to_le_bytes()), &mut out);
+    numbers("log_partition", "UInt16", letters.iter().map(|letter| letter.position.partition.to_le_bytes()), &mut out);
+    numbers("log_offset", "Int64", letters.iter().map(|letter| letter.position.offset.to_le_bytes()), &mut out);
+    numbers("log_index", "UInt32", letters.iter().map(|letter| letter.position.index.to_le_bytes()), &mut out);
     numbers("letter_id", "UInt128", letters.iter().map(|letter| letter.id.0), &mut out);
     numbers("is_copy", "UInt8", letters.iter().map(|letter| [u8::from(is_copy(letter))]), &mut out);
     out.into()

@@ -14,9 +14,9 @@ use super::enrich::campaign::{self, Campaign};
 use super::enrich::channel::channel;
 use super::enrich::referrer;
 use super::sessionize::{SessionId, Sessionizer, Visitor};
+use crate::event::dead_letter::{self, DeadLetter, DeadLetterId, LogPosition};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
-use crate::event::letter::{self, Letter, LetterId, Place};
 use crate::event::packed::{Addition, EventView, Fields};
 use crate::event::record::{self, Header, RawOrigin, RecordError, Tallies, day_of};
 use crate::lifecycle::panic_message;
@@ -119,8 +119,8 @@ impl Pipeline {
         }
         let enriched = self.encode(&header, payload)?;
         let count = letters.len() as u64;
-        let placed = (0..).zip(letters).map(|(index, letter)| Letter { place: place(origin, index), ..letter });
-        Ok(Applied { enriched, dead: letter::pack(placed, self.max_record), letters: count, fault: None })
+        let placed = (0..).zip(letters).map(|(index, letter)| DeadLetter { position: position(origin, index), ..letter });
+        Ok(Applied { enriched, dead: dead_letter::pack(placed, self.max_record), letters: count, fault: None })
     }
 
     /// Enriches the events of a record, and finds its letters.
@@ -142,7 +142,7 @@ impl Pipeline {
         // Where the end of an event cannot be found, letters have no beginning either.
         while unread > 0 && unread <= header.letters {
             let before = rest;
-            let Some(letter) = Letter::take(&mut rest) else {
+            let Some(letter) = DeadLetter::take(&mut rest) else {
                 rest = before;
                 break;
             };
@@ -171,7 +171,7 @@ impl Pipeline {
                 return Some(self.enrich(event, &fields, project));
             }
         };
-        let letter = Letter {
+        let letter = DeadLetter {
             project: project.unwrap_or(ProjectId::BOOKS),
             received_ms: event.fixed.received_ms,
             reason: DeadReason::EventUndecodable,
@@ -179,8 +179,8 @@ impl Pipeline {
             source: "",
             line: 0,
             original: event.encoded(),
-            id: LetterId::NONE,
-            place: Place::UNKNOWN,
+            id: DeadLetterId::NONE,
+            position: LogPosition::UNKNOWN,
         };
         taken.put(letter, header);
         None
@@ -250,7 +250,7 @@ impl Pipeline {
             tallies.add(ProjectId::BOOKS, self.received_ms, Count::Dead(*reason), 1);
             self.bare(origin, 0, tallies)
         });
-        let letter = Letter {
+        let letter = DeadLetter {
             project,
             received_ms: self.received_ms,
             reason: *reason,
@@ -258,10 +258,10 @@ impl Pipeline {
             source: "",
             line: 0,
             original: payload,
-            id: LetterId::NONE,
-            place: place(origin, 0),
+            id: DeadLetterId::NONE,
+            position: position(origin, 0),
         };
-        Applied { enriched: enriched.unwrap_or_default(), dead: letter::pack([letter], self.max_record), letters: 1, fault: None }
+        Applied { enriched: enriched.unwrap_or_default(), dead: dead_letter::pack([letter], self.max_record), letters: 1, fault: None }
     }
 
     /// An enriched record without events; `None` if there are no books for it.
@@ -296,8 +296,8 @@ fn only_project(header: &Header) -> ProjectId {
     }
 }
 
-fn place(origin: RawOrigin, index: u32) -> Place {
-    Place { epoch: origin.epoch, partition: origin.partition, offset: origin.offset, index }
+fn position(origin: RawOrigin, index: u32) -> LogPosition {
+    LogPosition { epoch: origin.epoch, partition: origin.partition, offset: origin.offset, index }
 }
 
 /// The books of a record all of whose events end for `reason`.
@@ -344,12 +344,12 @@ fn campaign_of<'a>(fields: &Fields<'a>) -> Campaign<'a> {
 /// What was found in a record.
 struct Taken<'b> {
     books: Books,
-    letters: Vec<Letter<'b>>,
+    letters: Vec<DeadLetter<'b>>,
     events: u32,
 }
 
 impl<'b> Taken<'b> {
-    fn put(&mut self, mut letter: Letter<'b>, header: &Header) {
+    fn put(&mut self, mut letter: DeadLetter<'b>, header: &Header) {
         if day_of(letter.received_ms) != day_of(header.received_ms) {
             letter.received_ms = header.received_ms;
         }
@@ -360,16 +360,16 @@ impl<'b> Taken<'b> {
     /// The rest of a record in which not even the ends of events or letters can be found: one letter holds it, and each of the
     /// `missing` that it should have held is counted.
     fn put_rest(&mut self, missing: u32, rest: &'b [u8], header: &Header) {
-        let letter = Letter {
+        let letter = DeadLetter {
             project: only_project(header),
             received_ms: header.received_ms,
             reason: DeadReason::EventUndecodable,
-            message: letter::REST_UNREADABLE,
+            message: dead_letter::REST_UNREADABLE,
             source: "",
             line: 0,
             original: rest,
-            id: LetterId::NONE,
-            place: Place::UNKNOWN,
+            id: DeadLetterId::NONE,
+            position: LogPosition::UNKNOWN,
         };
         let dead = Some(Count::Dead(letter.reason));
         self.books.received(letter.project, letter.received_ms, dead, missing - 1);

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::{ClickHouse, Shard, Statement};
 use crate::crash;
+use crate::event::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, LogPosition};
 use crate::event::ids::{LogEpoch, ProjectId};
-use crate::event::letter::{Letter, LetterId, LetterRecord, Place};
 use crate::ingest::Redrive;
 use crate::log::{Log, Topic};
 use crate::outcome::DeadReason;
@@ -116,18 +116,18 @@ struct OwnedLetter {
     reason: DeadReason,
     message: String,
     original: Vec<u8>,
-    place: Place,
+    position: LogPosition,
 }
 
 impl OwnedLetter {
-    fn of(letter: &Letter<'_>) -> Self {
-        let Letter { project, received_ms, reason, message, original, place, .. } = *letter;
-        Self { project, received_ms, reason, message: message.to_owned(), original: original.to_owned(), place }
+    fn of(letter: &DeadLetter<'_>) -> Self {
+        let DeadLetter { project, received_ms, reason, message, original, position, .. } = *letter;
+        Self { project, received_ms, reason, message: message.to_owned(), original: original.to_owned(), position }
     }
 
-    fn borrow(&self) -> Letter<'_> {
-        let Self { project, received_ms, reason, message, original, place } = self;
-        Letter {
+    fn borrow(&self) -> DeadLetter<'_> {
+        let Self { project, received_ms, reason, message, original, position } = self;
+        DeadLetter {
             project: *project,
             received_ms: *received_ms,
             reason: *reason,
@@ -135,13 +135,13 @@ impl OwnedLetter {
             source: "",
             line: 0,
             original,
-            id: LetterId::NONE,
-            place: *place,
+            id: DeadLetterId::NONE,
+            position: *position,
         }
     }
 }
 
-/// A letter as the table tells it: project, receipt, reason, message, original in base64, and its place.
+/// A letter as the table tells it: project, receipt, reason, message, original in base64, and its position.
 type Row = (String, String, String, String, String, String, u16, String, u32);
 
 /// Reads all letters once: the table's in the order of its key, then those of the topic that were not among them.
@@ -151,17 +151,17 @@ struct Letters<'s, L> {
     reason: Option<DeadReason>,
     /// Letters of the table not yet read.
     in_table: u64,
-    /// Project and place of the last one read; `None` at the table's end.
-    after: Option<(ProjectId, Place)>,
+    /// Project and position of the last one read; `None` at the table's end.
+    after: Option<(ProjectId, LogPosition)>,
     /// Records of the topic not yet read.
     in_topic: Range<i64>,
     /// About 40 bytes a letter.
-    seen: HashSet<Place>,
+    seen: HashSet<LogPosition>,
 }
 
 impl<'s, L: Log> Letters<'s, L> {
     async fn open(log: &'s L, store: &'s ClickHouse, reason: Option<DeadReason>) -> Result<Self> {
-        let first = Place { epoch: LogEpoch(0), partition: 0, offset: i64::MIN, index: 0 };
+        let first = LogPosition { epoch: LogEpoch(0), partition: 0, offset: i64::MIN, index: 0 };
         let after = Some((ProjectId::BOOKS, first));
         let mut letters = Self { log, store, reason, in_table: 0, after, in_topic: 0..0, seen: HashSet::new() };
         let count =
@@ -184,9 +184,9 @@ impl<'s, L: Log> Letters<'s, L> {
     async fn next(&mut self) -> Result<Option<Vec<OwnedLetter>>> {
         if let Some(after) = self.after {
             let page = self.of_table(after).await?;
-            self.after = page.last().map(|last| (last.project, last.place));
+            self.after = page.last().map(|last| (last.project, last.position));
             self.in_table = self.in_table.saturating_sub(page.len() as u64);
-            self.seen.extend(page.iter().map(|letter| letter.place));
+            self.seen.extend(page.iter().map(|letter| letter.position));
             if self.after.is_some() {
                 return Ok(Some(page));
             }
@@ -196,7 +196,7 @@ impl<'s, L: Log> Letters<'s, L> {
         self.of_topic().await
     }
 
-    async fn of_table(&self, (project, place): (ProjectId, Place)) -> Result<Vec<OwnedLetter>> {
+    async fn of_table(&self, (project, position): (ProjectId, LogPosition)) -> Result<Vec<OwnedLetter>> {
         let sql = format!(
             "SELECT toString(project_id), toString(toUnixTimestamp64Milli(received_at)), reason, message, base64Encode(original), \
              toString(log_epoch), log_partition, toString(log_offset), log_index FROM (\
@@ -212,10 +212,10 @@ impl<'s, L: Log> Letters<'s, L> {
         let statement = self
             .asking(sql)
             .bind("project", project.0)
-            .bind("epoch", place.epoch.0)
-            .bind("partition", place.partition)
-            .bind("offset", place.offset)
-            .bind("index", place.index);
+            .bind("epoch", position.epoch.0)
+            .bind("partition", position.partition)
+            .bind("offset", position.offset)
+            .bind("index", position.index);
         let rows: Vec<Row> = self.rows(&statement).await?;
         rows.into_iter().map(letter).collect()
     }
@@ -249,10 +249,10 @@ impl<'s, L: Log> Letters<'s, L> {
             return Ok(None);
         };
         self.in_topic.start = last.offset + 1;
-        let read: Vec<LetterRecord> = records.iter().filter_map(|record| LetterRecord::decode(&record.payload).ok()).collect();
-        let letters = read.iter().flat_map(LetterRecord::letters);
+        let read: Vec<DeadLetterRecord> = records.iter().filter_map(|record| DeadLetterRecord::decode(&record.payload).ok()).collect();
+        let letters = read.iter().flat_map(DeadLetterRecord::letters);
         let asked = letters.filter(|letter| self.reason.is_none_or(|reason| reason == letter.reason));
-        Ok(Some(asked.filter(|letter| self.seen.insert(letter.place)).map(|letter| OwnedLetter::of(&letter)).collect()))
+        Ok(Some(asked.filter(|letter| self.seen.insert(letter.position)).map(|letter| OwnedLetter::of(&letter)).collect()))
     }
 }
 
@@ -264,6 +264,6 @@ fn letter((project, received_ms, reason, message, original, epoch, partition, of
         reason,
         message,
         original: STANDARD.decode(original).context("dead_letters")?,
-        place: Place { epoch: LogEpoch(epoch.parse()?), partition, offset: offset.parse()?, index },
+        position: LogPosition { epoch: LogEpoch(epoch.parse()?), partition, offset: offset.parse()?, index },
     })
 }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::config::{Config, Settings};
+use crate::event::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, LogPosition};
 use crate::event::ids::{LogEpoch, ProjectId};
-use crate::event::letter::{Letter, LetterId, LetterRecord, Place};
 use crate::event::record::{self, RawOrigin, Tallies};
 use crate::ingest::{Geo, Redrive};
 use crate::load::probe;
@@ -53,8 +53,8 @@ fn ingested(lines: &[Value]) -> (Vec<Vec<u8>>, u32) {
     })
 }
 
-fn letter(index: u32, original: &[u8]) -> Letter<'_> {
-    Letter {
+fn letter(index: u32, original: &[u8]) -> DeadLetter<'_> {
+    DeadLetter {
         project: PROJECT,
         received_ms: crate::clock::now_ms(),
         reason: DeadReason::EventInvalid,
@@ -62,8 +62,8 @@ fn letter(index: u32, original: &[u8]) -> Letter<'_> {
         source: "",
         line: 0,
         original,
-        id: LetterId::NONE,
-        place: Place { epoch: LogEpoch(1), partition: 0, offset: 0, index },
+        id: DeadLetterId::NONE,
+        position: LogPosition { epoch: LogEpoch(1), partition: 0, offset: 0, index },
     }
 }
 
@@ -90,7 +90,7 @@ fn worked_through(raw: &[Vec<u8>]) -> Result<Ended, TestCaseError> {
         let (record, dead) = enricher.enrich(origin, payload);
         prop_assert!(record.len() <= LIMIT && dead.iter().all(|record| record.len() <= LIMIT));
         for record in dead {
-            let record = LetterRecord::decode(&record).unwrap();
+            let record = DeadLetterRecord::decode(&record).unwrap();
             for letter in record.letters() {
                 prop_assert!(letter.reason != DeadReason::RecordFailed, "{}", letter.message);
                 letters += 1;

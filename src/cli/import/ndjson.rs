@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Malformed;
 use super::times::{Read, Times, of_text};
-use crate::event::letter::DEAD_LINE_MARK;
+use crate::event::dead_letter::DEAD_LINE_MARK;
 
 #[derive(Deserialize)]
 struct Object<'l> {

@@ -23,7 +23,7 @@ use super::lines::{Line, Lines, MAX_LINE};
 use super::times::Times;
 use super::told::{Example, Reasons};
 use super::{Malformed, ndjson};
-use crate::event::letter::{DeadLine, DeadText};
+use crate::event::dead_letter::{DeadLine, DeadText};
 
 /// Lines of a batch: what one round trip to the disk should carry.
 const MAX_LINES: usize = 1_000;

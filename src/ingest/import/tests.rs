@@ -13,9 +13,9 @@ fn taken(body: &[u8]) -> Result<(u32, Vec<publish::Letters>), ApiError> {
     })
 }
 
-fn letters(record: &publish::Letters) -> Vec<Letter<'_>> {
+fn letters(record: &publish::Letters) -> Vec<DeadLetter<'_>> {
     let mut rest = record.bytes.as_slice();
-    std::iter::from_fn(|| Letter::take(&mut rest)).collect()
+    std::iter::from_fn(|| DeadLetter::take(&mut rest)).collect()
 }
 
 /// A line of an import, and whether it is an event.
@@ -51,7 +51,7 @@ proptest! {
         let body = lines.iter().map(|(line, _)| line.as_slice()).collect::<Vec<_>>().join(&b'\n');
         let (events, records) = taken(&body).unwrap();
         prop_assert_eq!(events as usize, lines.iter().filter(|(_, is_event)| *is_event).count());
-        let written: Vec<Letter<'_>> = records.iter().flat_map(letters).collect();
+        let written: Vec<DeadLetter<'_>> = records.iter().flat_map(letters).collect();
         prop_assert_eq!(written.len(), lines.len() - events as usize);
         prop_assert_eq!(records.iter().map(|record| record.count as usize).sum::<usize>(), written.len());
         for record in &records {

@@ -1,6 +1,6 @@
 use super::*;
+use crate::event::dead_letter::{DeadLetterId, REST_UNREADABLE};
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
-use crate::event::letter::{LetterId, REST_UNREADABLE};
 use crate::event::packed::EventWriter;
 use crate::event::record::{Header, Tallies, day_of};
 use crate::ingest::tests::fake_log::{FakeLog, Mood};
@@ -9,11 +9,21 @@ use crate::outcome::Count;
 
 const SHOP: ProjectId = ProjectId(7);
 const BLOG: ProjectId = ProjectId(8);
-const PLACE: Place = Place { epoch: LogEpoch(5), partition: 1, offset: 40, index: 2 };
+const PLACE: LogPosition = LogPosition { epoch: LogEpoch(5), partition: 1, offset: 40, index: 2 };
 const LINE: &[u8] = br#"{"type":"order","anonymousId":"ada"}"#;
 
-fn letter<'a>(reason: DeadReason, original: &'a [u8]) -> Letter<'a> {
-    Letter { project: SHOP, received_ms: NOW, reason, message: "", source: "", line: 0, original, id: LetterId::NONE, place: PLACE }
+fn letter<'a>(reason: DeadReason, original: &'a [u8]) -> DeadLetter<'a> {
+    DeadLetter {
+        project: SHOP,
+        received_ms: NOW,
+        reason,
+        message: "",
+        source: "",
+        line: 0,
+        original,
+        id: DeadLetterId::NONE,
+        position: PLACE,
+    }
 }
 
 fn redrive() -> (FakeLog, Redrive<FakeLog>) {
@@ -22,7 +32,7 @@ fn redrive() -> (FakeLog, Redrive<FakeLog>) {
 }
 
 /// What is published for `letter`: project and fixed part of each event, in order of project.
-async fn published(letter: &Letter<'_>) -> Vec<(ProjectId, Fixed)> {
+async fn published(letter: &DeadLetter<'_>) -> Vec<(ProjectId, Fixed)> {
     let (log, mut redrive) = redrive();
     let given = redrive.attempt(letter);
     redrive.publish().await.unwrap();
@@ -87,10 +97,10 @@ async fn a_record_gives_its_events_and_the_lines_behind_them_each_to_its_project
     put_event(1, 0, &mut body);
     put_event(2, 1, &mut body);
     for (reason, original) in [(DeadReason::EventInvalid, LINE), (DeadReason::LineMalformed, LINE), (DeadReason::EventInvalid, LINE)] {
-        Letter { project: BLOG, place: Place::UNKNOWN, ..letter(reason, original) }.put(&mut body);
+        DeadLetter { project: BLOG, position: LogPosition::UNKNOWN, ..letter(reason, original) }.put(&mut body);
     }
     let whole = record((2, 3), &body);
-    let events = published(&Letter { project: ProjectId::BOOKS, ..letter(DeadReason::RecordUndecodable, &whole) }).await;
+    let events = published(&DeadLetter { project: ProjectId::BOOKS, ..letter(DeadReason::RecordUndecodable, &whole) }).await;
     let mut ids: Vec<(ProjectId, [u8; 16])> = events.iter().map(|(project, fixed)| (*project, fixed.event_id)).collect();
     let mut expected = [(SHOP, [1; 16]), (BLOG, [2; 16]), (BLOG, PLACE.event_id(0)), (BLOG, PLACE.event_id(2))];
     ids.sort();
@@ -107,7 +117,7 @@ async fn an_event_of_unknown_project_stays_where_it_is() {
     let alone = published(&letter(DeadReason::EventUndecodable, &body)).await;
     assert_eq!(alone[0].0, SHOP, "the letter of a single event has its project");
     put_event(2, 0, &mut body);
-    let rest = Letter { message: REST_UNREADABLE, ..letter(DeadReason::EventUndecodable, &body) };
+    let rest = DeadLetter { message: REST_UNREADABLE, ..letter(DeadReason::EventUndecodable, &body) };
     let rest = published(&rest).await;
     assert_eq!(rest.iter().map(|(project, fixed)| (*project, fixed.event_id)).collect::<Vec<_>>(), [(SHOP, [2; 16])]);
 }

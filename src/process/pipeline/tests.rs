@@ -3,8 +3,8 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::dead_letter::DeadLetterRecord;
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
-use crate::event::letter::LetterRecord;
 use crate::event::packed::{EnrichedEvents, Entry, EventWriter, Fixed};
 use crate::event::record::Enriched;
 
@@ -36,8 +36,8 @@ fn agents() -> Arc<AgentParser> {
 
 /// Its dead letters, by what they say, whose they are and what they hold.
 fn letters_of(applied: &Applied) -> Vec<(String, ProjectId, Vec<u8>)> {
-    let records = applied.dead.iter().map(|record| LetterRecord::decode(record).unwrap());
-    let read = |record: LetterRecord| -> Vec<_> {
+    let records = applied.dead.iter().map(|record| DeadLetterRecord::decode(record).unwrap());
+    let read = |record: DeadLetterRecord| -> Vec<_> {
         record.letters().map(|letter| (letter.message.to_owned(), letter.project, letter.original.to_vec())).collect()
     };
     let letters: Vec<_> = records.flat_map(read).collect();
@@ -66,8 +66,8 @@ fn put_letter(body: &mut Vec<u8>, line: u64) {
     a_letter(line).put(body);
 }
 
-fn a_letter(line: u64) -> Letter<'static> {
-    Letter {
+fn a_letter(line: u64) -> DeadLetter<'static> {
+    DeadLetter {
         project: PROJECT,
         received_ms: NOW,
         reason: DeadReason::LineMalformed,
@@ -75,8 +75,8 @@ fn a_letter(line: u64) -> Letter<'static> {
         source: "access.log",
         line,
         original: b"GET",
-        id: LetterId::NONE,
-        place: Place::UNKNOWN,
+        id: DeadLetterId::NONE,
+        position: LogPosition::UNKNOWN,
     }
 }
 
@@ -149,10 +149,10 @@ fn letters_are_moved_with_their_place_and_counted() {
     put_event(&mut body, 1, &[(Field::Type, "view")]);
     put_letter(&mut body, 3);
     let applied = pipeline().apply(origin(7), &record(1, 1, &body));
-    let record = LetterRecord::decode(&applied.dead[0]).unwrap();
+    let record = DeadLetterRecord::decode(&applied.dead[0]).unwrap();
     let letter = record.letters().next().unwrap();
     assert_eq!((letter.line, letter.original), (3, b"GET".as_slice()));
-    assert_eq!(letter.place, Place { epoch: LogEpoch(5), partition: 1, offset: 7, index: 0 });
+    assert_eq!(letter.position, LogPosition { epoch: LogEpoch(5), partition: 1, offset: 7, index: 0 });
     let (header, _) = read(&applied);
     assert_eq!((header.events, header.tallies.0[0].count(Count::Dead(DeadReason::LineMalformed))), (1, 1));
     assert_conserved(&header);
@@ -240,7 +240,7 @@ fn a_line_of_seventeen_mebibytes_and_letters_that_do_not_compress_fit_the_log() 
     for original in [line.as_slice(), &near, &over] {
         let mut body = Vec::new();
         put_event(&mut body, 1, &[(Field::Type, "view")]);
-        let letter = Letter { project: PROJECT, original, ..a_letter(1) };
+        let letter = DeadLetter { project: PROJECT, original, ..a_letter(1) };
         letter.put(&mut body);
         let applied = pipeline().apply(origin(7), &record(1, 1, &body));
         let (header, _) = read(&applied);
@@ -317,7 +317,7 @@ fn what_a_record_of_several_projects_holds_is_shown_to_none_of_them() {
     put_event(&mut body, 2, &[(Field::Type, "secret")]);
     body.truncate(body.len() - 1);
     let applied = pipeline().apply(origin(7), &under(|header| header.projects.push(ProjectId(10)), 2, &body));
-    assert_eq!(letters_of(&applied), [(letter::REST_UNREADABLE.to_owned(), ProjectId::BOOKS, body[whole..].to_vec())]);
+    assert_eq!(letters_of(&applied), [(dead_letter::REST_UNREADABLE.to_owned(), ProjectId::BOOKS, body[whole..].to_vec())]);
     assert_conserved(&read(&applied).0);
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cli::import::ids::AddressHasher;
-use crate::event::letter::DEAD_LINE_MARK;
+use crate::event::dead_letter::DEAD_LINE_MARK;
 use crate::http::HttpConfig;
 use crate::ingest::Geo;
 

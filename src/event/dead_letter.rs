@@ -35,7 +35,7 @@ const FULL: usize = 256 << 10;
 
 /// A dead letter inside a raw record (where only its position is missing) or in the dead topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter<'a> {
+pub struct DeadLetter<'a> {
     /// Whose it is; [`ProjectId::BOOKS`] where nobody knows.
     pub project: ProjectId,
     /// When it was received, milliseconds since 1970.
@@ -51,16 +51,16 @@ pub struct Letter<'a> {
     /// The bytes as they came.
     pub original: &'a [u8],
     /// What the line is, if it says so.
-    pub id: LetterId,
+    pub id: DeadLetterId,
     /// Where it stands in the raw topic.
-    pub place: Place,
+    pub position: LogPosition,
 }
 
 /// Which line a letter is about, however often it is sent and whatever file holds it: a letter whose id was there before is a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct LetterId(pub [u8; 16]);
+pub struct DeadLetterId(pub [u8; 16]);
 
-impl LetterId {
+impl DeadLetterId {
     /// Of a letter that says nothing of the kind: every one counts.
     pub const NONE: Self = Self([0; 16]);
 
@@ -117,7 +117,7 @@ pub struct DeadText<'a> {
 
 /// Where a dead letter stands: the same letter written twice has the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct LogPosition {
     /// Identity of the raw topic.
     pub epoch: LogEpoch,
     /// Raw partition.
@@ -128,7 +128,7 @@ pub struct Place {
     pub index: u32,
 }
 
-impl Place {
+impl LogPosition {
     /// Of a letter that is not yet in the log.
     pub const UNKNOWN: Self = Self { epoch: LogEpoch(0), partition: 0, offset: 0, index: 0 };
 
@@ -144,7 +144,7 @@ impl Place {
     }
 }
 
-impl<'a> Letter<'a> {
+impl<'a> DeadLetter<'a> {
     /// How much of its original is kept at most.
     fn most(&self) -> usize {
         match self.reason {
@@ -158,7 +158,7 @@ impl<'a> Letter<'a> {
         let original = self.original.get(..most).unwrap_or(self.original);
         let is_cut = original.len() < self.original.len();
         let message = [cut_text(self.message), if is_cut { CUT } else { "" }].concat();
-        Letter { message: &message, source: cut_text(self.source), original, ..*self }.put(out);
+        DeadLetter { message: &message, source: cut_text(self.source), original, ..*self }.put(out);
     }
 
     /// Whether it holds the rest of a record ([`REST_UNREADABLE`]).
@@ -176,10 +176,10 @@ impl<'a> Letter<'a> {
         varint::put(out, self.line);
         varint::put_bytes(out, self.original);
         out.extend_from_slice(&self.id.0);
-        out.extend_from_slice(&self.place.epoch.0.to_le_bytes());
-        out.extend_from_slice(&self.place.partition.to_le_bytes());
-        out.extend_from_slice(&self.place.offset.to_le_bytes());
-        out.extend_from_slice(&self.place.index.to_le_bytes());
+        out.extend_from_slice(&self.position.epoch.0.to_le_bytes());
+        out.extend_from_slice(&self.position.partition.to_le_bytes());
+        out.extend_from_slice(&self.position.offset.to_le_bytes());
+        out.extend_from_slice(&self.position.index.to_le_bytes());
     }
 
     /// Takes a letter off the front of `input`; `None` if it is damaged.
@@ -200,8 +200,8 @@ impl<'a> Letter<'a> {
             source: std::str::from_utf8(varint::take_bytes(input)?).ok()?,
             line: varint::take(input)?,
             original: varint::take_bytes(input)?,
-            id: LetterId(varint::take_array(input)?),
-            place: Place {
+            id: DeadLetterId(varint::take_array(input)?),
+            position: LogPosition {
                 epoch: LogEpoch(u64::from_le_bytes(varint::take_array(input)?)),
                 partition: u16::from_le_bytes(varint::take_array(input)?),
                 offset: i64::from_le_bytes(varint::take_array(input)?),
@@ -212,7 +212,7 @@ impl<'a> Letter<'a> {
 }
 
 /// The records of the dead topic that hold `letters`, none larger than `limit` bytes.
-pub fn pack<'l>(letters: impl IntoIterator<Item = Letter<'l>>, limit: usize) -> Vec<Vec<u8>> {
+pub fn pack<'l>(letters: impl IntoIterator<Item = DeadLetter<'l>>, limit: usize) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     let mut open = Open::default();
     let full = FULL.min(limit / 2);
@@ -237,7 +237,7 @@ struct Open {
 }
 
 impl Open {
-    fn put(&mut self, letter: &Letter<'_>, limit: usize) {
+    fn put(&mut self, letter: &DeadLetter<'_>, limit: usize) {
         self.received_ms = self.received_ms.max(letter.received_ms);
         let start = self.body.len();
         letter.put_cut(letter.most(), &mut self.body);
@@ -264,12 +264,12 @@ fn cut_text(text: &str) -> &str {
 
 /// A record of the dead topic, read.
 #[derive(Debug)]
-pub struct LetterRecord {
+pub struct DeadLetterRecord {
     body: Vec<u8>,
     count: u32,
 }
 
-impl LetterRecord {
+impl DeadLetterRecord {
     /// Reads a record of the dead topic.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut body = Vec::new();
@@ -278,9 +278,9 @@ impl LetterRecord {
     }
 
     /// Its letters, in order, up to the first that cannot be read.
-    pub fn letters(&self) -> impl Iterator<Item = Letter<'_>> {
+    pub fn letters(&self) -> impl Iterator<Item = DeadLetter<'_>> {
         let mut rest = self.body.as_slice();
-        (0..self.count).map_while(move |_| Letter::take(&mut rest))
+        (0..self.count).map_while(move |_| DeadLetter::take(&mut rest))
     }
 
     /// Bytes that they take in memory.

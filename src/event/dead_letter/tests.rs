@@ -5,7 +5,7 @@ use super::*;
 proptest! {
     #[test]
     fn letters_read_back_equal(message in ".{0,40}", original in prop::collection::vec(any::<u8>(), 0..100), line: u64, offset: i64) {
-        let letter = Letter {
+        let letter = DeadLetter {
             project: ProjectId(4),
             received_ms: 12,
             reason: DeadReason::LineMalformed,
@@ -13,13 +13,13 @@ proptest! {
             source: "access.log",
             line,
             original: &original,
-            id: LetterId::of("1001"),
-            place: Place { epoch: LogEpoch(1), partition: 2, offset, index: 3 },
+            id: DeadLetterId::of("1001"),
+            position: LogPosition { epoch: LogEpoch(1), partition: 2, offset, index: 3 },
         };
         let mut out = Vec::new();
         letter.put(&mut out);
         let mut input = out.as_slice();
-        prop_assert_eq!(Letter::take(&mut input), Some(letter));
+        prop_assert_eq!(DeadLetter::take(&mut input), Some(letter));
         prop_assert!(input.is_empty());
     }
 
@@ -27,23 +27,23 @@ proptest! {
     fn an_id_is_the_same_in_every_spelling_of_a_uuid(bytes: [u8; 16], text in "[^0-9a-fA-F{u]\\PC{0,20}") {
         let uuid = Uuid::from_bytes(bytes);
         for spelling in [uuid.to_string(), uuid.simple().to_string(), uuid.to_string().to_uppercase()] {
-            prop_assert_eq!(LetterId::of(&spelling), LetterId(bytes));
+            prop_assert_eq!(DeadLetterId::of(&spelling), DeadLetterId(bytes));
         }
         let event = serde_json::json!({"type": "", "eventId": text}).to_string();
-        prop_assert_eq!(LetterId::of_event(event.as_bytes()), LetterId::of(&text));
-        prop_assert_eq!(LetterId::of_event(b"{\"eventId\":null}"), LetterId::NONE);
+        prop_assert_eq!(DeadLetterId::of_event(event.as_bytes()), DeadLetterId::of(&text));
+        prop_assert_eq!(DeadLetterId::of_event(b"{\"eventId\":null}"), DeadLetterId::NONE);
     }
 
     #[test]
     fn every_place_and_event_has_an_id_of_its_own(one: (u64, u16, i64, u32, u32), other: (u64, u16, i64, u32, u32)) {
-        let id = |(epoch, partition, offset, index, nth)| Place { epoch: LogEpoch(epoch), partition, offset, index }.event_id(nth);
+        let id = |(epoch, partition, offset, index, nth)| LogPosition { epoch: LogEpoch(epoch), partition, offset, index }.event_id(nth);
         prop_assert_eq!(one == other, id(one) == id(other));
         prop_assert_eq!(uuid::Uuid::from_bytes(id(one)).get_version_num(), 8);
     }
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Letter::take(&mut bytes.as_slice());
+        let _ = DeadLetter::take(&mut bytes.as_slice());
     }
 
     #[test]
@@ -55,9 +55,9 @@ proptest! {
         let letters = (0..).zip(&originals).map(|(index, original)| letter(index, original, &text));
         let records = pack(letters, limit);
         prop_assert!(records.iter().all(|record| record.len() <= limit));
-        let read: Vec<LetterRecord> = records.iter().map(|record| LetterRecord::decode(record).unwrap()).collect();
-        let read: Vec<Letter<'_>> = read.iter().flat_map(LetterRecord::letters).collect();
-        prop_assert_eq!(read.iter().map(|letter| letter.place.index).collect::<Vec<_>>(), (0..originals.len() as u32).collect::<Vec<_>>());
+        let read: Vec<DeadLetterRecord> = records.iter().map(|record| DeadLetterRecord::decode(record).unwrap()).collect();
+        let read: Vec<DeadLetter<'_>> = read.iter().flat_map(DeadLetterRecord::letters).collect();
+        prop_assert_eq!(read.iter().map(|letter| letter.position.index).collect::<Vec<_>>(), (0..originals.len() as u32).collect::<Vec<_>>());
         for (letter, original) in read.iter().zip(&originals) {
             prop_assert!(original.starts_with(letter.original) && letter.original.len() >= original.len().min(limit / 2));
             prop_assert_eq!(letter.message.ends_with(" (original cut)"), letter.original.len() < original.len());
@@ -75,8 +75,8 @@ fn original(size: usize, is_noise: bool) -> Vec<u8> {
     (0..size).map(|_| if is_noise { next() } else { b'x' }).collect()
 }
 
-fn letter<'a>(index: u32, original: &'a [u8], text: &'a str) -> Letter<'a> {
-    Letter {
+fn letter<'a>(index: u32, original: &'a [u8], text: &'a str) -> DeadLetter<'a> {
+    DeadLetter {
         project: ProjectId(4),
         received_ms: 12,
         reason: DeadReason::LineMalformed,
@@ -84,8 +84,8 @@ fn letter<'a>(index: u32, original: &'a [u8], text: &'a str) -> Letter<'a> {
         source: text,
         line: 1,
         original,
-        id: LetterId::NONE,
-        place: Place { epoch: LogEpoch(1), partition: 2, offset: 9, index },
+        id: DeadLetterId::NONE,
+        position: LogPosition { epoch: LogEpoch(1), partition: 2, offset: 9, index },
     }
 }
 
@@ -101,9 +101,9 @@ fn letters_that_are_much_alike_take_little_room_together() {
 fn of_a_line_of_seventeen_mebibytes_the_beginning_is_kept_and_of_a_record_all_of_it() {
     let whole = vec![b'x'; 17 << 20];
     for (reason, kept) in [(DeadReason::LineMalformed, 1 << 20), (DeadReason::RecordUndecodable, 17 << 20)] {
-        let records = pack([Letter { reason, ..letter(0, &whole, "no object") }], 8 << 20);
+        let records = pack([DeadLetter { reason, ..letter(0, &whole, "no object") }], 8 << 20);
         assert_eq!(records.len(), 1);
-        let record = LetterRecord::decode(&records[0]).unwrap();
+        let record = DeadLetterRecord::decode(&records[0]).unwrap();
         assert_eq!(record.letters().map(|letter| letter.original.len()).collect::<Vec<_>>(), [kept]);
     }
 }
@@ -112,7 +112,7 @@ fn of_a_line_of_seventeen_mebibytes_the_beginning_is_kept_and_of_a_record_all_of
 fn the_rest_of_a_record_is_known_as_that_also_when_it_was_cut() {
     let noise = original(300_000, true);
     let records = pack([letter(0, &noise, REST_UNREADABLE)], 65_536);
-    let record = LetterRecord::decode(&records[0]).unwrap();
+    let record = DeadLetterRecord::decode(&records[0]).unwrap();
     let read = record.letters().next().unwrap();
     assert!(read.is_rest() && read.original.len() < noise.len());
 }
@@ -125,8 +125,8 @@ fn a_letter_of_a_later_release_is_kept_and_so_are_those_behind_it() {
     // Behind project and time.
     bytes[16] = 250;
     let mut input = bytes.as_slice();
-    let read = [Letter::take(&mut input).unwrap(), Letter::take(&mut input).unwrap()];
+    let read = [DeadLetter::take(&mut input).unwrap(), DeadLetter::take(&mut input).unwrap()];
     assert_eq!(read.map(|letter| (letter.reason == DeadReason::OfLaterRelease, letter.original)), [(true, &b"one"[..]), (false, b"two")]);
     bytes[16] = 100;
-    assert_eq!(Letter::take(&mut bytes.as_slice()), None, "a code that is no reason");
+    assert_eq!(DeadLetter::take(&mut bytes.as_slice()), None, "a code that is no reason");
 }
