@@ -19,9 +19,10 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Keys;
+use crate::auth::keys::{self, KeyEntry};
 use crate::clickhouse::ClickHouse;
 use crate::config::{LogSettings, Settings};
-use crate::http::keys::{self, KeyEntry, Keys};
 use crate::http::server::Server;
 use crate::ingest::Redrive;
 use crate::lifecycle::{Fault, Signals, Supervisor, raise_file_limit};

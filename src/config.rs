@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::auth::keys::KeysConfig;
 use crate::clickhouse::{ClickHouseConfig, ClickHouseSettings};
 use crate::http::HttpConfig;
-use crate::http::keys::KeysConfig;
 use crate::ingest::{GeoConfig, IngestConfig, IngestLimits};
 use crate::load::{BlockLimits, LoadConfig};
 use crate::log::embedded::{EmbeddedLimits, EmbeddedLogConfig};

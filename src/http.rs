@@ -1,12 +1,11 @@
 //! The HTTP listener and what every role's routes share.
 //!
-//! Owns connections, their limits and their end; capped bodies; errors as answers; keys. Promises: a request that was read
+//! Owns connections, their limits and their end; capped bodies; errors as answers. Promises: a request that was read
 //! is answered; what a client sends can cost no more than the limits say; a panic in one request is that request's 500.
 //! Errors are `{"code","message","requestId"}`, with `error` and `detail` beside them for the clients that read those.
 
 pub mod body;
 pub mod budget;
-pub mod keys;
 mod peer;
 pub mod respond;
 pub mod server;

@@ -14,9 +14,10 @@
 //! # Module map (imports point down only; `tests/it/layers.rs` enforces it)
 //! | layer | modules |
 //! |---|---|
-//! | 4 | `main`, [`cli`] |
-//! | 3 | [`app`], [`config`] |
-//! | 2 | [`ingest`], [`process`], [`load`], [`query`] |
+//! | 5 | `main`, [`cli`] |
+//! | 4 | [`app`], [`config`], [`replay`] |
+//! | 3 | [`ingest`], [`process`], [`load`], [`query`] |
+//! | 2 | [`auth`] |
 //! | 1 | [`log`], [`clickhouse`], [`http`], [`lifecycle`], [`redis`] |
 //! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`crash`], [`secret`] |
 //!
@@ -30,6 +31,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod clickhouse;
 pub mod clock;

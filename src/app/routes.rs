@@ -10,13 +10,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::{Grant, KeyKind, Keys};
 use crate::clickhouse::ClickHouse;
 use crate::clickhouse::engine::{EngineState, cache_dir};
 use crate::clock;
 use crate::config::Settings;
 use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
-use crate::http::keys::{Grant, KeyKind, Keys};
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, typed_response};
 use crate::http::server::Call;
 use crate::ingest::{Geo, Ingest};

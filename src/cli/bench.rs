@@ -22,7 +22,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::keys;
+use crate::auth::keys;
 use load::{Load, Sent};
 use usage::Usage;
 

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::remote::Address;
 use crate::app::{self, Run};
+use crate::auth::keys::{self, KeyEntry, KeysError};
 use crate::config::Settings;
-use crate::http::keys::{self, KeyEntry, KeysError};
 
 /// Options of commands that talk to a pulse.
 #[derive(Clone, Debug, Args)]

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
 use super::ConfigArgs;
-use crate::http::keys::{self, KeyEntry};
+use crate::auth::keys::{self, KeyEntry};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: pulse keys create shop")]

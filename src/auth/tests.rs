@@ -1,3 +1,9 @@
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use base64::Engine;
+use hyper::header;
+
+use super::keys::{KeyEntry, change, hash, new_entry, read, table, write};
 use super::*;
 
 fn keys_of(entries: &[KeyEntry]) -> (tempfile::TempDir, Keys) {
@@ -26,8 +32,7 @@ fn a_key_opens_what_it_is_for_and_nothing_else() {
 
 #[test]
 fn a_read_key_may_be_given_as_its_hash() {
-    let hex: String = hash("secret").iter().map(|byte| format!("{byte:02x}")).collect();
-    let entry = KeyEntry { read_key: format!("sha256:{hex}"), ..new_entry("shop") };
+    let entry = KeyEntry { read_key: format!("sha256:{}", hex::encode(hash("secret"))), ..new_entry("shop") };
     let (_dir, keys) = keys_of(&[entry]);
     assert_eq!(keys.authorize(&bearer("secret"), KeyKind::Read).unwrap().kind, KeyKind::Read);
 }
@@ -47,7 +52,6 @@ fn basic_and_the_header_of_its_own_are_read_too() {
 
 #[test]
 fn the_file_is_for_its_owner_only() {
-    use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     Keys::open(&KeysConfig::default(), dir.path()).unwrap();
     let mode = std::fs::metadata(dir.path().join("keys.json")).unwrap().permissions().mode();
@@ -84,7 +88,7 @@ fn keys_that_change_after_they_were_read_are_noticed_whenever_watching_begins() 
     let (dir, mut keys) = keys_of(&[new_entry("shop")]);
     let other = new_entry("shop");
     write(&dir.path().join("keys.json"), std::slice::from_ref(&other)).unwrap();
-    keys.look_again();
+    keys.reload();
     assert!(keys.authorize(&bearer(&other.write_key), KeyKind::Write).is_ok());
 }
 
@@ -100,7 +104,7 @@ fn a_copy_with_the_time_of_the_file_before_is_noticed() {
         std::fs::write(&target, serde_json::to_string(&[&other]).unwrap()).unwrap();
         std::fs::File::options().write(true).open(&target).unwrap().set_modified(modified).unwrap();
         std::fs::rename(&target, &path).unwrap();
-        keys.look_again();
+        keys.reload();
         assert!(keys.authorize(&bearer(&other.write_key), KeyKind::Write).is_ok(), "in place: {in_place}");
     }
 }
@@ -115,17 +119,17 @@ fn a_file_that_cannot_be_read_leaves_the_keys_and_is_told_once() {
             Some(text) => std::fs::write(&path, text).unwrap(),
             None => std::fs::remove_file(&path).unwrap(),
         }
-        keys.look_again();
+        keys.reload();
         assert!(keys.authorize(&bearer(&entry.write_key), KeyKind::Write).is_ok());
-        let told = keys.told.clone();
+        let logged = keys.file.logged.clone();
         assert!(told.is_some(), "nobody is told");
-        keys.look_again();
-        assert_eq!(keys.told, told, "told again");
+        keys.reload();
+        assert_eq!(keys.file.logged, logged, "logged again");
     }
     write(&path, &[new_entry("other")]).unwrap();
-    keys.look_again();
+    keys.reload();
     assert!(keys.authorize(&bearer(&entry.write_key), KeyKind::Write).is_err());
-    assert_eq!(keys.told, None);
+    assert_eq!(keys.file.logged, None);
 }
 
 #[test]

@@ -1,0 +1,122 @@
+//! Who may send events for a project, and who may ask about it.
+//!
+//! Owns the keys ([`keys`]: their file, [`watcher`]: its changes) and how a request shows one ([`credential`]). Write keys are public
+//! and only send; read keys are secret and ask; import keys are secret and bring history, which read keys may do too. Promises: the
+//! project follows from the key, never from input; an unknown key takes as long to refuse as a nearly right one.
+
+pub mod credential;
+pub mod keys;
+mod watcher;
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use tokio_util::sync::CancellationToken;
+
+use self::keys::{KeysConfig, KeysError, Table};
+use self::watcher::FileWatcher;
+use crate::event::ids::ProjectId;
+use crate::http::respond::ApiError;
+
+/// What a key opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Sending events.
+    Write,
+    /// Asking questions.
+    Read,
+    /// Bringing history.
+    Import,
+}
+
+impl KeyKind {
+    /// Whether a key of this kind opens what a key of the `wanted` kind is for.
+    fn opens(self, wanted: Self) -> bool {
+        // Who may read all of a project's events learns nothing by bringing some; a write key stands in every page.
+        self == wanted || self == Self::Read && wanted == Self::Import
+    }
+}
+
+/// What a key stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The project.
+    pub project: ProjectId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// What the key opens.
+    pub kind: KeyKind,
+    is_disabled: bool,
+}
+
+/// How often the keys file is looked at.
+const POLL: Duration = Duration::from_secs(2);
+
+/// The keys in force. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    file: FileWatcher,
+    table: Arc<RwLock<Arc<Table>>>,
+}
+
+impl Keys {
+    /// Reads the file; makes it first if it is the data directory's own and there is none.
+    pub fn open(config: &KeysConfig, data_dir: &Path) -> Result<Self, KeysError> {
+        let path = keys::path(config, data_dir);
+        if config.file.is_empty() && !path.exists() {
+            keys::change(&path, |_| Ok::<_, KeysError>(()))?;
+        }
+        let file = FileWatcher::new(path.clone());
+        Ok(Self { file, table: Arc::new(RwLock::new(Arc::new(keys::read_table(&path)?))) })
+    }
+
+    /// Reads the file again whenever it changes, until asked to stop. One that cannot be read leaves the keys as they are.
+    pub async fn watch(mut self, stop: CancellationToken) -> Result<(), KeysError> {
+        while stop.run_until_cancelled(tokio::time::sleep(POLL)).await.is_some() {
+            self.reload();
+        }
+        Ok(())
+    }
+
+    fn reload(&mut self) {
+        if let Some(fresh) = self.file.changed(keys::read_table) {
+            tracing::info!(keys = fresh.len(), "keys read again");
+            *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        }
+    }
+
+    /// The grant of the key in a request's headers, if it is of the `wanted` kind.
+    pub fn authorize(&self, headers: &HeaderMap, wanted: KeyKind) -> Result<Grant, ApiError> {
+        let missing = || match wanted {
+            KeyKind::Write => ApiError::new(StatusCode::UNAUTHORIZED, "missing_write_key", "no write key given"),
+            KeyKind::Read => ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "no read key given"),
+            KeyKind::Import => ApiError::new(StatusCode::UNAUTHORIZED, "missing_import_key", "no import key given"),
+        };
+        let key = credential::in_headers(headers)?.ok_or_else(missing)?;
+        let grant = self.grant(&key).ok_or_else(|| ApiError::new(StatusCode::UNAUTHORIZED, "invalid_key", "the key is not known"))?;
+        if grant.is_disabled {
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "key_disabled", "the key is disabled"));
+        }
+        if !grant.kind.opens(wanted) {
+            let message = match wanted {
+                KeyKind::Write => "only a write key sends events",
+                KeyKind::Read => "only a read key asks questions",
+                KeyKind::Import => "only an import key or a read key imports",
+            };
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "wrong_key_kind", message));
+        }
+        Ok(grant)
+    }
+
+    fn grant(&self, key: &str) -> Option<Grant> {
+        // Looked up by hash: how long it takes says nothing about how much of a key was right.
+        let table = self.table.read().ok().map(|table| Arc::clone(&table))?;
+        table.get(&keys::hash(key)).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests;
