@@ -6,20 +6,20 @@
 
 pub mod body;
 pub mod budget;
-mod peer;
+mod client_ip;
+mod connection_limit;
 pub mod respond;
 pub mod server;
-mod slots;
 mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use self::peer::Network;
-pub use self::peer::Peer;
+pub use self::client_ip::Peer;
 
 /// `[http]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,14 +87,15 @@ impl HttpConfig {
         budget::Budget::largest(self.max_body_memory)
     }
 
-    /// Somebody at `address`, behind the proxies that are believed.
+    /// The peer at `address`, where the proxies are those of the configuration.
     pub fn peer(&self, address: IpAddr) -> Result<Peer, String> {
         Ok(Peer::new(address, self.proxies()?))
     }
 
-    fn proxies(&self) -> Result<Arc<[Network]>, String> {
-        let parse =
-            |text: &String| text.parse().map_err(|()| format!("http.trusted_proxies: `{text}` is neither an address nor a network"));
+    fn proxies(&self) -> Result<Arc<[IpNet]>, String> {
+        let parse = |text: &String| {
+            client_ip::parse_network(text).ok_or_else(|| format!("http.trusted_proxies: `{text}` is neither an address nor a network"))
+        };
         self.trusted_proxies.iter().map(parse).collect()
     }
 }

@@ -125,7 +125,7 @@ pub fn change<E: From<KeysError>>(path: &Path, change: impl FnOnce(&mut Vec<KeyE
 }
 
 /// What the entries open; refused where they contradict each other.
-pub(super) fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
+fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
     let fail = |problem: String| KeysError { path: path.to_owned(), problem };
     let mut table = Table::new();
     let mut names: HashMap<ProjectId, Arc<str>> = HashMap::new();

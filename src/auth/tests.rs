@@ -3,7 +3,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use base64::Engine;
 use hyper::header;
 
-use super::keys::{KeyEntry, change, hash, new_entry, read, table, write};
+use super::keys::{KeyEntry, change, hash, new_entry, read, write};
 use super::*;
 
 fn keys_of(entries: &[KeyEntry]) -> (tempfile::TempDir, Keys) {
@@ -122,7 +122,7 @@ fn a_file_that_cannot_be_read_leaves_the_keys_and_is_told_once() {
         keys.reload();
         assert!(keys.authorize(&bearer(&entry.write_key), KeyKind::Write).is_ok());
         let logged = keys.file.logged.clone();
-        assert!(told.is_some(), "nobody is told");
+        assert!(logged.is_some(), "not logged");
         keys.reload();
         assert_eq!(keys.file.logged, logged, "logged again");
     }

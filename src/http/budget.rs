@@ -1,8 +1,8 @@
 //! How many bytes of bodies the process holds at a time.
 //!
 //! Promises: what all requests together hold never exceeds the limit; what does not fit is refused at once and may be sent again, never
-//! waited for. Large bodies leave a quarter to small ones and imports leave half to everything else, so that neither locks out who
-//! sends an event.
+//! waited for. Large bodies leave a quarter to small ones and imports leave half to everything else, so that neither locks out
+//! clients that send an event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ const SMALL: usize = 256 << 10;
 /// Seconds after which a refused request may be tried again.
 const RETRY_AFTER: u32 = 1;
 
-/// Whose body it is.
+/// The kind of request a body belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Claim {
     /// Of a client that waits for its answer.

@@ -9,21 +9,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
-use super::peer::Network;
+use super::connection_limit::{ConnectionLimit, ConnectionPermit};
 use super::respond::{ApiError, Body, open_to_pages};
-use super::slots::{Slot, Slots};
-use super::wire::{Flow, Lanes, Wire};
+use super::wire::{Flow, LargeReads, Wire};
 use super::{HttpConfig, Peer};
 
 /// Buffer a connection reads into: a batch of 100 events in one or two frames.
@@ -31,16 +32,16 @@ const READ_BUFFER: usize = 256 << 10;
 const MAX_HEADERS: usize = 64;
 /// Pause after the system refuses to accept (too many open files): it cures itself or it does not, but spinning never helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long a connection in a spare slot may take for its one request.
+/// How long a connection with a spare permit may take for its one request.
 const SPARE_TIME: Duration = Duration::from_secs(2);
-/// Seconds after which who found no slot may try again.
+/// Seconds after which a client that found no room may try again.
 const RETRY_AFTER: u32 = 1;
 
-/// What nobody read of a body is read and thrown away up to this size: an answer in the middle of a body ends the connection, and a
-/// client that is still sending would find it reset and never see why it was refused. Beyond it the reset is the answer.
-const READ_AWAY: u64 = 4 << 20;
+/// The part of a body that the routes did not read is drained up to this size: an answer in the middle of a body ends the connection,
+/// and a client that is still sending would find it reset and never see why it was refused. Beyond this size the reset is the answer.
+const DRAIN_BYTES: usize = 4 << 20;
 /// And no longer than this.
-const READ_AWAY_TIME: Duration = Duration::from_secs(2);
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// The body of a request, still on the wire. What is left of it when it is dropped goes back to the connection.
 #[derive(Debug)]
@@ -103,7 +104,7 @@ pub struct Call {
 pub struct Server {
     listener: TcpListener,
     config: HttpConfig,
-    proxies: Arc<[Network]>,
+    proxies: Arc<[IpNet]>,
 }
 
 impl Server {
@@ -125,22 +126,22 @@ impl Server {
         F: Fn(Call) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        let slots = Slots::new(self.config.max_connections, self.config.max_connections_per_client);
-        let (lanes, budget) = (Lanes::default(), Budget::new(self.config.max_body_memory));
+        let limit = ConnectionLimit::new(self.config.max_connections, self.config.max_connections_per_client);
+        let (large_reads, budget) = (LargeReads::default(), Budget::new(self.config.max_body_memory));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = self.listener.accept(), if slots.has_room() => accepted,
+                accepted = self.listener.accept(), if limit.has_room() => accepted,
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
                 Ok((stream, from)) => {
                     let peer = Peer::new(from.ip(), Arc::clone(&self.proxies));
                     let client = (!peer.is_proxy()).then_some(from.ip());
-                    let Some(slot) = slots.take(client) else { continue };
-                    let flow = Flow::new(lanes.clone());
-                    let connection = Connection { peer, flow, slot, budget: budget.clone(), config: self.config.clone() };
+                    let Some(permit) = limit.take(client) else { continue };
+                    let flow = Flow::new(large_reads.clone());
+                    let connection = Connection { peer, flow, permit, budget: budget.clone(), config: self.config.clone() };
                     connections.spawn(connection.serve(stream, routes.clone(), stop.clone()));
                 }
                 Err(problem) => {
@@ -159,7 +160,7 @@ impl Server {
 struct Connection {
     peer: Peer,
     flow: Arc<Flow>,
-    slot: Slot,
+    permit: ConnectionPermit,
     budget: Budget,
     config: HttpConfig,
 }
@@ -176,7 +177,7 @@ impl Connection {
         if stream.set_nodelay(true).is_err() || !matches!(begun, Some(Ok(Ok(())))) {
             return;
         }
-        let longest = self.slot.is_spare.then_some(SPARE_TIME);
+        let longest = self.permit.is_spare.then_some(SPARE_TIME);
         // Until a client has sent something it costs neither buffers nor the room for what becomes of a request.
         let serving = Box::pin(self.run(stream, routes, stop));
         match longest {
@@ -190,7 +191,7 @@ impl Connection {
         F: Fn(Call) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        let (header_timeout, is_spare) = (self.config.header_timeout, self.slot.is_spare);
+        let (header_timeout, is_spare) = (self.config.header_timeout, self.permit.is_spare);
         let wire = Wire::new(stream, Arc::clone(&self.flow), self.config.write_timeout);
         let (flow, connection) = (Arc::clone(&self.flow), Arc::new(self));
         let service = service_fn(move |request| {
@@ -241,14 +242,14 @@ impl Connection {
     /// Why a request is answered without a look at its path, and the headers that go with it.
     fn refusal(&self, request: &Request<Incoming>) -> Option<(ApiError, Option<(HeaderName, HeaderValue)>)> {
         if let Some(error) = why_improper(request) {
-            // Where its end is may be seen in two ways.
+            // The next proxy may see the end of this request elsewhere.
             return Some((error, Some((header::CONNECTION, HeaderValue::from_static("close")))));
         }
         if request.method() == Method::CONNECT {
             let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use GET, POST, OPTIONS");
             return Some((error, Some((header::ALLOW, HeaderValue::from_static("GET, POST, OPTIONS")))));
         }
-        let is_crowded = self.slot.is_spare && !matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
+        let is_crowded = self.permit.is_spare && !matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
         is_crowded.then(|| (ApiError::unavailable("overloaded", "too many connections; try again", RETRY_AFTER), None))
     }
 
@@ -258,12 +259,13 @@ impl Connection {
         R: Future<Output = Response<Body>> + Send + 'static,
     {
         let id = request_id.clone();
-        let waits_for_leave = request.headers().contains_key(header::EXPECT);
+        let expects_continue = request.headers().contains_key(header::EXPECT);
         let unread = Unread::default();
         let (flow, budget, peer) = (Arc::clone(&self.flow), self.budget.clone(), self.peer.clone());
         let request = request.map(|rest| RequestBody { rest: Some(rest), unread: Arc::clone(&unread), flow, budget });
         let call = Call { request, peer, request_id };
-        let response = CatchPanic(Box::pin(routes(call))).await.unwrap_or_else(|()| {
+        // Boxed, so that a connection that waits for its next request does not hold the room for what becomes of one.
+        let response = AssertUnwindSafe(Box::pin(routes(call))).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(request = id, "request panicked");
             let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong; nothing more is known");
             let mut response = error.into_response(&id);
@@ -273,11 +275,11 @@ impl Connection {
         let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(rest) = rest
             && response.status() != StatusCode::REQUEST_TIMEOUT
-            // Reading would tell a client that waits for leave to send after all.
-            && !waits_for_leave
+            // Reading would make hyper send `100 Continue`, which asks the client to send after all.
+            && !expects_continue
         {
             self.flow.waits_for_rest();
-            read_away(rest).await;
+            drain_body(rest).await;
         }
         response
     }
@@ -303,36 +305,14 @@ fn log_end(ended: Result<(), hyper::Error>) {
 }
 
 /// Reads what is left of a body and forgets it, within bounds.
-async fn read_away(mut rest: Incoming) {
-    if rest.size_hint().lower() > READ_AWAY {
+async fn drain_body(rest: Incoming) {
+    if rest.size_hint().lower() > DRAIN_BYTES as u64 {
         return;
     }
-    let read = async {
-        let mut size = 0;
-        while let Some(Ok(frame)) = rest.frame().await {
-            size += frame.data_ref().map_or(0, Bytes::len) as u64;
-            if size > READ_AWAY {
-                return;
-            }
-        }
-    };
+    let mut rest = Limited::new(rest, DRAIN_BYTES);
+    let read = async { while let Some(Ok(_)) = rest.frame().await {} };
     // Too slow is as good as too large.
-    drop(tokio::time::timeout(READ_AWAY_TIME, read).await);
-}
-
-/// Turns a panic of a future into an error.
-struct CatchPanic<R>(Pin<Box<R>>);
-
-impl<R: Future> Future for CatchPanic<R> {
-    type Output = Result<R::Output, ()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let inner = self.0.as_mut();
-        match std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(_) => Poll::Ready(Err(())),
-        }
-    }
+    drop(tokio::time::timeout(DRAIN_TIME, read).await);
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The bytes of one connection, and what a client may make us wait and keep for them.
+//! The bytes of one connection, and the time and memory they may cost.
 //!
 //! Promises: the head of a request is read up to [`MAX_HEAD`] bytes and the buffers of a client that has shown no key stay small; an
 //! answer that is not taken ends its connection; while the instance drains, so does anything else that does not move.
@@ -19,36 +19,36 @@ use super::respond::ApiError;
 /// Most bytes of a request's line and headers. Cookies and proxies make a few kilobytes.
 const MAX_HEAD: usize = 32 << 10;
 /// What is read at a time from a client that has shown no key.
-const STRANGER: usize = 8 << 10;
+const SMALL_READ: usize = 8 << 10;
 /// Connections whose reads may be as large as the buffers: more gain nothing, for there are not as many cores.
-const WIDE: usize = 128;
+const MAX_LARGE_READS: usize = 128;
 /// While the instance drains: how long a client may not move, and how long it may move without coming to an end.
 const DRAIN_STILL: Duration = Duration::from_secs(2);
 const DRAIN_LONGEST: Duration = Duration::from_secs(10);
 
-/// Whose turn it is.
+/// What the connection waits for: the head of a request, its body, or the client taking the answer.
 const OF_HEAD: u8 = 0;
 const OF_BODY: u8 = 1;
 const OF_ANSWER: u8 = 2;
 
 /// Connections with large reads, of all connections together.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lanes(Arc<AtomicUsize>);
+pub(super) struct LargeReads(Arc<AtomicUsize>);
 
-/// How far a connection has come; shared by those who serve it.
+/// The progress of a connection; shared by the stream and the service.
 #[derive(Debug)]
 pub(super) struct Flow {
     turn: AtomicU8,
     requests: AtomicU64,
     moved: AtomicU64,
-    is_wide: AtomicBool,
-    lanes: Lanes,
+    reads_large: AtomicBool,
+    large_reads: LargeReads,
 }
 
 impl Flow {
-    pub(super) fn new(lanes: Lanes) -> Arc<Self> {
-        let (turn, is_wide) = (AtomicU8::new(OF_HEAD), AtomicBool::new(false));
-        Arc::new(Self { turn, requests: AtomicU64::new(0), moved: AtomicU64::new(0), is_wide, lanes })
+    pub(super) fn new(large_reads: LargeReads) -> Arc<Self> {
+        let (turn, reads_large) = (AtomicU8::new(OF_HEAD), AtomicBool::new(false));
+        Arc::new(Self { turn, requests: AtomicU64::new(0), moved: AtomicU64::new(0), reads_large, large_reads })
     }
 
     /// The head of a request is read: an answer is being made.
@@ -65,14 +65,14 @@ impl Flow {
     /// The answer needs the body, or no longer.
     pub(super) fn waits_for_body(&self, waits: bool) {
         self.turn.store(if waits { OF_BODY } else { OF_ANSWER }, Ordering::Relaxed);
-        if waits && !self.is_wide.load(Ordering::Relaxed) {
-            let take = |taken: usize| (taken < WIDE).then_some(taken + 1);
-            let is_taken = self.lanes.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
-            self.is_wide.store(is_taken, Ordering::Relaxed);
+        if waits && !self.reads_large.load(Ordering::Relaxed) {
+            let take = |taken: usize| (taken < MAX_LARGE_READS).then_some(taken + 1);
+            let is_taken = self.large_reads.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+            self.reads_large.store(is_taken, Ordering::Relaxed);
         }
     }
 
-    /// The answer is made, but the client is still sending what nobody wants.
+    /// The answer is made, but the client still sends the rest of its body.
     pub(super) fn waits_for_rest(&self) {
         self.turn.store(OF_BODY, Ordering::Relaxed);
     }
@@ -97,7 +97,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.lanes.0.fetch_sub(usize::from(*self.is_wide.get_mut()), Ordering::Relaxed);
+        self.large_reads.0.fetch_sub(usize::from(*self.reads_large.get_mut()), Ordering::Relaxed);
     }
 }
 
@@ -119,7 +119,7 @@ impl Wire {
         Self { stream, flow, request: 0, head: 0, has_line: false, write_timeout, stall: None }
     }
 
-    /// Tells a client that its head is too large, as far as it listens.
+    /// Answers that the head is too large, if the client still reads.
     fn refuse_head(&self) -> Error {
         let error = match self.has_line {
             true => ApiError::new(
@@ -133,7 +133,7 @@ impl Wire {
         let body = error.to_json(&super::request_id());
         let head =
             format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\naccess-control-allow-origin: *\r\nconnection: close\r\n");
-        // Who does not read now never will.
+        // A client that does not read now never will.
         drop(self.stream.try_write(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()));
         Error::new(ErrorKind::InvalidData, "head too large")
     }
@@ -162,11 +162,11 @@ impl AsyncRead for Wire {
             return Poll::Ready(Err(this.refuse_head()));
         }
         let before = buffer.filled().len();
-        if this.flow.is_wide.load(Ordering::Relaxed) {
+        if this.flow.reads_large.load(Ordering::Relaxed) {
             ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
         } else {
-            let room = if is_head { MAX_HEAD - this.head } else { STRANGER };
-            let room = buffer.remaining().min(STRANGER).min(room);
+            let room = if is_head { MAX_HEAD - this.head } else { SMALL_READ };
+            let room = buffer.remaining().min(SMALL_READ).min(room);
             let mut few = ReadBuf::new(buffer.initialize_unfilled_to(room));
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut few))?;
             let read = few.filled().len();

@@ -151,7 +151,7 @@ impl<L: Log> Ingest<L> {
     /// Reads the body; what else the request said stays.
     async fn read(&self, call: Call, limits: BodyLimits) -> Result<(Head, bytes::Bytes), ApiError> {
         let Call { request, peer, request_id } = call;
-        let head = Head { client: peer.client(request.headers()), headers: request.headers().clone(), request_id };
+        let head = Head { client: peer.client_ip(request.headers()), headers: request.headers().clone(), request_id };
         Ok((head, body::read(request, limits).await?))
     }
 

@@ -117,7 +117,7 @@ impl Site {
         let Some(value) = forwarded.and_then(|forwarded| HeaderValue::from_str(forwarded).ok()) else { return remote };
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", value);
-        self.proxies.with(remote).client(&headers)
+        self.proxies.with(remote).client_ip(&headers)
     }
 
     /// Who asked, by the field that `client_field` names; `remote` where it says nothing.

@@ -1,17 +1,18 @@
 //! How many connections there may be, of all clients and of one.
 //!
-//! Promises: one client cannot take the slots of all others; when all are taken, health checks are still answered in a few spare ones.
+//! Promises: one client cannot use up what all clients share; when the limit is reached, health checks are still answered on a few spare
+//! connections.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Beyond the last slot: for health checks, and to tell the others at once.
+/// Connections beyond the limit: they answer health checks, and refuse anything else at once.
 const SPARE: usize = 64;
 
-/// The slots of a listener. Cheap to clone.
+/// The connections of a listener. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Slots {
+pub(super) struct ConnectionLimit {
     most: usize,
     most_of_one: usize,
     taken: Arc<Mutex<Taken>>,
@@ -23,16 +24,16 @@ struct Taken {
     by_client: HashMap<IpAddr, usize>,
 }
 
-/// The place of one connection; free again when it is dropped.
+/// Allows one connection; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
-    slots: Slots,
+pub(super) struct ConnectionPermit {
+    limit: ConnectionLimit,
     client: Option<IpAddr>,
     /// Whether it is one of the spare ones.
     pub(super) is_spare: bool,
 }
 
-impl Slots {
+impl ConnectionLimit {
     pub(super) fn new(most: usize, most_of_one: usize) -> Self {
         Self { most, most_of_one, taken: Arc::default() }
     }
@@ -42,8 +43,9 @@ impl Slots {
         self.taken().all < self.most.saturating_add(SPARE)
     }
 
-    /// A slot for a connection from `address`, unless it has its share; `None` stands for a proxy, whose connections are those of many.
-    pub(super) fn take(&self, address: Option<IpAddr>) -> Option<Slot> {
+    /// A permit for a connection from `address`, unless that client has as many as it may; `None` stands for a proxy, whose connections
+    /// are those of many.
+    pub(super) fn take(&self, address: Option<IpAddr>) -> Option<ConnectionPermit> {
         let client = address.map(client);
         let mut taken = self.taken();
         let is_spare = taken.all >= self.most;
@@ -58,7 +60,7 @@ impl Slots {
             *of_one += 1;
         }
         taken.all += 1;
-        Some(Slot { slots: self.clone(), client, is_spare })
+        Some(ConnectionPermit { limit: self.clone(), client, is_spare })
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -66,9 +68,9 @@ impl Slots {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut taken = self.slots.taken();
+        let mut taken = self.limit.taken();
         taken.all -= 1;
         let Some(client) = self.client else { return };
         if let Some(of_one) = taken.by_client.get_mut(&client) {
@@ -80,7 +82,7 @@ impl Drop for Slot {
     }
 }
 
-/// Who has an address. A subscriber of IPv6 has a whole network of them.
+/// The client behind an address. A subscriber of IPv6 has a whole network of addresses.
 fn client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
@@ -92,33 +94,33 @@ fn client(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn take(slots: &Slots, address: &str) -> Option<Slot> {
-        slots.take(Some(address.parse().unwrap()))
+    fn take(limit: &ConnectionLimit, address: &str) -> Option<ConnectionPermit> {
+        limit.take(Some(address.parse().unwrap()))
     }
 
     #[test]
     fn one_client_gets_its_share_and_everybody_else_the_rest() {
-        let slots = Slots::new(5, 2);
-        let held = [take(&slots, "2001:db8::1"), take(&slots, "2001:db8::ffff:2")];
+        let limit = ConnectionLimit::new(5, 2);
+        let held = [take(&limit, "2001:db8::1"), take(&limit, "2001:db8::ffff:2")];
         assert!(held.iter().all(Option::is_some));
-        assert!(take(&slots, "2001:db8::3").is_none(), "the same network");
-        let other = take(&slots, "2001:db8:0:1::1").unwrap();
+        assert!(take(&limit, "2001:db8::3").is_none(), "the same network");
+        let other = take(&limit, "2001:db8:0:1::1").unwrap();
         assert!(!other.is_spare);
         drop(held);
-        assert!(take(&slots, "2001:db8::3").is_some());
+        assert!(take(&limit, "2001:db8::3").is_some());
         drop(other);
-        assert_eq!(slots.taken().all, 0);
-        assert!(slots.taken().by_client.is_empty());
+        assert_eq!(limit.taken().all, 0);
+        assert!(limit.taken().by_client.is_empty());
     }
 
     #[test]
     fn beyond_the_last_slot_there_are_spare_ones_and_then_none() {
-        let slots = Slots::new(3, 1);
-        let held: Vec<Slot> = std::iter::from_fn(|| slots.take(None)).collect();
+        let limit = ConnectionLimit::new(3, 1);
+        let held: Vec<ConnectionPermit> = std::iter::from_fn(|| limit.take(None)).collect();
         assert_eq!(held.len(), 3 + SPARE);
         assert!(held.iter().enumerate().all(|(number, slot)| slot.is_spare == (number >= 3)));
-        assert!(!slots.has_room());
+        assert!(!limit.has_room());
         drop(held);
-        assert!(slots.has_room());
+        assert!(limit.has_room());
     }
 }
