@@ -10,14 +10,14 @@ mod decode;
 mod event;
 mod geo;
 mod import;
-mod legible;
-mod notice;
+mod json_bounds;
 mod properties;
 mod publish;
 mod rate;
 mod redrive;
 mod routes;
-mod shape;
+mod sanitize;
+mod warning;
 
 use std::net::IpAddr;
 use std::time::Duration;

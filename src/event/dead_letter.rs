@@ -36,7 +36,7 @@ const FULL: usize = 256 << 10;
 /// A dead letter inside a raw record (where only its position is missing) or in the dead topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter<'a> {
-    /// Whose it is; [`ProjectId::BOOKS`] where nobody knows.
+    /// Whose it is; [`ProjectId::BOOKS`] where it is unknown.
     pub project: ProjectId,
     /// When it was received, milliseconds since 1970.
     pub received_ms: i64,

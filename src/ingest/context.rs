@@ -6,7 +6,7 @@ use simd_json::{Node, StaticNode};
 
 use super::decode::next;
 use super::event::{Out, clip, with_text};
-use super::notice::{UNKNOWN_FIELD, VALUE_TRUNCATED, VALUE_UNREADABLE};
+use super::warning::{UNKNOWN_FIELD, VALUE_TRUNCATED, VALUE_UNREADABLE};
 use crate::event::address::parse_forwarded;
 use crate::event::field::Field;
 
@@ -42,7 +42,7 @@ pub(super) fn write(nodes: &[Node<'_>], at: usize, out: &mut Out<'_, '_>) -> Giv
     let mut given = Given::default();
     match nodes.get(at) {
         Some(Node::Object { .. } | Node::Array { len: 0, .. }) => {}
-        _ => out.notices.note(VALUE_UNREADABLE, &["context"]),
+        _ => out.warnings.add(VALUE_UNREADABLE, &["context"]),
     }
     members(nodes, at, |key, value| {
         let Some(node) = nodes.get(value).filter(|node| !is_null(node)) else { return };
@@ -57,13 +57,13 @@ pub(super) fn write(nodes: &[Node<'_>], at: usize, out: &mut Out<'_, '_>) -> Giv
             "app" | "browser" | "device" | "os" | "page" | "campaign" | "screen" => match node {
                 Node::Object { .. } => members(nodes, value, |inner, at| nested((key, inner), nodes.get(at), out)),
                 Node::Array { len: 0, .. } => {}
-                _ => out.notices.note(VALUE_UNREADABLE, &["context.", key]),
+                _ => out.warnings.add(VALUE_UNREADABLE, &["context.", key]),
             },
-            _ => out.notices.note(UNKNOWN_FIELD, &["context.", key]),
+            _ => out.warnings.add(UNKNOWN_FIELD, &["context.", key]),
         }
     });
     if given.address == Address::Unreadable {
-        out.notices.note(VALUE_UNREADABLE, &["context.ip"]);
+        out.warnings.add(VALUE_UNREADABLE, &["context.ip"]);
     }
     given
 }
@@ -96,7 +96,7 @@ fn nested((outer, inner): (&str, &str), node: Option<&Node<'_>>, out: &mut Out<'
     } else if let Some(field) = field(outer, inner) {
         text((field, node), &[outer, ".", inner], out);
     } else {
-        out.notices.note(UNKNOWN_FIELD, &["context.", outer, ".", inner]);
+        out.warnings.add(UNKNOWN_FIELD, &["context.", outer, ".", inner]);
     }
 }
 
@@ -119,8 +119,8 @@ fn text((field, node): (Field, &Node<'_>), name: &[&str], out: &mut Out<'_, '_>)
         None => VALUE_UNREADABLE,
     };
     match *name {
-        [outer, dot, inner] => out.notices.note(code, &["context.", outer, dot, inner]),
-        [name] => out.notices.note(code, &["context.", name]),
+        [outer, dot, inner] => out.warnings.add(code, &["context.", outer, dot, inner]),
+        [name] => out.warnings.add(code, &["context.", name]),
         _ => {}
     }
 }
@@ -130,7 +130,7 @@ fn screen(inner: &str, node: &Node<'_>, out: &mut Out<'_, '_>) {
         "width" => Field::ScreenWidth,
         "height" => Field::ScreenHeight,
         "density" => Field::ScreenDensity,
-        _ => return out.notices.note(UNKNOWN_FIELD, &["context.screen.", inner]),
+        _ => return out.warnings.add(UNKNOWN_FIELD, &["context.screen.", inner]),
     };
     let number = match node {
         Node::String(text) => text.trim().parse().unwrap_or(f64::NAN),
@@ -144,7 +144,7 @@ fn screen(inner: &str, node: &Node<'_>, out: &mut Out<'_, '_>) {
     } else if field != Field::ScreenDensity && (0.0..=f64::from(u16::MAX)).contains(&number) {
         out.writer.field(field, &(number as u16).to_le_bytes());
     } else {
-        out.notices.note(VALUE_UNREADABLE, &["context.screen.", inner]);
+        out.warnings.add(VALUE_UNREADABLE, &["context.screen.", inner]);
     }
 }
 
@@ -179,13 +179,13 @@ fn field(outer: &str, inner: &str) -> Option<Field> {
 mod tests {
     use super::*;
     use crate::event::packed::EventWriter;
-    use crate::ingest::notice::Notices;
+    use crate::ingest::warning::Warnings;
 
     fn address(ip: &str) -> Address {
         let mut text = format!(r#"{{"locale":"en"{ip}}}"#).into_bytes();
         let tape = simd_json::to_tape(&mut text).unwrap();
         let mut out = Vec::new();
-        write(&tape.0, 0, &mut Out { writer: &mut EventWriter::begin(&mut out), notices: &mut Notices::default() }).address
+        write(&tape.0, 0, &mut Out { writer: &mut EventWriter::begin(&mut out), warnings: &mut Warnings::default() }).address
     }
 
     #[test]

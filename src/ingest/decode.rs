@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
 use super::event::{EventInput, pack};
-use super::legible::legible;
-use super::notice::Notices;
-use super::{IngestLimits, Request, shape};
+use super::sanitize::sanitize;
+use super::warning::Warnings;
+use super::{IngestLimits, Request, json_bounds};
 use crate::event::time::{of_epoch, of_epoch_float};
 use crate::http::respond::ApiError;
 use crate::outcome::Defect;
@@ -30,7 +30,7 @@ pub(super) struct Decoded {
     /// Indices of events that the server had to give an id.
     pub(super) without_id: Vec<usize>,
     /// What of the packed events was dropped, cut or passed over.
-    pub(super) notices: Notices,
+    pub(super) warnings: Warnings,
 }
 
 /// Packed events of one partition.
@@ -58,7 +58,7 @@ pub(super) struct Rejected {
 impl Decoded {
     pub(super) fn new(partitions: u16) -> Self {
         let partitions = (0..partitions).map(|_| Packed::default()).collect();
-        Self { partitions, rejected: Vec::new(), without_id: Vec::new(), notices: Notices::default() }
+        Self { partitions, rejected: Vec::new(), without_id: Vec::new(), warnings: Warnings::default() }
     }
 
     /// Number of events packed.
@@ -88,7 +88,7 @@ pub(super) fn body(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) -
     let bytes = without_bom(bytes)?;
     let mut decoded = Decoded::new(request.partitions);
     let show = |nodes: &[Node<'_>]| whole(nodes, request, limits, &mut decoded);
-    match shape::is_bounded(bytes).then(|| with_tape(bytes, show)).flatten() {
+    match json_bounds::is_bounded(bytes).then(|| with_tape(bytes, show)).flatten() {
         Some(result) => result.map(|()| decoded),
         None => apart(bytes, request, limits),
     }
@@ -317,11 +317,11 @@ fn elements<'a>(
 /// A body that does not parse as a whole, or is too much to be: its events are parsed one by one, or it is not JSON at all.
 fn apart(bytes: &[u8], request: &Request<'_>, limits: &IngestLimits) -> Result<Decoded, ApiError> {
     let invalid = |problem: serde_json::Error| ApiError::bad_request("invalid_json", format!("the body is not JSON: {problem}"));
-    if !shape::is_shallow(bytes) {
-        return Err(ApiError::bad_request("invalid_json", format!("the body nests deeper than {}", shape::MAX_DEPTH)));
+    if !json_bounds::is_shallow(bytes) {
+        return Err(ApiError::bad_request("invalid_json", format!("the body nests deeper than {}", json_bounds::MAX_DEPTH)));
     }
-    let legible = legible(bytes);
-    let text = legible.as_ref();
+    let sanitized = sanitize(bytes);
+    let text = sanitized.as_ref();
     let (events, sent_ms): (Vec<&RawValue>, Option<i64>) = match text.trim_start().as_bytes().first() {
         Some(b'[') => (elements(text, limits, invalid)?, None),
         Some(b'{') => {
@@ -358,10 +358,10 @@ fn sent_time(raw: &str) -> Option<i64> {
 /// One event by itself.
 pub(super) fn alone(bytes: &[u8], index: usize, request: &Request<'_>, limits: &IngestLimits, decoded: &mut Decoded) {
     let show = |nodes: &[Node<'_>]| pack(EventInput { nodes, at: 0, index }, request, limits, decoded);
-    let (defect, message) = match shape::is_bounded(bytes) {
+    let (defect, message) = match json_bounds::is_bounded(bytes) {
         true if with_tape(bytes, show).is_some() => return,
         true => why_unreadable(bytes),
-        false => (Defect::EventTooLarge, format!("the event has more than {} values", shape::MAX_NODES)),
+        false => (Defect::EventTooLarge, format!("the event has more than {} values", json_bounds::MAX_NODES)),
     };
     decoded.rejected.push(Rejected { index, event_id: None, defect, field: String::new(), message });
 }

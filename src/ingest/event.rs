@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::context::{Address, members};
 use super::decode::{Decoded, Packed, Rejected, next, time};
-use super::notice::{Notices, SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, VALUE_UNREADABLE};
 use super::properties::{self, Properties};
+use super::warning::{SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, VALUE_UNREADABLE, Warnings};
 use super::{IngestLimits, Request, context};
 use crate::event::field::{Field, flag};
 use crate::event::ids::{PersonKey, VisitorKey, event_id_of, is_placeholder};
@@ -32,7 +32,7 @@ pub(super) struct EventInput<'t, 'i> {
 /// Where an event goes, and what is to be said about it.
 pub(super) struct Out<'o, 'b> {
     pub(super) writer: &'o mut EventWriter<'b>,
-    pub(super) notices: &'o mut Notices,
+    pub(super) warnings: &'o mut Warnings,
 }
 
 /// What is wrong, with which field, in words.
@@ -59,11 +59,11 @@ struct Given<'g, 't, 'i> {
 /// Checks an event and packs it; a fault takes back whatever was packed of it.
 pub(super) fn pack(input: EventInput<'_, '_>, request: &Request<'_>, limits: &IngestLimits, decoded: &mut Decoded) {
     let given = Given { input, request, limits };
-    match packed(given, &mut decoded.partitions, &mut decoded.notices) {
+    match packed(given, &mut decoded.partitions, &mut decoded.warnings) {
         Ok(true) => decoded.without_id.push(input.index),
         Ok(false) => {}
         Err(Fault { defect, field, message }) => {
-            decoded.notices.take_back();
+            decoded.warnings.retract();
             let event_id = event_id_text(input).filter(|id| id.len() <= MAX_ID).map(str::to_owned);
             decoded.rejected.push(Rejected { index: input.index, event_id, defect, field, message });
         }
@@ -71,14 +71,14 @@ pub(super) fn pack(input: EventInput<'_, '_>, request: &Request<'_>, limits: &In
 }
 
 /// Packs an event; `true` if it has no id of its own.
-fn packed(given: Given<'_, '_, '_>, partitions: &mut [Packed], notices: &mut Notices) -> Result<bool, Fault> {
-    notices.begin(given.input.index);
-    let keys = Keys::of(given.input, notices)?;
-    let head = Head::of(&keys, given, notices)?;
+fn packed(given: Given<'_, '_, '_>, partitions: &mut [Packed], warnings: &mut Warnings) -> Result<bool, Fault> {
+    warnings.begin(given.input.index);
+    let keys = Keys::of(given.input, warnings)?;
+    let head = Head::of(&keys, given, warnings)?;
     let target = partitions.get_mut(usize::from(head.fixed.visitor.partition(given.request.partitions)));
     if let Some(target) = target {
         let start = target.bytes.len();
-        if let Err(fault) = write((&keys, &head), given, &mut target.bytes, notices) {
+        if let Err(fault) = write((&keys, &head), given, &mut target.bytes, warnings) {
             target.bytes.truncate(start);
             return Err(fault);
         }
@@ -113,7 +113,7 @@ struct Keys {
 }
 
 impl Keys {
-    fn of(EventInput { nodes, at, .. }: EventInput<'_, '_>, notices: &mut Notices) -> Result<Self, Fault> {
+    fn of(EventInput { nodes, at, .. }: EventInput<'_, '_>, warnings: &mut Warnings) -> Result<Self, Fault> {
         let Some(Node::Object { len, .. }) = nodes.get(at) else {
             return Err(Fault::new(Defect::EventNotObject, "", "the event is not a JSON object"));
         };
@@ -132,7 +132,7 @@ impl Keys {
                 let is_null = matches!(nodes.get(value), Some(Node::Static(StaticNode::Null)));
                 *slot = (!is_null).then_some(value);
             } else {
-                notices.note(UNKNOWN_FIELD, &[key]);
+                warnings.add(UNKNOWN_FIELD, &[key]);
             }
             at = next(nodes, value);
         }
@@ -173,7 +173,7 @@ struct Head<'i> {
 }
 
 impl<'i> Head<'i> {
-    fn of(keys: &Keys, given: Given<'_, '_, 'i>, notices: &mut Notices) -> Result<Self, Fault> {
+    fn of(keys: &Keys, given: Given<'_, '_, 'i>, warnings: &mut Warnings) -> Result<Self, Fault> {
         let (nodes, request) = (given.input.nodes, given.request);
         let name = name(nodes, keys.name)?;
         let user_id = id(nodes, keys.user_id, "userId")?;
@@ -189,7 +189,7 @@ impl<'i> Head<'i> {
                 Uuid::now_v7().into_bytes()
             }),
         };
-        let (stated, at) = stated(keys, given, notices)?;
+        let (stated, at) = stated(keys, given, warnings)?;
         flags |= if at.is_clamped { flag::CLAMPED } else { 0 };
         flags |= if stated.at_ms.is_none() { flag::SERVER_TIME } else { 0 };
         let visitor = if anonymous_id.is_empty() { user_id } else { anonymous_id };
@@ -250,7 +250,7 @@ fn event_id(nodes: &[Node<'_>], at: usize) -> Result<[u8; 16], Fault> {
     event_id_of(id).ok_or_else(|| invalid(format!("`eventId` `{}` names no event: 1 to {MAX_ID} bytes of text, or a UUID", clip(id, 60))))
 }
 
-fn stated(keys: &Keys, given: Given<'_, '_, '_>, notices: &mut Notices) -> Result<(Stated, Corrected), Fault> {
+fn stated(keys: &Keys, given: Given<'_, '_, '_>, warnings: &mut Warnings) -> Result<(Stated, Corrected), Fault> {
     let Given { input: EventInput { nodes, .. }, request, limits } = given;
     let at_ms = match keys.timestamp {
         None => None,
@@ -262,7 +262,7 @@ fn stated(keys: &Keys, given: Given<'_, '_, '_>, notices: &mut Notices) -> Resul
     // A `sentAt` that cannot be read corrects nothing.
     let own_sent_ms = keys.sent_at.and_then(|at| time(nodes.get(at)));
     if keys.sent_at.is_some() && own_sent_ms.is_none() {
-        notices.note(VALUE_UNREADABLE, &["sentAt"]);
+        warnings.add(VALUE_UNREADABLE, &["sentAt"]);
     }
     let stated = Stated { at_ms, sent_ms: own_sent_ms.or(request.sent_ms) };
     let earliest_ms = if request.is_import { 0 } else { request.received_ms - limits.max_event_age_ms };
@@ -270,10 +270,10 @@ fn stated(keys: &Keys, given: Given<'_, '_, '_>, notices: &mut Notices) -> Resul
     let corrected =
         correct(stated, clock).map_err(|defect| Fault::new(defect, "timestamp", "`timestamp` lies too far in the future or the past"))?;
     if corrected.is_clamped {
-        notices.note(TIMESTAMP_CLAMPED, &["timestamp"]);
+        warnings.add(TIMESTAMP_CLAMPED, &["timestamp"]);
     }
     if corrected.is_sent_ignored {
-        notices.note(SENT_AT_IGNORED, &["sentAt"]);
+        warnings.add(SENT_AT_IGNORED, &["sentAt"]);
     }
     Ok((stated, corrected))
 }
@@ -292,7 +292,7 @@ fn session(nodes: &[Node<'_>], at: usize, out: &mut Out<'_, '_>) {
         .unwrap_or(false)
     });
     if !is_written {
-        out.notices.note(VALUE_UNREADABLE, &["sessionId"]);
+        out.warnings.add(VALUE_UNREADABLE, &["sessionId"]);
     }
 }
 
@@ -300,7 +300,7 @@ fn write(
     (keys, head): (&Keys, &Head<'_>),
     Given { input, request, limits }: Given<'_, '_, '_>,
     bytes: &mut Vec<u8>,
-    notices: &mut Notices,
+    warnings: &mut Warnings,
 ) -> Result<(), Fault> {
     let mut fixed = head.fixed;
     let mut writer = EventWriter::begin(bytes);
@@ -308,9 +308,9 @@ fn write(
     writer.field(Field::UserId, head.user_id.as_bytes());
     writer.field(Field::AnonymousId, head.anonymous_id.as_bytes());
     if let Some(at) = keys.session_id {
-        session(input.nodes, at, &mut Out { writer: &mut writer, notices });
+        session(input.nodes, at, &mut Out { writer: &mut writer, warnings });
     }
-    let said = keys.context.map(|at| context::write(input.nodes, at, &mut Out { writer: &mut writer, notices })).unwrap_or_default();
+    let said = keys.context.map(|at| context::write(input.nodes, at, &mut Out { writer: &mut writer, warnings })).unwrap_or_default();
     if !said.has_agent {
         writer.field(Field::UserAgent, request.user_agent.as_bytes());
     }
@@ -326,7 +326,7 @@ fn write(
         }
     }
     if let Some(at) = keys.properties {
-        let mut properties = Properties::new(limits, &mut writer, notices);
+        let mut properties = Properties::new(limits, &mut writer, warnings);
         properties.object(input.nodes, at)?;
         fixed.flags |= if properties.is_truncated() { flag::TRUNCATED } else { 0 };
     }

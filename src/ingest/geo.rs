@@ -69,7 +69,7 @@ impl Geo {
         self.city.is_some()
     }
 
-    /// The country of an address, two letters; empty if nobody knows.
+    /// The country of an address, two letters; empty if unknown.
     pub fn country(&self, address: IpAddr) -> String {
         self.lookup(address).country
     }

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::IngestLimits;
 use super::decode::next;
 use super::event::{Fault, with_digits};
-use super::notice::{CHARACTER_REMOVED, Notices, VALUE_TRUNCATED};
+use super::warning::{CHARACTER_REMOVED, VALUE_TRUNCATED, Warnings};
 use crate::event::packed::EventWriter;
 use crate::outcome::Defect;
 
@@ -21,7 +21,7 @@ const EXACT: u64 = 1 << 53;
 pub(super) struct Properties<'l, 'w, 'b> {
     limits: &'l IngestLimits,
     writer: &'w mut EventWriter<'b>,
-    notices: &'w mut Notices,
+    warnings: &'w mut Warnings,
     /// Hashes of the keys so far: 64 bits tell a few hundred keys apart.
     seen: Seen,
     key: String,
@@ -52,9 +52,9 @@ impl Seen {
 }
 
 impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
-    pub(super) fn new(limits: &'l IngestLimits, writer: &'w mut EventWriter<'b>, notices: &'w mut Notices) -> Self {
+    pub(super) fn new(limits: &'l IngestLimits, writer: &'w mut EventWriter<'b>, warnings: &'w mut Warnings) -> Self {
         let seen = Seen { few: [0; 32], len: 0, more: Vec::new() };
-        Self { limits, writer, notices, seen, key: String::new(), is_truncated: false }
+        Self { limits, writer, warnings, seen, key: String::new(), is_truncated: false }
     }
 
     /// Whether a value was cut.
@@ -127,14 +127,14 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         } else {
             return true;
         };
-        self.notices.note(defect.as_str(), &["properties.", full]);
+        self.warnings.add(defect.as_str(), &["properties.", full]);
         false
     }
 
     fn value(&mut self, key: &str, nodes: &[Node<'_>], (at, node): (usize, &Node<'_>), depth: usize) -> Result<(), Fault> {
         if !self.seen.insert(xxh3_64(key.as_bytes())) {
-            // The first one stays: which of them is meant nobody can tell.
-            self.notices.note(Defect::DuplicateKey.as_str(), &["properties.", key]);
+            // Nothing says which of them is meant: the first one stays.
+            self.warnings.add(Defect::DuplicateKey.as_str(), &["properties.", key]);
             return Ok(());
         }
         if self.seen.len > self.limits.max_properties {
@@ -174,10 +174,10 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         let cut = clip(text, self.limits.max_value);
         if cut.len() < text.len() {
             self.is_truncated = true;
-            self.notices.note(VALUE_TRUNCATED, &["properties.", key]);
+            self.warnings.add(VALUE_TRUNCATED, &["properties.", key]);
         }
         if cut.contains('\0') {
-            self.notices.note(CHARACTER_REMOVED, &["properties.", key]);
+            self.warnings.add(CHARACTER_REMOVED, &["properties.", key]);
             self.writer.string(key.as_bytes(), cut.replace('\0', "").as_bytes());
         } else {
             self.writer.string(key.as_bytes(), cut.as_bytes());

@@ -21,8 +21,8 @@ use crate::lifecycle::spawn_short;
 use crate::log::{Log, LogError, Topic};
 use crate::outcome::Count;
 
-/// How a record ended, told to every request in it.
-type Fate = Result<(), LogError>;
+/// Whether a record is durable: the answer to every request in it.
+type Published = Result<(), LogError>;
 
 /// Packs requests into records and appends them. Cheap to clone.
 #[derive(Clone)]
@@ -30,19 +30,19 @@ pub(super) struct Publisher<L: Log> {
     log: L,
     linger: Duration,
     seal_size: usize,
-    open: Arc<[Mutex<Open>]>,
+    open: Arc<[Mutex<OpenRecord>]>,
 }
 
-/// A piece from this size on does not share a record: should the log find it too large, nobody else is refused with it, and whoever
-/// sends it hears that it is.
-const ALONE: usize = 64 << 10;
+/// A piece from this size on does not share a record. Should the log refuse the record as too large, no other request is refused with
+/// it, and the client learns that its own events are the cause.
+const OWN_RECORD: usize = 64 << 10;
 
 /// A record whose linger is over waits for more events while the log has not acknowledged as many before it.
 const MOST_UNACKED: u32 = 2;
 
 /// The open record of one partition.
 #[derive(Default)]
-struct Open {
+struct OpenRecord {
     number: u64,
     /// Sealed records of the partition that are not acknowledged.
     unacked: u32,
@@ -54,7 +54,7 @@ struct Open {
     projects: Vec<ProjectId>,
     tallies: Tallies,
     body: Vec<u8>,
-    waiters: Vec<oneshot::Sender<Fate>>,
+    waiters: Vec<oneshot::Sender<Published>>,
 }
 
 /// What one request brings.
@@ -86,7 +86,7 @@ struct Piece<'p> {
 }
 
 impl Packed {
-    /// The events in pieces of at most `max` bytes, or of one event. Nearly always that is one piece, cut without a look.
+    /// The events in pieces of at most `max` bytes, or of one event. Nearly always that is one piece, and nothing has to be split.
     fn pieces(&self, max: usize) -> impl Iterator<Item = Piece<'_>> {
         let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {
@@ -113,7 +113,7 @@ impl<L: Log> Publisher<L> {
 
     /// Appends a request's events, and its rejections to the books; returns once all of it is durable. On an error nothing
     /// may be answered as accepted; some of it may be in the log all the same, and a retry finds it there as a copy.
-    pub(super) async fn publish(&self, request: Contribution) -> Fate {
+    pub(super) async fn publish(&self, request: Contribution) -> Published {
         let Contribution { project, received_ms, decoded } = request;
         let mut waiting = Vec::new();
         let mut rejected: Option<Tallies> = (!decoded.rejected.is_empty()).then(Tallies::default);
@@ -130,8 +130,8 @@ impl<L: Log> Publisher<L> {
         }
         // Copied into the records: nothing of it is needed while they are written.
         drop(decoded);
-        for fate in waiting {
-            fate.await.unwrap_or(Err(LogError::Closed))?;
+        for result in waiting {
+            result.await.unwrap_or(Err(LogError::Closed))?;
         }
         crash::point("ingest.durable");
         Ok(())
@@ -144,11 +144,11 @@ impl<L: Log> Publisher<L> {
         (project, received_ms): (ProjectId, i64),
         piece: Piece<'_>,
         books: Option<&Tallies>,
-    ) -> Result<oneshot::Receiver<Fate>, LogError> {
+    ) -> Result<oneshot::Receiver<Published>, LogError> {
         let (sender, receiver) = oneshot::channel();
         let mut open = self.open(partition)?;
-        let is_alone = piece.bytes.len() >= ALONE;
-        if !open.is_empty() && (is_alone || open.day != day_of(received_ms)) {
+        let has_own_record = piece.bytes.len() >= OWN_RECORD;
+        if !open.is_empty() && (has_own_record || open.day != day_of(received_ms)) {
             self.seal(partition, &mut open);
         }
         if open.is_empty() {
@@ -162,19 +162,19 @@ impl<L: Log> Publisher<L> {
             open.tallies.merge(books);
         }
         open.waiters.push(sender);
-        if is_alone || open.body.len() >= self.seal_size {
+        if has_own_record || open.body.len() >= self.seal_size {
             self.seal(partition, &mut open);
         }
         Ok(receiver)
     }
 
-    fn open(&self, partition: u16) -> Result<MutexGuard<'_, Open>, LogError> {
+    fn open(&self, partition: u16) -> Result<MutexGuard<'_, OpenRecord>, LogError> {
         let open = self.open.get(usize::from(partition)).ok_or(LogError::Closed)?;
         Ok(open.lock().unwrap_or_else(|poisoned| {
-            // Whoever panicked may have left half an event. Its record is dropped, and so are its waiters: they answer 503.
+            // A panic may have left half an event. The record is dropped, and so are its waiters: they answer 503.
             open.clear_poison();
             let mut guard = poisoned.into_inner();
-            *guard = Open { number: guard.number + 1, unacked: guard.unacked, ..Open::default() };
+            *guard = OpenRecord { number: guard.number + 1, unacked: guard.unacked, ..OpenRecord::default() };
             guard
         }))
     }
@@ -193,14 +193,14 @@ impl<L: Log> Publisher<L> {
         });
     }
 
-    fn seal_if_due(&self, partition: u16, open: &mut Open) {
+    fn seal_if_due(&self, partition: u16, open: &mut OpenRecord) {
         if open.is_due && open.unacked < MOST_UNACKED {
             self.seal(partition, open);
         }
     }
 
     /// A record of a partition is durable, or failed.
-    fn settled(&self, partition: u16) {
+    fn acknowledged(&self, partition: u16) {
         if let Ok(mut open) = self.open(partition) {
             open.unacked = open.unacked.saturating_sub(1);
             self.seal_if_due(partition, &mut open);
@@ -208,8 +208,8 @@ impl<L: Log> Publisher<L> {
     }
 
     /// Appends the open record and begins the next one.
-    fn seal(&self, partition: u16, open: &mut Open) {
-        let next = Open { number: open.number + 1, unacked: open.unacked, ..Open::default() };
+    fn seal(&self, partition: u16, open: &mut OpenRecord) {
+        let next = OpenRecord { number: open.number + 1, unacked: open.unacked, ..OpenRecord::default() };
         let mut sealed = std::mem::replace(open, next);
         let waiters = std::mem::take(&mut sealed.waiters);
         let record = sealed.encode(0, 0);
@@ -219,21 +219,21 @@ impl<L: Log> Publisher<L> {
                 open.unacked += 1;
                 let publisher = self.clone();
                 spawn_short(async move {
-                    let fate = ack.await.map(drop);
-                    tell(waiters, &fate);
-                    publisher.settled(partition);
+                    let result = ack.await.map(drop);
+                    notify(waiters, &result);
+                    publisher.acknowledged(partition);
                 });
             }
-            Err(refused) => tell(waiters, &Err(refused)),
+            Err(refused) => notify(waiters, &Err(refused)),
         }
     }
 
     /// Appends an import's events and letters, in records of their own so that their books are their own; returns once
     /// durable.
-    pub(super) async fn publish_import(&self, request: Contribution, import: ImportRecord) -> Fate {
+    pub(super) async fn publish_import(&self, request: Contribution, import: ImportRecord) -> Published {
         let Contribution { project, received_ms, decoded } = request;
         let record = |events: u32| {
-            let mut record = Open { day: day_of(received_ms), received_ms, ..Open::default() };
+            let mut record = OpenRecord { day: day_of(received_ms), received_ms, ..OpenRecord::default() };
             record.tallies.add(project, received_ms, Count::Received, events);
             record
         };
@@ -258,7 +258,7 @@ impl<L: Log> Publisher<L> {
     }
 }
 
-impl Open {
+impl OpenRecord {
     fn is_empty(&self) -> bool {
         self.waiters.is_empty()
     }
@@ -291,22 +291,22 @@ impl Open {
         record::encode(&header, &self.body)
     }
 
-    /// Keeps the memory of a sealed body for the next one.
+    /// Keeps the buffer of a sealed body for the next record.
     fn reuse(&mut self, mut body: Vec<u8>) {
         body.clear();
         self.body = body;
     }
 }
 
-fn tell(waiters: Vec<oneshot::Sender<Fate>>, fate: &Fate) {
-    let fate = match fate {
+fn notify(waiters: Vec<oneshot::Sender<Published>>, result: &Published) {
+    let result = match result {
         // Too large together: alone each may be small enough.
         Err(LogError::TooLarge { .. }) if waiters.len() > 1 => &Err(LogError::Unavailable("a record was too large".to_owned())),
-        fate => fate,
+        result => result,
     };
     for waiter in waiters {
-        // A client that went away does not want to know.
-        drop(waiter.send(fate.clone()));
+        // The client may have gone away.
+        drop(waiter.send(result.clone()));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A bucket for each project: it fills with the rate up to one second's worth, and a request is taken while anything is in it, however
 //! many events it has; what it takes too much is paid back before the next one is taken. Promises: a bucket is charged in the same step
-//! that looks at it, so requests that come at once do not all pass, and nobody owes more than what one request takes; what the log
+//! that looks at it, so requests that come at once do not all pass, and a project never owes more than what one request takes; what the log
 //! refuses is given back. Instances that share a Redis put what they take on one debt several times a second and go by what it says, so
 //! the rate is that of all together, give or take what comes between two exchanges. Without Redis, or while it is away, each instance
 //! counts for itself. Bounded: one bucket for each project that has a key.
@@ -42,8 +42,8 @@ struct Bucket {
     /// Events that may be taken at `at`; below 0: taken too much.
     level: f64,
     at: Instant,
-    /// Taken and not yet told to the others; below 0: told and given back.
-    untold: i64,
+    /// Taken here and not yet added to the shared debt; below 0: added and then given back.
+    unshared: i64,
     asked_at: Instant,
 }
 
@@ -54,9 +54,9 @@ impl Bucket {
     }
 }
 
-/// What instances share: debts that grow by what each takes and are paid by time.
+/// Debts that instances share: they grow by what each takes and are paid off by time.
 pub(super) trait Debts: Send + Sync + 'static {
-    /// Adds time to a debt of at most `longest`; returns what is owed now, or `None` if nobody says.
+    /// Adds time to a debt of at most `longest`; returns what is owed now, or `None` if the store does not answer.
     fn owe(&self, debt: String, micros: i64, longest: Duration) -> impl Future<Output = Option<Duration>> + Send;
 }
 
@@ -88,7 +88,7 @@ impl RateLimit {
     pub(super) fn charge(&self, project: ProjectId, events: u32) -> Result<(), u32> {
         self.look(project, |bucket| {
             bucket.level -= f64::from(events);
-            bucket.untold += i64::from(events);
+            bucket.unshared += i64::from(events);
         })
     }
 
@@ -96,14 +96,14 @@ impl RateLimit {
     pub(super) fn give_back(&self, project: ProjectId, events: u32) {
         if let Some(bucket) = self.buckets().get_mut(&project) {
             bucket.level = (bucket.level + f64::from(events)).min(self.rate);
-            bucket.untold -= i64::from(events);
+            bucket.unshared -= i64::from(events);
         }
     }
 
     fn look(&self, project: ProjectId, take: impl FnOnce(&mut Bucket)) -> Result<(), u32> {
         let now = Instant::now();
         let mut buckets = self.buckets();
-        let bucket = buckets.entry(project).or_insert(Bucket { level: self.rate, at: now, untold: 0, asked_at: now });
+        let bucket = buckets.entry(project).or_insert(Bucket { level: self.rate, at: now, unshared: 0, asked_at: now });
         bucket.refill(self.rate, now);
         bucket.asked_at = now;
         if bucket.level <= 0.0 {
@@ -113,26 +113,26 @@ impl RateLimit {
         Ok(())
     }
 
-    /// Tells the others what was taken here, and learns what all took.
+    /// Adds what was taken here to the shared debts, and reads what all instances took.
     async fn exchange_once(&self, debts: &impl Debts) {
-        for (project, told) in self.active() {
-            let micros = (told as f64 * 1e6 / self.rate).round() as i64;
+        for (project, shared) in self.active() {
+            let micros = (shared as f64 * 1e6 / self.rate).round() as i64;
             let owed = debts.owe(format!("{}:{:x}", self.name, project.0), micros, self.longest).await;
             if let (Some(owed), Some(bucket)) = (owed, self.buckets().get_mut(&project)) {
-                bucket.untold -= told;
+                bucket.unshared -= shared;
                 bucket.at = Instant::now();
-                bucket.level = self.rate * (1.0 - owed.as_secs_f64()) - bucket.untold as f64;
+                bucket.level = self.rate * (1.0 - owed.as_secs_f64()) - bucket.unshared as f64;
             }
         }
     }
 
-    /// What is to be told, of the projects that send at present or owe something.
+    /// What each project has taken since the last exchange, of the projects that send at present or owe something.
     fn active(&self) -> Vec<(ProjectId, i64)> {
         let now = Instant::now();
         let mut buckets = self.buckets();
         buckets.values_mut().for_each(|bucket| bucket.refill(self.rate, now));
-        let is_active = |bucket: &Bucket| bucket.untold != 0 || bucket.level < self.rate || now.duration_since(bucket.asked_at) <= QUIET;
-        buckets.iter().filter(|(_, bucket)| is_active(bucket)).map(|(project, bucket)| (*project, bucket.untold)).collect()
+        let is_active = |bucket: &Bucket| bucket.unshared != 0 || bucket.level < self.rate || now.duration_since(bucket.asked_at) <= QUIET;
+        buckets.iter().filter(|(_, bucket)| is_active(bucket)).map(|(project, bucket)| (*project, bucket.unshared)).collect()
     }
 
     fn buckets(&self) -> MutexGuard<'_, HashMap<ProjectId, Bucket>> {

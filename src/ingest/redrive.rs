@@ -169,7 +169,7 @@ impl<L: Log> Redrive<L> {
     /// One event of a record, or all from one on. Of those only the ones of the project that the letter knows.
     fn events(&mut self, letter: &DeadLetter<'_>) -> u32 {
         let is_rest = letter.is_rest();
-        // What is nobody's stays nobody's.
+        // A letter without a project gives no events.
         let project = Some(letter.project).filter(|project| *project != ProjectId::BOOKS);
         self.batch.put_all(letter.original, |event| project.filter(|_| !is_rest || event.fixed.project == 0))
     }

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::decode::{self, Decoded};
-use super::notice::Notice;
 use super::publish::{Contribution, Publisher};
 use super::rate::{self, RateLimit};
+use super::warning::Warning;
 use super::{Geo, IngestLimits, Request, import};
 use crate::auth::{Grant, KeyKind, Keys};
 use crate::clock;
@@ -86,7 +86,7 @@ impl<L: Log> Ingest<L> {
         let is_import = path == "/v1/import";
         let id = call.request_id.clone();
         let mut response = match *call.request.method() {
-            // Nothing for pages: without leave a browser keeps the answer to itself, and does not ask with a key at all.
+            // Not for pages: without CORS headers a browser does not show them the answer, and sends no request with a key at all.
             Method::POST if is_import => return Ok(self.import(call).await.unwrap_or_else(|error| error.into_response(&id))),
             _ if is_import => return Ok(method_not_allowed("POST", &id)),
             Method::POST => self.events(call).await.unwrap_or_else(|error| error.into_response(&id)),
@@ -198,7 +198,7 @@ fn layout(headers: &HeaderMap) -> Result<Layout, ApiError> {
         // `text/plain` is what a page may send without asking first (`sendBeacon`).
         "" | "application/json" | "text/plain" => Ok(Layout::Json),
         "application/x-ndjson" | "application/ndjson" | "application/jsonlines" | "application/x-jsonlines" => Ok(Layout::Lines),
-        // What curl says of any data unless told otherwise: the body decides.
+        // What curl sends with any data by default: the body decides.
         "application/x-www-form-urlencoded" => Ok(Layout::Json),
         other => Err(unsupported(format!("content-type `{other}` is neither JSON nor NDJSON"))),
     }
@@ -251,7 +251,7 @@ fn refusal(refused: &LogError) -> ApiError {
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the events are larger than the log takes in one piece")
         }
         _ => {
-            // The log has said so once; whoever sends asks again and again.
+            // The log itself has warned once; clients try again and again.
             tracing::debug!(problem = %refused, "log refuses");
             Counter::RequestsUnavailable.add(1);
             ApiError::unavailable("log_unavailable", "events cannot be made durable now; nothing was accepted, try again", RETRY_AFTER)
@@ -274,9 +274,10 @@ impl Verdicts {
             })
         });
         let without_id = decoded.without_id.iter().map(|index| json!({"index": index, "code": "event_id_missing"}));
-        let told = decoded.notices.told();
-        let told = told.map(|Notice { code, field, count, index }| json!({"index": index, "code": code, "field": field, "count": count}));
-        Self { accepted: decoded.accepted(), rejected: rejected.collect(), warnings: without_id.chain(told).collect() }
+        let listed = decoded.warnings.list();
+        let listed =
+            listed.map(|Warning { code, field, count, index }| json!({"index": index, "code": code, "field": field, "count": count}));
+        Self { accepted: decoded.accepted(), rejected: rejected.collect(), warnings: without_id.chain(listed).collect() }
     }
 
     /// 200 if anything was accepted, else 400 with the first event's fault as the request's own.

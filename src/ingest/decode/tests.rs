@@ -26,10 +26,10 @@ fn fault(text: &str) -> &'static str {
 }
 
 /// What is said about a body whose events are all taken: codes and fields.
-fn notices(text: &str) -> Vec<(&'static str, String)> {
+fn warnings(text: &str) -> Vec<(&'static str, String)> {
     let decoded = decode(text);
     assert_eq!(decoded.rejected, [], "{text}");
-    decoded.notices.told().map(|notice| (notice.code, notice.field)).collect()
+    decoded.warnings.list().map(|warning| (warning.code, warning.field)).collect()
 }
 
 /// The properties of the one event of a body, and what is said about it.
@@ -37,7 +37,7 @@ fn properties(json: &str) -> (BTreeMap<String, Flat>, Vec<(&'static str, String)
     let text = event(&format!(r#","properties":{json}"#));
     let decoded = decode(&text);
     assert_eq!(decoded.accepted(), 1, "{json}: {:?}", decoded.rejected);
-    (packed_properties(&events(&decoded)[0]), notices(&text))
+    (packed_properties(&events(&decoded)[0]), warnings(&text))
 }
 
 #[test]
@@ -55,13 +55,13 @@ fn a_property_that_cannot_be_kept_costs_itself() {
         (r#"{"a":"x\u0000y"}"#.to_owned(), "character_removed", "properties.a", "a"),
     ];
     for (json, code, field, kept) in forms {
-        let (properties, notices) = properties(&json);
+        let (properties, warnings) = properties(&json);
         assert_eq!(properties.into_keys().collect::<Vec<_>>().join(","), kept, "{json}");
-        assert_eq!(notices, [(code, field.to_owned())], "{json}");
+        assert_eq!(warnings, [(code, field.to_owned())], "{json}");
     }
-    let (kept, notices) = properties(&format!(r#"{{" plan ":"pro","text":"{}"}}"#, "x".repeat(9_000)));
+    let (kept, warnings) = properties(&format!(r#"{{" plan ":"pro","text":"{}"}}"#, "x".repeat(9_000)));
     assert_eq!(kept[" plan "], Flat::Text("pro".to_owned()));
-    assert_eq!((kept["text"].clone(), notices), (Flat::Text("x".repeat(8_192)), vec![("value_truncated", "properties.text".to_owned())]));
+    assert_eq!((kept["text"].clone(), warnings), (Flat::Text("x".repeat(8_192)), vec![("value_truncated", "properties.text".to_owned())]));
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn an_empty_array_is_an_empty_object_and_null_is_nothing() {
     assert_eq!(properties(r#"{"a":null,"a":1}"#).1, []);
     assert_eq!(fault(&event(r#","properties":[1]"#)), "properties_invalid");
     for nothing in ["[]", "{}", "null", r#"{"page":[],"app":null,"ip":null}"#] {
-        assert_eq!(notices(&event(&format!(r#","context":{nothing}"#))), [], "{nothing}");
+        assert_eq!(warnings(&event(&format!(r#","context":{nothing}"#))), [], "{nothing}");
     }
 }
 
@@ -93,12 +93,12 @@ fn what_the_contract_does_not_know_is_passed_over_and_counted() {
     let one = event(r#","mood":"good","context":{"library":{"name":"x"},"page":{"url":"/","depth":2},"screen":{"width":1,"colors":2}}"#);
     let two = event(r#","mood":1"#).replace("000001\"", "000002\"");
     let decoded = decode(&format!("[{one},{two},17]"));
-    let told: Vec<_> = decoded.notices.told().map(|notice| (notice.code, notice.field, notice.count, notice.index)).collect();
+    let told: Vec<_> = decoded.warnings.list().map(|warning| (warning.code, warning.field, warning.count, warning.index)).collect();
     let unknown = |field: &str, count| ("unknown_field", field.to_owned(), count, 0);
     let expected =
         [unknown("mood", 2), unknown("context.library", 1), unknown("context.page.depth", 1), unknown("context.screen.colors", 1)];
     assert_eq!(told, expected);
-    assert_eq!(decode(&event(r#","mood":1,"type":"again""#)).notices.told().count(), 0, "a refused event has a fault, no notices");
+    assert_eq!(decode(&event(r#","mood":1,"type":"again""#)).warnings.list().count(), 0, "a refused event has a fault, no warnings");
 }
 
 #[test]
@@ -118,11 +118,11 @@ fn a_value_that_cannot_be_read_stands_for_nothing() {
         (r#","sentAt":"yesterday""#, "sentAt"),
     ];
     for (more, field) in forms {
-        assert_eq!(notices(&event(more)), [("value_unreadable", field.to_owned())], "{more}");
+        assert_eq!(warnings(&event(more)), [("value_unreadable", field.to_owned())], "{more}");
         let text = event(more);
         assert_eq!(events(&decode(&text))[0].entries().count(), 2, "{more}");
     }
-    assert_eq!(notices(&event(&format!(r#","sessionId":"{}""#, "s".repeat(201)))), [("value_unreadable", "sessionId".to_owned())]);
+    assert_eq!(warnings(&event(&format!(r#","sessionId":"{}""#, "s".repeat(201)))), [("value_unreadable", "sessionId".to_owned())]);
 }
 
 /// The text of a field of the one event of a body.
@@ -181,9 +181,9 @@ fn times_are_read_in_the_unit_in_which_they_make_sense() {
     for bad in ["0", "-1", "20260131", "true", r#""now""#, r#""""#, r#""2026-01-31""#] {
         assert_eq!(fault(&event(&format!(r#","timestamp":{bad}"#))), "timestamp_invalid", "{bad}");
     }
-    assert_eq!(notices(&event(&format!(r#","timestamp":{}"#, NOW + 25 * 3_600_000))), [("timestamp_clamped", "timestamp".to_owned())]);
+    assert_eq!(warnings(&event(&format!(r#","timestamp":{}"#, NOW + 25 * 3_600_000))), [("timestamp_clamped", "timestamp".to_owned())]);
     let ignored = event(&format!(r#","timestamp":{NOW},"sentAt":"9999-01-01T00:00:00Z""#));
-    assert_eq!(notices(&ignored), [("sent_at_ignored", "sentAt".to_owned())]);
+    assert_eq!(warnings(&ignored), [("sent_at_ignored", "sentAt".to_owned())]);
     assert_eq!(events(&decode(&ignored))[0].fixed.at_ms, NOW);
 }
 
@@ -361,8 +361,8 @@ proptest! {
         let decoded = decode(&text);
         prop_assert_eq!(decoded.accepted(), 1, "{}: {:?}", text, decoded.rejected);
         prop_assert_eq!(packed_properties(&events(&decoded)[0]), expected);
-        let twice = decoded.notices.told().filter(|notice| notice.code == "duplicate_key");
-        prop_assert_eq!(twice.map(|notice| notice.count).sum::<u32>(), dropped);
+        let twice = decoded.warnings.list().filter(|warning| warning.code == "duplicate_key");
+        prop_assert_eq!(twice.map(|warning| warning.count).sum::<u32>(), dropped);
     }
 
     #[test]
@@ -399,12 +399,12 @@ proptest! {
 
 /// Bodies that compress to nothing and would be trees of millions of values.
 fn costly() -> [String; 6] {
-    let many = 4 * shape::MAX_NODES;
+    let many = 4 * json_bounds::MAX_NODES;
     [
         format!("[1{}", ",1".repeat(many)),
         format!("[1{}]", ",1".repeat(many)),
-        "[".repeat(2 * shape::MAX_DEPTH),
-        format!("{}{}", "[".repeat(2 * shape::MAX_DEPTH), "]".repeat(2 * shape::MAX_DEPTH)),
+        "[".repeat(2 * json_bounds::MAX_DEPTH),
+        format!("{}{}", "[".repeat(2 * json_bounds::MAX_DEPTH), "]".repeat(2 * json_bounds::MAX_DEPTH)),
         format!("{{\"batch\":[]{}}}", ",\"batch\":[]".repeat(many / 4)),
         format!("{{\"batch\":[{{}}{}]}}", ",{}".repeat(many)),
     ]
@@ -424,7 +424,7 @@ fn what_would_be_a_huge_tree_is_refused_without_one() {
 #[test]
 fn an_event_too_large_to_look_into_costs_only_itself() {
     let good = event("");
-    let huge = event(&format!(r#","properties":{{"x":[1{}]}}"#, ",1".repeat(2 * shape::MAX_NODES)));
+    let huge = event(&format!(r#","properties":{{"x":[1{}]}}"#, ",1".repeat(2 * json_bounds::MAX_NODES)));
     for text in [format!("[{good},{huge}]"), format!(r#"{{"batch":[{good},{huge}],"sentAt":1}}"#)] {
         let decoded = decode(&text);
         assert_eq!(decoded.accepted(), 1);

@@ -1,4 +1,4 @@
-//! A log in memory that acknowledges, refuses or hesitates as it is told.
+//! A log in memory that acknowledges, refuses or hesitates as the test says.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -117,7 +117,7 @@ impl Log for FakeLog {
     }
 }
 
-/// Ingest reads nothing, so nobody ever joins.
+/// Ingest reads nothing, so no member ever joins.
 pub(crate) enum Nobody {}
 
 impl GroupMember for Nobody {

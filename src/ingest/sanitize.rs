@@ -1,4 +1,4 @@
-//! A body with bytes that no JSON text may hold, made one whose structure can be read all the same: a byte that is no UTF-8 (a name
+//! Makes a body readable that holds bytes which no JSON string may hold: a byte that is no UTF-8 (a name
 //! in Latin-1, a character cut in the middle), a bare control character or a backslash that escapes nothing (`C:\Users`) must not cost
 //! the events beside the one that holds it.
 
@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 /// The same text with a question mark in the place of each byte that may not stand in a string. Nothing moves, so what was found in it
 /// stands at the same place in `bytes`. What is wrong outside of strings stays wrong.
-pub(super) fn legible(bytes: &[u8]) -> Cow<'_, str> {
+pub(super) fn sanitize(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) if Scan::default().next_bad(bytes).is_none() => Cow::Borrowed(text),
         _ => Cow::Owned(masked(bytes)),
@@ -77,17 +77,17 @@ mod tests {
             ("[\"ä\"]".as_bytes(), "[\"ä\"]"),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(legible(bytes), expected);
+            assert_eq!(sanitize(bytes), expected);
         }
-        assert!(matches!(legible("{\n\t\"ä\": \"\\u0001\"}".as_bytes()), Cow::Borrowed(_)));
+        assert!(matches!(sanitize("{\n\t\"ä\": \"\\u0001\"}".as_bytes()), Cow::Borrowed(_)));
     }
 
     proptest! {
         #[test]
         fn nothing_moves_and_good_text_stays(bytes in prop::collection::vec(any::<u8>(), 0..100), text in "[\"\\\\a-c\n,]{0,40}") {
-            prop_assert_eq!(legible(&bytes).len(), bytes.len());
+            prop_assert_eq!(sanitize(&bytes).len(), bytes.len());
             let mixed = [text.as_bytes(), &bytes].concat();
-            prop_assert_eq!(legible(&mixed).len(), mixed.len());
+            prop_assert_eq!(sanitize(&mixed).len(), mixed.len());
         }
 
         /// What a JSON writer wrote, with bytes of its strings overwritten, still parses.
@@ -102,7 +102,7 @@ mod tests {
                     bytes[at] = byte;
                 }
             }
-            let parsed: Vec<String> = serde_json::from_str(&legible(&bytes)).unwrap();
+            let parsed: Vec<String> = serde_json::from_str(&sanitize(&bytes)).unwrap();
             prop_assert_eq!(parsed.len(), texts.len());
         }
     }

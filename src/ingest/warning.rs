@@ -3,12 +3,12 @@
 
 use super::event::clip;
 
-/// Most kinds and fields told apart in one answer.
-const MAX_NOTICES: usize = 50;
+/// Most pairs of code and field in one answer.
+const MAX_WARNINGS: usize = 50;
 /// Longest field name in an answer, bytes.
 const MAX_FIELD: usize = 200;
 
-/// The `code` of a notice that stands for all beyond [`MAX_NOTICES`].
+/// The `code` of a warning that stands for all beyond [`MAX_WARNINGS`].
 pub(super) const MORE: &str = "more_warnings";
 /// A field that the contract does not know: passed over.
 pub(super) const UNKNOWN_FIELD: &str = "unknown_field";
@@ -23,9 +23,9 @@ pub(super) const TIMESTAMP_CLAMPED: &str = "timestamp_clamped";
 /// A `sentAt` that makes no sense beside its `timestamp`: nothing was corrected by it.
 pub(super) const SENT_AT_IGNORED: &str = "sent_at_ignored";
 
-/// One kind of notice about one field.
+/// One kind of warning about one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Notice {
+pub(super) struct Warning {
     pub(super) code: &'static str,
     pub(super) field: String,
     /// How many values it is about.
@@ -34,60 +34,60 @@ pub(super) struct Notice {
     pub(super) index: usize,
 }
 
-/// The notices of one request.
+/// The warnings of one request.
 #[derive(Debug, Default)]
-pub(super) struct Notices {
-    told: Vec<Notice>,
+pub(super) struct Warnings {
+    kinds: Vec<Warning>,
     more: u32,
-    /// The event at hand, and the notices about it, to be taken back if it is refused.
+    /// The event at hand, and the warnings about it, to be taken back if it is refused.
     index: usize,
     open: Vec<usize>,
 }
 
-impl Notices {
-    /// From now on notices are about the event at `index`.
+impl Warnings {
+    /// From now on warnings are about the event at `index`.
     pub(super) fn begin(&mut self, index: usize) {
         self.index = index;
         self.open.clear();
     }
 
-    /// Notes one about the field whose name is made of `parts`.
-    pub(super) fn note(&mut self, code: &'static str, parts: &[&str]) {
-        let known = self.told.iter().position(|notice| notice.code == code && is_joined(&notice.field, parts));
+    /// Adds one about the field whose name is made of `parts`.
+    pub(super) fn add(&mut self, code: &'static str, parts: &[&str]) {
+        let known = self.kinds.iter().position(|warning| warning.code == code && is_joined(&warning.field, parts));
         match known {
             Some(at) => self.count(at),
-            None if self.told.len() < MAX_NOTICES => {
+            None if self.kinds.len() < MAX_WARNINGS => {
                 let field = clip(&parts.concat(), MAX_FIELD).to_owned();
-                self.told.push(Notice { code, field, count: 0, index: self.index });
-                self.count(self.told.len() - 1);
+                self.kinds.push(Warning { code, field, count: 0, index: self.index });
+                self.count(self.kinds.len() - 1);
             }
             None => self.more += 1,
         }
     }
 
     fn count(&mut self, at: usize) {
-        if let Some(notice) = self.told.get_mut(at) {
-            if notice.count == 0 {
-                notice.index = self.index;
+        if let Some(warning) = self.kinds.get_mut(at) {
+            if warning.count == 0 {
+                warning.index = self.index;
             }
-            notice.count += 1;
+            warning.count += 1;
             self.open.push(at);
         }
     }
 
     /// The event at hand is refused: there is nothing to say but why.
-    pub(super) fn take_back(&mut self) {
+    pub(super) fn retract(&mut self) {
         for at in self.open.drain(..) {
-            if let Some(notice) = self.told.get_mut(at) {
-                notice.count -= 1;
+            if let Some(warning) = self.kinds.get_mut(at) {
+                warning.count -= 1;
             }
         }
     }
 
     /// All of them; what is beyond the bound last.
-    pub(super) fn told(&self) -> impl Iterator<Item = Notice> {
-        let more = Notice { code: MORE, field: String::new(), count: self.more, index: 0 };
-        self.told.iter().cloned().chain([more]).filter(|notice| notice.count > 0)
+    pub(super) fn list(&self) -> impl Iterator<Item = Warning> {
+        let more = Warning { code: MORE, field: String::new(), count: self.more, index: 0 };
+        self.kinds.iter().cloned().chain([more]).filter(|warning| warning.count > 0)
     }
 }
 
@@ -105,27 +105,27 @@ mod tests {
 
     #[test]
     fn what_was_noted_of_a_refused_event_is_taken_back() {
-        let mut notices = Notices::default();
-        notices.begin(0);
-        notices.note(UNKNOWN_FIELD, &["a"]);
-        notices.take_back();
-        notices.begin(3);
-        notices.note(UNKNOWN_FIELD, &["a"]);
-        notices.note(UNKNOWN_FIELD, &["context.", "b"]);
-        notices.begin(4);
-        notices.note(UNKNOWN_FIELD, &["context.b"]);
-        let notice = |field: &str, count| Notice { code: UNKNOWN_FIELD, field: field.to_owned(), count, index: 3 };
-        assert_eq!(notices.told().collect::<Vec<_>>(), [notice("a", 1), notice("context.b", 2)]);
+        let mut warnings = Warnings::default();
+        warnings.begin(0);
+        warnings.add(UNKNOWN_FIELD, &["a"]);
+        warnings.retract();
+        warnings.begin(3);
+        warnings.add(UNKNOWN_FIELD, &["a"]);
+        warnings.add(UNKNOWN_FIELD, &["context.", "b"]);
+        warnings.begin(4);
+        warnings.add(UNKNOWN_FIELD, &["context.b"]);
+        let warning = |field: &str, count| Warning { code: UNKNOWN_FIELD, field: field.to_owned(), count, index: 3 };
+        assert_eq!(warnings.list().collect::<Vec<_>>(), [warning("a", 1), warning("context.b", 2)]);
     }
 
     proptest! {
         #[test]
         fn every_notice_is_counted_within_a_bound(fields in prop::collection::vec("[a-z]{1,2}", 0..300)) {
-            let mut notices = Notices::default();
-            fields.iter().for_each(|field| notices.note(UNKNOWN_FIELD, &["context.", field]));
-            let told: Vec<Notice> = notices.told().collect();
-            prop_assert!(told.len() <= MAX_NOTICES + 1);
-            prop_assert_eq!(told.iter().map(|notice| notice.count as usize).sum::<usize>(), fields.len());
+            let mut warnings = Warnings::default();
+            fields.iter().for_each(|field| warnings.add(UNKNOWN_FIELD, &["context.", field]));
+            let listed: Vec<Warning> = warnings.list().collect();
+            prop_assert!(listed.len() <= MAX_WARNINGS + 1);
+            prop_assert_eq!(listed.iter().map(|warning| warning.count as usize).sum::<usize>(), fields.len());
         }
     }
 }
