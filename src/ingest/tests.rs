@@ -2,9 +2,10 @@
 
 mod allocations;
 pub(super) mod fake_log;
+mod golden;
 
 use super::geo::RequestGeo;
-use super::{Geo, IngestConfig, IngestLimits, Request};
+use super::{Geo, IngestConfig, IngestLimits, Request, decode};
 use crate::event::ids::ProjectId;
 
 /// When the requests of the tests are received.
@@ -30,4 +31,11 @@ pub(super) fn with_request<T>(run: impl FnOnce(&Request<'_>) -> T) -> T {
         geo: &geo,
         is_import: false,
     })
+}
+
+/// What a body is packed into: the number of events of each partition, and their bytes.
+fn packed(body: &[u8], is_lines: bool) -> Vec<(u32, Vec<u8>)> {
+    let decode = if is_lines { decode::lines } else { decode::body };
+    let decoded = with_request(|request| decode(body, request, &limits()));
+    decoded.map_or_else(|_| Vec::new(), |decoded| decoded.partitions.into_iter().map(|packed| (packed.events, packed.bytes)).collect())
 }

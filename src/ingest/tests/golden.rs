@@ -1,0 +1,168 @@
+//! Golden requests: what each dialect is sent and what it answers, byte by byte.
+//!
+//! A change of a snapshot is a change of what clients see.
+
+mod cases;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio_util::sync::CancellationToken;
+
+use self::cases::{Case, DISABLED, IMPORT, READ, WRITE};
+use super::fake_log::{FakeLog, Mood};
+use crate::auth::Keys;
+use crate::auth::keys::{KeyEntry, KeysConfig, write};
+use crate::http::HttpConfig;
+use crate::http::respond::json_response;
+use crate::http::server::{Call, Server};
+use crate::ingest::{Geo, Ingest, IngestConfig};
+
+/// A listener with nothing but the routes of the role.
+struct Edge {
+    address: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    stop: CancellationToken,
+    _dir: tempfile::TempDir,
+}
+
+impl Edge {
+    #[allow(clippy::disallowed_methods, reason = "tests own their tasks")]
+    async fn start(log: FakeLog, config: IngestConfig) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = |project: &str, [write_key, read_key, import_key]: [&str; 3], disabled| KeyEntry {
+            project: project.to_owned(),
+            write_key: write_key.to_owned(),
+            read_key: read_key.to_owned(),
+            import_key: import_key.to_owned(),
+            disabled,
+        };
+        let entries = [entry("shop", [WRITE, READ, IMPORT], false), entry("closed", [DISABLED, "", ""], true)];
+        write(&dir.path().join("keys.json"), &entries).unwrap();
+        let keys = Keys::open(&KeysConfig::default(), dir.path()).unwrap();
+        let http = HttpConfig { listen: "127.0.0.1:0".to_owned(), ..HttpConfig::default() };
+        let ingest = Ingest::new(log, config.check().unwrap(), (Geo::default(), keys), http.body_timeout);
+        let server = Server::bind(&http).await.unwrap();
+        let address = server.address().unwrap().to_string();
+        let stop = CancellationToken::new();
+        let ingest = Arc::new(ingest);
+        let routes = move |call: Call| {
+            let ingest = Arc::clone(&ingest);
+            async move { ingest.answer(call).await.unwrap_or_else(|_| json_response(StatusCode::NOT_FOUND, b"not ingest's".to_vec())) }
+        };
+        tokio::spawn(server.serve(routes, stop.clone()));
+        Self { address, client: Client::builder(TokioExecutor::new()).build_http(), stop, _dir: dir }
+    }
+
+    async fn send(&self, case: &Case) -> String {
+        let mut request = Request::builder().method(case.method).uri(format!("http://{}{}", self.address, case.path));
+        for (name, value) in &case.headers {
+            request = request.header(*name, value.as_str());
+        }
+        let request = request.body(Full::new(Bytes::from(case.body.clone()))).unwrap();
+        written(self.client.request(request).await.unwrap()).await
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// An answer without what is different each time.
+async fn written(response: Response<hyper::body::Incoming>) -> String {
+    let mut text = format!("=> {}\n", response.status());
+    let mut headers: Vec<String> = Vec::new();
+    for (name, value) in response.headers() {
+        if !matches!(name.as_str(), "date" | "x-request-id") {
+            headers.push(format!("{name}: {}\n", value.to_str().unwrap()));
+        }
+    }
+    headers.sort();
+    text += &headers.concat();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    text + &printable(&without_id(&String::from_utf8_lossy(&body)))
+}
+
+/// The id of a request is another each time.
+fn without_id(body: &str) -> String {
+    let Some((before, after)) = body.split_once(r#""requestId":""#) else { return body.to_owned() };
+    let (_, after) = after.split_once('"').unwrap();
+    format!(r#"{before}"requestId":"…"{after}"#)
+}
+
+/// On one line, and of what is long the beginning and its hash.
+fn printable(text: &str) -> String {
+    const MAX: usize = 4_000;
+    let escaped: String = text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect();
+    match escaped.char_indices().nth(MAX) {
+        Some((end, _)) => format!("{}… {} bytes {:x}\n", &escaped[..end], text.len(), xxhash_rust::xxh3::xxh3_64(text.as_bytes())),
+        None => escaped + "\n",
+    }
+}
+
+async fn transcript(edge: &Edge, cases: Vec<Case>) -> String {
+    let mut text = String::new();
+    for case in cases {
+        writeln!(text, "--- {}\n{} {}", case.name, case.method, case.path).unwrap();
+        for (name, value) in &case.headers {
+            writeln!(text, "{name}: {value}").unwrap();
+        }
+        let body = String::from_utf8_lossy(&case.body);
+        let shown = if body.len() > 600 {
+            format!("{} bytes {:x}\n", body.len(), xxhash_rust::xxh3::xxh3_64(&case.body))
+        } else {
+            printable(&body)
+        };
+        text += &shown;
+        text += &edge.send(&case).await;
+        text.push('\n');
+    }
+    text
+}
+
+#[tokio::test]
+async fn events_are_answered_as_ever() {
+    let edge = Edge::start(FakeLog::new(Mood::Willing), IngestConfig::default()).await;
+    insta::assert_snapshot!("events", transcript(&edge, cases::events()).await);
+}
+
+#[tokio::test]
+async fn imports_are_answered_as_ever() {
+    let edge = Edge::start(FakeLog::new(Mood::Willing), IngestConfig::default()).await;
+    insta::assert_snapshot!("import", transcript(&edge, cases::import()).await);
+}
+
+#[tokio::test]
+async fn overload_is_answered_as_ever() {
+    let mut text = String::new();
+    for mood in [Mood::Full, Mood::Failing] {
+        let edge = Edge::start(FakeLog::new(mood), IngestConfig::default()).await;
+        text += &transcript(&edge, cases::one_of_each()).await;
+    }
+    let config = IngestConfig { max_rate: 1, max_import_rate: 1, ..IngestConfig::default() };
+    let edge = Edge::start(FakeLog::new(Mood::Willing), config).await;
+    text += &transcript(&edge, cases::one_of_each()).await;
+    text += &transcript(&edge, cases::one_of_each()).await;
+    insta::assert_snapshot!("overload", text);
+}
+
+/// What goes into the log is the same bytes, too.
+#[test]
+fn events_are_packed_as_ever() {
+    let mut text = String::new();
+    for case in cases::events().into_iter().filter(|case| case.has_fixed_events()) {
+        let packed = super::packed(&case.body, case.is_lines());
+        let packed: Vec<String> =
+            packed.iter().map(|(events, bytes)| format!("{events} {:016x}", xxhash_rust::xxh3::xxh3_64(bytes))).collect();
+        writeln!(text, "{}: {}", case.name, packed.join(", ")).unwrap();
+    }
+    insta::assert_snapshot!("packed", text);
+}
