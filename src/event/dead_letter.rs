@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::ids::{LogEpoch, ProjectId};
 use super::record::{self, Header, MAX_BODY, RecordError, Tallies, day_of};
+use super::text::clip;
 use super::varint;
 use crate::outcome::{Count, DeadReason};
 
@@ -157,8 +158,8 @@ impl<'a> DeadLetter<'a> {
     fn put_cut(&self, most: usize, out: &mut Vec<u8>) {
         let original = self.original.get(..most).unwrap_or(self.original);
         let is_cut = original.len() < self.original.len();
-        let message = [cut_text(self.message), if is_cut { CUT } else { "" }].concat();
-        DeadLetter { message: &message, source: cut_text(self.source), original, ..*self }.put(out);
+        let message = [clip(self.message, MAX_TEXT), if is_cut { CUT } else { "" }].concat();
+        DeadLetter { message: &message, source: clip(self.source, MAX_TEXT), original, ..*self }.put(out);
     }
 
     /// Whether it holds the rest of a record ([`REST_UNREADABLE`]).
@@ -256,10 +257,6 @@ impl Open {
         let header = Header { source: 0, day, events: 0, received_ms, projects, tallies, letters: count, origin: None };
         record::encode(&header, &self.body)
     }
-}
-
-fn cut_text(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or(text)
 }
 
 /// A record of the dead topic, read.

@@ -11,6 +11,7 @@ use ua_parser::{Extractor, Regexes};
 
 use super::bot::Bots;
 use crate::event::field::Field;
+use crate::event::text::clip;
 
 /// uap-core 0.18.0 as JSON, see `data/README.md`.
 const TABLES: &str = include_str!("../../../data/agents.json");
@@ -67,7 +68,7 @@ impl AgentParser {
 
     /// Parses an agent string.
     pub fn parse(&self, text: &str) -> Agent {
-        let text = text.get(..text.floor_char_boundary(MAX_AGENT)).unwrap_or(text);
+        let text = clip(text, MAX_AGENT);
         let mut agent = Agent::default();
         let mut device_family = String::new();
         let tables = self.tables.get_or_init(build).as_ref();

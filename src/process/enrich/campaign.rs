@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::event::field::Field;
 use crate::event::packed::Fields;
+use crate::event::text::clip;
 
 /// Longest value kept, bytes.
 const MAX_VALUE: usize = 512;
@@ -115,17 +116,13 @@ pub fn of_query<'a>(mut campaign: Campaign<'a>, query: &'a str) -> Campaign<'a> 
 /// Undoes percent-encoding, where there is any, and keeps as much as may be kept.
 fn decoded(value: &str) -> Cow<'_, str> {
     // An encoded byte takes three: what lies beyond cannot be kept.
-    let value = cut(value, MAX_VALUE * 3);
+    let value = clip(value, MAX_VALUE * 3);
     if !value.contains(['%', '+', '\0']) {
-        return Cow::Borrowed(cut(value, MAX_VALUE));
+        return Cow::Borrowed(clip(value, MAX_VALUE));
     }
     let pair = format!("v={value}");
     let text = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, text)| text.replace('\0', ""));
-    Cow::Owned(cut(&text.unwrap_or_default(), MAX_VALUE).to_owned())
-}
-
-fn cut(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+    Cow::Owned(clip(&text.unwrap_or_default(), MAX_VALUE).to_owned())
 }
 
 #[cfg(test)]
