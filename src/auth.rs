@@ -38,6 +38,23 @@ impl KeyKind {
         // Who may read all of a project's events learns nothing by bringing some; a write key stands in every page.
         self == wanted || self == Self::Read && wanted == Self::Import
     }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Import => "import",
+        }
+    }
+
+    /// Which keys do what a key of this kind is for.
+    fn who(self) -> &'static str {
+        match self {
+            Self::Write => "only a write key sends events",
+            Self::Read => "only a read key asks questions",
+            Self::Import => "only an import key or a read key imports",
+        }
+    }
 }
 
 /// What a key stands for.
@@ -50,6 +67,44 @@ pub struct Grant {
     /// What the key opens.
     pub kind: KeyKind,
     is_disabled: bool,
+}
+
+/// Why a key opens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// The request shows no key.
+    #[error("no {} key given", .0.as_str())]
+    Missing(KeyKind),
+    /// The request shows a key in a way that cannot be read.
+    #[error("the authorization header cannot be read")]
+    Unreadable,
+    /// The request shows several keys.
+    #[error("more than one authorization header")]
+    Several,
+    /// No project has this key.
+    #[error("the key is not known")]
+    Unknown,
+    /// The keys of the project are disabled.
+    #[error("the key is disabled")]
+    Disabled,
+    /// The key is for something else.
+    #[error("{}", .0.who())]
+    WrongKind(KeyKind),
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        let (status, code) = match error {
+            AuthError::Missing(KeyKind::Write) => (StatusCode::UNAUTHORIZED, "missing_write_key"),
+            AuthError::Missing(KeyKind::Read) => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            AuthError::Missing(KeyKind::Import) => (StatusCode::UNAUTHORIZED, "missing_import_key"),
+            AuthError::Unreadable | AuthError::Unknown => (StatusCode::UNAUTHORIZED, "invalid_key"),
+            AuthError::Several => (StatusCode::BAD_REQUEST, "invalid_key"),
+            AuthError::Disabled => (StatusCode::FORBIDDEN, "key_disabled"),
+            AuthError::WrongKind(_) => (StatusCode::FORBIDDEN, "wrong_key_kind"),
+        };
+        Self::new(status, code, error.to_string())
+    }
 }
 
 /// How often the keys file is looked at.
@@ -89,29 +144,23 @@ impl Keys {
     }
 
     /// The grant of the key in a request's headers, if it is of the `wanted` kind.
-    pub fn authorize(&self, headers: &HeaderMap, wanted: KeyKind) -> Result<Grant, ApiError> {
-        let missing = || match wanted {
-            KeyKind::Write => ApiError::new(StatusCode::UNAUTHORIZED, "missing_write_key", "no write key given"),
-            KeyKind::Read => ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "no read key given"),
-            KeyKind::Import => ApiError::new(StatusCode::UNAUTHORIZED, "missing_import_key", "no import key given"),
-        };
-        let key = credential::in_headers(headers)?.ok_or_else(missing)?;
-        let grant = self.grant(&key).ok_or_else(|| ApiError::new(StatusCode::UNAUTHORIZED, "invalid_key", "the key is not known"))?;
+    pub fn authorize(&self, headers: &HeaderMap, wanted: KeyKind) -> Result<Grant, AuthError> {
+        self.grant(credential::in_headers(headers)?.as_deref(), wanted)
+    }
+
+    /// The grant of a key, if it is of the `wanted` kind.
+    pub fn grant(&self, key: Option<&str>, wanted: KeyKind) -> Result<Grant, AuthError> {
+        let grant = self.find(key.ok_or(AuthError::Missing(wanted))?).ok_or(AuthError::Unknown)?;
         if grant.is_disabled {
-            return Err(ApiError::new(StatusCode::FORBIDDEN, "key_disabled", "the key is disabled"));
+            return Err(AuthError::Disabled);
         }
         if !grant.kind.opens(wanted) {
-            let message = match wanted {
-                KeyKind::Write => "only a write key sends events",
-                KeyKind::Read => "only a read key asks questions",
-                KeyKind::Import => "only an import key or a read key imports",
-            };
-            return Err(ApiError::new(StatusCode::FORBIDDEN, "wrong_key_kind", message));
+            return Err(AuthError::WrongKind(wanted));
         }
         Ok(grant)
     }
 
-    fn grant(&self, key: &str) -> Option<Grant> {
+    fn find(&self, key: &str) -> Option<Grant> {
         // Looked up by hash: how long it takes says nothing about how much of a key was right.
         let table = self.table.read().ok().map(|table| Arc::clone(&table))?;
         table.get(&keys::hash(key)).cloned()

@@ -25,9 +25,9 @@ fn a_key_opens_what_it_is_for_and_nothing_else() {
     let (_dir, keys) = keys_of(std::slice::from_ref(&entry));
     let grant = keys.authorize(&bearer(&entry.write_key), KeyKind::Write).unwrap();
     assert_eq!(grant.project, ProjectId::of_name("shop"));
-    assert_eq!(keys.authorize(&bearer(&entry.write_key), KeyKind::Read).unwrap_err().code, "wrong_key_kind");
-    assert_eq!(keys.authorize(&bearer("pulse_wk_x"), KeyKind::Write).unwrap_err().code, "invalid_key");
-    assert_eq!(keys.authorize(&HeaderMap::new(), KeyKind::Write).unwrap_err().code, "missing_write_key");
+    assert_eq!(keys.authorize(&bearer(&entry.write_key), KeyKind::Read).unwrap_err(), AuthError::WrongKind(KeyKind::Read));
+    assert_eq!(keys.authorize(&bearer("pulse_wk_x"), KeyKind::Write).unwrap_err(), AuthError::Unknown);
+    assert_eq!(keys.authorize(&HeaderMap::new(), KeyKind::Write).unwrap_err(), AuthError::Missing(KeyKind::Write));
 }
 
 #[test]
@@ -64,9 +64,9 @@ fn history_is_brought_with_an_import_key_or_a_read_key_and_never_with_the_public
     let (_dir, keys) = keys_of(std::slice::from_ref(&entry));
     assert!(keys.authorize(&bearer(&entry.import_key), KeyKind::Import).is_ok());
     assert!(keys.authorize(&bearer(&entry.read_key), KeyKind::Import).is_ok());
-    assert_eq!(keys.authorize(&bearer(&entry.write_key), KeyKind::Import).unwrap_err().code, "wrong_key_kind");
+    assert_eq!(keys.authorize(&bearer(&entry.write_key), KeyKind::Import).unwrap_err(), AuthError::WrongKind(KeyKind::Import));
     for wanted in [KeyKind::Write, KeyKind::Read] {
-        assert_eq!(keys.authorize(&bearer(&entry.import_key), wanted).unwrap_err().code, "wrong_key_kind");
+        assert_eq!(keys.authorize(&bearer(&entry.import_key), wanted).unwrap_err(), AuthError::WrongKind(wanted));
     }
 }
 
@@ -78,7 +78,7 @@ fn a_file_without_import_keys_is_read_and_stays_as_it_is() {
     std::fs::write(&path, text).unwrap();
     let keys = Keys::open(&KeysConfig::default(), dir.path()).unwrap();
     assert!(keys.authorize(&bearer("r"), KeyKind::Import).is_ok());
-    assert_eq!(keys.authorize(&bearer(""), KeyKind::Import).unwrap_err().code, "invalid_key");
+    assert_eq!(keys.authorize(&bearer(""), KeyKind::Import).unwrap_err(), AuthError::Unreadable);
     change(&path, |_| Ok::<_, KeysError>(())).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
