@@ -1,33 +1,38 @@
 //! From HTTP to the raw topic.
 //!
-//! Owns the event contract ([`event`], [`decode`]), places ([`geo`]) and the packing of requests into records
-//! ([`publish`]). Promises: 200 only once everything accepted is durable; every event of a request has a verdict, and every
+//! Owns the dialects in which clients send ([`protocol`]), the event contract ([`contract`]), places ([`geo`]) and the packing of
+//! requests into records ([`publish`]); [`accept`] has the steps of a request. Promises: 200 only once everything accepted is durable; every event of a request has a verdict, and every
 //! refused one is in the books; nothing of an address is kept but its place. May go wrong: the log refuses, and then so do
 //! we, with 503 and Retry-After.
 
-mod context;
-mod decode;
-mod event;
+mod accept;
+mod contract;
+mod dead_letters;
+mod draft;
+mod envelope;
 mod geo;
-mod import;
+mod import_runs;
+mod intake;
 mod json_bounds;
 mod properties;
+mod protocol;
 mod publish;
 mod rate;
 mod redrive;
-mod routes;
+mod refusal;
 mod sanitize;
+mod tape;
+mod unreadable;
+mod verdict;
 mod warning;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::ids::ProjectId;
+pub use accept::Ingest;
 pub use geo::{Geo, GeoConfig};
 pub use redrive::Redrive;
-pub use routes::Ingest;
 
 /// `[ingest]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -156,35 +161,15 @@ const GROWTH: usize = 8;
 impl IngestLimits {
     /// What one request may hold, on the wire and inflated, bytes.
     pub fn largest_body(&self) -> usize {
-        self.max_body.saturating_add(self.max_inflated).max(2 * import::MAX_BODY)
+        self.max_body.saturating_add(self.max_inflated).max(2 * import_runs::MAX_BODY)
     }
 
     /// What the log must take in one piece so that every record that ingest makes of events or letters fits, and whatever becomes of
     /// it later, too. Bytes.
     pub fn largest_record(&self) -> usize {
         let events = self.seal_size.saturating_add(self.seal_size.max(self.max_event_size));
-        events.saturating_mul(GROWTH).max(2 * import::MAX_ORIGINAL)
+        events.saturating_mul(GROWTH).max(2 * dead_letters::MAX_ORIGINAL)
     }
-}
-
-/// What the events of one request have in common.
-#[derive(Clone, Copy)]
-struct Request<'r> {
-    project: ProjectId,
-    partitions: u16,
-    received_ms: i64,
-    /// `sentAt` of the envelope.
-    sent_ms: Option<i64>,
-    /// The id of an event that has none, where it must be the same each time; else the event gets a fresh one, of which
-    /// there is no copy.
-    fallback_id: Option<[u8; 16]>,
-    /// Flags of every event in it.
-    flags: u32,
-    /// The browser's agent, where the client does not name one; empty otherwise.
-    user_agent: &'r str,
-    client: IpAddr,
-    geo: &'r geo::RequestGeo<'r>,
-    is_import: bool,
 }
 
 #[cfg(test)]

@@ -50,9 +50,15 @@ enum Encoding {
 
 /// Reads and inflates the body of a request.
 pub async fn read(request: Request<RequestBody>, limits: BodyLimits) -> Result<Bytes, ApiError> {
-    let encoding = encoding(request.headers())?;
-    let mut share = request.body().budget().share(limits.claim);
-    let wire = read_wire(request, limits, &mut share).await?;
+    let (parts, body) = request.into_parts();
+    read_parts(&parts.headers, body, limits).await
+}
+
+/// Reads and inflates a body that came with these headers.
+pub async fn read_parts(headers: &HeaderMap, body: RequestBody, limits: BodyLimits) -> Result<Bytes, ApiError> {
+    let encoding = encoding(headers)?;
+    let mut share = body.budget().share(limits.claim);
+    let wire = read_wire(body, limits, &mut share).await?;
     if encoding == Encoding::Identity {
         return match wire.len() > limits.max_inflated {
             true => Err(too_large(limits.max_inflated)),
@@ -89,8 +95,7 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body exceeds {limit} bytes"))
 }
 
-async fn read_wire(request: Request<RequestBody>, limits: BodyLimits, share: &mut Share) -> Result<Bytes, ApiError> {
-    let mut body = request.into_body();
+async fn read_wire(mut body: RequestBody, limits: BodyLimits, share: &mut Share) -> Result<Bytes, ApiError> {
     let hint = body.size_hint();
     if hint.lower() > limits.max_wire as u64 {
         return Err(too_large(limits.max_wire));

@@ -72,10 +72,12 @@ pub fn typed_response(status: StatusCode, content_type: HeaderValue, body: Bytes
 }
 
 /// 405 with the methods that are allowed.
-pub fn method_not_allowed(allowed: &'static str, request_id: &str) -> Response<Body> {
+pub fn method_not_allowed(allowed: &str, request_id: &str) -> Response<Body> {
     let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("use {allowed}"));
     let mut response = error.into_response(request_id);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
     response
 }
 

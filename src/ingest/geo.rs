@@ -7,9 +7,9 @@ use std::sync::Arc;
 use maxminddb::{Mmap, Reader};
 use serde::{Deserialize, Serialize};
 
-use super::event::clip;
 use crate::event::field::Field;
 use crate::event::packed::EventWriter;
+use crate::event::text::clip;
 
 /// `[geo]` as written in the file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

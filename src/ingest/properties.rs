@@ -8,10 +8,11 @@ use simd_json::{Node, StaticNode};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::IngestLimits;
-use super::decode::next;
-use super::event::{Fault, with_digits};
+use super::tape::{Value, next, with_digits};
+use super::verdict::Rejection;
 use super::warning::{CHARACTER_REMOVED, VALUE_TRUNCATED, Warnings};
 use crate::event::packed::EventWriter;
+use crate::event::text::clip;
 use crate::outcome::Defect;
 
 /// Up to here a 64-bit float holds every integer.
@@ -62,16 +63,16 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         self.is_truncated
     }
 
-    /// Packs the object at `at`; an empty array is PHP's empty object.
-    pub(super) fn object(&mut self, nodes: &[Node<'_>], at: usize) -> Result<(), Fault> {
-        match nodes.get(at) {
-            Some(Node::Object { len, .. }) => self.members(nodes, at + 1, *len, 1),
+    /// Packs an object; an empty array is PHP's empty object.
+    pub(super) fn object(&mut self, value: Value<'_>) -> Result<(), Rejection> {
+        match value.node() {
+            Some(Node::Object { len, .. }) => self.members(value.nodes, value.at + 1, *len, 1),
             Some(Node::Array { len: 0, .. }) => Ok(()),
-            _ => Err(Fault::new(Defect::PropertiesInvalid, "properties", "`properties` is not an object")),
+            _ => Err(Rejection::new(Defect::PropertiesInvalid, "properties", "`properties` is not an object")),
         }
     }
 
-    fn members(&mut self, nodes: &[Node<'_>], mut at: usize, len: usize, depth: usize) -> Result<(), Fault> {
+    fn members(&mut self, nodes: &[Node<'_>], mut at: usize, len: usize, depth: usize) -> Result<(), Rejection> {
         if depth > self.limits.max_depth {
             return Err(too_deep(self.limits));
         }
@@ -131,7 +132,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         false
     }
 
-    fn value(&mut self, key: &str, nodes: &[Node<'_>], (at, node): (usize, &Node<'_>), depth: usize) -> Result<(), Fault> {
+    fn value(&mut self, key: &str, nodes: &[Node<'_>], (at, node): (usize, &Node<'_>), depth: usize) -> Result<(), Rejection> {
         if !self.seen.insert(xxh3_64(key.as_bytes())) {
             // Nothing says which of them is meant: the first one stays.
             self.warnings.add(Defect::DuplicateKey.as_str(), &["properties.", key]);
@@ -139,7 +140,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         }
         if self.seen.len > self.limits.max_properties {
             let message = format!("more than {} properties", self.limits.max_properties);
-            return Err(Fault::new(Defect::TooManyProperties, "properties", message));
+            return Err(Rejection::new(Defect::TooManyProperties, "properties", message));
         }
         match node {
             Node::String(text) => self.string(key, text),
@@ -152,7 +153,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             Node::Static(StaticNode::F64(number)) if number.is_finite() => self.writer.number(key.as_bytes(), *number),
             Node::Static(_) => {
                 let field = format!("properties.{key}");
-                return Err(Fault::new(Defect::NumberOutOfRange, &field, format!("property `{key}` is no 64-bit float")));
+                return Err(Rejection::new(Defect::NumberOutOfRange, &field, format!("property `{key}` is no 64-bit float")));
             }
             Node::Array { .. } | Node::Object { .. } => self.json(key, nodes, at, depth)?,
         }
@@ -184,18 +185,18 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         }
     }
 
-    fn json(&mut self, key: &str, nodes: &[Node<'_>], at: usize, depth: usize) -> Result<(), Fault> {
+    fn json(&mut self, key: &str, nodes: &[Node<'_>], at: usize, depth: usize) -> Result<(), Rejection> {
         let mut json = Vec::new();
         self.put_json(nodes, at, &mut json, depth + 1)?;
         if json.len() > self.limits.max_event_size {
-            return Err(Fault::new(Defect::EventTooLarge, &format!("properties.{key}"), "the array is larger than an event may be"));
+            return Err(Rejection::new(Defect::EventTooLarge, &format!("properties.{key}"), "the array is larger than an event may be"));
         }
         self.writer.other(key.as_bytes(), &json);
         Ok(())
     }
 
     /// Writes a value as JSON text; returns the node after it.
-    fn put_json(&self, nodes: &[Node<'_>], at: usize, out: &mut Vec<u8>, depth: usize) -> Result<usize, Fault> {
+    fn put_json(&self, nodes: &[Node<'_>], at: usize, out: &mut Vec<u8>, depth: usize) -> Result<usize, Rejection> {
         if depth > self.limits.max_depth + 1 {
             return Err(too_deep(self.limits));
         }
@@ -228,7 +229,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             }
             Some(Node::String(text)) => put_text(out, text).map(|()| at + 1),
             Some(Node::Static(StaticNode::F64(number))) if !number.is_finite() => {
-                Err(Fault::new(Defect::NumberOutOfRange, "properties", "a number is no 64-bit float"))
+                Err(Rejection::new(Defect::NumberOutOfRange, "properties", "a number is no 64-bit float"))
             }
             Some(Node::Static(value)) => {
                 put_scalar(out, value);
@@ -239,8 +240,8 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
     }
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) -> Result<(), Fault> {
-    serde_json::to_writer(out, text).map_err(|problem| Fault::new(Defect::InvalidUnicode, "properties", problem.to_string()))
+fn put_text(out: &mut Vec<u8>, text: &str) -> Result<(), Rejection> {
+    serde_json::to_writer(out, text).map_err(|problem| Rejection::new(Defect::InvalidUnicode, "properties", problem.to_string()))
 }
 
 /// Floats as JSON writes them, shortest form: `1e300` is not three hundred digits, `2.0` stays a float.
@@ -255,11 +256,6 @@ fn put_scalar(out: &mut Vec<u8>, value: &StaticNode) {
     });
 }
 
-fn too_deep(limits: &IngestLimits) -> Fault {
-    Fault::new(Defect::NestingTooDeep, "properties", format!("nested deeper than {}", limits.max_depth))
-}
-
-/// The longest prefix of `text` within `max` bytes that ends between characters.
-pub(crate) fn clip(text: &str, max: usize) -> &str {
-    text.get(..text.floor_char_boundary(max)).unwrap_or(text)
+fn too_deep(limits: &IngestLimits) -> Rejection {
+    Rejection::new(Defect::NestingTooDeep, "properties", format!("nested deeper than {}", limits.max_depth))
 }

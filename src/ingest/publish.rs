@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::IngestLimits;
-use super::decode::{Decoded, Packed};
+use super::dead_letters::LetterBatch;
+use super::verdict::{Packed, Rejected};
 use crate::crash;
 use crate::event::ids::ProjectId;
 use crate::event::packed;
@@ -61,21 +62,15 @@ struct OpenRecord {
 pub(super) struct Contribution {
     pub(super) project: ProjectId,
     pub(super) received_ms: i64,
-    pub(super) decoded: Decoded,
+    /// By partition: packed events.
+    pub(super) partitions: Vec<Packed>,
 }
 
 /// An import's events, with the letters of the lines that are none.
 pub(super) struct ImportRecord {
     pub(super) source: u64,
     /// Letters by record: each is appended as one.
-    pub(super) letters: Vec<Letters>,
-}
-
-/// Letters that fit one record.
-#[derive(Default)]
-pub(super) struct Letters {
-    pub(super) bytes: Vec<u8>,
-    pub(super) count: u32,
+    pub(super) letters: Vec<LetterBatch>,
 }
 
 /// Some packed events of one partition that go into one record.
@@ -113,23 +108,23 @@ impl<L: Log> Publisher<L> {
 
     /// Appends a request's events, and its rejections to the books; returns once all of it is durable. On an error nothing
     /// may be answered as accepted; some of it may be in the log all the same, and a retry finds it there as a copy.
-    pub(super) async fn publish(&self, request: Contribution) -> Published {
-        let Contribution { project, received_ms, decoded } = request;
+    pub(super) async fn publish(&self, request: Contribution, rejected: &[Rejected]) -> Published {
+        let Contribution { project, received_ms, partitions } = request;
         let mut waiting = Vec::new();
-        let mut rejected: Option<Tallies> = (!decoded.rejected.is_empty()).then(Tallies::default);
-        if let Some(tallies) = &mut rejected {
-            decoded.rejected.iter().for_each(|event| tallies.add(project, received_ms, Count::Rejected(event.defect), 1));
+        let mut books: Option<Tallies> = (!rejected.is_empty()).then(Tallies::default);
+        if let Some(tallies) = &mut books {
+            rejected.iter().for_each(|event| tallies.add(project, received_ms, Count::Rejected(event.defect), 1));
         }
-        for (partition, packed) in (0_u16..).zip(&decoded.partitions) {
+        for (partition, packed) in (0_u16..).zip(&partitions) {
             for piece in packed.pieces(self.seal_size) {
-                waiting.push(self.add(partition, (project, received_ms), piece, rejected.take().as_ref())?);
+                waiting.push(self.add(partition, (project, received_ms), piece, books.take().as_ref())?);
             }
         }
-        if let Some(books) = rejected {
+        if let Some(books) = books {
             waiting.push(self.add(0, (project, received_ms), Piece::default(), Some(&books))?);
         }
         // Copied into the records: nothing of it is needed while they are written.
-        drop(decoded);
+        drop(partitions);
         for result in waiting {
             result.await.unwrap_or(Err(LogError::Closed))?;
         }
@@ -231,26 +226,26 @@ impl<L: Log> Publisher<L> {
     /// Appends an import's events and letters, in records of their own so that their books are their own; returns once
     /// durable.
     pub(super) async fn publish_import(&self, request: Contribution, import: ImportRecord) -> Published {
-        let Contribution { project, received_ms, decoded } = request;
+        let Contribution { project, received_ms, partitions } = request;
         let record = |events: u32| {
             let mut record = OpenRecord { day: day_of(received_ms), received_ms, ..OpenRecord::default() };
             record.tallies.add(project, received_ms, Count::Received, events);
             record
         };
         let mut acks = Vec::new();
-        for (partition, packed) in (0_u16..).zip(&decoded.partitions) {
+        for (partition, packed) in (0_u16..).zip(&partitions) {
             for piece in packed.pieces(self.seal_size) {
                 let mut record = record(piece.events);
                 record.take(project, piece);
                 acks.push(self.log.append(Topic::Raw, partition, record.encode(import.source, 0).into())?);
             }
         }
-        for Letters { bytes, count } in import.letters {
+        for LetterBatch { bytes, count } in import.letters {
             let mut record = record(count);
             record.body = bytes;
             acks.push(self.log.append(Topic::Raw, 0, record.encode(import.source, count).into())?);
         }
-        drop(decoded);
+        drop(partitions);
         for ack in acks {
             ack.await?;
         }

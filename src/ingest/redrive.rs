@@ -9,10 +9,12 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use super::decode::{self, Decoded};
 use super::geo::RequestGeo;
+use super::intake::{Intake, RequestFacts};
+use super::protocol::pulse;
 use super::publish::{Contribution, ImportRecord, Publisher};
-use super::{Geo, IngestLimits, Request};
+use super::verdict::Packed;
+use super::{Geo, IngestLimits, envelope};
 use crate::clock;
 use crate::event::dead_letter::{DeadLetter, LogPosition};
 use crate::event::field::flag;
@@ -38,7 +40,7 @@ pub struct Redrive<L: Log> {
 struct Batch {
     received_ms: i64,
     partitions: u16,
-    projects: BTreeMap<ProjectId, Decoded>,
+    projects: BTreeMap<ProjectId, Vec<Packed>>,
     bytes: usize,
 }
 
@@ -50,8 +52,8 @@ impl Batch {
     /// Takes an event up as one received now. When it happened stays as the letter's own receipt said.
     fn put(&mut self, event: &EventView<'_>, project: ProjectId) -> u32 {
         let partitions = self.partitions;
-        let decoded = self.projects.entry(project).or_insert_with(|| Decoded::new(partitions));
-        let Some(target) = decoded.partitions.get_mut(usize::from(event.fixed.visitor.partition(partitions))) else { return 0 };
+        let packed = self.projects.entry(project).or_insert_with(|| (0..partitions).map(|_| Packed::default()).collect());
+        let Some(target) = packed.get_mut(usize::from(event.fixed.visitor.partition(partitions))) else { return 0 };
         // An id that the server gave is as fixed as any now that it stands in a letter: there may be a copy.
         let flags = event.fixed.flags & !flag::SERVER_ID;
         let fixed = Fixed { received_ms: self.received_ms, project: 0, flags, ..event.fixed };
@@ -101,8 +103,8 @@ impl<L: Log> Redrive<L> {
     /// it is found there as a copy.
     pub async fn publish(&mut self) -> Result<(), LogError> {
         let Batch { received_ms, projects, .. } = self.take();
-        for (project, decoded) in projects {
-            let contribution = Contribution { project, received_ms, decoded };
+        for (project, partitions) in projects {
+            let contribution = Contribution { project, received_ms, partitions };
             self.publisher.publish_import(contribution, ImportRecord { source: 0, letters: Vec::new() }).await?;
         }
         Ok(())
@@ -120,9 +122,8 @@ impl<L: Log> Redrive<L> {
 
     /// A line of an import: decoded as it was then, as of its own time of receipt. `nth`: which line of the letter at `position`.
     fn line(&mut self, letter: &DeadLetter<'_>, (position, nth): (&LogPosition, u32)) -> u32 {
-        let mut decoded = Decoded::new(self.batch.partitions);
         let geo = RequestGeo::new(&self.geo);
-        let request = Request {
+        let request = RequestFacts {
             project: letter.project,
             partitions: self.batch.partitions,
             received_ms: letter.received_ms,
@@ -135,9 +136,10 @@ impl<L: Log> Redrive<L> {
             geo: &geo,
             is_import: true,
         };
-        decode::alone(letter.original, 0, &request, &self.limits, &mut decoded);
+        let mut intake = Intake::new(request, &self.limits);
+        envelope::alone(letter.original, 0, pulse::event, &mut intake);
         let mut events = 0;
-        for packed in &decoded.partitions {
+        for packed in &intake.finish().partitions {
             events += self.batch.put_all(&packed.bytes, |_| Some(letter.project));
         }
         events

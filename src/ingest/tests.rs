@@ -4,8 +4,13 @@ mod allocations;
 pub(super) mod fake_log;
 mod golden;
 
+use super::envelope::{self, Envelope};
 use super::geo::RequestGeo;
-use super::{Geo, IngestConfig, IngestLimits, Request, decode};
+use super::intake::{Intake, RequestFacts};
+use super::protocol::pulse::{self, ENVELOPE};
+use super::refusal::Refusal;
+use super::verdict::Decoded;
+use super::{Geo, IngestConfig, IngestLimits};
 use crate::event::ids::ProjectId;
 
 /// When the requests of the tests are received.
@@ -15,11 +20,14 @@ pub(super) fn limits() -> IngestLimits {
     IngestConfig::default().check().unwrap()
 }
 
-/// A request from nowhere in particular, for four partitions.
-pub(super) fn with_request<T>(run: impl FnOnce(&Request<'_>) -> T) -> T {
-    let geo = Geo::default();
+/// What a request from nowhere in particular becomes in four partitions.
+pub(super) fn decoded_as(
+    change: impl FnOnce(&mut RequestFacts<'_>),
+    read: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>,
+) -> Result<Decoded, Refusal> {
+    let (geo, limits) = (Geo::default(), limits());
     let geo = RequestGeo::new(&geo);
-    run(&Request {
+    let mut request = RequestFacts {
         project: ProjectId(1),
         partitions: 4,
         received_ms: NOW,
@@ -30,12 +38,30 @@ pub(super) fn with_request<T>(run: impl FnOnce(&Request<'_>) -> T) -> T {
         client: std::net::Ipv4Addr::LOCALHOST.into(),
         geo: &geo,
         is_import: false,
-    })
+    };
+    change(&mut request);
+    let mut intake = Intake::new(request, &limits);
+    read(&mut intake).map(|()| intake.finish())
+}
+
+/// A body of pulse's own dialect.
+pub(super) fn body(bytes: &[u8]) -> Result<Decoded, Refusal> {
+    const PULSE: &Envelope = &ENVELOPE;
+    decoded_as(|_| {}, |intake| envelope::json(bytes, PULSE, intake))
+}
+
+/// The same, line by line.
+pub(super) fn lines(bytes: &[u8]) -> Result<Decoded, Refusal> {
+    lines_of(ProjectId(1), bytes)
+}
+
+/// The same for another project.
+pub(super) fn lines_of(project: ProjectId, bytes: &[u8]) -> Result<Decoded, Refusal> {
+    decoded_as(|request| request.project = project, |intake| envelope::lines(bytes, pulse::event, intake))
 }
 
 /// What a body is packed into: the number of events of each partition, and their bytes.
-fn packed(body: &[u8], is_lines: bool) -> Vec<(u32, Vec<u8>)> {
-    let decode = if is_lines { decode::lines } else { decode::body };
-    let decoded = with_request(|request| decode(body, request, &limits()));
+fn packed(bytes: &[u8], is_lines: bool) -> Vec<(u32, Vec<u8>)> {
+    let decoded = if is_lines { lines(bytes) } else { body(bytes) };
     decoded.map_or_else(|_| Vec::new(), |decoded| decoded.partitions.into_iter().map(|packed| (packed.events, packed.bytes)).collect())
 }

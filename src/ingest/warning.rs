@@ -1,7 +1,7 @@
 //! What the answer says about events that were accepted: what of them was dropped, cut or passed over, so that nothing is lost
 //! without a word. Counted by kind and field, and bounded: a request has a thousand events, and any of them a thousand such fields.
 
-use super::event::clip;
+use crate::event::text::clip;
 
 /// Most pairs of code and field in one answer.
 const MAX_WARNINGS: usize = 50;

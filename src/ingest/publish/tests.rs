@@ -6,9 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::packed::EventView;
 use crate::event::record::Tally;
-use crate::ingest::decode;
 use crate::ingest::tests::fake_log::{FakeLog, Mood, Opened};
-use crate::ingest::tests::{NOW, limits, with_request};
+use crate::ingest::tests::{NOW, limits, lines, lines_of};
 use crate::outcome::Defect;
 
 const DAY_MS: i64 = 86_400_000;
@@ -24,8 +23,7 @@ fn request(project: u64, received_ms: i64, numbers: impl IntoIterator<Item = usi
         .into_iter()
         .map(|number| format!("{{\"eventId\":\"{}\",\"type\":\"view\",\"anonymousId\":\"visitor {number}\"}}\n", id(number)))
         .collect();
-    let decoded = with_request(|request| decode::lines(lines.as_bytes(), &super::super::Request { project, ..*request }, &limits()));
-    Contribution { project, received_ms, decoded: decoded.unwrap() }
+    Contribution { project, received_ms, partitions: lines_of(project, lines.as_bytes()).unwrap().partitions }
 }
 
 fn publisher(log: &FakeLog, seal_size: usize) -> Publisher<FakeLog> {
@@ -51,7 +49,7 @@ fn counted(records: &[Opened], count: Count) -> u32 {
 async fn nothing_is_answered_before_it_is_durable() {
     let log = FakeLog::new(Mood::Slow);
     let publisher = publisher(&log, 1);
-    let waiting = tokio::spawn(async move { publisher.publish(request(1, NOW, [1])).await });
+    let waiting = tokio::spawn(async move { publisher.publish(request(1, NOW, [1]), &[]).await });
     log.appended().await;
     assert!(!waiting.is_finished());
     log.settle();
@@ -67,7 +65,7 @@ async fn a_log_that_is_behind_gets_larger_records_instead_of_more() {
         let publisher = publisher.clone();
         // The same visitor, so the same partition.
         let request = request(1, NOW, [5]);
-        waiting.push(tokio::spawn(async move { publisher.publish(request).await }));
+        waiting.push(tokio::spawn(async move { publisher.publish(request, &[]).await }));
         tokio::time::sleep(limits().linger * 2).await;
     }
     let sizes = |log: &FakeLog| log.records().iter().map(|record| record.header.events).collect::<Vec<_>>();
@@ -85,7 +83,7 @@ async fn a_log_that_is_behind_gets_larger_records_instead_of_more() {
 async fn whatever_the_log_refuses_is_told_to_every_request_in_the_record() {
     for mood in [Mood::Full, Mood::Failing] {
         let publisher = publisher(&FakeLog::new(mood), 1 << 20);
-        let (one, two) = tokio::join!(publisher.publish(request(1, NOW, [1])), publisher.publish(request(2, NOW, [1])));
+        let (one, two) = tokio::join!(publisher.publish(request(1, NOW, [1]), &[]), publisher.publish(request(2, NOW, [1]), &[]));
         for told in [one, two] {
             assert!(matches!((mood, told), (Mood::Full, Err(LogError::Full(_))) | (Mood::Failing, Err(LogError::Unavailable(_)))));
         }
@@ -96,7 +94,7 @@ async fn whatever_the_log_refuses_is_told_to_every_request_in_the_record() {
 async fn requests_of_several_projects_share_a_record_and_each_event_keeps_its_own() {
     let log = FakeLog::new(Mood::Willing);
     let publisher = publisher(&log, 1 << 20);
-    let (one, two) = tokio::join!(publisher.publish(request(7, NOW, [1])), publisher.publish(request(9, NOW, 0..50)));
+    let (one, two) = tokio::join!(publisher.publish(request(7, NOW, [1]), &[]), publisher.publish(request(9, NOW, 0..50), &[]));
     assert!(one.is_ok() && two.is_ok());
     let records = log.records();
     assert!(records.iter().any(|record| record.header.projects.len() == 2));
@@ -110,7 +108,7 @@ async fn requests_of_several_projects_share_a_record_and_each_event_keeps_its_ow
 #[tokio::test]
 async fn a_request_larger_than_a_record_is_spread_over_several_and_loses_nothing() {
     let log = FakeLog::new(Mood::Willing);
-    assert!(publisher(&log, 1_000).publish(request(1, NOW, 0..500)).await.is_ok());
+    assert!(publisher(&log, 1_000).publish(request(1, NOW, 0..500), &[]).await.is_ok());
     let records = log.records();
     assert!(records.iter().all(|record| record.body.len() <= 2_000));
     let mut found: Vec<_> = records.iter().flat_map(events).collect();
@@ -123,8 +121,9 @@ async fn a_request_larger_than_a_record_is_spread_over_several_and_loses_nothing
 #[tokio::test]
 async fn a_request_that_is_refused_whole_is_in_the_books_before_it_is_answered() {
     let log = FakeLog::new(Mood::Willing);
-    let decoded = with_request(|request| decode::lines(b"17\n{\"type\":\"x\"}\n17", request, &limits())).unwrap();
-    assert!(publisher(&log, 1).publish(Contribution { project: ProjectId(1), received_ms: NOW, decoded }).await.is_ok());
+    let decoded = lines(b"17\n{\"type\":\"x\"}\n17").unwrap();
+    let contribution = Contribution { project: ProjectId(1), received_ms: NOW, partitions: decoded.partitions };
+    assert!(publisher(&log, 1).publish(contribution, &decoded.verdicts.rejected).await.is_ok());
     let records = log.records();
     assert_eq!(counted(&records, Count::Rejected(Defect::EventNotObject)), 2);
     assert_eq!(counted(&records, Count::Rejected(Defect::UserRequired)), 1);
@@ -135,7 +134,7 @@ async fn a_request_that_is_refused_whole_is_in_the_books_before_it_is_answered()
 async fn a_record_holds_one_day_of_receipt() {
     let log = FakeLog::new(Mood::Willing);
     let publisher = publisher(&log, 1 << 20);
-    let (one, two) = tokio::join!(publisher.publish(request(1, NOW, [1])), publisher.publish(request(1, NOW + DAY_MS, [1])));
+    let (one, two) = tokio::join!(publisher.publish(request(1, NOW, [1]), &[]), publisher.publish(request(1, NOW + DAY_MS, [1]), &[]));
     assert!(one.is_ok() && two.is_ok());
     let days: Vec<u16> = log.records().iter().map(|record| record.header.day).collect();
     assert_eq!(days, [day_of(NOW), day_of(NOW) + 1]);
@@ -145,9 +144,10 @@ async fn a_record_holds_one_day_of_receipt() {
 async fn an_import_never_shares_a_record_with_live_events_nor_its_letters_with_its_events() {
     let log = FakeLog::new(Mood::Willing);
     let publisher = publisher(&log, 1 << 20);
-    let letters = (0..3).map(|count| Letters { bytes: vec![1; 10], count: count + 1 }).collect();
+    let letters = (0..3).map(|count| LetterBatch { bytes: vec![1; 10], count: count + 1 }).collect();
     let import = ImportRecord { source: 5, letters };
-    let (live, import) = tokio::join!(publisher.publish(request(1, NOW, 0..20)), publisher.publish_import(request(1, NOW, 20..40), import));
+    let (live, import) =
+        tokio::join!(publisher.publish(request(1, NOW, 0..20), &[]), publisher.publish_import(request(1, NOW, 20..40), import));
     assert!(live.is_ok() && import.is_ok());
     let (imported, live): (Vec<_>, Vec<_>) = log.records().into_iter().partition(|record| record.header.source == 5);
     assert_eq!(counted(&live, Count::Received), 20);
@@ -169,7 +169,7 @@ async fn a_panic_while_a_record_is_open_costs_that_record_and_no_later_one() {
         });
         assert!(holder.join().is_err());
     }
-    assert!(publisher.publish(request(1, NOW, 0..20)).await.is_ok());
+    assert!(publisher.publish(request(1, NOW, 0..20), &[]).await.is_ok());
     assert_eq!(counted(&log.records(), Count::Received), 20);
 }
 
@@ -199,7 +199,7 @@ proptest! {
                 *books.entry((ProjectId(project), record::minute_of(received_ms))).or_default() += events as u32;
                 expected.extend(numbers.clone().map(|number| (ProjectId(project), uuid::Uuid::parse_str(&id(number)).unwrap().into_bytes())));
                 let publisher = publisher.clone();
-                running.spawn(async move { publisher.publish(request(project, received_ms, numbers)).await });
+                running.spawn(async move { publisher.publish(request(project, received_ms, numbers), &[]).await });
             }
             while let Some(fate) = running.join_next().await {
                 fate.unwrap().unwrap();

@@ -4,8 +4,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Write;
 
-use super::{limits, with_request};
-use crate::ingest::decode;
+use super::decoded_as;
+use crate::ingest::envelope;
+use crate::ingest::protocol::pulse::ENVELOPE;
 
 /// The allocator of the tests: counts by thread.
 struct Counting;
@@ -63,14 +64,19 @@ fn body(events: usize, properties: &str) -> String {
 
 /// Allocations while a body of that many events is decoded.
 fn allocations(events: usize, properties: &str) -> u64 {
-    let (body, limits) = (body(events, properties), limits());
-    with_request(|request| {
-        let before = ALLOCATIONS.get();
-        let decoded = decode::body(body.as_bytes(), request, &limits).unwrap();
-        let after = ALLOCATIONS.get();
-        assert_eq!(decoded.accepted() as usize, events);
-        after - before
-    })
+    let body = body(events, properties);
+    let mut taken = 0;
+    let decoded = decoded_as(
+        |_| {},
+        |intake| {
+            let before = ALLOCATIONS.get();
+            let read = envelope::json(body.as_bytes(), &ENVELOPE, intake);
+            taken = ALLOCATIONS.get() - before;
+            read
+        },
+    );
+    assert_eq!(decoded.unwrap().verdicts.accepted as usize, events);
+    taken
 }
 
 /// Allocations that one more event takes. Buffers grow by doubling: some dozens for a request, however many events it has.

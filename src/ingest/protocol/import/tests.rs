@@ -1,19 +1,17 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ingest::tests::{limits, with_request};
+use crate::event::dead_letter::DeadLetter;
+use crate::ingest::dead_letters::{FULL, LetterBatch, MAX_MESSAGE, MAX_ORIGINAL};
+use crate::ingest::tests::{decoded_as, limits};
 
 /// What a body of lines becomes: events, and records of letters.
-fn taken(body: &[u8]) -> Result<(u32, Vec<publish::Letters>), ApiError> {
-    with_request(|request| {
-        let request = Request { is_import: true, ..*request };
-        let mut letters = Letters::new(request, "access.log");
-        let decoded = lines(body, &mut letters, &limits())?;
-        Ok((decoded.accepted(), letters.into_record(7).letters))
-    })
+fn taken(body: &[u8]) -> Result<(u32, Vec<LetterBatch>), Refusal> {
+    let decoded = decoded_as(|request| request.is_import = true, |intake| lines(body, "access.log", intake))?;
+    Ok((decoded.verdicts.accepted, decoded.letters))
 }
 
-fn letters(record: &publish::Letters) -> Vec<DeadLetter<'_>> {
+fn letters(record: &LetterBatch) -> Vec<DeadLetter<'_>> {
     let mut rest = record.bytes.as_slice();
     std::iter::from_fn(|| DeadLetter::take(&mut rest)).collect()
 }
@@ -88,28 +86,15 @@ fn a_request_has_no_more_lines_than_it_may_whatever_they_are() {
     for line in ["x", dead, r#"{"type":"a","anonymousId":"b"}"#] {
         let lines = |number| taken(format!("{line}\n").repeat(number).as_bytes()).map(drop);
         assert_eq!(lines(MAX_LINES), Ok(()));
-        assert_eq!(lines(MAX_LINES + 1).unwrap_err().code, "batch_too_many", "{line}");
+        assert_eq!(lines(MAX_LINES + 1).unwrap_err().code(), "batch_too_many", "{line}");
     }
 }
 
 #[test]
 fn a_run_and_a_short_source_are_asked_for() {
-    assert_eq!(query("run=7&source=a%20b"), Ok((7, "a b".to_owned())));
-    assert_eq!(query("run=0").unwrap_err().code, "invalid_run");
-    assert_eq!(query("").unwrap_err().code, "invalid_run");
-    assert!(query(&format!("run=7&source={}", "x".repeat(MAX_SOURCE))).is_ok());
-    assert_eq!(query(&format!("run=7&source={}", "x".repeat(MAX_SOURCE + 1))).unwrap_err().code, "invalid_source");
-}
-
-#[test]
-fn a_project_has_so_many_runs_in_an_hour_and_those_go_on() {
-    let (runs, project, hour) = (Runs::default(), ProjectId(1), 1_000 * HOUR_MS);
-    for run in 0..MAX_RUNS as u64 {
-        assert_eq!(runs.admit(project, run, hour), Ok(()));
-    }
-    let refused = runs.admit(project, u64::MAX, hour + HOUR_MS - 1_500).unwrap_err();
-    assert_eq!((refused.status.as_u16(), refused.retry_after), (429, Some(2)));
-    assert_eq!(runs.admit(project, 5, hour), Ok(()));
-    assert_eq!(runs.admit(ProjectId(2), u64::MAX, hour), Ok(()), "another project");
-    assert_eq!(runs.admit(project, u64::MAX, hour + HOUR_MS), Ok(()));
+    assert_eq!(run("run=7&source=a%20b"), Ok(Run { id: 7, source: "a b".to_owned() }));
+    assert_eq!(run("run=0").unwrap_err().code, "invalid_run");
+    assert_eq!(run("").unwrap_err().code, "invalid_run");
+    assert!(run(&format!("run=7&source={}", "x".repeat(MAX_SOURCE))).is_ok());
+    assert_eq!(run(&format!("run=7&source={}", "x".repeat(MAX_SOURCE + 1))).unwrap_err().code, "invalid_source");
 }

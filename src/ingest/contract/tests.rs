@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
 use crate::event::field::flag;
 use crate::event::packed::{Entry, EventView};
-use crate::ingest::tests::{NOW, limits, with_request};
+use crate::ingest::json_bounds;
+use crate::ingest::tests::{NOW, body, lines};
+use crate::ingest::verdict::Decoded;
+use crate::outcome::Defect;
 
 fn decode(text: &str) -> Decoded {
-    with_request(|request| body(text.as_bytes(), request, &limits())).unwrap()
+    body(text.as_bytes()).unwrap()
 }
 
 fn event(more: &str) -> String {
@@ -20,23 +22,23 @@ fn event(more: &str) -> String {
 
 /// The one fault of a body of one event.
 fn fault(text: &str) -> &'static str {
-    let decoded = with_request(|request| body(text.as_bytes(), request, &limits())).unwrap();
-    assert_eq!((decoded.accepted(), decoded.rejected.len()), (0, 1), "{text}: {:?}", decoded.rejected);
-    decoded.rejected[0].defect.as_str()
+    let decoded = body(text.as_bytes()).unwrap();
+    assert_eq!((decoded.verdicts.accepted, decoded.verdicts.rejected.len()), (0, 1), "{text}: {:?}", decoded.verdicts.rejected);
+    decoded.verdicts.rejected[0].defect.as_str()
 }
 
 /// What is said about a body whose events are all taken: codes and fields.
 fn warnings(text: &str) -> Vec<(&'static str, String)> {
     let decoded = decode(text);
-    assert_eq!(decoded.rejected, [], "{text}");
-    decoded.warnings.list().map(|warning| (warning.code, warning.field)).collect()
+    assert_eq!(decoded.verdicts.rejected, [], "{text}");
+    decoded.verdicts.warnings.list().map(|warning| (warning.code, warning.field)).collect()
 }
 
 /// The properties of the one event of a body, and what is said about it.
 fn properties(json: &str) -> (BTreeMap<String, Flat>, Vec<(&'static str, String)>) {
     let text = event(&format!(r#","properties":{json}"#));
     let decoded = decode(&text);
-    assert_eq!(decoded.accepted(), 1, "{json}: {:?}", decoded.rejected);
+    assert_eq!(decoded.verdicts.accepted, 1, "{json}: {:?}", decoded.verdicts.rejected);
     (packed_properties(&events(&decoded)[0]), warnings(&text))
 }
 
@@ -93,12 +95,17 @@ fn what_the_contract_does_not_know_is_passed_over_and_counted() {
     let one = event(r#","mood":"good","context":{"library":{"name":"x"},"page":{"url":"/","depth":2},"screen":{"width":1,"colors":2}}"#);
     let two = event(r#","mood":1"#).replace("000001\"", "000002\"");
     let decoded = decode(&format!("[{one},{two},17]"));
-    let told: Vec<_> = decoded.warnings.list().map(|warning| (warning.code, warning.field, warning.count, warning.index)).collect();
+    let told: Vec<_> =
+        decoded.verdicts.warnings.list().map(|warning| (warning.code, warning.field, warning.count, warning.index)).collect();
     let unknown = |field: &str, count| ("unknown_field", field.to_owned(), count, 0);
     let expected =
         [unknown("mood", 2), unknown("context.library", 1), unknown("context.page.depth", 1), unknown("context.screen.colors", 1)];
     assert_eq!(told, expected);
-    assert_eq!(decode(&event(r#","mood":1,"type":"again""#)).warnings.list().count(), 0, "a refused event has a fault, no warnings");
+    assert_eq!(
+        decode(&event(r#","mood":1,"type":"again""#)).verdicts.warnings.list().count(),
+        0,
+        "a refused event has a fault, no warnings"
+    );
 }
 
 #[test]
@@ -206,14 +213,14 @@ fn a_bad_byte_costs_only_its_own_event() {
         let list = [b"[".as_slice(), &with(1, b"ok"), b",", &with(2, text), b",", &with(3, "\u{e4}".as_bytes()), b"]"].concat();
         let envelope = [b"{\"sentAt\":null,\"batch\":".as_slice(), &list, b"}"].concat();
         for bytes in [list, envelope] {
-            let decoded = with_request(|request| body(&bytes, request, &limits())).unwrap();
-            let rejected: Vec<_> = decoded.rejected.iter().map(|event| (event.index, event.defect.as_str())).collect();
-            assert_eq!((decoded.accepted(), rejected), (2, vec![(1, code)]), "{:?}", String::from_utf8_lossy(text));
+            let decoded = body(&bytes).unwrap();
+            let rejected: Vec<_> = decoded.verdicts.rejected.iter().map(|event| (event.index, event.defect.as_str())).collect();
+            assert_eq!((decoded.verdicts.accepted, rejected), (2, vec![(1, code)]), "{:?}", String::from_utf8_lossy(text));
         }
     }
     for wrong in [b"[{}, \xff]".as_slice(), b"[{\"a\":1\x01}]", b"[{} \\n]"] {
-        let refused = with_request(|request| body(wrong, request, &limits())).unwrap_err();
-        assert_eq!(refused.code, "invalid_json");
+        let refused = body(wrong).unwrap_err();
+        assert_eq!(refused.code(), "invalid_json");
     }
 }
 
@@ -227,7 +234,7 @@ fn a_key_given_as_null_and_again_is_given_twice() {
 fn an_integer_beyond_64_bits_is_the_nearest_float() {
     // What JavaScript prints for 1e20.
     let decoded = decode(&event(r#","properties":{"n":100000000000000000000}"#));
-    assert_eq!(decoded.accepted(), 1, "{:?}", decoded.rejected);
+    assert_eq!(decoded.verdicts.accepted, 1, "{:?}", decoded.verdicts.rejected);
 }
 
 #[test]
@@ -239,11 +246,11 @@ fn a_placeholder_in_blanks_stands_for_nobody_too() {
 fn an_envelope_that_names_its_batch_twice_is_refused_however_it_parses() {
     for bad in [event(""), event(r#","properties":{"n":1e400}"#)] {
         let text = format!(r#"{{"batch":[{bad}],"batch":[{bad}]}}"#);
-        let refused = with_request(|request| body(text.as_bytes(), request, &limits())).unwrap_err();
-        assert_eq!(refused.code, "invalid_body");
+        let refused = body(text.as_bytes()).unwrap_err();
+        assert_eq!(refused.code(), "invalid_body");
         let text = format!(r#"{{"batch":null,"x":[{bad}]}}"#);
-        let refused = with_request(|request| body(text.as_bytes(), request, &limits())).unwrap_err();
-        assert_eq!(refused.code, "invalid_body");
+        let refused = body(text.as_bytes()).unwrap_err();
+        assert_eq!(refused.code(), "invalid_body");
     }
 }
 
@@ -251,14 +258,6 @@ fn an_envelope_that_names_its_batch_twice_is_refused_however_it_parses() {
 fn an_integer_that_no_float_holds_is_out_of_range() {
     assert_eq!(fault(&event(&format!(r#","properties":{{"n":1{}}}"#, "0".repeat(400)))), "number_out_of_range");
     assert_eq!(fault(&event(r#","properties":{"n":[-1e999]}"#)), "number_out_of_range");
-}
-
-#[test]
-fn a_huge_body_leaves_nothing_behind_in_the_thread() {
-    let numbers = vec!["1"; 1 << 20].join(",");
-    let refused = with_request(|request| body(format!("[{numbers}]").as_bytes(), request, &limits())).unwrap_err();
-    assert_eq!(refused.code, "batch_too_many");
-    SCRATCH.with_borrow(|scratch| assert_eq!((scratch.text.capacity(), scratch.tape.is_none()), (0, true)));
 }
 
 #[test]
@@ -359,9 +358,9 @@ proptest! {
         let dropped = flatten("", &members, &mut expected);
         let text = json!({"type": "view", "anonymousId": "ada", "properties": members}).to_string();
         let decoded = decode(&text);
-        prop_assert_eq!(decoded.accepted(), 1, "{}: {:?}", text, decoded.rejected);
+        prop_assert_eq!(decoded.verdicts.accepted, 1, "{}: {:?}", text, decoded.verdicts.rejected);
         prop_assert_eq!(packed_properties(&events(&decoded)[0]), expected);
-        let twice = decoded.warnings.list().filter(|warning| warning.code == "duplicate_key");
+        let twice = decoded.verdicts.warnings.list().filter(|warning| warning.code == "duplicate_key");
         prop_assert_eq!(twice.map(|warning| warning.count).sum::<u32>(), dropped);
     }
 
@@ -378,21 +377,21 @@ proptest! {
         let good = json!({"eventId": "0190f7a4-0000-7000-8000-000000000001", "type": "view", "anonymousId": "ada", "properties": members});
         let whole = decode(&format!("[{good}]"));
         let apart = decode(&format!(r#"[{good},{{"type":"\ud800"}}]"#));
-        prop_assert_eq!(apart.accepted(), whole.accepted());
-        prop_assert_eq!(apart.rejected.last().map(|event| event.defect), Some(Defect::InvalidUnicode));
+        prop_assert_eq!(apart.verdicts.accepted, whole.verdicts.accepted);
+        prop_assert_eq!(apart.verdicts.rejected.last().map(|event| event.defect), Some(Defect::InvalidUnicode));
         let bytes = |decoded: &Decoded| decoded.partitions.iter().map(|packed| packed.bytes.clone()).collect::<Vec<_>>();
         prop_assert_eq!(bytes(&apart), bytes(&whole));
     }
 
     #[test]
     fn no_bytes_panic_and_every_event_of_a_readable_body_has_a_verdict(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0_usize..200) {
-        let _ = with_request(|request| body(&bytes, request, &limits()).map(|_| ()));
+        let _ = body(&bytes).map(|_| ());
         let mut text = event(r#","properties":{"a":[1,"\u00e9",{"b":null}]},"context":{"page":{"url":"x"}}"#).into_bytes();
         if let (Some(byte), Some(noise)) = (text.get_mut(cut), bytes.first()) {
             *byte = *noise;
         }
-        if let Ok(decoded) = with_request(|request| body(&text, request, &limits())) {
-            prop_assert_eq!(decoded.accepted() as usize + decoded.rejected.len(), 1);
+        if let Ok(decoded) = body(&text) {
+            prop_assert_eq!(decoded.verdicts.accepted as usize + decoded.verdicts.rejected.len(), 1);
         }
     }
 }
@@ -413,11 +412,11 @@ fn costly() -> [String; 6] {
 #[test]
 fn what_would_be_a_huge_tree_is_refused_without_one() {
     for text in costly() {
-        let refused = with_request(|request| body(text.as_bytes(), request, &limits())).unwrap_err();
-        assert!(["invalid_json", "invalid_body", "batch_too_many"].contains(&refused.code), "{:.20}: {refused:?}", text);
-        let decoded = with_request(|request| lines(text.as_bytes(), request, &limits())).unwrap();
-        assert_eq!((decoded.accepted(), decoded.rejected.len()), (0, 1), "{text:.20}");
-        assert_eq!(decoded.rejected[0].defect, Defect::EventTooLarge, "{text:.20}");
+        let refused = body(text.as_bytes()).unwrap_err();
+        assert!(["invalid_json", "invalid_body", "batch_too_many"].contains(&refused.code()), "{:.20}: {refused:?}", text);
+        let decoded = lines(text.as_bytes()).unwrap();
+        assert_eq!((decoded.verdicts.accepted, decoded.verdicts.rejected.len()), (0, 1), "{text:.20}");
+        assert_eq!(decoded.verdicts.rejected[0].defect, Defect::EventTooLarge, "{text:.20}");
     }
 }
 
@@ -427,7 +426,7 @@ fn an_event_too_large_to_look_into_costs_only_itself() {
     let huge = event(&format!(r#","properties":{{"x":[1{}]}}"#, ",1".repeat(2 * json_bounds::MAX_NODES)));
     for text in [format!("[{good},{huge}]"), format!(r#"{{"batch":[{good},{huge}],"sentAt":1}}"#)] {
         let decoded = decode(&text);
-        assert_eq!(decoded.accepted(), 1);
-        assert_eq!((decoded.rejected[0].index, decoded.rejected[0].defect), (1, Defect::EventTooLarge));
+        assert_eq!(decoded.verdicts.accepted, 1);
+        assert_eq!((decoded.verdicts.rejected[0].index, decoded.verdicts.rejected[0].defect), (1, Defect::EventTooLarge));
     }
 }

@@ -1,0 +1,287 @@
+//! One request of the role, from its head to its answer: [`Ingest::accept`] is the list of steps.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use matchit::Router;
+use tokio_util::sync::CancellationToken;
+
+use super::contract::MAX_AGENT;
+use super::geo::RequestGeo;
+use super::import_runs::{self, ImportRuns};
+use super::intake::{Intake, RequestFacts};
+use super::protocol::{Delivery, Head, PROTOCOLS, Protocol, Received};
+use super::publish::{Contribution, ImportRecord, Publisher};
+use super::rate::{self, RateLimit};
+use super::refusal::Refusal;
+use super::verdict::{Decoded, Verdicts};
+use super::{Geo, IngestLimits};
+use crate::auth::{KeyKind, Keys};
+use crate::clock;
+use crate::event::field::flag;
+use crate::event::ids::ProjectId;
+use crate::http::body::{self, BodyLimits};
+use crate::http::budget::Claim;
+use crate::http::respond::{ApiError, Body, method_not_allowed, open_to_pages, typed_response};
+use crate::http::server::Call;
+use crate::log::{Log, LogError};
+use crate::metrics::Counter;
+use crate::redis::Redis;
+
+/// Seconds after which a client may try again when the log refuses.
+const RETRY_AFTER: u32 = 1;
+/// How long browsers may remember that a page may send events.
+const PREFLIGHT_AGE: &str = "86400";
+
+/// The role: what its routes share. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingest<L: Log> {
+    shared: Arc<Shared<L>>,
+}
+
+struct Shared<L: Log> {
+    routes: Router<&'static dyn Protocol>,
+    keys: Keys,
+    live: Lane,
+    import: Lane,
+    runs: ImportRuns,
+    limits: IngestLimits,
+    geo: Geo,
+    publisher: Publisher<L>,
+}
+
+/// What a request of one kind may cost.
+struct Lane {
+    body: BodyLimits,
+    rate: Option<RateLimit>,
+}
+
+impl<L: Log> Ingest<L> {
+    /// The role over a log. `body_timeout` is the listener's.
+    pub fn new(log: L, limits: IngestLimits, (geo, keys): (Geo, Keys), body_timeout: Duration) -> Self {
+        let body = BodyLimits { max_wire: limits.max_body, max_inflated: limits.max_inflated, timeout: body_timeout, claim: Claim::Live };
+        let live = Lane { body, rate: RateLimit::new("rate", limits.max_rate, limits.max_events) };
+        let (max_wire, max_inflated) = (import_runs::MAX_BODY, import_runs::MAX_BODY);
+        let import = Lane {
+            body: BodyLimits { max_wire, max_inflated, claim: Claim::Import, ..body },
+            rate: RateLimit::new("import-rate", limits.max_import_rate, import_runs::MAX_LINES),
+        };
+        let publisher = Publisher::new(log, &limits);
+        let (routes, runs) = (routes(), ImportRuns::default());
+        Self { shared: Arc::new(Shared { routes, keys, live, import, runs, limits, geo, publisher }) }
+    }
+
+    /// Shares what projects send with other instances until asked to stop; `None` if there is no limit.
+    pub fn share_rate(
+        &self,
+        redis: Redis,
+        stop: CancellationToken,
+    ) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
+        let limits: Vec<RateLimit> = [&self.shared.live.rate, &self.shared.import.rate].into_iter().flatten().cloned().collect();
+        (!limits.is_empty()).then(|| rate::exchange(limits, redis, stop))
+    }
+
+    /// Answers a request if its path is one of this role's.
+    pub async fn answer(&self, call: Call) -> Result<Response<Body>, Call> {
+        let Ok(found) = self.shared.routes.at(call.request.uri().path()) else { return Err(call) };
+        let protocol = *found.value;
+        let id = call.request_id.clone();
+        // What is not for pages has no CORS headers: a browser does not show them the answer, and sends no request with a key at all.
+        let is_for_pages = protocol.key_kind() == KeyKind::Write;
+        let mut response = match call.request.method() {
+            method if protocol.methods().contains(method) => {
+                self.accept(protocol, call).await.unwrap_or_else(|error| protocol.refuse(error, &id))
+            }
+            &Method::OPTIONS if is_for_pages => preflight(protocol.methods(), call.request.headers()),
+            _ => {
+                let preflight = is_for_pages.then_some(&Method::OPTIONS);
+                method_not_allowed(&joined(protocol.methods().iter().chain(preflight)), &id)
+            }
+        };
+        if is_for_pages {
+            open_to_pages(&mut response);
+        }
+        Ok(response)
+    }
+
+    /// Takes the events of a request: 200 means that they are durable.
+    async fn accept(&self, protocol: &dyn Protocol, call: Call) -> Result<Response<Body>, ApiError> {
+        let (head, body) = Head::of(call);
+        let key = protocol.credential(&head)?;
+        let project = self.shared.keys.grant(key.as_deref(), protocol.key_kind())?.project;
+        let delivery = protocol.check(&head)?;
+        let lane = self.lane(&delivery, project)?;
+        let body = body::read_parts(&head.headers, body, lane.body).await?;
+        let received = Received { head: &head, body: &body, delivery: &delivery };
+        let receipt = Receipt { project, received_ms: clock::now_ms() };
+        let decoded = self.decode(protocol, &received, receipt)?;
+        // The log may take its time; what was read from is not needed meanwhile.
+        drop(body);
+        let verdicts = self.publish(lane, &delivery, receipt, decoded).await?;
+        Counter::EventsAccepted.add(u64::from(verdicts.accepted));
+        Counter::EventsRejected.add(verdicts.rejected.len() as u64);
+        Ok(protocol.answer(&verdicts, &head.request_id))
+    }
+
+    /// The limits of a request; refused where its project sends too fast, before its body is read.
+    fn lane(&self, delivery: &Delivery, project: ProjectId) -> Result<&Lane, ApiError> {
+        let lane = match delivery {
+            Delivery::Live => &self.shared.live,
+            Delivery::Import(run) => {
+                self.shared.runs.admit(project, run.id, clock::now_ms())?;
+                &self.shared.import
+            }
+        };
+        lane.admit(project)?;
+        Ok(lane)
+    }
+
+    /// Reads the body in the words of its dialect, checks each event and packs it.
+    fn decode(&self, protocol: &dyn Protocol, received: &Received<'_>, receipt: Receipt) -> Result<Decoded, Refusal> {
+        let Receipt { project, received_ms } = receipt;
+        let headers = &received.head.headers;
+        let says = |name: &str| headers.get(name).is_some_and(|value| value == "1");
+        let request = RequestFacts {
+            project,
+            partitions: self.shared.publisher.partitions(),
+            received_ms,
+            sent_ms: None,
+            fallback_id: None,
+            flags: if says("dnt") || says("sec-gpc") { flag::PRIVACY } else { 0 },
+            user_agent: browser(headers),
+            client: received.head.client_ip,
+            geo: &RequestGeo::new(&self.shared.geo),
+            is_import: matches!(received.delivery, Delivery::Import(_)),
+        };
+        let mut intake = Intake::new(request, &self.shared.limits);
+        protocol.events(received, &mut intake)?;
+        Ok(intake.finish())
+    }
+
+    /// Appends what was accepted; returns once it is durable. What the log refuses costs the project nothing.
+    async fn publish(&self, lane: &Lane, delivery: &Delivery, receipt: Receipt, decoded: Decoded) -> Result<Verdicts, ApiError> {
+        let Receipt { project, received_ms } = receipt;
+        let Decoded { partitions, verdicts, letters } = decoded;
+        let events = verdicts.accepted + verdicts.dead;
+        lane.charge(project, events)?;
+        let contribution = Contribution { project, received_ms, partitions };
+        let published = match delivery {
+            Delivery::Live => self.shared.publisher.publish(contribution, &verdicts.rejected).await,
+            Delivery::Import(run) => self.shared.publisher.publish_import(contribution, ImportRecord { source: run.id, letters }).await,
+        };
+        published.map(|()| verdicts).map_err(|refused| {
+            lane.give_back(project, events);
+            refusal(&refused)
+        })
+    }
+}
+
+/// Whose events a request has, and when it was received.
+#[derive(Clone, Copy)]
+struct Receipt {
+    project: ProjectId,
+    received_ms: i64,
+}
+
+impl Lane {
+    fn admit(&self, project: ProjectId) -> Result<(), ApiError> {
+        self.rate.as_ref().map_or(Ok(()), |rate| rate.admits(project).map_err(|seconds| too_fast(rate, seconds)))
+    }
+
+    fn charge(&self, project: ProjectId, events: u32) -> Result<(), ApiError> {
+        self.rate.as_ref().map_or(Ok(()), |rate| rate.charge(project, events).map_err(|seconds| too_fast(rate, seconds)))
+    }
+
+    fn give_back(&self, project: ProjectId, events: u32) {
+        if let Some(rate) = &self.rate {
+            rate.give_back(project, events);
+        }
+    }
+}
+
+/// The table of paths. One that cannot be put in it (two dialects want it) is left out and logged; a test looks for that.
+fn routes() -> Router<&'static dyn Protocol> {
+    let mut routes = Router::new();
+    for protocol in PROTOCOLS {
+        for path in protocol.paths() {
+            if let Err(problem) = routes.insert(*path, *protocol) {
+                tracing::error!(path, %problem, "path left out");
+            }
+        }
+    }
+    routes
+}
+
+/// The user agent of a browser. A server's SDK names itself in the same place, not the visitor's browser.
+fn browser(headers: &HeaderMap) -> &str {
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if agent.starts_with("Mozilla/") && agent.len() <= MAX_AGENT { agent } else { "" }
+}
+
+fn joined<'m>(methods: impl Iterator<Item = &'m Method>) -> String {
+    methods.map(Method::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn preflight(methods: &[Method], headers: &HeaderMap) -> Response<Body> {
+    let mut response = typed_response(StatusCode::NO_CONTENT, HeaderValue::from_static("text/plain"), bytes::Bytes::new());
+    let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let out = response.headers_mut();
+    if let Ok(methods) = HeaderValue::try_from(joined(methods.iter())) {
+        out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    }
+    out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_AGE));
+    if let Some(asked) = asked {
+        out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
+    }
+    response
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal {
+            Refusal::TooManyEvents(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, refusal.code(), refusal.to_string())
+    }
+}
+
+fn too_fast(rate: &RateLimit, seconds: u32) -> ApiError {
+    Counter::RequestsLimited.add(1);
+    let most = rate.per_second();
+    let message = format!("the project sends more than {most} events a second; nothing was accepted, try again in {seconds} s");
+    ApiError { retry_after: Some(seconds), ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message) }
+}
+
+fn refusal(refused: &LogError) -> ApiError {
+    match refused {
+        LogError::TooLarge { .. } => {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the events are larger than the log takes in one piece")
+        }
+        _ => {
+            // The log itself has warned once; clients try again and again.
+            tracing::debug!(problem = %refused, "log refuses");
+            Counter::RequestsUnavailable.add(1);
+            ApiError::unavailable("log_unavailable", "events cannot be made durable now; nothing was accepted, try again", RETRY_AFTER)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_of_every_dialect_leads_to_it() {
+        let routes = routes();
+        for protocol in PROTOCOLS {
+            for path in protocol.paths() {
+                let found: &dyn Protocol = *routes.at(path).unwrap().value;
+                assert_eq!(found.paths(), protocol.paths(), "{path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The event contract: what an event must hold, and how much it may hold.
+//!
+//! Whatever dialect an event came in, it is checked here, and the limits of an event stand nowhere else ([`Properties`] keeps those of
+//! its properties). Promises: what is packed is valid UTF-8, finite and bounded; of a refused event nothing stays.
+
+use std::net::IpAddr;
+
+use uuid::Uuid;
+
+use super::IngestLimits;
+use super::draft::{Draft, Fact, FactKind};
+use super::intake::RequestFacts;
+use super::properties::Properties;
+use super::tape::Value;
+use super::verdict::{Packed, Rejection};
+use super::warning::{SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, VALUE_TRUNCATED, VALUE_UNREADABLE};
+use crate::event::address::parse_forwarded;
+use crate::event::field::{Field, flag};
+use crate::event::ids::{PersonKey, VisitorKey, event_id_of, is_placeholder};
+use crate::event::packed::{EventWriter, Fixed};
+use crate::event::text::clip;
+use crate::event::time::{Clock, Corrected, Stated, correct};
+use crate::outcome::Defect;
+
+const MAX_NAME: usize = 200;
+pub(super) const MAX_ID: usize = 200;
+/// Prefixes of event names that pulse keeps for itself.
+const RESERVED: [&str; 2] = ["$", "pulse_"];
+const MAX_URL: usize = 2_048;
+/// Addresses whose query is still to be read: it is cut only when it has been (load keeps less).
+const MAX_WHOLE_URL: usize = 16 << 10;
+const MAX_TEXT: usize = 512;
+/// Longest user agent, bytes.
+pub(super) const MAX_AGENT: usize = 1_024;
+
+/// What the events of a request are checked by.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'r> {
+    pub(super) request: &'r RequestFacts<'r>,
+    pub(super) limits: &'r IngestLimits,
+}
+
+/// Packs an event into the partition of its visitor; `true` if it has an id of its own.
+pub(super) fn pack(draft: &mut Draft<'_, '_>, rules: Rules<'_>, partitions: &mut [Packed]) -> Result<bool, Rejection> {
+    let head = Head::of(draft, rules)?;
+    let target = partitions.get_mut(usize::from(head.fixed.visitor.partition(rules.request.partitions)));
+    if let Some(target) = target {
+        let start = target.bytes.len();
+        if let Err(rejection) = write(&head, draft, rules, &mut target.bytes) {
+            target.bytes.truncate(start);
+            return Err(rejection);
+        }
+        target.events += 1;
+    }
+    Ok(head.fixed.flags & flag::SERVER_ID == 0)
+}
+
+/// What must be known before the event can be written.
+struct Head<'t> {
+    fixed: Fixed,
+    name: &'t str,
+    user_id: &'t str,
+    anonymous_id: &'t str,
+}
+
+impl<'t> Head<'t> {
+    fn of(draft: &mut Draft<'t, '_>, rules: Rules<'_>) -> Result<Self, Rejection> {
+        let request = rules.request;
+        let name = name(draft.name)?;
+        let user_id = id(draft.user_id, "userId")?;
+        let anonymous_id = id(draft.anonymous_id, "anonymousId")?;
+        if user_id.is_empty() && anonymous_id.is_empty() {
+            return Err(Rejection::new(Defect::UserRequired, "anonymousId", "neither `anonymousId` nor `userId` is given"));
+        }
+        let mut flags = request.flags;
+        let event_id = match draft.event_id {
+            Some(value) => event_id(value)?,
+            None => request.fallback_id.unwrap_or_else(|| {
+                flags |= flag::SERVER_ID;
+                Uuid::now_v7().into_bytes()
+            }),
+        };
+        let (stated, at) = times(draft, rules)?;
+        flags |= if at.is_clamped { flag::CLAMPED } else { 0 };
+        flags |= if stated.at_ms.is_none() { flag::SERVER_TIME } else { 0 };
+        let visitor = if anonymous_id.is_empty() { user_id } else { anonymous_id };
+        let person = if user_id.is_empty() { anonymous_id } else { user_id };
+        let fixed = Fixed {
+            event_id,
+            visitor: VisitorKey::of(request.project, visitor),
+            person: PersonKey::of(request.project, person),
+            at_ms: at.at_ms,
+            original_ms: stated.at_ms.unwrap_or(0),
+            sent_ms: stated.sent_ms.unwrap_or(0),
+            received_ms: request.received_ms,
+            flags,
+            project: 0,
+        };
+        Ok(Self { fixed, name, user_id, anonymous_id })
+    }
+}
+
+fn name(value: Option<Value<'_>>) -> Result<&str, Rejection> {
+    let refuse = |defect, message: String| Err(Rejection::new(defect, "type", message));
+    let Some(value) = value else { return refuse(Defect::EventNameRequired, "`type` is missing".to_owned()) };
+    let Some(name) = value.text() else { return refuse(Defect::EventNameInvalid, "`type` is not a string".to_owned()) };
+    if name.trim().is_empty() {
+        return refuse(Defect::EventNameRequired, "`type` is empty".to_owned());
+    }
+    if name.len() > MAX_NAME {
+        return refuse(Defect::EventNameTooLong, format!("`type` has {} bytes, more than {MAX_NAME}", name.len()));
+    }
+    if name.contains('\0') {
+        return refuse(Defect::InvalidCharacter, "`type` holds a NUL".to_owned());
+    }
+    if RESERVED.iter().any(|prefix| name.starts_with(prefix)) {
+        return refuse(Defect::EventNameReserved, format!("`type` `{name}` starts with a reserved prefix"));
+    }
+    Ok(name)
+}
+
+fn id<'t>(value: Option<Value<'t>>, field: &str) -> Result<&'t str, Rejection> {
+    let Some(value) = value else { return Ok("") };
+    let refuse = |defect, message: String| Err(Rejection::new(defect, field, message));
+    let Some(id) = value.text() else { return refuse(Defect::UserIdInvalid, format!("`{field}` is not a string")) };
+    if id.len() > MAX_ID {
+        return refuse(Defect::UserIdInvalid, format!("`{field}` has {} bytes, more than {MAX_ID}", id.len()));
+    }
+    if id.contains('\0') {
+        return refuse(Defect::InvalidCharacter, format!("`{field}` holds a NUL"));
+    }
+    let id = id.trim();
+    if is_placeholder(id) {
+        return refuse(Defect::UserIdIllegal, format!("`{field}` is `{id}`, which stands for nobody"));
+    }
+    Ok(id)
+}
+
+fn event_id(value: Value<'_>) -> Result<[u8; 16], Rejection> {
+    let invalid = |message: String| Rejection::new(Defect::EventIdInvalid, "eventId", message);
+    let id = value.text().ok_or_else(|| invalid("`eventId` is not a string".to_owned()))?;
+    event_id_of(id).ok_or_else(|| invalid(format!("`eventId` `{}` names no event: 1 to {MAX_ID} bytes of text, or a UUID", clip(id, 60))))
+}
+
+/// When an event happened, as its client says and as the client's clock is corrected.
+fn times(draft: &mut Draft<'_, '_>, rules: Rules<'_>) -> Result<(Stated, Corrected), Rejection> {
+    let Rules { request, limits } = rules;
+    let at_ms = match draft.timestamp {
+        None => None,
+        Some(value) => {
+            let message = "`timestamp` is neither ISO 8601 with an offset nor a number of milliseconds since 1970";
+            Some(value.time().ok_or_else(|| Rejection::new(Defect::TimestampInvalid, "timestamp", message))?)
+        }
+    };
+    // A `sentAt` that cannot be read corrects nothing.
+    let own_sent_ms = draft.sent_at.and_then(Value::time);
+    if draft.sent_at.is_some() && own_sent_ms.is_none() {
+        draft.warnings.add(VALUE_UNREADABLE, &["sentAt"]);
+    }
+    let stated = Stated { at_ms, sent_ms: own_sent_ms.or(request.sent_ms) };
+    let earliest_ms = if request.is_import { 0 } else { request.received_ms - limits.max_event_age_ms };
+    let clock = Clock { received_ms: request.received_ms, earliest_ms, min_skew_ms: limits.min_clock_skew_ms };
+    let out_of_range = |defect| Rejection::new(defect, "timestamp", "`timestamp` lies too far in the future or the past");
+    let corrected = correct(stated, clock).map_err(out_of_range)?;
+    if corrected.is_clamped {
+        draft.warnings.add(TIMESTAMP_CLAMPED, &["timestamp"]);
+    }
+    if corrected.is_sent_ignored {
+        draft.warnings.add(SENT_AT_IGNORED, &["sentAt"]);
+    }
+    Ok((stated, corrected))
+}
+
+fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &mut Vec<u8>) -> Result<(), Rejection> {
+    let Rules { request, limits } = rules;
+    let mut fixed = head.fixed;
+    let mut writer = EventWriter::begin(bytes);
+    writer.field(Field::Type, head.name.as_bytes());
+    writer.field(Field::UserId, head.user_id.as_bytes());
+    writer.field(Field::AnonymousId, head.anonymous_id.as_bytes());
+    if let Some(value) = draft.session_id
+        && !session(value, &mut writer)
+    {
+        draft.warnings.add(VALUE_UNREADABLE, &["sessionId"]);
+    }
+    if !context(draft, &mut writer) {
+        writer.field(Field::UserAgent, request.user_agent.as_bytes());
+    }
+    let address = address(draft, request);
+    if let Some(address) = address.filter(|_| fixed.flags & flag::PRIVACY == 0) {
+        request.geo.place(address).write(&mut writer);
+    }
+    if let Some(value) = draft.properties {
+        let mut properties = Properties::new(limits, &mut writer, draft.warnings);
+        properties.object(value)?;
+        fixed.flags |= if properties.is_truncated() { flag::TRUNCATED } else { 0 };
+    }
+    let size = writer.written();
+    if size > limits.max_event_size {
+        return Err(Rejection::new(Defect::EventTooLarge, "", format!("the event has {size} bytes, more than {}", limits.max_event_size)));
+    }
+    writer.finish(&fixed);
+    Ok(())
+}
+
+/// Writes the session that the client names, text or a number; `false` if it names none.
+fn session(value: Value<'_>, writer: &mut EventWriter<'_>) -> bool {
+    let write = |id: &str| {
+        let id = id.trim();
+        let is_name = id.len() <= MAX_ID && !id.bytes().any(|byte| byte.is_ascii_control()) && !is_placeholder(id);
+        if is_name {
+            writer.field(Field::ClientSession, id.as_bytes());
+        }
+        is_name
+    };
+    value.with_text(write).unwrap_or(false)
+}
+
+/// Writes what the client says of the circumstances; whether that names the user agent. Wrong types cost the field, never the event.
+fn context(draft: &mut Draft<'_, '_>, writer: &mut EventWriter<'_>) -> bool {
+    let mut has_agent = false;
+    let (facts, warnings) = draft.facts();
+    for (Fact { kind, scope, .. }, value) in facts {
+        let problem = match kind {
+            FactKind::Of(field) => {
+                if field == Field::UserAgent {
+                    has_agent = value.text().is_some_and(|text| !text.is_empty());
+                }
+                write_fact(field, value, writer).err()
+            }
+            FactKind::Unknown => Some(UNKNOWN_FIELD),
+            FactKind::Unreadable => Some(VALUE_UNREADABLE),
+        };
+        if let Some(code) = problem {
+            warnings.add(code, &scope.name(value));
+        }
+    }
+    has_agent
+}
+
+/// Writes the value of a field. Errors: what is to be warned of.
+fn write_fact(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> Result<(), &'static str> {
+    match field {
+        Field::ScreenDensity => match value.number() {
+            Some(number) if number > 0.0 && number < 100.0 => writer.field(field, &(number as f32).to_le_bytes()),
+            _ => return Err(VALUE_UNREADABLE),
+        },
+        Field::ScreenWidth | Field::ScreenHeight => match value.number() {
+            Some(number) if (0.0..=f64::from(u16::MAX)).contains(&number) => writer.field(field, &(number as u16).to_le_bytes()),
+            _ => return Err(VALUE_UNREADABLE),
+        },
+        _ => return write_text(field, value, writer),
+    }
+    Ok(())
+}
+
+/// Writes a field of text; a number is text too: builds and versions often come as one.
+fn write_text(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> Result<(), &'static str> {
+    let max = match field {
+        Field::PageUrl | Field::PageSearch => MAX_WHOLE_URL,
+        Field::Referrer | Field::PagePath => MAX_URL,
+        Field::UserAgent => MAX_AGENT,
+        _ => MAX_TEXT,
+    };
+    let write = |text: &str| {
+        let kept = clip(text, max);
+        writer.field(field, kept.as_bytes());
+        kept.len() < text.len()
+    };
+    match value.with_text(write) {
+        Some(false) => Ok(()),
+        Some(true) => Err(VALUE_TRUNCATED),
+        None => Err(VALUE_UNREADABLE),
+    }
+}
+
+/// The address of the client: the one that is given, else the peer's. One that cannot be read is not the peer's: the peer is then a
+/// server that sends for a client which it does not know.
+fn address(draft: &mut Draft<'_, '_>, request: &RequestFacts<'_>) -> Option<IpAddr> {
+    let Some(value) = draft.address else {
+        // An import's own address says nothing about where its events happened.
+        return (!request.is_import).then_some(request.client);
+    };
+    let address = parse_forwarded(value.text().unwrap_or_default());
+    if address.is_none() {
+        draft.warnings.add(VALUE_UNREADABLE, &["context.ip"]);
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests;

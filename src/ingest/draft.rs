@@ -1,0 +1,109 @@
+//! One event as a dialect reads it, before anything of it is checked.
+//!
+//! Borrows everything from the tape. A dialect says which value stands for what; whether the value will do is for the contract to say.
+
+use simd_json::Node;
+
+use super::tape::Value;
+use super::verdict::Rejection;
+use super::warning::{UNKNOWN_FIELD, Warnings};
+use crate::event::field::Field;
+
+/// Reads an event of a dialect. Errors: it is none.
+pub(super) type ReadEvent = for<'t> fn(Value<'t>, &mut Draft<'t, '_>) -> Result<(), Rejection>;
+
+/// The values of one event; what is not given, or `null`, is `None`.
+pub(super) struct Draft<'t, 'd> {
+    pub(super) event_id: Option<Value<'t>>,
+    /// The name of the event.
+    pub(super) name: Option<Value<'t>>,
+    pub(super) user_id: Option<Value<'t>>,
+    pub(super) anonymous_id: Option<Value<'t>>,
+    pub(super) session_id: Option<Value<'t>>,
+    pub(super) timestamp: Option<Value<'t>>,
+    /// When the client sent this event; without it, that of the envelope counts.
+    pub(super) sent_at: Option<Value<'t>>,
+    /// The client's address, where a server sends for the client.
+    pub(super) address: Option<Value<'t>>,
+    pub(super) properties: Option<Value<'t>>,
+    nodes: &'t [Node<'t>],
+    facts: &'d mut Vec<Fact>,
+    pub(super) warnings: &'d mut Warnings,
+}
+
+/// Something that the client says of the circumstances of an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fact {
+    /// Where its value stands on the tape, behind its key.
+    at: usize,
+    pub(super) scope: Scope,
+    pub(super) kind: FactKind,
+}
+
+/// What a value of the context is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FactKind {
+    /// The value of a field.
+    Of(Field),
+    /// Of a name that the dialect does not know.
+    Unknown,
+    /// Of a kind that it does not have.
+    Unreadable,
+}
+
+/// In what a value stands: names it in warnings.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scope {
+    Event,
+    Context,
+    /// In an object of the context that stands here on the tape.
+    Group(usize),
+}
+
+impl<'t, 'd> Draft<'t, 'd> {
+    /// An empty draft of `event`, or of what else stands on its tape.
+    pub(super) fn new(event: Value<'t>, facts: &'d mut Vec<Fact>, warnings: &'d mut Warnings) -> Self {
+        facts.clear();
+        Self {
+            event_id: None,
+            name: None,
+            user_id: None,
+            anonymous_id: None,
+            session_id: None,
+            timestamp: None,
+            sent_at: None,
+            address: None,
+            properties: None,
+            nodes: event.nodes,
+            facts,
+            warnings,
+        }
+    }
+
+    /// Passes over a member of the event that the dialect does not know.
+    pub(super) fn pass_over(&mut self, key: &str) {
+        self.warnings.add(UNKNOWN_FIELD, &[key]);
+    }
+
+    /// Notes a value of the context; the contract looks at them in this order.
+    pub(super) fn note(&mut self, kind: FactKind, value: Value<'t>, scope: Scope) {
+        self.facts.push(Fact { at: value.at, scope, kind });
+    }
+
+    /// What was noted, in order, and where to warn about it.
+    pub(super) fn facts(&mut self) -> (impl Iterator<Item = (Fact, Value<'t>)>, &mut Warnings) {
+        let nodes = self.nodes;
+        (self.facts.iter().map(move |fact| (*fact, Value { nodes, at: fact.at })), self.warnings)
+    }
+}
+
+impl Scope {
+    /// The name of a value as warnings write it, in parts.
+    pub(super) fn name<'t>(self, value: Value<'t>) -> [&'t str; 4] {
+        match self {
+            Self::Event => [value.key(), "", "", ""],
+            Self::Context => ["context.", value.key(), "", ""],
+            Self::Group(at) => ["context.", Value { nodes: value.nodes, at }.key(), ".", value.key()],
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Bodies, taken apart into events.
+//!
+//! A body is parsed once, as a whole. One that does not parse as a whole is taken apart and its events parsed one by one, so that a
+//! lone surrogate, a number out of range or a nest too deep costs only its own event. Promises: every event of a readable body has a
+//! verdict; a text that would become a huge tree is never parsed. May go wrong: the body holds no events, and the request is refused.
+
+use std::borrow::Cow;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::draft::ReadEvent;
+use super::intake::Intake;
+use super::refusal::Refusal;
+use super::sanitize::sanitize;
+use super::tape::{Value, with_tape};
+use super::verdict::Rejection;
+use super::{json_bounds, unreadable};
+use crate::outcome::Defect;
+
+/// How a dialect writes events as JSON: one by itself, an array of them, or an object with the array and what is said of all.
+pub(super) struct Envelope {
+    /// The member that holds the array. An object without it is an event.
+    pub(super) batch: &'static str,
+    /// The member that says when the client sent it.
+    pub(super) sent_at: &'static str,
+    pub(super) read: ReadEvent,
+}
+
+/// Takes the events of a JSON text.
+pub(super) fn json(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+    let bytes = without_bom(bytes)?;
+    let show = |root: Value<'_>| whole(root, envelope, intake);
+    match json_bounds::is_bounded(bytes).then(|| with_tape(bytes, show)).flatten() {
+        Some(result) => result,
+        None => apart(bytes, envelope, intake),
+    }
+}
+
+/// Takes newline-delimited JSON: every line an event of its own.
+pub(super) fn lines(bytes: &[u8], read: ReadEvent, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+    let bytes = without_bom(bytes)?;
+    let mut count = 0;
+    for (index, line) in filled_lines(bytes) {
+        intake.admit_count(index + 1)?;
+        alone(line, index, read, intake);
+        count += 1;
+    }
+    if count == 0 { Err(Refusal::NoEvent) } else { Ok(()) }
+}
+
+/// The lines that are not blank, counted.
+pub(super) fn filled_lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).enumerate()
+}
+
+/// Takes one event that is a text by itself.
+pub(super) fn alone(bytes: &[u8], index: usize, read: ReadEvent, intake: &mut Intake<'_>) {
+    let show = |event: Value<'_>| intake.event(index, event, read);
+    let (defect, message) = match json_bounds::is_bounded(bytes) {
+        true if with_tape(bytes, show).is_some() => return,
+        true => unreadable::why(bytes),
+        false => (Defect::EventTooLarge, format!("the event has more than {} values", json_bounds::MAX_NODES)),
+    };
+    intake.reject(index, None, Rejection::new(defect, "", message));
+}
+
+/// The text without the byte order mark that some editors put in front.
+pub(super) fn strip_bom(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
+}
+
+fn without_bom(bytes: &[u8]) -> Result<&[u8], Refusal> {
+    let bytes = strip_bom(bytes);
+    if bytes.trim_ascii().is_empty() { Err(Refusal::Empty) } else { Ok(bytes) }
+}
+
+/// A body that parses.
+fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+    if root.array_len().is_some() {
+        return batch(root, envelope, intake);
+    }
+    if !root.is_object() {
+        return Err(Refusal::NotEvents);
+    }
+    let (mut list, mut sent_ms) = (None, None);
+    for (key, value) in root.members() {
+        if key == envelope.batch {
+            if list.is_some() {
+                return Err(Refusal::BatchTwice(envelope.batch));
+            }
+            if value.array_len().is_none() {
+                return Err(Refusal::BatchNotArray(envelope.batch));
+            }
+            list = Some(value);
+        } else if key == envelope.sent_at {
+            sent_ms = value.time();
+        }
+    }
+    let Some(list) = list else {
+        intake.event(0, root, envelope.read);
+        return Ok(());
+    };
+    intake.sent_at(sent_ms);
+    batch(list, envelope, intake)
+}
+
+fn batch(list: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+    let count = list.array_len().unwrap_or(0);
+    if count == 0 {
+        return Err(Refusal::EmptyBatch);
+    }
+    intake.admit_count(count)?;
+    for (index, event) in list.elements().enumerate() {
+        intake.event(index, event, envelope.read);
+    }
+    Ok(())
+}
+
+/// A body that does not parse as a whole, or is too much to be: its events are parsed one by one, or it is not JSON at all.
+fn apart(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+    if !json_bounds::is_shallow(bytes) {
+        return Err(Refusal::TooDeep(json_bounds::MAX_DEPTH));
+    }
+    let sanitized = sanitize(bytes);
+    let text = sanitized.as_ref();
+    let Events { events, sent_ms } = events_of(text, envelope, intake.max_events())?;
+    intake.sent_at(sent_ms);
+    for (index, event) in events.iter().enumerate() {
+        // As it came: it is this event that a byte which is none costs.
+        let start = (event.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+        let event = bytes.get(start..start + event.get().len()).unwrap_or_default();
+        alone(event, index, envelope.read, intake);
+    }
+    Ok(())
+}
+
+/// The texts of the events of a body, unread.
+struct Events<'a> {
+    events: Vec<&'a RawValue>,
+    sent_ms: Option<i64>,
+}
+
+fn events_of<'a>(text: &'a str, envelope: &Envelope, max: usize) -> Result<Events<'a>, Refusal> {
+    let not_json = |problem: serde_json::Error| Refusal::NotJson(problem.to_string());
+    match text.trim_start().as_bytes().first() {
+        Some(b'[') => Ok(Events { events: elements(text, max, not_json)?, sent_ms: None }),
+        Some(b'{') => {
+            let event: &RawValue = serde_json::from_str(text).map_err(not_json)?;
+            let Members { batches, sent_at } = members(text, envelope);
+            match batches.as_slice() {
+                [] => Ok(Events { events: vec![event], sent_ms: None }),
+                [batch] => {
+                    let events = elements(batch.get(), max, |_| Refusal::BatchNotArray(envelope.batch))?;
+                    Ok(Events { events, sent_ms: sent_at.and_then(|sent| with_tape(sent.get().as_bytes(), |sent| sent.time()).flatten()) })
+                }
+                _ => Err(Refusal::BatchTwice(envelope.batch)),
+            }
+        }
+        _ => Err(serde_json::from_str::<&RawValue>(text).map_or_else(not_json, |_| Refusal::NotEvents)),
+    }
+}
+
+/// The members of an envelope, their values unread.
+#[derive(Default)]
+struct Members<'a> {
+    batches: Vec<&'a RawValue>,
+    sent_at: Option<&'a RawValue>,
+}
+
+/// One whose keys cannot be read is an event that cannot be read.
+fn members<'a>(text: &'a str, envelope: &Envelope) -> Members<'a> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    MembersOf(envelope).deserialize(&mut deserializer).unwrap_or_default()
+}
+
+struct MembersOf<'e>(&'e Envelope);
+
+impl<'de> DeserializeSeed<'de> for MembersOf<'_> {
+    type Value = Members<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Members<'de>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for MembersOf<'_> {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members<'de>, A::Error> {
+        let mut found = Members::default();
+        while let Some((key, value)) = members.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+            // Two batches are as wrong as many.
+            if key == self.0.batch && found.batches.len() < 2 {
+                found.batches.push(value);
+            } else if key == self.0.sent_at {
+                found.sent_at = Some(value);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The events of an array that does not parse as a whole.
+fn elements(text: &str, max: usize, refuse: impl FnOnce(serde_json::Error) -> Refusal) -> Result<Vec<&RawValue>, Refusal> {
+    let mut values = Vec::new();
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = Elements { values: &mut values, max }.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    match read {
+        _ if values.len() > max => Err(Refusal::TooManyEvents(max)),
+        Ok(()) if values.is_empty() => Err(Refusal::EmptyBatch),
+        Ok(()) => Ok(values),
+        Err(problem) => Err(refuse(problem)),
+    }
+}
+
+/// The values of an array, up to one more than may be in it.
+struct Elements<'v, 'a> {
+    values: &'v mut Vec<&'a RawValue>,
+    max: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while let Some(value) = elements.next_element()? {
+            self.values.push(value);
+            if self.values.len() > self.max {
+                return Err(A::Error::custom("too many"));
+            }
+        }
+        Ok(())
+    }
+}

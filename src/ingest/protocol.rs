@@ -1,0 +1,106 @@
+//! Dialects: how different clients send events.
+//!
+//! A dialect is one file below and one line in [`PROTOCOLS`]. It knows the paths that its clients call, where they put their key, how
+//! their bodies are laid out, what they call the parts of an event and what they expect to be answered; everything else is the same for
+//! all and stands in `accept` and `contract`.
+
+mod import;
+pub(super) mod pulse;
+
+use std::net::IpAddr;
+
+use hyper::header::HeaderMap;
+use hyper::{Method, Response, Uri};
+
+use super::intake::Intake;
+use super::refusal::Refusal;
+use super::verdict::Verdicts;
+use crate::auth::{AuthError, KeyKind, credential};
+use crate::http::respond::{ApiError, Body};
+use crate::http::server::{Call, RequestBody};
+
+/// Every dialect that is spoken here.
+pub(super) const PROTOCOLS: &[&dyn Protocol] = &[&pulse::Pulse, &import::Import];
+
+/// A dialect.
+pub(super) trait Protocol: Sync {
+    /// The paths that its clients call, as `matchit` reads them. No two dialects share one.
+    fn paths(&self) -> &'static [&'static str];
+
+    /// The methods that they use.
+    fn methods(&self) -> &'static [Method];
+
+    /// The kind of key that they need. One that only sends events may be used by pages of any origin; others are not for pages.
+    fn key_kind(&self) -> KeyKind {
+        KeyKind::Write
+    }
+
+    /// The key that a request shows.
+    fn credential(&self, head: &Head) -> Result<Option<String>, AuthError> {
+        credential::in_headers(&head.headers)
+    }
+
+    /// Refuses a request by its head alone, before its body is read, or says what becomes of its events.
+    fn check(&self, _head: &Head) -> Result<Delivery, ApiError> {
+        Ok(Delivery::Live)
+    }
+
+    /// Reads the events of a request, each as a draft, into `intake`.
+    fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal>;
+
+    /// The answer once all that was accepted is durable.
+    fn answer(&self, verdicts: &Verdicts, request_id: &str) -> Response<Body>;
+
+    /// The answer to a request that is refused as a whole.
+    fn refuse(&self, error: ApiError, request_id: &str) -> Response<Body> {
+        error.into_response(request_id)
+    }
+}
+
+/// A request without its body.
+pub(super) struct Head {
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) client_ip: IpAddr,
+    pub(super) request_id: String,
+}
+
+impl Head {
+    /// Splits a request.
+    pub(super) fn of(call: Call) -> (Self, RequestBody) {
+        let Call { request, peer, request_id } = call;
+        let (parts, body) = request.into_parts();
+        let client_ip = peer.client_ip(&parts.headers);
+        (Self { uri: parts.uri, headers: parts.headers, client_ip, request_id }, body)
+    }
+
+    /// The query of the address; empty if there is none.
+    pub(super) fn query(&self) -> &str {
+        self.uri.query().unwrap_or_default()
+    }
+}
+
+/// A request whose body has been read.
+pub(super) struct Received<'r> {
+    pub(super) head: &'r Head,
+    /// Inflated.
+    pub(super) body: &'r [u8],
+    pub(super) delivery: &'r Delivery,
+}
+
+/// What becomes of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// They share records with those of other requests; what is refused is told to the client.
+    Live,
+    /// They are history, with books of their own; what is refused becomes a dead letter.
+    Import(Run),
+}
+
+/// One run of an importer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) id: u64,
+    /// The name of the file or server that the lines are from.
+    pub(super) source: String,
+}

@@ -1,0 +1,101 @@
+//! `POST /v1/import`: history in pulse's own dialect, line by line. What is no event is kept as a dead letter, never refused.
+
+use base64::Engine;
+use hyper::{Method, Response, StatusCode};
+use serde_json::json;
+
+use super::{Delivery, Head, Protocol, Received, Run, pulse};
+use crate::auth::KeyKind;
+use crate::event::dead_letter::{DEAD_LINE_MARK, DeadLetterId, DeadLine};
+use crate::event::mask;
+use crate::event::text::clip;
+use crate::http::respond::{ApiError, Body, json_response};
+use crate::ingest::dead_letters::{DeadEntry, DeadLetters, beginning};
+use crate::ingest::envelope::{self, filled_lines};
+use crate::ingest::import_runs::MAX_LINES;
+use crate::ingest::intake::Intake;
+use crate::ingest::refusal::Refusal;
+use crate::ingest::verdict::Verdicts;
+use crate::outcome::DeadReason;
+
+/// Longest name of where lines come from, bytes.
+const MAX_SOURCE: usize = 255;
+
+pub(super) struct Import;
+
+impl Protocol for Import {
+    fn paths(&self) -> &'static [&'static str] {
+        &["/v1/import"]
+    }
+
+    fn methods(&self) -> &'static [Method] {
+        const METHODS: &[Method] = &[Method::POST];
+        METHODS
+    }
+
+    fn key_kind(&self) -> KeyKind {
+        KeyKind::Import
+    }
+
+    fn check(&self, head: &Head) -> Result<Delivery, ApiError> {
+        run(head.query()).map(Delivery::Import)
+    }
+
+    fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+        let source = if let Delivery::Import(run) = request.delivery { run.source.as_str() } else { "" };
+        lines(request.body, source, intake)
+    }
+
+    fn answer(&self, verdicts: &Verdicts, _request_id: &str) -> Response<Body> {
+        let answer = json!({"accepted": verdicts.accepted, "dead": verdicts.dead, "reasons": verdicts.reasons});
+        json_response(StatusCode::OK, answer.to_string().into_bytes())
+    }
+}
+
+/// `run` and `source` of an import's address.
+fn run(query: &str) -> Result<Run, ApiError> {
+    let find = |name: &str| url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+    let (run, source) = (find("run").unwrap_or_default(), find("source").unwrap_or_default());
+    if source.len() > MAX_SOURCE {
+        return Err(ApiError::bad_request("invalid_source", format!("`source` has {} bytes, more than {MAX_SOURCE}", source.len())));
+    }
+    match run.parse() {
+        Ok(id) if id > 0 => Ok(Run { id, source }),
+        _ => Err(ApiError::bad_request("invalid_run", format!("`run` is `{}`, not a positive number", clip(&run, 60)))),
+    }
+}
+
+/// Takes a body apart: events are packed, everything else becomes a letter.
+fn lines(bytes: &[u8], source: &str, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+    let request = intake.request();
+    let mut letters = DeadLetters::new(request.project, request.received_ms, source);
+    for (index, line) in filled_lines(envelope::strip_bom(bytes)) {
+        if index >= MAX_LINES {
+            return Err(Refusal::TooManyEvents(MAX_LINES));
+        }
+        if line.starts_with(DEAD_LINE_MARK) {
+            dead_line(line, &mut letters)?;
+            continue;
+        }
+        envelope::alone(line, index, pulse::event, intake);
+        intake.bury_rejected(index, line, &mut letters);
+    }
+    intake.keep(letters);
+    Ok(())
+}
+
+/// A line that stands for one that is no event.
+fn dead_line(line: &[u8], letters: &mut DeadLetters<'_>) -> Result<(), Refusal> {
+    let DeadLine { dead } = serde_json::from_slice(line).map_err(|problem| Refusal::DeadLine(problem.to_string()))?;
+    let original = base64::engine::general_purpose::STANDARD.decode(dead.original_base64.as_bytes());
+    let original = original.map_err(|problem| Refusal::DeadLineBytes(problem.to_string()))?;
+    // The importer has masked what it took for an address, with a name for each; what is left of them goes here.
+    let original = mask::masked(beginning(&original), |_| mask::ADDRESS.to_owned());
+    let message = mask::masked_text(&dead.message, |_| mask::ADDRESS.to_owned());
+    let id = if dead.id.is_empty() { DeadLetterId::NONE } else { DeadLetterId::of(&dead.id) };
+    letters.put(&DeadEntry { reason: DeadReason::LineMalformed, message: &message, line: dead.line, original: &original, id });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

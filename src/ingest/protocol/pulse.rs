@@ -1,0 +1,216 @@
+//! `POST /v1/events`: pulse's own dialect, as JSON or newline-delimited JSON.
+
+use hyper::header::{self, HeaderMap};
+use hyper::{Method, Response, StatusCode};
+use serde_json::{Value as Json, json};
+
+use super::{Delivery, Head, Protocol, Received};
+use crate::event::field::Field;
+use crate::http::respond::{ApiError, Body, json_response};
+use crate::ingest::draft::{Draft, FactKind, Scope};
+use crate::ingest::envelope::{self, Envelope};
+use crate::ingest::intake::Intake;
+use crate::ingest::refusal::Refusal;
+use crate::ingest::tape::Value;
+use crate::ingest::verdict::{Rejection, Verdicts};
+use crate::ingest::warning::Warning;
+use crate::outcome::Defect;
+
+pub(in crate::ingest) struct Pulse;
+
+pub(in crate::ingest) const ENVELOPE: Envelope = Envelope { batch: "batch", sent_at: "sentAt", read: event };
+
+impl Protocol for Pulse {
+    fn paths(&self) -> &'static [&'static str] {
+        &["/v1/events"]
+    }
+
+    fn methods(&self) -> &'static [Method] {
+        const METHODS: &[Method] = &[Method::POST];
+        METHODS
+    }
+
+    fn check(&self, head: &Head) -> Result<Delivery, ApiError> {
+        layout(&head.headers).map(|_| Delivery::Live)
+    }
+
+    fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+        match layout(&request.head.headers) {
+            Ok(Layout::Lines) => envelope::lines(request.body, event, intake),
+            _ => envelope::json(request.body, &ENVELOPE, intake),
+        }
+    }
+
+    /// 200 if anything was accepted, else 400 with the first event's defect as the request's own.
+    fn answer(&self, verdicts: &Verdicts, request_id: &str) -> Response<Body> {
+        let rejected: Vec<Json> = verdicts.rejected.iter().map(|event| {
+            json!({
+                "index": event.index, "eventId": event.event_id, "code": event.defect.as_str(), "field": event.field, "message": event.message,
+            })
+        }).collect();
+        let mut answer = json!({"accepted": verdicts.accepted, "rejected": rejected});
+        let warnings = warnings(verdicts);
+        if !warnings.is_empty() {
+            answer["warnings"] = Json::Array(warnings);
+        }
+        if verdicts.accepted > 0 {
+            return json_response(StatusCode::OK, answer.to_string().into_bytes());
+        }
+        for key in ["code", "message"] {
+            answer[key] = answer["rejected"].get(0).map_or(Json::Null, |first| first[key].clone());
+        }
+        answer["requestId"] = request_id.into();
+        json_response(StatusCode::BAD_REQUEST, answer.to_string().into_bytes())
+    }
+}
+
+fn warnings(verdicts: &Verdicts) -> Vec<Json> {
+    let without_id = verdicts.without_id.iter().map(|index| json!({"index": index, "code": "event_id_missing"}));
+    let listed = verdicts.warnings.list();
+    let listed = listed.map(|Warning { code, field, count, index }| json!({"index": index, "code": code, "field": field, "count": count}));
+    without_id.chain(listed).collect()
+}
+
+/// How a body is laid out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    Json,
+    Lines,
+}
+
+fn layout(headers: &HeaderMap) -> Result<Layout, ApiError> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Layout::Json) };
+    let text = value.to_str().unwrap_or("?").to_ascii_lowercase();
+    let (kind, parameters) = text.split_once(';').unwrap_or((&text, ""));
+    let unsupported = |message: String| ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message);
+    let charset = parameters.split(';').filter_map(|parameter| parameter.trim().strip_prefix("charset=")).next();
+    if let Some(charset) = charset.map(|charset| charset.trim_matches('"'))
+        && charset != "utf-8"
+        && charset != "us-ascii"
+    {
+        return Err(unsupported(format!("charset `{charset}` is not utf-8")));
+    }
+    match kind.trim() {
+        // `text/plain` is what a page may send without asking first (`sendBeacon`).
+        "" | "application/json" | "text/plain" => Ok(Layout::Json),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonlines" | "application/x-jsonlines" => Ok(Layout::Lines),
+        // What curl sends with any data by default: the body decides.
+        "application/x-www-form-urlencoded" => Ok(Layout::Json),
+        other => Err(unsupported(format!("content-type `{other}` is neither JSON nor NDJSON"))),
+    }
+}
+
+/// Reads an event.
+pub(in crate::ingest) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    if !event.is_object() {
+        return Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object"));
+    }
+    let (mut seen, mut twice, mut context_value) = (0_u16, None, None);
+    for (key, value) in event.members() {
+        let Some((bit, slot)) = slot(draft, &mut context_value, key) else {
+            // Clients of other versions send them.
+            draft.pass_over(key);
+            continue;
+        };
+        // Of an event that is refused the first id that can be read is told.
+        let is_first = seen & bit == 0;
+        if is_first || key == "eventId" && slot.and_then(Value::text).is_none() {
+            *slot = value.given();
+        }
+        if !is_first && twice.is_none() {
+            twice = Some(key);
+        }
+        seen |= bit;
+    }
+    if let Some(key) = twice {
+        return Err(Rejection::new(Defect::DuplicateKey, key, format!("`{key}` is given twice")));
+    }
+    if let Some(value) = context_value {
+        context(value, draft);
+    }
+    Ok(())
+}
+
+/// The place of a known key, and its bit among them.
+fn slot<'s, 't>(draft: &'s mut Draft<'t, '_>, context: &'s mut Option<Value<'t>>, key: &str) -> Option<(u16, &'s mut Option<Value<'t>>)> {
+    Some(match key {
+        "eventId" => (1 << 0, &mut draft.event_id),
+        "type" => (1 << 1, &mut draft.name),
+        "userId" => (1 << 2, &mut draft.user_id),
+        "anonymousId" => (1 << 3, &mut draft.anonymous_id),
+        "sessionId" => (1 << 4, &mut draft.session_id),
+        "timestamp" => (1 << 5, &mut draft.timestamp),
+        "sentAt" => (1 << 6, &mut draft.sent_at),
+        "context" => (1 << 7, context),
+        "properties" => (1 << 8, &mut draft.properties),
+        _ => return None,
+    })
+}
+
+/// Reads `context`: what clients collect by themselves.
+pub(super) fn context<'t>(context: Value<'t>, draft: &mut Draft<'t, '_>) {
+    if !context.is_object() && !context.is_empty_array() {
+        draft.note(FactKind::Unreadable, context, Scope::Event);
+    }
+    for (key, value) in context.members().filter(|(_, value)| !value.is_null()) {
+        let kind = match key {
+            "ip" => {
+                draft.address = Some(value);
+                continue;
+            }
+            "locale" => FactKind::Of(Field::Locale),
+            "timezone" => FactKind::Of(Field::Timezone),
+            "userAgent" => FactKind::Of(Field::UserAgent),
+            "app" | "browser" | "device" | "os" | "page" | "campaign" | "screen" => {
+                if value.is_object() {
+                    group(key, value, draft);
+                    continue;
+                }
+                if value.is_empty_array() {
+                    continue;
+                }
+                FactKind::Unreadable
+            }
+            _ => FactKind::Unknown,
+        };
+        draft.note(kind, value, Scope::Context);
+    }
+}
+
+fn group<'t>(name: &str, group: Value<'t>, draft: &mut Draft<'t, '_>) {
+    for (key, value) in group.members().filter(|(_, value)| !value.is_null()) {
+        let kind = field(name, key).map_or(FactKind::Unknown, FactKind::Of);
+        draft.note(kind, value, Scope::Group(group.at));
+    }
+}
+
+/// The field that a member of a group of the context is.
+pub(super) fn field(group: &str, key: &str) -> Option<Field> {
+    Some(match (group, key) {
+        ("app", "name") => Field::AppName,
+        ("app", "version") => Field::AppVersion,
+        ("app", "build") => Field::AppBuild,
+        ("browser", "name") => Field::Browser,
+        ("browser", "version") => Field::BrowserVersion,
+        ("device", "type") => Field::DeviceType,
+        ("device", "model") => Field::DeviceModel,
+        ("device", "manufacturer") => Field::DeviceManufacturer,
+        ("os", "name") => Field::Os,
+        ("os", "version") => Field::OsVersion,
+        ("page", "url") => Field::PageUrl,
+        ("page", "host") => Field::PageHost,
+        ("page", "path") => Field::PagePath,
+        ("page", "title") => Field::PageTitle,
+        ("page", "search") => Field::PageSearch,
+        ("page", "referrer") => Field::Referrer,
+        ("campaign", "source") => Field::CampaignSource,
+        ("campaign", "medium") => Field::CampaignMedium,
+        ("campaign", "name") => Field::CampaignName,
+        ("campaign", "term") => Field::CampaignTerm,
+        ("campaign", "content") => Field::CampaignContent,
+        ("screen", "width") => Field::ScreenWidth,
+        ("screen", "height") => Field::ScreenHeight,
+        ("screen", "density") => Field::ScreenDensity,
+        _ => return None,
+    })
+}

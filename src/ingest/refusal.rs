@@ -1,0 +1,41 @@
+//! Why a request is refused as a whole. What HTTP says of it stands in `accept`.
+
+/// A body that cannot be taken.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("the body is empty")]
+    Empty,
+    #[error("the body holds no event")]
+    NoEvent,
+    #[error("the batch holds no event")]
+    EmptyBatch,
+    #[error("a request takes at most {0} events")]
+    TooManyEvents(usize),
+    #[error("the body is not JSON: {0}")]
+    NotJson(String),
+    #[error("the body nests deeper than {0}")]
+    TooDeep(usize),
+    #[error("the body is neither an event, an array of events nor a batch")]
+    NotEvents,
+    #[error("`{0}` is given twice")]
+    BatchTwice(&'static str),
+    #[error("`{0}` is not an array")]
+    BatchNotArray(&'static str),
+    #[error("a `$dead` line cannot be read: {0}")]
+    DeadLine(String),
+    #[error("`original_base64`: {0}")]
+    DeadLineBytes(String),
+}
+
+impl Refusal {
+    /// A stable word for programs.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Empty | Self::NoEvent => "empty_body",
+            Self::EmptyBatch => "batch_empty",
+            Self::TooManyEvents(_) => "batch_too_many",
+            Self::NotJson(_) | Self::TooDeep(_) | Self::DeadLine(_) | Self::DeadLineBytes(_) => "invalid_json",
+            Self::NotEvents | Self::BatchTwice(_) | Self::BatchNotArray(_) => "invalid_body",
+        }
+    }
+}
