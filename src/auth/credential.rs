@@ -1,4 +1,4 @@
-//! How a request shows its key.
+//! Where a request shows its key.
 
 use base64::Engine;
 use hyper::header::{self, HeaderMap};
@@ -26,4 +26,10 @@ pub fn in_headers(headers: &HeaderMap) -> Result<Option<String>, AuthError> {
     let text = String::from_utf8(bytes).map_err(|_| AuthError::Unreadable)?;
     let user = text.split(':').next().unwrap_or_default();
     if user.is_empty() { Err(AuthError::Unreadable) } else { Ok(Some(user.to_owned())) }
+}
+
+/// The key in the parameter `name` of an address.
+pub fn in_query(query: &str, name: &str) -> Option<String> {
+    let value = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value);
+    value.filter(|value| !value.is_empty()).map(|value| value.into_owned())
 }

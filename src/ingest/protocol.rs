@@ -5,6 +5,7 @@
 //! all and stands in `accept` and `contract`.
 
 mod import;
+mod pixel;
 pub(super) mod pulse;
 
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ use crate::http::respond::{ApiError, Body};
 use crate::http::server::{Call, RequestBody};
 
 /// Every dialect that is spoken here.
-pub(super) const PROTOCOLS: &[&dyn Protocol] = &[&pulse::Pulse, &import::Import];
+pub(super) const PROTOCOLS: &[&dyn Protocol] = &[&pulse::Pulse, &pixel::Pixel, &import::Import];
 
 /// A dialect.
 pub(super) trait Protocol: Sync {

@@ -158,9 +158,6 @@ pub(super) fn context<'t>(context: Value<'t>, draft: &mut Draft<'t, '_>) {
                 draft.address = Some(value);
                 continue;
             }
-            "locale" => FactKind::Of(Field::Locale),
-            "timezone" => FactKind::Of(Field::Timezone),
-            "userAgent" => FactKind::Of(Field::UserAgent),
             "app" | "browser" | "device" | "os" | "page" | "campaign" | "screen" => {
                 if value.is_object() {
                     group(key, value, draft);
@@ -171,7 +168,7 @@ pub(super) fn context<'t>(context: Value<'t>, draft: &mut Draft<'t, '_>) {
                 }
                 FactKind::Unreadable
             }
-            _ => FactKind::Unknown,
+            _ => field("", key).map_or(FactKind::Unknown, FactKind::Of),
         };
         draft.note(kind, value, Scope::Context);
     }
@@ -184,9 +181,12 @@ fn group<'t>(name: &str, group: Value<'t>, draft: &mut Draft<'t, '_>) {
     }
 }
 
-/// The field that a member of a group of the context is.
+/// The field that a member of the context is, in a group or (`""`) in none.
 pub(super) fn field(group: &str, key: &str) -> Option<Field> {
     Some(match (group, key) {
+        ("", "locale") => Field::Locale,
+        ("", "timezone") => Field::Timezone,
+        ("", "userAgent") => Field::UserAgent,
         ("app", "name") => Field::AppName,
         ("app", "version") => Field::AppVersion,
         ("app", "build") => Field::AppBuild,

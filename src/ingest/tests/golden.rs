@@ -141,6 +141,12 @@ async fn imports_are_answered_as_ever() {
 }
 
 #[tokio::test]
+async fn pixels_are_answered_as_ever() {
+    let edge = Edge::start(FakeLog::new(Mood::Willing), IngestConfig::default()).await;
+    insta::assert_snapshot!("pixel", transcript(&edge, cases::pixel()).await);
+}
+
+#[tokio::test]
 async fn overload_is_answered_as_ever() {
     let mut text = String::new();
     for mood in [Mood::Full, Mood::Failing] {

@@ -303,3 +303,21 @@ pub(super) fn one_of_each() -> Vec<Case> {
     let events = Case::post("events", "/v1/events", WRITE, format!("[{},{}]", numbered(1, ""), numbered(2, "")));
     vec![events, Case::post("refused", "/v1/events", WRITE, "{}"), Case::post("import", "/v1/import?run=7", IMPORT, numbered(1, ""))]
 }
+
+pub(super) fn pixel() -> Vec<Case> {
+    let get = |name: &str, query: &str| {
+        let path = format!("/v1/pixel.gif?{query}");
+        Case { name: name.to_owned(), method: "GET", path, headers: Vec::new(), body: Vec::new() }
+    };
+    let good = format!("key={WRITE}&type=open&userId=ada&eventId=e1");
+    vec![
+        get("one event", &good),
+        get("everything", &format!("{good}&sessionId=s&anonymousId=a&context.page.url=https%3A%2F%2Fa.example%2F%3Fb%3Dc&context.locale=de&properties.plan=pro+plus&properties.a.b=1&empty=&other=x")),
+        get("refused event", &format!("key={WRITE}&type=open")),
+        get("no key", "type=open&userId=ada"),
+        get("wrong key", "key=x&type=open&userId=ada"),
+        get("read key", &format!("key={READ}&type=open&userId=ada")),
+        Case { headers: vec![("authorization", format!("Bearer {WRITE}"))], ..get("key in a header", "type=open&userId=ada&eventId=e2") },
+        Case { method: "POST", ..get("another method", &good) },
+    ]
+}
