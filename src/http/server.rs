@@ -50,6 +50,8 @@ pub struct RequestBody {
     unread: Unread,
     flow: Arc<Flow>,
     budget: Budget,
+    /// Whether it is read in small pieces: its client has shown no key.
+    is_small: bool,
 }
 
 /// Where a dropped [`RequestBody`] leaves its rest.
@@ -60,6 +62,11 @@ impl RequestBody {
     pub(super) fn budget(&self) -> &Budget {
         &self.budget
     }
+
+    /// From now on reads small pieces.
+    pub(super) fn read_small(&mut self) {
+        self.is_small = true;
+    }
 }
 
 impl HttpBody for RequestBody {
@@ -68,7 +75,7 @@ impl HttpBody for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = self.rest.as_mut().map_or(Poll::Ready(None), |rest| Pin::new(rest).poll_frame(cx));
-        self.flow.waits_for_body(polled.is_pending());
+        self.flow.waits_for_body(polled.is_pending(), !self.is_small);
         polled
     }
 
@@ -83,7 +90,7 @@ impl HttpBody for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.flow.waits_for_body(false);
+        self.flow.waits_for_body(false, false);
         *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = self.rest.take();
     }
 }
@@ -262,7 +269,7 @@ impl Connection {
         let expects_continue = request.headers().contains_key(header::EXPECT);
         let unread = Unread::default();
         let (flow, budget, peer) = (Arc::clone(&self.flow), self.budget.clone(), self.peer.clone());
-        let request = request.map(|rest| RequestBody { rest: Some(rest), unread: Arc::clone(&unread), flow, budget });
+        let request = request.map(|rest| RequestBody { rest: Some(rest), unread: Arc::clone(&unread), flow, budget, is_small: false });
         let call = Call { request, peer, request_id };
         // Boxed, so that a connection that waits for its next request does not hold the room for what becomes of one.
         let response = AssertUnwindSafe(Box::pin(routes(call))).catch_unwind().await.unwrap_or_else(|_| {

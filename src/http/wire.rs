@@ -62,10 +62,10 @@ impl Flow {
         self.turn.store(OF_HEAD, Ordering::Relaxed);
     }
 
-    /// The answer needs the body, or no longer.
-    pub(super) fn waits_for_body(&self, waits: bool) {
+    /// The answer needs the body, or no longer; `may_be_large`: the client has shown a key.
+    pub(super) fn waits_for_body(&self, waits: bool, may_be_large: bool) {
         self.turn.store(if waits { OF_BODY } else { OF_ANSWER }, Ordering::Relaxed);
-        if waits && !self.reads_large.load(Ordering::Relaxed) {
+        if waits && may_be_large && !self.reads_large.load(Ordering::Relaxed) {
             let take = |taken: usize| (taken < MAX_LARGE_READS).then_some(taken + 1);
             let is_taken = self.large_reads.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
             self.reads_large.store(is_taken, Ordering::Relaxed);

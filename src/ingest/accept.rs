@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::contract::MAX_AGENT;
 use super::geo::RequestGeo;
 use super::import_runs::{self, ImportRuns};
-use super::intake::{Intake, RequestFacts};
+use super::intake::{Intake, RequestFacts, Sender};
 use super::protocol::{Delivery, Head, PROTOCOLS, Protocol, Received};
 use super::publish::{Contribution, ImportRecord, Publisher};
 use super::rate::{self, RateLimit};
 use super::refusal::Refusal;
 use super::verdict::{Decoded, Verdicts};
 use super::{Geo, IngestLimits};
-use crate::auth::{KeyKind, Keys};
+use crate::auth::{AuthError, KeyKind, Keys};
 use crate::clock;
 use crate::event::field::flag;
 use crate::event::ids::ProjectId;
@@ -33,6 +33,8 @@ use crate::redis::Redis;
 
 /// Seconds after which a client may try again when the log refuses.
 const RETRY_AFTER: u32 = 1;
+/// Longest time for the body of a client that has shown no key.
+const UNAUTHORIZED_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long browsers may remember that a page may send events.
 const PREFLIGHT_AGE: &str = "86400";
 
@@ -110,42 +112,58 @@ impl<L: Log> Ingest<L> {
     /// Takes the events of a request: 200 means that they are durable.
     async fn accept(&self, protocol: &dyn Protocol, call: Call) -> Result<Response<Body>, ApiError> {
         let (head, body) = Head::of(call);
-        let key = protocol.credential(&head)?;
-        let project = self.shared.keys.grant(key.as_deref(), protocol.key_kind())?.project;
+        let project = self.sender(protocol, &head)?;
         let delivery = protocol.check(&head)?;
-        let lane = self.lane(&delivery, project)?;
-        let body = body::read_parts(&head.headers, body, lane.body).await?;
+        let lane = self.lane(&delivery);
+        if let Some(project) = project {
+            self.admit(project, &delivery)?;
+        }
+        let body = body::read_parts(&head.headers, body, lane.body_limits(project, &head)).await?;
         let received = Received { head: &head, body: &body, delivery: &delivery };
-        let receipt = Receipt { project, received_ms: clock::now_ms() };
-        let decoded = self.decode(protocol, &received, receipt)?;
+        let received_ms = clock::now_ms();
+        let (project, decoded) = self.decode(protocol, &received, project, received_ms)?;
         // The log may take its time; what was read from is not needed meanwhile.
         drop(body);
-        let verdicts = self.publish(lane, &delivery, receipt, decoded).await?;
+        let verdicts = self.publish(&delivery, Receipt { project, received_ms }, decoded).await?;
         Counter::EventsAccepted.add(u64::from(verdicts.accepted));
         Counter::EventsRejected.add(verdicts.rejected.len() as u64);
         Ok(protocol.answer(&verdicts, &head.request_id))
     }
 
-    /// The limits of a request; refused where its project sends too fast, before its body is read.
-    fn lane(&self, delivery: &Delivery, project: ProjectId) -> Result<&Lane, ApiError> {
-        let lane = match delivery {
+    /// The project of the key that the head shows; `None` if the key may still come in the body.
+    fn sender(&self, protocol: &dyn Protocol, head: &Head) -> Result<Option<ProjectId>, AuthError> {
+        match protocol.credential(head)? {
+            None if protocol.has_key_in_body() => Ok(None),
+            key => self.shared.keys.grant(key.as_deref(), protocol.key_kind()).map(|grant| Some(grant.project)),
+        }
+    }
+
+    fn lane(&self, delivery: &Delivery) -> &Lane {
+        match delivery {
             Delivery::Live => &self.shared.live,
-            Delivery::Import(run) => {
-                self.shared.runs.admit(project, run.id, clock::now_ms())?;
-                &self.shared.import
-            }
-        };
-        lane.admit(project)?;
-        Ok(lane)
+            Delivery::Import(_) => &self.shared.import,
+        }
+    }
+
+    /// Refuses a project that sends too fast or in too many runs.
+    fn admit(&self, project: ProjectId, delivery: &Delivery) -> Result<(), ApiError> {
+        if let Delivery::Import(run) = delivery {
+            self.shared.runs.admit(project, run.id, clock::now_ms())?;
+        }
+        Ok(self.lane(delivery).admit(project)?)
     }
 
     /// Reads the body in the words of its dialect, checks each event and packs it.
-    fn decode(&self, protocol: &dyn Protocol, received: &Received<'_>, receipt: Receipt) -> Result<Decoded, Refusal> {
-        let Receipt { project, received_ms } = receipt;
+    fn decode(
+        &self,
+        protocol: &dyn Protocol,
+        received: &Received<'_>,
+        project: Option<ProjectId>,
+        received_ms: i64,
+    ) -> Result<(ProjectId, Decoded), Refusal> {
         let headers = &received.head.headers;
         let says = |name: &str| headers.get(name).is_some_and(|value| value == "1");
         let request = RequestFacts {
-            project,
             partitions: self.shared.publisher.partitions(),
             received_ms,
             sent_ms: None,
@@ -156,13 +174,19 @@ impl<L: Log> Ingest<L> {
             geo: &RequestGeo::new(&self.shared.geo),
             is_import: matches!(received.delivery, Delivery::Import(_)),
         };
-        let mut intake = Intake::new(request, &self.shared.limits);
+        let authorize = |key: Option<&str>| {
+            let grant = self.shared.keys.grant(key, protocol.key_kind())?;
+            self.lane(received.delivery).admit(grant.project).map(|()| grant.project)
+        };
+        let sender = project.map_or(Sender::InBody(&authorize), Sender::Known);
+        let mut intake = Intake::new(sender, request, &self.shared.limits);
         protocol.events(received, &mut intake)?;
-        Ok(intake.finish())
+        intake.finish()
     }
 
     /// Appends what was accepted; returns once it is durable. What the log refuses costs the project nothing.
-    async fn publish(&self, lane: &Lane, delivery: &Delivery, receipt: Receipt, decoded: Decoded) -> Result<Verdicts, ApiError> {
+    async fn publish(&self, delivery: &Delivery, receipt: Receipt, decoded: Decoded) -> Result<Verdicts, ApiError> {
+        let lane = self.lane(delivery);
         let Receipt { project, received_ms } = receipt;
         let Decoded { partitions, verdicts, letters } = decoded;
         let events = verdicts.accepted + verdicts.dead;
@@ -187,12 +211,28 @@ struct Receipt {
 }
 
 impl Lane {
-    fn admit(&self, project: ProjectId) -> Result<(), ApiError> {
-        self.rate.as_ref().map_or(Ok(()), |rate| rate.admits(project).map_err(|seconds| too_fast(rate, seconds)))
+    /// How a body is read. A client that has shown no key gets less time, and memory of its own.
+    fn body_limits(&self, project: Option<ProjectId>, head: &Head) -> BodyLimits {
+        match project {
+            Some(_) => self.body,
+            None => {
+                let timeout = self.body.timeout.min(UNAUTHORIZED_TIMEOUT);
+                BodyLimits { claim: Claim::Unauthorized(head.client_ip), timeout, ..self.body }
+            }
+        }
     }
 
-    fn charge(&self, project: ProjectId, events: u32) -> Result<(), ApiError> {
-        self.rate.as_ref().map_or(Ok(()), |rate| rate.charge(project, events).map_err(|seconds| too_fast(rate, seconds)))
+    fn admit(&self, project: ProjectId) -> Result<(), Refusal> {
+        self.ask(|rate| rate.admits(project))
+    }
+
+    fn charge(&self, project: ProjectId, events: u32) -> Result<(), Refusal> {
+        self.ask(|rate| rate.charge(project, events))
+    }
+
+    fn ask(&self, ask: impl FnOnce(&RateLimit) -> Result<(), u32>) -> Result<(), Refusal> {
+        let Some(rate) = &self.rate else { return Ok(()) };
+        ask(rate).map_err(|seconds| Refusal::TooFast { per_second: rate.per_second(), seconds })
     }
 
     fn give_back(&self, project: ProjectId, events: u32) {
@@ -241,19 +281,17 @@ fn preflight(methods: &[Method], headers: &HeaderMap) -> Response<Body> {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let status = match refusal {
-            Refusal::TooManyEvents(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            _ => StatusCode::BAD_REQUEST,
+        let (status, retry_after) = match refusal {
+            Refusal::Key(error) => return error.into(),
+            Refusal::TooFast { seconds, .. } => {
+                Counter::RequestsLimited.add(1);
+                (StatusCode::TOO_MANY_REQUESTS, Some(seconds))
+            }
+            Refusal::TooManyEvents(_) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            _ => (StatusCode::BAD_REQUEST, None),
         };
-        Self::new(status, refusal.code(), refusal.to_string())
+        Self { retry_after, ..Self::new(status, refusal.code(), refusal.to_string()) }
     }
-}
-
-fn too_fast(rate: &RateLimit, seconds: u32) -> ApiError {
-    Counter::RequestsLimited.add(1);
-    let most = rate.per_second();
-    let message = format!("the project sends more than {most} events a second; nothing was accepted, try again in {seconds} s");
-    ApiError { retry_after: Some(seconds), ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message) }
 }
 
 fn refusal(refused: &LogError) -> ApiError {

@@ -16,7 +16,7 @@ use super::verdict::{Packed, Rejection};
 use super::warning::{SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, VALUE_TRUNCATED, VALUE_UNREADABLE};
 use crate::event::address::parse_forwarded;
 use crate::event::field::{Field, flag};
-use crate::event::ids::{PersonKey, VisitorKey, event_id_of, is_placeholder};
+use crate::event::ids::{PersonKey, ProjectId, VisitorKey, event_id_of, is_placeholder};
 use crate::event::packed::{EventWriter, Fixed};
 use crate::event::text::clip;
 use crate::event::time::{Clock, Corrected, Stated, correct};
@@ -36,6 +36,7 @@ pub(super) const MAX_AGENT: usize = 1_024;
 /// What the events of a request are checked by.
 #[derive(Clone, Copy)]
 pub(super) struct Rules<'r> {
+    pub(super) project: ProjectId,
     pub(super) request: &'r RequestFacts<'r>,
     pub(super) limits: &'r IngestLimits,
 }
@@ -87,8 +88,8 @@ impl<'t> Head<'t> {
         let person = if user_id.is_empty() { anonymous_id } else { user_id };
         let fixed = Fixed {
             event_id,
-            visitor: VisitorKey::of(request.project, visitor),
-            person: PersonKey::of(request.project, person),
+            visitor: VisitorKey::of(rules.project, visitor),
+            person: PersonKey::of(rules.project, person),
             at_ms: at.at_ms,
             original_ms: stated.at_ms.unwrap_or(0),
             sent_ms: stated.sent_ms.unwrap_or(0),
@@ -144,7 +145,7 @@ fn event_id(value: Value<'_>) -> Result<[u8; 16], Rejection> {
 
 /// When an event happened, as its client says and as the client's clock is corrected.
 fn times(draft: &mut Draft<'_, '_>, rules: Rules<'_>) -> Result<(Stated, Corrected), Rejection> {
-    let Rules { request, limits } = rules;
+    let Rules { request, limits, .. } = rules;
     let at_ms = match draft.timestamp {
         None => None,
         Some(value) => {
@@ -172,7 +173,7 @@ fn times(draft: &mut Draft<'_, '_>, rules: Rules<'_>) -> Result<(Stated, Correct
 }
 
 fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &mut Vec<u8>) -> Result<(), Rejection> {
-    let Rules { request, limits } = rules;
+    let Rules { request, limits, .. } = rules;
     let mut fixed = head.fixed;
     let mut writer = EventWriter::begin(bytes);
     writer.field(Field::Type, head.name.as_bytes());

@@ -24,6 +24,8 @@ pub(super) struct Envelope {
     pub(super) batch: &'static str,
     /// The member that says when the client sent it.
     pub(super) sent_at: &'static str,
+    /// The member that holds the key, beside the array or in an event by itself.
+    pub(super) key: Option<&'static str>,
     pub(super) read: ReadEvent,
 }
 
@@ -40,6 +42,7 @@ pub(super) fn json(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -
 /// Takes newline-delimited JSON: every line an event of its own.
 pub(super) fn lines(bytes: &[u8], read: ReadEvent, intake: &mut Intake<'_>) -> Result<(), Refusal> {
     let bytes = without_bom(bytes)?;
+    intake.begin(None, None)?;
     let mut count = 0;
     for (index, line) in filled_lines(bytes) {
         intake.admit_count(index + 1)?;
@@ -78,12 +81,13 @@ fn without_bom(bytes: &[u8]) -> Result<&[u8], Refusal> {
 /// A body that parses.
 fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
     if root.array_len().is_some() {
+        intake.begin(None, None)?;
         return batch(root, envelope, intake);
     }
     if !root.is_object() {
         return Err(Refusal::NotEvents);
     }
-    let (mut list, mut sent_ms) = (None, None);
+    let (mut list, mut sent_ms, mut shown) = (None, None, None);
     for (key, value) in root.members() {
         if key == envelope.batch {
             if list.is_some() {
@@ -95,13 +99,17 @@ fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Resul
             list = Some(value);
         } else if key == envelope.sent_at {
             sent_ms = value.time();
+        } else if envelope.key == Some(key) {
+            shown = value.text();
         }
     }
     let Some(list) = list else {
+        // It says by itself when it was sent.
+        intake.begin(None, shown)?;
         intake.event(0, root, envelope.read);
         return Ok(());
     };
-    intake.sent_at(sent_ms);
+    intake.begin(sent_ms, shown)?;
     batch(list, envelope, intake)
 }
 
@@ -124,8 +132,8 @@ fn apart(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(
     }
     let sanitized = sanitize(bytes);
     let text = sanitized.as_ref();
-    let Events { events, sent_ms } = events_of(text, envelope, intake.max_events())?;
-    intake.sent_at(sent_ms);
+    let Events { events, sent_ms, key } = events_of(text, envelope, intake.max_events())?;
+    intake.begin(sent_ms, key.as_deref())?;
     for (index, event) in events.iter().enumerate() {
         // As it came: it is this event that a byte which is none costs.
         let start = (event.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
@@ -139,20 +147,26 @@ fn apart(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(
 struct Events<'a> {
     events: Vec<&'a RawValue>,
     sent_ms: Option<i64>,
+    key: Option<String>,
 }
 
 fn events_of<'a>(text: &'a str, envelope: &Envelope, max: usize) -> Result<Events<'a>, Refusal> {
     let not_json = |problem: serde_json::Error| Refusal::NotJson(problem.to_string());
     match text.trim_start().as_bytes().first() {
-        Some(b'[') => Ok(Events { events: elements(text, max, not_json)?, sent_ms: None }),
+        Some(b'[') => Ok(Events { events: elements(text, max, not_json)?, sent_ms: None, key: None }),
         Some(b'{') => {
             let event: &RawValue = serde_json::from_str(text).map_err(not_json)?;
-            let Members { batches, sent_at } = members(text, envelope);
+            let Members { batches, sent_at, key } = members(text, envelope);
+            let key = key.and_then(|key| serde_json::from_str(key.get()).ok());
             match batches.as_slice() {
-                [] => Ok(Events { events: vec![event], sent_ms: None }),
+                [] => Ok(Events { events: vec![event], sent_ms: None, key }),
                 [batch] => {
                     let events = elements(batch.get(), max, |_| Refusal::BatchNotArray(envelope.batch))?;
-                    Ok(Events { events, sent_ms: sent_at.and_then(|sent| with_tape(sent.get().as_bytes(), |sent| sent.time()).flatten()) })
+                    Ok(Events {
+                        events,
+                        sent_ms: sent_at.and_then(|sent| with_tape(sent.get().as_bytes(), |sent| sent.time()).flatten()),
+                        key,
+                    })
                 }
                 _ => Err(Refusal::BatchTwice(envelope.batch)),
             }
@@ -166,6 +180,7 @@ fn events_of<'a>(text: &'a str, envelope: &Envelope, max: usize) -> Result<Event
 struct Members<'a> {
     batches: Vec<&'a RawValue>,
     sent_at: Option<&'a RawValue>,
+    key: Option<&'a RawValue>,
 }
 
 /// One whose keys cannot be read is an event that cannot be read.
@@ -199,6 +214,8 @@ impl<'de> Visitor<'de> for MembersOf<'_> {
                 found.batches.push(value);
             } else if key == self.0.sent_at {
                 found.sent_at = Some(value);
+            } else if self.0.key == Some(key.as_ref()) {
+                found.key = Some(value);
             }
         }
         Ok(found)

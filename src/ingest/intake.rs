@@ -14,7 +14,6 @@ use crate::event::ids::ProjectId;
 /// What the events of one request have in common.
 #[derive(Clone, Copy)]
 pub(super) struct RequestFacts<'r> {
-    pub(super) project: ProjectId,
     pub(super) partitions: u16,
     pub(super) received_ms: i64,
     /// When the client sent the request, if its envelope says so.
@@ -31,8 +30,21 @@ pub(super) struct RequestFacts<'r> {
     pub(super) is_import: bool,
 }
 
+/// Whose events a request has.
+#[derive(Clone, Copy)]
+pub(super) enum Sender<'r> {
+    /// The head of the request has shown a key.
+    Known(ProjectId),
+    /// The key is in the body; this looks it up.
+    InBody(&'r Authorize<'r>),
+}
+
+/// Finds the project of a key, if it may send events now.
+pub(super) type Authorize<'r> = dyn Fn(Option<&str>) -> Result<ProjectId, Refusal> + 'r;
+
 /// The events of one request.
 pub(super) struct Intake<'r> {
+    sender: Sender<'r>,
     request: RequestFacts<'r>,
     limits: &'r IngestLimits,
     decoded: Decoded,
@@ -41,12 +53,12 @@ pub(super) struct Intake<'r> {
 }
 
 impl<'r> Intake<'r> {
-    pub(super) fn new(request: RequestFacts<'r>, limits: &'r IngestLimits) -> Self {
-        Self { request, limits, decoded: Decoded::new(request.partitions), facts: Vec::new() }
+    pub(super) fn new(sender: Sender<'r>, request: RequestFacts<'r>, limits: &'r IngestLimits) -> Self {
+        Self { sender, request, limits, decoded: Decoded::new(request.partitions), facts: Vec::new() }
     }
 
-    pub(super) fn request(&self) -> &RequestFacts<'r> {
-        &self.request
+    pub(super) fn received_ms(&self) -> i64 {
+        self.request.received_ms
     }
 
     /// Most events of a request.
@@ -59,17 +71,30 @@ impl<'r> Intake<'r> {
         if events > self.max_events() { Err(Refusal::TooManyEvents(self.max_events())) } else { Ok(()) }
     }
 
-    /// From now on events were sent at this time, by the client's clock.
-    pub(super) fn sent_at(&mut self, sent_ms: Option<i64>) {
+    /// The project that the events are of. Errors: the body has shown no key.
+    pub(super) fn project(&self) -> Result<ProjectId, Refusal> {
+        match self.sender {
+            Sender::Known(project) => Ok(project),
+            Sender::InBody(authorize) => authorize(None),
+        }
+    }
+
+    /// What the envelope says of all events, before the first of them: when they were sent, by the client's clock, and the key.
+    pub(super) fn begin(&mut self, sent_ms: Option<i64>, key: Option<&str>) -> Result<(), Refusal> {
         self.request.sent_ms = sent_ms;
+        if let Sender::InBody(authorize) = self.sender {
+            self.sender = Sender::Known(authorize(key)?);
+        }
+        Ok(())
     }
 
     /// Takes the event at `index` of the request.
     pub(super) fn event(&mut self, index: usize, event: Value<'_>, read: ReadEvent) {
-        let Self { request, limits, decoded: Decoded { partitions, verdicts, .. }, facts } = self;
+        let Sender::Known(project) = self.sender else { return debug_assert!(false, "events come after `begin`") };
+        let Self { request, limits, decoded: Decoded { partitions, verdicts, .. }, facts, .. } = self;
         verdicts.warnings.begin(index);
         let mut draft = Draft::new(event, facts, &mut verdicts.warnings);
-        let packed = read(event, &mut draft).and_then(|()| contract::pack(&mut draft, Rules { request, limits }, partitions));
+        let packed = read(event, &mut draft).and_then(|()| contract::pack(&mut draft, Rules { project, request, limits }, partitions));
         let event_id = draft.event_id.and_then(Value::text);
         match packed {
             Ok(has_id) => {
@@ -106,7 +131,8 @@ impl<'r> Intake<'r> {
         (self.decoded.letters, verdicts.reasons) = letters.into_parts();
     }
 
-    pub(super) fn finish(self) -> Decoded {
-        self.decoded
+    /// The events, and whose they are. Errors: no key was shown.
+    pub(super) fn finish(self) -> Result<(ProjectId, Decoded), Refusal> {
+        Ok((self.project()?, self.decoded))
     }
 }

@@ -7,6 +7,7 @@
 mod import;
 mod pixel;
 pub(super) mod pulse;
+mod segment;
 
 use std::net::IpAddr;
 
@@ -21,7 +22,7 @@ use crate::http::respond::{ApiError, Body};
 use crate::http::server::{Call, RequestBody};
 
 /// Every dialect that is spoken here.
-pub(super) const PROTOCOLS: &[&dyn Protocol] = &[&pulse::Pulse, &pixel::Pixel, &import::Import];
+pub(super) const PROTOCOLS: &[&dyn Protocol] = &[&pulse::Pulse, &segment::Segment, &pixel::Pixel, &import::Import];
 
 /// A dialect.
 pub(super) trait Protocol: Sync {
@@ -36,9 +37,15 @@ pub(super) trait Protocol: Sync {
         KeyKind::Write
     }
 
-    /// The key that a request shows.
+    /// The key that the head of a request shows.
     fn credential(&self, head: &Head) -> Result<Option<String>, AuthError> {
         credential::in_headers(&head.headers)
+    }
+
+    /// Whether the key may be in the body. Such a body is read from a client that has shown no key: a small part of the memory for
+    /// bodies and less time are all that it gets.
+    fn has_key_in_body(&self) -> bool {
+        false
     }
 
     /// Refuses a request by its head alone, before its body is read, or says what becomes of its events.

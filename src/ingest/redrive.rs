@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::geo::RequestGeo;
-use super::intake::{Intake, RequestFacts};
+use super::intake::{Intake, RequestFacts, Sender};
 use super::protocol::pulse;
 use super::publish::{Contribution, ImportRecord, Publisher};
 use super::verdict::Packed;
@@ -124,7 +124,6 @@ impl<L: Log> Redrive<L> {
     fn line(&mut self, letter: &DeadLetter<'_>, (position, nth): (&LogPosition, u32)) -> u32 {
         let geo = RequestGeo::new(&self.geo);
         let request = RequestFacts {
-            project: letter.project,
             partitions: self.batch.partitions,
             received_ms: letter.received_ms,
             sent_ms: None,
@@ -136,11 +135,12 @@ impl<L: Log> Redrive<L> {
             geo: &geo,
             is_import: true,
         };
-        let mut intake = Intake::new(request, &self.limits);
+        let mut intake = Intake::new(Sender::Known(letter.project), request, &self.limits);
         envelope::alone(letter.original, 0, pulse::event, &mut intake);
         let mut events = 0;
-        for packed in &intake.finish().partitions {
-            events += self.batch.put_all(&packed.bytes, |_| Some(letter.project));
+        let Ok((project, decoded)) = intake.finish() else { return 0 };
+        for packed in &decoded.partitions {
+            events += self.batch.put_all(&packed.bytes, |_| Some(project));
         }
         events
     }

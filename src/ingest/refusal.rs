@@ -1,8 +1,14 @@
 //! Why a request is refused as a whole. What HTTP says of it stands in `accept`.
 
-/// A body that cannot be taken.
+use crate::auth::AuthError;
+
+/// What is wrong with a request or its body.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(super) enum Refusal {
+    #[error(transparent)]
+    Key(#[from] AuthError),
+    #[error("the project sends more than {per_second} events a second; nothing was accepted, try again in {seconds} s")]
+    TooFast { per_second: f64, seconds: u32 },
     #[error("the body is empty")]
     Empty,
     #[error("the body holds no event")]
@@ -31,6 +37,8 @@ impl Refusal {
     /// A stable word for programs.
     pub(super) fn code(&self) -> &'static str {
         match self {
+            Self::Key(error) => error.code(),
+            Self::TooFast { .. } => "rate_limited",
             Self::Empty | Self::NoEvent => "empty_body",
             Self::EmptyBatch => "batch_empty",
             Self::TooManyEvents(_) => "batch_too_many",

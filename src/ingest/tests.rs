@@ -6,13 +6,15 @@ mod golden;
 
 use super::envelope::{self, Envelope};
 use super::geo::RequestGeo;
-use super::intake::{Intake, RequestFacts};
+use super::intake::{Intake, RequestFacts, Sender};
 use super::protocol::pulse::{self, ENVELOPE};
 use super::refusal::Refusal;
 use super::verdict::Decoded;
 use super::{Geo, IngestConfig, IngestLimits};
 use crate::event::ids::ProjectId;
 
+/// Whose the requests of the tests are.
+pub(super) const SHOP: ProjectId = ProjectId(1);
 /// When the requests of the tests are received.
 pub(super) const NOW: i64 = 1_790_000_000_000;
 
@@ -22,13 +24,13 @@ pub(super) fn limits() -> IngestLimits {
 
 /// What a request from nowhere in particular becomes in four partitions.
 pub(super) fn decoded_as(
+    project: ProjectId,
     change: impl FnOnce(&mut RequestFacts<'_>),
     read: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>,
 ) -> Result<Decoded, Refusal> {
     let (geo, limits) = (Geo::default(), limits());
     let geo = RequestGeo::new(&geo);
     let mut request = RequestFacts {
-        project: ProjectId(1),
         partitions: 4,
         received_ms: NOW,
         sent_ms: None,
@@ -40,24 +42,25 @@ pub(super) fn decoded_as(
         is_import: false,
     };
     change(&mut request);
-    let mut intake = Intake::new(request, &limits);
-    read(&mut intake).map(|()| intake.finish())
+    let mut intake = Intake::new(Sender::Known(project), request, &limits);
+    read(&mut intake)?;
+    intake.finish().map(|(_, decoded)| decoded)
 }
 
 /// A body of pulse's own dialect.
 pub(super) fn body(bytes: &[u8]) -> Result<Decoded, Refusal> {
     const PULSE: &Envelope = &ENVELOPE;
-    decoded_as(|_| {}, |intake| envelope::json(bytes, PULSE, intake))
+    decoded_as(SHOP, |_| {}, |intake| envelope::json(bytes, PULSE, intake))
 }
 
 /// The same, line by line.
 pub(super) fn lines(bytes: &[u8]) -> Result<Decoded, Refusal> {
-    lines_of(ProjectId(1), bytes)
+    lines_of(SHOP, bytes)
 }
 
 /// The same for another project.
 pub(super) fn lines_of(project: ProjectId, bytes: &[u8]) -> Result<Decoded, Refusal> {
-    decoded_as(|request| request.project = project, |intake| envelope::lines(bytes, pulse::event, intake))
+    decoded_as(project, |_| {}, |intake| envelope::lines(bytes, pulse::event, intake))
 }
 
 /// What a body is packed into: the number of events of each partition, and their bytes.

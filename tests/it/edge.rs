@@ -91,7 +91,14 @@ fn encoded(dice: &mut Dice, body: Vec<u8>) -> (&'static str, Vec<u8>) {
 fn request(dice: &mut Dice, http: &Http) -> Vec<u8> {
     let run = dice.below(3);
     let import = format!("/v1/import?run={run}&source={}", "s".repeat(dice.below(400)));
-    let paths = ["/v1/events".to_owned(), "/v1/events".to_owned(), import, "/v1/query/trends".to_owned(), "/v1/ledger?from=x".to_owned()];
+    let paths = [
+        "/v1/events".to_owned(),
+        "/v1/events".to_owned(),
+        "/v1/batch".to_owned(),
+        import,
+        "/v1/query/trends".to_owned(),
+        "/v1/ledger?from=x".to_owned(),
+    ];
     let path = dice.one(&[paths.as_slice(), &["/%ff/../v1/events".to_owned(), "*".to_owned(), "http://[::/".to_owned()]].concat());
     let method = dice.one(&["POST", "POST", "POST", "GET", "PUT", "TRACE", "CONNECT", "OPTIONS", "post", "P\u{0}"]);
     let key = dice.one(&[http.write_key.as_str(), http.write_key.as_str(), http.read_key.as_str(), "x", "\u{e9}"]);

@@ -24,6 +24,7 @@ mod readme;
 mod redis;
 mod refusals;
 mod replay;
+mod sdk;
 mod signals;
 mod slow;
 mod tls;

@@ -67,8 +67,7 @@ fn run(query: &str) -> Result<Run, ApiError> {
 
 /// Takes a body apart: events are packed, everything else becomes a letter.
 fn lines(bytes: &[u8], source: &str, intake: &mut Intake<'_>) -> Result<(), Refusal> {
-    let request = intake.request();
-    let mut letters = DeadLetters::new(request.project, request.received_ms, source);
+    let mut letters = DeadLetters::new(intake.project()?, intake.received_ms(), source);
     for (index, line) in filled_lines(envelope::strip_bom(bytes)) {
         if index >= MAX_LINES {
             return Err(Refusal::TooManyEvents(MAX_LINES));

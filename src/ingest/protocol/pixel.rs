@@ -131,11 +131,12 @@ fn field(parameter: &str) -> Option<Field> {
 mod tests {
     use super::*;
     use crate::event::packed::{EventView, Fields};
-    use crate::ingest::tests::decoded_as;
+    use crate::ingest::tests::{SHOP, decoded_as};
 
     fn decoded(query: &str) -> crate::ingest::verdict::Decoded {
         let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
         decoded_as(
+            SHOP,
             |_| {},
             |intake| {
                 intake.event(0, Value::first(&tape(&parameters)), event);

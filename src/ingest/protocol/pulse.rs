@@ -12,13 +12,13 @@ use crate::ingest::envelope::{self, Envelope};
 use crate::ingest::intake::Intake;
 use crate::ingest::refusal::Refusal;
 use crate::ingest::tape::Value;
-use crate::ingest::verdict::{Rejection, Verdicts};
+use crate::ingest::verdict::{Rejected, Rejection, Verdicts};
 use crate::ingest::warning::Warning;
 use crate::outcome::Defect;
 
 pub(in crate::ingest) struct Pulse;
 
-pub(in crate::ingest) const ENVELOPE: Envelope = Envelope { batch: "batch", sent_at: "sentAt", read: event };
+pub(in crate::ingest) const ENVELOPE: Envelope = Envelope { batch: "batch", sent_at: "sentAt", key: None, read: event };
 
 impl Protocol for Pulse {
     fn paths(&self) -> &'static [&'static str] {
@@ -43,12 +43,7 @@ impl Protocol for Pulse {
 
     /// 200 if anything was accepted, else 400 with the first event's defect as the request's own.
     fn answer(&self, verdicts: &Verdicts, request_id: &str) -> Response<Body> {
-        let rejected: Vec<Json> = verdicts.rejected.iter().map(|event| {
-            json!({
-                "index": event.index, "eventId": event.event_id, "code": event.defect.as_str(), "field": event.field, "message": event.message,
-            })
-        }).collect();
-        let mut answer = json!({"accepted": verdicts.accepted, "rejected": rejected});
+        let mut answer = json!({"accepted": verdicts.accepted, "rejected": rejected(verdicts)});
         let warnings = warnings(verdicts);
         if !warnings.is_empty() {
             answer["warnings"] = Json::Array(warnings);
@@ -62,6 +57,12 @@ impl Protocol for Pulse {
         answer["requestId"] = request_id.into();
         json_response(StatusCode::BAD_REQUEST, answer.to_string().into_bytes())
     }
+}
+
+/// What the answer says of each refused event.
+pub(super) fn rejected(verdicts: &Verdicts) -> Vec<Json> {
+    let of_event = |Rejected { index, event_id, defect, field, message }: &Rejected| json!({"index": index, "eventId": event_id, "code": defect.as_str(), "field": field, "message": message});
+    verdicts.rejected.iter().map(of_event).collect()
 }
 
 fn warnings(verdicts: &Verdicts) -> Vec<Json> {

@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Write;
 
-use super::decoded_as;
+use super::{SHOP, decoded_as};
 use crate::ingest::envelope;
 use crate::ingest::protocol::pulse::ENVELOPE;
 
@@ -67,6 +67,7 @@ fn allocations(events: usize, properties: &str) -> u64 {
     let body = body(events, properties);
     let mut taken = 0;
     let decoded = decoded_as(
+        SHOP,
         |_| {},
         |intake| {
             let before = ALLOCATIONS.get();

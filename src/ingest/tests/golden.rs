@@ -24,6 +24,11 @@ use crate::http::respond::json_response;
 use crate::http::server::{Call, Server};
 use crate::ingest::{Geo, Ingest, IngestConfig};
 
+/// Events of the last fifty years are taken, so that the answers do not depend on the day of the test.
+fn config() -> IngestConfig {
+    IngestConfig { max_event_age: std::time::Duration::from_secs(50 * 365 * 86_400), ..IngestConfig::default() }
+}
+
 /// A listener with nothing but the routes of the role.
 struct Edge {
     address: String,
@@ -130,30 +135,36 @@ async fn transcript(edge: &Edge, cases: Vec<Case>) -> String {
 
 #[tokio::test]
 async fn events_are_answered_as_ever() {
-    let edge = Edge::start(FakeLog::new(Mood::Willing), IngestConfig::default()).await;
+    let edge = Edge::start(FakeLog::new(Mood::Willing), config()).await;
     insta::assert_snapshot!("events", transcript(&edge, cases::events()).await);
 }
 
 #[tokio::test]
 async fn imports_are_answered_as_ever() {
-    let edge = Edge::start(FakeLog::new(Mood::Willing), IngestConfig::default()).await;
+    let edge = Edge::start(FakeLog::new(Mood::Willing), config()).await;
     insta::assert_snapshot!("import", transcript(&edge, cases::import()).await);
 }
 
 #[tokio::test]
 async fn pixels_are_answered_as_ever() {
-    let edge = Edge::start(FakeLog::new(Mood::Willing), IngestConfig::default()).await;
+    let edge = Edge::start(FakeLog::new(Mood::Willing), config()).await;
     insta::assert_snapshot!("pixel", transcript(&edge, cases::pixel()).await);
+}
+
+#[tokio::test]
+async fn segments_calls_are_answered_as_ever() {
+    let edge = Edge::start(FakeLog::new(Mood::Willing), config()).await;
+    insta::assert_snapshot!("segment", transcript(&edge, cases::segment()).await);
 }
 
 #[tokio::test]
 async fn overload_is_answered_as_ever() {
     let mut text = String::new();
     for mood in [Mood::Full, Mood::Failing] {
-        let edge = Edge::start(FakeLog::new(mood), IngestConfig::default()).await;
+        let edge = Edge::start(FakeLog::new(mood), config()).await;
         text += &transcript(&edge, cases::one_of_each()).await;
     }
-    let config = IngestConfig { max_rate: 1, max_import_rate: 1, ..IngestConfig::default() };
+    let config = IngestConfig { max_rate: 1, max_import_rate: 1, ..config() };
     let edge = Edge::start(FakeLog::new(Mood::Willing), config).await;
     text += &transcript(&edge, cases::one_of_each()).await;
     text += &transcript(&edge, cases::one_of_each()).await;

@@ -3,11 +3,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::dead_letter::DeadLetter;
 use crate::ingest::dead_letters::{FULL, LetterBatch, MAX_MESSAGE, MAX_ORIGINAL};
-use crate::ingest::tests::{decoded_as, limits};
+use crate::ingest::tests::{SHOP, decoded_as, limits};
 
 /// What a body of lines becomes: events, and records of letters.
 fn taken(body: &[u8]) -> Result<(u32, Vec<LetterBatch>), Refusal> {
-    let decoded = decoded_as(|request| request.is_import = true, |intake| lines(body, "access.log", intake))?;
+    let decoded = decoded_as(SHOP, |request| request.is_import = true, |intake| lines(body, "access.log", intake))?;
     Ok((decoded.verdicts.accepted, decoded.letters))
 }
 

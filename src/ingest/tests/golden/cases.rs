@@ -62,7 +62,7 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-const FULL: &str = r#","userId":"bob","sessionId":17,"timestamp":"2026-09-21T14:13:20.000Z","sentAt":"2026-09-21T14:13:21.000Z",
+const FULL: &str = r#","userId":"bob","sessionId":17,"timestamp":"2025-01-01T14:13:20.000Z","sentAt":"2025-01-01T14:13:21.000Z",
 "context":{"ip":"203.0.113.7","locale":"de-DE","timezone":"Europe/Berlin","userAgent":"Mozilla/5.0 (X11)",
 "app":{"name":"shop","version":2,"build":"7"},"browser":{"name":"Firefox","version":"130"},"device":{"type":"desktop","model":"x","manufacturer":"y"},
 "os":{"name":"Linux","version":6.1},"page":{"url":"https://shop.example/a?utm_source=x","host":"shop.example","path":"/a","title":"Aä","search":"?utm_source=x","referrer":"https://google.com/"},
@@ -90,9 +90,9 @@ fn of_one_event() -> Vec<(String, String)> {
         ("screen odd", r#","context":{"screen":{"width":-1,"height":70000,"density":"x"}}"#),
         ("session odd", r#","sessionId":"undefined""#),
         ("clamped", r#","timestamp":4102444800000"#),
-        ("sent ignored", r#","timestamp":1789999999000,"sentAt":"9999-01-01T00:00:00Z""#),
+        ("sent ignored", r#","timestamp":1735740800000,"sentAt":"9999-01-01T00:00:00Z""#),
         ("timestamp bad", r#","timestamp":"yesterday""#),
-        ("timestamp old", r#","timestamp":"2001-01-01T00:00:00Z""#),
+        ("timestamp old", r#","timestamp":"1971-01-01T00:00:00Z""#),
         ("timestamp bool", r#","timestamp":true"#),
         ("user null", r#","userId":null"#),
         ("user number", r#","userId":7"#),
@@ -300,7 +300,8 @@ pub(super) fn import() -> Vec<Case> {
 }
 
 pub(super) fn one_of_each() -> Vec<Case> {
-    let events = Case::post("events", "/v1/events", WRITE, format!("[{},{}]", numbered(1, ""), numbered(2, "")));
+    let thirty: Vec<String> = (0..30).map(|number| numbered(number, "")).collect();
+    let events = Case::post("events", "/v1/events", WRITE, format!("[{}]", thirty.join(",")));
     vec![events, Case::post("refused", "/v1/events", WRITE, "{}"), Case::post("import", "/v1/import?run=7", IMPORT, numbered(1, ""))]
 }
 
@@ -312,12 +313,56 @@ pub(super) fn pixel() -> Vec<Case> {
     let good = format!("key={WRITE}&type=open&userId=ada&eventId=e1");
     vec![
         get("one event", &good),
-        get("everything", &format!("{good}&sessionId=s&anonymousId=a&context.page.url=https%3A%2F%2Fa.example%2F%3Fb%3Dc&context.locale=de&properties.plan=pro+plus&properties.a.b=1&empty=&other=x")),
+        get(
+            "everything",
+            &format!(
+                "{good}&sessionId=s&anonymousId=a&context.page.url=https%3A%2F%2Fa.example%2F%3Fb%3Dc&context.locale=de&properties.plan=pro+plus&properties.a.b=1&empty=&other=x"
+            ),
+        ),
         get("refused event", &format!("key={WRITE}&type=open")),
         get("no key", "type=open&userId=ada"),
         get("wrong key", "key=x&type=open&userId=ada"),
         get("read key", &format!("key={READ}&type=open&userId=ada")),
         Case { headers: vec![("authorization", format!("Bearer {WRITE}"))], ..get("key in a header", "type=open&userId=ada&eventId=e2") },
         Case { method: "POST", ..get("another method", &good) },
+    ]
+}
+
+/// As the SDKs for Node.js send them.
+pub(super) fn segment() -> Vec<Case> {
+    const LIBRARY: &str = r#""library":{"name":"@segment/analytics-node","version":"3.1.0"}"#;
+    let track = |id: &str, more: &str| {
+        format!(
+            r#"{{"integrations":{{}},"event":"Order Completed","type":"track","properties":{{"total":12.5}},"context":{{{LIBRARY}}},"userId":"ada","anonymousId":null,"messageId":"{id}","_metadata":{{"nodeVersion":"v20.20.2"}}{more}}}"#
+        )
+    };
+    let batch = |key: &str, calls: &[String]| format!(r#"{{"batch":[{}]{key},"sentAt":"2026-01-01T00:00:00.000Z"}}"#, calls.join(","));
+    let post = |name: &str, path: &str, body: String| {
+        let headers = vec![("content-type", "application/json".to_owned())];
+        Case { name: name.to_owned(), method: "POST", path: path.to_owned(), headers, body: body.into() }
+    };
+    // The user name is the key.
+    let basic = |case: Case| case.with("authorization", "Basic cHVsc2Vfd2tfZ29sZGVuOg==");
+    let key = format!(r#","writeKey":"{WRITE}""#);
+    let identify = format!(r#"{{"type":"identify","userId":"ada","traits":{{"team":"blue"}},"context":{{{LIBRARY}}},"messageId":"m-3"}}"#);
+    let odd = track("m-4", r#","x":"\ud800""#);
+    let form = post("a form that is gzip", "/v1/batch", String::new());
+    let form = Case { headers: vec![("content-type", "application/x-www-form-urlencoded".to_owned())], ..form };
+    vec![
+        basic(post("batch", "/v1/batch", batch(&key, &[track("m-1", ""), identify.clone()]))),
+        post("key in the body", "/v1/b", batch(&key, &[track("m-1", ""), identify])),
+        post("key in the body, one odd", "/v1/batch", batch(&key, &[track("m-2", ""), odd])),
+        post("no key", "/v1/batch", batch("", &[track("m-1", "")])),
+        post("no key, no JSON", "/v1/batch", "x".to_owned()),
+        post("a list has no key", "/v1/batch", format!("[{}]", track("m-1", ""))),
+        post("wrong key", "/v1/batch", batch(r#","writeKey":"x""#, &[track("m-1", "")])),
+        post("read key", "/v1/batch", batch(&format!(r#","writeKey":"{READ}""#), &[track("m-1", "")])),
+        post("key is a number", "/v1/batch", batch(r#","writeKey":5"#, &[track("m-1", "")])),
+        post("one call", "/v1/t", track("m-1", &key)),
+        basic(post("a page by its path", "/v1/page", r#"{"userId":"ada","messageId":"m-5","name":"Home"}"#.to_owned())),
+        basic(post("nothing to accept", "/v1/batch", batch("", &[r#"{"type":"track"}"#.to_owned(), "5".to_owned()]))),
+        basic(Case { body: gzip(&batch("", &[track("m-1", "")])), ..form }.with("content-encoding", "gzip")),
+        post("preflight", "/v1/t", String::new()).method("OPTIONS").with("access-control-request-headers", "authorization"),
+        post("read", "/v1/track", String::new()).method("GET"),
     ]
 }

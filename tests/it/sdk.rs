@@ -1,0 +1,70 @@
+//! SDKs that people already have, unmodified, from their registries: what they send arrives, and they are content with the answers.
+
+use std::path::Path;
+
+use pulse::clickhouse::engine::cache_dir;
+use serde_json::Value;
+
+use crate::harness::Pulse;
+
+/// Runs a script of `tests/sdk` against pulse; what it wrote.
+async fn run(pulse: &Pulse, script: &str) -> String {
+    let modules = cache_dir().expect("no cache directory").join("sdk/node_modules");
+    assert!(modules.is_dir(), "the SDKs are not there: `make fetch-test` brings them");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(script);
+    let output = tokio::process::Command::new("node")
+        .arg(script)
+        .env("NODE_PATH", modules)
+        .env("HOST", pulse.http.address())
+        .env("KEY", &pulse.http.write_key)
+        .output()
+        .await
+        .expect("node does not run");
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+/// Stored events by their ids.
+async fn stored(pulse: &Pulse, ids: &[&str]) -> Vec<Value> {
+    let mut events = Vec::new();
+    for id in ids {
+        let ask = serde_json::json!({"from": "-1d", "to": "now", "filters": [{"field": "eventId", "op": "eq", "value": id}]});
+        let (_, answer) = pulse.http.query("events", &ask).await;
+        let found = answer["result"]["events"].as_array().unwrap_or_else(|| panic!("{answer}")).clone();
+        assert_eq!(found.len(), 1, "{id}: {found:?}");
+        events.extend(found);
+    }
+    events
+}
+
+#[tokio::test]
+async fn what_segments_sdk_sends_arrives_once() {
+    let pulse = Pulse::start().await;
+    assert_eq!(run(&pulse, "segment.cjs").await.trim(), "flushed");
+    let total = pulse.http.settled().await;
+    assert_eq!([&total["received"], &total["stored"], &total["duplicate"], &total["rejected"]], [5, 4, 1, 0]);
+    let events = stored(&pulse, &["m-1", "m-2", "m-3", "m-4"]).await;
+    let types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["Order Completed", "Order Completed", "identify", "page"]);
+    assert_eq!(events[0]["properties"], serde_json::json!({"total": 12.5, "plan": "pro"}));
+    assert_eq!(
+        (events[1]["anonymousId"].as_str(), events[1]["context"]["page"]["url"].as_str()),
+        (Some("anon"), Some("https://shop.example/a"))
+    );
+    assert_eq!(events[2]["properties"], serde_json::json!({"team": "blue"}));
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test]
+async fn what_rudderstacks_sdk_sends_arrives() {
+    let pulse = Pulse::start().await;
+    assert_eq!(run(&pulse, "rudderstack.cjs").await.trim(), "flushed");
+    let total = pulse.http.settled().await;
+    assert_eq!([&total["received"], &total["stored"], &total["rejected"]], [3, 3, 0]);
+    let events = stored(&pulse, &["r-1", "r-2", "r-3"]).await;
+    let types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["Order Completed", "identify", "group"]);
+    assert_eq!(events[2]["properties"], serde_json::json!({"seats": 5}));
+    assert!(pulse.stop().await);
+}
