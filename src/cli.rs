@@ -20,7 +20,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Settings};
-use crate::crash;
+use crate::failpoint;
 
 /// Realtime product analytics in one binary: every event counted exactly once.
 #[derive(Debug, Parser)]
@@ -93,7 +93,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     // Events, keys and passwords of all projects: whatever pulse and its engine write is for their own user only.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    let _armed = crash::arm();
+    let _armed = failpoint::arm();
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Migrate(args) => migrate::run(&args),

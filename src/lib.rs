@@ -19,7 +19,7 @@
 //! | 3 | [`ingest`], [`process`], [`load`], [`query`] |
 //! | 2 | [`auth`] |
 //! | 1 | [`log`], [`clickhouse`], [`http`], [`lifecycle`], [`redis`] |
-//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`crash`], [`secret`] |
+//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`failpoint`], [`secret`] |
 //!
 //! # Glossary
 //! *Record*: a packed batch of events of one partition, as the log holds it. *Visitor*: whoever `anonymousId` (or, without
@@ -36,8 +36,8 @@ pub mod cli;
 pub mod clickhouse;
 pub mod clock;
 pub mod config;
-pub mod crash;
 pub mod event;
+pub mod failpoint;
 pub mod http;
 pub mod ingest;
 pub mod lifecycle;

@@ -16,7 +16,7 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{ClickHouse, ClickHouseError, Fleet, Format, Node, Statement, swap};
-use crate::crash;
+use crate::failpoint;
 
 /// One file of `migrations/`.
 struct Migration {
@@ -225,7 +225,7 @@ impl Runner<'_> {
     async fn apply(&self, name: &str, statements: &[String], checksum: u64) -> Result<(), MigrateError> {
         for statement in statements {
             self.execute(name, statement).await?;
-            crash::point("migrate.executed");
+            failpoint::point("migrate.executed");
         }
         let database = &self.store.database;
         self.execute(name, &format!("INSERT INTO {database}.schema_migrations (name, checksum) VALUES ('{name}', {checksum})")).await

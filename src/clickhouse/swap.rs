@@ -8,7 +8,7 @@
 //! on from there. Not made for two runs at once.
 
 use super::{ClickHouse, ClickHouseError, Node, Statement};
-use crate::crash;
+use crate::failpoint;
 
 /// Begins the comment of a rebuilt table until it has taken its place; the name that the old rows get follows.
 const READY: &str = "pulse: to be the events table, whose rows go to ";
@@ -123,6 +123,6 @@ async fn on_all(store: &ClickHouse, statements: &[String]) -> Result<(), ClickHo
 
 async fn execute(node: &Node, statement: &str) -> Result<(), ClickHouseError> {
     node.migrator.execute(statement).await?;
-    crash::point("swap.executed");
+    failpoint::point("swap.executed");
     Ok(())
 }

@@ -14,10 +14,10 @@ use tokio::sync::oneshot;
 use super::IngestLimits;
 use super::dead_letters::LetterBatch;
 use super::verdict::{Packed, Rejected};
-use crate::crash;
 use crate::event::ids::ProjectId;
 use crate::event::packed;
 use crate::event::record::{self, Header, Tallies, day_of};
+use crate::failpoint;
 use crate::lifecycle::spawn_short;
 use crate::log::{Log, LogError, Topic};
 use crate::outcome::Count;
@@ -128,7 +128,7 @@ impl<L: Log> Publisher<L> {
         for result in waiting {
             result.await.unwrap_or(Err(LogError::Closed))?;
         }
-        crash::point("ingest.durable");
+        failpoint::point("ingest.durable");
         Ok(())
     }
 

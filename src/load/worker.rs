@@ -22,7 +22,7 @@ use crate::event::record::{self, Enriched, Header, RawOrigin};
 use crate::log::outage::{Outage, Over};
 use crate::log::{LogError, PartitionReader, Record};
 use crate::metrics::Counter;
-use crate::{clock, crash};
+use crate::{clock, failpoint};
 
 const READ_BYTES: usize = 2 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -315,7 +315,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
             };
             match result {
                 Ok((generation, highest, dedupe)) => {
-                    crash::point("load.fenced");
+                    failpoint::point("load.fenced");
                     tenure.first_raw = self.raw.first_held(place, highest.map_or(0, |highest| highest + 1)).await?;
                     tracing::info!(partition, generation, stored = highest, "loading");
                     (tenure.epoch, tenure.generation, tenure.highest, tenure.dedupe) = (Some(epoch), generation, highest, dedupe);
@@ -352,7 +352,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
             }
         }
         let Some(sealed) = self.block.seal() else { return true };
-        crash::point("load.sealed");
+        failpoint::point("load.sealed");
         tenure.dedupe.begin_insert();
         tenure.inserting = Some(Box::pin(insert(self.table.clone(), sealed, tenure.generation, ends.stop.clone())));
         true
@@ -360,7 +360,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
 
     /// After an insert: commits, and tells how long the events took.
     async fn settle(&mut self, tenure: &mut Tenure, sealed: Sealed, generation: u64) -> Result<(), LogError> {
-        crash::point("load.stored");
+        failpoint::point("load.stored");
         tenure.generation = generation;
         tenure.dedupe.end_insert();
         self.table.announce(&sealed);
@@ -372,7 +372,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
         }
         if !tenure.gap_told {
             self.reader.commit(sealed.next_enriched).await?;
-            crash::point("load.committed");
+            failpoint::point("load.committed");
         }
         if let Some(Over { failures, lasted }) = self.outage.ends() {
             tracing::info!(partition = self.reader.partition(), failures, ?lasted, "the log answers again");

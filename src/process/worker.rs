@@ -24,7 +24,7 @@ use crate::event::record::RawOrigin;
 use crate::log::outage::{Outage, Over};
 use crate::log::{self, Ack, Log, LogError, PartitionReader, Record, Topic};
 use crate::metrics::Counter;
-use crate::{clock, crash};
+use crate::{clock, failpoint};
 
 /// Bytes read at a time: a few records, so that a backlog does not grow memory.
 const READ_BYTES: usize = 1 << 20;
@@ -187,7 +187,7 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
             self.publish(Topic::Dead, 0, record.into()).await?;
         }
         self.publish(Topic::Enriched, origin.partition, enriched.into()).await?;
-        crash::point("process.published");
+        failpoint::point("process.published");
         self.next_offset = record.offset + 1;
         Ok(())
     }
@@ -254,7 +254,7 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
             self.publish(Topic::State, self.reader.partition(), part.into()).await?;
         }
         self.settle(0).await?;
-        crash::point("process.saved");
+        failpoint::point("process.saved");
         self.saved_offset = self.next_offset;
         self.reader.commit(self.next_offset).await
     }

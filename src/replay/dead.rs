@@ -17,9 +17,9 @@ use strum::VariantArray as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::{ClickHouse, Shard, Statement};
-use crate::crash;
 use crate::event::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, LogPosition};
 use crate::event::ids::{LogEpoch, ProjectId};
+use crate::failpoint;
 use crate::ingest::Redrive;
 use crate::log::{Log, Topic};
 use crate::outcome::DeadReason;
@@ -104,7 +104,7 @@ impl<L: Log> Work<L> {
             return Ok(());
         }
         self.redrive.publish().await.context("the log refuses; run again, nothing is counted twice")?;
-        crash::point("redrive.published");
+        failpoint::point("redrive.published");
         Ok(())
     }
 }

@@ -179,7 +179,7 @@ async fn kills_of_pulse_under_load_lose_and_double_nothing() {
     .await;
 }
 
-/// Every step of the path at which a crash could lose or double: see where `crash::point` is called.
+/// Every step of the path at which a crash could lose or double: see where `failpoint::point` is called.
 const STEPS: [&str; 9] = [
     "log.written",
     "log.synced",

@@ -24,7 +24,7 @@ const LAYERS: [(&str, u8); 22] = [
     ("role", 0),
     ("metrics", 0),
     ("clock", 0),
-    ("crash", 0),
+    ("failpoint", 0),
     ("secret", 0),
     ("main", 5),
 ];

@@ -21,7 +21,7 @@ use super::partition::{Partition, Published};
 use super::queue::{Pending, Task};
 use super::segment::{SegmentFile, file_name};
 use crate::clock::now_ms;
-use crate::crash;
+use crate::failpoint;
 use crate::log::LogError;
 
 /// Room a new segment must find after an error: without it a full disk would look mended as soon as a header fits.
@@ -89,9 +89,9 @@ impl Writer {
         let mut slices: Vec<IoSlice<'_>> =
             headers.iter().zip(&records).flat_map(|(header, (payload, _))| [IoSlice::new(header), IoSlice::new(payload)]).collect();
         disk::write_all(&*self.disk, &self.segment.file, &mut slices, self.synced)?;
-        crash::point("log.written");
+        failpoint::point("log.written");
         self.disk.sync(&self.segment.file)?;
-        crash::point("log.synced");
+        failpoint::point("log.synced");
 
         self.synced = position;
         let durable: Vec<Pending> = batch.drain(..records.len()).collect();
