@@ -1,4 +1,4 @@
-//! The named fields of an event, besides the fixed ones of [`super::packed::Fixed`].
+//! The named fields of an event, besides those of [`super::packed::EventHeader`].
 
 /// A field. The number is its tag in the log: never reuse or renumber one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,8 +1,8 @@
 //! One event in bytes, the same from the edge to the loader.
 //!
-//! `u32` length of the rest, the fixed part, then entries: a tag byte, and for a field its bytes (varint length), for a
+//! `u32` length of the rest, the header, then entries: a tag byte, and for a field its bytes (varint length), for a
 //! property its key and value. A later field of the same tag replaces an earlier one, so what a step learned about an event
-//! stands apart from it, as an [`Addition`]. Entries of unknown tags are skipped.
+//! stands apart from it, as an [`Enrichment`]. Entries of unknown tags are skipped.
 
 use super::field::Field;
 use super::ids::{PersonKey, VisitorKey};
@@ -14,11 +14,11 @@ const NUMBER: u8 = 0xF1;
 const OTHER: u8 = 0xF2;
 
 const LENGTH_LEN: usize = 4;
-const FIXED_LEN: usize = 16 + 6 * 8 + 4 + 2;
+const HEADER_LEN: usize = 16 + 6 * 8 + 4 + 2;
 
 /// The part of an event that every event has. Times in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fixed {
+pub struct EventHeader {
     /// The client's id of the event, or the server's where there was none.
     pub event_id: [u8; 16],
     /// Whose event it is; decides partition, session and deduplication.
@@ -39,9 +39,9 @@ pub struct Fixed {
     pub project: u16,
 }
 
-impl Fixed {
-    fn to_bytes(self) -> [u8; FIXED_LEN] {
-        let mut bytes = [0; FIXED_LEN];
+impl EventHeader {
+    fn to_bytes(self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
         let mut rest = bytes.as_mut_slice();
         let mut put = |part: &[u8]| {
             let (place, after) = std::mem::take(&mut rest).split_at_mut(part.len());
@@ -83,10 +83,10 @@ pub struct EventWriter<'b> {
 }
 
 impl<'b> EventWriter<'b> {
-    /// Starts an event; the fixed part may be set at the end, with [`Self::finish`].
+    /// Starts an event; the header may be set at the end, with [`Self::finish`].
     pub fn begin(out: &'b mut Vec<u8>) -> Self {
         let start = out.len();
-        out.resize(start + LENGTH_LEN + FIXED_LEN, 0);
+        out.resize(start + LENGTH_LEN + HEADER_LEN, 0);
         Self { out, start }
     }
 
@@ -127,12 +127,12 @@ impl<'b> EventWriter<'b> {
     }
 
     /// Ends the event.
-    pub fn finish(self, fixed: &Fixed) {
+    pub fn finish(self, header: &EventHeader) {
         let length = (self.out.len() - self.start - LENGTH_LEN) as u32;
-        let Some(head) = self.out.get_mut(self.start..self.start + LENGTH_LEN + FIXED_LEN) else { return };
-        let (length_place, fixed_place) = head.split_at_mut(LENGTH_LEN);
-        length_place.copy_from_slice(&length.to_le_bytes());
-        fixed_place.copy_from_slice(&fixed.to_bytes());
+        let Some(head) = self.out.get_mut(self.start..self.start + LENGTH_LEN + HEADER_LEN) else { return };
+        let (length_bytes, header_bytes) = head.split_at_mut(LENGTH_LEN);
+        length_bytes.copy_from_slice(&length.to_le_bytes());
+        header_bytes.copy_from_slice(&header.to_bytes());
     }
 }
 
@@ -143,19 +143,19 @@ fn put_field(out: &mut Vec<u8>, field: Field, bytes: &[u8]) {
     }
 }
 
-/// Stands for the addition to an event that is left out.
-const LEFT_OUT: u32 = u32::MAX;
+/// Length of the enrichment of an event that is dropped.
+const DROPPED: u32 = u32::MAX;
 
 /// Writes what is added to one event, behind what is added to those before it: `u32` length of the rest, then fields, which replace
 /// those of the event. Every event of a record has one, also one to which nothing is added.
 #[derive(Debug)]
-pub struct Addition<'b> {
+pub struct Enrichment<'b> {
     out: &'b mut Vec<u8>,
     start: usize,
 }
 
-impl<'b> Addition<'b> {
-    /// Starts the addition to the next event.
+impl<'b> Enrichment<'b> {
+    /// Starts the enrichment of the next event.
     pub fn begin(out: &'b mut Vec<u8>) -> Self {
         let start = out.len();
         out.resize(start + LENGTH_LEN, 0);
@@ -173,10 +173,10 @@ impl<'b> Addition<'b> {
         self.end(length);
     }
 
-    /// Says that the event is not there for those who read on.
-    pub fn leave_out(self) {
+    /// Marks the event as dropped: readers pass over it.
+    pub fn mark_dropped(self) {
         self.out.truncate(self.start + LENGTH_LEN);
-        self.end(LEFT_OUT);
+        self.end(DROPPED);
     }
 
     fn end(self, length: u32) {
@@ -186,17 +186,17 @@ impl<'b> Addition<'b> {
     }
 }
 
-/// Takes the events of an enriched record, each with what was added to it; passes over those left out.
+/// Takes the events of an enriched record, each with what was added to it; passes over those dropped.
 #[derive(Debug)]
 pub struct EnrichedEvents<'a> {
     events: &'a [u8],
-    additions: &'a [u8],
+    enrichments: &'a [u8],
 }
 
 impl<'a> EnrichedEvents<'a> {
-    /// Of inflated events and additions.
-    pub fn new(events: &'a [u8], additions: &'a [u8]) -> Self {
-        Self { events, additions }
+    /// Of inflated events and enrichments.
+    pub fn new(events: &'a [u8], enrichments: &'a [u8]) -> Self {
+        Self { events, enrichments }
     }
 }
 
@@ -204,15 +204,15 @@ impl<'a> Iterator for EnrichedEvents<'a> {
     type Item = (EventView<'a>, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.additions.is_empty() {
+        while !self.enrichments.is_empty() {
             let event = EventView::take(&mut self.events)?;
-            let length = u32::from_le_bytes(varint::take_array(&mut self.additions)?);
-            if length == LEFT_OUT {
+            let length = u32::from_le_bytes(varint::take_array(&mut self.enrichments)?);
+            if length == DROPPED {
                 continue;
             }
-            let (addition, rest) = self.additions.split_at_checked(length as usize)?;
-            self.additions = rest;
-            return Some((event, addition));
+            let (enrichment, rest) = self.enrichments.split_at_checked(length as usize)?;
+            self.enrichments = rest;
+            return Some((event, enrichment));
         }
         None
     }
@@ -220,7 +220,7 @@ impl<'a> Iterator for EnrichedEvents<'a> {
 
 /// Sets the project index of all events in `bytes`, when they join a record that knows their project by another one.
 pub fn set_project(mut bytes: &mut [u8], project: u16) {
-    const PROJECT_AT: usize = LENGTH_LEN + FIXED_LEN - 2;
+    const PROJECT_AT: usize = LENGTH_LEN + HEADER_LEN - 2;
     while let Some(length) = bytes.first_chunk::<LENGTH_LEN>().map(|length| u32::from_le_bytes(*length) as usize) {
         let Some((event, rest)) = bytes.split_at_mut_checked(LENGTH_LEN + length) else { return };
         if let Some(place) = event.get_mut(PROJECT_AT..PROJECT_AT + 2) {
@@ -230,11 +230,11 @@ pub fn set_project(mut bytes: &mut [u8], project: u16) {
     }
 }
 
-/// Appends `event` with another fixed part.
-pub fn put_as(event: &EventView<'_>, fixed: &Fixed, out: &mut Vec<u8>) {
+/// Appends `event` with another header.
+pub fn put_as(event: &EventView<'_>, header: &EventHeader, out: &mut Vec<u8>) {
     let writer = EventWriter::begin(out);
     writer.out.extend_from_slice(event.entries);
-    writer.finish(fixed);
+    writer.finish(header);
 }
 
 /// Splits packed events before the one that would take the first piece beyond `max` bytes; at least one is in it. Returns
@@ -255,8 +255,8 @@ pub fn split(bytes: &[u8], max: usize) -> (&[u8], u32, &[u8]) {
 /// One event as it stands in a record. Borrows from it.
 #[derive(Clone, Copy, Debug)]
 pub struct EventView<'a> {
-    /// The fixed part.
-    pub fixed: Fixed,
+    /// The header.
+    pub header: EventHeader,
     entries: &'a [u8],
     whole: &'a [u8],
 }
@@ -268,9 +268,9 @@ impl<'a> EventView<'a> {
         let mut rest = *body;
         let length = u32::from_le_bytes(varint::take_array(&mut rest)?) as usize;
         let (mut event, rest) = rest.split_at_checked(length)?;
-        let fixed = Fixed::take(&mut event)?;
+        let header = EventHeader::take(&mut event)?;
         *body = rest;
-        Some(Self { fixed, entries: event, whole: before.get(..LENGTH_LEN + length)? })
+        Some(Self { header, entries: event, whole: before.get(..LENGTH_LEN + length)? })
     }
 
     /// Its fields and properties in order. Ends early with [`Entry::Damaged`] where they cannot be read.
@@ -366,9 +366,9 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields of `event` and of what was added to it; `None` if either is damaged.
-    pub fn enriched(event: &EventView<'a>, addition: &'a [u8]) -> Option<Self> {
+    pub fn enriched(event: &EventView<'a>, enrichment: &'a [u8]) -> Option<Self> {
         let mut fields = Self::of(event)?;
-        for entry in Entries(addition) {
+        for entry in Entries(enrichment) {
             match entry {
                 Entry::Field(tag, bytes) => fields.set(tag, bytes),
                 _ => return None,

@@ -139,29 +139,29 @@ pub fn encode(header: &Header, body: &[u8]) -> Vec<u8> {
     packed(body, |packed| join(header, (packed, body.len()), (&[], 0)))
 }
 
-/// Encodes an enriched record: the raw one under another header, with the `additions` to its events
-/// ([`super::packed::Addition`]). Errors: the raw one is damaged.
-pub fn enrich(header: &Header, raw: &[u8], additions: &[u8]) -> Result<Vec<u8>, RecordError> {
+/// Encodes an enriched record: the raw one under another header, with the `enrichments` to its events
+/// ([`super::packed::Enrichment`]). Errors: the raw one is damaged.
+pub fn enrich(header: &Header, raw: &[u8], enrichments: &[u8]) -> Result<Vec<u8>, RecordError> {
     let raw = split(raw)?;
-    Ok(packed(additions, |packed| join(header, raw.body, (packed, additions.len()))))
+    Ok(packed(enrichments, |packed| join(header, raw.body, (packed, enrichments.len()))))
 }
 
 /// Compressed bytes, and the length of what they hold.
 type Packed<'a> = (&'a [u8], usize);
 
-fn join(header: &Header, (body, body_len): Packed<'_>, (additions, additions_len): Packed<'_>) -> Vec<u8> {
+fn join(header: &Header, (body, body_len): Packed<'_>, (enrichments, enrichments_len): Packed<'_>) -> Vec<u8> {
     let mut head = Vec::with_capacity(128);
     header.put(&mut head);
-    let mut out = Vec::with_capacity(FRAME_LEN + head.len() + body.len() + additions.len());
+    let mut out = Vec::with_capacity(FRAME_LEN + head.len() + body.len() + enrichments.len());
     out.extend_from_slice(&MAGIC);
     out.push(VERSION);
     out.push(0);
-    for length in [head.len(), body_len, body.len(), additions_len] {
+    for length in [head.len(), body_len, body.len(), enrichments_len] {
         out.extend_from_slice(&(length as u32).to_le_bytes());
     }
     out.extend_from_slice(&head);
     out.extend_from_slice(body);
-    out.extend_from_slice(additions);
+    out.extend_from_slice(enrichments);
     out
 }
 
@@ -201,8 +201,8 @@ pub fn decode(bytes: &[u8], body: &mut Vec<u8>) -> Result<Header, RecordError> {
 pub struct Enriched {
     /// The body of the raw record.
     pub events: Vec<u8>,
-    /// What is added to its events, one [`super::packed::Addition`] each.
-    pub additions: Vec<u8>,
+    /// What is added to its events, one [`super::packed::Enrichment`] each.
+    pub enrichments: Vec<u8>,
 }
 
 /// Reads an enriched record into `enriched`, replacing what it held.
@@ -210,7 +210,7 @@ pub fn decode_enriched(bytes: &[u8], enriched: &mut Enriched) -> Result<Header, 
     let split = split(bytes)?;
     let header = split.head.header()?;
     inflate(split.body, &mut enriched.events)?;
-    inflate(split.additions, &mut enriched.additions)?;
+    inflate(split.enrichments, &mut enriched.enrichments)?;
     Ok(header)
 }
 
@@ -230,7 +230,7 @@ struct Head<'a> {
     rest: &'a [u8],
     body_len: usize,
     packed_len: usize,
-    additions_len: usize,
+    enrichments_len: usize,
 }
 
 impl Head<'_> {
@@ -243,7 +243,7 @@ impl Head<'_> {
 struct Split<'a> {
     head: Head<'a>,
     body: Packed<'a>,
-    additions: Packed<'a>,
+    enrichments: Packed<'a>,
 }
 
 fn split_head(bytes: &[u8]) -> Result<Head<'_>, RecordError> {
@@ -257,24 +257,26 @@ fn split_head(bytes: &[u8]) -> Result<Head<'_>, RecordError> {
         }
         Some((magic, version, lengths))
     })();
-    let Some((magic, [version, _], [head_len, body_len, packed_len, additions_len])) = frame else { return Err(RecordError("too short")) };
+    let Some((magic, [version, _], [head_len, body_len, packed_len, enrichments_len])) = frame else {
+        return Err(RecordError("too short"));
+    };
     if magic != MAGIC {
         return Err(RecordError("not a pulse record"));
     }
     if version != VERSION {
         return Err(RecordError("record version is not known to this release"));
     }
-    if body_len > MAX_BODY || additions_len > MAX_BODY {
+    if body_len > MAX_BODY || enrichments_len > MAX_BODY {
         return Err(RecordError("body length out of range"));
     }
     let Some((head, rest)) = rest.split_at_checked(head_len) else { return Err(RecordError("header cut short")) };
-    Ok(Head { head, rest, body_len, packed_len, additions_len })
+    Ok(Head { head, rest, body_len, packed_len, enrichments_len })
 }
 
 fn split(bytes: &[u8]) -> Result<Split<'_>, RecordError> {
     let head = split_head(bytes)?;
-    let Some((body, additions)) = head.rest.split_at_checked(head.packed_len) else { return Err(RecordError("body cut short")) };
-    Ok(Split { body: (body, head.body_len), additions: (additions, head.additions_len), head })
+    let Some((body, enrichments)) = head.rest.split_at_checked(head.packed_len) else { return Err(RecordError("body cut short")) };
+    Ok(Split { body: (body, head.body_len), enrichments: (enrichments, head.enrichments_len), head })
 }
 
 impl Header {

@@ -17,7 +17,7 @@ use super::warning::{SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, VALUE_TR
 use crate::event::address::parse_forwarded;
 use crate::event::field::{Field, flag};
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey, event_id_of, is_placeholder};
-use crate::event::packed::{EventWriter, Fixed};
+use crate::event::packed::{EventHeader, EventWriter};
 use crate::event::text::clip;
 use crate::event::time::{Clock, Corrected, Stated, correct};
 use crate::outcome::Defect;
@@ -44,7 +44,7 @@ pub(super) struct Rules<'r> {
 /// Packs an event into the partition of its visitor; `true` if it has an id of its own.
 pub(super) fn pack(draft: &mut Draft<'_, '_>, rules: Rules<'_>, partitions: &mut [Packed]) -> Result<bool, Rejection> {
     let head = Head::of(draft, rules)?;
-    let target = partitions.get_mut(usize::from(head.fixed.visitor.partition(rules.request.partitions)));
+    let target = partitions.get_mut(usize::from(head.header.visitor.partition(rules.request.partitions)));
     if let Some(target) = target {
         let start = target.bytes.len();
         if let Err(rejection) = write(&head, draft, rules, &mut target.bytes) {
@@ -53,12 +53,12 @@ pub(super) fn pack(draft: &mut Draft<'_, '_>, rules: Rules<'_>, partitions: &mut
         }
         target.events += 1;
     }
-    Ok(head.fixed.flags & flag::SERVER_ID == 0)
+    Ok(head.header.flags & flag::SERVER_ID == 0)
 }
 
 /// What must be known before the event can be written.
 struct Head<'t> {
-    fixed: Fixed,
+    header: EventHeader,
     name: &'t str,
     user_id: &'t str,
     anonymous_id: &'t str,
@@ -86,7 +86,7 @@ impl<'t> Head<'t> {
         flags |= if stated.at_ms.is_none() { flag::SERVER_TIME } else { 0 };
         let visitor = if anonymous_id.is_empty() { user_id } else { anonymous_id };
         let person = if user_id.is_empty() { anonymous_id } else { user_id };
-        let fixed = Fixed {
+        let header = EventHeader {
             event_id,
             visitor: VisitorKey::of(rules.project, visitor),
             person: PersonKey::of(rules.project, person),
@@ -97,7 +97,7 @@ impl<'t> Head<'t> {
             flags,
             project: 0,
         };
-        Ok(Self { fixed, name, user_id, anonymous_id })
+        Ok(Self { header, name, user_id, anonymous_id })
     }
 }
 
@@ -174,7 +174,7 @@ fn times(draft: &mut Draft<'_, '_>, rules: Rules<'_>) -> Result<(Stated, Correct
 
 fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &mut Vec<u8>) -> Result<(), Rejection> {
     let Rules { request, limits, .. } = rules;
-    let mut fixed = head.fixed;
+    let mut header = head.header;
     let mut writer = EventWriter::begin(bytes);
     writer.field(Field::Type, head.name.as_bytes());
     writer.field(Field::UserId, head.user_id.as_bytes());
@@ -188,19 +188,19 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
         writer.field(Field::UserAgent, request.user_agent.as_bytes());
     }
     let address = address(draft, request);
-    if let Some(address) = address.filter(|_| fixed.flags & flag::PRIVACY == 0) {
+    if let Some(address) = address.filter(|_| header.flags & flag::PRIVACY == 0) {
         request.geo.place(address).write(&mut writer);
     }
     if let Some(value) = draft.properties {
         let mut properties = Properties::new(limits, &mut writer, draft.warnings);
         properties.object(value)?;
-        fixed.flags |= if properties.is_truncated() { flag::TRUNCATED } else { 0 };
+        header.flags |= if properties.is_truncated() { flag::TRUNCATED } else { 0 };
     }
     let size = writer.written();
     if size > limits.max_event_size {
         return Err(Rejection::new(Defect::EventTooLarge, "", format!("the event has {size} bytes, more than {}", limits.max_event_size)));
     }
-    writer.finish(&fixed);
+    writer.finish(&header);
     Ok(())
 }
 

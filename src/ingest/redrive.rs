@@ -19,7 +19,7 @@ use crate::clock;
 use crate::event::dead_letter::{DeadLetter, LogPosition};
 use crate::event::field::flag;
 use crate::event::ids::ProjectId;
-use crate::event::packed::{self, EventView, Fields, Fixed};
+use crate::event::packed::{self, EventHeader, EventView, Fields};
 use crate::event::record;
 use crate::log::{Log, LogError};
 use crate::outcome::DeadReason;
@@ -53,11 +53,11 @@ impl Batch {
     fn put(&mut self, event: &EventView<'_>, project: ProjectId) -> u32 {
         let partitions = self.partitions;
         let packed = self.projects.entry(project).or_insert_with(|| (0..partitions).map(|_| Packed::default()).collect());
-        let Some(target) = packed.get_mut(usize::from(event.fixed.visitor.partition(partitions))) else { return 0 };
+        let Some(target) = packed.get_mut(usize::from(event.header.visitor.partition(partitions))) else { return 0 };
         // An id that the server gave is as fixed as any now that it stands in a letter: there may be a copy.
-        let flags = event.fixed.flags & !flag::SERVER_ID;
-        let fixed = Fixed { received_ms: self.received_ms, project: 0, flags, ..event.fixed };
-        packed::put_as(event, &fixed, &mut target.bytes);
+        let flags = event.header.flags & !flag::SERVER_ID;
+        let header = EventHeader { received_ms: self.received_ms, project: 0, flags, ..event.header };
+        packed::put_as(event, &header, &mut target.bytes);
         target.events += 1;
         self.bytes += event.encoded().len();
         1
@@ -153,7 +153,7 @@ impl<L: Log> Redrive<L> {
         let mut events = 0;
         for _ in 0..header.events {
             let Some(event) = EventView::take(&mut rest) else { return events };
-            if let Some(project) = header.projects.get(usize::from(event.fixed.project))
+            if let Some(project) = header.projects.get(usize::from(event.header.project))
                 && Fields::of(&event).is_some()
             {
                 events += self.batch.put(&event, *project);
@@ -173,7 +173,7 @@ impl<L: Log> Redrive<L> {
         let is_rest = letter.is_rest();
         // A letter without a project gives no events.
         let project = Some(letter.project).filter(|project| *project != ProjectId::BOOKS);
-        self.batch.put_all(letter.original, |event| project.filter(|_| !is_rest || event.fixed.project == 0))
+        self.batch.put_all(letter.original, |event| project.filter(|_| !is_rest || event.header.project == 0))
     }
 }
 

@@ -161,7 +161,7 @@ impl Block {
         }
         let place = (header.day, origin.offset);
         let mut taken = 0;
-        for enriched in EnrichedEvents::new(&content.events, &content.additions) {
+        for enriched in EnrichedEvents::new(&content.events, &content.enrichments) {
             self.push_event(enriched, header, place, dedupe);
             taken += 1;
         }
@@ -171,25 +171,25 @@ impl Block {
         }
     }
 
-    fn push_event(&mut self, (event, addition): (EventView<'_>, &[u8]), header: &Header, place: (u16, i64), dedupe: &mut Dedupe) {
-        let project = header.projects.get(usize::from(event.fixed.project)).copied().unwrap_or(ProjectId::BOOKS);
+    fn push_event(&mut self, (event, enrichment): (EventView<'_>, &[u8]), header: &Header, place: (u16, i64), dedupe: &mut Dedupe) {
+        let project = header.projects.get(usize::from(event.header.project)).copied().unwrap_or(ProjectId::BOOKS);
         // Process has read every field of it; what it could not read went to the dead topic.
-        let fields = Fields::enriched(&event, addition).unwrap_or_default();
-        let fingerprint = fingerprint(fields.get(Field::Type), event.fixed.original_ms);
-        match dedupe.admit(project, &event.fixed, fingerprint) {
+        let fields = Fields::enriched(&event, enrichment).unwrap_or_default();
+        let fingerprint = fingerprint(fields.get(Field::Type), event.header.original_ms);
+        match dedupe.admit(project, &event.header, fingerprint) {
             Verdict::New => {
-                self.touch(project, event.fixed.at_ms);
+                self.touch(project, event.header.at_ms);
                 self.rows.event(&event, &fields, project, place);
-                self.count(header.source, project, event.fixed.received_ms, Count::Stored);
+                self.count(header.source, project, event.header.received_ms, Count::Stored);
             }
-            Verdict::Copy { conflict } => self.copy(header.source, project, event.fixed.received_ms, conflict),
+            Verdict::Copy { conflict } => self.copy(header.source, project, event.header.received_ms, conflict),
             Verdict::Suspect => self.suspects.push(Suspect {
-                key: EventKey::of(project, &event.fixed),
+                key: EventKey::of(project, &event.header),
                 fingerprint,
-                own_ms: own_time_ms(&event.fixed),
+                own_ms: own_time_ms(&event.header),
                 source: header.source,
                 place,
-                event: [event.encoded(), addition].concat(),
+                event: [event.encoded(), enrichment].concat(),
             }),
         }
     }
@@ -219,12 +219,12 @@ impl Block {
         for suspect in std::mem::take(&mut self.suspects) {
             let mut rest = suspect.event.as_slice();
             let Some(event) = EventView::take(&mut rest) else { continue };
-            let received_ms = event.fixed.received_ms;
+            let received_ms = event.header.received_ms;
             match stored(&suspect.key) {
                 Some(earlier) => self.copy(suspect.source, suspect.key.project, received_ms, earlier != suspect.fingerprint),
                 None => {
                     let fields = Fields::enriched(&event, rest).unwrap_or_default();
-                    self.touch(suspect.key.project, event.fixed.at_ms);
+                    self.touch(suspect.key.project, event.header.at_ms);
                     self.rows.event(&event, &fields, suspect.key.project, suspect.place);
                     self.count(suspect.source, suspect.key.project, received_ms, Count::Stored);
                 }

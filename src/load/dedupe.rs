@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::event::field::flag;
 use crate::event::ids::{ProjectId, VisitorKey};
-use crate::event::packed::Fixed;
+use crate::event::packed::EventHeader;
 
 /// What makes an event the same. The project is compared, although it is in the visitor's hash too: whoever may write to one project can
 /// make up a visitor whose hash is that of another project's.
@@ -24,8 +24,8 @@ pub(crate) struct EventKey {
 }
 
 impl EventKey {
-    pub(crate) fn of(project: ProjectId, fixed: &Fixed) -> Self {
-        Self { project, event_id: fixed.event_id, visitor: fixed.visitor }
+    pub(crate) fn of(project: ProjectId, header: &EventHeader) -> Self {
+        Self { project, event_id: header.event_id, visitor: header.visitor }
     }
 
     fn hash(&self) -> u64 {
@@ -75,13 +75,13 @@ impl Dedupe {
         Filter::events(bytes / 2) as u64
     }
 
-    /// Takes up an event of `project`, received at `fixed.received_ms`.
-    pub(crate) fn admit(&mut self, project: ProjectId, fixed: &Fixed, fingerprint: Fingerprint) -> Verdict {
-        if fixed.flags & flag::SERVER_ID != 0 {
+    /// Takes up an event of `project`, received at `header.received_ms`.
+    pub(crate) fn admit(&mut self, project: ProjectId, header: &EventHeader, fingerprint: Fingerprint) -> Verdict {
+        if header.flags & flag::SERVER_ID != 0 {
             // The id was made for this very event: there is no other copy of it.
             return Verdict::New;
         }
-        let key = EventKey::of(project, fixed);
+        let key = EventKey::of(project, header);
         if let Some(earlier) = self.inserting.get(&key) {
             return Verdict::Copy { conflict: *earlier != fingerprint };
         }
@@ -91,8 +91,8 @@ impl Dedupe {
         };
         let hash = key.hash();
         let maybe_seen = self.recent.contains(hash) || self.older.contains(hash);
-        self.remember(hash, fixed.received_ms);
-        if maybe_seen || own_time_ms(fixed) < self.reach_ms { Verdict::Suspect } else { Verdict::New }
+        self.remember(hash, header.received_ms);
+        if maybe_seen || own_time_ms(header) < self.reach_ms { Verdict::Suspect } else { Verdict::New }
     }
 
     /// Remembers an event that the table has, when a partition is taken over: received at the reach or later, and by `newest_ms`. In
@@ -126,9 +126,9 @@ impl Dedupe {
 /// The earliest time at which a copy of the event can have been received: when it happened, by the clock that says
 /// earlier. The server's own time stands in where the client gave none or one in the future; a resend would get another
 /// one, so it proves nothing.
-pub(crate) fn own_time_ms(fixed: &Fixed) -> i64 {
-    let own_ms = fixed.at_ms.min(fixed.original_ms);
-    if fixed.flags & (flag::CLAMPED | flag::SERVER_TIME) != 0 || own_ms > fixed.received_ms { i64::MIN } else { own_ms }
+pub(crate) fn own_time_ms(header: &EventHeader) -> i64 {
+    let own_ms = header.at_ms.min(header.original_ms);
+    if header.flags & (flag::CLAMPED | flag::SERVER_TIME) != 0 || own_ms > header.received_ms { i64::MIN } else { own_ms }
 }
 
 /// A blocked Bloom filter: one cache line a key, 12 bits an event, 6 probes; about 0.7 % of new keys are "maybe seen".

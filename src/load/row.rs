@@ -141,19 +141,19 @@ impl Rows {
 
     /// Adds an event of `project` that stands in raw record `offset`, received on `day`.
     pub(super) fn event(&mut self, event: &EventView<'_>, fields: &Fields<'_>, project: ProjectId, (day, offset): (u16, i64)) {
-        let fixed = &event.fixed;
+        let header = &event.header;
         self.rows += 1;
         self.project_id.push(project.0.to_le_bytes());
-        self.timestamp.push(fixed.at_ms.to_le_bytes());
-        self.person_id.push(fixed.person.0.to_le_bytes());
-        self.visitor_id.push(fixed.visitor.0.to_le_bytes());
-        self.event_id.push(native::uuid_bytes(fixed.event_id));
+        self.timestamp.push(header.at_ms.to_le_bytes());
+        self.person_id.push(header.person.0.to_le_bytes());
+        self.visitor_id.push(header.visitor.0.to_le_bytes());
+        self.event_id.push(native::uuid_bytes(header.event_id));
         self.received_day.push(day.to_le_bytes());
-        self.received_at.push(fixed.received_ms.to_le_bytes());
-        self.original_timestamp.push(fixed.original_ms.to_le_bytes());
-        self.sent_at.push(fixed.sent_ms.to_le_bytes());
+        self.received_at.push(header.received_ms.to_le_bytes());
+        self.original_timestamp.push(header.original_ms.to_le_bytes());
+        self.sent_at.push(header.sent_ms.to_le_bytes());
         self.session_id.push(native::uuid_bytes(fields.get(Field::Session).try_into().unwrap_or_default()));
-        self.flags.push(fixed.flags.to_le_bytes());
+        self.flags.push(header.flags.to_le_bytes());
         self.screen_width.push(fields.get(Field::ScreenWidth).try_into().unwrap_or_default());
         self.screen_height.push(fields.get(Field::ScreenHeight).try_into().unwrap_or_default());
         self.screen_density.push(fields.get(Field::ScreenDensity).try_into().unwrap_or_default());

@@ -17,7 +17,7 @@ use super::sessionize::{SessionId, Sessionizer, Visitor};
 use crate::event::dead_letter::{self, DeadLetter, DeadLetterId, LogPosition};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
-use crate::event::packed::{Addition, EventView, Fields};
+use crate::event::packed::{Enrichment, EventView, Fields};
 use crate::event::record::{self, Header, RawOrigin, RecordError, Tallies, day_of};
 use crate::lifecycle::panic_message;
 use crate::outcome::{Count, DeadReason};
@@ -60,8 +60,8 @@ pub(super) struct Pipeline {
     /// Largest record that the log takes, bytes.
     max_record: usize,
     raw_body: Vec<u8>,
-    additions: Vec<u8>,
-    /// The session of each event; `None` for one that is left out.
+    enrichments: Vec<u8>,
+    /// The session of each event; `None` for one that is dropped.
     assigned: Vec<Option<SessionId>>,
     /// How far the log has come, by receipt: the day of what cannot be read.
     received_ms: i64,
@@ -74,7 +74,7 @@ impl Pipeline {
             agents: AgentCache::new(agents),
             max_record,
             raw_body: Vec::new(),
-            additions: Vec::new(),
+            enrichments: Vec::new(),
             assigned: Vec::new(),
             received_ms: 0,
         }
@@ -125,7 +125,7 @@ impl Pipeline {
 
     /// Enriches the events of a record, and finds its letters.
     fn take<'b>(&mut self, header: &Header, mut rest: &'b [u8]) -> Taken<'b> {
-        self.additions.clear();
+        self.enrichments.clear();
         self.assigned.clear();
         let mut taken = Taken { books: Books::default(), letters: Vec::new(), events: 0 };
         taken.books.take_over(&header.tallies, header.received_ms);
@@ -135,7 +135,7 @@ impl Pipeline {
             unread -= 1;
             let session = self.take_event(header, &event, &mut taken);
             if session.is_none() {
-                Addition::begin(&mut self.additions).leave_out();
+                Enrichment::begin(&mut self.enrichments).mark_dropped();
             }
             self.assigned.push(session);
         }
@@ -158,22 +158,22 @@ impl Pipeline {
     /// Enriches an event, or puts it aside; returns its session.
     fn take_event<'b>(&mut self, header: &Header, event: &EventView<'b>, taken: &mut Taken<'b>) -> Option<SessionId> {
         #[cfg(test)]
-        tests::fail_for(event.fixed.visitor);
-        let project = header.projects.get(usize::from(event.fixed.project)).copied().filter(|project| *project != ProjectId::BOOKS);
+        tests::fail_for(event.header.visitor);
+        let project = header.projects.get(usize::from(event.header.project)).copied().filter(|project| *project != ProjectId::BOOKS);
         let problem = match (Fields::of(event), project) {
             (None, _) => "fields unreadable",
             (_, None) => "project unknown",
-            _ if !TIMES.contains(&event.fixed.at_ms) => "time out of range",
-            _ if day_of(event.fixed.received_ms) != day_of(header.received_ms) => "received on another day than its record",
+            _ if !TIMES.contains(&event.header.at_ms) => "time out of range",
+            _ if day_of(event.header.received_ms) != day_of(header.received_ms) => "received on another day than its record",
             (Some(fields), Some(project)) => {
-                taken.books.received(project, event.fixed.received_ms, None, 1);
+                taken.books.received(project, event.header.received_ms, None, 1);
                 taken.events += 1;
                 return Some(self.enrich(event, &fields, project));
             }
         };
         let letter = DeadLetter {
             project: project.unwrap_or(ProjectId::BOOKS),
-            received_ms: event.fixed.received_ms,
+            received_ms: event.header.received_ms,
             reason: DeadReason::EventUndecodable,
             message: problem,
             source: "",
@@ -187,12 +187,12 @@ impl Pipeline {
     }
 
     fn enrich(&mut self, event: &EventView<'_>, fields: &Fields<'_>, project: ProjectId) -> SessionId {
-        let visitor = Visitor { project, key: event.fixed.visitor };
+        let visitor = Visitor { project, key: event.header.visitor };
         let session = match fields.text(Field::ClientSession) {
-            "" => self.sessions.assign(visitor, event.fixed.at_ms),
+            "" => self.sessions.assign(visitor, event.header.at_ms),
             name => SessionId::of_client(visitor, name),
         };
-        let mut out = Addition::begin(&mut self.additions);
+        let mut out = Enrichment::begin(&mut self.enrichments);
         out.field(Field::Session, &session.0);
         let agent_text = fields.text(Field::UserAgent);
         if !agent_text.is_empty() {
@@ -211,19 +211,19 @@ impl Pipeline {
 
     /// The enriched record. Where it does not fit the log, its events leave with their sessions alone.
     fn encode(&self, header: &Header, payload: &[u8]) -> Result<Vec<u8>, Refused> {
-        let enriched = record::enrich(header, payload, &self.additions)?;
+        let enriched = record::enrich(header, payload, &self.enrichments)?;
         if enriched.len() <= self.max_record {
             return Ok(enriched);
         }
         let mut sessions = Vec::with_capacity(24 * self.assigned.len());
         for session in &self.assigned {
-            let mut out = Addition::begin(&mut sessions);
+            let mut out = Enrichment::begin(&mut sessions);
             match session {
                 Some(session) => {
                     out.field(Field::Session, &session.0);
                     out.finish();
                 }
-                None => out.leave_out(),
+                None => out.mark_dropped(),
             }
         }
         let enriched = record::enrich(header, payload, &sessions)?;
@@ -314,7 +314,7 @@ fn dead(raw: &Tallies, reason: DeadReason) -> Tallies {
 }
 
 /// Adds where the visitor came from: campaign, click id, referrer, channel.
-fn acquire(fields: &Fields<'_>, out: &mut Addition<'_>) {
+fn acquire(fields: &Fields<'_>, out: &mut Enrichment<'_>) {
     let url = fields.text(Field::PageUrl);
     let campaign = campaign_of(fields);
     for (field, text) in campaign.found() {

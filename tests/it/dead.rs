@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::{Method, StatusCode};
 use pulse::event::field::{Field, flag};
 use pulse::event::ids::{PersonKey, ProjectId, VisitorKey};
-use pulse::event::packed::{EventWriter, Fixed};
+use pulse::event::packed::{EventHeader, EventWriter};
 use pulse::event::record::{self, Header, Tallies, day_of};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -96,7 +96,7 @@ fn record_of(visitors: &[&str]) -> Vec<u8> {
         let mut writer = EventWriter::begin(&mut body);
         writer.field(Field::Type, b"recovered");
         writer.field(Field::AnonymousId, visitor.as_bytes());
-        writer.finish(&Fixed {
+        writer.finish(&EventHeader {
             event_id: [index as u8 + 1; 16],
             visitor: VisitorKey::of(project, visitor),
             person: PersonKey::of(project, visitor),

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn fixed(id: u8, project: u16) -> Fixed {
-    Fixed {
+fn header(id: u8, project: u16) -> EventHeader {
+    EventHeader {
         event_id: [id; 16],
         visitor: VisitorKey(u64::from(id) << 33),
         person: PersonKey(7),
@@ -34,7 +34,7 @@ fn parts() -> impl Strategy<Value = Vec<Part>> {
     prop::collection::vec(part, 0..20)
 }
 
-fn write(out: &mut Vec<u8>, fixed: &Fixed, parts: &[Part]) {
+fn write(out: &mut Vec<u8>, header: &EventHeader, parts: &[Part]) {
     let mut writer = EventWriter::begin(out);
     for part in parts {
         match part {
@@ -44,7 +44,7 @@ fn write(out: &mut Vec<u8>, fixed: &Fixed, parts: &[Part]) {
             Part::Other(key, value) => writer.other(key.as_bytes(), value.as_bytes()),
         }
     }
-    writer.finish(fixed);
+    writer.finish(header);
 }
 
 fn expected(parts: &[Part]) -> Vec<Entry<'_>> {
@@ -62,7 +62,7 @@ fn expected(parts: &[Part]) -> Vec<Entry<'_>> {
 #[test]
 fn damaged_lengths_end_a_split_without_losing_bytes() {
     let mut bytes = Vec::new();
-    write(&mut bytes, &fixed(1, 0), &[]);
+    write(&mut bytes, &header(1, 0), &[]);
     bytes.extend_from_slice(&u32::MAX.to_le_bytes());
     let (piece, events, rest) = split(&bytes, 0);
     assert_eq!((events, piece.len() + rest.len()), (1, bytes.len()));
@@ -73,7 +73,7 @@ proptest! {
     #[test]
     fn pieces_hold_all_events_in_order_and_none_exceeds_the_limit_needlessly(all in prop::collection::vec(parts(), 1..8), max in 0_usize..3_000) {
         let mut bytes = Vec::new();
-        all.iter().for_each(|parts| write(&mut bytes, &fixed(1, 0), parts));
+        all.iter().for_each(|parts| write(&mut bytes, &header(1, 0), parts));
         let (mut rest, mut joined, mut events) = (bytes.as_slice(), Vec::new(), 0);
         while !rest.is_empty() {
             let (piece, number, after) = split(rest, max);
@@ -88,14 +88,14 @@ proptest! {
     #[test]
     fn written_events_read_back_equal(first in parts(), second in parts()) {
         let mut out = Vec::new();
-        write(&mut out, &fixed(1, 0), &first);
-        write(&mut out, &fixed(2, 9), &second);
+        write(&mut out, &header(1, 0), &first);
+        write(&mut out, &header(2, 9), &second);
         let mut body = out.as_slice();
         let one = EventView::take(&mut body).unwrap();
         let two = EventView::take(&mut body).unwrap();
         prop_assert!(body.is_empty());
-        prop_assert_eq!(one.fixed, fixed(1, 0));
-        prop_assert_eq!(two.fixed, fixed(2, 9));
+        prop_assert_eq!(one.header, header(1, 0));
+        prop_assert_eq!(two.header, header(2, 9));
         prop_assert_eq!(one.entries().collect::<Vec<_>>(), expected(&first));
         prop_assert_eq!(two.entries().collect::<Vec<_>>(), expected(&second));
         prop_assert_eq!([one.encoded(), two.encoded()].concat(), out);
@@ -107,9 +107,9 @@ proptest! {
         while let Some(event) = EventView::take(&mut body) {
             let _ = Fields::of(&event);
         }
-        let (events, additions) = bytes.split_at(bytes.len() / 2);
-        for (event, addition) in EnrichedEvents::new(events, additions) {
-            let _ = Fields::enriched(&event, addition);
+        let (events, enrichments) = bytes.split_at(bytes.len() / 2);
+        for (event, enrichment) in EnrichedEvents::new(events, enrichments) {
+            let _ = Fields::enriched(&event, enrichment);
         }
     }
 }
@@ -122,38 +122,38 @@ fn additions_replace_fields_and_entries_of_unknown_tags_are_passed_over() {
     writer.string(b"plan", b"pro");
     writer.out.push(200);
     varint::put_bytes(writer.out, b"of a later version");
-    writer.finish(&fixed(1, 0));
-    write(&mut events, &fixed(2, 0), &[]);
-    write(&mut events, &fixed(3, 0), &[]);
+    writer.finish(&header(1, 0));
+    write(&mut events, &header(2, 0), &[]);
+    write(&mut events, &header(3, 0), &[]);
 
-    let mut additions = Vec::new();
-    let mut addition = Addition::begin(&mut additions);
-    addition.field(Field::Type, b"renamed");
-    addition.field(Field::Browser, b"Chrome");
-    addition.field(Field::Os, b"");
-    addition.finish();
-    let mut addition = Addition::begin(&mut additions);
-    addition.field(Field::Browser, b"of an event that is left out");
-    addition.leave_out();
-    Addition::begin(&mut additions).finish();
+    let mut enrichments = Vec::new();
+    let mut enrichment = Enrichment::begin(&mut enrichments);
+    enrichment.field(Field::Type, b"renamed");
+    enrichment.field(Field::Browser, b"Chrome");
+    enrichment.field(Field::Os, b"");
+    enrichment.finish();
+    let mut enrichment = Enrichment::begin(&mut enrichments);
+    enrichment.field(Field::Browser, b"of an event that is dropped");
+    enrichment.mark_dropped();
+    Enrichment::begin(&mut enrichments).finish();
 
-    let mut enriched = EnrichedEvents::new(&events, &additions);
-    let (event, addition) = enriched.next().unwrap();
-    let fields = Fields::enriched(&event, addition).unwrap();
+    let mut enriched = EnrichedEvents::new(&events, &enrichments);
+    let (event, enrichment) = enriched.next().unwrap();
+    let fields = Fields::enriched(&event, enrichment).unwrap();
     assert_eq!([Field::Type, Field::Browser, Field::Os].map(|field| fields.text(field)), ["renamed", "Chrome", ""]);
     assert_eq!(fields.properties().next(), Some(Entry::String(b"plan", b"pro")));
-    let (event, addition) = enriched.next().unwrap();
-    assert_eq!((event.fixed, addition), (fixed(3, 0), &[] as &[u8]));
+    let (event, enrichment) = enriched.next().unwrap();
+    assert_eq!((event.header, enrichment), (header(3, 0), &[] as &[u8]));
     assert!(enriched.next().is_none());
 }
 
 #[test]
 fn the_project_of_every_event_is_set() {
     let mut out = Vec::new();
-    write(&mut out, &fixed(1, 0), &[Part::String("a".to_owned(), "b".to_owned())]);
-    write(&mut out, &fixed(2, 0), &[]);
+    write(&mut out, &header(1, 0), &[Part::String("a".to_owned(), "b".to_owned())]);
+    write(&mut out, &header(2, 0), &[]);
     set_project(&mut out, 513);
     let mut body = out.as_slice();
-    assert_eq!(EventView::take(&mut body).unwrap().fixed, fixed(1, 513));
-    assert_eq!(EventView::take(&mut body).unwrap().fixed, fixed(2, 513));
+    assert_eq!(EventView::take(&mut body).unwrap().header, header(1, 513));
+    assert_eq!(EventView::take(&mut body).unwrap().header, header(2, 513));
 }

@@ -34,17 +34,17 @@ proptest! {
 
     #[test]
     fn enriched_records_hold_the_body_as_it_was_and_what_is_added(
-        body in prop::collection::vec(any::<u8>(), 0..5_000), additions in prop::collection::vec(any::<u8>(), 0..1_000), cut in 1_usize..100,
+        body in prop::collection::vec(any::<u8>(), 0..5_000), enrichments in prop::collection::vec(any::<u8>(), 0..1_000), cut in 1_usize..100,
     ) {
         let raw = encode(&header_of(3, None), &body);
         let written = header_of(2, Some(RawOrigin { epoch: LogEpoch(3), partition: 1, offset: 42, previous: 40 }));
-        let bytes = enrich(&written, &raw, &additions).unwrap();
-        let mut read = Enriched { events: vec![1, 2, 3], additions: vec![4] };
+        let bytes = enrich(&written, &raw, &enrichments).unwrap();
+        let mut read = Enriched { events: vec![1, 2, 3], enrichments: vec![4] };
         prop_assert_eq!(decode_enriched(&bytes, &mut read).unwrap(), written.clone());
-        prop_assert_eq!((&read.events, &read.additions), (&body, &additions));
+        prop_assert_eq!((&read.events, &read.enrichments), (&body, &enrichments));
         prop_assert_eq!(header(&bytes[..bytes.len().min(HEADER_PREFIX)]).unwrap(), written);
         let short = &bytes[..bytes.len() - cut.min(bytes.len())];
-        prop_assert!(body.is_empty() && additions.is_empty() || decode_enriched(short, &mut read).is_err());
+        prop_assert!(body.is_empty() && enrichments.is_empty() || decode_enriched(short, &mut read).is_err());
     }
 
     #[test]

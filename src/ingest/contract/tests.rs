@@ -155,7 +155,7 @@ fn a_session_or_a_version_may_be_a_number() {
 fn any_text_is_an_id_and_names_the_same_event_again() {
     let id = |text: &str| {
         let body = format!(r#"{{"eventId":{},"type":"view","anonymousId":"ada"}}"#, json!(text));
-        events(&decode(&body))[0].fixed.event_id
+        events(&decode(&body))[0].header.event_id
     };
     for text in ["1001", "ajs-next-1718-4f", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "../x", "\u{1f389}", &"x".repeat(200)] {
         assert_eq!(id(text), id(text));
@@ -183,7 +183,7 @@ fn times_are_read_in_the_unit_in_which_they_make_sense() {
         r#""2026-09-21T14:13:19Z""#,
     ] {
         let decoded = decode(&event(&format!(r#","timestamp":{given}"#)));
-        assert_eq!(events(&decoded)[0].fixed.at_ms, NOW - 1_000, "{given}");
+        assert_eq!(events(&decoded)[0].header.at_ms, NOW - 1_000, "{given}");
     }
     for bad in ["0", "-1", "20260131", "true", r#""now""#, r#""""#, r#""2026-01-31""#] {
         assert_eq!(fault(&event(&format!(r#","timestamp":{bad}"#))), "timestamp_invalid", "{bad}");
@@ -191,7 +191,7 @@ fn times_are_read_in_the_unit_in_which_they_make_sense() {
     assert_eq!(warnings(&event(&format!(r#","timestamp":{}"#, NOW + 25 * 3_600_000))), [("timestamp_clamped", "timestamp".to_owned())]);
     let ignored = event(&format!(r#","timestamp":{NOW},"sentAt":"9999-01-01T00:00:00Z""#));
     assert_eq!(warnings(&ignored), [("sent_at_ignored", "sentAt".to_owned())]);
-    assert_eq!(events(&decode(&ignored))[0].fixed.at_ms, NOW);
+    assert_eq!(events(&decode(&ignored))[0].header.at_ms, NOW);
 }
 
 #[test]
@@ -263,8 +263,8 @@ fn an_integer_that_no_float_holds_is_out_of_range() {
 #[test]
 fn what_the_server_owns_cannot_be_supplied() {
     let decoded = decode(&event(r#","receivedAt":5,"project_id":9,"ip":"1.2.3.4","geo":{"country":"XX"},"flags":1"#));
-    let fixed = events(&decoded)[0].fixed;
-    assert_eq!((fixed.received_ms, fixed.project, fixed.flags), (NOW, 0, flag::SERVER_TIME));
+    let header = events(&decoded)[0].header;
+    assert_eq!((header.received_ms, header.project, header.flags), (NOW, 0, flag::SERVER_TIME));
     assert_eq!(events(&decoded)[0].entries().count(), 2);
 }
 

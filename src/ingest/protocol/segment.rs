@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(decoded.verdicts.rejected, [], "{body}");
         let bytes = decoded.partitions.iter().find(|packed| packed.events == 1).unwrap().bytes.clone();
         let view = EventView::take(&mut bytes.as_slice()).unwrap();
-        (Fields::of(&view).unwrap().text(Field::Type).to_owned(), view.fixed.at_ms, view.entries().count())
+        (Fields::of(&view).unwrap().text(Field::Type).to_owned(), view.header.at_ms, view.entries().count())
     }
 
     #[test]

@@ -35,8 +35,8 @@ fn events(record: &Opened) -> Vec<(ProjectId, [u8; 16])> {
     let mut rest = record.body.as_slice();
     (0..record.header.events)
         .map(|_| {
-            let fixed = EventView::take(&mut rest).unwrap().fixed;
-            (record.header.projects[usize::from(fixed.project)], fixed.event_id)
+            let header = EventView::take(&mut rest).unwrap().header;
+            (record.header.projects[usize::from(header.project)], header.event_id)
         })
         .collect()
 }

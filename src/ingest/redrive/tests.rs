@@ -31,8 +31,8 @@ fn redrive() -> (FakeLog, Redrive<FakeLog>) {
     (log.clone(), Redrive::new(log, limits(), Geo::default()))
 }
 
-/// What is published for `letter`: project and fixed part of each event, in order of project.
-async fn published(letter: &DeadLetter<'_>) -> Vec<(ProjectId, Fixed)> {
+/// What is published for `letter`: project and header of each event, in order of project.
+async fn published(letter: &DeadLetter<'_>) -> Vec<(ProjectId, EventHeader)> {
     let (log, mut redrive) = redrive();
     let given = redrive.attempt(letter);
     redrive.publish().await.unwrap();
@@ -43,22 +43,22 @@ async fn published(letter: &DeadLetter<'_>) -> Vec<(ProjectId, Fixed)> {
         assert_eq!((received, record.header.letters, record.header.source), (record.header.events, 0, 0));
         assert_eq!(record.header.day, day_of(record.header.received_ms));
         for _ in 0..record.header.events {
-            let fixed = EventView::take(&mut rest).unwrap().fixed;
-            assert_eq!(fixed.visitor.partition(4), record.partition);
-            assert_eq!(fixed.received_ms, record.header.received_ms);
-            events.push((record.header.projects[usize::from(fixed.project)], fixed));
+            let header = EventView::take(&mut rest).unwrap().header;
+            assert_eq!(header.visitor.partition(4), record.partition);
+            assert_eq!(header.received_ms, record.header.received_ms);
+            events.push((record.header.projects[usize::from(header.project)], header));
         }
         assert!(rest.is_empty());
     }
     assert_eq!(events.len() as u32, given);
-    events.sort_by_key(|(project, fixed)| (*project, fixed.event_id));
+    events.sort_by_key(|(project, header)| (*project, header.event_id));
     events
 }
 
 fn put_event(id: u8, project: u16, body: &mut Vec<u8>) {
     let mut writer = EventWriter::begin(body);
     writer.string(b"plan", b"pro");
-    writer.finish(&Fixed {
+    writer.finish(&EventHeader {
         event_id: [id; 16],
         visitor: VisitorKey(u64::from(id) << 60),
         person: PersonKey(1),
@@ -79,11 +79,11 @@ fn record((events, letters): (u32, u32), body: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn a_line_without_an_id_gets_that_of_its_place_and_keeps_its_time() {
     let first = published(&letter(DeadReason::EventInvalid, LINE)).await;
-    let [(SHOP, fixed)] = first.as_slice() else { panic!("{first:?}") };
-    assert_eq!((fixed.event_id, fixed.at_ms, fixed.flags), (PLACE.event_id(0), NOW, flag::SERVER_TIME));
-    assert_ne!(fixed.received_ms, NOW, "it is received anew");
+    let [(SHOP, header)] = first.as_slice() else { panic!("{first:?}") };
+    assert_eq!((header.event_id, header.at_ms, header.flags), (PLACE.event_id(0), NOW, flag::SERVER_TIME));
+    assert_ne!(header.received_ms, NOW, "it is received anew");
     let again = published(&letter(DeadReason::EventInvalid, LINE)).await;
-    assert_eq!((again[0].1.event_id, again[0].1.at_ms), (fixed.event_id, fixed.at_ms));
+    assert_eq!((again[0].1.event_id, again[0].1.at_ms), (header.event_id, header.at_ms));
 
     let own =
         br#"{"eventId":"0190f7a4-0000-7000-8000-000000000001","type":"order","anonymousId":"ada","timestamp":"1970-01-01T00:00:01Z"}"#;
@@ -101,7 +101,7 @@ async fn a_record_gives_its_events_and_the_lines_behind_them_each_to_its_project
     }
     let whole = record((2, 3), &body);
     let events = published(&DeadLetter { project: ProjectId::BOOKS, ..letter(DeadReason::RecordUndecodable, &whole) }).await;
-    let mut ids: Vec<(ProjectId, [u8; 16])> = events.iter().map(|(project, fixed)| (*project, fixed.event_id)).collect();
+    let mut ids: Vec<(ProjectId, [u8; 16])> = events.iter().map(|(project, header)| (*project, header.event_id)).collect();
     let mut expected = [(SHOP, [1; 16]), (BLOG, [2; 16]), (BLOG, PLACE.event_id(0)), (BLOG, PLACE.event_id(2))];
     ids.sort();
     expected.sort();
@@ -119,7 +119,7 @@ async fn an_event_of_unknown_project_stays_where_it_is() {
     put_event(2, 0, &mut body);
     let rest = DeadLetter { message: REST_UNREADABLE, ..letter(DeadReason::EventUndecodable, &body) };
     let rest = published(&rest).await;
-    assert_eq!(rest.iter().map(|(project, fixed)| (*project, fixed.event_id)).collect::<Vec<_>>(), [(SHOP, [2; 16])]);
+    assert_eq!(rest.iter().map(|(project, header)| (*project, header.event_id)).collect::<Vec<_>>(), [(SHOP, [2; 16])]);
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use crate::event::ids::PersonKey;
 
 const OURS: ProjectId = ProjectId(1);
 
-fn event(id: u8, visitor: u64, at_ms: i64, received_ms: i64) -> Fixed {
-    Fixed {
+fn event(id: u8, visitor: u64, at_ms: i64, received_ms: i64) -> EventHeader {
+    EventHeader {
         event_id: [id; 16],
         visitor: VisitorKey(visitor),
         person: PersonKey(visitor),
@@ -78,10 +78,10 @@ struct Sent {
 
 impl Sent {
     /// As it is received at `received_ms`; it happened before its first copy was received.
-    fn received(self, received_ms: i64) -> Fixed {
-        let mut fixed = event(0, self.visitor, self.own_ms, received_ms.max(self.own_ms));
-        fixed.event_id[..2].copy_from_slice(&self.id.to_be_bytes());
-        fixed
+    fn received(self, received_ms: i64) -> EventHeader {
+        let mut header = event(0, self.visitor, self.own_ms, received_ms.max(self.own_ms));
+        header.event_id[..2].copy_from_slice(&self.id.to_be_bytes());
+        header
     }
 }
 
@@ -143,9 +143,9 @@ fn few_new_events_are_suspects() {
     let mut dedupe = Dedupe::new(1 << 20, i64::MIN);
     let mut suspects = 0;
     for number in 0..300_000_u64 {
-        let mut fixed = event(0, number, 10, 10);
-        fixed.event_id[..8].copy_from_slice(&number.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
-        suspects += usize::from(dedupe.admit(OURS, &fixed, 0) == Verdict::Suspect);
+        let mut header = event(0, number, 10, 10);
+        header.event_id[..8].copy_from_slice(&number.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+        suspects += usize::from(dedupe.admit(OURS, &header, 0) == Verdict::Suspect);
     }
     assert!(suspects < 6_000, "{suspects} of 300,000 new events were suspects");
 }
@@ -153,7 +153,7 @@ fn few_new_events_are_suspects() {
 #[test]
 fn a_time_that_the_server_gave_proves_nothing() {
     let mut dedupe = Dedupe::new(1 << 16, 1_000);
-    let mut fixed = event(1, 1, 2_000, 2_000);
-    fixed.flags = flag::SERVER_TIME;
-    assert_eq!(dedupe.admit(OURS, &fixed, 5), Verdict::Suspect);
+    let mut header = event(1, 1, 2_000, 2_000);
+    header.flags = flag::SERVER_TIME;
+    assert_eq!(dedupe.admit(OURS, &header, 5), Verdict::Suspect);
 }

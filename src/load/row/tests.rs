@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::convoy::Passenger;
 use super::*;
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
-use crate::event::packed::{EventWriter, Fixed};
+use crate::event::packed::{EventHeader, EventWriter};
 
 const PLACE: Place = Place { epoch: LogEpoch(7), partition: 3 };
 
@@ -22,7 +22,7 @@ fn put(rows: &mut Rows, (number, text, properties): (u8, u8, u8)) {
     let at_ms = i64::from(number);
     let ids = ([number; 16], VisitorKey(1), PersonKey(2));
     let (event_id, visitor, person) = ids;
-    writer.finish(&Fixed { event_id, visitor, person, at_ms, original_ms: 0, sent_ms: 0, received_ms: at_ms, flags: 0, project: 0 });
+    writer.finish(&EventHeader { event_id, visitor, person, at_ms, original_ms: 0, sent_ms: 0, received_ms: at_ms, flags: 0, project: 0 });
     let event = EventView::take(&mut bytes.as_slice()).unwrap();
     rows.event(&event, &Fields::of(&event).unwrap(), ProjectId(5), (1, 2));
 }
@@ -71,7 +71,7 @@ fn unexpected(given: &[(Field, &str)], expected: &[(&str, &str)]) -> Vec<&'stati
     given.iter().for_each(|(field, text)| writer.field(*field, text.as_bytes()));
     let ids = ([1; 16], VisitorKey(1), PersonKey(2));
     let (event_id, visitor, person) = ids;
-    writer.finish(&Fixed { event_id, visitor, person, at_ms: 0, original_ms: 0, sent_ms: 0, received_ms: 0, flags: 0, project: 0 });
+    writer.finish(&EventHeader { event_id, visitor, person, at_ms: 0, original_ms: 0, sent_ms: 0, received_ms: 0, flags: 0, project: 0 });
     let event = EventView::take(&mut bytes.as_slice()).unwrap();
     rows.event(&event, &Fields::of(&event).unwrap(), ProjectId(5), (1, 2));
     let text = |name: &str| expected.iter().find(|(column, _)| *column == name).map_or("", |(_, text)| text);

@@ -14,7 +14,7 @@ use super::super::dedupe::{EventKey, Fingerprint};
 use super::super::row;
 use super::*;
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey};
-use crate::event::packed::{Addition, EventWriter, Fixed};
+use crate::event::packed::{Enrichment, EventHeader, EventWriter};
 use crate::event::record::{Tallies, day_of};
 use crate::load::BlockLimits;
 use crate::outcome::Count;
@@ -154,7 +154,7 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
     let (mut payloads, mut keys, mut known) = (Vec::new(), HashSet::new(), 0);
     for offset in 0..RAW_RECORDS {
         let received_ms = NOON_MS + offset * 40 * 60_000;
-        let (mut body, mut additions, mut tallies, events) = (Vec::new(), Vec::new(), Tallies::default(), dice.below(6) as u32);
+        let (mut body, mut enrichments, mut tallies, events) = (Vec::new(), Vec::new(), Tallies::default(), dice.below(6) as u32);
         for _ in 0..events {
             let number = if known > 0 && dice.is(30) { dice.below(known) } else { known };
             known = known.max(number + 1);
@@ -162,7 +162,7 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
             keys.insert(key);
             // Happened as the first copy did, whenever this one came.
             let at_ms = NOON_MS + number as i64;
-            let fixed = Fixed {
+            let header = EventHeader {
                 event_id: key.event_id,
                 visitor: key.visitor,
                 person: PersonKey(1),
@@ -173,8 +173,8 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
                 flags: 0,
                 project: 0,
             };
-            EventWriter::begin(&mut body).finish(&fixed);
-            Addition::begin(&mut additions).finish();
+            EventWriter::begin(&mut body).finish(&header);
+            Enrichment::begin(&mut enrichments).finish();
             tallies.add(ProjectId(1), received_ms, Count::Received, 1);
         }
         let origin = RawOrigin { epoch: EPOCH, partition: 0, offset, previous: offset - 1 };
@@ -188,7 +188,7 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
             letters: 0,
             origin: Some(origin),
         };
-        payloads.push(record::enrich(&header, &record::encode(&header, &body), &additions).unwrap());
+        payloads.push(record::enrich(&header, &record::encode(&header, &body), &enrichments).unwrap());
     }
     let (mut log, mut next) = (Vec::new(), 0);
     while let Some(payload) = payloads.get(next) {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::dead_letter::DeadLetterRecord;
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
-use crate::event::packed::{EnrichedEvents, Entry, EventWriter, Fixed};
+use crate::event::packed::{EnrichedEvents, Entry, EventHeader, EventWriter};
 use crate::event::record::Enriched;
 
 const PROJECT: ProjectId = ProjectId(9);
@@ -49,7 +49,7 @@ fn put_event(body: &mut Vec<u8>, visitor: u64, fields: &[(Field, &str)]) {
     let mut writer = EventWriter::begin(body);
     fields.iter().for_each(|(field, text)| writer.field(*field, text.as_bytes()));
     writer.string(b"plan", b"pro");
-    writer.finish(&Fixed {
+    writer.finish(&EventHeader {
         event_id: [visitor as u8; 16],
         visitor: VisitorKey(visitor),
         person: PersonKey(visitor),
@@ -91,7 +91,7 @@ fn record(events: u32, letters: u32, body: &[u8]) -> Vec<u8> {
 fn read(applied: &Applied) -> (Header, Enriched) {
     let mut content = Enriched::default();
     let header = record::decode_enriched(&applied.enriched, &mut content).unwrap();
-    assert_eq!(EnrichedEvents::new(&content.events, &content.additions).count(), header.events as usize);
+    assert_eq!(EnrichedEvents::new(&content.events, &content.enrichments).count(), header.events as usize);
     (header, content)
 }
 
@@ -111,8 +111,8 @@ fn an_event_leaves_with_what_its_agent_page_and_visitor_say() {
     put_event(&mut body, 1, &[(Field::Type, "view"), (Field::UserAgent, CHROME), (Field::PageUrl, page), (Field::Os, "Given")]);
     let applied = pipeline().apply(origin(7), &record(1, 0, &body));
     let (header, content) = read(&applied);
-    let (event, addition) = EnrichedEvents::new(&content.events, &content.additions).next().unwrap();
-    let fields = Fields::enriched(&event, addition).unwrap();
+    let (event, enrichment) = EnrichedEvents::new(&content.events, &content.enrichments).next().unwrap();
+    let fields = Fields::enriched(&event, enrichment).unwrap();
     assert_eq!(header.origin, Some(origin(7)));
     assert_eq!(fields.properties().collect::<Vec<_>>(), [Entry::String(b"plan", b"pro")]);
     assert_eq!([fields.text(Field::Browser), fields.text(Field::Os)], ["Chrome", "Given"]);
@@ -137,8 +137,8 @@ fn a_campaign_is_found_in_whichever_field_of_the_page_carries_it() {
         put_event(&mut body, 1, page);
         let applied = pipeline().apply(origin(7), &record(1, 0, &body));
         let (_, content) = read(&applied);
-        let (event, addition) = EnrichedEvents::new(&content.events, &content.additions).next().unwrap();
-        let fields = Fields::enriched(&event, addition).unwrap();
+        let (event, enrichment) = EnrichedEvents::new(&content.events, &content.enrichments).next().unwrap();
+        let fields = Fields::enriched(&event, enrichment).unwrap();
         assert_eq!([fields.text(Field::CampaignSource), fields.text(Field::Channel)], ["bing", "paid_search"], "{page:?}");
     }
 }
@@ -187,9 +187,9 @@ fn an_event_whose_fields_are_damaged_is_a_letter_and_its_neighbours_keep_what_is
     body[length_of_value] = 100;
     let applied = pipeline().apply(origin(7), &record(3, 0, &body));
     let (header, content) = read(&applied);
-    let kept: Vec<(String, String)> = EnrichedEvents::new(&content.events, &content.additions)
-        .map(|(event, addition)| {
-            let fields = Fields::enriched(&event, addition).unwrap();
+    let kept: Vec<(String, String)> = EnrichedEvents::new(&content.events, &content.enrichments)
+        .map(|(event, enrichment)| {
+            let fields = Fields::enriched(&event, enrichment).unwrap();
             (fields.text(Field::Type).to_owned(), fields.text(Field::Browser).to_owned())
         })
         .collect();
@@ -276,8 +276,10 @@ fn a_record_that_grows_beyond_the_limit_keeps_its_events_and_their_sessions() {
     let (header, content) = read(&applied);
     assert_eq!((header.events, applied.letters), (499, 0));
     assert!(applied.enriched.len() < whole.len());
-    let sessions = EnrichedEvents::new(&content.events, &content.additions);
-    assert!(sessions.map(|(event, addition)| Fields::enriched(&event, addition).unwrap().get(Field::Session).len()).all(|len| len == 16));
+    let sessions = EnrichedEvents::new(&content.events, &content.enrichments);
+    assert!(
+        sessions.map(|(event, enrichment)| Fields::enriched(&event, enrichment).unwrap().get(Field::Session).len()).all(|len| len == 16)
+    );
     assert_conserved(&header);
 
     // Not even those fit behind a raw record that fills the log.

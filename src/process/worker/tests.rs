@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::event::field::Field;
 use crate::event::ids::{LogEpoch, PersonKey, ProjectId, VisitorKey};
-use crate::event::packed::{EventWriter, Fixed};
+use crate::event::packed::{EventHeader, EventWriter};
 use crate::event::record::{self, Header, Tallies, day_of};
 use crate::lifecycle::spawn_apart;
 use crate::log::GroupMember;
@@ -227,7 +227,7 @@ impl PartitionReader for SmallReader {
 fn event(body: &mut Vec<u8>, visitor: u64) {
     let mut writer = EventWriter::begin(body);
     writer.field(Field::Type, b"view");
-    writer.finish(&Fixed {
+    writer.finish(&EventHeader {
         event_id: [visitor as u8; 16],
         visitor: VisitorKey(visitor),
         person: PersonKey(visitor),

@@ -193,7 +193,7 @@ fn oldest_event(payload: &[u8]) -> Option<i64> {
     let mut body = Vec::new();
     let header = record::decode(payload, &mut body).or_else(|_| record::header(payload)).ok()?;
     let mut rest = body.as_slice();
-    let events = std::iter::from_fn(|| EventView::take(&mut rest)).map(|event| event.fixed.received_ms);
+    let events = std::iter::from_fn(|| EventView::take(&mut rest)).map(|event| event.header.received_ms);
     Some(events.chain([header.received_ms]).min().unwrap_or(header.received_ms))
 }
 
