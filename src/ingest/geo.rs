@@ -27,14 +27,14 @@ const MAX_TEXT: usize = 128;
 
 /// Where an address is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct GeoPlace {
     country: String,
     region: String,
     city: String,
     network: String,
 }
 
-impl Place {
+impl GeoPlace {
     pub(super) fn write(&self, writer: &mut EventWriter<'_>) {
         writer.field(Field::Country, self.country.as_bytes());
         writer.field(Field::Region, clip(&self.region, MAX_TEXT).as_bytes());
@@ -74,7 +74,7 @@ impl Geo {
         self.lookup(address).country
     }
 
-    fn lookup(&self, address: IpAddr) -> Place {
+    fn lookup(&self, address: IpAddr) -> GeoPlace {
         let city = if address.is_ipv6() { self.city_v6.as_ref().or(self.city.as_ref()) } else { self.city.as_ref() };
         let mut place = city.and_then(|reader| record::<City>(reader, address)).map(City::place).unwrap_or_default();
         if let Some(network) = self.network.as_ref().and_then(|reader| record::<Network>(reader, address)) {
@@ -149,7 +149,7 @@ struct Network<'r> {
 }
 
 impl City<'_> {
-    fn place(self) -> Place {
+    fn place(self) -> GeoPlace {
         let country = if self.country_code.is_empty() { self.country.iso_code } else { self.country_code };
         let nested = self.subdivisions.first().map_or("", |region| region.names.en);
         let region = if self.state1.is_empty() { nested } else { self.state1 };
@@ -157,14 +157,14 @@ impl City<'_> {
             CityName::Flat(name) => name,
             CityName::Nested(named) => named.names.en,
         };
-        Place { country: country.to_owned(), region: region.to_owned(), city: city.to_owned(), network: String::new() }
+        GeoPlace { country: country.to_owned(), region: region.to_owned(), city: city.to_owned(), network: String::new() }
     }
 }
 
 /// Places of the addresses of one request: each is looked up once.
 pub(super) struct RequestGeo<'g> {
     geo: &'g Geo,
-    last: std::cell::RefCell<Option<(IpAddr, Arc<Place>)>>,
+    last: std::cell::RefCell<Option<(IpAddr, Arc<GeoPlace>)>>,
 }
 
 impl<'g> RequestGeo<'g> {
@@ -173,7 +173,7 @@ impl<'g> RequestGeo<'g> {
     }
 
     /// Where an address is. Events of a request mostly share one.
-    pub(super) fn place(&self, address: IpAddr) -> Arc<Place> {
+    pub(super) fn place(&self, address: IpAddr) -> Arc<GeoPlace> {
         let mut last = self.last.borrow_mut();
         match &*last {
             Some((known, place)) if *known == address => Arc::clone(place),

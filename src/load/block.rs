@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::dedupe::{Dedupe, EventKey, Fingerprint, Verdict, own_time_ms};
-use super::home::Place;
+use super::home::PartitionKey;
 use super::row::{Covered, Rows};
 use crate::clickhouse::{Arrivals, Day};
 use crate::clock;
@@ -95,8 +95,8 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    pub(super) fn place(&self) -> Place {
-        Place { epoch: self.epoch, partition: self.partition }
+    pub(super) fn place(&self) -> PartitionKey {
+        PartitionKey { epoch: self.epoch, partition: self.partition }
     }
 }
 
@@ -130,8 +130,8 @@ impl Block {
     }
 
     /// Whose records it has.
-    pub(super) fn place(&self) -> Option<Place> {
-        self.open.as_ref().map(|open| Place { epoch: open.epoch, partition: open.partition })
+    pub(super) fn place(&self) -> Option<PartitionKey> {
+        self.open.as_ref().map(|open| PartitionKey { epoch: open.epoch, partition: open.partition })
     }
 
     /// Whether a record of that day may be added: one block goes into one partition of the table.

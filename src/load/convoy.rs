@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::home::Place;
+use super::home::PartitionKey;
 use super::row::{Part, Rows};
 use super::table::TableError;
 
@@ -22,7 +22,7 @@ const COMPANY: Duration = Duration::from_millis(5);
 /// A block that wants to go.
 pub(super) struct Passenger {
     /// Whose it is, and the generation that its rows carry.
-    pub(super) place: Place,
+    pub(super) place: PartitionKey,
     pub(super) generation: u64,
     pub(super) rows: Arc<Rows>,
 }
@@ -32,7 +32,7 @@ impl Part for Passenger {
         &self.rows
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> PartitionKey {
         self.place
     }
 
@@ -105,7 +105,7 @@ mod tests {
     type Sent = Arc<Mutex<Vec<Vec<u16>>>>;
 
     fn passenger(partition: u16) -> Passenger {
-        Passenger { place: Place { epoch: LogEpoch(1), partition }, generation: 1, rows: Arc::new(Rows::new()) }
+        Passenger { place: PartitionKey { epoch: LogEpoch(1), partition }, generation: 1, rows: Arc::new(Rows::new()) }
     }
 
     /// An insert that takes a second, and is refused if partition 13 is on board.

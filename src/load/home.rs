@@ -12,7 +12,7 @@ use crate::event::ids::LogEpoch;
 
 /// A partition of one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct PartitionKey {
     pub(super) epoch: LogEpoch,
     pub(super) partition: u16,
 }
@@ -38,7 +38,7 @@ pub(super) fn claims(partition: u16, traces: &[Trace]) -> Vec<usize> {
 
 /// The homes that are known.
 #[derive(Debug, Default)]
-pub(super) struct Homes(Mutex<HashMap<Place, Home>>);
+pub(super) struct Homes(Mutex<HashMap<PartitionKey, Home>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Home {
@@ -49,28 +49,28 @@ struct Home {
 
 impl Homes {
     /// Where a partition lives as of the last fence taken; the first shard if none was.
-    pub(super) fn shard(&self, place: Place) -> usize {
+    pub(super) fn shard(&self, place: PartitionKey) -> usize {
         self.lock().get(&place).map_or(0, |home| home.shard)
     }
 
     /// Where it lives for good.
-    pub(super) fn settled(&self, place: Place) -> Option<usize> {
+    pub(super) fn settled(&self, place: PartitionKey) -> Option<usize> {
         self.lock().get(&place).filter(|home| home.is_settled).map(|home| home.shard)
     }
 
     /// A fence was taken.
-    pub(super) fn set(&self, place: Place, shard: usize, has_rows: bool) {
+    pub(super) fn set(&self, place: PartitionKey, shard: usize, has_rows: bool) {
         self.lock().insert(place, Home { shard, is_settled: has_rows });
     }
 
     /// A block was stored.
-    pub(super) fn settle(&self, place: Place) {
+    pub(super) fn settle(&self, place: PartitionKey) {
         if let Some(home) = self.lock().get_mut(&place) {
             home.is_settled = true;
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Place, Home>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PartitionKey, Home>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_home_is_for_good_only_once_it_has_rows() {
-        let (homes, place) = (Homes::default(), Place { epoch: LogEpoch(7), partition: 3 });
+        let (homes, place) = (Homes::default(), PartitionKey { epoch: LogEpoch(7), partition: 3 });
         homes.set(place, 1, false);
         assert_eq!((homes.shard(place), homes.settled(place)), (1, None));
         homes.settle(place);

@@ -2,7 +2,7 @@
 
 use super::block::{Block, Sealed};
 use super::dedupe::Dedupe;
-use super::home::Place;
+use super::home::PartitionKey;
 use super::row::{self, Part, Rows};
 use crate::event::record::{self, Enriched, Tallies};
 
@@ -11,7 +11,7 @@ impl Part for Sealed {
         &self.rows
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> PartitionKey {
         Self::place(self)
     }
 

@@ -1,17 +1,17 @@
 //! What the loader asks of the raw topic: which offsets there are. By it the first record that the table takes of a partition is
 //! known to be the first, and a log that lost its end is known from one that is behind.
 
-use super::home::Place;
+use super::home::PartitionKey;
 use crate::log::{self, Log, LogError, Topic};
 
 /// The raw topic as the loader sees it.
 pub(super) trait RawLog: Send + Sync + 'static {
     /// First raw offset held of a partition of which the table has all below `next_offset`. An error if the log ends before that.
-    fn first_held(&self, place: Place, next_offset: i64) -> impl Future<Output = Result<i64, LogError>> + Send;
+    fn first_held(&self, place: PartitionKey, next_offset: i64) -> impl Future<Output = Result<i64, LogError>> + Send;
 }
 
 impl<L: Log> RawLog for L {
-    async fn first_held(&self, Place { epoch, partition }: Place, next_offset: i64) -> Result<i64, LogError> {
+    async fn first_held(&self, PartitionKey { epoch, partition }: PartitionKey, next_offset: i64) -> Result<i64, LogError> {
         if epoch != self.epoch() {
             // Of a log that is gone the enriched topic has all that there will ever be.
             return Ok(i64::MAX);
@@ -27,7 +27,7 @@ pub(super) struct Part {
 }
 
 impl RawLog for Part {
-    async fn first_held(&self, _: Place, _: i64) -> Result<i64, LogError> {
+    async fn first_held(&self, _: PartitionKey, _: i64) -> Result<i64, LogError> {
         Ok(self.start)
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::home::Place;
+use super::home::PartitionKey;
 use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, MapColumn, StringColumn};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
@@ -291,7 +291,7 @@ fn small_letters(text: &[u8], take: impl FnOnce(&[u8])) {
 /// Rows of one partition, with what is the same in all of them.
 pub(super) trait Part: Sync + 'static {
     fn rows(&self) -> &Rows;
-    fn place(&self) -> Place;
+    fn place(&self) -> PartitionKey;
     /// The generation that holds the partition's fence.
     fn generation(&self) -> u64;
 }

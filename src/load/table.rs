@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use super::block::{Sealed, Suspect};
 use super::convoy::{Lane, Passenger};
 use super::dedupe::{Dedupe, EventKey, Fingerprint};
-use super::home::{self, Homes, Place, Trace};
+use super::home::{self, Homes, PartitionKey, Trace};
 use super::row;
 use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Retry, Statement, retry};
 use crate::event::ids::LogEpoch;
@@ -62,16 +62,20 @@ fn is_over(error: &ClickHouseError) -> bool {
 pub(super) trait Table: Clone + Send + Sync + 'static {
     /// Takes a partition: afterwards no insert of an earlier generation can succeed. Returns the new generation and the
     /// highest raw offset that the table has.
-    fn take_fence(&self, place: Place) -> impl Future<Output = Result<(u64, Option<i64>), TableError>> + Send;
+    fn take_fence(&self, place: PartitionKey) -> impl Future<Output = Result<(u64, Option<i64>), TableError>> + Send;
 
     /// The highest raw offset that the table has of a partition whose fence was taken, by the one who has it now.
-    fn highest(&self, place: Place) -> impl Future<Output = Result<Option<i64>, TableError>> + Send;
+    fn highest(&self, place: PartitionKey) -> impl Future<Output = Result<Option<i64>, TableError>> + Send;
 
     /// A memory of the recent past of a partition whose fence was taken, within `bytes`.
-    fn recall(&self, place: Place, bytes: usize) -> impl Future<Output = Result<Dedupe, TableError>> + Send;
+    fn recall(&self, place: PartitionKey, bytes: usize) -> impl Future<Output = Result<Dedupe, TableError>> + Send;
 
     /// Which of the suspects of a partition the table has.
-    fn find(&self, place: Place, suspects: &[Suspect]) -> impl Future<Output = Result<HashMap<EventKey, Fingerprint>, TableError>> + Send;
+    fn find(
+        &self,
+        place: PartitionKey,
+        suspects: &[Suspect],
+    ) -> impl Future<Output = Result<HashMap<EventKey, Fingerprint>, TableError>> + Send;
 
     /// Inserts a block, whole or not at all.
     fn insert(&self, block: &Sealed, generation: u64) -> impl Future<Output = Result<(), TableError>> + Send;
@@ -101,7 +105,7 @@ const FENCE_POLL: Duration = Duration::from_millis(20);
 
 /// What a server has of a partition of a log.
 struct Held {
-    place: Place,
+    place: PartitionKey,
     /// The highest raw offset.
     highest: i64,
     /// The latest receipt.
@@ -119,17 +123,17 @@ impl EventTable {
     }
 
     /// Who inserts into the home of a partition, and reads back from it.
-    fn writer(&self, place: Place) -> Result<&Client, TableError> {
+    fn writer(&self, place: PartitionKey) -> Result<&Client, TableError> {
         self.writer_of(self.homes.shard(place), place)
     }
 
-    fn writer_of(&self, shard: usize, place: Place) -> Result<&Client, TableError> {
+    fn writer_of(&self, shard: usize, place: PartitionKey) -> Result<&Client, TableError> {
         let shard = self.store.shards.get(shard).ok_or_else(|| TableError::Stop(format!("clickhouse.shards has no shard {shard}")))?;
         Ok(&shard.replica_of(place.partition).writer)
     }
 
     /// What each shard has of a partition. All must answer, unless one has its rows: then nobody is waited for.
-    async fn traces(&self, place: Place) -> Result<Vec<Trace>, TableError> {
+    async fn traces(&self, place: PartitionKey) -> Result<Vec<Trace>, TableError> {
         let mut traces = vec![Trace::default(); self.store.shards.len()];
         let mut missing = None;
         let ask = |shard| async move { (shard, self.trace(shard, place).await) };
@@ -147,7 +151,7 @@ impl EventTable {
     }
 
     /// Of the events table, also for one beside it, which is to take its place.
-    async fn trace(&self, shard: usize, place: Place) -> Result<Trace, TableError> {
+    async fn trace(&self, shard: usize, place: PartitionKey) -> Result<Trace, TableError> {
         let writer = self.writer_of(shard, place)?;
         let sql = format!("SELECT joinGet('{}.fence', 'generation', {{partition:UInt16}}) != 0", self.store.database);
         let fence: Vec<(u8,)> = writer.rows(&Statement::of(sql).bind("partition", place.partition)).await?;
@@ -159,12 +163,12 @@ impl EventTable {
         })
     }
 
-    async fn highest_in(&self, server: &Client, place: Place) -> Result<Option<i64>, TableError> {
+    async fn highest_in(&self, server: &Client, place: PartitionKey) -> Result<Option<i64>, TableError> {
         Ok(held(server, &self.events).await?.iter().find(|held| held.place == place).map(|held| held.highest))
     }
 
     /// Takes the fence of a partition in one shard and returns the highest raw offset that the shard has.
-    async fn take_fence_in(&self, shard: usize, place: Place, generation: u64) -> Result<Option<i64>, TableError> {
+    async fn take_fence_in(&self, shard: usize, place: PartitionKey, generation: u64) -> Result<Option<i64>, TableError> {
         let partition = place.partition;
         let writer = self.writer_of(shard, place)?;
         let replicas = || self.store.shards.get(shard).into_iter().flat_map(|shard| shard.replicas());
@@ -185,7 +189,7 @@ impl EventTable {
 
     /// Waits until no insert of another generation of this partition is running. The fence refuses those that write their
     /// block after it was taken; one that passed its check before must be seen to end.
-    async fn wait_for_others(&self, writer: &Client, place: Place, generation: u64) -> Result<(), TableError> {
+    async fn wait_for_others(&self, writer: &Client, place: PartitionKey, generation: u64) -> Result<(), TableError> {
         let sql = "SELECT count() FROM system.processes WHERE startsWith(query_id, {prefix:String}) AND position(query_id, {any:String}) > 0 \
                    AND position(query_id, {own:String}) = 0";
         let statement = Statement::of(sql)
@@ -206,7 +210,7 @@ impl EventTable {
         format!("pulse-load-{}", self.fence)
     }
 
-    fn past<'a>(&'a self, server: &'a Client, place: Place) -> Past<'a> {
+    fn past<'a>(&'a self, server: &'a Client, place: PartitionKey) -> Past<'a> {
         Past { server, events: &self.events, place, partitions: self.partitions }
     }
 
@@ -232,24 +236,24 @@ async fn held(server: &Client, table: &str) -> Result<Vec<Held>, TableError> {
     );
     let rows: Vec<(String, u16, String, String)> = server.rows(&Statement::of(sql)).await?;
     let held = rows.iter().map(|(epoch, partition, highest, newest_ms)| {
-        let place = Place { epoch: LogEpoch(epoch.parse().ok()?), partition: *partition };
+        let place = PartitionKey { epoch: LogEpoch(epoch.parse().ok()?), partition: *partition };
         Some(Held { place, highest: highest.parse().ok()?, newest_ms: newest_ms.parse().ok()? })
     });
     held.collect::<Option<_>>().ok_or_else(|| TableError::Later("clickhouse answered with numbers that are none".to_owned()))
 }
 
 /// Names a block in the id of the insert that it travels with.
-fn block_name(place: Place, generation: u64) -> String {
+fn block_name(place: PartitionKey, generation: u64) -> String {
     format!("{}{generation:016x}/", block_prefix(place))
 }
 
 /// Begins the names of all blocks of a partition.
-fn block_prefix(place: Place) -> String {
+fn block_prefix(place: PartitionKey) -> String {
     format!("/{:016x}-{}:", place.epoch.0, place.partition)
 }
 
 impl Table for EventTable {
-    async fn take_fence(&self, place: Place) -> Result<(u64, Option<i64>), TableError> {
+    async fn take_fence(&self, place: PartitionKey) -> Result<(u64, Option<i64>), TableError> {
         let generation = random();
         let mut taken: BTreeMap<usize, Option<i64>> = BTreeMap::new();
         let only = if self.store.shards.len() == 1 { Some(0) } else { self.homes.settled(place) };
@@ -272,17 +276,17 @@ impl Table for EventTable {
         Ok((generation, highest))
     }
 
-    async fn highest(&self, place: Place) -> Result<Option<i64>, TableError> {
+    async fn highest(&self, place: PartitionKey) -> Result<Option<i64>, TableError> {
         self.highest_in(self.writer(place)?, place).await
     }
 
-    async fn recall(&self, place: Place, bytes: usize) -> Result<Dedupe, TableError> {
+    async fn recall(&self, place: PartitionKey, bytes: usize) -> Result<Dedupe, TableError> {
         let server = self.writer(place)?;
         let held = held(server, &self.events).await?;
         self.past(server, place).recall(&held, bytes).await
     }
 
-    async fn find(&self, place: Place, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
+    async fn find(&self, place: PartitionKey, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
         self.past(self.writer(place)?, place).find(suspects).await
     }
 

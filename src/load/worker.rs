@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Sealed};
 use super::dedupe::Dedupe;
-use super::home::Place;
+use super::home::PartitionKey;
 use super::raw::RawLog;
 use super::stats::LoadStats;
 use super::table::{Table, TableError};
@@ -301,7 +301,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
     /// Errors: the log does not answer, or ends before what the table has of it.
     async fn begin(&mut self, tenure: &mut Tenure, epoch: LogEpoch, ends: &Ends) -> Result<bool, LogError> {
         let partition = self.reader.partition();
-        let place = Place { epoch, partition };
+        let place = PartitionKey { epoch, partition };
         let mut pause = Pause::default();
         loop {
             let attempt = async {
@@ -329,7 +329,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
     /// Whether the table has come further while this worker waited at a gap.
     async fn has_moved(&mut self, tenure: &mut Tenure, ends: &Ends) -> bool {
         let Some(epoch) = tenure.epoch else { return false };
-        let place = Place { epoch, partition: self.reader.partition() };
+        let place = PartitionKey { epoch, partition: self.reader.partition() };
         tokio::select! {
             () = ends.any() => false,
             highest = self.table.highest(place) => highest.is_ok_and(|highest| highest != tenure.highest),

@@ -49,7 +49,7 @@ struct Oracle {
 
 /// Clients that send all the time.
 pub(crate) struct Load {
-    pub(crate) place: Place,
+    pub(crate) place: SharedHttp,
     oracle: Arc<Oracle>,
     stop: CancellationToken,
     clients: JoinSet<()>,
@@ -58,7 +58,7 @@ pub(crate) struct Load {
 impl Load {
     /// Sends to `http`, and to wherever [`Load::place`] says later.
     pub(crate) fn start(http: Http) -> Self {
-        let place: Place = Arc::new(Mutex::new(http));
+        let place: SharedHttp = Arc::new(Mutex::new(http));
         let (oracle, stop, mut clients) = (Arc::<Oracle>::default(), CancellationToken::new(), JoinSet::new());
         for number in 0..CLIENTS {
             clients.spawn(client(number, Arc::clone(&place), Arc::clone(&oracle), stop.clone()));
@@ -90,10 +90,10 @@ pub(crate) async fn check_stored(http: &Http, accepted: &HashSet<String>, seed: 
 }
 
 /// Where pulse is now; it moves with every restart.
-pub(crate) type Place = Arc<Mutex<Http>>;
+pub(crate) type SharedHttp = Arc<Mutex<Http>>;
 
 /// Sends batches until asked to stop. A batch whose fate is unknown is sent again with the same ids, as an SDK does.
-async fn client(number: u64, place: Place, oracle: Arc<Oracle>, stop: CancellationToken) {
+async fn client(number: u64, place: SharedHttp, oracle: Arc<Oracle>, stop: CancellationToken) {
     for batch in 0.. {
         let ids: Vec<String> = (0..BATCH).map(|event| format!("{number:08x}-0000-4000-8000-{:012x}", batch * BATCH + event)).collect();
         let events: Vec<Value> = ids
@@ -138,7 +138,7 @@ impl Moments {
 }
 
 /// Runs load while `fault` strikes again and again; then checks every promise.
-async fn under_load(seed: u64, fault: impl AsyncFnMut(&mut Pulse, &Place, &mut Moments)) {
+async fn under_load(seed: u64, fault: impl AsyncFnMut(&mut Pulse, &SharedHttp, &mut Moments)) {
     under_load_on(Pulse::start().await, (seed, kills()), fault).await;
 }
 
@@ -146,7 +146,7 @@ async fn under_load(seed: u64, fault: impl AsyncFnMut(&mut Pulse, &Place, &mut M
 pub(crate) async fn under_load_on(
     mut pulse: Pulse,
     (seed, faults): (u64, u32),
-    mut fault: impl AsyncFnMut(&mut Pulse, &Place, &mut Moments),
+    mut fault: impl AsyncFnMut(&mut Pulse, &SharedHttp, &mut Moments),
 ) {
     let load = Load::start(pulse.http.clone());
     let mut moments = Moments(seed);
@@ -165,7 +165,7 @@ pub(crate) async fn under_load_on(
     assert!(pulse.stop().await);
 }
 
-pub(crate) async fn restart(pulse: &mut Pulse, place: &Place) {
+pub(crate) async fn restart(pulse: &mut Pulse, place: &SharedHttp) {
     pulse.restart().await;
     *place.lock().unwrap() = pulse.http.clone();
 }

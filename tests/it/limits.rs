@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::crash::{Place, restart, under_load_on};
+use crate::crash::{SharedHttp, restart, under_load_on};
 use crate::faults::{absence, is_long, odd_event, something_is_accepted};
 use crate::harness::clickhouse::Cluster;
 use crate::harness::volume::Volume;
@@ -129,7 +129,7 @@ async fn on_a_volume_that_turns_read_only_nothing_is_accepted_and_what_was_is_th
 }
 
 /// Sends requests of a thousand events each from many connections, each until it is accepted; returns how many events that were.
-async fn flood(place: &Place, requests: u32) -> u64 {
+async fn flood(place: &SharedHttp, requests: u32) -> u64 {
     let mut senders = JoinSet::new();
     for sender in 0..8 {
         let place = Arc::clone(place);

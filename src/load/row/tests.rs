@@ -7,7 +7,7 @@ use super::*;
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
 use crate::event::packed::{EventHeader, EventWriter};
 
-const PLACE: Place = Place { epoch: LogEpoch(7), partition: 3 };
+const PLACE: PartitionKey = PartitionKey { epoch: LogEpoch(7), partition: 3 };
 
 /// An event whose texts are few, so that parts share some of them and not others.
 fn put(rows: &mut Rows, (number, text, properties): (u8, u8, u8)) {

@@ -9,7 +9,7 @@ use xxhash_rust::xxh32::xxh32;
 
 use super::super::block::{Suspect, fingerprint};
 use super::super::dedupe::{Dedupe, EventKey, Fingerprint};
-use super::super::home::Place;
+use super::super::home::PartitionKey;
 use super::{Held, TableError};
 use crate::clickhouse::{Arrivals, Client, Day, Statement, native};
 use crate::clock;
@@ -34,7 +34,7 @@ pub(super) struct Past<'a> {
     pub(super) server: &'a Client,
     /// The table, with the database.
     pub(super) events: &'a str,
-    pub(super) place: Place,
+    pub(super) place: PartitionKey,
     /// Partitions of the log.
     pub(super) partitions: u16,
 }

@@ -247,7 +247,7 @@ fn rows_of(sealed: &Sealed) -> Vec<Row> {
 }
 
 impl Table for World {
-    async fn take_fence(&self, _: Place) -> Result<(u64, Option<i64>), TableError> {
+    async fn take_fence(&self, _: PartitionKey) -> Result<(u64, Option<i64>), TableError> {
         self.answers(Silent::Fence).await;
         self.pause().await;
         if self.strikes(10) {
@@ -264,7 +264,7 @@ impl Table for World {
         Ok((generation, self.with(|state| state.highest())))
     }
 
-    async fn highest(&self, _: Place) -> Result<Option<i64>, TableError> {
+    async fn highest(&self, _: PartitionKey) -> Result<Option<i64>, TableError> {
         self.pause().await;
         if self.strikes(10) {
             return Err(TableError::Later("nothing can be read".to_owned()));
@@ -275,7 +275,7 @@ impl Table for World {
         }))
     }
 
-    async fn recall(&self, _: Place, bytes: usize) -> Result<Dedupe, TableError> {
+    async fn recall(&self, _: PartitionKey, bytes: usize) -> Result<Dedupe, TableError> {
         self.pause().await;
         if self.strikes(10) {
             return Err(TableError::Later("nothing can be read".to_owned()));
@@ -294,7 +294,7 @@ impl Table for World {
         }))
     }
 
-    async fn find(&self, _: Place, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
+    async fn find(&self, _: PartitionKey, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
         self.answers(Silent::Find).await;
         self.pause().await;
         if self.strikes(10) {
@@ -344,7 +344,7 @@ impl Table for World {
 }
 
 impl RawLog for World {
-    async fn first_held(&self, _: Place, _: i64) -> Result<i64, LogError> {
+    async fn first_held(&self, _: PartitionKey, _: i64) -> Result<i64, LogError> {
         Ok(0)
     }
 }

@@ -27,7 +27,7 @@ const OPEN_SEGMENTS: usize = 4;
 
 /// Which partition, and where.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct PartitionDir {
     pub(super) topic: Topic,
     pub(super) partition: u16,
     pub(super) dir: PathBuf,
@@ -37,7 +37,7 @@ pub(super) struct Place {
 /// One partition.
 #[derive(Debug)]
 pub(super) struct Partition {
-    pub(super) place: Place,
+    pub(super) place: PartitionDir,
     pub(super) queue: Queue,
     usage: Arc<Usage>,
     held: Mutex<Held>,
@@ -127,7 +127,7 @@ pub(super) enum Located {
 }
 
 impl Partition {
-    pub(super) fn new(place: Place, found: Recovered, usage: Arc<Usage>, tail_bytes: usize) -> Self {
+    pub(super) fn new(place: PartitionDir, found: Recovered, usage: Arc<Usage>, tail_bytes: usize) -> Self {
         let segments: VecDeque<Segment> = found
             .segments
             .into_iter()

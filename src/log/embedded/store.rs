@@ -12,7 +12,7 @@ use super::config::EmbeddedLimits;
 use super::disk::{self, Disk};
 use super::frame::{Checksum, SEGMENT_HEADER, SegmentHeader};
 use super::offsets::Offsets;
-use super::partition::{Partition, Place};
+use super::partition::{Partition, PartitionDir};
 use super::queue::Usage;
 use super::recover::{Found, OpenError, Recovered, recover};
 use super::retention::{Rule, consumers, deletable};
@@ -190,7 +190,7 @@ impl Opening<'_> {
     fn partition(&self, topic: Topic, partition: u16) -> Result<(Partition, u64), OpenError> {
         let dir = self.dir.join(topic.as_str()).join(partition.to_string());
         disk::create_dir(&dir).map_err(OpenError::io(&dir))?;
-        let place = Place { topic, partition, dir, checksum: Checksum::new(self.epoch) };
+        let place = PartitionDir { topic, partition, dir, checksum: Checksum::new(self.epoch) };
         let synced = self.checkpoint.synced.iter().find(|mark| mark.topic == topic.as_str() && mark.partition == partition);
         let found = match recover(&place.dir, place.checksum, synced, self.disk)? {
             Some(found) => found,
@@ -219,7 +219,7 @@ impl Opening<'_> {
     }
 }
 
-fn first_segment(place: &Place, disk: &dyn Disk) -> Result<Recovered, OpenError> {
+fn first_segment(place: &PartitionDir, disk: &dyn Disk) -> Result<Recovered, OpenError> {
     let path = place.dir.join(file_name(0));
     let header = SegmentHeader { base: 0, created_ms: now_ms() };
     let file = disk::create_whole(disk, &path, &header.encode(place.checksum)).map_err(OpenError::io(&path))?;

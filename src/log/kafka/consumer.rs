@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 
 use super::KafkaLog;
 use super::client;
-use super::opening::{Opening, Place, Question};
+use super::opening::{Opening, Question, StartPosition};
 use super::reader::{KafkaReader, Slot};
 use crate::log::outage::{Outage, Over};
 use crate::log::{GroupMember, LogError, Topic};
@@ -190,7 +190,7 @@ impl Membership {
     }
 
     /// Gives a partition a queue of its own and starts fetching.
-    fn begin(&self, consumer: &Arc<GroupConsumer>, partition: i32, Place { committed, start }: Place) -> KafkaResult<()> {
+    fn begin(&self, consumer: &Arc<GroupConsumer>, partition: i32, StartPosition { committed, start }: StartPosition) -> KafkaResult<()> {
         let slot = Slot::open(consumer, &self.name, partition)?;
         let mut begins = TopicPartitionList::new();
         begins.add_partition_offset(&self.name, partition, Offset::Offset(start))?;

@@ -30,7 +30,7 @@ const ANSWERS: usize = 1024;
 
 /// Where a partition is to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct StartPosition {
     pub(super) committed: Option<i64>,
     pub(super) start: i64,
 }
@@ -55,7 +55,7 @@ struct Answer {
 /// What came of an answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    Begin(Place),
+    Begin(StartPosition),
     /// It ends before what was read of it.
     Short,
     /// The same, so often that it must be so.
@@ -101,7 +101,7 @@ impl Opening {
     }
 
     /// The partitions of which it is known by now where they begin; they wait no longer.
-    pub(super) fn found(&mut self, log: &KafkaLog, topic: &str) -> Vec<(i32, Place)> {
+    pub(super) fn found(&mut self, log: &KafkaLog, topic: &str) -> Vec<(i32, StartPosition)> {
         let mut found = Vec::new();
         while let Some(answers) = &self.asked {
             match answers.try_recv() {
@@ -116,7 +116,7 @@ impl Opening {
         found
     }
 
-    fn take(&mut self, Answer { partition, number, found }: Answer, log: &KafkaLog, topic: &str) -> Option<(i32, Place)> {
+    fn take(&mut self, Answer { partition, number, found }: Answer, log: &KafkaLog, topic: &str) -> Option<(i32, StartPosition)> {
         let waiting = self.waiting.get_mut(&partition).filter(|waiting| waiting.number == number)?;
         let (committed, held) = match found {
             Ok(found) => found,
@@ -156,7 +156,7 @@ impl Waiting {
             return if self.short_looks < SHORT_LOOKS { Verdict::Short } else { Verdict::Lost };
         }
         let start = committed.map_or(held.start, |committed| committed.max(held.start));
-        Verdict::Begin(Place { committed, start })
+        Verdict::Begin(StartPosition { committed, start })
     }
 }
 
@@ -237,15 +237,15 @@ mod tests {
         }
         assert_eq!(verdicts.iter().filter(|(partition, verdict)| *partition == 1 && *verdict == Verdict::Short).count(), 3);
         assert_eq!(verdicts.iter().filter(|(_, verdict)| *verdict == Verdict::Lost).count(), 1);
-        assert!(verdicts.contains(&(0, Verdict::Begin(Place { committed: Some(20), start: 20 }))));
+        assert!(verdicts.contains(&(0, Verdict::Begin(StartPosition { committed: Some(20), start: 20 }))));
     }
 
     #[test]
     fn a_partition_begins_where_it_was_committed_or_behind_what_was_deleted() {
         let mut waiting = Waiting::default();
-        assert_eq!(waiting.judge(None, &(3..9)), Verdict::Begin(Place { committed: None, start: 3 }));
-        assert_eq!(waiting.judge(Some(5), &(3..9)), Verdict::Begin(Place { committed: Some(5), start: 5 }));
-        assert_eq!(waiting.judge(Some(9), &(3..9)), Verdict::Begin(Place { committed: Some(9), start: 9 }));
-        assert_eq!(waiting.judge(Some(1), &(3..9)), Verdict::Begin(Place { committed: Some(1), start: 3 }));
+        assert_eq!(waiting.judge(None, &(3..9)), Verdict::Begin(StartPosition { committed: None, start: 3 }));
+        assert_eq!(waiting.judge(Some(5), &(3..9)), Verdict::Begin(StartPosition { committed: Some(5), start: 5 }));
+        assert_eq!(waiting.judge(Some(9), &(3..9)), Verdict::Begin(StartPosition { committed: Some(9), start: 9 }));
+        assert_eq!(waiting.judge(Some(1), &(3..9)), Verdict::Begin(StartPosition { committed: Some(1), start: 3 }));
     }
 }

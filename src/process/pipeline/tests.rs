@@ -366,8 +366,8 @@ proptest! {
         let mut body = Vec::new();
         (0..events).for_each(|visitor| put_event(&mut body, visitor, &[(Field::Type, "view"), (Field::PageUrl, "https://a.example/")]));
         (0..letters).for_each(|line| put_letter(&mut body, line));
-        let place = at % body.len();
-        body[place] = byte;
+        let position = at % body.len();
+        body[position] = byte;
         body.truncate(body.len() - cut % body.len());
         let applied = pipeline().apply(origin(1), &record(events as u32, letters as u32, &body));
         let (header, _) = read(&applied);

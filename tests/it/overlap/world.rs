@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{Fault, INSTANCES, Strike};
-use crate::crash::{Load, Place, check_stored};
+use crate::crash::{Load, SharedHttp, check_stored};
 use crate::faults::odd_event;
 use crate::harness::clickhouse::Cluster;
 use crate::harness::clock::Clock;
@@ -40,7 +40,7 @@ enum Instance {
 pub(super) struct World {
     instances: Vec<Option<Instance>>,
     /// Where each listens.
-    places: Vec<Place>,
+    places: Vec<SharedHttp>,
     clocks: Vec<Clock>,
     load: Option<Load>,
     probes: JoinSet<()>,
@@ -90,7 +90,7 @@ impl World {
             instances.push(pulse);
             clocks.push(clock);
         }
-        let places: Vec<Place> = instances.iter().map(|pulse| Arc::new(Mutex::new(pulse.http.clone()))).collect();
+        let places: Vec<SharedHttp> = instances.iter().map(|pulse| Arc::new(Mutex::new(pulse.http.clone()))).collect();
         let load = Some(Load::start(instances[0].http.clone()));
         let mut world = Self {
             instances: instances.into_iter().map(|pulse| Some(Instance::Runs(Box::new(pulse)))).collect(),
@@ -330,7 +330,7 @@ impl World {
 }
 
 /// Writes, asks whether the instance is ready, and so on: one that is ready writes, as far as it can know.
-async fn probe(place: Place, seen: Arc<Mutex<Seen>>, stop: CancellationToken) {
+async fn probe(place: SharedHttp, seen: Arc<Mutex<Seen>>, stop: CancellationToken) {
     let mut says_ready = false;
     let mut was_refused = false;
     while !stop.is_cancelled() {
