@@ -18,8 +18,8 @@
 //! | 4 | [`app`], [`config`], [`replay`] |
 //! | 3 | [`ingest`], [`process`], [`load`], [`query`] |
 //! | 2 | [`auth`] |
-//! | 1 | [`log`], [`clickhouse`], [`http`], [`lifecycle`], [`redis`] |
-//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`failpoint`], [`secret`] |
+//! | 1 | [`log`], [`clickhouse`], [`http`], [`redis`] |
+//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`failpoint`], [`secret`], and [`lifecycle`], which alone of them knows tokio |
 //!
 //! # Glossary
 //! *Record*: a packed batch of events of one partition, as the log holds it. *Visitor*: whoever `anonymousId` (or, without

@@ -30,16 +30,12 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::ClickHouse;
-use crate::lifecycle::{TaskError, TaskSet};
-use crate::log::{GroupMember, Log, LogError, PartitionReader, Topic};
+use crate::lifecycle::TaskError;
+use crate::log::workers::run_partitions;
+use crate::log::{ConsumerGroup, Log, LogError, PartitionReader, Topic};
 pub use stats::{Latency, LoadStats};
 use table::EventTable;
 use timetable::Timetable;
-
-/// Consumer group of the enriched topic.
-pub const GROUP: &str = "load";
-/// Consumer group of the dead topic.
-pub const DEAD_GROUP: &str = "load-dead";
 
 /// `[load]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -109,28 +105,17 @@ pub async fn run<L: Log>(
 ) -> Result<(), TaskError<LogError>> {
     let table = EventTable::new(store.clone(), log.partitions(Topic::Enriched), table::EVENTS);
     let dedupe_memory = limits.dedupe_memory / usize::from(log.partitions(Topic::Enriched));
-    let mut events = log.join(GROUP, Topic::Enriched).await?;
-    let mut dead = log.join(DEAD_GROUP, Topic::Dead).await?;
-    let mut workers = TaskSet::default();
+    let events = log.join(ConsumerGroup::Load).await?;
+    let dead = log.join(ConsumerGroup::LoadDeadLetters).await?;
     let timetable = Arc::new(Timetable::new(&limits));
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            reader = events.assigned() => {
-                let shared = (Arc::clone(&stats), Arc::clone(&timetable));
-                let reader = reader?;
-                let name = format!("load: worker of partition {}", reader.partition());
-                let worker = worker::Worker::new((table.clone(), log.clone()), reader, dedupe_memory, shared);
-                workers.spawn(name, worker.run(stop.clone()));
-            }
-            reader = dead.assigned() => {
-                workers.spawn("load: dead letters".to_owned(), letters::run(store.clone(), reader?, stop.clone()));
-            }
-            Some(ended) = workers.ended() => ended?,
-        }
-    }
-    while let Some(ended) = workers.ended().await {
-        ended?;
-    }
+    let load_events = |reader| {
+        let shared = (Arc::clone(&stats), Arc::clone(&timetable));
+        worker::Worker::new((table.clone(), log.clone()), reader, dedupe_memory, shared).run(stop.clone())
+    };
+    let load_dead = |reader| letters::run(store.clone(), reader, stop.clone());
+    tokio::try_join!(
+        run_partitions("load: worker", events, load_events, stop.clone()),
+        run_partitions("load: dead letters", dead, load_dead, stop.clone()),
+    )?;
     Ok(())
 }

@@ -10,6 +10,7 @@
 pub mod embedded;
 pub mod kafka;
 pub mod outage;
+pub mod workers;
 
 use std::future::Future;
 use std::ops::Range;
@@ -48,6 +49,73 @@ impl Topic {
             Self::Dead => "dead",
             Self::State => "state",
         }
+    }
+}
+
+/// The consumer groups of pulse. A record that its group has not finished is not deleted to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConsumerGroup {
+    /// Turns raw records into enriched ones.
+    Process,
+    /// Loads enriched records into the events table.
+    Load,
+    /// Loads dead letters into their table.
+    LoadDeadLetters,
+}
+
+impl ConsumerGroup {
+    /// Every group.
+    pub const ALL: [Self; 3] = [Self::Process, Self::Load, Self::LoadDeadLetters];
+
+    /// The name under which its offsets are committed.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Load => "load",
+            Self::LoadDeadLetters => "load-dead",
+        }
+    }
+
+    /// What it reads.
+    pub const fn topic(self) -> Topic {
+        match self {
+            Self::Process => Topic::Raw,
+            Self::Load => Topic::Enriched,
+            Self::LoadDeadLetters => Topic::Dead,
+        }
+    }
+
+    /// The groups without which records of `topic` are not finished.
+    pub fn of(topic: Topic) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |group| group.topic() == topic)
+    }
+}
+
+/// Which records of a partition to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// The topic.
+    pub topic: Topic,
+    /// The partition.
+    pub partition: u16,
+    /// First offset.
+    pub from: i64,
+    /// Bytes of records, about; the first one comes whatever its size.
+    pub max_bytes: usize,
+    /// Only so many first bytes of each payload.
+    pub prefix: Option<usize>,
+}
+
+impl ReadRequest {
+    /// For whole records.
+    pub fn new(topic: Topic, partition: u16, from: i64, max_bytes: usize) -> Self {
+        Self { topic, partition, from, max_bytes, prefix: None }
+    }
+
+    /// For the first `bytes` of each payload: a cheap look at record headers. They may come unchecked, so damage shows only when
+    /// the whole is read.
+    pub fn prefix(self, bytes: usize) -> Self {
+        Self { prefix: Some(bytes), ..self }
     }
 }
 
@@ -98,23 +166,23 @@ pub enum LogError {
     Closed,
 }
 
-/// How often and how far apart an end is asked for that contradicts what was read: a replica that has just ceased to lead answers as
-/// if it still did.
-const LOOKS: u32 = 5;
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// How often, and how far apart, a partition must end before what was read of it to count as truncated: a replica that has just ceased
+/// to lead answers as if it still did.
+const SHORT_ENDS: u32 = 5;
+const RECHECK_PAUSE: Duration = Duration::from_secs(1);
 
-/// An error if a partition ends below `next_offset`, up to which it was read: it lost records that it had acknowledged, and new ones
-/// would be taken for those.
+/// An error if a partition ends below `next_offset`, up to which it was read: it lost acknowledged records, and new ones would be
+/// taken for those.
 pub async fn check_end<L: Log>(log: &L, topic: Topic, partition: u16, next_offset: i64) -> Result<(), LogError> {
-    for look in 1.. {
+    for attempt in 1.. {
         let end = log.bounds(topic, partition).await?.end;
         if next_offset <= end {
             break;
         }
-        if look == LOOKS {
+        if attempt == SHORT_ENDS {
             return Err(LogError::lost_end(topic.as_str(), partition, (end, next_offset)));
         }
-        tokio::time::sleep(LOOK_PAUSE).await;
+        tokio::time::sleep(RECHECK_PAUSE).await;
     }
     Ok(())
 }
@@ -154,6 +222,9 @@ pub trait Log: Clone + Send + Sync + 'static {
     /// A member of a consumer group.
     type Member: GroupMember;
 
+    /// A follower of a topic.
+    type Follower: TopicFollower;
+
     /// Identity of the raw topic.
     fn epoch(&self) -> LogEpoch;
 
@@ -166,47 +237,74 @@ pub trait Log: Clone + Send + Sync + 'static {
     /// Queues a record behind those appended before it and returns at once. Errors: [`LogError::Full`] when the bounded queue is
     /// full, [`LogError::Unavailable`] when the log has stopped taking records, [`LogError::TooLarge`], [`LogError::Closed`].
     ///
-    /// Where a record fails, those that wait behind it in its partition fail as well. One appended after that may
-    /// succeed, so whoever needs records without a gap must stop appending at the first failed [`Ack`].
+    /// Where a record fails, those queued behind it in its partition fail as well. One appended after that may succeed: for records
+    /// without a gap, stop appending at the first failed [`Ack`].
     fn append(&self, topic: Topic, partition: u16, payload: Bytes) -> Result<Ack, LogError>;
 
     /// First offset held and the offset the next durable record will get.
     fn bounds(&self, topic: Topic, partition: u16) -> impl Future<Output = Result<Range<i64>, LogError>> + Send;
 
-    /// Up to `max_bytes` of durable records from `from` on, at least one if there is any, none at the end. With
-    /// `prefix` only that many first bytes of each payload are returned (cheap look at record headers); these may come
-    /// unchecked, so damage shows only when the whole is read.
-    fn read(
-        &self,
-        topic: Topic,
-        partition: u16,
-        from: i64,
-        max_bytes: usize,
-        prefix: Option<usize>,
-    ) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
+    /// The durable records that are asked for, at least one if there is any, none at the end.
+    fn read(&self, request: ReadRequest) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
 
-    /// Whether a read with `prefix` leaves the rest of each record where it is. Otherwise a look at many headers costs as much
-    /// as reading all of it.
+    /// Whether a read of prefixes leaves the rest of each record where it is. Otherwise it costs as much as reading all.
     fn reads_prefixes_alone(&self) -> bool {
         true
     }
 
-    /// Joins the consumer group `group` on `topic`.
-    fn join(&self, group: &'static str, topic: Topic) -> impl Future<Output = Result<Self::Member, LogError>> + Send;
+    /// Joins a consumer group.
+    fn join(&self, group: ConsumerGroup) -> impl Future<Output = Result<Self::Member, LogError>> + Send;
+
+    /// Follows `topic` from its present end on, without a group: any number of followers may, none holds up retention or the
+    /// groups, and each may be overtaken by retention ([`Followed::Overtaken`]). Errors: the log does not answer.
+    fn follow(&self, topic: Topic) -> impl Future<Output = Result<Self::Follower, LogError>> + Send;
 }
 
-/// A log as its owner sees it, who opened it and ends it.
+/// A log as the process that opened it sees it, and closes it.
 pub trait RunningLog: Log {
     /// Whether raw records are taken at present, for readiness.
     fn is_writable(&self) -> bool;
 
-    /// Waits until the log can never be used again other than by [`RunningLog::close`], and says why. For most logs that
-    /// is for ever.
+    /// Waits until only [`RunningLog::close`] is of use any more, and returns why. As a rule it waits for ever.
     fn broken(&self) -> impl Future<Output = LogError> + Send;
 
-    /// Takes no more records and makes those that wait durable. Readers get [`LogError::Closed`]. Calling it again does
-    /// nothing.
+    /// Takes no more records and makes the queued ones durable. Readers get [`LogError::Closed`]. Calling it again does nothing.
     fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// What a follower reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// The next records of a partition, at least one.
+    Records {
+        /// The partition.
+        partition: u16,
+        /// Without a gap behind those before.
+        records: Vec<Record>,
+    },
+    /// The log deleted records before they were read. Reading goes on behind them.
+    Overtaken {
+        /// The partition.
+        partition: u16,
+        /// Offsets that were missed.
+        lost: Range<i64>,
+    },
+}
+
+/// Reads the tail of every partition of a topic, each in order. Holds a bounded number of bytes: a slow follower is overtaken, and
+/// slows nothing down. Dropping it ends it.
+pub trait TopicFollower: Send + 'static {
+    /// What comes next in any partition, about 1 MiB at most; waits for it. Cancel safe. Errors: the log is closed or damaged;
+    /// a log that does not answer for a while is waited for.
+    fn next(&mut self) -> impl Future<Output = Result<Followed, LogError>> + Send;
+}
+
+/// The follower of a log that a test never follows.
+#[cfg(test)]
+impl TopicFollower for std::convert::Infallible {
+    async fn next(&mut self) -> Result<Followed, LogError> {
+        match *self {}
+    }
 }
 
 /// A member of a consumer group: learns which partitions it reads. Dropping it leaves the group.
@@ -233,13 +331,13 @@ pub trait PartitionReader: Send + 'static {
     fn seek(&mut self, next_offset: i64);
 
     /// The next records, at least one and about `max_bytes` at most; waits for them. Cancel safe: losing a race against
-    /// this loses no record. Once the partition was taken away it waits for ever: [`PartitionReader::revoked`] tells.
+    /// this loses no record. After a revocation it waits for ever: see [`PartitionReader::revoked`].
     fn next(&mut self, max_bytes: usize) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
 
     /// Remembers that everything below `next_offset` is finished. Durable soon, not at once: it is a hint, and does nothing
-    /// once the partition was taken away.
+    /// after a revocation.
     fn commit(&mut self, next_offset: i64) -> impl Future<Output = Result<(), LogError>> + Send;
 
-    /// Cancelled when the partition is taken away from this member.
+    /// Cancelled when the partition is revoked from this member.
     fn revoked(&self) -> CancellationToken;
 }

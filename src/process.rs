@@ -18,13 +18,11 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::event::record::RawOrigin;
-use crate::lifecycle::{TaskError, TaskSet};
-use crate::log::{GroupMember, Log, LogError, PartitionReader as _, Topic};
+use crate::lifecycle::TaskError;
+use crate::log::workers::run_partitions;
+use crate::log::{ConsumerGroup, Log, LogError};
 use enrich::agent::AgentParser;
 use sessionize::Sessionizer;
-
-/// Consumer group of the raw topic.
-pub const GROUP: &str = "process";
 
 /// Beside the snapshots themselves: what is not yet whole, and visitors of one last record.
 const STATE_SLACK: u64 = 8 << 20;
@@ -120,23 +118,8 @@ pub async fn run<L: Log>(log: L, limits: ProcessLimits, stop: CancellationToken)
     let agents = Arc::new(AgentParser::new());
     let tables = Arc::clone(&agents);
     drop(tokio::task::spawn_blocking(move || tables.warm_up()));
-    let mut member = log.join(GROUP, Topic::Raw).await?;
+    let member = log.join(ConsumerGroup::Process).await?;
     let shared = worker::Shared::new(agents);
-    let mut workers = TaskSet::default();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            reader = member.assigned() => {
-                let reader = reader?;
-                let name = format!("process: worker of partition {}", reader.partition());
-                let worker = worker::Worker::new(log.clone(), limits, shared.clone(), reader);
-                workers.spawn(name, worker.run(stop.clone()));
-            }
-            Some(ended) = workers.ended() => ended?,
-        }
-    }
-    while let Some(ended) = workers.ended().await {
-        ended?;
-    }
-    Ok(())
+    let worker = |reader| worker::Worker::new(log.clone(), limits, shared.clone(), reader).run(stop.clone());
+    run_partitions("process: worker", member, worker, stop.clone()).await
 }

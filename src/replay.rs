@@ -22,7 +22,7 @@ use self::swap::Kept;
 use crate::clickhouse::{self, ClickHouse, Statement, migrate};
 use crate::event::record::{self, HEADER_PREFIX};
 use crate::load::{self, BlockLimits};
-use crate::log::{Log, Topic};
+use crate::log::{Log, ReadRequest, Topic};
 use crate::outcome::Count;
 use crate::process::ProcessLimits;
 use crate::process::enrich::agent::AgentParser;
@@ -332,7 +332,7 @@ async fn first_at<L: Log>(log: &L, partition: u16, held: Range<i64>, at_ms: i64)
     let Range { start: mut low, end: mut high } = held;
     while low < high {
         let middle = low + (high - low) / 2;
-        let records = log.read(Topic::Raw, partition, middle, 1, Some(HEADER_PREFIX)).await?;
+        let records = log.read(ReadRequest::new(Topic::Raw, partition, middle, 1).prefix(HEADER_PREFIX)).await?;
         let received =
             records.first().and_then(|record| record::header(&record.payload).ok()).map_or(i64::MIN, |header| header.received_ms);
         if received < at_ms - LINGER_MS { low = middle + 1 } else { high = middle }
@@ -346,7 +346,7 @@ async fn warm_up<L: Log>(log: &L, partition: u16, start: i64, gap_ms: i64) -> Re
     if start <= held.start || start >= held.end {
         return Ok(start);
     }
-    let records = log.read(Topic::Raw, partition, start, 1, Some(HEADER_PREFIX)).await?;
+    let records = log.read(ReadRequest::new(Topic::Raw, partition, start, 1).prefix(HEADER_PREFIX)).await?;
     match records.first().and_then(|record| record::header(&record.payload).ok()) {
         Some(header) => first_at(log, partition, held.start..start, header.received_ms - gap_ms).await,
         None => Ok(start),
@@ -357,7 +357,7 @@ async fn warm_up<L: Log>(log: &L, partition: u16, start: i64, gap_ms: i64) -> Re
 async fn count<L: Log>(log: &L, partition: u16, range: Range<i64>) -> Result<u64> {
     let (mut next, mut events) = (range.start, 0);
     while next < range.end {
-        let records = log.read(Topic::Raw, partition, next, READ_BYTES, Some(HEADER_PREFIX)).await?;
+        let records = log.read(ReadRequest::new(Topic::Raw, partition, next, READ_BYTES).prefix(HEADER_PREFIX)).await?;
         let Some(last) = records.last() else { break };
         next = last.offset + 1;
         events += records.iter().filter(|record| record.offset < range.end).map(|record| received(&record.payload)).sum::<u64>();

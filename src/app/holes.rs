@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::clickhouse::{ClickHouse, ClickHouseError, Format, Statement, is_damage};
 use crate::event::record;
-use crate::log::{Log, LogError, Topic};
+use crate::log::{Log, LogError, ReadRequest, Topic};
 
 /// Between two looks whether rows are deleted.
 const POLL: Duration = Duration::from_millis(50);
@@ -99,7 +99,7 @@ async fn held<L: Log>(log: &L, partition: u16) -> Result<Option<Held>, LogError>
     if bounds.is_empty() {
         return Ok(None);
     }
-    let records = log.read(Topic::Enriched, partition, bounds.start, 1, None).await?;
+    let records = log.read(ReadRequest::new(Topic::Enriched, partition, bounds.start, 1)).await?;
     let header = records.first().and_then(|record| record::header(&record.payload).ok());
     Ok(header.and_then(|header| {
         let origin = header.origin.filter(|origin| origin.epoch == log.epoch())?;

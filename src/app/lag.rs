@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::{ClickHouse, ClickHouseError, Shard, Statement};
 use crate::event::record::{self, HEADER_PREFIX};
-use crate::log::{self, Log, LogError, Topic};
+use crate::log::{self, Log, LogError, ReadRequest, Topic};
 use crate::{clock, metrics};
 
 /// Between two looks: alerts work in minutes.
@@ -101,7 +101,7 @@ async fn show<L: Log>(log: &L, stored: &Stored, all_said: bool) -> Result<(), Lo
 }
 
 async fn age_ms<L: Log>(log: &L, partition: u16, offset: i64) -> Result<i64, LogError> {
-    let records = log.read(Topic::Raw, partition, offset, 1, Some(HEADER_PREFIX)).await?;
+    let records = log.read(ReadRequest::new(Topic::Raw, partition, offset, 1).prefix(HEADER_PREFIX)).await?;
     let header = records.first().and_then(|record| record::header(&record.payload).ok());
     Ok(header.map_or(0, |header| clock::now_ms() - header.received_ms))
 }

@@ -2,21 +2,22 @@
 //!
 //! ```text
 //! <dir>/meta                                     format, epoch, number of partitions
-//! <dir>/offsets                                  how far consumers came and files are synced, about a second old
+//! <dir>/offsets                                  committed offsets and synced positions, about a second old
 //! <dir>/<topic>/<partition>/<first offset>.seg   the records
 //! ```
 //!
-//! An append joins the queue of its partition. The partition's thread writes and syncs what waits as one group, makes it
-//! visible to readers and answers (`writer`). Readers who keep up are served from memory (`partition`); others read the
-//! files on the blocking pool, because a cold disk may take its time.
+//! An append joins the queue of its partition. The partition's thread writes and syncs what is queued as one group, makes it
+//! visible to readers and acknowledges it (`writer`). Readers that keep up are served from memory (`partition`); others read
+//! the files on the blocking pool, because a cold disk may take its time.
 //!
-//! Promises: those of [`crate::log`]; records nobody may miss are never deleted to make room (`retention`); after a crash
+//! Promises: those of [`crate::log`]; records that a group has not finished are never deleted to make room (`retention`); after a crash
 //! everything acknowledged is there, and damage is reported with file and position instead of being read over
 //! (`recover`). A record that was refused may still be found after a crash: its write had got through and the cut that
 //! followed had not. May go wrong: the disk is full or fails, then appends are refused until it is back.
 
 mod config;
 mod disk;
+mod follow;
 mod frame;
 mod group;
 mod lock;
@@ -46,21 +47,20 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 pub use self::config::{EmbeddedLimits, EmbeddedLogConfig};
+pub use self::follow::EmbeddedFollower;
 pub use self::group::{EmbeddedMember, EmbeddedReader};
 pub use self::lock::{DirLock, LockError, lock_data_dir};
 pub use self::recover::OpenError;
 
 use self::disk::{Disk, RealDisk};
 use self::partition::{Located, Partition};
-use self::segment::Want;
 use self::store::Store;
 use self::writer::Writer;
 use crate::event::ids::LogEpoch;
-use crate::log::{Ack, Log, LogError, Record, RunningLog, Topic};
+use crate::log::{Ack, ConsumerGroup, Log, LogError, ReadRequest, Record, RunningLog, Topic};
 
-/// The embedded log. Clones share it. End it with [`RunningLog::close`]; when the last clone is dropped without, what
-/// waits for the disk is given up and its [`Ack`]s resolve to [`LogError::Closed`]; the drop itself waits for writes that
-/// are under way.
+/// The embedded log. Clones share it. End it with [`RunningLog::close`]. When the last clone is dropped without, queued records are
+/// dropped and their [`Ack`]s resolve to [`LogError::Closed`]; the drop itself waits for writes under way.
 #[derive(Clone)]
 pub struct EmbeddedLog {
     running: Arc<Running>,
@@ -77,8 +77,8 @@ struct Running {
 #[derive(Default)]
 struct Threads {
     handles: Vec<JoinHandle<()>>,
-    /// The keeper ends when this is dropped.
-    keeper: Option<SyncSender<()>>,
+    /// The maintenance ends when this is dropped.
+    maintenance: Option<SyncSender<()>>,
 }
 
 /// What the log holds, for gauges.
@@ -119,13 +119,13 @@ impl EmbeddedLog {
         let mut threads = self.running.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for (topic, partition) in store.partitions() {
             let writer = Writer::new(partition.clone(), store.disk.clone(), store.limits.segment_bytes(topic), self.running.broken.clone());
-            let name = format!("log-{}-{}", topic.as_str(), partition.place.partition);
+            let name = format!("log-{}-{}", topic.as_str(), partition.location.partition);
             threads.handles.push(std::thread::Builder::new().name(name).spawn(|| writer.run())?);
         }
-        let (keeper, stop) = sync_channel(0);
+        let (maintenance, stop) = sync_channel(0);
         let store = store.clone();
-        threads.handles.push(std::thread::Builder::new().name("log-keeper".to_owned()).spawn(move || store.keep(&stop))?);
-        threads.keeper = Some(keeper);
+        threads.handles.push(std::thread::Builder::new().name("log-maintenance".to_owned()).spawn(move || store.maintain(&stop))?);
+        threads.maintenance = Some(maintenance);
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl Running {
             partition.queue.close(abandon);
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(threads.keeper);
+        drop(threads.maintenance);
         for thread in threads.handles {
             // A writer that died has refused what waited for it; there is nothing to add.
             let _ = thread.join();
@@ -184,6 +184,7 @@ impl Drop for Running {
 
 impl Log for EmbeddedLog {
     type Member = EmbeddedMember;
+    type Follower = EmbeddedFollower;
 
     fn epoch(&self) -> LogEpoch {
         self.store().epoch
@@ -212,26 +213,22 @@ impl Log for EmbeddedLog {
         ready(self.partition(topic, partition).map(|partition| partition.bounds()))
     }
 
-    async fn read(
-        &self,
-        topic: Topic,
-        partition: u16,
-        from: i64,
-        max_bytes: usize,
-        prefix: Option<usize>,
-    ) -> Result<Vec<Record>, LogError> {
-        let partition = self.partition(topic, partition)?.clone();
-        let want = Want { from, max_bytes, prefix };
-        let file = match partition.locate(want)? {
+    async fn read(&self, request: ReadRequest) -> Result<Vec<Record>, LogError> {
+        let partition = self.partition(request.topic, request.partition)?.clone();
+        let file = match partition.locate(request)? {
             Located::Memory(records) => return Ok(records),
             Located::File(file) => file,
         };
-        let read = tokio::task::spawn_blocking(move || partition.read_file(file, want));
+        let read = tokio::task::spawn_blocking(move || partition.read_file(file, request));
         read.await.unwrap_or_else(|error| Err(LogError::Unavailable(format!("reading was interrupted: {error}"))))
     }
 
-    fn join(&self, group: &'static str, topic: Topic) -> impl Future<Output = Result<EmbeddedMember, LogError>> + Send {
-        ready(EmbeddedMember::join(self.clone(), group, topic))
+    fn join(&self, group: ConsumerGroup) -> impl Future<Output = Result<EmbeddedMember, LogError>> + Send {
+        ready(EmbeddedMember::join(self.clone(), group))
+    }
+
+    fn follow(&self, topic: Topic) -> impl Future<Output = Result<EmbeddedFollower, LogError>> + Send {
+        ready(Ok(EmbeddedFollower::new(self.clone(), topic)))
     }
 }
 

@@ -3,11 +3,12 @@
 //! | module | does |
 //! |---|---|
 //! | `producer` | appends: idempotent, bounded, acknowledged by all replicas |
-//! | `consumer`, `reader` | consumer groups: who reads which partition, and reading it |
+//! | `consumer`, `assigned`, `reader` | consumer groups: membership, assigned partitions, reading one |
+//! | `follow` | reads the tail of a topic without a group |
 //! | `pool` | reads anywhere, for the ledger and for snapshots |
-//! | `opening` | where partitions begin that a group has given to this instance |
+//! | `start_offsets` | where newly assigned partitions begin |
 //! | `admin`, `identity` | makes and checks the topics |
-//! | `watch` | notices when a topic is not the same any more, or cannot be written |
+//! | `watch` | notices that a topic was replaced, or cannot be written |
 //!
 //! Promises: those of [`crate::log`], as far as Kafka keeps its own: a record is durable once all replicas in sync have it,
 //! which is memory of several machines and not a disk. Unlike the embedded log Kafka deletes records when their time is
@@ -16,14 +17,16 @@
 //! because offsets of the one mean nothing in the other; the next start takes the new identity).
 
 mod admin;
+mod assigned;
 mod client;
 mod config;
 mod consumer;
+mod follow;
 mod identity;
-mod opening;
 mod pool;
 mod producer;
 mod reader;
+mod start_offsets;
 mod watch;
 
 use std::fmt;
@@ -38,19 +41,20 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::config::{KafkaLimits, KafkaLogConfig};
 pub use self::consumer::KafkaMember;
+pub use self::follow::KafkaFollower;
 pub use self::reader::KafkaReader;
 
 use self::admin::Admin;
-use self::pool::{Pool, Want};
+use self::pool::Pool;
 use self::producer::Producer;
-use self::watch::{Look, Watch};
+use self::watch::{TopicCheck, Watch};
 use crate::event::ids::LogEpoch;
-use crate::log::{Ack, Log, LogError, Record, RunningLog, Topic};
+use crate::log::{Ack, ConsumerGroup, Log, LogError, ReadRequest, Record, RunningLog, Topic};
 
-/// How often the topics are looked at: as long as a topic that was created again may be taken for the one before.
-const LOOK_PAUSE: Duration = Duration::from_secs(2);
+/// How often the topics are checked: for as long a topic that was created again may be taken for the one before.
+const CHECK_PAUSE: Duration = Duration::from_secs(2);
 
-/// Longest wait for members that leave their groups.
+/// Longest wait for members to leave their groups.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the log cannot be opened.
@@ -64,7 +68,7 @@ pub enum OpenError {
     Unreachable {
         /// As configured.
         brokers: String,
-        /// What was heard.
+        /// What the client reports.
         why: String,
     },
     /// A topic is missing and may not be made.
@@ -126,10 +130,10 @@ impl KafkaLog {
             _watched: watched,
             limits,
         });
-        // Whether anything can be written is known before anyone asks.
+        // The first check is done before the log is used: whether it can be written is known by then.
         let first = Arc::clone(&shared);
-        let looked = tokio::task::spawn_blocking(move || first.look()).await;
-        looked.map_err(|problem| OpenError::Client(problem.to_string()))?;
+        let checked = tokio::task::spawn_blocking(move || first.check()).await;
+        checked.map_err(|problem| OpenError::Client(problem.to_string()))?;
         let watcher = Arc::downgrade(&shared);
         let thread = std::thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || watch(&watcher, &unwatched));
         thread.map_err(|problem| OpenError::Client(problem.to_string()))?;
@@ -144,7 +148,7 @@ impl KafkaLog {
         self.shared.limits.topic_name(topic)
     }
 
-    /// What marks an offset as one of this very topic.
+    /// The id of a topic, as committed beside its offsets.
     fn topic_tag(&self, topic: Topic) -> &str {
         self.shared.tags.get(topic as usize).map_or("", String::as_str)
     }
@@ -164,13 +168,18 @@ impl KafkaLog {
         self.shared.fail(why);
     }
 
-    /// Whether the topics are still the same, asked now; ends the log if not. Blocks.
-    fn is_unchanged(&self) -> bool {
-        self.shared.has_seen(self.shared.watch.is_same())
+    /// First offset held and the one the next record gets. Blocks.
+    fn bounds_blocking(&self, topic: Topic, partition: u16) -> Result<Range<i64>, LogError> {
+        self.shared.pool.bounds(topic, partition)
     }
 
-    /// Remembers a thread that `close` waits for.
-    fn keep(&self, thread: JoinHandle<()>) {
+    /// Whether the topics are still the same, asked now; ends the log if not. Blocks.
+    fn is_unchanged(&self) -> bool {
+        self.shared.check_topics(self.shared.watch.is_same())
+    }
+
+    /// A thread that `close` waits for.
+    fn join_on_close(&self, thread: JoinHandle<()>) {
         self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
     }
 
@@ -178,11 +187,11 @@ impl KafkaLog {
         if self.has_ended() {
             return Err(self.shared.why());
         }
-        let turn = self.shared.pool.turn().await?;
+        let permit = self.shared.pool.permit().await?;
         let shared = Arc::clone(&self.shared);
         let work = move || {
-            // Whoever asked may be gone by now: the work is not, and the next waits for its turn.
-            let _turn = turn;
+            // Held until the work is done, also when its caller is gone.
+            let _permit = permit;
             work(&shared.pool)
         };
         let done = tokio::task::spawn_blocking(work).await;
@@ -191,28 +200,28 @@ impl KafkaLog {
 }
 
 impl Shared {
-    /// Looks at the topics, and at what can be written.
-    fn look(&self) {
+    /// Checks the topics, and which partitions can be written.
+    fn check(&self) {
         let asked_at = Instant::now();
-        let found = self.watch.look();
-        self.producer.heard(
+        let found = self.watch.check();
+        self.producer.set_reachable(
             asked_at,
-            found.as_ref().ok().and_then(|look| match look {
-                Look::Same(writable) => Some(writable.as_slice()),
-                Look::Changed(_) => None,
+            found.as_ref().ok().and_then(|check| match check {
+                TopicCheck::Same(writable) => Some(writable.as_slice()),
+                TopicCheck::Changed(_) => None,
             }),
         );
-        self.has_seen(found);
+        self.check_topics(found);
     }
 
-    /// Whether the topics are the same. Ends the log if they are others.
-    fn has_seen(&self, found: Result<Look, OpenError>) -> bool {
+    /// Whether the topics are the same. Ends the log if one was replaced.
+    fn check_topics(&self, found: Result<TopicCheck, OpenError>) -> bool {
         match found {
-            Ok(Look::Same(_)) => return true,
-            Ok(Look::Changed(changed)) => {
+            Ok(TopicCheck::Same(_)) => return true,
+            Ok(TopicCheck::Changed(changed)) => {
                 self.fail(LogError::Corrupt(format!("{changed}: its offsets mean nothing any more; start pulse again")));
             }
-            Err(problem) => tracing::debug!(%problem, "kafka was not heard"),
+            Err(problem) => tracing::debug!(%problem, "kafka does not answer"),
         }
         false
     }
@@ -229,11 +238,11 @@ impl Shared {
     }
 }
 
-/// Looks at the topics now and then, as long as the log lives.
+/// Checks the topics now and then, as long as the log lives.
 fn watch(shared: &Weak<Shared>, unwatched: &Receiver<()>) {
-    while unwatched.recv_timeout(LOOK_PAUSE) == Err(RecvTimeoutError::Timeout) {
+    while unwatched.recv_timeout(CHECK_PAUSE) == Err(RecvTimeoutError::Timeout) {
         let Some(shared) = shared.upgrade() else { return };
-        shared.look();
+        shared.check();
     }
 }
 
@@ -245,6 +254,7 @@ impl fmt::Debug for KafkaLog {
 
 impl Log for KafkaLog {
     type Member = KafkaMember;
+    type Follower = KafkaFollower;
 
     fn epoch(&self) -> LogEpoch {
         let [raw, ..] = self.shared.watch.ids();
@@ -270,23 +280,20 @@ impl Log for KafkaLog {
         self.blocking(move |pool| pool.bounds(topic, partition)).await
     }
 
-    async fn read(
-        &self,
-        topic: Topic,
-        partition: u16,
-        from: i64,
-        max_bytes: usize,
-        prefix: Option<usize>,
-    ) -> Result<Vec<Record>, LogError> {
-        self.blocking(move |pool| pool.read(Want { topic, partition, from, max_bytes, prefix })).await
+    async fn read(&self, request: ReadRequest) -> Result<Vec<Record>, LogError> {
+        self.blocking(move |pool| pool.read(request)).await
     }
 
     fn reads_prefixes_alone(&self) -> bool {
         false
     }
 
-    async fn join(&self, group: &'static str, topic: Topic) -> Result<KafkaMember, LogError> {
-        KafkaMember::join(self.clone(), group, topic)
+    async fn join(&self, group: ConsumerGroup) -> Result<KafkaMember, LogError> {
+        KafkaMember::join(self.clone(), group)
+    }
+
+    async fn follow(&self, topic: Topic) -> Result<KafkaFollower, LogError> {
+        KafkaFollower::start(self.clone(), topic).await
     }
 }
 
@@ -310,7 +317,7 @@ impl RunningLog for KafkaLog {
             shared.producer.close();
             shared.fail(LogError::Closed);
             let threads = std::mem::take(&mut *shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
-            // They leave their groups, so that others need not wait for them to be missed. Without Kafka they cannot.
+            // They leave their groups, so that others need not wait for a session timeout. Without Kafka they cannot.
             let deadline = Instant::now() + LEAVE_TIMEOUT;
             while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(10));

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::clock;
 use crate::event::ids::LogEpoch;
-use crate::log::{Log, LogError, Topic};
+use crate::log::{Log, LogError, ReadRequest, Topic};
 
 /// Part of a snapshot in one record, where the log takes as much.
 const PART_BYTES: usize = 4 << 20;
@@ -130,7 +130,7 @@ async fn last_parts<L: Log>(log: &L, partition: u16, held: &Range<i64>) -> Resul
     if held.is_empty() {
         return Ok(0);
     }
-    let last = log.read(Topic::State, partition, held.end - 1, 1, Some(HEAD_BYTES)).await?;
+    let last = log.read(ReadRequest::new(Topic::State, partition, held.end - 1, 1).prefix(HEAD_BYTES)).await?;
     Ok(last.first().and_then(|record| read_part(&record.payload)).map_or(1, |part| i64::from(part.parts.max(1))))
 }
 
@@ -139,7 +139,7 @@ async fn join<L: Log>(log: &L, partition: u16, range: Range<i64>) -> Result<Opti
     let mut joiner = Joiner::of(log.epoch());
     let mut next = range.start;
     while next < range.end {
-        let records = log.read(Topic::State, partition, next, READ_BYTES, None).await?;
+        let records = log.read(ReadRequest::new(Topic::State, partition, next, READ_BYTES)).await?;
         let Some(last) = records.last() else { break };
         next = last.offset + 1;
         records.iter().for_each(|record| joiner.push(&record.payload));

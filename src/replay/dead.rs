@@ -21,7 +21,7 @@ use crate::event::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, LogP
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::failpoint;
 use crate::ingest::Redrive;
-use crate::log::{Log, Topic};
+use crate::log::{Log, ReadRequest, Topic};
 use crate::outcome::DeadReason;
 
 /// Letters asked of the table at a time.
@@ -243,7 +243,8 @@ impl<'s, L: Log> Letters<'s, L> {
         if self.in_topic.is_empty() {
             return Ok(None);
         }
-        let records = self.log.read(Topic::Dead, 0, self.in_topic.start, READ_BYTES, None).await.context("reading the dead topic")?;
+        let records =
+            self.log.read(ReadRequest::new(Topic::Dead, 0, self.in_topic.start, READ_BYTES)).await.context("reading the dead topic")?;
         let Some(last) = records.last() else {
             self.in_topic.start = self.in_topic.end;
             return Ok(None);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::received;
 use crate::event::record::RawOrigin;
-use crate::log::{Ack, Log, LogError, PartitionReader, Record, Topic};
+use crate::log::{Ack, Log, LogError, PartitionReader, ReadRequest, Record, Topic};
 use crate::process::Enricher;
 use crate::process::ProcessLimits;
 use crate::process::enrich::agent::AgentParser;
@@ -118,7 +118,7 @@ impl<L: Log> RawAgain<L> {
     /// Reads and enriches until something is ready or the range is at its end.
     async fn fill(&mut self) -> Result<(), LogError> {
         while self.ready.is_empty() && self.next < self.work.range.end {
-            let read = self.log.read(Topic::Raw, self.work.partition, self.next, READ_BYTES, None).await;
+            let read = self.log.read(ReadRequest::new(Topic::Raw, self.work.partition, self.next, READ_BYTES)).await;
             let Some(records) = self.unless_refused(read)? else {
                 tokio::time::sleep(PAUSE).await;
                 continue;

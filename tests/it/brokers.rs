@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use pulse::log::kafka::KafkaLogConfig;
-use pulse::log::{Log, RunningLog, Topic};
+use pulse::log::{ConsumerGroup, Log, RunningLog};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -154,7 +154,7 @@ async fn with_any_broker_gone_partitions_are_still_given_out() {
     let log = open(KafkaLogConfig { replication: 3, ..config(&kafka, "gone") }).await;
     for broker in 0..3 {
         kafka.kill(broker);
-        let mut member = log.join("process", Topic::Raw).await.unwrap();
+        let mut member = log.join(ConsumerGroup::Process).await.unwrap();
         reader_of_0(&mut member).await;
         drop(member);
         kafka.restart(broker).await;

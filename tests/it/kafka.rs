@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::StatusCode;
 use pulse::log::kafka::{KafkaLog, KafkaLogConfig, KafkaReader};
-use pulse::log::{GroupMember, Log, LogError, PartitionReader, RunningLog, Topic};
+use pulse::log::{ConsumerGroup, GroupMember, Log, LogError, PartitionReader, ReadRequest, RunningLog, Topic};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -85,7 +85,7 @@ async fn records_are_read_as_they_were_appended_anywhere_in_the_log() {
 
     let (mut next, mut seen) = (0, 0);
     loop {
-        let records = log.read(Topic::Raw, 0, next, 2_000, None).await.unwrap();
+        let records = log.read(ReadRequest::new(Topic::Raw, 0, next, 2_000)).await.unwrap();
         let Some(last) = records.last() else { break };
         for record in &records {
             assert_eq!((record.offset, &record.payload), (seen as i64, &payload(seen)));
@@ -94,10 +94,10 @@ async fn records_are_read_as_they_were_appended_anywhere_in_the_log() {
         next = last.offset + 1;
     }
     assert_eq!(seen, 500);
-    assert_eq!(log.read(Topic::Raw, 0, 499, 1, None).await.unwrap().len(), 1, "the last record, however small the budget");
-    assert_eq!(log.read(Topic::Raw, 0, 7, 1, Some(6)).await.unwrap()[0].payload, "record");
-    assert!(log.read(Topic::Raw, 0, 500, 1 << 20, None).await.unwrap().is_empty(), "none at the end");
-    let refused = log.read(Topic::Raw, 0, 900, 1 << 20, None).await;
+    assert_eq!(log.read(ReadRequest::new(Topic::Raw, 0, 499, 1)).await.unwrap().len(), 1, "the last record, however small the budget");
+    assert_eq!(log.read(ReadRequest::new(Topic::Raw, 0, 7, 1).prefix(6)).await.unwrap()[0].payload, "record");
+    assert!(log.read(ReadRequest::new(Topic::Raw, 0, 500, 1 << 20)).await.unwrap().is_empty(), "none at the end");
+    let refused = log.read(ReadRequest::new(Topic::Raw, 0, 900, 1 << 20)).await;
     assert!(matches!(refused, Err(LogError::OutOfRange { ref held, .. }) if *held == (0..500)), "{refused:?}");
     log.close().await;
     assert!(matches!(log.append(Topic::Raw, 0, payload(0)), Err(LogError::Closed)));
@@ -108,7 +108,7 @@ async fn a_group_resumes_where_it_had_committed_and_a_reader_goes_where_it_is_se
     let kafka = Kafka::start(1).await;
     let log = open(config(&kafka, "resume")).await;
     append(&log, Topic::Raw, 100).await;
-    let mut member = log.join("process", Topic::Raw).await.unwrap();
+    let mut member = log.join(ConsumerGroup::Process).await.unwrap();
     let mut reader = reader_of_0(&mut member).await;
     assert_eq!(reader.committed(), None);
     assert_eq!(take(&mut reader, 100).await, (0..100).collect::<Vec<i64>>());
@@ -127,7 +127,7 @@ async fn a_group_resumes_where_it_had_committed_and_a_reader_goes_where_it_is_se
     reader.commit(60).await.unwrap();
     drop((reader, member));
 
-    let mut member = log.join("process", Topic::Raw).await.unwrap();
+    let mut member = log.join(ConsumerGroup::Process).await.unwrap();
     let mut reader = reader_of_0(&mut member).await;
     assert_eq!(reader.committed(), Some(60));
     assert_eq!(take(&mut reader, 40).await, (60..100).collect::<Vec<i64>>());
@@ -140,12 +140,12 @@ async fn partitions_move_to_a_second_member_and_back() {
     let kafka = Kafka::start(1).await;
     let (one, two) = (open(config(&kafka, "move")).await, open(config(&kafka, "move")).await);
     assert_eq!(one.epoch(), two.epoch());
-    let mut first = one.join("process", Topic::Raw).await.unwrap();
+    let mut first = one.join(ConsumerGroup::Process).await.unwrap();
     let mut held = Vec::new();
     while held.len() < 4 {
         held.push(soon("an assignment", first.assigned()).await.unwrap());
     }
-    let mut second = two.join("process", Topic::Raw).await.unwrap();
+    let mut second = two.join(ConsumerGroup::Process).await.unwrap();
     let mut moved = vec![soon("an assignment", second.assigned()).await.unwrap()];
     moved.push(soon("an assignment", second.assigned()).await.unwrap());
     let revoked: Vec<u16> = held.iter().filter(|reader| reader.revoked().is_cancelled()).map(PartitionReader::partition).collect();
@@ -165,7 +165,7 @@ async fn a_topic_created_again_ends_the_log_and_gets_another_epoch() {
     let kafka = Kafka::start(1).await;
     let log = open(config(&kafka, "again")).await;
     append(&log, Topic::Raw, 50).await;
-    let mut member = log.join("process", Topic::Raw).await.unwrap();
+    let mut member = log.join(ConsumerGroup::Process).await.unwrap();
     let mut reader = reader_of_0(&mut member).await;
     take(&mut reader, 50).await;
     reader.commit(50).await.unwrap();
@@ -181,7 +181,7 @@ async fn a_topic_created_again_ends_the_log_and_gets_another_epoch() {
     let log = open(config(&kafka, "again")).await;
     assert_ne!(log.epoch(), before);
     append(&log, Topic::Raw, 80).await;
-    let mut member = log.join("process", Topic::Raw).await.unwrap();
+    let mut member = log.join(ConsumerGroup::Process).await.unwrap();
     let mut reader = reader_of_0(&mut member).await;
     assert_eq!(reader.committed(), None, "what was committed is of another topic");
     assert_eq!(take(&mut reader, 80).await, (0..80).collect::<Vec<i64>>());
@@ -197,7 +197,7 @@ async fn what_does_not_fit_is_refused_at_once_and_what_fails_fails_with_all_behi
     assert!(matches!(large, Err(LogError::TooLarge { .. })));
     // The largest record does fit.
     log.append(Topic::State, 0, vec![7; 8 << 20].into()).unwrap().await.unwrap();
-    assert_eq!(log.read(Topic::State, 0, 0, 1, None).await.unwrap()[0].payload.len(), 8 << 20);
+    assert_eq!(log.read(ReadRequest::new(Topic::State, 0, 0, 1)).await.unwrap()[0].payload.len(), 8 << 20);
 
     kafka.kill(0);
     let mut acks = Vec::new();

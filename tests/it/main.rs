@@ -11,6 +11,7 @@ mod deploy;
 mod edge;
 mod engine;
 mod faults;
+mod follow;
 mod harness;
 mod import;
 mod kafka;

@@ -13,7 +13,7 @@ use crate::event::record::{self, RawOrigin, Tallies};
 use crate::ingest::{Geo, Redrive};
 use crate::load::probe;
 use crate::log::embedded::EmbeddedLog;
-use crate::log::{Log, RunningLog, Topic};
+use crate::log::{Log, ReadRequest, RunningLog, Topic};
 use crate::outcome::{Count, DeadReason};
 use crate::process::Enricher;
 use crate::process::enrich::agent::AgentParser;
@@ -45,7 +45,7 @@ fn ingested(lines: &[Value]) -> (Vec<Vec<u8>>, u32) {
         let held = log.bounds(Topic::Raw, 0).await.unwrap();
         let mut records = Vec::new();
         while (records.len() as i64) < held.end {
-            let read = log.read(Topic::Raw, 0, records.len() as i64, 1 << 20, None).await.unwrap();
+            let read = log.read(ReadRequest::new(Topic::Raw, 0, records.len() as i64, 1 << 20)).await.unwrap();
             records.extend(read.into_iter().map(|record| record.payload.to_vec()));
         }
         log.close().await;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Header};
-use crate::log::{Ack, GroupMember, Log, LogError, PartitionReader, Record, Topic};
+use crate::log::{Ack, ConsumerGroup, GroupMember, Log, LogError, PartitionReader, ReadRequest, Record, Topic};
 
 /// What the log does with the next records.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,7 @@ impl FakeLog {
 
 impl Log for FakeLog {
     type Member = Nobody;
+    type Follower = std::convert::Infallible;
 
     fn epoch(&self) -> LogEpoch {
         LogEpoch(1)
@@ -108,11 +109,15 @@ impl Log for FakeLog {
         Ok(0..0)
     }
 
-    async fn read(&self, _: Topic, _: u16, _: i64, _: usize, _: Option<usize>) -> Result<Vec<Record>, LogError> {
+    async fn read(&self, _: ReadRequest) -> Result<Vec<Record>, LogError> {
         Ok(Vec::new())
     }
 
-    async fn join(&self, _: &'static str, _: Topic) -> Result<Nobody, LogError> {
+    async fn join(&self, _: ConsumerGroup) -> Result<Nobody, LogError> {
+        Err(LogError::Closed)
+    }
+
+    async fn follow(&self, _: Topic) -> Result<Self::Follower, LogError> {
         Err(LogError::Closed)
     }
 }

@@ -6,30 +6,29 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::EmbeddedLog;
-use crate::log::{GroupMember, Log, LogError, PartitionReader, Record, Topic};
+use crate::log::{ConsumerGroup, GroupMember, Log, LogError, PartitionReader, ReadRequest, Record};
 
 /// The member of a consumer group of an [`EmbeddedLog`].
 #[derive(Debug)]
 pub struct EmbeddedMember {
     log: EmbeddedLog,
-    group: &'static str,
-    topic: Topic,
+    group: ConsumerGroup,
     next_partition: u16,
 }
 
 impl EmbeddedMember {
-    /// Fails if the group has a member on this topic: two would read everything twice.
-    pub(super) fn join(log: EmbeddedLog, group: &'static str, topic: Topic) -> Result<Self, LogError> {
-        if log.store().offsets.join(topic, group) {
-            return Ok(Self { log, group, topic, next_partition: 0 });
+    /// Fails if the group has a member: two would read everything twice.
+    pub(super) fn join(log: EmbeddedLog, group: ConsumerGroup) -> Result<Self, LogError> {
+        if log.store().offsets.join(group) {
+            return Ok(Self { log, group, next_partition: 0 });
         }
-        Err(LogError::Unavailable(format!("group {group} of topic {} has a member already", topic.as_str())))
+        Err(LogError::Unavailable(format!("consumer group {} has a member already", group.as_str())))
     }
 }
 
 impl Drop for EmbeddedMember {
     fn drop(&mut self) {
-        self.log.store().offsets.leave(self.topic, self.group);
+        self.log.store().offsets.leave(self.group);
     }
 }
 
@@ -37,15 +36,14 @@ impl GroupMember for EmbeddedMember {
     type Reader = EmbeddedReader;
 
     async fn assigned(&mut self) -> Result<EmbeddedReader, LogError> {
-        let Some(partition) = self.log.store().partition(self.topic, self.next_partition) else {
+        let Some(partition) = self.log.store().partition(self.group.topic(), self.next_partition) else {
             self.log.closed().cancelled().await;
             return Err(LogError::Closed);
         };
-        let committed = self.log.store().offsets.committed(self.topic, self.next_partition, self.group);
+        let committed = self.log.store().offsets.committed(self.group, self.next_partition);
         let reader = EmbeddedReader {
             log: self.log.clone(),
             group: self.group,
-            topic: self.topic,
             partition: self.next_partition,
             committed,
             // Retention goes by what was committed, which a crash may have taken back by a second: below the start of the log
@@ -62,8 +60,7 @@ impl GroupMember for EmbeddedMember {
 #[derive(Debug)]
 pub struct EmbeddedReader {
     log: EmbeddedLog,
-    group: &'static str,
-    topic: Topic,
+    group: ConsumerGroup,
     partition: u16,
     committed: Option<i64>,
     next_offset: i64,
@@ -80,7 +77,7 @@ impl PartitionReader for EmbeddedReader {
     }
 
     async fn bounds(&self) -> Result<Range<i64>, LogError> {
-        self.log.bounds(self.topic, self.partition).await
+        self.log.bounds(self.group.topic(), self.partition).await
     }
 
     fn seek(&mut self, next_offset: i64) {
@@ -95,7 +92,8 @@ impl PartitionReader for EmbeddedReader {
             }
             // Before the read: a record that is published in between ends the wait below at once.
             self.end.mark_unchanged();
-            let records = self.log.read(self.topic, self.partition, self.next_offset, max_bytes, None).await?;
+            let request = ReadRequest::new(self.group.topic(), self.partition, self.next_offset, max_bytes);
+            let records = self.log.read(request).await?;
             if let Some(last) = records.last() {
                 self.next_offset = last.offset + 1;
                 return Ok(records);
@@ -113,11 +111,11 @@ impl PartitionReader for EmbeddedReader {
             return Err(LogError::Closed);
         }
         // What is beyond the end cannot be finished; written down, it would look like lost records at the next start.
-        let partition = self.log.partition(self.topic, self.partition)?;
+        let partition = self.log.partition(self.group.topic(), self.partition)?;
         if next_offset > partition.end() {
             return Err(partition.out_of_range(next_offset, partition.bounds()));
         }
-        self.log.store().offsets.commit(self.topic, self.partition, self.group, next_offset);
+        self.log.store().offsets.commit(self.group, self.partition, next_offset);
         self.committed = Some(next_offset);
         Ok(())
     }

@@ -1,60 +1,66 @@
-//! How far consumer groups came, in memory. [`super::store::Store`] writes it down about once a second.
+//! The offsets that consumer groups committed, in memory. [`super::store::Store`] writes them down about once a second.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::sidecar::Committed;
-use crate::log::Topic;
+use crate::log::{ConsumerGroup, Topic};
 
-type Key = (Topic, u16, String);
+type Key = (ConsumerGroup, u16);
 
 /// The committed offsets of all groups.
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
     committed: Mutex<BTreeMap<Key, i64>>,
-    joined: Mutex<BTreeSet<(Topic, &'static str)>>,
+    /// Of groups that only another release knows: kept for it.
+    unknown: Vec<Committed>,
+    joined: Mutex<BTreeSet<ConsumerGroup>>,
 }
 
 impl Offsets {
-    /// Continues from a checkpoint. Topics it does not know are left out.
-    pub(super) fn restore(committed: &[Committed]) -> Self {
-        let known = committed.iter().filter_map(|entry| {
-            let topic = Topic::ALL.into_iter().find(|topic| topic.as_str() == entry.topic)?;
-            Some(((topic, entry.partition, entry.group.clone()), entry.next_offset))
-        });
-        Self { committed: Mutex::new(known.collect()), joined: Mutex::default() }
+    /// Continues from a checkpoint.
+    pub(super) fn restore(checkpoint: &[Committed]) -> Self {
+        let (mut committed, mut unknown) = (BTreeMap::new(), Vec::new());
+        for entry in checkpoint {
+            let is_group = |group: &ConsumerGroup| (group.as_str(), group.topic().as_str()) == (&entry.group, &entry.topic);
+            match ConsumerGroup::ALL.into_iter().find(is_group) {
+                Some(group) => drop(committed.insert((group, entry.partition), entry.next_offset)),
+                None => unknown.push(entry.clone()),
+            }
+        }
+        Self { committed: Mutex::new(committed), unknown, joined: Mutex::default() }
     }
 
-    pub(super) fn commit(&self, topic: Topic, partition: u16, group: &str, next_offset: i64) {
-        self.lock().insert((topic, partition, group.to_owned()), next_offset);
+    pub(super) fn commit(&self, group: ConsumerGroup, partition: u16, next_offset: i64) {
+        self.lock().insert((group, partition), next_offset);
     }
 
-    pub(super) fn committed(&self, topic: Topic, partition: u16, group: &str) -> Option<i64> {
-        self.lock().get(&(topic, partition, group.to_owned())).copied()
+    pub(super) fn committed(&self, group: ConsumerGroup, partition: u16) -> Option<i64> {
+        self.lock().get(&(group, partition)).copied()
     }
 
-    /// Below which offset every one of `groups` is finished; 0 while one of them has not committed anything.
-    pub(super) fn finished(&self, topic: Topic, partition: u16, groups: &[&str]) -> i64 {
-        groups.iter().map(|group| self.committed(topic, partition, group).unwrap_or(0)).min().unwrap_or(i64::MAX)
+    /// Below which offset every group of `topic` is finished; 0 while one of them has not committed anything.
+    pub(super) fn finished(&self, topic: Topic, partition: u16) -> i64 {
+        ConsumerGroup::of(topic).map(|group| self.committed(group, partition).unwrap_or(0)).min().unwrap_or(i64::MAX)
     }
 
     pub(super) fn all(&self) -> Vec<Committed> {
-        let entry = |((topic, partition, group), next_offset): (&Key, &i64)| Committed {
-            group: group.clone(),
-            topic: topic.as_str().to_owned(),
+        let entry = |((group, partition), next_offset): (&Key, &i64)| Committed {
+            group: group.as_str().to_owned(),
+            topic: group.topic().as_str().to_owned(),
             partition: *partition,
             next_offset: *next_offset,
         };
-        self.lock().iter().map(entry).collect()
+        self.lock().iter().map(entry).chain(self.unknown.iter().cloned()).collect()
     }
 
-    /// Whether `group` has no member on `topic` yet; it has one then.
-    pub(super) fn join(&self, topic: Topic, group: &'static str) -> bool {
-        self.joined.lock().unwrap_or_else(PoisonError::into_inner).insert((topic, group))
+    /// Whether `group` has no member yet; it has one then.
+    pub(super) fn join(&self, group: ConsumerGroup) -> bool {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner).insert(group)
     }
 
-    pub(super) fn leave(&self, topic: Topic, group: &'static str) {
-        self.joined.lock().unwrap_or_else(PoisonError::into_inner).remove(&(topic, group));
+    pub(super) fn leave(&self, group: ConsumerGroup) {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, i64>> {

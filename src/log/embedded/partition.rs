@@ -1,6 +1,6 @@
 //! One partition as its readers see it: which segments it has, the newest records in memory, where it ends.
 //!
-//! Only records that are on disk are ever visible. A record is first published here, then its appender is answered.
+//! Only records that are on disk are ever visible. A record is first published here, then acknowledged.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,9 +18,9 @@ use super::frame::{Checksum, FRAME_HEADER};
 use super::queue::{Queue, Usage};
 use super::recover::Recovered;
 use super::retention::SegmentAge;
-use super::segment::{Extent, ReadError, SegmentFile, Want};
+use super::segment::{Extent, ReadError, SegmentFile};
 use super::sidecar::Synced;
-use crate::log::{LogError, Record, Topic};
+use crate::log::{LogError, ReadRequest, Record, Topic};
 
 /// Sealed segments that stay open with their index after a read: as many as readers are likely to be at.
 const OPEN_SEGMENTS: usize = 4;
@@ -37,7 +37,7 @@ pub(super) struct PartitionDir {
 /// One partition.
 #[derive(Debug)]
 pub(super) struct Partition {
-    pub(super) place: PartitionDir,
+    pub(super) location: PartitionDir,
     pub(super) queue: Queue,
     usage: Arc<Usage>,
     held: Mutex<Held>,
@@ -83,12 +83,12 @@ impl Tail {
         }
     }
 
-    /// As [`SegmentFile::read`], or `None` if `want` begins before the tail.
-    fn read(&self, want: Want) -> Option<Vec<Record>> {
-        let skip = usize::try_from(want.from - self.records.front()?.offset).ok()?;
-        let (mut records, mut left) = (Vec::new(), want.max_bytes);
+    /// As [`SegmentFile::read`], or `None` if `request` begins before the tail.
+    fn read(&self, request: ReadRequest) -> Option<Vec<Record>> {
+        let skip = usize::try_from(request.from - self.records.front()?.offset).ok()?;
+        let (mut records, mut left) = (Vec::new(), request.max_bytes);
         for record in self.records.range(skip.min(self.records.len())..) {
-            let size = want.prefix.map_or(record.payload.len(), |prefix| prefix.min(record.payload.len()));
+            let size = request.prefix.map_or(record.payload.len(), |prefix| prefix.min(record.payload.len()));
             if !records.is_empty() && size + FRAME_HEADER > left {
                 break;
             }
@@ -118,7 +118,7 @@ enum Source {
     Path(PathBuf),
 }
 
-/// Where the records are that someone wants.
+/// Where the records of a request are.
 pub(super) enum Located {
     /// In memory (or there are none yet).
     Memory(Vec<Record>),
@@ -127,7 +127,7 @@ pub(super) enum Located {
 }
 
 impl Partition {
-    pub(super) fn new(place: PartitionDir, found: Recovered, usage: Arc<Usage>, tail_bytes: usize) -> Self {
+    pub(super) fn new(location: PartitionDir, found: Recovered, usage: Arc<Usage>, tail_bytes: usize) -> Self {
         let segments: VecDeque<Segment> = found
             .segments
             .into_iter()
@@ -137,7 +137,7 @@ impl Partition {
         let tail = Tail { records: VecDeque::new(), bytes: 0, limit: tail_bytes };
         let held = Held { segments, active: Arc::new(found.last), opened: VecDeque::new(), tail, deleted: None };
         let (end, _) = watch::channel(found.next_offset);
-        Self { place, queue: Queue::new(usage.clone()), usage, held: Mutex::new(held), end }
+        Self { location, queue: Queue::new(usage.clone()), usage, held: Mutex::new(held), end }
     }
 
     /// The segment written to, and the position known to be on disk.
@@ -169,7 +169,7 @@ impl Partition {
     pub(super) fn synced(&self) -> Synced {
         let held = self.lock();
         let (base, position) = held.segments.back().map_or((0, 0), |last| (last.base, last.len));
-        Synced { topic: self.place.topic.as_str().to_owned(), partition: self.place.partition, base, position }
+        Synced { topic: self.location.topic.as_str().to_owned(), partition: self.location.partition, base, position }
     }
 
     /// Makes durable records visible.
@@ -200,22 +200,22 @@ impl Partition {
         held.active = file;
     }
 
-    /// Finds what `want` asks for; empty at the end.
-    pub(super) fn locate(&self, want: Want) -> Result<Located, LogError> {
+    /// Finds what `request` asks for; empty at the end.
+    pub(super) fn locate(&self, request: ReadRequest) -> Result<Located, LogError> {
         let held = self.lock();
         let bounds = held.start()..self.end();
-        if want.from == bounds.end {
+        if request.from == bounds.end {
             return Ok(Located::Memory(Vec::new()));
         }
-        if !bounds.contains(&want.from) {
-            return Err(self.out_of_range(want.from, bounds));
+        if !bounds.contains(&request.from) {
+            return Err(self.out_of_range(request.from, bounds));
         }
-        if let Some(records) = held.tail.read(want) {
+        if let Some(records) = held.tail.read(request) {
             return Ok(Located::Memory(records));
         }
-        let after = held.segments.partition_point(|segment| segment.base <= want.from);
+        let after = held.segments.partition_point(|segment| segment.base <= request.from);
         let Some(segment) = after.checked_sub(1).and_then(|at| held.segments.get(at)) else {
-            return Err(self.out_of_range(want.from, bounds));
+            return Err(self.out_of_range(request.from, bounds));
         };
         // What stands in a sealed file after the next one's first offset was never acknowledged.
         let until = held.segments.get(after).map_or(bounds.end, |next| next.base);
@@ -225,21 +225,21 @@ impl Partition {
     }
 
     /// Reads from a file. Blocks on the disk.
-    pub(super) fn read_file(&self, read: FileRead, want: Want) -> Result<Vec<Record>, LogError> {
+    pub(super) fn read_file(&self, read: FileRead, request: ReadRequest) -> Result<Vec<Record>, LogError> {
         let segment = match read.source {
             Source::Open(segment) => segment,
             Source::Path(path) => match self.open_sealed(path.clone(), read.extent) {
                 Ok(segment) => segment,
-                Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Err(self.missing(&path, want.from)),
+                Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Err(self.missing(&path, request.from)),
                 Err(error) => return Err(error.in_file(&path)),
             },
         };
-        segment.read(read.extent, want).map_err(|error| error.in_file(&segment.path))
+        segment.read(read.extent, request).map_err(|error| error.in_file(&segment.path))
     }
 
     fn open_sealed(&self, path: PathBuf, extent: Extent) -> Result<Arc<SegmentFile>, ReadError> {
         let file = File::open(&path).map_err(ReadError::Io)?;
-        let (segment, _) = SegmentFile::open(&path, file, self.place.checksum)?;
+        let (segment, _) = SegmentFile::open(&path, file, self.location.checksum)?;
         segment.build_index(extent).map_err(ReadError::Io)?;
         let segment = Arc::new(segment);
         let mut held = self.lock();
@@ -267,7 +267,7 @@ impl Partition {
         held.segments.back().filter(|last| last.base < self.end()).map(|last| last.created_ms)
     }
 
-    /// The error for a read from `asked` on that did not find its file: retention was faster, or somebody deleted it.
+    /// The error for a read from `asked` on that did not find its file: deleted by retention, or by another process.
     fn missing(&self, path: &Path, asked: i64) -> LogError {
         let mut held = self.lock();
         if held.segments.front().is_some_and(|first| first.path == path)
@@ -285,7 +285,7 @@ impl Partition {
     }
 
     /// Deletes the `count` oldest sealed segments. Returns how many bytes that freed. Errors: one of them stays for now, or its
-    /// deletion may not survive a power cut, which the next call sees to first.
+    /// deletion may not survive a power cut, which the next call retries first.
     pub(super) fn delete_oldest(&self, count: usize, disk: &dyn Disk) -> io::Result<u64> {
         let mut freed = 0;
         for _ in 0..count {
@@ -296,7 +296,7 @@ impl Partition {
             match std::fs::remove_file(&oldest.path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    tracing::warn!(path = %oldest.path.display(), "somebody else deleted this segment of the log");
+                    tracing::warn!(path = %oldest.path.display(), "this segment of the log was deleted by another process");
                 }
                 Err(error) => {
                     self.lock().segments.push_front(oldest);
@@ -320,7 +320,7 @@ impl Partition {
 
     /// The error for an offset that is not in `held`.
     pub(super) fn out_of_range(&self, asked: i64, held: Range<i64>) -> LogError {
-        LogError::OutOfRange { topic: self.place.topic.as_str(), partition: self.place.partition, asked, held }
+        LogError::OutOfRange { topic: self.location.topic.as_str(), partition: self.location.partition, asked, held }
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {

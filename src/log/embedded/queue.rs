@@ -1,7 +1,7 @@
-//! What waits for the disk in one partition.
+//! The records of one partition that are not on disk yet.
 //!
-//! Bounded in bytes over all partitions together; a full queue refuses. After a failed write everything that waited
-//! behind it fails too: a record never overtakes one that was appended before it.
+//! Bounded in bytes over all partitions together; a full queue refuses. After a failed write everything queued behind it fails
+//! too: a record never overtakes one that was appended before it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,31 +28,31 @@ pub(super) struct Usage {
     pub(super) queued: AtomicU64,
 }
 
-/// A record that is not durable yet. Gives its bytes back to the bound when dropped.
+/// A record that is not durable yet.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) payload: Bytes,
     pub(super) ack: oneshot::Sender<Result<i64, LogError>>,
-    /// Bytes counted in `queued`.
-    hold: Hold,
+    reservation: QueuedBytes,
 }
 
 impl Pending {
-    /// Answers whoever waits, if they still do.
+    /// Resolves its [`Ack`], if that is still there.
     pub(super) fn resolve(self, result: Result<i64, LogError>) {
-        // The bytes are free before the answer is out, so that whoever gets it can append again.
-        drop(self.hold);
+        // The bytes are free before the acknowledgement is out: its receiver can append again at once.
+        drop(self.reservation);
         let _ = self.ack.send(result);
     }
 }
 
+/// Bytes counted in [`Usage::queued`] until this is dropped.
 #[derive(Debug)]
-struct Hold {
+struct QueuedBytes {
     usage: Arc<Usage>,
     bytes: u64,
 }
 
-impl Drop for Hold {
+impl Drop for QueuedBytes {
     fn drop(&mut self) {
         self.usage.queued.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -66,7 +66,7 @@ pub(super) enum Task {
     /// Begin a new segment if this one holds anything.
     Roll,
     /// Try to become writable again.
-    Mend,
+    Recover,
     /// End.
     Stop,
 }
@@ -113,7 +113,7 @@ impl Queue {
         let bytes = payload.len() as u64;
         self.usage.queued.fetch_add(bytes, Ordering::Relaxed);
         let (ack, receiver) = Ack::pair();
-        state.waiting.push_back(Pending { payload, ack, hold: Hold { usage: self.usage.clone(), bytes } });
+        state.waiting.push_back(Pending { payload, ack, reservation: QueuedBytes { usage: self.usage.clone(), bytes } });
         drop(state);
         self.wake.notify_one();
         Ok(receiver)
@@ -129,7 +129,7 @@ impl Queue {
                     let (woken, timeout) = self.wake.wait_timeout(state, RETRY_EVERY).unwrap_or_else(PoisonError::into_inner);
                     state = woken;
                     if timeout.timed_out() {
-                        return Task::Mend;
+                        return Task::Recover;
                     }
                     continue;
                 }
@@ -145,7 +145,7 @@ impl Queue {
         }
     }
 
-    /// Refuses from now on, and whatever waits.
+    /// Refuses what is queued, and everything from now on.
     pub(super) fn fail(&self, reason: &str) {
         let mut state = self.lock();
         if !matches!(state.mode, Mode::Closed) {
@@ -157,7 +157,7 @@ impl Queue {
     }
 
     /// Takes records again.
-    pub(super) fn mend(&self) {
+    pub(super) fn reopen(&self) {
         let mut state = self.lock();
         if let Mode::Broken(_) = state.mode {
             state.mode = Mode::Open;
@@ -174,7 +174,7 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// Takes no more records. What waits is still written, unless `abandon`.
+    /// Takes no more records. What is queued is still written, unless `abandon`.
     pub(super) fn close(&self, abandon: bool) {
         let mut state = self.lock();
         state.mode = Mode::Closed;

@@ -1,16 +1,4 @@
-//! Which segments may go. Whole sealed segments only, and never what a consumer has not finished.
-
-use crate::log::Topic;
-
-/// The consumer groups without which records of `topic` are not finished.
-pub(super) const fn consumers(topic: Topic) -> &'static [&'static str] {
-    match topic {
-        Topic::Raw => &["process"],
-        Topic::Enriched => &["load"],
-        Topic::Dead => &["load-dead"],
-        Topic::State => &[],
-    }
-}
+//! Which segments may be deleted: whole sealed ones only, and never what a consumer group has not finished.
 
 /// A sealed segment.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::frame::{Checksum, FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader};
-use crate::log::{LogError, Record};
+use crate::log::{LogError, ReadRequest, Record};
 
 /// Distance in bytes between two entries of an index: one read of this size finds any record from the entry before it.
 const INDEX_STEP: u64 = 64 * 1024;
@@ -39,17 +39,6 @@ pub(super) struct Extent {
     pub(super) len: u64,
 }
 
-/// What a reader asks of a segment.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Want {
-    /// First offset.
-    pub(super) from: i64,
-    /// Bytes wanted, frame headers included; the first record comes whatever its size.
-    pub(super) max_bytes: usize,
-    /// Only so much of each payload.
-    pub(super) prefix: Option<usize>,
-}
-
 impl SegmentFile {
     /// A file just made, without records.
     pub(super) fn fresh(path: PathBuf, file: File, base: i64, checksum: Checksum) -> Self {
@@ -70,8 +59,8 @@ impl SegmentFile {
         self.index.lock().unwrap_or_else(PoisonError::into_inner).note(offset, position);
     }
 
-    /// Walks over the headers of `extent`, for seeks to be cheap. Ends early where one is damaged: whoever reads as far as
-    /// that is told, and the records before it stay readable.
+    /// Walks over the headers of `extent`, for seeks to be cheap. Ends early where one is damaged: a read that comes that far fails,
+    /// and the records before it stay readable.
     pub(super) fn build_index(&self, extent: Extent) -> io::Result<()> {
         let mut walk = Walk::new(&self.file, SEGMENT_HEADER as u64, self.base);
         while walk.offset < extent.until {
@@ -85,18 +74,18 @@ impl SegmentFile {
         Ok(())
     }
 
-    /// The records that `want` describes, as far as `extent` holds them. Damage is an error when it is the first thing read;
+    /// The records that `request` asks for, as far as `extent` holds them; frame headers count as bytes. Damage is an error when it is the first thing read;
     /// after good records it is left to the next read.
-    pub(super) fn read(&self, extent: Extent, want: Want) -> Result<Vec<Record>, ReadError> {
+    pub(super) fn read(&self, extent: Extent, request: ReadRequest) -> Result<Vec<Record>, ReadError> {
         let (offset, position) =
-            self.index.lock().unwrap_or_else(PoisonError::into_inner).before(want.from).unwrap_or((self.base, SEGMENT_HEADER as u64));
+            self.index.lock().unwrap_or_else(PoisonError::into_inner).before(request.from).unwrap_or((self.base, SEGMENT_HEADER as u64));
         let mut walk = Walk::new(&self.file, position, offset);
-        while walk.offset < want.from {
+        while walk.offset < request.from {
             walk.step(extent.len)?;
         }
-        match want.prefix {
-            Some(prefix) => Self::read_prefixes(walk, extent, want.max_bytes, prefix),
-            None => self.read_whole(&mut walk, extent, want.max_bytes),
+        match request.prefix {
+            Some(prefix) => Self::read_prefixes(walk, extent, request.max_bytes, prefix),
+            None => self.read_whole(&mut walk, extent, request.max_bytes),
         }
     }
 

@@ -1,5 +1,5 @@
-//! All partitions of a log, and what is done to them about once a second: writing down how far everyone came, deleting
-//! what is finished, sealing what is old.
+//! All partitions of a log, and their maintenance about once a second: writing down committed offsets, deleting what is finished,
+//! sealing what is old.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use super::offsets::Offsets;
 use super::partition::{Partition, PartitionDir};
 use super::queue::Usage;
 use super::recover::{Found, OpenError, Recovered, recover};
-use super::retention::{Rule, consumers, deletable};
+use super::retention::{Rule, deletable};
 use super::segment::{SegmentFile, file_name};
 use super::sidecar::{self, Checkpoint, Meta, SidecarError};
 use crate::clock::now_ms;
 use crate::event::ids::LogEpoch;
 use crate::log::Topic;
 
-/// Time between two rounds of the keeper.
+/// Time between two rounds of maintenance.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// A segment is sealed when it is this part of the retention old, so that a quiet topic does not keep records for long
@@ -32,7 +32,7 @@ const SEAL_AGE_DIVISOR: u32 = 8;
 /// The partitions of every topic.
 type Topics = Vec<(Topic, Vec<Arc<Partition>>)>;
 
-/// Everything a log is made of, but the threads that work on it.
+/// Everything that a log consists of, without the threads that work on it.
 pub(super) struct Store {
     pub(super) dir: PathBuf,
     pub(super) limits: EmbeddedLimits,
@@ -75,23 +75,23 @@ impl Store {
         self.usage.stored.load(Ordering::Relaxed) < self.limits.stored_limit(topic)
     }
 
-    /// Works until `stop` is disconnected.
-    pub(super) fn keep(&self, stop: &Receiver<()>) {
+    /// Maintains the log until `stop` is disconnected.
+    pub(super) fn maintain(&self, stop: &Receiver<()>) {
         let mut failing = false;
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(ROUND) {
             // Retention first: on a full disk it is what makes room for the checkpoint.
             let result = self.retain(now_ms()).and(self.write_checkpoint());
-            // A full disk would say so every second.
+            // Once, not every second that a disk stays full.
             if let Err(error) = &result
                 && !failing
             {
-                tracing::warn!(dir = %self.dir.display(), %error, "cannot tidy up the log");
+                tracing::warn!(dir = %self.dir.display(), %error, "cannot maintain the log");
             }
             failing = result.is_err();
         }
     }
 
-    /// Writes down how far everyone came, if that changed.
+    /// Writes down committed offsets and synced positions, if they changed.
     pub(super) fn write_checkpoint(&self) -> io::Result<()> {
         let current =
             Checkpoint { committed: self.offsets.all(), synced: self.partitions().map(|(_, partition)| partition.synced()).collect() };
@@ -116,7 +116,7 @@ impl Store {
                     Ok(freed) => {
                         tracing::info!(
                             topic = topic.as_str(),
-                            partition = partition.place.partition,
+                            partition = partition.location.partition,
                             segments = count,
                             freed,
                             "log retention"
@@ -136,7 +136,7 @@ impl Store {
             return Rule::Newest { bytes: self.limits.state_bytes(), active: partition.stored_bytes().saturating_sub(sealed) };
         };
         Rule::Finished {
-            finished: self.offsets.finished(topic, partition.place.partition, consumers(topic)),
+            finished: self.offsets.finished(topic, partition.location.partition),
             before_ms: now_ms.saturating_sub(millis(age)),
             excess: self.usage.stored.load(Ordering::Relaxed).saturating_sub(self.limits.pressure()),
         }
@@ -146,7 +146,7 @@ impl Store {
     fn seal_if_due(&self, topic: Topic, partition: &Partition, now_ms: i64) {
         let Some(age) = self.limits.retention(topic) else { return };
         let old = now_ms.saturating_sub(millis(age / SEAL_AGE_DIVISOR));
-        let finished = self.offsets.finished(topic, partition.place.partition, consumers(topic));
+        let finished = self.offsets.finished(topic, partition.location.partition);
         let is_in_the_way = self.usage.stored.load(Ordering::Relaxed) > self.limits.pressure() && finished >= partition.end();
         if partition.active_since_ms().is_some_and(|since| since < old || is_in_the_way) {
             partition.queue.roll();
@@ -190,19 +190,19 @@ impl Opening<'_> {
     fn partition(&self, topic: Topic, partition: u16) -> Result<(Partition, u64), OpenError> {
         let dir = self.dir.join(topic.as_str()).join(partition.to_string());
         disk::create_dir(&dir).map_err(OpenError::io(&dir))?;
-        let place = PartitionDir { topic, partition, dir, checksum: Checksum::new(self.epoch) };
+        let location = PartitionDir { topic, partition, dir, checksum: Checksum::new(self.epoch) };
         let synced = self.checkpoint.synced.iter().find(|mark| mark.topic == topic.as_str() && mark.partition == partition);
-        let found = match recover(&place.dir, place.checksum, synced, self.disk)? {
+        let found = match recover(&location.dir, location.checksum, synced, self.disk)? {
             Some(found) => found,
-            None => first_segment(&place, self.disk)?,
+            None => first_segment(&location, self.disk)?,
         };
         self.check_committed(topic, partition, found.next_offset)?;
         let truncated = found.truncated;
         if truncated > 0 {
-            let dir = place.dir.display();
+            let dir = location.dir.display();
             tracing::warn!(%dir, bytes = truncated, "cut off an unfinished write at the end of the log");
         }
-        Ok((Partition::new(place, found, self.usage.clone(), self.limits.tail_bytes(topic)), truncated))
+        Ok((Partition::new(location, found, self.usage.clone(), self.limits.tail_bytes(topic)), truncated))
     }
 
     /// Offsets that were finished once must not be given to other records: whoever finished them would skip these.
@@ -219,12 +219,12 @@ impl Opening<'_> {
     }
 }
 
-fn first_segment(place: &PartitionDir, disk: &dyn Disk) -> Result<Recovered, OpenError> {
-    let path = place.dir.join(file_name(0));
+fn first_segment(location: &PartitionDir, disk: &dyn Disk) -> Result<Recovered, OpenError> {
+    let path = location.dir.join(file_name(0));
     let header = SegmentHeader { base: 0, created_ms: now_ms() };
-    let file = disk::create_whole(disk, &path, &header.encode(place.checksum)).map_err(OpenError::io(&path))?;
+    let file = disk::create_whole(disk, &path, &header.encode(location.checksum)).map_err(OpenError::io(&path))?;
     let found = Found { base: 0, path: path.clone(), len: SEGMENT_HEADER as u64, created_ms: header.created_ms };
-    Ok(Recovered { segments: [found].into(), last: SegmentFile::fresh(path, file, 0, place.checksum), next_offset: 0, truncated: 0 })
+    Ok(Recovered { segments: [found].into(), last: SegmentFile::fresh(path, file, 0, location.checksum), next_offset: 0, truncated: 0 })
 }
 
 /// Reads what log this is, or makes it one with an identity of its own.

@@ -1,8 +1,10 @@
-//! The embedded log from outside, on real files. `model` compares it with a vector, `damage` breaks files, `faults` disks.
+//! The embedded log from outside, on real files. `model` compares it with a vector, `damage` breaks files, `faults` disks,
+//! `follow` reads without a group.
 #![allow(clippy::disallowed_methods, reason = "a test owns its tasks")]
 
 mod damage;
 mod faults;
+mod follow;
 mod model;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::log::{GroupMember, PartitionReader};
+use crate::log::{ConsumerGroup, GroupMember, PartitionReader, ReadRequest};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
@@ -58,7 +60,7 @@ async fn read_all(log: &EmbeddedLog, topic: Topic, partition: u16) -> Vec<Bytes>
     let held = log.bounds(topic, partition).await.unwrap();
     let (mut payloads, mut from) = (Vec::new(), held.start);
     while from < held.end {
-        let records = log.read(topic, partition, from, 1000, None).await.unwrap();
+        let records = log.read(ReadRequest::new(topic, partition, from, 1000)).await.unwrap();
         assert_eq!(records[0].offset, from);
         from += records.len() as i64;
         payloads.extend(records.into_iter().map(|record| record.payload));
@@ -66,8 +68,8 @@ async fn read_all(log: &EmbeddedLog, topic: Topic, partition: u16) -> Vec<Bytes>
     payloads
 }
 
-async fn reader(log: &EmbeddedLog, group: &'static str, topic: Topic) -> (EmbeddedMember, EmbeddedReader) {
-    let mut member = log.join(group, topic).await.unwrap();
+async fn reader(log: &EmbeddedLog, group: ConsumerGroup) -> (EmbeddedMember, EmbeddedReader) {
+    let mut member = log.join(group).await.unwrap();
     let reader = member.assigned().await.unwrap();
     (member, reader)
 }
@@ -115,10 +117,10 @@ async fn prefix_reads_return_only_the_start_from_memory_and_from_disk() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path());
     append_many(&log, Topic::Raw, 20, 300).await;
-    let from_memory = log.read(Topic::Raw, 0, 3, 10_000, Some(7)).await.unwrap();
+    let from_memory = log.read(ReadRequest::new(Topic::Raw, 0, 3, 10_000).prefix(7)).await.unwrap();
     log.close().await;
 
-    let from_disk = open(dir.path()).read(Topic::Raw, 0, 3, 10_000, Some(7)).await.unwrap();
+    let from_disk = open(dir.path()).read(ReadRequest::new(Topic::Raw, 0, 3, 10_000).prefix(7)).await.unwrap();
 
     assert_eq!(from_memory.len(), 17);
     assert!(from_memory.iter().all(|record| record.payload == payload(record.offset as u64, 7)));
@@ -131,7 +133,7 @@ async fn prefix_reads_return_only_the_start_from_memory_and_from_disk() {
 async fn reader_waits_for_records_and_resumes_at_the_committed_offset() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path());
-    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    let (_member, mut process) = reader(&log, ConsumerGroup::Process).await;
     assert_eq!(process.committed(), None);
     let (records, offset) = tokio::join!(process.next(1000), append(&log, Topic::Raw, payload(1, 10)));
     assert_eq!((records.unwrap()[0].payload.clone(), offset), (payload(1, 10), 0));
@@ -142,7 +144,7 @@ async fn reader_waits_for_records_and_resumes_at_the_committed_offset() {
     assert!(matches!(process.next(1000).await, Err(LogError::Closed)));
 
     let log = open(dir.path());
-    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    let (_member, mut process) = reader(&log, ConsumerGroup::Process).await;
 
     assert_eq!(process.committed(), Some(1));
     assert_eq!(process.next(1000).await.unwrap(), [Record { offset: 1, payload: payload(2, 10) }]);
@@ -168,7 +170,7 @@ async fn concurrent_appenders_get_offsets_in_their_order_and_a_reader_sees_all()
         })
     };
     let appenders: Vec<_> = (0..4).map(appender).collect();
-    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    let (_member, mut process) = reader(&log, ConsumerGroup::Process).await;
     let mut seen = Vec::new();
     while seen.len() < 400 {
         seen.extend(process.next(1500).await.unwrap().into_iter().map(|record| (record.offset, record.payload)));
@@ -186,7 +188,7 @@ async fn concurrent_appenders_get_offsets_in_their_order_and_a_reader_sees_all()
 async fn commit_beyond_the_end_is_refused() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path());
-    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    let (_member, mut process) = reader(&log, ConsumerGroup::Process).await;
     assert!(matches!(process.commit(1).await, Err(LogError::OutOfRange { asked: 1, .. })));
 }
 
@@ -194,10 +196,10 @@ async fn commit_beyond_the_end_is_refused() {
 async fn a_group_has_one_member_at_a_time() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path());
-    let first = log.join("load", Topic::Enriched).await.unwrap();
-    assert!(matches!(log.join("load", Topic::Enriched).await, Err(LogError::Unavailable(_))));
+    let first = log.join(ConsumerGroup::Load).await.unwrap();
+    assert!(matches!(log.join(ConsumerGroup::Load).await, Err(LogError::Unavailable(_))));
     drop(first);
-    assert!(log.join("load", Topic::Enriched).await.is_ok());
+    assert!(log.join(ConsumerGroup::Load).await.is_ok());
 }
 
 #[tokio::test]
@@ -205,9 +207,9 @@ async fn offsets_that_are_not_held_are_out_of_range() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path());
     append(&log, Topic::Raw, payload(0, 10)).await;
-    assert_eq!(log.read(Topic::Raw, 0, 1, 100, None).await.unwrap(), []);
-    assert!(matches!(log.read(Topic::Raw, 0, 2, 100, None).await, Err(LogError::OutOfRange { asked: 2, .. })));
-    assert!(matches!(log.read(Topic::Raw, 0, -1, 100, None).await, Err(LogError::OutOfRange { .. })));
+    assert_eq!(log.read(ReadRequest::new(Topic::Raw, 0, 1, 100)).await.unwrap(), []);
+    assert!(matches!(log.read(ReadRequest::new(Topic::Raw, 0, 2, 100)).await, Err(LogError::OutOfRange { asked: 2, .. })));
+    assert!(matches!(log.read(ReadRequest::new(Topic::Raw, 0, -1, 100)).await, Err(LogError::OutOfRange { .. })));
 }
 
 #[tokio::test]
@@ -271,7 +273,7 @@ async fn retention_waits_for_the_consumer_and_for_the_age() {
     log.store().retain(later).unwrap();
     assert_eq!(log.bounds(Topic::Raw, 0).await.unwrap(), 0..40, "nothing is finished");
 
-    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    let (_member, mut process) = reader(&log, ConsumerGroup::Process).await;
     process.commit(20).await.unwrap();
     log.store().retain(crate::clock::now_ms()).unwrap();
     assert_eq!(log.bounds(Topic::Raw, 0).await.unwrap(), 0..40, "nothing is old");
@@ -279,7 +281,7 @@ async fn retention_waits_for_the_consumer_and_for_the_age() {
     log.store().retain(later).unwrap();
     let held = log.bounds(Topic::Raw, 0).await.unwrap();
     assert!(held.start > 0 && held.start <= 20, "{held:?}");
-    assert!(matches!(log.read(Topic::Raw, 0, 0, 100, None).await, Err(LogError::OutOfRange { .. })));
+    assert!(matches!(log.read(ReadRequest::new(Topic::Raw, 0, 0, 100)).await, Err(LogError::OutOfRange { .. })));
     log.close().await;
     assert_eq!(open(dir.path()).bounds(Topic::Raw, 0).await.unwrap(), held);
 }
@@ -289,7 +291,7 @@ async fn records_of_a_quiet_topic_do_not_outlive_their_time_in_an_open_segment()
     let dir = TempDir::new().unwrap();
     let log = open(dir.path());
     append(&log, Topic::Raw, payload(0, 10)).await;
-    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    let (_member, mut process) = reader(&log, ConsumerGroup::Process).await;
     process.commit(1).await.unwrap();
     let later = crate::clock::now_ms() + 73 * HOUR_MS;
 
@@ -313,7 +315,7 @@ async fn finished_records_go_early_when_the_log_is_nearly_full() {
         ack.await.unwrap();
         stored += 1;
     }
-    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    let (_member, mut process) = reader(&log, ConsumerGroup::Process).await;
     process.commit(stored as i64).await.unwrap();
 
     log.store().retain(crate::clock::now_ms()).unwrap();
@@ -331,7 +333,7 @@ async fn finished_records_of_an_open_segment_go_as_well_when_the_log_is_nearly_f
     let log = EmbeddedLog::open(dir.path(), limits(config)).unwrap();
     log.store().usage.stored.fetch_add(6 << 20, Ordering::Relaxed);
     append(&log, Topic::Enriched, payload(0, 8_000)).await;
-    log.store().offsets.commit(Topic::Enriched, 0, "load", 1);
+    log.store().offsets.commit(ConsumerGroup::Load, 0, 1);
     log.store().retain(crate::clock::now_ms()).unwrap();
     while log.store().partition(Topic::Enriched, 0).unwrap().sealed().is_empty() {
         tokio::task::yield_now().await;

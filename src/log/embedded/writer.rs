@@ -1,12 +1,12 @@
 //! The thread that writes one partition.
 //!
-//! It takes everything that waits, writes it with one call, syncs, publishes, answers. What arrives meanwhile is the next
-//! write: the slower the disk, the larger the groups, so no record waits for company on purpose. Each partition has a
+//! It takes everything queued, writes it with one call, syncs, publishes, acknowledges. What arrives meanwhile is the next write:
+//! the slower the disk, the larger the groups, so no timer delays a record. Each partition has a
 //! thread of its own because syncs of several files at once share one commit of the file system's journal, where one
 //! thread would pay them one after the other.
 //!
 //! After an error of a write or sync nothing is known about the file beyond the last sync, and a sync that is tried again
-//! may lie. So the file is never appended to again: it ends at the last durable record, what waited is refused, and
+//! may lie. So the file is never appended to again: it ends at the last durable record, what was queued is refused, and
 //! writing goes on in a new segment, at once if it can be made and else tried each second.
 
 use std::collections::VecDeque;
@@ -24,8 +24,8 @@ use crate::clock::now_ms;
 use crate::failpoint;
 use crate::log::LogError;
 
-/// Room a new segment must find after an error: without it a full disk would look mended as soon as a header fits.
-const ROOM_TO_MEND: u64 = 1024 * 1024;
+/// Bytes that a new segment must find after an error: without them a full disk would look recovered as soon as a header fits.
+const RECOVERY_ROOM: u64 = 1024 * 1024;
 
 /// Writes one partition.
 pub(super) struct Writer {
@@ -47,13 +47,13 @@ impl Writer {
 
     /// Works until the queue is closed and empty.
     pub(super) fn run(mut self) {
-        // Whatever ends this thread, nobody may wait for it in vain.
-        let _last_word = LastWord { partition: self.partition.clone(), broken: self.broken.clone() };
+        // However this thread ends, no acknowledgement may stay open.
+        let _fail_on_exit = FailOnExit { partition: self.partition.clone(), broken: self.broken.clone() };
         loop {
             match self.partition.queue.next() {
                 Task::Write(batch) => self.write(batch),
                 Task::Roll => self.roll(),
-                Task::Mend => self.mend(),
+                Task::Recover => self.recover(),
                 Task::Stop => return,
             }
         }
@@ -82,7 +82,7 @@ impl Writer {
             if position >= self.segment_bytes {
                 break;
             }
-            headers.push(FrameHeader::encode(self.partition.place.checksum, offset, synced, &pending.payload));
+            headers.push(FrameHeader::encode(self.partition.location.checksum, offset, synced, &pending.payload));
             records.push((pending.payload.clone(), position));
             position += (FRAME_HEADER + pending.payload.len()) as u64;
         }
@@ -104,12 +104,12 @@ impl Writer {
 
     /// Seals the segment and begins the next one, which finds `room` bytes reserved.
     fn begin_segment(&mut self, room: u64) -> io::Result<()> {
-        let place = &self.partition.place;
+        let location = &self.partition.location;
         let header = SegmentHeader { base: self.partition.end(), created_ms: now_ms() };
-        let path = place.dir.join(file_name(header.base));
-        let file = disk::create_whole(&*self.disk, &path, &header.encode(place.checksum))?;
+        let path = location.dir.join(file_name(header.base));
+        let file = disk::create_whole(&*self.disk, &path, &header.encode(location.checksum))?;
         disk::reserve(&file, room)?;
-        self.segment = Arc::new(SegmentFile::fresh(path, file, header.base, place.checksum));
+        self.segment = Arc::new(SegmentFile::fresh(path, file, header.base, location.checksum));
         self.synced = SEGMENT_HEADER as u64;
         self.partition.begin_segment(self.segment.clone(), self.synced, header.created_ms);
         Ok(())
@@ -126,8 +126,8 @@ impl Writer {
 
     fn fail(&mut self, batch: VecDeque<Pending>, error: &io::Error) {
         let reason = format!("cannot write {}: {error}", self.segment.path.display());
-        tracing::error!(topic = self.partition.place.topic.as_str(), partition = self.partition.place.partition, %error, "log stopped taking records");
-        // Refused before the first answer is out: whoever hears of the failure must not be overtaken by what waits.
+        tracing::error!(topic = self.partition.location.topic.as_str(), partition = self.partition.location.partition, %error, "log stopped taking records");
+        // Refused before the first acknowledgement is out: a record appended after the failure must not overtake those queued.
         self.partition.queue.fail(&reason);
         for pending in batch {
             pending.resolve(Err(LogError::Unavailable(reason.clone())));
@@ -136,16 +136,16 @@ impl Writer {
         if let Err(error) = self.segment.file.set_len(self.synced) {
             tracing::warn!(path = %self.segment.path.display(), %error, "cannot cut off a failed write");
         }
-        self.mend();
+        self.recover();
     }
 
-    fn mend(&mut self) {
-        match self.begin_segment(ROOM_TO_MEND) {
+    fn recover(&mut self) {
+        match self.begin_segment(RECOVERY_ROOM) {
             Ok(()) => {
-                self.partition.queue.mend();
+                self.partition.queue.reopen();
                 tracing::warn!(
-                    topic = self.partition.place.topic.as_str(),
-                    partition = self.partition.place.partition,
+                    topic = self.partition.location.topic.as_str(),
+                    partition = self.partition.location.partition,
                     "log takes records again"
                 );
             }
@@ -154,13 +154,13 @@ impl Writer {
     }
 }
 
-/// Refuses what waits when the writer is gone.
-struct LastWord {
+/// Fails what is queued when the writer is gone.
+struct FailOnExit {
     partition: Arc<Partition>,
     broken: CancellationToken,
 }
 
-impl Drop for LastWord {
+impl Drop for FailOnExit {
     fn drop(&mut self) {
         self.partition.queue.fail("the writer of this partition has ended");
         if std::thread::panicking() {

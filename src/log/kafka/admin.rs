@@ -16,7 +16,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::OpenError;
 use super::client::Quiet;
 use super::config::KafkaLimits;
-use super::identity::{self, Described, Said, TopicId, Until};
+use super::identity::{self, Described, TopicDescriptions, TopicId, Until};
 use super::pool::Pool;
 use crate::log::Topic;
 
@@ -87,7 +87,7 @@ impl Admin {
     }
 
     /// The topics, as far as any broker knows them.
-    async fn described(self: &Arc<Self>) -> Result<Said, OpenError> {
+    async fn described(self: &Arc<Self>) -> Result<TopicDescriptions, OpenError> {
         let own = Arc::clone(self);
         let asked = tokio::task::spawn_blocking(move || {
             let answers = own.ask()?;
@@ -99,7 +99,7 @@ impl Admin {
     }
 
     /// Asks brokers for the topics until one has said something. Blocks.
-    pub(super) fn ask(&self) -> Result<Vec<(i32, Said)>, OpenError> {
+    pub(super) fn ask(&self) -> Result<Vec<(i32, TopicDescriptions)>, OpenError> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.ask_once(Until::First) {
@@ -116,14 +116,14 @@ impl Admin {
     }
 
     /// Asks the brokers that there are now for the topics, and waits a moment for all of them. Blocks.
-    pub(super) fn ask_all(&self) -> Result<Vec<(i32, Said)>, OpenError> {
+    pub(super) fn ask_all(&self) -> Result<Vec<(i32, TopicDescriptions)>, OpenError> {
         if let Ok(found) = identity::find_brokers(self.client.inner(), BROKER_TIMEOUT) {
             *self.lock() = found;
         }
         self.ask_once(Until::All).map_err(|why| self.unreachable(why))
     }
 
-    fn ask_once(&self, until: Until) -> Result<Vec<(i32, Said)>, String> {
+    fn ask_once(&self, until: Until) -> Result<Vec<(i32, TopicDescriptions)>, String> {
         let brokers = self.known()?;
         let answers = identity::describe(self.client.inner(), (&self.names, &brokers), (until, BROKER_TIMEOUT));
         if answers.is_err() {
@@ -201,7 +201,7 @@ impl Admin {
     }
 
     /// All topics, once brokers know those that were made.
-    async fn appeared(self: &Arc<Self>) -> Result<Said, OpenError> {
+    async fn appeared(self: &Arc<Self>) -> Result<TopicDescriptions, OpenError> {
         for _ in 0..LOOKS {
             let found = self.described().await?;
             if found.iter().all(Option::is_some) {
@@ -308,7 +308,7 @@ impl Admin {
 }
 
 /// Each topic as the first broker says that knows it.
-fn known_to_any(answers: &[(i32, Said)]) -> Said {
+fn known_to_any(answers: &[(i32, TopicDescriptions)]) -> TopicDescriptions {
     let known = |at: usize| answers.iter().find_map(|(_, said)| said.get(at).cloned().flatten());
     (0..Topic::ALL.len()).map(known).collect()
 }

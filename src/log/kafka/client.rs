@@ -1,18 +1,21 @@
-//! What all clients of a cluster share: their log lines, and how their errors read.
+//! What all clients of a cluster share: their log lines and the form of their errors.
+
+use std::ops::Range;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::log::LogError;
+use crate::metrics::Counter;
 
-/// The context of a client that only asks.
+/// The context of a client that only reads.
 pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // What it asks for fails with a message of its own, or is asked of another broker.
+        // A request that fails has a message of its own, or is sent to another broker.
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => log(level, facility, message),
             _ => tracing::debug!(facility, message, "librdkafka"),
@@ -26,8 +29,7 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// A line of a client beside the producer: that a broker cannot be reached is said by the one that writes, and that offsets were not
-/// committed by the one that commits them.
+/// Logs a line of a consumer. The producer logs that a broker cannot be reached, the member that offsets were not committed.
 pub(super) fn log_follower(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match facility {
         "FAIL" | "ERROR" | "REQTMOUT" | "COMMITFAIL" => tracing::debug!(facility, message, "librdkafka"),
@@ -35,9 +37,9 @@ pub(super) fn log_follower(level: RDKafkaLogLevel, facility: &str, message: &str
     }
 }
 
-/// A line of librdkafka's own log. What it calls an error it mostly mends by itself: brokers come and go.
+/// Logs a line of librdkafka. It recovers from most of what it calls an error: brokers come and go.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    // Options are given to producers and consumers alike; that each knows only its own is no news.
+    // Options go to producers and consumers alike; each warns of those of the other.
     if facility == "CONFWARN" {
         tracing::debug!(message, "librdkafka");
         return;
@@ -49,7 +51,36 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
+/// Whether a fetch error ends the reading of a partition until it is assigned again.
+pub(super) fn stops_fetching(problem: &KafkaError) -> bool {
+    matches!(
+        problem.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::AutoOffsetReset
+                | RDKafkaErrorCode::OffsetOutOfRange
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::BadMessage
+        )
+    )
+}
+
 /// An error that may be gone at the next attempt.
 pub(super) fn unavailable(doing: &str, problem: &KafkaError) -> LogError {
     LogError::Unavailable(format!("kafka: {doing}: {problem}"))
+}
+
+/// Counts and logs records that Kafka deleted before the group had read them.
+pub(super) fn report_lost_offsets(topic: &str, partition: i32, lost: Range<i64>) {
+    let count = u64::try_from(lost.end - lost.start).unwrap_or(0);
+    Counter::LogOffsetsLost.add(count);
+    tracing::error!(
+        topic,
+        partition,
+        from = lost.start,
+        to = lost.end,
+        count,
+        "kafka deleted records that were not read: reading on behind them"
+    );
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::log::Topic;
+use crate::log::{ConsumerGroup, Topic};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -295,8 +295,8 @@ impl KafkaLimits {
         client
     }
 
-    /// A consumer that reads where it is told, and says where the log ends.
-    pub(super) fn seeker(&self) -> ClientConfig {
+    /// A consumer that reads from a given position to the end of the log.
+    pub(super) fn positioned_reader(&self) -> ClientConfig {
         let mut client = self.consumer(&self.group_name("read"));
         client
             .set("enable.partition.eof", "true")
@@ -305,9 +305,14 @@ impl KafkaLimits {
         client
     }
 
+    /// A consumer that follows a topic. It commits nothing; the name of its group appears in requests only.
+    pub(super) fn follower(&self) -> ClientConfig {
+        self.consumer(&self.group_name("follow"))
+    }
+
     /// A member of a consumer group.
-    pub(super) fn member(&self, group: &str) -> ClientConfig {
-        let mut client = self.consumer(&self.group_name(group));
+    pub(super) fn member(&self, group: ConsumerGroup) -> ClientConfig {
+        let mut client = self.consumer(&self.group_name(group.as_str()));
         client.set("partition.assignment.strategy", "cooperative-sticky");
         // How long the partitions of an instance that died stay without a reader.
         self.prefer(&mut client, "session.timeout.ms", "10000");

@@ -51,7 +51,7 @@ pub(super) struct Partition {
 }
 
 /// What a broker says of some topics, in the order in which they were asked for; `None` of one that does not exist.
-pub(super) type Said = Vec<Option<Described>>;
+pub(super) type TopicDescriptions = Vec<Option<Described>>;
 
 /// How many answers are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub(super) fn describe<C: ClientContext>(
     client: &Client<C>,
     (topics, brokers): (&[String], &[i32]),
     (until, timeout): (Until, Duration),
-) -> Result<Vec<(i32, Said)>, String> {
+) -> Result<Vec<(i32, TopicDescriptions)>, String> {
     let client = client.native_ptr();
     let names: Vec<CString> =
         topics.iter().map(|topic| CString::new(topic.as_str())).collect::<Result<_, _>>().map_err(|problem| problem.to_string())?;
@@ -153,7 +153,7 @@ unsafe fn request(
 ///
 /// # Safety
 /// `event` lives.
-unsafe fn answer(event: *mut native::rd_kafka_event_t, names: &[CString]) -> Result<(i32, Said), String> {
+unsafe fn answer(event: *mut native::rd_kafka_event_t, names: &[CString]) -> Result<(i32, TopicDescriptions), String> {
     // SAFETY: as promised by the caller; what is read belongs to the event.
     unsafe {
         if native::rd_kafka_event_error(event) != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {

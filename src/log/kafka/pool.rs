@@ -1,9 +1,8 @@
-//! Reading anywhere in the log, without a group: for the ledger and for whoever picks up what it wrote.
+//! Reading anywhere in the log, without a group: for the ledger and for snapshots.
 //!
-//! A few consumers on blocking threads. One that stopped in the middle of a partition stays there, because what comes next
-//! is nearly always asked for next. One whose request failed is given up, and the request tried again by a fresh one: librdkafka
-//! believes what it last heard of a topic for minutes, also that a partition has no leader or has one that is dead, and only who
-//! follows a topic hears more.
+//! A few consumers on blocking threads. One that stopped in the middle of a partition stays there, because the next request nearly
+//! always goes on there. One whose request failed is dropped, and a fresh one tries again: librdkafka caches the metadata of a topic
+//! for minutes, also that a partition has no leader or a dead one, and refreshes it only for a topic that is being consumed.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,126 +18,116 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::client::{self, Quiet};
 use super::config::KafkaLimits;
-use crate::log::{LogError, Record, Topic};
+use crate::log::{LogError, ReadRequest, Record, Topic};
 
 /// Consumers at a time: each has threads and connections of its own.
-const SEEKERS: usize = 4;
-/// Longest wait for anything.
+const MAX_CONSUMERS: usize = 4;
+/// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait of a consumer before another is tried: the first time, and twice as long each time after.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pause before another is tried, where the one before it was refused at once.
+/// Pause before another is tried.
 const TRY_PAUSE: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(100);
-
-/// What to read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Want {
-    pub(super) topic: Topic,
-    pub(super) partition: u16,
-    pub(super) from: i64,
-    pub(super) max_bytes: usize,
-    pub(super) prefix: Option<usize>,
-}
 
 /// Consumers that read where they are told.
 pub(super) struct Pool {
     limits: KafkaLimits,
-    turns: Arc<Semaphore>,
-    idle: Mutex<Vec<Seeker>>,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<PooledConsumer>>,
 }
 
-struct Seeker {
+struct PooledConsumer {
     consumer: BaseConsumer<Quiet>,
-    /// Where it stopped, if it may go on there.
+    /// Where it stopped, if it can go on there.
     at: Option<(Topic, u16, i64)>,
 }
 
 impl Pool {
     pub(super) fn new(limits: KafkaLimits) -> Self {
-        Self { limits, turns: Arc::new(Semaphore::new(SEEKERS)), idle: Mutex::default() }
+        Self { limits, permits: Arc::new(Semaphore::new(MAX_CONSUMERS)), idle: Mutex::default() }
     }
 
-    /// Waits for one of a few turns. It is over when the work is done, whether anyone still waits for that or not.
-    pub(super) async fn turn(&self) -> Result<OwnedSemaphorePermit, LogError> {
-        Arc::clone(&self.turns).acquire_owned().await.map_err(|_| LogError::Closed)
+    /// Waits for one of a few permits, to be held until the work is done.
+    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, LogError> {
+        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| LogError::Closed)
     }
 
     /// First offset held and the one the next record gets. Blocks.
     pub(super) fn bounds(&self, topic: Topic, partition: u16) -> Result<Range<i64>, LogError> {
-        self.with_seeker(None, |seeker, timeout| self.bounds_by(seeker, (topic, partition), timeout))
+        self.with_consumer(None, |pooled, timeout| self.bounds_by(pooled, (topic, partition), timeout))
     }
 
-    fn bounds_by(&self, seeker: &Seeker, (topic, partition): (Topic, u16), timeout: Duration) -> Result<Range<i64>, LogError> {
-        let asked = seeker.consumer.fetch_watermarks(&self.limits.topic_name(topic), i32::from(partition), timeout);
+    fn bounds_by(&self, pooled: &PooledConsumer, (topic, partition): (Topic, u16), timeout: Duration) -> Result<Range<i64>, LogError> {
+        let asked = pooled.consumer.fetch_watermarks(&self.limits.topic_name(topic), i32::from(partition), timeout);
         asked.map(|(first, end)| first..end).map_err(|problem| client::unavailable("asking for offsets", &problem))
     }
 
     /// See [`crate::log::Log::read`]. Blocks.
-    pub(super) fn read(&self, want: Want) -> Result<Vec<Record>, LogError> {
-        self.with_seeker(Some((want.topic, want.partition, want.from)), |seeker, timeout| self.read_by(seeker, want, timeout))
+    pub(super) fn read(&self, request: ReadRequest) -> Result<Vec<Record>, LogError> {
+        self.with_consumer(Some((request.topic, request.partition, request.from)), |pooled, timeout| self.read_by(pooled, request, timeout))
     }
 
     /// Tries one consumer after the other until one has an answer or the time is over.
-    fn with_seeker<T>(
+    fn with_consumer<T>(
         &self,
         at: Option<(Topic, u16, i64)>,
-        mut work: impl FnMut(&mut Seeker, Duration) -> Result<T, LogError>,
+        mut work: impl FnMut(&mut PooledConsumer, Duration) -> Result<T, LogError>,
     ) -> Result<T, LogError> {
         let (deadline, mut timeout) = (Instant::now() + TIMEOUT, FIRST_TIMEOUT);
         let mut idle = self.take(at);
         loop {
-            let mut seeker = idle.take().map_or_else(|| self.fresh(), Ok)?;
-            match work(&mut seeker, timeout.min(deadline.saturating_duration_since(Instant::now()))) {
+            let mut pooled = idle.take().map_or_else(|| self.fresh(), Ok)?;
+            match work(&mut pooled, timeout.min(deadline.saturating_duration_since(Instant::now()))) {
                 Err(LogError::Unavailable(why)) if Instant::now() + TRY_PAUSE >= deadline => return Err(LogError::Unavailable(why)),
                 Err(LogError::Unavailable(why)) => {
                     tracing::debug!(why, "trying another consumer");
-                    drop(seeker);
+                    drop(pooled);
                     std::thread::sleep(TRY_PAUSE);
                     timeout *= 2;
                 }
                 done => {
-                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(seeker);
+                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(pooled);
                     return done;
                 }
             }
         }
     }
 
-    fn fresh(&self) -> Result<Seeker, LogError> {
-        let made = BaseConsumer::from_config_and_context(&self.limits.seeker(), Quiet);
-        Ok(Seeker { consumer: made.map_err(|problem| client::unavailable("making a consumer", &problem))?, at: None })
+    fn fresh(&self) -> Result<PooledConsumer, LogError> {
+        let made = BaseConsumer::from_config_and_context(&self.limits.positioned_reader(), Quiet);
+        Ok(PooledConsumer { consumer: made.map_err(|problem| client::unavailable("making a consumer", &problem))?, at: None })
     }
 
-    /// The one that stands there, else one that stands nowhere, else any.
-    fn take(&self, at: Option<(Topic, u16, i64)>) -> Option<Seeker> {
+    /// The idle one that stopped there, else one without a partition, else any.
+    fn take(&self, at: Option<(Topic, u16, i64)>) -> Option<PooledConsumer> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = idle.iter().position(|seeker| at.is_some() && seeker.at == at);
-        let best = there.or_else(|| idle.iter().position(|seeker| seeker.at.is_none())).or_else(|| idle.len().checked_sub(1))?;
+        let there = idle.iter().position(|pooled| at.is_some() && pooled.at == at);
+        let best = there.or_else(|| idle.iter().position(|pooled| pooled.at.is_none())).or_else(|| idle.len().checked_sub(1))?;
         Some(idle.swap_remove(best))
     }
 
-    fn read_by(&self, seeker: &mut Seeker, want: Want, timeout: Duration) -> Result<Vec<Record>, LogError> {
-        if seeker.at.take() != Some((want.topic, want.partition, want.from)) {
-            seeker.assign(&self.limits.topic_name(want.topic), want).map_err(|problem| client::unavailable("reading", &problem))?;
+    fn read_by(&self, pooled: &mut PooledConsumer, request: ReadRequest, timeout: Duration) -> Result<Vec<Record>, LogError> {
+        if pooled.at.take() != Some((request.topic, request.partition, request.from)) {
+            pooled.assign(&self.limits.topic_name(request.topic), request).map_err(|problem| client::unavailable("reading", &problem))?;
         }
         let (mut records, mut bytes) = (Vec::new(), 0);
-        let mut next = want.from;
+        let mut next = request.from;
         let mut deadline = Instant::now() + timeout;
-        while bytes < want.max_bytes {
-            match seeker.consumer.poll(POLL) {
-                Some(Ok(message)) if message.offset() < want.from => {}
+        while bytes < request.max_bytes {
+            match pooled.consumer.poll(POLL) {
+                Some(Ok(message)) if message.offset() < request.from => {}
                 Some(Ok(message)) => {
                     let payload = message.payload().unwrap_or_default();
-                    // All of it was fetched, whatever is wanted of it.
+                    // All of it was fetched, whatever the prefix.
                     bytes += payload.len();
-                    let payload = want.prefix.and_then(|prefix| payload.get(..prefix)).unwrap_or(payload);
+                    let payload = request.prefix.and_then(|prefix| payload.get(..prefix)).unwrap_or(payload);
                     next = message.offset() + 1;
                     deadline = Instant::now() + timeout;
                     records.push(Record { offset: message.offset(), payload: Bytes::copy_from_slice(payload) });
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => break,
-                Some(Err(problem)) if is_fatal(&problem) => return self.explain(seeker, want, (&problem, timeout)),
+                Some(Err(problem)) if client::stops_fetching(&problem) => return self.explain(pooled, request, (&problem, timeout)),
                 Some(Err(problem)) => tracing::debug!(%problem, "reading goes on"),
                 None => {}
             }
@@ -146,23 +135,28 @@ impl Pool {
                 break;
             }
             if Instant::now() >= deadline {
-                return Err(LogError::Unavailable(format!("kafka: reading {} timed out", self.limits.topic_name(want.topic))));
+                return Err(LogError::Unavailable(format!("kafka: reading {} timed out", self.limits.topic_name(request.topic))));
             }
         }
-        if bytes >= want.max_bytes {
-            seeker.at = Some((want.topic, want.partition, next));
-        } else if let Err(problem) = seeker.consumer.unassign() {
+        if bytes >= request.max_bytes {
+            pooled.at = Some((request.topic, request.partition, next));
+        } else if let Err(problem) = pooled.consumer.unassign() {
             tracing::debug!(%problem, "a consumer keeps its partition");
         }
         Ok(records)
     }
 
-    fn explain(&self, seeker: &Seeker, want: Want, (problem, timeout): (&KafkaError, Duration)) -> Result<Vec<Record>, LogError> {
-        let Want { topic, partition, from, .. } = want;
+    fn explain(
+        &self,
+        pooled: &PooledConsumer,
+        request: ReadRequest,
+        (problem, timeout): (&KafkaError, Duration),
+    ) -> Result<Vec<Record>, LogError> {
+        let ReadRequest { topic, partition, from, .. } = request;
         if problem.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) {
             return Err(LogError::Corrupt(format!("{}/{partition} from {from}: {problem}", self.limits.topic_name(topic))));
         }
-        let held = self.bounds_by(seeker, (topic, partition), timeout)?;
+        let held = self.bounds_by(pooled, (topic, partition), timeout)?;
         if (held.start..=held.end).contains(&from) {
             return Err(client::unavailable("reading", problem));
         }
@@ -170,25 +164,10 @@ impl Pool {
     }
 }
 
-/// Whether nothing more comes from this assignment.
-fn is_fatal(problem: &KafkaError) -> bool {
-    matches!(
-        problem.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::AutoOffsetReset
-                | RDKafkaErrorCode::OffsetOutOfRange
-                | RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::BadMessage
-        )
-    )
-}
-
-impl Seeker {
-    fn assign(&self, topic: &str, want: Want) -> Result<(), KafkaError> {
-        let mut place = TopicPartitionList::new();
-        place.add_partition_offset(topic, i32::from(want.partition), Offset::Offset(want.from))?;
-        self.consumer.assign(&place)
+impl PooledConsumer {
+    fn assign(&self, topic: &str, request: ReadRequest) -> Result<(), KafkaError> {
+        let mut position = TopicPartitionList::new();
+        position.add_partition_offset(topic, i32::from(request.partition), Offset::Offset(request.from))?;
+        self.consumer.assign(&position)
     }
 }

@@ -46,34 +46,34 @@ pub(super) struct Producer {
 struct Shared {
     limits: KafkaLimits,
     names: [String; Topic::ALL.len()],
-    lanes: [Vec<Arc<Lane>>; Topic::ALL.len()],
+    queues: [Vec<Arc<PartitionQueue>>; Topic::ALL.len()],
     current: RwLock<Option<Arc<BaseProducer<Deliveries>>>>,
     queued: Arc<AtomicUsize>,
     /// Whether no broker was heard when one last was to be.
-    is_silent: Arc<AtomicBool>,
+    is_unreachable: Arc<AtomicBool>,
     /// Whether each record is sent alone.
-    sends_alone: Arc<AtomicBool>,
+    sends_singly: Arc<AtomicBool>,
 }
 
 /// One partition.
 #[derive(Default)]
-struct Lane {
-    waiting: Mutex<Waiting>,
+struct PartitionQueue {
+    waiting: Mutex<Unacknowledged>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Unacknowledged {
     next: u64,
     acks: VecDeque<(u64, Sender)>,
     outage: Outage,
     /// When the last record failed, if none was stored since.
     failed_at: Option<Instant>,
     /// Whether brokers said that it cannot be written.
-    is_cut_off: bool,
+    is_unwritable: bool,
 }
 
-impl Lane {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+impl PartitionQueue {
+    fn lock(&self) -> MutexGuard<'_, Unacknowledged> {
         // Every change leaves it whole.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,21 +88,21 @@ impl Lane {
             // Whoever asked may have gone.
             let _ = ack.send(Ok(offset));
         }
-        (waiting.failed_at, waiting.is_cut_off) = (None, false);
+        (waiting.failed_at, waiting.is_unwritable) = (None, false);
         waiting.outage.ends()
     }
 
     /// Notes that it was not written; whether that is to be said.
-    fn refused(&self) -> bool {
+    fn note_refused(&self) -> bool {
         let mut waiting = self.lock();
         waiting.failed_at = Some(Instant::now());
         waiting.outage.begins()
     }
 
     /// Takes what brokers said since `asked_at` of whether it can be written.
-    fn heard(&self, asked_at: Instant, is_writable: bool) {
+    fn set_reachable(&self, asked_at: Instant, is_writable: bool) {
         let mut waiting = self.lock();
-        waiting.is_cut_off = !is_writable;
+        waiting.is_unwritable = !is_writable;
         if is_writable && waiting.failed_at.is_some_and(|failed_at| failed_at < asked_at) {
             waiting.failed_at = None;
         }
@@ -110,7 +110,7 @@ impl Lane {
 
     fn is_writable(&self) -> bool {
         let waiting = self.lock();
-        !waiting.is_cut_off && waiting.failed_at.is_none()
+        !waiting.is_unwritable && waiting.failed_at.is_none()
     }
 
     /// The record with `number` failed, and with it all that wait behind it, about which that says nothing.
@@ -127,8 +127,8 @@ impl Lane {
 }
 
 /// What travels with a record through librdkafka.
-pub(super) struct Ticket {
-    lane: Arc<Lane>,
+pub(super) struct InFlight {
+    queue: Arc<PartitionQueue>,
     number: u64,
     size: usize,
 }
@@ -136,11 +136,11 @@ pub(super) struct Ticket {
 /// Hears how records ended.
 pub(super) struct Deliveries {
     queued: Arc<AtomicUsize>,
-    is_silent: Arc<AtomicBool>,
+    is_unreachable: Arc<AtomicBool>,
     is_dead: AtomicBool,
-    sends_alone: Arc<AtomicBool>,
+    sends_singly: Arc<AtomicBool>,
     /// Whether this very producer does.
-    is_alone: bool,
+    is_single: bool,
 }
 
 impl ClientContext for Deliveries {
@@ -154,47 +154,47 @@ impl ClientContext for Deliveries {
                 tracing::error!(reason, "kafka producer cannot go on");
                 self.is_dead.store(true, Ordering::Release);
             }
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.is_silent.store(true, Ordering::Release),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.is_unreachable.store(true, Ordering::Release),
             _ => tracing::debug!(%error, reason, "kafka producer"),
         }
     }
 }
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Box<Ticket>;
+    type DeliveryOpaque = Box<InFlight>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        self.queued.fetch_sub(ticket.size, Ordering::AcqRel);
+    fn delivery(&self, result: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
+        self.queued.fetch_sub(in_flight.size, Ordering::AcqRel);
         match result {
             Ok(message) => {
-                self.is_silent.store(false, Ordering::Release);
-                if let Some(Over { failures, lasted }) = ticket.lane.stored(ticket.number, message.offset()) {
+                self.is_unreachable.store(false, Ordering::Release);
+                if let Some(Over { failures, lasted }) = in_flight.queue.stored(in_flight.number, message.offset()) {
                     let (topic, partition) = (message.topic(), message.partition());
                     tracing::info!(topic, partition, failures, ?lasted, "records are delivered again");
                 }
             }
             Err((problem, message)) if problem.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                let (topic, size) = (message.topic(), ticket.size);
+                let (topic, size) = (message.topic(), in_flight.size);
                 tracing::error!(topic, size, "kafka takes less than log.kafka.max_record_bytes: raise the topic's max.message.bytes");
-                if self.is_alone {
-                    return ticket.lane.failed(ticket.number, &LogError::TooLarge { size, limit: size.saturating_sub(1) });
+                if self.is_single {
+                    return in_flight.queue.failed(in_flight.number, &LogError::TooLarge { size, limit: size.saturating_sub(1) });
                 }
                 // It may have been too large only together with others.
-                if !self.sends_alone.swap(true, Ordering::AcqRel) {
+                if !self.sends_singly.swap(true, Ordering::AcqRel) {
                     self.is_dead.store(true, Ordering::Release);
                 }
-                ticket.lane.failed(ticket.number, &client::unavailable("record not delivered", problem));
+                in_flight.queue.failed(in_flight.number, &client::unavailable("record not delivered", problem));
             }
             Err((problem, message)) => {
                 let code = problem.rdkafka_error_code();
-                if ticket.lane.refused() {
+                if in_flight.queue.note_refused() {
                     let (topic, partition) = (message.topic(), message.partition());
                     tracing::warn!(topic, partition, %problem, "records are not delivered");
                 }
                 if code == Some(RDKafkaErrorCode::Fatal) {
                     self.is_dead.store(true, Ordering::Release);
                 }
-                ticket.lane.failed(ticket.number, &client::unavailable("record not delivered", problem));
+                in_flight.queue.failed(in_flight.number, &client::unavailable("record not delivered", problem));
             }
         }
     }
@@ -202,15 +202,15 @@ impl ProducerContext for Deliveries {
 
 impl Producer {
     pub(super) fn start(limits: &KafkaLimits) -> Result<Self, OpenError> {
-        let lanes = Topic::ALL.map(|topic| (0..limits.partitions(topic)).map(|_| Arc::default()).collect());
+        let queues = Topic::ALL.map(|topic| (0..limits.partitions(topic)).map(|_| Arc::default()).collect());
         let shared = Arc::new(Shared {
             limits: limits.clone(),
             names: Topic::ALL.map(|topic| limits.topic_name(topic)),
-            lanes,
+            queues,
             current: RwLock::new(None),
             queued: Arc::default(),
-            is_silent: Arc::default(),
-            sends_alone: Arc::default(),
+            is_unreachable: Arc::default(),
+            sends_singly: Arc::default(),
         });
         shared.replace().map_err(|problem| OpenError::Client(problem.to_string()))?;
         let (stop, stopped) = sync_channel(0);
@@ -228,14 +228,14 @@ impl Producer {
 
     /// See [`crate::log::Log::append`]. Never blocks: librdkafka copies the record into its queue.
     pub(super) fn append(&self, topic: Topic, partition: u16, payload: &Bytes) -> Result<Ack, LogError> {
-        let Shared { limits, queued, names, lanes, .. } = &*self.shared;
+        let Shared { limits, queued, names, queues, .. } = &*self.shared;
         let (size, limit) = (payload.len(), limits.max_record_bytes());
         if size > limit {
             return Err(LogError::TooLarge { size, limit });
         }
         let missing = || LogError::Unavailable(format!("topic {} has no partition {partition}", topic.as_str()));
-        let lanes = lanes.get(topic as usize).ok_or_else(missing)?;
-        let lane = lanes.get(usize::from(partition)).ok_or_else(missing)?;
+        let queues = queues.get(topic as usize).ok_or_else(missing)?;
+        let queue = queues.get(usize::from(partition)).ok_or_else(missing)?;
         let name = names.get(topic as usize).ok_or_else(missing)?;
         let producer = self.shared.current().clone().ok_or(LogError::Closed)?;
         if queued.fetch_add(size, Ordering::AcqRel) + size > limits.queued_limit(topic) {
@@ -243,9 +243,9 @@ impl Producer {
             return Err(LogError::Full("log.kafka.queue_bytes are waiting for kafka".to_owned()));
         }
         // Held over the send: numbers are in the order of the queue.
-        let mut waiting = lane.lock();
-        let ticket = Box::new(Ticket { lane: Arc::clone(lane), number: waiting.next, size });
-        let record = BaseRecord::<(), [u8], _>::with_opaque_to(name, ticket).partition(i32::from(partition)).payload(payload);
+        let mut waiting = queue.lock();
+        let in_flight = Box::new(InFlight { queue: Arc::clone(queue), number: waiting.next, size });
+        let record = BaseRecord::<(), [u8], _>::with_opaque_to(name, in_flight).partition(i32::from(partition)).payload(payload);
         if let Err((problem, _)) = producer.send(record) {
             queued.fetch_sub(size, Ordering::AcqRel);
             return Err(client::unavailable("record not taken", &problem));
@@ -259,16 +259,16 @@ impl Producer {
 
     /// Whether every raw partition can be written, as far as is known.
     pub(super) fn is_writable(&self) -> bool {
-        let [raw, ..] = &self.shared.lanes;
-        !self.shared.is_silent.load(Ordering::Acquire) && raw.iter().all(|lane| lane.is_writable())
+        let [raw, ..] = &self.shared.queues;
+        !self.shared.is_unreachable.load(Ordering::Acquire) && raw.iter().all(|queue| queue.is_writable())
     }
 
     /// Brokers were asked which raw partitions can be written; `None` if none answered.
-    pub(super) fn heard(&self, asked_at: Instant, writable: Option<&[bool]>) {
-        self.shared.is_silent.store(writable.is_none(), Ordering::Release);
-        let [raw, ..] = &self.shared.lanes;
-        for (lane, is_writable) in raw.iter().zip(writable.unwrap_or_default()) {
-            lane.heard(asked_at, *is_writable);
+    pub(super) fn set_reachable(&self, asked_at: Instant, writable: Option<&[bool]>) {
+        self.shared.is_unreachable.store(writable.is_none(), Ordering::Release);
+        let [raw, ..] = &self.shared.queues;
+        for (queue, is_writable) in raw.iter().zip(writable.unwrap_or_default()) {
+            queue.set_reachable(asked_at, *is_writable);
         }
     }
 
@@ -318,16 +318,16 @@ impl Shared {
 
     /// Puts a fresh producer in place; the one before it fails what waits as it is dropped.
     fn replace(&self) -> Result<(), KafkaError> {
-        let is_alone = self.sends_alone.load(Ordering::Acquire);
+        let is_single = self.sends_singly.load(Ordering::Acquire);
         let deliveries = Deliveries {
             queued: Arc::clone(&self.queued),
-            is_silent: Arc::clone(&self.is_silent),
+            is_unreachable: Arc::clone(&self.is_unreachable),
             is_dead: AtomicBool::new(false),
-            sends_alone: Arc::clone(&self.sends_alone),
-            is_alone,
+            sends_singly: Arc::clone(&self.sends_singly),
+            is_single,
         };
         let mut config = self.limits.producer();
-        if is_alone {
+        if is_single {
             config.set("batch.num.messages", "1");
         }
         let fresh = BaseProducer::from_config_and_context(&config, deliveries)?;

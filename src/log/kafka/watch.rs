@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::OpenError;
 use super::admin::{Admin, Prepared, TopicIds, surplus};
-use super::identity::{Described, Said};
+use super::identity::{Described, TopicDescriptions};
 use crate::log::Topic;
 
 /// What was seen of the topics.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum TopicCheck {
     /// They are the same; which raw partitions can be written, as far as can be seen.
     Same(Vec<bool>),
     /// One is not the same any more.
@@ -26,13 +26,13 @@ pub(super) struct Watch {
     admin: Arc<Admin>,
     prepared: Prepared,
     /// The partitions of each topic when they were last spoken of.
-    told: [AtomicUsize; Topic::ALL.len()],
+    reported: [AtomicUsize; Topic::ALL.len()],
 }
 
 impl Watch {
     pub(super) fn new(admin: Arc<Admin>, prepared: Prepared) -> Self {
-        let told = Topic::ALL.map(|topic| AtomicUsize::new(usize::from(admin.limits().partitions(topic))));
-        Self { admin, prepared, told }
+        let reported = Topic::ALL.map(|topic| AtomicUsize::new(usize::from(admin.limits().partitions(topic))));
+        Self { admin, prepared, reported }
     }
 
     pub(super) fn ids(&self) -> &TopicIds {
@@ -40,38 +40,38 @@ impl Watch {
     }
 
     /// Asks every broker. An error if none answers. Blocks.
-    pub(super) fn look(&self) -> Result<Look, OpenError> {
+    pub(super) fn check(&self) -> Result<TopicCheck, OpenError> {
         let answers = self.admin.ask_all()?;
         if let Some(at) = self.changed(&answers) {
-            return Ok(Look::Changed(at));
+            return Ok(TopicCheck::Changed(at));
         }
-        self.tell_growth(&answers);
+        self.report_growth(&answers);
         let limits = self.admin.limits();
         let used = usize::from(limits.partitions(Topic::Raw));
-        Ok(Look::Same((0..used).map(|partition| can_be_written(&answers, partition, self.prepared.required)).collect()))
+        Ok(TopicCheck::Same((0..used).map(|partition| can_be_written(&answers, partition, self.prepared.required)).collect()))
     }
 
     /// Whether the topics are still the same, as the first broker says that answers, or else most of them. Blocks.
-    pub(super) fn is_same(&self) -> Result<Look, OpenError> {
+    pub(super) fn is_same(&self) -> Result<TopicCheck, OpenError> {
         let answers = self.admin.ask()?;
         match self.changed(&answers) {
-            None => Ok(Look::Same(Vec::new())),
-            Some(_) => self.look(),
+            None => Ok(TopicCheck::Same(Vec::new())),
+            Some(_) => self.check(),
         }
     }
 
-    fn changed(&self, answers: &[(i32, Said)]) -> Option<String> {
+    fn changed(&self, answers: &[(i32, TopicDescriptions)]) -> Option<String> {
         let at = changed(answers, &self.prepared.ids)?;
         let name = self.admin.limits().topic_name(*Topic::ALL.get(at)?);
         let is_there = answers.iter().any(|(_, said)| said.get(at).is_some_and(Option::is_some));
         Some(if is_there { format!("topic {name} was deleted and created again") } else { format!("topic {name} was deleted") })
     }
 
-    fn tell_growth(&self, answers: &[(i32, Said)]) {
-        for ((at, topic), told) in Topic::ALL.into_iter().enumerate().zip(&self.told) {
+    fn report_growth(&self, answers: &[(i32, TopicDescriptions)]) {
+        for ((at, topic), reported) in Topic::ALL.into_iter().enumerate().zip(&self.reported) {
             let found =
                 answers.iter().filter_map(|(_, said)| said.get(at)?.as_ref()).map(|found| found.partitions.len()).max().unwrap_or(0);
-            if found > told.fetch_max(found, Ordering::Relaxed) {
+            if found > reported.fetch_max(found, Ordering::Relaxed) {
                 let limits = self.admin.limits();
                 tracing::error!("{}", surplus(&limits.topic_name(topic), found, usize::from(limits.partitions(topic))));
             }
@@ -80,7 +80,7 @@ impl Watch {
 }
 
 /// The first topic that is another one, as more brokers say than not.
-fn changed(answers: &[(i32, Said)], ids: &TopicIds) -> Option<usize> {
+fn changed(answers: &[(i32, TopicDescriptions)], ids: &TopicIds) -> Option<usize> {
     ids.iter().enumerate().find_map(|(at, id)| {
         let same = answers.iter().filter(|(_, said)| said.get(at).is_some_and(|said| said.as_ref().is_some_and(|said| said.id == *id)));
         (2 * same.count() < answers.len()).then_some(at)
@@ -88,7 +88,7 @@ fn changed(answers: &[(i32, Said)], ids: &TopicIds) -> Option<usize> {
 }
 
 /// Whether a raw partition can be written, as more brokers say than not.
-fn can_be_written(answers: &[(i32, Said)], partition: usize, required: usize) -> bool {
+fn can_be_written(answers: &[(i32, TopicDescriptions)], partition: usize, required: usize) -> bool {
     let answers_now = |broker: &i32| answers.iter().any(|(answered, _)| answered == broker);
     let believes = |raw: &Described| {
         raw.partitions.get(partition).is_some_and(|found| {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     /// What a broker says whose raw topic has the id and the partition.
-    fn said(raw: Option<u128>, leader: i32, in_sync: &[i32]) -> Said {
+    fn said(raw: Option<u128>, leader: i32, in_sync: &[i32]) -> TopicDescriptions {
         let partition = Partition { leader: Some(leader), in_sync: in_sync.to_vec() };
         let others = [2, 3, 4].map(|id| Some(Described { id: TopicId::of(id), partitions: Vec::new() }));
         let raw = raw.map(|id| Described { id: TopicId::of(id), partitions: vec![partition] });
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_topic_is_another_one_when_most_brokers_say_so() {
         let (same, gone, other) = (said(Some(1), 1, &[1]), said(None, 1, &[1]), said(Some(9), 1, &[1]));
-        let of = |said: &[&Said]| changed(&said.iter().map(|said| (0, (*said).clone())).collect::<Vec<_>>(), &ids());
+        let of = |said: &[&TopicDescriptions]| changed(&said.iter().map(|said| (0, (*said).clone())).collect::<Vec<_>>(), &ids());
         assert_eq!(of(&[&same]), None);
         assert_eq!(of(&[&gone]), Some(0));
         assert_eq!(of(&[&same, &gone]), None, "one may lag behind");
@@ -130,8 +130,9 @@ mod tests {
     #[test]
     fn a_partition_can_be_written_while_its_leader_and_enough_of_its_copies_answer() {
         let all = said(Some(1), 1, &[1, 2, 3]);
-        let of =
-            |brokers: &[i32], said: &Said| can_be_written(&brokers.iter().map(|broker| (*broker, said.clone())).collect::<Vec<_>>(), 0, 2);
+        let of = |brokers: &[i32], said: &TopicDescriptions| {
+            can_be_written(&brokers.iter().map(|broker| (*broker, said.clone())).collect::<Vec<_>>(), 0, 2)
+        };
         assert!(of(&[1, 2, 3], &all));
         assert!(of(&[1, 3], &all));
         assert!(!of(&[2, 3], &all), "the leader is gone, and no other is chosen yet");

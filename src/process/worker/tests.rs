@@ -10,7 +10,7 @@ use crate::event::ids::{LogEpoch, PersonKey, ProjectId, VisitorKey};
 use crate::event::packed::{EventHeader, EventWriter};
 use crate::event::record::{self, Header, Tallies, day_of};
 use crate::lifecycle::spawn_apart;
-use crate::log::GroupMember;
+use crate::log::{ConsumerGroup, GroupMember, ReadRequest};
 use crate::process::ProcessConfig;
 
 const NOW: i64 = 1_790_000_000_000;
@@ -108,6 +108,7 @@ impl State {
 
 impl Log for SmallLog {
     type Member = SmallReader;
+    type Follower = std::convert::Infallible;
 
     fn epoch(&self) -> LogEpoch {
         LogEpoch(3)
@@ -147,7 +148,8 @@ impl Log for SmallLog {
         Ok(told)
     }
 
-    async fn read(&self, topic: Topic, partition: u16, from: i64, _: usize, _: Option<usize>) -> Result<Vec<Record>, LogError> {
+    async fn read(&self, request: ReadRequest) -> Result<Vec<Record>, LogError> {
+        let ReadRequest { topic, partition, from, .. } = request;
         let mut state = self.0.lock().unwrap();
         state.state_reads += usize::from(topic == Topic::State);
         let held = state.bounds(topic);
@@ -158,8 +160,12 @@ impl Log for SmallLog {
         Ok(record.map(|payload| Record { offset: from, payload: payload.clone() }).into_iter().collect())
     }
 
-    async fn join(&self, _: &'static str, _: Topic) -> Result<SmallReader, LogError> {
+    async fn join(&self, _: ConsumerGroup) -> Result<SmallReader, LogError> {
         Ok(self.reader())
+    }
+
+    async fn follow(&self, _: Topic) -> Result<Self::Follower, LogError> {
+        Err(LogError::Closed)
     }
 }
 
@@ -204,7 +210,7 @@ impl PartitionReader for SmallReader {
 
     async fn next(&mut self, max_bytes: usize) -> Result<Vec<Record>, LogError> {
         loop {
-            let records = self.log.read(Topic::Raw, 0, self.next_offset, max_bytes, None).await?;
+            let records = self.log.read(ReadRequest::new(Topic::Raw, 0, self.next_offset, max_bytes)).await?;
             if let Some(last) = records.last() {
                 self.next_offset = last.offset + 1;
                 return Ok(records);

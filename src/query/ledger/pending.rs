@@ -9,7 +9,7 @@ use super::Watermark;
 use crate::event::ids::ProjectId;
 use crate::event::packed::EventView;
 use crate::event::record::{self, HEADER_PREFIX, Header, Tally};
-use crate::log::{Log, LogError, Record, Topic};
+use crate::log::{Log, LogError, ReadRequest, Record, Topic};
 use crate::outcome::Count;
 
 /// Header bytes read at a time.
@@ -106,7 +106,7 @@ impl<L: Log> LogPending<L> {
         if from >= held.end {
             return Ok(None);
         }
-        let records = self.0.read(Topic::Raw, partition, from, 1, None).await?;
+        let records = self.0.read(ReadRequest::new(Topic::Raw, partition, from, 1)).await?;
         let first = records.iter().find_map(|record| oldest_event(&record.payload));
         let unreadable = || LogError::Corrupt(format!("raw/{partition} at {from}: no time of receipt"));
         first.map(Some).ok_or_else(unreadable)
@@ -120,7 +120,7 @@ impl<L: Log> LogPending<L> {
         let mut reads_left = if self.0.reads_prefixes_alone() { usize::MAX } else { MOST_READS };
         while next < held.end && reads_left > 0 {
             reads_left -= 1;
-            let records = self.0.read(Topic::Raw, partition, next, READ_BYTES, Some(HEADER_PREFIX)).await?;
+            let records = self.0.read(ReadRequest::new(Topic::Raw, partition, next, READ_BYTES).prefix(HEADER_PREFIX)).await?;
             let Some(last) = records.last() else { break };
             next = last.offset + 1;
             for record in records.iter().filter(|record| record.offset < held.end) {
@@ -139,7 +139,7 @@ impl<L: Log> LogPending<L> {
         match record::header(&record.payload) {
             // Rarely a header is longer than what was asked for: many projects in one record.
             Err(_) if record.payload.len() >= HEADER_PREFIX => {
-                let whole = self.0.read(Topic::Raw, partition, record.offset, 1, None).await?;
+                let whole = self.0.read(ReadRequest::new(Topic::Raw, partition, record.offset, 1)).await?;
                 Ok(whole.first().and_then(|record| record::header(&record.payload).ok()))
             }
             header => Ok(header.ok()),

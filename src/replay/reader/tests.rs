@@ -3,6 +3,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Header, Tallies};
+use crate::log::ConsumerGroup;
 use crate::log::embedded::EmbeddedLog;
 use crate::process::ProcessConfig;
 
@@ -24,6 +25,7 @@ struct FlakyLog {
 
 impl Log for FlakyLog {
     type Member = <EmbeddedLog as Log>::Member;
+    type Follower = std::convert::Infallible;
 
     fn epoch(&self) -> LogEpoch {
         LogEpoch(1)
@@ -56,7 +58,7 @@ impl Log for FlakyLog {
     }
 
     /// One record a read.
-    async fn read(&self, _: Topic, _: u16, from: i64, _: usize, _: Option<usize>) -> Result<Vec<Record>, LogError> {
+    async fn read(&self, ReadRequest { from, .. }: ReadRequest) -> Result<Vec<Record>, LogError> {
         if let Some(Some(problem)) = self.reads.lock().unwrap().pop_front() {
             return Err(problem);
         }
@@ -64,7 +66,11 @@ impl Log for FlakyLog {
         Ok(payload.into_iter().map(|payload| Record { offset: from, payload }).collect())
     }
 
-    async fn join(&self, _: &'static str, _: Topic) -> Result<Self::Member, LogError> {
+    async fn join(&self, _: ConsumerGroup) -> Result<Self::Member, LogError> {
+        Err(LogError::Closed)
+    }
+
+    async fn follow(&self, _: Topic) -> Result<Self::Follower, LogError> {
         Err(LogError::Closed)
     }
 }

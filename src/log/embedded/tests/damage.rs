@@ -95,11 +95,11 @@ async fn flipped_bit_in_a_sealed_segment_is_found_when_it_is_read() {
 
         let log = reopen(dir.path()).unwrap();
 
-        assert_eq!(log.read(Topic::Raw, 0, 0, 100_000, None).await.unwrap().len(), 1, "what comes before is readable");
-        let error = log.read(Topic::Raw, 0, 1, 100_000, None).await.unwrap_err();
+        assert_eq!(log.read(ReadRequest::new(Topic::Raw, 0, 0, 100_000)).await.unwrap().len(), 1, "what comes before is readable");
+        let error = log.read(ReadRequest::new(Topic::Raw, 0, 1, 100_000)).await.unwrap_err();
         let LogError::Corrupt(message) = error else { panic!("{error}") };
         assert!(message.contains(&format!("{} at position {second_frame}:", files[0].display())), "{message}");
-        assert!(!log.read(Topic::Raw, 0, 20, 100_000, None).await.unwrap().is_empty(), "what comes later is readable");
+        assert!(!log.read(ReadRequest::new(Topic::Raw, 0, 20, 100_000)).await.unwrap().is_empty(), "what comes later is readable");
         drop(log);
         flip(&files[0], second_frame + inside);
     }
@@ -121,7 +121,7 @@ async fn refused_records_left_in_a_sealed_segment_are_not_read() {
     let log = reopen(dir.path()).unwrap();
 
     assert_eq!(read_all(&log, Topic::Raw, 0).await, (0..40).map(|seed| payload(seed, 500)).collect::<Vec<_>>());
-    assert_eq!(log.read(Topic::Raw, 0, second - 1, 10_000, Some(10)).await.unwrap().len(), 1);
+    assert_eq!(log.read(ReadRequest::new(Topic::Raw, 0, second - 1, 10_000).prefix(10)).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -146,13 +146,13 @@ async fn damaged_meta_is_refused_and_damaged_offsets_mean_reading_again() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path());
     append(&log, Topic::Raw, payload(0, 10)).await;
-    let (member, mut process) = reader(&log, "process", Topic::Raw).await;
+    let (member, mut process) = reader(&log, ConsumerGroup::Process).await;
     process.commit(1).await.unwrap();
     drop((member, process));
     log.close().await;
     flip(&dir.path().join("offsets"), 40);
     let log = open(dir.path());
-    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    let (_member, mut process) = reader(&log, ConsumerGroup::Process).await;
     assert_eq!(process.committed(), None);
     assert_eq!(process.next(100).await.unwrap().len(), 1);
     log.close().await;

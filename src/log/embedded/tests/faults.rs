@@ -252,7 +252,7 @@ async fn a_folder_that_cannot_be_synced_once_stops_no_retention() {
         for seed in 0..40 {
             log.append(Topic::Raw, partition, payload(seed, 500)).unwrap().await.unwrap();
         }
-        log.store().offsets.commit(Topic::Raw, partition, "process", 40);
+        log.store().offsets.commit(ConsumerGroup::Process, partition, 40);
     }
     let later = crate::clock::now_ms() + 73 * HOUR_MS;
     disk.state.lock().unwrap().folders_fail = 1;
@@ -280,14 +280,14 @@ async fn a_segment_deleted_by_hand_stops_neither_retention_nor_readers_behind_it
     std::fs::remove_file(&files[0]).unwrap();
     std::fs::remove_file(&files[3]).unwrap();
 
-    let first = log.read(Topic::Raw, 0, 0, 1, None).await;
+    let first = log.read(ReadRequest::new(Topic::Raw, 0, 0, 1)).await;
     let Err(LogError::OutOfRange { held, .. }) = first else { panic!("{first:?}") };
-    assert!(held.start > 0 && log.read(Topic::Raw, 0, held.start, 1, None).await.is_ok(), "reading goes on behind it");
+    assert!(held.start > 0 && log.read(ReadRequest::new(Topic::Raw, 0, held.start, 1)).await.is_ok(), "reading goes on behind it");
     let fourth: i64 = files[3].file_stem().unwrap().to_str().unwrap().parse().unwrap();
-    let hole = log.read(Topic::Raw, 0, fourth, 1, None).await;
+    let hole = log.read(ReadRequest::new(Topic::Raw, 0, fourth, 1)).await;
     assert!(matches!(hole, Err(LogError::Corrupt(_))), "a hole is not read over: {hole:?}");
 
-    let (_member, mut process) = reader(&log, "process", Topic::Raw).await;
+    let (_member, mut process) = reader(&log, ConsumerGroup::Process).await;
     process.commit(120).await.unwrap();
     log.store().retain(crate::clock::now_ms() + 73 * HOUR_MS).unwrap();
     assert!(log.bounds(Topic::Raw, 0).await.unwrap().start > 100, "what is gone already is no reason to keep the rest");

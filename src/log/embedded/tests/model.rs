@@ -93,14 +93,14 @@ impl Pair {
             Step::Read { from, max_bytes } => self.read(from.index(self.model.len() + 1), max_bytes).await,
             Step::Commit(to) => {
                 let to = to.index(self.model.len() + 1) as i64;
-                let (_member, mut process) = reader(&self.log, "process", Topic::Raw).await;
+                let (_member, mut process) = reader(&self.log, ConsumerGroup::Process).await;
                 process.commit(to).await.unwrap();
                 self.committed = Some(to);
             }
             Step::Reopen => {
                 self.log.close().await;
                 (self.disk, self.log) = rigged(self.dir.path());
-                let (_member, process) = reader(&self.log, "process", Topic::Raw).await;
+                let (_member, process) = reader(&self.log, ConsumerGroup::Process).await;
                 assert_eq!(process.committed(), self.committed);
             }
             Step::PowerCut(sizes, loss) => self.power_cut(&sizes, &loss).await,
@@ -109,7 +109,7 @@ impl Pair {
     }
 
     async fn read(&self, from: usize, max_bytes: usize) {
-        let records = self.log.read(Topic::Raw, 0, from as i64, max_bytes, None).await.unwrap();
+        let records = self.log.read(ReadRequest::new(Topic::Raw, 0, from as i64, max_bytes)).await.unwrap();
         let read: Vec<_> = records.iter().map(|record| record.payload.clone()).collect();
         assert_eq!(read, self.model[from..from + read.len()]);
         assert_eq!(read.is_empty(), from == self.model.len());
@@ -154,7 +154,7 @@ impl Pair {
         self.model.truncate(found.len());
         assert_eq!(found, self.model);
         // The checkpoint is about a second old.
-        self.committed = reader(&self.log, "process", Topic::Raw).await.1.committed();
+        self.committed = reader(&self.log, ConsumerGroup::Process).await.1.committed();
     }
 }
 

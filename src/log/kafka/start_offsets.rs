@@ -1,5 +1,7 @@
-//! Partitions that the group has given to a member and that are not read yet: where each is to begin is asked on a thread of its own,
-//! so that the member goes on in its group meanwhile, and again until it is known. One that cannot be asked holds up no other.
+//! Where newly assigned partitions begin.
+//!
+//! Committed offset and bounds of each are asked for on a thread of its own, so that the member stays in its group meanwhile, and
+//! again until they are known. A partition that does not answer holds up no other.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,25 +10,24 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
 use super::KafkaLog;
 use super::client;
-use super::consumer::{Membership, tell_lost};
 use crate::log::outage::{Outage, Over};
 use crate::log::{Log, LogError, Topic};
 
-/// Longest wait for what the group had committed.
+/// Longest wait for committed offsets.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause before what could not be asked is asked again.
-const PAUSE: Duration = Duration::from_secs(1);
-/// How often a partition may end before what was read of it until that is believed: a replica that has just ceased to lead answers as
-/// if it still did.
-const SHORT_LOOKS: u32 = 4;
+/// Pause before a query that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How often in a row a partition must end before its committed offset to count as truncated: a replica that has just ceased to lead
+/// answers as if it still did.
+const SHORT_ENDS: u32 = 4;
 /// Answers that wait to be taken: more than any topic has partitions.
-const ANSWERS: usize = 1024;
+const MAX_ANSWERS: usize = 1024;
 
 /// Where a partition is to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,72 +36,72 @@ pub(super) struct StartPosition {
     pub(super) start: i64,
 }
 
-/// A partition that waits.
+/// An assigned partition whose start is not known yet.
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingPartition {
     /// Tells this assignment of it from earlier ones.
-    number: u64,
-    /// How often it ended before what was read of it.
-    short_looks: u32,
+    assignment: u64,
+    /// How often it ended before its committed offset.
+    short_ends: u32,
     outage: Outage,
 }
 
-/// An answer about a partition: what was committed of it, and what is held.
-struct Answer {
+/// Committed offset and bounds of a partition.
+struct StartAnswer {
     partition: i32,
-    number: u64,
+    assignment: u64,
     found: Result<(Option<i64>, Range<i64>), LogError>,
 }
 
-/// What came of an answer.
+/// What follows from an answer.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Begin(StartPosition),
-    /// It ends before what was read of it.
+enum Start {
+    At(StartPosition),
+    /// The partition ends before its committed offset: ask again.
     Short,
-    /// The same, so often that it must be so.
+    /// It did so often enough: it lost records.
     Lost,
 }
 
-/// The partitions that wait, and the question that is under way.
+/// The partitions whose start is not known yet, and the query under way.
 #[derive(Default)]
-pub(super) struct Opening {
-    waiting: BTreeMap<i32, Waiting>,
+pub(super) struct StartOffsets {
+    pending: BTreeMap<i32, PendingPartition>,
     count: u64,
-    asked: Option<Receiver<Answer>>,
-    not_before: Option<Instant>,
+    asked: Option<Receiver<StartAnswer>>,
+    retry_at: Option<Instant>,
 }
 
-impl Opening {
-    /// The group has given a partition to this member.
+impl StartOffsets {
+    /// The group has assigned a partition.
     pub(super) fn add(&mut self, partition: i32) {
         self.count += 1;
-        self.waiting.insert(partition, Waiting { number: self.count, ..Waiting::default() });
+        self.pending.insert(partition, PendingPartition { assignment: self.count, ..PendingPartition::default() });
     }
 
-    /// The group has taken it away.
+    /// The group has revoked it.
     pub(super) fn remove(&mut self, partition: i32) {
-        self.waiting.remove(&partition);
+        self.pending.remove(&partition);
     }
 
-    /// Asks about all that wait, unless that is being done.
-    pub(super) fn ask(&mut self, question: Question) {
-        if self.waiting.is_empty() || self.asked.is_some() || self.not_before.is_some_and(|at| at > Instant::now()) {
+    /// Starts a query about all that are pending, unless one is under way.
+    pub(super) fn ask<C: ConsumerContext + 'static>(&mut self, query: StartQuery<C>) {
+        if self.pending.is_empty() || self.asked.is_some() || self.retry_at.is_some_and(|at| at > Instant::now()) {
             return;
         }
-        let (sender, answers) = sync_channel(ANSWERS);
-        let partitions = self.waiting.iter().map(|(partition, waiting)| (*partition, waiting.number)).collect();
-        let asking = std::thread::Builder::new().name("kafka-open".to_owned()).spawn(move || question.ask(partitions, &sender));
+        let (sender, answers) = sync_channel(MAX_ANSWERS);
+        let partitions = self.pending.iter().map(|(partition, pending)| (*partition, pending.assignment)).collect();
+        let asking = std::thread::Builder::new().name("kafka-start".to_owned()).spawn(move || query.run(partitions, &sender));
         match asking {
             Ok(_) => self.asked = Some(answers),
             Err(problem) => {
                 tracing::warn!(%problem, "no thread to open partitions");
-                self.not_before = Some(Instant::now() + PAUSE);
+                self.retry_at = Some(Instant::now() + RETRY_PAUSE);
             }
         }
     }
 
-    /// The partitions of which it is known by now where they begin; they wait no longer.
+    /// Takes the partitions whose start is known by now.
     pub(super) fn found(&mut self, log: &KafkaLog, topic: &str) -> Vec<(i32, StartPosition)> {
         let mut found = Vec::new();
         while let Some(answers) = &self.asked {
@@ -109,70 +110,75 @@ impl Opening {
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     self.asked = None;
-                    self.not_before = (!self.waiting.is_empty()).then(|| Instant::now() + PAUSE);
+                    self.retry_at = (!self.pending.is_empty()).then(|| Instant::now() + RETRY_PAUSE);
                 }
             }
         }
         found
     }
 
-    fn take(&mut self, Answer { partition, number, found }: Answer, log: &KafkaLog, topic: &str) -> Option<(i32, StartPosition)> {
-        let waiting = self.waiting.get_mut(&partition).filter(|waiting| waiting.number == number)?;
+    fn take(
+        &mut self,
+        StartAnswer { partition, assignment, found }: StartAnswer,
+        log: &KafkaLog,
+        topic: &str,
+    ) -> Option<(i32, StartPosition)> {
+        let pending = self.pending.get_mut(&partition).filter(|pending| pending.assignment == assignment)?;
         let (committed, held) = match found {
             Ok(found) => found,
             Err(why) => {
-                if waiting.outage.begins() {
+                if pending.outage.begins() {
                     tracing::warn!(topic, partition, %why, "partition cannot be read yet");
                 }
                 return None;
             }
         };
-        match waiting.judge(committed, &held) {
-            Verdict::Short => None,
-            Verdict::Lost => {
+        match pending.resolve(committed, &held) {
+            Start::Short => None,
+            Start::Lost => {
                 let read = committed.unwrap_or(held.end);
                 log.fail(LogError::lost_end(topic, u16::try_from(partition).unwrap_or(u16::MAX), (held.end, read)));
                 None
             }
-            Verdict::Begin(place) => {
+            Start::At(position) => {
                 if let Some(lost) = committed.filter(|committed| *committed < held.start).map(|committed| committed..held.start) {
-                    tell_lost(topic, partition, lost);
+                    client::report_lost_offsets(topic, partition, lost);
                 }
-                if let Some(Over { failures, lasted }) = waiting.outage.ends() {
+                if let Some(Over { failures, lasted }) = pending.outage.ends() {
                     tracing::info!(topic, partition, failures, ?lasted, "partition can be read");
                 }
-                self.waiting.remove(&partition);
-                Some((partition, place))
+                self.pending.remove(&partition);
+                Some((partition, position))
             }
         }
     }
 }
 
-impl Waiting {
-    /// Where to begin. A partition that ends before what was read of it would give those offsets a second time.
-    fn judge(&mut self, committed: Option<i64>, held: &Range<i64>) -> Verdict {
+impl PendingPartition {
+    /// Where to begin. A partition that ends before its committed offset would give those offsets a second time.
+    fn resolve(&mut self, committed: Option<i64>, held: &Range<i64>) -> Start {
         if committed.is_some_and(|committed| committed > held.end) {
-            self.short_looks += 1;
-            return if self.short_looks < SHORT_LOOKS { Verdict::Short } else { Verdict::Lost };
+            self.short_ends += 1;
+            return if self.short_ends < SHORT_ENDS { Start::Short } else { Start::Lost };
         }
         let start = committed.map_or(held.start, |committed| committed.max(held.start));
-        Verdict::Begin(StartPosition { committed, start })
+        Start::At(StartPosition { committed, start })
     }
 }
 
-/// Who asks, and for which topic.
-pub(super) struct Question {
-    pub(super) consumer: Arc<BaseConsumer<Membership>>,
+/// Asks for committed offsets and bounds.
+pub(super) struct StartQuery<C: ConsumerContext + 'static> {
+    pub(super) consumer: Arc<BaseConsumer<C>>,
     pub(super) log: KafkaLog,
     pub(super) topic: Topic,
     pub(super) runtime: Handle,
 }
 
-impl Question {
+impl<C: ConsumerContext + 'static> StartQuery<C> {
     /// Sends an answer about each partition, as it comes.
-    fn ask(self, partitions: Vec<(i32, u64)>, answers: &SyncSender<Answer>) {
-        // Nobody may be waiting any more.
-        let send = |(partition, number), found| drop(answers.send(Answer { partition, number, found }));
+    fn run(self, partitions: Vec<(i32, u64)>, answers: &SyncSender<StartAnswer>) {
+        // The member may be gone.
+        let send = |(partition, assignment), found| drop(answers.send(StartAnswer { partition, assignment, found }));
         let committed = match self.committed(&partitions) {
             Ok(committed) => committed,
             Err(why) => return partitions.into_iter().for_each(|asked| send(asked, Err(why.clone()))),
@@ -186,7 +192,7 @@ impl Question {
         });
     }
 
-    /// What the group had committed of this very topic.
+    /// The offsets that the group committed, without those of a deleted topic of the same name.
     fn committed(&self, partitions: &[(i32, u64)]) -> Result<BTreeMap<i32, i64>, LogError> {
         // A topic that was created again must not be read under the old identity: it would begin at 0 and look like old records.
         if !self.log.is_unchanged() {
@@ -227,25 +233,25 @@ mod tests {
 
     #[test]
     fn a_partition_that_ends_before_what_was_read_is_lost_whatever_its_neighbours_are() {
-        let mut opening = Opening::default();
-        (0..3).for_each(|partition| opening.add(partition));
-        let mut verdicts = Vec::new();
-        for _ in 0..SHORT_LOOKS {
+        let mut starts = StartOffsets::default();
+        (0..3).for_each(|partition| starts.add(partition));
+        let mut found = Vec::new();
+        for _ in 0..SHORT_ENDS {
             for (partition, held) in [(0, 0..50), (1, 0..10), (2, 0..50)] {
-                verdicts.push((partition, opening.waiting.get_mut(&partition).unwrap().judge(Some(20), &held)));
+                found.push((partition, starts.pending.get_mut(&partition).unwrap().resolve(Some(20), &held)));
             }
         }
-        assert_eq!(verdicts.iter().filter(|(partition, verdict)| *partition == 1 && *verdict == Verdict::Short).count(), 3);
-        assert_eq!(verdicts.iter().filter(|(_, verdict)| *verdict == Verdict::Lost).count(), 1);
-        assert!(verdicts.contains(&(0, Verdict::Begin(StartPosition { committed: Some(20), start: 20 }))));
+        assert_eq!(found.iter().filter(|(partition, start)| *partition == 1 && *start == Start::Short).count(), 3);
+        assert_eq!(found.iter().filter(|(_, start)| *start == Start::Lost).count(), 1);
+        assert!(found.contains(&(0, Start::At(StartPosition { committed: Some(20), start: 20 }))));
     }
 
     #[test]
     fn a_partition_begins_where_it_was_committed_or_behind_what_was_deleted() {
-        let mut waiting = Waiting::default();
-        assert_eq!(waiting.judge(None, &(3..9)), Verdict::Begin(StartPosition { committed: None, start: 3 }));
-        assert_eq!(waiting.judge(Some(5), &(3..9)), Verdict::Begin(StartPosition { committed: Some(5), start: 5 }));
-        assert_eq!(waiting.judge(Some(9), &(3..9)), Verdict::Begin(StartPosition { committed: Some(9), start: 9 }));
-        assert_eq!(waiting.judge(Some(1), &(3..9)), Verdict::Begin(StartPosition { committed: Some(1), start: 3 }));
+        let mut pending = PendingPartition::default();
+        assert_eq!(pending.resolve(None, &(3..9)), Start::At(StartPosition { committed: None, start: 3 }));
+        assert_eq!(pending.resolve(Some(5), &(3..9)), Start::At(StartPosition { committed: Some(5), start: 5 }));
+        assert_eq!(pending.resolve(Some(9), &(3..9)), Start::At(StartPosition { committed: Some(9), start: 9 }));
+        assert_eq!(pending.resolve(Some(1), &(3..9)), Start::At(StartPosition { committed: Some(1), start: 3 }));
     }
 }
