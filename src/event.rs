@@ -16,4 +16,3 @@ pub mod page;
 pub mod record;
 pub mod text;
 pub mod time;
-mod varint;

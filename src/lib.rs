@@ -19,7 +19,7 @@
 //! | 3 | [`ingest`], [`process`], [`load`], [`query`] |
 //! | 2 | [`auth`] |
 //! | 1 | [`log`], [`clickhouse`], [`http`], [`redis`] |
-//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`failpoint`], [`secret`], and [`lifecycle`], which alone of them knows tokio |
+//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`failpoint`], [`secret`], [`wire`], and [`lifecycle`], which alone of them knows tokio |
 //!
 //! # Glossary
 //! *Record*: a packed batch of events of one partition, as the log holds it. *Visitor*: whoever `anonymousId` (or, without
@@ -51,3 +51,4 @@ pub mod redis;
 pub mod replay;
 pub mod role;
 pub mod secret;
+pub mod wire;

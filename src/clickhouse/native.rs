@@ -11,28 +11,17 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
+use crate::wire;
+
 /// Starts a block of `columns` columns with `rows` rows each.
 pub fn begin_block(out: &mut Vec<u8>, columns: usize, rows: usize) {
-    put_varint(out, columns as u64);
-    put_varint(out, rows as u64);
+    wire::put_varint(out, columns as u64);
+    wire::put_varint(out, rows as u64);
 }
 
 fn begin_column(out: &mut Vec<u8>, name: &str, type_name: &str) {
-    put_string(out, name.as_bytes());
-    put_string(out, type_name.as_bytes());
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
+    wire::put_bytes(out, name.as_bytes());
+    wire::put_bytes(out, type_name.as_bytes());
 }
 
 /// A column in parts, each with rows of its own.
@@ -102,7 +91,7 @@ pub struct StringColumn {
 impl StringColumn {
     /// Adds a value.
     pub fn push(&mut self, bytes: &[u8]) {
-        put_string(&mut self.values, bytes);
+        wire::put_bytes(&mut self.values, bytes);
     }
 
     /// Forgets the values, not the memory.
@@ -203,7 +192,7 @@ impl Column for DictionaryColumn {
         out.extend_from_slice(&(code | HAS_ADDITIONAL_KEYS | NEEDS_UPDATE).to_le_bytes());
         out.extend_from_slice(&(all.spans.len() as u64).to_le_bytes());
         for index in 0..all.spans.len() as u32 {
-            put_string(out, all.value(index));
+            wire::put_bytes(out, all.value(index));
         }
         out.extend_from_slice(&(rows as u64).to_le_bytes());
         for (part, places) in parts.zip(&places) {
@@ -270,14 +259,14 @@ impl MapColumn {
 
     /// Adds an entry to the open row of a map of strings.
     pub fn string(&mut self, key: &[u8], value: &[u8]) {
-        put_string(&mut self.keys, key);
-        put_string(&mut self.values, value);
+        wire::put_bytes(&mut self.keys, key);
+        wire::put_bytes(&mut self.values, value);
         self.ends.entries += 1;
     }
 
     /// Adds an entry to the open row of a map of numbers.
     pub fn number(&mut self, key: &[u8], value: f64) {
-        put_string(&mut self.keys, key);
+        wire::put_bytes(&mut self.keys, key);
         self.values.extend_from_slice(&value.to_le_bytes());
         self.ends.entries += 1;
     }

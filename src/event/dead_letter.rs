@@ -14,8 +14,8 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::ids::{LogEpoch, ProjectId};
 use super::record::{self, Header, MAX_BODY, RecordError, Tallies, day_of};
 use super::text::clip;
-use super::varint;
 use crate::outcome::{Count, DeadReason};
+use crate::wire;
 
 /// Message of a letter that holds what is left of a record from the first event on whose end cannot be found. Its project is
 /// the record's first one; the others are not known to it.
@@ -172,10 +172,10 @@ impl<'a> DeadLetter<'a> {
         out.extend_from_slice(&self.project.0.to_le_bytes());
         out.extend_from_slice(&self.received_ms.to_le_bytes());
         out.push(Count::Dead(self.reason).code());
-        varint::put_bytes(out, self.message.as_bytes());
-        varint::put_bytes(out, self.source.as_bytes());
-        varint::put(out, self.line);
-        varint::put_bytes(out, self.original);
+        wire::put_bytes(out, self.message.as_bytes());
+        wire::put_bytes(out, self.source.as_bytes());
+        wire::put_varint(out, self.line);
+        wire::put_bytes(out, self.original);
         out.extend_from_slice(&self.id.0);
         out.extend_from_slice(&self.position.epoch.0.to_le_bytes());
         out.extend_from_slice(&self.position.partition.to_le_bytes());
@@ -185,9 +185,9 @@ impl<'a> DeadLetter<'a> {
 
     /// Takes a letter off the front of `input`; `None` if it is damaged.
     pub fn take(input: &mut &'a [u8]) -> Option<Self> {
-        let project = ProjectId(u64::from_le_bytes(varint::take_array(input)?));
-        let received_ms = i64::from_le_bytes(varint::take_array(input)?);
-        let [code] = varint::take_array(input)?;
+        let project = ProjectId(wire::take_u64(input)?);
+        let received_ms = wire::take_i64(input)?;
+        let code = wire::take_u8(input)?;
         let reason = match Count::of_code(code) {
             Count::Dead(reason) => reason,
             count if count.is_dead() => DeadReason::OfLaterRelease,
@@ -197,16 +197,16 @@ impl<'a> DeadLetter<'a> {
             project,
             received_ms,
             reason,
-            message: std::str::from_utf8(varint::take_bytes(input)?).ok()?,
-            source: std::str::from_utf8(varint::take_bytes(input)?).ok()?,
-            line: varint::take(input)?,
-            original: varint::take_bytes(input)?,
-            id: DeadLetterId(varint::take_array(input)?),
+            message: std::str::from_utf8(wire::take_bytes(input)?).ok()?,
+            source: std::str::from_utf8(wire::take_bytes(input)?).ok()?,
+            line: wire::take_varint(input)?,
+            original: wire::take_bytes(input)?,
+            id: DeadLetterId(wire::take_array(input)?),
             position: LogPosition {
-                epoch: LogEpoch(u64::from_le_bytes(varint::take_array(input)?)),
-                partition: u16::from_le_bytes(varint::take_array(input)?),
-                offset: i64::from_le_bytes(varint::take_array(input)?),
-                index: u32::from_le_bytes(varint::take_array(input)?),
+                epoch: LogEpoch(wire::take_u64(input)?),
+                partition: wire::take_u16(input)?,
+                offset: wire::take_i64(input)?,
+                index: wire::take_u32(input)?,
             },
         })
     }

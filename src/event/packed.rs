@@ -6,7 +6,7 @@
 
 use super::field::Field;
 use super::ids::{PersonKey, VisitorKey};
-use super::varint;
+use crate::wire;
 
 /// Tags from here on are properties; all entries below are fields, and both are skipped by length if unknown.
 const STRING: u8 = 0xF0;
@@ -62,15 +62,15 @@ impl EventHeader {
 
     fn take(input: &mut &[u8]) -> Option<Self> {
         Some(Self {
-            event_id: varint::take_array(input)?,
-            visitor: VisitorKey(u64::from_le_bytes(varint::take_array(input)?)),
-            person: PersonKey(u64::from_le_bytes(varint::take_array(input)?)),
-            at_ms: i64::from_le_bytes(varint::take_array(input)?),
-            original_ms: i64::from_le_bytes(varint::take_array(input)?),
-            sent_ms: i64::from_le_bytes(varint::take_array(input)?),
-            received_ms: i64::from_le_bytes(varint::take_array(input)?),
-            flags: u32::from_le_bytes(varint::take_array(input)?),
-            project: u16::from_le_bytes(varint::take_array(input)?),
+            event_id: wire::take_array(input)?,
+            visitor: VisitorKey(wire::take_u64(input)?),
+            person: PersonKey(wire::take_u64(input)?),
+            at_ms: wire::take_i64(input)?,
+            original_ms: wire::take_i64(input)?,
+            sent_ms: wire::take_i64(input)?,
+            received_ms: wire::take_i64(input)?,
+            flags: wire::take_u32(input)?,
+            project: wire::take_u16(input)?,
         })
     }
 }
@@ -117,8 +117,8 @@ impl<'b> EventWriter<'b> {
 
     fn property(&mut self, tag: u8, key: &[u8], value: &[u8]) {
         self.out.push(tag);
-        varint::put_bytes(self.out, key);
-        varint::put_bytes(self.out, value);
+        wire::put_bytes(self.out, key);
+        wire::put_bytes(self.out, value);
     }
 
     /// Bytes written for this event so far.
@@ -139,7 +139,7 @@ impl<'b> EventWriter<'b> {
 fn put_field(out: &mut Vec<u8>, field: Field, bytes: &[u8]) {
     if !bytes.is_empty() {
         out.push(field as u8);
-        varint::put_bytes(out, bytes);
+        wire::put_bytes(out, bytes);
     }
 }
 
@@ -206,7 +206,7 @@ impl<'a> Iterator for EnrichedEvents<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         while !self.enrichments.is_empty() {
             let event = EventView::take(&mut self.events)?;
-            let length = u32::from_le_bytes(varint::take_array(&mut self.enrichments)?);
+            let length = wire::take_u32(&mut self.enrichments)?;
             if length == DROPPED {
                 continue;
             }
@@ -266,7 +266,7 @@ impl<'a> EventView<'a> {
     pub fn take(body: &mut &'a [u8]) -> Option<Self> {
         let before = *body;
         let mut rest = *body;
-        let length = u32::from_le_bytes(varint::take_array(&mut rest)?) as usize;
+        let length = wire::take_u32(&mut rest)? as usize;
         let (mut event, rest) = rest.split_at_checked(length)?;
         let header = EventHeader::take(&mut event)?;
         *body = rest;
@@ -301,12 +301,12 @@ pub enum Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn take(input: &mut &'a [u8]) -> Option<Self> {
-        let [tag] = varint::take_array(input)?;
-        let first = varint::take_bytes(input)?;
+        let tag = wire::take_u8(input)?;
+        let first = wire::take_bytes(input)?;
         Some(match tag {
-            STRING => Self::String(first, varint::take_bytes(input)?),
-            NUMBER => Self::Number(first, f64::from_le_bytes(varint::take_bytes(input)?.try_into().ok()?)),
-            OTHER => Self::Other(first, varint::take_bytes(input)?),
+            STRING => Self::String(first, wire::take_bytes(input)?),
+            NUMBER => Self::Number(first, f64::from_le_bytes(wire::take_bytes(input)?.try_into().ok()?)),
+            OTHER => Self::Other(first, wire::take_bytes(input)?),
             _ => Self::Field(tag, first),
         })
     }

@@ -11,8 +11,8 @@
 use std::cell::RefCell;
 
 use super::ids::{LogEpoch, ProjectId};
-use super::varint;
 use crate::outcome::Count;
+use crate::wire;
 
 const MAGIC: [u8; 2] = *b"PR";
 const VERSION: u8 = 1;
@@ -249,11 +249,11 @@ struct Split<'a> {
 fn split_head(bytes: &[u8]) -> Result<Head<'_>, RecordError> {
     let mut rest = bytes;
     let frame: Option<([u8; 2], [u8; 2], [usize; 4])> = (|| {
-        let magic = varint::take_array(&mut rest)?;
-        let version = varint::take_array(&mut rest)?;
+        let magic = wire::take_array(&mut rest)?;
+        let version = wire::take_array(&mut rest)?;
         let mut lengths = [0; 4];
         for length in &mut lengths {
-            *length = u32::from_le_bytes(varint::take_array(&mut rest)?) as usize;
+            *length = wire::take_u32(&mut rest)? as usize;
         }
         Some((magic, version, lengths))
     })();
@@ -283,9 +283,9 @@ impl Header {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.source.to_le_bytes());
         out.extend_from_slice(&self.received_ms.to_le_bytes());
-        varint::put(out, u64::from(self.day));
-        varint::put(out, u64::from(self.events));
-        varint::put(out, u64::from(self.letters));
+        wire::put_varint(out, u64::from(self.day));
+        wire::put_varint(out, u64::from(self.events));
+        wire::put_varint(out, u64::from(self.letters));
         match &self.origin {
             None => out.push(0),
             Some(origin) => {
@@ -296,35 +296,35 @@ impl Header {
                 out.extend_from_slice(&origin.previous.to_le_bytes());
             }
         }
-        varint::put(out, self.projects.len() as u64);
+        wire::put_varint(out, self.projects.len() as u64);
         for project in &self.projects {
             out.extend_from_slice(&project.0.to_le_bytes());
         }
-        varint::put(out, self.tallies.0.len() as u64);
+        wire::put_varint(out, self.tallies.0.len() as u64);
         for tally in &self.tallies.0 {
             out.extend_from_slice(&tally.project.0.to_le_bytes());
-            varint::put(out, u64::from(tally.minute));
-            varint::put(out, tally.counts.len() as u64);
+            wire::put_varint(out, u64::from(tally.minute));
+            wire::put_varint(out, tally.counts.len() as u64);
             for (count, number) in &tally.counts {
                 out.push(count.code());
-                varint::put(out, u64::from(*number));
+                wire::put_varint(out, u64::from(*number));
             }
         }
     }
 
     fn take(input: &mut &[u8]) -> Option<Self> {
-        let source = u64::from_le_bytes(varint::take_array(input)?);
-        let received_ms = i64::from_le_bytes(varint::take_array(input)?);
-        let day = u16::try_from(varint::take(input)?).ok()?;
-        let events = u32::try_from(varint::take(input)?).ok()?;
-        let letters = u32::try_from(varint::take(input)?).ok()?;
+        let source = wire::take_u64(input)?;
+        let received_ms = wire::take_i64(input)?;
+        let day = u16::try_from(wire::take_varint(input)?).ok()?;
+        let events = u32::try_from(wire::take_varint(input)?).ok()?;
+        let letters = u32::try_from(wire::take_varint(input)?).ok()?;
         let origin = take_origin(input)?;
         let mut projects = Vec::new();
-        for _ in 0..varint::take(input)? {
-            projects.push(ProjectId(u64::from_le_bytes(varint::take_array(input)?)));
+        for _ in 0..wire::take_varint(input)? {
+            projects.push(ProjectId(wire::take_u64(input)?));
         }
         let mut tallies = Tallies::default();
-        for _ in 0..varint::take(input)? {
+        for _ in 0..wire::take_varint(input)? {
             tallies.0.push(take_tally(input)?);
         }
         Some(Self { source, day, events, received_ms, projects, tallies, letters, origin })
@@ -332,25 +332,25 @@ impl Header {
 }
 
 fn take_origin(input: &mut &[u8]) -> Option<Option<RawOrigin>> {
-    match varint::take_array(input)? {
+    match wire::take_array(input)? {
         [0] => Some(None),
         [1] => Some(Some(RawOrigin {
-            epoch: LogEpoch(u64::from_le_bytes(varint::take_array(input)?)),
-            partition: u16::from_le_bytes(varint::take_array(input)?),
-            offset: i64::from_le_bytes(varint::take_array(input)?),
-            previous: i64::from_le_bytes(varint::take_array(input)?),
+            epoch: LogEpoch(wire::take_u64(input)?),
+            partition: wire::take_u16(input)?,
+            offset: wire::take_i64(input)?,
+            previous: wire::take_i64(input)?,
         })),
         _ => None,
     }
 }
 
 fn take_tally(input: &mut &[u8]) -> Option<Tally> {
-    let project = ProjectId(u64::from_le_bytes(varint::take_array(input)?));
-    let minute = u32::try_from(varint::take(input)?).ok()?;
+    let project = ProjectId(wire::take_u64(input)?);
+    let minute = u32::try_from(wire::take_varint(input)?).ok()?;
     let mut counts = Vec::new();
-    for _ in 0..varint::take(input)? {
-        let [code] = varint::take_array(input)?;
-        counts.push((Count::of_code(code), u32::try_from(varint::take(input)?).ok()?));
+    for _ in 0..wire::take_varint(input)? {
+        let code = wire::take_u8(input)?;
+        counts.push((Count::of_code(code), u32::try_from(wire::take_varint(input)?).ok()?));
     }
     Some(Tally { project, minute, counts })
 }

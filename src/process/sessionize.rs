@@ -10,6 +10,7 @@ use uuid::Builder;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use crate::event::ids::{ProjectId, VisitorKey};
+use crate::wire;
 
 /// Whose sessions are told apart. The project is compared, although it is in the key's hash too: whoever may write to one project
 /// can make up a visitor whose hash is that of another project's.
@@ -155,7 +156,7 @@ impl Sessionizer {
 
     /// Remembers what [`Self::save`] wrote; `None` if it is damaged, and then nothing has changed.
     pub fn restore(&mut self, mut saved: &[u8]) -> Option<()> {
-        let (turned_ms, ahead_ms) = (take_i64(&mut saved)?, take_i64(&mut saved)?);
+        let (turned_ms, ahead_ms) = (wire::take_i64(&mut saved)?, wire::take_i64(&mut saved)?);
         let recent = take_generation(&mut saved)?;
         let older = take_generation(&mut saved)?;
         (self.turned_ms, self.ahead_ms, self.recent, self.older) = (turned_ms, ahead_ms, recent, older);
@@ -163,20 +164,15 @@ impl Sessionizer {
     }
 }
 
-fn take_i64(input: &mut &[u8]) -> Option<i64> {
-    let (bytes, rest) = input.split_first_chunk()?;
-    *input = rest;
-    Some(i64::from_le_bytes(*bytes))
-}
-
 fn take_generation(input: &mut &[u8]) -> Option<HashMap<Visitor, Open, foldhash::fast::RandomState>> {
-    let length = usize::try_from(take_i64(input)?).ok()?;
+    let length = usize::try_from(wire::take_u64(input)?).ok()?;
     // A visitor takes 40 bytes: a length beyond the input is damage, not a reason to allocate.
     let mut generation = HashMap::with_capacity_and_hasher(length.min(input.len() / 40), foldhash::fast::RandomState::default());
     for _ in 0..length {
-        let key = VisitorKey(take_i64(input)? as u64);
-        let visitor = Visitor { project: ProjectId(take_i64(input)? as u64), key };
-        generation.insert(visitor, Open { opened_ms: take_i64(input)?, first_ms: take_i64(input)?, last_ms: take_i64(input)? });
+        let key = VisitorKey(wire::take_u64(input)?);
+        let visitor = Visitor { project: ProjectId(wire::take_u64(input)?), key };
+        generation
+            .insert(visitor, Open { opened_ms: wire::take_i64(input)?, first_ms: wire::take_i64(input)?, last_ms: wire::take_i64(input)? });
     }
     Some(generation)
 }

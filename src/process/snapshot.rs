@@ -9,6 +9,7 @@ use std::ops::Range;
 use crate::clock;
 use crate::event::ids::LogEpoch;
 use crate::log::{Log, LogError, ReadRequest, Topic};
+use crate::wire;
 
 /// Part of a snapshot in one record, where the log takes as much.
 const PART_BYTES: usize = 4 << 20;
@@ -94,16 +95,11 @@ struct Part<'r> {
 }
 
 fn read_part(mut record: &[u8]) -> Option<Part<'_>> {
-    fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
-        let (bytes, rest) = input.split_first_chunk()?;
-        *input = rest;
-        Some(*bytes)
-    }
-    let id = u64::from_le_bytes(take(&mut record)?);
-    let part = u32::from_le_bytes(take(&mut record)?);
-    let parts = u32::from_le_bytes(take(&mut record)?);
-    let next_offset = i64::from_le_bytes(take(&mut record)?);
-    let epoch = LogEpoch(u64::from_le_bytes(take(&mut record)?));
+    let id = wire::take_u64(&mut record)?;
+    let part = wire::take_u32(&mut record)?;
+    let parts = wire::take_u32(&mut record)?;
+    let next_offset = wire::take_i64(&mut record)?;
+    let epoch = LogEpoch(wire::take_u64(&mut record)?);
     Some(Part { id, part, parts, next_offset, epoch, bytes: record })
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The layer of each module; a module may import what lies lower.
-const LAYERS: [(&str, u8); 22] = [
+const LAYERS: [(&str, u8); 23] = [
     ("cli", 5),
     ("app", 4),
     ("config", 4),
@@ -26,6 +26,7 @@ const LAYERS: [(&str, u8); 22] = [
     ("clock", 0),
     ("failpoint", 0),
     ("secret", 0),
+    ("wire", 0),
     ("main", 5),
 ];
 

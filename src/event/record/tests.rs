@@ -77,3 +77,17 @@ fn tallies_of_the_same_project_and_minute_add_up() {
     assert_eq!(other.at(ProjectId(1), 0).count(Count::Received), 10);
     assert_eq!(other.at(ProjectId(1), 1).count(Count::Received), 2);
 }
+
+#[test]
+fn counts_that_only_a_later_release_knows_are_read_and_passed_on_as_they_are() {
+    let counts: Vec<(Count, u32)> = (0..=u8::MAX).map(|code| (Count::of_code(code), u32::from(code) + 1)).collect();
+    assert!(counts.iter().any(|(count, _)| matches!(count, Count::Unknown(_))));
+    let mut header = header_of(3, None);
+    header.tallies.0 = vec![Tally { project: ProjectId(7), minute: 12, counts }];
+    let raw = encode(&header, b"body");
+    let mut body = Vec::new();
+    assert_eq!(decode(&raw, &mut body).unwrap(), header);
+    let enriched = enrich(&header, &raw, b"more").unwrap();
+    let mut content = Enriched::default();
+    assert_eq!(decode_enriched(&enriched, &mut content).unwrap(), header, "by load as by process");
+}

@@ -15,6 +15,7 @@
 //! knows the epoch.
 
 use crate::event::ids::LogEpoch;
+use crate::wire;
 
 /// Neither UTF-8 nor JSON can contain these bytes, so payloads give the search for frames next to no false trail.
 pub(super) const MAGIC: [u8; 4] = [0xFF, 0x00, b'P', 0xFE];
@@ -74,10 +75,11 @@ impl FrameHeader {
     /// Reads a header; `None` if there is none at the start of `bytes`. Proves nothing about the payload.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (header, _) = bytes.split_first_chunk::<FRAME_HEADER>()?;
-        if header[..4] != MAGIC {
+        let rest = &mut header.as_slice();
+        if wire::take_array(rest)? != MAGIC {
             return None;
         }
-        Some(Self { crc: u32_at(header, 4)?, len: u32_at(header, 8)?, synced: u32_at(header, 12)?, offset: i64_at(header, 16)? })
+        Some(Self { crc: wire::take_u32(rest)?, len: wire::take_u32(rest)?, synced: wire::take_u32(rest)?, offset: wire::take_i64(rest)? })
     }
 
     /// Whether header and payload are as they were written.
@@ -121,24 +123,32 @@ impl SegmentHeader {
     /// Reads a header; the error says in what way it is none of this log.
     pub(super) fn decode(bytes: &[u8], checksum: Checksum) -> Result<Self, String> {
         let damaged = || "the header of the segment is damaged".to_owned();
-        let (header, _) = bytes.split_first_chunk::<SEGMENT_HEADER>().ok_or_else(damaged)?;
-        if header[..8] != SEGMENT_MAGIC || u32_at(header, 36) != Some(crc32c::crc32c(&header[..36])) {
-            return Err(damaged());
-        }
-        if u32_at(header, 32) != Some(FORMAT) {
+        let fields = Self::fields(bytes).ok_or_else(damaged)?;
+        if fields.format != FORMAT {
             return Err("the segment was written by another version of pulse".to_owned());
         }
-        if header[8..16] != checksum.epoch.0.to_le_bytes() {
+        if fields.epoch != checksum.epoch {
             return Err("the segment belongs to another log".to_owned());
         }
-        Ok(Self { base: i64_at(header, 16).ok_or_else(damaged)?, created_ms: i64_at(header, 24).ok_or_else(damaged)? })
+        Ok(fields.header)
+    }
+
+    /// All fields of a header whose checksum matches.
+    fn fields(bytes: &[u8]) -> Option<SegmentFields> {
+        let (header, _) = bytes.split_first_chunk::<SEGMENT_HEADER>()?;
+        let rest = &mut header.as_slice();
+        let is_segment = wire::take_array(rest)? == SEGMENT_MAGIC;
+        let epoch = LogEpoch(wire::take_u64(rest)?);
+        let header_fields = Self { base: wire::take_i64(rest)?, created_ms: wire::take_i64(rest)? };
+        let format = wire::take_u32(rest)?;
+        let is_intact = wire::take_u32(rest)? == crc32c::crc32c(&header[..36]);
+        (is_segment && is_intact).then_some(SegmentFields { epoch, header: header_fields, format })
     }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn i64_at(bytes: &[u8], at: usize) -> Option<i64> {
-    Some(i64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+/// What stands in the header of a segment.
+struct SegmentFields {
+    epoch: LogEpoch,
+    header: SegmentHeader,
+    format: u32,
 }
