@@ -2,8 +2,13 @@
 //!
 //! Metrics are for watching, not for accounting: they start at zero with the process. The ledger accounts.
 
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use strum::VariantArray;
+
 /// Counters; the doc line says what one tick means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 pub enum Counter {
     /// An event was accepted by ingest and is durable.
     EventsAccepted,
@@ -48,30 +53,6 @@ pub enum Counter {
 }
 
 impl Counter {
-    /// Every counter.
-    pub const ALL: [Self; 20] = [
-        Self::EventsAccepted,
-        Self::EventsRejected,
-        Self::RequestsUnavailable,
-        Self::RequestsLimited,
-        Self::RecordsProcessed,
-        Self::RecordsFailed,
-        Self::EventsDead,
-        Self::BlocksStored,
-        Self::RowsStored,
-        Self::LoadRetries,
-        Self::Suspects,
-        Self::LoadRowsRead,
-        Self::LogOffsetsLost,
-        Self::QueriesAnswered,
-        Self::QueriesRefused,
-        Self::Statements,
-        Self::CacheHits,
-        Self::CacheMisses,
-        Self::CacheStale,
-        Self::BreakerOpened,
-    ];
-
     /// The name it is exported under.
     pub const fn name(self) -> &'static str {
         match self {
@@ -130,16 +111,13 @@ impl Counter {
 }
 
 /// Levels; the doc line says what the number means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 pub enum Gauge {
     /// The breaker in front of the store: 0 closed, 1 a probe is on its way, 2 open.
     Breaker,
 }
 
 impl Gauge {
-    /// Every gauge.
-    pub const ALL: [Self; 1] = [Self::Breaker];
-
     /// The name it is exported under.
     pub const fn name(self) -> &'static str {
         match self {
@@ -161,22 +139,54 @@ impl Gauge {
 
 const LAG_RECORDS: &str = "pulse_lag_records";
 const LAG_SECONDS: &str = "pulse_lag_oldest_seconds";
-const QUERYABLE_BUCKET: &str = "pulse_event_to_queryable_seconds_bucket";
-const QUERYABLE_SUM: &str = "pulse_event_to_queryable_milliseconds_sum";
-const QUERYABLE_COUNT: &str = "pulse_event_to_queryable_seconds_count";
+/// Time from the receipt of an event until a query shows it.
+static QUERYABLE: LatencyHistogram = LatencyHistogram {
+    name: "pulse_event_to_queryable_seconds",
+    help: "Time from the receipt of an event until a query shows it",
+    counts: [const { AtomicU64::new(0) }; BOUNDS_MS.len() + 1],
+    sum_ms: AtomicU64::new(0),
+};
 
-/// Upper ends of the buckets of the latency, in milliseconds, and how they are written in seconds.
-const QUERYABLE_BOUNDS: [(u64, &str); 9] = [
-    (100, "0.1"),
-    (200, "0.2"),
-    (400, "0.4"),
-    (800, "0.8"),
-    (1_600, "1.6"),
-    (5_000, "5"),
-    (30_000, "30"),
-    (300_000, "300"),
-    (u64::MAX, "+Inf"),
-];
+/// Upper ends of the buckets of a latency, in milliseconds. The last bucket has none.
+const BOUNDS_MS: [u64; 8] = [100, 200, 400, 800, 1_600, 5_000, 30_000, 300_000];
+
+/// A latency in fixed buckets. Not by `metrics::histogram!`: its recorder keeps every sample until the next scrape, 24 bytes an event.
+struct LatencyHistogram {
+    name: &'static str,
+    help: &'static str,
+    /// By bucket, each on its own.
+    counts: [AtomicU64; BOUNDS_MS.len() + 1],
+    sum_ms: AtomicU64,
+}
+
+impl LatencyHistogram {
+    fn record(&self, ms: u64, number: u64) {
+        let bucket = BOUNDS_MS.partition_point(|bound| *bound < ms);
+        if let Some(count) = self.counts.get(bucket) {
+            count.fetch_add(number, Ordering::Relaxed);
+        }
+        self.sum_ms.fetch_add(ms.saturating_mul(number), Ordering::Relaxed);
+    }
+
+    /// In the text format of Prometheus, in seconds. Writing to a string cannot fail.
+    fn render(&self, out: &mut String) {
+        let Self { name, help, counts, sum_ms } = self;
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+        let mut total = 0;
+        for (at, count) in counts.iter().enumerate() {
+            total += count.load(Ordering::Relaxed);
+            let bound = BOUNDS_MS.get(at).map_or("+Inf".to_owned(), |bound| seconds(*bound));
+            let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {total}");
+        }
+        let _ = writeln!(out, "{name}_sum {}\n{name}_count {total}\n", seconds(sum_ms.load(Ordering::Relaxed)));
+    }
+}
+
+/// Milliseconds written in seconds, without loss.
+fn seconds(ms: u64) -> String {
+    let text = format!("{}.{:03}", ms / 1_000, ms % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
 
 /// Raw records of a partition that the table does not have, and the age of the oldest of them in seconds.
 pub fn set_lag(partition: u16, records: f64, oldest_seconds: f64) {
@@ -186,28 +196,27 @@ pub fn set_lag(partition: u16, records: f64, oldest_seconds: f64) {
 
 /// Counts events that became queryable `ms` after their receipt. Called once a record.
 pub fn count_queryable(ms: u64, events: u64) {
-    for (_, label) in QUERYABLE_BOUNDS.into_iter().filter(|(bound, _)| ms <= *bound) {
-        metrics::counter!(QUERYABLE_BUCKET, "le" => label).increment(events);
-    }
-    metrics::counter!(QUERYABLE_COUNT).increment(events);
-    metrics::counter!(QUERYABLE_SUM).increment(ms.saturating_mul(events));
+    QUERYABLE.record(ms, events);
 }
 
-/// Tells the recorder what each metric means; each is then exported from the start, at zero.
+/// What the recorder exports, with the histograms behind it.
+pub fn with_histograms(mut exported: String) -> String {
+    QUERYABLE.render(&mut exported);
+    exported
+}
+
+/// Describes each metric to the recorder; each is then exported from the start, at zero.
 pub fn describe() {
-    for counter in Counter::ALL {
+    for counter in Counter::VARIANTS {
         metrics::describe_counter!(counter.name(), counter.help());
         counter.add(0);
     }
-    for gauge in Gauge::ALL {
+    for gauge in Gauge::VARIANTS {
         metrics::describe_gauge!(gauge.name(), gauge.help());
         gauge.set(0.0);
     }
     metrics::describe_gauge!(LAG_RECORDS, "Raw records that the table does not have yet, by partition");
     metrics::describe_gauge!(LAG_SECONDS, "Age of the oldest record that the table does not have yet, by partition");
-    metrics::describe_counter!(QUERYABLE_BUCKET, "Events that could be queried within so many seconds of their receipt");
-    metrics::describe_counter!(QUERYABLE_COUNT, "Events that can be queried");
-    metrics::describe_counter!(QUERYABLE_SUM, "Milliseconds from receipt until they could be queried, of all events");
 }
 
 #[cfg(test)]
@@ -216,10 +225,25 @@ mod tests {
 
     #[test]
     fn names_follow_the_convention_and_are_unique() {
-        let mut names: Vec<_> = Counter::ALL.map(Counter::name).to_vec();
+        let mut names: Vec<_> = Counter::VARIANTS.iter().map(|counter| counter.name()).collect();
         assert!(names.iter().all(|name| name.starts_with("pulse_") && name.ends_with("_total")));
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Counter::ALL.len());
+        assert_eq!(names.len(), Counter::VARIANTS.len());
+    }
+
+    #[test]
+    fn a_latency_is_exported_as_a_cumulative_histogram_in_seconds() {
+        let counts = [const { AtomicU64::new(0) }; BOUNDS_MS.len() + 1];
+        let histogram = LatencyHistogram { name: "lag_seconds", help: "Lag", counts, sum_ms: AtomicU64::new(0) };
+        [(100, 2), (101, 3), (1_500, 1), (400_000, 1)].iter().for_each(|(ms, number)| histogram.record(*ms, *number));
+        let mut text = String::new();
+        histogram.render(&mut text);
+        let expected = "# HELP lag_seconds Lag\n# TYPE lag_seconds histogram\n\
+             lag_seconds_bucket{le=\"0.1\"} 2\nlag_seconds_bucket{le=\"0.2\"} 5\nlag_seconds_bucket{le=\"0.4\"} 5\n\
+             lag_seconds_bucket{le=\"0.8\"} 5\nlag_seconds_bucket{le=\"1.6\"} 6\nlag_seconds_bucket{le=\"5\"} 6\n\
+             lag_seconds_bucket{le=\"30\"} 6\nlag_seconds_bucket{le=\"300\"} 6\nlag_seconds_bucket{le=\"+Inf\"} 7\n\
+             lag_seconds_sum 402.003\nlag_seconds_count 7\n\n";
+        assert_eq!(text, expected);
     }
 }

@@ -160,7 +160,7 @@ impl<L: RunningLog> Routes<L> {
         }
         if path == "/metrics" {
             let text = HeaderValue::from_static("text/plain; version=0.0.4");
-            return typed_response(StatusCode::OK, text, self.metrics.render().into());
+            return typed_response(StatusCode::OK, text, crate::metrics::with_histograms(self.metrics.render()).into());
         }
         match self.why_not_ready() {
             Some(why) if path == "/readyz" => ApiError::unavailable("not_ready", why, 1).into_response(&call.request_id),

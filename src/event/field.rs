@@ -1,7 +1,9 @@
 //! The named fields of an event, besides those of [`super::packed::EventHeader`].
 
+use strum::{EnumCount, VariantArray};
+
 /// A field. The number is its tag in the log: never reuse or renumber one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumCount, VariantArray)]
 #[repr(u8)]
 pub enum Field {
     /// Event name, 1-200 bytes.
@@ -89,53 +91,8 @@ pub enum Field {
 }
 
 impl Field {
-    /// One more than the highest tag: the size of a table indexed by tag.
-    pub const SLOTS: usize = 42;
-
-    /// Every field, by tag.
-    pub const ALL: [Self; Self::SLOTS - 1] = [
-        Self::Type,
-        Self::UserId,
-        Self::AnonymousId,
-        Self::ClientSession,
-        Self::Session,
-        Self::UserAgent,
-        Self::Country,
-        Self::Region,
-        Self::City,
-        Self::Network,
-        Self::Browser,
-        Self::BrowserVersion,
-        Self::Os,
-        Self::OsVersion,
-        Self::DeviceType,
-        Self::DeviceModel,
-        Self::DeviceManufacturer,
-        Self::Bot,
-        Self::AppName,
-        Self::AppVersion,
-        Self::AppBuild,
-        Self::Locale,
-        Self::Timezone,
-        Self::PageUrl,
-        Self::PagePath,
-        Self::PageTitle,
-        Self::PageSearch,
-        Self::Referrer,
-        Self::ReferrerDomain,
-        Self::Channel,
-        Self::CampaignSource,
-        Self::CampaignMedium,
-        Self::CampaignName,
-        Self::CampaignTerm,
-        Self::CampaignContent,
-        Self::ClickIdKind,
-        Self::ClickId,
-        Self::ScreenWidth,
-        Self::ScreenHeight,
-        Self::ScreenDensity,
-        Self::PageHost,
-    ];
+    /// One more than the highest tag: the size of a table indexed by tag. Tags begin at 1 and have no holes.
+    pub const SLOTS: usize = Self::COUNT + 1;
 }
 
 /// Facts about an event that are one bit each (`events.flags`).
@@ -150,4 +107,15 @@ pub mod flag {
     pub const PRIVACY: u32 = 8;
     /// The client gave no `timestamp`; the time of receipt stands in.
     pub const SERVER_TIME: u32 = 16;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tag_has_a_slot_of_its_own() {
+        let tags: Vec<usize> = Field::VARIANTS.iter().map(|field| *field as usize).collect();
+        assert_eq!(tags, (1..Field::SLOTS).collect::<Vec<_>>());
+    }
 }

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use strum::VariantArray as _;
 
 use super::*;
 
@@ -26,7 +27,7 @@ enum Part {
 
 fn parts() -> impl Strategy<Value = Vec<Part>> {
     let part = prop_oneof![
-        (0..Field::ALL.len(), prop::collection::vec(any::<u8>(), 1..300)).prop_map(|(at, bytes)| Part::Field(at, bytes)),
+        (0..Field::VARIANTS.len(), prop::collection::vec(any::<u8>(), 1..300)).prop_map(|(at, bytes)| Part::Field(at, bytes)),
         (".{1,20}", ".{0,200}").prop_map(|(key, value)| Part::String(key, value)),
         (".{1,20}", -1e300..1e300).prop_map(|(key, value)| Part::Number(key, value)),
         (".{1,20}", ".{0,20}").prop_map(|(key, value)| Part::Other(key, value)),
@@ -38,7 +39,7 @@ fn write(out: &mut Vec<u8>, header: &EventHeader, parts: &[Part]) {
     let mut writer = EventWriter::begin(out);
     for part in parts {
         match part {
-            Part::Field(at, bytes) => writer.field(Field::ALL[*at], bytes),
+            Part::Field(at, bytes) => writer.field(Field::VARIANTS[*at], bytes),
             Part::String(key, value) => writer.string(key.as_bytes(), value.as_bytes()),
             Part::Number(key, value) => writer.number(key.as_bytes(), *value),
             Part::Other(key, value) => writer.other(key.as_bytes(), value.as_bytes()),
@@ -51,7 +52,7 @@ fn expected(parts: &[Part]) -> Vec<Entry<'_>> {
     parts
         .iter()
         .map(|part| match part {
-            Part::Field(at, bytes) => Entry::Field(Field::ALL[*at] as u8, bytes),
+            Part::Field(at, bytes) => Entry::Field(Field::VARIANTS[*at] as u8, bytes),
             Part::String(key, value) => Entry::String(key.as_bytes(), value.as_bytes()),
             Part::Number(key, value) => Entry::Number(key.as_bytes(), *value),
             Part::Other(key, value) => Entry::Other(key.as_bytes(), value.as_bytes()),
@@ -121,7 +122,7 @@ fn additions_replace_fields_and_entries_of_unknown_tags_are_passed_over() {
     writer.field(Field::Type, b"signup");
     writer.string(b"plan", b"pro");
     writer.out.push(200);
-    varint::put_bytes(writer.out, b"of a later version");
+    wire::put_bytes(writer.out, b"of a later version");
     writer.finish(&header(1, 0));
     write(&mut events, &header(2, 0), &[]);
     write(&mut events, &header(3, 0), &[]);
