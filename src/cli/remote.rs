@@ -17,6 +17,8 @@ use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::TokioExecutor;
 use url::Host;
 
+use crate::backoff::Backoff;
+
 /// Pauses between attempts: from a hiccup to a restart.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -103,7 +105,7 @@ impl Remote {
 
     async fn until_answered(&self, request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>) -> Result<Bytes> {
         let begun = Instant::now();
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let request = request().context("url")?;
             let path = request.uri().path().to_owned();
@@ -113,8 +115,7 @@ impl Remote {
                 Err(Refusal::Later(problem)) if begun.elapsed() > PATIENCE => bail!("{}{path}: {problem} for {PATIENCE:?}", self.base),
                 Err(Refusal::Later(problem)) => tracing::debug!(%problem, "trying again"),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(backoff.next_pause()).await;
         }
     }
 

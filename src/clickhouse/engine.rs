@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{ClickHouse, ClickHouseError, ClickHouseSettings, Format, Login, Statement};
+use crate::backoff::Backoff;
 pub use child::run_child;
 use child::{EngineChild, EngineCommand};
 use config::{Access, Passwords};
@@ -233,7 +234,7 @@ impl Engine {
 
     /// Keeps it running until asked to stop, then ends it cleanly. One that ends, or answers nothing for too long, is started again.
     pub async fn supervise(mut self, stop: CancellationToken) -> Result<(), EngineError> {
-        let mut backoff = FIRST_BACKOFF;
+        let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
         let mut asked = None;
         loop {
             let started = Instant::now();
@@ -248,16 +249,16 @@ impl Engine {
             };
             self.state.send_replace(EngineState::Down);
             if started.elapsed() > LONGEST_BACKOFF {
-                backoff = FIRST_BACKOFF;
+                backoff.reset();
             }
-            tracing::error!(why, restart_in = ?backoff, "embedded engine is started again");
+            let pause = backoff.next_pause();
+            tracing::error!(why, restart_in = ?pause, "embedded engine is started again");
             // One that has ended cannot be killed, and need not be.
             let _ = self.child.process.kill().await;
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(backoff) => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            backoff = (backoff * 2).min(LONGEST_BACKOFF);
             let restarted = tokio::select! {
                 () = stop.cancelled() => return self.stop().await,
                 restarted = restart(&self.command, &self.settings, &mut self.child) => restarted,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::Backoff;
 use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, StringColumn};
 use crate::clickhouse::{ClickHouse, ClickHouseError, Shard, Statement};
 use crate::event::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, LogPosition};
@@ -19,7 +20,8 @@ use crate::log::{LogError, PartitionReader, Record};
 const READ_BYTES: usize = 1 << 20;
 /// Bytes of letters after which a block is sent: they are much smaller in the log.
 const BLOCK_BYTES: usize = 8 << 20;
-const PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const COLUMNS: &str = "project_id, received_at, reason, message, source, line, original, log_epoch, log_partition, log_offset, log_index, \
                        letter_id, is_copy";
 /// Ids looked up at a time: 20 KB of a statement's values.
@@ -28,6 +30,7 @@ const IDS: usize = 500;
 /// Loads letters until asked to stop.
 pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, stop: CancellationToken) -> Result<(), LogError> {
     let revoked = reader.revoked();
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let records = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -39,7 +42,7 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
             Err(ended @ (LogError::Corrupt(_) | LogError::Closed)) => return Err(ended),
             Err(problem) => {
                 tracing::warn!(%problem, "dead letters cannot be read: waiting");
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(backoff.next_pause()).await;
                 let start = reader.bounds().await.map_or(0, |held| held.start);
                 reader.seek(reader.committed().unwrap_or(start).max(start));
                 continue;
@@ -53,9 +56,10 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
                 tracing::error!(%problem, "dead letters not stored: waiting");
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(PAUSE) => {}
+                    () = tokio::time::sleep(backoff.next_pause()) => {}
                 }
             }
+            backoff.reset();
             reader.commit(next_offset).await?;
         }
     }

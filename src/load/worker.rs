@@ -17,6 +17,7 @@ use super::raw::RawLog;
 use super::stats::LoadStats;
 use super::table::{Table, TableError};
 use super::timetable::Timetable;
+use crate::backoff::Backoff;
 use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Enriched, Header, RawOrigin};
 use crate::log::outage::{Outage, Over};
@@ -445,11 +446,11 @@ async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64, stop: C
 }
 
 /// Waits between attempts: longer each time, and says what kind of trouble it is.
-struct Pause(Duration);
+struct Pause(Backoff);
 
 impl Default for Pause {
     fn default() -> Self {
-        Self(FIRST_PAUSE)
+        Self(Backoff::new(FIRST_PAUSE, LONGEST_PAUSE))
     }
 }
 
@@ -462,8 +463,7 @@ impl Pause {
             TableError::Fenced => tracing::warn!(partition, "insert refused by the fence"),
             TableError::Later(why) | TableError::Refused(why) => tracing::warn!(partition, why, "clickhouse refuses for now"),
         }
-        let _ = tokio::time::timeout(self.0, ends).await;
-        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+        let _ = tokio::time::timeout(self.0.next_pause(), ends).await;
     }
 }
 

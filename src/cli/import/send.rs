@@ -14,6 +14,7 @@ use url::form_urlencoded::byte_serialize;
 
 use super::read::Batch;
 use super::told::{Example, Reasons};
+use crate::backoff::Backoff;
 use crate::cli::remote::{Address, Remote, bearer};
 
 /// Pauses between looks at the books.
@@ -115,7 +116,7 @@ impl Connection {
     pub(super) async fn settle(&self, sent: u64, show: impl Fn(&Books)) -> Result<Books> {
         let mut last = Books::default();
         let mut moved = Instant::now();
-        let mut pause = FIRST_LOOK;
+        let mut backoff = Backoff::new(FIRST_LOOK, LONGEST_LOOK);
         loop {
             let books = self.books().await?;
             show(&books);
@@ -128,8 +129,7 @@ impl Connection {
                 let open = sent.saturating_sub(books.received.saturating_sub(books.waiting));
                 bail!("{open} of {sent} lines have no outcome after {STALL:?}; they are durable and will get one once storage works");
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_LOOK);
+            tokio::time::sleep(backoff.next_pause()).await;
         }
     }
 
