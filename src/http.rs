@@ -41,6 +41,7 @@ pub struct HttpConfig {
     /// Connections of one client, which is an address or a network of IPv6; trusted proxies have as many as they like.
     pub max_connections_per_client: usize,
     /// Bytes of request bodies held at a time, of all requests together; more is answered with 503.
+    #[serde(with = "crate::byte_size")]
     pub max_body_memory: usize,
     /// Addresses or networks (`10.0.0.0/8`) of proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<String>,

@@ -39,12 +39,15 @@ pub use redrive::Redrive;
 #[serde(default, deny_unknown_fields)]
 pub struct IngestConfig {
     /// Largest body on the wire, bytes.
+    #[serde(with = "crate::byte_size")]
     pub max_body: usize,
     /// Largest body once inflated, bytes.
+    #[serde(with = "crate::byte_size")]
     pub max_inflated: usize,
     /// Most events in a request.
     pub max_events: usize,
     /// Largest event, bytes as packed.
+    #[serde(with = "crate::byte_size")]
     pub max_event_size: usize,
     /// Most properties of an event, nested ones counted one by one.
     pub max_properties: usize,
@@ -53,6 +56,7 @@ pub struct IngestConfig {
     /// Longest property key, bytes.
     pub max_key: usize,
     /// Longest property value, bytes; longer ones are cut and the event flagged.
+    #[serde(with = "crate::byte_size")]
     pub max_value: usize,
     /// Events a second that a project may send, by all instances together where they share a Redis; 0: as many as it likes.
     pub max_rate: u64,
@@ -68,6 +72,7 @@ pub struct IngestConfig {
     #[serde(with = "humantime_serde")]
     pub linger: Duration,
     /// Bytes after which a record is sealed without waiting.
+    #[serde(with = "crate::byte_size")]
     pub seal_size: usize,
 }
 

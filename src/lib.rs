@@ -19,7 +19,7 @@
 //! | 3 | [`ingest`], [`process`], [`load`], [`query`] |
 //! | 2 | [`auth`] |
 //! | 1 | [`log`], [`clickhouse`], [`http`], [`redis`] |
-//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`backoff`], [`failpoint`], [`secret`], [`wire`], and [`lifecycle`], which alone of them knows tokio |
+//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`backoff`], [`byte_size`], [`failpoint`], [`secret`], [`wire`], and [`lifecycle`], which alone of them knows tokio |
 //!
 //! # Glossary
 //! *Record*: a packed batch of events of one partition, as the log holds it. *Visitor*: whoever `anonymousId` (or, without
@@ -33,6 +33,7 @@
 pub mod app;
 pub mod auth;
 pub mod backoff;
+pub mod byte_size;
 pub mod cli;
 pub mod clickhouse;
 pub mod clock;

@@ -47,6 +47,7 @@ pub struct LoadConfig {
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
     /// Memory of all partitions together for telling new events from copies.
+    #[serde(with = "crate::byte_size")]
     pub dedupe_memory: usize,
 }
 

@@ -36,8 +36,10 @@ pub struct EngineConfig {
     /// Path of `libchdb.so`. Empty: beside the executable, in `../lib`, or in the cache that `make run` fills.
     pub library: String,
     /// Most memory the engine may use, bytes.
+    #[serde(with = "crate::byte_size")]
     pub max_memory: u64,
     /// Most memory one query may use, bytes.
+    #[serde(with = "crate::byte_size")]
     pub max_query_memory: u64,
     /// Longest time one query may take.
     #[serde(with = "humantime_serde")]

@@ -25,6 +25,7 @@ pub struct QueryConfig {
     #[serde(with = "humantime_serde")]
     pub max_time: Duration,
     /// Bytes of answers kept; 0 keeps none.
+    #[serde(with = "crate::byte_size")]
     pub cache_bytes: u64,
 }
 

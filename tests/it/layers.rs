@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The layer of each module; a module may import what lies lower.
-const LAYERS: [(&str, u8); 24] = [
+const LAYERS: [(&str, u8); 25] = [
     ("cli", 5),
     ("app", 4),
     ("config", 4),
@@ -25,6 +25,7 @@ const LAYERS: [(&str, u8); 24] = [
     ("metrics", 0),
     ("clock", 0),
     ("backoff", 0),
+    ("byte_size", 0),
     ("failpoint", 0),
     ("secret", 0),
     ("wire", 0),

@@ -21,15 +21,20 @@ pub struct EmbeddedLogConfig {
     /// events a second and makes the largest blocks, which cost ClickHouse least; more are for more cores.
     pub partitions: u16,
     /// Bytes after which a file is sealed and the next one begun: the grain of retention. 4 KiB to 1 GiB.
+    #[serde(with = "crate::byte_size")]
     pub segment_bytes: u64,
     /// Bytes of the whole log on disk. What is finished is deleted from five eighths on, whatever its age; raw records are
     /// refused from six eighths on, enriched ones from seven eighths on, so that what is downstream can always drain.
+    #[serde(with = "crate::byte_size")]
     pub max_bytes: u64,
     /// Bytes of records that may wait for the disk; shared among the topics in the same steps as `max_bytes`.
+    #[serde(with = "crate::byte_size")]
     pub queue_bytes: u64,
     /// Largest record in bytes. 64 KiB to 64 MiB.
+    #[serde(with = "crate::byte_size")]
     pub max_record_bytes: u64,
     /// Bytes of the newest records of a topic that stay in memory, so that readers who keep up never touch the disk.
+    #[serde(with = "crate::byte_size")]
     pub tail_bytes: u64,
     /// How long raw records are kept, finished or not.
     #[serde(with = "humantime_serde")]
@@ -41,6 +46,7 @@ pub struct EmbeddedLogConfig {
     #[serde(with = "humantime_serde")]
     pub dead_retention: Duration,
     /// Bytes of the newest snapshots that are kept of a partition of the state topic; older ones are deleted.
+    #[serde(with = "crate::byte_size")]
     pub state_bytes: u64,
 }
 

@@ -62,8 +62,10 @@ pub struct KafkaLogConfig {
     /// Copies of each partition; one less must be in sync for a record to be acknowledged. 1 to 9.
     pub replication: u16,
     /// Largest record in bytes. 5 MiB to 64 MiB.
+    #[serde(with = "crate::byte_size")]
     pub max_record_bytes: u64,
     /// Bytes of records that may wait for Kafka's acknowledgement.
+    #[serde(with = "crate::byte_size")]
     pub queue_bytes: u64,
     /// Longest time a record waits for its acknowledgement.
     #[serde(with = "humantime_serde")]
@@ -78,6 +80,7 @@ pub struct KafkaLogConfig {
     #[serde(with = "humantime_serde")]
     pub dead_retention: Duration,
     /// Bytes of the newest snapshots that are kept of a partition of the state topic.
+    #[serde(with = "crate::byte_size")]
     pub state_bytes: u64,
     /// Handed to librdkafka as they are.
     pub options: KafkaOptions,
