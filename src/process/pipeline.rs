@@ -1,6 +1,6 @@
 //! What happens to a record between the raw and the enriched topic. Pure CPU: no I/O, no clock.
 //!
-//! Promises: whatever a record holds, it costs at most itself. What cannot be read, is of no project, fails or does not fit the
+//! [`Pipeline::stages`] is the list of its stages, [`Pipeline::enrich`] that of an event's. Promises: whatever a record holds, it costs at most itself. What cannot be read, is of no project, fails or does not fit the
 //! log becomes a dead letter; what was received is what goes on and what ended here; and what comes out fits the log.
 
 mod books;
@@ -80,17 +80,17 @@ impl Pipeline {
         }
     }
 
-    /// Tells what time it is, for records that do not say so themselves.
+    /// Sets the time of receipt of records that cannot be read.
     pub(super) fn starts_at(&mut self, now_ms: i64) {
         self.received_ms = now_ms;
     }
 
-    /// Takes a raw record to its enriched form, and what of it ends here to letters.
+    /// Takes a raw record to its enriched form, and what of it ends here to dead letters.
     pub(super) fn apply(&mut self, origin: RawOrigin, payload: &[u8]) -> Applied {
         let mut raw_body = std::mem::take(&mut self.raw_body);
-        // Buffers are cleared before each use and sessions are changed event by event, so a panic leaves nothing half done; worked
-        // through again, the record fails again at the same place.
-        let applied = catch_unwind(AssertUnwindSafe(|| self.try_apply(origin, payload, &mut raw_body)));
+        // Buffers are cleared before each use and sessions change event by event, so a panic leaves nothing half done; processed
+        // again, the record fails at the same place.
+        let applied = catch_unwind(AssertUnwindSafe(|| self.stages(origin, payload, &mut raw_body)));
         self.raw_body = raw_body;
         let (refused, fault) = match applied {
             Ok(Ok(applied)) => return applied,
@@ -103,28 +103,26 @@ impl Pipeline {
         Applied { fault, ..self.put_aside(origin, payload, &refused) }
     }
 
-    fn try_apply(&mut self, origin: RawOrigin, payload: &[u8], raw_body: &mut Vec<u8>) -> Result<Applied, Refused> {
-        let mut header = record::decode(payload, raw_body)?;
-        check(&header, raw_body.len())?;
-        self.received_ms = header.received_ms;
-        self.sessions.advance(header.received_ms);
-        let Taken { books, letters, events } = self.take(&header, raw_body);
-        header.day = day_of(header.received_ms);
-        header.events = events;
-        header.letters = 0;
-        header.tallies = books.into_tallies();
-        header.origin = Some(origin);
-        if header.tallies.0.len() > MAX_TALLIES {
-            return Err(RecordError("more projects and minutes than a record may have").into());
-        }
+    /// The stages of a record, in order.
+    fn stages(&mut self, origin: RawOrigin, payload: &[u8], raw_body: &mut Vec<u8>) -> Result<Applied, Refused> {
+        let raw = record::decode(payload, raw_body)?;
+        check(&raw, raw_body.len())?;
+        self.advance_time(raw.received_ms);
+        let Taken { books, letters, events } = self.enrich_events(&raw, raw_body);
+        let header = enriched_header(raw, events, books.into_tallies(), origin)?;
         let enriched = self.encode(&header, payload)?;
         let count = letters.len() as u64;
-        let placed = (0..).zip(letters).map(|(index, letter)| DeadLetter { position: position(origin, index), ..letter });
-        Ok(Applied { enriched, dead: dead_letter::pack(placed, self.max_record), letters: count, fault: None })
+        let dead = self.pack(letters, origin);
+        Ok(Applied { enriched, dead, letters: count, fault: None })
+    }
+
+    fn advance_time(&mut self, received_ms: i64) {
+        self.received_ms = received_ms;
+        self.sessions.advance(received_ms);
     }
 
     /// Enriches the events of a record, and finds its letters.
-    fn take<'b>(&mut self, header: &Header, mut rest: &'b [u8]) -> Taken<'b> {
+    fn enrich_events<'b>(&mut self, header: &Header, mut rest: &'b [u8]) -> Taken<'b> {
         self.enrichments.clear();
         self.assigned.clear();
         let mut taken = Taken { books: Books::default(), letters: Vec::new(), events: 0 };
@@ -186,27 +184,23 @@ impl Pipeline {
         None
     }
 
+    /// The stages of an event, in order; returns its session.
     fn enrich(&mut self, event: &EventView<'_>, fields: &Fields<'_>, project: ProjectId) -> SessionId {
-        let visitor = Visitor { project, key: event.header.visitor };
-        let session = match fields.text(Field::ClientSession) {
-            "" => self.sessions.assign(visitor, event.header.at_ms),
-            name => SessionId::of_client(visitor, name),
-        };
+        let session = self.assign_session(event, fields, project);
         let mut out = Enrichment::begin(&mut self.enrichments);
         out.field(Field::Session, &session.0);
-        let agent_text = fields.text(Field::UserAgent);
-        if !agent_text.is_empty() {
-            let agent = self.agents.parse(agent_text);
-            // What the client says about its own device is kept: it knows better than its agent string.
-            for (field, text) in agent.fields() {
-                if fields.get(field).is_empty() {
-                    out.field(field, text.as_bytes());
-                }
-            }
-        }
-        acquire(fields, &mut out);
+        add_agent(&mut self.agents, fields, &mut out);
+        add_acquisition(fields, &mut out);
         out.finish();
         session
+    }
+
+    fn assign_session(&mut self, event: &EventView<'_>, fields: &Fields<'_>, project: ProjectId) -> SessionId {
+        let visitor = Visitor { project, key: event.header.visitor };
+        match fields.text(Field::ClientSession) {
+            "" => self.sessions.assign(visitor, event.header.at_ms),
+            name => SessionId::of_client(visitor, name),
+        }
     }
 
     /// The enriched record. Where it does not fit the log, its events leave with their sessions alone.
@@ -227,13 +221,17 @@ impl Pipeline {
             }
         }
         let enriched = record::enrich(header, payload, &sessions)?;
-        match enriched.len() <= self.max_record {
-            true => Ok(enriched),
-            false => {
-                let message = format!("{} bytes once enriched, and the log takes {}", enriched.len(), self.max_record);
-                Err(Refused { reason: DeadReason::RecordTooLarge, message })
-            }
+        if enriched.len() > self.max_record {
+            let message = format!("{} bytes once enriched, and the log takes {}", enriched.len(), self.max_record);
+            return Err(Refused { reason: DeadReason::RecordTooLarge, message });
         }
+        Ok(enriched)
+    }
+
+    /// The records of the dead topic that hold the letters of a raw record.
+    fn pack(&self, letters: Vec<DeadLetter<'_>>, origin: RawOrigin) -> Vec<Vec<u8>> {
+        let placed = (0..).zip(letters).map(|(index, letter)| DeadLetter { position: position(origin, index), ..letter });
+        dead_letter::pack(placed, self.max_record)
     }
 
     /// A record that ends here as a whole, in one letter.
@@ -244,7 +242,7 @@ impl Pipeline {
         let (source, tallies) = known.map_or((0, Tallies::default()), |header| (header.source, dead(&header.tallies, *reason)));
         let enriched = self.bare(origin, source, tallies);
         let enriched = enriched.filter(|enriched| enriched.len() <= self.max_record).or_else(|| {
-            // Nothing can be said of it: received and dead, of nobody's project.
+            // Nothing else is known of it: received and dead, of no project.
             let mut tallies = Tallies::default();
             tallies.add(ProjectId::BOOKS, self.received_ms, Count::Received, 1);
             tallies.add(ProjectId::BOOKS, self.received_ms, Count::Dead(*reason), 1);
@@ -288,7 +286,15 @@ fn check(header: &Header, body: usize) -> Result<(), RecordError> {
     Ok(())
 }
 
-/// Whose a record is that can only be shown as a whole: nobody's if it is of several projects, who must not see each other's events.
+/// The header of the enriched record: the raw one with the events that go on and the books of all.
+fn enriched_header(raw: Header, events: u32, tallies: Tallies, origin: RawOrigin) -> Result<Header, RecordError> {
+    if tallies.0.len() > MAX_TALLIES {
+        return Err(RecordError("more projects and minutes than a record may have"));
+    }
+    Ok(Header { day: day_of(raw.received_ms), events, letters: 0, tallies, origin: Some(origin), ..raw })
+}
+
+/// The project that may see a record as a whole: none if it is of several, which must not see each other's events.
 fn only_project(header: &Header) -> ProjectId {
     match header.projects.as_slice() {
         [only] => *only,
@@ -313,8 +319,21 @@ fn dead(raw: &Tallies, reason: DeadReason) -> Tallies {
     tallies
 }
 
+/// Adds browser, system, device and bot, from the user agent. What the client says about its own device is kept: it is more precise.
+fn add_agent(agents: &mut AgentCache, fields: &Fields<'_>, out: &mut Enrichment<'_>) {
+    let agent_text = fields.text(Field::UserAgent);
+    if agent_text.is_empty() {
+        return;
+    }
+    for (field, text) in agents.parse(agent_text).fields() {
+        if fields.get(field).is_empty() {
+            out.field(field, text.as_bytes());
+        }
+    }
+}
+
 /// Adds where the visitor came from: campaign, click id, referrer, channel.
-fn acquire(fields: &Fields<'_>, out: &mut Enrichment<'_>) {
+fn add_acquisition(fields: &Fields<'_>, out: &mut Enrichment<'_>) {
     let url = fields.text(Field::PageUrl);
     let campaign = campaign_of(fields);
     for (field, text) in campaign.found() {
