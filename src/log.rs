@@ -180,7 +180,7 @@ pub async fn check_end<L: Log>(log: &L, topic: Topic, partition: u16, next_offse
             break;
         }
         if attempt == SHORT_ENDS {
-            return Err(LogError::lost_end(topic.as_str(), partition, (end, next_offset)));
+            return Err(LogError::lost_end(topic.as_str(), partition, end, next_offset));
         }
         tokio::time::sleep(RECHECK_PAUSE).await;
     }
@@ -189,7 +189,7 @@ pub async fn check_end<L: Log>(log: &L, topic: Topic, partition: u16, next_offse
 
 impl LogError {
     /// Of a partition that ends before what was read of it.
-    fn lost_end(topic: &str, partition: u16, (end, read): (i64, i64)) -> Self {
+    fn lost_end(topic: &str, partition: u16, end: i64, read: i64) -> Self {
         Self::Corrupt(format!(
             "{topic}/{partition} ends at {end} but was read up to {read}: the log lost records that it had acknowledged, and would give \
              their offsets a second time; begin an empty one (with Kafka delete the topics), what the table has stays"

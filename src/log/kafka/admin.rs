@@ -16,7 +16,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::OpenError;
 use super::client::Quiet;
 use super::config::KafkaLimits;
-use super::identity::{self, Described, TopicDescriptions, TopicId, Until};
+use super::identity::{self, Described, Question, TopicDescriptions, TopicId, Until};
 use super::pool::Pool;
 use crate::log::Topic;
 
@@ -28,8 +28,8 @@ const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same where topics are made, which is asked of one after the other.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often and how long a fresh topic is looked for: brokers learn of it one after the other.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
-const LOOKS: u32 = 100;
+const RECHECK_PAUSE: Duration = Duration::from_millis(100);
+const RECHECKS: u32 = 100;
 
 /// The ids of all topics, in the order of [`Topic::ALL`].
 pub(super) type TopicIds = [TopicId; Topic::ALL.len()];
@@ -76,7 +76,8 @@ impl Admin {
         let mut required = usize::from(self.limits.replication().saturating_sub(1).max(1));
         let mut ids = Vec::with_capacity(found.len());
         for ((topic, found), settings) in Topic::ALL.into_iter().zip(found.iter().flatten()).zip(&settings) {
-            self.check(topic, (found, settings.as_ref()), pool)?;
+            self.check_partitions(topic, found, pool)?;
+            self.check_readable(topic, settings.as_ref())?;
             if let Some(least) = settings.as_ref().filter(|_| topic == Topic::Raw).map(|settings| number(settings, "min.insync.replicas")) {
                 required = usize::try_from(least).unwrap_or(required);
             }
@@ -109,7 +110,7 @@ impl Admin {
                     if refusal.is_some() || Instant::now() >= deadline {
                         return Err(self.unreachable(refusal.unwrap_or(why)));
                     }
-                    std::thread::sleep(LOOK_PAUSE);
+                    std::thread::sleep(RECHECK_PAUSE);
                 }
             }
         }
@@ -125,7 +126,8 @@ impl Admin {
 
     fn ask_once(&self, until: Until) -> Result<Vec<(i32, TopicDescriptions)>, String> {
         let brokers = self.known()?;
-        let answers = identity::describe(self.client.inner(), (&self.names, &brokers), (until, BROKER_TIMEOUT));
+        let answers =
+            identity::describe(self.client.inner(), &Question { topics: &self.names, brokers: &brokers, until, timeout: BROKER_TIMEOUT });
         if answers.is_err() {
             // Others may be there by now.
             self.lock().clear();
@@ -202,17 +204,17 @@ impl Admin {
 
     /// All topics, once brokers know those that were made.
     async fn appeared(self: &Arc<Self>) -> Result<TopicDescriptions, OpenError> {
-        for _ in 0..LOOKS {
+        for _ in 0..RECHECKS {
             let found = self.described().await?;
             if found.iter().all(Option::is_some) {
                 return Ok(found);
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
+            tokio::time::sleep(RECHECK_PAUSE).await;
         }
         Err(OpenError::Refused { topic: self.names.join(", "), why: "created, but no broker knows all of them".to_owned() })
     }
 
-    fn check(&self, topic: Topic, (found, settings): (&Described, Option<&ConfigResource>), pool: &Pool) -> Result<(), OpenError> {
+    fn check_partitions(&self, topic: Topic, found: &Described, pool: &Pool) -> Result<(), OpenError> {
         let name = self.limits.topic_name(topic);
         let unfit = |why: String| OpenError::Unfit { topic: name.clone(), why };
         let (wanted, count) = (usize::from(self.limits.partitions(topic)), found.partitions.len());
@@ -223,17 +225,20 @@ impl Admin {
             self.check_surplus(topic, count, pool).map_err(unfit)?;
             tracing::error!("{}", surplus(&name, count, wanted));
         }
-        match settings {
-            Some(settings) => self.check_settings(topic, settings).map_err(unfit),
-            None => {
-                // Whoever may not read a topic's settings must trust them.
-                tracing::warn!(topic = name, "the topic's settings cannot be read: not checked");
-                Ok(())
-            }
-        }
+        Ok(())
     }
 
-    /// Partitions beyond those that are used do no harm as long as nobody has written to them: then they are new, and were not made
+    /// Checks the settings of a topic, if this user may read them.
+    fn check_readable(&self, topic: Topic, settings: Option<&ConfigResource>) -> Result<(), OpenError> {
+        let name = self.limits.topic_name(topic);
+        let Some(settings) = settings else {
+            tracing::warn!(topic = name, "the topic's settings cannot be read: not checked");
+            return Ok(());
+        };
+        self.check_settings(topic, settings).map_err(|why| OpenError::Unfit { topic: name, why })
+    }
+
+    /// Partitions beyond those that are used do no harm as long as they are empty: then they are new, and were not made
     /// by instances that use more.
     fn check_surplus(&self, topic: Topic, count: usize, pool: &Pool) -> Result<(), String> {
         let wanted = usize::from(self.limits.partitions(topic));
@@ -246,7 +251,7 @@ impl Admin {
         Ok(())
     }
 
-    /// The settings of all topics; `None` of one whose settings cannot be read. A broker that has not heard of a fresh topic answers
+    /// The settings of all topics; `None` of one whose settings cannot be read. A broker that does not know a fresh topic yet answers
     /// without any.
     async fn settings(&self) -> Result<Vec<Option<ConfigResource>>, OpenError> {
         let mut why = "no answer".to_owned();
@@ -257,7 +262,7 @@ impl Admin {
                 Ok(_) => "a broker does not know them yet".clone_into(&mut why),
                 Err(problem) => why = problem,
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
+            tokio::time::sleep(RECHECK_PAUSE).await;
         }
         Err(self.unreachable(format!("asking for the topics' settings: {why}")))
     }

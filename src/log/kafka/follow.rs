@@ -1,7 +1,7 @@
 //! Following a topic without a group.
 //!
 //! A thread of its own polls a consumer that is assigned every partition, and hands batches over a bounded channel; beyond that only
-//! librdkafka's own queue is in memory. While nobody takes batches the thread waits, and Kafka goes on deleting. May go wrong:
+//! librdkafka's own queue is in memory. While no batch is taken the thread waits, and Kafka goes on deleting. May go wrong:
 //! Kafka deletes records before they were read ([`Followed::Overtaken`]); it does not answer (the follower waits); it
 //! loses acknowledged records ([`LogError::Corrupt`]).
 
@@ -108,7 +108,7 @@ struct OpenBatch {
 
 /// Why polling stopped.
 enum Stop {
-    /// Nobody follows any more, or the log has ended.
+    /// The follower was dropped, or the log has ended.
     Over,
     /// A record is missing, or a fetch failed: the partitions are to be assigned again.
     Reassign,
@@ -251,7 +251,7 @@ impl TopicTail {
             }
             position.short_ends = if next_offset > held.end { position.short_ends + 1 } else { 0 };
             if position.short_ends >= SHORT_ENDS {
-                return Err(LogError::lost_end(&self.name, partition, (held.end, next_offset)));
+                return Err(LogError::lost_end(&self.name, partition, held.end, next_offset));
             }
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! Who a topic is: the id Kafka gives it when it is created, and whether it is still the same.
 //!
 //! A topic that is deleted and created again has the same name, other records and other ids; offsets of the one mean
-//! nothing in the other. rdkafka wraps no call that tells the id, so this module asks librdkafka itself; it is the only
-//! one with `unsafe` in it. May go wrong: the broker is older than topic ids (Kafka 2.8), which is said.
+//! nothing in the other. rdkafka wraps no call that returns the id, so this module calls librdkafka itself, in `unsafe`
+//! blocks. May go wrong: the broker is older than topic ids (Kafka 2.8); the error says so.
 
 use std::ffi::{CStr, CString, c_int};
 use std::ptr::{self, NonNull};
@@ -43,14 +43,14 @@ pub(super) struct Described {
     pub(super) partitions: Vec<Partition>,
 }
 
-/// Who has a partition, as one broker says.
+/// Leader and replicas of a partition, as one broker sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Partition {
     pub(super) leader: Option<i32>,
     pub(super) in_sync: Vec<i32>,
 }
 
-/// What a broker says of some topics, in the order in which they were asked for; `None` of one that does not exist.
+/// What a broker answers of some topics, in the order in which they were asked for; `None` for one that does not exist.
 pub(super) type TopicDescriptions = Vec<Option<Described>>;
 
 /// How many answers are waited for.
@@ -80,18 +80,24 @@ impl<T> Owned<T> {
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
-        // SAFETY: `new` was promised that this frees it, and nobody else does.
+        // SAFETY: `new` was promised that this frees it, and it is freed nowhere else.
         unsafe { (self.destroy)(self.get()) }
     }
 }
 
-/// Asks each of some brokers for topics, all at once, and returns what each said that answered. Blocks for `timeout` at most. An error
-/// is the last that was heard, where nobody answered.
-pub(super) fn describe<C: ClientContext>(
-    client: &Client<C>,
-    (topics, brokers): (&[String], &[i32]),
-    (until, timeout): (Until, Duration),
-) -> Result<Vec<(i32, TopicDescriptions)>, String> {
+/// Which topics are asked for, of which brokers.
+pub(super) struct Question<'q> {
+    pub(super) topics: &'q [String],
+    pub(super) brokers: &'q [i32],
+    pub(super) until: Until,
+    /// Longest wait for all answers together.
+    pub(super) timeout: Duration,
+}
+
+/// Asks each of some brokers for topics, all at once, and returns the answers by broker. Blocks. The error is the last one received,
+/// if there is no answer.
+pub(super) fn describe<C: ClientContext>(client: &Client<C>, question: &Question<'_>) -> Result<Vec<(i32, TopicDescriptions)>, String> {
+    let Question { topics, brokers, until, timeout } = *question;
     let client = client.native_ptr();
     let names: Vec<CString> =
         topics.iter().map(|topic| CString::new(topic.as_str())).collect::<Result<_, _>>().map_err(|problem| problem.to_string())?;
@@ -101,8 +107,9 @@ pub(super) fn describe<C: ClientContext>(
     // lives.
     unsafe {
         let queue = Owned::new(native::rd_kafka_queue_new(client), native::rd_kafka_queue_destroy)?;
+        let sender = Sender { client, queue: &queue, names: &names, timeout };
         for broker in brokers {
-            request(client, (&names, *broker), (&queue, timeout))?;
+            sender.ask(*broker)?;
         }
         for _ in brokers {
             let left = millis(deadline.saturating_duration_since(Instant::now()));
@@ -124,32 +131,36 @@ fn millis(duration: Duration) -> c_int {
     c_int::try_from(duration.as_millis()).unwrap_or(c_int::MAX)
 }
 
-/// Sends a question to one broker; its answer comes into `queue`.
-///
-/// # Safety
-/// `client` lives.
-unsafe fn request(
+/// Sends the question to one broker after the other; answers come into `queue`.
+struct Sender<'q> {
     client: *mut native::rd_kafka_t,
-    (names, broker): (&[CString], i32),
-    (queue, timeout): (&Owned<native::rd_kafka_queue_t>, Duration),
-) -> Result<(), String> {
-    let mut names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
-    // SAFETY: as promised by the caller; names and options are copied.
-    unsafe {
-        let options = native::rd_kafka_AdminOptions_new(client, native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        let options = Owned::new(options, native::rd_kafka_AdminOptions_destroy)?;
-        native::rd_kafka_AdminOptions_set_request_timeout(options.get(), millis(timeout), ptr::null_mut(), 0);
-        native::rd_kafka_AdminOptions_set_broker(options.get(), broker, ptr::null_mut(), 0);
-        // Comes back with the answer: who gave it.
-        native::rd_kafka_AdminOptions_set_opaque(options.get(), ptr::without_provenance_mut(broker.cast_unsigned() as usize));
-        let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-        let topics = Owned::new(topics, native::rd_kafka_TopicCollection_destroy)?;
-        native::rd_kafka_DescribeTopics(client, topics.get(), options.get(), queue.get());
-    }
-    Ok(())
+    queue: &'q Owned<native::rd_kafka_queue_t>,
+    names: &'q [CString],
+    timeout: Duration,
 }
 
-/// Who answered, and what.
+impl Sender<'_> {
+    /// # Safety
+    /// `client` lives.
+    unsafe fn ask(&self, broker: i32) -> Result<(), String> {
+        let mut names: Vec<_> = self.names.iter().map(|name| name.as_ptr()).collect();
+        // SAFETY: as promised by the caller; names and options are copied.
+        unsafe {
+            let options = native::rd_kafka_AdminOptions_new(self.client, native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+            let options = Owned::new(options, native::rd_kafka_AdminOptions_destroy)?;
+            native::rd_kafka_AdminOptions_set_request_timeout(options.get(), millis(self.timeout), ptr::null_mut(), 0);
+            native::rd_kafka_AdminOptions_set_broker(options.get(), broker, ptr::null_mut(), 0);
+            // Comes back with the answer: its broker.
+            native::rd_kafka_AdminOptions_set_opaque(options.get(), ptr::without_provenance_mut(broker.cast_unsigned() as usize));
+            let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+            let topics = Owned::new(topics, native::rd_kafka_TopicCollection_destroy)?;
+            native::rd_kafka_DescribeTopics(self.client, topics.get(), options.get(), self.queue.get());
+        }
+        Ok(())
+    }
+}
+
+/// The broker that answered, and its answer.
 ///
 /// # Safety
 /// `event` lives.

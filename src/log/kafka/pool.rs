@@ -55,12 +55,8 @@ impl Pool {
 
     /// First offset held and the one the next record gets. Blocks.
     pub(super) fn bounds(&self, topic: Topic, partition: u16) -> Result<Range<i64>, LogError> {
-        self.with_consumer(None, |pooled, timeout| self.bounds_by(pooled, (topic, partition), timeout))
-    }
-
-    fn bounds_by(&self, pooled: &PooledConsumer, (topic, partition): (Topic, u16), timeout: Duration) -> Result<Range<i64>, LogError> {
-        let asked = pooled.consumer.fetch_watermarks(&self.limits.topic_name(topic), i32::from(partition), timeout);
-        asked.map(|(first, end)| first..end).map_err(|problem| client::unavailable("asking for offsets", &problem))
+        let name = self.limits.topic_name(topic);
+        self.with_consumer(None, |pooled, timeout| pooled.bounds(&name, partition, timeout))
     }
 
     /// See [`crate::log::Log::read`]. Blocks.
@@ -127,7 +123,10 @@ impl Pool {
                     records.push(Record { offset: message.offset(), payload: Bytes::copy_from_slice(payload) });
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => break,
-                Some(Err(problem)) if client::stops_fetching(&problem) => return self.explain(pooled, request, (&problem, timeout)),
+                Some(Err(problem)) if client::stops_fetching(&problem) => {
+                    let held = pooled.bounds(&self.limits.topic_name(request.topic), request.partition, timeout);
+                    return Err(self.explain(request, &problem, held));
+                }
                 Some(Err(problem)) => tracing::debug!(%problem, "reading goes on"),
                 None => {}
             }
@@ -146,25 +145,26 @@ impl Pool {
         Ok(records)
     }
 
-    fn explain(
-        &self,
-        pooled: &PooledConsumer,
-        request: ReadRequest,
-        (problem, timeout): (&KafkaError, Duration),
-    ) -> Result<Vec<Record>, LogError> {
+    /// The error of a fetch that failed, with what is held of the partition.
+    fn explain(&self, request: ReadRequest, problem: &KafkaError, held: Result<Range<i64>, LogError>) -> LogError {
         let ReadRequest { topic, partition, from, .. } = request;
         if problem.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) {
-            return Err(LogError::Corrupt(format!("{}/{partition} from {from}: {problem}", self.limits.topic_name(topic))));
+            return LogError::Corrupt(format!("{}/{partition} from {from}: {problem}", self.limits.topic_name(topic)));
         }
-        let held = self.bounds_by(pooled, (topic, partition), timeout)?;
-        if (held.start..=held.end).contains(&from) {
-            return Err(client::unavailable("reading", problem));
+        match held {
+            Ok(held) if (held.start..=held.end).contains(&from) => client::unavailable("reading", problem),
+            Ok(held) => LogError::OutOfRange { topic: topic.as_str(), partition, asked: from, held },
+            Err(why) => why,
         }
-        Err(LogError::OutOfRange { topic: topic.as_str(), partition, asked: from, held })
     }
 }
 
 impl PooledConsumer {
+    fn bounds(&self, topic: &str, partition: u16, timeout: Duration) -> Result<Range<i64>, LogError> {
+        let asked = self.consumer.fetch_watermarks(topic, i32::from(partition), timeout);
+        asked.map(|(first, end)| first..end).map_err(|problem| client::unavailable("asking for offsets", &problem))
+    }
+
     fn assign(&self, topic: &str, request: ReadRequest) -> Result<(), KafkaError> {
         let mut position = TopicPartitionList::new();
         position.add_partition_offset(topic, i32::from(request.partition), Offset::Offset(request.from))?;

@@ -90,7 +90,7 @@ impl KafkaReader {
         if let Ok(held) = self.bounds().await
             && self.next_offset >= held.start
         {
-            self.log.fail(LogError::lost_end(&self.partition.topic_name, self.number, (held.end, self.next_offset)));
+            self.log.fail(LogError::lost_end(&self.partition.topic_name, self.number, held.end, self.next_offset));
         }
         self.is_out_of_range = false;
     }

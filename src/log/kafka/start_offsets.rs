@@ -137,7 +137,7 @@ impl StartOffsets {
             Start::Short => None,
             Start::Lost => {
                 let read = committed.unwrap_or(held.end);
-                log.fail(LogError::lost_end(topic, u16::try_from(partition).unwrap_or(u16::MAX), (held.end, read)));
+                log.fail(LogError::lost_end(topic, u16::try_from(partition).unwrap_or(u16::MAX), held.end, read));
                 None
             }
             Start::At(position) => {
