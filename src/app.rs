@@ -58,7 +58,7 @@ pub async fn serve(settings: Settings, run: Run) -> Result<()> {
     std::fs::create_dir_all(&data_dir).with_context(|| format!("data_dir: `{}`", data_dir.display()))?;
     // With Kafka too: address and keys are files of one instance.
     let _lock = lock_data_dir(&data_dir).context("data_dir")?;
-    // Left behind by an instance that was killed: whatever listens there now is somebody else.
+    // Left behind by an instance that was killed: what listens there now is another program.
     drop(std::fs::remove_file(data_dir.join(ADDRESS_FILE)));
     match settings.log.clone() {
         LogSettings::Embedded(limits) => {
@@ -294,7 +294,7 @@ pub fn running_address(data_dir: &Path) -> Result<Option<SocketAddr>, LockError>
     let Some(address) = said else { return Ok(None) };
     match lock_data_dir(data_dir) {
         Err(LockError::Held { .. }) => Ok(Some(address)),
-        // Left behind by an instance that was killed: whatever listens there now is somebody else.
+        // Left behind by an instance that was killed: what listens there now is another program.
         Ok(_) => Ok(None),
         Err(other) => Err(other),
     }
@@ -360,7 +360,7 @@ fn record_metrics() -> Result<PrometheusHandle> {
     Ok(RECORDER.get_or_init(|| handle).clone())
 }
 
-/// Prints where pulse is, and the first time also the keys. Nobody may be reading: that stops nothing.
+/// Prints where pulse is, and the first time also the keys. A closed standard output stops nothing.
 fn greet(address: SocketAddr, settings: &Settings, data_dir: &Path, is_first: bool) -> Result<()> {
     let mut text = format!("pulse is ready at http://{address}\n");
     if is_first {

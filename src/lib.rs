@@ -22,8 +22,8 @@
 //! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`backoff`], [`byte_size`], [`failpoint`], [`secret`], [`wire`], and [`lifecycle`], which alone of them knows tokio |
 //!
 //! # Glossary
-//! *Record*: a packed batch of events of one partition, as the log holds it. *Visitor*: whoever `anonymousId` (or, without
-//! one, `userId`) names; partitions, sessions and deduplication are by visitor. *Epoch*: identity of a log, so that the
+//! *Record*: a packed batch of events of one partition, as the log holds it. *Visitor*: the one that `anonymousId` (or,
+//! without one, `userId`) names; partitions, sessions and deduplication are by visitor. *Epoch*: identity of a log, so that the
 //! offsets of a re-created one are never mistaken for those of its predecessor. *Books*: the rows in a block that say how
 //! its events ended.
 

@@ -36,7 +36,7 @@ pub enum Fault {
         /// What it said last.
         message: String,
     },
-    /// A task ended although nobody had asked it to.
+    /// A task ended without being asked to.
     #[error("{0} ended unasked")]
     Early(&'static str),
     /// The drain took longer than allowed; what was not yet durable was never acknowledged.

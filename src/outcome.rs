@@ -46,7 +46,7 @@ pub enum Defect {
     UserRequired = 79,
     /// `userId` or `anonymousId` is not a string of 1-200 bytes.
     UserIdInvalid = 80,
-    /// `userId` or `anonymousId` is a placeholder that stands for nobody.
+    /// `userId` or `anonymousId` is a placeholder such as `null`, not an id.
     UserIdIllegal = 81,
     /// A time that cannot be read.
     TimestampInvalid = 82,

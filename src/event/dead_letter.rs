@@ -1,6 +1,6 @@
 //! A dead letter: what could not be read, kept with its reason and its original bytes.
 //!
-//! In the raw topic letters follow the events of a record. In the dead topic they are alone, several to a record ([`pack`]),
+//! In the raw topic dead letters follow the events of a record. In the dead topic they are alone, several to a record ([`pack`]),
 //! compressed, because what is dead by the million is mostly alike. A letter always fits: where it is too large, its original is
 //! cut, and its message says so.
 
@@ -37,7 +37,7 @@ const FULL: usize = 256 << 10;
 /// A dead letter inside a raw record (where only its position is missing) or in the dead topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter<'a> {
-    /// Whose it is; [`ProjectId::BOOKS`] where it is unknown.
+    /// Its project; [`ProjectId::BOOKS`] where that is unknown.
     pub project: ProjectId,
     /// When it was received, milliseconds since 1970.
     pub received_ms: i64,

@@ -37,7 +37,7 @@ impl VisitorKey {
 
 /// Longest text that a client may call an event, bytes.
 const MAX_EVENT_ID: usize = 200;
-/// What programs send where they have nothing: as an id it stands for nobody and nothing.
+/// Placeholders that programs send in place of an id.
 const NOTHING: [&str; 6] = ["null", "undefined", "NaN", "[object Object]", "none", "None"];
 
 /// Whether `id` is what programs send where they have none.
@@ -50,7 +50,7 @@ pub fn is_placeholder(id: &str) -> bool {
 /// characters, placeholders, the UUID of zeros.
 pub fn event_id_of(text: &str) -> Option<[u8; 16]> {
     let text = text.trim();
-    // Braces and `urn:uuid:` are forms of a UUID too, but nobody sends them: they are text.
+    // Braces and `urn:uuid:` are forms of a UUID too, but clients do not send them: they are text.
     if let (32 | 36, Ok(uuid)) = (text.len(), Uuid::try_parse_ascii(text.as_bytes())) {
         return (!uuid.is_nil()).then(|| uuid.into_bytes());
     }

@@ -92,8 +92,8 @@ pub enum OpenError {
     },
 }
 
-/// The log on Kafka. Clones share it. End it with [`RunningLog::close`]; dropped without, what waits for an
-/// acknowledgement is given up.
+/// The log on Kafka. Clones share it. End it with [`RunningLog::close`]; dropped without, records
+/// that wait for an acknowledgement fail.
 #[derive(Clone)]
 pub struct KafkaLog {
     shared: Arc<Shared>,

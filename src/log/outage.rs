@@ -1,11 +1,11 @@
-//! What fails again and again is said once, and once more when it is over.
+//! A failure that repeats is logged when it begins and when it is over, not each time.
 
 use std::time::{Duration, Instant};
 
-/// After a failure so long ago the next one is said again, whether things went well in between or nothing was tried.
+/// After so long without a failure the next one is logged again, whether things went well in between or nothing was tried.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// A stretch of time in which something fails: to be said when it begins and when it ends, not each time.
+/// A stretch of time in which something fails.
 #[derive(Debug, Default)]
 pub struct Outage {
     failures: u64,
@@ -13,7 +13,7 @@ pub struct Outage {
     span: Option<(Instant, Instant)>,
 }
 
-/// What there is to say of an outage that is over.
+/// An outage that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Over {
     /// How often it failed.
@@ -23,14 +23,14 @@ pub struct Over {
 }
 
 impl Outage {
-    /// Notes a failure; whether it is the first one, which is to be said.
+    /// Notes a failure; whether it is the first one, which is to be logged.
     pub fn begins(&mut self) -> bool {
         self.begins_at(Instant::now())
     }
 
-    /// Notes that it works; what is to be said if it did not before.
+    /// Notes a success; the outage that it ends, which is to be logged.
     pub fn ends(&mut self) -> Option<Over> {
-        // Asked after everything that works: without a look at the clock.
+        // Called after every success: without reading the clock.
         self.span?;
         self.ends_at(Instant::now())
     }

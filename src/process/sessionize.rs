@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 use crate::event::ids::{ProjectId, VisitorKey};
 use crate::wire;
 
-/// Whose sessions are told apart. The project is compared, although it is in the key's hash too: whoever may write to one project
+/// Whose sessions are told apart. The project is compared, although it is in the key's hash too: a client that may write to one project
 /// can make up a visitor whose hash is that of another project's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Visitor {
@@ -69,7 +69,7 @@ pub struct Sessionizer {
     ahead_ms: i64,
 }
 
-/// Further than this a log does not come from one record to the next, but the clock of whoever received it was wrong, or the log
+/// Further than this a log does not come from one record to the next, but the clock of its receiver was wrong, or the log
 /// was quiet for long.
 const LEAP_MS: i64 = 86_400_000;
 

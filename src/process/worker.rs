@@ -161,7 +161,7 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
             tracing::warn!(partition, start, "no snapshot of the sessions: open ones begin anew");
         }
         // Where records were deleted unread, the first one left follows on what was read last: the log said how many are gone, and
-        // whoever looks for a gap must not wait for them.
+        // a check for gaps must not wait for them.
         (self.next_offset, self.saved_offset) = (next, next);
         self.pipeline.starts_at(clock::now_ms());
         self.reader.seek(start);
@@ -232,7 +232,7 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
     }
 
     async fn save_last(&mut self) -> Result<(), LogError> {
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         let turn = Arc::clone(&self.saving).acquire_owned().await.map_err(|_| LogError::Closed)?;
         self.save(turn).await
     }

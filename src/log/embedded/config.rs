@@ -140,7 +140,7 @@ impl EmbeddedLimits {
         usize::try_from(self.config.max_record_bytes).unwrap_or(usize::MAX)
     }
 
-    /// Memory for the newest records of one partition. Nobody follows the state topic: it is read once, at start.
+    /// Memory for the newest records of one partition. None for the state topic, which is read once, at start.
     pub(super) fn tail_bytes(&self, topic: Topic) -> usize {
         let share = match topic {
             Topic::State => 0,

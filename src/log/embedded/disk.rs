@@ -63,8 +63,7 @@ pub(super) fn write_all(disk: &dyn Disk, file: &File, mut slices: &mut [IoSlice<
     Ok(())
 }
 
-/// Makes `path` hold exactly `content` and returns it open: whoever looks after a crash sees all of it or what was there
-/// before. Written as `path` with the extension `tmp` and renamed.
+/// Makes `path` hold exactly `content` and returns it open: after a crash the file has all of it or what was there before. Written as `path` with the extension `tmp` and renamed.
 pub(super) fn create_whole(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<File> {
     let draft = path.with_extension("tmp");
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&draft)?;

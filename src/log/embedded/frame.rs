@@ -11,8 +11,8 @@
 //! | 12 | how many bytes of this file were known to be on disk when the frame was written (u32) |
 //! | 16 | offset (i64) |
 //!
-//! The seed makes a frame of another log, or one that a client built into its payload, invalid here: nobody outside
-//! knows the epoch.
+//! The seed makes a frame of another log, or one that a client built into its payload, invalid here: the
+//! epoch is not known outside.
 
 use crate::event::ids::LogEpoch;
 use crate::wire;

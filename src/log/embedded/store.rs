@@ -205,7 +205,7 @@ impl Opening<'_> {
         Ok((Partition::new(location, found, self.usage.clone(), self.limits.tail_bytes(topic)), truncated))
     }
 
-    /// Offsets that were finished once must not be given to other records: whoever finished them would skip these.
+    /// Offsets that were finished once must not be given to other records: their group would skip these.
     fn check_committed(&self, topic: Topic, partition: u16, end: i64) -> Result<(), OpenError> {
         let ahead = |entry: &&sidecar::Committed| entry.topic == topic.as_str() && entry.partition == partition && entry.next_offset > end;
         let Some(entry) = self.checkpoint.committed.iter().find(ahead) else { return Ok(()) };

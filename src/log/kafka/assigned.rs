@@ -1,7 +1,7 @@
 //! The partitions that a consumer group has assigned to this instance, from assignment to revocation.
 //!
 //! [`Membership`] is the context of the group's consumer: librdkafka calls it on a rebalance, the thread of the member between
-//! two polls. Each partition has a fetch queue of its own ([`AssignedPartition`]), so that one nobody reads holds up no other.
+//! two polls. Each partition has a fetch queue of its own ([`AssignedPartition`]), so that an unread one holds up no other.
 //! May go wrong: a partition cannot be read, at once or later. It is then opened again by itself; the others are read on.
 
 use std::collections::{BTreeSet, HashMap};
@@ -242,7 +242,7 @@ impl Membership {
         consumer.incremental_assign(&positions)?;
         self.open().insert(number, Arc::clone(&partition));
         if self.assignments.try_send(Assignment { start, partition }).is_err() {
-            tracing::debug!(topic = self.name, "the member is gone, nobody reads this partition");
+            tracing::debug!(topic = self.name, "the member is gone, this partition is not read");
         }
         Ok(())
     }

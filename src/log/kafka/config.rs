@@ -277,7 +277,7 @@ impl KafkaLimits {
         client.set("bootstrap.servers", self.brokers());
         // A broker that is back is found this late; the default is ten seconds.
         self.prefer(&mut client, "reconnect.backoff.max.ms", "1000");
-        // One that says nothing is given up after this long; the default is a minute.
+        // One that does not answer is disconnected after this long; the default is a minute.
         self.prefer(&mut client, "socket.timeout.ms", "15000");
         client
     }

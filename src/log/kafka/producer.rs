@@ -2,7 +2,7 @@
 //!
 //! Each partition keeps the [`Ack`]s that wait, oldest first. A delivery resolves the oldest; a failure resolves all of
 //! them, because a record behind one that failed must not be taken for stored: librdkafka alone would go on with the
-//! next. What has failed here may still reach Kafka; that is allowed, and whoever sends it again sends a copy.
+//! next. What has failed here may still reach Kafka; that is allowed, and sent again it is a copy.
 //!
 //! May go wrong: Kafka does not answer (records fail after `delivery_timeout`, and the queue refuses when full), or the
 //! producer meets an error after which it can no longer promise order. It is replaced then. A topic may be made to take less than
@@ -49,7 +49,7 @@ struct Shared {
     queues: [Vec<Arc<PartitionQueue>>; Topic::ALL.len()],
     current: RwLock<Option<Arc<BaseProducer<Deliveries>>>>,
     queued: Arc<AtomicUsize>,
-    /// Whether no broker was heard when one last was to be.
+    /// Whether no broker answered when one last was asked.
     is_unreachable: Arc<AtomicBool>,
     /// Whether each record is sent alone.
     sends_singly: Arc<AtomicBool>,
@@ -68,7 +68,7 @@ struct Unacknowledged {
     outage: Outage,
     /// When the last record failed, if none was stored since.
     failed_at: Option<Instant>,
-    /// Whether brokers said that it cannot be written.
+    /// Whether brokers answered that it cannot be written.
     is_unwritable: bool,
 }
 
@@ -78,28 +78,28 @@ impl PartitionQueue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The record with `number` is stored at `offset`. Returns what is to be said.
+    /// The record with `number` is stored at `offset`. Returns the outage that is over with it.
     fn stored(&self, number: u64, offset: i64) -> Option<Over> {
         let mut waiting = self.lock();
         // The oldest, as a rule; not there if something before it failed.
         if let Ok(at) = waiting.acks.binary_search_by_key(&number, |(number, _)| *number)
             && let Some((_, ack)) = waiting.acks.remove(at)
         {
-            // Whoever asked may have gone.
+            // The receiver may have been dropped.
             let _ = ack.send(Ok(offset));
         }
         (waiting.failed_at, waiting.is_unwritable) = (None, false);
         waiting.outage.ends()
     }
 
-    /// Notes that it was not written; whether that is to be said.
+    /// Notes that it was not written; whether that is to be logged.
     fn note_refused(&self) -> bool {
         let mut waiting = self.lock();
         waiting.failed_at = Some(Instant::now());
         waiting.outage.begins()
     }
 
-    /// Takes what brokers said since `asked_at` of whether it can be written.
+    /// Takes what brokers, asked at `asked_at`, answered of whether it can be written.
     fn set_reachable(&self, asked_at: Instant, is_writable: bool) {
         let mut waiting = self.lock();
         waiting.is_unwritable = !is_writable;
@@ -133,7 +133,7 @@ pub(super) struct InFlight {
     size: usize,
 }
 
-/// Hears how records ended.
+/// Resolves records as librdkafka delivers them.
 pub(super) struct Deliveries {
     queued: Arc<AtomicUsize>,
     is_unreachable: Arc<AtomicBool>,
@@ -278,7 +278,7 @@ impl Producer {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((stop, thread)) = thread {
             drop(stop);
-            // It has nothing to say.
+            // It returns nothing.
             let _ = thread.join();
         }
         let Some(producer) = last else { return };
@@ -290,7 +290,7 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        // Without `close` nobody waits for what is under way: the producer fails it as it goes.
+        // Without `close` nothing waits for records under way: the producer fails them as it is dropped.
         if let Some((stop, _)) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             drop(stop);
         }

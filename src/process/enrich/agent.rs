@@ -149,7 +149,7 @@ const TABLETS: [&str; 12] =
     ["SM-T", "SM-X", "GT-P", "Lenovo TB", "TB-", "Tab", "Pixel Tablet", "Pixel C", "Nexus 7", "Nexus 9", "Nexus 10", "KF"];
 const CONSOLES: [&str; 3] = ["PlayStation", "Xbox", "Nintendo"];
 
-/// What the tables say of what somebody holds in their hands.
+/// The device, as the tables know it.
 struct Device<'a> {
     os: &'a str,
     model: &'a str,

@@ -13,7 +13,7 @@ const OWN: &str = include_str!("../../../data/machines.tsv");
 
 /// Names in the list that apps' own browsers have in their agents as well, behind those of the browser.
 const ALSO_APPS: [&str; 1] = ["Viber"];
-/// Old browsers' agents that name somebody's address.
+/// Agents of old browsers that contain a contact address.
 const NAMES_AN_ADDRESS: [&str; 2] = ["bsalsa.com", "desktop.google.com"];
 
 /// What makes bots, with the reasons.

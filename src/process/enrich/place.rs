@@ -149,7 +149,7 @@ pub fn of_host(host: &str) -> Kind {
     places().map_or(Kind::Other, |places| places.of_host(host))
 }
 
-/// What kind of place a campaign's source is: a name or a domain, in small letters. `None` if nobody knows it.
+/// What kind of place a campaign's source is: a name or a domain, in lower case. `None` if it is not listed.
 pub fn of_source(source: &str) -> Option<Kind> {
     places()?.of_source(source)
 }

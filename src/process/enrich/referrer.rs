@@ -51,7 +51,7 @@ fn folded(host: &str) -> Cow<'_, str> {
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
 }
 
-/// Whether two hosts are of one site: the same, or under one domain that somebody registered (the Public Suffix List says
+/// Whether two hosts are of one site: the same, or under one registered domain (the Public Suffix List says
 /// which part that is: `a.github.io` and `b.github.io` are strangers).
 fn is_same_site(a: &str, b: &str) -> bool {
     a == b || matches!((psl::domain_str(a), psl::domain_str(b)), (Some(a), Some(b)) if a == b)

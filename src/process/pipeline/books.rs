@@ -7,7 +7,7 @@ use crate::event::record::{Tallies, Tally, minute_of};
 use crate::outcome::Count;
 
 /// The books of one record. They count what the record holds and not what its header says of it, so that what was received is
-/// always what goes on and what ends here, whoever wrote the record.
+/// always what goes on and what ends here, even if the header is wrong.
 #[derive(Default)]
 pub(super) struct Books {
     tallies: Tallies,
