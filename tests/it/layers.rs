@@ -1,6 +1,6 @@
-//! Imports point down only.
+//! How the sources hang together and read: imports point down only and in no circle, parameters and types have names of their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// The layer of each module; a module may import what lies lower.
@@ -37,6 +37,12 @@ const NOT_IN_LAYER_0: [&str; 5] = ["tokio", "hyper", "clickhouse", "rdkafka", "h
 
 /// The module of layer 0 that knows tokio.
 const RUNS_TASKS: &str = "lifecycle";
+
+/// Tuples as parameters that are left. It may only become less.
+const MOST_TUPLES: usize = 60;
+/// Folders with a circle of files that is left, or with names that are. They may only become fewer.
+const CIRCLES_LEFT: [&str; 3] = ["load::", "cli::import::", "ingest::"];
+const NAMES_LEFT: [&str; 2] = ["load", "ingest"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -118,6 +124,175 @@ fn imports_point_down_only() {
                 breaches.push(format!("{} imports {word}", file.display()));
             }
         }
+    }
+    assert!(breaches.is_empty(), "{breaches:#?}");
+}
+
+/// A path of the sources, as a module: `src/log/kafka/pool.rs` is `log::kafka::pool`.
+fn module_path(path: &Path) -> String {
+    let relative = path.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap().with_extension("");
+    relative.iter().map(|part| part.to_str().unwrap()).collect::<Vec<_>>().join("::")
+}
+
+/// The paths that the `use` declarations of a source name, braces taken apart.
+fn used_paths(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for statement in text.split("\nuse ").skip(1).chain(text.split("\npub use ").skip(1)).chain(text.split("\npub(crate) use ").skip(1)) {
+        let tree: String = statement.split(';').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        expand("", &tree, &mut found);
+    }
+    found
+}
+
+/// Adds the paths of a tree such as `a::{b, c::{d, e}}`.
+fn expand(prefix: &str, tree: &str, found: &mut Vec<String>) {
+    let Some((head, group)) = tree.split_once('{') else {
+        found.push(format!("{prefix}{}", tree.trim().split(" as ").next().unwrap_or_default()));
+        return;
+    };
+    let prefix = format!("{prefix}{}", head.trim());
+    let group = group.trim_end().strip_suffix('}').unwrap_or(group);
+    let (mut depth, mut start) = (0_usize, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                expand(&prefix, &group[start..at], found);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if !group[start..].trim().is_empty() {
+        expand(&prefix, &group[start..], found);
+    }
+}
+
+/// The module of a `use` of `own`, as far as it is one of ours.
+fn target_of(path: &str, own: &str, modules: &HashSet<String>) -> Option<String> {
+    let mut base: Vec<&str> = own.split("::").collect();
+    let mut rest = path;
+    if let Some(after) = rest.strip_prefix("crate::") {
+        (base, rest) = (Vec::new(), after);
+    } else if let Some(after) = rest.strip_prefix("self::") {
+        rest = after;
+    } else if rest.starts_with("super::") {
+        while let Some(after) = rest.strip_prefix("super::") {
+            base.pop();
+            rest = after;
+        }
+    }
+    let full: Vec<&str> = base.into_iter().chain(rest.split("::")).collect();
+    let longest = (1..=full.len()).rev().map(|parts| full[..parts].join("::")).find(|name| modules.contains(name))?;
+    // What a file has of those around it, and they of it, is one piece.
+    let is_around = |inner: &str, outer: &str| inner == outer || inner.starts_with(&format!("{outer}::"));
+    (!is_around(own, &longest) && !is_around(&longest, own)).then_some(longest)
+}
+
+/// A circle of imports that `at` is part of, if there is one.
+fn circle(at: &str, graph: &HashMap<String, HashSet<String>>, way: &mut Vec<String>, done: &mut HashSet<String>) -> Option<Vec<String>> {
+    if let Some(begins) = way.iter().position(|module| module == at) {
+        return Some(way[begins..].to_vec());
+    }
+    if !done.insert(at.to_owned()) {
+        return None;
+    }
+    way.push(at.to_owned());
+    let found = graph.get(at).into_iter().flatten().find_map(|next| circle(next, graph, way, done));
+    way.pop();
+    found
+}
+
+/// The sources that are no tests.
+fn product_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
+    files.retain(|file| !file.iter().any(|part| part == "tests" || part == "tests.rs"));
+    files
+}
+
+/// The source without its tests.
+fn product_text(file: &Path) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_use_is_expanded_with_all_its_braces() {
+    let text = "//! x\nuse crate::a::{self, b::{c, d as e}, F};\nuse super::g::{\n    h,\n    i::J,\n};\npub use self::k::L;\n";
+    let mut paths = used_paths(text);
+    paths.sort_unstable();
+    assert_eq!(paths, ["crate::a::F", "crate::a::b::c", "crate::a::b::d", "crate::a::self", "self::k::L", "super::g::h", "super::g::i::J"]);
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let files = product_files();
+    let modules: HashSet<String> = files.iter().map(|file| module_path(file)).collect();
+    let graph: HashMap<String, HashSet<String>> = files
+        .iter()
+        .map(|file| {
+            let own = module_path(file);
+            let targets = used_paths(&product_text(file)).iter().filter_map(|path| target_of(path, &own, &modules)).collect();
+            (own, targets)
+        })
+        .collect();
+    assert!(graph.values().map(HashSet::len).sum::<usize>() > 200, "imports were not found");
+    let mut done = HashSet::new();
+    let circles: Vec<Vec<String>> = graph.keys().filter_map(|module| circle(module, &graph, &mut Vec::new(), &mut done)).collect();
+    let circles: Vec<_> = circles.into_iter().filter(|circle| !CIRCLES_LEFT.iter().any(|folder| circle[0].starts_with(folder))).collect();
+    assert!(circles.is_empty(), "{circles:#?}");
+}
+
+/// Parameters that are tuples: several values under one name hide what each is. `(a, b): (A, B)` in the head of a function.
+fn tuple_parameters(text: &str) -> usize {
+    let is_pattern =
+        |inner: &str| !inner.is_empty() && inner.chars().all(|c| c.is_alphanumeric() || "_, \n&".contains(c)) && inner.contains(',');
+    text.match_indices("): (").filter(|(at, _)| text[..*at].rfind('(').is_some_and(|open| is_pattern(&text[open + 1..*at]))).count()
+}
+
+#[test]
+fn a_parameter_that_is_a_tuple_is_counted() {
+    assert_eq!(tuple_parameters("fn f(&self, (a, b): (A, B), c: C) {}\nlet (x, y) = z;\nfn g((a, mut b): (\n&A, B)) {}"), 2);
+    assert_eq!(tuple_parameters("fn f(a: (A, B)) -> (A, B) {}\nlet x: (A, B) = y;"), 0);
+}
+
+#[test]
+fn parameters_have_names_of_their_own() {
+    let files = product_files();
+    let counts: Vec<(String, usize)> =
+        files.iter().map(|file| (module_path(file), tuple_parameters(&product_text(file)))).filter(|(_, count)| *count > 0).collect();
+    let total: usize = counts.iter().map(|(_, count)| count).sum();
+    assert!(total <= MOST_TUPLES, "{total} parameters are tuples: make them structs. {counts:#?}");
+}
+
+/// Types named by a metaphor of our own, or by a word without a meaning: use the field's word.
+const NO_TYPE_NAMES: [&str; 11] =
+    ["Convoy", "Passenger", "Tenure", "Timetable", "Home", "Lane", "Mend", "LastWord", "Look", "Want", "Place"];
+
+/// Phrases of comments that make a sentence hard to read.
+const NO_PHRASES: [&str; 4] = ["for company", "is heard", "was heard", "has not heard"];
+
+#[test]
+fn names_are_the_words_of_the_field() {
+    let mut breaches = Vec::new();
+    for file in product_files() {
+        let (module, text) = (module_path(&file), product_text(&file));
+        if NAMES_LEFT.iter().any(|folder| module.starts_with(folder)) {
+            continue;
+        }
+        for name in NO_TYPE_NAMES {
+            let declares = |kind: &str| {
+                text.lines().any(|line| line.contains(&format!("{kind} {name} ")) || line.contains(&format!("{kind} {name}<")))
+            };
+            if ["struct", "enum", "trait", "type"].into_iter().any(declares) {
+                breaches.push(format!("{module} declares {name}"));
+            }
+        }
+        let comments = text.lines().filter(|line| line.trim_start().starts_with("//"));
+        let comments = comments.collect::<Vec<_>>().join("\n");
+        breaches.extend(NO_PHRASES.iter().filter(|phrase| comments.contains(**phrase)).map(|phrase| format!("{module} says `{phrase}`")));
     }
     assert!(breaches.is_empty(), "{breaches:#?}");
 }
