@@ -14,12 +14,12 @@ use pulse::log::{ConsumerGroup, Log, RunningLog};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::crash::{rounds, under_load_on};
-use crate::faults::{absence, nothing_is_accepted, odd_event, something_is_accepted};
+use crate::harness::fault::{absence, nothing_is_accepted, odd_event, something_is_accepted};
 use crate::harness::kafka::{Kafka, Setup};
+use crate::harness::kafka_log::{config, open, reader_of_0};
+use crate::harness::load::{rounds, under_load_on};
 use crate::harness::network::{Carries, Network};
 use crate::harness::{Http, Pulse};
-use crate::kafka::{config, open, reader_of_0};
 
 /// As [`Kafka::environment`] has it.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);

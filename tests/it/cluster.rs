@@ -9,9 +9,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::crash::{restart, under_load_on};
 use crate::harness::clickhouse::Cluster;
 use crate::harness::kafka::Kafka;
+use crate::harness::load::{restart, under_load_on};
 use crate::harness::proxy::{Fault, Proxy};
 use crate::harness::{PATIENCE, Pulse, program, signal};
 

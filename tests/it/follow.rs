@@ -9,7 +9,7 @@ use pulse::log::{Followed, Log, LogError, RunningLog, Topic, TopicFollower};
 
 use crate::harness::PATIENCE;
 use crate::harness::kafka::Kafka;
-use crate::kafka::{config, open};
+use crate::harness::kafka_log::{config, open};
 
 /// What a follower read of each partition, and what it missed.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -2,11 +2,16 @@
 
 pub(crate) mod clickhouse;
 pub(crate) mod clock;
+pub(crate) mod fault;
+pub(crate) mod fleet;
 pub(crate) mod kafka;
+pub(crate) mod kafka_log;
+pub(crate) mod load;
 pub(crate) mod network;
 mod ports;
 pub(crate) mod proxy;
 pub(crate) mod redis;
+pub(crate) mod report;
 mod topics;
 pub(crate) mod volume;
 pub(crate) mod wire;
@@ -287,6 +292,13 @@ impl Http {
     pub(crate) async fn text(&self, path: &str) -> String {
         let response = self.client.request(self.request(Method::GET, path, &self.read_key, "")).await.unwrap();
         String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    /// A counter of the instance since its start.
+    pub(crate) async fn counter(&self, name: &str) -> u64 {
+        let metrics = self.text("/metrics").await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is not exported")).parse().unwrap()
     }
 
     /// The ledger's totals once nothing waits.

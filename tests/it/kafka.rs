@@ -12,27 +12,12 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use serde_json::json;
 
-use crate::crash::{restart, under_load_on};
 use crate::harness::kafka::Kafka;
+use crate::harness::kafka_log::{config, open, reader_of_0};
+use crate::harness::load::{restart, under_load_on};
 use crate::harness::{Pulse, program};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-pub(crate) fn config(kafka: &Kafka, prefix: &str) -> KafkaLogConfig {
-    let options = [("session.timeout.ms", "2000"), ("heartbeat.interval.ms", "300")];
-    KafkaLogConfig {
-        brokers: kafka.addresses().split(',').map(str::to_owned).collect(),
-        topic_prefix: prefix.to_owned(),
-        partitions: 4,
-        replication: 1,
-        options: options.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        ..KafkaLogConfig::default()
-    }
-}
-
-pub(crate) async fn open(config: KafkaLogConfig) -> KafkaLog {
-    KafkaLog::open(config.check().unwrap(), true).await.unwrap()
-}
 
 fn payload(number: usize) -> Bytes {
     Bytes::from(format!("record {number} {}", "x".repeat(number % 97)))
@@ -58,16 +43,6 @@ async fn take(reader: &mut KafkaReader, count: usize) -> Vec<i64> {
         offsets.extend(soon("a record", reader.next(1 << 20)).await.unwrap().iter().map(|record| record.offset));
     }
     offsets
-}
-
-/// The reader of partition 0; those of the others are dropped.
-pub(crate) async fn reader_of_0<M: GroupMember>(member: &mut M) -> M::Reader {
-    loop {
-        let reader = soon("an assignment", member.assigned()).await.unwrap();
-        if reader.partition() == 0 {
-            return reader;
-        }
-    }
 }
 
 async fn delete_topic(kafka: &Kafka, name: &str) {

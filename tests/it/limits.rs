@@ -11,12 +11,12 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::crash::{SharedHttp, restart, under_load_on};
-use crate::faults::{absence, is_long, odd_event, something_is_accepted};
 use crate::harness::clickhouse::Cluster;
+use crate::harness::fault::{absence, is_long, odd_event, something_is_accepted};
+use crate::harness::load::{SharedHttp, restart, under_load_on};
+use crate::harness::report::most_memory;
 use crate::harness::volume::Volume;
 use crate::harness::{Http, PATIENCE, Pulse, program};
-use crate::slow::most_memory;
 
 /// Room for the embedded engine, and for what clients send in a few seconds.
 const MIB: u32 = 600;

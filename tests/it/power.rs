@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::crash::{Moments, restart, rounds_of, under_load_on};
+use crate::harness::load::{Moments, restart, rounds_of, under_load_on};
 use crate::harness::volume::Volume;
 use crate::harness::{PATIENCE, POLL, Pulse};
 

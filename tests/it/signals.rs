@@ -8,12 +8,12 @@ use hyper::StatusCode;
 use pulse::lifecycle::spawn_apart;
 use rustix::process::Signal;
 
-use crate::crash::{restart, rounds, under_load_on};
-use crate::faults::odd_event;
 use crate::harness::clickhouse::Cluster;
+use crate::harness::fault::odd_event;
+use crate::harness::fleet::instance;
 use crate::harness::kafka::Kafka;
+use crate::harness::load::{restart, rounds, under_load_on};
 use crate::harness::{PATIENCE, Pulse, program, signal};
-use crate::owners::instance;
 
 /// How an instance is ended.
 #[derive(Clone, Copy, Debug)]

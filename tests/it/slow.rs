@@ -7,9 +7,10 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::crash::under_load_on;
-use crate::faults::{absence, acks};
 use crate::harness::clickhouse::Cluster;
+use crate::harness::fault::absence;
+use crate::harness::load::under_load_on;
+use crate::harness::report::{acks, most_memory};
 use crate::harness::wire::{Pace, Wire};
 use crate::harness::{Http, PATIENCE, Pulse};
 
@@ -28,13 +29,6 @@ async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         }
     };
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
-}
-
-/// The most memory that a process has had so far, MiB.
-pub(crate) fn most_memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

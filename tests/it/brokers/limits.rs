@@ -7,9 +7,9 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::DELIVERY_TIMEOUT;
-use crate::crash::{rounds, under_load_on};
-use crate::faults::{absence, nothing_is_accepted, odd_event, something_is_accepted};
+use crate::harness::fault::{absence, nothing_is_accepted, odd_event, something_is_accepted};
 use crate::harness::kafka::{Kafka, Setup};
+use crate::harness::load::{rounds, under_load_on};
 use crate::harness::volume::Volume;
 use crate::harness::{Http, PATIENCE, Pulse};
 

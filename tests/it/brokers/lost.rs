@@ -8,9 +8,9 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use crate::harness::clickhouse::Cluster;
+use crate::harness::fleet::{environment, instance};
 use crate::harness::kafka::{Kafka, Setup};
 use crate::harness::{PATIENCE, Pulse, program};
-use crate::owners::{environment, instance};
 
 const PARTITIONS: i32 = 4;
 

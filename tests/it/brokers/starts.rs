@@ -8,12 +8,12 @@ use pulse::log::kafka::KafkaLogConfig;
 use pulse::log::{Log, RunningLog, Topic};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::crash::{Moments, rounds};
-use crate::faults::is_long;
 use crate::harness::clickhouse::Cluster;
+use crate::harness::fault::is_long;
 use crate::harness::kafka::Kafka;
+use crate::harness::kafka_log::{config, open};
+use crate::harness::load::{Moments, rounds};
 use crate::harness::{PATIENCE, Pulse, program};
-use crate::kafka::{config, open};
 
 /// What is started: arguments, roles, and whether it ends by itself.
 const STARTS: [(&[&str], &str, bool); 6] = [

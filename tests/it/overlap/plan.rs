@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::crash::Moments;
-use crate::faults::is_long;
+use crate::harness::fault::is_long;
+use crate::harness::load::Moments;
 
 /// Instances, and brokers.
 pub(super) const INSTANCES: usize = 2;

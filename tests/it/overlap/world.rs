@@ -13,11 +13,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{Fault, INSTANCES, Strike};
-use crate::crash::{Load, SharedHttp, check_stored};
-use crate::faults::odd_event;
 use crate::harness::clickhouse::Cluster;
 use crate::harness::clock::Clock;
+use crate::harness::fault::odd_event;
 use crate::harness::kafka::{Kafka, Setup};
+use crate::harness::load::{Load, SharedHttp, check_stored};
 use crate::harness::network::{Carries, Network};
 use crate::harness::redis::RedisServer;
 use crate::harness::volume::Volume;

@@ -1,0 +1,168 @@
+//! Load that knows what was accepted: whatever happens meanwhile, that is stored once and nothing else.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::fault::is_long;
+use super::{Http, Pulse};
+
+const CLIENTS: u64 = 4;
+const BATCH: u64 = 25;
+/// A client that is not answered for so long asks again, wherever pulse is by then.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+/// Kills in a run: few with every test run, many with `make faults`.
+#[allow(clippy::disallowed_methods, reason = "how long a test runs is for whoever runs it")]
+pub(crate) fn kills() -> u32 {
+    std::env::var("PULSE_TEST_KILLS").map_or(12, |kills| kills.parse().unwrap())
+}
+
+/// A number of rounds for a test that has `few` with every test run.
+pub(crate) fn rounds(few: u32) -> u32 {
+    if is_long() { 3 * few } else { few }
+}
+
+/// The kills of a run, for a test that has `few` with every test run.
+pub(crate) fn rounds_of(few: u32) -> u32 {
+    if kills() > 12 { kills() } else { few }
+}
+
+/// Between two batches of a client: what lasts for minutes is not to fill the machine.
+fn pace() -> Duration {
+    Duration::from_millis(if is_long() { 50 } else { 0 })
+}
+
+/// What the clients know: which events were answered as accepted.
+#[derive(Default)]
+struct Oracle {
+    accepted: Mutex<HashSet<String>>,
+}
+
+/// Clients that send all the time.
+pub(crate) struct Load {
+    pub(crate) place: SharedHttp,
+    oracle: Arc<Oracle>,
+    stop: CancellationToken,
+    clients: JoinSet<()>,
+}
+
+impl Load {
+    /// Sends to `http`, and to wherever [`Load::place`] says later.
+    pub(crate) fn start(http: Http) -> Self {
+        let place: SharedHttp = Arc::new(Mutex::new(http));
+        let (oracle, stop, mut clients) = (Arc::<Oracle>::default(), CancellationToken::new(), JoinSet::new());
+        for number in 0..CLIENTS {
+            clients.spawn(client(number, Arc::clone(&place), Arc::clone(&oracle), stop.clone()));
+        }
+        Self { place, oracle, stop, clients }
+    }
+
+    /// The events that were accepted, once every client has ended.
+    pub(crate) async fn ends(mut self) -> HashSet<String> {
+        self.stop.cancel();
+        while let Some(ended) = self.clients.join_next().await {
+            ended.unwrap();
+        }
+        std::mem::take(&mut *self.oracle.accepted.lock().unwrap())
+    }
+}
+
+/// Checks that every event that was accepted is stored once, and no other; returns how many there are, and how many copies came.
+pub(crate) async fn check_stored(http: &Http, accepted: &HashSet<String>, seed: u64) -> (usize, Value) {
+    let total = http.settled().await;
+    let stored: Vec<String> = http.events().await.iter().map(|event| event["eventId"].as_str().unwrap().to_owned()).collect();
+    let distinct: HashSet<String> = stored.iter().cloned().collect();
+    assert_eq!(stored.len(), distinct.len(), "seed {seed}: events were doubled");
+    assert_eq!(accepted.difference(&distinct).count(), 0, "seed {seed}: events were lost");
+    assert_eq!(distinct.difference(accepted).count(), 0, "seed {seed}: events were invented");
+    assert_eq!(total["stored"], json!(stored.len()), "seed {seed}: the ledger differs from the table");
+    assert_eq!(total["dead"], 0);
+    (stored.len(), total["duplicate"].clone())
+}
+
+/// Where pulse is now; it moves with every restart.
+pub(crate) type SharedHttp = Arc<Mutex<Http>>;
+
+/// Sends batches until asked to stop. A batch whose fate is unknown is sent again with the same ids, as an SDK does.
+async fn client(number: u64, place: SharedHttp, oracle: Arc<Oracle>, stop: CancellationToken) {
+    for batch in 0.. {
+        let ids: Vec<String> = (0..BATCH).map(|event| format!("{number:08x}-0000-4000-8000-{:012x}", batch * BATCH + event)).collect();
+        let events: Vec<Value> = ids
+            .iter()
+            .enumerate()
+            .map(|(at, id)| json!({"eventId": id, "type": "click", "anonymousId": format!("visitor-{number}-{}", at % 7), "properties": {"n": at}}))
+            .collect();
+        loop {
+            let http = place.lock().unwrap().clone();
+            match tokio::time::timeout(LONGEST_WAIT, http.try_capture(&json!(events))).await {
+                Ok(Ok((StatusCode::OK, _))) => break,
+                Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, _)) | Err(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Ok(Ok(other)) => panic!("{other:?}"),
+                Err(_) => {}
+            }
+        }
+        oracle.accepted.lock().unwrap().extend(ids);
+        tokio::time::sleep(pace()).await;
+        if stop.is_cancelled() {
+            return;
+        }
+    }
+}
+
+/// A repeatable source of moments.
+pub(crate) struct Moments(u64);
+
+impl Moments {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self, below_ms: u64) -> Duration {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        Duration::from_millis((self.0 >> 33) % below_ms)
+    }
+
+    /// A number below a limit.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next(limit as u64).as_millis()).unwrap()
+    }
+}
+
+/// Runs load while `fault` strikes again and again; then checks every promise.
+pub(crate) async fn under_load(seed: u64, fault: impl AsyncFnMut(&mut Pulse, &SharedHttp, &mut Moments)) {
+    under_load_on(Pulse::start().await, (seed, kills()), fault).await;
+}
+
+/// The same on a pulse of the caller's, for some number of faults.
+pub(crate) async fn under_load_on(
+    mut pulse: Pulse,
+    (seed, faults): (u64, u32),
+    mut fault: impl AsyncFnMut(&mut Pulse, &SharedHttp, &mut Moments),
+) {
+    let load = Load::start(pulse.http.clone());
+    let mut moments = Moments(seed);
+    for _ in 0..faults {
+        tokio::time::sleep(moments.next(400)).await;
+        fault(&mut pulse, &load.place, &mut moments).await;
+    }
+    let accepted = load.ends().await;
+    let (stored, copies) = check_stored(&pulse.http, &accepted, seed).await;
+    println!("seed {seed}: {faults} faults, {stored} events, {copies} copies, 0 lost, 0 doubled");
+    let fresh = json!({"eventId": "ffffffff-0000-4000-8000-000000000001", "type": "fresh", "anonymousId": "x"});
+    assert_eq!(pulse.http.capture(&fresh).await.0, StatusCode::OK);
+    assert_eq!(pulse.http.settled().await["stored"], json!(stored + 1));
+    let log = std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap();
+    assert!(!log.contains("panicked"), "{log}");
+    assert!(pulse.stop().await);
+}
+
+pub(crate) async fn restart(pulse: &mut Pulse, place: &SharedHttp) {
+    pulse.restart().await;
+    *place.lock().unwrap() = pulse.http.clone();
+}
