@@ -1,4 +1,7 @@
 //! Times as clients write them, and what they mean by the server's clock.
+//!
+//! Read by hand because clients write more than RFC 3339 allows: no seconds, a comma before fractions, numbers in four units. Where
+//! RFC 3339 is met, `time` 0.3 is as fast (24 ns each) and `jiff` 1.0 slower (36 ns); a property test compares with `jiff`.
 
 use std::ops::Range;
 
