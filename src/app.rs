@@ -144,7 +144,7 @@ impl<L: RunningLog> Instance<L> {
         }
         let store = storage.map(|storage| storage.store.clone());
         let stats = Arc::new(LoadStats::default());
-        start_roles(&settings, &mut supervisor, (&log, store.as_ref(), &stats));
+        start_roles(&settings, &mut supervisor, Parts { log: &log, store: store.as_ref(), stats: &stats });
         let loads = storage.filter(|_| settings.roles.contains(&Role::Load));
         if let Some(mending) = loads.and_then(|storage| storage.watch_damage(log.clone(), supervisor.stop_token())) {
             supervisor.spawn("mend", mending);
@@ -334,11 +334,15 @@ async fn watch_log<L: RunningLog>(log: L, stop: CancellationToken) -> Result<(),
     }
 }
 
-fn start_roles<L: RunningLog>(
-    settings: &Settings,
-    supervisor: &mut Supervisor,
-    (log, store, stats): (&L, Option<&ClickHouse>, &Arc<LoadStats>),
-) {
+/// What the roles of an instance work with.
+struct Parts<'p, L> {
+    log: &'p L,
+    store: Option<&'p ClickHouse>,
+    stats: &'p Arc<LoadStats>,
+}
+
+fn start_roles<L: RunningLog>(settings: &Settings, supervisor: &mut Supervisor, parts: Parts<'_, L>) {
+    let Parts { log, store, stats } = parts;
     if settings.roles.contains(&Role::Process) {
         supervisor.spawn("process", process::run(log.clone(), settings.process, supervisor.stop_token()));
     }
