@@ -1,3 +1,5 @@
+mod sql;
+
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;

@@ -1,0 +1,100 @@
+//! The SQL of the reports, pinned: requests that together use every piece of it.
+
+use std::fmt::Write as _;
+
+use super::*;
+
+fn filtered(field: &str, op: &str, value: Value) -> (&'static str, Value) {
+    ("events", json!({"filters": [{"field": field, "op": op, "value": value}]}))
+}
+
+fn filters() -> Vec<(&'static str, Value)> {
+    let exact = json!(9_007_199_254_740_993_u64);
+    let values = json!(["a", "", 1, 2.5, true, false, null, exact]);
+    let mut asked = vec![
+        filtered("country", "in", json!(["DE", null])),
+        filtered("country", "not_in", json!(["DE"])),
+        filtered("eventId", "eq", json!("order-1001")),
+        filtered("sessionId", "contains", json!("s")),
+        filtered("screen_width", "in", json!([1280, null])),
+        filtered("screen_width", "gte", json!(1280)),
+        filtered("screen_width", "exists", Value::Null),
+        filtered("country", "regex", json!("^D")),
+        filtered("country", "not_exists", Value::Null),
+        filtered("properties.a", "in", values.clone()),
+        filtered("properties.a", "not_in", values),
+        filtered("properties.a", "contains", json!("x")),
+        filtered("properties.a", "regex", json!("x")),
+        filtered("properties.a", "exists", Value::Null),
+        filtered("properties.a", "not_exists", Value::Null),
+    ];
+    for op in ["gt", "gte", "lt", "lte"] {
+        asked.extend([json!(1), json!(2.5), json!(1e300), exact.clone()].map(|value| filtered("properties.a", op, value)));
+    }
+    asked
+}
+
+fn charts() -> Vec<(&'static str, Value)> {
+    let math = |math: &str, property: &str| ("trends", trends(json!({"series": [{"math": math, "property": property}]})));
+    let by = |field: &str, zone: &str, interval: &str| {
+        ("trends", trends(json!({"breakdown": field, "timezone": zone, "interval": interval, "from": "2025-10-01", "compare": "previous"})))
+    };
+    let mut asked: Vec<_> = ["sum", "avg", "min", "max", "p50", "p90", "p95", "p99"].map(|word| math(word, "properties.price")).into();
+    asked.extend([
+        math("unique_users", "price"),
+        math("unique_sessions", "price"),
+        math("sum", "screen_width"),
+        by("country", "UTC", "day"),
+        by("screen_height", "Europe/Berlin", "week"),
+        by("properties.plan", "Australia/Lord_Howe", "hour"),
+        ("trends", trends(json!({"from": "2023-01-01", "interval": "month"}))),
+        (
+            "trends",
+            trends(json!({"series": [{"event": "view"}, {"event": "buy", "filters": [{"field": "os", "value": "x"}]}], "formula": "A/B",
+            "filters": [{"field": "country", "value": "DE"}], "breakdown": "properties.plan"})),
+        ),
+    ]);
+    asked
+}
+
+fn people() -> Vec<(&'static str, Value)> {
+    let bar = |more: Value| {
+        let mut request = of(json!({"breakdown": "properties.plan", "bucket": "2025-12-31", "compare": "previous",
+            "series": [{"event": "view", "math": "sum", "property": "price"}]}));
+        request["of"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ("users", request)
+    };
+    let kinds =
+        [json!("pro"), json!(7), json!(9_007_199_254_740_993_u64), json!(true), json!([1, {"a": 2}]), json!("$none"), json!("$other")];
+    let mut asked: Vec<_> = kinds.map(|value| bar(json!({"breakdown_value": value}))).into();
+    asked.extend([
+        ("users", of(json!({}))),
+        ("users", json!({"event": "view", "filters": [{"field": "country", "value": "DE"}], "from": "-7d"})),
+        ("users", json!({"cursor": "00000000000000ff", "limit": 3})),
+        ("events", json!({"cursor": "1767355200000.0190f7a4-0000-7000-8000-000000000001.5", "event": "view", "limit": 3})),
+        ("properties", json!({"event": "view", "filters": [{"field": "properties.a", "value": 1}], "limit": 5})),
+    ]);
+    asked
+}
+
+/// The parameters that are the secret of the process, which keys its hashes.
+fn secrets(statement: &Statement) -> Vec<String> {
+    let keys = statement.text().split("sipHash64Keyed((").skip(1).filter_map(|rest| rest.split_once(')'));
+    keys.flat_map(|(keys, _)| keys.split(", ").map(|key| key.trim_matches(['{', '}']).replace(":UInt64", "")).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn the_sql_of_the_reports_is_as_recorded() {
+    let mut recorded = String::new();
+    for (report, request) in filters().into_iter().chain(charts()).chain(people()) {
+        writeln!(recorded, "# {report} {request}").unwrap();
+        for statement in statements(report, &request).unwrap() {
+            writeln!(recorded, "{}", statement.text()).unwrap();
+            for (name, value) in statement.params() {
+                let shown = if secrets(&statement).contains(&name) { "secret" } else { value };
+                writeln!(recorded, "  {name} = {shown}").unwrap();
+            }
+        }
+    }
+    insta::assert_snapshot!(recorded);
+}
