@@ -1,37 +1,24 @@
 //! The query role: reports over the event table.
 //!
-//! A request goes through `request` (wire) → plan (checked) → `sql` (bound values) → `run` (guarded) → fold → answer; one
-//! file a report. Promises: whatever comes in, the SQL text consists of constants and every value is a server-side
-//! parameter; every statement of events is limited to one project and one time range; no answer holds SQL or a host; a question
-//! has one deadline, however many statements it takes.
-//! May go wrong: the request is refused (4xx), the store is away or too busy (503), the query is too dear (422, 504).
+//! A request goes through [`http`] to its `report`, which is made of typed pieces (`ask`), answered through the `reader` and kept by the
+//! `cache`. Promises: whatever comes in, the SQL text consists of constants and every value is a server-side parameter; every
+//! statement passes the guard of the `reader` and is limited to one project; no answer holds SQL or a host; a question has one
+//! deadline, however many statements it takes.
+//! May go wrong: the request is refused (4xx), the store is away or too busy (503), the query is too expensive (422, 504).
 
+mod ask;
 mod cache;
 mod data_through;
-pub mod dead_letters;
-pub mod error;
-mod event_id;
-mod events;
-mod field;
-mod filter;
-mod formula;
+mod error;
 mod freshness;
-pub mod guard;
-pub mod ledger;
-pub mod limits;
+pub mod http;
 mod meta;
-mod number;
-mod properties;
-mod request;
-pub mod run;
+pub mod pending;
+mod reader;
+mod report;
 pub mod sql;
-pub mod store;
-mod time;
-mod trends;
-mod users;
 
 use std::convert::Infallible;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,49 +26,42 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use xxhash_rust::xxh3::Xxh3Default;
 
+use self::ask::fields;
 pub use self::cache::SharedCache;
-use self::cache::SharedSlot;
-use self::cache::{Cache, CacheRequest, Computed, Key, Reach};
+use self::cache::{Cache, CacheRequest, Computed, Key, Reach, SharedSlot};
 use self::data_through::DataThrough;
-pub use self::error::QueryError;
+pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
-use self::guard::Guard;
-pub use self::guard::{QueryConfig, QueryLimits};
-use self::ledger::pending::PendingEvents;
-use self::run::StatementRunner;
-pub use self::run::{Answer, Run};
+use self::pending::PendingEvents;
+use self::reader::Reader;
+pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, missing_limits};
+use self::report::{Ask, Plan, REPORTS, ReportKind, Route};
 pub use self::sql::Statement;
-use self::time::Range;
 use crate::clickhouse::Arrivals;
 use crate::event::ids::ProjectId;
 
-/// How often questions are looked for whose answers are refreshed before somebody waits for them, and how many at a time: one
-/// after the other, so that they never take more than one place.
+/// How often the most asked answers are refreshed before they expire, and how many at a time: one after the other, so that they never
+/// take more than one permit.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_QUESTIONS: usize = 16;
-/// What a question is told apart by, besides itself: another release may answer it otherwise.
+/// Part of the identity of a question: another release may answer it otherwise.
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// Answers the reports of every project. Cheap to clone.
-pub struct Queries<R>(Arc<Inner<R>>);
+#[derive(Clone)]
+pub struct Queries(Arc<Inner>);
 
-impl<R> Clone for Queries<R> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-struct Inner<R> {
-    run: R,
-    deadline: Duration,
-    guard: Guard,
+struct Inner {
+    reader: Reader,
     cache: Arc<Cache>,
     data_through: DataThrough,
     freshness: Option<FreshnessWatcher>,
     shared_cache: Option<Arc<dyn SharedCache>>,
 }
+
+/// The latencies that the loader of this process has measured of a project, as the ledger shows them.
+pub type LoadLatency = Arc<dyn Fn(ProjectId) -> Value + Send + Sync>;
 
 /// Which processes load the events that the reports read.
 pub enum LoadedBy {
@@ -91,31 +71,34 @@ pub enum LoadedBy {
     Fleet(Arc<Arrivals>, Option<Arc<dyn SharedCache>>),
 }
 
-/// What is known of the events that are read.
+/// Where the events come from.
 pub struct Sources {
     /// Which processes load them.
     pub loaded_by: LoadedBy,
     /// What the log holds that is not loaded yet; without it nothing ever waits.
     pub pending: Option<Arc<dyn PendingEvents>>,
+    /// Shown by the ledger.
+    pub latency: Option<LoadLatency>,
 }
 
 impl From<LoadedBy> for Sources {
     fn from(loaded_by: LoadedBy) -> Self {
-        Self { loaded_by, pending: None }
+        Self { loaded_by, pending: None, latency: None }
     }
 }
 
-impl<R: Run> Queries<R> {
-    /// Answers through `run`, within `limits`; what is kept is given as long as `sources` know of nothing newer.
-    pub fn new(run: R, limits: QueryLimits, sources: impl Into<Sources>) -> Self {
-        let Sources { loaded_by, pending } = sources.into();
+impl Queries {
+    /// Reads `store` within `limits`; a kept answer is given as long as `sources` know of nothing newer.
+    pub fn new(store: impl Run, limits: QueryLimits, sources: impl Into<Sources>) -> Self {
+        let Sources { loaded_by, pending, latency } = sources.into();
         let (arrivals, freshness, shared_cache) = match loaded_by {
             LoadedBy::ThisProcess(arrivals) => (arrivals, None, None),
             LoadedBy::Fleet(arrivals, shared) => (Arc::clone(&arrivals), Some(FreshnessWatcher::new(arrivals)), shared),
         };
         let cache = Arc::new(Cache::new(limits.cache_bytes, arrivals));
-        let (deadline, data_through) = (limits.time, DataThrough::new(pending));
-        Self(Arc::new(Inner { run, deadline, guard: Guard::new(limits), cache, data_through, freshness, shared_cache }))
+        let data_through = DataThrough::new(pending.clone());
+        let reader = Reader::new(store, limits).beside(pending, latency);
+        Self(Arc::new(Inner { reader, cache, data_through, freshness, shared_cache }))
     }
 
     /// Answers `report` for `project` at `now_ms` (milliseconds since 1970): `body` is the JSON request, the result the JSON answer
@@ -125,14 +108,12 @@ impl<R: Run> Queries<R> {
     /// As [`QueryError`] describes; 404 `unknown_report` for a report that is not there.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels the running statement and gives its place back, unless others wait for the same answer.
+    /// Dropping the future cancels the running statement and gives its permit back, unless others wait for the same answer.
     pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Vec<u8>, QueryError> {
         let began = Instant::now();
-        let mut question = request::parse(body)?;
-        let refresh = request::take_refresh(&mut question)?;
-        let plan = Report::parse(project, report, &question, now_ms)?;
+        let Question { kind, plan, refresh } = Question::parse(report, body, now_ms)?;
         if let Some(freshness) = &self.0.freshness {
-            freshness.poll(&self.0.run, now_ms).await;
+            freshness.poll(&self.0.reader, now_ms).await;
         }
         let request = CacheRequest {
             key: Key { project, plan: plan.fingerprint(RELEASE) },
@@ -140,7 +121,7 @@ impl<R: Run> Queries<R> {
             report,
             body,
             refresh,
-            keep: plan.is_kept(),
+            keep: kind.is_kept,
         };
         let shared = self.0.shared_slot(&request);
         let inner = Arc::clone(&self.0);
@@ -149,7 +130,7 @@ impl<R: Run> Queries<R> {
         Ok(meta::write(&served, now_ms, began.elapsed()))
     }
 
-    /// Refreshes what is asked most, so that nobody waits for it; until asked to stop.
+    /// Refreshes the most asked answers in the background, until asked to stop.
     pub async fn keep_fresh(self, now_ms: impl Fn() -> i64, stop: CancellationToken) -> Result<(), Infallible> {
         loop {
             tokio::select! {
@@ -168,9 +149,7 @@ impl<R: Run> Queries<R> {
     async fn renew(&self, question: &cache::Question, now_ms: i64) {
         let project = question.key.project;
         let renewed = async {
-            let mut body = request::parse(&question.body)?;
-            request::take_refresh(&mut body)?;
-            let plan = Report::parse(project, &question.report, &body, now_ms)?;
+            let Question { plan, .. } = Question::parse(&question.report, &question.body, now_ms)?;
             let (key, reach) = (Key { project, plan: plan.fingerprint(RELEASE) }, Reach::of(&plan.ranges(), now_ms));
             let request = CacheRequest { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
@@ -181,17 +160,43 @@ impl<R: Run> Queries<R> {
             tracing::debug!(%problem, "background refresh");
         }
     }
+
+    /// Answers a report that is not kept, with the result alone.
+    async fn read(&self, project: ProjectId, kind: &ReportKind, ask: Ask<'_>) -> Result<Vec<u8>, QueryError> {
+        let plan = (kind.parse)(ask)?;
+        let mut runner = self.0.reader.begin(project, ask.now_ms).await?;
+        plan.answer(&mut runner).await
+    }
+}
+
+/// A checked request of `POST /v1/query/…`.
+struct Question {
+    kind: &'static ReportKind,
+    plan: Box<dyn Plan>,
+    /// Compute the answer anew.
+    refresh: bool,
+}
+
+impl Question {
+    fn parse(report: &str, body: &[u8], now_ms: i64) -> Result<Self, QueryError> {
+        let mut body = fields::parse(body)?;
+        let refresh = fields::take_refresh(&mut body)?;
+        let unknown = || QueryError::not_found("unknown_report", format!("there is no report `{}`", fields::shortened(report)));
+        let kind = REPORTS.iter().find(|kind| kind.route == Route::Query && kind.name == report).ok_or_else(unknown)?;
+        let plan = (kind.parse)(Ask { project_name: "", body: &body, now_ms })?;
+        Ok(Self { kind, plan, refresh })
+    }
 }
 
 /// A question that is not answered from what is kept.
 struct Computation {
     project: ProjectId,
-    plan: Report,
+    plan: Box<dyn Plan>,
     now_ms: i64,
     shared: Option<SharedSlot>,
 }
 
-impl<R: Run> Inner<R> {
+impl Inner {
     /// The slot of the answer to `request` in the shared cache, if there is one.
     fn shared_slot(&self, request: &CacheRequest<'_>) -> Option<SharedSlot> {
         let (Some(cache), Some(freshness), true) = (&self.shared_cache, &self.freshness, request.keep) else { return None };
@@ -204,8 +209,7 @@ impl<R: Run> Inner<R> {
         if let Some(computed) = SharedSlot::find(asked.shared.as_ref(), asked.now_ms).await {
             return Ok(computed);
         }
-        // One deadline for all that the question takes, its turn included.
-        let computed = tokio::time::timeout(self.deadline, self.run(&asked)).await.unwrap_or_else(|_| Err(QueryError::too_slow()))?;
+        let computed = self.run(&asked).await?;
         if let Some(shared) = asked.shared {
             shared.put(&computed);
         }
@@ -213,89 +217,23 @@ impl<R: Run> Inner<R> {
     }
 
     async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
-        let _permit = self.guard.enter(asked.project).await?;
-        // Before the first statement: whatever was loaded by then, they all see.
-        let data_through_ms = self.data_through.at(&self.run, asked.now_ms).await;
-        let mut runner = StatementRunner::new(&self.run, asked.now_ms);
+        let mut runner = self.reader.begin(asked.project, asked.now_ms).await?;
+        // Before the first statement: what was loaded by then is seen by all of them.
+        let data_through_ms = runner.within_deadline(self.data_through.at(&self.reader, asked.now_ms)).await?;
         let result = Bytes::from(asked.plan.answer(&mut runner).await?);
         let (rows_read, is_sampled) = (runner.rows_read(), runner.is_sampled());
         Ok(Computed { result, computed_ms: asked.now_ms, data_through_ms, rows_read, is_sampled, shared_for: None })
     }
 }
 
-/// A checked request of any report. Its hash is the question: what is the same there has the same answer, at any time.
-#[derive(Debug, Hash)]
-enum Report {
-    Trends(trends::Plan),
-    Events(events::Plan),
-    Users(users::Plan),
-    Properties(properties::Plan),
-}
-
-impl Report {
-    fn parse(project: ProjectId, report: &str, body: &Value, now_ms: i64) -> Result<Self, QueryError> {
-        match report {
-            "trends" => trends::Plan::parse(project, body, now_ms).map(Self::Trends),
-            "events" => events::Plan::parse(project, body, now_ms).map(Self::Events),
-            "users" => users::Plan::parse(project, body, now_ms).map(Self::Users),
-            "properties" => properties::Plan::parse(project, body, now_ms).map(Self::Properties),
-            other => Err(QueryError {
-                status: 404,
-                code: "unknown_report",
-                message: format!("there is no report `{}`", request::shortened(other)),
-                retry_after: None,
-            }),
-        }
-    }
-
-    /// What tells the question apart from all others of its project, in this and every other process of `release`.
-    fn fingerprint(&self, release: &str) -> u128 {
-        let mut hash = QuestionHash(Xxh3Default::new());
-        (release, self).hash(&mut hash);
-        hash.0.digest128()
-    }
-
-    /// The ranges that the answer depends on.
-    fn ranges(&self) -> Vec<&Range> {
-        match self {
-            Self::Trends(plan) => plan.ranges().collect(),
-            Self::Events(plan) => vec![&plan.range],
-            Self::Users(plan) => plan.ranges(),
-            Self::Properties(plan) => vec![&plan.range],
-        }
-    }
-
-    /// Whether its answers are kept: the newest events never are, whoever looks for one wants to see it come.
-    const fn is_kept(&self) -> bool {
-        !matches!(self, Self::Events(_))
-    }
-
-    async fn answer<R: Run>(&self, runner: &mut StatementRunner<'_, R>) -> Result<Vec<u8>, QueryError> {
-        match self {
-            Self::Trends(plan) => trends::answer(plan, runner).await,
-            Self::Events(plan) => events::answer(plan, runner).await,
-            Self::Users(plan) => users::answer(plan, runner).await,
-            Self::Properties(plan) => properties::answer(plan, runner).await,
-        }
-    }
-}
-
-/// A hash of 128 bits.
-struct QuestionHash(Xxh3Default);
-
-impl Hasher for QuestionHash {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0.digest()
-    }
+/// The names of all reports.
+pub fn reports() -> impl Iterator<Item = &'static str> {
+    REPORTS.iter().map(|report| report.name)
 }
 
 /// A time as requests write it, RFC 3339 or relative, in milliseconds since 1970; `None` if it cannot be read.
 pub fn instant(text: &str, now_ms: i64) -> Option<i64> {
-    time::instant(text, now_ms, &jiff::tz::TimeZone::UTC).ok()
+    ask::range::instant_in_utc(text, now_ms)
 }
 
 #[cfg(test)]

@@ -23,9 +23,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::QueryError;
-use super::ledger::Watermark;
-use super::ledger::pending::PendingEvents;
-use super::run::{Run, StatementRunner};
+use super::pending::{PendingEvents, Watermark};
+use super::reader::Reader;
 use super::sql::Statement;
 use crate::event::ids::LogEpoch;
 
@@ -68,7 +67,7 @@ impl DataThrough {
     }
 
     /// What can be promised of statements that run from here on, for a question asked at `now_ms`.
-    pub(super) async fn at(&self, run: &impl Run, now_ms: i64) -> Option<i64> {
+    pub(super) async fn at(&self, reader: &Reader, now_ms: i64) -> Option<i64> {
         let Some(pending) = &self.pending else { return Some(now_ms) };
         if let Some(promise) = self.fresh() {
             return promise.through_ms;
@@ -78,7 +77,7 @@ impl DataThrough {
             return promise.through_ms;
         }
         let polling = async {
-            stored.read(run, now_ms).await.map_err(|problem| problem.to_string())?;
+            stored.read(reader, now_ms).await.map_err(|problem| problem.to_string())?;
             pending.oldest(&stored.watermarks()).await.map_err(|problem| problem.to_string())
         };
         let polled = tokio::time::timeout(POLL_TIMEOUT, polling).await.unwrap_or_else(|_| Err("it takes too long".to_owned()));
@@ -98,7 +97,7 @@ impl DataThrough {
 }
 
 impl Stored {
-    async fn read(&mut self, run: &impl Run, now_ms: i64) -> Result<(), QueryError> {
+    async fn read(&mut self, reader: &Reader, now_ms: i64) -> Result<(), QueryError> {
         let began = Instant::now();
         let back = match self.history_polled {
             None if !std::mem::replace(&mut self.asked_for_all, true) => None,
@@ -106,10 +105,11 @@ impl Stored {
             Some(polled) if began - polled >= POLL_HISTORY => Some(HISTORY_WINDOW),
             Some(_) => Some(RECENT_WINDOW),
         };
-        for row in StatementRunner::new(run, now_ms).rows(books(now_ms, back)).await? {
-            let Ok(partition) = u16::try_from(row.uint(1)) else { continue };
-            let highest = self.highest.entry((LogEpoch(row.uint(0)), partition)).or_insert(i64::MIN);
-            *highest = row.int(2).max(*highest);
+        for row in reader.watch(now_ms, POLL_TIMEOUT).rows(books(now_ms, back)).await? {
+            let [epoch, partition, offset] = row.columns();
+            let Ok(partition) = u16::try_from(partition.uint()) else { continue };
+            let highest = self.highest.entry((LogEpoch(epoch.uint()), partition)).or_insert(i64::MIN);
+            *highest = offset.int().max(*highest);
         }
         if back != Some(RECENT_WINDOW) {
             self.history_polled = Some(began);

@@ -1,11 +1,11 @@
-//! What a query can answer other than a result. Texts never hold SQL, a host or another project's data.
+//! Why a question gets no result. Texts never hold SQL, a host or another project's data.
 
-/// Why a query was not answered. The HTTP layer adds the request id and writes `{"code","message","requestId"}`.
+/// Why a question was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct QueryError {
-    /// HTTP status.
-    pub status: u16,
+    /// Whose fault it is, and whether asking again helps.
+    pub class: ErrorClass,
     /// Stable word for programs.
     pub code: &'static str,
     /// Sentence for people.
@@ -14,49 +14,90 @@ pub struct QueryError {
     pub retry_after: Option<u32>,
 }
 
+/// Kinds of [`QueryError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// The request is wrong.
+    Invalid,
+    /// There is no such report.
+    NotFound,
+    /// The answer costs more than a question may.
+    TooExpensive,
+    /// The project asks too much at once.
+    TooMany,
+    /// The store cannot answer now.
+    Unavailable,
+    /// It took longer than a question may.
+    TimedOut,
+    /// A bug of ours, or an answer of the store that cannot be read.
+    Internal,
+}
+
+impl ErrorClass {
+    /// Whether the question was right and the answer is missing because of this side.
+    pub(crate) const fn is_ours(self) -> bool {
+        matches!(self, Self::Unavailable | Self::TimedOut | Self::Internal)
+    }
+}
+
 impl QueryError {
-    /// The request itself is wrong (400).
+    fn of(class: ErrorClass, code: &'static str, message: impl Into<String>) -> Self {
+        Self { class, code, message: message.into(), retry_after: None }
+    }
+
+    /// The request itself is wrong.
     pub(crate) fn invalid(code: &'static str, message: impl Into<String>) -> Self {
-        Self { status: 400, code, message: message.into(), retry_after: None }
+        Self::of(ErrorClass::Invalid, code, message)
     }
 
-    /// The store cannot answer now (503).
+    /// There is no such thing to ask for.
+    pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
+        Self::of(ErrorClass::NotFound, code, message)
+    }
+
+    /// The store cannot answer now.
     pub(crate) fn unavailable(code: &'static str, message: &str) -> Self {
-        Self { status: 503, code, message: message.to_owned(), retry_after: Some(1) }
+        Self { retry_after: Some(1), ..Self::of(ErrorClass::Unavailable, code, message) }
     }
 
-    /// A bug of ours or an answer we cannot read (500).
+    /// Too many questions of the project run at once.
+    pub(crate) fn too_many() -> Self {
+        let message = "too many queries of this project are running";
+        Self { retry_after: Some(1), ..Self::of(ErrorClass::TooMany, "too_many_queries", message) }
+    }
+
+    /// A bug of ours or an answer that cannot be read.
     pub(crate) fn internal(message: &str) -> Self {
-        Self { status: 500, code: "internal", message: message.to_owned(), retry_after: None }
+        Self::of(ErrorClass::Internal, "internal", message)
     }
 
-    /// It took longer than a query may (504).
+    /// It took longer than a question may.
     pub(crate) fn too_slow() -> Self {
-        let message = "the query took longer than allowed".to_owned();
-        Self { status: 504, code: "query_timeout", message, retry_after: None }
+        Self::of(ErrorClass::TimedOut, "query_timeout", "the query took longer than allowed")
     }
 
-    /// Its answer has more bytes than one may have (422).
+    /// Its answer has more bytes than one may have.
     pub(crate) fn too_large() -> Self {
-        let message = "the answer is larger than allowed: ask for fewer buckets, lines or a shorter range".to_owned();
-        Self { status: 422, code: "answer_too_large", message, retry_after: None }
+        let message = "the answer is larger than allowed: ask for fewer buckets, lines or a shorter range";
+        Self::of(ErrorClass::TooExpensive, "answer_too_large", message)
     }
 
     /// Whether it was refused only because too much is going on or the store is away: an older answer is better than none.
     pub(crate) fn is_overload(&self) -> bool {
-        matches!(self.status, 429 | 503 | 504)
+        matches!(self.class, ErrorClass::TooMany | ErrorClass::Unavailable | ErrorClass::TimedOut)
     }
 
     /// The class of an error that ClickHouse reports by its number.
     pub fn of_clickhouse(code: i32) -> Self {
-        let refused = |status, code, message: &str| Self { status, code, message: message.to_owned(), retry_after: None };
         match code {
             // TIMEOUT_EXCEEDED
             159 => Self::too_slow(),
             // TOO_MANY_ROWS, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
-            158 | 241 | 307 | 396 => refused(422, "query_too_expensive", "the query reads or holds more than allowed"),
+            158 | 241 | 307 | 396 => {
+                Self::of(ErrorClass::TooExpensive, "query_too_expensive", "the query reads or holds more than allowed")
+            }
             // CANNOT_COMPILE_REGEXP
-            427 => refused(400, "invalid_regex", "the regular expression cannot be compiled (RE2 syntax)"),
+            427 => Self::invalid("invalid_regex", "the regular expression cannot be compiled (RE2 syntax)"),
             // TOO_MANY_SIMULTANEOUS_QUERIES
             202 => Self::unavailable("overloaded", "too many queries are running"),
             // SOCKET_TIMEOUT, NETWORK_ERROR, ALL_CONNECTION_TRIES_FAILED: a server of a cluster does not reach another one.
@@ -68,7 +109,7 @@ impl QueryError {
 
 /// The word of `known` nearest to `word`, for "did you mean".
 pub(crate) fn nearest(word: &str, known: impl IntoIterator<Item = &'static str>) -> &'static str {
-    // A long word is nobody's typing error, and the distance costs the product of both lengths.
+    // A long word is no typing error, and the distance costs the product of both lengths.
     let word: String = word.chars().take(64).collect();
     known.into_iter().min_by_key(|candidate| strsim::damerau_levenshtein(&word, candidate)).unwrap_or("")
 }

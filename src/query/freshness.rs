@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::QueryError;
-use super::run::{Run, StatementRunner};
+use super::reader::{Reader, StatementRunner};
 use super::sql::Statement;
 use crate::clickhouse::Arrivals;
 use crate::event::ids::ProjectId;
@@ -55,7 +55,7 @@ impl FreshnessWatcher {
     }
 
     /// Notes what has arrived, unless the last poll was a moment ago. If the books cannot be read everything counts as changed.
-    pub(super) async fn poll(&self, run: &impl Run, now_ms: i64) {
+    pub(super) async fn poll(&self, reader: &Reader, now_ms: i64) {
         if self.is_known() {
             return;
         }
@@ -66,8 +66,7 @@ impl FreshnessWatcher {
         let began = Instant::now();
         let is_first = !std::mem::replace(&mut known.is_certain, false);
         let with_history = known.history_polled.is_none_or(|at| began - at >= POLL_HISTORY);
-        let poll = tokio::time::timeout(POLL_TIMEOUT, self.read(run, (&mut known, with_history), now_ms)).await;
-        match poll.unwrap_or_else(|_| Err(QueryError::too_slow())) {
+        match self.read(reader, &mut known, with_history, now_ms).await {
             Ok(()) => {
                 known.is_certain = true;
                 if with_history {
@@ -92,8 +91,8 @@ impl FreshnessWatcher {
         self.polled.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < POLL)
     }
 
-    async fn read(&self, run: &impl Run, (known, with_history): (&mut Watermarks, bool), now_ms: i64) -> Result<(), QueryError> {
-        let mut runner = StatementRunner::new(run, now_ms);
+    async fn read(&self, reader: &Reader, known: &mut Watermarks, with_history: bool, now_ms: i64) -> Result<(), QueryError> {
+        let mut runner = reader.watch(now_ms, POLL_TIMEOUT);
         if with_history {
             for (partition, offset) in read(&mut runner, watermarks(now_ms, HISTORY_WINDOW)).await? {
                 if rises(&mut known.history, partition, offset) {
@@ -125,10 +124,14 @@ fn rises(known: &mut HashMap<PartitionKey, i64>, partition: PartitionKey, offset
     is_higher
 }
 
-async fn read<R: Run>(runner: &mut StatementRunner<'_, R>, statement: Statement) -> Result<Vec<(PartitionKey, i64)>, QueryError> {
+async fn read(runner: &mut StatementRunner<'_>, statement: Statement) -> Result<Vec<(PartitionKey, i64)>, QueryError> {
     let statement = statement.sql(" GROUP BY visitor_id, log_epoch, log_partition");
     let rows = runner.rows(statement).await?;
-    Ok(rows.iter().map(|row| ((ProjectId(row.uint(0)), row.uint(1), row.uint(2)), row.int(3))).collect())
+    let watermarks = rows.iter().map(|row| {
+        let [project, epoch, partition, offset] = row.columns();
+        ((ProjectId(project.uint()), epoch.uint(), partition.uint()), offset.int())
+    });
+    Ok(watermarks.collect())
 }
 
 /// The highest offsets in the books of what was received no longer ago than `back`.
@@ -155,7 +158,7 @@ mod tests {
 
     use super::*;
     use crate::clickhouse::{Day, Moment};
-    use crate::query::run::Answer;
+    use crate::query::reader::{Answer, QueryLimits, Run};
 
     const PROJECT: ProjectId = ProjectId(7);
     const NOW_MS: i64 = 1_767_355_200_000;
@@ -183,20 +186,23 @@ mod tests {
 
     struct Watch {
         freshness: FreshnessWatcher,
-        books: Books,
+        books: Arc<Books>,
+        reader: Reader,
         arrivals: Arc<Arrivals>,
     }
 
     impl Watch {
         async fn begin() -> Self {
             let arrivals = Arc::<Arrivals>::default();
-            let watch = Self { freshness: FreshnessWatcher::new(Arc::clone(&arrivals)), books: Books::default(), arrivals };
+            let books = Arc::<Books>::default();
+            let reader = Reader::new(Arc::clone(&books), QueryLimits::default());
+            let watch = Self { freshness: FreshnessWatcher::new(Arc::clone(&arrivals)), books, reader, arrivals };
             watch.poll().await;
             watch
         }
 
         async fn poll(&self) {
-            self.freshness.poll(&self.books, NOW_MS).await;
+            self.freshness.poll(&self.reader, NOW_MS).await;
         }
 
         fn has_news(&self, days: std::ops::RangeInclusive<Day>, seen: Moment) -> bool {

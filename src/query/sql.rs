@@ -7,7 +7,6 @@
 use std::fmt::Write as _;
 
 use super::error::QueryError;
-use crate::event::ids::ProjectId;
 
 /// Bytes of one field, half of what a server takes by default (`http_max_field_value_size`, 131,072).
 const MAX_FIELD: usize = 65_536;
@@ -21,14 +20,6 @@ const MAX_TEXT: usize = 131_000;
 pub struct Statement {
     text: String,
     values: Vec<(&'static str, String)>,
-}
-
-/// Whose events, and which of them: `from_ms` included, `until_ms` excluded, milliseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Scope {
-    pub(crate) project: ProjectId,
-    pub(crate) from_ms: i64,
-    pub(crate) until_ms: i64,
 }
 
 impl Statement {
@@ -165,17 +156,6 @@ impl Statement {
     /// Unsigned numbers, bound as one array.
     pub(crate) fn uints(self, values: impl IntoIterator<Item = u64>) -> Self {
         self.array("Array(UInt64)", values.into_iter().map(|value| value.to_string()))
-    }
-
-    /// `FROM` the event table `WHERE`, limited to one project and one time range. Every query of events starts here.
-    pub(crate) fn scope(self, scope: &Scope) -> Self {
-        self.sql(" FROM events WHERE project_id = ")
-            .uint(scope.project.0)
-            .sql(" AND timestamp >= fromUnixTimestamp64Milli(")
-            .int(scope.from_ms)
-            .sql(") AND timestamp < fromUnixTimestamp64Milli(")
-            .int(scope.until_ms)
-            .sql(")")
     }
 }
 

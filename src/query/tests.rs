@@ -26,11 +26,12 @@ impl Run for Recorder {
 
 /// The statements that a request makes.
 fn statements(report: &str, request: &Value) -> Result<Vec<Statement>, QueryError> {
-    let queries = Queries::new(Recorder::default(), QueryConfig::default().check().unwrap(), LoadedBy::ThisProcess(Arc::default()));
+    let recorder = Arc::<Recorder>::default();
+    let queries = Queries::new(Arc::clone(&recorder), QueryConfig::default().check().unwrap(), LoadedBy::ThisProcess(Arc::default()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let body = request.to_string();
     runtime.block_on(queries.answer(PROJECT, report, body.as_bytes(), NOW_MS))?;
-    Ok(std::mem::take(&mut *queries.0.run.0.lock().unwrap()))
+    Ok(std::mem::take(&mut *recorder.0.lock().unwrap()))
 }
 
 fn refused(report: &str, request: &Value) -> &'static str {
@@ -138,9 +139,13 @@ fn the_people_of_the_rest_are_asked_for_after_the_largest_values() {
     assert!(line.contains("concat('s', country)), {p4:Array(String)}, {p5:Array(Int64)}, toInt64(-1)) = {p6:Int64}"), "{line}");
 }
 
+fn plan(report: &str, request: &Value, now_ms: i64) -> Box<dyn Plan> {
+    Question::parse(report, request.to_string().as_bytes(), now_ms).unwrap().plan
+}
+
 /// The question that a request asks.
 fn question(report: &str, request: &Value, now_ms: i64) -> u128 {
-    Report::parse(PROJECT, report, request, now_ms).unwrap().fingerprint(RELEASE)
+    plan(report, request, now_ms).fingerprint(RELEASE)
 }
 
 #[test]
@@ -221,7 +226,7 @@ fn different_questions_are_different() {
 #[test]
 fn what_an_answer_depends_on_reaches_all_days_to_come_only_if_it_follows_now() {
     let reach = |request: Value| {
-        let plan = Report::parse(PROJECT, "trends", &trends(request), NOW_MS).unwrap();
+        let plan = plan("trends", &trends(request), NOW_MS);
         format!("{:?}", Reach::of(&plan.ranges(), NOW_MS))
     };
     assert_eq!(reach(json!({})), "Reach { days: 20448..=65535, is_closed: false }");
@@ -234,7 +239,7 @@ fn what_an_answer_depends_on_reaches_all_days_to_come_only_if_it_follows_now() {
 
 #[test]
 fn another_release_asks_another_question() {
-    let plan = Report::parse(PROJECT, "trends", &trends(json!({})), NOW_MS).unwrap();
+    let plan = plan("trends", &trends(json!({})), NOW_MS);
     assert_eq!(plan.fingerprint("1.2.3"), plan.fingerprint("1.2.3"));
     assert_ne!(plan.fingerprint("1.2.3"), plan.fingerprint("1.2.4"));
 }
@@ -257,7 +262,7 @@ async fn a_question_has_one_deadline_however_many_statements_it_takes() {
 
     let refused = queries.answer(PROJECT, "trends", many.to_string().as_bytes(), NOW_MS).await.unwrap_err();
 
-    assert_eq!((refused.status, refused.code), (504, "query_timeout"));
+    assert_eq!((refused.class, refused.code), (ErrorClass::TimedOut, "query_timeout"));
     assert_eq!(began.elapsed(), QueryConfig::default().max_time);
 }
 
@@ -302,7 +307,7 @@ async fn after_an_import_no_instance_shows_the_past_without_it_for_longer_than_a
     let (notes, computes) = (instance(), instance());
     let last_month = trends(json!({"from": "2025-12-01", "to": "2026-01-01", "interval": "month"})).to_string();
     let began = Instant::now();
-    let total = async |queries: &Queries<Imported>| {
+    let total = async |queries: &Queries| {
         let now_ms = NOW_MS + i64::try_from(began.elapsed().as_millis()).unwrap();
         let answer = queries.answer(PROJECT, "trends", last_month.as_bytes(), now_ms).await.unwrap();
         serde_json::from_slice::<Value>(&answer).unwrap()["result"]["series"][0]["total"].as_u64().unwrap()
@@ -351,7 +356,7 @@ fn what_one_statement_cannot_carry_is_refused_by_name() {
                 assert!(statement.params().count() <= 950 && statement.text().len() <= 131_000, "{}", statement.params().count());
             }
         }
-        Err(refused) => assert_eq!((refused.status, refused.code), (400, "filter_too_complex")),
+        Err(refused) => assert_eq!((refused.class, refused.code), (ErrorClass::Invalid, "filter_too_complex")),
     }
     let long = "é\\\n'".repeat(100_000);
     let list: Vec<String> = (0..10_000).map(|number| format!("{number:0>80}")).collect();

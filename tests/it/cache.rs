@@ -7,8 +7,7 @@ use hyper::{Method, StatusCode};
 use pulse::clickhouse::engine::{Engine, EngineConfig};
 use pulse::clickhouse::{ClickHouse, ClickHouseConfig, migrate};
 use pulse::event::ids::ProjectId;
-use pulse::query::store::Reader;
-use pulse::query::{LoadedBy, Queries, QueryConfig};
+use pulse::query::{LoadedBy, Queries, QueryConfig, StoreReader};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -113,7 +112,8 @@ async fn what_another_process_loads_is_in_the_answers_of_this_one_a_second_later
     let engine = Engine::start(&EngineConfig::default(), base, folder.path(), PathBuf::from(env!("CARGO_BIN_EXE_pulse"))).await.unwrap();
     let store = ClickHouse::new(engine.settings());
     migrate::run(&store).await.unwrap();
-    let queries = Queries::new(Reader::new(&store), QueryConfig::default().check().unwrap(), LoadedBy::Fleet(store.arrivals.clone(), None));
+    let queries =
+        Queries::new(StoreReader::new(&store), QueryConfig::default().check().unwrap(), LoadedBy::Fleet(store.arrivals.clone(), None));
     let trend = trend().to_string();
     let total = async || {
         let now_ms = pulse::clock::now_ms();
@@ -184,7 +184,7 @@ async fn limits_that_the_reader_of_a_server_lacks_are_named() {
     let settings = engine.settings();
     let store = ClickHouse::new(settings);
     migrate::run(&store).await.unwrap();
-    let missing = pulse::query::limits::missing(&Reader::new(&store)).await.unwrap();
+    let missing = pulse::query::missing_limits(&StoreReader::new(&store)).await.unwrap();
     assert!(missing.is_empty(), "the embedded engine's reader has them all: {missing:?}");
 
     let (url, user, password) =

@@ -71,7 +71,7 @@ async fn settled(redis: &Redis) {
 
 /// One instance of the query role.
 struct Instance {
-    queries: Queries<Store>,
+    queries: Queries,
     store: Store,
 }
 

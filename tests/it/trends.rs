@@ -11,8 +11,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use pulse::clickhouse::engine::{Engine, EngineConfig};
 use pulse::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseSettings, migrate};
 use pulse::event::ids::ProjectId;
-use pulse::query::store::Reader;
-use pulse::query::{LoadedBy, Queries, QueryConfig};
+use pulse::query::{LoadedBy, Queries, QueryConfig, StoreReader};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -27,7 +26,7 @@ const NOW_MS: i64 = CLOCK_CHANGE_MS;
 /// An engine with the schema, and the reports over it.
 struct Store {
     store: ClickHouse,
-    queries: Queries<Reader>,
+    queries: Queries,
     // Held for their ends: processes and files.
     _runs_on: Box<dyn std::any::Any>,
 }
@@ -54,7 +53,7 @@ impl Store {
         migrate::run(&store).await.unwrap();
         // No case fails because the machine is slow.
         let limits = QueryConfig { max_time: Duration::from_secs(600), ..QueryConfig::default() }.check().unwrap();
-        let queries = Queries::new(Reader::new(&store), limits, LoadedBy::ThisProcess(store.arrivals.clone()));
+        let queries = Queries::new(StoreReader::new(&store), limits, LoadedBy::ThisProcess(store.arrivals.clone()));
         Self { store, queries, _runs_on: runs_on }
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{CacheRequest, HEAVY, KEPT, KEPT_CLOSED, Key, RUNS, Reach, SPENT, WINDOW};
 use crate::clickhouse::{Arrivals, Moment};
-use crate::query::time::show_ms;
+use crate::query::ask::range::show_ms;
 
 /// What entry, map and question cost besides their bytes.
 const OVERHEAD: u64 = 512;

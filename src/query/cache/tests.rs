@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
 use super::*;
+use crate::query::error::ErrorClass;
 
 const PROJECT: ProjectId = ProjectId(7);
 const TODAY: Day = 20_000;
@@ -254,7 +255,7 @@ async fn under_overload_the_last_answer_is_given_as_stale_and_other_errors_are_t
     assert_eq!(bench.ask(open(1)).await, says(1, Source::Stale));
     assert!(bench.asked(open(99)).await.is_err(), "there is nothing to give");
     let wrong = bench.cache.answer(open(1), || async { Err(QueryError::internal("broken")) }).await;
-    assert_eq!(wrong.unwrap_err().status, 500);
+    assert_eq!(wrong.unwrap_err().class, ErrorClass::Internal);
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,7 +275,7 @@ async fn an_answer_that_cannot_be_replaced_is_never_given_as_fresh_once_it_is_a_
             .await
     };
     for _ in 0..RUNS {
-        assert_eq!(refuse().await.unwrap_err().status, 500);
+        assert_eq!(refuse().await.unwrap_err().class, ErrorClass::Internal);
     }
     assert_eq!(refuse().await.unwrap().source, Source::Stale, "it has failed often enough for now");
     sleep(WINDOW).await;

@@ -6,11 +6,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::log::LogError;
-use crate::query::ledger::pending::Backlog;
-use crate::query::run::Answer;
+use crate::query::pending::Backlog;
+use crate::query::reader::{Answer, QueryLimits, Run};
 
 const NOW_MS: i64 = 1_767_355_200_000;
 const EPOCH: LogEpoch = LogEpoch(9);
+
+fn reader(store: impl Run) -> Reader {
+    Reader::new(store, QueryLimits::default())
+}
 
 /// A log and a table: a record is acknowledged as it is appended, and visible once the table's watermark has passed it.
 #[derive(Default)]
@@ -54,7 +58,7 @@ impl Shared {
     }
 
     async fn promise(&self, through: &DataThrough) -> Option<i64> {
-        through.at(self, self.clock_ms.load(Ordering::SeqCst)).await
+        through.at(&reader(self.clone()), self.clock_ms.load(Ordering::SeqCst)).await
     }
 
     async fn pass(&self, ms: i64) {
@@ -155,7 +159,7 @@ impl Run for ManyBooks {
 #[tokio::test(start_paused = true)]
 async fn where_all_books_cannot_be_read_in_time_those_of_the_last_days_are() {
     let world = Shared::new(1);
-    let (through, books) = (world.through(), ManyBooks(world.clone()));
+    let (through, books) = (world.through(), reader(ManyBooks(world.clone())));
     assert_eq!(through.at(&books, NOW_MS).await, None);
     tokio::time::advance(POLL).await;
     assert_eq!(through.at(&books, NOW_MS + 1_500).await, Some(NOW_MS + 1_500));

@@ -1,6 +1,7 @@
 //! Questions and events as large as the documented limits allow, and bad input: answered or refused by name, never a 500.
 
 use pulse::event::ids::ProjectId;
+use pulse::query::ErrorClass;
 use serde_json::{Value, json};
 
 use super::{NOW_MS, Store};
@@ -24,11 +25,11 @@ fn row(number: usize, more: Value) -> Value {
     row
 }
 
-/// Status and code of an answer.
-async fn asked(store: &Store, report: &str, request: &Value) -> (u16, &'static str) {
+/// Whether there is an answer, else why not.
+async fn asked(store: &Store, report: &str, request: &Value) -> Result<(), (ErrorClass, &'static str)> {
     match store.queries.answer(ProjectId(PROJECT), report, request.to_string().as_bytes(), NOW_MS).await {
-        Ok(_) => (200, ""),
-        Err(refused) => (refused.status, refused.code),
+        Ok(_) => Ok(()),
+        Err(refused) => Err((refused.class, refused.code)),
     }
 }
 
@@ -77,15 +78,15 @@ async fn a_question_within_the_limits_is_answered_or_refused_by_name() {
     ];
     for request in &answered {
         let shown: String = request.to_string().chars().take(200).collect();
-        assert_eq!(asked(&store, "trends", request).await, (200, ""), "{shown}");
+        assert_eq!(asked(&store, "trends", request).await, Ok(()), "{shown}");
     }
     let others = json!({"report": "trends", "from": "-1d", "series": [{"event": "view"}], "breakdown": "properties.stack", "limit": 1_000, "breakdown_kind": "other"});
-    assert_eq!(asked(&store, "users", &json!({"of": others})).await, (200, ""));
+    assert_eq!(asked(&store, "users", &json!({"of": others})).await, Ok(()));
     let total = store.ask(PROJECT, "users", &json!({"of": others})).await["total"].clone();
     assert_eq!(total, 200, "1,200 values, 1,000 of them on the chart");
     let names = (0..1_000).map(|number| (format!("{number}{}", "é".repeat(200)), json!("x"))).collect::<serde_json::Map<_, _>>();
     insert(&store, std::iter::once(row(5_000, json!({"type": "wide", "strings": names})))).await;
-    assert_eq!(asked(&store, "properties", &json!({"event": "wide", "limit": 1_000})).await, (200, ""));
+    assert_eq!(asked(&store, "properties", &json!({"event": "wide", "limit": 1_000})).await, Ok(()));
 
     let mut most = filtered(mixed("a"));
     most["series"][0]["filters"] = mixed("b");
@@ -99,10 +100,10 @@ async fn a_question_within_the_limits_is_answered_or_refused_by_name() {
         (json!({"from": "1970-01-01", "series": [{}], "interval": "hour"}), "too_many_buckets"),
     ];
     for (request, code) in &refused {
-        assert_eq!(asked(&store, "trends", request).await, (400, *code));
+        assert_eq!(asked(&store, "trends", request).await, Err((ErrorClass::Invalid, *code)));
     }
     let outcome = asked(&store, "trends", &most).await;
-    assert!([(200, ""), (400, "filter_too_complex")].contains(&outcome), "{outcome:?}");
+    assert!([Ok(()), Err((ErrorClass::Invalid, "filter_too_complex"))].contains(&outcome), "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +132,7 @@ async fn what_is_no_name_or_number_of_anything_matches_nothing_and_breaks_nothin
         let field = format!("properties.{name}");
         for op in ["eq", "contains", "regex"] {
             let outcome = asked(&store, "trends", &filtered(json!([{"field": field, "op": op, "value": name}]))).await;
-            assert!(outcome == (200, "") || outcome == (400, "invalid_regex"), "{name} {op}: {outcome:?}");
+            assert!(outcome == Ok(()) || outcome == Err((ErrorClass::Invalid, "invalid_regex")), "{name} {op}: {outcome:?}");
         }
         let request = json!({"from": "-1d", "series": [{"event": "view", "math": "avg", "property": name}], "breakdown": field});
         let answer = store.ask(PROJECT, "trends", &request).await;
@@ -175,7 +176,7 @@ async fn an_answer_that_is_too_large_is_refused_and_is_nobodys_overload() {
     }
     let request = json!({"from": "-1d", "series": [{"event": "view"}], "breakdown": "properties.text", "limit": 1_000});
     for _ in 0..10 {
-        assert_eq!(asked(&store, "trends", &request).await, (422, "answer_too_large"));
+        assert_eq!(asked(&store, "trends", &request).await, Err((ErrorClass::TooExpensive, "answer_too_large")));
     }
-    assert_eq!(asked(&store, "trends", &filtered(json!([]))).await, (200, ""), "the store is not left alone");
+    assert_eq!(asked(&store, "trends", &filtered(json!([]))).await, Ok(()), "the store is not left alone");
 }

@@ -1,0 +1,30 @@
+//! The typed pieces that questions are made of, the same in every report: how each is written in a request, what it means, its
+//! canonical form, and its SQL.
+//!
+//! | piece | in a request |
+//! |---|---|
+//! | [`range`] | `from`, `to`, `timezone`, and what a range is compared with |
+//! | [`interval`] | `interval`: the buckets of a range |
+//! | [`selection`] | `event` and `filters`: which events |
+//! | [`filter`], [`field`], [`number`] | `{"field","op","value"}` |
+//! | [`breakdown`] | `breakdown` and `limit`: the largest values, `$other`, `$none`, and a bar's `breakdown_value` |
+//! | [`page`] | `limit` and `cursor` of a list |
+
+pub(crate) mod breakdown;
+pub(crate) mod canonical;
+mod event_id;
+pub(crate) mod expr;
+pub(crate) mod field;
+pub(crate) mod fields;
+pub(crate) mod filter;
+pub(crate) mod interval;
+pub(crate) mod number;
+pub(crate) mod page;
+pub(crate) mod range;
+pub(crate) mod selection;
+
+pub(crate) use self::canonical::{Canonical, CanonicalForm};
+pub(crate) use self::expr::Expr;
+pub(crate) use self::fields::Fields;
+pub(crate) use self::range::Range;
+pub(crate) use self::selection::{EventMatch, Scope, Select, Selection};

@@ -1,0 +1,255 @@
+//! What a filter, breakdown or math can name: a column or `properties.<name>`.
+
+use super::canonical::{Canonical, CanonicalForm};
+use super::expr::Expr;
+use super::fields::shortened;
+use crate::query::error::{QueryError, nearest};
+
+/// Longest property name that can be asked for, in bytes.
+const MAX_NAME: usize = 512;
+
+/// Something an event has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// Text under this SQL expression; empty means missing.
+    Text(&'static str),
+    /// A whole number under this column; 0 means missing.
+    Number(&'static str),
+    /// A property by its (dotted) name.
+    Property(String),
+}
+
+const SESSION: &str = "if(client_session_id != '', client_session_id, toString(session_id))";
+
+/// Wire name and SQL of every text field.
+const TEXTS: [(&str, &str); 42] = [
+    ("type", "type"),
+    ("eventId", "toString(event_id)"),
+    ("userId", "user_id"),
+    ("user_id", "user_id"),
+    ("anonymousId", "anonymous_id"),
+    ("anonymous_id", "anonymous_id"),
+    ("sessionId", SESSION),
+    ("session_id", SESSION),
+    ("country", "country"),
+    ("region", "region"),
+    ("city", "city"),
+    ("network", "network"),
+    ("browser", "browser"),
+    ("browser_version", "browser_version"),
+    ("os", "os"),
+    ("os_version", "os_version"),
+    ("device_type", "device_type"),
+    ("device_model", "device_model"),
+    ("device_manufacturer", "device_manufacturer"),
+    ("bot", "bot"),
+    ("app_name", "app_name"),
+    ("app_version", "app_version"),
+    ("app_build", "app_build"),
+    ("locale", "locale"),
+    ("timezone", "timezone"),
+    ("page_url", "page_url"),
+    ("page_host", "page_host"),
+    ("page_path", "page_path"),
+    ("page_title", "page_title"),
+    ("page_search", "page_search"),
+    ("referrer", "referrer"),
+    ("referrer_domain", "referrer_domain"),
+    ("channel", "channel"),
+    ("campaign_source", "campaign_source"),
+    ("campaign_medium", "campaign_medium"),
+    ("campaign_name", "campaign_name"),
+    ("campaign_term", "campaign_term"),
+    ("campaign_content", "campaign_content"),
+    ("click_id_kind", "click_id_kind"),
+    ("page_referrer", "referrer"),
+    ("event_id", "toString(event_id)"),
+    ("event", "type"),
+];
+const NUMBERS: [(&str, &str); 2] = [("screen_width", "screen_width"), ("screen_height", "screen_height")];
+
+impl Field {
+    /// The field called `name` on the wire.
+    ///
+    /// # Errors
+    /// 400 `invalid_field` (naming the nearest) or `invalid_property`.
+    pub(crate) fn parse(name: &str) -> Result<Self, QueryError> {
+        if let Some(property) = name.strip_prefix("properties.") {
+            return Self::property(property);
+        }
+        let find = |table: &[(&'static str, &'static str)]| table.iter().find(|(wire, _)| *wire == name).map(|(_, sql)| *sql);
+        if let Some(sql) = find(&TEXTS) {
+            return Ok(Self::Text(sql));
+        }
+        if let Some(sql) = find(&NUMBERS) {
+            return Ok(Self::Number(sql));
+        }
+        let hint = nearest(name, TEXTS.iter().chain(&NUMBERS).map(|(wire, _)| *wire));
+        let name = shortened(name);
+        Err(QueryError::invalid("invalid_field", format!("unknown field `{name}`, did you mean `{hint}` or `properties.{name}`?")))
+    }
+
+    /// The number that a math works on: `properties.<name>`, a numeric column, or the bare name of a property.
+    pub(crate) fn measured(name: &str) -> Result<Self, QueryError> {
+        match NUMBERS.iter().find(|(wire, _)| *wire == name) {
+            Some((_, sql)) => Ok(Self::Number(sql)),
+            None => Self::property(name.strip_prefix("properties.").unwrap_or(name)),
+        }
+    }
+
+    fn property(name: &str) -> Result<Self, QueryError> {
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(QueryError::invalid("invalid_property", format!("a property name has 1 to {MAX_NAME} bytes")));
+        }
+        Ok(Self::Property(name.to_owned()))
+    }
+
+    /// The value as a key: its [`Kind`] as a letter, and the value as text.
+    pub(crate) fn key(&self) -> Expr {
+        match self {
+            Self::Text(sql) => Expr::call("if", [self.is_missing(), Kind::Missing.key(), Kind::Text.tag((*sql).into())]),
+            Self::Number(sql) => {
+                let number = Expr::call("toString", [(*sql).into()]);
+                Expr::call("if", [self.is_missing(), Kind::Missing.key(), Kind::Number.tag(number)])
+            }
+            Self::Property(name) => {
+                // Adding zero makes one of the two.
+                let number = Expr::call("toString", [NUMBERS_MAP.value(name).then(" + 0")]);
+                let json = OTHERS_MAP.value(name);
+                Expr::call(
+                    "multiIf",
+                    [
+                        STRINGS_MAP.has(name),
+                        Kind::Text.tag(STRINGS_MAP.value(name)),
+                        NUMBERS_MAP.has(name),
+                        Kind::Number.tag(number),
+                        json.clone().then(" NOT IN ('', 'null')"),
+                        Kind::Json.tag(json),
+                        Kind::Missing.key(),
+                    ],
+                )
+            }
+        }
+    }
+
+    /// The condition that the value is missing or null.
+    pub(crate) fn is_missing(&self) -> Expr {
+        match self {
+            Self::Text(sql) => Expr::from(*sql).then(" = ''"),
+            Self::Number(sql) => Expr::from(*sql).then(" = 0"),
+            Self::Property(name) => Expr::all([
+                Expr::from("NOT ").then(STRINGS_MAP.has(name)),
+                Expr::from("NOT ").then(NUMBERS_MAP.has(name)),
+                OTHERS_MAP.value(name).then(" IN ('', 'null')"),
+            ]),
+        }
+    }
+
+    /// The value as a float; meaningful where [`Field::has_number`] holds.
+    pub(crate) fn number(&self) -> Expr {
+        match self {
+            Self::Text(sql) => Expr::call("toFloat64OrZero", [(*sql).into()]),
+            Self::Number(sql) => (*sql).into(),
+            Self::Property(name) => {
+                let digits = Expr::call("toFloat64OrZero", [OTHERS_MAP.value(name)]);
+                Expr::call("if", [NUMBERS_MAP.has(name), NUMBERS_MAP.value(name), digits])
+            }
+        }
+    }
+
+    /// The condition that there is a number.
+    pub(crate) fn has_number(&self) -> Expr {
+        match self {
+            Self::Text(_) => "0".into(),
+            Self::Number(sql) => Expr::from(*sql).then(" != 0"),
+            Self::Property(name) => {
+                let digits = Expr::call("match", [OTHERS_MAP.value(name), "'^[-0-9]'".into()]);
+                Expr::any([NUMBERS_MAP.has(name), digits]).grouped()
+            }
+        }
+    }
+}
+
+impl Canonical for Field {
+    fn canonical(&self, to: &mut CanonicalForm) {
+        match self {
+            // Aliases are one field.
+            Self::Text(sql) => to.field("text", *sql),
+            Self::Number(sql) => to.field("number", *sql),
+            Self::Property(name) => to.field("property", name),
+        };
+    }
+}
+
+/// A map of properties of one kind.
+#[derive(Clone, Copy)]
+pub(crate) struct MapColumn(&'static str, &'static str);
+
+/// Properties that are texts.
+pub(crate) const STRINGS_MAP: MapColumn = MapColumn("strings", "strings[");
+/// Properties that are numbers which a float holds.
+pub(crate) const NUMBERS_MAP: MapColumn = MapColumn("numbers", "numbers[");
+/// All other properties, as JSON text.
+pub(crate) const OTHERS_MAP: MapColumn = MapColumn("others", "others[");
+
+impl MapColumn {
+    /// Whether there is a property of this name.
+    pub(crate) fn has(self, name: &str) -> Expr {
+        Expr::call("mapContains", [self.0.into(), Expr::text(name)])
+    }
+
+    /// The property of this name; that of a missing one is empty or zero.
+    pub(crate) fn value(self, name: &str) -> Expr {
+        Expr::from(self.1).then(Expr::text(name)).then("]")
+    }
+}
+
+/// The kind of a value in a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Number,
+    /// Kept as JSON text: a boolean, an array, an object, or a number that a float cannot hold.
+    Json,
+    /// Missing or null.
+    Missing,
+}
+
+impl Kind {
+    /// The letter as an SQL literal.
+    const fn literal(self) -> &'static str {
+        match self {
+            Self::Text => "'s'",
+            Self::Number => "'n'",
+            Self::Json => "'o'",
+            Self::Missing => "'z'",
+        }
+    }
+
+    /// The letter.
+    pub(crate) const fn letter(self) -> &'static str {
+        match self {
+            Self::Text => "s",
+            Self::Number => "n",
+            Self::Json => "o",
+            Self::Missing => "z",
+        }
+    }
+
+    /// The key of a kind that has no values.
+    pub(crate) fn key(self) -> Expr {
+        self.literal().into()
+    }
+
+    /// The key of `value`, a text of this kind.
+    pub(crate) fn tag(self, value: Expr) -> Expr {
+        Expr::call("concat", [self.key(), value])
+    }
+
+    /// Kind and value of a key.
+    pub(crate) fn split(key: &str) -> Option<(Self, &str)> {
+        let (letter, value) = key.split_at_checked(1)?;
+        let kind = [Self::Text, Self::Number, Self::Json, Self::Missing].into_iter().find(|kind| kind.letter() == letter)?;
+        Some((kind, value))
+    }
+}

@@ -1,0 +1,93 @@
+//! The wire side of a request: JSON objects whose every key is known, read field by field with errors that name the field.
+
+use serde_json::{Map, Value};
+
+use crate::query::error::{QueryError, nearest};
+
+/// A JSON object of a request, all of whose keys are known.
+#[derive(Clone, Copy)]
+pub(crate) struct Fields<'a> {
+    object: &'a Map<String, Value>,
+}
+
+/// The body as JSON.
+///
+/// # Errors
+/// 400 `invalid_json`.
+pub(crate) fn parse(body: &[u8]) -> Result<Value, QueryError> {
+    serde_json::from_slice(body).map_err(|fault| {
+        QueryError::invalid("invalid_json", format!("the body is not valid JSON (line {}, column {})", fault.line(), fault.column()))
+    })
+}
+
+/// Takes `refresh` out of a request: whether the answer must be computed anew.
+///
+/// # Errors
+/// 400 `invalid_refresh` if it is no boolean.
+pub(crate) fn take_refresh(request: &mut Value) -> Result<bool, QueryError> {
+    let Value::Object(object) = request else { return Ok(false) };
+    match object.remove("refresh") {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(refresh)) => Ok(refresh),
+        Some(_) => Err(QueryError::invalid("invalid_refresh", "`refresh` must be true or false")),
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// `value` as an object that has no key outside `known`.
+    ///
+    /// # Errors
+    /// 400 `invalid_request` (no object) or `unknown_key`.
+    pub(crate) fn open(value: &'a Value, known: &[&'static str]) -> Result<Self, QueryError> {
+        let Value::Object(object) = value else {
+            return Err(QueryError::invalid("invalid_request", "expected a JSON object"));
+        };
+        match object.keys().find(|key| !known.contains(&key.as_str())) {
+            None => Ok(Self { object }),
+            Some(key) => {
+                let hint = nearest(key, known.iter().copied());
+                Err(QueryError::invalid("unknown_key", format!("unknown key `{}`, did you mean `{hint}`?", shortened(key))))
+            }
+        }
+    }
+
+    /// The value under `key`; JSON null counts as absent.
+    pub(crate) fn value(self, key: &str) -> Option<&'a Value> {
+        self.object.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The text under `key`, if any.
+    pub(crate) fn text(self, key: &str, code: &'static str) -> Result<Option<&'a str>, QueryError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(QueryError::invalid(code, format!("`{key}` must be a string"))),
+        }
+    }
+
+    /// The list under `key`; empty where absent.
+    pub(crate) fn list(self, key: &str, code: &'static str) -> Result<&'a [Value], QueryError> {
+        match self.value(key) {
+            None => Ok(&[]),
+            Some(Value::Array(values)) => Ok(values),
+            Some(_) => Err(QueryError::invalid(code, format!("`{key}` must be an array"))),
+        }
+    }
+
+    /// The limit under `key`: a whole number from 1 to `max`, else `default`.
+    ///
+    /// # Errors
+    /// 400 `invalid_limit`; nothing is clamped, so an answer is never silently shorter than asked.
+    pub(crate) fn limit(self, key: &str, default: u64, max: u64) -> Result<u64, QueryError> {
+        let Some(value) = self.value(key) else { return Ok(default) };
+        match value.as_u64() {
+            Some(limit) if (1..=max).contains(&limit) => Ok(limit),
+            _ => Err(QueryError::invalid("invalid_limit", format!("`{key}` must be a whole number from 1 to {max}"))),
+        }
+    }
+}
+
+/// At most 64 characters of what a client sent, for messages.
+pub(crate) fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}

@@ -1,0 +1,231 @@
+//! Time ranges, and what they are compared with. Calendar arithmetic happens here and in `interval` alone, so SQL needs no time zones and
+//! cannot disagree.
+
+mod instant;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan, ZonedDateTime};
+
+use self::instant::Instant;
+use super::canonical::{Canonical, CanonicalForm};
+use super::fields::{Fields, shortened};
+use crate::query::error::QueryError;
+
+/// 2299-01-01, up to where the table can hold times.
+pub(crate) const LATEST_MS: i64 = 10_382_256_000_000;
+
+/// A checked range: `from_ms` included, `until_ms` excluded.
+///
+/// Its canonical form is that of the question, not of the answer: two ranges that are alike there mean the same at any time.
+#[derive(Clone, Debug)]
+pub(crate) struct Range {
+    pub(crate) from_ms: i64,
+    pub(crate) until_ms: i64,
+    pub(crate) zone: TimeZone,
+    asked: [Bound; 2],
+}
+
+/// A bound as it was asked for, so that the same question is known again a moment later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    /// This instant.
+    At(i64),
+    /// This long before now.
+    Ago(i64),
+    /// It follows from a range that moves.
+    Follows,
+}
+
+impl Canonical for Range {
+    fn canonical(&self, to: &mut CanonicalForm) {
+        // The instants follow from the bounds.
+        let Self { from_ms: _, until_ms: _, zone, asked: [from, until] } = self;
+        to.field("from", from).field("until", until).field("zone", &zone.iana_name());
+    }
+}
+
+impl Canonical for Bound {
+    fn canonical(&self, to: &mut CanonicalForm) {
+        match self {
+            Self::At(at_ms) => to.field("at", at_ms),
+            Self::Ago(ms) => to.field("ago", ms),
+            Self::Follows => to.field("follows", &true),
+        };
+    }
+}
+
+pub(super) fn invalid(message: impl Into<String>) -> QueryError {
+    QueryError::invalid("invalid_range", message)
+}
+
+/// The time zone under `timezone`, UTC by default.
+pub(crate) fn zone(fields: Fields<'_>) -> Result<TimeZone, QueryError> {
+    let Some(name) = fields.text("timezone", "invalid_timezone")? else { return Ok(TimeZone::UTC) };
+    TimeZone::get(name).map_err(|_| QueryError::invalid("invalid_timezone", format!("unknown IANA time zone `{}`", shortened(name))))
+}
+
+/// As [`instant::read`], in milliseconds since 1970.
+pub(crate) fn instant(text: &str, now_ms: i64, zone: &TimeZone) -> Result<i64, QueryError> {
+    Ok(instant::read(text, now_ms, zone)?.at_ms)
+}
+
+/// As [`instant`], in UTC; `None` if it cannot be read.
+pub(crate) fn instant_in_utc(text: &str, now_ms: i64) -> Option<i64> {
+    instant(text, now_ms, &TimeZone::UTC).ok()
+}
+
+impl Range {
+    /// The range under `from`, `to` and `timezone`. An absent `to` is `now`, an absent `from` is an error.
+    pub(crate) fn parse(fields: Fields<'_>, now_ms: i64) -> Result<Self, QueryError> {
+        Self::parse_in(fields, now_ms, zone(fields)?)
+    }
+
+    /// The range under `from` and `to`, read in `zone`.
+    pub(crate) fn parse_in(fields: Fields<'_>, now_ms: i64, zone: TimeZone) -> Result<Self, QueryError> {
+        let from = fields.text("from", "invalid_range")?.ok_or_else(|| invalid("`from` is missing"))?;
+        Self::read(from, fields.text("to", "invalid_range")?, now_ms, zone)
+    }
+
+    /// As [`Range::parse`], but an absent `from` is `since`.
+    pub(crate) fn parse_since(fields: Fields<'_>, now_ms: i64, since: &str) -> Result<Self, QueryError> {
+        let from = fields.text("from", "invalid_range")?.unwrap_or(since);
+        Self::read(from, fields.text("to", "invalid_range")?, now_ms, zone(fields)?)
+    }
+
+    fn read(from: &str, until: Option<&str>, now_ms: i64, zone: TimeZone) -> Result<Self, QueryError> {
+        let bounds = [instant::read(from, now_ms, &zone)?, instant::read(until.unwrap_or("now"), now_ms, &zone)?];
+        Self::between(bounds, now_ms, zone)
+    }
+
+    /// As [`Range::parse`], but an absent bound is none at all: lists show everything unless told otherwise.
+    pub(crate) fn parse_open(fields: Fields<'_>, now_ms: i64) -> Result<Self, QueryError> {
+        let zone = zone(fields)?;
+        let bound = |key: &str, open_ms: i64| match fields.text(key, "invalid_range")? {
+            Some(text) => instant::read(text, now_ms, &zone),
+            None => Ok(Instant { at_ms: open_ms, follows_now: false }),
+        };
+        let bounds = [bound("from", 0)?, bound("to", LATEST_MS)?];
+        Self::between(bounds, now_ms, zone)
+    }
+
+    fn between([from, until]: [Instant; 2], now_ms: i64, zone: TimeZone) -> Result<Self, QueryError> {
+        let mut range = Self::of(from.at_ms, until.at_ms, zone)?;
+        for (bound, instant) in range.asked.iter_mut().zip([from, until]) {
+            if instant.follows_now {
+                *bound = Bound::Ago(now_ms - instant.at_ms);
+            }
+        }
+        Ok(range)
+    }
+
+    /// Whether its bounds stay where they are.
+    pub(crate) fn stays(&self) -> bool {
+        self.asked.iter().all(|bound| matches!(bound, Bound::At(_)))
+    }
+
+    /// Whether its end moves with the clock.
+    pub(crate) fn follows_now(&self) -> bool {
+        !matches!(self.asked, [_, Bound::At(_)])
+    }
+
+    /// A range of two instants.
+    pub(crate) fn of(from_ms: i64, until_ms: i64, zone: TimeZone) -> Result<Self, QueryError> {
+        if from_ms < 0 || until_ms > LATEST_MS {
+            return Err(invalid("the range must lie between the years 1970 and 2299"));
+        }
+        if from_ms >= until_ms {
+            return Err(invalid("`from` must be before `to`"));
+        }
+        Ok(Self { from_ms, until_ms, zone, asked: [Bound::At(from_ms), Bound::At(until_ms)] })
+    }
+
+    /// The range just before this one: as many months if it is made of whole months, as many days if it is made of days (of any
+    /// hour, such as the last seven to now), else as long.
+    pub(crate) fn previous(&self) -> Result<Self, QueryError> {
+        let (from, until) = (self.zoned(self.from_ms)?, self.zoned(self.until_ms)?);
+        let start = match (months(&from, &until), days(&from, &until)) {
+            (Some(months), _) => earlier(&from, jiff::Span::new().months(months)),
+            (None, Some(days)) => earlier(&from, jiff::Span::new().days(days)),
+            (None, None) => Ok(self.from_ms - (self.until_ms - self.from_ms)),
+        };
+        self.moved(start.map_err(beyond)?, self.from_ms)
+    }
+
+    /// The same dates a year before.
+    pub(crate) fn year_before(&self) -> Result<Self, QueryError> {
+        let (from, until) = (self.zoned(self.from_ms)?, self.zoned(self.until_ms)?);
+        let start = earlier(&from, 1.year()).map_err(beyond)?;
+        let end = match is_start_of_day(&until) {
+            // The last day of the range is the one before its end: the 28th of February where there is no 29th.
+            true => until.date().yesterday().and_then(|last| beginning(last.checked_sub(1.year())?.tomorrow()?, &self.zone)),
+            false => earlier(&until, 1.year()),
+        };
+        let end = end.map_err(beyond)?;
+        self.moved(start, if end > start { end } else { start + (self.until_ms - self.from_ms) })
+    }
+
+    fn moved(&self, from_ms: i64, until_ms: i64) -> Result<Self, QueryError> {
+        let mut moved = Self::of(from_ms, until_ms, self.zone.clone())?;
+        if !self.stays() {
+            moved.asked = [Bound::Follows; 2];
+        }
+        Ok(moved)
+    }
+
+    fn zoned(&self, at_ms: i64) -> Result<ZonedDateTime, QueryError> {
+        Ok(Timestamp::from_millisecond(at_ms).map_err(beyond)?.to_zoned_datetime(self.zone.clone()))
+    }
+
+    /// An instant as RFC 3339 in the zone of the request.
+    pub(crate) fn show(&self, at_ms: i64) -> String {
+        let Ok(at) = Timestamp::from_millisecond(at_ms) else { return String::new() };
+        if self.zone == TimeZone::UTC {
+            return at.to_string();
+        }
+        let zoned = at.to_zoned_datetime(self.zone.clone());
+        at.display_with_offset(zoned.offset()).to_string()
+    }
+}
+
+fn beyond(_: jiff::Error) -> QueryError {
+    invalid("the range leaves the calendar")
+}
+
+fn is_start_of_day(at: &ZonedDateTime) -> bool {
+    at.start_of_day().is_ok_and(|start| start == *at)
+}
+
+/// How many whole months lie between, if both are the beginning of one.
+fn months(from: &ZonedDateTime, until: &ZonedDateTime) -> Option<i64> {
+    let is_start = |at: &ZonedDateTime| at.day() == 1 && is_start_of_day(at);
+    let number = |at: &ZonedDateTime| i64::from(at.year()) * 12 + i64::from(at.month());
+    (is_start(from) && is_start(until)).then(|| number(until) - number(from))
+}
+
+/// How many whole days lie between, if both are the same time of a day.
+fn days(from: &ZonedDateTime, until: &ZonedDateTime) -> Option<i64> {
+    let is_same_time = from.time() == until.time() || (is_start_of_day(from) && is_start_of_day(until));
+    let days = from.date().until(until.date()).ok()?.get_days();
+    (is_same_time && days > 0).then_some(i64::from(days))
+}
+
+/// The same time of an earlier date; the beginning of a day stays one.
+fn earlier(at: &ZonedDateTime, span: jiff::Span) -> Result<i64, jiff::Error> {
+    if is_start_of_day(at) {
+        return beginning(at.date().checked_sub(span)?, at.time_zone());
+    }
+    Ok(at.checked_sub(span)?.timestamp().as_millisecond())
+}
+
+fn beginning(date: Date, zone: &TimeZone) -> Result<i64, jiff::Error> {
+    Ok(date.to_zoned_datetime(zone.clone())?.timestamp().as_millisecond())
+}
+
+/// An instant as RFC 3339 with milliseconds and `Z`.
+pub(crate) fn show_ms(at_ms: i64) -> String {
+    Timestamp::from_millisecond(at_ms).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+}
+
+#[cfg(test)]
+mod tests;

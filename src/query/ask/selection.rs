@@ -1,0 +1,130 @@
+//! Which events a statement reads: a scope, which none can do without, and conditions.
+
+use super::canonical::{Canonical, CanonicalForm};
+use super::expr::Expr;
+use super::fields::Fields;
+use super::filter::{self, Filter};
+use super::range::Range;
+use crate::event::ids::ProjectId;
+use crate::query::error::QueryError;
+use crate::query::sql::Statement;
+
+/// Whose events, and of which time: `from_ms` included, `until_ms` excluded, milliseconds since 1970. Made by the question alone, so
+/// no report chooses its project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scope {
+    project: ProjectId,
+    from_ms: i64,
+    until_ms: i64,
+}
+
+impl Scope {
+    /// The events of `project` in `range`.
+    pub(in crate::query) fn new(project: ProjectId, range: &Range) -> Self {
+        Self { project, from_ms: range.from_ms, until_ms: range.until_ms }
+    }
+
+    /// `FROM events WHERE`, limited to the scope.
+    fn expr(self) -> Expr {
+        Expr::from(" FROM events WHERE project_id = ")
+            .then(Expr::uint(self.project.0))
+            .then(" AND timestamp >= fromUnixTimestamp64Milli(")
+            .then(Expr::int(self.from_ms))
+            .then(") AND timestamp < fromUnixTimestamp64Milli(")
+            .then(Expr::int(self.until_ms))
+            .then(")")
+    }
+}
+
+/// The events of a scope that meet all conditions.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection(Expr);
+
+impl Selection {
+    /// All events of `scope`.
+    pub(crate) fn of(scope: Scope) -> Self {
+        Self(scope.expr())
+    }
+
+    /// Of these events those that meet `condition`.
+    pub(crate) fn and(self, condition: impl Into<Expr>) -> Self {
+        Self(self.0.then(" AND ").then(condition))
+    }
+
+    /// Of these events those of one type, if one is given.
+    pub(crate) fn event(self, event: Option<&str>) -> Self {
+        match event {
+            Some(event) => self.and(Expr::from("type = ").then(Expr::text(event))),
+            None => self,
+        }
+    }
+
+    /// Of these events those that pass all filters.
+    pub(crate) fn filters(self, filters: &[Filter]) -> Self {
+        filters.iter().fold(self, |selection, filter| selection.and(filter.condition().grouped()))
+    }
+
+    /// ` FROM events WHERE …`, as part of a statement.
+    pub(crate) fn into_expr(self) -> Expr {
+        self.0
+    }
+}
+
+/// `event` and `filters` of a request: which events it is about.
+#[derive(Clone, Debug)]
+pub(crate) struct EventMatch {
+    /// The type; none means any.
+    pub(crate) event: Option<String>,
+    pub(crate) filters: Vec<Filter>,
+}
+
+impl EventMatch {
+    /// Reads `event` and `filters`.
+    ///
+    /// # Errors
+    /// 400 `invalid_event`, and as [`filter::parse_all`].
+    pub(crate) fn parse(fields: Fields<'_>) -> Result<Self, QueryError> {
+        let event = fields.text("event", "invalid_event")?.map(str::to_owned);
+        Ok(Self { event, filters: filter::parse_all(fields)? })
+    }
+
+    /// The events of `scope` that it is about.
+    pub(crate) fn select(&self, scope: Scope) -> Selection {
+        Selection::of(scope).event(self.event.as_deref()).filters(&self.filters)
+    }
+}
+
+impl Canonical for EventMatch {
+    fn canonical(&self, to: &mut CanonicalForm) {
+        let Self { event, filters } = self;
+        to.field("event", event).field("filters", filters);
+    }
+}
+
+/// `SELECT` of columns, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Select(Expr);
+
+impl Select {
+    /// Adds a column.
+    pub(crate) fn column(self, column: impl Into<Expr>) -> Self {
+        let begin = if self.0 == Expr::default() { "SELECT " } else { ", " };
+        Self(self.0.then(begin).then(column))
+    }
+
+    /// Adds a column with a name, which ` AS …` gives.
+    pub(crate) fn named(self, column: impl Into<Expr>, name: &'static str) -> Self {
+        self.column(column.into().then(name))
+    }
+
+    /// These columns of a selection. What follows (`GROUP BY` and so on) is appended.
+    pub(crate) fn from(self, selection: Selection) -> Expr {
+        self.0.then(selection.into_expr())
+    }
+}
+
+impl From<Expr> for Statement {
+    fn from(expr: Expr) -> Self {
+        expr.append(Self::default())
+    }
+}

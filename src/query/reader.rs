@@ -1,0 +1,208 @@
+//! The guarded way to ClickHouse, the only one of this role.
+//!
+//! Promises: every statement runs within a deadline, and as part of a question that holds a permit or of a watcher that sends one
+//! statement at a time; dropping the future cancels the statement; an error names neither hosts nor SQL. One question has one
+//! deadline, its turn and all its statements together. A statement that would read another project, or all of them, is not sent.
+//! May go wrong: too much runs at once (429, 503), the store is away (503), a statement is too expensive (422) or too slow (504).
+
+mod guard;
+mod profile;
+mod rows;
+mod scope;
+mod store;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use self::guard::{Guard, QueryPermit};
+pub use self::guard::{QueryConfig, QueryLimits};
+pub use self::profile::missing_limits;
+pub(crate) use self::rows::{Cell, Row, number, to_json};
+pub use self::store::StoreReader;
+use super::LoadLatency;
+use super::ask::{Range, Scope};
+use super::error::QueryError;
+use super::pending::{Backlog, PendingEvents, Watermark};
+use super::sql::Statement;
+use crate::event::ids::ProjectId;
+
+/// The answer of the store to one statement.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Rows as `JSONCompactEachRow`.
+    pub body: Bytes,
+    /// Rows the statement read.
+    pub read_rows: u64,
+}
+
+/// Sends statements to a store. Dropping the future must cancel the statement.
+pub trait Run: Send + Sync + 'static {
+    /// Runs one statement; the rows come as `JSONCompactEachRow`.
+    fn run(&self, statement: Statement) -> impl Future<Output = Result<Answer, QueryError>> + Send;
+}
+
+impl<R: Run> Run for Arc<R> {
+    fn run(&self, statement: Statement) -> impl Future<Output = Result<Answer, QueryError>> + Send {
+        R::run(self, statement)
+    }
+}
+
+/// [`Run`] of any store.
+trait AnyStore: Send + Sync {
+    fn send(&self, statement: Statement) -> BoxFuture<'_, Result<Answer, QueryError>>;
+}
+
+impl<R: Run> AnyStore for R {
+    fn send(&self, statement: Statement) -> BoxFuture<'_, Result<Answer, QueryError>> {
+        self.run(statement).boxed()
+    }
+}
+
+/// Guards a store.
+pub(crate) struct Reader {
+    store: Box<dyn AnyStore>,
+    guard: Guard,
+    deadline: Duration,
+    pending: Option<Arc<dyn PendingEvents>>,
+    latency: Option<LoadLatency>,
+}
+
+impl Reader {
+    /// Guards `store` with `limits`.
+    pub(crate) fn new(store: impl Run, limits: QueryLimits) -> Self {
+        Self { store: Box::new(store), guard: Guard::new(limits), deadline: limits.time, pending: None, latency: None }
+    }
+
+    /// Knows, beside the store, what waits in the log and how long loading takes.
+    pub(crate) fn beside(self, pending: Option<Arc<dyn PendingEvents>>, latency: Option<LoadLatency>) -> Self {
+        Self { pending, latency, ..self }
+    }
+
+    /// Begins a question of `project`, asked at `now_ms` (milliseconds since 1970), once it is its turn.
+    ///
+    /// # Errors
+    /// 429 `too_many_queries`, 503 `overloaded`, 504 `query_timeout`.
+    pub(crate) async fn begin(&self, project: ProjectId, now_ms: i64) -> Result<StatementRunner<'_>, QueryError> {
+        let deadline = Instant::now() + self.deadline;
+        let turn = timeout_at(deadline, self.guard.enter(project)).await;
+        let permit = turn.unwrap_or_else(|_| Err(QueryError::too_slow()))?;
+        Ok(StatementRunner { _permit: Some(permit), ..self.runner(project, now_ms, deadline) })
+    }
+
+    /// Reads the books, which concern all projects, `within` that time. Takes no permit, so that watching goes on under load: each
+    /// watcher sends one statement at a time.
+    pub(crate) fn watch(&self, now_ms: i64, within: Duration) -> StatementRunner<'_> {
+        self.runner(ProjectId::BOOKS, now_ms, Instant::now() + within)
+    }
+
+    fn runner(&self, project: ProjectId, now_ms: i64, deadline: Instant) -> StatementRunner<'_> {
+        StatementRunner { reader: self, project, now_ms, deadline, rows_read: 0, is_sampled: false, _permit: None }
+    }
+}
+
+/// Runs the statements of one question and adds up the rows that they read.
+pub(crate) struct StatementRunner<'a> {
+    reader: &'a Reader,
+    project: ProjectId,
+    now_ms: i64,
+    deadline: Instant,
+    rows_read: u64,
+    is_sampled: bool,
+    /// Held until the question is answered.
+    _permit: Option<QueryPermit>,
+}
+
+impl StatementRunner<'_> {
+    /// Whose question it is.
+    pub(crate) fn project(&self) -> ProjectId {
+        self.project
+    }
+
+    /// The events of the project in `range`: where every statement of events starts.
+    pub(crate) fn scope(&self, range: &Range) -> Scope {
+        Scope::new(self.project, range)
+    }
+
+    /// What the log holds above `watermarks`.
+    ///
+    /// # Errors
+    /// 503 `log_unavailable`.
+    pub(crate) async fn backlog(&self, watermarks: &[Watermark]) -> Result<Backlog, QueryError> {
+        let Some(pending) = &self.reader.pending else { return Ok(Backlog::default()) };
+        let backlog = self.within_deadline(pending.above(watermarks)).await?;
+        backlog.map_err(|_| QueryError::unavailable("log_unavailable", "the log cannot be read now"))
+    }
+
+    /// The latencies of the project's events, as the loader of this process has measured them; null without one.
+    pub(crate) fn latency(&self) -> Value {
+        self.reader.latency.as_ref().map_or(Value::Null, |latency| latency(self.project))
+    }
+
+    /// When the question was asked, milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
+    /// Rows read so far.
+    pub(crate) fn rows_read(&self) -> u64 {
+        self.rows_read
+    }
+
+    /// Notes that the answer is scaled up from a part of the events.
+    pub(crate) fn mark_sampled(&mut self) {
+        self.is_sampled = true;
+    }
+
+    /// Whether the answer is scaled up from a part of the events.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.is_sampled
+    }
+
+    /// Waits for `work` until the deadline of the question.
+    pub(crate) async fn within_deadline<T>(&self, work: impl Future<Output = T>) -> Result<T, QueryError> {
+        timeout_at(self.deadline, work).await.map_err(|_| QueryError::too_slow())
+    }
+
+    /// Runs `statement` and parses its rows.
+    pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, QueryError> {
+        let mut rows = Vec::new();
+        self.each(statement, |row| rows.push(row)).await?;
+        Ok(rows)
+    }
+
+    /// Runs `statement` and takes its rows one by one, so that they are never all parsed at once.
+    pub(crate) async fn each(&mut self, statement: Statement, mut take: impl FnMut(Row)) -> Result<(), QueryError> {
+        self.typed_each(statement, |row| take(Row(row))).await
+    }
+
+    /// Runs `statement` and parses its rows, each the values of its columns.
+    pub(crate) async fn typed_rows<T: DeserializeOwned>(&mut self, statement: Statement) -> Result<Vec<T>, QueryError> {
+        let mut rows = Vec::new();
+        self.typed_each(statement, |row| rows.push(row)).await?;
+        Ok(rows)
+    }
+
+    async fn typed_each<T: DeserializeOwned>(&mut self, statement: Statement, mut take: impl FnMut(T)) -> Result<(), QueryError> {
+        statement.check()?;
+        if !scope::is_of(self.project, &statement) {
+            tracing::error!(sql = statement.text(), "not sent: a statement without its project");
+            return Err(QueryError::internal("a statement was not limited to the project"));
+        }
+        let answer = self.within_deadline(self.reader.store.send(statement)).await??;
+        self.rows_read += answer.read_rows;
+        // Text columns are bytes to the store; a sequence that is not UTF-8 must not cost the whole answer.
+        let text = String::from_utf8_lossy(&answer.body);
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            take(serde_json::from_str(line).map_err(|_| QueryError::internal("the answer of the store cannot be read"))?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! How much may run at once, over all and by project, so that the dashboards of one project do not starve the others.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::event::ids::ProjectId;
+use crate::query::error::QueryError;
+
+/// `[query]` as written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueryConfig {
+    /// Queries that may run at once.
+    pub max_running: usize,
+    /// Queries of one project that may run at once.
+    pub max_running_per_project: usize,
+    /// How long a query waits for its turn before it is refused.
+    #[serde(with = "humantime_serde")]
+    pub max_wait: Duration,
+    /// Longest time of one question, its turn and all its statements together.
+    #[serde(with = "humantime_serde")]
+    pub max_time: Duration,
+    /// Bytes of answers kept; 0 keeps none.
+    #[serde(with = "crate::byte_size")]
+    pub cache_bytes: u64,
+}
+
+impl Default for QueryConfig {
+    fn default() -> Self {
+        // Each query uses several threads of the store; 16 at once keep it busy without queueing inside it.
+        Self {
+            max_running: 16,
+            max_running_per_project: 8,
+            max_wait: Duration::from_secs(5),
+            max_time: Duration::from_secs(30),
+            cache_bytes: 64 << 20,
+        }
+    }
+}
+
+/// The checked form of [`QueryConfig`].
+#[derive(Clone, Copy, Debug)]
+pub struct QueryLimits {
+    running: usize,
+    running_per_project: usize,
+    wait: Duration,
+    pub(crate) time: Duration,
+    pub(crate) cache_bytes: u64,
+}
+
+impl Default for QueryLimits {
+    fn default() -> Self {
+        QueryConfig::default().unchecked()
+    }
+}
+
+impl QueryConfig {
+    /// Checks the section.
+    ///
+    /// # Errors
+    /// The key and value that make no sense.
+    pub fn check(self) -> Result<QueryLimits, String> {
+        for (key, value) in [("max_running", self.max_running), ("max_running_per_project", self.max_running_per_project)] {
+            if !(1..=10_000).contains(&value) {
+                return Err(format!("query.{key} = {value}: must be from 1 to 10000"));
+            }
+        }
+        if self.max_time.is_zero() {
+            return Err("query.max_time = 0s: no question could be answered".to_owned());
+        }
+        Ok(self.unchecked())
+    }
+
+    fn unchecked(self) -> QueryLimits {
+        QueryLimits {
+            running: self.max_running,
+            running_per_project: self.max_running_per_project,
+            wait: self.max_wait,
+            time: self.max_time,
+            cache_bytes: self.cache_bytes,
+        }
+    }
+}
+
+/// Hands out permits.
+pub(crate) struct Guard {
+    limits: QueryLimits,
+    all: Arc<Semaphore>,
+    // One entry a project that ever asked: projects come from keys, so there are as few as those.
+    projects: Mutex<HashMap<ProjectId, Arc<Semaphore>>>,
+}
+
+/// The right to be one of the running queries, given back when dropped.
+pub(crate) struct QueryPermit {
+    _all: OwnedSemaphorePermit,
+    _project: OwnedSemaphorePermit,
+}
+
+impl Guard {
+    pub(crate) fn new(limits: QueryLimits) -> Self {
+        Self { limits, all: Arc::new(Semaphore::new(limits.running)), projects: Mutex::default() }
+    }
+
+    /// Waits for a permit.
+    ///
+    /// # Errors
+    /// 429 `too_many_queries` (this project), 503 `overloaded` (all).
+    pub(crate) async fn enter(&self, project: ProjectId) -> Result<QueryPermit, QueryError> {
+        let own = {
+            let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(projects.entry(project).or_insert_with(|| Arc::new(Semaphore::new(self.limits.running_per_project))))
+        };
+        let project = self.permit(own).await.ok_or_else(QueryError::too_many)?;
+        let all = self.permit(Arc::clone(&self.all)).await;
+        let all = all.ok_or_else(|| QueryError::unavailable("overloaded", "too many queries are running"))?;
+        Ok(QueryPermit { _all: all, _project: project })
+    }
+
+    async fn permit(&self, semaphore: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        tokio::time::timeout(self.limits.wait, semaphore.acquire_owned()).await.ok()?.ok()
+    }
+}

@@ -1,0 +1,163 @@
+//! The reports. **A report is one file in this folder, with a folder of parts if it is large, and one line in [`REPORTS`].**
+//!
+//! A report checks its request, names the ranges that its answer depends on and its canonical form, and answers through a
+//! [`StatementRunner`], which knows the project and guards every statement. Cache, HTTP, deadlines and `users` work for all that are
+//! registered.
+
+pub(crate) mod dead_letters;
+pub(crate) mod events;
+pub(crate) mod ledger;
+pub(crate) mod properties;
+pub(crate) mod trends;
+pub(crate) mod users;
+
+use std::future::Future;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use super::ask::{Canonical, CanonicalForm, Fields, Range, Selection};
+use super::error::QueryError;
+use super::reader::StatementRunner;
+
+/// Every report.
+pub(crate) const REPORTS: &[ReportKind] = &[
+    ReportKind::of::<trends::Trends>(),
+    ReportKind::of::<users::Users>(),
+    ReportKind::of::<events::Events>(),
+    ReportKind::of::<properties::Properties>(),
+    ReportKind::of::<ledger::Ledger>(),
+    ReportKind::of::<dead_letters::DeadLetters>(),
+];
+
+/// Where a report is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `POST /v1/query/NAME`; the answer has `result` and `meta`, and comes from the cache while nothing has changed.
+    Query,
+    /// `GET` this path, with parameters; the answer is the result itself, computed each time.
+    Get(&'static str),
+}
+
+/// A request of a report.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    /// The name of the project, for answers that show it.
+    pub(crate) project_name: &'a str,
+    /// The body, or the parameters as an object of texts.
+    pub(crate) body: &'a Value,
+    /// When it is asked, milliseconds since 1970.
+    pub(crate) now_ms: i64,
+}
+
+impl<'a> Ask<'a> {
+    /// The parameters of a [`Route::Get`].
+    pub(crate) fn parameters(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let parameters = self.body.as_object().into_iter().flatten();
+        parameters.map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()))
+    }
+}
+
+/// A checked request of one report.
+pub(crate) trait Report: Canonical + Sized + Send + Sync + 'static {
+    /// Its name in paths and in `of`.
+    const NAME: &'static str;
+    /// Where it is asked for.
+    const ROUTE: Route = Route::Query;
+    /// Whether its answers are kept.
+    const IS_KEPT: bool = true;
+    /// The keys that name one of its bars, beside those of its request. A report without any has no bars.
+    const BAR_KEYS: &'static [&'static str] = &[];
+
+    /// Checks a request.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn parse(ask: Ask<'_>) -> Result<Self, QueryError>;
+
+    /// The ranges that the answer depends on: events that arrive in one of them outdate it.
+    fn ranges(&self) -> Vec<&Range>;
+
+    /// Answers it: the result as JSON.
+    fn answer(&self, runner: &mut StatementRunner<'_>) -> impl Future<Output = Result<Vec<u8>, QueryError>> + Send;
+
+    /// The people behind one of its bars.
+    ///
+    /// # Errors
+    /// 400 `invalid_of` where there is no such bar.
+    fn people(self, bar: Bar<'_>) -> Result<Box<dyn People>, QueryError> {
+        let Bar { .. } = bar;
+        Err(QueryError::invalid("invalid_of", format!("`{}` has no bars", Self::NAME)))
+    }
+}
+
+/// Which bar of a report.
+#[derive(Clone, Copy)]
+pub(crate) struct Bar<'a> {
+    /// The report's [`Report::BAR_KEYS`].
+    pub(crate) fields: Fields<'a>,
+    /// Whether it is a bar of the chart that the report is compared with.
+    pub(crate) is_compared: bool,
+    /// When it is asked for, milliseconds since 1970.
+    pub(crate) now_ms: i64,
+}
+
+/// The events behind a bar; their persons are its people. Their number is the number that the bar shows of persons.
+pub(crate) trait People: Canonical + Send + Sync {
+    /// The ranges that decide which events they are.
+    fn ranges(&self) -> Vec<&Range>;
+
+    /// Which events they are, once it is known what decides that.
+    fn events<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Selection, QueryError>>;
+}
+
+/// A [`Report`] of any kind.
+pub(crate) trait Plan: Send + Sync {
+    /// As [`Report::ranges`].
+    fn ranges(&self) -> Vec<&Range>;
+
+    /// Identity of the question, in this and every other process of `release`.
+    fn fingerprint(&self, release: &str) -> u128;
+
+    /// As [`Report::answer`].
+    fn answer<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Vec<u8>, QueryError>>;
+
+    /// As [`Report::people`].
+    fn people(self: Box<Self>, bar: Bar<'_>) -> Result<Box<dyn People>, QueryError>;
+}
+
+impl<T: Report> Plan for T {
+    fn ranges(&self) -> Vec<&Range> {
+        Report::ranges(self)
+    }
+
+    fn fingerprint(&self, release: &str) -> u128 {
+        let mut form = CanonicalForm::of(release, T::NAME);
+        self.canonical(&mut form);
+        form.fingerprint()
+    }
+
+    fn answer<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Vec<u8>, QueryError>> {
+        Report::answer(self, runner).boxed()
+    }
+
+    fn people(self: Box<Self>, bar: Bar<'_>) -> Result<Box<dyn People>, QueryError> {
+        Report::people(*self, bar)
+    }
+}
+
+/// A registered report.
+pub(crate) struct ReportKind {
+    pub(crate) name: &'static str,
+    pub(crate) route: Route,
+    pub(crate) is_kept: bool,
+    pub(crate) bar_keys: &'static [&'static str],
+    pub(crate) parse: fn(Ask<'_>) -> Result<Box<dyn Plan>, QueryError>,
+}
+
+impl ReportKind {
+    const fn of<T: Report>() -> Self {
+        Self { name: T::NAME, route: T::ROUTE, is_kept: T::IS_KEPT, bar_keys: T::BAR_KEYS, parse: |ask| Ok(Box::new(T::parse(ask)?)) }
+    }
+}

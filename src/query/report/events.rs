@@ -1,0 +1,324 @@
+//! Single events, newest first, in pages that stay put while new events arrive.
+//!
+//! A page ends at its limit or at [`PAGE_BYTES`], whichever comes first, and `next` leads on: however large events are, a page is
+//! not.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value, json};
+
+use super::{Ask, Report};
+use crate::query::ask::page::{self, Page};
+use crate::query::ask::range::show_ms;
+use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields, Range, Scope, Select};
+use crate::query::error::QueryError;
+use crate::query::reader::{Row, StatementRunner, number, to_json};
+
+/// Bytes of a page, but for the event that reaches them.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// Most events of a page.
+const MAX_PAGE: u64 = 10_000;
+
+/// A checked request.
+#[derive(Clone, Debug)]
+pub(crate) struct Events {
+    range: Range,
+    events: EventMatch,
+    page: Page<Cursor>,
+}
+
+/// The last event of a page; the order is time, id, visitor, all falling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cursor {
+    at_ms: i64,
+    id: String,
+    visitor: u64,
+}
+
+/// The columns of a row, by name; the texts of [`CONTEXT`] follow, then `size`, `before` and `found`.
+const COLUMNS: [(&str, &str); 14] = [
+    ("at", "toUnixTimestamp64Milli(timestamp) AS at"),
+    ("event_id", "event_id"),
+    ("visitor_id", "visitor_id"),
+    ("type", "type"),
+    ("received_at", "toUnixTimestamp64Milli(received_at)"),
+    ("user_id", "user_id"),
+    ("anonymous_id", "anonymous_id"),
+    (
+        "session_id",
+        "multiIf(client_session_id != '', client_session_id, session_id = toUUID('00000000-0000-0000-0000-000000000000'), '', toString(session_id))",
+    ),
+    ("strings", "strings"),
+    ("numbers", "numbers"),
+    ("others", "others"),
+    ("screen_width", "screen_width"),
+    ("screen_height", "screen_height"),
+    ("screen_density", "screen_density"),
+];
+const AT: usize = column("at");
+const EVENT_ID: usize = column("event_id");
+const VISITOR_ID: usize = column("visitor_id");
+const TYPE: usize = column("type");
+const RECEIVED_AT: usize = column("received_at");
+const USER_ID: usize = column("user_id");
+const ANONYMOUS_ID: usize = column("anonymous_id");
+const SESSION_ID: usize = column("session_id");
+const STRINGS: usize = column("strings");
+const NUMBERS: usize = column("numbers");
+const OTHERS: usize = column("others");
+const SCREEN_WIDTH: usize = column("screen_width");
+const SCREEN_HEIGHT: usize = column("screen_height");
+const SCREEN_DENSITY: usize = column("screen_density");
+const FIRST_CONTEXT: usize = COLUMNS.len();
+const FOUND: usize = FIRST_CONTEXT + CONTEXT.len() + 2;
+
+/// The place of a column in a row; a name that is not there does not compile.
+const fn column(name: &str) -> usize {
+    let mut place = 0;
+    while !is_same(COLUMNS[place].0.as_bytes(), name.as_bytes()) {
+        place += 1;
+    }
+    place
+}
+
+const fn is_same(left: &[u8], right: &[u8]) -> bool {
+    let mut at = 0;
+    while at < left.len() && at < right.len() && left[at] == right[at] {
+        at += 1;
+    }
+    at == left.len() && at == right.len()
+}
+
+/// About what an event takes: its texts, and what else there is at least.
+const SIZE: &str = "256 + byteSize(user_id, anonymous_id, strings, numbers, others, page_url, page_path, page_title, page_search, \
+    referrer, click_id) AS size";
+/// Behind the columns: the bytes of all events before it, and how many events were found.
+const RUNNING: &str = "SELECT * FROM (SELECT *, sum(size) OVER (ORDER BY at DESC, event_id DESC, visitor_id DESC \
+    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before, count() OVER () AS found FROM (";
+
+/// Where each text column goes in the context.
+const CONTEXT: [(&str, &str, &str); 32] = [
+    ("app_name", "app", "name"),
+    ("app_version", "app", "version"),
+    ("app_build", "app", "build"),
+    ("browser", "browser", "name"),
+    ("browser_version", "browser", "version"),
+    ("os", "os", "name"),
+    ("os_version", "os", "version"),
+    ("device_type", "device", "type"),
+    ("device_model", "device", "model"),
+    ("device_manufacturer", "device", "manufacturer"),
+    ("page_url", "page", "url"),
+    ("page_host", "page", "host"),
+    ("page_path", "page", "path"),
+    ("page_title", "page", "title"),
+    ("page_search", "page", "search"),
+    ("referrer", "page", "referrer"),
+    ("campaign_source", "campaign", "source"),
+    ("campaign_medium", "campaign", "medium"),
+    ("campaign_name", "campaign", "name"),
+    ("campaign_term", "campaign", "term"),
+    ("campaign_content", "campaign", "content"),
+    ("country", "geo", "country"),
+    ("region", "geo", "region"),
+    ("city", "geo", "city"),
+    ("network", "geo", "network"),
+    ("referrer_domain", "referrer", "domain"),
+    ("channel", "referrer", "channel"),
+    ("click_id_kind", "click", "kind"),
+    ("click_id", "click", "id"),
+    ("locale", "", "locale"),
+    ("timezone", "", "timezone"),
+    ("bot", "", "bot"),
+];
+
+impl page::Cursor for Cursor {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '.');
+        let at_ms = parts.next()?.parse().ok()?;
+        let id = uuid::Uuid::try_parse(parts.next()?).ok()?.to_string();
+        Some(Self { at_ms, id, visitor: parts.next()?.parse().ok()? })
+    }
+}
+
+impl Cursor {
+    /// The condition that an event comes after it in the list.
+    fn precedes(&self) -> Expr {
+        let (at_ms, id) = (Expr::int(self.at_ms), Expr::call("toUUID", [Expr::text(&self.id)]));
+        // The first condition is one that the sort order of the table answers.
+        let is_not_newer = Expr::from("timestamp <= ").then(Expr::call("fromUnixTimestamp64Milli", [at_ms.clone()]));
+        let same_id = Expr::all([Expr::from("event_id = ").then(id.clone()), Expr::from("visitor_id < ").then(Expr::uint(self.visitor))]);
+        let comes_after = [Expr::from("at < ").then(at_ms), Expr::from("event_id < ").then(id), same_id.grouped()];
+        Expr::all([is_not_newer, Expr::any(comes_after).grouped()])
+    }
+}
+
+impl Canonical for Cursor {
+    fn canonical(&self, to: &mut CanonicalForm) {
+        let Self { at_ms, id, visitor } = self;
+        to.field("at", at_ms).field("id", id).field("visitor", visitor);
+    }
+}
+
+impl Canonical for Events {
+    fn canonical(&self, to: &mut CanonicalForm) {
+        let Self { range, events, page } = self;
+        to.field("range", range).field("events", events).field("page", page);
+    }
+}
+
+impl Report for Events {
+    const NAME: &'static str = "events";
+    /// A person who looks for the newest event wants to see it arrive.
+    const IS_KEPT: bool = false;
+
+    fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
+        let fields = Fields::open(ask.body, &["from", "to", "timezone", "event", "filters", "limit", "cursor"])?;
+        let range = Range::parse_open(fields, ask.now_ms)?;
+        Ok(Self { range, events: EventMatch::parse(fields)?, page: Page::parse(fields, MAX_PAGE)? })
+    }
+
+    fn ranges(&self) -> Vec<&Range> {
+        vec![&self.range]
+    }
+
+    async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
+        let mut written = Written::default();
+        let statement = self.statement(runner.scope(&self.range));
+        runner.each(statement.into(), |row| written.add(&row)).await?;
+        let next = to_json(&written.next.filter(|_| written.found > written.events))?;
+        Ok([&b"{\"events\":["[..], &written.json, b"],\"next\":", &next, b"}"].concat())
+    }
+}
+
+impl Events {
+    fn statement(&self, scope: Scope) -> Expr {
+        let columns = COLUMNS.iter().map(|(_, sql)| *sql).chain(CONTEXT.iter().map(|(sql, _, _)| *sql));
+        let columns = columns.fold(Select::default(), Select::column).column(SIZE);
+        let events = self.events.select(scope);
+        let events = match &self.page.after {
+            Some(cursor) => events.and(cursor.precedes()),
+            None => events,
+        };
+        Expr::from(RUNNING)
+            .then(columns.from(events))
+            .then(" ORDER BY timestamp DESC, event_id DESC, visitor_id DESC LIMIT ")
+            .then(Expr::uint(self.page.rows()))
+            .then(")) WHERE before < ")
+            .then(Expr::uint(PAGE_BYTES as u64))
+            .then(" ORDER BY at DESC, event_id DESC, visitor_id DESC LIMIT ")
+            .then(Expr::uint(self.page.limit))
+    }
+}
+
+/// A page as it is written, event by event.
+#[derive(Default)]
+struct Written {
+    json: Vec<u8>,
+    events: u64,
+    /// Events there are, those of this page included; at most one more than its limit.
+    found: u64,
+    next: Option<String>,
+}
+
+impl Written {
+    fn add(&mut self, row: &Row) {
+        if self.json.len() >= PAGE_BYTES {
+            return;
+        }
+        let before = self.json.len();
+        if self.events > 0 {
+            self.json.push(b',');
+        }
+        if serde_json::to_writer(&mut self.json, &Event::of(row)).is_err() {
+            // Not possible: it is made of texts and numbers.
+            self.json.truncate(before);
+            return;
+        }
+        self.events += 1;
+        self.found = row.cell(FOUND).uint();
+        self.next = Some(format!("{}.{}.{}", row.cell(AT).int(), row.cell(EVENT_ID).text(), row.cell(VISITOR_ID).uint()));
+    }
+}
+
+/// An event as the wire shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'r> {
+    event_id: &'r str,
+    r#type: &'r str,
+    timestamp: String,
+    received_at: String,
+    user_id: Option<&'r str>,
+    anonymous_id: Option<&'r str>,
+    session_id: Option<&'r str>,
+    context: Map<String, Value>,
+    properties: BTreeMap<&'r str, Box<RawValue>>,
+}
+
+impl<'r> Event<'r> {
+    fn of(row: &'r Row) -> Self {
+        let known = |column| Some(row.cell(column).text()).filter(|text| !text.is_empty());
+        Self {
+            event_id: row.cell(EVENT_ID).text(),
+            r#type: row.cell(TYPE).text(),
+            timestamp: show_ms(row.cell(AT).int()),
+            received_at: show_ms(row.cell(RECEIVED_AT).int()),
+            user_id: known(USER_ID),
+            anonymous_id: known(ANONYMOUS_ID),
+            session_id: known(SESSION_ID),
+            context: context(row),
+            properties: properties(row),
+        }
+    }
+}
+
+fn properties(row: &Row) -> BTreeMap<&str, Box<RawValue>> {
+    let mut properties = BTreeMap::new();
+    for (column, read) in [(STRINGS, to_raw as fn(&Value) -> Box<RawValue>), (NUMBERS, read_number), (OTHERS, read_json)] {
+        if let Value::Object(map) = row.cell(column).json() {
+            properties.extend(map.iter().map(|(name, value)| (&**name, read(value))));
+        }
+    }
+    properties
+}
+
+fn to_raw(value: &Value) -> Box<RawValue> {
+    to_raw_value(value).unwrap_or_default()
+}
+
+fn read_number(value: &Value) -> Box<RawValue> {
+    to_raw(&value.as_f64().map_or(Value::Null, number))
+}
+
+/// JSON text as it is, so that numbers keep all their digits.
+fn read_json(value: &Value) -> Box<RawValue> {
+    value.as_str().and_then(|text| RawValue::from_string(text.to_owned()).ok()).unwrap_or_default()
+}
+
+fn context(row: &Row) -> Map<String, Value> {
+    let mut context = Map::new();
+    for (index, (_, group, name)) in CONTEXT.iter().enumerate() {
+        let text = row.cell(FIRST_CONTEXT + index).text();
+        if text.is_empty() {
+            continue;
+        }
+        if group.is_empty() {
+            context.insert((*name).to_owned(), Value::from(text));
+        } else if let Value::Object(object) = context.entry(*group).or_insert_with(|| json!({})) {
+            object.insert((*name).to_owned(), Value::from(text));
+        }
+    }
+    let (width, height) = (row.cell(SCREEN_WIDTH).int(), row.cell(SCREEN_HEIGHT).int());
+    if width != 0 || height != 0 {
+        let mut screen = json!({"width": width, "height": height});
+        if let (Some(density), Value::Object(object)) = (row.cell(SCREEN_DENSITY).float().filter(|density| *density != 0.0), &mut screen) {
+            object.insert("density".to_owned(), number(density));
+        }
+        context.insert("screen".to_owned(), screen);
+    }
+    context
+}

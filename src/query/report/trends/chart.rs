@@ -1,0 +1,115 @@
+//! Rows of numbers folded into lines, and lines as the wire shows them.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::formula::Formula;
+use super::series::Series;
+use crate::query::ask::Range;
+use crate::query::ask::breakdown::{OTHER, Tops};
+use crate::query::ask::interval::Buckets;
+use crate::query::reader::{Row, number};
+
+/// A chart as the wire shows it.
+#[derive(Debug, Serialize)]
+pub(super) struct Chart {
+    buckets: Vec<String>,
+    partial: Vec<bool>,
+    series: Vec<Shown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) compare: Option<Box<Chart>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    name: String,
+    event: Option<String>,
+    math: &'static str,
+    breakdown: Option<Box<RawValue>>,
+    kind: Option<&'static str>,
+    #[serde(serialize_with = "numbers")]
+    values: Vec<Option<f64>>,
+    #[serde(serialize_with = "one_number")]
+    total: Option<f64>,
+}
+
+/// Values of one line of the chart.
+#[derive(Clone, Debug)]
+struct Line {
+    values: Vec<Option<f64>>,
+    total: Option<f64>,
+}
+
+/// The lines of one series, by number.
+#[derive(Debug)]
+pub(super) struct Lines {
+    lines: BTreeMap<i64, Line>,
+    /// A line of nothing.
+    empty: Line,
+}
+
+impl Chart {
+    /// A chart without series.
+    pub(super) fn new(range: &Range, buckets: &Buckets, now_ms: i64) -> Self {
+        let starts = buckets.starts().iter().map(|start| range.show(*start)).collect();
+        Self { buckets: starts, partial: buckets.partial(range, now_ms), series: Vec::new(), compare: None }
+    }
+
+    /// Adds the lines of a series: those of `tops` in their order, then `$other`, then `$none`; without a breakdown the one.
+    pub(super) fn add(&mut self, series: &Series, tops: Option<&Tops>, lines: Lines) {
+        let none = tops.map_or(0, Tops::none);
+        let mut ordered: Vec<(i64, Line)> = lines.lines.into_iter().collect();
+        ordered.sort_by_key(|(line, _)| if *line == OTHER { (none, 0) } else { (*line, 1) });
+        for (number, line) in ordered {
+            let (breakdown, kind) = tops.map(|tops| tops.shown(number)).unzip();
+            let (name, event) = (series.name.clone(), series.event().map(str::to_owned));
+            self.series.push(Shown { name, event, math: series.math(), breakdown, kind, values: line.values, total: line.total });
+        }
+    }
+}
+
+impl Lines {
+    /// The first `own` lines, which are there even where nothing happened; `of_nothing` is their number then.
+    pub(super) fn new(buckets: &Buckets, own: usize, of_nothing: Option<f64>) -> Self {
+        let empty = Line { values: vec![of_nothing; buckets.len()], total: of_nothing };
+        Self { lines: (0..own as i64).map(|line| (line, empty.clone())).collect(), empty }
+    }
+
+    /// Takes a row: start of a bucket, line, whether it is the total, value.
+    pub(super) fn add(&mut self, row: &Row, buckets: &Buckets) {
+        let [bucket, line, is_total, value] = row.columns();
+        let line = self.lines.entry(line.int()).or_insert_with(|| self.empty.clone());
+        let value = value.float();
+        if is_total.uint() == 1 {
+            line.total = value;
+        } else if let Some(cell) = buckets.index(bucket.int()).and_then(|index| line.values.get_mut(index)) {
+            *cell = value;
+        }
+    }
+
+    /// The lines that `formula` makes of `series`.
+    pub(super) fn computed(formula: &Formula, series: &[Self]) -> Self {
+        let buckets = series.first().map_or(0, |lines| lines.empty.values.len());
+        let empty = Line { values: vec![None; buckets], total: None };
+        let lines = series.iter().flat_map(|lines| lines.lines.keys()).map(|number| {
+            let parts: Vec<&Line> = series.iter().map(|lines| lines.lines.get(number).unwrap_or(&lines.empty)).collect();
+            let at = |index: usize| {
+                let values: Vec<Option<f64>> = parts.iter().map(|line| line.values.get(index).copied().flatten()).collect();
+                formula.value(&values)
+            };
+            let totals: Vec<Option<f64>> = parts.iter().map(|line| line.total).collect();
+            (*number, Line { values: (0..buckets).map(at).collect(), total: formula.value(&totals) })
+        });
+        Self { lines: lines.collect(), empty }
+    }
+}
+
+fn numbers<S: Serializer>(values: &[Option<f64>], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(values.iter().map(|value| value.map(number)))
+}
+
+fn one_number<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+    value.map(number).serialize(to)
+}

@@ -1,0 +1,155 @@
+//! The people behind a bar of another report, or behind plain conditions.
+//!
+//! A bar is the report's own request and where the bar stands in it (`"compare": true` beside `of`: in the chart that it is compared
+//! with), so its people are counted by the very conditions that counted the bar: `total` is the number on the chart. Pages are in the
+//! order of the person's key, which no event changes: a person who belongs to the bar throughout appears on exactly one page, whatever
+//! arrives meanwhile. First and last time and the number of events are those of the bar.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value, json};
+
+use super::{Ask, Bar, People, REPORTS, Report};
+use crate::query::ask::fields::shortened;
+use crate::query::ask::page::{Cursor, Page};
+use crate::query::ask::range::show_ms;
+use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields, Range, Select, Selection};
+use crate::query::error::{QueryError, nearest};
+use crate::query::reader::{Row, StatementRunner, to_json};
+
+/// Most people of a page.
+const MAX_PAGE: u64 = 10_000;
+
+/// A checked request.
+pub(crate) struct Users {
+    of: Box<dyn People>,
+    page: Page<PersonKey>,
+}
+
+/// The key of a person, which orders the list.
+#[derive(Clone, Copy, Debug)]
+struct PersonKey(u64);
+
+impl Cursor for PersonKey {
+    fn parse(text: &str) -> Option<Self> {
+        let is_ours = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u64::from_str_radix(text, 16).ok().filter(|_| is_ours).map(Self)
+    }
+}
+
+impl Canonical for PersonKey {
+    fn canonical(&self, to: &mut CanonicalForm) {
+        self.0.canonical(to);
+    }
+}
+
+impl Canonical for Users {
+    fn canonical(&self, to: &mut CanonicalForm) {
+        let Self { of, page } = self;
+        to.field("of", of.as_ref()).field("page", page);
+    }
+}
+
+impl Report for Users {
+    const NAME: &'static str = "users";
+
+    fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
+        match ask.body.get("of").filter(|of| !of.is_null()) {
+            Some(of) => {
+                let fields = Fields::open(ask.body, &["of", "compare", "limit", "cursor"])?;
+                let of = people(Ask { body: of, ..ask }, is_compared(fields)?)?;
+                Ok(Self { of, page: Page::parse(fields, MAX_PAGE)? })
+            }
+            None => {
+                let fields = Fields::open(ask.body, &["of", "from", "to", "timezone", "event", "filters", "limit", "cursor"])?;
+                let anyone = Anyone { range: Range::parse_open(fields, ask.now_ms)?, events: EventMatch::parse(fields)? };
+                Ok(Self { of: Box::new(anyone), page: Page::parse(fields, MAX_PAGE)? })
+            }
+        }
+    }
+
+    fn ranges(&self) -> Vec<&Range> {
+        self.of.ranges()
+    }
+
+    async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
+        let events = self.of.events(runner).await?;
+        let total = Select::default().column("uniqExact(person_id)").from(events.clone());
+        let total = runner.rows(total.into()).await?.first().map_or(0, |row| row.cell(0).uint());
+        let mut rows = runner.rows(self.people(events).into()).await?;
+        let next = self.page.cut(&mut rows).map(|last| format!("{:016x}", last.cell(0).uint()));
+        to_json(&json!({"users": rows.iter().map(user).collect::<Vec<_>>(), "total": total, "next": next}))
+    }
+}
+
+impl Users {
+    /// A page of the people of `events`.
+    fn people(&self, events: Selection) -> Expr {
+        let events = match self.page.after {
+            Some(PersonKey(person)) => events.and(Expr::from("person_id > ").then(Expr::uint(person))),
+            None => events,
+        };
+        let columns = Select::default()
+            .column("person_id")
+            .column("if(max(user_id) != '', max(user_id), max(anonymous_id))")
+            .column("toUnixTimestamp64Milli(min(timestamp))")
+            .column("toUnixTimestamp64Milli(max(timestamp))")
+            .column("count()");
+        columns.from(events).then(" GROUP BY person_id ORDER BY person_id LIMIT ").then(Expr::uint(self.page.rows()))
+    }
+}
+
+fn user(row: &Row) -> Value {
+    let [_, user, first, last, events] = row.columns();
+    json!({"user": user.text(), "first_seen": show_ms(first.int()), "last_seen": show_ms(last.int()), "events": events.uint()})
+}
+
+/// The people behind a bar: `ask` is the request of a report and the bar in it.
+fn people(ask: Ask<'_>, is_compared: bool) -> Result<Box<dyn People>, QueryError> {
+    let Value::Object(object) = ask.body else {
+        return Err(QueryError::invalid("invalid_of", "`of` is the request of a report and the bar in it"));
+    };
+    let name = object.get("report").and_then(Value::as_str).unwrap_or("");
+    let with_bars = || REPORTS.iter().filter(|report| !report.bar_keys.is_empty());
+    let report = with_bars().find(|report| report.name == name).ok_or_else(|| {
+        let hint = nearest(name, with_bars().map(|report| report.name));
+        QueryError::invalid("invalid_of", format!("`of.report` cannot be `{}`, did you mean `{hint}`?", shortened(name)))
+    })?;
+    let own = object.iter().filter(|(key, _)| *key != "report").map(|(key, value)| (key.clone(), value.clone()));
+    let (bar, own): (Map<_, _>, Map<_, _>) = own.partition(|(key, _)| report.bar_keys.contains(&key.as_str()));
+    let (bar, own) = (Value::Object(bar), Value::Object(own));
+    let plan = (report.parse)(Ask { body: &own, ..ask })?;
+    plan.people(Bar { fields: Fields::open(&bar, report.bar_keys)?, is_compared, now_ms: ask.now_ms })
+}
+
+fn is_compared(fields: Fields<'_>) -> Result<bool, QueryError> {
+    match fields.value("compare") {
+        None => Ok(false),
+        Some(Value::Bool(is_compared)) => Ok(*is_compared),
+        Some(_) => Err(QueryError::invalid("invalid_of", "`compare` beside `of` is true for a bar of the chart that it is compared with")),
+    }
+}
+
+/// The people of all events of a range that match.
+struct Anyone {
+    range: Range,
+    events: EventMatch,
+}
+
+impl Canonical for Anyone {
+    fn canonical(&self, to: &mut CanonicalForm) {
+        let Self { range, events } = self;
+        to.field("range", range).field("events", events);
+    }
+}
+
+impl People for Anyone {
+    fn ranges(&self) -> Vec<&Range> {
+        vec![&self.range]
+    }
+
+    fn events<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Selection, QueryError>> {
+        let events = self.events.select(runner.scope(&self.range));
+        async move { Ok(events) }.boxed()
+    }
+}
