@@ -226,9 +226,9 @@ impl Inner {
     }
 }
 
-/// The names of all reports.
+/// The names of the reports that are asked for under `/v1/query/`.
 pub fn reports() -> impl Iterator<Item = &'static str> {
-    REPORTS.iter().map(|report| report.name)
+    REPORTS.iter().filter(|report| report.route == Route::Query).map(|report| report.name)
 }
 
 /// A time as requests write it, RFC 3339 or relative, in milliseconds since 1970; `None` if it cannot be read.

@@ -1,7 +1,6 @@
-//! The reports on the real engine, against a model that knows no SQL: trends, the people behind their bars, events, properties.
+//! The reports on the real engine, against models that know no SQL. Every report that is registered must have one.
 
 mod large;
-mod model;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,13 +14,13 @@ use pulse::query::{LoadedBy, Queries, QueryConfig, StoreReader};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use self::model::{BIG, Event, HALF_HOUR_MS, Line, Range};
 use crate::harness::clickhouse::Cluster;
+use crate::model::{self, BIG, Event, HALF_HOUR_MS, MODELS, Range};
 
 /// Sunday, 29 March 2026, when clocks change in Berlin (at 01:00 UTC) and Beirut (at midnight, so the day begins at 01:00).
 const CLOCK_CHANGE_MS: i64 = 1_774_742_400_000;
 /// When the questions are asked, in the midst of the ranges.
-const NOW_MS: i64 = CLOCK_CHANGE_MS;
+pub(crate) const NOW_MS: i64 = CLOCK_CHANGE_MS;
 
 /// An engine with the schema, and the reports over it.
 struct Store {
@@ -75,19 +74,33 @@ impl Store {
     }
 }
 
-/// Everything one case asks.
+/// Asks the reports about the events of one project.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    store: &'a Store,
+    project: u64,
+}
+
+impl Asker<'_> {
+    /// The result of a report.
+    pub(crate) fn ask(&self, report: &str, request: &Value) -> Value {
+        tokio::runtime::Handle::current().block_on(self.store.ask(self.project, report, request))
+    }
+}
+
+/// Events, and what is asked about them.
 #[derive(Clone, Debug)]
-struct Case {
-    events: Vec<Event>,
-    range: Range,
-    zone: &'static str,
-    interval: &'static str,
-    maths: Vec<&'static str>,
-    formula: bool,
-    breakdown: Option<&'static str>,
-    limit: usize,
-    filter: usize,
-    compare: Value,
+pub(crate) struct Case {
+    pub(crate) events: Vec<Event>,
+    pub(crate) range: Range,
+    pub(crate) zone: &'static str,
+    pub(crate) interval: &'static str,
+    pub(crate) maths: Vec<&'static str>,
+    pub(crate) formula: bool,
+    pub(crate) breakdown: Option<&'static str>,
+    pub(crate) limit: usize,
+    pub(crate) filter: usize,
+    pub(crate) compare: Value,
 }
 
 fn amount() -> impl Strategy<Value = Option<i64>> {
@@ -169,7 +182,8 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
-    fn request(&self) -> Value {
+    /// The chart that is asked for.
+    pub(crate) fn request(&self) -> Value {
         let show = |at_ms| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string();
         let series: Vec<Value> = self
             .maths
@@ -189,170 +203,45 @@ impl Case {
         }
         request
     }
-
-    /// The events that one series is about.
-    fn series(&self, index: usize) -> Vec<&Event> {
-        let of_type = |event: &&Event| index == 0 || event.kind == "buy";
-        self.events.iter().filter(of_type).filter(|event| model::passes(self.filter, event)).collect()
-    }
-
-    /// Series after series, the lines of the chart of `range`.
-    fn expected(&self, range: Range) -> Vec<Line> {
-        let edges = model::edges(range, self.interval, self.zone);
-        let tops: Vec<Vec<String>> = (0..self.maths.len())
-            .map(|index| {
-                let leader = if self.formula { 0 } else { index };
-                model::top(&self.series(leader), self.range, (self.maths[leader], self.breakdown), self.limit)
-            })
-            .collect();
-        let charts: Vec<Vec<Line>> = (0..self.maths.len())
-            .map(|index| model::lines(&self.series(index), (range, &edges), (self.maths[index], self.breakdown), &tops[index]))
-            .collect();
-        if !self.formula {
-            return charts.concat();
-        }
-        let nothing = [0, 1].map(|index| model::nothing(self.maths[index]));
-        model::quotients(&charts[0], &charts[1], (&tops[0], nothing))
-    }
-
-    fn compared(&self) -> Range {
-        model::compared(self.range, &self.compare, self.zone)
-    }
 }
 
-fn check_chart(case: &Case, chart: &Value, range: Range) -> Result<(), TestCaseError> {
-    let starts: Vec<i64> = chart["buckets"].as_array().unwrap().iter().map(|start| instant(start.as_str().unwrap())).collect();
-    let edges = model::edges(range, case.interval, case.zone);
-    prop_assert_eq!(&starts, &edges[..edges.len() - 1]);
-    let is_partial = |edges: &[i64]| edges[0] < range.from || edges[1] > range.until || edges[1] > NOW_MS;
-    prop_assert_eq!(&chart["partial"], &edges.windows(2).map(is_partial).collect::<Value>());
-    let lines: Vec<Line> = chart["series"].as_array().unwrap().iter().map(Line::read).collect();
-    let expected = case.expected(range);
-    prop_assert!(model::agree(&lines, &expected), "answered {lines:#?}\nexpected {expected:#?}");
-    Ok(())
-}
-
-fn instant(text: &str) -> i64 {
+/// A time of an answer, milliseconds since 1970.
+pub(crate) fn instant(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
 }
 
-/// Checks many cases on one server, and some on a cluster.
-fn check(check: impl Fn(&Store, u64, Case) -> Result<(), TestCaseError>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let _inside = runtime.enter();
-    check_on(&runtime, (runtime.block_on(Store::start()), 64), &check);
-    check_on(&runtime, (runtime.block_on(Store::start_cluster()), 16), &check);
+#[test]
+fn every_report_has_a_model() {
+    let modelled: Vec<&str> = MODELS.iter().map(|(report, _)| *report).collect();
+    let missing: Vec<&str> = pulse::query::reports().filter(|report| !modelled.contains(report)).collect();
+    assert!(missing.is_empty(), "add `tests/it/model/NAME.rs` and its line in `MODELS` for {missing:?}");
 }
 
-fn check_on(runtime: &Runtime, (store, cases): (Store, u32), check: impl Fn(&Store, u64, Case) -> Result<(), TestCaseError>) {
+/// Many cases on one server, and some on a cluster.
+#[test]
+fn every_report_agrees_with_its_model() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    check_on(&runtime, &runtime.block_on(Store::start()), 64);
+    check_on(&runtime, &runtime.block_on(Store::start_cluster()), 16);
+}
+
+fn check_on(runtime: &Runtime, store: &Store, cases: u32) {
     let project = std::cell::Cell::new(0);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let result = runner.run(&case(), |case| {
         // Every case has a project of its own, so no case sees another's events unless tenants are mixed up.
         project.set(project.get() + 1);
         runtime.block_on(store.insert(project.get(), &case.events));
-        check(&store, project.get(), case)
+        let asker = Asker { store, project: project.get() };
+        MODELS.iter().try_for_each(|(report, check)| {
+            check(asker, &case).map_err(|problem| match problem {
+                TestCaseError::Fail(reason) => TestCaseError::fail(format!("{report}: {reason}")),
+                rejected => rejected,
+            })
+        })
     });
     if let Err(problem) = result {
         panic!("{problem}");
-    }
-}
-
-#[test]
-fn trends_agree_with_the_model() {
-    check(|store, project, case| {
-        let answer = tokio::runtime::Handle::current().block_on(store.ask(project, "trends", &case.request()));
-        check_chart(&case, &answer, case.range)?;
-        check_chart(&case, &answer["compare"], case.compared())
-    });
-}
-
-#[test]
-fn the_people_behind_a_bar_are_as_many_as_the_bar_says_and_each_is_on_one_page() {
-    check(|store, project, mut case| {
-        case.maths = vec!["unique_users"];
-        case.formula = false;
-        let request = case.request();
-        let handle = tokio::runtime::Handle::current();
-        let chart = handle.block_on(store.ask(project, "trends", &request));
-        check_people(store, project, (&request, &chart, false))?;
-        check_people(store, project, (&request, &chart["compare"], true))
-    });
-}
-
-/// Every total, and two bars of every line.
-fn check_people(store: &Store, project: u64, (request, chart, is_compared): (&Value, &Value, bool)) -> Result<(), TestCaseError> {
-    for line in chart["series"].as_array().unwrap() {
-        let values = line["values"].as_array().unwrap();
-        let bars = chart["buckets"].as_array().unwrap().iter().zip(values).filter(|(_, value)| **value != json!(0)).take(2);
-        for (bucket, value) in std::iter::once((&Value::Null, &line["total"])).chain(bars) {
-            let mut of = request.clone();
-            of["report"] = json!("trends");
-            of["bucket"] = bucket.clone();
-            if line["kind"] != Value::Null {
-                of["breakdown_value"] = line["breakdown"].clone();
-                of["breakdown_kind"] = line["kind"].clone();
-            }
-            let asked = json!({"of": of, "compare": is_compared});
-            let (users, total) = tokio::runtime::Handle::current().block_on(all_users(store, project, &asked));
-            let distinct: std::collections::BTreeSet<&String> = users.iter().collect();
-            prop_assert_eq!((&json!(users.len()), &total), (value, value), "{}", asked);
-            prop_assert_eq!(distinct.len(), users.len());
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn properties_are_counted_by_name_kind_and_value() {
-    check(|store, project, case| {
-        let from = jiff::Timestamp::from_millisecond(case.range.from).unwrap().to_string();
-        let until = jiff::Timestamp::from_millisecond(case.range.until).unwrap().to_string();
-        let request = json!({"from": from, "to": until, "event": "buy", "filters": model::filter_request(case.filter), "values": 2});
-        let answer = tokio::runtime::Handle::current().block_on(store.ask(project, "properties", &request));
-        let inside = |event: &&Event| (case.range.from..case.range.until).contains(&event.at_ms);
-        let events: Vec<&Event> = case.series(1).into_iter().filter(inside).collect();
-        prop_assert_eq!(&answer["properties"], &model::properties(&events, 2));
-        Ok(())
-    });
-}
-
-#[test]
-fn events_come_newest_first_and_each_on_one_page() {
-    check(|store, project, case| {
-        let filters = model::filter_request(case.filter);
-        let (mut found, mut cursor) = (Vec::new(), Value::Null);
-        loop {
-            let request = json!({"filters": filters, "limit": 3, "cursor": cursor});
-            let page = tokio::runtime::Handle::current().block_on(store.ask(project, "events", &request));
-            let read = |event: &Value| (instant(event["timestamp"].as_str().unwrap()), event["eventId"].as_str().unwrap().to_owned());
-            found.extend(page["events"].as_array().unwrap().iter().map(read));
-            cursor = page["next"].clone();
-            if cursor.is_null() {
-                break;
-            }
-        }
-        let inserted = case.events.iter().enumerate().filter(|(_, event)| model::passes(case.filter, event));
-        let mut expected: Vec<(i64, String)> = inserted.map(|(index, event)| (event.at_ms, model::id(index))).collect();
-        expected.sort_by(|left, right| right.cmp(left));
-        prop_assert_eq!(found, expected);
-        Ok(())
-    });
-}
-
-/// Everyone behind a bar, page by page, and the total of the last page.
-async fn all_users(store: &Store, project: u64, asked: &Value) -> (Vec<String>, Value) {
-    let mut users = Vec::new();
-    let mut cursor = Value::Null;
-    loop {
-        let mut request = asked.clone();
-        request["limit"] = json!(2);
-        request["cursor"] = cursor;
-        let page = store.ask(project, "users", &request).await;
-        users.extend(page["users"].as_array().unwrap().iter().map(|user| user["user"].as_str().unwrap().to_owned()));
-        cursor = page["next"].clone();
-        if cursor.is_null() {
-            return (users, page["total"].clone());
-        }
     }
 }

@@ -1,0 +1,189 @@
+//! What the reports should answer, computed event by event: one file a report, one line in [`MODELS`].
+
+pub(crate) mod events;
+pub(crate) mod properties;
+pub(crate) mod trends;
+pub(crate) mod users;
+
+use jiff::tz::TimeZone;
+use proptest::test_runner::TestCaseError;
+use serde_json::{Value, json};
+
+use crate::report::{Asker, Case};
+
+/// Asks a report about the events of a case, and compares the answer with what its definition gives for them.
+pub(crate) type Check = fn(Asker<'_>, &Case) -> Result<(), TestCaseError>;
+
+/// The model of every report.
+pub(crate) const MODELS: &[(&str, Check)] =
+    &[("trends", trends::check), ("users", users::check), ("events", events::check), ("properties", properties::check)];
+
+/// Every zone here changes its clocks, and begins its hours, at a multiple of this.
+pub(crate) const HALF_HOUR_MS: i64 = 1_800_000;
+pub(crate) const MATHS: [&str; 11] = ["total", "unique_users", "unique_sessions", "sum", "avg", "min", "max", "p50", "p90", "p95", "p99"];
+pub(crate) const INTERVALS: [&str; 4] = ["hour", "day", "week", "month"];
+pub(crate) const BREAKDOWNS: [Option<&str>; 4] = [None, Some("properties.plan"), Some("properties.amount"), Some("country")];
+pub(crate) const FILTERS: usize = 16;
+/// A number that no float holds.
+pub(crate) const BIG: i64 = 9_007_199_254_740_993;
+
+/// A stored event, as far as these reports see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) kind: &'static str,
+    pub(crate) at_ms: i64,
+    pub(crate) person: u64,
+    pub(crate) session: u64,
+    pub(crate) plan: Option<Value>,
+    pub(crate) amount: Option<i64>,
+    pub(crate) country: &'static str,
+}
+
+/// `from` included, `until` excluded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    pub(crate) from: i64,
+    pub(crate) until: i64,
+}
+
+impl Event {
+    /// As a row of the table; `index` makes its id.
+    pub(crate) fn row(&self, project: u64, index: usize) -> Value {
+        let at = format!("{}.{:03}", self.at_ms / 1_000, self.at_ms % 1_000);
+        let mut row = json!({
+            "project_id": project, "type": self.kind, "timestamp": at, "received_day": "2100-01-01",
+            // Keys over the whole range of the type, the highest bit included.
+            "person_id": self.person * 0x2AAA_AAAA_AAAA_AAAB, "user_id": format!("user {}", self.person),
+            "event_id": id(index), "session_id": format!("00000000-0000-0000-0000-{:012}", self.session), "country": self.country,
+            "strings": {}, "numbers": {}, "others": {},
+        });
+        match &self.plan {
+            Some(Value::String(text)) => row["strings"]["plan"] = json!(text),
+            Some(Value::Number(number)) if *number != json!(BIG).as_number().unwrap().clone() => row["numbers"]["plan"] = json!(number),
+            Some(other) => row["others"]["plan"] = json!(stored(other)),
+            None => {}
+        }
+        match self.amount {
+            Some(BIG) => row["others"]["amount"] = json!(BIG.to_string()),
+            Some(amount) => row["numbers"]["amount"] = json!(amount),
+            None => {}
+        }
+        row
+    }
+
+    /// The value of a breakdown as a key that sorts as the ranking does.
+    pub(crate) fn key(&self, breakdown: Option<&str>) -> String {
+        match breakdown {
+            None => String::new(),
+            Some("country") if self.country.is_empty() => "z".to_owned(),
+            Some("country") => format!("s{}", self.country),
+            Some("properties.amount") => self.amount.map_or_else(|| "z".to_owned(), |amount| number_key(&json!(amount))),
+            _ => match &self.plan {
+                None | Some(Value::Null) => "z".to_owned(),
+                Some(Value::String(text)) => format!("s{text}"),
+                Some(number @ Value::Number(_)) => number_key(number),
+                Some(other) => format!("o{}", stored(other)),
+            },
+        }
+    }
+}
+
+/// JSON as it was sent and stored: with the keys of objects in another order than the one in which they are read back.
+pub(crate) fn stored(value: &Value) -> String {
+    if *value == plan_with_an_object() { r#"[{"sku":"x","qty":1}]"#.to_owned() } else { value.to_string() }
+}
+
+pub(crate) fn plan_with_an_object() -> Value {
+    json!([{"qty": 1, "sku": "x"}])
+}
+
+pub(crate) fn number_key(number: &Value) -> String {
+    match number.as_f64() {
+        _ if *number == json!(BIG) => format!("o{number}"),
+        Some(0.0) => "n0".to_owned(),
+        _ => format!("n{number}"),
+    }
+}
+
+/// The id of the event that was inserted as number `index`.
+pub(crate) fn id(index: usize) -> String {
+    format!("00000000-0000-4000-8000-{index:012}")
+}
+
+pub(crate) fn filter_request(filter: usize) -> Value {
+    match filter {
+        1 => json!([{"field": "country", "op": "eq", "value": "DE"}]),
+        2 => json!([{"field": "properties.plan", "op": "neq", "value": "pro"}]),
+        3 => json!([{"field": "properties.amount", "op": "gt", "value": 1}]),
+        4 => json!([{"field": "properties.plan", "op": "exists"}]),
+        5 => json!([{"field": "properties.plan", "op": "in", "value": ["", "it's \\ \"x\"\n\tü{p0:String}", 7, true]}]),
+        6 => json!([{"field": "properties.plan", "op": "contains", "value": "\\ \"x"}]),
+        8 => json!([{"field": "properties.plan", "op": "not_exists"}]),
+        9 => json!([{"field": "properties.plan", "op": "neq", "value": null}]),
+        10 => json!([{"field": "properties.amount", "op": "in", "value": [BIG, 2, 3.5]}]),
+        11 => json!([{"field": "properties.amount", "op": "gt", "value": BIG - 1}]),
+        12 => json!([{"field": "properties.amount", "op": "lt", "value": BIG}]),
+        13 => json!([{"field": "properties.amount", "op": "lte", "value": BIG}, {"field": "properties.amount", "op": "gte", "value": 1.5}]),
+        14 => json!([{"field": "properties.plan", "op": "eq", "value": BIG - 2}]),
+        15 => json!([{"field": "properties.plan", "op": "in", "value": [0, "$none", null, BIG]}]),
+        7 => json!([{"field": "country", "op": "regex", "value": "^[DF]"}, {"field": "properties.amount", "op": "lte", "value": 3}]),
+        _ => json!([]),
+    }
+}
+
+pub(crate) fn passes(filter: usize, event: &Event) -> bool {
+    let text = event.plan.as_ref().and_then(Value::as_str);
+    match filter {
+        1 => event.country == "DE",
+        2 => text != Some("pro"),
+        3 => event.amount.is_some_and(|amount| amount > 1),
+        4 | 9 => event.plan.as_ref().is_some_and(|plan| !plan.is_null()),
+        8 => event.plan.as_ref().is_none_or(Value::is_null),
+        10 => event.amount.is_some_and(|amount| [BIG, 2].contains(&amount)),
+        11 => event.amount == Some(BIG),
+        12 => event.amount.is_some_and(|amount| amount < BIG),
+        13 => event.amount.is_some_and(|amount| amount >= 2),
+        14 => false,
+        15 => event
+            .plan
+            .as_ref()
+            .is_none_or(|plan| plan.is_null() || *plan == json!(BIG) || *plan == json!("$none") || plan.as_f64() == Some(0.0)),
+        5 => event.plan.as_ref().is_some_and(|plan| {
+            let texts = ["", "it's \\ \"x\"\n\tü{p0:String}"];
+            text.is_some_and(|text| texts.contains(&text)) || *plan == json!(7) || *plan == json!(true)
+        }),
+        6 => text.is_some_and(|text| text.contains("\\ \"x")),
+        7 => ["DE", "FR"].contains(&event.country) && event.amount.is_some_and(|amount| amount <= 3),
+        _ => true,
+    }
+}
+
+/// The starts of the buckets and the end of the last one: wherever the wall clock shows the beginning of one.
+pub(crate) fn edges(range: Range, interval: &str, zone: &str) -> Vec<i64> {
+    let zone = TimeZone::get(zone).unwrap();
+    let at = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_zoned_datetime(zone.clone());
+    let label = |at_ms: i64| match interval {
+        "day" => at(at_ms).date().to_string(),
+        "week" => format!("{:?}", (at(at_ms).date().iso_week_date().year(), at(at_ms).date().iso_week_date().week())),
+        _ => format!("{} {}", at(at_ms).year(), at(at_ms).month()),
+    };
+    let is_edge = |at_ms: i64| match interval {
+        "hour" => at(at_ms).minute() == 0,
+        _ => label(at_ms) != label(at_ms - HALF_HOUR_MS),
+    };
+    let mut start = range.from;
+    while !is_edge(start) {
+        start -= HALF_HOUR_MS;
+    }
+    let mut edges = vec![start];
+    let mut next = start + HALF_HOUR_MS;
+    loop {
+        if is_edge(next) {
+            edges.push(next);
+            if next >= range.until {
+                return edges;
+            }
+        }
+        next += HALF_HOUR_MS;
+    }
+}

@@ -1,0 +1,213 @@
+//! Trends: every number of every line, event by event.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::ToSpan;
+use jiff::tz::TimeZone;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use serde_json::{Value, json};
+
+use super::{Event, Range, edges, passes};
+use crate::report::{Asker, Case, NOW_MS, instant};
+
+/// Compares the chart, and the one that it is compared with.
+pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> {
+    let answer = asker.ask("trends", &case.request());
+    check_chart(case, &answer, case.range)?;
+    check_chart(case, &answer["compare"], compared(case.range, &case.compare, case.zone))
+}
+
+fn check_chart(case: &Case, chart: &Value, range: Range) -> Result<(), TestCaseError> {
+    let starts: Vec<i64> = chart["buckets"].as_array().unwrap().iter().map(|start| instant(start.as_str().unwrap())).collect();
+    let edges = edges(range, case.interval, case.zone);
+    prop_assert_eq!(&starts, &edges[..edges.len() - 1]);
+    let is_partial = |edges: &[i64]| edges[0] < range.from || edges[1] > range.until || edges[1] > NOW_MS;
+    prop_assert_eq!(&chart["partial"], &edges.windows(2).map(is_partial).collect::<Value>());
+    let lines: Vec<Line> = chart["series"].as_array().unwrap().iter().map(Line::read).collect();
+    let expected = expected(case, range);
+    prop_assert!(agree(&lines, &expected), "answered {lines:#?}\nexpected {expected:#?}");
+    Ok(())
+}
+
+/// The events that one series is about.
+pub(crate) fn series_events(case: &Case, index: usize) -> Vec<&Event> {
+    let of_type = |event: &&Event| index == 0 || event.kind == "buy";
+    case.events.iter().filter(of_type).filter(|event| passes(case.filter, event)).collect()
+}
+
+/// Series after series, the lines of the chart of `range`.
+fn expected(case: &Case, range: Range) -> Vec<Line> {
+    let edges = edges(range, case.interval, case.zone);
+    let tops: Vec<Vec<String>> = (0..case.maths.len())
+        .map(|index| {
+            let leader = if case.formula { 0 } else { index };
+            top(&series_events(case, leader), case.range, (case.maths[leader], case.breakdown), case.limit)
+        })
+        .collect();
+    let charts: Vec<Vec<Line>> = (0..case.maths.len())
+        .map(|index| lines(&series_events(case, index), (range, &edges), (case.maths[index], case.breakdown), &tops[index]))
+        .collect();
+    if !case.formula {
+        return charts.concat();
+    }
+    let nothing = [0, 1].map(|index| nothing(case.maths[index]));
+    quotients(&charts[0], &charts[1], (&tops[0], nothing))
+}
+
+/// A line of a chart.
+#[derive(Clone, Debug)]
+struct Line {
+    breakdown: Value,
+    kind: Value,
+    values: Vec<Option<f64>>,
+    total: Option<f64>,
+}
+
+/// The range that `range` is compared with.
+fn compared(range: Range, with: &Value, zone: &str) -> Range {
+    let zone = TimeZone::get(zone).unwrap();
+    let at = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_zoned_datetime(zone.clone());
+    let ms = |date: jiff::civil::Date| date.to_zoned_datetime(zone.clone()).unwrap().timestamp().as_millisecond();
+    if let Some(from) = with["from"].as_str() {
+        let read = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        return Range { from: read(from), until: read(with["to"].as_str().unwrap()) };
+    }
+    let (from, until) = (at(range.from), at(range.until));
+    let is_midnight = |at_ms: i64| at(at_ms).date() != at(at_ms - 1).date();
+    let both_midnight = is_midnight(range.from) && is_midnight(range.until);
+    // One day after the other, and one month after the other.
+    let days = (1..1_000).find(|days| from.date() + days.days() == until.date());
+    let months = (1..100).find(|months| from.date() + months.months() == until.date());
+    let back = |span: jiff::Span| match is_midnight(range.from) {
+        true => ms(from.date() - span),
+        false => (from.clone() - span).timestamp().as_millisecond(),
+    };
+    match (months, days) {
+        (Some(months), _) if both_midnight && from.day() == 1 && until.day() == 1 => {
+            Range { from: back(months.months()), until: range.from }
+        }
+        (_, Some(days)) if both_midnight || from.time() == until.time() => Range { from: back(days.days()), until: range.from },
+        _ => Range { from: 2 * range.from - range.until, until: range.from },
+    }
+}
+
+/// The value of `math` over `events`: none where an average, a minimum, a maximum or a percentile has nothing to be of.
+fn measure(events: &[&Event], math: &str) -> Option<f64> {
+    let mut amounts: Vec<f64> = events.iter().filter_map(|event| event.amount).map(|amount| amount as f64).collect();
+    amounts.sort_by(f64::total_cmp);
+    let quantile = |level: f64| {
+        let at = level * (amounts.len() as f64 - 1.0);
+        let (below, above) = (*amounts.get(at as usize)?, amounts.get(at as usize + 1).or(amounts.last()).copied()?);
+        Some(below + (at - at.floor()) * (above - below))
+    };
+    match math {
+        "total" => Some(events.len() as f64),
+        "unique_users" => Some(events.iter().map(|event| event.person).collect::<BTreeSet<_>>().len() as f64),
+        "unique_sessions" => Some(events.iter().map(|event| event.session).collect::<BTreeSet<_>>().len() as f64),
+        "sum" => Some(amounts.iter().sum::<f64>()),
+        "avg" if amounts.is_empty() => None,
+        "avg" => Some(amounts.iter().sum::<f64>() / amounts.len() as f64),
+        "min" => amounts.first().copied(),
+        "max" => amounts.last().copied(),
+        "p50" => quantile(0.5),
+        "p90" => quantile(0.9),
+        "p95" => quantile(0.95),
+        _ => quantile(0.99),
+    }
+}
+
+/// The keys of the largest values, largest first.
+fn top(events: &[&Event], range: Range, (math, breakdown): (&str, Option<&str>), limit: usize) -> Vec<String> {
+    if breakdown.is_none() {
+        return vec![String::new()];
+    }
+    let mut groups: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
+    for event in events.iter().filter(|event| (range.from..range.until).contains(&event.at_ms)) {
+        groups.entry(event.key(breakdown)).or_default().push(event);
+    }
+    groups.remove("z");
+    let mut sizes: Vec<(f64, String)> =
+        groups.into_iter().map(|(key, events)| (measure(&events, math).unwrap_or(f64::NEG_INFINITY), key)).collect();
+    sizes.sort_by(|left, right| right.0.total_cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
+    sizes.into_iter().take(limit).map(|(_, key)| key).collect()
+}
+
+/// The lines of one series: those of `top`, then `$other` and `$none` where there are any.
+fn lines(events: &[&Event], (range, edges): (Range, &[i64]), (math, breakdown): (&str, Option<&str>), top: &[String]) -> Vec<Line> {
+    let inside = |event: &&&Event| (range.from..range.until).contains(&event.at_ms);
+    let line = |(shown, kind): (Value, Value), is_in: &dyn Fn(&str) -> bool| {
+        let events: Vec<&Event> = events.iter().filter(inside).filter(|event| is_in(&event.key(breakdown))).copied().collect();
+        let value = |index: usize, start: i64| {
+            let end = edges.get(index + 1).copied().unwrap_or(i64::MAX);
+            let events: Vec<&Event> = events.iter().filter(|event| (start..end).contains(&event.at_ms)).copied().collect();
+            measure(&events, math)
+        };
+        let values = edges.iter().take(edges.len() - 1).enumerate().map(|(index, start)| value(index, *start)).collect();
+        (!events.is_empty(), Line { breakdown: shown, kind, values, total: measure(&events, math) })
+    };
+    let mut lines: Vec<Line> = top.iter().map(|key| line(shown(key), &|other| other == key).1).collect();
+    let is_rest = |key: &str| key != "z" && !top.iter().any(|known| known == key);
+    let rest = [line((json!("$other"), json!("other")), &is_rest), line((json!("$none"), json!("none")), &|key| key == "z")];
+    lines.extend(rest.into_iter().filter(|(is_there, _)| *is_there).map(|(_, line)| line));
+    lines
+}
+
+fn shown(key: &str) -> (Value, Value) {
+    match key.split_at_checked(1) {
+        Some(("s", text)) => (json!(text), json!("value")),
+        Some((_, text)) => (serde_json::from_str(text).unwrap(), json!("value")),
+        None => (Value::Null, Value::Null),
+    }
+}
+
+/// `A/B`, line by line; the lines of `top` are in both, and a line that is missing has the number `nothing` of each.
+fn quotients(left: &[Line], right: &[Line], (top, nothing): (&[String], [Option<f64>; 2])) -> Vec<Line> {
+    let quotient = |(left, right): (Option<f64>, Option<f64>)| match (left?, right?) {
+        (_, 0.0) => None,
+        (left, right) => Some(left / right),
+    };
+    let rest = |kind: &str| left.iter().chain(right).skip(top.len()).find(|line| line.kind == json!(kind));
+    let heads = left.iter().take(top.len()).chain(rest("other")).chain(rest("none"));
+    let find = |lines: &[Line], head: &Line, nothing: Option<f64>| {
+        let is_same = |line: &&Line| line.breakdown == head.breakdown && line.kind == head.kind;
+        let empty = || Line { values: vec![nothing; head.values.len()], total: nothing, ..head.clone() };
+        lines.iter().find(is_same).cloned().unwrap_or_else(empty)
+    };
+    heads
+        .map(|head| {
+            let (left, right) = (find(left, head, nothing[0]), find(right, head, nothing[1]));
+            let values = left.values.iter().copied().zip(right.values.iter().copied()).map(quotient).collect();
+            Line { values, total: quotient((left.total, right.total)), ..head.clone() }
+        })
+        .collect()
+}
+
+/// The number of a series without events.
+fn nothing(math: &str) -> Option<f64> {
+    measure(&[], math)
+}
+
+impl Line {
+    /// A line of an answer.
+    fn read(series: &Value) -> Self {
+        let values = series["values"].as_array().unwrap().iter().map(Value::as_f64).collect();
+        Self { breakdown: series["breakdown"].clone(), kind: series["kind"].clone(), values, total: series["total"].as_f64() }
+    }
+}
+
+/// Whether two charts are the same up to rounding.
+fn agree(left: &[Line], right: &[Line]) -> bool {
+    let close = |left: Option<f64>, right: Option<f64>| match (left, right) {
+        (Some(left), Some(right)) => (left - right).abs() <= 1e-9 * left.abs().max(1.0),
+        (left, right) => left.is_none() && right.is_none(),
+    };
+    left.len() == right.len()
+        && left.iter().zip(right).all(|(left, right)| {
+            left.breakdown == right.breakdown
+                && left.kind == right.kind
+                && close(left.total, right.total)
+                && left.values.len() == right.values.len()
+                && left.values.iter().zip(&right.values).all(|(left, right)| close(*left, *right))
+        })
+}
