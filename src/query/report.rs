@@ -86,8 +86,7 @@ pub(crate) trait Report: Canonical + Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// 400 `invalid_of` where there is no such bar.
-    fn people(self, bar: Bar<'_>) -> Result<Box<dyn People>, QueryError> {
-        let Bar { .. } = bar;
+    fn people(self, _: Bar<'_>) -> Result<Box<dyn People>, QueryError> {
         Err(QueryError::invalid("invalid_of", format!("`{}` has no bars", Self::NAME)))
     }
 }
