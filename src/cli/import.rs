@@ -12,8 +12,8 @@ mod lines;
 mod ndjson;
 mod read;
 mod send;
+mod summary;
 mod times;
-mod told;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -29,9 +29,9 @@ use self::csv::{Dialect, MapConfig};
 use self::ids::{AddressHasher, Masker};
 use self::read::{Findings, Format, ReadError, Recipe};
 use self::send::{AccessKeys, Books, Connection};
+pub(super) use self::summary::NothingStored;
+use self::summary::{Reasons, Summary};
 use self::times::Times;
-pub(super) use self::told::NothingStored;
-use self::told::{Reasons, Summary};
 use super::ConfigArgs;
 use super::instance::InstanceArgs;
 use crate::clickhouse::engine::cache_dir;
@@ -218,7 +218,7 @@ fn access_keys(args: &ImportArgs, settings: &Settings) -> Result<AccessKeys> {
     if let Some(import) = &args.import_key {
         return Ok(AccessKeys { import: import.clone(), read });
     }
-    // Of a key that was given nobody knows whether the file is of the same pulse.
+    // With a key from the command line the file may belong to another pulse.
     let kept = if args.instance.read_key.is_some() { String::new() } else { args.instance.keys_of(settings)?.import_key };
     let import = Some(kept).filter(|key| !key.is_empty() && !key.starts_with("sha256:"));
     Ok(AccessKeys { import: import.unwrap_or_else(|| read.clone()), read })
@@ -246,12 +246,12 @@ async fn transfer(args: &ImportArgs, recipe: Recipe, connection: &Connection) ->
     if read == 0 {
         ended?;
         progress.finish_and_clear();
-        return Summary::of(0, &Books::default(), (&reasons, &findings.notes())).print(args.json);
+        return Summary::of(0, &Books::default(), &reasons, &findings.notes()).print(args.json);
     }
     let show = |books: &Books| progress.set_message(format!("{read} lines, {} of them waiting", books.waiting));
     let books = connection.settle(read, show).await?;
     progress.finish_and_clear();
-    let printed = Summary::of(read, &books, (&reasons, &findings.notes())).print(args.json);
+    let printed = Summary::of(read, &books, &reasons, &findings.notes()).print(args.json);
     ended.context("what was read before this is imported")?;
     printed
 }

@@ -87,7 +87,7 @@ pub(super) struct Hit<'l> {
     remarks: Remarks,
 }
 
-/// What should be told of a line that was read.
+/// What the user should know about a line that was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Remarks {
     /// Its time names no zone and was taken for one of UTC.

@@ -24,7 +24,7 @@ const KEPT: usize = 16;
 const MASK_DIGITS: usize = 12;
 
 /// Gives every line of one file an event id: a UUID (version 8) of project, format, source, the line itself and how often the
-/// same line came before it. Cryptographic, because who is logged has a say in what a line says. Remembers 12 bytes of every
+/// same line came before it. Cryptographic, because clients choose part of what a line holds. Remembers 12 bytes of every
 /// distinct line.
 #[derive(Debug)]
 pub(super) struct EventIds {
@@ -150,7 +150,7 @@ impl Masker {
     }
 }
 
-/// Makes the file whole or not at all; whoever was first wins.
+/// Writes the file whole or not at all; where another process was first, its file stays.
 fn create(path: &Path) -> io::Result<()> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|problem| io::Error::other(problem.to_string()))?;

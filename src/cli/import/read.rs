@@ -20,8 +20,8 @@ use super::csv::{Dialect, MapConfig, Rows, Table};
 use super::ids::{EventIds, Masker};
 use super::input::{self, Text};
 use super::lines::{Line, Lines, MAX_LINE};
+use super::summary::{Example, Reasons};
 use super::times::Times;
-use super::told::{Example, Reasons};
 use super::{Malformed, ndjson};
 use crate::event::dead_letter::{DeadLine, DeadText};
 
@@ -111,21 +111,21 @@ pub(super) enum ReadError {
     /// The file or the map.
     #[error("{0}")]
     Input(String),
-    /// Nobody takes batches any more.
+    /// The receiver of the batches is gone.
     #[error("sending ended before reading did")]
     Abandoned,
 }
 
-/// What should be told of the files, beside lines that could not be read.
+/// What the user should know about the files, beside the lines that could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings {
     /// Times without a zone, taken for times of UTC.
     zones_assumed: u64,
-    /// Lines whose client is a proxy, and which hold the address of whoever is behind it.
+    /// Lines whose client is a proxy, and which hold the address of the client behind it.
     unused_forwards: u64,
     /// Lines with bytes that are no UTF-8.
     replaced: u64,
-    /// Files that were read in an encoding that nobody named.
+    /// Files whose encoding was guessed.
     recoded: Vec<String>,
 }
 

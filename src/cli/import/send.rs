@@ -13,7 +13,7 @@ use serde::Deserialize;
 use url::form_urlencoded::byte_serialize;
 
 use super::read::Batch;
-use super::told::{Example, Reasons};
+use super::summary::{Example, Reasons};
 use crate::backoff::Backoff;
 use crate::cli::remote::{Address, Remote, bearer};
 

@@ -26,12 +26,12 @@ pub(super) struct Times {
 pub(super) enum Read {
     /// An instant.
     At(Timestamp),
-    /// An instant only for those who know where.
+    /// A local time: an instant only together with a zone.
     Zoneless(DateTime),
 }
 
 impl Times {
-    /// A time of a table or an event. Errors: it cannot be read, or it names no zone and nobody else does.
+    /// A time of a table or an event. Errors: it cannot be read, or neither it nor the caller names a zone.
     pub(super) fn of_cell(&self, text: &str) -> Result<Timestamp, Malformed> {
         match self.formatted(text)? {
             Some(read) => self.instant(read, text),

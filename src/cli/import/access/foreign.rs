@@ -1,4 +1,4 @@
-//! Logs of other kinds, told by name: a line of HAProxy looks much like one of nginx, and nothing says so but its name.
+//! Logs of other kinds, recognised by name: a line of HAProxy looks much like one of nginx, and nothing says so but its name.
 
 /// What a file is whose first line is `first`, if it is none that can be read.
 pub(in super::super) fn whole_file(first: &[u8]) -> Option<&'static str> {

@@ -1,4 +1,4 @@
-//! What stands before the time of a line: who asked, behind whatever a logging system put in front.
+//! What stands before the time of a line: the client, behind what a logging system put in front.
 //!
 //! A prefix is known by its form, never guessed at: what does not fit one of these forms is no address, and no visitor either.
 //! ```text

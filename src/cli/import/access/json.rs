@@ -1,7 +1,7 @@
 //! Lines that are JSON objects: Caddy, Traefik, Cloudflare, Google's load balancers, nginx and Apache with a format of one's own, and
 //! the wrappers that container runtimes and journals put around a line of text.
 //!
-//! Nobody agreed on names. Each field is looked for under those in use, the more telling ones first; case, `_`, `-` and `@` make no
+//! There is no standard for names: each field is looked for under those in use, the most specific first; case, `_`, `-` and `@` make no
 //! difference (`@timestamp`, `remote_addr`, `RemoteAddr`), and a path leads into objects.
 
 use std::borrow::Cow;
@@ -103,7 +103,7 @@ pub(super) fn hit<'l>(line: &str, site: &Site) -> Result<Hit<'l>, Malformed> {
 
 fn wrapped<'l>(inner: &str, site: &Site) -> Result<Hit<'l>, Malformed> {
     match inner.starts_with('{') {
-        // Once is enough: what is wrapped twice is nobody's log.
+        // Only once: no known log is wrapped twice.
         true if !inner.contains("\"log\"") => hit(inner, site),
         true => Err(Malformed::new("no_request", "an object in an object; not an access log")),
         false => text::hit(inner, site).map(Hit::into_owned),
@@ -178,7 +178,7 @@ impl<'v> Members<'v> {
         }
     }
 
-    /// Who asked, and whether another member says who it may have been.
+    /// The client, and whether another member may name it.
     fn client(&self, site: &Site) -> Result<(std::net::IpAddr, bool), Malformed> {
         let remote = self.text(&CLIENT).and_then(address::parse_forwarded);
         let forwarded = self.text(&FORWARDED);

@@ -71,7 +71,7 @@ impl Rows {
             if quoting == Quoting::Escaped && !first.bytes.contains(&b'\\') {
                 break;
             }
-            if let Some(row) = self.whole(&first, (dialect, quoting), width)? {
+            if let Some(row) = self.whole(&first, dialect, quoting, width)? {
                 return Ok(Some(row));
             }
         }
@@ -79,7 +79,7 @@ impl Rows {
     }
 
     /// The row that begins with `first`; `None`, and nothing is read, if there is no end to it.
-    fn whole(&mut self, first: &Row, (dialect, quoting): (Dialect, Quoting), width: usize) -> io::Result<Option<Row>> {
+    fn whole(&mut self, first: &Row, dialect: Dialect, quoting: Quoting, width: usize) -> io::Result<Option<Row>> {
         let mut row = Row { quoting: Some(quoting), ..first.clone() };
         let mut more: Vec<Row> = Vec::new();
         let mut state = dialect.state(&row.bytes, quoting);
@@ -91,7 +91,7 @@ impl Rows {
             more.push(line);
             state = if is_cut { State::Broken } else { dialect.state(&row.bytes, quoting) };
         }
-        if state == State::Closed && !swallows(&more, (dialect, quoting), width) {
+        if state == State::Closed && !swallows(&more, dialect, quoting, width) {
             return Ok(Some(row));
         }
         more.into_iter().rev().for_each(|line| self.ahead.push_front(line));
@@ -101,7 +101,7 @@ impl Rows {
 
 /// Whether the lines between the first and the last of a row are all rows by themselves: then a quote was left open, and another one
 /// further down closed it by chance.
-fn swallows(more: &[Row], (dialect, quoting): (Dialect, Quoting), width: usize) -> bool {
+fn swallows(more: &[Row], dialect: Dialect, quoting: Quoting, width: usize) -> bool {
     let Some((_, between)) = more.split_last() else { return false };
     let is_row = |line: &Row| dialect.cells(&line.bytes, quoting).is_some_and(|(cells, _)| cells.len() == width);
     // Of two columns a text may well be made, line by line.

@@ -1,4 +1,4 @@
-//! What an import tells when it is over: how lines ended, why some could not be read, and what to look at.
+//! The summary of an import: how lines ended, why some could not be read, and what to look at.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -102,7 +102,7 @@ fn has_none(notes: &&[String]) -> bool {
 
 impl<'r> Summary<'r> {
     /// Of `read` lines, of which those in `reasons` could not be read. Each line has one outcome here, however often its batch was sent.
-    pub(super) fn of(read: u64, books: &Books, (reasons, notes): (&'r Reasons, &'r [String])) -> Self {
+    pub(super) fn of(read: u64, books: &Books, reasons: &'r Reasons, notes: &'r [String]) -> Self {
         let dead = reasons.lines();
         let left = read.saturating_sub(dead);
         let stored = books.stored.min(left);
@@ -115,7 +115,7 @@ impl<'r> Summary<'r> {
     /// should have been.
     pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
         let Self { read, stored, duplicate, filtered, rejected, dead, .. } = self;
-        // Nobody may be listening any more.
+        // Standard error may be closed.
         let _ = self.tell(&mut std::io::stderr().lock());
         match as_json {
             true => println!("{}", serde_json::to_string(self)?),
@@ -161,7 +161,7 @@ mod tests {
         let mut reasons = Reasons::default();
         reasons.add("no_time", 2, example(3));
         let books = Books { received: 16, stored: 5, duplicate: 8, filtered: 1, dead: 4, ..Books::default() };
-        let summary = Summary::of(10, &books, (&reasons, &[]));
+        let summary = Summary::of(10, &books, &reasons, &[]);
         let Summary { read, stored, duplicate, filtered, dead, .. } = summary;
         assert_eq!((read, stored, duplicate, filtered, dead), (10, 5, 2, 1, 2));
         assert!(summary.print(true).is_ok());
@@ -171,11 +171,11 @@ mod tests {
     fn an_import_that_stores_nothing_fails_and_an_empty_one_does_not() {
         let mut reasons = Reasons::default();
         reasons.add("no_time", 3, example(1));
-        let summary = Summary::of(3, &Books { received: 3, dead: 3, ..Books::default() }, (&reasons, &[]));
+        let summary = Summary::of(3, &Books { received: 3, dead: 3, ..Books::default() }, &reasons, &[]);
         assert!(summary.print(true).unwrap_err().is::<NothingStored>());
-        assert!(Summary::of(0, &Books::default(), (&Reasons::default(), &[])).print(true).is_ok());
+        assert!(Summary::of(0, &Books::default(), &Reasons::default(), &[]).print(true).is_ok());
         // Imported again, all of it is there already.
-        assert!(Summary::of(3, &Books { received: 3, duplicate: 3, ..Books::default() }, (&Reasons::default(), &[])).print(true).is_ok());
+        assert!(Summary::of(3, &Books { received: 3, duplicate: 3, ..Books::default() }, &Reasons::default(), &[]).print(true).is_ok());
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
         (3..=9).for_each(|line| more.add("no_address", 1, example(line)));
         reasons.merge(more);
         let notes = ["a note".to_owned()];
-        let summary = Summary::of(9, &Books::default(), (&reasons, &notes));
+        let summary = Summary::of(9, &Books::default(), &reasons, &notes);
         let json = serde_json::to_value(&summary).unwrap();
         assert_eq!(json["reasons"][0], json!({"reason": "no_address", "lines": 7, "examples": [example(3), example(4), example(5)]}));
         assert_eq!((json["reasons"][1]["lines"].as_u64(), json["notes"][0].as_str()), (Some(2), Some("a note")));
