@@ -1,8 +1,8 @@
 //! How many bytes of bodies the process holds at a time.
 //!
 //! Promises: what all requests together hold never exceeds the limit; what does not fit is refused at once and may be sent again, never
-//! waited for. Large bodies leave a quarter to small ones, imports leave half and clients without a key three quarters to everything else, so that none locks out
-//! clients that send an event.
+//! waited for. Large bodies leave a quarter to small ones; imports, and clients that have shown no key, leave half to everything else, and
+//! one such client leaves half of that to the others, so that none of them locks out a client that sends an event.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,9 +14,6 @@ use super::respond::ApiError;
 
 /// A body up to this size may use all of the budget: a batch of a browser or of a small server.
 const SMALL: usize = 256 << 10;
-/// Clients that have shown no key have this part of the budget together, and each of them that one.
-const UNAUTHORIZED: usize = 4;
-const UNAUTHORIZED_CLIENT: usize = 8;
 /// Seconds after which a refused request may be tried again.
 const RETRY_AFTER: u32 = 1;
 
@@ -62,12 +59,17 @@ impl Budget {
         Share { budget: self.clone(), claim, held: 0 }
     }
 
-    /// Most bytes of one body that can ever be held; more would be refused each time.
+    /// Most bytes of one body, on the wire and inflated, that can ever be held together; more would be refused each time.
     pub(super) fn largest_of(&self, claim: Claim) -> usize {
         match claim {
-            Claim::Unauthorized(_) => self.0.limit / UNAUTHORIZED_CLIENT,
+            Claim::Unauthorized(_) => self.largest_of_client() / 2,
             Claim::Live | Claim::Import => usize::MAX,
         }
+    }
+
+    /// What one client may hold that has shown no key.
+    fn largest_of_client(&self) -> usize {
+        self.0.limit / 4
     }
 
     /// Largest body that an import may be sure to get in when nothing else is there; larger live ones fit too.
@@ -85,8 +87,7 @@ impl Share {
             return Ok(());
         }
         let ceiling = match self.claim {
-            Claim::Import => Budget::largest(*limit),
-            Claim::Unauthorized(_) => limit / UNAUTHORIZED,
+            Claim::Import | Claim::Unauthorized(_) => Budget::largest(*limit),
             Claim::Live if bytes > SMALL => limit / 4 * 3,
             Claim::Live => *limit,
         };
@@ -118,12 +119,11 @@ impl Share {
     /// Holds bytes for a client that has shown no key; `false` if it has its share. Others have no share of their own.
     fn hold_of_client(&self, bytes: usize) -> bool {
         let Claim::Unauthorized(address) = self.claim else { return true };
-        let most = self.budget.largest_of(self.claim);
         let mut clients = self.clients();
-        let held = clients.entry(client(address)).or_default();
-        let is_within = held.saturating_add(bytes) <= most;
+        let sum = clients.get(&client(address)).copied().unwrap_or(0).saturating_add(bytes);
+        let is_within = sum <= self.budget.largest_of_client();
         if is_within {
-            *held += bytes;
+            clients.insert(client(address), sum);
         }
         is_within
     }
@@ -168,7 +168,7 @@ mod tests {
         let claim = |last: u8| Claim::Unauthorized([192, 0, 2, last].into());
         let hold = |last: u8| {
             let mut share = budget.share(claim(last));
-            share.hold(LIMIT / 8).map(|()| share)
+            share.hold(LIMIT / 4).map(|()| share)
         };
         let mut first = hold(1).unwrap();
         assert_eq!(hold(1).unwrap_err().status.as_u16(), 503, "its own share");

@@ -42,8 +42,8 @@ pub(super) trait Protocol: Sync {
         credential::in_headers(&head.headers)
     }
 
-    /// Whether the key may be in the body. Such a body is read from a client that has shown no key: a small part of the memory for
-    /// bodies and less time are all that it gets.
+    /// Whether the key may be in the body. Such a body is read from a client that has shown no key: a part of the memory for bodies
+    /// and less time are all that it gets.
     fn has_key_in_body(&self) -> bool {
         false
     }
