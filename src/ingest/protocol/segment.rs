@@ -118,7 +118,7 @@ fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection>
         }
     }
     // A call to `/v1/track` need not say that it is one.
-    draft.name = if kind.and_then(Value::text).is_none_or(|kind| kind == "track") { name.or(kind) } else { kind };
+    draft.name = if kind.and_then(Value::text).is_none_or(|kind| kind == "track") { name } else { kind };
     draft.timestamp = draft.timestamp.or(original);
     draft.properties = draft.properties.or(traits);
     Ok(())
