@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use accept::Ingest;
+pub use accept::{Ingest, IngestParts};
 pub use geo::{Geo, GeoConfig};
 pub use redrive::Redrive;
 

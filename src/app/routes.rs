@@ -15,7 +15,7 @@ use crate::clickhouse::engine::{EngineState, cache_dir};
 use crate::config::Settings;
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, typed_response};
 use crate::http::server::Call;
-use crate::ingest::{Geo, Ingest};
+use crate::ingest::{Geo, Ingest, IngestParts};
 use crate::load::LoadStats;
 use crate::log::RunningLog;
 use crate::query::http::{QueryApi, warn_of_missing_limits};
@@ -52,7 +52,10 @@ impl<L: RunningLog> Routes<L> {
         let Parts { log, keys, store, stats, engine_state, metrics } = parts;
         let timeout = settings.config.http.body_timeout;
         let ingest = match settings.roles.contains(&Role::Ingest) {
-            true => Some(Ingest::new(log.clone(), settings.ingest.clone(), (geo(settings)?, keys.clone()), timeout)),
+            true => Some(Ingest::new(
+                log.clone(),
+                IngestParts { limits: settings.ingest.clone(), geo: geo(settings)?, keys: keys.clone(), body_timeout: timeout },
+            )),
             false => None,
         };
         let redis = Redis::open(&settings.config.redis)?;

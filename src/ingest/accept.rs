@@ -9,12 +9,12 @@ use hyper::{Method, Response, StatusCode};
 use matchit::Router;
 use tokio_util::sync::CancellationToken;
 
-use super::contract::MAX_AGENT;
+use super::contract::{MAX_AGENT, RequestFacts};
 use super::geo::RequestGeo;
 use super::import_runs::{self, ImportRuns};
-use super::intake::{Intake, RequestFacts, Sender};
+use super::intake::{Intake, Sender};
 use super::protocol::{Delivery, Head, PROTOCOLS, Protocol, Received};
-use super::publish::{Contribution, ImportRecord, Publisher};
+use super::publish::{Contribution, ImportRecord, Publisher, Receipt};
 use super::rate::{self, RateLimit};
 use super::refusal::Refusal;
 use super::verdict::{Decoded, Verdicts};
@@ -44,6 +44,18 @@ pub struct Ingest<L: Log> {
     shared: Arc<Shared<L>>,
 }
 
+/// What the role is made of.
+pub struct IngestParts {
+    /// The checked configuration.
+    pub limits: IngestLimits,
+    /// Places of addresses.
+    pub geo: Geo,
+    /// Who may send.
+    pub keys: Keys,
+    /// Longest time for a body, as the listener's.
+    pub body_timeout: Duration,
+}
+
 struct Shared<L: Log> {
     routes: Router<&'static dyn Protocol>,
     keys: Keys,
@@ -62,8 +74,9 @@ struct Lane {
 }
 
 impl<L: Log> Ingest<L> {
-    /// The role over a log. `body_timeout` is the listener's.
-    pub fn new(log: L, limits: IngestLimits, (geo, keys): (Geo, Keys), body_timeout: Duration) -> Self {
+    /// The role over a log.
+    pub fn new(log: L, parts: IngestParts) -> Self {
+        let IngestParts { limits, geo, keys, body_timeout } = parts;
         let body = BodyLimits { max_wire: limits.max_body, max_inflated: limits.max_inflated, timeout: body_timeout, claim: Claim::Live };
         let live = Lane { body, rate: RateLimit::new("rate", limits.max_rate, limits.max_events) };
         let (max_wire, max_inflated) = (import_runs::MAX_BODY, import_runs::MAX_BODY);
@@ -187,11 +200,11 @@ impl<L: Log> Ingest<L> {
     /// Appends what was accepted; returns once it is durable. What the log refuses costs the project nothing.
     async fn publish(&self, delivery: &Delivery, receipt: Receipt, decoded: Decoded) -> Result<Verdicts, ApiError> {
         let lane = self.lane(delivery);
-        let Receipt { project, received_ms } = receipt;
+        let project = receipt.project;
         let Decoded { partitions, verdicts, letters } = decoded;
         let events = verdicts.accepted + verdicts.dead;
         lane.charge(project, events)?;
-        let contribution = Contribution { project, received_ms, partitions };
+        let contribution = Contribution { receipt, partitions };
         let published = match delivery {
             Delivery::Live => self.shared.publisher.publish(contribution, &verdicts.rejected).await,
             Delivery::Import(run) => self.shared.publisher.publish_import(contribution, ImportRecord { source: run.id, letters }).await,
@@ -201,13 +214,6 @@ impl<L: Log> Ingest<L> {
             refusal(&refused)
         })
     }
-}
-
-/// Whose events a request has, and when it was received.
-#[derive(Clone, Copy)]
-struct Receipt {
-    project: ProjectId,
-    received_ms: i64,
 }
 
 impl Lane {

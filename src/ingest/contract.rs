@@ -7,13 +7,12 @@ use std::net::IpAddr;
 
 use uuid::Uuid;
 
-use super::IngestLimits;
 use super::draft::{Draft, Fact, FactKind};
-use super::intake::RequestFacts;
 use super::properties::Properties;
 use super::tape::Value;
 use super::verdict::{Packed, Rejection};
 use super::warning::{SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, VALUE_TRUNCATED, VALUE_UNREADABLE};
+use super::{IngestLimits, geo};
 use crate::event::address::parse_forwarded;
 use crate::event::field::{Field, flag};
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey, event_id_of, is_placeholder};
@@ -32,6 +31,25 @@ const MAX_WHOLE_URL: usize = 16 << 10;
 const MAX_TEXT: usize = 512;
 /// Longest user agent, bytes.
 pub(super) const MAX_AGENT: usize = 1_024;
+
+/// What the events of one request have in common.
+#[derive(Clone, Copy)]
+pub(super) struct RequestFacts<'r> {
+    pub(super) partitions: u16,
+    pub(super) received_ms: i64,
+    /// When the client sent the request, if its envelope says so.
+    pub(super) sent_ms: Option<i64>,
+    /// The id of an event that has none, where it must be the same each time; else the event gets a fresh one, of which
+    /// there is no copy.
+    pub(super) fallback_id: Option<[u8; 16]>,
+    /// Flags of every event in it.
+    pub(super) flags: u32,
+    /// The browser's agent, where the client does not name one; empty otherwise.
+    pub(super) user_agent: &'r str,
+    pub(super) client: IpAddr,
+    pub(super) geo: &'r geo::RequestGeo<'r>,
+    pub(super) is_import: bool,
+}
 
 /// What the events of a request are checked by.
 #[derive(Clone, Copy)]

@@ -2,9 +2,7 @@
 //!
 //! Promises: a letter fits a record of the log whatever its line holds.
 
-use serde::Serialize;
-
-use super::verdict::Rejected;
+use super::verdict::{LetterBatch, Reason, Rejected};
 use crate::event::dead_letter::{DeadLetter, DeadLetterId, LogPosition};
 use crate::event::ids::ProjectId;
 use crate::event::mask;
@@ -19,23 +17,6 @@ pub(super) const MAX_ORIGINAL: usize = 1 << 20;
 pub(super) const MAX_MESSAGE: usize = 300;
 /// Longest run of bytes of which an address may be a part.
 const LONGEST_RUN: usize = 128;
-
-/// Why events of a request were refused: how many for one reason, and the first of them.
-#[derive(Debug, Serialize)]
-pub(super) struct Reason {
-    code: &'static str,
-    count: u32,
-    /// Which line of the request, counted from 0.
-    index: usize,
-    message: String,
-}
-
-/// Letters that fit one record.
-#[derive(Debug, Default)]
-pub(super) struct LetterBatch {
-    pub(super) bytes: Vec<u8>,
-    pub(super) count: u32,
-}
 
 /// The letters of one request.
 pub(super) struct DeadLetters<'s> {

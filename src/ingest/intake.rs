@@ -1,34 +1,13 @@
 //! Takes the events of one request: each is read by its dialect, checked by the contract and packed, or refused.
 
-use std::net::IpAddr;
-
-use super::contract::{self, MAX_ID, Rules};
+use super::IngestLimits;
+use super::contract::{self, MAX_ID, RequestFacts, Rules};
 use super::dead_letters::DeadLetters;
 use super::draft::{Draft, Fact, ReadEvent};
 use super::refusal::Refusal;
 use super::tape::Value;
 use super::verdict::{Decoded, Rejected, Rejection};
-use super::{IngestLimits, geo};
 use crate::event::ids::ProjectId;
-
-/// What the events of one request have in common.
-#[derive(Clone, Copy)]
-pub(super) struct RequestFacts<'r> {
-    pub(super) partitions: u16,
-    pub(super) received_ms: i64,
-    /// When the client sent the request, if its envelope says so.
-    pub(super) sent_ms: Option<i64>,
-    /// The id of an event that has none, where it must be the same each time; else the event gets a fresh one, of which
-    /// there is no copy.
-    pub(super) fallback_id: Option<[u8; 16]>,
-    /// Flags of every event in it.
-    pub(super) flags: u32,
-    /// The browser's agent, where the client does not name one; empty otherwise.
-    pub(super) user_agent: &'r str,
-    pub(super) client: IpAddr,
-    pub(super) geo: &'r geo::RequestGeo<'r>,
-    pub(super) is_import: bool,
-}
 
 /// Whose events a request has.
 #[derive(Clone, Copy)]

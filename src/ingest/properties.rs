@@ -8,7 +8,7 @@ use simd_json::{Node, StaticNode};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::IngestLimits;
-use super::tape::{Value, next, with_digits};
+use super::tape::{Value, with_digits};
 use super::verdict::Rejection;
 use super::warning::{CHARACTER_REMOVED, VALUE_TRUNCATED, Warnings};
 use crate::event::packed::EventWriter;
@@ -65,43 +65,35 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
 
     /// Packs an object; an empty array is PHP's empty object.
     pub(super) fn object(&mut self, value: Value<'_>) -> Result<(), Rejection> {
-        match value.node() {
-            Some(Node::Object { len, .. }) => self.members(value.nodes, value.at + 1, *len, 1),
-            Some(Node::Array { len: 0, .. }) => Ok(()),
-            _ => Err(Rejection::new(Defect::PropertiesInvalid, "properties", "`properties` is not an object")),
+        if value.is_object() {
+            return self.members(value, 1);
         }
+        if value.is_empty_array() {
+            return Ok(());
+        }
+        Err(Rejection::new(Defect::PropertiesInvalid, "properties", "`properties` is not an object"))
     }
 
-    fn members(&mut self, nodes: &[Node<'_>], mut at: usize, len: usize, depth: usize) -> Result<(), Rejection> {
+    fn members(&mut self, object: Value<'_>, depth: usize) -> Result<(), Rejection> {
         if depth > self.limits.max_depth {
             return Err(too_deep(self.limits));
         }
-        for _ in 0..len {
-            let Some(Node::String(key)) = nodes.get(at) else { return Ok(()) };
-            let value = at + 1;
+        for (key, value) in object.members().filter(|(_, value)| !value.is_null()) {
             let prefix = self.key.len();
-            match nodes.get(value) {
-                None | Some(Node::Static(StaticNode::Null)) => {}
-                Some(Node::Object { len, .. }) if *len > 0 => {
-                    if self.enter(key) {
-                        self.members(nodes, value + 1, *len, depth + 1)?;
-                    }
+            if value.members().next().is_some() {
+                if self.enter(key) {
+                    self.members(value, depth + 1)?;
                 }
-                Some(node) if prefix == 0 => {
-                    if self.takes_key(key, key) {
-                        self.value(key, nodes, (value, node), depth)?;
-                    }
+            } else if prefix == 0 {
+                if self.takes_key(key, key) {
+                    self.value(key, value, depth)?;
                 }
-                Some(node) => {
-                    if self.enter(key) {
-                        let full = std::mem::take(&mut self.key);
-                        self.value(&full, nodes, (value, node), depth)?;
-                        self.key = full;
-                    }
-                }
+            } else if self.enter(key) {
+                let full = std::mem::take(&mut self.key);
+                self.value(&full, value, depth)?;
+                self.key = full;
             }
             self.key.truncate(prefix);
-            at = next(nodes, value);
         }
         Ok(())
     }
@@ -132,7 +124,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         false
     }
 
-    fn value(&mut self, key: &str, nodes: &[Node<'_>], (at, node): (usize, &Node<'_>), depth: usize) -> Result<(), Rejection> {
+    fn value(&mut self, key: &str, value: Value<'_>, depth: usize) -> Result<(), Rejection> {
         if !self.seen.insert(xxh3_64(key.as_bytes())) {
             // Nothing says which of them is meant: the first one stays.
             self.warnings.add(Defect::DuplicateKey.as_str(), &["properties.", key]);
@@ -142,6 +134,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             let message = format!("more than {} properties", self.limits.max_properties);
             return Err(Rejection::new(Defect::TooManyProperties, "properties", message));
         }
+        let Some(node) = value.node() else { return Ok(()) };
         match node {
             Node::String(text) => self.string(key, text),
             Node::Static(StaticNode::Bool(true)) => self.writer.other(key.as_bytes(), b"true"),
@@ -155,7 +148,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
                 let field = format!("properties.{key}");
                 return Err(Rejection::new(Defect::NumberOutOfRange, &field, format!("property `{key}` is no 64-bit float")));
             }
-            Node::Array { .. } | Node::Object { .. } => self.json(key, nodes, at, depth)?,
+            Node::Array { .. } | Node::Object { .. } => self.json(key, value, depth)?,
         }
         Ok(())
     }
@@ -185,9 +178,9 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         }
     }
 
-    fn json(&mut self, key: &str, nodes: &[Node<'_>], at: usize, depth: usize) -> Result<(), Rejection> {
+    fn json(&mut self, key: &str, value: Value<'_>, depth: usize) -> Result<(), Rejection> {
         let mut json = Vec::new();
-        self.put_json(nodes, at, &mut json, depth + 1)?;
+        self.put_json(value, &mut json, depth + 1)?;
         if json.len() > self.limits.max_event_size {
             return Err(Rejection::new(Defect::EventTooLarge, &format!("properties.{key}"), "the array is larger than an event may be"));
         }
@@ -195,48 +188,44 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         Ok(())
     }
 
-    /// Writes a value as JSON text; returns the node after it.
-    fn put_json(&self, nodes: &[Node<'_>], at: usize, out: &mut Vec<u8>, depth: usize) -> Result<usize, Rejection> {
+    /// Writes a value as JSON text.
+    fn put_json(&self, value: Value<'_>, out: &mut Vec<u8>, depth: usize) -> Result<(), Rejection> {
         if depth > self.limits.max_depth + 1 {
             return Err(too_deep(self.limits));
         }
-        match nodes.get(at) {
-            Some(Node::Array { len, .. }) => {
+        match value.node() {
+            Some(Node::Array { .. }) => {
                 out.push(b'[');
-                let mut inner = at + 1;
-                for index in 0..*len {
-                    if index > 0 {
-                        out.push(b',');
-                    }
-                    inner = self.put_json(nodes, inner, out, depth + 1)?;
+                for (index, element) in value.elements().enumerate() {
+                    separate(index, out);
+                    self.put_json(element, out, depth + 1)?;
                 }
                 out.push(b']');
-                Ok(inner)
             }
-            Some(Node::Object { len, .. }) => {
+            Some(Node::Object { .. }) => {
                 out.push(b'{');
-                let mut inner = at + 1;
-                for index in 0..*len {
-                    if index > 0 {
-                        out.push(b',');
-                    }
-                    inner = self.put_json(nodes, inner, out, depth + 1)?;
+                for (index, (key, member)) in value.members().enumerate() {
+                    separate(index, out);
+                    put_text(out, key)?;
                     out.push(b':');
-                    inner = self.put_json(nodes, inner, out, depth + 1)?;
+                    self.put_json(member, out, depth + 1)?;
                 }
                 out.push(b'}');
-                Ok(inner)
             }
-            Some(Node::String(text)) => put_text(out, text).map(|()| at + 1),
+            Some(Node::String(text)) => put_text(out, text)?,
             Some(Node::Static(StaticNode::F64(number))) if !number.is_finite() => {
-                Err(Rejection::new(Defect::NumberOutOfRange, "properties", "a number is no 64-bit float"))
+                return Err(Rejection::new(Defect::NumberOutOfRange, "properties", "a number is no 64-bit float"));
             }
-            Some(Node::Static(value)) => {
-                put_scalar(out, value);
-                Ok(at + 1)
-            }
-            None => Ok(at + 1),
+            Some(Node::Static(scalar)) => put_scalar(out, scalar),
+            None => {}
         }
+        Ok(())
+    }
+}
+
+fn separate(index: usize, out: &mut Vec<u8>) {
+    if index > 0 {
+        out.push(b',');
     }
 }
 

@@ -12,8 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::IngestLimits;
-use super::dead_letters::LetterBatch;
-use super::verdict::{Packed, Rejected};
+use super::verdict::{LetterBatch, Packed, Rejected};
 use crate::event::ids::ProjectId;
 use crate::event::packed;
 use crate::event::record::{self, Header, Tallies, day_of};
@@ -58,10 +57,16 @@ struct OpenRecord {
     waiters: Vec<oneshot::Sender<Published>>,
 }
 
-/// What one request brings.
-pub(super) struct Contribution {
+/// Whose events a request has, and when it was received.
+#[derive(Clone, Copy)]
+pub(super) struct Receipt {
     pub(super) project: ProjectId,
     pub(super) received_ms: i64,
+}
+
+/// What one request brings.
+pub(super) struct Contribution {
+    pub(super) receipt: Receipt,
     /// By partition: packed events.
     pub(super) partitions: Vec<Packed>,
 }
@@ -109,7 +114,8 @@ impl<L: Log> Publisher<L> {
     /// Appends a request's events, and its rejections to the books; returns once all of it is durable. On an error nothing
     /// may be answered as accepted; some of it may be in the log all the same, and a retry finds it there as a copy.
     pub(super) async fn publish(&self, request: Contribution, rejected: &[Rejected]) -> Published {
-        let Contribution { project, received_ms, partitions } = request;
+        let Contribution { receipt, partitions } = request;
+        let Receipt { project, received_ms } = receipt;
         let mut waiting = Vec::new();
         let mut books: Option<Tallies> = (!rejected.is_empty()).then(Tallies::default);
         if let Some(tallies) = &mut books {
@@ -117,11 +123,11 @@ impl<L: Log> Publisher<L> {
         }
         for (partition, packed) in (0_u16..).zip(&partitions) {
             for piece in packed.pieces(self.seal_size) {
-                waiting.push(self.add(partition, (project, received_ms), piece, books.take().as_ref())?);
+                waiting.push(self.add(partition, receipt, piece, books.take().as_ref())?);
             }
         }
         if let Some(books) = books {
-            waiting.push(self.add(0, (project, received_ms), Piece::default(), Some(&books))?);
+            waiting.push(self.add(0, receipt, Piece::default(), Some(&books))?);
         }
         // Copied into the records: nothing of it is needed while they are written.
         drop(partitions);
@@ -136,10 +142,11 @@ impl<L: Log> Publisher<L> {
     fn add(
         &self,
         partition: u16,
-        (project, received_ms): (ProjectId, i64),
+        receipt: Receipt,
         piece: Piece<'_>,
         books: Option<&Tallies>,
     ) -> Result<oneshot::Receiver<Published>, LogError> {
+        let Receipt { project, received_ms } = receipt;
         let (sender, receiver) = oneshot::channel();
         let mut open = self.open(partition)?;
         let has_own_record = piece.bytes.len() >= OWN_RECORD;
@@ -226,7 +233,7 @@ impl<L: Log> Publisher<L> {
     /// Appends an import's events and letters, in records of their own so that their books are their own; returns once
     /// durable.
     pub(super) async fn publish_import(&self, request: Contribution, import: ImportRecord) -> Published {
-        let Contribution { project, received_ms, partitions } = request;
+        let Contribution { receipt: Receipt { project, received_ms }, partitions } = request;
         let record = |events: u32| {
             let mut record = OpenRecord { day: day_of(received_ms), received_ms, ..OpenRecord::default() };
             record.tallies.add(project, received_ms, Count::Received, events);

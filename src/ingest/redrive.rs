@@ -9,14 +9,15 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use super::contract::RequestFacts;
 use super::geo::RequestGeo;
-use super::intake::{Intake, RequestFacts, Sender};
+use super::intake::{Intake, Sender};
 use super::protocol::pulse;
-use super::publish::{Contribution, ImportRecord, Publisher};
+use super::publish::{Contribution, ImportRecord, Publisher, Receipt};
 use super::verdict::Packed;
 use super::{Geo, IngestLimits, envelope};
 use crate::clock;
-use crate::event::dead_letter::{DeadLetter, LogPosition};
+use crate::event::dead_letter::DeadLetter;
 use crate::event::field::flag;
 use crate::event::ids::ProjectId;
 use crate::event::packed::{self, EventHeader, EventView, Fields};
@@ -88,7 +89,7 @@ impl<L: Log> Redrive<L> {
         match letter.reason {
             // Only the importer knows the layout of the one, and only its release what the other holds.
             DeadReason::LineMalformed | DeadReason::OfLaterRelease => 0,
-            DeadReason::EventInvalid => self.line(letter, (&letter.position, 0)),
+            DeadReason::EventInvalid => self.line(letter, letter.position.event_id(0)),
             DeadReason::RecordUndecodable | DeadReason::RecordFailed | DeadReason::RecordTooLarge => self.record(letter),
             DeadReason::EventUndecodable => self.events(letter),
         }
@@ -104,7 +105,7 @@ impl<L: Log> Redrive<L> {
     pub async fn publish(&mut self) -> Result<(), LogError> {
         let Batch { received_ms, projects, .. } = self.take();
         for (project, partitions) in projects {
-            let contribution = Contribution { project, received_ms, partitions };
+            let contribution = Contribution { receipt: Receipt { project, received_ms }, partitions };
             self.publisher.publish_import(contribution, ImportRecord { source: 0, letters: Vec::new() }).await?;
         }
         Ok(())
@@ -120,14 +121,14 @@ impl<L: Log> Redrive<L> {
         std::mem::replace(&mut self.batch, next)
     }
 
-    /// A line of an import: decoded as it was then, as of its own time of receipt. `nth`: which line of the letter at `position`.
-    fn line(&mut self, letter: &DeadLetter<'_>, (position, nth): (&LogPosition, u32)) -> u32 {
+    /// A line of an import: decoded as it was then, as of its own time of receipt. `fallback_id` is the event's if it has none.
+    fn line(&mut self, letter: &DeadLetter<'_>, fallback_id: [u8; 16]) -> u32 {
         let geo = RequestGeo::new(&self.geo);
         let request = RequestFacts {
             partitions: self.batch.partitions,
             received_ms: letter.received_ms,
             sent_ms: None,
-            fallback_id: Some(position.event_id(nth)),
+            fallback_id: Some(fallback_id),
             flags: 0,
             user_agent: "",
             // Never looked at: an import's own address says nothing about its events.
@@ -162,7 +163,7 @@ impl<L: Log> Redrive<L> {
         for nth in 0..header.letters {
             let Some(inner) = DeadLetter::take(&mut rest) else { break };
             if inner.reason == DeadReason::EventInvalid {
-                events += self.line(&inner, (&letter.position, nth));
+                events += self.line(&inner, letter.position.event_id(nth));
             }
         }
         events

@@ -155,7 +155,7 @@ impl<'t> Value<'t> {
 }
 
 /// The node after the value at `at`.
-pub(super) fn next(nodes: &[Node<'_>], at: usize) -> usize {
+fn next(nodes: &[Node<'_>], at: usize) -> usize {
     match nodes.get(at) {
         Some(Node::Object { count, .. } | Node::Array { count, .. }) => at + 1 + count,
         _ => at + 1,

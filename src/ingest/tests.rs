@@ -4,9 +4,10 @@ mod allocations;
 pub(super) mod fake_log;
 mod golden;
 
+use super::contract::RequestFacts;
 use super::envelope::{self, Envelope};
 use super::geo::RequestGeo;
-use super::intake::{Intake, RequestFacts, Sender};
+use super::intake::{Intake, Sender};
 use super::protocol::pulse::{self, ENVELOPE};
 use super::refusal::Refusal;
 use super::verdict::Decoded;

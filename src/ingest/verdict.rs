@@ -1,6 +1,7 @@
 //! What became of the events of a request.
 
-use super::dead_letters::{LetterBatch, Reason};
+use serde::Serialize;
+
 use super::warning::Warnings;
 use crate::outcome::Defect;
 
@@ -36,6 +37,23 @@ pub(super) struct Verdicts {
     pub(super) dead: u32,
     /// Why events of an import were refused.
     pub(super) reasons: Vec<Reason>,
+}
+
+/// Why events of a request were refused: how many for one reason, and the first of them.
+#[derive(Debug, Serialize)]
+pub(super) struct Reason {
+    pub(super) code: &'static str,
+    pub(super) count: u32,
+    /// Which line of the request, counted from 0.
+    pub(super) index: usize,
+    pub(super) message: String,
+}
+
+/// Letters that fit one record.
+#[derive(Debug, Default)]
+pub(super) struct LetterBatch {
+    pub(super) bytes: Vec<u8>,
+    pub(super) count: u32,
 }
 
 /// One event that was refused.

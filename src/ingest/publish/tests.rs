@@ -23,7 +23,7 @@ fn request(project: u64, received_ms: i64, numbers: impl IntoIterator<Item = usi
         .into_iter()
         .map(|number| format!("{{\"eventId\":\"{}\",\"type\":\"view\",\"anonymousId\":\"visitor {number}\"}}\n", id(number)))
         .collect();
-    Contribution { project, received_ms, partitions: lines_of(project, lines.as_bytes()).unwrap().partitions }
+    Contribution { receipt: Receipt { project, received_ms }, partitions: lines_of(project, lines.as_bytes()).unwrap().partitions }
 }
 
 fn publisher(log: &FakeLog, seal_size: usize) -> Publisher<FakeLog> {
@@ -122,7 +122,7 @@ async fn a_request_larger_than_a_record_is_spread_over_several_and_loses_nothing
 async fn a_request_that_is_refused_whole_is_in_the_books_before_it_is_answered() {
     let log = FakeLog::new(Mood::Willing);
     let decoded = lines(b"17\n{\"type\":\"x\"}\n17").unwrap();
-    let contribution = Contribution { project: ProjectId(1), received_ms: NOW, partitions: decoded.partitions };
+    let contribution = Contribution { receipt: Receipt { project: ProjectId(1), received_ms: NOW }, partitions: decoded.partitions };
     assert!(publisher(&log, 1).publish(contribution, &decoded.verdicts.rejected).await.is_ok());
     let records = log.records();
     assert_eq!(counted(&records, Count::Rejected(Defect::EventNotObject)), 2);

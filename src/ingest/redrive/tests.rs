@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::dead_letter::{DeadLetterId, REST_UNREADABLE};
+use crate::event::dead_letter::{DeadLetterId, LogPosition, REST_UNREADABLE};
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
 use crate::event::packed::EventWriter;
 use crate::event::record::{Header, Tallies, day_of};

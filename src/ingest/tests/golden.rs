@@ -22,7 +22,7 @@ use crate::auth::keys::{KeyEntry, KeysConfig, write};
 use crate::http::HttpConfig;
 use crate::http::respond::json_response;
 use crate::http::server::{Call, Server};
-use crate::ingest::{Geo, Ingest, IngestConfig};
+use crate::ingest::{Geo, Ingest, IngestConfig, IngestParts};
 
 /// Events of the last fifty years are taken, so that the answers do not depend on the day of the test.
 fn config() -> IngestConfig {
@@ -52,7 +52,8 @@ impl Edge {
         write(&dir.path().join("keys.json"), &entries).unwrap();
         let keys = Keys::open(&KeysConfig::default(), dir.path()).unwrap();
         let http = HttpConfig { listen: "127.0.0.1:0".to_owned(), ..HttpConfig::default() };
-        let ingest = Ingest::new(log, config.check().unwrap(), (Geo::default(), keys), http.body_timeout);
+        let parts = IngestParts { limits: config.check().unwrap(), geo: Geo::default(), keys, body_timeout: http.body_timeout };
+        let ingest = Ingest::new(log, parts);
         let server = Server::bind(&http).await.unwrap();
         let address = server.address().unwrap().to_string();
         let stop = CancellationToken::new();

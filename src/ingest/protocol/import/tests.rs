@@ -2,8 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::dead_letter::DeadLetter;
-use crate::ingest::dead_letters::{FULL, LetterBatch, MAX_MESSAGE, MAX_ORIGINAL};
+use crate::ingest::dead_letters::{FULL, MAX_MESSAGE, MAX_ORIGINAL};
 use crate::ingest::tests::{SHOP, decoded_as, limits};
+use crate::ingest::verdict::LetterBatch;
 
 /// What a body of lines becomes: events, and records of letters.
 fn taken(body: &[u8]) -> Result<(u32, Vec<LetterBatch>), Refusal> {
