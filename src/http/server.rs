@@ -199,7 +199,7 @@ impl Connection {
         R: Future<Output = Response<Body>> + Send + 'static,
     {
         let (header_timeout, is_spare) = (self.config.header_timeout, self.permit.is_spare);
-        let wire = Wire::new(stream, Arc::clone(&self.flow), self.config.write_timeout);
+        let wire = Wire::new(stream, Arc::clone(&self.flow), self.budget.clone(), self.config.write_timeout);
         let (flow, connection) = (Arc::clone(&self.flow), Arc::new(self));
         let service = service_fn(move |request| {
             // Not in the answer itself: what is polled before it reads on.

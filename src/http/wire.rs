@@ -1,7 +1,8 @@
 //! The bytes of one connection, and the time and memory they may cost.
 //!
-//! Promises: the head of a request is read up to [`MAX_HEAD`] bytes and the buffers of a client that has shown no key stay small; an
-//! answer that is not taken ends its connection; while the instance drains, so does anything else that does not move.
+//! Promises: the head of a request is read up to [`MAX_HEAD`] bytes, large heads count among what bodies may hold together, and the
+//! buffers of a client that has shown no key stay small; an answer that is not taken ends its connection; while the instance drains, so
+//! does anything else that does not move.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -14,12 +15,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::budget::{Budget, Claim, Share};
 use super::respond::ApiError;
 
 /// Most bytes of a request's line and headers. Cookies and proxies make a few kilobytes.
 const MAX_HEAD: usize = 32 << 10;
 /// What is read at a time from a client that has shown no key.
 const SMALL_READ: usize = 8 << 10;
+/// What a head takes that is larger than that: buffers grow by doubling.
+const LARGE_HEAD: usize = 2 * MAX_HEAD;
 /// Connections whose reads may be as large as the buffers: more gain nothing, for there are not as many cores.
 const MAX_LARGE_READS: usize = 128;
 /// While the instance drains: how long a client may not move, and how long it may move without coming to an end.
@@ -109,14 +113,33 @@ pub(super) struct Wire {
     request: u64,
     head: usize,
     has_line: bool,
+    budget: Budget,
+    large_head: Option<Share>,
     write_timeout: Duration,
     /// Runs while an answer is not taken.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, flow: Arc<Flow>, write_timeout: Duration) -> Self {
-        Self { stream, flow, request: 0, head: 0, has_line: false, write_timeout, stall: None }
+    pub(super) fn new(stream: TcpStream, flow: Arc<Flow>, budget: Budget, write_timeout: Duration) -> Self {
+        Self { stream, flow, request: 0, head: 0, has_line: false, budget, large_head: None, write_timeout, stall: None }
+    }
+
+    /// Whether more of a head may be read; one that has become large needs its share.
+    fn take_head(&mut self) -> Result<()> {
+        if self.head >= MAX_HEAD {
+            return Err(self.refuse_head());
+        }
+        if self.head >= SMALL_READ && self.large_head.is_none() {
+            // As imports, which leave half to bodies.
+            let mut share = self.budget.share(Claim::Import);
+            if let Err(error) = share.hold(LARGE_HEAD) {
+                self.refuse(&error);
+                return Err(Error::new(ErrorKind::OutOfMemory, "too many large heads"));
+            }
+            self.large_head = Some(share);
+        }
+        Ok(())
     }
 
     /// Answers that the head is too large, if the client still reads.
@@ -129,13 +152,18 @@ impl Wire {
             ),
             false => ApiError::new(hyper::StatusCode::URI_TOO_LONG, "uri_too_long", format!("more than {MAX_HEAD} bytes of address")),
         };
-        let status = error.status;
-        let body = error.to_json(&super::request_id());
-        let head =
-            format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\naccess-control-allow-origin: *\r\nconnection: close\r\n");
+        self.refuse(&error);
+        Error::new(ErrorKind::InvalidData, "head too large")
+    }
+
+    fn refuse(&self, error: &ApiError) {
+        let (status, body) = (error.status, error.to_json(&super::request_id()));
+        let again = error.retry_after.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\naccess-control-allow-origin: *\r\nconnection: close\r\n{again}"
+        );
         // A client that does not read now never will.
         drop(self.stream.try_write(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()));
-        Error::new(ErrorKind::InvalidData, "head too large")
     }
 
     fn wrote(&mut self, polled: Poll<Result<usize>>, cx: &mut Context<'_>) -> Poll<Result<usize>> {
@@ -155,11 +183,12 @@ impl AsyncRead for Wire {
         let request = this.flow.requests.load(Ordering::Relaxed);
         if this.request != request {
             // Its line may have come with the request before.
-            (this.request, this.head, this.has_line) = (request, 0, true);
+            (this.request, this.head, this.has_line, this.large_head) = (request, 0, true, None);
         }
         let is_head = this.flow.turn.load(Ordering::Relaxed) == OF_HEAD;
-        if is_head && this.head >= MAX_HEAD {
-            return Poll::Ready(Err(this.refuse_head()));
+        match is_head {
+            true => this.take_head()?,
+            false => this.large_head = None,
         }
         let before = buffer.filled().len();
         if this.flow.reads_large.load(Ordering::Relaxed) {

@@ -353,3 +353,30 @@ async fn what_bodies_hold_together_is_bounded_and_what_does_not_fit_may_come_aga
     assert!(exchange(&running, post("/small", "connection: close\r\n", "abc")).await.contains("</small 3>"));
     drop(held);
 }
+
+#[tokio::test]
+async fn large_heads_together_are_bounded_and_those_that_do_not_fit_may_come_again() {
+    // Room for two.
+    let running = start_with(HttpConfig { max_body_memory: 256 << 10, header_timeout: PATIENCE, ..config() }).await;
+    let head = format!("GET /a HTTP/1.1\r\nhost: a\r\nx: {}", "a".repeat(20_000));
+    let mut held = Vec::new();
+    let refused = loop {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 4096];
+        match tokio::time::timeout(Duration::from_millis(300), stream.read(&mut answer)).await {
+            Ok(read) => break String::from_utf8_lossy(&answer[..read.unwrap()]).into_owned(),
+            Err(_) => held.push(stream),
+        }
+    };
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{refused}");
+    assert_eq!(held.len(), 2);
+    assert!(exchange(&running, post("/small", "connection: close\r\n", "abc")).await.contains("</small 3>"));
+    // One that is answered gives its room back, also while its connection stays.
+    let mut answered = held.swap_remove(0);
+    answered.write_all(b"\r\n\r\n").await.unwrap();
+    read_until(&mut answered, "</a 0>").await;
+    let mut next = TcpStream::connect(running.address).await.unwrap();
+    next.write_all(format!("{head}\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    assert!(rest_of(&mut next).await.contains("</a 0>"));
+}
