@@ -69,6 +69,9 @@ const ROWS_READ: &str = "pulse_load_rows_read_total";
 const LAST_LINES: usize = 20;
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
 const PROBE_POLL: Duration = Duration::from_millis(25);
+/// An engine that takes less of a core than this for so many seconds merges nothing.
+const IDLE: f64 = 0.05;
+const RESTED: u32 = 5;
 const SETTLE_POLL: Duration = Duration::from_millis(100);
 const SETTLE_LIMIT: Duration = Duration::from_secs(600);
 
@@ -115,6 +118,7 @@ async fn run_in(dir: &Path, args: &BenchArgs) -> Result<Outcome> {
     }
     if args.preload > 0 {
         preload::run(dir, &name, args.preload).await?;
+        target.rests().await?;
         target.stop().await?;
         target = Target::start(dir, &name, false).await?;
     }
@@ -134,6 +138,9 @@ impl Target {
     /// Sends, and asks until everything is counted.
     async fn measure(&self, args: &BenchArgs, dir: &Path) -> Result<Outcome> {
         let first_event = if args.ingest_only { None } else { Some(self.first_event().await?) };
+        if args.preload > 0 {
+            self.rests().await?;
+        }
         let (blocks, rows_read) = (self.metric(BLOCKS).await?, self.metric(ROWS_READ).await?);
         let pid = self.child.id().context("pulse ended")?;
         let before = Usage::of(pid);
@@ -209,6 +216,18 @@ impl Target {
     async fn first_event(&self) -> Result<Duration> {
         show_one(&self.client, &self.urls(), &CancellationToken::new()).await.context("no event can be queried")?;
         Ok(self.started.elapsed())
+    }
+
+    /// Waits until the engine does nothing: what it merges of rows of the past is not to be measured.
+    async fn rests(&self) -> Result<()> {
+        let pid = self.child.id().context("pulse ended")?;
+        let mut seconds = 0;
+        while seconds < RESTED {
+            let before = Usage::of(pid);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            seconds = if Usage::of(pid).since(&before).clickhouse < IDLE { seconds + 1 } else { 0 };
+        }
+        Ok(())
     }
 
     /// The value of a metric, of all its labels together.
