@@ -6,13 +6,22 @@
 mod plan;
 mod world;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
+use pulse::lifecycle::spawn_apart;
 
 use self::plan::Strike;
 use self::world::World;
+use crate::faults::is_long;
 
 /// Rounds on one set of components, before it gets slow to look at all that is stored.
-const ROUNDS_OF_A_WORLD: u64 = 5;
+const ROUNDS_OF_A_WORLD: usize = 5;
+
+/// Sets of components beside each other: a round mostly waits.
+fn worlds_at_once() -> usize {
+    if is_long() { 3 } else { 1 }
+}
 
 /// The seeds to run: a few with every test run, hundreds with `make faults`.
 #[allow(clippy::disallowed_methods, reason = "how long a test runs is for whoever runs it")]
@@ -27,15 +36,23 @@ fn seeds() -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_that_overlap_lose_double_and_stop_nothing() {
-    let mut worst = std::time::Duration::ZERO;
-    for seeds in seeds().chunks(usize::try_from(ROUNDS_OF_A_WORLD).unwrap()) {
-        let mut world = World::start().await;
-        for seed in seeds {
-            worst = worst.max(round(&mut world, &plan::of(*seed), &format!("seed {seed}")).await);
-        }
-        world.check(seeds[0]).await;
+    let seeds = seeds();
+    let worlds = stream::iter(seeds.chunks(ROUNDS_OF_A_WORLD)).map(|seeds| spawn_apart(rounds_of_a_world(seeds.to_vec())));
+    // The others go on where one fails: each failure is told with its seed.
+    let ended: Vec<_> = worlds.buffer_unordered(worlds_at_once()).collect().await;
+    let worst: Vec<Duration> = ended.into_iter().map(|worst| worst.expect("a world failed")).collect();
+    println!("{} rounds, at most {:?} until fresh events were there", seeds.len(), worst.iter().max());
+}
+
+/// One round of each seed, and a look at all that is stored; returns the longest time until fresh events were there.
+async fn rounds_of_a_world(seeds: Vec<u64>) -> Duration {
+    let mut worst = Duration::ZERO;
+    let mut world = World::start().await;
+    for seed in &seeds {
+        worst = worst.max(round(&mut world, &plan::of(*seed), &format!("seed {seed}")).await);
     }
-    println!("{} rounds, at most {worst:?} until fresh events were there", seeds().len());
+    world.check(seeds[0]).await;
+    worst
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,10 +69,10 @@ async fn an_instance_thawed_where_a_broker_stays_away_reads_every_partition_on()
 }
 
 /// Lets all of it strike and end, and waits until fresh events are there; returns how long that took.
-async fn round(world: &mut World, strikes: &[Strike], name: &str) -> std::time::Duration {
+async fn round(world: &mut World, strikes: &[Strike], name: &str) -> Duration {
     println!("{name}: {strikes:?}");
     let before = world.begin_round().await;
-    let mut steps: Vec<(std::time::Duration, bool, plan::Fault)> =
+    let mut steps: Vec<(Duration, bool, plan::Fault)> =
         strikes.iter().flat_map(|strike| [(strike.at, true, strike.fault), (strike.at + strike.lasts, false, strike.fault)]).collect();
     steps.sort_by_key(|(at, ..)| *at);
     let began = tokio::time::Instant::now();

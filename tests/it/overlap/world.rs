@@ -319,7 +319,7 @@ impl World {
             ended.unwrap();
         }
         let (stored, copies) = check_stored(&self.pulse(1).http, &accepted, seed).await;
-        println!("{stored} events, {copies} copies, 0 lost, 0 doubled");
+        println!("seed {seed} and those after it: {stored} events, {copies} copies, 0 lost, 0 doubled");
         for instance in self.instances.drain(..) {
             match instance {
                 Some(Instance::Runs(pulse)) => assert!(pulse.stop().await),
