@@ -1,5 +1,6 @@
 //! Hostile clients: whatever they send costs at most themselves.
 
+mod crowd;
 mod memory;
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Volumes that are full, out of files or broken, memory that is short, and logs that are long.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,13 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::harness::cgroup::MemoryCgroup;
 use crate::harness::clickhouse::Cluster;
 use crate::harness::fault::{absence, is_long, odd_event, something_is_accepted};
 use crate::harness::load::{SharedHttp, restart, under_load_on};
 use crate::harness::report::most_memory;
 use crate::harness::volume::Volume;
-use crate::harness::{Http, PATIENCE, Pulse, program};
+use crate::harness::{Http, PATIENCE, Pulse};
 
 /// Room for the embedded engine, and for what clients send in a few seconds.
 const MIB: u32 = 600;
@@ -156,51 +157,15 @@ async fn flood(place: &SharedHttp, requests: u32) -> u64 {
     u64::from(requests / 8 * 8) * 1_000
 }
 
-/// A limit for the memory of processes. Removed when it is dropped.
-struct Cage(PathBuf);
-
-impl Cage {
-    fn new() -> Self {
-        let path = PathBuf::from(format!("/sys/fs/cgroup/memory/pulse-test-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn limit(&self, bytes: u64) {
-        std::fs::write(self.0.join("memory.limit_in_bytes"), bytes.to_string()).unwrap();
-    }
-
-    /// A program that is pulse and has lived in here from its beginning.
-    fn pulse_in(&self, dir: &Path) -> PathBuf {
-        let script = dir.join("pulse-within-limits");
-        let text = format!("#!/bin/sh\necho $$ > {}\nexec {} \"$@\"\n", self.0.join("cgroup.procs").display(), program().display());
-        std::fs::write(&script, text).unwrap();
-        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        script
-    }
-
-    /// Processes that were killed for want of memory.
-    fn killed(&self) -> u32 {
-        let text = std::fs::read_to_string(self.0.join("memory.oom_control")).unwrap();
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap()
-    }
-}
-
-impl Drop for Cage {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_is_bounded_while_the_store_is_away_and_a_kill_for_want_of_it_loses_and_doubles_nothing() {
     const CAP: u64 = 256 << 20;
     let mut cluster = Cluster::start(1).await;
     let mut pulse = Pulse::start_with(&cluster.environment()).await;
     let place = Arc::new(Mutex::new(pulse.http.clone()));
-    let cage = Cage::new();
-    let within = cage.pulse_in(pulse.data_dir());
-    cage.limit(CAP);
+    let cgroup = MemoryCgroup::new();
+    let within = cgroup.pulse_in(pulse.data_dir());
+    cgroup.limit(CAP);
     pulse.end().await;
     pulse.restart_as(&within).await;
     *place.lock().unwrap() = pulse.http.clone();
@@ -208,17 +173,17 @@ async fn memory_is_bounded_while_the_store_is_away_and_a_kill_for_want_of_it_los
     let mut accepted = flood(&place, if is_long() { 4_000 } else { 400 }).await;
     let memory = most_memory(pulse.pid());
     println!("{accepted} events accepted without a store; at most {memory} MiB of memory of {}", CAP >> 20);
-    assert_eq!(cage.killed(), 0);
+    assert_eq!(cgroup.killed(), 0);
 
     // With room for hardly more than it has before anyone sends.
     pulse.kill().await;
     pulse.restart_as(&within).await;
     *place.lock().unwrap() = pulse.http.clone();
-    cage.limit((most_memory(pulse.pid()) + 8) << 20);
+    cgroup.limit((most_memory(pulse.pid()) + 8) << 20);
     let (mut sending, way) = (JoinSet::new(), Arc::clone(&place));
     sending.spawn(async move { flood(&way, 400).await });
     let ended = tokio::time::timeout(PATIENCE, pulse.child.wait()).await.expect("memory did not run short").unwrap();
-    assert_eq!((ended.signal(), cage.killed()), (Some(Signal::KILL.as_raw()), 1));
+    assert_eq!((ended.signal(), cgroup.killed()), (Some(Signal::KILL.as_raw()), 1));
     restart(&mut pulse, &place).await;
     accepted += sending.join_next().await.unwrap().unwrap();
     cluster.restart(0).await;

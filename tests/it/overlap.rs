@@ -13,7 +13,7 @@ use pulse::lifecycle::spawn_apart;
 
 use self::plan::Strike;
 use self::world::World;
-use crate::faults::is_long;
+use crate::harness::fault::is_long;
 
 /// Rounds on one set of components, before it gets slow to look at all that is stored.
 const ROUNDS_OF_A_WORLD: usize = 5;

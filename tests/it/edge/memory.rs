@@ -12,7 +12,7 @@ use crate::harness::Pulse;
 /// What one request, and what any number of connections without a key may take, KiB.
 const MOST: u64 = 16 << 10;
 
-fn status(pid: u32, field: &str) -> u64 {
+pub(super) fn status(pid: u32, field: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
@@ -41,17 +41,17 @@ impl Rise {
     }
 }
 
-fn gzip(text: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(text).unwrap();
     encoder.finish().unwrap()
 }
 
-async fn connect(pulse: &Pulse) -> TcpStream {
+pub(super) async fn connect(pulse: &Pulse) -> TcpStream {
     TcpStream::connect(pulse.http.address().trim_start_matches("http://")).await.unwrap()
 }
 
-async fn warm(pulse: &Pulse) {
+pub(super) async fn warm(pulse: &Pulse) {
     for _ in 0..20 {
         super::good(&pulse.http).await;
     }
@@ -101,7 +101,7 @@ async fn a_body_costs_no_more_than_itself_whatever_it_inflates_to() {
 }
 
 /// Sends the same beginning on so many connections and leaves them open.
-async fn begun(pulse: &Pulse, connections: usize, beginning: &[u8]) -> Vec<TcpStream> {
+pub(super) async fn begun(pulse: &Pulse, connections: usize, beginning: &[u8]) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for _ in 0..connections {
         let mut stream = connect(pulse).await;
