@@ -179,9 +179,11 @@ impl Connection {
         F: Fn(Call) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        let begins = tokio::time::timeout(self.config.header_timeout, stream.readable());
+        // Not `readable`: a new stream is taken for it until it was read from once.
+        let mut first = [0; 1];
+        let begins = tokio::time::timeout(self.config.header_timeout, stream.peek(&mut first));
         let begun = stop.run_until_cancelled(begins).await;
-        if stream.set_nodelay(true).is_err() || !matches!(begun, Some(Ok(Ok(())))) {
+        if stream.set_nodelay(true).is_err() || !matches!(begun, Some(Ok(Ok(1)))) {
             return;
         }
         let longest = self.permit.is_spare.then_some(SPARE_TIME);
