@@ -66,12 +66,12 @@ CREATE TABLE IF NOT EXISTS ${database}.events
     log_epoch           UInt64,
     log_partition       UInt16,
     log_offset          Int64 CODEC(Delta(8), ZSTD(1)),
-    fence               UInt64,
+    generation          UInt64,
     event_hash          UInt32 MATERIALIZED xxHash32(event_id) CODEC(Delta(4), ZSTD(1)),
     INDEX receipts received_at TYPE minmax GRANULARITY 1,
     PROJECTION ids (SELECT event_hash, _part_offset ORDER BY event_hash) WITH SETTINGS (index_granularity = 512),
     PROJECTION places (SELECT log_epoch, log_partition, max(log_offset), max(received_at) GROUP BY log_epoch, log_partition),
-    CONSTRAINT fenced CHECK fence = joinGet('${database}.fence', 'generation', log_partition)
+    CONSTRAINT fenced CHECK generation = joinGet('${database}.fence', 'generation', log_partition)
 )
 ENGINE = ${MergeTree}
 PARTITION BY received_day

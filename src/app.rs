@@ -144,7 +144,10 @@ impl<L: RunningLog> Instance<L> {
         }
         let store = storage.map(|storage| storage.store.clone());
         let stats = Arc::new(LoadStats::default());
-        start_roles(&settings, &mut supervisor, Parts { log: &log, store: store.as_ref(), stats: &stats });
+        let data_versions = Arc::default();
+        let target =
+            store.clone().map(|store| load::Target { store, data_versions: Arc::clone(&data_versions), stats: Arc::clone(&stats) });
+        start_roles(&settings, &mut supervisor, &log, target);
         let loads = storage.filter(|_| settings.roles.contains(&Role::Load));
         if let Some(mending) = loads.and_then(|storage| storage.watch_damage(log.clone(), supervisor.stop_token())) {
             supervisor.spawn("mend", mending);
@@ -153,7 +156,7 @@ impl<L: RunningLog> Instance<L> {
         supervisor.spawn("keys", keys.clone().watch(supervisor.stop_token()));
         let engine_state = storage.and_then(Storage::engine_state);
         let metrics = record_metrics()?;
-        let parts = routes::Parts { log, keys, store, stats, engine_state, metrics };
+        let parts = routes::Parts { log, keys, store, data_versions, stats, engine_state, metrics };
         let routes = routes::Routes::new(&settings, parts).map_err(anyhow::Error::msg)?;
         if let Some(refreshing) = routes.keep_fresh(supervisor.stop_token()) {
             supervisor.spawn("refresh", refreshing);
@@ -334,22 +337,13 @@ async fn watch_log<L: RunningLog>(log: L, stop: CancellationToken) -> Result<(),
     }
 }
 
-/// What the roles of an instance work with.
-struct Parts<'p, L> {
-    log: &'p L,
-    store: Option<&'p ClickHouse>,
-    stats: &'p Arc<LoadStats>,
-}
-
-fn start_roles<L: RunningLog>(settings: &Settings, supervisor: &mut Supervisor, parts: Parts<'_, L>) {
-    let Parts { log, store, stats } = parts;
+fn start_roles<L: RunningLog>(settings: &Settings, supervisor: &mut Supervisor, log: &L, target: Option<load::Target>) {
     if settings.roles.contains(&Role::Process) {
         supervisor.spawn("process", process::run(log.clone(), settings.process, supervisor.stop_token()));
     }
-    if let Some(store) = store.filter(|_| settings.roles.contains(&Role::Load)) {
-        let parts = (store.clone(), Arc::clone(stats));
-        supervisor.spawn("lag", lag::watch(log.clone(), store.clone(), supervisor.stop_token()));
-        supervisor.spawn("load", load::run(log.clone(), settings.load, parts, supervisor.stop_token()));
+    if let Some(target) = target.filter(|_| settings.roles.contains(&Role::Load)) {
+        supervisor.spawn("lag", lag::watch(log.clone(), target.store.clone(), supervisor.stop_token()));
+        supervisor.spawn("load", load::run(log.clone(), settings.load, target, supervisor.stop_token()));
     }
 }
 

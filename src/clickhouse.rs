@@ -1,22 +1,24 @@
 //! ClickHouse: one way to talk to it, whether it is a fleet, one server or the embedded engine.
 //!
-//! Owns the client and its three kinds of access, the classification of errors, the circuit breaker in front of them, what is
-//! known of new rows, the embedded engine as a supervised child
-//! process, the Native format and the migrations. Promises: an error says whether time, a person or another owner decides
-//! what happens next; a statement never contains user input, values are bound.
+//! Protocol only; what is in it is a matter of `store`. Owns the client and its three kinds of access, the one builder of statements,
+//! the classes of errors, the circuit breaker, the embedded engine as a supervised child process, and the Native format. Promises: an
+//! error says whether time, an operator or another owner decides what happens next; a statement never contains user input, values
+//! are bound.
 
-mod arrivals;
+mod answer;
 mod breaker;
 mod client;
+mod config;
 pub mod engine;
+mod error;
 mod fleet;
-mod insert;
-pub mod migrate;
 pub mod native;
-pub mod swap;
+mod statement;
 
-pub use arrivals::{Arrivals, Day, Moment};
-pub use breaker::{Breaker, BreakerState, Permit, is_damage, is_overload};
-pub use client::{Answer, ClickHouse, ClickHouseConfig, ClickHouseError, ClickHouseSettings, Client, Format, Login, Statement};
+pub use answer::{Answer, Format, Whole};
+pub use breaker::{Breaker, Permit};
+pub use client::{ClickHouse, Client};
+pub use config::{ClickHouseConfig, ClickHouseSettings, Login};
+pub use error::{ClickHouseError, ErrorClass, Retry};
 pub use fleet::{Fleet, Node, Shard};
-pub use insert::{Retry, retry};
+pub use statement::{Identifier, Statement, TableName};

@@ -4,7 +4,7 @@
 //! `ingest` decodes and checks a request, appends its events to the `raw` topic and answers once they are durable.
 //! `process` enriches and sessionizes them and publishes the `enriched` topic. `load` drops what is already stored and
 //! inserts the rest into ClickHouse as one atomic part together with the books of the block. `query` answers from there.
-//! Roles meet only in topics and tables, even inside one process.
+//! Roles meet only in topics and tables, even inside one process, and in what [`store`] says of the tables.
 //!
 //! # Promises
 //! * An event answered as accepted is durable: it survives a crash at any moment.
@@ -17,7 +17,7 @@
 //! | 5 | `main`, [`cli`] |
 //! | 4 | [`app`], [`config`], [`replay`] |
 //! | 3 | [`ingest`], [`process`], [`load`], [`query`] |
-//! | 2 | [`auth`] |
+//! | 2 | [`store`], [`auth`] |
 //! | 1 | [`log`], [`clickhouse`], [`http`], [`redis`] |
 //! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`backoff`], [`byte_size`], [`failpoint`], [`secret`], [`wire`], and [`lifecycle`], which alone of them knows tokio |
 //!
@@ -53,4 +53,5 @@ pub mod redis;
 pub mod replay;
 pub mod role;
 pub mod secret;
+pub mod store;
 pub mod wire;

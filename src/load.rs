@@ -3,24 +3,25 @@
 //! Owns one [`worker`] a partition. The table is the truth, the log's committed offset a hint: a worker takes the
 //! partition's fence, reads back how far the table is, skips what it has, drops copies ([`dedupe`]) and inserts whole
 //! records as one block, which is one atomic part and carries its own books ([`row`]). In a cluster all of that happens in the
-//! one shard where the partition lives ([`home`]). After any answer that is not a clean
+//! one shard that holds the partition ([`shard_map`]). After any answer that is not a clean
 //! success it takes the fence again and looks before it inserts again. May go wrong: the table refuses for a reason that
-//! time does not mend (the worker says so loudly, keeps trying and loses nothing); a raw offset is missing between two
+//! only an operator can mend (the worker logs an error, keeps trying and loses nothing); a raw offset is missing between two
 //! records (a gap: nothing behind it is loaded until it is filled); or the raw topic ends before what the table has of it (it
 //! lost records, and their offsets come a second time: the role ends).
 
 mod block;
-mod convoy;
+mod dead_letters;
 pub(crate) mod dedupe;
-mod home;
-mod letters;
+mod error;
+mod flush_schedule;
+mod group_insert;
 #[cfg(test)]
 pub(crate) mod probe;
-mod raw;
-pub mod row;
+mod raw_bounds;
+mod row;
+mod shard_map;
 mod stats;
 mod table;
-mod timetable;
 mod worker;
 
 use std::sync::Arc;
@@ -29,13 +30,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, Identifier};
 use crate::lifecycle::TaskError;
 use crate::log::workers::run_partitions;
 use crate::log::{ConsumerGroup, Log, LogError, PartitionReader, Topic};
+use crate::store::data_version::DataVersions;
+use crate::store::tables::EVENTS;
+use flush_schedule::FlushSchedule;
 pub use stats::{Latency, LoadStats};
 use table::EventTable;
-use timetable::Timetable;
+use worker::Shared;
 
 /// `[load]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,7 +47,7 @@ use timetable::Timetable;
 pub struct LoadConfig {
     /// Rows after which blocks are inserted without waiting for more; those of all partitions of an instance go together.
     pub max_rows: usize,
-    /// Longest time a row waits for company; all partitions send their rows at the same moments, this far apart.
+    /// Longest time a row waits for more rows; all partitions flush at the same moments, this far apart.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
     /// Memory of all partitions together for telling new events from copies.
@@ -82,38 +86,65 @@ impl LoadConfig {
     }
 }
 
-/// Loads what `reader` yields, whose offsets are raw ones, into the table `name`, under that table's own fence, until asked to stop; what was read by then
-/// is stored. `partitions` is the number of the log's partitions. Errors: the log is damaged or closed.
+/// Where blocks go, and what is noted of them.
+#[derive(Clone)]
+pub struct Target {
+    /// The store.
+    pub store: ClickHouse,
+    /// For the query cache of this process.
+    pub data_versions: Arc<DataVersions>,
+    /// How long events took.
+    pub stats: Arc<LoadStats>,
+}
+
+/// What a rebuild loads into a table beside the events table, or again into that one.
+#[derive(Clone, Debug)]
+pub struct RebuildTarget {
+    /// The table, whose own fence is taken.
+    pub table: Identifier,
+    /// Number of the log's partitions.
+    pub partitions: u16,
+    /// As for the role.
+    pub limits: BlockLimits,
+}
+
+/// Loads what `reader` yields, whose offsets are raw ones, until asked to stop; what was read by then is stored. Errors: the log is
+/// damaged or closed.
 pub async fn load_partition<R: PartitionReader>(
-    (store, name): (ClickHouse, &str),
+    store: ClickHouse,
+    target: RebuildTarget,
     reader: R,
-    (limits, partitions): (BlockLimits, u16),
     stop: CancellationToken,
 ) -> Result<(), LogError> {
-    let table = EventTable::new(store, partitions, name);
-    let timetable = Arc::new(Timetable::new(&limits));
-    let part = raw::Part { start: reader.bounds().await?.start };
-    let dedupe_memory = limits.dedupe_memory / usize::from(partitions);
-    worker::Worker::new((table, part), reader, dedupe_memory, (Arc::default(), timetable)).run(stop).await
+    let RebuildTarget { table, partitions, limits } = target;
+    let table = EventTable::new(store, Arc::default(), partitions, &table);
+    let raw = raw_bounds::StartsAt { start: reader.bounds().await?.start };
+    let shared = Shared {
+        table,
+        raw,
+        dedupe_memory: limits.dedupe_memory / usize::from(partitions),
+        stats: Arc::default(),
+        flush_schedule: Arc::new(FlushSchedule::new(&limits)),
+    };
+    worker::Worker::new(shared, reader).run(stop).await
 }
 
 /// Runs the role until asked to stop. Errors: the log is damaged or closed, or a worker panicked.
-pub async fn run<L: Log>(
-    log: L,
-    limits: BlockLimits,
-    (store, stats): (ClickHouse, Arc<LoadStats>),
-    stop: CancellationToken,
-) -> Result<(), TaskError<LogError>> {
-    let table = EventTable::new(store.clone(), log.partitions(Topic::Enriched), table::EVENTS);
-    let dedupe_memory = limits.dedupe_memory / usize::from(log.partitions(Topic::Enriched));
+pub async fn run<L: Log>(log: L, limits: BlockLimits, target: Target, stop: CancellationToken) -> Result<(), TaskError<LogError>> {
+    let Target { store, data_versions, stats } = target;
+    let partitions = log.partitions(Topic::Enriched);
+    let table = EventTable::new(store.clone(), data_versions, partitions, &EVENTS.name());
+    let shared = Shared {
+        table,
+        raw: log.clone(),
+        dedupe_memory: limits.dedupe_memory / usize::from(partitions),
+        stats,
+        flush_schedule: Arc::new(FlushSchedule::new(&limits)),
+    };
     let events = log.join(ConsumerGroup::Load).await?;
     let dead = log.join(ConsumerGroup::LoadDeadLetters).await?;
-    let timetable = Arc::new(Timetable::new(&limits));
-    let load_events = |reader| {
-        let shared = (Arc::clone(&stats), Arc::clone(&timetable));
-        worker::Worker::new((table.clone(), log.clone()), reader, dedupe_memory, shared).run(stop.clone())
-    };
-    let load_dead = |reader| letters::run(store.clone(), reader, stop.clone());
+    let load_events = |reader| worker::Worker::new(shared.clone(), reader).run(stop.clone());
+    let load_dead = |reader| dead_letters::run(store.clone(), reader, stop.clone());
     tokio::try_join!(
         run_partitions("load: worker", events, load_events, stop.clone()),
         run_partitions("load: dead letters", dead, load_dead, stop.clone()),

@@ -38,8 +38,8 @@ use self::reader::Reader;
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, missing_limits};
 use self::report::{Ask, Plan, REPORTS, ReportKind, Route};
 pub use self::sql::Statement;
-use crate::clickhouse::Arrivals;
 use crate::event::ids::ProjectId;
+use crate::store::data_version::DataVersions;
 
 /// How often the most asked answers are refreshed before they expire, and how many at a time: one after the other, so that they never
 /// take more than one permit.
@@ -66,9 +66,9 @@ pub type LoadLatency = Arc<dyn Fn(ProjectId) -> Value + Send + Sync>;
 /// Which processes load the events that the reports read.
 pub enum LoadedBy {
     /// This process alone: it knows of every block.
-    ThisProcess(Arc<Arrivals>),
+    ThisProcess(Arc<DataVersions>),
     /// Other processes too: the books are watched. Answers may be shared with them through a cache.
-    Fleet(Arc<Arrivals>, Option<Arc<dyn SharedCache>>),
+    Fleet(Arc<DataVersions>, Option<Arc<dyn SharedCache>>),
 }
 
 /// Where the events come from.

@@ -1,13 +1,12 @@
 //! Working through the raw log again: enrich, dedupe and load from an offset on, into the events table or one beside it.
 //!
-//! Owns the reading side ([`reader`]) and the end of a rebuild ([`swap`]); the rest is what the roles do, with the same fence and the same watermark, so a
+//! Owns the reading side ([`reader`]) and the order of a rebuild ([`swap`]); the rest is what the roles do, with the same fence and the same watermark, so a
 //! replay may be interrupted, repeated and run beside the live roles without counting anything twice. Into the events table
 //! it stores what lies above what the table has; a table beside takes everything, and may then be swapped in. May go wrong:
 //! the log no longer holds the offset asked for, or the table lacks events before it, which would leave a hole.
 
 pub mod dead;
 mod reader;
-mod swap;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,19 +17,24 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use self::reader::{Enriching, RawAgain, Work};
-use self::swap::Kept;
-use crate::clickhouse::{self, ClickHouse, Statement, migrate};
+use crate::clickhouse::{ClickHouse, Identifier};
 use crate::event::record::{self, HEADER_PREFIX};
-use crate::load::{self, BlockLimits};
+use crate::load::{self, BlockLimits, RebuildTarget};
 use crate::log::{Log, ReadRequest, Topic};
 use crate::outcome::Count;
 use crate::process::ProcessLimits;
 use crate::process::enrich::agent::AgentParser;
+use crate::store::books::{self, Outcomes, PartitionKey};
+use crate::store::swap::{self, Kept};
+use crate::store::tables::EVENTS;
+use crate::store::{fence, migrate};
 
 /// Name of the table that reports read.
-const EVENTS: &str = "events";
+const EVENTS_NAME: Identifier = EVENTS.name();
 /// Raw bytes enriched at a time.
 const READ_BYTES: usize = 1 << 20;
+/// Between two checks whether inserts into the old table are still running.
+const INSERT_POLL: std::time::Duration = std::time::Duration::from_millis(100);
 /// How often the table may come no further before a replay gives up, and how far apart.
 const TRIES: u32 = 5;
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -43,7 +47,7 @@ pub struct Request {
     /// Only this partition.
     pub partition: Option<u16>,
     /// A table beside the events table.
-    pub to_table: Option<String>,
+    pub to_table: Option<Identifier>,
     /// Put it in the place of the events table afterwards.
     pub swap: bool,
     /// Only say what would be done.
@@ -92,24 +96,26 @@ pub async fn run<L: Log>(
     limits: Limits,
     (stop, progress): (CancellationToken, impl Fn(u64, u64)),
 ) -> Result<Summary> {
-    let table = request.to_table.as_deref().unwrap_or(EVENTS);
+    let table = request.to_table.clone().unwrap_or(EVENTS.name());
     let partitions = log.partitions(Topic::Raw);
     if let Some(partition) = request.partition.filter(|partition| *partition >= partitions) {
         bail!("--partition {partition}: the log has partitions 0 to {}", partitions - 1);
     }
     let replay = Replay::new(log, store, limits, stop);
     if !request.dry_run {
-        let begun = clickhouse::swap::begun(&replay.store).await.context("looking for a swap that was cut")?;
+        let begun = swap::begun(&replay.store).await.context("looking for a swap that was cut")?;
         if let Some(name) = &begun {
-            tracing::warn!(table = name, "a swap was cut: ending it first");
+            tracing::warn!(table = %name, "a swap was cut: ending it first");
+            // A server whose tables are not exchanged yet has not seen migrations of since.
+            migrate::create_beside(&replay.store, name).await.with_context(|| format!("making table {name}"))?;
             replay.swap(name).await?;
         }
-        if request.swap && begun.as_deref() == request.to_table.as_deref() {
-            return Ok(replay.summary([0; 3]));
+        if request.swap && begun == request.to_table {
+            return Ok(replay.summary(Outcomes::default()));
         }
     }
-    if let Some(name) = request.to_table.as_deref().filter(|_| !request.dry_run) {
-        if clickhouse::swap::is_replaced(&replay.store, name).await.with_context(|| format!("looking at table {name}"))? {
+    if let Some(name) = request.to_table.as_ref().filter(|_| !request.dry_run) {
+        if swap::is_replaced(&replay.store, name).await.with_context(|| format!("looking at table {name}"))? {
             bail!("--to-table {name}: it has the rows of before an earlier swap; drop it, or give another name");
         }
         migrate::create_beside(&replay.store, name).await.with_context(|| format!("making table {name}"))?;
@@ -125,20 +131,20 @@ pub async fn run<L: Log>(
     if request.dry_run {
         return Ok(Summary { read: all, ..Summary::default() });
     }
-    let before = outcomes(&replay.store, table, replay.log.epoch()).await?;
+    let before = replay.outcomes(&table).await?;
     let ranges: Vec<(u16, Range<i64>)> = works.iter().map(|work| (work.partition, work.range.clone())).collect();
     for work in works {
-        replay.load(table, work, |read| progress(read, all)).await?;
+        replay.load(&table, work, |read| progress(read, all)).await?;
     }
     let is_swapped = request.swap && !replay.stop.is_cancelled();
     if is_swapped {
-        let kept = Kept::new(replay.log.epoch().0, &ranges);
-        kept.copy(&replay.store, table).await.context("copying what the log no longer holds")?;
-        clickhouse::swap::mark(&replay.store, table).await.with_context(|| format!("marking table {table}"))?;
-        replay.swap(table).await?;
+        let kept = Kept::new(replay.log.epoch(), &ranges);
+        kept.copy(&replay.store, &table).await.context("copying what the log no longer holds")?;
+        swap::mark(&replay.store, &table).await.with_context(|| format!("marking table {table}"))?;
+        replay.swap(&table).await?;
     }
-    let after = outcomes(&replay.store, if is_swapped { EVENTS } else { table }, replay.log.epoch()).await?;
-    Ok(replay.summary(std::array::from_fn(|index| after[index].saturating_sub(before[index]))))
+    let after = replay.outcomes(&if is_swapped { EVENTS_NAME } else { table }).await?;
+    Ok(replay.summary(after.since(before)))
 }
 
 /// What one run has in its hands.
@@ -157,7 +163,16 @@ impl<L: Log> Replay<L> {
         Self { log, store, limits, stop, agents: Arc::new(AgentParser::new()), read: Arc::default() }
     }
 
-    fn summary(&self, [stored, duplicate, dead]: [u64; 3]) -> Summary {
+    async fn outcomes(&self, table: &Identifier) -> Result<Outcomes> {
+        books::outcomes(&self.store, &self.store.table(table.clone()), self.log.epoch()).await.context("counting")
+    }
+
+    fn key(&self, partition: u16) -> PartitionKey {
+        PartitionKey { epoch: self.log.epoch(), partition }
+    }
+
+    fn summary(&self, outcomes: Outcomes) -> Summary {
+        let Outcomes { stored, duplicate, dead } = outcomes;
         let read = self.read.load(Ordering::Relaxed);
         let skipped = read.saturating_sub(stored + duplicate + dead);
         Summary { read, stored, duplicate, dead, skipped, interrupted: self.stop.is_cancelled() }
@@ -177,10 +192,9 @@ impl<L: Log> Replay<L> {
 
     /// Loads until the table has everything, or asked to stop. Errors: the log cannot give what is to be read, or the table does not
     /// come further.
-    async fn load(&self, table: &str, work: Work, progress: impl Fn(u64)) -> Result<()> {
+    async fn load(&self, table: &Identifier, work: Work, progress: impl Fn(u64)) -> Result<()> {
         let (partition, last) = (work.partition, work.range.end - 1);
-        let place = (self.log.epoch().0, partition);
-        let mut reached = watermark(&self.store, table, place).await?;
+        let mut reached = watermark(&self.store, table, self.key(partition)).await?;
         let mut tries = 0;
         loop {
             self.load_once(table, work.clone(), &progress).await.with_context(|| format!("partition {partition}"))?;
@@ -188,7 +202,7 @@ impl<L: Log> Replay<L> {
                 return Ok(());
             }
             // The end of the reading is not the end of the loading: a last insert that failed is given up as for a stop.
-            let now = watermark(&self.store, table, place).await?;
+            let now = watermark(&self.store, table, self.key(partition)).await?;
             if now >= Some(last) {
                 return Ok(());
             }
@@ -204,14 +218,14 @@ impl<L: Log> Replay<L> {
         }
     }
 
-    async fn load_once(&self, table: &str, work: Work, progress: &impl Fn(u64)) -> Result<()> {
+    async fn load_once(&self, table: &Identifier, work: Work, progress: &impl Fn(u64)) -> Result<()> {
         let done = self.stop.child_token();
         let max_record_bytes = self.log.max_record_bytes();
         let enriching = Enriching { limits: self.limits.process, agents: Arc::clone(&self.agents), max_record_bytes };
         let reader = RawAgain::new(self.log.clone(), work, enriching, (Arc::clone(&self.read), done.clone()));
         let problem = reader.problem();
-        let limits = (self.limits.load, self.log.partitions(Topic::Raw));
-        let loading = load::load_partition((self.store.clone(), table), reader, limits, done);
+        let target = RebuildTarget { table: table.clone(), partitions: self.log.partitions(Topic::Raw), limits: self.limits.load };
+        let loading = load::load_partition(self.store.clone(), target, reader, done);
         tokio::pin!(loading);
         loop {
             tokio::select! {
@@ -225,24 +239,34 @@ impl<L: Log> Replay<L> {
     }
 
     /// Puts the marked table `name` in the place of the events table, with everything that live roles have stored in that meanwhile.
-    async fn swap(&self, name: &str) -> Result<()> {
-        clickhouse::swap::exchange(&self.store, name).await.with_context(|| format!("swapping {name} and {EVENTS}"))?;
-        swap::wait_for_inserts(&self.store).await.context("waiting for inserts into the old table")?;
+    async fn swap(&self, name: &Identifier) -> Result<()> {
+        swap::exchange(&self.store, name).await.with_context(|| format!("swapping {name} and {EVENTS_NAME}"))?;
+        self.wait_for_inserts().await.context("waiting for inserts into the old table")?;
         for partition in 0..self.log.partitions(Topic::Raw) {
             self.catch_up(name, partition).await?;
         }
         if !self.stop.is_cancelled() {
-            clickhouse::swap::close(&self.store, name).await.with_context(|| format!("ending the swap of {name} and {EVENTS}"))?;
+            swap::close(&self.store, name).await.with_context(|| format!("ending the swap of {name} and {EVENTS_NAME}"))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no insert is running that began before now: it may still end in the table that was replaced.
+    async fn wait_for_inserts(&self) -> Result<()> {
+        let began = tokio::time::Instant::now();
+        for node in self.store.nodes() {
+            while fence::has_inserts_older_than(node, began.elapsed().as_secs_f64()).await? {
+                tokio::time::sleep(INSERT_POLL).await;
+            }
         }
         Ok(())
     }
 
     /// Loads what the old rows, now in `name`, have of a partition beyond the new ones. A live loader does it too once the partition
     /// gets its next record, and only then.
-    async fn catch_up(&self, name: &str, partition: u16) -> Result<()> {
-        let place = (self.log.epoch().0, partition);
-        let old = watermark(&self.store, name, place).await?;
-        let new = watermark(&self.store, EVENTS, place).await?;
+    async fn catch_up(&self, name: &Identifier, partition: u16) -> Result<()> {
+        let old = watermark(&self.store, name, self.key(partition)).await?;
+        let new = watermark(&self.store, &EVENTS_NAME, self.key(partition)).await?;
         let Some(old) = old.filter(|old| new.is_none_or(|new| new < *old)) else { return Ok(()) };
         let held = self.log.bounds(Topic::Raw, partition).await?;
         let start = new.map_or(held.start, |new| new + 1);
@@ -253,7 +277,7 @@ impl<L: Log> Replay<L> {
             );
         }
         let work = self.work_of(partition, start..old + 1, start - 1).await?;
-        self.load(EVENTS, work, |_| ()).await
+        self.load(&EVENTS_NAME, work, |_| ()).await
     }
 }
 
@@ -268,7 +292,8 @@ async fn range<L: Log>(log: &L, store: &ClickHouse, request: &Request, partition
         }
         From::Time(at_ms) => first_at(log, partition, held.clone(), at_ms).await?,
     };
-    let loaded = watermark(store, EVENTS, (log.epoch().0, partition)).await?;
+    let key = PartitionKey { epoch: log.epoch(), partition };
+    let loaded = watermark(store, &EVENTS_NAME, key).await?;
     if let Some(loaded) = loaded.filter(|loaded| loaded + 1 < held.start) {
         let count = held.start - loaded - 1;
         tracing::error!(partition, from = loaded + 1, to = held.start, count, "raw records are gone that the table does not have");
@@ -281,7 +306,8 @@ async fn range<L: Log>(log: &L, store: &ClickHouse, request: &Request, partition
     }
     if request.swap && start > held.start {
         // What is before it is copied from the old table, which has whole blocks only.
-        start = end_of_block(store, (log.epoch().0, partition), start).await?.map_or(held.start, |last| last + 1);
+        let before = books::end_of_block(store, key, start).await.context("reading where a block ends")?;
+        start = before.map_or(held.start, |last| last + 1);
         if start < held.start {
             bail!("--swap: the log holds partition {partition} from offset {}; begin there or later", held.start);
         }
@@ -289,40 +315,8 @@ async fn range<L: Log>(log: &L, store: &ClickHouse, request: &Request, partition
     Ok((start..held.end, loaded))
 }
 
-/// The highest raw offset that a table has of a partition: a few rows of each part, however large it is (the projection `places`).
-async fn watermark(store: &ClickHouse, table: &str, (epoch, partition): (u64, u16)) -> Result<Option<i64>> {
-    let sql = format!(
-        "SELECT toString(log_epoch), log_partition, toString(max(log_offset)) FROM {}.{table} GROUP BY log_epoch, log_partition",
-        store.database
-    );
-    let rows: Vec<(String, u16, String)> = store.rows_of_shards(&Statement::of(sql)).await.context("reading how far the table is")?;
-    let own = rows.iter().filter(|(of, number, _)| of.parse() == Ok(epoch) && *number == partition);
-    Ok(own.filter_map(|(.., offset)| offset.parse().ok()).max())
-}
-
-/// The highest raw offset below `below` at which a block of the events table ends.
-async fn end_of_block(store: &ClickHouse, (epoch, partition): (u64, u16), below: i64) -> Result<Option<i64>> {
-    let sql = format!(
-        "SELECT toString(count()), toString(max(log_offset)) FROM {}.{EVENTS} WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}} \
-         AND log_partition = {{partition:UInt16}} AND log_offset < {{below:Int64}}",
-        store.database
-    );
-    let statement = Statement::of(sql).bind("epoch", epoch).bind("partition", partition).bind("below", below);
-    let rows: Vec<(String, String)> = store.rows_of_shards(&statement).await.context("reading where a block ends")?;
-    Ok(rows.iter().filter(|(count, _)| count != "0").filter_map(|(_, offset)| offset.parse().ok()).max())
-}
-
-/// Events stored, duplicate and dead according to the books of a table.
-async fn outcomes(store: &ClickHouse, table: &str, epoch: crate::event::ids::LogEpoch) -> Result<[u64; 3]> {
-    let sql = format!(
-        "SELECT toString(sum(numbers['stored'])), toString(sum(numbers['duplicate'])), \
-         toString(sum(arraySum(mapValues(mapFilter((name, number) -> startsWith(name, 'dead'), numbers))))) \
-         FROM {}.{table} WHERE project_id = 0 AND log_epoch = {{epoch:UInt64}}",
-        store.database
-    );
-    let rows: Vec<[String; 3]> = store.rows_of_shards(&Statement::of(sql).bind("epoch", epoch.0)).await.context("counting")?;
-    let number = |text: &String| text.parse::<f64>().map_or(0, |number| number as u64);
-    Ok(std::array::from_fn(|outcome| rows.iter().filter_map(|row| row.get(outcome)).map(number).sum()))
+async fn watermark(store: &ClickHouse, table: &Identifier, key: PartitionKey) -> Result<Option<i64>> {
+    books::watermark(store, &store.table(table.clone()), key).await.context("reading how far the table is")
 }
 
 /// The first offset whose record was received at `at_ms` or later. Receipt only grows within a partition, nearly: records
@@ -369,14 +363,4 @@ async fn count<L: Log>(log: &L, partition: u16, range: Range<i64>) -> Result<u64
 fn received(payload: &[u8]) -> u64 {
     let Ok(header) = record::header(payload) else { return 1 };
     header.tallies.0.iter().map(|tally| u64::from(tally.count(Count::Received))).sum()
-}
-
-/// A table name that needs no quoting, other than those pulse has.
-pub fn check_table(name: &str) -> Result<(), String> {
-    let is_word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && name.starts_with(|c: char| c.is_ascii_alphabetic());
-    let is_taken = matches!(name, "events" | "fence" | "dead_letters" | "schema_migrations");
-    match is_word && !is_taken && name.len() <= 100 {
-        true => Ok(()),
-        false => Err(format!("--to-table {name:?}: a new name of letters, digits and _ is needed")),
-    }
 }

@@ -1,4 +1,4 @@
-//! How far the table is behind the log, as gauges: for those who load, whose lag it is.
+//! How far the table is behind the log, as gauges of the instances that load.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,9 +6,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use crate::clickhouse::{ClickHouse, ClickHouseError, Shard, Statement};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Shard};
 use crate::event::record::{self, HEADER_PREFIX};
 use crate::log::{self, Log, LogError, ReadRequest, Topic};
+use crate::store::books;
+use crate::store::tables::EVENTS;
 use crate::{clock, metrics};
 
 /// Between two looks: alerts work in minutes.
@@ -17,9 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Longest time that a shard is waited for at a start.
 const CHECK_LIMIT: Duration = Duration::from_secs(4);
 
-/// Looks every few seconds until asked to stop. What a shard cannot say now is as it was said last, so the lag of a shard that is
-/// away grows; what was never said is not shown.
-/// An error if the log ends before what the table has of it.
+/// Measures every few seconds until asked to stop. A shard that does not answer keeps its last watermarks, so its lag grows; without
+/// any its lag is not shown. Errors: the log ends before what the table has of it.
 pub(super) async fn watch<L: Log>(log: L, store: ClickHouse, stop: CancellationToken) -> Result<(), LogError> {
     let mut stored = Stored::new();
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
@@ -33,8 +34,8 @@ pub(super) async fn watch<L: Log>(log: L, store: ClickHouse, stop: CancellationT
     Ok(())
 }
 
-/// Looks once whether the log has what the table has of it: before anything is written behind an end that was lost. What does
-/// not answer is looked at again once it does.
+/// Checks once that the log has what the table has of it, before anything is written behind an end that was lost. A shard that does
+/// not answer is checked by [`watch`] once it does.
 pub(super) async fn check<L: Log>(log: &L, store: &ClickHouse) -> Result<(), LogError> {
     let mut stored = Stored::new();
     ask(log, store, &mut stored, CHECK_LIMIT).await;
@@ -56,21 +57,18 @@ type Stored = HashMap<u16, i64>;
 
 /// Asks all shards, each for as long as `limit`. Returns whether all have answered.
 async fn ask<L: Log>(log: &L, store: &ClickHouse, stored: &mut Stored, limit: Duration) -> bool {
-    // The projection `places` answers it, with a few rows of each part.
-    let sql = "SELECT log_partition, toString(max(log_offset)) FROM events WHERE log_epoch = {epoch:UInt64} GROUP BY log_partition";
-    let statement = Statement::of(sql).bind("epoch", log.epoch().0);
     let of_shard = |shard: &Shard| {
-        let writer = shard.first().writer.clone();
-        let statement = &statement;
-        async move {
-            tokio::time::timeout(limit, writer.rows::<(u16, String)>(statement)).await.unwrap_or(Err(ClickHouseError::TimedOut(limit)))
-        }
+        let (writer, table) = (shard.first().writer.clone(), store.table(EVENTS.name()));
+        async move { tokio::time::timeout(limit, books::held(&writer, &table)).await.unwrap_or(Err(ClickHouseError::TimedOut(limit))) }
     };
     let answers = join_all(store.shards.iter().map(of_shard)).await;
     let mut all_said = true;
     for answer in answers {
         match answer {
-            Ok(rows) => stored.extend(rows.into_iter().filter_map(|(partition, offset)| Some((partition, offset.parse().ok()?)))),
+            Ok(held) => {
+                let ours = held.into_iter().filter(|held| held.key.epoch == log.epoch());
+                stored.extend(ours.map(|held| (held.key.partition, held.highest)));
+            }
             Err(problem) => {
                 tracing::debug!(%problem, "a shard does not say how far it is");
                 all_said = false;
@@ -91,10 +89,7 @@ async fn show<L: Log>(log: &L, stored: &Stored, all_said: bool) -> Result<(), Lo
         }
         let held = log.bounds(Topic::Raw, partition).await?;
         let next = highest.map_or(held.start, |offset| offset + 1).max(held.start);
-        let age_ms = match next < held.end {
-            true => age_ms(log, partition, next).await?,
-            false => 0,
-        };
+        let age_ms = if next < held.end { age_ms(log, partition, next).await? } else { 0 };
         metrics::set_lag(partition, (held.end - next).max(0) as f64, age_ms as f64 / 1_000.0);
     }
     Ok(())

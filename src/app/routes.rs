@@ -23,12 +23,14 @@ use crate::query::pending::LogPending;
 use crate::query::{LoadedBy, Queries, SharedCache, Sources, StoreReader};
 use crate::redis::Redis;
 use crate::role::Role;
+use crate::store::data_version::DataVersions;
 
 /// What the routes are made of.
 pub(super) struct Parts<L> {
     pub(super) log: L,
     pub(super) keys: Keys,
     pub(super) store: Option<ClickHouse>,
+    pub(super) data_versions: Arc<DataVersions>,
     pub(super) stats: Arc<LoadStats>,
     pub(super) engine_state: Option<watch::Receiver<EngineState>>,
     pub(super) metrics: PrometheusHandle,
@@ -49,7 +51,7 @@ pub(super) struct Routes<L: RunningLog> {
 
 impl<L: RunningLog> Routes<L> {
     pub(super) fn new(settings: &Settings, parts: Parts<L>) -> Result<Self, String> {
-        let Parts { log, keys, store, stats, engine_state, metrics } = parts;
+        let Parts { log, keys, store, data_versions, stats, engine_state, metrics } = parts;
         let timeout = settings.config.http.body_timeout;
         let ingest = match settings.roles.contains(&Role::Ingest) {
             true => Some(Ingest::new(
@@ -63,7 +65,7 @@ impl<L: RunningLog> Routes<L> {
         let reader = store.as_ref().map(StoreReader::new);
         let query = store.map(|store| {
             let sources = Sources {
-                loaded_by: loaded_by(settings, &store, redis.clone()),
+                loaded_by: loaded_by(settings, data_versions, redis.clone()),
                 pending: Some(Arc::new(LogPending(log.clone()))),
                 latency: Some(Arc::new(move |project| serde_json::to_value(stats.latency(project)).unwrap_or_default())),
             };
@@ -137,12 +139,11 @@ impl<L: RunningLog> Routes<L> {
 }
 
 /// Whether every block passes through this process: only then is what it noted all there is.
-fn loaded_by(settings: &Settings, store: &ClickHouse, redis: Option<Redis>) -> LoadedBy {
-    let arrivals = Arc::clone(&store.arrivals);
+fn loaded_by(settings: &Settings, data_versions: Arc<DataVersions>, redis: Option<Redis>) -> LoadedBy {
     if settings.roles.contains(&Role::Load) && settings.config.log.kind == "embedded" {
-        LoadedBy::ThisProcess(arrivals)
+        LoadedBy::ThisProcess(data_versions)
     } else {
-        LoadedBy::Fleet(arrivals, redis.map(|redis| Arc::new(redis) as Arc<dyn SharedCache>))
+        LoadedBy::Fleet(data_versions, redis.map(|redis| Arc::new(redis) as Arc<dyn SharedCache>))
     }
 }
 

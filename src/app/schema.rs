@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::ClickHouse;
-use crate::clickhouse::migrate::{self, MigrateError, OfNodes};
 use crate::config::Settings;
+use crate::store::migrate::{self, MigrateError, OfNodes};
 
 /// Between two looks for servers that were away.
 const INTERVAL: Duration = Duration::from_secs(2);

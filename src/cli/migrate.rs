@@ -5,8 +5,8 @@ use clap::Args;
 
 use super::ConfigArgs;
 use crate::app;
-use crate::clickhouse::migrate::{self, OfNodes};
 use crate::config::Settings;
+use crate::store::migrate::{self, OfNodes};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: pulse migrate --status")]

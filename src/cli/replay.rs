@@ -10,7 +10,8 @@ use strum::VariantArray as _;
 use super::ConfigArgs;
 use crate::config::Settings;
 use crate::outcome::DeadReason;
-use crate::replay::{From, Request, Summary, check_table, dead};
+use crate::replay::{From, Request, Summary, dead};
+use crate::store::tables;
 use crate::{app, clock, query};
 
 #[derive(Debug, Args)]
@@ -76,10 +77,8 @@ fn replay(args: &ReplayArgs, settings: &Settings) -> Result<()> {
             None => bail!("--from-time `{text}`: neither RFC 3339 nor a relative time such as -2d"),
         },
     };
-    if let Some(name) = &args.to_table {
-        check_table(name).map_err(anyhow::Error::msg)?;
-    }
-    let request = Request { from, partition: args.partition, to_table: args.to_table.clone(), swap: args.swap, dry_run: args.dry_run };
+    let to_table = args.to_table.as_deref().map(tables::new_name).transpose().map_err(anyhow::Error::msg)?;
+    let request = Request { from, partition: args.partition, to_table, swap: args.swap, dry_run: args.dry_run };
     let summary = rework(settings, &request, "events")?;
     let Summary { read, stored, duplicate, dead, skipped, interrupted } = &summary;
     let text = format!("read       {read}\nstored     {stored}\nduplicate  {duplicate}\ndead       {dead}\nskipped    {skipped}");

@@ -2,7 +2,7 @@
 //!
 //! Everyone who talks to one store shares one breaker, so the loader's failures spare the queries theirs and a query's
 //! success lets the loader go on. It opens after [`FAILURES`] failures in a row that mean *unavailable* or *overloaded*
-//! ([`is_overload`]); any other answer, an error too, proves that the store works and starts the count anew. While it is
+//! ([`ErrorClass::is_overload`]); any other answer, an error too, proves that the store works and starts the count anew. While it is
 //! open nothing is sent. After a pause one statement goes through as a probe: a success closes the breaker, a failure opens it
 //! again for twice as long, at most [`LONGEST_PAUSE`].
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{ClickHouseError, Retry, retry};
+use super::error::{ClickHouseError, ErrorClass};
 use crate::metrics::{Counter, Gauge};
 
 /// Failures in a row that open it: one or two happen to a healthy store that restarts a connection.
@@ -22,37 +22,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// A store that came back is noticed no later than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Whether a failure says that the store is away or has too much to do, rather than that it did not like the statement.
-pub fn is_overload(error: &ClickHouseError) -> bool {
-    let (code, message) = match error {
-        ClickHouseError::Server { code, message } => (code, message),
-        ClickHouseError::TooLarge(_) => return false,
-        _ => return true,
-    };
-    if retry(error) != Retry::Later {
-        return false;
-    }
-    match code {
-        // MEMORY_LIMIT_EXCEEDED: of one statement it is that one's fault, of the whole server it is overload.
-        241 => message.contains("(total)"),
-        // CANNOT_ALLOCATE_MEMORY, TOO_MANY_SIMULTANEOUS_QUERIES, SOCKET_TIMEOUT, NETWORK_ERROR, ALL_CONNECTION_TRIES_FAILED,
-        // CANNOT_SCHEDULE_TASK, SERVER_OVERLOADED. Too many parts, a full disk or Keeper stop inserts, not queries.
-        173 | 202 | 209 | 210 | 279 | 439 | 745 => true,
-        _ => false,
-    }
-}
-
-/// Whether an error says that what is on the disk is not what was written.
-pub fn is_damage(error: &ClickHouseError) -> bool {
-    let ClickHouseError::Server { code, message } = error else { return false };
-    // ATTEMPT_TO_READ_AFTER_EOF, CANNOT_READ_ALL_DATA, CHECKSUM_DOESNT_MATCH, NO_FILE_IN_DATA_PART, BAD_SIZE_OF_FILE_IN_DATA_PART,
-    // CORRUPTED_DATA, CANNOT_DECOMPRESS; of a part, for what is sent can be cut short as well.
-    matches!(code, 32 | 33 | 40 | 226 | 228 | 246 | 271) && message.contains("while reading from part")
-}
-
 /// What the breaker lets through.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreakerState {
+enum BreakerState {
     /// Everything.
     Closed,
     /// One statement, to see.
@@ -127,7 +100,8 @@ impl Breaker {
     }
 
     /// What it lets through now.
-    pub fn state(&self) -> BreakerState {
+    #[cfg(test)]
+    fn state(&self) -> BreakerState {
         match &*self.lock() {
             Inner::Closed { .. } => BreakerState::Closed,
             Inner::Open { until, .. } if Instant::now() < *until => BreakerState::Open,
@@ -203,12 +177,12 @@ impl Permit<'_> {
     pub fn end<T>(mut self, result: &Result<T, ClickHouseError>) {
         let probe = std::mem::take(&mut self.probe);
         if let Err(error) = result
-            && is_damage(error)
+            && error.class() == ErrorClass::Damaged
         {
             self.breaker.damage.send_replace(Some(error.to_string()));
         }
         match result {
-            Err(error) if is_overload(error) => self.breaker.failed(probe),
+            Err(error) if error.class().is_overload() => self.breaker.failed(probe),
             _ => self.breaker.succeeded(),
         }
     }

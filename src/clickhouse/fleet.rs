@@ -4,7 +4,9 @@
 //! event table keeps its name on every node; queries read a database of Distributed tables of the same names beside it
 //! ([`Fleet::read_database`]), so no query knows how many servers there are.
 
-use super::{ClickHouseConfig, Client};
+use super::Client;
+use super::config::ClickHouseConfig;
+use super::statement::Identifier;
 use crate::secret::{Address, without_passwords};
 
 /// The servers of a cluster: the checked form of `cluster`, `shards`, `replicated` and `replica_path`.
@@ -62,19 +64,21 @@ impl Shard {
 
 impl Fleet {
     /// The database whose tables show all shards, beside `database`, whose tables are each node's own.
-    pub fn read_database(database: &str) -> String {
-        format!("{database}_all")
+    pub fn read_database(database: &Identifier) -> Identifier {
+        database.with("_all")
     }
 
     /// Reads the keys of a cluster; `None` if one server is all there is.
     pub(super) fn check(config: &ClickHouseConfig) -> Result<Option<Self>, String> {
         let ClickHouseConfig { cluster, shards, replicated, replica_path, .. } = config;
         if shards.is_empty() {
-            return match () {
-                () if !cluster.is_empty() => Err(format!("clickhouse.cluster: `{cluster}` needs its servers in clickhouse.shards")),
-                () if *replicated => Err("clickhouse.replicated: `true` needs its servers in clickhouse.shards".to_owned()),
-                () => Ok(None),
-            };
+            if !cluster.is_empty() {
+                return Err(format!("clickhouse.cluster: `{cluster}` needs its servers in clickhouse.shards"));
+            }
+            if *replicated {
+                return Err("clickhouse.replicated: `true` needs its servers in clickhouse.shards".to_owned());
+            }
+            return Ok(None);
         }
         let is_name = !cluster.is_empty() && cluster.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
         if !is_name {
@@ -112,12 +116,16 @@ fn checked_shards(written: &[Address], replicated: bool) -> Result<Vec<Vec<Addre
 
 fn checked_path(path: &str, shards: usize) -> Result<String, String> {
     let refused = |why: &str| Err(format!("clickhouse.replica_path: `{path}` {why}"));
-    match () {
-        () if !path.starts_with('/') || path.contains(['\'', '\\']) => refused("is not a path in Keeper"),
-        () if !path.contains("{table}") => refused("has no {table}: tables would share their replicas"),
-        () if shards > 1 && !path.contains("{shard}") => refused("has no {shard}: shards would hold the same rows"),
-        () => Ok(path.to_owned()),
+    if !path.starts_with('/') || path.contains(['\'', '\\']) {
+        return refused("is not a path in Keeper");
     }
+    if !path.contains("{table}") {
+        return refused("has no {table}: tables would share their replicas");
+    }
+    if shards > 1 && !path.contains("{shard}") {
+        return refused("has no {shard}: shards would hold the same rows");
+    }
+    Ok(path.to_owned())
 }
 
 /// An address of an HTTP port.

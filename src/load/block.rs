@@ -1,4 +1,4 @@
-//! The block that a partition is filling: rows, books, and the suspects that only the table can judge.
+//! The block that a partition is filling: rows, books, and the candidates for duplicates that only the table can tell.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,44 +8,44 @@ use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::dedupe::{Dedupe, EventKey, Fingerprint, Verdict, own_time_ms};
-use super::home::PartitionKey;
-use super::row::{Covered, Rows};
-use crate::clickhouse::{Arrivals, Day};
+use super::row::{Covered, RowOrigin, Rows};
 use crate::clock;
 use crate::event::field::Field;
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::event::packed::{EnrichedEvents, EventView, Fields};
 use crate::event::record::{Enriched, Header, RawOrigin, Tallies, Tally};
-use crate::outcome::Count;
+use crate::outcome::{Count, DeadReason};
+use crate::store::books::PartitionKey;
+use crate::store::data_version::{DataVersions, Day};
 
 /// What tells payloads of one id apart: name and the time the client gave.
 pub(super) fn fingerprint(event_type: &[u8], original_ms: i64) -> Fingerprint {
     xxh3_64_with_seed(event_type, original_ms as u64) as Fingerprint
 }
 
-/// A block's memory is always used again up to this size, which a partition seldom exceeds while loading keeps up.
+/// Up to this size the memory of a block is always kept: a partition seldom exceeds it while loading keeps up.
 const REUSED_ROWS: usize = 16_384;
-/// What is larger is given back after so many blocks that would have done with half of it: a partition has its large blocks in turns.
+/// Larger memory is freed after so many blocks in a row that needed half of it or less: partitions have their large blocks in turns.
 const SMALL_BLOCKS: u32 = 10;
 
 /// An event that may be a copy of one in the table.
-pub(super) struct Suspect {
+pub(super) struct DuplicateCandidate {
     pub(super) key: EventKey,
     pub(super) fingerprint: Fingerprint,
-    /// No copy of it was received before; see [`own_time_ms`].
+    /// Earliest time at which a copy can have been received; see [`own_time_ms`].
     pub(super) own_ms: i64,
     source: u64,
-    place: (u16, i64),
-    /// The event, and then what was added to it.
+    origin: RowOrigin,
+    /// The event, followed by what process added to it.
     event: Vec<u8>,
 }
 
 #[cfg(test)]
-impl Suspect {
+impl DuplicateCandidate {
     /// One that happened at `own_ms`.
     pub(super) fn of_time(own_ms: i64) -> Self {
         let key = EventKey { project: ProjectId(1), event_id: [0; 16], visitor: crate::event::ids::VisitorKey(1) };
-        Self { key, fingerprint: 0, own_ms, source: 0, place: (0, 0), event: Vec::new() }
+        Self { key, fingerprint: 0, own_ms, source: 0, origin: RowOrigin { day: 0, offset: 0 }, event: Vec::new() }
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Block {
     /// Blocks in a row that were much smaller than the memory they had.
     small: u32,
     books: BTreeMap<u64, Tallies>,
-    pub(super) suspects: Vec<Suspect>,
+    pub(super) candidates: Vec<DuplicateCandidate>,
     waits: Vec<(ProjectId, i64, u32)>,
     touched: BTreeSet<(ProjectId, Day)>,
     last_touched: Option<(ProjectId, Day)>,
@@ -90,12 +90,12 @@ pub(super) struct Sealed {
     pub(super) rows: Arc<Rows>,
     /// Receipt time and number of the events, for the latency.
     pub(super) waits: Vec<(ProjectId, i64, u32)>,
-    /// Whose days its events are of.
+    /// Projects and days of its events.
     pub(super) touched: BTreeSet<(ProjectId, Day)>,
 }
 
 impl Sealed {
-    pub(super) fn place(&self) -> PartitionKey {
+    pub(super) fn key(&self) -> PartitionKey {
         PartitionKey { epoch: self.epoch, partition: self.partition }
     }
 }
@@ -107,7 +107,7 @@ impl Block {
             spare: None,
             small: 0,
             books: BTreeMap::new(),
-            suspects: Vec::new(),
+            candidates: Vec::new(),
             waits: Vec::new(),
             touched: BTreeSet::new(),
             last_touched: None,
@@ -121,7 +121,7 @@ impl Block {
 
     /// Rows it has or may get.
     pub(super) fn len(&self) -> usize {
-        self.rows.len() + self.suspects.len()
+        self.rows.len() + self.candidates.len()
     }
 
     /// When its first record was added, and how long that was after its receipt.
@@ -129,8 +129,8 @@ impl Block {
         self.open.as_ref().map(|open| (open.since, open.late))
     }
 
-    /// Whose records it has.
-    pub(super) fn place(&self) -> Option<PartitionKey> {
+    /// Partition of its records.
+    pub(super) fn key(&self) -> Option<PartitionKey> {
         self.open.as_ref().map(|open| PartitionKey { epoch: open.epoch, partition: open.partition })
     }
 
@@ -159,10 +159,10 @@ impl Block {
             let received = header.tallies.0.iter().map(|tally| (tally.project, header.received_ms, tally.count(Count::Received)));
             self.waits.extend(received);
         }
-        let place = (header.day, origin.offset);
+        let row_origin = RowOrigin { day: header.day, offset: origin.offset };
         let mut taken = 0;
         for enriched in EnrichedEvents::new(&content.events, &content.enrichments) {
-            self.push_event(enriched, header, place, dedupe);
+            self.push_event(enriched, header, row_origin, dedupe);
             taken += 1;
         }
         if taken != header.events {
@@ -171,31 +171,38 @@ impl Block {
         }
     }
 
-    fn push_event(&mut self, (event, enrichment): (EventView<'_>, &[u8]), header: &Header, place: (u16, i64), dedupe: &mut Dedupe) {
-        let project = header.projects.get(usize::from(event.header.project)).copied().unwrap_or(ProjectId::BOOKS);
+    fn push_event(&mut self, (event, enrichment): (EventView<'_>, &[u8]), header: &Header, origin: RowOrigin, dedupe: &mut Dedupe) {
+        let Some(project) = header.projects.get(usize::from(event.header.project)).copied() else {
+            tracing::error!(
+                offset = origin.offset,
+                project = event.header.project,
+                "an event names a project that its record does not have"
+            );
+            return self.count(header.source, ProjectId::BOOKS, event.header.received_ms, Count::Dead(DeadReason::RecordFailed));
+        };
         // Process has read every field of it; what it could not read went to the dead topic.
         let fields = Fields::enriched(&event, enrichment).unwrap_or_default();
         let fingerprint = fingerprint(fields.get(Field::Type), event.header.original_ms);
         match dedupe.admit(project, &event.header, fingerprint) {
             Verdict::New => {
                 self.touch(project, event.header.at_ms);
-                self.rows.event(&event, &fields, project, place);
+                self.rows.event(&event, &fields, project, origin);
                 self.count(header.source, project, event.header.received_ms, Count::Stored);
             }
             Verdict::Copy { conflict } => self.copy(header.source, project, event.header.received_ms, conflict),
-            Verdict::Suspect => self.suspects.push(Suspect {
+            Verdict::Candidate => self.candidates.push(DuplicateCandidate {
                 key: EventKey::of(project, &event.header),
                 fingerprint,
                 own_ms: own_time_ms(&event.header),
                 source: header.source,
-                place,
+                origin,
                 event: [event.encoded(), enrichment].concat(),
             }),
         }
     }
 
     fn touch(&mut self, project: ProjectId, at_ms: i64) {
-        let touched = Some((project, Arrivals::day(at_ms)));
+        let touched = Some((project, DataVersions::day(at_ms)));
         // Neighbours are mostly alike, and the set costs more than the row.
         if self.last_touched != touched {
             self.last_touched = touched;
@@ -214,19 +221,19 @@ impl Block {
         self.books.entry(source).or_default().add(project, received_ms, count, 1);
     }
 
-    /// Ends the suspects: `stored` answers what the table has under an id, if anything.
-    pub(super) fn judge(&mut self, stored: impl Fn(&EventKey) -> Option<Fingerprint>) {
-        for suspect in std::mem::take(&mut self.suspects) {
-            let mut rest = suspect.event.as_slice();
+    /// Stores the candidates that are new and counts the others as copies: `stored` answers what the table has under an id.
+    pub(super) fn resolve_duplicates(&mut self, stored: impl Fn(&EventKey) -> Option<Fingerprint>) {
+        for candidate in std::mem::take(&mut self.candidates) {
+            let mut rest = candidate.event.as_slice();
             let Some(event) = EventView::take(&mut rest) else { continue };
             let received_ms = event.header.received_ms;
-            match stored(&suspect.key) {
-                Some(earlier) => self.copy(suspect.source, suspect.key.project, received_ms, earlier != suspect.fingerprint),
+            match stored(&candidate.key) {
+                Some(earlier) => self.copy(candidate.source, candidate.key.project, received_ms, earlier != candidate.fingerprint),
                 None => {
                     let fields = Fields::enriched(&event, rest).unwrap_or_default();
-                    self.touch(suspect.key.project, event.header.at_ms);
-                    self.rows.event(&event, &fields, suspect.key.project, suspect.place);
-                    self.count(suspect.source, suspect.key.project, received_ms, Count::Stored);
+                    self.touch(candidate.key.project, event.header.at_ms);
+                    self.rows.event(&event, &fields, candidate.key.project, candidate.origin);
+                    self.count(candidate.source, candidate.key.project, received_ms, Count::Stored);
                 }
             }
         }
@@ -238,9 +245,9 @@ impl Block {
         self.books.values()
     }
 
-    /// Closes the books and starts anew; `None` if it is empty. All suspects must have been judged.
+    /// Closes the books and starts anew; `None` if it is empty. All candidates must have been resolved.
     pub(super) fn seal(&mut self) -> Option<Sealed> {
-        debug_assert!(self.suspects.is_empty(), "suspects are judged before the block is sealed");
+        debug_assert!(self.candidates.is_empty(), "candidates are resolved before the block is sealed");
         let open = self.open.take()?;
         let covered = Covered { day: open.day, previous: open.previous, last: open.last_offset };
         for (source, tallies) in &self.books {
@@ -269,8 +276,8 @@ impl Block {
         Some(sealed)
     }
 
-    /// Takes the memory of a block back that has been stored. That of a burst is kept while it lasts: new pages cost more than what is
-    /// written into them, but afterwards other partitions need the memory more.
+    /// Takes back the memory of a block that has been stored. That of a burst is kept while it lasts, because new pages cost more than
+    /// what is written into them; afterwards other partitions need the memory more.
     pub(super) fn reuse(&mut self, sealed: Sealed) {
         let Some(mut rows) = Arc::into_inner(sealed.rows) else { return };
         let enough = REUSED_ROWS.max(2 * rows.len());

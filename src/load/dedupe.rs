@@ -2,8 +2,8 @@
 //!
 //! Two things are remembered. Exactly: the ids of everything taken up that the table may not show yet. Roughly: the ids of
 //! the recent past, in a filter that answers "certainly new" or "maybe seen". An event that happened within the filter's
-//! reach can only have an earlier copy within it too, so "certainly new" settles it; everything else is a suspect, to be
-//! looked up in the table. Promise: no copy is ever called new; calling a new event a suspect costs a look-up, nothing else.
+//! reach can only have an earlier copy within it too, so "certainly new" settles it; everything else is a candidate, to be
+//! looked up in the table. Promise: no copy is ever called new; calling a new event a candidate costs a look-up, nothing else.
 //! The one limit: a client clock ahead by more than the reach, no `sentAt`, and a resend later than that.
 
 use hashbrown::HashMap;
@@ -44,7 +44,7 @@ pub(crate) enum Verdict {
     /// A copy was taken up and is on its way to the table; `conflict` if that one differs.
     Copy { conflict: bool },
     /// Only the table can tell.
-    Suspect,
+    Candidate,
 }
 
 /// The memory of one partition.
@@ -92,7 +92,7 @@ impl Dedupe {
         let hash = key.hash();
         let maybe_seen = self.recent.contains(hash) || self.older.contains(hash);
         self.remember(hash, header.received_ms);
-        if maybe_seen || own_time_ms(header) < self.reach_ms { Verdict::Suspect } else { Verdict::New }
+        if maybe_seen || own_time_ms(header) < self.reach_ms { Verdict::Candidate } else { Verdict::New }
     }
 
     /// Remembers an event that the table has, when a partition is taken over: received at the reach or later, and by `newest_ms`. In

@@ -2,17 +2,17 @@
 
 use super::block::{Block, Sealed};
 use super::dedupe::Dedupe;
-use super::home::PartitionKey;
 use super::row::{self, Part, Rows};
 use crate::event::record::{self, Enriched, Tallies};
+use crate::store::books::PartitionKey;
 
 impl Part for Sealed {
     fn rows(&self) -> &Rows {
         &self.rows
     }
 
-    fn place(&self) -> PartitionKey {
-        Self::place(self)
+    fn key(&self) -> PartitionKey {
+        Self::key(self)
     }
 
     fn generation(&self) -> u64 {
@@ -26,7 +26,7 @@ pub(crate) fn load(records: &[Vec<u8>]) -> (Tallies, usize) {
     let (mut block, mut dedupe, mut content) = (Block::new(), Dedupe::new(1 << 20, i64::MIN), Enriched::default());
     let (mut books, mut rows) = (Tallies::default(), 0);
     let mut end = |block: &mut Block| {
-        block.judge(|_| None);
+        block.resolve_duplicates(|_| None);
         block.tallies().for_each(|tallies| books.merge(tallies));
         if let Some(sealed) = block.seal() {
             rows += sealed.rows.len();

@@ -1,65 +1,29 @@
-//! Events and books as rows of the `events` table, collected by column.
+//! Events and books as rows of the event table, collected by column as [`schema`] declares them.
+//!
+//! Columns are collected in groups of one storage, so that each group is a tight loop over constants and a warm loader allocates
+//! nothing for a row.
 
 use bytes::Bytes;
 
-use super::home::PartitionKey;
-use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, MapColumn, StringColumn};
+use crate::clickhouse::Statement;
+use crate::clickhouse::native::{self, DictionaryColumn, FixedColumn, MapColumn, StringColumn};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
 use crate::event::packed::{Entry, EventView, Fields};
 use crate::event::page::Page;
 use crate::event::record::Tally;
+use crate::store::books::{BOOKS_TYPE, PartitionKey};
+use crate::store::schema::{self, COLUMNS, Column, Source, Storage};
 
-/// The `type` of bookkeeping rows; no event can have it, `$` is reserved.
-pub const BOOKS_TYPE: &str = "$books";
-
-/// Columns with few distinct values, by the field that fills them.
-const DICTIONARIES: [(Field, &str); 27] = [
-    (Field::Type, "type"),
-    (Field::Country, "country"),
-    (Field::Region, "region"),
-    (Field::City, "city"),
-    (Field::Network, "network"),
-    (Field::Browser, "browser"),
-    (Field::BrowserVersion, "browser_version"),
-    (Field::Os, "os"),
-    (Field::OsVersion, "os_version"),
-    (Field::DeviceType, "device_type"),
-    (Field::DeviceModel, "device_model"),
-    (Field::DeviceManufacturer, "device_manufacturer"),
-    (Field::Bot, "bot"),
-    (Field::AppName, "app_name"),
-    (Field::AppVersion, "app_version"),
-    (Field::AppBuild, "app_build"),
-    (Field::Locale, "locale"),
-    (Field::Timezone, "timezone"),
-    (Field::ReferrerDomain, "referrer_domain"),
-    (Field::Channel, "channel"),
-    (Field::CampaignSource, "campaign_source"),
-    (Field::CampaignMedium, "campaign_medium"),
-    (Field::CampaignName, "campaign_name"),
-    (Field::CampaignTerm, "campaign_term"),
-    (Field::CampaignContent, "campaign_content"),
-    (Field::ClickIdKind, "click_id_kind"),
-    (Field::PageHost, "page_host"),
-];
-
-/// Columns of free text.
-const STRINGS: [(Field, &str); 8] = [
-    (Field::UserId, "user_id"),
-    (Field::AnonymousId, "anonymous_id"),
-    (Field::PageUrl, "page_url"),
-    (Field::PagePath, "page_path"),
-    (Field::PageTitle, "page_title"),
-    (Field::PageSearch, "page_search"),
-    (Field::Referrer, "referrer"),
-    (Field::ClickId, "click_id"),
-];
+const FIXED_2: [Column; schema::count(Storage::Fixed2)] = schema::select(Storage::Fixed2);
+const FIXED_4: [Column; schema::count(Storage::Fixed4)] = schema::select(Storage::Fixed4);
+const FIXED_8: [Column; schema::count(Storage::Fixed8)] = schema::select(Storage::Fixed8);
+const FIXED_16: [Column; schema::count(Storage::Fixed16)] = schema::select(Storage::Fixed16);
+const TEXTS: [Column; schema::count(Storage::Text)] = schema::select(Storage::Text);
+const DICTIONARIES: [Column; schema::count(Storage::Dictionary)] = schema::select(Storage::Dictionary);
 
 /// Longest value of a column of free text, bytes: addresses come as long as they were, because everything in them is to be read.
 const MAX_TEXT: usize = 2_048;
-
-const TIME: &str = "DateTime64(3, 'UTC')";
 
 /// The raw records of a block.
 #[derive(Clone, Copy, Debug)]
@@ -72,29 +36,26 @@ pub(super) struct Covered {
     pub(super) last: i64,
 }
 
+/// Where an event comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RowOrigin {
+    /// Of receipt of its record, days since 1970.
+    pub(super) day: u16,
+    /// Of its raw record.
+    pub(super) offset: i64,
+}
+
 /// Rows on their way into one block. Cleared and used again.
 #[derive(Debug)]
 pub(super) struct Rows {
     rows: usize,
     /// As many as were there at once, before the last [`Self::clear`].
     most: usize,
-    project_id: FixedColumn<8>,
-    timestamp: FixedColumn<8>,
-    person_id: FixedColumn<8>,
-    visitor_id: FixedColumn<8>,
-    event_id: FixedColumn<16>,
-    received_day: FixedColumn<2>,
-    received_at: FixedColumn<8>,
-    original_timestamp: FixedColumn<8>,
-    sent_at: FixedColumn<8>,
-    session_id: FixedColumn<16>,
-    flags: FixedColumn<4>,
-    screen_width: FixedColumn<2>,
-    screen_height: FixedColumn<2>,
-    screen_density: FixedColumn<4>,
-    log_offset: FixedColumn<8>,
-    client_session_id: StringColumn,
-    texts: [StringColumn; STRINGS.len()],
+    fixed_2: [FixedColumn<2>; FIXED_2.len()],
+    fixed_4: [FixedColumn<4>; FIXED_4.len()],
+    fixed_8: [FixedColumn<8>; FIXED_8.len()],
+    fixed_16: [FixedColumn<16>; FIXED_16.len()],
+    texts: [StringColumn; TEXTS.len()],
     dictionaries: [DictionaryColumn; DICTIONARIES.len()],
     strings: MapColumn,
     numbers: MapColumn,
@@ -106,22 +67,10 @@ impl Rows {
         Self {
             rows: 0,
             most: 0,
-            project_id: FixedColumn::new("UInt64"),
-            timestamp: FixedColumn::new(TIME),
-            person_id: FixedColumn::new("UInt64"),
-            visitor_id: FixedColumn::new("UInt64"),
-            event_id: FixedColumn::new("UUID"),
-            received_day: FixedColumn::new("Date"),
-            received_at: FixedColumn::new(TIME),
-            original_timestamp: FixedColumn::new(TIME),
-            sent_at: FixedColumn::new(TIME),
-            session_id: FixedColumn::new("UUID"),
-            flags: FixedColumn::new("UInt32"),
-            screen_width: FixedColumn::new("UInt16"),
-            screen_height: FixedColumn::new("UInt16"),
-            screen_density: FixedColumn::new("Float32"),
-            log_offset: FixedColumn::new("Int64"),
-            client_session_id: StringColumn::default(),
+            fixed_2: fixed(&FIXED_2),
+            fixed_4: fixed(&FIXED_4),
+            fixed_8: fixed(&FIXED_8),
+            fixed_16: fixed(&FIXED_16),
             texts: Default::default(),
             dictionaries: std::array::from_fn(|_| DictionaryColumn::default()),
             strings: MapColumn::strings(),
@@ -139,39 +88,29 @@ impl Rows {
         self.most
     }
 
-    /// Adds an event of `project` that stands in raw record `offset`, received on `day`.
-    pub(super) fn event(&mut self, event: &EventView<'_>, fields: &Fields<'_>, project: ProjectId, (day, offset): (u16, i64)) {
-        let header = &event.header;
+    /// Adds an event of `project`.
+    pub(super) fn event(&mut self, event: &EventView<'_>, fields: &Fields<'_>, project: ProjectId, origin: RowOrigin) {
         self.rows += 1;
-        self.project_id.push(project.0.to_le_bytes());
-        self.timestamp.push(header.at_ms.to_le_bytes());
-        self.person_id.push(header.person.0.to_le_bytes());
-        self.visitor_id.push(header.visitor.0.to_le_bytes());
-        self.event_id.push(native::uuid_bytes(header.event_id));
-        self.received_day.push(day.to_le_bytes());
-        self.received_at.push(header.received_ms.to_le_bytes());
-        self.original_timestamp.push(header.original_ms.to_le_bytes());
-        self.sent_at.push(header.sent_ms.to_le_bytes());
-        self.session_id.push(native::uuid_bytes(fields.get(Field::Session).try_into().unwrap_or_default()));
-        self.flags.push(header.flags.to_le_bytes());
-        self.screen_width.push(fields.get(Field::ScreenWidth).try_into().unwrap_or_default());
-        self.screen_height.push(fields.get(Field::ScreenHeight).try_into().unwrap_or_default());
-        self.screen_density.push(fields.get(Field::ScreenDensity).try_into().unwrap_or_default());
-        self.log_offset.push(offset.to_le_bytes());
-        self.client_session_id.push(fields.get(Field::ClientSession));
+        let event = EventValues { event, fields, project, origin };
+        push_all(&FIXED_2, &mut self.fixed_2, |source| event.two(source));
+        push_all(&FIXED_4, &mut self.fixed_4, |source| event.four(source));
+        push_all(&FIXED_8, &mut self.fixed_8, |source| event.eight(source));
+        push_all(&FIXED_16, &mut self.fixed_16, |source| event.sixteen(source));
         let page = page_of(fields);
-        for ((field, _), column) in STRINGS.iter().zip(&mut self.texts) {
-            column.push(clip(match (field, fields.get(*field)) {
+        for (Column { source, .. }, values) in TEXTS.iter().zip(&mut self.texts) {
+            let Source::Text(field) = source else { continue };
+            values.push(clip(match (field, fields.get(*field)) {
                 (Field::PagePath, b"") => page.path.as_bytes(),
                 (Field::PageSearch, b"") => page.search.as_bytes(),
                 (_, text) => text,
             }));
         }
-        for ((field, _), column) in DICTIONARIES.iter().zip(&mut self.dictionaries) {
+        for (Column { source, .. }, values) in DICTIONARIES.iter().zip(&mut self.dictionaries) {
+            let Source::Text(field) = source else { continue };
             match (field, fields.get(*field)) {
-                (Field::PageHost, b"") => small_letters(page.host.as_bytes(), |host| column.push(host)),
-                (Field::PageHost, host) => small_letters(host, |host| column.push(host)),
-                (_, text) => column.push(text),
+                (Field::PageHost, b"") => small_letters(page.host.as_bytes(), |host| values.push(host)),
+                (Field::PageHost, host) => small_letters(host, |host| values.push(host)),
+                (_, text) => values.push(text),
             }
         }
         self.properties(fields);
@@ -195,31 +134,17 @@ impl Rows {
         self.others.end_row();
     }
 
-    /// Adds a bookkeeping row: what happened in one minute to the events of one project and source, in a block of raw records.
+    /// Adds a row of the books: what happened in one minute to the events of one project and source, in a block of raw records.
     pub(super) fn books(&mut self, tally: &Tally, source: u64, covered: Covered) {
-        let Covered { day, previous, last } = covered;
-        let minute_ms = i64::from(tally.minute) * 60_000;
         self.rows += 1;
-        self.project_id.push(ProjectId::BOOKS.0.to_le_bytes());
-        self.timestamp.push(minute_ms.to_le_bytes());
-        self.person_id.push(source.to_le_bytes());
-        self.visitor_id.push(tally.project.0.to_le_bytes());
-        self.event_id.push([0; 16]);
-        self.received_day.push(day.to_le_bytes());
-        self.received_at.push(minute_ms.to_le_bytes());
-        self.original_timestamp.push([0; 8]);
-        self.sent_at.push([0; 8]);
-        self.session_id.push([0; 16]);
-        // How far the block reaches back from its last offset: a row that is missing shows between its neighbours.
-        self.flags.push(u32::try_from(last - previous).unwrap_or(0).to_le_bytes());
-        self.screen_width.push([0; 2]);
-        self.screen_height.push([0; 2]);
-        self.screen_density.push([0; 4]);
-        self.log_offset.push(last.to_le_bytes());
-        self.client_session_id.push(&[]);
-        self.texts.iter_mut().for_each(|column| column.push(&[]));
-        for ((field, _), column) in DICTIONARIES.iter().zip(&mut self.dictionaries) {
-            column.push(if *field == Field::Type { BOOKS_TYPE.as_bytes() } else { &[] });
+        let books = BooksValues { tally, import: source, covered };
+        push_all(&FIXED_2, &mut self.fixed_2, |source| books.two(source));
+        push_all(&FIXED_4, &mut self.fixed_4, |source| books.four(source));
+        push_all(&FIXED_8, &mut self.fixed_8, |source| books.eight(source));
+        push_all(&FIXED_16, &mut self.fixed_16, |_| [0; 16]);
+        self.texts.iter_mut().for_each(|values| values.push(&[]));
+        for (Column { source, .. }, values) in DICTIONARIES.iter().zip(&mut self.dictionaries) {
+            values.push(if *source == Source::Text(Field::Type) { BOOKS_TYPE.as_bytes() } else { &[] });
         }
         for (count, number) in &tally.counts {
             self.numbers.number(count.name().as_bytes(), f64::from(*number));
@@ -231,31 +156,117 @@ impl Rows {
     pub(super) fn clear(&mut self) {
         self.most = self.most.max(self.rows);
         self.rows = 0;
-        for column in [
-            &mut self.project_id,
-            &mut self.timestamp,
-            &mut self.person_id,
-            &mut self.visitor_id,
-            &mut self.received_at,
-            &mut self.original_timestamp,
-            &mut self.sent_at,
-            &mut self.log_offset,
-        ] {
-            column.clear();
-        }
-        self.event_id.clear();
-        self.session_id.clear();
-        self.received_day.clear();
-        self.screen_width.clear();
-        self.screen_height.clear();
-        self.flags.clear();
-        self.screen_density.clear();
-        self.client_session_id.clear();
+        self.fixed_2.iter_mut().for_each(FixedColumn::clear);
+        self.fixed_4.iter_mut().for_each(FixedColumn::clear);
+        self.fixed_8.iter_mut().for_each(FixedColumn::clear);
+        self.fixed_16.iter_mut().for_each(FixedColumn::clear);
         self.texts.iter_mut().for_each(StringColumn::clear);
         self.dictionaries.iter_mut().for_each(DictionaryColumn::clear);
         self.strings.clear();
         self.numbers.clear();
         self.others.clear();
+    }
+}
+
+fn fixed<const W: usize, const N: usize>(columns: &[Column; N]) -> [FixedColumn<W>; N] {
+    std::array::from_fn(|at| FixedColumn::new(columns[at].ty.name()))
+}
+
+fn push_all<const W: usize, const N: usize>(
+    columns: &'static [Column; N],
+    values: &mut [FixedColumn<W>; N],
+    value: impl Fn(Source) -> [u8; W],
+) {
+    for (column, values) in columns.iter().zip(values) {
+        values.push(value(column.source));
+    }
+}
+
+/// The values of fixed width that an event has; zero where there is none.
+struct EventValues<'a, 'e> {
+    event: &'a EventView<'e>,
+    fields: &'a Fields<'e>,
+    project: ProjectId,
+    origin: RowOrigin,
+}
+
+impl EventValues<'_, '_> {
+    fn number<const W: usize>(&self, source: Source) -> [u8; W] {
+        let Source::Number(field) = source else { return [0; W] };
+        self.fields.get(field).try_into().unwrap_or([0; W])
+    }
+
+    fn two(&self, source: Source) -> [u8; 2] {
+        match source {
+            Source::ReceivedDay => self.origin.day.to_le_bytes(),
+            other => self.number(other),
+        }
+    }
+
+    fn four(&self, source: Source) -> [u8; 4] {
+        match source {
+            Source::Flags => self.event.header.flags.to_le_bytes(),
+            other => self.number(other),
+        }
+    }
+
+    fn eight(&self, source: Source) -> [u8; 8] {
+        let fixed = &self.event.header;
+        match source {
+            Source::Project => self.project.0.to_le_bytes(),
+            Source::HappenedAt => fixed.at_ms.to_le_bytes(),
+            Source::Person => fixed.person.0.to_le_bytes(),
+            Source::Visitor => fixed.visitor.0.to_le_bytes(),
+            Source::ReceivedAt => fixed.received_ms.to_le_bytes(),
+            Source::OriginalTime => fixed.original_ms.to_le_bytes(),
+            Source::SentAt => fixed.sent_ms.to_le_bytes(),
+            Source::LogOffset => self.origin.offset.to_le_bytes(),
+            other => self.number(other),
+        }
+    }
+
+    fn sixteen(&self, source: Source) -> [u8; 16] {
+        match source {
+            Source::EventId => native::uuid_bytes(self.event.header.event_id),
+            Source::Uuid(field) => native::uuid_bytes(self.fields.get(field).try_into().unwrap_or_default()),
+            _ => [0; 16],
+        }
+    }
+}
+
+/// The values of fixed width that a row of the books has; zero where there is none.
+struct BooksValues<'a> {
+    tally: &'a Tally,
+    import: u64,
+    covered: Covered,
+}
+
+impl BooksValues<'_> {
+    fn two(&self, source: Source) -> [u8; 2] {
+        match source {
+            Source::ReceivedDay => self.covered.day.to_le_bytes(),
+            _ => [0; 2],
+        }
+    }
+
+    fn four(&self, source: Source) -> [u8; 4] {
+        let Covered { previous, last, .. } = self.covered;
+        match source {
+            // How far the block reaches back from its last offset: a row that is missing shows between its neighbours.
+            Source::Flags => u32::try_from(last - previous).unwrap_or(0).to_le_bytes(),
+            _ => [0; 4],
+        }
+    }
+
+    fn eight(&self, source: Source) -> [u8; 8] {
+        match source {
+            Source::Project => ProjectId::BOOKS.0.to_le_bytes(),
+            Source::HappenedAt | Source::ReceivedAt => (i64::from(self.tally.minute) * 60_000).to_le_bytes(),
+            Source::Person => self.import.to_le_bytes(),
+            Source::Visitor => self.tally.project.0.to_le_bytes(),
+            Source::LogOffset => self.covered.last.to_le_bytes(),
+            _ => [0; 8],
+        }
     }
 }
 
@@ -291,7 +302,7 @@ fn small_letters(text: &[u8], take: impl FnOnce(&[u8])) {
 /// Rows of one partition, with what is the same in all of them.
 pub(super) trait Part: Sync + 'static {
     fn rows(&self) -> &Rows;
-    fn place(&self) -> PartitionKey;
+    fn key(&self) -> PartitionKey;
     /// The generation that holds the partition's fence.
     fn generation(&self) -> u64;
 }
@@ -303,48 +314,47 @@ const PIECE: usize = 1 << 18;
 /// Writes one column with the rows of all parts.
 type Put<P> = Box<dyn Fn(&[P], &mut Vec<u8>) + Send + Sync>;
 
-fn each<P: Part, C: Column + 'static>(name: &'static str, column: impl Fn(&Rows) -> &C + Copy + Send + Sync + 'static) -> Put<P> {
-    Box::new(move |parts, out| C::put(parts.iter().map(move |part| column(part.rows())), name, out))
+fn each<P: Part, C: native::Column + 'static>(
+    name: &'static str,
+    values: impl Fn(&Rows) -> &C + Copy + Send + Sync + 'static,
+) -> Option<Put<P>> {
+    Some(Box::new(move |parts, out| C::put(parts.iter().map(move |part| values(part.rows())), name, out)))
 }
 
-fn runs<P: Part, const W: usize>(name: &'static str, type_name: &'static str, value: fn(&P) -> [u8; W]) -> Put<P> {
-    Box::new(move |parts, out| native::put_runs(parts.iter().map(|part| (value(part), part.rows().rows)), (name, type_name), out))
+fn runs<P: Part, const W: usize>(column: &'static Column, value: fn(&P) -> [u8; W]) -> Option<Put<P>> {
+    let name_and_type = (column.name, column.ty.name());
+    Some(Box::new(move |parts, out| native::put_runs(parts.iter().map(|part| (value(part), part.rows().rows)), name_and_type, out)))
 }
 
-/// All columns, in the order of [`column_names`].
+/// What writes a column that is the `at`th of its storage; `None` if it is not sent.
+fn put_of<P: Part>(column: &'static Column, at: usize) -> Option<Put<P>> {
+    let name = column.name;
+    match column.storage() {
+        Storage::Fixed2 => each(name, move |rows| &rows.fixed_2[at]),
+        Storage::Fixed4 => each(name, move |rows| &rows.fixed_4[at]),
+        Storage::Fixed8 => each(name, move |rows| &rows.fixed_8[at]),
+        Storage::Fixed16 => each(name, move |rows| &rows.fixed_16[at]),
+        Storage::Text => each(name, move |rows| &rows.texts[at]),
+        Storage::Dictionary => each(name, move |rows| &rows.dictionaries[at]),
+        Storage::Map | Storage::Block | Storage::Server => match column.source {
+            Source::TextProperties => each(name, |rows| &rows.strings),
+            Source::NumberProperties => each(name, |rows| &rows.numbers),
+            Source::OtherProperties => each(name, |rows| &rows.others),
+            Source::LogEpoch => runs(column, |part: &P| part.key().epoch.0.to_le_bytes()),
+            Source::LogPartition => runs(column, |part: &P| part.key().partition.to_le_bytes()),
+            Source::Generation => runs(column, |part: &P| part.generation().to_le_bytes()),
+            _ => None,
+        },
+    }
+}
+
+/// All columns, in the order of [`with_columns`].
 fn columns<P: Part>() -> Vec<Put<P>> {
-    let mut columns: Vec<Put<P>> = vec![
-        each("project_id", |rows| &rows.project_id),
-        each("timestamp", |rows| &rows.timestamp),
-        each("person_id", |rows| &rows.person_id),
-        each("visitor_id", |rows| &rows.visitor_id),
-        each("event_id", |rows| &rows.event_id),
-        each("received_day", |rows| &rows.received_day),
-        each("received_at", |rows| &rows.received_at),
-        each("original_timestamp", |rows| &rows.original_timestamp),
-        each("sent_at", |rows| &rows.sent_at),
-        each("session_id", |rows| &rows.session_id),
-        each("flags", |rows| &rows.flags),
-        each("screen_width", |rows| &rows.screen_width),
-        each("screen_height", |rows| &rows.screen_height),
-        each("screen_density", |rows| &rows.screen_density),
-        each("client_session_id", |rows| &rows.client_session_id),
-    ];
-    for (at, (_, name)) in STRINGS.iter().enumerate() {
-        columns.push(each(name, move |rows| &rows.texts[at]));
+    let mut columns = Vec::with_capacity(COLUMNS.len());
+    for (index, column) in COLUMNS.iter().enumerate() {
+        let before = COLUMNS.iter().take(index).filter(|before| before.storage() == column.storage());
+        columns.extend(put_of(column, before.count()));
     }
-    for (at, (_, name)) in DICTIONARIES.iter().enumerate() {
-        columns.push(each(name, move |rows| &rows.dictionaries[at]));
-    }
-    columns.extend([
-        each("strings", |rows| &rows.strings),
-        each("numbers", |rows| &rows.numbers),
-        each("others", |rows| &rows.others),
-        each("log_offset", |rows| &rows.log_offset),
-        runs("log_epoch", "UInt64", |part: &P| part.place().epoch.0.to_le_bytes()),
-        runs("log_partition", "UInt16", |part: &P| part.place().partition.to_le_bytes()),
-        runs("fence", "UInt64", |part: &P| part.generation().to_le_bytes()),
-    ]);
     columns
 }
 
@@ -365,30 +375,10 @@ pub(super) fn encode<P: Part>(parts: &[P]) -> impl Iterator<Item = Bytes> + Send
     })
 }
 
-/// The columns of a block, for the INSERT statement. The order is that of [`encode`].
-pub(super) fn column_names() -> String {
-    let fixed = [
-        "project_id",
-        "timestamp",
-        "person_id",
-        "visitor_id",
-        "event_id",
-        "received_day",
-        "received_at",
-        "original_timestamp",
-        "sent_at",
-        "session_id",
-        "flags",
-        "screen_width",
-        "screen_height",
-        "screen_density",
-        "client_session_id",
-    ];
-    let texts = STRINGS.iter().map(|(_, name)| *name);
-    let dictionaries = DICTIONARIES.iter().map(|(_, name)| *name);
-    let rest = ["strings", "numbers", "others", "log_offset", "log_epoch", "log_partition", "fence"];
-    let names: Vec<&str> = fixed.into_iter().chain(texts).chain(dictionaries).chain(rest).collect();
-    names.join(", ")
+/// Appends the columns of a block to `INSERT INTO` a table. The order is that of [`encode`].
+pub(super) fn with_columns(into: Statement) -> Statement {
+    let names = COLUMNS.iter().filter(|column| column.is_inserted()).map(|column| column.name);
+    names.enumerate().fold(into, |into, (at, name)| into.sql(if at == 0 { " (" } else { ", " }).sql(name)).sql(")")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One partition of the enriched topic: read, skip, dedupe, insert, commit.
 //!
-//! One insert is on its way while the next block fills. The order is always: fence, look, insert, commit.
+//! One insert is running while the next block fills. The order is always: fence, look, insert, commit.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,55 +12,71 @@ use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Sealed};
 use super::dedupe::Dedupe;
-use super::home::PartitionKey;
-use super::raw::RawLog;
+use super::error::TableError;
+use super::flush_schedule::FlushSchedule;
+use super::raw_bounds::RawBounds;
 use super::stats::LoadStats;
-use super::table::{Table, TableError};
-use super::timetable::Timetable;
+use super::table::Table;
 use crate::backoff::Backoff;
 use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Enriched, Header, RawOrigin};
 use crate::log::outage::{Outage, Over};
 use crate::log::{LogError, PartitionReader, Record};
 use crate::metrics::Counter;
+use crate::store::books::PartitionKey;
 use crate::{clock, failpoint};
 
 const READ_BYTES: usize = 2 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How often a worker that waits at a gap looks whether a replay has filled it.
-const GAP_LOOK: Duration = Duration::from_secs(5);
+/// How often a worker that waits at a gap checks whether a replay has filled it.
+const GAP_POLL: Duration = Duration::from_secs(5);
 
-/// How an insert ended: with the block in the table, as its last one, and the generation that holds the fence; because
-/// someone else has loaded meanwhile, and all that is known must be learnt again; or in doubt, because pulse is to stop and the
-/// table does not do its part: the log has the rows, and the next look at the table tells.
+/// How an insert ended.
 enum Inserted {
+    /// The table has the block as its last one; `generation` holds the fence.
     Stored { sealed: Sealed, generation: u64 },
+    /// Another owner has loaded meanwhile: all that is known must be read again.
     Overlap,
-    GivenUp,
+    /// In doubt: pulse is to stop and the table does not answer. The log has the rows, and the next owner looks at the table.
+    Abandoned,
+}
+
+/// How an ownership ended.
+enum Ended {
+    /// By request, or because the partition was taken away.
+    Over,
+    /// Another owner has loaded meanwhile.
+    Overlap,
 }
 
 type Inserting = Pin<Box<dyn Future<Output = Inserted> + Send>>;
 
+/// What the workers of all partitions use.
+#[derive(Clone)]
+pub(super) struct Shared<T, W> {
+    pub(super) table: T,
+    pub(super) raw: W,
+    /// Memory of one partition for telling new events from copies, bytes.
+    pub(super) dedupe_memory: usize,
+    pub(super) stats: Arc<LoadStats>,
+    pub(super) flush_schedule: Arc<FlushSchedule>,
+}
+
 /// Loads one partition.
 pub(super) struct Worker<T, W, R> {
-    table: T,
-    raw: W,
+    shared: Shared<T, W>,
     reader: R,
-    /// Memory for telling new events from copies, bytes.
-    dedupe_memory: usize,
-    stats: Arc<LoadStats>,
-    timetable: Arc<Timetable>,
     block: Block,
-    /// Departures when the block began.
-    departures: u64,
+    /// Flushes of the instance when the block began.
+    flushes: u64,
     content: Enriched,
     /// While the log does not answer.
     outage: Outage,
 }
 
 /// What a worker knows once it has taken the fence.
-struct Tenure {
+struct Ownership {
     epoch: Option<LogEpoch>,
     generation: u64,
     /// Highest raw offset that is in the table or on its way.
@@ -71,54 +87,61 @@ struct Tenure {
     inserting: Option<Inserting>,
     /// Records read but not yet in a block.
     pending: VecDeque<Record>,
-    gap_told: bool,
-    /// When to look again whether the gap is still there.
-    gap_look_at: Option<Instant>,
+    has_warned_of_gap: bool,
+    /// When to check again whether the gap is still there.
+    gap_poll_at: Option<Instant>,
     /// Whether reading went back to the first record held, because the committed offset did not fit the table.
     is_rewound: bool,
     /// Whether a record was taken.
     has_taken: bool,
 }
 
-impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
-    pub(super) fn new((table, raw): (T, W), reader: R, dedupe_memory: usize, shared: (Arc<LoadStats>, Arc<Timetable>)) -> Self {
-        let (stats, timetable) = shared;
+impl Ownership {
+    /// Before the fence is taken.
+    fn new() -> Self {
         Self {
-            table,
-            raw,
-            reader,
-            dedupe_memory,
-            stats,
-            timetable,
-            block: Block::new(),
-            departures: 0,
-            content: Enriched::default(),
-            outage: Outage::default(),
+            epoch: None,
+            generation: 0,
+            highest: None,
+            first_raw: 0,
+            dedupe: Dedupe::new(64, i64::MIN),
+            inserting: None,
+            pending: VecDeque::new(),
+            has_warned_of_gap: false,
+            gap_poll_at: None,
+            is_rewound: false,
+            has_taken: false,
         }
     }
+}
 
-    /// When the block is to be sent at the latest, if there is one.
-    fn due_at(&self) -> Option<Instant> {
-        self.block.since().map(|(since, late)| self.timetable.due_at(since, late))
+impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
+    pub(super) fn new(shared: Shared<T, W>, reader: R) -> Self {
+        Self { shared, reader, block: Block::new(), flushes: 0, content: Enriched::default(), outage: Outage::default() }
     }
 
-    /// Whether the block takes no more: enough has gathered, here and elsewhere.
+    /// When to flush the block at the latest, if there is one.
+    fn due_at(&self) -> Option<Instant> {
+        self.block.since().map(|(since, late)| self.shared.flush_schedule.due_at(since, late))
+    }
+
+    /// Whether the block takes no more: all partitions together have gathered enough rows.
     fn is_full(&self) -> bool {
-        !self.block.is_empty() && self.departures != self.timetable.departures()
+        !self.block.is_empty() && self.flushes != self.shared.flush_schedule.flushes()
     }
 
     /// Loads until asked to stop or the partition is taken away; ends with everything read stored and committed.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), LogError> {
         while !stop.is_cancelled() {
             let partition = self.reader.partition();
-            match self.tenure(&stop).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => tracing::warn!(partition, "the table was loaded by someone else meanwhile: looking again"),
-                // What was on its way to the table is found there by the next look.
+            match self.own(&stop).await {
+                Ok(Ended::Over) => return Ok(()),
+                Ok(Ended::Overlap) => tracing::warn!(partition, "another owner has loaded meanwhile: taking the fence again"),
+                // The next ownership finds in the table what was on its way.
                 Err(why @ (LogError::Full(_) | LogError::Unavailable(_) | LogError::OutOfRange { .. })) => {
-                    // Each look asks the log, which says nothing while brokers are away: said once, not with each.
+                    // Each try asks the log, which does not answer while brokers are away: logged once, not with each.
                     if self.outage.begins() {
-                        tracing::warn!(partition, %why, "log refuses: looking again");
+                        tracing::warn!(partition, %why, "log refuses: trying again");
                     }
                 }
                 Err(ended) => return Err(ended),
@@ -128,104 +151,92 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
         Ok(())
     }
 
-    /// One tenure: from taking the fence to the end (`true`) or to an overlap with another owner (`false`).
-    async fn tenure(&mut self, stop: &CancellationToken) -> Result<bool, LogError> {
+    /// One ownership: from taking the fence to its end.
+    async fn own(&mut self, stop: &CancellationToken) -> Result<Ended, LogError> {
         let revoked = self.reader.revoked();
         let ends = Ends { stop: stop.clone(), revoked: revoked.clone() };
         self.block = Block::new();
         let start = self.reader.bounds().await?.start;
-        // From the last record that was committed: it tells whether the table has it, which may have less, also when nothing follows.
+        // From the last committed record on, so that a table which lacks it is noticed although nothing follows.
         self.reader.seek(self.reader.committed().map_or(start, |next| next - 1).max(start));
-        let mut tenure = Tenure {
-            epoch: None,
-            generation: 0,
-            highest: None,
-            first_raw: 0,
-            dedupe: Dedupe::new(64, i64::MIN),
-            inserting: None,
-            pending: VecDeque::new(),
-            gap_told: false,
-            gap_look_at: None,
-            is_rewound: false,
-            has_taken: false,
-        };
+        let mut ownership = Ownership::new();
         loop {
-            self.fill(&mut tenure, &ends).await?;
-            let is_due = self.is_due(&tenure, stop.is_cancelled());
-            if is_due && tenure.inserting.is_none() {
-                if !self.flush(&mut tenure, &ends).await {
-                    return Ok(true);
+            self.fill(&mut ownership, &ends).await?;
+            let is_due = self.is_due(&ownership, stop.is_cancelled());
+            if is_due && ownership.inserting.is_none() {
+                if !self.flush(&mut ownership, &ends).await {
+                    return Ok(Ended::Over);
                 }
                 continue;
             }
-            if stop.is_cancelled() && tenure.inserting.is_none() && self.block.is_empty() {
-                return Ok(true);
+            if stop.is_cancelled() && ownership.inserting.is_none() && self.block.is_empty() {
+                return Ok(Ended::Over);
             }
-            let wants_more = !stop.is_cancelled() && tenure.pending.is_empty() && !self.is_full();
+            let wants_more = !stop.is_cancelled() && ownership.pending.is_empty() && !self.is_full();
             let due_at = self.due_at();
             tokio::select! {
                 biased;
-                () = revoked.cancelled() => return Ok(true),
-                inserted = wait(&mut tenure.inserting) => {
-                    tenure.inserting = None;
+                () = revoked.cancelled() => return Ok(Ended::Over),
+                inserted = wait(&mut ownership.inserting) => {
+                    ownership.inserting = None;
                     match inserted {
-                        Inserted::Stored { sealed, generation } => self.settle(&mut tenure, sealed, generation).await?,
-                        Inserted::Overlap => return Ok(false),
-                        Inserted::GivenUp => return Ok(true),
+                        Inserted::Stored { sealed, generation } => self.finish(&mut ownership, sealed, generation).await?,
+                        Inserted::Overlap => return Ok(Ended::Overlap),
+                        Inserted::Abandoned => return Ok(Ended::Over),
                     }
                 }
-                () = until(due_at), if tenure.inserting.is_none() => {}
-                () = until(tenure.gap_look_at), if tenure.inserting.is_none() && self.block.is_empty() => {
-                    tenure.gap_look_at = Some(Instant::now() + GAP_LOOK);
-                    if self.has_moved(&mut tenure, &ends).await {
-                        return Ok(false);
+                () = until(due_at), if ownership.inserting.is_none() => {}
+                () = until(ownership.gap_poll_at), if ownership.inserting.is_none() && self.block.is_empty() => {
+                    ownership.gap_poll_at = Some(Instant::now() + GAP_POLL);
+                    if self.has_moved(&mut ownership, &ends).await {
+                        return Ok(Ended::Overlap);
                     }
                 }
-                records = self.reader.next(READ_BYTES), if wants_more => tenure.pending.extend(records?),
+                records = self.reader.next(READ_BYTES), if wants_more => ownership.pending.extend(records?),
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
             }
         }
     }
 
-    fn is_due(&self, tenure: &Tenure, is_stopping: bool) -> bool {
+    fn is_due(&self, ownership: &Ownership, is_stopping: bool) -> bool {
         let Some(due_at) = self.due_at() else { return false };
-        is_stopping || !tenure.pending.is_empty() || self.is_full() || due_at <= Instant::now()
+        is_stopping || !ownership.pending.is_empty() || self.is_full() || due_at <= Instant::now()
     }
 
     /// Moves pending records into the block, as far as they fit.
-    async fn fill(&mut self, tenure: &mut Tenure, ends: &Ends) -> Result<(), LogError> {
+    async fn fill(&mut self, ownership: &mut Ownership, ends: &Ends) -> Result<(), LogError> {
         while !self.is_full() {
-            let Some(record) = tenure.pending.pop_front() else { return Ok(()) };
-            match self.admit(tenure, &record) {
+            let Some(record) = ownership.pending.pop_front() else { return Ok(()) };
+            match self.admit(ownership, &record) {
                 Admitted::Skip => {}
                 Admitted::Wait => {
-                    tenure.pending.push_front(record);
+                    ownership.pending.push_front(record);
                     return Ok(());
                 }
                 Admitted::NewEpoch(epoch) => {
-                    tenure.pending.push_front(record);
-                    if !self.begin(tenure, epoch, ends).await? {
+                    ownership.pending.push_front(record);
+                    if !self.begin(ownership, epoch, ends).await? {
                         return Ok(());
                     }
-                    if tenure.highest.is_none() {
-                        self.rewind(tenure).await?;
+                    if ownership.highest.is_none() {
+                        self.rewind(ownership).await?;
                     }
                 }
                 Admitted::Rewind => {
-                    if !self.rewind(tenure).await? {
-                        tenure.pending.push_front(record);
+                    if !self.rewind(ownership).await? {
+                        ownership.pending.push_front(record);
                     }
                 }
                 Admitted::Take(header, origin) => {
                     if self.block.is_empty() {
-                        self.departures = self.timetable.departures();
+                        self.flushes = self.shared.flush_schedule.flushes();
                     }
                     let before = self.block.len();
-                    self.block.push(&header, origin, (&self.content, record.offset), &mut tenure.dedupe);
-                    self.timetable.gather(self.block.len() - before);
-                    tenure.highest = Some(origin.offset);
-                    tenure.has_taken = true;
-                    (tenure.gap_told, tenure.gap_look_at) = (false, None);
+                    self.block.push(&header, origin, (&self.content, record.offset), &mut ownership.dedupe);
+                    self.shared.flush_schedule.gather(self.block.len() - before);
+                    ownership.highest = Some(origin.offset);
+                    ownership.has_taken = true;
+                    (ownership.has_warned_of_gap, ownership.gap_poll_at) = (false, None);
                 }
             }
         }
@@ -233,7 +244,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
     }
 
     /// What to do with the next record; its body is inflated only if it is to be taken.
-    fn admit(&mut self, tenure: &mut Tenure, record: &Record) -> Admitted {
+    fn admit(&mut self, ownership: &mut Ownership, record: &Record) -> Admitted {
         let header = match record::header(&record.payload) {
             Ok(header) => header,
             Err(problem) => {
@@ -243,26 +254,26 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
             }
         };
         let Some(origin) = header.origin else { return Admitted::Skip };
-        if tenure.epoch != Some(origin.epoch) {
-            return if self.block.is_empty() && tenure.inserting.is_none() { Admitted::NewEpoch(origin.epoch) } else { Admitted::Wait };
+        if ownership.epoch != Some(origin.epoch) {
+            return if self.block.is_empty() && ownership.inserting.is_none() { Admitted::NewEpoch(origin.epoch) } else { Admitted::Wait };
         }
-        if tenure.highest.is_some_and(|highest| origin.offset <= highest) {
+        if ownership.highest.is_some_and(|highest| origin.offset <= highest) {
             return Admitted::Skip;
         }
         // Process may publish records behind one that failed, and that one later; also as the very first of a partition.
-        if origin.previous > tenure.highest.unwrap_or(tenure.first_raw - 1) {
-            if !tenure.has_taken && !tenure.is_rewound {
+        if origin.previous > ownership.highest.unwrap_or(ownership.first_raw - 1) {
+            if !ownership.has_taken && !ownership.is_rewound {
                 return Admitted::Rewind;
             }
-            if !tenure.gap_told {
+            if !ownership.has_warned_of_gap {
                 tracing::error!(
                     partition = origin.partition,
-                    stored = tenure.highest,
+                    stored = ownership.highest,
                     next = origin.offset,
                     "gap: raw offsets are missing from the enriched topic; nothing behind them is loaded until they are there: where \
                      the enriched topic has lost them, `pulse replay` loads them from the raw one"
                 );
-                (tenure.gap_told, tenure.gap_look_at) = (true, Some(Instant::now() + GAP_LOOK));
+                (ownership.has_warned_of_gap, ownership.gap_poll_at) = (true, Some(Instant::now() + GAP_POLL));
             }
             return Admitted::Skip;
         }
@@ -278,13 +289,13 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
         }
     }
 
-    /// Goes back to the first record held, once in a tenure. The table is the truth and the committed offset a hint: where
-    /// the table has less than was committed (it was emptied, restored or swapped), what it lacks is read again. `false` if there
-    /// is nothing before.
-    async fn rewind(&mut self, tenure: &mut Tenure) -> Result<bool, LogError> {
+    /// Goes back to the first record held, once in an ownership. The table is the truth and the committed offset a hint: where
+    /// the table has less than was committed (it was emptied, restored or swapped), what it lacks is read again. Returns `false` if
+    /// there is nothing before.
+    async fn rewind(&mut self, ownership: &mut Ownership) -> Result<bool, LogError> {
         let start = self.reader.bounds().await?.start;
-        if tenure.is_rewound || self.reader.committed().is_none_or(|committed| committed <= start) {
-            tenure.is_rewound = true;
+        if ownership.is_rewound || self.reader.committed().is_none_or(|committed| committed <= start) {
+            ownership.is_rewound = true;
             return Ok(false);
         }
         tracing::warn!(
@@ -292,22 +303,22 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
             start,
             "the table has less than was committed: reading again what the log holds"
         );
-        tenure.is_rewound = true;
-        tenure.pending.clear();
+        ownership.is_rewound = true;
+        ownership.pending.clear();
         self.reader.seek(start);
         Ok(true)
     }
 
-    /// Takes the fence for an epoch of the log and learns what the table has. `false` if this ends meanwhile.
+    /// Takes the fence for an epoch of the log and reads what the table has. Returns `false` if this ends meanwhile.
     /// Errors: the log does not answer, or ends before what the table has of it.
-    async fn begin(&mut self, tenure: &mut Tenure, epoch: LogEpoch, ends: &Ends) -> Result<bool, LogError> {
+    async fn begin(&mut self, ownership: &mut Ownership, epoch: LogEpoch, ends: &Ends) -> Result<bool, LogError> {
         let partition = self.reader.partition();
-        let place = PartitionKey { epoch, partition };
+        let key = PartitionKey { epoch, partition };
         let mut pause = Pause::default();
         loop {
             let attempt = async {
-                let (generation, highest) = self.table.take_fence(place).await?;
-                let dedupe = self.table.recall(place, self.dedupe_memory).await?;
+                let (generation, highest) = self.shared.table.take_fence(key).await?;
+                let dedupe = self.shared.table.recall(key, self.shared.dedupe_memory).await?;
                 Ok::<_, TableError>((generation, highest, dedupe))
             };
             let result = tokio::select! {
@@ -317,9 +328,10 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
             match result {
                 Ok((generation, highest, dedupe)) => {
                     failpoint::point("load.fenced");
-                    tenure.first_raw = self.raw.first_held(place, highest.map_or(0, |highest| highest + 1)).await?;
+                    ownership.first_raw = self.shared.raw.first_held(key, highest.map_or(0, |highest| highest + 1)).await?;
                     tracing::info!(partition, generation, stored = highest, "loading");
-                    (tenure.epoch, tenure.generation, tenure.highest, tenure.dedupe) = (Some(epoch), generation, highest, dedupe);
+                    (ownership.epoch, ownership.generation, ownership.highest, ownership.dedupe) =
+                        (Some(epoch), generation, highest, dedupe);
                     return Ok(true);
                 }
                 Err(problem) => pause.after(&problem, partition, ends.any()).await,
@@ -328,50 +340,50 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
     }
 
     /// Whether the table has come further while this worker waited at a gap.
-    async fn has_moved(&mut self, tenure: &mut Tenure, ends: &Ends) -> bool {
-        let Some(epoch) = tenure.epoch else { return false };
-        let place = PartitionKey { epoch, partition: self.reader.partition() };
+    async fn has_moved(&mut self, ownership: &mut Ownership, ends: &Ends) -> bool {
+        let Some(epoch) = ownership.epoch else { return false };
+        let key = PartitionKey { epoch, partition: self.reader.partition() };
         tokio::select! {
             () = ends.any() => false,
-            highest = self.table.highest(place) => highest.is_ok_and(|highest| highest != tenure.highest),
+            highest = self.shared.table.highest(key) => highest.is_ok_and(|highest| highest != ownership.highest),
         }
     }
 
-    /// Judges the suspects, seals the block and sends it. `false` if the table does not answer and this ends.
-    async fn flush(&mut self, tenure: &mut Tenure, ends: &Ends) -> bool {
+    /// Looks up the candidates, seals the block and begins its insert. Returns `false` if this ends while the table does not answer.
+    async fn flush(&mut self, ownership: &mut Ownership, ends: &Ends) -> bool {
         let mut pause = Pause::default();
-        Counter::Suspects.add(self.block.suspects.len() as u64);
-        while let Some(place) = self.block.place().filter(|_| !self.block.suspects.is_empty()) {
+        Counter::Suspects.add(self.block.candidates.len() as u64);
+        while let Some(key) = self.block.key().filter(|_| !self.block.candidates.is_empty()) {
             let found = tokio::select! {
                 () = ends.revoked.cancelled() => return false,
-                found = self.table.find(place, &self.block.suspects) => found,
+                found = self.shared.table.find(key, &self.block.candidates) => found,
             };
             match found {
-                Ok(stored) => self.block.judge(|key| stored.get(key).copied()),
+                Ok(stored) => self.block.resolve_duplicates(|key| stored.get(key).copied()),
                 Err(_) if ends.stop.is_cancelled() => return false,
                 Err(problem) => pause.after(&problem, self.reader.partition(), ends.any()).await,
             }
         }
         let Some(sealed) = self.block.seal() else { return true };
         failpoint::point("load.sealed");
-        tenure.dedupe.begin_insert();
-        tenure.inserting = Some(Box::pin(insert(self.table.clone(), sealed, tenure.generation, ends.stop.clone())));
+        ownership.dedupe.begin_insert();
+        ownership.inserting = Some(Box::pin(insert(self.shared.table.clone(), sealed, ownership.generation, ends.stop.clone())));
         true
     }
 
-    /// After an insert: commits, and tells how long the events took.
-    async fn settle(&mut self, tenure: &mut Tenure, sealed: Sealed, generation: u64) -> Result<(), LogError> {
+    /// After an insert: commits, and records how long the events took.
+    async fn finish(&mut self, ownership: &mut Ownership, sealed: Sealed, generation: u64) -> Result<(), LogError> {
         failpoint::point("load.stored");
-        tenure.generation = generation;
-        tenure.dedupe.end_insert();
-        self.table.announce(&sealed);
+        ownership.generation = generation;
+        ownership.dedupe.end_insert();
+        self.shared.table.announce(&sealed);
         Counter::BlocksStored.add(1);
         Counter::RowsStored.add(sealed.rows.len() as u64);
         let now_ms = clock::now_ms();
         for (project, received_ms, events) in &sealed.waits {
-            self.stats.record(*project, u64::try_from(now_ms - received_ms).unwrap_or(0), *events);
+            self.shared.stats.record(*project, u64::try_from(now_ms - received_ms).unwrap_or(0), *events);
         }
-        if !tenure.gap_told {
+        if !ownership.has_warned_of_gap {
             self.reader.commit(sealed.next_enriched).await?;
             failpoint::point("load.committed");
         }
@@ -383,7 +395,7 @@ impl<T: Table, W: RawLog, R: PartitionReader> Worker<T, W, R> {
     }
 }
 
-/// What ends a tenure from outside: pulse is to stop, or the partition is someone else's.
+/// What ends an ownership from outside: pulse is to stop, or the partition was taken away.
 struct Ends {
     stop: CancellationToken,
     revoked: CancellationToken,
@@ -398,7 +410,7 @@ impl Ends {
     }
 }
 
-/// What is to be done with a record.
+/// What to do with a record.
 enum Admitted {
     /// The table has it, or it cannot be read.
     Skip,
@@ -412,8 +424,8 @@ enum Admitted {
     Take(Header, RawOrigin),
 }
 
-/// Inserts a block until the table has it. After any doubt: fence, look, and only then insert again. Where the server has refused, and
-/// there is no doubt that nothing is on its way any more, a look is enough.
+/// Inserts a block until the table has it. After any doubt: fence, look, and only then insert again. Where it is certain that nothing
+/// of the block is stored or still running ([`TableError::is_over`]), a look is enough.
 async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64, stop: CancellationToken) -> Inserted {
     let mut pause = Pause::default();
     loop {
@@ -421,19 +433,20 @@ async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64, stop: C
         let is_over = problem.is_over();
         loop {
             if stop.is_cancelled() {
-                tracing::warn!(partition = sealed.partition, ?problem, "insert given up to stop: the log has its events");
-                return Inserted::GivenUp;
+                tracing::warn!(partition = sealed.partition, ?problem, "insert abandoned to stop: the log has its events");
+                return Inserted::Abandoned;
             }
             pause.after(&problem, sealed.partition, stop.cancelled()).await;
-            let looked = match is_over {
-                true => table.highest(sealed.place()).await.map(|highest| (generation, highest)),
-                false => table.take_fence(sealed.place()).await,
+            let looked = if is_over {
+                table.highest(sealed.key()).await.map(|highest| (generation, highest))
+            } else {
+                table.take_fence(sealed.key()).await
             };
             match looked {
                 Ok((taken, Some(highest))) if highest == sealed.last_offset => return Inserted::Stored { sealed, generation: taken },
-                // Another owner came further, or cut the log into other blocks: what this worker remembers is out of date.
+                // Another owner got further, or cut the log into other blocks: what this worker remembers is out of date.
                 Ok((_, Some(highest))) if highest >= sealed.first_offset => return Inserted::Overlap,
-                // The table lost or was given other rows meanwhile: this block would leave a hole before it.
+                // The table has lost or been given other rows meanwhile: this block would leave a hole before it.
                 Ok((_, highest)) if highest.unwrap_or(-1) < sealed.previous => return Inserted::Overlap,
                 Ok((taken, _)) => {
                     generation = taken;
@@ -445,7 +458,7 @@ async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64, stop: C
     }
 }
 
-/// Waits between attempts: longer each time, and says what kind of trouble it is.
+/// Waits between attempts, longer each time, and logs what kind of trouble it is.
 struct Pause(Backoff);
 
 impl Default for Pause {
@@ -455,7 +468,7 @@ impl Default for Pause {
 }
 
 impl Pause {
-    /// Waits, or until `ends`: who is to stop tries once more at once.
+    /// Waits, or until `ends`: a worker that is to stop tries once more at once.
     async fn after(&mut self, problem: &TableError, partition: u16, ends: impl Future<Output = ()>) {
         Counter::LoadRetries.add(1);
         match problem {
@@ -467,7 +480,7 @@ impl Pause {
     }
 }
 
-/// Waits for an insert; for ever if there is none.
+/// Waits for an insert; forever if there is none.
 async fn wait(inserting: &mut Option<Inserting>) -> Inserted {
     match inserting {
         Some(insert) => insert.await,

@@ -5,7 +5,7 @@
 //! later; such an answer lags by at most [`KEPT`], the shortest bucket.
 //!
 //! **Freshness.** An answer is outdated once events of its project and of its days have become readable since it was begun, which
-//! [`Arrivals`] knows to the block. So:
+//! [`DataVersions`] knows to the block. So:
 //! * nothing arrived: the answer is kept for [`KEPT`], of a closed range for [`KEPT_CLOSED`] (late events are arrivals like all
 //!   others; the hour bounds changes that no arrival announces, such as expiry). After that it still answers for another [`KEPT`]
 //!   while one refresh runs.
@@ -46,10 +46,10 @@ pub use self::shared::SharedCache;
 pub(crate) use self::shared::SharedSlot;
 use super::ask::Range;
 use super::error::QueryError;
-use crate::clickhouse::{Arrivals, Day};
 use crate::event::ids::ProjectId;
 use crate::lifecycle::spawn_short;
 use crate::metrics::Counter;
+use crate::store::data_version::{DataVersions, Day};
 
 /// How long an answer is kept while nothing arrives.
 const KEPT: Duration = Duration::from_secs(60);
@@ -83,8 +83,8 @@ pub(crate) struct Reach {
 impl Reach {
     /// The days of `ranges`; one that follows now reaches all days to come.
     pub(crate) fn of(ranges: &[&Range], now_ms: i64) -> Self {
-        let last = |range: &&Range| if range.follows_now() { Day::MAX } else { Arrivals::day(range.until_ms - 1) };
-        let first = ranges.iter().map(|range| Arrivals::day(range.from_ms)).min().unwrap_or(0);
+        let last = |range: &&Range| if range.follows_now() { Day::MAX } else { DataVersions::day(range.until_ms - 1) };
+        let first = ranges.iter().map(|range| DataVersions::day(range.from_ms)).min().unwrap_or(0);
         let is_closed = ranges.iter().all(|range| range.stays() && range.until_ms <= now_ms);
         Self { days: first..=ranges.iter().map(last).max().unwrap_or(Day::MAX), is_closed }
     }
@@ -124,7 +124,7 @@ pub(crate) enum Source {
 pub(crate) struct Cache {
     entries: sync::Cache<Key, Arc<Entry>, ByBytes>,
     flights: Flights,
-    arrivals: Arc<Arrivals>,
+    arrivals: Arc<DataVersions>,
 }
 
 #[derive(Clone)]
@@ -138,7 +138,7 @@ impl Weighter<Key, Arc<Entry>> for ByBytes {
 
 impl Cache {
     /// Keeps up to `bytes` of answers; 0 keeps none.
-    pub(crate) fn new(bytes: u64, arrivals: Arc<Arrivals>) -> Self {
+    pub(crate) fn new(bytes: u64, arrivals: Arc<DataVersions>) -> Self {
         // Guessed from an answer of some kilobytes; wrong guesses cost a rehash.
         let items = usize::try_from(bytes / 8_192).unwrap_or(usize::MAX).clamp(64, 65_536);
         let mut options = OptionsBuilder::new();

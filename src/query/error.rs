@@ -1,5 +1,7 @@
 //! Why a question gets no result. Texts never hold SQL, a host or another project's data.
 
+use crate::clickhouse;
+
 /// Why a question was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -87,21 +89,21 @@ impl QueryError {
         matches!(self.class, ErrorClass::TooMany | ErrorClass::Unavailable | ErrorClass::TimedOut)
     }
 
-    /// The class of an error that ClickHouse reports by its number.
-    pub fn of_clickhouse(code: i32) -> Self {
-        match code {
-            // TIMEOUT_EXCEEDED
-            159 => Self::too_slow(),
-            // TOO_MANY_ROWS, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
-            158 | 241 | 307 | 396 => {
+    /// What an error of the store is to the one who asked.
+    pub(crate) fn of_store(class: clickhouse::ErrorClass) -> Self {
+        use clickhouse::ErrorClass as Store;
+        let unavailable = || Self::unavailable("store_unavailable", "the store cannot be reached");
+        match class {
+            Store::NotSent(pause) => Self { retry_after: Some(pause.as_secs() as u32 + 1), ..unavailable() },
+            Store::Unreachable => unavailable(),
+            Store::NoAnswer | Store::TooSlow => Self::too_slow(),
+            Store::AnswerTooLarge => Self::too_large(),
+            Store::TooExpensive | Store::StatementMemory | Store::ServerMemory => {
                 Self::of(ErrorClass::TooExpensive, "query_too_expensive", "the query reads or holds more than allowed")
             }
-            // CANNOT_COMPILE_REGEXP
-            427 => Self::invalid("invalid_regex", "the regular expression cannot be compiled (RE2 syntax)"),
-            // TOO_MANY_SIMULTANEOUS_QUERIES
-            202 => Self::unavailable("overloaded", "too many queries are running"),
-            // SOCKET_TIMEOUT, NETWORK_ERROR, ALL_CONNECTION_TRIES_FAILED: a server of a cluster does not reach another one.
-            209 | 210 | 279 => Self::unavailable("store_unavailable", "a part of the store cannot be reached"),
+            Store::InvalidRegex => Self::invalid("invalid_regex", "the regular expression cannot be compiled (RE2 syntax)"),
+            Store::TooManyStatements => Self::unavailable("overloaded", "too many queries are running"),
+            Store::PeerUnreachable => Self::unavailable("store_unavailable", "a part of the store cannot be reached"),
             _ => Self::internal("the store refused the query"),
         }
     }

@@ -17,8 +17,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::QueryError;
 use super::reader::{Reader, StatementRunner};
 use super::sql::Statement;
-use crate::clickhouse::Arrivals;
 use crate::event::ids::ProjectId;
+use crate::store::data_version::DataVersions;
 
 const POLL: Duration = Duration::from_millis(500);
 const POLL_HISTORY: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ type PartitionKey = (ProjectId, u64, u64);
 
 /// Watches the books.
 pub(super) struct FreshnessWatcher {
-    arrivals: Arc<Arrivals>,
+    arrivals: Arc<DataVersions>,
     polled: Mutex<Option<Instant>>,
     /// Held during a poll; the others wait for its result.
     known: tokio::sync::Mutex<Watermarks>,
@@ -50,7 +50,7 @@ struct Watermarks {
 }
 
 impl FreshnessWatcher {
-    pub(super) fn new(arrivals: Arc<Arrivals>) -> Self {
+    pub(super) fn new(arrivals: Arc<DataVersions>) -> Self {
         Self { arrivals, polled: Mutex::default(), known: tokio::sync::Mutex::default(), versions: Mutex::default() }
     }
 
@@ -100,7 +100,7 @@ impl FreshnessWatcher {
                 }
             }
         }
-        let today = Arrivals::day(now_ms);
+        let today = DataVersions::day(now_ms);
         let mut rows = read(&mut runner, live_only(watermarks(now_ms, RECENT_WINDOW), now_ms)).await?;
         rows.sort_unstable();
         let mut versions: HashMap<ProjectId, u64> = HashMap::new();
@@ -140,7 +140,7 @@ fn watermarks(now_ms: i64, back: Duration) -> Statement {
     Statement::default()
         .sql("SELECT visitor_id, log_epoch, log_partition, max(log_offset) FROM events WHERE project_id = 0 AND type = '$books'")
         .sql(" AND toDate(timestamp) >= toDate(")
-        .uint(u64::from(Arrivals::day(since_ms)))
+        .uint(u64::from(DataVersions::day(since_ms)))
         .sql(")")
 }
 
@@ -157,8 +157,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::clickhouse::{Day, Moment};
     use crate::query::reader::{Answer, QueryLimits, Run};
+    use crate::store::data_version::{Day, Version};
 
     const PROJECT: ProjectId = ProjectId(7);
     const NOW_MS: i64 = 1_767_355_200_000;
@@ -188,12 +188,12 @@ mod tests {
         freshness: FreshnessWatcher,
         books: Arc<Books>,
         reader: Reader,
-        arrivals: Arc<Arrivals>,
+        arrivals: Arc<DataVersions>,
     }
 
     impl Watch {
         async fn begin() -> Self {
-            let arrivals = Arc::<Arrivals>::default();
+            let arrivals = Arc::<DataVersions>::default();
             let books = Arc::<Books>::default();
             let reader = Reader::new(Arc::clone(&books), QueryLimits::default());
             let watch = Self { freshness: FreshnessWatcher::new(Arc::clone(&arrivals)), books, reader, arrivals };
@@ -205,7 +205,7 @@ mod tests {
             self.freshness.poll(&self.reader, NOW_MS).await;
         }
 
-        fn has_news(&self, days: std::ops::RangeInclusive<Day>, seen: Moment) -> bool {
+        fn has_news(&self, days: std::ops::RangeInclusive<Day>, seen: Version) -> bool {
             self.arrivals.any_since(PROJECT, days, seen)
         }
     }
@@ -224,7 +224,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_others_loaded_overtakes_today_at_once_and_earlier_days_within_a_minute() {
         let watch = Watch::begin().await;
-        let (seen, today) = (watch.arrivals.now(), Arrivals::day(NOW_MS));
+        let (seen, today) = (watch.arrivals.now(), DataVersions::day(NOW_MS));
         let version = watch.freshness.version(PROJECT);
         tokio::time::advance(POLL).await;
         watch.poll().await;

@@ -15,7 +15,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
@@ -34,14 +33,7 @@ use super::pending::{Backlog, PendingEvents, Watermark};
 use super::sql::Statement;
 use crate::event::ids::ProjectId;
 
-/// The answer of the store to one statement.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// Rows as `JSONCompactEachRow`.
-    pub body: Bytes,
-    /// Rows the statement read.
-    pub read_rows: u64,
-}
+pub use crate::clickhouse::Answer;
 
 /// Sends statements to a store. Dropping the future must cancel the statement.
 pub trait Run: Send + Sync + 'static {
@@ -191,7 +183,10 @@ impl StatementRunner<'_> {
     }
 
     async fn typed_each<T: DeserializeOwned>(&mut self, statement: Statement, mut take: impl FnMut(T)) -> Result<(), QueryError> {
-        statement.check()?;
+        if !statement.fits() {
+            let message = "the filters hold more different fields and values than one statement can carry";
+            return Err(QueryError::invalid("filter_too_complex", message));
+        }
         if !scope::is_of(self.project, &statement) {
             tracing::error!(sql = statement.text(), "not sent: a statement without its project");
             return Err(QueryError::internal("a statement was not limited to the project"));

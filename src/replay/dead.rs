@@ -9,25 +9,19 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
-use anyhow::{Context, Result, bail};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use anyhow::{Context, Result};
 use serde::Serialize;
-use strum::VariantArray as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::clickhouse::{ClickHouse, Shard, Statement};
-use crate::event::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, LogPosition};
+use crate::clickhouse::ClickHouse;
+use crate::event::dead_letter::{DeadLetterRecord, LogPosition};
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::failpoint;
 use crate::ingest::Redrive;
 use crate::log::{Log, ReadRequest, Topic};
 use crate::outcome::DeadReason;
+use crate::store::tables::dead_letters::{self, OwnedLetter};
 
-/// Letters asked of the table at a time.
-const PAGE: u32 = 1_000;
-/// Bytes of originals after which a page ends: letters hold up to a whole record.
-const PAGE_BYTES: usize = 8 << 20;
 /// Bytes of the dead topic read at a time.
 const READ_BYTES: usize = 1 << 20;
 
@@ -109,41 +103,6 @@ impl<L: Log> Work<L> {
     }
 }
 
-/// A letter, with what it takes to try it again.
-struct OwnedLetter {
-    project: ProjectId,
-    received_ms: i64,
-    reason: DeadReason,
-    message: String,
-    original: Vec<u8>,
-    position: LogPosition,
-}
-
-impl OwnedLetter {
-    fn of(letter: &DeadLetter<'_>) -> Self {
-        let DeadLetter { project, received_ms, reason, message, original, position, .. } = *letter;
-        Self { project, received_ms, reason, message: message.to_owned(), original: original.to_owned(), position }
-    }
-
-    fn borrow(&self) -> DeadLetter<'_> {
-        let Self { project, received_ms, reason, message, original, position } = self;
-        DeadLetter {
-            project: *project,
-            received_ms: *received_ms,
-            reason: *reason,
-            message,
-            source: "",
-            line: 0,
-            original,
-            id: DeadLetterId::NONE,
-            position: *position,
-        }
-    }
-}
-
-/// A letter as the table tells it: project, receipt, reason, message, original in base64, and its position.
-type Row = (String, String, String, String, String, String, u16, String, u32);
-
 /// Reads all letters once: the table's in the order of its key, then those of the topic that were not among them.
 struct Letters<'s, L> {
     log: &'s L,
@@ -164,10 +123,7 @@ impl<'s, L: Log> Letters<'s, L> {
         let first = LogPosition { epoch: LogEpoch(0), partition: 0, offset: i64::MIN, index: 0 };
         let after = Some((ProjectId::BOOKS, first));
         let mut letters = Self { log, store, reason, in_table: 0, after, in_topic: 0..0, seen: HashSet::new() };
-        let count =
-            format!("SELECT toString(count()) FROM {}.dead_letters FINAL WHERE reason IN {{reasons:Array(String)}}", store.database);
-        let count: Vec<(String,)> = letters.rows(&letters.asking(count)).await?;
-        letters.in_table = count.first().and_then(|(count,)| count.parse().ok()).unwrap_or(0);
+        letters.in_table = dead_letters::count(store, reason).await.context("reading dead letters")?;
         letters.in_topic = log.bounds(Topic::Dead, 0).await?;
         Ok(letters)
     }
@@ -183,7 +139,7 @@ impl<'s, L: Log> Letters<'s, L> {
     /// The next letters; `None` at the end.
     async fn next(&mut self) -> Result<Option<Vec<OwnedLetter>>> {
         if let Some(after) = self.after {
-            let page = self.of_table(after).await?;
+            let page = dead_letters::page(self.store, self.reason, after).await.context("reading dead letters")?;
             self.after = page.last().map(|last| (last.project, last.position));
             self.in_table = self.in_table.saturating_sub(page.len() as u64);
             self.seen.extend(page.iter().map(|letter| letter.position));
@@ -194,49 +150,6 @@ impl<'s, L: Log> Letters<'s, L> {
             self.in_topic = self.log.bounds(Topic::Dead, 0).await?;
         }
         self.of_topic().await
-    }
-
-    async fn of_table(&self, (project, position): (ProjectId, LogPosition)) -> Result<Vec<OwnedLetter>> {
-        let sql = format!(
-            "SELECT toString(project_id), toString(toUnixTimestamp64Milli(received_at)), reason, message, base64Encode(original), \
-             toString(log_epoch), log_partition, toString(log_offset), log_index FROM (\
-             SELECT *, sum(length(original)) OVER (ORDER BY project_id, log_epoch, log_partition, log_offset, log_index \
-             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - length(original) AS before FROM (\
-             SELECT * FROM {}.dead_letters FINAL WHERE reason IN {{reasons:Array(String)}} \
-             AND (project_id, log_epoch, log_partition, log_offset, log_index) > \
-             ({{project:UInt64}}, {{epoch:UInt64}}, {{partition:UInt16}}, {{offset:Int64}}, {{index:UInt32}}) \
-             ORDER BY project_id, log_epoch, log_partition, log_offset, log_index LIMIT {PAGE})) \
-             WHERE before < {PAGE_BYTES} ORDER BY project_id, log_epoch, log_partition, log_offset, log_index",
-            self.store.database
-        );
-        let statement = self
-            .asking(sql)
-            .bind("project", project.0)
-            .bind("epoch", position.epoch.0)
-            .bind("partition", position.partition)
-            .bind("offset", position.offset)
-            .bind("index", position.index);
-        let rows: Vec<Row> = self.rows(&statement).await?;
-        rows.into_iter().map(letter).collect()
-    }
-
-    /// A statement about letters of the reasons asked for; those of a later release are left for it.
-    fn asking(&self, sql: String) -> Statement {
-        let asked = DeadReason::VARIANTS.iter().filter(|reason| self.reason.is_none_or(|only| only == **reason));
-        let names: Vec<String> = asked.map(|reason| format!("'{}'", reason.as_str())).collect();
-        Statement::of(sql).bind("reasons", format!("[{}]", names.join(",")))
-    }
-
-    /// All letters are in the first shard, whose replicas stand in for each other.
-    async fn rows<T: serde::de::DeserializeOwned>(&self, statement: &Statement) -> Result<Vec<T>> {
-        let mut answer = Ok(Vec::new());
-        for replica in self.store.shards.iter().take(1).flat_map(Shard::replicas) {
-            answer = replica.writer.rows(statement).await;
-            if answer.is_ok() {
-                break;
-            }
-        }
-        answer.context("reading dead letters")
     }
 
     async fn of_topic(&mut self) -> Result<Option<Vec<OwnedLetter>>> {
@@ -255,16 +168,4 @@ impl<'s, L: Log> Letters<'s, L> {
         let asked = letters.filter(|letter| self.reason.is_none_or(|reason| reason == letter.reason));
         Ok(Some(asked.filter(|letter| self.seen.insert(letter.position)).map(|letter| OwnedLetter::of(&letter)).collect()))
     }
-}
-
-fn letter((project, received_ms, reason, message, original, epoch, partition, offset, index): Row) -> Result<OwnedLetter> {
-    let Some(reason) = DeadReason::named(&reason) else { bail!("dead_letters: reason `{reason}` is not known to this release") };
-    Ok(OwnedLetter {
-        project: ProjectId(project.parse()?),
-        received_ms: received_ms.parse()?,
-        reason,
-        message,
-        original: STANDARD.decode(original).context("dead_letters")?,
-        position: LogPosition { epoch: LogEpoch(epoch.parse()?), partition, offset: offset.parse()?, index },
-    })
 }

@@ -1,13 +1,15 @@
 //! The cache and the breaker from outside: what 200 dashboards cost, how soon an event is seen, what a store that is away does.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use pulse::clickhouse::engine::{Engine, EngineConfig};
-use pulse::clickhouse::{ClickHouse, ClickHouseConfig, migrate};
+use pulse::clickhouse::{ClickHouse, ClickHouseConfig, Statement};
 use pulse::event::ids::ProjectId;
 use pulse::query::{LoadedBy, Queries, QueryConfig, StoreReader};
+use pulse::store::migrate;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -112,8 +114,7 @@ async fn what_another_process_loads_is_in_the_answers_of_this_one_a_second_later
     let engine = Engine::start(&EngineConfig::default(), base, folder.path(), PathBuf::from(env!("CARGO_BIN_EXE_pulse"))).await.unwrap();
     let store = ClickHouse::new(engine.settings());
     migrate::run(&store).await.unwrap();
-    let queries =
-        Queries::new(StoreReader::new(&store), QueryConfig::default().check().unwrap(), LoadedBy::Fleet(store.arrivals.clone(), None));
+    let queries = Queries::new(StoreReader::new(&store), QueryConfig::default().check().unwrap(), LoadedBy::Fleet(Arc::default(), None));
     let trend = trend().to_string();
     let total = async || {
         let now_ms = pulse::clock::now_ms();
@@ -128,7 +129,7 @@ async fn what_another_process_loads_is_in_the_answers_of_this_one_a_second_later
         let books =
             json!({"project_id": 0, "visitor_id": 7, "type": "$books", "timestamp": at, "received_day": at[..10], "log_offset": offset});
         let insert = format!("INSERT INTO pulse.events SETTINGS async_insert = 0 FORMAT JSONEachRow {event}\n{books}");
-        store.writer.execute(&insert).await.unwrap();
+        store.writer.execute(&Statement::raw(insert)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(total().await, offset);
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// The layer of each module; a module may import what lies lower.
-const LAYERS: [(&str, u8); 25] = [
+const LAYERS: [(&str, u8); 26] = [
     ("cli", 5),
     ("app", 4),
     ("config", 4),
@@ -13,6 +13,7 @@ const LAYERS: [(&str, u8); 25] = [
     ("process", 3),
     ("load", 3),
     ("query", 3),
+    ("store", 2),
     ("auth", 2),
     ("log", 1),
     ("clickhouse", 1),

@@ -3,14 +3,16 @@
 mod large;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use pulse::clickhouse::engine::{Engine, EngineConfig};
-use pulse::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseSettings, migrate};
+use pulse::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseSettings, Statement};
 use pulse::event::ids::ProjectId;
 use pulse::query::{LoadedBy, Queries, QueryConfig, StoreReader};
+use pulse::store::migrate;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -52,7 +54,7 @@ impl Store {
         migrate::run(&store).await.unwrap();
         // No case fails because the machine is slow.
         let limits = QueryConfig { max_time: Duration::from_secs(600), ..QueryConfig::default() }.check().unwrap();
-        let queries = Queries::new(StoreReader::new(&store), limits, LoadedBy::ThisProcess(store.arrivals.clone()));
+        let queries = Queries::new(StoreReader::new(&store), limits, LoadedBy::ThisProcess(Arc::default()));
         Self { store, queries, _runs_on: runs_on }
     }
 
@@ -62,7 +64,7 @@ impl Store {
         for (number, shard) in shards.iter().enumerate() {
             let own = events.iter().enumerate().filter(|(index, _)| index % shards.len() == number);
             let rows: Vec<String> = own.map(|(index, event)| event.row(project, index).to_string()).collect();
-            shard.first().writer.execute(&format!("{insert} {}", rows.join("\n"))).await.unwrap();
+            shard.first().writer.execute(&Statement::raw(format!("{insert} {}", rows.join("\n")))).await.unwrap();
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
+use pulse::clickhouse::Statement;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +68,7 @@ async fn a_store_without_memory_refuses_questions_and_loses_no_insert() {
                 while !stop.is_cancelled() {
                     // Takes all that the server may have, and is refused more.
                     let all = "SELECT length(groupArray(number)) FROM numbers(1000000000) SETTINGS max_memory_usage = 0";
-                    refused += u32::from(server.execute(all).await.is_err());
+                    refused += u32::from(server.execute(&Statement::of(all)).await.is_err());
                 }
                 refused
             });

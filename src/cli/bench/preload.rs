@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::clickhouse::{ClickHouse, ClickHouseConfig, Client};
+use crate::clickhouse::{ClickHouse, ClickHouseConfig, Client, Statement};
 
 /// The rows are those of so many days up to now.
 const DAYS: u64 = 30;
@@ -16,7 +16,7 @@ pub(super) async fn run(data_dir: &Path, database: &str, rows: u64) -> Result<()
     let engine = connect(&data_dir.join("clickhouse"), database)?;
     for first in (0..rows).step_by(AT_A_TIME as usize) {
         let number = AT_A_TIME.min(rows - first);
-        engine.execute(&insert(first, number, rows)).await.context("making rows of the past")?;
+        engine.execute(&Statement::raw(insert(first, number, rows))).await.context("making rows of the past")?;
         eprintln!("{} of {rows} rows of the past are there", first + number);
     }
     Ok(())

@@ -51,20 +51,20 @@ fn once_stored_a_copy_is_a_suspect_for_the_table_to_judge() {
     dedupe.admit(OURS, &event(1, 1, 10, 10), 5);
     dedupe.begin_insert();
     dedupe.end_insert();
-    assert_eq!(dedupe.admit(OURS, &event(1, 1, 10, 12), 5), Verdict::Suspect);
+    assert_eq!(dedupe.admit(OURS, &event(1, 1, 10, 12), 5), Verdict::Candidate);
 }
 
 #[test]
 fn an_event_from_before_the_reach_is_a_suspect() {
     let mut dedupe = Dedupe::new(1 << 16, 1_000);
-    assert_eq!(dedupe.admit(OURS, &event(1, 1, 999, 2_000), 5), Verdict::Suspect);
+    assert_eq!(dedupe.admit(OURS, &event(1, 1, 999, 2_000), 5), Verdict::Candidate);
     assert_eq!(dedupe.admit(OURS, &event(2, 1, 1_000, 2_000), 5), Verdict::New);
 }
 
 #[test]
 fn a_time_in_the_future_proves_nothing() {
     let mut dedupe = Dedupe::new(1 << 16, 1_000);
-    assert_eq!(dedupe.admit(OURS, &event(1, 1, 2_001, 2_000), 5), Verdict::Suspect);
+    assert_eq!(dedupe.admit(OURS, &event(1, 1, 2_001, 2_000), 5), Verdict::Candidate);
 }
 
 /// What a client sent once: what makes it the same, and when it was received.
@@ -141,13 +141,13 @@ proptest! {
 #[test]
 fn few_new_events_are_suspects() {
     let mut dedupe = Dedupe::new(1 << 20, i64::MIN);
-    let mut suspects = 0;
+    let mut candidates = 0;
     for number in 0..300_000_u64 {
         let mut header = event(0, number, 10, 10);
         header.event_id[..8].copy_from_slice(&number.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
-        suspects += usize::from(dedupe.admit(OURS, &header, 0) == Verdict::Suspect);
+        candidates += usize::from(dedupe.admit(OURS, &header, 0) == Verdict::Candidate);
     }
-    assert!(suspects < 6_000, "{suspects} of 300,000 new events were suspects");
+    assert!(candidates < 6_000, "{candidates} of 300,000 new events were candidates");
 }
 
 #[test]
@@ -155,5 +155,5 @@ fn a_time_that_the_server_gave_proves_nothing() {
     let mut dedupe = Dedupe::new(1 << 16, 1_000);
     let mut header = event(1, 1, 2_000, 2_000);
     header.flags = flag::SERVER_TIME;
-    assert_eq!(dedupe.admit(OURS, &header, 5), Verdict::Suspect);
+    assert_eq!(dedupe.admit(OURS, &header, 5), Verdict::Candidate);
 }

@@ -2,12 +2,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::convoy::Passenger;
+use super::super::group_insert::PendingBlock;
 use super::*;
+use crate::clickhouse::native::Column as _;
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
 use crate::event::packed::{EventHeader, EventWriter};
 
-const PLACE: PartitionKey = PartitionKey { epoch: LogEpoch(7), partition: 3 };
+const KEY: PartitionKey = PartitionKey { epoch: LogEpoch(7), partition: 3 };
 
 /// An event whose texts are few, so that parts share some of them and not others.
 fn put(rows: &mut Rows, (number, text, properties): (u8, u8, u8)) {
@@ -24,11 +25,11 @@ fn put(rows: &mut Rows, (number, text, properties): (u8, u8, u8)) {
     let (event_id, visitor, person) = ids;
     writer.finish(&EventHeader { event_id, visitor, person, at_ms, original_ms: 0, sent_ms: 0, received_ms: at_ms, flags: 0, project: 0 });
     let event = EventView::take(&mut bytes.as_slice()).unwrap();
-    rows.event(&event, &Fields::of(&event).unwrap(), ProjectId(5), (1, 2));
+    rows.event(&event, &Fields::of(&event).unwrap(), ProjectId(5), RowOrigin { day: 1, offset: 2 });
 }
 
-fn passenger(rows: Rows) -> Passenger {
-    Passenger { place: PLACE, generation: 9, rows: Arc::new(rows) }
+fn block(rows: Rows) -> PendingBlock {
+    PendingBlock { key: KEY, generation: 9, rows: Arc::new(rows) }
 }
 
 proptest! {
@@ -43,9 +44,9 @@ proptest! {
                 put(&mut rows, event);
                 put(&mut whole, event);
             }
-            apart.push(passenger(rows));
+            apart.push(block(rows));
         }
-        prop_assert!(encode(&apart).flatten().eq(encode(&[passenger(whole)]).flatten()));
+        prop_assert!(encode(&apart).flatten().eq(encode(&[block(whole)]).flatten()));
     }
 }
 
@@ -73,22 +74,22 @@ fn unexpected(given: &[(Field, &str)], expected: &[(&str, &str)]) -> Vec<&'stati
     let (event_id, visitor, person) = ids;
     writer.finish(&EventHeader { event_id, visitor, person, at_ms: 0, original_ms: 0, sent_ms: 0, received_ms: 0, flags: 0, project: 0 });
     let event = EventView::take(&mut bytes.as_slice()).unwrap();
-    rows.event(&event, &Fields::of(&event).unwrap(), ProjectId(5), (1, 2));
+    rows.event(&event, &Fields::of(&event).unwrap(), ProjectId(5), RowOrigin { day: 1, offset: 2 });
     let text = |name: &str| expected.iter().find(|(column, _)| *column == name).map_or("", |(_, text)| text);
-    let texts = STRINGS.iter().zip(&rows.texts).filter(|((_, name), column)| {
+    let texts = TEXTS.iter().zip(&rows.texts).filter(|(column, values)| {
         let mut expected = StringColumn::default();
-        expected.push(text(name).as_bytes());
-        encoded(*column) != encoded(&expected)
+        expected.push(text(column.name).as_bytes());
+        encoded(*values) != encoded(&expected)
     });
-    let few = DICTIONARIES.iter().zip(&rows.dictionaries).filter(|((_, name), column)| {
+    let few = DICTIONARIES.iter().zip(&rows.dictionaries).filter(|(column, values)| {
         let mut expected = DictionaryColumn::default();
-        expected.push(text(name).as_bytes());
-        encoded(*column) != encoded(&expected)
+        expected.push(text(column.name).as_bytes());
+        encoded(*values) != encoded(&expected)
     });
-    texts.map(|((_, name), _)| *name).chain(few.map(|((_, name), _)| *name)).collect()
+    texts.map(|(column, _)| column.name).chain(few.map(|(column, _)| column.name)).collect()
 }
 
-fn encoded<C: Column>(column: &C) -> Vec<u8> {
+fn encoded<C: native::Column>(column: &C) -> Vec<u8> {
     let mut out = Vec::new();
     C::put(std::iter::once(column), "c", &mut out);
     out
@@ -114,4 +115,11 @@ fn a_long_address_is_cut_only_after_it_was_read() {
     let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT)].to_owned();
     let expected = [("page_url", &*cut(&url)), ("page_path", &*cut(&path)), ("page_search", "?plan=pro"), ("page_host", "shop.example")];
     assert_eq!(unexpected(&[(Field::PageUrl, &url)], &expected), NOTHING);
+}
+
+#[test]
+fn a_block_has_the_columns_that_the_insert_names() {
+    let into = with_columns(Statement::default());
+    assert_eq!(into.text().matches(", ").count() + 1, columns::<PendingBlock>().len());
+    assert!(into.text().starts_with(" (project_id, timestamp, ") && into.text().ends_with(", generation)"), "{}", into.text());
 }

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 
 use xxhash_rust::xxh32::xxh32;
 
-use super::super::block::{Suspect, fingerprint};
+use super::super::block::{DuplicateCandidate, fingerprint};
 use super::super::dedupe::{Dedupe, EventKey, Fingerprint};
-use super::super::home::PartitionKey;
-use super::{Held, TableError};
-use crate::clickhouse::{Arrivals, Client, Day, Statement, native};
+use super::super::error::TableError;
+use crate::clickhouse::{Client, Statement, TableName, Whole, native};
 use crate::clock;
 use crate::event::ids::{ProjectId, VisitorKey};
+use crate::store::books::{self, Held, IS_EVENT, Minute, PartitionKey, Since};
+use crate::store::data_version::{DataVersions, Day};
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
@@ -30,11 +31,11 @@ const SPANS: [Day; 4] = [1, 7, 30, Day::MAX];
 
 /// The table as one partition of the log reads it.
 pub(super) struct Past<'a> {
-    /// Who has the rows.
+    /// The server that has the rows.
     pub(super) server: &'a Client,
-    /// The table, with the database.
-    pub(super) events: &'a str,
-    pub(super) place: PartitionKey,
+    /// The table.
+    pub(super) events: &'a TableName,
+    pub(super) key: PartitionKey,
     /// Partitions of the log.
     pub(super) partitions: u16,
 }
@@ -42,7 +43,7 @@ pub(super) struct Past<'a> {
 impl Past<'_> {
     /// A memory of the last minutes within `bytes`. `held` is what the server has.
     pub(super) async fn recall(&self, held: &[Held], bytes: usize) -> Result<Dedupe, TableError> {
-        let ours = held.iter().filter(|held| held.place == self.place).map(|held| held.newest_ms).max();
+        let ours = held.iter().filter(|held| held.key == self.key).map(|held| held.newest_ms).max();
         // Of a partition that has begun elsewhere (before there were more of them, or in another log) the visitors may have events.
         let Some(newest_ms) = ours.or_else(|| held.iter().map(|held| held.newest_ms).max()) else {
             return Ok(Dedupe::new(bytes, i64::MIN));
@@ -53,40 +54,26 @@ impl Past<'_> {
         let minutes = self.minutes(until_ms - RECALLED_MS, ours.is_some()).await?;
         let since_ms = since(&minutes, limit, until_ms);
         let mut dedupe = Dedupe::new(bytes, since_ms);
-        let sql = format!(
-            "SELECT event_id, project_id, visitor_id FROM {} WHERE project_id != 0 AND received_day >= toDate({{day:UInt16}}) \
-             AND received_at >= fromUnixTimestamp64Milli({{since:Int64}}) \
-             AND bitShiftRight(bitShiftRight(visitor_id, 32) * {{partitions:UInt64}}, 32) = {{partition:UInt64}}",
-            self.events
-        );
-        let statement = Statement::of(sql)
-            .bind("day", first_day(since_ms))
-            .bind("since", since_ms)
-            .bind("partitions", self.partitions)
-            .bind("partition", self.place.partition);
+        let to = Statement::of("SELECT event_id, project_id, visitor_id FROM ").table(self.events).sql(" WHERE ").sql(IS_EVENT);
+        let to = to.sql(" AND received_day >= toDate(").uint16(first_day(since_ms));
+        let to = to.sql(") AND received_at >= fromUnixTimestamp64Milli(").int(since_ms);
+        let to = to.sql(") AND bitShiftRight(bitShiftRight(visitor_id, 32) * ").uint(self.partitions.into());
+        let statement = to.sql(", 32) = ").uint(self.key.partition.into());
         let remember = |row: &[u8; RECALLED_BYTES]| dedupe.recall(recalled(row), newest_ms);
         self.server.each(&statement, remember).await?;
         Ok(dedupe)
     }
 
-    /// How many events the books say were stored, by the minute of receipt, newest first. Of all partitions if this one has none.
-    async fn minutes(&self, since_ms: i64, only_ours: bool) -> Result<Vec<(i64, u64)>, TableError> {
-        let ours = if only_ours { "AND log_partition = {partition:UInt16}" } else { "" };
-        let sql = format!(
-            "SELECT toString(toUnixTimestamp64Milli(received_at)) AS minute, toString(toUInt64(sum(numbers['stored']))) FROM {} \
-             WHERE project_id = 0 AND received_day >= toDate({{day:UInt16}}) AND timestamp >= fromUnixTimestamp64Milli({{since:Int64}}) {ours} \
-             GROUP BY received_at ORDER BY received_at DESC",
-            self.events
-        );
-        let statement = Statement::of(sql).bind("day", first_day(since_ms)).bind("since", since_ms).bind("partition", self.place.partition);
-        let rows: Vec<(String, String)> = self.server.rows(&statement).await?;
-        Ok(rows.iter().filter_map(|(minute, events)| Some((minute.parse().ok()?, events.parse().ok()?))).collect())
+    /// How many events were stored, by the minute of receipt, newest first. Of all partitions if this one has none.
+    async fn minutes(&self, since_ms: i64, only_ours: bool) -> Result<Vec<Minute>, TableError> {
+        let since = Since { at_ms: since_ms, first_day: first_day(since_ms) };
+        Ok(books::minutes(self.server, self.events, since, only_ours.then_some(self.key.partition)).await?)
     }
 
-    /// Which of the suspects the table has.
-    pub(super) async fn find(&self, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
+    /// Which of the candidates the table has.
+    pub(super) async fn find(&self, candidates: &[DuplicateCandidate]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
         let mut found = HashMap::new();
-        for (day, together) in by_span(suspects) {
+        for (day, together) in by_span(candidates) {
             for chunk in together.chunks(IDS_PER_STATEMENT) {
                 self.find_since(day, chunk, &mut found).await?;
             }
@@ -94,35 +81,35 @@ impl Past<'_> {
         Ok(found)
     }
 
-    async fn find_since(&self, day: Day, suspects: &[&Suspect], found: &mut HashMap<EventKey, Fingerprint>) -> Result<(), TableError> {
+    async fn find_since(
+        &self,
+        day: Day,
+        candidates: &[&DuplicateCandidate],
+        found: &mut HashMap<EventKey, Fingerprint>,
+    ) -> Result<(), TableError> {
         // The index is asked by hash; the id decides. The limits are for tables at hand, which are smaller than what the index saves.
-        let sql = format!(
-            "SELECT toString(project_id), toString(event_id), toString(visitor_id), type, \
-             toString(toUnixTimestamp64Milli(original_timestamp)) FROM {} \
-             WHERE received_day >= toDate({{day:UInt16}}) AND project_id != 0 \
-             AND event_hash IN {{hashes:Array(UInt32)}} AND event_id IN {{ids:Array(UUID)}} \
-             SETTINGS min_table_rows_to_use_projection_index = 0, max_projection_rows_to_use_projection_index = 1000000000000",
-            self.events
-        );
-        let list = |items: Vec<String>| format!("[{}]", items.join(","));
-        let statement = Statement::of(sql)
-            .bind("day", day)
-            .bind("hashes", list(suspects.iter().map(|suspect| hash(suspect.key.event_id).to_string()).collect()))
-            .bind("ids", list(suspects.iter().map(|suspect| format!("'{}'", uuid::Uuid::from_bytes(suspect.key.event_id))).collect()));
-        let rows: Vec<(String, uuid::Uuid, String, String, String)> = self.server.rows(&statement).await?;
+        let to = Statement::of("SELECT project_id, event_id, visitor_id, type, toUnixTimestamp64Milli(original_timestamp) FROM ");
+        let to = to.table(self.events).sql(" WHERE received_day >= toDate(").uint16(day).sql(") AND ").sql(IS_EVENT);
+        let to = to.sql(" AND event_hash IN ").uints32(candidates.iter().map(|candidate| hash(candidate.key.event_id)));
+        let to = to.sql(" AND event_id IN ").uuids(candidates.iter().map(|candidate| candidate.key.event_id));
+        let statement =
+            to.sql(" SETTINGS min_table_rows_to_use_projection_index = 0, max_projection_rows_to_use_projection_index = 1000000000000");
+        let rows: Vec<Found> = self.server.rows(&statement).await?;
         for (project, id, visitor, event_type, original) in rows {
-            let project = ProjectId(project.parse().unwrap_or(0));
-            let key = EventKey { project, event_id: id.into_bytes(), visitor: VisitorKey(visitor.parse().unwrap_or(0)) };
-            found.insert(key, fingerprint(event_type.as_bytes(), original.parse().unwrap_or(0)));
+            let key = EventKey { project: ProjectId(project.0), event_id: id.into_bytes(), visitor: VisitorKey(visitor.0) };
+            found.insert(key, fingerprint(event_type.as_bytes(), original.0));
         }
         Ok(())
     }
 }
 
+/// An event that the table has: project, id, visitor, type and the client's time.
+type Found = (Whole<u64>, uuid::Uuid, Whole<u64>, String, Whole<i64>);
+
 /// Since when to recall: as far back as there are no more than `limit` events, going by `minutes`, and not before the first of them.
-fn since(minutes: &[(i64, u64)], limit: u64, until_ms: i64) -> i64 {
+fn since(minutes: &[Minute], limit: u64, until_ms: i64) -> i64 {
     let (mut events, mut since_ms) = (0, until_ms);
-    for (minute_ms, more) in minutes {
+    for Minute { at_ms: minute_ms, events: more } in minutes {
         if events + more > limit {
             // As many of this minute as there is room for, if they came evenly.
             let end_ms = (minute_ms + MINUTE_MS).min(until_ms);
@@ -138,20 +125,20 @@ fn since(minutes: &[(i64, u64)], limit: u64, until_ms: i64) -> i64 {
 /// The first day on which an event can be in the table that was received at `since_ms` or later. A block is of the day of its first
 /// receipt, and a client's clock may be ahead: a day of room for both.
 fn first_day(since_ms: i64) -> Day {
-    Arrivals::day(since_ms.saturating_sub(DAY_MS))
+    DataVersions::day(since_ms.saturating_sub(DAY_MS))
 }
 
-/// The suspects that go back about as far as each other, and how far that is.
-fn by_span(suspects: &[Suspect]) -> Vec<(Day, Vec<&Suspect>)> {
-    let first = |suspect: &Suspect| first_day(suspect.own_ms);
-    let newest = suspects.iter().map(first).max().unwrap_or_default();
-    let mut spans: Vec<(Day, Vec<&Suspect>)> = SPANS.iter().map(|_| (newest, Vec::new())).collect();
-    for suspect in suspects {
-        let day = first(suspect);
+/// The candidates that go back about as far as each other, and how far that is.
+fn by_span(candidates: &[DuplicateCandidate]) -> Vec<(Day, Vec<&DuplicateCandidate>)> {
+    let first = |candidate: &DuplicateCandidate| first_day(candidate.own_ms);
+    let newest = candidates.iter().map(first).max().unwrap_or_default();
+    let mut spans: Vec<(Day, Vec<&DuplicateCandidate>)> = SPANS.iter().map(|_| (newest, Vec::new())).collect();
+    for candidate in candidates {
+        let day = first(candidate);
         let at = SPANS.iter().position(|span| newest - day <= *span).unwrap_or_default();
         if let Some((earliest, together)) = spans.get_mut(at) {
             *earliest = day.min(*earliest);
-            together.push(suspect);
+            together.push(candidate);
         }
     }
     spans.retain(|(_, together)| !together.is_empty());

@@ -8,9 +8,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use super::super::block::Suspect;
-use super::super::convoy::Passenger;
+use super::super::block::DuplicateCandidate;
 use super::super::dedupe::{EventKey, Fingerprint};
+use super::super::group_insert::PendingBlock;
 use super::super::row;
 use super::*;
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey};
@@ -33,7 +33,7 @@ enum Broken {
     Wait,
     /// The table does not say how far it is.
     Watermark,
-    /// Earlier events are not recalled, and nothing is a suspect.
+    /// Earlier events are not recalled, and nothing is a candidate.
     Window,
     /// Of the events within the reach that is told, some are not recalled.
     Reach,
@@ -162,7 +162,7 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
             keys.insert(key);
             // Happened as the first copy did, whenever this one came.
             let at_ms = NOON_MS + number as i64;
-            let header = EventHeader {
+            let fixed = EventHeader {
                 event_id: key.event_id,
                 visitor: key.visitor,
                 person: PersonKey(1),
@@ -173,7 +173,7 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
                 flags: 0,
                 project: 0,
             };
-            EventWriter::begin(&mut body).finish(&header);
+            EventWriter::begin(&mut body).finish(&fixed);
             Enrichment::begin(&mut enrichments).finish();
             tallies.add(ProjectId(1), received_ms, Count::Received, 1);
         }
@@ -204,7 +204,7 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
 
 /// The rows of a block, read from its bytes: project and event id are among the first columns, and so is the visitor.
 fn rows_of(sealed: &Sealed) -> Vec<Row> {
-    let parts = [Passenger { place: sealed.place(), generation: 1, rows: Arc::clone(&sealed.rows) }];
+    let parts = [PendingBlock { key: sealed.key(), generation: 1, rows: Arc::clone(&sealed.rows) }];
     let block: Vec<u8> = row::encode(&parts).flatten().collect();
     let mut rest = block.as_slice();
     let varint = |rest: &mut &[u8]| {
@@ -294,14 +294,18 @@ impl Table for World {
         }))
     }
 
-    async fn find(&self, _: PartitionKey, suspects: &[Suspect]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
+    async fn find(&self, _: PartitionKey, candidates: &[DuplicateCandidate]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
         self.answers(Silent::Find).await;
         self.pause().await;
         if self.strikes(10) {
             return Err(TableError::Later("nothing can be read".to_owned()));
         }
         let stored: HashSet<EventKey> = self.with(|state| state.rows.iter().filter_map(|(_, key)| *key).collect());
-        Ok(suspects.iter().filter(|suspect| stored.contains(&suspect.key)).map(|suspect| (suspect.key, suspect.fingerprint)).collect())
+        Ok(candidates
+            .iter()
+            .filter(|candidate| stored.contains(&candidate.key))
+            .map(|candidate| (candidate.key, candidate.fingerprint))
+            .collect())
     }
 
     async fn insert(&self, block: &Sealed, generation: u64) -> Result<(), TableError> {
@@ -343,7 +347,7 @@ impl Table for World {
     fn announce(&self, _: &Sealed) {}
 }
 
-impl RawLog for World {
+impl RawBounds for World {
     async fn first_held(&self, _: PartitionKey, _: i64) -> Result<i64, LogError> {
         Ok(0)
     }
@@ -406,10 +410,12 @@ impl PartitionReader for Reader {
 /// Lets another owner load, until it is aborted or, gently, its partition taken away.
 fn begin(world: &World) -> (tokio::task::JoinHandle<Result<(), LogError>>, CancellationToken) {
     let limits = BlockLimits { max_rows: 12, max_age: Duration::from_millis(200), dedupe_memory: 1 << 12 };
-    let timetable = Arc::new(Timetable::new(&limits));
+    let flush_schedule = Arc::new(FlushSchedule::new(&limits));
     let reader = Reader::new(world);
     let revoked = reader.revoked.clone();
-    let worker = Worker::new((world.clone(), world.clone()), reader, limits.dedupe_memory, (Arc::default(), timetable));
+    let shared =
+        Shared { table: world.clone(), raw: world.clone(), dedupe_memory: limits.dedupe_memory, stats: Arc::default(), flush_schedule };
+    let worker = Worker::new(shared, reader);
     (crate::lifecycle::spawn_apart(worker.run(CancellationToken::new())), revoked)
 }
 

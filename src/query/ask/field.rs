@@ -4,6 +4,7 @@ use super::canonical::{Canonical, CanonicalForm};
 use super::expr::Expr;
 use super::fields::shortened;
 use crate::query::error::{QueryError, nearest};
+use crate::store::schema::{self, COLUMNS, Column, Source};
 
 /// Longest property name that can be asked for, in bytes.
 const MAX_NAME: usize = 512;
@@ -19,54 +20,10 @@ pub(crate) enum Field {
     Property(String),
 }
 
-const SESSION: &str = "if(client_session_id != '', client_session_id, toString(session_id))";
-
-/// Wire name and SQL of every text field.
-const TEXTS: [(&str, &str); 42] = [
-    ("type", "type"),
-    ("eventId", "toString(event_id)"),
-    ("userId", "user_id"),
-    ("user_id", "user_id"),
-    ("anonymousId", "anonymous_id"),
-    ("anonymous_id", "anonymous_id"),
-    ("sessionId", SESSION),
-    ("session_id", SESSION),
-    ("country", "country"),
-    ("region", "region"),
-    ("city", "city"),
-    ("network", "network"),
-    ("browser", "browser"),
-    ("browser_version", "browser_version"),
-    ("os", "os"),
-    ("os_version", "os_version"),
-    ("device_type", "device_type"),
-    ("device_model", "device_model"),
-    ("device_manufacturer", "device_manufacturer"),
-    ("bot", "bot"),
-    ("app_name", "app_name"),
-    ("app_version", "app_version"),
-    ("app_build", "app_build"),
-    ("locale", "locale"),
-    ("timezone", "timezone"),
-    ("page_url", "page_url"),
-    ("page_host", "page_host"),
-    ("page_path", "page_path"),
-    ("page_title", "page_title"),
-    ("page_search", "page_search"),
-    ("referrer", "referrer"),
-    ("referrer_domain", "referrer_domain"),
-    ("channel", "channel"),
-    ("campaign_source", "campaign_source"),
-    ("campaign_medium", "campaign_medium"),
-    ("campaign_name", "campaign_name"),
-    ("campaign_term", "campaign_term"),
-    ("campaign_content", "campaign_content"),
-    ("click_id_kind", "click_id_kind"),
-    ("page_referrer", "referrer"),
-    ("event_id", "toString(event_id)"),
-    ("event", "type"),
-];
-const NUMBERS: [(&str, &str); 2] = [("screen_width", "screen_width"), ("screen_height", "screen_height")];
+/// Whether a column holds numbers that questions can measure.
+const fn is_number(column: &Column) -> bool {
+    matches!(column.source, Source::Number(_))
+}
 
 impl Field {
     /// The field called `name` on the wire.
@@ -77,22 +34,20 @@ impl Field {
         if let Some(property) = name.strip_prefix("properties.") {
             return Self::property(property);
         }
-        let find = |table: &[(&'static str, &'static str)]| table.iter().find(|(wire, _)| *wire == name).map(|(_, sql)| *sql);
-        if let Some(sql) = find(&TEXTS) {
-            return Ok(Self::Text(sql));
+        if let Some(column) = schema::queried(name)
+            && let Some(queried) = column.queried
+        {
+            return Ok(if is_number(column) { Self::Number(queried.sql) } else { Self::Text(queried.sql) });
         }
-        if let Some(sql) = find(&NUMBERS) {
-            return Ok(Self::Number(sql));
-        }
-        let hint = nearest(name, TEXTS.iter().chain(&NUMBERS).map(|(wire, _)| *wire));
+        let hint = nearest(name, COLUMNS.iter().flat_map(Column::names));
         let name = shortened(name);
         Err(QueryError::invalid("invalid_field", format!("unknown field `{name}`, did you mean `{hint}` or `properties.{name}`?")))
     }
 
     /// The number that a math works on: `properties.<name>`, a numeric column, or the bare name of a property.
     pub(crate) fn measured(name: &str) -> Result<Self, QueryError> {
-        match NUMBERS.iter().find(|(wire, _)| *wire == name) {
-            Some((_, sql)) => Ok(Self::Number(sql)),
+        match schema::queried(name).filter(|column| is_number(column)).and_then(|column| column.queried) {
+            Some(queried) => Ok(Self::Number(queried.sql)),
             None => Self::property(name.strip_prefix("properties.").unwrap_or(name)),
         }
     }

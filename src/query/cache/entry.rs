@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{CacheRequest, HEAVY, KEPT, KEPT_CLOSED, Key, RUNS, Reach, SPENT, WINDOW};
-use crate::clickhouse::{Arrivals, Moment};
 use crate::query::ask::range::show_ms;
+use crate::store::data_version::{DataVersions, Version};
 
 /// What entry, map and question cost besides their bytes.
 const OVERHEAD: u64 = 512;
@@ -54,7 +54,7 @@ struct Spending {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Started {
     pub(crate) at: Instant,
-    pub(crate) seen: Moment,
+    pub(crate) seen: Version,
 }
 
 /// Whether an entry may answer.
@@ -82,7 +82,7 @@ pub(crate) struct Entry {
     pub(crate) is_shared: bool,
     began: Instant,
     took: Duration,
-    seen: Moment,
+    seen: Version,
     reach: Reach,
 }
 
@@ -133,7 +133,7 @@ impl Entry {
     }
 
     /// Whether it may answer at `now`.
-    pub(crate) fn verdict(&self, arrivals: &Arrivals, now: Instant) -> Verdict {
+    pub(crate) fn verdict(&self, arrivals: &DataVersions, now: Instant) -> Verdict {
         let age = now.saturating_duration_since(self.began);
         if !arrivals.any_since(self.question.key.project, self.reach.days.clone(), self.seen) {
             let kept = if self.reach.is_closed { KEPT_CLOSED } else { KEPT };

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
 use super::{Entry, Key};
-use crate::clickhouse::Moment;
 use crate::query::error::QueryError;
+use crate::store::data_version::Version;
 
 type Execution = BoxFuture<'static, Result<Arc<Entry>, QueryError>>;
 /// An execution as a waiter holds it.
@@ -30,7 +30,7 @@ struct Table {
 
 struct Running {
     id: u64,
-    seen: Moment,
+    seen: Version,
     flight: WeakShared<Execution>,
 }
 
@@ -39,12 +39,12 @@ pub(super) struct Slot {
     flights: Flights,
     key: Key,
     id: u64,
-    seen: Moment,
+    seen: Version,
 }
 
 impl Slot {
     /// What had arrived when the execution began.
-    pub(super) fn seen(&self) -> Moment {
+    pub(super) fn seen(&self) -> Version {
         self.seen
     }
 }
@@ -67,9 +67,15 @@ impl Flights {
     }
 
     /// The newest execution of `key`; if arrivals have overtaken it, a new one that `start` makes. `now` is the state of the arrivals.
-    pub(super) fn join(&self, key: Key, now: Moment, is_overtaken: impl Fn(Moment) -> bool, start: impl FnOnce(Slot) -> Flight) -> Flight {
+    pub(super) fn join(
+        &self,
+        key: Key,
+        now: Version,
+        is_overtaken: impl Fn(Version) -> bool,
+        start: impl FnOnce(Slot) -> Flight,
+    ) -> Flight {
         // Declared before the lock and so dropped after it: the last holder of an execution drops its slot, which locks.
-        let mut alive: Vec<(Moment, Flight)> = Vec::new();
+        let mut alive: Vec<(Version, Flight)> = Vec::new();
         let mut table = self.lock();
         if let Some(list) = table.running.get(&key) {
             alive.extend(list.iter().filter_map(|running| Some((running.seen, running.flight.upgrade()?))));

@@ -15,7 +15,7 @@ const MEMORY: u64 = 1 << 20;
 /// A cache before a store that counts what it is asked.
 struct Bench {
     cache: Arc<Cache>,
-    arrivals: Arc<Arrivals>,
+    arrivals: Arc<DataVersions>,
     runs: Arc<AtomicU32>,
     takes: Duration,
     fails: bool,
@@ -27,7 +27,7 @@ impl Bench {
     }
 
     fn with_memory(bytes: u64) -> Self {
-        let arrivals = Arc::<Arrivals>::default();
+        let arrivals = Arc::<DataVersions>::default();
         let cache = Arc::new(Cache::new(bytes, Arc::clone(&arrivals)));
         Self { cache, arrivals, runs: Arc::default(), takes: Duration::from_millis(10), fails: false }
     }

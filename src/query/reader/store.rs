@@ -4,10 +4,9 @@
 //! may name hosts and SQL.
 
 use super::{Answer, Run};
-use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Format, Statement};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Client, ErrorClass, Format, Statement};
 use crate::metrics::Counter;
 use crate::query::error::QueryError;
-use crate::query::sql;
 
 /// Runs statements as the reader of a store. Cheap to clone.
 #[derive(Clone)]
@@ -21,33 +20,20 @@ impl StoreReader {
 }
 
 impl Run for StoreReader {
-    async fn run(&self, statement: sql::Statement) -> Result<Answer, QueryError> {
-        let asked = statement.params().fold(Statement::of(statement.text()), |asked, (name, value)| asked.bind(&name, value));
+    async fn run(&self, statement: Statement) -> Result<Answer, QueryError> {
         Counter::Statements.add(1);
-        match self.0.query(&asked, Format::Json).await {
-            Ok(answer) => Ok(Answer { body: answer.body, read_rows: answer.read_rows }),
-            Err(problem) => Err(refused(&problem)),
-        }
+        self.0.query(&statement, Format::Json).await.map_err(|problem| refused(&problem))
     }
 }
 
 fn refused(problem: &ClickHouseError) -> QueryError {
-    let shown = match problem {
-        ClickHouseError::Server { code, .. } => QueryError::of_clickhouse(*code),
-        ClickHouseError::Network(_) => unavailable(),
-        ClickHouseError::TimedOut(_) => QueryError::too_slow(),
-        ClickHouseError::TooLarge(_) => QueryError::too_large(),
-        ClickHouseError::LeftAlone(pause) => QueryError { retry_after: Some(pause.as_secs() as u32 + 1), ..unavailable() },
-    };
+    let class = problem.class();
+    let shown = QueryError::of_store(class);
     // An open breaker was logged when it opened.
-    if shown.class.is_ours() && !matches!(problem, ClickHouseError::LeftAlone(_)) {
+    if shown.class.is_ours() && !matches!(class, ErrorClass::NotSent(_)) {
         tracing::warn!(code = shown.code, %problem, "query failed");
     }
     shown
-}
-
-fn unavailable() -> QueryError {
-    QueryError::unavailable("store_unavailable", "the store cannot be reached")
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::query::ask::range::show_ms;
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields, Range, Scope, Select};
 use crate::query::error::QueryError;
 use crate::query::reader::{Row, StatementRunner, number, to_json};
+use crate::store::schema::{SHOWN, Shown};
 
 /// Bytes of a page, but for the event that reaches them.
 const PAGE_BYTES: usize = 8 << 20;
@@ -38,7 +39,7 @@ struct Cursor {
     visitor: u64,
 }
 
-/// The columns of a row, by name; the texts of [`CONTEXT`] follow, then `size`, `before` and `found`.
+/// The columns of a row, by name; the texts of [`SHOWN`] follow, then `size`, `before` and `found`.
 const COLUMNS: [(&str, &str); 14] = [
     ("at", "toUnixTimestamp64Milli(timestamp) AS at"),
     ("event_id", "event_id"),
@@ -73,7 +74,7 @@ const SCREEN_WIDTH: usize = column("screen_width");
 const SCREEN_HEIGHT: usize = column("screen_height");
 const SCREEN_DENSITY: usize = column("screen_density");
 const FIRST_CONTEXT: usize = COLUMNS.len();
-const FOUND: usize = FIRST_CONTEXT + CONTEXT.len() + 2;
+const FOUND: usize = FIRST_CONTEXT + SHOWN.len() + 2;
 
 /// The place of a column in a row; a name that is not there does not compile.
 const fn column(name: &str) -> usize {
@@ -98,42 +99,6 @@ const SIZE: &str = "256 + byteSize(user_id, anonymous_id, strings, numbers, othe
 /// Behind the columns: the bytes of all events before it, and how many events were found.
 const RUNNING: &str = "SELECT * FROM (SELECT *, sum(size) OVER (ORDER BY at DESC, event_id DESC, visitor_id DESC \
     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before, count() OVER () AS found FROM (";
-
-/// Where each text column goes in the context.
-const CONTEXT: [(&str, &str, &str); 32] = [
-    ("app_name", "app", "name"),
-    ("app_version", "app", "version"),
-    ("app_build", "app", "build"),
-    ("browser", "browser", "name"),
-    ("browser_version", "browser", "version"),
-    ("os", "os", "name"),
-    ("os_version", "os", "version"),
-    ("device_type", "device", "type"),
-    ("device_model", "device", "model"),
-    ("device_manufacturer", "device", "manufacturer"),
-    ("page_url", "page", "url"),
-    ("page_host", "page", "host"),
-    ("page_path", "page", "path"),
-    ("page_title", "page", "title"),
-    ("page_search", "page", "search"),
-    ("referrer", "page", "referrer"),
-    ("campaign_source", "campaign", "source"),
-    ("campaign_medium", "campaign", "medium"),
-    ("campaign_name", "campaign", "name"),
-    ("campaign_term", "campaign", "term"),
-    ("campaign_content", "campaign", "content"),
-    ("country", "geo", "country"),
-    ("region", "geo", "region"),
-    ("city", "geo", "city"),
-    ("network", "geo", "network"),
-    ("referrer_domain", "referrer", "domain"),
-    ("channel", "referrer", "channel"),
-    ("click_id_kind", "click", "kind"),
-    ("click_id", "click", "id"),
-    ("locale", "", "locale"),
-    ("timezone", "", "timezone"),
-    ("bot", "", "bot"),
-];
 
 impl page::Cursor for Cursor {
     fn parse(text: &str) -> Option<Self> {
@@ -196,7 +161,7 @@ impl Report for Events {
 
 impl Events {
     fn statement(&self, scope: Scope) -> Expr {
-        let columns = COLUMNS.iter().map(|(_, sql)| *sql).chain(CONTEXT.iter().map(|(sql, _, _)| *sql));
+        let columns = COLUMNS.iter().map(|(_, sql)| *sql).chain(SHOWN.iter().map(|column| column.name));
         let columns = columns.fold(Select::default(), Select::column).column(SIZE);
         let events = self.events.select(scope);
         let events = match &self.page.after {
@@ -301,15 +266,15 @@ fn read_json(value: &Value) -> Box<RawValue> {
 
 fn context(row: &Row) -> Map<String, Value> {
     let mut context = Map::new();
-    for (index, (_, group, name)) in CONTEXT.iter().enumerate() {
+    for (index, Shown { group, name }) in SHOWN.iter().filter_map(|column| column.shown).enumerate() {
         let text = row.cell(FIRST_CONTEXT + index).text();
         if text.is_empty() {
             continue;
         }
         if group.is_empty() {
-            context.insert((*name).to_owned(), Value::from(text));
-        } else if let Value::Object(object) = context.entry(*group).or_insert_with(|| json!({})) {
-            object.insert((*name).to_owned(), Value::from(text));
+            context.insert(name.to_owned(), Value::from(text));
+        } else if let Value::Object(object) = context.entry(group).or_insert_with(|| json!({})) {
+            object.insert(name.to_owned(), Value::from(text));
         }
     }
     let (width, height) = (row.cell(SCREEN_WIDTH).int(), row.cell(SCREEN_HEIGHT).int());

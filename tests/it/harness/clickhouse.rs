@@ -109,7 +109,7 @@ impl Cluster {
 
     /// Runs a statement on one server as its administrator.
     pub(crate) async fn execute(&self, shard: usize, sql: &str) {
-        self.servers[shard].admin.execute(sql).await.unwrap_or_else(|problem| panic!("shard {shard}: {sql}: {problem}"));
+        self.servers[shard].admin.execute(&Statement::raw(sql)).await.unwrap_or_else(|problem| panic!("shard {shard}: {sql}: {problem}"));
     }
 
     /// The administrator of one server, whose statements may fail.
@@ -119,7 +119,7 @@ impl Cluster {
 
     /// Rows of one server's own tables.
     pub(crate) async fn rows<T: DeserializeOwned>(&self, shard: usize, sql: &str) -> Vec<T> {
-        self.servers[shard].admin.rows(&Statement::of(sql)).await.unwrap_or_else(|problem| panic!("shard {shard}: {sql}: {problem}"))
+        self.servers[shard].admin.rows(&Statement::raw(sql)).await.unwrap_or_else(|problem| panic!("shard {shard}: {sql}: {problem}"))
     }
 
     /// The process of a server.
@@ -276,7 +276,7 @@ impl Server {
 
     async fn answers(&self) {
         let answer = async {
-            while self.admin.execute("SELECT 1").await.is_err() {
+            while self.admin.execute(&Statement::of("SELECT 1")).await.is_err() {
                 tokio::time::sleep(POLL).await;
             }
         };

@@ -1,5 +1,6 @@
 //! Questions and events as large as the documented limits allow, and bad input: answered or refused by name, never a 500.
 
+use pulse::clickhouse::Statement;
 use pulse::event::ids::ProjectId;
 use pulse::query::ErrorClass;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ const PAGE_BYTES: usize = 8 << 20;
 async fn insert(store: &Store, rows: impl Iterator<Item = Value>) {
     let rows: Vec<String> = rows.map(|row| row.to_string()).collect();
     let insert = format!("INSERT INTO pulse.events SETTINGS async_insert = 0 FORMAT JSONEachRow {}", rows.join("\n"));
-    store.store.shards[0].first().writer.execute(&insert).await.unwrap();
+    store.store.shards[0].first().writer.execute(&Statement::raw(insert)).await.unwrap();
 }
 
 fn row(number: usize, more: Value) -> Value {

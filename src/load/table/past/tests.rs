@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Suspects that happened at these times.
-fn suspects(own: &[i64]) -> Vec<Suspect> {
-    own.iter().map(|own_ms| Suspect::of_time(*own_ms)).collect()
+/// Candidates that happened at these times.
+fn candidates(own: &[i64]) -> Vec<DuplicateCandidate> {
+    own.iter().map(|own_ms| DuplicateCandidate::of_time(*own_ms)).collect()
 }
 
 #[test]
@@ -16,7 +16,8 @@ fn the_hash_of_an_id_is_that_of_the_table() {
 #[test]
 fn minutes_are_recalled_as_far_back_as_there_is_room_for() {
     let until_ms = 100 * MINUTE_MS + 30_000;
-    let minutes = [(100 * MINUTE_MS, 500), (99 * MINUTE_MS, 1_000), (70 * MINUTE_MS, 1_000)];
+    let minute = |number: i64, events| Minute { at_ms: number * MINUTE_MS, events };
+    let minutes = [minute(100, 500), minute(99, 1_000), minute(70, 1_000)];
     // Half of the newest minute has passed.
     assert_eq!(since(&minutes, 250, until_ms), until_ms - 15_000);
     assert_eq!(since(&minutes, 500, until_ms), 100 * MINUTE_MS);
@@ -28,18 +29,18 @@ fn minutes_are_recalled_as_far_back_as_there_is_room_for() {
 }
 
 proptest! {
-    /// Each suspect is looked for on every day on which a copy of it can have been received, and asked for once.
+    /// Each candidate is looked for on every day on which a copy of it can have been received, and asked for once.
     #[test]
     fn no_day_is_left_out(own in prop::collection::vec(prop_oneof![9 => 0_i64..200 * DAY_MS, 1 => Just(i64::MIN)], 0..60)) {
-        let suspects = suspects(&own);
-        let spans = by_span(&suspects);
+        let candidates = candidates(&own);
+        let spans = by_span(&candidates);
         let asked: usize = spans.iter().map(|(_, together)| together.len()).sum();
-        prop_assert_eq!(asked, suspects.len());
+        prop_assert_eq!(asked, candidates.len());
         prop_assert!(spans.len() <= SPANS.len());
         for (day, together) in spans {
-            for suspect in together {
+            for candidate in together {
                 // A clock that is a day ahead.
-                prop_assert!(day <= Arrivals::day(suspect.own_ms.saturating_sub(DAY_MS)));
+                prop_assert!(day <= DataVersions::day(candidate.own_ms.saturating_sub(DAY_MS)));
             }
         }
     }

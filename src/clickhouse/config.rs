@@ -1,0 +1,135 @@
+//! `[clickhouse]`: where the servers are, and who may do what there.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::engine::EngineConfig;
+use super::fleet::{Fleet, checked_url};
+use super::statement::Identifier;
+use crate::secret::{Address, Secret};
+
+/// `[clickhouse]` as written in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClickHouseConfig {
+    /// Address of a server's HTTP port, such as `http://ch1:8123`; with `shards` the one that queries ask. Empty: the first of
+    /// the shards, or the embedded engine.
+    pub url: Address,
+    /// Name of the cluster in the servers' `remote_servers`. Empty: one server.
+    pub cluster: String,
+    /// The shards of the cluster, each the addresses of its replicas, separated by commas or blanks.
+    pub shards: Vec<Address>,
+    /// Whether tables are replicated: needs Keeper.
+    pub replicated: bool,
+    /// Path of a replicated table in Keeper; the servers fill in the braces.
+    pub replica_path: String,
+    /// Database of pulse's tables.
+    pub database: String,
+    /// User that inserts; needs SELECT and INSERT on the database and SELECT on `system.processes`.
+    pub user: String,
+    /// Password of `user`.
+    pub password: Secret,
+    /// User of the query role, with `readonly = 1` in its profile. Empty: the same as `user`.
+    pub reader_user: String,
+    /// Password of `reader_user`.
+    pub reader_password: Secret,
+    /// User of `pulse migrate`. Empty: the same as `user`.
+    pub migrator_user: String,
+    /// Password of `migrator_user`.
+    pub migrator_password: Secret,
+    /// Longest time one request may take.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// The embedded engine.
+    pub engine: EngineConfig,
+}
+
+impl Default for ClickHouseConfig {
+    fn default() -> Self {
+        Self {
+            url: Address::default(),
+            cluster: String::new(),
+            shards: Vec::new(),
+            replicated: false,
+            replica_path: "/clickhouse/tables/{shard}/{database}/{table}".to_owned(),
+            database: "pulse".to_owned(),
+            user: "default".to_owned(),
+            password: Secret::default(),
+            reader_user: String::new(),
+            reader_password: Secret::default(),
+            migrator_user: String::new(),
+            migrator_password: Secret::default(),
+            request_timeout: Duration::from_secs(30),
+            engine: EngineConfig::default(),
+        }
+    }
+}
+
+/// Where ClickHouse is and who may do what: the checked form of [`ClickHouseConfig`].
+#[derive(Clone, Debug)]
+pub struct ClickHouseSettings {
+    /// Address of the HTTP port that queries ask.
+    pub url: Address,
+    /// The cluster, if there is more than that one server.
+    pub fleet: Option<Fleet>,
+    /// Database of pulse's tables.
+    pub database: Identifier,
+    /// User that inserts.
+    pub writer: Login,
+    /// User that only reads.
+    pub reader: Login,
+    /// User that changes the schema.
+    pub migrator: Login,
+    /// Longest time one request may take.
+    pub request_timeout: Duration,
+}
+
+/// A user of ClickHouse.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// Name.
+    pub user: String,
+    /// Password; empty if there is none.
+    pub password: Secret,
+}
+
+impl ClickHouseConfig {
+    /// The only way to make [`ClickHouseSettings`] for a server of one's own.
+    pub fn check(&self) -> Result<ClickHouseSettings, String> {
+        let database = checked_identifier("clickhouse.database", &self.database)?;
+        if !self.url.is_empty() {
+            checked_url("clickhouse.url", &self.url)?;
+        }
+        let fleet = Fleet::check(self)?;
+        let first = fleet.as_ref().and_then(|fleet| fleet.shards.first()?.first()).filter(|_| self.url.is_empty());
+        let writer = Login { user: self.user.clone(), password: self.password.clone() };
+        let or_writer = |user: &String, password: &Secret| {
+            if user.is_empty() { writer.clone() } else { Login { user: user.clone(), password: password.clone() } }
+        };
+        Ok(ClickHouseSettings {
+            url: first.unwrap_or(&self.url).clone(),
+            fleet,
+            database,
+            reader: or_writer(&self.reader_user, &self.reader_password),
+            migrator: or_writer(&self.migrator_user, &self.migrator_password),
+            writer,
+            request_timeout: self.request_timeout,
+        })
+    }
+}
+
+fn checked_identifier(key: &str, name: &str) -> Result<Identifier, String> {
+    Identifier::parse(name.to_owned()).ok_or_else(|| format!("{key}: `{name}` is not a plain identifier"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_name_that_is_no_identifier_is_refused() {
+        let config = ClickHouseConfig { database: "a`b".to_owned(), ..ClickHouseConfig::default() };
+        assert_eq!(config.check().unwrap_err(), "clickhouse.database: `a`b` is not a plain identifier");
+    }
+}

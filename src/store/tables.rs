@@ -1,0 +1,135 @@
+//! The tables of pulse, one file each. Creation, changes, rebuilds, damage and the names that are taken all walk [`TABLES`].
+
+pub mod dead_letters;
+pub mod events;
+pub mod fence;
+
+pub use dead_letters::DEAD_LETTERS;
+pub use events::EVENTS;
+pub use fence::FENCE;
+
+use crate::clickhouse::{ClickHouse, ClickHouseError, ErrorClass, Format, Identifier, Statement, Whole};
+
+/// A table of pulse.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name, on every server.
+    pub name: &'static str,
+    /// Where its rows are.
+    pub rows: Rows,
+    /// What `pulse replay --to-table` does with it.
+    pub rebuild: Rebuild,
+    /// Whether each insert is checked against the fence of its log partition.
+    pub is_fenced: bool,
+}
+
+/// Where the rows of a table are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// On the disks of one shard each. Queries read a Distributed table of the same name.
+    Sharded,
+    /// In the memory of each server: they are that server's own.
+    Local,
+}
+
+/// What a replay into a table beside the events table does with a table. The ending is that of the table beside, behind the name that
+/// was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebuild {
+    /// Nothing: its rows are not made of the events again.
+    Keep,
+    /// It gets another one beside it, which a swap puts in its place.
+    Swap(&'static str),
+    /// It gets another one beside it, which stays there.
+    Beside(&'static str),
+}
+
+/// Every table, in the order in which they are made.
+pub const TABLES: [&Table; 3] = [&FENCE, &EVENTS, &DEAD_LETTERS];
+
+/// Where the migrations are noted.
+pub const NOTES: Identifier = Identifier::known("schema_migrations");
+
+impl Table {
+    /// Its name for statements.
+    pub const fn name(&self) -> Identifier {
+        Identifier::known(self.name)
+    }
+}
+
+/// The table called `name`.
+pub fn find(name: &str) -> Option<&'static Table> {
+    TABLES.into_iter().find(|table| table.name == name)
+}
+
+/// The tables that a swap exchanges for those beside them, with the names of the latter.
+pub fn swapped(name: &Identifier) -> impl Iterator<Item = (&'static Table, Identifier)> {
+    let is_swapped = |table: &&'static Table| matches!(table.rebuild, Rebuild::Swap(_));
+    TABLES.into_iter().filter(is_swapped).filter_map(|table| Some((table, beside(table, name)?)))
+}
+
+/// What a table is called beside the events table, for a rebuild into `name`; `None` if it is kept.
+pub fn beside(table: &Table, name: &Identifier) -> Option<Identifier> {
+    match table.rebuild {
+        Rebuild::Keep => None,
+        Rebuild::Swap(ending) | Rebuild::Beside(ending) => Some(name.with(ending)),
+    }
+}
+
+/// A name for a table beside the events table, with the tables that come with it. Errors: it needs quotes, or is taken.
+pub fn new_name(name: &str) -> Result<Identifier, String> {
+    let refused = || format!("--to-table {name:?}: a new name of letters, digits and _ is needed");
+    let is_word = name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.len() <= 100;
+    let name = Identifier::parse(name.to_owned()).filter(|_| is_word).ok_or_else(refused)?;
+    let is_taken = |made: &Identifier| find(made).is_some() || *made == NOTES;
+    let makes_taken = TABLES.into_iter().filter_map(|table| beside(table, &name)).any(|made| is_taken(&made));
+    if makes_taken { Err(refused()) } else { Ok(name) }
+}
+
+/// Takes the part called `part` out of each table that has it and cannot read it. Returns those tables.
+pub async fn detach_damaged(store: &ClickHouse, part: &str) -> Result<Vec<&'static str>, ClickHouseError> {
+    let mut detached = Vec::new();
+    for table in TABLES.into_iter().filter(|table| table.rows == Rows::Sharded) {
+        // By its name alone it may be a part of another table, which is whole.
+        if has_part(store, table, part).await? && is_damaged(store, table, part).await {
+            let to = Statement::of("ALTER TABLE ").table(&store.table(table.name())).sql(" DETACH PART ").quoted(part);
+            store.migrator.execute(&to).await?;
+            detached.push(table.name);
+        }
+    }
+    Ok(detached)
+}
+
+async fn has_part(store: &ClickHouse, table: &Table, part: &str) -> Result<bool, ClickHouseError> {
+    let to = Statement::of("SELECT count() FROM system.parts WHERE active AND database = ").string(&store.database);
+    let to = to.sql(" AND table = ").string(table.name).sql(" AND name = ").string(part);
+    let rows: Vec<(Whole<u64>,)> = store.migrator.rows(&to).await?;
+    Ok(rows.iter().any(|(count,)| count.0 > 0))
+}
+
+/// Reads all of a part.
+async fn is_damaged(store: &ClickHouse, table: &Table, part: &str) -> bool {
+    let to = Statement::of("SELECT count() FROM ").table(&store.table(table.name())).sql(" WHERE _part = ").string(part);
+    let read = store.migrator.query(&to.sql(" AND NOT ignore(*)"), Format::Json).await;
+    read.is_err_and(|problem| problem.class() == ErrorClass::Damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_a_table_has_or_that_its_companions_would_have_is_refused() {
+        for taken in ["events", "fence", "dead_letters", "schema_migrations", "", "1st", "a-b", "_x", "a'b"] {
+            assert!(new_name(taken).is_err(), "{taken}");
+        }
+        assert_eq!(&*new_name("again").unwrap(), "again");
+    }
+
+    #[test]
+    fn beside_the_events_table_there_are_those_that_are_made_of_events() {
+        let made: Vec<String> =
+            TABLES.into_iter().filter_map(|table| beside(table, &Identifier::known("again"))).map(|name| name.to_string()).collect();
+        assert_eq!(made, ["again_fence", "again"]);
+    }
+}
