@@ -279,6 +279,7 @@ pub const COLUMNS: &[Column] = &[
     column("log_partition", ColumnType::UInt16, Source::LogPartition),
     column("generation", ColumnType::UInt64, Source::Generation),
     column("event_hash", ColumnType::UInt32, Source::Server),
+    column("language", ColumnType::Dictionary, Source::Server).queried(),
 ];
 
 /// The columns in the context of a shown event.

@@ -94,7 +94,7 @@ async fn every_server_gets_the_schema_and_one_that_lost_it_gets_it_again() {
 
     // Everything, or one table although it is noted.
     for (lost, missing) in
-        [(&["DATABASE pulse_all", "DATABASE pulse"][..], 4), (&["TABLE pulse.events"], 1), (&["TABLE pulse_all.events"], 1)]
+        [(&["DATABASE pulse_all", "DATABASE pulse"][..], 5), (&["TABLE pulse.events"], 2), (&["TABLE pulse_all.events"], 1)]
     {
         for what in lost {
             cluster.execute(1, &format!("DROP {what} SYNC")).await;
@@ -114,6 +114,36 @@ async fn every_server_gets_the_schema_and_one_that_lost_it_gets_it_again() {
     let said = String::from_utf8_lossy(&without.stderr).into_owned();
     assert!(!without.status.success() && said.contains(&cluster.name(0)), "{said}");
     assert_eq!(tables(&cluster, 1).await, ALL);
+}
+
+/// The columns of a table with their types, in order.
+async fn columns(cluster: &Cluster, table: &str) -> Vec<(String, String)> {
+    let sql = format!("SELECT name, type FROM system.columns WHERE database = 'pulse' AND table = '{table}' ORDER BY position");
+    cluster.rows(0, &sql).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_made_anew_has_all_its_changes_wherever_the_run_is_cut() {
+    let cluster = Cluster::start(1).await;
+    let dir = tempfile::tempdir().unwrap();
+    done(&cluster, &dir, &["migrate"]);
+    let whole = columns(&cluster, "events").await;
+    assert!(whole.iter().any(|(name, _)| name == "language"), "{whole:?}");
+    for passed in 0.. {
+        cluster.execute(0, "DROP TABLE pulse.events SYNC").await;
+        let mut command = Command::new(program());
+        command.args(["migrate", "--data-dir"]).arg(dir.path()).envs(cluster.environment());
+        let cut = command.env("FAILPOINTS", format!("migrate.executed={passed}*off->return")).output().unwrap();
+        done(&cluster, &dir, &["migrate"]);
+        assert_eq!(columns(&cluster, "events").await, whole, "cut behind {passed} statements");
+        if cut.status.success() {
+            assert!(passed > 2, "the point was never reached");
+            break;
+        }
+    }
+    // A table beside has them too, and is as it must be to take the place of the other.
+    done(&cluster, &dir, &["replay", "--to-table", "again"]);
+    assert_eq!(columns(&cluster, "again").await, whole);
 }
 
 /// What is killed or frozen next.
