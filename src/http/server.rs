@@ -181,12 +181,12 @@ impl Connection {
     {
         // Not `readable`: a new stream is taken for it until it was read from once.
         let mut first = [0; 1];
-        let begins = tokio::time::timeout(self.config.header_timeout, stream.peek(&mut first));
+        let longest = self.permit.is_spare.then_some(SPARE_TIME);
+        let begins = tokio::time::timeout(longest.unwrap_or(self.config.header_timeout), stream.peek(&mut first));
         let begun = stop.run_until_cancelled(begins).await;
         if stream.set_nodelay(true).is_err() || !matches!(begun, Some(Ok(Ok(1)))) {
             return;
         }
-        let longest = self.permit.is_spare.then_some(SPARE_TIME);
         // Until a client has sent something it costs neither buffers nor the room for what becomes of a request.
         let serving = Box::pin(self.run(stream, routes, stop));
         match longest {
