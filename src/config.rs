@@ -349,6 +349,17 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_written_with_units_or_in_bytes_wherever_they_stand() {
+        let text = "[load]\ndedupe_memory = '32MiB'\n[query]\ncache_bytes = 1048576\n";
+        let config =
+            load(text, &[("PULSE__LOG__EMBEDDED__MAX_BYTES", "40GiB"), ("PULSE__HTTP__MAX_BODY_MEMORY", "134217728")], &[]).unwrap();
+        assert_eq!((config.load.dedupe_memory, config.query.cache_bytes), (32 << 20, 1 << 20));
+        assert_eq!((config.log.embedded.max_bytes, config.http.max_body_memory), (40 << 30, 128 << 20));
+        let problem = load("", &[("PULSE__LOAD__DEDUPE_MEMORY", "much")], &[]).unwrap_err().0;
+        assert!(problem.contains("dedupe_memory") && problem.contains("much") && problem.contains("64MiB"), "{problem}");
+    }
+
+    #[test]
     fn options_of_librdkafka_may_be_written_in_every_way() {
         let text = "[log.kafka.options]\nsecurity.protocol = 'ssl'\n'sasl.username' = 'ada'\nlinger.ms = 5\n";
         let config =

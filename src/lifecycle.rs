@@ -25,7 +25,7 @@ pub enum Fault {
     Failed {
         /// Which task.
         task: &'static str,
-        /// What it said.
+        /// Its error.
         problem: String,
     },
     /// A task panicked: a fault of pulse itself.
@@ -33,7 +33,7 @@ pub enum Fault {
     Panicked {
         /// Which task.
         task: &'static str,
-        /// What it said last.
+        /// The message of the panic.
         message: String,
     },
     /// A task ended without being asked to.
@@ -61,7 +61,7 @@ pub enum TaskError<E> {
     Panicked {
         /// Which task.
         task: String,
-        /// What it said last.
+        /// The message of the panic.
         message: String,
     },
 }
@@ -96,7 +96,7 @@ impl<E: Send + 'static> TaskSet<E> {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")

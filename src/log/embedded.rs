@@ -38,7 +38,6 @@ use std::future::{Future, ready};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -81,17 +80,6 @@ struct Threads {
     maintenance: Option<SyncSender<()>>,
 }
 
-/// What the log holds, for gauges.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogStats {
-    /// Bytes of records that wait for the disk.
-    pub queued_bytes: u64,
-    /// Bytes on disk by topic.
-    pub stored_bytes: Vec<(Topic, u64)>,
-    /// Bytes of an unfinished write that were cut off when the log was opened.
-    pub truncated_bytes: u64,
-}
-
 impl EmbeddedLog {
     /// Recovers the log in `dir` or makes an empty one. Blocks on the disk. The caller holds the lock of the data
     /// directory ([`lock_data_dir`]).
@@ -129,15 +117,9 @@ impl EmbeddedLog {
         Ok(())
     }
 
-    /// What the log holds now.
-    pub fn stats(&self) -> LogStats {
-        let store = self.store();
-        let stored = |topic| store.partitions().filter(|(of, _)| *of == topic).map(|(_, partition)| partition.stored_bytes()).sum();
-        LogStats {
-            queued_bytes: store.usage.queued.load(Ordering::Relaxed),
-            stored_bytes: Topic::ALL.into_iter().map(|topic| (topic, stored(topic))).collect(),
-            truncated_bytes: store.truncated,
-        }
+    /// Bytes of an unfinished write that were cut off when the log was opened.
+    pub fn truncated_bytes(&self) -> u64 {
+        self.store().truncated
     }
 
     fn store(&self) -> &Arc<Store> {

@@ -79,7 +79,7 @@ pub enum OpenError {
     Refused {
         /// Its name.
         topic: String,
-        /// What the cluster said.
+        /// The error of the cluster.
         why: String,
     },
     /// A topic is not as it must be.

@@ -160,7 +160,7 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
         if restored.is_none() && start > 0 {
             tracing::warn!(partition, start, "no snapshot of the sessions: open ones begin anew");
         }
-        // Where records were deleted unread, the first one left follows on what was read last: the log said how many are gone, and
+        // Where records were deleted unread, the first one left follows the last one read: the log reported how many are gone, and
         // a check for gaps must not wait for them.
         (self.next_offset, self.saved_offset) = (next, next);
         self.pipeline.starts_at(clock::now_ms());

@@ -8,6 +8,7 @@ mod follow;
 mod model;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -22,12 +22,12 @@ use crate::log::Topic;
 
 /// Longest wait for one answer: a start must not hang on a cluster that is not there.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for one broker. What any of them can answer is asked of all at once, for one that is gone says nothing, and is told of
-/// until the others miss it.
+/// Longest wait for one broker. Questions that any of them can answer go to all at once: one that is gone does not answer, and stays in
+/// the metadata until the others miss it.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same where topics are made, which is asked of one after the other.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(4);
-/// How often and how long a fresh topic is looked for: brokers learn of it one after the other.
+/// How often, and how far apart, brokers are asked for a fresh topic: they learn of it one after the other.
 const RECHECK_PAUSE: Duration = Duration::from_millis(100);
 const RECHECKS: u32 = 100;
 
@@ -46,7 +46,7 @@ pub(super) struct Admin {
     client: AdminClient<Quiet>,
     limits: KafkaLimits,
     names: [String; Topic::ALL.len()],
-    /// Those that were heard of last.
+    /// Those of the last metadata.
     brokers: Mutex<Vec<i32>>,
 }
 
@@ -99,7 +99,7 @@ impl Admin {
         Ok(known_to_any(&answers))
     }
 
-    /// Asks brokers for the topics until one has said something. Blocks.
+    /// Asks brokers for the topics until one answers. Blocks.
     pub(super) fn ask(&self) -> Result<Vec<(i32, TopicDescriptions)>, OpenError> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -326,7 +326,7 @@ fn number(settings: &ConfigResource, key: &str) -> i64 {
     value(settings, key).parse().unwrap_or(0)
 }
 
-/// What is said of a topic that has grown.
+/// The message about a topic that has grown.
 pub(super) fn surplus(name: &str, partitions: usize, used: usize) -> String {
     format!(
         "topic {name} has {partitions} partitions, of which {used} are used as log.kafka.partitions says. To use all: stop what sends, wait \

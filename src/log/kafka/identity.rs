@@ -209,7 +209,7 @@ pub(super) fn find_brokers<C: ClientContext>(client: &Client<C>, timeout: Durati
     }
 }
 
-/// Why a broker turned a client away, if one did: a password, a certificate. Takes what a client that only asks was told meanwhile.
+/// Why a broker refused a client, if one did: a password, a certificate. Drains the events of a client that is not polled otherwise.
 pub(super) fn refusal<C: ClientContext>(client: &Client<C>) -> Option<String> {
     let mut refusal = None;
     // SAFETY: `client` outlives this function; each event is read while it lives and freed by its `Owned`.

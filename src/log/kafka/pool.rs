@@ -30,7 +30,7 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(2);
 const TRY_PAUSE: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(100);
 
-/// Consumers that read where they are told.
+/// Consumers that read at any position.
 pub(super) struct Pool {
     limits: KafkaLimits,
     permits: Arc<Semaphore>,

@@ -44,7 +44,7 @@ async fn tail_torn_at_any_byte_of_the_last_frames_is_cut_off() {
         let records = (kept - frame::SEGMENT_HEADER) / frame;
         assert_eq!(read_all(&log, Topic::Raw, 0).await, (0..records as u64).map(|seed| payload(seed, 60)).collect::<Vec<_>>());
         assert_eq!(std::fs::metadata(&files[0]).unwrap().len(), (frame::SEGMENT_HEADER + records * frame) as u64);
-        assert_eq!(log.stats().truncated_bytes, ((kept - frame::SEGMENT_HEADER) % frame) as u64);
+        assert_eq!(log.truncated_bytes(), ((kept - frame::SEGMENT_HEADER) % frame) as u64);
         drop(log);
         std::fs::remove_file(dir.path().join("offsets")).unwrap_or_default();
     }

@@ -181,7 +181,7 @@ async fn full_queue_refuses_until_the_disk_catches_up() {
     for ack in acks {
         ack.await.unwrap();
     }
-    assert_eq!(log.stats().queued_bytes, 0);
+    assert_eq!(log.store().usage.queued.load(Ordering::Relaxed), 0);
     append(&log, Topic::Raw, payload(1, 10)).await;
 }
 
@@ -403,5 +403,5 @@ async fn full_disk_refuses_keeps_what_it_has_and_resumes_when_space_is_back() {
     log.close().await;
     let log = EmbeddedLog::open(&log_dir, limits(config)).unwrap();
     assert_eq!(read_all(&log, Topic::Raw, 0).await, stored);
-    assert_eq!(log.stats().truncated_bytes, 0);
+    assert_eq!(log.truncated_bytes(), 0);
 }
