@@ -115,12 +115,14 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// What a script is told.
+/// The exit code of a problem.
 fn code_of(problem: &anyhow::Error) -> u8 {
-    match () {
-        () if problem.is::<ConfigError>() => USAGE,
-        () if problem.is::<import::NothingStored>() => NOTHING_STORED,
-        () => FAILED,
+    if problem.is::<ConfigError>() {
+        USAGE
+    } else if problem.is::<import::NothingStored>() {
+        NOTHING_STORED
+    } else {
+        FAILED
     }
 }
 

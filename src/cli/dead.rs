@@ -73,9 +73,10 @@ pub(super) fn run(args: &DeadArgs) -> Result<()> {
             }
         }
     }))?;
-    match args.json {
-        true => println!("{}", serde_json::json!({"reasons": page.reasons, "letters": page.letters, "next": page.next})),
-        false => print!("{}", page.shown()),
+    if args.json {
+        println!("{}", serde_json::json!({"reasons": page.reasons, "letters": page.letters, "next": page.next}));
+    } else {
+        print!("{}", page.shown());
     }
     Ok(())
 }

@@ -121,9 +121,10 @@ fn rework<R: app::Rework>(settings: &Settings, request: &R, unit: &str) -> Resul
 }
 
 fn print(as_json: bool, summary: &impl Serialize, text: &str) -> Result<()> {
-    match as_json {
-        true => println!("{}", serde_json::to_string(summary)?),
-        false => println!("{text}"),
+    if as_json {
+        println!("{}", serde_json::to_string(summary)?);
+    } else {
+        println!("{text}");
     }
     Ok(())
 }

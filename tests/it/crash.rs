@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::harness::fault::odd_event;
 use crate::harness::load::{kills, restart, under_load, under_load_on};
 use crate::harness::{PATIENCE, Pulse, program, signal};
 
@@ -101,9 +102,8 @@ async fn kills_of_the_engine_alone_lose_and_double_nothing_and_stop_no_ingest() 
     under_load(3, async |pulse, _, moments| {
         let sent = [Signal::KILL, Signal::SEGV][usize::from(moments.next(2) == Duration::from_millis(1))];
         signal(pulse.engine_pid(), sent);
-        let event = json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "", "anonymousId": "x"});
         // Refused for its own fault, durably noted: ingest works without the engine.
-        assert_eq!(pulse.http.capture(&event).await.0, StatusCode::BAD_REQUEST);
+        assert_eq!(pulse.http.capture(&odd_event()).await.0, StatusCode::BAD_REQUEST);
         while pulse.http.query("events", &json!({"limit": 1})).await.0 != StatusCode::OK {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

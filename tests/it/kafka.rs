@@ -12,6 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use serde_json::json;
 
+use crate::harness::fault::{nothing_is_accepted, something_is_accepted};
 use crate::harness::kafka::Kafka;
 use crate::harness::kafka_log::{config, open, reader_of_0};
 use crate::harness::load::{restart, under_load_on};
@@ -254,12 +255,7 @@ async fn kills_of_the_broker_lose_and_double_nothing_and_nothing_is_accepted_mea
     under_load_on(pulse_on(&kafka, "broker", &[]).await, (12, 2), async |pulse, _, moments| {
         tokio::time::sleep(Duration::from_secs(1)).await;
         kafka.kill(0);
-        // Refused for its own fault, which is answered once it is durably noted: so not now.
-        let event = json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "", "anonymousId": "x"});
-        let until = tokio::time::Instant::now() + Duration::from_secs(4) + moments.next(6_000);
-        while let Ok(answered) = tokio::time::timeout_at(until, pulse.http.try_capture(&event)).await {
-            assert_eq!(answered.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
-        }
+        nothing_is_accepted(&pulse.http, Duration::from_secs(4) + moments.next(6_000)).await;
         kafka.restart(0).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     })
@@ -319,14 +315,8 @@ async fn the_loss_of_one_broker_of_three_loses_and_doubles_nothing_and_stops_not
         tokio::time::sleep(moments.next(2_000)).await;
         kafka.thaw(broker);
         kafka.kill(broker);
-        // Refused for its own fault, but only once that is durably noted: the two that are left suffice.
-        let event = json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "", "anonymousId": "x"});
-        soon("an answer", async {
-            while pulse.http.capture(&event).await.0 != StatusCode::BAD_REQUEST {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        })
-        .await;
+        // The two brokers that are left suffice.
+        something_is_accepted(&pulse.http).await;
         kafka.restart(broker).await;
         broker = (broker + 1) % 3;
     })

@@ -278,10 +278,10 @@ impl Partition {
             self.usage.stored.fetch_sub(oldest.len, Ordering::Relaxed);
         }
         let bounds = held.start()..self.end();
-        match asked < bounds.start {
-            true => self.out_of_range(asked, bounds),
-            false => LogError::Corrupt(format!("{} is gone", path.display())),
+        if asked < bounds.start {
+            return self.out_of_range(asked, bounds);
         }
+        LogError::Corrupt(format!("{} is gone", path.display()))
     }
 
     /// Deletes the `count` oldest sealed segments. Returns how many bytes that freed. Errors: one of them stays for now, or its
