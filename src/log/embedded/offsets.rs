@@ -67,3 +67,17 @@ impl Offsets {
         self.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_of_a_group_that_only_another_release_knows_are_kept_and_hold_up_nothing() {
+        let entry = |group: &str, next_offset| Committed { group: group.to_owned(), topic: "raw".to_owned(), partition: 0, next_offset };
+        let offsets = Offsets::restore(&[entry("process", 7), entry("identify", 3)]);
+        assert_eq!(offsets.finished(Topic::Raw, 0), 7);
+        offsets.commit(ConsumerGroup::Process, 0, 9);
+        assert_eq!(offsets.all(), [entry("process", 9), entry("identify", 3)]);
+    }
+}
