@@ -4,8 +4,8 @@
 //! event table keeps its name on every node; queries read a database of Distributed tables of the same names beside it
 //! ([`Fleet::read_database`]), so no query knows how many servers there are.
 
+use super::ClickHouseConfig;
 use super::Client;
-use super::config::ClickHouseConfig;
 use super::statement::Identifier;
 use crate::secret::{Address, without_passwords};
 
