@@ -14,5 +14,6 @@ pub mod mask;
 pub mod packed;
 pub mod page;
 pub mod record;
+pub mod session;
 pub mod text;
 pub mod time;

@@ -19,6 +19,7 @@ mod group_insert;
 pub(crate) mod probe;
 mod raw_bounds;
 mod row;
+pub(crate) mod sessions;
 mod shard_map;
 mod stats;
 mod table;
@@ -31,12 +32,15 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::{ClickHouse, Identifier};
+use crate::event::session::SessionRules;
 use crate::lifecycle::TaskError;
 use crate::log::workers::run_partitions;
 use crate::log::{ConsumerGroup, Log, LogError, PartitionReader, Topic};
 use crate::store::data_version::DataVersions;
+use crate::store::revisions::LONGEST_SESSION_MS;
 use crate::store::tables::EVENTS;
 use flush_schedule::FlushSchedule;
+use sessions::Sessions;
 pub use stats::{Latency, LoadStats};
 use table::EventTable;
 use worker::Shared;
@@ -53,11 +57,26 @@ pub struct LoadConfig {
     /// Memory of all partitions together for telling new events from copies.
     #[serde(with = "crate::byte_size")]
     pub dedupe_memory: usize,
+    /// A visitor who does nothing for longer than this begins a new session.
+    #[serde(with = "humantime_serde")]
+    pub session_gap: Duration,
+    /// An event later than this after the first of a session begins another.
+    #[serde(with = "humantime_serde")]
+    pub longest_session: Duration,
+    /// Visitors whose sessions all partitions remember together; of others the table is asked.
+    pub max_visitors: usize,
 }
 
 impl Default for LoadConfig {
     fn default() -> Self {
-        Self { max_rows: 65_536, max_age: Duration::from_millis(200), dedupe_memory: 64 << 20 }
+        Self {
+            max_rows: 65_536,
+            max_age: Duration::from_millis(200),
+            dedupe_memory: 64 << 20,
+            session_gap: Duration::from_secs(30 * 60),
+            longest_session: Duration::from_secs(24 * 60 * 60),
+            max_visitors: 1_000_000,
+        }
     }
 }
 
@@ -66,13 +85,36 @@ impl Default for LoadConfig {
 pub struct BlockLimits {
     pub(crate) max_rows: usize,
     pub(crate) max_age: Duration,
-    pub(crate) dedupe_memory: usize,
+    pub(crate) memory: MemoryLimits,
+}
+
+/// What a partition may remember, and the rules of its sessions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemoryLimits {
+    /// For telling new events from copies.
+    pub(crate) dedupe_bytes: usize,
+    pub(crate) max_visitors: usize,
+    pub(crate) rules: SessionRules,
+}
+
+impl MemoryLimits {
+    /// The share of one of `partitions`.
+    fn share(self, partitions: u16) -> Self {
+        let share = |whole: usize| whole.div_ceil(usize::from(partitions));
+        Self { dedupe_bytes: share(self.dedupe_bytes), max_visitors: share(self.max_visitors), ..self }
+    }
+
+    /// Nothing remembered, of an empty table; nothing known of copies received before `reach_ms`.
+    fn nothing(&self, reach_ms: i64) -> block::Memory {
+        let sessions = Sessions::new(self.rules, self.max_visitors, sessions::NOBODY_MS);
+        block::Memory { dedupe: dedupe::Dedupe::new(64, reach_ms), sessions }
+    }
 }
 
 impl LoadConfig {
     /// The only way to make [`BlockLimits`].
     pub fn check(&self) -> Result<BlockLimits, String> {
-        let Self { max_rows, max_age, dedupe_memory } = *self;
+        let Self { max_rows, max_age, dedupe_memory, session_gap, longest_session, max_visitors } = *self;
         if max_rows == 0 || max_rows > 1_000_000 {
             return Err(format!("load.max_rows: {max_rows} is outside 1..=1000000"));
         }
@@ -82,7 +124,19 @@ impl LoadConfig {
         if dedupe_memory < 1 << 20 {
             return Err(format!("load.dedupe_memory: {dedupe_memory} is below 1 MiB"));
         }
-        Ok(BlockLimits { max_rows, max_age, dedupe_memory })
+        let most = Duration::from_millis(LONGEST_SESSION_MS as u64);
+        if session_gap.is_zero() || session_gap > most {
+            return Err(format!("load.session_gap: {session_gap:?} is outside 1ms..={most:?}"));
+        }
+        if longest_session < session_gap || longest_session > most {
+            return Err(format!("load.longest_session: {longest_session:?} is outside {session_gap:?}..={most:?}"));
+        }
+        if max_visitors == 0 {
+            return Err("load.max_visitors: 0 is below 1".to_owned());
+        }
+        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(LONGEST_SESSION_MS);
+        let rules = SessionRules { idle_gap_ms: ms(session_gap), longest_ms: ms(longest_session) };
+        Ok(BlockLimits { max_rows, max_age, memory: MemoryLimits { dedupe_bytes: dedupe_memory, max_visitors, rules } })
     }
 }
 
@@ -122,7 +176,7 @@ pub async fn load_partition<R: PartitionReader>(
     let shared = Shared {
         table,
         raw,
-        dedupe_memory: limits.dedupe_memory / usize::from(partitions),
+        memory: limits.memory.share(partitions),
         stats: Arc::default(),
         flush_schedule: Arc::new(FlushSchedule::new(&limits)),
     };
@@ -137,7 +191,7 @@ pub async fn run<L: Log>(log: L, limits: BlockLimits, target: Target, stop: Canc
     let shared = Shared {
         table,
         raw: log.clone(),
-        dedupe_memory: limits.dedupe_memory / usize::from(partitions),
+        memory: limits.memory.share(partitions),
         stats,
         flush_schedule: Arc::new(FlushSchedule::new(&limits)),
     };

@@ -32,6 +32,10 @@ pub enum Counter {
     LoadRetries,
     /// An event was looked up in the table because it might be a copy.
     Suspects,
+    /// A visitor's events were looked up in the table to know the session of a new one.
+    SessionLookups,
+    /// Stored events were found to belong to another session than before.
+    SessionRevisions,
     /// A row was read in ClickHouse to know how far the table is, and what is a copy.
     LoadRowsRead,
     /// A record was deleted by the log before its group had read it.
@@ -67,6 +71,8 @@ impl Counter {
             Self::RowsStored => "pulse_rows_stored_total",
             Self::LoadRetries => "pulse_load_retries_total",
             Self::Suspects => "pulse_suspects_total",
+            Self::SessionLookups => "pulse_session_lookups_total",
+            Self::SessionRevisions => "pulse_session_revisions_total",
             Self::LoadRowsRead => "pulse_load_rows_read_total",
             Self::LogOffsetsLost => "pulse_log_offsets_lost_total",
             Self::QueriesAnswered => "pulse_queries_answered_total",
@@ -92,6 +98,8 @@ impl Counter {
             Self::RowsStored => "Rows stored in ClickHouse, books included",
             Self::LoadRetries => "Inserts and look-ups tried again",
             Self::Suspects => "Events looked up in the table because they might be copies",
+            Self::SessionLookups => "Visitors looked up in the table to know the session of an event",
+            Self::SessionRevisions => "Spans of stored events that were found to belong to another session",
             Self::LoadRowsRead => "Rows read to know how far the table is and what is a copy",
             Self::LogOffsetsLost => "Records the log deleted before they were read",
             Self::QueriesAnswered => "Questions answered",

@@ -50,6 +50,18 @@ impl<const W: usize> FixedColumn<W> {
         self.values.extend_from_slice(&bytes);
     }
 
+    /// The values.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = [u8; W]> {
+        self.values.chunks_exact(W).map(|bytes| bytes.try_into().unwrap_or([0; W]))
+    }
+
+    /// Replaces the value of a row, if there is such a row.
+    pub fn set(&mut self, row: usize, bytes: [u8; W]) {
+        if let Some(value) = self.values.get_mut(row * W..(row + 1) * W) {
+            value.copy_from_slice(&bytes);
+        }
+    }
+
     /// Forgets the values, not the memory.
     pub fn clear(&mut self) {
         self.values.clear();

@@ -123,6 +123,12 @@ impl Statement {
         self.name(&table.database).sql(".").name(&table.table)
     }
 
+    /// Appends a projection of a table, to be read as if it were one.
+    pub fn projection(self, table: &TableName, projection: &'static str) -> Self {
+        let to = self.sql("mergeTreeProjection('").name(&table.database).sql("', '").name(&table.table);
+        to.sql("', '").sql(projection).sql("')")
+    }
+
     /// Appends a whole number as it is: for statements that take no parameters.
     pub fn digits(mut self, number: impl Into<i128>) -> Self {
         // Writing to a String cannot fail.

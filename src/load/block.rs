@@ -8,12 +8,14 @@ use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::dedupe::{Dedupe, EventKey, Fingerprint, Verdict, own_time_ms};
-use super::row::{Covered, RowOrigin, Rows};
+use super::row::{Belonging, Covered, RowOrigin, Rows};
+use super::sessions::{Row, Sessions, Settled};
 use crate::clock;
 use crate::event::field::Field;
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::event::packed::{EnrichedEvents, EventView, Fields};
 use crate::event::record::{Enriched, Header, RawOrigin, Tallies, Tally};
+use crate::event::session::{SessionId, Visitor};
 use crate::outcome::{Count, DeadReason};
 use crate::store::books::PartitionKey;
 use crate::store::data_version::{DataVersions, Day};
@@ -74,6 +76,15 @@ struct Open {
     first_offset: i64,
     last_offset: i64,
     next_enriched: i64,
+    /// Receipt of the last record.
+    received_ms: i64,
+}
+
+/// What a partition remembers of what it has loaded.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) dedupe: Dedupe,
+    pub(super) sessions: Sessions,
 }
 
 /// A block on its way, kept for retries.
@@ -140,7 +151,7 @@ impl Block {
     }
 
     /// Adds a whole record; `enriched` is its offset in the enriched topic.
-    pub(super) fn push(&mut self, header: &Header, origin: RawOrigin, (content, enriched): (&Enriched, i64), dedupe: &mut Dedupe) {
+    pub(super) fn push(&mut self, header: &Header, origin: RawOrigin, (content, enriched): (&Enriched, i64), memory: &mut Memory) {
         let open = self.open.get_or_insert_with(|| Open {
             since: Instant::now(),
             late: Duration::from_millis(u64::try_from(clock::now_ms().saturating_sub(header.received_ms)).unwrap_or(0)),
@@ -151,9 +162,11 @@ impl Block {
             first_offset: origin.offset,
             last_offset: origin.offset,
             next_enriched: enriched + 1,
+            received_ms: header.received_ms,
         });
         open.last_offset = origin.offset;
         open.next_enriched = enriched + 1;
+        open.received_ms = header.received_ms;
         self.books.entry(header.source).or_default().merge(&header.tallies);
         if header.source == 0 && header.events > 0 {
             let received = header.tallies.0.iter().map(|tally| (tally.project, header.received_ms, tally.count(Count::Received)));
@@ -162,7 +175,7 @@ impl Block {
         let row_origin = RowOrigin { day: header.day, offset: origin.offset };
         let mut taken = 0;
         for enriched in EnrichedEvents::new(&content.events, &content.enrichments) {
-            self.push_event(enriched, header, row_origin, dedupe);
+            self.push_event(enriched, header, row_origin, memory);
             taken += 1;
         }
         if taken != header.events {
@@ -171,7 +184,7 @@ impl Block {
         }
     }
 
-    fn push_event(&mut self, (event, enrichment): (EventView<'_>, &[u8]), header: &Header, origin: RowOrigin, dedupe: &mut Dedupe) {
+    fn push_event(&mut self, (event, enrichment): (EventView<'_>, &[u8]), header: &Header, origin: RowOrigin, memory: &mut Memory) {
         let Some(project) = header.projects.get(usize::from(event.header.project)).copied() else {
             tracing::error!(
                 offset = origin.offset,
@@ -183,10 +196,9 @@ impl Block {
         // Process has read every field of it; what it could not read went to the dead topic.
         let fields = Fields::enriched(&event, enrichment).unwrap_or_default();
         let fingerprint = fingerprint(fields.get(Field::Type), event.header.original_ms);
-        match dedupe.admit(project, &event.header, fingerprint) {
+        match memory.dedupe.admit(project, &event.header, fingerprint) {
             Verdict::New => {
-                self.touch(project, event.header.at_ms);
-                self.rows.event(&event, &fields, project, origin);
+                self.store(&event, &fields, (project, origin), &mut memory.sessions);
                 self.count(header.source, project, event.header.received_ms, Count::Stored);
             }
             Verdict::Copy { conflict } => self.copy(header.source, project, event.header.received_ms, conflict),
@@ -199,6 +211,16 @@ impl Block {
                 event: [event.encoded(), enrichment].concat(),
             }),
         }
+    }
+
+    fn store(&mut self, event: &EventView<'_>, fields: &Fields<'_>, (project, origin): (ProjectId, RowOrigin), sessions: &mut Sessions) {
+        let visitor = Visitor { project, key: event.header.visitor };
+        let session = match fields.text(Field::ClientSession) {
+            "" => sessions.assign(visitor, event.header.at_ms),
+            name => Some(SessionId::of_client(visitor, name)),
+        };
+        self.touch(project, event.header.at_ms);
+        self.rows.event(event, fields, Belonging { project, session }, origin);
     }
 
     fn touch(&mut self, project: ProjectId, at_ms: i64) {
@@ -222,7 +244,7 @@ impl Block {
     }
 
     /// Stores the candidates that are new and counts the others as copies: `stored` answers what the table has under an id.
-    pub(super) fn resolve_duplicates(&mut self, stored: impl Fn(&EventKey) -> Option<Fingerprint>) {
+    pub(super) fn resolve_duplicates(&mut self, stored: impl Fn(&EventKey) -> Option<Fingerprint>, sessions: &mut Sessions) {
         for candidate in std::mem::take(&mut self.candidates) {
             let mut rest = candidate.event.as_slice();
             let Some(event) = EventView::take(&mut rest) else { continue };
@@ -231,12 +253,36 @@ impl Block {
                 Some(earlier) => self.copy(candidate.source, candidate.key.project, received_ms, earlier != candidate.fingerprint),
                 None => {
                     let fields = Fields::enriched(&event, rest).unwrap_or_default();
-                    self.touch(candidate.key.project, event.header.at_ms);
-                    self.rows.event(&event, &fields, candidate.key.project, candidate.origin);
+                    self.store(&event, &fields, (candidate.key.project, candidate.origin), sessions);
                     self.count(candidate.source, candidate.key.project, received_ms, Count::Stored);
                 }
             }
         }
+    }
+
+    /// The rows of visitors whose sessions the table must tell. All candidates must have been resolved.
+    pub(super) fn waiting_rows(&mut self, sessions: &Sessions) -> Vec<Row> {
+        if !sessions.has_open() {
+            return Vec::new();
+        }
+        self.rows.rename_sessions(sessions);
+        self.rows.of_waiting(sessions)
+    }
+
+    /// Gives the rows their sessions, and says which stored events belong to others than before.
+    pub(super) fn settle_sessions(&mut self, settled: Settled, sessions: &mut Sessions) {
+        let Some(open) = &self.open else { return };
+        let (received_ms, origin) = (open.received_ms, RowOrigin { day: open.day, offset: open.last_offset });
+        for (row, session) in settled.rows {
+            self.rows.set_session(row, session);
+        }
+        for revision in &settled.revisions {
+            self.rows.revision(revision, received_ms, origin);
+            for day in [revision.from_ms, revision.to_ms] {
+                self.touched.insert((revision.visitor.project, DataVersions::day(day)));
+            }
+        }
+        sessions.end_block(received_ms);
     }
 
     /// The books so far, by source.

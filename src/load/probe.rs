@@ -1,8 +1,8 @@
 //! What the loader makes of enriched records, without a table: for tests of the whole path.
 
-use super::block::{Block, Sealed};
-use super::dedupe::Dedupe;
+use super::block::{Block, Memory, Sealed};
 use super::row::{self, Part, Rows};
+use super::sessions::{Pasts, Settled};
 use crate::event::record::{self, Enriched, Tallies};
 use crate::store::books::PartitionKey;
 
@@ -23,10 +23,17 @@ impl Part for Sealed {
 /// Puts records into blocks as a worker does, an empty table behind it, and encodes them. Returns the books, and the rows of events
 /// and books.
 pub(crate) fn load(records: &[Vec<u8>]) -> (Tallies, usize) {
-    let (mut block, mut dedupe, mut content) = (Block::new(), Dedupe::new(1 << 20, i64::MIN), Enriched::default());
+    let memory = super::LoadConfig::default().check().expect("the defaults are fine").memory;
+    let (mut block, mut memory, mut content) = (Block::new(), memory.nothing(i64::MIN), Enriched::default());
     let (mut books, mut rows) = (Tallies::default(), 0);
-    let mut end = |block: &mut Block| {
-        block.resolve_duplicates(|_| None);
+    let mut end = |block: &mut Block, Memory { sessions, .. }: &mut Memory| {
+        block.resolve_duplicates(|_| None, sessions);
+        let (waiting, mut settled) = (block.waiting_rows(sessions), Settled::default());
+        let mut questions = sessions.questions(&waiting);
+        while !questions.is_empty() {
+            questions = sessions.settle(&waiting, &questions, &Pasts::default(), &mut settled);
+        }
+        block.settle_sessions(settled, sessions);
         block.tallies().for_each(|tallies| books.merge(tallies));
         if let Some(sealed) = block.seal() {
             rows += sealed.rows.len();
@@ -37,11 +44,11 @@ pub(crate) fn load(records: &[Vec<u8>]) -> (Tallies, usize) {
         let header = record::header(payload).expect("process makes these records");
         let origin = header.origin.expect("with their origin");
         if !block.takes(&origin, header.day) {
-            end(&mut block);
+            end(&mut block, &mut memory);
         }
         let header = record::decode_enriched(payload, &mut content).expect("process makes these records");
-        block.push(&header, origin, (&content, next), &mut dedupe);
+        block.push(&header, origin, (&content, next), &mut memory);
     }
-    end(&mut block);
+    end(&mut block, &mut memory);
     (books, rows)
 }

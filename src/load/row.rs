@@ -5,14 +5,17 @@
 
 use bytes::Bytes;
 
+use super::sessions::{Revision, Row, Sessions};
 use crate::clickhouse::Statement;
 use crate::clickhouse::native::{self, DictionaryColumn, FixedColumn, MapColumn, StringColumn};
 use crate::event::field::Field;
-use crate::event::ids::ProjectId;
+use crate::event::ids::{ProjectId, VisitorKey};
 use crate::event::packed::{Entry, EventView, Fields};
 use crate::event::page::Page;
 use crate::event::record::Tally;
+use crate::event::session::{SessionId, Visitor};
 use crate::store::books::{BOOKS_TYPE, PartitionKey};
+use crate::store::revisions::REVISION_TYPE;
 use crate::store::schema::{self, COLUMNS, Column, Source, Storage};
 
 const FIXED_2: [Column; schema::count(Storage::Fixed2)] = schema::select(Storage::Fixed2);
@@ -43,6 +46,13 @@ pub(super) struct RowOrigin {
     pub(super) day: u16,
     /// Of its raw record.
     pub(super) offset: i64,
+}
+
+/// Whose an event is. Without a session the row waits for one: [`Rows::set_session`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Belonging {
+    pub(super) project: ProjectId,
+    pub(super) session: Option<SessionId>,
 }
 
 /// Rows on their way into one block. Cleared and used again.
@@ -88,10 +98,10 @@ impl Rows {
         self.most
     }
 
-    /// Adds an event of `project`.
-    pub(super) fn event(&mut self, event: &EventView<'_>, fields: &Fields<'_>, project: ProjectId, origin: RowOrigin) {
+    /// Adds an event.
+    pub(super) fn event(&mut self, event: &EventView<'_>, fields: &Fields<'_>, belonging: Belonging, origin: RowOrigin) {
         self.rows += 1;
-        let event = EventValues { event, fields, project, origin };
+        let event = EventValues { event, fields, belonging, origin };
         push_all(&FIXED_2, &mut self.fixed_2, |source| event.two(source));
         push_all(&FIXED_4, &mut self.fixed_4, |source| event.four(source));
         push_all(&FIXED_8, &mut self.fixed_8, |source| event.eight(source));
@@ -142,14 +152,66 @@ impl Rows {
         push_all(&FIXED_4, &mut self.fixed_4, |source| books.four(source));
         push_all(&FIXED_8, &mut self.fixed_8, |source| books.eight(source));
         push_all(&FIXED_16, &mut self.fixed_16, |_| [0; 16]);
-        self.texts.iter_mut().for_each(|values| values.push(&[]));
-        for (Column { source, .. }, values) in DICTIONARIES.iter().zip(&mut self.dictionaries) {
-            values.push(if *source == Source::Text(Field::Type) { BOOKS_TYPE.as_bytes() } else { &[] });
-        }
+        self.no_texts_but_the_type(BOOKS_TYPE);
         for (count, number) in &tally.counts {
             self.numbers.number(count.name().as_bytes(), f64::from(*number));
         }
         self.end_maps();
+    }
+
+    fn no_texts_but_the_type(&mut self, event_type: &str) {
+        self.texts.iter_mut().for_each(|values| values.push(&[]));
+        for (Column { source, .. }, values) in DICTIONARIES.iter().zip(&mut self.dictionaries) {
+            values.push(if *source == Source::Text(Field::Type) { event_type.as_bytes() } else { &[] });
+        }
+    }
+
+    /// Adds a row that says to which session stored events belong, received at `received_ms`.
+    pub(super) fn revision(&mut self, revision: &Revision, received_ms: i64, origin: RowOrigin) {
+        self.rows += 1;
+        let values = RevisionValues { revision, received_ms, origin };
+        push_all(&FIXED_2, &mut self.fixed_2, |source| values.two(source));
+        push_all(&FIXED_4, &mut self.fixed_4, |source| values.four(source));
+        push_all(&FIXED_8, &mut self.fixed_8, |source| values.eight(source));
+        push_all(&FIXED_16, &mut self.fixed_16, |source| values.sixteen(source));
+        self.no_texts_but_the_type(REVISION_TYPE);
+        self.end_maps();
+    }
+
+    /// The rows of visitors whose events wait, but those in a session that the client named.
+    pub(super) fn of_waiting(&self, sessions: &Sessions) -> Vec<Row> {
+        let column = |source| self.fixed_8.get(place(&FIXED_8, source)).into_iter().flat_map(FixedColumn::values);
+        let visitors = column(Source::Project)
+            .zip(column(Source::Visitor))
+            .map(|(project, key)| Visitor { project: ProjectId(u64::from_le_bytes(project)), key: VisitorKey(u64::from_le_bytes(key)) });
+        let times = column(Source::HappenedAt).map(i64::from_le_bytes);
+        let mut rows = Vec::new();
+        for (row, ((visitor, at_ms), session)) in visitors.zip(times).zip(self.sessions()).enumerate() {
+            if sessions.is_waiting(visitor) && (session == NO_SESSION || session.start_ms().is_some()) {
+                rows.push(Row { visitor, at_ms, row });
+            }
+        }
+        rows
+    }
+
+    /// The session of each row.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        let ids = self.fixed_16.get(place(&FIXED_16, Source::Session)).into_iter().flat_map(FixedColumn::values);
+        ids.map(|id| SessionId(native::uuid_bytes(id)))
+    }
+
+    /// Gives those rows their new session whose session began earlier than was known.
+    pub(super) fn rename_sessions(&mut self, sessions: &Sessions) {
+        let rows = self.sessions().enumerate();
+        let renamed: Vec<(usize, SessionId)> = rows.filter_map(|(row, session)| Some((row, sessions.renamed(session)?))).collect();
+        renamed.into_iter().for_each(|(row, session)| self.set_session(row, session));
+    }
+
+    /// Gives a row its session.
+    pub(super) fn set_session(&mut self, row: usize, session: SessionId) {
+        if let Some(column) = self.fixed_16.get_mut(place(&FIXED_16, Source::Session)) {
+            column.set(row, native::uuid_bytes(session.0));
+        }
     }
 
     /// Forgets the rows, not the memory.
@@ -166,6 +228,14 @@ impl Rows {
         self.numbers.clear();
         self.others.clear();
     }
+}
+
+/// What stands in a row that waits for its session.
+const NO_SESSION: SessionId = SessionId([0; 16]);
+
+/// Which of `columns` has the values of `source`.
+fn place<const N: usize>(columns: &[Column; N], source: Source) -> usize {
+    columns.iter().position(|column| column.source == source).unwrap_or(N)
 }
 
 fn fixed<const W: usize, const N: usize>(columns: &[Column; N]) -> [FixedColumn<W>; N] {
@@ -186,7 +256,7 @@ fn push_all<const W: usize, const N: usize>(
 struct EventValues<'a, 'e> {
     event: &'a EventView<'e>,
     fields: &'a Fields<'e>,
-    project: ProjectId,
+    belonging: Belonging,
     origin: RowOrigin,
 }
 
@@ -213,7 +283,7 @@ impl EventValues<'_, '_> {
     fn eight(&self, source: Source) -> [u8; 8] {
         let fixed = &self.event.header;
         match source {
-            Source::Project => self.project.0.to_le_bytes(),
+            Source::Project => self.belonging.project.0.to_le_bytes(),
             Source::HappenedAt => fixed.at_ms.to_le_bytes(),
             Source::Person => fixed.person.0.to_le_bytes(),
             Source::Visitor => fixed.visitor.0.to_le_bytes(),
@@ -228,9 +298,43 @@ impl EventValues<'_, '_> {
     fn sixteen(&self, source: Source) -> [u8; 16] {
         match source {
             Source::EventId => native::uuid_bytes(self.event.header.event_id),
-            Source::Uuid(field) => native::uuid_bytes(self.fields.get(field).try_into().unwrap_or_default()),
+            Source::Session => native::uuid_bytes(self.belonging.session.unwrap_or(NO_SESSION).0),
             _ => [0; 16],
         }
+    }
+}
+
+/// The values of fixed width that a revision has; zero where there is none.
+struct RevisionValues<'a> {
+    revision: &'a Revision,
+    received_ms: i64,
+    origin: RowOrigin,
+}
+
+impl RevisionValues<'_> {
+    fn two(&self, source: Source) -> [u8; 2] {
+        if source == Source::ReceivedDay { self.origin.day.to_le_bytes() } else { [0; 2] }
+    }
+
+    fn four(&self, source: Source) -> [u8; 4] {
+        if source == Source::Flags { self.revision.version.to_le_bytes() } else { [0; 4] }
+    }
+
+    fn eight(&self, source: Source) -> [u8; 8] {
+        match source {
+            Source::Project => ProjectId::BOOKS.0.to_le_bytes(),
+            Source::HappenedAt => self.revision.from_ms.to_le_bytes(),
+            Source::OriginalTime => self.revision.to_ms.to_le_bytes(),
+            Source::Person => self.revision.visitor.project.0.to_le_bytes(),
+            Source::Visitor => self.revision.visitor.key.0.to_le_bytes(),
+            Source::ReceivedAt => self.received_ms.to_le_bytes(),
+            Source::LogOffset => self.origin.offset.to_le_bytes(),
+            _ => [0; 8],
+        }
+    }
+
+    fn sixteen(&self, source: Source) -> [u8; 16] {
+        if source == Source::Session { native::uuid_bytes(self.revision.session.0) } else { [0; 16] }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Promise: nothing of it costs more because the table is large. What is asked of all days is answered by a projection of it.
 
 mod past;
+mod visits;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,11 +12,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::block::{DuplicateCandidate, Sealed};
-use super::dedupe::{Dedupe, EventKey, Fingerprint};
+use super::MemoryLimits;
+use super::block::{DuplicateCandidate, Memory, Sealed};
+use super::dedupe::{EventKey, Fingerprint};
 use super::error::TableError;
 use super::group_insert::{InsertQueue, PendingBlock};
 use super::row;
+use super::sessions::{Pasts, Question};
 use super::shard_map::{self, ShardEvidence, ShardMap};
 use crate::clickhouse::{ClickHouse, Client, Identifier, Statement, TableName};
 use crate::store::books::{self, PartitionKey};
@@ -33,8 +36,11 @@ pub(super) trait Table: Clone + Send + Sync + 'static {
     /// The highest raw offset that the table has of a partition, asked by the owner of its fence.
     fn highest(&self, key: PartitionKey) -> impl Future<Output = Result<Option<i64>, TableError>> + Send;
 
-    /// A memory of the recent past of a partition whose fence was taken, within `bytes`.
-    fn recall(&self, key: PartitionKey, bytes: usize) -> impl Future<Output = Result<Dedupe, TableError>> + Send;
+    /// A memory of the recent past of a partition whose fence was taken.
+    fn recall(&self, key: PartitionKey, limits: &MemoryLimits) -> impl Future<Output = Result<Memory, TableError>> + Send;
+
+    /// What the table has of visitors of a partition, in the spans that are asked for.
+    fn visits(&self, key: PartitionKey, questions: &[Question]) -> impl Future<Output = Result<Pasts, TableError>> + Send;
 
     /// Which of the candidates of a partition the table has.
     fn find(
@@ -179,10 +185,16 @@ impl Table for EventTable {
         self.highest_in(self.writer(key)?, key).await
     }
 
-    async fn recall(&self, key: PartitionKey, bytes: usize) -> Result<Dedupe, TableError> {
+    async fn recall(&self, key: PartitionKey, limits: &MemoryLimits) -> Result<Memory, TableError> {
         let server = self.writer(key)?;
         let held = books::held(server, &self.events).await?;
-        self.past(server, key).recall(&held, bytes).await
+        let past = self.past(server, key);
+        let dedupe = past.recall(&held, limits.dedupe_bytes).await?;
+        Ok(Memory { dedupe, sessions: past.recall_sessions(&held, limits).await? })
+    }
+
+    async fn visits(&self, key: PartitionKey, questions: &[Question]) -> Result<Pasts, TableError> {
+        self.past(self.writer(key)?, key).visits(questions).await
     }
 
     async fn find(&self, key: PartitionKey, candidates: &[DuplicateCandidate]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {

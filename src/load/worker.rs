@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::block::{Block, Sealed};
-use super::dedupe::Dedupe;
+use super::MemoryLimits;
+use super::block::{Block, Memory, Sealed};
 use super::error::TableError;
 use super::flush_schedule::FlushSchedule;
 use super::raw_bounds::RawBounds;
+use super::sessions::Settled;
 use super::stats::LoadStats;
 use super::table::Table;
 use crate::backoff::Backoff;
@@ -58,7 +59,7 @@ pub(super) struct Shared<T, W> {
     pub(super) table: T,
     pub(super) raw: W,
     /// Memory of one partition for telling new events from copies, bytes.
-    pub(super) dedupe_memory: usize,
+    pub(super) memory: MemoryLimits,
     pub(super) stats: Arc<LoadStats>,
     pub(super) flush_schedule: Arc<FlushSchedule>,
 }
@@ -83,7 +84,7 @@ struct Ownership {
     highest: Option<i64>,
     /// First raw offset held: where a table begins that has nothing.
     first_raw: i64,
-    dedupe: Dedupe,
+    memory: Memory,
     inserting: Option<Inserting>,
     /// Records read but not yet in a block.
     pending: VecDeque<Record>,
@@ -98,13 +99,13 @@ struct Ownership {
 
 impl Ownership {
     /// Before the fence is taken.
-    fn new() -> Self {
+    fn new(limits: &MemoryLimits) -> Self {
         Self {
             epoch: None,
             generation: 0,
             highest: None,
             first_raw: 0,
-            dedupe: Dedupe::new(64, i64::MIN),
+            memory: limits.nothing(i64::MIN),
             inserting: None,
             pending: VecDeque::new(),
             has_warned_of_gap: false,
@@ -159,7 +160,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         let start = self.reader.bounds().await?.start;
         // From the last committed record on, so that a table which lacks it is noticed although nothing follows.
         self.reader.seek(self.reader.committed().map_or(start, |next| next - 1).max(start));
-        let mut ownership = Ownership::new();
+        let mut ownership = Ownership::new(&self.shared.memory);
         loop {
             self.fill(&mut ownership, &ends).await?;
             let is_due = self.is_due(&ownership, stop.is_cancelled());
@@ -232,7 +233,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
                         self.flushes = self.shared.flush_schedule.flushes();
                     }
                     let before = self.block.len();
-                    self.block.push(&header, origin, (&self.content, record.offset), &mut ownership.dedupe);
+                    self.block.push(&header, origin, (&self.content, record.offset), &mut ownership.memory);
                     self.shared.flush_schedule.gather(self.block.len() - before);
                     ownership.highest = Some(origin.offset);
                     ownership.has_taken = true;
@@ -318,20 +319,20 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         loop {
             let attempt = async {
                 let (generation, highest) = self.shared.table.take_fence(key).await?;
-                let dedupe = self.shared.table.recall(key, self.shared.dedupe_memory).await?;
-                Ok::<_, TableError>((generation, highest, dedupe))
+                let memory = self.shared.table.recall(key, &self.shared.memory).await?;
+                Ok::<_, TableError>((generation, highest, memory))
             };
             let result = tokio::select! {
                 () = ends.any() => return Ok(false),
                 result = attempt => result,
             };
             match result {
-                Ok((generation, highest, dedupe)) => {
+                Ok((generation, highest, memory)) => {
                     failpoint::point("load.fenced");
                     ownership.first_raw = self.shared.raw.first_held(key, highest.map_or(0, |highest| highest + 1)).await?;
                     tracing::info!(partition, generation, stored = highest, "loading");
-                    (ownership.epoch, ownership.generation, ownership.highest, ownership.dedupe) =
-                        (Some(epoch), generation, highest, dedupe);
+                    (ownership.epoch, ownership.generation, ownership.highest, ownership.memory) =
+                        (Some(epoch), generation, highest, memory);
                     return Ok(true);
                 }
                 Err(problem) => pause.after(&problem, partition, ends.any()).await,
@@ -359,15 +360,41 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
                 found = self.shared.table.find(key, &self.block.candidates) => found,
             };
             match found {
-                Ok(stored) => self.block.resolve_duplicates(|key| stored.get(key).copied()),
+                Ok(stored) => self.block.resolve_duplicates(|key| stored.get(key).copied(), &mut ownership.memory.sessions),
                 Err(_) if ends.stop.is_cancelled() => return false,
                 Err(problem) => pause.after(&problem, self.reader.partition(), ends.any()).await,
             }
         }
+        if !self.settle_sessions(ownership, ends).await {
+            return false;
+        }
         let Some(sealed) = self.block.seal() else { return true };
         failpoint::point("load.sealed");
-        ownership.dedupe.begin_insert();
+        ownership.memory.dedupe.begin_insert();
         ownership.inserting = Some(Box::pin(insert(self.shared.table.clone(), sealed, ownership.generation, ends.stop.clone())));
+        true
+    }
+
+    /// Gives every row of the block its session. `false` if the table does not answer and this ends.
+    async fn settle_sessions(&mut self, ownership: &mut Ownership, ends: &Ends) -> bool {
+        let Some(key) = self.block.key() else { return true };
+        let sessions = &mut ownership.memory.sessions;
+        let rows = self.block.waiting_rows(sessions);
+        let (mut questions, mut settled, mut pause) = (sessions.questions(&rows), Settled::default(), Pause::default());
+        Counter::SessionLookups.add(questions.len() as u64);
+        while !questions.is_empty() {
+            let visits = tokio::select! {
+                () = ends.revoked.cancelled() => return false,
+                visits = self.shared.table.visits(key, &questions) => visits,
+            };
+            match visits {
+                Ok(pasts) => questions = sessions.settle(&rows, &questions, &pasts, &mut settled),
+                Err(_) if ends.stop.is_cancelled() => return false,
+                Err(problem) => pause.after(&problem, self.reader.partition(), ends.any()).await,
+            }
+        }
+        Counter::SessionRevisions.add(settled.revisions.len() as u64);
+        self.block.settle_sessions(settled, sessions);
         true
     }
 
@@ -375,7 +402,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
     async fn finish(&mut self, ownership: &mut Ownership, sealed: Sealed, generation: u64) -> Result<(), LogError> {
         failpoint::point("load.stored");
         ownership.generation = generation;
-        ownership.dedupe.end_insert();
+        ownership.memory.dedupe.end_insert();
         self.shared.table.announce(&sealed);
         Counter::BlocksStored.add(1);
         Counter::RowsStored.add(sealed.rows.len() as u64);

@@ -403,8 +403,11 @@ proptest! {
     fn every_statement_is_of_one_project_and_one_range(text in ".{1,20}") {
         for (report, request) in with_text(&text) {
             for statement in statements(report, &request).unwrap() {
-                let (_, after) = statement.text().split_once(" FROM events WHERE project_id = {p").unwrap();
-                prop_assert!(!after.contains("events WHERE"));
+                let (before, after) = statement.text().split_once(" WHERE project_id = {p").unwrap();
+                prop_assert!(!after.contains("FROM events"));
+                // Beside the events a statement reads what is said of their sessions, of the same project.
+                let of_revisions = before.matches("FROM events WHERE project_id = 0 AND type = '$session' AND person_id = {p").count();
+                prop_assert_eq!(before.matches("FROM events").count(), 1 + of_revisions);
                 let index: usize = after.split_once(':').unwrap().0.parse().unwrap();
                 let value = statement.params().nth(index).unwrap().1.to_owned();
                 prop_assert_eq!(value, "7");

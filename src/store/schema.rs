@@ -117,8 +117,8 @@ pub enum Source {
     Flags,
     /// Raw offset of its record; of the block's last record in the books.
     LogOffset,
-    /// A UUID of the event.
-    Uuid(Field),
+    /// The session, as [`crate::event::session`] defines it; what a revision says ([`super::revisions`]).
+    Session,
     /// A number of the event, little endian.
     Number(Field),
     /// A text of the event; its type in the books is [`super::books::BOOKS_TYPE`].
@@ -233,7 +233,7 @@ pub const COLUMNS: &[Column] = &[
     column("sent_at", ColumnType::Time, Source::SentAt),
     text("user_id", Field::UserId).queried_as("user_id", &["userId"]),
     text("anonymous_id", Field::AnonymousId).queried_as("anonymous_id", &["anonymousId"]),
-    column("session_id", ColumnType::Uuid, Source::Uuid(Field::Session)).queried_as(SESSION, &["sessionId"]),
+    column("session_id", ColumnType::Uuid, Source::Session).queried_as(SESSION, &["sessionId"]),
     text("client_session_id", Field::ClientSession),
     column("flags", ColumnType::UInt32, Source::Flags),
     dictionary("country", Field::Country).queried().shown("geo", "country"),
@@ -355,7 +355,7 @@ mod tests {
         for column in COLUMNS {
             let fits = match column.source {
                 Source::Text(_) => matches!(column.ty, ColumnType::Text | ColumnType::Dictionary),
-                Source::Uuid(_) | Source::EventId => column.ty == ColumnType::Uuid,
+                Source::Session | Source::EventId => column.ty == ColumnType::Uuid,
                 Source::Number(_) => matches!(column.storage(), Storage::Fixed2 | Storage::Fixed4 | Storage::Fixed8),
                 _ => true,
             };

@@ -28,6 +28,7 @@ mod refusals;
 mod replay;
 mod report;
 mod sdk;
+mod sessions;
 mod signals;
 mod slow;
 mod tls;

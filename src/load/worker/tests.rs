@@ -9,13 +9,15 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::super::block::DuplicateCandidate;
-use super::super::dedupe::{EventKey, Fingerprint};
+use super::super::dedupe::{Dedupe, EventKey, Fingerprint};
 use super::super::group_insert::PendingBlock;
 use super::super::row;
+use super::super::sessions::{Past, Pasts, Question, Sessions, Visit};
 use super::*;
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey};
 use crate::event::packed::{Enrichment, EventHeader, EventWriter};
 use crate::event::record::{Tallies, day_of};
+use crate::event::session::{SessionId, SessionRules};
 use crate::load::BlockLimits;
 use crate::outcome::Count;
 
@@ -69,8 +71,8 @@ impl Dice {
     }
 }
 
-/// One row of the table: raw offset, and the event unless it is a row of the books.
-type Row = (i64, Option<EventKey>);
+/// One row of the table: raw offset, the event unless it is a row of the books, and its session.
+type Row = (i64, Option<EventKey>, SessionId);
 
 struct State {
     dice: Dice,
@@ -93,7 +95,7 @@ struct State {
 
 impl State {
     fn highest(&self) -> Option<i64> {
-        let of_rows = || self.rows.iter().map(|(offset, _)| *offset).max();
+        let of_rows = || self.rows.iter().map(|(offset, ..)| *offset).max();
         if self.broken == Some(Broken::Watermark) { None } else { of_rows() }
     }
 }
@@ -140,6 +142,11 @@ impl World {
         let pause = self.with(|state| if state.is_stormy { state.dice.pause() } else { Duration::from_millis(1) });
         tokio::time::sleep(pause).await;
     }
+}
+
+/// When an event happened.
+fn at_ms(key: &EventKey) -> i64 {
+    NOON_MS + i64::from_be_bytes(key.event_id[..8].try_into().unwrap())
 }
 
 fn event_key(number: u64) -> EventKey {
@@ -236,6 +243,7 @@ fn rows_of(sealed: &Sealed) -> Vec<Row> {
     column("person_id", 8);
     let visitors = column("visitor_id", 8);
     let ids = column("event_id", 16);
+    let sessions: Vec<SessionId> = sealed.rows.sessions().collect();
     let key = |row: usize| {
         let mut event_id: [u8; 16] = ids[row].clone().try_into().unwrap();
         event_id[..8].reverse();
@@ -243,7 +251,7 @@ fn rows_of(sealed: &Sealed) -> Vec<Row> {
         let number = |bytes: &Vec<u8>| u64::from_le_bytes(bytes.clone().try_into().unwrap());
         EventKey { project: ProjectId(number(&projects[row])), event_id, visitor: VisitorKey(number(&visitors[row])) }
     };
-    (0..rows).map(|row| (sealed.last_offset, (projects[row] != [0; 8]).then(|| key(row)))).collect()
+    (0..rows).map(|row| (sealed.last_offset, (projects[row] != [0; 8]).then(|| key(row)), sessions[row])).collect()
 }
 
 impl Table for World {
@@ -275,22 +283,25 @@ impl Table for World {
         }))
     }
 
-    async fn recall(&self, _: PartitionKey, bytes: usize) -> Result<Dedupe, TableError> {
+    async fn recall(&self, _: PartitionKey, limits: &MemoryLimits) -> Result<Memory, TableError> {
         self.pause().await;
         if self.strikes(10) {
             return Err(TableError::Later("nothing can be read".to_owned()));
         }
         Ok(self.with(|state| {
+            let mut memory = limits.nothing(i64::MIN);
+            // Of nobody it is known what the table has.
+            memory.sessions = Sessions::new(limits.rules, limits.max_visitors, i64::MAX / 4);
             if state.broken == Some(Broken::Window) {
-                return Dedupe::new(bytes, i64::MIN);
+                return memory;
             }
             // What happened before that may be in the table without being recalled.
             let since = NOON_MS + state.dice.below(60) as i64;
-            let mut dedupe = Dedupe::new(bytes, since);
+            memory.dedupe = Dedupe::new(limits.dedupe_bytes, since);
             let forgets = state.broken == Some(Broken::Reach);
-            let keys = state.rows.iter().filter_map(|(_, key)| *key).enumerate();
-            keys.filter(|(number, _)| !forgets || number % 4 != 0).for_each(|(_, key)| dedupe.recall(key, NOON_MS));
-            dedupe
+            let keys = state.rows.iter().filter_map(|(_, key, _)| *key).enumerate();
+            keys.filter(|(number, _)| !forgets || number % 4 != 0).for_each(|(_, key)| memory.dedupe.recall(key, NOON_MS));
+            memory
         }))
     }
 
@@ -300,12 +311,28 @@ impl Table for World {
         if self.strikes(10) {
             return Err(TableError::Later("nothing can be read".to_owned()));
         }
-        let stored: HashSet<EventKey> = self.with(|state| state.rows.iter().filter_map(|(_, key)| *key).collect());
+        let stored: HashSet<EventKey> = self.with(|state| state.rows.iter().filter_map(|(_, key, _)| *key).collect());
         Ok(candidates
             .iter()
             .filter(|candidate| stored.contains(&candidate.key))
             .map(|candidate| (candidate.key, candidate.fingerprint))
             .collect())
+    }
+
+    async fn visits(&self, _: PartitionKey, questions: &[Question]) -> Result<Pasts, TableError> {
+        self.answers(Silent::Find).await;
+        self.pause().await;
+        if self.strikes(10) {
+            return Err(TableError::Later("nothing can be read".to_owned()));
+        }
+        let visits = |question: &Question| {
+            let of_visitor = |state: &mut State| {
+                let of_visitor = |(_, key, session): &Row| Some((key.filter(|key| key.visitor == question.visitor.key)?, *session));
+                state.rows.iter().filter_map(of_visitor).map(|(key, session)| Visit { at_ms: at_ms(&key), session }).collect()
+            };
+            (question.visitor, Past { visits: self.with(of_visitor), revisions: Vec::new() })
+        };
+        Ok(questions.iter().map(visits).collect())
     }
 
     async fn insert(&self, block: &Sealed, generation: u64) -> Result<(), TableError> {
@@ -409,12 +436,16 @@ impl PartitionReader for Reader {
 
 /// Lets another owner load, until it is aborted or, gently, its partition taken away.
 fn begin(world: &World) -> (tokio::task::JoinHandle<Result<(), LogError>>, CancellationToken) {
-    let limits = BlockLimits { max_rows: 12, max_age: Duration::from_millis(200), dedupe_memory: 1 << 12 };
+    let rules = SessionRules { idle_gap_ms: 20, longest_ms: 100 };
+    let limits = BlockLimits {
+        max_rows: 12,
+        max_age: Duration::from_millis(200),
+        memory: MemoryLimits { dedupe_bytes: 1 << 12, max_visitors: 4, rules },
+    };
     let flush_schedule = Arc::new(FlushSchedule::new(&limits));
     let reader = Reader::new(world);
     let revoked = reader.revoked.clone();
-    let shared =
-        Shared { table: world.clone(), raw: world.clone(), dedupe_memory: limits.dedupe_memory, stats: Arc::default(), flush_schedule };
+    let shared = Shared { table: world.clone(), raw: world.clone(), memory: limits.memory, stats: Arc::default(), flush_schedule };
     let worker = Worker::new(shared, reader);
     (crate::lifecycle::spawn_apart(worker.run(CancellationToken::new())), revoked)
 }
@@ -441,9 +472,9 @@ async fn run(seed: u64, broken: Option<Broken>) -> Result<(), String> {
     tokio::time::sleep(Duration::from_secs(600)).await;
     last.abort();
     let rows = world.with(|state| state.rows.clone());
-    let stored: Vec<EventKey> = rows.iter().filter_map(|(_, key)| *key).collect();
+    let stored: Vec<EventKey> = rows.iter().filter_map(|(_, key, _)| *key).collect();
     let distinct: HashSet<EventKey> = stored.iter().copied().collect();
-    let offsets: BTreeSet<i64> = rows.iter().map(|(offset, _)| *offset).collect();
+    let offsets: BTreeSet<i64> = rows.iter().map(|(offset, ..)| *offset).collect();
     match () {
         () if stored.len() != distinct.len() => Err(format!("{} events doubled", stored.len() - distinct.len())),
         () if distinct != sent => Err(format!("{} events lost", sent.difference(&distinct).count())),

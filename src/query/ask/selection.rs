@@ -8,6 +8,7 @@ use super::range::Range;
 use crate::event::ids::ProjectId;
 use crate::query::error::QueryError;
 use crate::query::sql::Statement;
+use crate::store::revisions::{FROM, IS_REVISION, LONGEST_SESSION_MS, PROJECT, UNTIL, VERSION};
 
 /// Whose events, and of which time: `from_ms` included, `until_ms` excluded, milliseconds since 1970. Made by the question alone, so
 /// no report chooses its project.
@@ -16,23 +17,56 @@ pub(crate) struct Scope {
     project: ProjectId,
     from_ms: i64,
     until_ms: i64,
+    /// Whether [`SESSION`] tells the session of each event.
+    tells_sessions: bool,
 }
+
+/// The session of an event of a scope [with sessions](Scope::with_sessions): that of its row, unless events that came later moved it; then
+/// the newest revision counts. A session that the client named is moved by nothing.
+pub(crate) const SESSION: &str = "if(empty(revised) OR client_session_id != '' \
+    OR (arrayFirst(span -> span.1 <= timestamp AND timestamp <= span.2, revised) AS revision).4 = 0, session_id, revision.3)";
 
 impl Scope {
     /// The events of `project` in `range`.
     pub(in crate::query) fn new(project: ProjectId, range: &Range) -> Self {
-        Self { project, from_ms: range.from_ms, until_ms: range.until_ms }
+        Self { project, from_ms: range.from_ms, until_ms: range.until_ms, tells_sessions: false }
+    }
+
+    /// The same events, each with its session.
+    pub(crate) fn with_sessions(self) -> Self {
+        Self { tells_sessions: true, ..self }
     }
 
     /// `FROM events WHERE`, limited to the scope.
     fn expr(self) -> Expr {
-        Expr::from(" FROM events WHERE project_id = ")
+        let from = Expr::from(" FROM events");
+        let from = if self.tells_sessions { from.then(self.revisions()) } else { from };
+        from.then(" WHERE project_id = ")
             .then(Expr::uint(self.project.0))
             .then(" AND timestamp >= fromUnixTimestamp64Milli(")
             .then(Expr::int(self.from_ms))
             .then(") AND timestamp < fromUnixTimestamp64Milli(")
             .then(Expr::int(self.until_ms))
             .then(")")
+    }
+}
+
+impl Scope {
+    /// Joins what later events say of the sessions of earlier ones, visitor by visitor, the newest first.
+    fn revisions(self) -> Expr {
+        let time = |ms| Expr::call("fromUnixTimestamp64Milli", [Expr::int(ms)]);
+        let span =
+            Expr::call("groupArray", [Expr::from("(").then(FROM).then(", ").then(UNTIL).then(", session_id, ").then(VERSION).then(")")]);
+        let revised = Expr::call("arrayReverseSort", [Expr::from("span -> span.4"), span]).then(" AS revised");
+        Expr::from(" GLOBAL ANY LEFT JOIN (SELECT visitor_id, ")
+            .then(revised)
+            .then(" FROM events WHERE ")
+            .then(IS_REVISION)
+            .then(Expr::from(" AND ").then(PROJECT).then(" = ").then(Expr::uint(self.project.0)))
+            .then(Expr::from(" AND ").then(FROM).then(" >= ").then(time(self.from_ms.saturating_sub(LONGEST_SESSION_MS))))
+            .then(Expr::from(" AND ").then(FROM).then(" < ").then(time(self.until_ms)))
+            .then(Expr::from(" AND ").then(UNTIL).then(" >= ").then(time(self.from_ms)))
+            .then(" GROUP BY visitor_id) AS revisions USING (visitor_id)")
     }
 }
 

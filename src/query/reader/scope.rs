@@ -5,6 +5,12 @@ use crate::query::sql::Statement;
 
 /// Tables that hold rows of all projects.
 const TABLES: [&str; 2] = [" FROM events", " FROM dead_letters"];
+/// What stands between the table and the condition where a statement reads sessions too.
+const SESSIONS: [&str; 2] = [" GLOBAL ANY LEFT JOIN (", ") AS revisions USING (visitor_id)"];
+/// What is said of sessions, by project.
+const REVISIONS: &str = " WHERE project_id = 0 AND type = '$session' AND person_id = ";
+/// The condition of a project's rows.
+const OWN: &str = " WHERE project_id = ";
 /// The books, which concern all projects.
 const BOOKS: &str = " WHERE project_id = 0 AND type = '$books'";
 
@@ -14,13 +20,21 @@ pub(super) fn is_of(project: ProjectId, statement: &Statement) -> bool {
     TABLES.iter().flat_map(|table| text.match_indices(table)).all(|(at, table)| {
         let rest = &text[at + table.len()..];
         let rest = rest.strip_prefix(" FINAL").unwrap_or(rest);
-        rest.starts_with(BOOKS) || parameter(statement, rest).is_some_and(|bound| bound == project.0)
+        let rest = without_sessions(rest).unwrap_or(rest);
+        let bound = parameter(statement, rest, REVISIONS).or_else(|| parameter(statement, rest, OWN));
+        rest.starts_with(BOOKS) || bound.is_some_and(|bound| bound == project.0)
     })
 }
 
-/// The value of `project_id` that a text behind the name of a table asks for.
-fn parameter(statement: &Statement, rest: &str) -> Option<u64> {
-    let index: usize = rest.strip_prefix(" WHERE project_id = {p")?.split_once(':')?.0.parse().ok()?;
+/// What follows on the join of the sessions. What is in it is looked at by itself: it reads a table too.
+fn without_sessions(rest: &str) -> Option<&str> {
+    let [begin, end] = SESSIONS;
+    rest.strip_prefix(begin)?.split_once(end).map(|(_, rest)| rest)
+}
+
+/// The project that a text behind the name of a table asks for by `condition`.
+fn parameter(statement: &Statement, rest: &str, condition: &str) -> Option<u64> {
+    let index: usize = rest.strip_prefix(condition)?.strip_prefix("{p")?.split_once(':')?.0.parse().ok()?;
     statement.params().nth(index)?.1.parse().ok()
 }
 
@@ -28,10 +42,16 @@ fn parameter(statement: &Statement, rest: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const OWN: ProjectId = ProjectId(7);
+    const OURS: ProjectId = ProjectId(7);
 
     fn of(project: u64) -> Statement {
         Statement::default().sql("SELECT count() FROM events WHERE project_id = ").uint(project)
+    }
+
+    fn with_sessions(project: u64, of_revisions: u64) -> Statement {
+        let to = Statement::default().sql("SELECT count() FROM events GLOBAL ANY LEFT JOIN (SELECT visitor_id FROM events");
+        let to = to.sql(" WHERE project_id = 0 AND type = '$session' AND person_id = ").uint(of_revisions);
+        to.sql(" GROUP BY visitor_id) AS revisions USING (visitor_id) WHERE project_id = ").uint(project)
     }
 
     #[test]
@@ -39,8 +59,8 @@ mod tests {
         let join = of(7).sql(" AND person_id IN (SELECT person_id FROM events WHERE project_id = ").uint(7).sql(")");
         let letters = Statement::default().sql("SELECT 1 FROM dead_letters FINAL WHERE project_id = ").uint(7);
         let books = Statement::default().sql("SELECT 1 FROM events WHERE project_id = 0 AND type = '$books'");
-        for sent in [of(7), join, letters, books, Statement::default().sql("SELECT 1 FROM system.settings")] {
-            assert!(is_of(OWN, &sent), "{}", sent.text());
+        for sent in [of(7), with_sessions(7, 7), join, letters, books, Statement::default().sql("SELECT 1 FROM system.settings")] {
+            assert!(is_of(OURS, &sent), "{}", sent.text());
         }
     }
 
@@ -51,8 +71,8 @@ mod tests {
         let others = of(7).sql(" AND person_id IN (SELECT person_id FROM events WHERE project_id = ").uint(8).sql(")");
         let letters = Statement::default().sql("SELECT 1 FROM dead_letters FINAL");
         let fixed = Statement::default().sql("SELECT count() FROM events WHERE project_id = 0");
-        for kept in [of(8), everyone, half, others, letters, fixed] {
-            assert!(!is_of(OWN, &kept), "{}", kept.text());
+        for kept in [of(8), with_sessions(8, 7), with_sessions(7, 8), everyone, half, others, letters, fixed] {
+            assert!(!is_of(OURS, &kept), "{}", kept.text());
         }
     }
 }

@@ -158,7 +158,7 @@ impl Trends {
 
     /// The events of one series.
     fn events(&self, scope: Scope, series: &Series) -> Selection {
-        Selection::of(scope).event(series.event()).filters(&self.filters).filters(series.filters())
+        Selection::of(series.scope(scope)).event(series.event()).filters(&self.filters).filters(series.filters())
     }
 
     /// The largest values of the breakdown by series; none without one.

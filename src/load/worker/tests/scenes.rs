@@ -20,11 +20,11 @@ fn a_table_that_has_less_than_was_committed_is_filled_although_nothing_follows()
             let (world, sent) = loaded_world(seed).await;
             // Restored to an earlier state, or empty.
             let kept = world.with(|state| state.dice.below(RAW_RECORDS as u64) as i64);
-            world.with(|state| state.rows.retain(|(offset, _)| *offset < kept));
+            world.with(|state| state.rows.retain(|(offset, ..)| *offset < kept));
             let (owner, _) = begin(&world);
             tokio::time::sleep(Duration::from_secs(60)).await;
             owner.abort();
-            let stored: Vec<EventKey> = world.with(|state| state.rows.iter().filter_map(|(_, key)| *key).collect());
+            let stored: Vec<EventKey> = world.with(|state| state.rows.iter().filter_map(|(_, key, _)| *key).collect());
             assert_eq!(stored.len(), sent.len(), "seed {seed}, {kept} records kept");
             assert_eq!(stored.into_iter().collect::<HashSet<_>>(), sent, "seed {seed}, {kept} records kept");
         });
@@ -51,7 +51,7 @@ fn who_waits_at_a_gap_looks_without_taking_the_fence() {
         assert_eq!(world.with(|state| state.highest()), Some(missing - 1));
 
         // A replay fills it.
-        world.with(|state| state.rows.push((missing, None)));
+        world.with(|state| state.rows.push((missing, None, SessionId([0; 16]))));
         tokio::time::sleep(Duration::from_secs(60)).await;
         owner.abort();
         assert_eq!(world.with(|state| state.highest()), Some(RAW_RECORDS - 1));

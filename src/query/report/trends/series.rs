@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::query::ask::field::Field;
 use crate::query::ask::fields::shortened;
 use crate::query::ask::filter::Filter;
+use crate::query::ask::selection::{SESSION, Scope};
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields};
 use crate::query::error::{QueryError, nearest};
 
@@ -96,6 +97,11 @@ impl Series {
         MATHS.iter().find(|(_, math)| *math == self.math).map_or("formula", |(name, _)| *name)
     }
 
+    /// The scope of its events, which tells their sessions if they are counted.
+    pub(super) fn scope(&self, scope: Scope) -> Scope {
+        if self.math == Math::UniqueSessions { scope.with_sessions() } else { scope }
+    }
+
     /// Its number where there are no events.
     pub(super) fn of_nothing(&self) -> Option<f64> {
         (self.math.counts() || self.math == Math::Sum).then_some(0.0)
@@ -141,7 +147,7 @@ impl Math {
     const fn argument(self) -> Option<&'static str> {
         match self {
             Self::UniqueUsers => Some("person_id"),
-            Self::UniqueSessions => Some("session_id"),
+            Self::UniqueSessions => Some(SESSION),
             _ => None,
         }
     }

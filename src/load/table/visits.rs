@@ -1,0 +1,140 @@
+//! The sessions that the table has: of the visitors who were seen last when a partition is taken, and of those that are looked up.
+//!
+//! Promise: what is read is bounded, however large the table is. Looked up is in the projection `visits`, which has the events of a
+//! visitor by time; recalled is what happened within an idle gap of the last receipt.
+
+use std::collections::HashSet;
+
+use super::TableError;
+use super::past::Past;
+use crate::clickhouse::{Statement, native};
+use crate::clock;
+use crate::event::ids::{ProjectId, VisitorKey};
+use crate::event::session::{SessionId, Visitor};
+use crate::load::MemoryLimits;
+use crate::load::sessions::{ANYBODY_MS, MOST_VISITS, NOBODY_MS, Pasts, Question, Revision, Sessions, Visit};
+use crate::store::books::{Held, IS_EVENT};
+use crate::store::data_version::DataVersions;
+use crate::store::revisions::{FROM, IS_REVISION, PROJECT, UNTIL, VERSION};
+
+/// Visitors asked for in one statement: the server takes form fields of up to 128 KiB, and a visitor takes 21 bytes of one.
+const VISITORS_PER_STATEMENT: usize = 2_000;
+const DAY_MS: i64 = 86_400_000;
+/// An event is stored on the day of its receipt, which may be this much before its own time: a clock that is ahead, and a block of two days.
+const AHEAD_MS: i64 = 2 * DAY_MS;
+
+/// Project, visitor, moment, session.
+const VISIT_BYTES: usize = 40;
+/// Project, visitor, first and last moment, session, version.
+const REVISION_BYTES: usize = 52;
+
+impl Past<'_> {
+    /// The latest sessions of visitors who were seen within an idle gap of the last receipt. `held` is what the server has.
+    pub(super) async fn recall_sessions(&self, held: &[Held], limits: &MemoryLimits) -> Result<Sessions, TableError> {
+        let MemoryLimits { rules, max_visitors, .. } = *limits;
+        let Some(newest_ms) = held.iter().map(|held| held.newest_ms).max() else {
+            return Ok(Sessions::new(rules, max_visitors, NOBODY_MS));
+        };
+        let since_ms = newest_ms.min(clock::now_ms()).saturating_sub(rules.idle_gap_ms);
+        let mut last = Vec::new();
+        self.server.each(&self.ask_last(since_ms, max_visitors), |row: &[u8; VISIT_BYTES]| last.extend(visit(row))).await?;
+        if last.len() > max_visitors {
+            // More than are remembered: of a visitor who is not, any event may be in the table.
+            return Ok(Sessions::new(rules, max_visitors, ANYBODY_MS));
+        }
+        let to = Statement::of("SELECT ").sql(PROJECT).sql(", visitor_id FROM ").table(self.events).sql(" WHERE ").sql(IS_REVISION);
+        let to = to.sql(" AND ").sql(FROM).sql(" > fromUnixTimestamp64Milli(").int(since_ms.saturating_sub(rules.longest_ms));
+        let revised = to.sql(") AND ").sql(UNTIL).sql(" > fromUnixTimestamp64Milli(").int(since_ms).sql(")");
+        let mut in_doubt = HashSet::new();
+        self.server.each(&revised, |row: &[u8; 16]| in_doubt.extend(visitor(row))).await?;
+        let mut sessions = Sessions::new(rules, max_visitors, since_ms);
+        for (visitor, Visit { at_ms, session }) in last {
+            sessions.recall(visitor, at_ms, Some(session).filter(|_| !in_doubt.contains(&visitor)));
+        }
+        Ok(sessions)
+    }
+
+    fn ask_last(&self, since_ms: i64, max_visitors: usize) -> Statement {
+        let to =
+            Statement::of("SELECT project_id, visitor_id, max(toUnixTimestamp64Milli(timestamp)), argMax(session_id, timestamp) FROM ");
+        let to = to.table(self.events).sql(" WHERE ").sql(IS_EVENT).sql(" AND received_day >= toDate(").uint16(first_day(since_ms));
+        let to = to.sql(") AND timestamp > fromUnixTimestamp64Milli(").int(since_ms).sql(") AND client_session_id = ''");
+        let to = to.sql(" AND bitShiftRight(bitShiftRight(visitor_id, 32) * ").uint(self.partitions.into());
+        let to = to.sql(", 32) = ").uint(self.key.partition.into());
+        to.sql(" GROUP BY project_id, visitor_id LIMIT ").uint(max_visitors as u64 + 1)
+    }
+
+    /// What the table has of the visitors in the spans that are asked for.
+    pub(super) async fn visits(&self, questions: &[Question]) -> Result<Pasts, TableError> {
+        let mut pasts = Pasts::default();
+        for questions in questions.chunks(VISITORS_PER_STATEMENT) {
+            let take = |row: &[u8; VISIT_BYTES]| {
+                if let Some((visitor, visit)) = visit(row) {
+                    pasts.entry(visitor).or_default().visits.push(visit);
+                }
+            };
+            self.server.each(&self.ask_visits(questions), take).await?;
+            // A statement of its own: the server resolves the table's columns wrongly where the same statement reads its projection.
+            let take = |row: &[u8; REVISION_BYTES]| {
+                if let Some(revision) = revision(row) {
+                    pasts.entry(revision.visitor).or_default().revisions.push(revision);
+                }
+            };
+            self.server.each(&self.ask_revisions(questions), take).await?;
+        }
+        Ok(pasts)
+    }
+
+    fn ask_visits(&self, questions: &[Question]) -> Statement {
+        let from_ms = questions.iter().map(|question| question.from_ms).min().unwrap_or_default();
+        let to_ms = questions.iter().map(|question| question.to_ms).max().unwrap_or_default();
+        let visitors = || questions.iter().map(|question| question.visitor.key.0);
+        let to = Statement::of("SELECT project_id, visitor_id, toUnixTimestamp64Milli(timestamp) AS at, session_id FROM ");
+        let to = to.projection(self.events, "visits").sql(" WHERE received_day >= toDate(").uint16(first_day(from_ms));
+        let to = to.sql(") AND visitor_id IN ").uints(visitors()).sql(" AND timestamp >= fromUnixTimestamp64Milli(").int(from_ms);
+        let to = to.sql(") AND timestamp <= fromUnixTimestamp64Milli(").int(to_ms).sql(") AND ").sql(IS_EVENT);
+        let to = to.sql(" AND at >= transform(visitor_id, ").uints(visitors()).sql(", ");
+        let to = to.ints(questions.iter().map(|question| question.from_ms)).sql(", toInt64(0)) AND at <= transform(visitor_id, ");
+        let to = to.uints(visitors()).sql(", ").ints(questions.iter().map(|question| question.to_ms));
+        // Sessions by time have ids of another kind than those that clients name.
+        let to = to.sql(", toInt64(0)) AND substring(toString(session_id), 15, 1) = '7' LIMIT ");
+        to.uint(MOST_VISITS as u64).sql(" BY project_id, visitor_id")
+    }
+
+    fn ask_revisions(&self, questions: &[Question]) -> Statement {
+        let from_ms = questions.iter().map(|question| question.revised_from_ms).min().unwrap_or_default();
+        let to_ms = questions.iter().map(|question| question.to_ms).max().unwrap_or_default();
+        let to = Statement::of("SELECT ").sql(PROJECT).sql(", visitor_id, toUnixTimestamp64Milli(").sql(FROM);
+        let to = to.sql("), toUnixTimestamp64Milli(").sql(UNTIL).sql("), session_id, ").sql(VERSION).sql(" FROM ").table(self.events);
+        let to = to.sql(" WHERE ").sql(IS_REVISION).sql(" AND ").sql(FROM).sql(" >= fromUnixTimestamp64Milli(").int(from_ms);
+        let to = to.sql(") AND ").sql(FROM).sql(" <= fromUnixTimestamp64Milli(").int(to_ms).sql(") AND visitor_id IN ");
+        to.uints(questions.iter().map(|question| question.visitor.key.0))
+    }
+}
+
+fn first_day(at_ms: i64) -> u16 {
+    DataVersions::day(at_ms.saturating_sub(AHEAD_MS))
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.try_into().map_or(0, u64::from_le_bytes)
+}
+
+fn visitor(row: &[u8]) -> Option<Visitor> {
+    let (project, key) = row.split_at_checked(8)?;
+    Some(Visitor { project: ProjectId(number(project)), key: VisitorKey(number(key.get(..8)?)) })
+}
+
+fn session(bytes: &[u8]) -> SessionId {
+    SessionId(native::uuid_bytes(bytes.try_into().unwrap_or_default()))
+}
+
+fn visit(row: &[u8; VISIT_BYTES]) -> Option<(Visitor, Visit)> {
+    Some((visitor(row)?, Visit { at_ms: number(&row[16..24]) as i64, session: session(&row[24..40]) }))
+}
+
+fn revision(row: &[u8; REVISION_BYTES]) -> Option<Revision> {
+    let (from_ms, to_ms) = (number(&row[16..24]) as i64, number(&row[24..32]) as i64);
+    let (session, version) = (session(&row[32..48]), row[48..].try_into().map_or(0, u32::from_le_bytes));
+    Some(Revision { visitor: visitor(row)?, from_ms, to_ms, session, version })
+}

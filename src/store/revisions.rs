@@ -1,0 +1,32 @@
+//! Revisions: rows of the event table that say to which session events belong that were stored before.
+//!
+//! A late event can move others to another session. Their rows stay as they are; a revision, stored in one part with the event that made
+//! it necessary, says so for a visitor's events in a span of time. It belongs to project 0 as the books do, and uses columns of an event:
+//! [`FROM`] and [`UNTIL`] for the span, `session_id` for the session, [`PROJECT`] for the project, [`VERSION`] for which of several that
+//! hold for an event counts: the highest.
+
+/// The `type` of a revision; no event can have it, `$` is reserved.
+pub const REVISION_TYPE: &str = "$session";
+/// The condition that a row is a revision.
+pub const IS_REVISION: &str = "project_id = 0 AND type = '$session'";
+/// Column of a revision that holds the time of the first event meant.
+pub const FROM: &str = "timestamp";
+/// Column of a revision that holds the time of the last event meant.
+pub const UNTIL: &str = "original_timestamp";
+/// Column of a revision that holds the project of the visitor.
+pub const PROJECT: &str = "person_id";
+/// Column of a revision that holds its version.
+pub const VERSION: &str = "flags";
+/// No session lasts longer, and no revision spans more, milliseconds.
+pub const LONGEST_SESSION_MS: i64 = 30 * 86_400_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::ids::ProjectId;
+
+    #[test]
+    fn the_condition_of_revisions_is_that_of_their_rows() {
+        assert_eq!(IS_REVISION, format!("project_id = {} AND type = '{REVISION_TYPE}'", ProjectId::BOOKS.0));
+    }
+}

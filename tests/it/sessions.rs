@@ -1,0 +1,183 @@
+//! Sessions follow from the events and from nothing else: not from their order, from copies, restarts or files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Write};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::load::rounds;
+use crate::harness::{Pulse, program};
+
+const LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/apache_access_combined.log.gz");
+const GAP_MS: i64 = 30 * 60_000;
+const LONGEST_MS: i64 = 24 * 3_600_000;
+
+/// The plain definition: sorted by time, cut at gaps and at the longest session. Returns when the session of each time begins.
+fn starts(times: &[i64]) -> BTreeMap<i64, i64> {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let mut session: Option<(i64, i64)> = None;
+    let mut starts = BTreeMap::new();
+    for at in sorted {
+        let start = match session {
+            Some((start, last)) if at - last <= GAP_MS && at - start <= LONGEST_MS => start,
+            _ => at,
+        };
+        session = Some((start, at));
+        starts.insert(at, start);
+    }
+    starts
+}
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, usize::try_from(self.below(at as u64 + 1)).unwrap());
+        }
+    }
+}
+
+/// Visitors of three days: some come back within the hour, some go on for more than a day.
+fn visits(dice: &mut Dice, now_ms: i64) -> Vec<(String, i64, Option<String>)> {
+    let mut events = Vec::new();
+    for visitor in 0..30 {
+        let (count, longest_pause_ms) = if visitor % 10 == 0 { (200, 29 * 60_000) } else { (25, 4 * 3_600_000) };
+        let mut at_ms = now_ms - 3 * 86_400_000 + dice.below(3_600_000) as i64;
+        for number in 0..count {
+            let pause = if dice.below(3) == 0 { longest_pause_ms } else { longest_pause_ms / 8 };
+            at_ms += 1 + dice.below(pause as u64) as i64;
+            if at_ms < now_ms {
+                let own = (visitor == 7 && number % 5 == 0).then(|| (number / 10).to_string());
+                events.push((format!("visitor-{visitor}"), at_ms, own));
+            }
+        }
+    }
+    events
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_those_of_the_sorted_events_over_shuffles_copies_and_kills() {
+    for seed in 1..=u64::from(rounds(2)) {
+        let mut dice = Dice(seed);
+        let mut pulse = Pulse::start().await;
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let mut events = visits(&mut dice, now_ms);
+        dice.shuffle(&mut events);
+        let as_json = |(number, (visitor, at_ms, own)): (usize, &(String, i64, Option<String>))| {
+            let mut event = json!({"eventId": format!("e{number}"), "type": "view", "anonymousId": visitor, "timestamp": at_ms});
+            if let Some(own) = own {
+                event["sessionId"] = json!(own);
+            }
+            event
+        };
+        let sent: Vec<Value> = events.iter().enumerate().map(as_json).collect();
+        let batches: Vec<&[Value]> = sent.chunks(40).collect();
+        for (number, batch) in batches.iter().enumerate() {
+            pulse.http.capture(&json!(batch)).await;
+            if dice.below(3) == 0 {
+                let again = usize::try_from(dice.below(number as u64 + 1)).unwrap();
+                pulse.http.capture(&json!(batches[again])).await;
+            }
+            match dice.below(20) {
+                0 => {
+                    pulse.kill().await;
+                    pulse.restart().await;
+                }
+                1..4 => drop(pulse.http.settled().await),
+                _ => {}
+            }
+        }
+        let total = pulse.http.settled().await;
+        assert_eq!(total["stored"], sent.len(), "seed {seed}");
+        check(&pulse, &events, now_ms, &format!("seed {seed}")).await;
+    }
+}
+
+/// Compares the sessions that reports tell with those of the definition.
+async fn check(pulse: &Pulse, events: &[(String, i64, Option<String>)], now_ms: i64, name: &str) {
+    let mut by_time: HashMap<&str, Vec<i64>> = HashMap::new();
+    events.iter().filter(|(.., own)| own.is_none()).for_each(|(visitor, at_ms, _)| by_time.entry(visitor).or_default().push(*at_ms));
+    let starts: HashMap<&str, BTreeMap<i64, i64>> = by_time.into_iter().map(|(visitor, times)| (visitor, starts(&times))).collect();
+    let expected = |visitor: &str, at_ms: i64, own: Option<&str>| match own {
+        Some(own) => format!("{visitor}/{own}"),
+        None => format!("{visitor}@{}", starts[visitor][&at_ms]),
+    };
+    let mut sessions: BTreeMap<String, String> = BTreeMap::new();
+    let shown = pulse.http.events().await;
+    for event in &shown {
+        let (visitor, id) = (event["anonymousId"].as_str().unwrap(), event["sessionId"].as_str().unwrap());
+        let at_ms = event["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        let own = events.iter().find(|(name, at, own)| name == visitor && *at == at_ms && own.is_some());
+        let found = sessions.entry(expected(visitor, at_ms, own.and_then(|(.., own)| own.as_deref()))).or_insert_with(|| id.to_owned());
+        assert_eq!(found, id, "{name}: {visitor} at {at_ms}");
+    }
+    assert_eq!(shown.len(), events.len(), "{name}");
+    let from = jiff::Timestamp::from_millisecond(now_ms - 4 * 86_400_000).unwrap().to_string();
+    let ask = json!({"from": from, "to": "now", "series": [{"event": "view", "math": "unique_sessions"}]});
+    let (_, trends) = pulse.http.query("trends", &ask).await;
+    assert_eq!(trends["result"]["series"][0]["total"], sessions.len(), "{name}");
+    let distinct: std::collections::BTreeSet<&String> = sessions.values().collect();
+    assert!(distinct.len() + 20 > sessions.len(), "{name}: sessions share ids");
+}
+
+/// The lines of the log by day, and its sessions by a very simple reader.
+fn days_of_the_log(dir: &std::path::Path) -> (Vec<std::path::PathBuf>, usize) {
+    let mut bytes = Vec::new();
+    flate2::read::MultiGzDecoder::new(std::fs::File::open(LOG).unwrap()).read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (mut days, mut times): (BTreeMap<String, String>, BTreeMap<String, Vec<i64>>) = Default::default();
+    for line in text.lines().filter(|line| line.matches('"').count() >= 6) {
+        let stamp = &line.split('[').nth(1).unwrap()[..26];
+        let at = jiff::fmt::strtime::parse("%d/%b/%Y:%H:%M:%S %z", stamp).unwrap().to_timestamp().unwrap();
+        times.entry(line.split(' ').next().unwrap().to_owned()).or_default().push(at.as_millisecond());
+        let day = days.entry(stamp[..2].to_owned()).or_default();
+        day.push_str(line);
+        day.push('\n');
+    }
+    let sessions = times.values().map(|times| starts(times).values().collect::<std::collections::BTreeSet<_>>().len()).sum();
+    let files = days.iter().map(|(day, lines)| {
+        let path = dir.join(format!("access.{day}.log"));
+        std::fs::File::create(&path).unwrap().write_all(lines.as_bytes()).unwrap();
+        path
+    });
+    (files.collect(), sessions)
+}
+
+fn orders(items: &[usize]) -> Vec<Vec<usize>> {
+    let with_first = |first: &usize| {
+        let rest: Vec<usize> = items.iter().copied().filter(|item| item != first).collect();
+        orders(&rest).into_iter().map(|rest| [vec![*first], rest].concat()).collect::<Vec<_>>()
+    };
+    if items.is_empty() { vec![Vec::new()] } else { items.iter().flat_map(with_first).collect() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_access_log_has_one_number_of_sessions_in_whatever_order_its_days_are_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let (files, sessions) = days_of_the_log(dir.path());
+    let orders = orders(&(0..files.len()).collect::<Vec<_>>());
+    // The first is the order of time and the last its opposite.
+    let few = [0, 5, 9, 14, 18, orders.len() - 1];
+    let chosen: Vec<&Vec<usize>> = if rounds(1) > 1 { orders.iter().collect() } else { few.iter().map(|at| &orders[*at]).collect() };
+    for order in chosen {
+        let pulse = Pulse::start().await;
+        let mut import = Command::new(program());
+        import.args(["import", "--json", "--format", "combined", "--data-dir"]).arg(pulse.data_dir());
+        let output = import.args(order.iter().map(|at| &files[*at])).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let ask = json!({
+            "from": "2015-05-16T00:00:00Z", "to": "2015-05-22T00:00:00Z", "interval": "day", "timezone": "UTC",
+            "series": [{"event": "http_request", "math": "unique_sessions"}],
+        });
+        let (_, trends) = pulse.http.query("trends", &ask).await;
+        assert_eq!(trends["result"]["series"][0]["total"], sessions, "days in the order {order:?}");
+    }
+}
