@@ -192,7 +192,7 @@ impl Config {
         let log = self.log.check().map_err(ConfigError)?;
         let ingest = self.ingest.check().map_err(ConfigError)?;
         let process = self.process.check().map_err(ConfigError)?;
-        check_fits(&log, &ingest, &process).map_err(ConfigError)?;
+        check_fits(&log, &ingest).map_err(ConfigError)?;
         if self.http.largest_body() < ingest.largest_body() {
             let (memory, needed) = (self.http.max_body_memory, ingest.largest_body());
             return Err(ConfigError(format!("http.max_body_memory: half of {memory} is less than {needed}, which one request may need")));
@@ -211,23 +211,16 @@ impl Config {
 }
 
 /// Whether what the roles write fits the log.
-fn check_fits(log: &LogSettings, ingest: &IngestLimits, process: &ProcessLimits) -> Result<(), String> {
-    let (kind, max_record, state_bytes) = match log {
-        LogSettings::Embedded(limits) => ("embedded", limits.max_record_bytes(), limits.state_bytes()),
-        LogSettings::Kafka(limits) => ("kafka", limits.max_record_bytes(), limits.state_bytes()),
+fn check_fits(log: &LogSettings, ingest: &IngestLimits) -> Result<(), String> {
+    let (kind, max_record) = match log {
+        LogSettings::Embedded(limits) => ("embedded", limits.max_record_bytes()),
+        LogSettings::Kafka(limits) => ("kafka", limits.max_record_bytes()),
     };
     let least = ingest.largest_record();
     if max_record < least {
         return Err(format!(
             "log.{kind}.max_record_bytes = {max_record}: with ingest.seal_size = {} and ingest.max_event_size = {} it must be at least {least}",
             ingest.seal_size, ingest.max_event_size
-        ));
-    }
-    let least = process.least_state_bytes();
-    if state_bytes < least {
-        return Err(format!(
-            "log.{kind}.state_bytes = {state_bytes}: with process.max_visitors = {} it must be at least {least}",
-            process.max_visitors()
         ));
     }
     Ok(())
@@ -397,8 +390,6 @@ mod tests {
     fn a_log_that_cannot_hold_what_the_roles_write_is_refused_with_key_and_value() {
         let refused = |text: &str| load(text, &[], &[]).unwrap().check().map(drop).unwrap_err().0;
         for kind in ["embedded", "kafka"] {
-            let problem = refused(&format!("log.kind = '{kind}'\nprocess.max_visitors = 2000000\n"));
-            assert!(problem.starts_with(&format!("log.{kind}.state_bytes = 201326592: with process.max_visitors = 2000000")), "{problem}");
             let problem = refused(&format!("log.kind = '{kind}'\ningest.max_event_size = 5000000\n"));
             assert!(problem.starts_with(&format!("log.{kind}.max_record_bytes = ")), "{problem}");
         }

@@ -15,6 +15,7 @@ pub(crate) mod dedupe;
 mod error;
 mod flush_schedule;
 mod group_insert;
+mod memory;
 #[cfg(test)]
 pub(crate) mod probe;
 mod raw_bounds;
@@ -40,7 +41,7 @@ use crate::store::data_version::DataVersions;
 use crate::store::revisions::LONGEST_SESSION_MS;
 use crate::store::tables::EVENTS;
 use flush_schedule::FlushSchedule;
-use sessions::Sessions;
+use memory::MemoryLimits;
 pub use stats::{Latency, LoadStats};
 use table::EventTable;
 use worker::Shared;
@@ -86,29 +87,6 @@ pub struct BlockLimits {
     pub(crate) max_rows: usize,
     pub(crate) max_age: Duration,
     pub(crate) memory: MemoryLimits,
-}
-
-/// What a partition may remember, and the rules of its sessions.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MemoryLimits {
-    /// For telling new events from copies.
-    pub(crate) dedupe_bytes: usize,
-    pub(crate) max_visitors: usize,
-    pub(crate) rules: SessionRules,
-}
-
-impl MemoryLimits {
-    /// The share of one of `partitions`.
-    fn share(self, partitions: u16) -> Self {
-        let share = |whole: usize| whole.div_ceil(usize::from(partitions));
-        Self { dedupe_bytes: share(self.dedupe_bytes), max_visitors: share(self.max_visitors), ..self }
-    }
-
-    /// Nothing remembered, of an empty table; nothing known of copies received before `reach_ms`.
-    fn nothing(&self, reach_ms: i64) -> block::Memory {
-        let sessions = Sessions::new(self.rules, self.max_visitors, sessions::NOBODY_MS);
-        block::Memory { dedupe: dedupe::Dedupe::new(64, reach_ms), sessions }
-    }
 }
 
 impl LoadConfig {

@@ -186,8 +186,7 @@ impl<L: Log> Replay<L> {
     }
 
     async fn work_of(&self, partition: u16, range: Range<i64>, after: i64) -> Result<Work> {
-        let warm_up_from = warm_up(&self.log, partition, range.start, self.limits.process.session_gap_ms()).await?;
-        Ok(Work { partition, warm_up_from, range, after })
+        Ok(Work { partition, range, after })
     }
 
     /// Loads until the table has everything, or asked to stop. Errors: the log cannot give what is to be read, or the table does not
@@ -221,7 +220,7 @@ impl<L: Log> Replay<L> {
     async fn load_once(&self, table: &Identifier, work: Work, progress: &impl Fn(u64)) -> Result<()> {
         let done = self.stop.child_token();
         let max_record_bytes = self.log.max_record_bytes();
-        let enriching = Enriching { limits: self.limits.process, agents: Arc::clone(&self.agents), max_record_bytes };
+        let enriching = Enriching { agents: Arc::clone(&self.agents), max_record_bytes };
         let reader = RawAgain::new(self.log.clone(), work, enriching, (Arc::clone(&self.read), done.clone()));
         let problem = reader.problem();
         let target = RebuildTarget { table: table.clone(), partitions: self.log.partitions(Topic::Raw), limits: self.limits.load };
@@ -332,19 +331,6 @@ async fn first_at<L: Log>(log: &L, partition: u16, held: Range<i64>, at_ms: i64)
         if received < at_ms - LINGER_MS { low = middle + 1 } else { high = middle }
     }
     Ok(low)
-}
-
-/// Where reading begins so that sessions open at `start` are known: one idle gap earlier.
-async fn warm_up<L: Log>(log: &L, partition: u16, start: i64, gap_ms: i64) -> Result<i64> {
-    let held = log.bounds(Topic::Raw, partition).await?;
-    if start <= held.start || start >= held.end {
-        return Ok(start);
-    }
-    let records = log.read(ReadRequest::new(Topic::Raw, partition, start, 1).prefix(HEADER_PREFIX)).await?;
-    match records.first().and_then(|record| record::header(&record.payload).ok()) {
-        Some(header) => first_at(log, partition, held.start..start, header.received_ms - gap_ms).await,
-        None => Ok(start),
-    }
 }
 
 /// Events received in the records of a range.

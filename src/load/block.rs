@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::dedupe::{Dedupe, EventKey, Fingerprint, Verdict, own_time_ms};
+use super::dedupe::{EventKey, Fingerprint, Verdict, own_time_ms};
+use super::memory::Memory;
 use super::row::{Belonging, Covered, RowOrigin, Rows};
 use super::sessions::{Row, Sessions, Settled};
 use crate::clock;
@@ -78,13 +79,6 @@ struct Open {
     next_enriched: i64,
     /// Receipt of the last record.
     received_ms: i64,
-}
-
-/// What a partition remembers of what it has loaded.
-#[derive(Debug)]
-pub(super) struct Memory {
-    pub(super) dedupe: Dedupe,
-    pub(super) sessions: Sessions,
 }
 
 /// A block on its way, kept for retries.

@@ -1,6 +1,7 @@
 //! What the loader makes of enriched records, without a table: for tests of the whole path.
 
-use super::block::{Block, Memory, Sealed};
+use super::block::{Block, Sealed};
+use super::memory::Memory;
 use super::row::{self, Part, Rows};
 use super::sessions::{Pasts, Settled};
 use crate::event::record::{self, Enriched, Tallies};

@@ -12,11 +12,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::MemoryLimits;
-use super::block::{DuplicateCandidate, Memory, Sealed};
+use super::block::{DuplicateCandidate, Sealed};
 use super::dedupe::{EventKey, Fingerprint};
 use super::error::TableError;
 use super::group_insert::{InsertQueue, PendingBlock};
+use super::memory::{Memory, MemoryLimits};
 use super::row;
 use super::sessions::{Pasts, Question};
 use super::shard_map::{self, ShardEvidence, ShardMap};

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::MemoryLimits;
-use super::block::{Block, Memory, Sealed};
+use super::block::{Block, Sealed};
 use super::error::TableError;
 use super::flush_schedule::FlushSchedule;
+use super::memory::{Memory, MemoryLimits};
 use super::raw_bounds::RawBounds;
 use super::sessions::Settled;
 use super::stats::LoadStats;

@@ -13,7 +13,6 @@ use super::enrich::agent::{AgentCache, AgentParser};
 use super::enrich::campaign::{self, Campaign};
 use super::enrich::channel::channel;
 use super::enrich::referrer;
-use super::sessionize::{SessionId, Sessionizer, Visitor};
 use crate::event::dead_letter::{self, DeadLetter, DeadLetterId, LogPosition};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
@@ -55,27 +54,25 @@ impl From<RecordError> for Refused {
 
 /// Everything one partition remembers, and its buffers.
 pub(super) struct Pipeline {
-    pub(super) sessions: Sessionizer,
     agents: AgentCache,
     /// Largest record that the log takes, bytes.
     max_record: usize,
     raw_body: Vec<u8>,
     enrichments: Vec<u8>,
-    /// The session of each event; `None` for one that is dropped.
-    assigned: Vec<Option<SessionId>>,
+    /// Whether each event goes on.
+    kept: Vec<bool>,
     /// How far the log has come, by receipt: the day of what cannot be read.
     received_ms: i64,
 }
 
 impl Pipeline {
-    pub(super) fn new(sessions: Sessionizer, agents: Arc<AgentParser>, max_record: usize) -> Self {
+    pub(super) fn new(agents: Arc<AgentParser>, max_record: usize) -> Self {
         Self {
-            sessions,
             agents: AgentCache::new(agents),
             max_record,
             raw_body: Vec::new(),
             enrichments: Vec::new(),
-            assigned: Vec::new(),
+            kept: Vec::new(),
             received_ms: 0,
         }
     }
@@ -88,8 +85,7 @@ impl Pipeline {
     /// Takes a raw record to its enriched form, and what of it ends here to dead letters.
     pub(super) fn apply(&mut self, origin: RawOrigin, payload: &[u8]) -> Applied {
         let mut raw_body = std::mem::take(&mut self.raw_body);
-        // Buffers are cleared before each use and sessions change event by event, so a panic leaves nothing half done; processed
-        // again, the record fails at the same place.
+        // Buffers are cleared before each use, so a panic leaves nothing half done; processed again, the record fails at the same place.
         let applied = catch_unwind(AssertUnwindSafe(|| self.stages(origin, payload, &mut raw_body)));
         self.raw_body = raw_body;
         let (refused, fault) = match applied {
@@ -107,7 +103,7 @@ impl Pipeline {
     fn stages(&mut self, origin: RawOrigin, payload: &[u8], raw_body: &mut Vec<u8>) -> Result<Applied, Refused> {
         let raw = record::decode(payload, raw_body)?;
         check(&raw, raw_body.len())?;
-        self.advance_time(raw.received_ms);
+        self.received_ms = raw.received_ms;
         let Taken { books, letters, events } = self.enrich_events(&raw, raw_body);
         let header = enriched_header(raw, events, books.into_tallies(), origin)?;
         let enriched = self.encode(&header, payload)?;
@@ -116,26 +112,21 @@ impl Pipeline {
         Ok(Applied { enriched, dead, letters: count, fault: None })
     }
 
-    fn advance_time(&mut self, received_ms: i64) {
-        self.received_ms = received_ms;
-        self.sessions.advance(received_ms);
-    }
-
     /// Enriches the events of a record, and finds its letters.
     fn enrich_events<'b>(&mut self, header: &Header, mut rest: &'b [u8]) -> Taken<'b> {
         self.enrichments.clear();
-        self.assigned.clear();
+        self.kept.clear();
         let mut taken = Taken { books: Books::default(), letters: Vec::new(), events: 0 };
         taken.books.take_over(&header.tallies, header.received_ms);
         let mut unread = header.events.saturating_add(header.letters);
         for _ in 0..header.events {
             let Some(event) = EventView::take(&mut rest) else { break };
             unread -= 1;
-            let session = self.take_event(header, &event, &mut taken);
-            if session.is_none() {
+            let is_kept = self.take_event(header, &event, &mut taken);
+            if !is_kept {
                 Enrichment::begin(&mut self.enrichments).mark_dropped();
             }
-            self.assigned.push(session);
+            self.kept.push(is_kept);
         }
         // Where the end of an event cannot be found, letters have no beginning either.
         while unread > 0 && unread <= header.letters {
@@ -153,8 +144,8 @@ impl Pipeline {
         taken
     }
 
-    /// Enriches an event, or puts it aside; returns its session.
-    fn take_event<'b>(&mut self, header: &Header, event: &EventView<'b>, taken: &mut Taken<'b>) -> Option<SessionId> {
+    /// Enriches an event, or puts it aside; returns whether it goes on.
+    fn take_event<'b>(&mut self, header: &Header, event: &EventView<'b>, taken: &mut Taken<'b>) -> bool {
         #[cfg(test)]
         tests::fail_for(event.header.visitor);
         let project = header.projects.get(usize::from(event.header.project)).copied().filter(|project| *project != ProjectId::BOOKS);
@@ -166,7 +157,8 @@ impl Pipeline {
             (Some(fields), Some(project)) => {
                 taken.books.received(project, event.header.received_ms, None, 1);
                 taken.events += 1;
-                return Some(self.enrich(event, &fields, project));
+                self.enrich(&fields);
+                return true;
             }
         };
         let letter = DeadLetter {
@@ -181,46 +173,29 @@ impl Pipeline {
             position: LogPosition::UNKNOWN,
         };
         taken.put(letter, header);
-        None
+        false
     }
 
-    /// The stages of an event, in order; returns its session.
-    fn enrich(&mut self, event: &EventView<'_>, fields: &Fields<'_>, project: ProjectId) -> SessionId {
-        let session = self.assign_session(event, fields, project);
+    /// The stages of an event, in order.
+    fn enrich(&mut self, fields: &Fields<'_>) {
         let mut out = Enrichment::begin(&mut self.enrichments);
-        out.field(Field::Session, &session.0);
         add_agent(&mut self.agents, fields, &mut out);
         add_acquisition(fields, &mut out);
         out.finish();
-        session
     }
 
-    fn assign_session(&mut self, event: &EventView<'_>, fields: &Fields<'_>, project: ProjectId) -> SessionId {
-        let visitor = Visitor { project, key: event.header.visitor };
-        match fields.text(Field::ClientSession) {
-            "" => self.sessions.assign(visitor, event.header.at_ms),
-            name => SessionId::of_client(visitor, name),
-        }
-    }
-
-    /// The enriched record. Where it does not fit the log, its events leave with their sessions alone.
+    /// The enriched record. Where it does not fit the log, its events leave as they came.
     fn encode(&self, header: &Header, payload: &[u8]) -> Result<Vec<u8>, Refused> {
         let enriched = record::enrich(header, payload, &self.enrichments)?;
         if enriched.len() <= self.max_record {
             return Ok(enriched);
         }
-        let mut sessions = Vec::with_capacity(24 * self.assigned.len());
-        for session in &self.assigned {
-            let mut out = Enrichment::begin(&mut sessions);
-            match session {
-                Some(session) => {
-                    out.field(Field::Session, &session.0);
-                    out.finish();
-                }
-                None => out.mark_dropped(),
-            }
+        let mut bare = Vec::with_capacity(2 * self.kept.len());
+        for is_kept in &self.kept {
+            let out = Enrichment::begin(&mut bare);
+            if *is_kept { out.finish() } else { out.mark_dropped() }
         }
-        let enriched = record::enrich(header, payload, &sessions)?;
+        let enriched = record::enrich(header, payload, &bare)?;
         if enriched.len() > self.max_record {
             let message = format!("{} bytes once enriched, and the log takes {}", enriched.len(), self.max_record);
             return Err(Refused { reason: DeadReason::RecordTooLarge, message });

@@ -73,7 +73,7 @@ pub(super) struct Worker<L: Log, R> {
 impl<L: Log, R: PartitionReader> Worker<L, R> {
     pub(super) fn new(log: L, limits: ProcessLimits, shared: Shared, reader: R) -> Self {
         let Shared { agents, saving } = shared;
-        let pipeline = Pipeline::new(limits.sessions(), agents, log.max_record_bytes());
+        let pipeline = Pipeline::new(agents, log.max_record_bytes());
         let stop = CancellationToken::new();
         let (unacked, outage) = (VecDeque::new(), Outage::default());
         Self { log, limits, reader, stop, saving, pipeline, unacked, next_offset: 0, saved_offset: 0, outage }
@@ -153,13 +153,10 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
         let partition = self.reader.partition();
         let held = self.reader.bounds().await?;
         let saved = snapshot::latest(&self.log, partition).await?;
-        let restored = saved.and_then(|saved| self.pipeline.sessions.restore(&saved.state).map(|()| saved.next_offset));
+        let restored = saved.map(|saved| saved.next_offset);
         let next = restored.or_else(|| self.reader.committed()).unwrap_or(held.start);
         log::check_end(&self.log, Topic::Raw, partition, next).await?;
         let start = next.max(held.start);
-        if restored.is_none() && start > 0 {
-            tracing::warn!(partition, start, "no snapshot of the sessions: open ones begin anew");
-        }
         // Where records were deleted unread, the first one left follows the last one read: the log reported how many are gone, and
         // a check for gaps must not wait for them.
         (self.next_offset, self.saved_offset) = (next, next);
@@ -246,9 +243,8 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
         if self.next_offset == self.saved_offset {
             return Ok(());
         }
-        let mut state = Vec::new();
-        self.pipeline.sessions.save(&mut state);
-        let snapshot = Snapshot { epoch: self.log.epoch(), next_offset: self.next_offset, state };
+        // Nothing but the offset is remembered: what a record becomes follows from the record alone.
+        let snapshot = Snapshot { epoch: self.log.epoch(), next_offset: self.next_offset, state: Vec::new() };
         for part in snapshot::split(snapshot::fresh_id(), &snapshot, self.log.max_record_bytes()) {
             self.settle(MAX_UNACKED_PARTS - 1).await?;
             self.publish(Topic::State, self.reader.partition(), part.into()).await?;

@@ -17,7 +17,6 @@ use super::received;
 use crate::event::record::RawOrigin;
 use crate::log::{Ack, Log, LogError, PartitionReader, ReadRequest, Record, Topic};
 use crate::process::Enricher;
-use crate::process::ProcessLimits;
 use crate::process::enrich::agent::AgentParser;
 
 /// Raw bytes enriched at a time.
@@ -30,8 +29,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Work {
     /// The partition.
     pub(super) partition: u16,
-    /// Where reading begins: before the range, with records that only open sessions.
-    pub(super) warm_up_from: i64,
     /// The records to be loaded.
     pub(super) range: Range<i64>,
     /// What the first record of the range follows on.
@@ -41,8 +38,6 @@ pub(super) struct Work {
 /// How records are enriched.
 #[derive(Clone)]
 pub(super) struct Enriching {
-    /// Limits of process.
-    pub(super) limits: ProcessLimits,
     /// Shared by all partitions.
     pub(super) agents: Arc<AgentParser>,
     /// What the log takes.
@@ -79,7 +74,7 @@ impl<L: Log> RawAgain<L> {
         Self {
             log,
             enricher: enriching.enricher(),
-            next: work.warm_up_from,
+            next: work.range.start,
             counted: work.range.start,
             read,
             done,
@@ -103,9 +98,6 @@ impl<L: Log> RawAgain<L> {
         let origin = RawOrigin { epoch: self.log.epoch(), partition: *partition, offset: record.offset, previous };
         let (payload, letters) = self.enricher.enrich(origin, &record.payload);
         self.next = record.offset + 1;
-        if record.offset < range.start {
-            return;
-        }
         // The same letters as the first time, so the table of letters keeps one of each.
         self.letters.extend(letters.into_iter().map(|bytes| Letter { bytes: bytes.into(), ack: None }));
         if record.offset >= self.counted {
@@ -191,7 +183,7 @@ impl<L: Log> RawAgain<L> {
 
 impl Enriching {
     fn enricher(&self) -> Enricher {
-        Enricher::new(self.limits, Arc::clone(&self.agents), self.max_record_bytes)
+        Enricher::new(Arc::clone(&self.agents), self.max_record_bytes)
     }
 }
 
@@ -210,7 +202,7 @@ impl<L: Log> PartitionReader for RawAgain<L> {
 
     fn seek(&mut self, _next_offset: i64) {
         // Whatever was handed out before may be lost to the loader: it skips what the table has.
-        self.next = self.work.warm_up_from;
+        self.next = self.work.range.start;
         self.enricher = self.enriching.enricher();
         self.ready.clear();
     }

@@ -83,7 +83,7 @@ impl Ended {
 /// Takes raw records to blocks.
 fn worked_through(raw: &[Vec<u8>]) -> Result<Ended, TestCaseError> {
     static AGENTS: LazyLock<Arc<AgentParser>> = LazyLock::new(|| Arc::new(AgentParser::new()));
-    let mut enricher = Enricher::new(settings().process, Arc::clone(&AGENTS), LIMIT);
+    let mut enricher = Enricher::new(Arc::clone(&AGENTS), LIMIT);
     let (mut enriched, mut letters) = (Vec::new(), 0);
     for (offset, payload) in (0..).zip(raw) {
         let origin = RawOrigin { epoch: LogEpoch(1), partition: 0, offset, previous: offset - 1 };

@@ -11,7 +11,7 @@ use crate::clickhouse::{Statement, native};
 use crate::clock;
 use crate::event::ids::{ProjectId, VisitorKey};
 use crate::event::session::{SessionId, Visitor};
-use crate::load::MemoryLimits;
+use crate::load::memory::MemoryLimits;
 use crate::load::sessions::{ANYBODY_MS, MOST_VISITS, NOBODY_MS, Pasts, Question, Revision, Sessions, Visit};
 use crate::store::books::{Held, IS_EVENT};
 use crate::store::data_version::DataVersions;

@@ -23,7 +23,7 @@ fn pipeline() -> Pipeline {
 }
 
 fn pipeline_of(max_record: usize) -> Pipeline {
-    let mut pipeline = Pipeline::new(Sessionizer::new(1_800_000, 1_000), agents(), max_record);
+    let mut pipeline = Pipeline::new(agents(), max_record);
     pipeline.starts_at(NOW);
     pipeline
 }
@@ -117,7 +117,6 @@ fn an_event_leaves_with_what_its_agent_page_and_visitor_say() {
     assert_eq!(fields.properties().collect::<Vec<_>>(), [Entry::String(b"plan", b"pro")]);
     assert_eq!([fields.text(Field::Browser), fields.text(Field::Os)], ["Chrome", "Given"]);
     assert_eq!([fields.text(Field::Channel), fields.text(Field::ClickIdKind)], ["paid_search", "gclid"]);
-    assert_eq!(fields.get(Field::Session).len(), 16);
     assert_conserved(&header);
 }
 
@@ -267,7 +266,7 @@ fn put_growing(body: &mut Vec<u8>, visitor: u64) {
 }
 
 #[test]
-fn a_record_that_grows_beyond_the_limit_keeps_its_events_and_their_sessions() {
+fn a_record_that_grows_beyond_the_limit_keeps_its_events_as_they_came() {
     let mut body = Vec::new();
     (1..500).for_each(|visitor| put_growing(&mut body, visitor));
     let raw = record(499, 0, &body);
@@ -276,10 +275,8 @@ fn a_record_that_grows_beyond_the_limit_keeps_its_events_and_their_sessions() {
     let (header, content) = read(&applied);
     assert_eq!((header.events, applied.letters), (499, 0));
     assert!(applied.enriched.len() < whole.len());
-    let sessions = EnrichedEvents::new(&content.events, &content.enrichments);
-    assert!(
-        sessions.map(|(event, enrichment)| Fields::enriched(&event, enrichment).unwrap().get(Field::Session).len()).all(|len| len == 16)
-    );
+    let mut events = EnrichedEvents::new(&content.events, &content.enrichments);
+    assert!(events.all(|(event, enrichment)| Fields::enriched(&event, enrichment).unwrap().get(Field::Browser).is_empty()));
     assert_conserved(&header);
 
     // Not even those fit behind a raw record that fills the log.

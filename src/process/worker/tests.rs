@@ -263,7 +263,7 @@ fn shared() -> Shared {
 type Running = tokio::task::JoinHandle<Result<(), LogError>>;
 
 fn start(log: &SmallLog, stop: &CancellationToken) -> Running {
-    let limits = ProcessConfig { snapshot_interval: Duration::from_millis(100), ..ProcessConfig::default() }.check().unwrap();
+    let limits = ProcessConfig { snapshot_interval: Duration::from_millis(100) }.check().unwrap();
     spawn_apart(Worker::new(log.clone(), limits, shared(), log.reader()).run(stop.clone()))
 }
 
@@ -284,27 +284,6 @@ async fn a_full_queue_is_waited_for_and_nothing_is_worked_through_twice() {
     worker.await.unwrap().unwrap();
     assert_eq!(enriched(&log), (0..200).collect::<Vec<_>>());
     assert!(log.0.lock().unwrap().refused > 0, "the queue was never full: the test shows nothing");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_snapshot_larger_than_the_queue_gets_out_and_leaves_room_for_events() {
-    const PART: usize = 64 << 10;
-    let log = SmallLog::new(256 << 10, PART);
-    // 40,000 visitors: a snapshot of 1.2 MiB.
-    (0..100).for_each(|number| log.put(Topic::Raw, raw(number * 400..(number + 1) * 400)));
-    let stop = CancellationToken::new();
-    let worker = start(&log, &stop);
-    log.committed(100).await;
-    stop.cancel();
-    worker.await.unwrap().unwrap();
-    let size: usize = log.records(Topic::State).iter().map(Bytes::len).sum();
-    assert!(size > 4 * (256 << 10), "{size}");
-    assert_eq!(enriched(&log), (0..100).collect::<Vec<_>>());
-
-    // Whoever comes next finds it.
-    let saved = snapshot::latest(&log, 0).await.unwrap().unwrap();
-    assert_eq!(saved.next_offset, 100);
-    assert!(crate::process::sessionize::Sessionizer::new(1_800_000, 1_000_000).restore(&saved.state).is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,6 @@ use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Header, Tallies};
 use crate::log::ConsumerGroup;
 use crate::log::embedded::EmbeddedLog;
-use crate::process::ProcessConfig;
 
 /// What becomes of the next letters that are appended.
 #[derive(Clone, Copy)]
@@ -97,9 +96,8 @@ fn broken() -> Bytes {
 
 fn reader(log: &FlakyLog) -> RawAgain<FlakyLog> {
     let end = log.raw.len() as i64;
-    let work = Work { partition: 0, warm_up_from: 0, range: 0..end, after: -1 };
-    let enriching =
-        Enriching { limits: ProcessConfig::default().check().unwrap(), agents: Arc::new(AgentParser::new()), max_record_bytes: 1 << 20 };
+    let work = Work { partition: 0, range: 0..end, after: -1 };
+    let enriching = Enriching { agents: Arc::new(AgentParser::new()), max_record_bytes: 1 << 20 };
     RawAgain::new(log.clone(), work, enriching, (Arc::default(), CancellationToken::new()))
 }
 
