@@ -2,7 +2,7 @@
 //!
 //! # The path of an event
 //! `ingest` decodes and checks a request, appends its events to the `raw` topic and answers once they are durable.
-//! `process` enriches and sessionizes them and publishes the `enriched` topic. `load` drops what is already stored and
+//! `process` enriches them and publishes the `enriched` topic. `load` drops what is already stored, gives each event its session and
 //! inserts the rest into ClickHouse as one atomic part together with the books of the block. `query` answers from there.
 //! Roles meet only in topics and tables, even inside one process, and in what [`store`] says of the tables.
 //!

@@ -235,7 +235,7 @@ async fn transfer(args: &ImportArgs, recipe: Recipe, connection: &Connection) ->
         (ended, findings)
     });
     let (mut read, mut reasons) = (0, Reasons::default());
-    // One batch after another, because a visitor's sessions follow from the order; reading goes on meanwhile.
+    // One batch after another: the sessions of events in order need no look-up; reading goes on meanwhile.
     while let Some(batch) = batches.recv().await {
         let lines = batch.numbers.len() as u64;
         reasons.merge(connection.send(batch).await?);

@@ -81,6 +81,15 @@ struct Open {
     received_ms: i64,
 }
 
+/// An event that is no copy.
+#[derive(Clone, Copy)]
+struct NewEvent<'a, 'e> {
+    event: &'a EventView<'e>,
+    fields: &'a Fields<'e>,
+    project: ProjectId,
+    origin: RowOrigin,
+}
+
 /// A block on its way, kept for retries.
 pub(super) struct Sealed {
     pub(super) epoch: LogEpoch,
@@ -192,7 +201,7 @@ impl Block {
         let fingerprint = fingerprint(fields.get(Field::Type), event.header.original_ms);
         match memory.dedupe.admit(project, &event.header, fingerprint) {
             Verdict::New => {
-                self.store(&event, &fields, (project, origin), &mut memory.sessions);
+                self.store(NewEvent { event: &event, fields: &fields, project, origin }, &mut memory.sessions);
                 self.count(header.source, project, event.header.received_ms, Count::Stored);
             }
             Verdict::Copy { conflict } => self.copy(header.source, project, event.header.received_ms, conflict),
@@ -207,7 +216,8 @@ impl Block {
         }
     }
 
-    fn store(&mut self, event: &EventView<'_>, fields: &Fields<'_>, (project, origin): (ProjectId, RowOrigin), sessions: &mut Sessions) {
+    fn store(&mut self, new: NewEvent<'_, '_>, sessions: &mut Sessions) {
+        let NewEvent { event, fields, project, origin } = new;
         let visitor = Visitor { project, key: event.header.visitor };
         let session = match fields.text(Field::ClientSession) {
             "" => sessions.assign(visitor, event.header.at_ms),
@@ -247,7 +257,10 @@ impl Block {
                 Some(earlier) => self.copy(candidate.source, candidate.key.project, received_ms, earlier != candidate.fingerprint),
                 None => {
                     let fields = Fields::enriched(&event, rest).unwrap_or_default();
-                    self.store(&event, &fields, (candidate.key.project, candidate.origin), sessions);
+                    self.store(
+                        NewEvent { event: &event, fields: &fields, project: candidate.key.project, origin: candidate.origin },
+                        sessions,
+                    );
                     self.count(candidate.source, candidate.key.project, received_ms, Count::Stored);
                 }
             }

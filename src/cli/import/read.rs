@@ -1,6 +1,4 @@
 //! Files into batches: every line becomes an event or a dead line, in the order of the file.
-//!
-//! Order matters: a visitor's sessions follow from the order of the events.
 
 use std::fs::File;
 use std::io::{self, Seek};
