@@ -2,7 +2,7 @@
 
 use strum::{EnumCount, VariantArray};
 
-/// A field. The number is its tag in the log: never reuse or renumber one; 5 was in use.
+/// A field. The number is its tag in the log: never reuse or renumber one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumCount, VariantArray)]
 #[repr(u8)]
 pub enum Field {
@@ -14,6 +14,8 @@ pub enum Field {
     AnonymousId = 3,
     /// Session as the client named it.
     ClientSession = 4,
+    /// Session as process once told it. Not written any more, and not read.
+    Session = 5,
     /// Raw user agent. Only in the log.
     UserAgent = 6,
     /// ISO country code, from the address.

@@ -23,8 +23,6 @@ use resolve::{Found, Resolved, resolve};
 
 /// Before all times that an event can have: the horizon of an empty table.
 pub(crate) const NOBODY_MS: i64 = i64::MIN / 4;
-/// Behind all times that an event can have: the horizon where nothing is known of the table.
-pub(crate) const ANYBODY_MS: i64 = i64::MAX / 4;
 /// Events of one visitor that are looked at around those that are new.
 pub(crate) const MOST_VISITS: usize = 20_000;
 

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::event::ids::{ProjectId, VisitorKey};
 use crate::event::session::{SessionId, Visitor};
 use crate::load::memory::MemoryLimits;
-use crate::load::sessions::{ANYBODY_MS, MOST_VISITS, NOBODY_MS, Pasts, Question, Revision, Sessions, Visit};
+use crate::load::sessions::{MOST_VISITS, NOBODY_MS, Pasts, Question, Revision, Sessions, Visit};
 use crate::store::books::{Held, IS_EVENT};
 use crate::store::data_version::DataVersions;
 use crate::store::revisions::{FROM, IS_REVISION, PROJECT, UNTIL, VERSION};
@@ -39,8 +39,8 @@ impl Past<'_> {
         let mut last = Vec::new();
         self.server.each(&self.ask_last(since_ms, max_visitors), |row: &[u8; VISIT_BYTES]| last.extend(visit(row))).await?;
         if last.len() > max_visitors {
-            // More than are remembered: of a visitor who is not, any event may be in the table.
-            return Ok(Sessions::new(rules, max_visitors, ANYBODY_MS));
+            // More than are remembered: of a visitor who is not, any event may be in the table that can have been received by now.
+            return Ok(Sessions::new(rules, max_visitors, newest_ms.saturating_add(AHEAD_MS)));
         }
         let to = Statement::of("SELECT ").sql(PROJECT).sql(", visitor_id FROM ").table(self.events).sql(" WHERE ").sql(IS_REVISION);
         let to = to.sql(" AND ").sql(FROM).sql(" > fromUnixTimestamp64Milli(").int(since_ms.saturating_sub(rules.longest_ms));
