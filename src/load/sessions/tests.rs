@@ -155,6 +155,19 @@ proptest! {
     }
 
     #[test]
+    fn few_visitors_whose_sessions_move_again_and_again_end_with_those_of_the_sorted_events(
+        blocks in proptest::collection::vec(proptest::collection::vec((0_u64..2, 0_i64..900), 1..4), 1..40),
+    ) {
+        let mut table = Table::default();
+        let mut sessions = Sessions::new(RULES, 1_000, -500_000);
+        for (number, events) in (0..).zip(&blocks) {
+            let events: Vec<(Visitor, i64)> = events.iter().map(|(number, at)| (visitor(*number), at * 1_000)).collect();
+            table.load(&mut sessions, &events, number);
+            table.check();
+        }
+    }
+
+    #[test]
     fn events_in_order_ask_the_table_nothing(gaps in proptest::collection::vec((0_u64..5, 0_i64..300_000), 1..60)) {
         let mut table = Table::default();
         let mut sessions = Sessions::new(RULES, 1_000, -1_000_000);
