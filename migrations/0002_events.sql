@@ -5,7 +5,7 @@
 -- plain strings, because merging dictionaries inside maps costs twice as much and saves nothing on disk.
 -- What the loader asks of all days is answered beside the rows, in the same part and with it or not at all: where an id may be (`ids`:
 -- four bytes of its hash, and the row), and how far each partition of the log is (`places`: a row for each). Which rows were received
--- last is found in the marks of `receipts`. A hash instead of the id takes 13 bytes an event instead of 21.
+-- last, and what happened last, is found in the marks of `receipts`. A hash instead of the id takes 13 bytes an event instead of 21.
 -- The events of a visitor by time (`visits`) tell in which sessions a late event falls; the day is the same in a whole part and lets
 -- others be passed over.
 -- Rows with project_id = 0 are the books of a block (see src/load): project 0 has no keys, so no project's query sees them.
@@ -70,7 +70,7 @@ CREATE TABLE IF NOT EXISTS ${database}.events
     log_offset          Int64 CODEC(Delta(8), ZSTD(1)),
     generation          UInt64,
     event_hash          UInt32 MATERIALIZED xxHash32(event_id) CODEC(Delta(4), ZSTD(1)),
-    INDEX receipts received_at TYPE minmax GRANULARITY 1,
+    INDEX receipts (received_at, timestamp) TYPE minmax GRANULARITY 1,
     PROJECTION ids (SELECT event_hash, _part_offset ORDER BY event_hash) WITH SETTINGS (index_granularity = 512),
     PROJECTION visits (SELECT project_id, received_day, visitor_id, timestamp, session_id ORDER BY received_day, visitor_id, timestamp)
         WITH SETTINGS (index_granularity = 512),
