@@ -113,7 +113,7 @@ async fn blocks_that_are_damaged_below_whole_ones_are_loaded_again() {
     let parts = parts_in_order(&pulse);
     assert!(parts.len() >= 6, "{parts:?}");
     truncate(&parts[0], "data.bin");
-    truncate(&parts[3], "data.cmrk4");
+    truncate(&parts[3], "data.cmrk3");
     truncate(&parts[parts.len() - 2], "checksums.txt");
     pulse.restart().await;
     is_whole_again(pulse, books).await;
