@@ -26,7 +26,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -88,7 +88,7 @@ impl Pulse {
         let keys = std::fs::read_to_string(dir.path().join("keys.json")).unwrap();
         let keys: Value = serde_json::from_str(&keys).unwrap();
         let key = |name: &str| keys[0][name].as_str().unwrap().to_owned();
-        let client = Client::builder(TokioExecutor::new()).build_http();
+        let client = client();
         Self { child, http: Http { address, write_key: key("write_key"), read_key: key("read_key"), client }, dir, environment }
     }
 
@@ -242,7 +242,7 @@ impl Drop for Pulse {
 impl Http {
     /// The same, on connections of its own.
     pub(crate) fn fresh(&self) -> Self {
-        Self { client: Client::builder(TokioExecutor::new()).build_http(), ..self.clone() }
+        Self { client: client(), ..self.clone() }
     }
 
     /// Where it listens, as `http://address`.
@@ -337,6 +337,11 @@ impl Http {
             }
         }
     }
+}
+
+/// Leaves connections before pulse may close them for being idle (`http.header_timeout`): a request on one that is just closed fails.
+fn client() -> Client<HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(5)).build_http()
 }
 
 /// The law of conservation, at this very instant.
