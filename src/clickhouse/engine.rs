@@ -224,7 +224,7 @@ impl Engine {
         self.soundness.clone()
     }
 
-    /// Starts it again for whoever sends a request, and answers that when it is back.
+    /// Takes requests to start it again; each is answered once it is back.
     pub fn restarter(&self) -> mpsc::Sender<oneshot::Sender<()>> {
         self.asks_restart.clone()
     }

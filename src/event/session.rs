@@ -1,16 +1,16 @@
 //! What a session is: a run of events of one visitor, cut by the rules.
 //!
 //! The sessions of a visitor follow from the set of its events and from nothing else: sorted by time, an event goes on with the session
-//! of the one before it, or begins one. The id of a session follows from the visitor and the time of its first event, so that whoever
-//! finds the same session calls it the same. A session that the client names is that of its own events, and of no others.
+//! of the one before it, or begins one. The id of a session follows from the visitor and the time of its first event, so the same session
+//! always has the same id. A session that the client names is that of its own events, and of no others.
 
 use uuid::{Builder, Uuid};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::ids::{ProjectId, VisitorKey};
 
-/// Whose sessions are told apart. The project is compared, although it is in the key's hash too: whoever may write to one project
-/// can make up a visitor whose hash is that of another project's.
+/// A visitor whose sessions are told apart from others'. The project is compared, although it is in the key's hash too: a client of one
+/// project can make up a visitor whose hash is that of another project's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Visitor {
     /// The project.

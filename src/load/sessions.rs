@@ -87,8 +87,6 @@ const FOREVER: u16 = u16::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doubt {
     None,
-    /// Revisions hold for some of its events: what is not after the last one.
-    Inside,
     /// Only the last event is known: what is not an idle gap after it.
     Start,
     /// Everything: events of this visitor wait for the end of the block.
@@ -133,7 +131,6 @@ impl Slot {
         let touches = |a: i64, b: i64| b.saturating_sub(a) <= rules.idle_gap_ms;
         match self.doubt {
             Doubt::All => return Placed::Unsure,
-            Doubt::Inside if !is_after => return Placed::Unsure,
             Doubt::Start if !is_after || touches(last_ms, at_ms) => return Placed::Unsure,
             _ => {}
         }
@@ -143,6 +140,7 @@ impl Slot {
             }
             return if rules.continues(start_ms, last_ms, at_ms) { Placed::Same } else { Placed::Latest };
         }
+        // Between two events of one session the same revisions hold as for both: a new one among them needs no look.
         if at_ms >= start_ms {
             return Placed::Same;
         }
@@ -153,7 +151,7 @@ impl Slot {
             return Placed::Alone;
         }
         let fits = last_ms.saturating_sub(at_ms) <= rules.longest_ms;
-        if fits && self.born == block && self.doubt == Doubt::None { Placed::Earlier } else { Placed::Unsure }
+        if fits && self.born == block { Placed::Earlier } else { Placed::Unsure }
     }
 }
 
@@ -364,8 +362,14 @@ impl Sessions {
                     None => seconds(last_ms, question.to_ms),
                 };
                 let length_ms = u32::try_from(last_ms - found.start_ms).unwrap_or(u32::MAX);
-                let doubt = if found.has_revisions { Doubt::Inside } else { Doubt::None };
-                Slot { start_ms: found.start_ms, length_ms, born: self.block.wrapping_sub(1), free_before: 0, free_after, doubt }
+                Slot {
+                    start_ms: found.start_ms,
+                    length_ms,
+                    born: self.block.wrapping_sub(1),
+                    free_before: 0,
+                    free_after,
+                    doubt: Doubt::None,
+                }
             }
         };
         self.recent.insert(visitor, slot);

@@ -22,8 +22,6 @@ pub(super) struct Found {
     /// Where the session of the last event begins, and that event.
     pub(super) start_ms: i64,
     pub(super) last_ms: i64,
-    /// Whether the rows alone do not tell all sessions of the span.
-    pub(super) has_revisions: bool,
 }
 
 /// An event of the visitor.
@@ -59,13 +57,12 @@ pub(super) fn resolve(rules: &SessionRules, question: &Question, past: &Past, ro
         session = Some((start_ms, event.at_ms));
     }
     let (start_ms, last_ms) = session.unwrap_or_default();
-    let is_open = is_changed && question.to_ms.saturating_sub(last_ms) <= rules.idle_gap_ms && last_ms + rules.idle_gap_ms > question.to_ms;
+    let is_open = is_changed && last_ms.saturating_add(rules.idle_gap_ms) > question.to_ms;
     if is_open && past.visits.len() < MOST_VISITS {
         return Resolved::Needs { to_ms: last_ms.saturating_add(rules.longest_ms).saturating_add(rules.idle_gap_ms) };
     }
     (found.start_ms, found.last_ms) = (start_ms, last_ms);
     found.revisions = changes.end();
-    found.has_revisions = !past.revisions.is_empty() || !found.revisions.is_empty();
     Resolved::Done(found)
 }
 
