@@ -15,6 +15,7 @@ pub(crate) mod dedupe;
 mod error;
 mod flush_schedule;
 mod group_insert;
+mod insert;
 mod memory;
 #[cfg(test)]
 pub(crate) mod probe;

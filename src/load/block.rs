@@ -81,6 +81,22 @@ struct Open {
     received_ms: i64,
 }
 
+/// A record of the enriched topic.
+#[derive(Clone, Copy)]
+pub(super) struct EnrichedRecord<'a> {
+    pub(super) header: &'a Header,
+    pub(super) origin: RawOrigin,
+    pub(super) content: &'a Enriched,
+    /// In the enriched topic.
+    pub(super) offset: i64,
+}
+
+/// An event of a record, and what process added to it.
+struct EnrichedEvent<'a> {
+    event: EventView<'a>,
+    enrichment: &'a [u8],
+}
+
 /// An event that is no copy.
 #[derive(Clone, Copy)]
 struct NewEvent<'a, 'e> {
@@ -153,8 +169,9 @@ impl Block {
         self.open.as_ref().is_none_or(|open| open.day == day && open.epoch == origin.epoch)
     }
 
-    /// Adds a whole record; `enriched` is its offset in the enriched topic.
-    pub(super) fn push(&mut self, header: &Header, origin: RawOrigin, (content, enriched): (&Enriched, i64), memory: &mut Memory) {
+    /// Adds a whole record.
+    pub(super) fn push(&mut self, record: EnrichedRecord<'_>, memory: &mut Memory) {
+        let EnrichedRecord { header, origin, content, offset: enriched } = record;
         let open = self.open.get_or_insert_with(|| Open {
             since: Instant::now(),
             late: Duration::from_millis(u64::try_from(clock::now_ms().saturating_sub(header.received_ms)).unwrap_or(0)),
@@ -177,8 +194,8 @@ impl Block {
         }
         let row_origin = RowOrigin { day: header.day, offset: origin.offset };
         let mut taken = 0;
-        for enriched in EnrichedEvents::new(&content.events, &content.enrichments) {
-            self.push_event(enriched, header, row_origin, memory);
+        for (event, enrichment) in EnrichedEvents::new(&content.events, &content.enrichments) {
+            self.push_event(EnrichedEvent { event, enrichment }, header, row_origin, memory);
             taken += 1;
         }
         if taken != header.events {
@@ -187,7 +204,8 @@ impl Block {
         }
     }
 
-    fn push_event(&mut self, (event, enrichment): (EventView<'_>, &[u8]), header: &Header, origin: RowOrigin, memory: &mut Memory) {
+    fn push_event(&mut self, enriched: EnrichedEvent<'_>, header: &Header, origin: RowOrigin, memory: &mut Memory) {
+        let EnrichedEvent { event, enrichment } = enriched;
         let Some(project) = header.projects.get(usize::from(event.header.project)).copied() else {
             tracing::error!(
                 offset = origin.offset,

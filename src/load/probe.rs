@@ -1,6 +1,6 @@
 //! What the loader makes of enriched records, without a table: for tests of the whole path.
 
-use super::block::{Block, Sealed};
+use super::block::{Block, EnrichedRecord, Sealed};
 use super::memory::Memory;
 use super::row::{self, Part, Rows};
 use super::sessions::{Pasts, Settled};
@@ -48,7 +48,7 @@ pub(crate) fn load(records: &[Vec<u8>]) -> (Tallies, usize) {
             end(&mut block, &mut memory);
         }
         let header = record::decode_enriched(payload, &mut content).expect("process makes these records");
-        block.push(&header, origin, (&content, next), &mut memory);
+        block.push(EnrichedRecord { header: &header, origin, content: &content, offset: next }, &mut memory);
     }
     end(&mut block, &mut memory);
     (books, rows)

@@ -3,22 +3,21 @@
 //! One insert is running while the next block fills. The order is always: fence, look, insert, commit.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::block::{Block, Sealed};
+use super::block::{Block, EnrichedRecord, Sealed};
 use super::error::TableError;
 use super::flush_schedule::FlushSchedule;
+use super::insert::{Inserted, Inserting, Pause, insert, wait};
 use super::memory::{Memory, MemoryLimits};
 use super::raw_bounds::RawBounds;
 use super::sessions::Settled;
 use super::stats::LoadStats;
 use super::table::Table;
-use crate::backoff::Backoff;
 use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Enriched, Header, RawOrigin};
 use crate::log::outage::{Outage, Over};
@@ -28,20 +27,10 @@ use crate::store::books::PartitionKey;
 use crate::{clock, failpoint};
 
 const READ_BYTES: usize = 2 << 20;
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Before an ownership that was lost is taken again.
+const RETRY: Duration = Duration::from_millis(100);
 /// How often a worker that waits at a gap checks whether a replay has filled it.
 const GAP_POLL: Duration = Duration::from_secs(5);
-
-/// How an insert ended.
-enum Inserted {
-    /// The table has the block as its last one; `generation` holds the fence.
-    Stored { sealed: Sealed, generation: u64 },
-    /// Another owner has loaded meanwhile: all that is known must be read again.
-    Overlap,
-    /// In doubt: pulse is to stop and the table does not answer. The log has the rows, and the next owner looks at the table.
-    Abandoned,
-}
 
 /// How an ownership ended.
 enum Ended {
@@ -50,8 +39,6 @@ enum Ended {
     /// Another owner has loaded meanwhile.
     Overlap,
 }
-
-type Inserting = Pin<Box<dyn Future<Output = Inserted> + Send>>;
 
 /// What the workers of all partitions use.
 #[derive(Clone)]
@@ -147,7 +134,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
                 }
                 Err(ended) => return Err(ended),
             }
-            tokio::time::sleep(FIRST_PAUSE).await;
+            tokio::time::sleep(RETRY).await;
         }
         Ok(())
     }
@@ -233,7 +220,8 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
                         self.flushes = self.shared.flush_schedule.flushes();
                     }
                     let before = self.block.len();
-                    self.block.push(&header, origin, (&self.content, record.offset), &mut ownership.memory);
+                    let record = EnrichedRecord { header: &header, origin, content: &self.content, offset: record.offset };
+                    self.block.push(record, &mut ownership.memory);
                     self.shared.flush_schedule.gather(self.block.len() - before);
                     ownership.highest = Some(origin.offset);
                     ownership.has_taken = true;
@@ -449,70 +437,6 @@ enum Admitted {
     Rewind,
     /// It goes into the block.
     Take(Header, RawOrigin),
-}
-
-/// Inserts a block until the table has it. After any doubt: fence, look, and only then insert again. Where it is certain that nothing
-/// of the block is stored or still running ([`TableError::is_over`]), a look is enough.
-async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64, stop: CancellationToken) -> Inserted {
-    let mut pause = Pause::default();
-    loop {
-        let Err(mut problem) = table.insert(&sealed, generation).await else { return Inserted::Stored { sealed, generation } };
-        let is_over = problem.is_over();
-        loop {
-            if stop.is_cancelled() {
-                tracing::warn!(partition = sealed.partition, ?problem, "insert abandoned to stop: the log has its events");
-                return Inserted::Abandoned;
-            }
-            pause.after(&problem, sealed.partition, stop.cancelled()).await;
-            let looked = if is_over {
-                table.highest(sealed.key()).await.map(|highest| (generation, highest))
-            } else {
-                table.take_fence(sealed.key()).await
-            };
-            match looked {
-                Ok((taken, Some(highest))) if highest == sealed.last_offset => return Inserted::Stored { sealed, generation: taken },
-                // Another owner got further, or cut the log into other blocks: what this worker remembers is out of date.
-                Ok((_, Some(highest))) if highest >= sealed.first_offset => return Inserted::Overlap,
-                // The table has lost or been given other rows meanwhile: this block would leave a hole before it.
-                Ok((_, highest)) if highest.unwrap_or(-1) < sealed.previous => return Inserted::Overlap,
-                Ok((taken, _)) => {
-                    generation = taken;
-                    break;
-                }
-                Err(again) => problem = again,
-            }
-        }
-    }
-}
-
-/// Waits between attempts, longer each time, and logs what kind of trouble it is.
-struct Pause(Backoff);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(Backoff::new(FIRST_PAUSE, LONGEST_PAUSE))
-    }
-}
-
-impl Pause {
-    /// Waits, or until `ends`: a worker that is to stop tries once more at once.
-    async fn after(&mut self, problem: &TableError, partition: u16, ends: impl Future<Output = ()>) {
-        Counter::LoadRetries.add(1);
-        match problem {
-            TableError::Stop(why) => tracing::error!(partition, why, "loading stopped until this is mended; nothing is lost"),
-            TableError::Fenced => tracing::warn!(partition, "insert refused by the fence"),
-            TableError::Later(why) | TableError::Refused(why) => tracing::warn!(partition, why, "clickhouse refuses for now"),
-        }
-        let _ = tokio::time::timeout(self.0.next_pause(), ends).await;
-    }
-}
-
-/// Waits for an insert; forever if there is none.
-async fn wait(inserting: &mut Option<Inserting>) -> Inserted {
-    match inserting {
-        Some(insert) => insert.await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn until(due_at: Option<Instant>) {

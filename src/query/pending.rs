@@ -139,7 +139,8 @@ impl<L: Log> LogPending<L> {
             }
         }
         if reads_left == 0 {
-            estimate(u64::try_from(held.end - next).unwrap_or(0), &mut lag, (tallies, known));
+            let estimated = estimate(u64::try_from(held.end - next).unwrap_or(0), &mut lag, tallies.get(known..).unwrap_or_default());
+            tallies.extend(estimated);
         }
         Ok(lag)
     }
@@ -157,11 +158,12 @@ impl<L: Log> LogPending<L> {
     }
 }
 
-/// Takes `unread` records to hold what those that were read do. Their events are of the last minute that was read.
-fn estimate(unread: u64, lag: &mut Lag, (tallies, known): (&mut Vec<PendingTally>, usize)) {
-    let Some(minute_ms) = tallies[known..].iter().map(|tally| tally.minute_ms).max().filter(|_| unread > 0) else { return };
+/// What `unread` records hold if they are like those that were read, whose events are in `tallies`. Their events are of the last minute that was read.
+fn estimate(unread: u64, lag: &mut Lag, tallies: &[PendingTally]) -> Vec<PendingTally> {
+    let Some(minute_ms) = tallies.iter().map(|tally| tally.minute_ms).max().filter(|_| unread > 0) else { return Vec::new() };
+    let mut estimated = Vec::new();
     let mut read = BTreeMap::<(ProjectId, u64), (u64, u64)>::new();
-    for tally in &tallies[known..] {
+    for tally in tallies {
         let sums = read.entry((tally.project, tally.source)).or_default();
         *sums = (sums.0 + tally.events, sums.1 + tally.rejected);
     }
@@ -170,10 +172,11 @@ fn estimate(unread: u64, lag: &mut Lag, (tallies, known): (&mut Vec<PendingTally
     for ((project, source), (events, rejected)) in read {
         let events = of_unread(events);
         lag.events += events;
-        tallies.push(PendingTally { project, minute_ms, received_ms: 0, source, events, rejected: of_unread(rejected) });
+        estimated.push(PendingTally { project, minute_ms, received_ms: 0, source, events, rejected: of_unread(rejected) });
     }
     lag.records += unread;
     lag.is_estimated = true;
+    estimated
 }
 
 fn add(header: Option<Header>, lag: &mut Lag, tallies: &mut Vec<PendingTally>) {
@@ -228,11 +231,11 @@ mod tests {
         let of_another_partition = tally(1, 0, 1_000, 0);
         let mut tallies = vec![of_another_partition, tally(1, 60_000, 30, 0), tally(2, 60_000, 5, 1), tally(1, 120_000, 10, 0)];
         let mut lag = Lag { records: 4, events: 45, ..Lag::default() };
-        estimate(8, &mut lag, (&mut tallies, 1));
+        tallies.extend(estimate(8, &mut lag, &tallies.clone()[1..]));
         assert_eq!(tallies[4..], [tally(1, 120_000, 80, 0), tally(2, 120_000, 10, 2)]);
         assert_eq!((lag.records, lag.events, lag.is_estimated), (12, 135, true));
         let known = tallies.len();
-        estimate(0, &mut lag, (&mut tallies, 0));
+        tallies.extend(estimate(0, &mut lag, &tallies.clone()));
         assert_eq!((tallies.len(), lag.records), (known, 12));
     }
 }

@@ -10,8 +10,6 @@ use std::sync::{Arc, Mutex};
 
 use super::super::block::DuplicateCandidate;
 use super::super::dedupe::{Dedupe, EventKey, Fingerprint};
-use super::super::group_insert::PendingBlock;
-use super::super::row;
 use super::super::sessions::{Past, Pasts, Question, Sessions, Visit};
 use super::*;
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey};
@@ -20,6 +18,7 @@ use crate::event::record::{Tallies, day_of};
 use crate::event::session::{SessionId, SessionRules};
 use crate::load::BlockLimits;
 use crate::outcome::Count;
+use rows::rows_of;
 
 const SEEDS: u64 = 300;
 const RAW_RECORDS: i64 = 60;
@@ -207,51 +206,6 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
         next = if dice.is(5) { next.saturating_sub(dice.below(8) as usize) } else { next + 1 };
     }
     (log, keys)
-}
-
-/// The rows of a block, read from its bytes: project and event id are among the first columns, and so is the visitor.
-fn rows_of(sealed: &Sealed) -> Vec<Row> {
-    let parts = [PendingBlock { key: sealed.key(), generation: 1, rows: Arc::clone(&sealed.rows) }];
-    let block: Vec<u8> = row::encode(&parts).flatten().collect();
-    let mut rest = block.as_slice();
-    let varint = |rest: &mut &[u8]| {
-        let (mut value, mut shift) = (0, 0);
-        loop {
-            let byte = rest[0];
-            *rest = &rest[1..];
-            value |= usize::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte < 0x80 {
-                return value;
-            }
-        }
-    };
-    let (_, rows) = (varint(&mut rest), varint(&mut rest));
-    let mut column = |name: &str, width: usize| {
-        for part in [Some(name), None] {
-            let length = varint(&mut rest);
-            let (text, after) = rest.split_at(length);
-            assert!(part.is_none_or(|part| part.as_bytes() == text), "another column than {name}");
-            rest = after;
-        }
-        let (values, after) = rest.split_at(rows * width);
-        rest = after;
-        values.chunks_exact(width).map(<[u8]>::to_vec).collect::<Vec<_>>()
-    };
-    let projects = column("project_id", 8);
-    column("timestamp", 8);
-    column("person_id", 8);
-    let visitors = column("visitor_id", 8);
-    let ids = column("event_id", 16);
-    let sessions: Vec<SessionId> = sealed.rows.sessions().collect();
-    let key = |row: usize| {
-        let mut event_id: [u8; 16] = ids[row].clone().try_into().unwrap();
-        event_id[..8].reverse();
-        event_id[8..].reverse();
-        let number = |bytes: &Vec<u8>| u64::from_le_bytes(bytes.clone().try_into().unwrap());
-        EventKey { project: ProjectId(number(&projects[row])), event_id, visitor: VisitorKey(number(&visitors[row])) }
-    };
-    (0..rows).map(|row| (sealed.last_offset, (projects[row] != [0; 8]).then(|| key(row)), sessions[row])).collect()
 }
 
 impl Table for World {
@@ -505,4 +459,5 @@ fn each_promise_of_the_table_is_needed() {
     }
 }
 
+mod rows;
 mod scenes;

@@ -1,0 +1,92 @@
+//! One insert of a block: tried until the table has it, or it is certain that another owner has loaded.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::block::Sealed;
+use super::error::TableError;
+use super::table::Table;
+use crate::backoff::Backoff;
+use crate::metrics::Counter;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How an insert ended.
+pub(super) enum Inserted {
+    /// The table has the block as its last one; `generation` holds the fence.
+    Stored { sealed: Sealed, generation: u64 },
+    /// Another owner has loaded meanwhile: all that is known must be read again.
+    Overlap,
+    /// In doubt: pulse is to stop and the table does not answer. The log has the rows, and the next owner looks at the table.
+    Abandoned,
+}
+
+/// A running insert.
+pub(super) type Inserting = Pin<Box<dyn Future<Output = Inserted> + Send>>;
+
+/// Inserts a block until the table has it. After any doubt: fence, look, and only then insert again. Where it is certain that nothing
+/// of the block is stored or still running ([`TableError::is_over`]), a look is enough.
+pub(super) async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64, stop: CancellationToken) -> Inserted {
+    let mut pause = Pause::default();
+    loop {
+        let Err(mut problem) = table.insert(&sealed, generation).await else { return Inserted::Stored { sealed, generation } };
+        let is_over = problem.is_over();
+        loop {
+            if stop.is_cancelled() {
+                tracing::warn!(partition = sealed.partition, ?problem, "insert abandoned to stop: the log has its events");
+                return Inserted::Abandoned;
+            }
+            pause.after(&problem, sealed.partition, stop.cancelled()).await;
+            let looked = if is_over {
+                table.highest(sealed.key()).await.map(|highest| (generation, highest))
+            } else {
+                table.take_fence(sealed.key()).await
+            };
+            match looked {
+                Ok((taken, Some(highest))) if highest == sealed.last_offset => return Inserted::Stored { sealed, generation: taken },
+                // Another owner got further, or cut the log into other blocks: what this worker remembers is out of date.
+                Ok((_, Some(highest))) if highest >= sealed.first_offset => return Inserted::Overlap,
+                // The table has lost or been given other rows meanwhile: this block would leave a hole before it.
+                Ok((_, highest)) if highest.unwrap_or(-1) < sealed.previous => return Inserted::Overlap,
+                Ok((taken, _)) => {
+                    generation = taken;
+                    break;
+                }
+                Err(again) => problem = again,
+            }
+        }
+    }
+}
+
+/// Waits between attempts, longer each time, and logs what kind of trouble it is.
+pub(super) struct Pause(Backoff);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Backoff::new(FIRST_PAUSE, LONGEST_PAUSE))
+    }
+}
+
+impl Pause {
+    /// Waits, or until `ends`: a worker that is to stop tries once more at once.
+    pub(super) async fn after(&mut self, problem: &TableError, partition: u16, ends: impl Future<Output = ()>) {
+        Counter::LoadRetries.add(1);
+        match problem {
+            TableError::Stop(why) => tracing::error!(partition, why, "loading stopped until this is mended; nothing is lost"),
+            TableError::Fenced => tracing::warn!(partition, "insert refused by the fence"),
+            TableError::Later(why) | TableError::Refused(why) => tracing::warn!(partition, why, "clickhouse refuses for now"),
+        }
+        let _ = tokio::time::timeout(self.0.next_pause(), ends).await;
+    }
+}
+
+/// Waits for an insert; forever if there is none.
+pub(super) async fn wait(inserting: &mut Option<Inserting>) -> Inserted {
+    match inserting {
+        Some(insert) => insert.await,
+        None => std::future::pending().await,
+    }
+}
