@@ -21,6 +21,9 @@ pub(crate) struct Scope {
     tells_sessions: bool,
 }
 
+/// The person of an event.
+pub(crate) const PERSON: &str = "person_id";
+
 /// The session of an event of a scope [with sessions](Scope::with_sessions): that of its row, unless events that came later moved it; then
 /// the newest revision counts. A session that the client named is moved by nothing.
 pub(crate) const SESSION: &str = "if(empty(revised) OR client_session_id != '' \

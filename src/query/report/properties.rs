@@ -10,6 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Ask, Report};
 use crate::query::ask::number;
+use crate::query::ask::selection::PERSON;
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields, Range, Scope, Select, Selection};
 use crate::query::error::QueryError;
 use crate::query::reader::{Cell, StatementRunner, number as shown_number, to_json};
@@ -107,7 +108,7 @@ impl Properties {
     /// The events of one person in `share`.
     fn select(&self, scope: Scope, share: u64) -> Selection {
         let events = self.events.select(scope);
-        if share > 1 { events.and(Expr::from("person_id <= ").then(Expr::uint(u64::MAX / share))) } else { events }
+        if share > 1 { events.and(Expr::from(PERSON).infix(" <= ", Expr::uint(u64::MAX / share))) } else { events }
     }
 
     fn names(&self, scope: Scope, share: u64) -> Expr {

@@ -13,6 +13,7 @@ use super::{Ask, Bar, People, REPORTS, Report};
 use crate::query::ask::fields::shortened;
 use crate::query::ask::page::{Cursor, Page};
 use crate::query::ask::range::show_ms;
+use crate::query::ask::selection::PERSON;
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields, Range, Select, Selection};
 use crate::query::error::{QueryError, nearest};
 use crate::query::reader::{Row, StatementRunner, to_json};
@@ -74,7 +75,7 @@ impl Report for Users {
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
         let events = self.of.events(runner).await?;
-        let total = Select::default().column("uniqExact(person_id)").from(events.clone());
+        let total = Select::default().column(Expr::call("uniqExact", [PERSON.into()])).from(events.clone());
         let total = runner.rows(total.into()).await?.first().map_or(0, |row| row.cell(0).uint());
         let mut rows = runner.rows(self.people(events).into()).await?;
         let next = self.page.cut(&mut rows).map(|last| format!("{:016x}", last.cell(0).uint()));
@@ -86,16 +87,23 @@ impl Users {
     /// A page of the people of `events`.
     fn people(&self, events: Selection) -> Expr {
         let events = match self.page.after {
-            Some(PersonKey(person)) => events.and(Expr::from("person_id > ").then(Expr::uint(person))),
+            Some(PersonKey(person)) => events.and(Expr::from(PERSON).infix(" > ", Expr::uint(person))),
             None => events,
         };
         let columns = Select::default()
-            .column("person_id")
+            .column(PERSON)
             .column("if(max(user_id) != '', max(user_id), max(anonymous_id))")
             .column("toUnixTimestamp64Milli(min(timestamp))")
             .column("toUnixTimestamp64Milli(max(timestamp))")
             .column("count()");
-        columns.from(events).then(" GROUP BY person_id ORDER BY person_id LIMIT ").then(Expr::uint(self.page.rows()))
+        columns
+            .from(events)
+            .then(" GROUP BY ")
+            .then(PERSON)
+            .then(" ORDER BY ")
+            .then(PERSON)
+            .then(" LIMIT ")
+            .then(Expr::uint(self.page.rows()))
     }
 }
 

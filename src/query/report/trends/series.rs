@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::query::ask::field::Field;
 use crate::query::ask::fields::shortened;
 use crate::query::ask::filter::Filter;
-use crate::query::ask::selection::{SESSION, Scope};
+use crate::query::ask::selection::{PERSON, SESSION, Scope};
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields};
 use crate::query::error::{QueryError, nearest};
 
@@ -146,7 +146,7 @@ impl Math {
     /// The column that is counted.
     const fn argument(self) -> Option<&'static str> {
         match self {
-            Self::UniqueUsers => Some("person_id"),
+            Self::UniqueUsers => Some(PERSON),
             Self::UniqueSessions => Some(SESSION),
             _ => None,
         }
