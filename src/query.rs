@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::ask::fields;
+use self::ask::{Context, Range, fields};
 pub use self::cache::SharedCache;
 use self::cache::{Cache, CacheRequest, Computed, Key, Reach, SharedSlot};
 use self::data_through::DataThrough;
@@ -111,13 +111,15 @@ impl Queries {
     /// Dropping the future cancels the running statement and gives its permit back, unless others wait for the same answer.
     pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Vec<u8>, QueryError> {
         let began = Instant::now();
-        let Question { kind, plan, refresh } = Question::parse(report, body, now_ms)?;
+        let question = Question::parse(report, body, now_ms)?;
+        let reach = question.reach(now_ms);
+        let Question { kind, plan, refresh, .. } = question;
         if let Some(freshness) = &self.0.freshness {
             freshness.poll(&self.0.reader, now_ms).await;
         }
         let request = CacheRequest {
             key: Key { project, plan: plan.fingerprint(RELEASE) },
-            reach: Reach::of(&plan.ranges(), now_ms),
+            reach,
             report,
             body,
             refresh,
@@ -149,8 +151,9 @@ impl Queries {
     async fn renew(&self, question: &cache::Question, now_ms: i64) {
         let project = question.key.project;
         let renewed = async {
-            let Question { plan, .. } = Question::parse(&question.report, &question.body, now_ms)?;
-            let (key, reach) = (Key { project, plan: plan.fingerprint(RELEASE) }, Reach::of(&plan.ranges(), now_ms));
+            let asked = Question::parse(&question.report, &question.body, now_ms)?;
+            let (reach, plan) = (asked.reach(now_ms), asked.plan);
+            let key = Key { project, plan: plan.fingerprint(RELEASE) };
             let request = CacheRequest { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
             let computation = Computation { project, plan, now_ms, shared: None };
@@ -162,9 +165,8 @@ impl Queries {
     }
 
     /// Answers a report that is not kept, with the result alone.
-    async fn read(&self, project: ProjectId, kind: &ReportKind, ask: Ask<'_>) -> Result<Vec<u8>, QueryError> {
-        let plan = (kind.parse)(ask)?;
-        let mut runner = self.0.reader.begin(project, ask.now_ms).await?;
+    async fn read(&self, project: ProjectId, plan: &dyn Plan, now_ms: i64) -> Result<Vec<u8>, QueryError> {
+        let mut runner = self.0.reader.begin(project, now_ms).await?;
         plan.answer(&mut runner).await
     }
 }
@@ -173,6 +175,8 @@ impl Queries {
 struct Question {
     kind: &'static ReportKind,
     plan: Box<dyn Plan>,
+    /// The ranges that its filters ask about beside those of the report.
+    did_in: Vec<Range>,
     /// Compute the answer anew.
     refresh: bool,
 }
@@ -183,8 +187,15 @@ impl Question {
         let refresh = fields::take_refresh(&mut body)?;
         let unknown = || QueryError::not_found("unknown_report", format!("there is no report `{}`", fields::shortened(report)));
         let kind = REPORTS.iter().find(|kind| kind.route == Route::Query && kind.name == report).ok_or_else(unknown)?;
-        let plan = (kind.parse)(Ask { project_name: "", body: &body, now_ms })?;
-        Ok(Self { kind, plan, refresh })
+        let context = Context::of(&body, now_ms)?;
+        let plan = (kind.parse)(Ask { project_name: "", body: &body, now_ms, context: &context })?;
+        Ok(Self { kind, plan, did_in: context.did_in(), refresh })
+    }
+
+    /// What its answer depends on.
+    fn reach(&self, now_ms: i64) -> Reach {
+        let ranges: Vec<&Range> = self.plan.ranges().into_iter().chain(&self.did_in).collect();
+        Reach::of(&ranges, now_ms)
     }
 }
 

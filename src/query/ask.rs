@@ -6,12 +6,13 @@
 //! | [`range`] | `from`, `to`, `timezone`, and what a range is compared with |
 //! | [`interval`] | `interval`: the buckets of a range |
 //! | [`selection`] | `event` and `filters`: which events |
-//! | [`filter`], [`field`], [`number`] | `{"field","op","value"}` |
+//! | [`filter`], [`field`], [`number`] | `{"field","op","value"}`, `any`, `all`, `did` |
 //! | [`breakdown`] | `breakdown` and `limit`: the largest values, `$other`, `$none`, and a bar's `breakdown_value` |
 //! | [`page`] | `limit` and `cursor` of a list |
 
 pub(crate) mod breakdown;
 pub(crate) mod canonical;
+mod context;
 mod event_id;
 pub(crate) mod expr;
 pub(crate) mod field;
@@ -24,6 +25,7 @@ pub(crate) mod range;
 pub(crate) mod selection;
 
 pub(crate) use self::canonical::{Canonical, CanonicalForm};
+pub(crate) use self::context::Context;
 pub(crate) use self::expr::Expr;
 pub(crate) use self::fields::Fields;
 pub(crate) use self::range::Range;

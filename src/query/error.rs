@@ -52,6 +52,11 @@ impl QueryError {
         Self::of(ErrorClass::Invalid, code, message)
     }
 
+    /// The same, of the part of the request at `path`; an empty one is the request itself.
+    pub(crate) fn within(self, path: &str) -> Self {
+        if path.is_empty() { self } else { Self { message: format!("{path}: {}", self.message), ..self } }
+    }
+
     /// There is no such thing to ask for.
     pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
         Self::of(ErrorClass::NotFound, code, message)

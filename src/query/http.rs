@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Queries;
+use super::ask::Context;
 use super::error::{ErrorClass, QueryError};
 use super::reader::{StoreReader, missing_limits};
 use super::report::{Ask, REPORTS, ReportKind, Route};
@@ -95,8 +96,10 @@ impl QueryApi {
         let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
         let parameters = url::form_urlencoded::parse(call.request.uri().query().unwrap_or_default().as_bytes());
         let body = Value::Object(parameters.map(|(key, value)| (key.into_owned(), Value::from(value))).collect());
-        let ask = Ask { project_name: &grant.name, body: &body, now_ms: clock::now_ms() };
-        Ok(self.queries.read(grant.project, report, ask).await?)
+        let now_ms = clock::now_ms();
+        let ask = |context: &Context| (report.parse)(Ask { project_name: &grant.name, body: &body, now_ms, context });
+        let plan = ask(&Context::new(now_ms))?;
+        Ok(self.queries.read(grant.project, plan.as_ref(), now_ms).await?)
     }
 
     async fn question(&self, call: Call) -> Result<Vec<u8>, ApiError> {

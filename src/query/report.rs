@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use super::ask::{Canonical, CanonicalForm, Fields, Range, Selection};
+use super::ask::{Canonical, CanonicalForm, Context, Fields, Range, Selection};
 use super::error::QueryError;
 use super::reader::StatementRunner;
 
@@ -49,6 +49,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) body: &'a Value,
     /// When it is asked, milliseconds since 1970.
     pub(crate) now_ms: i64,
+    /// What its filters are read with.
+    pub(crate) context: &'a Context,
 }
 
 impl<'a> Ask<'a> {
@@ -76,7 +78,7 @@ pub(crate) trait Report: Canonical + Sized + Send + Sync + 'static {
     /// What is wrong with it.
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError>;
 
-    /// The ranges that the answer depends on: events that arrive in one of them outdate it.
+    /// The ranges that the answer depends on, beside those of its filters: events that arrive in one of them outdate it.
     fn ranges(&self) -> Vec<&Range>;
 
     /// Answers it: the result as JSON.

@@ -1,6 +1,7 @@
 //! What the reports should answer, computed event by event: one file a report, one line in [`MODELS`].
 
 pub(crate) mod events;
+pub(crate) mod filters;
 pub(crate) mod properties;
 pub(crate) mod trends;
 pub(crate) mod users;
@@ -23,7 +24,6 @@ pub(crate) const HALF_HOUR_MS: i64 = 1_800_000;
 pub(crate) const MATHS: [&str; 11] = ["total", "unique_users", "unique_sessions", "sum", "avg", "min", "max", "p50", "p90", "p95", "p99"];
 pub(crate) const INTERVALS: [&str; 4] = ["hour", "day", "week", "month"];
 pub(crate) const BREAKDOWNS: [Option<&str>; 4] = [None, Some("properties.plan"), Some("properties.amount"), Some("country")];
-pub(crate) const FILTERS: usize = 16;
 /// A number that no float holds.
 pub(crate) const BIG: i64 = 9_007_199_254_740_993;
 
@@ -108,54 +108,6 @@ pub(crate) fn number_key(number: &Value) -> String {
 /// The id of the event that was inserted as number `index`.
 pub(crate) fn id(index: usize) -> String {
     format!("00000000-0000-4000-8000-{index:012}")
-}
-
-pub(crate) fn filter_request(filter: usize) -> Value {
-    match filter {
-        1 => json!([{"field": "country", "op": "eq", "value": "DE"}]),
-        2 => json!([{"field": "properties.plan", "op": "neq", "value": "pro"}]),
-        3 => json!([{"field": "properties.amount", "op": "gt", "value": 1}]),
-        4 => json!([{"field": "properties.plan", "op": "exists"}]),
-        5 => json!([{"field": "properties.plan", "op": "in", "value": ["", "it's \\ \"x\"\n\tü{p0:String}", 7, true]}]),
-        6 => json!([{"field": "properties.plan", "op": "contains", "value": "\\ \"x"}]),
-        8 => json!([{"field": "properties.plan", "op": "not_exists"}]),
-        9 => json!([{"field": "properties.plan", "op": "neq", "value": null}]),
-        10 => json!([{"field": "properties.amount", "op": "in", "value": [BIG, 2, 3.5]}]),
-        11 => json!([{"field": "properties.amount", "op": "gt", "value": BIG - 1}]),
-        12 => json!([{"field": "properties.amount", "op": "lt", "value": BIG}]),
-        13 => json!([{"field": "properties.amount", "op": "lte", "value": BIG}, {"field": "properties.amount", "op": "gte", "value": 1.5}]),
-        14 => json!([{"field": "properties.plan", "op": "eq", "value": BIG - 2}]),
-        15 => json!([{"field": "properties.plan", "op": "in", "value": [0, "$none", null, BIG]}]),
-        7 => json!([{"field": "country", "op": "regex", "value": "^[DF]"}, {"field": "properties.amount", "op": "lte", "value": 3}]),
-        _ => json!([]),
-    }
-}
-
-pub(crate) fn passes(filter: usize, event: &Event) -> bool {
-    let text = event.plan.as_ref().and_then(Value::as_str);
-    match filter {
-        1 => event.country == "DE",
-        2 => text != Some("pro"),
-        3 => event.amount.is_some_and(|amount| amount > 1),
-        4 | 9 => event.plan.as_ref().is_some_and(|plan| !plan.is_null()),
-        8 => event.plan.as_ref().is_none_or(Value::is_null),
-        10 => event.amount.is_some_and(|amount| [BIG, 2].contains(&amount)),
-        11 => event.amount == Some(BIG),
-        12 => event.amount.is_some_and(|amount| amount < BIG),
-        13 => event.amount.is_some_and(|amount| amount >= 2),
-        14 => false,
-        15 => event
-            .plan
-            .as_ref()
-            .is_none_or(|plan| plan.is_null() || *plan == json!(BIG) || *plan == json!("$none") || plan.as_f64() == Some(0.0)),
-        5 => event.plan.as_ref().is_some_and(|plan| {
-            let texts = ["", "it's \\ \"x\"\n\tü{p0:String}"];
-            text.is_some_and(|text| texts.contains(&text)) || *plan == json!(7) || *plan == json!(true)
-        }),
-        6 => text.is_some_and(|text| text.contains("\\ \"x")),
-        7 => ["DE", "FR"].contains(&event.country) && event.amount.is_some_and(|amount| amount <= 3),
-        _ => true,
-    }
 }
 
 /// The starts of the buckets and the end of the last one: wherever the wall clock shows the beginning of one.

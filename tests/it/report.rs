@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::harness::clickhouse::Cluster;
+use crate::model::filters::{self, Filter};
 use crate::model::{self, BIG, Event, HALF_HOUR_MS, MODELS, Range};
 
 /// Sunday, 29 March 2026, when clocks change in Berlin (at 01:00 UTC) and Beirut (at midnight, so the day begins at 01:00).
@@ -101,7 +102,7 @@ pub(crate) struct Case {
     pub(crate) formula: bool,
     pub(crate) breakdown: Option<&'static str>,
     pub(crate) limit: usize,
-    pub(crate) filter: usize,
+    pub(crate) filters: Vec<Filter>,
     pub(crate) compare: Value,
 }
 
@@ -176,10 +177,12 @@ fn case() -> impl Strategy<Value = Case> {
     let maths = prop::sample::select(model::MATHS.to_vec());
     let zones = prop::sample::select(vec!["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Beirut", "Australia/Lord_Howe"]);
     let where_and_when = zones.prop_flat_map(|zone| (Just(zone), range(zone)));
-    let happened = where_and_when.prop_flat_map(|(zone, range)| (Just(zone), Just(range), prop::collection::vec(event(range), 0..60)));
+    let happened = where_and_when.prop_flat_map(|(zone, range)| {
+        (Just(zone), Just(range), prop::collection::vec(event(range), 0..60), filters::filters(range))
+    });
     let what = (prop::collection::vec(maths, 1..3), any::<bool>(), prop::sample::select(model::INTERVALS.to_vec()), compare());
-    let split = (prop::sample::select(model::BREAKDOWNS.to_vec()), 1_usize..4, 0..model::FILTERS);
-    (happened, what, split).prop_map(|((zone, range, events), (maths, formula, interval, compare), (breakdown, limit, filter))| Case {
+    let split = (prop::sample::select(model::BREAKDOWNS.to_vec()), 1_usize..4);
+    (happened, what, split).prop_map(|((zone, range, events, filters), (maths, formula, interval, compare), (breakdown, limit))| Case {
         events: with_exact_sums(events),
         range,
         zone,
@@ -188,12 +191,22 @@ fn case() -> impl Strategy<Value = Case> {
         maths,
         breakdown,
         limit,
-        filter,
+        filters,
         compare,
     })
 }
 
 impl Case {
+    /// The filters as they are asked for.
+    pub(crate) fn filters_request(&self) -> Value {
+        filters::request(&self.filters)
+    }
+
+    /// Whether an event passes the filters.
+    pub(crate) fn passes(&self, event: &Event) -> bool {
+        filters::pass(&self.filters, event, &self.events)
+    }
+
     /// The chart that is asked for.
     pub(crate) fn request(&self) -> Value {
         let show = |at_ms| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string();
@@ -205,7 +218,7 @@ impl Case {
             .collect();
         let mut request = json!({
             "from": show(self.range.from), "to": show(self.range.until), "timezone": self.zone, "interval": self.interval,
-            "series": series, "filters": model::filter_request(self.filter), "limit": self.limit, "compare": self.compare,
+            "series": series, "filters": self.filters_request(), "limit": self.limit, "compare": self.compare,
         });
         if self.formula {
             request["formula"] = json!("A/B");

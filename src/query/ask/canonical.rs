@@ -35,6 +35,19 @@ impl CanonicalForm {
         self
     }
 
+    /// Appends values whose order and repetition mean nothing.
+    pub(crate) fn set(&mut self, name: &'static str, values: &[impl Canonical]) -> &mut Self {
+        let form = |value: &_| {
+            let mut form = Self(String::new());
+            Canonical::canonical(value, &mut form);
+            form.0
+        };
+        let mut forms: Vec<String> = values.iter().map(form).collect();
+        forms.sort_unstable();
+        forms.dedup();
+        self.field(name, &forms)
+    }
+
     /// Appends one of a fixed set of words.
     pub(crate) fn word(&mut self, word: &'static str) {
         self.0.push_str(word);
@@ -146,6 +159,18 @@ mod tests {
         forms.sort_unstable();
         forms.dedup();
         assert_eq!(forms.len(), all, "{forms:?}");
+    }
+
+    #[test]
+    fn a_set_is_known_by_its_members_alone() {
+        let set = |values: &[&str]| {
+            let mut form = CanonicalForm(String::new());
+            form.set("set", values);
+            form.0
+        };
+        assert_eq!(set(&["a", "b", "a"]), set(&["b", "a"]));
+        assert_ne!(set(&["a"]), set(&["a", "b"]));
+        assert_ne!(set(&["a,b"]), set(&["a", "b"]));
     }
 
     #[test]

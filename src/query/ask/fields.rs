@@ -51,6 +51,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// `value` as an object, whatever its keys are; what it is the report says.
+    pub(crate) fn unchecked(value: &'a Value) -> Option<Self> {
+        value.as_object().map(|object| Self { object })
+    }
+
     /// The value under `key`; JSON null counts as absent.
     pub(crate) fn value(self, key: &str) -> Option<&'a Value> {
         self.object.get(key).filter(|value| !value.is_null())

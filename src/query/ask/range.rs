@@ -100,7 +100,11 @@ impl Range {
 
     /// As [`Range::parse`], but an absent bound is none at all: lists show everything unless told otherwise.
     pub(crate) fn parse_open(fields: Fields<'_>, now_ms: i64) -> Result<Self, QueryError> {
-        let zone = zone(fields)?;
+        Self::parse_open_in(fields, now_ms, zone(fields)?)
+    }
+
+    /// As [`Range::parse_open`], read in `zone`.
+    pub(crate) fn parse_open_in(fields: Fields<'_>, now_ms: i64, zone: TimeZone) -> Result<Self, QueryError> {
         let bound = |key: &str, open_ms: i64| match fields.text(key, "invalid_range")? {
             Some(text) => instant::read(text, now_ms, &zone),
             None => Ok(Instant { at_ms: open_ms, follows_now: false }),

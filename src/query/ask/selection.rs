@@ -1,9 +1,10 @@
 //! Which events a statement reads: a scope, which none can do without, and conditions.
 
 use super::canonical::{Canonical, CanonicalForm};
+use super::context::Context;
 use super::expr::Expr;
 use super::fields::Fields;
-use super::filter::{self, Filter};
+use super::filter::{self, Did, Filter};
 use super::range::Range;
 use crate::event::ids::ProjectId;
 use crate::query::error::QueryError;
@@ -73,19 +74,37 @@ impl Scope {
     }
 }
 
+impl Scope {
+    /// The condition that the person of an event did something, or did not.
+    fn did(self, did: &Did) -> Expr {
+        // A condition that also holds of those who have no such event, who are in no table, is asked for by its contrary.
+        let by_contrary = did.times.hold_of_none();
+        let times = if by_contrary { did.times.condition().negated() } else { did.times.condition() };
+        let scope = Self { from_ms: did.range.from_ms, until_ms: did.range.until_ms, tells_sessions: false, ..self };
+        let events = Selection::of(scope).event(did.event.as_deref()).filters(&did.filters);
+        let persons = Select::default().column("person_id").from(events).then(" GROUP BY person_id HAVING ").then(times);
+        let is_in = if did.negated == by_contrary { "person_id GLOBAL IN " } else { "person_id GLOBAL NOT IN " };
+        Expr::from(is_in).then(persons.grouped())
+    }
+}
+
 /// The events of a scope that meet all conditions.
 #[derive(Clone, Debug)]
-pub(crate) struct Selection(Expr);
+pub(crate) struct Selection {
+    scope: Scope,
+    /// ` FROM events WHERE …`
+    events: Expr,
+}
 
 impl Selection {
     /// All events of `scope`.
     pub(crate) fn of(scope: Scope) -> Self {
-        Self(scope.expr())
+        Self { scope, events: scope.expr() }
     }
 
     /// Of these events those that meet `condition`.
     pub(crate) fn and(self, condition: impl Into<Expr>) -> Self {
-        Self(self.0.then(" AND ").then(condition))
+        Self { events: self.events.then(" AND ").then(condition), ..self }
     }
 
     /// Of these events those of one type, if one is given.
@@ -98,12 +117,13 @@ impl Selection {
 
     /// Of these events those that pass all filters.
     pub(crate) fn filters(self, filters: &[Filter]) -> Self {
-        filters.iter().fold(self, |selection, filter| selection.and(filter.condition().grouped()))
+        let scope = self.scope;
+        filters.iter().fold(self, |selection, filter| selection.and(filter.condition(&|did| scope.did(did)).grouped()))
     }
 
     /// ` FROM events WHERE …`, as part of a statement.
     pub(crate) fn into_expr(self) -> Expr {
-        self.0
+        self.events
     }
 }
 
@@ -120,9 +140,9 @@ impl EventMatch {
     ///
     /// # Errors
     /// 400 `invalid_event`, and as [`filter::parse_all`].
-    pub(crate) fn parse(fields: Fields<'_>) -> Result<Self, QueryError> {
+    pub(crate) fn parse(fields: Fields<'_>, context: &Context) -> Result<Self, QueryError> {
         let event = fields.text("event", "invalid_event")?.map(str::to_owned);
-        Ok(Self { event, filters: filter::parse_all(fields)? })
+        Ok(Self { event, filters: filter::parse_all(fields, context)? })
     }
 
     /// The events of `scope` that it is about.
@@ -134,7 +154,7 @@ impl EventMatch {
 impl Canonical for EventMatch {
     fn canonical(&self, to: &mut CanonicalForm) {
         let Self { event, filters } = self;
-        to.field("event", event).field("filters", filters);
+        to.field("event", event).set("filters", filters);
     }
 }
 

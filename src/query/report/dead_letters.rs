@@ -210,6 +210,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::query::ask::Context;
     use crate::query::reader::{Answer, QueryLimits, Reader, Run};
 
     const SHOP: ProjectId = ProjectId(7);
@@ -246,7 +247,7 @@ mod tests {
     fn parse(query: &str, now_ms: i64) -> Result<DeadLetters, QueryError> {
         let parameters = url::form_urlencoded::parse(query.as_bytes());
         let body = parameters.map(|(key, value)| (key.into_owned(), Value::from(value))).collect();
-        DeadLetters::parse(Ask { project_name: "shop", body: &Value::Object(body), now_ms })
+        DeadLetters::parse(Ask { project_name: "shop", body: &Value::Object(body), now_ms, context: &Context::new(now_ms) })
     }
 
     async fn answer(asked: &DeadLetters) -> Value {

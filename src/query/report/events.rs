@@ -141,7 +141,8 @@ impl Report for Events {
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
         let fields = Fields::open(ask.body, &["from", "to", "timezone", "event", "filters", "limit", "cursor"])?;
         let range = Range::parse_open(fields, ask.now_ms)?;
-        Ok(Self { range, events: EventMatch::parse(fields)?, page: Page::parse(fields, MAX_PAGE)? })
+        let events = EventMatch::parse(fields, ask.context)?;
+        Ok(Self { range, events, page: Page::parse(fields, MAX_PAGE)? })
     }
 
     fn ranges(&self) -> Vec<&Range> {

@@ -70,7 +70,7 @@ impl Report for Properties {
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
         let fields = Fields::open(ask.body, &["from", "to", "timezone", "event", "filters", "limit", "values"])?;
         let range = Range::parse_since(fields, ask.now_ms, DEFAULT_RANGE)?;
-        let events = EventMatch::parse(fields)?;
+        let events = EventMatch::parse(fields, ask.context)?;
         Ok(Self { range, events, limit: fields.limit("limit", 100, 1_000)?, values: fields.limit("values", 10, MAX_VALUES)? })
     }
 
@@ -182,11 +182,14 @@ mod tests {
 
     use super::*;
     use crate::event::ids::ProjectId;
+    use crate::query::ask::Context;
     use crate::query::sql::Statement;
+
+    const NOW_MS: i64 = 1_767_355_200_000;
 
     #[test]
     fn many_events_are_read_from_a_share_of_the_people() {
-        let ask = Ask { project_name: "", body: &json!({}), now_ms: 1_767_355_200_000 };
+        let ask = Ask { project_name: "", body: &json!({}), now_ms: NOW_MS, context: &Context::new(NOW_MS) };
         let properties = Properties::parse(ask).unwrap();
         let scope = Scope::new(ProjectId(7), &properties.range);
         let names = |share| Statement::from(properties.names(scope, share));

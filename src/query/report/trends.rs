@@ -70,7 +70,7 @@ enum With {
 impl Canonical for Trends {
     fn canonical(&self, to: &mut CanonicalForm) {
         let Self { range, interval, series, filters, breakdown, formula, compare } = self;
-        to.field("range", range).field("interval", interval).field("series", series).field("filters", filters);
+        to.field("range", range).field("interval", interval).field("series", series).set("filters", filters);
         to.field("breakdown", breakdown).field("formula", &formula.as_ref().map(|written| &written.text)).field("compare", compare);
     }
 }
@@ -109,7 +109,9 @@ impl Report for Trends {
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
         let fields = Fields::open(ask.body, &KEYS)?;
         let range = Range::parse(fields, ask.now_ms)?;
-        let series = fields.list("series", "invalid_series")?.iter().map(Series::parse).collect::<Result<Vec<_>, _>>()?;
+        let series = fields.list("series", "invalid_series")?.iter().enumerate();
+        let series = series.map(|(index, series)| Series::parse(series, ask.context).map_err(|problem| problem.within(&format!("series[{index}]"))));
+        let series = series.collect::<Result<Vec<_>, _>>()?;
         if series.is_empty() || series.len() > MAX_SERIES {
             return Err(QueryError::invalid("invalid_series", format!("`series` must have 1 to {MAX_SERIES} entries")));
         }
@@ -119,7 +121,7 @@ impl Report for Trends {
         };
         let compare = fields.value("compare").map(|value| Compared::parse(value, &range, ask.now_ms)).transpose()?;
         let breakdown = Breakdown::parse(fields)?;
-        let (interval, filters) = (Interval::parse(fields)?, filter::parse_all(fields)?);
+        let (interval, filters) = (Interval::parse(fields)?, filter::parse_all(fields, ask.context)?);
         let trends = Self { range, interval, series, filters, breakdown, formula, compare };
         trends.check_size()?;
         Ok(trends)

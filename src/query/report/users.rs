@@ -63,7 +63,8 @@ impl Report for Users {
             }
             None => {
                 let fields = Fields::open(ask.body, &["of", "from", "to", "timezone", "event", "filters", "limit", "cursor"])?;
-                let anyone = Anyone { range: Range::parse_open(fields, ask.now_ms)?, events: EventMatch::parse(fields)? };
+                let events = EventMatch::parse(fields, ask.context)?;
+                let anyone = Anyone { range: Range::parse_open(fields, ask.now_ms)?, events };
                 Ok(Self { of: Box::new(anyone), page: Page::parse(fields, MAX_PAGE)? })
             }
         }

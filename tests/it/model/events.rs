@@ -4,12 +4,12 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
-use super::{filter_request, id, passes};
+use super::id;
 use crate::report::{Asker, Case, instant};
 
 /// Reads all pages of all events that pass the filter.
 pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> {
-    let filters = filter_request(case.filter);
+    let filters = case.filters_request();
     let (mut found, mut cursor) = (Vec::new(), Value::Null);
     loop {
         let request = json!({"filters": filters, "limit": 3, "cursor": cursor});
@@ -21,7 +21,7 @@ pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> 
             break;
         }
     }
-    let inserted = case.events.iter().enumerate().filter(|(_, event)| passes(case.filter, event));
+    let inserted = case.events.iter().enumerate().filter(|(_, event)| case.passes(event));
     let mut expected: Vec<(i64, String)> = inserted.map(|(index, event)| (event.at_ms, id(index))).collect();
     expected.sort_by(|left, right| right.cmp(left));
     prop_assert_eq!(found, expected);

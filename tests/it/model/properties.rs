@@ -7,14 +7,14 @@ use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
 use super::trends::series_events;
-use super::{Event, filter_request, number_key, stored};
+use super::{Event, number_key, stored};
 use crate::report::{Asker, Case};
 
 /// Counts the properties of one type of event.
 pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> {
     let from = jiff::Timestamp::from_millisecond(case.range.from).unwrap().to_string();
     let until = jiff::Timestamp::from_millisecond(case.range.until).unwrap().to_string();
-    let request = json!({"from": from, "to": until, "event": "buy", "filters": filter_request(case.filter), "values": 2});
+    let request = json!({"from": from, "to": until, "event": "buy", "filters": case.filters_request(), "values": 2});
     let answer = asker.ask("properties", &request);
     let inside = |event: &&Event| (case.range.from..case.range.until).contains(&event.at_ms);
     let events: Vec<&Event> = series_events(case, 1).into_iter().filter(inside).collect();

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
-use super::{Event, Range, edges, passes};
+use super::{Event, Range, edges};
 use crate::report::{Asker, Case, NOW_MS, instant};
 
 /// Compares the chart, and the one that it is compared with.
@@ -33,7 +33,7 @@ fn check_chart(case: &Case, chart: &Value, range: Range) -> Result<(), TestCaseE
 /// The events that one series is about.
 pub(crate) fn series_events(case: &Case, index: usize) -> Vec<&Event> {
     let of_type = |event: &&Event| index == 0 || event.kind == "buy";
-    case.events.iter().filter(of_type).filter(|event| passes(case.filter, event)).collect()
+    case.events.iter().filter(of_type).filter(|event| case.passes(event)).collect()
 }
 
 /// Series after series, the lines of the chart of `range`.

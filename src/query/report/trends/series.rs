@@ -6,7 +6,7 @@ use crate::query::ask::field::Field;
 use crate::query::ask::fields::shortened;
 use crate::query::ask::filter::Filter;
 use crate::query::ask::selection::{PERSON, SESSION, Scope};
-use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields};
+use crate::query::ask::{Canonical, CanonicalForm, Context, EventMatch, Expr, Fields};
 use crate::query::error::{QueryError, nearest};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +59,9 @@ impl Canonical for Series {
 
 impl Series {
     /// Checks a series.
-    pub(super) fn parse(value: &Value) -> Result<Self, QueryError> {
+    pub(super) fn parse(value: &Value, context: &Context) -> Result<Self, QueryError> {
         let fields = Fields::open(value, &["event", "math", "property", "filters", "name"])?;
-        let events = EventMatch::parse(fields)?;
+        let events = EventMatch::parse(fields, context)?;
         let word = fields.text("math", "invalid_math")?.unwrap_or("total");
         let Some((_, math)) = MATHS.iter().find(|(name, _)| *name == word) else {
             let hint = nearest(word, MATHS.iter().map(|(name, _)| *name));
