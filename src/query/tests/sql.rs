@@ -28,6 +28,19 @@ fn filters() -> Vec<(&'static str, Value)> {
         filtered("properties.a", "exists", Value::Null),
         filtered("properties.a", "not_exists", Value::Null),
     ];
+    let country = |name: &str| json!({"field": "country", "value": name});
+    let did = |more: Value, negated: bool| {
+        let mut did = json!({"event": "buy", "from": "-7d/d", "filters": [country("DE")]});
+        did.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"did": did, "not": negated})
+    };
+    let trees = [
+        json!([{"any": [country("DE"), {"all": [country("FR"), {"field": "os", "op": "exists"}]}]}, country("IT")]),
+        json!([did(json!({}), false)]),
+        json!([did(json!({"times": {"gte": 2, "lt": 5}}), true)]),
+        json!([{"any": [did(json!({"times": {"lt": 3}}), false), did(json!({"times": {"eq": 0}, "to": "now"}), true)]}]),
+    ];
+    asked.extend(trees.map(|filters| ("events", json!({"filters": filters}))));
     for op in ["gt", "gte", "lt", "lte"] {
         asked.extend([json!(1), json!(2.5), json!(1e300), exact.clone()].map(|value| filtered("properties.a", op, value)));
     }
