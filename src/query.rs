@@ -117,14 +117,8 @@ impl Queries {
         if let Some(freshness) = &self.0.freshness {
             freshness.poll(&self.0.reader, now_ms).await;
         }
-        let request = CacheRequest {
-            key: Key { project, plan: plan.fingerprint(RELEASE) },
-            reach,
-            report,
-            body,
-            refresh,
-            keep: kind.is_kept,
-        };
+        let request =
+            CacheRequest { key: Key { project, plan: plan.fingerprint(RELEASE) }, reach, report, body, refresh, keep: kind.is_kept };
         let shared = self.0.shared_slot(&request);
         let inner = Arc::clone(&self.0);
         let computation = Computation { project, plan, now_ms, shared };

@@ -177,9 +177,8 @@ fn case() -> impl Strategy<Value = Case> {
     let maths = prop::sample::select(model::MATHS.to_vec());
     let zones = prop::sample::select(vec!["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Beirut", "Australia/Lord_Howe"]);
     let where_and_when = zones.prop_flat_map(|zone| (Just(zone), range(zone)));
-    let happened = where_and_when.prop_flat_map(|(zone, range)| {
-        (Just(zone), Just(range), prop::collection::vec(event(range), 0..60), filters::filters(range))
-    });
+    let happened = where_and_when
+        .prop_flat_map(|(zone, range)| (Just(zone), Just(range), prop::collection::vec(event(range), 0..60), filters::filters(range)));
     let what = (prop::collection::vec(maths, 1..3), any::<bool>(), prop::sample::select(model::INTERVALS.to_vec()), compare());
     let split = (prop::sample::select(model::BREAKDOWNS.to_vec()), 1_usize..4);
     (happened, what, split).prop_map(|((zone, range, events, filters), (maths, formula, interval, compare), (breakdown, limit))| Case {

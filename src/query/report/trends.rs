@@ -110,7 +110,8 @@ impl Report for Trends {
         let fields = Fields::open(ask.body, &KEYS)?;
         let range = Range::parse(fields, ask.now_ms)?;
         let series = fields.list("series", "invalid_series")?.iter().enumerate();
-        let series = series.map(|(index, series)| Series::parse(series, ask.context).map_err(|problem| problem.within(&format!("series[{index}]"))));
+        let series =
+            series.map(|(index, series)| Series::parse(series, ask.context).map_err(|problem| problem.within(&format!("series[{index}]"))));
         let series = series.collect::<Result<Vec<_>, _>>()?;
         if series.is_empty() || series.len() > MAX_SERIES {
             return Err(QueryError::invalid("invalid_series", format!("`series` must have 1 to {MAX_SERIES} entries")));

@@ -59,7 +59,11 @@ fn neither_order_nor_groups_of_one_make_another_question() {
 fn what_is_wrong_is_named_by_its_path() {
     let bad = json!({"field": "contry", "value": "DE"});
     for (filters, code, begins) in [
-        (json!([country("DE"), {"any": [country("FR"), {"all": [country("IT"), bad]}]}]), "invalid_field", "filters[1].any[1].all[1]: unknown field `contry`"),
+        (
+            json!([country("DE"), {"any": [country("FR"), {"all": [country("IT"), bad]}]}]),
+            "invalid_field",
+            "filters[1].any[1].all[1]: unknown field `contry`",
+        ),
         (json!([{"did": {"filters": [country("DE"), bad]}}]), "invalid_field", "filters[0].did.filters[1]: unknown field"),
         (json!([{"any": []}]), "invalid_filter", "filters[0]: `any` needs at least one filter"),
         (json!([{"any": country("DE")}]), "invalid_filter", "filters[0]: `any` must be an array"),
@@ -74,10 +78,18 @@ fn what_is_wrong_is_named_by_its_path() {
         (json!([{"did": {"times": {}}}]), "invalid_times", "filters[0].did: `times` must be an object"),
         (json!([{"did": {"times": {"gte": -1}}}]), "invalid_times", "filters[0].did: `times.gte` must be a whole number from 0"),
         (json!([{"did": {"times": {"neq": 1}}}]), "invalid_times", "filters[0].did: unknown operator `neq` of `times`, did you mean `eq`?"),
-        (json!([{"did": {"filters": [{"any": [{"did": {}}, country("DE")]}]}}]), "invalid_filter", "filters[0].did.filters[0].any[0]: `did` cannot be"),
+        (
+            json!([{"did": {"filters": [{"any": [{"did": {}}, country("DE")]}]}}]),
+            "invalid_filter",
+            "filters[0].did.filters[0].any[0]: `did` cannot be",
+        ),
         (json!(vec![json!({"did": {}}); 11]), "filter_too_complex", "filters[10].did: at most 10"),
         (json!([nested(6)]), "filter_too_complex", "filters[0].any[0].any[0].any[0].any[0].any[0]: filters may be nested at most 5 deep"),
-        (json!([{"any": vec![country("DE"); 60]}, {"all": vec![country("FR"); 41]}]), "filter_too_complex", "filters[1].all[40]: at most 100"),
+        (
+            json!([{"any": vec![country("DE"); 60]}, {"all": vec![country("FR"); 41]}]),
+            "filter_too_complex",
+            "filters[1].all[40]: at most 100",
+        ),
     ] {
         let (is, message) = refused(filters.clone());
         assert_eq!(is, code, "{filters}");
