@@ -82,9 +82,9 @@ impl Scope {
         let times = if by_contrary { did.times.condition().negated() } else { did.times.condition() };
         let scope = Self { from_ms: did.range.from_ms, until_ms: did.range.until_ms, tells_sessions: false, ..self };
         let events = Selection::of(scope).event(did.event.as_deref()).filters(&did.filters);
-        let persons = Select::default().column("person_id").from(events).then(" GROUP BY person_id HAVING ").then(times);
-        let is_in = if did.negated == by_contrary { "person_id GLOBAL IN " } else { "person_id GLOBAL NOT IN " };
-        Expr::from(is_in).then(persons.grouped())
+        let persons = Select::default().column(PERSON).from(events).then(" GROUP BY ").then(PERSON).then(" HAVING ").then(times);
+        let is_in = if did.negated == by_contrary { " GLOBAL IN " } else { " GLOBAL NOT IN " };
+        Expr::from(PERSON).infix(is_in, persons.grouped())
     }
 }
 
