@@ -1,9 +1,11 @@
 //! Times as clients write them, and what they mean by the server's clock.
 //!
-//! Read by hand because clients write more than RFC 3339 allows: no seconds, a comma before fractions, numbers in four units. Where
-//! RFC 3339 is met, `time` 0.3 is as fast (24 ns each) and `jiff` 1.0 slower (36 ns); a property test compares with `jiff`.
+//! The text is read by hand because clients write more than RFC 3339 allows: no seconds, a comma before fractions, numbers in four
+//! units. The calendar is that of `time`; a property test compares with `jiff`.
 
 use std::ops::Range;
+
+use time::{Date, Month, Time, UtcDateTime};
 
 use crate::outcome::Defect;
 
@@ -27,8 +29,10 @@ pub fn parse(text: &[u8]) -> Option<i64> {
     if text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+')) {
         return epoch_text(std::str::from_utf8(text).ok()?);
     }
-    let (year, month, day) = (number(text.get(..4)?)?, number(text.get(5..7)?)?, number(text.get(8..10)?)?);
-    let (hour, minute) = (number(text.get(11..13)?)?, number(text.get(14..16)?)?);
+    let century = i32::from(two_digits(text.get(..2)?)?);
+    let year = 100 * century + i32::from(two_digits(text.get(2..4)?)?);
+    let (month, day) = (two_digits(text.get(5..7)?)?, two_digits(text.get(8..10)?)?);
+    let (hour, minute) = (two_digits(text.get(11..13)?)?, two_digits(text.get(14..16)?)?);
     let separators = [*text.get(4)?, *text.get(7)?, *text.get(13)?];
     if separators != *b"--:" || !matches!(text.get(10)?, b'T' | b't' | b' ') {
         return None;
@@ -37,22 +41,20 @@ pub fn parse(text: &[u8]) -> Option<i64> {
     let mut second = 0;
     let mut millis = 0;
     if let Some(after) = rest.strip_prefix(b":") {
-        second = number(after.get(..2)?)?;
+        second = two_digits(after.get(..2)?)?;
         rest = after.get(2..)?;
         if let [b'.' | b',', after @ ..] = rest {
             let digits = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
             if digits == 0 || digits > 9 {
                 return None;
             }
-            millis = (0..3).fold(0, |sum, at| sum * 10 + after.get(at).filter(|_| at < digits).map_or(0, |byte| i64::from(byte - b'0')));
+            millis = (0..3).fold(0, |sum, at| sum * 10 + after.get(at).filter(|_| at < digits).map_or(0, |byte| u16::from(byte - b'0')));
             rest = after.get(digits..)?;
         }
     }
-    if !(1970..=9999).contains(&year) || hour > 23 || minute > 59 || second > 59 || !is_day(year, month, day) {
-        return None;
-    }
-    let local_ms = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1_000 + millis;
-    Some(local_ms - offset_ms(rest)?)
+    let date = Date::from_calendar_date(year, Month::try_from(month).ok()?, day).ok().filter(|date| date.year() >= 1970)?;
+    let local = UtcDateTime::new(date, Time::from_hms_milli(hour, minute, second, millis).ok()?);
+    Some(local.unix_timestamp() * 1_000 + i64::from(millis) - offset_ms(rest)?)
 }
 
 /// Reads a number since 1970 of unknown unit: it makes sense in at most one of seconds, milliseconds, microseconds and
@@ -98,8 +100,11 @@ fn epoch_text(text: &str) -> Option<i64> {
     of_epoch_float(is_number.then_some(text)?.parse().ok()?)
 }
 
-fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0_i64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
+fn two_digits(text: &[u8]) -> Option<u8> {
+    match text {
+        [tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => Some(10 * (tens - b'0') + ones - b'0'),
+        _ => None,
+    }
 }
 
 fn offset_ms(text: &[u8]) -> Option<i64> {
@@ -110,33 +115,11 @@ fn offset_ms(text: &[u8]) -> Option<i64> {
         _ => return None,
     };
     let (hours, minutes) = match rest {
-        [_, _] => (number(rest)?, 0),
-        [a, b, b':', c, d] => (number(&[*a, *b])?, number(&[*c, *d])?),
-        [a, b, c, d] => (number(&[*a, *b])?, number(&[*c, *d])?),
+        [_, _] => (two_digits(rest)?, 0),
+        [a, b, b':', minutes @ ..] | [a, b, minutes @ ..] => (two_digits(&[*a, *b])?, two_digits(minutes)?),
         _ => return None,
     };
-    (hours <= 18 && minutes <= 59).then_some(sign * (hours * 60 + minutes) * 60_000)
-}
-
-fn is_day(year: i64, month: i64, day: i64) -> bool {
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let last = match month {
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
-        4 | 6 | 9 | 11 => 30,
-        2 if is_leap => 29,
-        2 => 28,
-        _ => return false,
-    };
-    (1..=last).contains(&day)
-}
-
-/// Days since 1970 in the Gregorian calendar (Hinnant, "chrono-compatible low-level date algorithms").
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+    (hours <= 18 && minutes <= 59).then_some(sign * (i64::from(hours) * 60 + i64::from(minutes)) * 60_000)
 }
 
 /// What a client said about when something happened.
