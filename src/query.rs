@@ -60,6 +60,19 @@ struct Inner {
     shared_cache: Option<Arc<dyn SharedCache>>,
 }
 
+/// A question that is asked with `GET`.
+#[derive(Clone, Copy, Debug)]
+pub struct Get<'a> {
+    /// Whose events.
+    pub project: ProjectId,
+    /// The name of that project, for answers that show it.
+    pub project_name: &'a str,
+    /// The name of the report.
+    pub report: &'a str,
+    /// The part of the address behind `?`.
+    pub query: &'a str,
+}
+
 /// The latencies that the loader of this process has measured of a project, as the ledger shows them.
 pub type LoadLatency = Arc<dyn Fn(ProjectId) -> Value + Send + Sync>;
 
@@ -158,11 +171,24 @@ impl Queries {
         }
     }
 
-    /// Answers a report that is not kept, with the result alone.
-    async fn read(&self, project: ProjectId, plan: &dyn Plan, now_ms: i64) -> Result<Vec<u8>, QueryError> {
+    /// Answers a report that is asked for with `GET`: the result alone, as JSON.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub async fn get(&self, asked: Get<'_>, now_ms: i64) -> Result<Vec<u8>, QueryError> {
+        let Get { project, project_name, report, query } = asked;
+        let kind = REPORTS.iter().find(|kind| kind.route != Route::Query && kind.name == report).ok_or_else(|| unknown_report(report))?;
+        let parameters = url::form_urlencoded::parse(query.as_bytes());
+        let body = Value::Object(parameters.map(|(key, value)| (key.into_owned(), Value::from(value))).collect());
+        let context = Context::new(now_ms);
+        let plan = (kind.parse)(Ask { project_name, body: &body, now_ms, context: &context })?;
         let mut runner = self.0.reader.begin(project, now_ms).await?;
         plan.answer(&mut runner).await
     }
+}
+
+fn unknown_report(report: &str) -> QueryError {
+    QueryError::not_found("unknown_report", format!("there is no report `{}`", fields::shortened(report)))
 }
 
 /// A checked request of `POST /v1/query/…`.
@@ -179,8 +205,7 @@ impl Question {
     fn parse(report: &str, body: &[u8], now_ms: i64) -> Result<Self, QueryError> {
         let mut body = fields::parse(body)?;
         let refresh = fields::take_refresh(&mut body)?;
-        let unknown = || QueryError::not_found("unknown_report", format!("there is no report `{}`", fields::shortened(report)));
-        let kind = REPORTS.iter().find(|kind| kind.route == Route::Query && kind.name == report).ok_or_else(unknown)?;
+        let kind = REPORTS.iter().find(|kind| kind.route == Route::Query && kind.name == report).ok_or_else(|| unknown_report(report))?;
         let context = Context::of(&body, now_ms)?;
         let plan = (kind.parse)(Ask { project_name: "", body: &body, now_ms, context: &context })?;
         Ok(Self { kind, plan, did_in: context.did_in(), refresh })
@@ -231,9 +256,9 @@ impl Inner {
     }
 }
 
-/// The names of the reports that are asked for under `/v1/query/`.
+/// The names of all reports.
 pub fn reports() -> impl Iterator<Item = &'static str> {
-    REPORTS.iter().filter(|report| report.route == Route::Query).map(|report| report.name)
+    REPORTS.iter().map(|report| report.name)
 }
 
 /// A time as requests write it, RFC 3339 or relative, in milliseconds since 1970; `None` if it cannot be read.

@@ -7,14 +7,12 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use hyper::{Response, StatusCode};
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::Queries;
-use super::ask::Context;
 use super::error::{ErrorClass, QueryError};
 use super::reader::{StoreReader, missing_limits};
-use super::report::{Ask, REPORTS, ReportKind, Route};
+use super::report::{REPORTS, ReportKind, Route};
+use super::{Get, Queries};
 use crate::auth::{KeyKind, Keys};
 use crate::clock;
 use crate::http::body::{self, BodyLimits};
@@ -94,12 +92,9 @@ impl QueryApi {
 
     async fn get(&self, report: &ReportKind, call: &Call) -> Result<Vec<u8>, ApiError> {
         let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
-        let parameters = url::form_urlencoded::parse(call.request.uri().query().unwrap_or_default().as_bytes());
-        let body = Value::Object(parameters.map(|(key, value)| (key.into_owned(), Value::from(value))).collect());
-        let now_ms = clock::now_ms();
-        let ask = |context: &Context| (report.parse)(Ask { project_name: &grant.name, body: &body, now_ms, context });
-        let plan = ask(&Context::new(now_ms))?;
-        Ok(self.queries.read(grant.project, plan.as_ref(), now_ms).await?)
+        let query = call.request.uri().query().unwrap_or_default();
+        let asked = Get { project: grant.project, project_name: &grant.name, report: report.name, query };
+        Ok(self.queries.get(asked, clock::now_ms()).await?)
     }
 
     async fn question(&self, call: Call) -> Result<Vec<u8>, ApiError> {

@@ -1,7 +1,9 @@
 //! What the reports should answer, computed event by event: one file a report, one line in [`MODELS`].
 
+pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod filters;
+pub(crate) mod ledger;
 pub(crate) mod properties;
 pub(crate) mod trends;
 pub(crate) mod users;
@@ -16,8 +18,14 @@ use crate::report::{Asker, Case};
 pub(crate) type Check = fn(Asker<'_>, &Case) -> Result<(), TestCaseError>;
 
 /// The model of every report.
-pub(crate) const MODELS: &[(&str, Check)] =
-    &[("trends", trends::check), ("users", users::check), ("events", events::check), ("properties", properties::check)];
+pub(crate) const MODELS: &[(&str, Check)] = &[
+    ("trends", trends::check),
+    ("users", users::check),
+    ("events", events::check),
+    ("properties", properties::check),
+    ("ledger", ledger::check),
+    ("dead-letters", dead_letters::check),
+];
 
 /// Every zone here changes its clocks, and begins its hours, at a multiple of this.
 pub(crate) const HALF_HOUR_MS: i64 = 1_800_000;
@@ -86,6 +94,16 @@ impl Event {
             },
         }
     }
+}
+
+/// When what happened at `at_ms` was received: what is kept for a time after it is received must still be there.
+pub(crate) fn received_ms(at_ms: i64) -> i64 {
+    at_ms + 70 * 365 * 86_400_000
+}
+
+/// The range of receipt, from included, of what happened in a range.
+pub(crate) fn received_range(range: Range) -> (i64, i64) {
+    (received_ms(range.from), received_ms(range.until))
 }
 
 /// JSON as it was sent and stored: with the keys of objects in another order than the one in which they are read back.

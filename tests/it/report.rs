@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use pulse::clickhouse::engine::{Engine, EngineConfig};
 use pulse::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseSettings, Statement};
 use pulse::event::ids::ProjectId;
-use pulse::query::{LoadedBy, Queries, QueryConfig, StoreReader};
+use pulse::query::{Get, LoadedBy, Queries, QueryConfig, StoreReader};
 use pulse::store::migrate;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -59,13 +59,21 @@ impl Store {
         Self { store, queries, _runs_on: runs_on }
     }
 
+    /// Stores events with the books and the dead letters of their case.
     async fn insert(&self, project: u64, events: &[Event]) {
-        let insert = "INSERT INTO pulse.events SETTINGS async_insert = 0 FORMAT JSONEachRow";
+        let rows = events.iter().enumerate().map(|(index, event)| event.row(project, index));
+        self.insert_rows("events", rows.chain(model::ledger::rows(project, events)).collect()).await;
+        self.insert_rows("dead_letters", model::dead_letters::rows(project, events)).await;
+    }
+
+    /// Inserts rows into a table, some into each shard.
+    async fn insert_rows(&self, table: &str, rows: Vec<Value>) {
         let shards = &self.store.shards;
         for (number, shard) in shards.iter().enumerate() {
-            let own = events.iter().enumerate().filter(|(index, _)| index % shards.len() == number);
-            let rows: Vec<String> = own.map(|(index, event)| event.row(project, index).to_string()).collect();
-            shard.first().writer.execute(&Statement::raw(format!("{insert} {}", rows.join("\n")))).await.unwrap();
+            let own = rows.iter().enumerate().filter(|(index, _)| index % shards.len() == number);
+            let own: Vec<String> = own.map(|(_, row)| row.to_string()).collect();
+            let insert = format!("INSERT INTO pulse.{table} SETTINGS async_insert = 0 FORMAT JSONEachRow {}", own.join("\n"));
+            shard.first().writer.execute(&Statement::raw(insert)).await.unwrap();
         }
     }
 
@@ -74,6 +82,13 @@ impl Store {
         let answer = self.queries.answer(ProjectId(project), report, &body, NOW_MS).await;
         let answer = answer.unwrap_or_else(|problem| panic!("{report} {request}: {problem}"));
         serde_json::from_slice::<Value>(&answer).unwrap()["result"].take()
+    }
+
+    async fn get(&self, project: u64, report: &str, query: &str) -> Value {
+        let asked = Get { project: ProjectId(project), project_name: "shop", report, query };
+        let answer = self.queries.get(asked, NOW_MS).await;
+        let answer = answer.unwrap_or_else(|problem| panic!("{report} {query}: {problem}"));
+        serde_json::from_slice(&answer).unwrap()
     }
 }
 
@@ -88,6 +103,11 @@ impl Asker<'_> {
     /// The result of a report.
     pub(crate) fn ask(&self, report: &str, request: &Value) -> Value {
         tokio::runtime::Handle::current().block_on(self.store.ask(self.project, report, request))
+    }
+
+    /// The result of a report that is asked for with parameters in the address.
+    pub(crate) fn get(&self, report: &str, query: &str) -> Value {
+        tokio::runtime::Handle::current().block_on(self.store.get(self.project, report, query))
     }
 }
 
