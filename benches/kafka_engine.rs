@@ -46,7 +46,7 @@ use kafka::Kafka;
 const EVENTS: usize = 2_000_000;
 const BATCH: usize = 100;
 /// How late the late events of the stream are at most, as `pulse bench` has them.
-const LATENESS: Duration = Duration::from_secs(60);
+const LATENESS: Duration = Duration::from_secs(3 * 86_400);
 const PATIENCE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(50);
 const TOPIC: &str = "plain";

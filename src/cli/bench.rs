@@ -45,7 +45,7 @@ pub(super) struct BenchArgs {
     #[arg(long, default_value_t = 16)]
     connections: u64,
     /// How late the events are that are late, at most
-    #[arg(long, default_value = "10m", value_parser = humantime_duration)]
+    #[arg(long, default_value = "3d", value_parser = humantime_duration)]
     lateness: Duration,
     /// Rows of the last 30 days that the table has before; pulse is started anew on them
     #[arg(long, default_value_t = 0, conflicts_with = "ingest_only")]

@@ -1,17 +1,30 @@
 //! The stream of the benchmark: realistic events, cheap to make, the same for the same seed.
 //!
-//! About 900 bytes of JSON each, over thirty fields, Zipf-like users and event names, 5 % late, 1 % sent twice. A pool of
-//! finished events is kept, and only what differs is patched in: the generator shares the machine with what it measures.
+//! About 900 bytes of JSON each, over thirty fields, Zipf-like event names, 1 % sent twice. Events come in sessions of a person, twelve
+//! on average (geometric), many at a time; persons are drawn by Zipf's law and some have two devices. Every third session begins with
+//! an `identify` (3 % of the events), and its events carry the user from then on. One session in twenty was offline: it is sent whole,
+//! up to `lateness` after it happened, mostly much less. A pool of finished events is kept, and only what differs is patched in: the
+//! generator shares the machine with what it measures.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Visitors of the stream.
-const USERS: u64 = 2_000_000;
-/// Finished events to choose from.
-const TEMPLATES: usize = 512;
-/// One in this many events is late, and one in this many is sent again.
+/// Persons of the stream.
+const PERSONS: u64 = 2_000_000;
+/// Sessions of one sender that go on at once.
+const SESSIONS: usize = 20_000;
+/// One event in this many ends its session.
+const SESSION_EVENTS: u64 = 12;
+/// One session in this many begins with an `identify`, one person in this many comes from another device, and one session in this
+/// many was offline.
+const IDENTIFY_ONE_IN: u64 = 3;
+const DEVICE_ONE_IN: u64 = 7;
 const LATE_ONE_IN: u64 = 20;
+/// What was offline has an event in this many milliseconds.
+const OFFLINE_STEP_MS: u64 = 20_000;
+/// Finished events to choose from, of each kind.
+const TEMPLATES: usize = 256;
+/// One event in this many is sent again.
 const COPY_ONE_IN: u64 = 100;
 const NAMES: [&str; 16] = [
     "page_view",
@@ -41,6 +54,7 @@ const AGENTS: [&str; 6] = [
 ];
 const ID_MARK: &str = "@@@@@@@@-@@@@-4@@@-8@@@-@@@@@@@@@@@@";
 const VISITOR_MARK: &str = "########-####-4###-8###-############";
+const USER_MARK: &str = "~~~~~~~~";
 const TIME_MARK: &str = "9999999999999";
 
 /// A finished event with the places of what differs.
@@ -49,14 +63,42 @@ struct Template {
     id: usize,
     visitor: usize,
     time: usize,
+    user: Option<usize>,
+}
+
+/// Whose events a template can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Anonymous,
+    Known,
+    Identify,
+}
+
+/// Somebody's session that goes on.
+#[derive(Clone, Copy, Default)]
+struct Session {
+    person: u64,
+    device: u64,
+    is_known: bool,
+}
+
+/// A session that is sent long after it happened.
+struct Offline {
+    session: Session,
+    at_ms: u64,
+    left: u64,
 }
 
 /// Makes events; each sender has one of its own.
 pub(super) struct Events {
-    templates: Vec<Template>,
+    anonymous: Vec<Template>,
+    known: Vec<Template>,
+    identify: Vec<Template>,
+    sessions: Vec<Session>,
+    offline: Option<Offline>,
     random: u64,
     sender: u64,
-    lateness_ms: u64,
+    lateness_ms: f64,
     made: u64,
     last: Vec<u8>,
 }
@@ -65,8 +107,11 @@ impl Events {
     /// The stream of one sender; what is late is so by `lateness` at most.
     pub(super) fn new(sender: u64, lateness: Duration) -> Self {
         let mut random = 0x9E37_79B9_7F4A_7C15 ^ (sender + 1);
-        let templates = (0..TEMPLATES).map(|_| template(&mut random)).collect();
-        Self { templates, random, sender, lateness_ms: (lateness.as_millis() as u64).max(1), made: 0, last: Vec::new() }
+        let mut templates = |kind| (0..TEMPLATES).map(|_| template(&mut random, kind)).collect();
+        let (anonymous, known, identify) = (templates(Kind::Anonymous), templates(Kind::Known), templates(Kind::Identify));
+        let sessions = (0..SESSIONS).map(|_| session(&mut random)).collect();
+        let lateness_ms = lateness.as_millis().max(1) as f64;
+        Self { anonymous, known, identify, sessions, offline: None, random, sender, lateness_ms, made: 0, last: Vec::new() }
     }
 
     /// Appends a batch of `size` events as a JSON array; returns how many of them are new (the others are copies).
@@ -80,7 +125,7 @@ impl Events {
             if !self.last.is_empty() && next(&mut self.random).is_multiple_of(COPY_ONE_IN) {
                 out.extend_from_slice(&self.last);
             } else {
-                self.event(now_ms, out);
+                self.event(now_ms as u64, out);
                 fresh += 1;
             }
         }
@@ -88,25 +133,74 @@ impl Events {
         fresh
     }
 
-    fn event(&mut self, now_ms: i64, out: &mut Vec<u8>) {
+    fn event(&mut self, now_ms: u64, out: &mut Vec<u8>) {
         let random = next(&mut self.random);
-        let Some(template) = self.templates.get((random >> 32) as usize % TEMPLATES) else { return };
+        if let Some(mut offline) = self.offline.take() {
+            self.write(offline.session, Kind::Anonymous, offline.at_ms, out);
+            offline.at_ms += OFFLINE_STEP_MS;
+            offline.left -= 1;
+            self.offline = (offline.left > 0).then_some(offline);
+            return;
+        }
+        let at = (random >> 40) as usize % SESSIONS;
+        let Some(going) = self.sessions.get_mut(at) else { return };
+        let (mut session, mut kind) = (*going, if going.is_known { Kind::Known } else { Kind::Anonymous });
+        if random.is_multiple_of(SESSION_EVENTS) {
+            *going = self::session(&mut self.random);
+            session = *going;
+            if next(&mut self.random).is_multiple_of(IDENTIFY_ONE_IN) {
+                (going.is_known, kind) = (true, Kind::Identify);
+            }
+            if next(&mut self.random).is_multiple_of(LATE_ONE_IN) {
+                self.offline = Some(self.begin_offline(now_ms));
+            }
+        }
+        session.is_known = kind != Kind::Anonymous;
+        self.write(session, kind, now_ms, out);
+    }
+
+    /// A session that ended before now; shorter times are as likely as ten times longer ones.
+    fn begin_offline(&mut self, now_ms: u64) -> Offline {
+        let late_ms = self.lateness_ms.powf(fraction(&mut self.random)) as u64;
+        let left = 1 + (fraction(&mut self.random).max(1e-9).ln() / (1.0 - 1.0 / SESSION_EVENTS as f64).ln()) as u64;
+        Offline { session: session(&mut self.random), at_ms: now_ms - late_ms - left * OFFLINE_STEP_MS, left }
+    }
+
+    fn write(&mut self, session: Session, kind: Kind, at_ms: u64, out: &mut Vec<u8>) {
+        let templates = match kind {
+            Kind::Anonymous => &self.anonymous,
+            Kind::Known => &self.known,
+            Kind::Identify => &self.identify,
+        };
+        let Some(template) = templates.get(next(&mut self.random) as usize % TEMPLATES) else { return };
         let start = out.len();
         out.extend_from_slice(&template.text);
         self.made += 1;
         let event = out.get_mut(start..).unwrap_or_default();
-        put_hex(event, template.id, (self.sender << 40) | self.made, 36);
-        // Small ranks are drawn far more often than large ones.
-        let rank = (USERS as f64).powf((random & 0xFFFF_FFFF) as f64 / f64::from(u32::MAX)) as u64;
-        put_hex(event, template.visitor, rank.wrapping_mul(0x2545_F491_4F6C_DD1D), 36);
-        let is_late = next(&mut self.random).is_multiple_of(LATE_ONE_IN);
-        let at_ms = if is_late { now_ms - 1_000 - (random % self.lateness_ms) as i64 } else { now_ms };
-        put_decimal(event, template.time, at_ms as u64);
+        put_hex(event, template.id, (self.sender << 40) | self.made, ID_MARK.len());
+        let visitor = 2 * session.person + session.device;
+        put_hex(event, template.visitor, visitor.wrapping_mul(0x2545_F491_4F6C_DD1D), VISITOR_MARK.len());
+        if let Some(user) = template.user {
+            put_hex(event, user, session.person, USER_MARK.len());
+        }
+        put_decimal(event, template.time, at_ms);
         if self.made.is_multiple_of(37) {
             self.last.clear();
             self.last.extend_from_slice(event);
         }
     }
+}
+
+/// A number from 0 to 1.
+fn fraction(random: &mut u64) -> f64 {
+    (next(random) >> 32) as f64 / f64::from(u32::MAX)
+}
+
+/// Somebody begins a session: small ranks are drawn far more often than large ones.
+fn session(random: &mut u64) -> Session {
+    let person = (PERSONS as f64).powf(fraction(random)) as u64;
+    let device = u64::from(next(random).is_multiple_of(DEVICE_ONE_IN));
+    Session { person, device, is_known: false }
 }
 
 /// A step of a generator that is good enough to shuffle with (SplitMix64).
@@ -125,7 +219,7 @@ fn put_hex(event: &mut [u8], at: usize, value: u64, len: usize) {
     let mixed = [value, next(&mut state)];
     let mut digit = 0;
     for byte in event.get_mut(at..at + len).unwrap_or_default() {
-        if matches!(byte, b'@' | b'#') {
+        if matches!(byte, b'@' | b'#' | b'~') {
             let word = mixed.get(digit / 16).copied().unwrap_or_default();
             *byte = DIGITS.get((word >> (4 * (digit % 16))) as usize & 15).copied().unwrap_or(b'0');
             digit += 1;
@@ -140,10 +234,11 @@ fn put_decimal(event: &mut [u8], at: usize, mut value: u64) {
     }
 }
 
-fn template(random: &mut u64) -> Template {
+fn template(random: &mut u64, kind: Kind) -> Template {
     let mut pick = |below: u64| next(random) % below;
+    let user = if kind == Kind::Anonymous { String::new() } else { format!(r#""userId":"user-{USER_MARK}","#) };
     let skewed = pick(16) * pick(16) / 16;
-    let name = NAMES.get(skewed as usize).copied().unwrap_or("click");
+    let name = if kind == Kind::Identify { "identify" } else { NAMES.get(skewed as usize).copied().unwrap_or("click") };
     let agent = AGENTS.get(pick(6) as usize).copied().unwrap_or_default();
     let (product, price, page) = (pick(500), pick(20_000) as f64 / 100.0, pick(300));
     let [width, height] = [[1920, 1080], [1440, 900], [390, 844], [412, 915]][pick(4) as usize];
@@ -155,7 +250,7 @@ fn template(random: &mut u64) -> Template {
     let mut text = String::new();
     let _ = write!(
         text,
-        r#"{{"eventId":"{ID_MARK}","type":"{name}","anonymousId":"{VISITOR_MARK}","timestamp":{TIME_MARK},"context":{{"app":{{"name":"shop","version":"4.{}.1"}},"locale":"{}","timezone":"Europe/Berlin","screen":{{"width":{width},"height":{height},"density":2}},"page":{{"url":"https://shop.example/products/{page}{campaign}","path":"/products/{page}","title":"Product {page} at the example shop","referrer":"{referrer}"}},"ip":"{address}","userAgent":"{agent}"}},"properties":{{"product_id":"sku-{product}","category":"{}","price":{price},"quantity":{},"currency":"EUR","in_stock":{},"position":{},"list":"search_results","experiment":"variant-{}","load_ms":{}}}}}"#,
+        r#"{{"eventId":"{ID_MARK}","type":"{name}","anonymousId":"{VISITOR_MARK}",{user}"timestamp":{TIME_MARK},"context":{{"app":{{"name":"shop","version":"4.{}.1"}},"locale":"{}","timezone":"Europe/Berlin","screen":{{"width":{width},"height":{height},"density":2}},"page":{{"url":"https://shop.example/products/{page}{campaign}","path":"/products/{page}","title":"Product {page} at the example shop","referrer":"{referrer}"}},"ip":"{address}","userAgent":"{agent}"}},"properties":{{"product_id":"sku-{product}","category":"{}","price":{price},"quantity":{},"currency":"EUR","in_stock":{},"position":{},"list":"search_results","experiment":"variant-{}","load_ms":{}}}}}"#,
         pick(9),
         ["en-US", "de-DE", "fr-FR", "es-ES"][pick(4) as usize],
         ["shoes", "shirts", "hats", "bags", "toys"][pick(5) as usize],
@@ -166,29 +261,41 @@ fn template(random: &mut u64) -> Template {
         20 + pick(900),
     );
     let find = |mark: &str| text.find(mark).unwrap_or(0);
-    Template { id: find(ID_MARK), visitor: find(VISITOR_MARK), time: find(TIME_MARK), text: text.into_bytes() }
+    let (id, visitor, time, user) = (find(ID_MARK), find(VISITOR_MARK), find(TIME_MARK), text.find(USER_MARK));
+    Template { id, visitor, time, user, text: text.into_bytes() }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::HashMap;
 
     use super::*;
 
     #[test]
-    fn the_stream_is_json_with_ids_of_its_own_and_the_copies_it_says() {
-        let mut events = Events::new(3, Duration::from_secs(600));
-        let mut ids = HashSet::new();
-        let mut fresh = 0;
-        for _ in 0..50 {
+    fn the_stream_is_json_with_ids_of_its_own_and_the_shares_that_it_says() {
+        const NOW_MS: i64 = 1_790_000_000_000;
+        const BATCHES: u64 = 2_000;
+        let mut stream = Events::new(3, Duration::from_secs(3 * 86_400));
+        let (mut events, mut fresh) = (HashMap::new(), 0);
+        for _ in 0..BATCHES {
             let mut out = Vec::new();
-            fresh += events.batch(100, 1_790_000_000_000, &mut out);
+            fresh += stream.batch(100, NOW_MS, &mut out);
             let batch: Vec<serde_json::Value> = serde_json::from_slice(&out).unwrap();
             assert_eq!(batch.len(), 100);
-            ids.extend(batch.iter().map(|event| event["eventId"].as_str().unwrap().to_owned()));
-            assert!(batch.iter().all(|event| event["timestamp"].as_i64().unwrap() > 1_789_000_000_000));
+            events.extend(batch.into_iter().map(|event| (event["eventId"].as_str().unwrap().to_owned(), event)));
         }
-        assert_eq!(ids.len() as u64, fresh);
-        assert!(fresh < 5_000);
+        assert_eq!(events.len() as u64, fresh);
+        let share = |is: fn(&serde_json::Value) -> bool| 100.0 * events.values().filter(|event| is(event)).count() as f64 / fresh as f64;
+        let copies = 100.0 - fresh as f64 / BATCHES as f64;
+        let late = share(|event| event["timestamp"].as_i64().unwrap() < NOW_MS);
+        let (identify, known) = (share(|event| event["type"] == "identify"), share(|event| event["userId"].is_string()));
+        for (found, expected) in [(copies, 1.0), (late, 5.0), (identify, 2.8)] {
+            assert!((0.7 * expected..1.4 * expected).contains(&found), "{found} instead of {expected}");
+        }
+        assert!(known > identify && known < 50.0, "{known}");
+        assert!(events.values().all(|event| event["timestamp"].as_i64().unwrap() > NOW_MS - 4 * 86_400_000));
+        let ids = || events.values().filter_map(|event| Some((event["anonymousId"].as_str()?, event["userId"].as_str()?)));
+        let users: HashMap<&str, &str> = ids().collect();
+        assert!(ids().all(|(visitor, user)| users[visitor] == user), "a device is of one person");
     }
 }
