@@ -17,6 +17,17 @@ pub const UNTIL: &str = "original_timestamp";
 pub const PROJECT: &str = "person_id";
 /// Column of a revision that holds its version.
 pub const VERSION: &str = "flags";
+/// What a statement that names a session calls the revisions of the event's visitor, the newest first: [`FROM`], [`UNTIL`], session and
+/// [`VERSION`] of each.
+pub const REVISED: &str = "revised";
+/// The session of an event: that of its row, unless events that came later moved it; then the newest revision counts. A session that
+/// the client named is moved by nothing.
+pub const SESSION: &str = "if(empty(revised) OR client_session_id != '', session_id, \
+    arrayFirst(span -> span.1 <= timestamp AND timestamp <= span.2, arrayPushBack(revised, (timestamp, timestamp, session_id, toUInt32(0)))).3)";
+/// The same as text, as the client called it where it did.
+pub const SESSION_NAME: &str = "if(client_session_id != '', client_session_id, toString(if(empty(revised), session_id, \
+    arrayFirst(span -> span.1 <= timestamp AND timestamp <= span.2, arrayPushBack(revised, (timestamp, timestamp, session_id, toUInt32(0)))).3)))";
+
 /// No session lasts longer, and no revision spans more, milliseconds.
 pub const LONGEST_SESSION_MS: i64 = 30 * 86_400_000;
 
@@ -28,5 +39,12 @@ mod tests {
     #[test]
     fn the_condition_of_revisions_is_that_of_their_rows() {
         assert_eq!(IS_REVISION, format!("project_id = {} AND type = '{REVISION_TYPE}'", ProjectId::BOOKS.0));
+    }
+
+    #[test]
+    fn a_session_and_its_name_are_found_in_the_same_way() {
+        let find = |text: &'static str| text.split_once("arrayFirst(").map(|(_, find)| find.trim_end_matches(')'));
+        assert_eq!(find(SESSION), find(SESSION_NAME));
+        assert!(SESSION.contains(REVISED) && SESSION_NAME.contains(REVISED));
     }
 }

@@ -4,6 +4,7 @@
 //! context of a shown event (`query`); a test compares it with the migrations. So a column is one line here and a migration. What
 //! may go wrong is found by tests: a line without its migration, or a migration without its line.
 
+use super::revisions::SESSION_NAME;
 use crate::event::field::Field;
 
 /// A column.
@@ -216,9 +217,6 @@ const fn dictionary(name: &'static str, field: Field) -> Column {
     column(name, ColumnType::Dictionary, Source::Text(field))
 }
 
-/// The client's own session where it gave one.
-const SESSION: &str = "if(client_session_id != '', client_session_id, toString(session_id))";
-
 /// Every column of the event table, in the order in which they are sent.
 pub const COLUMNS: &[Column] = &[
     column("project_id", ColumnType::UInt64, Source::Project),
@@ -233,7 +231,7 @@ pub const COLUMNS: &[Column] = &[
     column("sent_at", ColumnType::Time, Source::SentAt),
     text("user_id", Field::UserId).queried_as("user_id", &["userId"]),
     text("anonymous_id", Field::AnonymousId).queried_as("anonymous_id", &["anonymousId"]),
-    column("session_id", ColumnType::Uuid, Source::Session).queried_as(SESSION, &["sessionId"]),
+    column("session_id", ColumnType::Uuid, Source::Session).queried_as(SESSION_NAME, &["sessionId"]),
     text("client_session_id", Field::ClientSession),
     column("flags", ColumnType::UInt32, Source::Flags),
     dictionary("country", Field::Country).queried().shown("geo", "country"),

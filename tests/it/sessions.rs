@@ -124,6 +124,12 @@ async fn check(pulse: &Pulse, events: &[(String, i64, Option<String>)], now_ms: 
     let ask = json!({"from": from, "to": "now", "series": [{"event": "view", "math": "unique_sessions"}]});
     let (_, trends) = pulse.http.query("trends", &ask).await;
     assert_eq!(trends["result"]["series"][0]["total"], sessions.len(), "{name}");
+    let ask = json!({"from": from, "to": "now", "series": [{"event": "view"}], "breakdown": "sessionId", "limit": 1_000});
+    let (_, trends) = pulse.http.query("trends", &ask).await;
+    for line in trends["result"]["series"].as_array().unwrap().iter().filter(|line| line["kind"] == "value") {
+        let of_session = shown.iter().filter(|event| event["sessionId"] == line["breakdown"]).count();
+        assert_eq!(line["total"], of_session, "{name}: {}", line["breakdown"]);
+    }
     let distinct: std::collections::BTreeSet<&String> = sessions.values().collect();
     assert!(distinct.len() + 20 > sessions.len(), "{name}: sessions share ids");
 }

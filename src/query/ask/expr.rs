@@ -21,6 +21,8 @@ enum Part {
     Floats(Vec<f64>),
     Ints(Vec<i64>),
     Uints(Vec<u64>),
+    /// A statement of its own.
+    Enclosed(Expr),
 }
 
 impl From<&'static str> for Expr {
@@ -118,9 +120,19 @@ impl Expr {
         Self::from("(").then(self).then(")")
     }
 
+    /// `(this)`, a statement of its own: what it mentions concerns nobody outside.
+    pub(crate) fn enclosed(self) -> Self {
+        Self::from("(").then(Self(vec![Part::Enclosed(self)])).then(")")
+    }
+
     /// `NOT (this)`.
     pub(crate) fn negated(self) -> Self {
         Self::from("NOT ").then(self.grouped())
+    }
+
+    /// Whether its text, which no input is part of, has `word`.
+    pub(crate) fn mentions(&self, word: &str) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Sql(sql) if sql.contains(word)))
     }
 
     /// Appends the piece to a statement.
@@ -136,6 +148,7 @@ impl Expr {
             Part::Floats(values) => to.floats(values.iter().copied()),
             Part::Ints(values) => to.ints(values.iter().copied()),
             Part::Uints(values) => to.uints(values.iter().copied()),
+            Part::Enclosed(statement) => statement.append(to),
         })
     }
 }

@@ -9,7 +9,7 @@ use super::range::Range;
 use crate::event::ids::ProjectId;
 use crate::query::error::QueryError;
 use crate::query::sql::Statement;
-use crate::store::revisions::{FROM, IS_REVISION, LONGEST_SESSION_MS, PROJECT, UNTIL, VERSION};
+use crate::store::revisions::{FROM, IS_REVISION, LONGEST_SESSION_MS, PROJECT, REVISED, UNTIL, VERSION};
 
 /// Whose events, and of which time: `from_ms` included, `until_ms` excluded, milliseconds since 1970. Made by the question alone, so
 /// no report chooses its project.
@@ -18,34 +18,20 @@ pub(crate) struct Scope {
     project: ProjectId,
     from_ms: i64,
     until_ms: i64,
-    /// Whether [`SESSION`] tells the session of each event.
-    tells_sessions: bool,
 }
 
 /// The person of an event.
 pub(crate) const PERSON: &str = "person_id";
 
-/// The session of an event of a scope [with sessions](Scope::with_sessions): that of its row, unless events that came later moved it; then
-/// the newest revision counts. A session that the client named is moved by nothing.
-pub(crate) const SESSION: &str = "if(empty(revised) OR client_session_id != '' \
-    OR (arrayFirst(span -> span.1 <= timestamp AND timestamp <= span.2, revised) AS revision).4 = 0, session_id, revision.3)";
-
 impl Scope {
     /// The events of `project` in `range`.
     pub(in crate::query) fn new(project: ProjectId, range: &Range) -> Self {
-        Self { project, from_ms: range.from_ms, until_ms: range.until_ms, tells_sessions: false }
+        Self { project, from_ms: range.from_ms, until_ms: range.until_ms }
     }
 
-    /// The same events, each with its session.
-    pub(crate) fn with_sessions(self) -> Self {
-        Self { tells_sessions: true, ..self }
-    }
-
-    /// `FROM events WHERE`, limited to the scope.
-    fn expr(self) -> Expr {
-        let from = Expr::from(" FROM events");
-        let from = if self.tells_sessions { from.then(self.revisions()) } else { from };
-        from.then(" WHERE project_id = ")
+    /// `WHERE`, limited to the scope.
+    fn condition(self) -> Expr {
+        Expr::from(" WHERE project_id = ")
             .then(Expr::uint(self.project.0))
             .then(" AND timestamp >= fromUnixTimestamp64Milli(")
             .then(Expr::int(self.from_ms))
@@ -53,15 +39,13 @@ impl Scope {
             .then(Expr::int(self.until_ms))
             .then(")")
     }
-}
 
-impl Scope {
     /// Joins what later events say of the sessions of earlier ones, visitor by visitor, the newest first.
     fn revisions(self) -> Expr {
         let time = |ms| Expr::call("fromUnixTimestamp64Milli", [Expr::int(ms)]);
         let span =
             Expr::call("groupArray", [Expr::from("(").then(FROM).then(", ").then(UNTIL).then(", session_id, ").then(VERSION).then(")")]);
-        let revised = Expr::call("arrayReverseSort", [Expr::from("span -> span.4"), span]).then(" AS revised");
+        let revised = Expr::call("arrayReverseSort", [Expr::from("span -> span.4"), span]).then(" AS ").then(REVISED);
         Expr::from(" GLOBAL ANY LEFT JOIN (SELECT visitor_id, ")
             .then(revised)
             .then(" FROM events WHERE ")
@@ -72,19 +56,17 @@ impl Scope {
             .then(Expr::from(" AND ").then(UNTIL).then(" >= ").then(time(self.from_ms)))
             .then(" GROUP BY visitor_id) AS revisions USING (visitor_id)")
     }
-}
 
-impl Scope {
     /// The condition that the person of an event did something, or did not.
     fn did(self, did: &Did) -> Expr {
         // A condition that also holds of those who have no such event, who are in no table, is asked for by its contrary.
         let by_contrary = did.times.hold_of_none();
         let times = if by_contrary { did.times.condition().negated() } else { did.times.condition() };
-        let scope = Self { from_ms: did.range.from_ms, until_ms: did.range.until_ms, tells_sessions: false, ..self };
+        let scope = Self { from_ms: did.range.from_ms, until_ms: did.range.until_ms, ..self };
         let events = Selection::of(scope).event(did.event.as_deref()).filters(&did.filters);
         let persons = Select::default().column(PERSON).from(events).then(" GROUP BY ").then(PERSON).then(" HAVING ").then(times);
         let is_in = if did.negated == by_contrary { " GLOBAL IN " } else { " GLOBAL NOT IN " };
-        Expr::from(PERSON).infix(is_in, persons.grouped())
+        Expr::from(PERSON).infix(is_in, persons.enclosed())
     }
 }
 
@@ -92,19 +74,19 @@ impl Scope {
 #[derive(Clone, Debug)]
 pub(crate) struct Selection {
     scope: Scope,
-    /// ` FROM events WHERE …`
-    events: Expr,
+    /// Each behind ` AND `.
+    conditions: Expr,
 }
 
 impl Selection {
     /// All events of `scope`.
     pub(crate) fn of(scope: Scope) -> Self {
-        Self { scope, events: scope.expr() }
+        Self { scope, conditions: Expr::default() }
     }
 
     /// Of these events those that meet `condition`.
     pub(crate) fn and(self, condition: impl Into<Expr>) -> Self {
-        Self { events: self.events.then(" AND ").then(condition), ..self }
+        Self { conditions: self.conditions.then(" AND ").then(condition), ..self }
     }
 
     /// Of these events those of one type, if one is given.
@@ -121,9 +103,12 @@ impl Selection {
         filters.iter().fold(self, |selection, filter| selection.and(filter.condition(&|did| scope.did(did)).grouped()))
     }
 
-    /// ` FROM events WHERE …`, as part of a statement.
-    pub(crate) fn into_expr(self) -> Expr {
-        self.events
+    /// These events behind `columns`: ` FROM events … WHERE …`, joined with what columns and conditions name of sessions.
+    pub(crate) fn behind(self, columns: Expr) -> Expr {
+        let names_session = columns.mentions(REVISED) || self.conditions.mentions(REVISED);
+        let from = columns.then(" FROM events");
+        let from = if names_session { from.then(self.scope.revisions()) } else { from };
+        from.then(self.scope.condition()).then(self.conditions)
     }
 }
 
@@ -176,7 +161,7 @@ impl Select {
 
     /// These columns of a selection. What follows (`GROUP BY` and so on) is appended.
     pub(crate) fn from(self, selection: Selection) -> Expr {
-        self.0.then(selection.into_expr())
+        selection.behind(self.0)
     }
 }
 

@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 use super::{Ask, Report};
 use crate::query::ask::page::{self, Page};
 use crate::query::ask::range::show_ms;
-use crate::query::ask::selection::SESSION;
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields, Range, Scope, Select};
 use crate::query::error::QueryError;
 use crate::query::reader::{Row, StatementRunner, number, to_json};
+use crate::store::revisions::SESSION_NAME;
 use crate::store::schema::{SHOWN, Shown};
 
 /// Bytes of a page, but for the event that reaches them.
@@ -40,7 +40,7 @@ struct Cursor {
     visitor: u64,
 }
 
-/// The columns of a row, by name, but for the session, which is an expression; the texts of [`SHOWN`] follow, then `size`, `before` and `found`.
+/// The columns of a row, by name; the texts of [`SHOWN`] follow, then `size`, `before` and `found`.
 const COLUMNS: [(&str, &str); 14] = [
     ("at", "toUnixTimestamp64Milli(timestamp) AS at"),
     ("event_id", "event_id"),
@@ -49,7 +49,7 @@ const COLUMNS: [(&str, &str); 14] = [
     ("received_at", "toUnixTimestamp64Milli(received_at)"),
     ("user_id", "user_id"),
     ("anonymous_id", "anonymous_id"),
-    ("session_id", ""),
+    ("session_id", SESSION_NAME),
     ("strings", "strings"),
     ("numbers", "numbers"),
     ("others", "others"),
@@ -160,11 +160,9 @@ impl Report for Events {
 
 impl Events {
     fn statement(&self, scope: Scope) -> Expr {
-        let session = Expr::from("if(client_session_id != '', client_session_id, toString(").then(SESSION).then("))");
-        let column = |(at, (_, sql)): (usize, &(&str, &'static str))| if at == SESSION_ID { session.clone() } else { Expr::from(*sql) };
-        let columns = COLUMNS.iter().enumerate().map(column).chain(SHOWN.iter().map(|column| Expr::from(column.name)));
+        let columns = COLUMNS.iter().map(|(_, sql)| Expr::from(*sql)).chain(SHOWN.iter().map(|column| Expr::from(column.name)));
         let columns = columns.fold(Select::default(), Select::column).column(SIZE);
-        let events = self.events.select(scope.with_sessions());
+        let events = self.events.select(scope);
         let events = match &self.page.after {
             Some(cursor) => events.and(cursor.precedes()),
             None => events,

@@ -112,20 +112,16 @@ impl Properties {
     }
 
     fn names(&self, scope: Scope, share: u64) -> Expr {
-        Expr::from(NAMES)
-            .then(KIND)
-            .then(NAMES_END)
-            .then(self.select(scope, share).into_expr())
+        self.select(scope, share)
+            .behind(Expr::from(NAMES).then(KIND).then(NAMES_END))
             .then(") WHERE kind != 'null' GROUP BY kind, name ORDER BY events DESC, name, kind LIMIT ")
             .then(Expr::uint(self.limit))
     }
 
     fn top_values(&self, scope: Scope, share: u64, properties: &[Property]) -> Expr {
         let keys = properties.iter().map(|property| format!("{} {}", property.kind, property.name));
-        Expr::from(VALUES)
-            .then(KIND)
-            .then(VALUES_END)
-            .then(self.select(scope, share).into_expr())
+        self.select(scope, share)
+            .behind(Expr::from(VALUES).then(KIND).then(VALUES_END))
             .then(") WHERE length(triple.3) <= 256 AND concat(triple.1, ' ', triple.2) IN ")
             .then(Expr::texts(keys))
             .then(" GROUP BY kind, name")

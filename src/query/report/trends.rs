@@ -161,7 +161,7 @@ impl Trends {
 
     /// The events of one series.
     fn events(&self, scope: Scope, series: &Series) -> Selection {
-        Selection::of(series.scope(scope)).event(series.event()).filters(&self.filters).filters(series.filters())
+        Selection::of(scope).event(series.event()).filters(&self.filters).filters(series.filters())
     }
 
     /// The largest values of the breakdown by series; none without one.

@@ -5,9 +5,10 @@ use serde_json::Value;
 use crate::query::ask::field::Field;
 use crate::query::ask::fields::shortened;
 use crate::query::ask::filter::Filter;
-use crate::query::ask::selection::{PERSON, SESSION, Scope};
+use crate::query::ask::selection::PERSON;
 use crate::query::ask::{Canonical, CanonicalForm, Context, EventMatch, Expr, Fields};
 use crate::query::error::{QueryError, nearest};
+use crate::store::revisions::SESSION;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Math {
@@ -95,11 +96,6 @@ impl Series {
     /// The word for what is counted.
     pub(super) fn math(&self) -> &'static str {
         MATHS.iter().find(|(_, math)| *math == self.math).map_or("formula", |(name, _)| *name)
-    }
-
-    /// The scope of its events, which tells their sessions if they are counted.
-    pub(super) fn scope(&self, scope: Scope) -> Scope {
-        if self.math == Math::UniqueSessions { scope.with_sessions() } else { scope }
     }
 
     /// Its number where there are no events.
