@@ -29,7 +29,8 @@ pub(crate) fn load(records: &[Vec<u8>]) -> (Tallies, usize) {
     let (mut books, mut rows) = (Tallies::default(), 0);
     let mut end = |block: &mut Block, Memory { sessions, .. }: &mut Memory| {
         block.resolve_duplicates(|_| None, sessions);
-        let (waiting, mut settled) = (block.waiting_rows(sessions), Settled::default());
+        let waiting = block.waiting_rows(sessions);
+        let mut settled = Settled { revisions: sessions.moved(), ..Settled::default() };
         let mut questions = sessions.questions(&waiting);
         while !questions.is_empty() {
             questions = sessions.settle(&waiting, &questions, &Pasts::default(), &mut settled);

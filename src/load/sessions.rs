@@ -77,8 +77,13 @@ struct Slot {
     free_before: u16,
     /// Seconds after the last event in which nothing is.
     free_after: u16,
+    /// Of the revisions that hold for its events the highest version, 0 if there is none; [`UNKNOWN`] of a session that the table had.
+    version: u16,
     doubt: Doubt,
 }
+
+/// Which revisions hold for a session must be looked up.
+const UNKNOWN: u16 = u16::MAX;
 
 /// Nothing is after it, however long.
 const FOREVER: u16 = u16::MAX;
@@ -97,7 +102,7 @@ enum Doubt {
 enum Placed {
     /// It goes on with the slot's session.
     Same,
-    /// It comes first in the slot's session, all of which is in this block.
+    /// It comes first in the slot's session.
     Earlier,
     /// It begins one, with nothing near it.
     Alone,
@@ -151,7 +156,8 @@ impl Slot {
             return Placed::Alone;
         }
         let fits = last_ms.saturating_sub(at_ms) <= rules.longest_ms;
-        if fits && self.born == block { Placed::Earlier } else { Placed::Unsure }
+        let is_known = self.born == block || self.version + 1 < UNKNOWN;
+        if fits && is_known { Placed::Earlier } else { Placed::Unsure }
     }
 }
 
@@ -191,8 +197,10 @@ pub(crate) struct Sessions {
     block: u32,
     /// Visitors whose events wait for the end of the block, and what was known of them before.
     waiting: HashMap<Visitor, Option<Slot>, foldhash::fast::RandomState>,
-    /// Sessions of this block that began earlier than was known, and what they are called since.
+    /// Sessions that began earlier than was known, and what they are called since.
     renamed: HashMap<SessionId, SessionId, foldhash::fast::RandomState>,
+    /// What that means for events of earlier blocks.
+    moved: Vec<Revision>,
 }
 
 impl Sessions {
@@ -208,6 +216,7 @@ impl Sessions {
             block: 0,
             waiting: HashMap::default(),
             renamed: HashMap::default(),
+            moved: Vec::new(),
         }
     }
 
@@ -220,8 +229,8 @@ impl Sessions {
             (Some(start_ms), Some(length_ms)) => (start_ms, length_ms, Doubt::None),
             _ => (last_ms, 0, Doubt::Start),
         };
-        let slot = Slot { start_ms, length_ms, born: self.block.wrapping_sub(1), free_before: 0, free_after: FOREVER, doubt };
-        self.recent.insert(visitor, slot);
+        let born = self.block.wrapping_sub(1);
+        self.recent.insert(visitor, Slot { start_ms, length_ms, born, free_before: 0, free_after: FOREVER, version: UNKNOWN, doubt });
     }
 
     /// The session of an event in `row`, or `None` if it waits for the end of the block.
@@ -236,7 +245,8 @@ impl Sessions {
                     let is_known = at_ms.saturating_sub(rules.idle_gap_ms) > self.horizon_ms;
                     let free_before = seconds(self.horizon_ms, at_ms);
                     let doubt = if is_known { Doubt::None } else { Doubt::All };
-                    free.insert(Slot { start_ms: at_ms, length_ms: 0, born: block, free_before, free_after: FOREVER, doubt });
+                    let version = if is_known { 0 } else { UNKNOWN };
+                    free.insert(Slot { start_ms: at_ms, length_ms: 0, born: block, free_before, free_after: FOREVER, version, doubt });
                     if !is_known {
                         self.waiting.insert(visitor, None);
                         return None;
@@ -259,7 +269,7 @@ impl Sessions {
             Placed::Latest => {
                 let free_after = if slot.free_after == FOREVER { FOREVER } else { seconds(at_ms, slot.free_until()) };
                 let free_before = seconds(slot.last_ms(), at_ms);
-                *slot = Slot { start_ms: at_ms, length_ms: 0, born: block, free_before, free_after, doubt: Doubt::None };
+                *slot = Slot { start_ms: at_ms, length_ms: 0, born: block, free_before, free_after, version: 0, doubt: Doubt::None };
                 Some(SessionId::beginning_at(visitor, at_ms))
             }
             Placed::Alone => {
@@ -268,6 +278,11 @@ impl Sessions {
             }
             Placed::Earlier => {
                 let (old, new) = (SessionId::beginning_at(visitor, slot.start_ms), SessionId::beginning_at(visitor, at_ms));
+                if slot.born != block {
+                    (slot.born, slot.version) = (block, slot.version + 1);
+                    let version = slot.version.into();
+                    self.moved.push(Revision { visitor, from_ms: slot.start_ms, to_ms: slot.last_ms(), session: new, version });
+                }
                 slot.free_before = seconds(slot.free_from(), at_ms);
                 slot.length_ms += u32::try_from(slot.start_ms - at_ms).unwrap_or(0);
                 slot.start_ms = at_ms;
@@ -300,6 +315,13 @@ impl Sessions {
             (renamed, session) = (Some(*next), *next);
         }
         renamed
+    }
+
+    /// What is to be said of stored events without asking the table: their sessions began earlier than was known. Of visitors who wait
+    /// the table will tell all.
+    pub(crate) fn moved(&mut self) -> Vec<Revision> {
+        let moved = std::mem::take(&mut self.moved).into_iter().filter(|revision| !self.is_waiting(revision.visitor));
+        moved.map(|revision| Revision { session: self.renamed(revision.session).unwrap_or(revision.session), ..revision }).collect()
     }
 
     /// What to ask the table before [`Self::settle`], for all rows of waiting visitors.
@@ -368,6 +390,7 @@ impl Sessions {
                     born: self.block.wrapping_sub(1),
                     free_before: 0,
                     free_after,
+                    version: UNKNOWN,
                     doubt: Doubt::None,
                 }
             }
@@ -380,6 +403,7 @@ impl Sessions {
     pub(crate) fn end_block(&mut self, received_ms: i64) {
         debug_assert!(self.waiting.is_empty(), "all sessions of a block are settled before it is sealed");
         self.renamed.clear();
+        self.moved.clear();
         self.block = self.block.wrapping_add(1);
         let is_over = received_ms.saturating_sub(self.turned_ms) > self.rules.idle_gap_ms || received_ms < self.turned_ms;
         if !is_over && self.recent.len() < self.max_visitors {

@@ -368,7 +368,8 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         let Some(key) = self.block.key() else { return true };
         let sessions = &mut ownership.memory.sessions;
         let rows = self.block.waiting_rows(sessions);
-        let (mut questions, mut settled, mut pause) = (sessions.questions(&rows), Settled::default(), Pause::default());
+        let mut settled = Settled { revisions: sessions.moved(), ..Settled::default() };
+        let (mut questions, mut pause) = (sessions.questions(&rows), Pause::default());
         Counter::SessionLookups.add(questions.len() as u64);
         while !questions.is_empty() {
             let visits = tokio::select! {

@@ -89,7 +89,7 @@ impl Table {
             .filter(|(_, (visitor, _))| sessions.is_waiting(*visitor))
             .map(|(row, (visitor, visit))| Row { visitor: *visitor, at_ms: visit.at_ms, row })
             .collect();
-        let mut settled = Settled::default();
+        let mut settled = Settled { revisions: sessions.moved(), ..Settled::default() };
         let mut questions = sessions.questions(&rows);
         while !questions.is_empty() {
             let pasts = self.ask(&questions);
@@ -180,6 +180,18 @@ proptest! {
         prop_assert_eq!(table.questions, 0);
         prop_assert!(table.revisions.is_empty());
     }
+}
+
+/// A phone tells first what it did last, block by block.
+#[test]
+fn a_session_that_is_told_backwards_asks_the_table_nothing() {
+    let mut table = Table::default();
+    let mut sessions = Sessions::new(RULES, 1_000, -1_000_000);
+    for at in (0..4).rev() {
+        table.load(&mut sessions, &[(visitor(0), at * 80_000 + 30_000), (visitor(0), at * 80_000)], at);
+        table.check();
+    }
+    assert_eq!((table.questions, table.revisions.len()), (0, 3));
 }
 
 #[test]
