@@ -10,6 +10,7 @@ mod ask;
 mod cache;
 mod data_through;
 mod error;
+mod excluded;
 mod freshness;
 pub mod http;
 mod meta;
@@ -27,7 +28,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::ask::{Context, Range, fields};
+use self::ask::selection::Traffic;
+use self::ask::{Common, Context, Range, fields};
 pub use self::cache::SharedCache;
 use self::cache::{Cache, CacheRequest, Computed, Key, Reach, SharedSlot};
 use self::data_through::DataThrough;
@@ -125,16 +127,16 @@ impl Queries {
     pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Vec<u8>, QueryError> {
         let began = Instant::now();
         let question = Question::parse(report, body, now_ms)?;
-        let reach = question.reach(now_ms);
-        let Question { kind, plan, refresh, .. } = question;
+        let (plan_key, reach) = (question.fingerprint(), question.reach(now_ms));
+        let Question { kind, plan, common, .. } = question;
         if let Some(freshness) = &self.0.freshness {
             freshness.poll(&self.0.reader, now_ms).await;
         }
-        let request =
-            CacheRequest { key: Key { project, plan: plan.fingerprint(RELEASE) }, reach, report, body, refresh, keep: kind.is_kept };
+        let (key, refresh) = (Key { project, plan: plan_key }, common.refresh);
+        let request = CacheRequest { key, reach, report, body, refresh, keep: kind.is_kept };
         let shared = self.0.shared_slot(&request);
         let inner = Arc::clone(&self.0);
-        let computation = Computation { project, plan, now_ms, shared };
+        let computation = Computation { project, plan, traffic: common.traffic, now_ms, shared };
         let served = self.0.cache.answer(request, || inner.compute(computation)).await?;
         Ok(meta::write(&served, now_ms, began.elapsed()))
     }
@@ -159,11 +161,10 @@ impl Queries {
         let project = question.key.project;
         let renewed = async {
             let asked = Question::parse(&question.report, &question.body, now_ms)?;
-            let (reach, plan) = (asked.reach(now_ms), asked.plan);
-            let key = Key { project, plan: plan.fingerprint(RELEASE) };
+            let (key, reach) = (Key { project, plan: asked.fingerprint() }, asked.reach(now_ms));
             let request = CacheRequest { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
-            let computation = Computation { project, plan, now_ms, shared: None };
+            let computation = Computation { project, plan: asked.plan, traffic: asked.common.traffic, now_ms, shared: None };
             self.0.cache.answer(request, || inner.compute(computation)).await
         };
         if let Err(problem) = renewed.await {
@@ -197,18 +198,22 @@ struct Question {
     plan: Box<dyn Plan>,
     /// The ranges that its filters ask about beside those of the report.
     did_in: Vec<Range>,
-    /// Compute the answer anew.
-    refresh: bool,
+    common: Common,
 }
 
 impl Question {
     fn parse(report: &str, body: &[u8], now_ms: i64) -> Result<Self, QueryError> {
         let mut body = fields::parse(body)?;
-        let refresh = fields::take_refresh(&mut body)?;
+        let common = Common::take(&mut body)?;
         let kind = REPORTS.iter().find(|kind| kind.route == Route::Query && kind.name == report).ok_or_else(|| unknown_report(report))?;
         let context = Context::of(&body, now_ms)?;
         let plan = (kind.parse)(Ask { project_name: "", body: &body, now_ms, context: &context })?;
-        Ok(Self { kind, plan, did_in: context.did_in(), refresh })
+        Ok(Self { kind, plan, did_in: context.did_in(), common })
+    }
+
+    /// Its identity.
+    fn fingerprint(&self) -> u128 {
+        self.plan.fingerprint(RELEASE, self.common.traffic)
     }
 
     /// What its answer depends on.
@@ -222,6 +227,7 @@ impl Question {
 struct Computation {
     project: ProjectId,
     plan: Box<dyn Plan>,
+    traffic: Traffic,
     now_ms: i64,
     shared: Option<SharedSlot>,
 }
@@ -248,11 +254,13 @@ impl Inner {
 
     async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
         let mut runner = self.reader.begin(asked.project, asked.now_ms).await?;
+        runner.look_at(asked.traffic);
         // Before the first statement: what was loaded by then is seen by all of them.
         let data_through_ms = runner.within_deadline(self.data_through.at(&self.reader, asked.now_ms)).await?;
         let result = Bytes::from(asked.plan.answer(&mut runner).await?);
+        let excluded_bots = excluded::count(asked.plan.as_ref(), &mut runner).await;
         let (rows_read, is_sampled) = (runner.rows_read(), runner.is_sampled());
-        Ok(Computed { result, computed_ms: asked.now_ms, data_through_ms, rows_read, is_sampled, shared_for: None })
+        Ok(Computed { result, computed_ms: asked.now_ms, data_through_ms, rows_read, is_sampled, excluded_bots, shared_for: None })
     }
 }
 

@@ -245,7 +245,7 @@ impl Target {
         while Instant::now() < limit {
             let ledger = ask(&self.client, &self.urls(), "GET", "/v1/ledger", "").await?;
             if ledger["total"]["waiting"] == 0 {
-                let trend = json!({"from": "-30d", "to": "now", "series": [{"event": null}]}).to_string();
+                let trend = json!({"from": "-30d", "to": "now", "series": [{"event": null}], "include_bots": true}).to_string();
                 let counted = ask(&self.client, &self.urls(), "POST", "/v1/query/trends", &trend).await?;
                 let mut total = ledger["total"].clone();
                 total["counted"] = counted["result"]["series"][0]["total"].clone();

@@ -9,9 +9,11 @@
 //! | [`filter`], [`field`], [`number`] | `{"field","op","value"}`, `any`, `all`, `did` |
 //! | [`breakdown`] | `breakdown` and `limit`: the largest values, `$other`, `$none`, and a bar's `breakdown_value` |
 //! | [`page`] | `limit` and `cursor` of a list |
+//! | [`common`] | `refresh` and `include_bots`, which no report reads itself |
 
 pub(crate) mod breakdown;
 pub(crate) mod canonical;
+mod common;
 mod context;
 mod event_id;
 pub(crate) mod expr;
@@ -25,8 +27,9 @@ pub(crate) mod range;
 pub(crate) mod selection;
 
 pub(crate) use self::canonical::{Canonical, CanonicalForm};
+pub(crate) use self::common::Common;
 pub(crate) use self::context::Context;
 pub(crate) use self::expr::Expr;
 pub(crate) use self::fields::Fields;
 pub(crate) use self::range::Range;
-pub(crate) use self::selection::{EventMatch, Scope, Select, Selection};
+pub(crate) use self::selection::{EventMatch, EventSet, Scope, Select, Selection};

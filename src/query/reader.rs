@@ -27,6 +27,7 @@ pub use self::profile::missing_limits;
 pub(crate) use self::rows::{Cell, Row, number, to_json};
 pub use self::store::StoreReader;
 use super::LoadLatency;
+use super::ask::selection::Traffic;
 use super::ask::{Range, Scope};
 use super::error::QueryError;
 use super::pending::{Backlog, PendingEvents, Watermark};
@@ -96,7 +97,8 @@ impl Reader {
     }
 
     fn runner(&self, project: ProjectId, now_ms: i64, deadline: Instant) -> StatementRunner<'_> {
-        StatementRunner { reader: self, project, now_ms, deadline, rows_read: 0, is_sampled: false, _permit: None }
+        let traffic = Traffic::People;
+        StatementRunner { reader: self, project, now_ms, deadline, traffic, rows_read: 0, is_sampled: false, _permit: None }
     }
 }
 
@@ -106,6 +108,7 @@ pub(crate) struct StatementRunner<'a> {
     project: ProjectId,
     now_ms: i64,
     deadline: Instant,
+    traffic: Traffic,
     rows_read: u64,
     is_sampled: bool,
     /// Held until the question is answered.
@@ -120,7 +123,12 @@ impl StatementRunner<'_> {
 
     /// The events of the project in `range`: where every statement of events starts.
     pub(crate) fn scope(&self, range: &Range) -> Scope {
-        Scope::new(self.project, range)
+        Scope::new(self.project, range).with_traffic(self.traffic)
+    }
+
+    /// Whose events every scope from here on is of; those of people unless it is said.
+    pub(crate) fn look_at(&mut self, traffic: Traffic) {
+        self.traffic = traffic;
     }
 
     /// What the log holds above `watermarks`.

@@ -17,7 +17,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use super::ask::{Canonical, CanonicalForm, Context, Fields, Range, Selection};
+use super::ask::{Canonical, CanonicalForm, Context, EventSet, Fields, Range, Selection};
+use crate::query::ask::selection::Traffic;
 use super::error::QueryError;
 use super::reader::StatementRunner;
 
@@ -81,6 +82,9 @@ pub(crate) trait Report: Canonical + Sized + Send + Sync + 'static {
     /// The ranges that the answer depends on, beside those of its filters: events that arrive in one of them outdate it.
     fn ranges(&self) -> Vec<&Range>;
 
+    /// The events that it is about, for what `meta` says of all of them. None where that would cost more than the answer.
+    fn event_sets(&self) -> Vec<EventSet<'_>>;
+
     /// Answers it: the result as JSON.
     fn answer(&self, runner: &mut StatementRunner<'_>) -> impl Future<Output = Result<Vec<u8>, QueryError>> + Send;
 
@@ -109,6 +113,9 @@ pub(crate) trait People: Canonical + Send + Sync {
     /// The ranges that decide which events they are.
     fn ranges(&self) -> Vec<&Range>;
 
+    /// As [`Report::event_sets`].
+    fn event_sets(&self) -> Vec<EventSet<'_>>;
+
     /// Which events they are, once it is known what decides that.
     fn events<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Selection, QueryError>>;
 }
@@ -118,8 +125,11 @@ pub(crate) trait Plan: Send + Sync {
     /// As [`Report::ranges`].
     fn ranges(&self) -> Vec<&Range>;
 
-    /// Identity of the question, in this and every other process of `release`.
-    fn fingerprint(&self, release: &str) -> u128;
+    /// As [`Report::event_sets`].
+    fn event_sets(&self) -> Vec<EventSet<'_>>;
+
+    /// Identity of the question about `traffic`, in this and every other process of `release`.
+    fn fingerprint(&self, release: &str, traffic: Traffic) -> u128;
 
     /// As [`Report::answer`].
     fn answer<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Vec<u8>, QueryError>>;
@@ -133,8 +143,13 @@ impl<T: Report> Plan for T {
         Report::ranges(self)
     }
 
-    fn fingerprint(&self, release: &str) -> u128 {
+    fn event_sets(&self) -> Vec<EventSet<'_>> {
+        Report::event_sets(self)
+    }
+
+    fn fingerprint(&self, release: &str, traffic: Traffic) -> u128 {
         let mut form = CanonicalForm::of(release, T::NAME);
+        form.field("include_bots", &(traffic == Traffic::All));
         self.canonical(&mut form);
         form.fingerprint()
     }

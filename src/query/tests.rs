@@ -108,8 +108,30 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("trends", trends(json!({"filters": [{"field": "properties.a", "op": "eq", "value": [1]}]})), "invalid_value"),
         ("properties", json!({"values": 101}), "invalid_limit"),
         ("trends", trends(json!({"refresh": "yes"})), "invalid_refresh"),
+        ("trends", trends(json!({"include_bots": "yes"})), "invalid_include_bots"),
+        ("users", of(json!({"include_bots": 1})), "invalid_include_bots"),
+        ("users", json!({"of": {"report": "trends"}, "include_bots": true}), "unknown_key"),
     ] {
         assert_eq!(refused(report, &request), code, "{report} {request}");
+    }
+}
+
+#[test]
+fn bots_are_left_out_of_every_statement_of_events_unless_they_are_asked_for() {
+    let with = |request: &Value, includes: bool| {
+        let mut request = request.clone();
+        let holder = if request.get("of").is_some() { &mut request["of"] } else { &mut request };
+        holder["include_bots"] = json!(includes);
+        request
+    };
+    for (report, request) in with_text("a") {
+        let people = statements(report, &with(&request, false)).unwrap();
+        let (counted, read): (Vec<_>, Vec<_>) = people.iter().partition(|statement| statement.text().contains("bot != ''"));
+        assert!(read.iter().all(|statement| statement.text().contains(" AND bot = ''")), "{report}");
+        assert_eq!(counted.len(), usize::from(report != "events"), "what was left out of {report} is counted");
+        let all = statements(report, &with(&request, true)).unwrap();
+        assert_eq!(all.len(), read.len());
+        assert!(all.iter().all(|statement| !statement.text().contains("bot =") && !statement.text().contains("bot !=")), "{report}");
     }
 }
 
@@ -117,11 +139,12 @@ fn what_makes_no_sense_is_refused_by_name() {
 fn a_user_page_without_a_bar_asks_for_everyone_after_the_cursor() {
     let asked = statements("users", &json!({"event": "view", "cursor": "00000000000000ff", "limit": 3})).unwrap();
 
-    let page = asked.last().unwrap();
+    // Behind it the events of bots are counted.
+    let page = &asked[asked.len() - 2];
     assert!(page.text().ends_with(
         "WHERE project_id = {p0:UInt64} AND timestamp >= fromUnixTimestamp64Milli({p1:Int64}) \
          AND timestamp < fromUnixTimestamp64Milli({p2:Int64}) \
-         AND type = {p3:String} AND person_id > {p4:UInt64} GROUP BY person_id ORDER BY person_id LIMIT {p5:UInt64}"
+         AND bot = '' AND type = {p3:String} AND person_id > {p4:UInt64} GROUP BY person_id ORDER BY person_id LIMIT {p5:UInt64}"
     ));
     let values: Vec<&str> = page.params().map(|(_, value)| value).skip(3).collect();
     assert_eq!(values, ["view", "255", "4"]);
@@ -133,19 +156,19 @@ fn the_people_of_the_rest_are_asked_for_after_the_largest_values() {
 
     let asked = statements("users", &request).unwrap();
 
-    assert_eq!(asked.len(), 3);
+    assert_eq!(asked.len(), 4);
     assert!(asked[0].text().contains("ORDER BY size DESC"));
     let (_, line) = asked[2].text().split_once(" AND transform(").unwrap();
     assert!(line.contains("concat('s', country)), {p4:Array(String)}, {p5:Array(Int64)}, toInt64(-1)) = {p6:Int64}"), "{line}");
 }
 
-fn plan(report: &str, request: &Value, now_ms: i64) -> Box<dyn Plan> {
-    Question::parse(report, request.to_string().as_bytes(), now_ms).unwrap().plan
+fn parsed(report: &str, request: &Value, now_ms: i64) -> Question {
+    Question::parse(report, request.to_string().as_bytes(), now_ms).unwrap()
 }
 
 /// The question that a request asks.
 fn question(report: &str, request: &Value, now_ms: i64) -> u128 {
-    plan(report, request, now_ms).fingerprint(RELEASE)
+    parsed(report, request, now_ms).fingerprint()
 }
 
 #[test]
@@ -191,6 +214,7 @@ fn different_questions_are_different() {
         trends(json!({"filters": [{"field": "properties.a", "value": 1}]})),
         trends(json!({"filters": [{"field": "properties.a", "value": "1"}]})),
         trends(json!({"filters": [{"field": "properties.a", "op": "neq", "value": "1"}]})),
+        trends(json!({"include_bots": true})),
         trends(json!({"formula": "A"})),
         trends(json!({"formula": "A+0"})),
         trends(json!({"series": [{"event": "view", "name": "seen"}]})),
@@ -226,22 +250,25 @@ fn different_questions_are_different() {
 #[test]
 fn what_an_answer_depends_on_reaches_all_days_to_come_only_if_it_follows_now() {
     let reach = |request: Value| {
-        let plan = plan("trends", &trends(request), NOW_MS);
-        format!("{:?}", Reach::of(&plan.ranges(), NOW_MS))
+        format!("{:?}", parsed("trends", &trends(request), NOW_MS).reach(NOW_MS))
     };
     assert_eq!(reach(json!({})), "Reach { days: 20448..=65535, is_closed: false }");
     assert_eq!(reach(json!({"compare": "previous"})), "Reach { days: 20441..=65535, is_closed: false }");
     let closed = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
-    assert_eq!(reach(closed), "Reach { days: 20454..=20454, is_closed: true }");
+    assert_eq!(reach(closed.clone()), "Reach { days: 20454..=20454, is_closed: true }");
+    let mut who_did = closed;
+    who_did["filters"] = json!([{"any": [{"did": {"event": "buy", "from": "2025-12-20", "to": "2025-12-21"}}, {"field": "os", "value": "x"}]}]);
+    assert_eq!(reach(who_did), "Reach { days: 20442..=20454, is_closed: true }", "what people did before decides too");
     let to_come = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-03T00:00:00Z"});
     assert_eq!(reach(to_come), "Reach { days: 20454..=20455, is_closed: false }");
 }
 
 #[test]
 fn another_release_asks_another_question() {
-    let plan = plan("trends", &trends(json!({})), NOW_MS);
-    assert_eq!(plan.fingerprint("1.2.3"), plan.fingerprint("1.2.3"));
-    assert_ne!(plan.fingerprint("1.2.3"), plan.fingerprint("1.2.4"));
+    let plan = parsed("trends", &trends(json!({})), NOW_MS).plan;
+    let of = |release| plan.fingerprint(release, Traffic::People);
+    assert_eq!(of("1.2.3"), of("1.2.3"));
+    assert_ne!(of("1.2.3"), of("1.2.4"));
 }
 
 /// A store that takes 19 seconds for every statement.

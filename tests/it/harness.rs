@@ -319,12 +319,12 @@ impl Http {
         tokio::time::timeout(PATIENCE, settle).await.expect("events still wait")
     }
 
-    /// All events stored, newest first.
+    /// All events stored, those of bots too, newest first.
     pub(crate) async fn events(&self) -> Vec<Value> {
         let mut events = Vec::new();
         let mut cursor = Value::Null;
         loop {
-            let mut body = json!({"limit": 10_000});
+            let mut body = json!({"limit": 10_000, "include_bots": true});
             if !cursor.is_null() {
                 body["cursor"] = cursor;
             }

@@ -48,8 +48,8 @@ async fn a_real_access_log_is_stored_once_however_often_it_is_imported() {
     let lines = lines();
     let mut by_day: BTreeMap<&str, u64> = BTreeMap::new();
     lines.iter().for_each(|(_, day)| *by_day.entry(day).or_default() += 1);
-    let ask = json!({
-        "from": "2015-05-17T00:00:00Z", "to": "2015-05-21T00:00:00Z", "interval": "day", "timezone": "UTC",
+    let mut ask = json!({
+        "include_bots": true, "from": "2015-05-17T00:00:00Z", "to": "2015-05-21T00:00:00Z", "interval": "day", "timezone": "UTC",
         "series": [{"event": "http_request"}, {"event": "http_request", "math": "unique_users"}],
     });
     let (_, trends) = pulse.http.query("trends", &ask).await;
@@ -58,6 +58,11 @@ async fn a_real_access_log_is_stored_once_however_often_it_is_imported() {
     assert_eq!(trends["result"]["series"][0]["total"], 9_999);
     let addresses: HashSet<&String> = lines.iter().map(|(address, _)| address).collect();
     assert_eq!(trends["result"]["series"][1]["total"], addresses.len());
+    assert_eq!(trends["meta"]["excluded_bots"], 0);
+    ask["include_bots"] = json!(false);
+    let (_, of_people) = pulse.http.query("trends", &ask).await;
+    let (people, bots) = (of_people["result"]["series"][0]["total"].as_u64().unwrap(), of_people["meta"]["excluded_bots"].as_u64().unwrap());
+    assert_eq!((people + bots, bots > 1_000), (9_999, true), "{people} requests of people, {bots} of bots");
 
     let second = import(&pulse, &["--format", "combined", LOG]);
     assert_eq!(counts(&second), [10_000, 0, 9_999, 0, 0, 1]);

@@ -45,6 +45,7 @@ pub(crate) struct Event {
     pub(crate) plan: Option<Value>,
     pub(crate) amount: Option<i64>,
     pub(crate) country: &'static str,
+    pub(crate) bot: &'static str,
 }
 
 /// `from` included, `until` excluded.
@@ -62,7 +63,7 @@ impl Event {
             "project_id": project, "type": self.kind, "timestamp": at, "received_day": "2100-01-01",
             // Keys over the whole range of the type, the highest bit included.
             "person_id": self.person * 0x2AAA_AAAA_AAAA_AAAB, "user_id": format!("user {}", self.person),
-            "event_id": id(index), "session_id": format!("00000000-0000-0000-0000-{:012}", self.session), "country": self.country,
+            "event_id": id(index), "session_id": format!("00000000-0000-0000-0000-{:012}", self.session), "country": self.country, "bot": self.bot,
             "strings": {}, "numbers": {}, "others": {},
         });
         match &self.plan {

@@ -78,10 +78,14 @@ impl Store {
     }
 
     async fn ask(&self, project: u64, report: &str, request: &Value) -> Value {
+        self.answer(project, report, request).await["result"].take()
+    }
+
+    async fn answer(&self, project: u64, report: &str, request: &Value) -> Value {
         let body = serde_json::to_vec(request).unwrap();
         let answer = self.queries.answer(ProjectId(project), report, &body, NOW_MS).await;
         let answer = answer.unwrap_or_else(|problem| panic!("{report} {request}: {problem}"));
-        serde_json::from_slice::<Value>(&answer).unwrap()["result"].take()
+        serde_json::from_slice::<Value>(&answer).unwrap()
     }
 
     async fn get(&self, project: u64, report: &str, query: &str) -> Value {
@@ -100,6 +104,11 @@ pub(crate) struct Asker<'a> {
 }
 
 impl Asker<'_> {
+    /// The answer of a report, `meta` included.
+    pub(crate) fn answer(&self, report: &str, request: &Value) -> Value {
+        tokio::runtime::Handle::current().block_on(self.store.answer(self.project, report, request))
+    }
+
     /// The result of a report.
     pub(crate) fn ask(&self, report: &str, request: &Value) -> Value {
         tokio::runtime::Handle::current().block_on(self.store.ask(self.project, report, request))
@@ -123,6 +132,7 @@ pub(crate) struct Case {
     pub(crate) breakdown: Option<&'static str>,
     pub(crate) limit: usize,
     pub(crate) filters: Vec<Filter>,
+    pub(crate) include_bots: bool,
     pub(crate) compare: Value,
 }
 
@@ -165,10 +175,20 @@ fn event(range: Range) -> impl Strategy<Value = Event> {
     let at = (near, -1_i64..=1).prop_map(|(edge, beside)| edge + beside);
     (prop::sample::select(vec!["view", "buy"]), at, 0_u64..6, 0_u64..4)
         .prop_flat_map(move |head| {
-            let tail = (prop::sample::select(plans.clone()), amount(), prop::sample::select(vec!["", "DE", "FR", "IT"]));
+            let bots = prop::sample::select(vec!["", "", "", "", "agent_crawler", "monitor"]);
+            let tail = (prop::sample::select(plans.clone()), amount(), prop::sample::select(vec!["", "DE", "FR", "IT"]), bots);
             (Just(head), tail)
         })
-        .prop_map(|((kind, at_ms, person, session), (plan, amount, country))| Event { kind, at_ms, person, session, plan, amount, country })
+        .prop_map(|((kind, at_ms, person, session), (plan, amount, country, bot))| Event {
+            kind,
+            at_ms,
+            person,
+            session,
+            plan,
+            amount,
+            country,
+            bot,
+        })
 }
 
 /// Any range, or one of whole days or months in `zone`.
@@ -200,8 +220,8 @@ fn case() -> impl Strategy<Value = Case> {
     let happened = where_and_when
         .prop_flat_map(|(zone, range)| (Just(zone), Just(range), prop::collection::vec(event(range), 0..60), filters::filters(range)));
     let what = (prop::collection::vec(maths, 1..3), any::<bool>(), prop::sample::select(model::INTERVALS.to_vec()), compare());
-    let split = (prop::sample::select(model::BREAKDOWNS.to_vec()), 1_usize..4);
-    (happened, what, split).prop_map(|((zone, range, events, filters), (maths, formula, interval, compare), (breakdown, limit))| Case {
+    let split = (prop::sample::select(model::BREAKDOWNS.to_vec()), 1_usize..4, prop::bool::weighted(0.3));
+    (happened, what, split).prop_map(|((zone, range, events, filters), (maths, formula, interval, compare), (breakdown, limit, include_bots))| Case {
         events: with_exact_sums(events),
         range,
         zone,
@@ -211,6 +231,7 @@ fn case() -> impl Strategy<Value = Case> {
         breakdown,
         limit,
         filters,
+        include_bots,
         compare,
     })
 }
@@ -221,9 +242,20 @@ impl Case {
         filters::request(&self.filters)
     }
 
-    /// Whether an event passes the filters.
+    /// Whether an event is one of those that are looked at.
+    pub(crate) fn is_seen(&self, event: &Event) -> bool {
+        event.bot.is_empty() || self.include_bots
+    }
+
+    /// Whether an event is looked at and passes the filters.
     pub(crate) fn passes(&self, event: &Event) -> bool {
-        filters::pass(&self.filters, event, &self.events)
+        self.is_seen(event) && filters::pass(&self.filters, event, self)
+    }
+
+    /// How many events that are not looked at would pass the filters and are `inside`.
+    pub(crate) fn excluded(&self, inside: impl Fn(&Event) -> bool) -> usize {
+        let is_left_out = |event: &&Event| !self.is_seen(event) && filters::pass(&self.filters, event, self) && inside(event);
+        self.events.iter().filter(is_left_out).count()
     }
 
     /// The chart that is asked for.
@@ -238,6 +270,7 @@ impl Case {
         let mut request = json!({
             "from": show(self.range.from), "to": show(self.range.until), "timezone": self.zone, "interval": self.interval,
             "series": series, "filters": self.filters_request(), "limit": self.limit, "compare": self.compare,
+            "include_bots": self.include_bots,
         });
         if self.formula {
             request["formula"] = json!("A/B");

@@ -20,19 +20,6 @@ pub(crate) fn parse(body: &[u8]) -> Result<Value, QueryError> {
     })
 }
 
-/// Takes `refresh` out of a request: whether the answer must be computed anew.
-///
-/// # Errors
-/// 400 `invalid_refresh` if it is no boolean.
-pub(crate) fn take_refresh(request: &mut Value) -> Result<bool, QueryError> {
-    let Value::Object(object) = request else { return Ok(false) };
-    match object.remove("refresh") {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(refresh)) => Ok(refresh),
-        Some(_) => Err(QueryError::invalid("invalid_refresh", "`refresh` must be true or false")),
-    }
-}
-
 impl<'a> Fields<'a> {
     /// `value` as an object that has no key outside `known`.
     ///

@@ -10,6 +10,7 @@ use crate::event::ids::ProjectId;
 use crate::query::error::QueryError;
 use crate::query::sql::Statement;
 use crate::store::revisions::{FROM, IS_REVISION, LONGEST_SESSION_MS, PROJECT, REVISED, UNTIL, VERSION};
+use crate::store::schema;
 
 /// Whose events, and of which time: `from_ms` included, `until_ms` excluded, milliseconds since 1970. Made by the question alone, so
 /// no report chooses its project.
@@ -18,6 +19,18 @@ pub(crate) struct Scope {
     project: ProjectId,
     from_ms: i64,
     until_ms: i64,
+    traffic: Traffic,
+}
+
+/// Whose events are looked at. What a bot is, [`schema::IS_OF_BOT`] says for all reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// Those of people.
+    People,
+    /// Those of people and of bots.
+    All,
+    /// Those of bots.
+    Bots,
 }
 
 /// The person of an event.
@@ -26,7 +39,17 @@ pub(crate) const PERSON: &str = "person_id";
 impl Scope {
     /// The events of `project` in `range`.
     pub(in crate::query) fn new(project: ProjectId, range: &Range) -> Self {
-        Self { project, from_ms: range.from_ms, until_ms: range.until_ms }
+        Self { project, from_ms: range.from_ms, until_ms: range.until_ms, traffic: Traffic::People }
+    }
+
+    /// Of the same project and time the events of `traffic`.
+    pub(in crate::query) fn with_traffic(self, traffic: Traffic) -> Self {
+        Self { traffic, ..self }
+    }
+
+    /// Whose events they are.
+    pub(crate) fn traffic(self) -> Traffic {
+        self.traffic
     }
 
     /// `WHERE`, limited to the scope.
@@ -37,7 +60,11 @@ impl Scope {
             .then(Expr::int(self.from_ms))
             .then(") AND timestamp < fromUnixTimestamp64Milli(")
             .then(Expr::int(self.until_ms))
-            .then(")")
+            .then(match self.traffic {
+                Traffic::People => Expr::from(") AND ").then(schema::IS_OF_PERSON),
+                Traffic::All => ")".into(),
+                Traffic::Bots => Expr::from(") AND ").then(schema::IS_OF_BOT),
+            })
     }
 
     /// Joins what later events say of the sessions of earlier ones, visitor by visitor, the newest first.
@@ -62,7 +89,9 @@ impl Scope {
         // A condition that also holds of those who have no such event, who are in no table, is asked for by its contrary.
         let by_contrary = did.times.hold_of_none();
         let times = if by_contrary { did.times.condition().negated() } else { did.times.condition() };
-        let scope = Self { from_ms: did.range.from_ms, until_ms: did.range.until_ms, ..self };
+        // Of a bot is asked what it is of a person.
+        let traffic = if self.traffic == Traffic::All { Traffic::All } else { Traffic::People };
+        let scope = Self { traffic, ..Self::new(self.project, &did.range) };
         let events = Selection::of(scope).event(did.event.as_deref()).filters(&did.filters);
         let persons = Select::default().column(PERSON).from(events).then(" GROUP BY ").then(PERSON).then(" HAVING ").then(times);
         let is_in = if did.negated == by_contrary { " GLOBAL IN " } else { " GLOBAL NOT IN " };
@@ -82,6 +111,21 @@ impl Selection {
     /// All events of `scope`.
     pub(crate) fn of(scope: Scope) -> Self {
         Self { scope, conditions: Expr::default() }
+    }
+
+    /// The events of bots, in the project of `scope`, that are in one of `sets`.
+    pub(crate) fn of_bots(scope: Scope, sets: &[EventSet<'_>]) -> Self {
+        let from_ms = sets.iter().map(|set| set.range.from_ms).min().unwrap_or(scope.from_ms);
+        let until_ms = sets.iter().map(|set| set.range.until_ms).max().unwrap_or(scope.until_ms);
+        let scope = Scope { from_ms, until_ms, traffic: Traffic::Bots, ..scope };
+        let mut conditions: Vec<Expr> = Vec::new();
+        for set in sets {
+            let condition = set.condition(scope).grouped();
+            if !conditions.contains(&condition) {
+                conditions.push(condition);
+            }
+        }
+        Self::of(scope).and(Expr::any(conditions).grouped())
     }
 
     /// Of these events those that meet `condition`.
@@ -112,6 +156,27 @@ impl Selection {
     }
 }
 
+/// Events that a question is about: of a range, of one type if one is given, that pass all the filters.
+#[derive(Clone, Debug)]
+pub(crate) struct EventSet<'a> {
+    pub(crate) range: &'a Range,
+    pub(crate) event: Option<&'a str>,
+    /// Those of the request, and of a part of it.
+    pub(crate) filters: Vec<&'a [Filter]>,
+}
+
+impl EventSet<'_> {
+    /// The condition that an event of `scope` is in it.
+    fn condition(&self, scope: Scope) -> Expr {
+        let time = |operator, ms| Expr::from(operator).then(Expr::call("fromUnixTimestamp64Milli", [Expr::int(ms)]));
+        let from = (self.range.from_ms > scope.from_ms).then(|| time("timestamp >= ", self.range.from_ms));
+        let until = (self.range.until_ms < scope.until_ms).then(|| time("timestamp < ", self.range.until_ms));
+        let event = self.event.map(|event| Expr::from("type = ").then(Expr::text(event)));
+        let filters = self.filters.iter().copied().flatten().map(|filter| filter.condition(&|did| scope.did(did)).grouped());
+        Expr::all(std::iter::once("1".into()).chain(from).chain(until).chain(event).chain(filters))
+    }
+}
+
 /// `event` and `filters` of a request: which events it is about.
 #[derive(Clone, Debug)]
 pub(crate) struct EventMatch {
@@ -128,6 +193,11 @@ impl EventMatch {
     pub(crate) fn parse(fields: Fields<'_>, context: &Context) -> Result<Self, QueryError> {
         let event = fields.text("event", "invalid_event")?.map(str::to_owned);
         Ok(Self { event, filters: filter::parse_all(fields, context)? })
+    }
+
+    /// The events of `range` that it is about.
+    pub(crate) fn set<'a>(&'a self, range: &'a Range) -> EventSet<'a> {
+        EventSet { range, event: self.event.as_deref(), filters: vec![&self.filters] }
     }
 
     /// The events of `scope` that it is about.

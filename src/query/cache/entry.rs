@@ -27,6 +27,8 @@ pub(crate) struct Computed {
     pub(crate) rows_read: u64,
     /// Whether it is scaled up from a part of the events.
     pub(crate) is_sampled: bool,
+    /// Events left out because no person made them; none if they were not counted.
+    pub(crate) excluded_bots: Option<u64>,
     /// If another instance has computed it: how long ago.
     pub(crate) shared_for: Option<Duration>,
 }
@@ -121,10 +123,11 @@ impl Question {
 impl Entry {
     pub(crate) fn new(computed: Computed, started: Started, question: Arc<Question>, reach: Reach) -> Self {
         let Started { at: began, seen } = started;
-        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, shared_for } = computed;
+        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, excluded_bots, shared_for } = computed;
         let data_through = data_through_ms.map_or_else(|| "null".to_owned(), |at_ms| format!("\"{}\"", show_ms(at_ms)));
+        let excluded_bots = excluded_bots.map_or_else(|| "null".to_owned(), |events| events.to_string());
         let meta = format!(
-            r#""computed_at":"{}","data_through":{data_through},"rows_read":{rows_read},"sampled":{is_sampled}"#,
+            r#""computed_at":"{}","data_through":{data_through},"rows_read":{rows_read},"sampled":{is_sampled},"excluded_bots":{excluded_bots}"#,
             show_ms(computed_ms),
         );
         let took = began.elapsed();

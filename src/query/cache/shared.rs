@@ -19,10 +19,12 @@ const KEPT: Duration = Duration::from_secs(60);
 /// Larger answers are cheaper to compute than to move within the time a reader waits.
 const LARGEST: usize = 1 << 20;
 /// The first byte of a shared answer, the version of its encoding. An answer of another version is not read.
-const FORM: u8 = 2;
+const FORM: u8 = 3;
 /// A time that is not known.
 const UNKNOWN: i64 = i64::MIN;
-const HEAD: usize = 1 + 8 + 8 + 8 + 1;
+/// A number that was not counted.
+const NOT_COUNTED: u64 = u64::MAX;
+const HEAD: usize = 1 + 8 + 8 + 8 + 8 + 1;
 
 /// A cache that instances share. Never fails: a value that cannot be read in time is treated as absent.
 pub trait SharedCache: Send + Sync + 'static {
@@ -63,6 +65,7 @@ fn encode(computed: &Computed) -> Bytes {
     out.put_i64(computed.computed_ms);
     out.put_i64(computed.data_through_ms.unwrap_or(UNKNOWN));
     out.put_u64(computed.rows_read);
+    out.put_u64(computed.excluded_bots.unwrap_or(NOT_COUNTED));
     out.put_u8(u8::from(computed.is_sampled));
     out.put_slice(&computed.result);
     out.freeze()
@@ -72,7 +75,8 @@ fn decode(mut value: Bytes, now_ms: i64) -> Option<Computed> {
     if value.len() <= HEAD || value.get_u8() != FORM {
         return None;
     }
-    let (computed_ms, data_through_ms, rows_read) = (value.get_i64(), value.get_i64(), value.get_u64());
+    let (computed_ms, data_through_ms) = (value.get_i64(), value.get_i64());
+    let (rows_read, excluded_bots) = (value.get_u64(), Some(value.get_u64()).filter(|events| *events != NOT_COUNTED));
     // Clocks differ a little from one instance to another.
     let shared_for = Duration::from_millis(u64::try_from(now_ms - computed_ms).unwrap_or(0));
     if shared_for >= KEPT {
@@ -80,7 +84,8 @@ fn decode(mut value: Bytes, now_ms: i64) -> Option<Computed> {
     }
     let data_through_ms = Some(data_through_ms).filter(|at_ms| *at_ms != UNKNOWN);
     let shared_for = Some(shared_for);
-    Some(Computed { computed_ms, data_through_ms, rows_read, is_sampled: value.get_u8() != 0, result: value, shared_for })
+    let is_sampled = value.get_u8() != 0;
+    Some(Computed { result: value, computed_ms, data_through_ms, rows_read, is_sampled, excluded_bots, shared_for })
 }
 
 #[cfg(test)]
@@ -95,6 +100,7 @@ mod tests {
             data_through_ms: Some(4),
             rows_read: 3,
             is_sampled: true,
+            excluded_bots: Some(2),
             shared_for: None,
         };
         let read = decode(encode(&computed), 12).unwrap();
@@ -102,13 +108,15 @@ mod tests {
             (read.result, read.computed_ms, read.data_through_ms, read.rows_read, read.is_sampled),
             (computed.result.clone(), 5, Some(4), 3, true)
         );
+        assert_eq!(read.excluded_bots, Some(2));
         assert_eq!(read.shared_for, Some(Duration::from_millis(7)));
-        let unknown = Computed { data_through_ms: None, ..computed };
+        let unknown = Computed { data_through_ms: None, excluded_bots: None, ..computed };
+        assert_eq!(decode(encode(&unknown), 12).unwrap().excluded_bots, None);
         assert_eq!(decode(encode(&unknown), 12).unwrap().data_through_ms, None);
         let kept_ms = i64::try_from(KEPT.as_millis()).unwrap();
         assert!(decode(encode(&unknown), 5 + kept_ms - 1).is_some());
         assert!(decode(encode(&unknown), 5 + kept_ms).is_none(), "it is too old");
-        for garbage in [&b""[..], b"\x01", b"\x03aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+        for garbage in [&b""[..], b"\x01", b"\x04aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
             assert!(decode(Bytes::copy_from_slice(garbage), 12).is_none());
         }
     }

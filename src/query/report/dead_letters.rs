@@ -14,7 +14,7 @@ use crate::event::mask;
 use crate::outcome::DeadReason;
 use crate::query::ask::page::{self, Page};
 use crate::query::ask::range::instant_in_utc;
-use crate::query::ask::{Canonical, CanonicalForm, Range};
+use crate::query::ask::{Canonical, CanonicalForm, EventSet, Range};
 use crate::query::error::QueryError;
 use crate::query::reader::StatementRunner;
 use crate::query::sql::Statement;
@@ -93,6 +93,11 @@ impl Report for DeadLetters {
 
     /// None: it is about receipt, and never kept.
     fn ranges(&self) -> Vec<&Range> {
+        Vec::new()
+    }
+
+    /// None: it counts whatever was received.
+    fn event_sets(&self) -> Vec<EventSet<'_>> {
         Vec::new()
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{Ask, Report};
 use crate::query::ask::page::{self, Page};
 use crate::query::ask::range::show_ms;
-use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields, Range, Scope, Select};
+use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope, Select};
 use crate::query::error::QueryError;
 use crate::query::reader::{Row, StatementRunner, number, to_json};
 use crate::store::revisions::SESSION_NAME;
@@ -147,6 +147,11 @@ impl Report for Events {
 
     fn ranges(&self) -> Vec<&Range> {
         vec![&self.range]
+    }
+
+    /// None: a page costs the same however many events there are, and counting does not.
+    fn event_sets(&self) -> Vec<EventSet<'_>> {
+        Vec::new()
     }
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{Ask, Report, Route};
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::query::ask::range::{self, LATEST_MS};
-use crate::query::ask::{Canonical, CanonicalForm, Range};
+use crate::query::ask::{Canonical, CanonicalForm, EventSet, Range};
 use crate::query::error::QueryError;
 use crate::query::pending::{Backlog, PendingTally, Watermark};
 use crate::query::reader::StatementRunner;
@@ -80,6 +80,11 @@ impl Report for Ledger {
 
     /// None: it is about receipt, and never kept.
     fn ranges(&self) -> Vec<&Range> {
+        Vec::new()
+    }
+
+    /// None: it counts whatever was received.
+    fn event_sets(&self) -> Vec<EventSet<'_>> {
         Vec::new()
     }
 

@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::{Ask, Report};
 use crate::query::ask::number;
 use crate::query::ask::selection::PERSON;
-use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields, Range, Scope, Select, Selection};
+use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope, Select, Selection};
 use crate::query::error::QueryError;
 use crate::query::reader::{Cell, StatementRunner, number as shown_number, to_json};
 
@@ -76,6 +76,10 @@ impl Report for Properties {
 
     fn ranges(&self) -> Vec<&Range> {
         vec![&self.range]
+    }
+
+    fn event_sets(&self) -> Vec<EventSet<'_>> {
+        vec![self.events.set(&self.range)]
     }
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {

@@ -23,7 +23,7 @@ use crate::query::ask::breakdown::{Breakdown, Tops};
 use crate::query::ask::field::Field;
 use crate::query::ask::filter::{self, Filter};
 use crate::query::ask::interval::{Buckets, Interval};
-use crate::query::ask::{Canonical, CanonicalForm, Expr, Fields, Range, Scope, Select, Selection};
+use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Fields, Range, Scope, Select, Selection};
 use crate::query::error::QueryError;
 use crate::query::reader::{StatementRunner, to_json};
 
@@ -133,6 +133,10 @@ impl Report for Trends {
         std::iter::once(&self.range).chain(self.compare.as_ref().map(|compared| &compared.range)).collect()
     }
 
+    fn event_sets(&self) -> Vec<EventSet<'_>> {
+        self.ranges().into_iter().flat_map(|range| self.series.iter().map(move |series| self.event_set(range, series))).collect()
+    }
+
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
         let tops = self.tops(runner).await?;
         let mut chart = self.chart(runner, &self.range, &tops).await?;
@@ -157,6 +161,11 @@ impl Trends {
             return Err(QueryError::invalid("too_many_buckets", format!("the answer would have more than {MAX_CELLS} numbers")));
         }
         Ok(())
+    }
+
+    /// The events of one series in `range`.
+    fn event_set<'a>(&'a self, range: &'a Range, series: &'a Series) -> EventSet<'a> {
+        EventSet { range, event: series.event(), filters: vec![&self.filters, series.filters()] }
     }
 
     /// The events of one series.

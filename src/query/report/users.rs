@@ -14,7 +14,7 @@ use crate::query::ask::fields::shortened;
 use crate::query::ask::page::{Cursor, Page};
 use crate::query::ask::range::show_ms;
 use crate::query::ask::selection::PERSON;
-use crate::query::ask::{Canonical, CanonicalForm, EventMatch, Expr, Fields, Range, Select, Selection};
+use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Select, Selection};
 use crate::query::error::{QueryError, nearest};
 use crate::query::reader::{Row, StatementRunner, to_json};
 
@@ -72,6 +72,10 @@ impl Report for Users {
 
     fn ranges(&self) -> Vec<&Range> {
         self.of.ranges()
+    }
+
+    fn event_sets(&self) -> Vec<EventSet<'_>> {
+        self.of.event_sets()
     }
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
@@ -155,6 +159,10 @@ impl Canonical for Anyone {
 impl People for Anyone {
     fn ranges(&self) -> Vec<&Range> {
         vec![&self.range]
+    }
+
+    fn event_sets(&self) -> Vec<EventSet<'_>> {
+        vec![self.events.set(&self.range)]
     }
 
     fn events<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Selection, QueryError>> {

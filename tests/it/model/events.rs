@@ -12,7 +12,7 @@ pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> 
     let filters = case.filters_request();
     let (mut found, mut cursor) = (Vec::new(), Value::Null);
     loop {
-        let request = json!({"filters": filters, "limit": 3, "cursor": cursor});
+        let request = json!({"filters": filters, "limit": 3, "cursor": cursor, "include_bots": case.include_bots});
         let page = asker.ask("events", &request);
         let read = |event: &Value| (instant(event["timestamp"].as_str().unwrap()), event["eventId"].as_str().unwrap().to_owned());
         found.extend(page["events"].as_array().unwrap().iter().map(read));

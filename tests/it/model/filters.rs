@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{BIG, Event, Range};
+use crate::report::Case;
 
 /// Tests of fields there are; number 0 is none.
 const TESTS: usize = 16;
@@ -67,9 +68,9 @@ pub(crate) fn request(filters: &[Filter]) -> Value {
     filters.iter().flat_map(Filter::requests).collect()
 }
 
-/// Whether an event passes all filters; `events` are all there are.
-pub(crate) fn pass(filters: &[Filter], event: &Event, events: &[Event]) -> bool {
-    filters.iter().all(|filter| filter.passes(event, events))
+/// Whether an event passes all filters.
+pub(crate) fn pass(filters: &[Filter], event: &Event, case: &Case) -> bool {
+    filters.iter().all(|filter| filter.passes(event, case))
 }
 
 impl Filter {
@@ -88,12 +89,12 @@ impl Filter {
         if requests.len() == 1 { requests.remove(0) } else { json!({"all": requests}) }
     }
 
-    fn passes(&self, event: &Event, events: &[Event]) -> bool {
+    fn passes(&self, event: &Event, case: &Case) -> bool {
         match self {
             Self::Tests(number) => holds(*number, event),
-            Self::Any(filters) => filters.iter().any(|filter| filter.passes(event, events)),
-            Self::All(filters) => pass(filters, event, events),
-            Self::Did(did) => did.holds(event, events),
+            Self::Any(filters) => filters.iter().any(|filter| filter.passes(event, case)),
+            Self::All(filters) => pass(filters, event, case),
+            Self::Did(did) => did.holds(event, case),
         }
     }
 }
@@ -112,14 +113,15 @@ impl Did {
         json!({"did": did, "not": self.negated})
     }
 
-    fn holds(&self, event: &Event, events: &[Event]) -> bool {
+    fn holds(&self, event: &Event, case: &Case) -> bool {
         let is_meant = |other: &&Event| {
-            other.person == event.person
+            case.is_seen(other)
+                && other.person == event.person
                 && self.event.is_none_or(|kind| other.kind == kind)
                 && self.range.is_none_or(|range| (range.from..range.until).contains(&other.at_ms))
                 && holds(self.tests, other)
         };
-        let count = events.iter().filter(is_meant).count();
+        let count = case.events.iter().filter(is_meant).count();
         let is_met = match self.times {
             None => count >= 1,
             Some(("eq", times)) => count == times,

@@ -14,11 +14,14 @@ use crate::report::{Asker, Case};
 pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> {
     let from = jiff::Timestamp::from_millisecond(case.range.from).unwrap().to_string();
     let until = jiff::Timestamp::from_millisecond(case.range.until).unwrap().to_string();
-    let request = json!({"from": from, "to": until, "event": "buy", "filters": case.filters_request(), "values": 2});
-    let answer = asker.ask("properties", &request);
+    let request = json!({"from": from, "to": until, "event": "buy", "filters": case.filters_request(), "values": 2,
+        "include_bots": case.include_bots});
+    let answer = asker.answer("properties", &request);
     let inside = |event: &&Event| (case.range.from..case.range.until).contains(&event.at_ms);
     let events: Vec<&Event> = series_events(case, 1).into_iter().filter(inside).collect();
-    prop_assert_eq!(&answer["properties"], &properties(&events, 2));
+    prop_assert_eq!(&answer["result"]["properties"], &properties(&events, 2));
+    let excluded = case.excluded(|event| event.kind == "buy" && inside(&event));
+    prop_assert_eq!(&answer["meta"]["excluded_bots"], &json!(excluded));
     Ok(())
 }
 

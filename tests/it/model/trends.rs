@@ -13,9 +13,15 @@ use crate::report::{Asker, Case, NOW_MS, instant};
 
 /// Compares the chart, and the one that it is compared with.
 pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> {
-    let answer = asker.ask("trends", &case.request());
-    check_chart(case, &answer, case.range)?;
-    check_chart(case, &answer["compare"], compared(case.range, &case.compare, case.zone))
+    let answer = asker.answer("trends", &case.request());
+    let (chart, compared) = (&answer["result"], compared(case.range, &case.compare, case.zone));
+    check_chart(case, chart, case.range)?;
+    check_chart(case, &chart["compare"], compared)?;
+    // The first series is of events of any type.
+    let is_in = |range: Range, event: &Event| (range.from..range.until).contains(&event.at_ms);
+    let excluded = case.excluded(|event| is_in(case.range, event) || is_in(compared, event));
+    prop_assert_eq!(&answer["meta"]["excluded_bots"], &json!(excluded));
+    Ok(())
 }
 
 fn check_chart(case: &Case, chart: &Value, range: Range) -> Result<(), TestCaseError> {

@@ -8,7 +8,7 @@ use super::Trends;
 use crate::query::ask::breakdown::LineOf;
 use crate::query::ask::fields::shortened;
 use crate::query::ask::interval::Buckets;
-use crate::query::ask::{Canonical, CanonicalForm, Range, Selection, range};
+use crate::query::ask::{Canonical, CanonicalForm, EventSet, Range, Selection, range};
 use crate::query::error::QueryError;
 use crate::query::reader::StatementRunner;
 use crate::query::report::{Bar, People, Report};
@@ -85,6 +85,10 @@ impl People for ChartBar {
     fn ranges(&self) -> Vec<&Range> {
         // The largest values of the chart decide what is left over for `$other`.
         vec![&self.chart.range, &self.range]
+    }
+
+    fn event_sets(&self) -> Vec<EventSet<'_>> {
+        self.chart.series.get(self.series).map(|series| self.chart.event_set(&self.range, series)).into_iter().collect()
     }
 
     fn events<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Selection, QueryError>> {
