@@ -18,9 +18,9 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::ask::{Canonical, CanonicalForm, Context, EventSet, Fields, Range, Selection};
-use crate::query::ask::selection::Traffic;
 use super::error::QueryError;
 use super::reader::StatementRunner;
+use crate::query::ask::selection::Traffic;
 
 /// Every report.
 pub(crate) const REPORTS: &[ReportKind] = &[

@@ -24,17 +24,10 @@ async fn a_first_event_is_in_the_trend_that_asks_for_it() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(answer["result"]["series"][0]["total"], 1);
     let meta: Vec<&str> = answer["meta"].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(meta, [
-        "age_ms",
-        "cached",
-        "computed_at",
-        "data_through",
-        "excluded_bots",
-        "query_ms",
-        "refresh_after_ms",
-        "rows_read",
-        "sampled"
-    ]);
+    assert_eq!(
+        meta,
+        ["age_ms", "cached", "computed_at", "data_through", "excluded_bots", "query_ms", "refresh_after_ms", "rows_read", "sampled"]
+    );
 
     let stored = &pulse.http.events().await[0];
     assert_eq!(stored["eventId"], id(1));

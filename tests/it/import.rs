@@ -61,7 +61,8 @@ async fn a_real_access_log_is_stored_once_however_often_it_is_imported() {
     assert_eq!(trends["meta"]["excluded_bots"], 0);
     ask["include_bots"] = json!(false);
     let (_, of_people) = pulse.http.query("trends", &ask).await;
-    let (people, bots) = (of_people["result"]["series"][0]["total"].as_u64().unwrap(), of_people["meta"]["excluded_bots"].as_u64().unwrap());
+    let (people, bots) =
+        (of_people["result"]["series"][0]["total"].as_u64().unwrap(), of_people["meta"]["excluded_bots"].as_u64().unwrap());
     assert_eq!((people + bots, bots > 1_000), (9_999, true), "{people} requests of people, {bots} of bots");
 
     let second = import(&pulse, &["--format", "combined", LOG]);

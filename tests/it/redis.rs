@@ -83,9 +83,9 @@ impl Instance {
         Self { queries: Queries::new(store.clone(), QueryConfig::default().check().unwrap(), loads), store }
     }
 
-    /// Asks question `number`; every question is another one.
+    /// Asks question `number`; every question is another one, of one statement.
     async fn ask(&self, number: usize) {
-        let body = json!({"from": "-1d", "series": [{"event": format!("event {number}")}]}).to_string();
+        let body = json!({"from": "-1d", "include_bots": true, "series": [{"event": format!("event {number}")}]}).to_string();
         let answer = self.queries.answer(PROJECT, "trends", body.as_bytes(), NOW_MS).await.unwrap();
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(answer["result"]["series"][0]["total"], 3);

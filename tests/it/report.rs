@@ -221,19 +221,21 @@ fn case() -> impl Strategy<Value = Case> {
         .prop_flat_map(|(zone, range)| (Just(zone), Just(range), prop::collection::vec(event(range), 0..60), filters::filters(range)));
     let what = (prop::collection::vec(maths, 1..3), any::<bool>(), prop::sample::select(model::INTERVALS.to_vec()), compare());
     let split = (prop::sample::select(model::BREAKDOWNS.to_vec()), 1_usize..4, prop::bool::weighted(0.3));
-    (happened, what, split).prop_map(|((zone, range, events, filters), (maths, formula, interval, compare), (breakdown, limit, include_bots))| Case {
-        events: with_exact_sums(events),
-        range,
-        zone,
-        interval,
-        formula: formula && maths.len() == 2,
-        maths,
-        breakdown,
-        limit,
-        filters,
-        include_bots,
-        compare,
-    })
+    (happened, what, split).prop_map(
+        |((zone, range, events, filters), (maths, formula, interval, compare), (breakdown, limit, include_bots))| Case {
+            events: with_exact_sums(events),
+            range,
+            zone,
+            interval,
+            formula: formula && maths.len() == 2,
+            maths,
+            breakdown,
+            limit,
+            filters,
+            include_bots,
+            compare,
+        },
+    )
 }
 
 impl Case {

@@ -180,7 +180,7 @@ async fn a_real_access_log_has_one_number_of_sessions_in_whatever_order_its_days
         let output = import.args(order.iter().map(|at| &files[*at])).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let ask = json!({
-            "from": "2015-05-16T00:00:00Z", "to": "2015-05-22T00:00:00Z", "interval": "day", "timezone": "UTC",
+            "include_bots": true, "from": "2015-05-16T00:00:00Z", "to": "2015-05-22T00:00:00Z", "interval": "day", "timezone": "UTC",
             "series": [{"event": "http_request", "math": "unique_sessions"}],
         });
         let (_, trends) = pulse.http.query("trends", &ask).await;
