@@ -23,6 +23,7 @@ use crate::auth::Keys;
 use crate::auth::keys::{self, KeyEntry};
 use crate::clickhouse::ClickHouse;
 use crate::config::{LogSettings, Settings};
+use crate::event::ids::ProjectId;
 use crate::http::server::Server;
 use crate::ingest::Redrive;
 use crate::lifecycle::{Fault, Signals, Supervisor, raise_file_limit};
@@ -77,6 +78,7 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
     let mut signals = Signals::install().context("taking over signals")?;
     let is_first = !keys::path(&settings.config.keys, &data_dir).exists();
     let keys = Keys::open(&settings.config.keys, &data_dir)?;
+    warn_of_unknown_projects(&settings, &keys);
     let server = Server::bind(&settings.config.http).await.map_err(anyhow::Error::msg)?;
     let address = server.address().context("http.listen")?;
     let Some(log) = unless_ended(&mut signals, &run.stop, open).await else { return Ok(()) };
@@ -102,6 +104,13 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
     match faults.into_iter().next() {
         None => ended.and(closed),
         Some(fault) => bail!(fault),
+    }
+}
+
+/// Settings under a name that no key is of have no effect.
+fn warn_of_unknown_projects(settings: &Settings, keys: &Keys) {
+    for project in settings.config.projects.0.keys().filter(|name| !keys.has_project(ProjectId::of_name(name))) {
+        tracing::warn!(%project, "[projects] has settings of a project that no key is of");
     }
 }
 
@@ -224,7 +233,7 @@ impl Rework for replay::Request {
         settings: &Settings,
         until: (CancellationToken, impl Fn(u64, u64)),
     ) -> Result<Self::Summary> {
-        let limits = replay::Limits { process: settings.process, load: settings.load };
+        let limits = replay::Limits { process: settings.process, load: settings.load.clone() };
         replay::run((log.clone(), store.clone()), self, limits, until).await
     }
 }
@@ -343,7 +352,7 @@ fn start_roles<L: RunningLog>(settings: &Settings, supervisor: &mut Supervisor, 
     }
     if let Some(target) = target.filter(|_| settings.roles.contains(&Role::Load)) {
         supervisor.spawn("lag", lag::watch(log.clone(), target.store.clone(), supervisor.stop_token()));
-        supervisor.spawn("load", load::run(log.clone(), settings.load, target, supervisor.stop_token()));
+        supervisor.spawn("load", load::run(log.clone(), settings.load.clone(), target, supervisor.stop_token()));
     }
 }
 

@@ -170,6 +170,11 @@ impl Keys {
         Ok(grant)
     }
 
+    /// Whether any key is of this project.
+    pub fn has_project(&self, project: ProjectId) -> bool {
+        self.table.read().is_ok_and(|table| table.values().any(|grant| grant.project == project))
+    }
+
     fn find(&self, key: &str) -> Option<Grant> {
         // Looked up by hash: how long it takes says nothing about how much of a key was right.
         let table = self.table.read().ok().map(|table| Arc::clone(&table))?;

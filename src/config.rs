@@ -19,6 +19,7 @@ use crate::load::{BlockLimits, LoadConfig};
 use crate::log::embedded::{EmbeddedLimits, EmbeddedLogConfig};
 use crate::log::kafka::{KafkaLimits, KafkaLogConfig};
 use crate::process::{ProcessConfig, ProcessLimits};
+use crate::project::{ProjectConfig, ProjectsConfig};
 use crate::query::{QueryConfig, QueryLimits};
 use crate::redis::RedisConfig;
 use crate::role::Role;
@@ -29,6 +30,9 @@ const ENV_PREFIX: &str = "PULSE__";
 /// Sections whose keys belong to someone else. In the environment `__` stands for the dots of such a key:
 /// `PULSE__LOG__KAFKA__OPTIONS__SASL__USERNAME` is `sasl.username`.
 const FREE_SECTIONS: [&str; 1] = ["log.kafka.options."];
+
+/// Section whose sections are named after projects: each may have some keys of a [`ProjectConfig`].
+const PROJECTS: &str = "projects.";
 
 /// Everything that can be configured, as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,6 +67,8 @@ pub struct Config {
     pub query: QueryConfig,
     /// `[redis]`
     pub redis: RedisConfig,
+    /// `[projects]`
+    pub projects: ProjectsConfig,
 }
 
 impl Default for Config {
@@ -82,6 +88,7 @@ impl Default for Config {
             clickhouse: ClickHouseConfig::default(),
             query: QueryConfig::default(),
             redis: RedisConfig::default(),
+            projects: ProjectsConfig::default(),
         }
     }
 }
@@ -202,7 +209,7 @@ impl Config {
             log,
             ingest,
             process,
-            load: self.load.check().map_err(ConfigError)?,
+            load: self.load.check(&self.projects).map_err(ConfigError)?,
             clickhouse: self.clickhouse.check().map_err(ConfigError)?,
             query: self.query.clone().check().map_err(ConfigError)?,
             config: self,
@@ -231,6 +238,9 @@ fn overlay(target: &mut Table, written: Table, prefix: &str) -> Result<(), Strin
     if FREE_SECTIONS.contains(&prefix) {
         return flatten(target, written, "");
     }
+    if prefix == PROJECTS {
+        return overlay_projects(target, written);
+    }
     for (key, value) in written {
         let Some(place) = target.get_mut(&key) else { return Err(unknown(target, prefix, &key)) };
         match (place, value) {
@@ -239,6 +249,31 @@ fn overlay(target: &mut Table, written: Table, prefix: &str) -> Result<(), Strin
         }
     }
     Ok(())
+}
+
+fn overlay_projects(target: &mut Table, written: Table) -> Result<(), String> {
+    for (name, value) in written {
+        let Value::Table(keys) = value else { return Err(format!("{PROJECTS}{name} is a section, not a key")) };
+        for key in keys.keys() {
+            project_key(&name, key)?;
+        }
+        put_of_project(target, &name, keys);
+    }
+    Ok(())
+}
+
+/// A value of the kind that a key of a project's section has.
+fn project_key(name: &str, key: &str) -> Result<Value, String> {
+    let keys = Table::try_from(ProjectConfig::with_every_key()).map_err(|problem| problem.to_string())?;
+    keys.get(key).cloned().ok_or_else(|| unknown(&keys, &format!("{PROJECTS}{name}."), key))
+}
+
+/// Puts keys into the section of a project.
+fn put_of_project(projects: &mut Table, name: &str, keys: Table) {
+    match projects.get_mut(name) {
+        Some(Value::Table(section)) => section.extend(keys),
+        _ => drop(projects.insert(name.to_owned(), Value::Table(keys))),
+    }
 }
 
 /// Puts the keys of a free section into one table, however they were written: `sasl.username` unquoted is a table in TOML.
@@ -274,21 +309,31 @@ fn set(target: &mut Table, path: &[String], text: &str) -> Result<(), String> {
             table.insert(name, Value::String(text.to_owned()));
             return Ok(());
         }
+        if let (PROJECTS, [_, name, key]) = (prefix.as_str(), path) {
+            let value = typed(&project_key(name, key)?, &format!("{PROJECTS}{name}.{key}"), text)?;
+            put_of_project(table, name, Table::from_iter([(key.clone(), value)]));
+            return Ok(());
+        }
     }
     let message = unknown(table, &prefix, last);
     let Some(place) = table.get_mut(last) else { return Err(message) };
-    let wrong = |kind: &str| format!("{prefix}{last}: `{text}` is not {kind}");
-    *place = match place {
+    *place = typed(place, &format!("{prefix}{last}"), text)?;
+    Ok(())
+}
+
+/// The value of `key` that is written as `text`, of the kind of `like`.
+fn typed(like: &Value, key: &str, text: &str) -> Result<Value, String> {
+    let wrong = |kind: &str| format!("{key}: `{text}` is not {kind}");
+    Ok(match like {
         Value::Integer(_) => Value::Integer(text.parse().map_err(|_| wrong("a whole number"))?),
         Value::Float(_) => Value::Float(text.parse().map_err(|_| wrong("a number"))?),
         Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| wrong("true or false"))?),
         Value::Array(_) => Value::Array(
             text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.to_owned())).collect(),
         ),
-        Value::Table(_) => return Err(format!("{prefix}{last} is a section, not a key")),
+        Value::Table(_) => return Err(format!("{key} is a section, not a key")),
         Value::String(_) | Value::Datetime(_) => Value::String(text.to_owned()),
-    };
-    Ok(())
+    })
 }
 
 /// What is wrong with a file and in which line, without the line itself: it may hold a password.
@@ -361,6 +406,30 @@ mod tests {
         assert_eq!(options, [("linger.ms", "5"), ("sasl.password", "x"), ("sasl.username", "ada"), ("security.protocol", "ssl")]);
         assert_eq!(config.log.kafka.brokers, ["a:1", "b:2"]);
         assert!(load("[log.kafka]\noption = 1\n", &[], &[]).unwrap_err().0.contains("did you mean `log.kafka.options`"));
+    }
+
+    #[test]
+    fn settings_of_a_project_may_be_written_in_every_way_and_misspelt_in_none() {
+        let text =
+            "[projects.shop]\nsession_gap = '10m'\ntimezone = 'Europe/Berlin'\n[projects.'My App']\nsession_cut_at_campaign = true\n";
+        let environment = [("PULSE__PROJECTS__SHOP__SESSION_CUT_AT_MIDNIGHT", "true"), ("PULSE__PROJECTS__BLOG__LONGEST_SESSION", "1h")];
+        let config = load(text, &environment, &[]).unwrap();
+        let projects = config.check().unwrap().load.projects().clone();
+        let rules = |name: &str| projects.of(crate::event::ids::ProjectId::of_name(name)).sessions.clone();
+        assert_eq!((rules("shop").idle_gap_ms, rules("shop").days.is_some(), rules("blog").longest_ms), (600_000, true, 3_600_000));
+        assert!(rules("My App").cuts_at_campaign && !rules("shop").cuts_at_campaign);
+        for (text, expected) in [
+            ("[projects.shop]\nsession_gab = '1m'\n", "did you mean `projects.shop.session_gap`"),
+            ("[projects]\nshop = 1\n", "projects.shop is a section"),
+        ] {
+            let problem = load(text, &[], &[]).unwrap_err().0;
+            assert!(problem.contains(expected), "{problem}");
+        }
+        let problem = load("", &[("PULSE__PROJECTS__SHOP__SESSION_CUT_AT_MIDNIGHT", "maybe")], &[]).unwrap_err().0;
+        assert!(problem.contains("projects.shop.session_cut_at_midnight: `maybe`"), "{problem}");
+        assert!(
+            load("[projects.shop]\ntimezone = 'Berlin'\n", &[], &[]).unwrap().check().unwrap_err().0.contains("projects.shop.timezone")
+        );
     }
 
     #[test]

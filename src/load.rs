@@ -38,8 +38,8 @@ use crate::event::session::SessionRules;
 use crate::lifecycle::TaskError;
 use crate::log::workers::run_partitions;
 use crate::log::{ConsumerGroup, Log, LogError, PartitionReader, Topic};
+use crate::project::{Projects, ProjectsConfig};
 use crate::store::data_version::DataVersions;
-use crate::store::revisions::LONGEST_SESSION_MS;
 use crate::store::tables::EVENTS;
 use flush_schedule::FlushSchedule;
 use memory::MemoryLimits;
@@ -83,16 +83,23 @@ impl Default for LoadConfig {
 }
 
 /// The checked form of [`LoadConfig`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BlockLimits {
     pub(crate) max_rows: usize,
     pub(crate) max_age: Duration,
     pub(crate) memory: MemoryLimits,
 }
 
+impl BlockLimits {
+    /// The settings of every project.
+    pub fn projects(&self) -> &Projects {
+        &self.memory.projects
+    }
+}
+
 impl LoadConfig {
-    /// The only way to make [`BlockLimits`].
-    pub fn check(&self) -> Result<BlockLimits, String> {
+    /// The only way to make [`BlockLimits`]; `projects` may set for one what is set here for all.
+    pub fn check(&self, projects: &ProjectsConfig) -> Result<BlockLimits, String> {
         let Self { max_rows, max_age, dedupe_memory, session_gap, longest_session, max_visitors } = *self;
         if max_rows == 0 || max_rows > 1_000_000 {
             return Err(format!("load.max_rows: {max_rows} is outside 1..=1000000"));
@@ -103,19 +110,12 @@ impl LoadConfig {
         if dedupe_memory < 1 << 20 {
             return Err(format!("load.dedupe_memory: {dedupe_memory} is below 1 MiB"));
         }
-        let most = Duration::from_millis(LONGEST_SESSION_MS as u64);
-        if session_gap.is_zero() || session_gap > most {
-            return Err(format!("load.session_gap: {session_gap:?} is outside 1ms..={most:?}"));
-        }
-        if longest_session < session_gap || longest_session > most {
-            return Err(format!("load.longest_session: {longest_session:?} is outside {session_gap:?}..={most:?}"));
-        }
+        let sessions = SessionRules::of_times("load", session_gap, longest_session)?;
         if max_visitors == 0 {
             return Err("load.max_visitors: 0 is below 1".to_owned());
         }
-        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(LONGEST_SESSION_MS);
-        let rules = SessionRules { idle_gap_ms: ms(session_gap), longest_ms: ms(longest_session) };
-        Ok(BlockLimits { max_rows, max_age, memory: MemoryLimits { dedupe_bytes: dedupe_memory, max_visitors, rules } })
+        let projects = projects.check(sessions)?;
+        Ok(BlockLimits { max_rows, max_age, memory: MemoryLimits { dedupe_bytes: dedupe_memory, max_visitors, projects } })
     }
 }
 

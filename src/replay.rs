@@ -81,7 +81,7 @@ pub struct Summary {
 }
 
 /// The limits of the roles whose work is done again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Of process.
     pub process: ProcessLimits,
@@ -223,7 +223,7 @@ impl<L: Log> Replay<L> {
         let enriching = Enriching { agents: Arc::clone(&self.agents), max_record_bytes };
         let reader = RawAgain::new(self.log.clone(), work, enriching, (Arc::clone(&self.read), done.clone()));
         let problem = reader.problem();
-        let target = RebuildTarget { table: table.clone(), partitions: self.log.partitions(Topic::Raw), limits: self.limits.load };
+        let target = RebuildTarget { table: table.clone(), partitions: self.log.partitions(Topic::Raw), limits: self.limits.load.clone() };
         let loading = load::load_partition(self.store.clone(), target, reader, done);
         tokio::pin!(loading);
         loop {

@@ -16,7 +16,7 @@ use crate::event::field::Field;
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::event::packed::{EnrichedEvents, EventView, Fields};
 use crate::event::record::{Enriched, Header, RawOrigin, Tallies, Tally};
-use crate::event::session::{SessionId, Visitor};
+use crate::event::session::{Campaign, Moment, SessionId, Visitor};
 use crate::outcome::{Count, DeadReason};
 use crate::store::books::PartitionKey;
 use crate::store::data_version::{DataVersions, Day};
@@ -25,6 +25,17 @@ use crate::store::data_version::{DataVersions, Day};
 pub(super) fn fingerprint(event_type: &[u8], original_ms: i64) -> Fingerprint {
     xxh3_64_with_seed(event_type, original_ms as u64) as Fingerprint
 }
+
+/// What together names the campaign that an event carries.
+const CAMPAIGN: [Field; 7] = [
+    Field::CampaignSource,
+    Field::CampaignMedium,
+    Field::CampaignName,
+    Field::CampaignTerm,
+    Field::CampaignContent,
+    Field::ClickIdKind,
+    Field::ClickId,
+];
 
 /// Up to this size the memory of a block is always kept: a partition seldom exceeds it while loading keeps up.
 const REUSED_ROWS: usize = 16_384;
@@ -237,12 +248,13 @@ impl Block {
     fn store(&mut self, new: NewEvent<'_, '_>, sessions: &mut Sessions) {
         let NewEvent { event, fields, project, origin } = new;
         let visitor = Visitor { project, key: event.header.visitor };
+        let campaign = Campaign::of(CAMPAIGN.map(|field| fields.get(field)));
         let session = match fields.text(Field::ClientSession) {
-            "" => sessions.assign(visitor, event.header.at_ms),
+            "" => sessions.assign(visitor, Moment { at_ms: event.header.at_ms, campaign }),
             name => Some(SessionId::of_client(visitor, name)),
         };
         self.touch(project, event.header.at_ms);
-        self.rows.event(event, fields, Belonging { project, session }, origin);
+        self.rows.event(event, fields, Belonging { project, session, campaign }, origin);
     }
 
     fn touch(&mut self, project: ProjectId, at_ms: i64) {

@@ -61,7 +61,11 @@ mod tests {
     use super::*;
 
     fn schedule(max_age: Duration) -> FlushSchedule {
-        FlushSchedule::new(&BlockLimits { max_rows: 10, max_age, memory: crate::load::LoadConfig::default().check().unwrap().memory })
+        FlushSchedule::new(&BlockLimits {
+            max_rows: 10,
+            max_age,
+            memory: crate::load::LoadConfig::default().check(&Default::default()).unwrap().memory,
+        })
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ impl Part for Sealed {
 /// Puts records into blocks as a worker does, an empty table behind it, and encodes them. Returns the books, and the rows of events
 /// and books.
 pub(crate) fn load(records: &[Vec<u8>]) -> (Tallies, usize) {
-    let memory = super::LoadConfig::default().check().expect("the defaults are fine").memory;
+    let memory = super::LoadConfig::default().check(&Default::default()).expect("the defaults are fine").memory;
     let (mut block, mut memory, mut content) = (Block::new(), memory.nothing(i64::MIN), Enriched::default());
     let (mut books, mut rows) = (Tallies::default(), 0);
     let mut end = |block: &mut Block, Memory { sessions, .. }: &mut Memory| {

@@ -13,7 +13,7 @@ use crate::event::ids::{ProjectId, VisitorKey};
 use crate::event::packed::{Entry, EventView, Fields};
 use crate::event::page::Page;
 use crate::event::record::Tally;
-use crate::event::session::{SessionId, Visitor};
+use crate::event::session::{Campaign, Moment, SessionId, Visitor};
 use crate::store::books::{BOOKS_TYPE, PartitionKey};
 use crate::store::revisions::REVISION_TYPE;
 use crate::store::schema::{self, COLUMNS, Column, Source, Storage};
@@ -48,11 +48,12 @@ pub(super) struct RowOrigin {
     pub(super) offset: i64,
 }
 
-/// Whose an event is. Without a session the row waits for one: [`Rows::set_session`].
+/// Whose an event is, and what it was led by. Without a session the row waits for one: [`Rows::set_session`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Belonging {
     pub(super) project: ProjectId,
     pub(super) session: Option<SessionId>,
+    pub(super) campaign: Campaign,
 }
 
 /// Rows on their way into one block. Cleared and used again.
@@ -185,10 +186,12 @@ impl Rows {
             .zip(column(Source::Visitor))
             .map(|(project, key)| Visitor { project: ProjectId(u64::from_le_bytes(project)), key: VisitorKey(u64::from_le_bytes(key)) });
         let times = column(Source::HappenedAt).map(i64::from_le_bytes);
+        let campaigns = self.fixed_4.get(place(&FIXED_4, Source::Campaign)).into_iter().flat_map(FixedColumn::values);
+        let moments = times.zip(campaigns).map(|(at_ms, hash)| Moment { at_ms, campaign: Campaign(u32::from_le_bytes(hash)) });
         let mut rows = Vec::new();
-        for (row, ((visitor, at_ms), session)) in visitors.zip(times).zip(self.sessions()).enumerate() {
+        for (row, ((visitor, moment), session)) in visitors.zip(moments).zip(self.sessions()).enumerate() {
             if sessions.is_waiting(visitor) && (session == NO_SESSION || session.start_ms().is_some()) {
-                rows.push(Row { visitor, at_ms, row });
+                rows.push(Row { visitor, moment, row });
             }
         }
         rows
@@ -276,6 +279,7 @@ impl EventValues<'_, '_> {
     fn four(&self, source: Source) -> [u8; 4] {
         match source {
             Source::Flags => self.event.header.flags.to_le_bytes(),
+            Source::Campaign => self.belonging.campaign.0.to_le_bytes(),
             other => self.number(other),
         }
     }

@@ -1,7 +1,7 @@
 //! The session of every event that is stored, whatever the order of arrival.
 //!
 //! Owns what one partition remembers of its visitors: of each the latest session, and how far around it nothing else is. Promise: the
-//! sessions in the table are those of [`SessionRules`] over the set of its events. An event that goes on with what is remembered, or
+//! sessions in the table are those of its project's [`SessionRules`] over the set of its events. An event that goes on with what is remembered, or
 //! is of a visitor of whom all is known, gets its session at once; any other waits until the block is sealed, when the table is asked for
 //! the visitor's events around it ([`resolve`]). Where an event that is stored belongs to another session from then on (a late one
 //! came before it, bridged two, or moved a cut), a row beside the events says so: a [`Revision`], in the same block.
@@ -12,14 +12,17 @@
 //! first are looked at, so that a machine that sends without end makes no statement dear; its sessions then depend on the order.
 
 mod resolve;
+mod slot;
 
 use std::collections::{BTreeMap, HashMap as StdHashMap};
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
-use crate::event::session::{SessionId, SessionRules, Visitor};
+use crate::event::session::{Campaign, Moment, SessionId, SessionRules, Span, Visitor};
+use crate::project::Projects;
 use resolve::{Found, Resolved, resolve};
+use slot::{Doubt, FOREVER, Placed, ShortTime, Slot, UNKNOWN, seconds};
 
 /// Before all times that an event can have: the horizon of an empty table.
 pub(crate) const NOBODY_MS: i64 = i64::MIN / 4;
@@ -29,7 +32,7 @@ pub(crate) const MOST_VISITS: usize = 20_000;
 /// An event of the table that is in a session by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Visit {
-    pub(crate) at_ms: i64,
+    pub(crate) moment: Moment,
     pub(crate) session: SessionId,
 }
 
@@ -65,113 +68,11 @@ pub(crate) struct Past {
 /// What the table has of the visitors that were asked for.
 pub(crate) type Pasts = StdHashMap<Visitor, Past>;
 
-/// The latest session of a visitor, and what is known around it.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    start_ms: i64,
-    /// From the start to the last event.
-    length_ms: u32,
-    /// The block in which it began.
-    born: u32,
-    /// Seconds before the start in which nothing is.
-    free_before: u16,
-    /// Seconds after the last event in which nothing is.
-    free_after: u16,
-    /// Of the revisions that hold for its events the highest version, 0 if there is none; [`UNKNOWN`] of a session that the table had.
-    version: u16,
-    doubt: Doubt,
-}
-
-/// Which revisions hold for a session must be looked up.
-const UNKNOWN: u16 = u16::MAX;
-
-/// Nothing is after it, however long.
-const FOREVER: u16 = u16::MAX;
-
-/// What of a slot must be looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doubt {
-    None,
-    /// Only the last event is known: what is not an idle gap after it.
-    Start,
-    /// Everything: events of this visitor wait for the end of the block.
-    All,
-}
-
-/// What is known of an event's session from a slot.
-enum Placed {
-    /// It goes on with the slot's session.
-    Same,
-    /// It comes first in the slot's session.
-    Earlier,
-    /// It begins one, with nothing near it.
-    Alone,
-    /// It begins one, and is the visitor's latest.
-    Latest,
-    /// The table must be asked.
-    Unsure,
-}
-
-impl Slot {
-    fn last_ms(&self) -> i64 {
-        self.start_ms.saturating_add(i64::from(self.length_ms))
-    }
-
-    /// Nothing is between this and the start.
-    fn free_from(&self) -> i64 {
-        self.start_ms.saturating_sub(1_000 * i64::from(self.free_before))
-    }
-
-    /// Nothing is between the last event and this.
-    fn free_until(&self) -> i64 {
-        match self.free_after {
-            FOREVER => i64::MAX,
-            seconds => self.last_ms().saturating_add(1_000 * i64::from(seconds)),
-        }
-    }
-
-    fn place(&self, at_ms: i64, rules: &SessionRules, block: u32) -> Placed {
-        let (start_ms, last_ms) = (self.start_ms, self.last_ms());
-        let is_after = at_ms > last_ms;
-        let touches = |a: i64, b: i64| b.saturating_sub(a) <= rules.idle_gap_ms;
-        match self.doubt {
-            Doubt::All => return Placed::Unsure,
-            Doubt::Start if !is_after || touches(last_ms, at_ms) => return Placed::Unsure,
-            _ => {}
-        }
-        if is_after {
-            if at_ms >= self.free_until() || touches(at_ms, self.free_until()) {
-                return Placed::Unsure;
-            }
-            return if rules.continues(start_ms, last_ms, at_ms) { Placed::Same } else { Placed::Latest };
-        }
-        // Between two events of one session the same revisions hold as for both: a new one among them needs no look.
-        if at_ms >= start_ms {
-            return Placed::Same;
-        }
-        if touches(self.free_from(), at_ms) {
-            return Placed::Unsure;
-        }
-        if !touches(at_ms, start_ms) {
-            return Placed::Alone;
-        }
-        let fits = last_ms.saturating_sub(at_ms) <= rules.longest_ms;
-        let is_known = self.born == block || self.version + 1 < UNKNOWN;
-        if fits && is_known { Placed::Earlier } else { Placed::Unsure }
-    }
-}
-
-/// Seconds between two times that are certainly free.
-fn seconds(from_ms: i64, to_ms: i64) -> u16 {
-    let whole = to_ms.saturating_sub(from_ms).max(0) / 1_000;
-    u16::try_from(whole).unwrap_or(FOREVER).min(FOREVER - 1)
-}
-
 /// An event that waits for the end of its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) visitor: Visitor,
-    pub(crate) at_ms: i64,
+    pub(crate) moment: Moment,
     /// Its row in the block.
     pub(crate) row: usize,
 }
@@ -187,7 +88,7 @@ pub(crate) struct Settled {
 /// What one partition remembers of its visitors' sessions.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    rules: SessionRules,
+    projects: Projects,
     max_visitors: usize,
     recent: HashMap<Visitor, Slot, foldhash::fast::RandomState>,
     older: HashMap<Visitor, Slot, foldhash::fast::RandomState>,
@@ -205,9 +106,9 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// Nobody remembered; nobody has an event after `horizon_ms`. Visitors are remembered in two generations of `max_visitors`.
-    pub(crate) fn new(rules: SessionRules, max_visitors: usize, horizon_ms: i64) -> Self {
+    pub(crate) fn new(projects: Projects, max_visitors: usize, horizon_ms: i64) -> Self {
         Self {
-            rules,
+            projects,
             max_visitors,
             recent: HashMap::default(),
             older: HashMap::default(),
@@ -223,19 +124,23 @@ impl Sessions {
     /// Remembers a visitor whose latest event in the table is at `last_ms`, in `session` unless that is in doubt. All that the table
     /// has of it after the horizon must be told.
     pub(crate) fn recall(&mut self, visitor: Visitor, last_ms: i64, session: Option<SessionId>) {
+        // The campaign of its first event may lie before what is recalled.
+        let session = session.filter(|_| !self.projects.of(visitor.project).sessions.cuts_at_campaign);
         let start_ms = session.and_then(SessionId::start_ms).filter(|start_ms| *start_ms <= last_ms);
         let length_ms = start_ms.and_then(|start_ms| u32::try_from(last_ms - start_ms).ok());
         let (start_ms, length_ms, doubt) = match (start_ms, length_ms) {
             (Some(start_ms), Some(length_ms)) => (start_ms, length_ms, Doubt::None),
             _ => (last_ms, 0, Doubt::Start),
         };
-        let born = self.block.wrapping_sub(1);
-        self.recent.insert(visitor, Slot { start_ms, length_ms, born, free_before: 0, free_after: FOREVER, version: UNKNOWN, doubt });
+        let slot = Slot::of(Moment { at_ms: start_ms, campaign: Campaign::NONE });
+        self.recent.insert(visitor, Slot { length_ms, born: self.block.wrapping_sub(1), version: UNKNOWN, doubt, ..slot });
     }
 
     /// The session of an event in `row`, or `None` if it waits for the end of the block.
-    pub(crate) fn assign(&mut self, visitor: Visitor, at_ms: i64) -> Option<SessionId> {
-        let (rules, block) = (self.rules, self.block);
+    pub(crate) fn assign(&mut self, visitor: Visitor, moment: Moment) -> Option<SessionId> {
+        let (rules, block) = (&self.projects.of(visitor.project).sessions, self.block);
+        let at_ms = moment.at_ms;
+        let moment = Moment { campaign: rules.seen(moment.campaign), ..moment };
         let older = &mut self.older;
         let slot = match self.recent.entry(visitor) {
             Entry::Occupied(slot) => slot.into_mut(),
@@ -246,7 +151,7 @@ impl Sessions {
                     let free_before = seconds(self.horizon_ms, at_ms);
                     let doubt = if is_known { Doubt::None } else { Doubt::All };
                     let version = if is_known { 0 } else { UNKNOWN };
-                    free.insert(Slot { start_ms: at_ms, length_ms: 0, born: block, free_before, free_after: FOREVER, version, doubt });
+                    free.insert(Slot { born: block, free_before, version, doubt, ..Slot::of(moment) });
                     if !is_known {
                         self.waiting.insert(visitor, None);
                         return None;
@@ -255,37 +160,37 @@ impl Sessions {
                 }
             },
         };
-        match slot.place(at_ms, &rules, block) {
+        match slot.place(moment, rules, block) {
             Placed::Same => {
-                let more_ms = u32::try_from(at_ms.saturating_sub(slot.start_ms)).unwrap_or(u32::MAX);
+                let more_ms = u32::try_from(at_ms.saturating_sub(slot.start_ms())).unwrap_or(u32::MAX);
                 if more_ms > slot.length_ms {
                     if slot.free_after != FOREVER {
                         slot.free_after = seconds(at_ms, slot.free_until());
                     }
                     slot.length_ms = more_ms;
                 }
-                Some(SessionId::beginning_at(visitor, slot.start_ms))
+                Some(SessionId::beginning_at(visitor, slot.start_ms()))
             }
             Placed::Latest => {
                 let free_after = if slot.free_after == FOREVER { FOREVER } else { seconds(at_ms, slot.free_until()) };
                 let free_before = seconds(slot.last_ms(), at_ms);
-                *slot = Slot { start_ms: at_ms, length_ms: 0, born: block, free_before, free_after, version: 0, doubt: Doubt::None };
+                *slot = Slot { born: block, free_before, free_after, ..Slot::of(moment) };
                 Some(SessionId::beginning_at(visitor, at_ms))
             }
             Placed::Alone => {
-                slot.free_before = seconds(at_ms, slot.start_ms);
+                slot.free_before = seconds(at_ms, slot.start_ms());
                 Some(SessionId::beginning_at(visitor, at_ms))
             }
             Placed::Earlier => {
-                let (old, new) = (SessionId::beginning_at(visitor, slot.start_ms), SessionId::beginning_at(visitor, at_ms));
+                let (old, new) = (SessionId::beginning_at(visitor, slot.start_ms()), SessionId::beginning_at(visitor, at_ms));
                 if slot.born != block {
                     (slot.born, slot.version) = (block, slot.version + 1);
                     let version = slot.version.into();
-                    self.moved.push(Revision { visitor, from_ms: slot.start_ms, to_ms: slot.last_ms(), session: new, version });
+                    self.moved.push(Revision { visitor, from_ms: slot.start_ms(), to_ms: slot.last_ms(), session: new, version });
                 }
                 slot.free_before = seconds(slot.free_from(), at_ms);
-                slot.length_ms += u32::try_from(slot.start_ms - at_ms).unwrap_or(0);
-                slot.start_ms = at_ms;
+                slot.length_ms += u32::try_from(slot.start_ms() - at_ms).unwrap_or(0);
+                (slot.start, slot.campaign) = (ShortTime::of(at_ms), moment.campaign);
                 self.renamed.insert(old, new);
                 Some(new)
             }
@@ -327,16 +232,17 @@ impl Sessions {
     /// What to ask the table before [`Self::settle`], for all rows of waiting visitors.
     pub(crate) fn questions(&self, rows: &[Row]) -> Vec<Question> {
         let mut spans: BTreeMap<Visitor, (i64, i64)> = BTreeMap::new();
-        for Row { visitor, at_ms, .. } in rows {
+        for Row { visitor, moment: Moment { at_ms, .. }, .. } in rows {
             let (first_ms, last_ms) = spans.entry(*visitor).or_insert((*at_ms, *at_ms));
             (*first_ms, *last_ms) = ((*first_ms).min(*at_ms), (*last_ms).max(*at_ms));
         }
-        let SessionRules { idle_gap_ms: gap_ms, longest_ms } = self.rules;
-        let question = |(visitor, (first_ms, last_ms)): (Visitor, (i64, i64))| Question {
-            visitor,
-            revised_from_ms: first_ms.saturating_sub(gap_ms).saturating_sub(longest_ms),
-            from_ms: first_ms.saturating_sub(gap_ms),
-            to_ms: last_ms.saturating_add(gap_ms),
+        let question = |(visitor, (first_ms, last_ms)): (Visitor, (i64, i64))| {
+            let SessionRules { idle_gap_ms: gap_ms, longest_ms, cuts_at_campaign, .. } = self.projects.of(visitor.project).sessions;
+            // A session tells when it began; which campaign it began with its first event must tell.
+            let back_ms = if cuts_at_campaign { gap_ms.saturating_add(longest_ms) } else { gap_ms };
+            let from_ms = first_ms.saturating_sub(back_ms);
+            let revised_from_ms = from_ms.saturating_sub(longest_ms);
+            Question { visitor, revised_from_ms, from_ms, to_ms: last_ms.saturating_add(gap_ms) }
         };
         spans.into_iter().map(question).collect()
     }
@@ -353,7 +259,7 @@ impl Sessions {
         for question in questions {
             let Some(rows) = by_visitor.get(&question.visitor) else { continue };
             let past = pasts.get(&question.visitor).unwrap_or(&nothing);
-            match resolve(&self.rules, question, past, rows) {
+            match resolve(&self.projects.of(question.visitor.project).sessions, question, past, rows) {
                 Resolved::Needs { to_ms } => further.push(Question { to_ms, ..*question }),
                 Resolved::Done(found) => {
                     self.learn(question, &found);
@@ -371,11 +277,11 @@ impl Sessions {
         let before = self.waiting.remove(&visitor).flatten();
         let slot = match before {
             // What was found is before what is known: that stays the latest.
-            Some(before) if before.start_ms > question.to_ms => {
-                Slot { free_before: seconds(before.free_from().max(question.to_ms), before.start_ms), ..before }
+            Some(before) if before.start_ms() > question.to_ms => {
+                Slot { free_before: seconds(before.free_from().max(question.to_ms), before.start_ms()), ..before }
             }
             before => {
-                let last_ms = before.map_or(found.last_ms, |before| before.last_ms().max(found.last_ms));
+                let last_ms = before.map_or(found.span.last_ms, |before| before.last_ms().max(found.span.last_ms));
                 let free_after = match before {
                     Some(before) if before.free_after == FOREVER => FOREVER,
                     Some(before) => seconds(last_ms, before.free_until().max(question.to_ms)),
@@ -383,16 +289,10 @@ impl Sessions {
                     None if question.to_ms >= self.horizon_ms => FOREVER,
                     None => seconds(last_ms, question.to_ms),
                 };
-                let length_ms = u32::try_from(last_ms - found.start_ms).unwrap_or(u32::MAX);
-                Slot {
-                    start_ms: found.start_ms,
-                    length_ms,
-                    born: self.block.wrapping_sub(1),
-                    free_before: 0,
-                    free_after,
-                    version: UNKNOWN,
-                    doubt: Doubt::None,
-                }
+                let Span { start_ms, campaign, .. } = found.span;
+                let length_ms = u32::try_from(last_ms - start_ms).unwrap_or(u32::MAX);
+                let slot = Slot::of(Moment { at_ms: start_ms, campaign });
+                Slot { length_ms, born: self.block.wrapping_sub(1), free_after, version: UNKNOWN, ..slot }
             }
         };
         self.recent.insert(visitor, slot);
@@ -405,14 +305,15 @@ impl Sessions {
         self.renamed.clear();
         self.moved.clear();
         self.block = self.block.wrapping_add(1);
-        let is_over = received_ms.saturating_sub(self.turned_ms) > self.rules.idle_gap_ms || received_ms < self.turned_ms;
+        let gap_ms = self.projects.longest_gap_ms();
+        let is_over = received_ms.saturating_sub(self.turned_ms) > gap_ms || received_ms < self.turned_ms;
         if !is_over && self.recent.len() < self.max_visitors {
             return;
         }
         self.turned_ms = received_ms;
         let forgotten = std::mem::replace(&mut self.older, std::mem::take(&mut self.recent));
         // Those whose clock is ahead are kept while there is room: forgotten they would put everyone else's events in doubt.
-        let soon_ms = received_ms.saturating_sub(self.rules.idle_gap_ms);
+        let soon_ms = received_ms.saturating_sub(gap_ms);
         for (visitor, slot) in forgotten {
             if slot.last_ms() > soon_ms && self.recent.len() < self.max_visitors / 4 {
                 self.recent.insert(visitor, slot);

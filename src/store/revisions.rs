@@ -28,9 +28,6 @@ pub const SESSION: &str = "if(empty(revised) OR client_session_id != '', session
 pub const SESSION_NAME: &str = "if(client_session_id != '', client_session_id, toString(if(empty(revised), session_id, \
     arrayFirst(span -> span.1 <= timestamp AND timestamp <= span.2, arrayPushBack(revised, (timestamp, timestamp, session_id, toUInt32(0)))).3)))";
 
-/// No session lasts longer, and no revision spans more, milliseconds.
-pub const LONGEST_SESSION_MS: i64 = 30 * 86_400_000;
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -120,6 +120,8 @@ pub enum Source {
     LogOffset,
     /// The session, as [`crate::event::session`] defines it; what a revision says ([`super::revisions`]).
     Session,
+    /// What the event carries of campaigns, as a number ([`crate::event::session::Campaign`]).
+    Campaign,
     /// A number of the event, little endian.
     Number(Field),
     /// A text of the event; its type in the books is [`super::books::BOOKS_TYPE`].
@@ -274,6 +276,7 @@ pub const COLUMNS: &[Column] = &[
     dictionary("campaign_content", Field::CampaignContent).queried().shown("campaign", "content"),
     dictionary("click_id_kind", Field::ClickIdKind).queried().shown("click", "kind"),
     text("click_id", Field::ClickId).shown("click", "id"),
+    column("campaign_hash", ColumnType::UInt32, Source::Campaign),
     column("strings", ColumnType::Texts, Source::TextProperties),
     column("numbers", ColumnType::Numbers, Source::NumberProperties),
     column("others", ColumnType::Texts, Source::OtherProperties),

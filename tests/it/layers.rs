@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// The layer of each module; a module may import what lies lower.
-const LAYERS: [(&str, u8); 26] = [
+const LAYERS: [(&str, u8); 27] = [
     ("cli", 5),
     ("app", 4),
     ("config", 4),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, u8); 26] = [
     ("redis", 1),
     ("lifecycle", 0),
     ("event", 0),
+    ("project", 0),
     ("outcome", 0),
     ("role", 0),
     ("metrics", 0),

@@ -13,18 +13,47 @@ const LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/apache_access
 const GAP_MS: i64 = 30 * 60_000;
 const LONGEST_MS: i64 = 24 * 3_600_000;
 
-/// The plain definition: sorted by time, cut at gaps and at the longest session. Returns when the session of each time begins.
-fn starts(times: &[i64]) -> BTreeMap<i64, i64> {
-    let mut sorted = times.to_vec();
+/// Where midnight is at 18:30 UTC.
+const ZONE: &str = "Asia/Kolkata";
+
+/// What cuts sessions beside the idle gap and the longest session.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rules {
+    midnight: bool,
+    campaign: bool,
+}
+
+/// An event as it is sent; of one visitor no two are of the same moment.
+#[derive(Clone, Debug)]
+struct Visit {
+    visitor: String,
+    at_ms: i64,
+    /// The session that the client names.
+    own: Option<String>,
+    /// The campaign that it carries.
+    campaign: Option<&'static str>,
+}
+
+/// The plain definition: sorted by time, cut by the rules. Returns when the session of each time begins.
+fn starts(visits: &[(i64, Option<&'static str>)], rules: Rules) -> BTreeMap<i64, i64> {
+    let zone = jiff::tz::TimeZone::get(ZONE).unwrap();
+    let date = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_zoned_datetime(zone.clone()).date();
+    let mut sorted = visits.to_vec();
     sorted.sort_unstable();
-    let mut session: Option<(i64, i64)> = None;
+    let mut session: Option<(i64, i64, Option<&str>)> = None;
     let mut starts = BTreeMap::new();
-    for at in sorted {
-        let start = match session {
-            Some((start, last)) if at - last <= GAP_MS && at - start <= LONGEST_MS => start,
-            _ => at,
+    for (at, carried) in sorted {
+        let goes_on = |start: i64, last: i64, campaign: Option<&str>| {
+            at - last <= GAP_MS
+                && at - start <= LONGEST_MS
+                && (!rules.midnight || date(last) == date(at))
+                && (!rules.campaign || carried.is_none() || carried == campaign)
         };
-        session = Some((start, at));
+        let (start, campaign) = match session {
+            Some((start, last, campaign)) if goes_on(start, last, campaign) => (start, campaign),
+            _ => (at, carried),
+        };
+        session = Some((start, at, campaign));
         starts.insert(at, start);
     }
     starts
@@ -46,7 +75,7 @@ impl Dice {
 }
 
 /// Visitors of three days: some come back within the hour, some go on for more than a day.
-fn visits(dice: &mut Dice, now_ms: i64) -> Vec<(String, i64, Option<String>)> {
+fn visits(dice: &mut Dice, now_ms: i64) -> Vec<Visit> {
     let mut events = Vec::new();
     for visitor in 0..30 {
         let (count, longest_pause_ms) = if visitor % 10 == 0 { (200, 29 * 60_000) } else { (25, 4 * 3_600_000) };
@@ -56,7 +85,8 @@ fn visits(dice: &mut Dice, now_ms: i64) -> Vec<(String, i64, Option<String>)> {
             at_ms += 1 + dice.below(pause as u64) as i64;
             if at_ms < now_ms {
                 let own = (visitor == 7 && number % 5 == 0).then(|| (number / 10).to_string());
-                events.push((format!("visitor-{visitor}"), at_ms, own));
+                let campaign = [None, None, None, None, Some("spring"), Some("autumn")][dice.below(6) as usize];
+                events.push(Visit { visitor: format!("visitor-{visitor}"), at_ms, own, campaign });
             }
         }
     }
@@ -66,46 +96,73 @@ fn visits(dice: &mut Dice, now_ms: i64) -> Vec<(String, i64, Option<String>)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_those_of_the_sorted_events_over_shuffles_copies_and_kills() {
     for seed in 1..=u64::from(rounds(2)) {
-        let mut dice = Dice(seed);
-        let mut pulse = Pulse::start().await;
-        let now_ms = jiff::Timestamp::now().as_millisecond();
-        let mut events = visits(&mut dice, now_ms);
-        dice.shuffle(&mut events);
-        let as_json = |(number, (visitor, at_ms, own)): (usize, &(String, i64, Option<String>))| {
-            let mut event = json!({"eventId": format!("e{number}"), "type": "view", "anonymousId": visitor, "timestamp": at_ms});
-            if let Some(own) = own {
-                event["sessionId"] = json!(own);
-            }
-            event
-        };
-        let sent: Vec<Value> = events.iter().enumerate().map(as_json).collect();
-        let batches: Vec<&[Value]> = sent.chunks(40).collect();
-        for (number, batch) in batches.iter().enumerate() {
-            pulse.http.capture(&json!(batch)).await;
-            if dice.below(3) == 0 {
-                let again = usize::try_from(dice.below(number as u64 + 1)).unwrap();
-                pulse.http.capture(&json!(batches[again])).await;
-            }
-            match dice.below(20) {
-                0 => {
-                    pulse.kill().await;
-                    pulse.restart().await;
-                }
-                1..4 => drop(pulse.http.settled().await),
-                _ => {}
-            }
-        }
-        let total = pulse.http.settled().await;
-        assert_eq!(total["stored"], sent.len(), "seed {seed}");
-        check(&pulse, &events, now_ms, &format!("seed {seed}")).await;
+        shuffle_copy_and_kill(seed, Rules::default()).await;
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_midnight_and_campaigns_cut_are_those_of_the_sorted_events_too() {
+    for seed in 101..=100 + u64::from(rounds(1)) {
+        shuffle_copy_and_kill(seed, Rules { midnight: true, campaign: true }).await;
+    }
+}
+
+async fn shuffle_copy_and_kill(seed: u64, rules: Rules) {
+    let mut dice = Dice(seed);
+    let mut pulse = Pulse::start_with(&settings(rules)).await;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let mut events = visits(&mut dice, now_ms);
+    dice.shuffle(&mut events);
+    let as_json = |(number, visit): (usize, &Visit)| {
+        let Visit { visitor, at_ms, own, campaign } = visit;
+        let mut event = json!({"eventId": format!("e{number}"), "type": "view", "anonymousId": visitor, "timestamp": at_ms});
+        if let Some(own) = own {
+            event["sessionId"] = json!(own);
+        }
+        if let Some(campaign) = campaign {
+            event["context"] = json!({"campaign": {"source": campaign}});
+        }
+        event
+    };
+    let sent: Vec<Value> = events.iter().enumerate().map(as_json).collect();
+    let batches: Vec<&[Value]> = sent.chunks(40).collect();
+    for (number, batch) in batches.iter().enumerate() {
+        pulse.http.capture(&json!(batch)).await;
+        if dice.below(3) == 0 {
+            let again = usize::try_from(dice.below(number as u64 + 1)).unwrap();
+            pulse.http.capture(&json!(batches[again])).await;
+        }
+        match dice.below(20) {
+            0 => {
+                pulse.kill().await;
+                pulse.restart().await;
+            }
+            1..4 => drop(pulse.http.settled().await),
+            _ => {}
+        }
+    }
+    let total = pulse.http.settled().await;
+    assert_eq!(total["stored"], sent.len(), "seed {seed}");
+    check(&pulse, (&events, rules), now_ms, &format!("seed {seed}")).await;
+}
+
+/// The environment that sets the rules of the project.
+fn settings(Rules { midnight, campaign }: Rules) -> Vec<(&'static str, String)> {
+    vec![
+        ("PULSE__PROJECTS__DEFAULT__SESSION_CUT_AT_MIDNIGHT", midnight.to_string()),
+        ("PULSE__PROJECTS__DEFAULT__SESSION_CUT_AT_CAMPAIGN", campaign.to_string()),
+        ("PULSE__PROJECTS__DEFAULT__TIMEZONE", ZONE.to_owned()),
+    ]
+}
+
 /// Compares the sessions that reports tell with those of the definition.
-async fn check(pulse: &Pulse, events: &[(String, i64, Option<String>)], now_ms: i64, name: &str) {
-    let mut by_time: HashMap<&str, Vec<i64>> = HashMap::new();
-    events.iter().filter(|(.., own)| own.is_none()).for_each(|(visitor, at_ms, _)| by_time.entry(visitor).or_default().push(*at_ms));
-    let starts: HashMap<&str, BTreeMap<i64, i64>> = by_time.into_iter().map(|(visitor, times)| (visitor, starts(&times))).collect();
+async fn check(pulse: &Pulse, (events, rules): (&[Visit], Rules), now_ms: i64, name: &str) {
+    let mut by_time: HashMap<&str, Vec<(i64, Option<&'static str>)>> = HashMap::new();
+    for visit in events.iter().filter(|visit| visit.own.is_none()) {
+        by_time.entry(&visit.visitor).or_default().push((visit.at_ms, visit.campaign));
+    }
+    let starts: HashMap<&str, BTreeMap<i64, i64>> =
+        by_time.into_iter().map(|(visitor, visits)| (visitor, starts(&visits, rules))).collect();
     let expected = |visitor: &str, at_ms: i64, own: Option<&str>| match own {
         Some(own) => format!("{visitor}/{own}"),
         None => format!("{visitor}@{}", starts[visitor][&at_ms]),
@@ -115,8 +172,8 @@ async fn check(pulse: &Pulse, events: &[(String, i64, Option<String>)], now_ms: 
     for event in &shown {
         let (visitor, id) = (event["anonymousId"].as_str().unwrap(), event["sessionId"].as_str().unwrap());
         let at_ms = event["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
-        let own = events.iter().find(|(name, at, own)| name == visitor && *at == at_ms && own.is_some());
-        let found = sessions.entry(expected(visitor, at_ms, own.and_then(|(.., own)| own.as_deref()))).or_insert_with(|| id.to_owned());
+        let own = events.iter().find(|visit| visit.visitor == visitor && visit.at_ms == at_ms).and_then(|visit| visit.own.as_deref());
+        let found = sessions.entry(expected(visitor, at_ms, own)).or_insert_with(|| id.to_owned());
         assert_eq!(found, id, "{name}: {visitor} at {at_ms}");
     }
     assert_eq!(shown.len(), events.len(), "{name}");
@@ -139,16 +196,17 @@ fn days_of_the_log(dir: &std::path::Path) -> (Vec<std::path::PathBuf>, usize) {
     let mut bytes = Vec::new();
     flate2::read::MultiGzDecoder::new(std::fs::File::open(LOG).unwrap()).read_to_end(&mut bytes).unwrap();
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let (mut days, mut times): (BTreeMap<String, String>, BTreeMap<String, Vec<i64>>) = Default::default();
+    let (mut days, mut times): (BTreeMap<String, String>, BTreeMap<String, Vec<(i64, Option<&'static str>)>>) = Default::default();
     for line in text.lines().filter(|line| line.matches('"').count() >= 6) {
         let stamp = &line.split('[').nth(1).unwrap()[..26];
         let at = jiff::fmt::strtime::parse("%d/%b/%Y:%H:%M:%S %z", stamp).unwrap().to_timestamp().unwrap();
-        times.entry(line.split(' ').next().unwrap().to_owned()).or_default().push(at.as_millisecond());
+        times.entry(line.split(' ').next().unwrap().to_owned()).or_default().push((at.as_millisecond(), None));
         let day = days.entry(stamp[..2].to_owned()).or_default();
         day.push_str(line);
         day.push('\n');
     }
-    let sessions = times.values().map(|times| starts(times).values().collect::<std::collections::BTreeSet<_>>().len()).sum();
+    let sessions =
+        times.values().map(|visits| starts(visits, Rules::default()).values().collect::<std::collections::BTreeSet<_>>().len()).sum();
     let files = days.iter().map(|(day, lines)| {
         let path = dir.join(format!("access.{day}.log"));
         std::fs::File::create(&path).unwrap().write_all(lines.as_bytes()).unwrap();

@@ -25,7 +25,12 @@ fn put(rows: &mut Rows, (number, text, properties): (u8, u8, u8)) {
     let (event_id, visitor, person) = ids;
     writer.finish(&EventHeader { event_id, visitor, person, at_ms, original_ms: 0, sent_ms: 0, received_ms: at_ms, flags: 0, project: 0 });
     let event = EventView::take(&mut bytes.as_slice()).unwrap();
-    rows.event(&event, &Fields::of(&event).unwrap(), Belonging { project: ProjectId(5), session: None }, RowOrigin { day: 1, offset: 2 });
+    rows.event(
+        &event,
+        &Fields::of(&event).unwrap(),
+        Belonging { project: ProjectId(5), session: None, campaign: Campaign::NONE },
+        RowOrigin { day: 1, offset: 2 },
+    );
 }
 
 fn block(rows: Rows) -> PendingBlock {
@@ -74,7 +79,12 @@ fn unexpected(given: &[(Field, &str)], expected: &[(&str, &str)]) -> Vec<&'stati
     let (event_id, visitor, person) = ids;
     writer.finish(&EventHeader { event_id, visitor, person, at_ms: 0, original_ms: 0, sent_ms: 0, received_ms: 0, flags: 0, project: 0 });
     let event = EventView::take(&mut bytes.as_slice()).unwrap();
-    rows.event(&event, &Fields::of(&event).unwrap(), Belonging { project: ProjectId(5), session: None }, RowOrigin { day: 1, offset: 2 });
+    rows.event(
+        &event,
+        &Fields::of(&event).unwrap(),
+        Belonging { project: ProjectId(5), session: None, campaign: Campaign::NONE },
+        RowOrigin { day: 1, offset: 2 },
+    );
     let text = |name: &str| expected.iter().find(|(column, _)| *column == name).map_or("", |(_, text)| text);
     let texts = TEXTS.iter().zip(&rows.texts).filter(|(column, values)| {
         let mut expected = StringColumn::default();

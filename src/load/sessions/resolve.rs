@@ -1,7 +1,7 @@
 //! The sessions of a visitor's new events among those that the table has around them.
 
 use super::{MOST_VISITS, Past, Question, Revision, Row};
-use crate::event::session::{SessionId, SessionRules, Visitor};
+use crate::event::session::{Campaign, Moment, SessionId, SessionRules, Span, Visitor};
 
 /// What became of a question.
 pub(super) enum Resolved {
@@ -19,67 +19,105 @@ pub(super) struct Found {
     pub(super) rows: Vec<(usize, SessionId)>,
     /// Of what the table has, where they are others than it says.
     pub(super) revisions: Vec<Revision>,
-    /// Where the session of the last event begins, and that event.
-    pub(super) start_ms: i64,
-    pub(super) last_ms: i64,
+    /// The session of the last event, up to that event.
+    pub(super) span: Span,
 }
 
 /// An event of the visitor.
 struct Event {
-    at_ms: i64,
+    moment: Moment,
+    /// Whether new events give the moment another campaign than the table's events have.
+    is_altered: bool,
     /// Where the table says that its session begins; what it would say of a new one, if it says something.
     known_ms: Option<i64>,
     /// The row of a new one.
     row: Option<usize>,
 }
 
+/// The session so far.
+struct Open {
+    span: Span,
+    /// Whether its first event has another campaign than before.
+    is_altered: bool,
+}
+
 /// Cuts the events of one visitor. A stored event keeps its session unless a new one before it changes it; the change ends with the first
-/// event that begins where it did before.
+/// event whose session begins where it did before, and with the same campaign.
 pub(super) fn resolve(rules: &SessionRules, question: &Question, past: &Past, rows: &[Row]) -> Resolved {
     let visitor = question.visitor;
+    let events = events(rules, past, rows);
     let mut changes = Changes::new(visitor, past);
     let mut found = Found::default();
-    let mut session: Option<(i64, i64)> = None;
+    let mut session: Option<Open> = None;
     let mut is_changed = false;
-    for event in events(past, rows) {
+    for event in &events {
+        let at_ms = event.moment.at_ms;
+        is_changed |= event.is_altered;
         let known_ms = event.known_ms.filter(|_| event.row.is_none() && !is_changed);
-        let start_ms = known_ms.unwrap_or_else(|| match session {
-            Some((start_ms, last_ms)) if rules.continues(start_ms, last_ms, event.at_ms) => start_ms,
-            _ => event.at_ms,
+        let start_ms = known_ms.unwrap_or_else(|| match &session {
+            Some(open) if rules.continues(&open.span, event.moment) => open.span.start_ms,
+            _ => at_ms,
         });
+        let open = match session.take().filter(|open| open.span.start_ms == start_ms) {
+            Some(Open { span, is_altered }) => Open { span: Span { last_ms: at_ms, ..span }, is_altered },
+            None => beginning(start_ms, event, &events),
+        };
         if let Some(row) = event.row {
             found.rows.push((row, SessionId::beginning_at(visitor, start_ms)));
             is_changed = true;
-        } else if event.known_ms == Some(start_ms) {
+        } else if event.known_ms == Some(start_ms) && !open.is_altered {
             is_changed = false;
         }
-        changes.note(&event, start_ms);
-        session = Some((start_ms, event.at_ms));
+        changes.note(event, start_ms);
+        session = Some(open);
     }
-    let (start_ms, last_ms) = session.unwrap_or_default();
+    found.span = session.map(|open| open.span).unwrap_or_default();
+    let last_ms = found.span.last_ms;
     let is_open = is_changed && last_ms.saturating_add(rules.idle_gap_ms) > question.to_ms;
     if is_open && past.visits.len() < MOST_VISITS {
         return Resolved::Needs { to_ms: last_ms.saturating_add(rules.longest_ms).saturating_add(rules.idle_gap_ms) };
     }
-    (found.start_ms, found.last_ms) = (start_ms, last_ms);
     found.revisions = changes.end();
     Resolved::Done(found)
 }
 
-/// The events of the visitor by time, those of the table before new ones of the same moment.
-fn events(past: &Past, rows: &[Row]) -> Vec<Event> {
+/// A session of which `event` is the first that is seen. Where the first of all was before, its campaign is that of then, if that was
+/// asked for.
+fn beginning(start_ms: i64, event: &Event, events: &[Event]) -> Open {
+    let first = events.binary_search_by_key(&start_ms, |event| event.moment.at_ms).ok().and_then(|at| events.get(at));
+    let (campaign, is_altered) = first.map_or((Campaign::NONE, false), |first| (first.moment.campaign, first.is_altered));
+    Open { span: Span { start_ms, last_ms: event.moment.at_ms, campaign }, is_altered }
+}
+
+/// The events of the visitor by time, those of the table before new ones of the same moment, each with the campaign of its moment.
+fn events(rules: &SessionRules, past: &Past, rows: &[Row]) -> Vec<Event> {
     let revised = |at_ms: i64| {
         let holds = past.revisions.iter().filter(|revision| revision.from_ms <= at_ms && at_ms <= revision.to_ms);
         holds.max_by_key(|revision| revision.version).and_then(|revision| revision.session.start_ms())
     };
+    let seen = |moment: Moment| Moment { campaign: rules.seen(moment.campaign), ..moment };
     let stored = past.visits.iter().map(|visit| Event {
-        at_ms: visit.at_ms,
-        known_ms: revised(visit.at_ms).or_else(|| visit.session.start_ms()),
+        moment: seen(visit.moment),
+        is_altered: false,
+        known_ms: revised(visit.moment.at_ms).or_else(|| visit.session.start_ms()),
         row: None,
     });
-    let new = rows.iter().map(|row| Event { at_ms: row.at_ms, known_ms: revised(row.at_ms), row: Some(row.row) });
+    let new = rows.iter().map(|row| Event {
+        moment: seen(row.moment),
+        is_altered: false,
+        known_ms: revised(row.moment.at_ms),
+        row: Some(row.row),
+    });
     let mut events: Vec<Event> = stored.chain(new).collect();
-    events.sort_by_key(|event| (event.at_ms, event.row));
+    events.sort_by_key(|event| (event.moment.at_ms, event.row));
+    for together in events.chunk_by_mut(|left, right| left.moment.at_ms == right.moment.at_ms) {
+        let largest = |of: &dyn Fn(&&Event) -> bool| together.iter().filter(of).map(|event| event.moment.campaign).max();
+        let (before, now) = (largest(&|event| event.row.is_none()), largest(&|_| true).unwrap_or_default());
+        let is_altered = before.is_some_and(|before| before != now);
+        for event in together {
+            (event.moment.campaign, event.is_altered) = (now, is_altered);
+        }
+    }
     events
 }
 
@@ -102,14 +140,14 @@ impl Changes {
         let is_said = event.known_ms.map_or(event.row.is_some(), |known_ms| known_ms == start_ms);
         let is_neutral = event.row.is_some() && event.known_ms.is_none();
         match &mut self.open {
-            Some((open_ms, revision)) if *open_ms == start_ms && !is_said => revision.to_ms = event.at_ms,
+            Some((open_ms, revision)) if *open_ms == start_ms && !is_said => revision.to_ms = event.moment.at_ms,
             Some((open_ms, _)) if *open_ms == start_ms && is_neutral => {}
             open => {
                 self.done.extend(open.take().map(|(_, revision)| revision));
                 if !is_said {
                     let session = SessionId::beginning_at(self.visitor, start_ms);
-                    let Self { visitor, version, .. } = *self;
-                    let revision = Revision { visitor, from_ms: event.at_ms, to_ms: event.at_ms, session, version };
+                    let (visitor, version, at_ms) = (self.visitor, self.version, event.moment.at_ms);
+                    let revision = Revision { visitor, from_ms: at_ms, to_ms: at_ms, session, version };
                     self.open = Some((start_ms, revision));
                 }
             }

@@ -4,43 +4,75 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::ids::{ProjectId, VisitorKey};
+use crate::event::session::Days;
+use crate::project::ProjectsConfig;
 
-const RULES: SessionRules = SessionRules { idle_gap_ms: 100_000, longest_ms: 350_000 };
+/// In Beirut that day began at one o'clock, 22:00 UTC.
+const MIDNIGHT_MS: i64 = 1_774_735_200_000;
+/// The time that tests count from: a midnight is 700 s later.
+const BASE_MS: i64 = MIDNIGHT_MS - 700_000;
+const ZONE: &str = "Asia/Beirut";
+
+fn rules(cuts_at_midnight: bool, cuts_at_campaign: bool) -> SessionRules {
+    let days = cuts_at_midnight.then(|| Days::of_zone(ZONE).unwrap());
+    SessionRules { idle_gap_ms: 100_000, longest_ms: 350_000, days, cuts_at_campaign }
+}
+
+fn sessions(rules: &SessionRules, max_visitors: usize, horizon_ms: i64) -> Sessions {
+    Sessions::new(ProjectsConfig::default().check(rules.clone()).unwrap(), max_visitors, horizon_ms)
+}
 
 fn visitor(number: u64) -> Visitor {
     Visitor { project: ProjectId(1 + number % 2), key: VisitorKey(number / 2) }
 }
 
-/// The plain definition: sort, cut.
-fn model(times: &mut [i64]) -> BTreeMap<i64, i64> {
-    times.sort_unstable();
+/// Where the sessions of the moments begin, by the plain definition: sort, cut.
+fn model(rules: &SessionRules, moments: &[Moment]) -> BTreeMap<i64, i64> {
+    let zone = jiff::tz::TimeZone::get(ZONE).unwrap();
+    let date = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_zoned_datetime(zone.clone()).date();
+    let mut campaigns: BTreeMap<i64, u32> = BTreeMap::new();
+    for Moment { at_ms, campaign } in moments {
+        let of_moment = campaigns.entry(*at_ms).or_default();
+        *of_moment = campaign.0.max(*of_moment);
+    }
     let mut starts = BTreeMap::new();
-    let mut session: Option<(i64, i64)> = None;
-    for at_ms in times {
-        let start_ms = match session {
-            Some((start_ms, last_ms)) if *at_ms - last_ms <= RULES.idle_gap_ms && *at_ms - start_ms <= RULES.longest_ms => start_ms,
-            _ => *at_ms,
+    let mut session: Option<(i64, i64, u32)> = None;
+    for (at_ms, carried) in campaigns {
+        let (start_ms, campaign) = match session {
+            Some((start_ms, last_ms, campaign))
+                if at_ms - last_ms <= rules.idle_gap_ms
+                    && at_ms - start_ms <= rules.longest_ms
+                    && (rules.days.is_none() || date(last_ms) == date(at_ms))
+                    && (!rules.cuts_at_campaign || carried == 0 || carried == campaign) =>
+            {
+                (start_ms, campaign)
+            }
+            _ => (at_ms, carried),
         };
-        session = Some((start_ms, *at_ms));
-        starts.insert(*at_ms, start_ms);
+        session = Some((start_ms, at_ms, campaign));
+        starts.insert(at_ms, start_ms);
     }
     starts
 }
 
 /// What the table would have.
-#[derive(Default)]
 struct Table {
+    rules: SessionRules,
     rows: Vec<(Visitor, Visit)>,
     revisions: Vec<Revision>,
     questions: usize,
 }
 
 impl Table {
+    fn new(rules: SessionRules) -> Self {
+        Self { rules, rows: Vec::new(), revisions: Vec::new(), questions: 0 }
+    }
+
     fn ask(&mut self, questions: &[Question]) -> Pasts {
         self.questions += questions.len();
         let past = |question: &Question| {
             let of_span = |at_ms: i64| question.from_ms <= at_ms && at_ms <= question.to_ms;
-            let visits = self.rows.iter().filter(|(visitor, visit)| *visitor == question.visitor && of_span(visit.at_ms));
+            let visits = self.rows.iter().filter(|(visitor, visit)| *visitor == question.visitor && of_span(visit.moment.at_ms));
             let holds = |revision: &&Revision| {
                 revision.visitor == question.visitor && revision.from_ms <= question.to_ms && revision.to_ms >= question.from_ms
             };
@@ -51,32 +83,34 @@ impl Table {
     }
 
     fn session(&self, visitor: Visitor, visit: &Visit) -> SessionId {
-        let holds = |revision: &&Revision| revision.visitor == visitor && revision.from_ms <= visit.at_ms && visit.at_ms <= revision.to_ms;
+        let holds = |revision: &&Revision| {
+            revision.visitor == visitor && revision.from_ms <= visit.moment.at_ms && visit.moment.at_ms <= revision.to_ms
+        };
         self.revisions.iter().filter(holds).max_by_key(|revision| revision.version).map_or(visit.session, |revision| revision.session)
     }
 
     fn recalled(&self, since_ms: i64) -> Sessions {
-        let mut sessions = Sessions::new(RULES, 4, since_ms);
+        let mut sessions = sessions(&self.rules, 4, since_ms);
         let mut last: BTreeMap<Visitor, Visit> = BTreeMap::new();
-        for (visitor, visit) in self.rows.iter().filter(|(_, visit)| visit.at_ms > since_ms) {
+        for (visitor, visit) in self.rows.iter().filter(|(_, visit)| visit.moment.at_ms > since_ms) {
             let known = last.entry(*visitor).or_insert(*visit);
-            if visit.at_ms >= known.at_ms {
+            if visit.moment.at_ms >= known.moment.at_ms {
                 *known = *visit;
             }
         }
         for (visitor, visit) in last {
             let is_revised = self.revisions.iter().any(|revision| revision.visitor == visitor && revision.to_ms > since_ms);
-            sessions.recall(visitor, visit.at_ms, Some(visit.session).filter(|_| !is_revised));
+            sessions.recall(visitor, visit.moment.at_ms, Some(visit.session).filter(|_| !is_revised));
         }
         sessions
     }
 
     /// Loads a block as the loader does.
-    fn load(&mut self, sessions: &mut Sessions, events: &[(Visitor, i64)], received_ms: i64) {
+    fn load(&mut self, sessions: &mut Sessions, events: &[(Visitor, Moment)], received_ms: i64) {
         let first = self.rows.len();
-        for (visitor, at_ms) in events {
-            let session = sessions.assign(*visitor, *at_ms).unwrap_or(SessionId([0; 16]));
-            self.rows.push((*visitor, Visit { at_ms: *at_ms, session }));
+        for (visitor, moment) in events {
+            let session = sessions.assign(*visitor, *moment).unwrap_or(SessionId([0; 16]));
+            self.rows.push((*visitor, Visit { moment: *moment, session }));
         }
         let block = self.rows.split_off(first);
         let mut block: Vec<(Visitor, Visit)> = block
@@ -87,7 +121,7 @@ impl Table {
             .iter()
             .enumerate()
             .filter(|(_, (visitor, _))| sessions.is_waiting(*visitor))
-            .map(|(row, (visitor, visit))| Row { visitor: *visitor, at_ms: visit.at_ms, row })
+            .map(|(row, (visitor, visit))| Row { visitor: *visitor, moment: visit.moment, row })
             .collect();
         let mut settled = Settled { revisions: sessions.moved(), ..Settled::default() };
         let mut questions = sessions.questions(&rows);
@@ -104,49 +138,70 @@ impl Table {
     }
 
     fn check(&self) {
-        let mut times: BTreeMap<Visitor, Vec<i64>> = BTreeMap::new();
+        let mut moments: BTreeMap<Visitor, Vec<Moment>> = BTreeMap::new();
         for (visitor, visit) in &self.rows {
-            times.entry(*visitor).or_default().push(visit.at_ms);
+            moments.entry(*visitor).or_default().push(visit.moment);
         }
         let starts: BTreeMap<Visitor, BTreeMap<i64, i64>> =
-            times.into_iter().map(|(visitor, mut times)| (visitor, model(&mut times))).collect();
+            moments.iter().map(|(visitor, moments)| (*visitor, model(&self.rules, moments))).collect();
         for (visitor, visit) in &self.rows {
-            let expected = SessionId::beginning_at(*visitor, starts[visitor][&visit.at_ms]);
-            assert_eq!(self.session(*visitor, visit), expected, "{visitor:?} at {} of {:?}", visit.at_ms, starts[visitor]);
+            let at_ms = visit.moment.at_ms;
+            let expected = SessionId::beginning_at(*visitor, starts[visitor][&at_ms]);
+            assert_eq!(self.session(*visitor, visit), expected, "{visitor:?} at {at_ms} of {:?}: {:?}", moments[visitor], starts[visitor]);
         }
     }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A block of events: visitor, time in units of 10 s and some ms.
-    Block(Vec<(u64, i64)>),
+    /// A block of events: visitor, time, campaign.
+    Block(Vec<(u64, Moment)>),
     /// Everything remembered is gone; what is recalled begins at that time.
     Restart(i64),
 }
 
+fn moment(at_ms: i64, campaign: u32) -> Moment {
+    Moment { at_ms: BASE_MS + at_ms, campaign: Campaign(campaign) }
+}
+
+/// Events within `seconds`, many of them of the same moment; most carry no campaign.
+fn event(visitors: u64, seconds: i64) -> impl Strategy<Value = (u64, Moment)> {
+    let campaign = prop_oneof![4 => Just(0), 2 => 1_u32..3];
+    (0..visitors, 0..seconds, campaign).prop_map(|(number, at, campaign)| (number, moment(at * 1_000 + at % 7, campaign)))
+}
+
 fn step() -> impl Strategy<Value = Step> {
-    let event = (0_u64..5, 0_i64..1_500).prop_map(|(number, at)| (number, at * 1_000 + at % 7));
     prop_oneof![
-        8 => proptest::collection::vec(event, 1..12).prop_map(Step::Block),
-        1 => (0_i64..1_500_000).prop_map(Step::Restart),
+        8 => proptest::collection::vec(event(5, 1_500), 1..12).prop_map(Step::Block),
+        1 => (0_i64..1_500_000).prop_map(|since_ms| Step::Restart(BASE_MS + since_ms)),
     ]
 }
 
+fn any_rules() -> impl Strategy<Value = SessionRules> {
+    (any::<bool>(), any::<bool>()).prop_map(|(cuts_at_midnight, cuts_at_campaign)| rules(cuts_at_midnight, cuts_at_campaign))
+}
+
+fn of_visitors(events: &[(u64, Moment)]) -> Vec<(Visitor, Moment)> {
+    events.iter().map(|(number, moment)| (visitor(*number), *moment)).collect()
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn sessions_are_those_of_the_sorted_events_whatever_the_order(steps in proptest::collection::vec(step(), 1..14), horizon_ms in -500_000_i64..0) {
-        let mut table = Table::default();
-        let mut sessions = Sessions::new(RULES, 4, horizon_ms);
-        let mut received_ms = 0;
+    fn sessions_are_those_of_the_sorted_events_whatever_the_order(
+        rules in any_rules(),
+        steps in proptest::collection::vec(step(), 1..14),
+        horizon_ms in BASE_MS - 500_000..BASE_MS,
+    ) {
+        let mut table = Table::new(rules.clone());
+        let mut sessions = sessions(&rules, 4, horizon_ms);
+        let mut received_ms = BASE_MS;
         for step in &steps {
             match step {
                 Step::Block(events) => {
-                    let events: Vec<(Visitor, i64)> = events.iter().map(|(number, at_ms)| (visitor(*number), *at_ms)).collect();
                     received_ms += 40_000;
-                    table.load(&mut sessions, &events, received_ms);
+                    table.load(&mut sessions, &of_visitors(events), received_ms);
                 }
                 Step::Restart(since_ms) => sessions = table.recalled(*since_ms),
             }
@@ -156,25 +211,39 @@ proptest! {
 
     #[test]
     fn few_visitors_whose_sessions_move_again_and_again_end_with_those_of_the_sorted_events(
-        blocks in proptest::collection::vec(proptest::collection::vec((0_u64..2, 0_i64..900), 1..4), 1..40),
+        rules in any_rules(),
+        blocks in proptest::collection::vec(proptest::collection::vec(event(2, 900), 1..4), 1..40),
     ) {
-        let mut table = Table::default();
-        let mut sessions = Sessions::new(RULES, 1_000, -500_000);
+        let mut table = Table::new(rules.clone());
+        let mut sessions = sessions(&rules, 1_000, BASE_MS - 500_000);
         for (number, events) in (0..).zip(&blocks) {
-            let events: Vec<(Visitor, i64)> = events.iter().map(|(number, at)| (visitor(*number), at * 1_000)).collect();
-            table.load(&mut sessions, &events, number);
+            table.load(&mut sessions, &of_visitors(events), BASE_MS + number);
             table.check();
         }
     }
 
     #[test]
-    fn events_in_order_ask_the_table_nothing(gaps in proptest::collection::vec((0_u64..5, 0_i64..300_000), 1..60)) {
-        let mut table = Table::default();
-        let mut sessions = Sessions::new(RULES, 1_000, -1_000_000);
+    fn campaigns_of_one_moment_are_one_whichever_comes_last(
+        blocks in proptest::collection::vec(proptest::collection::vec((0_i64..6, 0_u32..4), 1..3), 1..20),
+    ) {
+        let rules = rules(false, true);
+        let mut table = Table::new(rules.clone());
+        let mut sessions = sessions(&rules, 1_000, BASE_MS - 500_000);
+        for (number, events) in (0..).zip(&blocks) {
+            let events: Vec<_> = events.iter().map(|(at, campaign)| (visitor(0), moment(at * 60_000, *campaign))).collect();
+            table.load(&mut sessions, &events, BASE_MS + number);
+            table.check();
+        }
+    }
+
+    #[test]
+    fn events_in_order_ask_the_table_nothing(rules in any_rules(), gaps in proptest::collection::vec((0_u64..5, 1_i64..300_000, 0_u32..3), 1..60)) {
+        let mut table = Table::new(rules.clone());
+        let mut sessions = sessions(&rules, 1_000, BASE_MS - 1_000_000);
         let mut now_ms = 0;
-        for (number, gap_ms) in gaps {
-            now_ms += gap_ms / 5;
-            table.load(&mut sessions, &[(visitor(number), now_ms)], now_ms);
+        for (number, gap_ms, campaign) in gaps {
+            now_ms += 1 + gap_ms / 5;
+            table.load(&mut sessions, &[(visitor(number), moment(now_ms, campaign))], BASE_MS + now_ms);
         }
         table.check();
         prop_assert_eq!(table.questions, 0);
@@ -185,10 +254,11 @@ proptest! {
 /// A phone tells first what it did last, block by block.
 #[test]
 fn a_session_that_is_told_backwards_asks_the_table_nothing() {
-    let mut table = Table::default();
-    let mut sessions = Sessions::new(RULES, 1_000, -1_000_000);
+    let mut table = Table::new(rules(true, true));
+    let mut sessions = sessions(&table.rules, 1_000, BASE_MS - 1_000_000);
     for at in (0..4).rev() {
-        table.load(&mut sessions, &[(visitor(0), at * 80_000 + 30_000), (visitor(0), at * 80_000)], at);
+        let events = [80_000 * at + 30_000, 80_000 * at].map(|at_ms| (visitor(0), moment(at_ms, u32::from(at == 0))));
+        table.load(&mut sessions, &events, BASE_MS + at);
         table.check();
     }
     assert_eq!((table.questions, table.revisions.len()), (0, 3));
@@ -196,9 +266,9 @@ fn a_session_that_is_told_backwards_asks_the_table_nothing() {
 
 #[test]
 fn a_visitor_takes_at_most_a_hundred_bytes() {
-    let mut sessions = Sessions::new(RULES, 2_000_000, 0);
+    let mut sessions = sessions(&rules(true, true), 2_000_000, 0);
     for number in 0..1_000_000 {
-        sessions.assign(visitor(number), 1_000_000);
+        sessions.assign(visitor(number), Moment { at_ms: 1_000_000, campaign: Campaign(7) });
     }
     assert!(sessions.recent.allocation_size() / sessions.recent.len() <= 100);
 }

@@ -10,7 +10,7 @@ use super::past::Past;
 use crate::clickhouse::{Statement, native};
 use crate::clock;
 use crate::event::ids::{ProjectId, VisitorKey};
-use crate::event::session::{SessionId, Visitor};
+use crate::event::session::{Campaign, Moment, SessionId, Visitor};
 use crate::load::memory::MemoryLimits;
 use crate::load::sessions::{MOST_VISITS, NOBODY_MS, Pasts, Question, Revision, Sessions, Visit};
 use crate::store::books::{Held, IS_EVENT};
@@ -24,31 +24,34 @@ const DAY_MS: i64 = 86_400_000;
 const AHEAD_MS: i64 = 2 * DAY_MS;
 
 /// Project, visitor, moment, session.
-const VISIT_BYTES: usize = 40;
+const LAST_BYTES: usize = 40;
+/// The same, and the campaign.
+const VISIT_BYTES: usize = 44;
 /// Project, visitor, first and last moment, session, version.
 const REVISION_BYTES: usize = 52;
 
 impl Past<'_> {
     /// The latest sessions of visitors who were seen within an idle gap of the last receipt. `held` is what the server has.
     pub(super) async fn recall_sessions(&self, held: &[Held], limits: &MemoryLimits) -> Result<Sessions, TableError> {
-        let MemoryLimits { rules, max_visitors, .. } = *limits;
+        let MemoryLimits { projects, max_visitors, .. } = limits;
+        let nobody_after = |horizon_ms| Sessions::new(projects.clone(), *max_visitors, horizon_ms);
         let Some(newest_ms) = held.iter().map(|held| held.newest_ms).max() else {
-            return Ok(Sessions::new(rules, max_visitors, NOBODY_MS));
+            return Ok(nobody_after(NOBODY_MS));
         };
-        let since_ms = newest_ms.min(clock::now_ms()).saturating_sub(rules.idle_gap_ms);
+        let since_ms = newest_ms.min(clock::now_ms()).saturating_sub(projects.longest_gap_ms());
         let mut last = Vec::new();
-        self.server.each(&self.ask_last(since_ms, max_visitors), |row: &[u8; VISIT_BYTES]| last.extend(visit(row))).await?;
-        if last.len() > max_visitors {
+        self.server.each(&self.ask_last(since_ms, *max_visitors), |row: &[u8; LAST_BYTES]| last.extend(last_of(row))).await?;
+        if last.len() > *max_visitors {
             // More than are remembered: of a visitor who is not, any event may be in the table that can have been received by now.
-            return Ok(Sessions::new(rules, max_visitors, newest_ms.saturating_add(AHEAD_MS)));
+            return Ok(nobody_after(newest_ms.saturating_add(AHEAD_MS)));
         }
         let to = Statement::of("SELECT ").sql(PROJECT).sql(", visitor_id FROM ").table(self.events).sql(" WHERE ").sql(IS_REVISION);
-        let to = to.sql(" AND ").sql(FROM).sql(" > fromUnixTimestamp64Milli(").int(since_ms.saturating_sub(rules.longest_ms));
+        let to = to.sql(" AND ").sql(FROM).sql(" > fromUnixTimestamp64Milli(").int(since_ms.saturating_sub(projects.longest_session_ms()));
         let revised = to.sql(") AND ").sql(UNTIL).sql(" > fromUnixTimestamp64Milli(").int(since_ms).sql(")");
         let mut in_doubt = HashSet::new();
         self.server.each(&revised, |row: &[u8; 16]| in_doubt.extend(visitor(row))).await?;
-        let mut sessions = Sessions::new(rules, max_visitors, since_ms);
-        for (visitor, Visit { at_ms, session }) in last {
+        let mut sessions = nobody_after(since_ms);
+        for (visitor, at_ms, session) in last {
             sessions.recall(visitor, at_ms, Some(session).filter(|_| !in_doubt.contains(&visitor)));
         }
         Ok(sessions)
@@ -89,7 +92,7 @@ impl Past<'_> {
         let from_ms = questions.iter().map(|question| question.from_ms).min().unwrap_or_default();
         let to_ms = questions.iter().map(|question| question.to_ms).max().unwrap_or_default();
         let visitors = || questions.iter().map(|question| question.visitor.key.0);
-        let to = Statement::of("SELECT project_id, visitor_id, toUnixTimestamp64Milli(timestamp) AS at, session_id FROM ");
+        let to = Statement::of("SELECT project_id, visitor_id, toUnixTimestamp64Milli(timestamp) AS at, session_id, campaign_hash FROM ");
         let to = to.projection(self.events, "visits").sql(" WHERE received_day >= toDate(").uint16(first_day(from_ms));
         let to = to.sql(") AND visitor_id IN ").uints(visitors()).sql(" AND timestamp >= fromUnixTimestamp64Milli(").int(from_ms);
         let to = to.sql(") AND timestamp <= fromUnixTimestamp64Milli(").int(to_ms).sql(") AND ").sql(IS_EVENT);
@@ -129,8 +132,14 @@ fn session(bytes: &[u8]) -> SessionId {
     SessionId(native::uuid_bytes(bytes.try_into().unwrap_or_default()))
 }
 
+fn last_of(row: &[u8; LAST_BYTES]) -> Option<(Visitor, i64, SessionId)> {
+    Some((visitor(row)?, number(&row[16..24]) as i64, session(&row[24..])))
+}
+
 fn visit(row: &[u8; VISIT_BYTES]) -> Option<(Visitor, Visit)> {
-    Some((visitor(row)?, Visit { at_ms: number(&row[16..24]) as i64, session: session(&row[24..40]) }))
+    let campaign = Campaign(row[40..].try_into().map_or(0, u32::from_le_bytes));
+    let moment = Moment { at_ms: number(&row[16..24]) as i64, campaign };
+    Some((visitor(row)?, Visit { moment, session: session(&row[24..40]) }))
 }
 
 fn revision(row: &[u8; REVISION_BYTES]) -> Option<Revision> {

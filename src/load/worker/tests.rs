@@ -15,9 +15,10 @@ use super::*;
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey};
 use crate::event::packed::{Enrichment, EventHeader, EventWriter};
 use crate::event::record::{Tallies, day_of};
-use crate::event::session::{SessionId, SessionRules};
+use crate::event::session::{Campaign, Moment, SessionId, SessionRules};
 use crate::load::BlockLimits;
 use crate::outcome::Count;
+use crate::project::ProjectsConfig;
 use rows::rows_of;
 
 const SEEDS: u64 = 300;
@@ -245,7 +246,7 @@ impl Table for World {
         Ok(self.with(|state| {
             let mut memory = limits.nothing(i64::MIN);
             // Of nobody it is known what the table has.
-            memory.sessions = Sessions::new(limits.rules, limits.max_visitors, i64::MAX / 4);
+            memory.sessions = Sessions::new(limits.projects.clone(), limits.max_visitors, i64::MAX / 4);
             if state.broken == Some(Broken::Window) {
                 return memory;
             }
@@ -282,7 +283,12 @@ impl Table for World {
         let visits = |question: &Question| {
             let of_visitor = |state: &mut State| {
                 let of_visitor = |(_, key, session): &Row| Some((key.filter(|key| key.visitor == question.visitor.key)?, *session));
-                state.rows.iter().filter_map(of_visitor).map(|(key, session)| Visit { at_ms: at_ms(&key), session }).collect()
+                state
+                    .rows
+                    .iter()
+                    .filter_map(of_visitor)
+                    .map(|(key, session)| Visit { moment: Moment { at_ms: at_ms(&key), campaign: Campaign::NONE }, session })
+                    .collect()
             };
             (question.visitor, Past { visits: self.with(of_visitor), revisions: Vec::new() })
         };
@@ -390,11 +396,12 @@ impl PartitionReader for Reader {
 
 /// Lets another owner load, until it is aborted or, gently, its partition taken away.
 fn begin(world: &World) -> (tokio::task::JoinHandle<Result<(), LogError>>, CancellationToken) {
-    let rules = SessionRules { idle_gap_ms: 20, longest_ms: 100 };
+    let rules = SessionRules { idle_gap_ms: 20, longest_ms: 100, ..SessionRules::default() };
+    let projects = ProjectsConfig::default().check(rules).unwrap();
     let limits = BlockLimits {
         max_rows: 12,
         max_age: Duration::from_millis(200),
-        memory: MemoryLimits { dedupe_bytes: 1 << 12, max_visitors: 4, rules },
+        memory: MemoryLimits { dedupe_bytes: 1 << 12, max_visitors: 4, projects },
     };
     let flush_schedule = Arc::new(FlushSchedule::new(&limits));
     let reader = Reader::new(world);

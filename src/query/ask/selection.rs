@@ -7,9 +7,10 @@ use super::fields::Fields;
 use super::filter::{self, Did, Filter};
 use super::range::Range;
 use crate::event::ids::ProjectId;
+use crate::event::session::LONGEST_SESSION_MS;
 use crate::query::error::QueryError;
 use crate::query::sql::Statement;
-use crate::store::revisions::{FROM, IS_REVISION, LONGEST_SESSION_MS, PROJECT, REVISED, UNTIL, VERSION};
+use crate::store::revisions::{FROM, IS_REVISION, PROJECT, REVISED, UNTIL, VERSION};
 use crate::store::schema;
 
 /// Whose events, and of which time: `from_ms` included, `until_ms` excluded, milliseconds since 1970. Made by the question alone, so
