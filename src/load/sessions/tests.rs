@@ -186,7 +186,7 @@ fn of_visitors(events: &[(u64, Moment)]) -> Vec<(Visitor, Moment)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
     fn sessions_are_those_of_the_sorted_events_whatever_the_order(
