@@ -34,6 +34,9 @@ struct Visit {
     campaign: Option<&'static str>,
 }
 
+/// When a visitor did something, and the campaign carried.
+type Times = Vec<(i64, Option<&'static str>)>;
+
 /// The plain definition: sorted by time, cut by the rules. Returns when the session of each time begins.
 fn starts(visits: &[(i64, Option<&'static str>)], rules: Rules) -> BTreeMap<i64, i64> {
     let zone = jiff::tz::TimeZone::get(ZONE).unwrap();
@@ -157,7 +160,7 @@ fn settings(Rules { midnight, campaign }: Rules) -> Vec<(&'static str, String)> 
 
 /// Compares the sessions that reports tell with those of the definition.
 async fn check(pulse: &Pulse, (events, rules): (&[Visit], Rules), now_ms: i64, name: &str) {
-    let mut by_time: HashMap<&str, Vec<(i64, Option<&'static str>)>> = HashMap::new();
+    let mut by_time: HashMap<&str, Times> = HashMap::new();
     for visit in events.iter().filter(|visit| visit.own.is_none()) {
         by_time.entry(&visit.visitor).or_default().push((visit.at_ms, visit.campaign));
     }
@@ -196,7 +199,7 @@ fn days_of_the_log(dir: &std::path::Path) -> (Vec<std::path::PathBuf>, usize) {
     let mut bytes = Vec::new();
     flate2::read::MultiGzDecoder::new(std::fs::File::open(LOG).unwrap()).read_to_end(&mut bytes).unwrap();
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let (mut days, mut times): (BTreeMap<String, String>, BTreeMap<String, Vec<(i64, Option<&'static str>)>>) = Default::default();
+    let (mut days, mut times): (BTreeMap<String, String>, BTreeMap<String, Times>) = Default::default();
     for line in text.lines().filter(|line| line.matches('"').count() >= 6) {
         let stamp = &line.split('[').nth(1).unwrap()[..26];
         let at = jiff::fmt::strtime::parse("%d/%b/%Y:%H:%M:%S %z", stamp).unwrap().to_timestamp().unwrap();
