@@ -34,6 +34,7 @@ use crate::log::{Log, LogError, RunningLog};
 use crate::metrics;
 use crate::process;
 use crate::replay;
+use crate::replay::parts::{Control, LogAndStore};
 use crate::role::Role;
 use storage::Storage;
 
@@ -215,41 +216,31 @@ pub trait Rework {
     /// What it tells at the end.
     type Summary;
 
-    /// Does it until asked to stop; `progress` is told how much is done, and how much there is in all.
+    /// Does it until asked to stop.
     fn run<L: Log>(
         &self,
-        parts: (&L, &ClickHouse),
+        parts: LogAndStore<L>,
         settings: &Settings,
-        until: (CancellationToken, impl Fn(u64, u64)),
+        control: Control<impl Fn(u64, u64)>,
     ) -> impl Future<Output = Result<Self::Summary>>;
 }
 
 impl Rework for replay::Request {
     type Summary = replay::Summary;
 
-    async fn run<L: Log>(
-        &self,
-        (log, store): (&L, &ClickHouse),
-        settings: &Settings,
-        until: (CancellationToken, impl Fn(u64, u64)),
-    ) -> Result<Self::Summary> {
+    async fn run<L: Log>(&self, parts: LogAndStore<L>, settings: &Settings, control: Control<impl Fn(u64, u64)>) -> Result<Self::Summary> {
         let limits = replay::Limits { process: settings.process, load: settings.load.clone() };
-        replay::run((log.clone(), store.clone()), self, limits, until).await
+        replay::run(parts, self, limits, control).await
     }
 }
 
 impl Rework for replay::dead::Request {
     type Summary = replay::dead::Summary;
 
-    async fn run<L: Log>(
-        &self,
-        parts: (&L, &ClickHouse),
-        settings: &Settings,
-        until: (CancellationToken, impl Fn(u64, u64)),
-    ) -> Result<Self::Summary> {
+    async fn run<L: Log>(&self, parts: LogAndStore<L>, settings: &Settings, control: Control<impl Fn(u64, u64)>) -> Result<Self::Summary> {
         let geo = routes::geo(settings).map_err(anyhow::Error::msg)?;
-        let redrive = Redrive::new(parts.0.clone(), settings.ingest.clone(), geo);
-        replay::dead::run(parts, *self, redrive, until).await
+        let redrive = Redrive::new(parts.log.clone(), settings.ingest.clone(), geo);
+        replay::dead::run(&parts, *self, redrive, control).await
     }
 }
 
@@ -277,7 +268,8 @@ async fn replay_on<L: RunningLog, R: Rework>(log: L, settings: &Settings, reques
         schema::prepare(settings, &storage.store).await?;
         storage.mend(&log).await?;
         let stop = CancellationToken::new();
-        let work = request.run((&log, &storage.store), settings, (stop.clone(), progress));
+        let parts = LogAndStore { log: log.clone(), store: storage.store.clone() };
+        let work = request.run(parts, settings, Control { stop: stop.clone(), progress });
         tokio::pin!(work);
         tokio::select! {
             result = &mut work => result,

@@ -6,6 +6,7 @@
 //! the log no longer holds the offset asked for, or the table lacks events before it, which would leave a hole.
 
 pub mod dead;
+pub mod parts;
 mod reader;
 
 use std::ops::Range;
@@ -16,7 +17,8 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use self::reader::{Enriching, RawAgain, Work};
+use self::parts::{Control, LogAndStore};
+use self::reader::{Counting, Enriching, RawAgain, Work};
 use crate::clickhouse::{ClickHouse, Identifier};
 use crate::event::record::{self, HEADER_PREFIX};
 use crate::load::{self, BlockLimits, RebuildTarget};
@@ -89,13 +91,10 @@ pub struct Limits {
     pub load: BlockLimits,
 }
 
-/// Replays; `progress` is told the events read so far and those in all.
-pub async fn run<L: Log>(
-    (log, store): (L, ClickHouse),
-    request: &Request,
-    limits: Limits,
-    (stop, progress): (CancellationToken, impl Fn(u64, u64)),
-) -> Result<Summary> {
+/// Replays. In events.
+pub async fn run<L: Log>(parts: LogAndStore<L>, request: &Request, limits: Limits, control: Control<impl Fn(u64, u64)>) -> Result<Summary> {
+    let LogAndStore { log, store } = parts;
+    let Control { stop, progress } = control;
     let table = request.to_table.clone().unwrap_or(EVENTS.name());
     let partitions = log.partitions(Topic::Raw);
     if let Some(partition) = request.partition.filter(|partition| *partition >= partitions) {
@@ -221,7 +220,7 @@ impl<L: Log> Replay<L> {
         let done = self.stop.child_token();
         let max_record_bytes = self.log.max_record_bytes();
         let enriching = Enriching { agents: Arc::clone(&self.agents), max_record_bytes };
-        let reader = RawAgain::new(self.log.clone(), work, enriching, (Arc::clone(&self.read), done.clone()));
+        let reader = RawAgain::new(self.log.clone(), work, enriching, Counting { read: Arc::clone(&self.read), done: done.clone() });
         let problem = reader.problem();
         let target = RebuildTarget { table: table.clone(), partitions: self.log.partitions(Topic::Raw), limits: self.limits.load.clone() };
         let loading = load::load_partition(self.store.clone(), target, reader, done);

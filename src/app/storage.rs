@@ -78,7 +78,7 @@ impl Storage {
                 while let Ok(message) = damage.wait_for(Option::is_some).await.map(|message| message.clone().unwrap_or_default()) {
                     store.breaker.hold();
                     tracing::error!(message, "a part of the embedded engine is damaged: nothing is asked until it is set aside");
-                    while let Err(problem) = mend_damage(&log, &store, (&restarter, &message)).await {
+                    while let Err(problem) = mend_damage(&log, &store, &restarter, &message).await {
                         tracing::error!(%problem, "mending the embedded engine's table");
                         tokio::time::sleep(AGAIN).await;
                     }
@@ -112,7 +112,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 async fn mend_damage<L: Log>(
     log: &L,
     store: &ClickHouse,
-    (restarter, message): (&mpsc::Sender<oneshot::Sender<()>>, &str),
+    restarter: &mpsc::Sender<oneshot::Sender<()>>,
+    message: &str,
 ) -> Result<(), HoleError> {
     let (asked, back) = oneshot::channel();
     if restarter.send(asked).await.is_ok() {

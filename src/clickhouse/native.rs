@@ -84,7 +84,7 @@ pub fn uuid_bytes(uuid: [u8; 16]) -> [u8; 16] {
 }
 
 /// Writes a column in which as many rows hold each value as stand beside it.
-pub fn put_runs<const W: usize>(runs: impl Iterator<Item = ([u8; W], usize)>, (name, type_name): (&str, &str), out: &mut Vec<u8>) {
+pub fn put_runs<const W: usize>(runs: impl Iterator<Item = ([u8; W], usize)>, name: &str, type_name: &str, out: &mut Vec<u8>) {
     begin_column(out, name, type_name);
     for (value, rows) in runs {
         out.reserve(rows * W);

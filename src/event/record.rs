@@ -136,32 +136,36 @@ pub struct RecordError(pub &'static str);
 
 /// Encodes a raw record: `body` holds the events and then the letters.
 pub fn encode(header: &Header, body: &[u8]) -> Vec<u8> {
-    packed(body, |packed| join(header, (packed, body.len()), (&[], 0)))
+    packed(body, |packed| join(header, Packed { bytes: packed, len: body.len() }, Packed { bytes: &[], len: 0 }))
 }
 
 /// Encodes an enriched record: the raw one under another header, with the `enrichments` to its events
 /// ([`super::packed::Enrichment`]). Errors: the raw one is damaged.
 pub fn enrich(header: &Header, raw: &[u8], enrichments: &[u8]) -> Result<Vec<u8>, RecordError> {
     let raw = split(raw)?;
-    Ok(packed(enrichments, |packed| join(header, raw.body, (packed, enrichments.len()))))
+    Ok(packed(enrichments, |packed| join(header, raw.body, Packed { bytes: packed, len: enrichments.len() })))
 }
 
 /// Compressed bytes, and the length of what they hold.
-type Packed<'a> = (&'a [u8], usize);
+#[derive(Clone, Copy)]
+struct Packed<'a> {
+    bytes: &'a [u8],
+    len: usize,
+}
 
-fn join(header: &Header, (body, body_len): Packed<'_>, (enrichments, enrichments_len): Packed<'_>) -> Vec<u8> {
+fn join(header: &Header, body: Packed<'_>, enrichments: Packed<'_>) -> Vec<u8> {
     let mut head = Vec::with_capacity(128);
     header.put(&mut head);
-    let mut out = Vec::with_capacity(FRAME_LEN + head.len() + body.len() + enrichments.len());
+    let mut out = Vec::with_capacity(FRAME_LEN + head.len() + body.bytes.len() + enrichments.bytes.len());
     out.extend_from_slice(&MAGIC);
     out.push(VERSION);
     out.push(0);
-    for length in [head.len(), body_len, body.len(), enrichments_len] {
+    for length in [head.len(), body.len, body.bytes.len(), enrichments.len] {
         out.extend_from_slice(&(length as u32).to_le_bytes());
     }
     out.extend_from_slice(&head);
-    out.extend_from_slice(body);
-    out.extend_from_slice(enrichments);
+    out.extend_from_slice(body.bytes);
+    out.extend_from_slice(enrichments.bytes);
     out
 }
 
@@ -214,13 +218,14 @@ pub fn decode_enriched(bytes: &[u8], enriched: &mut Enriched) -> Result<Header, 
     Ok(header)
 }
 
-fn inflate((packed, length): Packed<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+fn inflate(packed: Packed<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    let Packed { bytes, len: length } = packed;
     // What it held is overwritten: only what is new of it is made zero.
     out.resize(length, 0);
     if length == 0 {
         return Ok(());
     }
-    let inflated = lz4_flex::block::decompress_into(packed, out).map_err(|_| RecordError("body does not inflate"))?;
+    let inflated = lz4_flex::block::decompress_into(bytes, out).map_err(|_| RecordError("body does not inflate"))?;
     if inflated == length { Ok(()) } else { Err(RecordError("body shorter than stated")) }
 }
 
@@ -276,7 +281,9 @@ fn split_head(bytes: &[u8]) -> Result<Head<'_>, RecordError> {
 fn split(bytes: &[u8]) -> Result<Split<'_>, RecordError> {
     let head = split_head(bytes)?;
     let Some((body, enrichments)) = head.rest.split_at_checked(head.packed_len) else { return Err(RecordError("body cut short")) };
-    Ok(Split { body: (body, head.body_len), enrichments: (enrichments, head.enrichments_len), head })
+    let body = Packed { bytes: body, len: head.body_len };
+    let enrichments = Packed { bytes: enrichments, len: head.enrichments_len };
+    Ok(Split { body, enrichments, head })
 }
 
 impl Header {

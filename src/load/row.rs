@@ -430,8 +430,8 @@ fn each<P: Part, C: native::Column + 'static>(
 }
 
 fn runs<P: Part, const W: usize>(column: &'static Column, value: fn(&P) -> [u8; W]) -> Option<Put<P>> {
-    let name_and_type = (column.name, column.ty.name());
-    Some(Box::new(move |parts, out| native::put_runs(parts.iter().map(|part| (value(part), part.rows().rows)), name_and_type, out)))
+    let (name, type_name) = (column.name, column.ty.name());
+    Some(Box::new(move |parts, out| native::put_runs(parts.iter().map(|part| (value(part), part.rows().rows)), name, type_name, out)))
 }
 
 /// What writes a column that is the `at`th of its storage; `None` if it is not sent.

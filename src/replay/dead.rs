@@ -11,8 +11,8 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
+use super::parts::{Control, LogAndStore};
 use crate::clickhouse::ClickHouse;
 use crate::event::dead_letter::{DeadLetterRecord, LogPosition};
 use crate::event::ids::{LogEpoch, ProjectId};
@@ -20,7 +20,7 @@ use crate::failpoint;
 use crate::ingest::Redrive;
 use crate::log::{Log, ReadRequest, Topic};
 use crate::outcome::DeadReason;
-use crate::store::tables::dead_letters::{self, OwnedLetter};
+use crate::store::tables::dead_letters::{self, OwnedLetter, Place};
 
 /// Bytes of the dead topic read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -49,14 +49,15 @@ pub struct Summary {
     pub interrupted: bool,
 }
 
-/// Tries letters again; `progress` is told the letters tried so far and those in all, as far as they are known.
+/// Tries letters again. In letters, as far as they are known.
 pub async fn run<L: Log>(
-    (log, store): (&L, &ClickHouse),
+    parts: &LogAndStore<L>,
     request: Request,
     redrive: Redrive<L>,
-    (stop, progress): (CancellationToken, impl Fn(u64, u64)),
+    control: Control<impl Fn(u64, u64)>,
 ) -> Result<Summary> {
-    let mut letters = Letters::open(log, store, request.reason).await?;
+    let Control { stop, progress } = control;
+    let mut letters = Letters::open(&parts.log, &parts.store, request.reason).await?;
     let mut work = Work { redrive, request, summary: Summary::default() };
     loop {
         if stop.is_cancelled() {
@@ -111,7 +112,7 @@ struct Letters<'s, L> {
     /// Letters of the table not yet read.
     in_table: u64,
     /// Project and position of the last one read; `None` at the table's end.
-    after: Option<(ProjectId, LogPosition)>,
+    after: Option<Place>,
     /// Records of the topic not yet read.
     in_topic: Range<i64>,
     /// About 40 bytes a letter.
@@ -121,7 +122,7 @@ struct Letters<'s, L> {
 impl<'s, L: Log> Letters<'s, L> {
     async fn open(log: &'s L, store: &'s ClickHouse, reason: Option<DeadReason>) -> Result<Self> {
         let first = LogPosition { epoch: LogEpoch(0), partition: 0, offset: i64::MIN, index: 0 };
-        let after = Some((ProjectId::BOOKS, first));
+        let after = Some(Place { project: ProjectId::BOOKS, position: first });
         let mut letters = Self { log, store, reason, in_table: 0, after, in_topic: 0..0, seen: HashSet::new() };
         letters.in_table = dead_letters::count(store, reason).await.context("reading dead letters")?;
         letters.in_topic = log.bounds(Topic::Dead, 0).await?;
@@ -140,7 +141,7 @@ impl<'s, L: Log> Letters<'s, L> {
     async fn next(&mut self) -> Result<Option<Vec<OwnedLetter>>> {
         if let Some(after) = self.after {
             let page = dead_letters::page(self.store, self.reason, after).await.context("reading dead letters")?;
-            self.after = page.last().map(|last| (last.project, last.position));
+            self.after = page.last().map(|last| Place { project: last.project, position: last.position });
             self.in_table = self.in_table.saturating_sub(page.len() as u64);
             self.seen.extend(page.iter().map(|letter| letter.position));
             if self.after.is_some() {

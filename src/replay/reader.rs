@@ -68,9 +68,18 @@ pub(super) struct RawAgain<L> {
     has_warned: bool,
 }
 
+/// How far a reader is.
+pub(super) struct Counting {
+    /// Events read.
+    pub(super) read: Arc<AtomicU64>,
+    /// Cancelled at the end.
+    pub(super) done: CancellationToken,
+}
+
 impl<L: Log> RawAgain<L> {
-    /// A reader of `work`; `read` counts events, `done` is cancelled at the end.
-    pub(super) fn new(log: L, work: Work, enriching: Enriching, (read, done): (Arc<AtomicU64>, CancellationToken)) -> Self {
+    /// A reader of `work`.
+    pub(super) fn new(log: L, work: Work, enriching: Enriching, counting: Counting) -> Self {
+        let Counting { read, done } = counting;
         Self {
             log,
             enricher: enriching.enricher(),

@@ -200,7 +200,7 @@ pub(super) struct Table {
 impl Table {
     /// The table that begins in `rows`: takes what comes before its first row. Errors: header and map do not fit, or no row can be an
     /// event.
-    pub(super) fn begin(rows: &mut Rows, map: &MapConfig, given: (Option<Dialect>, Times)) -> Result<Self, String> {
+    pub(super) fn begin(rows: &mut Rows, map: &MapConfig, dialect: Option<Dialect>, times: Times) -> Result<Self, String> {
         let failed = |problem: io::Error| problem.to_string();
         let mut first = rows.line().map_err(failed)?.ok_or("there is no header row")?;
         let declared = Dialect::declared(&first.bytes);
@@ -208,11 +208,11 @@ impl Table {
             first = rows.line().map_err(failed)?.ok_or("there is no header row")?;
         }
         let is_known = |name: &str| Field::of_column(name).is_some() || map.columns.values().any(|column| column == name);
-        let named = given.0.or(map.dialect()?).or(declared);
+        let named = dialect.or(map.dialect()?).or(declared);
         let dialect = named.unwrap_or_else(|| Dialect::of_header(&first.bytes, is_known));
         rows.give_back(first);
         let header = rows.next(dialect, 0).map_err(failed)?.ok_or("there is no header row")?;
-        Self::new(&header, dialect, map.times(given.1)?, map)
+        Self::new(&header, dialect, map.times(times)?, map)
     }
 
     fn new(header: &Row, dialect: Dialect, times: Times, map: &MapConfig) -> Result<Self, String> {

@@ -13,7 +13,7 @@ use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::access::{self, Site};
+use super::access::{self, Remarks, Site};
 use super::csv::{Dialect, MapConfig, Rows, Table};
 use super::ids::{EventIds, Masker};
 use super::input::{self, Text};
@@ -243,7 +243,10 @@ impl<'r> Reader<'r> {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, other));
                 }
                 let id = ids.next(line.bytes);
-                let event = whole(line.is_cut).and_then(|()| access_event(line, id, site, (has_combined, findings)));
+                let event = whole(line.is_cut).and_then(|()| access::event(line, id, site)).and_then(|(event, remarks)| {
+                    findings.note(line, &remarks, has_combined)?;
+                    Ok(event)
+                });
                 Ok(Some(Item { number: line.number, bytes: line.bytes, id, event }))
             }
             Self::Table { rows, table, row } => {
@@ -261,17 +264,19 @@ fn whole(is_cut: bool) -> Result<(), Malformed> {
     if is_cut { Err(Malformed::new("too_long", format!("longer than {MAX_LINE} bytes"))) } else { Ok(()) }
 }
 
-fn access_event(line: Line<'_>, id: Uuid, site: &Site, (has_combined, findings): (&mut bool, &mut Findings)) -> Result<Vec<u8>, Malformed> {
-    let (event, remarks) = access::event(line, id, site)?;
-    // The last line of a file that is still written may end anywhere, also where a common line would.
-    if *has_combined && !remarks.is_combined && line.end.is_empty() && !line.bytes.starts_with(b"{") {
-        return Err(Malformed::new("line_cut", "the last line ends without a referrer and an agent, which others have"));
+impl Findings {
+    /// Notes what is remarkable about a line of an access log; `has_combined` is whether any line had a referrer and an agent.
+    fn note(&mut self, line: Line<'_>, remarks: &Remarks, has_combined: &mut bool) -> Result<(), Malformed> {
+        // The last line of a file that is still written may end anywhere, also where a common line would.
+        if *has_combined && !remarks.is_combined && line.end.is_empty() && !line.bytes.starts_with(b"{") {
+            return Err(Malformed::new("line_cut", "the last line ends without a referrer and an agent, which others have"));
+        }
+        *has_combined |= remarks.is_combined;
+        self.zones_assumed += u64::from(remarks.is_zone_assumed);
+        self.unused_forwards += u64::from(remarks.has_unused_forward);
+        self.replaced += u64::from(std::str::from_utf8(line.bytes).is_err());
+        Ok(())
     }
-    *has_combined |= remarks.is_combined;
-    findings.zones_assumed += u64::from(remarks.is_zone_assumed);
-    findings.unused_forwards += u64::from(remarks.has_unused_forward);
-    findings.replaced += u64::from(std::str::from_utf8(line.bytes).is_err());
-    Ok(event)
 }
 
 /// A file that is read twice: what a column holds is known once all of it has been seen.
@@ -308,7 +313,7 @@ fn table<'r>(path: &Path, recipe: &'r Recipe, findings: &mut Findings) -> Result
     let source = Source::of(path).map_err(failed)?;
     let begin = |encoding, progress: &ProgressBar| -> Result<(Rows, Table), String> {
         let mut rows = Rows::new(Lines::new(source.open(encoding, progress).map_err(failed)?));
-        let table = Table::begin(&mut rows, &recipe.map, (recipe.dialect, recipe.site.times.clone()))?;
+        let table = Table::begin(&mut rows, &recipe.map, recipe.dialect, recipe.site.times.clone())?;
         Ok((rows, table))
     };
     let mut encoding = recipe.encoding;

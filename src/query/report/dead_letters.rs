@@ -5,6 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use strum::VariantArray;
 
@@ -106,7 +107,7 @@ impl Report for DeadLetters {
         let reasons: Vec<Reason> = runner.typed_rows(self.reasons(project)).await?;
         let mut letters: Vec<Letter> = runner.typed_rows(self.letters(project)).await?;
         let next = self.page.cut(&mut letters);
-        let next = next.map(|(ms, epoch, partition, offset, index, ..)| format!("{ms}.{epoch}.{partition}.{offset}.{index}"));
+        let next = next.map(Letter::cursor);
         let number = |text: &str| text.parse::<u64>().unwrap_or(0);
         let reasons = reasons.iter().map(
             |(reason, code, letters, copies)| json!({"reason": reason, "code": code, "letters": number(letters), "copies": number(copies)}),
@@ -188,10 +189,34 @@ impl DeadLetters {
 
 /// Reason, code, letters and copies.
 type Reason = (String, String, String, String);
-/// Receipt, epoch, partition, offset, index, reason, message, source, line, whether it is a copy, length and beginning of the original.
-type Letter = (String, String, String, String, String, String, String, String, String, u8, String, String);
 
-fn shown((received_ms, _, _, _, _, reason, message, source, line, is_copy, length, original): &Letter) -> Value {
+/// A letter as the store answers it.
+#[derive(Debug, Deserialize)]
+struct Letter {
+    received_ms: String,
+    epoch: String,
+    partition: String,
+    offset: String,
+    index: String,
+    reason: String,
+    message: String,
+    source: String,
+    line: String,
+    is_copy: u8,
+    /// Length of the original, and its beginning in base64.
+    length: String,
+    original: String,
+}
+
+impl Letter {
+    fn cursor(&self) -> String {
+        let Self { received_ms, epoch, partition, offset, index, .. } = self;
+        format!("{received_ms}.{epoch}.{partition}.{offset}.{index}")
+    }
+}
+
+fn shown(letter: &Letter) -> Value {
+    let Letter { received_ms, reason, message, source, line, is_copy, length, original, .. } = letter;
     let at = received_ms.parse().ok().and_then(|at_ms| jiff::Timestamp::from_millisecond(at_ms).ok());
     let original = STANDARD.decode(original).unwrap_or_default();
     let original = match reason == DeadReason::EventInvalid.as_str() {

@@ -98,7 +98,7 @@ fn reader(log: &FlakyLog) -> RawAgain<FlakyLog> {
     let end = log.raw.len() as i64;
     let work = Work { partition: 0, range: 0..end, after: -1 };
     let enriching = Enriching { agents: Arc::new(AgentParser::new()), max_record_bytes: 1 << 20 };
-    RawAgain::new(log.clone(), work, enriching, (Arc::default(), CancellationToken::new()))
+    RawAgain::new(log.clone(), work, enriching, Counting { read: Arc::default(), done: CancellationToken::new() })
 }
 
 /// The offsets that are yielded until the reader asks for the end.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde::Deserialize;
 use strum::VariantArray as _;
 
 use super::{Rebuild, Rows, Table};
@@ -206,12 +207,18 @@ fn of_reasons(to: Statement, store: &ClickHouse, reason: Option<DeadReason>) -> 
     to.strings(asked.map(|reason| reason.as_str()))
 }
 
-/// The next letters behind a project and a position, in that order; none at the end.
-pub async fn page(
-    store: &ClickHouse,
-    reason: Option<DeadReason>,
-    (project, position): (ProjectId, LogPosition),
-) -> Result<Vec<OwnedLetter>, ReadError> {
+/// Where a letter stands in the order of its table.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its project.
+    pub project: ProjectId,
+    /// Its place in the log.
+    pub position: LogPosition,
+}
+
+/// The next letters behind a place; none at the end.
+pub async fn page(store: &ClickHouse, reason: Option<DeadReason>, after: Place) -> Result<Vec<OwnedLetter>, ReadError> {
+    let Place { project, position } = after;
     let to = Statement::of(
         "SELECT project_id, toUnixTimestamp64Milli(received_at), reason, message, base64Encode(original), \
          log_epoch, log_partition, log_offset, log_index FROM (\
@@ -227,18 +234,30 @@ pub async fn page(
     rows.into_iter().map(letter).collect()
 }
 
-/// A letter as the table has it: project, receipt, reason, message, original in base64, and its position.
-type Row = (Whole<u64>, Whole<i64>, String, String, String, Whole<u64>, u16, Whole<i64>, u32);
+/// A letter as the table has it.
+#[derive(Debug, Deserialize)]
+struct Row {
+    project: Whole<u64>,
+    received_ms: Whole<i64>,
+    reason: String,
+    message: String,
+    /// In base64.
+    original: String,
+    epoch: Whole<u64>,
+    partition: u16,
+    offset: Whole<i64>,
+    index: u32,
+}
 
-fn letter((project, received_ms, reason, message, original, epoch, partition, offset, index): Row) -> Result<OwnedLetter, ReadError> {
-    let known = DeadReason::named(&reason).zip(STANDARD.decode(original).ok());
-    let Some((reason, original)) = known else { return Err(ReadError::Unreadable(reason)) };
+fn letter(row: Row) -> Result<OwnedLetter, ReadError> {
+    let known = DeadReason::named(&row.reason).zip(STANDARD.decode(row.original).ok());
+    let Some((reason, original)) = known else { return Err(ReadError::Unreadable(row.reason)) };
     Ok(OwnedLetter {
-        project: ProjectId(project.0),
-        received_ms: received_ms.0,
+        project: ProjectId(row.project.0),
+        received_ms: row.received_ms.0,
         reason,
-        message,
+        message: row.message,
         original,
-        position: LogPosition { epoch: LogEpoch(epoch.0), partition, offset: offset.0, index },
+        position: LogPosition { epoch: LogEpoch(row.epoch.0), partition: row.partition, offset: row.offset.0, index: row.index },
     })
 }

@@ -37,8 +37,8 @@ fn read<'l>(line: &'l str, site: &Site) -> Result<Hit<'l>, Malformed> {
     let client = match &site.client_field {
         None => remote.map(|remote| site.client(remote, forwarded)).ok_or_else(|| Malformed::new("no_address", "no address")),
         Some(ClientField::Position(position)) => {
-            let fields = (head, time, [&request, status.0, bytes.0], tail.as_slice());
-            let value = field_at(&fields, *position);
+            let fields = AllFields { head, time, asked: [&request, status.0, bytes.0], tail: &tail };
+            let value = fields.at(*position);
             let value = value.ok_or_else(|| Malformed::new("no_address", format!("the line has no field {position}")))?;
             site.named_client(&value, remote)
         }
@@ -204,23 +204,32 @@ fn quotes(text: &str) -> impl Iterator<Item = usize> {
     })
 }
 
-type AllFields<'f, 'l> = (&'l str, &'l str, [&'f str; 3], &'f [Field<'l>]);
+/// Everything in a line.
+struct AllFields<'f, 'l> {
+    head: &'f str,
+    time: &'f str,
+    /// Request, status and bytes.
+    asked: [&'f str; 3],
+    tail: &'f [Field<'l>],
+}
 
-/// A field by its position: from 1, or from the end with -1. A quoted field, the time and a list of addresses are one each.
-fn field_at<'f>((head, time, asked, tail): &AllFields<'f, 'f>, position: i32) -> Option<Cow<'f, str>> {
-    let mut fields: Vec<Cow<'f, str>> = Vec::new();
-    let mut goes_on = false;
-    for word in head.split_whitespace() {
-        match fields.last_mut().filter(|_| goes_on) {
-            Some(list) => *list = Cow::Owned(format!("{list} {word}")),
-            None => fields.push(Cow::Borrowed(word)),
+impl<'f> AllFields<'f, '_> {
+    /// A field by its position: from 1, or from the end with -1. A quoted field, the time and a list of addresses are one each.
+    fn at(&self, position: i32) -> Option<Cow<'f, str>> {
+        let mut fields: Vec<Cow<'f, str>> = Vec::new();
+        let mut goes_on = false;
+        for word in self.head.split_whitespace() {
+            match fields.last_mut().filter(|_| goes_on) {
+                Some(list) => *list = Cow::Owned(format!("{list} {word}")),
+                None => fields.push(Cow::Borrowed(word)),
+            }
+            goes_on = word.ends_with(',');
         }
-        goes_on = word.ends_with(',');
+        fields.push(Cow::Borrowed(self.time));
+        fields.extend(self.asked.map(Cow::Borrowed));
+        fields.extend(self.tail.iter().map(|field| Cow::Borrowed(field.text.as_ref())));
+        let from = usize::try_from(position.unsigned_abs()).ok()?;
+        let at = if position > 0 { from.checked_sub(1)? } else { fields.len().checked_sub(from)? };
+        fields.into_iter().nth(at)
     }
-    fields.push(Cow::Borrowed(*time));
-    fields.extend(asked.map(Cow::Borrowed));
-    fields.extend(tail.iter().map(|field| Cow::Borrowed(field.text.as_ref())));
-    let from = usize::try_from(position.unsigned_abs()).ok()?;
-    let at = if position > 0 { from.checked_sub(1)? } else { fields.len().checked_sub(from)? };
-    fields.into_iter().nth(at)
 }

@@ -14,7 +14,7 @@ fn rows(text: &[u8]) -> Rows {
 /// The table that has this header, and what `sample` says of its columns.
 fn table_of(header: &str, sample: &str, map: &str) -> Result<Table, String> {
     let mut rows = rows(format!("{header}\n{sample}").as_bytes());
-    let mut table = Table::begin(&mut rows, &MapConfig::parse(map)?, (None, Times::default()))?;
+    let mut table = Table::begin(&mut rows, &MapConfig::parse(map)?, None, Times::default())?;
     table.survey(&mut rows);
     Ok(table)
 }
@@ -37,7 +37,7 @@ fn read_as(text: &str, map: &str) -> Vec<(u64, Result<Value, &'static str>)> {
     let map = MapConfig::parse(map).unwrap();
     let begin = || {
         let mut rows = rows(text.as_bytes());
-        let table = Table::begin(&mut rows, &map, (None, Times::default())).unwrap();
+        let table = Table::begin(&mut rows, &map, None, Times::default()).unwrap();
         (rows, table)
     };
     let (mut first, mut table) = begin();
