@@ -7,7 +7,7 @@
 //! | [`interval`] | `interval`: the buckets of a range |
 //! | [`selection`] | `event` and `filters`: which events |
 //! | [`filter`], [`field`], [`number`] | `{"field","op","value"}`, `any`, `all`, `did` |
-//! | [`breakdown`] | `breakdown` and `limit`: the largest values, `$other`, `$none`, and a bar's `breakdown_value` |
+//! | [`breakdown`] | `breakdown` (of one or more [`dimensions`]) and `limit`: the largest values, `$other`, `$none`, and a bar's `breakdown_value` |
 //! | [`page`] | `limit` and `cursor` of a list |
 //! | [`common`] | `refresh` and `include_bots`, which no report reads itself |
 
@@ -15,6 +15,7 @@ pub(crate) mod breakdown;
 pub(crate) mod canonical;
 mod common;
 mod context;
+pub(crate) mod dimensions;
 mod event_id;
 pub(crate) mod expr;
 pub(crate) mod field;

@@ -31,9 +31,43 @@ pub(crate) const MODELS: &[(&str, Check)] = &[
 pub(crate) const HALF_HOUR_MS: i64 = 1_800_000;
 pub(crate) const MATHS: [&str; 11] = ["total", "unique_users", "unique_sessions", "sum", "avg", "min", "max", "p50", "p90", "p95", "p99"];
 pub(crate) const INTERVALS: [&str; 4] = ["hour", "day", "week", "month"];
-pub(crate) const BREAKDOWNS: [Option<&str>; 4] = [None, Some("properties.plan"), Some("properties.amount"), Some("country")];
+pub(crate) const BREAKDOWNS: [Breakdown; 7] = [
+    Breakdown { fields: &[], is_list: false },
+    Breakdown { fields: &["properties.plan"], is_list: false },
+    Breakdown { fields: &["properties.amount"], is_list: false },
+    Breakdown { fields: &["country"], is_list: false },
+    Breakdown { fields: &["country"], is_list: true },
+    Breakdown { fields: &["country", "properties.plan"], is_list: true },
+    Breakdown { fields: &["properties.plan", "country", "properties.amount"], is_list: true },
+];
 /// A number that no float holds.
 pub(crate) const BIG: i64 = 9_007_199_254_740_993;
+
+/// The fields by which numbers are broken down; none without a breakdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Breakdown {
+    pub(crate) fields: &'static [&'static str],
+    pub(crate) is_list: bool,
+}
+
+/// The values of an event for a breakdown, each as a text that sorts as the ranking does.
+pub(crate) type Key = Vec<String>;
+
+impl Breakdown {
+    /// As a request has it.
+    pub(crate) fn request(self) -> Value {
+        match self.fields {
+            [] => Value::Null,
+            [field] if !self.is_list => json!(field),
+            fields => json!(fields),
+        }
+    }
+
+    /// The key of events without any of its values.
+    pub(crate) fn none(self) -> Key {
+        vec!["z".to_owned(); self.fields.len()]
+    }
+}
 
 /// A stored event, as far as these reports see it.
 #[derive(Clone, Debug)]
@@ -80,13 +114,15 @@ impl Event {
         row
     }
 
-    /// The value of a breakdown as a key that sorts as the ranking does.
-    pub(crate) fn key(&self, breakdown: Option<&str>) -> String {
-        match breakdown {
-            None => String::new(),
-            Some("country") if self.country.is_empty() => "z".to_owned(),
-            Some("country") => format!("s{}", self.country),
-            Some("properties.amount") => self.amount.map_or_else(|| "z".to_owned(), |amount| number_key(&json!(amount))),
+    pub(crate) fn key(&self, breakdown: Breakdown) -> Key {
+        breakdown.fields.iter().map(|field| self.value(field)).collect()
+    }
+
+    fn value(&self, field: &str) -> String {
+        match field {
+            "country" if self.country.is_empty() => "z".to_owned(),
+            "country" => format!("s{}", self.country),
+            "properties.amount" => self.amount.map_or_else(|| "z".to_owned(), |amount| number_key(&json!(amount))),
             _ => match &self.plan {
                 None | Some(Value::Null) => "z".to_owned(),
                 Some(Value::String(text)) => format!("s{text}"),

@@ -129,7 +129,7 @@ pub(crate) struct Case {
     pub(crate) interval: &'static str,
     pub(crate) maths: Vec<&'static str>,
     pub(crate) formula: bool,
-    pub(crate) breakdown: Option<&'static str>,
+    pub(crate) breakdown: model::Breakdown,
     pub(crate) limit: usize,
     pub(crate) filters: Vec<Filter>,
     pub(crate) include_bots: bool,
@@ -277,9 +277,7 @@ impl Case {
         if self.formula {
             request["formula"] = json!("A/B");
         }
-        if let Some(breakdown) = self.breakdown {
-            request["breakdown"] = json!(breakdown);
-        }
+        request["breakdown"] = self.breakdown.request();
         request
     }
 }

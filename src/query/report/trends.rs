@@ -1,4 +1,4 @@
-//! Trends: numbers by time, split by one field if asked.
+//! Trends: numbers by time, split by up to three fields if asked.
 //!
 //! A breakdown takes two statements a series: the largest values first ([`Tops`]), then the numbers with everything beyond them as
 //! `$other`, so that unique users of `$other` are still unique. `$none` (field missing or null) stands beside the limit, never in
@@ -20,7 +20,7 @@ use self::formula::Formula;
 use self::series::Series;
 use super::{Ask, Bar, People, Report};
 use crate::query::ask::breakdown::{Breakdown, Tops};
-use crate::query::ask::field::Field;
+use crate::query::ask::dimensions::Dimensions;
 use crate::query::ask::filter::{self, Filter};
 use crate::query::ask::interval::{Buckets, Interval};
 use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Fields, Range, Scope, Select, Selection};
@@ -175,27 +175,27 @@ impl Trends {
 
     /// The largest values of the breakdown by series; none without one.
     async fn tops(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<Tops>, QueryError> {
-        let Some(field) = &self.breakdown.field else { return Ok(vec![Tops::default(); self.series.len()]) };
+        let Some(by) = &self.breakdown.by else { return Ok(vec![Tops::default(); self.series.len()]) };
         let scope = runner.scope(&self.range);
         let mut tops: Vec<Tops> = Vec::new();
         for series in &self.series {
             let known = tops.first().filter(|_| self.formula.is_some()).cloned();
             tops.push(match known {
                 Some(top) => top,
-                None => Tops::read(&runner.rows(self.top(scope, series, field).into()).await?),
+                None => Tops::read(&runner.rows(self.top(scope, series, by).into()).await?, by),
             });
         }
         Ok(tops)
     }
 
-    fn top(&self, scope: Scope, series: &Series, field: &Field) -> Expr {
-        let events = self.events(scope, series).and(Breakdown::is_ranked());
-        Breakdown::ranking(field, series.aggregate()).from(events).then(self.breakdown.largest())
+    fn top(&self, scope: Scope, series: &Series, by: &Dimensions) -> Expr {
+        let events = self.events(scope, series).and(Breakdown::is_ranked(by));
+        Breakdown::ranking(by, series.aggregate()).from(events).then(self.breakdown.largest())
     }
 
     /// The numbers of one series: start of the bucket, line, whether the row is the total, value.
     fn numbers(&self, events: Selection, series: &Series, buckets: &Buckets, tops: &Tops) -> Expr {
-        let line = self.breakdown.field.as_ref().map_or("toInt64(0)".into(), |field| tops.line(field));
+        let line = self.breakdown.by.as_ref().map_or("toInt64(0)".into(), |by| tops.line(by));
         let columns = Select::default()
             .named(buckets.start(), " AS bucket")
             .named(line, " AS line")
@@ -206,7 +206,7 @@ impl Trends {
 
     async fn chart(&self, runner: &mut StatementRunner<'_>, range: &Range, tops: &[Tops]) -> Result<Chart, QueryError> {
         let (scope, buckets) = (runner.scope(range), Buckets::of(range, self.interval)?);
-        let with_breakdown = self.breakdown.field.is_some();
+        let with_breakdown = self.breakdown.by.is_some();
         let mut lines: Vec<Lines> = Vec::new();
         for (series, top) in self.series.iter().zip(tops) {
             let own = if with_breakdown { top.len() } else { 1 };

@@ -80,6 +80,8 @@ fn people() -> Vec<(&'static str, Value)> {
     let kinds =
         [json!("pro"), json!(7), json!(9_007_199_254_740_993_u64), json!(true), json!([1, {"a": 2}]), json!("$none"), json!("$other")];
     let mut asked: Vec<_> = kinds.map(|value| bar(json!({"breakdown_value": value}))).into();
+    let of_two = |value: Value| ("users", of(json!({"breakdown": ["country", "properties.plan"], "breakdown_value": value})));
+    asked.extend([json!(["DE", "pro"]), json!(["$none", 7]), json!(["$none", "$none"]), json!(["$other", "$other"])].map(of_two));
     asked.extend([
         ("users", of(json!({}))),
         ("users", json!({"event": "view", "filters": [{"field": "country", "value": "DE"}], "from": "-7d"})),

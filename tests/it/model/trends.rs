@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
-use super::{Event, Range, edges};
+use super::{Breakdown, Event, Key, Range, edges};
 use crate::report::{Asker, Case, NOW_MS, instant};
 
 /// Compares the chart, and the one that it is compared with.
@@ -45,7 +45,7 @@ pub(crate) fn series_events(case: &Case, index: usize) -> Vec<&Event> {
 /// Series after series, the lines of the chart of `range`.
 fn expected(case: &Case, range: Range) -> Vec<Line> {
     let edges = edges(range, case.interval, case.zone);
-    let tops: Vec<Vec<String>> = (0..case.maths.len())
+    let tops: Vec<Vec<Key>> = (0..case.maths.len())
         .map(|index| {
             let leader = if case.formula { 0 } else { index };
             top(&series_events(case, leader), case.range, (case.maths[leader], case.breakdown), case.limit)
@@ -124,25 +124,25 @@ fn measure(events: &[&Event], math: &str) -> Option<f64> {
 }
 
 /// The keys of the largest values, largest first.
-fn top(events: &[&Event], range: Range, (math, breakdown): (&str, Option<&str>), limit: usize) -> Vec<String> {
-    if breakdown.is_none() {
-        return vec![String::new()];
+fn top(events: &[&Event], range: Range, (math, breakdown): (&str, Breakdown), limit: usize) -> Vec<Key> {
+    if breakdown.fields.is_empty() {
+        return vec![Key::new()];
     }
-    let mut groups: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
+    let mut groups: BTreeMap<Key, Vec<&Event>> = BTreeMap::new();
     for event in events.iter().filter(|event| (range.from..range.until).contains(&event.at_ms)) {
         groups.entry(event.key(breakdown)).or_default().push(event);
     }
-    groups.remove("z");
-    let mut sizes: Vec<(f64, String)> =
+    groups.remove(&breakdown.none());
+    let mut sizes: Vec<(f64, Key)> =
         groups.into_iter().map(|(key, events)| (measure(&events, math).unwrap_or(f64::NEG_INFINITY), key)).collect();
     sizes.sort_by(|left, right| right.0.total_cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
     sizes.into_iter().take(limit).map(|(_, key)| key).collect()
 }
 
 /// The lines of one series: those of `top`, then `$other` and `$none` where there are any.
-fn lines(events: &[&Event], (range, edges): (Range, &[i64]), (math, breakdown): (&str, Option<&str>), top: &[String]) -> Vec<Line> {
+fn lines(events: &[&Event], (range, edges): (Range, &[i64]), (math, breakdown): (&str, Breakdown), top: &[Key]) -> Vec<Line> {
     let inside = |event: &&&Event| (range.from..range.until).contains(&event.at_ms);
-    let line = |(shown, kind): (Value, Value), is_in: &dyn Fn(&str) -> bool| {
+    let line = |(shown, kind): (Value, Value), is_in: &dyn Fn(&Key) -> bool| {
         let events: Vec<&Event> = events.iter().filter(inside).filter(|event| is_in(&event.key(breakdown))).copied().collect();
         let value = |index: usize, start: i64| {
             let end = edges.get(index + 1).copied().unwrap_or(i64::MAX);
@@ -152,28 +152,39 @@ fn lines(events: &[&Event], (range, edges): (Range, &[i64]), (math, breakdown): 
         let values = edges.iter().take(edges.len() - 1).enumerate().map(|(index, start)| value(index, *start)).collect();
         (!events.is_empty(), Line { breakdown: shown, kind, values, total: measure(&events, math) })
     };
-    let mut lines: Vec<Line> = top.iter().map(|key| line(shown(key), &|other| other == key).1).collect();
-    let is_rest = |key: &str| key != "z" && !top.iter().any(|known| known == key);
-    let rest = [line((json!("$other"), json!("other")), &is_rest), line((json!("$none"), json!("none")), &|key| key == "z")];
+    let mut lines: Vec<Line> = top.iter().map(|key| line(shown(key, breakdown), &|other| other == key).1).collect();
+    let none = breakdown.none();
+    let is_rest = |key: &Key| *key != none && !top.contains(key);
+    let same = |value: &str| if breakdown.is_list { json!(vec![value; breakdown.fields.len()]) } else { json!(value) };
+    let is_none = |key: &Key| !key.is_empty() && *key == none;
+    let rest = [line((same("$other"), same("other")), &is_rest), line((same("$none"), same("none")), &is_none)];
     lines.extend(rest.into_iter().filter(|(is_there, _)| *is_there).map(|(_, line)| line));
     lines
 }
 
-fn shown(key: &str) -> (Value, Value) {
-    match key.split_at_checked(1) {
-        Some(("s", text)) => (json!(text), json!("value")),
-        Some((_, text)) => (serde_json::from_str(text).unwrap(), json!("value")),
-        None => (Value::Null, Value::Null),
+/// What a line of `key` shows, and its kind.
+fn shown(key: &Key, breakdown: Breakdown) -> (Value, Value) {
+    let value = |key: &String| match key.split_at(1) {
+        ("z", _) => (json!("$none"), json!("none")),
+        ("s", text) => (json!(text), json!("value")),
+        (_, text) => (serde_json::from_str(text).unwrap(), json!("value")),
+    };
+    let (values, kinds): (Vec<Value>, Vec<Value>) = key.iter().map(value).unzip();
+    match breakdown {
+        Breakdown { fields: [], .. } => (Value::Null, Value::Null),
+        Breakdown { is_list: true, .. } => (json!(values), json!(kinds)),
+        _ => (values[0].clone(), kinds[0].clone()),
     }
 }
 
 /// `A/B`, line by line; the lines of `top` are in both, and a line that is missing has the number `nothing` of each.
-fn quotients(left: &[Line], right: &[Line], (top, nothing): (&[String], [Option<f64>; 2])) -> Vec<Line> {
+fn quotients(left: &[Line], right: &[Line], (top, nothing): (&[Key], [Option<f64>; 2])) -> Vec<Line> {
     let quotient = |(left, right): (Option<f64>, Option<f64>)| match (left?, right?) {
         (_, 0.0) => None,
         (left, right) => Some(left / right),
     };
-    let rest = |kind: &str| left.iter().chain(right).skip(top.len()).find(|line| line.kind == json!(kind));
+    let is_all = |line: &Line, kind: &str| line.kind.as_array().map_or(line.kind == kind, |kinds| kinds.iter().all(|own| own == kind));
+    let rest = |kind: &'static str| left.iter().chain(right).skip(top.len()).find(move |line| is_all(line, kind));
     let heads = left.iter().take(top.len()).chain(rest("other")).chain(rest("none"));
     let find = |lines: &[Line], head: &Line, nothing: Option<f64>| {
         let is_same = |line: &&Line| line.breakdown == head.breakdown && line.kind == head.kind;

@@ -52,8 +52,8 @@ impl ChartBar {
             }
         };
         let names_line = LineOf::KEYS.iter().any(|key| fields.value(key).is_some());
-        let line = match &chart.breakdown.field {
-            Some(_) => Some(LineOf::parse(fields)?),
+        let line = match &chart.breakdown.by {
+            Some(by) => Some(LineOf::parse(fields, by)?),
             None if names_line => return Err(invalid("the chart has no `breakdown`, so no `breakdown_value`".into())),
             None => None,
         };
@@ -69,8 +69,8 @@ impl ChartBar {
         if let Some(is_measured) = series.is_measured() {
             events = events.and(is_measured);
         }
-        let (Some(field), Some(line)) = (&self.chart.breakdown.field, &self.line) else { return Ok(events) };
-        Ok(events.and(line.condition(field, &tops.get(self.series).cloned().unwrap_or_default())))
+        let (Some(by), Some(line)) = (&self.chart.breakdown.by, &self.line) else { return Ok(events) };
+        Ok(events.and(line.condition(by, &tops.get(self.series).cloned().unwrap_or_default())))
     }
 }
 

@@ -28,7 +28,7 @@ struct Shown {
     event: Option<String>,
     math: &'static str,
     breakdown: Option<Box<RawValue>>,
-    kind: Option<&'static str>,
+    kind: Option<Box<RawValue>>,
     #[serde(serialize_with = "numbers")]
     values: Vec<Option<f64>>,
     #[serde(serialize_with = "one_number")]
@@ -63,7 +63,7 @@ impl Chart {
         let mut ordered: Vec<(i64, Line)> = lines.lines.into_iter().collect();
         ordered.sort_by_key(|(line, _)| if *line == OTHER { (none, 0) } else { (*line, 1) });
         for (number, line) in ordered {
-            let (breakdown, kind) = tops.map(|tops| tops.shown(number)).unzip();
+            let (breakdown, kind) = tops.map(|tops| tops.shown(number)).map(|shown| (shown.value, shown.kind)).unzip();
             let (name, event) = (series.name.clone(), series.event().map(str::to_owned));
             self.series.push(Shown { name, event, math: series.math(), breakdown, kind, values: line.values, total: line.total });
         }
