@@ -172,7 +172,7 @@ impl Tops {
             Some(top) => top.parts.iter().map(|part| shown(&part.key)).collect(),
             None => same("$none", "none"),
         };
-        let (values, kinds): (Vec<Box<RawValue>>, Vec<&str>) = shown.into_iter().unzip();
+        let (values, kinds) = shown.into_iter().unzip::<_, _, Vec<Box<RawValue>>, Vec<&str>>();
         match (self.listed, values.first(), kinds.first()) {
             (None, Some(value), Some(kind)) => Shown { value: value.clone(), kind: raw(kind) },
             _ => Shown { value: to_raw_value(&values).unwrap_or_default(), kind: to_raw_value(&kinds).unwrap_or_default() },
