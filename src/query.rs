@@ -8,6 +8,7 @@
 
 mod ask;
 mod cache;
+mod cohorts;
 mod data_through;
 mod error;
 mod excluded;
@@ -29,9 +30,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::ask::selection::Traffic;
-use self::ask::{Common, Context, Range, fields};
+use self::ask::{Cohorts, Common, Context, Range, fields};
 pub use self::cache::SharedCache;
 use self::cache::{Cache, CacheRequest, Computed, Key, Reach, SharedSlot};
+use self::cohorts::SavedCohorts;
 use self::data_through::DataThrough;
 pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
@@ -40,6 +42,7 @@ use self::reader::Reader;
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, missing_limits};
 use self::report::{Ask, Plan, REPORTS, ReportKind, Route};
 pub use self::sql::Statement;
+use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
 use crate::store::data_version::DataVersions;
 
@@ -58,6 +61,7 @@ struct Inner {
     reader: Reader,
     cache: Arc<Cache>,
     data_through: DataThrough,
+    cohorts: SavedCohorts,
     freshness: Option<FreshnessWatcher>,
     shared_cache: Option<Arc<dyn SharedCache>>,
 }
@@ -94,18 +98,20 @@ pub struct Sources {
     pub pending: Option<Arc<dyn PendingEvents>>,
     /// Shown by the ledger.
     pub latency: Option<LoadLatency>,
+    /// Where cohorts are saved; without it there are none.
+    pub saved: Option<ClickHouse>,
 }
 
 impl From<LoadedBy> for Sources {
     fn from(loaded_by: LoadedBy) -> Self {
-        Self { loaded_by, pending: None, latency: None }
+        Self { loaded_by, pending: None, latency: None, saved: None }
     }
 }
 
 impl Queries {
     /// Reads `store` within `limits`; a kept answer is given as long as `sources` know of nothing newer.
     pub fn new(store: impl Run, limits: QueryLimits, sources: impl Into<Sources>) -> Self {
-        let Sources { loaded_by, pending, latency } = sources.into();
+        let Sources { loaded_by, pending, latency, saved } = sources.into();
         let (arrivals, freshness, shared_cache) = match loaded_by {
             LoadedBy::ThisProcess(arrivals) => (arrivals, None, None),
             LoadedBy::Fleet(arrivals, shared) => (Arc::clone(&arrivals), Some(FreshnessWatcher::new(arrivals)), shared),
@@ -113,7 +119,8 @@ impl Queries {
         let cache = Arc::new(Cache::new(limits.cache_bytes, arrivals));
         let data_through = DataThrough::new(pending.clone());
         let reader = Reader::new(store, limits).beside(pending, latency);
-        Self(Arc::new(Inner { reader, cache, data_through, freshness, shared_cache }))
+        let cohorts = SavedCohorts::new(saved);
+        Self(Arc::new(Inner { reader, cache, data_through, cohorts, freshness, shared_cache }))
     }
 
     /// Answers `report` for `project` at `now_ms` (milliseconds since 1970): `body` is the JSON request, the result the JSON answer
@@ -126,7 +133,7 @@ impl Queries {
     /// Dropping the future cancels the running statement and gives its permit back, unless others wait for the same answer.
     pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Vec<u8>, QueryError> {
         let began = Instant::now();
-        let question = Question::parse(report, body, now_ms)?;
+        let question = self.question(project, Request { report, body, now_ms }).await?;
         let (plan_key, reach) = (question.fingerprint(), question.reach(now_ms));
         let Question { kind, plan, common, .. } = question;
         if let Some(freshness) = &self.0.freshness {
@@ -157,10 +164,17 @@ impl Queries {
         }
     }
 
+    /// A request of `project`, checked with the cohorts that it names.
+    async fn question(&self, project: ProjectId, request: Request<'_>) -> Result<Question, QueryError> {
+        let body = fields::parse(request.body)?;
+        let cohorts = if names_cohort(&body) { self.0.cohorts.of(project).await? } else { Arc::default() };
+        Question::parse(request, body, cohorts)
+    }
+
     async fn renew(&self, question: &cache::Question, now_ms: i64) {
         let project = question.key.project;
         let renewed = async {
-            let asked = Question::parse(&question.report, &question.body, now_ms)?;
+            let asked = self.question(project, Request { report: &question.report, body: &question.body, now_ms }).await?;
             let (key, reach) = (Key { project, plan: asked.fingerprint() }, asked.reach(now_ms));
             let request = CacheRequest { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
@@ -192,6 +206,23 @@ fn unknown_report(report: &str) -> QueryError {
     QueryError::not_found("unknown_report", format!("there is no report `{}`", fields::shortened(report)))
 }
 
+/// A request of `POST /v1/query/…`.
+#[derive(Clone, Copy, Debug)]
+struct Request<'a> {
+    report: &'a str,
+    body: &'a [u8],
+    now_ms: i64,
+}
+
+/// Whether something in a request is called `cohort`.
+fn names_cohort(value: &Value) -> bool {
+    match value {
+        Value::Object(object) => object.contains_key("cohort") || object.values().any(names_cohort),
+        Value::Array(values) => values.iter().any(names_cohort),
+        _ => false,
+    }
+}
+
 /// A checked request of `POST /v1/query/…`.
 struct Question {
     kind: &'static ReportKind,
@@ -202,11 +233,11 @@ struct Question {
 }
 
 impl Question {
-    fn parse(report: &str, body: &[u8], now_ms: i64) -> Result<Self, QueryError> {
-        let mut body = fields::parse(body)?;
+    fn parse(request: Request<'_>, mut body: Value, cohorts: Arc<Cohorts>) -> Result<Self, QueryError> {
+        let Request { report, now_ms, .. } = request;
         let common = Common::take(&mut body)?;
         let kind = REPORTS.iter().find(|kind| kind.route == Route::Query && kind.name == report).ok_or_else(|| unknown_report(report))?;
-        let context = Context::of(&body, now_ms)?;
+        let context = Context::of(&body, now_ms, cohorts)?;
         let plan = (kind.parse)(Ask { project_name: "", body: &body, now_ms, context: &context })?;
         Ok(Self { kind, plan, did_in: context.did_in(), common })
     }

@@ -6,7 +6,7 @@
 //! | [`range`] | `from`, `to`, `timezone`, and what a range is compared with |
 //! | [`interval`] | `interval`: the buckets of a range |
 //! | [`selection`] | `event` and `filters`: which events |
-//! | [`filter`], [`field`], [`number`] | `{"field","op","value"}`, `any`, `all`, `did` |
+//! | [`filter`], [`field`], [`number`] | `{"field","op","value"}`, `any`, `all`, `did`, `cohort` |
 //! | [`breakdown`] | `breakdown` (of one or more [`dimensions`]) and `limit`: the largest values, `$other`, `$none`, and a bar's `breakdown_value` |
 //! | [`page`] | `limit` and `cursor` of a list |
 //! | [`common`] | `refresh` and `include_bots`, which no report reads itself |
@@ -29,7 +29,7 @@ pub(crate) mod selection;
 
 pub(crate) use self::canonical::{Canonical, CanonicalForm};
 pub(crate) use self::common::Common;
-pub(crate) use self::context::Context;
+pub(crate) use self::context::{Cohorts, Context};
 pub(crate) use self::expr::Expr;
 pub(crate) use self::fields::Fields;
 pub(crate) use self::range::Range;

@@ -21,8 +21,10 @@ pub struct QueryError {
 pub enum ErrorClass {
     /// The request is wrong.
     Invalid,
-    /// There is no such report.
+    /// There is no such thing.
     NotFound,
+    /// What is to be changed is not what the request expects.
+    Conflict,
     /// The answer costs more than a question may.
     TooExpensive,
     /// The project asks too much at once.
@@ -60,6 +62,11 @@ impl QueryError {
     /// There is no such thing to ask for.
     pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
         Self::of(ErrorClass::NotFound, code, message)
+    }
+
+    /// What is to be changed is not what the request expects.
+    pub(crate) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::of(ErrorClass::Conflict, code, message)
     }
 
     /// The store cannot answer now.

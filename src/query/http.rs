@@ -6,9 +6,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use hyper::{Response, StatusCode};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::cohorts::{Expected, MOST_BYTES, Write};
 use super::error::{ErrorClass, QueryError};
 use super::reader::{StoreReader, missing_limits};
 use super::report::{REPORTS, ReportKind, Route};
@@ -23,6 +26,8 @@ use crate::metrics::Counter;
 
 /// Where reports are asked for by name.
 const QUESTIONS: &str = "/v1/query/";
+/// Where cohorts are saved.
+const COHORTS: &str = "/v1/cohorts";
 /// Largest body of a question.
 const MAX_QUESTION: usize = 1 << 20;
 /// The pause before a server that did not name the limits of its reader is asked again.
@@ -35,6 +40,8 @@ enum Asked {
     Question,
     /// A report with a path of its own.
     Get(&'static ReportKind),
+    /// The saved cohorts.
+    Cohorts,
 }
 
 impl Asked {
@@ -42,13 +49,18 @@ impl Asked {
         if path.starts_with(QUESTIONS) {
             return Some(Self::Question);
         }
+        if path == COHORTS || path.strip_prefix(COHORTS).is_some_and(|rest| rest.starts_with('/')) {
+            return Some(Self::Cohorts);
+        }
         REPORTS.iter().find(|report| matches!(report.route, Route::Get(own) if own == path)).map(Self::Get)
     }
 
-    const fn method(self) -> &'static str {
+    /// The methods that it takes.
+    const fn methods(self) -> &'static [&'static str] {
         match self {
-            Self::Question => "POST",
-            Self::Get(_) => "GET",
+            Self::Question => &["POST"],
+            Self::Get(_) => &["GET"],
+            Self::Cohorts => &["GET", "PUT", "DELETE"],
         }
     }
 }
@@ -77,12 +89,13 @@ impl QueryApi {
     pub async fn answer(&self, call: Call) -> Result<Response<Body>, Call> {
         let Some(asked) = Asked::of(call.request.uri().path()) else { return Err(call) };
         let id = call.request_id.clone();
-        if call.request.method().as_str() != asked.method() {
-            return Ok(method_not_allowed(asked.method(), &id));
+        if !asked.methods().contains(&call.request.method().as_str()) {
+            return Ok(method_not_allowed(&asked.methods().join(", "), &id));
         }
         let answer = match asked {
             Asked::Question => self.question(call).await,
             Asked::Get(report) => self.get(report, &call).await,
+            Asked::Cohorts => return Ok(self.cohorts(call).await.unwrap_or_else(|error| error.into_response(&id))),
         };
         Ok(match answer {
             Ok(json) => json_response(StatusCode::OK, json),
@@ -108,11 +121,64 @@ impl QueryApi {
     }
 }
 
+impl QueryApi {
+    /// Shows, saves or deletes a cohort, or shows the names of all.
+    async fn cohorts(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
+        let (project, cohorts) = (grant.project, &self.queries.0.cohorts);
+        let method = call.request.method().clone();
+        let path = call.request.uri().path().to_owned();
+        let Some(name) = path.strip_prefix(COHORTS).and_then(|rest| rest.strip_prefix('/')) else {
+            return match method {
+                Method::GET => Ok(json_response(StatusCode::OK, cohorts.list(project).await?.to_string().into_bytes())),
+                _ => Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "only GET works here: a cohort has a name")),
+            };
+        };
+        if method == Method::GET {
+            let (version, cohort) = cohorts.get(project, name).await?;
+            return Ok(versioned(version, &cohort));
+        }
+        let expected = expected(call.request.headers())?;
+        let body = match method {
+            Method::PUT => {
+                let limits = BodyLimits { max_wire: MOST_BYTES, max_inflated: MOST_BYTES, ..self.body };
+                Some(body::read(call.request, limits).await?)
+            }
+            _ => None,
+        };
+        let version = cohorts.put(project, Write { name, body: body.as_deref(), expected }, clock::now_ms()).await?;
+        Ok(versioned(version, &json!({"name": name, "version": version})))
+    }
+}
+
+/// An answer about something of a version.
+fn versioned(version: u64, answer: &Value) -> Response<Body> {
+    let mut response = json_response(StatusCode::OK, answer.to_string().into_bytes());
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{version}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// What `If-Match` and `If-None-Match` expect.
+fn expected(headers: &HeaderMap) -> Result<Expected, ApiError> {
+    let invalid = |name: &str| ApiError::bad_request("invalid_condition", format!("`{name}` must be `*` or the version, such as \"3\""));
+    let text = |name: header::HeaderName| headers.get(&name).map(|value| value.to_str().map_err(|_| invalid(name.as_str()))).transpose();
+    match (text(header::IF_MATCH)?, text(header::IF_NONE_MATCH)?) {
+        (None, None) => Ok(Expected::Anything),
+        (Some("*"), None) => Ok(Expected::Some),
+        (Some(tag), None) => tag.trim_matches('"').parse().map(Expected::Version).map_err(|_| invalid("If-Match")),
+        (None, Some("*")) => Ok(Expected::None),
+        _ => Err(invalid("If-None-Match")),
+    }
+}
+
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         let status = match error.class {
             ErrorClass::Invalid => StatusCode::BAD_REQUEST,
             ErrorClass::NotFound => StatusCode::NOT_FOUND,
+            ErrorClass::Conflict => StatusCode::PRECONDITION_FAILED,
             ErrorClass::TooExpensive => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorClass::TooMany => StatusCode::TOO_MANY_REQUESTS,
             ErrorClass::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

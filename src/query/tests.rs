@@ -168,7 +168,7 @@ fn the_people_of_the_rest_are_asked_for_after_the_largest_values() {
 }
 
 fn parsed(report: &str, request: &Value, now_ms: i64) -> Question {
-    Question::parse(report, request.to_string().as_bytes(), now_ms).unwrap()
+    Question::parse(Request { report, body: b"", now_ms }, request.clone(), Arc::default()).unwrap()
 }
 
 /// The question that a request asks.

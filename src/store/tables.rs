@@ -3,10 +3,12 @@
 pub mod dead_letters;
 pub mod events;
 pub mod fence;
+pub mod saved;
 
 pub use dead_letters::DEAD_LETTERS;
 pub use events::EVENTS;
 pub use fence::FENCE;
+pub use saved::SAVED;
 
 use crate::clickhouse::{ClickHouse, ClickHouseError, ErrorClass, Format, Identifier, Statement, Whole};
 
@@ -45,7 +47,7 @@ pub enum Rebuild {
 }
 
 /// Every table, in the order in which they are made.
-pub const TABLES: [&Table; 3] = [&FENCE, &EVENTS, &DEAD_LETTERS];
+pub const TABLES: [&Table; 4] = [&FENCE, &EVENTS, &DEAD_LETTERS, &SAVED];
 
 /// Where the migrations are noted.
 pub const NOTES: Identifier = Identifier::known("schema_migrations");

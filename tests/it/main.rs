@@ -4,6 +4,7 @@ mod bench;
 mod brokers;
 mod cache;
 mod cluster;
+mod cohorts;
 mod contract;
 mod crash;
 mod dead;

@@ -57,6 +57,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The boolean under `key`; false where absent.
+    pub(crate) fn flag(self, key: &str, code: &'static str) -> Result<bool, QueryError> {
+        match self.value(key) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(QueryError::invalid(code, format!("`{key}` must be true or false"))),
+        }
+    }
+
     /// The list under `key`; empty where absent.
     pub(crate) fn list(self, key: &str, code: &'static str) -> Result<&'a [Value], QueryError> {
         match self.value(key) {

@@ -1,21 +1,21 @@
 //! Filters: which events a question is about.
 //!
-//! A filter is a test of a field (`{"field","op","value"}`), what a person did ([`Did`]), or a group of filters of which one (`any`) or
-//! each (`all`) must hold. Filters beside each other in a list must all hold. Groups nest up to [`MAX_DEPTH`] deep, and a list has at
+//! A filter is a test of a field (`{"field","op","value"}`), what a person did ([`Did`]), a saved cohort by its name, or a group of filters
+//! of which one (`any`) or each (`all`) must hold. `"not": true` beside `cohort` asks for all others. Filters beside each other in a list must all hold. Groups nest up to [`MAX_DEPTH`] deep, and a list has at
 //! most [`MAX_CONDITIONS`] conditions, however they are grouped. An error names the path of the filter that is wrong, such as
 //! `filters[2].any[0]`. Neither the order in a group nor a group of one makes another question.
 
 mod did;
 mod field_test;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) use self::did::Did;
 use self::field_test::FieldTest;
 use super::canonical::{Canonical, CanonicalForm};
 use super::context::Context;
 use super::expr::Expr;
-use super::fields::Fields;
+use super::fields::{Fields, shortened};
 use crate::query::error::QueryError;
 
 /// Deepest nesting of groups; the parser calls itself once a level.
@@ -34,6 +34,8 @@ pub(crate) enum Filter {
     All(Vec<Self>),
     /// One of these holds.
     Any(Vec<Self>),
+    /// This does not hold.
+    Not(Box<Self>),
 }
 
 /// Checks the filters under `filters`.
@@ -41,8 +43,22 @@ pub(crate) enum Filter {
 /// # Errors
 /// 400 `invalid_filter`, `filter_too_complex`, and what is wrong with one of them, which the message names by its path.
 pub(crate) fn parse_all(fields: Fields<'_>, context: &Context) -> Result<Vec<Filter>, QueryError> {
-    let mut parser = Parser { context, conditions: 0, depth: 0, in_did: false, path: String::new() };
+    let mut parser = Parser { context, conditions: 0, depth: 0, in_did: false, in_cohort: false, path: String::new() };
     parser.list(fields, "filters").map_err(|problem| problem.within(&parser.path))
+}
+
+/// Checks the definition of a cohort: `{"filters":[…]}`.
+///
+/// # Errors
+/// As [`parse_all`], and 400 `invalid_filter` where there is no filter, or one names a cohort.
+pub(crate) fn check_cohort(body: &Value, now_ms: i64) -> Result<(), QueryError> {
+    let (fields, context) = (Fields::open(body, &["filters"])?, Context::new(now_ms));
+    let mut parser = Parser { context: &context, conditions: 0, depth: 0, in_did: false, in_cohort: true, path: String::new() };
+    match parser.list(fields, "filters") {
+        Ok(filters) if filters.is_empty() => Err(QueryError::invalid("invalid_filter", "a cohort needs at least one filter")),
+        Ok(_) => Ok(()),
+        Err(problem) => Err(problem.within(&parser.path)),
+    }
 }
 
 /// Reads filters from the outside in.
@@ -54,6 +70,8 @@ struct Parser<'a> {
     depth: usize,
     /// Whether the filters of a [`Did`] are read.
     in_did: bool,
+    /// Whether those of a cohort are.
+    in_cohort: bool,
     /// Where that is; after an error where the error is.
     path: String,
 }
@@ -79,9 +97,10 @@ impl Parser<'_> {
     }
 
     fn filter(&mut self, value: &Value) -> Result<Filter, QueryError> {
-        match ["any", "all", "did"].into_iter().find(|key| value.get(key).is_some()) {
+        match ["any", "all", "cohort", "did"].into_iter().find(|key| value.get(key).is_some()) {
             Some("any") => self.group(value, "any", Filter::Any),
             Some("all") => self.group(value, "all", Filter::All),
+            Some("cohort") => self.cohort(value),
             Some(_) => {
                 self.count()?;
                 Ok(Filter::Did(Box::new(self.did(value)?)))
@@ -108,6 +127,27 @@ impl Parser<'_> {
         }
     }
 
+    /// The filters of a saved cohort, as if they stood here.
+    fn cohort(&mut self, value: &Value) -> Result<Filter, QueryError> {
+        let fields = Fields::open(value, &["cohort", "not"])?;
+        if self.in_cohort {
+            return Err(QueryError::invalid("invalid_filter", "a cohort cannot name another cohort"));
+        }
+        let name = fields.text("cohort", "invalid_cohort")?.unwrap_or_default();
+        let Some(filters) = self.context.cohorts.get(name) else {
+            return Err(QueryError::invalid("unknown_cohort", format!("there is no cohort `{}`", shortened(name))));
+        };
+        let negated = fields.flag("not", "invalid_filter")?;
+        let definition = json!({"filters": filters});
+        let outer = self.path.len();
+        self.enter(name);
+        self.in_cohort = true;
+        let filters = Filter::All(self.list(Fields::open(&definition, &["filters"])?, "filters")?);
+        self.in_cohort = false;
+        self.path.truncate(outer);
+        Ok(if negated { Filter::Not(Box::new(filters)) } else { filters })
+    }
+
     fn count(&mut self) -> Result<(), QueryError> {
         self.conditions += 1;
         if self.conditions > MAX_CONDITIONS {
@@ -130,6 +170,7 @@ impl Filter {
             Self::Did(what) => did(what),
             Self::All(filters) => Expr::all(each(filters)),
             Self::Any(filters) => Expr::any(each(filters)),
+            Self::Not(filter) => filter.condition(did).negated(),
         }
     }
 }
@@ -141,6 +182,7 @@ impl Canonical for Filter {
             Self::Did(did) => to.field("did", did.as_ref()),
             Self::All(filters) => to.set("all", filters),
             Self::Any(filters) => to.set("any", filters),
+            Self::Not(filter) => to.field("not", filter.as_ref()),
         };
     }
 }

@@ -59,11 +59,7 @@ impl Parser<'_> {
     /// Reads `did` and `not`.
     pub(super) fn did(&mut self, value: &Value) -> Result<Did, QueryError> {
         let outer = Fields::open(value, &["did", "not"])?;
-        let negated = match outer.value("not") {
-            None => false,
-            Some(Value::Bool(negated)) => *negated,
-            Some(_) => return Err(QueryError::invalid("invalid_filter", "`not` must be true or false")),
-        };
+        let negated = outer.flag("not", "invalid_filter")?;
         if self.in_did {
             return Err(QueryError::invalid("invalid_filter", "`did` cannot be inside another `did`: put both into one list"));
         }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::*;
@@ -8,7 +10,12 @@ const NOW_MS: i64 = 1_767_355_200_000;
 fn parsed(filters: Value) -> Result<Vec<Filter>, QueryError> {
     let body = json!({"filters": filters, "timezone": "Europe/Berlin"});
     let fields = Fields::unchecked(&body).unwrap();
-    parse_all(fields, &Context::of(&body, NOW_MS).unwrap())
+    parse_all(fields, &Context::of(&body, NOW_MS, Arc::new(cohorts())).unwrap())
+}
+
+fn cohorts() -> super::super::Cohorts {
+    let germans = json!([country("DE"), {"did": {"event": "buy"}}]);
+    [("germans".to_owned(), germans), ("broken".to_owned(), json!([{"field": "contry", "value": 1}]))].into()
 }
 
 fn refused(filters: Value) -> (&'static str, String) {
@@ -100,6 +107,38 @@ fn what_is_wrong_is_named_by_its_path() {
 }
 
 #[test]
+fn a_cohort_stands_for_its_filters() {
+    let written = json!([{"all": [country("DE"), {"did": {"event": "buy"}}]}]);
+    assert_eq!(form(json!([{"cohort": "germans"}])), form(written.clone()));
+    assert_ne!(form(json!([{"cohort": "germans", "not": true}])), form(written));
+    for (filters, code, begins) in [
+        (json!([{"cohort": "french"}]), "unknown_cohort", "filters[0]: there is no cohort `french`"),
+        (json!([{"cohort": 7}]), "invalid_cohort", "filters[0]: `cohort` must be a string"),
+        (json!([{"cohort": "germans", "event": "buy"}]), "unknown_key", "filters[0]: unknown key `event`"),
+        (json!([{"cohort": "broken"}]), "invalid_field", "filters[0].broken.filters[0]: unknown field"),
+        (
+            json!([{"did": {"filters": [{"cohort": "germans"}]}}]),
+            "invalid_filter",
+            "filters[0].did.filters[0].germans.filters[1]: `did` cannot",
+        ),
+    ] {
+        let (is, message) = refused(filters.clone());
+        assert_eq!(is, code, "{filters}");
+        assert!(message.starts_with(begins), "{filters}: {message}");
+    }
+    assert!(check_cohort(&json!({"filters": [country("DE")]}), NOW_MS).is_ok());
+    for (body, code) in [
+        (json!({"filters": [{"cohort": "germans"}]}), "invalid_filter"),
+        (json!({"filters": []}), "invalid_filter"),
+        (json!({}), "invalid_filter"),
+        (json!({"filter": []}), "unknown_key"),
+        (json!([]), "invalid_request"),
+    ] {
+        assert_eq!(check_cohort(&body, NOW_MS).unwrap_err().code, code, "{body}");
+    }
+}
+
+#[test]
 fn a_number_of_times_that_none_meets_holds_of_those_without_any() {
     let hold_of_none = |times: Value| match parsed(json!([{"did": {"times": times}}])).unwrap().remove(0) {
         Filter::Did(did) => did.times.hold_of_none(),
@@ -122,7 +161,7 @@ fn a_number_of_times_that_none_meets_holds_of_those_without_any() {
 #[test]
 fn a_time_in_which_somebody_did_something_is_read_in_the_zone_of_the_request() {
     let body = json!({"filters": [{"did": {"from": "2026-01-01", "to": "2026-01-02"}}], "timezone": "Europe/Berlin"});
-    let context = Context::of(&body, NOW_MS).unwrap();
+    let context = Context::of(&body, NOW_MS, Arc::default()).unwrap();
     parse_all(Fields::unchecked(&body).unwrap(), &context).unwrap();
     let ranges = context.did_in();
     assert_eq!((ranges[0].from_ms, ranges[0].until_ms), (NOW_MS - 37 * 3_600_000, NOW_MS - 13 * 3_600_000));
