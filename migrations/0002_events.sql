@@ -6,8 +6,8 @@
 -- What the loader asks of all days is answered beside the rows, in the same part and with it or not at all: where an id may be (`ids`:
 -- four bytes of its hash, and the row), and how far each partition of the log is (`places`: a row for each). Which rows were received
 -- last, and what happened last, is found in the marks of `receipts`. A hash instead of the id takes 13 bytes an event instead of 21.
--- The events of a visitor by time, with what they carry of campaigns (`visits`), tell in which sessions a late event falls; the day is the same in a whole part and lets
--- others be passed over.
+-- The events of a visitor by time, with what they carry of campaigns and what was said of their sessions since (`visits`), tell in
+-- which sessions a late event falls; the day is the same in a whole part and lets others be passed over.
 -- Rows with project_id = 0 are the books of a block (see src/load): project 0 has no keys, so no project's query sees them.
 -- Cost on a big table: none, it is created empty. Back out: drop the table; the log can fill it again within its retention.
 CREATE TABLE IF NOT EXISTS ${database}.events
@@ -73,8 +73,8 @@ CREATE TABLE IF NOT EXISTS ${database}.events
     event_hash          UInt32 MATERIALIZED xxHash32(event_id) CODEC(Delta(4), ZSTD(1)),
     INDEX receipts (received_at, timestamp) TYPE minmax GRANULARITY 1,
     PROJECTION ids (SELECT event_hash, _part_offset ORDER BY event_hash) WITH SETTINGS (index_granularity = 512),
-    PROJECTION visits (SELECT project_id, received_day, visitor_id, timestamp, session_id, campaign_hash ORDER BY received_day, visitor_id, timestamp)
-        WITH SETTINGS (index_granularity = 512),
+    PROJECTION visits (SELECT project_id, received_day, visitor_id, timestamp, session_id, campaign_hash, person_id, flags
+        ORDER BY received_day, visitor_id, timestamp) WITH SETTINGS (index_granularity = 512),
     PROJECTION places (SELECT log_epoch, log_partition, max(log_offset), max(received_at) GROUP BY log_epoch, log_partition),
     CONSTRAINT fenced CHECK generation = joinGet('${database}.fence', 'generation', log_partition)
 )

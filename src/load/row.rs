@@ -321,7 +321,11 @@ impl RevisionValues<'_> {
     }
 
     fn four(&self, source: Source) -> [u8; 4] {
-        if source == Source::Flags { self.revision.version.to_le_bytes() } else { [0; 4] }
+        match source {
+            Source::Flags => self.revision.version.to_le_bytes(),
+            Source::Campaign => self.revision.length().to_le_bytes(),
+            _ => [0; 4],
+        }
     }
 
     fn eight(&self, source: Source) -> [u8; 8] {

@@ -22,7 +22,7 @@ use hashbrown::hash_map::Entry;
 use crate::event::session::{Campaign, Moment, SessionId, SessionRules, Span, Visitor};
 use crate::project::Projects;
 use resolve::{Found, Resolved, resolve};
-use slot::{Doubt, FOREVER, Placed, ShortTime, Slot, UNKNOWN, seconds};
+use slot::{Doubt, FOREVER, Placed, Slot, UNKNOWN, minutes};
 
 /// Before all times that an event can have: the horizon of an empty table.
 pub(crate) const NOBODY_MS: i64 = i64::MIN / 4;
@@ -46,6 +46,13 @@ pub(crate) struct Revision {
     pub(crate) to_ms: i64,
     pub(crate) session: SessionId,
     pub(crate) version: u32,
+}
+
+impl Revision {
+    /// As [`crate::store::revisions::LENGTH`] has it.
+    pub(crate) fn length(&self) -> u32 {
+        u32::try_from(self.to_ms.saturating_sub(self.from_ms)).unwrap_or(u32::MAX - 1).saturating_add(1)
+    }
 }
 
 /// What is asked of the table: the visitor's events in a span of time, and the revisions that hold for any moment of it.
@@ -98,10 +105,60 @@ pub(crate) struct Sessions {
     block: u32,
     /// Visitors whose events wait for the end of the block, and what was known of them before.
     waiting: HashMap<Visitor, Option<Slot>, foldhash::fast::RandomState>,
-    /// Sessions that began earlier than was known, and what they are called since.
+    /// Of some visitors a session before the latest: what a device did while it was offline comes at once.
+    before: HashMap<Visitor, Slot, foldhash::fast::RandomState>,
+    moved: Moved,
+}
+
+/// Sessions that began earlier than was known.
+#[derive(Debug, Default)]
+struct Moved {
+    /// What they are called since.
     renamed: HashMap<SessionId, SessionId, foldhash::fast::RandomState>,
     /// What that means for events of earlier blocks.
-    moved: Vec<Revision>,
+    revisions: Vec<Revision>,
+}
+
+/// An event that is to get its session.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    visitor: Visitor,
+    moment: Moment,
+    block: u32,
+}
+
+impl Moved {
+    /// The session of an event that goes on with that of `slot`, or follows on it.
+    fn take(&mut self, slot: &mut Slot, placed: Placed, arrival: Arrival) -> SessionId {
+        let Arrival { visitor, moment, block } = arrival;
+        match placed {
+            Placed::Latest => *slot = slot.followed_by(moment, block),
+            Placed::Earlier => self.begin_earlier(slot, arrival),
+            _ => slot.extend(moment.at_ms),
+        }
+        SessionId::beginning_at(visitor, slot.start_ms())
+    }
+
+    /// As [`Self::take`], of a session that is not the latest; the event may come before it, alone.
+    fn take_before(&mut self, slot: &mut Slot, placed: Placed, arrival: Arrival) -> SessionId {
+        if matches!(placed, Placed::Alone) {
+            slot.preceded_by(arrival.moment, arrival.block);
+            return SessionId::beginning_at(arrival.visitor, arrival.moment.at_ms);
+        }
+        self.take(slot, placed, arrival)
+    }
+
+    fn begin_earlier(&mut self, slot: &mut Slot, arrival: Arrival) {
+        let Arrival { visitor, moment, block } = arrival;
+        let (old, new) = (SessionId::beginning_at(visitor, slot.start_ms()), SessionId::beginning_at(visitor, moment.at_ms));
+        if slot.born != block {
+            (slot.born, slot.version) = (block, slot.version + 1);
+            let version = slot.version.into();
+            self.revisions.push(Revision { visitor, from_ms: slot.start_ms(), to_ms: slot.last_ms(), session: new, version });
+        }
+        slot.begin_earlier(moment);
+        self.renamed.insert(old, new);
+    }
 }
 
 impl Sessions {
@@ -116,8 +173,8 @@ impl Sessions {
             turned_ms: i64::MIN,
             block: 0,
             waiting: HashMap::default(),
-            renamed: HashMap::default(),
-            moved: Vec::new(),
+            before: HashMap::default(),
+            moved: Moved::default(),
         }
     }
 
@@ -142,17 +199,18 @@ impl Sessions {
         let at_ms = moment.at_ms;
         let moment = Moment { campaign: rules.seen(moment.campaign), ..moment };
         let older = &mut self.older;
-        let slot = match self.recent.entry(visitor) {
+        let latest = match self.recent.entry(visitor) {
             Entry::Occupied(slot) => slot.into_mut(),
             Entry::Vacant(free) => match older.remove(&visitor) {
                 Some(slot) => free.insert(slot),
                 None => {
                     let is_known = at_ms.saturating_sub(rules.idle_gap_ms) > self.horizon_ms;
-                    let free_before = seconds(self.horizon_ms, at_ms);
+                    let free_before = minutes(self.horizon_ms, at_ms);
                     let doubt = if is_known { Doubt::None } else { Doubt::All };
                     let version = if is_known { 0 } else { UNKNOWN };
                     free.insert(Slot { born: block, free_before, version, doubt, ..Slot::of(moment) });
                     if !is_known {
+                        self.before.remove(&visitor);
                         self.waiting.insert(visitor, None);
                         return None;
                     }
@@ -160,45 +218,39 @@ impl Sessions {
                 }
             },
         };
-        match slot.place(moment, rules, block) {
-            Placed::Same => {
-                let more_ms = u32::try_from(at_ms.saturating_sub(slot.start_ms())).unwrap_or(u32::MAX);
-                if more_ms > slot.length_ms {
-                    if slot.free_after != FOREVER {
-                        slot.free_after = seconds(at_ms, slot.free_until());
-                    }
-                    slot.length_ms = more_ms;
-                }
-                Some(SessionId::beginning_at(visitor, slot.start_ms()))
-            }
-            Placed::Latest => {
-                let free_after = if slot.free_after == FOREVER { FOREVER } else { seconds(at_ms, slot.free_until()) };
-                let free_before = seconds(slot.last_ms(), at_ms);
-                *slot = Slot { born: block, free_before, free_after, ..Slot::of(moment) };
-                Some(SessionId::beginning_at(visitor, at_ms))
-            }
-            Placed::Alone => {
-                slot.free_before = seconds(at_ms, slot.start_ms());
-                Some(SessionId::beginning_at(visitor, at_ms))
-            }
-            Placed::Earlier => {
-                let (old, new) = (SessionId::beginning_at(visitor, slot.start_ms()), SessionId::beginning_at(visitor, at_ms));
-                if slot.born != block {
-                    (slot.born, slot.version) = (block, slot.version + 1);
-                    let version = slot.version.into();
-                    self.moved.push(Revision { visitor, from_ms: slot.start_ms(), to_ms: slot.last_ms(), session: new, version });
-                }
-                slot.free_before = seconds(slot.free_from(), at_ms);
-                slot.length_ms += u32::try_from(slot.start_ms() - at_ms).unwrap_or(0);
-                (slot.start, slot.campaign) = (ShortTime::of(at_ms), moment.campaign);
-                self.renamed.insert(old, new);
-                Some(new)
-            }
+        let arrival = Arrival { visitor, moment, block };
+        match latest.place(moment, rules, block) {
             Placed::Unsure => {
-                let before = (slot.doubt != Doubt::All).then_some(*slot);
-                slot.doubt = Doubt::All;
+                if let Some(before) = self.before.get_mut(&visitor).filter(|_| latest.doubt == Doubt::None && at_ms < latest.start_ms()) {
+                    before.free_up_to(latest.start_ms());
+                    let placed = before.place(moment, rules, block);
+                    if !matches!(placed, Placed::Unsure) {
+                        let session = self.moved.take_before(before, placed, arrival);
+                        latest.free_since(before.last_ms());
+                        return Some(session);
+                    }
+                }
+                let before = (latest.doubt != Doubt::All).then_some(*latest);
+                latest.doubt = Doubt::All;
+                self.before.remove(&visitor);
                 self.waiting.entry(visitor).or_insert(before);
                 None
+            }
+            Placed::Alone => {
+                let alone = latest.preceded_by(moment, block);
+                if self.before.len() >= self.max_visitors / 8 {
+                    self.before.clear();
+                }
+                self.before.insert(visitor, alone);
+                Some(SessionId::beginning_at(visitor, at_ms))
+            }
+            placed => {
+                if matches!(placed, Placed::Earlier)
+                    && let Some(before) = self.before.get_mut(&visitor)
+                {
+                    before.free_up_to(at_ms);
+                }
+                Some(self.moved.take(latest, placed, arrival))
             }
         }
     }
@@ -210,13 +262,13 @@ impl Sessions {
 
     /// Whether rows of this block are to get another session than they were given.
     pub(crate) fn has_open(&self) -> bool {
-        !self.waiting.is_empty() || !self.renamed.is_empty()
+        !self.waiting.is_empty() || !self.moved.renamed.is_empty()
     }
 
     /// What a session is called that began earlier than was known when its first rows were written.
     pub(crate) fn renamed(&self, mut session: SessionId) -> Option<SessionId> {
         let mut renamed = None;
-        while let Some(next) = self.renamed.get(&session) {
+        while let Some(next) = self.moved.renamed.get(&session) {
             (renamed, session) = (Some(*next), *next);
         }
         renamed
@@ -225,7 +277,7 @@ impl Sessions {
     /// What is to be said of stored events without asking the table: their sessions began earlier than was known. Of visitors who wait
     /// the table will tell all.
     pub(crate) fn moved(&mut self) -> Vec<Revision> {
-        let moved = std::mem::take(&mut self.moved).into_iter().filter(|revision| !self.is_waiting(revision.visitor));
+        let moved = std::mem::take(&mut self.moved.revisions).into_iter().filter(|revision| !self.is_waiting(revision.visitor));
         moved.map(|revision| Revision { session: self.renamed(revision.session).unwrap_or(revision.session), ..revision }).collect()
     }
 
@@ -278,16 +330,16 @@ impl Sessions {
         let slot = match before {
             // What was found is before what is known: that stays the latest.
             Some(before) if before.start_ms() > question.to_ms => {
-                Slot { free_before: seconds(before.free_from().max(question.to_ms), before.start_ms()), ..before }
+                Slot { free_before: minutes(before.free_from().max(question.to_ms), before.start_ms()), ..before }
             }
             before => {
                 let last_ms = before.map_or(found.span.last_ms, |before| before.last_ms().max(found.span.last_ms));
                 let free_after = match before {
                     Some(before) if before.free_after == FOREVER => FOREVER,
-                    Some(before) => seconds(last_ms, before.free_until().max(question.to_ms)),
+                    Some(before) => minutes(last_ms, before.free_until().max(question.to_ms)),
                     // Of a visitor who was not remembered nothing is after the horizon but what this block has.
                     None if question.to_ms >= self.horizon_ms => FOREVER,
-                    None => seconds(last_ms, question.to_ms),
+                    None => minutes(last_ms, question.to_ms),
                 };
                 let Span { start_ms, campaign, .. } = found.span;
                 let length_ms = u32::try_from(last_ms - start_ms).unwrap_or(u32::MAX);
@@ -302,8 +354,8 @@ impl Sessions {
     /// how far the log has come.
     pub(crate) fn end_block(&mut self, received_ms: i64) {
         debug_assert!(self.waiting.is_empty(), "all sessions of a block are settled before it is sealed");
-        self.renamed.clear();
-        self.moved.clear();
+        self.moved.renamed.clear();
+        self.moved.revisions.clear();
         self.block = self.block.wrapping_add(1);
         let gap_ms = self.projects.longest_gap_ms();
         let is_over = received_ms.saturating_sub(self.turned_ms) > gap_ms || received_ms < self.turned_ms;

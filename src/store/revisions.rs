@@ -3,7 +3,7 @@
 //! A late event can move others to another session. Their rows stay as they are; a revision, stored in one part with the event that made
 //! it necessary, says so for a visitor's events in a span of time. It belongs to project 0 as the books do, and uses columns of an event:
 //! [`FROM`] and [`UNTIL`] for the span, `session_id` for the session, [`PROJECT`] for the project, [`VERSION`] for which of several that
-//! hold for an event counts: the highest.
+//! hold for an event counts: the highest. The projection of visits has no [`UNTIL`]; there [`LENGTH`] says it.
 
 /// The `type` of a revision; no event can have it, `$` is reserved.
 pub const REVISION_TYPE: &str = "$session";
@@ -13,6 +13,8 @@ pub const IS_REVISION: &str = "project_id = 0 AND type = '$session'";
 pub const FROM: &str = "timestamp";
 /// Column of a revision that holds the time of the last event meant.
 pub const UNTIL: &str = "original_timestamp";
+/// Column of a revision that holds by how many milliseconds [`UNTIL`] is after [`FROM`], and one more. Of other rows of project 0 it is 0.
+pub const LENGTH: &str = "campaign_hash";
 /// Column of a revision that holds the project of the visitor.
 pub const PROJECT: &str = "person_id";
 /// Column of a revision that holds its version.

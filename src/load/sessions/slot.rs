@@ -28,9 +28,9 @@ pub(super) struct Slot {
     pub(super) length_ms: u32,
     /// The block in which it began.
     pub(super) born: u32,
-    /// Seconds before the start in which nothing is.
+    /// Minutes before the start in which nothing is.
     pub(super) free_before: u16,
-    /// Seconds after the last event in which nothing is.
+    /// Minutes after the last event in which nothing is.
     pub(super) free_after: u16,
     /// Of the revisions that hold for its events the highest version, 0 if there is none; [`UNKNOWN`] of a session that the table had.
     pub(super) version: u8,
@@ -40,6 +40,7 @@ pub(super) struct Slot {
 /// Which revisions hold for a session must be looked up.
 pub(super) const UNKNOWN: u8 = u8::MAX;
 
+const MINUTE_MS: i64 = 60_000;
 /// Nothing is after it, however long.
 pub(super) const FOREVER: u16 = u16::MAX;
 
@@ -89,15 +90,56 @@ impl Slot {
 
     /// Nothing is between this and the start.
     pub(super) fn free_from(&self) -> i64 {
-        self.start_ms().saturating_sub(1_000 * i64::from(self.free_before))
+        self.start_ms().saturating_sub(MINUTE_MS * i64::from(self.free_before))
     }
 
     /// Nothing is between the last event and this.
     pub(super) fn free_until(&self) -> i64 {
         match self.free_after {
             FOREVER => i64::MAX,
-            seconds => self.last_ms().saturating_add(1_000 * i64::from(seconds)),
+            minutes => self.last_ms().saturating_add(MINUTE_MS * i64::from(minutes)),
         }
+    }
+
+    /// An event at `at_ms` is the session's, and its last one so far.
+    pub(super) fn extend(&mut self, at_ms: i64) {
+        let more_ms = u32::try_from(at_ms.saturating_sub(self.start_ms())).unwrap_or(u32::MAX);
+        if more_ms > self.length_ms {
+            if self.free_after != FOREVER {
+                self.free_after = minutes(at_ms, self.free_until());
+            }
+            self.length_ms = more_ms;
+        }
+    }
+
+    /// The session begins with `moment`.
+    pub(super) fn begin_earlier(&mut self, moment: Moment) {
+        self.free_before = minutes(self.free_from(), moment.at_ms);
+        self.length_ms += u32::try_from(self.start_ms() - moment.at_ms).unwrap_or(0);
+        (self.start, self.campaign) = (ShortTime::of(moment.at_ms), moment.campaign);
+    }
+
+    /// A session of one event after this one.
+    pub(super) fn followed_by(&self, moment: Moment, block: u32) -> Self {
+        let free_after = if self.free_after == FOREVER { FOREVER } else { minutes(moment.at_ms, self.free_until()) };
+        Self { born: block, free_before: minutes(self.last_ms(), moment.at_ms), free_after, ..Self::of(moment) }
+    }
+
+    /// A session of one event before this one, with nothing between them.
+    pub(super) fn preceded_by(&mut self, moment: Moment, block: u32) -> Self {
+        let (free_before, free_after) = (minutes(self.free_from(), moment.at_ms), minutes(moment.at_ms, self.start_ms()));
+        self.free_before = free_after;
+        Self { born: block, free_before, free_after, ..Self::of(moment) }
+    }
+
+    /// Something before the start ends at `last_ms`.
+    pub(super) fn free_since(&mut self, last_ms: i64) {
+        self.free_before = self.free_before.min(minutes(last_ms, self.start_ms()));
+    }
+
+    /// Something after the last event begins at `start_ms`.
+    pub(super) fn free_up_to(&mut self, start_ms: i64) {
+        self.free_after = self.free_after.min(minutes(self.last_ms(), start_ms));
     }
 
     pub(super) fn place(&self, moment: Moment, rules: &SessionRules, block: u32) -> Placed {
@@ -135,8 +177,8 @@ impl Slot {
     }
 }
 
-/// Seconds between two times that are certainly free.
-pub(super) fn seconds(from_ms: i64, to_ms: i64) -> u16 {
-    let whole = to_ms.saturating_sub(from_ms).max(0) / 1_000;
+/// Whole minutes between two times.
+pub(super) fn minutes(from_ms: i64, to_ms: i64) -> u16 {
+    let whole = to_ms.saturating_sub(from_ms).max(0) / MINUTE_MS;
     u16::try_from(whole).unwrap_or(FOREVER).min(FOREVER - 1)
 }

@@ -223,6 +223,21 @@ proptest! {
     }
 
     #[test]
+    fn sessions_far_apart_end_with_those_of_the_sorted_events(
+        rules in any_rules(),
+        blocks in proptest::collection::vec(proptest::collection::vec((0_u64..2, prop::sample::select(vec![0, 40, 90, 300, 301, 380, 900]), 0_i64..100, 0_u32..3), 1..5), 1..30),
+    ) {
+        let mut table = Table::new(rules.clone());
+        let mut sessions = sessions(&rules, 100, BASE_MS - 500_000);
+        for (number, events) in (0..).zip(&blocks) {
+            let events: Vec<_> =
+                events.iter().map(|(number, minute, second, campaign)| (visitor(*number), moment((minute * 60 + second) * 1_000, *campaign))).collect();
+            table.load(&mut sessions, &events, BASE_MS + number);
+            table.check();
+        }
+    }
+
+    #[test]
     fn campaigns_of_one_moment_are_one_whichever_comes_last(
         blocks in proptest::collection::vec(proptest::collection::vec((0_i64..6, 0_u32..4), 1..3), 1..20),
     ) {
@@ -249,6 +264,21 @@ proptest! {
         prop_assert_eq!(table.questions, 0);
         prop_assert!(table.revisions.is_empty());
     }
+}
+
+/// Of its latest session, too, events come.
+#[test]
+fn what_was_done_offline_asks_the_table_nothing_however_long_ago_it_was() {
+    let mut table = Table::new(rules(true, true));
+    let mut sessions = sessions(&table.rules, 1_000, NOBODY_MS);
+    for block in 0..20 {
+        let offline = [0, 1, 2, 3].map(|at| moment((4 * block + at) * 20_000 - 30 * 86_400_000, 0));
+        let online = moment(block * 20_000, 0);
+        let events: Vec<_> = std::iter::once(online).chain(offline).map(|moment| (visitor(0), moment)).collect();
+        table.load(&mut sessions, &events, BASE_MS + block);
+        table.check();
+    }
+    assert_eq!(table.questions, 0);
 }
 
 /// A phone tells first what it did last, block by block.

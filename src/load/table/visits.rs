@@ -15,7 +15,7 @@ use crate::load::memory::MemoryLimits;
 use crate::load::sessions::{MOST_VISITS, NOBODY_MS, Pasts, Question, Revision, Sessions, Visit};
 use crate::store::books::{Held, IS_EVENT};
 use crate::store::data_version::DataVersions;
-use crate::store::revisions::{FROM, IS_REVISION, PROJECT, UNTIL, VERSION};
+use crate::store::revisions::{FROM, IS_REVISION, LENGTH, PROJECT, UNTIL, VERSION};
 
 /// Visitors asked for in one statement: the server takes form fields of up to 128 KiB, and a visitor takes 21 bytes of one.
 const VISITORS_PER_STATEMENT: usize = 2_000;
@@ -25,10 +25,8 @@ const AHEAD_MS: i64 = 2 * DAY_MS;
 
 /// Project, visitor, moment, session.
 const LAST_BYTES: usize = 40;
-/// The same, and the campaign.
-const VISIT_BYTES: usize = 44;
-/// Project, visitor, first and last moment, session, version.
-const REVISION_BYTES: usize = 52;
+/// Project, visitor, moment, session, campaign, person, flags.
+const VISIT_BYTES: usize = 56;
 
 impl Past<'_> {
     /// The latest sessions of visitors who were seen within an idle gap of the last receipt. `held` is what the server has.
@@ -72,46 +70,35 @@ impl Past<'_> {
         let mut pasts = Pasts::default();
         for questions in questions.chunks(VISITORS_PER_STATEMENT) {
             let take = |row: &[u8; VISIT_BYTES]| {
-                if let Some((visitor, visit)) = visit(row) {
-                    pasts.entry(visitor).or_default().visits.push(visit);
+                let Some(row) = VisitRow::of(row) else { return };
+                match row.revision() {
+                    Some(revision) => pasts.entry(revision.visitor).or_default().revisions.push(revision),
+                    None => pasts.entry(row.visitor).or_default().visits.push(row.visit()),
                 }
             };
             self.server.each(&self.ask_visits(questions), take).await?;
-            // A statement of its own: the server resolves the table's columns wrongly where the same statement reads its projection.
-            let take = |row: &[u8; REVISION_BYTES]| {
-                if let Some(revision) = revision(row) {
-                    pasts.entry(revision.visitor).or_default().revisions.push(revision);
-                }
-            };
-            self.server.each(&self.ask_revisions(questions), take).await?;
         }
         Ok(pasts)
     }
 
+    /// Events, and what was said of their sessions since: both are beside each other in the projection.
     fn ask_visits(&self, questions: &[Question]) -> Statement {
-        let from_ms = questions.iter().map(|question| question.from_ms).min().unwrap_or_default();
+        let first = |from: fn(&Question) -> i64| questions.iter().map(from).min().unwrap_or_default();
+        let (from_ms, revised_from_ms) = (first(|question| question.from_ms), first(|question| question.revised_from_ms));
         let to_ms = questions.iter().map(|question| question.to_ms).max().unwrap_or_default();
         let visitors = || questions.iter().map(|question| question.visitor.key.0);
-        let to = Statement::of("SELECT project_id, visitor_id, toUnixTimestamp64Milli(timestamp) AS at, session_id, campaign_hash FROM ");
-        let to = to.projection(self.events, "visits").sql(" WHERE received_day >= toDate(").uint16(first_day(from_ms));
-        let to = to.sql(") AND visitor_id IN ").uints(visitors()).sql(" AND timestamp >= fromUnixTimestamp64Milli(").int(from_ms);
-        let to = to.sql(") AND timestamp <= fromUnixTimestamp64Milli(").int(to_ms).sql(") AND ").sql(IS_EVENT);
-        let to = to.sql(" AND at >= transform(visitor_id, ").uints(visitors()).sql(", ");
+        let to = Statement::of("SELECT project_id, visitor_id, toUnixTimestamp64Milli(timestamp) AS at, session_id, campaign_hash, ");
+        let to = to.sql(PROJECT).sql(", ").sql(VERSION).sql(" FROM ").projection(self.events, "visits");
+        let to = to.sql(" WHERE received_day >= toDate(").uint16(first_day(from_ms));
+        let to = to.sql(") AND visitor_id IN ").uints(visitors());
+        let to = to.sql(" AND timestamp >= fromUnixTimestamp64Milli(").int(revised_from_ms.min(from_ms));
+        let to = to.sql(") AND timestamp <= fromUnixTimestamp64Milli(").int(to_ms);
+        let to = to.sql(") AND if(project_id = 0, ").sql(LENGTH).sql(" > 0, at >= transform(visitor_id, ").uints(visitors()).sql(", ");
         let to = to.ints(questions.iter().map(|question| question.from_ms)).sql(", toInt64(0)) AND at <= transform(visitor_id, ");
         let to = to.uints(visitors()).sql(", ").ints(questions.iter().map(|question| question.to_ms));
         // Sessions by time have ids of another kind than those that clients name.
-        let to = to.sql(", toInt64(0)) AND substring(toString(session_id), 15, 1) = '7' LIMIT ");
+        let to = to.sql(", toInt64(0)) AND substring(toString(session_id), 15, 1) = '7') LIMIT ");
         to.uint(MOST_VISITS as u64).sql(" BY project_id, visitor_id")
-    }
-
-    fn ask_revisions(&self, questions: &[Question]) -> Statement {
-        let from_ms = questions.iter().map(|question| question.revised_from_ms).min().unwrap_or_default();
-        let to_ms = questions.iter().map(|question| question.to_ms).max().unwrap_or_default();
-        let to = Statement::of("SELECT ").sql(PROJECT).sql(", visitor_id, toUnixTimestamp64Milli(").sql(FROM);
-        let to = to.sql("), toUnixTimestamp64Milli(").sql(UNTIL).sql("), session_id, ").sql(VERSION).sql(" FROM ").table(self.events);
-        let to = to.sql(" WHERE ").sql(IS_REVISION).sql(" AND ").sql(FROM).sql(" >= fromUnixTimestamp64Milli(").int(from_ms);
-        let to = to.sql(") AND ").sql(FROM).sql(" <= fromUnixTimestamp64Milli(").int(to_ms).sql(") AND visitor_id IN ");
-        to.uints(questions.iter().map(|question| question.visitor.key.0))
     }
 }
 
@@ -136,14 +123,36 @@ fn last_of(row: &[u8; LAST_BYTES]) -> Option<(Visitor, i64, SessionId)> {
     Some((visitor(row)?, number(&row[16..24]) as i64, session(&row[24..])))
 }
 
-fn visit(row: &[u8; VISIT_BYTES]) -> Option<(Visitor, Visit)> {
-    let campaign = Campaign(row[40..].try_into().map_or(0, u32::from_le_bytes));
-    let moment = Moment { at_ms: number(&row[16..24]) as i64, campaign };
-    Some((visitor(row)?, Visit { moment, session: session(&row[24..40]) }))
+/// A row of the projection of visits: an event, or in project 0 a revision.
+struct VisitRow {
+    visitor: Visitor,
+    at_ms: i64,
+    session: SessionId,
+    /// The campaign; of a revision its length.
+    hash: u32,
+    /// Of a revision the project of the visitor.
+    person: u64,
+    /// Of a revision its version.
+    flags: u32,
 }
 
-fn revision(row: &[u8; REVISION_BYTES]) -> Option<Revision> {
-    let (from_ms, to_ms) = (number(&row[16..24]) as i64, number(&row[24..32]) as i64);
-    let (session, version) = (session(&row[32..48]), row[48..].try_into().map_or(0, u32::from_le_bytes));
-    Some(Revision { visitor: visitor(row)?, from_ms, to_ms, session, version })
+impl VisitRow {
+    fn of(row: &[u8; VISIT_BYTES]) -> Option<Self> {
+        let short = |at: usize| row[at..at + 4].try_into().map_or(0, u32::from_le_bytes);
+        let (at_ms, session) = (number(&row[16..24]) as i64, session(&row[24..40]));
+        Some(Self { visitor: visitor(row)?, at_ms, session, hash: short(40), person: number(&row[44..52]), flags: short(52) })
+    }
+
+    fn visit(&self) -> Visit {
+        Visit { moment: Moment { at_ms: self.at_ms, campaign: Campaign(self.hash) }, session: self.session }
+    }
+
+    fn revision(&self) -> Option<Revision> {
+        if self.visitor.project != ProjectId::BOOKS {
+            return None;
+        }
+        let visitor = Visitor { project: ProjectId(self.person), key: self.visitor.key };
+        let to_ms = self.at_ms.saturating_add(i64::from(self.hash) - 1);
+        Some(Revision { visitor, from_ms: self.at_ms, to_ms, session: self.session, version: self.flags })
+    }
 }
