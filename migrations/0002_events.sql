@@ -7,7 +7,8 @@
 -- four bytes of its hash, and the row), and how far each partition of the log is (`places`: a row for each). Which rows were received
 -- last, and what happened last, is found in the marks of `receipts`. A hash instead of the id takes 13 bytes an event instead of 21.
 -- The events of a visitor by time, with what they carry of campaigns and what was said of their sessions since (`visits`), tell in
--- which sessions a late event falls; the day is the same in a whole part and lets others be passed over.
+-- which sessions a late event falls; the day is the same in a whole part and lets others be passed over. The person beside them
+-- tells who used a device that several use; sorted by visitor it takes no space.
 -- Rows with project_id = 0 are the books of a block (see src/load): project 0 has no keys, so no project's query sees them.
 -- Cost on a big table: none, it is created empty. Back out: drop the table; the log can fill it again within its retention.
 CREATE TABLE IF NOT EXISTS ${database}.events

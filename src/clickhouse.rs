@@ -21,4 +21,4 @@ pub use client::{ClickHouse, Client};
 pub use config::{ClickHouseConfig, ClickHouseSettings, Login};
 pub use error::{ClickHouseError, ErrorClass, Retry};
 pub use fleet::{Fleet, Node, Shard};
-pub use statement::{Identifier, Statement, TableName};
+pub use statement::{Identifier, Packed, Statement, TableName};

@@ -2,7 +2,8 @@
 //!
 //! Owns one [`worker`] a partition. The table is the truth, the log's committed offset a hint: a worker takes the
 //! partition's fence, reads back how far the table is, skips what it has, drops copies ([`dedupe`]) and inserts whole
-//! records as one block, which is one atomic part and carries its own books ([`row`]). In a cluster all of that happens in the
+//! records as one block, which is one atomic part and carries its own books ([`row`]). Before it goes what its events say of who is
+//! who ([`ties`]). In a cluster all of that happens in the
 //! one shard that holds the partition ([`shard_map`]). After any answer that is not a clean
 //! success it takes the fence again and looks before it inserts again. May go wrong: the table refuses for a reason that
 //! only an operator can mend (the worker logs an error, keeps trying and loses nothing); a raw offset is missing between two
@@ -25,6 +26,7 @@ pub(crate) mod sessions;
 mod shard_map;
 mod stats;
 mod table;
+mod ties;
 mod worker;
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@ mod freshness;
 pub mod http;
 mod meta;
 pub mod pending;
+mod people;
 mod reader;
 mod report;
 pub mod sql;
@@ -38,6 +39,7 @@ use self::data_through::DataThrough;
 pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
 use self::pending::PendingEvents;
+use self::people::People;
 use self::reader::Reader;
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, missing_limits};
 use self::report::{Ask, Plan, REPORTS, ReportKind, Route};
@@ -62,6 +64,7 @@ struct Inner {
     cache: Arc<Cache>,
     data_through: DataThrough,
     cohorts: SavedCohorts,
+    people: Option<People>,
     freshness: Option<FreshnessWatcher>,
     shared_cache: Option<Arc<dyn SharedCache>>,
 }
@@ -100,27 +103,30 @@ pub struct Sources {
     pub latency: Option<LoadLatency>,
     /// Where cohorts are saved; without it there are none.
     pub saved: Option<ClickHouse>,
+    /// Where it stands which ids belong to one person; without it every id is a person.
+    pub identities: Option<ClickHouse>,
 }
 
 impl From<LoadedBy> for Sources {
     fn from(loaded_by: LoadedBy) -> Self {
-        Self { loaded_by, pending: None, latency: None, saved: None }
+        Self { loaded_by, pending: None, latency: None, saved: None, identities: None }
     }
 }
 
 impl Queries {
     /// Reads `store` within `limits`; a kept answer is given as long as `sources` know of nothing newer.
     pub fn new(store: impl Run, limits: QueryLimits, sources: impl Into<Sources>) -> Self {
-        let Sources { loaded_by, pending, latency, saved } = sources.into();
+        let Sources { loaded_by, pending, latency, saved, identities } = sources.into();
         let (arrivals, freshness, shared_cache) = match loaded_by {
             LoadedBy::ThisProcess(arrivals) => (arrivals, None, None),
             LoadedBy::Fleet(arrivals, shared) => (Arc::clone(&arrivals), Some(FreshnessWatcher::new(arrivals)), shared),
         };
+        let people = identities.map(|store| People::new(store, Arc::clone(&arrivals), freshness.is_some()));
         let cache = Arc::new(Cache::new(limits.cache_bytes, arrivals));
         let data_through = DataThrough::new(pending.clone());
         let reader = Reader::new(store, limits).beside(pending, latency);
         let cohorts = SavedCohorts::new(saved);
-        Self(Arc::new(Inner { reader, cache, data_through, cohorts, freshness, shared_cache }))
+        Self(Arc::new(Inner { reader, cache, data_through, cohorts, people, freshness, shared_cache }))
     }
 
     /// Answers `report` for `project` at `now_ms` (milliseconds since 1970): `body` is the JSON request, the result the JSON answer
@@ -139,9 +145,10 @@ impl Queries {
         if let Some(freshness) = &self.0.freshness {
             freshness.poll(&self.0.reader, now_ms).await;
         }
+        let people = self.0.people_version(project).await;
         let (key, refresh) = (Key { project, plan: plan_key }, common.refresh);
         let request = CacheRequest { key, reach, report, body, refresh, keep: kind.is_kept };
-        let shared = self.0.shared_slot(&request);
+        let shared = self.0.shared_slot(&request, people);
         let inner = Arc::clone(&self.0);
         let computation = Computation { project, plan, traffic: common.traffic, now_ms, shared };
         let served = self.0.cache.answer(request, || inner.compute(computation)).await?;
@@ -265,11 +272,24 @@ struct Computation {
 
 impl Inner {
     /// The slot of the answer to `request` in the shared cache, if there is one.
-    fn shared_slot(&self, request: &CacheRequest<'_>) -> Option<SharedSlot> {
+    fn shared_slot(&self, request: &CacheRequest<'_>, people: u64) -> Option<SharedSlot> {
         let (Some(cache), Some(freshness), true) = (&self.shared_cache, &self.freshness, request.keep) else { return None };
         let project = request.key.project;
-        let key = format!("answer:{:x}:{:x}:{:x}", project.0, request.key.plan, freshness.version(project));
+        let key = format!("answer:{:x}:{:x}:{:x}:{people:x}", project.0, request.key.plan, freshness.version(project));
         Some(SharedSlot { cache: Arc::clone(cache), key, refresh: request.refresh })
+    }
+
+    /// Which state of who is who a question of `project` finds, once what has changed is noted.
+    async fn people_version(&self, project: ProjectId) -> u64 {
+        let Some(people) = &self.people else { return 0 };
+        match people.map(project).await {
+            Ok(map) => map.fingerprint(),
+            Err(problem) => {
+                // What is kept may still do; what must be computed fails with its own error.
+                tracing::debug!(%problem, "not known who is who");
+                0
+            }
+        }
     }
 
     async fn compute(self: Arc<Self>, asked: Computation) -> Result<Computed, QueryError> {
@@ -288,10 +308,23 @@ impl Inner {
         runner.look_at(asked.traffic);
         // Before the first statement: what was loaded by then is seen by all of them.
         let data_through_ms = runner.within_deadline(self.data_through.at(&self.reader, asked.now_ms)).await?;
+        if let Some(people) = &self.people {
+            let map = runner.within_deadline(people.map(asked.project)).await??;
+            runner.set_people(map);
+        }
         let result = Bytes::from(asked.plan.answer(&mut runner).await?);
         let excluded_bots = excluded::count(asked.plan.as_ref(), &mut runner).await;
-        let (rows_read, is_sampled) = (runner.rows_read(), runner.is_sampled());
-        Ok(Computed { result, computed_ms: asked.now_ms, data_through_ms, rows_read, is_sampled, excluded_bots, shared_for: None })
+        let (rows_read, is_sampled, counts_people) = (runner.rows_read(), runner.is_sampled(), runner.counts_people());
+        Ok(Computed {
+            result,
+            computed_ms: asked.now_ms,
+            data_through_ms,
+            rows_read,
+            is_sampled,
+            excluded_bots,
+            counts_people,
+            shared_for: None,
+        })
     }
 }
 

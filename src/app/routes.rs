@@ -68,6 +68,7 @@ impl<L: RunningLog> Routes<L> {
                 loaded_by: loaded_by(settings, data_versions, redis.clone()),
                 pending: Some(Arc::new(LogPending(log.clone()))),
                 latency: Some(Arc::new(move |project| serde_json::to_value(stats.latency(project)).unwrap_or_default())),
+                identities: Some(store.clone()),
                 saved: Some(store.clone()),
             };
             QueryApi::new(Queries::new(StoreReader::new(&store), settings.query, sources), keys, timeout)

@@ -9,6 +9,11 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::ops::Deref;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::wire;
+
 /// Bytes of one field, half of what a server takes by default (`http_max_field_value_size`, 131,072).
 const MAX_FIELD: usize = 65_536;
 /// Fields of one statement, below what a server takes by default (`http_max_fields`, 1,000) with those that the client adds.
@@ -185,6 +190,25 @@ impl Statement {
         if is_one { self } else { self.sql(")") }
     }
 
+    /// Numbers, bound as one array in little space: for arrays of which a literal would take longer to read than to use.
+    pub fn packed(self, values: &Packed) -> Self {
+        let pieces = values.0.as_bytes().chunks(MAX_FIELD - 4).map(|piece| String::from_utf8_lossy(piece).into_owned()).collect();
+        let to = self.sql("(SELECT finalizeAggregation(CAST(base64Decode(").pieces("String", "concat(", pieces);
+        to.sql("), 'AggregateFunction(groupArray, UInt64)')))")
+    }
+
+    /// Fills in what stands at each `mark` of the text.
+    pub fn filled(self, mark: &'static str, fill: impl Fn(Self) -> Self) -> Self {
+        let Self { text, values } = self;
+        let mut parts = text.split(mark);
+        let mut filled = Self { text: parts.next().unwrap_or_default().to_owned(), values };
+        for part in parts {
+            filled = fill(filled);
+            filled.text.push_str(part);
+        }
+        filled
+    }
+
     /// A whole number, bound.
     pub fn int(self, value: i64) -> Self {
         self.bind("Int64", value.to_string())
@@ -263,6 +287,25 @@ impl Statement {
     /// UUIDs, bound as one array.
     pub fn uuids(self, values: impl IntoIterator<Item = [u8; 16]>) -> Self {
         self.array("Array(UUID)", values.into_iter().map(|value| format!("'{}'", uuid::Uuid::from_bytes(value))))
+    }
+}
+
+/// Numbers as [`Statement::packed`] binds them: the state of `groupArray`, in base64. Eleven bytes a number, and read at the speed of memory.
+#[derive(Clone, Debug, Default)]
+pub struct Packed(String);
+
+impl Packed {
+    /// Of `values`.
+    pub fn of(values: impl ExactSizeIterator<Item = u64>) -> Self {
+        let mut state = Vec::with_capacity(10 + 8 * values.len());
+        wire::put_varint(&mut state, values.len() as u64);
+        values.for_each(|value| state.extend_from_slice(&value.to_le_bytes()));
+        Self(STANDARD.encode(state))
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
     }
 }
 

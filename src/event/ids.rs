@@ -45,6 +45,42 @@ pub fn is_placeholder(id: &str) -> bool {
     NOTHING.contains(&id)
 }
 
+/// What programs send as the id of a user whom they do not know, in small letters.
+const NOBODY: [&str; 24] = [
+    "null",
+    "undefined",
+    "none",
+    "nil",
+    "nan",
+    "n/a",
+    "true",
+    "false",
+    "-1",
+    "[object object]",
+    "anonymous",
+    "anonymous_user",
+    "anon",
+    "guest",
+    "test",
+    "unknown",
+    "unidentified",
+    "not_authenticated",
+    "not set",
+    "(not set)",
+    "id",
+    "email",
+    "distinct_id",
+    "distinctid",
+];
+
+/// Whether `id` stands for nobody: a word that programs send for want of a user, zeros (the UUID of zeros among them), or no letter and
+/// no digit at all. It names no person and ties nothing to one.
+pub fn stands_for_nobody(id: &str) -> bool {
+    let id = id.trim();
+    let is_empty = || !id.contains(|character: char| character.is_alphanumeric() && character != '0');
+    NOBODY.iter().any(|word| id.eq_ignore_ascii_case(word)) || is_empty()
+}
+
 /// The id of the event that a client calls `text`: itself if that is a UUID, with hyphens or without, else a UUID (version 8) made from it,
 /// so that the same text names the same event whenever it comes. `None` for what names no event: nothing, too much, control
 /// characters, placeholders, the UUID of zeros.
@@ -97,6 +133,18 @@ mod tests {
             assert_eq!(event_id_of(text), None, "{text:?}");
         }
         assert!(event_id_of(&long[1..]).is_some());
+    }
+
+    #[test]
+    fn what_programs_send_for_want_of_a_user_stands_for_nobody() {
+        let nobody =
+            ["", " ", "NULL", "Undefined", "None", "0", "000", "-1", "Anonymous", "GUEST", " test ", "[object Object]", "@", "?", "-"];
+        for id in nobody.into_iter().chain(["00000000-0000-0000-0000-000000000000", "00000000000000000000000000000000"]) {
+            assert!(stands_for_nobody(id), "{id:?}");
+        }
+        for id in ["1", "10", "ada", "guest-7", "tester", "a@b.example", "@ada", "0a", "名", "00000000-0000-0000-0000-000000000001"] {
+            assert!(!stands_for_nobody(id), "{id:?}");
+        }
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use super::warning::{SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, VALUE_TR
 use super::{IngestLimits, geo};
 use crate::event::address::parse_forwarded;
 use crate::event::field::{Field, flag};
-use crate::event::ids::{PersonKey, ProjectId, VisitorKey, event_id_of, is_placeholder};
+use crate::event::ids::{PersonKey, ProjectId, VisitorKey, event_id_of, is_placeholder, stands_for_nobody};
 use crate::event::packed::{EventHeader, EventWriter};
 use crate::event::text::clip;
 use crate::event::time::{Clock, Corrected, Stated, correct};
@@ -103,7 +103,9 @@ impl<'t> Head<'t> {
         flags |= if at.is_clamped { flag::CLAMPED } else { 0 };
         flags |= if stated.at_ms.is_none() { flag::SERVER_TIME } else { 0 };
         let visitor = if anonymous_id.is_empty() { user_id } else { anonymous_id };
-        let person = if user_id.is_empty() { anonymous_id } else { user_id };
+        // A user who stands for nobody is kept as it was sent, but the event is the visitor's.
+        let is_anonymous = user_id.is_empty() || !anonymous_id.is_empty() && stands_for_nobody(user_id);
+        let person = if is_anonymous { anonymous_id } else { user_id };
         let header = EventHeader {
             event_id,
             visitor: VisitorKey::of(rules.project, visitor),

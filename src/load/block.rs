@@ -11,6 +11,7 @@ use super::dedupe::{EventKey, Fingerprint, Verdict, own_time_ms};
 use super::memory::Memory;
 use super::row::{Belonging, Covered, RowOrigin, Rows};
 use super::sessions::{Row, Sessions, Settled};
+use super::ties::Ties;
 use crate::clock;
 use crate::event::field::Field;
 use crate::event::ids::{LogEpoch, ProjectId};
@@ -75,6 +76,7 @@ pub(super) struct Block {
     waits: Vec<(ProjectId, i64, u32)>,
     touched: BTreeSet<(ProjectId, Day)>,
     last_touched: Option<(ProjectId, Day)>,
+    pub(super) ties: Ties,
     open: Option<Open>,
 }
 
@@ -133,6 +135,8 @@ pub(super) struct Sealed {
     pub(super) waits: Vec<(ProjectId, i64, u32)>,
     /// Projects and days of its events.
     pub(super) touched: BTreeSet<(ProjectId, Day)>,
+    /// Projects of which its events tie ids.
+    pub(super) tied: BTreeSet<ProjectId>,
 }
 
 impl Sealed {
@@ -152,6 +156,7 @@ impl Block {
             waits: Vec::new(),
             touched: BTreeSet::new(),
             last_touched: None,
+            ties: Ties::default(),
             open: None,
         }
     }
@@ -254,6 +259,7 @@ impl Block {
             name => Some(SessionId::of_client(visitor, name)),
         };
         self.touch(project, event.header.at_ms);
+        self.ties.note(project, &event.header, fields);
         self.rows.event(event, fields, Belonging { project, session, campaign }, origin);
     }
 
@@ -353,6 +359,7 @@ impl Block {
             rows: Arc::new(std::mem::replace(&mut self.rows, self.spare.take().unwrap_or_else(Rows::new))),
             waits: std::mem::take(&mut self.waits),
             touched: std::mem::take(&mut self.touched),
+            tied: self.ties.take().into_iter().map(|tie| tie.project).collect(),
         };
         self.last_touched = None;
         self.books.clear();

@@ -44,19 +44,24 @@ impl Part for PendingBlock {
 
 type Reply = oneshot::Sender<Result<(), TableError>>;
 
-/// The inserts into one server: one at a time.
-#[derive(Default)]
-pub(super) struct InsertQueue {
-    pending: Mutex<Vec<(PendingBlock, Reply)>>,
+/// The inserts into one table of one server: one at a time.
+pub(super) struct InsertQueue<B> {
+    pending: Mutex<Vec<(B, Reply)>>,
     turn: tokio::sync::Mutex<()>,
 }
 
-impl InsertQueue {
+impl<B> Default for InsertQueue<B> {
+    fn default() -> Self {
+        Self { pending: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+}
+
+impl<B> InsertQueue<B> {
     /// Inserts a block together with all that are pending. `send` inserts what it is given as one part.
     pub(super) async fn insert<F: Future<Output = Result<(), TableError>>>(
         &self,
-        block: PendingBlock,
-        send: impl Fn(Vec<PendingBlock>) -> F,
+        block: B,
+        send: impl Fn(Vec<B>) -> F,
     ) -> Result<(), TableError> {
         let (reply, mut answer) = oneshot::channel();
         self.pending().push((block, reply));
@@ -84,13 +89,13 @@ impl InsertQueue {
     }
 
     /// The blocks of the next group. Those whose receiver is gone are dropped.
-    fn take_pending(&self) -> Vec<(PendingBlock, Reply)> {
+    fn take_pending(&self) -> Vec<(B, Reply)> {
         let mut pending = self.pending();
         pending.retain(|(_, reply)| !reply.is_closed());
         std::mem::take(&mut *pending)
     }
 
-    fn pending(&self) -> MutexGuard<'_, Vec<(PendingBlock, Reply)>> {
+    fn pending(&self) -> MutexGuard<'_, Vec<(B, Reply)>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -110,7 +115,7 @@ mod tests {
     }
 
     /// An insert that takes a second, and is refused if partition 13 is in the group.
-    fn start(queue: &Arc<InsertQueue>, sent: &Sent, block: PendingBlock) -> tokio::task::JoinHandle<Result<(), TableError>> {
+    fn start(queue: &Arc<InsertQueue<PendingBlock>>, sent: &Sent, block: PendingBlock) -> tokio::task::JoinHandle<Result<(), TableError>> {
         let (queue, sent) = (Arc::clone(queue), Arc::clone(sent));
         spawn_apart(async move {
             let send = |blocks: Vec<PendingBlock>| {

@@ -25,6 +25,7 @@ use crate::store::books::{self, PartitionKey};
 use crate::store::data_version::DataVersions;
 use crate::store::fence::Fence;
 use crate::store::tables::EVENTS;
+use crate::store::tables::identities::{self, IDENTITIES, Tie};
 use past::Past;
 
 /// The table of events as the loader sees it.
@@ -49,6 +50,9 @@ pub(super) trait Table: Clone + Send + Sync + 'static {
         candidates: &[DuplicateCandidate],
     ) -> impl Future<Output = Result<HashMap<EventKey, Fingerprint>, TableError>> + Send;
 
+    /// Writes what the events of a block tie, at least once.
+    fn tie(&self, key: PartitionKey, ties: &[Tie]) -> impl Future<Output = Result<(), TableError>> + Send;
+
     /// Inserts a block, whole or not at all.
     fn insert(&self, block: &Sealed, generation: u64) -> impl Future<Output = Result<(), TableError>> + Send;
 
@@ -67,7 +71,14 @@ pub(super) struct EventTable {
     fence: Fence,
     shard_map: Arc<ShardMap>,
     /// One for each server, shard by shard.
-    queues: Arc<[Vec<InsertQueue>]>,
+    queues: Arc<[Vec<Queues>]>,
+}
+
+/// The inserts into one server.
+#[derive(Default)]
+struct Queues {
+    blocks: InsertQueue<PendingBlock>,
+    ties: InsertQueue<Vec<Tie>>,
 }
 
 /// How often running inserts of an earlier generation are looked for.
@@ -76,7 +87,7 @@ const FENCE_POLL: Duration = Duration::from_millis(20);
 impl EventTable {
     /// The table `name`. `partitions` is the number of the log's partitions.
     pub(super) fn new(store: ClickHouse, data_versions: Arc<DataVersions>, partitions: u16, name: &Identifier) -> Self {
-        let queues = store.shards.iter().map(|shard| shard.replicas().map(|_| InsertQueue::default()).collect()).collect();
+        let queues = store.shards.iter().map(|shard| shard.replicas().map(|_| Queues::default()).collect()).collect();
         let (events, fence) = (store.table(name.clone()), Fence::of(&store.database, name));
         Self { store, data_versions, partitions, events, fence, shard_map: Arc::default(), queues }
     }
@@ -118,6 +129,12 @@ impl EventTable {
             has_rows: held.iter().any(|held| held.key == key),
             has_begun: has_fence || held.iter().any(|held| held.key.partition == key.partition),
         })
+    }
+
+    /// The queues of the server that takes the inserts of a partition.
+    fn queues(&self, shard: usize, key: PartitionKey) -> Result<&Queues, TableError> {
+        let queues = self.queues.get(shard).map(Vec::as_slice).unwrap_or_default();
+        queues.get(usize::from(key.partition) % queues.len().max(1)).ok_or_else(|| no_shard(shard))
     }
 
     async fn highest_in(&self, server: &Client, key: PartitionKey) -> Result<Option<i64>, TableError> {
@@ -201,12 +218,18 @@ impl Table for EventTable {
         self.past(self.writer(key)?, key).find(candidates).await
     }
 
+    async fn tie(&self, key: PartitionKey, ties: &[Tie]) -> Result<(), TableError> {
+        let shard = self.shard_map.shard(key);
+        let (writer, table) = (self.writer_of(shard, key)?, self.store.table(IDENTITIES.name()));
+        let send = async |ties: Vec<Vec<Tie>>| Ok(identities::insert(writer, &table, &ties.concat()).await?);
+        self.queues(shard, key)?.ties.insert(ties.to_vec(), send).await
+    }
+
     async fn insert(&self, block: &Sealed, generation: u64) -> Result<(), TableError> {
         let key = block.key();
         let shard = self.shard_map.shard(key);
         let writer = self.writer_of(shard, key)?;
-        let queues = self.queues.get(shard).map(Vec::as_slice).unwrap_or_default();
-        let Some(queue) = queues.get(usize::from(key.partition) % queues.len().max(1)) else { return Err(no_shard(shard)) };
+        let queue = &self.queues(shard, key)?.blocks;
         queue.insert(PendingBlock { key, generation, rows: Arc::clone(&block.rows) }, |blocks| self.send(writer, blocks)).await?;
         self.shard_map.pin(key);
         Ok(())
@@ -214,6 +237,7 @@ impl Table for EventTable {
 
     fn announce(&self, block: &Sealed) {
         self.data_versions.note(block.touched.iter().copied());
+        block.tied.iter().for_each(|project| self.data_versions.note_people(*project));
     }
 }
 

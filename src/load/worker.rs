@@ -353,7 +353,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
                 Err(problem) => pause.after(&problem, self.reader.partition(), ends.any()).await,
             }
         }
-        if !self.settle_sessions(ownership, ends).await {
+        if !self.settle_sessions(ownership, ends).await || !self.store_ties(ends).await {
             return false;
         }
         let Some(sealed) = self.block.seal() else { return true };
@@ -384,6 +384,26 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         }
         Counter::SessionRevisions.add(settled.revisions.len() as u64);
         self.block.settle_sessions(settled, sessions);
+        true
+    }
+
+    /// Writes what the events of the block tie. `false` if the table does not answer and this ends.
+    async fn store_ties(&mut self, ends: &Ends) -> bool {
+        let mut pause = Pause::default();
+        while let Some(key) = self.block.key().filter(|_| !self.block.ties.open().is_empty()) {
+            let stored = tokio::select! {
+                () = ends.revoked.cancelled() => return false,
+                stored = self.shared.table.tie(key, self.block.ties.open()) => stored,
+            };
+            match stored {
+                Ok(()) => {
+                    failpoint::point("load.tied");
+                    return true;
+                }
+                Err(_) if ends.stop.is_cancelled() => return false,
+                Err(problem) => pause.after(&problem, self.reader.partition(), ends.any()).await,
+            }
+        }
         true
     }
 

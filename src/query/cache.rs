@@ -5,7 +5,7 @@
 //! later; such an answer lags by at most [`KEPT`], the shortest bucket.
 //!
 //! **Freshness.** An answer is outdated once events of its project and of its days have become readable since it was begun, which
-//! [`DataVersions`] knows to the block. So:
+//! [`DataVersions`] knows to the block, or, of an answer that counts people, once other ids belong to one person. So:
 //! * nothing arrived: the answer is kept for [`KEPT`], of a closed range for [`KEPT_CLOSED`] (late events are arrivals like all
 //!   others; the hour bounds changes that no arrival announces, such as expiry). After that it still answers for another [`KEPT`]
 //!   while one refresh runs.
@@ -206,7 +206,8 @@ impl Cache {
         F: Future<Output = Result<Computed, QueryError>> + Send + 'static,
     {
         let (key, days) = (request.key, request.reach.days.clone());
-        let is_overtaken = |seen| self.arrivals.any_since(key.project, days.clone(), seen);
+        // It is not known yet whether the one under way depends on who is who.
+        let is_overtaken = |seen| self.arrivals.any_since(key.project, days.clone(), seen) || self.arrivals.people_since(key.project, seen);
         self.flights.join(key, self.arrivals.now(), is_overtaken, |slot| {
             let question = kept.map_or_else(|| Arc::new(Question::new(&request)), |entry| Arc::clone(&entry.question));
             question.begin(Instant::now());

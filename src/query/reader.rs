@@ -27,10 +27,11 @@ pub use self::profile::missing_limits;
 pub(crate) use self::rows::{Cell, Row, number, to_json};
 pub use self::store::StoreReader;
 use super::LoadLatency;
-use super::ask::selection::Traffic;
+use super::ask::selection::{PERSON, Traffic};
 use super::ask::{Range, Scope};
 use super::error::QueryError;
 use super::pending::{Backlog, PendingEvents, Watermark};
+use super::people::map::PersonMap;
 use super::sql::Statement;
 use crate::event::ids::ProjectId;
 
@@ -97,8 +98,19 @@ impl Reader {
     }
 
     fn runner(&self, project: ProjectId, now_ms: i64, deadline: Instant) -> StatementRunner<'_> {
-        let traffic = Traffic::People;
-        StatementRunner { reader: self, project, now_ms, deadline, traffic, rows_read: 0, is_sampled: false, _permit: None }
+        let (traffic, people) = (Traffic::People, Arc::default());
+        StatementRunner {
+            reader: self,
+            project,
+            now_ms,
+            deadline,
+            traffic,
+            rows_read: 0,
+            is_sampled: false,
+            people,
+            counts_people: false,
+            _permit: None,
+        }
     }
 }
 
@@ -111,6 +123,8 @@ pub(crate) struct StatementRunner<'a> {
     traffic: Traffic,
     rows_read: u64,
     is_sampled: bool,
+    people: Arc<PersonMap>,
+    counts_people: bool,
     /// Held until the question is answered.
     _permit: Option<QueryPermit>,
 }
@@ -166,6 +180,21 @@ impl StatementRunner<'_> {
         self.is_sampled
     }
 
+    /// Answers with these people.
+    pub(crate) fn set_people(&mut self, people: Arc<PersonMap>) {
+        self.people = people;
+    }
+
+    /// The people of the project.
+    pub(crate) fn people(&self) -> &PersonMap {
+        &self.people
+    }
+
+    /// Whether any statement asked who is who.
+    pub(crate) fn counts_people(&self) -> bool {
+        self.counts_people
+    }
+
     /// Waits for `work` until the deadline of the question.
     pub(crate) async fn within_deadline<T>(&self, work: impl Future<Output = T>) -> Result<T, QueryError> {
         timeout_at(self.deadline, work).await.map_err(|_| QueryError::too_slow())
@@ -191,6 +220,8 @@ impl StatementRunner<'_> {
     }
 
     async fn typed_each<T: DeserializeOwned>(&mut self, statement: Statement, mut take: impl FnMut(T)) -> Result<(), QueryError> {
+        self.counts_people |= statement.text().contains(PERSON);
+        let statement = statement.filled(PERSON, |to| self.people.fill(to));
         if !statement.fits() {
             let message = "the filters hold more different fields and values than one statement can carry";
             return Err(QueryError::invalid("filter_too_complex", message));

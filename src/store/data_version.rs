@@ -32,6 +32,8 @@ pub struct DataVersions {
 struct Noted {
     /// Of unknown days.
     any: Version,
+    /// Of who is who.
+    people: Version,
     days: BTreeMap<Day, Version>,
 }
 
@@ -54,6 +56,24 @@ impl DataVersions {
     pub fn note_all(&self, project: ProjectId) {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
         projects.entry(project).or_default().any = Version(self.clock.fetch_add(1, Ordering::SeqCst) + 1);
+    }
+
+    /// Notes that it changed which ids of `project` belong to one person.
+    pub fn note_people(&self, project: ProjectId) {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        projects.entry(project).or_default().people = Version(self.clock.fetch_add(1, Ordering::SeqCst) + 1);
+    }
+
+    /// Whether it changed since `seen` which ids of `project` belong to one person.
+    pub fn people_since(&self, project: ProjectId, seen: Version) -> bool {
+        if self.now() == seen {
+            return false;
+        }
+        if Version(self.everything.load(Ordering::SeqCst)) > seen {
+            return true;
+        }
+        let projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        projects.get(&project).is_some_and(|noted| noted.people > seen)
     }
 
     /// Notes that anything may have arrived.
@@ -114,6 +134,19 @@ mod tests {
         let seen = versions.now();
         versions.note([(ADA, 10)]);
         assert!(versions.any_since(ADA, 10..=10, seen));
+    }
+
+    #[test]
+    fn who_is_who_changes_apart_from_what_arrived() {
+        let versions = DataVersions::default();
+        let seen = versions.now();
+        versions.note_people(ADA);
+        assert!(versions.people_since(ADA, seen) && !versions.any_since(ADA, 0..=Day::MAX, seen) && !versions.people_since(BOB, seen));
+        let seen = versions.now();
+        versions.note([(ADA, 10)]);
+        assert!(!versions.people_since(ADA, seen));
+        versions.note_everything();
+        assert!(versions.people_since(ADA, seen));
     }
 
     #[test]

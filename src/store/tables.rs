@@ -3,11 +3,13 @@
 pub mod dead_letters;
 pub mod events;
 pub mod fence;
+pub mod identities;
 pub mod saved;
 
 pub use dead_letters::DEAD_LETTERS;
 pub use events::EVENTS;
 pub use fence::FENCE;
+pub use identities::IDENTITIES;
 pub use saved::SAVED;
 
 use crate::clickhouse::{ClickHouse, ClickHouseError, ErrorClass, Format, Identifier, Statement, Whole};
@@ -47,7 +49,7 @@ pub enum Rebuild {
 }
 
 /// Every table, in the order in which they are made.
-pub const TABLES: [&Table; 4] = [&FENCE, &EVENTS, &DEAD_LETTERS, &SAVED];
+pub const TABLES: [&Table; 5] = [&FENCE, &EVENTS, &DEAD_LETTERS, &IDENTITIES, &SAVED];
 
 /// Where the migrations are noted.
 pub const NOTES: Identifier = Identifier::known("schema_migrations");
@@ -122,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_name_that_a_table_has_or_that_its_companions_would_have_is_refused() {
-        for taken in ["events", "fence", "dead_letters", "schema_migrations", "", "1st", "a-b", "_x", "a'b"] {
+        for taken in ["events", "fence", "dead_letters", "identities", "schema_migrations", "", "1st", "a-b", "_x", "a'b"] {
             assert!(new_name(taken).is_err(), "{taken}");
         }
         assert_eq!(&*new_name("again").unwrap(), "again");

@@ -83,7 +83,8 @@ async fn tables(cluster: &Cluster, shard: usize) -> String {
 async fn every_server_gets_the_schema_and_one_that_lost_it_gets_it_again() {
     let mut cluster = Cluster::start(2).await;
     let dir = tempfile::tempdir().unwrap();
-    const ALL: &str = "pulse.dead_letters pulse.events pulse.fence pulse.schema_migrations pulse_all.dead_letters pulse_all.events";
+    const ALL: &str = "pulse.dead_letters pulse.events pulse.fence pulse.identities pulse.saved pulse.schema_migrations pulse_all.dead_letters \
+                       pulse_all.events pulse_all.identities pulse_all.saved";
 
     let before = done(&cluster, &dir, &["migrate", "--status"]);
     assert!(before.contains("missing  0002_events.sql") && !before.contains("present"), "{before}");

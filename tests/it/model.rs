@@ -4,6 +4,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod filters;
 pub(crate) mod ledger;
+pub(crate) mod people;
 pub(crate) mod properties;
 pub(crate) mod trends;
 pub(crate) mod users;
@@ -74,6 +75,10 @@ impl Breakdown {
 pub(crate) struct Event {
     pub(crate) kind: &'static str,
     pub(crate) at_ms: i64,
+    /// The device and the user that it came with; one of them at least.
+    pub(crate) device: Option<u64>,
+    pub(crate) user: Option<u64>,
+    /// Whose it is by all that is tied: [`people::resolve`].
     pub(crate) person: u64,
     pub(crate) session: u64,
     pub(crate) plan: Option<Value>,
@@ -95,8 +100,8 @@ impl Event {
         let at = format!("{}.{:03}", self.at_ms / 1_000, self.at_ms % 1_000);
         let mut row = json!({
             "project_id": project, "type": self.kind, "timestamp": at, "received_day": "2100-01-01",
-            // Keys over the whole range of the type, the highest bit included.
-            "person_id": self.person * 0x2AAA_AAAA_AAAA_AAAB, "user_id": format!("user {}", self.person),
+            "person_id": people::key(self.user.or(self.device).unwrap()), "visitor_id": people::key(self.device.or(self.user).unwrap()),
+            "user_id": self.user.map(people::name).unwrap_or_default(), "anonymous_id": self.device.map(people::name).unwrap_or_default(),
             "event_id": id(index), "session_id": format!("00000000-0000-0000-0000-{:012}", self.session), "country": self.country, "bot": self.bot,
             "strings": {}, "numbers": {}, "others": {},
         });

@@ -11,13 +11,14 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use pulse::clickhouse::engine::{Engine, EngineConfig};
 use pulse::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseSettings, Statement};
 use pulse::event::ids::ProjectId;
-use pulse::query::{Get, LoadedBy, Queries, QueryConfig, StoreReader};
+use pulse::query::{Get, LoadedBy, Queries, QueryConfig, Sources, StoreReader};
 use pulse::store::migrate;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::harness::clickhouse::Cluster;
 use crate::model::filters::{self, Filter};
+use crate::model::people::{self, Ties};
 use crate::model::{self, BIG, Event, HALF_HOUR_MS, MODELS, Range};
 
 /// Sunday, 29 March 2026, when clocks change in Berlin (at 01:00 UTC) and Beirut (at midnight, so the day begins at 01:00).
@@ -55,12 +56,14 @@ impl Store {
         migrate::run(&store).await.unwrap();
         // No case fails because the machine is slow.
         let limits = QueryConfig { max_time: Duration::from_secs(600), ..QueryConfig::default() }.check().unwrap();
-        let queries = Queries::new(StoreReader::new(&store), limits, LoadedBy::ThisProcess(Arc::default()));
+        let sources = Sources { identities: Some(store.clone()), ..LoadedBy::ThisProcess(Arc::default()).into() };
+        let queries = Queries::new(StoreReader::new(&store), limits, sources);
         Self { store, queries, _runs_on: runs_on }
     }
 
     /// Stores events with the books and the dead letters of their case.
-    async fn insert(&self, project: u64, events: &[Event]) {
+    async fn insert(&self, project: u64, events: &[Event], ties: &Ties) {
+        people::insert(&self.store, project, events, ties).await;
         let rows = events.iter().enumerate().map(|(index, event)| event.row(project, index));
         self.insert_rows("events", rows.chain(model::ledger::rows(project, events)).collect()).await;
         self.insert_rows("dead_letters", model::dead_letters::rows(project, events)).await;
@@ -124,6 +127,7 @@ impl Asker<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) events: Vec<Event>,
+    pub(crate) ties: Ties,
     pub(crate) range: Range,
     pub(crate) zone: &'static str,
     pub(crate) interval: &'static str,
@@ -173,16 +177,18 @@ fn event(range: Range) -> impl Strategy<Value = Event> {
     let near = prop_oneof![(-480_i64..480).prop_map(|half_hours| CLOCK_CHANGE_MS + half_hours * HALF_HOUR_MS), edges];
     // Times on and beside the edges of buckets and ranges.
     let at = (near, -1_i64..=1).prop_map(|(edge, beside)| edge + beside);
-    (prop::sample::select(vec!["view", "buy"]), at, 0_u64..6, 0_u64..4)
+    (prop::sample::select(vec!["view", "buy"]), at, people::ids(), 0_u64..4)
         .prop_flat_map(move |head| {
             let bots = prop::sample::select(vec!["", "", "", "", "agent_crawler", "monitor"]);
             let tail = (prop::sample::select(plans.clone()), amount(), prop::sample::select(vec!["", "DE", "FR", "IT"]), bots);
             (Just(head), tail)
         })
-        .prop_map(|((kind, at_ms, person, session), (plan, amount, country, bot))| Event {
+        .prop_map(|((kind, at_ms, (device, user), session), (plan, amount, country, bot))| Event {
             kind,
             at_ms,
-            person,
+            device,
+            user,
+            person: 0,
             session,
             plan,
             amount,
@@ -220,10 +226,12 @@ fn case() -> impl Strategy<Value = Case> {
     let happened = where_and_when
         .prop_flat_map(|(zone, range)| (Just(zone), Just(range), prop::collection::vec(event(range), 0..60), filters::filters(range)));
     let what = (prop::collection::vec(maths, 1..3), any::<bool>(), prop::sample::select(model::INTERVALS.to_vec()), compare());
+    let happened = (happened, people::ties());
     let split = (prop::sample::select(model::BREAKDOWNS.to_vec()), 1_usize..4, prop::bool::weighted(0.3));
     (happened, what, split).prop_map(
-        |((zone, range, events, filters), (maths, formula, interval, compare), (breakdown, limit, include_bots))| Case {
-            events: with_exact_sums(events),
+        |(((zone, range, events, filters), ties), (maths, formula, interval, compare), (breakdown, limit, include_bots))| Case {
+            events: people::resolved(with_exact_sums(events), &ties),
+            ties,
             range,
             zone,
             interval,
@@ -309,7 +317,7 @@ fn check_on(runtime: &Runtime, store: &Store, cases: u32) {
     let result = runner.run(&case(), |case| {
         // Every case has a project of its own, so no case sees another's events unless tenants are mixed up.
         project.set(project.get() + 1);
-        runtime.block_on(store.insert(project.get(), &case.events));
+        runtime.block_on(store.insert(project.get(), &case.events, &case.ties));
         let asker = Asker { store, project: project.get() };
         MODELS.iter().try_for_each(|(report, check)| {
             check(asker, &case).map_err(|problem| match problem {

@@ -12,6 +12,7 @@ use super::super::block::DuplicateCandidate;
 use super::super::dedupe::{Dedupe, EventKey, Fingerprint};
 use super::super::sessions::{Past, Pasts, Question, Sessions, Visit};
 use super::*;
+use crate::event::field::Field;
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey};
 use crate::event::packed::{Enrichment, EventHeader, EventWriter};
 use crate::event::record::{Tallies, day_of};
@@ -19,6 +20,7 @@ use crate::event::session::{Campaign, Moment, SessionId, SessionRules};
 use crate::load::BlockLimits;
 use crate::outcome::Count;
 use crate::project::ProjectsConfig;
+use crate::store::tables::identities::{Pair, Tie, TieKind};
 use rows::rows_of;
 
 const SEEDS: u64 = 300;
@@ -85,6 +87,8 @@ struct State {
     /// Generations of inserts that run.
     running: Vec<u64>,
     rows: Vec<Row>,
+    /// What was tied, by whatever owner.
+    tied: HashSet<Pair>,
     /// How often the table was asked how far it is, beside the fences taken.
     looks: u64,
     /// What it answers to every insert instead, if anything.
@@ -116,6 +120,7 @@ impl World {
             generation: 0,
             running: Vec::new(),
             rows: Vec::new(),
+            tied: HashSet::new(),
             looks: 0,
             refusal: None,
             silent: None,
@@ -149,6 +154,12 @@ fn at_ms(key: &EventKey) -> i64 {
     NOON_MS + i64::from_be_bytes(key.event_id[..8].try_into().unwrap())
 }
 
+/// What an event ties: a device that several use is among them.
+fn pair(key: &EventKey) -> Pair {
+    let number = u64::from_be_bytes(key.event_id[..8].try_into().unwrap());
+    Pair { kind: TieKind::Device, from: PersonKey(key.visitor.0), to: PersonKey(100 + number % 3) }
+}
+
 fn event_key(number: u64) -> EventKey {
     let mut event_id = [0; 16];
     event_id[..8].copy_from_slice(&number.to_be_bytes());
@@ -172,7 +183,7 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
             let fixed = EventHeader {
                 event_id: key.event_id,
                 visitor: key.visitor,
-                person: PersonKey(1),
+                person: pair(&key).to,
                 at_ms,
                 original_ms: at_ms,
                 sent_ms: 0,
@@ -180,7 +191,10 @@ fn script(dice: &mut Dice) -> (Vec<Record>, HashSet<EventKey>) {
                 flags: 0,
                 project: 0,
             };
-            EventWriter::begin(&mut body).finish(&fixed);
+            let mut writer = EventWriter::begin(&mut body);
+            writer.field(Field::AnonymousId, format!("visitor {}", key.visitor.0).as_bytes());
+            writer.field(Field::UserId, format!("user {}", fixed.person.0).as_bytes());
+            writer.finish(&fixed);
             Enrichment::begin(&mut enrichments).finish();
             tallies.add(ProjectId(1), received_ms, Count::Received, 1);
         }
@@ -295,6 +309,15 @@ impl Table for World {
         Ok(questions.iter().map(visits).collect())
     }
 
+    async fn tie(&self, _: PartitionKey, ties: &[Tie]) -> Result<(), TableError> {
+        self.pause().await;
+        if self.strikes(10) {
+            return Err(TableError::Later("the connection was reset".to_owned()));
+        }
+        self.with(|state| state.tied.extend(ties.iter().map(|tie| tie.pair)));
+        Ok(())
+    }
+
     async fn insert(&self, block: &Sealed, generation: u64) -> Result<(), TableError> {
         self.answers(Silent::Insert).await;
         if let Some(refusal) = self.with(|state| state.refusal.clone()) {
@@ -312,6 +335,8 @@ impl Table for World {
                 let at = state.running.iter().position(|running| *running == generation).unwrap();
                 state.running.remove(at);
                 if is_stored {
+                    let untied = rows.iter().filter_map(|(_, key, _)| *key).find(|key| !state.tied.contains(&pair(key)));
+                    assert_eq!(untied, None, "stored before what it ties");
                     state.rows.extend(rows);
                 }
             });

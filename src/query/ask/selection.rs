@@ -34,8 +34,8 @@ pub(crate) enum Traffic {
     Bots,
 }
 
-/// The person of an event.
-pub(crate) const PERSON: &str = "person_id";
+/// The person of an event: a mark in whose place the runner puts who the ids of its project are.
+pub(crate) const PERSON: &str = "{person}";
 
 impl Scope {
     /// The events of `project` in `range`.

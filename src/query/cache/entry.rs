@@ -29,6 +29,8 @@ pub(crate) struct Computed {
     pub(crate) is_sampled: bool,
     /// Events left out because no person made them; none if they were not counted.
     pub(crate) excluded_bots: Option<u64>,
+    /// Whether it depends on who is who.
+    pub(crate) counts_people: bool,
     /// If another instance has computed it: how long ago.
     pub(crate) shared_for: Option<Duration>,
 }
@@ -82,6 +84,7 @@ pub(crate) struct Entry {
     pub(crate) meta: String,
     /// Another instance has computed it.
     pub(crate) is_shared: bool,
+    counts_people: bool,
     began: Instant,
     took: Duration,
     seen: Version,
@@ -123,7 +126,7 @@ impl Question {
 impl Entry {
     pub(crate) fn new(computed: Computed, started: Started, question: Arc<Question>, reach: Reach) -> Self {
         let Started { at: began, seen } = started;
-        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, excluded_bots, shared_for } = computed;
+        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, excluded_bots, counts_people, shared_for } = computed;
         let data_through = data_through_ms.map_or_else(|| "null".to_owned(), |at_ms| format!("\"{}\"", show_ms(at_ms)));
         let excluded_bots = excluded_bots.map_or_else(|| "null".to_owned(), |events| events.to_string());
         let meta = format!(
@@ -132,13 +135,13 @@ impl Entry {
         );
         let took = began.elapsed();
         let began = began.checked_sub(shared_for.unwrap_or_default()).unwrap_or(began);
-        Self { question, result, computed_ms, meta, is_shared: shared_for.is_some(), began, took, seen, reach }
+        Self { question, result, computed_ms, meta, is_shared: shared_for.is_some(), counts_people, began, took, seen, reach }
     }
 
     /// Whether it may answer at `now`.
     pub(crate) fn verdict(&self, arrivals: &DataVersions, now: Instant) -> Verdict {
         let age = now.saturating_duration_since(self.began);
-        if !arrivals.any_since(self.question.key.project, self.reach.days.clone(), self.seen) {
+        if !self.is_outdated(arrivals) {
             let kept = if self.reach.is_closed { KEPT_CLOSED } else { KEPT };
             return match age {
                 // The arrivals of this instance do not show what the computing instance had read.
@@ -163,6 +166,12 @@ impl Entry {
             // The computations that were to replace it have failed.
             Verdict::Stale
         }
+    }
+
+    fn is_outdated(&self, arrivals: &DataVersions) -> bool {
+        let project = self.question.key.project;
+        let has_other_people = self.counts_people && arrivals.people_since(project, self.seen);
+        has_other_people || arrivals.any_since(project, self.reach.days.clone(), self.seen)
     }
 
     /// What it costs to keep.

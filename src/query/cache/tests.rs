@@ -61,7 +61,16 @@ impl Bench {
 
 fn computed(result: &str) -> Computed {
     let result = Bytes::copy_from_slice(result.as_bytes());
-    Computed { result, computed_ms: 0, data_through_ms: None, rows_read: 1, is_sampled: false, excluded_bots: None, shared_for: None }
+    Computed {
+        result,
+        computed_ms: 0,
+        data_through_ms: None,
+        rows_read: 1,
+        is_sampled: false,
+        excluded_bots: None,
+        counts_people: false,
+        shared_for: None,
+    }
 }
 
 /// A question about everything up to now.

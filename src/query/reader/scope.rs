@@ -4,7 +4,7 @@ use crate::event::ids::ProjectId;
 use crate::query::sql::Statement;
 
 /// Tables that hold rows of all projects.
-const TABLES: [&str; 2] = [" FROM events", " FROM dead_letters"];
+const TABLES: [&str; 3] = [" FROM events", " FROM dead_letters", " FROM identities"];
 /// What stands between the table and the condition where a statement reads sessions too.
 const SESSIONS: [&str; 2] = [" GLOBAL ANY LEFT JOIN (", ") AS revisions USING (visitor_id)"];
 /// What is said of sessions, by project.

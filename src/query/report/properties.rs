@@ -194,9 +194,9 @@ mod tests {
         let scope = Scope::new(ProjectId(7), &properties.range);
         let names = |share| Statement::from(properties.names(scope, share));
 
-        assert!(!names(1).text().contains("person_id"));
+        assert!(!names(1).text().contains(PERSON));
         let shared = names(4);
-        assert!(shared.text().contains(" AND person_id <= {p3:UInt64})"), "{}", shared.text());
+        assert!(shared.text().contains(" AND {person} <= {p3:UInt64})"), "{}", shared.text());
         assert!(shared.params().any(|(_, value)| value == (u64::MAX / 4).to_string()));
     }
 }

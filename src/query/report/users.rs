@@ -5,6 +5,8 @@
 //! order of the person's key, which no event changes: a person who belongs to the bar throughout appears on exactly one page, whatever
 //! arrives meanwhile. First and last time and the number of events are those of the bar.
 
+use std::collections::HashMap;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
@@ -84,7 +86,8 @@ impl Report for Users {
         let total = runner.rows(total.into()).await?.first().map_or(0, |row| row.cell(0).uint());
         let mut rows = runner.rows(self.people(events).into()).await?;
         let next = self.page.cut(&mut rows).map(|last| format!("{:016x}", last.cell(0).uint()));
-        to_json(&json!({"users": rows.iter().map(user).collect::<Vec<_>>(), "total": total, "next": next}))
+        let names = names(runner, &rows).await?;
+        to_json(&json!({"users": rows.iter().map(|row| user(row, &names)).collect::<Vec<_>>(), "total": total, "next": next}))
     }
 }
 
@@ -97,7 +100,8 @@ impl Users {
         };
         let columns = Select::default()
             .column(PERSON)
-            .column("if(max(user_id) != '', max(user_id), max(anonymous_id))")
+            .column("max(user_id)")
+            .column("max(anonymous_id)")
             .column("toUnixTimestamp64Milli(min(timestamp))")
             .column("toUnixTimestamp64Milli(max(timestamp))")
             .column("count()");
@@ -112,9 +116,24 @@ impl Users {
     }
 }
 
-fn user(row: &Row) -> Value {
-    let [_, user, first, last, events] = row.columns();
-    json!({"user": user.text(), "first_seen": show_ms(first.int()), "last_seen": show_ms(last.int()), "events": events.uint()})
+/// What people are called of whom the bar has anonymous events only, by key.
+async fn names(runner: &mut StatementRunner<'_>, people: &[Row]) -> Result<HashMap<u64, String>, QueryError> {
+    let nameless = people.iter().filter(|row| row.cell(1).text().is_empty()).map(|row| row.cell(0).uint());
+    let nameless: Vec<u64> = nameless.filter(|_| runner.people().has_ties()).collect();
+    if nameless.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids = "SELECT arrayJoin([(from_key, from_id), (to_key, to_id)]) AS id FROM identities WHERE project_id = ";
+    let statement = Expr::from("SELECT id.1, max(id.2) FROM (").then(ids).then(Expr::uint(runner.project().0));
+    let statement = statement.then(") WHERE id.1 IN ").then(Expr::uints(nameless)).then(" GROUP BY id.1");
+    let rows = runner.rows(statement.into()).await?;
+    Ok(rows.iter().map(|row| (row.cell(0).uint(), row.cell(1).text().to_owned())).collect())
+}
+
+fn user(row: &Row, names: &HashMap<u64, String>) -> Value {
+    let [person, user, device, first, last, events] = row.columns();
+    let known = Some(user.text()).filter(|user| !user.is_empty()).or_else(|| names.get(&person.uint()).map(String::as_str));
+    json!({"user": known.unwrap_or(device.text()), "first_seen": show_ms(first.int()), "last_seen": show_ms(last.int()), "events": events.uint()})
 }
 
 /// The people behind a bar: `ask` is the request of a report and the bar in it.

@@ -17,6 +17,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0002_events.sql", text: include_str!("../../../migrations/0002_events.sql") },
     Migration { name: "0003_dead_letters.sql", text: include_str!("../../../migrations/0003_dead_letters.sql") },
     Migration { name: "0004_language.sql", text: include_str!("../../../migrations/0004_language.sql") },
+    Migration { name: "0005_identities.sql", text: include_str!("../../../migrations/0005_identities.sql") },
     Migration { name: "0006_saved.sql", text: include_str!("../../../migrations/0006_saved.sql") },
 ];
 

@@ -14,7 +14,10 @@ fn names(tables: Vec<TableName>) -> Vec<String> {
 fn what_is_noted_stands_for_tables() {
     let store = store();
     assert_eq!(names(tables_of("0001_fence.sql", &store)), ["pulse.fence"]);
-    assert_eq!(names(tables_of(DISTRIBUTED, &store)), ["pulse_all.events", "pulse_all.dead_letters", "pulse_all.saved"]);
+    assert_eq!(
+        names(tables_of(DISTRIBUTED, &store)),
+        ["pulse_all.events", "pulse_all.dead_letters", "pulse_all.identities", "pulse_all.saved"]
+    );
     assert!(tables_of("0000_of_a_newer_pulse.sql", &store).is_empty());
 }
 
@@ -35,6 +38,7 @@ fn queries_have_a_table_for_each_sharded_one() {
     CREATE DATABASE IF NOT EXISTS pulse_all
     CREATE OR REPLACE TABLE pulse_all.events AS pulse.events ENGINE = Distributed('main', 'pulse', 'events')
     CREATE OR REPLACE TABLE pulse_all.dead_letters AS pulse.dead_letters ENGINE = Distributed('main', 'pulse', 'dead_letters')
+    CREATE OR REPLACE TABLE pulse_all.identities AS pulse.identities ENGINE = Distributed('main', 'pulse', 'identities')
     CREATE OR REPLACE TABLE pulse_all.saved AS pulse.saved ENGINE = Distributed('main', 'pulse', 'saved')
     ");
 }

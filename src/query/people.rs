@@ -1,0 +1,227 @@
+//! People: which ids of a project belong to one person, as questions see it.
+//!
+//! Owns, for the projects that are asked about, the ties as they are in the table, and the [`PersonMap`] that follows from them. A question
+//! is answered with one map, whatever changes meanwhile, and an answer for which the map was used is outdated once the map changes.
+//!
+//! **How fresh it is.** In the process that loads, a tie is known as soon as its event can be read. What other processes write is looked for
+//! every [`POLL`] while questions come. A merge or unmerge that was answered is seen by the next question here, and elsewhere within
+//! [`POLL`]. When a shared device changed hands is read from its events: again once events have arrived, but no sooner than [`TURNS_POLL`]
+//! and [`TURNS_SHARE`] times what reading it took.
+//! **What it costs.** Ties are read in whole at first and every [`WHOLE`], in between those written lately. Memory: 40 bytes a tie and as
+//! much for the map; at most [`MOST_TIES`] ties a project, [`MOST_BYTES`] for all, beyond which the projects asked about least lately are
+//! forgotten. A project with more ties is answered as if the others had not been made, which the log says.
+//! May go wrong: the store is away; then a question that counts people fails as it would anyway.
+
+pub(crate) mod map;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::map::{PersonMap, Ties, Turns};
+use super::error::QueryError;
+use crate::clickhouse::{ClickHouse, ClickHouseError};
+use crate::event::ids::ProjectId;
+use crate::store::data_version::{DataVersions, Day, Version};
+use crate::store::tables::identities::{self, TiePoints, TieState};
+
+/// How often what others wrote is looked for.
+const POLL: Duration = Duration::from_millis(500);
+/// How often shared devices are read again at most, while events arrive.
+const TURNS_POLL: Duration = Duration::from_secs(1);
+const TURNS_SHARE: u32 = 20;
+/// How often all ties are read again.
+const WHOLE: Duration = Duration::from_secs(60);
+/// An insert may become visible this long after the time that its rows carry.
+const LATE_MS: i64 = 60_000;
+/// Most ties of a project.
+const MOST_TIES: usize = 1_000_000;
+/// Most memory of all projects.
+const MOST_BYTES: usize = 128 << 20;
+
+/// The people of all projects.
+pub(super) struct People {
+    store: ClickHouse,
+    arrivals: Arc<DataVersions>,
+    /// Whether other processes write ties, too.
+    is_shared: bool,
+    projects: Mutex<HashMap<ProjectId, Arc<Project>>>,
+}
+
+#[derive(Default)]
+struct Project {
+    current: Mutex<Option<Current>>,
+    /// Held while it is read; the others wait for the result.
+    known: tokio::sync::Mutex<Known>,
+}
+
+/// What questions are answered with.
+#[derive(Clone)]
+struct Current {
+    map: Arc<PersonMap>,
+    /// What had arrived before it was read.
+    seen: Version,
+    read: Instant,
+    turns: ReadTurns,
+    bytes: usize,
+}
+
+/// The ties of a project as they were read.
+#[derive(Default)]
+struct Known {
+    /// In order.
+    states: Vec<TieState>,
+    /// When all of them were read.
+    whole: Option<Instant>,
+    newest_ms: i64,
+    points: TiePoints,
+    turns: HashMap<u64, Turns>,
+    read_turns: ReadTurns,
+}
+
+/// The last time that shared devices were read.
+#[derive(Clone, Copy, Default)]
+struct ReadTurns {
+    /// What had arrived by then.
+    seen: Version,
+    /// Until when they are not read again for what arrives; `None` if there are none.
+    rest: Option<Instant>,
+}
+
+impl ReadTurns {
+    /// Whether they may have changed, and it is time to look.
+    fn is_due(self, arrivals: &DataVersions, project: ProjectId) -> bool {
+        self.rest.is_some_and(|rest| Instant::now() >= rest) && arrivals.any_since(project, 0..=Day::MAX, self.seen)
+    }
+}
+
+impl People {
+    pub(super) fn new(store: ClickHouse, arrivals: Arc<DataVersions>, is_shared: bool) -> Self {
+        Self { store, arrivals, is_shared, projects: Mutex::default() }
+    }
+
+    /// Who is who in `project`, with all that was to be seen when this was asked. If that is another map than before, answers that used
+    /// the one before are outdated.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn map(&self, project: ProjectId) -> Result<Arc<PersonMap>, QueryError> {
+        let own = Arc::clone(self.projects.lock().unwrap_or_else(PoisonError::into_inner).entry(project).or_default());
+        if let Some(map) = self.fresh(project, &own) {
+            return Ok(map);
+        }
+        let mut known = own.known.lock().await;
+        if let Some(map) = self.fresh(project, &own) {
+            return Ok(map);
+        }
+        let before = own.current().map(|current| current.map.fingerprint());
+        let current = self.read(project, &mut known).await.map_err(|problem| QueryError::of_store(problem.class()))?;
+        let map = Arc::clone(&current.map);
+        *own.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
+        if before != Some(map.fingerprint()) {
+            self.arrivals.note_people(project);
+        }
+        drop(known);
+        self.forget_others(project);
+        Ok(map)
+    }
+
+    fn fresh(&self, project: ProjectId, own: &Project) -> Option<Arc<PersonMap>> {
+        let current = own.current()?;
+        let is_polled = !self.is_shared || current.read.elapsed() < POLL;
+        let is_due = current.turns.is_due(&self.arrivals, project);
+        (is_polled && !is_due && !self.arrivals.people_since(project, current.seen)).then_some(current.map)
+    }
+
+    async fn read(&self, project: ProjectId, known: &mut Known) -> Result<Current, ClickHouseError> {
+        let (seen, now) = (self.arrivals.now(), Instant::now());
+        let reader = &self.store.reader;
+        if known.whole.is_some_and(|whole| now - whole < WHOLE) {
+            let lately = identities::states(reader, project, known.newest_ms - LATE_MS, MOST_TIES).await?;
+            known.add(lately);
+        } else {
+            known.states = identities::states(reader, project, 0, MOST_TIES).await?;
+            known.whole = Some(now);
+        }
+        if known.states.len() >= MOST_TIES {
+            tracing::warn!(project = project.0, most = MOST_TIES, "a project has more ties of ids than are looked at");
+            known.states.truncate(MOST_TIES);
+        }
+        known.newest_ms = known.states.iter().map(|state| state.written_ms).max().unwrap_or(0);
+        let ties = Ties::of(&known.states);
+        self.read_turns(project, &ties, known).await?;
+        let map = Arc::new(ties.with_turns(&known.turns));
+        let bytes = map.bytes() + known.states.len() * size_of::<TieState>();
+        Ok(Current { map, seen, read: now, turns: known.read_turns, bytes })
+    }
+
+    /// Reads when shared devices changed hands, if that may have changed.
+    async fn read_turns(&self, project: ProjectId, ties: &Ties, known: &mut Known) -> Result<(), ClickHouseError> {
+        let points = points(ties, &known.states);
+        if points == known.points && !known.read_turns.is_due(&self.arrivals, project) {
+            return Ok(());
+        }
+        if points.devices.is_empty() {
+            (known.points, known.turns, known.read_turns) = (points, HashMap::new(), ReadTurns::default());
+            return Ok(());
+        }
+        let (seen, began) = (self.arrivals.now(), Instant::now());
+        let turns = identities::turns(&self.store.reader, project, &points).await?;
+        (known.points, known.turns) = (points, turns.into_iter().collect());
+        let rest = Some(Instant::now() + TURNS_POLL.max(began.elapsed() * TURNS_SHARE));
+        known.read_turns = ReadTurns { seen, rest };
+        Ok(())
+    }
+
+    /// Forgets projects until the rest takes no more than it may. The one that was just asked about stays.
+    fn forget_others(&self, asked: ProjectId) {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = |own: &Project| own.current().map(|current| (current.read, current.bytes));
+        let mut bytes: usize = projects.values().filter_map(|own| read(own)).map(|(_, bytes)| bytes).sum();
+        while bytes > MOST_BYTES {
+            let others = projects.iter().filter(|(project, _)| **project != asked);
+            let oldest = others.filter_map(|(project, own)| read(own).map(|(at, bytes)| (at, *project, bytes))).min_by_key(|(at, ..)| *at);
+            let Some((_, project, of_project)) = oldest else { return };
+            projects.remove(&project);
+            bytes -= of_project;
+        }
+    }
+}
+
+impl Project {
+    fn current(&self) -> Option<Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Known {
+    /// Adds what was written lately, some of which may be known.
+    fn add(&mut self, lately: Vec<TieState>) {
+        if lately.is_empty() {
+            return;
+        }
+        self.states.extend(lately);
+        self.states.sort_by_key(|state| state.pair);
+        self.states.dedup_by(|later, earlier| {
+            let is_same = later.pair == earlier.pair;
+            if is_same {
+                earlier.first_ms = earlier.first_ms.into_iter().chain(later.first_ms).min();
+                earlier.ruling = earlier.ruling.max(later.ruling);
+                earlier.written_ms = earlier.written_ms.max(later.written_ms);
+            }
+            is_same
+        });
+    }
+}
+
+/// What is to be read of the shared devices: ties that were ruled hold from then on where no event made them.
+fn points(ties: &Ties, states: &[TieState]) -> TiePoints {
+    let devices: Vec<u64> = ties.shared().map(|(device, _)| device).collect();
+    let of_shared = || states.iter().filter(|state| devices.binary_search(&state.pair.from.0).is_ok());
+    let made = of_shared().filter(|state| !state.ruling.is_undone());
+    let more = made.filter_map(|state| Some((state.pair.from.0, state.first_ms.or(state.ruling.at_ms())?, state.pair.to.0))).collect();
+    let undone = of_shared().filter(|state| state.ruling.is_undone()).map(|state| (state.pair.from.0, state.pair.to.0)).collect();
+    TiePoints { devices, more, undone }
+}

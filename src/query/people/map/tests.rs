@@ -1,0 +1,105 @@
+//! The map against the plain definition: who is who, tie by tie and event by event.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::tables::identities::Ruling;
+
+/// A tie as it was made.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    pair: Pair,
+    at_ms: i64,
+    is_undone: bool,
+}
+
+fn made() -> impl Strategy<Value = Made> {
+    // Few ids: devices 0 to 4 and users 3 to 9, so that some are both.
+    let device = (0_u64..5, 3_u64..10).prop_map(|(from, to)| (TieKind::Device, from, to));
+    let alias = (2_u64..10, 3_u64..10).prop_map(|(from, to)| (TieKind::Alias, from, to));
+    let pair = prop_oneof![4 => device, 1 => alias].prop_filter("one id", |(_, from, to)| from != to);
+    (pair, 0_i64..6, prop::bool::weighted(0.15)).prop_map(|((kind, from, to), at_ms, is_undone)| Made {
+        pair: Pair { kind, from: PersonKey(from), to: PersonKey(to) },
+        at_ms,
+        is_undone,
+    })
+}
+
+/// The plain definition. `made` are all ties of all events; a pair is undone if any of its ties says so.
+fn expected(made: &[Made], id: u64, at_ms: i64) -> u64 {
+    let is_undone = |pair: Pair| made.iter().any(|tie| tie.pair == pair && tie.is_undone);
+    let ties: Vec<&Made> = made.iter().filter(|tie| !is_undone(tie.pair)).collect();
+    let of = |kind| ties.iter().filter(move |tie| tie.pair.kind == kind).map(|tie| (tie.at_ms, tie.pair.from.0, tie.pair.to.0));
+    let is_user =
+        |id: u64| of(TieKind::Device).any(|(_, _, to)| to == id) || of(TieKind::Alias).any(|(_, from, to)| from == id || to == id);
+    let person = |user: u64| {
+        let mut together = BTreeSet::from([user]);
+        for _ in 0..20 {
+            for (_, from, to) in of(TieKind::Alias) {
+                if together.contains(&from) || together.contains(&to) {
+                    together.extend([from, to]);
+                }
+            }
+        }
+        *together.first().unwrap()
+    };
+    if is_user(id) {
+        return person(id);
+    }
+    let mut points: Vec<(i64, u64)> = of(TieKind::Device).filter(|(_, from, _)| *from == id).map(|(at_ms, _, to)| (at_ms, to)).collect();
+    points.sort_unstable();
+    let in_force = points.iter().rev().find(|(tied_ms, _)| *tied_ms <= at_ms).or(points.first());
+    in_force.map_or(id, |(_, user)| person(*user))
+}
+
+/// The states of the table, and the turns that it tells of shared devices.
+fn map_of(made: &[Made]) -> PersonMap {
+    let mut states: BTreeMap<Pair, TieState> = BTreeMap::new();
+    for tie in made {
+        let first = TieState { pair: tie.pair, first_ms: Some(tie.at_ms), ruling: Ruling::default(), written_ms: 0 };
+        let state = states.entry(tie.pair).or_insert(first);
+        state.first_ms = state.first_ms.min(Some(tie.at_ms));
+        if tie.is_undone {
+            state.ruling = Ruling::after(Ruling::default(), 1, true);
+        }
+    }
+    let is_made = |tie: &&Made| !states[&tie.pair].ruling.is_undone();
+    let mut points: HashMap<u64, BTreeSet<(i64, u64)>> = HashMap::new();
+    for tie in made.iter().filter(is_made).filter(|tie| tie.pair.kind == TieKind::Device) {
+        points.entry(tie.pair.from.0).or_default().insert((tie.at_ms, tie.pair.to.0));
+    }
+    let turns = points.into_iter().map(|(device, points)| (device, taking_turns(points))).collect();
+    Ties::of(&states.into_values().collect::<Vec<_>>()).with_turns(&turns)
+}
+
+proptest! {
+    #[test]
+    fn everybody_is_who_the_ties_say_in_any_order(made in prop::collection::vec(made(), 0..14), seed: u64) {
+        let map = map_of(&made);
+        let mut shuffled = made.clone();
+        shuffled.sort_by_key(|tie| (tie.at_ms as u64 ^ seed).wrapping_mul(tie.pair.from.0 + 3));
+        let again = map_of(&[shuffled.clone(), shuffled].concat());
+        prop_assert_eq!(map.fingerprint(), again.fingerprint());
+        for id in 0..10 {
+            for at_ms in -1..7 {
+                let person = map.person(PersonKey(id), at_ms).0;
+                prop_assert_eq!(person, expected(&made, id, at_ms), "{} at {}", id, at_ms);
+                prop_assert!(map.ids(PersonKey(person)).contains(&PersonKey(id)), "{} of {}", id, person);
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_tied_costs_nothing() {
+    assert_eq!(map_of(&[]).fill(Statement::default()).text(), "person_id");
+}
+
+#[test]
+fn a_device_of_more_users_than_it_can_have_stands_for_nobody() {
+    let tie = |user| Made { pair: Pair { kind: TieKind::Device, from: PersonKey(1), to: PersonKey(user) }, at_ms: 0, is_undone: false };
+    let of = |users: usize| map_of(&(0..users as u64).map(|user| tie(10 + user)).collect::<Vec<_>>());
+    assert_eq!(of(MOST_USERS).person(PersonKey(1), 0), PersonKey(9 + MOST_USERS as u64));
+    assert_eq!(of(MOST_USERS).person(PersonKey(1), -1), PersonKey(10));
+    assert_eq!(of(MOST_USERS + 1).person(PersonKey(1), 0), PersonKey(1));
+}

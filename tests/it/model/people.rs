@@ -1,0 +1,125 @@
+//! Who an event belongs to, by a plain loop over all that ties two ids.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use pulse::clickhouse::ClickHouse;
+use pulse::event::ids::{PersonKey, ProjectId};
+use pulse::store::tables::IDENTITIES;
+use pulse::store::tables::identities::{self, Pair, Ruling, Tie, TieKind};
+
+use super::Event;
+
+/// What ties ids besides the events, and what was undone by hand.
+#[derive(Clone, Debug)]
+pub(crate) struct Ties {
+    aliases: Vec<(u64, u64)>,
+    undone: Vec<Pair>,
+}
+
+/// The key of an id: over the whole range of the type, the highest bit included.
+pub(crate) fn key(id: u64) -> u64 {
+    id.wrapping_mul(0x2AAA_AAAA_AAAA_AAAB)
+}
+
+/// An id as it is sent.
+pub(crate) fn name(id: u64) -> String {
+    format!("id {id}")
+}
+
+/// Device and user of an event: users are 0 to 5, devices 5 to 8.
+pub(crate) fn ids() -> impl Strategy<Value = (Option<u64>, Option<u64>)> {
+    let (device, user) = (5_u64..9, 0_u64..6);
+    prop_oneof![
+        3 => user.clone().prop_map(|user| (None, Some(user))),
+        3 => device.clone().prop_map(|device| (Some(device), None)),
+        2 => (device, user).prop_map(|(device, user)| (Some(device), Some(user))),
+    ]
+}
+
+pub(crate) fn ties() -> impl Strategy<Value = Ties> {
+    let alias = (0_u64..9, 0_u64..6).prop_filter("one id", |(from, to)| from != to);
+    let undone = prop_oneof![
+        (5_u64..9, 0_u64..6).prop_map(|(from, to)| pair(TieKind::Device, from, to)),
+        (0_u64..6, 0_u64..6).prop_map(|(from, to)| pair(TieKind::Alias, from, to)),
+    ];
+    (prop::collection::vec(alias, 0..2), prop::collection::vec(undone, 0..4)).prop_map(|(aliases, undone)| Ties { aliases, undone })
+}
+
+fn pair(kind: TieKind, from: u64, to: u64) -> Pair {
+    Pair { kind, from: PersonKey(key(from)), to: PersonKey(key(to)) }
+}
+
+/// The events, each with its person.
+pub(crate) fn resolved(mut events: Vec<Event>, ties: &Ties) -> Vec<Event> {
+    let persons: Vec<u64> = events.iter().map(|event| person(&events, ties, event)).collect();
+    events.iter_mut().zip(persons).for_each(|(event, person)| event.person = person);
+    events
+}
+
+fn person(events: &[Event], ties: &Ties, event: &Event) -> u64 {
+    let is_made = |kind, from, to| !ties.undone.contains(&pair(kind, from, to));
+    let aliases: Vec<(u64, u64)> = ties.aliases.iter().copied().filter(|(from, to)| is_made(TieKind::Alias, *from, *to)).collect();
+    let logins: Vec<(i64, u64, u64)> = events
+        .iter()
+        .filter_map(|event| Some((event.at_ms, event.device?, event.user?)))
+        .filter(|(_, device, user)| device != user && is_made(TieKind::Device, *device, *user))
+        .collect();
+    let one_of_aliased = |user: u64| {
+        let mut together = BTreeSet::from([user]);
+        for _ in 0..9 {
+            for (from, to) in &aliases {
+                if together.contains(from) || together.contains(to) {
+                    together.extend([from, to]);
+                }
+            }
+        }
+        // Which one stands for all of them is for nobody to see but the order of a list.
+        together.into_iter().min_by_key(|user| key(*user)).unwrap()
+    };
+    let is_user = |id: u64| logins.iter().any(|(_, _, user)| *user == id) || aliases.iter().any(|(from, to)| *from == id || *to == id);
+    // Ids are one set: what comes as a user in one event may be a device in another.
+    let id = event.user.or(event.device).unwrap();
+    if is_user(id) {
+        return one_of_aliased(id);
+    }
+    let mut of_device: Vec<(i64, u64)> =
+        logins.iter().filter(|(_, device, _)| *device == id).map(|(at_ms, _, user)| (*at_ms, key(*user))).collect();
+    of_device.sort_unstable();
+    let in_force = of_device.iter().rev().find(|(at_ms, _)| *at_ms <= event.at_ms).or(of_device.first());
+    let users = (0..6).find(|user| in_force.is_some_and(|(_, in_force)| key(*user) == *in_force));
+    users.map_or(id, one_of_aliased)
+}
+
+/// Writes what is tied, as the loader does, and what was ruled, as the API does: more than once, and anywhere.
+pub(crate) async fn insert(store: &ClickHouse, project: u64, events: &[Event], ties: &Ties) {
+    let tie = |pair: Pair, from: u64, to: u64, event, ruling| Tie {
+        project: ProjectId(project),
+        pair,
+        from_id: name(from),
+        to_id: name(to),
+        event,
+        ruling,
+    };
+    let mut rows = Vec::new();
+    for (index, event) in events.iter().enumerate() {
+        if let (Some(device), Some(user)) = (event.device, event.user)
+            && device != user
+        {
+            let made = Some((event.at_ms, [index as u8; 16]));
+            rows.push(tie(pair(TieKind::Device, device, user), device, user, made, Ruling::default()));
+        }
+    }
+    rows.extend(
+        ties.aliases.iter().map(|(from, to)| tie(pair(TieKind::Alias, *from, *to), *from, *to, Some((7, [7; 16])), Ruling::default())),
+    );
+    let ruling = Ruling::after(Ruling::default(), 5_000, true);
+    rows.extend(ties.undone.iter().map(|undone| Tie { from_id: String::new(), to_id: String::new(), ..tie(*undone, 0, 0, None, ruling) }));
+    for (number, shard) in store.shards.iter().enumerate() {
+        let own: Vec<Tie> =
+            rows.iter().enumerate().filter(|(at, _)| at % store.shards.len() == number).map(|(_, tie)| tie.clone()).collect();
+        if !own.is_empty() {
+            identities::insert(&shard.first().writer, &store.table(IDENTITIES.name()), &own).await.unwrap();
+        }
+    }
+}
