@@ -197,7 +197,8 @@ impl Config {
         }
         self.http.check().map_err(ConfigError)?;
         let log = self.log.check().map_err(ConfigError)?;
-        let ingest = self.ingest.check().map_err(ConfigError)?;
+        let load = self.load.check(&self.projects).map_err(ConfigError)?;
+        let ingest = self.ingest.check().map_err(ConfigError)?.for_projects(load.projects().clone());
         let process = self.process.check().map_err(ConfigError)?;
         check_fits(&log, &ingest).map_err(ConfigError)?;
         if self.http.largest_body() < ingest.largest_body() {
@@ -209,7 +210,7 @@ impl Config {
             log,
             ingest,
             process,
-            load: self.load.check(&self.projects).map_err(ConfigError)?,
+            load,
             clickhouse: self.clickhouse.check().map_err(ConfigError)?,
             query: self.query.clone().check().map_err(ConfigError)?,
             config: self,

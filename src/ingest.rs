@@ -30,6 +30,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::project::Projects;
+
 pub use accept::{Ingest, IngestParts};
 pub use geo::{Geo, GeoConfig};
 pub use redrive::Redrive;
@@ -114,6 +116,14 @@ pub struct IngestLimits {
     pub(crate) min_clock_skew_ms: i64,
     pub(crate) linger: Duration,
     pub(crate) seal_size: usize,
+    pub(crate) projects: Projects,
+}
+
+impl IngestLimits {
+    /// With what is set for single projects.
+    pub fn for_projects(self, projects: Projects) -> Self {
+        Self { projects, ..self }
+    }
 }
 
 impl IngestConfig {
@@ -155,6 +165,7 @@ impl IngestConfig {
             min_clock_skew_ms: i64::try_from(self.min_clock_skew.as_millis()).unwrap_or(i64::MAX),
             linger: self.linger,
             seal_size: self.seal_size,
+            projects: Projects::default(),
         })
     }
 }

@@ -3,12 +3,15 @@
 //! A project that is not named there has the settings of all. Promise: what is asked of one project's settings costs a look into a table
 //! of those that have any, and nothing where none has. May go wrong: a name that no key knows changes nothing; the start warns of it.
 
+pub mod internal;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::internal::{InternalRules, WrittenRules};
 use crate::event::ids::ProjectId;
 use crate::event::session::{Days, SessionRules};
 
@@ -33,6 +36,14 @@ pub struct ProjectConfig {
     pub session_cut_at_campaign: bool,
     /// IANA name of the zone whose days these are; empty is UTC.
     pub timezone: String,
+    /// Addresses and networks whose traffic is the project's own.
+    pub internal_networks: Vec<String>,
+    /// A cookie (name, or name=value) that marks a browser as the project's own.
+    pub internal_cookie: String,
+    /// A parameter (name, or name=value) in the address of a page that marks the event as the project's own.
+    pub internal_parameter: String,
+    /// Whether traffic out of data centres is left out as bots are.
+    pub exclude_data_centres: bool,
 }
 
 impl ProjectConfig {
@@ -42,7 +53,7 @@ impl ProjectConfig {
     }
 
     fn check(&self, section: &str, of_all: &ProjectSettings) -> Result<ProjectSettings, String> {
-        let Self { session_gap, longest_session, session_cut_at_midnight, session_cut_at_campaign, timezone } = self;
+        let Self { session_gap, longest_session, session_cut_at_midnight, session_cut_at_campaign, timezone, .. } = self;
         let ms = |own: &Option<Duration>, of_all_ms: i64| own.unwrap_or(Duration::from_millis(of_all_ms.unsigned_abs()));
         let (gap, longest) = (ms(session_gap, of_all.sessions.idle_gap_ms), ms(longest_session, of_all.sessions.longest_ms));
         let zone = if timezone.is_empty() { "UTC" } else { timezone };
@@ -52,14 +63,23 @@ impl ProjectConfig {
             cuts_at_campaign: *session_cut_at_campaign,
             ..SessionRules::of_times(section, gap, longest)?
         };
-        Ok(ProjectSettings { sessions })
+        Ok(ProjectSettings { sessions, internal: InternalRules::check(section, self.internal())? })
+    }
+
+    fn internal(&self) -> WrittenRules<'_> {
+        WrittenRules {
+            networks: &self.internal_networks,
+            cookie: &self.internal_cookie,
+            parameter: &self.internal_parameter,
+            excludes_data_centres: self.exclude_data_centres,
+        }
     }
 }
 
 impl ProjectsConfig {
     /// The only way to make [`Projects`]; `sessions` are the rules of projects that set none.
     pub fn check(&self, sessions: SessionRules) -> Result<Projects, String> {
-        let of_all = ProjectSettings { sessions };
+        let of_all = ProjectSettings { sessions, ..ProjectSettings::default() };
         let mut own = HashMap::new();
         for (name, config) in &self.0 {
             let settings = config.check(&format!("projects.{name}"), &of_all)?;
@@ -76,6 +96,8 @@ impl ProjectsConfig {
 pub struct ProjectSettings {
     /// What cuts its sessions.
     pub sessions: SessionRules,
+    /// Which traffic is its own.
+    pub internal: InternalRules,
 }
 
 /// The settings of every project. Cheap to clone.

@@ -183,6 +183,7 @@ impl<L: Log> Ingest<L> {
             fallback_id: None,
             flags: if says("dnt") || says("sec-gpc") { flag::PRIVACY } else { 0 },
             user_agent: browser(headers),
+            cookies: headers.get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default(),
             client: received.head.client_ip,
             geo: &RequestGeo::new(&self.shared.geo),
             is_import: matches!(received.delivery, Delivery::Import(_)),

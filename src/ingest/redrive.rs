@@ -131,6 +131,7 @@ impl<L: Log> Redrive<L> {
             fallback_id: Some(fallback_id),
             flags: 0,
             user_agent: "",
+            cookies: "",
             // Never looked at: an import's own address says nothing about its events.
             client: Ipv4Addr::UNSPECIFIED.into(),
             geo: &geo,

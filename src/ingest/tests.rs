@@ -38,6 +38,7 @@ pub(super) fn decoded_as(
         fallback_id: None,
         flags: 0,
         user_agent: "",
+        cookies: "",
         client: std::net::Ipv4Addr::LOCALHOST.into(),
         geo: &geo,
         is_import: false,

@@ -15,6 +15,7 @@ mod faults;
 mod follow;
 mod harness;
 mod import;
+mod internal;
 mod kafka;
 mod large;
 mod layers;

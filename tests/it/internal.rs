@@ -1,0 +1,57 @@
+//! Traffic of a project's own: left out as bots are, with the reason, and no address is kept.
+
+use hyper::header::{COOKIE, HeaderValue};
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::Pulse;
+
+const OWN: [(&str, &str); 3] = [
+    ("PULSE__PROJECTS__DEFAULT__INTERNAL_NETWORKS", "192.0.2.0/24, 2001:db8::/48"),
+    ("PULSE__PROJECTS__DEFAULT__INTERNAL_COOKIE", "staff"),
+    ("PULSE__PROJECTS__DEFAULT__INTERNAL_PARAMETER", "internal=1"),
+];
+
+#[tokio::test]
+async fn traffic_of_ones_own_is_left_out_with_its_reason_and_everything_else_is_not() {
+    let pulse = Pulse::start_with(&OWN).await;
+    let http = &pulse.http;
+    let googlebot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
+    let event = |who: &str, context: Value| json!({"type": "view", "anonymousId": who, "context": context});
+    let events = [
+        event("office", json!({"ip": "192.0.2.77"})),
+        event("tunnel", json!({"ip": "2001:db8::5"})),
+        event("stranger", json!({"ip": "198.51.100.7"})),
+        event("crawler", json!({"ip": "198.51.100.8", "userAgent": googlebot})),
+        event("crawler in the office", json!({"ip": "192.0.2.78", "userAgent": googlebot})),
+        event("preview", json!({"ip": "198.51.100.9", "page": {"url": "https://shop.example/?internal=1"}})),
+        event("other preview", json!({"ip": "198.51.100.9", "page": {"url": "https://shop.example/?internal=2"}})),
+    ];
+    assert_eq!(http.capture(&json!({"batch": events})).await.0, StatusCode::OK);
+    let mut of_staff = http.request(Method::POST, "/v1/events", &http.write_key, event("staff", json!({"ip": "198.51.100.7"})).to_string());
+    of_staff.headers_mut().insert(COOKIE, HeaderValue::from_static("theme=dark; staff=1"));
+    assert_eq!(http.send(of_staff).await.unwrap().0, StatusCode::OK);
+    assert_eq!(http.settled().await["stored"], 8, "nothing is dropped, and the ledger counts all");
+
+    let (_, seen) = http.query("events", &json!({})).await;
+    let mut seen: Vec<&str> =
+        seen["result"]["events"].as_array().unwrap().iter().map(|event| event["anonymousId"].as_str().unwrap()).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, ["other preview", "stranger"]);
+    let all = http.events().await;
+    let reason = |who: &str| all.iter().find(|event| event["anonymousId"] == who).unwrap()["context"]["bot"].clone();
+    for (who, expected) in [
+        ("office", "internal:network"),
+        ("tunnel", "internal:network"),
+        ("crawler in the office", "internal:network"),
+        ("preview", "internal:parameter"),
+        ("staff", "internal:cookie"),
+    ] {
+        assert_eq!(reason(who), expected, "{who}");
+    }
+    assert!(!reason("crawler").as_str().unwrap().starts_with("internal"), "{}", reason("crawler"));
+    let (_, trends) = http.query("trends", &json!({"from": "-1d", "series": [{"event": "view"}]})).await;
+    assert_eq!((&trends["result"]["series"][0]["total"], &trends["meta"]["excluded_bots"]), (&json!(2), &json!(6)));
+    let text = serde_json::to_string(&all).unwrap();
+    assert!(!text.contains("192.0.2.") && !text.contains("theme=dark"), "an address or a cookie was kept");
+}
