@@ -40,9 +40,11 @@ pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
 use self::pending::PendingEvents;
 use self::people::People;
+use self::people::api::Somebody;
 use self::reader::Reader;
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, missing_limits};
-use self::report::{Ask, Plan, REPORTS, ReportKind, Route};
+use self::report::events::Events;
+use self::report::{Ask, Plan, REPORTS, Report, ReportKind, Route};
 pub use self::sql::Statement;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
@@ -207,6 +209,57 @@ impl Queries {
         let mut runner = self.0.reader.begin(project, now_ms).await?;
         plan.answer(&mut runner).await
     }
+}
+
+impl Queries {
+    /// Answers a request about one person at `now_ms`.
+    async fn person(&self, project: ProjectId, asked: AskedPerson<'_>, now_ms: i64) -> Result<Vec<u8>, QueryError> {
+        let known = || QueryError::not_found("unknown_person", "this instance does not know who is who");
+        let people = self.0.people.as_ref().ok_or_else(known)?;
+        match asked {
+            AskedPerson::Merge(body) => return people.merge(project, &fields::parse(body)?, now_ms).await,
+            AskedPerson::Unmerge(body) => return people.unmerge(project, &fields::parse(body)?, now_ms).await,
+            AskedPerson::Show { .. } | AskedPerson::Events { .. } => {}
+        }
+        let mut runner = self.0.reader.begin(project, now_ms).await?;
+        runner.look_at(Traffic::All);
+        let map = runner.within_deadline(people.map(project)).await??;
+        runner.set_people(map);
+        match asked {
+            AskedPerson::Events { id, query } => {
+                let context = Context::new(now_ms);
+                let body = page_of(query);
+                let events = <Events as Report>::parse(Ask { project_name: "", body: &body, now_ms, context: &context })?;
+                let events = events.of(Somebody::of(id, &runner));
+                Report::answer(&events, &mut runner).await
+            }
+            AskedPerson::Show { id } => people.show(id, &mut runner).await,
+            AskedPerson::Merge(_) | AskedPerson::Unmerge(_) => Err(QueryError::internal("a ruling is no question")),
+        }
+    }
+}
+
+/// What is asked of one person, or ruled.
+#[derive(Clone, Copy, Debug)]
+enum AskedPerson<'a> {
+    /// What is known of the one called this.
+    Show { id: &'a str },
+    /// Their events, newest first; the parameters of the page.
+    Events { id: &'a str, query: &'a str },
+    /// That two ids are tied.
+    Merge(&'a [u8]),
+    /// That they are not.
+    Unmerge(&'a [u8]),
+}
+
+/// The parameters of a page as a request: its limit is a number.
+fn page_of(query: &str) -> Value {
+    let parameters = url::form_urlencoded::parse(query.as_bytes());
+    let value = |key: &str, text: &str| match text.parse::<u64>() {
+        Ok(limit) if key == "limit" => Value::from(limit),
+        _ => Value::from(text),
+    };
+    Value::Object(parameters.map(|(key, text)| (key.to_string(), value(&key, &text))).collect())
 }
 
 fn unknown_report(report: &str) -> QueryError {

@@ -217,7 +217,12 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
     if let Some(address) = address.filter(|_| header.flags & flag::PRIVACY == 0) {
         request.geo.place(address).write(&mut writer);
     }
-    if let Some(value) = draft.properties {
+    if let Some(value) = draft.previous_id
+        && !previous_id(value, &mut writer)
+    {
+        draft.warnings.add(VALUE_UNREADABLE, &["previousId"]);
+    }
+    if let Some(value) = draft.properties.or(draft.traits) {
         let mut properties = Properties::new(limits, &mut writer, draft.warnings);
         properties.object(value)?;
         header.flags |= if properties.is_truncated() { flag::TRUNCATED } else { 0 };
@@ -259,6 +264,16 @@ fn session(value: Value<'_>, writer: &mut EventWriter<'_>) -> bool {
         is_name
     };
     value.with_text(write).unwrap_or(false)
+}
+
+/// Writes the other id of an alias as a property, by which it is found; `false` if it names nobody.
+fn previous_id(value: Value<'_>, writer: &mut EventWriter<'_>) -> bool {
+    let id = value.text().unwrap_or_default().trim();
+    let is_id = id.len() <= MAX_ID && !id.contains('\0') && !stands_for_nobody(id);
+    if is_id {
+        writer.string(b"previousId", id.as_bytes());
+    }
+    is_id
 }
 
 /// Writes what the client says of the circumstances; whether that names the user agent. Wrong types cost the field, never the event.

@@ -19,6 +19,8 @@ pub(super) struct Draft<'t, 'd> {
     pub(super) name: Option<Value<'t>>,
     pub(super) user_id: Option<Value<'t>>,
     pub(super) anonymous_id: Option<Value<'t>>,
+    /// Another id of the user, which an alias ties to `user_id`.
+    pub(super) previous_id: Option<Value<'t>>,
     pub(super) session_id: Option<Value<'t>>,
     pub(super) timestamp: Option<Value<'t>>,
     /// When the client sent this event; without it, that of the envelope counts.
@@ -26,6 +28,8 @@ pub(super) struct Draft<'t, 'd> {
     /// The client's address, where a server sends for the client.
     pub(super) address: Option<Value<'t>>,
     pub(super) properties: Option<Value<'t>>,
+    /// What is said of the user; the properties where there are no others.
+    pub(super) traits: Option<Value<'t>>,
     nodes: &'t [Node<'t>],
     facts: &'d mut Vec<Fact>,
     pub(super) warnings: &'d mut Warnings,
@@ -69,11 +73,13 @@ impl<'t, 'd> Draft<'t, 'd> {
             name: None,
             user_id: None,
             anonymous_id: None,
+            previous_id: None,
             session_id: None,
             timestamp: None,
             sent_at: None,
             address: None,
             properties: None,
+            traits: None,
             nodes: event.nodes,
             facts,
             warnings,

@@ -15,7 +15,7 @@ use super::cohorts::{Expected, MOST_BYTES, Write};
 use super::error::{ErrorClass, QueryError};
 use super::reader::{StoreReader, missing_limits};
 use super::report::{REPORTS, ReportKind, Route};
-use super::{Get, Queries};
+use super::{AskedPerson, Get, Queries};
 use crate::auth::{KeyKind, Keys};
 use crate::clock;
 use crate::http::body::{self, BodyLimits};
@@ -28,6 +28,11 @@ use crate::metrics::Counter;
 const QUESTIONS: &str = "/v1/query/";
 /// Where cohorts are saved.
 const COHORTS: &str = "/v1/cohorts";
+/// Where single people are asked for.
+const PEOPLE: &str = "/v1/people/";
+/// Where it is ruled that two ids belong to one person, or not.
+const MERGE: &str = "/v1/identities/merge";
+const UNMERGE: &str = "/v1/identities/unmerge";
 /// Largest body of a question.
 const MAX_QUESTION: usize = 1 << 20;
 /// The pause before a server that did not name the limits of its reader is asked again.
@@ -42,6 +47,10 @@ enum Asked {
     Get(&'static ReportKind),
     /// The saved cohorts.
     Cohorts,
+    /// One person.
+    Person,
+    /// That two ids belong to one person, or not.
+    Ruling,
 }
 
 impl Asked {
@@ -52,14 +61,20 @@ impl Asked {
         if path == COHORTS || path.strip_prefix(COHORTS).is_some_and(|rest| rest.starts_with('/')) {
             return Some(Self::Cohorts);
         }
+        if path.starts_with(PEOPLE) {
+            return Some(Self::Person);
+        }
+        if path == MERGE || path == UNMERGE {
+            return Some(Self::Ruling);
+        }
         REPORTS.iter().find(|report| matches!(report.route, Route::Get(own) if own == path)).map(Self::Get)
     }
 
     /// The methods that it takes.
     const fn methods(self) -> &'static [&'static str] {
         match self {
-            Self::Question => &["POST"],
-            Self::Get(_) => &["GET"],
+            Self::Question | Self::Ruling => &["POST"],
+            Self::Get(_) | Self::Person => &["GET"],
             Self::Cohorts => &["GET", "PUT", "DELETE"],
         }
     }
@@ -95,6 +110,8 @@ impl QueryApi {
         let answer = match asked {
             Asked::Question => self.question(call).await,
             Asked::Get(report) => self.get(report, &call).await,
+            Asked::Person => self.person(&call).await,
+            Asked::Ruling => self.rule(call).await,
             Asked::Cohorts => return Ok(self.cohorts(call).await.unwrap_or_else(|error| error.into_response(&id))),
         };
         Ok(match answer {
@@ -122,6 +139,28 @@ impl QueryApi {
 }
 
 impl QueryApi {
+    /// What is known of a person, or their events.
+    async fn person(&self, call: &Call) -> Result<Vec<u8>, ApiError> {
+        let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
+        let uri = call.request.uri();
+        let parts: Vec<&str> = uri.path().trim_start_matches(PEOPLE).split('/').collect();
+        let id = decoded(parts.first().copied().unwrap_or_default());
+        let asked = match parts.as_slice() {
+            [_] => AskedPerson::Show { id: &id },
+            [_, "events"] => AskedPerson::Events { id: &id, query: uri.query().unwrap_or_default() },
+            _ => return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "a person has `events` and nothing else")),
+        };
+        Ok(self.queries.person(grant.project, asked, clock::now_ms()).await?)
+    }
+
+    async fn rule(&self, call: Call) -> Result<Vec<u8>, ApiError> {
+        let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
+        let is_merge = call.request.uri().path() == MERGE;
+        let body = body::read(call.request, self.body).await?;
+        let asked = if is_merge { AskedPerson::Merge(&body) } else { AskedPerson::Unmerge(&body) };
+        Ok(self.queries.person(grant.project, asked, clock::now_ms()).await?)
+    }
+
     /// Shows, saves or deletes a cohort, or shows the names of all.
     async fn cohorts(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
@@ -149,6 +188,13 @@ impl QueryApi {
         let version = cohorts.put(project, Write { name, body: body.as_deref(), expected }, clock::now_ms()).await?;
         Ok(versioned(version, &json!({"name": name, "version": version})))
     }
+}
+
+/// A part of a path without its escapes.
+fn decoded(part: &str) -> String {
+    // As the value of a form, in which only these mean something else.
+    let form = format!("id={}", part.replace('+', "%2B").replace('&', "%26"));
+    url::form_urlencoded::parse(form.as_bytes()).next().map(|(_, id)| id.into_owned()).unwrap_or_default()
 }
 
 /// An answer about something of a version.

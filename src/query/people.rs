@@ -12,6 +12,7 @@
 //! forgotten. A project with more ties is answered as if the others had not been made, which the log says.
 //! May go wrong: the store is away; then a question that counts people fails as it would anyway.
 
+pub(crate) mod api;
 pub(crate) mod map;
 
 use std::collections::HashMap;

@@ -23,6 +23,7 @@ mod limits;
 mod model;
 mod overlap;
 mod owners;
+mod people;
 mod power;
 mod readme;
 mod redis;

@@ -144,6 +144,8 @@ fn slot<'s, 't>(draft: &'s mut Draft<'t, '_>, context: &'s mut Option<Value<'t>>
         "sentAt" => (1 << 6, &mut draft.sent_at),
         "context" => (1 << 7, context),
         "properties" => (1 << 8, &mut draft.properties),
+        "previousId" => (1 << 9, &mut draft.previous_id),
+        "traits" => (1 << 10, &mut draft.traits),
         _ => return None,
     })
 }

@@ -95,7 +95,7 @@ fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection>
     if !call.is_object() {
         return Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object"));
     }
-    let (mut kind, mut name, mut traits, mut original) = (None, None, None, None);
+    let (mut kind, mut name, mut original) = (None, None, None);
     for (key, value) in call.members() {
         let value = value.given();
         match key {
@@ -104,11 +104,12 @@ fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection>
             "messageId" => draft.event_id = value,
             "userId" => draft.user_id = value,
             "anonymousId" => draft.anonymous_id = value,
+            "previousId" => draft.previous_id = value,
             "timestamp" => draft.timestamp = value,
             "originalTimestamp" => original = value,
             "sentAt" => draft.sent_at = value,
             "properties" => draft.properties = value,
-            "traits" => traits = value,
+            "traits" => draft.traits = value,
             "context" => {
                 if let Some(context) = value {
                     pulse::context(context, draft);
@@ -120,7 +121,6 @@ fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection>
     // A call to `/v1/track` need not say that it is one.
     draft.name = if kind.and_then(Value::text).is_none_or(|kind| kind == "track") { name } else { kind };
     draft.timestamp = draft.timestamp.or(original);
-    draft.properties = draft.properties.or(traits);
     Ok(())
 }
 

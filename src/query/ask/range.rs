@@ -133,6 +133,11 @@ impl Range {
         !matches!(self.asked, [_, Bound::At(_)])
     }
 
+    /// All there is.
+    pub(crate) fn everything() -> Self {
+        Self { from_ms: 0, until_ms: LATEST_MS, zone: TimeZone::UTC, asked: [Bound::At(0), Bound::At(LATEST_MS)] }
+    }
+
     /// A range of two instants.
     pub(crate) fn of(from_ms: i64, until_ms: i64, zone: TimeZone) -> Result<Self, QueryError> {
         if from_ms < 0 || until_ms > LATEST_MS {

@@ -17,7 +17,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clickhouse::{Packed, Statement};
-#[cfg(test)]
 use crate::event::ids::PersonKey;
 use crate::store::tables::identities::{Pair, TieKind, TieState};
 
@@ -207,7 +206,6 @@ impl PersonMap {
         !self.persons.is_empty() || !self.shared.is_empty()
     }
 
-    #[cfg(test)]
     /// The person of an id that stands in an event of `at_ms`.
     pub(crate) fn person(&self, id: PersonKey, at_ms: i64) -> PersonKey {
         if let Ok(at) = self.persons.binary_search_by_key(&id.0, |(id, _)| *id) {
@@ -223,7 +221,6 @@ impl PersonMap {
         }
     }
 
-    #[cfg(test)]
     /// All ids whose events may belong to `person`, itself first.
     pub(crate) fn ids(&self, person: PersonKey) -> Vec<PersonKey> {
         let own = self.persons.iter().filter(|(_, of)| *of == person.0).map(|(id, _)| *id);

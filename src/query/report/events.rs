@@ -14,6 +14,7 @@ use crate::query::ask::page::{self, Page};
 use crate::query::ask::range::show_ms;
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope, Select};
 use crate::query::error::QueryError;
+use crate::query::people::api::Somebody;
 use crate::query::reader::{Row, StatementRunner, number, to_json};
 use crate::store::revisions::SESSION_NAME;
 use crate::store::schema::{SHOWN, Shown};
@@ -30,6 +31,8 @@ pub(crate) struct Events {
     range: Range,
     events: EventMatch,
     page: Page<Cursor>,
+    /// Whose events alone, if one person's.
+    somebody: Option<Somebody>,
 }
 
 /// The last event of a page; the order is time, id, visitor, all falling.
@@ -128,7 +131,7 @@ impl Canonical for Cursor {
 
 impl Canonical for Events {
     fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { range, events, page } = self;
+        let Self { range, events, page, somebody: _ } = self;
         to.field("range", range).field("events", events).field("page", page);
     }
 }
@@ -142,7 +145,7 @@ impl Report for Events {
         let fields = Fields::open(ask.body, &["from", "to", "timezone", "event", "filters", "limit", "cursor"])?;
         let range = Range::parse_open(fields, ask.now_ms)?;
         let events = EventMatch::parse(fields, ask.context)?;
-        Ok(Self { range, events, page: Page::parse(fields, MAX_PAGE)? })
+        Ok(Self { range, events, page: Page::parse(fields, MAX_PAGE)?, somebody: None })
     }
 
     fn ranges(&self) -> Vec<&Range> {
@@ -164,10 +167,19 @@ impl Report for Events {
 }
 
 impl Events {
+    /// These events, but of one person alone; such a list is not kept.
+    pub(crate) fn of(self, somebody: Somebody) -> Self {
+        Self { somebody: Some(somebody), ..self }
+    }
+
     fn statement(&self, scope: Scope) -> Expr {
         let columns = COLUMNS.iter().map(|(_, sql)| Expr::from(*sql)).chain(SHOWN.iter().map(|column| Expr::from(column.name)));
         let columns = columns.fold(Select::default(), Select::column).column(SIZE);
         let events = self.events.select(scope);
+        let events = match &self.somebody {
+            Some(somebody) => events.and(somebody.condition()),
+            None => events,
+        };
         let events = match &self.page.after {
             Some(cursor) => events.and(cursor.precedes()),
             None => events,

@@ -1,0 +1,234 @@
+//! One person: what is known of them, their events, and the rulings about which ids are theirs.
+//!
+//! Promises: a ruling that was answered holds: for the next question here, and elsewhere within a second. An undone tie stays undone, whatever
+//! events come, until it is merged again; nothing is written of ties that are already as asked. Lists are bounded: of a person with
+//! more than [`MOST_IDS`] ids or [`MOST_TIES`] ties, that many are looked at.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::People;
+use crate::event::ids::{PersonKey, ProjectId, stands_for_nobody};
+use crate::query::ask::field::Kind;
+use crate::query::ask::fields::shortened;
+use crate::query::ask::range::show_ms;
+use crate::query::ask::selection::PERSON;
+use crate::query::ask::{Expr, Fields, Range, Select, Selection};
+use crate::query::error::QueryError;
+use crate::query::reader::{StatementRunner, number, to_json};
+use crate::store::tables::identities::{self, Pair, Ruling, Tie, TieKind};
+
+/// Ids of one person that are looked at.
+const MOST_IDS: usize = 1_000;
+/// Ties of one person that are shown, and that one ruling undoes.
+const MOST_TIES: usize = 10_000;
+/// Traits that are shown.
+const MOST_TRAITS: u64 = 1_000;
+/// Longest id, as events have it.
+const MAX_ID: usize = 200;
+
+/// Someone as events name them: a person, and all ids that may stand in their events.
+#[derive(Clone, Debug)]
+pub(crate) struct Somebody {
+    person: PersonKey,
+    ids: Vec<PersonKey>,
+}
+
+impl Somebody {
+    /// The one called `id`; of a device that several use, the one who used it last.
+    pub(crate) fn of(id: &str, runner: &StatementRunner<'_>) -> Self {
+        let person = runner.people().person(PersonKey::of(runner.project(), id), runner.now_ms());
+        let mut ids = runner.people().ids(person);
+        ids.truncate(MOST_IDS);
+        Self { person, ids }
+    }
+
+    /// The condition that an event is theirs.
+    pub(crate) fn condition(&self) -> Expr {
+        let ids = Expr::from("person_id IN ").then(Expr::uints(self.ids.iter().map(|id| id.0)));
+        Expr::all([ids, Expr::from(PERSON).infix(" = ", Expr::uint(self.person.0))])
+    }
+}
+
+impl People {
+    /// What is known of the one called `id`.
+    ///
+    /// # Errors
+    /// 404 `unknown_person` where nothing is.
+    pub(crate) async fn show(&self, id: &str, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
+        let somebody = Somebody::of(id, runner);
+        let ties = self.ties(runner.project(), &somebody.ids).await?;
+        let everything = Range::everything();
+        let events = || Selection::of(runner.scope(&everything)).and(somebody.condition());
+        let seen = Select::default()
+            .column("count()")
+            .column("toUnixTimestamp64Milli(min(timestamp))")
+            .column("toUnixTimestamp64Milli(max(timestamp))")
+            .from(events());
+        let traits = traits(events());
+        let seen = runner.rows(seen.into()).await?;
+        let [count, first, last] = seen.first().map_or([0; 3], |row| row.columns::<3>().map(|cell| cell.int()));
+        if count == 0 && ties.is_empty() {
+            return Err(QueryError::not_found("unknown_person", format!("nothing is known of `{}`", shortened(id))));
+        }
+        let mut shown = Map::new();
+        for row in runner.rows(traits.into()).await? {
+            shown.insert(row.cell(0).text().to_owned(), value(row.cell(1).text()));
+        }
+        let at = |at_ms| if count > 0 { Value::from(show_ms(at_ms)) } else { Value::Null };
+        to_json(&json!({
+            "person": format!("{:016x}", somebody.person.0), "ids": names(id, &somebody, &ties), "traits": shown,
+            "ties": ties.iter().map(shown_tie).collect::<Vec<_>>(), "events": count, "first_seen": at(first), "last_seen": at(last),
+        }))
+    }
+
+    async fn ties(&self, project: ProjectId, ids: &[PersonKey]) -> Result<Vec<Tie>, QueryError> {
+        let ties = identities::of_keys(&self.store.reader, project, ids, MOST_TIES).await;
+        ties.map_err(|problem| QueryError::of_store(problem.class()))
+    }
+
+    /// Makes a tie (`anonymousId` or `previousId`, and `userId`) at `now_ms`. Answers what changed.
+    ///
+    /// # Errors
+    /// 400 `invalid_id`, and as [`Fields::open`].
+    pub(crate) async fn merge(&self, project: ProjectId, body: &Value, now_ms: i64) -> Result<Vec<u8>, QueryError> {
+        let Asked { device, previous, user } = Asked::read(body)?;
+        let (Some(user), Some((kind, from))) = (user, one_of(device, previous)) else {
+            return Err(invalid("a tie is of a `userId` and either an `anonymousId` or a `previousId`".to_owned()));
+        };
+        if from == user {
+            return Err(invalid(format!("both ids are `{}`", shortened(user))));
+        }
+        let pair = Pair { kind, from: PersonKey::of(project, from), to: PersonKey::of(project, user) };
+        let known = self.ties(project, &[pair.from]).await?.into_iter().find(|tie| tie.pair == pair);
+        if known.as_ref().is_some_and(|tie| !tie.ruling.is_undone()) {
+            return changed(&[]);
+        }
+        let before = known.as_ref().map(|tie| tie.ruling).unwrap_or_default();
+        let event = known.and_then(|tie| tie.event);
+        let ruling = Ruling::after(before, now_ms, false);
+        self.rule(project, vec![Tie { project, pair, from_id: from.to_owned(), to_id: user.to_owned(), event, ruling }]).await
+    }
+
+    /// Undoes the ties of a `userId`, an `anonymousId` or a `previousId`, or the one of two, at `now_ms`. Answers what changed.
+    ///
+    /// # Errors
+    /// 400 `invalid_id`, 404 `unknown_tie`, and as [`Fields::open`].
+    pub(crate) async fn unmerge(&self, project: ProjectId, body: &Value, now_ms: i64) -> Result<Vec<u8>, QueryError> {
+        let Asked { device, previous, user } = Asked::read(body)?;
+        let from = one_of(device, previous).map(|(kind, id)| (kind, PersonKey::of(project, id)));
+        let user = user.map(|id| PersonKey::of(project, id));
+        let Some(looked_up) = from.map(|(_, id)| id).or(user) else {
+            return Err(invalid("an `anonymousId`, a `previousId` or a `userId` is needed".to_owned()));
+        };
+        let is_meant = |tie: &Tie| {
+            let is_alias_of = |user| tie.pair.kind == TieKind::Alias && from.is_none() && tie.pair.from == user;
+            from.is_none_or(|from| (tie.pair.kind, tie.pair.from) == from)
+                && user.is_none_or(|user| tie.pair.to == user || is_alias_of(user))
+        };
+        let meant: Vec<Tie> = self.ties(project, &[looked_up]).await?.into_iter().filter(is_meant).collect();
+        if meant.is_empty() {
+            return Err(QueryError::not_found("unknown_tie", "no event and no merge has tied these ids"));
+        }
+        let made = meant.into_iter().filter(|tie| !tie.ruling.is_undone());
+        let undone = made.map(|tie| Tie { ruling: Ruling::after(tie.ruling, now_ms, true), ..tie });
+        self.rule(project, undone.collect()).await
+    }
+
+    async fn rule(&self, project: ProjectId, ties: Vec<Tie>) -> Result<Vec<u8>, QueryError> {
+        if !ties.is_empty() {
+            let ruled = identities::rule(&self.store, &ties).await;
+            // Also after an error: it may have been stored.
+            self.arrivals.note_people(project);
+            ruled.map_err(|problem| QueryError::of_store(problem.class()))?;
+        }
+        changed(&ties)
+    }
+}
+
+/// The ids of a request about ties.
+struct Asked<'a> {
+    device: Option<&'a str>,
+    previous: Option<&'a str>,
+    user: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    fn read(body: &'a Value) -> Result<Self, QueryError> {
+        let fields = Fields::open(body, &["anonymousId", "previousId", "userId"])?;
+        let id = |key: &'static str| {
+            let id = fields.text(key, "invalid_id")?.map(str::trim);
+            match id.filter(|id| id.len() > MAX_ID || stands_for_nobody(id)) {
+                Some(nobody) => Err(invalid(format!("`{key}` `{}` stands for nobody: 1 to {MAX_ID} bytes are an id", shortened(nobody)))),
+                None => Ok(id),
+            }
+        };
+        let asked = Self { device: id("anonymousId")?, previous: id("previousId")?, user: id("userId")? };
+        if asked.device.is_some() && asked.previous.is_some() {
+            return Err(invalid("`anonymousId` and `previousId` are not asked for together".to_owned()));
+        }
+        Ok(asked)
+    }
+}
+
+fn one_of<'a>(device: Option<&'a str>, previous: Option<&'a str>) -> Option<(TieKind, &'a str)> {
+    device.map(|id| (TieKind::Device, id)).or(previous.map(|id| (TieKind::Alias, id)))
+}
+
+fn invalid(message: String) -> QueryError {
+    QueryError::invalid("invalid_id", message)
+}
+
+fn changed(ties: &[Tie]) -> Result<Vec<u8>, QueryError> {
+    to_json(&json!({"changed": ties.iter().map(shown_tie).collect::<Vec<_>>()}))
+}
+
+/// A tie: its ids, the event that made it first, and what was ruled of it last.
+fn shown_tie(tie: &Tie) -> Value {
+    let from = if tie.pair.kind == TieKind::Device { "anonymousId" } else { "previousId" };
+    let event = tie.event.map(|(at_ms, id)| json!({"eventId": uuid::Uuid::from_bytes(id).to_string(), "timestamp": show_ms(at_ms)}));
+    let ruled = |is_undone| tie.ruling.at_ms().filter(|_| tie.ruling.is_undone() == is_undone).map(show_ms);
+    json!({from: tie.from_id, "userId": tie.to_id, "event": event, "merged_at": ruled(false), "undone_at": ruled(true)})
+}
+
+/// The ids of somebody whose texts are known, and what they are.
+fn names(asked: &str, somebody: &Somebody, ties: &[Tie]) -> Vec<Value> {
+    let mut known: BTreeMap<PersonKey, (&str, &str)> = BTreeMap::new();
+    for tie in ties {
+        let from = if tie.pair.kind == TieKind::Device { "anonymous" } else { "user" };
+        known.entry(tie.pair.from).or_insert((&tie.from_id, from));
+        known.insert(tie.pair.to, (&tie.to_id, "user"));
+    }
+    let own = somebody.ids.iter().filter_map(|id| known.get(id));
+    let listed: Vec<Value> = own.map(|(id, kind)| json!({"id": id, "kind": kind})).collect();
+    if listed.is_empty() { vec![json!({"id": asked, "kind": Value::Null})] } else { listed }
+}
+
+/// The traits of the one whose events they are: of each the last that identify set, by time and place in the log.
+fn traits(events: Selection) -> Expr {
+    let text = Kind::Text.tag("toString(v)".into());
+    let traits = Expr::from("arrayConcat(arrayMap((k, v) -> (toString(k), ")
+        .then(text)
+        .then("), mapKeys(strings), mapValues(strings)), arrayMap((k, v) -> (toString(k), ")
+        .then(Kind::Number.tag("toString(v + 0)".into()))
+        .then("), mapKeys(numbers), mapValues(numbers)), arrayMap((k, v) -> (toString(k), ")
+        .then(Kind::Json.tag("v".into()))
+        .then("), mapKeys(others), mapValues(others)))");
+    let listed = Select::default()
+        .named("(timestamp, log_epoch, log_partition, log_offset, event_id)", " AS place")
+        .named(Expr::call("arrayJoin", [traits]), " AS trait")
+        .from(events.event(Some("identify")));
+    let last = Expr::from("SELECT trait.1, argMax(trait.2, place) FROM (").then(listed).then(") GROUP BY trait.1 ORDER BY trait.1 LIMIT ");
+    last.then(Expr::uint(MOST_TRAITS))
+}
+
+/// A value as it was sent.
+fn value(key: &str) -> Value {
+    match Kind::split(key) {
+        Some((Kind::Number, float)) => float.parse().map_or(Value::Null, number),
+        Some((Kind::Json, json)) => serde_json::from_str(json).unwrap_or(Value::Null),
+        Some((Kind::Text | Kind::Missing, text)) => Value::from(text),
+        None => Value::Null,
+    }
+}

@@ -1,0 +1,167 @@
+//! Who is who, from outside: what events and rulings tie belongs to one person in every report, whatever happens to pulse meanwhile.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use hyper::{Method, StatusCode};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Http, PATIENCE, Pulse, program};
+
+/// An event so many minutes ago; an id that is empty is not sent.
+fn event(anonymous: &str, user: &str, minutes_ago: i64) -> Value {
+    let at_ms = jiff::Timestamp::now().as_millisecond() - minutes_ago * 60_000;
+    let mut event = json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "view", "timestamp": at_ms});
+    for (key, id) in [("anonymousId", anonymous), ("userId", user)] {
+        if !id.is_empty() {
+            event[key] = json!(id);
+        }
+    }
+    event
+}
+
+async fn send(http: &Http, events: Vec<Value>) {
+    let (status, answer) = http.capture(&json!(events)).await;
+    assert_eq!((status, &answer["accepted"]), (StatusCode::OK, &json!(events.len())), "{answer}");
+    http.settled().await;
+}
+
+/// How many people there are, by two reports.
+async fn people(http: &Http) -> u64 {
+    let (_, users) = http.query("users", &json!({"from": "-2d"})).await;
+    let (_, chart) = http.query("trends", &json!({"from": "-2d", "series": [{"math": "unique_users"}]})).await;
+    let total = users["result"]["total"].as_u64().unwrap();
+    assert_eq!(chart["result"]["series"][0]["total"], json!(total), "{users} {chart}");
+    total
+}
+
+async fn rule(http: &Http, verb: &str, body: Value) -> Answer {
+    let path = format!("/v1/identities/{verb}");
+    http.send(http.request(Method::POST, &path, &http.read_key, body.to_string())).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_login_belongs_to_the_one_who_logged_in_until_that_is_undone() {
+    let mut pulse = Pulse::start().await;
+    send(&pulse.http, vec![event("a 1", "", 60), event("a 1", "", 50)]).await;
+    assert_eq!(people(&pulse.http).await, 1);
+    let mut login = event("a 1", "ada", 40);
+    (login["type"], login["traits"]) = (json!("identify"), json!({"plan": "free", "seats": 3}));
+    let mut later = event("", "ada", 30);
+    (later["type"], later["traits"]) = (json!("identify"), json!({"plan": "pro", "tags": ["x"]}));
+    // The later one first: the order of arrival says nothing.
+    send(&pulse.http, vec![later]).await;
+    assert_eq!(people(&pulse.http).await, 2);
+    send(&pulse.http, vec![login.clone(), event("a 2", "", 20)]).await;
+    assert_eq!(people(&pulse.http).await, 2);
+
+    let (status, ada) = pulse.http.get("/v1/people/ada").await;
+    assert_eq!((status, &ada["events"]), (StatusCode::OK, &json!(4)), "{ada}");
+    assert_eq!(ada["traits"], json!({"plan": "pro", "seats": 3, "tags": ["x"]}));
+    assert_eq!(ada["ids"], json!([{"id": "ada", "kind": "user"}, {"id": "a 1", "kind": "anonymous"}]));
+    assert_eq!((&ada["ties"][0]["event"]["eventId"], &ada["ties"][0]["undone_at"]), (&login["eventId"], &Value::Null), "{ada}");
+    assert_eq!(pulse.http.get("/v1/people/a%201").await.1, ada);
+    let (_, page) = pulse.http.get("/v1/people/ada/events?limit=3").await;
+    let next = format!("/v1/people/ada/events?limit=3&cursor={}", page["next"].as_str().unwrap());
+    let (_, rest) = pulse.http.get(&next).await;
+    assert_eq!((page["events"].as_array().unwrap().len(), rest["events"].as_array().unwrap().len()), (3, 1));
+    assert_eq!((&rest["events"][0]["anonymousId"], &rest["next"]), (&json!("a 1"), &Value::Null));
+    assert_eq!(pulse.http.get("/v1/people/nobody").await.0, StatusCode::NOT_FOUND);
+
+    let (status, undone) = rule(&pulse.http, "unmerge", json!({"userId": "ada"})).await;
+    assert_eq!((status, undone["changed"].as_array().unwrap().len()), (StatusCode::OK, 1), "{undone}");
+    assert_eq!(people(&pulse.http).await, 3);
+    assert_eq!(rule(&pulse.http, "unmerge", json!({"anonymousId": "a 1", "userId": "ada"})).await.1, json!({"changed": []}));
+    // It stays undone, whatever comes and whoever asks.
+    send(&pulse.http, vec![event("a 1", "ada", 10)]).await;
+    pulse.kill().await;
+    pulse.restart().await;
+    assert_eq!(people(&pulse.http).await, 3);
+    pulse.end().await;
+    let replayed = Command::new(program()).args(["replay", "--to-table", "rebuilt", "--swap", "--data-dir"]).arg(pulse.data_dir()).output();
+    assert!(replayed.unwrap().status.success());
+    pulse.restart().await;
+    assert_eq!(people(&pulse.http).await, 3);
+    assert!(!pulse.http.get("/v1/people/ada").await.1["ties"][0]["undone_at"].is_null());
+
+    let (status, merged) = rule(&pulse.http, "merge", json!({"anonymousId": "a 1", "userId": "ada"})).await;
+    assert_eq!((status, &merged["changed"][0]["userId"]), (StatusCode::OK, &json!("ada")), "{merged}");
+    assert_eq!(people(&pulse.http).await, 2);
+    assert_eq!(rule(&pulse.http, "merge", json!({"anonymousId": "a 2", "userId": "ada"})).await.0, StatusCode::OK);
+    assert_eq!(people(&pulse.http).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_device_belongs_to_each_in_turn_and_an_alias_makes_two_users_one() {
+    let pulse = Pulse::start().await;
+    let visits = [("d", "", 60), ("d", "ada", 50), ("d", "", 40), ("d", "bob", 30), ("d", "", 20), ("d", "guest", 10)];
+    let mut events: Vec<Value> = visits.iter().map(|(device, user, ago)| event(device, user, *ago)).collect();
+    events.reverse();
+    send(&pulse.http, events).await;
+    assert_eq!(people(&pulse.http).await, 2);
+    let events_of = async |id: &str| pulse.http.get(&format!("/v1/people/{id}")).await.1["events"].clone();
+    assert_eq!((events_of("ada").await, events_of("bob").await), (json!(3), json!(3)));
+
+    send(&pulse.http, vec![event("", "ada@new.example", 5)]).await;
+    assert_eq!(people(&pulse.http).await, 3);
+    let alias = json!({"userId": "ada@new.example", "previousId": "ada", "messageId": "alias-1"});
+    let call = pulse.http.request(Method::POST, "/v1/alias", &pulse.http.write_key, alias.to_string());
+    assert_eq!(pulse.http.send(call).await.unwrap().0, StatusCode::OK);
+    pulse.http.settled().await;
+    assert_eq!(people(&pulse.http).await, 2);
+    assert_eq!((events_of("ada").await, events_of("ada%40new.example").await), (json!(5), json!(5)));
+    assert_eq!(rule(&pulse.http, "unmerge", json!({"previousId": "ada"})).await.0, StatusCode::OK);
+    assert_eq!(people(&pulse.http).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_ties_nobody_is_refused() {
+    let pulse = Pulse::start().await;
+    let refused = [
+        ("merge", json!({"userId": "ada"}), "invalid_id"),
+        ("merge", json!({"anonymousId": "a", "userId": "undefined"}), "invalid_id"),
+        ("merge", json!({"anonymousId": "a", "previousId": "b", "userId": "ada"}), "invalid_id"),
+        ("merge", json!({"anonymousId": "a", "userId": "a"}), "invalid_id"),
+        ("merge", json!({"anonymousId": 5, "userId": "a"}), "invalid_id"),
+        ("merge", json!({"anonymousID": "a", "userId": "a"}), "unknown_key"),
+        ("merge", json!([]), "invalid_request"),
+        ("unmerge", json!({}), "invalid_id"),
+        ("unmerge", json!({"userId": "ada"}), "unknown_tie"),
+    ];
+    for (verb, body, code) in refused {
+        let (status, answer) = rule(&pulse.http, verb, body.clone()).await;
+        assert!(status.is_client_error() && answer["code"] == code, "{verb} {body}: {status} {answer}");
+    }
+    let unnamed = pulse.http.request(Method::POST, "/v1/identities/merge", &pulse.http.write_key, "{}");
+    assert_eq!(pulse.http.send(unnamed).await.unwrap().0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_a_tie_and_its_event_loses_and_doubles_neither() {
+    let mut pulse = Pulse::start().await;
+    send(&pulse.http, vec![event("a", "", 60)]).await;
+    pulse.kill().await;
+    assert!(pulse.restart_with(&[("FAILPOINTS", "load.tied=return")]).await);
+    let (status, _) = pulse.http.capture(&json!([event("a", "ada", 50), event("", "ada", 40)])).await;
+    assert_eq!(status, StatusCode::OK);
+    let ended = tokio::time::timeout(PATIENCE, pulse.child.wait()).await.expect("the tie was not written").unwrap();
+    assert_eq!(ended.signal(), Some(Signal::ABORT.as_raw()));
+    pulse.restart().await;
+    assert_eq!(pulse.http.settled().await["stored"], 3);
+    assert_eq!(people(&pulse.http).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_makes_up_a_hundred_thousand_users_for_one_device_ties_none() {
+    let pulse = Pulse::start().await;
+    send(&pulse.http, vec![event("d", "", 60), event("a", "", 50), event("a", "ada", 40)]).await;
+    for batch in 0..100 {
+        let events: Vec<Value> = (0..1_000).map(|user| event("d", &format!("user {batch} {user}"), 30)).collect();
+        assert_eq!(pulse.http.capture(&json!(events)).await.0, StatusCode::OK);
+    }
+    assert_eq!(pulse.http.settled().await["stored"], 100_003);
+    assert_eq!(people(&pulse.http).await, 100_002);
+    assert_eq!(pulse.http.get("/v1/people/d").await.1["events"], json!(1));
+    assert_eq!(pulse.http.get("/v1/people/ada").await.1["events"], json!(2));
+}
