@@ -9,6 +9,7 @@ mod csv;
 mod ids;
 mod input;
 mod lines;
+mod malformed;
 mod ndjson;
 mod read;
 mod send;
@@ -41,19 +42,6 @@ use crate::ingest::Geo;
 /// Batches read ahead of the one being sent.
 const READ_AHEAD: usize = 4;
 const REDRAW: Duration = Duration::from_millis(200);
-
-/// What is wrong with a line: a word that stands for all lines of the kind, and a sentence about this one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Malformed {
-    reason: &'static str,
-    message: String,
-}
-
-impl Malformed {
-    fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-}
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -19,8 +19,8 @@ use uuid::Uuid;
 pub(super) use self::dialect::Dialect;
 use self::kinds::{Evidence, Kind};
 pub(super) use self::rows::{Row, Rows};
-use super::Malformed;
 use super::input::Census;
+use super::malformed::Malformed;
 use super::times::{Times, zone_named};
 
 /// Fields at the top of an event.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::Malformed;
+use super::malformed::Malformed;
 use super::times::{Read, Times, of_text};
 use crate::event::dead_letter::DEAD_LINE_MARK;
 

@@ -18,9 +18,10 @@ use super::csv::{Dialect, MapConfig, Rows, Table};
 use super::ids::{EventIds, Masker};
 use super::input::{self, Text};
 use super::lines::{Line, Lines, MAX_LINE};
+use super::malformed::Malformed;
+use super::ndjson;
 use super::summary::{Example, Reasons};
 use super::times::Times;
-use super::{Malformed, ndjson};
 use crate::event::dead_letter::{DeadLine, DeadText};
 
 /// Lines of a batch: what one round trip to the disk should carry.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
-use super::Malformed;
+use super::malformed::Malformed;
 use crate::event::time;
 
 /// As access logs write it (`17/May/2015:10:05:03`), with or without a fraction.

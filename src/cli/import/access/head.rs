@@ -13,7 +13,7 @@
 
 use std::net::IpAddr;
 
-use super::super::Malformed;
+use crate::cli::import::malformed::Malformed;
 use crate::event::address;
 
 /// Who asked, and which host.

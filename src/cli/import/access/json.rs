@@ -9,9 +9,11 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::super::Malformed;
 use super::super::times;
-use super::{ClientField, Hit, Remarks, Site, host_name, is_private, said, status, text};
+use super::hit::{ClientField, Hit, Remarks, Site};
+use super::text;
+use super::words::{host_name, is_private, said, status};
+use crate::cli::import::malformed::Malformed;
 use crate::event::{address, time};
 
 /// How deep members are looked for.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::said;
+use super::words::said;
 
 /// What a request line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]

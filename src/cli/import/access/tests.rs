@@ -2,12 +2,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use indicatif::ProgressBar;
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cli::import::ids::AddressHasher;
 use crate::cli::import::input;
 use crate::cli::import::lines::Lines;
+use crate::cli::import::times::Times;
 use crate::http::HttpConfig;
 
 const ID: Uuid = Uuid::from_u128(7);

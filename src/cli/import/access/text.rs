@@ -3,11 +3,13 @@
 
 use std::borrow::Cow;
 
-use super::super::Malformed;
 use super::super::times::{self, Read};
+use super::foreign;
 use super::head::{self, Head};
+use super::hit::{ClientField, Hit, Remarks, Site};
 use super::request::unescaped;
-use super::{ClientField, Hit, Remarks, Site, digits, foreign, host_name, is_private, said, status};
+use super::words::{digits, host_name, is_private, said, status};
+use crate::cli::import::malformed::Malformed;
 use crate::event::address;
 
 /// Methods of requests that stand without quotes.
