@@ -20,7 +20,7 @@ use crate::failpoint;
 use crate::ingest::Redrive;
 use crate::log::{Log, ReadRequest, Topic};
 use crate::outcome::DeadReason;
-use crate::store::tables::dead_letters::{self, OwnedLetter, Place};
+use crate::store::tables::dead_letters::{self, LetterKey, OwnedLetter};
 
 /// Bytes of the dead topic read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -112,7 +112,7 @@ struct Letters<'s, L> {
     /// Letters of the table not yet read.
     in_table: u64,
     /// Project and position of the last one read; `None` at the table's end.
-    after: Option<Place>,
+    after: Option<LetterKey>,
     /// Records of the topic not yet read.
     in_topic: Range<i64>,
     /// About 40 bytes a letter.
@@ -122,7 +122,7 @@ struct Letters<'s, L> {
 impl<'s, L: Log> Letters<'s, L> {
     async fn open(log: &'s L, store: &'s ClickHouse, reason: Option<DeadReason>) -> Result<Self> {
         let first = LogPosition { epoch: LogEpoch(0), partition: 0, offset: i64::MIN, index: 0 };
-        let after = Some(Place { project: ProjectId::BOOKS, position: first });
+        let after = Some(LetterKey { project: ProjectId::BOOKS, position: first });
         let mut letters = Self { log, store, reason, in_table: 0, after, in_topic: 0..0, seen: HashSet::new() };
         letters.in_table = dead_letters::count(store, reason).await.context("reading dead letters")?;
         letters.in_topic = log.bounds(Topic::Dead, 0).await?;
@@ -141,7 +141,7 @@ impl<'s, L: Log> Letters<'s, L> {
     async fn next(&mut self) -> Result<Option<Vec<OwnedLetter>>> {
         if let Some(after) = self.after {
             let page = dead_letters::page(self.store, self.reason, after).await.context("reading dead letters")?;
-            self.after = page.last().map(|last| Place { project: last.project, position: last.position });
+            self.after = page.last().map(|last| LetterKey { project: last.project, position: last.position });
             self.in_table = self.in_table.saturating_sub(page.len() as u64);
             self.seen.extend(page.iter().map(|letter| letter.position));
             if self.after.is_some() {

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Persons of the stream.
 const PERSONS: u64 = 2_000_000;
+/// Added to the ranks of Zipf's law (Mandelbrot): the most active person has one session in 7,600.
+const FLATNESS: f64 = 1_000.0;
 /// Sessions of one sender that go on at once.
 const SESSIONS: usize = 20_000;
 /// One event in this many ends its session.
@@ -196,9 +198,10 @@ fn fraction(random: &mut u64) -> f64 {
     (next(random) >> 32) as f64 / f64::from(u32::MAX)
 }
 
-/// Somebody begins a session: small ranks are drawn far more often than large ones.
+/// Somebody begins a session: small ranks are drawn far more often than large ones, but nobody makes all the traffic.
 fn session(random: &mut u64) -> Session {
-    let person = (PERSONS as f64).powf(fraction(random)) as u64;
+    let person = FLATNESS * ((PERSONS as f64 / FLATNESS + 1.0).powf(fraction(random)) - 1.0);
+    let person = person as u64;
     let device = u64::from(next(random).is_multiple_of(DEVICE_ONE_IN));
     Session { person, device, is_known: false }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use url::form_urlencoded::byte_serialize;
 
 use super::read::Batch;
-use super::summary::{Example, Reasons};
+use super::summary::{Books, Example, Reasons};
 use crate::backoff::Backoff;
 use crate::cli::remote::{Address, Remote, bearer};
 
@@ -30,27 +30,6 @@ pub(super) struct AccessKeys {
     pub(super) import: String,
     /// Asks.
     pub(super) read: String,
-}
-
-/// How the lines of this run ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(super) struct Books {
-    pub(super) received: u64,
-    pub(super) stored: u64,
-    pub(super) duplicate: u64,
-    pub(super) filtered: u64,
-    pub(super) rejected: u64,
-    pub(super) dead: u64,
-    pub(super) waiting: u64,
-}
-
-impl Books {
-    /// Whether `sent` lines all have their outcome.
-    fn are_settled(&self, sent: u64) -> bool {
-        let settled = self.stored + self.duplicate + self.filtered + self.dead;
-        self.waiting == 0 && self.received >= sent && self.received == settled
-    }
 }
 
 #[derive(Deserialize)]

@@ -4,9 +4,28 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::send::Books;
+/// How the lines of this run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Books {
+    pub(super) received: u64,
+    pub(super) stored: u64,
+    pub(super) duplicate: u64,
+    pub(super) filtered: u64,
+    pub(super) rejected: u64,
+    pub(super) dead: u64,
+    pub(super) waiting: u64,
+}
+
+impl Books {
+    /// Whether `sent` lines all have their outcome.
+    pub(super) fn are_settled(&self, sent: u64) -> bool {
+        let settled = self.stored + self.duplicate + self.filtered + self.dead;
+        self.waiting == 0 && self.received >= sent && self.received == settled
+    }
+}
 
 /// Lines shown for each reason.
 const EXAMPLES: usize = 3;

@@ -209,7 +209,7 @@ fn of_reasons(to: Statement, store: &ClickHouse, reason: Option<DeadReason>) -> 
 
 /// Where a letter stands in the order of its table.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct LetterKey {
     /// Its project.
     pub project: ProjectId,
     /// Its place in the log.
@@ -217,8 +217,8 @@ pub struct Place {
 }
 
 /// The next letters behind a place; none at the end.
-pub async fn page(store: &ClickHouse, reason: Option<DeadReason>, after: Place) -> Result<Vec<OwnedLetter>, ReadError> {
-    let Place { project, position } = after;
+pub async fn page(store: &ClickHouse, reason: Option<DeadReason>, after: LetterKey) -> Result<Vec<OwnedLetter>, ReadError> {
+    let LetterKey { project, position } = after;
     let to = Statement::of(
         "SELECT project_id, toUnixTimestamp64Milli(received_at), reason, message, base64Encode(original), \
          log_epoch, log_partition, log_offset, log_index FROM (\
