@@ -119,12 +119,14 @@ impl Queries {
     /// Reads `store` within `limits`; a kept answer is given as long as `sources` know of nothing newer.
     pub fn new(store: impl Run, limits: QueryLimits, sources: impl Into<Sources>) -> Self {
         let Sources { loaded_by, pending, latency, saved, identities } = sources.into();
+        let knows_all = matches!(loaded_by, LoadedBy::ThisProcess(_));
         let (arrivals, freshness, shared_cache) = match loaded_by {
             LoadedBy::ThisProcess(arrivals) => (arrivals, None, None),
             LoadedBy::Fleet(arrivals, shared) => (Arc::clone(&arrivals), Some(FreshnessWatcher::new(arrivals)), shared),
         };
         let people = identities.map(|store| People::new(store, Arc::clone(&arrivals), freshness.is_some()));
-        let cache = Arc::new(Cache::new(limits.cache_bytes, arrivals));
+        let cache = Cache::new(limits.cache_bytes, arrivals);
+        let cache = Arc::new(if knows_all { cache.counting_arrivals() } else { cache });
         let data_through = DataThrough::new(pending.clone());
         let reader = Reader::new(store, limits).beside(pending, latency);
         let cohorts = SavedCohorts::new(saved);
@@ -309,8 +311,7 @@ impl Question {
 
     /// What its answer depends on.
     fn reach(&self, now_ms: i64) -> Reach {
-        let ranges: Vec<&Range> = self.plan.ranges().into_iter().chain(&self.did_in).collect();
-        Reach::of(&ranges, now_ms)
+        Reach::of(&self.plan.ranges(), &self.did_in, now_ms)
     }
 }
 

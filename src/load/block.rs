@@ -20,7 +20,7 @@ use crate::event::record::{Enriched, Header, RawOrigin, Tallies, Tally};
 use crate::event::session::{Campaign, Moment, SessionId, Visitor};
 use crate::outcome::{Count, DeadReason};
 use crate::store::books::PartitionKey;
-use crate::store::data_version::{DataVersions, Day};
+use crate::store::data_version::{Arrived, DataVersions, Day, Quarter};
 
 /// What tells payloads of one id apart: name and the time the client gave.
 pub(super) fn fingerprint(event_type: &[u8], original_ms: i64) -> Fingerprint {
@@ -74,8 +74,8 @@ pub(super) struct Block {
     books: BTreeMap<u64, Tallies>,
     pub(super) candidates: Vec<DuplicateCandidate>,
     waits: Vec<(ProjectId, i64, u32)>,
-    touched: BTreeSet<(ProjectId, Day)>,
-    last_touched: Option<(ProjectId, Day)>,
+    arrived: Arrived,
+    revised: BTreeSet<(ProjectId, Day)>,
     pub(super) ties: Ties,
     open: Option<Open>,
 }
@@ -133,8 +133,10 @@ pub(super) struct Sealed {
     pub(super) rows: Arc<Rows>,
     /// Receipt time and number of the events, for the latency.
     pub(super) waits: Vec<(ProjectId, i64, u32)>,
-    /// Projects and days of its events.
-    pub(super) touched: BTreeSet<(ProjectId, Day)>,
+    /// How many events it has, by project and time.
+    pub(super) arrived: BTreeMap<(ProjectId, Quarter), u64>,
+    /// Projects and days of stored events whose sessions are others than before.
+    pub(super) revised: BTreeSet<(ProjectId, Day)>,
     /// Projects of which its events tie ids.
     pub(super) tied: BTreeSet<ProjectId>,
 }
@@ -154,8 +156,8 @@ impl Block {
             books: BTreeMap::new(),
             candidates: Vec::new(),
             waits: Vec::new(),
-            touched: BTreeSet::new(),
-            last_touched: None,
+            arrived: Arrived::default(),
+            revised: BTreeSet::new(),
             ties: Ties::default(),
             open: None,
         }
@@ -258,18 +260,9 @@ impl Block {
             "" => sessions.assign(visitor, Moment { at_ms: event.header.at_ms, campaign }),
             name => Some(SessionId::of_client(visitor, name)),
         };
-        self.touch(project, event.header.at_ms);
+        self.arrived.add(project, event.header.at_ms);
         self.ties.note(project, &event.header, fields);
         self.rows.event(event, fields, Belonging { project, session, campaign }, origin);
-    }
-
-    fn touch(&mut self, project: ProjectId, at_ms: i64) {
-        let touched = Some((project, DataVersions::day(at_ms)));
-        // Neighbours are mostly alike, and the set costs more than the row.
-        if self.last_touched != touched {
-            self.last_touched = touched;
-            self.touched.extend(touched);
-        }
     }
 
     fn copy(&mut self, source: u64, project: ProjectId, received_ms: i64, conflict: bool) {
@@ -321,8 +314,8 @@ impl Block {
         }
         for revision in &settled.revisions {
             self.rows.revision(revision, received_ms, origin);
-            for day in [revision.from_ms, revision.to_ms] {
-                self.touched.insert((revision.visitor.project, DataVersions::day(day)));
+            for day in DataVersions::day(revision.from_ms)..=DataVersions::day(revision.to_ms) {
+                self.revised.insert((revision.visitor.project, day));
             }
         }
         sessions.end_block(received_ms);
@@ -358,10 +351,10 @@ impl Block {
             next_enriched: open.next_enriched,
             rows: Arc::new(std::mem::replace(&mut self.rows, self.spare.take().unwrap_or_else(Rows::new))),
             waits: std::mem::take(&mut self.waits),
-            touched: std::mem::take(&mut self.touched),
+            arrived: self.arrived.take(),
+            revised: std::mem::take(&mut self.revised),
             tied: self.ties.take().into_iter().map(|tie| tie.project).collect(),
         };
-        self.last_touched = None;
         self.books.clear();
         Some(sealed)
     }

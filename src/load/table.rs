@@ -236,7 +236,8 @@ impl Table for EventTable {
     }
 
     fn announce(&self, block: &Sealed) {
-        self.data_versions.note(block.touched.iter().copied());
+        self.data_versions.note(block.arrived.iter().map(|(at, events)| (*at, *events)));
+        self.data_versions.note_days(block.revised.iter().copied());
         block.tied.iter().for_each(|project| self.data_versions.note_people(*project));
     }
 }

@@ -4,7 +4,7 @@
 //! field. A bound that moves with the clock counts as its distance from now, so `-7d` and `-168h` are the same, now and a minute
 //! later; such an answer lags by at most [`KEPT`], the shortest bucket.
 //!
-//! **Freshness.** An answer is outdated once events of its project and of its days have become readable since it was begun, which
+//! **Freshness.** An answer is outdated once events of its project and of its times have become readable since it was begun, which
 //! [`DataVersions`] knows to the block, or, of an answer that counts people, once other ids belong to one person. So:
 //! * nothing arrived: the answer is kept for [`KEPT`], of a closed range for [`KEPT_CLOSED`] (late events are arrivals like all
 //!   others; the hour bounds changes that no arrival announces, such as expiry). After that it still answers for another [`KEPT`]
@@ -30,7 +30,6 @@ mod redis;
 mod shared;
 
 use std::future::Future;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -49,7 +48,7 @@ use super::error::QueryError;
 use crate::event::ids::ProjectId;
 use crate::lifecycle::spawn_short;
 use crate::metrics::Counter;
-use crate::store::data_version::{DataVersions, Day};
+use crate::store::data_version::{DataVersions, QUARTER_MS, Quarter, Span, Version};
 
 /// How long an answer is kept while nothing arrives.
 const KEPT: Duration = Duration::from_secs(60);
@@ -76,18 +75,38 @@ pub(crate) struct Key {
 /// What an answer depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reach {
-    days: RangeInclusive<Day>,
+    /// What decides it; in order, and none overlaps another.
+    spans: Vec<Span>,
+    /// The question's own ranges, where they are made of whole quarters of an hour; in order, and none overlaps another.
+    counted: Option<Vec<Span>>,
     is_closed: bool,
 }
 
 impl Reach {
-    /// The days of `ranges`; one that follows now reaches all days to come.
-    pub(crate) fn of(ranges: &[&Range], now_ms: i64) -> Self {
-        let last = |range: &&Range| if range.follows_now() { Day::MAX } else { DataVersions::day(range.until_ms - 1) };
-        let first = ranges.iter().map(|range| DataVersions::day(range.from_ms)).min().unwrap_or(0);
-        let is_closed = ranges.iter().all(|range| range.stays() && range.until_ms <= now_ms);
-        Self { days: first..=ranges.iter().map(last).max().unwrap_or(Day::MAX), is_closed }
+    /// The times of a question's `own` ranges, and of `others` that decide its answer too; one that follows now reaches all times to come.
+    pub(crate) fn of(own: &[&Range], others: &[Range], now_ms: i64) -> Self {
+        let last = |range: &Range| if range.follows_now() { Quarter::MAX } else { DataVersions::quarter(range.until_ms - 1) };
+        let span = |range: &Range| DataVersions::quarter(range.from_ms)..=last(range);
+        let ranges = || own.iter().copied().chain(others);
+        let is_closed = ranges().all(|range| range.stays() && range.until_ms <= now_ms);
+        let is_whole = |range: &&Range| range.from_ms % QUARTER_MS == 0 && range.until_ms % QUARTER_MS == 0 && !range.follows_now();
+        let counted = (!own.is_empty() && own.iter().all(is_whole)).then(|| merged(own.iter().copied().map(span)));
+        Self { spans: merged(ranges().map(span)), counted, is_closed }
     }
+}
+
+/// Spans in order, those that touch put together.
+fn merged(spans: impl Iterator<Item = Span>) -> Vec<Span> {
+    let mut spans: Vec<Span> = spans.collect();
+    spans.sort_unstable_by_key(|span| *span.start());
+    let mut merged: Vec<Span> = Vec::new();
+    for span in spans {
+        match merged.last_mut() {
+            Some(last) if *span.start() <= last.end().saturating_add(1) => *last = *last.start()..=*last.end().max(span.end()),
+            _ => merged.push(span),
+        }
+    }
+    merged
 }
 
 /// A question put to the cache.
@@ -125,6 +144,8 @@ pub(crate) struct Cache {
     entries: sync::Cache<Key, Arc<Entry>, ByBytes>,
     flights: Flights,
     arrivals: Arc<DataVersions>,
+    /// Whether each arrival is noted with its number.
+    counts_arrivals: bool,
 }
 
 #[derive(Clone)]
@@ -145,7 +166,12 @@ impl Cache {
         let options = options.shards(SHARDS).estimated_items_capacity(items).weight_capacity(bytes).build();
         let options = options.unwrap_or_else(|_| unreachable!("all that is needed is given"));
         let entries = sync::Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), sync::DefaultLifecycle::default());
-        Self { entries, flights: Flights::default(), arrivals }
+        Self { entries, flights: Flights::default(), arrivals, counts_arrivals: false }
+    }
+
+    /// The same, where every arrival is noted with its number.
+    pub(crate) fn counting_arrivals(self) -> Self {
+        Self { counts_arrivals: true, ..self }
     }
 
     /// Answers `request`, from the kept answer or by `compute`.
@@ -205,16 +231,34 @@ impl Cache {
     where
         F: Future<Output = Result<Computed, QueryError>> + Send + 'static,
     {
-        let (key, days) = (request.key, request.reach.days.clone());
+        let (key, spans) = (request.key, request.reach.spans.clone());
         // It is not known yet whether the one under way depends on who is who.
-        let is_overtaken = |seen| self.arrivals.any_since(key.project, days.clone(), seen) || self.arrivals.people_since(key.project, seen);
+        let is_overtaken = |seen| self.arrivals.any_since(key.project, &spans, seen) || self.arrivals.people_since(key.project, seen);
         self.flights.join(key, self.arrivals.now(), is_overtaken, |slot| {
             let question = kept.map_or_else(|| Arc::new(Question::new(&request)), |entry| Arc::clone(&entry.question));
             question.begin(Instant::now());
             Counter::CacheMisses.add(1);
-            let execution = Execution { cache: Arc::clone(self), question, reach: request.reach, keep: request.keep, slot };
+            let arrived = self.arrived(key.project, &request.reach, slot.seen());
+            let late = kept.and_then(|entry| self.late(entry, arrived));
+            let (reach, keep) = (request.reach, request.keep);
+            let execution = Execution { cache: Arc::clone(self), question, reach, keep, slot, arrived, late };
             execution.run(compute()).boxed().shared()
         })
+    }
+
+    /// How many events of a question's own ranges were noted so far, where every arrival is.
+    fn arrived(&self, project: ProjectId, reach: &Reach, now: Version) -> Option<u64> {
+        let spans = reach.counted.as_ref().filter(|_| self.counts_arrivals)?;
+        self.arrivals.events(project, spans, now)
+    }
+
+    /// How many of them arrived since the answer before was begun.
+    fn late(&self, before: &Entry, arrived: Option<u64>) -> Option<u64> {
+        let project = before.question.key.project;
+        let spans = before.reach.counted.as_ref()?;
+        // None of them may have been forgotten meanwhile.
+        self.arrivals.events(project, spans, before.seen)?;
+        arrived?.checked_sub(before.arrived?)
     }
 
     /// Of the questions asked most since the last call those whose answers expire `within` that time, the most asked first.
@@ -248,15 +292,18 @@ struct Execution {
     keep: bool,
     /// Its slot among those under way; freed when it ends, however it ends.
     slot: Slot,
+    arrived: Option<u64>,
+    late: Option<u64>,
 }
 
 impl Execution {
     async fn run(self, computing: impl Future<Output = Result<Computed, QueryError>>) -> Result<Arc<Entry>, QueryError> {
-        let Self { cache, question, reach, keep, slot } = self;
+        let Self { cache, question, reach, keep, slot, arrived, late } = self;
         let began = Instant::now();
         let computed = computing.await;
         question.spend(began.elapsed());
-        let entry = Arc::new(Entry::new(computed?, Started { at: began, seen: slot.seen() }, Arc::clone(&question), reach));
+        let started = Started { at: began, seen: slot.seen(), arrived, late };
+        let entry = Arc::new(Entry::new(computed?, started, Arc::clone(&question), reach));
         if keep {
             cache.entries.insert(question.key, Arc::clone(&entry));
         }

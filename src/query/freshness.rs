@@ -108,7 +108,7 @@ impl FreshnessWatcher {
             let version = versions.entry(partition.0).or_default();
             *version = xxh3_64(format!("{version} {partition:?} {offset}").as_bytes());
             if rises(&mut known.recent, partition, offset) {
-                self.arrivals.note([(partition.0, today)]);
+                self.arrivals.note_days([(partition.0, today)]);
             }
         }
         *self.versions.lock().unwrap_or_else(PoisonError::into_inner) = versions;
@@ -206,7 +206,9 @@ mod tests {
         }
 
         fn has_news(&self, days: std::ops::RangeInclusive<Day>, seen: Version) -> bool {
-            self.arrivals.any_since(PROJECT, days, seen)
+            let quarters = DataVersions::quarter(i64::from(*days.start()) * 86_400_000)
+                ..=DataVersions::quarter((i64::from(*days.end()) + 1) * 86_400_000 - 1);
+            self.arrivals.any_since(PROJECT, &[quarters], seen)
         }
     }
 

@@ -25,7 +25,7 @@ use self::map::{PersonMap, Ties, Turns};
 use super::error::QueryError;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::event::ids::ProjectId;
-use crate::store::data_version::{DataVersions, Day, Version};
+use crate::store::data_version::{DataVersions, Quarter, Version};
 use crate::store::tables::identities::{self, TiePoints, TieState};
 
 /// How often what others wrote is looked for.
@@ -94,7 +94,7 @@ struct ReadTurns {
 impl ReadTurns {
     /// Whether they may have changed, and it is time to look.
     fn is_due(self, arrivals: &DataVersions, project: ProjectId) -> bool {
-        self.rest.is_some_and(|rest| Instant::now() >= rest) && arrivals.any_since(project, 0..=Day::MAX, self.seen)
+        self.rest.is_some_and(|rest| Instant::now() >= rest) && arrivals.any_since(project, &[0..=Quarter::MAX], self.seen)
     }
 }
 

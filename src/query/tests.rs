@@ -256,18 +256,22 @@ fn different_questions_are_different() {
 }
 
 #[test]
-fn what_an_answer_depends_on_reaches_all_days_to_come_only_if_it_follows_now() {
+fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() {
     let reach = |request: Value| format!("{:?}", parsed("trends", &trends(request), NOW_MS).reach(NOW_MS));
-    assert_eq!(reach(json!({})), "Reach { days: 20448..=65535, is_closed: false }");
-    assert_eq!(reach(json!({"compare": "previous"})), "Reach { days: 20441..=65535, is_closed: false }");
+    assert_eq!(reach(json!({})), "Reach { spans: [1963056..=4294967295], counted: None, is_closed: false }");
+    assert_eq!(reach(json!({"compare": "previous"})), "Reach { spans: [1962384..=4294967295], counted: None, is_closed: false }");
     let closed = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
-    assert_eq!(reach(closed.clone()), "Reach { days: 20454..=20454, is_closed: true }");
+    assert_eq!(reach(closed.clone()), "Reach { spans: [1963584..=1963679], counted: Some([1963584..=1963679]), is_closed: true }");
     let mut who_did = closed;
     who_did["filters"] =
         json!([{"any": [{"did": {"event": "buy", "from": "2025-12-20", "to": "2025-12-21"}}, {"field": "os", "value": "x"}]}]);
-    assert_eq!(reach(who_did), "Reach { days: 20442..=20454, is_closed: true }", "what people did before decides too");
+    assert_eq!(
+        reach(who_did),
+        "Reach { spans: [1962432..=1962527, 1963584..=1963679], counted: Some([1963584..=1963679]), is_closed: true }",
+        "what people did before decides too"
+    );
     let to_come = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-03T00:00:00Z"});
-    assert_eq!(reach(to_come), "Reach { days: 20454..=20455, is_closed: false }");
+    assert_eq!(reach(to_come), "Reach { spans: [1963584..=1963775], counted: Some([1963584..=1963775]), is_closed: false }");
 }
 
 #[test]

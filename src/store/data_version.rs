@@ -1,8 +1,8 @@
-//! Data versions: what has become visible in the event table, by project and by the UTC day of the event.
+//! Data versions: what has become visible in the event table, by project and by the quarter of an hour of the event.
 //!
 //! The loader notes a block right after the table has it; the query cache compares the versions of now with those that an answer was
-//! computed from. Promises: a note is never lost, and costs one look-up a day touched. It knows what this process has stored, and what
-//! other processes have stored as far as the freshness watcher notes it.
+//! computed from. Promises: a note is never lost, and costs one look-up a quarter touched. It knows what this process has stored, and what
+//! other processes have stored as far as the freshness watcher notes it, of which it knows days at best and no numbers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
@@ -14,15 +14,60 @@ use crate::event::ids::ProjectId;
 /// A day since 1970 in UTC. Times beyond the last one count as that one.
 pub type Day = u16;
 
+/// A quarter of an hour since 1970. In every time zone of today hours and days begin with one.
+pub type Quarter = u32;
+
+/// Quarters of a row.
+pub type Span = RangeInclusive<Quarter>;
+
+/// The length of a quarter, milliseconds.
+pub const QUARTER_MS: i64 = 900_000;
+const QUARTERS_OF_DAY: Quarter = 96;
+/// Most quarters that are told apart of a project: nearly two years. Beyond that all are forgotten, and everything counts as changed.
+const MOST_QUARTERS: usize = 65_536;
+
 /// A position in the order of all notes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(u64);
+
+/// How many events of a block there are, by project and quarter.
+#[derive(Debug, Default)]
+pub struct Arrived {
+    counts: BTreeMap<(ProjectId, Quarter), u64>,
+    /// Neighbours are mostly alike, and the map costs more than the row.
+    last: Option<(ProjectId, Quarter)>,
+    of_last: u64,
+}
+
+impl Arrived {
+    /// Adds an event.
+    pub fn add(&mut self, project: ProjectId, at_ms: i64) {
+        let at = Some((project, DataVersions::quarter(at_ms)));
+        if self.last != at {
+            self.settle();
+            self.last = at;
+        }
+        self.of_last += 1;
+    }
+
+    /// All of them; none are left.
+    pub fn take(&mut self) -> BTreeMap<(ProjectId, Quarter), u64> {
+        self.settle();
+        std::mem::take(&mut self.counts)
+    }
+
+    fn settle(&mut self) {
+        if let Some(last) = self.last.take() {
+            *self.counts.entry(last).or_default() += std::mem::take(&mut self.of_last);
+        }
+    }
+}
 
 /// The versions of all projects. One for each store.
 #[derive(Debug, Default)]
 pub struct DataVersions {
     clock: AtomicU64,
-    // One entry a project that ever had an event: as few as there are keys, each with at most 65,536 days.
+    // One entry a project that ever had an event: as few as there are keys.
     projects: Mutex<HashMap<ProjectId, Noted>>,
     everything: AtomicU64,
 }
@@ -30,11 +75,35 @@ pub struct DataVersions {
 /// What was noted of a project.
 #[derive(Debug, Default)]
 struct Noted {
-    /// Of unknown days.
+    /// Of unknown times.
     any: Version,
     /// Of who is who.
     people: Version,
+    /// Of unknown times of a day.
     days: BTreeMap<Day, Version>,
+    /// The last note, and the events of all.
+    quarters: BTreeMap<Quarter, (Version, u64)>,
+    /// When the quarters were forgotten.
+    forgotten: Version,
+}
+
+impl Noted {
+    fn arrive(&mut self, quarter: Quarter, events: u64, version: Version) {
+        if self.quarters.len() >= MOST_QUARTERS && !self.quarters.contains_key(&quarter) {
+            self.quarters.clear();
+            (self.any, self.forgotten) = (version, version);
+        }
+        let (last, sum) = self.quarters.entry(quarter).or_default();
+        (*last, *sum) = (version, *sum + events);
+    }
+
+    fn any_since(&self, span: &Span, seen: Version) -> bool {
+        let day = |quarter: Quarter| Day::try_from(quarter / QUARTERS_OF_DAY).unwrap_or(Day::MAX);
+        // The newest first: that is where events arrive.
+        self.any > seen
+            || self.quarters.range(span.clone()).rev().any(|(_, (version, _))| *version > seen)
+            || self.days.range(day(*span.start())..=day(*span.end())).rev().any(|(_, version)| *version > seen)
+    }
 }
 
 impl DataVersions {
@@ -43,25 +112,39 @@ impl DataVersions {
         at_ms.div_euclid(86_400_000).clamp(0, i64::from(Day::MAX)) as Day
     }
 
-    /// Notes that events of these days can be read now.
-    pub fn note(&self, touched: impl IntoIterator<Item = (ProjectId, Day)>) {
+    /// The quarter of an instant, in milliseconds since 1970.
+    pub fn quarter(at_ms: i64) -> Quarter {
+        at_ms.div_euclid(QUARTER_MS).clamp(0, i64::from(Quarter::MAX)) as Quarter
+    }
+
+    /// Notes that so many more events of these quarters can be read now.
+    pub fn note(&self, arrived: impl IntoIterator<Item = ((ProjectId, Quarter), u64)>) {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = Version(self.clock.fetch_add(1, Ordering::SeqCst) + 1);
+        let version = self.next();
+        for ((project, quarter), events) in arrived {
+            projects.entry(project).or_default().arrive(quarter, events, version);
+        }
+    }
+
+    /// Notes that something about events of these days can be read now.
+    pub fn note_days(&self, touched: impl IntoIterator<Item = (ProjectId, Day)>) {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = self.next();
         for (project, day) in touched {
             projects.entry(project).or_default().days.insert(day, version);
         }
     }
 
-    /// Notes that events of `project` can be read now, of whatever days.
+    /// Notes that events of `project` can be read now, of whatever times.
     pub fn note_all(&self, project: ProjectId) {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        projects.entry(project).or_default().any = Version(self.clock.fetch_add(1, Ordering::SeqCst) + 1);
+        projects.entry(project).or_default().any = self.next();
     }
 
     /// Notes that it changed which ids of `project` belong to one person.
     pub fn note_people(&self, project: ProjectId) {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        projects.entry(project).or_default().people = Version(self.clock.fetch_add(1, Ordering::SeqCst) + 1);
+        projects.entry(project).or_default().people = self.next();
     }
 
     /// Whether it changed since `seen` which ids of `project` belong to one person.
@@ -78,7 +161,12 @@ impl DataVersions {
 
     /// Notes that anything may have arrived.
     pub fn note_everything(&self) {
-        self.everything.fetch_max(self.clock.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let Version(now) = self.next();
+        self.everything.fetch_max(now, Ordering::SeqCst);
+    }
+
+    fn next(&self) -> Version {
+        Version(self.clock.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
     /// Now: what is noted from here on is later.
@@ -86,8 +174,8 @@ impl DataVersions {
         Version(self.clock.load(Ordering::SeqCst))
     }
 
-    /// Whether events of `project` on one of `days` have arrived since `seen`.
-    pub fn any_since(&self, project: ProjectId, days: RangeInclusive<Day>, seen: Version) -> bool {
+    /// Whether events of `project` in one of `spans` have arrived since `seen`.
+    pub fn any_since(&self, project: ProjectId, spans: &[Span], seen: Version) -> bool {
         if self.now() == seen {
             return false;
         }
@@ -95,9 +183,15 @@ impl DataVersions {
             return true;
         }
         let projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        // The newest days first: that is where events arrive.
-        let Some(noted) = projects.get(&project) else { return false };
-        noted.any > seen || noted.days.range(days).rev().any(|(_, version)| *version > seen)
+        projects.get(&project).is_some_and(|noted| spans.iter().any(|span| noted.any_since(span, seen)))
+    }
+
+    /// How many events of `project` in `spans`, which do not overlap, were ever noted; `None` if some have been forgotten since `seen`.
+    pub fn events(&self, project: ProjectId, spans: &[Span], seen: Version) -> Option<u64> {
+        let projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(noted) = projects.get(&project) else { return Some(0) };
+        let events = spans.iter().flat_map(|span| noted.quarters.range(span.clone())).map(|(_, (_, events))| events).sum();
+        (noted.forgotten <= seen).then_some(events)
     }
 }
 
@@ -108,32 +202,68 @@ mod tests {
     const ADA: ProjectId = ProjectId(1);
     const BOB: ProjectId = ProjectId(2);
 
+    /// Whether there is news of a project in a span.
+    fn has_news(versions: &DataVersions, project: ProjectId, span: Span, seen: Version) -> bool {
+        versions.any_since(project, &[span], seen)
+    }
+
     #[test]
-    fn only_the_days_and_the_project_that_were_touched_have_news() {
+    fn only_the_quarters_and_the_project_that_were_touched_have_news() {
         let versions = DataVersions::default();
         let before = versions.now();
-        versions.note([(ADA, 10), (ADA, 20)]);
+        versions.note([((ADA, 10), 1), ((ADA, 20), 1)]);
 
-        assert!(versions.any_since(ADA, 0..=10, before));
-        assert!(versions.any_since(ADA, 15..=Day::MAX, before));
-        assert!(!versions.any_since(ADA, 11..=19, before));
-        assert!(!versions.any_since(BOB, 0..=Day::MAX, before));
-        assert!(!versions.any_since(ADA, 0..=Day::MAX, versions.now()));
+        assert!(has_news(&versions, ADA, 0..=10, before));
+        assert!(has_news(&versions, ADA, 15..=Quarter::MAX, before));
+        assert!(!has_news(&versions, ADA, 11..=19, before));
+        assert!(!has_news(&versions, BOB, 0..=Quarter::MAX, before));
+        assert!(!has_news(&versions, ADA, 0..=Quarter::MAX, versions.now()));
 
         versions.note_all(ADA);
-        assert!(versions.any_since(ADA, 11..=19, before));
-        assert!(!versions.any_since(BOB, 0..=Day::MAX, before));
+        assert!(has_news(&versions, ADA, 11..=19, before));
+        assert!(!has_news(&versions, BOB, 0..=Quarter::MAX, before));
         versions.note_everything();
-        assert!(versions.any_since(BOB, 0..=0, before));
+        assert!(has_news(&versions, BOB, 0..=0, before));
+    }
+
+    #[test]
+    fn a_day_is_all_its_quarters() {
+        let versions = DataVersions::default();
+        let before = versions.now();
+        versions.note_days([(ADA, 1)]);
+        assert!(has_news(&versions, ADA, 96..=96, before) && has_news(&versions, ADA, 191..=500, before));
+        assert!(!has_news(&versions, ADA, 0..=95, before) && !has_news(&versions, ADA, 192..=Quarter::MAX, before));
+    }
+
+    #[test]
+    fn events_are_counted_by_quarter_and_no_number_is_given_where_some_are_forgotten() {
+        let versions = DataVersions::default();
+        let mut block = Arrived::default();
+        for at_ms in [0, 1, QUARTER_MS, 0, 2 * QUARTER_MS] {
+            block.add(ADA, at_ms);
+        }
+        block.add(BOB, 0);
+        versions.note(block.take());
+        versions.note([((ADA, 1), 5)]);
+        let seen = versions.now();
+        let count = |spans: &[Span], seen| versions.events(ADA, spans, seen);
+        assert_eq!((count(&[0..=0], seen), count(&[0..=0, 2..=9], seen), count(&[1..=1], seen)), (Some(3), Some(4), Some(6)));
+        assert_eq!((versions.events(BOB, &[0..=9], seen), versions.events(ProjectId(3), &[0..=9], seen)), (Some(1), Some(0)));
+        assert!(block.take().is_empty());
+
+        versions.note((0..=MOST_QUARTERS as Quarter).map(|quarter| ((ADA, quarter), 1)));
+        assert_eq!(count(&[0..=0], seen), None);
+        assert!(has_news(&versions, ADA, 0..=0, seen) && has_news(&versions, ADA, 90_000..=90_000, seen));
+        assert_eq!(count(&[0..=0], versions.now()), Some(0));
     }
 
     #[test]
     fn a_later_note_is_news_after_an_earlier_one_was_seen() {
         let versions = DataVersions::default();
-        versions.note([(ADA, 10)]);
+        versions.note([((ADA, 10), 1)]);
         let seen = versions.now();
-        versions.note([(ADA, 10)]);
-        assert!(versions.any_since(ADA, 10..=10, seen));
+        versions.note([((ADA, 10), 1)]);
+        assert!(has_news(&versions, ADA, 10..=10, seen));
     }
 
     #[test]
@@ -141,9 +271,9 @@ mod tests {
         let versions = DataVersions::default();
         let seen = versions.now();
         versions.note_people(ADA);
-        assert!(versions.people_since(ADA, seen) && !versions.any_since(ADA, 0..=Day::MAX, seen) && !versions.people_since(BOB, seen));
+        assert!(versions.people_since(ADA, seen) && !has_news(&versions, ADA, 0..=Quarter::MAX, seen) && !versions.people_since(BOB, seen));
         let seen = versions.now();
-        versions.note([(ADA, 10)]);
+        versions.note([((ADA, 10), 1)]);
         assert!(!versions.people_since(ADA, seen));
         versions.note_everything();
         assert!(versions.people_since(ADA, seen));

@@ -74,6 +74,38 @@ async fn an_event_is_in_the_next_answer_although_the_one_before_is_kept() {
 }
 
 #[tokio::test]
+async fn a_closed_day_changes_by_exactly_the_events_that_come_late_and_by_no_others() {
+    let pulse = Pulse::start().await;
+    let midnight = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).start_of_day().unwrap().timestamp().as_millisecond();
+    let day = midnight - 3 * 86_400_000;
+    let show = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string();
+    let ask = |from: i64, until: i64| json!({"from": show(from), "to": show(until), "interval": "day", "series": [{"event": "view"}]});
+    let (whole, evening) = (ask(day, day + 86_400_000), ask(day + 72_000_000, day + 86_400_000));
+    let http = &pulse.http;
+    let send = async |hours: &[i64]| {
+        let at = |hour: &i64| json!({"type": "view", "anonymousId": "ada", "timestamp": show(day + hour * 3_600_000 + 1)});
+        assert_eq!(http.capture(&json!({"batch": hours.iter().map(at).collect::<Vec<_>>()})).await.0, StatusCode::OK);
+        http.settled().await;
+    };
+    let answer = async |question: &Value| {
+        let (_, answer) = http.query("trends", question).await;
+        let meta = &answer["meta"];
+        (answer["result"]["series"][0]["total"].clone(), meta["late"].clone(), meta["cached"].clone())
+    };
+
+    send(&[1, 21]).await;
+    assert_eq!(answer(&whole).await, (json!(2), Value::Null, json!(false)), "there is no answer before it");
+    assert_eq!(answer(&evening).await, (json!(1), Value::Null, json!(false)));
+    send(&[2, 3, 4, 24, -1]).await;
+    assert_eq!(answer(&whole).await, (json!(5), json!(3), json!(false)), "two of the five are of other days");
+    assert_eq!(answer(&whole).await, (json!(5), json!(3), json!(true)));
+    assert_eq!(answer(&evening).await, (json!(1), Value::Null, json!(true)), "nothing came for these hours");
+    send(&[23]).await;
+    assert_eq!(answer(&evening).await, (json!(2), json!(1), json!(false)));
+    assert_eq!(answer(&whole).await, (json!(6), json!(1), json!(false)));
+}
+
+#[tokio::test]
 async fn while_the_store_is_away_kept_answers_are_given_as_stale_and_others_are_refused_at_once() {
     let pulse = Pulse::start().await;
     pulse.http.capture(&event(1)).await;

@@ -26,7 +26,18 @@ async fn a_first_event_is_in_the_trend_that_asks_for_it() {
     let meta: Vec<&str> = answer["meta"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(
         meta,
-        ["age_ms", "cached", "computed_at", "data_through", "excluded_bots", "query_ms", "refresh_after_ms", "rows_read", "sampled"]
+        [
+            "age_ms",
+            "cached",
+            "computed_at",
+            "data_through",
+            "excluded_bots",
+            "late",
+            "query_ms",
+            "refresh_after_ms",
+            "rows_read",
+            "sampled"
+        ]
     );
 
     let stored = &pulse.http.events().await[0];

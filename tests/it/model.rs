@@ -6,6 +6,7 @@ pub(crate) mod filters;
 pub(crate) mod ledger;
 pub(crate) mod people;
 pub(crate) mod properties;
+pub(crate) mod reconciliation;
 pub(crate) mod trends;
 pub(crate) mod users;
 

@@ -311,6 +311,24 @@ fn every_report_agrees_with_its_model() {
     check_on(&runtime, &runtime.block_on(Store::start_cluster()), 16);
 }
 
+/// What holds between reports whatever their models say.
+#[test]
+fn the_reports_agree_with_each_other() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let store = runtime.block_on(Store::start());
+    let project = std::cell::Cell::new(0);
+    let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+    let result = runner.run(&case().prop_map(model::reconciliation::with_own_sessions), |case| {
+        project.set(project.get() + 1);
+        runtime.block_on(store.insert(project.get(), &case.events, &case.ties));
+        model::reconciliation::check(Asker { store: &store, project: project.get() }, &case)
+    });
+    if let Err(problem) = result {
+        panic!("{problem}");
+    }
+}
+
 fn check_on(runtime: &Runtime, store: &Store, cases: u32) {
     let project = std::cell::Cell::new(0);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });

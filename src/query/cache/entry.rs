@@ -59,6 +59,10 @@ struct Spending {
 pub(crate) struct Started {
     pub(crate) at: Instant,
     pub(crate) seen: Version,
+    /// How many events of its own ranges, if that is counted.
+    pub(crate) arrived: Option<u64>,
+    /// How many of them since the answer before it was begun; none if there is no such answer, or that is not known.
+    pub(crate) late: Option<u64>,
 }
 
 /// Whether an entry may answer.
@@ -87,8 +91,9 @@ pub(crate) struct Entry {
     counts_people: bool,
     began: Instant,
     took: Duration,
-    seen: Version,
-    reach: Reach,
+    pub(super) seen: Version,
+    pub(super) arrived: Option<u64>,
+    pub(super) reach: Reach,
 }
 
 impl Question {
@@ -125,17 +130,18 @@ impl Question {
 
 impl Entry {
     pub(crate) fn new(computed: Computed, started: Started, question: Arc<Question>, reach: Reach) -> Self {
-        let Started { at: began, seen } = started;
+        let Started { at: began, seen, arrived, late } = started;
         let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, excluded_bots, counts_people, shared_for } = computed;
         let data_through = data_through_ms.map_or_else(|| "null".to_owned(), |at_ms| format!("\"{}\"", show_ms(at_ms)));
-        let excluded_bots = excluded_bots.map_or_else(|| "null".to_owned(), |events| events.to_string());
+        let shown = |events: Option<u64>| events.map_or_else(|| "null".to_owned(), |events| events.to_string());
+        let (excluded_bots, late) = (shown(excluded_bots), shown(late.filter(|_| shared_for.is_none())));
         let meta = format!(
-            r#""computed_at":"{}","data_through":{data_through},"rows_read":{rows_read},"sampled":{is_sampled},"excluded_bots":{excluded_bots}"#,
+            r#""computed_at":"{}","data_through":{data_through},"rows_read":{rows_read},"sampled":{is_sampled},"excluded_bots":{excluded_bots},"late":{late}"#,
             show_ms(computed_ms),
         );
         let took = began.elapsed();
         let began = began.checked_sub(shared_for.unwrap_or_default()).unwrap_or(began);
-        Self { question, result, computed_ms, meta, is_shared: shared_for.is_some(), counts_people, began, took, seen, reach }
+        Self { question, result, computed_ms, meta, is_shared: shared_for.is_some(), counts_people, began, took, seen, arrived, reach }
     }
 
     /// Whether it may answer at `now`.
@@ -171,7 +177,7 @@ impl Entry {
     fn is_outdated(&self, arrivals: &DataVersions) -> bool {
         let project = self.question.key.project;
         let has_other_people = self.counts_people && arrivals.people_since(project, self.seen);
-        has_other_people || arrivals.any_since(project, self.reach.days.clone(), self.seen)
+        has_other_people || arrivals.any_since(project, &self.reach.spans, self.seen)
     }
 
     /// What it costs to keep.

@@ -9,7 +9,8 @@ use super::*;
 use crate::query::error::ErrorClass;
 
 const PROJECT: ProjectId = ProjectId(7);
-const TODAY: Day = 20_000;
+/// A quarter of an hour.
+const TODAY: Quarter = 20_000;
 const MEMORY: u64 = 1 << 20;
 
 /// A cache before a store that counts what it is asked.
@@ -28,7 +29,7 @@ impl Bench {
 
     fn with_memory(bytes: u64) -> Self {
         let arrivals = Arc::<DataVersions>::default();
-        let cache = Arc::new(Cache::new(bytes, Arc::clone(&arrivals)));
+        let cache = Arc::new(Cache::new(bytes, Arc::clone(&arrivals)).counting_arrivals());
         Self { cache, arrivals, runs: Arc::default(), takes: Duration::from_millis(10), fails: false }
     }
 
@@ -36,8 +37,8 @@ impl Bench {
         self.runs.load(Ordering::SeqCst)
     }
 
-    fn arrive(&self, day: Day) {
-        self.arrivals.note([(PROJECT, day)]);
+    fn arrive(&self, quarter: Quarter) {
+        self.arrivals.note([((PROJECT, quarter), 1)]);
     }
 
     /// Asks; the answer is the number of the computation.
@@ -75,13 +76,14 @@ fn computed(result: &str) -> Computed {
 
 /// A question about everything up to now.
 fn open(plan: u128) -> CacheRequest<'static> {
-    let reach = Reach { days: TODAY - 7..=Day::MAX, is_closed: false };
+    let reach = Reach { spans: vec![TODAY - 7..=Quarter::MAX], counted: None, is_closed: false };
     CacheRequest { key: Key { project: PROJECT, plan }, reach, report: "trends", body: b"{}", refresh: false, keep: true }
 }
 
 /// A question about days long gone.
 fn closed() -> CacheRequest<'static> {
-    CacheRequest { reach: Reach { days: TODAY - 20..=TODAY - 10, is_closed: true }, ..open(2) }
+    let spans = vec![TODAY - 20..=TODAY - 10];
+    CacheRequest { reach: Reach { spans: spans.clone(), counted: Some(spans), is_closed: true }, ..open(2) }
 }
 
 fn says(run: u32, source: Source) -> (String, Source) {
@@ -96,6 +98,32 @@ async fn an_answer_up_to_now_is_kept_for_a_minute_while_nothing_arrives() {
     assert_eq!(bench.ask(open(1)).await, says(1, Source::Cache));
     advance(KEPT * 2).await;
     assert_eq!(bench.ask(open(1)).await, says(2, Source::Store));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_says_how_many_events_came_since_the_one_before_it() {
+    let bench = Bench::new();
+    let late = async |request: CacheRequest<'static>| {
+        let served = bench.cache.answer(request, || async { Ok(computed("1")) }).await.unwrap();
+        served.entry.meta.rsplit_once("\"late\":").unwrap().1.to_owned()
+    };
+    bench.arrive(TODAY - 15);
+    assert_eq!(late(closed()).await, "null", "there is none before it");
+    bench.arrive(TODAY - 15);
+    bench.arrive(TODAY - 20);
+    bench.arrive(TODAY - 9);
+    assert_eq!(late(closed()).await, "2", "one is of another time");
+    assert_eq!(late(closed()).await, "2", "it is kept");
+    assert_eq!(late(CacheRequest { refresh: true, ..closed() }).await, "0");
+    bench.arrive(TODAY);
+    assert_eq!(late(open(1)).await, "null");
+    bench.arrive(TODAY);
+    assert_eq!(late(open(1)).await, "null", "its ends are no ends of quarters");
+}
+
+#[test]
+fn spans_that_touch_are_one_so_no_event_counts_twice() {
+    assert_eq!(merged([5..=9, 0..=2, 3..=4, 8..=12, 20..=21].into_iter()), [0..=12, 20..=21]);
 }
 
 #[tokio::test(start_paused = true)]
