@@ -48,6 +48,7 @@ use self::report::{Ask, Plan, REPORTS, Report, ReportKind, Route};
 pub use self::sql::Statement;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
+use crate::project::Projects;
 use crate::store::data_version::DataVersions;
 
 /// How often the most asked answers are refreshed before they expire, and how many at a time: one after the other, so that they never
@@ -107,18 +108,20 @@ pub struct Sources {
     pub saved: Option<ClickHouse>,
     /// Where it stands which ids belong to one person; without it every id is a person.
     pub identities: Option<ClickHouse>,
+    /// What is set for single projects.
+    pub projects: Projects,
 }
 
 impl From<LoadedBy> for Sources {
     fn from(loaded_by: LoadedBy) -> Self {
-        Self { loaded_by, pending: None, latency: None, saved: None, identities: None }
+        Self { loaded_by, pending: None, latency: None, saved: None, identities: None, projects: Projects::default() }
     }
 }
 
 impl Queries {
     /// Reads `store` within `limits`; a kept answer is given as long as `sources` know of nothing newer.
     pub fn new(store: impl Run, limits: QueryLimits, sources: impl Into<Sources>) -> Self {
-        let Sources { loaded_by, pending, latency, saved, identities } = sources.into();
+        let Sources { loaded_by, pending, latency, saved, identities, projects } = sources.into();
         let knows_all = matches!(loaded_by, LoadedBy::ThisProcess(_));
         let (arrivals, freshness, shared_cache) = match loaded_by {
             LoadedBy::ThisProcess(arrivals) => (arrivals, None, None),
@@ -128,7 +131,7 @@ impl Queries {
         let cache = Cache::new(limits.cache_bytes, arrivals);
         let cache = Arc::new(if knows_all { cache.counting_arrivals() } else { cache });
         let data_through = DataThrough::new(pending.clone());
-        let reader = Reader::new(store, limits).beside(pending, latency);
+        let reader = Reader::new(store, limits).beside(pending, latency).with_projects(projects);
         let cohorts = SavedCohorts::new(saved);
         Self(Arc::new(Inner { reader, cache, data_through, cohorts, people, freshness, shared_cache }))
     }
@@ -144,7 +147,7 @@ impl Queries {
     pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Vec<u8>, QueryError> {
         let began = Instant::now();
         let question = self.question(project, Request { report, body, now_ms }).await?;
-        let (plan_key, reach) = (question.fingerprint(), question.reach(now_ms));
+        let (plan_key, reach) = (question.fingerprint(), question.reach(now_ms, self.0.reader.longest_session_ms(project)));
         let Question { kind, plan, common, .. } = question;
         if let Some(freshness) = &self.0.freshness {
             freshness.poll(&self.0.reader, now_ms).await;
@@ -186,7 +189,7 @@ impl Queries {
         let project = question.key.project;
         let renewed = async {
             let asked = self.question(project, Request { report: &question.report, body: &question.body, now_ms }).await?;
-            let (key, reach) = (Key { project, plan: asked.fingerprint() }, asked.reach(now_ms));
+            let (key, reach) = (Key { project, plan: asked.fingerprint() }, asked.reach(now_ms, self.0.reader.longest_session_ms(project)));
             let request = CacheRequest { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
             let computation = Computation { project, plan: asked.plan, traffic: asked.common.traffic, now_ms, shared: None };
@@ -291,6 +294,8 @@ struct Question {
     plan: Box<dyn Plan>,
     /// The ranges that its filters ask about beside those of the report.
     did_in: Vec<Range>,
+    /// Whether it asks for what is said of sessions.
+    names_sessions: bool,
     common: Common,
 }
 
@@ -301,7 +306,8 @@ impl Question {
         let kind = REPORTS.iter().find(|kind| kind.route == Route::Query && kind.name == report).ok_or_else(|| unknown_report(report))?;
         let context = Context::of(&body, now_ms, cohorts)?;
         let plan = (kind.parse)(Ask { project_name: "", body: &body, now_ms, context: &context })?;
-        Ok(Self { kind, plan, did_in: context.did_in(), common })
+        let names_sessions = kind.name == <report::sessions::Sessions as report::Report>::NAME || ask::session_columns::are_named_in(&body);
+        Ok(Self { kind, plan, did_in: context.did_in(), names_sessions, common })
     }
 
     /// Its identity.
@@ -310,8 +316,13 @@ impl Question {
     }
 
     /// What its answer depends on.
-    fn reach(&self, now_ms: i64) -> Reach {
-        Reach::of(&self.plan.ranges(), &self.did_in, now_ms)
+    fn reach(&self, now_ms: i64, longest_session_ms: i64) -> Reach {
+        let (own, mut others) = (self.plan.ranges(), self.did_in.clone());
+        if self.names_sessions {
+            // What a session of a range is, events beside it decide too.
+            others.extend(own.iter().copied().chain(&self.did_in).filter_map(|range| range.around(longest_session_ms)));
+        }
+        Reach::of(&own, &others, now_ms)
     }
 }
 

@@ -70,6 +70,7 @@ impl<L: RunningLog> Routes<L> {
                 latency: Some(Arc::new(move |project| serde_json::to_value(stats.latency(project)).unwrap_or_default())),
                 identities: Some(store.clone()),
                 saved: Some(store.clone()),
+                projects: settings.load.projects().clone(),
             };
             QueryApi::new(Queries::new(StoreReader::new(&store), settings.query, sources), keys, timeout)
         });

@@ -3,17 +3,19 @@
 //!
 //! | piece | in a request |
 //! |---|---|
-//! | [`range`] | `from`, `to`, `timezone`, and what a range is compared with |
+//! | [`range`], [`compare`] | `from`, `to`, `timezone`, and what a range is compared with |
 //! | [`interval`] | `interval`: the buckets of a range |
 //! | [`selection`] | `event` and `filters`: which events |
 //! | [`filter`], [`field`], [`number`] | `{"field","op","value"}`, `any`, `all`, `did`, `cohort` |
 //! | [`breakdown`] | `breakdown` (of one or more [`dimensions`]) and `limit`: the largest values, `$other`, `$none`, and a bar's `breakdown_value` |
+//! | [`session_columns`], [`sessions`] | `session.NAME`: what the session of an event is; and sessions themselves |
 //! | [`page`] | `limit` and `cursor` of a list |
 //! | [`common`] | `refresh` and `include_bots`, which no report reads itself |
 
 pub(crate) mod breakdown;
 pub(crate) mod canonical;
 mod common;
+pub(crate) mod compare;
 mod context;
 pub(crate) mod dimensions;
 mod event_id;
@@ -26,6 +28,8 @@ pub(crate) mod number;
 pub(crate) mod page;
 pub(crate) mod range;
 pub(crate) mod selection;
+pub(crate) mod session_columns;
+pub(crate) mod sessions;
 
 pub(crate) use self::canonical::{Canonical, CanonicalForm};
 pub(crate) use self::common::Common;

@@ -34,6 +34,7 @@ use super::pending::{Backlog, PendingEvents, Watermark};
 use super::people::map::PersonMap;
 use super::sql::Statement;
 use crate::event::ids::ProjectId;
+use crate::project::Projects;
 
 pub use crate::clickhouse::Answer;
 
@@ -67,17 +68,35 @@ pub(crate) struct Reader {
     deadline: Duration,
     pending: Option<Arc<dyn PendingEvents>>,
     latency: Option<LoadLatency>,
+    projects: Projects,
 }
 
 impl Reader {
     /// Guards `store` with `limits`.
     pub(crate) fn new(store: impl Run, limits: QueryLimits) -> Self {
-        Self { store: Box::new(store), guard: Guard::new(limits), deadline: limits.time, pending: None, latency: None }
+        Self {
+            store: Box::new(store),
+            guard: Guard::new(limits),
+            deadline: limits.time,
+            pending: None,
+            latency: None,
+            projects: Projects::default(),
+        }
     }
 
     /// Knows, beside the store, what waits in the log and how long loading takes.
     pub(crate) fn beside(self, pending: Option<Arc<dyn PendingEvents>>, latency: Option<LoadLatency>) -> Self {
         Self { pending, latency, ..self }
+    }
+
+    /// Knows what is set for single projects.
+    pub(crate) fn with_projects(self, projects: Projects) -> Self {
+        Self { projects, ..self }
+    }
+
+    /// No session of `project` is longer, milliseconds.
+    pub(crate) fn longest_session_ms(&self, project: ProjectId) -> i64 {
+        self.projects.of(project).sessions.longest_ms
     }
 
     /// Begins a question of `project`, asked at `now_ms` (milliseconds since 1970), once it is its turn.
@@ -137,7 +156,7 @@ impl StatementRunner<'_> {
 
     /// The events of the project in `range`: where every statement of events starts.
     pub(crate) fn scope(&self, range: &Range) -> Scope {
-        Scope::new(self.project, range).with_traffic(self.traffic)
+        Scope::new(self.project, range).with_traffic(self.traffic).with_longest_session(self.reader.longest_session_ms(self.project))
     }
 
     /// Whose events every scope from here on is of; those of people unless it is said.

@@ -8,6 +8,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod ledger;
 pub(crate) mod properties;
+pub(crate) mod sessions;
 pub(crate) mod trends;
 pub(crate) mod users;
 
@@ -25,6 +26,7 @@ use crate::query::ask::selection::Traffic;
 /// Every report.
 pub(crate) const REPORTS: &[ReportKind] = &[
     ReportKind::of::<trends::Trends>(),
+    ReportKind::of::<sessions::Sessions>(),
     ReportKind::of::<users::Users>(),
     ReportKind::of::<events::Events>(),
     ReportKind::of::<properties::Properties>(),

@@ -113,6 +113,20 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("trends", trends(json!({"filters": [{"field": "properties.a", "op": "eq", "value": [1]}]})), "invalid_value"),
         ("properties", json!({"values": 101}), "invalid_limit"),
         ("trends", trends(json!({"refresh": "yes"})), "invalid_refresh"),
+        ("trends", trends(json!({"breakdown": "session.page"})), "invalid_field"),
+        ("trends", trends(json!({"filters": [{"field": "session.pages", "op": "eq", "value": "1"}]})), "invalid_value"),
+        ("trends", trends(json!({"filters": [{"field": "session.bounce", "op": "gt", "value": 1}]})), "invalid_value"),
+        ("trends", trends(json!({"filters": [{"field": "session.start", "op": "contains", "value": "1"}]})), "invalid_value"),
+        ("sessions", json!({}), "invalid_range"),
+        ("sessions", json!({"from": "-7d", "list": 1}), "invalid_list"),
+        ("sessions", json!({"from": "-7d", "list": true, "series": []}), "unknown_key"),
+        ("sessions", json!({"from": "-7d", "list": true, "cursor": "1.2"}), "invalid_cursor"),
+        ("sessions", json!({"from": "-7d", "cursor": "1.2"}), "unknown_key"),
+        ("sessions", json!({"from": "-7d", "breakdown": "channel"}), "invalid_breakdown"),
+        ("sessions", json!({"from": "-7d", "series": [{"math": "bounces"}]}), "invalid_math"),
+        ("sessions", json!({"from": "-50y", "interval": "minute"}), "too_many_buckets"),
+        ("users", json!({"of": {"report": "sessions", "from": "-7d", "list": true}}), "invalid_of"),
+        ("users", json!({"of": {"report": "sessions", "from": "-7d", "series_index": 1}}), "invalid_of"),
         ("trends", trends(json!({"include_bots": "yes"})), "invalid_include_bots"),
         ("users", of(json!({"include_bots": 1})), "invalid_include_bots"),
         ("users", json!({"of": {"report": "trends"}, "include_bots": true}), "unknown_key"),
@@ -257,11 +271,18 @@ fn different_questions_are_different() {
 
 #[test]
 fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() {
-    let reach = |request: Value| format!("{:?}", parsed("trends", &trends(request), NOW_MS).reach(NOW_MS));
+    let reach = |request: Value| format!("{:?}", parsed("trends", &trends(request), NOW_MS).reach(NOW_MS, 2 * 86_400_000));
     assert_eq!(reach(json!({})), "Reach { spans: [1963056..=4294967295], counted: None, is_closed: false }");
     assert_eq!(reach(json!({"compare": "previous"})), "Reach { spans: [1962384..=4294967295], counted: None, is_closed: false }");
     let closed = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
     assert_eq!(reach(closed.clone()), "Reach { spans: [1963584..=1963679], counted: Some([1963584..=1963679]), is_closed: true }");
+    let mut by_session = closed.clone();
+    by_session["breakdown"] = json!("session.channel");
+    assert_eq!(
+        reach(by_session),
+        "Reach { spans: [1963392..=1963871], counted: Some([1963584..=1963679]), is_closed: false }",
+        "sessions of that day begin before it and end behind it"
+    );
     let mut who_did = closed;
     who_did["filters"] =
         json!([{"any": [{"did": {"event": "buy", "from": "2025-12-20", "to": "2025-12-21"}}, {"field": "os", "value": "x"}]}]);

@@ -7,6 +7,7 @@ pub(crate) mod ledger;
 pub(crate) mod people;
 pub(crate) mod properties;
 pub(crate) mod reconciliation;
+pub(crate) mod sessions;
 pub(crate) mod trends;
 pub(crate) mod users;
 
@@ -22,6 +23,7 @@ pub(crate) type Check = fn(Asker<'_>, &Case) -> Result<(), TestCaseError>;
 /// The model of every report.
 pub(crate) const MODELS: &[(&str, Check)] = &[
     ("trends", trends::check),
+    ("sessions", sessions::check),
     ("users", users::check),
     ("events", events::check),
     ("properties", properties::check),
@@ -33,7 +35,7 @@ pub(crate) const MODELS: &[(&str, Check)] = &[
 pub(crate) const HALF_HOUR_MS: i64 = 1_800_000;
 pub(crate) const MATHS: [&str; 11] = ["total", "unique_users", "unique_sessions", "sum", "avg", "min", "max", "p50", "p90", "p95", "p99"];
 pub(crate) const INTERVALS: [&str; 4] = ["hour", "day", "week", "month"];
-pub(crate) const BREAKDOWNS: [Breakdown; 7] = [
+pub(crate) const BREAKDOWNS: [Breakdown; 11] = [
     Breakdown { fields: &[], is_list: false },
     Breakdown { fields: &["properties.plan"], is_list: false },
     Breakdown { fields: &["properties.amount"], is_list: false },
@@ -41,7 +43,13 @@ pub(crate) const BREAKDOWNS: [Breakdown; 7] = [
     Breakdown { fields: &["country"], is_list: true },
     Breakdown { fields: &["country", "properties.plan"], is_list: true },
     Breakdown { fields: &["properties.plan", "country", "properties.amount"], is_list: true },
+    Breakdown { fields: &["session.pages"], is_list: false },
+    Breakdown { fields: &["session.is_bounce"], is_list: false },
+    Breakdown { fields: &["session.entry_page"], is_list: false },
+    Breakdown { fields: &["session.country", "session.is_bounce"], is_list: true },
 ];
+/// No session of the cases is longer: half of what a project's may be.
+const SESSION_MS: i64 = 12 * 3_600_000;
 /// A number that no float holds.
 pub(crate) const BIG: i64 = 9_007_199_254_740_993;
 
@@ -86,6 +94,58 @@ pub(crate) struct Event {
     pub(crate) amount: Option<i64>,
     pub(crate) country: &'static str,
     pub(crate) bot: &'static str,
+    /// What is said of its session, by the events that are looked at with it.
+    pub(crate) of_session: OfSession,
+}
+
+/// What is said of a session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct OfSession {
+    pub(crate) person: u64,
+    /// What that person is called: by a user id if one was given.
+    pub(crate) called: String,
+    pub(crate) start_ms: i64,
+    pub(crate) duration_ms: i64,
+    pub(crate) events: usize,
+    pub(crate) pages: usize,
+    pub(crate) entry_page: &'static str,
+    pub(crate) exit_page: &'static str,
+    pub(crate) country: &'static str,
+}
+
+impl OfSession {
+    pub(crate) fn is_bounce(&self) -> bool {
+        self.events == 1 || self.pages == 1 && self.duration_ms < 10_000
+    }
+}
+
+/// The events, each with what is said of its session: by all of them or, where bots are left out, by those that are bots as it is or not.
+pub(crate) fn with_sessions(mut events: Vec<Event>, include_bots: bool) -> Vec<Event> {
+    let all = events.clone();
+    for event in &mut events {
+        let is_beside = |other: &&Event| include_bots || other.bot.is_empty() == event.bot.is_empty();
+        let mut session: Vec<&Event> = all.iter().filter(|other| other.session_key() == event.session_key()).filter(is_beside).collect();
+        // Those of one moment in the order of their ids, which is that of the list.
+        session.sort_by_key(|event| event.at_ms);
+        let pages: Vec<&&Event> = session.iter().filter(|event| event.kind == "page_view").collect();
+        event.of_session = OfSession {
+            person: session[0].person,
+            called: called(&session),
+            start_ms: session[0].at_ms,
+            duration_ms: session[session.len() - 1].at_ms - session[0].at_ms,
+            events: session.len(),
+            pages: pages.len(),
+            entry_page: pages.first().map_or("", |event| event.page_path()),
+            exit_page: pages.last().map_or("", |event| event.page_path()),
+            country: session[0].country,
+        };
+    }
+    events
+}
+
+fn called(session: &[&Event]) -> String {
+    let users = session.iter().filter_map(|event| event.user).map(people::name).max();
+    users.or_else(|| session.iter().filter_map(|event| event.device).map(people::name).max()).unwrap()
 }
 
 /// `from` included, `until` excluded.
@@ -103,7 +163,8 @@ impl Event {
             "project_id": project, "type": self.kind, "timestamp": at, "received_day": "2100-01-01",
             "person_id": people::key(self.user.or(self.device).unwrap()), "visitor_id": people::key(self.device.or(self.user).unwrap()),
             "user_id": self.user.map(people::name).unwrap_or_default(), "anonymous_id": self.device.map(people::name).unwrap_or_default(),
-            "event_id": id(index), "session_id": format!("00000000-0000-0000-0000-{:012}", self.session), "country": self.country, "bot": self.bot,
+            "event_id": id(index), "session_id": self.session_id(), "country": self.country, "bot": self.bot,
+            "page_path": self.page_path(),
             "strings": {}, "numbers": {}, "others": {},
         });
         match &self.plan {
@@ -120,6 +181,20 @@ impl Event {
         row
     }
 
+    /// Its session: of one visitor, within half a day.
+    pub(crate) fn session_key(&self) -> (u64, u64, i64) {
+        (self.device.or(self.user).unwrap(), self.session, self.at_ms.div_euclid(SESSION_MS))
+    }
+
+    pub(crate) fn session_id(&self) -> String {
+        let (visitor, session, half_day) = self.session_key();
+        format!("00000000-0000-{visitor:04}-{session:04}-{half_day:012}")
+    }
+
+    fn page_path(&self) -> &'static str {
+        ["", "/a", "/b"][self.at_ms.rem_euclid(3) as usize]
+    }
+
     pub(crate) fn key(&self, breakdown: Breakdown) -> Key {
         breakdown.fields.iter().map(|field| self.value(field)).collect()
     }
@@ -128,6 +203,10 @@ impl Event {
         match field {
             "country" if self.country.is_empty() => "z".to_owned(),
             "country" => format!("s{}", self.country),
+            "session.pages" => format!("n{}", self.of_session.pages),
+            "session.is_bounce" => format!("o{}", self.of_session.is_bounce()),
+            "session.entry_page" => text_key(self.of_session.entry_page),
+            "session.country" => text_key(self.of_session.country),
             "properties.amount" => self.amount.map_or_else(|| "z".to_owned(), |amount| number_key(&json!(amount))),
             _ => match &self.plan {
                 None | Some(Value::Null) => "z".to_owned(),
@@ -137,6 +216,10 @@ impl Event {
             },
         }
     }
+}
+
+fn text_key(text: &str) -> String {
+    if text.is_empty() { "z".to_owned() } else { format!("s{text}") }
 }
 
 /// When what happened at `at_ms` was received: what is kept for a time after it is received must still be there.

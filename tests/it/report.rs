@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use crate::harness::clickhouse::Cluster;
 use crate::model::filters::{self, Filter};
 use crate::model::people::{self, Ties};
-use crate::model::{self, BIG, Event, HALF_HOUR_MS, MODELS, Range};
+use crate::model::{self, BIG, Event, HALF_HOUR_MS, MODELS, OfSession, Range};
 
 /// Sunday, 29 March 2026, when clocks change in Berlin (at 01:00 UTC) and Beirut (at midnight, so the day begins at 01:00).
 const CLOCK_CHANGE_MS: i64 = 1_774_742_400_000;
@@ -177,7 +177,7 @@ fn event(range: Range) -> impl Strategy<Value = Event> {
     let near = prop_oneof![(-480_i64..480).prop_map(|half_hours| CLOCK_CHANGE_MS + half_hours * HALF_HOUR_MS), edges];
     // Times on and beside the edges of buckets and ranges.
     let at = (near, -1_i64..=1).prop_map(|(edge, beside)| edge + beside);
-    (prop::sample::select(vec!["view", "buy"]), at, people::ids(), 0_u64..4)
+    (prop::sample::select(vec!["view", "buy", "page_view"]), at, people::ids(), 0_u64..4)
         .prop_flat_map(move |head| {
             let bots = prop::sample::select(vec!["", "", "", "", "agent_crawler", "monitor"]);
             let tail = (prop::sample::select(plans.clone()), amount(), prop::sample::select(vec!["", "DE", "FR", "IT"]), bots);
@@ -194,6 +194,7 @@ fn event(range: Range) -> impl Strategy<Value = Event> {
             amount,
             country,
             bot,
+            of_session: OfSession::default(),
         })
 }
 
@@ -230,7 +231,7 @@ fn case() -> impl Strategy<Value = Case> {
     let split = (prop::sample::select(model::BREAKDOWNS.to_vec()), 1_usize..4, prop::bool::weighted(0.3));
     (happened, what, split).prop_map(
         |(((zone, range, events, filters), ties), (maths, formula, interval, compare), (breakdown, limit, include_bots))| Case {
-            events: people::resolved(with_exact_sums(events), &ties),
+            events: model::with_sessions(people::resolved(with_exact_sums(events), &ties), include_bots),
             ties,
             range,
             zone,

@@ -1,8 +1,9 @@
-//! What a filter, breakdown or math can name: a column or `properties.<name>`.
+//! What a filter, breakdown or math can name: a column, `session.<name>` or `properties.<name>`.
 
 use super::canonical::{Canonical, CanonicalForm};
 use super::expr::Expr;
 use super::fields::shortened;
+use super::session_columns::{self, Shape};
 use crate::query::error::{QueryError, nearest};
 use crate::store::schema::{self, COLUMNS, Column, Source};
 
@@ -16,6 +17,10 @@ pub(crate) enum Field {
     Text(&'static str),
     /// A whole number under this column; 0 means missing.
     Number(&'static str),
+    /// A number under this SQL expression, which is always there.
+    Measure(&'static str),
+    /// A claim under this SQL expression, which is always there.
+    Claim(&'static str),
     /// A property by its (dotted) name.
     Property(String),
 }
@@ -34,6 +39,9 @@ impl Field {
         if let Some(property) = name.strip_prefix("properties.") {
             return Self::property(property);
         }
+        if let Some(column) = name.strip_prefix("session.") {
+            return Self::of_session(column);
+        }
         if let Some(column) = schema::queried(name)
             && let Some(queried) = column.queried
         {
@@ -44,12 +52,24 @@ impl Field {
         Err(QueryError::invalid("invalid_field", format!("unknown field `{name}`, did you mean `{hint}` or `properties.{name}`?")))
     }
 
-    /// The number that a math works on: `properties.<name>`, a numeric column, or the bare name of a property.
+    /// The number that a math works on: `properties.<name>`, a numeric column, a number of the session, or the bare name of a property.
     pub(crate) fn measured(name: &str) -> Result<Self, QueryError> {
+        if let Some(measure @ Self::Measure(_)) = name.strip_prefix("session.").and_then(|column| Self::of_session(column).ok()) {
+            return Ok(measure);
+        }
         match schema::queried(name).filter(|column| is_number(column)).and_then(|column| column.queried) {
             Some(queried) => Ok(Self::Number(queried.sql)),
             None => Self::property(name.strip_prefix("properties.").unwrap_or(name)),
         }
+    }
+
+    fn of_session(name: &str) -> Result<Self, QueryError> {
+        let (sql, shape) = session_columns::named(name)?;
+        Ok(match shape {
+            Shape::Text => Self::Text(sql),
+            Shape::Number | Shape::Time => Self::Measure(sql),
+            Shape::Claim => Self::Claim(sql),
+        })
     }
 
     fn property(name: &str) -> Result<Self, QueryError> {
@@ -57,6 +77,14 @@ impl Field {
             return Err(QueryError::invalid("invalid_property", format!("a property name has 1 to {MAX_NAME} bytes")));
         }
         Ok(Self::Property(name.to_owned()))
+    }
+
+    /// Whether it is of the session of an event.
+    pub(crate) fn is_of_session(&self) -> bool {
+        match self {
+            Self::Text(sql) | Self::Number(sql) | Self::Measure(sql) | Self::Claim(sql) => sql.starts_with(session_columns::PREFIX),
+            _ => false,
+        }
     }
 
     /// The value as a key: its [`Kind`] as a letter, and the value as text.
@@ -67,6 +95,8 @@ impl Field {
                 let number = Expr::call("toString", [(*sql).into()]);
                 Expr::call("if", [self.is_missing(), Kind::Missing.key(), Kind::Number.tag(number)])
             }
+            Self::Measure(sql) => Kind::Number.tag(Expr::call("toString", [(*sql).into()])),
+            Self::Claim(sql) => Expr::call("if", [(*sql).into(), "'otrue'".into(), "'ofalse'".into()]),
             Self::Property(name) => {
                 // Adding zero makes one of the two.
                 let number = Expr::call("toString", [NUMBERS_MAP.value(name).then(" + 0")]);
@@ -92,6 +122,7 @@ impl Field {
         match self {
             Self::Text(sql) => Expr::from(*sql).then(" = ''"),
             Self::Number(sql) => Expr::from(*sql).then(" = 0"),
+            Self::Measure(_) | Self::Claim(_) => "0".into(),
             Self::Property(name) => Expr::all([
                 Expr::from("NOT ").then(STRINGS_MAP.has(name)),
                 Expr::from("NOT ").then(NUMBERS_MAP.has(name)),
@@ -104,7 +135,8 @@ impl Field {
     pub(crate) fn number(&self) -> Expr {
         match self {
             Self::Text(sql) => Expr::call("toFloat64OrZero", [(*sql).into()]),
-            Self::Number(sql) => (*sql).into(),
+            Self::Number(sql) | Self::Measure(sql) => (*sql).into(),
+            Self::Claim(_) => "0".into(),
             Self::Property(name) => {
                 let digits = Expr::call("toFloat64OrZero", [OTHERS_MAP.value(name)]);
                 Expr::call("if", [NUMBERS_MAP.has(name), NUMBERS_MAP.value(name), digits])
@@ -115,8 +147,9 @@ impl Field {
     /// The condition that there is a number.
     pub(crate) fn has_number(&self) -> Expr {
         match self {
-            Self::Text(_) => "0".into(),
+            Self::Text(_) | Self::Claim(_) => "0".into(),
             Self::Number(sql) => Expr::from(*sql).then(" != 0"),
+            Self::Measure(_) => "1".into(),
             Self::Property(name) => {
                 let digits = Expr::call("match", [OTHERS_MAP.value(name), "'^[-0-9]'".into()]);
                 Expr::any([NUMBERS_MAP.has(name), digits]).grouped()
@@ -130,7 +163,8 @@ impl Canonical for Field {
         match self {
             // Aliases are one field.
             Self::Text(sql) => to.field("text", *sql),
-            Self::Number(sql) => to.field("number", *sql),
+            Self::Number(sql) | Self::Measure(sql) => to.field("number", *sql),
+            Self::Claim(sql) => to.field("claim", *sql),
             Self::Property(name) => to.field("property", name),
         };
     }

@@ -162,6 +162,15 @@ fn too_complex(message: String) -> QueryError {
 }
 
 impl Filter {
+    /// Whether it is about the session of an event alone.
+    pub(crate) fn is_of_session(&self) -> bool {
+        match self {
+            Self::Field(test) => test.is_of_session(),
+            Self::All(filters) | Self::Any(filters) => filters.iter().all(Self::is_of_session),
+            _ => false,
+        }
+    }
+
     /// The condition on an event. What is asked of other events of its person is for `did` to say.
     pub(crate) fn condition(&self, did: &dyn Fn(&Did) -> Expr) -> Expr {
         let each = |filters: &[Self]| filters.iter().map(|filter| filter.condition(did).grouped()).collect::<Vec<_>>();

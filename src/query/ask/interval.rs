@@ -183,17 +183,21 @@ impl Buckets {
     /// The start of the bucket that holds `timestamp`. Buckets of one width are one division; where the width changes (clocks,
     /// months) another one begins. Where it changes often the starts are searched.
     pub(crate) fn start(&self) -> Expr {
-        const AT_MS: &str = "toUnixTimestamp64Milli(timestamp)";
+        self.start_of("toUnixTimestamp64Milli(timestamp)")
+    }
+
+    /// The same of `at`, milliseconds since 1970.
+    pub(crate) fn start_of(&self, at: &'static str) -> Expr {
         let runs = self.runs();
         if runs.len() > MAX_RUNS {
-            return Expr::call("roundDown", [AT_MS.into(), Expr::ints(self.starts().iter().copied())]);
+            return Expr::call("roundDown", [at.into(), Expr::ints(self.starts().iter().copied())]);
         }
         let divided = |&(start, width): &(i64, i64)| {
-            let distance = Expr::from(AT_MS).infix(" - ", Expr::int(start));
+            let distance = Expr::from(at).infix(" - ", Expr::int(start));
             let whole = Expr::call("intDiv", [distance, Expr::int(width)]).infix(" * ", Expr::int(width));
             Expr::int(start).infix(" + ", whole)
         };
-        let ends = runs.iter().skip(1).map(|(end, _)| Expr::from(AT_MS).infix(" < ", Expr::int(*end)));
+        let ends = runs.iter().skip(1).map(|(end, _)| Expr::from(at).infix(" < ", Expr::int(*end)));
         let mut cases: Vec<Expr> = ends.zip(&runs).flat_map(|(is_before, run)| [is_before, divided(run)]).collect();
         if cases.is_empty() {
             // multiIf wants a condition even where there is nothing to choose.

@@ -149,6 +149,12 @@ impl Range {
         Ok(Self { from_ms, until_ms, zone, asked: [Bound::At(from_ms), Bound::At(until_ms)] })
     }
 
+    /// This range and `ms` before and behind it, where there is a calendar.
+    pub(crate) fn around(&self, ms: i64) -> Option<Self> {
+        let (from_ms, until_ms) = (self.from_ms.saturating_sub(ms).max(0), self.until_ms.saturating_add(ms).min(LATEST_MS));
+        Self::of(from_ms, until_ms, self.zone.clone()).ok()
+    }
+
     /// The range just before this one: as many months if it is made of whole months, as many days if it is made of days (of any
     /// hour, such as the last seven to now), else as long.
     pub(crate) fn previous(&self) -> Result<Self, QueryError> {

@@ -5,12 +5,13 @@ use super::context::Context;
 use super::expr::Expr;
 use super::fields::Fields;
 use super::filter::{self, Did, Filter};
-use super::range::Range;
+use super::range::{LATEST_MS, Range};
+use super::session_columns;
 use crate::event::ids::ProjectId;
-use crate::event::session::LONGEST_SESSION_MS;
+use crate::event::session::{LONGEST_SESSION_MS, SessionRules};
 use crate::query::error::QueryError;
 use crate::query::sql::Statement;
-use crate::store::revisions::{FROM, IS_REVISION, PROJECT, REVISED, UNTIL, VERSION};
+use crate::store::revisions::{FROM, IS_REVISION, PROJECT, REVISED, SESSION, UNTIL, VERSION};
 use crate::store::schema;
 
 /// Whose events, and of which time: `from_ms` included, `until_ms` excluded, milliseconds since 1970. Made by the question alone, so
@@ -20,6 +21,8 @@ pub(crate) struct Scope {
     project: ProjectId,
     from_ms: i64,
     until_ms: i64,
+    /// No session of the project is longer, milliseconds.
+    longest_session_ms: i64,
     traffic: Traffic,
 }
 
@@ -40,7 +43,13 @@ pub(crate) const PERSON: &str = "{person}";
 impl Scope {
     /// The events of `project` in `range`.
     pub(in crate::query) fn new(project: ProjectId, range: &Range) -> Self {
-        Self { project, from_ms: range.from_ms, until_ms: range.until_ms, traffic: Traffic::People }
+        let longest_session_ms = SessionRules::default().longest_ms;
+        Self { project, from_ms: range.from_ms, until_ms: range.until_ms, longest_session_ms, traffic: Traffic::People }
+    }
+
+    /// The same of a project whose sessions are at most as long as this, milliseconds.
+    pub(in crate::query) fn with_longest_session(self, longest_session_ms: i64) -> Self {
+        Self { longest_session_ms, ..self }
     }
 
     /// Of the same project and time the events of `traffic`.
@@ -51,6 +60,33 @@ impl Scope {
     /// Whose events they are.
     pub(crate) fn traffic(self) -> Traffic {
         self.traffic
+    }
+
+    /// The first moment, and the one behind the last, milliseconds since 1970.
+    pub(super) fn bounds_ms(self) -> (i64, i64) {
+        (self.from_ms, self.until_ms)
+    }
+
+    /// The same with all events of the sessions that have one there.
+    pub(crate) fn around(self) -> Self {
+        let more_ms = self.longest_session_ms;
+        Self {
+            from_ms: self.from_ms.saturating_sub(more_ms).max(0),
+            until_ms: self.until_ms.saturating_add(more_ms).min(LATEST_MS),
+            ..self
+        }
+    }
+
+    /// The sessions of all events, with their key and the columns that `wanted` names.
+    pub(super) fn sessions(self, wanted: &Expr) -> Expr {
+        let joins = Joins { revisions: true, sessions: false };
+        Selection::of(self).joined(session_columns::select(wanted, PERSON), joins).then(session_columns::GROUPED)
+    }
+
+    /// Joins the session of each event, with the columns of it that `wanted` names.
+    fn of_session(self, wanted: &Expr) -> Expr {
+        let sessions = self.around().sessions(wanted).enclosed();
+        Expr::from(" GLOBAL ANY LEFT JOIN ").then(sessions).then(" AS of_session ON of_session_key = ").then(SESSION)
     }
 
     /// `WHERE`, limited to the scope.
@@ -92,7 +128,7 @@ impl Scope {
         let times = if by_contrary { did.times.condition().negated() } else { did.times.condition() };
         // Of a bot is asked what it is of a person.
         let traffic = if self.traffic == Traffic::All { Traffic::All } else { Traffic::People };
-        let scope = Self { traffic, ..Self::new(self.project, &did.range) };
+        let scope = Self { from_ms: did.range.from_ms, until_ms: did.range.until_ms, traffic, ..self };
         let events = Selection::of(scope).event(did.event.as_deref()).filters(&did.filters);
         let persons = Select::default().column(PERSON).from(events).then(" GROUP BY ").then(PERSON).then(" HAVING ").then(times);
         let is_in = if did.negated == by_contrary { " GLOBAL IN " } else { " GLOBAL NOT IN " };
@@ -150,10 +186,19 @@ impl Selection {
 
     /// These events behind `columns`: ` FROM events … WHERE …`, joined with what columns and conditions name of sessions.
     pub(crate) fn behind(self, columns: Expr) -> Expr {
-        let names_session = columns.mentions(REVISED) || self.conditions.mentions(REVISED);
+        let mentions = |word| columns.mentions(word) || self.conditions.mentions(word);
+        let sessions = mentions(session_columns::PREFIX);
+        let joins = Joins { sessions, revisions: sessions || mentions(REVISED) };
+        self.joined(columns, joins)
+    }
+
+    fn joined(self, columns: Expr, joins: Joins) -> Expr {
+        let Self { scope, conditions } = self;
+        let sessions = joins.sessions.then(|| scope.of_session(&columns.clone().then(conditions.clone())));
+        let revisions = joins.revisions.then(|| scope.revisions());
         let from = columns.then(" FROM events");
-        let from = if names_session { from.then(self.scope.revisions()) } else { from };
-        from.then(self.scope.condition()).then(self.conditions)
+        let from = [revisions, sessions].into_iter().flatten().fold(from, Expr::then);
+        from.then(scope.condition()).then(conditions)
     }
 }
 
@@ -176,6 +221,15 @@ impl EventSet<'_> {
         let filters = self.filters.iter().copied().flatten().map(|filter| filter.condition(&|did| scope.did(did)).grouped());
         Expr::all(std::iter::once("1".into()).chain(from).chain(until).chain(event).chain(filters))
     }
+}
+
+/// What is joined to events.
+#[derive(Clone, Copy)]
+struct Joins {
+    /// What later events say of the sessions of earlier ones.
+    revisions: bool,
+    /// The columns of sessions.
+    sessions: bool,
 }
 
 /// `event` and `filters` of a request: which events it is about.
@@ -228,6 +282,11 @@ impl Select {
     /// Adds a column with a name, which ` AS …` gives.
     pub(crate) fn named(self, column: impl Into<Expr>, name: &'static str) -> Self {
         self.column(column.into().then(name))
+    }
+
+    /// `SELECT` of the columns.
+    pub(super) fn into_expr(self) -> Expr {
+        self.0
     }
 
     /// These columns of a selection. What follows (`GROUP BY` and so on) is appended.

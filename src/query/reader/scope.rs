@@ -2,11 +2,14 @@
 
 use crate::event::ids::ProjectId;
 use crate::query::sql::Statement;
+use crate::store::revisions::SESSION;
 
 /// Tables that hold rows of all projects.
 const TABLES: [&str; 3] = [" FROM events", " FROM dead_letters", " FROM identities"];
-/// What stands between the table and the condition where a statement reads sessions too.
-const SESSIONS: [&str; 2] = [" GLOBAL ANY LEFT JOIN (", ") AS revisions USING (visitor_id)"];
+/// What stands between the table and the condition where a statement reads sessions too. Within the first of them is another table, and
+/// within the second another one with its first.
+const REVISED: [&str; 2] = [" GLOBAL ANY LEFT JOIN (SELECT visitor_id", ") AS revisions USING (visitor_id)"];
+const OF_SESSION: [&str; 2] = [" GLOBAL ANY LEFT JOIN (SELECT ", ") AS of_session ON of_session_key = "];
 /// What is said of sessions, by project.
 const REVISIONS: &str = " WHERE project_id = 0 AND type = '$session' AND person_id = ";
 /// The condition of a project's rows.
@@ -26,10 +29,11 @@ pub(super) fn is_of(project: ProjectId, statement: &Statement) -> bool {
     })
 }
 
-/// What follows on the join of the sessions. What is in it is looked at by itself: it reads a table too.
-fn without_sessions(rest: &str) -> Option<&str> {
-    let [begin, end] = SESSIONS;
-    rest.strip_prefix(begin)?.split_once(end).map(|(_, rest)| rest)
+/// What follows on the joins of sessions. What is in it is looked at by itself: it reads a table too.
+fn without_sessions<'t>(rest: &'t str) -> Option<&'t str> {
+    let behind = |rest: &'t str, [begin, end]: [&str; 2]| rest.strip_prefix(begin)?.split_once(end).map(|(_, rest)| rest);
+    let rest = behind(rest, REVISED)?;
+    Some(behind(rest, OF_SESSION).and_then(|rest| rest.strip_prefix(SESSION)).unwrap_or(rest))
 }
 
 /// The project that a text behind the name of a table asks for by `condition`.
@@ -54,12 +58,31 @@ mod tests {
         to.sql(" GROUP BY visitor_id) AS revisions USING (visitor_id) WHERE project_id = ").uint(project)
     }
 
+    fn with_columns_of_sessions(project: u64, of_sessions: u64) -> Statement {
+        let revised = |to: Statement| {
+            let to = to.sql(" FROM events GLOBAL ANY LEFT JOIN (SELECT visitor_id FROM events");
+            let to = to.sql(" WHERE project_id = 0 AND type = '$session' AND person_id = ").uint(7);
+            to.sql(" GROUP BY visitor_id) AS revisions USING (visitor_id)")
+        };
+        let to = revised(Statement::default().sql("SELECT count()")).sql(" GLOBAL ANY LEFT JOIN (");
+        let to = revised(to.sql("SELECT 1")).sql(" WHERE project_id = ").uint(of_sessions).sql(" GROUP BY of_session_key");
+        to.sql(") AS of_session ON of_session_key = ").sql(SESSION).sql(" WHERE project_id = ").uint(project)
+    }
+
     #[test]
     fn a_statement_of_one_project_and_the_books_are_sent() {
         let join = of(7).sql(" AND person_id IN (SELECT person_id FROM events WHERE project_id = ").uint(7).sql(")");
         let letters = Statement::default().sql("SELECT 1 FROM dead_letters FINAL WHERE project_id = ").uint(7);
         let books = Statement::default().sql("SELECT 1 FROM events WHERE project_id = 0 AND type = '$books'");
-        for sent in [of(7), with_sessions(7, 7), join, letters, books, Statement::default().sql("SELECT 1 FROM system.settings")] {
+        for sent in [
+            of(7),
+            with_sessions(7, 7),
+            with_columns_of_sessions(7, 7),
+            join,
+            letters,
+            books,
+            Statement::default().sql("SELECT 1 FROM system.settings"),
+        ] {
             assert!(is_of(OURS, &sent), "{}", sent.text());
         }
     }
@@ -71,7 +94,18 @@ mod tests {
         let others = of(7).sql(" AND person_id IN (SELECT person_id FROM events WHERE project_id = ").uint(8).sql(")");
         let letters = Statement::default().sql("SELECT 1 FROM dead_letters FINAL");
         let fixed = Statement::default().sql("SELECT count() FROM events WHERE project_id = 0");
-        for kept in [of(8), with_sessions(8, 7), with_sessions(7, 8), everyone, half, others, letters, fixed] {
+        for kept in [
+            of(8),
+            with_sessions(8, 7),
+            with_sessions(7, 8),
+            with_columns_of_sessions(8, 7),
+            with_columns_of_sessions(7, 8),
+            everyone,
+            half,
+            others,
+            letters,
+            fixed,
+        ] {
             assert!(!is_of(OURS, &kept), "{}", kept.text());
         }
     }

@@ -8,18 +8,17 @@
 //! What is compared has buckets of its own, paired with those of the chart from the start.
 
 mod bar;
-mod chart;
+pub(super) mod chart;
 mod formula;
 mod series;
 
-use serde_json::Value;
-
 use self::bar::{ChartBar, KEYS as BAR_KEYS};
-use self::chart::{Chart, Lines};
+use self::chart::{Chart, Head, Lines};
 use self::formula::Formula;
 use self::series::Series;
 use super::{Ask, Bar, People, Report};
 use crate::query::ask::breakdown::{Breakdown, Tops};
+use crate::query::ask::compare::Compared;
 use crate::query::ask::dimensions::Dimensions;
 use crate::query::ask::filter::{self, Filter};
 use crate::query::ask::interval::{Buckets, Interval};
@@ -53,52 +52,11 @@ struct WrittenFormula {
     formula: Formula,
 }
 
-/// What the chart is compared with.
-#[derive(Clone, Debug)]
-struct Compared {
-    with: With,
-    range: Range,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum With {
-    Previous,
-    Year,
-    Range,
-}
-
 impl Canonical for Trends {
     fn canonical(&self, to: &mut CanonicalForm) {
         let Self { range, interval, series, filters, breakdown, formula, compare } = self;
         to.field("range", range).field("interval", interval).field("series", series).set("filters", filters);
         to.field("breakdown", breakdown).field("formula", &formula.as_ref().map(|written| &written.text)).field("compare", compare);
-    }
-}
-
-impl Canonical for Compared {
-    fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { with, range } = self;
-        to.word(match with {
-            With::Previous => "previous",
-            With::Year => "year",
-            With::Range => "range",
-        });
-        to.field("", range);
-    }
-}
-
-impl Compared {
-    /// Reads `compare` of a chart of `range`.
-    fn parse(value: &Value, range: &Range, now_ms: i64) -> Result<Self, QueryError> {
-        match value {
-            Value::String(word) if word == "previous" => Ok(Self { with: With::Previous, range: range.previous()? }),
-            Value::String(word) if word == "year" => Ok(Self { with: With::Year, range: range.year_before()? }),
-            Value::Object(_) => {
-                let other = Fields::open(value, &["from", "to"])?;
-                Ok(Self { with: With::Range, range: Range::parse_in(other, now_ms, range.zone.clone())? })
-            }
-            _ => Err(QueryError::invalid("invalid_compare", "`compare` is \"previous\", \"year\" or {\"from\",\"to\"}")),
-        }
     }
 }
 
@@ -212,7 +170,7 @@ impl Trends {
             let own = if with_breakdown { top.len() } else { 1 };
             let mut of_series = Lines::new(&buckets, own, series.of_nothing());
             let numbers = self.numbers(self.events(scope, series), series, &buckets, top);
-            runner.each(numbers.into(), |row| of_series.add(&row, &buckets)).await?;
+            runner.each(numbers.into(), |row| of_series.add(&row, 3, &buckets)).await?;
             lines.push(of_series);
         }
         let mut chart = Chart::new(range, &buckets, runner.now_ms());
@@ -220,11 +178,11 @@ impl Trends {
             Some(written) => {
                 let series = Series::of_formula(&written.text);
                 let top = tops.first().cloned().unwrap_or_default();
-                chart.add(&series, with_breakdown.then_some(&top), Lines::computed(&written.formula, &lines));
+                chart.add(Head::of(&series), with_breakdown.then_some(&top), Lines::computed(&written.formula, &lines));
             }
             None => {
                 for ((series, top), lines) in self.series.iter().zip(tops).zip(lines) {
-                    chart.add(series, with_breakdown.then_some(top), lines);
+                    chart.add(Head::of(series), with_breakdown.then_some(top), lines);
                 }
             }
         }

@@ -7,7 +7,7 @@ use super::{BIG, Event, Range};
 use crate::report::Case;
 
 /// Tests of fields there are; number 0 is none.
-const TESTS: usize = 16;
+const TESTS: usize = 23;
 /// Conditions of `did` that a request may have.
 const MAX_DIDS: usize = 10;
 const OPERATORS: [&str; 5] = ["eq", "gt", "gte", "lt", "lte"];
@@ -151,6 +151,15 @@ fn tests(number: usize) -> Vec<Value> {
         13 => json!([{"field": "properties.amount", "op": "lte", "value": BIG}, {"field": "properties.amount", "op": "gte", "value": 1.5}]),
         14 => json!([{"field": "properties.plan", "op": "eq", "value": BIG - 2}]),
         15 => json!([{"field": "properties.plan", "op": "in", "value": [0, "$none", null, BIG]}]),
+        16 => json!([{"field": "session.pages", "op": "gte", "value": 1}]),
+        17 => json!([{"field": "session.is_bounce", "op": "eq", "value": true}]),
+        18 => {
+            json!([{"field": "session.duration", "op": "lt", "value": 1_800_000.5}, {"field": "session.bounce", "op": "neq", "value": true}])
+        }
+        19 => json!([{"field": "session.entry_page", "op": "eq", "value": "/a"}]),
+        20 => json!([{"field": "session.country", "op": "neq", "value": "DE"}, {"field": "session.events", "op": "in", "value": [1, 3]}]),
+        21 => json!([{"field": "session.entry_page", "op": "not_exists"}, {"field": "session.start", "op": "gt", "value": 0}]),
+        22 => json!([{"field": "session.exit_page", "op": "contains", "value": "b"}, {"field": "country", "op": "exists"}]),
         7 => json!([{"field": "country", "op": "regex", "value": "^[DF]"}, {"field": "properties.amount", "op": "lte", "value": 3}]),
         _ => json!([]),
     };
@@ -180,6 +189,13 @@ fn holds(number: usize, event: &Event) -> bool {
             text.is_some_and(|text| texts.contains(&text)) || *plan == json!(7) || *plan == json!(true)
         }),
         6 => text.is_some_and(|text| text.contains("\\ \"x")),
+        16 => event.of_session.pages >= 1,
+        17 => event.of_session.is_bounce(),
+        18 => event.of_session.duration_ms <= 1_800_000 && !event.of_session.is_bounce(),
+        19 => event.of_session.entry_page == "/a",
+        20 => event.of_session.country != "DE" && [1, 3].contains(&event.of_session.events),
+        21 => event.of_session.entry_page.is_empty(),
+        22 => event.of_session.exit_page == "/b" && !event.country.is_empty(),
         7 => ["DE", "FR"].contains(&event.country) && event.amount.is_some_and(|amount| amount <= 3),
         _ => true,
     }

@@ -110,7 +110,7 @@ fn measure(events: &[&Event], math: &str) -> Option<f64> {
     match math {
         "total" => Some(events.len() as f64),
         "unique_users" => Some(events.iter().map(|event| event.person).collect::<BTreeSet<_>>().len() as f64),
-        "unique_sessions" => Some(events.iter().map(|event| event.session).collect::<BTreeSet<_>>().len() as f64),
+        "unique_sessions" => Some(events.iter().map(|event| event.session_key()).collect::<BTreeSet<_>>().len() as f64),
         "sum" => Some(amounts.iter().sum::<f64>() + 0.0),
         "avg" if amounts.is_empty() => None,
         "avg" => Some(amounts.iter().sum::<f64>() / amounts.len() as f64),

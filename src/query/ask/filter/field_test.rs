@@ -70,16 +70,23 @@ impl FieldTest {
         Ok(filter)
     }
 
+    /// Whether it tests the session of an event.
+    pub(super) fn is_of_session(&self) -> bool {
+        self.field.is_of_session()
+    }
+
     /// A column has one kind, so a value of another kind is a mistake and not a mere miss.
     fn check_kinds(&self, name: &str) -> Result<(), QueryError> {
         let fits = match (&self.field, &self.test) {
             (Field::Property(_), _) | (_, Test::Exists { .. }) => true,
             (Field::Text(_), Test::OneOf { values, .. }) => values.iter().all(|value| matches!(value, Scalar::Text(_) | Scalar::Missing)),
             (Field::Text(_), test) => !matches!(test, Test::Compares(..)),
-            (Field::Number(_), Test::OneOf { values, .. }) => {
+            (Field::Claim(_), Test::OneOf { values, .. }) => values.iter().all(|value| matches!(value, Scalar::Bool(_) | Scalar::Missing)),
+            (Field::Claim(_), _) => false,
+            (Field::Number(_) | Field::Measure(_), Test::OneOf { values, .. }) => {
                 values.iter().all(|value| matches!(value, Scalar::Number(_) | Scalar::Missing))
             }
-            (Field::Number(_), test) => matches!(test, Test::Compares(..)),
+            (Field::Number(_) | Field::Measure(_), test) => matches!(test, Test::Compares(..)),
         };
         if fits { Ok(()) } else { Err(QueryError::invalid("invalid_value", format!("operator or value does not fit the field `{name}`"))) }
     }
@@ -223,7 +230,7 @@ fn one_of_texts(field: &Field, values: &[Scalar]) -> Option<Expr> {
     let is_in = |value: Expr| value.infix(" IN ", Expr::texts(texts.iter().copied()));
     match field {
         Field::Text(sql) => Some(is_in((*sql).into())),
-        Field::Number(_) => None,
+        Field::Number(_) | Field::Measure(_) | Field::Claim(_) => None,
         // A missing key reads as an empty text, so only a search for that one has to ask for the key.
         Field::Property(name) if texts.contains(&"") => Some(Expr::all([STRINGS_MAP.has(name), is_in(STRINGS_MAP.value(name))])),
         Field::Property(name) => Some(is_in(STRINGS_MAP.value(name))),
@@ -237,8 +244,8 @@ fn one_of_numbers(field: &Field, values: &[Scalar]) -> Option<Expr> {
     }
     let is_in = |value: Expr| value.infix(" IN ", Expr::floats(floats.clone()));
     match field {
-        Field::Text(_) => None,
-        Field::Number(sql) => Some(Expr::all([field.has_number(), is_in((*sql).into())])),
+        Field::Text(_) | Field::Claim(_) => None,
+        Field::Number(sql) | Field::Measure(sql) => Some(Expr::all([field.has_number(), is_in((*sql).into())])),
         // Adding zero makes one of the two.
         Field::Property(name) => Some(Expr::all([NUMBERS_MAP.has(name), is_in(NUMBERS_MAP.value(name).then(" + 0"))])),
     }
@@ -246,7 +253,11 @@ fn one_of_numbers(field: &Field, values: &[Scalar]) -> Option<Expr> {
 
 /// What is kept as JSON text: booleans, and numbers that a float cannot hold.
 fn one_of_json(field: &Field, values: &[Scalar]) -> Option<Expr> {
-    let Field::Property(name) = field else { return None };
+    let name = match field {
+        Field::Property(name) => name,
+        Field::Claim(sql) => return one_of_claims(sql, values),
+        _ => return None,
+    };
     let claims = values.iter().filter_map(|value| match value {
         Scalar::Bool(true) => Some("true"),
         Scalar::Bool(false) => Some("false"),
@@ -255,6 +266,16 @@ fn one_of_json(field: &Field, values: &[Scalar]) -> Option<Expr> {
     let exact = numbers(values).filter_map(|number| number.exact).map(|exact| exact.to_string());
     let json: Vec<String> = claims.map(str::to_owned).chain(exact).collect();
     (!json.is_empty()).then(|| OTHERS_MAP.value(name).infix(" IN ", Expr::texts(json)))
+}
+
+fn one_of_claims(sql: &'static str, values: &[Scalar]) -> Option<Expr> {
+    let has = |claim| values.contains(&Scalar::Bool(claim));
+    match (has(true), has(false)) {
+        (true, true) => Some("1".into()),
+        (true, false) => Some(sql.into()),
+        (false, true) => Some(Expr::from(sql).negated()),
+        (false, false) => None,
+    }
 }
 
 fn numbers(values: &[Scalar]) -> impl Iterator<Item = &Number> {
@@ -285,7 +306,7 @@ fn compares(field: &Field, comparison: Comparison, bound: &Number) -> Expr {
 fn text_test(field: &Field, function: &'static str, argument: &str) -> Expr {
     let test = |value: Expr| Expr::call(function, [value, Expr::text(argument)]);
     match field {
-        Field::Text(sql) | Field::Number(sql) => test((*sql).into()),
+        Field::Text(sql) | Field::Number(sql) | Field::Measure(sql) | Field::Claim(sql) => test((*sql).into()),
         Field::Property(name) => Expr::all([STRINGS_MAP.has(name), test(STRINGS_MAP.value(name))]),
     }
 }

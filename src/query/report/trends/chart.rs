@@ -14,12 +14,27 @@ use crate::query::reader::{Row, number};
 
 /// A chart as the wire shows it.
 #[derive(Debug, Serialize)]
-pub(super) struct Chart {
+pub(in crate::query::report) struct Chart {
     buckets: Vec<String>,
     partial: Vec<bool>,
     series: Vec<Shown>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) compare: Option<Box<Chart>>,
+    pub(in crate::query::report) compare: Option<Box<Chart>>,
+}
+
+/// What stands above the lines of a series.
+#[derive(Clone, Debug)]
+pub(in crate::query::report) struct Head {
+    pub(in crate::query::report) name: String,
+    pub(in crate::query::report) event: Option<String>,
+    pub(in crate::query::report) math: &'static str,
+}
+
+impl Head {
+    /// That of a series of events.
+    pub(super) fn of(series: &Series) -> Self {
+        Self { name: series.name.clone(), event: series.event().map(str::to_owned), math: series.math() }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -44,7 +59,7 @@ struct Line {
 
 /// The lines of one series, by number.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(in crate::query::report) struct Lines {
     lines: BTreeMap<i64, Line>,
     /// A line of nothing.
     empty: Line,
@@ -52,36 +67,36 @@ pub(super) struct Lines {
 
 impl Chart {
     /// A chart without series.
-    pub(super) fn new(range: &Range, buckets: &Buckets, now_ms: i64) -> Self {
+    pub(in crate::query::report) fn new(range: &Range, buckets: &Buckets, now_ms: i64) -> Self {
         let starts = buckets.starts().iter().map(|start| range.show(*start)).collect();
         Self { buckets: starts, partial: buckets.partial(range, now_ms), series: Vec::new(), compare: None }
     }
 
     /// Adds the lines of a series: those of `tops` in their order, then `$other`, then `$none`; without a breakdown the one.
-    pub(super) fn add(&mut self, series: &Series, tops: Option<&Tops>, lines: Lines) {
+    pub(in crate::query::report) fn add(&mut self, head: Head, tops: Option<&Tops>, lines: Lines) {
         let none = tops.map_or(0, Tops::none);
         let mut ordered: Vec<(i64, Line)> = lines.lines.into_iter().collect();
         ordered.sort_by_key(|(line, _)| if *line == OTHER { (none, 0) } else { (*line, 1) });
         for (number, line) in ordered {
             let (breakdown, kind) = tops.map(|tops| tops.shown(number)).map(|shown| (shown.value, shown.kind)).unzip();
-            let (name, event) = (series.name.clone(), series.event().map(str::to_owned));
-            self.series.push(Shown { name, event, math: series.math(), breakdown, kind, values: line.values, total: line.total });
+            let Head { name, event, math } = head.clone();
+            self.series.push(Shown { name, event, math, breakdown, kind, values: line.values, total: line.total });
         }
     }
 }
 
 impl Lines {
     /// The first `own` lines, which are there even where nothing happened; `of_nothing` is their number then.
-    pub(super) fn new(buckets: &Buckets, own: usize, of_nothing: Option<f64>) -> Self {
+    pub(in crate::query::report) fn new(buckets: &Buckets, own: usize, of_nothing: Option<f64>) -> Self {
         let empty = Line { values: vec![of_nothing; buckets.len()], total: of_nothing };
         Self { lines: (0..own as i64).map(|line| (line, empty.clone())).collect(), empty }
     }
 
-    /// Takes a row: start of a bucket, line, whether it is the total, value.
-    pub(super) fn add(&mut self, row: &Row, buckets: &Buckets) {
-        let [bucket, line, is_total, value] = row.columns();
+    /// Takes a row: start of a bucket, line, whether it is the total, and in the column `at` the value.
+    pub(in crate::query::report) fn add(&mut self, row: &Row, at: usize, buckets: &Buckets) {
+        let [bucket, line, is_total] = [row.cell(0), row.cell(1), row.cell(2)];
         let line = self.lines.entry(line.int()).or_insert_with(|| self.empty.clone());
-        let value = value.float();
+        let value = row.cell(at).float();
         if is_total.uint() == 1 {
             line.total = value;
         } else if let Some(cell) = buckets.index(bucket.int()).and_then(|index| line.values.get_mut(index)) {
@@ -90,7 +105,7 @@ impl Lines {
     }
 
     /// The lines that `formula` makes of `series`.
-    pub(super) fn computed(formula: &Formula, series: &[Self]) -> Self {
+    pub(in crate::query::report) fn computed(formula: &Formula, series: &[Self]) -> Self {
         let buckets = series.first().map_or(0, |lines| lines.empty.values.len());
         let empty = Line { values: vec![None; buckets], total: None };
         let lines = series.iter().flat_map(|lines| lines.lines.keys()).map(|number| {

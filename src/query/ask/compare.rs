@@ -1,0 +1,50 @@
+//! What a chart is compared with: `compare` of a request.
+
+use serde_json::Value;
+
+use super::canonical::{Canonical, CanonicalForm};
+use super::fields::Fields;
+use super::range::Range;
+use crate::query::error::QueryError;
+
+/// What the chart is compared with.
+#[derive(Clone, Debug)]
+pub(crate) struct Compared {
+    with: With,
+    /// What with.
+    pub(crate) range: Range,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum With {
+    Previous,
+    Year,
+    Range,
+}
+
+impl Canonical for Compared {
+    fn canonical(&self, to: &mut CanonicalForm) {
+        let Self { with, range } = self;
+        to.word(match with {
+            With::Previous => "previous",
+            With::Year => "year",
+            With::Range => "range",
+        });
+        to.field("", range);
+    }
+}
+
+impl Compared {
+    /// Reads `compare` of a chart of `range`.
+    pub(crate) fn parse(value: &Value, range: &Range, now_ms: i64) -> Result<Self, QueryError> {
+        match value {
+            Value::String(word) if word == "previous" => Ok(Self { with: With::Previous, range: range.previous()? }),
+            Value::String(word) if word == "year" => Ok(Self { with: With::Year, range: range.year_before()? }),
+            Value::Object(_) => {
+                let other = Fields::open(value, &["from", "to"])?;
+                Ok(Self { with: With::Range, range: Range::parse_in(other, now_ms, range.zone.clone())? })
+            }
+            _ => Err(QueryError::invalid("invalid_compare", "`compare` is \"previous\", \"year\" or {\"from\",\"to\"}")),
+        }
+    }
+}
