@@ -33,13 +33,11 @@ pub enum Topic {
     Enriched,
     /// What could not be read, with reason and original bytes; one partition.
     Dead,
-    /// Snapshots of what process remembers of each partition; the same partitions as `Raw`.
-    State,
 }
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Enriched, Self::Dead, Self::State];
+    pub const ALL: [Self; 3] = [Self::Raw, Self::Enriched, Self::Dead];
 
     /// The name, also of its folder or of the Kafka topic.
     pub const fn as_str(self) -> &'static str {
@@ -47,7 +45,6 @@ impl Topic {
             Self::Raw => "raw",
             Self::Enriched => "enriched",
             Self::Dead => "dead",
-            Self::State => "state",
         }
     }
 }

@@ -7,7 +7,6 @@
 
 pub mod enrich;
 mod pipeline;
-mod snapshot;
 mod worker;
 
 use std::sync::Arc;
@@ -26,30 +25,30 @@ use enrich::agent::AgentParser;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProcessConfig {
-    /// How often a partition writes down how far it is: what a restart has to work through again.
+    /// How often a partition commits how far it is: what a restart has to work through again.
     #[serde(with = "humantime_serde")]
-    pub snapshot_interval: Duration,
+    pub commit_interval: Duration,
 }
 
 impl Default for ProcessConfig {
     fn default() -> Self {
-        Self { snapshot_interval: Duration::from_secs(5) }
+        Self { commit_interval: Duration::from_secs(5) }
     }
 }
 
 /// The checked form of [`ProcessConfig`].
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessLimits {
-    snapshot_interval: Duration,
+    commit_interval: Duration,
 }
 
 impl ProcessConfig {
     /// The only way to make [`ProcessLimits`].
     pub fn check(&self) -> Result<ProcessLimits, String> {
-        if self.snapshot_interval < Duration::from_millis(100) {
-            return Err(format!("process.snapshot_interval: {:?} is below 100ms", self.snapshot_interval));
+        if self.commit_interval < Duration::from_millis(100) {
+            return Err(format!("process.commit_interval: {:?} is below 100ms", self.commit_interval));
         }
-        Ok(ProcessLimits { snapshot_interval: self.snapshot_interval })
+        Ok(ProcessLimits { commit_interval: self.commit_interval })
     }
 }
 
@@ -76,7 +75,6 @@ pub async fn run<L: Log>(log: L, limits: ProcessLimits, stop: CancellationToken)
     let tables = Arc::clone(&agents);
     drop(tokio::task::spawn_blocking(move || tables.warm_up()));
     let member = log.join(ConsumerGroup::Process).await?;
-    let shared = worker::Shared::new(agents);
-    let worker = |reader| worker::Worker::new(log.clone(), limits, shared.clone(), reader).run(stop.clone());
+    let worker = |reader| worker::Worker::new(log.clone(), limits, Arc::clone(&agents), reader).run(stop.clone());
     run_partitions("process: worker", member, worker, stop.clone()).await
 }

@@ -106,7 +106,7 @@ impl EmbeddedLog {
         let store = self.store();
         let mut threads = self.running.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for (topic, partition) in store.partitions() {
-            let writer = Writer::new(partition.clone(), store.disk.clone(), store.limits.segment_bytes(topic), self.running.broken.clone());
+            let writer = Writer::new(partition.clone(), store.disk.clone(), store.limits.segment_bytes(), self.running.broken.clone());
             let name = format!("log-{}-{}", topic.as_str(), partition.location.partition);
             threads.handles.push(std::thread::Builder::new().name(name).spawn(|| writer.run())?);
         }

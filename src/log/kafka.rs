@@ -5,7 +5,7 @@
 //! | `producer` | appends: idempotent, bounded, acknowledged by all replicas |
 //! | `consumer`, `assigned`, `reader` | consumer groups: membership, assigned partitions, reading one |
 //! | `follow` | reads the tail of a topic without a group |
-//! | `pool` | reads anywhere, for the ledger and for snapshots |
+//! | `pool` | reads anywhere, for the ledger and for replays |
 //! | `start_offsets` | where newly assigned partitions begin |
 //! | `admin`, `identity` | makes and checks the topics |
 //! | `watch` | notices that a topic was replaced, or cannot be written |

@@ -1,10 +1,10 @@
-//! One partition of the raw topic: read, apply the pipeline, publish, remember.
+//! One partition of the raw topic: read, apply the pipeline, publish, commit.
 //!
-//! The raw offset is committed only behind a durable snapshot, and a snapshot is written only when everything before it is
-//! durable in the enriched and dead topics. After a crash the records since the snapshot are worked through again with the
-//! state they had the first time, so they come out the same, and the loader skips those it has.
+//! The raw offset is committed only when everything before it is durable in the enriched and dead topics. Nothing else is remembered: what
+//! a record becomes follows from the record alone, so after a crash the records since the last commit come out the same, and the
+//! loader skips those it has.
 //!
-//! A log that is full is waited for: what is on its way is not in doubt. A log that fails is left for the last snapshot, because
+//! A log that is full is waited for: what is on its way is not in doubt. A log that fails is read again from what was committed, because
 //! something that was appended may be missing. Neither ends the worker, nor does anything that a record holds.
 
 use std::collections::VecDeque;
@@ -12,14 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ProcessLimits;
 use super::enrich::agent::AgentParser;
 use super::pipeline::{Applied, Pipeline};
-use super::snapshot::{self, Snapshot};
 use crate::event::record::RawOrigin;
 use crate::log::outage::{Outage, Over};
 use crate::log::{self, Ack, Log, LogError, PartitionReader, Record, Topic};
@@ -30,67 +28,47 @@ use crate::{clock, failpoint};
 const READ_BYTES: usize = 1 << 20;
 /// Appends that may be on their way to the disk: more would only wait in the log's own queue.
 const MAX_UNACKED: usize = 64;
-/// Parts of a snapshot that may be: they are large, and the queue is there for events.
-const MAX_UNACKED_PARTS: usize = 2;
 /// Pause before going on when the log refuses.
 const RETRY: Duration = Duration::from_millis(200);
 /// Pause before a full log is asked again, where nothing of this worker fills it.
 const ROOM_PAUSE: Duration = Duration::from_millis(50);
 /// How often it is asked again by a worker that is to stop.
 const LAST_TRIES: u32 = 40;
-/// Pause before another attempt to save, while another partition does.
-const TURN_PAUSE: Duration = Duration::from_millis(50);
-
-/// What the workers of an instance share.
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) agents: Arc<AgentParser>,
-    /// Taken while a snapshot is written: those of all partitions at once would fill the log's queue.
-    pub(super) saving: Arc<Semaphore>,
-}
-
-impl Shared {
-    pub(super) fn new(agents: Arc<AgentParser>) -> Self {
-        Self { agents, saving: Arc::new(Semaphore::new(1)) }
-    }
-}
-
 /// Reads one raw partition.
 pub(super) struct Worker<L: Log, R> {
     log: L,
     limits: ProcessLimits,
     reader: R,
     stop: CancellationToken,
-    saving: Arc<Semaphore>,
     pipeline: Pipeline,
     unacked: VecDeque<Ack>,
     next_offset: i64,
-    saved_offset: i64,
+    /// Where this worker goes back to.
+    committed: Option<i64>,
     /// While the log refuses.
     outage: Outage,
 }
 
 impl<L: Log, R: PartitionReader> Worker<L, R> {
-    pub(super) fn new(log: L, limits: ProcessLimits, shared: Shared, reader: R) -> Self {
-        let Shared { agents, saving } = shared;
+    pub(super) fn new(log: L, limits: ProcessLimits, agents: Arc<AgentParser>, reader: R) -> Self {
         let pipeline = Pipeline::new(agents, log.max_record_bytes());
         let stop = CancellationToken::new();
         let (unacked, outage) = (VecDeque::new(), Outage::default());
-        Self { log, limits, reader, stop, saving, pipeline, unacked, next_offset: 0, saved_offset: 0, outage }
+        Self { log, limits, reader, stop, pipeline, unacked, next_offset: 0, committed: None, outage }
     }
 
-    /// Works until asked to stop or the partition is taken away; ends with everything durable and a snapshot. When the log
-    /// did not keep what was appended, goes back to the last snapshot and works on from there. Errors: the log is damaged or closed.
+    /// Works until asked to stop or the partition is taken away; ends with everything durable and committed. When the log
+    /// did not keep what was appended, goes back to what was committed and works on from there. Errors: the log is damaged or closed.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), LogError> {
         self.stop = stop;
         let (partition, revoked) = (self.reader.partition(), self.reader.revoked());
         while !revoked.is_cancelled() {
-            let why = match self.run_from_snapshot().await {
+            let why = match self.run_from_commit().await {
                 Err(why) if !matches!(why, LogError::Corrupt(_) | LogError::Closed) => why,
                 ended => return ended,
             };
             if self.stop.is_cancelled() {
-                tracing::warn!(partition, %why, "log refuses: ending without a snapshot, the next start goes on from the last one");
+                tracing::warn!(partition, %why, "log refuses: ending without a commit, the next start goes on from the last one");
                 return Ok(());
             }
             self.look_back_after(&why);
@@ -114,25 +92,25 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
                 Counter::LogOffsetsLost.add(lost);
                 tracing::warn!(partition, %why, lost, "the log deleted what was to be read: going on behind it");
             }
-            _ if is_first => tracing::warn!(partition, %why, "log refuses: going back to the last snapshot"),
+            _ if is_first => tracing::warn!(partition, %why, "log refuses: going back to what was committed"),
             _ => {}
         }
     }
 
-    async fn run_from_snapshot(&mut self) -> Result<(), LogError> {
+    async fn run_from_commit(&mut self) -> Result<(), LogError> {
         let (stop, revoked) = (self.stop.clone(), self.reader.revoked());
         tokio::select! {
             () = revoked.cancelled() => return Ok(()),
             resumed = self.resume() => resumed?,
         }
-        let mut save_at = Instant::now() + self.limits.snapshot_interval;
+        let mut commit_at = Instant::now() + self.limits.commit_interval;
         loop {
             let records = tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.save_last().await,
+                () = stop.cancelled() => return self.commit().await,
                 () = revoked.cancelled() => return Ok(()),
-                () = tokio::time::sleep_until(save_at) => Vec::new(),
-                // A failure is noticed at once, and not only when the next record or snapshot waits for its turn.
+                () = tokio::time::sleep_until(commit_at) => Vec::new(),
+                // A failure is noticed at once, and not only when the next record or commit waits for its turn.
                 acked = settle_oldest(&mut self.unacked), if !self.unacked.is_empty() => {
                     acked?;
                     continue;
@@ -142,24 +120,23 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
             for record in records {
                 self.apply(record).await?;
             }
-            if Instant::now() >= save_at {
-                save_at = Instant::now() + self.save_in_turn().await?;
+            if Instant::now() >= commit_at {
+                commit_at = Instant::now() + self.limits.commit_interval;
+                self.commit().await?;
             }
         }
     }
 
-    /// Goes back to the latest snapshot.
+    /// Goes back to what was committed.
     async fn resume(&mut self) -> Result<(), LogError> {
         let partition = self.reader.partition();
         let held = self.reader.bounds().await?;
-        let saved = snapshot::latest(&self.log, partition).await?;
-        let restored = saved.map(|saved| saved.next_offset);
-        let next = restored.or_else(|| self.reader.committed()).unwrap_or(held.start);
+        let next = self.committed.or_else(|| self.reader.committed()).unwrap_or(held.start);
         log::check_end(&self.log, Topic::Raw, partition, next).await?;
         let start = next.max(held.start);
         // Where records were deleted unread, the first one left follows the last one read: the log reported how many are gone, and
         // a check for gaps must not wait for them.
-        (self.next_offset, self.saved_offset) = (next, next);
+        (self.next_offset, self.committed) = (next, Some(next));
         self.pipeline.starts_at(clock::now_ms());
         self.reader.seek(start);
         tracing::info!(partition, start, behind = held.end - start, "processing");
@@ -220,47 +197,20 @@ impl<L: Log, R: PartitionReader> Worker<L, R> {
         Ok(())
     }
 
-    /// Saves if no other partition does. Returns when the next snapshot is due.
-    async fn save_in_turn(&mut self) -> Result<Duration, LogError> {
-        match Arc::clone(&self.saving).try_acquire_owned() {
-            Ok(turn) => self.save(turn).await.map(|()| self.limits.snapshot_interval),
-            Err(_) => Ok(TURN_PAUSE),
+    /// Commits once all before it is durable.
+    async fn commit(&mut self) -> Result<(), LogError> {
+        while !self.unacked.is_empty() {
+            settle_oldest(&mut self.unacked).await?;
         }
-    }
-
-    async fn save_last(&mut self) -> Result<(), LogError> {
-        // The semaphore is never closed.
-        let turn = Arc::clone(&self.saving).acquire_owned().await.map_err(|_| LogError::Closed)?;
-        self.save(turn).await
-    }
-
-    /// Writes a snapshot once all before it is durable, and commits.
-    async fn save(&mut self, _turn: OwnedSemaphorePermit) -> Result<(), LogError> {
-        self.settle(0).await?;
         if let Some(Over { failures, lasted }) = self.outage.ends() {
             tracing::info!(partition = self.reader.partition(), failures, ?lasted, "the log is well again");
         }
-        if self.next_offset == self.saved_offset {
+        if self.committed == Some(self.next_offset) {
             return Ok(());
         }
-        // Nothing but the offset is remembered: what a record becomes follows from the record alone.
-        let snapshot = Snapshot { epoch: self.log.epoch(), next_offset: self.next_offset, state: Vec::new() };
-        for part in snapshot::split(snapshot::fresh_id(), &snapshot, self.log.max_record_bytes()) {
-            self.settle(MAX_UNACKED_PARTS - 1).await?;
-            self.publish(Topic::State, self.reader.partition(), part.into()).await?;
-        }
-        self.settle(0).await?;
-        failpoint::point("process.saved");
-        self.saved_offset = self.next_offset;
+        failpoint::point("process.durable");
+        self.committed = Some(self.next_offset);
         self.reader.commit(self.next_offset).await
-    }
-
-    /// Waits until no more than `left` appends are on their way.
-    async fn settle(&mut self, left: usize) -> Result<(), LogError> {
-        while self.unacked.len() > left {
-            settle_oldest(&mut self.unacked).await?;
-        }
-        Ok(())
     }
 }
 

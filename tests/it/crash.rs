@@ -27,7 +27,7 @@ const STEPS: [&str; 9] = [
     "log.synced",
     "ingest.durable",
     "process.published",
-    "process.saved",
+    "process.durable",
     "load.fenced",
     "load.sealed",
     "load.stored",
@@ -41,7 +41,7 @@ async fn crashes_at_each_step_lose_and_double_nothing() {
     under_load_on(Pulse::start().await, (4, steps_and_rounds), async |pulse, place, moments| {
         let step = steps.next().unwrap();
         // These come once in a life and every few seconds.
-        let is_rare = matches!(*step, "load.fenced" | "process.saved");
+        let is_rare = matches!(*step, "load.fenced" | "process.durable");
         let passed = if is_rare { 0 } else { moments.next(6).as_millis() };
         pulse.kill().await;
         if pulse.restart_with(&[("FAILPOINTS", &format!("{step}={passed}*off->return"))]).await {

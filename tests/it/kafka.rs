@@ -172,8 +172,8 @@ async fn what_does_not_fit_is_refused_at_once_and_what_fails_fails_with_all_behi
     let large = log.append(Topic::Raw, 0, vec![0; (8 << 20) + 1].into());
     assert!(matches!(large, Err(LogError::TooLarge { .. })));
     // The largest record does fit.
-    log.append(Topic::State, 0, vec![7; 8 << 20].into()).unwrap().await.unwrap();
-    assert_eq!(log.read(ReadRequest::new(Topic::State, 0, 0, 1)).await.unwrap()[0].payload.len(), 8 << 20);
+    log.append(Topic::Dead, 0, vec![7; 8 << 20].into()).unwrap().await.unwrap();
+    assert_eq!(log.read(ReadRequest::new(Topic::Dead, 0, 0, 1)).await.unwrap()[0].payload.len(), 8 << 20);
 
     kafka.kill(0);
     let mut acks = Vec::new();

@@ -9,7 +9,7 @@ use crate::log::Topic;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
-/// A dead letter with its message, and a part of a snapshot, always fit.
+/// A dead letter with its message always fits.
 const LEAST_RECORD: u64 = 64 * KIB;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -17,7 +17,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbeddedLogConfig {
-    /// Partitions of the raw, enriched and state topics. Fixed once the log exists. 1 to 64. One carries more than 200,000
+    /// Partitions of the raw and enriched topics. Fixed once the log exists. 1 to 64. One carries more than 200,000
     /// events a second and makes the largest blocks, which cost ClickHouse least; more are for more cores.
     pub partitions: u16,
     /// Bytes after which a file is sealed and the next one begun: the grain of retention. 4 KiB to 1 GiB.
@@ -45,9 +45,6 @@ pub struct EmbeddedLogConfig {
     /// How long dead letters are kept.
     #[serde(with = "humantime_serde")]
     pub dead_retention: Duration,
-    /// Bytes of the newest snapshots that are kept of a partition of the state topic; older ones are deleted.
-    #[serde(with = "crate::byte_size")]
-    pub state_bytes: u64,
 }
 
 impl Default for EmbeddedLogConfig {
@@ -62,7 +59,6 @@ impl Default for EmbeddedLogConfig {
             raw_retention: 3 * DAY,
             enriched_retention: DAY,
             dead_retention: 30 * DAY,
-            state_bytes: 192 * MIB,
         }
     }
 }
@@ -79,7 +75,6 @@ impl EmbeddedLogConfig {
         within("max_bytes", self.max_bytes, 16 * self.segment_bytes, u64::MAX)?;
         within("queue_bytes", self.queue_bytes, self.max_record_bytes, 4 * GIB)?;
         within("tail_bytes", self.tail_bytes, 0, 4 * GIB)?;
-        within("state_bytes", self.state_bytes, 4 * KIB, self.max_bytes / 8)?;
         let limits = EmbeddedLimits { config: self };
         limits.check_room()?;
         Ok(limits)
@@ -100,16 +95,13 @@ pub struct EmbeddedLimits {
 }
 
 impl EmbeddedLimits {
-    /// Whether what can never be deleted to make room leaves room: of each partition the snapshots and the open segments.
+    /// Whether what can never be deleted to make room leaves room: of each partition the open segments.
     fn check_room(&self) -> Result<(), String> {
-        let EmbeddedLogConfig { partitions, max_bytes, segment_bytes, state_bytes, .. } = self.config;
-        // Retention goes by whole segments: one more than is kept, and the open one.
-        let state = state_bytes + 2 * self.segment_bytes(Topic::State);
-        let least = 2 * (u64::from(partitions) * (2 * segment_bytes + state) + segment_bytes);
+        let EmbeddedLogConfig { partitions, max_bytes, segment_bytes, .. } = self.config;
+        let least = 2 * (u64::from(partitions) * 2 * segment_bytes + segment_bytes);
         if max_bytes < least {
             return Err(format!(
-                "log.embedded.max_bytes = {max_bytes}: {partitions} partitions of segments of {segment_bytes} bytes and snapshots of \
-                 {state_bytes} need at least {least}"
+                "log.embedded.max_bytes = {max_bytes}: {partitions} partitions of segments of {segment_bytes} bytes need at least {least}"
             ));
         }
         Ok(())
@@ -117,7 +109,7 @@ impl EmbeddedLimits {
 
     pub(super) fn partitions(&self, topic: Topic) -> u16 {
         match topic {
-            Topic::Raw | Topic::Enriched | Topic::State => self.config.partitions,
+            Topic::Raw | Topic::Enriched => self.config.partitions,
             Topic::Dead => 1,
         }
     }
@@ -127,12 +119,9 @@ impl EmbeddedLimits {
         self.config.partitions
     }
 
-    /// State segments are smaller: only whole ones can be deleted, and little of that topic is worth keeping.
-    pub(super) fn segment_bytes(&self, topic: Topic) -> u64 {
-        match topic {
-            Topic::State => self.config.segment_bytes.min(self.config.state_bytes / 4),
-            Topic::Raw | Topic::Enriched | Topic::Dead => self.config.segment_bytes,
-        }
+    /// Bytes after which a file is sealed.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.config.segment_bytes
     }
 
     /// Largest record.
@@ -140,13 +129,9 @@ impl EmbeddedLimits {
         usize::try_from(self.config.max_record_bytes).unwrap_or(usize::MAX)
     }
 
-    /// Memory for the newest records of one partition. None for the state topic, which is read once, at start.
+    /// Memory for the newest records of one partition.
     pub(super) fn tail_bytes(&self, topic: Topic) -> usize {
-        let share = match topic {
-            Topic::State => 0,
-            Topic::Raw | Topic::Enriched | Topic::Dead => self.config.tail_bytes / u64::from(self.partitions(topic)),
-        };
-        usize::try_from(share).unwrap_or(usize::MAX)
+        usize::try_from(self.config.tail_bytes / u64::from(self.partitions(topic))).unwrap_or(usize::MAX)
     }
 
     /// Bytes on disk from which `topic` takes no more records.
@@ -164,19 +149,13 @@ impl EmbeddedLimits {
         self.config.max_bytes / 8 * 5
     }
 
-    /// How long records are kept; `None` for the state topic, which goes by bytes.
-    pub(super) fn retention(&self, topic: Topic) -> Option<Duration> {
+    /// How long records are kept.
+    pub(super) fn retention(&self, topic: Topic) -> Duration {
         match topic {
-            Topic::Raw => Some(self.config.raw_retention),
-            Topic::Enriched => Some(self.config.enriched_retention),
-            Topic::Dead => Some(self.config.dead_retention),
-            Topic::State => None,
+            Topic::Raw => self.config.raw_retention,
+            Topic::Enriched => self.config.enriched_retention,
+            Topic::Dead => self.config.dead_retention,
         }
-    }
-
-    /// Bytes of the newest snapshots that are kept of a partition.
-    pub fn state_bytes(&self) -> u64 {
-        self.config.state_bytes
     }
 }
 
@@ -187,6 +166,6 @@ fn share(topic: Topic, whole: u64) -> u64 {
     match topic {
         Topic::Raw => whole / 8 * 6,
         Topic::Enriched => whole / 8 * 7,
-        Topic::Dead | Topic::State => whole,
+        Topic::Dead => whole,
     }
 }

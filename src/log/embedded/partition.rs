@@ -161,6 +161,7 @@ impl Partition {
         held.start()..self.end()
     }
 
+    #[cfg(test)]
     pub(super) fn stored_bytes(&self) -> u64 {
         self.lock().segments.iter().map(|segment| segment.len).sum()
     }

@@ -9,38 +9,22 @@ pub(super) struct SegmentAge {
     pub(super) sealed_ms: i64,
 }
 
-/// What decides.
+/// What decides: segments wholly below `finished` go, those sealed before `before_ms`, and older ones first until `excess` bytes went.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Rule {
-    /// Segments wholly below `finished` go: those sealed before `before_ms`, and older ones first until `excess` bytes went.
-    Finished { finished: i64, before_ms: i64, excess: u64 },
-    /// The newest `bytes` stay, `active` of which stand in the open segment.
-    Newest { bytes: u64, active: u64 },
+pub(super) struct Rule {
+    pub(super) finished: i64,
+    pub(super) before_ms: i64,
+    pub(super) excess: u64,
 }
 
 /// How many of `sealed` (oldest first) go.
 pub(super) fn deletable(sealed: &[SegmentAge], rule: Rule) -> usize {
-    match rule {
-        Rule::Finished { finished, before_ms, excess } => {
-            let mut freed = 0;
-            sealed
-                .iter()
-                .take_while(|segment| {
-                    let goes = segment.next_offset <= finished && (segment.sealed_ms < before_ms || freed < excess);
-                    freed += segment.bytes;
-                    goes
-                })
-                .count()
-        }
-        Rule::Newest { bytes, active } => {
-            let mut kept = active + sealed.iter().map(|segment| segment.bytes).sum::<u64>();
-            sealed
-                .iter()
-                .take_while(|segment| {
-                    kept -= segment.bytes;
-                    kept >= bytes
-                })
-                .count()
-        }
-    }
+    let Rule { finished, before_ms, excess } = rule;
+    let mut freed = 0;
+    let goes = |segment: &&SegmentAge| {
+        let goes = segment.next_offset <= finished && (segment.sealed_ms < before_ms || freed < excess);
+        freed += segment.bytes;
+        goes
+    };
+    sealed.iter().take_while(goes).count()
 }

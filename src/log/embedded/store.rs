@@ -108,7 +108,7 @@ impl Store {
     /// returned.
     pub(super) fn retain(&self, now_ms: i64) -> io::Result<()> {
         let mut ended = Ok(());
-        for topic in [Topic::Enriched, Topic::Raw, Topic::Dead, Topic::State] {
+        for topic in [Topic::Enriched, Topic::Raw, Topic::Dead] {
             for (_, partition) in self.partitions().filter(|(candidate, _)| *candidate == topic) {
                 let count = deletable(&partition.sealed(), self.rule(topic, partition, now_ms));
                 match partition.delete_oldest(count, &*self.disk) {
@@ -131,21 +131,16 @@ impl Store {
     }
 
     fn rule(&self, topic: Topic, partition: &Partition, now_ms: i64) -> Rule {
-        let Some(age) = self.limits.retention(topic) else {
-            let sealed: u64 = partition.sealed().iter().map(|segment| segment.bytes).sum();
-            return Rule::Newest { bytes: self.limits.state_bytes(), active: partition.stored_bytes().saturating_sub(sealed) };
-        };
-        Rule::Finished {
+        Rule {
             finished: self.offsets.finished(topic, partition.location.partition),
-            before_ms: now_ms.saturating_sub(millis(age)),
+            before_ms: now_ms.saturating_sub(millis(self.limits.retention(topic))),
             excess: self.usage.stored.load(Ordering::Relaxed).saturating_sub(self.limits.pressure()),
         }
     }
 
     /// Seals a segment that is old, and one that is finished while the log is nearly full: only sealed ones can be deleted.
     fn seal_if_due(&self, topic: Topic, partition: &Partition, now_ms: i64) {
-        let Some(age) = self.limits.retention(topic) else { return };
-        let old = now_ms.saturating_sub(millis(age / SEAL_AGE_DIVISOR));
+        let old = now_ms.saturating_sub(millis(self.limits.retention(topic) / SEAL_AGE_DIVISOR));
         let finished = self.offsets.finished(topic, partition.location.partition);
         let is_in_the_way = self.usage.stored.load(Ordering::Relaxed) > self.limits.pressure() && finished >= partition.end();
         if partition.active_since_ms().is_some_and(|since| since < old || is_in_the_way) {

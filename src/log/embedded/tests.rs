@@ -29,7 +29,6 @@ fn small() -> EmbeddedLogConfig {
         max_bytes: 1024 * 1024,
         // Less than tests write, so that they read from memory and from files.
         tail_bytes: 32 * 1024,
-        state_bytes: 16 * 1024,
         ..EmbeddedLogConfig::default()
     }
 }
@@ -330,7 +329,7 @@ async fn finished_records_go_early_when_the_log_is_nearly_full() {
 async fn finished_records_of_an_open_segment_go_as_well_when_the_log_is_nearly_full() {
     let dir = TempDir::new().unwrap();
     // Few records fill no segment, and all of them the log.
-    let config = EmbeddedLogConfig { partitions: 64, max_bytes: 8 << 20, segment_bytes: 16 << 10, state_bytes: 4 << 10, ..small() };
+    let config = EmbeddedLogConfig { partitions: 64, max_bytes: 8 << 20, segment_bytes: 16 << 10, ..small() };
     let log = EmbeddedLog::open(dir.path(), limits(config)).unwrap();
     log.store().usage.stored.fetch_add(6 << 20, Ordering::Relaxed);
     append(&log, Topic::Enriched, payload(0, 8_000)).await;
@@ -344,25 +343,15 @@ async fn finished_records_of_an_open_segment_go_as_well_when_the_log_is_nearly_f
     log.store().usage.stored.fetch_sub(6 << 20, Ordering::Relaxed);
 }
 
-#[tokio::test]
-async fn state_keeps_only_the_newest_bytes() {
-    let dir = TempDir::new().unwrap();
-    let log = open(dir.path());
-    append_many(&log, Topic::State, 40, 3000).await;
-    log.store().retain(crate::clock::now_ms()).unwrap();
-    let held = log.bounds(Topic::State, 0).await.unwrap();
-    assert!((5..=9).contains(&(held.end - held.start)), "{held:?}");
-}
-
 #[test]
 fn written_defaults_are_valid_and_bad_values_name_their_key() {
     EmbeddedLogConfig::default().check().unwrap();
     let zero = EmbeddedLogConfig { partitions: 0, ..EmbeddedLogConfig::default() };
     assert_eq!(zero.check().unwrap_err(), "log.embedded.partitions = 0: must be between 1 and 64");
-    let many = EmbeddedLogConfig { partitions: 12, max_bytes: 1 << 30, state_bytes: 64 << 20, ..EmbeddedLogConfig::default() };
+    let many = EmbeddedLogConfig { partitions: 12, max_bytes: 1 << 30, ..EmbeddedLogConfig::default() };
     let problem = many.check().unwrap_err();
     assert!(problem.starts_with("log.embedded.max_bytes = 1073741824: 12 partitions of segments of"), "{problem}");
-    let open = EmbeddedLogConfig { partitions: 64, max_bytes: 16 << 20, segment_bytes: 1 << 20, state_bytes: 4096, ..small() };
+    let open = EmbeddedLogConfig { partitions: 64, max_bytes: 16 << 20, segment_bytes: 1 << 20, ..small() };
     assert!(open.check().unwrap_err().starts_with("log.embedded.max_bytes = 16777216"), "open segments alone would fill it");
     let parsed: EmbeddedLogConfig = toml::from_str("raw_retention = \"2days\"").unwrap();
     assert_eq!(parsed.raw_retention, Duration::from_secs(2 * 86_400));

@@ -1,8 +1,4 @@
 //! The topics: made where they are missing, checked where they exist.
-//!
-//! The state topic is kept by bytes, not compacted: a snapshot is several records, and compaction would leave parts of
-//! many. Kafka deletes the oldest whole segments while the rest still holds `state_bytes`, so the newest records stay,
-//! however old they are.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -235,7 +231,7 @@ impl Admin {
             tracing::warn!(topic = name, "the topic's settings cannot be read: not checked");
             return Ok(());
         };
-        self.check_settings(topic, settings).map_err(|why| OpenError::Unfit { topic: name, why })
+        self.check_settings(settings).map_err(|why| OpenError::Unfit { topic: name, why })
     }
 
     /// Partitions beyond those that are used do no harm as long as they are empty: then they are new, and were not made
@@ -291,7 +287,7 @@ impl Admin {
         Ok(settings)
     }
 
-    fn check_settings(&self, topic: Topic, settings: &ConfigResource) -> Result<(), String> {
+    fn check_settings(&self, settings: &ConfigResource) -> Result<(), String> {
         let wanted = i64::try_from(self.limits.message_bytes()).unwrap_or(i64::MAX);
         if number(settings, "max.message.bytes") < wanted {
             return Err(format!(
@@ -301,12 +297,6 @@ impl Admin {
         }
         if value(settings, "cleanup.policy") != "delete" {
             return Err(format!("cleanup.policy = {}: must be `delete`, compaction loses records", value(settings, "cleanup.policy")));
-        }
-        if topic == Topic::State && number(settings, "retention.ms") != -1 {
-            return Err(format!(
-                "retention.ms = {}: must be -1, or the last snapshot of a quiet partition goes",
-                value(settings, "retention.ms")
-            ));
         }
         Ok(())
     }
@@ -330,14 +320,14 @@ fn number(settings: &ConfigResource, key: &str) -> i64 {
 pub(super) fn surplus(name: &str, partitions: usize, used: usize) -> String {
     format!(
         "topic {name} has {partitions} partitions, of which {used} are used as log.kafka.partitions says. To use all: stop what sends, wait \
-         until /v1/ledger shows nothing waiting, stop every instance, give raw, enriched and state topics the same number, set \
+         until /v1/ledger shows nothing waiting, stop every instance, give raw and enriched topics the same number, set \
          log.kafka.partitions to it, start"
     )
 }
 
 /// What a topic is created with.
 fn settings(limits: &KafkaLimits, topic: Topic) -> Vec<(&'static str, String)> {
-    let mut settings = vec![
+    vec![
         ("cleanup.policy", "delete".to_owned()),
         ("max.message.bytes", limits.message_bytes().to_string()),
         ("min.insync.replicas", limits.replication().saturating_sub(1).max(1).to_string()),
@@ -345,14 +335,6 @@ fn settings(limits: &KafkaLimits, topic: Topic) -> Vec<(&'static str, String)> {
         ("message.timestamp.type", "LogAppendTime".to_owned()),
         // Kept as they come: records are compressed already.
         ("compression.type", "producer".to_owned()),
-    ];
-    match limits.retention(topic) {
-        Some(kept) => settings.push(("retention.ms", kept.as_millis().to_string())),
-        None => settings.extend([
-            ("retention.ms", "-1".to_owned()),
-            ("retention.bytes", limits.state_bytes().to_string()),
-            ("segment.bytes", (limits.state_bytes() / 4).to_string()),
-        ]),
-    }
-    settings
+        ("retention.ms", limits.retention(topic).as_millis().to_string()),
+    ]
 }

@@ -57,7 +57,7 @@ pub struct KafkaLogConfig {
     pub brokers: Vec<String>,
     /// What the names of topics and consumer groups begin with.
     pub topic_prefix: String,
-    /// Partitions of the raw, enriched and state topics that are used. 1 to 256.
+    /// Partitions of the raw and enriched topics that are used. 1 to 256.
     pub partitions: u16,
     /// Copies of each partition; one less must be in sync for a record to be acknowledged. 1 to 9.
     pub replication: u16,
@@ -79,9 +79,6 @@ pub struct KafkaLogConfig {
     /// How long dead letters are kept, finished or not.
     #[serde(with = "humantime_serde")]
     pub dead_retention: Duration,
-    /// Bytes of the newest snapshots that are kept of a partition of the state topic.
-    #[serde(with = "crate::byte_size")]
-    pub state_bytes: u64,
     /// Handed to librdkafka as they are.
     pub options: KafkaOptions,
 }
@@ -129,7 +126,6 @@ impl Default for KafkaLogConfig {
             raw_retention: 3 * DAY,
             enriched_retention: DAY,
             dead_retention: 30 * DAY,
-            state_bytes: 192 * MIB,
             options: KafkaOptions::default(),
         }
     }
@@ -153,7 +149,6 @@ impl KafkaLogConfig {
         within("replication", u64::from(self.replication), 1, 9)?;
         within("max_record_bytes", self.max_record_bytes, LEAST_RECORD, 64 * MIB)?;
         within("queue_bytes", self.queue_bytes, self.max_record_bytes, 2 * GIB)?;
-        within("state_bytes", self.state_bytes, 4 * self.max_record_bytes, 16 * GIB)?;
         if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&self.delivery_timeout) {
             return Err(format!("log.kafka.delivery_timeout = {:?}: must be between 1s and 5m", self.delivery_timeout));
         }
@@ -218,7 +213,7 @@ impl KafkaLimits {
 
     pub(super) fn partitions(&self, topic: Topic) -> u16 {
         match topic {
-            Topic::Raw | Topic::Enriched | Topic::State => self.config.partitions,
+            Topic::Raw | Topic::Enriched => self.config.partitions,
             Topic::Dead => 1,
         }
     }
@@ -241,18 +236,12 @@ impl KafkaLimits {
         self.config.delivery_timeout
     }
 
-    /// Bytes of the newest snapshots that are kept of a partition.
-    pub fn state_bytes(&self) -> u64 {
-        self.config.state_bytes
-    }
-
-    /// How long records are kept; `None` for the state topic, which goes by bytes.
-    pub(super) fn retention(&self, topic: Topic) -> Option<Duration> {
+    /// How long records are kept.
+    pub(super) fn retention(&self, topic: Topic) -> Duration {
         match topic {
-            Topic::Raw => Some(self.config.raw_retention),
-            Topic::Enriched => Some(self.config.enriched_retention),
-            Topic::Dead => Some(self.config.dead_retention),
-            Topic::State => None,
+            Topic::Raw => self.config.raw_retention,
+            Topic::Enriched => self.config.enriched_retention,
+            Topic::Dead => self.config.dead_retention,
         }
     }
 
@@ -262,7 +251,7 @@ impl KafkaLimits {
         let eighths = match topic {
             Topic::Raw => 6,
             Topic::Enriched => 7,
-            Topic::Dead | Topic::State => 8,
+            Topic::Dead => 8,
         };
         usize::try_from(self.config.queue_bytes / 8 * eighths).unwrap_or(usize::MAX)
     }

@@ -1,4 +1,4 @@
-//! Reading anywhere in the log, without a group: for the ledger and for snapshots.
+//! Reading anywhere in the log, without a group: for the ledger and for replays.
 //!
 //! A few consumers on blocking threads. One that stopped in the middle of a partition stays there, because the next request nearly
 //! always goes on there. One whose request failed is dropped, and a fresh one tries again: librdkafka caches the metadata of a topic

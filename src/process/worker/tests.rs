@@ -33,9 +33,6 @@ struct State {
     /// How often an append found no room.
     refused: usize,
     committed: Option<i64>,
-    /// Records of the state topic that are deleted once its bounds were told.
-    deletes_after_bounds: i64,
-    state_reads: usize,
 }
 
 impl SmallLog {
@@ -49,8 +46,6 @@ impl SmallLog {
             most_queued: 0,
             refused: 0,
             committed: None,
-            deletes_after_bounds: 0,
-            state_reads: 0,
         })));
         let disk = log.clone();
         drop(spawn_apart(async move {
@@ -139,19 +134,12 @@ impl Log for SmallLog {
     }
 
     async fn bounds(&self, topic: Topic, _: u16) -> Result<Range<i64>, LogError> {
-        let mut state = self.0.lock().unwrap();
-        let told = state.bounds(topic);
-        if topic == Topic::State {
-            let count = std::mem::take(&mut state.deletes_after_bounds);
-            state.delete(Topic::State, count);
-        }
-        Ok(told)
+        Ok(self.0.lock().unwrap().bounds(topic))
     }
 
     async fn read(&self, request: ReadRequest) -> Result<Vec<Record>, LogError> {
         let ReadRequest { topic, partition, from, .. } = request;
-        let mut state = self.0.lock().unwrap();
-        state.state_reads += usize::from(topic == Topic::State);
+        let state = self.0.lock().unwrap();
         let held = state.bounds(topic);
         if !(held.start..=held.end).contains(&from) {
             return Err(LogError::OutOfRange { topic: topic.as_str(), partition, asked: from, held });
@@ -256,15 +244,11 @@ fn raw(visitors: Range<u64>) -> Vec<u8> {
     record::encode(&Header { source: 0, day: day_of(NOW), events, received_ms: NOW, projects, tallies, letters: 0, origin: None }, &body)
 }
 
-fn shared() -> Shared {
-    Shared::new(Arc::new(AgentParser::new()))
-}
-
 type Running = tokio::task::JoinHandle<Result<(), LogError>>;
 
 fn start(log: &SmallLog, stop: &CancellationToken) -> Running {
-    let limits = ProcessConfig { snapshot_interval: Duration::from_millis(100) }.check().unwrap();
-    spawn_apart(Worker::new(log.clone(), limits, shared(), log.reader()).run(stop.clone()))
+    let limits = ProcessConfig { commit_interval: Duration::from_millis(100) }.check().unwrap();
+    spawn_apart(Worker::new(log.clone(), limits, Arc::new(AgentParser::new()), log.reader()).run(stop.clone()))
 }
 
 /// Raw offsets of the enriched records, in the order of the topic.
@@ -303,16 +287,8 @@ async fn a_worker_that_is_to_stop_does_not_wait_for_ever_for_room() {
 #[tokio::test(start_paused = true)]
 async fn what_retention_deletes_under_a_reader_ends_no_worker() {
     let log = SmallLog::new(1 << 20, 64 << 10);
-    let state = Snapshot { epoch: LogEpoch(3), next_offset: 2, state: vec![0; 200_000] };
-    for id in 0..5 {
-        snapshot::split(id, &state, 64 << 10).for_each(|part| log.put(Topic::State, part));
-    }
-    // As if there were none in the window that is looked at first.
-    log.put(Topic::State, snapshot::split(9, &state, 64 << 10).next().unwrap());
-    log.0.lock().unwrap().deletes_after_bounds = 10;
-    assert_eq!(snapshot::latest(&log, 0).await.unwrap().map(|saved| saved.next_offset), Some(2));
-
-    // The raw records below the snapshot and beyond it are gone before the first read.
+    log.0.lock().unwrap().committed = Some(2);
+    // The raw records below what was committed and beyond it are gone before the first read.
     (0..6).for_each(|number| log.put(Topic::Raw, raw(number..number + 1)));
     let stop = CancellationToken::new();
     let worker = start(&log, &stop);
@@ -321,34 +297,6 @@ async fn what_retention_deletes_under_a_reader_ends_no_worker() {
     stop.cancel();
     worker.await.unwrap().unwrap();
     assert_eq!(enriched(&log), [4, 5]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_latest_snapshot_is_found_without_reading_those_before_it() {
-    let log = SmallLog::new(1 << 20, 64 << 10);
-    for next_offset in 0..500 {
-        let snapshot = Snapshot { epoch: LogEpoch(3), next_offset, state: vec![1; 100_000] };
-        snapshot::split(next_offset as u64, &snapshot, 64 << 10).for_each(|part| log.put(Topic::State, part));
-    }
-    assert_eq!(snapshot::latest(&log, 0).await.unwrap().map(|saved| saved.next_offset), Some(499));
-    assert!(log.0.lock().unwrap().state_reads <= 5, "{} reads", log.0.lock().unwrap().state_reads);
-}
-
-#[tokio::test(start_paused = true)]
-async fn parts_of_two_owners_among_each_other_are_never_put_together() {
-    let log = SmallLog::new(1 << 20, 64 << 10);
-    let whole = Snapshot { epoch: LogEpoch(3), next_offset: 1, state: vec![3; 100_000] };
-    snapshot::split(snapshot::fresh_id(), &whole, 64 << 10).for_each(|part| log.put(Topic::State, part));
-    // Both at the same offset, as owners are that follow each other.
-    let of = |byte| Snapshot { epoch: LogEpoch(3), next_offset: 7, state: vec![byte; 100_000] };
-    let (one, other) = (of(1), of(2));
-    let pairs = snapshot::split(snapshot::fresh_id(), &one, 64 << 10).zip(snapshot::split(snapshot::fresh_id(), &other, 64 << 10));
-    for (one, other) in pairs {
-        log.put(Topic::State, one);
-        log.put(Topic::State, other);
-    }
-    let found = snapshot::latest(&log, 0).await.unwrap().unwrap();
-    assert!(found.state.iter().all(|byte| *byte == found.state[0]), "a mixture of both");
 }
 
 #[tokio::test(start_paused = true)]

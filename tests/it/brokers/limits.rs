@@ -88,7 +88,7 @@ async fn a_record_that_a_topic_no_longer_takes_is_refused_and_keeps_nothing_up()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_that_are_added_are_used_once_pulse_is_told() {
     let kafka = Kafka::start(1).await;
-    let topics = ["grown-raw", "grown-enriched", "grown-state"];
+    let topics = ["grown-raw", "grown-enriched"];
     let mut pulse = Pulse::start_with(&kafka.environment("grown")).await;
     let send = async |pulse: &Pulse, visitors: std::ops::Range<usize>, copies: usize| {
         let event = |visitor| {

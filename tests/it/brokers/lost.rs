@@ -148,7 +148,7 @@ async fn acknowledged_records_that_an_unclean_election_loses_end_pulse_and_keep_
     // Two copies, of which one is enough; the third broker keeps the controllers' majority.
     environment.extend([("PULSE__LOG__KAFKA__REPLICATION", "2".to_owned()), ("PULSE__LOG__KAFKA__PARTITIONS", "1".to_owned())]);
     let mut pulse = Pulse::start_with(&environment).await;
-    for topic in ["raw", "enriched", "state", "dead"] {
+    for topic in ["raw", "enriched", "dead"] {
         kafka.alter(&format!("owners-{topic}"), "unclean.leader.election.enable", "true").await;
     }
     send(&pulse, 5).await;
