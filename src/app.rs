@@ -30,7 +30,7 @@ use crate::lifecycle::{Fault, Signals, Supervisor, raise_file_limit};
 use crate::load::{self, LoadStats};
 use crate::log::embedded::{EmbeddedLog, LockError, lock_data_dir};
 use crate::log::kafka::KafkaLog;
-use crate::log::{Log, LogError, RunningLog};
+use crate::log::{Log, LogError, RunningLog, Topic};
 use crate::metrics;
 use crate::process;
 use crate::replay;
@@ -211,7 +211,7 @@ pub async fn prepare_log(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// What `pulse replay` can do with an open log and its store.
+/// What `pulse replay` and `pulse sessions` can do with an open log and its store.
 pub trait Rework {
     /// What it tells at the end.
     type Summary;
@@ -241,6 +241,16 @@ impl Rework for replay::dead::Request {
         let geo = routes::geo(settings).map_err(anyhow::Error::msg)?;
         let redrive = Redrive::new(parts.log.clone(), settings.ingest.clone(), geo);
         replay::dead::run(&parts, *self, redrive, control).await
+    }
+}
+
+impl Rework for load::RebuildRequest {
+    type Summary = load::RebuildSummary;
+
+    async fn run<L: Log>(&self, parts: LogAndStore<L>, settings: &Settings, control: Control<impl Fn(u64, u64)>) -> Result<Self::Summary> {
+        let partitions = parts.log.partitions(Topic::Enriched);
+        let rebuild = load::SessionRebuild::new(parts.store, partitions, settings.load.projects().clone(), self.clone());
+        Ok(rebuild.run(control.stop, control.progress).await?)
     }
 }
 

@@ -10,6 +10,7 @@ mod migrate;
 mod remote;
 mod replay;
 mod serve;
+mod sessions;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -38,6 +39,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Work through the raw log again, into the events table or one beside it, or try dead letters again
     Replay(replay::ReplayArgs),
+    /// Compute the sessions of the past again
+    Sessions(sessions::SessionsArgs),
     /// Measure this machine with a realistic stream of events
     Bench(bench::BenchArgs),
     /// Print, create or revoke keys
@@ -98,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Sessions(args) => sessions::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Import(args) => import::run(&args),

@@ -21,6 +21,7 @@ mod memory;
 #[cfg(test)]
 pub(crate) mod probe;
 mod raw_bounds;
+mod rebuild;
 mod row;
 pub(crate) mod sessions;
 mod shard_map;
@@ -45,6 +46,7 @@ use crate::store::data_version::DataVersions;
 use crate::store::tables::EVENTS;
 use flush_schedule::FlushSchedule;
 use memory::MemoryLimits;
+pub use rebuild::{RebuildError, RebuildRequest, RebuildSummary, SessionRebuild};
 pub use stats::{Latency, LoadStats};
 use table::EventTable;
 use worker::Shared;

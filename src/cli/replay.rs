@@ -108,7 +108,7 @@ fn redrive(args: &ReplayArgs, settings: &Settings) -> Result<()> {
 }
 
 /// Does it behind a progress bar that counts `unit`.
-fn rework<R: app::Rework>(settings: &Settings, request: &R, unit: &str) -> Result<R::Summary> {
+pub(super) fn rework<R: app::Rework>(settings: &Settings, request: &R, unit: &str) -> Result<R::Summary> {
     let style = ProgressStyle::with_template(&format!("{{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{eta}}"))?;
     let bar = ProgressBar::new(0).with_style(style);
     let progress = |done, all| {
@@ -120,7 +120,8 @@ fn rework<R: app::Rework>(settings: &Settings, request: &R, unit: &str) -> Resul
     Ok(summary)
 }
 
-fn print(as_json: bool, summary: &impl Serialize, text: &str) -> Result<()> {
+/// Prints one JSON object, or a text.
+pub(super) fn print(as_json: bool, summary: &impl Serialize, text: &str) -> Result<()> {
     if as_json {
         println!("{}", serde_json::to_string(summary)?);
     } else {

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, HashMap as StdHashMap};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
-use crate::event::session::{Campaign, Moment, SessionId, SessionRules, Span, Visitor};
+use crate::event::session::{Campaign, LONGEST_SESSION_MS, Moment, SessionId, SessionRules, Span, Visitor};
 use crate::project::Projects;
 use resolve::{Found, Resolved, resolve};
 use slot::{Doubt, FOREVER, Placed, Slot, UNKNOWN, minutes};
@@ -63,6 +63,56 @@ pub(crate) struct Question {
     pub(crate) revised_from_ms: i64,
     pub(crate) from_ms: i64,
     pub(crate) to_ms: i64,
+    /// Which stored events get their sessions anew, whatever the table says of them.
+    pub(crate) anew: Option<Anew>,
+}
+
+/// Events from a moment on and before another, milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Anew {
+    pub(crate) from_ms: i64,
+    pub(crate) until_ms: i64,
+}
+
+impl Question {
+    /// Asks for what decides in which sessions the visitor's events from `first_ms` to `last_ms` are.
+    fn around(rules: &SessionRules, visitor: Visitor, first_ms: i64, last_ms: i64) -> Self {
+        let SessionRules { idle_gap_ms: gap_ms, longest_ms, cuts_at_campaign, .. } = *rules;
+        // A session tells when it began; which campaign it began with its first event must tell.
+        let back_ms = if cuts_at_campaign { gap_ms.saturating_add(longest_ms) } else { gap_ms };
+        let from_ms = first_ms.saturating_sub(back_ms);
+        let (revised_from_ms, to_ms) = (from_ms.saturating_sub(longest_ms), last_ms.saturating_add(gap_ms));
+        Self { visitor, revised_from_ms, from_ms, to_ms, anew: None }
+    }
+
+    fn is_anew(&self, at_ms: i64) -> bool {
+        self.anew.is_some_and(|anew| (anew.from_ms..anew.until_ms).contains(&at_ms))
+    }
+}
+
+/// What to ask the table before [`recut`], so that a visitor's events of a time get their sessions anew.
+pub(crate) fn recut_question(rules: &SessionRules, visitor: Visitor, anew: Anew) -> Question {
+    let question = Question::around(rules, visitor, anew.from_ms, anew.until_ms);
+    // Sessions of the past may be longer than any is now.
+    let revised_from_ms = question.from_ms.saturating_sub(LONGEST_SESSION_MS);
+    Question { revised_from_ms, anew: Some(anew), ..question }
+}
+
+/// What the rules say of stored events.
+#[derive(Debug)]
+pub(crate) enum Recut {
+    /// The table must be asked for more.
+    Needs(Question),
+    /// This is to be said beside what the table says.
+    Done(Vec<Revision>),
+}
+
+/// Gives stored events their sessions anew, as [`recut_question`] says; `past` is what the table has.
+pub(crate) fn recut(rules: &SessionRules, question: &Question, past: &Past) -> Recut {
+    match resolve(rules, question, past, &[]) {
+        Resolved::Needs { to_ms } => Recut::Needs(Question { to_ms, ..*question }),
+        Resolved::Done(found) => Recut::Done(found.revisions),
+    }
 }
 
 /// What the table has of a visitor in the span of a [`Question`].
@@ -288,15 +338,8 @@ impl Sessions {
             let (first_ms, last_ms) = spans.entry(*visitor).or_insert((*at_ms, *at_ms));
             (*first_ms, *last_ms) = ((*first_ms).min(*at_ms), (*last_ms).max(*at_ms));
         }
-        let question = |(visitor, (first_ms, last_ms)): (Visitor, (i64, i64))| {
-            let SessionRules { idle_gap_ms: gap_ms, longest_ms, cuts_at_campaign, .. } = self.projects.of(visitor.project).sessions;
-            // A session tells when it began; which campaign it began with its first event must tell.
-            let back_ms = if cuts_at_campaign { gap_ms.saturating_add(longest_ms) } else { gap_ms };
-            let from_ms = first_ms.saturating_sub(back_ms);
-            let revised_from_ms = from_ms.saturating_sub(longest_ms);
-            Question { visitor, revised_from_ms, from_ms, to_ms: last_ms.saturating_add(gap_ms) }
-        };
-        spans.into_iter().map(question).collect()
+        let rules = |visitor: Visitor| &self.projects.of(visitor.project).sessions;
+        spans.into_iter().map(|(visitor, (first_ms, last_ms))| Question::around(rules(visitor), visitor, first_ms, last_ms)).collect()
     }
 
     /// Ends the waiting of those visitors of whom enough is known; returns what must be asked of the others. `rows` are all of the block

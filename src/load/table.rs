@@ -18,9 +18,11 @@ use super::error::TableError;
 use super::group_insert::{InsertQueue, PendingBlock};
 use super::memory::{Memory, MemoryLimits};
 use super::row;
-use super::sessions::{Pasts, Question};
+use super::sessions::{Anew, Pasts, Question};
 use super::shard_map::{self, ShardEvidence, ShardMap};
 use crate::clickhouse::{ClickHouse, Client, Identifier, Statement, TableName};
+use crate::event::ids::{LogEpoch, ProjectId};
+use crate::event::session::Visitor;
 use crate::store::books::{self, PartitionKey};
 use crate::store::data_version::DataVersions;
 use crate::store::fence::Fence;
@@ -160,6 +162,22 @@ impl EventTable {
             writer.execute(&sync).await?;
         }
         self.highest_in(writer, key).await
+    }
+
+    /// The key under which a partition was loaded last, of whichever log.
+    pub(super) async fn newest_key(&self, partition: u16) -> Result<Option<PartitionKey>, TableError> {
+        let mut newest = None;
+        for shard in self.store.shards.iter() {
+            let held = books::held(&shard.first().writer, &self.events).await?;
+            let of_partition = held.iter().filter(|held| held.key.partition == partition);
+            newest = newest.max(of_partition.map(|held| (held.newest_ms, held.key.epoch.0)).max());
+        }
+        Ok(newest.map(|(_, epoch)| PartitionKey { epoch: LogEpoch(epoch), partition }))
+    }
+
+    /// The visitors of a partition who have events of a time, in sessions by time; of one project if one is given.
+    pub(super) async fn visitors(&self, key: PartitionKey, time: Anew, project: Option<ProjectId>) -> Result<Vec<Visitor>, TableError> {
+        self.past(self.writer(key)?, key).visitors(time, project).await
     }
 
     fn past<'a>(&'a self, server: &'a Client, key: PartitionKey) -> Past<'a> {

@@ -34,6 +34,21 @@ struct Visit {
     campaign: Option<&'static str>,
 }
 
+impl Visit {
+    /// As it is sent under the id of that number.
+    fn event(&self, number: usize) -> Value {
+        let Self { visitor, at_ms, own, campaign } = self;
+        let mut event = json!({"eventId": format!("e{number}"), "type": "view", "anonymousId": visitor, "timestamp": at_ms});
+        if let Some(own) = own {
+            event["sessionId"] = json!(own);
+        }
+        if let Some(campaign) = campaign {
+            event["context"] = json!({"campaign": {"source": campaign}});
+        }
+        event
+    }
+}
+
 /// When a visitor did something, and the campaign carried.
 type Times = Vec<(i64, Option<&'static str>)>;
 
@@ -116,18 +131,7 @@ async fn shuffle_copy_and_kill(seed: u64, rules: Rules) {
     let now_ms = jiff::Timestamp::now().as_millisecond();
     let mut events = visits(&mut dice, now_ms);
     dice.shuffle(&mut events);
-    let as_json = |(number, visit): (usize, &Visit)| {
-        let Visit { visitor, at_ms, own, campaign } = visit;
-        let mut event = json!({"eventId": format!("e{number}"), "type": "view", "anonymousId": visitor, "timestamp": at_ms});
-        if let Some(own) = own {
-            event["sessionId"] = json!(own);
-        }
-        if let Some(campaign) = campaign {
-            event["context"] = json!({"campaign": {"source": campaign}});
-        }
-        event
-    };
-    let sent: Vec<Value> = events.iter().enumerate().map(as_json).collect();
+    let sent: Vec<Value> = events.iter().enumerate().map(|(number, visit)| visit.event(number)).collect();
     let batches: Vec<&[Value]> = sent.chunks(40).collect();
     for (number, batch) in batches.iter().enumerate() {
         pulse.http.capture(&json!(batch)).await;
@@ -147,6 +151,48 @@ async fn shuffle_copy_and_kill(seed: u64, rules: Rules) {
     let total = pulse.http.settled().await;
     assert_eq!(total["stored"], sent.len(), "seed {seed}");
     check(&pulse, (&events, rules), now_ms, &format!("seed {seed}")).await;
+}
+
+/// Computes the sessions of the last days again by `rules`; returns how many revisions that took.
+fn rebuild(pulse: &Pulse, rules: Rules) -> u64 {
+    let mut rebuild = Command::new(program());
+    rebuild.args(["sessions", "rebuild", "--from", "-5d", "--json", "--data-dir"]).arg(pulse.data_dir()).envs(settings(rules));
+    let output = rebuild.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&summary["skipped"], &summary["interrupted"]), (&json!(0), &json!(false)));
+    summary["revisions"].as_u64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_by_other_rules_is_once_rebuilt_as_if_stored_by_those_of_now() {
+    let (off, on) = (Rules::default(), Rules { midnight: true, campaign: true });
+    let mut dice = Dice(7);
+    let mut pulse = Pulse::start_with(&settings(off)).await;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let mut events = visits(&mut dice, now_ms);
+    dice.shuffle(&mut events);
+    send(&pulse, &events[..events.len() / 2], 0).await;
+    pulse.http.settled().await;
+    for rules in [on, off, on] {
+        pulse.end().await;
+        assert!(rebuild(&pulse, rules) > 0);
+        assert_eq!(rebuild(&pulse, rules), 0, "a second run has nothing to say");
+        assert!(pulse.restart_with(&settings(rules)).await);
+        check(&pulse, (&events[..events.len() / 2], rules), now_ms, &format!("{rules:?}")).await;
+    }
+    // What comes late goes on with what was rebuilt.
+    send(&pulse, &events[events.len() / 2..], events.len() / 2).await;
+    pulse.http.settled().await;
+    check(&pulse, (&events, on), now_ms, "after late events").await;
+}
+
+/// Sends events in small batches; ids count from `first`.
+async fn send(pulse: &Pulse, events: &[Visit], first: usize) {
+    let sent: Vec<Value> = events.iter().enumerate().map(|(number, visit)| visit.event(first + number)).collect();
+    for batch in sent.chunks(100) {
+        pulse.http.capture(&json!(batch)).await;
+    }
 }
 
 /// The environment that sets the rules of the project.

@@ -52,7 +52,7 @@ pub(super) fn resolve(rules: &SessionRules, question: &Question, past: &Past, ro
     let mut is_changed = false;
     for event in &events {
         let at_ms = event.moment.at_ms;
-        is_changed |= event.is_altered;
+        is_changed |= event.is_altered || question.is_anew(at_ms);
         let known_ms = event.known_ms.filter(|_| event.row.is_none() && !is_changed);
         let start_ms = known_ms.unwrap_or_else(|| match &session {
             Some(open) if rules.continues(&open.span, event.moment) => open.span.start_ms,

@@ -22,6 +22,11 @@ fn sessions(rules: &SessionRules, max_visitors: usize, horizon_ms: i64) -> Sessi
     Sessions::new(ProjectsConfig::default().check(rules.clone()).unwrap(), max_visitors, horizon_ms)
 }
 
+/// A partition that remembers nobody, of a table that has events of everyone.
+fn sessions_of_nobody(rules: &SessionRules) -> Sessions {
+    sessions(rules, 4, BASE_MS + 10_000_000)
+}
+
 fn visitor(number: u64) -> Visitor {
     Visitor { project: ProjectId(1 + number % 2), key: VisitorKey(number / 2) }
 }
@@ -137,6 +142,26 @@ impl Table {
         sessions.end_block(received_ms);
     }
 
+    /// Cuts all events anew, in spans of time one after the other.
+    fn recut(&mut self) {
+        let visitors: std::collections::BTreeSet<Visitor> = self.rows.iter().map(|(visitor, _)| *visitor).collect();
+        for span in 0..6 {
+            let anew = Anew { from_ms: BASE_MS + 300_000 * span, until_ms: BASE_MS + 300_000 * (span + 1) };
+            let mut questions: Vec<Question> = visitors.iter().map(|visitor| recut_question(&self.rules, *visitor, anew)).collect();
+            while !questions.is_empty() {
+                let pasts = self.ask(&questions);
+                let mut further = Vec::new();
+                for question in &questions {
+                    match recut(&self.rules, question, &pasts[&question.visitor]) {
+                        Recut::Needs(question) => further.push(question),
+                        Recut::Done(revisions) => self.revisions.extend(revisions),
+                    }
+                }
+                questions = further;
+            }
+        }
+    }
+
     fn check(&self) {
         let mut moments: BTreeMap<Visitor, Vec<Moment>> = BTreeMap::new();
         for (visitor, visit) in &self.rows {
@@ -233,6 +258,34 @@ proptest! {
             let events: Vec<_> =
                 events.iter().map(|(number, minute, second, campaign)| (visitor(*number), moment((minute * 60 + second) * 1_000, *campaign))).collect();
             table.load(&mut sessions, &events, BASE_MS + number);
+            table.check();
+        }
+    }
+
+    #[test]
+    fn what_was_cut_by_other_rules_is_cut_anew_and_the_second_time_nothing_is_left_to_say(
+        before in any_rules(),
+        now in any_rules(),
+        gap_ms in prop_oneof![Just(50_000_i64), Just(100_000), Just(200_000)],
+        blocks in proptest::collection::vec(proptest::collection::vec(event(5, 1_500), 1..12), 1..12),
+    ) {
+        let now = SessionRules { idle_gap_ms: gap_ms, longest_ms: 2 * gap_ms, ..now };
+        let mut table = Table::new(before.clone());
+        let mut sessions = sessions(&before, 4, BASE_MS - 500_000);
+        for (number, events) in (0..).zip(&blocks) {
+            table.load(&mut sessions, &of_visitors(events), BASE_MS + 40_000 * number);
+        }
+        table.rules = now;
+        table.recut();
+        table.check();
+        let said = table.revisions.len();
+        table.recut();
+        prop_assert_eq!(table.revisions.len(), said);
+        // What comes late goes on with what was said.
+        let mut sessions = sessions_of_nobody(&table.rules);
+        for (number, events) in (100..).zip(&blocks) {
+            let later: Vec<_> = of_visitors(events).into_iter().map(|(visitor, at)| (visitor, Moment { at_ms: at.at_ms + 20_001, ..at })).collect();
+            table.load(&mut sessions, &later, BASE_MS + 40_000 * number);
             table.check();
         }
     }

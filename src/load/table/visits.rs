@@ -12,7 +12,7 @@ use crate::clock;
 use crate::event::ids::{ProjectId, VisitorKey};
 use crate::event::session::{Campaign, Moment, SessionId, Visitor};
 use crate::load::memory::MemoryLimits;
-use crate::load::sessions::{MOST_VISITS, NOBODY_MS, Pasts, Question, Revision, Sessions, Visit};
+use crate::load::sessions::{Anew, MOST_VISITS, NOBODY_MS, Pasts, Question, Revision, Sessions, Visit};
 use crate::store::books::{Held, IS_EVENT};
 use crate::store::data_version::DataVersions;
 use crate::store::revisions::{FROM, IS_REVISION, LENGTH, PROJECT, UNTIL, VERSION};
@@ -63,6 +63,23 @@ impl Past<'_> {
         let to = to.sql(" AND bitShiftRight(bitShiftRight(visitor_id, 32) * ").uint(self.partitions.into());
         let to = to.sql(", 32) = ").uint(self.key.partition.into());
         to.sql(" GROUP BY project_id, visitor_id LIMIT ").uint(max_visitors as u64 + 1)
+    }
+
+    /// The visitors of the partition who have events of a time, in sessions by time; of one project if one is given.
+    pub(super) async fn visitors(&self, time: Anew, project: Option<ProjectId>) -> Result<Vec<Visitor>, TableError> {
+        let to = Statement::of("SELECT DISTINCT project_id, visitor_id FROM ").table(self.events).sql(" WHERE ").sql(IS_EVENT);
+        let to = to.sql(" AND received_day >= toDate(").uint16(first_day(time.from_ms));
+        let to = to.sql(") AND timestamp >= fromUnixTimestamp64Milli(").int(time.from_ms);
+        let to = to.sql(") AND timestamp < fromUnixTimestamp64Milli(").int(time.until_ms).sql(") AND client_session_id = ''");
+        let to = to.sql(" AND bitShiftRight(bitShiftRight(visitor_id, 32) * ").uint(self.partitions.into());
+        let to = to.sql(", 32) = ").uint(self.key.partition.into());
+        let to = match project {
+            Some(project) => to.sql(" AND project_id = ").uint(project.0),
+            None => to,
+        };
+        let mut visitors = Vec::new();
+        self.server.each(&to, |row: &[u8; 16]| visitors.extend(visitor(row))).await?;
+        Ok(visitors)
     }
 
     /// What the table has of the visitors in the spans that are asked for.

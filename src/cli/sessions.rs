@@ -1,0 +1,70 @@
+//! `pulse sessions`
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+
+use super::ConfigArgs;
+use super::replay::{print, rework};
+use crate::event::ids::ProjectId;
+use crate::load::{RebuildRequest, RebuildSummary};
+use crate::{clock, query};
+
+#[derive(Debug, Args)]
+pub(super) struct SessionsArgs {
+    #[command(subcommand)]
+    command: SessionsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SessionsCommand {
+    /// Compute the sessions of the past again, by the rules that are configured now
+    Rebuild(RebuildArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pulse sessions rebuild --from -30d
+  pulse sessions rebuild --from 2026-03-01 --to 2026-04-01 --project shop
+
+Events keep their rows; what changes is stored beside them, and every report follows. Interrupted, it may be run again. \
+With the embedded log it runs instead of `pulse serve`, with Kafka beside it.")]
+struct RebuildArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// First moment: RFC 3339, a date in UTC, or relative such as -30d
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: String,
+    /// The moment behind the last
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "now")]
+    to: String,
+    /// Only this project
+    #[arg(long, value_name = "NAME")]
+    project: Option<String>,
+    /// One JSON object instead of a summary
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &SessionsArgs) -> Result<()> {
+    super::start_logging("info");
+    let SessionsCommand::Rebuild(args) = &args.command;
+    let (from_ms, until_ms) = (instant("from", &args.from)?, instant("to", &args.to)?);
+    if from_ms >= until_ms {
+        bail!("--from must be before --to");
+    }
+    let request = RebuildRequest { from_ms, until_ms, project: args.project.as_deref().map(ProjectId::of_name) };
+    let summary = rework(&args.config.load(Vec::new())?, &request, "days of partitions")?;
+    let RebuildSummary { visitors, changed, revisions, skipped, interrupted } = &summary;
+    print(args.json, &summary, &format!("visitors   {visitors}\nchanged    {changed}\nrevisions  {revisions}\nskipped    {skipped}"))?;
+    if *interrupted {
+        bail!("stopped before the end; run again, it goes on where it was");
+    }
+    Ok(())
+}
+
+fn instant(name: &str, text: &str) -> Result<i64> {
+    match query::instant(text, clock::now_ms()) {
+        Some(at_ms) => Ok(at_ms),
+        None => bail!("--{name} `{text}`: neither RFC 3339, a date, nor a relative time such as -30d"),
+    }
+}
