@@ -10,6 +10,7 @@ use super::error::TableError;
 use super::table::Table;
 use crate::backoff::Backoff;
 use crate::metrics::Counter;
+use crate::store::fence::NO_GENERATION;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -27,7 +28,8 @@ pub(super) enum Inserted {
 /// A running insert.
 pub(super) type Inserting = Pin<Box<dyn Future<Output = Inserted> + Send>>;
 
-/// Inserts a block until the table has it. After any doubt: fence, look, and only then insert again. Where it is certain that nothing
+/// Inserts a block until the table has it. After any doubt: fence, look, and only then insert again. Where anyone else has taken the
+/// fence, to load or to say something of sessions that are stored, what this worker remembers is out of date. Where it is certain that nothing
 /// of the block is stored or still running ([`TableError::is_over`]), a look is enough.
 pub(super) async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64, stop: CancellationToken) -> Inserted {
     let mut pause = Pause::default();
@@ -43,7 +45,11 @@ pub(super) async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u
             let looked = if is_over {
                 table.highest(sealed.key()).await.map(|highest| (generation, highest))
             } else {
-                table.take_fence(sealed.key()).await
+                match table.owner(sealed.key()).await {
+                    Ok(owner) if owner != generation && owner != NO_GENERATION => return Inserted::Overlap,
+                    Ok(_) => table.take_fence(sealed.key()).await,
+                    Err(problem) => Err(problem),
+                }
             };
             match looked {
                 Ok((taken, Some(highest))) if highest == sealed.last_offset => return Inserted::Stored { sealed, generation: taken },

@@ -3,7 +3,7 @@
 //! Day by day and partition by partition the visitors of the range are looked at; whose sessions are others by the present rules gets
 //! revisions that say so. Promises: afterwards sessions are those that the rules make of the events of the range; a second run writes
 //! nothing; cut at any moment it goes on where it was. It may run while instances load: what is written is computed behind the fence
-//! of its partition, so nothing is stored between the look and the insert, and a loader whose fence was taken looks at the table anew.
+//! of its partition, so nothing is stored between the look and the insert, and a loader whose fence was taken reads its partition anew.
 //! Cost: each visitor of a day is looked up once; a loader loses a few hundred milliseconds for each batch that is written beside it.
 //! May go wrong: a visitor with more events than [`MOST_VISITS`] within a day is left as it is, and counted.
 
@@ -151,13 +151,17 @@ impl SessionRebuild {
         Err(RebuildError(format!("loaders never let go of partition {}", part.key.partition)))
     }
 
-    /// Takes the fence, looks again, and inserts what is to be said; as many revisions as there are.
+    /// Takes the fence, looks again, and inserts what is to be said, until a look behind the fence finds nothing: what a loader stored
+    /// between that knew nothing of it is found by the next look, and its next insert is refused. Returns the number of revisions.
     async fn written(&self, part: Part, visitors: &[Visitor]) -> Result<u64, TableError> {
-        let (generation, highest) = self.table.take_fence(part.key).await?;
-        let looked = look(&self.table, &self.projects, part, visitors).await?;
-        let Some(sealed) = sealed(part.key, highest.unwrap_or(0), &looked.revisions) else { return Ok(0) };
-        self.table.insert(&sealed, generation).await?;
-        Ok(looked.revisions.len() as u64)
+        let mut revisions = 0;
+        loop {
+            let (generation, highest) = self.table.take_fence(part.key).await?;
+            let looked = look(&self.table, &self.projects, part, visitors).await?;
+            let Some(sealed) = sealed(part.key, highest.unwrap_or(0), &looked.revisions) else { return Ok(revisions) };
+            self.table.insert(&sealed, generation).await?;
+            revisions += looked.revisions.len() as u64;
+        }
     }
 
     /// What the table answers, asked again while it refuses.

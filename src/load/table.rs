@@ -36,6 +36,9 @@ pub(super) trait Table: Clone + Send + Sync + 'static {
     /// highest raw offset that the table has.
     fn take_fence(&self, key: PartitionKey) -> impl Future<Output = Result<(u64, Option<i64>), TableError>> + Send;
 
+    /// The generation that has the fence of a partition; [`crate::store::fence::NO_GENERATION`] where a server that started anew knows none.
+    fn owner(&self, key: PartitionKey) -> impl Future<Output = Result<u64, TableError>> + Send;
+
     /// The highest raw offset that the table has of a partition, asked by the owner of its fence.
     fn highest(&self, key: PartitionKey) -> impl Future<Output = Result<Option<i64>, TableError>> + Send;
 
@@ -214,6 +217,10 @@ impl Table for EventTable {
         let (shard, highest) = chosen.map_or((0, None), |(shard, highest)| (*shard, *highest));
         self.shard_map.set(key, shard, highest.is_some());
         Ok((generation, highest))
+    }
+
+    async fn owner(&self, key: PartitionKey) -> Result<u64, TableError> {
+        Ok(self.fence.owner(self.writer(key)?, key.partition).await?)
     }
 
     async fn highest(&self, key: PartitionKey) -> Result<Option<i64>, TableError> {

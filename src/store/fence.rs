@@ -39,9 +39,14 @@ impl Fence {
 
     /// Whether a server knows an owner of the partition.
     pub async fn is_taken(&self, server: &Client, partition: u16) -> Result<bool, ClickHouseError> {
+        Ok(self.owner(server, partition).await? != NO_GENERATION)
+    }
+
+    /// The generation that has the partition, as one server knows; [`NO_GENERATION`] if it knows none.
+    pub async fn owner(&self, server: &Client, partition: u16) -> Result<u64, ClickHouseError> {
         let to = Statement::of("SELECT ").sql("joinGet(").quoted(&self.0.to_string()).sql(", 'generation', ").uint16(partition).sql(")");
         let rows: Vec<(Whole<u64>,)> = server.rows(&to).await?;
-        Ok(rows.iter().any(|(generation,)| generation.0 != NO_GENERATION))
+        Ok(rows.first().map_or(NO_GENERATION, |(generation,)| generation.0))
     }
 
     /// Whether no insert of another generation of this partition is running. The fence refuses those that write their block after it

@@ -241,6 +241,14 @@ impl Table for World {
         Ok((generation, self.with(|state| state.highest())))
     }
 
+    async fn owner(&self, _: PartitionKey) -> Result<u64, TableError> {
+        self.pause().await;
+        if self.strikes(10) {
+            return Err(TableError::Later("nothing can be read".to_owned()));
+        }
+        Ok(self.with(|state| state.generation))
+    }
+
     async fn highest(&self, _: PartitionKey) -> Result<Option<i64>, TableError> {
         self.pause().await;
         if self.strikes(10) {
