@@ -121,41 +121,51 @@ fn events(rules: &SessionRules, past: &Past, rows: &[Row]) -> Vec<Event> {
     events
 }
 
-/// Gathers what the table says wrongly, neighbours together.
+/// Gathers what the table says wrongly, neighbours together. A revision reaches from one event of its session to the next, also to one
+/// of which the table says it rightly: what was said before shows nowhere between two events of one session.
 struct Changes {
     visitor: Visitor,
     version: u32,
     done: Vec<Revision>,
+    /// With where its session begins.
     open: Option<(i64, Revision)>,
+    /// The event before, and where its session begins.
+    previous: Option<(i64, i64)>,
 }
 
 impl Changes {
     fn new(visitor: Visitor, past: &Past) -> Self {
         let version = past.revisions.iter().map(|revision| revision.version).max().unwrap_or(0).saturating_add(1);
-        Self { visitor, version, done: Vec::new(), open: None }
+        Self { visitor, version, done: Vec::new(), open: None, previous: None }
     }
 
     fn note(&mut self, event: &Event, start_ms: i64) {
+        let at_ms = event.moment.at_ms;
         // Of a new row of which no revision holds, the row itself will say it.
         let is_said = event.known_ms.map_or(event.row.is_some(), |known_ms| known_ms == start_ms);
         let is_neutral = event.row.is_some() && event.known_ms.is_none();
-        match &mut self.open {
-            Some((open_ms, revision)) if *open_ms == start_ms && !is_said => revision.to_ms = event.moment.at_ms,
-            Some((open_ms, _)) if *open_ms == start_ms && is_neutral => {}
-            open => {
-                self.done.extend(open.take().map(|(_, revision)| revision));
-                if !is_said {
-                    let session = SessionId::beginning_at(self.visitor, start_ms);
-                    let (visitor, version, at_ms) = (self.visitor, self.version, event.moment.at_ms);
-                    let revision = Revision { visitor, from_ms: at_ms, to_ms: at_ms, session, version };
-                    self.open = Some((start_ms, revision));
-                }
+        let previous = self.previous.replace((at_ms, start_ms));
+        if let Some((_, revision)) = self.open.as_mut().filter(|(open_ms, _)| *open_ms == start_ms) {
+            revision.to_ms = at_ms;
+            if is_said && !is_neutral {
+                self.close();
             }
+            return;
+        }
+        self.close();
+        if !is_said {
+            let from_ms = previous.filter(|(_, of_ms)| *of_ms == start_ms).map_or(at_ms, |(before_ms, _)| before_ms);
+            let session = SessionId::beginning_at(self.visitor, start_ms);
+            self.open = Some((start_ms, Revision { visitor: self.visitor, from_ms, to_ms: at_ms, session, version: self.version }));
         }
     }
 
-    fn end(mut self) -> Vec<Revision> {
+    fn close(&mut self) {
         self.done.extend(self.open.take().map(|(_, revision)| revision));
+    }
+
+    fn end(mut self) -> Vec<Revision> {
+        self.close();
         self.done
     }
 }
