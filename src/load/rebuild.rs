@@ -238,7 +238,8 @@ fn sealed(key: PartitionKey, offset: i64, revisions: &[Revision]) -> Option<Seal
         next_enriched: 0,
         rows: Arc::new(rows),
         waits: Vec::new(),
-        touched: BTreeSet::new(),
+        arrived: Default::default(),
+        revised: Default::default(),
         tied: BTreeSet::new(),
     };
     (!revisions.is_empty()).then_some(sealed)
