@@ -168,7 +168,12 @@ fn check_list(asker: Asker<'_>, case: &Case, sessions: &[&Event]) -> Result<(), 
         }
     }
     let mut expected: Vec<&Event> = sessions.iter().filter(begins_in(case.range)).copied().collect();
-    expected.sort_by_key(|session| std::cmp::Reverse((session.of_session.start_ms, session.session_id())));
+    // The server orders ids by their second half first.
+    let key = |session: &&Event| {
+        let id = session.session_id();
+        std::cmp::Reverse((session.of_session.start_ms, id[19..].to_owned(), id[..19].to_owned()))
+    };
+    expected.sort_by_key(key);
     prop_assert_eq!(found.len(), expected.len());
     let text = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
     for (found, session) in found.iter().zip(expected) {
