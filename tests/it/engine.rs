@@ -4,10 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use hyper::StatusCode;
+use pulse::clickhouse::engine::{EngineConfig, find_library};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{PATIENCE, POLL, Pulse, signal};
+use crate::harness::{PATIENCE, POLL, Pulse, program, signal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_but_pulse_is_let_into_the_engine_and_no_page_of_a_browser() {
@@ -128,5 +129,30 @@ async fn while_the_engine_is_away_nobody_takes_its_port() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect_err("the port was free");
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     pulse.http.settled().await;
+    assert!(pulse.stop().await);
+}
+
+/// Its parent was killed before it could ask to be told: the next pulse's engine would find the data taken, and end.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_whose_parent_is_gone_touches_no_data() {
+    let mut pulse = Pulse::start().await;
+    let folder = pulse.data_dir().join("clickhouse");
+    pulse.end().await;
+    let data = folder.join("orphan");
+    let (lifeline, parent) = std::io::pipe().unwrap();
+    drop(parent);
+    let ended = std::process::Command::new(program())
+        .arg("engine")
+        .arg(find_library(&EngineConfig::default()).unwrap())
+        .arg("--config-file")
+        .arg(folder.join("config.xml"))
+        .arg("--path")
+        .arg(&data)
+        .args(["--query", "SELECT 1"])
+        .stdin(lifeline)
+        .status()
+        .unwrap();
+    assert!(ended.success() && !data.exists());
+    pulse.restart().await;
     assert!(pulse.stop().await);
 }

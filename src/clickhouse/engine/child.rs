@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::{EngineError, io};
@@ -68,11 +69,23 @@ impl EngineCommand {
     }
 }
 
+/// Whether the parent was gone before its death could be a signal. It would be minutes until the engine notices on a machine that is
+/// busy; meanwhile it would take the data from the engine of the next pulse.
+fn is_orphan() -> rustix::io::Result<bool> {
+    let stdin = std::io::stdin();
+    let mut polled = [PollFd::new(&stdin, PollFlags::empty())];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(polled[0].revents().contains(PollFlags::HUP))
+}
+
 /// Runs the engine inside this process until its standard input closes: the hidden subcommand. Arguments are the engine's
 /// own. Errors: the library cannot be loaded.
 pub fn run_child(library: &Path, arguments: &[OsString]) -> Result<(), String> {
     // Whatever ends the parent ends us, also when it is killed.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(|problem| problem.to_string())?;
+    if is_orphan().map_err(|problem| problem.to_string())? {
+        return Ok(());
+    }
     // What pulse has switched off for itself is not meant for the engine.
     let _ = rustix::thread::disable_transparent_huge_pages(false);
     let strings: Vec<CString> = std::iter::once(OsStr::new("engine"))
