@@ -79,6 +79,8 @@ struct Noted {
     any: Version,
     /// Of who is who.
     people: Version,
+    /// Of what was ruled of that by hand.
+    ruled: Version,
     /// Of unknown times of a day.
     days: BTreeMap<Day, Version>,
     /// The last note, and the events of all.
@@ -147,16 +149,27 @@ impl DataVersions {
         projects.entry(project).or_default().people = self.next();
     }
 
+    /// Notes that somebody has ruled which ids of `project` belong to one person.
+    pub fn note_ruling(&self, project: ProjectId) {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        let (noted, version) = (projects.entry(project).or_default(), self.next());
+        (noted.people, noted.ruled) = (version, version);
+    }
+
     /// Whether it changed since `seen` which ids of `project` belong to one person.
     pub fn people_since(&self, project: ProjectId, seen: Version) -> bool {
-        if self.now() == seen {
-            return false;
-        }
-        if Version(self.everything.load(Ordering::SeqCst)) > seen {
-            return true;
-        }
+        self.now() != seen
+            && (Version(self.everything.load(Ordering::SeqCst)) > seen || self.noted_since(project, seen, |noted| noted.people))
+    }
+
+    /// Whether somebody has ruled on that since `seen`, in this process.
+    pub fn ruled_since(&self, project: ProjectId, seen: Version) -> bool {
+        self.now() != seen && self.noted_since(project, seen, |noted| noted.ruled)
+    }
+
+    fn noted_since(&self, project: ProjectId, seen: Version, version: impl Fn(&Noted) -> Version) -> bool {
         let projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        projects.get(&project).is_some_and(|noted| noted.people > seen)
+        projects.get(&project).is_some_and(|noted| version(noted) > seen)
     }
 
     /// Notes that anything may have arrived.
@@ -271,6 +284,7 @@ mod tests {
         let versions = DataVersions::default();
         let seen = versions.now();
         versions.note_people(ADA);
+        assert!(!versions.ruled_since(ADA, seen));
         assert!(versions.people_since(ADA, seen) && !has_news(&versions, ADA, 0..=Quarter::MAX, seen) && !versions.people_since(BOB, seen));
         let seen = versions.now();
         versions.note([((ADA, 10), 1)]);

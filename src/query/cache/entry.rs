@@ -147,6 +147,10 @@ impl Entry {
     /// Whether it may answer at `now`.
     pub(crate) fn verdict(&self, arrivals: &DataVersions, now: Instant) -> Verdict {
         let age = now.saturating_duration_since(self.began);
+        // Who has ruled who is who sees it in the next answer, whatever that costs.
+        if self.counts_people && arrivals.ruled_since(self.question.key.project, self.seen) {
+            return Verdict::Expired;
+        }
         if !self.is_outdated(arrivals) {
             let kept = if self.reach.is_closed { KEPT_CLOSED } else { KEPT };
             return match age {

@@ -140,7 +140,7 @@ impl People {
         if !ties.is_empty() {
             let ruled = identities::rule(&self.store, &ties).await;
             // Also after an error: it may have been stored.
-            self.arrivals.note_people(project);
+            self.arrivals.note_ruling(project);
             ruled.map_err(|problem| QueryError::of_store(problem.class()))?;
         }
         changed(&ties)
