@@ -14,7 +14,7 @@ use crate::event::field::flag;
 use crate::event::ids::{ProjectId, VisitorKey};
 use crate::event::packed::EventHeader;
 
-/// What makes an event the same. The project is compared, although it is in the visitor's hash too: whoever may write to one project can
+/// What makes an event the same. The project is compared, although it is in the visitor's hash too: a client of one project can
 /// make up a visitor whose hash is that of another project's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct EventKey {

@@ -3,7 +3,7 @@
 use super::block::{Block, EnrichedRecord, Sealed};
 use super::memory::Memory;
 use super::row::{self, Part, Rows};
-use super::sessions::{Pasts, Settled};
+use super::sessions::Pasts;
 use crate::event::record::{self, Enriched, Tallies};
 use crate::store::books::PartitionKey;
 
@@ -30,7 +30,7 @@ pub(crate) fn load(records: &[Vec<u8>]) -> (Tallies, usize) {
     let mut end = |block: &mut Block, Memory { sessions, .. }: &mut Memory| {
         block.resolve_duplicates(|_| None, sessions);
         let waiting = block.waiting_rows(sessions);
-        let mut settled = Settled { revisions: sessions.moved(), ..Settled::default() };
+        let mut settled = sessions.begin_settling();
         let mut questions = sessions.questions(&waiting);
         while !questions.is_empty() {
             questions = sessions.settle(&waiting, &questions, &Pasts::default(), &mut settled);

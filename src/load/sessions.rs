@@ -1,9 +1,10 @@
 //! The session of every event that is stored, whatever the order of arrival.
 //!
 //! Owns what one partition remembers of its visitors: of each the latest session, and how far around it nothing else is. Promise: the
-//! sessions in the table are those of its project's [`SessionRules`] over the set of its events. An event that goes on with what is remembered, or
-//! is of a visitor of whom all is known, gets its session at once; any other waits until the block is sealed, when the table is asked for
-//! the visitor's events around it ([`resolve`]). Where an event that is stored belongs to another session from then on (a late one
+//! sessions in the table are those of its project's [`SessionRules`] over the set of its events. An event that goes on with what is
+//! remembered, or is of a visitor of whom all is known, gets its session at once; any other waits until the block is sealed, when the table
+//! is asked for the visitor's events around it ([`resolve`]). Of some visitors an earlier session is remembered too, so that what a device
+//! did while it was offline is asked about once at most. Where an event that is stored belongs to another session from then on (a late one
 //! came before it, bridged two, or moved a cut), a row beside the events says so: a [`Revision`], in the same block.
 //! Memory is bounded: beyond it visitors are forgotten, which costs look-ups and nothing else.
 //!
@@ -324,11 +325,13 @@ impl Sessions {
         renamed
     }
 
-    /// What is to be said of stored events without asking the table: their sessions began earlier than was known. Of visitors who wait
-    /// the table will tell all.
-    pub(crate) fn moved(&mut self) -> Vec<Revision> {
+    /// What the block gets without asking the table: revisions of sessions that began earlier than was known. Of visitors who wait the
+    /// table will tell all.
+    pub(crate) fn begin_settling(&mut self) -> Settled {
         let moved = std::mem::take(&mut self.moved.revisions).into_iter().filter(|revision| !self.is_waiting(revision.visitor));
-        moved.map(|revision| Revision { session: self.renamed(revision.session).unwrap_or(revision.session), ..revision }).collect()
+        let revisions =
+            moved.map(|revision| Revision { session: self.renamed(revision.session).unwrap_or(revision.session), ..revision }).collect();
+        Settled { revisions, ..Settled::default() }
     }
 
     /// What to ask the table before [`Self::settle`], for all rows of waiting visitors.

@@ -20,7 +20,7 @@ pub struct Latency {
     pub max: u64,
 }
 
-/// What the loader measures, shared with whoever shows it.
+/// What the loader measures, shared with those who show it.
 #[derive(Debug, Default)]
 pub struct LoadStats {
     // One entry a project that loads: projects come from keys, so there are as few as those.

@@ -15,7 +15,6 @@ use super::flush_schedule::FlushSchedule;
 use super::insert::{Inserted, Inserting, Pause, insert, wait};
 use super::memory::{Memory, MemoryLimits};
 use super::raw_bounds::RawBounds;
-use super::sessions::Settled;
 use super::stats::LoadStats;
 use super::table::Table;
 use crate::event::ids::LogEpoch;
@@ -368,7 +367,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         let Some(key) = self.block.key() else { return true };
         let sessions = &mut ownership.memory.sessions;
         let rows = self.block.waiting_rows(sessions);
-        let mut settled = Settled { revisions: sessions.moved(), ..Settled::default() };
+        let mut settled = sessions.begin_settling();
         let (mut questions, mut pause) = (sessions.questions(&rows), Pause::default());
         Counter::SessionLookups.add(questions.len() as u64);
         while !questions.is_empty() {

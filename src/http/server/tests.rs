@@ -141,7 +141,7 @@ async fn a_length_beyond_the_limit_is_refused_at_once() {
     let running = start().await;
     let head = "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 107374182400\r\n";
     assert!(exchange(&running, format!("{head}\r\n")).await.starts_with("HTTP/1.1 413"));
-    // Whoever asks for leave to send is refused without it.
+    // A client that asks for leave to send is refused without it.
     let answer = exchange(&running, "POST /a HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2000000\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }

@@ -128,7 +128,7 @@ impl Table {
             .filter(|(_, (visitor, _))| sessions.is_waiting(*visitor))
             .map(|(row, (visitor, visit))| Row { visitor: *visitor, moment: visit.moment, row })
             .collect();
-        let mut settled = Settled { revisions: sessions.moved(), ..Settled::default() };
+        let mut settled = sessions.begin_settling();
         let mut questions = sessions.questions(&rows);
         while !questions.is_empty() {
             let pasts = self.ask(&questions);
