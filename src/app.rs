@@ -2,6 +2,7 @@
 
 mod holes;
 mod lag;
+pub mod openapi;
 mod routes;
 mod schema;
 mod storage;
@@ -84,7 +85,7 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
     let address = server.address().context("http.listen")?;
     let Some(log) = unless_ended(&mut signals, &run.stop, open).await else { return Ok(()) };
     let log = log?;
-    let needs_storage = settings.roles.iter().any(|role| matches!(role, Role::Load | Role::Query));
+    let needs_storage = settings.roles.iter().any(|role| matches!(role, Role::Load | Role::Query | Role::Alert));
     let opening = async { if needs_storage { Storage::open(&settings).await.map(Some) } else { Ok(None) } };
     let storage = match unless_ended(&mut signals, &run.stop, opening).await {
         Some(storage) => storage?,
@@ -171,8 +172,14 @@ impl<L: RunningLog> Instance<L> {
         if let Some(refreshing) = routes.keep_fresh(supervisor.stop_token()) {
             supervisor.spawn("refresh", refreshing);
         }
+        if let Some(following) = routes.follow_live(supervisor.stop_token()) {
+            supervisor.spawn("live", following);
+        }
         if let Some(checking) = routes.check_reader(supervisor.stop_token()) {
             supervisor.spawn("reader limits", checking);
+        }
+        if let Some(watching) = routes.watch_alerts(supervisor.stop_token()) {
+            supervisor.spawn("alerts", watching);
         }
         if let Some(sharing) = routes.share_rate(supervisor.stop_token()) {
             supervisor.spawn("rate limit", sharing);
@@ -376,8 +383,11 @@ fn greet(address: SocketAddr, settings: &Settings, data_dir: &Path, is_first: bo
         for entry in keys::read(&keys::path(&settings.config.keys, data_dir))? {
             let KeyEntry { project, write_key, read_key, import_key, .. } = entry;
             let _ = writeln!(text, "project    {project}\nwrite key  {write_key}\nread key   {read_key}\nimport key {import_key}");
+            if settings.roles.contains(&Role::Query) {
+                // The part behind `#` is sent to no server and so is in nobody's log.
+                let _ = writeln!(text, "dashboard  http://{address}/#key={read_key}");
+            }
         }
-        let _ = writeln!(text, "dashboard  http://{address}/");
     }
     if let Err(problem) = std::io::stdout().write_all(text.as_bytes()) {
         tracing::debug!(%problem, "standard output is closed");

@@ -1,9 +1,10 @@
 //! Who may send events for a project, and who may ask about it.
 //!
-//! Owns the keys ([`keys`]: their file, [`watcher`]: its changes) and how a request shows one ([`credential`]). Write keys are public
+//! Owns the keys ([`keys`]: their file, [`watcher`]: its changes) and how a request shows one ([`credential`], [`cookie`]). Write keys are public
 //! and only send; read keys are secret and ask; import keys are secret and bring history, which read keys may do too. Promises: the
 //! project follows from the key, never from input; an unknown key takes as long to refuse as a nearly right one.
 
+pub mod cookie;
 pub mod credential;
 pub mod keys;
 mod watcher;
@@ -20,6 +21,7 @@ use self::keys::{KeysConfig, KeysError, Table};
 use self::watcher::FileWatcher;
 use crate::event::ids::ProjectId;
 use crate::http::respond::ApiError;
+use crate::secret::Secret;
 
 /// What a key opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,8 @@ impl KeyKind {
         self == wanted || self == Self::Read && wanted == Self::Import
     }
 
-    fn as_str(self) -> &'static str {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Write => "write",
             Self::Read => "read",
@@ -66,6 +69,8 @@ pub struct Grant {
     pub name: Arc<str>,
     /// What the key opens.
     pub kind: KeyKind,
+    /// Tells the key from others of its kind: the beginning of its hash.
+    pub key: u32,
     is_disabled: bool,
 }
 
@@ -87,6 +92,9 @@ pub enum AuthError {
     /// The keys of the project are disabled.
     #[error("the key is disabled")]
     Disabled,
+    /// The request shows a cookie and comes from a page of another origin, or does not say where it comes from.
+    #[error("a cookie counts only for pages of this origin: send the key as `Authorization: Bearer`")]
+    CrossOrigin,
     /// The key is for something else.
     #[error("{}", .0.who())]
     WrongKind(KeyKind),
@@ -101,6 +109,7 @@ impl AuthError {
             Self::Missing(KeyKind::Import) => "missing_import_key",
             Self::Unreadable | Self::Several | Self::Unknown => "invalid_key",
             Self::Disabled => "key_disabled",
+            Self::CrossOrigin => "cross_origin",
             Self::WrongKind(_) => "wrong_key_kind",
         }
     }
@@ -111,7 +120,7 @@ impl From<AuthError> for ApiError {
         let status = match error {
             AuthError::Missing(_) | AuthError::Unreadable | AuthError::Unknown => StatusCode::UNAUTHORIZED,
             AuthError::Several => StatusCode::BAD_REQUEST,
-            AuthError::Disabled | AuthError::WrongKind(_) => StatusCode::FORBIDDEN,
+            AuthError::Disabled | AuthError::CrossOrigin | AuthError::WrongKind(_) => StatusCode::FORBIDDEN,
         };
         Self::new(status, error.code(), error.to_string())
     }
@@ -148,7 +157,7 @@ impl Keys {
 
     fn reload(&mut self) {
         if let Some(fresh) = self.file.changed(keys::read_table) {
-            tracing::info!(keys = fresh.len(), "keys read again");
+            tracing::info!(keys = fresh.grants.len(), "keys read again");
             *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
     }
@@ -172,13 +181,18 @@ impl Keys {
 
     /// Whether any key is of this project.
     pub fn has_project(&self, project: ProjectId) -> bool {
-        self.table.read().is_ok_and(|table| table.values().any(|grant| grant.project == project))
+        self.table.read().is_ok_and(|table| table.grants.values().any(|grant| grant.project == project))
+    }
+
+    /// A secret of a project that lasts as long as its read key: names made with it tell nobody else what they are made of.
+    pub fn secret_of(&self, project: ProjectId) -> Option<Secret> {
+        self.table.read().ok()?.secrets.get(&project).cloned()
     }
 
     fn find(&self, key: &str) -> Option<Grant> {
         // Looked up by hash: how long it takes says nothing about how much of a key was right.
         let table = self.table.read().ok().map(|table| Arc::clone(&table))?;
-        table.get(&keys::hash(key)).cloned()
+        table.grants.get(&keys::hash(key)).cloned()
     }
 }
 

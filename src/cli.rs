@@ -1,5 +1,6 @@
 //! The command line: one file a command, each thin.
 
+mod alerts;
 mod bench;
 mod check_config;
 mod dead;
@@ -49,6 +50,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Show what could not be read, and why
     Dead(dead::DeadArgs),
+    /// Check, try, save and export rules of alerts
+    Alerts(alerts::AlertsArgs),
     /// Say whether the configuration is sound, and with what values
     CheckConfig(check_config::CheckConfigArgs),
     /// The embedded engine, started by pulse itself
@@ -106,6 +109,7 @@ pub fn run() -> ExitCode {
         Command::Keys(args) => keys::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Dead(args) => dead::run(&args),
+        Command::Alerts(args) => alerts::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Engine { library, arguments } => crate::clickhouse::engine::run_child(&library, &arguments).map_err(anyhow::Error::msg),
     };

@@ -6,6 +6,7 @@
 //! are bound.
 
 mod answer;
+mod blocks;
 mod breaker;
 mod client;
 mod config;
@@ -16,6 +17,7 @@ pub mod native;
 mod statement;
 
 pub use answer::{Answer, Format, Whole};
+pub use blocks::{Block, BlockReader};
 pub use breaker::{Breaker, Permit};
 pub use client::{ClickHouse, Client};
 pub use config::{ClickHouseConfig, ClickHouseSettings, Login};

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::alert::{AlertLimits, AlertsConfig};
 use crate::auth::keys::KeysConfig;
 use crate::clickhouse::{ClickHouseConfig, ClickHouseSettings};
 use crate::http::HttpConfig;
@@ -65,6 +66,8 @@ pub struct Config {
     pub clickhouse: ClickHouseConfig,
     /// `[query]`
     pub query: QueryConfig,
+    /// `[alerts]`
+    pub alerts: AlertsConfig,
     /// `[redis]`
     pub redis: RedisConfig,
     /// `[projects]`
@@ -87,6 +90,7 @@ impl Default for Config {
             load: LoadConfig::default(),
             clickhouse: ClickHouseConfig::default(),
             query: QueryConfig::default(),
+            alerts: AlertsConfig::default(),
             redis: RedisConfig::default(),
             projects: ProjectsConfig::default(),
         }
@@ -150,6 +154,8 @@ pub struct Settings {
     pub clickhouse: ClickHouseSettings,
     /// Limits of query.
     pub query: QueryLimits,
+    /// What alerts are made of.
+    pub alerts: AlertLimits,
 }
 
 /// What is wrong with the configuration; the message names the key.
@@ -193,7 +199,7 @@ impl Config {
             }
         }
         if roles.is_empty() {
-            return Err(ConfigError("roles: at least one of ingest, process, load, query is needed".to_owned()));
+            return Err(ConfigError("roles: at least one of ingest, process, load, query, alert is needed".to_owned()));
         }
         self.http.check().map_err(ConfigError)?;
         let log = self.log.check().map_err(ConfigError)?;
@@ -213,6 +219,7 @@ impl Config {
             load,
             clickhouse: self.clickhouse.check().map_err(ConfigError)?,
             query: self.query.clone().check().map_err(ConfigError)?,
+            alerts: self.alerts.check().map_err(ConfigError)?,
             config: self,
         })
     }

@@ -7,6 +7,7 @@
 
 mod accept;
 mod contract;
+mod daily_visitor;
 mod dead_letters;
 mod draft;
 mod envelope;
@@ -186,6 +187,15 @@ impl IngestLimits {
         let events = self.seal_size.saturating_add(self.seal_size.max(self.max_event_size));
         events.saturating_mul(GROWTH).max(2 * dead_letters::MAX_ORIGINAL)
     }
+}
+
+/// The paths of all dialects, as `matchit` reads them, with each method.
+pub fn routes() -> impl Iterator<Item = (&'static str, &'static hyper::Method)> {
+    let of_dialect = |dialect: &&'static dyn protocol::Protocol| {
+        let methods = dialect.methods();
+        dialect.paths().iter().flat_map(move |path| methods.iter().map(move |method| (*path, method)))
+    };
+    protocol::PROTOCOLS.iter().flat_map(of_dialect)
 }
 
 #[cfg(test)]

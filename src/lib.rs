@@ -3,7 +3,7 @@
 //! # The path of an event
 //! `ingest` decodes and checks a request, appends its events to the `raw` topic and answers once they are durable.
 //! `process` enriches them and publishes the `enriched` topic. `load` drops what is already stored, gives each event its session and
-//! inserts the rest into ClickHouse as one atomic part together with the books of the block. `query` answers from there.
+//! inserts the rest into ClickHouse as one atomic part together with the books of the block. `query` answers from there; `alert` asks it.
 //! Roles meet only in topics and tables, even inside one process, and in what [`store`] says of the tables.
 //!
 //! # Promises
@@ -16,7 +16,7 @@
 //! |---|---|
 //! | 5 | `main`, [`cli`] |
 //! | 4 | [`app`], [`config`], [`replay`] |
-//! | 3 | [`ingest`], [`process`], [`load`], [`query`] |
+//! | 3 | [`ingest`], [`process`], [`load`], [`query`], and [`alert`], which alone asks another of them: `query` |
 //! | 2 | [`store`], [`auth`] |
 //! | 1 | [`log`], [`clickhouse`], [`http`], [`redis`] |
 //! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`project`], [`backoff`], [`byte_size`], [`failpoint`], [`secret`], [`wire`], and [`lifecycle`], which alone of them knows tokio |
@@ -30,6 +30,7 @@
 #![warn(unreachable_pub)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod alert;
 pub mod app;
 pub mod auth;
 pub mod backoff;

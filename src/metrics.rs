@@ -54,6 +54,12 @@ pub enum Counter {
     CacheStale,
     /// The breaker in front of the store opened.
     BreakerOpened,
+    /// A rule was asked about.
+    AlertEvaluations,
+    /// A rule could not be judged because asking failed.
+    AlertFailures,
+    /// A slot of a rule was judged.
+    AlertSlots,
 }
 
 impl Counter {
@@ -82,6 +88,9 @@ impl Counter {
             Self::CacheMisses => "pulse_query_cache_misses_total",
             Self::CacheStale => "pulse_query_cache_stale_total",
             Self::BreakerOpened => "pulse_store_breaker_opened_total",
+            Self::AlertEvaluations => "pulse_alert_evaluations_total",
+            Self::AlertFailures => "pulse_alert_failures_total",
+            Self::AlertSlots => "pulse_alert_slots_total",
         }
     }
 
@@ -109,6 +118,9 @@ impl Counter {
             Self::CacheMisses => "Reports computed",
             Self::CacheStale => "Questions answered from the cache because the store could not answer",
             Self::BreakerOpened => "Times the breaker in front of the store opened",
+            Self::AlertEvaluations => "Questions of rules that were answered or failed",
+            Self::AlertFailures => "Questions of rules that failed",
+            Self::AlertSlots => "Slots of rules that were judged",
         }
     }
 
@@ -123,6 +135,12 @@ impl Counter {
 pub enum Gauge {
     /// The breaker in front of the store: 0 closed, 1 a probe is on its way, 2 open.
     Breaker,
+    /// Whether this instance owns the alerts.
+    AlertsOwner,
+    /// How long the oldest slot that is over has waited for its verdict, seconds.
+    AlertsOldestSlot,
+    /// Notices that wait for their delivery.
+    AlertsWaiting,
 }
 
 impl Gauge {
@@ -130,12 +148,18 @@ impl Gauge {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Breaker => "pulse_store_breaker_state",
+            Self::AlertsOwner => "pulse_alerts_owner",
+            Self::AlertsOldestSlot => "pulse_alerts_oldest_slot_seconds",
+            Self::AlertsWaiting => "pulse_alerts_waiting",
         }
     }
 
     const fn help(self) -> &'static str {
         match self {
             Self::Breaker => "The breaker in front of the store: 0 closed, 1 probing, 2 open",
+            Self::AlertsOwner => "Whether this instance owns the alerts",
+            Self::AlertsOldestSlot => "Age of the oldest slot that waits for its verdict",
+            Self::AlertsWaiting => "Notices that wait for their delivery",
         }
     }
 
@@ -145,6 +169,7 @@ impl Gauge {
     }
 }
 
+const NOTICES: &str = "pulse_alert_notices_total";
 const LAG_RECORDS: &str = "pulse_lag_records";
 const LAG_SECONDS: &str = "pulse_lag_oldest_seconds";
 /// Time from the receipt of an event until a query shows it.
@@ -207,6 +232,11 @@ pub fn count_queryable(ms: u64, events: u64) {
     QUERYABLE.record(ms, events);
 }
 
+/// Counts a delivery that ended, by what the notice says and how it ended.
+pub fn count_notice(kind: &'static str, outcome: &'static str) {
+    metrics::counter!(NOTICES, "kind" => kind, "outcome" => outcome).increment(1);
+}
+
 /// What the recorder exports, with the histograms behind it.
 pub fn with_histograms(mut exported: String) -> String {
     QUERYABLE.render(&mut exported);
@@ -223,6 +253,7 @@ pub fn describe() {
         metrics::describe_gauge!(gauge.name(), gauge.help());
         gauge.set(0.0);
     }
+    metrics::describe_counter!(NOTICES, "Deliveries of notices that ended, by what they say and how they ended");
     metrics::describe_gauge!(LAG_RECORDS, "Raw records that the table does not have yet, by partition");
     metrics::describe_gauge!(LAG_SECONDS, "Age of the oldest record that the table does not have yet, by partition");
 }

@@ -63,7 +63,7 @@ impl ProjectConfig {
             cuts_at_campaign: *session_cut_at_campaign,
             ..SessionRules::of_times(section, gap, longest)?
         };
-        Ok(ProjectSettings { sessions, internal: InternalRules::check(section, self.internal())? })
+        Ok(ProjectSettings { sessions, internal: InternalRules::check(section, self.internal())?, timezone: zone.into() })
     }
 
     fn internal(&self) -> WrittenRules<'_> {
@@ -98,6 +98,15 @@ pub struct ProjectSettings {
     pub sessions: SessionRules,
     /// Which traffic is its own.
     pub internal: InternalRules,
+    /// IANA name of the zone of its days; empty is UTC.
+    pub timezone: Arc<str>,
+}
+
+impl ProjectSettings {
+    /// The name of the zone of its days.
+    pub fn timezone(&self) -> &str {
+        if self.timezone.is_empty() { "UTC" } else { &self.timezone }
+    }
 }
 
 /// The settings of every project. Cheap to clone.

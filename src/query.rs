@@ -7,6 +7,8 @@
 //! May go wrong: the request is refused (4xx), the store is away or too busy (503), the query is too expensive (422, 504).
 
 mod ask;
+mod batch;
+mod boards;
 mod cache;
 mod cohorts;
 mod data_through;
@@ -14,12 +16,18 @@ mod error;
 mod excluded;
 mod freshness;
 pub mod http;
+mod live;
 mod meta;
+mod notes;
 pub mod pending;
 mod people;
 mod reader;
 mod report;
+mod saved;
+pub mod screen;
+mod shares;
 pub mod sql;
+mod trace;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -30,10 +38,11 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::ask::interval::Interval;
 use self::ask::selection::Traffic;
 use self::ask::{Cohorts, Common, Context, Range, fields};
 pub use self::cache::SharedCache;
-use self::cache::{Cache, CacheRequest, Computed, Key, Reach, SharedSlot};
+use self::cache::{Cache, CacheRequest, Computed, Key, Reach, Served, SharedSlot};
 use self::cohorts::SavedCohorts;
 use self::data_through::DataThrough;
 pub use self::error::{ErrorClass, QueryError};
@@ -42,14 +51,16 @@ use self::pending::PendingEvents;
 use self::people::People;
 use self::people::api::Somebody;
 use self::reader::Reader;
-pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, missing_limits};
+pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
 use self::report::events::Events;
 use self::report::{Ask, Plan, REPORTS, Report, ReportKind, Route};
+use self::saved::SavedThings;
+use self::shares::Shares;
 pub use self::sql::Statement;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
 use crate::project::Projects;
-use crate::store::data_version::DataVersions;
+use crate::store::data_version::{DataVersions, Quarter, Span, Version};
 
 /// How often the most asked answers are refreshed before they expire, and how many at a time: one after the other, so that they never
 /// take more than one permit.
@@ -64,8 +75,13 @@ pub struct Queries(Arc<Inner>);
 
 struct Inner {
     reader: Reader,
+    arrivals: Arc<DataVersions>,
     cache: Arc<Cache>,
     data_through: DataThrough,
+    /// Where single events are looked up.
+    store: Option<ClickHouse>,
+    saved: SavedThings,
+    shares: Shares,
     cohorts: SavedCohorts,
     people: Option<People>,
     freshness: Option<FreshnessWatcher>,
@@ -104,7 +120,7 @@ pub struct Sources {
     pub pending: Option<Arc<dyn PendingEvents>>,
     /// Shown by the ledger.
     pub latency: Option<LoadLatency>,
-    /// Where cohorts are saved; without it there are none.
+    /// Where cohorts and boards are saved and single events looked up; without it there are none.
     pub saved: Option<ClickHouse>,
     /// Where it stands which ids belong to one person; without it every id is a person.
     pub identities: Option<ClickHouse>,
@@ -122,18 +138,19 @@ impl Queries {
     /// Reads `store` within `limits`; a kept answer is given as long as `sources` know of nothing newer.
     pub fn new(store: impl Run, limits: QueryLimits, sources: impl Into<Sources>) -> Self {
         let Sources { loaded_by, pending, latency, saved, identities, projects } = sources.into();
-        let knows_all = matches!(loaded_by, LoadedBy::ThisProcess(_));
         let (arrivals, freshness, shared_cache) = match loaded_by {
             LoadedBy::ThisProcess(arrivals) => (arrivals, None, None),
             LoadedBy::Fleet(arrivals, shared) => (Arc::clone(&arrivals), Some(FreshnessWatcher::new(arrivals)), shared),
         };
         let people = identities.map(|store| People::new(store, Arc::clone(&arrivals), freshness.is_some()));
-        let cache = Cache::new(limits.cache_bytes, arrivals);
-        let cache = Arc::new(if knows_all { cache.counting_arrivals() } else { cache });
+        let cache = Arc::new(Cache::new(limits.cache_bytes, Arc::clone(&arrivals)));
         let data_through = DataThrough::new(pending.clone());
         let reader = Reader::new(store, limits).beside(pending, latency).with_projects(projects);
-        let cohorts = SavedCohorts::new(saved);
-        Self(Arc::new(Inner { reader, cache, data_through, cohorts, people, freshness, shared_cache }))
+        let store = saved.clone();
+        let saved = SavedThings::new(saved);
+        let cohorts = SavedCohorts::new(saved.clone());
+        let shares = Shares::new(saved.clone());
+        Self(Arc::new(Inner { reader, arrivals, cache, data_through, store, saved, shares, cohorts, people, freshness, shared_cache }))
     }
 
     /// Answers `report` for `project` at `now_ms` (milliseconds since 1970): `body` is the JSON request, the result the JSON answer
@@ -145,8 +162,20 @@ impl Queries {
     /// # Cancel safety
     /// Dropping the future cancels the running statement and gives its permit back, unless others wait for the same answer.
     pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Vec<u8>, QueryError> {
+        Ok(self.tagged_answer(project, Request { report, body, now_ms }).await?.json)
+    }
+
+    /// The same, with what tells whether the result is that of another answer.
+    async fn tagged_answer(&self, project: ProjectId, request: Request<'_>) -> Result<TaggedAnswer, QueryError> {
         let began = Instant::now();
-        let question = self.question(project, Request { report, body, now_ms }).await?;
+        let served = self.served(project, request).await?;
+        Ok(TaggedAnswer { json: meta::write(&served, request.now_ms, began.elapsed()), tag: served.entry.tag })
+    }
+
+    /// The answer as it is kept.
+    async fn served(&self, project: ProjectId, request: Request<'_>) -> Result<Served, QueryError> {
+        let Request { report, body, now_ms } = request;
+        let question = self.question(project, request).await?;
         let (plan_key, reach) = (question.fingerprint(), question.reach(now_ms, self.0.reader.longest_session_ms(project)));
         let Question { kind, plan, common, .. } = question;
         if let Some(freshness) = &self.0.freshness {
@@ -158,8 +187,27 @@ impl Queries {
         let shared = self.0.shared_slot(&request, people);
         let inner = Arc::clone(&self.0);
         let computation = Computation { project, plan, traffic: common.traffic, now_ms, shared };
-        let served = self.0.cache.answer(request, || inner.compute(computation)).await?;
-        Ok(meta::write(&served, now_ms, began.elapsed()))
+        self.0.cache.answer(request, || inner.compute(computation)).await
+    }
+
+    /// Up to when answers to statements that run from here on are complete; `None` while that is not known.
+    pub async fn data_through(&self, now_ms: i64) -> Option<i64> {
+        self.0.data_through.at(&self.0.reader, now_ms).await
+    }
+
+    /// Now, in the order of all that arrives.
+    pub fn arrivals(&self) -> Version {
+        self.0.arrivals.now()
+    }
+
+    /// The quarters of an hour of `span` in which events of `project` have arrived since `seen`: the first and the last of them. In a fleet as
+    /// far as the questions of this process have noticed.
+    pub fn arrived_since(&self, project: ProjectId, span: Span, seen: Version) -> Option<Span> {
+        let has_news = |quarter: &Quarter| self.0.arrivals.any_since(project, &[*quarter..=*quarter], seen);
+        if !self.0.arrivals.any_since(project, std::slice::from_ref(&span), seen) {
+            return None;
+        }
+        Some(span.clone().find(has_news)?..=span.rev().find(has_news)?)
     }
 
     /// Refreshes the most asked answers in the background, until asked to stop.
@@ -185,6 +233,17 @@ impl Queries {
         Question::parse(request, body, cohorts)
     }
 
+    /// Whether every tile of a board is a question of `project` that its report takes; the board as it is saved.
+    async fn check_board(&self, project: ProjectId, board: &[u8], now_ms: i64) -> Result<String, QueryError> {
+        let board = fields::parse(board)?;
+        for (index, tile) in boards::tiles(&board)?.into_iter().enumerate() {
+            let body = tile.question.to_string();
+            let question = self.question(project, Request { report: tile.report, body: body.as_bytes(), now_ms }).await;
+            question.map_err(|problem| problem.of_a_part().within(&boards::place(index)))?;
+        }
+        Ok(board.to_string())
+    }
+
     async fn renew(&self, question: &cache::Question, now_ms: i64) {
         let project = question.key.project;
         let renewed = async {
@@ -207,6 +266,10 @@ impl Queries {
     pub async fn get(&self, asked: Get<'_>, now_ms: i64) -> Result<Vec<u8>, QueryError> {
         let Get { project, project_name, report, query } = asked;
         let kind = REPORTS.iter().find(|kind| kind.route != Route::Query && kind.name == report).ok_or_else(|| unknown_report(report))?;
+        if matches!(kind.route, Route::Kept(_)) {
+            let body = page_of(query).to_string();
+            return Ok(self.served(project, Request { report, body: body.as_bytes(), now_ms }).await?.entry.result.to_vec());
+        }
         let parameters = url::form_urlencoded::parse(query.as_bytes());
         let body = Value::Object(parameters.map(|(key, value)| (key.into_owned(), Value::from(value))).collect());
         let context = Context::new(now_ms);
@@ -217,6 +280,11 @@ impl Queries {
 }
 
 impl Queries {
+    /// The name of the zone of the days of `project`.
+    fn timezone(&self, project: ProjectId) -> &str {
+        self.0.reader.timezone(project)
+    }
+
     /// Answers a request about one person at `now_ms`.
     async fn person(&self, project: ProjectId, asked: AskedPerson<'_>, now_ms: i64) -> Result<Vec<u8>, QueryError> {
         let known = || QueryError::not_found("unknown_person", "this instance does not know who is who");
@@ -235,7 +303,7 @@ impl Queries {
                 let context = Context::new(now_ms);
                 let body = page_of(query);
                 let events = <Events as Report>::parse(Ask { project_name: "", body: &body, now_ms, context: &context })?;
-                let events = events.of(Somebody::of(id, &runner));
+                let events = events.of(Somebody::of(id, &runner).condition());
                 Report::answer(&events, &mut runner).await
             }
             AskedPerson::Show { id } => people.show(id, &mut runner).await,
@@ -257,11 +325,12 @@ enum AskedPerson<'a> {
     Unmerge(&'a [u8]),
 }
 
-/// The parameters of a page as a request: its limit is a number.
+/// Parameters as the body of a request: a limit is a number, and what is true or false no text.
 fn page_of(query: &str) -> Value {
     let parameters = url::form_urlencoded::parse(query.as_bytes());
     let value = |key: &str, text: &str| match text.parse::<u64>() {
         Ok(limit) if key == "limit" => Value::from(limit),
+        _ if matches!(key, "refresh" | "include_bots") && matches!(text, "true" | "false") => Value::from(text == "true"),
         _ => Value::from(text),
     };
     Value::Object(parameters.map(|(key, text)| (key.to_string(), value(&key, &text))).collect())
@@ -269,6 +338,12 @@ fn page_of(query: &str) -> Value {
 
 fn unknown_report(report: &str) -> QueryError {
     QueryError::not_found("unknown_report", format!("there is no report `{}`", fields::shortened(report)))
+}
+
+/// An answer, and the tag of its result: equal results have equal tags.
+struct TaggedAnswer {
+    json: Vec<u8>,
+    tag: u64,
 }
 
 /// A request of `POST /v1/query/…`.
@@ -294,8 +369,9 @@ struct Question {
     plan: Box<dyn Plan>,
     /// The ranges that its filters ask about beside those of the report.
     did_in: Vec<Range>,
-    /// Whether it asks for what is said of sessions.
+    /// Whether it asks for what is said of sessions, and for traits of persons.
     names_sessions: bool,
+    names_traits: bool,
     common: Common,
 }
 
@@ -303,11 +379,14 @@ impl Question {
     fn parse(request: Request<'_>, mut body: Value, cohorts: Arc<Cohorts>) -> Result<Self, QueryError> {
         let Request { report, now_ms, .. } = request;
         let common = Common::take(&mut body)?;
-        let kind = REPORTS.iter().find(|kind| kind.route == Route::Query && kind.name == report).ok_or_else(|| unknown_report(report))?;
+        let kind = REPORTS.iter().find(|kind| kind.route.takes_body() && kind.name == report).ok_or_else(|| unknown_report(report))?;
+        let named = |is_in: fn(&Value) -> bool| is_in(&body) || cohorts.values().any(is_in);
+        let is_of_sessions = kind.name == <report::sessions::Sessions as report::Report>::NAME;
+        let names_sessions = is_of_sessions || named(ask::session_columns::are_named_in);
+        let names_traits = named(ask::field::names_traits);
         let context = Context::of(&body, now_ms, cohorts)?;
         let plan = (kind.parse)(Ask { project_name: "", body: &body, now_ms, context: &context })?;
-        let names_sessions = kind.name == <report::sessions::Sessions as report::Report>::NAME || ask::session_columns::are_named_in(&body);
-        Ok(Self { kind, plan, did_in: context.did_in(), names_sessions, common })
+        Ok(Self { kind, plan, did_in: context.did_in(), names_sessions, names_traits, common })
     }
 
     /// Its identity.
@@ -321,6 +400,9 @@ impl Question {
         if self.names_sessions {
             // What a session of a range is, events beside it decide too.
             others.extend(own.iter().copied().chain(&self.did_in).filter_map(|range| range.around(longest_session_ms)));
+        }
+        if self.names_traits {
+            others.push(Range::everything());
         }
         Reach::of(&own, &others, now_ms)
     }
@@ -396,6 +478,11 @@ impl Inner {
 /// The names of all reports.
 pub fn reports() -> impl Iterator<Item = &'static str> {
     REPORTS.iter().map(|report| report.name)
+}
+
+/// The names of those that are asked for with a body.
+pub fn questions() -> impl Iterator<Item = &'static str> {
+    REPORTS.iter().filter(|report| report.route.takes_body()).map(|report| report.name)
 }
 
 /// A time as requests write it, RFC 3339 or relative, in milliseconds since 1970; `None` if it cannot be read.

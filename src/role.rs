@@ -14,11 +14,13 @@ pub enum Role {
     Load,
     /// Reports, live view and ledger.
     Query,
+    /// Rules that watch numbers, and who is told.
+    Alert,
 }
 
 impl Role {
     /// Every role, in the order of an event's path.
-    pub const ALL: [Self; 4] = [Self::Ingest, Self::Process, Self::Load, Self::Query];
+    pub const ALL: [Self; 5] = [Self::Ingest, Self::Process, Self::Load, Self::Query, Self::Alert];
 
     /// The name used in configuration, labels and logs.
     pub const fn as_str(self) -> &'static str {
@@ -27,6 +29,7 @@ impl Role {
             Self::Process => "process",
             Self::Load => "load",
             Self::Query => "query",
+            Self::Alert => "alert",
         }
     }
 }
@@ -39,7 +42,7 @@ impl fmt::Display for Role {
 
 /// A word that names no role.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("unknown role `{0}`: expected ingest, process, load or query")]
+#[error("unknown role `{0}`: expected ingest, process, load, query or alert")]
 pub struct UnknownRole(pub String);
 
 impl FromStr for Role {

@@ -9,9 +9,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::openapi;
+use crate::alert::Alerts;
+use crate::alert::http::AlertApi;
 use crate::auth::Keys;
 use crate::clickhouse::ClickHouse;
 use crate::clickhouse::engine::{EngineState, cache_dir};
+use crate::clock;
 use crate::config::Settings;
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, typed_response};
 use crate::http::server::Call;
@@ -20,10 +24,13 @@ use crate::load::LoadStats;
 use crate::log::RunningLog;
 use crate::query::http::{QueryApi, warn_of_missing_limits};
 use crate::query::pending::LogPending;
-use crate::query::{LoadedBy, Queries, SharedCache, Sources, StoreReader};
+use crate::query::{LoadedBy, Queries, SharedCache, Sources, StoreReader, screen};
 use crate::redis::Redis;
 use crate::role::Role;
 use crate::store::data_version::DataVersions;
+
+/// What every instance answers, whatever its roles are.
+pub(super) const OWN_PATHS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/openapi.json"];
 
 /// What the routes are made of.
 pub(super) struct Parts<L> {
@@ -45,6 +52,8 @@ pub(super) struct Routes<L: RunningLog> {
     only_queries: bool,
     ingest: Option<Ingest<L>>,
     query: Option<QueryApi>,
+    alerts: Option<Alerts>,
+    alert_api: Option<AlertApi>,
     reader: Option<StoreReader>,
     redis: Option<Redis>,
 }
@@ -61,9 +70,10 @@ impl<L: RunningLog> Routes<L> {
             false => None,
         };
         let redis = Redis::open(&settings.config.redis)?;
-        let store = store.filter(|_| settings.roles.contains(&Role::Query));
+        let is = |role| settings.roles.contains(&role);
+        let store = store.filter(|_| is(Role::Query) || is(Role::Alert));
         let reader = store.as_ref().map(StoreReader::new);
-        let query = store.map(|store| {
+        let queries = store.as_ref().map(|store| {
             let sources = Sources {
                 loaded_by: loaded_by(settings, data_versions, redis.clone()),
                 pending: Some(Arc::new(LogPending(log.clone()))),
@@ -72,10 +82,22 @@ impl<L: RunningLog> Routes<L> {
                 saved: Some(store.clone()),
                 projects: settings.load.projects().clone(),
             };
-            QueryApi::new(Queries::new(StoreReader::new(&store), settings.query, sources), keys, timeout)
+            Queries::new(StoreReader::new(store), settings.query, sources)
         });
-        let only_queries = settings.roles.iter().all(|role| *role == Role::Query);
-        Ok(Self { log, engine_state, metrics, only_queries, ingest, query, reader, redis })
+        let alerts = match (&queries, store) {
+            (Some(queries), Some(store)) => Some(Alerts::new(
+                queries.clone(),
+                store,
+                settings.alerts.clone().alone(settings.config.log.kind == "embedded"),
+                clock::now_ms,
+            )?),
+            _ => None,
+        };
+        let alert_api = alerts.clone().map(|alerts| AlertApi::new(alerts, keys.clone(), timeout));
+        let alerts = alerts.filter(|_| is(Role::Alert));
+        let query = queries.filter(|_| is(Role::Query)).map(|queries| QueryApi::new(queries, keys, timeout));
+        let only_queries = settings.roles.iter().all(|role| matches!(role, Role::Query | Role::Alert));
+        Ok(Self { log, engine_state, metrics, only_queries, ingest, query, alerts, alert_api, reader, redis })
     }
 
     /// Refreshes the most asked answers until asked to stop.
@@ -83,9 +105,19 @@ impl<L: RunningLog> Routes<L> {
         self.query.as_ref().map(|query| query.keep_fresh(stop))
     }
 
+    /// Follows the log for those who watch it live, until asked to stop.
+    pub(super) fn follow_live(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
+        self.query.as_ref().map(|query| query.follow(self.log.clone(), stop))
+    }
+
     /// Warns if nothing limits the questions on a server of one's own, until asked to stop.
     pub(super) fn check_reader(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
         self.reader.clone().map(|reader| warn_of_missing_limits(reader, stop))
+    }
+
+    /// Judges rules and tells channels until asked to stop.
+    pub(super) fn watch_alerts(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), Infallible>> + Send + use<L>> {
+        self.alerts.clone().map(|alerts| alerts.run(stop))
     }
 
     /// Shares what projects send with other instances until asked to stop.
@@ -106,13 +138,22 @@ impl<L: RunningLog> Routes<L> {
                 Ok(response) => return response,
                 Err(other) => call = other,
             }
+            if let Some(response) = screen::answer(&call) {
+                return response;
+            }
+        }
+        if let Some(alerts) = &self.alert_api {
+            match alerts.answer(call).await {
+                Ok(response) => return response,
+                Err(other) => call = other,
+            }
         }
         self.health(&call)
     }
 
     fn health(&self, call: &Call) -> Response<Body> {
         let path = call.request.uri().path();
-        if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
+        if !OWN_PATHS.contains(&path) {
             let message = format!("there is nothing at `{}`", path.chars().take(200).collect::<String>());
             return ApiError::new(StatusCode::NOT_FOUND, "not_found", message).into_response(&call.request_id);
         }
@@ -122,6 +163,9 @@ impl<L: RunningLog> Routes<L> {
         if path == "/metrics" {
             let text = HeaderValue::from_static("text/plain; version=0.0.4");
             return typed_response(StatusCode::OK, text, crate::metrics::with_histograms(self.metrics.render()).into());
+        }
+        if path == "/openapi.json" {
+            return typed_response(StatusCode::OK, HeaderValue::from_static("application/json"), openapi::text());
         }
         match self.why_not_ready() {
             Some(why) if path == "/readyz" => ApiError::unavailable("not_ready", why, 1).into_response(&call.request_id),

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Grant, KeyKind};
 use crate::event::ids::ProjectId;
+use crate::secret::Secret;
 
 /// `[keys]` as written in the file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -53,7 +54,13 @@ pub struct KeysError {
 }
 
 /// What each key opens, by the hash of the key.
-pub(super) type Table = HashMap<[u8; 32], Grant>;
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// What each key opens, by its hash.
+    pub(super) grants: HashMap<[u8; 32], Grant>,
+    /// The secrets that projects have for names of visitors.
+    pub(super) secrets: HashMap<ProjectId, Secret>,
+}
 
 /// Where the keys are.
 pub fn path(config: &KeysConfig, data_dir: &Path) -> PathBuf {
@@ -127,7 +134,7 @@ pub fn change<E: From<KeysError>>(path: &Path, change: impl FnOnce(&mut Vec<KeyE
 /// What the entries open; refused where they contradict each other.
 fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
     let fail = |problem: String| KeysError { path: path.to_owned(), problem };
-    let mut table = Table::new();
+    let mut table = Table::default();
     let mut names: HashMap<ProjectId, Arc<str>> = HashMap::new();
     for entry in entries {
         let name: Arc<str> = entry.project.as_str().into();
@@ -136,6 +143,8 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
         if *known != name {
             return Err(fail(format!("projects {known} and {name} have the same id: one of them needs another name")));
         }
+        let secret = [&entry.read_key, &entry.import_key, &entry.write_key].into_iter().find(|key| !key.is_empty());
+        table.secrets.insert(project, Secret::from(hex::encode(hash(&format!("visitors {}", secret.map_or("", String::as_str))))));
         for (kind, key) in [(KeyKind::Write, &entry.write_key), (KeyKind::Read, &entry.read_key), (KeyKind::Import, &entry.import_key)] {
             if key.is_empty() {
                 continue;
@@ -144,8 +153,9 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
                 Some(hex) => sha256_of(hex).ok_or_else(|| fail(format!("project {name}: a sha256 key needs 64 hexadecimal digits")))?,
                 None => hash(key),
             };
-            let grant = Grant { project, name: Arc::clone(&name), kind, is_disabled: entry.disabled };
-            if table.insert(hash, grant).is_some() {
+            let id = hash.first_chunk().map_or(0, |first| u32::from_be_bytes(*first));
+            let grant = Grant { project, name: Arc::clone(&name), kind, key: id, is_disabled: entry.disabled };
+            if table.grants.insert(hash, grant).is_some() {
                 return Err(fail(format!("project {name}: a key is used twice")));
             }
         }

@@ -1,5 +1,6 @@
 //! `pulse bench`: a load generator and a probe against a pulse of its own.
 
+mod audience;
 mod events;
 mod load;
 mod preload;
@@ -23,6 +24,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::keys;
+use audience::{Audience, Seen};
 use load::{Load, Sent};
 use usage::Usage;
 
@@ -50,6 +52,15 @@ pub(super) struct BenchArgs {
     /// Rows of the last 30 days that the table has before; pulse is started anew on them
     #[arg(long, default_value_t = 0, conflicts_with = "ingest_only")]
     preload: u64,
+    /// Tabs of dashboards that are open meanwhile: three a customer, each asks for five funnels every 30 s
+    #[arg(long, default_value_t = 0, conflicts_with = "ingest_only")]
+    tabs: u64,
+    /// Answers of the tabs are computed each time
+    #[arg(long)]
+    uncached: bool,
+    /// Readers of the live stream
+    #[arg(long, default_value_t = 0, conflicts_with = "ingest_only")]
+    readers: u64,
     /// Only HTTP to the durable log: no ClickHouse, no queries
     #[arg(long)]
     ingest_only: bool,
@@ -64,6 +75,7 @@ fn humantime_duration(text: &str) -> Result<Duration, String> {
 }
 
 const BLOCKS: &str = "pulse_blocks_stored_total";
+const STATEMENTS: &str = "pulse_statements_total";
 const ROWS_READ: &str = "pulse_load_rows_read_total";
 /// Lines of the log of the pulse under test that are shown where it failed.
 const LAST_LINES: usize = 20;
@@ -152,6 +164,10 @@ impl Target {
         let _ended = stop.clone().drop_guard();
         let probe = crate::lifecycle::spawn_apart(probe(self.client.clone(), self.urls(), args.ingest_only, stop.clone()));
         let rss = crate::lifecycle::spawn_apart(usage::watch(pid, stop.clone()));
+        let audience = Audience { tabs: args.tabs, is_uncached: args.uncached, readers: args.readers };
+        let statements = self.metric(STATEMENTS).await?;
+        let leave = stop.child_token();
+        let audience = crate::lifecycle::spawn_apart(audience.look(self.client.clone(), self.urls(), leave.clone()));
         let load = Load {
             address: self.address.clone(),
             key: self.write_key.clone(),
@@ -164,6 +180,10 @@ impl Target {
         let started = Instant::now();
         let sent = load.run().await?;
         let elapsed = started.elapsed();
+        let statements = self.metric(STATEMENTS).await? - statements;
+        // An audience that stays would have the last count refused, too, where the store has more to do than it can.
+        leave.cancel();
+        let audience = (args.tabs + args.readers > 0).then_some(Watched { seen: audience.await??, statements });
         let ledger = if args.ingest_only { Value::Null } else { self.settled().await? };
         let settled = started.elapsed();
         stop.cancel();
@@ -176,7 +196,7 @@ impl Target {
             later: self.metric(ROWS_READ).await? - rows_read,
         };
         let disk = usage::folder_bytes(&dir.join("clickhouse/data/store"));
-        Ok(Outcome { sent, elapsed, settled, ledger, queryable, used, rss, disk, read })
+        Ok(Outcome { sent, elapsed, settled, ledger, queryable, used, rss, disk, read, audience })
     }
 
     /// What others stored would be counted as doubled, and what is stored here would be counted as theirs.
@@ -191,7 +211,7 @@ impl Target {
         let mut command = Command::new("/proc/self/exe");
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir).current_dir(dir);
         command.env("PULSE__LOG__KAFKA__TOPIC_PREFIX", name).env("PULSE__CLICKHOUSE__DATABASE", name);
-        command.env("PULSE__KEYS__FILE", "").env("PULSE__REDIS__URL", "");
+        command.env("PULSE__KEYS__FILE", "").env("PULSE__REDIS__URL", "").env("PULSE__HTTP__MAX_CONNECTIONS_PER_CLIENT", "10000");
         if ingest_only {
             command.args(["--roles", "ingest"]);
         }
@@ -333,6 +353,13 @@ struct Outcome {
     rss: Usage,
     disk: u64,
     read: Read,
+    audience: Option<Watched>,
+}
+
+/// What those saw who looked meanwhile, and how many statements the store was sent, those of the probe included.
+struct Watched {
+    seen: Seen,
+    statements: f64,
 }
 
 /// What the loader read of the table.
@@ -372,6 +399,7 @@ impl Outcome {
             "disk_bytes_per_event": self.disk / stored.max(1),
             "first_event_ms": self.read.first_event.map(|time| time.as_millis() as u64),
             "rows_read": {"at_start": self.read.at_start, "per_block": (self.read.later / self.read.blocks.max(1.0)).round()},
+            "audience": self.audience.as_ref().map(|Watched { seen, statements }| seen.shown(*statements, self.elapsed)),
             "settled_s": self.settled.as_secs_f64(),
             "row_latency_ms": self.ledger["latency_ms"],
         })

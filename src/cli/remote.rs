@@ -103,6 +103,18 @@ impl Remote {
         self.until_answered(request).await
     }
 
+    /// The answer to `POST path` with JSON.
+    pub(super) async fn post_json(&self, path: &str, key: &HeaderValue, body: &serde_json::Value) -> Result<Bytes> {
+        let (url, body) = (format!("{}{path}", self.base), Bytes::from(body.to_string()));
+        self.until_answered(|| Request::post(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
+    }
+
+    /// The answer to `PUT path` with JSON.
+    pub(super) async fn put_json(&self, path: &str, key: &HeaderValue, body: &serde_json::Value) -> Result<Bytes> {
+        let (url, body) = (format!("{}{path}", self.base), Bytes::from(body.to_string()));
+        self.until_answered(|| Request::put(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
+    }
+
     async fn until_answered(&self, request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>) -> Result<Bytes> {
         let begun = Instant::now();
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);

@@ -12,7 +12,7 @@ use crate::app::{self, Run};
 pub(super) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Roles of this instance, separated by commas [default: ingest,process,load,query]
+    /// Roles of this instance, separated by commas [default: ingest,process,load,query,alert]
     #[arg(long)]
     roles: Option<String>,
     /// Address and port to listen on; port 0 picks a free one [default: 127.0.0.1:8080]

@@ -94,6 +94,12 @@ pub fn put_runs<const W: usize>(runs: impl Iterator<Item = ([u8; W], usize)>, na
     }
 }
 
+/// Writes a column of strings.
+pub fn put_strings<'v>(values: impl Iterator<Item = &'v [u8]>, name: &str, out: &mut Vec<u8>) {
+    begin_column(out, name, "String");
+    values.for_each(|value| wire::put_bytes(out, value));
+}
+
 /// A column of strings.
 #[derive(Debug, Default)]
 pub struct StringColumn {

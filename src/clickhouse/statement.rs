@@ -209,6 +209,14 @@ impl Statement {
         filled
     }
 
+    /// Puts what `head` appends before the text.
+    pub fn headed(self, head: impl FnOnce(Self) -> Self) -> Self {
+        let Self { text, values } = self;
+        let mut headed = head(Self { text: String::new(), values });
+        headed.text.push_str(&text);
+        headed
+    }
+
     /// A whole number, bound.
     pub fn int(self, value: i64) -> Self {
         self.bind("Int64", value.to_string())

@@ -96,6 +96,16 @@ pub fn event_id_of(text: &str) -> Option<[u8; 16]> {
     Some(Builder::from_custom_bytes(xxh3_128(text.as_bytes()).to_be_bytes()).into_uuid().into_bytes())
 }
 
+/// The id of an event that has none, from a digest of all that it is: a copy has the same.
+pub fn event_id_of_digest(digest: u128) -> [u8; 16] {
+    Builder::from_custom_bytes(digest.to_be_bytes()).into_uuid().into_bytes()
+}
+
+/// The id of the other event that a client sent as one with the event of this id.
+pub fn other_event_id(id: [u8; 16]) -> [u8; 16] {
+    Builder::from_custom_bytes(xxh3_128(&[id.as_slice(), b"other"].concat()).to_be_bytes()).into_uuid().into_bytes()
+}
+
 /// A person: hash of `userId`, or of `anonymousId` while no user is known. What `unique_users` counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PersonKey(pub u64);

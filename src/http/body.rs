@@ -24,6 +24,8 @@ pub struct BodyLimits {
     pub timeout: Duration,
     /// How much of the budget of all bodies it may use.
     pub claim: Claim,
+    /// Whether a body may be gzip without saying so.
+    pub finds_gzip: bool,
 }
 
 /// Bytes that count until they are dropped.
@@ -48,6 +50,9 @@ enum Encoding {
     Zstd,
 }
 
+/// What gzip begins with, and no JSON and no form.
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+
 /// Reads and inflates the body of a request.
 pub async fn read(request: Request<RequestBody>, limits: BodyLimits) -> Result<Bytes, ApiError> {
     let (parts, body) = request.into_parts();
@@ -61,6 +66,8 @@ pub async fn read_parts(headers: &HeaderMap, body: RequestBody, limits: BodyLimi
     let limits = BodyLimits { max_wire: limits.max_wire.min(most), max_inflated: limits.max_inflated.min(most), ..limits };
     let mut share = body.budget().share(limits.claim);
     let wire = read_wire(body, limits, &mut share).await?;
+    let is_gzip = encoding == Encoding::Identity && limits.finds_gzip && wire.starts_with(GZIP_MAGIC);
+    let encoding = if is_gzip { Encoding::Gzip } else { encoding };
     if encoding == Encoding::Identity {
         return match wire.len() > limits.max_inflated {
             true => Err(too_large(limits.max_inflated)),

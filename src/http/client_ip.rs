@@ -46,6 +46,12 @@ impl Peer {
         nearest
     }
 
+    /// Whether the client speaks https with the outermost proxy, where a trusted one says so.
+    pub fn is_https(&self, headers: &HeaderMap) -> bool {
+        let said = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok()?.split(',').next());
+        self.is_proxy() && said.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
+    }
+
     /// Whether it is a proxy, whose connections are those of many clients.
     pub(super) fn is_proxy(&self) -> bool {
         self.trusts(self.address)
@@ -100,6 +106,16 @@ mod tests {
         }
         assert_eq!(client("10.1.2.3", &["10.1.2.3"], &[]), "10.1.2.3");
         assert_eq!(client("10.1.2.3", &["10.1.2.3"], &[&vec!["1.1.1.1"; 1_000].join(",")]), "1.1.1.1");
+    }
+
+    #[test]
+    fn a_proxy_alone_says_that_the_client_speaks_https() {
+        let is_https = |peer: &str, scheme: &str| {
+            let headers = [("x-forwarded-proto".parse().unwrap(), scheme.parse().unwrap())].into_iter().collect();
+            Peer::new(peer.parse().unwrap(), [parse_network("10.0.0.0/8").unwrap()].into()).is_https(&headers)
+        };
+        assert!(is_https("10.1.2.3", "https") && is_https("10.1.2.3", "HTTPS, http"));
+        assert!(!is_https("10.1.2.3", "http") && !is_https("10.1.2.3", "") && !is_https("192.0.2.9", "https"));
     }
 
     #[test]

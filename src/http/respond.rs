@@ -1,8 +1,10 @@
 //! Answers.
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::json;
@@ -49,12 +51,16 @@ impl ApiError {
 
     /// The answer.
     pub fn into_response(self, request_id: &str) -> Response<Body> {
-        let mut response = json_response(self.status, self.to_json(request_id).into_bytes());
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
+        retry_later(json_response(self.status, self.to_json(request_id).into_bytes()), self.retry_after)
     }
+}
+
+/// An answer that says after how many seconds the same request may succeed, if there is such a time.
+pub fn retry_later(mut response: Response<Body>, seconds: Option<u32>) -> Response<Body> {
+    if let Some(seconds) = seconds {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// An answer that is JSON.
@@ -71,6 +77,13 @@ pub fn typed_response(status: StatusCode, content_type: HeaderValue, body: Bytes
     response
 }
 
+/// An answer that comes in pieces; dropped when the client leaves.
+pub fn streamed(content_type: HeaderValue, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
+    let mut response = typed_response(StatusCode::OK, content_type, Bytes::new());
+    *response.body_mut() = StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync();
+    response
+}
+
 /// 405 with the methods that are allowed.
 pub fn method_not_allowed(allowed: &str, request_id: &str) -> Response<Body> {
     let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("use {allowed}"));
@@ -81,9 +94,14 @@ pub fn method_not_allowed(allowed: &str, request_id: &str) -> Response<Body> {
     response
 }
 
-/// Lets a page of any origin read an answer, and after how long it may try again. Nothing here goes by cookies.
-pub fn open_to_pages(response: &mut Response<Body>) {
+/// Lets a page of any origin read an answer, and after how long it may try again. Nothing here goes by cookies; a client that sends
+/// them all the same needs its `origin` named.
+pub fn open_to_pages(response: &mut Response<Body>, origin: Option<HeaderValue>) {
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if origin.is_some() {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.unwrap_or(HeaderValue::from_static("*")));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after, x-request-id"));
 }

@@ -236,7 +236,7 @@ impl Connection {
             Some((error, then)) => {
                 let mut response = error.into_response(&id);
                 response.headers_mut().extend(then);
-                open_to_pages(&mut response);
+                open_to_pages(&mut response, None);
                 response
             }
             None => self.routed(routes, request, request_id).await,
@@ -278,7 +278,7 @@ impl Connection {
             tracing::error!(request = id, "request panicked");
             let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong; nothing more is known");
             let mut response = error.into_response(&id);
-            open_to_pages(&mut response);
+            open_to_pages(&mut response, None);
             response
         });
         let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();

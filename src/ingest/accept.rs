@@ -77,7 +77,13 @@ impl<L: Log> Ingest<L> {
     /// The role over a log.
     pub fn new(log: L, parts: IngestParts) -> Self {
         let IngestParts { limits, geo, keys, body_timeout } = parts;
-        let body = BodyLimits { max_wire: limits.max_body, max_inflated: limits.max_inflated, timeout: body_timeout, claim: Claim::Live };
+        let body = BodyLimits {
+            max_wire: limits.max_body,
+            max_inflated: limits.max_inflated,
+            timeout: body_timeout,
+            claim: Claim::Live,
+            finds_gzip: false,
+        };
         let live = Lane { body, rate: RateLimit::new("rate", limits.max_rate, limits.max_events) };
         let (max_wire, max_inflated) = (import_runs::MAX_BODY, import_runs::MAX_BODY);
         let import = Lane {
@@ -104,6 +110,7 @@ impl<L: Log> Ingest<L> {
         let Ok(found) = self.shared.routes.at(call.request.uri().path()) else { return Err(call) };
         let protocol = *found.value;
         let id = call.request_id.clone();
+        let origin = call.request.headers().get(header::ORIGIN).filter(|_| protocol.has_cookies()).cloned();
         // What is not for pages has no CORS headers: a browser does not show them the answer, and sends no request with a key at all.
         let is_for_pages = protocol.key_kind() == KeyKind::Write;
         let mut response = match call.request.method() {
@@ -117,7 +124,7 @@ impl<L: Log> Ingest<L> {
             }
         };
         if is_for_pages {
-            open_to_pages(&mut response);
+            open_to_pages(&mut response, origin);
         }
         Ok(response)
     }
@@ -125,13 +132,17 @@ impl<L: Log> Ingest<L> {
     /// Takes the events of a request: 200 means that they are durable.
     async fn accept(&self, protocol: &dyn Protocol, call: Call) -> Result<Response<Body>, ApiError> {
         let (head, body) = Head::of(call);
+        if let Some(settings) = protocol.settings(&head) {
+            return Ok(settings);
+        }
         let project = self.sender(protocol, &head)?;
         let delivery = protocol.check(&head)?;
         let lane = self.lane(&delivery);
         if let Some(project) = project {
             self.admit(project, &delivery)?;
         }
-        let body = body::read_parts(&head.headers, body, lane.body_limits(project, &head)).await?;
+        let limits = BodyLimits { finds_gzip: protocol.finds_gzip(), ..lane.body_limits(project, &head) };
+        let body = body::read_parts(&head.headers, body, limits).await?;
         let received = Received { head: &head, body: &body, delivery: &delivery };
         let received_ms = clock::now_ms();
         let (project, decoded) = self.decode(protocol, &received, project, received_ms)?;
@@ -140,7 +151,7 @@ impl<L: Log> Ingest<L> {
         let verdicts = self.publish(&delivery, Receipt { project, received_ms }, decoded).await?;
         Counter::EventsAccepted.add(u64::from(verdicts.accepted));
         Counter::EventsRejected.add(verdicts.rejected.len() as u64);
-        Ok(protocol.answer(&verdicts, &head.request_id))
+        Ok(protocol.answer(&head, &verdicts))
     }
 
     /// The project of the key that the head shows; `None` if the key may still come in the body.
@@ -187,6 +198,7 @@ impl<L: Log> Ingest<L> {
             client: received.head.client_ip,
             geo: &RequestGeo::new(&self.shared.geo),
             is_import: matches!(received.delivery, Delivery::Import(_)),
+            secrets: Some(&self.shared.keys),
         };
         let authorize = |key: Option<&str>| {
             let grant = self.shared.keys.grant(key, protocol.key_kind())?;

@@ -3,19 +3,22 @@
 //! Whatever dialect an event came in, it is checked here, and the limits of an event stand nowhere else ([`Properties`] keeps those of
 //! its properties). Promises: what is packed is valid UTF-8, finite and bounded; of a refused event nothing stays.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use uuid::Uuid;
 
+use super::daily_visitor::{self, Unnamed};
 use super::draft::{Draft, Fact, FactKind};
 use super::properties::Properties;
 use super::tape::Value;
 use super::verdict::{Packed, Rejection};
 use super::warning::{SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, VALUE_TRUNCATED, VALUE_UNREADABLE};
 use super::{IngestLimits, geo};
+use crate::auth::Keys;
 use crate::event::address::parse_forwarded;
 use crate::event::field::{Field, flag};
-use crate::event::ids::{PersonKey, ProjectId, VisitorKey, event_id_of, is_placeholder, stands_for_nobody};
+use crate::event::ids::{PersonKey, ProjectId, VisitorKey, event_id_of, is_placeholder, other_event_id, stands_for_nobody};
 use crate::event::packed::{EventHeader, EventWriter};
 use crate::event::text::clip;
 use crate::event::time::{Clock, Corrected, Stated, correct};
@@ -52,6 +55,8 @@ pub(super) struct RequestFacts<'r> {
     pub(super) client: IpAddr,
     pub(super) geo: &'r geo::RequestGeo<'r>,
     pub(super) is_import: bool,
+    /// With what visitors are named whom nobody names.
+    pub(super) secrets: Option<&'r Keys>,
 }
 
 /// What the events of a request are checked by.
@@ -81,23 +86,30 @@ pub(super) fn pack(draft: &mut Draft<'_, '_>, rules: Rules<'_>, partitions: &mut
 struct Head<'t> {
     header: EventHeader,
     name: &'t str,
-    user_id: &'t str,
-    anonymous_id: &'t str,
+    user_id: Cow<'t, str>,
+    anonymous_id: Cow<'t, str>,
 }
 
 impl<'t> Head<'t> {
     fn of(draft: &mut Draft<'t, '_>, rules: Rules<'_>) -> Result<Self, Rejection> {
         let request = rules.request;
-        let name = name(draft.name)?;
-        let user_id = id(draft.user_id, "userId")?;
-        let anonymous_id = id(draft.anonymous_id, "anonymousId")?;
+        let name = name(draft)?;
+        let user_id = id(draft, draft.user_id, "userId")?;
+        let anonymous_id = id(draft, draft.anonymous_id, "anonymousId")?;
+        let anonymous_id = if draft.is_named_by_address && user_id.is_empty() && anonymous_id.is_empty() {
+            let secret = request.secrets.and_then(|keys| keys.secret_of(rules.project));
+            let (address, agent) = (address(draft, request), agent(draft).unwrap_or(request.user_agent));
+            Cow::Owned(daily_visitor::name(&Unnamed { secret, received_ms: request.received_ms, address, agent }))
+        } else {
+            anonymous_id
+        };
         if user_id.is_empty() && anonymous_id.is_empty() {
             return Err(Rejection::new(Defect::UserRequired, "anonymousId", "neither `anonymousId` nor `userId` is given"));
         }
         let mut flags = request.flags;
         let event_id = match draft.event_id {
-            Some(value) => event_id(value)?,
-            None => request.fallback_id.unwrap_or_else(|| {
+            Some(value) => event_id(value, draft.is_other)?,
+            None => draft.fallback_id.or(request.fallback_id).unwrap_or_else(|| {
                 flags |= flag::SERVER_ID;
                 Uuid::now_v7().into_bytes()
             }),
@@ -105,10 +117,10 @@ impl<'t> Head<'t> {
         let (stated, at) = times(draft, rules)?;
         flags |= if at.is_clamped { flag::CLAMPED } else { 0 };
         flags |= if stated.at_ms.is_none() { flag::SERVER_TIME } else { 0 };
-        let visitor = if anonymous_id.is_empty() { user_id } else { anonymous_id };
+        let visitor: &str = if anonymous_id.is_empty() { &user_id } else { &anonymous_id };
         // A user who stands for nobody is kept as it was sent, but the event is the visitor's.
-        let is_anonymous = user_id.is_empty() || !anonymous_id.is_empty() && stands_for_nobody(user_id);
-        let person = if is_anonymous { anonymous_id } else { user_id };
+        let is_anonymous = user_id.is_empty() || !anonymous_id.is_empty() && stands_for_nobody(&user_id);
+        let person: &str = if is_anonymous { &anonymous_id } else { &user_id };
         let header = EventHeader {
             event_id,
             visitor: VisitorKey::of(rules.project, visitor),
@@ -124,10 +136,16 @@ impl<'t> Head<'t> {
     }
 }
 
-fn name(value: Option<Value<'_>>) -> Result<&str, Rejection> {
+fn name<'t>(draft: &Draft<'t, '_>) -> Result<&'t str, Rejection> {
     let refuse = |defect, message: String| Err(Rejection::new(defect, "type", message));
-    let Some(value) = value else { return refuse(Defect::EventNameRequired, "`type` is missing".to_owned()) };
-    let Some(name) = value.text() else { return refuse(Defect::EventNameInvalid, "`type` is not a string".to_owned()) };
+    let name = match (draft.called, draft.name) {
+        (Some(name), _) => name,
+        (None, None) => return refuse(Defect::EventNameRequired, "`type` is missing".to_owned()),
+        (None, Some(value)) => match value.text() {
+            Some(name) => name,
+            None => return refuse(Defect::EventNameInvalid, "`type` is not a string".to_owned()),
+        },
+    };
     if name.trim().is_empty() {
         return refuse(Defect::EventNameRequired, "`type` is empty".to_owned());
     }
@@ -143,10 +161,13 @@ fn name(value: Option<Value<'_>>) -> Result<&str, Rejection> {
     Ok(name)
 }
 
-fn id<'t>(value: Option<Value<'t>>, field: &str) -> Result<&'t str, Rejection> {
-    let Some(value) = value else { return Ok("") };
+fn id<'t>(draft: &Draft<'t, '_>, value: Option<Value<'t>>, field: &str) -> Result<Cow<'t, str>, Rejection> {
+    let Some(value) = value else { return Ok(Cow::Borrowed("")) };
     let refuse = |defect, message: String| Err(Rejection::new(defect, field, message));
-    let Some(id) = value.text() else { return refuse(Defect::UserIdInvalid, format!("`{field}` is not a string")) };
+    let Some(id) = value.text() else {
+        let number = draft.has_numeric_ids.then(|| value.with_text(str::to_owned)).flatten();
+        return number.map_or_else(|| refuse(Defect::UserIdInvalid, format!("`{field}` is not a string")), |number| Ok(Cow::Owned(number)));
+    };
     if id.len() > MAX_ID {
         return refuse(Defect::UserIdInvalid, format!("`{field}` has {} bytes, more than {MAX_ID}", id.len()));
     }
@@ -157,20 +178,21 @@ fn id<'t>(value: Option<Value<'t>>, field: &str) -> Result<&'t str, Rejection> {
     if is_placeholder(id) {
         return refuse(Defect::UserIdIllegal, format!("`{field}` is `{id}`, which stands for nobody"));
     }
-    Ok(id)
+    Ok(Cow::Borrowed(id))
 }
 
-fn event_id(value: Value<'_>) -> Result<[u8; 16], Rejection> {
+fn event_id(value: Value<'_>, is_other: bool) -> Result<[u8; 16], Rejection> {
     let invalid = |message: String| Rejection::new(Defect::EventIdInvalid, "eventId", message);
     let id = value.text().ok_or_else(|| invalid("`eventId` is not a string".to_owned()))?;
-    event_id_of(id).ok_or_else(|| invalid(format!("`eventId` `{}` names no event: 1 to {MAX_ID} bytes of text, or a UUID", clip(id, 60))))
+    let event_id = event_id_of(id).map(|id| if is_other { other_event_id(id) } else { id });
+    event_id.ok_or_else(|| invalid(format!("`eventId` `{}` names no event: 1 to {MAX_ID} bytes of text, or a UUID", clip(id, 60))))
 }
 
 /// When an event happened, as its client says and as the client's clock is corrected.
 fn times(draft: &mut Draft<'_, '_>, rules: Rules<'_>) -> Result<(Stated, Corrected), Rejection> {
     let Rules { request, limits, .. } = rules;
     let at_ms = match draft.timestamp {
-        None => None,
+        None => draft.age.and_then(|age| before(request.received_ms, age)),
         Some(value) => {
             let message = "`timestamp` is neither ISO 8601 with an offset nor a number of milliseconds since 1970";
             Some(value.time().ok_or_else(|| Rejection::new(Defect::TimestampInvalid, "timestamp", message))?)
@@ -193,6 +215,12 @@ fn times(draft: &mut Draft<'_, '_>, rules: Rules<'_>) -> Result<(Stated, Correct
         draft.warnings.add(SENT_AT_IGNORED, &["sentAt"]);
     }
     Ok((stated, corrected))
+}
+
+/// The time that lies this long before `received_ms`; `None` if it is not said in a way that makes sense.
+fn before(received_ms: i64, age: Value<'_>) -> Option<i64> {
+    let age_ms = age.number().filter(|age_ms| (0.0..received_ms as f64).contains(age_ms))?;
+    Some(received_ms - age_ms as i64)
 }
 
 fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &mut Vec<u8>) -> Result<(), Rejection> {
@@ -222,10 +250,8 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
     {
         draft.warnings.add(VALUE_UNREADABLE, &["previousId"]);
     }
-    if let Some(value) = draft.properties.or(draft.traits) {
-        let mut properties = Properties::new(limits, &mut writer, draft.warnings);
-        properties.object(value)?;
-        header.flags |= if properties.is_truncated() { flag::TRUNCATED } else { 0 };
+    if properties(draft, limits, &mut writer)? {
+        header.flags |= flag::TRUNCATED;
     }
     let size = writer.written();
     if size > limits.max_event_size {
@@ -233,6 +259,28 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
     }
     writer.finish(&header);
     Ok(())
+}
+
+/// Writes the properties: those of the object, and what the dialect noted beside them. Whether a value was cut.
+fn properties(draft: &mut Draft<'_, '_>, limits: &IngestLimits, writer: &mut EventWriter<'_>) -> Result<bool, Rejection> {
+    let (object, leaves_out) = (draft.properties.or(draft.traits), draft.leaves_out);
+    let (facts, warnings) = draft.facts();
+    let mut properties = Properties::new(limits, writer, warnings);
+    if let Some(object) = object {
+        properties.object(object, leaves_out)?;
+    }
+    for (fact, value) in facts {
+        if let FactKind::Property(name) = fact.kind {
+            properties.member(name, value)?;
+        }
+    }
+    Ok(properties.is_truncated())
+}
+
+/// The agent that the client names.
+fn agent<'t>(draft: &mut Draft<'t, '_>) -> Option<&'t str> {
+    let mut agents = draft.facts().0.filter(|(fact, _)| fact.kind == FactKind::Of(Field::UserAgent));
+    agents.find_map(|(_, value)| value.text())
 }
 
 /// Why an event is the project's own, or comes out of a data centre where that counts.
@@ -290,6 +338,8 @@ fn context(draft: &mut Draft<'_, '_>, writer: &mut EventWriter<'_>) -> bool {
             }
             FactKind::Unknown => Some(UNKNOWN_FIELD),
             FactKind::Unreadable => Some(VALUE_UNREADABLE),
+            // Properties come last.
+            FactKind::Property(_) => None,
         };
         if let Some(code) = problem {
             warnings.add(code, &scope.name(value));

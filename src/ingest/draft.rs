@@ -17,12 +17,16 @@ pub(super) struct Draft<'t, 'd> {
     pub(super) event_id: Option<Value<'t>>,
     /// The name of the event.
     pub(super) name: Option<Value<'t>>,
+    /// What the dialect calls the event, where the client's own name for it will not do.
+    pub(super) called: Option<&'t str>,
     pub(super) user_id: Option<Value<'t>>,
     pub(super) anonymous_id: Option<Value<'t>>,
     /// Another id of the user, which an alias ties to `user_id`.
     pub(super) previous_id: Option<Value<'t>>,
     pub(super) session_id: Option<Value<'t>>,
     pub(super) timestamp: Option<Value<'t>>,
+    /// How long ago it happened, milliseconds, where there is no `timestamp`.
+    pub(super) age: Option<Value<'t>>,
     /// When the client sent this event; without it, that of the envelope counts.
     pub(super) sent_at: Option<Value<'t>>,
     /// The client's address, where a server sends for the client.
@@ -30,6 +34,18 @@ pub(super) struct Draft<'t, 'd> {
     pub(super) properties: Option<Value<'t>>,
     /// What is said of the user; the properties where there are no others.
     pub(super) traits: Option<Value<'t>>,
+    /// Which members of `properties` are none: the dialect has read them, or their client speaks of itself.
+    pub(super) leaves_out: fn(&str) -> bool,
+    /// Reads another event out of the same value: what it says of the user, beside what happened.
+    pub(super) also: Option<ReadEvent>,
+    /// Whether it is that other event, whose id is one of its own.
+    pub(super) is_other: bool,
+    /// Whether somebody without an id is known by address and agent for a day.
+    pub(super) is_named_by_address: bool,
+    /// The id where there is none, if a copy of the event is to have the same.
+    pub(super) fallback_id: Option<[u8; 16]>,
+    /// Whether ids may be numbers, as some clients send them.
+    pub(super) has_numeric_ids: bool,
     nodes: &'t [Node<'t>],
     facts: &'d mut Vec<Fact>,
     pub(super) warnings: &'d mut Warnings,
@@ -53,6 +69,8 @@ pub(super) enum FactKind {
     Unknown,
     /// Of a kind that it does not have.
     Unreadable,
+    /// A property of this name that does not stand among the others.
+    Property(&'static str),
 }
 
 /// In what a value stands: names it in warnings.
@@ -71,15 +89,23 @@ impl<'t, 'd> Draft<'t, 'd> {
         Self {
             event_id: None,
             name: None,
+            called: None,
             user_id: None,
             anonymous_id: None,
             previous_id: None,
             session_id: None,
             timestamp: None,
+            age: None,
             sent_at: None,
             address: None,
             properties: None,
             traits: None,
+            leaves_out: |_| false,
+            also: None,
+            is_other: false,
+            is_named_by_address: false,
+            fallback_id: None,
+            has_numeric_ids: false,
             nodes: event.nodes,
             facts,
             warnings,
@@ -94,6 +120,13 @@ impl<'t, 'd> Draft<'t, 'd> {
     /// Notes a value of the context; the contract looks at them in this order.
     pub(super) fn note(&mut self, kind: FactKind, value: Value<'t>, scope: Scope) {
         self.facts.push(Fact { at: value.at, scope, kind });
+    }
+
+    /// Notes a property that does not stand among the others, if it is given.
+    pub(super) fn note_property(&mut self, name: &'static str, value: Option<Value<'t>>) {
+        if let Some(value) = value {
+            self.note(FactKind::Property(name), value, Scope::Event);
+        }
     }
 
     /// What was noted, in order, and where to warn about it.

@@ -5,9 +5,11 @@
 //! verdict; a text that would become a huge tree is never parsed. May go wrong: the body holds no events, and the request is refused.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value as Json};
 
 use super::draft::ReadEvent;
 use super::intake::Intake;
@@ -24,9 +26,21 @@ pub(super) struct Envelope {
     pub(super) batch: &'static str,
     /// The member that says when the client sent it.
     pub(super) sent_at: &'static str,
-    /// The member that holds the key, beside the array or in an event by itself.
-    pub(super) key: Option<&'static str>,
+    /// The members that may hold the key, beside the array or in an event by itself.
+    pub(super) keys: &'static [&'static str],
+    /// Finds the key in an event, where clients put it there.
+    pub(super) key_of: Option<KeyOf>,
     pub(super) read: ReadEvent,
+}
+
+/// Finds the key that an event holds.
+pub(super) type KeyOf = for<'t> fn(Value<'t>) -> Option<&'t str>;
+
+impl Envelope {
+    /// One without anything but a batch: no key, no time.
+    pub(super) const fn of(batch: &'static str, read: ReadEvent) -> Self {
+        Self { batch, sent_at: "", keys: &[], key_of: None, read }
+    }
 }
 
 /// Takes the events of a JSON text.
@@ -81,7 +95,7 @@ fn without_bom(bytes: &[u8]) -> Result<&[u8], Refusal> {
 /// A body that parses.
 fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
     if root.array_len().is_some() {
-        intake.begin(None, None)?;
+        intake.begin(None, key_of_all(root.elements(), None, envelope)?)?;
         return batch(root, envelope, intake);
     }
     if !root.is_object() {
@@ -99,18 +113,39 @@ fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Resul
             list = Some(value);
         } else if key == envelope.sent_at {
             sent_ms = value.time();
-        } else if envelope.key == Some(key) {
-            shown = value.text();
+        } else if envelope.keys.contains(&key) {
+            shown = same_key(shown, value.text())?;
         }
     }
     let Some(list) = list else {
         // It says by itself when it was sent.
-        intake.begin(None, shown)?;
+        intake.begin(None, key_of_all([root].into_iter(), shown, envelope)?)?;
         intake.event(0, root, envelope.read);
         return Ok(());
     };
-    intake.begin(sent_ms, shown)?;
+    intake.begin(sent_ms, key_of_all(list.elements(), shown, envelope)?)?;
     batch(list, envelope, intake)
+}
+
+/// The key of a request, where each of its events may hold it.
+fn key_of_all<'t>(
+    mut events: impl Iterator<Item = Value<'t>>,
+    shown: Option<&'t str>,
+    envelope: &Envelope,
+) -> Result<Option<&'t str>, Refusal> {
+    match envelope.key_of {
+        // A property that is called like a key is none where the key is elsewhere.
+        Some(key_of) if shown.is_none() => events.try_fold(None, |shown, event| same_key(shown, key_of(event))),
+        _ => Ok(shown),
+    }
+}
+
+/// The one key that is shown in two places. Errors: there are two.
+fn same_key<'t>(one: Option<&'t str>, other: Option<&'t str>) -> Result<Option<&'t str>, Refusal> {
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => Err(Refusal::SeveralKeys),
+        _ => Ok(one.or(other)),
+    }
 }
 
 fn batch(list: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
@@ -127,20 +162,89 @@ fn batch(list: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Resul
 
 /// A body that does not parse as a whole, or is too much to be: its events are parsed one by one, or it is not JSON at all.
 fn apart(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+    each(bytes, envelope, intake, |index, event, intake| alone(event, index, envelope.read, intake))
+}
+
+/// Takes a body apart and each of its events, a text by itself, to `take`.
+fn each<'r>(
+    bytes: &[u8],
+    envelope: &Envelope,
+    intake: &mut Intake<'r>,
+    take: impl Fn(usize, &[u8], &mut Intake<'r>),
+) -> Result<(), Refusal> {
     if !json_bounds::is_shallow(bytes) {
         return Err(Refusal::TooDeep(json_bounds::MAX_DEPTH));
     }
     let sanitized = sanitize(bytes);
     let text = sanitized.as_ref();
-    let Events { events, sent_ms, key } = events_of(text, envelope, intake.max_events())?;
-    intake.begin(sent_ms, key.as_deref())?;
-    for (index, event) in events.iter().enumerate() {
+    let found = events_of(text, envelope, intake.max_events())?;
+    begin(&found, envelope, intake)?;
+    for (index, event) in found.events.iter().enumerate() {
         // As it came: it is this event that a byte which is none costs.
         let start = (event.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
         let event = bytes.get(start..start + event.get().len()).unwrap_or_default();
-        alone(event, index, envelope.read, intake);
+        take(index, event, intake);
     }
     Ok(())
+}
+
+/// Takes the events of a JSON text whose dialect needs more than names changed: each is written anew in pulse's own, then read as
+/// `envelope` says.
+pub(super) fn translated(
+    bytes: &[u8],
+    envelope: &Envelope,
+    translate: impl Fn(&Map<String, Json>) -> Json,
+    intake: &mut Intake<'_>,
+) -> Result<(), Refusal> {
+    let bytes = without_bom(bytes)?;
+    let take = |index: usize, event: &[u8], intake: &mut Intake<'_>| {
+        // What is too much to be an event is said by who reads it.
+        let own = json_bounds::is_bounded(event).then(|| object(event).map(|event| translate(&event).to_string()));
+        match own {
+            Some(Ok(own)) => alone(own.as_bytes(), index, envelope.read, intake),
+            Some(Err(rejection)) => intake.reject(index, None, rejection),
+            None => alone(event, index, envelope.read, intake),
+        }
+    };
+    each(bytes, envelope, intake, take)
+}
+
+/// What stands around the events of a batch.
+pub(super) fn around(bytes: &[u8], envelope: &Envelope) -> Result<Map<String, Json>, Refusal> {
+    let bytes = without_bom(bytes)?;
+    if !json_bounds::is_shallow(bytes) {
+        return Err(Refusal::TooDeep(json_bounds::MAX_DEPTH));
+    }
+    let not_json = |problem: serde_json::Error| Refusal::NotJson(problem.to_string());
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(bytes).map_err(not_json)?;
+    let others = members.into_iter().filter(|(key, value)| key != envelope.batch && json_bounds::is_bounded(value.get().as_bytes()));
+    Ok(others.filter_map(|(key, value)| Some((key.into_owned(), serde_json::from_str(value.get()).ok()?))).collect())
+}
+
+/// Reads an event that is to be translated.
+fn object(event: &[u8]) -> Result<Map<String, Json>, Rejection> {
+    match serde_json::from_slice(event) {
+        Ok(Json::Object(members)) => Ok(members),
+        Ok(_) => Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object")),
+        Err(_) => {
+            let (defect, message) = unreadable::why(event);
+            Err(Rejection::new(defect, "", message))
+        }
+    }
+}
+
+/// Begins with what an envelope says of its events, and with the key that they hold.
+fn begin(of: &Events<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+    let in_events = || of.events.iter().filter_map(|event| key_in(event.get().as_bytes(), envelope)).collect();
+    let shown: Vec<String> = of.key.clone().map_or_else(in_events, |key| vec![key]);
+    let key = shown.iter().try_fold(None, |one, other| same_key(one, Some(other)))?;
+    intake.begin(of.sent_ms, key)
+}
+
+/// The key that an event holds which is a text by itself.
+fn key_in(event: &[u8], envelope: &Envelope) -> Option<String> {
+    let key_of = envelope.key_of.filter(|_| json_bounds::is_bounded(event))?;
+    with_tape(event, |event| key_of(event).map(str::to_owned)).flatten()
 }
 
 /// The texts of the events of a body, unread.
@@ -214,7 +318,7 @@ impl<'de> Visitor<'de> for MembersOf<'_> {
                 found.batches.push(value);
             } else if key == self.0.sent_at {
                 found.sent_at = Some(value);
-            } else if self.0.key == Some(key.as_ref()) {
+            } else if self.0.keys.contains(&key.as_ref()) {
                 found.key = Some(value);
             }
         }

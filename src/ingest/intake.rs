@@ -74,12 +74,15 @@ impl<'r> Intake<'r> {
         verdicts.warnings.begin(index);
         let mut draft = Draft::new(event, facts, &mut verdicts.warnings);
         let packed = read(event, &mut draft).and_then(|()| contract::pack(&mut draft, Rules { project, request, limits }, partitions));
-        let event_id = draft.event_id.and_then(Value::text);
+        let (event_id, also) = (draft.event_id.and_then(Value::text), draft.also);
         match packed {
             Ok(has_id) => {
                 verdicts.accepted += 1;
                 if !has_id {
                     verdicts.without_id.push(index);
+                }
+                if let Some(read) = also {
+                    self.event(index, event, read);
                 }
             }
             Err(rejection) => {

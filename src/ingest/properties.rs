@@ -37,10 +37,14 @@ struct Seen {
 }
 
 impl Seen {
+    fn has(&self, hash: u64) -> bool {
+        let few = self.few.get(..self.len.min(32)).unwrap_or_default();
+        few.contains(&hash) || self.more.contains(&hash)
+    }
+
     /// Remembers a hash; `false` if it was there.
     fn insert(&mut self, hash: u64) -> bool {
-        let few = self.few.get(..self.len.min(32)).unwrap_or_default();
-        if few.contains(&hash) || self.more.contains(&hash) {
+        if self.has(hash) {
             return false;
         }
         match self.few.get_mut(self.len) {
@@ -63,10 +67,11 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         self.is_truncated
     }
 
-    /// Packs an object; an empty array is PHP's empty object.
-    pub(super) fn object(&mut self, value: Value<'_>) -> Result<(), Rejection> {
+    /// Packs an object but for the members that are left out; an empty array is PHP's empty object.
+    pub(super) fn object(&mut self, value: Value<'_>, leaves_out: fn(&str) -> bool) -> Result<(), Rejection> {
         if value.is_object() {
-            return self.members(value, 1);
+            let kept = value.members().filter(|(key, _)| !leaves_out(key));
+            return kept.into_iter().try_for_each(|(key, value)| self.member_at(key, value, 1));
         }
         if value.is_empty_array() {
             return Ok(());
@@ -74,27 +79,37 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         Err(Rejection::new(Defect::PropertiesInvalid, "properties", "`properties` is not an object"))
     }
 
+    /// Packs one more property, unless the object had one of this name.
+    pub(super) fn member(&mut self, key: &str, value: Value<'_>) -> Result<(), Rejection> {
+        if self.seen.has(xxh3_64(key.as_bytes())) { Ok(()) } else { self.member_at(key, value, 1) }
+    }
+
     fn members(&mut self, object: Value<'_>, depth: usize) -> Result<(), Rejection> {
         if depth > self.limits.max_depth {
             return Err(too_deep(self.limits));
         }
-        for (key, value) in object.members().filter(|(_, value)| !value.is_null()) {
-            let prefix = self.key.len();
-            if value.members().next().is_some() {
-                if self.enter(key) {
-                    self.members(value, depth + 1)?;
-                }
-            } else if prefix == 0 {
-                if self.takes_key(key, key) {
-                    self.value(key, value, depth)?;
-                }
-            } else if self.enter(key) {
-                let full = std::mem::take(&mut self.key);
-                self.value(&full, value, depth)?;
-                self.key = full;
-            }
-            self.key.truncate(prefix);
+        object.members().try_for_each(|(key, value)| self.member_at(key, value, depth))
+    }
+
+    fn member_at(&mut self, key: &str, value: Value<'_>, depth: usize) -> Result<(), Rejection> {
+        if value.is_null() {
+            return Ok(());
         }
+        let prefix = self.key.len();
+        if value.members().next().is_some() {
+            if self.enter(key) {
+                self.members(value, depth + 1)?;
+            }
+        } else if prefix == 0 {
+            if self.takes_key(key, key) {
+                self.value(key, value, depth)?;
+            }
+        } else if self.enter(key) {
+            let full = std::mem::take(&mut self.key);
+            self.value(&full, value, depth)?;
+            self.key = full;
+        }
+        self.key.truncate(prefix);
         Ok(())
     }
 

@@ -4,10 +4,22 @@
 //! their bodies are laid out, what they call the parts of an event and what they expect to be answered; everything else is the same for
 //! all and stands in `accept` and `contract`.
 
+mod amplitude;
+mod data;
+mod flat;
+mod google;
 mod import;
+mod jitsu;
+mod mixpanel;
 mod pixel;
+mod plausible;
+mod posthog;
 pub(super) mod pulse;
+#[cfg(test)]
+mod read;
 mod segment;
+mod snowplow;
+mod umami;
 
 use std::net::IpAddr;
 
@@ -22,7 +34,21 @@ use crate::http::respond::{ApiError, Body};
 use crate::http::server::{Call, RequestBody};
 
 /// Every dialect that is spoken here.
-pub(super) const PROTOCOLS: &[&dyn Protocol] = &[&pulse::Pulse, &segment::Segment, &pixel::Pixel, &import::Import];
+pub(super) const PROTOCOLS: &[&dyn Protocol] = &[
+    &pulse::Pulse,
+    &segment::Segment,
+    &segment::Settings,
+    &posthog::PostHog,
+    &amplitude::Amplitude,
+    &mixpanel::Mixpanel,
+    &snowplow::Snowplow,
+    &jitsu::Jitsu,
+    &umami::Umami,
+    &plausible::Plausible,
+    &google::MeasurementProtocol,
+    &pixel::Pixel,
+    &import::Import,
+];
 
 /// A dialect.
 pub(super) trait Protocol: Sync {
@@ -30,7 +56,10 @@ pub(super) trait Protocol: Sync {
     fn paths(&self) -> &'static [&'static str];
 
     /// The methods that they use.
-    fn methods(&self) -> &'static [Method];
+    fn methods(&self) -> &'static [Method] {
+        const METHODS: &[Method] = &[Method::POST];
+        METHODS
+    }
 
     /// The kind of key that they need. One that only sends events may be used by pages of any origin; others are not for pages.
     fn key_kind(&self) -> KeyKind {
@@ -48,6 +77,21 @@ pub(super) trait Protocol: Sync {
         false
     }
 
+    /// Whether bodies may be gzip without a header that says so.
+    fn finds_gzip(&self) -> bool {
+        false
+    }
+
+    /// Whether its clients send cookies along, as browsers allow only if the answer names the page's origin.
+    fn has_cookies(&self) -> bool {
+        false
+    }
+
+    /// The answer to a request that brings no events: clients ask how they are set before they send.
+    fn settings(&self, _head: &Head) -> Option<Response<Body>> {
+        None
+    }
+
     /// Refuses a request by its head alone, before its body is read, or says what becomes of its events.
     fn check(&self, _head: &Head) -> Result<Delivery, ApiError> {
         Ok(Delivery::Live)
@@ -57,7 +101,7 @@ pub(super) trait Protocol: Sync {
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal>;
 
     /// The answer once all that was accepted is durable.
-    fn answer(&self, verdicts: &Verdicts, request_id: &str) -> Response<Body>;
+    fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body>;
 
     /// The answer to a request that is refused as a whole.
     fn refuse(&self, error: ApiError, request_id: &str) -> Response<Body> {

@@ -136,6 +136,7 @@ impl<L: Log> Redrive<L> {
             client: Ipv4Addr::UNSPECIFIED.into(),
             geo: &geo,
             is_import: true,
+            secrets: None,
         };
         let mut intake = Intake::new(Sender::Known(letter.project), request, &self.limits);
         envelope::alone(letter.original, 0, pulse::event, &mut intake);

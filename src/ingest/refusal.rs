@@ -23,6 +23,10 @@ pub(super) enum Refusal {
     TooDeep(usize),
     #[error("the body is neither an event, an array of events nor a batch")]
     NotEvents,
+    #[error("the request holds several keys: events of one project only")]
+    SeveralKeys,
+    #[error("the body is neither JSON nor a form whose `data` is JSON or base64 of it")]
+    NotData,
     #[error("`{0}` is given twice")]
     BatchTwice(&'static str),
     #[error("`{0}` is not an array")]
@@ -43,7 +47,8 @@ impl Refusal {
             Self::EmptyBatch => "batch_empty",
             Self::TooManyEvents(_) => "batch_too_many",
             Self::NotJson(_) | Self::TooDeep(_) | Self::DeadLine(_) | Self::DeadLineBytes(_) => "invalid_json",
-            Self::NotEvents | Self::BatchTwice(_) | Self::BatchNotArray(_) => "invalid_body",
+            Self::SeveralKeys => "several_keys",
+            Self::NotEvents | Self::NotData | Self::BatchTwice(_) | Self::BatchNotArray(_) => "invalid_body",
         }
     }
 }

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::io::Write as _;
 
 use simd_json::{Buffers, Node, StaticNode, Tape};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::event::time::{of_epoch, of_epoch_float};
 
@@ -93,6 +94,16 @@ impl<'t> Value<'t> {
         if let Some(Node::String(text)) = self.node() { Some(text) } else { None }
     }
 
+    /// `true` or `false`.
+    pub(super) fn claim(self) -> Option<bool> {
+        if let Some(Node::Static(StaticNode::Bool(claim))) = self.node() { Some(*claim) } else { None }
+    }
+
+    /// The member of an object that is called `key`, unless it is `null`.
+    pub(super) fn member(self, key: &str) -> Option<Self> {
+        self.members().find(|(own, _)| *own == key)?.1.given()
+    }
+
     /// Shows the text of a string, or of a number as it is written.
     pub(super) fn with_text<T>(self, take: impl FnOnce(&str) -> T) -> Option<T> {
         match self.node()? {
@@ -136,6 +147,24 @@ impl<'t> Value<'t> {
             at = next(self.nodes, value.at);
             Some((*key, value))
         })
+    }
+
+    /// What it is, in 128 bits.
+    pub(super) fn digest(self) -> u128 {
+        let mut hasher = Xxh3::new();
+        for node in self.nodes.get(self.at..next(self.nodes, self.at)).unwrap_or_default() {
+            match node {
+                Node::String(text) => hasher.update(text.as_bytes()),
+                Node::Static(scalar) => {
+                    let _ = with_digits(format_args!("{scalar:?}"), |digits| hasher.update(digits.as_bytes()));
+                }
+                Node::Object { len, .. } => hasher.update(&len.to_le_bytes()),
+                Node::Array { len, .. } => hasher.update(&(!len).to_le_bytes()),
+            }
+            // Ends it: no two lists of words are the same text.
+            hasher.update(&[0xff]);
+        }
+        hasher.digest128()
     }
 
     /// Number of values of an array; `None` of anything else.

@@ -29,6 +29,15 @@ pub(super) fn decoded_as(
     change: impl FnOnce(&mut RequestFacts<'_>),
     read: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>,
 ) -> Result<Decoded, Refusal> {
+    decoded_of(Sender::Known(project), change, read)
+}
+
+/// The same, whoever sends it.
+pub(super) fn decoded_of(
+    sender: Sender<'_>,
+    change: impl FnOnce(&mut RequestFacts<'_>),
+    read: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>,
+) -> Result<Decoded, Refusal> {
     let (geo, limits) = (Geo::default(), limits());
     let geo = RequestGeo::new(&geo);
     let mut request = RequestFacts {
@@ -42,9 +51,10 @@ pub(super) fn decoded_as(
         client: std::net::Ipv4Addr::LOCALHOST.into(),
         geo: &geo,
         is_import: false,
+        secrets: None,
     };
     change(&mut request);
-    let mut intake = Intake::new(Sender::Known(project), request, &limits);
+    let mut intake = Intake::new(sender, request, &limits);
     read(&mut intake)?;
     intake.finish().map(|(_, decoded)| decoded)
 }

@@ -1,6 +1,6 @@
 //! The block that a partition is filling: rows, books, and the candidates for duplicates that only the table can tell.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use crate::event::record::{Enriched, Header, RawOrigin, Tallies, Tally};
 use crate::event::session::{Campaign, Moment, SessionId, Visitor};
 use crate::outcome::{Count, DeadReason};
 use crate::store::books::PartitionKey;
-use crate::store::data_version::{Arrived, DataVersions, Day, Quarter};
+use crate::store::data_version::{Arrived, Quarter};
+use crate::store::tables::identities::TieState;
 
 /// What tells payloads of one id apart: name and the time the client gave.
 pub(super) fn fingerprint(event_type: &[u8], original_ms: i64) -> Fingerprint {
@@ -75,7 +76,6 @@ pub(super) struct Block {
     pub(super) candidates: Vec<DuplicateCandidate>,
     waits: Vec<(ProjectId, i64, u32)>,
     arrived: Arrived,
-    revised: BTreeSet<(ProjectId, Day)>,
     pub(super) ties: Ties,
     open: Option<Open>,
 }
@@ -133,12 +133,10 @@ pub(super) struct Sealed {
     pub(super) rows: Arc<Rows>,
     /// Receipt time and number of the events, for the latency.
     pub(super) waits: Vec<(ProjectId, i64, u32)>,
-    /// How many events it has, by project and time.
+    /// How many events it has, by project and time; none at times of which only the sessions of stored events are others than before.
     pub(super) arrived: BTreeMap<(ProjectId, Quarter), u64>,
-    /// Projects and days of stored events whose sessions are others than before.
-    pub(super) revised: BTreeSet<(ProjectId, Day)>,
-    /// Projects of which its events tie ids.
-    pub(super) tied: BTreeSet<ProjectId>,
+    /// What its events tie, by project.
+    pub(super) tied: BTreeMap<ProjectId, Vec<TieState>>,
 }
 
 impl Sealed {
@@ -157,7 +155,6 @@ impl Block {
             candidates: Vec::new(),
             waits: Vec::new(),
             arrived: Arrived::default(),
-            revised: BTreeSet::new(),
             ties: Ties::default(),
             open: None,
         }
@@ -314,9 +311,7 @@ impl Block {
         }
         for revision in &settled.revisions {
             self.rows.revision(revision, received_ms, origin);
-            for day in DataVersions::day(revision.from_ms)..=DataVersions::day(revision.to_ms) {
-                self.revised.insert((revision.visitor.project, day));
-            }
+            self.arrived.touch(revision.visitor.project, revision.from_ms, revision.to_ms);
         }
         sessions.end_block(received_ms);
     }
@@ -342,6 +337,10 @@ impl Block {
             let nothing = Tally { project: ProjectId::BOOKS, minute: u32::from(open.day) * 1_440, counts: Vec::new() };
             self.rows.books(&nothing, 0, covered);
         }
+        let arrived = self.arrived.take();
+        let mut tied: BTreeMap<ProjectId, Vec<TieState>> = BTreeMap::new();
+        self.ties.take().iter().for_each(|tie| tied.entry(tie.project).or_default().push(tie.state()));
+        self.rows.all_arrivals(&arrived, open.received_ms, RowOrigin { day: open.day, offset: open.last_offset });
         let sealed = Sealed {
             epoch: open.epoch,
             partition: open.partition,
@@ -351,9 +350,8 @@ impl Block {
             next_enriched: open.next_enriched,
             rows: Arc::new(std::mem::replace(&mut self.rows, self.spare.take().unwrap_or_else(Rows::new))),
             waits: std::mem::take(&mut self.waits),
-            arrived: self.arrived.take(),
-            revised: std::mem::take(&mut self.revised),
-            tied: self.ties.take().into_iter().map(|tie| tie.project).collect(),
+            arrived,
+            tied,
         };
         self.books.clear();
         Some(sealed)

@@ -47,6 +47,11 @@ pub(super) async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u
             } else {
                 match table.owner(sealed.key()).await {
                     Ok(owner) if owner != generation && owner != NO_GENERATION => return Inserted::Overlap,
+                    // Another block of its group was refused. The fence is still ours and is not taken again, so that the table refuses
+                    // the block if somebody takes it now.
+                    Ok(owner) if owner == generation && matches!(problem, TableError::Fenced) => {
+                        table.highest(sealed.key()).await.map(|highest| (generation, highest))
+                    }
                     Ok(_) => table.take_fence(sealed.key()).await,
                     Err(problem) => Err(problem),
                 }

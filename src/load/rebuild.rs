@@ -7,7 +7,7 @@
 //! Cost: each visitor of a day is looked up once; a loader loses a few hundred milliseconds for each batch that is written beside it.
 //! May go wrong: a visitor with more events than [`MOST_VISITS`] within a day is left as it is, and counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -25,7 +25,7 @@ use crate::event::ids::{LogEpoch, ProjectId};
 use crate::event::session::Visitor;
 use crate::project::Projects;
 use crate::store::books::PartitionKey;
-use crate::store::data_version::DataVersions;
+use crate::store::data_version::{Arrived, DataVersions};
 use crate::store::tables::EVENTS;
 
 /// Visitors looked at in one go.
@@ -228,7 +228,13 @@ async fn look(table: &EventTable, projects: &Projects, part: Part, visitors: &[V
 fn sealed(key: PartitionKey, offset: i64, revisions: &[Revision]) -> Option<Sealed> {
     let (now_ms, mut rows) = (clock::now_ms(), Rows::new());
     let origin = RowOrigin { day: DataVersions::day(now_ms), offset };
-    revisions.iter().for_each(|revision| rows.revision(revision, now_ms, origin));
+    let mut arrived = Arrived::default();
+    for revision in revisions {
+        rows.revision(revision, now_ms, origin);
+        arrived.touch(revision.visitor.project, revision.from_ms, revision.to_ms);
+    }
+    let arrived = arrived.take();
+    rows.all_arrivals(&arrived, now_ms, origin);
     let sealed = Sealed {
         epoch: key.epoch,
         partition: key.partition,
@@ -238,9 +244,8 @@ fn sealed(key: PartitionKey, offset: i64, revisions: &[Revision]) -> Option<Seal
         next_enriched: 0,
         rows: Arc::new(rows),
         waits: Vec::new(),
-        arrived: Default::default(),
-        revised: Default::default(),
-        tied: BTreeSet::new(),
+        arrived,
+        tied: BTreeMap::new(),
     };
     (!revisions.is_empty()).then_some(sealed)
 }

@@ -3,18 +3,25 @@
 //! Columns are collected in groups of one storage, so that each group is a tight loop over constants and a warm loader allocates
 //! nothing for a row.
 
+mod beside;
+
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
+use self::beside::{Arrivals, BooksValues, RevisionValues};
 use super::sessions::{Revision, Row, Sessions};
 use crate::clickhouse::Statement;
 use crate::clickhouse::native::{self, DictionaryColumn, FixedColumn, MapColumn, StringColumn};
+use crate::clock;
 use crate::event::field::Field;
 use crate::event::ids::{ProjectId, VisitorKey};
 use crate::event::packed::{Entry, EventView, Fields};
 use crate::event::page::Page;
 use crate::event::record::Tally;
 use crate::event::session::{Campaign, Moment, SessionId, Visitor};
-use crate::store::books::{BOOKS_TYPE, PartitionKey};
+use crate::store::books::{ARRIVALS_TYPE, BOOKS_TYPE, PartitionKey};
+use crate::store::data_version::Quarter;
 use crate::store::revisions::REVISION_TYPE;
 use crate::store::schema::{self, COLUMNS, Column, Source, Storage};
 
@@ -156,6 +163,30 @@ impl Rows {
         self.no_texts_but_the_type(BOOKS_TYPE);
         for (count, number) in &tally.counts {
             self.numbers.number(count.name().as_bytes(), f64::from(*number));
+        }
+        self.end_maps();
+    }
+
+    /// Adds rows that say of which times the events of the block are, received by `received_ms`.
+    pub(super) fn all_arrivals(&mut self, arrived: &BTreeMap<(ProjectId, Quarter), u64>, received_ms: i64, origin: RowOrigin) {
+        let at_ms = clock::now_ms();
+        let all: Vec<(ProjectId, Quarter, u64)> =
+            arrived.iter().map(|((project, quarter), events)| (*project, *quarter, *events)).collect();
+        for events in all.chunk_by(|left, right| left.0 == right.0) {
+            let Some((project, ..)) = events.first() else { continue };
+            self.arrivals(&Arrivals { project: *project, events, at_ms, received_ms, origin });
+        }
+    }
+
+    fn arrivals(&mut self, arrivals: &Arrivals<'_>) {
+        self.rows += 1;
+        push_all(&FIXED_2, &mut self.fixed_2, |source| arrivals.two(source));
+        push_all(&FIXED_4, &mut self.fixed_4, |_| [0; 4]);
+        push_all(&FIXED_8, &mut self.fixed_8, |source| arrivals.eight(source));
+        push_all(&FIXED_16, &mut self.fixed_16, |source| arrivals.sixteen(source));
+        self.no_texts_but_the_type(ARRIVALS_TYPE);
+        for (_, quarter, events) in arrivals.events {
+            self.numbers.number(quarter.to_string().as_bytes(), *events as f64);
         }
         self.end_maps();
     }
@@ -304,80 +335,6 @@ impl EventValues<'_, '_> {
             Source::EventId => native::uuid_bytes(self.event.header.event_id),
             Source::Session => native::uuid_bytes(self.belonging.session.unwrap_or(NO_SESSION).0),
             _ => [0; 16],
-        }
-    }
-}
-
-/// The values of fixed width that a revision has; zero where there is none.
-struct RevisionValues<'a> {
-    revision: &'a Revision,
-    received_ms: i64,
-    origin: RowOrigin,
-}
-
-impl RevisionValues<'_> {
-    fn two(&self, source: Source) -> [u8; 2] {
-        if source == Source::ReceivedDay { self.origin.day.to_le_bytes() } else { [0; 2] }
-    }
-
-    fn four(&self, source: Source) -> [u8; 4] {
-        match source {
-            Source::Flags => self.revision.version.to_le_bytes(),
-            Source::Campaign => self.revision.length().to_le_bytes(),
-            _ => [0; 4],
-        }
-    }
-
-    fn eight(&self, source: Source) -> [u8; 8] {
-        match source {
-            Source::Project => ProjectId::BOOKS.0.to_le_bytes(),
-            Source::HappenedAt => self.revision.from_ms.to_le_bytes(),
-            Source::OriginalTime => self.revision.to_ms.to_le_bytes(),
-            Source::Person => self.revision.visitor.project.0.to_le_bytes(),
-            Source::Visitor => self.revision.visitor.key.0.to_le_bytes(),
-            Source::ReceivedAt => self.received_ms.to_le_bytes(),
-            Source::LogOffset => self.origin.offset.to_le_bytes(),
-            _ => [0; 8],
-        }
-    }
-
-    fn sixteen(&self, source: Source) -> [u8; 16] {
-        if source == Source::Session { native::uuid_bytes(self.revision.session.0) } else { [0; 16] }
-    }
-}
-
-/// The values of fixed width that a row of the books has; zero where there is none.
-struct BooksValues<'a> {
-    tally: &'a Tally,
-    import: u64,
-    covered: Covered,
-}
-
-impl BooksValues<'_> {
-    fn two(&self, source: Source) -> [u8; 2] {
-        match source {
-            Source::ReceivedDay => self.covered.day.to_le_bytes(),
-            _ => [0; 2],
-        }
-    }
-
-    fn four(&self, source: Source) -> [u8; 4] {
-        let Covered { previous, last, .. } = self.covered;
-        match source {
-            // How far the block reaches back from its last offset: a row that is missing shows between its neighbours.
-            Source::Flags => u32::try_from(last - previous).unwrap_or(0).to_le_bytes(),
-            _ => [0; 4],
-        }
-    }
-
-    fn eight(&self, source: Source) -> [u8; 8] {
-        match source {
-            Source::Project => ProjectId::BOOKS.0.to_le_bytes(),
-            Source::HappenedAt | Source::ReceivedAt => (i64::from(self.tally.minute) * 60_000).to_le_bytes(),
-            Source::Person => self.import.to_le_bytes(),
-            Source::Visitor => self.tally.project.0.to_le_bytes(),
-            Source::LogOffset => self.covered.last.to_le_bytes(),
-            _ => [0; 8],
         }
     }
 }

@@ -21,9 +21,9 @@ use super::row;
 use super::sessions::{Anew, Pasts, Question};
 use super::shard_map::{self, ShardEvidence, ShardMap};
 use crate::clickhouse::{ClickHouse, Client, Identifier, Statement, TableName};
-use crate::event::ids::{LogEpoch, ProjectId};
+use crate::event::ids::ProjectId;
 use crate::event::session::Visitor;
-use crate::store::books::{self, PartitionKey};
+use crate::store::books::{self, Held, PartitionKey};
 use crate::store::data_version::DataVersions;
 use crate::store::fence::Fence;
 use crate::store::tables::EVENTS;
@@ -167,15 +167,17 @@ impl EventTable {
         self.highest_in(writer, key).await
     }
 
-    /// The key under which a partition was loaded last, of whichever log.
+    /// The key under which a partition was loaded last, of whichever log. What is read of it then is read in the shard that has it.
     pub(super) async fn newest_key(&self, partition: u16) -> Result<Option<PartitionKey>, TableError> {
-        let mut newest = None;
-        for shard in self.store.shards.iter() {
+        let mut newest: Option<(Held, usize)> = None;
+        for (number, shard) in self.store.shards.iter().enumerate() {
             let held = books::held(&shard.first().writer, &self.events).await?;
-            let of_partition = held.iter().filter(|held| held.key.partition == partition);
-            newest = newest.max(of_partition.map(|held| (held.newest_ms, held.key.epoch.0)).max());
+            let of_partition = held.into_iter().filter(|held| held.key.partition == partition).map(|held| (held, number));
+            newest = newest.into_iter().chain(of_partition).max_by_key(|(held, _)| held.newest_ms);
         }
-        Ok(newest.map(|(_, epoch)| PartitionKey { epoch: LogEpoch(epoch), partition }))
+        let Some((Held { key, .. }, shard)) = newest else { return Ok(None) };
+        self.shard_map.set(key, shard, true);
+        Ok(Some(key))
     }
 
     /// The visitors of a partition who have events of a time, in sessions by time; of one project if one is given.
@@ -262,8 +264,7 @@ impl Table for EventTable {
 
     fn announce(&self, block: &Sealed) {
         self.data_versions.note(block.arrived.iter().map(|(at, events)| (*at, *events)));
-        self.data_versions.note_days(block.revised.iter().copied());
-        block.tied.iter().for_each(|project| self.data_versions.note_people(*project));
+        block.tied.iter().for_each(|(project, ties)| self.data_versions.note_ties(*project, ties.clone()));
     }
 }
 

@@ -8,7 +8,9 @@
 //! | [`selection`] | `event` and `filters`: which events |
 //! | [`filter`], [`field`], [`number`] | `{"field","op","value"}`, `any`, `all`, `did`, `cohort` |
 //! | [`breakdown`] | `breakdown` (of one or more [`dimensions`]) and `limit`: the largest values, `$other`, `$none`, and a bar's `breakdown_value` |
+//! | [`traits`] | `person.NAME`: what is known of the person of an event |
 //! | [`session_columns`], [`sessions`] | `session.NAME`: what the session of an event is; and sessions themselves |
+//! | [`periods`] | in which periods people were active
 //! | [`page`] | `limit` and `cursor` of a list |
 //! | [`common`] | `refresh` and `include_bots`, which no report reads itself |
 
@@ -26,10 +28,12 @@ pub(crate) mod filter;
 pub(crate) mod interval;
 pub(crate) mod number;
 pub(crate) mod page;
+pub(crate) mod periods;
 pub(crate) mod range;
 pub(crate) mod selection;
 pub(crate) mod session_columns;
 pub(crate) mod sessions;
+mod traits;
 
 pub(crate) use self::canonical::{Canonical, CanonicalForm};
 pub(crate) use self::common::Common;

@@ -144,8 +144,6 @@ pub(crate) struct Cache {
     entries: sync::Cache<Key, Arc<Entry>, ByBytes>,
     flights: Flights,
     arrivals: Arc<DataVersions>,
-    /// Whether each arrival is noted with its number.
-    counts_arrivals: bool,
 }
 
 #[derive(Clone)]
@@ -166,12 +164,7 @@ impl Cache {
         let options = options.shards(SHARDS).estimated_items_capacity(items).weight_capacity(bytes).build();
         let options = options.unwrap_or_else(|_| unreachable!("all that is needed is given"));
         let entries = sync::Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), sync::DefaultLifecycle::default());
-        Self { entries, flights: Flights::default(), arrivals, counts_arrivals: false }
-    }
-
-    /// The same, where every arrival is noted with its number.
-    pub(crate) fn counting_arrivals(self) -> Self {
-        Self { counts_arrivals: true, ..self }
+        Self { entries, flights: Flights::default(), arrivals }
     }
 
     /// Answers `request`, from the kept answer or by `compute`.
@@ -246,9 +239,9 @@ impl Cache {
         })
     }
 
-    /// How many events of a question's own ranges were noted so far, where every arrival is.
+    /// How many events of a question's own ranges were noted so far.
     fn arrived(&self, project: ProjectId, reach: &Reach, now: Version) -> Option<u64> {
-        let spans = reach.counted.as_ref().filter(|_| self.counts_arrivals)?;
+        let spans = reach.counted.as_ref()?;
         self.arrivals.events(project, spans, now)
     }
 

@@ -4,7 +4,7 @@
 //! another question. Times in it are read in the zone of the question. A cohort cannot name another one.
 //! **How fresh it is.** What was saved here is used by the next question here, and elsewhere within [`KEPT`].
 //! **What it costs.** A question that names one makes the cohorts of its project be read at most once in [`KEPT`]; others cost nothing.
-//! Bounds: [`MOST`] cohorts a project, [`MOST_NAMES`] names ever, [`MOST_BYTES`] each.
+//! Bounds: those of [`COHORT`], and [`MOST_BYTES`] each.
 //! May go wrong: the store is away; then what was read last is used, else the question is refused (503).
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,25 +17,27 @@ use tokio::time::Instant;
 use super::ask::filter::check_cohort;
 use super::ask::{Cohorts, fields};
 use super::error::QueryError;
-use crate::clickhouse::ClickHouse;
+use super::saved::{Kind, SavedThings, Write};
 use crate::event::ids::ProjectId;
-use crate::store::tables::saved::{self, Saved, Shelf};
+use crate::store::tables::saved::Saved;
 
 /// How long what was read is used.
 const KEPT: Duration = Duration::from_secs(1);
-/// Most cohorts of a project, and most names that it ever had.
-const MOST: usize = 200;
-const MOST_NAMES: usize = 2_000;
+/// Filters under a name.
+const COHORT: Kind = Kind {
+    word: "cohort",
+    invalid: "invalid_cohort",
+    unknown: "unknown_cohort",
+    too_many: "too_many_cohorts",
+    most: 200,
+    most_names: 2_000,
+};
 /// Longest definition.
 pub(super) const MOST_BYTES: usize = 16 << 10;
-/// Longest name.
-const MOST_NAME: usize = 64;
-/// How often a write without a condition is tried again when others write at the same moment.
-const TRIES: usize = 5;
 
 /// The cohorts of all projects.
 pub(super) struct SavedCohorts {
-    store: Option<ClickHouse>,
+    saved: SavedThings,
     // One entry a project that ever named a cohort: projects come from keys, so there are as few as those.
     projects: Mutex<HashMap<ProjectId, Slot>>,
 }
@@ -51,34 +53,9 @@ struct Known {
     cohorts: Arc<Cohorts>,
 }
 
-/// What must be so for a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expected {
-    /// Anything.
-    Anything,
-    /// There is a cohort of this version.
-    Version(u64),
-    /// There is one.
-    Some,
-    /// There is none.
-    None,
-}
-
-impl Expected {
-    /// Whether it is so where there is `version`.
-    fn is_met(self, version: Option<u64>) -> bool {
-        match self {
-            Self::Anything => true,
-            Self::Version(expected) => version == Some(expected),
-            Self::Some => version.is_some(),
-            Self::None => version.is_none(),
-        }
-    }
-}
-
 impl SavedCohorts {
-    pub(super) fn new(store: Option<ClickHouse>) -> Self {
-        Self { store, projects: Mutex::default() }
+    pub(super) fn new(saved: SavedThings) -> Self {
+        Self { saved, projects: Mutex::default() }
     }
 
     /// The cohorts that the questions of `project` may name.
@@ -98,44 +75,18 @@ impl SavedCohorts {
         let known = self.known(project, Duration::ZERO).await?;
         match (known.saved.get(name), known.cohorts.get(name)) {
             (Some(saved), Some(filters)) => Ok((saved.version, json!({"name": name, "version": saved.version, "filters": filters}))),
-            _ => Err(unknown(name)),
+            _ => Err(COHORT.unknown(name)),
         }
     }
 
     /// Saves a cohort, or deletes it if there is no `body`; its version then.
     pub(super) async fn put(&self, project: ProjectId, write: Write<'_>, now_ms: i64) -> Result<u64, QueryError> {
-        let Write { name, body, expected } = write;
-        check_name(name)?;
-        let body = body.map(|body| check(body, now_ms)).transpose()?.unwrap_or_default();
-        for _ in 0..TRIES {
-            let known = self.known(project, Duration::ZERO).await?;
-            let (all, last) = (&known.saved, known.saved.get(name));
-            let live = last.filter(|saved| !saved.body.is_empty());
-            if !expected.is_met(live.map(|saved| saved.version)) {
-                return Err(changed(live));
-            }
-            if body.is_empty() && live.is_none() {
-                return Err(unknown(name));
-            }
-            let are_full =
-                all.values().filter(|saved| !saved.body.is_empty()).count() >= MOST || (last.is_none() && all.len() >= MOST_NAMES);
-            if live.is_none() && are_full {
-                return Err(QueryError::invalid(
-                    "too_many_cohorts",
-                    format!("a project has at most {MOST} cohorts, and {MOST_NAMES} names ever"),
-                ));
-            }
-            let saved = Saved { name: name.to_owned(), version: last.map_or(0, |saved| saved.version) + 1, body: body.clone() };
-            if saved::put(self.store()?, shelf(project), &saved).await.map_err(|problem| QueryError::of_store(problem.class()))? {
-                self.forget(project).await;
-                return Ok(saved.version);
-            }
+        if let Some(body) = write.body {
+            check_cohort(&fields::parse(body.as_bytes())?, now_ms)?;
         }
-        Err(QueryError::unavailable("overloaded", "others write the same cohort at the same moment"))
-    }
-
-    fn store(&self) -> Result<&ClickHouse, QueryError> {
-        self.store.as_ref().ok_or_else(|| QueryError::unavailable("store_unavailable", "nothing can be saved here"))
+        let version = self.saved.put(&COHORT, project, write).await?;
+        self.forget(project).await;
+        Ok(version)
     }
 
     fn slot(&self, project: ProjectId) -> Slot {
@@ -154,7 +105,7 @@ impl SavedCohorts {
         if let Some(known) = slot.as_ref().filter(|known| known.at.elapsed() < within) {
             return Ok(Arc::clone(known));
         }
-        let read = saved::all(self.store()?, shelf(project)).await.map_err(|problem| QueryError::of_store(problem.class()));
+        let read = self.saved.all(&COHORT, project).await;
         match (read, slot.as_ref()) {
             (Ok(saved), _) => Ok(Arc::clone(slot.insert(Arc::new(Known::of(saved))))),
             // A question may do with what was read before, as it may with an older answer.
@@ -171,41 +122,4 @@ impl Known {
         let saved = saved.into_iter().map(|saved| (saved.name.clone(), saved)).collect();
         Self { at: Instant::now(), saved, cohorts: Arc::new(cohorts) }
     }
-}
-
-/// What is to be written.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Write<'a> {
-    pub(super) name: &'a str,
-    /// The definition; none deletes it.
-    pub(super) body: Option<&'a [u8]>,
-    pub(super) expected: Expected,
-}
-
-fn shelf(project: ProjectId) -> Shelf {
-    Shelf { project, kind: "cohort" }
-}
-
-fn unknown(name: &str) -> QueryError {
-    QueryError::not_found("unknown_cohort", format!("there is no cohort `{}`", fields::shortened(name)))
-}
-
-fn changed(live: Option<&Saved>) -> QueryError {
-    let is = live.map_or_else(|| "it does not exist".to_owned(), |saved| format!("its version is {}", saved.version));
-    QueryError::conflict("version_mismatch", format!("the cohort is not what the request expects: {is}"))
-}
-
-/// Letters, digits, `.`, `_` and `-`: a name stands in paths.
-fn check_name(name: &str) -> Result<(), QueryError> {
-    let is_name = (1..=MOST_NAME).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    let message =
-        || format!("a cohort's name has 1 to {MOST_NAME} letters, digits, `.`, `_` and `-`, and is not `{}`", fields::shortened(name));
-    if is_name { Ok(()) } else { Err(QueryError::invalid("invalid_cohort", message())) }
-}
-
-/// The definition as it is saved.
-fn check(body: &[u8], now_ms: i64) -> Result<String, QueryError> {
-    let body = fields::parse(body)?;
-    check_cohort(&body, now_ms)?;
-    Ok(body.to_string())
 }

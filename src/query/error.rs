@@ -23,6 +23,8 @@ pub enum ErrorClass {
     Invalid,
     /// There is no such thing.
     NotFound,
+    /// There is such a thing, but not for the one who asks.
+    Forbidden,
     /// What is to be changed is not what the request expects.
     Conflict,
     /// The answer costs more than a question may.
@@ -59,9 +61,20 @@ impl QueryError {
         if path.is_empty() { self } else { Self { message: format!("{path}: {}", self.message), ..self } }
     }
 
+    /// The same, of something that the request names: what there is not is wrong there.
+    pub(crate) fn of_a_part(self) -> Self {
+        let class = if self.class == ErrorClass::NotFound { ErrorClass::Invalid } else { self.class };
+        Self { class, ..self }
+    }
+
     /// There is no such thing to ask for.
     pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
         Self::of(ErrorClass::NotFound, code, message)
+    }
+
+    /// It is not for the one who asks.
+    pub(crate) fn forbidden(code: &'static str, message: &str) -> Self {
+        Self::of(ErrorClass::Forbidden, code, message)
     }
 
     /// What is to be changed is not what the request expects.
@@ -88,6 +101,11 @@ impl QueryError {
     /// It took longer than a question may.
     pub(crate) fn too_slow() -> Self {
         Self::of(ErrorClass::TimedOut, "query_timeout", "the query took longer than allowed")
+    }
+
+    /// It takes more memory or work than a question may; `message` says what would take less.
+    pub(crate) fn too_expensive(message: &str) -> Self {
+        Self::of(ErrorClass::TooExpensive, "query_too_expensive", message)
     }
 
     /// Its answer has more bytes than one may have.

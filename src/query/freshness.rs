@@ -1,50 +1,61 @@
-//! What other processes have loaded, as the books in the table say.
+//! What other processes have loaded, as the arrivals in the table say.
 //!
-//! Every block carries its books, so the highest offset in the books of a project rises whenever any of its events was stored.
-//! While questions come, the watcher polls every [`POLL`], by one statement that reads the books of the last [`RECENT_WINDOW`] only,
-//! for all projects at once: an event is missed for at most that long. The books do not name the days of the events. So for ranges
-//! that end before today, for imports, and for events received long before they were loaded, a wider poll every [`POLL_HISTORY`]
-//! marks all days of a project as changed if it had any event. Where only this process loads none of this is needed: it knows every
-//! block.
+//! Every block that has events of a project carries a row that says of which times they are, and under which offset of the log it stands
+//! ([`crate::store::books`]). While questions come, the watcher polls every [`POLL`], for all projects at once: one statement finds
+//! which parts of the log went on within the last [`RECENT_WINDOW`], and where some did another one reads what arrived. So an event is
+//! missed for at most that long, answers of times of which nothing came are kept, and it is known how much came late. What has been
+//! sealed long before it could be read, because the store was away, shows in a wider poll every [`POLL_HISTORY`]; then all of the project
+//! counts as changed, by an unknown number. What this process has loaded it notes by itself. Where only this process loads none of this
+//! is needed: it knows every block.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::QueryError;
-use super::reader::{Reader, StatementRunner};
+use super::reader::{Reader, Row, StatementRunner};
 use super::sql::Statement;
 use crate::event::ids::ProjectId;
-use crate::store::data_version::DataVersions;
+use crate::store::books::{INSTANCE, instance};
+use crate::store::data_version::{DataVersions, Quarter};
 
 const POLL: Duration = Duration::from_millis(500);
 const POLL_HISTORY: Duration = Duration::from_secs(60);
 /// A poll that takes longer counts as failed: cached answers must not wait for a slow store.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longer than any insert that goes well takes, clocks that differ included.
+const INSERT_WINDOW: Duration = Duration::from_secs(30);
 /// Longer than any lag that is not a backlog.
 const RECENT_WINDOW: Duration = Duration::from_secs(600);
-/// Longer than the log keeps what is not loaded.
+/// Longer than a store is away while blocks wait for it.
 const HISTORY_WINDOW: Duration = Duration::from_secs(3 * 86_400);
 
 /// A project's part of a log partition: project, epoch and partition, as the store writes them.
 type PartitionKey = (ProjectId, u64, u64);
 
-/// Watches the books.
+/// Where a block stands: its last offset, and when it was sealed, milliseconds since 1970. What is said of sessions without a new event stands
+/// at the offset of the block before.
+type Mark = (i64, i64);
+
+/// Watches the arrivals.
 pub(super) struct FreshnessWatcher {
     arrivals: Arc<DataVersions>,
     polled: Mutex<Option<Instant>>,
     /// Held during a poll; the others wait for its result.
-    known: tokio::sync::Mutex<Watermarks>,
+    known: tokio::sync::Mutex<Known>,
     versions: Mutex<HashMap<ProjectId, u64>>,
 }
 
 #[derive(Default)]
-struct Watermarks {
-    recent: HashMap<PartitionKey, i64>,
-    history: HashMap<PartitionKey, i64>,
+struct Known {
+    /// The last block of each part.
+    marks: HashMap<PartitionKey, Mark>,
+    /// When the table was last read, and its history.
+    polled_ms: Option<i64>,
     history_polled: Option<Instant>,
     is_certain: bool,
 }
@@ -54,7 +65,7 @@ impl FreshnessWatcher {
         Self { arrivals, polled: Mutex::default(), known: tokio::sync::Mutex::default(), versions: Mutex::default() }
     }
 
-    /// Notes what has arrived, unless the last poll was a moment ago. If the books cannot be read everything counts as changed.
+    /// Notes what has arrived, unless the last poll was a moment ago. If that cannot be read everything counts as changed.
     pub(super) async fn poll(&self, reader: &Reader, now_ms: i64) {
         if self.is_known() {
             return;
@@ -64,25 +75,19 @@ impl FreshnessWatcher {
             return;
         }
         let began = Instant::now();
-        let is_first = !std::mem::replace(&mut known.is_certain, false);
-        let with_history = known.history_polled.is_none_or(|at| began - at >= POLL_HISTORY);
-        match self.read(reader, &mut known, with_history, now_ms).await {
-            Ok(()) => {
-                known.is_certain = true;
-                if with_history {
-                    known.history_polled = Some(began);
-                }
-            }
-            Err(problem) => tracing::debug!(%problem, "the books cannot be read"),
+        let was_certain = std::mem::replace(&mut known.is_certain, false);
+        match self.read(reader, &mut known, now_ms).await {
+            Ok(()) => known.is_certain = true,
+            Err(problem) => tracing::debug!(%problem, "arrivals cannot be read"),
         }
-        if is_first || !known.is_certain {
+        if !was_certain || !known.is_certain {
             self.arrivals.note_everything();
         }
         // A slow poll counts from its end, so that slow polls do not follow each other without a pause.
         *self.polled.lock().unwrap_or_else(PoisonError::into_inner) = Some(if known.is_certain { began } else { Instant::now() });
     }
 
-    /// The version of a project's recent books, the same in every process that sees the same books.
+    /// The version of a project's recent arrivals, the same in every process that sees the same.
     pub(super) fn version(&self, project: ProjectId) -> u64 {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&project).copied().unwrap_or(0)
     }
@@ -91,167 +96,119 @@ impl FreshnessWatcher {
         self.polled.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < POLL)
     }
 
-    async fn read(&self, reader: &Reader, known: &mut Watermarks, with_history: bool, now_ms: i64) -> Result<(), QueryError> {
+    async fn read(&self, reader: &Reader, known: &mut Known, now_ms: i64) -> Result<(), QueryError> {
         let mut runner = reader.watch(now_ms, POLL_TIMEOUT);
-        if with_history {
-            for (partition, offset) in read(&mut runner, watermarks(now_ms, HISTORY_WINDOW)).await? {
-                if rises(&mut known.history, partition, offset) {
+        let mut marks = read_marks(&mut runner, marks_since(now_ms - millis(RECENT_WINDOW))).await?;
+        marks.sort_unstable();
+        let mut versions: HashMap<ProjectId, u64> = HashMap::new();
+        for (partition, mark) in &marks {
+            let version = versions.entry(partition.0).or_default();
+            *version = xxh3_64(format!("{version} {partition:?} {mark:?}").as_bytes());
+        }
+        let risen: HashMap<PartitionKey, Mark> = marks.into_iter().filter(|(partition, mark)| known.is_new(*partition, *mark)).collect();
+        if let Some(polled_ms) = known.polled_ms.filter(|_| !risen.is_empty()) {
+            let since_ms = polled_ms.saturating_sub(millis(INSERT_WINDOW)).max(now_ms.saturating_sub(millis(RECENT_WINDOW)));
+            self.note_arrivals(&mut runner, known, &risen, since_ms).await?;
+        }
+        known.marks.extend(risen);
+        if known.history_polled.is_none_or(|at| at.elapsed() >= POLL_HISTORY) {
+            for (partition, mark) in read_marks(&mut runner, marks_since(now_ms - millis(HISTORY_WINDOW))).await? {
+                if known.is_new(partition, mark) {
                     self.arrivals.note_all(partition.0);
+                    known.marks.insert(partition, mark);
+                }
+            }
+            known.history_polled = Some(Instant::now());
+        }
+        known.polled_ms = Some(now_ms);
+        *self.versions.lock().unwrap_or_else(PoisonError::into_inner) = versions;
+        Ok(())
+    }
+    /// Notes what stands behind the known blocks of the parts that went on, as far as it was sealed at `since_ms` or later.
+    async fn note_arrivals(
+        &self,
+        runner: &mut StatementRunner<'_>,
+        known: &Known,
+        risen: &HashMap<PartitionKey, Mark>,
+        since_ms: i64,
+    ) -> Result<(), QueryError> {
+        let mut reached: HashMap<PartitionKey, Mark> = HashMap::new();
+        let mut arrived: Vec<((ProjectId, Quarter), u64)> = Vec::new();
+        for row in runner.rows(arrivals_since(since_ms)).await? {
+            let block = Block::of(&row);
+            if risen.contains_key(&block.partition) && known.is_new(block.partition, block.mark) {
+                let highest = reached.entry(block.partition).or_insert(block.mark);
+                *highest = block.mark.max(*highest);
+                if block.instance != Some(instance()) {
+                    arrived.extend(block.quarters(&row));
                 }
             }
         }
-        let today = DataVersions::day(now_ms);
-        let mut rows = read(&mut runner, live_only(watermarks(now_ms, RECENT_WINDOW), now_ms)).await?;
-        rows.sort_unstable();
-        let mut versions: HashMap<ProjectId, u64> = HashMap::new();
-        for (partition, offset) in rows {
-            let version = versions.entry(partition.0).or_default();
-            *version = xxh3_64(format!("{version} {partition:?} {offset}").as_bytes());
-            if rises(&mut known.recent, partition, offset) {
-                self.arrivals.note_days([(partition.0, today)]);
+        self.arrivals.note(arrived);
+        for (partition, mark) in risen {
+            if reached.get(partition) != Some(mark) {
+                self.arrivals.note_all(partition.0);
             }
         }
-        *self.versions.lock().unwrap_or_else(PoisonError::into_inner) = versions;
         Ok(())
     }
 }
 
-/// Remembers the offset; whether it is higher than what was known.
-fn rises(known: &mut HashMap<PartitionKey, i64>, partition: PartitionKey, offset: i64) -> bool {
-    let highest = known.entry(partition).or_insert(i64::MIN);
-    let is_higher = offset > *highest;
-    *highest = offset.max(*highest);
-    is_higher
+impl Known {
+    fn is_new(&self, partition: PartitionKey, mark: Mark) -> bool {
+        self.marks.get(&partition).is_none_or(|known| mark > *known)
+    }
 }
 
-async fn read(runner: &mut StatementRunner<'_>, statement: Statement) -> Result<Vec<(PartitionKey, i64)>, QueryError> {
-    let statement = statement.sql(" GROUP BY visitor_id, log_epoch, log_partition");
-    let rows = runner.rows(statement).await?;
-    let watermarks = rows.iter().map(|row| {
-        let [project, epoch, partition, offset] = row.columns();
-        ((ProjectId(project.uint()), epoch.uint(), partition.uint()), offset.int())
-    });
-    Ok(watermarks.collect())
+/// What a row of arrivals says of its block.
+struct Block {
+    partition: PartitionKey,
+    mark: Mark,
+    /// Who has loaded it.
+    instance: Option<Uuid>,
 }
 
-/// The highest offsets in the books of what was received no longer ago than `back`.
-fn watermarks(now_ms: i64, back: Duration) -> Statement {
-    let since_ms = now_ms - i64::try_from(back.as_millis()).unwrap_or(i64::MAX);
-    Statement::default()
-        .sql("SELECT visitor_id, log_epoch, log_partition, max(log_offset) FROM events WHERE project_id = 0 AND type = '$books'")
-        .sql(" AND toDate(timestamp) >= toDate(")
-        .uint(u64::from(DataVersions::day(since_ms)))
-        .sql(")")
+impl Block {
+    fn of(row: &Row) -> Self {
+        let [project, epoch, partition, offset, sealed, instance] = row.columns();
+        let partition = (ProjectId(project.uint()), epoch.uint(), partition.uint());
+        Self { partition, mark: (offset.int(), sealed.int()), instance: instance.text().parse().ok() }
+    }
+
+    fn quarters(&self, row: &Row) -> impl Iterator<Item = ((ProjectId, Quarter), u64)> {
+        let [quarters, events] = [6, 7].map(|column| row.cell(column).items());
+        let quarters = quarters.zip(events).filter_map(|(quarter, events)| Some((quarter.text().parse().ok()?, events.float()? as u64)));
+        quarters.map(|(quarter, events)| ((self.partition.0, quarter), events))
+    }
 }
 
-/// Only live events, only recent ones: what the table is sorted by, so few rows are read.
-fn live_only(to: Statement, now_ms: i64) -> Statement {
-    let since_ms = now_ms - i64::try_from(RECENT_WINDOW.as_millis()).unwrap_or(i64::MAX);
-    to.sql(" AND person_id = 0 AND timestamp >= fromUnixTimestamp64Milli(").int(since_ms).sql(")")
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+async fn read_marks(runner: &mut StatementRunner<'_>, statement: Statement) -> Result<Vec<(PartitionKey, Mark)>, QueryError> {
+    let marks = runner.rows(statement).await?;
+    Ok(marks.iter().map(Block::of).map(|block| (block.partition, block.mark)).collect())
+}
+
+/// The last block of each part, of those sealed at `since_ms` or later.
+fn marks_since(since_ms: i64) -> Statement {
+    let last = "max((log_offset, toUnixTimestamp64Milli(timestamp))) AS last";
+    let to = Statement::default().sql("SELECT visitor_id, log_epoch, log_partition, last.1, last.2 FROM (SELECT visitor_id, log_epoch, ");
+    let to = to.sql("log_partition, ").sql(last).sql(" FROM events");
+    sealed_since(to, since_ms).sql(" GROUP BY visitor_id, log_epoch, log_partition)")
+}
+
+/// What arrived, block by block.
+fn arrivals_since(since_ms: i64) -> Statement {
+    let to = Statement::default().sql("SELECT visitor_id, log_epoch, log_partition, log_offset, toUnixTimestamp64Milli(timestamp), ");
+    sealed_since(to.sql(INSTANCE).sql(", mapKeys(numbers), mapValues(numbers) FROM events"), since_ms)
+}
+
+fn sealed_since(to: Statement, since_ms: i64) -> Statement {
+    let to = to.sql(" WHERE project_id = 0 AND type = '$arrivals' AND timestamp >= fromUnixTimestamp64Milli(");
+    to.int(since_ms).sql(")")
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::query::reader::{Answer, QueryLimits, Run};
-    use crate::store::data_version::{Day, Version};
-
-    const PROJECT: ProjectId = ProjectId(7);
-    const NOW_MS: i64 = 1_767_355_200_000;
-
-    /// Books whose highest offset is set by hand.
-    #[derive(Default)]
-    struct Books {
-        asked: AtomicU32,
-        recent: AtomicU32,
-        back: AtomicU32,
-        is_away: std::sync::atomic::AtomicBool,
-    }
-
-    impl Run for Books {
-        async fn run(&self, statement: Statement) -> Result<Answer, QueryError> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            if self.is_away.load(Ordering::SeqCst) {
-                return Err(QueryError::unavailable("store_unavailable", "away"));
-            }
-            let is_recent = statement.text().contains("person_id = 0");
-            let offset = if is_recent { &self.recent } else { &self.back }.load(Ordering::SeqCst);
-            Ok(Answer { body: Bytes::from(format!("[\"7\",\"1\",0,{offset}]\n")), read_rows: 1 })
-        }
-    }
-
-    struct Watch {
-        freshness: FreshnessWatcher,
-        books: Arc<Books>,
-        reader: Reader,
-        arrivals: Arc<DataVersions>,
-    }
-
-    impl Watch {
-        async fn begin() -> Self {
-            let arrivals = Arc::<DataVersions>::default();
-            let books = Arc::<Books>::default();
-            let reader = Reader::new(Arc::clone(&books), QueryLimits::default());
-            let watch = Self { freshness: FreshnessWatcher::new(Arc::clone(&arrivals)), books, reader, arrivals };
-            watch.poll().await;
-            watch
-        }
-
-        async fn poll(&self) {
-            self.freshness.poll(&self.reader, NOW_MS).await;
-        }
-
-        fn has_news(&self, days: std::ops::RangeInclusive<Day>, seen: Version) -> bool {
-            let quarters = DataVersions::quarter(i64::from(*days.start()) * 86_400_000)
-                ..=DataVersions::quarter((i64::from(*days.end()) + 1) * 86_400_000 - 1);
-            self.arrivals.any_since(PROJECT, &[quarters], seen)
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whoever_asks_often_makes_the_books_be_read_twice_a_second() {
-        let watch = Watch::begin().await;
-        let first = watch.books.asked.load(Ordering::SeqCst);
-        for _ in 0..1_000 {
-            watch.poll().await;
-            tokio::time::advance(Duration::from_millis(1)).await;
-        }
-        assert_eq!(watch.books.asked.load(Ordering::SeqCst) - first, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_others_loaded_overtakes_today_at_once_and_earlier_days_within_a_minute() {
-        let watch = Watch::begin().await;
-        let (seen, today) = (watch.arrivals.now(), DataVersions::day(NOW_MS));
-        let version = watch.freshness.version(PROJECT);
-        tokio::time::advance(POLL).await;
-        watch.poll().await;
-        assert!(!watch.has_news(0..=Day::MAX, seen), "nothing came");
-
-        watch.books.recent.store(5, Ordering::SeqCst);
-        watch.books.back.store(5, Ordering::SeqCst);
-        tokio::time::advance(POLL).await;
-        watch.poll().await;
-        assert!(watch.has_news(today..=Day::MAX, seen));
-        assert!(!watch.has_news(0..=today - 1, seen));
-        assert_ne!(watch.freshness.version(PROJECT), version);
-
-        tokio::time::advance(POLL_HISTORY).await;
-        watch.poll().await;
-        assert!(watch.has_news(0..=today - 1, seen));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn books_that_cannot_be_read_overtake_everything() {
-        let watch = Watch::begin().await;
-        let seen = watch.arrivals.now();
-        watch.books.is_away.store(true, Ordering::SeqCst);
-        tokio::time::advance(POLL).await;
-        watch.poll().await;
-        assert!(watch.has_news(0..=0, seen));
-    }
-}
+mod tests;

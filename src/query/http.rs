@@ -3,36 +3,35 @@
 //! Owns the paths, the limits of a body and the one translation of [`QueryError`] into an answer. Promises: the project comes from
 //! the key, never from input.
 
+mod saved;
+mod session;
+mod shares;
+
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
-use serde_json::{Value, json};
+use matchit::Router;
 use tokio_util::sync::CancellationToken;
 
-use super::cohorts::{Expected, MOST_BYTES, Write};
+use super::batch::Batch;
 use super::error::{ErrorClass, QueryError};
+use super::live::{Live, Wanted, messages};
 use super::reader::{StoreReader, missing_limits};
-use super::report::{REPORTS, ReportKind, Route};
-use super::{AskedPerson, Get, Queries};
-use crate::auth::{KeyKind, Keys};
+use super::report::{REPORTS, ReportKind};
+use super::trace::AskedTrace;
+use super::{AskedPerson, Get, Queries, Request, TaggedAnswer};
+use crate::auth::{Grant, KeyKind, Keys};
 use crate::clock;
 use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
-use crate::http::respond::{ApiError, Body, json_response, method_not_allowed};
+use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, streamed};
 use crate::http::server::Call;
+use crate::log::Log;
 use crate::metrics::Counter;
 
-/// Where reports are asked for by name.
-const QUESTIONS: &str = "/v1/query/";
-/// Where cohorts are saved.
-const COHORTS: &str = "/v1/cohorts";
-/// Where single people are asked for.
-const PEOPLE: &str = "/v1/people/";
-/// Where it is ruled that two ids belong to one person, or not.
-const MERGE: &str = "/v1/identities/merge";
-const UNMERGE: &str = "/v1/identities/unmerge";
 /// Largest body of a question.
 const MAX_QUESTION: usize = 1 << 20;
 /// The pause before a server that did not name the limits of its reader is asked again.
@@ -43,41 +42,101 @@ const CHECK_AGAIN: Duration = Duration::from_secs(5);
 enum Asked {
     /// A report by its name, which may not exist.
     Question,
+    /// Several of them.
+    Batch,
+    /// What comes in.
+    Live,
     /// A report with a path of its own.
     Get(&'static ReportKind),
-    /// The saved cohorts.
+    /// The names of the saved cohorts.
     Cohorts,
+    /// One of them.
+    Cohort,
+    /// The titles of the boards, or one board.
+    Boards,
+    Board,
+    /// The links of a board, or one link.
+    Shares,
+    Share,
+    /// What a link opens: the board, a tile, and who is behind one of its bars.
+    Shared,
+    SharedTile,
+    /// The notes of a time, or one note.
+    Notes,
+    Note,
     /// One person.
     Person,
-    /// That two ids belong to one person, or not.
-    Ruling,
+    /// The events of one.
+    EventsOfPerson,
+    /// That two ids belong to one person.
+    Merge,
+    /// That they do not.
+    Unmerge,
+    /// What became of an event.
+    Trace,
+    /// Who asks, and the cookie that says so.
+    Session,
 }
 
-impl Asked {
-    fn of(path: &str) -> Option<Self> {
-        if path.starts_with(QUESTIONS) {
-            return Some(Self::Question);
-        }
-        if path == COHORTS || path.strip_prefix(COHORTS).is_some_and(|rest| rest.starts_with('/')) {
-            return Some(Self::Cohorts);
-        }
-        if path.starts_with(PEOPLE) {
-            return Some(Self::Person);
-        }
-        if path == MERGE || path == UNMERGE {
-            return Some(Self::Ruling);
-        }
-        REPORTS.iter().find(|report| matches!(report.route, Route::Get(own) if own == path)).map(Self::Get)
+/// A path as `matchit` reads it, and the methods that it takes.
+struct Path {
+    path: &'static str,
+    methods: &'static [&'static str],
+    asked: Asked,
+}
+
+impl Path {
+    const fn new(path: &'static str, methods: &'static [&'static str], asked: Asked) -> Self {
+        Self { path, methods, asked }
+    }
+}
+
+/// What stands in the place of the names of a path.
+struct Params(Vec<String>);
+
+impl Params {
+    fn first(&self) -> &str {
+        self.0.first().map_or("", String::as_str)
     }
 
-    /// The methods that it takes.
-    const fn methods(self) -> &'static [&'static str] {
-        match self {
-            Self::Question | Self::Ruling => &["POST"],
-            Self::Get(_) | Self::Person => &["GET"],
-            Self::Cohorts => &["GET", "PUT", "DELETE"],
-        }
+    fn second(&self) -> &str {
+        self.0.get(1).map_or("", String::as_str)
     }
+}
+
+/// The paths of the role, beside those of reports that have their own.
+const PATHS: &[Path] = &[
+    Path::new("/v1/session", &["GET", "POST", "DELETE"], Asked::Session),
+    Path::new("/v1/query", &["POST"], Asked::Batch),
+    Path::new("/v1/query/{report}", &["POST"], Asked::Question),
+    Path::new("/v1/live", &["GET"], Asked::Live),
+    Path::new("/v1/cohorts", &["GET"], Asked::Cohorts),
+    Path::new("/v1/cohorts/{name}", &["GET", "PUT", "DELETE"], Asked::Cohort),
+    Path::new("/v1/boards", &["GET"], Asked::Boards),
+    Path::new("/v1/boards/{id}", &["GET", "PUT", "DELETE"], Asked::Board),
+    Path::new("/v1/boards/{id}/shares", &["GET", "POST"], Asked::Shares),
+    Path::new("/v1/shares/{id}", &["DELETE"], Asked::Share),
+    Path::new("/v1/shared/{token}", &["GET"], Asked::Shared),
+    Path::new("/v1/shared/{token}/tiles/{number}", &["GET"], Asked::SharedTile),
+    Path::new("/v1/shared/{token}/tiles/{number}/people", &["POST"], Asked::SharedTile),
+    Path::new("/v1/notes", &["GET", "POST"], Asked::Notes),
+    Path::new("/v1/notes/{id}", &["DELETE"], Asked::Note),
+    Path::new("/v1/trace/{eventId}", &["GET"], Asked::Trace),
+    Path::new("/v1/people/{id}", &["GET"], Asked::Person),
+    Path::new("/v1/people/{id}/events", &["GET"], Asked::EventsOfPerson),
+    Path::new("/v1/identities/merge", &["POST"], Asked::Merge),
+    Path::new("/v1/identities/unmerge", &["POST"], Asked::Unmerge),
+];
+
+/// All paths of the role.
+fn paths() -> impl Iterator<Item = Path> {
+    let own = REPORTS.iter().filter_map(|report| Some(Path::new(report.route.path()?, &["GET"], Asked::Get(report))));
+    PATHS.iter().map(|&Path { path, methods, asked }| Path { path, methods, asked }).chain(own)
+}
+
+/// The paths of the role with the methods that each takes.
+pub fn routes() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    paths().map(|Path { path, methods, .. }| (path, methods))
 }
 
 /// The role over HTTP. Cheap to clone.
@@ -86,13 +145,22 @@ pub struct QueryApi {
     queries: Queries,
     keys: Keys,
     body: BodyLimits,
+    live: Live,
+    router: Arc<Router<Path>>,
 }
 
 impl QueryApi {
     /// Answers through `queries` to the holders of `keys`. `body_timeout` is the listener's.
     pub fn new(queries: Queries, keys: Keys, body_timeout: Duration) -> Self {
-        let body = BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout: body_timeout, claim: Claim::Live };
-        Self { queries, keys, body }
+        let body =
+            BodyLimits { max_wire: MAX_QUESTION, max_inflated: MAX_QUESTION, timeout: body_timeout, claim: Claim::Live, finds_gzip: false };
+        let mut router = Router::new();
+        for path in paths() {
+            if let Err(problem) = router.insert(path.path, path) {
+                unreachable!("{problem}");
+            }
+        }
+        Self { queries, keys, body, live: Live::new(), router: Arc::new(router) }
     }
 
     /// Refreshes the most asked answers in the background, until asked to stop.
@@ -100,93 +168,123 @@ impl QueryApi {
         self.queries.clone().keep_fresh(clock::now_ms, stop)
     }
 
+    /// Follows the tail of `log` while somebody watches it live, until asked to stop.
+    pub fn follow<L: Log>(&self, log: L, stop: CancellationToken) -> impl Future<Output = Result<(), Infallible>> + Send + use<L> {
+        self.live.clone().follow(log, stop)
+    }
+
     /// Answers a request if its path is one of this role's.
     pub async fn answer(&self, call: Call) -> Result<Response<Body>, Call> {
-        let Some(asked) = Asked::of(call.request.uri().path()) else { return Err(call) };
+        let Ok(found) = self.router.at(call.request.uri().path()) else { return Err(call) };
+        let params = Params(found.params.iter().map(|(_, value)| value.to_owned()).collect());
+        let name = params.first();
+        let Path { methods, asked, .. } = *found.value;
         let id = call.request_id.clone();
-        if !asked.methods().contains(&call.request.method().as_str()) {
-            return Ok(method_not_allowed(&asked.methods().join(", "), &id));
+        if !methods.contains(&call.request.method().as_str()) {
+            return Ok(method_not_allowed(&methods.join(", "), &id));
         }
         let answer = match asked {
-            Asked::Question => self.question(call).await,
+            Asked::Question => self.question(call, name).await,
             Asked::Get(report) => self.get(report, &call).await,
-            Asked::Person => self.person(&call).await,
-            Asked::Ruling => self.rule(call).await,
-            Asked::Cohorts => return Ok(self.cohorts(call).await.unwrap_or_else(|error| error.into_response(&id))),
+            Asked::Person | Asked::EventsOfPerson => self.person(&call, name, asked).await,
+            Asked::Merge | Asked::Unmerge => self.rule(call, asked).await,
+            Asked::Batch => self.batch(call).await,
+            Asked::Live => self.live(&call),
+            Asked::Cohorts => self.cohorts(&call).await,
+            Asked::Cohort => self.cohort(call, name).await,
+            Asked::Boards => self.boards(&call).await,
+            Asked::Board => self.board(call, name).await,
+            Asked::Notes if call.request.method() == Method::POST => self.note(call).await,
+            Asked::Notes => self.notes(&call).await,
+            Asked::Note => self.forget_note(&call, name).await,
+            Asked::Shares => self.shares(call, name).await,
+            Asked::Share => self.revoke_share(&call, name).await,
+            Asked::Shared => self.shared(name).await,
+            Asked::SharedTile => self.shared_tile(call, &params).await,
+            Asked::Trace => self.trace(&call, name).await,
+            Asked::Session => self.session(&call),
         };
-        Ok(match answer {
-            Ok(json) => json_response(StatusCode::OK, json),
-            Err(error) => error.into_response(&id),
-        })
+        Ok(answer.unwrap_or_else(|error| error.into_response(&id)))
     }
 
-    async fn get(&self, report: &ReportKind, call: &Call) -> Result<Vec<u8>, ApiError> {
-        let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
+    /// Who asks questions.
+    fn asker(&self, call: &Call) -> Result<Grant, ApiError> {
+        Ok(self.keys.caller(call, KeyKind::Read)?)
+    }
+
+    async fn get(&self, report: &ReportKind, call: &Call) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(call)?;
         let query = call.request.uri().query().unwrap_or_default();
         let asked = Get { project: grant.project, project_name: &grant.name, report: report.name, query };
-        Ok(self.queries.get(asked, clock::now_ms()).await?)
+        Ok(json_response(StatusCode::OK, self.queries.get(asked, clock::now_ms()).await?))
     }
 
-    async fn question(&self, call: Call) -> Result<Vec<u8>, ApiError> {
-        let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
-        let report = call.request.uri().path().trim_start_matches(QUESTIONS).to_owned();
+    async fn question(&self, call: Call, report: &str) -> Result<Response<Body>, ApiError> {
+        let known = call.request.headers().get(header::IF_NONE_MATCH).cloned();
+        let grant = self.asker(&call)?;
         let bytes = body::read(call.request, self.body).await?;
-        let answer = self.queries.answer(grant.project, &report, &bytes, clock::now_ms()).await;
+        let answer = self.queries.tagged_answer(grant.project, Request { report, body: &bytes, now_ms: clock::now_ms() }).await;
         let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
         counter.add(1);
-        Ok(answer?)
+        let TaggedAnswer { json, tag } = answer?;
+        // Weak: what `meta` says of the answer is another each time.
+        let tag = format!("W/\"{tag:016x}\"");
+        let is_known = known.and_then(|known| Some(known.to_str().ok()?.split(',').any(|known| known.trim() == tag))).unwrap_or(false);
+        let mut response = json_response(StatusCode::OK, if is_known { Vec::new() } else { json });
+        if is_known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response.headers_mut().remove(header::CONTENT_TYPE);
+        }
+        response.headers_mut().extend(HeaderValue::try_from(tag).ok().map(|tag| (header::ETAG, tag)));
+        Ok(response)
     }
 }
 
 impl QueryApi {
+    /// Answers several questions, a line each.
+    async fn batch(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(&call)?;
+        let batch = Batch::parse(&body::read(call.request, self.body).await?)?;
+        let answers = batch.answers(self.queries.clone(), grant.project, clock::now_ms());
+        Ok(streamed(HeaderValue::from_static("application/x-ndjson"), answers))
+    }
+
+    /// What comes in, as server-sent events.
+    fn live(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+        let headers = call.request.headers();
+        let grant = self.asker(call)?;
+        let wanted = Wanted::parse(call.request.uri().query().unwrap_or_default())?;
+        let last_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        let watch = self.live.watch(grant.project, last_id)?;
+        let mut response = streamed(HeaderValue::from_static("text/event-stream"), messages(watch, wanted));
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+
     /// What is known of a person, or their events.
-    async fn person(&self, call: &Call) -> Result<Vec<u8>, ApiError> {
-        let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
-        let uri = call.request.uri();
-        let parts: Vec<&str> = uri.path().trim_start_matches(PEOPLE).split('/').collect();
-        let id = decoded(parts.first().copied().unwrap_or_default());
-        let asked = match parts.as_slice() {
-            [_] => AskedPerson::Show { id: &id },
-            [_, "events"] => AskedPerson::Events { id: &id, query: uri.query().unwrap_or_default() },
-            _ => return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "a person has `events` and nothing else")),
+    async fn person(&self, call: &Call, id: &str, asked: Asked) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(call)?;
+        let id = decoded(id);
+        let asked = match asked {
+            Asked::EventsOfPerson => AskedPerson::Events { id: &id, query: call.request.uri().query().unwrap_or_default() },
+            _ => AskedPerson::Show { id: &id },
         };
-        Ok(self.queries.person(grant.project, asked, clock::now_ms()).await?)
+        Ok(json_response(StatusCode::OK, self.queries.person(grant.project, asked, clock::now_ms()).await?))
     }
 
-    async fn rule(&self, call: Call) -> Result<Vec<u8>, ApiError> {
-        let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
-        let is_merge = call.request.uri().path() == MERGE;
+    /// What became of an event.
+    async fn trace(&self, call: &Call, event_id: &str) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(call)?;
+        let event_id = decoded(event_id);
+        let asked = AskedTrace { event_id: &event_id, query: call.request.uri().query().unwrap_or_default() };
+        Ok(json_response(StatusCode::OK, self.queries.trace(grant.project, asked, clock::now_ms()).await?))
+    }
+
+    async fn rule(&self, call: Call, asked: Asked) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(&call)?;
         let body = body::read(call.request, self.body).await?;
-        let asked = if is_merge { AskedPerson::Merge(&body) } else { AskedPerson::Unmerge(&body) };
-        Ok(self.queries.person(grant.project, asked, clock::now_ms()).await?)
-    }
-
-    /// Shows, saves or deletes a cohort, or shows the names of all.
-    async fn cohorts(&self, call: Call) -> Result<Response<Body>, ApiError> {
-        let grant = self.keys.authorize(call.request.headers(), KeyKind::Read)?;
-        let (project, cohorts) = (grant.project, &self.queries.0.cohorts);
-        let method = call.request.method().clone();
-        let path = call.request.uri().path().to_owned();
-        let Some(name) = path.strip_prefix(COHORTS).and_then(|rest| rest.strip_prefix('/')) else {
-            return match method {
-                Method::GET => Ok(json_response(StatusCode::OK, cohorts.list(project).await?.to_string().into_bytes())),
-                _ => Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "only GET works here: a cohort has a name")),
-            };
-        };
-        if method == Method::GET {
-            let (version, cohort) = cohorts.get(project, name).await?;
-            return Ok(versioned(version, &cohort));
-        }
-        let expected = expected(call.request.headers())?;
-        let body = match method {
-            Method::PUT => {
-                let limits = BodyLimits { max_wire: MOST_BYTES, max_inflated: MOST_BYTES, ..self.body };
-                Some(body::read(call.request, limits).await?)
-            }
-            _ => None,
-        };
-        let version = cohorts.put(project, Write { name, body: body.as_deref(), expected }, clock::now_ms()).await?;
-        Ok(versioned(version, &json!({"name": name, "version": version})))
+        let asked = if matches!(asked, Asked::Merge) { AskedPerson::Merge(&body) } else { AskedPerson::Unmerge(&body) };
+        Ok(json_response(StatusCode::OK, self.queries.person(grant.project, asked, clock::now_ms()).await?))
     }
 }
 
@@ -197,33 +295,12 @@ fn decoded(part: &str) -> String {
     url::form_urlencoded::parse(form.as_bytes()).next().map(|(_, id)| id.into_owned()).unwrap_or_default()
 }
 
-/// An answer about something of a version.
-fn versioned(version: u64, answer: &Value) -> Response<Body> {
-    let mut response = json_response(StatusCode::OK, answer.to_string().into_bytes());
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{version}\"")) {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
-    response
-}
-
-/// What `If-Match` and `If-None-Match` expect.
-fn expected(headers: &HeaderMap) -> Result<Expected, ApiError> {
-    let invalid = |name: &str| ApiError::bad_request("invalid_condition", format!("`{name}` must be `*` or the version, such as \"3\""));
-    let text = |name: header::HeaderName| headers.get(&name).map(|value| value.to_str().map_err(|_| invalid(name.as_str()))).transpose();
-    match (text(header::IF_MATCH)?, text(header::IF_NONE_MATCH)?) {
-        (None, None) => Ok(Expected::Anything),
-        (Some("*"), None) => Ok(Expected::Some),
-        (Some(tag), None) => tag.trim_matches('"').parse().map(Expected::Version).map_err(|_| invalid("If-Match")),
-        (None, Some("*")) => Ok(Expected::None),
-        _ => Err(invalid("If-None-Match")),
-    }
-}
-
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         let status = match error.class {
             ErrorClass::Invalid => StatusCode::BAD_REQUEST,
             ErrorClass::NotFound => StatusCode::NOT_FOUND,
+            ErrorClass::Forbidden => StatusCode::FORBIDDEN,
             ErrorClass::Conflict => StatusCode::PRECONDITION_FAILED,
             ErrorClass::TooExpensive => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorClass::TooMany => StatusCode::TOO_MANY_REQUESTS,

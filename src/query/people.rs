@@ -3,7 +3,7 @@
 //! Owns, for the projects that are asked about, the ties as they are in the table, and the [`PersonMap`] that follows from them. A question
 //! is answered with one map, whatever changes meanwhile, and an answer for which the map was used is outdated once the map changes.
 //!
-//! **How fresh it is.** In the process that loads, a tie is known as soon as its event can be read. What other processes write is looked for
+//! **How fresh it is.** In the process that loads, a tie is known as soon as its event can be read, and the table is not read for it. What other processes write is looked for
 //! every [`POLL`] while questions come. A merge or unmerge that was answered is seen by the next question here, and elsewhere within
 //! [`POLL`]. When a shared device changed hands is read from its events: again once events have arrived, but no sooner than [`TURNS_POLL`]
 //! and [`TURNS_SHARE`] times what reading it took.
@@ -118,7 +118,7 @@ impl People {
             return Ok(map);
         }
         let before = own.current().map(|current| current.map.fingerprint());
-        let current = self.read(project, &mut known).await.map_err(|problem| QueryError::of_store(problem.class()))?;
+        let current = self.read(project, &own, &mut known).await.map_err(|problem| QueryError::of_store(problem.class()))?;
         let map = Arc::clone(&current.map);
         *own.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
         if before != Some(map.fingerprint()) {
@@ -136,15 +136,18 @@ impl People {
         (is_polled && !is_due && !self.arrivals.people_since(project, current.seen)).then_some(current.map)
     }
 
-    async fn read(&self, project: ProjectId, known: &mut Known) -> Result<Current, ClickHouseError> {
+    async fn read(&self, project: ProjectId, own: &Project, known: &mut Known) -> Result<Current, ClickHouseError> {
         let (seen, now) = (self.arrivals.now(), Instant::now());
         let reader = &self.store.reader;
-        if known.whole.is_some_and(|whole| now - whole < WHOLE) {
-            let lately = identities::states(reader, project, known.newest_ms - LATE_MS, MOST_TIES).await?;
-            known.add(lately);
-        } else {
+        let told = self.arrivals.take_ties(project).filter(|_| !self.is_shared);
+        let is_ruled = own.current().is_none_or(|current| self.arrivals.ruled_since(project, current.seen));
+        if known.whole.is_none_or(|whole| now - whole >= WHOLE) {
             known.states = identities::states(reader, project, 0, MOST_TIES).await?;
             known.whole = Some(now);
+        } else if let Some(told) = told.filter(|_| !is_ruled) {
+            known.add(told);
+        } else {
+            known.add(identities::states(reader, project, known.newest_ms - LATE_MS, MOST_TIES).await?);
         }
         if known.states.len() >= MOST_TIES {
             tracing::warn!(project = project.0, most = MOST_TIES, "a project has more ties of ids than are looked at");

@@ -12,6 +12,7 @@ mod scope;
 mod store;
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,27 +38,51 @@ use crate::event::ids::ProjectId;
 use crate::project::Projects;
 
 pub use crate::clickhouse::Answer;
+use crate::clickhouse::{Block, BlockReader};
 
 /// Sends statements to a store. Dropping the future must cancel the statement.
 pub trait Run: Send + Sync + 'static {
     /// Runs one statement; the rows come as `JSONCompactEachRow`.
     fn run(&self, statement: Statement) -> impl Future<Output = Result<Answer, QueryError>> + Send;
+
+    /// Runs one statement and hands on its answer in Native format, piece by piece, until `take` breaks off; returns the rows read. A store
+    /// that has only whole answers hands on a whole one.
+    fn stream<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> impl Future<Output = Result<u64, QueryError>> + Send {
+        async {
+            let answer = self.run(statement).await?;
+            let _ = take(&answer.body);
+            Ok(answer.read_rows)
+        }
+    }
 }
+
+/// Takes a piece of an answer.
+pub type TakePiece<'t> = dyn FnMut(&[u8]) -> ControlFlow<()> + Send + 't;
 
 impl<R: Run> Run for Arc<R> {
     fn run(&self, statement: Statement) -> impl Future<Output = Result<Answer, QueryError>> + Send {
         R::run(self, statement)
+    }
+
+    fn stream<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> impl Future<Output = Result<u64, QueryError>> + Send {
+        R::stream(self, statement, take)
     }
 }
 
 /// [`Run`] of any store.
 trait AnyStore: Send + Sync {
     fn send(&self, statement: Statement) -> BoxFuture<'_, Result<Answer, QueryError>>;
+
+    fn pieces<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> BoxFuture<'a, Result<u64, QueryError>>;
 }
 
 impl<R: Run> AnyStore for R {
     fn send(&self, statement: Statement) -> BoxFuture<'_, Result<Answer, QueryError>> {
         self.run(statement).boxed()
+    }
+
+    fn pieces<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> BoxFuture<'a, Result<u64, QueryError>> {
+        self.stream(statement, take).boxed()
     }
 }
 
@@ -97,6 +122,11 @@ impl Reader {
     /// No session of `project` is longer, milliseconds.
     pub(crate) fn longest_session_ms(&self, project: ProjectId) -> i64 {
         self.projects.of(project).sessions.longest_ms
+    }
+
+    /// The name of the zone of the days of `project`.
+    pub(crate) fn timezone(&self, project: ProjectId) -> &str {
+        self.projects.of(project).timezone()
     }
 
     /// Begins a question of `project`, asked at `now_ms` (milliseconds since 1970), once it is its turn.
@@ -189,6 +219,11 @@ impl StatementRunner<'_> {
         self.rows_read
     }
 
+    /// Notes rows that were read beside its own statements.
+    pub(crate) fn add_rows_read(&mut self, rows: u64) {
+        self.rows_read += rows;
+    }
+
     /// Notes that the answer is scaled up from a part of the events.
     pub(crate) fn mark_sampled(&mut self) {
         self.is_sampled = true;
@@ -238,9 +273,37 @@ impl StatementRunner<'_> {
         Ok(rows)
     }
 
-    async fn typed_each<T: DeserializeOwned>(&mut self, statement: Statement, mut take: impl FnMut(T)) -> Result<(), QueryError> {
+    /// Runs `statement`, whose columns have values of a fixed width, and takes its rows block by block as they come, until `take` breaks
+    /// off: for more rows than an answer may have otherwise. What they take in memory is for `take` to bound.
+    pub(crate) async fn blocks(
+        &mut self,
+        statement: Statement,
+        mut take: impl FnMut(&Block<'_>) -> ControlFlow<()> + Send,
+    ) -> Result<(), QueryError> {
+        let statement = self.checked(statement)?;
+        let (mut reader, mut problem, mut is_over, mut came) = (BlockReader::default(), None, false, 0);
+        let mut take_piece = |piece: &[u8]| {
+            let take_block = |block: &Block<'_>| {
+                came += block.rows as u64;
+                is_over |= take(block).is_break();
+            };
+            problem = reader.read(piece, take_block).err();
+            if is_over || problem.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let rows = self.within_deadline(self.reader.store.pieces(statement, &mut take_piece)).await??;
+        // What was read is known at the end only; at least what came was.
+        self.rows_read += rows.max(came);
+        if problem.is_some() || !(is_over || reader.is_whole()) {
+            tracing::warn!(?problem, "an answer in blocks that cannot be read");
+            return Err(QueryError::internal("the answer of the store cannot be read"));
+        }
+        Ok(())
+    }
+
+    /// The statement as it is sent, if it may be.
+    fn checked(&mut self, statement: Statement) -> Result<Statement, QueryError> {
         self.counts_people |= statement.text().contains(PERSON);
-        let statement = statement.filled(PERSON, |to| self.people.fill(to));
+        let statement = self.people.fill(statement, PERSON);
         if !statement.fits() {
             let message = "the filters hold more different fields and values than one statement can carry";
             return Err(QueryError::invalid("filter_too_complex", message));
@@ -249,6 +312,11 @@ impl StatementRunner<'_> {
             tracing::error!(sql = statement.text(), "not sent: a statement without its project");
             return Err(QueryError::internal("a statement was not limited to the project"));
         }
+        Ok(statement)
+    }
+
+    async fn typed_each<T: DeserializeOwned>(&mut self, statement: Statement, mut take: impl FnMut(T)) -> Result<(), QueryError> {
+        let statement = self.checked(statement)?;
         let answer = self.within_deadline(self.reader.store.send(statement)).await??;
         self.rows_read += answer.read_rows;
         // Text columns are bytes to the store; a sequence that is not UTF-8 must not cost the whole answer.

@@ -4,11 +4,17 @@
 //! [`StatementRunner`], which knows the project and guards every statement. Cache, HTTP, deadlines and `users` work for all that are
 //! registered.
 
+pub(crate) mod catalogue;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
+pub(crate) mod funnel;
 pub(crate) mod ledger;
+pub(crate) mod lifecycle;
+pub(crate) mod paths;
 pub(crate) mod properties;
+pub(crate) mod retention;
 pub(crate) mod sessions;
+pub(crate) mod stickiness;
 pub(crate) mod trends;
 pub(crate) mod users;
 
@@ -18,18 +24,29 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use super::ask::{Canonical, CanonicalForm, Context, EventSet, Fields, Range, Selection};
+use super::ask::{Canonical, CanonicalForm, Context, EventSet, Fields, Range, Selection, range};
 use super::error::QueryError;
 use super::reader::StatementRunner;
+use crate::query::ask::compare::Compared;
+use crate::query::ask::fields::shortened;
+use crate::query::ask::interval::{Buckets, Interval};
 use crate::query::ask::selection::Traffic;
 
 /// Every report.
 pub(crate) const REPORTS: &[ReportKind] = &[
     ReportKind::of::<trends::Trends>(),
+    ReportKind::of::<funnel::Funnel>(),
     ReportKind::of::<sessions::Sessions>(),
+    ReportKind::of::<lifecycle::Lifecycle>(),
+    ReportKind::of::<stickiness::Stickiness>(),
+    ReportKind::of::<retention::Retention>(),
+    ReportKind::of::<paths::Paths>(),
     ReportKind::of::<users::Users>(),
     ReportKind::of::<events::Events>(),
     ReportKind::of::<properties::Properties>(),
+    ReportKind::of::<catalogue::events::EventNames>(),
+    ReportKind::of::<catalogue::fields::FieldNames>(),
+    ReportKind::of::<catalogue::values::FieldValues>(),
     ReportKind::of::<ledger::Ledger>(),
     ReportKind::of::<dead_letters::DeadLetters>(),
 ];
@@ -39,8 +56,25 @@ pub(crate) const REPORTS: &[ReportKind] = &[
 pub(crate) enum Route {
     /// `POST /v1/query/NAME`; the answer has `result` and `meta`, and comes from the cache while nothing has changed.
     Query,
+    /// The same, and `GET` this path, with parameters; the answer is then the result itself.
+    Kept(&'static str),
     /// `GET` this path, with parameters; the answer is the result itself, computed each time.
     Get(&'static str),
+}
+
+impl Route {
+    /// Whether it is asked for with a body, alone or among others.
+    pub(crate) fn takes_body(self) -> bool {
+        matches!(self, Self::Query | Self::Kept(_))
+    }
+
+    /// Its own path.
+    pub(crate) fn path(self) -> Option<&'static str> {
+        match self {
+            Self::Query => None,
+            Self::Kept(path) | Self::Get(path) => Some(path),
+        }
+    }
 }
 
 /// A request of a report.
@@ -110,16 +144,50 @@ pub(crate) struct Bar<'a> {
     pub(crate) now_ms: i64,
 }
 
-/// The events behind a bar; their persons are its people. Their number is the number that the bar shows of persons.
+impl Bar<'_> {
+    /// The range of its chart: that of the report, or the one that is compared with it.
+    ///
+    /// # Errors
+    /// 400 `invalid_of` where nothing is compared.
+    fn range<'r>(&self, own: &'r Range, compare: Option<&'r Compared>) -> Result<&'r Range, QueryError> {
+        match (self.is_compared, compare) {
+            (false, _) => Ok(own),
+            (true, Some(compared)) => Ok(&compared.range),
+            (true, None) => Err(QueryError::invalid("invalid_of", "the chart has no `compare`")),
+        }
+    }
+
+    /// The part of `whole`, a range of its chart, that `bucket` names: all of it without one.
+    ///
+    /// # Errors
+    /// 400 `invalid_of` where no bucket starts there, and what is wrong with the time.
+    fn part(&self, whole: &Range, interval: Interval) -> Result<Range, QueryError> {
+        let Some(text) = self.fields.text("bucket", "invalid_of")? else { return Ok(whole.clone()) };
+        let start = range::instant(text, self.now_ms, &whole.zone)?;
+        let part = Buckets::of(whole, interval)?.part(whole, start);
+        let none_starts = || QueryError::invalid("invalid_of", format!("no bucket of the chart starts at `{}`", shortened(text)));
+        part.ok_or_else(none_starts)
+    }
+}
+
+/// Who is behind a bar. Their number is the number that the bar shows of persons.
+pub(crate) enum Actors {
+    /// The persons of these events.
+    OfEvents(Selection),
+    /// These persons, by key in ascending order, and the events that are shown of them.
+    Known { persons: Vec<u64>, events: Selection },
+}
+
+/// The people behind a bar.
 pub(crate) trait People: Canonical + Send + Sync {
-    /// The ranges that decide which events they are.
+    /// The ranges that decide who they are.
     fn ranges(&self) -> Vec<&Range>;
 
     /// As [`Report::event_sets`].
     fn event_sets(&self) -> Vec<EventSet<'_>>;
 
-    /// Which events they are, once it is known what decides that.
-    fn events<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Selection, QueryError>>;
+    /// Who they are, once it is known what decides that.
+    fn actors<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Actors, QueryError>>;
 }
 
 /// A [`Report`] of any kind.

@@ -1,5 +1,9 @@
+mod fleet;
+mod funnel;
+mod of_people;
 mod sql;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -21,6 +25,11 @@ impl Run for Recorder {
         self.0.lock().unwrap().push(statement);
         // A count, a key and a name at once: enough for every report to go on to its next statement.
         Ok(Answer { body: Bytes::from_static(b"[\"string\",\"n\",1]\n"), read_rows: 1 })
+    }
+
+    async fn stream<'a>(&'a self, statement: Statement, _: &'a mut TakePiece<'a>) -> Result<u64, QueryError> {
+        self.0.lock().unwrap().push(statement);
+        Ok(1)
     }
 }
 
@@ -117,6 +126,13 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("trends", trends(json!({"filters": [{"field": "session.pages", "op": "eq", "value": "1"}]})), "invalid_value"),
         ("trends", trends(json!({"filters": [{"field": "session.bounce", "op": "gt", "value": 1}]})), "invalid_value"),
         ("trends", trends(json!({"filters": [{"field": "session.start", "op": "contains", "value": "1"}]})), "invalid_value"),
+        ("trends", trends(json!({"breakdown": "person."})), "invalid_trait"),
+        ("trends", trends(json!({"series": [{"math": "unique:"}]})), "invalid_field"),
+        ("trends", trends(json!({"series": [{"math": "unique:properties."}]})), "invalid_property"),
+        ("trends", trends(json!({"cumulative": 1})), "invalid_cumulative"),
+        ("trends", trends(json!({"cumulative": true, "series": [{}, {"math": "wau"}]})), "invalid_cumulative"),
+        ("trends", trends(json!({"moving_average": 0})), "invalid_moving_average"),
+        ("trends", trends(json!({"moving_average": "7"})), "invalid_moving_average"),
         ("sessions", json!({}), "invalid_range"),
         ("sessions", json!({"from": "-7d", "list": 1}), "invalid_list"),
         ("sessions", json!({"from": "-7d", "list": true, "series": []}), "unknown_key"),
@@ -233,10 +249,18 @@ fn different_questions_are_different() {
         trends(json!({"breakdown": ["country", "os"]})),
         trends(json!({"breakdown": ["os", "country"]})),
         trends(json!({"breakdown": "properties.country"})),
+        trends(json!({"breakdown": "person.country"})),
         trends(json!({"filters": [{"field": "properties.a", "value": 1}]})),
         trends(json!({"filters": [{"field": "properties.a", "value": "1"}]})),
         trends(json!({"filters": [{"field": "properties.a", "op": "neq", "value": "1"}]})),
         trends(json!({"include_bots": true})),
+        trends(json!({"cumulative": true})),
+        trends(json!({"moving_average": 2})),
+        trends(json!({"moving_average": 3})),
+        trends(json!({"series": [{"event": "view", "math": "unique:os"}]})),
+        trends(json!({"series": [{"event": "view", "math": "unique:country"}]})),
+        trends(json!({"series": [{"event": "view", "math": "dau"}]})),
+        trends(json!({"series": [{"event": "view", "math": "first_time_users"}]})),
         trends(json!({"formula": "A"})),
         trends(json!({"formula": "A+0"})),
         trends(json!({"series": [{"event": "view", "name": "seen"}]})),
@@ -283,7 +307,7 @@ fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() 
         "Reach { spans: [1963392..=1963871], counted: Some([1963584..=1963679]), is_closed: false }",
         "sessions of that day begin before it and end behind it"
     );
-    let mut who_did = closed;
+    let mut who_did = closed.clone();
     who_did["filters"] =
         json!([{"any": [{"did": {"event": "buy", "from": "2025-12-20", "to": "2025-12-21"}}, {"field": "os", "value": "x"}]}]);
     assert_eq!(
@@ -291,6 +315,23 @@ fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() 
         "Reach { spans: [1962432..=1962527, 1963584..=1963679], counted: Some([1963584..=1963679]), is_closed: true }",
         "what people did before decides too"
     );
+    let counted = |math: &str| {
+        let mut chart = closed.clone();
+        chart["series"] = json!([{"math": math}]);
+        reach(chart)
+    };
+    assert_eq!(counted("wau"), "Reach { spans: [1963008..=1963679], counted: Some([1963008..=1963679]), is_closed: true }");
+    assert_eq!(counted("first_time_users"), "Reach { spans: [0..=1963679], counted: Some([0..=1963679]), is_closed: true }");
+    let everything = "Reach { spans: [0..=11535839], counted: Some([1963584..=1963679]), is_closed: false }";
+    let mut by_trait = trends(closed);
+    by_trait["breakdown"] = json!(["country", "person.plan"]);
+    assert_eq!(reach(by_trait.clone()), everything, "what was said of people at any time");
+    by_trait["breakdown"] = json!("country");
+    by_trait["filters"] = json!([{"cohort": "paying"}]);
+    let paying = BTreeMap::from([("paying".to_owned(), json!([{"field": "person.plan", "value": "pro"}]))]);
+    let asked = Request { report: "trends", body: b"", now_ms: NOW_MS };
+    let by_cohort = Question::parse(asked, by_trait, Arc::new(paying)).unwrap();
+    assert_eq!(format!("{:?}", by_cohort.reach(NOW_MS, 0)), everything);
     let to_come = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-03T00:00:00Z"});
     assert_eq!(reach(to_come), "Reach { spans: [1963584..=1963775], counted: Some([1963584..=1963775]), is_closed: false }");
 }
@@ -323,66 +364,6 @@ async fn a_question_has_one_deadline_however_many_statements_it_takes() {
 
     assert_eq!((refused.class, refused.code), (ErrorClass::TimedOut, "query_timeout"));
     assert_eq!(began.elapsed(), QueryConfig::default().max_time);
-}
-
-/// Values that are shared at once, and books of which one of earlier days rises.
-#[derive(Default)]
-struct Level(Mutex<std::collections::HashMap<String, Bytes>>);
-
-impl SharedCache for Level {
-    fn find(&self, key: String) -> futures_util::future::BoxFuture<'_, Option<Bytes>> {
-        let value = self.0.lock().unwrap().get(&key).cloned();
-        Box::pin(async move { value })
-    }
-
-    fn put(&self, key: String, value: Bytes, _: Duration) -> futures_util::future::BoxFuture<'_, ()> {
-        self.0.lock().unwrap().insert(key, value);
-        Box::pin(async {})
-    }
-}
-
-#[derive(Clone, Default)]
-struct Imported(Arc<std::sync::atomic::AtomicU64>);
-
-impl Run for Imported {
-    async fn run(&self, statement: Statement) -> Result<Answer, QueryError> {
-        let imported = self.0.load(std::sync::atomic::Ordering::SeqCst);
-        let body = match statement.text() {
-            books if books.contains("$books") && books.contains("person_id = 0") => String::new(),
-            books if books.contains("$books") => format!("[7,1,0,{imported}]\n"),
-            _ => format!("[0,0,1,{imported}]\n"),
-        };
-        Ok(Answer { body: Bytes::from(body), read_rows: 1 })
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn after_an_import_no_instance_shows_the_past_without_it_for_longer_than_answers_are_shared() {
-    let (store, level) = (Imported::default(), Arc::new(Level::default()));
-    let instance = || {
-        let loads = LoadedBy::Fleet(Arc::default(), Some(Arc::clone(&level) as Arc<dyn SharedCache>));
-        Queries::new(store.clone(), QueryConfig::default().check().unwrap(), loads)
-    };
-    let (notes, computes) = (instance(), instance());
-    let last_month = trends(json!({"from": "2025-12-01", "to": "2026-01-01", "interval": "month"})).to_string();
-    let began = Instant::now();
-    let total = async |queries: &Queries| {
-        let now_ms = NOW_MS + i64::try_from(began.elapsed().as_millis()).unwrap();
-        let answer = queries.answer(PROJECT, "trends", last_month.as_bytes(), now_ms).await.unwrap();
-        serde_json::from_slice::<Value>(&answer).unwrap()["result"]["series"][0]["total"].as_u64().unwrap()
-    };
-    assert_eq!(total(&notes).await, 0);
-    tokio::time::sleep(Duration::from_secs(50)).await;
-    level.0.lock().unwrap().clear();
-    assert_eq!(total(&computes).await, 0, "shared from now on");
-    tokio::time::sleep(Duration::from_secs(1)).await;
-
-    store.0.store(5, std::sync::atomic::Ordering::SeqCst);
-    let imported = Instant::now();
-    while total(&notes).await == 0 {
-        assert!(imported.elapsed() < Duration::from_secs(122), "a minute to look back, and a minute that it is shared");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
 }
 
 #[test]
@@ -430,7 +411,7 @@ fn what_one_statement_cannot_carry_is_refused_by_name() {
 }
 
 /// A request of any report with `text` wherever a text may stand.
-fn with_text(text: &str) -> [(&'static str, Value); 4] {
+fn with_text(text: &str) -> [(&'static str, Value); 5] {
     let name = format!("properties.{text}");
     let filters = json!([{"field": name, "op": "in", "value": [text, true]}, {"field": "country", "op": "regex", "value": text}]);
     let series = json!([{"event": text, "math": "p90", "property": name, "filters": filters, "name": text}]);
@@ -443,6 +424,10 @@ fn with_text(text: &str) -> [(&'static str, Value); 4] {
         ("events", json!({"event": text, "filters": filters})),
         ("users", json!({"of": of})),
         ("properties", json!({"event": text, "filters": filters})),
+        (
+            "funnel",
+            funnel::with(json!({"steps": [{"event": text, "filters": filters}, {"event": [text, "B"], "name": text}], "hold": [name]})),
+        ),
     ]
 }
 
@@ -450,7 +435,12 @@ proptest! {
     #[test]
     fn the_sql_is_the_same_whatever_is_asked_for(text in "[a-z'\"\\\\{}();\n\t -]{1,20}") {
         let plain = with_text("a");
-        for ((report, request), (_, plain)) in with_text(&text).into_iter().zip(plain) {
+        for ((report, mut request), (_, mut plain)) in with_text(&text).into_iter().zip(plain) {
+            for (request, text) in [(&mut request, &*text), (&mut plain, "a")] {
+                if let Some(filters) = request.get_mut("filters").and_then(Value::as_array_mut) {
+                    filters.push(json!({"field": format!("person.{text}"), "op": "in", "value": [text, true]}));
+                }
+            }
             let texts = |request: &Value| -> Vec<String> {
                 statements(report, request).unwrap().iter().map(|statement| statement.text().to_owned()).collect()
             };

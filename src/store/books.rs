@@ -1,9 +1,16 @@
 //! The books: rows of the event table that say how the events of a block ended, and how far the table is.
 //!
 //! They are stored in one part with the rows of their block. They belong to project 0, which has no key, so no project's query sees
-//! them; three of their columns hold other things than in the row of an event: see [`PROJECT`], [`SOURCE`] and [`REACH`].
+//! them; three of their columns hold other things than in the row of an event: see [`PROJECT`], [`SOURCE`] and [`REACH`]. Beside them
+//! stand the arrivals: for each project of the block how many events it has by quarter of an hour of the event (0 where something else is
+//! said of events of that time), by which other instances know which answers are outdated. Their `timestamp` is when the block was
+//! sealed.
 //! Promise: what is read here costs no more because the table is large: books are a prefix of its order, and watermarks are in the
 //! projection `places`, a few rows a part.
+
+use std::sync::OnceLock;
+
+use uuid::Uuid;
 
 use super::tables::EVENTS;
 use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Statement, TableName, Whole};
@@ -13,6 +20,12 @@ use crate::event::ids::LogEpoch;
 pub const BOOKS_TYPE: &str = "$books";
 /// The condition that a row is of the books.
 pub const IS_BOOKS: &str = "project_id = 0 AND type = '$books'";
+/// The `type` of arrivals: rows of project 0 that say how many events of which times a block has, of one project each.
+pub const ARRIVALS_TYPE: &str = "$arrivals";
+/// The condition that a row is of arrivals.
+pub const IS_ARRIVALS: &str = "project_id = 0 AND type = '$arrivals'";
+/// Column of arrivals that holds the instance that has written them ([`instance`]).
+pub const INSTANCE: &str = "event_id";
 /// The condition that a row is an event.
 pub const IS_EVENT: &str = "project_id != 0";
 /// Column of the books that holds the project whose events they count.
@@ -21,6 +34,12 @@ pub const PROJECT: &str = "visitor_id";
 pub const SOURCE: &str = "person_id";
 /// Column of the books that holds how many raw offsets their block covers.
 pub const REACH: &str = "flags";
+
+/// Identity of this instance, from its start to its end.
+pub fn instance() -> Uuid {
+    static INSTANCE: OnceLock<Uuid> = OnceLock::new();
+    *INSTANCE.get_or_init(Uuid::new_v4)
+}
 
 /// A partition of one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -180,6 +199,7 @@ mod tests {
     #[test]
     fn the_condition_of_the_books_is_that_of_their_rows() {
         assert_eq!(IS_BOOKS, format!("project_id = {} AND type = '{BOOKS_TYPE}'", ProjectId::BOOKS.0));
+        assert_eq!(IS_ARRIVALS, format!("project_id = {} AND type = '{ARRIVALS_TYPE}'", ProjectId::BOOKS.0));
         assert_eq!(IS_EVENT, format!("project_id != {}", ProjectId::BOOKS.0));
     }
 }

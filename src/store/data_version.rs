@@ -2,14 +2,15 @@
 //!
 //! The loader notes a block right after the table has it; the query cache compares the versions of now with those that an answer was
 //! computed from. Promises: a note is never lost, and costs one look-up a quarter touched. It knows what this process has stored, and what
-//! other processes have stored as far as the freshness watcher notes it, of which it knows days at best and no numbers.
+//! other processes have stored as far as the freshness watcher notes it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event::ids::ProjectId;
+use crate::store::tables::identities::TieState;
 
 /// A day since 1970 in UTC. Times beyond the last one count as that one.
 pub type Day = u16;
@@ -22,15 +23,16 @@ pub type Span = RangeInclusive<Quarter>;
 
 /// The length of a quarter, milliseconds.
 pub const QUARTER_MS: i64 = 900_000;
-const QUARTERS_OF_DAY: Quarter = 96;
 /// Most quarters that are told apart of a project: nearly two years. Beyond that all are forgotten, and everything counts as changed.
 const MOST_QUARTERS: usize = 65_536;
+/// Most ties that are kept for whoever asks who is who: some megabytes. Beyond that all are dropped, and the table is to be read.
+const MOST_TIES: usize = 50_000;
 
 /// A position in the order of all notes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(u64);
 
-/// How many events of a block there are, by project and quarter.
+/// How many events of a block there are, by project and quarter; none where only something else is said of the events of the quarter.
 #[derive(Debug, Default)]
 pub struct Arrived {
     counts: BTreeMap<(ProjectId, Quarter), u64>,
@@ -48,6 +50,13 @@ impl Arrived {
             self.last = at;
         }
         self.of_last += 1;
+    }
+
+    /// Adds that something is said of events from `from_ms` to `to_ms`.
+    pub fn touch(&mut self, project: ProjectId, from_ms: i64, to_ms: i64) {
+        for quarter in DataVersions::quarter(from_ms)..=DataVersions::quarter(to_ms) {
+            self.counts.entry((project, quarter)).or_default();
+        }
     }
 
     /// All of them; none are left.
@@ -70,6 +79,15 @@ pub struct DataVersions {
     // One entry a project that ever had an event: as few as there are keys.
     projects: Mutex<HashMap<ProjectId, Noted>>,
     everything: AtomicU64,
+    ties: Mutex<NewTies>,
+}
+
+/// Ties that this process has stored since somebody asked.
+#[derive(Debug, Default)]
+struct NewTies {
+    /// By project, of those that were asked about.
+    of: HashMap<ProjectId, Vec<TieState>>,
+    count: usize,
 }
 
 /// What was noted of a project.
@@ -81,30 +99,23 @@ struct Noted {
     people: Version,
     /// Of what was ruled of that by hand.
     ruled: Version,
-    /// Of unknown times of a day.
-    days: BTreeMap<Day, Version>,
     /// The last note, and the events of all.
     quarters: BTreeMap<Quarter, (Version, u64)>,
-    /// When the quarters were forgotten.
-    forgotten: Version,
 }
 
 impl Noted {
     fn arrive(&mut self, quarter: Quarter, events: u64, version: Version) {
         if self.quarters.len() >= MOST_QUARTERS && !self.quarters.contains_key(&quarter) {
             self.quarters.clear();
-            (self.any, self.forgotten) = (version, version);
+            self.any = version;
         }
         let (last, sum) = self.quarters.entry(quarter).or_default();
         (*last, *sum) = (version, *sum + events);
     }
 
     fn any_since(&self, span: &Span, seen: Version) -> bool {
-        let day = |quarter: Quarter| Day::try_from(quarter / QUARTERS_OF_DAY).unwrap_or(Day::MAX);
         // The newest first: that is where events arrive.
-        self.any > seen
-            || self.quarters.range(span.clone()).rev().any(|(_, (version, _))| *version > seen)
-            || self.days.range(day(*span.start())..=day(*span.end())).rev().any(|(_, version)| *version > seen)
+        self.any > seen || self.quarters.range(span.clone()).rev().any(|(_, (version, _))| *version > seen)
     }
 }
 
@@ -128,15 +139,6 @@ impl DataVersions {
         }
     }
 
-    /// Notes that something about events of these days can be read now.
-    pub fn note_days(&self, touched: impl IntoIterator<Item = (ProjectId, Day)>) {
-        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = self.next();
-        for (project, day) in touched {
-            projects.entry(project).or_default().days.insert(day, version);
-        }
-    }
-
     /// Notes that events of `project` can be read now, of whatever times.
     pub fn note_all(&self, project: ProjectId) {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,6 +149,33 @@ impl DataVersions {
     pub fn note_people(&self, project: ProjectId) {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
         projects.entry(project).or_default().people = self.next();
+    }
+
+    /// Notes that these ties of `project` can be read now.
+    pub fn note_ties(&self, project: ProjectId, ties: Vec<TieState>) {
+        let mut new = self.new_ties();
+        if let Some(of) = new.of.get_mut(&project) {
+            let more = ties.len();
+            of.extend(ties);
+            new.count += more;
+            if new.count > MOST_TIES {
+                *new = NewTies::default();
+            }
+        }
+        drop(new);
+        self.note_people(project);
+    }
+
+    /// The ties of `project` that were noted since this was called last; `None` if some of them may have been dropped.
+    pub fn take_ties(&self, project: ProjectId) -> Option<Vec<TieState>> {
+        let mut new = self.new_ties();
+        let ties = new.of.insert(project, Vec::new());
+        new.count -= ties.as_ref().map_or(0, Vec::len);
+        ties
+    }
+
+    fn new_ties(&self) -> MutexGuard<'_, NewTies> {
+        self.ties.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that somebody has ruled which ids of `project` belong to one person.
@@ -199,18 +228,22 @@ impl DataVersions {
         projects.get(&project).is_some_and(|noted| spans.iter().any(|span| noted.any_since(span, seen)))
     }
 
-    /// How many events of `project` in `spans`, which do not overlap, were ever noted; `None` if some have been forgotten since `seen`.
+    /// How many events of `project` in `spans`, which do not overlap, were ever noted; `None` if some whose number is not known arrived
+    /// since `seen`, or have been forgotten.
     pub fn events(&self, project: ProjectId, spans: &[Span], seen: Version) -> Option<u64> {
         let projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(noted) = projects.get(&project) else { return Some(0) };
+        let is_known = Version(self.everything.load(Ordering::SeqCst)) <= seen;
+        let Some(noted) = projects.get(&project) else { return is_known.then_some(0) };
         let events = spans.iter().flat_map(|span| noted.quarters.range(span.clone())).map(|(_, (_, events))| events).sum();
-        (noted.forgotten <= seen).then_some(events)
+        (is_known && noted.any <= seen).then_some(events)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::ids::PersonKey;
+    use crate::store::tables::identities::{Pair, Ruling, TieKind};
 
     const ADA: ProjectId = ProjectId(1);
     const BOB: ProjectId = ProjectId(2);
@@ -240,12 +273,15 @@ mod tests {
     }
 
     #[test]
-    fn a_day_is_all_its_quarters() {
-        let versions = DataVersions::default();
+    fn what_is_said_of_events_is_news_of_their_quarters_and_adds_none() {
+        let (versions, mut block) = (DataVersions::default(), Arrived::default());
         let before = versions.now();
-        versions.note_days([(ADA, 1)]);
-        assert!(has_news(&versions, ADA, 96..=96, before) && has_news(&versions, ADA, 191..=500, before));
-        assert!(!has_news(&versions, ADA, 0..=95, before) && !has_news(&versions, ADA, 192..=Quarter::MAX, before));
+        block.add(ADA, 3 * QUARTER_MS);
+        block.touch(ADA, 2 * QUARTER_MS + 1, 3 * QUARTER_MS);
+        versions.note(block.take());
+        assert!(has_news(&versions, ADA, 2..=2, before) && has_news(&versions, ADA, 3..=3, before));
+        assert!(!has_news(&versions, ADA, 0..=1, before) && !has_news(&versions, ADA, 4..=Quarter::MAX, before));
+        assert_eq!(versions.events(ADA, &[0..=9], before), Some(1));
     }
 
     #[test]
@@ -268,6 +304,12 @@ mod tests {
         assert_eq!(count(&[0..=0], seen), None);
         assert!(has_news(&versions, ADA, 0..=0, seen) && has_news(&versions, ADA, 90_000..=90_000, seen));
         assert_eq!(count(&[0..=0], versions.now()), Some(0));
+
+        let seen = versions.now();
+        versions.note_all(BOB);
+        assert_eq!([ADA, BOB].map(|project| versions.events(project, &[0..=0], seen)), [Some(0), None]);
+        versions.note_everything();
+        assert_eq!(versions.events(ADA, &[0..=0], seen), None);
     }
 
     #[test]
@@ -291,6 +333,27 @@ mod tests {
         assert!(!versions.people_since(ADA, seen));
         versions.note_everything();
         assert!(versions.people_since(ADA, seen));
+    }
+
+    #[test]
+    fn ties_are_told_once_unless_there_were_too_many() {
+        let pair = |from| Pair { kind: TieKind::Device, from: PersonKey(from), to: PersonKey(0) };
+        let tie = |from| TieState { pair: pair(from), first_ms: None, ruling: Ruling::default(), written_ms: 0 };
+        let told = |versions: &DataVersions, project| versions.take_ties(project).map(|ties| ties.len());
+        let versions = DataVersions::default();
+        let seen = versions.now();
+        versions.note_ties(ADA, vec![tie(1)]);
+        assert!(versions.people_since(ADA, seen));
+        assert_eq!(told(&versions, ADA), None, "nobody had asked by then");
+        assert_eq!(told(&versions, ADA), Some(0));
+        versions.note_ties(ADA, vec![tie(1), tie(2)]);
+        versions.note_ties(ADA, vec![tie(3)]);
+        versions.note_ties(BOB, vec![tie(4)]);
+        assert_eq!((told(&versions, ADA), told(&versions, ADA)), (Some(3), Some(0)));
+        for _ in 0..3 {
+            versions.note_ties(ADA, (0..MOST_TIES as u64 / 2).map(tie).collect());
+        }
+        assert_eq!((told(&versions, ADA), told(&versions, ADA)), (None, Some(0)));
     }
 
     #[test]

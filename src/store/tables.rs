@@ -1,11 +1,14 @@
 //! The tables of pulse, one file each. Creation, changes, rebuilds, damage and the names that are taken all walk [`TABLES`].
 
+pub mod alert_states;
 pub mod dead_letters;
 pub mod events;
 pub mod fence;
+mod first_shard;
 pub mod identities;
 pub mod saved;
 
+pub use alert_states::ALERT_STATES;
 pub use dead_letters::DEAD_LETTERS;
 pub use events::EVENTS;
 pub use fence::FENCE;
@@ -23,7 +26,7 @@ pub struct Table {
     pub rows: Rows,
     /// What `pulse replay --to-table` does with it.
     pub rebuild: Rebuild,
-    /// Whether each insert is checked against the fence of its log partition.
+    /// Whether each insert is checked against the fence: of its log partition, or of what else has one owner.
     pub is_fenced: bool,
 }
 
@@ -49,7 +52,7 @@ pub enum Rebuild {
 }
 
 /// Every table, in the order in which they are made.
-pub const TABLES: [&Table; 5] = [&FENCE, &EVENTS, &DEAD_LETTERS, &IDENTITIES, &SAVED];
+pub const TABLES: [&Table; 6] = [&FENCE, &EVENTS, &DEAD_LETTERS, &IDENTITIES, &SAVED, &ALERT_STATES];
 
 /// Where the migrations are noted.
 pub const NOTES: Identifier = Identifier::known("schema_migrations");

@@ -148,23 +148,32 @@ async fn what_another_process_loads_is_in_the_answers_of_this_one_a_second_later
     let store = ClickHouse::new(engine.settings());
     migrate::run(&store).await.unwrap();
     let queries = Queries::new(StoreReader::new(&store), QueryConfig::default().check().unwrap(), LoadedBy::Fleet(Arc::default(), None));
-    let trend = trend().to_string();
-    let total = async || {
-        let now_ms = pulse::clock::now_ms();
-        let answer = queries.answer(ProjectId(7), "trends", trend.as_bytes(), now_ms).await.unwrap();
-        serde_json::from_slice::<Value>(&answer).unwrap()["result"]["series"][0]["total"].as_u64().unwrap()
+    let now_ms = pulse::clock::now_ms();
+    let day = (now_ms / 86_400_000 - 3) * 86_400_000;
+    let show = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string();
+    let closed = json!({"from": show(day), "to": show(day + 86_400_000), "interval": "day", "series": [{"event": "view"}]});
+    let answer = async |question: &Value| {
+        let answer = queries.answer(ProjectId(7), "trends", question.to_string().as_bytes(), pulse::clock::now_ms()).await.unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        (answer["result"]["series"][0]["total"].as_u64().unwrap(), answer["meta"]["late"].clone(), answer["meta"]["cached"].clone())
     };
-    assert_eq!(total().await, 0);
-    for offset in 1..=3_u64 {
-        // As a loader does: events and their books in one block.
-        let at = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S.000").to_string();
-        let event = json!({"project_id": 7, "type": "view", "timestamp": at, "received_day": at[..10], "log_offset": offset});
-        let books =
-            json!({"project_id": 0, "visitor_id": 7, "type": "$books", "timestamp": at, "received_day": at[..10], "log_offset": offset});
-        let insert = format!("INSERT INTO pulse.events SETTINGS async_insert = 0 FORMAT JSONEachRow {event}\n{books}");
+    assert_eq!((answer(&trend()).await.0, answer(&closed).await.0), (0, 0));
+    // Whether each event is of the closed day, and how many of both days are stored then.
+    for (offset, is_late, [today, before]) in [(1, false, [1, 0]), (2, true, [1, 1]), (3, false, [2, 1])] {
+        // As a loader does: events and what arrived in one block.
+        let at_ms = if is_late { day + 1 } else { now_ms };
+        let time = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().strftime("%Y-%m-%d %H:%M:%S.000").to_string();
+        let (at, sealed) = (time(at_ms), time(pulse::clock::now_ms()));
+        let event = json!({"project_id": 7, "type": "view", "timestamp": at, "received_day": sealed[..10], "log_offset": offset});
+        let arrived = json!({(at_ms / 900_000).to_string(): 1});
+        let arrivals = json!({"project_id": 0, "visitor_id": 7, "type": "$arrivals", "timestamp": sealed, "received_day": sealed[..10],
+            "log_offset": offset, "numbers": arrived});
+        let insert = format!("INSERT INTO pulse.events SETTINGS async_insert = 0 FORMAT JSONEachRow {event}\n{arrivals}");
         store.writer.execute(&Statement::raw(insert)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(total().await, offset);
+        assert_eq!(answer(&trend()).await.0, today);
+        let late = if offset == 1 { Value::Null } else { json!(1) };
+        assert_eq!(answer(&closed).await, (before, late, json!(!is_late)), "an answer of a day is kept while nothing comes for it");
     }
 }
 

@@ -83,8 +83,9 @@ async fn tables(cluster: &Cluster, shard: usize) -> String {
 async fn every_server_gets_the_schema_and_one_that_lost_it_gets_it_again() {
     let mut cluster = Cluster::start(2).await;
     let dir = tempfile::tempdir().unwrap();
-    const ALL: &str = "pulse.dead_letters pulse.events pulse.fence pulse.identities pulse.saved pulse.schema_migrations pulse_all.dead_letters \
-                       pulse_all.events pulse_all.identities pulse_all.saved";
+    const ALL: &str = "pulse.alert_states pulse.dead_letters pulse.events pulse.fence pulse.identities pulse.saved \
+                       pulse.schema_migrations pulse_all.alert_states pulse_all.dead_letters pulse_all.events pulse_all.identities \
+                       pulse_all.saved";
 
     let before = done(&cluster, &dir, &["migrate", "--status"]);
     assert!(before.contains("missing  0002_events.sql") && !before.contains("present"), "{before}");
@@ -95,7 +96,7 @@ async fn every_server_gets_the_schema_and_one_that_lost_it_gets_it_again() {
 
     // Everything, or one table although it is noted.
     for (lost, missing) in
-        [(&["DATABASE pulse_all", "DATABASE pulse"][..], 7), (&["TABLE pulse.events"], 2), (&["TABLE pulse_all.events"], 1)]
+        [(&["DATABASE pulse_all", "DATABASE pulse"][..], 8), (&["TABLE pulse.events"], 2), (&["TABLE pulse_all.events"], 1)]
     {
         for what in lost {
             cluster.execute(1, &format!("DROP {what} SYNC")).await;

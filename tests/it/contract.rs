@@ -1,5 +1,6 @@
 //! Requests and answers as documented.
 
+use http_body_util::BodyExt as _;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -225,4 +226,69 @@ async fn keys_open_what_they_are_for_and_nothing_else() {
     assert_eq!(pulse.http.get("/healthz").await.0, StatusCode::OK);
     assert_eq!(pulse.http.get("/metrics").await.0, StatusCode::OK);
     assert_eq!(pulse.http.get("/readyz").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn questions_of_one_request_are_answered_each_as_if_alone() {
+    let pulse = Pulse::start().await;
+    for number in 1..=3 {
+        pulse.http.capture(&json!({"eventId": id(number), "type": "view", "anonymousId": format!("user {number}")})).await;
+    }
+    pulse.http.settled().await;
+    let trend = json!({"report": "trends", "from": "-1d", "to": "2099-01-01", "interval": "month", "series": [{"event": "view"}]});
+    let named = |id: &str| {
+        let mut question = trend.clone();
+        question["id"] = json!(id);
+        question
+    };
+    let mut queries: Vec<Value> = (0..20).map(|number| named(&format!("q{number}"))).collect();
+    queries.extend([json!({"report": "nothing", "id": 7}), json!({"report": "trends", "from": "never"}), json!(1)]);
+    queries.push(json!({"report": "users", "from": "-1d", "to": "2099-01-01"}));
+    let request = |key: &str, body: &Value| pulse.http.request(Method::POST, "/v1/query", key, body.to_string());
+    let response = pulse.http.client.request(request(&pulse.http.read_key, &json!({"queries": queries}))).await.unwrap();
+    assert_eq!((response.status(), response.headers()["content-type"].as_bytes()), (StatusCode::OK, &b"application/x-ndjson"[..]));
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let mut answers: Vec<Value> = body.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    answers.sort_by_key(|answer| answer["index"].as_u64());
+    assert_eq!(answers.len(), queries.len());
+    for (number, answer) in answers[..20].iter().enumerate() {
+        assert_eq!((&answer["id"], &answer["status"]), (&json!(format!("q{number}")), &json!(200)));
+        assert_eq!((&answer["result"]["series"][0]["total"], answer["meta"].is_object()), (&json!(3), true));
+    }
+    assert_eq!(
+        (&answers[20]["id"], &answers[20]["status"], &answers[20]["error"]["code"]),
+        (&json!(7), &json!(404), &json!("unknown_report"))
+    );
+    assert_eq!([&answers[21]["status"], &answers[22]["status"]], [400, 400]);
+    assert_eq!(answers[22]["error"]["message"], "queries[22] must be an object");
+    assert_eq!(answers[23]["result"]["total"], 3);
+    for (key, body, status) in [
+        (&pulse.http.write_key, json!({"queries": [trend]}), StatusCode::FORBIDDEN),
+        (&pulse.http.read_key, json!({"queries": []}), StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(pulse.http.send(request(key, &body)).await.unwrap().0, status);
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_is_known_is_not_sent_again() {
+    let pulse = Pulse::start().await;
+    pulse.http.capture(&json!({"eventId": id(1), "type": "view", "anonymousId": "ada"})).await;
+    pulse.http.settled().await;
+    let trend = json!({"from": "-1d", "to": "2099-01-01", "interval": "month", "series": [{"event": "view"}], "refresh": true});
+    let ask = async |known: &str| {
+        let mut request = pulse.http.request(Method::POST, "/v1/query/trends", &pulse.http.read_key, trend.to_string());
+        request.headers_mut().insert("if-none-match", known.parse().unwrap());
+        let response = pulse.http.client.request(request).await.unwrap();
+        let (status, tag) = (response.status(), response.headers()["etag"].to_str().unwrap().to_owned());
+        (status, tag, response.into_body().collect().await.unwrap().to_bytes().is_empty())
+    };
+    let (status, tag, is_empty) = ask("W/\"other\"").await;
+    assert_eq!((status, is_empty), (StatusCode::OK, false));
+    assert_eq!(ask(&tag).await, (StatusCode::NOT_MODIFIED, tag.clone(), true));
+    assert_eq!(ask(&format!("\"a\", {tag}")).await, (StatusCode::NOT_MODIFIED, tag.clone(), true));
+    pulse.http.capture(&json!({"eventId": id(2), "type": "view", "anonymousId": "ada"})).await;
+    pulse.http.settled().await;
+    let (status, other, _) = ask(&tag).await;
+    assert_eq!((status, other == tag), (StatusCode::OK, false));
 }

@@ -120,6 +120,18 @@ fn history_is_not_brought_from_outside_and_ingest_reaches_the_redis_that_holds_t
 }
 
 #[test]
+fn what_is_asked_from_outside_reaches_those_who_answer_questions() {
+    let balanced = lines(&path("compose/haproxy.cfg")).join(" ");
+    let balanced: BTreeSet<&str> = balanced.split(' ').filter(|word| word.starts_with("/v1/")).collect();
+    let ingress = lines(&path("kubernetes/ingress.yaml"));
+    let ingress: BTreeSet<&str> = ingress.iter().filter_map(|line| line.strip_prefix("- path: ")).collect();
+    for (asked, _) in pulse::query::http::routes() {
+        let first: String = asked.split('/').take(3).collect::<Vec<_>>().join("/");
+        assert!(balanced.contains(&*first) && ingress.contains(&*first), "{first} is not in deploy/");
+    }
+}
+
+#[test]
 fn every_image_is_pinned() {
     for file in COMPOSE {
         for image in lines(&path(file)).iter().filter_map(|line| line.strip_prefix("image: ")) {
@@ -167,4 +179,10 @@ fn every_alert_says_what_to_do_and_is_tested() {
     let tests = lines(&path("prometheus/alerts_test.yaml")).join("\n");
     let untested: Vec<_> = names.iter().filter(|name| !tests.contains(&format!("alertname=\"{name}\""))).collect();
     assert!(untested.is_empty(), "nothing shows that these ever fire: {untested:?}");
+}
+
+#[test]
+fn the_rules_to_begin_with_are_sound() {
+    let rules = pulse::alert::check_files(&path("alerts").display().to_string()).unwrap();
+    assert!(rules.len() >= 5, "{rules:?}");
 }

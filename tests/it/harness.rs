@@ -9,8 +9,10 @@ pub(crate) mod kafka;
 pub(crate) mod kafka_log;
 pub(crate) mod load;
 pub(crate) mod network;
+pub(crate) mod openapi;
 mod ports;
 pub(crate) mod proxy;
+pub(crate) mod receiver;
 pub(crate) mod redis;
 pub(crate) mod report;
 mod topics;
@@ -23,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -31,6 +33,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+
+use self::openapi::Exchange;
 
 /// How long anything that must happen may take; a machine that builds beside the tests is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -50,7 +54,7 @@ pub(crate) struct Http {
     address: String,
     pub(crate) write_key: String,
     pub(crate) read_key: String,
-    client: Client<HttpConnector, Full<Bytes>>,
+    pub(crate) client: Client<HttpConnector, Full<Bytes>>,
 }
 
 /// An answer: status and JSON body.
@@ -252,14 +256,31 @@ impl Http {
 
     /// Sends a request and reads the answer; an error if the connection broke.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+        let (method, uri, sent) = (request.method().clone(), request.uri().clone(), body_of(&request).await);
         let exchange = async {
             let response =
                 self.client.request(request).await.map_err(|problem| format!("{problem}: {:?}", std::error::Error::source(&problem)))?;
             let status = response.status();
             let body = response.into_body().collect().await.map_err(|problem| problem.to_string())?.to_bytes();
-            Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+            let answer = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            openapi::check(&Exchange { method: &method, path: uri.path(), sent: &sent, status, answer: &answer });
+            Ok((status, answer))
         };
         tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| "timed out".to_owned())?
+    }
+
+    /// Sends a request and reads the answer with its headers.
+    pub(crate) async fn respond(&self, request: Request<Full<Bytes>>) -> Response<Bytes> {
+        let exchange = async {
+            let (head, body) = self.client.request(request).await.unwrap().into_parts();
+            Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("timed out")
+    }
+
+    /// A request without a key.
+    pub(crate) fn keyless(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+        Request::builder().method(method).uri(format!("{}{path}", self.address)).body(Full::new(body.into())).unwrap()
     }
 
     pub(crate) fn request(&self, method: Method, path: &str, key: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
@@ -337,6 +358,15 @@ impl Http {
             }
         }
     }
+}
+
+/// The body of a request as JSON; null if it is none, or encoded.
+async fn body_of(request: &Request<Full<Bytes>>) -> Value {
+    if request.headers().contains_key("content-encoding") {
+        return Value::Null;
+    }
+    let body = request.body().clone().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&body).unwrap_or(Value::Null)
 }
 
 /// Leaves connections before pulse may close them for being idle (`http.header_timeout`): a request on one that is just closed fails.

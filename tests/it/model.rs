@@ -1,13 +1,20 @@
 //! What the reports should answer, computed event by event: one file a report, one line in [`MODELS`].
 
+pub(crate) mod catalogue;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod filters;
+pub(crate) mod funnel;
 pub(crate) mod ledger;
+pub(crate) mod lifecycle;
+pub(crate) mod lines;
+pub(crate) mod paths;
 pub(crate) mod people;
 pub(crate) mod properties;
 pub(crate) mod reconciliation;
+pub(crate) mod retention;
 pub(crate) mod sessions;
+pub(crate) mod stickiness;
 pub(crate) mod trends;
 pub(crate) mod users;
 
@@ -23,19 +30,48 @@ pub(crate) type Check = fn(Asker<'_>, &Case) -> Result<(), TestCaseError>;
 /// The model of every report.
 pub(crate) const MODELS: &[(&str, Check)] = &[
     ("trends", trends::check),
+    ("funnel", funnel::check),
     ("sessions", sessions::check),
+    ("lifecycle", lifecycle::check),
+    ("stickiness", stickiness::check),
+    ("retention", retention::check),
+    ("paths", paths::check),
     ("users", users::check),
     ("events", events::check),
     ("properties", properties::check),
+    ("catalogue-events", catalogue::events),
+    ("catalogue-fields", catalogue::fields),
+    ("catalogue-values", catalogue::values),
     ("ledger", ledger::check),
     ("dead-letters", dead_letters::check),
 ];
 
 /// Every zone here changes its clocks, and begins its hours, at a multiple of this.
 pub(crate) const HALF_HOUR_MS: i64 = 1_800_000;
-pub(crate) const MATHS: [&str; 11] = ["total", "unique_users", "unique_sessions", "sum", "avg", "min", "max", "p50", "p90", "p95", "p99"];
+pub(crate) const MATHS: [&str; 20] = [
+    "total",
+    "unique_users",
+    "unique_sessions",
+    "unique:country",
+    "unique:properties.plan",
+    "unique:person.plan",
+    "unique:session.pages",
+    "per_user",
+    "dau",
+    "wau",
+    "mau",
+    "first_time_users",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "p50",
+    "p90",
+    "p95",
+    "p99",
+];
 pub(crate) const INTERVALS: [&str; 4] = ["hour", "day", "week", "month"];
-pub(crate) const BREAKDOWNS: [Breakdown; 11] = [
+pub(crate) const BREAKDOWNS: [Breakdown; 14] = [
     Breakdown { fields: &[], is_list: false },
     Breakdown { fields: &["properties.plan"], is_list: false },
     Breakdown { fields: &["properties.amount"], is_list: false },
@@ -47,6 +83,9 @@ pub(crate) const BREAKDOWNS: [Breakdown; 11] = [
     Breakdown { fields: &["session.is_bounce"], is_list: false },
     Breakdown { fields: &["session.entry_page"], is_list: false },
     Breakdown { fields: &["session.country", "session.is_bounce"], is_list: true },
+    Breakdown { fields: &["person.plan"], is_list: false },
+    Breakdown { fields: &["person.amount", "person.plan"], is_list: true },
+    Breakdown { fields: &["session.is_bounce", "person.amount"], is_list: true },
 ];
 /// No session of the cases is longer: half of what a project's may be.
 const SESSION_MS: i64 = 12 * 3_600_000;
@@ -89,6 +128,8 @@ pub(crate) struct Event {
     pub(crate) user: Option<u64>,
     /// Whose it is by all that is tied: [`people::resolve`].
     pub(crate) person: u64,
+    /// What is known of that one.
+    pub(crate) traits: Traits,
     pub(crate) session: u64,
     pub(crate) plan: Option<Value>,
     pub(crate) amount: Option<i64>,
@@ -98,10 +139,18 @@ pub(crate) struct Event {
     pub(crate) of_session: OfSession,
 }
 
+/// What is known of a person.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Traits {
+    pub(crate) plan: Option<Value>,
+    pub(crate) amount: Option<i64>,
+}
+
 /// What is said of a session.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct OfSession {
     pub(crate) person: u64,
+    pub(crate) traits: Traits,
     /// What that person is called: by a user id if one was given.
     pub(crate) called: String,
     pub(crate) start_ms: i64,
@@ -130,6 +179,7 @@ pub(crate) fn with_sessions(mut events: Vec<Event>, include_bots: bool) -> Vec<E
         let pages: Vec<&&Event> = session.iter().filter(|event| event.kind == "page_view").collect();
         event.of_session = OfSession {
             person: session[0].person,
+            traits: session[0].traits.clone(),
             called: called(&session),
             start_ms: session[0].at_ms,
             duration_ms: session[session.len() - 1].at_ms - session[0].at_ms,
@@ -191,30 +241,50 @@ impl Event {
         format!("00000000-0000-{visitor:04}-{session:04}-{half_day:012}")
     }
 
-    fn page_path(&self) -> &'static str {
+    pub(crate) fn page_path(&self) -> &'static str {
         ["", "/a", "/b"][self.at_ms.rem_euclid(3) as usize]
     }
 
     pub(crate) fn key(&self, breakdown: Breakdown) -> Key {
-        breakdown.fields.iter().map(|field| self.value(field)).collect()
+        breakdown.fields.iter().map(|field| self.value(field, &self.traits)).collect()
     }
 
-    fn value(&self, field: &str) -> String {
+    /// The key of its session, whose person is that of its first event.
+    pub(crate) fn key_of_session(&self, breakdown: Breakdown) -> Key {
+        breakdown.fields.iter().map(|field| self.value(field, &self.of_session.traits)).collect()
+    }
+
+    /// The value of a field as a key.
+    pub(crate) fn value_of(&self, field: &str) -> String {
+        self.value(field, &self.traits)
+    }
+
+    fn value(&self, field: &str, traits: &Traits) -> String {
         match field {
+            "person.amount" => amount_key(traits.amount),
+            "person.plan" => plan_key(traits.plan.as_ref()),
             "country" if self.country.is_empty() => "z".to_owned(),
             "country" => format!("s{}", self.country),
             "session.pages" => format!("n{}", self.of_session.pages),
             "session.is_bounce" => format!("o{}", self.of_session.is_bounce()),
             "session.entry_page" => text_key(self.of_session.entry_page),
             "session.country" => text_key(self.of_session.country),
-            "properties.amount" => self.amount.map_or_else(|| "z".to_owned(), |amount| number_key(&json!(amount))),
-            _ => match &self.plan {
-                None | Some(Value::Null) => "z".to_owned(),
-                Some(Value::String(text)) => format!("s{text}"),
-                Some(number @ Value::Number(_)) => number_key(number),
-                Some(other) => format!("o{}", stored(other)),
-            },
+            "properties.amount" => amount_key(self.amount),
+            _ => plan_key(self.plan.as_ref()),
         }
+    }
+}
+
+fn amount_key(amount: Option<i64>) -> String {
+    amount.map_or_else(|| "z".to_owned(), |amount| number_key(&json!(amount)))
+}
+
+fn plan_key(plan: Option<&Value>) -> String {
+    match plan {
+        None | Some(Value::Null) => "z".to_owned(),
+        Some(Value::String(text)) => format!("s{text}"),
+        Some(number @ Value::Number(_)) => number_key(number),
+        Some(other) => format!("o{}", stored(other)),
     }
 }
 

@@ -1,16 +1,25 @@
 //! SDKs that people already have, unmodified, from their registries: what they send arrives, and they are content with the answers.
 
-use std::path::Path;
+mod front;
+mod weather;
+
+use std::path::{Path, PathBuf};
 
 use pulse::clickhouse::engine::cache_dir;
 use serde_json::Value;
 
 use crate::harness::Pulse;
 
-/// Runs a script of `tests/sdk` against pulse; what it wrote.
-async fn run(pulse: &Pulse, script: &str) -> String {
+/// Where the SDKs are.
+fn modules() -> PathBuf {
     let modules = cache_dir().expect("no cache directory").join("sdk/node_modules");
     assert!(modules.is_dir(), "the SDKs are not there: `make fetch-test` brings them");
+    modules
+}
+
+/// Runs a script of `tests/sdk` against pulse; what it wrote.
+async fn run(pulse: &Pulse, script: &str) -> String {
+    let modules = modules();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(script);
     let output = tokio::process::Command::new("node")
         .arg(script)
@@ -65,6 +74,6 @@ async fn what_rudderstacks_sdk_sends_arrives() {
     let events = stored(&pulse, &["r-1", "r-2", "r-3"]).await;
     let types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["Order Completed", "identify", "group"]);
-    assert_eq!(events[2]["properties"], serde_json::json!({"seats": 5}));
+    assert_eq!(events[2]["properties"], serde_json::json!({"seats": 5, "groupId": "g"}));
     assert!(pulse.stop().await);
 }

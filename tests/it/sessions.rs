@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::harness::clickhouse::Cluster;
+use crate::harness::kafka::Kafka;
 use crate::harness::load::rounds;
 use crate::harness::{Pulse, program};
 
@@ -153,10 +155,10 @@ async fn shuffle_copy_and_kill(seed: u64, rules: Rules) {
     check(&pulse, (&events, rules), now_ms, &format!("seed {seed}")).await;
 }
 
-/// Computes the sessions of the last days again by `rules`; returns how many revisions that took.
-fn rebuild(pulse: &Pulse, rules: Rules) -> u64 {
+/// Computes the sessions of the last days again by the rules of `environment`; returns how many revisions that took.
+fn rebuild(data_dir: &std::path::Path, environment: Vec<(&'static str, String)>) -> u64 {
     let mut rebuild = Command::new(program());
-    rebuild.args(["sessions", "rebuild", "--from", "-5d", "--json", "--data-dir"]).arg(pulse.data_dir()).envs(settings(rules));
+    rebuild.args(["sessions", "rebuild", "--from", "-5d", "--json", "--data-dir"]).arg(data_dir).envs(environment);
     let output = rebuild.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -176,8 +178,8 @@ async fn what_was_stored_by_other_rules_is_once_rebuilt_as_if_stored_by_those_of
     pulse.http.settled().await;
     for rules in [on, off, on] {
         pulse.end().await;
-        assert!(rebuild(&pulse, rules) > 0);
-        assert_eq!(rebuild(&pulse, rules), 0, "a second run has nothing to say");
+        assert!(rebuild(pulse.data_dir(), settings(rules)) > 0);
+        assert_eq!(rebuild(pulse.data_dir(), settings(rules)), 0, "a second run has nothing to say");
         assert!(pulse.restart_with(&settings(rules)).await);
         check(&pulse, (&events[..events.len() / 2], rules), now_ms, &format!("{rules:?}")).await;
     }
@@ -185,6 +187,40 @@ async fn what_was_stored_by_other_rules_is_once_rebuilt_as_if_stored_by_those_of
     send(&pulse, &events[events.len() / 2..], events.len() / 2).await;
     pulse.http.settled().await;
     check(&pulse, (&events, on), now_ms, "after late events").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_beside_instances_that_load_leaves_every_session_right() {
+    let (off, on) = (Rules::default(), Rules { midnight: true, campaign: true });
+    let (kafka, cluster) = (Kafka::start(1).await, Cluster::start(2).await);
+    let environment = |rules| [kafka.environment("rebuild"), cluster.environment(), settings(rules)].concat();
+    let mut dice = Dice(11);
+    let mut pulse = Pulse::start_with(&environment(off)).await;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let mut events = visits(&mut dice, now_ms);
+    dice.shuffle(&mut events);
+    let (before, meanwhile) = events.split_at(events.len() / 2);
+    send(&pulse, before, 0).await;
+    pulse.http.settled().await;
+    pulse.end().await;
+    assert!(pulse.restart_with(&settings(on)).await);
+    let second = Pulse::start_beside(&pulse, &[environment(on), vec![("PULSE__ROLES", "process,load".to_owned())]].concat()).await;
+    let (dir, with) = (pulse.data_dir().to_owned(), environment(on));
+    let rebuilding = std::thread::spawn(move || [(); 3].map(|()| rebuild(&dir, with.clone())));
+    let mut first = before.len();
+    for some in meanwhile.chunks(50) {
+        send(&pulse, some, first).await;
+        first += some.len();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let rebuilt = rebuilding.join().unwrap();
+    assert!(rebuilt[0] > 0, "{rebuilt:?}");
+    assert_eq!(pulse.http.settled().await["stored"], events.len());
+    check(&pulse, (&events, on), now_ms, "beside a rebuild").await;
+    assert_eq!(rebuild(pulse.data_dir(), environment(on)), 0, "nothing is left to say");
+    for pulse in [pulse, second] {
+        assert!(pulse.stop().await);
+    }
 }
 
 /// Sends events in small batches; ids count from `first`.

@@ -27,7 +27,8 @@ async fn routes(call: Call) -> Response<Body> {
         "/refuse" => return ApiError::new(StatusCode::UNAUTHORIZED, "invalid_key", "no").into_response(&call.request_id),
         _ => {}
     }
-    let limits = BodyLimits { max_wire: LIMIT, max_inflated: LIMIT, timeout: Duration::from_secs(1), claim: Claim::Live };
+    let limits =
+        BodyLimits { max_wire: LIMIT, max_inflated: LIMIT, timeout: Duration::from_secs(1), claim: Claim::Live, finds_gzip: false };
     match body::read(call.request, limits).await {
         Ok(bytes) => json_response(StatusCode::OK, format!("<{path} {}>", bytes.len()).into_bytes()),
         Err(error) => error.into_response(&call.request_id),

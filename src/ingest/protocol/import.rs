@@ -1,7 +1,7 @@
 //! `POST /v1/import`: history in pulse's own dialect, line by line. What is no event is kept as a dead letter, never refused.
 
 use base64::Engine;
-use hyper::{Method, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use super::{Delivery, Head, Protocol, Received, Run, pulse};
@@ -28,11 +28,6 @@ impl Protocol for Import {
         &["/v1/import"]
     }
 
-    fn methods(&self) -> &'static [Method] {
-        const METHODS: &[Method] = &[Method::POST];
-        METHODS
-    }
-
     fn key_kind(&self) -> KeyKind {
         KeyKind::Import
     }
@@ -46,7 +41,7 @@ impl Protocol for Import {
         lines(request.body, source, intake)
     }
 
-    fn answer(&self, verdicts: &Verdicts, _request_id: &str) -> Response<Body> {
+    fn answer(&self, _head: &Head, verdicts: &Verdicts) -> Response<Body> {
         let answer = json!({"accepted": verdicts.accepted, "dead": verdicts.dead, "reasons": verdicts.reasons});
         json_response(StatusCode::OK, answer.to_string().into_bytes())
     }

@@ -53,7 +53,7 @@ impl Protocol for Pixel {
         Ok(())
     }
 
-    fn answer(&self, verdicts: &Verdicts, _request_id: &str) -> Response<Body> {
+    fn answer(&self, _head: &Head, verdicts: &Verdicts) -> Response<Body> {
         match verdicts.rejected.first() {
             Some(rejected) => image(StatusCode::BAD_REQUEST, rejected.defect.as_str()),
             None => image(StatusCode::OK, ""),

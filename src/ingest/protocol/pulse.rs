@@ -1,10 +1,10 @@
 //! `POST /v1/events`: pulse's own dialect, as JSON or newline-delimited JSON.
 
 use hyper::header::{self, HeaderMap};
-use hyper::{Method, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use serde_json::{Value as Json, json};
 
-use super::{Delivery, Head, Protocol, Received};
+use super::{Delivery, Head, Protocol, Received, flat};
 use crate::event::field::Field;
 use crate::http::respond::{ApiError, Body, json_response};
 use crate::ingest::draft::{Draft, FactKind, Scope};
@@ -18,16 +18,11 @@ use crate::outcome::Defect;
 
 pub(in crate::ingest) struct Pulse;
 
-pub(in crate::ingest) const ENVELOPE: Envelope = Envelope { batch: "batch", sent_at: "sentAt", key: None, read: event };
+pub(in crate::ingest) const ENVELOPE: Envelope = Envelope { sent_at: "sentAt", ..Envelope::of("batch", event) };
 
 impl Protocol for Pulse {
     fn paths(&self) -> &'static [&'static str] {
         &["/v1/events"]
-    }
-
-    fn methods(&self) -> &'static [Method] {
-        const METHODS: &[Method] = &[Method::POST];
-        METHODS
     }
 
     fn check(&self, head: &Head) -> Result<Delivery, ApiError> {
@@ -42,7 +37,7 @@ impl Protocol for Pulse {
     }
 
     /// 200 if anything was accepted, else 400 with the first event's defect as the request's own.
-    fn answer(&self, verdicts: &Verdicts, request_id: &str) -> Response<Body> {
+    fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
         let mut answer = json!({"accepted": verdicts.accepted, "rejected": rejected(verdicts)});
         let warnings = warnings(verdicts);
         if !warnings.is_empty() {
@@ -51,12 +46,24 @@ impl Protocol for Pulse {
         if verdicts.accepted > 0 {
             return json_response(StatusCode::OK, answer.to_string().into_bytes());
         }
-        for key in ["code", "message"] {
-            answer[key] = answer["rejected"].get(0).map_or(Json::Null, |first| first[key].clone());
+        // Some clients read the one, some the other.
+        for (key, of_event) in [("code", "code"), ("message", "message"), ("error", "code"), ("detail", "message")] {
+            answer[key] = answer["rejected"].get(0).map_or(Json::Null, |first| first[of_event].clone());
         }
-        answer["requestId"] = request_id.into();
+        answer["requestId"] = head.request_id.as_str().into();
         json_response(StatusCode::BAD_REQUEST, answer.to_string().into_bytes())
     }
+}
+
+/// The answer to clients that read nothing but a status: 200 if anything was accepted, for none of them corrects an event and sends it
+/// again; what was refused is beside `answer`.
+pub(super) fn answer_with(head: &Head, verdicts: &Verdicts, mut answer: Json) -> Response<Body> {
+    if verdicts.accepted == 0 && !verdicts.rejected.is_empty() {
+        return Pulse.answer(head, verdicts);
+    }
+    answer["accepted"] = verdicts.accepted.into();
+    answer["rejected"] = Json::Array(rejected(verdicts));
+    json_response(StatusCode::OK, answer.to_string().into_bytes())
 }
 
 /// What the answer says of each refused event.
@@ -178,7 +185,7 @@ pub(super) fn context<'t>(context: Value<'t>, draft: &mut Draft<'t, '_>) {
 }
 
 fn group<'t>(name: &str, group: Value<'t>, draft: &mut Draft<'t, '_>) {
-    for (key, value) in group.members().filter(|(_, value)| !value.is_null()) {
+    for (key, value) in group.members().filter(|(_, value)| !value.is_null() && value.text() != Some(flat::DIRECT)) {
         let kind = field(name, key).map_or(FactKind::Unknown, FactKind::Of);
         draft.note(kind, value, Scope::Group(group.at));
     }

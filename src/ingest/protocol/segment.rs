@@ -2,13 +2,14 @@
 //!
 //! `track` becomes an event of the call's own name; any other call one that is called as its kind (`page`, `screen`, `identify`, `group`,
 //! `alias`), with its `traits` as properties where it has no others. The answer is 200 once anything was accepted, because no SDK
-//! corrects an event and sends it again; what was refused is in it.
+//! corrects an event and sends it again; what was refused is in it. The SDKs for browsers ask for their settings first.
 
+use hyper::header::{self, HeaderMap};
 use hyper::{Method, Response, StatusCode};
-use serde_json::json;
-use simd_json::Node;
+use serde_json::{Value as Json, json};
 
-use super::{Protocol, Received, pulse};
+use super::{Head, Protocol, Received, pulse};
+use crate::auth::credential;
 use crate::http::respond::{Body, json_response};
 use crate::ingest::draft::{Draft, ReadEvent};
 use crate::ingest::envelope::{self, Envelope};
@@ -21,11 +22,10 @@ use crate::outcome::Defect;
 pub(super) struct Segment;
 
 /// A call by itself holds its key, too.
-const ENVELOPE: Envelope = Envelope { batch: "batch", sent_at: "sentAt", key: Some("writeKey"), read: call };
+pub(super) const ENVELOPE: Envelope = Envelope { sent_at: "sentAt", keys: &["writeKey"], ..Envelope::of("batch", call) };
 
 /// Kinds of calls that are named by their path where they do not say it themselves.
-const KINDS: [&[Node<'static>]; 5] =
-    [&[Node::String("page")], &[Node::String("screen")], &[Node::String("identify")], &[Node::String("group")], &[Node::String("alias")]];
+const KINDS: [&str; 5] = ["page", "screen", "identify", "group", "alias"];
 
 impl Protocol for Segment {
     fn paths(&self) -> &'static [&'static str] {
@@ -47,11 +47,6 @@ impl Protocol for Segment {
         ]
     }
 
-    fn methods(&self) -> &'static [Method] {
-        const METHODS: &[Method] = &[Method::POST];
-        METHODS
-    }
-
     fn has_key_in_body(&self) -> bool {
         true
     }
@@ -62,18 +57,73 @@ impl Protocol for Segment {
         envelope::json(request.body, &envelope, intake)
     }
 
-    fn answer(&self, verdicts: &Verdicts, request_id: &str) -> Response<Body> {
-        if verdicts.accepted == 0 {
-            return pulse::Pulse.answer(verdicts, request_id);
-        }
-        let answer = json!({"success": true, "accepted": verdicts.accepted, "rejected": pulse::rejected(verdicts)});
-        json_response(StatusCode::OK, answer.to_string().into_bytes())
+    fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
+        pulse::answer_with(head, verdicts, json!({"success": true}))
     }
 }
 
+/// What the SDKs for browsers ask before they send.
+pub(super) struct Settings;
+
+impl Protocol for Settings {
+    fn paths(&self) -> &'static [&'static str] {
+        &["/v1/projects/{key}/settings", "/sourceConfig", "/sourceConfig/"]
+    }
+
+    fn methods(&self) -> &'static [Method] {
+        const METHODS: &[Method] = &[Method::GET];
+        METHODS
+    }
+
+    fn settings(&self, head: &Head) -> Option<Response<Body>> {
+        let path = head.uri.path();
+        let settings = match path.strip_prefix("/v1/projects/") {
+            Some(rest) => segments(rest.trim_end_matches("/settings"), &head.headers),
+            None => rudderstacks(&credential::in_query(head.query(), "writeKey").unwrap_or_default()),
+        };
+        Some(json_response(StatusCode::OK, settings.to_string().into_bytes()))
+    }
+
+    fn events(&self, _request: &Received<'_>, _intake: &mut Intake<'_>) -> Result<(), Refusal> {
+        Err(Refusal::NoEvent)
+    }
+
+    fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
+        Segment.answer(head, verdicts)
+    }
+}
+
+/// What Segment's SDK asks: nothing is sent elsewhere, and events go to where the settings are from.
+fn segments(key: &str, headers: &HeaderMap) -> Json {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_forwarded = headers.get("x-forwarded-proto").is_some_and(|protocol| protocol == "https");
+    // A secure page may only send to a secure address.
+    let is_secure = is_forwarded || text(header::ORIGIN).starts_with("https:");
+    json!({
+        "integrations": {"Segment.io": {
+            "apiKey": key, "apiHost": format!("{}/v1", text(header::HOST)), "protocol": if is_secure { "https" } else { "http" },
+            "unbundledIntegrations": [], "addBundledMetadata": true, "versionSettings": {"version": "4.4.7", "componentTypes": ["browser"]},
+        }},
+        "plan": {"track": {"__default": {"enabled": true, "integrations": {}}}},
+        "edgeFunction": {}, "analyticsNextEnabled": true, "middlewareSettings": {}, "enabledMiddleware": {},
+        "metrics": {"sampleRate": 0}, "legacyVideoPluginsEnabled": false, "remotePlugins": [],
+    })
+}
+
+/// What RudderStack's SDK asks: a source that is on and sends to nowhere else.
+fn rudderstacks(key: &str) -> Json {
+    json!({
+        "source": {
+            "id": "pulse", "name": "pulse", "writeKey": key, "enabled": true, "workspaceId": "pulse", "destinations": [], "connections": [],
+            "config": {"statsCollection": {"errors": {"enabled": false}, "metrics": {"enabled": false}}}, "dataplanes": {},
+        },
+        "updatedAt": "2026-01-01T00:00:00.000Z",
+    })
+}
+
 /// How the calls of a path are read.
-fn reader(path: &str) -> ReadEvent {
-    match path.trim_start_matches("/v1/") {
+pub(super) fn reader(path: &str) -> ReadEvent {
+    match path.rsplit('/').next().unwrap_or_default() {
         "page" | "p" => named::<0>,
         "screen" | "s" => named::<1>,
         "identify" | "i" => named::<2>,
@@ -86,7 +136,9 @@ fn reader(path: &str) -> ReadEvent {
 /// Reads a call of a kind of [`KINDS`].
 fn named<'t, const KIND: usize>(value: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
     call(value, draft)?;
-    draft.name = draft.name.or_else(|| KINDS.get(KIND).map(|name| Value::first(name)));
+    if draft.name.is_none() {
+        draft.called = KINDS.get(KIND).copied();
+    }
     Ok(())
 }
 
@@ -95,7 +147,7 @@ fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection>
     if !call.is_object() {
         return Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object"));
     }
-    let (mut kind, mut name, mut original) = (None, None, None);
+    let (mut kind, mut name, mut original, mut of_context) = (None, None, None, None);
     for (key, value) in call.members() {
         let value = value.given();
         match key {
@@ -110,9 +162,14 @@ fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection>
             "sentAt" => draft.sent_at = value,
             "properties" => draft.properties = value,
             "traits" => draft.traits = value,
+            "groupId" => draft.note_property("groupId", value),
+            "name" => draft.note_property("name", value),
+            "category" => draft.note_property("category", value),
             "context" => {
                 if let Some(context) = value {
                     pulse::context(context, draft);
+                    draft.session_id = context.member("sessionId");
+                    of_context = context.member("traits");
                 }
             }
             _ => {}
@@ -121,6 +178,10 @@ fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection>
     // A call to `/v1/track` need not say that it is one.
     draft.name = if kind.and_then(Value::text).is_none_or(|kind| kind == "track") { name } else { kind };
     draft.timestamp = draft.timestamp.or(original);
+    // RudderStack's SDKs say there what is known of the user; it is said anew only by the calls that are for it.
+    if kind.and_then(Value::text) == Some("identify") {
+        draft.traits = draft.traits.or(of_context);
+    }
     Ok(())
 }
 

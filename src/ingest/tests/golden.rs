@@ -3,6 +3,7 @@
 //! A change of a snapshot is a change of what clients see.
 
 mod cases;
+mod clients;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -156,6 +157,31 @@ async fn pixels_are_answered_as_ever() {
 async fn segments_calls_are_answered_as_ever() {
     let edge = Edge::start(FakeLog::new(Mood::Willing), config()).await;
     insta::assert_snapshot!("segment", transcript(&edge, cases::segment()).await);
+}
+
+#[tokio::test]
+async fn settings_are_answered_as_ever() {
+    let edge = Edge::start(FakeLog::new(Mood::Willing), config()).await;
+    insta::assert_snapshot!("settings", transcript(&edge, clients::settings()).await);
+}
+
+#[tokio::test]
+async fn posthogs_events_are_answered_as_ever() {
+    let edge = Edge::start(FakeLog::new(Mood::Willing), config()).await;
+    insta::assert_snapshot!("posthog", transcript(&edge, clients::posthog()).await);
+}
+
+#[tokio::test]
+async fn other_clients_are_answered_as_ever() {
+    let edge = Edge::start(FakeLog::new(Mood::Willing), config()).await;
+    for (name, cases) in [
+        ("amplitude", clients::amplitude()),
+        ("mixpanel", clients::mixpanel()),
+        ("snowplow", clients::snowplow()),
+        ("trackers", clients::trackers()),
+    ] {
+        insta::assert_snapshot!(name, transcript(&edge, cases).await);
+    }
 }
 
 #[tokio::test]

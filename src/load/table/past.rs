@@ -5,8 +5,6 @@
 
 use std::collections::HashMap;
 
-use xxhash_rust::xxh32::xxh32;
-
 use super::super::block::{DuplicateCandidate, fingerprint};
 use super::super::dedupe::{Dedupe, EventKey, Fingerprint};
 use super::super::error::TableError;
@@ -15,6 +13,7 @@ use crate::clock;
 use crate::event::ids::{ProjectId, VisitorKey};
 use crate::store::books::{self, Held, IS_EVENT, Minute, PartitionKey, Since};
 use crate::store::data_version::{DataVersions, Day};
+use crate::store::tables::events::event_hash;
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
@@ -90,7 +89,7 @@ impl Past<'_> {
         // The index is asked by hash; the id decides. The limits are for tables at hand, which are smaller than what the index saves.
         let to = Statement::of("SELECT project_id, event_id, visitor_id, type, toUnixTimestamp64Milli(original_timestamp) FROM ");
         let to = to.table(self.events).sql(" WHERE received_day >= toDate(").uint16(day).sql(") AND ").sql(IS_EVENT);
-        let to = to.sql(" AND event_hash IN ").uints32(candidates.iter().map(|candidate| hash(candidate.key.event_id)));
+        let to = to.sql(" AND event_hash IN ").uints32(candidates.iter().map(|candidate| event_hash(candidate.key.event_id)));
         let to = to.sql(" AND event_id IN ").uuids(candidates.iter().map(|candidate| candidate.key.event_id));
         let statement =
             to.sql(" SETTINGS min_table_rows_to_use_projection_index = 0, max_projection_rows_to_use_projection_index = 1000000000000");
@@ -143,11 +142,6 @@ fn by_span(candidates: &[DuplicateCandidate]) -> Vec<(Day, Vec<&DuplicateCandida
     }
     spans.retain(|(_, together)| !together.is_empty());
     spans
-}
-
-/// What the table's `event_hash` is of an id.
-fn hash(event_id: [u8; 16]) -> u32 {
-    xxh32(&native::uuid_bytes(event_id), 0)
 }
 
 fn recalled(row: &[u8; RECALLED_BYTES]) -> EventKey {

@@ -18,8 +18,9 @@ use super::expr::Expr;
 use super::field::{Field, Kind};
 use super::fields::{self, Fields};
 use super::number::Number;
+use super::selection::{PERSON, Selection};
 use crate::query::error::QueryError;
-use crate::query::reader::{Row, number as shown_number};
+use crate::query::reader::{Cell, Row, StatementRunner, number as shown_number};
 
 /// The line of all values that are not among the largest.
 pub(crate) const OTHER: i64 = -1;
@@ -52,12 +53,52 @@ impl Breakdown {
 
     /// Ranks the values: the columns `key`, `hash` and, by `measure`, `size`.
     pub(crate) fn ranking(by: &Dimensions, measure: Expr) -> super::Select {
-        super::Select::default().named(by.key(), " AS key").named(hash("key".into()), " AS hash").named(measure, " AS size")
+        Self::ranking_of(by.key(), measure)
+    }
+
+    /// The same of values that are there as keys.
+    pub(crate) fn ranking_of(key: Expr, measure: Expr) -> super::Select {
+        super::Select::default().named(key, " AS key").named(hash("key".into()), " AS hash").named(measure, " AS size")
     }
 
     /// What follows a ranking's selection: the largest values, the largest first. Missing ones have no rank.
     pub(crate) fn largest(&self) -> Expr {
         Expr::from(" GROUP BY key ORDER BY size DESC NULLS LAST, key LIMIT ").then(Expr::uint(self.limit))
+    }
+
+    /// The largest values of `events` by how many persons have them; none without a breakdown.
+    pub(crate) async fn tops_by_people(&self, runner: &mut StatementRunner<'_>, events: Selection) -> Result<Tops, QueryError> {
+        let Some(by) = &self.by else { return Ok(Tops::default()) };
+        let ranking = Self::ranking(by, Expr::call("uniqExact", [PERSON.into()]));
+        let ranked = ranking.from(events.and(Self::is_ranked(by))).then(self.largest());
+        Ok(Tops::read(&runner.rows(ranked.into()).await?, by))
+    }
+
+    /// The largest values of a breakdown by `by`, ranked as [`Self::ranking`] does, of `rows` whose column `line` is a key: those of most
+    /// rows.
+    pub(crate) fn largest_lines(&self, by: &Dimensions, rows: Expr) -> Expr {
+        let ranking = Expr::from("SELECT line AS key, ").then(hash("key".into())).then(" AS hash, count() AS size FROM ");
+        ranking.then(rows.enclosed()).then(" WHERE ").then(Self::is_ranked(by)).then(self.largest())
+    }
+
+    /// The line of an event.
+    pub(crate) fn line(&self, tops: &Tops) -> Expr {
+        self.by.as_ref().map_or("toInt64(0)".into(), |by| tops.line(by))
+    }
+
+    /// What a line shows; nothing without a breakdown.
+    pub(crate) fn shown(&self, tops: &Tops, line: i64) -> Option<Shown> {
+        self.by.as_ref().map(|_| tops.shown(line))
+    }
+
+    /// The lines that are there even where nothing happened.
+    pub(crate) fn own_lines(&self, tops: &Tops) -> i64 {
+        self.by.as_ref().map_or(1, |_| tops.lines as i64)
+    }
+
+    /// The condition that an event is in `line`.
+    pub(crate) fn condition(&self, line: Option<&LineOf>, tops: &Tops) -> Option<Expr> {
+        Some(line?.condition(self.by.as_ref()?, tops))
     }
 
     /// The condition of a ranking that there is a value.
@@ -114,9 +155,13 @@ impl KeyPart {
 impl Tops {
     /// Reads the rows of a ranking by `by`.
     pub(crate) fn read(rows: &[Row], by: &Dimensions) -> Self {
+        Self::read_keys(rows.iter().map(|row| (row.cell(0), row.cell(1).uint())), by)
+    }
+
+    /// Reads keys and their hashes, those of the largest values first.
+    pub(crate) fn read_keys<'r>(keys: impl Iterator<Item = (Cell<'r>, u64)>, by: &Dimensions) -> Self {
         let mut tops = Self { listed: by.is_list.then_some(by.fields.len()), ..Self::default() };
-        for row in rows {
-            let [key, hash] = row.columns();
+        for (key, hash) in keys {
             let parts: Vec<KeyPart> = match key.json() {
                 Value::Array(keys) => keys.iter().map(|key| KeyPart::of(key.as_str().unwrap_or_default())).collect(),
                 _ => vec![KeyPart::of(key.text())],
@@ -124,9 +169,29 @@ impl Tops {
             let known = parts.iter().any(|part| part.json.is_some()).then(|| tops.find(|top| is_each(top, &parts, KeyPart::is))).flatten();
             let line = known.unwrap_or(tops.lines as i64);
             tops.lines += usize::from(known.is_none());
-            tops.values.push(Top { parts, hash: hash.uint(), line });
+            tops.values.push(Top { parts, hash, line });
         }
         tops
+    }
+
+    /// The hash of each value and the line that it has.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (u64, i64)> {
+        self.values.iter().map(|top| (top.hash, top.line))
+    }
+
+    /// The line of `key`, which may be that of a missing value if it is among the largest.
+    pub(crate) fn line_of_key(&self, key: Expr) -> Expr {
+        if self.values.is_empty() {
+            return Expr::call("toInt64", [Expr::int(OTHER)]);
+        }
+        let lines = Expr::ints(self.values.iter().map(|top| top.line));
+        let hashes = Expr::uints(self.values.iter().map(|top| top.hash));
+        Expr::call("transform", [hash(key), hashes, lines, Expr::call("toInt64", [Expr::int(OTHER)])])
+    }
+
+    /// The line of a value, if it is among the largest.
+    pub(crate) fn line_of_value(&self, value: &ValueOf) -> Option<i64> {
+        self.find(|parts| is_each(parts, std::slice::from_ref(value), ValueOf::is))
     }
 
     /// Lines with a value of their own.
@@ -137,6 +202,11 @@ impl Tops {
     /// The line of a missing value.
     pub(crate) fn none(&self) -> i64 {
         self.lines as i64
+    }
+
+    /// Where a line stands in an answer: those of values in their order, then `$other`, then `$none`.
+    pub(crate) fn place(&self, line: i64) -> (i64, bool) {
+        if line == OTHER { (self.none(), false) } else { (line, true) }
     }
 
     /// The line of which `is` holds.
@@ -246,6 +316,28 @@ impl LineOf {
         }
     }
 
+    /// Reads the line of a bar of a chart with `breakdown`; none if it has none.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and 400 `invalid_of` for a value where there is no breakdown.
+    pub(crate) fn of_bar(fields: Fields<'_>, breakdown: &Breakdown) -> Result<Option<Self>, QueryError> {
+        let is_named = Self::KEYS.iter().any(|key| fields.value(key).is_some());
+        match &breakdown.by {
+            Some(by) => Self::parse(fields, by).map(Some),
+            None if is_named => Err(invalid_of("the chart has no `breakdown`, so no `breakdown_value`")),
+            None => Ok(None),
+        }
+    }
+
+    /// Its number among those of `tops`; none if it has no line of its own there.
+    pub(crate) fn number(&self, tops: &Tops) -> Option<i64> {
+        match self {
+            Self::None => Some(tops.none()),
+            Self::Other => Some(OTHER),
+            Self::Values(values) => tops.find(|parts| is_each(parts, values, ValueOf::is)),
+        }
+    }
+
     /// Whether the largest values decide which events are in the line.
     pub(crate) fn needs_tops(&self) -> bool {
         match self {
@@ -270,7 +362,16 @@ impl LineOf {
 }
 
 impl ValueOf {
-    fn parse(value: Option<Value>, kind: Option<Value>) -> Result<Self, QueryError> {
+    /// The value that a request names.
+    pub(crate) fn named(value: &Value) -> Self {
+        if value == "$none" { Self::Missing } else { Self::of(value.clone()) }
+    }
+
+    /// The value of a kind, if one is given.
+    ///
+    /// # Errors
+    /// 400 `invalid_of`.
+    pub(crate) fn parse(value: Option<Value>, kind: Option<Value>) -> Result<Self, QueryError> {
         match (kind.as_ref().map(|kind| kind.as_str().unwrap_or_default()), value) {
             (Some("none"), _) => Ok(Self::Missing),
             (Some("other"), _) => Ok(Self::Other),
@@ -306,19 +407,27 @@ impl ValueOf {
         }
     }
 
+    /// Its key; that of no value for all others together.
+    pub(crate) fn key(&self) -> Expr {
+        match self {
+            Self::Text(text) => Kind::Text.tag(Expr::text(text)),
+            Self::Number(Number { exact: Some(exact), .. }) => Kind::Json.tag(Expr::text(exact.to_string())),
+            Self::Number(number) => Kind::Number.tag(Expr::call("toString", [Expr::float(number.float)])),
+            Self::Bool(true) => "'otrue'".into(),
+            Self::Bool(false) => "'ofalse'".into(),
+            Self::Json(json) => Kind::Json.tag(Expr::text(json)),
+            Self::Missing => Kind::Missing.key(),
+            Self::Other => "''".into(),
+        }
+    }
+
     /// The condition that it is the value of `field`.
     fn condition(&self, field: &Field) -> Expr {
-        let is = |key: Expr| field.key().infix(" = ", key);
         match self {
-            Self::Text(text) => is(Kind::Text.tag(Expr::text(text))),
-            Self::Number(Number { exact: Some(exact), .. }) => is(Kind::Json.tag(Expr::text(exact.to_string()))),
-            Self::Number(number) => is(Kind::Number.tag(Expr::call("toString", [Expr::float(number.float)]))),
-            Self::Bool(true) => is("'otrue'".into()),
-            Self::Bool(false) => is("'ofalse'".into()),
-            Self::Json(json) => is(Kind::Json.tag(Expr::text(json))),
             Self::Missing => field.is_missing().grouped(),
             // No line is `$other` in one of its values alone.
             Self::Other => "0".into(),
+            value => field.key().infix(" = ", value.key()),
         }
     }
 }
@@ -347,7 +456,7 @@ impl Canonical for ValueOf {
 }
 
 /// The hash of a key.
-fn hash(key: Expr) -> Expr {
+pub(crate) fn hash(key: Expr) -> Expr {
     static SECRET: OnceLock<(u64, u64)> = OnceLock::new();
     let (first, second) = *SECRET.get_or_init(|| uuid::Uuid::new_v4().as_u64_pair());
     let secret = Expr::list(", ", [Expr::uint(first), Expr::uint(second)]).grouped();

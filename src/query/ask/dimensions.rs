@@ -37,6 +37,20 @@ impl Dimensions {
         }
     }
 
+    /// Reads the list under `key` of up to `most` fields.
+    ///
+    /// # Errors
+    /// 400 `invalid_field`, and as [`Field::parse`].
+    pub(crate) fn parse_up_to(most: usize, key: &str, names: &[Value]) -> Result<Self, QueryError> {
+        let invalid = || QueryError::invalid("invalid_field", format!("`{key}` is a list of 1 to {most} fields"));
+        if names.is_empty() || names.len() > most {
+            return Err(invalid());
+        }
+        let field = |name: &Value| Field::parse(name.as_str().ok_or_else(invalid)?);
+        let of = |(index, name)| field(name).map_err(|problem| problem.within(&format!("{key}[{index}]")));
+        Ok(Self { fields: names.iter().enumerate().map(of).collect::<Result<_, _>>()?, is_list: true })
+    }
+
     /// The values as a key: that of the only field, or the array of those of all.
     pub(crate) fn key(&self) -> Expr {
         match self.fields.as_slice() {

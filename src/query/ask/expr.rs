@@ -3,6 +3,8 @@
 //! A piece is fixed text and values, in order; the text cannot contain input, the values are bound when the piece is appended to a
 //! statement.
 
+use std::collections::BTreeSet;
+
 use crate::query::sql::Statement;
 
 /// A piece of SQL.
@@ -133,6 +135,16 @@ impl Expr {
     /// Whether its text, which no input is part of, has `word`.
     pub(crate) fn mentions(&self, word: &str) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Sql(sql) if sql.contains(word)))
+    }
+
+    /// The texts that stand right behind `word`.
+    pub(crate) fn texts_behind(&self, word: &str) -> BTreeSet<&str> {
+        let pairs = self.0.iter().zip(self.0.iter().skip(1));
+        let behind = pairs.filter_map(|pair| match pair {
+            (Part::Sql(sql), Part::Text(text)) if sql.ends_with(word) => Some(&**text),
+            _ => None,
+        });
+        behind.collect()
     }
 
     /// Appends the piece to a statement.

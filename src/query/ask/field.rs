@@ -1,4 +1,6 @@
-//! What a filter, breakdown or math can name: a column, `session.<name>` or `properties.<name>`.
+//! What a filter, breakdown or math can name: a column, `session.<name>`, `person.<trait>` or `properties.<name>`.
+
+use serde_json::Value;
 
 use super::canonical::{Canonical, CanonicalForm};
 use super::expr::Expr;
@@ -23,6 +25,8 @@ pub(crate) enum Field {
     Claim(&'static str),
     /// A property by its (dotted) name.
     Property(String),
+    /// A trait of the person by its (dotted) name.
+    Trait(String),
 }
 
 /// Whether a column holds numbers that questions can measure.
@@ -41,6 +45,9 @@ impl Field {
         }
         if let Some(column) = name.strip_prefix("session.") {
             return Self::of_session(column);
+        }
+        if let Some(name) = name.strip_prefix(TRAIT_PREFIX) {
+            return bounded(name, "invalid_trait", "the name of a trait").map(Self::Trait);
         }
         if let Some(column) = schema::queried(name)
             && let Some(queried) = column.queried
@@ -73,10 +80,16 @@ impl Field {
     }
 
     fn property(name: &str) -> Result<Self, QueryError> {
-        if name.is_empty() || name.len() > MAX_NAME {
-            return Err(QueryError::invalid("invalid_property", format!("a property name has 1 to {MAX_NAME} bytes")));
+        bounded(name, "invalid_property", "a property name").map(Self::Property)
+    }
+
+    /// Where the values of a name are, which may be of any kind; none of a column.
+    pub(crate) fn values(&self) -> Option<Values<'_>> {
+        match self {
+            Self::Property(name) => Some(Values::Property(name)),
+            Self::Trait(name) => Some(Values::Trait(name)),
+            _ => None,
         }
-        Ok(Self::Property(name.to_owned()))
     }
 
     /// Whether it is of the session of an event.
@@ -85,6 +98,11 @@ impl Field {
             Self::Text(sql) | Self::Number(sql) | Self::Measure(sql) | Self::Claim(sql) => sql.starts_with(session_columns::PREFIX),
             _ => false,
         }
+    }
+
+    /// Whether it is of the person of an event.
+    pub(crate) fn is_trait(&self) -> bool {
+        matches!(self, Self::Trait(_))
     }
 
     /// The value as a key: its [`Kind`] as a letter, and the value as text.
@@ -97,6 +115,7 @@ impl Field {
             }
             Self::Measure(sql) => Kind::Number.tag(Expr::call("toString", [(*sql).into()])),
             Self::Claim(sql) => Expr::call("if", [(*sql).into(), "'otrue'".into(), "'ofalse'".into()]),
+            Self::Trait(name) => Expr::call("if", [self.is_missing(), Kind::Missing.key(), trait_key(name)]),
             Self::Property(name) => {
                 // Adding zero makes one of the two.
                 let number = Expr::call("toString", [NUMBERS_MAP.value(name).then(" + 0")]);
@@ -128,6 +147,7 @@ impl Field {
                 Expr::from("NOT ").then(NUMBERS_MAP.has(name)),
                 OTHERS_MAP.value(name).then(" IN ('', 'null')"),
             ]),
+            Self::Trait(name) => trait_key(name).then(" = ''"),
         }
     }
 
@@ -137,6 +157,7 @@ impl Field {
             Self::Text(sql) => Expr::call("toFloat64OrZero", [(*sql).into()]),
             Self::Number(sql) | Self::Measure(sql) => (*sql).into(),
             Self::Claim(_) => "0".into(),
+            Self::Trait(name) => Values::Trait(name).number(),
             Self::Property(name) => {
                 let digits = Expr::call("toFloat64OrZero", [OTHERS_MAP.value(name)]);
                 Expr::call("if", [NUMBERS_MAP.has(name), NUMBERS_MAP.value(name), digits])
@@ -150,6 +171,7 @@ impl Field {
             Self::Text(_) | Self::Claim(_) => "0".into(),
             Self::Number(sql) => Expr::from(*sql).then(" != 0"),
             Self::Measure(_) => "1".into(),
+            Self::Trait(name) => Expr::call("match", [trait_key(name), "'^(n|o[-0-9])'".into()]),
             Self::Property(name) => {
                 let digits = Expr::call("match", [OTHERS_MAP.value(name), "'^[-0-9]'".into()]);
                 Expr::any([NUMBERS_MAP.has(name), digits]).grouped()
@@ -166,29 +188,128 @@ impl Canonical for Field {
             Self::Number(sql) | Self::Measure(sql) => to.field("number", *sql),
             Self::Claim(sql) => to.field("claim", *sql),
             Self::Property(name) => to.field("property", name),
+            Self::Trait(name) => to.field("trait", name),
         };
     }
 }
 
+/// The columns that can be named, each with its kind.
+pub(crate) fn columns() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let queried = COLUMNS.iter().filter(|column| column.queried.is_some());
+    queried.map(|column| (column.name, if is_number(column) { "number" } else { "string" }))
+}
+
+/// Begins the names of traits in questions.
+const TRAIT_PREFIX: &str = "person.";
+
+/// Whether a request asks for traits: then the `identify` events of all times matter.
+pub(crate) fn names_traits(request: &Value) -> bool {
+    match request {
+        Value::String(text) => text.starts_with(TRAIT_PREFIX),
+        Value::Array(values) => values.iter().any(names_traits),
+        Value::Object(members) => members.values().any(names_traits),
+        _ => false,
+    }
+}
+
+fn bounded(name: &str, code: &'static str, what: &str) -> Result<String, QueryError> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(QueryError::invalid(code, format!("{what} has 1 to {MAX_NAME} bytes")));
+    }
+    Ok(name.to_owned())
+}
+
+/// The traits that a statement names, by name: key, as [`Field::key`] makes it, and number. A statement that has it in its text needs
+/// the traits.
+pub(super) const TRAITS: &str = "of_person_traits";
+/// What stands before the name of one.
+pub(super) const TRAITS_OF: &str = "of_person_traits[";
+
+/// A trait as a key; empty where there is none.
+fn trait_key(name: &str) -> Expr {
+    Expr::from(TRAITS_OF).then(Expr::text(name)).then("].1")
+}
+
+/// The values of one name, by kind.
+#[derive(Clone, Copy)]
+pub(crate) enum Values<'a> {
+    /// A property of the event.
+    Property(&'a str),
+    /// A trait of the person.
+    Trait(&'a str),
+}
+
+impl Values<'_> {
+    /// Whether there is a text.
+    pub(crate) fn has_text(self) -> Expr {
+        match self {
+            Self::Property(name) => STRINGS_MAP.has(name),
+            Self::Trait(name) => is_trait(Kind::Text, name),
+        }
+    }
+
+    /// The text; empty where there is none.
+    pub(crate) fn text(self) -> Expr {
+        match self {
+            Self::Property(name) => STRINGS_MAP.value(name),
+            Self::Trait(name) => trait_text(Kind::Text, name),
+        }
+    }
+
+    /// Whether there is a number that a float holds.
+    pub(crate) fn has_number(self) -> Expr {
+        match self {
+            Self::Property(name) => NUMBERS_MAP.has(name),
+            Self::Trait(name) => is_trait(Kind::Number, name),
+        }
+    }
+
+    /// The number; meaningful where there is one.
+    pub(crate) fn number(self) -> Expr {
+        match self {
+            Self::Property(name) => NUMBERS_MAP.value(name),
+            Self::Trait(name) => Expr::from(TRAITS_OF).then(Expr::text(name)).then("].2"),
+        }
+    }
+
+    /// Any other value, as JSON text; empty where there is none.
+    pub(crate) fn json(self) -> Expr {
+        match self {
+            Self::Property(name) => OTHERS_MAP.value(name),
+            Self::Trait(name) => trait_text(Kind::Json, name),
+        }
+    }
+}
+
+/// Whether a trait is of a kind.
+fn is_trait(kind: Kind, name: &str) -> Expr {
+    Expr::call("startsWith", [trait_key(name), kind.key()])
+}
+
+/// A trait of a kind as text; empty if it is of another.
+fn trait_text(kind: Kind, name: &str) -> Expr {
+    Expr::call("if", [is_trait(kind, name), Expr::call("substring", [trait_key(name), "2".into()]), "''".into()])
+}
+
 /// A map of properties of one kind.
 #[derive(Clone, Copy)]
-pub(crate) struct MapColumn(&'static str, &'static str);
+struct MapColumn(&'static str, &'static str);
 
 /// Properties that are texts.
-pub(crate) const STRINGS_MAP: MapColumn = MapColumn("strings", "strings[");
+const STRINGS_MAP: MapColumn = MapColumn("strings", "strings[");
 /// Properties that are numbers which a float holds.
-pub(crate) const NUMBERS_MAP: MapColumn = MapColumn("numbers", "numbers[");
+const NUMBERS_MAP: MapColumn = MapColumn("numbers", "numbers[");
 /// All other properties, as JSON text.
-pub(crate) const OTHERS_MAP: MapColumn = MapColumn("others", "others[");
+const OTHERS_MAP: MapColumn = MapColumn("others", "others[");
 
 impl MapColumn {
     /// Whether there is a property of this name.
-    pub(crate) fn has(self, name: &str) -> Expr {
+    fn has(self, name: &str) -> Expr {
         Expr::call("mapContains", [self.0.into(), Expr::text(name)])
     }
 
     /// The property of this name; that of a missing one is empty or zero.
-    pub(crate) fn value(self, name: &str) -> Expr {
+    fn value(self, name: &str) -> Expr {
         Expr::from(self.1).then(Expr::text(name)).then("]")
     }
 }

@@ -34,17 +34,39 @@ pub(crate) struct Buckets {
 
 impl Canonical for Interval {
     fn canonical(&self, to: &mut CanonicalForm) {
-        to.word(match self {
+        to.word(self.name());
+    }
+}
+
+impl Interval {
+    /// Its word.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
             Self::Minute => "minute",
             Self::Hour => "hour",
             Self::Day => "day",
             Self::Week => "week",
             Self::Month => "month",
-        });
+        }
     }
-}
 
-impl Interval {
+    /// The interval of this name.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        [Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month].into_iter().find(|interval| interval.name() == name)
+    }
+
+    /// The start of the bucket that holds a time; `None` beyond the years that there are.
+    pub(crate) fn start_ms(self, at_ms: i64, zone: &TimeZone) -> Option<i64> {
+        let at = Timestamp::from_millisecond(at_ms).ok()?.to_zoned_datetime(zone.clone());
+        Some(self.start(&at).ok()?.timestamp().as_millisecond())
+    }
+
+    /// The start of the bucket after the one that starts at `start_ms`.
+    pub(crate) fn next_ms(self, start_ms: i64, zone: &TimeZone) -> Option<i64> {
+        let start = Timestamp::from_millisecond(start_ms).ok()?.to_zoned_datetime(zone.clone());
+        Some(self.next(&start).ok()?.timestamp().as_millisecond())
+    }
+
     /// The interval under `interval`, day by default.
     pub(crate) fn parse(fields: Fields<'_>) -> Result<Self, QueryError> {
         match fields.text("interval", "invalid_interval")? {
@@ -57,6 +79,22 @@ impl Interval {
                 "invalid_interval",
                 format!("unknown interval `{}`: expected minute, hour, day, week or month", shortened(other)),
             )),
+        }
+    }
+
+    /// The period under `key`: day by default, week or month.
+    ///
+    /// # Errors
+    /// 400 `invalid_interval`.
+    pub(crate) fn parse_period(fields: Fields<'_>, key: &str) -> Result<Self, QueryError> {
+        match fields.text(key, "invalid_interval")? {
+            None | Some("day") => Ok(Self::Day),
+            Some("week") => Ok(Self::Week),
+            Some("month") => Ok(Self::Month),
+            Some(other) => {
+                let message = format!("unknown `{key}` `{}`: expected day, week or month", shortened(other));
+                Err(QueryError::invalid("invalid_interval", message))
+            }
         }
     }
 
@@ -158,13 +196,39 @@ impl Buckets {
         }
     }
 
+    /// These buckets with as many more `before` and `after` them.
+    pub(crate) fn extended(mut self, range: &Range, interval: Interval, [before, after]: [usize; 2]) -> Result<Self, QueryError> {
+        let beyond = |_| invalid("the range leaves the calendar");
+        let zoned = |at_ms: i64| Ok(Timestamp::from_millisecond(at_ms).map_err(beyond)?.to_zoned_datetime(range.zone.clone()));
+        for _ in 0..before {
+            let first = self.edges.first().copied().unwrap_or(range.from_ms);
+            let start = interval.start(&zoned(first - 1)?).map_err(beyond)?;
+            self.edges.insert(0, start.timestamp().as_millisecond());
+        }
+        for _ in 0..after {
+            let last = self.edges.last().copied().unwrap_or(range.until_ms);
+            self.edges.push(interval.next(&zoned(last)?).map_err(beyond)?.timestamp().as_millisecond());
+        }
+        Ok(self)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.edges.len().saturating_sub(1)
+    }
+
+    /// Every start, then the end of the last one.
+    pub(crate) fn edges(&self) -> &[i64] {
+        &self.edges
     }
 
     /// The starts.
     pub(crate) fn starts(&self) -> &[i64] {
         self.edges.split_last().map_or(&[], |(_, starts)| starts)
+    }
+
+    /// The end of the first of them, or of `range` if that is earlier.
+    pub(crate) fn first_end(&self, range: &Range) -> i64 {
+        self.edges.get(1).map_or(range.until_ms, |end| range.until_ms.min(*end))
     }
 
     /// The part of `range` that the bucket starting at `start` covers, if there is such a bucket.
@@ -204,6 +268,26 @@ impl Buckets {
             cases = vec!["0".into(), "toInt64(0)".into()];
         }
         Expr::call("multiIf", cases.into_iter().chain(runs.last().map(divided)))
+    }
+
+    /// The number of the bucket that holds `at`, milliseconds since 1970, from 0; of a time in none of them any number.
+    pub(crate) fn number_of(&self, at: &'static str) -> Expr {
+        let runs = self.runs();
+        if runs.len() > MAX_RUNS {
+            let numbers = Expr::ints((0..self.len()).map(|number| number as i64));
+            return Expr::call("transform", [self.start_of(at), Expr::ints(self.starts().iter().copied()), numbers, "toInt64(-1)".into()]);
+        }
+        let numbered = |&(start, width): &(i64, i64)| {
+            let before = self.edges.partition_point(|edge| *edge < start) as i64;
+            let distance = Expr::from(at).infix(" - ", Expr::int(start));
+            Expr::int(before).infix(" + ", Expr::call("intDiv", [distance, Expr::int(width)]))
+        };
+        let ends = runs.iter().skip(1).map(|(end, _)| Expr::from(at).infix(" < ", Expr::int(*end)));
+        let mut cases: Vec<Expr> = ends.zip(&runs).flat_map(|(is_before, run)| [is_before, numbered(run)]).collect();
+        if cases.is_empty() {
+            cases = vec!["0".into(), "toInt64(0)".into()];
+        }
+        Expr::call("multiIf", cases.into_iter().chain(runs.last().map(numbered)))
     }
 
     /// Runs of equal buckets: the start of the first, their width.

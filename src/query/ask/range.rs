@@ -138,6 +138,12 @@ impl Range {
         Self { from_ms: 0, until_ms: LATEST_MS, zone: TimeZone::UTC, asked: [Bound::At(0), Bound::At(LATEST_MS)] }
     }
 
+    /// Everything before its end.
+    pub(crate) fn with_all_before(&self) -> Self {
+        let [_, until] = self.asked;
+        Self { from_ms: 0, asked: [Bound::At(0), until], ..self.clone() }
+    }
+
     /// A range of two instants.
     pub(crate) fn of(from_ms: i64, until_ms: i64, zone: TimeZone) -> Result<Self, QueryError> {
         if from_ms < 0 || until_ms > LATEST_MS {
@@ -153,6 +159,28 @@ impl Range {
     pub(crate) fn around(&self, ms: i64) -> Option<Self> {
         let (from_ms, until_ms) = (self.from_ms.saturating_sub(ms).max(0), self.until_ms.saturating_add(ms).min(LATEST_MS));
         Self::of(from_ms, until_ms, self.zone.clone()).ok()
+    }
+
+    /// This range and `ms` behind it, as far as there is a calendar: the same question, asked later, has it too.
+    pub(crate) fn and_later(&self, ms: i64) -> Self {
+        let until_ms = self.until_ms.saturating_add(ms).min(LATEST_MS);
+        let [from, until] = self.asked;
+        let until = match until {
+            Bound::At(_) => Bound::At(until_ms),
+            Bound::Ago(ago) => Bound::Ago(ago - ms),
+            Bound::Follows => Bound::Follows,
+        };
+        Self { until_ms, zone: self.zone.clone(), asked: [from, until], ..*self }
+    }
+
+    /// What ends when this does and begins at `from_ms`.
+    pub(crate) fn beginning_at(&self, from_ms: i64) -> Self {
+        Self { from_ms, ..self.clone() }
+    }
+
+    /// The same time of the day so many days before `at_ms`, by the calendar; not before 1970.
+    pub(crate) fn days_before(&self, at_ms: i64, days: i64) -> Result<i64, QueryError> {
+        Ok(earlier(&self.zoned(at_ms)?, jiff::Span::new().days(days)).map_err(beyond)?.max(0))
     }
 
     /// The range just before this one: as many months if it is made of whole months, as many days if it is made of days (of any

@@ -7,6 +7,7 @@ use super::fields::Fields;
 use super::filter::{self, Did, Filter};
 use super::range::{LATEST_MS, Range};
 use super::session_columns;
+use super::traits;
 use crate::event::ids::ProjectId;
 use crate::event::session::{LONGEST_SESSION_MS, SessionRules};
 use crate::query::error::QueryError;
@@ -57,13 +58,21 @@ impl Scope {
         Self { traffic, ..self }
     }
 
+    /// The condition that an event is of one of these types, of any if none is given, and passes all filters.
+    pub(crate) fn matches(self, types: &[String], filters: &[Filter]) -> Expr {
+        let is_of_type = (!types.is_empty()).then(|| Expr::from("type IN ").then(Expr::texts(types)));
+        let filters = filters.iter().map(|filter| filter.condition(&|did| self.did(did)).grouped());
+        let conditions: Vec<Expr> = is_of_type.into_iter().chain(filters).collect();
+        if conditions.is_empty() { "1".into() } else { Expr::all(conditions) }
+    }
+
     /// Whose events they are.
     pub(crate) fn traffic(self) -> Traffic {
         self.traffic
     }
 
     /// The first moment, and the one behind the last, milliseconds since 1970.
-    pub(super) fn bounds_ms(self) -> (i64, i64) {
+    pub(crate) fn bounds_ms(self) -> (i64, i64) {
         (self.from_ms, self.until_ms)
     }
 
@@ -77,10 +86,20 @@ impl Scope {
         }
     }
 
+    /// The condition that an event passes all filters.
+    pub(crate) fn passes(self, filters: &[Filter]) -> Expr {
+        let conditions = filters.iter().map(|filter| filter.condition(&|did| self.did(did)).grouped());
+        Expr::all(std::iter::once("1".into()).chain(conditions))
+    }
+
     /// The sessions of all events, with their key and the columns that `wanted` names.
     pub(super) fn sessions(self, wanted: &Expr) -> Expr {
-        let joins = Joins { revisions: true, sessions: false };
-        Selection::of(self).joined(session_columns::select(wanted, PERSON), joins).then(session_columns::GROUPED)
+        Selection::of(self).joined(session_columns::select(wanted, PERSON), [self.revisions()]).then(session_columns::GROUPED)
+    }
+
+    /// Joins the traits that `wanted` names to rows of people, of whom `person` is the person; none if it names none.
+    pub(super) fn traits(self, wanted: &Expr, person: &'static str) -> Option<Expr> {
+        traits::join(wanted, self.project, [person, PERSON])
     }
 
     /// Joins the session of each event, with the columns of it that `wanted` names.
@@ -184,20 +203,19 @@ impl Selection {
         filters.iter().fold(self, |selection, filter| selection.and(filter.condition(&|did| scope.did(did)).grouped()))
     }
 
-    /// These events behind `columns`: ` FROM events … WHERE …`, joined with what columns and conditions name of sessions.
+    /// These events behind `columns`: ` FROM events … WHERE …`, joined with what columns and conditions name of sessions and persons.
     pub(crate) fn behind(self, columns: Expr) -> Expr {
-        let mentions = |word| columns.mentions(word) || self.conditions.mentions(word);
-        let sessions = mentions(session_columns::PREFIX);
-        let joins = Joins { sessions, revisions: sessions || mentions(REVISED) };
-        self.joined(columns, joins)
+        let scope = self.scope;
+        let wanted = columns.clone().then(self.conditions.clone());
+        let sessions = wanted.mentions(session_columns::PREFIX).then(|| scope.of_session(&wanted));
+        let revisions = (sessions.is_some() || wanted.mentions(REVISED)).then(|| scope.revisions());
+        let traits = scope.traits(&wanted, PERSON);
+        self.joined(columns, [revisions, sessions, traits].into_iter().flatten())
     }
 
-    fn joined(self, columns: Expr, joins: Joins) -> Expr {
+    fn joined(self, columns: Expr, joins: impl IntoIterator<Item = Expr>) -> Expr {
         let Self { scope, conditions } = self;
-        let sessions = joins.sessions.then(|| scope.of_session(&columns.clone().then(conditions.clone())));
-        let revisions = joins.revisions.then(|| scope.revisions());
-        let from = columns.then(" FROM events");
-        let from = [revisions, sessions].into_iter().flatten().fold(from, Expr::then);
+        let from = joins.into_iter().fold(columns.then(" FROM events"), Expr::then);
         from.then(scope.condition()).then(conditions)
     }
 }
@@ -221,15 +239,6 @@ impl EventSet<'_> {
         let filters = self.filters.iter().copied().flatten().map(|filter| filter.condition(&|did| scope.did(did)).grouped());
         Expr::all(std::iter::once("1".into()).chain(from).chain(until).chain(event).chain(filters))
     }
-}
-
-/// What is joined to events.
-#[derive(Clone, Copy)]
-struct Joins {
-    /// What later events say of the sessions of earlier ones.
-    revisions: bool,
-    /// The columns of sessions.
-    sessions: bool,
 }
 
 /// `event` and `filters` of a request: which events it is about.
@@ -285,7 +294,7 @@ impl Select {
     }
 
     /// `SELECT` of the columns.
-    pub(super) fn into_expr(self) -> Expr {
+    pub(crate) fn into_expr(self) -> Expr {
         self.0
     }
 

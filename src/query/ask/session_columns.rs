@@ -123,8 +123,8 @@ const COLUMNS: [Column; 23] = [
     first(&["os"], "of_session_os"),
 ];
 
-/// The order of events in a session.
-const ORDER: &str = "(timestamp, log_offset, event_id)";
+/// The order of events: by time, then by place in the log.
+pub(crate) const ORDER: &str = "(timestamp, log_offset, event_id)";
 const DURATION_OF: &str = "toUnixTimestamp64Milli(max(timestamp)) - toUnixTimestamp64Milli(min(timestamp))";
 impl Column {
     /// Its value, of the events of one session.
@@ -185,6 +185,17 @@ pub(crate) fn are_named_in(request: &Value) -> bool {
         Value::Object(members) => members.values().any(are_named_in),
         _ => false,
     }
+}
+
+/// The columns that can be named, each with its kind.
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let kind = |shape| match shape {
+        Shape::Text => "string",
+        Shape::Number => "number",
+        Shape::Time => "time",
+        Shape::Claim => "boolean",
+    };
+    COLUMNS.iter().filter_map(move |column| Some((*column.names.first()?, kind(column.shape))))
 }
 
 #[cfg(test)]

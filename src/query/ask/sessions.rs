@@ -3,7 +3,7 @@
 use super::expr::Expr;
 use super::filter::Filter;
 use super::selection::{Scope, Select, Selection};
-use super::session_columns::{KEY, START};
+use super::session_columns::{KEY, PERSON_KEY, START};
 use crate::store::revisions::SESSION;
 
 /// Sessions that begin in a scope and meet all conditions.
@@ -51,8 +51,12 @@ impl SessionSelection {
         let columns = columns.into_expr();
         let has_event = self.has_event(KEY);
         let conditions = Expr::all(self.conditions.into_iter().chain(has_event));
-        let sessions = self.scope.around().sessions(&columns.clone().then(conditions.clone()));
-        columns.then(" FROM ").then(sessions.enclosed()).then(" WHERE ").then(conditions)
+        let wanted = columns.clone().then(conditions.clone());
+        let traits = self.scope.traits(&wanted, PERSON_KEY);
+        let wanted = if traits.is_some() { wanted.then(PERSON_KEY) } else { wanted };
+        let sessions = self.scope.around().sessions(&wanted);
+        let from = columns.then(" FROM ").then(sessions.enclosed()).then(" AS sessions").then(traits.unwrap_or_default());
+        from.then(" WHERE ").then(conditions)
     }
 
     /// The events of these sessions.

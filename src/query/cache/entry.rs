@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{CacheRequest, HEAVY, KEPT, KEPT_CLOSED, Key, RUNS, Reach, SPENT, WINDOW};
 use crate::query::ask::range::show_ms;
@@ -83,6 +84,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Entry {
     pub(crate) question: Arc<Question>,
     pub(crate) result: Bytes,
+    /// The same for equal results.
+    pub(crate) tag: u64,
     pub(crate) computed_ms: i64,
     /// What of `meta` never changes, as JSON members.
     pub(crate) meta: String,
@@ -141,7 +144,8 @@ impl Entry {
         );
         let took = began.elapsed();
         let began = began.checked_sub(shared_for.unwrap_or_default()).unwrap_or(began);
-        Self { question, result, computed_ms, meta, is_shared: shared_for.is_some(), counts_people, began, took, seen, arrived, reach }
+        let tag = xxh3_64(&result);
+        Self { question, result, tag, computed_ms, meta, is_shared: shared_for.is_some(), counts_people, began, took, seen, arrived, reach }
     }
 
     /// Whether it may answer at `now`.

@@ -29,7 +29,7 @@ impl Bench {
 
     fn with_memory(bytes: u64) -> Self {
         let arrivals = Arc::<DataVersions>::default();
-        let cache = Arc::new(Cache::new(bytes, Arc::clone(&arrivals)).counting_arrivals());
+        let cache = Arc::new(Cache::new(bytes, Arc::clone(&arrivals)));
         Self { cache, arrivals, runs: Arc::default(), takes: Duration::from_millis(10), fails: false }
     }
 

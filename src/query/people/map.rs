@@ -10,7 +10,8 @@
 //!
 //! Promise: the map follows from the set of ties and of tie points, not from the order in which they are given. It is applied by the server
 //! as it reads, so no event is written again: [`PersonMap::fill`] makes the expression, which is the bare column where nothing is tied.
-//! Cost: 22 bytes of a statement for each id whose person is another, and one look into a hash table for each row.
+//! Cost: 22 bytes of a statement for each id whose person is another, however often the statement asks for persons, and one look into a
+//! hash table for each row.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -27,6 +28,17 @@ pub(crate) const MOST_SHARED: usize = 10_000;
 /// Changes of the user of a shared device, and of those of all together: what a statement can carry.
 pub(crate) const MOST_TURNS: usize = 700;
 pub(crate) const MOST_TURNS_OF_ALL: usize = 200_000;
+
+/// The person of an event where no device is shared.
+const OF_NONE_SHARED: &str = "transform(person_id, tied_ids, tied_persons, person_id)";
+/// The same where devices are: one stands among the ids with its number, until the time decides. The number may be the key of a person,
+/// too: then there are no turns, which are the text of an array.
+const OF_SHARED: &str = "if(transform(person_id, tied_ids, tied_persons, person_id) < shared_count, \
+    if(transform(person_id, shared_devices, shared_times, '[]') = '[]', transform(person_id, tied_ids, tied_persons, person_id), \
+    CAST(transform(person_id, shared_devices, shared_users, '[]'), 'Array(UInt64)')[greatest(1, arrayCount(\
+    turn -> turn <= toUnixTimestamp64Milli(timestamp), \
+    CAST(transform(person_id, shared_devices, shared_times, '[]'), 'Array(Int64)')))]), \
+    transform(person_id, tied_ids, tied_persons, person_id))";
 
 /// From when on a device is whose: time in milliseconds and user, in order.
 pub(crate) type Turns = Vec<(i64, u64)>;
@@ -228,34 +240,26 @@ impl PersonMap {
         std::iter::once(person.0).chain(own).chain(shared).map(PersonKey).collect()
     }
 
-    /// Appends the person of an event.
-    pub(crate) fn fill(&self, to: Statement) -> Statement {
-        if !self.has_ties() {
-            return to.sql("person_id");
+    /// The statement with the person of an event at each `mark`. What all of them need stands once at its head.
+    pub(crate) fn fill(&self, statement: Statement, mark: &'static str) -> Statement {
+        if !self.has_ties() || !statement.text().contains(mark) {
+            return statement.filled(mark, |to| to.sql("person_id"));
         }
+        let person = if self.shared.is_empty() { OF_NONE_SHARED } else { OF_SHARED };
+        statement.filled(mark, |to| to.sql(person)).headed(|to| self.head(to))
+    }
+
+    /// The lists that [`OF_NONE_SHARED`] and [`OF_SHARED`] look ids up in.
+    fn head(&self, to: Statement) -> Statement {
+        let to = to.sql("WITH ").packed(&self.encoded.ids).sql(" AS tied_ids, ").packed(&self.encoded.persons).sql(" AS tied_persons");
         if self.shared.is_empty() {
-            return self.looked_up(to);
+            return to.sql(" ");
         }
-        // The number of a shared device may be the key of a person, too: then there are no turns.
-        let to = self.looked_up(to.sql("if(")).sql(" < ").uint(self.shared.len() as u64).sql(", if(");
-        let to = self.turns(to, &self.encoded.times).sql(" = '[]', ");
-        let to = self.looked_up(to).sql(", CAST(");
-        let to = self.turns(to, &self.encoded.users).sql(", 'Array(UInt64)')[greatest(1, arrayCount(turn -> ");
-        let to = to.sql("turn <= toUnixTimestamp64Milli(timestamp), CAST(");
-        let to = self.turns(to, &self.encoded.times).sql(", 'Array(Int64)')))]), ");
-        self.looked_up(to).sql(")")
-    }
-
-    /// The person of an id, or the number of a shared device.
-    fn looked_up(&self, to: Statement) -> Statement {
-        let to = to.sql("transform(person_id, ").packed(&self.encoded.ids).sql(", ").packed(&self.encoded.persons);
-        to.sql(", person_id)")
-    }
-
-    /// What is listed of the turns of the device, as the text of an array; an empty one for any other id.
-    fn turns(&self, to: Statement, lists: &[String]) -> Statement {
-        let to = to.sql("transform(person_id, ").packed(&self.encoded.devices).sql(", (SELECT ");
-        to.strings(lists.iter().map(String::as_str)).sql("), '[]')")
+        let lists = |to: Statement, lists: &[String]| to.sql(", (SELECT ").strings(lists.iter().map(String::as_str)).sql(")");
+        let to = to.sql(", ").packed(&self.encoded.devices).sql(" AS shared_devices");
+        let to = lists(to, &self.encoded.times).sql(" AS shared_times");
+        let to = lists(to, &self.encoded.users).sql(" AS shared_users, ").uint(self.shared.len() as u64);
+        to.sql(" AS shared_count ")
     }
 }
 

@@ -15,8 +15,10 @@ const LIMITS: [&str; 6] = [
     "max_result_bytes",
     "cancel_http_readonly_queries_on_client_close",
 ];
+/// What must be off, and how that is written: see the engine's configuration.
+const OFF: [&str; 2] = ["use_query_condition_cache", "use_query_condition_cache = 0"];
 const ASK: &str = "SELECT name, value FROM system.settings WHERE name IN ('readonly', 'max_execution_time', 'max_memory_usage', \
-    'max_rows_to_read', 'max_result_bytes', 'cancel_http_readonly_queries_on_client_close')";
+    'max_rows_to_read', 'max_result_bytes', 'cancel_http_readonly_queries_on_client_close', 'use_query_condition_cache')";
 
 /// How long the server may take to name its limits.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -37,7 +39,8 @@ pub(crate) async fn missing(reader: &Reader) -> Result<Vec<&'static str>, QueryE
             setting.text() == name && value.text() != "0"
         })
     };
-    Ok(LIMITS.into_iter().filter(|name| !is_set(name)).collect())
+    let is_on = is_set(OFF[0]).then_some(OFF[1]);
+    Ok(LIMITS.into_iter().filter(|name| !is_set(name)).chain(is_on).collect())
 }
 
 #[cfg(test)]
@@ -61,5 +64,8 @@ mod tests {
         let profile = Profile("[\"readonly\",\"1\"]\n[\"max_execution_time\",\"0\"]\n[\"max_memory_usage\",\"1000\"]\n");
         let expected = ["max_execution_time", "max_rows_to_read", "max_result_bytes", "cancel_http_readonly_queries_on_client_close"];
         assert_eq!(missing(&Reader::new(profile, QueryLimits::default())).await.unwrap(), expected);
+        let profile = Profile("[\"use_query_condition_cache\",\"1\"]\n");
+        let named = missing(&Reader::new(profile, QueryLimits::default())).await.unwrap();
+        assert_eq!((named.len(), named.last()), (LIMITS.len() + 1, Some(&OFF[1])));
     }
 }

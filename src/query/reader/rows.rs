@@ -42,6 +42,11 @@ impl<'r> Cell<'r> {
         self.0.as_str().unwrap_or("")
     }
 
+    /// The values of an array; none where there is no array.
+    pub(crate) fn items(self) -> impl Iterator<Item = Cell<'r>> {
+        self.0.as_array().into_iter().flatten().map(Cell)
+    }
+
     /// The whole number, quoted or not; 0 where there is none.
     pub(crate) fn int(self) -> i64 {
         self.0.as_i64().or_else(|| self.0.as_str()?.parse().ok()).unwrap_or(0)

@@ -6,16 +6,19 @@ use crate::store::revisions::SESSION;
 
 /// Tables that hold rows of all projects.
 const TABLES: [&str; 3] = [" FROM events", " FROM dead_letters", " FROM identities"];
-/// What stands between the table and the condition where a statement reads sessions too. Within the first of them is another table, and
+/// What stands between the table and the condition where a statement reads sessions or traits too. Within the first of them is another table, and
 /// within the second another one with its first.
 const REVISED: [&str; 2] = [" GLOBAL ANY LEFT JOIN (SELECT visitor_id", ") AS revisions USING (visitor_id)"];
 const OF_SESSION: [&str; 2] = [" GLOBAL ANY LEFT JOIN (SELECT ", ") AS of_session ON of_session_key = "];
+const OF_PERSON: [&str; 2] = [" GLOBAL ANY LEFT JOIN (SELECT ", ") AS of_person ON "];
+/// Ends what the traits of a person are joined by.
+const OF_PERSON_KEY: &str = " = of_person_key";
 /// What is said of sessions, by project.
 const REVISIONS: &str = " WHERE project_id = 0 AND type = '$session' AND person_id = ";
 /// The condition of a project's rows.
 const OWN: &str = " WHERE project_id = ";
-/// The books, which concern all projects.
-const BOOKS: &str = " WHERE project_id = 0 AND type = '$books'";
+/// The books and arrivals, which concern all projects.
+const BOOKS: [&str; 2] = [" WHERE project_id = 0 AND type = '$books'", " WHERE project_id = 0 AND type = '$arrivals'"];
 
 /// Whether `statement` reads rows of `project` alone, and books.
 pub(super) fn is_of(project: ProjectId, statement: &Statement) -> bool {
@@ -24,8 +27,9 @@ pub(super) fn is_of(project: ProjectId, statement: &Statement) -> bool {
         let rest = &text[at + table.len()..];
         let rest = rest.strip_prefix(" FINAL").unwrap_or(rest);
         let rest = without_sessions(rest).unwrap_or(rest);
+        let rest = without_traits(rest).unwrap_or(rest);
         let bound = parameter(statement, rest, REVISIONS).or_else(|| parameter(statement, rest, OWN));
-        rest.starts_with(BOOKS) || bound.is_some_and(|bound| bound == project.0)
+        BOOKS.iter().any(|books| rest.starts_with(books)) || bound.is_some_and(|bound| bound == project.0)
     })
 }
 
@@ -34,6 +38,13 @@ fn without_sessions<'t>(rest: &'t str) -> Option<&'t str> {
     let behind = |rest: &'t str, [begin, end]: [&str; 2]| rest.strip_prefix(begin)?.split_once(end).map(|(_, rest)| rest);
     let rest = behind(rest, REVISED)?;
     Some(behind(rest, OF_SESSION).and_then(|rest| rest.strip_prefix(SESSION)).unwrap_or(rest))
+}
+
+/// What follows on the join of traits. What is in it, and in who they are joined to, is looked at by itself.
+fn without_traits(rest: &str) -> Option<&str> {
+    let [begin, end] = OF_PERSON;
+    let (_, rest) = rest.strip_prefix(begin)?.split_once(end)?;
+    rest.split_once(OF_PERSON_KEY).map(|(_, rest)| rest)
 }
 
 /// The project that a text behind the name of a table asks for by `condition`.
@@ -69,6 +80,12 @@ mod tests {
         to.sql(") AS of_session ON of_session_key = ").sql(SESSION).sql(" WHERE project_id = ").uint(project)
     }
 
+    fn with_traits(project: u64, of_traits: u64) -> Statement {
+        let to = Statement::of("SELECT count() FROM events GLOBAL ANY LEFT JOIN (SELECT person_id AS of_person_key FROM events");
+        let to = to.sql(" WHERE project_id = ").uint(of_traits).sql(" GROUP BY of_person_key) AS of_person ON person_id = of_person_key");
+        to.sql(" WHERE project_id = ").uint(project)
+    }
+
     #[test]
     fn a_statement_of_one_project_and_the_books_are_sent() {
         let join = of(7).sql(" AND person_id IN (SELECT person_id FROM events WHERE project_id = ").uint(7).sql(")");
@@ -78,6 +95,7 @@ mod tests {
             of(7),
             with_sessions(7, 7),
             with_columns_of_sessions(7, 7),
+            with_traits(7, 7),
             join,
             letters,
             books,
@@ -100,6 +118,8 @@ mod tests {
             with_sessions(7, 8),
             with_columns_of_sessions(8, 7),
             with_columns_of_sessions(7, 8),
+            with_traits(8, 7),
+            with_traits(7, 8),
             everyone,
             half,
             others,

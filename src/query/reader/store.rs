@@ -3,7 +3,7 @@
 //! Owns the translation both ways. An error of ClickHouse becomes one for people; its own words go to the log alone, because they
 //! may name hosts and SQL.
 
-use super::{Answer, Run};
+use super::{Answer, Run, TakePiece};
 use crate::clickhouse::{ClickHouse, ClickHouseError, Client, ErrorClass, Format, Statement};
 use crate::metrics::Counter;
 use crate::query::error::QueryError;
@@ -23,6 +23,11 @@ impl Run for StoreReader {
     async fn run(&self, statement: Statement) -> Result<Answer, QueryError> {
         Counter::Statements.add(1);
         self.0.query(&statement, Format::Json).await.map_err(|problem| refused(&problem))
+    }
+
+    async fn stream<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> Result<u64, QueryError> {
+        Counter::Statements.add(1);
+        self.0.stream(&statement, take).await.map_err(|problem| refused(&problem))
     }
 }
 

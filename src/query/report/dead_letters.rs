@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use strum::VariantArray;
 
 use super::{Ask, Report, Route};
+use crate::event::dead_letter::DeadLetterId;
 use crate::event::ids::ProjectId;
 use crate::event::mask;
 use crate::outcome::DeadReason;
@@ -24,6 +25,10 @@ use crate::query::sql::Statement;
 const MAX_PAGE: u64 = 1_000;
 /// Most reasons of an answer.
 const MAX_REASONS: u64 = 100;
+/// The columns of a [`Letter`]; of its original the beginning.
+const LETTER: &str = "SELECT toString(toUnixTimestamp64Milli(received_at)), toString(log_epoch), toString(log_partition), \
+    toString(log_offset), toString(log_index), reason, message, source, toString(line), is_copy, toString(length(original)), \
+    base64Encode(substring(original, 1, 8192))";
 /// The last moment that the store's times hold.
 const LATEST_MS: i64 = 4_102_444_800_000;
 
@@ -172,12 +177,7 @@ impl DeadLetters {
     }
 
     fn letters(&self, project: ProjectId) -> Statement {
-        let to = Statement::default().sql(
-            "SELECT toString(toUnixTimestamp64Milli(received_at)), toString(log_epoch), toString(log_partition), toString(log_offset), \
-             toString(log_index), reason, message, source, toString(line), is_copy, toString(length(original)), \
-             base64Encode(substring(original, 1, 8192))",
-        );
-        let mut to = self.scope(to, project);
+        let mut to = self.scope(Statement::default().sql(LETTER), project);
         if let Some(Cursor { received_ms, epoch, partition, offset, index }) = self.page.after {
             to = to.sql(" AND (toUnixTimestamp64Milli(received_at), log_epoch, log_partition, log_offset, log_index) < (");
             to = to.int(received_ms).sql(", ").uint(epoch).sql(", ").uint(partition).sql(", ").int(offset).sql(", ").uint(index).sql(")");
@@ -185,6 +185,24 @@ impl DeadLetters {
         to.sql(" ORDER BY received_at DESC, log_epoch DESC, log_partition DESC, log_offset DESC, log_index DESC LIMIT ")
             .uint(self.page.rows())
     }
+}
+
+/// The letters about a line or event that calls itself `id`, the first ones first; each with where it stands in the log.
+pub(crate) async fn of_id(id: DeadLetterId, limit: u64, runner: &mut StatementRunner<'_>) -> Result<Vec<Value>, QueryError> {
+    let to = Statement::default().sql(LETTER).sql(" FROM dead_letters FINAL WHERE project_id = ").uint(runner.project().0);
+    let to = to.sql(" AND is_copy IN (0, 1) AND letter_id IN ").uints128([u128::from_le_bytes(id.0)]);
+    let to = to.sql(" ORDER BY is_copy, received_at, log_epoch, log_partition, log_offset, log_index LIMIT ").uint(limit);
+    let letters: Vec<Letter> = runner.typed_rows(to).await?;
+    let with_place = |letter: &Letter| {
+        let number = |text: &str| text.parse::<i64>().unwrap_or(0);
+        let epoch = format!("{:016x}", letter.epoch.parse::<u64>().unwrap_or(0));
+        let mut shown = shown(letter);
+        shown["log"] = json!({
+            "epoch": epoch, "partition": number(&letter.partition), "offset": number(&letter.offset), "index": number(&letter.index),
+        });
+        shown
+    };
+    Ok(letters.iter().map(with_place).collect())
 }
 
 /// Reason, code, letters and copies.

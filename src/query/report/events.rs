@@ -2,19 +2,23 @@
 //!
 //! A page ends at its limit or at [`PAGE_BYTES`], whichever comes first, and `next` leads on: however large events are, a page is
 //! not.
+//!
+//! Cost: of events that are frequent enough to fill the page within a day a few thousand rows, however large the table is, for it is
+//! looked first how far back the page reaches ([`LOOKS`]); of rarer ones the columns of the conditions in the whole range.
 
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use super::{Ask, Report};
+use crate::event::ids::VisitorKey;
 use crate::query::ask::page::{self, Page};
 use crate::query::ask::range::show_ms;
-use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope, Select};
+use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope, Select, Selection};
 use crate::query::error::QueryError;
-use crate::query::people::api::Somebody;
 use crate::query::reader::{Row, StatementRunner, number, to_json};
 use crate::store::revisions::SESSION_NAME;
 use crate::store::schema::{SHOWN, Shown};
@@ -24,6 +28,8 @@ const PAGE_BYTES: usize = 8 << 20;
 
 /// Most events of a page.
 const MAX_PAGE: u64 = 10_000;
+/// Where events for a page are looked for first: these times before its newest one, milliseconds.
+const LOOKS: [i64; 3] = [60_000, 3_600_000, 86_400_000];
 
 /// A checked request.
 #[derive(Clone, Debug)]
@@ -31,8 +37,19 @@ pub(crate) struct Events {
     range: Range,
     events: EventMatch,
     page: Page<Cursor>,
-    /// Whose events alone, if one person's.
-    somebody: Option<Somebody>,
+    /// What they must be beside, if anything.
+    only: Option<Expr>,
+}
+
+/// Where a single event is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EventPlace<'a> {
+    pub(crate) id: [u8; 16],
+    pub(crate) visitor: VisitorKey,
+    pub(crate) event_type: &'a str,
+    pub(crate) at_ms: i64,
+    /// Day of receipt of its block, since 1970.
+    pub(crate) day: u16,
 }
 
 /// The last event of a page; the order is time, id, visitor, all falling.
@@ -131,7 +148,7 @@ impl Canonical for Cursor {
 
 impl Canonical for Events {
     fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { range, events, page, somebody: _ } = self;
+        let Self { range, events, page, only: _ } = self;
         to.field("range", range).field("events", events).field("page", page);
     }
 }
@@ -145,7 +162,7 @@ impl Report for Events {
         let fields = Fields::open(ask.body, &["from", "to", "timezone", "event", "filters", "limit", "cursor"])?;
         let range = Range::parse_open(fields, ask.now_ms)?;
         let events = EventMatch::parse(fields, ask.context)?;
-        Ok(Self { range, events, page: Page::parse(fields, MAX_PAGE)?, somebody: None })
+        Ok(Self { range, events, page: Page::parse(fields, MAX_PAGE)?, only: None })
     }
 
     fn ranges(&self) -> Vec<&Range> {
@@ -159,7 +176,10 @@ impl Report for Events {
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
         let mut written = Written::default();
-        let statement = self.statement(runner.scope(&self.range));
+        let statement = match self.reached(runner).await? {
+            Some(range) => self.statement(runner.scope(&range)),
+            None => self.statement(runner.scope(&self.range)),
+        };
         runner.each(statement.into(), |row| written.add(&row)).await?;
         let next = to_json(&written.next.filter(|_| written.found > written.events))?;
         Ok([&b"{\"events\":["[..], &written.json, b"],\"next\":", &next, b"}"].concat())
@@ -167,25 +187,58 @@ impl Report for Events {
 }
 
 impl Events {
-    /// These events, but of one person alone; such a list is not kept.
-    pub(crate) fn of(self, somebody: Somebody) -> Self {
-        Self { somebody: Some(somebody), ..self }
+    /// Of these events those that meet `condition`; such a list is not kept.
+    pub(crate) fn of(self, condition: Expr) -> Self {
+        Self { only: Some(condition), ..self }
+    }
+
+    /// The event at a place: one row, in the parts of one day.
+    pub(crate) fn at(place: EventPlace<'_>) -> Result<Self, QueryError> {
+        let EventPlace { id, visitor, event_type, at_ms, day } = place;
+        let range = Range::of(at_ms, at_ms.saturating_add(1), TimeZone::UTC)?;
+        let events = EventMatch { event: Some(event_type.to_owned()), filters: Vec::new() };
+        let id = Expr::call("toUUID", [Expr::text(uuid::Uuid::from_bytes(id).to_string())]);
+        let of_day = Expr::from("received_day = toDate(").then(Expr::uint(day.into())).then(")");
+        let is_it = Expr::all([of_day, Expr::from("event_id = ").then(id), Expr::from("visitor_id = ").then(Expr::uint(visitor.0))]);
+        Ok(Self { range, events, page: Page { limit: 1, after: None }, only: None }.of(is_it))
+    }
+
+    /// The end of the range that has more events than the page shows, if a short one has: then they are all of the page.
+    async fn reached(&self, runner: &mut StatementRunner<'_>) -> Result<Option<Range>, QueryError> {
+        let newest_ms = self.page.after.as_ref().map_or(runner.now_ms(), |after| after.at_ms).min(self.range.until_ms);
+        for look_ms in LOOKS {
+            let from_ms = newest_ms.saturating_sub(look_ms);
+            if from_ms <= self.range.from_ms || from_ms >= self.range.until_ms {
+                return Ok(None);
+            }
+            let range = Range::of(from_ms, self.range.until_ms, self.range.zone.clone())?;
+            let events = Select::default().column(COLUMNS[AT].1).from(self.selection(runner.scope(&range))).then(" LIMIT ");
+            let found = Expr::from("SELECT count() FROM ").then(events.then(Expr::uint(self.page.rows())).enclosed());
+            let found = runner.rows(found.into()).await?.first().map_or(0, |row| row.cell(0).uint());
+            if found >= self.page.rows() {
+                return Ok(Some(range));
+            }
+        }
+        Ok(None)
+    }
+
+    fn selection(&self, scope: Scope) -> Selection {
+        let events = self.events.select(scope);
+        let events = match &self.only {
+            Some(condition) => events.and(condition.clone()),
+            None => events,
+        };
+        match &self.page.after {
+            Some(cursor) => events.and(cursor.precedes()),
+            None => events,
+        }
     }
 
     fn statement(&self, scope: Scope) -> Expr {
         let columns = COLUMNS.iter().map(|(_, sql)| Expr::from(*sql)).chain(SHOWN.iter().map(|column| Expr::from(column.name)));
         let columns = columns.fold(Select::default(), Select::column).column(SIZE);
-        let events = self.events.select(scope);
-        let events = match &self.somebody {
-            Some(somebody) => events.and(somebody.condition()),
-            None => events,
-        };
-        let events = match &self.page.after {
-            Some(cursor) => events.and(cursor.precedes()),
-            None => events,
-        };
         Expr::from(RUNNING)
-            .then(columns.from(events))
+            .then(columns.from(self.selection(scope)))
             .then(" ORDER BY timestamp DESC, event_id DESC, visitor_id DESC LIMIT ")
             .then(Expr::uint(self.page.rows()))
             .then(")) WHERE before < ")

@@ -40,10 +40,10 @@ impl Canonical for Properties {
 }
 
 /// One name of one kind.
-struct Property {
-    kind: String,
-    name: String,
-    events: u64,
+pub(super) struct Property {
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) events: u64,
 }
 
 /// Kind and name of every property of every event, up to the kind of what is kept as JSON text.
@@ -84,18 +84,7 @@ impl Report for Properties {
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
         let scope = runner.scope(&self.range);
-        let count = Select::default().column("count()").from(self.select(scope, 1));
-        let events = runner.rows(count.into()).await?.first().map_or(0, |row| row.cell(0).uint());
-        let share = events.div_ceil(SAMPLE_EVENTS).max(1);
-        if share > 1 {
-            runner.mark_sampled();
-        }
-        let names = runner.rows(self.names(scope, share).into()).await?;
-        let properties = names.iter().map(|row| {
-            let [kind, name, events] = row.columns();
-            Property { kind: kind.text().to_owned(), name: name.text().to_owned(), events: events.uint() * share }
-        });
-        let properties: Vec<Property> = properties.collect();
+        let (share, properties) = Names { events: &self.events, scope, limit: self.limit }.read(runner).await?;
         let top_values = self.top_values(scope, share, &properties);
         let tops = if properties.is_empty() { Vec::new() } else { runner.rows(top_values.into()).await? };
         let tops: Vec<[Cell<'_>; 3]> = tops.iter().map(|row| row.columns()).collect();
@@ -108,23 +97,55 @@ impl Report for Properties {
     }
 }
 
-impl Properties {
-    /// The events of one person in `share`.
-    fn select(&self, scope: Scope, share: u64) -> Selection {
-        let events = self.events.select(scope);
-        if share > 1 { events.and(Expr::from(PERSON).infix(" <= ", Expr::uint(u64::MAX / share))) } else { events }
+/// Which names are looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub(super) events: &'a EventMatch,
+    pub(super) scope: Scope,
+    /// Most names, each of one kind.
+    pub(super) limit: u64,
+}
+
+impl Names<'_> {
+    /// One part in how many of the people was looked at, and the properties of their events, the most frequent first.
+    pub(super) async fn read(self, runner: &mut StatementRunner<'_>) -> Result<(u64, Vec<Property>), QueryError> {
+        let share = share(self.events.select(self.scope), runner).await?;
+        let names = runner.rows(self.statement(share).into()).await?;
+        let properties = names.iter().map(|row| {
+            let [kind, name, events] = row.columns();
+            Property { kind: kind.text().to_owned(), name: name.text().to_owned(), events: events.uint() * share }
+        });
+        Ok((share, properties.collect()))
     }
 
-    fn names(&self, scope: Scope, share: u64) -> Expr {
-        self.select(scope, share)
+    fn statement(self, share: u64) -> Expr {
+        of_share(self.events.select(self.scope), share)
             .behind(Expr::from(NAMES).then(KIND).then(NAMES_END))
             .then(") WHERE kind != 'null' GROUP BY kind, name ORDER BY events DESC, name, kind LIMIT ")
             .then(Expr::uint(self.limit))
     }
+}
 
+/// One part in how many of the people is looked at, so that no more events than [`SAMPLE_EVENTS`] are; noted in the answer.
+pub(super) async fn share(events: Selection, runner: &mut StatementRunner<'_>) -> Result<u64, QueryError> {
+    let count = Select::default().column("count()").from(events);
+    let events = runner.rows(count.into()).await?.first().map_or(0, |row| row.cell(0).uint());
+    let share = events.div_ceil(SAMPLE_EVENTS).max(1);
+    if share > 1 {
+        runner.mark_sampled();
+    }
+    Ok(share)
+}
+
+/// Of these events those of one person in `share`.
+pub(super) fn of_share(events: Selection, share: u64) -> Selection {
+    if share > 1 { events.and(Expr::from(PERSON).infix(" <= ", Expr::uint(u64::MAX / share))) } else { events }
+}
+
+impl Properties {
     fn top_values(&self, scope: Scope, share: u64, properties: &[Property]) -> Expr {
         let keys = properties.iter().map(|property| format!("{} {}", property.kind, property.name));
-        self.select(scope, share)
+        of_share(self.events.select(scope), share)
             .behind(Expr::from(VALUES).then(KIND).then(VALUES_END))
             .then(") WHERE length(triple.3) <= 256 AND concat(triple.1, ' ', triple.2) IN ")
             .then(Expr::texts(keys))
@@ -132,13 +153,19 @@ impl Properties {
     }
 
     /// The values of one name, the most frequent first.
-    fn values(&self, candidates: Cell<'_>, kind: &str, share: u64) -> Vec<ShownValue> {
-        let Value::Array(candidates) = candidates.json() else { return Vec::new() };
-        let mut counted: Vec<(u64, &str)> = candidates.iter().filter_map(candidate).filter(|(events, _)| *events > 0).collect();
-        counted.sort_by(|left, right| right.0.cmp(&left.0).then(left.1.cmp(right.1)));
-        counted.truncate(usize::try_from(self.values).unwrap_or(usize::MAX));
-        counted.into_iter().map(|(events, text)| ShownValue { value: shown_value(kind, text), events: events * share }).collect()
+    fn values(&self, found: Cell<'_>, kind: &str, share: u64) -> Vec<ShownValue> {
+        let top = candidates(found.json(), self.values).into_iter();
+        top.map(|(text, events)| ShownValue { value: shown_value(kind, text), events: events * share }).collect()
     }
+}
+
+/// At most `limit` of the values that a sketch has found, the most frequent first.
+pub(super) fn candidates(found: &Value, limit: u64) -> Vec<(&str, u64)> {
+    let found = found.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut counted: Vec<(&str, u64)> = found.iter().filter_map(candidate).filter(|(_, events)| *events > 0).collect();
+    counted.sort_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(right.0)));
+    counted.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    counted
 }
 
 #[derive(Serialize)]
@@ -161,13 +188,14 @@ struct ShownValue {
     events: u64,
 }
 
-fn candidate(pair: &Value) -> Option<(u64, &str)> {
+fn candidate(pair: &Value) -> Option<(&str, u64)> {
     let (text, events) = (pair.get(0)?.as_str()?, pair.get(1)?);
     let events = events.as_u64().or_else(|| events.as_str()?.parse().ok())?;
-    Some((events, text))
+    Some((text, events))
 }
 
-fn shown_value(kind: &str, text: &str) -> Box<RawValue> {
+/// A value of a kind as JSON.
+pub(super) fn shown_value(kind: &str, text: &str) -> Box<RawValue> {
     match kind {
         "string" => to_raw_value(text).unwrap_or_default(),
         // Kept as a float, and shown as all of them are.
@@ -192,7 +220,8 @@ mod tests {
         let ask = Ask { project_name: "", body: &json!({}), now_ms: NOW_MS, context: &Context::new(NOW_MS) };
         let properties = Properties::parse(ask).unwrap();
         let scope = Scope::new(ProjectId(7), &properties.range);
-        let names = |share| Statement::from(properties.names(scope, share));
+        let names = Names { events: &properties.events, scope, limit: 100 };
+        let names = |share| Statement::from(names.statement(share));
 
         assert!(!names(1).text().contains(PERSON));
         let shared = names(4);

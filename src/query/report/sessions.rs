@@ -2,8 +2,8 @@
 //!
 //! A session is in the bucket of its start; those that begin in the range are counted, whole, although they may end behind it. Of several
 //! filters those on events hold of a session that has an event, at whatever time, of which they all hold; those on columns of sessions
-//! hold of the session. Lines of a breakdown, which is by a column of sessions, are the values of most sessions. `visitors` are the
-//! persons of the sessions' first events. Where there are no sessions, numbers of sessions and persons are 0 and all others null.
+//! hold of the session. Lines of a breakdown, which is by columns of sessions or traits of their persons, are the values of most
+//! sessions. `visitors` are the persons of the sessions' first events. Where there are no sessions, numbers of sessions and persons are 0 and all others null.
 //!
 //! Cost: one statement for all series, and one for the largest values of a breakdown; filters on events read the events once more. The
 //! list computes every session of its range and gives the newest.
@@ -125,8 +125,9 @@ impl Report for Sessions {
 impl Numbers {
     fn parse(fields: Fields<'_>, range: &Range, now_ms: i64) -> Result<Self, QueryError> {
         let breakdown = Breakdown::parse(fields)?;
-        if breakdown.by.iter().flat_map(|by| &by.fields).any(|field| !field.is_of_session()) {
-            return Err(QueryError::invalid("invalid_breakdown", "sessions are broken down by what they are: `session.<column>`"));
+        if breakdown.by.iter().flat_map(|by| &by.fields).any(|field| !field.is_of_session() && !field.is_trait()) {
+            let message = "sessions are broken down by what they are and whose: `session.<column>` or `person.<trait>`";
+            return Err(QueryError::invalid("invalid_breakdown", message));
         }
         let compare = fields.value("compare").map(|value| Compared::parse(value, range, now_ms)).transpose()?;
         let numbers = Self { interval: Interval::parse(fields)?, series: Series::parse_all(fields)?, breakdown, compare };
@@ -165,7 +166,7 @@ impl Numbers {
         runner.each(numbers.into(), add).await?;
         let mut chart = Chart::new(range, &buckets, runner.now_ms());
         for (series, lines) in self.series.iter().zip(lines) {
-            let head = Head { name: series.name().to_owned(), event: None, math: series.math() };
+            let head = Head { name: series.name().to_owned(), event: None, math: series.math().to_owned() };
             chart.add(head, with_breakdown.then_some(tops), lines);
         }
         Ok(chart)

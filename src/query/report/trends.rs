@@ -6,14 +6,22 @@
 //! decides which values are the largest. Percentiles interpolate linearly between the two nearest values. Where there are no events
 //! counts, sums and unique numbers are 0, and averages, minima, maxima and percentiles null, as is a division by zero.
 //! What is compared has buckets of its own, paired with those of the chart from the start.
+//!
+//! `cumulative`: each number is the math of all events from the beginning of the range to the end of the bucket, so persons and values
+//! are counted once and averages are of all so far; the total is as without. What counts trailing days cannot be cumulative.
+//! `moving_average: n`: each number becomes the mean of those of the bucket and the `n - 1` before it that are in the chart: of fewer at the
+//! beginning, null left out, a partial bucket taken as it is. It comes last, behind `cumulative` and `formula`; totals and the people
+//! behind a bar are as without.
 
 mod bar;
 pub(super) mod chart;
+mod counting;
 mod formula;
 mod series;
 
 use self::bar::{ChartBar, KEYS as BAR_KEYS};
 use self::chart::{Chart, Head, Lines};
+use self::counting::{Counting, FirstTimes, Windows};
 use self::formula::Formula;
 use self::series::Series;
 use super::{Ask, Bar, People, Report};
@@ -22,7 +30,7 @@ use crate::query::ask::compare::Compared;
 use crate::query::ask::dimensions::Dimensions;
 use crate::query::ask::filter::{self, Filter};
 use crate::query::ask::interval::{Buckets, Interval};
-use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Fields, Range, Scope, Select, Selection};
+use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Fields, Range, Scope, Selection};
 use crate::query::error::QueryError;
 use crate::query::reader::{StatementRunner, to_json};
 
@@ -31,7 +39,11 @@ const MAX_SERIES: usize = 26;
 /// Most numbers of one answer.
 const MAX_CELLS: u64 = 1_000_000;
 
-const KEYS: [&str; 10] = ["from", "to", "timezone", "interval", "filters", "breakdown", "limit", "series", "formula", "compare"];
+/// Most numbers that one of a moving average is made of.
+const MAX_AVERAGED: u64 = 366;
+
+const KEYS: [&str; 12] =
+    ["from", "to", "timezone", "interval", "filters", "breakdown", "limit", "series", "formula", "compare", "cumulative", "moving_average"];
 
 /// A checked request.
 #[derive(Clone, Debug)]
@@ -43,6 +55,17 @@ pub(crate) struct Trends {
     breakdown: Breakdown,
     formula: Option<WrittenFormula>,
     compare: Option<Compared>,
+    shape: Shape,
+    /// The times before its ranges that decide it, too.
+    lookbacks: Vec<Range>,
+}
+
+/// What is made of the numbers of buckets.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    is_cumulative: bool,
+    /// How many numbers are averaged.
+    averaged: Option<usize>,
 }
 
 /// A formula, as it was written and as it was read.
@@ -54,7 +77,10 @@ struct WrittenFormula {
 
 impl Canonical for Trends {
     fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { range, interval, series, filters, breakdown, formula, compare } = self;
+        // How far it looks back follows from the rest.
+        let Self { range, interval, series, filters, breakdown, formula, compare, shape, lookbacks: _ } = self;
+        let Shape { is_cumulative, averaged } = shape;
+        to.field("cumulative", is_cumulative).field("moving_average", &averaged.map(|averaged| averaged as u64));
         to.field("range", range).field("interval", interval).field("series", series).set("filters", filters);
         to.field("breakdown", breakdown).field("formula", &formula.as_ref().map(|written| &written.text)).field("compare", compare);
     }
@@ -81,18 +107,20 @@ impl Report for Trends {
         let compare = fields.value("compare").map(|value| Compared::parse(value, &range, ask.now_ms)).transpose()?;
         let breakdown = Breakdown::parse(fields)?;
         let (interval, filters) = (Interval::parse(fields)?, filter::parse_all(fields, ask.context)?);
-        let trends = Self { range, interval, series, filters, breakdown, formula, compare };
+        let shape = Shape::parse(fields, &series)?;
+        let mut trends = Self { range, interval, series, filters, breakdown, formula, compare, shape, lookbacks: Vec::new() };
         trends.check_size()?;
+        trends.lookbacks = trends.lookbacks()?;
         Ok(trends)
     }
 
-    /// The range of the chart, then the one it is compared with.
+    /// The range of the chart, then the one it is compared with, and the times before them that decide it.
     fn ranges(&self) -> Vec<&Range> {
-        std::iter::once(&self.range).chain(self.compare.as_ref().map(|compared| &compared.range)).collect()
+        self.charts().chain(&self.lookbacks).collect()
     }
 
     fn event_sets(&self) -> Vec<EventSet<'_>> {
-        self.ranges().into_iter().flat_map(|range| self.series.iter().map(move |series| self.event_set(range, series))).collect()
+        self.charts().flat_map(|range| self.series.iter().map(move |series| self.event_set(range, series))).collect()
     }
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
@@ -109,10 +137,68 @@ impl Report for Trends {
     }
 }
 
+impl Shape {
+    /// Reads `cumulative` and `moving_average` of a chart of `series`.
+    fn parse(fields: Fields<'_>, series: &[Series]) -> Result<Self, QueryError> {
+        let is_cumulative = fields.flag("cumulative", "invalid_cumulative")?;
+        if let Some(trailing) = series.iter().find(|series| is_cumulative && series.trailing_days().is_some()) {
+            let message = format!("math `{}` counts trailing days and cannot be cumulative", trailing.math());
+            return Err(QueryError::invalid("invalid_cumulative", message));
+        }
+        let averaged = match fields.value("moving_average") {
+            None => None,
+            Some(value) => {
+                let number = value.as_u64().filter(|number| (1..=MAX_AVERAGED).contains(number));
+                let invalid = || {
+                    let message = format!("`moving_average` is a whole number of buckets from 1 to {MAX_AVERAGED}");
+                    QueryError::invalid("invalid_moving_average", message)
+                };
+                Some(number.ok_or_else(invalid)? as usize)
+            }
+        };
+        Ok(Self { is_cumulative, averaged })
+    }
+}
+
 impl Trends {
+    /// The ranges that have buckets: its own, then the one it is compared with.
+    fn charts(&self) -> impl Iterator<Item = &Range> {
+        std::iter::once(&self.range).chain(self.compare.as_ref().map(|compared| &compared.range))
+    }
+
+    fn lookbacks(&self) -> Result<Vec<Range>, QueryError> {
+        let mut lookbacks = Vec::new();
+        for range in self.charts() {
+            for series in &self.series {
+                let looked_at = self.looked_at(range, series)?;
+                lookbacks.extend(Some(looked_at).filter(|looked_at| looked_at.from_ms < range.from_ms));
+            }
+        }
+        Ok(lookbacks)
+    }
+
+    /// The time whose events decide the numbers of `series` in a chart of `range`.
+    fn looked_at(&self, range: &Range, series: &Series) -> Result<Range, QueryError> {
+        let from_ms = match series.trailing_days() {
+            _ if series.counts_first_times() => 0,
+            Some(days) => range.days_before(Buckets::of(range, self.interval)?.first_end(range), days)?,
+            None => range.from_ms,
+        };
+        Ok(range.beginning_at(from_ms))
+    }
+
+    /// The time whose events `series` counts in the bucket `part` of a chart of `range`, or in all of it: for that number.
+    fn counted_in(&self, range: &Range, part: &Range, series: &Series) -> Result<Range, QueryError> {
+        match series.trailing_days() {
+            Some(days) => Ok(part.beginning_at(range.days_before(part.until_ms, days)?)),
+            None if self.shape.is_cumulative => Ok(part.beginning_at(range.from_ms)),
+            None => Ok(part.clone()),
+        }
+    }
+
     fn check_size(&self) -> Result<(), QueryError> {
         let mut buckets = 0;
-        for range in self.ranges() {
+        for range in self.charts() {
             buckets += Buckets::of(range, self.interval)?.len() as u64;
         }
         if buckets * self.series.len() as u64 * self.breakdown.most_lines() > MAX_CELLS {
@@ -134,55 +220,81 @@ impl Trends {
     /// The largest values of the breakdown by series; none without one.
     async fn tops(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<Tops>, QueryError> {
         let Some(by) = &self.breakdown.by else { return Ok(vec![Tops::default(); self.series.len()]) };
-        let scope = runner.scope(&self.range);
         let mut tops: Vec<Tops> = Vec::new();
         for series in &self.series {
             let known = tops.first().filter(|_| self.formula.is_some()).cloned();
             tops.push(match known {
                 Some(top) => top,
-                None => Tops::read(&runner.rows(self.top(scope, series, by).into()).await?, by),
+                None => {
+                    let ranking = self.ranking(runner, series, by)?;
+                    Tops::read(&runner.rows(ranking.into()).await?, by)
+                }
             });
         }
         Ok(tops)
     }
 
-    fn top(&self, scope: Scope, series: &Series, by: &Dimensions) -> Expr {
+    /// The largest values of `series`, by what it counts in the range as a whole.
+    fn ranking(&self, runner: &StatementRunner<'_>, series: &Series, by: &Dimensions) -> Result<Expr, QueryError> {
+        if series.counts_first_times() {
+            let events = self.events(runner.scope(&self.looked_at(&self.range, series)?), series);
+            let first = FirstTimes { events, value: by.key(), from_ms: self.range.from_ms };
+            return Ok(first.ranking(by).then(self.breakdown.largest()));
+        }
+        let scope = runner.scope(&self.counted_in(&self.range, &self.range, series)?);
         let events = self.events(scope, series).and(Breakdown::is_ranked(by));
-        Breakdown::ranking(by, series.aggregate()).from(events).then(self.breakdown.largest())
+        Ok(Breakdown::ranking(by, series.aggregate()).from(events).then(self.breakdown.largest()))
     }
 
-    /// The numbers of one series: start of the bucket, line, whether the row is the total, value.
-    fn numbers(&self, events: Selection, series: &Series, buckets: &Buckets, tops: &Tops) -> Expr {
+    /// The numbers of one series in `range`: start of the bucket, line, whether the row is the total, value.
+    fn numbers(&self, events: Selection, series: &Series, range: &Range, counting: Counting<'_>) -> Result<Expr, QueryError> {
+        Ok(match series.trailing_days() {
+            Some(days) => {
+                let windows = Windows::of(range, counting.buckets, days)?;
+                counting.trailing(events, &windows)
+            }
+            None if series.counts_first_times() => counting.first_times(events, range.from_ms),
+            None if self.shape.is_cumulative => counting.cumulative(events, series),
+            None => counting.plain(events, series),
+        })
+    }
+
+    /// The lines of one series in `range`: those of `tops`, and what else there is.
+    async fn lines(&self, runner: &mut StatementRunner<'_>, range: &Range, series: &Series, tops: &Tops) -> Result<Lines, QueryError> {
+        let buckets = Buckets::of(range, self.interval)?;
         let line = self.breakdown.by.as_ref().map_or("toInt64(0)".into(), |by| tops.line(by));
-        let columns = Select::default()
-            .named(buckets.start(), " AS bucket")
-            .named(line, " AS line")
-            .named("grouping(bucket)", " AS whole")
-            .named(series.aggregate(), " AS value");
-        columns.from(events).then(" GROUP BY GROUPING SETS ((bucket, line), (line))")
+        let events = self.events(runner.scope(&self.looked_at(range, series)?), series);
+        let numbers = self.numbers(events, series, range, Counting { buckets: &buckets, line })?;
+        let own = if self.breakdown.by.is_some() { tops.len() } else { 1 };
+        let is_summed = series.trailing_days().is_some() || series.counts_first_times() && self.shape.is_cumulative;
+        let is_carried = self.shape.is_cumulative && !is_summed;
+        let mut lines = Lines::new(&buckets, own, series.of_nothing().filter(|_| !is_carried));
+        runner.each(numbers.into(), |row| lines.add(&row, 3, &buckets)).await?;
+        Ok(match (is_summed, is_carried) {
+            (true, _) => lines.summed(),
+            (_, true) => lines.carried(series.of_nothing()),
+            _ => lines,
+        })
     }
 
     async fn chart(&self, runner: &mut StatementRunner<'_>, range: &Range, tops: &[Tops]) -> Result<Chart, QueryError> {
-        let (scope, buckets) = (runner.scope(range), Buckets::of(range, self.interval)?);
+        let buckets = Buckets::of(range, self.interval)?;
         let with_breakdown = self.breakdown.by.is_some();
         let mut lines: Vec<Lines> = Vec::new();
         for (series, top) in self.series.iter().zip(tops) {
-            let own = if with_breakdown { top.len() } else { 1 };
-            let mut of_series = Lines::new(&buckets, own, series.of_nothing());
-            let numbers = self.numbers(self.events(scope, series), series, &buckets, top);
-            runner.each(numbers.into(), |row| of_series.add(&row, 3, &buckets)).await?;
-            lines.push(of_series);
+            lines.push(self.lines(runner, range, series, top).await?);
         }
         let mut chart = Chart::new(range, &buckets, runner.now_ms());
         match &self.formula {
             Some(written) => {
                 let series = Series::of_formula(&written.text);
                 let top = tops.first().cloned().unwrap_or_default();
-                chart.add(Head::of(&series), with_breakdown.then_some(&top), Lines::computed(&written.formula, &lines));
+                let lines = Lines::computed(&written.formula, &lines).averaged(self.shape.averaged);
+                chart.add(Head::of(&series), with_breakdown.then_some(&top), lines);
             }
             None => {
                 for ((series, top), lines) in self.series.iter().zip(tops).zip(lines) {
-                    chart.add(Head::of(series), with_breakdown.then_some(top), lines);
+                    chart.add(Head::of(series), with_breakdown.then_some(top), lines.averaged(self.shape.averaged));
                 }
             }
         }

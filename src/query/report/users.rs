@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use super::{Ask, Bar, People, REPORTS, Report};
+use super::{Actors, Ask, Bar, People, REPORTS, Report};
 use crate::query::ask::fields::shortened;
 use crate::query::ask::page::{Cursor, Page};
 use crate::query::ask::range::show_ms;
@@ -81,9 +81,16 @@ impl Report for Users {
     }
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
-        let events = self.of.events(runner).await?;
-        let total = Select::default().column(Expr::call("uniqExact", [PERSON.into()])).from(events.clone());
-        let total = runner.rows(total.into()).await?.first().map_or(0, |row| row.cell(0).uint());
+        let (total, events) = match self.of.actors(runner).await? {
+            Actors::OfEvents(events) => {
+                let total = Select::default().column(Expr::call("uniqExact", [PERSON.into()])).from(events.clone());
+                (runner.rows(total.into()).await?.first().map_or(0, |row| row.cell(0).uint()), events)
+            }
+            Actors::Known { persons, events } => {
+                let is_of_page = Expr::from(PERSON).infix(" IN ", Expr::uints(self.of_page(&persons)));
+                (persons.len() as u64, events.and(is_of_page))
+            }
+        };
         let mut rows = runner.rows(self.people(events).into()).await?;
         let next = self.page.cut(&mut rows).map(|last| format!("{:016x}", last.cell(0).uint()));
         let names = names(runner, &rows).await?;
@@ -92,6 +99,12 @@ impl Report for Users {
 }
 
 impl Users {
+    /// Of these persons, whose keys ascend, those of the page and the next one.
+    fn of_page(&self, persons: &[u64]) -> impl Iterator<Item = u64> {
+        let before = self.page.after.map_or(0, |PersonKey(after)| persons.partition_point(|person| *person <= after));
+        persons.iter().skip(before).take(self.page.rows() as usize).copied()
+    }
+
     /// A page of the people of `events`.
     fn people(&self, events: Selection) -> Expr {
         let events = match self.page.after {
@@ -184,8 +197,8 @@ impl People for Anyone {
         vec![self.events.set(&self.range)]
     }
 
-    fn events<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Selection, QueryError>> {
+    fn actors<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Actors, QueryError>> {
         let events = self.events.select(runner.scope(&self.range));
-        async move { Ok(events) }.boxed()
+        async move { Ok(Actors::OfEvents(events)) }.boxed()
     }
 }

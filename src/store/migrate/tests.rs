@@ -16,7 +16,7 @@ fn what_is_noted_stands_for_tables() {
     assert_eq!(names(tables_of("0001_fence.sql", &store)), ["pulse.fence"]);
     assert_eq!(
         names(tables_of(DISTRIBUTED, &store)),
-        ["pulse_all.events", "pulse_all.dead_letters", "pulse_all.identities", "pulse_all.saved"]
+        ["pulse_all.events", "pulse_all.dead_letters", "pulse_all.identities", "pulse_all.saved", "pulse_all.alert_states"]
     );
     assert!(tables_of("0000_of_a_newer_pulse.sql", &store).is_empty());
 }
@@ -40,5 +40,6 @@ fn queries_have_a_table_for_each_sharded_one() {
     CREATE OR REPLACE TABLE pulse_all.dead_letters AS pulse.dead_letters ENGINE = Distributed('main', 'pulse', 'dead_letters')
     CREATE OR REPLACE TABLE pulse_all.identities AS pulse.identities ENGINE = Distributed('main', 'pulse', 'identities')
     CREATE OR REPLACE TABLE pulse_all.saved AS pulse.saved ENGINE = Distributed('main', 'pulse', 'saved')
+    CREATE OR REPLACE TABLE pulse_all.alert_states AS pulse.alert_states ENGINE = Distributed('main', 'pulse', 'alert_states')
     ");
 }

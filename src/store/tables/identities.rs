@@ -8,15 +8,18 @@
 //!
 //! Promise: what is read of a project is read in pages, and of what was written lately alone where that will do.
 
+use bytes::Bytes;
+use uuid::Uuid;
+
 use super::{Rebuild, Rows, Table};
-use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Shard, Statement, TableName, Whole};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Shard, Statement, TableName, Whole, native};
 use crate::event::ids::{PersonKey, ProjectId};
 
 /// The table.
 pub const IDENTITIES: Table = Table { name: "identities", rows: Rows::Sharded, rebuild: Rebuild::Keep, is_fenced: false };
 
-/// Ties of one statement: some hundred fields of a form.
-const TIES: usize = 5_000;
+/// Ties of one insert: a few megabytes.
+const TIES: usize = 50_000;
 /// Ties of one page.
 const PAGE: u64 = 200_000;
 /// Kind, two keys, first time, ruling, time of writing.
@@ -153,23 +156,42 @@ pub struct TieState {
     pub written_ms: i64,
 }
 
+impl Tie {
+    /// What is known of it once it was written, by this row alone.
+    pub fn state(&self) -> TieState {
+        TieState { pair: self.pair, first_ms: self.event.map(|(at_ms, _)| at_ms), ruling: self.ruling, written_ms: 0 }
+    }
+}
+
 /// Writes ties into the table of one server.
 pub async fn insert(server: &Client, table: &TableName, ties: &[Tie]) -> Result<(), ClickHouseError> {
     for ties in ties.chunks(TIES) {
-        server.execute(&insertion(table, ties)).await?;
+        let into = Statement::of("INSERT INTO ").table(table);
+        let into = into.sql(" (project_id, kind, from_key, to_key, from_id, to_id, first, ruling)");
+        server.insert(&into, [encode(ties)], &format!("pulse-ties-{}", Uuid::new_v4())).await?;
     }
     Ok(())
 }
 
-fn insertion(table: &TableName, ties: &[Tie]) -> Statement {
-    let to = Statement::of("INSERT INTO ").table(table).sql(" (project_id, kind, from_key, to_key, from_id, to_id, first, ruling) ");
-    let to = to.sql("SELECT tie.1, tie.2, tie.3, tie.4, tie.5, tie.6, (tie.7, tie.8), tie.9 FROM (SELECT arrayJoin(arrayZip(");
-    let to = to.uints(ties.iter().map(|tie| tie.project.0)).sql(", ").uints(ties.iter().map(|tie| tie.pair.kind.code().into()));
-    let to = to.sql(", ").uints(ties.iter().map(|tie| tie.pair.from.0)).sql(", ").uints(ties.iter().map(|tie| tie.pair.to.0));
-    let to = to.sql(", ").strings(ties.iter().map(|tie| &*tie.from_id)).sql(", ").strings(ties.iter().map(|tie| &*tie.to_id));
-    let to = to.sql(", ").ints(ties.iter().map(|tie| tie.event.map_or(NO_EVENT_MS, |(at_ms, _)| at_ms)));
-    let to = to.sql(", ").uuids(ties.iter().map(|tie| tie.event.map_or([0; 16], |(_, id)| id)));
-    to.sql(", ").ints(ties.iter().map(|tie| tie.ruling.0)).sql(")) AS tie)")
+/// Ties as one block.
+fn encode(ties: &[Tie]) -> Bytes {
+    let mut out = Vec::new();
+    native::begin_block(&mut out, 8, ties.len());
+    let numbers = |out: &mut Vec<u8>, name: &str, number: fn(&Tie) -> u64| {
+        native::put_runs(ties.iter().map(|tie| (number(tie).to_le_bytes(), 1)), name, "UInt64", out);
+    };
+    numbers(&mut out, "project_id", |tie| tie.project.0);
+    native::put_runs(ties.iter().map(|tie| ([tie.pair.kind.code()], 1)), "kind", "UInt8", &mut out);
+    numbers(&mut out, "from_key", |tie| tie.pair.from.0);
+    numbers(&mut out, "to_key", |tie| tie.pair.to.0);
+    native::put_strings(ties.iter().map(|tie| tie.from_id.as_bytes()), "from_id", &mut out);
+    native::put_strings(ties.iter().map(|tie| tie.to_id.as_bytes()), "to_id", &mut out);
+    // A tuple is its columns one after the other.
+    let first_ms = |tie: &Tie| tie.event.map_or(NO_EVENT_MS, |(at_ms, _)| at_ms);
+    native::put_runs(ties.iter().map(|tie| (first_ms(tie).to_le_bytes(), 1)), "first", "Tuple(Int64, UUID)", &mut out);
+    ties.iter().for_each(|tie| out.extend_from_slice(&native::uuid_bytes(tie.event.map_or([0; 16], |(_, id)| id))));
+    native::put_runs(ties.iter().map(|tie| (tie.ruling.0.to_le_bytes(), 1)), "ruling", "Int64", &mut out);
+    Bytes::from(out)
 }
 
 /// Writes rulings: to one server, whichever takes them. The rows of one tie need not be in one shard.
@@ -237,7 +259,7 @@ pub async fn of_keys(reader: &Client, project: ProjectId, keys: &[PersonKey], mo
 }
 
 /// Kind, keys, texts, time and id of the first event, ruling.
-type TieRow = (u8, Whole<u64>, Whole<u64>, String, String, Whole<i64>, uuid::Uuid, Whole<i64>);
+type TieRow = (u8, Whole<u64>, Whole<u64>, String, String, Whole<i64>, Uuid, Whole<i64>);
 
 fn tie(project: ProjectId, (kind, from, to, from_id, to_id, first_ms, event_id, ruling): TieRow) -> Option<Tie> {
     let pair = Pair { kind: TieKind::of(kind)?, from: PersonKey(from.0), to: PersonKey(to.0) };

@@ -6,9 +6,10 @@
 
 use bytes::Bytes;
 
+use super::first_shard::{replicas, rows};
 use super::{Rebuild, Rows, Table};
 use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, StringColumn};
-use crate::clickhouse::{ClickHouse, ClickHouseError, Shard, Statement, Whole};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Statement, Whole};
 use crate::event::ids::ProjectId;
 
 /// The table.
@@ -39,10 +40,89 @@ pub struct Saved {
 
 /// The last version of everything on a shelf, by name; what is deleted too.
 pub async fn all(store: &ClickHouse, shelf: Shelf) -> Result<Vec<Saved>, ClickHouseError> {
-    let to = Statement::of("SELECT name, version, body FROM ").table(&store.table(SAVED.name()));
-    let to = to.sql(" FINAL WHERE project_id = ").uint(shelf.project.0).sql(" AND kind = ").string(shelf.kind).sql(" ORDER BY name");
+    let to = on(store, Statement::of("SELECT name, version, body"), shelf).sql(" ORDER BY name");
     let rows: Vec<(String, Whole<u64>, String)> = rows(store, &to).await?;
     Ok(rows.into_iter().map(|(name, version, body)| Saved { name, version: version.0, body }).collect())
+}
+
+/// The last version of one thing; what is deleted too.
+pub async fn one(store: &ClickHouse, shelf: Shelf, name: &str) -> Result<Option<Saved>, ClickHouseError> {
+    let to = on(store, Statement::of("SELECT name, version, body"), shelf).sql(" AND name = ").string(name);
+    let rows: Vec<(String, Whole<u64>, String)> = rows(store, &to).await?;
+    Ok(rows.into_iter().next().map(|(name, version, body)| Saved { name, version: version.0, body }))
+}
+
+/// Something on a shelf, without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Title {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u64,
+    /// What its content calls `title`; empty without one.
+    pub title: String,
+}
+
+/// What there is on a shelf, by name.
+pub async fn titles(store: &ClickHouse, shelf: Shelf) -> Result<Vec<Title>, ClickHouseError> {
+    let to = on(store, Statement::of("SELECT name, version, JSONExtractString(body, 'title')"), shelf);
+    let rows: Vec<(String, Whole<u64>, String)> = rows(store, &to.sql(" AND body != '' ORDER BY name")).await?;
+    Ok(rows.into_iter().map(|(name, version, title)| Title { name, version: version.0, title }).collect())
+}
+
+/// Names from `after`, which is none of them, to `until`, which is none of them either.
+#[derive(Clone, Copy, Debug)]
+pub struct NameRange<'a> {
+    /// Excluded.
+    pub after: &'a str,
+    /// Excluded.
+    pub until: &'a str,
+    /// Most things.
+    pub limit: u64,
+}
+
+/// What there is on a shelf under some names, in their order.
+pub async fn between(store: &ClickHouse, shelf: Shelf, range: NameRange<'_>) -> Result<Vec<Saved>, ClickHouseError> {
+    let to = on(store, Statement::of("SELECT name, version, body"), shelf);
+    let to = to.sql(" AND name > ").string(range.after).sql(" AND name < ").string(range.until);
+    let to = to.sql(" AND body != '' ORDER BY name LIMIT ").uint(range.limit);
+    let rows: Vec<(String, Whole<u64>, String)> = rows(store, &to).await?;
+    Ok(rows.into_iter().map(|(name, version, body)| Saved { name, version: version.0, body }).collect())
+}
+
+/// How much is on a shelf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldThings {
+    /// Things that are not deleted.
+    pub live: u64,
+    /// Names that there ever were.
+    pub names: u64,
+}
+
+/// Counts what is on a shelf.
+pub async fn held(store: &ClickHouse, shelf: Shelf) -> Result<HeldThings, ClickHouseError> {
+    let to = on(store, Statement::of("SELECT countIf(body != ''), count()"), shelf);
+    let rows: Vec<(Whole<u64>, Whole<u64>)> = rows(store, &to).await?;
+    Ok(rows.first().map_or(HeldThings { live: 0, names: 0 }, |(live, names)| HeldThings { live: live.0, names: names.0 }))
+}
+
+/// `FROM` the last versions on a shelf.
+fn on(store: &ClickHouse, to: Statement, shelf: Shelf) -> Statement {
+    let to = to.sql(" FROM ").table(&store.table(SAVED.name())).sql(" FINAL WHERE project_id = ").uint(shelf.project.0);
+    to.sql(" AND kind = ").string(shelf.kind)
+}
+
+/// The last version of everything of these kinds, of all projects; without what is deleted.
+pub async fn all_of_kinds<'k>(
+    store: &ClickHouse,
+    kinds: impl IntoIterator<Item = &'k str>,
+) -> Result<Vec<(String, ProjectId, Saved)>, ClickHouseError> {
+    type Row = (String, Whole<u64>, String, Whole<u64>, String);
+    let to = Statement::of("SELECT kind, project_id, name, version, body FROM ").table(&store.table(SAVED.name()));
+    let to = to.sql(" FINAL WHERE kind IN ").strings(kinds).sql(" AND body != '' ORDER BY project_id, name");
+    let rows: Vec<Row> = rows(store, &to).await?;
+    let saved = |name, version: Whole<u64>, body| Saved { name, version: version.0, body };
+    Ok(rows.into_iter().map(|(kind, project, name, version, body)| (kind, ProjectId(project.0), saved(name, version, body))).collect())
 }
 
 /// Writes a version that nobody has written yet; whether it is the caller's then.
@@ -66,22 +146,6 @@ pub async fn put(store: &ClickHouse, shelf: Shelf, saved: &Saved) -> Result<bool
     let to = to.sql(" AND name = ").string(&saved.name).sql(" AND version = ").uint(saved.version);
     let rows: Vec<(String,)> = rows(store, &to).await?;
     Ok(rows.iter().any(|(by,)| by.parse() == Ok(writer)))
-}
-
-fn replicas(store: &ClickHouse) -> impl Iterator<Item = &crate::clickhouse::Node> {
-    store.shards.iter().take(1).flat_map(Shard::replicas)
-}
-
-/// Rows of the first shard, of whichever replica answers.
-async fn rows<T: serde::de::DeserializeOwned>(store: &ClickHouse, statement: &Statement) -> Result<Vec<T>, ClickHouseError> {
-    let mut answer = Ok(Vec::new());
-    for replica in replicas(store) {
-        answer = replica.writer.rows(statement).await;
-        if answer.is_ok() {
-            break;
-        }
-    }
-    answer
 }
 
 fn hex(bytes: &[u8]) -> String {

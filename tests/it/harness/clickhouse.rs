@@ -250,7 +250,7 @@ impl Server {
             user("migrator", "migrated", "default", &["ALL ON pulse.*", "ALL ON pulse_all.*", "TABLE ENGINE ON *"]),
         ];
         let text = format!(
-            "<clickhouse><profiles><default/><reader><readonly>1</readonly></reader></profiles><quotas><default/></quotas>\n\
+            "<clickhouse><profiles><default/><reader><readonly>1</readonly><use_query_condition_cache>0</use_query_condition_cache></reader></profiles><quotas><default/></quotas>\n\
              <users>\n{}</users></clickhouse>\n",
             users.concat()
         );

@@ -7,7 +7,7 @@ use super::{BIG, Event, Range};
 use crate::report::Case;
 
 /// Tests of fields there are; number 0 is none.
-const TESTS: usize = 23;
+const TESTS: usize = 29;
 /// Conditions of `did` that a request may have.
 const MAX_DIDS: usize = 10;
 const OPERATORS: [&str; 5] = ["eq", "gt", "gte", "lt", "lte"];
@@ -160,6 +160,14 @@ fn tests(number: usize) -> Vec<Value> {
         20 => json!([{"field": "session.country", "op": "neq", "value": "DE"}, {"field": "session.events", "op": "in", "value": [1, 3]}]),
         21 => json!([{"field": "session.entry_page", "op": "not_exists"}, {"field": "session.start", "op": "gt", "value": 0}]),
         22 => json!([{"field": "session.exit_page", "op": "contains", "value": "b"}, {"field": "country", "op": "exists"}]),
+        23 => json!([{"field": "person.plan", "op": "in", "value": ["", "pro", 7, 0.3, true, BIG]}]),
+        24 => json!([{"field": "person.plan", "op": "not_exists"}]),
+        25 => json!([{"field": "person.amount", "op": "gt", "value": 1}, {"field": "properties.plan", "op": "exists"}]),
+        26 => json!([{"field": "person.plan", "op": "contains", "value": "o"}]),
+        27 => {
+            json!([{"field": "person.plan", "op": "not_in", "value": ["pro", 0, null]}, {"field": "session.pages", "op": "lt", "value": 3}])
+        }
+        28 => json!([{"field": "person.amount", "op": "neq", "value": BIG}]),
         7 => json!([{"field": "country", "op": "regex", "value": "^[DF]"}, {"field": "properties.amount", "op": "lte", "value": 3}]),
         _ => json!([]),
     };
@@ -195,6 +203,18 @@ fn holds(number: usize, event: &Event) -> bool {
         19 => event.of_session.entry_page == "/a",
         20 => event.of_session.country != "DE" && [1, 3].contains(&event.of_session.events),
         21 => event.of_session.entry_page.is_empty(),
+        23 => {
+            let values = [json!(""), json!("pro"), json!(7), json!(0.3), json!(true), json!(BIG)];
+            event.traits.plan.as_ref().is_some_and(|plan| values.contains(plan))
+        }
+        24 => event.traits.plan.is_none(),
+        25 => event.traits.amount.is_some_and(|amount| amount > 1) && event.plan.as_ref().is_some_and(|plan| !plan.is_null()),
+        26 => event.traits.plan.as_ref().and_then(Value::as_str).is_some_and(|plan| plan.contains('o')),
+        27 => {
+            let is_other = |plan: &Value| *plan != json!("pro") && plan.as_f64() != Some(0.0);
+            event.traits.plan.as_ref().is_some_and(is_other) && event.of_session.pages < 3
+        }
+        28 => event.traits.amount != Some(BIG),
         22 => event.of_session.exit_page == "/b" && !event.country.is_empty(),
         7 => ["DE", "FR"].contains(&event.country) && event.amount.is_some_and(|amount| amount <= 3),
         _ => true,

@@ -8,7 +8,7 @@ use pulse::event::ids::{PersonKey, ProjectId};
 use pulse::store::tables::IDENTITIES;
 use pulse::store::tables::identities::{self, Pair, Ruling, Tie, TieKind};
 
-use super::Event;
+use super::{Event, Traits};
 
 /// What ties ids besides the events, and what was undone by hand.
 #[derive(Clone, Debug)]
@@ -54,7 +54,21 @@ fn pair(kind: TieKind, from: u64, to: u64) -> Pair {
 pub(crate) fn resolved(mut events: Vec<Event>, ties: &Ties) -> Vec<Event> {
     let persons: Vec<u64> = events.iter().map(|event| person(&events, ties, event)).collect();
     events.iter_mut().zip(persons).for_each(|(event, person)| event.person = person);
+    let known: Vec<Traits> = events.iter().map(|event| traits(&events, event.person)).collect();
+    events.iter_mut().zip(known).for_each(|(event, traits)| event.traits = traits);
     events
+}
+
+/// What is known of a person: of each trait the last that was said, by time and then by place.
+fn traits(events: &[Event], person: u64) -> Traits {
+    let mut said: Vec<&Event> = events.iter().filter(|event| event.kind == "identify" && event.person == person).collect();
+    said.sort_by_key(|event| event.at_ms);
+    let mut traits = Traits::default();
+    for event in said {
+        traits.plan = event.plan.clone().filter(|plan| !plan.is_null()).or(traits.plan);
+        traits.amount = event.amount.or(traits.amount);
+    }
+    traits
 }
 
 fn person(events: &[Event], ties: &Ties, event: &Event) -> u64 {

@@ -1,5 +1,7 @@
 //! What always holds between the numbers of different reports about the same events, whatever they are.
 
+mod charts;
+
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
@@ -25,7 +27,8 @@ pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> 
     reports.what_is_left_out_and_what_is_not_is_all()?;
     reports.people_did_something_or_did_not()?;
     reports.a_list_is_as_long_as_its_count()?;
-    reports.a_property_is_of_no_more_events_than_there_are()
+    reports.a_property_is_of_no_more_events_than_there_are()?;
+    charts::check(&reports)
 }
 
 struct Reports<'a> {

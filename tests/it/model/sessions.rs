@@ -35,7 +35,11 @@ fn sessions(case: &Case) -> Vec<&Event> {
 /// What the chart is broken down by.
 fn breakdown(case: &Case) -> Breakdown {
     let nothing = Breakdown { fields: &[], is_list: false };
-    if case.breakdown.fields.iter().all(|field| field.starts_with("session.")) { case.breakdown } else { nothing }
+    if case.breakdown.fields.iter().all(|field| field.starts_with("session.") || field.starts_with("person.")) {
+        case.breakdown
+    } else {
+        nothing
+    }
 }
 
 fn request(case: &Case) -> Value {
@@ -59,7 +63,7 @@ fn top(case: &Case, sessions: &[&Event]) -> Vec<Key> {
     }
     let mut sizes: BTreeMap<Key, usize> = BTreeMap::new();
     for session in sessions.iter().filter(begins_in(case.range)) {
-        *sizes.entry(session.key(breakdown)).or_default() += 1;
+        *sizes.entry(session.key_of_session(breakdown)).or_default() += 1;
     }
     sizes.remove(&breakdown.none());
     let mut sizes: Vec<(Key, usize)> = sizes.into_iter().collect();
@@ -94,7 +98,9 @@ fn check_chart(case: &Case, chart: &Value, sessions: &[&Event], range: Range) ->
     let breakdown = breakdown(case);
     let none = breakdown.none();
     let inside: Vec<&Event> = sessions.iter().filter(begins_in(range)).copied().collect();
-    let of = |is_in: &dyn Fn(&Key) -> bool| inside.iter().copied().filter(|session| is_in(&session.key(breakdown))).collect::<Vec<_>>();
+    let of = |is_in: &dyn Fn(&Key) -> bool| {
+        inside.iter().copied().filter(|session| is_in(&session.key_of_session(breakdown))).collect::<Vec<_>>()
+    };
     let kind = |key: &Key, word: &str| match (key.as_slice(), breakdown.is_list) {
         ([], _) => Value::Null,
         (_, false) => json!(word),

@@ -13,7 +13,7 @@ use crate::report::{Asker, Case, NOW_MS, instant};
 
 /// Compares the chart, and the one that it is compared with.
 pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> {
-    let answer = asker.answer("trends", &case.request());
+    let answer = asker.answer("trends", &case.shaped_request());
     let (chart, compared) = (&answer["result"], compared(case.range, &case.compare, case.zone));
     check_chart(case, chart, case.range)?;
     check_chart(case, &chart["compare"], compared)?;
@@ -42,23 +42,94 @@ pub(crate) fn series_events(case: &Case, index: usize) -> Vec<&Event> {
     case.events.iter().filter(of_type).filter(|event| case.passes(event)).collect()
 }
 
+/// Those of them that the math counts: where persons count once, the first of each.
+fn counted_events<'a>(case: &'a Case, index: usize, math: &str) -> Vec<&'a Event> {
+    let events = series_events(case, index);
+    if math != "first_time_users" {
+        return events;
+    }
+    let mut first: BTreeMap<u64, &Event> = BTreeMap::new();
+    for event in events {
+        // Those of one moment in their order in the list.
+        if first.get(&event.person).is_none_or(|first| event.at_ms < first.at_ms) {
+            first.insert(event.person, event);
+        }
+    }
+    first.into_values().collect()
+}
+
+/// A chart, as far as its numbers depend on it.
+#[derive(Clone, Copy)]
+struct Chart<'a> {
+    case: &'a Case,
+    range: Range,
+    edges: &'a [i64],
+}
+
+impl Chart<'_> {
+    /// The time whose events count for the bucket of `start` to `end`.
+    fn window(&self, math: &str, start: i64, end: i64) -> Range {
+        let until = end.min(self.range.until);
+        let from = match trailing_days(math) {
+            Some(days) => days_before(until, days, self.case.zone),
+            None if self.case.cumulative => self.range.from,
+            None => start.max(self.range.from),
+        };
+        Range { from, until }
+    }
+
+    /// The time whose events count for any of them.
+    fn looked_at(&self, math: &str) -> Range {
+        Range { from: self.window(math, self.edges[0], self.edges[1]).from, until: self.range.until }
+    }
+}
+
+fn trailing_days(math: &str) -> Option<i64> {
+    [("dau", 1), ("wau", 7), ("mau", 30)].into_iter().find(|(name, _)| *name == math).map(|(_, days)| days)
+}
+
+/// The same time of the day, or the same beginning of one, so many days before.
+fn days_before(at_ms: i64, days: i64, zone: &str) -> i64 {
+    let zone = TimeZone::get(zone).unwrap();
+    let at = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_zoned_datetime(zone.clone());
+    let before = match at(at_ms).date() != at(at_ms - 1).date() {
+        true => (at(at_ms).date() - days.days()).to_zoned_datetime(zone.clone()).unwrap(),
+        false => at(at_ms) - days.days(),
+    };
+    before.timestamp().as_millisecond()
+}
+
 /// Series after series, the lines of the chart of `range`.
 fn expected(case: &Case, range: Range) -> Vec<Line> {
     let edges = edges(range, case.interval, case.zone);
     let tops: Vec<Vec<Key>> = (0..case.maths.len())
         .map(|index| {
             let leader = if case.formula { 0 } else { index };
-            top(&series_events(case, leader), case.range, (case.maths[leader], case.breakdown), case.limit)
+            let math = case.maths[leader];
+            let whole = trailing_days(math).map_or(case.range.from, |days| days_before(case.range.until, days, case.zone));
+            let whole = Range { from: whole, until: case.range.until };
+            top(&counted_events(case, leader, math), whole, (math, case.breakdown), case.limit)
         })
         .collect();
-    let charts: Vec<Vec<Line>> = (0..case.maths.len())
-        .map(|index| lines(&series_events(case, index), (range, &edges), (case.maths[index], case.breakdown), &tops[index]))
-        .collect();
-    if !case.formula {
-        return charts.concat();
-    }
-    let nothing = [0, 1].map(|index| nothing(case.maths[index]));
-    quotients(&charts[0], &charts[1], (&tops[0], nothing))
+    let charts: Vec<Vec<Line>> =
+        (0..case.maths.len()).map(|index| lines(Chart { case, range, edges: &edges }, index, &tops[index])).collect();
+    let charts = match case.formula {
+        false => charts.concat(),
+        true => {
+            let nothing = [0, 1].map(|index| nothing(case.maths[index]));
+            quotients(&charts[0], &charts[1], (&tops[0], nothing))
+        }
+    };
+    charts.into_iter().map(|line| averaged(line, case.moving_average)).collect()
+}
+
+fn averaged(line: Line, of: Option<usize>) -> Line {
+    let Some(of) = of else { return line };
+    let mean = |index: usize| {
+        let numbers: Vec<f64> = (0..=index).rev().take(of).filter_map(|index| line.values[index]).collect();
+        (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>() / numbers.len() as f64)
+    };
+    Line { values: (0..line.values.len()).map(mean).collect(), ..line }
 }
 
 /// A line of a chart.
@@ -71,7 +142,7 @@ struct Line {
 }
 
 /// The range that `range` is compared with.
-fn compared(range: Range, with: &Value, zone: &str) -> Range {
+pub(crate) fn compared(range: Range, with: &Value, zone: &str) -> Range {
     let zone = TimeZone::get(zone).unwrap();
     let at = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_zoned_datetime(zone.clone());
     let ms = |date: jiff::civil::Date| date.to_zoned_datetime(zone.clone()).unwrap().timestamp().as_millisecond();
@@ -107,9 +178,16 @@ fn measure(events: &[&Event], math: &str) -> Option<f64> {
         let (below, above) = (*amounts.get(at as usize)?, amounts.get(at as usize + 1).or(amounts.last()).copied()?);
         Some(below + (at - at.floor()) * (above - below))
     };
+    let persons = || events.iter().map(|event| event.person).collect::<BTreeSet<_>>().len() as f64;
     match math {
         "total" => Some(events.len() as f64),
-        "unique_users" => Some(events.iter().map(|event| event.person).collect::<BTreeSet<_>>().len() as f64),
+        "unique_users" | "dau" | "wau" | "mau" | "first_time_users" => Some(persons()),
+        "per_user" if events.is_empty() => None,
+        "per_user" => Some(events.len() as f64 / persons()),
+        unique if unique.starts_with("unique:") => {
+            let values: BTreeSet<String> = events.iter().map(|event| event.value_of(&unique["unique:".len()..])).collect();
+            Some(values.into_iter().filter(|value| value != "z").count() as f64)
+        }
         "unique_sessions" => Some(events.iter().map(|event| event.session_key()).collect::<BTreeSet<_>>().len() as f64),
         "sum" => Some(amounts.iter().sum::<f64>() + 0.0),
         "avg" if amounts.is_empty() => None,
@@ -124,7 +202,7 @@ fn measure(events: &[&Event], math: &str) -> Option<f64> {
 }
 
 /// The keys of the largest values, largest first.
-fn top(events: &[&Event], range: Range, (math, breakdown): (&str, Breakdown), limit: usize) -> Vec<Key> {
+pub(crate) fn top(events: &[&Event], range: Range, (math, breakdown): (&str, Breakdown), limit: usize) -> Vec<Key> {
     if breakdown.fields.is_empty() {
         return vec![Key::new()];
     }
@@ -140,17 +218,18 @@ fn top(events: &[&Event], range: Range, (math, breakdown): (&str, Breakdown), li
 }
 
 /// The lines of one series: those of `top`, then `$other` and `$none` where there are any.
-fn lines(events: &[&Event], (range, edges): (Range, &[i64]), (math, breakdown): (&str, Breakdown), top: &[Key]) -> Vec<Line> {
-    let inside = |event: &&&Event| (range.from..range.until).contains(&event.at_ms);
-    let line = |(shown, kind): (Value, Value), is_in: &dyn Fn(&Key) -> bool| {
-        let events: Vec<&Event> = events.iter().filter(inside).filter(|event| is_in(&event.key(breakdown))).copied().collect();
-        let value = |index: usize, start: i64| {
-            let end = edges.get(index + 1).copied().unwrap_or(i64::MAX);
-            let events: Vec<&Event> = events.iter().filter(|event| (start..end).contains(&event.at_ms)).copied().collect();
-            measure(&events, math)
+fn lines(chart: Chart<'_>, index: usize, top: &[Key]) -> Vec<Line> {
+    let (math, breakdown) = (chart.case.maths[index], chart.case.breakdown);
+    let events = counted_events(chart.case, index, math);
+    let is_in = |range: Range, event: &Event| (range.from..range.until).contains(&event.at_ms);
+    let line = |(shown, kind): (Value, Value), is_of: &dyn Fn(&Key) -> bool| {
+        let of_line = |range: Range| -> Vec<&Event> {
+            events.iter().filter(|event| is_in(range, event) && is_of(&event.key(breakdown))).copied().collect()
         };
-        let values = edges.iter().take(edges.len() - 1).enumerate().map(|(index, start)| value(index, *start)).collect();
-        (!events.is_empty(), Line { breakdown: shown, kind, values, total: measure(&events, math) })
+        let value = |edges: &[i64]| measure(&of_line(chart.window(math, edges[0], edges[1])), math);
+        let values: Vec<Option<f64>> = chart.edges.windows(2).map(value).collect();
+        let total = if trailing_days(math).is_some() { *values.last().unwrap() } else { measure(&of_line(chart.range), math) };
+        (!of_line(chart.looked_at(math)).is_empty(), Line { breakdown: shown, kind, values, total })
     };
     let mut lines: Vec<Line> = top.iter().map(|key| line(shown(key, breakdown), &|other| other == key).1).collect();
     let none = breakdown.none();
@@ -163,7 +242,7 @@ fn lines(events: &[&Event], (range, edges): (Range, &[i64]), (math, breakdown): 
 }
 
 /// What a line of `key` shows, and its kind.
-fn shown(key: &Key, breakdown: Breakdown) -> (Value, Value) {
+pub(crate) fn shown(key: &Key, breakdown: Breakdown) -> (Value, Value) {
     let value = |key: &String| match key.split_at(1) {
         ("z", _) => (json!("$none"), json!("none")),
         ("s", text) => (json!(text), json!("value")),

@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 
 use crate::report::{Asker, Case};
 
-/// Counts the people behind the bars of a chart of unique users, and of the one that it is compared with.
+/// Counts the people behind the bars of a chart of persons, and of the one that it is compared with.
 pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> {
-    let case = Case { maths: vec!["unique_users"], formula: false, ..case.clone() };
-    let request = case.request();
+    let maths = ["dau", "wau", "mau", "first_time_users"].into_iter().filter(|math| case.maths.contains(math));
+    let mut maths: Vec<&'static str> = maths.take(1).collect();
+    maths.push("unique_users");
+    let case = Case { formula: false, moving_average: None, maths, ..case.clone() };
+    let request = case.shaped_request();
     let chart = asker.ask("trends", &request);
     check_people(asker, &request, &chart, false)?;
     check_people(asker, &request, &chart["compare"], true)
@@ -20,12 +23,14 @@ pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> 
 /// Every total, and two bars of every line.
 fn check_people(asker: Asker<'_>, request: &Value, chart: &Value, is_compared: bool) -> Result<(), TestCaseError> {
     for line in chart["series"].as_array().unwrap() {
+        let index = request["series"].as_array().unwrap().iter().position(|series| series["math"] == line["math"]);
         let values = line["values"].as_array().unwrap();
         let bars = chart["buckets"].as_array().unwrap().iter().zip(values).filter(|(_, value)| **value != json!(0)).take(2);
         for (bucket, value) in std::iter::once((&Value::Null, &line["total"])).chain(bars) {
             let mut of = request.clone();
             of["report"] = json!("trends");
             of["bucket"] = bucket.clone();
+            of["series_index"] = json!(index);
             if line["kind"] != Value::Null {
                 of["breakdown_value"] = line["breakdown"].clone();
                 of["breakdown_kind"] = line["kind"].clone();

@@ -21,12 +21,12 @@ impl Case {
         Self { name: name.to_owned(), method: "POST", path: path.to_owned(), headers, body: body.into() }
     }
 
-    fn with(mut self, name: &'static str, value: &str) -> Self {
+    pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
     }
 
-    fn method(mut self, method: &'static str) -> Self {
+    pub(super) fn method(mut self, method: &'static str) -> Self {
         self.method = method;
         self
     }
@@ -56,7 +56,7 @@ fn numbered(number: u32, more: &str) -> String {
     format!(r#"{{"eventId":"e{number}","type":"view","anonymousId":"v{}"{more}}}"#, number % 7)
 }
 
-fn gzip(text: &str) -> Vec<u8> {
+pub(super) fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(text.as_bytes()).unwrap();
     encoder.finish().unwrap()

@@ -10,7 +10,7 @@ fn candidates(own: &[i64]) -> Vec<DuplicateCandidate> {
 #[test]
 fn the_hash_of_an_id_is_that_of_the_table() {
     // SELECT xxHash32(toUUID('61f0c404-5cb3-11e7-907b-a6006ad3dba0'))
-    assert_eq!(hash(uuid::uuid!("61f0c404-5cb3-11e7-907b-a6006ad3dba0").into_bytes()), 1_805_818_376);
+    assert_eq!(event_hash(uuid::uuid!("61f0c404-5cb3-11e7-907b-a6006ad3dba0").into_bytes()), 1_805_818_376);
 }
 
 #[test]

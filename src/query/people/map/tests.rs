@@ -92,7 +92,20 @@ proptest! {
 
 #[test]
 fn nothing_tied_costs_nothing() {
-    assert_eq!(map_of(&[]).fill(Statement::default()).text(), "person_id");
+    assert_eq!(map_of(&[]).fill(Statement::of("SELECT {person}"), "{person}").text(), "SELECT person_id");
+}
+
+#[test]
+fn a_statement_carries_the_ties_once_however_often_it_asks_for_persons() {
+    let persons: Vec<(u64, u64)> = (0..100_000).map(|id| (id, id / 2)).collect();
+    let turns = (0..700).map(|turn| (turn, 1 << 60 | turn as u64)).collect();
+    for map in [PersonMap::new(persons.clone(), Vec::new()), PersonMap::new(persons, vec![(1 << 50, turns)])] {
+        let asking = |times: usize| (0..times).fold(Statement::of("SELECT 1"), |to, _| to.sql(", {person}"));
+        let [once, often] = [1, 200].map(|times| map.fill(asking(times), "{person}"));
+        assert!(often.text().starts_with("WITH (SELECT finalizeAggregation") && often.fits());
+        assert_eq!(once.params().collect::<Vec<_>>(), often.params().collect::<Vec<_>>());
+        assert_eq!(map.fill(asking(0), "{person}").text(), "SELECT 1");
+    }
 }
 
 #[test]

@@ -1,18 +1,17 @@
 //! One number of a chart of sessions, as the events behind it.
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
 use serde_json::Value;
 
 use super::{Sessions, Shown};
 use crate::query::ask::breakdown::{LineOf, Tops};
-use crate::query::ask::interval::Buckets;
 use crate::query::ask::selection::PERSON;
 use crate::query::ask::session_columns::PERSON_KEY;
-use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Range, Selection, range};
+use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Range, Selection};
 use crate::query::error::QueryError;
 use crate::query::reader::StatementRunner;
-use crate::query::report::{Bar, People, Report};
+use crate::query::report::{Actors, Bar, People, Report};
 
 /// Keys that name a bar of a chart.
 pub(super) const KEYS: [&str; 4] = ["series_index", "bucket", LineOf::KEYS[0], LineOf::KEYS[1]];
@@ -33,29 +32,16 @@ impl SessionsBar {
     /// # Errors
     /// 400 `invalid_of` where there is no such number.
     pub(super) fn parse(chart: Sessions, bar: Bar<'_>) -> Result<Self, QueryError> {
-        let Bar { fields, is_compared, now_ms } = bar;
+        let fields = bar.fields;
         let invalid = |message: &str| QueryError::invalid("invalid_of", message);
         let Shown::Numbers(numbers) = &chart.shown else { return Err(invalid("a list of sessions has no bars")) };
         let index = fields.value("series_index").map_or(Some(0), Value::as_u64).and_then(|index| usize::try_from(index).ok());
         if index.is_none_or(|index| index >= numbers.series.len()) {
             return Err(invalid(&format!("`series_index` must be a whole number below {}", numbers.series.len())));
         }
-        let compared = || numbers.compare.as_ref().map(|compared| &compared.range).ok_or_else(|| invalid("the chart has no `compare`"));
-        let whole = if is_compared { compared()? } else { &chart.range };
-        let range = match fields.text("bucket", "invalid_of")? {
-            None => whole.clone(),
-            Some(text) => {
-                let start = range::instant(text, now_ms, &whole.zone)?;
-                let found = Buckets::of(whole, numbers.interval)?.part(whole, start);
-                found.ok_or_else(|| invalid("no bucket of the chart starts there"))?
-            }
-        };
-        let names_line = LineOf::KEYS.iter().any(|key| fields.value(key).is_some());
-        let line = match &numbers.breakdown.by {
-            Some(by) => Some(LineOf::parse(fields, by)?),
-            None if names_line => return Err(invalid("the chart has no `breakdown`, so no `breakdown_value`")),
-            None => None,
-        };
+        let whole = bar.range(&chart.range, numbers.compare.as_ref())?;
+        let range = bar.part(whole, numbers.interval)?;
+        let line = LineOf::of_bar(fields, &numbers.breakdown)?;
         Ok(Self { chart, range, line })
     }
 
@@ -87,7 +73,7 @@ impl People for SessionsBar {
         vec![EventSet { range: &self.range, event: None, filters: vec![&self.chart.filters] }]
     }
 
-    fn events<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Selection, QueryError>> {
-        self.selection(runner).boxed()
+    fn actors<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Actors, QueryError>> {
+        self.selection(runner).map_ok(Actors::OfEvents).boxed()
     }
 }

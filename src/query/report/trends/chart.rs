@@ -27,13 +27,13 @@ pub(in crate::query::report) struct Chart {
 pub(in crate::query::report) struct Head {
     pub(in crate::query::report) name: String,
     pub(in crate::query::report) event: Option<String>,
-    pub(in crate::query::report) math: &'static str,
+    pub(in crate::query::report) math: String,
 }
 
 impl Head {
     /// That of a series of events.
     pub(super) fn of(series: &Series) -> Self {
-        Self { name: series.name.clone(), event: series.event().map(str::to_owned), math: series.math() }
+        Self { name: series.name.clone(), event: series.event().map(str::to_owned), math: series.math().to_owned() }
     }
 }
 
@@ -41,7 +41,7 @@ impl Head {
 struct Shown {
     name: String,
     event: Option<String>,
-    math: &'static str,
+    math: String,
     breakdown: Option<Box<RawValue>>,
     kind: Option<Box<RawValue>>,
     #[serde(serialize_with = "numbers")]
@@ -102,6 +102,47 @@ impl Lines {
         } else if let Some(cell) = buckets.index(bucket.int()).and_then(|index| line.values.get_mut(index)) {
             *cell = value;
         }
+    }
+
+    /// With the number of the bucket before, or that of nothing, where a bucket has none.
+    pub(super) fn carried(mut self, of_nothing: Option<f64>) -> Self {
+        for line in self.lines.values_mut() {
+            let mut last = of_nothing;
+            for value in &mut line.values {
+                last = value.or(last);
+                *value = last;
+            }
+            line.total = line.total.or(of_nothing);
+        }
+        self.empty = Line { values: vec![of_nothing; self.empty.values.len()], total: of_nothing };
+        self
+    }
+
+    /// With the sum of all numbers up to each; the total is the last of them.
+    pub(super) fn summed(mut self) -> Self {
+        for line in self.lines.values_mut() {
+            let mut sum = 0.0;
+            for value in &mut line.values {
+                sum += value.unwrap_or_default();
+                *value = Some(sum);
+            }
+            line.total = Some(sum);
+        }
+        self
+    }
+
+    /// With the mean of each number and those before it, `of` of them together.
+    pub(super) fn averaged(mut self, of: Option<usize>) -> Self {
+        let Some(of) = of else { return self };
+        for line in self.lines.values_mut() {
+            let mean = |index: usize| {
+                let window = line.values.get((index + 1).saturating_sub(of)..=index).unwrap_or_default();
+                let numbers: Vec<f64> = window.iter().copied().flatten().collect();
+                (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>() / numbers.len() as f64)
+            };
+            line.values = (0..line.values.len()).map(mean).collect();
+        }
+        self
     }
 
     /// The lines that `formula` makes of `series`.

@@ -1,4 +1,13 @@
 //! A series: which events, and what is counted of them.
+//!
+//! | math | is, of the events of a bucket |
+//! |---|---|
+//! | `total` | how many there are |
+//! | `unique_users`, `unique_sessions`, `unique:<field>` | how many different persons, sessions, values of a field (missing ones are none) |
+//! | `per_user` | events for each person |
+//! | `dau`, `wau`, `mau` | the persons of the 1, 7 or 30 days, by the calendar of the zone, that end with the bucket or, if that is earlier, with the range. Days before the range count; the total is that of the last bucket |
+//! | `first_time_users` | the persons whose first event ever that passes all filters is there. By time, then by place in the log |
+//! | `sum`, `avg`, `min`, `max`, `p50` … `p99` | of a number |
 
 use serde_json::Value;
 
@@ -15,6 +24,13 @@ enum Math {
     Total,
     UniqueUsers,
     UniqueSessions,
+    /// Of a field.
+    Unique,
+    PerUser,
+    Dau,
+    Wau,
+    Mau,
+    FirstTimeUsers,
     Sum,
     Avg,
     Min,
@@ -27,10 +43,15 @@ enum Math {
     Formula,
 }
 
-const MATHS: [(&str, Math); 11] = [
+const MATHS: [(&str, Math); 16] = [
     ("total", Math::Total),
     ("unique_users", Math::UniqueUsers),
     ("unique_sessions", Math::UniqueSessions),
+    ("per_user", Math::PerUser),
+    ("dau", Math::Dau),
+    ("wau", Math::Wau),
+    ("mau", Math::Mau),
+    ("first_time_users", Math::FirstTimeUsers),
     ("sum", Math::Sum),
     ("avg", Math::Avg),
     ("min", Math::Min),
@@ -41,20 +62,55 @@ const MATHS: [(&str, Math); 11] = [
     ("p99", Math::P99),
 ];
 
+/// Begins the math that counts the values of the field behind it.
+const UNIQUE: &str = "unique:";
+const QUANTILE: &str = "quantileExactInclusiveOrNullIf";
+/// The states that an aggregate is merged from.
+const STATES: [(&str, &str); 2] = [(" AS state", "state"), (" AS other_state", "other_state")];
+
 /// A checked series.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
     pub(super) name: String,
     events: EventMatch,
     math: Math,
-    /// The number that the math works on, if it works on one.
-    property: Option<Field>,
+    /// What the math works on, if it works on one field.
+    field: Option<Field>,
+    /// The word for what is counted.
+    word: String,
+}
+
+/// An aggregate function of SQL.
+struct Aggregate {
+    function: &'static str,
+    parameters: &'static str,
+    arguments: Vec<Expr>,
+}
+
+impl Aggregate {
+    fn value(self) -> Expr {
+        self.ending("")
+    }
+
+    /// What it has come to, to be merged.
+    fn state(self) -> Expr {
+        self.ending("State")
+    }
+
+    /// The value of all states so far.
+    fn merged(self, state: &'static str) -> Expr {
+        Self { arguments: vec![state.into()], ..self }.ending("Merge").then(" OVER so_far")
+    }
+
+    fn ending(self, combinator: &'static str) -> Expr {
+        Expr::from(self.function).then(combinator).then(Expr::call(self.parameters, self.arguments))
+    }
 }
 
 impl Canonical for Series {
     fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { name, events, math: _, property } = self;
-        to.field("name", name).field("events", events).field("math", self.math()).field("property", property);
+        let Self { name, events, math: _, field, word } = self;
+        to.field("name", name).field("events", events).field("math", &**word).field("property", field);
     }
 }
 
@@ -64,23 +120,25 @@ impl Series {
         let fields = Fields::open(value, &["event", "math", "property", "filters", "name"])?;
         let events = EventMatch::parse(fields, context)?;
         let word = fields.text("math", "invalid_math")?.unwrap_or("total");
-        let Some((_, math)) = MATHS.iter().find(|(name, _)| *name == word) else {
-            let hint = nearest(word, MATHS.iter().map(|(name, _)| *name));
-            return Err(QueryError::invalid("invalid_math", format!("unknown math `{}`, did you mean `{hint}`?", shortened(word))));
-        };
         let property = fields.text("property", "invalid_property")?.map(Field::measured).transpose()?;
-        if property.is_none() && !math.counts() {
+        let (math, field) = match word.strip_prefix(UNIQUE) {
+            Some(field) => (Math::Unique, Some(Field::parse(field)?)),
+            None => {
+                let math = Math::called(word)?;
+                (math, property.filter(|_| !math.counts()))
+            }
+        };
+        if field.is_none() && !math.counts() {
             return Err(QueryError::invalid("invalid_property", format!("math `{word}` needs a `property`")));
         }
         let name = fields.text("name", "invalid_series")?.or(events.event.as_deref()).unwrap_or("any event").to_owned();
-        let property = property.filter(|_| !math.counts());
-        Ok(Self { name, events, math: *math, property })
+        Ok(Self { name, events, math, field, word: word.to_owned() })
     }
 
     /// The series that a formula makes.
     pub(super) fn of_formula(text: &str) -> Self {
         let events = EventMatch { event: None, filters: Vec::new() };
-        Self { name: text.to_owned(), events, math: Math::Formula, property: None }
+        Self { name: text.to_owned(), events, math: Math::Formula, field: None, word: "formula".to_owned() }
     }
 
     /// The type of its events, if it is about one.
@@ -94,55 +152,105 @@ impl Series {
     }
 
     /// The word for what is counted.
-    pub(super) fn math(&self) -> &'static str {
-        MATHS.iter().find(|(_, math)| *math == self.math).map_or("formula", |(name, _)| *name)
+    pub(super) fn math(&self) -> &str {
+        &self.word
+    }
+
+    /// How many days before the end of a bucket count for it, if that is how it is counted.
+    pub(super) fn trailing_days(&self) -> Option<i64> {
+        match self.math {
+            Math::Dau => Some(1),
+            Math::Wau => Some(7),
+            Math::Mau => Some(30),
+            _ => None,
+        }
+    }
+
+    /// Whether persons count where they come first.
+    pub(super) fn counts_first_times(&self) -> bool {
+        self.math == Math::FirstTimeUsers
     }
 
     /// Its number where there are no events.
     pub(super) fn of_nothing(&self) -> Option<f64> {
-        (self.math.counts() || self.math == Math::Sum).then_some(0.0)
+        let is_number = self.math != Math::PerUser && self.math.counts() || matches!(self.math, Math::Sum | Math::Unique);
+        is_number.then_some(0.0)
     }
 
     /// The aggregate of the math; null where it has no value.
     pub(super) fn aggregate(&self) -> Expr {
-        match &self.property {
-            Some(property) => Expr::call(self.math.function(), [property.number(), property.has_number()]),
-            None => Expr::call(self.math.function(), self.math.argument().map(Expr::from)),
+        ratio(self.aggregates().into_iter().map(Aggregate::value))
+    }
+
+    /// The states of the aggregate, and what those of all buckets so far make together.
+    pub(super) fn states(&self) -> (Vec<Expr>, Expr) {
+        let named = self.aggregates().into_iter().zip(STATES).map(|(aggregate, (name, _))| aggregate.state().then(name));
+        let merged = self.aggregates().into_iter().zip(STATES).map(|(aggregate, (_, state))| aggregate.merged(state));
+        (named.collect(), ratio(merged))
+    }
+
+    /// One, or two whose ratio it is.
+    fn aggregates(&self) -> Vec<Aggregate> {
+        let (function, parameters) = self.math.function();
+        let of = |arguments| Aggregate { function, parameters, arguments };
+        let persons = || Aggregate { function: "uniqExact", parameters: "", arguments: vec![PERSON.into()] };
+        match (&self.field, self.math) {
+            (Some(field), Math::Unique) => vec![of(vec![field.key(), field.is_missing().negated()])],
+            (Some(number), _) => vec![of(vec![number.number(), number.has_number()])],
+            (None, Math::PerUser) => vec![of(Vec::new()), persons()],
+            (None, math) => vec![of(math.argument().map(Expr::from).into_iter().collect())],
         }
     }
 
-    /// The condition that an event has the number that the math works on, if it works on one.
+    /// The condition that an event has what the math works on, if it works on a field.
     pub(super) fn is_measured(&self) -> Option<Expr> {
-        self.property.as_ref().map(Field::has_number)
+        let field = self.field.as_ref()?;
+        Some(if self.math == Math::Unique { field.is_missing().negated() } else { field.has_number() })
     }
 }
 
+fn ratio(parts: impl Iterator<Item = Expr>) -> Expr {
+    Expr::list(" / ", parts)
+}
+
 impl Math {
-    /// Whether it counts events and so needs no property.
-    const fn counts(self) -> bool {
-        matches!(self, Self::Total | Self::UniqueUsers | Self::UniqueSessions)
+    fn called(word: &str) -> Result<Self, QueryError> {
+        match MATHS.iter().find(|(name, _)| *name == word) {
+            Some((_, math)) => Ok(*math),
+            None => {
+                let hint = nearest(word, MATHS.iter().map(|(name, _)| *name).chain([UNIQUE]));
+                Err(QueryError::invalid("invalid_math", format!("unknown math `{}`, did you mean `{hint}`?", shortened(word))))
+            }
+        }
     }
 
-    /// The aggregate function. One that works on a property takes its number, and whether there is one.
-    const fn function(self) -> &'static str {
+    /// Whether it counts events and so needs no property.
+    const fn counts(self) -> bool {
+        use Math::{Dau, FirstTimeUsers, Mau, PerUser, Total, UniqueSessions, UniqueUsers, Wau};
+        matches!(self, Total | UniqueUsers | UniqueSessions | PerUser | Dau | Wau | Mau | FirstTimeUsers)
+    }
+
+    /// The aggregate function and its parameters. One that works on a field takes its value, and whether there is one.
+    const fn function(self) -> (&'static str, &'static str) {
         match self {
-            Self::Total | Self::Formula => "count",
-            Self::UniqueUsers | Self::UniqueSessions => "uniqExact",
-            Self::Sum => "sumIf",
-            Self::Avg => "avgOrNullIf",
-            Self::Min => "minOrNullIf",
-            Self::Max => "maxOrNullIf",
-            Self::P50 => "quantileExactInclusiveOrNullIf(0.5)",
-            Self::P90 => "quantileExactInclusiveOrNullIf(0.9)",
-            Self::P95 => "quantileExactInclusiveOrNullIf(0.95)",
-            Self::P99 => "quantileExactInclusiveOrNullIf(0.99)",
+            Self::Total | Self::PerUser | Self::Formula => ("count", ""),
+            Self::UniqueUsers | Self::UniqueSessions | Self::Dau | Self::Wau | Self::Mau | Self::FirstTimeUsers => ("uniqExact", ""),
+            Self::Unique => ("uniqExactIf", ""),
+            Self::Sum => ("sumIf", ""),
+            Self::Avg => ("avgOrNullIf", ""),
+            Self::Min => ("minOrNullIf", ""),
+            Self::Max => ("maxOrNullIf", ""),
+            Self::P50 => (QUANTILE, "(0.5)"),
+            Self::P90 => (QUANTILE, "(0.9)"),
+            Self::P95 => (QUANTILE, "(0.95)"),
+            Self::P99 => (QUANTILE, "(0.99)"),
         }
     }
 
     /// The column that is counted.
     const fn argument(self) -> Option<&'static str> {
         match self {
-            Self::UniqueUsers => Some(PERSON),
+            Self::UniqueUsers | Self::Dau | Self::Wau | Self::Mau | Self::FirstTimeUsers => Some(PERSON),
             Self::UniqueSessions => Some(SESSION),
             _ => None,
         }

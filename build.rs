@@ -1,0 +1,84 @@
+//! Puts the screen, as `web/build.mjs` leaves it in `web/dist`, into the program.
+//!
+//! Writes `screen.rs` with one entry a file. Without a screen the program has a page that says how to build it; with
+//! `PULSE_REQUIRE_WEB=1` that is an error. Compiles anew only when `web/dist` has changed, which the build of the screen sees to.
+
+#![expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// How a file may be stored beside itself: the ending of its name, and what HTTP calls it.
+const ENCODINGS: [(&str, &str); 3] = [(".br", "br"), (".gz", "gzip"), ("", "identity")];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=web/dist");
+    println!("cargo::rerun-if-env-changed=PULSE_REQUIRE_WEB");
+    let dist = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo says where it builds")).join("web/dist");
+    let mut files = Vec::new();
+    find(&dist, &mut files);
+    files.sort();
+    if !files.iter().any(|file| file.ends_with("index.html")) {
+        let problem = "the screen is not built: run `make web`, which leaves it in web/dist";
+        if env::var("PULSE_REQUIRE_WEB").is_ok_and(|required| required == "1") {
+            println!("cargo::error={problem}");
+        } else {
+            println!("cargo::warning={problem}");
+        }
+        files.clear();
+    }
+    let out = PathBuf::from(env::var("OUT_DIR").expect("cargo says where to write"));
+    let mut source = "/// Every file of the screen, by path.\nstatic FILES: &[File] = &[\n".to_owned();
+    for (number, file) in files.iter().enumerate() {
+        let kept = out.join(format!("screen-{number}"));
+        source.push_str(&entry(&dist, file, &kept));
+    }
+    source.push_str("];\n");
+    fs::write(out.join("screen.rs"), source).expect("the list of files cannot be written");
+}
+
+/// The files below `folder`, without those that are another one's compressed form.
+fn find(folder: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            find(&path, found);
+        } else if !(name.starts_with('.') || name.ends_with(".br") || name.ends_with(".gz")) {
+            found.push(path);
+        }
+    }
+}
+
+/// The entry of a file, whose forms are kept as `kept` with their endings: the screen may be built anew while this is compiled.
+fn entry(dist: &Path, file: &Path, kept: &Path) -> String {
+    let path = file.strip_prefix(dist).expect("it was found there").to_string_lossy().replace('\\', "/");
+    let bytes = fs::read(file).expect("a file of the screen cannot be read");
+    let mut entry =
+        format!("    File {{ path: {path:?}, content_type: {:?}, tag: \"\\\"{:016x}\\\"\", bodies: &[", kind(&path), hash(&bytes));
+    for (ending, encoding) in ENCODINGS {
+        let kept = format!("{}{ending}", kept.display());
+        if fs::copy(format!("{}{ending}", file.display()), &kept).is_ok() {
+            let _ = write!(entry, "({encoding:?}, include_bytes!({kept:?})), ");
+        }
+    }
+    entry.push_str("] },\n");
+    entry
+}
+
+fn kind(path: &str) -> &'static str {
+    match path.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "application/octet-stream",
+    }
+}
+
+/// FNV-1a: tells one build's file from another's.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

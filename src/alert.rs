@@ -1,0 +1,220 @@
+//! The alert role: rules that watch numbers, and the channels that are told.
+//!
+//! A rule is any question with a condition. Time is cut into slots, which are the buckets of the rule's interval in its zone; a slot is
+//! judged once it is over **and every event received until then is in the table**: alerts wait for the data, not for the clock. So a
+//! loader that is behind makes a rule `delayed`, never wrong, and after an outage slots are judged in order.
+//!
+//! The path of a verdict: the owner ([`owner`]; one instance at a time, [`lease`]) asks ([`ask`]) through the cache and the guards of all
+//! questions, [`judge`] makes states and notices of the numbers, and all of it is one insert behind a fence; then the [`outbox`] delivers to
+//! the [`channel`]s. Promises: no slot is judged twice, no notice is lost, and each has one id over all attempts.
+//! Costs: a question a rule and slot, shared by all that ask the same, and a row. May go wrong: the store is away; then nothing is judged, and
+//! the heartbeat of a channel stops, by which others see it.
+
+mod anomaly;
+mod ask;
+mod backtest;
+mod catalogue;
+mod channel;
+pub mod http;
+mod judge;
+mod lease;
+mod machine;
+mod notice;
+mod observe;
+mod outbox;
+mod owner;
+mod rule;
+mod saving;
+mod target;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use self::catalogue::Files;
+use self::lease::{Lease, RENEW};
+use self::owner::{Ended, Owner};
+pub use self::rule::{RuleBody, RuleError};
+use self::target::Trust;
+use crate::clickhouse::ClickHouse;
+use crate::metrics::Gauge;
+use crate::query::Queries;
+
+/// Pause before the alerts are taken again where that failed.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// `[alerts]` as written in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlertsConfig {
+    /// Folder of `*.toml` with rules and channels; none if it is empty.
+    pub files: String,
+    /// Address of pulse in links.
+    pub external_url: String,
+    /// Networks that channels saved over HTTP may reach beside public addresses.
+    pub allow_networks: Vec<String>,
+    /// Questions of rules that run at a time.
+    pub max_running: usize,
+    /// How often slots are judged again for events that came late.
+    #[serde(with = "humantime_serde")]
+    pub revise_every: Duration,
+}
+
+impl Default for AlertsConfig {
+    fn default() -> Self {
+        Self {
+            files: String::new(),
+            external_url: String::new(),
+            allow_networks: Vec::new(),
+            max_running: 4,
+            revise_every: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The checked form of [`AlertsConfig`].
+#[derive(Clone, Debug)]
+pub struct AlertLimits {
+    files: String,
+    external_url: String,
+    trust: Trust,
+    max_running: usize,
+    revise_every: Duration,
+    is_alone: bool,
+}
+
+impl AlertLimits {
+    /// The same, where it is known whether no other instance can own the alerts, as with the embedded log: then there is no lease.
+    pub fn alone(self, is_alone: bool) -> Self {
+        Self { is_alone, ..self }
+    }
+}
+
+impl AlertsConfig {
+    /// Checks the section; files are read where they are used.
+    ///
+    /// # Errors
+    /// The key and the value that makes no sense.
+    pub fn check(&self) -> Result<AlertLimits, String> {
+        let parse = |text: &String| {
+            let network = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+            network.map_err(|_| format!("alerts.allow_networks: `{text}` is neither an address nor a network"))
+        };
+        let allowed: Vec<IpNet> = self.allow_networks.iter().map(parse).collect::<Result<_, _>>()?;
+        if self.max_running == 0 {
+            return Err("alerts.max_running: 0 would judge nothing".to_owned());
+        }
+        if !self.external_url.is_empty() && url::Url::parse(&self.external_url).is_err() {
+            return Err(format!("alerts.external_url: `{}` is no address", self.external_url));
+        }
+        Ok(AlertLimits {
+            files: self.files.clone(),
+            external_url: self.external_url.clone(),
+            trust: Trust::Key(allowed.into()),
+            max_running: self.max_running,
+            revise_every: self.revise_every.max(Duration::from_secs(1)),
+            is_alone: false,
+        })
+    }
+}
+
+/// What the role is made of.
+struct Parts {
+    queries: Queries,
+    store: ClickHouse,
+    config: AlertLimits,
+    trust: Trust,
+    now_ms: fn() -> i64,
+    /// Whether no other instance can own them: then there is no lease.
+    is_alone: bool,
+}
+
+/// The role. Cheap to clone.
+#[derive(Clone)]
+pub struct Alerts(Arc<Parts>);
+
+impl Alerts {
+    /// Asks through `queries`, keeps what it knows in `store`, and reads the time of `now_ms`.
+    ///
+    /// # Errors
+    /// A file of rules and channels that cannot be read.
+    pub fn new(queries: Queries, store: ClickHouse, config: AlertLimits, now_ms: fn() -> i64) -> Result<Self, String> {
+        Files::read(&config.files)?;
+        let (trust, is_alone) = (config.trust.clone(), config.is_alone);
+        Ok(Self(Arc::new(Parts { queries, store, config, trust, now_ms, is_alone })))
+    }
+
+    /// Judges and tells until asked to stop, while no other instance does.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        let lease = Lease::new(self.0.store.clone());
+        while !stop.is_cancelled() {
+            let taken = if self.0.is_alone { Ok(true) } else { lease.take((self.0.now_ms)()).await };
+            match taken {
+                Ok(true) => self.own(&lease, &stop).await,
+                Ok(false) => {}
+                Err(problem) => tracing::debug!(%problem, "not known who owns the alerts"),
+            }
+            stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
+        }
+        Ok(())
+    }
+
+    /// Owns the alerts as long as the lease is ours.
+    async fn own(&self, lease: &Lease, stop: &CancellationToken) {
+        let owner = match Owner::take(Arc::clone(&self.0)).await {
+            Ok(owner) => owner,
+            Err(problem) => return tracing::warn!(%problem, "the alerts cannot be taken yet"),
+        };
+        tracing::info!("this instance owns the alerts");
+        Gauge::AlertsOwner.set(1.0);
+        let held = stop.child_token();
+        let owning = owner.run(&held);
+        tokio::pin!(owning);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut owning => break ended,
+                () = tokio::time::sleep(RENEW), if !self.0.is_alone => match lease.take((self.0.now_ms)()).await {
+                    Ok(true) => {}
+                    Ok(false) => held.cancel(),
+                    // What is written meanwhile passes the fence or does not.
+                    Err(problem) => tracing::debug!(%problem, "the lease of the alerts cannot be renewed"),
+                },
+            }
+        };
+        Gauge::AlertsOwner.set(0.0);
+        match ended {
+            Ended::Stopped if stop.is_cancelled() && self.0.is_alone => {}
+            Ended::Stopped if stop.is_cancelled() => drop(lease.release().await),
+            Ended::Stopped | Ended::Lost => tracing::info!("this instance owns the alerts no longer"),
+        }
+    }
+}
+
+/// Checks the files of a folder.
+///
+/// # Errors
+/// The file and what is wrong in it.
+pub fn check_files(folder: &str) -> Result<Vec<FileRule>, String> {
+    let files = Files::read(folder)?;
+    let of = |known: &Arc<catalogue::KnownRule>| FileRule {
+        project: known.project_name.clone(),
+        id: known.key.id.clone(),
+        body: known.rule.body.clone(),
+    };
+    Ok(files.rules.values().map(of).collect())
+}
+
+/// A rule that a file says.
+#[derive(Clone, Debug)]
+pub struct FileRule {
+    /// The project.
+    pub project: String,
+    /// The id.
+    pub id: String,
+    /// The rule.
+    pub body: RuleBody,
+}

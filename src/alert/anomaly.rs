@@ -1,0 +1,131 @@
+//! What is to be expected of an hour, and how far a number is from it.
+//!
+//! Expected is the median of the same hour of the week over six weeks, times the level of the last 24 hours. Its variance is
+//! e + (c·e)²: counting alone gives e, and c, by which hours differ beside that, is estimated robustly from the last three weeks and is at
+//! least 3 %. Where fewer than 30 events are expected, hours are taken together. Hours that were alarmed about are in no baseline; they
+//! are in the level again once they are half of the last day, so that what stays is the new normal after a day.
+//! May go wrong: with less than three weeks of history nothing is said ([`Scored::Learning`]).
+
+/// Hours of a week.
+const WEEK: usize = 168;
+/// The least history, and what `c` is estimated from.
+const LEAST_HISTORY: usize = 3 * WEEK;
+/// The least of `c`.
+const LEAST_SPREAD: f64 = 0.03;
+/// The least expected of what is judged at a time.
+const LEAST_EXPECTED: f64 = 30.0;
+/// How many hours may be taken together.
+const WIDTHS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 24];
+/// The median of the square of a standard normal number.
+const MEDIAN_OF_SQUARE: f64 = 0.454_936;
+const DAY: usize = 24;
+
+/// What is known of the hours up to the one that is judged, which is the last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hours<'a> {
+    /// Their numbers.
+    pub(crate) values: &'a [f64],
+    /// Which hour of the week each is, by the local clock.
+    pub(crate) of_week: &'a [u8],
+    /// Whether each was alarmed about.
+    pub(crate) is_excluded: &'a [bool],
+}
+
+/// How far the last hour is from what is expected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Scored {
+    /// There is too little history.
+    Learning,
+    /// It is known.
+    Known(Score),
+}
+
+/// A score and its reason.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Score {
+    /// Standard deviations from what is expected.
+    pub(crate) sigmas: f64,
+    /// What was there, and what is expected, of `width` hours.
+    pub(crate) value: f64,
+    pub(crate) expected: f64,
+    /// One standard deviation.
+    pub(crate) deviation: f64,
+    pub(crate) width: usize,
+}
+
+/// Judges the last of `hours`.
+pub(crate) fn score(hours: Hours<'_>) -> Scored {
+    let Some(last) = hours.values.len().checked_sub(1).filter(|last| *last >= LEAST_HISTORY) else { return Scored::Learning };
+    let baseline: Vec<Option<f64>> = (last.saturating_sub(LEAST_HISTORY)..=last).map(|at| hours.median(at)).collect();
+    let begins = last.saturating_sub(LEAST_HISTORY);
+    let of = |at: usize| baseline.get(at.wrapping_sub(begins)).copied().flatten();
+    let Some(level) = hours.level(last, of) else { return Scored::Learning };
+    let spread = hours.spread(begins, last, of);
+    for width in WIDTHS {
+        let span = last + 1 - width..=last;
+        let expected: f64 = span.clone().filter_map(of).sum::<f64>() * level;
+        if expected < LEAST_EXPECTED && width < DAY {
+            continue;
+        }
+        let value: f64 = hours.values.get(span).unwrap_or_default().iter().sum();
+        // Nothing is expected: one event is one deviation.
+        let deviation = (expected + (spread * expected).powi(2)).sqrt().max(1.0);
+        return Scored::Known(Score { sigmas: (value - expected) / deviation, value, expected, deviation, width });
+    }
+    Scored::Learning
+}
+
+impl Hours<'_> {
+    /// The median of the same hour of the weeks before and, for hours of the past, after; none where there is no such hour.
+    fn median(self, at: usize) -> Option<f64> {
+        let hour = self.of_week.get(at)?;
+        let last = self.values.len() - 1;
+        // By the local clock the same hour is a week away, give or take the hour by which clocks are moved.
+        let near = |week: usize| {
+            let shift = week * WEEK;
+            [at.checked_sub(shift), at.checked_add(shift)].into_iter().flatten().filter(|same| *same < last)
+        };
+        let is_same = |same: &usize| self.of_week.get(*same) == Some(hour) && *same != at && self.is_excluded.get(*same) == Some(&false);
+        let around = |same: usize| [same, same.saturating_sub(1), same + 1].into_iter().find(|same| is_same(same));
+        let mut values: Vec<f64> = (1..=6).flat_map(near).filter_map(around).filter_map(|same| self.values.get(same).copied()).collect();
+        median(&mut values)
+    }
+
+    /// The last day beside its baseline.
+    fn level(self, last: usize, of: impl Fn(usize) -> Option<f64>) -> Option<f64> {
+        let day = last.saturating_sub(DAY)..last;
+        let excluded = day.clone().filter(|at| self.is_excluded.get(*at) == Some(&true)).count();
+        let counts = |at: &usize| 2 * excluded > DAY || self.is_excluded.get(*at) == Some(&false);
+        let pairs = day.filter(counts).filter_map(|at| Some((*self.values.get(at)?, of(at)?)));
+        let (value, expected) = pairs.fold((0.0, 0.0), |(value, expected), pair| (value + pair.0, expected + pair.1));
+        // Without anything expected in a day there is nothing that could be missed.
+        (expected > 0.0).then_some(value / expected)
+    }
+
+    /// By which part hours differ from their baseline beside what counting makes of them.
+    fn spread(self, begins: usize, last: usize, of: impl Fn(usize) -> Option<f64>) -> f64 {
+        let one = |at: usize| {
+            let (value, expected) = (*self.values.get(at)?, of(at)?);
+            if self.is_excluded.get(at) != Some(&false) || expected < LEAST_EXPECTED {
+                return None;
+            }
+            // Against the level of its own day, so that growth is no spread.
+            let level = self.level(at, &of).filter(|_| at >= begins + DAY)?;
+            let expected = expected * level;
+            Some(((value - expected).powi(2) - MEDIAN_OF_SQUARE * expected).max(0.0) / expected.powi(2))
+        };
+        let mut squares: Vec<f64> = (begins..last).filter_map(one).collect();
+        let square = median(&mut squares).unwrap_or_default() / MEDIAN_OF_SQUARE;
+        square.sqrt().max(LEAST_SPREAD)
+    }
+}
+
+fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    let lower = *values.get(values.len().checked_sub(1)? / 2)?;
+    Some(f64::midpoint(lower, upper))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! Asking what a rule asks: through the cache and the guards of all questions.
+//!
+//! Promise: an answer is used only if it is complete up to the time that the verdict needs. One that was kept from before is asked anew.
+
+use serde_json::Value;
+
+use super::catalogue::KnownRule;
+use super::observe::{Observed, Series, Source, Span, ledger_query, parts};
+use crate::event::ids::ProjectId;
+use crate::query::{Get, Queries, QueryError};
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// Events are still on their way into the table.
+    NotYet,
+    /// It was refused or failed.
+    Failed(QueryError),
+}
+
+impl Unanswered {
+    /// Where asking broke off.
+    pub(crate) fn of_bug() -> Self {
+        Self::Failed(QueryError::internal("asking failed"))
+    }
+}
+
+impl From<QueryError> for Unanswered {
+    fn from(problem: QueryError) -> Self {
+        Self::Failed(problem)
+    }
+}
+
+/// What is asked, when, and up to when the answer must be complete.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) span: Span,
+    pub(crate) ripe_ms: i64,
+    pub(crate) now_ms: i64,
+}
+
+/// The numbers of a span of slots.
+pub(crate) async fn observe(queries: &Queries, known: &KnownRule, asked: Asked) -> Result<Observed, Unanswered> {
+    let rule = &known.rule;
+    match rule.source() {
+        Source::Report => {
+            let numbers = result(queries, known, rule.question(asked.span), asked).await?;
+            let mut observed = rule.observe(&numbers);
+            if let Some(question) = rule.count_question(asked.span) {
+                rule.count(&mut observed, &result(queries, known, question, asked).await?);
+            }
+            Ok(observed)
+        }
+        Source::Ledger => {
+            let (project, query) = (ProjectId(known.key.project), ledger_query(asked.span));
+            let get = Get { project, project_name: &known.project_name, report: "ledger", query: &query };
+            let ledger = queries.get(get, asked.now_ms).await?;
+            Ok(rule.observe(&serde_json::from_slice(&ledger).unwrap_or_default()))
+        }
+        Source::Lag => {
+            let through = queries.data_through(asked.now_ms).await.ok_or(Unanswered::NotYet)?;
+            let slot = rule.closed_slot(asked.span.until_ms).unwrap_or(asked.span.from_ms);
+            let lag_s = (asked.now_ms - through).max(0) as f64 / 1_000.0;
+            let series = Series { values: [(slot, lag_s)].into(), ..Series::default() };
+            Ok(Observed { lines: [(String::new(), series)].into(), ..Observed::default() })
+        }
+    }
+}
+
+async fn result(queries: &Queries, known: &KnownRule, mut question: Value, asked: Asked) -> Result<Value, Unanswered> {
+    for is_second in [false, true] {
+        if is_second {
+            // What is kept is older than the verdict needs.
+            question["refresh"] = true.into();
+        }
+        let body = question.to_string();
+        let answer = queries.answer(ProjectId(known.key.project), &known.rule.body.report, body.as_bytes(), asked.now_ms).await?;
+        let unreadable = || Unanswered::Failed(QueryError::internal("an answer cannot be read"));
+        let (result, meta) = parts(&answer).ok_or_else(unreadable)?;
+        let is_stale = meta.get("stale").is_some();
+        let through = meta.get("data_through").and_then(Value::as_str).and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        if !is_stale && through.is_some_and(|through| through.as_millisecond() >= asked.ripe_ms) {
+            return Ok(result);
+        }
+    }
+    Err(Unanswered::NotYet)
+}

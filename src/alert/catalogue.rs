@@ -1,0 +1,240 @@
+//! Which rules and channels there are: those of files, and those that people save.
+//!
+//! What a file says cannot be changed over HTTP. Promise: a file that cannot be read any more changes nothing: what it said last holds, and
+//! a warning says so. May go wrong: what somebody saved names an address that may not be used any more; that channel is left out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::channel::NamedChannel;
+use super::rule::{Rule, RuleBody, is_id};
+use super::target::Trust;
+use crate::clickhouse::{ClickHouse, ClickHouseError};
+use crate::event::ids::ProjectId;
+use crate::store::tables::saved::{self, Saved};
+
+/// What rules, channels and mutes are saved as.
+pub(crate) const RULES: &str = "alert";
+pub(crate) const CHANNELS: &str = "channel";
+pub(crate) const MUTES: &str = "alert_mute";
+/// The project of a rule of a file that names none.
+const DEFAULT_PROJECT: &str = "default";
+/// Largest file.
+const MOST_BYTES: u64 = 4 << 20;
+
+/// Whose rule, and its id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RuleKey {
+    pub(crate) project: u64,
+    pub(crate) id: String,
+}
+
+/// A rule with where it is from.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownRule {
+    pub(crate) key: RuleKey,
+    /// The name of its project, as far as it is known.
+    pub(crate) project_name: String,
+    pub(crate) rule: Rule,
+    /// The version that was saved, or the file.
+    pub(crate) origin: Origin,
+}
+
+/// Where something is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    File(PathBuf),
+    Saved(u64),
+}
+
+/// A rule as it is saved.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedRule {
+    pub(crate) project: String,
+    pub(crate) rule: RuleBody,
+}
+
+/// Who has seen an alert, and until when nobody is to be told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Mute {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ack: Option<Note>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) silence: Option<Note>,
+}
+
+/// What somebody said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Note {
+    pub(crate) by: String,
+    pub(crate) note: String,
+    pub(crate) at: i64,
+    pub(crate) until: i64,
+    /// The episode that was acknowledged.
+    pub(crate) episode: i64,
+}
+
+/// What files say.
+#[derive(Clone, Default)]
+pub(crate) struct Files {
+    pub(crate) rules: BTreeMap<RuleKey, Arc<KnownRule>>,
+    pub(crate) channels: Vec<NamedChannel>,
+    /// Name, change and size of each file.
+    stamps: Vec<(PathBuf, Option<SystemTime>, u64)>,
+}
+
+/// All rules and channels.
+#[derive(Clone, Default)]
+pub(crate) struct Catalogue {
+    pub(crate) rules: BTreeMap<RuleKey, Arc<KnownRule>>,
+    pub(crate) channels: Vec<NamedChannel>,
+    pub(crate) mutes: BTreeMap<RuleKey, Mute>,
+}
+
+impl Files {
+    /// Reads all `*.toml` of a folder, and of nothing if it is empty.
+    ///
+    /// # Errors
+    /// The file and what is wrong in it.
+    pub(crate) fn read(folder: &str) -> Result<Self, String> {
+        let mut files = Self::default();
+        if folder.is_empty() {
+            return Ok(files);
+        }
+        files.stamps = stamps(folder)?;
+        for (path, ..) in files.stamps.clone() {
+            files.add(&path).map_err(|problem| format!("{}: {problem}", path.display()))?;
+        }
+        Ok(files)
+    }
+
+    /// Reads them again if one of them has changed.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn read_again(&self, folder: &str) -> Result<Option<Self>, String> {
+        let has_changed = !folder.is_empty() && stamps(folder)? != self.stamps;
+        if has_changed { Self::read(folder).map(Some) } else { Ok(None) }
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), String> {
+        let size = std::fs::metadata(path).map_err(|problem| problem.to_string())?.len();
+        if size > MOST_BYTES {
+            return Err(format!("{size} bytes are more than {MOST_BYTES}"));
+        }
+        let text = std::fs::read_to_string(path).map_err(|problem| problem.to_string())?;
+        // The message alone: the line may hold a secret.
+        let table: toml::Table = text.parse().map_err(|problem: toml::de::Error| problem.message().to_owned())?;
+        let Ok(Value::Object(file)) = serde_json::to_value(table) else { return Err("it cannot be read".to_owned()) };
+        for (section, entries) in file {
+            let Value::Object(entries) = entries else { return Err(format!("`{section}` is no section")) };
+            for (id, written) in entries {
+                let place = format!("{section}.{id}");
+                let (true, Value::Object(written)) = (is_id(&id), written) else { return Err(format!("`{place}` is no section")) };
+                match section.as_str() {
+                    "alerts" => self.add_rule(path, id, written).map_err(|problem| format!("{place}.{problem}"))?,
+                    "channels" => self.add_channel(&id, &written).map_err(|problem| format!("{place}.{problem}"))?,
+                    _ => return Err(format!("unknown section `{section}`: expected alerts or channels")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_rule(&mut self, path: &Path, id: String, mut written: Map<String, Value>) -> Result<(), String> {
+        let project_name = match written.remove("project") {
+            None => DEFAULT_PROJECT.to_owned(),
+            Some(Value::String(name)) => name,
+            Some(_) => return Err("project: it must be text".to_owned()),
+        };
+        let body: RuleBody = serde_json::from_value(Value::Object(written)).map_err(|problem| problem.to_string())?;
+        let rule = body.check().map_err(|problem| problem.to_string())?;
+        let key = RuleKey { project: ProjectId::of_name(&project_name).0, id };
+        let known = KnownRule { key: key.clone(), project_name, rule, origin: Origin::File(path.to_owned()) };
+        match self.rules.insert(key, Arc::new(known)) {
+            Some(_) => Err("it is there twice".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    fn add_channel(&mut self, id: &str, written: &Map<String, Value>) -> Result<(), String> {
+        let channel = NamedChannel::open(id, written, &Trust::Operator)?;
+        if self.channels.iter().any(|known| known.id == channel.id && known.project == channel.project) {
+            return Err("it is there twice".to_owned());
+        }
+        self.channels.push(channel);
+        Ok(())
+    }
+}
+
+/// The `*.toml` of a folder, with what changes when they do.
+fn stamps(folder: &str) -> Result<Vec<(PathBuf, Option<SystemTime>, u64)>, String> {
+    let listed = std::fs::read_dir(folder).map_err(|problem| format!("alerts.files: `{folder}`: {problem}"))?;
+    let mut paths: Vec<PathBuf> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort_unstable();
+    let stamp = |path: PathBuf| {
+        let metadata = std::fs::metadata(&path).ok();
+        let changed = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+        (path, changed, metadata.map_or(0, |metadata| metadata.len()))
+    };
+    Ok(paths.into_iter().map(stamp).collect())
+}
+
+impl Catalogue {
+    /// What files say and what is saved.
+    pub(crate) async fn read(files: &Files, store: &ClickHouse, trust: &Trust) -> Result<Self, ClickHouseError> {
+        let mut catalogue = Self { rules: files.rules.clone(), channels: files.channels.clone(), mutes: BTreeMap::new() };
+        for (kind, project, saved) in saved::all_of_kinds(store, [RULES, CHANNELS, MUTES]).await? {
+            match kind.as_str() {
+                RULES => catalogue.add_rule(project, &saved),
+                CHANNELS => catalogue.add_channel(project, &saved, trust),
+                _ => {
+                    let mute = serde_json::from_str(&saved.body).unwrap_or_default();
+                    catalogue.mutes.insert(RuleKey { project: project.0, id: saved.name }, mute);
+                }
+            }
+        }
+        Ok(catalogue)
+    }
+
+    fn add_rule(&mut self, project: ProjectId, saved: &Saved) {
+        let key = RuleKey { project: project.0, id: saved.name.clone() };
+        if let Some(known) = known_rule(&key, saved) {
+            // What a file says comes first.
+            self.rules.entry(key).or_insert_with(|| Arc::new(known));
+        }
+    }
+
+    fn add_channel(&mut self, project: ProjectId, saved: &Saved, trust: &Trust) {
+        let written: Map<String, Value> = serde_json::from_str(&saved.body).unwrap_or_default();
+        match NamedChannel::open(&saved.name, &written, trust) {
+            Ok(channel) => self.channels.push(NamedChannel { project: Some(project), ..channel }),
+            Err(problem) => tracing::warn!(channel = %saved.name, %problem, "a saved channel is left out"),
+        }
+    }
+
+    /// The channel of this id for a project: its own before one of all.
+    pub(crate) fn channel(&self, project: ProjectId, id: &str) -> Option<&NamedChannel> {
+        let mut found = self.channels.iter().filter(|channel| channel.id == id && channel.is_of(project));
+        let first = found.next()?;
+        if first.project.is_some() { Some(first) } else { found.find(|channel| channel.project.is_some()).or(Some(first)) }
+    }
+}
+
+/// A rule that was saved; none if it is deleted or of another release.
+pub(crate) fn known_rule(key: &RuleKey, saved: &Saved) -> Option<KnownRule> {
+    let written: SavedRule = serde_json::from_str(&saved.body).ok()?;
+    let rule = written.rule.check().ok()?;
+    Some(KnownRule { key: key.clone(), project_name: written.project, rule, origin: Origin::Saved(saved.version) })
+}
+
+#[cfg(test)]
+mod tests;

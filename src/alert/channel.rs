@@ -1,0 +1,188 @@
+//! Channels: how people are told. One file each, one line of [`CHANNELS`].
+//!
+//! A channel is named by its id and may be that of one project or of all. Promises: secrets are read from the environment or from files
+//! and are shown nowhere; whatever a notice says, a channel sends valid content of bounded size.
+
+mod alertmanager;
+mod email;
+mod pagerduty;
+mod slack;
+mod template;
+mod webhook;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::notice::Notice;
+use super::target::{Outgoing, Sent, Target, Trust};
+use crate::event::ids::ProjectId;
+use crate::secret::Secret;
+
+/// How one kind of receiver is told.
+pub(crate) trait Channel: Send + Sync {
+    /// Tells it, once.
+    fn tell<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Sent>;
+
+    /// Whether it must be told again and again while an alert goes on.
+    fn wants_repeats(&self) -> bool {
+        false
+    }
+}
+
+/// A notice on its way to a channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) id: Uuid,
+    pub(crate) notice: Notice,
+    /// When it is sent, seconds since 1970.
+    pub(crate) now_s: i64,
+}
+
+/// Makes a channel of what is written about it.
+type Open = fn(&Settings<'_>) -> Result<Box<dyn Channel>, String>;
+
+/// Every kind, by the word that a file says.
+const CHANNELS: [(&str, Open); 6] = [
+    ("webhook", webhook::open),
+    ("slack", slack::open),
+    ("pagerduty", pagerduty::open),
+    ("alertmanager", alertmanager::open),
+    ("email", email::open),
+    ("template", template::open),
+];
+
+/// What is written about a channel.
+pub(crate) struct Settings<'a> {
+    keys: &'a Map<String, Value>,
+    trust: &'a Trust,
+}
+
+/// A channel with what it is called.
+#[derive(Clone)]
+pub(crate) struct NamedChannel {
+    pub(crate) id: String,
+    pub(crate) kind: &'static str,
+    /// Whose it is; everybody's without one.
+    pub(crate) project: Option<ProjectId>,
+    /// How often it is told that pulse is alive, in seconds; 0 for never.
+    pub(crate) heartbeat_s: u64,
+    /// Changes with what is written about it.
+    pub(crate) fingerprint: u64,
+    pub(crate) channel: Arc<dyn Channel>,
+}
+
+impl NamedChannel {
+    /// Reads a channel.
+    ///
+    /// # Errors
+    /// The key that is wrong.
+    pub(crate) fn open(id: &str, written: &Map<String, Value>, trust: &Trust) -> Result<Self, String> {
+        let settings = Settings { keys: written, trust };
+        let word = settings.text("kind")?;
+        let known = || CHANNELS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let found = CHANNELS.iter().find(|(name, _)| *name == word);
+        let (kind, open) = found.ok_or_else(|| format!("kind: `{}` is none of {}", super::rule::short(&word), known()))?;
+        let project = settings.optional("project")?.map(|name| ProjectId::of_name(&name));
+        let heartbeat_s = match settings.optional("heartbeat")? {
+            None => 0,
+            Some(text) => {
+                let span = text.parse::<humantime_serde::re::humantime::Duration>().map_err(|_| "heartbeat: not a duration".to_owned())?;
+                span.as_secs().max(1)
+            }
+        };
+        let fingerprint = xxhash_rust::xxh3::xxh3_64(serde_json::to_string(written).unwrap_or_default().as_bytes());
+        Ok(Self { id: id.to_owned(), kind, project, heartbeat_s, fingerprint, channel: Arc::from(open(&settings)?) })
+    }
+
+    /// What names it among all.
+    pub(crate) fn key(&self) -> (u64, String) {
+        (self.project.map_or(0, |project| project.0), self.id.clone())
+    }
+
+    /// Whether the rules of a project may use it.
+    pub(crate) fn is_of(&self, project: ProjectId) -> bool {
+        self.project.is_none_or(|own| own == project)
+    }
+}
+
+impl Settings<'_> {
+    /// Refuses keys that the kind does not know.
+    fn only(&self, known: &[&str]) -> Result<(), String> {
+        let common = ["kind", "project", "heartbeat"];
+        let unknown = self.keys.keys().find(|key| !known.contains(&key.as_str()) && !common.contains(&key.as_str()));
+        unknown.map_or(Ok(()), |key| Err(format!("unknown key `{}`: expected {}", super::rule::short(key), known.join(", "))))
+    }
+
+    fn text(&self, key: &str) -> Result<String, String> {
+        self.optional(key)?.ok_or_else(|| format!("{key}: it is missing"))
+    }
+
+    fn optional(&self, key: &str) -> Result<Option<String>, String> {
+        match self.keys.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(format!("{key}: it must be text")),
+        }
+    }
+
+    fn list(&self, key: &str) -> Result<Vec<String>, String> {
+        match self.keys.get(key) {
+            None => Ok(Vec::new()),
+            Some(Value::String(text)) => Ok(vec![text.clone()]),
+            Some(Value::Array(list)) => list
+                .iter()
+                .map(|text| text.as_str().map(str::to_owned).ok_or_else(|| format!("{key}: it must be a list of texts")))
+                .collect(),
+            Some(_) => Err(format!("{key}: it must be a list of texts")),
+        }
+    }
+
+    /// A secret, from where its text says: `env:NAME` or `file:PATH`.
+    fn secret(&self, key: &str) -> Result<Option<Secret>, String> {
+        let Some(text) = self.optional(key)? else { return Ok(None) };
+        if *self.trust != Trust::Operator {
+            return Err(format!("{key}: only a file of this instance may name a secret"));
+        }
+        read_secret(key, &text).map(Some)
+    }
+
+    /// An address, which may be a secret itself.
+    fn target(&self, key: &str) -> Result<Target, String> {
+        let text = self.text(key)?;
+        let is_secret = text.starts_with("env:") || text.starts_with("file:");
+        let text = if is_secret { self.secret(key)?.unwrap_or_default().reveal().to_owned() } else { text };
+        Target::new(&text, self.trust.clone()).map_err(|problem| format!("{key}: {problem}"))
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the file that is read names the variable")]
+fn read_secret(key: &str, text: &str) -> Result<Secret, String> {
+    if let Some(name) = text.strip_prefix("env:") {
+        let value = std::env::var(name).map_err(|_| format!("{key}: the environment has no `{name}`"))?;
+        return Ok(Secret::from(value));
+    }
+    let Some(path) = text.strip_prefix("file:") else {
+        return Err(format!("{key}: a secret is written as env:NAME or file:PATH"));
+    };
+    let value = std::fs::read_to_string(path).map_err(|problem| format!("{key}: {path}: {}", problem.kind()))?;
+    Ok(Secret::from(value.trim().to_owned()))
+}
+
+/// Cuts a text to so many characters.
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most.saturating_sub(1)) {
+        Some((at, _)) if text.chars().count() > most => format!("{}…", text.get(..at).unwrap_or_default()),
+        _ => text.to_owned(),
+    }
+}
+
+/// Sends JSON.
+async fn post_json(target: &Target, value: &Value) -> Sent {
+    target.post(Outgoing::json(value)).await
+}
+
+#[cfg(test)]
+mod tests;

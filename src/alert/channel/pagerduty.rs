@@ -1,0 +1,79 @@
+//! PagerDuty, Events API v2: one incident an episode, named by its `dedup_key`.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::{Channel, Delivery, Settings, cut, post_json};
+use crate::alert::notice::{Kind, Notice};
+use crate::alert::observe::instant;
+use crate::alert::rule::Severity;
+use crate::alert::target::{Sent, Target};
+use crate::secret::Secret;
+
+/// PagerDuty's own limit.
+const MOST_SUMMARY: usize = 1_024;
+const EVENTS: &str = "https://events.pagerduty.com/v2/enqueue";
+
+struct PagerDuty {
+    target: Target,
+    routing_key: Secret,
+}
+
+pub(super) fn open(settings: &Settings<'_>) -> Result<Box<dyn Channel>, String> {
+    settings.only(&["routing_key", "url"])?;
+    let routing_key = settings.secret("routing_key")?.ok_or("routing_key: it is missing")?;
+    let target = match settings.optional("url")? {
+        Some(_) => settings.target("url")?,
+        None => Target::new(EVENTS, settings.trust.clone())?,
+    };
+    Ok(Box::new(PagerDuty { target, routing_key }))
+}
+
+impl Channel for PagerDuty {
+    fn tell<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Sent> {
+        async move {
+            match event(&delivery.notice, self.routing_key.reveal()) {
+                Some(event) => post_json(&self.target, &event).await,
+                None => Sent::Done,
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The event; none where nobody is to be called.
+fn event(notice: &Notice, routing_key: &str) -> Option<Value> {
+    let action = match notice.kind {
+        Kind::Summary | Kind::Revision | Kind::Report => return None,
+        Kind::Resolved | Kind::Judging if !notice.is_firing() => "resolve",
+        _ => "trigger",
+    };
+    // What ends must have the key of what began.
+    let mut keyed = notice.clone();
+    if keyed.kind == Kind::Judging {
+        keyed.kind = Kind::Delayed;
+    }
+    let severity = match notice.severity {
+        Severity::Critical => "critical",
+        Severity::Warning => "warning",
+        Severity::Info => "info",
+    };
+    let mut event = json!({
+        "routing_key": routing_key,
+        "event_action": action,
+        "dedup_key": keyed.episode_key().to_string(),
+        "payload": {
+            "summary": cut(&notice.title(), MOST_SUMMARY),
+            "source": "pulse",
+            "severity": severity,
+            "timestamp": instant(notice.at),
+            "custom_details": super::webhook::body(notice).get("pulse").cloned().unwrap_or_default(),
+        },
+    });
+    if !notice.url.is_empty() {
+        event["client"] = "pulse".into();
+        event["client_url"] = notice.url.clone().into();
+    }
+    Some(event)
+}

@@ -1,0 +1,43 @@
+use serde_json::json;
+
+use super::*;
+
+fn opened(written: Value, trust: &Trust) -> Result<NamedChannel, String> {
+    NamedChannel::open("a", written.as_object().unwrap(), trust)
+}
+
+#[test]
+fn a_channel_that_is_misspelt_is_refused_by_key() {
+    for (written, expected) in [
+        (json!({"kind": "pigeon"}), "kind: `pigeon`"),
+        (json!({"kind": "webhook"}), "url: it is missing"),
+        (json!({"kind": "webhook", "url": "https://a.example/", "secrets": "x"}), "unknown key `secrets`"),
+        (json!({"kind": "webhook", "url": "https://a.example/", "secret": "hush"}), "secret: a secret is written as env:NAME or file:PATH"),
+        (json!({"kind": "webhook", "url": "https://a.example/", "secret": "file:/nowhere"}), "secret: /nowhere"),
+        (json!({"kind": "template", "url": "https://a.example/", "template": "{{ x"}), "template:"),
+        (json!({"kind": "email", "url": "smtp://a.example", "from": "x", "to": []}), "from: `x`"),
+        (json!({"kind": "slack", "url": "https://a.example/", "heartbeat": "often"}), "heartbeat:"),
+    ] {
+        let problem = opened(written, &Trust::Operator).err().unwrap();
+        assert!(problem.contains(expected) && !problem.contains("hush"), "{problem}");
+    }
+}
+
+#[test]
+fn who_has_a_key_alone_names_no_secret_and_sends_no_mail() {
+    let trust = Trust::Key(Arc::from([]));
+    for written in [
+        json!({"kind": "webhook", "url": "env:HOME"}),
+        json!({"kind": "pagerduty", "routing_key": "file:/etc/hostname"}),
+        json!({"kind": "email", "url": "smtp://a.example", "from": "a@b.example", "to": ["a@b.example"]}),
+        json!({"kind": "slack", "url": "https://10.0.0.1/"}),
+    ] {
+        assert!(opened(written.clone(), &trust).is_err(), "{written}");
+    }
+    assert!(opened(json!({"kind": "webhook", "url": "https://a.example/"}), &trust).is_ok());
+}
+
+#[test]
+fn texts_are_cut_between_characters() {
+    assert_eq!((cut("äöü", 3), cut("äöüß", 3)), ("äöü".to_owned(), "äö…".to_owned()));
+}

@@ -1,0 +1,330 @@
+//! From numbers to verdicts, states and what is to be told: everything about a rule that needs no I/O and no clock.
+//!
+//! Promises: slots are judged once each, in order; the same function judges live and in a back-test. Slots that are judged in one go, after an
+//! outage, tell channels once, of how it stands at the end. Late events change verdicts of the past ([`revise`]), never states.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::anomaly::{self, Hours, Scored};
+use super::machine::{Change, Line, Quiet, Telling, Verdict};
+use super::observe::{Observed, Series};
+use super::rule::{Reduce, Rule, Side};
+
+/// Most slots that are judged in one go: what is older was missed for good.
+pub(crate) const MOST_AT_ONCE: usize = 1_500;
+/// Most hours that are kept out of the baseline: six weeks.
+const MOST_ALARMED: usize = 1_008;
+/// Most lines of which it is remembered that they exist.
+const MOST_LINES: usize = 2_000;
+
+/// All that is known of a rule. Rebuilt from its last rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RuleState {
+    /// The start of the last slot that was judged.
+    pub(crate) cursor: Option<i64>,
+    /// What was asked, as [`Rule::fingerprint`] says; 0 before anything was.
+    #[serde(default)]
+    pub(crate) asked: u64,
+    /// The slot in which the first of its lines became an alert; 0 while there is none.
+    #[serde(default)]
+    pub(crate) episode: i64,
+    /// Slots that were wrong: no baseline for what comes.
+    #[serde(default)]
+    pub(crate) alarmed: BTreeSet<i64>,
+    #[serde(default)]
+    pub(crate) health: Health,
+    /// Its lines; each has a row of its own.
+    #[serde(skip)]
+    pub(crate) lines: BTreeMap<String, Line>,
+}
+
+/// Whether it can be judged at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Health {
+    /// Failures in a row.
+    pub(crate) failures: u32,
+    /// Since when data is missing; 0 if it is not.
+    pub(crate) delayed_since: i64,
+    /// Whether channels know.
+    pub(crate) told_failed: bool,
+    pub(crate) told_delayed: bool,
+}
+
+/// What a line was in a slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sighting {
+    pub(crate) value: Option<f64>,
+    pub(crate) verdict: Verdict,
+    /// Why, where a number alone does not say it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) reason: String,
+}
+
+/// What was seen, by slot and line.
+pub(crate) type Seen = BTreeMap<i64, BTreeMap<String, Sighting>>;
+
+/// A line of the history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) slot: i64,
+    pub(crate) line: String,
+    pub(crate) change: Change,
+    pub(crate) value: Option<f64>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) reason: String,
+    /// Whether it was judged much later than it could have been.
+    #[serde(default)]
+    pub(crate) is_late: bool,
+}
+
+/// A verdict that late events have changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Revision {
+    pub(crate) slot: i64,
+    pub(crate) line: String,
+    pub(crate) was: Sighting,
+    pub(crate) is: Sighting,
+}
+
+/// What channels are to be told of a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) line: String,
+    pub(crate) telling: Telling,
+    pub(crate) since: i64,
+    pub(crate) value: Option<f64>,
+    pub(crate) reason: String,
+}
+
+/// What came of judging slots.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Judged {
+    /// What was seen, by slot and line.
+    pub(crate) seen: Seen,
+    pub(crate) entries: Vec<Entry>,
+    /// Lines whose state changed.
+    pub(crate) changed: BTreeSet<String>,
+    pub(crate) told: Vec<Told>,
+    /// The episode that this is about: the one that is going on, or the one that has just ended.
+    pub(crate) episode: i64,
+    /// Changes that channels were not told, because all was over when it could be judged.
+    pub(crate) is_over_already: bool,
+}
+
+/// When and how slots are judged.
+pub(crate) struct Occasion<'a> {
+    /// The slots, in order.
+    pub(crate) slots: &'a [i64],
+    pub(crate) is_late: bool,
+    /// Whether channels may be told of a line.
+    pub(crate) quiet: &'a dyn Fn(&str, &Line) -> Quiet,
+}
+
+/// Judges slots in order.
+pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occasion: &Occasion<'_>) -> Judged {
+    let mut judged = Judged { episode: state.episode, ..Judged::default() };
+    let mut changes: BTreeMap<String, Vec<Change>> = BTreeMap::new();
+    for slot in occasion.slots {
+        let names: BTreeSet<&String> = observed.lines.keys().chain(state.lines.keys()).collect();
+        let names: Vec<String> = names.into_iter().cloned().collect();
+        for name in names {
+            let sighting = see(rule, state, observed.lines.get(&name), At { slot: *slot, absent: observed.absent });
+            let is_new = !state.lines.contains_key(&name);
+            let line = state.lines.entry(name.clone()).or_default();
+            let was_idle = line.is_idle();
+            line.value = sighting.value;
+            for change in line.judge(rule, sighting.verdict, *slot) {
+                let (value, reason) = (sighting.value, sighting.reason.clone());
+                judged.entries.push(Entry { slot: *slot, line: name.clone(), change, value, reason, is_late: occasion.is_late });
+                changes.entry(name.clone()).or_default().push(change);
+            }
+            if is_new || !was_idle || !line.is_idle() {
+                judged.changed.insert(name.clone());
+            }
+            if rule.body.reduce == Reduce::Anomaly && sighting.verdict == Verdict::Wrong {
+                state.alarmed.insert(*slot);
+            }
+            judged.seen.entry(*slot).or_default().insert(name, sighting);
+        }
+        state.follow(*slot, &mut judged);
+    }
+    tell(rule, state, &mut judged, &Tellings { occasion, changes: &changes });
+    state.forget();
+    judged
+}
+
+/// A slot, and what the number of a line is that is not in the answer.
+#[derive(Clone, Copy)]
+struct At {
+    slot: i64,
+    absent: Option<f64>,
+}
+
+/// What decides what is told.
+struct Tellings<'a> {
+    occasion: &'a Occasion<'a>,
+    changes: &'a BTreeMap<String, Vec<Change>>,
+}
+
+fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tellings: &Tellings<'_>) {
+    let last = tellings.occasion.slots.last().and_then(|slot| judged.seen.get(slot));
+    for (name, line) in &mut state.lines {
+        let quiet = (tellings.occasion.quiet)(name, line);
+        let before = line.clone();
+        let changes = tellings.changes.get(name).map(Vec::as_slice).unwrap_or_default();
+        if let Some(telling) = line.tell(rule, changes, quiet) {
+            let reason = last.and_then(|seen| seen.get(name)).map(|sighting| sighting.reason.clone()).unwrap_or_default();
+            judged.told.push(Told { line: name.clone(), telling, since: line.since, value: line.value, reason });
+        } else if !quiet.is_muted && !line.is_flapping && changes.contains(&Change::Resolved) {
+            judged.is_over_already |= changes.contains(&Change::Fired) || changes.contains(&Change::NoData);
+        }
+        if *line != before {
+            judged.changed.insert(name.clone());
+        }
+    }
+}
+
+/// What a line is in a slot.
+fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At) -> Sighting {
+    let At { slot, absent } = at;
+    let nothing = Series::default();
+    let series = series.unwrap_or(&nothing);
+    let number = |slot: i64| series.values.get(&slot).copied().or(absent);
+    let sighting = |value: Option<f64>, verdict, reason: String| Sighting { value, verdict, reason };
+    let count = series.counts.get(&slot).copied().unwrap_or_default();
+    if rule.body.min_count > 0.0 && count < rule.body.min_count {
+        return sighting(number(slot), Verdict::Unjudged, format!("{count} is fewer than {}", rule.body.min_count));
+    }
+    let (value, reason) = match rule.body.reduce {
+        Reduce::Last => (number(slot), String::new()),
+        Reduce::Sum(slots) => (folded(rule, slot, slots, number).map(|values| values.iter().sum()), String::new()),
+        Reduce::Average(slots) => {
+            let values = folded(rule, slot, slots, number);
+            (values.map(|values| values.iter().sum::<f64>() / values.len() as f64), String::new())
+        }
+        Reduce::Least(slots) => (folded(rule, slot, slots, number).and_then(|values| values.into_iter().reduce(f64::min)), String::new()),
+        Reduce::Most(slots) => (folded(rule, slot, slots, number).and_then(|values| values.into_iter().reduce(f64::max)), String::new()),
+        Reduce::Change(against) => {
+            let before = rule.compared(slot, against).and_then(number);
+            match (number(slot), before) {
+                // From nothing to something is no part of anything.
+                (Some(_), Some(0.0)) => return sighting(None, Verdict::Unjudged, "nothing was there before".to_owned()),
+                (Some(now), Some(before)) => (Some((now - before) / before.abs()), format!("{now}, before {before}")),
+                _ => (None, String::new()),
+            }
+        }
+        Reduce::Anomaly => return unusual(rule, state, slot, number),
+    };
+    match value.filter(|value| value.is_finite()) {
+        None => sighting(None, Verdict::NoData, String::new()),
+        Some(value) => sighting(Some(value), verdict(rule, value), reason),
+    }
+}
+
+fn verdict(rule: &Rule, value: f64) -> Verdict {
+    match rule.side(value) {
+        Side::Wrong => Verdict::Wrong,
+        Side::Between => Verdict::Between,
+        Side::Right => Verdict::Right,
+    }
+}
+
+/// The numbers of the last `slots` slots that have one; none if not even one has.
+fn folded(rule: &Rule, slot: i64, slots: u32, number: impl Fn(i64) -> Option<f64>) -> Option<Vec<f64>> {
+    let mut values: Vec<f64> = Vec::new();
+    let mut at = Some(slot);
+    for _ in 0..slots {
+        let Some(slot) = at else { break };
+        values.extend(number(slot));
+        at = rule.interval.start_ms(slot - 1, &rule.zone);
+    }
+    (!values.is_empty()).then_some(values)
+}
+
+fn unusual(rule: &Rule, state: &RuleState, slot: i64, number: impl Fn(i64) -> Option<f64>) -> Sighting {
+    let unjudged = |reason: &str| Sighting { value: None, verdict: Verdict::Unjudged, reason: reason.to_owned() };
+    let (mut values, mut of_week, mut is_excluded) = (Vec::new(), Vec::new(), Vec::new());
+    let Some(first) = rule.look_back(slot) else { return unjudged("learning") };
+    let mut at = Some(first);
+    while let Some(hour) = at.filter(|hour| *hour <= slot) {
+        if let Some(value) = number(hour).filter(|value| *value > 0.0 || !values.is_empty()) {
+            // History begins with the first event.
+            values.push(value);
+            of_week.push(hour_of_week(rule, hour));
+            is_excluded.push(state.alarmed.contains(&hour));
+        }
+        at = rule.next_slot(hour);
+    }
+    match anomaly::score(Hours { values: &values, of_week: &of_week, is_excluded: &is_excluded }) {
+        Scored::Learning => unjudged("learning"),
+        Scored::Known(score) => {
+            let hours = if score.width > 1 { format!(" in {} hours", score.width) } else { String::new() };
+            let reason =
+                format!("{:.0}{hours}, expected {:.0} ± {:.0} for {}", score.value, score.expected, score.deviation, weekday(rule, slot));
+            Sighting { value: Some(score.sigmas), verdict: verdict(rule, score.sigmas), reason }
+        }
+    }
+}
+
+fn hour_of_week(rule: &Rule, slot: i64) -> u8 {
+    let at = Timestamp::from_millisecond(slot).unwrap_or_default().to_zoned_datetime(rule.zone.clone());
+    at.weekday().to_monday_zero_offset() as u8 * 24 + at.hour() as u8
+}
+
+fn weekday(rule: &Rule, slot: i64) -> String {
+    let at = Timestamp::from_millisecond(slot).unwrap_or_default().to_zoned_datetime(rule.zone.clone());
+    at.strftime("%A %H:%M").to_string()
+}
+
+impl RuleState {
+    /// Follows when alerts of the rule begin and end.
+    fn follow(&mut self, slot: i64, judged: &mut Judged) {
+        self.cursor = Some(slot);
+        let is_alert = self.lines.values().any(Line::is_alert);
+        match (is_alert, self.episode) {
+            (true, 0) => self.episode = slot,
+            (false, _) => self.episode = 0,
+            (true, _) => {}
+        }
+        if self.episode != 0 {
+            judged.episode = self.episode;
+        }
+    }
+
+    /// Drops what is too much.
+    fn forget(&mut self) {
+        while self.alarmed.len() > MOST_ALARMED {
+            self.alarmed.pop_first();
+        }
+        let excess = self.lines.len().saturating_sub(MOST_LINES);
+        if excess > 0 {
+            let idle: Vec<String> =
+                self.lines.iter().filter(|(_, line)| line.is_idle()).map(|(name, _)| name.clone()).take(excess).collect();
+            idle.iter().for_each(|name| drop(self.lines.remove(name)));
+        }
+    }
+}
+
+/// Judges slots again that were judged before; what is another verdict now. `recent` is what was seen then, and is what is seen now.
+pub(crate) fn revise(rule: &Rule, state: &RuleState, recent: &mut Seen, observed: &Observed) -> Vec<Revision> {
+    let mut revisions = Vec::new();
+    for (slot, lines) in recent {
+        let names: BTreeSet<String> = lines.keys().chain(observed.lines.keys()).cloned().collect();
+        for name in names {
+            let is = see(rule, state, observed.lines.get(&name), At { slot: *slot, absent: observed.absent });
+            let nothing = Sighting { value: observed.absent, verdict: Verdict::Unjudged, reason: String::new() };
+            let was = lines.insert(name.clone(), is.clone()).unwrap_or(nothing);
+            if was.verdict != is.verdict && was.verdict != Verdict::Unjudged {
+                revisions.push(Revision { slot: *slot, line: name, was, is });
+            }
+        }
+    }
+    revisions
+}
+
+#[cfg(test)]
+mod tests;

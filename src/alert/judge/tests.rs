@@ -1,0 +1,188 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::alert::machine::tests::rule;
+use crate::alert::observe::Span;
+
+const MINUTE: i64 = 60_000;
+
+fn never(_: &str, _: &Line) -> Quiet {
+    Quiet::default()
+}
+
+fn occasion(slots: &[i64]) -> Occasion<'_> {
+    Occasion { slots, is_late: false, quiet: &never }
+}
+
+/// Numbers of one line in minutes from 0 on.
+fn observed(values: &[Option<f64>]) -> Observed {
+    let values = (0..).zip(values).filter_map(|(at, value)| Some((at * MINUTE, (*value)?))).collect();
+    Observed { lines: [(String::new(), Series { values, ..Series::default() })].into(), ..Observed::default() }
+}
+
+fn reduced_by_hand(reduce: Reduce, values: &[Option<f64>], at: usize) -> Option<f64> {
+    let last = |slots: u32| values[(at + 1).saturating_sub(slots as usize)..=at].iter().flatten().copied().collect::<Vec<f64>>();
+    let non_empty = |values: Vec<f64>| Some(values).filter(|values| !values.is_empty());
+    match reduce {
+        Reduce::Sum(slots) => non_empty(last(slots)).map(|values| values.iter().sum()),
+        Reduce::Average(slots) => non_empty(last(slots)).map(|values| values.iter().sum::<f64>() / values.len() as f64),
+        Reduce::Least(slots) => non_empty(last(slots)).map(|values| values.into_iter().fold(f64::MAX, f64::min)),
+        Reduce::Most(slots) => non_empty(last(slots)).map(|values| values.into_iter().fold(f64::MIN, f64::max)),
+        Reduce::Change(_) => {
+            let (now, before) = (values[at]?, (*values.get(at.checked_sub(1)?)?)?);
+            (before != 0.0).then(|| (now - before) / before)
+        }
+        Reduce::Last | Reduce::Anomaly => values[at],
+    }
+}
+
+fn reduce() -> impl Strategy<Value = Reduce> {
+    use crate::alert::rule::Against;
+    prop_oneof![
+        Just(Reduce::Last),
+        (1_u32..5).prop_map(Reduce::Sum),
+        (1_u32..5).prop_map(Reduce::Average),
+        (1_u32..5).prop_map(Reduce::Least),
+        (1_u32..5).prop_map(Reduce::Most),
+        Just(Reduce::Change(Against::Previous)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn numbers_are_made_of_slots_as_by_hand(
+        values in proptest::collection::vec(proptest::option::weighted(0.8, (0_u8..20).prop_map(f64::from)), 1..30),
+        reduce in reduce(),
+    ) {
+        let rule = rule(json!({"reduce": reduce}));
+        let (mut state, observed) = (RuleState::default(), observed(&values));
+        for at in 0..values.len() {
+            let slot = at as i64 * MINUTE;
+            let judged = judge(&rule, &mut state, &observed, &occasion(&[slot]));
+            prop_assert_eq!(judged.seen[&slot][""].value, reduced_by_hand(reduce, &values, at), "{:?} at {}", reduce, at);
+        }
+    }
+
+    /// In however many goes, and with a new owner between any two: the states and the history are the same.
+    #[test]
+    fn slots_that_are_caught_up_come_to_the_same_states(
+        values in proptest::collection::vec(proptest::option::weighted(0.9, (0_u8..20).prop_map(f64::from)), 1..40),
+        goes in proptest::collection::vec(1_usize..8, 40),
+    ) {
+        let rule = rule(json!({"for": 2, "keep_firing_for": 1}));
+        let observed = observed(&values);
+        let slots: Vec<i64> = (0..values.len() as i64).map(|at| at * MINUTE).collect();
+        let (mut one, mut entries) = (RuleState::default(), Vec::new());
+        for slot in &slots {
+            entries.extend(judge(&rule, &mut one, &observed, &occasion(&[*slot])).entries);
+        }
+        let (mut other, mut caught_up, mut rest) = (RuleState::default(), Vec::new(), &slots[..]);
+        for go in goes {
+            let (now, later) = rest.split_at(go.min(rest.len()));
+            rest = later;
+            if now.is_empty() {
+                break;
+            }
+            // What is written is all that the next owner has.
+            let lines = other.lines.iter().map(|(name, line)| (name.clone(), serde_json::from_str(&serde_json::to_string(line).unwrap()).unwrap()));
+            let lines = lines.collect();
+            other = RuleState { lines, ..serde_json::from_str(&serde_json::to_string(&other).unwrap()).unwrap() };
+            caught_up.extend(judge(&rule, &mut other, &observed, &occasion(now)).entries);
+        }
+        prop_assert_eq!(entries, caught_up);
+        let phases = |state: &RuleState| state.lines.values().map(|line| (line.phase, line.since, line.episode, line.streak)).collect::<Vec<_>>();
+        prop_assert_eq!((phases(&one), one.cursor, one.episode), (phases(&other), other.cursor, other.episode));
+    }
+
+    /// Judged again with the same numbers nothing changes; with others what changes is what would have been judged otherwise.
+    #[test]
+    fn late_events_revise_what_they_change_and_nothing_else(
+        values in proptest::collection::vec((0_u8..20).prop_map(|value| Some(f64::from(value))), 1..30),
+        late in proptest::collection::vec((0_usize..30, 1_u8..9), 0..4),
+    ) {
+        let rule = rule(json!({}));
+        let slots: Vec<i64> = (0..values.len() as i64).map(|at| at * MINUTE).collect();
+        let mut state = RuleState::default();
+        let mut recent = judge(&rule, &mut state, &observed(&values), &occasion(&slots)).seen;
+        prop_assert!(revise(&rule, &state, &mut recent, &observed(&values)).is_empty());
+        let mut more = values.clone();
+        for (at, number) in late {
+            if let Some(Some(value)) = more.get_mut(at) {
+                *value += f64::from(number);
+            }
+        }
+        let revised: Vec<i64> = revise(&rule, &state, &mut recent, &observed(&more)).iter().map(|revision| revision.slot).collect();
+        let side = |value: &Option<f64>| rule.side(value.unwrap());
+        let expected: Vec<i64> = slots.iter().zip(values.iter().zip(&more)).filter(|(_, (a, b))| side(a) != side(b)).map(|(slot, _)| *slot).collect();
+        prop_assert_eq!(revised, expected);
+        prop_assert!(revise(&rule, &state, &mut recent, &observed(&more)).is_empty(), "each is said once");
+    }
+}
+
+#[test]
+fn slots_of_an_outage_are_told_once_and_what_is_over_is_summed_up() {
+    let rule = rule(json!({"condition": {"above": 2}, "resolve": null}));
+    let told = |values: &[f64]| {
+        let values: Vec<Option<f64>> = values.iter().copied().map(Some).collect();
+        let slots: Vec<i64> = (0..values.len() as i64).map(|at| at * MINUTE).collect();
+        let mut state = RuleState::default();
+        let judged = judge(&rule, &mut state, &observed(&values), &Occasion { is_late: true, ..occasion(&slots) });
+        (judged.told.iter().map(|told| told.telling).collect::<Vec<_>>(), judged.is_over_already)
+    };
+    assert_eq!(told(&[3.0, 1.0, 3.0]), (vec![Telling::Fired], false));
+    assert_eq!(told(&[3.0, 1.0, 1.0]), (vec![], true));
+    assert_eq!(told(&[1.0, 1.0]), (vec![], false));
+}
+
+#[test]
+fn a_number_of_too_few_is_not_judged() {
+    let rule = rule(json!({"min_count": 5, "condition": {"below": 0.5}, "resolve": null}));
+    let series = |value: f64, count: f64| Series { values: [(0, value)].into(), counts: [(0, count)].into() };
+    let verdict = |series: Series| {
+        let observed = Observed { lines: [(String::new(), series)].into(), ..Observed::default() };
+        judge(&rule, &mut RuleState::default(), &observed, &occasion(&[0])).seen[&0][""].verdict
+    };
+    assert_eq!((verdict(series(0.1, 4.0)), verdict(series(0.1, 5.0))), (Verdict::Unjudged, Verdict::Wrong));
+}
+
+#[test]
+fn a_line_that_vanishes_has_nothing_where_things_are_counted() {
+    let rule = rule(json!({"condition": {"below": 1}, "resolve": null, "question": {"series": [{"event": "a"}], "breakdown": "country"}}));
+    let chart = |values: [serde_json::Value; 2]| {
+        let series = values.map(|value| json!({"name": "a", "breakdown": value, "kind": "value", "values": [3, 3]}));
+        rule.observe(&json!({"buckets": ["1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z"], "series": series}))
+    };
+    let mut state = RuleState::default();
+    judge(&rule, &mut state, &chart([json!("DE"), json!("FR")]), &occasion(&[0]));
+    let judged = judge(&rule, &mut state, &chart([json!("DE"), json!("DE")]), &occasion(&[MINUTE]));
+    let told: Vec<&str> = judged.told.iter().map(|told| told.line.as_str()).collect();
+    assert_eq!(told, ["\"FR\""]);
+}
+
+#[test]
+fn ten_thousand_lines_are_one_notice() {
+    let rule = rule(json!({}));
+    let lines = (0..10_000).map(|number| (format!("\"{number}\""), Series { values: [(0, 11.0)].into(), ..Series::default() }));
+    let observed = Observed { lines: lines.collect(), ..Observed::default() };
+    let mut state = RuleState::default();
+    let judged = judge(&rule, &mut state, &observed, &occasion(&[0]));
+    let about = crate::alert::notice::About { project: 1, id: "many", rule: &rule, base: "" };
+    let notice = about.of_judged(&state, &judged, 0).unwrap();
+    assert_eq!((notice.lines.len(), notice.unnamed, notice.firing), (100, 9_900, 10_000));
+    assert!(serde_json::to_string(&notice).unwrap().len() < 100_000 && notice.body().len() < 10_000);
+}
+
+#[test]
+fn the_day_before_is_the_same_time_of_the_clock() {
+    let rule = rule(
+        json!({"interval": "hour", "timezone": "Europe/Berlin", "reduce": {"change": "day"}, "condition": {"below": -0.5}, "resolve": null}),
+    );
+    let at = |text: &str| text.parse::<Timestamp>().unwrap().as_millisecond();
+    let (slot, before) = (at("2026-03-29T10:00:00Z"), at("2026-03-28T11:00:00Z"));
+    let series = Series { values: [(slot, 10.0), (before, 40.0), (at("2026-03-28T10:00:00Z"), 10.0)].into(), ..Series::default() };
+    let observed = Observed { lines: [(String::new(), series)].into(), ..Observed::default() };
+    let judged = judge(&rule, &mut RuleState::default(), &observed, &occasion(&[slot]));
+    assert_eq!((judged.seen[&slot][""].value, judged.seen[&slot][""].verdict), (Some(-0.75), Verdict::Wrong));
+    assert_eq!(rule.question(Span { from_ms: before, until_ms: slot })["from"], "2026-03-28T11:00:00Z");
+}

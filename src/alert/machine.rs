@@ -1,0 +1,257 @@
+//! The states of one line of a rule, as a pure machine.
+//!
+//! `ok → pending → firing → recovering → ok`, and `no_data` beside them. A verdict on each slot, in order, moves it. Beside the state stands
+//! what channels have been told: they are told whenever that differs, unless they must not be told now. So nothing is told twice, and
+//! what was kept back is told later if it still holds.
+
+use serde::{Deserialize, Serialize};
+
+use super::rule::{NoData, Rule};
+
+/// Changes within [`FLAP_SPAN`] times `for` slots that make a line flap.
+const FLAP_CHANGES: usize = 5;
+const FLAP_SPAN: u64 = 10;
+
+/// What one slot says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    /// The condition holds.
+    Wrong,
+    /// It does not, but the number is not behind the threshold of `resolve` yet.
+    Between,
+    /// All is well.
+    Right,
+    /// There is no number.
+    NoData,
+    /// There are too few events behind the number, or too little history.
+    Unjudged,
+}
+
+/// The state of a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// All is well.
+    #[default]
+    Ok,
+    /// Wrong, but not for long enough.
+    Pending,
+    /// Wrong.
+    Firing,
+    /// Right again, but not for long enough.
+    Recovering,
+    /// Without numbers for long enough.
+    NoData,
+}
+
+/// What people are told of a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Told {
+    /// That all is well.
+    #[default]
+    Ok,
+    /// That it fires.
+    Firing,
+    /// That it has no numbers.
+    NoData,
+}
+
+/// A line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub(crate) phase: Phase,
+    /// The slot in which the phase began.
+    pub(crate) since: i64,
+    /// The slot in which the alert began; 0 while there is none.
+    #[serde(default)]
+    pub(crate) episode: i64,
+    /// Slots in a row that the phase has lasted, as `for` and `keep_firing_for` count.
+    pub(crate) streak: u32,
+    pub(crate) told: Told,
+    /// When that was told, counted in slots.
+    #[serde(default)]
+    pub(crate) told_at: u64,
+    /// How many slots were judged, and at which of them the alert began or ended last.
+    pub(crate) judged: u64,
+    #[serde(default)]
+    pub(crate) changes: Vec<u64>,
+    #[serde(default)]
+    pub(crate) is_flapping: bool,
+    /// The last number.
+    #[serde(default)]
+    pub(crate) value: Option<f64>,
+}
+
+/// What happened to a line in a slot; goes into the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    Pending,
+    /// It was wrong for too short.
+    Calmed,
+    Fired,
+    Recovering,
+    /// It was right for too short.
+    Relapsed,
+    Resolved,
+    NoData,
+    FlappingBegan,
+    FlappingEnded,
+}
+
+/// What is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Telling {
+    Fired,
+    NoData,
+    Resolved,
+    Flapping,
+    Reminder,
+}
+
+/// Whether channels may be told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Quiet {
+    /// Silenced, or outside of the hours.
+    pub(crate) is_muted: bool,
+    /// Somebody knows: no reminders.
+    pub(crate) is_acked: bool,
+}
+
+impl Line {
+    /// Takes the verdict on the next slot; what changed by it.
+    pub(crate) fn judge(&mut self, rule: &Rule, verdict: Verdict, slot: i64) -> Vec<Change> {
+        let was_alert = self.is_alert();
+        self.judged += 1;
+        let mut changes: Vec<Change> = self.moved(rule, verdict, slot).into_iter().collect();
+        if was_alert != self.is_alert() {
+            self.episode = if was_alert { 0 } else { slot };
+            self.changes.push(self.judged);
+        }
+        let span = FLAP_SPAN * u64::from(rule.for_slots);
+        let judged = self.judged;
+        self.changes.retain(|at| at + span > judged);
+        if !self.is_flapping && self.changes.len() >= FLAP_CHANGES {
+            self.is_flapping = true;
+            changes.push(Change::FlappingBegan);
+        } else if self.is_flapping && self.changes.is_empty() {
+            self.is_flapping = false;
+            changes.push(Change::FlappingEnded);
+        }
+        changes
+    }
+
+    /// Whether it is an alert.
+    pub(crate) const fn is_alert(&self) -> bool {
+        matches!(self.phase, Phase::Firing | Phase::Recovering | Phase::NoData)
+    }
+
+    /// Whether there is nothing to remember of it but that it exists.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase == Phase::Ok && self.told == Told::Ok && !self.is_flapping && self.changes.is_empty()
+    }
+
+    fn moved(&mut self, rule: &Rule, verdict: Verdict, slot: i64) -> Option<Change> {
+        let verdict = match (verdict, rule.body.no_data) {
+            (Verdict::NoData, NoData::Keep) | (Verdict::Unjudged, _) => return None,
+            (Verdict::NoData, NoData::Ok) => Verdict::Right,
+            (verdict, _) => verdict,
+        };
+        match verdict {
+            Verdict::NoData => self.without_data(rule, slot),
+            Verdict::Wrong => self.wrong(rule, slot),
+            Verdict::Between => self.between(slot),
+            Verdict::Right | Verdict::Unjudged => self.right(rule, slot),
+        }
+    }
+
+    fn wrong(&mut self, rule: &Rule, slot: i64) -> Option<Change> {
+        let is_long_enough = self.phase == Phase::Pending && self.streak + 1 >= rule.for_slots;
+        match self.phase {
+            Phase::Firing => None,
+            Phase::Recovering => self.enter(Phase::Firing, slot, Change::Relapsed),
+            Phase::Ok if rule.for_slots > 1 => self.enter(Phase::Pending, slot, Change::Pending),
+            Phase::Pending if !is_long_enough => {
+                self.streak += 1;
+                None
+            }
+            Phase::Ok | Phase::Pending | Phase::NoData => self.enter(Phase::Firing, slot, Change::Fired),
+        }
+    }
+
+    fn without_data(&mut self, rule: &Rule, slot: i64) -> Option<Change> {
+        match self.phase {
+            Phase::NoData | Phase::Firing | Phase::Recovering => None,
+            Phase::Ok if rule.for_slots > 1 => self.enter(Phase::Pending, slot, Change::Pending),
+            Phase::Ok => self.enter(Phase::NoData, slot, Change::NoData),
+            Phase::Pending => {
+                self.streak += 1;
+                if self.streak < rule.for_slots { None } else { self.enter(Phase::NoData, slot, Change::NoData) }
+            }
+        }
+    }
+
+    fn between(&mut self, slot: i64) -> Option<Change> {
+        match self.phase {
+            Phase::Ok | Phase::Firing => None,
+            Phase::Pending => self.enter(Phase::Ok, slot, Change::Calmed),
+            Phase::Recovering => self.enter(Phase::Firing, slot, Change::Relapsed),
+            Phase::NoData => self.enter(Phase::Ok, slot, Change::Resolved),
+        }
+    }
+
+    fn right(&mut self, rule: &Rule, slot: i64) -> Option<Change> {
+        match self.phase {
+            Phase::Ok => None,
+            Phase::Pending => self.enter(Phase::Ok, slot, Change::Calmed),
+            Phase::NoData => self.enter(Phase::Ok, slot, Change::Resolved),
+            Phase::Firing if rule.body.keep_firing_for > 0 => self.enter(Phase::Recovering, slot, Change::Recovering),
+            Phase::Firing => self.enter(Phase::Ok, slot, Change::Resolved),
+            Phase::Recovering => {
+                self.streak += 1;
+                if self.streak <= rule.body.keep_firing_for { None } else { self.enter(Phase::Ok, slot, Change::Resolved) }
+            }
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, slot: i64, change: Change) -> Option<Change> {
+        (self.phase, self.since, self.streak) = (phase, slot, 1);
+        Some(change)
+    }
+
+    /// What channels are to be told now. They are taken to be told.
+    pub(crate) fn tell(&mut self, rule: &Rule, changes: &[Change], quiet: Quiet) -> Option<Telling> {
+        if quiet.is_muted {
+            return None;
+        }
+        if changes.contains(&Change::FlappingBegan) {
+            return Some(Telling::Flapping);
+        }
+        if self.is_flapping {
+            return None;
+        }
+        let desired = match self.phase {
+            Phase::Ok | Phase::Pending => Told::Ok,
+            Phase::Firing | Phase::Recovering => Told::Firing,
+            Phase::NoData => Told::NoData,
+        };
+        let reminds = rule.body.remind_every > 0 && self.told_at + u64::from(rule.body.remind_every) <= self.judged;
+        if desired == self.told {
+            let is_due = desired != Told::Ok && reminds && !quiet.is_acked;
+            self.told_at = if is_due { self.judged } else { self.told_at };
+            return is_due.then_some(Telling::Reminder);
+        }
+        (self.told, self.told_at) = (desired, self.judged);
+        Some(match desired {
+            Told::Ok => Telling::Resolved,
+            Told::Firing => Telling::Fired,
+            Told::NoData => Telling::NoData,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(in crate::alert) mod tests;

@@ -1,0 +1,355 @@
+//! A notice: what channels are told about a rule at a moment, in one for all its lines.
+//!
+//! Promise: its id follows from what it is about, so that it is the same over all attempts, restarts and owners.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::judge::{Judged, RuleState, Told};
+use super::machine::Telling;
+use super::observe::Observed;
+use super::rule::{Against, Condition, Rule, RuleBody, Severity};
+
+/// Most lines that a notice names.
+const MOST_NAMED: usize = 100;
+/// Ids of notices are made within this.
+const NAMESPACE: Uuid = Uuid::from_u128(0x7c1d_3f0e_52a4_4b6a_9d8e_1c36_0b5a_77e1);
+
+/// What a notice says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Firing,
+    Resolved,
+    NoData,
+    Flapping,
+    Reminder,
+    /// It fired and was over before it could be judged.
+    Summary,
+    /// The rule cannot be judged because data is missing, and can be again.
+    Delayed,
+    Judging,
+    /// It cannot be judged because asking fails.
+    Failed,
+    /// Late events have changed a verdict.
+    Revision,
+    /// Somebody tries a channel.
+    Test,
+    /// The numbers of a report.
+    Report,
+    /// Pulse is alive.
+    Heartbeat,
+}
+
+impl Kind {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+            Self::NoData => "no_data",
+            Self::Flapping => "flapping",
+            Self::Reminder => "reminder",
+            Self::Summary => "summary",
+            Self::Delayed => "delayed",
+            Self::Judging => "judging",
+            Self::Failed => "failed",
+            Self::Revision => "revision",
+            Self::Test => "test",
+            Self::Report => "report",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
+/// A line in a notice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NamedLine {
+    /// The value of the breakdown; empty without one.
+    pub(crate) name: String,
+    pub(crate) is_firing: bool,
+    pub(crate) since: i64,
+    pub(crate) value: Option<f64>,
+    pub(crate) reason: String,
+}
+
+/// A notice. Kept as JSON until it is delivered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Notice {
+    pub(crate) project: u64,
+    pub(crate) rule: String,
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// The slot that it is about, its start and end.
+    pub(crate) slot: i64,
+    pub(crate) until: i64,
+    /// The slot in which the alert began.
+    pub(crate) episode: i64,
+    pub(crate) at: i64,
+    pub(crate) timezone: String,
+    pub(crate) severity: Severity,
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
+    pub(crate) annotations: std::collections::BTreeMap<String, String>,
+    pub(crate) runbook: String,
+    /// What the rule says, in words.
+    pub(crate) condition: String,
+    pub(crate) lines: Vec<NamedLine>,
+    /// Lines that are not named.
+    pub(crate) unnamed: usize,
+    /// How many lines fire now.
+    pub(crate) firing: usize,
+    pub(crate) is_late: bool,
+    /// What there is to say beside the lines.
+    pub(crate) text: String,
+    /// Where to look.
+    pub(crate) url: String,
+}
+
+/// Which rule, and where it is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About<'a> {
+    pub(crate) project: u64,
+    pub(crate) id: &'a str,
+    pub(crate) rule: &'a Rule,
+    /// The address of pulse; empty if it is not known.
+    pub(crate) base: &'a str,
+}
+
+impl About<'_> {
+    /// A notice about a slot, without lines.
+    pub(crate) fn notice(self, kind: Kind, slot: i64, now_ms: i64) -> Notice {
+        let RuleBody { timezone, severity, labels, annotations, runbook, .. } = self.rule.body.clone();
+        Notice {
+            project: self.project,
+            rule: self.id.to_owned(),
+            name: self.rule.name(self.id).to_owned(),
+            kind,
+            slot,
+            until: self.rule.next_slot(slot).unwrap_or(slot),
+            episode: slot,
+            at: now_ms,
+            url: self.url(slot),
+            timezone,
+            severity,
+            labels,
+            annotations,
+            runbook,
+            condition: in_words(self.rule),
+            lines: Vec::new(),
+            unnamed: 0,
+            firing: 0,
+            is_late: false,
+            text: String::new(),
+        }
+    }
+
+    /// What is to be told of judged slots; nothing most of the time.
+    pub(crate) fn of_judged(self, state: &RuleState, judged: &Judged, now_ms: i64) -> Option<Notice> {
+        let (slot, _) = judged.seen.last_key_value()?;
+        if judged.told.is_empty() && !judged.is_over_already {
+            return None;
+        }
+        let kind = if judged.told.is_empty() { Kind::Summary } else { kind_of(&judged.told) };
+        let mut notice = self.notice(kind, *slot, now_ms);
+        notice.episode = judged.episode;
+        notice.is_late = judged.entries.iter().any(|entry| entry.is_late);
+        notice.firing = state.lines.values().filter(|line| line.is_alert()).count();
+        let is_firing = |told: &Told| told.telling != Telling::Resolved;
+        let named = judged.told.iter().map(|told| NamedLine {
+            name: told.line.clone(),
+            is_firing: is_firing(told),
+            since: told.since,
+            value: told.value,
+            reason: told.reason.clone(),
+        });
+        notice.lines = named.collect();
+        // What fires is named first.
+        notice.lines.sort_by_key(|line| !line.is_firing);
+        notice.unnamed = notice.lines.len().saturating_sub(MOST_NAMED);
+        notice.lines.truncate(MOST_NAMED);
+        if notice.is_late {
+            let slots = judged.seen.len();
+            let changes = judged.entries.iter().filter(|entry| entry.change == super::machine::Change::Fired).count();
+            notice.text = format!("judged late: {slots} slots at once, in which it fired {changes} times");
+        }
+        Some(notice)
+    }
+
+    /// The numbers of a slot, and how they differ from those of the slot before.
+    pub(crate) fn report(self, observed: &Observed, slot: i64, now_ms: i64) -> Notice {
+        let mut notice = self.notice(Kind::Report, slot, now_ms);
+        let before = self.rule.compared(slot, Against::Previous);
+        let named = observed.lines.iter().map(|(name, series)| {
+            let value = series.values.get(&slot).copied();
+            let was = before.and_then(|before| series.values.get(&before).copied());
+            NamedLine { name: name.clone(), is_firing: false, since: slot, value, reason: difference(value, was) }
+        });
+        notice.lines = named.collect();
+        notice.unnamed = notice.lines.len().saturating_sub(MOST_NAMED);
+        notice.lines.truncate(MOST_NAMED);
+        notice.condition = String::new();
+        notice
+    }
+
+    fn url(self, slot: i64) -> String {
+        if self.base.is_empty() {
+            return String::new();
+        }
+        let base = self.base.trim_end_matches('/');
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("slot", &super::observe::instant(slot))
+            .append_pair("timezone", &self.rule.body.timezone)
+            .finish();
+        format!("{base}/alerts/{}?{query}", self.id)
+    }
+}
+
+/// What a notice of several lines is: an alert if one of them is.
+fn kind_of(told: &[Told]) -> Kind {
+    let is = |telling: Telling| told.iter().any(|told| told.telling == telling);
+    if is(Telling::Fired) {
+        Kind::Firing
+    } else if is(Telling::NoData) {
+        Kind::NoData
+    } else if is(Telling::Flapping) {
+        Kind::Flapping
+    } else if is(Telling::Reminder) {
+        Kind::Reminder
+    } else {
+        Kind::Resolved
+    }
+}
+
+impl Notice {
+    /// A notice about no rule.
+    pub(crate) fn about_pulse(kind: Kind, now_ms: i64) -> Self {
+        Self {
+            project: 0,
+            rule: "pulse".to_owned(),
+            name: "pulse".to_owned(),
+            kind,
+            slot: now_ms,
+            until: now_ms,
+            episode: now_ms,
+            at: now_ms,
+            timezone: "UTC".to_owned(),
+            severity: Severity::Info,
+            labels: std::collections::BTreeMap::new(),
+            annotations: std::collections::BTreeMap::new(),
+            runbook: String::new(),
+            condition: String::new(),
+            lines: Vec::new(),
+            unnamed: 0,
+            firing: 0,
+            is_late: false,
+            text: if kind == Kind::Test { "This is a test: nothing is wrong.".to_owned() } else { "Alerts are judged.".to_owned() },
+            url: String::new(),
+        }
+    }
+
+    /// Its id on a channel.
+    pub(crate) fn id(&self, channel: &str) -> Uuid {
+        let Self { project, rule, episode, slot, kind, .. } = self;
+        Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{episode}/{slot}/{}/{channel}", kind.as_str()).as_bytes())
+    }
+
+    /// What names the alert from its beginning to its end.
+    pub(crate) fn episode_key(&self) -> Uuid {
+        let about = if self.kind.is_of_rule() { self.kind.as_str() } else { "" };
+        Uuid::new_v5(&NAMESPACE, format!("{:x}/{}/{}/{about}", self.project, self.rule, self.episode).as_bytes())
+    }
+
+    /// Whether receivers shall take it for an alert that goes on.
+    pub(crate) fn is_firing(&self) -> bool {
+        match self.kind {
+            Kind::Delayed | Kind::Failed => true,
+            Kind::Judging | Kind::Summary | Kind::Report | Kind::Revision | Kind::Test | Kind::Heartbeat => false,
+            _ => self.firing > 0,
+        }
+    }
+
+    /// One line that says it.
+    pub(crate) fn title(&self) -> String {
+        let name = &self.name;
+        match self.kind {
+            Kind::Firing if self.firing > 1 => format!("[firing: {}] {name}", self.firing),
+            Kind::Delayed => format!("[cannot judge] {name}"),
+            Kind::Judging => format!("[judging again] {name}"),
+            Kind::NoData => format!("[no data] {name}"),
+            kind => format!("[{}] {name}", kind.as_str()),
+        }
+    }
+
+    /// All of it, as text.
+    pub(crate) fn body(&self) -> String {
+        let mut lines = vec![self.condition.clone()];
+        lines.extend(self.lines.iter().take(20).map(|line| self.line_text(line)));
+        let more = self.unnamed + self.lines.len().saturating_sub(20);
+        lines.extend((more > 0).then(|| format!("and {more} more")));
+        lines.extend(Some(self.text.clone()).filter(|text| !text.is_empty()));
+        lines.push(format!("{} to {}", self.local(self.slot), self.local(self.until)));
+        lines.extend(["summary", "description"].iter().filter_map(|key| self.annotations.get(*key).cloned()));
+        lines.extend(Some(format!("runbook: {}", self.runbook)).filter(|_| !self.runbook.is_empty()));
+        lines.extend(Some(self.url.clone()).filter(|url| !url.is_empty()));
+        lines.retain(|line| !line.is_empty());
+        lines.join("\n")
+    }
+
+    fn line_text(&self, line: &NamedLine) -> String {
+        if self.kind == Kind::Report {
+            let value = line.value.map_or_else(|| "nothing".to_owned(), shown);
+            return format!("{}: {value} ({})", line.name, line.reason);
+        }
+        let state = if line.is_firing { "firing" } else { "resolved" };
+        let value = line.value.map(|value| format!(": {}", shown(value))).unwrap_or_default();
+        let reason = if line.reason.is_empty() { String::new() } else { format!(" ({})", line.reason) };
+        let name = if line.name.is_empty() { String::new() } else { format!("{} ", line.name) };
+        format!("{name}{state}{value}{reason} since {}", self.local(line.since))
+    }
+
+    /// A time in the zone of the rule.
+    pub(crate) fn local(&self, at_ms: i64) -> String {
+        let zone = TimeZone::get(&self.timezone).unwrap_or(TimeZone::UTC);
+        let at = Timestamp::from_millisecond(at_ms).unwrap_or_default().to_zoned_datetime(zone);
+        at.strftime("%Y-%m-%d %H:%M %:z").to_string()
+    }
+}
+
+impl Kind {
+    /// Whether it is about the rule itself.
+    pub(crate) const fn is_of_rule(self) -> bool {
+        matches!(self, Self::Delayed | Self::Judging | Self::Failed)
+    }
+}
+
+/// How a number differs from an earlier one, in words: from nothing there is no percentage.
+fn difference(now: Option<f64>, before: Option<f64>) -> String {
+    match (now, before) {
+        (Some(now), Some(before)) if before != 0.0 => format!("{:+.1} %, before {}", (now - before) / before.abs() * 100.0, shown(before)),
+        (Some(now), _) if now != 0.0 => "new".to_owned(),
+        (None, Some(before)) => format!("before {}", shown(before)),
+        _ => "as before".to_owned(),
+    }
+}
+
+/// A number for people.
+pub(crate) fn shown(value: f64) -> String {
+    let rounded = (value * 1_000.0).round() / 1_000.0;
+    if value != 0.0 && rounded == 0.0 { format!("{value:e}") } else { format!("{rounded}") }
+}
+
+fn in_words(rule: &Rule) -> String {
+    let what = &rule.body.report;
+    let reduce = serde_json::to_value(rule.body.reduce).unwrap_or_default();
+    let reduce = reduce.as_str().map_or_else(|| reduce.to_string(), str::to_owned);
+    let condition = match rule.condition {
+        Condition::Above(limit) => format!("above {}", shown(limit)),
+        Condition::Below(limit) => format!("below {}", shown(limit)),
+        Condition::Outside([low, high]) => format!("outside {} to {}", shown(low), shown(high)),
+    };
+    format!("{what} by {}, {reduce}: {condition} for {}", rule.body.interval, rule.for_slots)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,37 @@
+use serde_json::json;
+
+use super::*;
+use crate::alert::machine::tests::rule;
+
+#[test]
+fn a_report_says_each_number_and_how_it_differs() {
+    let weekly = json!({"condition": null, "resolve": null, "report_at": "09:00", "interval": "week", "timezone": "Europe/Berlin"});
+    let rule = rule(weekly);
+    let at = |text: &str| text.parse::<Timestamp>().unwrap().as_millisecond();
+    let slot = at("2026-03-22T23:00:00Z");
+    assert_eq!(rule.ripe_ms(slot), Some(at("2026-03-30T07:00:00Z")), "nine o'clock in summer");
+    let chart = json!({"buckets": ["2026-03-16T00:00:00+01:00", "2026-03-23T00:00:00+01:00"], "series": [
+        {"name": "orders", "values": [80, 100]}, {"name": "visits", "values": [0, 5]}, {"name": "errors", "values": [0, 0]},
+    ]});
+    let notice = About { project: 7, id: "a", rule: &rule, base: "" }.report(&rule.observe(&chart), slot, 0);
+    let body = notice.body();
+    for line in ["orders: 100 (+25.0 %, before 80)", "visits: 5 (new)", "errors: 0 (as before)"] {
+        assert!(body.contains(line), "{body}");
+    }
+    assert!(!notice.is_firing());
+}
+
+#[test]
+fn the_id_is_that_of_what_it_is_about_and_of_nothing_else() {
+    let rule = rule(json!({"runbook": "https://wiki.example/1", "annotations": {"summary": "look"}, "timezone": "Asia/Kathmandu"}));
+    let about = About { project: 7, id: "a", rule: &rule, base: "https://pulse.example/" };
+    let (one, later) = (about.notice(Kind::Firing, 60_000, 1), about.notice(Kind::Firing, 60_000, 2));
+    assert_eq!(one.id("hook"), later.id("hook"));
+    let others = [about.notice(Kind::Resolved, 60_000, 1), about.notice(Kind::Firing, 120_000, 1)];
+    let ids: Vec<Uuid> = others.iter().map(|notice| notice.id("hook")).chain([one.id("mail")]).collect();
+    assert!(!ids.contains(&one.id("hook")));
+    assert_eq!(one.url, "https://pulse.example/alerts/a?slot=1970-01-01T00%3A01%3A00Z&timezone=Asia%2FKathmandu");
+    let body = one.body();
+    assert!(body.contains("look") && body.contains("runbook: https://wiki.example/1") && body.contains("+05:30"), "{body}");
+    assert_eq!(serde_json::from_str::<Notice>(&serde_json::to_string(&one).unwrap()).unwrap(), one);
+}

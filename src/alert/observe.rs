@@ -1,0 +1,298 @@
+//! The question of a rule, and the numbers of slots in its answer.
+//!
+//! Promise: the same function reads what the live engine and a back-test are answered, so both judge the same numbers. A slot for which
+//! the answer has no bucket has no number.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::rule::{Rule, short};
+use crate::query::QueryError;
+
+/// What is told apart by where numbers come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A report of `POST /v1/query/…`.
+    Report,
+    /// The minutes of the ledger.
+    Ledger,
+    /// How far complete answers are behind the clock.
+    Lag,
+}
+
+/// A span of slots: the starts of the first and of the one after the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) from_ms: i64,
+    pub(crate) until_ms: i64,
+}
+
+/// The numbers of one line by slot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Series {
+    pub(crate) values: BTreeMap<i64, f64>,
+    /// How much is behind each number, where the report says it.
+    pub(crate) counts: BTreeMap<i64, f64>,
+}
+
+/// What an answer says, by line: its breakdown as JSON, or nothing where there is none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Observed {
+    pub(crate) lines: BTreeMap<String, Series>,
+    /// What stands for a line that is not in the answer.
+    pub(crate) absent: Option<f64>,
+    /// Lines beyond those that are watched.
+    pub(crate) left_out: usize,
+}
+
+/// Maths of trends of which there are none where there are no events.
+const COUNTS: [&str; 4] = ["total", "unique_users", "unique_sessions", "sum"];
+
+impl Rule {
+    /// Where its numbers come from.
+    pub(crate) fn source(&self) -> Source {
+        match self.body.report.as_str() {
+            "ledger" => Source::Ledger,
+            "lag" => Source::Lag,
+            _ => Source::Report,
+        }
+    }
+
+    /// The request about a span of slots.
+    pub(crate) fn question(&self, span: Span) -> Value {
+        let mut question = self.body.question.clone();
+        let interval = self.interval.name();
+        question.insert("timezone".to_owned(), self.body.timezone.clone().into());
+        question.insert("from".to_owned(), instant(span.from_ms).into());
+        question.insert("to".to_owned(), instant(span.until_ms).into());
+        match self.body.report.as_str() {
+            "retention" => {
+                // A cohort is as old as the period that is watched when the slot is over.
+                let (back, periods) = (self.period(), self.period() + 1);
+                let from = (0..back).try_fold(span.from_ms, |slot, _| self.interval.start_ms(slot - 1, &self.zone));
+                let until = (0..back).try_fold(span.until_ms, |slot, _| self.interval.start_ms(slot - 1, &self.zone));
+                question.insert("from".to_owned(), instant(from.unwrap_or(span.from_ms)).into());
+                question.insert("to".to_owned(), instant(until.unwrap_or(span.until_ms)).into());
+                question.insert("period".to_owned(), interval.into());
+                question.insert("periods".to_owned(), periods.into());
+            }
+            "funnel" => {
+                question.insert("view".to_owned(), "trend".into());
+                question.insert("interval".to_owned(), interval.into());
+            }
+            _ => {
+                question.insert("interval".to_owned(), interval.into());
+            }
+        }
+        if question.contains_key("breakdown") {
+            question.entry("limit").or_insert_with(|| self.body.max_groups.into());
+        }
+        Value::Object(question)
+    }
+
+    /// The request for how much is behind each number, where the answer does not say it.
+    pub(crate) fn count_question(&self, span: Span) -> Option<Value> {
+        if self.body.min_count <= 0.0 {
+            return None;
+        }
+        let mut question = self.question(span);
+        let series = question.get("series").and_then(Value::as_array).cloned().unwrap_or_default();
+        let counted = match self.body.report.as_str() {
+            "sessions" => json!({"math": "sessions"}),
+            "trends" if question.get("formula").is_some() => series.last().cloned().unwrap_or_default(),
+            "trends" => {
+                let first = series.first().and_then(Value::as_object).cloned().unwrap_or_default();
+                let kept = first.into_iter().filter(|(key, _)| matches!(key.as_str(), "event" | "filters"));
+                Value::Object(kept.chain([("math".to_owned(), "total".into())]).collect())
+            }
+            _ => return None,
+        };
+        let question_of = question.as_object_mut()?;
+        question_of.remove("formula");
+        question_of.insert("series".to_owned(), json!([counted]));
+        Some(question)
+    }
+
+    /// Which period of a cohort is watched.
+    fn period(&self) -> u64 {
+        u64::from(self.body.at)
+    }
+
+    /// The numbers in an answer: its `result`, or a ledger.
+    pub(crate) fn observe(&self, result: &Value) -> Observed {
+        let mut lines = match self.body.report.as_str() {
+            "funnel" => self.of_funnel(result),
+            "retention" => self.of_cohorts(result),
+            "ledger" => self.of_ledger(result),
+            _ if self.report_at.is_some() => of_all(result),
+            _ => of_chart(result, Some(&self.body.line).filter(|line| !line.is_empty()).map(String::as_str)),
+        };
+        let left_out = lines.len().saturating_sub(self.body.max_groups);
+        if left_out > 0 {
+            // The answer has the largest lines first, but the map does not know: those with the largest sums stay.
+            let mut sums: Vec<(f64, String)> = lines.iter().map(|(name, series)| (series.values.values().sum(), name.clone())).collect();
+            sums.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+            sums.into_iter().skip(self.body.max_groups).for_each(|(_, name)| drop(lines.remove(&name)));
+        }
+        Observed { lines, absent: self.absent(), left_out }
+    }
+
+    /// Takes over how much is behind each number from the answer to [`Self::count_question`].
+    pub(crate) fn count(&self, observed: &mut Observed, result: &Value) {
+        let counted = of_chart(result, None);
+        for (name, series) in &mut observed.lines {
+            series.counts = counted.get(name).map(|counted| counted.values.clone()).unwrap_or_default();
+        }
+    }
+
+    /// What the number of a line is that is not in the answer.
+    fn absent(&self) -> Option<f64> {
+        let is_count = match self.body.report.as_str() {
+            "trends" => {
+                let series = self.body.question.get("series").and_then(Value::as_array);
+                let math = series.and_then(|series| series.first()?.get("math")?.as_str()).unwrap_or("total");
+                !self.body.question.contains_key("formula") && COUNTS.contains(&math)
+            }
+            "sessions" => !self.body.question.contains_key("series"),
+            _ => false,
+        };
+        is_count.then_some(0.0)
+    }
+
+    fn of_funnel(&self, result: &Value) -> BTreeMap<String, Series> {
+        let buckets = starts(result.get("buckets"));
+        let groups = result.get("groups").and_then(Value::as_array).into_iter().flatten();
+        let group = |group: &Value| {
+            let values = paired(&buckets, group.get("rate"));
+            Series { values, counts: paired(&buckets, group.get("entered")) }
+        };
+        groups.filter(|shown| is_line(shown)).map(|shown| (name_of(shown), group(shown))).collect()
+    }
+
+    fn of_cohorts(&self, result: &Value) -> BTreeMap<String, Series> {
+        let mut lines: BTreeMap<String, Series> = BTreeMap::new();
+        for cohort in result.get("cohorts").and_then(Value::as_array).into_iter().flatten().filter(|cohort| is_line(cohort)) {
+            let start = cohort.get("start").and_then(start_of);
+            let slot = start.and_then(|start| (0..self.period()).try_fold(start, |slot, _| self.next_slot(slot)));
+            let size = cohort.get("size").and_then(Value::as_f64).unwrap_or_default();
+            let back = cohort.get("values").and_then(|values| values.get(usize::try_from(self.period()).ok()?)?.as_f64());
+            let Some(slot) = slot else { continue };
+            let line = lines.entry(name_of(cohort)).or_default();
+            line.counts.insert(slot, size);
+            if let (true, Some(back)) = (size > 0.0, back) {
+                line.values.insert(slot, back / size);
+            }
+        }
+        lines
+    }
+
+    fn of_ledger(&self, result: &Value) -> BTreeMap<String, Series> {
+        let outcome = self.body.question.get("outcome").and_then(Value::as_str).unwrap_or("dead");
+        let mut series = Series::default();
+        for minute in result.get("minutes").and_then(Value::as_array).into_iter().flatten() {
+            let at = minute.get("minute").and_then(start_of);
+            let slot = at.and_then(|at| self.interval.start_ms(at, &self.zone));
+            let number = minute.get(outcome).and_then(Value::as_f64).unwrap_or_default();
+            slot.into_iter().for_each(|slot| *series.values.entry(slot).or_default() += number);
+        }
+        BTreeMap::from([(String::new(), series)])
+    }
+
+    /// Checks what a question is beside the report's own rules.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub(crate) fn check_question(&self) -> Result<(), QueryError> {
+        let known: &[&str] = match self.source() {
+            Source::Report => return Ok(()),
+            Source::Ledger => &["outcome"],
+            Source::Lag => &[],
+        };
+        let outcomes = ["received", "stored", "duplicate", "filtered", "rejected", "dead", "waiting"];
+        let outcome = self.body.question.get("outcome").map(|outcome| outcome.as_str().unwrap_or_default());
+        if let Some(key) = self.body.question.keys().find(|key| !known.contains(&key.as_str())) {
+            return Err(QueryError::invalid("invalid_alert", format!("question: unknown key `{}`", short(key))));
+        }
+        match outcome.filter(|outcome| !outcomes.contains(outcome)) {
+            Some(wrong) => {
+                Err(QueryError::invalid("invalid_alert", format!("question.outcome: `{}` is none of {outcomes:?}", short(wrong))))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The lines of a chart: of the series called `line`, or of the first one.
+fn of_chart(result: &Value, line: Option<&str>) -> BTreeMap<String, Series> {
+    let buckets = starts(result.get("buckets"));
+    let series: Vec<&Value> = result.get("series").and_then(Value::as_array).into_iter().flatten().collect();
+    let name = |series: &Value| series.get("name").and_then(Value::as_str).map(str::to_owned);
+    let wanted = line.map(str::to_owned).or_else(|| series.first().and_then(|series| name(series)));
+    let of_line = series.into_iter().filter(|series| name(series) == wanted && is_line(series));
+    let mut lines = BTreeMap::new();
+    for shown in of_line {
+        // Two series of one name: the first one is meant.
+        lines.entry(name_of(shown)).or_insert_with(|| Series { values: paired(&buckets, shown.get("values")), ..Series::default() });
+    }
+    lines
+}
+
+/// Every line of a chart, under the name of its series.
+fn of_all(result: &Value) -> BTreeMap<String, Series> {
+    let buckets = starts(result.get("buckets"));
+    let series = result.get("series").and_then(Value::as_array).into_iter().flatten();
+    let line = |shown: &Value| {
+        let name = shown.get("name").and_then(Value::as_str).unwrap_or_default();
+        let name = format!("{name} {}", name_of(shown)).trim().to_owned();
+        (name, Series { values: paired(&buckets, shown.get("values")), ..Series::default() })
+    };
+    series.map(line).collect()
+}
+
+/// Whether it is a line of its own, and not what is beyond the limit.
+fn is_line(shown: &Value) -> bool {
+    shown.get("kind").and_then(Value::as_str) != Some("other")
+}
+
+fn name_of(shown: &Value) -> String {
+    match shown.get("breakdown") {
+        None | Some(Value::Null) => String::new(),
+        Some(value) => value.to_string(),
+    }
+}
+
+fn starts(buckets: Option<&Value>) -> Vec<Option<i64>> {
+    buckets.and_then(Value::as_array).into_iter().flatten().map(start_of).collect()
+}
+
+fn start_of(text: &Value) -> Option<i64> {
+    let text = text.as_str()?;
+    text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
+}
+
+fn paired(buckets: &[Option<i64>], values: Option<&Value>) -> BTreeMap<i64, f64> {
+    let values = values.and_then(Value::as_array).into_iter().flatten();
+    buckets.iter().zip(values).filter_map(|(start, value)| Some(((*start)?, value.as_f64()?))).collect()
+}
+
+/// A time as requests write it.
+pub(crate) fn instant(at_ms: i64) -> String {
+    Timestamp::from_millisecond(at_ms).map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// The parameters of the ledger for a span.
+pub(crate) fn ledger_query(span: Span) -> String {
+    let parameters = [("from", instant(span.from_ms)), ("to", instant(span.until_ms))];
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
+}
+
+/// The members of an answer with `result` and `meta`.
+pub(crate) fn parts(answer: &[u8]) -> Option<(Value, Value)> {
+    let mut answer: Map<String, Value> = serde_json::from_slice(answer).ok()?;
+    Some((answer.remove("result")?, answer.remove("meta").unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+use serde_json::json;
+
+use super::*;
+use crate::alert::machine::tests::rule;
+
+const SPAN: Span = Span { from_ms: 1_774_742_400_000, until_ms: 1_774_828_800_000 };
+
+#[test]
+fn every_report_is_asked_about_the_slots_and_read_by_slot() {
+    let funnel = rule(json!({"report": "funnel", "interval": "day", "question": {"steps": [{"event": "a"}, {"event": "b"}]}}));
+    let asked = funnel.question(SPAN);
+    assert_eq!((&asked["view"], &asked["interval"], &asked["timezone"]), (&json!("trend"), &json!("day"), &json!("UTC")));
+    let answer =
+        json!({"buckets": ["2026-03-29T00:00:00Z"], "groups": [{"breakdown": null, "entered": [8], "converted": [2], "rate": [0.25]}]});
+    let series = &funnel.observe(&answer).lines[""];
+    assert_eq!((series.values[&SPAN.from_ms], series.counts[&SPAN.from_ms]), (0.25, 8.0));
+
+    let retention = rule(json!({"report": "retention", "interval": "day", "at": 2, "question": {"return_event": "a"}}));
+    let asked = retention.question(SPAN);
+    assert_eq!((&asked["from"], &asked["to"]), (&json!("2026-03-27T00:00:00Z"), &json!("2026-03-28T00:00:00Z")));
+    assert_eq!((&asked["period"], &asked["periods"]), (&json!("day"), &json!(3)));
+    let answer = json!({"cohorts": [{"start": "2026-03-27T00:00:00Z", "breakdown": null, "size": 4, "values": [4, 2, 1]}]});
+    assert_eq!(retention.observe(&answer).lines[""].values, [(SPAN.from_ms, 0.25)].into());
+
+    let ledger = rule(json!({"report": "ledger", "interval": "hour", "question": {"outcome": "dead"}}));
+    let answer = json!({"minutes": [{"minute": "2026-03-29T00:01:00Z", "dead": 1}, {"minute": "2026-03-29T00:59:00Z", "dead": 2}]});
+    assert_eq!(ledger.observe(&answer).lines[""].values, [(SPAN.from_ms, 3.0)].into());
+    assert!(ledger.check_question().is_ok());
+    assert!(rule(json!({"report": "ledger", "question": {"outcome": "lost"}})).check_question().is_err());
+}
+
+#[test]
+fn what_is_behind_a_number_is_asked_where_the_answer_does_not_say_it() {
+    let ratio = json!({"min_count": 10, "question": {"series": [{"event": "a"}, {"event": "b"}], "formula": "A/B"}});
+    let counted = rule(ratio).count_question(SPAN).unwrap();
+    assert_eq!((&counted["series"], counted.get("formula")), (&json!([{"event": "b"}]), None));
+    let average = json!({"min_count": 10, "question": {"series": [{"event": "a", "math": "avg", "property": "p"}]}});
+    assert_eq!(rule(average).count_question(SPAN).unwrap()["series"], json!([{"event": "a", "math": "total"}]));
+    assert_eq!(rule(json!({})).count_question(SPAN), None);
+}
+
+#[test]
+fn the_largest_lines_are_watched_and_the_rest_is_counted() {
+    let rule = rule(json!({"max_groups": 2, "question": {"series": [{"event": "a"}], "breakdown": "country"}}));
+    assert_eq!(rule.question(SPAN)["limit"], 2);
+    let line = |name: &str, kind: &str, value: u32| json!({"name": "a", "breakdown": name, "kind": kind, "values": [value]});
+    let series = [line("DE", "value", 3), line("FR", "value", 1), line("$none", "none", 2), line("$other", "other", 9)];
+    let observed = rule.observe(&json!({"buckets": ["2026-03-29T00:00:00Z"], "series": series}));
+    assert_eq!(observed.lines.keys().collect::<Vec<_>>(), ["\"$none\"", "\"DE\""]);
+    assert_eq!((observed.left_out, observed.absent), (1, Some(0.0)));
+}

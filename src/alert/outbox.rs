@@ -1,0 +1,240 @@
+//! Notices that are to be delivered.
+//!
+//! A notice is written together with what it is about, and stays until a channel has taken it, does not want any more, or a day has
+//! passed. Promises: each is delivered at least once, under one id over all attempts; those of one rule to one channel in their order; a
+//! slow or broken channel delays no other, and no project that of others. Bounds: [`MOST_RUNNING`] deliveries at a time, [`MOST_PER_PROJECT`]
+//! of them of one project and [`MOST_PER_CHANNEL`] to one of its channels.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::catalogue::Catalogue;
+use super::channel::{Channel, Delivery, NamedChannel};
+use super::notice::Notice;
+use super::target::Sent;
+use crate::event::ids::ProjectId;
+use crate::store::tables::alert_states::{AlertRow, Stored, kind};
+
+const MOST_RUNNING: usize = 16;
+const MOST_PER_PROJECT: usize = 6;
+const MOST_PER_CHANNEL: usize = 2;
+/// How long a notice is tried.
+const PATIENCE_MS: i64 = 24 * 3_600_000;
+/// Pauses between attempts.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Most notices that wait; what comes beyond them is in the history alone.
+const MOST_WAITING: usize = 10_000;
+
+/// All notices that wait.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    waiting: BTreeMap<u64, Waiting>,
+    next: u64,
+    /// Channels that do not want any more, with what was written about them then.
+    gone: HashMap<(u64, String), u64>,
+}
+
+struct Waiting {
+    id: Uuid,
+    channel: String,
+    notice: Notice,
+    first_ms: i64,
+    attempts: u32,
+    due: Instant,
+    is_running: bool,
+}
+
+/// A notice as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    channel: String,
+    first_ms: i64,
+    notice: Notice,
+}
+
+/// A delivery that is to be begun.
+pub(crate) struct Begun {
+    pub(crate) number: u64,
+    pub(crate) channel: Arc<dyn Channel>,
+    pub(crate) delivery: Delivery,
+}
+
+/// How a delivery ended, for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Delivered,
+    Retried,
+    GivenUp,
+}
+
+impl Outbox {
+    /// Takes over a row that was read.
+    pub(crate) fn restore(&mut self, row: &Stored) {
+        if row.kind == kind::GONE {
+            let fingerprint = row.body.parse().unwrap_or_default();
+            self.gone.insert((row.project, row.entry.clone()), fingerprint);
+        }
+        let (Ok(kept), Ok(id)) = (serde_json::from_str::<Kept>(&row.body), row.entry.parse()) else { return };
+        self.wait(id, kept);
+    }
+
+    /// The rows that make a notice wait for each of its channels.
+    pub(crate) fn rows(notice: &Notice, channels: &[String], now_ms: i64) -> Vec<AlertRow> {
+        let row = |channel: &String| {
+            let kept = Kept { channel: channel.clone(), first_ms: now_ms, notice: notice.clone() };
+            AlertRow {
+                kind: kind::OUTBOX,
+                project: notice.project,
+                rule: notice.rule.clone(),
+                entry: notice.id(channel).to_string(),
+                slot: notice.slot,
+                at: now_ms,
+                body: serde_json::to_string(&kept).unwrap_or_default(),
+            }
+        };
+        channels.iter().map(row).collect()
+    }
+
+    /// Lets a notice wait whose rows are written.
+    pub(crate) fn add(&mut self, notice: &Notice, channels: &[String], now_ms: i64) {
+        for channel in channels {
+            self.wait(notice.id(channel), Kept { channel: channel.clone(), first_ms: now_ms, notice: notice.clone() });
+        }
+    }
+
+    fn wait(&mut self, id: Uuid, kept: Kept) {
+        let is_known = self.waiting.values().any(|waiting| waiting.id == id);
+        if is_known {
+            return;
+        }
+        if self.waiting.len() >= MOST_WAITING {
+            return tracing::error!(channel = %kept.channel, rule = %kept.notice.rule, "more notices wait than can: this one stands in the history alone");
+        }
+        let Kept { channel, first_ms, notice } = kept;
+        let waiting = Waiting { id, channel, notice, first_ms, attempts: 0, due: Instant::now(), is_running: false };
+        self.waiting.insert(self.next, waiting);
+        self.next += 1;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// What is to be begun now. Of each rule and channel the oldest only.
+    pub(crate) fn begin(&mut self, catalogue: &Catalogue, now_ms: i64) -> Vec<Begun> {
+        let (mut of_channels, mut of_projects): (HashMap<(u64, String), usize>, HashMap<u64, usize>) = Default::default();
+        for waiting in self.waiting.values().filter(|waiting| waiting.is_running) {
+            *of_channels.entry(waiting.channel_key()).or_default() += 1;
+            *of_projects.entry(waiting.notice.project).or_default() += 1;
+        }
+        let mut in_all: usize = of_projects.values().sum();
+        let mut begun = Vec::new();
+        let mut earlier: HashSet<(u64, String, String)> = HashSet::new();
+        let gone = &self.gone;
+        for (number, waiting) in &mut self.waiting {
+            let is_first = earlier.insert((waiting.notice.project, waiting.notice.rule.clone(), waiting.channel.clone()));
+            let of_channel = of_channels.entry(waiting.channel_key()).or_default();
+            let of_project = of_projects.entry(waiting.notice.project).or_default();
+            let is_full = in_all >= MOST_RUNNING || *of_project >= MOST_PER_PROJECT || *of_channel >= MOST_PER_CHANNEL;
+            if !is_first || waiting.is_running || is_full || waiting.due > Instant::now() {
+                continue;
+            }
+            let found = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
+            let open = found.filter(|channel| gone.get(&channel.key()) != Some(&channel.fingerprint));
+            let channel = open.map_or_else(|| Arc::new(Missing) as Arc<dyn Channel>, |channel| Arc::clone(&channel.channel));
+            waiting.is_running = true;
+            *of_channel += 1;
+            *of_project += 1;
+            in_all += 1;
+            let delivery = Delivery { id: waiting.id, notice: waiting.notice.clone(), now_s: now_ms / 1_000 };
+            begun.push(Begun { number: *number, channel, delivery });
+        }
+        begun
+    }
+
+    /// Takes note of how a delivery ended; the rows that say it, and how it ended.
+    pub(crate) fn end(&mut self, number: u64, sent: Sent, catalogue: &Catalogue, now_ms: i64) -> (Vec<AlertRow>, Ended) {
+        let Some(waiting) = self.waiting.get_mut(&number) else { return (Vec::new(), Ended::Delivered) };
+        waiting.is_running = false;
+        waiting.attempts += 1;
+        let (outcome, why) = match sent {
+            Sent::Later { why, pause } if now_ms - waiting.first_ms < PATIENCE_MS => {
+                tracing::debug!(channel = %waiting.channel, rule = %waiting.notice.rule, %why, "a notice is tried again");
+                waiting.due = Instant::now() + pause.unwrap_or_default().max(pause_after(waiting.attempts));
+                return (Vec::new(), Ended::Retried);
+            }
+            Sent::Done => ("delivered", String::new()),
+            Sent::Later { why, .. } => ("given_up", why),
+            Sent::Never(why) => ("refused", why),
+            Sent::Gone => ("gone", "the receiver answers 410: the channel is switched off until it is written anew".to_owned()),
+        };
+        let Some(waiting) = self.waiting.remove(&number) else { return (Vec::new(), Ended::Delivered) };
+        let is_delivered = outcome == "delivered";
+        if !is_delivered {
+            tracing::error!(channel = %waiting.channel, rule = %waiting.notice.rule, outcome, %why, "a notice was not delivered");
+        }
+        let mut rows = waiting.ended(outcome, &why, now_ms);
+        let channel = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
+        if let (true, Some(channel)) = (outcome == "gone", channel) {
+            rows.push(self.switched_off(channel, now_ms));
+        }
+        (rows, if is_delivered { Ended::Delivered } else { Ended::GivenUp })
+    }
+
+    fn switched_off(&mut self, channel: &NamedChannel, now_ms: i64) -> AlertRow {
+        let (project, entry) = channel.key();
+        self.gone.insert((project, entry.clone()), channel.fingerprint);
+        AlertRow { kind: kind::GONE, project, rule: String::new(), entry, slot: 0, at: now_ms, body: channel.fingerprint.to_string() }
+    }
+}
+
+impl Waiting {
+    /// Its channel: each project has names of its own.
+    fn channel_key(&self) -> (u64, String) {
+        (self.notice.project, self.channel.clone())
+    }
+
+    fn ended(&self, outcome: &str, why: &str, now_ms: i64) -> Vec<AlertRow> {
+        let notice = &self.notice;
+        let row = |kind, entry: String, body: String| AlertRow {
+            kind,
+            project: notice.project,
+            rule: notice.rule.clone(),
+            entry,
+            slot: notice.slot,
+            at: now_ms,
+            body,
+        };
+        let said = json!({
+            "event": "notice", "kind": notice.kind, "channel": self.channel, "outcome": outcome, "why": why, "attempts": self.attempts,
+            "webhook_id": self.id,
+        });
+        vec![row(kind::OUTBOX, self.id.to_string(), String::new()), row(kind::HISTORY, format!("notice:{}", self.id), said.to_string())]
+    }
+}
+
+/// Doubles, with a part that differs from one to the next, so that what failed together does not come back together.
+fn pause_after(attempts: u32) -> Duration {
+    let whole = FIRST_PAUSE.saturating_mul(1 << attempts.saturating_sub(1).min(12)).min(LONGEST_PAUSE);
+    let random = uuid::Uuid::new_v4().as_u128() % 1_000;
+    whole.mul_f64(0.75 + random as f64 / 2_000.0)
+}
+
+/// Stands for a channel that is not there.
+struct Missing;
+
+impl Channel for Missing {
+    fn tell<'a>(&'a self, _: &'a Delivery) -> futures_util::future::BoxFuture<'a, Sent> {
+        Box::pin(std::future::ready(Sent::Never("there is no such channel, or it was switched off".to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

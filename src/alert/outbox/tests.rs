@@ -1,0 +1,92 @@
+use super::*;
+use crate::alert::notice::Kind;
+use crate::alert::target::Trust;
+
+fn catalogue() -> Catalogue {
+    let written = serde_json::json!({"kind": "webhook", "url": "http://127.0.0.1:1/"});
+    let channel = NamedChannel::open("hook", written.as_object().unwrap(), &Trust::Operator).unwrap();
+    Catalogue { channels: vec![channel], ..Catalogue::default() }
+}
+
+fn notice(rule: &str, kind: Kind) -> Notice {
+    Notice { rule: rule.to_owned(), kind, ..Notice::about_pulse(kind, 0) }
+}
+
+fn later() -> Sent {
+    Sent::Later { why: "no".to_owned(), pause: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn notices_of_a_rule_keep_their_order_and_those_of_others_do_not_wait() {
+    let (mut outbox, catalogue, hook) = (Outbox::default(), catalogue(), ["hook".to_owned()]);
+    outbox.add(&notice("a", Kind::Firing), &hook, 0);
+    outbox.add(&notice("a", Kind::Resolved), &hook, 0);
+    outbox.add(&notice("b", Kind::Firing), &hook, 0);
+    let begun = outbox.begin(&catalogue, 0);
+    let rules: Vec<(&str, Kind)> = begun.iter().map(|begun| (begun.delivery.notice.rule.as_str(), begun.delivery.notice.kind)).collect();
+    assert_eq!(rules, [("a", Kind::Firing), ("b", Kind::Firing)]);
+    let (first, id) = (begun[0].number, begun[0].delivery.id);
+    assert_eq!(outbox.end(first, later(), &catalogue, 0), (Vec::new(), Ended::Retried));
+    assert!(outbox.begin(&catalogue, 0).is_empty(), "not before its pause is over, and nothing passes it");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(outbox.begin(&catalogue, 0)[0].delivery.id, id, "the same id again");
+    let (rows, ended) = outbox.end(first, Sent::Done, &catalogue, 0);
+    assert_eq!((ended, rows[0].kind, rows[0].body.as_str()), (Ended::Delivered, kind::OUTBOX, ""));
+    assert_eq!(outbox.begin(&catalogue, 0)[0].delivery.notice.kind, Kind::Resolved);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_is_tried_for_a_day_and_one_that_was_read_again_goes_on() {
+    let (mut outbox, catalogue, hook) = (Outbox::default(), catalogue(), ["hook".to_owned()]);
+    let rows = Outbox::rows(&notice("a", Kind::Firing), &hook, 5);
+    let row = &rows[0];
+    let stored = Stored {
+        kind: row.kind.to_owned(),
+        project: row.project,
+        rule: row.rule.clone(),
+        entry: row.entry.clone(),
+        slot: row.slot,
+        at: row.at,
+        body: row.body.clone(),
+    };
+    outbox.restore(&stored);
+    outbox.restore(&stored);
+    assert_eq!(outbox.len(), 1, "once");
+    let begun = outbox.begin(&catalogue, 10);
+    assert_eq!(begun[0].delivery.id.to_string(), row.entry);
+    assert_eq!(outbox.end(begun[0].number, later(), &catalogue, PATIENCE_MS).1, Ended::Retried);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let begun = outbox.begin(&catalogue, 10);
+    let (rows, ended) = outbox.end(begun[0].number, later(), &catalogue, PATIENCE_MS + 6);
+    assert_eq!((ended, rows.len()), (Ended::GivenUp, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_gone_is_asked_no_more_until_it_is_written_anew() {
+    let (mut outbox, mut catalogue, hook) = (Outbox::default(), catalogue(), ["hook".to_owned()]);
+    outbox.add(&notice("a", Kind::Firing), &hook, 0);
+    let begun = outbox.begin(&catalogue, 0);
+    let (rows, _) = outbox.end(begun[0].number, Sent::Gone, &catalogue, 0);
+    assert_eq!(rows.last().map(|row| row.kind), Some(kind::GONE));
+    outbox.add(&notice("b", Kind::Firing), &hook, 0);
+    let begun = outbox.begin(&catalogue, 0);
+    assert!(matches!(begun[0].channel.tell(&begun[0].delivery).await, Sent::Never(_)));
+    catalogue.channels[0].fingerprint += 1;
+    outbox.end(begun[0].number, Sent::Done, &catalogue, 0);
+    outbox.add(&notice("c", Kind::Firing), &hook, 0);
+    let begun = outbox.begin(&catalogue, 0);
+    assert!(matches!(begun[0].channel.tell(&begun[0].delivery).await, Sent::Later { .. }), "it is asked: nothing listens there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_whose_channels_are_slow_delays_no_other() {
+    let (mut outbox, catalogue) = (Outbox::default(), catalogue());
+    for rule in 0..20 {
+        let slow = Notice { project: 1, ..notice(&rule.to_string(), Kind::Firing) };
+        outbox.add(&slow, &["hook".to_owned(), format!("hook-{rule}")], 0);
+    }
+    outbox.add(&Notice { project: 2, ..notice("a", Kind::Firing) }, &["hook".to_owned()], 0);
+    let projects = |begun: &[Begun]| begun.iter().map(|begun| begun.delivery.notice.project).collect::<Vec<_>>();
+    assert_eq!(projects(&outbox.begin(&catalogue, 0)), [1, 1, 1, 1, 1, 1, 2]);
+    assert!(outbox.begin(&catalogue, 0).is_empty(), "all of them run");
+}

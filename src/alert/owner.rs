@@ -1,0 +1,287 @@
+//! The owner of the alerts: judges what is due, writes what comes of it, delivers notices.
+//!
+//! Promises: a verdict, the states that it changes and its notices are one insert; nothing is delivered before it is written; nothing in
+//! memory matters, since everything is read back when somebody else takes over. What cannot be written now is written later, the same
+//! rows again; meanwhile its rule waits.
+//! May go wrong: the store is away: then nothing is judged, and all is caught up in order. Another instance has taken the alerts: then
+//! nothing of this one is written any more ([`Ended::Lost`]).
+
+mod evaluate;
+mod routine;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::evaluate::{Evaluated, Evaluation};
+use super::Parts;
+use super::catalogue::{Catalogue, Files, KnownRule, RuleKey};
+use super::channel::Delivery;
+use super::judge::RuleState;
+use super::notice::Notice;
+use super::outbox::{Ended as Delivered, Outbox};
+use super::target::Sent;
+use crate::clickhouse::{ClickHouseError, ErrorClass};
+use crate::metrics::{Counter, Gauge, count_notice};
+use crate::store::data_version::Version;
+use crate::store::tables::alert_states::{self, AlertRow, Stored, Writer, kind};
+
+/// How often it is looked at what is due.
+const TICK: Duration = Duration::from_millis(500);
+/// How long rows wait for others.
+const GATHER: Duration = Duration::from_millis(200);
+/// How often rules and channels are read.
+const READ: Duration = Duration::from_secs(3);
+
+/// Why an owner is none any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// Another one has taken the alerts, or a server has forgotten who has them.
+    Lost,
+}
+
+/// A rule with its state.
+struct Owned {
+    known: Arc<KnownRule>,
+    state: RuleState,
+    /// Whether it is asked about, or what came of that is not written yet.
+    is_busy: bool,
+    /// Not before this it is asked again.
+    not_before: Instant,
+    /// When slots were last judged again, and what had arrived by then; nothing is known of what arrived before somebody owned it.
+    revised: Instant,
+    arrived: Option<Version>,
+    repeated: Instant,
+}
+
+/// What came of a rule, to be written.
+struct Work {
+    rows: Vec<AlertRow>,
+    /// The state that the rule has then.
+    state: Option<(RuleKey, RuleState)>,
+    notices: Vec<(Notice, Vec<String>)>,
+}
+
+/// The owner.
+pub(super) struct Owner {
+    parts: Arc<Parts>,
+    writer: Writer,
+    files: Files,
+    catalogue: Catalogue,
+    read: Option<Instant>,
+    rules: BTreeMap<RuleKey, Owned>,
+    outbox: Outbox,
+    /// States of rules that were read and whose rules are not known yet.
+    restored: HashMap<RuleKey, RuleState>,
+    unwritten: Vec<Work>,
+    /// Rules that are due, with the time since when, and up to when the data is complete.
+    queue: VecDeque<(i64, RuleKey)>,
+    through: Option<i64>,
+    gathered: Option<Instant>,
+    heartbeats: HashMap<(u64, String), Instant>,
+    /// When the store last answered.
+    healthy: Instant,
+}
+
+/// A delivery that ended; those without a number are not recorded.
+type Tried = (Option<u64>, Delivery, Sent);
+
+impl Owner {
+    /// Takes the alerts and reads how they stand.
+    pub(super) async fn take(parts: Arc<Parts>) -> Result<Self, ClickHouseError> {
+        let generation = uuid::Uuid::new_v4().as_u128() as u64 | 1;
+        let highest = alert_states::take(&parts.store, generation).await?;
+        let writer = Writer { generation, version: highest + 1 };
+        let mut owner = Self {
+            files: Files::read(&parts.config.files).unwrap_or_default(),
+            parts,
+            writer,
+            catalogue: Catalogue::default(),
+            read: None,
+            rules: BTreeMap::new(),
+            outbox: Outbox::default(),
+            restored: HashMap::new(),
+            unwritten: Vec::new(),
+            queue: VecDeque::new(),
+            through: None,
+            gathered: None,
+            heartbeats: HashMap::new(),
+            healthy: Instant::now(),
+        };
+        owner.restore().await?;
+        owner.read_catalogue().await?;
+        Ok(owner)
+    }
+
+    async fn restore(&mut self) -> Result<(), ClickHouseError> {
+        let rows = alert_states::states(&self.parts.store).await?;
+        for row in &rows {
+            self.restore_row(row);
+        }
+        Ok(())
+    }
+
+    fn restore_row(&mut self, row: &Stored) {
+        let key = RuleKey { project: row.project, id: row.rule.clone() };
+        match row.kind.as_str() {
+            kind::RULE => {
+                let Ok(state) = serde_json::from_str::<RuleState>(&row.body) else { return };
+                let lines = std::mem::take(&mut self.restored.entry(key.clone()).or_default().lines);
+                self.restored.insert(key, RuleState { lines, ..state });
+            }
+            kind::LINE => {
+                let Ok(line) = serde_json::from_str(&row.body) else { return };
+                self.restored.entry(key).or_default().lines.insert(row.entry.clone(), line);
+            }
+            _ => self.outbox.restore(row),
+        }
+    }
+
+    /// Owns the alerts until it is asked to stop or they are lost.
+    pub(super) async fn run(mut self, stop: &CancellationToken) -> Ended {
+        let mut evaluations: FuturesUnordered<Evaluation> = FuturesUnordered::new();
+        let mut deliveries = FuturesUnordered::new();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ended::Stopped,
+                _ = tick.tick() => {
+                    if self.read.is_none_or(|read| read.elapsed() >= READ) && let Err(problem) = self.read_catalogue().await {
+                        tracing::debug!(%problem, "rules and channels cannot be read");
+                    }
+                    self.look().await;
+                    deliveries.extend(self.begin_deliveries());
+                }
+                Some(evaluated) = evaluations.next() => self.take_in(evaluated),
+                Some((number, delivery, sent)) = deliveries.next() => self.delivered(number, &delivery, sent),
+            }
+            let free = self.parts.config.max_running.saturating_sub(evaluations.len());
+            evaluations.extend(self.begin_due(free));
+            if self.gathered.is_some_and(|since| since.elapsed() >= GATHER || evaluations.is_empty()) {
+                match self.write().await {
+                    Ok(()) => {}
+                    Err(problem) if problem.class() == ErrorClass::Fenced => return Ended::Lost,
+                    Err(problem) => {
+                        tracing::warn!(%problem, "alerts cannot be written yet");
+                        self.gathered = Some(Instant::now());
+                    }
+                }
+                deliveries.extend(self.begin_deliveries());
+            }
+        }
+    }
+
+    /// Reads which rules and channels there are.
+    async fn read_catalogue(&mut self) -> Result<(), ClickHouseError> {
+        self.read = Some(Instant::now());
+        match self.files.read_again(&self.parts.config.files) {
+            Ok(None) => {}
+            Ok(Some(files)) => self.files = files,
+            Err(problem) => tracing::warn!(%problem, "the files of alerts are used as they were"),
+        }
+        self.catalogue = Catalogue::read(&self.files, &self.parts.store, &self.parts.trust).await?;
+        self.healthy = Instant::now();
+        self.follow_rules();
+        Ok(())
+    }
+
+    /// Begins with rules that are new or changed, and ends with those that are gone.
+    fn follow_rules(&mut self) {
+        let known: Vec<Arc<KnownRule>> = self.catalogue.rules.values().filter(|known| !known.rule.body.disabled).cloned().collect();
+        for known in known {
+            self.follow_rule(known);
+        }
+        let is_gone = |key: &RuleKey| self.catalogue.rules.get(key).is_none_or(|known| known.rule.body.disabled);
+        let gone: Vec<RuleKey> =
+            self.rules.iter().filter(|(key, owned)| is_gone(key) && !owned.is_busy).map(|(key, _)| key.clone()).collect();
+        for key in gone {
+            if let Some(owned) = self.rules.remove(&key) {
+                self.close(&key, &owned, "the rule was deleted or switched off");
+            }
+        }
+    }
+
+    fn follow_rule(&mut self, known: Arc<KnownRule>) {
+        let now = Instant::now();
+        let (key, asked) = (known.key.clone(), known.rule.fingerprint());
+        let state = self.restored.remove(&key).unwrap_or_default();
+        let fresh = Owned { known: Arc::clone(&known), state, is_busy: false, not_before: now, revised: now, arrived: None, repeated: now };
+        let owned = self.rules.entry(key.clone()).or_insert(fresh);
+        if owned.is_busy {
+            return;
+        }
+        let was = std::mem::replace(&mut owned.state.asked, asked);
+        if was != 0 && was != asked {
+            let state = std::mem::replace(&mut owned.state, RuleState { asked, ..RuleState::default() });
+            let ended = Owned {
+                known: std::mem::replace(&mut owned.known, known),
+                state,
+                is_busy: false,
+                not_before: now,
+                revised: now,
+                arrived: None,
+                repeated: now,
+            };
+            self.close(&key, &ended, "the rule asks something else now");
+        } else {
+            owned.known = known;
+        }
+    }
+
+    fn gather(&mut self, work: Work) {
+        self.unwritten.push(work);
+        self.gathered.get_or_insert_with(Instant::now);
+    }
+
+    /// Writes what was gathered as one insert, and lets it count.
+    async fn write(&mut self) -> Result<(), ClickHouseError> {
+        let rows: Vec<AlertRow> = self.unwritten.iter().flat_map(|work| work.rows.iter().cloned()).collect();
+        if !rows.is_empty() {
+            alert_states::insert(&self.parts.store, self.writer, &rows).await?;
+            self.writer.version += rows.len() as u64;
+        }
+        self.gathered = None;
+        let now_ms = (self.parts.now_ms)();
+        for work in std::mem::take(&mut self.unwritten) {
+            for (notice, channels) in &work.notices {
+                self.outbox.add(notice, channels, now_ms);
+            }
+            let Some((key, state)) = work.state else { continue };
+            if let Some(owned) = self.rules.get_mut(&key) {
+                (owned.state, owned.is_busy) = (state, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of a delivery that ended.
+    fn delivered(&mut self, number: Option<u64>, delivery: &Delivery, sent: Sent) {
+        let Some(number) = number else { return };
+        let now_ms = (self.parts.now_ms)();
+        let (rows, ended) = self.outbox.end(number, sent, &self.catalogue, now_ms);
+        let outcome = match ended {
+            Delivered::Delivered => "delivered",
+            Delivered::Retried => "retried",
+            Delivered::GivenUp => "given_up",
+        };
+        count_notice(delivery.notice.kind.as_str(), outcome);
+        if !rows.is_empty() {
+            self.gather(Work { rows, state: None, notices: Vec::new() });
+        }
+    }
+
+    fn take_in(&mut self, evaluated: Evaluated) {
+        Counter::AlertEvaluations.add(1);
+        let work = self.evaluated(evaluated);
+        work.into_iter().for_each(|work| self.gather(work));
+        Gauge::AlertsWaiting.set(self.outbox.len() as f64);
+    }
+}

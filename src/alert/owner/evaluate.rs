@@ -1,0 +1,402 @@
+//! Which slots are due, what is asked about them, and what comes of the answers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Owned, Owner, Work};
+use crate::alert::Parts;
+use crate::alert::ask::{self, Asked, Unanswered};
+use crate::alert::catalogue::{KnownRule, Mute, RuleKey};
+use crate::alert::judge::{self, Judged, MOST_AT_ONCE, Occasion, RuleState, Seen};
+use crate::alert::machine::{Line, Quiet};
+use crate::alert::notice::{About, Kind, Notice};
+use crate::alert::observe::{Observed, Source, Span};
+use crate::alert::outbox::Outbox;
+use crate::alert::rule::millis;
+use crate::event::ids::ProjectId;
+use crate::lifecycle;
+use crate::metrics::{Counter, Gauge};
+use crate::query::Queries;
+use crate::store::data_version::{DataVersions, QUARTER_MS, Version};
+use crate::store::tables::alert_states::{self, AlertRow, JudgedSlots, kind};
+
+/// Failures in a row after which channels are told.
+const FAILURES_TOLD: u32 = 3;
+/// Pause after a failure, once for each in a row up to [`MOST_PAUSES`].
+const PAUSE: Duration = Duration::from_secs(5);
+const MOST_PAUSES: u32 = 12;
+/// Pause where the table is not far enough yet.
+const NOT_YET: Duration = Duration::from_secs(1);
+/// A verdict that comes this much later than it could is late.
+const LATE_MS: i64 = 60_000;
+
+/// A question that is being asked.
+pub(super) type Evaluation = BoxFuture<'static, Evaluated>;
+
+/// What was asked, and the answer.
+pub(super) struct Evaluated {
+    key: RuleKey,
+    /// The slots that are judged.
+    slots: Vec<i64>,
+    /// What was seen in slots that are judged again.
+    recent: Option<Seen>,
+    observed: Result<Observed, Unanswered>,
+}
+
+impl Owner {
+    /// Looks which rules are due.
+    pub(super) async fn look(&mut self) {
+        let now_ms = (self.parts.now_ms)();
+        let mut oldest_ms = now_ms;
+        let mut keys: Vec<(i64, RuleKey)> = Vec::new();
+        for (key, owned) in &mut self.rules {
+            let ripe = owned.ripe_ms(now_ms);
+            oldest_ms = oldest_ms.min(ripe.unwrap_or(now_ms));
+            if let Some(ripe) = ripe.filter(|ripe| *ripe <= now_ms && !owned.is_busy && owned.not_before <= Instant::now()) {
+                keys.push((ripe, key.clone()));
+            }
+        }
+        Gauge::AlertsOldestSlot.set((now_ms - oldest_ms) as f64 / 1_000.0);
+        // Who has waited longest comes first. Without anything due nothing is asked of the store.
+        keys.sort_unstable();
+        self.through = if keys.is_empty() { None } else { self.parts.queries.data_through(now_ms).await };
+        self.queue = keys.into();
+    }
+
+    /// Begins to ask about rules that are due, at most so many. What was promised of the data a moment ago is still true.
+    pub(super) fn begin_due(&mut self, most: usize) -> Vec<Evaluation> {
+        let (now_ms, through) = ((self.parts.now_ms)(), self.through);
+        let mut begun = Vec::new();
+        while begun.len() < most
+            && let Some((ripe, key)) = self.queue.pop_front()
+        {
+            let is_busy = self.rules.get(&key).is_none_or(|owned| owned.is_busy);
+            if !is_busy && !self.is_delayed(&key, ripe, through) {
+                begun.extend(self.begin(&key, through, now_ms));
+            }
+        }
+        let left = most.saturating_sub(begun.len());
+        begun.extend(self.begin_revisions(left, now_ms));
+        begun
+    }
+
+    /// Whether events that a rule needs are still on their way; channels are told when that lasts.
+    fn is_delayed(&mut self, key: &RuleKey, ripe: i64, through: Option<i64>) -> bool {
+        let now_ms = (self.parts.now_ms)();
+        let Some(owned) = self.rules.get_mut(key) else { return true };
+        let is_lag = owned.known.rule.source() == Source::Lag;
+        if through.is_some_and(|through| through >= ripe) || (is_lag && through.is_some()) {
+            return false;
+        }
+        let mut state = owned.state.clone();
+        if state.health.delayed_since == 0 && now_ms - ripe < LATE_MS.min(millis(owned.known.rule.body.missed_after)) {
+            return true;
+        }
+        let (was, missed_after) = (state.health.clone(), millis(owned.known.rule.body.missed_after));
+        if state.health.delayed_since == 0 {
+            // From when on it is seen: an owner that was not there has seen nothing, and a promise of a moment ago may be too old.
+            state.health.delayed_since = now_ms;
+        }
+        let known = Arc::clone(&owned.known);
+        let mut notice = None;
+        if !state.health.told_delayed && now_ms - state.health.delayed_since >= missed_after {
+            state.health.told_delayed = true;
+            let behind = (now_ms - through.unwrap_or(ripe)).max(0) / 60_000;
+            let slot = known.rule.closed_slot(ripe).unwrap_or(ripe);
+            let mut delayed = self.about(&known).notice(Kind::Delayed, slot, now_ms);
+            delayed.episode = state.health.delayed_since;
+            delayed.text = format!("events are on their way: the data is {behind} min behind, so this cannot be judged");
+            notice = Some(delayed);
+        }
+        if state.health != was {
+            let work = self.work(&known, state, &Judged::default(), notice.into_iter().collect());
+            self.begin_work(key, work);
+        }
+        true
+    }
+
+    /// Marks a rule as busy until a work about it is written.
+    fn begin_work(&mut self, key: &RuleKey, work: Work) {
+        if let Some(owned) = self.rules.get_mut(key) {
+            owned.is_busy = true;
+        }
+        self.gather(work);
+    }
+
+    /// Asks about the slots of a rule that are due.
+    fn begin(&mut self, key: &RuleKey, through: Option<i64>, now_ms: i64) -> Option<Evaluation> {
+        let owned = self.rules.get_mut(key)?;
+        let rule = &owned.known.rule;
+        let complete_ms = if rule.source() == Source::Lag { now_ms } else { through?.min(now_ms) };
+        let slots = due_slots(owned, complete_ms);
+        let (first, last) = (*slots.first()?, *slots.last()?);
+        let span = Span { from_ms: rule.look_back(first)?, until_ms: rule.next_slot(last)? };
+        let asked = Asked { span, ripe_ms: rule.ripe_ms(last)?.min(complete_ms), now_ms };
+        owned.is_busy = true;
+        let (key, known, queries) = (key.clone(), Arc::clone(&owned.known), self.parts.queries.clone());
+        let failed = Evaluated { key: key.clone(), slots: Vec::new(), recent: None, observed: Err(Unanswered::of_bug()) };
+        let asking = async move { Evaluated { key, slots, recent: None, observed: ask::observe(&queries, &known, asked).await } };
+        Some(apart(asking, failed))
+    }
+
+    /// Asks again about slots that late events have touched.
+    fn begin_revisions(&mut self, most: usize, now_ms: i64) -> Vec<Evaluation> {
+        let pause = self.parts.config.revise_every;
+        let mut begun = Vec::new();
+        for (key, owned) in &mut self.rules {
+            let is_due = !owned.is_busy && owned.revised.elapsed() >= pause && owned.known.rule.source() == Source::Report;
+            if !is_due || begun.len() >= most {
+                continue;
+            }
+            let (seen, arrived) = (owned.arrived, self.parts.queries.arrivals());
+            (owned.revised, owned.arrived) = (Instant::now(), Some(arrived));
+            let touched = owned.touched(seen, &self.parts.queries);
+            let Some(span) = touched.filter(|span| span.from_ms < span.until_ms) else { continue };
+            owned.is_busy = true;
+            let (known, parts) = (Arc::clone(&owned.known), Arc::clone(&self.parts));
+            let failed = Evaluated { key: key.clone(), slots: Vec::new(), recent: None, observed: Err(Unanswered::of_bug()) };
+            let asked = Asked { span, ripe_ms: span.until_ms, now_ms };
+            begun.push(apart(revision(parts, known, key.clone(), asked), failed));
+        }
+        begun
+    }
+
+    /// What comes of an answer.
+    pub(super) fn evaluated(&mut self, evaluated: Evaluated) -> Option<Work> {
+        let Evaluated { key, slots, recent, observed } = evaluated;
+        let now_ms = (self.parts.now_ms)();
+        let owned = self.rules.get_mut(&key)?;
+        let known = Arc::clone(&owned.known);
+        let observed = match observed {
+            Ok(observed) => observed,
+            Err(_) if recent.is_some() => {
+                // Not now: the next time all of it is looked at.
+                (owned.is_busy, owned.arrived) = (false, None);
+                return None;
+            }
+            Err(problem) => return self.unanswered(&key, &problem, now_ms),
+        };
+        if let Some(recent) = recent {
+            return self.revised(&key, recent, &observed);
+        }
+        let mut state = owned.state.clone();
+        let last = *slots.last()?;
+        if known.rule.report_at.is_some() {
+            return Some(self.reported(&known, state, &observed, last));
+        }
+        let is_late = slots.len() > 1 || now_ms > known.rule.ripe_ms(last)? + LATE_MS;
+        let mute = self.catalogue.mutes.get(&key).cloned().unwrap_or_default();
+        let quiet = quiet_of(&known, &mute, state.episode, now_ms);
+        let judged = judge::judge(&known.rule, &mut state, &observed, &Occasion { slots: &slots, is_late, quiet: &|_, _: &Line| quiet });
+        Counter::AlertSlots.add(slots.len() as u64);
+        let mut notices: Vec<Notice> = self.about(&known).of_judged(&state, &judged, now_ms).into_iter().collect();
+        notices.extend(self.judging_again(&known, &mut state, last));
+        Some(self.work(&known, state, &judged, notices))
+    }
+
+    /// Tells the numbers of a slot: of the last one, if several were missed; of none, if the rule is new.
+    fn reported(&self, known: &KnownRule, mut state: RuleState, observed: &Observed, slot: i64) -> Work {
+        let now_ms = (self.parts.now_ms)();
+        let is_new = state.cursor.replace(slot).is_none();
+        let mut notices: Vec<Notice> = self.judging_again(known, &mut state, slot).into_iter().collect();
+        if !is_new && known.rule.is_active(now_ms) {
+            notices.push(self.about(known).report(observed, slot, now_ms));
+        }
+        self.work(known, state, &Judged::default(), notices)
+    }
+
+    /// What is told when a rule can be judged again; its health is good then.
+    fn judging_again(&self, known: &KnownRule, state: &mut RuleState, slot: i64) -> Option<Notice> {
+        let health = std::mem::take(&mut state.health);
+        if !health.told_delayed && !health.told_failed {
+            return None;
+        }
+        let mut notice = self.about(known).notice(Kind::Judging, slot, (self.parts.now_ms)());
+        notice.episode = health.delayed_since;
+        Some(notice)
+    }
+
+    fn unanswered(&mut self, key: &RuleKey, problem: &Unanswered, now_ms: i64) -> Option<Work> {
+        let owned = self.rules.get_mut(key)?;
+        owned.is_busy = false;
+        let Unanswered::Failed(problem) = problem else {
+            owned.not_before = Instant::now() + NOT_YET;
+            return None;
+        };
+        Counter::AlertFailures.add(1);
+        tracing::debug!(rule = %key.id, %problem, "a rule cannot be judged");
+        let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
+        state.health.failures += 1;
+        owned.not_before = Instant::now() + PAUSE * state.health.failures.min(MOST_PAUSES);
+        let mut notices = Vec::new();
+        if state.health.failures >= FAILURES_TOLD && !state.health.told_failed {
+            state.health.told_failed = true;
+            let slot = state.cursor.and_then(|cursor| known.rule.next_slot(cursor)).unwrap_or(now_ms);
+            let mut notice = self.about(&known).notice(Kind::Failed, slot, now_ms);
+            notice.text = format!("this cannot be judged: {problem}");
+            notices.push(notice);
+        }
+        if let Some(owned) = self.rules.get_mut(key) {
+            owned.is_busy = true;
+        }
+        Some(self.work(&known, state, &Judged::default(), notices))
+    }
+
+    fn revised(&mut self, key: &RuleKey, mut recent: Seen, observed: &Observed) -> Option<Work> {
+        let owned = self.rules.get(key)?;
+        let (known, state) = (Arc::clone(&owned.known), owned.state.clone());
+        let now_ms = (self.parts.now_ms)();
+        let revisions = judge::revise(&known.rule, &state, &mut recent, observed);
+        let mut rows = Vec::new();
+        let slots: BTreeSet<i64> = revisions.iter().map(|revision| revision.slot).collect();
+        for slot in &slots {
+            let body = serde_json::to_string(recent.get(slot)?).unwrap_or_default();
+            rows.push(row(&known.key, kind::SLOT, *slot, now_ms).with(String::new(), body));
+        }
+        for revision in &revisions {
+            let body = json!({"event": "revision", "line": revision.line, "was": revision.was, "is": revision.is});
+            let entry = format!("revision:{now_ms}:{}", revision.line);
+            rows.push(row(&known.key, kind::HISTORY, revision.slot, now_ms).with(entry, body.to_string()));
+        }
+        let mut notices = Vec::new();
+        if let (true, Some(first)) = (known.rule.body.notify_revisions, revisions.first()) {
+            let mut notice = self.about(&known).notice(Kind::Revision, first.slot, now_ms);
+            notice.text = format!("events that came late have changed {} verdicts", revisions.len());
+            notices.push((notice, known.rule.body.channels.clone()));
+        }
+        for (notice, channels) in &notices {
+            rows.extend(Outbox::rows(notice, channels, now_ms));
+        }
+        Some(Work { rows, state: Some((key.clone(), state)), notices })
+    }
+
+    pub(super) fn about<'a>(&'a self, known: &'a KnownRule) -> About<'a> {
+        About { project: known.key.project, id: &known.key.id, rule: &known.rule, base: &self.parts.config.external_url }
+    }
+
+    /// The rows of a rule whose state has changed.
+    pub(super) fn work(&self, known: &KnownRule, state: RuleState, judged: &Judged, notices: Vec<Notice>) -> Work {
+        let now_ms = (self.parts.now_ms)();
+        let cursor = state.cursor.unwrap_or_default();
+        let of = |kind, slot| row(&known.key, kind, slot, now_ms);
+        let mut rows = vec![of(kind::RULE, 0).with(String::new(), serde_json::to_string(&state).unwrap_or_default())];
+        for name in &judged.changed {
+            let body = state.lines.get(name).map(|line| serde_json::to_string(line).unwrap_or_default());
+            rows.push(of(kind::LINE, 0).with(name.clone(), body.unwrap_or_default()));
+        }
+        for (slot, seen) in &judged.seen {
+            rows.push(of(kind::SLOT, *slot).with(String::new(), serde_json::to_string(seen).unwrap_or_default()));
+        }
+        for (number, entry) in judged.entries.iter().enumerate() {
+            let mut body = json!({"event": "change"});
+            if let (Some(body), Ok(serde_json::Value::Object(entry))) = (body.as_object_mut(), serde_json::to_value(entry)) {
+                body.extend(entry);
+            }
+            rows.push(of(kind::HISTORY, entry.slot).with(format!("change:{number:06}"), body.to_string()));
+        }
+        let channels = &known.rule.body.channels;
+        for notice in &notices {
+            let said = json!({"event": "told", "kind": notice.kind, "title": notice.title(), "lines": notice.lines.len() + notice.unnamed});
+            rows.push(of(kind::HISTORY, cursor).with(format!("told:{}", notice.kind.as_str()), said.to_string()));
+            rows.extend(Outbox::rows(notice, channels, now_ms));
+        }
+        let notices = notices.into_iter().map(|notice| (notice, channels.clone())).collect();
+        Work { rows, state: Some((known.key.clone(), state)), notices }
+    }
+}
+
+/// Does something beside the owner, which waits for others meanwhile: what is not polled may hold what they wait for. It ends with the owner;
+/// where it panics, `failed` is what came of it.
+pub(super) fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static, failed: T) -> BoxFuture<'static, T> {
+    let working = AbortOnDropHandle::new(lifecycle::spawn_apart(work));
+    async move { working.await.unwrap_or(failed) }.boxed()
+}
+
+/// Asks about slots that were judged, and reads what was seen then.
+async fn revision(parts: Arc<Parts>, known: Arc<KnownRule>, key: RuleKey, asked: Asked) -> Evaluated {
+    let Span { from_ms, until_ms } = asked.span;
+    let read =
+        alert_states::slots(&parts.store, JudgedSlots { project: key.project, rule: &key.id, from_ms, until_ms }).await.unwrap_or_default();
+    let recent: Seen = read.iter().filter_map(|row| Some((row.slot, serde_json::from_str(&row.body).ok()?))).collect();
+    let observed = match recent.keys().next().and_then(|first| known.rule.look_back(*first)) {
+        Some(from_ms) => ask::observe(&parts.queries, &known, Asked { span: Span { from_ms, until_ms }, ..asked }).await,
+        None => Ok(Observed::default()),
+    };
+    Evaluated { key, slots: Vec::new(), recent: Some(recent), observed }
+}
+
+impl Owned {
+    /// The slots that late events may have touched since `seen`. Quarters of an hour are told apart, and the one that is going on is left for
+    /// later: events arrive there all the time.
+    fn touched(&self, seen: Option<Version>, queries: &Queries) -> Option<Span> {
+        let rule = &self.known.rule;
+        let until_ms = rule.next_slot(self.state.cursor?)?;
+        let from_ms = until_ms - millis(rule.body.revise_for);
+        let Some(seen) = seen else { return Some(Span { from_ms, until_ms }) };
+        let (first, end) = (DataVersions::quarter(from_ms), DataVersions::quarter(until_ms));
+        let quarters = queries.arrived_since(ProjectId(self.known.key.project), first..=end.checked_sub(1)?, seen)?;
+        let [from, until] = [*quarters.start(), *quarters.end() + 1].map(|quarter| i64::from(quarter) * QUARTER_MS);
+        let from_ms = rule.interval.start_ms(from, &rule.zone)?;
+        // A number may be made of several slots: those after it are touched too.
+        let reach = from_ms - rule.look_back(from_ms)?;
+        Some(Span { from_ms, until_ms: until_ms.min(until.saturating_add(reach)) })
+    }
+
+    /// When the next slot may be judged; the newest one for a rule that is new.
+    fn ripe_ms(&self, now_ms: i64) -> Option<i64> {
+        let rule = &self.known.rule;
+        let next = match self.state.cursor {
+            Some(cursor) => rule.next_slot(cursor)?,
+            None => rule.closed_slot(now_ms - millis(rule.body.evaluation_delay))?,
+        };
+        rule.ripe_ms(next)
+    }
+}
+
+/// The slots that can be judged with data up to `complete_ms`, in order.
+fn due_slots(owned: &Owned, complete_ms: i64) -> Vec<i64> {
+    let rule = &owned.known.rule;
+    let newest = rule.closed_slot(complete_ms - millis(rule.body.evaluation_delay));
+    let mut slot = match owned.state.cursor {
+        Some(cursor) => rule.next_slot(cursor),
+        None => newest,
+    };
+    let mut slots = std::collections::VecDeque::new();
+    while let (Some(at), Some(newest)) = (slot, newest) {
+        if at > newest {
+            break;
+        }
+        slots.push_back(at);
+        if slots.len() > MOST_AT_ONCE {
+            slots.pop_front();
+        }
+        slot = rule.next_slot(at);
+    }
+    slots.into()
+}
+
+/// Whether channels may be told of a rule whose episode is this.
+fn quiet_of(known: &KnownRule, mute: &Mute, episode: i64, now_ms: i64) -> Quiet {
+    let is_silenced = mute.silence.as_ref().is_some_and(|silence| silence.until > now_ms);
+    let is_acked = mute.ack.as_ref().is_some_and(|ack| ack.episode == episode && ack.until > now_ms);
+    Quiet { is_muted: is_silenced || !known.rule.is_active(now_ms), is_acked }
+}
+
+/// A row without its content.
+pub(super) fn row(key: &RuleKey, kind: &'static str, slot: i64, at: i64) -> AlertRow {
+    AlertRow { kind, project: key.project, rule: key.id.clone(), entry: String::new(), slot, at, body: String::new() }
+}
+
+impl AlertRow {
+    /// With its content.
+    pub(super) fn with(self, entry: String, body: String) -> Self {
+        Self { entry, body, ..self }
+    }
+}

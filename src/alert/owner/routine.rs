@@ -1,0 +1,131 @@
+//! What the owner does beside judging: deliveries, what must be said again and again, and rules that end.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::evaluate::{apart, row};
+use super::{Owned, Owner, Tried, Work};
+use crate::alert::catalogue::{KnownRule, RuleKey};
+use crate::alert::channel::Delivery;
+use crate::alert::machine::Told;
+use crate::alert::notice::{Kind, NamedLine, Notice};
+use crate::alert::outbox::Outbox;
+use crate::alert::target::Sent;
+use crate::event::ids::ProjectId;
+use crate::store::tables::alert_states::kind;
+
+/// How often receivers that forget are told of what goes on.
+const REPEAT: Duration = Duration::from_secs(60);
+/// Without an answer of the store for longer, alerts are not judged.
+const HEALTHY: Duration = Duration::from_secs(30);
+
+impl Owner {
+    /// Begins the deliveries that are due.
+    pub(super) fn begin_deliveries(&mut self) -> Vec<BoxFuture<'static, Tried>> {
+        let now_ms = (self.parts.now_ms)();
+        let begun = self.outbox.begin(&self.catalogue, now_ms).into_iter();
+        let begun = begun.map(|begun| {
+            let failed = (Some(begun.number), begun.delivery.clone(), Sent::Later { why: "telling failed".to_owned(), pause: None });
+            let telling = async move {
+                let sent = begun.channel.tell(&begun.delivery).await;
+                (Some(begun.number), begun.delivery, sent)
+            };
+            apart(telling, failed)
+        });
+        let mut begun: Vec<BoxFuture<'static, Tried>> = begun.collect();
+        begun.extend(self.repeats(now_ms));
+        begun.extend(self.heartbeats(now_ms));
+        begun
+    }
+
+    /// Tells receivers that forget what goes on.
+    fn repeats(&mut self, now_ms: i64) -> Vec<BoxFuture<'static, Tried>> {
+        let mut due: Vec<(RuleKey, Notice)> = Vec::new();
+        let keys: Vec<RuleKey> = self.rules.keys().cloned().collect();
+        for key in keys {
+            let Some(owned) = self.rules.get_mut(&key) else { continue };
+            let is_told = owned.state.lines.values().any(|line| line.told != Told::Ok);
+            if is_told && owned.repeated.elapsed() >= REPEAT {
+                owned.repeated = Instant::now();
+                let Some(owned) = self.rules.get(&key) else { continue };
+                due.push((key, self.going_on(owned, now_ms)));
+            }
+        }
+        let mut begun = Vec::new();
+        for (key, notice) in due {
+            let Some(owned) = self.rules.get(&key) else { continue };
+            for id in &owned.known.rule.body.channels {
+                let channel = self.catalogue.channel(ProjectId(key.project), id).filter(|channel| channel.channel.wants_repeats());
+                begun.extend(channel.map(|channel| unrecorded(channel.channel.clone(), notice.clone(), now_ms)));
+            }
+        }
+        begun
+    }
+
+    /// What goes on of a rule.
+    fn going_on(&self, owned: &Owned, now_ms: i64) -> Notice {
+        let state = &owned.state;
+        let mut notice = self.about(&owned.known).notice(Kind::Reminder, state.cursor.unwrap_or(now_ms), now_ms);
+        notice.episode = state.episode;
+        let told = state.lines.iter().filter(|(_, line)| line.told != Told::Ok);
+        notice.lines = told
+            .map(|(name, line)| NamedLine {
+                name: name.clone(),
+                is_firing: true,
+                since: line.since,
+                value: line.value,
+                reason: String::new(),
+            })
+            .collect();
+        notice.firing = notice.lines.len();
+        notice
+    }
+
+    /// Tells those who want to hear it that alerts are judged.
+    fn heartbeats(&mut self, now_ms: i64) -> Vec<BoxFuture<'static, Tried>> {
+        let mut begun = Vec::new();
+        if self.healthy.elapsed() > HEALTHY {
+            // Nothing can be judged or written: silence says so.
+            return begun;
+        }
+        let wanted = self.catalogue.channels.iter().filter(|channel| channel.heartbeat_s > 0);
+        for channel in wanted {
+            let pause = Duration::from_secs(channel.heartbeat_s);
+            if self.heartbeats.get(&channel.key()).is_none_or(|last| last.elapsed() >= pause) {
+                self.heartbeats.insert(channel.key(), Instant::now());
+                begun.push(unrecorded(channel.channel.clone(), Notice::about_pulse(Kind::Heartbeat, now_ms), now_ms));
+            }
+        }
+        begun
+    }
+
+    /// Ends with a rule: who was told of an alert is told that it is over, and nothing is left of its state.
+    pub(super) fn close(&mut self, key: &RuleKey, owned: &Owned, why: &str) {
+        let now_ms = (self.parts.now_ms)();
+        let known: &KnownRule = &owned.known;
+        let mut rows = vec![row(key, kind::RULE, 0, now_ms)];
+        rows.extend(owned.state.lines.keys().map(|name| row(key, kind::LINE, 0, now_ms).with(name.clone(), String::new())));
+        let mut notices = Vec::new();
+        let told: Vec<&String> = owned.state.lines.iter().filter(|(_, line)| line.told != Told::Ok).map(|(name, _)| name).collect();
+        if !told.is_empty() {
+            let mut notice = self.going_on(owned, now_ms);
+            (notice.kind, notice.firing, notice.text) = (Kind::Resolved, 0, why.to_owned());
+            notice.lines.iter_mut().for_each(|line| line.is_firing = false);
+            rows.extend(Outbox::rows(&notice, &known.rule.body.channels, now_ms));
+            notices.push((notice, known.rule.body.channels.clone()));
+        }
+        self.gather(Work { rows, state: None, notices });
+    }
+}
+
+fn unrecorded(channel: std::sync::Arc<dyn crate::alert::channel::Channel>, notice: Notice, now_ms: i64) -> BoxFuture<'static, Tried> {
+    let delivery = Delivery { id: uuid::Uuid::new_v4(), notice, now_s: now_ms / 1_000 };
+    let failed = (None, delivery.clone(), Sent::Done);
+    let telling = async move {
+        let sent = channel.tell(&delivery).await;
+        (None, delivery, sent)
+    };
+    apart(telling, failed)
+}

@@ -1,0 +1,336 @@
+//! A rule: a question, what is made of its numbers, and when that is an alert.
+//!
+//! [`RuleBody`] is how it is written, in files and over HTTP; [`Rule`] is its checked form. Promise: an error names the field and the value.
+
+mod body;
+
+use std::time::Duration;
+
+pub use self::body::RuleBody;
+pub(crate) use self::body::{Active, Against, Condition, NoData, Reduce, Severity};
+use crate::query::Interval;
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+
+/// Most of each list of a rule, and the longest text in one.
+const MOST_LABELS: usize = 32;
+const MOST_TEXT: usize = 2_000;
+/// Most lines of a breakdown that are watched.
+pub(crate) const MOST_GROUPS: usize = 1_000;
+/// Most slots of one look back; so many buckets a question may have at least.
+const MOST_SLOTS: u32 = 1_440;
+/// Weeks that an anomaly is judged by.
+const BASELINE_WEEKS: i64 = 6;
+
+/// A checked rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// As it was written, with its defaults.
+    pub body: RuleBody,
+    pub(crate) interval: Interval,
+    pub(crate) zone: TimeZone,
+    pub(crate) condition: Condition,
+    /// When its numbers are told, if it is a report.
+    pub(crate) report_at: Option<Time>,
+    /// Slots in a row that must be wrong.
+    pub(crate) for_slots: u32,
+    hours: Option<Hours>,
+}
+
+/// When channels may be told, as it was read.
+#[derive(Clone, Debug)]
+struct Hours {
+    days: Vec<usize>,
+    from: Time,
+    to: Time,
+    zone: TimeZone,
+}
+
+/// What is wrong with a rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct RuleError {
+    /// The field.
+    pub field: &'static str,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+/// What a number is to a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Wrong.
+    Wrong,
+    /// No longer wrong, but not right yet.
+    Between,
+    /// Right.
+    Right,
+}
+
+/// The reports that can be watched.
+pub(crate) const REPORTS: [&str; 7] = ["trends", "sessions", "lifecycle", "funnel", "retention", "ledger", "lag"];
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+/// Keys of a question that a rule says itself.
+const OWN_KEYS: [&str; 6] = ["from", "to", "timezone", "interval", "compare", "view"];
+
+impl RuleBody {
+    /// Checks what can be checked without asking.
+    ///
+    /// # Errors
+    /// The field and the value that makes no sense.
+    pub fn check(self) -> Result<Rule, RuleError> {
+        let wrong = |field, problem: String| Err(RuleError { field, problem });
+        let Some(interval) = Interval::of_name(&self.interval) else {
+            return wrong("interval", format!("`{}` is not minute, hour, day, week or month", short(&self.interval)));
+        };
+        let zone = zone_of("timezone", &self.timezone)?;
+        if !REPORTS.contains(&self.report.as_str()) {
+            return wrong("report", format!("`{}` is none of {}", short(&self.report), REPORTS.join(", ")));
+        }
+        if let Some(key) = OWN_KEYS.iter().find(|key| self.question.contains_key(**key)) {
+            return wrong("question", format!("`{key}` follows from the rule"));
+        }
+        if self.report == "lag" && interval != Interval::Minute {
+            return wrong("interval", "the lag is watched by the minute".to_owned());
+        }
+        self.check_sizes()?;
+        let report_at = self.checked_report(interval)?;
+        let condition = self.checked_condition()?;
+        self.check_reduce(interval)?;
+        let hours = self.active.as_ref().map(|active| active.check(&zone)).transpose()?;
+        let for_slots = self.for_slots.unwrap_or(if self.reduce == Reduce::Anomaly { 2 } else { 1 });
+        if !(1..=MOST_SLOTS).contains(&for_slots) {
+            return wrong("for", format!("{for_slots} is not from 1 to {MOST_SLOTS} slots"));
+        }
+        Ok(Rule { interval, zone, condition, report_at, for_slots, hours, body: self })
+    }
+
+    fn checked_condition(&self) -> Result<Condition, RuleError> {
+        let wrong = |field, problem: String| Err(RuleError { field, problem });
+        let condition = match (self.condition, self.reduce) {
+            (Some(condition), _) => condition,
+            (None, _) if self.report_at.is_some() => Condition::Outside([f64::MIN, f64::MAX]),
+            (None, Reduce::Anomaly) => Condition::Outside([-3.0, 3.0]),
+            (None, _) => return wrong("condition", "it is missing: {\"above\": n}, {\"below\": n} or {\"outside\": [n, m]}".to_owned()),
+        };
+        let numbers = match condition {
+            Condition::Above(limit) | Condition::Below(limit) => [limit, limit],
+            Condition::Outside(limits) => limits,
+        };
+        if numbers.iter().any(|number| !number.is_finite()) || numbers[0] > numbers[1] {
+            return wrong("condition", format!("{numbers:?} are no limits"));
+        }
+        let Some(resolve) = self.resolve else { return Ok(condition) };
+        let fits = match condition {
+            Condition::Above(limit) => resolve <= limit,
+            Condition::Below(limit) => resolve >= limit,
+            Condition::Outside([low, high]) => (0.0..=(high - low) / 2.0).contains(&resolve),
+        };
+        if resolve.is_finite() && fits {
+            Ok(condition)
+        } else {
+            wrong("resolve", format!("{resolve} is on the wrong side of the condition"))
+        }
+    }
+
+    fn checked_report(&self, interval: Interval) -> Result<Option<Time>, RuleError> {
+        let Some(text) = &self.report_at else { return Ok(None) };
+        let wrong = |problem: String| Err(RuleError { field: "report_at", problem });
+        let Ok(at) = text.parse::<Time>() else { return wrong(format!("`{}` is no time of day", short(text))) };
+        if self.condition.is_some() || self.reduce != Reduce::Last {
+            return wrong("a report has neither `condition` nor `reduce`".to_owned());
+        }
+        if matches!(interval, Interval::Minute | Interval::Hour) || matches!(self.report.as_str(), "lag" | "ledger") {
+            return wrong("a report is about days, weeks or months of a report that has them".to_owned());
+        }
+        Ok(Some(at))
+    }
+
+    fn check_reduce(&self, interval: Interval) -> Result<(), RuleError> {
+        let wrong = |problem: &str| Err(RuleError { field: "reduce", problem: problem.to_owned() });
+        match self.reduce {
+            Reduce::Sum(slots) | Reduce::Average(slots) | Reduce::Least(slots) | Reduce::Most(slots) => {
+                if (1..=MOST_SLOTS).contains(&slots) { Ok(()) } else { wrong("from 1 to 1440 slots") }
+            }
+            Reduce::Anomaly if interval != Interval::Hour => wrong("an anomaly is judged by the hour: `interval` must be `hour`"),
+            Reduce::Change(Against::Day) if !matches!(interval, Interval::Minute | Interval::Hour) => {
+                wrong("`change` against `day` is of minutes or hours; `previous` is the day before of days")
+            }
+            Reduce::Change(Against::Week) if matches!(interval, Interval::Week | Interval::Month) => {
+                wrong("`change` against `week` is of minutes, hours or days")
+            }
+            Reduce::Last | Reduce::Change(_) | Reduce::Anomaly => Ok(()),
+        }
+    }
+
+    fn check_sizes(&self) -> Result<(), RuleError> {
+        let wrong = |field, problem: String| Err(RuleError { field, problem });
+        let is_text = |text: &str| text.len() <= MOST_TEXT && !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t');
+        let texts = [("name", &self.name), ("runbook", &self.runbook)];
+        if let Some((field, _)) = texts.into_iter().find(|(_, text)| !is_text(text)) {
+            return wrong(field, format!("at most {MOST_TEXT} bytes without control characters"));
+        }
+        for (field, map) in [("labels", &self.labels), ("annotations", &self.annotations)] {
+            let is_key = |key: &str| (1..=100).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            if map.len() > MOST_LABELS || map.iter().any(|(key, value)| !is_key(key) || !is_text(value)) {
+                return wrong(field, format!("at most {MOST_LABELS}, named in letters, digits and _, of at most {MOST_TEXT} bytes"));
+            }
+        }
+        if self.channels.len() > MOST_LABELS || !self.channels.iter().all(|id| is_id(id)) {
+            return wrong("channels", format!("at most {MOST_LABELS} ids of channels"));
+        }
+        if !(1..=MOST_GROUPS).contains(&self.max_groups) {
+            return wrong("max_groups", format!("{} is not from 1 to {MOST_GROUPS}", self.max_groups));
+        }
+        if !self.min_count.is_finite() || self.min_count < 0.0 {
+            return wrong("min_count", format!("{} is no number of events", self.min_count));
+        }
+        if self.line.len() > MOST_TEXT || !(1..=100).contains(&self.at) {
+            return wrong("at", "the name of a series, and a period from 1 to 100".to_owned());
+        }
+        if self.keep_firing_for > MOST_SLOTS || self.remind_every > 100 * MOST_SLOTS {
+            return wrong("keep_firing_for", format!("at most {MOST_SLOTS} slots"));
+        }
+        let day = Duration::from_secs(86_400);
+        let spans = [("evaluation_delay", self.evaluation_delay, day), ("missed_after", self.missed_after, 7 * day)];
+        let spans = spans.into_iter().chain([("revise_for", self.revise_for, 7 * day)]);
+        for (field, span, longest) in spans {
+            if span > longest {
+                return wrong(field, format!("{span:?} is longer than {longest:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Active {
+    fn check(&self, zone: &TimeZone) -> Result<Hours, RuleError> {
+        let wrong = |text: &str| RuleError { field: "active", problem: format!("`{}` cannot be read", short(text)) };
+        let time = |text: &String| text.parse::<Time>().map_err(|_| wrong(text));
+        let days = self.days.iter().map(|day| DAYS.iter().position(|known| known == day).ok_or_else(|| wrong(day)));
+        let zone = if self.timezone.is_empty() { zone.clone() } else { zone_of("active", &self.timezone)? };
+        Ok(Hours { days: days.collect::<Result<_, _>>()?, from: time(&self.from)?, to: time(&self.to)?, zone })
+    }
+}
+
+impl Hours {
+    fn hold(&self, at_ms: i64) -> bool {
+        let Ok(at) = Timestamp::from_millisecond(at_ms) else { return true };
+        let at = at.to_zoned_datetime(self.zone.clone());
+        let is_over_midnight = self.from > self.to;
+        let is_within =
+            if is_over_midnight { at.time() >= self.from || at.time() < self.to } else { (self.from..self.to).contains(&at.time()) };
+        // The night belongs to the day on which it began.
+        let began_yesterday = is_over_midnight && at.time() < self.to;
+        let day = at.weekday().to_monday_zero_offset() as usize;
+        let day = if began_yesterday { (day + 6) % 7 } else { day };
+        is_within && (self.days.is_empty() || self.days.contains(&day))
+    }
+}
+
+impl Rule {
+    /// The start of the newest slot that ends at `at_ms` or before.
+    pub(crate) fn closed_slot(&self, at_ms: i64) -> Option<i64> {
+        let open = self.interval.start_ms(at_ms, &self.zone)?;
+        self.interval.start_ms(open - 1, &self.zone)
+    }
+
+    /// The start of the slot after the one that starts at `slot`: its end.
+    pub(crate) fn next_slot(&self, slot: i64) -> Option<i64> {
+        self.interval.next_ms(slot, &self.zone)
+    }
+
+    /// When a slot may be judged at the earliest: all events received before then must be known.
+    pub(crate) fn ripe_ms(&self, slot: i64) -> Option<i64> {
+        let end = self.next_slot(slot)?;
+        let delayed = end + millis(self.body.evaluation_delay);
+        let Some(at) = self.report_at else { return Some(delayed) };
+        let day = Timestamp::from_millisecond(end).ok()?.to_zoned_datetime(self.zone.clone()).date();
+        let told = day.to_datetime(at).to_zoned_datetime(self.zone.clone()).ok()?;
+        Some(delayed.max(told.timestamp().as_millisecond()))
+    }
+
+    /// The first slot whose number the verdict on `slot` needs.
+    pub(crate) fn look_back(&self, slot: i64) -> Option<i64> {
+        let back = |slots: u32| (1..slots).try_fold(slot, |slot, _| self.interval.start_ms(slot - 1, &self.zone));
+        match self.body.reduce {
+            Reduce::Last if self.report_at.is_some() => self.compared(slot, Against::Previous),
+            Reduce::Last => Some(slot),
+            Reduce::Sum(slots) | Reduce::Average(slots) | Reduce::Least(slots) | Reduce::Most(slots) => back(slots),
+            Reduce::Change(against) => self.compared(slot, against),
+            Reduce::Anomaly => self.days_before(slot, 7 * BASELINE_WEEKS),
+        }
+    }
+
+    /// The slot that `slot` is compared with.
+    pub(crate) fn compared(&self, slot: i64, against: Against) -> Option<i64> {
+        match against {
+            Against::Previous => self.interval.start_ms(slot - 1, &self.zone),
+            Against::Day => self.days_before(slot, 1),
+            Against::Week => self.days_before(slot, 7),
+        }
+    }
+
+    /// The slot of the same local time so many days before.
+    fn days_before(&self, slot: i64, days: i64) -> Option<i64> {
+        let at = Timestamp::from_millisecond(slot).ok()?.to_zoned_datetime(self.zone.clone());
+        let before = at.checked_sub(days.days()).ok()?.timestamp().as_millisecond();
+        self.interval.start_ms(before, &self.zone)
+    }
+
+    /// Whether channels may be told at a time.
+    pub(crate) fn is_active(&self, at_ms: i64) -> bool {
+        self.hours.as_ref().is_none_or(|hours| hours.hold(at_ms))
+    }
+
+    /// What a number is.
+    pub(crate) fn side(&self, value: f64) -> Side {
+        let resolve = self.body.resolve;
+        let (is_wrong, is_right) = match self.condition {
+            Condition::Above(limit) => (value > limit, value <= resolve.unwrap_or(limit)),
+            Condition::Below(limit) => (value < limit, value >= resolve.unwrap_or(limit)),
+            Condition::Outside([low, high]) => {
+                let inside = resolve.unwrap_or(0.0);
+                (value < low || value > high, (low + inside..=high - inside).contains(&value))
+            }
+        };
+        match (is_wrong, is_right) {
+            (true, _) => Side::Wrong,
+            (false, true) => Side::Right,
+            (false, false) => Side::Between,
+        }
+    }
+
+    /// Changes with what is asked: states of another question mean nothing.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let RuleBody { report, question, line, at, timezone, interval, reduce, .. } = &self.body;
+        let asked = serde_json::json!([report, question, line, at, timezone, interval, reduce]);
+        xxhash_rust::xxh3::xxh3_64(asked.to_string().as_bytes()) | 1
+    }
+
+    /// What people call it.
+    pub(crate) fn name<'a>(&'a self, id: &'a str) -> &'a str {
+        if self.body.name.is_empty() { id } else { &self.body.name }
+    }
+}
+
+/// Whether a text can name a rule or a channel: it stands in paths.
+pub(crate) fn is_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+pub(crate) fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn short(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+fn zone_of(field: &'static str, name: &str) -> Result<TimeZone, RuleError> {
+    TimeZone::get(name).map_err(|_| RuleError { field, problem: format!("`{}` is no IANA time zone", short(name)) })
+}
+
+#[cfg(test)]
+mod tests;

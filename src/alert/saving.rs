@@ -1,0 +1,114 @@
+//! What people save over HTTP: rules, channels, and what they say of alerts. By version, as cohorts are.
+
+use serde_json::{Map, Value};
+
+use super::catalogue::{CHANNELS, MUTES, Mute, RULES, RuleKey};
+use super::rule::is_id;
+use crate::clickhouse::ClickHouse;
+use crate::event::ids::ProjectId;
+use crate::query::QueryError;
+use crate::store::tables::saved::{self, Saved, Shelf};
+
+/// Most rules and channels of a project, and most names that it ever had.
+const MOST: usize = 1_000;
+const MOST_NAMES: usize = 10_000;
+/// How often a write without a condition is tried again when others write at the same moment.
+const TRIES: usize = 5;
+
+/// What must be so for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Anything,
+    /// There is one of this version.
+    Version(u64),
+    /// There is none.
+    Nothing,
+}
+
+/// What is to be written.
+pub(crate) struct Write<'a> {
+    pub(crate) kind: &'static str,
+    pub(crate) project: ProjectId,
+    pub(crate) id: &'a str,
+    /// JSON; empty deletes it.
+    pub(crate) body: &'a str,
+    pub(crate) expected: Expected,
+}
+
+/// The last version of something; none if it is not there.
+pub(crate) async fn find(store: &ClickHouse, shelf: Shelf, id: &str) -> Result<Option<Saved>, QueryError> {
+    let all = saved::all(store, shelf).await.map_err(|problem| QueryError::of_store(problem.class()))?;
+    Ok(all.into_iter().find(|saved| saved.name == id))
+}
+
+/// Writes the next version; which one that is.
+pub(crate) async fn put(store: &ClickHouse, write: Write<'_>) -> Result<u64, QueryError> {
+    let Write { kind, project, id, body, expected } = write;
+    if !is_id(id) {
+        return Err(QueryError::invalid("invalid_id", "an id has 1 to 64 letters, digits, `.`, `_` and `-`"));
+    }
+    let shelf = Shelf { project, kind };
+    for _ in 0..TRIES {
+        let all = saved::all(store, shelf).await.map_err(|problem| QueryError::of_store(problem.class()))?;
+        let last = all.iter().find(|saved| saved.name == id);
+        let live = last.filter(|saved| !saved.body.is_empty());
+        let is_met = match expected {
+            Expected::Anything => true,
+            Expected::Version(version) => live.map(|saved| saved.version) == Some(version),
+            Expected::Nothing => live.is_none(),
+        };
+        if !is_met {
+            let is = live.map_or_else(|| "it does not exist".to_owned(), |saved| format!("its version is {}", saved.version));
+            return Err(QueryError::conflict("version_mismatch", format!("`{id}` is not what the request expects: {is}")));
+        }
+        if body.is_empty() && live.is_none() {
+            return Err(unknown(kind, id));
+        }
+        let count = all.iter().filter(|saved| !saved.body.is_empty()).count();
+        if live.is_none() && (count >= MOST || (last.is_none() && all.len() >= MOST_NAMES)) {
+            return Err(QueryError::invalid("too_many", format!("a project has at most {MOST} of these, and {MOST_NAMES} names ever")));
+        }
+        let saved = Saved { name: id.to_owned(), version: last.map_or(0, |saved| saved.version) + 1, body: body.to_owned() };
+        if saved::put(store, shelf, &saved).await.map_err(|problem| QueryError::of_store(problem.class()))? {
+            return Ok(saved.version);
+        }
+    }
+    Err(QueryError::unavailable("overloaded", "others write the same at the same moment"))
+}
+
+/// Changes what is said of a rule.
+pub(crate) async fn mute(store: &ClickHouse, key: &RuleKey, change: impl Fn(&mut Mute)) -> Result<Mute, QueryError> {
+    let (project, shelf) = (ProjectId(key.project), Shelf { project: ProjectId(key.project), kind: MUTES });
+    for _ in 0..TRIES {
+        let last = find(store, shelf, &key.id).await?;
+        let live = last.filter(|saved| !saved.body.is_empty());
+        let mut mute: Mute = live.as_ref().and_then(|saved| serde_json::from_str(&saved.body).ok()).unwrap_or_default();
+        change(&mut mute);
+        let expected = live.map_or(Expected::Nothing, |saved| Expected::Version(saved.version));
+        let body = serde_json::to_string(&mute).unwrap_or_default();
+        match put(store, Write { kind: MUTES, project, id: &key.id, body: &body, expected }).await {
+            Err(problem) if problem.code == "version_mismatch" => {}
+            Err(problem) => return Err(problem),
+            Ok(_) => return Ok(mute),
+        }
+    }
+    Err(QueryError::unavailable("overloaded", "others write the same at the same moment"))
+}
+
+pub(crate) fn unknown(kind: &'static str, id: &str) -> QueryError {
+    let (code, what) = match kind {
+        RULES => ("unknown_alert", "alert"),
+        CHANNELS => ("unknown_channel", "channel"),
+        _ => ("not_found", "such thing"),
+    };
+    QueryError::not_found(code, format!("there is no {what} `{}`", super::rule::short(id)))
+}
+
+/// An object, as it was sent.
+pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, QueryError> {
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_slice(body)
+        .map_err(|problem| QueryError::invalid("invalid_body", format!("the body must be a JSON object: {problem}")))
+}

@@ -1,0 +1,292 @@
+//! Where notices are sent over HTTP, and the guard in front of it.
+//!
+//! Promises: a name is resolved once and every address is checked; the connection goes to a checked address, under the name that was
+//! resolved. No redirect is followed, no proxy is used, at most 64 KiB of an answer are read and nothing of it is shown. Only `https` on the
+//! usual ports, unless the one who wrote the channel may say otherwise ([`Trust::Operator`]).
+//! May go wrong: a name resolves to an address that is not to be reached: nothing is sent.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_rustls::ConfigBuilderExt;
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use url::{Host, Url};
+
+/// Longest time to connect, and for all of it.
+const CONNECT: Duration = Duration::from_secs(5);
+const TOTAL: Duration = Duration::from_secs(10);
+/// Most of an answer that is read.
+const MAX_ANSWER: usize = 64 << 10;
+/// Ports that need no permission.
+const PORTS: [u16; 2] = [443, 8443];
+/// Ports of services that take a request for a command.
+const NO_PORTS: [u16; 9] = [22, 25, 465, 587, 6379, 8123, 9000, 9092, 11_211];
+/// Longest pause that a receiver may ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// How far the one who wrote the address is trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// They operate this pulse: any address, and `http`.
+    Operator,
+    /// They have a key: public addresses, and those in the networks of the list.
+    Key(Arc<[IpNet]>),
+}
+
+/// A checked address.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    url: Url,
+    trust: Trust,
+}
+
+/// How sending went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It is there.
+    Done,
+    /// It may go better later; after what time if the receiver said so.
+    Later { why: String, pause: Option<Duration> },
+    /// The receiver does not want any more.
+    Gone,
+    /// It will never go.
+    Never(String),
+}
+
+/// What is sent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outgoing {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Outgoing {
+    /// JSON.
+    pub(crate) fn json(value: &serde_json::Value) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self { headers, body: value.to_string().into() }
+    }
+}
+
+impl Target {
+    /// Checks an address as far as that is possible without resolving it.
+    ///
+    /// # Errors
+    /// What is wrong with it, without the address: it may hold a secret.
+    pub(crate) fn new(text: &str, trust: Trust) -> Result<Self, String> {
+        if text.len() > 2_000 || text.contains(['\\', '\t', '\n', '\r']) || text.chars().any(char::is_control) {
+            return Err("the address has characters that it must not have".to_owned());
+        }
+        let url = Url::parse(text).map_err(|_| "the address cannot be read".to_owned())?;
+        if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+            return Err("the address must have no user and no fragment".to_owned());
+        }
+        let port = url.port_or_known_default().unwrap_or_default();
+        let is_public = matches!(trust, Trust::Key(_));
+        match url.scheme() {
+            "https" => {}
+            "http" if !is_public => {}
+            _ => return Err("the address must begin with https://".to_owned()),
+        }
+        if is_public && (!PORTS.contains(&port) || NO_PORTS.contains(&port)) {
+            return Err(format!("port {port} is not allowed: 443 and 8443 are"));
+        }
+        let target = Self { url, trust };
+        match target.url.host() {
+            None => Err("the address has no host".to_owned()),
+            Some(Host::Ipv4(ip)) => target.check(IpAddr::V4(ip)).map(|()| target.clone()),
+            Some(Host::Ipv6(ip)) => target.check(IpAddr::V6(ip)).map(|()| target.clone()),
+            Some(Host::Domain(name)) if is_public && is_local_name(name) => Err("the address is that of this network".to_owned()),
+            Some(Host::Domain(_)) => Ok(target),
+        }
+    }
+
+    /// Its host, for logs.
+    pub(crate) fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+
+    fn check(&self, ip: IpAddr) -> Result<(), String> {
+        match &self.trust {
+            Trust::Operator => Ok(()),
+            Trust::Key(allowed) if is_public(ip) || allowed.iter().any(|net| net.contains(&ip)) => Ok(()),
+            Trust::Key(_) => Err("the address is not a public one".to_owned()),
+        }
+    }
+
+    /// Sends, once.
+    pub(crate) async fn post(&self, outgoing: Outgoing) -> Sent {
+        let later = |why: &str| Sent::Later { why: why.to_owned(), pause: None };
+        tokio::time::timeout(TOTAL, self.try_post(outgoing)).await.unwrap_or_else(|_| later("it takes too long"))
+    }
+
+    async fn try_post(&self, outgoing: Outgoing) -> Sent {
+        let later = |why: String| Sent::Later { why, pause: None };
+        let address = match self.resolve().await {
+            Ok(Ok(address)) => address,
+            Ok(Err(refused)) => return Sent::Never(refused),
+            Err(problem) => return later(problem),
+        };
+        let stream = match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(problem)) => return later(format!("cannot connect: {}", problem.kind())),
+            Err(_) => return later("cannot connect in time".to_owned()),
+        };
+        let Some(request) = self.request(outgoing) else { return Sent::Never("the request cannot be made".to_owned()) };
+        if self.url.scheme() == "http" {
+            return exchange(stream, request).await;
+        }
+        let name = self.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let (Some(tls), Ok(name)) = (tls(), ServerName::try_from(name)) else {
+            return later("the certificates of this machine cannot be read".to_owned());
+        };
+        match TlsConnector::from(tls).connect(name, stream).await {
+            Ok(stream) => exchange(stream, request).await,
+            Err(_) => later("the connection cannot be encrypted".to_owned()),
+        }
+    }
+
+    fn request(&self, outgoing: Outgoing) -> Option<Request<Full<Bytes>>> {
+        let path = format!("{}{}", self.url.path(), self.url.query().map(|query| format!("?{query}")).unwrap_or_default());
+        let host = match self.url.port() {
+            Some(port) => format!("{}:{port}", self.host()),
+            None => self.host().to_owned(),
+        };
+        let mut request = Request::post(path).header(HOST, host).body(Full::new(outgoing.body)).ok()?;
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(concat!("pulse/", env!("CARGO_PKG_VERSION"))));
+        request.headers_mut().extend(outgoing.headers);
+        Some(request)
+    }
+
+    /// An address to connect to, of which all others of the name may be reached too; `Ok(Err)` if one may not.
+    async fn resolve(&self) -> Result<Result<SocketAddr, String>, String> {
+        let port = self.url.port_or_known_default().unwrap_or(443);
+        let addresses: Vec<SocketAddr> = match self.url.host() {
+            Some(Host::Ipv4(ip)) => vec![SocketAddr::new(IpAddr::V4(ip), port)],
+            Some(Host::Ipv6(ip)) => vec![SocketAddr::new(IpAddr::V6(ip), port)],
+            Some(Host::Domain(name)) => {
+                let found = tokio::time::timeout(CONNECT, tokio::net::lookup_host((name, port))).await;
+                found
+                    .map_err(|_| "the name is not resolved in time".to_owned())?
+                    .map_err(|_| "the name cannot be resolved".to_owned())?
+                    .collect()
+            }
+            None => Vec::new(),
+        };
+        if let Some(refused) = addresses.iter().find_map(|address| self.check(address.ip()).err()) {
+            return Ok(Err(refused));
+        }
+        // IPv4 first: where there is no way for IPv6 that is seen only when connecting.
+        let preferred = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+        preferred.copied().map(Ok).ok_or_else(|| "the name has no address".to_owned())
+    }
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Sent
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let later = |why: &str| Sent::Later { why: why.to_owned(), pause: None };
+    let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await else {
+        return later("the receiver speaks no HTTP");
+    };
+    let answering = async {
+        let answer = sender.send_request(request).await.map_err(|_| ())?;
+        let (head, body) = answer.into_parts();
+        // What is beyond the limit is not waited for: the status is all that counts.
+        let _ = Limited::new(body, MAX_ANSWER).collect().await;
+        Ok::<_, ()>(head)
+    };
+    tokio::pin!(connection, answering);
+    let head = tokio::select! {
+        head = &mut answering => head,
+        _ = &mut connection => answering.await,
+    };
+    match head {
+        Ok(head) => verdict(head.status, &head.headers),
+        Err(()) => later("the connection broke"),
+    }
+}
+
+/// What a status means.
+fn verdict(status: StatusCode, headers: &HeaderMap) -> Sent {
+    let code = status.as_u16();
+    match code {
+        200..=299 => Sent::Done,
+        410 => Sent::Gone,
+        408 | 425 | 429 | 500..=599 => {
+            let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+            let pause = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
+            Sent::Later { why: format!("the receiver answers {code}"), pause }
+        }
+        _ => Sent::Never(format!("the receiver answers {code}")),
+    }
+}
+
+/// Made once: reading the certificates of the machine takes milliseconds.
+fn tls() -> Option<Arc<ClientConfig>> {
+    static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
+    let make = || {
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+        Some(Arc::new(builder.with_native_roots().ok()?.with_no_client_auth()))
+    };
+    CONFIG.get_or_init(make).clone()
+}
+
+/// Names that mean this machine or its network.
+fn is_local_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let endings = [".localhost", ".local", ".internal", ".localdomain", ".home.arpa"];
+    name == "localhost" || !name.contains('.') || endings.iter().any(|ending| name.ends_with(ending))
+}
+
+/// Whether an address is one of the public internet.
+pub(crate) fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    !matches!(
+        (a, b, c),
+        (0 | 10 | 127 | 224.., ..)
+            | (100, 64..=127, _)
+            | (169, 254, _)
+            | (172, 16..=31, _)
+            | (192, 0, 0 | 2)
+            | (192, 88, 99)
+            | (192, 168, _)
+            | (198, 18 | 19, _)
+            | (198, 51, 100)
+            | (203, 0, 113)
+    )
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let [a, b, ..] = ip.segments();
+    if let Some(v4) = ip.to_ipv4_mapped().or_else(|| ip.to_ipv4()) {
+        return is_public_v4(v4);
+    }
+    let is_documentation = (a, b) == (0x2001, 0xdb8);
+    let is_tunnel = a == 0x2002 || (a, b) == (0x2001, 0);
+    // 2000::/3 is all that is given out; so 64:ff9b::/96, which is reached as IPv4, is not.
+    (a & 0xe000) == 0x2000 && !is_documentation && !is_tunnel
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+use super::*;
+
+fn guarded(text: &str) -> Result<Target, String> {
+    Target::new(text, Trust::Key(Arc::from([])))
+}
+
+#[test]
+fn no_address_of_a_network_of_ones_own_is_taken_however_it_is_written() {
+    for address in [
+        "http://example.com/",
+        "https://127.1/",
+        "https://0x7f.1/",
+        "https://2130706433/",
+        "https://017700000001/",
+        "https://[::1]/",
+        "https://[::ffff:169.254.169.254]/",
+        "https://[::ffff:7f00:1]/",
+        "https://[64:ff9b::a9fe:a9fe]/",
+        "https://[2002:7f00:1::]/",
+        "https://[fd00::1]/",
+        "https://[fe80::1]/",
+        "https://localhost/",
+        "https://localhost./",
+        "https://a.localhost/",
+        "https://printer/",
+        "https://db.internal/",
+        "https://user@example.com/",
+        "https://example.com/#@evil.example",
+        "https://example.com\\@127.0.0.1/",
+        "https://exa\tmple.com/",
+        "https://127\u{3002}0\u{3002}0\u{3002}1/",
+        "https://\u{ff11}27.0.0.1/",
+        "https://\u{2460}27.0.0.1/",
+        "https://10.1.2.3/",
+        "https://100.64.0.1/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://172.31.0.1/",
+        "https://192.168.0.1/",
+        "https://198.18.0.1/",
+        "https://0.0.0.0/",
+        "https://224.0.0.1/",
+        "https://255.255.255.255/",
+        "https://example.com:8123/",
+        "https://example.com:6379/",
+        "https://example.com:22/",
+        "gopher://example.com/",
+        "file:///etc/passwd",
+        "unix:/var/run/docker.sock",
+        "//example.com/",
+        "",
+    ] {
+        assert!(guarded(address).is_err(), "{address}");
+    }
+    for address in ["https://example.com/a?b=c", "https://example.com:8443/", "https://93.184.216.34/", "https://[2606:2800:220:1::1]/"] {
+        assert!(guarded(address).is_ok(), "{address}");
+    }
+    assert!(Target::new("http://127.0.0.1:9093/api", Trust::Operator).is_ok());
+}
+
+#[tokio::test]
+async fn a_name_that_resolves_to_such_an_address_is_refused_when_it_is_used() {
+    // What a name server said when it was saved does not count: a name of the hosts file stands for one that has moved.
+    let target = Target { url: Url::parse("https://localhost:8443/").unwrap(), trust: Trust::Key(Arc::from([])) };
+    assert_eq!(target.post(Outgoing::default()).await, Sent::Never("the address is not a public one".to_owned()));
+    let allowed = Trust::Key(Arc::from(["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]));
+    let target = Target { url: Url::parse("https://localhost:8443/").unwrap(), trust: allowed };
+    assert!(matches!(target.post(Outgoing::default()).await, Sent::Later { .. }), "nothing listens there");
+}
+
+#[test]
+fn a_status_says_whether_it_is_tried_again() {
+    let of = |status: u16, pause: &'static str| {
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(pause))]);
+        verdict(StatusCode::from_u16(status).unwrap(), &headers)
+    };
+    assert_eq!((of(204, ""), of(410, "")), (Sent::Done, Sent::Gone));
+    assert_eq!(of(429, "7"), Sent::Later { why: "the receiver answers 429".to_owned(), pause: Some(Duration::from_secs(7)) });
+    assert_eq!(of(503, "99999999"), Sent::Later { why: "the receiver answers 503".to_owned(), pause: Some(LONGEST_PAUSE) });
+    assert!(matches!(of(500, "Wed, 21 Oct 2026 07:28:00 GMT"), Sent::Later { pause: None, .. }));
+    for status in [301, 307, 400, 401, 404, 413] {
+        assert!(matches!(of(status, ""), Sent::Never(_)), "{status}");
+    }
+}

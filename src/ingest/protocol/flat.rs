@@ -1,0 +1,98 @@
+//! What clients call the circumstances of an event that write them flat, among its properties: PostHog, Mixpanel and those who took
+//! their names over.
+
+use crate::event::field::Field;
+use crate::ingest::draft::{Draft, FactKind, Scope};
+use crate::ingest::tape::Value;
+
+/// What a client says where it knows of no referrer.
+pub(super) const DIRECT: &str = "$direct";
+
+/// What sends an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A page: its browser's agent says what it runs on, in one way for all clients.
+    Page,
+    /// An application on a visitor's device.
+    App,
+    /// A server: its system is not the visitor's.
+    Server,
+}
+
+/// Notes the circumstances among the properties.
+pub(super) fn note<'t>(properties: Value<'t>, source: Source, draft: &mut Draft<'t, '_>) {
+    for (key, value) in properties.members().filter(|(_, value)| !value.is_null() && value.text() != Some(DIRECT)) {
+        let of_device = || device(key).filter(|_| source == Source::App);
+        if key == "$ip" {
+            draft.address = Some(value);
+        } else if let Some(field) = field(key).or_else(of_device) {
+            draft.note(FactKind::Of(field), value, Scope::Event);
+        }
+    }
+}
+
+/// Whether a property is one that [`note`] reads.
+pub(super) fn is_noted(key: &str) -> bool {
+    key == "$ip" || field(key).is_some() || device(key).is_some() || is_of_browser(key)
+}
+
+/// The field that a property is, of pages and of apps alike.
+fn field(key: &str) -> Option<Field> {
+    Some(match key {
+        "$current_url" | "[Amplitude] Page URL" => Field::PageUrl,
+        "$host" | "[Amplitude] Page Domain" => Field::PageHost,
+        "$pathname" | "[Amplitude] Page Path" => Field::PagePath,
+        "current_page_title" | "[Amplitude] Page Title" => Field::PageTitle,
+        "$referrer" => Field::Referrer,
+        "$raw_user_agent" => Field::UserAgent,
+        "$timezone" => Field::Timezone,
+        "$locale" | "$browser_language" => Field::Locale,
+        "$screen_width" => Field::ScreenWidth,
+        "$screen_height" => Field::ScreenHeight,
+        "$pixel_ratio" => Field::ScreenDensity,
+        _ => return utm(key),
+    })
+}
+
+/// The field that a parameter of an address is, where it is a property.
+fn utm(key: &str) -> Option<Field> {
+    Some(match key {
+        "utm_source" => Field::CampaignSource,
+        "utm_medium" => Field::CampaignMedium,
+        "utm_campaign" => Field::CampaignName,
+        "utm_term" => Field::CampaignTerm,
+        "utm_content" => Field::CampaignContent,
+        _ => return None,
+    })
+}
+
+/// What an application says of its device. Of a browser its agent says it, in one way for all clients.
+fn device(key: &str) -> Option<Field> {
+    Some(match key {
+        "$os" | "$os_name" => Field::Os,
+        "$os_version" => Field::OsVersion,
+        "$device_model" | "$model" => Field::DeviceModel,
+        "$device_manufacturer" | "$manufacturer" => Field::DeviceManufacturer,
+        "$app_name" => Field::AppName,
+        "$app_version" | "$app_version_string" => Field::AppVersion,
+        "$app_build" | "$app_build_number" => Field::AppBuild,
+        _ => return None,
+    })
+}
+
+/// What the agent of a browser says as well.
+fn is_of_browser(key: &str) -> bool {
+    matches!(key, "$browser" | "$browser_version" | "$referring_domain" | "$browser_language_prefix")
+}
+
+/// What an event is called whose client names it in a way that is kept for pulse: without the `$`, and a page is called a page.
+pub(super) fn name(name: &str) -> &str {
+    match name {
+        "$pageview" | "$mp_web_page_view" | "[Amplitude] Page Viewed" => "page",
+        "$create_alias" => "alias",
+        "$groupidentify" => "group",
+        "$set" | "$set_once" => "identify",
+        "$pageleave" => "page_leave",
+        _ => name.trim_start_matches('$'),
+    }
+}

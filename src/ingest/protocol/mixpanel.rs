@@ -1,0 +1,244 @@
+//! Mixpanel's `/track`, `/import`, `/engage` and `/groups`: JSON, or `data` of a form or of the address, bare or in base64.
+//!
+//! The key is the `token` of each event. A `distinct_id` that begins with `$device:` is a visitor, any other a user. What `/engage` sets
+//! becomes an `identify`, what `/groups` sets a `group`. A profile has no id: a copy is known by all that it says.
+
+use hyper::{Method, Response, StatusCode};
+use serde_json::json;
+
+use super::flat::{self, Source};
+use super::{Head, Protocol, Received, data, pulse};
+use crate::auth::credential;
+use crate::event::ids::event_id_of_digest;
+use crate::http::respond::{ApiError, Body, json_response, retry_later};
+use crate::ingest::draft::Draft;
+use crate::ingest::envelope::{self, Envelope};
+use crate::ingest::intake::Intake;
+use crate::ingest::refusal::Refusal;
+use crate::ingest::tape::Value;
+use crate::ingest::verdict::{Rejection, Verdicts};
+use crate::outcome::Defect;
+
+pub(super) struct Mixpanel;
+
+/// No member holds a batch: it is an array.
+const EVENTS: Envelope = Envelope { key_of: Some(token), ..Envelope::of("", event) };
+const PROFILES: Envelope = Envelope { keys: &["$token"], key_of: Some(token), ..Envelope::of("", profile) };
+/// What names of visitors begin with.
+const DEVICE: &str = "$device:";
+
+impl Protocol for Mixpanel {
+    fn paths(&self) -> &'static [&'static str] {
+        &["/track", "/track/", "/import", "/import/", "/engage", "/engage/", "/groups", "/groups/"]
+    }
+
+    fn methods(&self) -> &'static [Method] {
+        const METHODS: &[Method] = &[Method::POST, Method::GET];
+        METHODS
+    }
+
+    fn has_key_in_body(&self) -> bool {
+        true
+    }
+
+    fn finds_gzip(&self) -> bool {
+        true
+    }
+
+    fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+        let is_profile = ["/engage", "/groups"].iter().any(|path| request.head.uri.path().starts_with(path));
+        let json = data::json(request.body, request.head.query())?;
+        envelope::json(&json, if is_profile { &PROFILES } else { &EVENTS }, intake)
+    }
+
+    /// `1` to those who did not ask for more.
+    fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
+        let is_import = head.uri.path().starts_with("/import");
+        let asks = |name: &str| credential::in_query(head.query(), name).is_some_and(|value| value != "0");
+        let is_good = verdicts.rejected.is_empty();
+        // The SDK for Python asks in the body, and takes any JSON.
+        if !is_import && is_good && head.query().contains("verbose=0") {
+            return json_response(StatusCode::OK, b"1".to_vec());
+        }
+        if is_import || asks("verbose") || !is_good {
+            let more = json!({"code": 200, "status": if is_import { json!("OK") } else { json!(1) }, "error": null, "num_records_imported": verdicts.accepted});
+            return pulse::answer_with(head, verdicts, more);
+        }
+        json_response(StatusCode::OK, br#"{"status":1,"error":null}"#.to_vec())
+    }
+
+    fn refuse(&self, error: ApiError, request_id: &str) -> Response<Body> {
+        let ApiError { status, code, message, retry_after } = error;
+        let answer = json!({"status": 0, "code": code, "error": message, "message": message, "detail": message, "requestId": request_id});
+        retry_later(json_response(status, answer.to_string().into()), retry_after)
+    }
+}
+
+/// The key that an event or a profile holds.
+fn token(event: Value<'_>) -> Option<&str> {
+    event.member("properties").and_then(|properties| properties.member("token")).or_else(|| event.member("$token"))?.text()
+}
+
+/// Reads an event.
+fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    if !event.is_object() {
+        return Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object"));
+    }
+    draft.name = event.member("event");
+    draft.properties = event.member("properties");
+    let (mut id, mut previous, mut library) = (None, None, None);
+    draft.has_numeric_ids = true;
+    for (key, value) in draft.properties.into_iter().flat_map(Value::members) {
+        let value = value.given();
+        match key {
+            "distinct_id" => id = value,
+            "$user_id" | "$identified_id" => draft.user_id = value,
+            "$device_id" | "$anon_distinct_id" | "$anon_id" => draft.anonymous_id = value,
+            "alias" => previous = value,
+            "time" => draft.timestamp = value,
+            "$insert_id" => draft.event_id = value,
+            "mp_lib" => library = value,
+            _ => {}
+        }
+    }
+    who(id, draft);
+    let name = draft.name.and_then(Value::text);
+    draft.called = name.map(flat::name);
+    if name == Some("$create_alias") {
+        draft.previous_id = previous;
+    }
+    draft.leaves_out = is_own;
+    if let Some(properties) = draft.properties {
+        let is_page = library.and_then(Value::text) == Some("web");
+        flat::note(properties, if is_page { Source::Page } else { Source::App }, draft);
+    }
+    Ok(())
+}
+
+/// Properties that have been read.
+fn is_own(key: &str) -> bool {
+    const OWN: [&str; 12] = [
+        "token",
+        "distinct_id",
+        "$user_id",
+        "$identified_id",
+        "$device_id",
+        "$anon_distinct_id",
+        "$anon_id",
+        "alias",
+        "time",
+        "$insert_id",
+        "mp_sent_by_lib_version",
+        "$device",
+    ];
+    OWN.contains(&key) || flat::is_noted(key)
+}
+
+/// Who a `distinct_id` is, where nothing more is said.
+fn who<'t>(id: Option<Value<'t>>, draft: &mut Draft<'t, '_>) {
+    let is_device = id.and_then(Value::text).is_some_and(|id| id.starts_with(DEVICE));
+    if is_device {
+        draft.anonymous_id = draft.anonymous_id.or(id);
+    } else {
+        draft.user_id = draft.user_id.or(id);
+    }
+}
+
+/// Reads what is said of a user or a group.
+fn profile<'t>(profile: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    if !profile.is_object() {
+        return Err(Rejection::new(Defect::EventNotObject, "", "the profile is not a JSON object"));
+    }
+    let mut id = None;
+    draft.called = Some("identify");
+    draft.has_numeric_ids = true;
+    draft.fallback_id = Some(event_id_of_digest(profile.digest()));
+    for (key, value) in profile.members() {
+        let value = value.given();
+        match key {
+            "$distinct_id" => id = value,
+            "$user_id" => draft.user_id = value,
+            "$device_id" => draft.anonymous_id = value,
+            "$time" => draft.timestamp = value,
+            // `0`: the address of a server is not its visitor's.
+            "$ip" => draft.address = value.filter(|ip| ip.text().is_some_and(|ip| ip != "0")),
+            "$set" => draft.properties = value,
+            "$group_key" => {
+                draft.called = Some("group");
+                draft.note_property("$group_key", value);
+            }
+            "$group_id" => {
+                id = id.or(value);
+                draft.note_property("groupId", value);
+            }
+            _ => operation(key, value, draft),
+        }
+    }
+    who(id, draft);
+    Ok(())
+}
+
+/// Keeps what else is to be done to a profile under its name.
+fn operation<'t>(key: &str, value: Option<Value<'t>>, draft: &mut Draft<'t, '_>) {
+    const OPERATIONS: [&str; 6] = ["$set_once", "$add", "$append", "$union", "$unset", "$remove"];
+    match OPERATIONS.iter().find(|operation| **operation == key) {
+        Some(operation) => draft.note_property(operation, value),
+        None if matches!(key, "$token" | "$delete" | "$ignore_time" | "$ignore_alias") => {}
+        None => draft.pass_over(key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::field::Field;
+    use crate::ingest::protocol::read::{Read, key_of, read};
+
+    fn one(envelope: &Envelope, event: &str) -> Read {
+        let mut events = read(|intake| envelope::json(event.as_bytes(), envelope, intake));
+        assert_eq!(events.len(), 1, "{event}");
+        events.remove(0)
+    }
+
+    #[test]
+    fn a_distinct_id_is_a_user_or_a_device() {
+        let ids = |properties: &str| {
+            one(&EVENTS, &format!(r#"{{"event":"order","properties":{{"token":"k","$insert_id":"i",{properties}}}}}"#)).ids()
+        };
+        assert_eq!(ids(r#""distinct_id":7"#), ["order", "7", ""]);
+        assert_eq!(ids(r#""distinct_id":"$device:d","$device_id":"d""#), ["order", "", "d"]);
+        assert_eq!(ids(r#""distinct_id":"ada","$device_id":"d","$user_id":"ada""#), ["order", "ada", "d"]);
+    }
+
+    #[test]
+    fn what_a_page_says_of_itself_is_no_property() {
+        let event = one(
+            &EVENTS,
+            r#"[{"event":"$mp_web_page_view","properties":{"token":"k","distinct_id":"ada","time":1789999990.123,"$insert_id":"i","mp_lib":"web",
+            "$os":"Mac OS X","$browser":"Chrome","$current_url":"https://a.example/","$referrer":"$direct","current_page_title":"A","plan":"pro"}}]"#,
+        );
+        assert_eq!(event.ids(), ["page", "ada", ""]);
+        assert_eq!(event.at_ms, 1_789_999_990_123);
+        assert_eq!(event.properties(), ["mp_lib=web", "plan=pro"]);
+        assert_eq!([Field::PageUrl, Field::PageTitle, Field::Os].map(|field| event.text(field)), ["https://a.example/", "A", ""]);
+    }
+
+    #[test]
+    fn profiles_and_aliases_are_those_of_reports() {
+        let set = r#"{"$token":"k","$distinct_id":"ada","$set":{"team":"blue"},"$add":{"n":1},"$ip":"0"}"#;
+        let profile = one(&PROFILES, set);
+        assert_eq!((profile.ids(), one(&PROFILES, set).event_id), (["identify", "ada", ""].map(str::to_owned), profile.event_id));
+        assert_eq!(profile.properties(), ["$add.n=1", "team=blue"]);
+        assert_ne!(one(&PROFILES, &set.replace("blue", "red")).event_id, profile.event_id);
+        let alias =
+            one(&EVENTS, r#"{"event":"$create_alias","properties":{"token":"k","distinct_id":"ada","alias":"d","$insert_id":"i"}}"#);
+        assert_eq!((alias.ids(), alias.properties()), (["alias", "ada", ""].map(str::to_owned), vec!["previousId=d".to_owned()]));
+    }
+
+    #[test]
+    fn the_key_is_in_each_event() {
+        let of = |body: &str| key_of(|intake| envelope::json(body.as_bytes(), &PROFILES, intake));
+        assert_eq!(of(r#"[{"$token":"k","$distinct_id":"a"}]"#), Ok(Some("k".to_owned())));
+        assert_eq!(of(r#"[{"$token":"k","$distinct_id":"a"},{"$token":"l","$distinct_id":"a"}]"#), Err(Refusal::SeveralKeys));
+    }
+}

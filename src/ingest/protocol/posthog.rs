@@ -1,0 +1,285 @@
+//! PostHog's capture API, which its SDKs speak: events in a batch, alone or as `data` of a form, and the settings that they ask for.
+//!
+//! The `distinct_id` is a user, unless the SDK says that nobody was identified; `$device_id` then is the visitor. `$identify`, `$set`,
+//! `$create_alias`, `$groupidentify`, `$pageview` and `$screen` become `identify`, `alias`, `group`, `page` and `screen`; any other name
+//! loses its `$`. The answer is 200 or 503 and nothing like them: the SDK for browsers drops events at 429, others send again what
+//! was stored at any other 2xx.
+
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+use hyper::{Method, Response, StatusCode};
+use serde_json::{Value as Json, json};
+
+use super::flat::{self, Source};
+use super::{Head, Protocol, Received, data, pulse};
+use crate::http::respond::{ApiError, Body, json_response, typed_response};
+use crate::ingest::draft::Draft;
+use crate::ingest::envelope::{self, Envelope};
+use crate::ingest::intake::Intake;
+use crate::ingest::refusal::Refusal;
+use crate::ingest::tape::Value;
+use crate::ingest::verdict::{Rejection, Verdicts};
+use crate::outcome::Defect;
+
+pub(super) struct PostHog;
+
+const ENVELOPE: Envelope = Envelope { sent_at: "sent_at", keys: &["api_key", "token"], key_of: Some(key), ..Envelope::of("batch", event) };
+
+impl Protocol for PostHog {
+    fn paths(&self) -> &'static [&'static str] {
+        &[
+            "/batch",
+            "/batch/",
+            "/e",
+            "/e/",
+            "/capture",
+            "/capture/",
+            "/i/v0/e",
+            "/i/v0/e/",
+            "/flags",
+            "/flags/",
+            "/decide",
+            "/decide/",
+            "/array/{key}/config",
+            "/array/{key}/config.js",
+        ]
+    }
+
+    fn methods(&self) -> &'static [Method] {
+        const METHODS: &[Method] = &[Method::POST, Method::GET];
+        METHODS
+    }
+
+    fn has_key_in_body(&self) -> bool {
+        true
+    }
+
+    fn finds_gzip(&self) -> bool {
+        true
+    }
+
+    fn settings(&self, head: &Head) -> Option<Response<Body>> {
+        let path = head.uri.path();
+        if path.starts_with("/array/") {
+            return Some(if path.ends_with(".js") { script() } else { json_response(StatusCode::OK, settings().to_string().into()) });
+        }
+        let asks = path.starts_with("/flags") || path.starts_with("/decide");
+        asks.then(|| json_response(StatusCode::OK, flags().to_string().into()))
+    }
+
+    fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+        envelope::json(&data::json(request.body, request.head.query())?, &ENVELOPE, intake)
+    }
+
+    fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
+        pulse::answer_with(head, verdicts, json!({"status": 1}))
+    }
+
+    fn refuse(&self, error: ApiError, request_id: &str) -> Response<Body> {
+        let is_limit = error.status == StatusCode::TOO_MANY_REQUESTS;
+        let status = if is_limit { StatusCode::SERVICE_UNAVAILABLE } else { error.status };
+        ApiError { status, ..error }.into_response(request_id)
+    }
+}
+
+/// What the SDK for browsers asks before it starts: nothing of it is here but the taking of events.
+fn settings() -> Json {
+    json!({
+        "supportedCompression": ["gzip", "base64"], "hasFeatureFlags": false, "sessionRecording": false, "surveys": false,
+        "heatmaps": false, "capturePerformance": false, "autocaptureExceptions": false, "captureDeadClicks": false, "siteApps": [],
+        "toolbarParams": {}, "isAuthenticated": false, "elementsChainAsString": true, "defaultIdentifiedOnly": true,
+    })
+}
+
+/// The same as a script that a page runs. It names no key: the SDK then asks for [`settings`] as JSON.
+fn script() -> Response<Body> {
+    typed_response(StatusCode::OK, HeaderValue::from_static("text/javascript; charset=utf-8"), Bytes::from_static(b"/* none */\n"))
+}
+
+/// No flags are on.
+fn flags() -> Json {
+    json!({"flags": {}, "featureFlags": {}, "featureFlagPayloads": {}, "errorsWhileComputingFlags": false, "supportedCompression": ["gzip", "base64"]})
+}
+
+/// The key that an event holds.
+fn key(event: Value<'_>) -> Option<&str> {
+    event.member("properties")?.member("token")?.text()
+}
+
+/// What is read of the properties.
+#[derive(Default)]
+struct Known<'t> {
+    distinct_id: Option<Value<'t>>,
+    device_id: Option<Value<'t>>,
+    anonymous_id: Option<Value<'t>>,
+    alias: Option<Value<'t>>,
+    set: Option<Value<'t>>,
+    set_once: Option<Value<'t>>,
+    session_id: Option<Value<'t>>,
+    is_identified: Option<Value<'t>>,
+    has_profile: Option<Value<'t>>,
+    is_server: Option<Value<'t>>,
+    agent: Option<Value<'t>>,
+}
+
+impl<'t> Known<'t> {
+    fn of(properties: Option<Value<'t>>) -> Self {
+        let mut known = Self::default();
+        for (key, value) in properties.into_iter().flat_map(Value::members) {
+            if let Some(slot) = known.slot(key) {
+                *slot = value.given();
+            }
+        }
+        known
+    }
+
+    fn slot(&mut self, key: &str) -> Option<&mut Option<Value<'t>>> {
+        Some(match key {
+            "distinct_id" => &mut self.distinct_id,
+            "$device_id" => &mut self.device_id,
+            "$anon_distinct_id" => &mut self.anonymous_id,
+            "alias" => &mut self.alias,
+            "$set" => &mut self.set,
+            "$set_once" => &mut self.set_once,
+            "$session_id" => &mut self.session_id,
+            "$is_identified" => &mut self.is_identified,
+            "$process_person_profile" => &mut self.has_profile,
+            "$is_server" => &mut self.is_server,
+            "$raw_user_agent" => &mut self.agent,
+            _ => return None,
+        })
+    }
+}
+
+/// Properties that have been read, or that the SDK sends for itself.
+fn is_own(key: &str) -> bool {
+    const OWN: [&str; 22] = [
+        "distinct_id",
+        "alias",
+        "$set",
+        "$device_id",
+        "$anon_distinct_id",
+        "$user_id",
+        "$session_id",
+        "$is_identified",
+        "$process_person_profile",
+        "$insert_id",
+        "$time",
+        "$config_defaults",
+        "$lib_custom_api_host",
+        "$lib_rate_limit_remaining_tokens",
+        "$recording_status",
+        "$initialization_time",
+        "$configured_session_timeout_ms",
+        "$last_posthog_reset",
+        "$sdk_dist_channel",
+        "$geoip_disable",
+        "$timezone_offset",
+        "$is_server",
+    ];
+    OWN.contains(&key) || key.starts_with("$sdk_debug") || key.starts_with("$session_entry_") || flat::is_noted(key)
+}
+
+/// The same of a page, whose events hold the key.
+fn is_own_of_page(key: &str) -> bool {
+    key == "token" || is_own(key)
+}
+
+/// What stands beside the properties of an event.
+#[derive(Default)]
+struct Beside<'t> {
+    distinct_id: Option<Value<'t>>,
+    set: Option<Value<'t>>,
+    set_once: Option<Value<'t>>,
+}
+
+/// Reads an event.
+fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    let beside = members(event, draft)?;
+    let known = Known::of(draft.properties);
+    who(&beside, &known, draft);
+    let source = match says(known.is_server, true) {
+        true => Source::Server,
+        false if known.agent.is_some() => Source::Page,
+        false => Source::App,
+    };
+    draft.leaves_out = if source == Source::Server { is_own } else { is_own_of_page };
+    draft.session_id = known.session_id;
+    if let Some(properties) = draft.properties {
+        flat::note(properties, source, draft);
+    }
+    let name = draft.name.and_then(Value::text);
+    draft.called = name.map(flat::name);
+    let (set, set_once) = (beside.set.or(known.set), beside.set_once.or(known.set_once));
+    match name {
+        Some("$identify" | "$set" | "$set_once") => {
+            draft.properties = set;
+            draft.leaves_out = |_| false;
+            draft.note_property("$set_once", set_once);
+        }
+        Some("$create_alias" | "$merge_dangerously") => draft.previous_id = known.alias,
+        _ => {
+            // What is said of the user in passing is an `identify` of its own.
+            draft.also = set.filter(|set| set.members().next().is_some()).map(|_| traits as _);
+            draft.note_property("$set_once", beside.set_once);
+        }
+    }
+    Ok(())
+}
+
+/// Reads what an event says of its user in passing.
+fn traits<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    let beside = members(event, draft)?;
+    let known = Known::of(draft.properties);
+    who(&beside, &known, draft);
+    draft.called = Some("identify");
+    draft.session_id = known.session_id;
+    draft.properties = beside.set.or(known.set);
+    draft.is_other = true;
+    Ok(())
+}
+
+/// Reads the members of an event.
+fn members<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<Beside<'t>, Rejection> {
+    if !event.is_object() {
+        return Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object"));
+    }
+    let mut beside = Beside::default();
+    draft.has_numeric_ids = true;
+    for (key, value) in event.members() {
+        let value = value.given();
+        match key {
+            "event" => draft.name = value,
+            "uuid" => draft.event_id = value,
+            "timestamp" => draft.timestamp = value,
+            "offset" => draft.age = value,
+            "sent_at" => draft.sent_at = value,
+            "properties" => draft.properties = value,
+            "distinct_id" | "$distinct_id" => beside.distinct_id = value,
+            "$set" => beside.set = value,
+            "$set_once" => beside.set_once = value,
+            _ => {}
+        }
+    }
+    Ok(beside)
+}
+
+/// Who it was: a user, unless the SDK says that it knows of none. An alias is of users.
+fn who<'t>(beside: &Beside<'t>, known: &Known<'t>, draft: &mut Draft<'t, '_>) {
+    let id = beside.distinct_id.or(known.distinct_id);
+    let is_alias = draft.name.and_then(Value::text) == Some("$create_alias");
+    let is_anonymous = says(known.is_identified, false) || known.is_identified.is_none() && says(known.has_profile, false);
+    if is_anonymous && !is_alias {
+        draft.anonymous_id = id;
+    } else {
+        draft.user_id = id;
+        draft.anonymous_id = known.anonymous_id.or(known.device_id);
+    }
+}
+
+fn says(claim: Option<Value<'_>>, expected: bool) -> bool {
+    claim.and_then(Value::claim) == Some(expected)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+use super::*;
+use crate::event::field::Field;
+use crate::ingest::protocol::read::{Read, key_of, read};
+use crate::ingest::tests::NOW;
+
+fn stored(body: &str) -> Vec<Read> {
+    read(|intake| envelope::json(body.as_bytes(), &ENVELOPE, intake))
+}
+
+fn one(event: &str) -> Read {
+    let mut stored = stored(event);
+    assert_eq!(stored.len(), 1, "{event}");
+    stored.remove(0)
+}
+
+#[test]
+fn what_a_server_names_is_a_user() {
+    let event = one(r#"{"event":"order","distinct_id":7,"uuid":"e-1","timestamp":"2026-09-21T14:13:10+00:00",
+        "properties":{"total":12.5,"token":"mine","$os":"Linux","$lib":"posthog-python","$is_server":true,"$geoip_disable":true}}"#);
+    assert_eq!(event.ids(), ["order", "7", ""]);
+    assert_eq!(event.at_ms, 1_789_999_990_000);
+    assert_eq!(event.properties(), ["$lib=posthog-python", "token=mine", "total=12.5"]);
+    assert_eq!(event.text(Field::Os), "", "the server's system is not the visitor's");
+}
+
+#[test]
+fn a_page_knows_its_visitor_before_it_knows_the_user() {
+    let page = |more: &str| {
+        one(&format!(
+            r#"{{"event":"$pageview","uuid":"e-1","offset":5000,"properties":{{"distinct_id":"d-1","$device_id":"d-1","token":"k","title":"Shop",
+            "$current_url":"https://shop.example/a","$referrer":"$direct","$raw_user_agent":"Mozilla/5.0","$os":"Linux","$browser":"Chrome",
+            "$session_id":"s","utm_source":"news","utm_term":null,"$screen_width":1280{more}}}}}"#
+        ))
+    };
+    let before = page(r#","$is_identified":false"#);
+    assert_eq!(before.ids(), ["page", "", "d-1"]);
+    assert_eq!(before.at_ms, NOW - 5_000);
+    assert_eq!(before.properties(), ["title=Shop"]);
+    let fields = [Field::PageUrl, Field::Referrer, Field::UserAgent, Field::Os, Field::ClientSession, Field::CampaignSource];
+    assert_eq!(fields.map(|field| before.text(field)), ["https://shop.example/a", "", "Mozilla/5.0", "", "s", "news"]);
+    let after = page(r#","$is_identified":true,"distinct_id":"ada""#);
+    assert_eq!(after.ids(), ["page", "ada", "d-1"]);
+}
+
+#[test]
+fn identify_and_alias_are_those_of_reports() {
+    let identify =
+        one(r#"{"event":"$identify","distinct_id":"ada","uuid":"e","$set":{"team":"blue","token":"t"},"$set_once":{"first":"x"},
+        "properties":{"$anon_distinct_id":"d-1","$is_identified":true}}"#);
+    assert_eq!(identify.ids(), ["identify", "ada", "d-1"]);
+    assert_eq!(identify.properties(), ["$set_once.first=x", "team=blue", "token=t"]);
+    let alias = one(r#"{"event":"$create_alias","distinct_id":"anon","uuid":"e","properties":{"distinct_id":"anon","alias":"ada"}}"#);
+    assert_eq!(alias.ids(), ["alias", "anon", ""]);
+    assert_eq!(alias.properties(), ["previousId=ada"]);
+    let group =
+        one(r#"{"event":"$groupidentify","distinct_id":"ada","uuid":"e","properties":{"$group_type":"company","$group_set":{"seats":5}}}"#);
+    assert_eq!(group.ids(), ["group", "ada", ""]);
+    assert_eq!(group.properties(), ["$group_set.seats=5", "$group_type=company"]);
+}
+
+#[test]
+fn what_is_said_of_the_user_in_passing_is_an_identify_of_its_own() {
+    let both = stored(r#"{"event":"order","distinct_id":"ada","uuid":"e","properties":{"total":1,"$set":{"plan":"pro"}}}"#);
+    assert_eq!(both.iter().map(|event| event.ids()[0].clone()).collect::<Vec<_>>(), ["order", "identify"]);
+    assert_eq!([both[0].properties(), both[1].properties()], [["total=1"], ["plan=pro"]]);
+    assert_ne!(both[0].event_id, both[1].event_id);
+    assert_eq!(both[1].event_id, stored(r#"{"event":"order","distinct_id":"ada","uuid":"e","$set":{"plan":"x"}}"#)[1].event_id);
+}
+
+#[test]
+fn one_request_is_of_one_project() {
+    let of = |keys: [&str; 2]| {
+        let events = keys.map(|key| format!(r#"{{"event":"a","distinct_id":"b","properties":{{"token":"{key}"}}}}"#)).join(",");
+        key_of(|intake| envelope::json(format!("[{events}]").as_bytes(), &ENVELOPE, intake))
+    };
+    assert_eq!(of(["k", "k"]), Ok(Some("k".to_owned())));
+    assert_eq!(of(["k", "l"]), Err(Refusal::SeveralKeys));
+}

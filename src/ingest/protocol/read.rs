@@ -1,0 +1,73 @@
+//! What tests of dialects read back of the events that a dialect read.
+
+use std::cell::RefCell;
+
+use crate::event::field::Field;
+use crate::event::ids::ProjectId;
+use crate::event::packed::{Entry, EventView, Fields};
+use crate::ingest::intake::{Intake, Sender};
+use crate::ingest::refusal::Refusal;
+use crate::ingest::tests::{SHOP, decoded_as, decoded_of};
+
+/// One event as it was packed.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) event_id: [u8; 16],
+    pub(super) at_ms: i64,
+    bytes: Vec<u8>,
+}
+
+/// The events that are read, in their order, none of them refused.
+pub(super) fn read(events: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>) -> Vec<Read> {
+    let decoded = decoded_as(SHOP, |request| request.partitions = 1, events).unwrap();
+    assert_eq!(decoded.verdicts.rejected, []);
+    let bytes = decoded.partitions[0].bytes.as_slice();
+    let (mut rest, mut read) = (bytes, Vec::new());
+    while !rest.is_empty() {
+        let before = rest;
+        let view = EventView::take(&mut rest).unwrap();
+        let bytes = before[..before.len() - rest.len()].to_vec();
+        read.push(Read { event_id: view.header.event_id, at_ms: view.header.at_ms, bytes });
+    }
+    read
+}
+
+/// The key that the events show.
+pub(super) fn key_of(events: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>) -> Result<Option<String>, Refusal> {
+    let shown = RefCell::new(None);
+    let authorize = |key: Option<&str>| {
+        shown.replace(key.map(str::to_owned));
+        Ok::<ProjectId, Refusal>(SHOP)
+    };
+    decoded_of(Sender::InBody(&authorize), |_| {}, events)?;
+    Ok(shown.into_inner())
+}
+
+impl Read {
+    pub(super) fn text(&self, field: Field) -> String {
+        let view = EventView::take(&mut self.bytes.as_slice()).unwrap();
+        Fields::of(&view).unwrap().text(field).to_owned()
+    }
+
+    /// Name, user and visitor.
+    pub(super) fn ids(&self) -> [String; 3] {
+        [Field::Type, Field::UserId, Field::AnonymousId].map(|field| self.text(field))
+    }
+
+    /// The properties by name, as `name=value`.
+    pub(super) fn properties(&self) -> Vec<String> {
+        let view = EventView::take(&mut self.bytes.as_slice()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let mut properties: Vec<String> = Fields::of(&view)
+            .unwrap()
+            .properties()
+            .filter_map(|entry| match entry {
+                Entry::String(key, value) | Entry::Other(key, value) => Some(format!("{}={}", text(key), text(value))),
+                Entry::Number(key, value) => Some(format!("{}={value}", text(key))),
+                Entry::Field(..) | Entry::Damaged => None,
+            })
+            .collect();
+        properties.sort();
+        properties
+    }
+}

@@ -1,0 +1,188 @@
+//! Snowplow's trackers: `POST …/tp2` with events whose values are all text.
+//!
+//! The key is the application's id (`aid`). A page view becomes `page`, a structured event its action, a self-describing event the name of
+//! its schema with its data as properties. An answer other than 200 is 400 where a tracker would keep the events and send them before
+//! all later ones for ever (413), else what makes it try again.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use hyper::{Response, StatusCode};
+use serde_json::{Map, Value as Json, json};
+
+use super::{Head, Protocol, Received, pulse};
+use crate::http::respond::{ApiError, Body};
+use crate::ingest::envelope::{self, Envelope};
+use crate::ingest::intake::Intake;
+use crate::ingest::json_bounds;
+use crate::ingest::refusal::Refusal;
+use crate::ingest::tape::Value;
+use crate::ingest::verdict::Verdicts;
+
+pub(super) struct Snowplow;
+
+const ENVELOPE: Envelope = Envelope { key_of: Some(application), ..Envelope::of("data", pulse::event) };
+
+impl Protocol for Snowplow {
+    fn paths(&self) -> &'static [&'static str] {
+        &["/com.snowplowanalytics.snowplow/tp2"]
+    }
+
+    fn has_key_in_body(&self) -> bool {
+        true
+    }
+
+    fn has_cookies(&self) -> bool {
+        true
+    }
+
+    fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+        envelope::translated(request.body, &ENVELOPE, own, intake)
+    }
+
+    fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
+        pulse::answer_with(head, verdicts, json!({"ok": true}))
+    }
+
+    fn refuse(&self, error: ApiError, request_id: &str) -> Response<Body> {
+        let is_poison = error.status == StatusCode::PAYLOAD_TOO_LARGE;
+        let status = if is_poison { StatusCode::BAD_REQUEST } else { error.status };
+        ApiError { status, ..error }.into_response(request_id)
+    }
+}
+
+fn application(event: Value<'_>) -> Option<&str> {
+    event.member("aid")?.text()
+}
+
+/// An event in pulse's own dialect.
+fn own(event: &Map<String, Json>) -> Json {
+    let of = |key: &str| event.get(key).cloned().unwrap_or(Json::Null);
+    let (name, mut properties) = what(event);
+    for (key, name) in [("pp_mix", "min_x"), ("pp_max", "max_x"), ("pp_miy", "min_y"), ("pp_may", "max_y")] {
+        number(event, key, name, &mut properties);
+    }
+    // What cannot be read is kept as it came.
+    let contexts = described(event, "co", "cx").or_else(|| event.get("co").or_else(|| event.get("cx")).cloned());
+    properties.extend(contexts.map(|contexts| ("contexts".to_owned(), contexts)));
+    let side = |key: &str, nth: usize| of(key).as_str().and_then(|size| size.split('x').nth(nth)).map_or(Json::Null, Json::from);
+    json!({
+        "eventId": of("eid"), "type": name, "userId": of("uid"), "anonymousId": first([of("duid"), of("nuid"), of("tnuid")]), "sessionId": of("sid"),
+        "timestamp": first([of("ttm"), of("dtm")]), "sentAt": of("stm"), "properties": properties,
+        "context": {
+            "ip": of("ip"), "locale": of("lang"), "timezone": of("tz"), "userAgent": of("ua"),
+            "page": {"url": of("url"), "title": of("page"), "referrer": of("refr")},
+            "screen": {"width": side("res", 0), "height": side("res", 1)},
+        },
+    })
+}
+
+fn first<const N: usize>(values: [Json; N]) -> Json {
+    values.into_iter().find(|value| !value.is_null()).unwrap_or(Json::Null)
+}
+
+/// The name of an event and its properties.
+fn what(event: &Map<String, Json>) -> (Json, Map<String, Json>) {
+    let mut properties = Map::new();
+    let kind = event.get("e").and_then(Json::as_str).unwrap_or_default();
+    let name = match kind {
+        "pv" => Json::from("page"),
+        "pp" => Json::from("page_ping"),
+        "se" => {
+            for (key, name) in [("se_ca", "category"), ("se_la", "label"), ("se_pr", "property")] {
+                if let Some(value) = event.get(key) {
+                    properties.insert(name.to_owned(), value.clone());
+                }
+            }
+            number(event, "se_va", "value", &mut properties);
+            event.get("se_ac").cloned().unwrap_or(Json::Null)
+        }
+        "ue" => return self_described(event),
+        "tr" => Json::from("transaction"),
+        "ti" => Json::from("transaction_item"),
+        _ => event.get("e").cloned().unwrap_or(Json::Null),
+    };
+    if let ("tr" | "ti", prefix) = (kind, format!("{kind}_")) {
+        properties.extend(event.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(key, value)| (key.clone(), value.clone())));
+    }
+    (name, properties)
+}
+
+fn number(event: &Map<String, Json>, key: &str, name: &str, properties: &mut Map<String, Json>) {
+    let Some(value) = event.get(key) else { return };
+    let number = value.as_str().and_then(|text| text.parse::<f64>().ok()).map(Json::from);
+    properties.insert(name.to_owned(), number.unwrap_or_else(|| value.clone()));
+}
+
+/// A self-describing event: `{schema, data: {schema, data}}`. One that cannot be read has no name.
+fn self_described(event: &Map<String, Json>) -> (Json, Map<String, Json>) {
+    let Some(outer) = described(event, "ue_pr", "ue_px") else { return (Json::Null, Map::new()) };
+    let inner = outer.get("data");
+    // `iglu:vendor/name/format/version`
+    let schema = inner.and_then(|inner| inner.get("schema")).and_then(Json::as_str);
+    let name = schema.and_then(|schema| schema.split('/').nth(1)).map_or(Json::Null, Json::from);
+    let properties = match inner.and_then(|inner| inner.get("data")) {
+        Some(Json::Object(properties)) => properties.clone(),
+        None | Some(Json::Null) => Map::new(),
+        Some(other) => Map::from_iter([("data".to_owned(), other.clone())]),
+    };
+    (name, properties)
+}
+
+/// JSON in a text, bare in one member or in base64 in another.
+fn described(event: &Map<String, Json>, bare: &str, encoded: &str) -> Option<Json> {
+    if let Some(text) = event.get(bare).and_then(Json::as_str) {
+        return json_bounds::is_bounded(text.as_bytes()).then(|| serde_json::from_str(text).ok()).flatten();
+    }
+    let text = event.get(encoded)?.as_str()?.trim_end_matches('=');
+    let bytes = URL_SAFE_NO_PAD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok()?;
+    json_bounds::is_bounded(&bytes).then(|| serde_json::from_slice(&bytes).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::field::Field;
+    use crate::ingest::protocol::read::{Read, key_of, read};
+
+    fn one(event: &str) -> Read {
+        let body = format!(r#"{{"schema":"iglu:x","data":[{event}]}}"#);
+        let mut events = read(|intake| envelope::translated(body.as_bytes(), &ENVELOPE, own, intake));
+        assert_eq!(events.len(), 1, "{event}");
+        events.remove(0)
+    }
+
+    #[test]
+    fn a_page_view_is_a_page() {
+        let event = one(
+            r#"{"e":"pv","eid":"7a4dc254-f6a7-4cdd-b227-b7cfd9479a27","aid":"k","duid":"d","sid":"s","uid":"ada","dtm":"1789999990000","url":"https://a.example/",
+            "page":"A","res":"1280x720","lang":"de-DE","co":"{\"schema\":\"x\",\"data\":[]}","p":"web"}"#,
+        );
+        assert_eq!(event.ids(), ["page", "ada", "d"]);
+        assert_eq!(event.at_ms, 1_789_999_990_000);
+        let fields = [Field::PageUrl, Field::PageTitle, Field::Locale, Field::ClientSession].map(|field| event.text(field));
+        assert_eq!(fields, ["https://a.example/", "A", "de-DE", "s"]);
+        assert_eq!(event.properties(), ["contexts.data=[]", "contexts.schema=x"]);
+    }
+
+    #[test]
+    fn a_self_describing_event_is_called_as_its_schema() {
+        let data = r#"{"schema":"iglu:u","data":{"schema":"iglu:com.example/order/jsonschema/1-0-0","data":{"total":12.5}}}"#;
+        let bare = one(&format!(r#"{{"e":"ue","uid":"ada","ue_pr":{}}}"#, Json::from(data)));
+        let encoded = one(&format!(r#"{{"e":"ue","uid":"ada","ue_px":"{}"}}"#, URL_SAFE_NO_PAD.encode(data)));
+        for event in [bare, encoded] {
+            assert_eq!((event.ids(), event.properties()), (["order", "ada", ""].map(str::to_owned), vec!["total=12.5".to_owned()]));
+        }
+        let structured = one(r#"{"e":"se","uid":"ada","se_ca":"shop","se_ac":"buy","se_va":"2.50"}"#);
+        assert_eq!(
+            (structured.ids()[0].as_str(), structured.properties()),
+            ("buy", vec!["category=shop".to_owned(), "value=2.5".to_owned()])
+        );
+    }
+
+    #[test]
+    fn the_key_is_the_application() {
+        let of = |events: &str| key_of(|intake| envelope::translated(format!("[{events}]").as_bytes(), &ENVELOPE, own, intake));
+        assert_eq!(of(r#"{"e":"pv","aid":"k"},{"e":"pv"}"#), Ok(Some("k".to_owned())));
+        assert_eq!(of(r#"{"e":"pv","aid":"k"},{"e":"pv","aid":"l"}"#), Err(Refusal::SeveralKeys));
+    }
+}

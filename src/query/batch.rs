@@ -1,0 +1,126 @@
+//! Several questions in one request, for a page that shows many answers: each is answered as if it had been asked alone, on a line of
+//! its own, as soon as it is known.
+//!
+//! Promises: a question that is refused costs itself; of questions that are equal one is computed; no more than [`AT_ONCE`] of a request
+//! run or wait to be sent at a time, so a client that reads slowly holds few answers; a client that leaves ends what runs for it.
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use serde_json::{Value, json};
+
+use super::Queries;
+use super::ask::fields;
+use super::error::QueryError;
+use crate::event::ids::ProjectId;
+use crate::http::respond::ApiError;
+
+/// Most questions of a request.
+const MOST: usize = 100;
+/// Questions of a request at a time: half of what a project may ask, so that others of it get their turn.
+const AT_ONCE: usize = 4;
+
+/// The questions of a request, in order.
+#[derive(Debug)]
+pub(super) struct Batch(Vec<Result<Asked, QueryError>>);
+
+/// One of them.
+#[derive(Debug)]
+struct Asked {
+    /// What the client calls it.
+    id: Value,
+    report: String,
+    /// The request of the report.
+    body: Vec<u8>,
+}
+
+impl Batch {
+    /// Reads `{"queries":[{"report":…, …}, …]}`.
+    ///
+    /// # Errors
+    /// 400: it is no such list, or too long a one. What is wrong with one of the questions is its answer.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, QueryError> {
+        let invalid = |message: String| QueryError::invalid("invalid_batch", message);
+        let mut body = fields::parse(body)?;
+        let Some(Value::Array(queries)) = body.get_mut("queries").map(Value::take) else {
+            return Err(invalid("the body must be an object with a list `queries`".into()));
+        };
+        if queries.is_empty() || queries.len() > MOST {
+            return Err(invalid(format!("`queries` has {} questions: it must have 1 to {MOST}", queries.len())));
+        }
+        Ok(Self(queries.into_iter().enumerate().map(|(index, query)| Asked::of(index, query)).collect()))
+    }
+
+    /// The answers as lines of JSON, asked at `now_ms`, in the order in which they come.
+    pub(super) fn answers(self, queries: Queries, project: ProjectId, now_ms: i64) -> impl Stream<Item = Bytes> + Send + 'static {
+        let lines = self.0.into_iter().enumerate().map(move |(index, asked)| {
+            let queries = queries.clone();
+            async move {
+                let (id, answer) = match asked {
+                    Ok(Asked { id, report, body }) => (id, queries.answer(project, &report, &body, now_ms).await),
+                    Err(refused) => (Value::Null, Err(refused)),
+                };
+                line(index, &id, answer)
+            }
+        });
+        stream::iter(lines).buffer_unordered(AT_ONCE)
+    }
+}
+
+impl Asked {
+    fn of(index: usize, query: Value) -> Result<Self, QueryError> {
+        let invalid = |what: &str| QueryError::invalid("invalid_batch", format!("queries[{index}] {what}"));
+        let Value::Object(mut query) = query else { return Err(invalid("must be an object")) };
+        let id = query.remove("id").unwrap_or_default();
+        if !(id.is_null() || id.is_number() || id.as_str().is_some_and(|id| id.len() <= 200)) {
+            return Err(invalid("has an `id` that is no number and no text of up to 200 bytes"));
+        }
+        let Some(Value::String(report)) = query.remove("report") else { return Err(invalid("has no `report`, which is the name of one")) };
+        Ok(Self { id, report, body: Value::Object(query).to_string().into_bytes() })
+    }
+}
+
+/// The answer to the question at `index`, with the status that it would have had alone.
+fn line(index: usize, id: &Value, answer: Result<Vec<u8>, QueryError>) -> Bytes {
+    let id = if id.is_null() { String::new() } else { format!("\"id\":{id},") };
+    let mut line = match answer {
+        Ok(answer) => {
+            let mut line = format!("{{\"index\":{index},{id}\"status\":200,").into_bytes();
+            // An answer is an object.
+            line.extend_from_slice(answer.get(1..).unwrap_or(b"}"));
+            line
+        }
+        Err(refused) => {
+            let ApiError { status, code, message, .. } = refused.into();
+            let error = json!({"code": code, "message": message});
+            format!("{{\"index\":{index},{id}\"status\":{},\"error\":{error}}}", status.as_u16()).into_bytes()
+        }
+    };
+    line.push(b'\n');
+    line.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_list_of_questions_is_refused_and_what_is_wrong_with_one_costs_itself() {
+        let long = json!({"queries": vec![json!({"report": "trends"}); MOST + 1]}).to_string();
+        for body in ["[]", "{}", "{\"queries\":{}}", "{\"queries\":[]}", "{\"queries\":", &long] {
+            assert!(Batch::parse(body.as_bytes()).is_err(), "{body}");
+        }
+        let mixed = json!({"queries": [{"report": "trends", "from": "-1d", "id": "a"}, 7, {"report": 7}, {"from": "-1d"}, {"report": "users", "id": []}]});
+        let Batch(asked) = Batch::parse(mixed.to_string().as_bytes()).unwrap();
+        assert_eq!(asked.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false, false, false]);
+        let first = asked[0].as_ref().unwrap();
+        assert_eq!((&*first.report, &first.id, &*first.body), ("trends", &json!("a"), &br#"{"from":"-1d"}"#[..]));
+    }
+
+    #[test]
+    fn a_line_is_the_answer_with_its_place() {
+        let line = |id: Value, answer| String::from_utf8(super::line(3, &id, answer).to_vec()).unwrap();
+        assert_eq!(line(json!("a"), Ok(b"{\"result\":1}".to_vec())), "{\"index\":3,\"id\":\"a\",\"status\":200,\"result\":1}\n");
+        let refused = line(Value::Null, Err(QueryError::too_many()));
+        assert!(refused.starts_with("{\"index\":3,\"status\":429,\"error\":{\"code\":\"too_many_queries\","), "{refused}");
+    }
+}

@@ -1,0 +1,130 @@
+//! What is saved under a name, over HTTP: versions in `ETag`, conditions in `If-Match` and `If-None-Match`.
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::QueryApi;
+use crate::auth::KeyKind;
+use crate::clock;
+use crate::http::body::{self, BodyLimits};
+use crate::http::respond::{ApiError, Body, json_response};
+use crate::http::server::Call;
+use crate::query::ask::fields;
+use crate::query::boards::{self, BOARD, MAX_BOARD};
+use crate::query::cohorts::MOST_BYTES;
+use crate::query::notes::{self, AskedNotes, MAX_NOTE, NOTE, Note};
+use crate::query::saved::{Expected, Write};
+use crate::store::tables::saved::NameRange;
+
+impl QueryApi {
+    /// The names of all cohorts.
+    pub(super) async fn cohorts(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(call)?;
+        Ok(shown(StatusCode::OK, &self.queries.0.cohorts.list(grant.project).await?))
+    }
+
+    /// Shows, saves or deletes a cohort.
+    pub(super) async fn cohort(&self, call: Call, name: &str) -> Result<Response<Body>, ApiError> {
+        let (project, cohorts) = (self.asker(&call)?.project, &self.queries.0.cohorts);
+        if call.request.method() == Method::GET {
+            let (version, cohort) = cohorts.get(project, name).await?;
+            return Ok(versioned(version, &cohort));
+        }
+        let (expected, body) = self.write(call, MOST_BYTES).await?;
+        let body = body.map(|body| Ok::<_, ApiError>(fields::parse(&body)?.to_string())).transpose()?;
+        let version = cohorts.put(project, Write { name, body: body.as_deref(), expected }, clock::now_ms()).await?;
+        Ok(versioned(version, &json!({"name": name, "version": version})))
+    }
+
+    /// The titles of all boards.
+    pub(super) async fn boards(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(call)?;
+        let titles = self.queries.0.saved.titles(&BOARD, grant.project).await?;
+        Ok(shown(StatusCode::OK, &json!({"boards": titles.iter().map(boards::listed).collect::<Vec<_>>()})))
+    }
+
+    /// Shows, saves or deletes a board.
+    pub(super) async fn board(&self, call: Call, id: &str) -> Result<Response<Body>, ApiError> {
+        let (project, saved) = (self.asker(&call)?.project, &self.queries.0.saved);
+        if call.request.method() == Method::GET {
+            let board = saved.get(&BOARD, project, id).await?;
+            return Ok(versioned(board.version, &boards::shown(&board)?));
+        }
+        let (expected, body) = self.write(call, MAX_BOARD).await?;
+        let body = match body {
+            Some(body) => Some(self.queries.check_board(project, &body, clock::now_ms()).await?),
+            None => None,
+        };
+        let version = saved.put(&BOARD, project, Write { name: id, body: body.as_deref(), expected }).await?;
+        Ok(versioned(version, &json!({"id": id, "version": version})))
+    }
+
+    /// The notes of a time.
+    pub(super) async fn notes(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(call)?;
+        let AskedNotes { after, until } = AskedNotes::parse(call.request.uri().query().unwrap_or_default(), clock::now_ms())?;
+        let range = NameRange { after: &after, until: &until, limit: notes::PAGE as u64 + 1 };
+        let mut found = self.queries.0.saved.between(&NOTE, grant.project, range).await?;
+        let has_more = found.len() > notes::PAGE;
+        found.truncate(notes::PAGE);
+        let next = found.last().filter(|_| has_more).map(|note| &note.name);
+        Ok(shown(StatusCode::OK, &json!({"notes": found.iter().map(notes::shown).collect::<Vec<_>>(), "next": next})))
+    }
+
+    /// Takes a note. An import key may write one, so that a script that deploys need not be able to read; a write key, which
+    /// stands in every page, may not.
+    pub(super) async fn note(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let project = self.keys.caller(&call, KeyKind::Import)?.project;
+        let body = body::read(call.request, BodyLimits { max_wire: MAX_NOTE, max_inflated: MAX_NOTE, ..self.body }).await?;
+        let Note { id, body } = Note::parse(&fields::parse(&body)?, clock::now_ms())?;
+        let saved = &self.queries.0.saved;
+        if saved.get(&NOTE, project, &id).await.is_err() {
+            saved.put(&NOTE, project, Write { name: &id, body: Some(&body), expected: Expected::Anything }).await?;
+        }
+        Ok(shown(StatusCode::CREATED, &notes::shown(&saved.get(&NOTE, project, &id).await?)))
+    }
+
+    pub(super) async fn forget_note(&self, call: &Call, id: &str) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(call)?;
+        self.queries.0.saved.put(&NOTE, grant.project, Write { name: id, body: None, expected: Expected::Anything }).await?;
+        Ok(shown(StatusCode::OK, &json!({"id": id})))
+    }
+
+    /// What a write expects, and its body of at most `most` bytes; none of one that deletes.
+    async fn write(&self, call: Call, most: usize) -> Result<(Expected, Option<Bytes>), ApiError> {
+        let expected = expected(call.request.headers())?;
+        if call.request.method() == Method::DELETE {
+            return Ok((expected, None));
+        }
+        let limits = BodyLimits { max_wire: most, max_inflated: most, ..self.body };
+        Ok((expected, Some(body::read(call.request, limits).await?)))
+    }
+}
+
+fn shown(status: StatusCode, answer: &Value) -> Response<Body> {
+    json_response(status, answer.to_string().into_bytes())
+}
+
+/// An answer about something of a version.
+fn versioned(version: u64, answer: &Value) -> Response<Body> {
+    let mut response = json_response(StatusCode::OK, answer.to_string().into_bytes());
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{version}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// What `If-Match` and `If-None-Match` expect.
+fn expected(headers: &HeaderMap) -> Result<Expected, ApiError> {
+    let invalid = |name: &str| ApiError::bad_request("invalid_condition", format!("`{name}` must be `*` or the version, such as \"3\""));
+    let text = |name: header::HeaderName| headers.get(&name).map(|value| value.to_str().map_err(|_| invalid(name.as_str()))).transpose();
+    match (text(header::IF_MATCH)?, text(header::IF_NONE_MATCH)?) {
+        (None, None) => Ok(Expected::Anything),
+        (Some("*"), None) => Ok(Expected::Some),
+        (Some(tag), None) => tag.trim_matches('"').parse().map(Expected::Version).map_err(|_| invalid("If-Match")),
+        (None, Some("*")) => Ok(Expected::None),
+        _ => Err(invalid("If-None-Match")),
+    }
+}

@@ -1,0 +1,47 @@
+//! Who asks: a read key is exchanged for a cookie, shown, and forgotten again.
+
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use serde_json::json;
+
+use super::QueryApi;
+use crate::auth::KeyKind;
+use crate::auth::cookie::Sender;
+use crate::http::respond::{ApiError, Body, json_response};
+use crate::http::server::Call;
+
+impl QueryApi {
+    /// `POST` gives the cookie of the key that is shown, `GET` says whose it is and gives it anew, `DELETE` takes it away.
+    pub(super) fn session(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+        let sender = Sender::of(call);
+        let key = sender.key()?;
+        if *call.request.method() == Method::DELETE {
+            // Also where the key is known no longer.
+            return Ok(with_cookie(empty(), sender.forget()));
+        }
+        let grant = self.keys.grant(key.as_deref(), KeyKind::Read)?;
+        let given = sender.give(&key.unwrap_or_default());
+        if *call.request.method() == Method::POST {
+            return Ok(with_cookie(empty(), given));
+        }
+        let kind = grant.kind.as_str();
+        let shown = json!({
+            "project": {"name": &*grant.name, "timezone": self.queries.timezone(grant.project)},
+            "key": {"name": format!("{kind} {:08x}", grant.key), "kind": kind},
+        });
+        let answer = json_response(StatusCode::OK, shown.to_string().into_bytes());
+        Ok(with_cookie(answer, given.filter(|_| sender.shows_cookie())))
+    }
+}
+
+fn empty() -> Response<Body> {
+    let mut response = json_response(StatusCode::NO_CONTENT, Vec::new());
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    response
+}
+
+fn with_cookie(mut response: Response<Body>, cookie: Option<HeaderValue>) -> Response<Body> {
+    response.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

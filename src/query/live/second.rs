@@ -1,0 +1,215 @@
+//! What came of one project within a second.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::event::field::Field;
+use crate::event::packed::{Entry, EventHeader, Fields};
+use crate::event::record::Tally;
+use crate::outcome::Count;
+use crate::query::ask::range::show_ms;
+use crate::query::reader::number;
+
+/// Types that are told apart; those beyond are counted together.
+const MOST_TYPES: usize = 200;
+/// Types that are shown, the most frequent.
+const SHOWN_TYPES: usize = 20;
+/// Events that are shown, of a type and in all.
+const SHOWN_OF_TYPE: u64 = 5;
+const SHOWN: u64 = 50;
+/// Persons that are told apart.
+const MOST_PERSONS: usize = 1_000_000;
+/// An event that happened this long before it was received is late.
+const LATE_MS: i64 = 3_600_000;
+/// Longest text that is shown, bytes.
+const SHOWN_TEXT: usize = 200;
+const SHOWN_PROPERTIES: usize = 50;
+
+/// The counters of a second.
+#[derive(Debug, Default)]
+pub(super) struct Second {
+    events: u64,
+    bots: u64,
+    late: u64,
+    rejected: u64,
+    dead: u64,
+    shown: u64,
+    persons: HashSet<u64, foldhash::fast::RandomState>,
+    types: HashMap<Arc<str>, u64, foldhash::fast::RandomState>,
+    other_types: u64,
+}
+
+impl Second {
+    /// Counts what did not become an event.
+    pub(super) fn ended(&mut self, tally: &Tally) {
+        for (count, number) in &tally.counts {
+            match count {
+                Count::Rejected(_) => self.rejected += u64::from(*number),
+                Count::Dead(_) => self.dead += u64::from(*number),
+                _ => {}
+            }
+        }
+    }
+
+    /// Counts an event; what it is as JSON and its type if it is one of those that are shown.
+    pub(super) fn event(&mut self, header: &EventHeader, fields: &Fields<'_>) -> Option<(Arc<str>, String)> {
+        self.events += 1;
+        let bot = fields.text(Field::Bot);
+        if bot.is_empty() {
+            if self.persons.len() < MOST_PERSONS {
+                self.persons.insert(header.person.0);
+            }
+        } else {
+            self.bots += 1;
+        }
+        let is_late = header.received_ms - header.at_ms > LATE_MS;
+        self.late += u64::from(is_late);
+        let (event_type, of_type) = self.count_type(fields.text(Field::Type));
+        if of_type > SHOWN_OF_TYPE || self.shown >= SHOWN {
+            return None;
+        }
+        self.shown += 1;
+        Some((event_type, show(header, fields, is_late).to_string()))
+    }
+
+    /// How many of the type there are now.
+    fn count_type(&mut self, event_type: &str) -> (Arc<str>, u64) {
+        if let Some((known, of_type)) = self.types.get_key_value(event_type).map(|(known, of_type)| (Arc::clone(known), of_type + 1)) {
+            self.types.insert(Arc::clone(&known), of_type);
+            return (known, of_type);
+        }
+        let known: Arc<str> = event_type.into();
+        if self.types.len() < MOST_TYPES {
+            self.types.insert(Arc::clone(&known), 1);
+        } else {
+            self.other_types += 1;
+        }
+        (known, 1)
+    }
+
+    /// The counters as JSON; the next second begins.
+    pub(super) fn end(&mut self, now_ms: i64) -> String {
+        let mut types: Vec<(&Arc<str>, &u64)> = self.types.iter().collect();
+        types.sort_by(|left, right| right.1.cmp(left.1).then(left.0.cmp(right.0)));
+        let others: u64 = types.iter().skip(SHOWN_TYPES).map(|(_, events)| **events).sum();
+        let shown = types.iter().take(SHOWN_TYPES);
+        let shown: Vec<Value> = shown.map(|(event_type, events)| json!({"type": &***event_type, "events": events})).collect();
+        let counters = json!({
+            "at": show_ms(now_ms), "events": self.events, "persons": self.persons.len(), "by_type": shown,
+            "other_types": others + self.other_types, "bots": self.bots, "late": self.late, "rejected": self.rejected, "dead": self.dead,
+        });
+        self.persons.clear();
+        self.types.clear();
+        (self.events, self.bots, self.late, self.rejected) = (0, 0, 0, 0);
+        (self.dead, self.shown, self.other_types) = (0, 0, 0);
+        counters.to_string()
+    }
+}
+
+/// An event as it is shown live: what tells most of it.
+fn show(header: &EventHeader, fields: &Fields<'_>, is_late: bool) -> Value {
+    let mut event = Map::new();
+    event.insert("eventId".into(), uuid::Uuid::from_bytes(header.event_id).to_string().into());
+    event.insert("timestamp".into(), show_ms(header.at_ms).into());
+    event.insert("receivedAt".into(), show_ms(header.received_ms).into());
+    let shown = [
+        ("type", Field::Type),
+        ("userId", Field::UserId),
+        ("anonymousId", Field::AnonymousId),
+        ("page", Field::PageUrl),
+        ("referrerDomain", Field::ReferrerDomain),
+        ("channel", Field::Channel),
+        ("country", Field::Country),
+        ("city", Field::City),
+        ("browser", Field::Browser),
+        ("os", Field::Os),
+        ("deviceType", Field::DeviceType),
+        ("bot", Field::Bot),
+    ];
+    for (name, field) in shown {
+        let text = fields.text(field);
+        if !text.is_empty() {
+            event.insert(name.into(), cut(text).into());
+        }
+    }
+    if is_late {
+        event.insert("late".into(), true.into());
+    }
+    let text = |bytes| cut(std::str::from_utf8(bytes).unwrap_or_default());
+    let properties = fields.properties().filter_map(|entry| match entry {
+        Entry::String(key, value) => Some((text(key).to_owned(), text(value).into())),
+        Entry::Number(key, value) => Some((text(key).to_owned(), number(value))),
+        Entry::Other(key, value) => Some((text(key).to_owned(), serde_json::from_slice(value).unwrap_or_default())),
+        Entry::Field(..) | Entry::Damaged => None,
+    });
+    event.insert("properties".into(), Value::Object(properties.take(SHOWN_PROPERTIES).collect()));
+    Value::Object(event)
+}
+
+/// The beginning of a text, as long as is shown.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(SHOWN_TEXT)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::ids::{PersonKey, ProjectId, VisitorKey};
+    use crate::event::packed::{EventView, EventWriter};
+    use crate::outcome::{DeadReason, Defect};
+
+    /// Counts an event of this type, person and delay; whether it is shown.
+    fn event(second: &mut Second, event_type: &str, person: u64, late_ms: i64, bot: &str) -> bool {
+        let mut bytes = Vec::new();
+        let mut writer = EventWriter::begin(&mut bytes);
+        writer.field(Field::Type, event_type.as_bytes());
+        writer.field(Field::Bot, bot.as_bytes());
+        writer.string(b"plan", "\u{e4}".repeat(300).as_bytes());
+        writer.finish(&EventHeader {
+            event_id: [1; 16],
+            visitor: VisitorKey(person),
+            person: PersonKey(person),
+            at_ms: 10_000_000 - late_ms,
+            original_ms: 0,
+            sent_ms: 0,
+            received_ms: 10_000_000,
+            flags: 0,
+            project: 0,
+        });
+        let view = EventView::take(&mut bytes.as_slice()).unwrap();
+        let shown = second.event(&view.header, &Fields::of(&view).unwrap());
+        if let Some((of_type, shown)) = &shown {
+            let shown: Value = serde_json::from_str(shown).unwrap();
+            assert_eq!((&**of_type, &shown["type"], shown["late"] == true), (event_type, &json!(event_type), late_ms > LATE_MS));
+            assert_eq!(shown["properties"]["plan"].as_str().unwrap().len(), 200);
+        }
+        shown.is_some()
+    }
+
+    #[test]
+    fn a_second_counts_all_and_shows_some_of_each_type() {
+        let mut second = Second::default();
+        let shown: Vec<bool> = (0..8).map(|person| event(&mut second, "view", person % 3, 0, "")).collect();
+        assert_eq!(shown, [true, true, true, true, true, false, false, false]);
+        assert!(event(&mut second, "buy", 1, LATE_MS + 1, "") && event(&mut second, "buy", 9, 0, "crawler"));
+        let counts = vec![(Count::Rejected(Defect::InvalidJson), 2), (Count::Dead(DeadReason::RecordFailed), 3), (Count::Received, 9)];
+        second.ended(&Tally { project: ProjectId(1), minute: 0, counts });
+        let counters: Value = serde_json::from_str(&second.end(0)).unwrap();
+        let expected = json!({"at": "1970-01-01T00:00:00.000Z", "events": 10, "persons": 3, "other_types": 0, "bots": 1, "late": 1, "rejected": 2,
+            "dead": 3, "by_type": [{"type": "view", "events": 8}, {"type": "buy", "events": 2}]});
+        assert_eq!(counters, expected);
+        let next: Value = serde_json::from_str(&second.end(0)).unwrap();
+        assert_eq!((&next["events"], &next["persons"], &next["by_type"]), (&json!(0), &json!(0), &json!([])));
+    }
+
+    #[test]
+    fn a_client_that_makes_up_types_takes_bounded_room() {
+        let mut second = Second::default();
+        let shown = (0..1_000).filter(|number| event(&mut second, &format!("type {number}"), 1, 0, "")).count();
+        assert_eq!((shown as u64, second.types.len()), (SHOWN, MOST_TYPES));
+        let counters: Value = serde_json::from_str(&second.end(0)).unwrap();
+        assert_eq!((&counters["other_types"], counters["by_type"].as_array().unwrap().len()), (&json!(980), SHOWN_TYPES));
+    }
+}

@@ -1,0 +1,158 @@
+//! The messages of one reader.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Message;
+use crate::query::error::QueryError;
+
+/// Browsers come back after this when they were cut off.
+const FIRST: Bytes = Bytes::from_static(b"retry: 2000\n\n");
+/// Most types that a reader may ask for.
+const MOST_TYPES: usize = 100;
+
+/// One who watches.
+pub(in crate::query) struct Watch {
+    /// Whether it goes on where it was cut off.
+    pub(super) is_resumed: bool,
+    /// Messages that were dropped meanwhile.
+    pub(super) missed: u64,
+    /// Messages that it has not seen.
+    pub(super) kept: VecDeque<Message>,
+    pub(super) receiver: broadcast::Receiver<Message>,
+}
+
+/// Which messages a reader wants.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::query) struct Wanted {
+    /// Whether events are shown.
+    events: bool,
+    /// Of which types; of all if there are none.
+    types: BTreeSet<String>,
+}
+
+impl Wanted {
+    /// Reads the parameters `events` (`true` or `false`) and `type`, which may be given several times.
+    ///
+    /// # Errors
+    /// 400: another parameter, or a value that makes no sense.
+    pub(in crate::query) fn parse(query: &str) -> Result<Self, QueryError> {
+        let mut wanted = Self { events: true, types: BTreeSet::new() };
+        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match (&*key, &*value) {
+                ("events", "true") => wanted.events = true,
+                ("events", "false") => wanted.events = false,
+                ("events", _) => return Err(QueryError::invalid("invalid_live", "`events` must be `true` or `false`")),
+                ("type", "") => return Err(QueryError::invalid("invalid_live", "`type` is the name of an event")),
+                ("type", name) => drop(wanted.types.insert(name.to_owned())),
+                _ => return Err(QueryError::invalid("invalid_live", "a live view has the parameters `events` and `type`")),
+            }
+        }
+        if wanted.types.len() > MOST_TYPES {
+            return Err(QueryError::invalid("invalid_live", format!("at most {MOST_TYPES} times `type`")));
+        }
+        Ok(wanted)
+    }
+
+    fn takes(&self, message: &Message) -> bool {
+        message.event_type.as_deref().is_none_or(|of| self.events && (self.types.is_empty() || self.types.contains(of)))
+    }
+}
+
+/// What the reader is sent: those that it has not seen, then what comes. Ends when the instance stops.
+pub(in crate::query) fn messages(watch: Watch, wanted: Wanted) -> impl Stream<Item = Bytes> + Send + 'static {
+    let Watch { is_resumed, missed, kept, receiver } = watch;
+    let mut first = VecDeque::from([FIRST]);
+    if missed > 0 {
+        first.push_back(told_of(missed));
+    }
+    first.extend(kept.into_iter().filter(|message| wanted.takes(message)).map(|message| message.text));
+    // Who is new learns at once that the stream stands.
+    if !is_resumed {
+        first.push_back(Bytes::from_static(b": watching\n\n"));
+    }
+    stream::unfold((first, receiver, wanted), async |(mut first, mut receiver, wanted)| {
+        if let Some(text) = first.pop_front() {
+            return Some((text, (first, receiver, wanted)));
+        }
+        loop {
+            match receiver.recv().await {
+                Ok(message) if wanted.takes(&message) => return Some((message.text, (first, receiver, wanted))),
+                Ok(_) => {}
+                Err(RecvError::Lagged(missed)) => return Some((told_of(missed), (first, receiver, wanted))),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    })
+}
+
+fn told_of(missed: u64) -> Bytes {
+    format!("event: missed\ndata: {{\"messages\":{missed}}}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+    use crate::event::ids::ProjectId;
+    use crate::query::live::{KEPT, Live};
+
+    const PROJECT: ProjectId = ProjectId(7);
+
+    fn say(live: &Live, event_type: Option<&str>, messages: usize) {
+        for number in 0..messages {
+            let mut projects = live.projects();
+            projects.get_mut(&PROJECT).unwrap().send(1, "counters", event_type.map(Into::into), &number.to_string());
+        }
+    }
+
+    /// What a reader is sent without waiting.
+    fn sent(stream: &mut (impl Stream<Item = Bytes> + Unpin)) -> Vec<String> {
+        let mut sent = Vec::new();
+        while let Some(Some(text)) = stream.next().now_or_never() {
+            sent.push(String::from_utf8(text.to_vec()).unwrap());
+        }
+        sent
+    }
+
+    fn stream(live: &Live, parameters: &str, last_id: Option<&str>) -> impl Stream<Item = Bytes> + Unpin {
+        Box::pin(messages(live.watch(PROJECT, last_id).unwrap(), Wanted::parse(parameters).unwrap()))
+    }
+
+    #[test]
+    fn a_reader_that_is_slow_or_comes_back_late_is_told_how_many_messages_it_missed() {
+        let live = Live::new();
+        let mut slow = stream(&live, "", None);
+        assert_eq!(sent(&mut slow).len(), 2);
+        say(&live, None, KEPT + 10);
+        let seen = sent(&mut slow);
+        assert_eq!((seen.len(), &*seen[0]), (KEPT + 1, "event: missed\ndata: {\"messages\":10}\n\n"));
+        // It goes on behind the third, of which the next seven are not kept any more.
+        let id = |number: u64| format!("{:x}-{number}", live.0.instance);
+        let seen = sent(&mut stream(&live, "", Some(&id(3))));
+        assert_eq!((seen.len(), &*seen[1]), (KEPT + 2, "event: missed\ndata: {\"messages\":7}\n\n"));
+        let seen = sent(&mut stream(&live, "", Some(&id(KEPT as u64 + 9))));
+        assert_eq!(seen.len(), 2);
+        for of_others in ["", "1-5", "x", "x-y"] {
+            assert_eq!(sent(&mut stream(&live, "", Some(of_others))).len(), 2, "{of_others}");
+        }
+    }
+
+    #[test]
+    fn a_reader_gets_counters_and_the_events_that_it_wants() {
+        let live = Live::new();
+        let mut streams = ["", "events=false", "type=view&type=buy", "type=buy"].map(|parameters| stream(&live, parameters, None));
+        streams.iter_mut().for_each(|stream| drop(sent(stream)));
+        say(&live, None, 1);
+        say(&live, Some("view"), 10);
+        assert_eq!(streams.each_mut().map(|stream| sent(stream).len()), [11, 1, 11, 1]);
+        for parameters in ["events=1", "type=", "else=1"] {
+            assert!(Wanted::parse(parameters).is_err(), "{parameters}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Notes: what happened when, beside the charts: a release, an incident, a holiday.
+//!
+//! A note follows from its time and its text, so one that is sent again is the same one. Those of a time are found without a look at the
+//! others. Bounds: those of [`NOTE`], [`MAX_TEXT`] bytes each, [`PAGE`] an answer.
+
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::ask::Fields;
+use super::ask::fields::shortened;
+use super::ask::range::{LATEST_MS, instant_in_utc, show_ms};
+use super::error::QueryError;
+use super::saved::Kind;
+use crate::store::tables::saved::Saved;
+
+/// A text at a time.
+pub(super) const NOTE: Kind =
+    Kind { word: "note", invalid: "invalid_note", unknown: "unknown_note", too_many: "too_many_notes", most: 10_000, most_names: 50_000 };
+/// Largest request, bytes.
+pub(super) const MAX_NOTE: usize = 8 << 10;
+/// Longest text, bytes.
+const MAX_TEXT: usize = 1_000;
+/// Most notes of an answer.
+pub(super) const PAGE: usize = 1_000;
+/// What a note may be about.
+const KINDS: [&str; 5] = ["note", "release", "campaign", "incident", "holiday"];
+/// Behind every name.
+const LAST: &str = "~";
+
+/// A checked note.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    pub(super) id: String,
+    /// As it is saved.
+    pub(super) body: String,
+}
+
+impl Note {
+    /// Reads `{"at", "text", "kind"}`, sent at `now_ms`.
+    ///
+    /// # Errors
+    /// 400 `invalid_note`, `unknown_key`.
+    pub(super) fn parse(body: &Value, now_ms: i64) -> Result<Self, QueryError> {
+        let fields = Fields::open(body, &["at", "text", "kind"])?;
+        let text = fields.text("text", NOTE.invalid)?.map(str::trim).unwrap_or_default();
+        if text.is_empty() || text.len() > MAX_TEXT {
+            return Err(invalid(format!("`text` has {} bytes: it must have 1 to {MAX_TEXT}", text.len())));
+        }
+        let kind = fields.text("kind", NOTE.invalid)?.unwrap_or("note");
+        if !KINDS.contains(&kind) {
+            return Err(invalid(format!("`kind` is `{}`: it must be one of {}", shortened(kind), KINDS.join(", "))));
+        }
+        let at_ms = match fields.text("at", NOTE.invalid)? {
+            None => now_ms,
+            Some(text) => instant(text, now_ms).ok_or_else(|| invalid(format!("`at` is `{}`, which is no time", shortened(text))))?,
+        };
+        let body = json!({"at_ms": at_ms, "text": text, "kind": kind}).to_string();
+        Ok(Self { id: format!("{}-{:016x}", prefix(at_ms), xxh3_64(body.as_bytes())), body })
+    }
+}
+
+/// The names of notes of a time begin with this, in the order of times.
+fn prefix(at_ms: i64) -> String {
+    format!("{at_ms:012x}")
+}
+
+fn instant(text: &str, now_ms: i64) -> Option<i64> {
+    instant_in_utc(text, now_ms).filter(|at_ms| (0..LATEST_MS).contains(at_ms))
+}
+
+/// Which notes are asked for: names behind `after` and before `until`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AskedNotes {
+    pub(super) after: String,
+    pub(super) until: String,
+}
+
+impl AskedNotes {
+    /// Reads the parameters `from` (included), `to` (excluded) and `cursor`.
+    ///
+    /// # Errors
+    /// 400 `invalid_range`, `invalid_cursor`, `invalid_parameter`.
+    pub(super) fn parse(query: &str, now_ms: i64) -> Result<Self, QueryError> {
+        let mut asked = Self { after: String::new(), until: LAST.to_owned() };
+        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let refused = |code| QueryError::invalid(code, format!("`{key}` is `{}`, which cannot be read", shortened(&value)));
+            let time = || instant(&value, now_ms).map(prefix).ok_or_else(|| refused("invalid_range"));
+            match &*key {
+                // No name ends here, so none of that time is left out.
+                "from" => asked.after = asked.after.max(time()?),
+                "to" => asked.until = time()?,
+                "cursor" => {
+                    let is_name = value.len() == 29 && value.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+                    asked.after = asked.after.max(is_name.then(|| value.to_string()).ok_or_else(|| refused("invalid_cursor"))?);
+                }
+                _ => {
+                    let message = format!("unknown parameter `{}`: from, to and cursor are known", shortened(&key));
+                    return Err(QueryError::invalid("invalid_parameter", message));
+                }
+            }
+        }
+        Ok(asked)
+    }
+}
+
+/// A note as it is shown.
+pub(super) fn shown(Saved { name, body, .. }: &Saved) -> Value {
+    let note: Value = serde_json::from_str(body).unwrap_or_default();
+    json!({"id": name, "at": note["at_ms"].as_i64().map(show_ms), "text": note["text"], "kind": note["kind"]})
+}
+
+fn invalid(message: String) -> QueryError {
+    QueryError::invalid(NOTE.invalid, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_767_355_200_000;
+
+    #[test]
+    fn a_note_that_is_sent_again_is_the_same_and_stands_in_the_order_of_time() {
+        let note = |at: &str, text: &str| Note::parse(&json!({"at": at, "text": text, "kind": "release"}), NOW_MS).unwrap();
+        assert_eq!(note("2026-01-02", " 4.2 "), note("2026-01-02T00:00:00Z", "4.2"));
+        assert_ne!(note("2026-01-02", "4.2").id, note("2026-01-02", "4.3").id);
+        assert!(note("1970-01-01", "z").id < note("2001-01-01", "y").id && note("2001-01-01", "y").id < note("2298-01-01", "a").id);
+        let of_a_day = AskedNotes::parse("from=2026-01-02&to=2026-01-03", NOW_MS).unwrap();
+        let is_in = |at: &str| (of_a_day.after.as_str()..of_a_day.until.as_str()).contains(&note(at, "x").id.as_str());
+        assert!(is_in("2026-01-02") && is_in("2026-01-02T23:59:59.999Z") && !is_in("2026-01-03") && !is_in("2026-01-01T23:59:59.999Z"));
+        let on = AskedNotes::parse(&format!("cursor={}&from=2026-01-02", note("2026-01-02", "x").id), NOW_MS).unwrap();
+        assert_eq!(on.after, note("2026-01-02", "x").id);
+    }
+
+    #[test]
+    fn what_is_no_note_is_refused_by_name() {
+        let cases = [
+            (json!({}), "invalid_note"),
+            (json!({"text": "  "}), "invalid_note"),
+            (json!({"text": "x".repeat(1_001)}), "invalid_note"),
+            (json!({"text": 7}), "invalid_note"),
+            (json!({"text": "x", "kind": "party"}), "invalid_note"),
+            (json!({"text": "x", "at": "soon"}), "invalid_note"),
+            (json!({"text": "x", "at": "1969-12-31"}), "invalid_note"),
+            (json!({"text": "x", "author": "eve"}), "unknown_key"),
+        ];
+        for (body, code) in cases {
+            assert_eq!(Note::parse(&body, NOW_MS).unwrap_err().code, code, "{body}");
+        }
+        for (query, code) in [("from=soon", "invalid_range"), ("cursor=%25", "invalid_cursor"), ("project=1", "invalid_parameter")] {
+            assert_eq!(AskedNotes::parse(query, NOW_MS).unwrap_err().code, code, "{query}");
+        }
+    }
+}

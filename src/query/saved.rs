@@ -1,0 +1,169 @@
+//! What people save under a name, whatever it is: versions, conditions, bounds.
+//!
+//! Promises: of those who write a version at once one wins, and a write whose condition is not met changes nothing. A name that was deleted
+//! goes on with its versions. Bounds: what there is of a kind in a project, and how many names ever; reading one costs one row.
+//! May go wrong: the store is away (503).
+
+use super::ask::fields;
+use super::error::QueryError;
+use crate::clickhouse::{ClickHouse, ClickHouseError};
+use crate::event::ids::ProjectId;
+use crate::store::tables::saved::{self, NameRange, Saved, Shelf, Title};
+
+/// Longest name.
+const MOST_NAME: usize = 64;
+/// How often a write without a condition is tried again when others write at the same moment.
+const TRIES: usize = 5;
+
+/// A kind of thing that is saved.
+#[derive(Debug)]
+pub(super) struct Kind {
+    /// One word.
+    pub(super) word: &'static str,
+    /// Codes of what is refused: a name or content that is none, one that there is not, too many.
+    pub(super) invalid: &'static str,
+    pub(super) unknown: &'static str,
+    pub(super) too_many: &'static str,
+    /// Most of them in a project, and most names that there ever were.
+    pub(super) most: u64,
+    pub(super) most_names: u64,
+}
+
+/// What must be so for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Anything.
+    Anything,
+    /// There is one of this version.
+    Version(u64),
+    /// There is one.
+    Some,
+    /// There is none.
+    None,
+}
+
+impl Expected {
+    /// Whether it is so where there is `version`.
+    fn is_met(self, version: Option<u64>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Version(expected) => version == Some(expected),
+            Self::Some => version.is_some(),
+            Self::None => version.is_none(),
+        }
+    }
+}
+
+/// What is to be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Write<'a> {
+    pub(super) name: &'a str,
+    /// The content, checked; none deletes it.
+    pub(super) body: Option<&'a str>,
+    pub(super) expected: Expected,
+}
+
+/// All that is saved, of all kinds and projects. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct SavedThings(Option<ClickHouse>);
+
+impl SavedThings {
+    pub(super) fn new(store: Option<ClickHouse>) -> Self {
+        Self(store)
+    }
+
+    /// Everything on a shelf, what is deleted too.
+    pub(super) async fn all(&self, kind: &Kind, project: ProjectId) -> Result<Vec<Saved>, QueryError> {
+        answered(saved::all(self.store()?, kind.shelf(project)).await)
+    }
+
+    /// Names, versions and titles of what there is.
+    pub(super) async fn titles(&self, kind: &Kind, project: ProjectId) -> Result<Vec<Title>, QueryError> {
+        answered(saved::titles(self.store()?, kind.shelf(project)).await)
+    }
+
+    /// What there is with a name of `range`, in the order of names.
+    pub(super) async fn between(&self, kind: &Kind, project: ProjectId, range: NameRange<'_>) -> Result<Vec<Saved>, QueryError> {
+        answered(saved::between(self.store()?, kind.shelf(project), range).await)
+    }
+
+    /// The one of that name.
+    ///
+    /// # Errors
+    /// 404 with the code of the kind.
+    pub(super) async fn get(&self, kind: &Kind, project: ProjectId, name: &str) -> Result<Saved, QueryError> {
+        let found = answered(saved::one(self.store()?, kind.shelf(project), name).await)?;
+        found.filter(|saved| !saved.body.is_empty()).ok_or_else(|| kind.unknown(name))
+    }
+
+    /// Saves one, or deletes it; its version then.
+    ///
+    /// # Errors
+    /// 400 for a name that is none and where there are too many, 404 where there is nothing to delete, 412 `version_mismatch`.
+    pub(super) async fn put(&self, kind: &Kind, project: ProjectId, write: Write<'_>) -> Result<u64, QueryError> {
+        let Write { name, body, expected } = write;
+        kind.check_name(name)?;
+        let (store, shelf) = (self.store()?, kind.shelf(project));
+        for _ in 0..TRIES {
+            let last = answered(saved::one(store, shelf, name).await)?;
+            let live = last.as_ref().filter(|saved| !saved.body.is_empty());
+            if !expected.is_met(live.map(|saved| saved.version)) {
+                return Err(kind.changed(live));
+            }
+            if body.is_none() && live.is_none() {
+                return Err(kind.unknown(name));
+            }
+            if live.is_none() {
+                let held = answered(saved::held(store, shelf).await)?;
+                if held.live >= kind.most || last.is_none() && held.names >= kind.most_names {
+                    return Err(kind.too_many());
+                }
+            }
+            let version = last.map_or(0, |saved| saved.version) + 1;
+            let saved = Saved { name: name.to_owned(), version, body: body.unwrap_or_default().to_owned() };
+            if answered(saved::put(store, shelf, &saved).await)? {
+                return Ok(version);
+            }
+        }
+        Err(QueryError::unavailable("overloaded", "others write the same at the same moment"))
+    }
+
+    fn store(&self) -> Result<&ClickHouse, QueryError> {
+        self.0.as_ref().ok_or_else(|| QueryError::unavailable("store_unavailable", "nothing can be saved here"))
+    }
+}
+
+fn answered<T>(answer: Result<T, ClickHouseError>) -> Result<T, QueryError> {
+    answer.map_err(|problem| QueryError::of_store(problem.class()))
+}
+
+impl Kind {
+    fn shelf(&self, project: ProjectId) -> Shelf {
+        Shelf { project, kind: self.word }
+    }
+
+    /// Letters, digits, `.`, `_` and `-`: a name stands in paths.
+    fn check_name(&self, name: &str) -> Result<(), QueryError> {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if (1..=MOST_NAME).contains(&name.len()) && name.bytes().all(is_part) {
+            return Ok(());
+        }
+        let (word, name) = (self.word, fields::shortened(name));
+        let message = format!("the name of a {word} has 1 to {MOST_NAME} letters, digits, `.`, `_` and `-`, and is not `{name}`");
+        Err(QueryError::invalid(self.invalid, message))
+    }
+
+    pub(super) fn unknown(&self, name: &str) -> QueryError {
+        QueryError::not_found(self.unknown, format!("there is no {} `{}`", self.word, fields::shortened(name)))
+    }
+
+    fn changed(&self, live: Option<&Saved>) -> QueryError {
+        let is = live.map_or_else(|| "it does not exist".to_owned(), |saved| format!("its version is {}", saved.version));
+        QueryError::conflict("version_mismatch", format!("the {} is not what the request expects: {is}", self.word))
+    }
+
+    fn too_many(&self) -> QueryError {
+        let Self { word, most, most_names, .. } = self;
+        QueryError::invalid(self.too_many, format!("a project has at most {most} of what is called {word}, and {most_names} names ever"))
+    }
+}

@@ -1,0 +1,145 @@
+//! The screen: the files of `web/`, which are part of the program, at `/`, at `/assets/` and at the paths of its pages.
+//!
+//! Promises: nobody's data is in them, so they need no key; nothing but the screen's own script and style runs in its page
+//! ([`POLICY`]); a file whose name has its hash is fetched once. Without a screen in the program one page says how to build it.
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, Response, StatusCode};
+
+use crate::http::respond::{Body, method_not_allowed, typed_response};
+use crate::http::server::Call;
+
+/// A file of the screen.
+struct File {
+    /// Below the root.
+    path: &'static str,
+    content_type: &'static str,
+    /// Its `ETag`.
+    tag: &'static str,
+    /// By the name of the encoding, the smallest first.
+    bodies: &'static [(&'static str, &'static [u8])],
+}
+
+include!(concat!(env!("OUT_DIR"), "/screen.rs"));
+
+/// Where the files are whose names change with what is in them.
+const ASSETS: &str = "/assets/";
+/// The first part of the paths of the pages: what is behind it is for the script to read.
+const PAGES: [&str; 13] = [
+    "",
+    "trends",
+    "funnel",
+    "retention",
+    "paths",
+    "lifecycle",
+    "stickiness",
+    "sessions",
+    "people",
+    "events",
+    "boards",
+    "health",
+    "settings",
+];
+/// What a browser may load and run in a page of the screen.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The page of a program without a screen.
+const MISSING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>pulse</title><h1>pulse is running</h1>\
+    <p>This program was built without its screen. Run <code>make web</code> and build it again; <code>make run</code> does both.</p></html>";
+
+/// Answers a request if its path is one of the screen's.
+pub fn answer(call: &Call) -> Option<Response<Body>> {
+    let path = call.request.uri().path();
+    let is_page = path.strip_prefix('/').is_some_and(|path| PAGES.contains(&path.split('/').next().unwrap_or_default()));
+    if !is_page && !path.starts_with(ASSETS) {
+        return None;
+    }
+    let name = if is_page { "index.html" } else { &path[1..] };
+    let file = FILES.iter().find(|file| file.path == name);
+    if file.is_none() && !(is_page && FILES.is_empty()) {
+        return None;
+    }
+    if !matches!(*call.request.method(), Method::GET | Method::HEAD) {
+        return Some(method_not_allowed("GET, HEAD", &call.request_id));
+    }
+    let mut response = match file {
+        Some(file) => file.answer(call.request.headers()),
+        None => {
+            typed_response(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), Bytes::from_static(MISSING.as_bytes()))
+        }
+    };
+    // A page is asked for again each time, for it names the others.
+    let kept = if is_page { "no-cache" } else { "public, max-age=31536000, immutable" };
+    let fixed: [(HeaderName, &'static str); 4] = [
+        (header::CACHE_CONTROL, kept),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    response.headers_mut().extend(fixed.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    Some(response)
+}
+
+impl File {
+    fn answer(&self, asked: &HeaderMap) -> Response<Body> {
+        let text = |name: HeaderName| asked.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is_known = text(header::IF_NONE_MATCH).split(',').any(|known| known.trim().trim_start_matches("W/") == self.tag);
+        let (encoding, body) = self.body(text(header::ACCEPT_ENCODING));
+        let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+        let body = if is_known { Bytes::new() } else { Bytes::from_static(body) };
+        let mut response = typed_response(status, HeaderValue::from_static(self.content_type), body);
+        let headers = response.headers_mut();
+        headers.insert(header::ETAG, HeaderValue::from_static(self.tag));
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        if encoding != "identity" {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
+        response
+    }
+
+    /// The smallest body among the encodings that are accepted; as it is where none of them is.
+    fn body(&self, accepted: &str) -> (&'static str, &'static [u8]) {
+        let is_accepted = |encoding: &str| {
+            accepted.split(',').any(|one| {
+                let (name, weight) = one.split_once(';').unwrap_or((one, ""));
+                name.trim() == encoding && !matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
+            })
+        };
+        let fitting = self.bodies.iter().find(|(encoding, _)| is_accepted(encoding));
+        fitting.or(self.bodies.last()).copied().unwrap_or(("identity", b""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: File = File {
+        path: "assets/a.js",
+        content_type: "text/javascript",
+        tag: "\"7\"",
+        bodies: &[("br", b"b"), ("gzip", b"zz"), ("identity", b"plain")],
+    };
+
+    #[test]
+    fn the_smallest_body_that_is_accepted_is_sent() {
+        for (accepted, sent) in [
+            ("gzip, deflate, br, zstd", "br"),
+            ("gzip;q=1.0, br;q=0", "gzip"),
+            ("gzip", "gzip"),
+            ("", "identity"),
+            ("identity", "identity"),
+            ("brotli", "identity"),
+        ] {
+            assert_eq!(FILE.body(accepted).0, sent, "{accepted}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_known_is_not_sent_again() {
+        let asked = |known: &'static str| HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(known))]);
+        assert_eq!(FILE.answer(&asked("\"6\", W/\"7\"")).status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(FILE.answer(&asked("\"6\"")).status(), StatusCode::OK);
+    }
+}

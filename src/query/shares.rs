@@ -1,0 +1,420 @@
+//! Shares: a board for whoever has a link.
+//!
+//! A link holds a token of 256 bits; what is saved is its hash, so what is saved opens nothing. It opens one board: its tiles, and the answer of
+//! each, as the board is now. Filters of the share are added to those of each tile; times can be changed only where the share says so, and
+//! what names people (lists of users, events and sessions, breakdowns by who they are) is answered only where it says so.
+//! Promises: a share that is revoked or has expired opens nothing, here at once and elsewhere within [`KEPT`]; who guesses tokens costs one
+//! read of all shares in [`KEPT`], and learns nothing. What runs for links is at most [`AT_ONCE`] questions at a time.
+//! May go wrong: the store is away: then what was read last is used.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use super::ask::Fields;
+use super::ask::fields::shortened;
+use super::ask::filter::check_cohort;
+use super::ask::range::{instant_in_utc, show_ms};
+use super::boards::Tile;
+use super::error::QueryError;
+use super::saved::{Expected, Kind, SavedThings, Write};
+use crate::event::ids::ProjectId;
+use crate::store::tables::saved::Saved;
+
+/// What a link opens, under its project and the hash of its token.
+const SHARE: Kind = Kind {
+    word: "share",
+    invalid: "invalid_share",
+    unknown: "unknown_share",
+    too_many: "too_many_shares",
+    // Of all projects together; [`MOST`] is of each.
+    most: 100_000,
+    most_names: 500_000,
+};
+/// A share is found without knowing whose it is, so all are on one shelf, which is no project's.
+const SHELF: ProjectId = ProjectId::BOOKS;
+/// Most links of a project, and most that it ever had.
+const MOST: usize = 100;
+const MOST_EVER: usize = 1_000;
+/// Largest request, bytes.
+pub(super) const MAX_SHARE: usize = 16 << 10;
+/// A share that names no end ends after this, milliseconds; none lasts longer than the second.
+const DEFAULT_MS: i64 = 30 * 86_400_000;
+const LONGEST_MS: i64 = 3 * 366 * 86_400_000;
+/// How long what was read is used.
+const KEPT: Duration = Duration::from_secs(2);
+/// Questions that run for links at a time, and how long one waits for its turn.
+const AT_ONCE: usize = 4;
+const WAIT: Duration = Duration::from_secs(5);
+/// Fields whose values are people, or what single ones did.
+const OF_PEOPLE: [&str; 11] = [
+    "eventId",
+    "event_id",
+    "userId",
+    "user_id",
+    "anonymousId",
+    "anonymous_id",
+    "sessionId",
+    "session_id",
+    "session.id",
+    "session.visitor",
+    "session.person",
+];
+
+/// What a link opens, as it is saved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Share {
+    project: u64,
+    pub(super) board: String,
+    /// Added to the filters of every tile.
+    filters: Vec<Value>,
+    /// Whether the one who looks may choose other times.
+    pub(super) dates: bool,
+    /// Whether what names people is answered.
+    pub(super) people: bool,
+    created_ms: i64,
+    expires_ms: i64,
+}
+
+/// Which board is shared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SharedBoard<'a> {
+    pub(super) project: ProjectId,
+    pub(super) id: &'a str,
+}
+
+impl Share {
+    /// Reads `{"expires_at", "filters", "dates", "people"}`, sent at `now_ms`.
+    ///
+    /// # Errors
+    /// 400 `invalid_share`, `unknown_key`, and what is wrong with a filter.
+    pub(super) fn parse(body: &Value, board: SharedBoard<'_>, now_ms: i64) -> Result<Self, QueryError> {
+        let fields = Fields::open(body, &["expires_at", "filters", "dates", "people"])?;
+        let filters = fields.list("filters", SHARE.invalid)?.to_vec();
+        if !filters.is_empty() {
+            check_cohort(&json!({"filters": filters}), now_ms)?;
+        }
+        let expires_ms = match fields.text("expires_at", SHARE.invalid)? {
+            None => now_ms + DEFAULT_MS,
+            Some(text) => {
+                let until = instant_in_utc(text, now_ms).filter(|at_ms| (now_ms + 1..=now_ms + LONGEST_MS).contains(at_ms));
+                let message = || format!("`expires_at` is `{}`: it must be a time of the next three years", shortened(text));
+                until.ok_or_else(|| QueryError::invalid(SHARE.invalid, message()))?
+            }
+        };
+        Ok(Self {
+            project: board.project.0,
+            board: board.id.to_owned(),
+            filters,
+            dates: fields.flag("dates", SHARE.invalid)?,
+            people: fields.flag("people", SHARE.invalid)?,
+            created_ms: now_ms,
+            expires_ms,
+        })
+    }
+
+    /// There is no such link, or no longer.
+    pub(super) fn unknown() -> QueryError {
+        QueryError::not_found(SHARE.unknown, "this link opens nothing, or no longer")
+    }
+
+    pub(super) fn project(&self) -> ProjectId {
+        ProjectId(self.project)
+    }
+
+    /// As those see it who may revoke it.
+    fn listed(&self, id: &str) -> Value {
+        json!({
+            "id": id, "board": self.board, "filters": self.filters, "dates": self.dates, "people": self.people,
+            "created_at": show_ms(self.created_ms), "expires_at": show_ms(self.expires_ms),
+        })
+    }
+
+    /// The board as one who has the link sees it. Filters stay out of sight: they may name a customer.
+    pub(super) fn shown(&self, board: &Value, timezone: &str) -> Value {
+        let tile = |tile: &Value| {
+            let mut tile = tile.clone();
+            if let Some(question) = tile.get_mut("question").and_then(Value::as_object_mut) {
+                question.remove("filters");
+            }
+            tile
+        };
+        let tiles: Vec<Value> = board["tiles"].as_array().into_iter().flatten().map(tile).collect();
+        json!({
+            "title": board["title"], "description": board["description"], "tiles": tiles, "timezone": timezone,
+            "dates": self.dates, "people": self.people, "expires_at": show_ms(self.expires_ms),
+        })
+    }
+
+    /// The request of a tile, with the filters of the share and the times that `query` chooses.
+    ///
+    /// # Errors
+    /// 403 `people_not_shared`, `dates_not_shared`; 400 for another parameter.
+    pub(super) fn question(&self, tile: Tile<'_>, query: &str) -> Result<Value, QueryError> {
+        if !self.people && names_people(tile) {
+            return Err(QueryError::forbidden("people_not_shared", "this tile names people, whom the link does not show"));
+        }
+        let mut question = tile.question.as_object().cloned().unwrap_or_default();
+        question.remove("refresh");
+        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            if !["from", "to", "timezone", "interval"].contains(&&*key) {
+                let message = format!("unknown parameter `{}`: from, to, timezone and interval are known", shortened(&key));
+                return Err(QueryError::invalid("invalid_parameter", message));
+            }
+            if !self.dates {
+                return Err(QueryError::forbidden("dates_not_shared", "the times of this board cannot be changed by its link"));
+            }
+            question.insert(key.into_owned(), Value::from(value));
+        }
+        self.lock(&mut question);
+        Ok(Value::Object(question))
+    }
+
+    /// Adds the filters of the share; the people behind a bar are those of the bar's own request.
+    fn lock(&self, question: &mut Map<String, Value>) {
+        let question = match question.get_mut("of") {
+            Some(Value::Object(of)) => of,
+            _ => question,
+        };
+        if self.filters.is_empty() {
+            return;
+        }
+        match question.entry("filters").or_insert(Value::Null) {
+            Value::Array(own) => own.extend(self.filters.iter().cloned()),
+            // What else stands there its report refuses, but for null, which is no filter.
+            none @ Value::Null => *none = Value::from(self.filters.clone()),
+            _ => {}
+        }
+    }
+}
+
+/// Whether the answer of a tile names people.
+fn names_people(tile: Tile<'_>) -> bool {
+    let lists_them = matches!(tile.report, "users" | "events") || tile.question.get("list") == Some(&Value::Bool(true));
+    lists_them || mentions_people(tile.question)
+}
+
+/// Whether something in a question, but for its filters, is called as a field of people.
+fn mentions_people(value: &Value) -> bool {
+    match value {
+        Value::String(text) => OF_PEOPLE.contains(&text.as_str()) || text.starts_with("person."),
+        Value::Array(values) => values.iter().any(mentions_people),
+        Value::Object(members) => members.iter().any(|(key, value)| key != "filters" && mentions_people(value)),
+        _ => false,
+    }
+}
+
+/// What was read of all shares, by the hash of the token.
+struct Known {
+    at: Instant,
+    shares: HashMap<String, KnownShare>,
+}
+
+struct KnownShare {
+    project: ProjectId,
+    /// None if it is revoked.
+    share: Option<Share>,
+}
+
+impl Known {
+    fn of_saved(saved: Vec<Saved>) -> Self {
+        let read = |Saved { name, body, .. }: Saved| {
+            let (project, id) = name.split_once('-')?;
+            let project = ProjectId(u64::from_str_radix(project, 16).ok()?);
+            Some((id.to_owned(), KnownShare { project, share: serde_json::from_str(&body).ok() }))
+        };
+        Self { at: Instant::now(), shares: saved.into_iter().filter_map(read).collect() }
+    }
+
+    /// Those of a project.
+    fn of(&self, project: ProjectId) -> impl Iterator<Item = (&str, Option<&Share>)> {
+        let own = self.shares.iter().filter(move |(_, known)| known.project == project);
+        own.map(|(id, known)| (id.as_str(), known.share.as_ref()))
+    }
+}
+
+/// The shares of all projects.
+pub(super) struct Shares {
+    saved: SavedThings,
+    known: Mutex<Option<Arc<Known>>>,
+    running: Semaphore,
+}
+
+/// A new share, with its token, which is shown this once.
+pub(super) struct Made {
+    pub(super) token: String,
+    pub(super) listed: Value,
+}
+
+impl Shares {
+    pub(super) fn new(saved: SavedThings) -> Self {
+        Self { saved, known: Mutex::default(), running: Semaphore::new(AT_ONCE) }
+    }
+
+    /// What a token opens at `now_ms`.
+    ///
+    /// # Errors
+    /// 404 `unknown_share`, whatever is the matter with it.
+    pub(super) async fn open(&self, token: &str, now_ms: i64) -> Result<Share, QueryError> {
+        let known = self.known(KEPT).await?;
+        let found = known.shares.get(&hash(token)).and_then(|known| known.share.clone());
+        found.filter(|share| now_ms < share.expires_ms).ok_or_else(Share::unknown)
+    }
+
+    /// The right to ask a question for a link.
+    ///
+    /// # Errors
+    /// 429 `too_many_queries`.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, QueryError> {
+        let turn = tokio::time::timeout(WAIT, self.running.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(QueryError::too_many)
+    }
+
+    /// The links of a board.
+    pub(super) async fn list(&self, board: SharedBoard<'_>) -> Result<Value, QueryError> {
+        let known = self.known(Duration::ZERO).await?;
+        let own = known.of(board.project).filter_map(|(id, share)| Some((id, share.filter(|share| share.board == board.id)?)));
+        let mut listed: Vec<(i64, Value)> = own.map(|(id, share)| (share.created_ms, share.listed(id))).collect();
+        listed.sort_by_key(|(created_ms, _)| *created_ms);
+        Ok(json!({"shares": listed.into_iter().map(|(_, share)| share).collect::<Vec<_>>()}))
+    }
+
+    /// Makes a link.
+    ///
+    /// # Errors
+    /// 400 `too_many_shares`.
+    pub(super) async fn create(&self, share: &Share) -> Result<Made, QueryError> {
+        let known = self.known(Duration::ZERO).await?;
+        let (live, ever) =
+            known.of(share.project()).fold((0, 0), |(live, ever), (_, share)| (live + usize::from(share.is_some()), ever + 1));
+        if live >= MOST || ever >= MOST_EVER {
+            let message = format!("a project has at most {MOST} links, and {MOST_EVER} ever");
+            return Err(QueryError::invalid(SHARE.too_many, message));
+        }
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|_| QueryError::internal("there is no randomness"))?;
+        let token = URL_SAFE_NO_PAD.encode(bytes);
+        let id = hash(&token);
+        let body = serde_json::to_string(share).map_err(|_| QueryError::internal("the share cannot be written"))?;
+        let write = Write { name: &name(share.project(), &id), body: Some(&body), expected: Expected::None };
+        self.saved.put(&SHARE, SHELF, write).await?;
+        *self.known.lock().await = None;
+        Ok(Made { token, listed: share.listed(&id) })
+    }
+
+    /// Ends a link of `project`.
+    ///
+    /// # Errors
+    /// 404 `unknown_share`.
+    pub(super) async fn revoke(&self, project: ProjectId, id: &str) -> Result<(), QueryError> {
+        let write = Write { name: &name(project, id), body: None, expected: Expected::Anything };
+        self.saved.put(&SHARE, SHELF, write).await?;
+        *self.known.lock().await = None;
+        Ok(())
+    }
+
+    /// What is saved, read no longer ago than `within`.
+    async fn known(&self, within: Duration) -> Result<Arc<Known>, QueryError> {
+        let mut known = self.known.lock().await;
+        if let Some(known) = known.as_ref().filter(|known| known.at.elapsed() < within) {
+            return Ok(Arc::clone(known));
+        }
+        match (self.saved.all(&SHARE, SHELF).await, known.as_ref()) {
+            (Ok(saved), _) => Ok(Arc::clone(known.insert(Arc::new(Known::of_saved(saved))))),
+            (Err(_), Some(known)) if !within.is_zero() => Ok(Arc::clone(known)),
+            (Err(problem), _) => Err(problem),
+        }
+    }
+}
+
+fn name(project: ProjectId, id: &str) -> String {
+    format!("{:016x}-{id}", project.0)
+}
+
+fn hash(token: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_767_355_200_000;
+
+    fn share(body: &Value) -> Result<Share, QueryError> {
+        Share::parse(body, SharedBoard { project: ProjectId(7), id: "shop" }, NOW_MS)
+    }
+
+    fn asked(share: &Share, report: &str, question: &Value, query: &str) -> Result<Value, &'static str> {
+        share.question(Tile { report, question }, query).map_err(|problem| problem.code)
+    }
+
+    #[test]
+    fn filters_of_the_share_are_added_to_those_of_a_tile() {
+        let german = json!({"field": "country", "value": "DE"});
+        let share = share(&json!({"filters": [german], "people": true})).unwrap();
+        let own = json!({"field": "os", "value": "iOS"});
+        for (question, locked) in [
+            (json!({"from": "-7d", "filters": [own]}), json!({"from": "-7d", "filters": [own, german]})),
+            (json!({"from": "-7d", "filters": null, "refresh": true}), json!({"from": "-7d", "filters": [german]})),
+            (json!({"of": {"report": "trends", "filters": [own]}}), json!({"of": {"report": "trends", "filters": [own, german]}})),
+        ] {
+            assert_eq!(asked(&share, "trends", &question, ""), Ok(locked));
+        }
+        assert_eq!(asked(&share, "trends", &json!({"from": "-7d"}), "from=-1d"), Err("dates_not_shared"));
+    }
+
+    #[test]
+    fn times_alone_can_be_changed_and_only_where_the_share_says_so() {
+        let share = share(&json!({"dates": true})).unwrap();
+        let question = json!({"from": "-7d", "interval": "day"});
+        assert_eq!(asked(&share, "trends", &question, "from=-1d&interval=hour"), Ok(json!({"from": "-1d", "interval": "hour"})));
+        for query in ["filters=[]", "include_bots=true", "refresh=true", "breakdown=userId", "project=8"] {
+            assert_eq!(asked(&share, "trends", &question, query), Err("invalid_parameter"), "{query}");
+        }
+    }
+
+    #[test]
+    fn what_names_people_is_not_answered_unless_the_share_says_so() {
+        let closed = share(&json!({})).unwrap();
+        let open = share(&json!({"people": true})).unwrap();
+        let chart = |breakdown: Value| json!({"from": "-7d", "series": [{"event": "a"}], "breakdown": breakdown});
+        let cases = [
+            ("users", json!({})),
+            ("events", json!({})),
+            ("sessions", json!({"from": "-7d", "list": true})),
+            ("trends", chart(json!("userId"))),
+            ("trends", chart(json!(["country", "person.email"]))),
+            ("paths", json!({"from": "-7d", "node": "session.visitor"})),
+            ("catalogue-values", json!({"field": "anonymous_id"})),
+        ];
+        for (report, question) in cases {
+            assert_eq!(asked(&closed, report, &question, ""), Err("people_not_shared"), "{report} {question}");
+            assert!(asked(&open, report, &question, "").is_ok());
+        }
+        let filtered = json!({"from": "-7d", "filters": [{"field": "person.plan", "value": "pro"}], "series": [{"math": "unique:userId"}]});
+        assert!(asked(&closed, "trends", &filtered, "").is_ok(), "a number of people names none");
+    }
+
+    #[test]
+    fn what_is_no_share_is_refused() {
+        for (body, code) in [
+            (json!({"expires_at": "yesterday"}), "invalid_share"),
+            (json!({"expires_at": "2026-01-01"}), "invalid_share"),
+            (json!({"expires_at": "2036-01-01"}), "invalid_share"),
+            (json!({"filters": [{"field": "contry"}]}), "invalid_field"),
+            (json!({"people": "yes"}), "invalid_share"),
+            (json!({"project": 8}), "unknown_key"),
+        ] {
+            assert_eq!(share(&body).unwrap_err().code, code, "{body}");
+        }
+    }
+}

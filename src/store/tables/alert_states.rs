@@ -1,0 +1,257 @@
+//! `alert_states`: what is known of alerts.
+//!
+//! Promises: all rows of one [`insert`] are there or none; those of an owner that is no longer the owner are refused
+//! ([`crate::clickhouse::ErrorClass::Fenced`]). All rows are in the first shard. Each server has its own fence, in memory: one that
+//! restarts refuses everything until the alerts are taken again ([`take`]).
+//! May go wrong: an insert whose answer is lost may have been done; the rows of one that is repeated replace those of the first.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::first_shard::{replicas, rows};
+use super::{Rebuild, Rows, Table};
+use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, StringColumn};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Node, Statement, Whole};
+use crate::store::fence::Fence;
+use crate::store::tables::EVENTS;
+
+/// The table.
+pub const ALERT_STATES: Table = Table { name: "alert_states", rows: Rows::Sharded, rebuild: Rebuild::Keep, is_fenced: true };
+
+/// The entry of the fence that is the owner's; the migration says it too.
+const FENCE_ENTRY: u16 = u16::MAX;
+/// The columns of a block, in order.
+const COLUMNS: &str = " (kind, project_id, rule, entry, slot, version, generation, at, body)";
+const QUERY_ID: &str = "pulse-alerts-";
+/// How often running inserts of an earlier owner are looked for.
+const POLL: Duration = Duration::from_millis(20);
+/// Most rows of what is read for people.
+const MOST_SHOWN: u64 = 1_000;
+
+/// Most slots that are judged again at a time.
+const MOST_REVISED: u64 = 1_500;
+
+/// Kinds of rows.
+pub mod kind {
+    /// The state of a rule.
+    pub const RULE: &str = "rule";
+    /// The state of a line.
+    pub const LINE: &str = "line";
+    /// A notice that is to be delivered; empty once it was.
+    pub const OUTBOX: &str = "outbox";
+    /// A channel that does not want any more.
+    pub const GONE: &str = "gone";
+    /// What was seen in a slot.
+    pub const SLOT: &str = "slot";
+    /// What happened.
+    pub const HISTORY: &str = "history";
+}
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertRow {
+    /// One of [`kind`].
+    pub kind: &'static str,
+    /// Whose rule.
+    pub project: u64,
+    /// Its id.
+    pub rule: String,
+    /// What of it, by kind.
+    pub entry: String,
+    /// The slot, milliseconds since 1970.
+    pub slot: i64,
+    /// When it was written, milliseconds since 1970.
+    pub at: i64,
+    /// JSON.
+    pub body: String,
+}
+
+/// A row that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// As in [`AlertRow`].
+    pub kind: String,
+    /// As in [`AlertRow`].
+    pub project: u64,
+    /// As in [`AlertRow`].
+    pub rule: String,
+    /// As in [`AlertRow`].
+    pub entry: String,
+    /// As in [`AlertRow`].
+    pub slot: i64,
+    /// As in [`AlertRow`].
+    pub at: i64,
+    /// As in [`AlertRow`].
+    pub body: String,
+}
+
+/// Who writes, and the version of the first row; those of later inserts must be higher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// The generation that took the alerts.
+    pub generation: u64,
+    /// The version.
+    pub version: u64,
+}
+
+/// Takes the alerts from whoever has them: afterwards nothing of another generation can be written. Returns the highest version there is.
+pub async fn take(store: &ClickHouse, generation: u64) -> Result<u64, ClickHouseError> {
+    let fence = Fence::of(&store.database, &EVENTS.name());
+    for replica in replicas(store) {
+        fence.take(&replica.writer, FENCE_ENTRY, generation).await?;
+    }
+    for replica in replicas(store) {
+        while has_others(replica, generation).await? {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    if store.fleet.as_ref().is_some_and(|fleet| fleet.replica_path.is_some()) {
+        for replica in replicas(store) {
+            let sync = Statement::of("SYSTEM SYNC REPLICA ").table(&store.table(ALERT_STATES.name())).sql(" LIGHTWEIGHT");
+            replica.writer.execute(&sync).await?;
+        }
+    }
+    let highest = Statement::of("SELECT max(version) FROM ").table(&store.table(ALERT_STATES.name()));
+    let rows: Vec<(Whole<u64>,)> = rows(store, &highest).await?;
+    Ok(rows.first().map_or(0, |(version,)| version.0))
+}
+
+/// Whether an insert of another generation is running.
+async fn has_others(replica: &Node, generation: u64) -> Result<bool, ClickHouseError> {
+    let to = Statement::of("SELECT count() FROM system.processes WHERE startsWith(query_id, ").string(QUERY_ID);
+    let to = to.sql(") AND NOT startsWith(query_id, ").string(&format!("{QUERY_ID}{generation:016x}-")).sql(")");
+    let rows: Vec<(Whole<u64>,)> = replica.writer.rows(&to).await?;
+    Ok(rows.iter().any(|(running,)| running.0 > 0))
+}
+
+/// Writes rows, all or none.
+pub async fn insert(store: &ClickHouse, writer: Writer, rows: &[AlertRow]) -> Result<(), ClickHouseError> {
+    let into = Statement::of("INSERT INTO ").table(&store.table(ALERT_STATES.name())).sql(COLUMNS);
+    let block = encode(writer, rows);
+    let mut ended = Ok(());
+    for replica in replicas(store) {
+        let query_id = format!("{QUERY_ID}{:016x}-{}", writer.generation, uuid::Uuid::new_v4());
+        ended = replica.writer.insert(&into, [block.clone()], &query_id).await;
+        if ended.is_ok() {
+            break;
+        }
+    }
+    ended
+}
+
+/// The last state of all rules and lines, and the notices that are to be delivered.
+pub async fn states(store: &ClickHouse) -> Result<Vec<Stored>, ClickHouseError> {
+    let kinds = [kind::RULE, kind::LINE, kind::OUTBOX, kind::GONE];
+    let to = select(store).sql(" FINAL WHERE kind IN ").strings(kinds).sql(" AND body != ''");
+    read(store, &to).await
+}
+
+/// The state of one project's rules, or of one of them.
+pub async fn states_of(store: &ClickHouse, project: u64, rule: Option<&str>) -> Result<Vec<Stored>, ClickHouseError> {
+    let to = select(store).sql(" FINAL WHERE kind IN ").strings([kind::RULE, kind::LINE]).sql(" AND project_id = ").uint(project);
+    let to = match rule {
+        Some(rule) => to.sql(" AND rule = ").string(rule),
+        None => to,
+    };
+    read(store, &to.sql(" AND body != '' LIMIT 20000")).await
+}
+
+/// The channels of a project, and those of all, that do not want any more.
+pub async fn gone(store: &ClickHouse, project: u64) -> Result<Vec<Stored>, ClickHouseError> {
+    let to = select(store).sql(" FINAL WHERE kind = ").string(kind::GONE).sql(" AND project_id IN (0, ").uint(project);
+    read(store, &to.sql(") LIMIT 2000")).await
+}
+
+/// Slots of a rule.
+#[derive(Clone, Copy, Debug)]
+pub struct JudgedSlots<'a> {
+    /// Whose rule.
+    pub project: u64,
+    /// Its id.
+    pub rule: &'a str,
+    /// The first slot, milliseconds since 1970.
+    pub from_ms: i64,
+    /// Slots before this.
+    pub until_ms: i64,
+}
+
+/// What was seen in slots of a rule: in the newest of them.
+pub async fn slots(store: &ClickHouse, of: JudgedSlots<'_>) -> Result<Vec<Stored>, ClickHouseError> {
+    let to = select(store).sql(" FINAL WHERE kind = ").string(kind::SLOT).sql(" AND project_id = ").uint(of.project);
+    let to = to.sql(" AND rule = ").string(of.rule).sql(" AND slot >= fromUnixTimestamp64Milli(").int(of.from_ms);
+    let to = to.sql(") AND slot < fromUnixTimestamp64Milli(").int(of.until_ms).sql(") ORDER BY slot DESC LIMIT ");
+    read(store, &to.uint(MOST_REVISED)).await
+}
+
+/// The newest rows of one kind about a rule, from before `before` ms, newest first.
+pub async fn newest(store: &ClickHouse, of: Newest<'_>) -> Result<Vec<Stored>, ClickHouseError> {
+    let Newest { kind, project, rule, before, limit } = of;
+    let to = select(store).sql(" FINAL WHERE kind = ").string(kind).sql(" AND project_id = ").uint(project);
+    let to = to.sql(" AND rule = ").string(rule).sql(" AND slot < fromUnixTimestamp64Milli(").int(before);
+    read(store, &to.sql(") ORDER BY slot DESC, version DESC LIMIT ").uint(limit.min(MOST_SHOWN))).await
+}
+
+/// Which rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Newest<'a> {
+    /// One of [`kind`].
+    pub kind: &'static str,
+    /// Whose rule.
+    pub project: u64,
+    /// Its id.
+    pub rule: &'a str,
+    /// Slots before this, milliseconds since 1970.
+    pub before: i64,
+    /// How many.
+    pub limit: u64,
+}
+
+fn select(store: &ClickHouse) -> Statement {
+    let to = Statement::of("SELECT kind, project_id, rule, entry, toUnixTimestamp64Milli(slot) AS slot_ms, ");
+    to.sql("toUnixTimestamp64Milli(at) AS at_ms, body FROM ").table(&store.table(ALERT_STATES.name()))
+}
+
+async fn read(store: &ClickHouse, to: &Statement) -> Result<Vec<Stored>, ClickHouseError> {
+    type Row = (String, Whole<u64>, String, String, Whole<i64>, Whole<i64>, String);
+    let read: Vec<Row> = rows(store, to).await?;
+    let stored = read.into_iter().map(|(kind, project, rule, entry, slot, at, body)| Stored {
+        kind,
+        project: project.0,
+        rule,
+        entry,
+        slot: slot.0,
+        at: at.0,
+        body,
+    });
+    Ok(stored.collect())
+}
+
+fn encode(writer: Writer, rows: &[AlertRow]) -> Bytes {
+    let mut out = Vec::new();
+    native::begin_block(&mut out, 9, rows.len());
+    let mut kinds = DictionaryColumn::default();
+    rows.iter().for_each(|row| kinds.push(row.kind.as_bytes()));
+    DictionaryColumn::put(std::iter::once(&kinds), "kind", &mut out);
+    numbers("project_id", "UInt64", rows.iter().map(|row| row.project.to_le_bytes()), &mut out);
+    texts("rule", rows.iter().map(|row| &row.rule), &mut out);
+    texts("entry", rows.iter().map(|row| &row.entry), &mut out);
+    numbers("slot", "DateTime64(3, 'UTC')", rows.iter().map(|row| row.slot.to_le_bytes()), &mut out);
+    numbers("version", "UInt64", (0..).zip(rows).map(|(at, _)| (writer.version + at).to_le_bytes()), &mut out);
+    numbers("generation", "UInt64", rows.iter().map(|_| writer.generation.to_le_bytes()), &mut out);
+    numbers("at", "DateTime64(3, 'UTC')", rows.iter().map(|row| row.at.to_le_bytes()), &mut out);
+    texts("body", rows.iter().map(|row| &row.body), &mut out);
+    out.into()
+}
+
+fn numbers(name: &str, type_name: &'static str, values: impl Iterator<Item = [u8; 8]>, out: &mut Vec<u8>) {
+    let mut column = FixedColumn::new(type_name);
+    values.for_each(|value| column.push(value));
+    FixedColumn::put(std::iter::once(&column), name, out);
+}
+
+fn texts<'a>(name: &str, values: impl Iterator<Item = &'a String>, out: &mut Vec<u8>) {
+    let mut column = StringColumn::default();
+    values.for_each(|value| column.push(value.as_bytes()));
+    StringColumn::put(std::iter::once(&column), name, out);
+}

@@ -1,0 +1,359 @@
+//! Alerts: judged when the data is there, told once, whatever breaks meanwhile.
+//!
+//! Time passes by the clock of pulse alone, which a test sets ahead: no test waits for a minute to be over.
+
+mod channels;
+mod faults;
+mod fleet;
+
+use std::path::Path;
+
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::clock::Clock;
+use crate::harness::receiver::{Received, Receiver};
+use crate::harness::{Http, PATIENCE, POLL, Pulse};
+
+const MINUTE_MS: i64 = 60_000;
+
+/// A pulse whose clock can be set, its folder of rules, and a receiver of its notices.
+struct World {
+    pulse: Pulse,
+    clock: Clock,
+    ahead_s: i64,
+    files: TempDir,
+    receiver: Receiver,
+}
+
+impl World {
+    /// With a channel `hook` to the receiver; `more` stands in the file beside it, `{url}` for the address of the receiver.
+    async fn start(more: &str, environment: &[(&'static str, String)]) -> Self {
+        let (clock, receiver, files) = (Clock::new(), Receiver::start().await, tempfile::tempdir().unwrap());
+        let url = receiver.url("");
+        write(
+            files.path(),
+            &format!("[channels.hook]\nkind = 'webhook'\nurl = '{url}/hook'\nsecret = 'env:HOOK_SECRET'\n{more}").replace("{url}", &url),
+        );
+        let mut all = clock.environment();
+        all.push(("PULSE__ALERTS__FILES", files.path().display().to_string()));
+        all.push(("PULSE__ALERTS__REVISE_EVERY", "1s".to_owned()));
+        all.push(("HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
+        all.extend(environment.iter().cloned());
+        let pulse = Pulse::start_with(&all).await;
+        let mut world = Self { pulse, clock, ahead_s: 0, files, receiver };
+        world.begin_minute();
+        world
+    }
+
+    fn http(&self) -> &Http {
+        &self.pulse.http
+    }
+
+    fn now_ms(&self) -> i64 {
+        pulse::clock::now_ms() + self.ahead_s * 1_000
+    }
+
+    /// Sets the clock ahead.
+    fn pass(&mut self, seconds: i64) {
+        self.ahead_s += seconds;
+        self.clock.set_ahead(self.ahead_s);
+    }
+
+    /// Sets it to the second of a minute from which a test has time.
+    fn begin_minute(&mut self) {
+        let over_ms = self.now_ms().rem_euclid(MINUTE_MS);
+        self.pass((MINUTE_MS - over_ms) / 1_000 + 1);
+    }
+
+    /// Sends so many events of a type, now, and waits until they are in the table.
+    async fn send(&self, kind: &str, number: usize) {
+        let events: Vec<Value> = (0..number).map(|who| json!({"type": kind, "anonymousId": format!("v{who}")})).collect();
+        assert_eq!(self.http().capture(&json!({"batch": events})).await.0, StatusCode::OK);
+        self.http().settled().await;
+    }
+
+    /// Saves a rule.
+    async fn put(&self, id: &str, rule: &Value) {
+        let (status, answer) = ask(self.http(), Method::PUT, &format!("/v1/alerts/{id}"), rule).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+
+    /// Waits until a rule is judged up to the last minute that is over.
+    async fn judged(&self, id: &str) -> Value {
+        let minute = self.now_ms().div_euclid(MINUTE_MS) * MINUTE_MS;
+        let through = jiff::Timestamp::from_millisecond(minute).unwrap().to_string();
+        self.until(id, |rule| rule["judged_through"].as_str() >= Some(&through)).await
+    }
+
+    /// Waits until something holds of a rule.
+    async fn until(&self, id: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let waiting = async {
+            loop {
+                last = self.http().get(&format!("/v1/alerts/{id}")).await.1;
+                if holds(&last) {
+                    return;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+            panic!("{id} did not come to that: {last:#}");
+        }
+        last
+    }
+
+    async fn history(&self, id: &str) -> Value {
+        let (status, history) = self.http().get(&format!("/v1/alerts/{id}/history?limit=1000")).await;
+        assert_eq!(status, StatusCode::OK, "{history}");
+        history
+    }
+
+    fn hooks(&self) -> Vec<Received> {
+        self.receiver.at("/hook")
+    }
+}
+
+fn write(folder: &Path, text: &str) {
+    std::fs::write(folder.join("test.toml"), text).unwrap();
+}
+
+async fn ask(http: &Http, method: Method, path: &str, body: &Value) -> (StatusCode, Value) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    http.send(http.request(method, path, &http.read_key, body)).await.unwrap()
+}
+
+/// More than two events of a type in a minute, told to `channels`.
+fn many(kind: &str, channels: &[&str]) -> Value {
+    json!({
+        "name": format!("many {kind}"), "report": "trends", "question": {"series": [{"event": kind}]}, "interval": "minute",
+        "condition": {"above": 2}, "channels": channels, "evaluation_delay": "0s",
+    })
+}
+
+/// What happened to a rule, oldest first.
+fn changes(history: &Value) -> Vec<&str> {
+    let all = history["history"].as_array().unwrap().iter().rev();
+    all.filter(|entry| entry["event"] == "change").map(|entry| entry["change"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_rule_fires_once_is_told_once_and_did_what_its_back_test_says() {
+    let mut world = World::start("", &[]).await;
+    let rule = json!({"for": 2, "keep_firing_for": 1, "labels": {"team": "shop"}});
+    let mut rule_of = many("signup", &["hook"]);
+    rule_of.as_object_mut().unwrap().extend(rule.as_object().unwrap().clone());
+    world.put("signups", &rule_of).await;
+    world.judged("signups").await;
+    let began = world.now_ms();
+    for number in [0, 4, 1, 5, 3, 0, 6, 2, 0, 1] {
+        world.send("signup", number.max(1)).await;
+        world.send("other", 9).await;
+        world.pass(60);
+        world.judged("signups").await;
+    }
+    let told = world.receiver.wait("/hook", 2).await;
+    assert_eq!(told.iter().map(Received::kind).collect::<Vec<_>>(), ["firing", "resolved"], "{told:#?}");
+    assert_eq!(told[0].body["alerts"][0]["labels"]["team"], "shop");
+    assert_eq!((&told[0].body["status"], &told[1].body["status"]), (&json!("firing"), &json!("resolved")));
+    assert_eq!(told[0].body["groupKey"], told[1].body["groupKey"]);
+    assert_ne!(told[0].header("webhook-id"), told[1].header("webhook-id"));
+    assert_eq!(told[0].body["pulse"]["lines"][0]["value"], 3.0);
+
+    let history = world.history("signups").await;
+    assert_eq!(changes(&history), ["pending", "calmed", "pending", "fired", "recovering", "relapsed", "recovering", "resolved"]);
+    let from = jiff::Timestamp::from_millisecond(began).unwrap().to_string();
+    let (status, tested) = ask(world.http(), Method::POST, "/v1/alerts/signups/test", &json!({"from": from})).await;
+    assert_eq!(status, StatusCode::OK, "{tested}");
+    assert_eq!(tested["fired"], 1);
+    let would: Vec<&str> = tested["changes"].as_array().unwrap().iter().map(|change| change["change"].as_str().unwrap()).collect();
+    assert_eq!(would, changes(&history), "{tested:#}");
+    let seen = |of: &Value| of.as_array().unwrap().iter().map(|slot| (slot["slot"].clone(), slot["seen"].clone())).collect::<Vec<_>>();
+    let (mut live, replayed) = (seen(&history["slots"]), seen(&tested["values"]));
+    live.reverse();
+    assert_eq!(live[live.len() - replayed.len()..], replayed[..]);
+}
+
+#[tokio::test]
+async fn days_are_those_of_the_zone_where_clocks_are_moved_and_hours_begin_where_they_begin_there() {
+    let world = World::start("", &[]).await;
+    let times = ["2026-03-28T22:30:00Z", "2026-03-28T23:30:00Z", "2026-03-29T20:30:00Z", "2026-03-29T21:30:00Z", "2026-03-29T22:30:00Z"];
+    let events: Vec<Value> = times.iter().map(|at| json!({"type": "night", "anonymousId": "ada", "timestamp": at})).collect();
+    assert_eq!(world.http().capture(&json!({"batch": events})).await.0, StatusCode::OK);
+    world.http().settled().await;
+    let fired = async |change: Value| {
+        let mut rule = many("night", &[]);
+        rule.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let range = json!({"from": "2026-03-27T00:00:00Z", "to": "2026-04-01T00:00:00Z", "rule": rule});
+        let (status, tested) = ask(world.http(), Method::POST, "/v1/alerts/any/test", &range).await;
+        assert_eq!(status, StatusCode::OK, "{tested}");
+        let changes = tested["changes"].as_array().unwrap().iter().filter(|change| change["change"] == "fired");
+        changes.map(|change| (change["slot"].clone(), change["value"].clone())).collect::<Vec<_>>()
+    };
+    // The 29th of March had 23 hours in Berlin, from 23:00 to 22:00 in UTC.
+    let berlin = json!({"interval": "day", "timezone": "Europe/Berlin"});
+    assert_eq!(fired(berlin).await, [(json!("2026-03-28T23:00:00Z"), json!(3.0))]);
+    let kathmandu = json!({"interval": "hour", "timezone": "Asia/Kathmandu", "condition": {"above": 0}});
+    let hours = fired(kathmandu).await;
+    assert_eq!(hours.first().map(|(slot, _)| slot), Some(&json!("2026-03-28T22:15:00Z")), "hours begin at :15: {hours:?}");
+}
+
+#[tokio::test]
+async fn many_rules_are_judged_beside_each_other_slot_after_slot() {
+    let rule = |number: usize| {
+        let question = format!("question = {{series = [{{event = 'e{}'}}]}}", number % 50);
+        format!(
+            "[alerts.r{number}]\nreport = 'trends'\ninterval = 'minute'\nevaluation_delay = '0s'\n{question}\ncondition = {{above = 9}}\n"
+        )
+    };
+    let rules: String = (0..300).map(rule).collect();
+    let mut world = World::start(&rules, &[]).await;
+    for _ in 0..3 {
+        world.send("e1", 3).await;
+        world.pass(60);
+        let minute = world.now_ms().div_euclid(MINUTE_MS) * MINUTE_MS;
+        let through = jiff::Timestamp::from_millisecond(minute).unwrap().to_string();
+        let all_judged = async {
+            loop {
+                let all = world.http().get("/v1/alerts").await.1;
+                let is_judged = |rule: &Value| rule["judged_through"].as_str() >= Some(&through);
+                let judged = all["alerts"].as_array().unwrap().iter().filter(|rule| is_judged(rule)).count();
+                if judged == 300 {
+                    return;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, all_judged).await.expect("some rules are not judged");
+    }
+    world.pulse.end().await;
+}
+
+#[tokio::test]
+async fn people_acknowledge_silence_change_and_delete_what_is_theirs() {
+    let mut world = World::start("", &[]).await;
+    world.put("loud", &many("loud", &["hook"])).await;
+    world.put("quiet", &many("loud", &["hook"])).await;
+    world.judged("quiet").await;
+    let silence = json!({"until": "2040-01-01", "by": "ada", "note": "moving"});
+    assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/quiet/silence", &silence).await.0, StatusCode::OK);
+    let (status, early) = ask(world.http(), Method::POST, "/v1/alerts/loud/ack", &json!({})).await;
+    assert_eq!((status, &early["code"]), (StatusCode::PRECONDITION_FAILED, &json!("not_firing")));
+    // The owner reads what people say every few seconds.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    world.send("loud", 3).await;
+    world.pass(60);
+    world.until("loud", |rule| rule["state"] == "firing").await;
+    let quiet = world.until("quiet", |rule| rule["state"] == "firing").await;
+    assert_eq!(quiet["silence"]["by"], "ada");
+    assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/loud/ack", &json!({"by": "bob"})).await.0, StatusCode::OK);
+    assert_eq!(world.until("loud", |rule| rule["ack"]["by"] == "bob").await["firing"], 1);
+    let told = world.receiver.wait("/hook", 1).await;
+    assert_eq!((told.len(), &told[0].body["pulse"]["rule"]), (1, &json!("loud")));
+
+    // Nobody stays with an alert that nothing can end.
+    assert_eq!(ask(world.http(), Method::DELETE, "/v1/alerts/loud", &Value::Null).await.0, StatusCode::OK);
+    let told = world.receiver.wait("/hook", 2).await;
+    assert_eq!((told[1].kind(), &told[1].body["groupKey"]), ("resolved", &told[0].body["groupKey"]));
+    assert_eq!(world.http().get("/v1/alerts/loud").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/quiet/silence", &json!({"until": "2020-01-01"})).await.0, StatusCode::OK);
+    world.pass(60);
+    world.judged("quiet").await;
+    assert!(world.hooks().len() <= 4);
+}
+
+#[tokio::test]
+async fn what_is_no_rule_is_refused_by_field_and_value() {
+    let world = World::start("[alerts.mine]\nreport = 'lag'\ninterval = 'minute'\ncondition = {above = 60}\n", &[]).await;
+    let refused = async |path: &str, change: Value| {
+        let mut rule = many("signup", &[]);
+        rule.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let (status, answer) = ask(world.http(), Method::PUT, path, &rule).await;
+        (status.as_u16(), answer["message"].as_str().unwrap_or_default().to_owned())
+    };
+    for (change, expected) in [
+        (json!({"condition": {"above": "x"}}), "invalid type"),
+        (json!({"intervall": "hour"}), "unknown field `intervall`"),
+        (json!({"interval": "1h"}), "interval: `1h`"),
+        (json!({"timezone": "Berlin"}), "timezone: `Berlin`"),
+        (json!({"report": "users"}), "report: `users`"),
+        (json!({"question": {"series": [{"event": "a", "math": "p42"}]}}), "p42"),
+        (json!({"question": {"from": "-1d"}}), "question: `from`"),
+        (json!({"resolve": 3}), "resolve: 3"),
+        (json!({"for": 0}), "for: 0"),
+        (json!({"name": "a\r\nb"}), "name:"),
+        (json!({"channels": ["nowhere"]}), "channels: there is no channel `nowhere`"),
+        (json!({"reduce": "anomaly"}), "reduce:"),
+    ] {
+        let (status, message) = refused("/v1/alerts/a", change).await;
+        assert!(status == 400 && message.contains(expected), "{status} {message}, not {expected}");
+    }
+    assert_eq!(refused("/v1/alerts/mine", json!({})).await.0, 412, "a file says it");
+    assert_eq!(refused("/v1/alerts/a%20b", json!({})).await.0, 400);
+    for url in [
+        "http://example.com/",
+        "https://127.0.0.1/",
+        "https://2130706433/",
+        "https://[::ffff:169.254.169.254]/",
+        "https://localhost./",
+        "gopher://a.b/",
+    ] {
+        let (status, answer) = ask(world.http(), Method::PUT, "/v1/channels/a", &json!({"kind": "webhook", "url": url})).await;
+        assert_eq!((status, &answer["code"]), (StatusCode::BAD_REQUEST, &json!("webhook_url_forbidden")), "{url}");
+    }
+    let secret = json!({"kind": "webhook", "url": "https://example.com/", "secret": "file:/etc/hostname"});
+    assert_eq!(ask(world.http(), Method::PUT, "/v1/channels/a", &secret).await.0, StatusCode::BAD_REQUEST);
+    let with_write_key = world.http().request(Method::GET, "/v1/alerts", &world.http().write_key, "");
+    assert_eq!(world.http().send(with_write_key).await.unwrap().0, StatusCode::FORBIDDEN);
+    assert_eq!(world.http().get("/v1/alerts").await.1["alerts"].as_array().unwrap().len(), 1);
+    let saved = json!({"kind": "webhook", "url": "https://hooks.example.com/x"});
+    assert_eq!(ask(world.http(), Method::PUT, "/v1/channels/mine", &saved).await.0, StatusCode::OK);
+    let channels = world.http().get("/v1/channels").await.1.to_string();
+    assert!(channels.contains("mine") && !channels.contains("hooks.example.com"), "{channels}");
+    // Files are read again.
+    write(world.files.path(), "");
+    let gone = async {
+        while world.http().get("/v1/alerts/mine").await.0 != StatusCode::NOT_FOUND {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn rules_go_from_files_to_a_running_pulse_and_back() {
+    let pulse = Pulse::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[String]| {
+        let mut command = std::process::Command::new(crate::harness::program());
+        command.args(["alerts", "--data-dir"]).arg(pulse.data_dir()).args(arguments);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(if output.status.success() { output.stdout } else { output.stderr }).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let text = "[alerts.behind]\nreport = 'lag'\ninterval = 'minute'\ncondition = {above = 300.0}\n\
+                [alerts.few]\nreport = 'trends'\nquestion = {series = [{event = 'x'}]}\ncondition = {below = 1.0}\nreduce = {sum = 3}\n";
+    write(folder.path(), text);
+    let files = folder.path().display().to_string();
+    let options =
+        |rest: &[&'static str]| [rest, &["--files"]].concat().into_iter().map(str::to_owned).chain([files.clone()]).collect::<Vec<_>>();
+    assert_eq!(run(&options(&["check"])).0, 0);
+    let plan = run(&options(&["apply", "--plan"]));
+    assert_eq!((plan.0, plan.1.matches("new").count()), (0, 2), "{}", plan.1);
+    assert_eq!(pulse.http.get("/v1/alerts").await.1["alerts"], json!([]), "a plan changes nothing");
+    assert_eq!(run(&options(&["apply"])).0, 0);
+    let again = run(&options(&["apply"]));
+    assert_eq!((again.0, again.1.matches("as it is").count()), (0, 2), "{}", again.1);
+    let (code, exported) = run(&["export".to_owned()]);
+    assert_eq!(code, 0, "{exported}");
+    write(folder.path(), &exported);
+    let back = run(&options(&["apply", "--plan"]));
+    assert_eq!((back.0, back.1.matches("as it is").count()), (0, 2), "{} of {exported}", back.1);
+    let (code, tested) = run(&options(&["test", "few"]));
+    assert!(code == 0 && tested.starts_with("would have fired"), "{tested}");
+    write(folder.path(), "[alerts.few]\nreport = 'trends'\nconditions = 1\n");
+    let (code, refused) = run(&options(&["check"]));
+    assert!(code == 2 && refused.contains("unknown field `conditions`"), "{code} {refused}");
+}

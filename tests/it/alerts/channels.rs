@@ -1,0 +1,151 @@
+//! Every channel against a receiver that speaks its protocol, and receivers that misbehave.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{World, ask, many};
+use crate::harness::receiver::{MailServer, Reaction, Received};
+
+const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// The signature that a receiver computes by itself.
+fn signature(received: &Received) -> String {
+    let text = format!("{}.{}.{}", received.header("webhook-id"), received.header("webhook-timestamp"), received.text);
+    let script = "import sys,hmac,hashlib,base64;print('v1,'+base64.b64encode(hmac.new(base64.b64decode(sys.argv[1]),sys.stdin.buffer.read(),hashlib.sha256).digest()).decode())";
+    let mut child = std::process::Command::new("python3")
+        .args(["-c", script, SECRET])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn every_channel_is_told_in_its_own_words_and_one_that_is_broken_stops_no_other() {
+    let mail = MailServer::start().await;
+    let channels = format!(
+        r#"
+        [channels.slack]
+        kind = "slack"
+        url = "{{url}}/slack"
+        [channels.pager]
+        kind = "pagerduty"
+        url = "{{url}}/pager"
+        routing_key = "env:HOOK_SECRET"
+        [channels.manager]
+        kind = "alertmanager"
+        url = "{{url}}/api/v2/alerts"
+        [channels.discord]
+        kind = "template"
+        url = "{{url}}/discord"
+        template = '{{"content": {{{{ title | tojson }}}}}}'
+        [channels.broken]
+        kind = "template"
+        url = "{{url}}/broken"
+        template = '{{{{ lines.of.nothing() }}}}'
+        [channels.mail]
+        kind = "email"
+        url = "{}"
+        from = "pulse <pulse@example.com>"
+        to = ["ada@example.com", "bob@example.com"]
+        [channels.alive]
+        kind = "webhook"
+        url = "{{url}}/alive"
+        heartbeat = "1s"
+        "#,
+        mail.url()
+    );
+    let mut world = World::start(&channels, &[]).await;
+    let mut rule = many("signup", &["hook", "slack", "pager", "manager", "discord", "broken", "mail"]);
+    rule["name"] = json!("<!channel> & signups");
+    rule["severity"] = json!("critical");
+    world.put("signups", &rule).await;
+    world.judged("signups").await;
+    for number in [3, 1] {
+        world.send("signup", number).await;
+        world.pass(60);
+        world.judged("signups").await;
+    }
+    let hooks = world.receiver.wait("/hook", 2).await;
+    assert!(hooks.iter().all(|hook| hook.header("webhook-signature") == signature(hook)), "{hooks:#?}");
+    assert_eq!((&hooks[0].body["version"], &hooks[0].body["alerts"][0]["labels"]["severity"]), (&json!("4"), &json!("critical")));
+
+    let slack = world.receiver.wait("/slack", 2).await;
+    assert!(slack[0].body["text"].as_str().unwrap().contains("&lt;!channel&gt; &amp; signups"), "{slack:#?}");
+    assert!(slack[0].body["blocks"].as_array().unwrap().len() <= 50);
+
+    let pager = world.receiver.wait("/pager", 2).await;
+    let actions: Vec<&Value> = pager.iter().map(|event| &event.body["event_action"]).collect();
+    assert_eq!((actions, &pager[0].body["dedup_key"]), (vec![&json!("trigger"), &json!("resolve")], &pager[1].body["dedup_key"]));
+    assert_eq!(pager[0].body["payload"]["severity"], "critical");
+
+    let manager = world.receiver.wait("/api/v2/alerts", 2).await;
+    assert_eq!(manager[0].body[0]["labels"]["alertname"], "<!channel> & signups");
+    let time = |alert: &Received, key: &str| alert.body[0][key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(time(&manager[0], "endsAt") > time(manager.last().unwrap(), "startsAt"));
+
+    assert_eq!(world.receiver.wait("/discord", 2).await[1].body["content"], "[resolved] <!channel> & signups");
+    assert!(world.receiver.wait("/broken", 2).await[0].text.contains("signups"), "the plain notice");
+
+    let mails = mail.wait(2).await;
+    let header = |mail: &String, name: &str| mail.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+    assert_eq!(header(&mails[0], "In-Reply-To:"), header(&mails[1], "In-Reply-To:"), "one thread: {mails:#?}");
+    assert!(mails[0].contains("bob@example.com") && header(&mails[0], "Subject:").contains("firing"), "{mails:#?}");
+
+    assert!(world.receiver.wait("/alive", 2).await.iter().all(|alive| alive.kind() == "heartbeat"));
+    for id in ["hook", "slack", "pager", "manager", "mail"] {
+        let (status, tried) = ask(world.http(), Method::POST, &format!("/v1/channels/{id}/test"), &Value::Null).await;
+        assert_eq!((status, &tried["outcome"]), (StatusCode::OK, &json!("delivered")), "{tried}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_misbehaves_is_tried_again_under_the_same_id_and_never_followed() {
+    let mut world = World::start("", &[]).await;
+    for (id, kind) in [("a", "a"), ("b", "b"), ("c", "c")] {
+        world.put(id, &many(kind, &["hook"])).await;
+        world.judged(id).await;
+    }
+    let http_500 = Reaction::Status(500, "");
+    let limited = Reaction::Status(429, "retry-after: 2\r\n");
+    world.receiver.react([http_500.clone(), Reaction::Reset, http_500, limited, Reaction::Silence, Reaction::Endless]);
+    world.send("a", 3).await;
+    world.pass(60);
+    world.judged("a").await;
+    let tried = world.receiver.wait("/hook", 6).await;
+    let ids: BTreeSet<&str> = tried.iter().map(|tried| tried.header("webhook-id")).collect();
+    assert_eq!(ids.len(), 1, "{tried:#?}");
+
+    // What redirects is not followed, wherever it points.
+    world.receiver.react([Reaction::Status(307, "location: http://169.254.169.254/latest\r\n")]);
+    let before = world.hooks().len();
+    world.pass(60);
+    world.receiver.wait("/hook", before + 1).await;
+    let outcome = async |world: &World, id: &str, outcome: &str| loop {
+        let history = world.history(id).await;
+        if history["history"].as_array().unwrap().iter().any(|entry| entry["event"] == "notice" && entry["outcome"] == outcome) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    tokio::time::timeout(crate::harness::PATIENCE, outcome(&world, "a", "refused")).await.expect("it was not refused");
+
+    // 410: not again until the channel is written anew.
+    world.receiver.react([Reaction::Status(410, "")]);
+    world.send("b", 3).await;
+    world.pass(60);
+    world.judged("b").await;
+    tokio::time::timeout(crate::harness::PATIENCE, outcome(&world, "b", "gone")).await.expect("it was not switched off");
+    let before = world.hooks().len();
+    world.send("c", 3).await;
+    world.pass(60);
+    world.judged("c").await;
+    tokio::time::timeout(crate::harness::PATIENCE, outcome(&world, "c", "refused")).await.expect("it was told");
+    assert_eq!(world.hooks().len(), before);
+    assert_eq!(world.http().get("/v1/channels/hook").await.1["switched_off"], true);
+}

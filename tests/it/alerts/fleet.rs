@@ -1,0 +1,90 @@
+//! Two instances on Kafka, a ClickHouse of their own and Redis: one owner at a time, and one verdict and one notice whoever that is.
+
+use std::collections::BTreeSet;
+
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{MINUTE_MS, ask, many, write};
+use crate::harness::clickhouse::Cluster;
+use crate::harness::clock::Clock;
+use crate::harness::kafka::Kafka;
+use crate::harness::receiver::Receiver;
+use crate::harness::redis::RedisServer;
+use crate::harness::{PATIENCE, POLL, Pulse, signal};
+
+async fn owns(pulse: &Pulse) -> bool {
+    pulse.http.counter("pulse_alerts_owner").await == 1
+}
+
+async fn until_owned_by(pulse: &Pulse) {
+    let waiting = async {
+        while !owns(pulse).await {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("nobody owns the alerts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_is_frozen_past_its_lease_and_thawed_writes_and_tells_nothing_any_more() {
+    let (kafka, cluster, redis) = (Kafka::start(1).await, Cluster::start(1).await, RedisServer::start(&[]).await);
+    let (clock, receiver, files) = (Clock::new(), Receiver::start().await, tempfile::tempdir().unwrap());
+    write(files.path(), &format!("[channels.hook]\nkind = 'webhook'\nurl = '{}'\n", receiver.url("/hook")));
+    let mut environment = kafka.environment("alerts");
+    environment.extend(cluster.environment_of_one());
+    environment.extend(clock.environment());
+    environment.push(("PULSE__REDIS__URL", redis.url()));
+    environment.push(("PULSE__ALERTS__FILES", files.path().display().to_string()));
+    let first = Pulse::start_with(&environment).await;
+    until_owned_by(&first).await;
+    let second = Pulse::start_beside(&first, &environment).await;
+    let (status, answer) = ask(&second.http, Method::PUT, "/v1/alerts/signups", &many("signup", &["hook"])).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+
+    let mut ahead_s = 0;
+    let mut pass = |seconds: i64| {
+        ahead_s += seconds;
+        clock.set_ahead(ahead_s);
+        (pulse::clock::now_ms() + ahead_s * 1_000).div_euclid(MINUTE_MS) * MINUTE_MS
+    };
+    let judged = async |pulse: &Pulse, minute: i64| {
+        let through = jiff::Timestamp::from_millisecond(minute).unwrap().to_string();
+        let waiting = async {
+            while pulse.http.get("/v1/alerts/signups").await.1["judged_through"].as_str() < Some(&through) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("it is not judged");
+    };
+    let send = async |pulse: &Pulse, number: usize| {
+        let events: Vec<Value> = (0..number).map(|who| json!({"type": "signup", "anonymousId": format!("v{who}")})).collect();
+        assert_eq!(pulse.http.capture(&json!({"batch": events})).await.0, StatusCode::OK);
+    };
+    let minute = pass(60);
+    judged(&second, minute).await;
+    send(&first, 3).await;
+    // Frozen with a verdict to be made: whoever makes it, it is made once.
+    signal(first.pid(), rustix::process::Signal::STOP);
+    let minute = pass(60);
+    until_owned_by(&second).await;
+    signal(first.pid(), rustix::process::Signal::CONT);
+    judged(&second, minute).await;
+    receiver.wait("/hook", 1).await;
+    send(&second, 1).await;
+    let minute = pass(60);
+    judged(&first, minute).await;
+    let told = receiver.wait("/hook", 2).await;
+    let ids: BTreeSet<&str> = told.iter().map(|told| told.header("webhook-id")).collect();
+    assert_eq!(ids.len(), 2, "fired and resolved, each under one id: {told:#?}");
+    let twice: Vec<(String,)> =
+        cluster.rows(0, "SELECT toString(slot) FROM pulse.alert_states WHERE kind = 'slot' GROUP BY rule, slot HAVING count() > 1").await;
+    assert!(twice.is_empty(), "{twice:?}");
+
+    // Without Redis nothing changes: the lease is in the store.
+    drop(redis);
+    send(&first, 4).await;
+    let minute = pass(60);
+    judged(&first, minute).await;
+    assert_eq!(receiver.wait("/hook", 3).await[2].kind(), "firing");
+}

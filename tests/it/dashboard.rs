@@ -1,0 +1,117 @@
+//! The dashboard's way in: a cookie that is a read key, for pages of this origin alone, as long as the key is in force.
+
+use hyper::header::{HeaderName, HeaderValue, SET_COOKIE};
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Http, POLL, Pulse, program};
+
+/// A browser with a cookie: what it says of itself goes with each request.
+struct Browser<'p> {
+    http: &'p Http,
+    cookie: String,
+}
+
+/// A page of the dashboard, and one of somebody else.
+const OWN: &[(&str, &str)] = &[("sec-fetch-site", "same-origin")];
+const FOREIGN: &[(&str, &str)] = &[("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")];
+
+impl<'p> Browser<'p> {
+    /// Exchanges a key for the cookie.
+    async fn log_in(http: &'p Http, key: &str, more: &[(&str, &str)]) -> (Self, String) {
+        let mut request = http.request(Method::POST, "/v1/session", key, "");
+        add(request.headers_mut(), more);
+        let response = http.respond(request).await;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+        let given = response.headers()[SET_COOKIE].to_str().unwrap().to_owned();
+        let cookie = given.split(';').next().unwrap().to_owned();
+        (Self { http, cookie }, given)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: &Value, page: &[(&str, &str)]) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut request = self.http.keyless(method, path, body);
+        add(request.headers_mut(), &[("cookie", &self.cookie)]);
+        add(request.headers_mut(), page);
+        let response = self.http.respond(request).await;
+        assert!(!response.headers().contains_key("access-control-allow-origin"), "{path} is nobody else's business");
+        (response.status().as_u16(), serde_json::from_slice(response.body()).unwrap_or(Value::Null))
+    }
+}
+
+fn add(headers: &mut hyper::HeaderMap, more: &[(&str, &str)]) {
+    headers.extend(more.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())));
+}
+
+#[tokio::test]
+async fn a_read_key_becomes_a_cookie_that_is_worth_nothing_once_the_key_is() {
+    let pulse = Pulse::start_with(&[("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let (http, read_key) = (&pulse.http, &pulse.http.read_key);
+    pulse.http.capture(&json!({"type": "view", "anonymousId": "ada"})).await;
+    pulse.http.settled().await;
+
+    let (browser, given) = Browser::log_in(http, read_key, OWN).await;
+    assert!(given.ends_with("; HttpOnly; SameSite=Strict") && !given.contains(read_key), "{given}");
+    let (secure, given) = Browser::log_in(http, read_key, &[("x-forwarded-proto", "https")]).await;
+    assert!(given.starts_with("__Host-") && given.ends_with("; HttpOnly; SameSite=Strict; Secure"), "{given}");
+    let over_https = secure.send(Method::GET, "/v1/session", &Value::Null, &[("x-forwarded-proto", "https")]).await;
+    assert_eq!(over_https.0, 200);
+    assert_eq!(secure.send(Method::GET, "/v1/session", &Value::Null, OWN).await.0, 401, "that cookie is for https");
+
+    // It is the read key, on every route of questions.
+    let (status, who) = browser.send(Method::GET, "/v1/session", &Value::Null, OWN).await;
+    assert_eq!((status, &who["project"]), (200, &json!({"name": "default", "timezone": "UTC"})));
+    assert_eq!(who["key"]["kind"], "read");
+    let question = json!({"from": "-1d", "series": [{"event": null}]});
+    let asked = browser.send(Method::POST, "/v1/query/trends", &question, OWN).await;
+    assert_eq!((asked.0, &asked.1["result"]["series"][0]["total"]), (200, &json!(1)));
+    let cohort = json!({"filters": [{"field": "country", "op": "eq", "value": "DE"}]});
+    assert_eq!(browser.send(Method::PUT, "/v1/cohorts/c", &cohort, OWN).await.0, 200);
+    for path in ["/v1/ledger", "/v1/cohorts", "/v1/people/ada", "/v1/dead-letters"] {
+        assert_eq!(browser.send(Method::GET, path, &Value::Null, OWN).await.0, 200, "{path}");
+        assert_eq!(browser.send(Method::GET, path, &Value::Null, &[]).await.0, 200, "{path} without a word of where it comes from");
+    }
+
+    // Nobody else's page uses it, and nobody sends events with it.
+    let refused = |(status, answer): (u16, Value)| (status, answer["code"].as_str().unwrap_or_default().to_owned());
+    let cross_origin = (403, "cross_origin".to_owned());
+    for page in [FOREIGN, &[("origin", "null")], &[("sec-fetch-site", "same-site")]] {
+        assert_eq!(refused(browser.send(Method::GET, "/v1/ledger", &Value::Null, page).await), cross_origin);
+        assert_eq!(refused(browser.send(Method::GET, "/v1/live", &Value::Null, page).await), cross_origin);
+        assert_eq!(refused(browser.send(Method::POST, "/v1/query/trends", &question, page).await), cross_origin);
+        assert_eq!(refused(browser.send(Method::PUT, "/v1/cohorts/c", &cohort, page).await), cross_origin);
+        assert_eq!(refused(browser.send(Method::DELETE, "/v1/session", &Value::Null, page).await), cross_origin);
+    }
+    assert_eq!(
+        refused(browser.send(Method::DELETE, "/v1/cohorts/c", &Value::Null, &[]).await),
+        cross_origin,
+        "a write says where it comes from"
+    );
+    let event = json!({"type": "view", "anonymousId": "eve"});
+    let mut capture = http.keyless(Method::POST, "/v1/events", event.to_string());
+    add(capture.headers_mut(), &[("cookie", &browser.cookie)]);
+    assert_eq!(http.respond(capture).await.status(), StatusCode::UNAUTHORIZED);
+
+    // A key in the headers wins, whichever it is; what is no read key becomes no cookie.
+    let mut shown = http.request(Method::GET, "/v1/ledger", &http.write_key, "");
+    add(shown.headers_mut(), &[("cookie", &browser.cookie)]);
+    assert_eq!(http.respond(shown).await.status(), StatusCode::FORBIDDEN);
+    for (key, status) in [(&*http.write_key, 403), ("pulse_rk_guessed", 401)] {
+        assert_eq!(http.respond(http.request(Method::POST, "/v1/session", key, "")).await.status(), status);
+    }
+    assert_eq!(http.respond(http.keyless(Method::GET, "/v1/session", "")).await.status(), StatusCode::UNAUTHORIZED);
+    for garbage in ["pulse_session=", "pulse_session=%%%", "pulse_session=bm9uZQ"] {
+        let garbage = Browser { http, cookie: garbage.to_owned() };
+        assert_eq!(garbage.send(Method::GET, "/v1/session", &Value::Null, OWN).await.0, 401);
+    }
+
+    // The key is revoked: the cookie goes with it, and can still be thrown away.
+    let mut revoke = std::process::Command::new(program());
+    let revoked = revoke.args(["keys", "revoke", "default"]).env("PULSE__DATA_DIR", pulse.data_dir()).output().unwrap();
+    assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
+    while browser.send(Method::GET, "/v1/session", &Value::Null, OWN).await.0 != 401 {
+        tokio::time::sleep(POLL).await;
+    }
+    assert_eq!(browser.send(Method::POST, "/v1/query/trends", &question, OWN).await.0, 401);
+    assert_eq!(browser.send(Method::DELETE, "/v1/session", &Value::Null, OWN).await.0, 204);
+}

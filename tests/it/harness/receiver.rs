@@ -1,0 +1,216 @@
+//! Receivers of notices, as far as a test needs them: an HTTP server that answers what it is told to, and a small SMTP server.
+
+#![allow(clippy::disallowed_methods, reason = "a receiver lives as long as its test")]
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{PATIENCE, POLL};
+
+/// What the receiver does with a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Reaction {
+    /// Answers with this status and these header lines.
+    Status(u16, &'static str),
+    /// Takes the request and never answers.
+    Silence,
+    /// Takes the request and closes the connection.
+    Reset,
+    /// Answers 200 with a body that never ends.
+    Endless,
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) text: String,
+    pub(crate) body: Value,
+}
+
+impl Received {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+    }
+
+    /// What the notice says.
+    pub(crate) fn kind(&self) -> &str {
+        self.body["pulse"]["kind"].as_str().unwrap_or_default()
+    }
+}
+
+/// A receiver. Answers 200 where it is told nothing else.
+pub(crate) struct Receiver {
+    port: u16,
+    received: Arc<Mutex<Vec<Received>>>,
+    reactions: Arc<Mutex<VecDeque<Reaction>>>,
+}
+
+impl Receiver {
+    pub(crate) async fn start() -> Self {
+        Self::start_on(0).await
+    }
+
+    pub(crate) async fn start_on(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let receiver = Self { port: listener.local_addr().unwrap().port(), received: Arc::default(), reactions: Arc::default() };
+        let (received, reactions) = (Arc::clone(&receiver.received), Arc::clone(&receiver.reactions));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&received), Arc::clone(&reactions)));
+            }
+        });
+        receiver
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// The next requests are answered like this.
+    pub(crate) fn react(&self, reactions: impl IntoIterator<Item = Reaction>) {
+        self.reactions.lock().unwrap().extend(reactions);
+    }
+
+    /// What came at a path.
+    pub(crate) fn at(&self, path: &str) -> Vec<Received> {
+        self.received.lock().unwrap().iter().filter(|received| received.path == path).cloned().collect()
+    }
+
+    /// Waits until so many came at a path.
+    pub(crate) async fn wait(&self, path: &str, number: usize) -> Vec<Received> {
+        let waiting = async {
+            loop {
+                let received = self.at(path);
+                if received.len() >= number {
+                    return received;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        waited.unwrap_or_else(|_| panic!("{path}: fewer than {number} came: {:#?}", self.at(path)))
+    }
+}
+
+async fn serve(stream: TcpStream, received: Arc<Mutex<Vec<Received>>>, reactions: Arc<Mutex<VecDeque<Reaction>>>) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let Some(request) = read_request(&mut stream).await else { return };
+        received.lock().unwrap().push(request);
+        let reaction = reactions.lock().unwrap().pop_front().unwrap_or(Reaction::Status(200, ""));
+        match reaction {
+            Reaction::Status(status, headers) => {
+                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: 2\r\n{headers}\r\nok");
+                if stream.write_all(head.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+            Reaction::Silence => {
+                tokio::time::sleep(PATIENCE).await;
+                return;
+            }
+            Reaction::Reset => return,
+            Reaction::Endless => {
+                let _ = stream.write_all(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n").await;
+                while stream.write_all(format!("1000\r\n{}\r\n", "x".repeat(0x1000)).as_bytes()).await.is_ok() {}
+                return;
+            }
+        }
+    }
+}
+
+async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Received> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let path = lines.first()?.split(' ').nth(1)?.to_owned();
+    let header = |line: &String| line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+    let headers: Vec<(String, String)> = lines.iter().skip(1).filter_map(header).collect();
+    let length = headers.iter().find(|(name, _)| name == "content-length")?.1.parse().ok()?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    let text = String::from_utf8(body).ok()?;
+    Some(Received { path, headers, body: serde_json::from_str(&text).unwrap_or_default(), text })
+}
+
+/// A mail server that keeps what it takes.
+pub(crate) struct MailServer {
+    port: u16,
+    mails: Arc<Mutex<Vec<String>>>,
+}
+
+impl MailServer {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let server = Self { port: listener.local_addr().unwrap().port(), mails: Arc::default() };
+        let mails = Arc::clone(&server.mails);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(take_mails(stream, Arc::clone(&mails)));
+            }
+        });
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("smtp://127.0.0.1:{}", self.port)
+    }
+
+    /// Waits until so many mails were taken.
+    pub(crate) async fn wait(&self, number: usize) -> Vec<String> {
+        let waiting = async {
+            loop {
+                let mails = self.mails.lock().unwrap().clone();
+                if mails.len() >= number {
+                    return mails;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("the mails did not come")
+    }
+}
+
+/// RFC 5321, as far as a client without extensions goes.
+async fn take_mails(stream: TcpStream, mails: Arc<Mutex<Vec<String>>>) -> Option<()> {
+    let mut stream = BufReader::new(stream);
+    stream.write_all(b"220 test\r\n").await.ok()?;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        let verb = line.split([' ', '\r']).next().unwrap_or_default().to_ascii_uppercase();
+        let answer: &[u8] = match verb.as_str() {
+            "EHLO" | "HELO" | "MAIL" | "RCPT" | "RSET" | "NOOP" => b"250 ok\r\n",
+            "QUIT" => b"221 bye\r\n",
+            "DATA" => {
+                stream.write_all(b"354 go on\r\n").await.ok()?;
+                let mut mail = String::new();
+                while !mail.ends_with("\r\n.\r\n") {
+                    if stream.read_line(&mut mail).await.ok()? == 0 {
+                        return None;
+                    }
+                }
+                mails.lock().unwrap().push(mail);
+                b"250 taken\r\n"
+            }
+            _ => b"502 unknown\r\n",
+        };
+        stream.write_all(answer).await.ok()?;
+    }
+}

@@ -1,0 +1,127 @@
+//! The screen: its files as the server sends them, and all of it in a real browser, against a pulse in which the same people have done
+//! the same things each time.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hyper::header::{HeaderMap, HeaderName};
+use hyper::{Method, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{Pulse, program};
+
+/// Most bytes, compressed, of the script and the style of the first page; and of all pages.
+const FIRST_PAGE: usize = 70_000;
+const ALL_PAGES: usize = 150_000;
+
+fn web() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("web")
+}
+
+/// Status and headers of a path, asked for with these headers, and the length of the body.
+async fn get(pulse: &Pulse, path: &str, asked: &[(&'static str, &str)]) -> (StatusCode, HeaderMap, usize) {
+    let mut request = pulse.http.request(Method::GET, path, "none", "");
+    for (name, value) in asked {
+        request.headers_mut().insert(HeaderName::from_static(name), value.parse().unwrap());
+    }
+    let response = pulse.http.client.request(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+    (head.status, head.headers, body.len())
+}
+
+/// The files that a page names: its style, its script and what that imports.
+fn named_in(page: &str) -> Vec<String> {
+    page.split('"').filter(|part| part.starts_with("/assets/")).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_files_of_the_screen_are_small_compressed_kept_and_let_nothing_else_run() {
+    let pulse = Pulse::start().await;
+    let page = pulse.http.text("/").await;
+    let files = named_in(&page);
+    assert!(files.len() >= 2, "pulse was built without its screen (`make web`): {page}");
+    let (status, headers, _) = get(&pulse, "/trends?from=-7d", &[]).await;
+    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    assert_eq!((status, &*header("cache-control"), &*header("x-content-type-options")), (StatusCode::OK, "no-cache", "nosniff"));
+    let policy = header("content-security-policy");
+    for part in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
+        assert!(policy.split("; ").any(|own| own == part), "{policy}");
+    }
+    assert_eq!(get(&pulse, "/", &[("if-none-match", &header("etag"))]).await.0, StatusCode::NOT_MODIFIED);
+
+    let mut first_page = 0;
+    for file in files {
+        let (status, headers, gzip) = get(&pulse, &file, &[("accept-encoding", "gzip")]).await;
+        assert_eq!((status, headers["content-encoding"].as_bytes()), (StatusCode::OK, &b"gzip"[..]));
+        assert_eq!(headers["cache-control"], "public, max-age=31536000, immutable");
+        let (_, headers, brotli) = get(&pulse, &file, &[("accept-encoding", "gzip, br")]).await;
+        assert_eq!(headers["content-encoding"], "br");
+        let (_, headers, plain) = get(&pulse, &file, &[]).await;
+        assert!(headers.get("content-encoding").is_none() && brotli < gzip && gzip < plain, "{file}: {brotli} {gzip} {plain}");
+        first_page += gzip;
+    }
+    let all: usize = std::fs::read_dir(web().join("dist/assets"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(".gz"))
+        .map(|entry| entry.metadata().unwrap().len() as usize)
+        .sum();
+    println!("bytes, compressed: first page {first_page}, all pages {all}");
+    assert!(first_page <= FIRST_PAGE && all <= ALL_PAGES, "first page {first_page}, all pages {all}");
+
+    assert_eq!(get(&pulse, "/assets/none.js", &[]).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(get(&pulse, "/nothing", &[]).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(get(&pulse, "/healthz", &[("accept", "text/html")]).await.1["content-type"], "application/json");
+    let posted = pulse.http.request(Method::POST, "/trends", "none", "");
+    assert_eq!(pulse.http.send(posted).await.unwrap().0, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+/// Makes a project in a data directory before pulse starts there; its keys.
+fn project(dir: &TempDir, name: &str) -> (String, String) {
+    let output = Command::new(program()).args(["keys", "--data-dir"]).arg(dir.path()).args(["create", name]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let keys: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let key = |kind: &str| keys[0][kind].as_str().unwrap().to_owned();
+    (key("write_key"), key("read_key"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_screen_shows_what_the_api_says_in_a_real_browser() {
+    let tests = web().join("e2e");
+    let runner = tests.join("node_modules/@playwright/test/cli.js");
+    assert!(runner.exists(), "the browser tests' packages are not there: `make fetch-test` brings them");
+    let dir = tempfile::tempdir().unwrap();
+    let (_, empty) = (project(&dir, "shop"), project(&dir, "empty"));
+    let pulse = Pulse::start_in::<&str>(dir, &[]).await;
+    let environment = [
+        ("ADDRESS", pulse.http.address()),
+        ("READ_KEY", &pulse.http.read_key),
+        ("WRITE_KEY", &pulse.http.write_key),
+        ("EMPTY_WRITE_KEY", &empty.0),
+        ("EMPTY_READ_KEY", &empty.1),
+    ];
+    let sent = tokio::process::Command::new("node")
+        .args(["seed.mjs", pulse.http.address(), &pulse.http.write_key, "hostile"])
+        .current_dir(&tests)
+        .output()
+        .await
+        .expect("node does not run");
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    pulse.http.settled().await;
+
+    let out = tempfile::tempdir().unwrap();
+    let output = tokio::process::Command::new("node")
+        .arg(&runner)
+        .arg("test")
+        .current_dir(&tests)
+        .envs(environment)
+        .env("SCREEN_OUT", out.path())
+        .output()
+        .await
+        .expect("node does not run");
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success(), "{said}");
+    assert!(pulse.stop().await);
+}

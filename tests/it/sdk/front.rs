@@ -1,0 +1,139 @@
+//! What stands between SDKs and pulse: a proxy that may be bad weather.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::harness::POLL;
+
+/// What becomes of requests that bring events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weather {
+    /// They are passed on.
+    Fair,
+    /// Those of one client are answered 503, for this long from its first.
+    Outage(Duration),
+    /// They are passed on, and their answers come this much later.
+    Slow(Duration),
+    /// They are passed on and their answers lost, until [`Front::clear`].
+    Deaf,
+}
+
+/// Ends with the test.
+pub(super) struct Front {
+    pub(super) address: String,
+    shared: Arc<Shared>,
+    _serving: JoinSet<()>,
+}
+
+struct Shared {
+    target: Mutex<String>,
+    weather: Mutex<Weather>,
+    /// When each client came first, by path and agent.
+    clients: Mutex<HashMap<String, Instant>>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Front {
+    /// In front of the server at `target`.
+    pub(super) async fn start(target: &str, weather: Weather) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            target: Mutex::new(target.to_owned()),
+            weather: Mutex::new(weather),
+            clients: Mutex::default(),
+            client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http(),
+        });
+        let mut serving = JoinSet::new();
+        let passing = Arc::clone(&shared);
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let shared = Arc::clone(&passing);
+                let service = hyper::service::service_fn(move |request| pass(Arc::clone(&shared), request));
+                // A client may leave at any time.
+                connections
+                    .spawn(async move { hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await });
+            }
+        });
+        Self { address, shared, _serving: serving }
+    }
+
+    /// From now on the weather is fair, and the server is at `target`.
+    pub(super) fn clear(&self, target: &str) {
+        target.clone_into(&mut self.shared.target.lock().unwrap());
+        *self.shared.weather.lock().unwrap() = Weather::Fair;
+    }
+}
+
+impl Shared {
+    /// How long a client is answered 503 from its first request on.
+    fn is_out(&self, client: String, outage: Duration) -> bool {
+        self.clients.lock().unwrap().entry(client).or_insert_with(Instant::now).elapsed() < outage
+    }
+}
+
+/// Passes a request on. An error breaks the connection.
+async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Box<dyn std::error::Error + Send + Sync>> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let path = parts.uri.path();
+    let asks = ["/flags", "/array", "/sourceConfig"].iter().any(|start| path.starts_with(start));
+    let has_data = parts.method == Method::GET && parts.uri.query().is_some_and(|query| query.contains("data="));
+    let brings_events = !asks && (parts.method == Method::POST || has_data);
+    let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let client = format!("{path} {agent}");
+    let weather = if brings_events { *shared.weather.lock().unwrap() } else { Weather::Fair };
+    if let Weather::Outage(outage) = weather
+        && shared.is_out(client, outage)
+    {
+        return Ok(unavailable(&parts.headers));
+    }
+    let response = loop {
+        let target = format!("{}{}", shared.target.lock().unwrap(), parts.uri.path_and_query().unwrap());
+        let mut onward = Request::builder().method(parts.method.clone()).uri(target).body(Full::new(body.clone()))?;
+        *onward.headers_mut() = parts.headers.clone();
+        match shared.client.request(onward).await {
+            Ok(response) => break response,
+            // An SDK that cannot be set up sends nothing at all: that is not what is looked at here.
+            Err(_) if !brings_events => tokio::time::sleep(POLL).await,
+            Err(problem) => return Err(problem.into()),
+        }
+    };
+    let (parts, body) = response.into_parts();
+    let response = Response::from_parts(parts, Full::new(body.collect().await?.to_bytes()));
+    match weather {
+        Weather::Slow(delay) => tokio::time::sleep(delay).await,
+        Weather::Deaf => return Err("the answer is lost".into()),
+        _ => {}
+    }
+    Ok(response)
+}
+
+/// As pulse answers where its log refuses.
+fn unavailable(asked: &HeaderMap) -> Response<Full<Bytes>> {
+    let mut response =
+        Response::new(Full::from(r#"{"code":"log_unavailable","message":"try again","error":"log_unavailable","detail":"try again"}"#));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let origin = asked.get(header::ORIGIN).cloned().unwrap_or(HeaderValue::from_static("*"));
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,303 @@
+//! Every SDK in every weather: what it sends is stored once, and what is lost it has let go of by itself.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::front::{Front, Weather};
+use super::modules;
+use crate::harness::{PATIENCE, POLL, Pulse};
+
+/// What SDKs go through, in the order of the table.
+const RUNS: [&str; 5] = ["fair", "503", "slow", "restart", "bad key"];
+/// How long pulse answers nobody before it is killed: about so long that every SDK has sent something for nothing.
+const DEAF: Duration = Duration::from_secs(4);
+/// How long SDKs may take to start.
+const LONGEST: Duration = Duration::from_secs(240);
+/// How long SDKs get to send again what was not taken.
+const ENOUGH: Duration = Duration::from_secs(100);
+/// How long copies may come after what they are copies of.
+const GRACE: Duration = Duration::from_secs(8);
+/// SDKs that the scripts run.
+const SDKS: usize = 21;
+
+/// SDKs that keep what they could not send and send it again by themselves, each by its name in the scripts.
+const RESENDING: [&str; 13] = [
+    "@segment/analytics-node",
+    "@segment/analytics-next (browser)",
+    "segment-analytics-python",
+    "@rudderstack/analytics-js (browser)",
+    "rudder-sdk-python",
+    "posthog-node",
+    "posthog-js (browser)",
+    "posthog",
+    "@amplitude/analytics-node",
+    "amplitude-analytics",
+    "mixpanel-browser (browser)",
+    "@snowplow/browser-tracker (browser)",
+    "snowplow-tracker",
+];
+
+/// What one SDK did in one run.
+#[derive(Debug, Default)]
+struct Row {
+    version: String,
+    sent: u64,
+    stored: HashSet<u64>,
+    copies: u64,
+    problem: String,
+}
+
+impl Row {
+    fn lost(&self) -> u64 {
+        self.sent - self.stored.len() as u64
+    }
+
+    fn doubled(&self) -> u64 {
+        self.copies - self.stored.len() as u64
+    }
+}
+
+type Rows = BTreeMap<(String, String), Row>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sdk_delivers_each_event_once_in_every_weather() {
+    let (steady, mut shaken) = (Pulse::start().await, Pulse::start().await);
+    let mut fronts = Vec::new();
+    for weather in [Weather::Fair, Weather::Outage(Duration::from_millis(2_500)), Weather::Slow(Duration::from_secs(3)), Weather::Fair] {
+        fronts.push(Front::start(steady.http.address(), weather).await);
+    }
+    let restarting = Front::start(shaken.http.address(), Weather::Deaf).await;
+    let of = |run: &str, front: &Front, key: &str| json!({"run": run, "host": front.address, "key": key});
+    let key = steady.http.write_key.as_str();
+    let runs = json!([
+        of("fair", &fronts[0], key),
+        of("503", &fronts[1], key),
+        of("slow", &fronts[2], key),
+        of("bad key", &fronts[3], "nonsense"),
+        of("restart", &restarting, &shaken.http.write_key),
+    ]);
+    let scripts = [("node", "servers.cjs"), ("python3", "servers.py"), ("node", "pages.cjs")];
+    let mut scripts = scripts.map(|(program, script)| Script::start(program, script, &runs));
+    let all_send = async {
+        while scripts.iter().map(|script| script.runs_of("restart")).sum::<usize>() < SDKS {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(LONGEST, all_send).await.expect("not every SDK runs");
+    tokio::time::sleep(DEAF).await;
+    shaken.kill().await;
+    shaken.restart().await;
+    restarting.clear(shaken.http.address());
+    let arrived = async {
+        while !has_all(&counted(&scripts, [&steady, &shaken]).await.0) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    // Some SDKs send the rest only when their page is left: what is missing by then is looked for at the end.
+    let _ = tokio::time::timeout(ENOUGH, arrived).await;
+    // What was stored and not answered comes again.
+    tokio::time::sleep(GRACE).await;
+    for script in &mut scripts {
+        script.end().await;
+    }
+    let (rows, stored) = counted(&scripts, [&steady, &shaken]).await;
+    println!("{}", table(&rows));
+    rows.iter().filter(|(_, row)| !row.problem.is_empty()).for_each(|((sdk, run), row)| println!("{sdk}, {run}: {}", row.problem));
+    check(&rows);
+    check_fields(&stored[0], &rows);
+    check_people(&steady).await;
+    assert!(steady.stop().await && shaken.stop().await);
+}
+
+/// A script that runs, and what it has said.
+struct Script {
+    child: Child,
+    said: Arc<Mutex<Vec<Value>>>,
+    listening: JoinHandle<()>,
+}
+
+impl Script {
+    #[allow(clippy::disallowed_methods, reason = "tests own their tasks")]
+    fn start(program: &str, script: &str, runs: &Value) -> Self {
+        let modules = modules();
+        let mut child = Command::new(program)
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(script))
+            .env("NODE_PATH", &modules)
+            .env("PYTHONPATH", modules.with_file_name("python"))
+            .env("RUNS", runs.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|problem| panic!("{program} does not run: {problem}"));
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let said = Arc::<Mutex<Vec<Value>>>::default();
+        let heard = Arc::clone(&said);
+        let listening = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                heard.lock().unwrap().extend(serde_json::from_str::<Value>(&line));
+            }
+        });
+        Self { child, said, listening }
+    }
+
+    /// How many SDKs are at work in a run.
+    fn runs_of(&self, run: &str) -> usize {
+        self.said.lock().unwrap().iter().filter(|line| line["run"] == run && line["sent"].is_u64()).count()
+    }
+
+    /// Ends it: it lets go of what could not be sent.
+    async fn end(&mut self) {
+        drop(self.child.stdin.take());
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("a script does not end").unwrap();
+        assert!(status.success(), "{status}");
+        (&mut self.listening).await.unwrap();
+    }
+}
+
+/// What is stored of what the scripts say, and all that is stored by each pulse.
+async fn counted(scripts: &[Script; 3], pulses: [&Pulse; 2]) -> (Rows, Vec<Vec<Value>>) {
+    let mut rows = Rows::new();
+    for line in scripts.iter().flat_map(|script| script.said.lock().unwrap().clone()) {
+        let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let row = rows.entry((text("sdk"), text("run"))).or_default();
+        match line["sent"].as_u64() {
+            Some(sent) => (row.sent, row.version) = (sent, text("version")),
+            None => row.problem = text("problem"),
+        }
+    }
+    let mut stored = Vec::new();
+    for pulse in pulses {
+        pulse.http.settled().await;
+        let events = pulse.http.events().await;
+        for order in events.iter().filter(|event| event["type"] == "order") {
+            let Some(row) = of(order).and_then(|of| rows.get_mut(&of)) else { continue };
+            row.copies += 1;
+            row.stored.insert(order["properties"]["n"].as_u64().unwrap());
+        }
+        stored.push(events);
+    }
+    (rows, stored)
+}
+
+/// Whether everything is there that must be.
+fn has_all(rows: &Rows) -> bool {
+    rows.len() == SDKS * RUNS.len() && rows.iter().all(|((sdk, run), row)| !must_arrive(sdk, run) || row.lost() == 0)
+}
+
+/// Whether nothing of an SDK may be lost in a run.
+fn must_arrive(sdk: &str, run: &str) -> bool {
+    match run {
+        "bad key" => false,
+        "fair" | "slow" => true,
+        // It sends again after an answer, but not after a broken connection.
+        "503" if sdk == "@rudderstack/rudder-sdk-node" => true,
+        _ => RESENDING.contains(&sdk),
+    }
+}
+
+/// Whose an event is: an order, or what was said of a customer.
+fn of(event: &Value) -> Option<(String, String)> {
+    let text = |key: &str| event["properties"][key].as_str().map(str::to_owned);
+    Some((text("sdk")?, text("run")?))
+}
+
+/// Orders have what their SDKs say, each in its own words.
+fn check_fields(events: &[Value], rows: &Rows) {
+    let of_run = |kind: &'static str| events.iter().filter(move |event| event["type"] == kind && event["properties"]["run"] == "fair");
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    for order in of_run("order") {
+        assert_eq!(order["properties"]["total"], 12.5, "{order}");
+        let (sdk, run) = of(order).unwrap();
+        if !sdk.contains("plausible") {
+            assert_eq!(order["userId"], json!(user(&sdk, &run)), "{order}");
+        }
+        let at: jiff::Timestamp = order["timestamp"].as_str().unwrap().parse().unwrap();
+        assert!((now_ms - 300_000..now_ms + 60_000).contains(&at.as_millisecond()), "{order}");
+        if sdk.contains("(browser)") {
+            let context = &order["context"];
+            assert!(context["page"]["url"].as_str().is_some_and(|url| url.contains("/shop?")), "{order}");
+            assert_eq!([&context["campaign"]["source"], &context["campaign"]["medium"]], ["news", "email"], "{order}");
+            assert_eq!(
+                [&context["browser"]["name"], &context["os"]["name"], &context["device"]["type"]],
+                ["Chrome", "Linux", "desktop"],
+                "{order}"
+            );
+        }
+    }
+    // Those that have a call for it, and a page of its own where there is one.
+    let identified: HashSet<String> =
+        of_run("identify").filter(|event| event["properties"]["team"] == "blue").map(|event| of(event).unwrap().0).collect();
+    for (sdk, _) in
+        rows.keys().filter(|(sdk, run)| run == "fair" && !["snowplow", "plausible", "umami"].iter().any(|without| sdk.contains(without)))
+    {
+        assert!(identified.contains(sdk), "nobody says who the customer of {sdk} is: {identified:?}");
+    }
+    let pages = events
+        .iter()
+        .filter(|event| event["type"] == "page" && event["context"]["page"]["url"].as_str().is_some_and(|url| url.contains("run=fair")));
+    let seen: HashSet<&str> =
+        pages.filter_map(|page| page["context"]["page"]["url"].as_str()?.split("sdk=").nth(1)?.split('&').next()).collect();
+    assert_eq!(seen.len(), 7, "{seen:?}");
+}
+
+/// As the scripts call a customer.
+fn user(sdk: &str, run: &str) -> String {
+    let words = format!("{sdk} {run}");
+    let mut name = String::new();
+    for character in words.chars() {
+        match character.is_ascii_alphanumeric() {
+            true => name.push(character),
+            false if name.ends_with('-') => {}
+            false => name.push('-'),
+        }
+    }
+    name
+}
+
+/// What SDKs tie is one person.
+async fn check_people(pulse: &Pulse) {
+    for sdk in ["@segment/analytics-node", "rudder-sdk-python", "posthog-node", "posthog", "@amplitude/analytics-node", "mixpanel"] {
+        let user = user(sdk, "fair");
+        let [one, other] = [format!("/v1/people/{user}"), format!("/v1/people/d-{user}")];
+        let (one, other) = (pulse.http.get(&one).await.1, pulse.http.get(&other).await.1);
+        assert_eq!(one, other, "{sdk}");
+        assert!(one["events"].as_u64() >= Some(12), "{sdk}: {one}");
+    }
+}
+
+fn check(rows: &Rows) {
+    for ((sdk, run), row) in rows {
+        assert_eq!(row.doubled(), 0, "{sdk}, {run}: {row:?}");
+        assert!(!must_arrive(sdk, run) || row.lost() == 0, "{sdk}, {run}: {row:?}");
+        assert!(run != "bad key" || row.stored.is_empty(), "{sdk}: {row:?}");
+    }
+    let sdks: HashSet<&String> = rows.keys().map(|(sdk, _)| sdk).collect();
+    assert_eq!((sdks.len(), rows.len()), (SDKS, SDKS * RUNS.len()));
+}
+
+/// As `tests/README.md` has it: sent / stored / doubled / lost.
+fn table(rows: &Rows) -> String {
+    let sdks: std::collections::BTreeSet<&String> = rows.keys().map(|(sdk, _)| sdk).collect();
+    let mut text = format!("| SDK | {} |\n|---|{}\n", RUNS.join(" | "), "---|".repeat(RUNS.len()));
+    for sdk in sdks {
+        let cell = |run: &&str| {
+            let row = rows.get(&(sdk.clone(), (*run).to_owned()));
+            row.map_or("not run".to_owned(), |row| format!("{} / {} / {} / {}", row.sent, row.stored.len(), row.doubled(), row.lost()))
+        };
+        let cells: Vec<String> = RUNS.iter().map(cell).collect();
+        let version = rows.get(&(sdk.clone(), "fair".to_owned())).map_or("", |row| &row.version);
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| {sdk} {version} | {} |", cells.join(" | "));
+    }
+    text
+}

@@ -1,0 +1,121 @@
+// What pages do with SDKs for browsers: each in a context of its own of one Chromium, on a page of another origin than pulse, once in each
+// of RUNS (`[{run, host, key}]`), all at the same time. A line for each says how much it sends. Pages are open until standard input ends.
+const fs = require("fs");
+const http = require("http");
+const path = require("path");
+const { chromium } = require("playwright-core");
+
+const { RUNS, SDKS, NODE_PATH, ORDERS = "6" } = process.env;
+const over = new Promise((done) => process.stdin.on("end", done).resume());
+const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+
+// In the page: `order(n)`, `customer` and `user` are given, `numbers` are those of the orders; `load` is a script of the SDK, `module` one
+// of which `names` are imported.
+const sdks = {
+  "posthog-js": {
+    load: "dist/array.full.no-external.js",
+    run: `posthog.init(KEY, {api_host: HOST, capture_pageview: true});
+      posthog.identify(user, customer);
+      for (const n of numbers) posthog.capture("order", order(n));`,
+  },
+  "@segment/analytics-next": {
+    load: "dist/umd/index.js",
+    run: `AnalyticsNext.AnalyticsBrowser.load({writeKey: KEY, cdnURL: HOST}).then(([analytics]) => {
+      analytics.page();
+      analytics.identify(user, customer);
+      for (const n of numbers) analytics.track("order", order(n));
+    });`,
+  },
+  "@rudderstack/analytics-js": {
+    load: "dist/npm/modern/bundled/umd/index.js",
+    run: `const rudder = new rudderanalytics.RudderAnalytics();
+      rudder.load(KEY, HOST, {configUrl: HOST});
+      rudder.page();
+      rudder.identify(user, customer);
+      for (const n of numbers) rudder.track("order", order(n));`,
+  },
+  "mixpanel-browser": {
+    load: "dist/mixpanel.umd.js",
+    run: `mixpanel.init(KEY, {api_host: HOST, track_pageview: true, persistence: "localStorage", batch_flush_interval_ms: 500});
+      mixpanel.identify(user);
+      mixpanel.people.set(customer);
+      for (const n of numbers) mixpanel.track("order", order(n));`,
+  },
+  "@snowplow/browser-tracker": {
+    load: "dist/index.umd.min.js",
+    run: `const tracker = snowplowBrowserTracking;
+      // What takes longer is sent again with the next event alone, and on a busy machine all takes long.
+      tracker.newTracker("t", HOST, {appId: KEY, contexts: {webPage: true}, connectionTimeout: 120_000});
+      tracker.setUserId(user);
+      tracker.trackPageView();
+      for (const n of numbers) {
+        tracker.trackSelfDescribingEvent({event: {schema: "iglu:com.example/order/jsonschema/1-0-0", data: order(n)}});
+      }`,
+  },
+  "@jitsu/js": {
+    module: "dist/jitsu.es.js",
+    names: "jitsuAnalytics",
+    run: `const jitsu = jitsuAnalytics({host: HOST, writeKey: KEY + ":page"});
+      jitsu.page();
+      jitsu.identify(user, customer);
+      for (const n of numbers) jitsu.track("order", order(n));`,
+  },
+  "@plausible-analytics/tracker": {
+    module: "plausible.js",
+    names: "init, track",
+    run: `init({domain: KEY, endpoint: HOST + "/api/event", captureOnLocalhost: true, logging: false});
+      for (const n of numbers) track("order", {props: order(n)});`,
+  },
+};
+
+function page(sdk, { run: name, host, key }) {
+  const { load, module, names, run } = sdks[sdk];
+  const customer = { sdk: `${sdk} (browser)`, run: name, team: "blue" };
+  const user = `${customer.sdk} ${name}`.replace(/[^a-z0-9]+/gi, "-");
+  const given = `const [HOST, KEY, user, customer] = ${JSON.stringify([host, key, user, customer])};
+    const numbers = [...Array(${ORDERS}).keys()], order = (n) => ({sdk: customer.sdk, run: customer.run, n, total: 12.5});`;
+  const script = load ? `<script src="/m/${sdk}/${load}"></script><script>${given}${run}</script>` : "";
+  const esm = module ? `<script type="module">import {${names}} from "/m/${sdk}/${module}"; ${given}${run}</script>` : "";
+  return `<!doctype html><meta charset="utf-8"><title>Shop</title>${script}${esm}`;
+}
+
+const runs = JSON.parse(RUNS);
+const site = http.createServer((request, response) => {
+  const { pathname, searchParams } = new URL(request.url, "http://site");
+  if (pathname.startsWith("/m/")) {
+    response.setHeader("content-type", "text/javascript; charset=utf-8");
+    return response.end(fs.readFileSync(path.join(NODE_PATH, pathname.slice(3))));
+  }
+  const run = runs.find(({ run }) => run === searchParams.get("run"));
+  if (pathname !== "/shop" || !run) return response.writeHead(404).end();
+  response.setHeader("content-type", "text/html; charset=utf-8");
+  response.end(page(searchParams.get("sdk"), run));
+});
+
+async function visit(browser, sdk, { run }) {
+  const context = await browser.newContext({ userAgent: AGENT, viewport: { width: 1280, height: 720 }, locale: "de-DE" });
+  const tab = await context.newPage();
+  // The machine may be busy.
+  tab.setDefaultNavigationTimeout(0);
+  const problems = [];
+  tab.on("pageerror", (problem) => problems.push(problem.message));
+  if (process.env.VERBOSE) tab.on("console", (line) => console.error(sdk, line.text()));
+  const query = new URLSearchParams({ sdk, run, utm_source: "news", utm_medium: "email" });
+  await tab.goto(`http://localhost:${site.address().port}/shop?${query}`, { waitUntil: "commit" });
+  const { version } = JSON.parse(fs.readFileSync(path.join(NODE_PATH, sdk, "package.json")));
+  console.log(JSON.stringify({ sdk: `${sdk} (browser)`, run, version, sent: Number(ORDERS) }));
+  await over;
+  await tab.goto("about:blank");
+  await context.close();
+  if (problems.length) console.log(JSON.stringify({ sdk: `${sdk} (browser)`, run, problem: problems.join("; ") }));
+}
+
+site.listen(0, "localhost", async () => {
+  // Run by a script, a browser says so of itself; some SDKs take it for a robot.
+  const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-blink-features=AutomationControlled"];
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+  const wanted = SDKS ? SDKS.split(",") : Object.keys(sdks);
+  await Promise.all(runs.flatMap((run) => wanted.map((sdk) => visit(browser, sdk, run).catch((problem) => console.error(sdk, problem)))));
+  await browser.close();
+  process.exit(0);
+});

@@ -1,0 +1,141 @@
+"""What applications do with SDKs for Python: the same as servers.cjs, until its standard input ends."""
+import importlib.metadata
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import warnings
+
+# Here, not in the threads: two that import the same at once find half of it.
+import amplitude as _  # noqa: F401
+import mixpanel as _  # noqa: F401
+import posthog as _  # noqa: F401
+import rudderstack.analytics as _  # noqa: F401
+import segment.analytics as _  # noqa: F401
+import snowplow_tracker as _  # noqa: F401
+
+NUMBERS = range(int(os.environ.get("ORDERS", "12")))
+logging.disable(logging.CRITICAL)
+warnings.simplefilter("ignore")
+
+
+class Of:
+    """One SDK in one run."""
+
+    def __init__(self, name, run, host, key):
+        self.name, self.run, self.host, self.key = name, run, host, key
+        self.user = re.sub("[^a-zA-Z0-9]+", "-", f"{name} {run}")
+        self.customer = {"sdk": name, "run": run, "team": "blue"}
+
+    def order(self, n):
+        return {"sdk": self.name, "run": self.run, "n": n, "total": 12.5}
+
+
+def segment(of):
+    import segment.analytics.client as analytics
+
+    client = analytics.Client(of.key, host=of.host)
+    client.identify(of.user, of.customer, anonymous_id=f"d-{of.user}")
+    for n in NUMBERS:
+        client.track(of.user, "order", of.order(n))
+    client.flush()
+
+
+def rudderstack(of):
+    import rudderstack.analytics.client as analytics
+
+    client = analytics.Client(of.key, host=of.host)
+    client.identify(of.user, of.customer, anonymous_id=f"d-{of.user}")
+    for n in NUMBERS:
+        client.track(of.user, "order", of.order(n))
+    client.flush()
+
+
+def posthog(of):
+    from posthog import Posthog
+
+    client = Posthog(of.key, host=of.host)
+    client.set(distinct_id=of.user, properties=of.customer)
+    client.alias(f"d-{of.user}", of.user)
+    for n in NUMBERS:
+        client.capture("order", distinct_id=of.user, properties=of.order(n))
+    client.shutdown()
+
+
+def amplitude(of):
+    from amplitude import Amplitude, BaseEvent, EventOptions, Identify
+
+    client = Amplitude(of.key)
+    client.configuration.server_url = f"{of.host}/2/httpapi"
+    client.configuration.flush_interval_millis = 100
+    identify = Identify()
+    for name, value in of.customer.items():
+        identify.set(name, value)
+    client.identify(identify, EventOptions(user_id=of.user, device_id=f"d-{of.user}"))
+    for n in NUMBERS:
+        client.track(BaseEvent("order", user_id=of.user, device_id=f"d-{of.user}", event_properties=of.order(n)))
+    client.flush()
+
+
+def mixpanel(of):
+    from mixpanel import BufferedConsumer, Mixpanel
+
+    consumer = BufferedConsumer(
+        events_url=f"{of.host}/track", people_url=f"{of.host}/engage", import_url=f"{of.host}/import", groups_url=f"{of.host}/groups"
+    )
+    client = Mixpanel(of.key, consumer=consumer)
+    # Its `alias` always asks Mixpanel's own server.
+    client.people_set(of.user, of.customer)
+    for n in NUMBERS:
+        client.track(of.user, "order", of.order(n))
+    consumer.flush()
+
+
+def snowplow(of):
+    from snowplow_tracker import EmitterConfiguration, SelfDescribing, SelfDescribingJson, Snowplow, Subject
+
+    config = EmitterConfiguration(batch_size=5)
+    subject = Subject().set_user_id(of.user)
+    tracker = Snowplow.create_tracker(namespace=f"t-{of.run}", endpoint=of.host, app_id=of.key, subject=subject, emitter_config=config)
+    for n in NUMBERS:
+        tracker.track(SelfDescribing(SelfDescribingJson("iglu:com.example/order/jsonschema/1-0-0", of.order(n))))
+    tracker.flush(is_async=False)
+
+
+# By package; two registries have a package of this name.
+SDKS = {
+    "segment-analytics-python": segment,
+    "rudder-sdk-python": rudderstack,
+    "posthog": posthog,
+    "amplitude-analytics": amplitude,
+    "mixpanel": mixpanel,
+    "snowplow-tracker": snowplow,
+}
+
+
+def attempt(package, of):
+    version = importlib.metadata.version(package)
+    say({"sdk": of.name, "run": of.run, "version": version, "sent": len(NUMBERS)})
+    try:
+        SDKS[package](of)
+    except Exception as raised:  # The test decides what it means.
+        say({"sdk": of.name, "run": of.run, "problem": repr(raised)})
+
+
+def say(line):
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+wanted = [name for name in os.environ.get("SDKS", "").split(",") if name] or list(SDKS)
+threads = []
+for each in json.loads(os.environ["RUNS"]):
+    for package in wanted:
+        of = Of("mixpanel (Python)" if package == "mixpanel" else package, **each)
+        threads.append(threading.Thread(target=attempt, args=(package, of), daemon=True))
+for thread in threads:
+    thread.start()
+sys.stdin.read()
+os._exit(0)

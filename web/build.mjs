@@ -1,0 +1,98 @@
+// Builds the screen into `dist/`: one page, its script and its style under names that change with what is in them, and beside each file
+// its form in brotli and gzip. Files that are as they were are not written, so that cargo compiles nothing anew.
+import { build } from "esbuild";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+
+const root = dirname(fileURLToPath(import.meta.url));
+const dist = join(root, "dist");
+
+async function bundle() {
+  const { outputFiles, metafile } = await build({
+    absWorkingDir: root, entryPoints: { screen: "src/main.tsx" }, outdir: "dist/assets", write: false, bundle: true, splitting: true, format: "esm",
+    minify: true, target: "es2022", jsx: "automatic", jsxImportSource: "preact", entryNames: "[name]-[hash]", chunkNames: "[name]-[hash]",
+    legalComments: "none", logLevel: "warning", metafile: true,
+  });
+  first = needed_at_once(metafile.outputs);
+  return new Map(outputFiles.map((file) => [`assets/${file.path.split("/").pop()}`, Buffer.from(file.contents)]));
+}
+
+/** What the entry imports, and what that imports: the page names it, so that all of it is fetched at once. */
+let first = [];
+
+function needed_at_once(outputs) {
+  const entry = Object.keys(outputs).find((path) => outputs[path].entryPoint === "src/main.tsx");
+  const found = new Set([entry]);
+  for (const path of found) {
+    for (const { path: imported, kind } of outputs[path].imports) if (kind === "import-statement") found.add(imported);
+  }
+  found.delete(entry);
+  return [...found].map((path) => path.split("/").pop());
+}
+
+function page(files) {
+  const named = (ending) => [...files.keys()].find((path) => path.startsWith("assets/screen-") && path.endsWith(ending));
+  const html = readFileSync(join(root, "src/index.html"), "utf8");
+  const preload = first.map((name) => `<link rel="modulepreload" href="/assets/${name}">\n`).join("");
+  return Buffer.from(html.replace("SCRIPT", `/${named(".js")}`).replace("STYLE", `/${named(".css")}`).replace("</head>", `${preload}</head>`));
+}
+
+function compressed(files) {
+  const all = new Map();
+  for (const [path, bytes] of files) {
+    all.set(path, bytes);
+    all.set(`${path}.br`, brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }));
+    all.set(`${path}.gz`, gzipSync(bytes, { level: 9 }));
+  }
+  return all;
+}
+
+function write(files) {
+  let written = 0;
+  for (const folder of ["", "assets"]) {
+    mkdirSync(join(dist, folder), { recursive: true });
+    for (const entry of readdirSync(join(dist, folder), { withFileTypes: true })) {
+      const path = join(folder, entry.name);
+      if (entry.isFile() && entry.name !== ".gitignore" && !files.has(path)) rmSync(join(dist, path));
+    }
+  }
+  for (const [path, bytes] of files) {
+    const to = join(dist, path);
+    if (existsSync(to) && readFileSync(to).equals(bytes)) continue;
+    writeFileSync(to, bytes);
+    written += 1;
+  }
+  return written;
+}
+
+/** What the build is made from, as one hash: it is not done again for the same. */
+function sources() {
+  const hash = createHash("sha256");
+  const add = (folder) => {
+    for (const entry of readdirSync(folder, { withFileTypes: true }).sort((left, right) => (left.name < right.name ? -1 : 1))) {
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) add(path);
+      else hash.update(entry.name).update(readFileSync(path));
+    }
+  };
+  ["src", "styles"].forEach((folder) => add(join(root, folder)));
+  return hash.update(readFileSync(join(root, "package-lock.json"))).update(readFileSync(join(root, "build.mjs"))).digest("hex");
+}
+
+const stamp = join(dist, ".gitignore");
+const known = `*\n!.gitignore\n`;
+const note = join(root, "node_modules/.pulse-screen");
+const state = `${sources()} ${dist}`;
+if (!process.argv.includes("--force") && existsSync(join(dist, "index.html")) && existsSync(note) && readFileSync(note, "utf8") === state) {
+  process.exit(0);
+}
+const files = await bundle();
+files.set("index.html", page(files));
+const written = write(compressed(files));
+if (!existsSync(stamp)) writeFileSync(stamp, known);
+writeFileSync(note, state);
+const size = [...files.values()].reduce((sum, bytes) => sum + gzipSync(bytes, { level: 9 }).length, 0);
+console.log(`screen: ${files.size} files, ${(size / 1000).toFixed(1)} kB compressed, ${written} written`);

@@ -1,0 +1,90 @@
+// Who cannot see, or has no pointer, or a small screen, in light and dark.
+import AxeBuilder from "@axe-core/playwright";
+import { ask, EMPTY_KEY, expect, open, PAGES, test, tile } from "./screen.mjs";
+
+for (const theme of ["light", "dark"]) {
+  for (const width of [360, 1280]) {
+    test(`no page has a finding of axe or scrolls sideways: ${theme}, ${width} pixels`, async ({ page }) => {
+      await page.emulateMedia({ colorScheme: theme });
+      await page.setViewportSize({ width, height: 800 });
+      for (const path of PAGES) {
+        await open(page, path);
+        await check(page, path);
+      }
+      await open(page, "/");
+      await tile(page, "events").getByRole("button", { name: "Table", exact: true }).click();
+      await tile(page, "events").getByRole("button", { name: /How .* was asked/ }).click();
+      await tile(page, "sources").locator(".rows [data-value]").first().click();
+      await page.locator("[data-total]").waitFor();
+      await check(page, "the people behind a bar");
+      await open(page, "/", EMPTY_KEY);
+      await check(page, "an empty project");
+    });
+  }
+}
+
+async function check(page, what) {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.any[0]?.message ?? ""}`).slice(0, 3).join("; ")}`);
+  expect(found, what).toEqual([]);
+  expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), `${what} scrolls sideways`).toBeLessThanOrEqual(0);
+}
+
+test("the overview goes by keys alone, and says what it stands on", async ({ page }) => {
+  await open(page, "/");
+  const { series, buckets } = await ask("trends", { from: "-6d/d", to: "now", timezone: "UTC", interval: "day", series: [{ math: "unique_users" }], compare: "previous" });
+  await page.keyboard.press("Tab");
+  await expect(page.getByText("To the content")).toBeFocused();
+  await page.keyboard.press("Enter");
+  await expect(page.locator("main")).toBeFocused();
+  // To the second number, and back to the first.
+  const measure = (name) => page.getByRole("button", { name: new RegExp(`^${name}`) });
+  await reach(page, measure("Sessions"));
+  await page.keyboard.press("Enter");
+  await expect(measure("Sessions")).toHaveAttribute("aria-pressed", "true");
+  await page.keyboard.press("Shift+Tab");
+  await page.keyboard.press("Space");
+  await expect(measure("Visitors")).toHaveAttribute("aria-pressed", "true");
+  const plot = page.getByRole("slider");
+  await reach(page, plot);
+  await page.keyboard.press("Home");
+  for (let index = 0; index < buckets.length; index++) {
+    await expect(plot).toHaveAttribute("aria-valuetext", new RegExp(`Visitors ${series[0].values[index]}, Visitors, before \\d+$`));
+    await page.keyboard.press("ArrowRight");
+  }
+  await expect(plot).toHaveAttribute("aria-valuetext", /not complete/);
+  await page.keyboard.press("Home");
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("Enter");
+  await expect(page.locator("[data-total]")).toHaveText(String(series[0].values[1]));
+  await page.keyboard.press("Escape");
+  await expect(page.locator("dialog.panel")).toHaveCount(0);
+  // Keys for what is done often.
+  await page.locator("main").focus();
+  await page.keyboard.press("m");
+  await expect(page).toHaveURL(/from=-29d\/d/);
+  await page.keyboard.press("?");
+  await expect(page.getByRole("dialog", { name: "Keys" })).toBeVisible();
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("dialog", { name: "Keys" })).toBeHidden();
+});
+
+/** Goes on by Tab until an element has the focus. */
+async function reach(page, locator) {
+  for (let presses = 0; presses < 60; presses++) {
+    if (await locator.evaluate((element) => element === document.activeElement)) return;
+    await page.keyboard.press("Tab");
+  }
+  throw new Error("not reached by Tab");
+}
+
+test("a chart reads as a sentence, a slider and a table", async ({ page }) => {
+  await open(page, "/");
+  await expect(tile(page, "events")).toMatchAriaSnapshot(`
+    - region "Visitors":
+      - heading "Visitors" [level=2]
+      - paragraph: /Visitors:.*in all/
+      - slider /Visitors/
+      - list
+  `);
+});

@@ -1,0 +1,78 @@
+// Boards: a chart is kept where it was made, shown beside others in one request, and nobody's change is lost.
+import { ADDRESS, ask, expect, KEY, open, settled, STEPS, table, test, tile, written } from "./screen.mjs";
+
+const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
+
+test("a chart is kept on a board, which shows the same and leads back", async ({ page }) => {
+  await open(page, `/funnel?${STEPS}`);
+  await tile(page, "funnel").getByRole("button", { name: /^Keep/ }).click();
+  await page.getByLabel("Title", { exact: true }).fill("Buying <b>now</b>");
+  await page.locator("select[name=board]").selectOption("");
+  await page.getByLabel("Title of a new one").fill("Kept charts");
+  await page.getByRole("button", { name: "Keep", exact: true }).click();
+  await page.getByRole("link", { name: "the board" }).click();
+  await expect(page.getByRole("heading", { name: "Kept charts", level: 1 })).toBeVisible();
+  const { groups } = await ask("funnel", { ...WEEK, window: "14d", steps: ["page", "product_viewed", "order"].map((event) => ({ event })) });
+  const counts = tile(page, "tile0").locator("[data-count]");
+  await expect(counts.nth(2)).toHaveAttribute("data-count", String(groups[0].steps[2].count));
+  await counts.nth(2).click();
+  await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(groups[0].steps[2].count));
+  await page.keyboard.press("Escape");
+
+  // Another chart on the same one; both come with one request.
+  await open(page, "/trends?b=country");
+  await tile(page, "trends").getByRole("button", { name: /^Keep/ }).click();
+  await page.locator("select[name=board]").selectOption("kept-charts");
+  await page.getByRole("button", { name: "Keep", exact: true }).click();
+  const asked = [];
+  page.on("request", (request) => request.url().includes("/v1/query") && asked.push(request.url()));
+  await page.getByRole("link", { name: "the board" }).click();
+  await settled(page);
+  await expect(tile(page, "tile1").getByRole("slider")).toBeVisible();
+  expect(asked.filter((url) => !url.endsWith("/v1/query"))).toEqual([]);
+  const trends = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }], breakdown: "country", limit: 7 });
+  expect((await table(page, "tile1"))[0].slice(1)).toEqual(trends.series.map((series) => written(series.total)));
+  await page.getByRole("link", { name: "Buying <b>now</b>" }).click();
+  await expect(page.getByLabel("Step 3", { exact: true })).toHaveValue("order");
+});
+
+test("a change that another one has overtaken is refused, and the board is shown as it is", async ({ page }) => {
+  const path = `${ADDRESS}/v1/boards/shared`;
+  const headers = { authorization: `Bearer ${KEY}`, "content-type": "application/json" };
+  const question = { ...WEEK, interval: "day", series: [{ math: "unique_users" }] };
+  const put = async (title) => {
+    const response = await fetch(path, { method: "PUT", headers, body: JSON.stringify({ title, tiles: [{ title: "One", report: "trends", question }, { title: "Two", report: "trends", question }] }) });
+    expect(response.status).toBe(200);
+  };
+  await put("First");
+  await open(page, "/boards/shared");
+  await expect(page.getByRole("heading", { name: "First", level: 1 })).toBeVisible();
+  await page.getByRole("button", { name: "Change" }).click();
+  await page.getByRole("button", { name: "Move Two forward" }).click();
+  await expect(tile(page, "tile0").getByRole("heading")).toHaveText("Two");
+  await put("Second");
+  await page.getByRole("button", { name: "Take One off the board" }).click();
+  await expect(page.locator("main > .failed")).toContainText("Somebody else has changed this board");
+  await expect(page.getByRole("heading", { name: "Second", level: 1 })).toBeVisible();
+  await expect(page.locator("[data-tile]")).toHaveCount(2);
+});
+
+test("what is noted stands on the chart, in words too", async ({ page }) => {
+  await open(page, "/settings");
+  const day = new Date(Date.now() - 2 * 86_400_000).toISOString().slice(0, 10);
+  await page.getByLabel("What happened").fill("Release <4.2>");
+  await page.getByLabel("Kind of note").selectOption("release");
+  await page.getByLabel("When").fill(day);
+  await tile(page, "notes").getByRole("button", { name: "Add" }).click();
+  await expect(tile(page, "notes").locator("li").first()).toContainText("Release <4.2>");
+  await open(page, "/trends");
+  await page.getByRole("slider").focus();
+  await page.keyboard.press("End");
+  await page.keyboard.press("ArrowLeft");
+  await page.keyboard.press("ArrowLeft");
+  await expect(page.getByRole("slider")).toHaveAttribute("aria-valuetext", /noted: Release <4.2>/);
+  await expect(page.locator(".tip")).toContainText("Release <4.2>");
+  await open(page, "/settings");
+  await page.getByRole("button", { name: "Remove the note Release <4.2>" }).click();
+  await expect(tile(page, "notes").locator("li")).toHaveCount(0);
+});

@@ -1,0 +1,85 @@
+import { ask, expect, open, settled, table, test, tile, written } from "./screen.mjs";
+
+const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
+
+test("every number of the overview is the one of the API", async ({ page }) => {
+  await open(page, "/");
+  const pages = { field: "type", op: "in", value: ["page"] };
+  const trends = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }, { filters: [pages] }, {}], compare: "previous" });
+  const sessions = await ask("sessions", { ...WEEK, interval: "day", series: ["sessions", "bounce_rate", "median_duration_ms"].map((math) => ({ math })) });
+  const expected = { visitors: trends.series[0], pages: trends.series[1], events: trends.series[2], sessions: sessions.series[0], bounce: sessions.series[1], duration: sessions.series[2] };
+  for (const [key, series] of Object.entries(expected)) {
+    await expect(page.locator(`[data-measure="${key}"]`)).toHaveAttribute("data-value", String(series.total));
+  }
+  // The chart, point by point, beside the period before.
+  const rows = await table(page, "events");
+  expect(rows[0].slice(1)).toEqual([written(trends.series[0].total), written(trends.compare.series[0].total)]);
+  expect(rows.slice(1).map((row) => row[1])).toEqual(trends.series[0].values.map(written));
+  expect(rows.at(-1)[0]).toContain("(not complete)");
+  // The lists.
+  const lists = [
+    ["sources", "sessions", "session.channel", { math: "visitors" }],
+    ["devices", "sessions", "session.device_type", { math: "visitors" }],
+    ["places", "sessions", "session.country", { math: "visitors" }],
+    ["pages", "trends", "page_path", { math: "unique_users", filters: [pages] }],
+    ["actions", "trends", "type", { math: "unique_users" }],
+  ];
+  for (const [id, report, breakdown, series] of lists) {
+    const { series: asked } = await ask(report, { ...WEEK, interval: "month", breakdown, limit: 9, series: [series] });
+    const shown = await tile(page, id).locator(".rows [data-value]").evaluateAll((buttons) => buttons.map((button) => Number(button.dataset.value)));
+    expect(shown.sort((a, b) => b - a), id).toEqual(asked.map((one) => one.total).filter(Boolean).sort((a, b) => b - a));
+  }
+});
+
+test("the people behind a bar are the bar, and Back is undo", async ({ page }) => {
+  await open(page, "/");
+  for (const id of ["sources", "pages", "places", "devices", "actions"]) {
+    const button = tile(page, id).locator(".rows [data-value]").first();
+    const number = await button.getAttribute("data-value");
+    await button.click();
+    await expect(page.locator("[data-total]"), id).toHaveAttribute("data-total", number);
+    await page.goBack();
+    await expect(page.locator("dialog.panel")).toHaveCount(0);
+  }
+  // Each point of the chart of visitors, from its table; also of the period before.
+  const rows = await table(page, "events");
+  for (const column of [1, 2]) {
+    for (const row of [0, 3, rows.length - 1]) {
+      await tile(page, "events").locator("tbody tr").nth(row).locator("td").nth(column - 1).getByRole("button").click();
+      await expect(page.locator("[data-total]")).toHaveText(rows[row][column]);
+      await page.keyboard.press("Escape");
+      await expect(page.locator("dialog.panel")).toHaveCount(0);
+    }
+  }
+});
+
+test("what is shown is in the address: a reload, Back and Forward show the same", async ({ page }) => {
+  await open(page, "/");
+  await page.getByRole("button", { name: /^Sessions/ }).click();
+  await expect(page).toHaveURL(/show=sessions/);
+  await tile(page, "places").getByRole("button", { name: "City" }).click();
+  await tile(page, "devices").locator(".rows .name").first().click();
+  await expect(page.locator(".chip")).toHaveCount(1);
+  await settled(page);
+  const sessions = await page.locator('[data-measure="sessions"]').getAttribute("data-value");
+  const filters = JSON.parse(new URL(page.url()).searchParams.get("f"));
+  const asked = await ask("sessions", { ...WEEK, interval: "day", series: [{ math: "sessions" }], filters: [{ field: filters[0], op: filters[1], value: filters[2] }] });
+  expect(sessions).toBe(String(asked.series[0].total));
+  const address = page.url();
+  await page.goBack();
+  await expect(page.locator(".chip")).toHaveCount(0);
+  await page.goForward();
+  await expect(page.locator(".chip")).toHaveCount(1);
+  expect(page.url()).toBe(address);
+  await open(page, new URL(address).pathname + new URL(address).search);
+  await expect(page.locator('[data-measure="sessions"]')).toHaveAttribute("data-value", sessions);
+  await expect(tile(page, "places").getByRole("button", { name: "City" })).toHaveAttribute("aria-pressed", "true");
+});
+
+test("one page is one request", async ({ page }) => {
+  const asked = [];
+  page.on("request", (request) => request.url().includes("/v1/query") && asked.push(request.url()));
+  await open(page, "/");
+  expect(asked.filter((url) => url.endsWith("/v1/query"))).toHaveLength(1);
+  expect(asked.filter((url) => !url.endsWith("/v1/query") && !url.endsWith("/v1/query/properties"))).toEqual([]);
+});

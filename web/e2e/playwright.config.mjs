@@ -1,0 +1,26 @@
+// Run by `cargo test --test it screen`, which starts pulse and says where it is.
+import { defineConfig } from "@playwright/test";
+
+const found = process.env.CHROMIUM ?? "/usr/bin/chromium";
+
+export default defineConfig({
+  testDir: ".",
+  testMatch: "*.spec.mjs",
+  globalSetup: "./setup.mjs",
+  // Nothing here is timed: a machine that builds beside the tests is slow.
+  timeout: 240_000,
+  expect: { timeout: 60_000 },
+  workers: 2,
+  fullyParallel: true,
+  reporter: [["line"]],
+  outputDir: process.env.SCREEN_OUT,
+  use: {
+    baseURL: process.env.ADDRESS,
+    viewport: { width: 1280, height: 800 },
+    locale: "en-GB",
+    timezoneId: "America/New_York",
+    launchOptions: { executablePath: found, args: ["--no-sandbox", "--disable-dev-shm-usage"] },
+    trace: "off",
+    screenshot: "off",
+  },
+});

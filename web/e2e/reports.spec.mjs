@@ -1,0 +1,163 @@
+// Each report on its page: the numbers are the API's, and the people behind each are as many.
+import { ADDRESS, ask, expect, KEY, open, STEPS, table, test, tile, written } from "./screen.mjs";
+
+const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
+
+/** Clicks every one of some numbers, and looks how many people are behind it. */
+async function people_behind(page, buttons, expected) {
+  const count = await buttons.count();
+  expect(count).toBe(expected.length);
+  for (let at = 0; at < count; at++) {
+    await buttons.nth(at).click();
+    await expect(page.locator("[data-total]"), `number ${at}`).toHaveAttribute("data-total", String(Math.abs(expected[at])));
+    await page.keyboard.press("Escape");
+    await expect(page.locator("dialog.panel")).toHaveCount(0);
+  }
+}
+
+test("a funnel, its drop-offs and those of the period before", async ({ page }) => {
+  await open(page, `/funnel?${STEPS}&compare=previous`);
+  const steps = ["page", "product_viewed", "order"].map((event) => ({ event }));
+  const asked = await ask("funnel", { ...WEEK, window: "14d", steps, compare: "previous" });
+  const all = [...asked.groups[0].steps, ...asked.compare.groups[0].steps];
+  expect(all[0].count).toBeGreaterThan(all[2].count);
+  await people_behind(page, tile(page, "funnel").locator("[data-count]"), all.map((step) => step.count));
+  await people_behind(page, tile(page, "funnel").locator("[data-dropped]"), all.filter((_, index) => index % 3).map((step) => step.dropped));
+  const trend = await ask("funnel", { ...WEEK, window: "14d", steps, view: "trend", interval: "day" });
+  const shares = trend.groups[0].rate.map((rate) => (rate === null ? "–" : new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 }).format(rate)));
+  expect((await table(page, "trend")).slice(1).map((row) => row[1])).toEqual(shares);
+});
+
+test("a funnel by country, and one made with the keyboard alone", async ({ page }) => {
+  await open(page, `/funnel?${STEPS}&b=country`);
+  const steps = ["page", "product_viewed", "order"].map((event) => ({ event }));
+  const asked = await ask("funnel", { ...WEEK, window: "14d", steps, breakdown: "country", limit: 5 });
+  const counts = asked.groups.flatMap((group) => group.steps.map((step) => step.count));
+  expect(await tile(page, "funnel").locator("[data-count]").evaluateAll((all) => all.map((one) => Number(one.dataset.count)))).toEqual(counts);
+  await tile(page, "funnel").locator("[data-count]").nth(4).click();
+  await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(counts[4]));
+
+  await open(page, "/funnel");
+  await page.getByLabel("Step 1").focus();
+  await page.keyboard.type("page");
+  await page.keyboard.press("Enter");
+  await expect(page).toHaveURL(/step=/);
+  for (let presses = 0; presses < 12 && !(await page.getByLabel("Step 2").evaluate((input) => input === document.activeElement)); presses++) await page.keyboard.press("Tab");
+  await page.keyboard.type("order");
+  await page.keyboard.press("Enter");
+  const two = await ask("funnel", { ...WEEK, window: "14d", steps: [{ event: "page" }, { event: "order" }] });
+  const last = tile(page, "funnel").locator("[data-count]").nth(1);
+  await expect(last).toHaveAttribute("data-count", String(two.groups[0].steps[1].count));
+  for (let presses = 0; presses < 80 && !(await last.evaluate((button) => button === document.activeElement)); presses++) await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(two.groups[0].steps[1].count));
+});
+
+test("retention, cell by cell", async ({ page }) => {
+  await open(page, "/retention?period=day&from=-5d/d&to=now&periods=4");
+  const asked = await ask("retention", { from: "-5d/d", to: "now", timezone: "UTC", period: "day", periods: 4 });
+  const filled = asked.cohorts.filter((cohort) => cohort.size);
+  const cells = filled.flatMap((cohort) => cohort.values.filter((value) => value !== null));
+  expect(await tile(page, "retention").locator(".heat").evaluateAll((all) => all.map((one) => Number(one.dataset.value)))).toEqual(cells);
+  await people_behind(page, tile(page, "retention").locator("[data-size]"), asked.cohorts.map((cohort) => cohort.size));
+  await tile(page, "retention").locator(".heat").nth(1).click();
+  await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(cells[1]));
+  await page.keyboard.press("Escape");
+  const rows = await table(page, "retention");
+  expect(rows.map((row) => row.slice(1))).toEqual(asked.cohorts.map((cohort) => [cohort.size, ...cohort.values].map(written)));
+});
+
+test("lifecycle, each status of each day", async ({ page }) => {
+  await open(page, "/lifecycle?from=-3d/d&to=now/d");
+  const asked = await ask("lifecycle", { from: "-3d/d", to: "now/d", timezone: "UTC", interval: "day" });
+  const numbers = asked.buckets.flatMap((_, index) => asked.series.map((series) => series.values[index]));
+  expect((await table(page, "lifecycle")).flatMap((row) => row.slice(1))).toEqual(numbers.map(written));
+  await people_behind(page, tile(page, "lifecycle").locator("td button"), numbers);
+});
+
+test("stickiness, exactly and at least", async ({ page }) => {
+  for (const cumulative of [false, true]) {
+    await open(page, `/stickiness?from=-6d/d&to=now${cumulative ? "&cumulative=1" : ""}`);
+    const asked = await ask("stickiness", { ...WEEK, interval: "day", cumulative });
+    const numbers = cumulative ? asked.series[0].at_least : asked.series[0].values;
+    expect((await table(page, "stickiness")).map((row) => row[1])).toEqual(numbers.map(written));
+    await people_behind(page, tile(page, "stickiness").locator("td button"), numbers);
+  }
+});
+
+test("paths: nodes, links and ends", async ({ page }) => {
+  await open(page, "/paths?steps=3&limit=3");
+  const asked = await ask("paths", { ...WEEK, node: "type", steps: 3, limit: 3 });
+  const rows = await table(page, "paths");
+  const numbers = asked.nodes.flatMap((node) => {
+    const is_of = (one) => one.step === node.step && (one.from ?? one.name) === node.name && (one.from_kind ?? one.kind) === node.kind;
+    return [node, ...asked.links.filter(is_of), ...asked.dropoffs.filter(is_of)].map((one) => one.sessions);
+  });
+  expect(rows.map((row) => row.at(-1))).toEqual(numbers.map(written));
+  // Bars are sessions; the people are those of the same bar, as the API has them.
+  const of = { report: "paths", ...WEEK, node: "type", steps: 3, limit: 3 };
+  const first = asked.nodes[0];
+  const { total } = await ask("users", { of: { ...of, step: 1, name: first.name, kind: first.kind } });
+  await tile(page, "paths").locator("tbody tr").first().getByRole("button").click();
+  await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(total));
+});
+
+test("sessions: numbers and one by one", async ({ page }) => {
+  await open(page, "/sessions?math=visitors");
+  const asked = await ask("sessions", { ...WEEK, interval: "day", series: [{ math: "visitors" }] });
+  const rows = await table(page, "sessions");
+  expect(rows.map((row) => row[1])).toEqual([asked.series[0].total, ...asked.series[0].values].map(written));
+  await people_behind(page, tile(page, "sessions").locator("td button"), [asked.series[0].total, ...asked.series[0].values]);
+  const list = await ask("sessions", { ...WEEK, list: true, limit: 50 });
+  await expect(tile(page, "list").locator(".list li")).toHaveCount(list.sessions.length);
+  await tile(page, "list").getByRole("button", { name: "Older" }).click();
+  await expect(page).toHaveURL(/cursor=/);
+  const older = await ask("sessions", { ...WEEK, list: true, limit: 50, cursor: list.next });
+  await expect(tile(page, "list").locator(".list li a").first()).toHaveText(older.sessions[0].person);
+  await page.goBack();
+  await expect(tile(page, "list").locator(".list li a").first()).toHaveText(list.sessions[0].person);
+});
+
+test("people: the list, one of them, and two ids that are one person or not", async ({ page }) => {
+  await open(page, "/people");
+  const { total } = await ask("users", { ...WEEK, limit: 50 });
+  await expect(tile(page, "list").locator(".summary")).toHaveText(`${total} people in this time.`);
+  await page.getByLabel("Any id of a person").fill("visitor-6");
+  await page.getByRole("button", { name: "Find" }).click();
+  await expect(page.getByRole("heading", { name: "visitor-6", level: 1 })).toBeVisible();
+  const known = await (await fetch(`${ADDRESS}/v1/people/visitor-6`, { headers: { authorization: `Bearer ${KEY}` } })).json();
+  await expect(tile(page, "person")).toContainText(`${known.events} events`);
+  await expect(tile(page, "person")).toContainText("Person 6");
+  await expect(tile(page, "timeline").locator(".event")).toHaveCount(Math.min(50, known.events));
+  await tile(page, "ids").getByRole("button", { name: "Two people" }).click();
+  await expect(tile(page, "ids").getByRole("button", { name: "One person again" })).toBeVisible();
+  await tile(page, "ids").getByRole("button", { name: "One person again" }).click();
+  await expect(tile(page, "ids").getByRole("button", { name: "Two people" })).toBeVisible();
+});
+
+test("events: what is stored, and what comes in", async ({ page }) => {
+  await open(page, "/events?event=order");
+  const asked = await ask("events", { ...WEEK, event: "order", limit: 50 });
+  await expect(tile(page, "list").locator(".event")).toHaveCount(asked.events.length);
+  await tile(page, "list").locator("summary").first().click();
+  await expect(tile(page, "list").locator(".event").first()).toContainText(asked.events[0].eventId);
+  await page.getByLabel("Event", { exact: true }).fill("");
+  await page.getByLabel("Event", { exact: true }).press("Enter");
+  await page.getByRole("button", { name: "As they come in" }).click();
+  await expect(tile(page, "live")).toContainText("in the last second");
+  await expect(async () => {
+    const body = JSON.stringify({ type: "seen_live", anonymousId: "bot", context: { userAgent: "Googlebot/2.1 (+http://www.google.com/bot.html)" } });
+    await fetch(`${ADDRESS}/v1/events`, { method: "POST", headers: { authorization: `Bearer ${process.env.WRITE_KEY}` }, body });
+    await expect(tile(page, "live").locator(".event").first()).toContainText("seen_live", { timeout: 5_000 });
+  }).toPass();
+});
+
+test("health: the ledger adds up", async ({ page }) => {
+  await open(page, "/health?since=1970-01-01");
+  await expect(tile(page, "ledger").locator(".sum")).toHaveAttribute("data-whole", "true");
+  const ledger = await (await fetch(`${ADDRESS}/v1/ledger`, { headers: { authorization: `Bearer ${KEY}` } })).json();
+  const received = Number((await tile(page, "ledger").locator('[data-outcome="received"]').innerText()).replaceAll(",", ""));
+  expect(received).toBeGreaterThan(1_000);
+  expect(received).toBeLessThanOrEqual((ledger.result ?? ledger).total.received);
+  await expect(tile(page, "lag")).toContainText("99 of 100 within");
+});

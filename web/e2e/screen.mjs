@@ -1,0 +1,68 @@
+// What the tests share: signing in, asking the API what the page must show, and a page that fails a test by any error of its own.
+import { test as base, expect } from "@playwright/test";
+
+export { expect };
+export const ADDRESS = process.env.ADDRESS;
+export const KEY = process.env.READ_KEY;
+export const EMPTY_KEY = process.env.EMPTY_READ_KEY;
+export const EMPTY_WRITE_KEY = process.env.EMPTY_WRITE_KEY;
+
+export const STEPS = `step={"event":"page"}&step={"event":"product_viewed"}&step={"event":"order"}`;
+
+/** Every page, with what it needs in its address. */
+export const PAGES = [
+  "/", "/trends?b=country", `/funnel?${STEPS}&b=country`, "/retention?period=day", "/lifecycle", "/stickiness", "/paths", "/paths?node=page_path", "/sessions", "/people", "/people/user-3",
+  "/events", "/events?live=1", "/boards", "/boards/shop", "/health", "/settings",
+];
+
+/** A page in whose console nothing may appear, and whose content may do nothing. */
+export const test = base.extend({
+  page: async ({ page }, use) => {
+    const problems = [];
+    page.on("pageerror", (error) => problems.push(`error: ${error.message}`));
+    page.on("console", (message) => {
+      const is_answer = /Failed to load resource/.test(message.text());
+      if (message.type() === "error" && !is_answer) problems.push(`console: ${message.text()}`);
+    });
+    page.on("dialog", (dialog) => problems.push(`dialog: ${dialog.message()}`));
+    await use(page);
+    expect(problems).toEqual([]);
+  },
+});
+
+/** Opens a page as the one who holds the key. */
+export async function open(page, path, key = KEY) {
+  await page.goto(`${path}#key=${key}`);
+  await page.locator("main h1").waitFor();
+  await settled(page);
+}
+
+/** Waits until every tile has its answer, or an error, and is drawn. */
+export async function settled(page) {
+  await expect(page.locator(".running")).toHaveCount(0);
+  await expect(page.locator('[aria-busy="true"]')).toHaveCount(0);
+}
+
+export async function ask(report, body, key = KEY) {
+  const response = await fetch(`${ADDRESS}/v1/query/${report}`, { method: "POST", headers: { authorization: `Bearer ${key}` }, body: JSON.stringify(body) });
+  const answer = await response.json();
+  if (!response.ok) throw new Error(`${report}: ${JSON.stringify(answer)}`);
+  return answer.result;
+}
+
+export function tile(page, id) {
+  return page.locator(`[data-tile="${id}"]`);
+}
+
+/** The numbers of a tile's table, row by row, as they are shown. */
+export async function table(page, id) {
+  const button = tile(page, id).getByRole("button", { name: "Table", exact: true });
+  if ((await button.count()) && (await button.getAttribute("aria-pressed")) === "false") await button.click();
+  return tile(page, id).locator("tbody tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.innerText.trim())));
+}
+
+/** A number as the page writes it. */
+export function written(value) {
+  if (value === null || value === undefined) return "–";
+  return Number.isInteger(value) ? new Intl.NumberFormat("en").format(value) : new Intl.NumberFormat("en", { maximumFractionDigits: 2 }).format(value);
+}

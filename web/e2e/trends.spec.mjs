@@ -1,0 +1,65 @@
+import { ask, expect, open, settled, table, test, tile, written } from "./screen.mjs";
+
+const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
+
+test("a breakdown shows the API's numbers, and the people behind each are as many", async ({ page }) => {
+  await open(page, "/trends?b=country&compare=previous");
+  const asked = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }], breakdown: "country", limit: 7, compare: "previous" });
+  const rows = await table(page, "trends");
+  const columns = [...asked.series, ...asked.compare.series];
+  expect(rows[0].slice(1)).toEqual(columns.map((series) => written(series.total)));
+  asked.buckets.forEach((_, index) => expect(rows[index + 1].slice(1)).toEqual(columns.map((series) => written(series.values[index]))));
+  for (let column = 0; column < columns.length; column += 2) {
+    const cell = tile(page, "trends").locator("tbody tr").nth(column % 3 ? 0 : 2).locator("td").nth(column).getByRole("button");
+    const number = (await cell.innerText()).trim();
+    await cell.click();
+    await expect(page.locator("[data-total]")).toHaveText(number);
+    await page.keyboard.press("Escape");
+    await expect(page.locator("dialog.panel")).toHaveCount(0);
+  }
+});
+
+test("a question is built by hand: events, a filter, a formula", async ({ page }) => {
+  await open(page, "/trends");
+  await page.getByLabel("Event 1").fill("product_viewed");
+  await page.getByLabel("Event 1").press("Enter");
+  await page.getByRole("button", { name: "where…" }).click();
+  await page.getByLabel("Field of the filter").fill("properties.price");
+  await page.getByLabel("Value of the filter").fill("7");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(page.locator(".builder .chip")).toHaveText(/properties.price is 7/);
+  await settled(page);
+  const series = { event: "product_viewed", math: "unique_users", filters: [{ field: "properties.price", op: "eq", value: 7 }] };
+  const one = await ask("trends", { ...WEEK, interval: "day", series: [series] });
+  expect(one.series[0].total).toBeGreaterThan(0);
+  await expect.poll(async () => (await table(page, "trends"))[0]?.[1]).toBe(written(one.series[0].total));
+  await page.getByRole("button", { name: "+ Series" }).click();
+  await page.getByLabel("Event 2").fill("page");
+  await page.getByLabel("Event 2").press("Enter");
+  await page.getByLabel("Formula").fill("A/B");
+  await page.getByLabel("Formula").press("Enter");
+  const both = await ask("trends", { ...WEEK, interval: "day", series: [series, { event: "page" }], formula: "A/B" });
+  await expect.poll(async () => (await table(page, "trends")).map((row) => row[1])).toEqual([both.series[0].total, ...both.series[0].values].map(written));
+});
+
+test("a refusal is shown as it is, and is over when the question is right again", async ({ page }) => {
+  await open(page, "/trends?b=contry");
+  await expect(tile(page, "trends").getByRole("alert")).toContainText("unknown field `contry`, did you mean `country`");
+  await page.getByLabel("Broken down by", { exact: true }).fill("country");
+  await page.getByLabel("Broken down by", { exact: true }).press("Enter");
+  await settled(page);
+  await expect(tile(page, "trends").getByRole("alert")).toHaveCount(0);
+  await expect(tile(page, "trends").locator(".legend li").first()).toBeVisible();
+});
+
+for (const zone of ["UTC", "Asia/Kathmandu", "Australia/Lord_Howe", "America/New_York"]) {
+  test(`days are those of ${zone}`, async ({ page }) => {
+    await open(page, `/trends?tz=${zone}&from=2026-10-30&to=2026-11-05&i=day`);
+    const asked = await ask("trends", { from: "2026-10-30", to: "2026-11-05", timezone: zone, interval: "day", series: [{ math: "unique_users" }] });
+    const rows = await table(page, "trends");
+    expect(rows.slice(1).map((row) => row[0].replace(" (not complete)", ""))).toEqual(
+      [30, 31, 1, 2, 3, 4].map((day) => expect.stringContaining(`${day} ${day > 20 ? "Oct" : "Nov"} 2026`)));
+    expect(rows.map((row) => row[1])).toEqual([asked.series[0].total, ...asked.series[0].values].map(written));
+    await expect(tile(page, "trends").locator(".health")).toContainText(zone);
+  });
+}

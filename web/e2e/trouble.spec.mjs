@@ -1,0 +1,83 @@
+// When something is wrong: strings that want to be more than text, a server that is away, slow, or refuses.
+import { EMPTY_KEY, EMPTY_WRITE_KEY, expect, open, PAGES, settled, test, tile } from "./screen.mjs";
+import { HOSTILE, send } from "./seed.mjs";
+
+test("what events carry reaches the page as text alone", async ({ page }) => {
+  for (const path of [...PAGES, "/trends?b=type", "/trends?b=page_path", "/trends?b=referrer_domain"]) {
+    await open(page, path);
+    expect(await page.evaluate(() => [window.hurt, document.querySelectorAll("main img, main script, main iframe").length])).toEqual([undefined, 0]);
+  }
+  await open(page, "/?from=-1h&to=now");
+  const names = await tile(page, "actions").locator(".rows .name").allInnerTexts();
+  expect(names).toContain(HOSTILE[0]);
+  // A name that reads like the word for others is a name.
+  await tile(page, "actions").getByRole("button", { name: HOSTILE[0], exact: true }).click();
+  await expect(page.locator(".chip")).toContainText(HOSTILE[0]);
+  await settled(page);
+  await tile(page, "actions").locator(".rows [data-value]").first().click();
+  await expect(page.locator("[data-total]")).toHaveText("1");
+  expect(await page.evaluate(() => window.hurt)).toBeUndefined();
+});
+
+test("a server that is away leaves what was known, says so, and is asked again", async ({ page }) => {
+  await open(page, "/");
+  const visitors = await page.locator('[data-measure="visitors"]').getAttribute("data-value");
+  await page.route("**/v1/query", (route) => route.abort());
+  await expect(tile(page, "events").getByRole("alert")).toContainText("The server cannot be reached");
+  await expect(tile(page, "events").getByRole("alert")).toContainText("Shown is what was known at");
+  await expect(page.locator('[data-measure="visitors"]')).toHaveAttribute("data-value", visitors);
+  await page.unroute("**/v1/query");
+  await expect(tile(page, "events").getByRole("alert")).toHaveCount(0);
+});
+
+test("a tile that fails costs itself, and what is stale or late says so", async ({ page }) => {
+  await page.route("**/v1/query", async (route) => {
+    const response = await route.fetch();
+    const lines = (await response.text()).trim().split("\n").map((line) => {
+      const answer = JSON.parse(line);
+      if (answer.id === "places") return JSON.stringify({ index: answer.index, id: answer.id, status: 504, error: { code: "timed_out", message: "the question took longer than 30s" } });
+      if (answer.id === "events") Object.assign(answer.meta, { stale: true, refresh_after_ms: 500, late: 312 });
+      return JSON.stringify(answer);
+    });
+    await route.fulfill({ response, body: `${lines.join("\n")}\n` });
+  });
+  await open(page, "/");
+  await expect(tile(page, "places").getByRole("alert")).toContainText("timed_out (504)");
+  await expect(tile(page, "places").getByRole("alert")).toContainText("the question took longer than 30s");
+  await expect(tile(page, "devices").locator(".rows li").first()).toBeVisible();
+  await expect(tile(page, "events").locator(".health")).toContainText("stale");
+  await expect(tile(page, "events").locator(".health")).toContainText("late events since you opened this");
+});
+
+test("a question that takes long shows how long, and can be stopped", async ({ page }) => {
+  await page.route("**/v1/query", () => {});
+  await page.goto(`/trends#key=${process.env.READ_KEY}`);
+  await expect(tile(page, "trends").locator(".running")).toContainText(/[2-9] s/);
+  await tile(page, "trends").getByRole("button", { name: "Stop" }).click();
+  await expect(tile(page, "trends").getByRole("alert")).toContainText("You stopped this question");
+  await page.unroute("**/v1/query");
+  await tile(page, "trends").getByRole("button", { name: "Ask again" }).click();
+  await expect(tile(page, "trends").getByRole("slider")).toBeVisible();
+});
+
+test("a wrong key is refused, and the right one is taken out of the address", async ({ page }) => {
+  await page.goto("/#key=pulse_rk_wrong");
+  await expect(page.getByRole("alert")).toBeVisible();
+  await page.getByLabel("Read key").fill(process.env.READ_KEY);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await expect(page.getByRole("heading", { name: "Overview" })).toBeVisible();
+  await open(page, "/trends");
+  expect(page.url()).not.toContain("key");
+});
+
+test("an empty project says what to do first, and shows the first event arrive", async ({ page }) => {
+  await open(page, "/", EMPTY_KEY);
+  await expect(page.getByRole("heading", { name: /Nothing has arrived yet/ })).toBeVisible();
+  await expect(page.getByLabel("A first event")).toContainText("curl");
+  await expect(page.getByText("Waiting for it…")).toBeVisible();
+  // An event is counted from the second on in which somebody watches.
+  await expect(async () => {
+    await send(process.env.ADDRESS, EMPTY_WRITE_KEY, [{ type: "hello", anonymousId: "ada" }]);
+    await expect(page.getByRole("status")).toContainText("hello", { timeout: 5_000 });
+  }).toPass();
+});

@@ -1,0 +1,169 @@
+// The questions of a page, all in one request: each answer is there as soon as it is known, an error costs its own tile, and what has
+// been answered stays while it is asked again. A page that nobody looks at asks nothing.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, request, session } from "./client";
+import type { Answer, Question } from "./types";
+
+export interface Asked<T = any> {
+  /** The question that `answer` answers. */
+  question: Question;
+  answer?: Answer<T>;
+  error?: ApiError;
+  /** When it was asked that is not answered yet; 0 if nothing is. */
+  asked_at: number;
+  /** Late events since the page was opened. */
+  late: number;
+}
+
+export interface Board {
+  tiles: Record<string, Asked>;
+  cancel(): void;
+  again(): void;
+}
+
+/** After an error without a time of its own. */
+const RETRY_MS = 5_000;
+
+/** Asks `questions`, by the ids of their tiles, and asks again when the answers say so. */
+export function useAnswers(questions: Record<string, Question | null>): Board {
+  const text = JSON.stringify(questions);
+  const [tiles, set_tiles] = useState<Record<string, Asked>>({});
+  const asker = useRef<Asker>(undefined);
+  asker.current ??= new Asker(set_tiles);
+  const is_signed_in = Boolean(session.value);
+  useEffect(() => {
+    if (is_signed_in) asker.current?.show(JSON.parse(text));
+  }, [text, is_signed_in]);
+  useEffect(() => asker.current?.watch(), []);
+  return { tiles, cancel: () => asker.current?.cancel(), again: () => asker.current?.ask(true) };
+}
+
+class Asker {
+  private questions: Record<string, Question> = {};
+  private tiles: Record<string, Asked> = {};
+  private running?: AbortController;
+  private timer = 0;
+  private due_at = 0;
+
+  constructor(private readonly publish: (tiles: Record<string, Asked>) => void) {}
+
+  /** Shows other questions: what is asked already is not asked again. */
+  show(questions: Record<string, Question | null>): void {
+    this.questions = Object.fromEntries(Object.entries(questions).filter((entry): entry is [string, Question] => entry[1] !== null));
+    for (const id of Object.keys(this.tiles)) if (!this.questions[id]) delete this.tiles[id];
+    this.ask(false);
+  }
+
+  /** Asks what has no answer, or everything. */
+  ask(everything: boolean): void {
+    const is_answered = (id: string, question: Question) => {
+      const tile = this.tiles[id];
+      return tile?.answer && !tile.error && JSON.stringify(tile.question) === JSON.stringify(question);
+    };
+    const open = Object.entries(this.questions).filter(([id, question]) => everything || !is_answered(id, question));
+    this.running?.abort();
+    clearTimeout(this.timer);
+    for (const tile of Object.values(this.tiles)) tile.asked_at = 0;
+    if (!open.length) return this.tell();
+    for (const [id, question] of open) {
+      const known = this.tiles[id];
+      const is_same = known && JSON.stringify(known.question) === JSON.stringify(question);
+      this.tiles[id] = { question, answer: is_same ? known.answer : undefined, error: is_same ? known.error : undefined, asked_at: Date.now(), late: is_same ? known.late : 0 };
+    }
+    this.tell();
+    void this.send(open);
+  }
+
+  cancel(): void {
+    this.running?.abort();
+    clearTimeout(this.timer);
+    this.fail(Object.keys(this.tiles), new ApiError(0, "cancelled", "You stopped this question."));
+  }
+
+  /** Goes on while somebody looks, until the page is left. */
+  watch(): () => void {
+    const look = () => {
+      if (!document.hidden && this.due_at && Date.now() >= this.due_at) this.ask(true);
+    };
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      document.removeEventListener("visibilitychange", look);
+      this.running?.abort();
+      clearTimeout(this.timer);
+    };
+  }
+
+  private async send(open: [string, Question][]): Promise<void> {
+    const running = new AbortController();
+    this.running = running;
+    const ids = open.map(([id]) => id);
+    let next_ms = Infinity;
+    try {
+      const queries = open.map(([id, { report, body }]) => ({ id, report, ...body }));
+      const response = await request("/v1/query", { method: "POST", body: JSON.stringify({ queries }), signal: running.signal });
+      for await (const line of lines(response)) {
+        const { index, status, error, result, meta } = line as any;
+        const id = ids[index];
+        if (id === undefined || running.signal.aborted) continue;
+        ids[index] = undefined as never;
+        if (status === 200) next_ms = Math.min(next_ms, meta.refresh_after_ms);
+        this.take(id, status === 200 ? { result, meta } : new ApiError(status, error.code, error.message));
+      }
+      this.fail(ids, new ApiError(0, "away", "the answer broke off"));
+    } catch (problem) {
+      if (running.signal.aborted) return;
+      const error = problem instanceof ApiError ? problem : new ApiError(0, "away", "the answer broke off");
+      next_ms = error.retry_after_ms || RETRY_MS;
+      this.fail(ids, error);
+    }
+    this.schedule(Number.isFinite(next_ms) ? next_ms : RETRY_MS);
+  }
+
+  private schedule(after_ms: number): void {
+    this.due_at = Date.now() + after_ms;
+    this.timer = setTimeout(() => {
+      if (!document.hidden) this.ask(true);
+    }, after_ms);
+  }
+
+  private take(id: string, outcome: Answer | ApiError): void {
+    const tile = this.tiles[id];
+    if (!tile) return;
+    const asked = { ...tile, asked_at: 0 };
+    if (outcome instanceof ApiError) asked.error = outcome;
+    else Object.assign(asked, { answer: outcome, error: undefined, late: tile.late + (tile.answer ? (outcome.meta.late ?? 0) : 0) });
+    this.tiles[id] = asked;
+    this.tell();
+  }
+
+  private fail(ids: (string | undefined)[], error: ApiError): void {
+    for (const id of ids) {
+      const tile = id === undefined ? undefined : this.tiles[id];
+      if (id !== undefined && tile?.asked_at) this.tiles[id] = { ...tile, error, asked_at: 0 };
+    }
+    this.tell();
+  }
+
+  private tell(): void {
+    this.publish({ ...this.tiles });
+  }
+}
+
+/** The lines of an answer, each as soon as it is there. */
+async function* lines(response: Response): AsyncGenerator<unknown> {
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    const parts = (rest + (value ?? "")).split("\n");
+    rest = parts.pop() ?? "";
+    for (const part of parts) if (part) yield JSON.parse(part);
+    if (done) return;
+  }
+}
+
+/** One question that no board holds, asked once. */
+export async function ask_once<T>({ report, body }: Question, signal?: AbortSignal): Promise<Answer<T>> {
+  const response = await request(`/v1/query/${report}`, { method: "POST", body: JSON.stringify(body), signal });
+  return (await response.json()) as Answer<T>;
+}

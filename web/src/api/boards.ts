@@ -1,0 +1,59 @@
+// Boards as the API keeps them: a write carries the version that it saw, and none overwrites another unseen.
+import { ApiError, json, request } from "./client";
+import type { Question } from "./types";
+
+export interface BoardTile {
+  title?: string | null;
+  report: string;
+  question: Question["body"];
+  /** Where it was made: the address of its page. */
+  view?: unknown;
+  width?: number | null;
+}
+
+export interface SavedBoard {
+  id: string;
+  version: number;
+  title: string;
+  description?: string | null;
+  tiles: BoardTile[];
+}
+
+export interface ListedBoard {
+  id: string;
+  version: number;
+  title: string;
+}
+
+const path = (id: string) => `/v1/boards/${encodeURIComponent(id)}`;
+
+export async function boards(): Promise<ListedBoard[]> {
+  return (await json<{ boards: ListedBoard[] }>("/v1/boards")).boards;
+}
+
+export function board(id: string): Promise<SavedBoard> {
+  return json<SavedBoard>(path(id));
+}
+
+/** Saves a board in the place of the version that it was made from; a new one only where there is none of its id. */
+export async function save({ id, version, title, description, tiles }: SavedBoard): Promise<number> {
+  const headers: Record<string, string> = version ? { "if-match": `"${version}"` } : { "if-none-match": "*" };
+  const body = JSON.stringify({ title, ...(description ? { description } : {}), tiles });
+  try {
+    const saved = (await (await request(path(id), { method: "PUT", headers, body })).json()) as { version: number };
+    return saved.version;
+  } catch (problem) {
+    if (problem instanceof ApiError && problem.status === 412) throw new ApiError(412, problem.code, "Somebody else has changed this board meanwhile. Nothing was lost: it is shown as it is now.");
+    throw problem;
+  }
+}
+
+export async function forget({ id, version }: ListedBoard): Promise<void> {
+  await request(path(id), { method: "DELETE", headers: { "if-match": `"${version}"` } });
+}
+
+/** An id that says what it is of. */
+export function id_of(title: string): string {
+  const words = title.normalize("NFKD").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 40);
+  return words || `board-${Date.now().toString(36)}`;
+}

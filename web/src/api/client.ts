@@ -1,0 +1,87 @@
+// Talks to the server that the page came from, for the holder of one read key.
+import { signal } from "@preact/signals";
+
+/** A refusal, as the server worded it, or what kept it from answering. */
+export class ApiError extends Error {
+  constructor(readonly status: number, readonly code: string, message: string, readonly retry_after_ms = 0) {
+    super(message);
+  }
+}
+
+export interface Session {
+  project: { name: string; timezone: string };
+  key: { name: string; kind: string };
+}
+
+/** Who is signed in: not known yet, nobody, or somebody. */
+export const session = signal<Session | null | undefined>(undefined);
+
+/** The key, where the server has no sessions: kept in this page alone. */
+let own_key = "";
+const UNKNOWN: Session = { project: { name: "default", timezone: "UTC" }, key: { name: "read key", kind: "read" } };
+
+/** Sends a request to `/v1/…`. */
+export async function request(path: string, init: RequestInit = {}): Promise<Response> {
+  const headers = new Headers(init.headers);
+  if (own_key) headers.set("authorization", `Bearer ${own_key}`);
+  if (init.body) headers.set("content-type", "application/json");
+  let response: Response;
+  try {
+    response = await fetch(path, { ...init, headers, credentials: "same-origin" });
+  } catch (problem) {
+    if ((problem as Error).name === "AbortError") throw new ApiError(0, "cancelled", "cancelled");
+    throw new ApiError(0, "away", "the server cannot be reached");
+  }
+  if (!response.ok && response.status !== 304) throw await refusal(response);
+  return response;
+}
+
+async function refusal(response: Response): Promise<ApiError> {
+  const said = (await response.json().catch(() => ({}))) as { code?: string; message?: string };
+  if (response.status === 401) session.value = null;
+  const retry_after_ms = 1_000 * Number(response.headers.get("retry-after") ?? 0) || 0;
+  return new ApiError(response.status, said.code ?? `http_${response.status}`, said.message ?? response.statusText, retry_after_ms);
+}
+
+export async function json<T>(path: string, init?: RequestInit): Promise<T> {
+  return (await (await request(path, init)).json()) as T;
+}
+
+/** Changes the key for a cookie that scripts cannot read. */
+export async function sign_in(key: string): Promise<void> {
+  own_key = key;
+  try {
+    await request("/v1/session", { method: "POST" });
+    own_key = "";
+    session.value = await json<Session>("/v1/session");
+  } catch (problem) {
+    // A server without sessions, or one that is older than the page: the key stays here. Whether it is one, a question tells.
+    if (!(problem instanceof ApiError) || problem.status !== 404) {
+      own_key = "";
+      throw problem;
+    }
+    await request("/v1/query/properties", { method: "POST", body: JSON.stringify({ from: "-1h", limit: 1, values: 1 }) });
+    session.value = UNKNOWN;
+  }
+}
+
+export async function sign_out(): Promise<void> {
+  if (!own_key) await request("/v1/session", { method: "DELETE" }).catch(() => undefined);
+  own_key = "";
+  session.value = null;
+}
+
+/** Signs in with the key behind `#key=` of the address, which is taken out of it, or with the cookie that is there. */
+export async function resume(): Promise<string> {
+  const key = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+  try {
+    if (key) await sign_in(key);
+    else session.value = await json<Session>("/v1/session");
+    return "";
+  } catch (problem) {
+    session.value = null;
+    const { status, message } = problem as ApiError;
+    return status === 401 && !key || status === 404 ? "" : message;
+  }
+}

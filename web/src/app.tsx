@@ -1,0 +1,134 @@
+// The frame round the pages: who is signed in, where one can go, light or dark.
+import { signal } from "@preact/signals";
+import type { ComponentType } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { ApiError, resume, session, sign_in, sign_out } from "./api/client";
+import { KeyHelp, listen_for_keys } from "./ui/keys";
+import Overview from "./pages/overview";
+import { here, page_of } from "./url";
+
+/** A page: the first part of its path, its name, and where its code is. */
+interface PageEntry {
+  path: string;
+  name: string;
+  load(): Promise<{ default: ComponentType }>;
+}
+
+/** A page is a file of `pages/` and a line here; `src/query/screen.rs` answers its path. */
+const PAGES: PageEntry[] = [
+  { path: "", name: "Overview", load: async () => ({ default: Overview }) },
+  { path: "trends", name: "Trends", load: () => import("./pages/trends") },
+  { path: "funnel", name: "Funnel", load: () => import("./pages/funnel") },
+  { path: "retention", name: "Retention", load: () => import("./pages/retention") },
+  { path: "lifecycle", name: "Lifecycle", load: () => import("./pages/lifecycle") },
+  { path: "stickiness", name: "Stickiness", load: () => import("./pages/stickiness") },
+  { path: "paths", name: "Paths", load: () => import("./pages/paths") },
+  { path: "sessions", name: "Sessions", load: () => import("./pages/sessions") },
+  { path: "people", name: "People", load: () => import("./pages/people") },
+  { path: "events", name: "Events", load: () => import("./pages/events") },
+  { path: "boards", name: "Boards", load: () => import("./pages/boards") },
+  { path: "health", name: "Health", load: () => import("./pages/health") },
+  { path: "settings", name: "Settings", load: () => import("./pages/settings") },
+];
+
+const loaded = signal<Record<string, ComponentType>>({ "": Overview });
+
+export function App() {
+  const [problem, set_problem] = useState("");
+  useEffect(() => {
+    void resume().then(set_problem);
+    return listen_for_keys();
+  }, []);
+  if (session.value === undefined) return <p class="unseen" role="status">Signing in…</p>;
+  return session.value === null ? <SignIn problem={problem} /> : <Frame />;
+}
+
+function SignIn({ problem: first }: { problem: string }) {
+  const [refused, set_refused] = useState("");
+  const problem = refused || first;
+  const [is_busy, set_is_busy] = useState(false);
+  useEffect(() => {
+    document.title = "Sign in · pulse";
+  }, []);
+  const enter = async (event: SubmitEvent) => {
+    event.preventDefault();
+    const key = new FormData(event.currentTarget as HTMLFormElement).get("key");
+    set_is_busy(true);
+    await sign_in(String(key).trim()).catch((refused: ApiError) => set_refused(refused.message));
+    set_is_busy(false);
+  };
+  return (
+    <main class="sign-in" id="main">
+      <h1>pulse</h1>
+      <form onSubmit={enter}>
+        <label for="key">Read key</label>
+        <input id="key" name="key" type="password" autocomplete="current-password" required autofocus placeholder="pulse_rk_…" />
+        <button type="submit" disabled={is_busy}>Sign in</button>
+        {problem && <p class="failed" role="alert">{problem}</p>}
+        <p class="note">It was printed when pulse first started; <code>pulse keys</code> prints it again.</p>
+      </form>
+    </main>
+  );
+}
+
+function Frame() {
+  const [is_open, set_is_open] = useState(false);
+  const { page } = here.value;
+  useEffect(() => set_is_open(false), [page]);
+  return (
+    <>
+      <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>To the content</a>
+      <div class="frame">
+        <header class="side">
+          <a class="logo" href={page_of("/")}>pulse</a>
+          <span class="project"><bdi>{session.value!.project.name}</bdi></span>
+          <button type="button" class="menu quiet" aria-expanded={is_open} aria-controls="nav" onClick={() => set_is_open(!is_open)}>Menu</button>
+          <nav id="nav" class={is_open ? "open" : ""} aria-label="Pages">
+            {PAGES.map(({ path, name }) => <a key={path} href={page_of(`/${path}`)} aria-current={path === page ? "page" : undefined}>{name}</a>)}
+            <ThemeChoice />
+            <button type="button" class="quiet" onClick={() => void sign_out()}>Sign out</button>
+          </nav>
+        </header>
+        <Shown />
+      </div>
+      <KeyHelp />
+    </>
+  );
+}
+
+function Shown() {
+  const { page } = here.value;
+  const [problem, set_problem] = useState("");
+  const entry = PAGES.find(({ path }) => path === page);
+  const Current = loaded.value[page];
+  useEffect(() => {
+    set_problem("");
+    if (!entry || Current) return;
+    entry.load().then((module) => (loaded.value = { ...loaded.value, [page]: module.default }), () => set_problem("This page cannot be loaded; the server may be away, or has been updated."));
+  }, [page]);
+  if (!entry) return <main id="main" tabIndex={-1}><h1>There is no such page</h1><p><a href={page_of("/")}>To the overview</a></p></main>;
+  if (problem) return <main id="main" tabIndex={-1}><div class="failed" role="alert"><span>{problem}</span> <button type="button" onClick={() => location.reload()}>Load again</button></div></main>;
+  return Current ? <Current key={page} /> : <main id="main" tabIndex={-1} aria-busy="true" />;
+}
+
+type Theme = "system" | "light" | "dark";
+const theme = signal<Theme>(kept_theme());
+
+function kept_theme(): Theme {
+  const kept = localStorage.getItem("pulse-theme");
+  const known = kept === "light" || kept === "dark" ? kept : "system";
+  document.documentElement.dataset.theme = known;
+  return known;
+}
+
+function ThemeChoice() {
+  const choose = (chosen: string) => {
+    localStorage.setItem("pulse-theme", chosen);
+    theme.value = kept_theme();
+  };
+  return (
+    <select class="small theme" aria-label="Light or dark" value={theme.value} onChange={(event) => choose(event.currentTarget.value)}>
+      <option value="system">As the system</option><option value="light">Light</option><option value="dark">Dark</option>
+    </select>
+  );
+}

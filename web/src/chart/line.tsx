@@ -1,0 +1,211 @@
+// Numbers by time as lines or bars. A cursor goes over them by pointer and by keys, and says in words what it stands on; buckets that
+// are not over, or cut by the range, are hatched, so that they never look like a fall.
+import { area, line, symbol, symbols } from "d3-shape";
+import { useId, useState } from "preact/hooks";
+import { by_bucket, useNotes } from "../api/notes";
+import { axis_label, bucket_label, moment } from "../time";
+import { brief, shown, type Unit } from "../format";
+import { label_step, value_scale } from "./scale";
+import { useWidth } from "./width";
+
+export interface Line {
+  name: string;
+  values: (number | null)[];
+  /** Of the period that it is compared with. */
+  is_compared?: boolean;
+  /** Which of the colours, dashes and marks it has. */
+  place: number;
+}
+
+export interface LineChartProps {
+  label: string;
+  buckets: string[];
+  partial: boolean[];
+  lines: Line[];
+  interval: string;
+  zone: string;
+  unit?: Unit;
+  /** Stacked bars, which may be below zero, in place of lines. */
+  is_stacked?: boolean;
+  /** What a bucket is called, where it is not a time. */
+  name_of?: (bucket: string) => string;
+  /** The same, below the axis. */
+  short_name_of?: (bucket: string) => string;
+  height?: number;
+  onPick?: (line: number, bucket: number) => void;
+}
+
+const LEFT = 46;
+const BOTTOM = 24;
+const TOP = 10;
+
+/** The colours, and what tells lines apart without them. */
+export const COLOURS = 8;
+const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 4", "6 2 1 2"];
+
+export function dash(place: number): string {
+  return DASHES[place % DASHES.length]!;
+}
+
+export function LineChart(props: LineChartProps) {
+  const { label, buckets, partial, lines, interval, zone, unit = "number", height = 240, is_stacked, onPick } = props;
+  const { ref, width } = useWidth();
+  const [at, set_at] = useState<number | null>(null);
+  const [picked, set_picked] = useState(0);
+  const hatch = useId();
+  const all_notes = useNotes();
+  const notes = props.name_of ? [] : by_bucket(all_notes, buckets);
+  const inner = Math.max(0, width - LEFT - 8);
+  const band = inner / Math.max(1, buckets.length);
+  const x = (index: number) => LEFT + band * (index + 0.5);
+  const is_whole = unit === "number" && lines.every((line) => line.values.every((value) => value === null || Number.isInteger(value)));
+  const stacks = is_stacked ? stacked(lines, buckets.length) : [];
+  const values = is_stacked ? stacks.flat().flatMap((part) => [part.from, part.to]) : lines.flatMap((line) => line.values);
+  const scale = value_scale(values, height - TOP - BOTTOM, is_whole);
+  const y = (value: number) => TOP + scale.y(value);
+  const own = lines.filter((line) => !line.is_compared);
+  const name = (index: number) => props.name_of?.(buckets[index]!) ?? bucket_label(buckets[index]!, interval, zone);
+  const words = (index: number) => {
+    const said = lines.map((line) => `${line.name} ${shown(line.values[index], unit)}`);
+    const noted = (notes[index] ?? []).map((note) => `; noted: ${note.text}`).join("");
+    return `${name(index)}${partial[index] ? ", not complete" : ""}: ${said.join(", ")}${noted}`;
+  };
+  const pick = (index: number | null) => index !== null && own.length && onPick?.(Math.min(picked, own.length - 1), index);
+
+  const move = (event: KeyboardEvent) => {
+    const last = buckets.length - 1;
+    const from = at ?? last;
+    const to = { ArrowLeft: from - 1, ArrowRight: from + 1, Home: 0, End: last, PageUp: from - 7, PageDown: from + 7 }[event.key];
+    if (to !== undefined) set_at(Math.max(0, Math.min(last, to)));
+    else if (event.key === "ArrowUp") set_picked((picked + own.length - 1) % Math.max(1, own.length));
+    else if (event.key === "ArrowDown") set_picked((picked + 1) % Math.max(1, own.length));
+    else if (event.key === "Enter" || event.key === " ") pick(at ?? last);
+    else if (event.key === "Escape" && at !== null) set_at(null);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const index_of = (event: MouseEvent) => {
+    const place = event.clientX - ref.current!.getBoundingClientRect().left - LEFT;
+    return Math.max(0, Math.min(buckets.length - 1, Math.floor(place / band)));
+  };
+  const current = at !== null && at < buckets.length ? at : null;
+  const step = label_step(buckets.length, inner, interval === "minute" || interval === "hour" ? 54 : 62);
+
+  return (
+    <div class="plot" ref={ref} tabIndex={0} role="slider" aria-label={`${label}: points of the chart`} aria-orientation="horizontal" aria-valuemin={0}
+      aria-valuemax={Math.max(0, buckets.length - 1)} aria-valuenow={current ?? Math.max(0, buckets.length - 1)}
+      aria-valuetext={buckets.length ? words(current ?? buckets.length - 1) : "no points"} onKeyDown={move} onBlur={() => set_at(null)}
+      onMouseMove={(event) => set_at(index_of(event))} onMouseLeave={() => set_at(null)} onClick={(event) => pick(index_of(event))}>
+      {width > 0 && (
+        <svg width={width} height={height} aria-hidden="true" class={onPick ? "can-pick" : ""}>
+          <defs>
+            <pattern id={hatch} width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+              <line x1="0" y1="0" x2="0" y2="6" class="hatch" />
+            </pattern>
+          </defs>
+          {scale.ticks.map((tick) => (
+            <g key={tick}>
+              <line class={tick === 0 ? "axis" : "rule"} x1={LEFT} x2={width - 8} y1={y(tick)} y2={y(tick)} />
+              <text class="tick" x={LEFT - 8} y={y(tick) + 4} text-anchor="end">{brief(tick, unit)}</text>
+            </g>
+          ))}
+          {buckets.map((bucket, index) => index % step === 0 && (
+            <text key={bucket} class="tick" x={x(index)} y={height - 6} text-anchor="middle">{props.short_name_of?.(bucket) ?? axis_label(bucket, interval, zone)}</text>
+          ))}
+          {partial.map((is_partial, index) => is_partial && (
+            <rect key={index} class="partial" x={LEFT + band * index} y={TOP} width={band} height={height - TOP - BOTTOM} fill={`url(#${hatch})`} />
+          ))}
+          {notes.map((of, index) => of.length > 0 && (
+            <g key={index} class="noted"><line x1={x(index)} x2={x(index)} y1={TOP} y2={height - BOTTOM} /><path d="M0,-7l5,7h-10Z" transform={`translate(${x(index)},${height - BOTTOM})`} /></g>
+          ))}
+          {current !== null && <rect class="cursor" x={LEFT + band * current} y={TOP} width={band} height={height - TOP - BOTTOM} />}
+          {is_stacked
+            ? stacks.map((parts, place) => parts.map((part, index) => part.from !== part.to && (
+              <rect key={`${place}-${index}`} class={`fill c${own[place]!.place % COLOURS}`} x={LEFT + band * index + band * 0.12} width={Math.max(1, band * 0.76)}
+                y={Math.min(y(part.from), y(part.to))} height={Math.max(1, Math.abs(y(part.from) - y(part.to)))} />
+            )))
+            : lines.map((one, index) => <Path key={index} line={one} x={x} y={y} current={current} is_single={own.length === 1} partial={partial} />)}
+        </svg>
+      )}
+      {current !== null && width > 0 && (
+        <div class={`tip ${x(current) > width / 2 ? "left" : ""}`} style={{ left: `${x(current)}px` }}>
+          <strong>{name(current)}</strong>{partial[current] && <em> not complete</em>}
+          {lines.slice(0, 12).map((one, index) => (
+            <div key={index} class={own[picked] === one && own.length > 1 ? "picked" : ""}><Swatch line={one} /> <bdi>{one.name}</bdi> <b>{shown(one.values[current], unit)}</b></div>
+          ))}
+          {(notes[current] ?? []).slice(0, 5).map((note) => <div key={note.id} class="note">▲ <bdi>{note.text}</bdi>, {moment(note.at, zone)}</div>)}
+          {onPick && <small>Click or Enter: the people</small>}
+        </div>
+      )}
+    </div>
+  );
+}
+
+interface PathProps {
+  line: Line;
+  x(index: number): number;
+  y(value: number): number;
+  current: number | null;
+  is_single: boolean;
+  partial: boolean[];
+}
+
+function Path({ line: one, x, y, current, is_single, partial }: PathProps) {
+  const colour = `c${one.place % COLOURS}`;
+  const points = one.values.map((value, index) => ({ value, index }));
+  const has = ({ value }: { value: number | null }) => value !== null;
+  const draw = line<{ value: number | null; index: number }>().defined(has).x((point) => x(point.index)).y((point) => y(point.value!));
+  const fill = area<{ value: number | null; index: number }>().defined(has).x((point) => x(point.index)).y0(y(0)).y1((point) => y(point.value!));
+  // What leads to a number that is not complete is dashed: it is no fall.
+  const open = partial.lastIndexOf(true);
+  const is_open = !one.is_compared && open === points.length - 1 && open > 0;
+  const closed = is_open ? points.slice(0, -1) : points;
+  const few = points.length <= 31;
+  return (
+    <g class={`line ${colour} ${one.is_compared ? "compared" : ""}`}>
+      {is_single && !one.is_compared && <path class="area" d={fill(points) ?? ""} />}
+      <path class="stroke" d={draw(closed) ?? ""} stroke-dasharray={one.is_compared ? "3 3" : dash(one.place)} />
+      {is_open && <path class="stroke open" d={draw(points.slice(-2)) ?? ""} stroke-dasharray="3 3" />}
+      {!one.is_compared && points.filter((point) => point.value !== null && (few || point.index === current || alone(one.values, point.index))).map((point) => (
+        <path key={point.index} class="mark" d={mark(one.place)} transform={`translate(${x(point.index)},${y(point.value!)})`} />
+      ))}
+    </g>
+  );
+}
+
+/** Whether no line leads to a point. */
+function alone(values: (number | null)[], index: number): boolean {
+  return (values[index - 1] ?? null) === null && (values[index + 1] ?? null) === null;
+}
+
+export function mark(place: number): string {
+  return symbol(symbols[place % symbols.length]!, 28)() ?? "";
+}
+
+export function Swatch({ line: one, is_fill }: { line: Pick<Line, "place" | "is_compared">; is_fill?: boolean }) {
+  if (is_fill) return <svg class={`swatch c${one.place % COLOURS}`} width="12" height="10" aria-hidden="true"><rect class="fill" width="12" height="10" /></svg>;
+  return (
+    <svg class={`swatch c${one.place % COLOURS} ${one.is_compared ? "compared" : ""}`} width="22" height="10" aria-hidden="true">
+      <line class="stroke" x1="0" x2="22" y1="5" y2="5" stroke-dasharray={one.is_compared ? "3 3" : dash(one.place)} />
+      {!one.is_compared && <path class="mark" d={mark(one.place)} transform="translate(11,5)" />}
+    </svg>
+  );
+}
+
+interface Part {
+  from: number;
+  to: number;
+}
+
+/** Where the parts of each line begin and end: above zero what is positive, below it what is negative. */
+function stacked(lines: Line[], buckets: number): Part[][] {
+  const up = new Array<number>(buckets).fill(0);
+  const down = new Array<number>(buckets).fill(0);
+  return lines.map((line) => line.values.map((value, index) => {
+    const side = (value ?? 0) < 0 ? down : up;
+    const from = side[index]!;
+    side[index] = from + (value ?? 0);
+    return { from, to: side[index]! };
+  }));
+}

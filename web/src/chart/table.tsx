@@ -1,0 +1,61 @@
+// The numbers of a chart as a table: the twin that every chart has, and what is exported.
+import type { ComponentChildren } from "preact";
+
+export interface Cell {
+  text: string;
+  /** As it is exported; the text without it. */
+  value?: string | number | null;
+  /** Opens the people behind it. */
+  pick?: () => void;
+  /** What the button is called. */
+  label?: string;
+}
+
+export interface TableData {
+  head: string[];
+  rows: Cell[][];
+}
+
+export function Table({ data, caption }: { data: TableData; caption: string }) {
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label={caption}>
+      <table>
+        <caption class="unseen">{caption}</caption>
+        <thead><tr>{data.head.map((name, index) => <th key={index} scope="col" class={index ? "number" : ""}><bdi>{name}</bdi></th>)}</tr></thead>
+        <tbody>
+          {data.rows.map((row, at) => (
+            <tr key={at}>
+              {row.map((cell, index) => (index === 0
+                ? <th key={index} scope="row"><CellText cell={cell} /></th>
+                : <td key={index} class="number"><CellText cell={cell} /></td>))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+export function CellText({ cell }: { cell: Cell }): ComponentChildren {
+  if (!cell.pick) return <bdi>{cell.text}</bdi>;
+  return <button type="button" class="number-button" onClick={cell.pick} aria-label={cell.label}>{cell.text}</button>;
+}
+
+/** As a file that spreadsheets open; what they would take for a formula is a text. */
+export function csv(data: TableData): string {
+  const field = (value: unknown) => {
+    const text = String(value ?? "");
+    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    return /[",\n\r]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
+  };
+  const rows = [data.head, ...data.rows.map((row) => row.map((cell) => (cell.value === undefined ? cell.text : cell.value)))];
+  return `${rows.map((row) => row.map(field).join(",")).join("\r\n")}\r\n`;
+}
+
+export function download(name: string, type: string, text: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = `${name.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60)}.csv`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1_000);
+}

@@ -1,0 +1,114 @@
+// A chart of numbers by time as answers have it: its lines with their legend, its table, its summary, and what its bars are called.
+import type { Answer, Chart, Series } from "../api/types";
+import { growth, label, shown, type Unit } from "../format";
+import { bucket_label } from "../time";
+import { show_people } from "../ui/people-panel";
+import { COLOURS, LineChart, Swatch, type Line } from "./line";
+import type { TableData } from "./table";
+
+export interface TrendOptions {
+  /** The tile, as the address calls it. */
+  id: string;
+  interval: string;
+  zone: string;
+  unit?: Unit;
+  /** What the question calls its series, each otherwise: that is how its lines are told apart. */
+  names: string[];
+  /** The one series that is shown; all without it. */
+  series?: string;
+  name?(series: Series): string;
+  is_stacked?: boolean;
+  /** Lines have nobody behind them: those of a formula. */
+  is_formula?: boolean;
+}
+
+/** A series with its place in the question, which names its bars. */
+interface Placed {
+  series: Series;
+  /** Among the series of the question. */
+  index: number;
+  name: string;
+}
+
+function name_of({ name, math, breakdown, kind }: Series): string {
+  const own = math === "total" || name === math ? name : `${name} (${math.replaceAll("_", " ")})`;
+  return breakdown === null && kind === null ? own : label(breakdown, kind);
+}
+
+export function placed(chart: Chart, options: TrendOptions): Placed[] {
+  const { names } = options;
+  const all = chart.series.map((series) => {
+    const own = options.name?.(series) ?? name_of(series);
+    return { series, index: Math.max(0, names.indexOf(series.name)), name: series.kind !== null && names.length > 1 ? `${series.name}: ${own}` : own };
+  });
+  return options.series === undefined ? all : all.filter(({ series }) => series.name === options.series);
+}
+
+export function lines_of(chart: Chart, options: TrendOptions): Line[] {
+  const lines: Line[] = placed(chart, options).map(({ series, name }, place) => ({ name, values: series.values, place }));
+  if (!chart.compare) return lines;
+  const before = placed(chart.compare, options).map(({ series, name }, place) => ({
+    name: `${name}, before`, values: chart.buckets.map((_, index) => series.values[index] ?? null), is_compared: true, place,
+  }));
+  return [...lines, ...before.slice(0, COLOURS)];
+}
+
+function bar_of({ series, index }: Placed): Record<string, unknown> {
+  return { series_index: index, ...(series.kind === null ? {} : { breakdown_value: series.breakdown, breakdown_kind: series.kind }) };
+}
+
+function pick(options: TrendOptions, line: Placed, chart: Chart, bucket: number | null, is_compared = false): void {
+  const start = bucket === null ? undefined : chart.buckets[bucket];
+  const time = start === undefined ? "in all" : bucket_label(start, options.interval, options.zone);
+  const bar = { ...bar_of(line), ...(start === undefined ? {} : { bucket: start }) };
+  show_people({ of: options.id, bar, name: `${line.name}, ${time}`, ...(is_compared ? { compare: true } : {}) });
+}
+
+export function Trend({ answer, options, label: title }: { answer: Answer<Chart>; options: TrendOptions; label: string }) {
+  const chart = answer.result;
+  const all = placed(chart, options);
+  const lines = lines_of(chart, options);
+  const { interval, zone, unit, is_stacked, is_formula } = options;
+  return (
+    <>
+      <LineChart label={title} buckets={chart.buckets} partial={chart.partial} lines={is_stacked ? lines.filter((line) => !line.is_compared) : lines} interval={interval} zone={zone} unit={unit}
+        is_stacked={is_stacked} onPick={is_formula ? undefined : (line, bucket) => pick(options, all[line]!, chart, bucket)} />
+      {lines.length > 1 && (
+        <ul class="legend">
+          {lines.map((line, index) => <li key={index}><Swatch line={line} is_fill={is_stacked} /> <bdi>{line.name}</bdi>{all[index] && !line.is_compared && <b> {shown(all[index]!.series.total, unit)}</b>}</li>)}
+        </ul>
+      )}
+    </>
+  );
+}
+
+export function trend_table({ result: chart }: Answer<Chart>, options: TrendOptions): TableData {
+  const charts: [Chart, boolean][] = [[chart, false], ...(chart.compare ? [[chart.compare, true] as [Chart, boolean]] : [])];
+  const columns = charts.flatMap(([of, is_compared]) => placed(of, options).map((line) => ({ of, is_compared, line })));
+  const cell = ({ of, is_compared, line }: (typeof columns)[number], value: number | null | undefined, bucket: number | null) => ({
+    text: shown(value, options.unit), value: value ?? null, label: `${shown(value, options.unit)}: the people behind ${line.name}`,
+    pick: value === null || value === undefined || options.is_formula ? undefined : () => pick(options, line, of, bucket, is_compared),
+  });
+  const rows = chart.buckets.map((bucket, index) => [
+    { text: bucket_label(bucket, options.interval, options.zone) + (chart.partial[index] ? " (not complete)" : ""), value: bucket },
+    ...columns.map((column) => cell(column, column.line.series.values[index], index)),
+  ]);
+  const totals = [{ text: "in all" }, ...columns.map((column) => cell(column, column.line.series.total, null))];
+  return { head: ["Time", ...columns.map(({ line, is_compared }) => (is_compared ? `${line.name}, before` : line.name))], rows: [totals, ...rows] };
+}
+
+/** The chart in a sentence. */
+export function trend_summary({ result: chart }: Answer<Chart>, options: TrendOptions): string {
+  const [first, ...others] = placed(chart, options);
+  if (!first) return "Nothing to show.";
+  const { series, name } = first;
+  const unit = options.unit;
+  const closed = series.values.map((value, index) => ({ value, index })).filter(({ value, index }) => value !== null && !chart.partial[index]);
+  const most = closed.reduce<(typeof closed)[number] | undefined>((best, one) => (!best || one.value! > best.value! ? one : best), undefined);
+  const peak = most && most.value !== 0 ? `, most in ${bucket_label(chart.buckets[most.index]!, options.interval, options.zone)} (${shown(most.value, unit)})` : "";
+  const compared = chart.compare && placed(chart.compare, options)[0];
+  const change = compared && growth(series.total, compared.series.total);
+  const beside = change ? `, ${change.text} beside the period before (${shown(compared!.series.total, unit)})` : "";
+  const more = others.length ? `; ${others.length} more ${others.length === 1 ? "line" : "lines"}` : "";
+  return `${name}: ${shown(series.total, unit)} in all${beside}${peak}${more}.`;
+}

@@ -1,0 +1,57 @@
+// Numbers, times and values as people read them.
+
+const whole = new Intl.NumberFormat("en");
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const fine = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
+
+export type Unit = "number" | "share" | "duration";
+
+/** A number in full: what tables and tips show. */
+export function shown(value: number | null | undefined, unit: Unit = "number"): string {
+  if (value === null || value === undefined) return "–";
+  if (unit === "share") return percent.format(value);
+  if (unit === "duration") return duration(value);
+  return Number.isInteger(value) ? whole.format(value) : fine.format(value);
+}
+
+/** A number as short as an axis needs it. */
+export function brief(value: number | null | undefined, unit: Unit = "number"): string {
+  if (value === null || value === undefined || unit !== "number") return shown(value, unit);
+  return Math.abs(value) < 10_000 ? shown(value) : short.format(value);
+}
+
+export function duration(ms: number): string {
+  const seconds = Math.round(ms / 1_000);
+  if (ms < 1_000) return `${Math.round(ms)} ms`;
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3_600)} h ${Math.floor((seconds % 3_600) / 60)} min`;
+  return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3_600)} h`;
+}
+
+/** How much larger `now` is than `before`: nothing of what cannot be said. */
+export function growth(now: number | null, before: number | null | undefined): { text: string; sign: number } | null {
+  if (now === null || before === null || before === undefined) return null;
+  if (before === 0) return now === 0 ? null : { text: "new", sign: 1 };
+  const share = (now - before) / Math.abs(before);
+  if (Math.abs(share) < 0.0005) return { text: "±0 %", sign: 0 };
+  return { text: `${share > 0 ? "+" : "−"}${shown(Math.abs(share), "share")}`, sign: Math.sign(share) };
+}
+
+export const MISSING = "(none)";
+export const OTHERS = "(all others)";
+
+/** A value of a breakdown: of several fields, one beside the other. */
+export function label(value: unknown, kind: unknown): string {
+  if (Array.isArray(value)) return value.map((one, index) => label(one, Array.isArray(kind) ? kind[index] : kind)).join(" · ");
+  if (kind === "none") return MISSING;
+  if (kind === "other") return OTHERS;
+  if (value === null || value === undefined) return "";
+  if (value === "") return "(empty)";
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+export function plural(count: number, one: string, many = `${one}s`): string {
+  return `${shown(count)} ${count === 1 ? one : many}`;
+}

@@ -1,0 +1,84 @@
+// Single events: what is stored, the newest first, or what comes in while one looks.
+import { useState } from "preact/hooks";
+import { useAnswers } from "../api/ask";
+import { useLive } from "../api/live";
+import type { Answer, Question, ShownEvent } from "../api/types";
+import type { TableData } from "../chart/table";
+import { plural, shown } from "../format";
+import { moment, range } from "../time";
+import { EventRow } from "../ui/event-row";
+import { filters_of_page } from "../ui/filters";
+import { EventPicker } from "../ui/picker";
+import { Tile } from "../ui/tile";
+import { change, here } from "../url";
+import { asked_bots, asked_range, Page } from "./page";
+import { Pager } from "./sessions";
+
+interface List {
+  events: ShownEvent[];
+  next: string | null;
+}
+
+export default function EventsPage() {
+  const { params } = here.value;
+  const { zone } = range();
+  const is_live = params.get("live") === "1";
+  const type = params.get("event") ?? "";
+  const cursor = params.get("cursor");
+  const body = { ...asked_range(), ...asked_bots(), filters: filters_of_page(), limit: 50, ...(type ? { event: type } : {}), ...(cursor ? { cursor } : {}) };
+  const asked: Record<string, Question | null> = { list: is_live ? null : { report: "events", body } };
+  const { tiles, cancel, again } = useAnswers(asked);
+  return (
+    <Page title="Events" has={{ range: !is_live, interval: false, filters: !is_live }}>
+      <section class="builder" aria-label="What is shown">
+        <div class="step">
+          <div class="tabs" role="group" aria-label="Which events">
+            <button type="button" aria-pressed={!is_live} onClick={() => change({ live: null })}>Stored</button>
+            <button type="button" aria-pressed={is_live} onClick={() => change({ live: "1", cursor: null })}>As they come in</button>
+          </div>
+          <EventPicker label="Event" value={type} onChange={(event) => change({ event: event || null, cursor: null })} />
+        </div>
+      </section>
+      {is_live ? <Live type={type} zone={zone} /> : (
+        <div class="tiles">
+          <Tile<List> id="list" title={cursor ? "Older events" : "The newest"} wide asked={tiles.list} zone={zone} onCancel={cancel} onAgain={again} table={(answer) => table(answer, zone)}>
+            {({ result }) => (result.events.length
+              ? <><ul class="events">{result.events.map((event) => <EventRow key={`${event.eventId} ${event.anonymousId}`} event={event} zone={zone} />)}</ul><Pager next={result.next} /></>
+              : <p class="nothing">No events in this time.</p>)}
+          </Tile>
+        </div>
+      )}
+    </Page>
+  );
+}
+
+function table({ result }: Answer<List>, zone: string): TableData {
+  return {
+    head: ["Time", "Event", "Person", "Page", "Properties"],
+    rows: result.events.map((event) => [
+      { text: moment(event.timestamp, zone), value: event.timestamp }, { text: event.type }, { text: event.userId ?? event.anonymousId ?? "" },
+      { text: String((event.context?.page as any)?.path ?? "") }, { text: JSON.stringify(event.properties) },
+    ]),
+  };
+}
+
+function Live({ type, zone }: { type: string; zone: string }) {
+  const [is_on, set_is_on] = useState(true);
+  const { events, seconds, missed, is_open, problem } = useLive({ type, is_on });
+  const last = seconds[seconds.length - 1];
+  const most = Math.max(1, ...seconds.map((second) => second.events));
+  return (
+    <section class="tile wide" data-tile="live" aria-labelledby="title-live">
+      <header>
+        <h2 id="title-live">As they come in</h2>
+        <div class="tools"><button type="button" aria-pressed={!is_on} onClick={() => set_is_on(!is_on)}>{is_on ? "Pause" : "Go on"}</button></div>
+      </header>
+      {problem && <p class="failed" role="alert">{problem}; it is tried again.</p>}
+      <p class="summary">{is_open && last ? `${plural(last.events, "event")} of ${plural(last.persons, "visitor")} in the last second${last.rejected ? `, ${shown(last.rejected)} rejected` : ""}${last.dead ? `, ${shown(last.dead)} dead` : ""}.` : is_on ? "Connecting…" : "Paused."}</p>
+      <svg class="seconds" width="360" height="40" aria-hidden="true">{seconds.map((second, index) => <rect key={second.at} x={index * 6} width="5" y={40 - (38 * second.events) / most} height={Math.max(1, (38 * second.events) / most)} />)}</svg>
+      <ul class="events">{events.map((event) => <EventRow key={`${event.eventId} ${event.receivedAt}`} event={event} zone={zone} is_live />)}</ul>
+      {!events.length && is_open && <p class="nothing">Nothing has come in since you opened this.</p>}
+      <footer class="health"><span>straight from the log, before copies are told apart; of many events some are shown</span>{missed > 0 && <span class="warn">{plural(missed, "message")} missed</span>}</footer>
+    </section>
+  );
+}

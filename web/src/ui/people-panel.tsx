@@ -1,0 +1,80 @@
+// The people behind a bar. The address carries the bar; the question is the chart's own, so both say the same number.
+import { useEffect, useRef } from "preact/hooks";
+import { useAnswers } from "../api/ask";
+import type { Question, Users } from "../api/types";
+import { plural, shown } from "../format";
+import { moment, range } from "../time";
+import { change, here, page_of } from "../url";
+import { Tile } from "./tile";
+
+/** A bar as the address has it. */
+export interface Bar {
+  /** The tile. */
+  of: string;
+  /** What the report calls the bar. */
+  bar: Record<string, unknown>;
+  /** Whether it is one of the period that is compared with. */
+  compare?: boolean;
+  /** What it is called on the page. */
+  name: string;
+}
+
+export function show_people(bar: Bar): void {
+  change({ people: JSON.stringify(bar) });
+}
+
+function shown_bar(): Bar | null {
+  const text = here.value.params.get("people");
+  if (!text) return null;
+  try {
+    const bar = JSON.parse(text);
+    return typeof bar === "object" && bar && typeof bar.of === "string" ? { name: "", bar: {}, ...bar } : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Shows the people of the bar that the address names, if it is one of `questions`. */
+export function PeoplePanel({ questions }: { questions: Record<string, Question | null> }) {
+  const bar = shown_bar();
+  const question = bar && questions[bar.of];
+  return bar && question ? <Panel bar={bar} question={question} /> : null;
+}
+
+function Panel({ bar, question }: { bar: Bar; question: Question }) {
+  const { zone } = range();
+  const of = { report: question.report, ...question.body, ...bar.bar };
+  const users: Question = { report: "users", body: { of, ...(bar.compare ? { compare: true } : {}), limit: 100 } };
+  const { tiles, cancel, again } = useAnswers({ people: users });
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const element = dialog.current!;
+    if (!element.open) element.showModal();
+  }, []);
+  const close = () => change({ people: null });
+  return (
+    <dialog ref={dialog} class="panel" aria-label="People" onClose={close} onClick={(event) => event.target === dialog.current && dialog.current!.close()}>
+      <header><p><bdi>{bar.name}</bdi></p><button type="button" onClick={() => dialog.current!.close()}>Close</button></header>
+      <Tile<Users> id="people" title="The people" asked={tiles.people} zone={zone} onCancel={cancel} onAgain={again}
+        table={(answer) => ({
+          head: ["Person", "Events", "First", "Last"],
+          rows: answer.result.users.map((user) => [{ text: user.user }, { text: shown(user.events), value: user.events }, { text: moment(user.first_seen, zone) }, { text: moment(user.last_seen, zone) }]),
+        })}>
+        {(answer) => (
+          <>
+            <p class="total"><strong data-total={answer.result.total}>{shown(answer.result.total)}</strong> {answer.result.total === 1 ? "person" : "people"}</p>
+            <ul class="people">
+              {answer.result.users.map((user) => (
+                <li key={user.user}>
+                  <a href={page_of(`/people/${encodeURIComponent(user.user)}`)}><bdi>{user.user}</bdi></a>
+                  <span>{plural(user.events, "event")}, last {moment(user.last_seen, zone)}</span>
+                </li>
+              ))}
+            </ul>
+            {answer.result.next && <p class="note">The first {shown(answer.result.users.length)} are shown.</p>}
+          </>
+        )}
+      </Tile>
+    </dialog>
+  );
+}

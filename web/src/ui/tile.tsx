@@ -1,0 +1,141 @@
+// One answer of a page with all that belongs to it: what it is, how far its data reaches, what went wrong, its numbers as a table and
+// how it was asked. What goes wrong in a tile stays in it.
+import { Component, type ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import type { Asked } from "../api/ask";
+import type { Answer, Meta } from "../api/types";
+import { csv, download, Table, type TableData } from "../chart/table";
+import { plural, shown } from "../format";
+import { clock, moment } from "../time";
+import type { Drawing } from "./drawing";
+import { KeepButton } from "./keep";
+
+export interface TileProps<T> {
+  id: string;
+  title: string;
+  asked?: Asked<T>;
+  zone: string;
+  onCancel(): void;
+  onAgain(): void;
+  /** Draws the answer, where no drawing does. */
+  children?(answer: Answer<T>): ComponentChildren;
+  /** The answer as a table. */
+  table?(answer: Answer<T>): TableData;
+  /** The answer in a sentence. */
+  summary?(answer: Answer<T>): string;
+  /** All three. */
+  drawing?: Drawing<T>;
+  /** Whether it can be put on a board. */
+  keep?: boolean;
+  /** Where the title leads. */
+  href?: string;
+  /** Stands beside the title. */
+  tools?: ComponentChildren;
+  /** Stands below it. */
+  tabs?: ComponentChildren;
+  wide?: boolean;
+}
+
+export function Tile<T>(props: TileProps<T>) {
+  const { id, title, asked, zone, drawing, tools, href } = props;
+  const { draw = props.children, table = props.table, summary = props.summary } = drawing ?? {};
+  const [is_table, set_is_table] = useState(false);
+  const [is_explained, set_is_explained] = useState(false);
+  const answer = asked?.answer;
+  return (
+    <section class={`tile ${props.wide ? "wide" : ""}`} data-tile={id} data-asked-at={asked?.asked_at || undefined} aria-labelledby={`title-${id}`} aria-busy={Boolean(asked?.asked_at)}>
+      <header>
+        <h2 id={`title-${id}`}>{href ? <a href={href}>{title}</a> : title}</h2>
+        <div class="tools">
+          {tools}
+          {answer && table && (
+            <>
+              <button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button>
+              <button type="button" class="quiet" onClick={() => download(title, "text/csv", csv(table(answer)))} aria-label={`Save ${title} as CSV`}>CSV</button>
+            </>
+          )}
+          {props.keep && asked && <KeepButton title={title} question={asked.question} />}
+          {asked && <button type="button" class="quiet" aria-expanded={is_explained} onClick={() => set_is_explained(!is_explained)} aria-label={`How ${title} was asked`}>?</button>}
+        </div>
+      </header>
+      {props.tabs}
+      {asked?.error && <Failed asked={asked} zone={zone} onAgain={props.onAgain} />}
+      {!answer && !asked?.error && <Running since={asked?.asked_at ?? 0} onCancel={props.onCancel} />}
+      {answer && (
+        <Guard key={JSON.stringify(asked?.question)}>
+          {summary && <p class="summary">{summary(answer)}</p>}
+          {is_table && table ? <Table data={table(answer)} caption={title} /> : draw?.(answer)}
+        </Guard>
+      )}
+      {is_explained && asked && <Explained asked={asked} />}
+      {answer && <Health meta={answer.meta} asked={asked!} zone={zone} />}
+    </section>
+  );
+}
+
+/** How far the data of an answer reaches, and what is to be known of it. */
+function Health({ meta, asked, zone }: { meta: Meta; asked: Asked; zone: string }) {
+  return (
+    <footer class="health">
+      <span>{meta.data_through ? `data through ${clock(meta.data_through, zone)}` : "data through: not known yet"} {zone}</span>
+      {meta.stale && <span class="warn">stale: computed {clock(meta.computed_at, zone)}</span>}
+      {asked.error && <span class="warn">not up to date</span>}
+      {meta.sampled && <span class="warn">an estimate, from a sample</span>}
+      {asked.late > 0 && <span class="note">+{plural(asked.late, "late event")} since you opened this</span>}
+      {meta.excluded_bots ? <span class="note">without {plural(meta.excluded_bots, "event")} of bots</span> : null}
+    </footer>
+  );
+}
+
+function Failed({ asked, zone, onAgain }: { asked: Asked; zone: string; onAgain(): void }) {
+  const { error, answer } = asked;
+  const is_away = error!.code === "away";
+  return (
+    <div class="failed" role="alert">
+      <strong>{is_away ? "The server cannot be reached" : error!.status ? `${error!.code} (${error!.status})` : "Stopped"}</strong>
+      <span>{is_away && answer ? `Shown is what was known at ${moment(answer.meta.computed_at, zone)}. It is tried again.` : error!.message}</span>
+      <button type="button" onClick={onAgain}>Ask again</button>
+    </div>
+  );
+}
+
+/** Slow is told from broken: how long it takes already, and how to stop it. */
+function Running({ since, onCancel }: { since: number; onCancel(): void }) {
+  const [now, set_now] = useState(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => set_now(Date.now()), 500);
+    return () => clearInterval(timer);
+  }, []);
+  const seconds = since ? Math.floor((now - since) / 1_000) : 0;
+  return (
+    <div class="running">
+      <span class="bar" aria-hidden="true" />
+      {seconds >= 1 && <p>{seconds} s <button type="button" class="quiet" onClick={onCancel}>Stop</button></p>}
+    </div>
+  );
+}
+
+/** How a number came about: the question itself, to read and to ask elsewhere. */
+function Explained({ asked }: { asked: Asked }) {
+  const { question, answer } = asked;
+  const body = JSON.stringify(question.body, null, 1);
+  const curl = `curl ${location.origin}/v1/query/${question.report} -H "Authorization: Bearer $READ_KEY" -d '${JSON.stringify(question.body).replace(/'/g, "'\\''")}'`;
+  return (
+    <div class="explained">
+      {answer && <p>{plural(answer.meta.rows_read, "row")} read in {shown(answer.meta.query_ms)} ms{answer.meta.cached ? `, kept for ${shown(answer.meta.age_ms)} ms` : ""}.</p>}
+      <pre tabIndex={0} aria-label="The question">{question.report} {body}</pre>
+      <button type="button" onClick={() => void navigator.clipboard?.writeText(curl)}>Copy as curl</button>
+    </div>
+  );
+}
+
+/** An answer that this page does not know how to draw costs its own tile. */
+class Guard extends Component<{ children: ComponentChildren }, { problem?: string }> {
+  override componentDidCatch(problem: unknown): void {
+    this.setState({ problem: String(problem) });
+  }
+
+  override render() {
+    return this.state.problem ? <div class="failed" role="alert"><strong>This cannot be drawn</strong><span>{this.state.problem}</span></div> : this.props.children;
+  }
+}
