@@ -1,6 +1,6 @@
-//! Puts the screen, as `web/build.mjs` leaves it in `web/dist`, into the program.
+//! Puts the screen and the SDK for pages, as `web/build.mjs` leaves them in `web/dist`, into the program.
 //!
-//! Writes `screen.rs` with one entry a file. Without a screen the program has a page that says how to build it; with
+//! Writes `screen.rs` and `sdk.rs` with one entry a file. Without a screen the program has a page that says how to build it; with
 //! `PULSE_REQUIRE_WEB=1` that is an error. Compiles anew only when `web/dist` has changed, which the build of the screen sees to.
 
 #![expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
@@ -30,13 +30,16 @@ fn main() {
         files.clear();
     }
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo says where to write"));
-    let mut source = "/// Every file of the screen, by path.\nstatic FILES: &[File] = &[\n".to_owned();
-    for (number, file) in files.iter().enumerate() {
-        let kept = out.join(format!("screen-{number}"));
-        source.push_str(&entry(&dist, file, &kept));
+    let sdk = dist.join("sdk");
+    let (sdk, screen): (Vec<PathBuf>, Vec<PathBuf>) = files.into_iter().partition(|file| file.starts_with(&sdk));
+    for (name, files) in [("screen", screen), ("sdk", sdk)] {
+        let mut source = "/// Every file of it, by path.\nstatic FILES: &[File] = &[\n".to_owned();
+        for (number, file) in files.iter().enumerate() {
+            source.push_str(&entry(&dist, file, &out.join(format!("{name}-{number}"))));
+        }
+        source.push_str("];\n");
+        fs::write(out.join(format!("{name}.rs")), source).expect("the list of files cannot be written");
     }
-    source.push_str("];\n");
-    fs::write(out.join("screen.rs"), source).expect("the list of files cannot be written");
 }
 
 /// The files below `folder`, without those that are another one's compressed form.
@@ -71,7 +74,7 @@ fn entry(dist: &Path, file: &Path, kept: &Path) -> String {
 fn kind(path: &str) -> &'static str {
     match path.rsplit_once('.').map(|(_, ending)| ending) {
         Some("html") => "text/html; charset=utf-8",
-        Some("js") => "text/javascript; charset=utf-8",
+        Some("js" | "mjs") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
         Some("svg") => "image/svg+xml",
         _ => "application/octet-stream",

@@ -8,6 +8,7 @@ pub mod body;
 pub mod budget;
 mod client_ip;
 mod connection_limit;
+pub mod file;
 pub mod respond;
 pub mod server;
 mod wire;

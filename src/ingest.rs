@@ -22,6 +22,7 @@ mod rate;
 mod redrive;
 mod refusal;
 mod sanitize;
+pub mod sdk;
 mod tape;
 mod unreadable;
 mod verdict;

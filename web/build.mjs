@@ -1,5 +1,5 @@
-// Builds the screen into `dist/`: one page, its script and its style under names that change with what is in them, and beside each file
-// its form in brotli and gzip. Files that are as they were are not written, so that cargo compiles nothing anew.
+// Builds the screen into `dist/`: one page, its script and its style under names that change with what is in them, and the SDK for pages
+// (`../sdk/js`) into `dist/sdk/` under names that do not; beside each file its form in brotli and gzip. Files that are as they were are not written, so that cargo compiles nothing anew.
 import { build } from "esbuild";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -18,6 +18,19 @@ async function bundle() {
   });
   first = needed_at_once(metafile.outputs);
   return new Map(outputFiles.map((file) => [`assets/${file.path.split("/").pop()}`, Buffer.from(file.contents)]));
+}
+
+/** Our SDK: for a script tag, and as a module for pages and for Node.js. */
+async function sdk() {
+  const forms = [["script", "iife", "pulse.js"], ["index", "esm", "pulse.mjs"]];
+  const built = forms.map(async ([entry, format, name]) => {
+    const { outputFiles } = await build({
+      absWorkingDir: join(root, "../sdk/js"), entryPoints: [`src/${entry}.ts`], write: false, bundle: true, format, minify: true, target: "es2020",
+      legalComments: "none", logLevel: "warning",
+    });
+    return [`sdk/${name}`, Buffer.from(outputFiles[0].contents)];
+  });
+  return Promise.all(built);
 }
 
 /** What the entry imports, and what that imports: the page names it, so that all of it is fetched at once. */
@@ -52,7 +65,7 @@ function compressed(files) {
 
 function write(files) {
   let written = 0;
-  for (const folder of ["", "assets"]) {
+  for (const folder of ["", "assets", "sdk"]) {
     mkdirSync(join(dist, folder), { recursive: true });
     for (const entry of readdirSync(join(dist, folder), { withFileTypes: true })) {
       const path = join(folder, entry.name);
@@ -78,7 +91,7 @@ function sources() {
       else hash.update(entry.name).update(readFileSync(path));
     }
   };
-  ["src", "styles"].forEach((folder) => add(join(root, folder)));
+  ["src", "styles", "../sdk/js/src"].forEach((folder) => add(join(root, folder)));
   return hash.update(readFileSync(join(root, "package-lock.json"))).update(readFileSync(join(root, "build.mjs"))).digest("hex");
 }
 
@@ -91,8 +104,10 @@ if (!process.argv.includes("--force") && existsSync(join(dist, "index.html")) &&
 }
 const files = await bundle();
 files.set("index.html", page(files));
+const ours = await sdk();
+ours.forEach(([path, bytes]) => files.set(path, bytes));
 const written = write(compressed(files));
 if (!existsSync(stamp)) writeFileSync(stamp, known);
 writeFileSync(note, state);
-const size = [...files.values()].reduce((sum, bytes) => sum + gzipSync(bytes, { level: 9 }).length, 0);
-console.log(`screen: ${files.size} files, ${(size / 1000).toFixed(1)} kB compressed, ${written} written`);
+const size = (files) => (files.reduce((sum, bytes) => sum + gzipSync(bytes, { level: 9 }).length, 0) / 1000).toFixed(1);
+console.log(`screen and SDK: ${files.size} files, ${size([...files.values()])} kB compressed, ${written} written; ${ours.map(([path, bytes]) => `${path} ${size([bytes])} kB`).join(", ")}`);

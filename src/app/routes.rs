@@ -19,7 +19,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, typed_response};
 use crate::http::server::Call;
-use crate::ingest::{Geo, Ingest, IngestParts};
+use crate::ingest::{Geo, Ingest, IngestParts, sdk};
 use crate::load::LoadStats;
 use crate::log::RunningLog;
 use crate::query::http::{QueryApi, warn_of_missing_limits};
@@ -131,6 +131,9 @@ impl<L: RunningLog> Routes<L> {
             match ingest.answer(call).await {
                 Ok(response) => return response,
                 Err(other) => call = other,
+            }
+            if let Some(response) = sdk::answer(&call) {
+                return response;
             }
         }
         if let Some(query) = &self.query {

@@ -7,6 +7,7 @@ const { chromium } = require("playwright-core");
 
 const { RUNS, SDKS, NODE_PATH, ORDERS = "6" } = process.env;
 const over = new Promise((done) => process.stdin.on("end", done).resume());
+const OURS = "@pulse-analytics/sdk";
 const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 
 // In the page: `order(n)`, `customer` and `user` are given, `numbers` are those of the orders; `load` is a script of the SDK, `module` one
@@ -66,14 +67,23 @@ const sdks = {
     run: `init({domain: KEY, endpoint: HOST + "/api/event", captureOnLocalhost: true, logging: false});
       for (const n of numbers) track("order", {props: order(n)});`,
   },
+  [OURS]: {
+    tag: "",
+    run: `pulse.identify(user, customer);
+      for (const n of numbers) pulse.track("order", order(n));`,
+  },
 };
 
-function page(sdk, { run: name, host, key }) {
-  const { load, module, names, run } = sdks[sdk];
-  const customer = { sdk: `${sdk} (browser)`, run: name, team: "blue" };
+const { version } = JSON.parse(fs.readFileSync(path.join(__dirname, "../../sdk/js/package.json")));
+const versionOf = (sdk) => (sdk === OURS ? version : JSON.parse(fs.readFileSync(path.join(NODE_PATH, sdk, "package.json"))).version);
+
+function page(sdk, { run: name, host, key }, { tag: attributes, kind = "browser" }) {
+  const { load, module, names, run, tag } = attributes === undefined ? sdks[sdk] : { tag: attributes, run: "" };
+  const customer = { sdk: `${sdk} (${kind})`, run: name, team: "blue" };
   const user = `${customer.sdk} ${name}`.replace(/[^a-z0-9]+/gi, "-");
   const given = `const [HOST, KEY, user, customer] = ${JSON.stringify([host, key, user, customer])};
     const numbers = [...Array(${ORDERS}).keys()], order = (n) => ({sdk: customer.sdk, run: customer.run, n, total: 12.5});`;
+  if (tag !== undefined) return `<!doctype html><meta charset="utf-8"><title>Shop</title><script src="${host}/sdk/pulse.js" data-key="${key}" ${tag}></script><script>${given}${run}</script>`;
   const script = load ? `<script src="/m/${sdk}/${load}"></script><script>${given}${run}</script>` : "";
   const esm = module ? `<script type="module">import {${names}} from "/m/${sdk}/${module}"; ${given}${run}</script>` : "";
   return `<!doctype html><meta charset="utf-8"><title>Shop</title>${script}${esm}`;
@@ -89,7 +99,7 @@ const site = http.createServer((request, response) => {
   const run = runs.find(({ run }) => run === searchParams.get("run"));
   if (pathname !== "/shop" || !run) return response.writeHead(404).end();
   response.setHeader("content-type", "text/html; charset=utf-8");
-  response.end(page(searchParams.get("sdk"), run));
+  response.end(page(searchParams.get("sdk"), run, tabs.get(searchParams.get("tab")) ?? {}));
 });
 
 async function visit(browser, sdk, { run }) {
@@ -102,12 +112,50 @@ async function visit(browser, sdk, { run }) {
   if (process.env.VERBOSE) tab.on("console", (line) => console.error(sdk, line.text()));
   const query = new URLSearchParams({ sdk, run, utm_source: "news", utm_medium: "email" });
   await tab.goto(`http://localhost:${site.address().port}/shop?${query}`, { waitUntil: "commit" });
-  const { version } = JSON.parse(fs.readFileSync(path.join(NODE_PATH, sdk, "package.json")));
-  console.log(JSON.stringify({ sdk: `${sdk} (browser)`, run, version, sent: Number(ORDERS) }));
+  console.log(JSON.stringify({ sdk: `${sdk} (browser)`, run, version: versionOf(sdk), sent: Number(ORDERS) }));
   await over;
   await tab.goto("about:blank");
   await context.close();
   if (problems.length) console.log(JSON.stringify({ sdk: `${sdk} (browser)`, run, problem: problems.join("; ") }));
+}
+
+/** The tabs of one visitor, by what their script tags say. */
+const tabs = new Map([
+  ["closed", { tag: 'data-flush-at="1"', kind: "tabs" }],
+  ["crashed", { tag: 'data-flush-interval="3600000"', kind: "tabs" }],
+  ["offline", { tag: 'data-flush-interval="500"', kind: "tabs" }],
+]);
+/** A clock that is three days behind. */
+const BEHIND = `{ const Right = Date, now = () => Right.now() - 259_200_000;
+  Date = class extends Right { constructor(...given) { given.length ? super(...given) : super(now()); } static now() { return now(); } }; }`;
+
+// Tabs of one visitor whose clock is wrong: one is closed while it sends, one crashes with all it has to send, and one, without a network
+// at first, and loaded again, sends the rest.
+async function visitInTabs(browser, { run }) {
+  const sdk = `${OURS} (tabs)`;
+  const context = await browser.newContext({ userAgent: AGENT, viewport: { width: 1280, height: 720 }, locale: "de-DE" });
+  await context.addInitScript(BEHIND);
+  const open = async (tab, numbers) => {
+    const opened = await context.newPage();
+    opened.setDefaultNavigationTimeout(0);
+    if (process.env.VERBOSE) opened.on("console", (line) => console.error(sdk, line.text()));
+    const query = new URLSearchParams({ sdk: OURS, tab, run, utm_source: "news", utm_medium: "email" });
+    await opened.goto(`http://localhost:${site.address().port}/shop?${query}`);
+    if (tab === "offline") await context.setOffline(true);
+    await opened.evaluate(`pulse.identify(user, customer); for (const n of ${JSON.stringify(numbers)}) pulse.track("order", order(n))`);
+    return opened;
+  };
+  const [first, second, third] = [0, 1, 2].map((part) => [...Array(Number(ORDERS)).keys()].filter((n) => n % 3 === part));
+  await (await open("closed", first)).close();
+  const crashing = await open("crashed", second);
+  await Promise.all([crashing.waitForEvent("crash", { timeout: 0 }), crashing.goto("chrome://crash").catch(() => {})]);
+  const last = await open("offline", third);
+  await last.evaluate("pulse.flush()");
+  await context.setOffline(false);
+  await last.reload();
+  console.log(JSON.stringify({ sdk, run, version: versionOf(OURS), sent: Number(ORDERS) }));
+  await over;
+  await context.close();
 }
 
 site.listen(0, "localhost", async () => {
@@ -115,7 +163,8 @@ site.listen(0, "localhost", async () => {
   const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-blink-features=AutomationControlled"];
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
   const wanted = SDKS ? SDKS.split(",") : Object.keys(sdks);
-  await Promise.all(runs.flatMap((run) => wanted.map((sdk) => visit(browser, sdk, run).catch((problem) => console.error(sdk, problem)))));
+  const visits = runs.flatMap((run) => [...wanted.map((sdk) => visit(browser, sdk, run)), ...(wanted.includes(OURS) ? [visitInTabs(browser, run)] : [])]);
+  await Promise.all(visits.map((visit) => visit.catch((problem) => console.error(problem))));
   await browser.close();
   process.exit(0);
 });

@@ -75,9 +75,17 @@ const sdks = {
     umami.init({ userAgent: agent });
     await Promise.allSettled(numbers.map((n) => umami.track({ id: user, name: "order", url: "/a?utm_source=news", hostname: "shop.example", data: order(n) })));
   },
+  async "@pulse-analytics/sdk"(sdk, { host, key, user, customer, order }) {
+    const { createPulse } = await import("../../web/dist/sdk/pulse.mjs");
+    const pulse = createPulse({ key, host, flushInterval: 100, flushAt: 5 });
+    pulse.identify(user, customer, { anonymousId: `d-${user}` });
+    for (const n of numbers) pulse.track("order", order(n), { userId: user });
+    await pulse.close(600_000);
+  },
 };
 
 const version = (sdk) => {
+  if (sdk === "@pulse-analytics/sdk") return require("../../sdk/js/package.json").version;
   const folders = require.resolve.paths("x").map((path) => `${path}/${sdk}/package.json`);
   return require(folders.find((path) => require("fs").existsSync(path))).version;
 };

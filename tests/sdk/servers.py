@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import re
+import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 
@@ -15,6 +17,10 @@ import posthog as _  # noqa: F401
 import rudderstack.analytics as _  # noqa: F401
 import segment.analytics as _  # noqa: F401
 import snowplow_tracker as _  # noqa: F401
+
+OURS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../sdk/python")
+sys.path.insert(0, OURS)
+import pulse_analytics  # noqa: E402
 
 NUMBERS = range(int(os.environ.get("ORDERS", "12")))
 logging.disable(logging.CRITICAL)
@@ -104,6 +110,44 @@ def snowplow(of):
     tracker.flush(is_async=False)
 
 
+def ours(of):
+    client = pulse_analytics.Pulse(of.key, of.host, flush_at=5, flush_interval=0.1)
+    client.identify(of.user, of.customer, anonymous_id=f"d-{of.user}")
+    for n in NUMBERS:
+        client.track("order", of.user, of.order(n))
+    client.close(600)
+
+
+# One process is killed with all that it has to send; the next finds it, and forks another that sends some as well.
+PROCESS = """
+import json, os, signal, sys
+from pulse_analytics import Pulse
+
+key, host, disk, user, orders, part = json.loads(sys.argv[1])
+client = Pulse(key, host, disk=disk, flush_interval=3600 if part == 0 else 0.1, on_error=lambda problem: None)
+send = lambda part: [client.track("order", user, order) for order in orders if order["n"] % 3 == part]
+send(part)
+if part == 0:
+    os.kill(os.getpid(), signal.SIGKILL)
+if (child := os.fork()) == 0:
+    send(2)
+    client.close(600)
+    os._exit(0)
+client.close(600)
+os.waitpid(child, 0)
+"""
+
+
+def ours_on_disk(of):
+    orders = [of.order(n) for n in NUMBERS]
+    with tempfile.TemporaryDirectory() as folder:
+        for part in (0, 1):
+            given = json.dumps([of.key, of.host, os.path.join(folder, "queue"), of.user, orders, part])
+            process = subprocess.Popen([sys.executable, "-c", PROCESS, given], env={**os.environ, "PYTHONPATH": OURS})
+            STARTED.append(process)
+            process.wait()
+
+
 # By package; two registries have a package of this name.
 SDKS = {
     "segment-analytics-python": segment,
@@ -112,11 +156,14 @@ SDKS = {
     "amplitude-analytics": amplitude,
     "mixpanel": mixpanel,
     "snowplow-tracker": snowplow,
+    "pulse-analytics": ours,
+    "pulse-analytics (disk)": ours_on_disk,
 }
+STARTED = []
 
 
 def attempt(package, of):
-    version = importlib.metadata.version(package)
+    version = pulse_analytics.__version__ if package.startswith("pulse-") else importlib.metadata.version(package)
     say({"sdk": of.name, "run": of.run, "version": version, "sent": len(NUMBERS)})
     try:
         SDKS[package](of)
@@ -138,4 +185,6 @@ for each in json.loads(os.environ["RUNS"]):
 for thread in threads:
     thread.start()
 sys.stdin.read()
+for process in STARTED:
+    process.kill()
 os._exit(0)

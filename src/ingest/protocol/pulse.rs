@@ -5,6 +5,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value as Json, json};
 
 use super::{Delivery, Head, Protocol, Received, flat};
+use crate::auth::{AuthError, credential};
 use crate::event::field::Field;
 use crate::http::respond::{ApiError, Body, json_response};
 use crate::ingest::draft::{Draft, FactKind, Scope};
@@ -23,6 +24,16 @@ pub(in crate::ingest) const ENVELOPE: Envelope = Envelope { sent_at: "sentAt", .
 impl Protocol for Pulse {
     fn paths(&self) -> &'static [&'static str] {
         &["/v1/events"]
+    }
+
+    /// In the headers, or else in the address: a page may send to another origin without asking first only if it sets no header.
+    fn credential(&self, head: &Head) -> Result<Option<String>, AuthError> {
+        Ok(credential::in_headers(&head.headers)?.or_else(|| credential::in_query(head.query(), "key")))
+    }
+
+    /// For the same reason.
+    fn finds_gzip(&self) -> bool {
+        true
     }
 
     fn check(&self, head: &Head) -> Result<Delivery, ApiError> {

@@ -269,6 +269,19 @@ pub(super) fn events() -> Vec<Case> {
         Case { path: "/v1/event".to_owned(), ..named("no such path", one()) },
         Case { path: "/v1/events?a=b".to_owned(), ..named("with a query", one()) },
     ]);
+    let from_page = |name: &str, key: &str, body: Vec<u8>| Case {
+        path: format!("/v1/events?key={key}"),
+        headers: vec![("content-type", "text/plain".to_owned())],
+        ..post(name, body)
+    };
+    cases.extend([
+        from_page("key in the address", WRITE, event("").into()),
+        from_page("gzip of a page", WRITE, gzip(&event(""))),
+        from_page("wrong key in the address", "nonsense", event("").into()),
+        from_page("read key in the address", READ, event("").into()),
+        from_page("no key in the address", "", event("").into()),
+        from_page("two keys, the header's is meant", WRITE, event("").into()).with("authorization", "Bearer nonsense"),
+    ]);
     cases
 }
 

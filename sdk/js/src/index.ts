@@ -1,0 +1,82 @@
+/** The SDK of pulse, for pages and for servers. */
+import { newId } from "./id";
+import { pageOf } from "./page";
+import { createSender } from "./sender";
+import type { Extra, Options, Properties, Pulse } from "./types";
+
+export type { Extra, Options, Problem, Properties, Pulse, Store } from "./types";
+
+const LONGEST_SESSION = 24 * 3_600_000;
+
+/** What is known of the visitor, as it is kept: anonymous id, user id, session (id, start, last event), and whether it may be collected. */
+interface Visitor {
+  a?: string | undefined;
+  u?: string | undefined;
+  s?: [id: string, start: number, last: number] | undefined;
+  o?: boolean;
+}
+
+export function createPulse<Events extends { [Name in keyof Events]: object } = { [name: string]: Properties }>(options: Options): Pulse<Events> {
+  const isPage = typeof document !== "undefined";
+  const { sessionGap = 1_800_000 } = options;
+  if (!options.key || !options.host) throw new TypeError("pulse: `key` and `host` are needed");
+  const place = `pulse:${options.key}`;
+  const sender = createSender(options, isPage);
+  const page = isPage ? pageOf() : undefined;
+  let visitor: Visitor = {};
+
+  // Read each time: another tab may have changed it.
+  const known = (): Visitor => {
+    try {
+      if (isPage) visitor = JSON.parse(localStorage.getItem(place) ?? "null") ?? visitor;
+    } catch {}
+    return visitor;
+  };
+  const know = (changed: Visitor) => {
+    visitor = changed;
+    try {
+      if (isPage) localStorage.setItem(place, JSON.stringify(changed));
+    } catch {}
+  };
+  const isAllowed = () => {
+    const { globalPrivacyControl, doNotTrack } = (isPage ? navigator : {}) as { globalPrivacyControl?: boolean; doNotTrack?: string };
+    const objects = !options.ignorePrivacySignals && (globalPrivacyControl || doNotTrack === "1");
+    return known().o ?? !(objects || options.requireOptIn);
+  };
+
+  /** The visitor as it is in this event, whose session this is. */
+  const present = (userId?: string): Visitor => {
+    const { a, u, s, o } = known();
+    const now = Date.now();
+    const goes = s && Math.abs(now - s[2]) <= sessionGap && Math.abs(now - s[1]) <= LONGEST_SESSION;
+    know({ a: a ?? newId(), u: userId ?? u, s: sessionGap ? (goes ? [s[0], s[1], now] : [newId(), now, now]) : undefined, ...(o !== undefined && { o }) });
+    return visitor;
+  };
+
+  const send = (type: string, what: object, extra: Extra = {}, userId?: string) => {
+    try {
+      if (!isAllowed()) return;
+      const { a, u, s } = isPage ? present(userId) : { a: undefined, u: userId, s: undefined };
+      const { eventId = newId(), timestamp = Date.now(), context, ...ids } = extra;
+      const event = { type, eventId, timestamp, anonymousId: a, userId: u, sessionId: s?.[0], ...ids, context: page ? page.context(context) : context, ...what };
+      sender.add(eventId, JSON.stringify(event));
+    } catch (problem) {
+      // Nothing of this may end what it is part of.
+      sender.report("event_unreadable", String(problem));
+    }
+  };
+
+  const pulse: Pulse<Events> = {
+    track: (name, properties, extra) => send(name, { properties }, extra),
+    page: (properties, extra) => send("page", { properties }, extra),
+    identify: (userId, traits, extra) => send("identify", { traits }, extra, userId),
+    group: (groupId, traits, extra) => send("group", { properties: { ...traits, groupId } }, extra),
+    reset: () => know({ ...("o" in known() && { o: visitor.o! }) }),
+    optIn: () => know({ ...known(), o: true }),
+    optOut: () => (know({ o: false }), sender.forget()),
+    flush: () => sender.flush(),
+    close: (timeout = 10_000) => sender.close(timeout),
+  };
+  page?.begin(options, pulse as unknown as Pulse, sender.leave);
+  return pulse;
+}

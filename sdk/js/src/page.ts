@@ -1,0 +1,63 @@
+import type { Options, Properties, Pulse } from "./types";
+import { watchVitals } from "./vitals";
+
+const DOWNLOAD = /\.(7z|avi|csv|dmg|docx?|exe|gz|key|midi?|mov|mp[34]|mpe?g|pdf|pkg|pptx?|rar|rtf|tar|tgz|txt|wav|wmv|xlsx?|xz|zip)$/i;
+
+/** The page: what the context of an event is, and from `begin` on events for pages, links, forms and vitals as `options` say. */
+export function pageOf() {
+  let shown = location.href;
+  let from = document.referrer;
+  const context = (more?: Properties) => ({
+    page: { url: location.href, title: document.title, referrer: from },
+    screen: { width: screen.width, height: screen.height, density: devicePixelRatio },
+    locale: navigator.language,
+    timezone: Intl.DateTimeFormat().resolvedOptions().timeZone,
+    ...more,
+  });
+  const on = (target: EventTarget, type: string, then: (event: any) => void) => target.addEventListener(type, then, true);
+
+  const begin = (options: Options, pulse: Pulse, leave: () => void) => {
+    const navigated = () => {
+      const bare = (url: string) => url.split("#")[0];
+      if (bare(location.href) === bare(shown)) return;
+      from = shown;
+      shown = location.href;
+      pulse.page();
+    };
+    const watchHistory = () => {
+      for (const name of ["pushState", "replaceState"] as const) {
+        const changes = history[name];
+        history[name] = function (...change) {
+          changes.apply(this, change);
+          navigated();
+        };
+      }
+      on(window, "popstate", navigated);
+      // Back to a page that the browser has kept.
+      on(window, "pageshow", ({ persisted }) => persisted && pulse.page());
+      pulse.page();
+    };
+
+    const clicked = ({ type, target, button }: MouseEvent) => {
+      const link = (target as Element).closest?.<HTMLAnchorElement>("a[href]");
+      if (!link || (type === "auxclick" && button !== 1)) return;
+      const properties = { url: link.href, text: link.innerText.slice(0, 100) };
+      if (options.downloads && (link.hasAttribute("download") || DOWNLOAD.test(link.pathname))) pulse.track("file_download", properties);
+      else if (options.outbound && /^http/.test(link.protocol) && link.host !== location.host) pulse.track("outbound_link", properties);
+    };
+
+    const start = () => {
+      if (options.pages ?? true) watchHistory();
+      if (options.outbound || options.downloads) on(document, "click", clicked), on(document, "auxclick", clicked);
+      // What was entered is nobody's business.
+      if (options.forms) on(document, "submit", ({ target }) => pulse.track("form_submit", { id: target.id, name: target.getAttribute("name"), action: target.action }));
+      if (options.vitals) watchVitals((vitals) => pulse.track("web_vitals", vitals));
+      on(document, "visibilitychange", () => document.visibilityState === "hidden" && leave());
+      on(window, "pagehide", leave);
+    };
+    // Shown to nobody yet, and perhaps never.
+    if ((document as { prerendering?: boolean }).prerendering) on(document, "prerenderingchange", start);
+    else start();
+  };
+  return { context, begin };
+}

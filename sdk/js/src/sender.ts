@@ -1,0 +1,221 @@
+import { bestStore, earlyStore, memoryStore } from "./store";
+import type { Options, Problem, Store } from "./types";
+
+/** Most characters of a batch; of one whose request may outlive its page, for browsers take 64 KiB of them at a time. */
+const BATCH = 200_000;
+const LAST = 28_000;
+/** What is longer is compressed. */
+const COMPRESS = 1_000;
+/** Longest wait for an answer, and first and longest wait before another attempt. */
+const PATIENCE = 30_000;
+const FIRST_RETRY = 1_000;
+const LONGEST_RETRY = 300_000;
+/** Longest that a server may ask to be left alone. */
+const LONGEST_AFTER = 3_600_000;
+
+type Queued = [id: string, event: string];
+
+/** What became of a request: it is settled, is to be sent in smaller pieces, or again after some time. */
+type Fate = { done: true } | { smaller: true } | { again: number; code: string; message: string };
+
+export interface Sender {
+  report(code: string, message: string): void;
+  add(id: string, event: string): void;
+  /** Sends what waits; whether nothing is left. */
+  flush(): Promise<boolean>;
+  close(timeout: number): Promise<boolean>;
+  /** Sends what this page has made, in a way that outlives it. */
+  leave(): void;
+  forget(): void;
+}
+
+export function createSender(options: Options, isPage: boolean): Sender {
+  const { key, host, flushAt = 20, flushInterval = 2_000, maxQueue = 10_000 } = options;
+  const url = `${host.replace(/\/+$/, "")}/v1/events?key=${encodeURIComponent(key)}`;
+  const name = `pulse:${key}`;
+  let opening: Promise<Store> | undefined;
+  const opened = () => (opening ??= options.store || !isPage ? Promise.resolve(options.store ?? memoryStore()) : bestStore(name));
+  /** Where an event waits until the store has it: this alone is done before `add` returns, whatever becomes of the page then. */
+  const early = isPage && !options.store ? earlyStore(`${name}+`) : memoryStore();
+  /** Made here and not known to be sent; `kept` once the store has it. */
+  const fresh = new Map<string, { event: string; kept: boolean }>();
+  /** On their way in a request that outlives the page, or there already and not to be taken out of the store. */
+  const flying = new Set<string>();
+  let waiting = 0;
+  let failures = 0;
+  let most = 500;
+  let isResting = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let running: Promise<boolean> | undefined;
+  let problem = "";
+
+  const report = (code: string, message: string, eventId?: string) => {
+    try {
+      options.onError?.({ code, message, eventId } as Problem);
+    } catch {}
+  };
+
+  const wake = (delay: number) => {
+    if (isResting) return;
+    if (!delay) clearTimeout(timer), (timer = undefined);
+    timer ??= setTimeout(() => ((timer = undefined), void flush()), delay);
+  };
+
+  const rest = (delay: number) => {
+    clearTimeout(timer);
+    isResting = true;
+    timer = setTimeout(() => ((isResting = false), (timer = undefined), void flush()), delay);
+  };
+
+  const add = (id: string, event: string) => {
+    if (Math.max(waiting, fresh.size) >= maxQueue) return report("queue_full", `${maxQueue} events wait already`, id);
+    waiting++;
+    const one = { event, kept: false };
+    fresh.set(id, one);
+    early.add(id, event).catch(() => {});
+    opened()
+      .then((store) => store.add(id, event))
+      .then(
+        () => ((one.kept = true), early.remove([id])),
+        (problem) => report("not_kept", `it waits in memory alone: ${problem}`, id),
+      )
+      .catch(() => {});
+    wake(fresh.size < flushAt ? flushInterval : 0);
+  };
+
+  /** The next batch: what is kept, by whatever page, and what is not kept yet. */
+  const take = async (): Promise<Queued[]> => {
+    const known = [...fresh].filter(([, { kept }]) => kept).map(([id]) => id);
+    const count = most + flying.size;
+    const read = async (store: Store) => store.first(count).catch(() => ({ events: [] as Queued[], total: -1 }));
+    const { events: others } = await read(early);
+    const { events, total } = await read(await opened());
+    const ids = new Set(events.map(([id]) => id));
+    // What was kept and is not there any more was sent by another page.
+    if (total === events.length) known.forEach((id) => ids.has(id) || fresh.delete(id));
+    for (const [id, { event }] of fresh) others.push([id, event]);
+    for (const one of others) if (!ids.has(one[0])) ids.add(one[0]), events.push(one);
+    waiting = Math.max(total, fresh.size);
+    let size = 0;
+    return events.filter(([id]) => !flying.has(id)).filter(([, event], at) => at < most && ((size += event.length) < BATCH || !at));
+  };
+
+  const settle = async (ids: string[]) => {
+    ids.forEach((id) => fresh.delete(id));
+    waiting = Math.max(0, waiting - ids.length);
+    for (const store of [early, await opened()]) await store.remove(ids).catch(() => ids.forEach((id) => flying.add(id)));
+  };
+
+  const judge = async (batch: Queued[], response: Response): Promise<Fate> => {
+    const { status, headers } = response;
+    const answer = await response.json().catch(() => null);
+    // Anything may stand between: what does not speak as pulse does has taken nothing.
+    if (answer && (status === 200 || status === 400) && Array.isArray(answer.rejected)) {
+      for (const { eventId, code, message } of answer.rejected) report(code, message, eventId);
+      return { done: true };
+    }
+    if ((status === 400 && answer?.code) || status === 413) {
+      if (batch.length > 1) return { smaller: true };
+      report(answer?.code ?? "refused", answer?.message ?? `the server answers ${status}`, batch[0]![0]);
+      return { done: true };
+    }
+    const after = headers.get("retry-after");
+    const seconds = Number(after) || (Date.parse(after ?? "") - Date.now()) / 1000 || 0;
+    const isRefused = status > 400 && status < 500 && status !== 429 && status !== 408;
+    return { again: isRefused ? LONGEST_RETRY : seconds * 1000, code: answer?.code ?? "unreachable", message: `the server answers ${status}` };
+  };
+
+  const post = async (batch: Queued[], isLast?: boolean): Promise<Fate> => {
+    const aborter = new AbortController();
+    const patience = setTimeout(() => aborter.abort(), PATIENCE);
+    const ids = batch.map(([id]) => id);
+    try {
+      const text = `{"batch":[${batch.map(([, event]) => event).join()}],"sentAt":${Date.now()}}`;
+      let body = new Blob([text], { type: "text/plain" });
+      if (!isLast && text.length > COMPRESS && typeof CompressionStream === "function") {
+        const bytes = await new Response(body.stream().pipeThrough(new CompressionStream("gzip"))).arrayBuffer();
+        body = new Blob([bytes], { type: "text/plain" });
+      }
+      const keepalive = isPage && body.size <= LAST;
+      if (keepalive) ids.forEach((id) => flying.add(id));
+      // Nothing in it that would make a browser ask first.
+      return await judge(batch, await fetch(url, { method: "POST", body, keepalive, credentials: "omit", signal: aborter.signal }));
+    } catch (problem) {
+      return { again: 0, code: "unreachable", message: String(problem) };
+    } finally {
+      clearTimeout(patience);
+      ids.forEach((id) => flying.delete(id));
+    }
+  };
+
+  /** Sends a batch; `undefined` if there is none, else whether it is settled. */
+  const sendOne = async (): Promise<boolean | undefined> => {
+    const batch = await take();
+    if (!batch.length) return undefined;
+    const fate = await post(batch);
+    if ("smaller" in fate) return (most = Math.ceil(batch.length / 2)), true;
+    if ("again" in fate) {
+      if (problem !== fate.message) report(fate.code, (problem = fate.message));
+      // Full jitter: clients that failed together do not come back together.
+      rest(Math.min(fate.again, LONGEST_AFTER) + Math.random() * Math.min(LONGEST_RETRY, FIRST_RETRY * 2 ** failures++));
+      return false;
+    }
+    failures = 0;
+    problem = "";
+    most = Math.min(500, most * 2);
+    return await settle(batch.map(([id]) => id)), true;
+  };
+
+  const sendAll = async (): Promise<boolean> => {
+    let sent;
+    while ((sent = await sendOne()));
+    return sent === undefined;
+  };
+
+  const locks = isPage && !options.store ? (navigator as { locks?: LockManager }).locks : undefined;
+  // Of all pages one sends at a time; what two send all the same counts once, for it has one id.
+  const alone = async (): Promise<boolean> => {
+    if (!locks) return sendAll();
+    let has = false;
+    const sent = await locks.request(name, { ifAvailable: true }, async (lock) => ((has = !!lock), has && sendAll()));
+    if (!has) wake(flushInterval);
+    return sent;
+  };
+
+  const flush = (): Promise<boolean> => {
+    if (isResting) return Promise.resolve(false);
+    return (running ??= alone()
+      .catch(() => (wake(flushInterval), false))
+      .finally(() => (running = undefined)));
+  };
+
+  const close = async (timeout: number): Promise<boolean> => {
+    const until = performance.now() + timeout;
+    while (!(await flush())) {
+      if (performance.now() >= until) return clearTimeout(timer), (isResting = true), false;
+      await new Promise((done) => setTimeout(done, 50));
+    }
+    return true;
+  };
+
+  const leave = () => {
+    let size = 0;
+    // One that is to be left alone is, unless this is the only place where an event is.
+    const due = [...fresh].filter(([id, { kept }]) => !flying.has(id) && !(isResting && kept));
+    const batch = due.map(([id, { event }]): Queued => [id, event]).filter(([, event]) => (size += new Blob([event]).size + 1) < LAST - 99);
+    if (batch.length) void post(batch, true).then((fate) => ("done" in fate ? settle(batch.map(([id]) => id)) : undefined));
+  };
+
+  const forget = () => {
+    fresh.clear();
+    waiting = 0;
+    for (const store of [early, opened()]) Promise.resolve(store).then((store) => store.clear()).catch(() => {});
+  };
+
+  if (isPage) {
+    addEventListener("online", () => (isResting = false, wake(0)));
+    // What an earlier page could not send.
+    wake(flushInterval);
+  }
+  return { report, add, flush, close, leave, forget };
+}

@@ -1,0 +1,93 @@
+import type { Store } from "./types";
+
+/** In memory, and gone with it. */
+export function memoryStore(): Store {
+  const kept = new Map<string, string>();
+  return {
+    add: async (id, event) => kept.set(id, event),
+    first: async (count) => ({ events: [...kept].slice(0, count), total: kept.size }),
+    remove: async (ids) => ids.forEach((id) => kept.delete(id)),
+    clear: async () => kept.clear(),
+  };
+}
+
+/** One item an event, so that tabs need not agree on anything. What `add` does is done before it returns. */
+function localStore(prefix: string): Store {
+  const ids = () => Object.keys(localStorage).filter((key) => key.startsWith(prefix)).sort();
+  const remove = (keys: string[]) => keys.forEach((key) => localStorage.removeItem(key));
+  return {
+    add: async (id, event) => localStorage.setItem(prefix + id, event),
+    first: async (count) => {
+      const all = ids();
+      const read = all.slice(0, count).map((key) => [key.slice(prefix.length), localStorage.getItem(key)]);
+      return { events: read.filter((one) => one[1]) as [string, string][], total: all.length };
+    },
+    remove: async (gone) => remove(gone.map((id) => prefix + id)),
+    clear: async () => remove(ids()),
+  };
+}
+
+function indexedStore(name: string): Store {
+  let opening: Promise<IDBDatabase> | undefined;
+  const open = () =>
+    (opening ??= new Promise<IDBDatabase>((done, fail) => {
+      const request = indexedDB.open(name, 1);
+      request.onupgradeneeded = () => request.result.createObjectStore("events");
+      request.onerror = () => fail(request.error);
+      request.onsuccess = () => {
+        const database = request.result;
+        // The browser may take it away, as when the user clears what sites keep: it is opened again.
+        const forget = () => (opening = undefined);
+        database.onclose = forget;
+        database.onversionchange = () => (forget(), database.close());
+        done(database);
+      };
+    }).catch((problem) => {
+      opening = undefined;
+      throw problem;
+    }));
+  const run = async <Result extends unknown[]>(mode: IDBTransactionMode, work: (events: IDBObjectStore) => { [I in keyof Result]: IDBRequest<Result[I]> }) => {
+    const database = await open();
+    return new Promise<Result>((done, fail) => {
+      const transaction = database.transaction("events", mode);
+      const requests = work(transaction.objectStore("events"));
+      transaction.oncomplete = () => done(requests.map((request) => request.result) as Result);
+      transaction.onabort = () => fail(transaction.error);
+      transaction.commit?.();
+    });
+  };
+  return {
+    add: (id, event) => run("readwrite", (events) => [events.put(event, id)]),
+    first: async (count) => {
+      const [ids, found, total] = await run<[IDBValidKey[], string[], number]>("readonly", (events) => [
+        events.getAllKeys(null, count),
+        events.getAll(null, count),
+        events.count(),
+      ]);
+      return { events: ids.map((id, at) => [id as string, found[at]!]), total };
+    },
+    remove: (ids) => run("readwrite", (events) => ids.map((id) => events.delete(id))),
+    clear: () => run("readwrite", (events) => [events.clear()]),
+  };
+}
+
+/** What needs no waiting for. */
+export function earlyStore(prefix: string): Store {
+  try {
+    if (localStorage.length >= 0) return localStore(prefix);
+  } catch {}
+  return memoryStore();
+}
+
+/** The best that there is: a browser may refuse either to a page, or have none. */
+export async function bestStore(name: string): Promise<Store> {
+  const stores = [() => indexedStore(name), () => localStore(name + ":")];
+  for (const make of stores) {
+    try {
+      const store = make();
+      await store.first(1);
+      return store;
+    } catch {}
+  }
+  return memoryStore();
+}

@@ -1,0 +1,145 @@
+"""The client against a server that is as bad as it is told to be."""
+import collections
+import gzip
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+from pulse_analytics import Pulse
+
+# For what must happen at some time.
+PATIENCE = 120
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers with the statuses in `answers`, one a request, and then with 200."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        self.answers, self.batches, self.stored = collections.deque(), [], collections.Counter()
+        self.most = 1_000
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
+        events, server = body["batch"], self.server
+        server.batches.append(body)
+        status, text = server.answers.popleft() if server.answers else (200, None)
+        if len(events) > server.most:
+            status = 413
+        if status == 200 and text is None:
+            server.stored.update(event["eventId"] for event in events)
+            text = json.dumps({"accepted": len(events), "rejected": []})
+        text = (text or json.dumps({"code": "log_unavailable", "message": "try again"})).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+class ClientTest(unittest.TestCase):
+    def setUp(self):
+        self.server, self.problems = Server(), []
+        self.addCleanup(self.server.server_close)
+        self.addCleanup(self.server.shutdown)
+
+    def client(self, **given):
+        client = Pulse("k", self.server.address, **{"on_error": self.problems.append, "flush_interval": 0.05, **given})
+        self.addCleanup(client.close, 0)
+        return client
+
+    def assert_stored(self, count):
+        self.assertEqual((len(self.server.stored), sum(self.server.stored.values())), (count, count))
+
+    def test_what_threads_send_at_once_arrives_once(self):
+        client = self.client()
+        threads = [threading.Thread(target=lambda: [client.track("a", "u", {"x": 1}) for _ in range(200)]) for _ in range(8)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        self.assertTrue(client.flush(PATIENCE))
+        self.assert_stored(1_600)
+        self.assertEqual(self.problems, [])
+
+    def test_what_was_not_taken_is_sent_again_with_the_time_of_then(self):
+        self.server.answers.extend([(503, None), (429, None), (200, "<html>sign in</html>")])
+        client = self.client()
+        client.track("a", "u")
+        self.assertTrue(client.flush(PATIENCE))
+        self.assert_stored(1)
+        first, last = self.server.batches[0], self.server.batches[-1]
+        self.assertEqual((len(self.server.batches), first["batch"]), (4, last["batch"]))
+        self.assertGreater(last["sentAt"], first["sentAt"])
+        self.assertEqual([problem.code for problem in self.problems], ["log_unavailable", "unreachable"])
+
+    def test_a_batch_that_is_too_large_is_cut(self):
+        self.server.most = 3
+        client = self.client()
+        for _ in range(20):
+            client.track("a", "u")
+        self.assertTrue(client.flush(PATIENCE))
+        self.assert_stored(20)
+
+    def test_what_is_refused_for_ever_is_told_and_not_sent_again(self):
+        refused = {"accepted": 0, "rejected": [{"index": 0, "eventId": "e", "code": "user_required", "message": "m"}]}
+        self.server.answers.append((400, json.dumps(refused)))
+        client = self.client()
+        client.track("a", event_id="e")
+        self.assertTrue(client.flush(PATIENCE))
+        self.assertEqual([(problem.code, problem.event_id) for problem in self.problems], [("user_required", "e")])
+        self.assertEqual(len(self.server.batches), 1)
+
+    def test_what_cannot_be_sent_is_told(self):
+        client = self.client(flush_interval=3_600, max_queue=2)
+        client.track("a", "u", {"x": float("nan")})
+        client.track("a", "u", nobody="x")
+        for _ in range(3):
+            client.track("a", "u")
+        self.assertEqual([problem.code for problem in self.problems], ["event_unreadable", "event_unreadable", "queue_full"])
+
+    def test_children_send_what_is_theirs_and_nothing_of_their_parent(self):
+        for disk in (None, os.path.join(tempfile.mkdtemp(), "queue")):
+            self.server.stored.clear()
+            client = self.client(disk=disk)
+            children = []
+            for _ in range(4):
+                client.track("a", "u")
+                if (child := os.fork()) == 0:
+                    [client.track("a", "u") for _ in range(50)]
+                    os._exit(not client.close(PATIENCE))
+                children.append(child)
+            self.assertEqual([os.waitpid(child, 0)[1] for child in children], [0, 0, 0, 0])
+            self.assertTrue(client.close(PATIENCE))
+            self.assert_stored(204)
+
+    def test_what_is_on_disk_survives_a_process_that_is_killed(self):
+        disk = os.path.join(tempfile.mkdtemp(), "queue")
+        script = f"""if True:
+            import os, signal, pulse_analytics
+            client = pulse_analytics.Pulse("k", {self.server.address!r}, disk={disk!r}, flush_interval=3600)
+            [client.track("a", "u") for _ in range(30)]
+            os.kill(os.getpid(), signal.SIGKILL)"""
+        ended = subprocess.run([sys.executable, "-c", script], check=False)
+        self.assertEqual((ended.returncode, len(self.server.stored)), (-signal.SIGKILL, 0))
+        client = self.client(disk=disk)
+        self.assertTrue(client.flush(PATIENCE))
+        self.assert_stored(30)
+
+
+if __name__ == "__main__":
+    unittest.main()
