@@ -1,14 +1,20 @@
-//! SDKs that people already have, unmodified, from their registries: what they send arrives, and they are content with the answers.
+//! SDKs that people already have, unmodified, from their registries, and our own: what they send arrives, and they are content with the
+//! answers.
 
 mod front;
 mod weather;
 
 use std::path::{Path, PathBuf};
 
+use hyper::header::HeaderName;
+use hyper::{Method, StatusCode};
 use pulse::clickhouse::engine::cache_dir;
 use serde_json::Value;
 
 use crate::harness::Pulse;
+
+/// Most bytes of our own SDK, compressed.
+const MOST_BYTES: usize = 5_000;
 
 /// Where the SDKs are.
 fn modules() -> PathBuf {
@@ -32,6 +38,56 @@ async fn run(pulse: &Pulse, script: &str) -> String {
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{said}");
     said
+}
+
+/// Runs tests of our own SDKs that need no pulse: servers of theirs do what the real one would need minutes for.
+async fn run_tests(program: &str, arguments: &[&str], folder: &str) {
+    let output = tokio::process::Command::new(program)
+        .args(arguments)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+        .env("NODE_PATH", modules())
+        .output()
+        .await
+        .unwrap_or_else(|problem| panic!("{program} does not run: {problem}"));
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success(), "{said}");
+}
+
+#[tokio::test]
+async fn our_sdk_tells_what_happens_in_a_page_and_keeps_to_what_its_visitor_wants() {
+    run_tests("node", &["ours.cjs"], "tests/sdk").await;
+}
+
+#[tokio::test]
+async fn our_sdk_for_python_loses_nothing_across_threads_forks_and_kills() {
+    run_tests("python3", &["-m", "unittest", "tests.test_client"], "sdk/python").await;
+}
+
+#[tokio::test]
+async fn our_sdk_is_small_and_any_page_may_load_it() {
+    let pulse = Pulse::start().await;
+    for path in ["/sdk/pulse.js", "/sdk/pulse.mjs"] {
+        let ask = |method: Method, header: &str, value: &str| {
+            let mut request = pulse.http.keyless(method, path, "");
+            request.headers_mut().insert(HeaderName::try_from(header).unwrap(), value.parse().unwrap());
+            request
+        };
+        let response = pulse.http.respond(ask(Method::GET, "accept-encoding", "gzip")).await;
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!((response.status(), &*header("content-encoding")), (StatusCode::OK, "gzip"), "pulse was built without it (`make web`)");
+        assert!(response.body().len() <= MOST_BYTES, "{path} has {} bytes", response.body().len());
+        assert_eq!(
+            ["content-type", "access-control-allow-origin", "cross-origin-resource-policy"].map(header),
+            ["text/javascript; charset=utf-8", "*", "cross-origin"]
+        );
+        assert!(header("cache-control").contains("max-age=3600"));
+        let known = pulse.http.respond(ask(Method::GET, "if-none-match", &header("etag"))).await;
+        assert_eq!((known.status(), known.body().len()), (StatusCode::NOT_MODIFIED, 0));
+        assert_eq!(pulse.http.respond(ask(Method::POST, "accept", "*/*")).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let none = pulse.http.respond(pulse.http.keyless(Method::GET, "/sdk/none.js", "")).await;
+    assert_eq!(none.status(), StatusCode::NOT_FOUND);
+    assert!(pulse.stop().await);
 }
 
 /// Stored events by their ids.

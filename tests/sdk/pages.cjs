@@ -3,10 +3,16 @@
 const fs = require("fs");
 const http = require("http");
 const path = require("path");
+const readline = require("readline");
 const { chromium } = require("playwright-core");
 
 const { RUNS, SDKS, NODE_PATH, ORDERS = "6" } = process.env;
-const over = new Promise((done) => process.stdin.on("end", done).resume());
+// Standard input says what has arrived, a line each (`{sdk, run}`).
+const lines = readline.createInterface({ input: process.stdin });
+const over = new Promise((done) => lines.on("close", done));
+const arrived = new Set();
+lines.on("line", (line) => arrived.add(nameOf(JSON.parse(line))));
+const nameOf = ({ sdk, run }) => `${sdk}, ${run}`;
 const OURS = "@pulse-analytics/sdk";
 const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 
@@ -52,6 +58,9 @@ const sdks = {
       for (const n of numbers) {
         tracker.trackSelfDescribingEvent({event: {schema: "iglu:com.example/order/jsonschema/1-0-0", data: order(n)}});
       }`,
+    // What was refused is sent again with the next event: the visitor goes on to another page, and another.
+    next: `snowplowBrowserTracking.newTracker("t", HOST, {appId: KEY, connectionTimeout: 120_000});
+      snowplowBrowserTracking.trackPageView();`,
   },
   "@jitsu/js": {
     module: "dist/jitsu.es.js",
@@ -77,8 +86,9 @@ const sdks = {
 const { version } = JSON.parse(fs.readFileSync(path.join(__dirname, "../../sdk/js/package.json")));
 const versionOf = (sdk) => (sdk === OURS ? version : JSON.parse(fs.readFileSync(path.join(NODE_PATH, sdk, "package.json"))).version);
 
-function page(sdk, { run: name, host, key }, { tag: attributes, kind = "browser" }) {
-  const { load, module, names, run, tag } = attributes === undefined ? sdks[sdk] : { tag: attributes, run: "" };
+function page(sdk, { run: name, host, key }, { tag: attributes, kind = "browser" }, isNext) {
+  const { load, module, names, run: first, tag, next } = attributes === undefined ? sdks[sdk] : { tag: attributes, run: "" };
+  const run = isNext ? next : first;
   const customer = { sdk: `${sdk} (${kind})`, run: name, team: "blue" };
   const user = `${customer.sdk} ${name}`.replace(/[^a-z0-9]+/gi, "-");
   const given = `const [HOST, KEY, user, customer] = ${JSON.stringify([host, key, user, customer])};
@@ -99,7 +109,7 @@ const site = http.createServer((request, response) => {
   const run = runs.find(({ run }) => run === searchParams.get("run"));
   if (pathname !== "/shop" || !run) return response.writeHead(404).end();
   response.setHeader("content-type", "text/html; charset=utf-8");
-  response.end(page(searchParams.get("sdk"), run, tabs.get(searchParams.get("tab")) ?? {}));
+  response.end(page(searchParams.get("sdk"), run, tabs.get(searchParams.get("tab")) ?? {}, searchParams.has("next")));
 });
 
 async function visit(browser, sdk, { run }) {
@@ -111,8 +121,16 @@ async function visit(browser, sdk, { run }) {
   tab.on("pageerror", (problem) => problems.push(problem.message));
   if (process.env.VERBOSE) tab.on("console", (line) => console.error(sdk, line.text()));
   const query = new URLSearchParams({ sdk, run, utm_source: "news", utm_medium: "email" });
-  await tab.goto(`http://localhost:${site.address().port}/shop?${query}`, { waitUntil: "commit" });
+  const url = `http://localhost:${site.address().port}/shop?${query}`;
+  await tab.goto(url, { waitUntil: "commit" });
   console.log(JSON.stringify({ sdk: `${sdk} (browser)`, run, version: versionOf(sdk), sent: Number(ORDERS) }));
+  if (sdks[sdk].next) await tab.waitForLoadState();
+  let isOver = false;
+  over.then(() => (isOver = true));
+  while (sdks[sdk].next && !isOver && !arrived.has(nameOf({ sdk: `${sdk} (browser)`, run }))) {
+    await Promise.race([over, new Promise((done) => setTimeout(done, 5_000))]);
+    if (!isOver) await tab.goto(`${url}&next`);
+  }
   await over;
   await tab.goto("about:blank");
   await context.close();
@@ -149,6 +167,7 @@ async function visitInTabs(browser, { run }) {
   await (await open("closed", first)).close();
   const crashing = await open("crashed", second);
   await Promise.all([crashing.waitForEvent("crash", { timeout: 0 }), crashing.goto("chrome://crash").catch(() => {})]);
+  await crashing.close();
   const last = await open("offline", third);
   await last.evaluate("pulse.flush()");
   await context.setOffline(false);

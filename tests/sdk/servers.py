@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -143,7 +144,7 @@ def ours_on_disk(of):
     with tempfile.TemporaryDirectory() as folder:
         for part in (0, 1):
             given = json.dumps([of.key, of.host, os.path.join(folder, "queue"), of.user, orders, part])
-            process = subprocess.Popen([sys.executable, "-c", PROCESS, given], env={**os.environ, "PYTHONPATH": OURS})
+            process = subprocess.Popen([sys.executable, "-c", PROCESS, given], env={**os.environ, "PYTHONPATH": OURS}, start_new_session=True)
             STARTED.append(process)
             process.wait()
 
@@ -186,5 +187,8 @@ for thread in threads:
     thread.start()
 sys.stdin.read()
 for process in STARTED:
-    process.kill()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 os._exit(0)

@@ -40,8 +40,9 @@ export function pageOf() {
 
     const clicked = ({ type, target, button }: MouseEvent) => {
       const link = (target as Element).closest?.<HTMLAnchorElement>("a[href]");
-      if (!link || (type === "auxclick" && button !== 1)) return;
-      const properties = { url: link.href, text: link.innerText.slice(0, 100) };
+      // One in an SVG has no parts.
+      if (!link?.protocol || (type === "auxclick" && button !== 1)) return;
+      const properties = { url: link.href, text: link.textContent!.trim().slice(0, 100) };
       if (options.downloads && (link.hasAttribute("download") || DOWNLOAD.test(link.pathname))) pulse.track("file_download", properties);
       else if (options.outbound && /^http/.test(link.protocol) && link.host !== location.host) pulse.track("outbound_link", properties);
     };
