@@ -124,11 +124,12 @@ PROCESS = """
 import json, os, signal, sys
 from pulse_analytics import Pulse
 
-key, host, disk, user, orders, part = json.loads(sys.argv[1])
+key, host, disk, user, customer, orders, part = json.loads(sys.argv[1])
 client = Pulse(key, host, disk=disk, flush_interval=3600 if part == 0 else 0.1, on_error=lambda problem: None)
 send = lambda part: [client.track("order", user, order) for order in orders if order["n"] % 3 == part]
 send(part)
 if part == 0:
+    client.identify(user, customer)
     os.kill(os.getpid(), signal.SIGKILL)
 if (child := os.fork()) == 0:
     send(2)
@@ -143,7 +144,7 @@ def ours_on_disk(of):
     orders = [of.order(n) for n in NUMBERS]
     with tempfile.TemporaryDirectory() as folder:
         for part in (0, 1):
-            given = json.dumps([of.key, of.host, os.path.join(folder, "queue"), of.user, orders, part])
+            given = json.dumps([of.key, of.host, os.path.join(folder, "queue"), of.user, of.customer, orders, part])
             process = subprocess.Popen([sys.executable, "-c", PROCESS, given], env={**os.environ, "PYTHONPATH": OURS}, start_new_session=True)
             STARTED.append(process)
             process.wait()
