@@ -32,6 +32,7 @@ async fn run(pulse: &Pulse, script: &str) -> String {
         .env("NODE_PATH", modules)
         .env("HOST", pulse.http.address())
         .env("KEY", &pulse.http.write_key)
+        .env("READ_KEY", &pulse.http.read_key)
         .output()
         .await
         .expect("node does not run");
@@ -51,6 +52,13 @@ async fn run_tests(program: &str, arguments: &[&str], folder: &str) {
         .unwrap_or_else(|problem| panic!("{program} does not run: {problem}"));
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{said}");
+}
+
+#[tokio::test]
+async fn each_snippet_for_those_who_come_from_elsewhere_sends_its_order_once() {
+    let pulse = Pulse::start().await;
+    assert_eq!(run(&pulse, "snippets.cjs").await.trim(), "23 snippets");
+    assert!(pulse.stop().await);
 }
 
 #[tokio::test]

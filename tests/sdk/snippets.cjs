@@ -1,0 +1,103 @@
+// Runs each snippet of docs/coming-from as it stands there, with the address and the key of a real pulse, and sees that its order is stored,
+// once. Blocks say where they run and what they are called: "js node NAME", "js page NAME", "html page NAME", "python NAME".
+const fs = require("fs");
+const http = require("http");
+const path = require("path");
+const { spawn } = require("child_process");
+const { chromium } = require("playwright-core");
+
+const { HOST, KEY, READ_KEY, NODE_PATH, ONLY } = process.env;
+const root = path.join(__dirname, "../..");
+const esbuild = require(path.join(root, "web/node_modules/esbuild"));
+const folder = path.join(root, "docs/coming-from");
+
+function snippets() {
+  const found = [];
+  for (const file of fs.readdirSync(folder).filter((file) => file.endsWith(".md"))) {
+    for (const [, language, place, name, code] of fs.readFileSync(path.join(folder, file), "utf8").matchAll(/^```(\w+)(?: (node|page))? (\S+)\n(.*?)^```$/gms)) {
+      found.push({ language, place, name, type: `order_${name.replaceAll("-", "_")}`, code });
+    }
+  }
+  return found.filter(({ name }) => !ONLY || ONLY === name);
+}
+
+/** As it stands there, but for the address, the key and what the order is called. */
+function filledIn({ code, type }) {
+  const { hostname, port } = new URL(HOST);
+  return code
+    .replaceAll('{ host: "pulse.example", path: "" }', `{ host: "${hostname}", port: ${port}, protocol: "http", path: "" }`)
+    .replaceAll("https://pulse.example", HOST)
+    .replaceAll("WRITE_KEY", KEY)
+    .replaceAll('"order"', `"${type}"`)
+    .replaceAll("/order/", `/${type}/`);
+}
+
+async function bundled(code, platform) {
+  const common = {
+    stdin: { contents: code, resolveDir: folder }, bundle: true, write: false, platform, nodePaths: [NODE_PATH], logLevel: "error",
+    alias: { "@pulse-analytics/sdk": path.join(root, "web/dist/sdk/pulse.mjs") },
+  };
+  // What packages of the older kind take for granted is not there in a module.
+  const module = `${NODE_PATH}/x.js`;
+  const js = `import { createRequire } from "module"; const require = createRequire("${module}"), __filename = "${module}", __dirname = "${NODE_PATH}";`;
+  const own = platform === "node" ? { format: "esm", banner: { js } } : { format: "iife", define: { global: "globalThis" } };
+  const { outputFiles } = await esbuild.build({ ...common, ...own });
+  return outputFiles[0].text;
+}
+
+function run(program, given, input) {
+  const python = [path.join(NODE_PATH, "../python"), path.join(root, "sdk/python")].join(":");
+  return new Promise((done, fail) => {
+    const child = spawn(program, given, { env: { ...process.env, PYTHONPATH: python }, stdio: ["pipe", "pipe", "pipe"] });
+    let said = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (said += text));
+    child.on("close", (code) => (code === 0 ? done() : fail(new Error(`${program} ends with ${code}: ${said}`))));
+    child.stdin.end(input);
+  });
+}
+
+async function stored(type) {
+  const body = JSON.stringify({ from: "-1d", to: "now", series: [{ event: type }], refresh: true });
+  const response = await fetch(`${HOST}/v1/query/trends`, { method: "POST", body, headers: { authorization: `Bearer ${READ_KEY}` } });
+  return (await response.json()).result?.series[0].total ?? 0;
+}
+
+async function arrives({ name, type }) {
+  for (const end = Date.now() + 120_000; Date.now() < end; await new Promise((done) => setTimeout(done, 1_000))) {
+    const total = await stored(type);
+    if (total > 1) throw new Error(`${name} is stored ${total} times`);
+    if (total === 1) return;
+  }
+  throw new Error(`what ${name} sends is not stored`);
+}
+
+const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+async function inPage(browser, snippet) {
+  const code = filledIn(snippet);
+  const html = snippet.language === "html" ? code : `<script>${(await bundled(code, "browser")).replaceAll("</script", "<\\/script")}</script>`;
+  const site = http.createServer((_, response) => response.setHeader("content-type", "text/html; charset=utf-8").end(`<!doctype html><title>Shop</title>${html}`));
+  await new Promise((done) => site.listen(0, "localhost", done));
+  const context = await browser.newContext({ userAgent: AGENT });
+  const page = await context.newPage();
+  page.setDefaultNavigationTimeout(0);
+  await page.goto(`http://localhost:${site.address().port}/`);
+  await arrives(snippet);
+  await context.close();
+}
+
+(async () => {
+  const all = snippets();
+  const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-blink-features=AutomationControlled"];
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+  const results = await Promise.allSettled(all.map(async (snippet) => {
+    if (snippet.place === "page") return inPage(browser, snippet);
+    if (snippet.language === "python") await run("python3", ["-"], filledIn(snippet));
+    else await run("node", ["--input-type=module", "-"], await bundled(filledIn(snippet), "node"));
+    await arrives(snippet);
+  }));
+  const failed = results.flatMap(({ reason }, at) => (reason ? [`${all[at].name}: ${reason.message}`] : []));
+  await browser.close();
+  console.log(`${all.length} snippets`);
+  if (failed.length || !all.length) console.error(failed.join("\n"));
+  process.exit(failed.length || !all.length ? 1 : 0);
+})();
