@@ -8,11 +8,13 @@ export type { Extra, Options, Problem, Properties, Pulse, Store } from "./types"
 
 const LONGEST_SESSION = 24 * 3_600_000;
 
-/** What is known of the visitor, as it is kept: anonymous id, user id, session (id, start, last event), and whether it may be collected. */
+/** What is known of the visitor, as it is kept: anonymous id, user id, session (id, start, last event) and its time zone, and whether it may
+ * be collected. */
 interface Visitor {
   a?: string | undefined;
   u?: string | undefined;
   s?: [id: string, start: number, last: number] | undefined;
+  z?: string | undefined;
   o?: boolean;
 }
 
@@ -24,6 +26,7 @@ export function createPulse<Events extends { [Name in keyof Events]: object } = 
   const sender = createSender(options, isPage);
   const page = isPage ? pageOf() : undefined;
   let visitor: Visitor = {};
+  let zone: string | undefined;
 
   // Read each time: another tab may have changed it.
   const known = (): Visitor => {
@@ -46,19 +49,22 @@ export function createPulse<Events extends { [Name in keyof Events]: object } = 
 
   /** The visitor as it is in this event, whose session this is. */
   const present = (userId?: string): Visitor => {
-    const { a, u, s, o } = known();
+    const { a, u, s, z, o } = known();
     const now = Date.now();
     const goes = s && Math.abs(now - s[2]) <= sessionGap && Math.abs(now - s[1]) <= LONGEST_SESSION;
-    know({ a: a ?? newId(), u: userId ?? u, s: sessionGap ? (goes ? [s[0], s[1], now] : [newId(), now, now]) : undefined, ...(o !== undefined && { o }) });
+    // Asked for the first time in a page, a browser takes ten milliseconds and more: of a session it is asked once.
+    if (!goes || !z) zone ??= Intl.DateTimeFormat().resolvedOptions().timeZone;
+    const session: Visitor["s"] = goes ? [s[0], s[1], now] : [newId(), now, now];
+    know({ a: a ?? newId(), u: userId ?? u, s: sessionGap ? session : undefined, z: zone ?? z, ...(o !== undefined && { o }) });
     return visitor;
   };
 
   const send = (type: string, what: object, extra: Extra = {}, userId?: string) => {
     try {
       if (!isAllowed()) return;
-      const { a, u, s } = isPage ? present(userId) : { a: undefined, u: userId, s: undefined };
+      const { a, u, s, z }: Visitor = isPage ? present(userId) : { u: userId };
       const { eventId = newId(), timestamp = Date.now(), context, ...ids } = extra;
-      const event = { type, eventId, timestamp, anonymousId: a, userId: u, sessionId: s?.[0], ...ids, context: page ? page.context(context) : context, ...what };
+      const event = { type, eventId, timestamp, anonymousId: a, userId: u, sessionId: s?.[0], ...ids, context: page ? page.context(z, context) : context, ...what };
       sender.add(eventId, JSON.stringify(event));
     } catch (problem) {
       // Nothing of this may end what it is part of.

@@ -7,11 +7,11 @@ const DOWNLOAD = /\.(7z|avi|csv|dmg|docx?|exe|gz|key|midi?|mov|mp[34]|mpe?g|pdf|
 export function pageOf() {
   let shown = location.href;
   let from = document.referrer;
-  const context = (more?: Properties) => ({
+  const context = (timezone?: string, more?: Properties) => ({
     page: { url: location.href, title: document.title, referrer: from },
     screen: { width: screen.width, height: screen.height, density: devicePixelRatio },
     locale: navigator.language,
-    timezone: Intl.DateTimeFormat().resolvedOptions().timeZone,
+    timezone,
     ...more,
   });
   const on = (target: EventTarget, type: string, then: (event: any) => void) => target.addEventListener(type, then, true);
