@@ -4,6 +4,7 @@ mod alerts;
 mod bench;
 mod check_config;
 mod dead;
+mod demo;
 mod import;
 mod instance;
 mod keys;
@@ -50,6 +51,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Show what could not be read, and why
     Dead(dead::DeadArgs),
+    /// Fill a project of its own with a month of a shop, to look at
+    Demo(demo::DemoArgs),
     /// Check, try, save and export rules of alerts
     Alerts(alerts::AlertsArgs),
     /// Say whether the configuration is sound, and with what values
@@ -109,6 +112,7 @@ pub fn run() -> ExitCode {
         Command::Keys(args) => keys::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Dead(args) => dead::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Alerts(args) => alerts::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Engine { library, arguments } => crate::clickhouse::engine::run_child(&library, &arguments).map_err(anyhow::Error::msg),

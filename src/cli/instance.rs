@@ -31,6 +31,11 @@ pub(super) struct InstanceArgs {
 }
 
 impl InstanceArgs {
+    /// The pulse of the data directory, about a project of the keys file.
+    pub(super) fn of_project(project: &str) -> Self {
+        Self { project: project.to_owned(), url: None, plain_http: false, read_key: None }
+    }
+
     /// The project's entry in the keys file, which is made first if it is the data directory's own and there is none.
     pub(super) fn keys_of(&self, settings: &Settings) -> Result<KeyEntry> {
         let config = &settings.config;

@@ -44,13 +44,19 @@ pub(super) fn run(args: &KeysArgs) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what is no name of a project.
+pub(super) fn check_name(project: &str) -> Result<()> {
+    if project.trim().is_empty() || project.len() > MAX_NAME || project.chars().any(char::is_control) {
+        bail!("project: `{}` is not a name of 1 to {MAX_NAME} bytes", project.escape_debug());
+    }
+    Ok(())
+}
+
 fn apply(action: Option<&Action>, entries: &mut Vec<KeyEntry>) -> Result<()> {
     match action {
         None => {}
         Some(Action::Create { project }) => {
-            if project.trim().is_empty() || project.len() > MAX_NAME || project.chars().any(char::is_control) {
-                bail!("project: `{}` is not a name of 1 to {MAX_NAME} bytes", project.escape_debug());
-            }
+            check_name(project)?;
             if entries.iter().any(|entry| &entry.project == project) {
                 bail!("project: `{project}` has keys already");
             }

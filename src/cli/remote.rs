@@ -115,6 +115,12 @@ impl Remote {
         self.until_answered(|| Request::put(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
     }
 
+    /// The answer to `DELETE path`.
+    pub(super) async fn delete(&self, path: &str, key: &HeaderValue) -> Result<Bytes> {
+        let url = format!("{}{path}", self.base);
+        self.until_answered(|| Request::delete(&url).header(AUTHORIZATION, key.clone()).body(Full::default())).await
+    }
+
     async fn until_answered(&self, request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>) -> Result<Bytes> {
         let begun = Instant::now();
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);

@@ -11,6 +11,7 @@ mod contract;
 mod crash;
 mod dashboard;
 mod dead;
+mod demo;
 mod deploy;
 mod edge;
 mod engine;

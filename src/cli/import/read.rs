@@ -77,7 +77,7 @@ pub(super) struct Recipe {
 
 /// Lines of one file, ready to be sent.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(in crate::cli) struct Batch {
     /// Name of the file.
     pub(super) source: Arc<str>,
     /// An event or a dead line each.
@@ -89,6 +89,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// So many lines that are events.
+    pub(in crate::cli) fn of_lines(source: &Arc<str>, body: Vec<u8>, lines: u64) -> Self {
+        Self { body, numbers: (1..=lines).collect(), ..Self::new(source) }
+    }
+
     fn new(source: &Arc<str>) -> Self {
         Self { source: Arc::clone(source), body: Vec::new(), numbers: Vec::new(), reasons: Reasons::default() }
     }

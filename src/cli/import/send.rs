@@ -25,11 +25,11 @@ const STALL: Duration = Duration::from_secs(600);
 
 /// The keys of the project.
 #[derive(Clone)]
-pub(super) struct AccessKeys {
+pub(in crate::cli) struct AccessKeys {
     /// Sends; the read key may, too.
-    pub(super) import: String,
+    pub(in crate::cli) import: String,
     /// Asks.
-    pub(super) read: String,
+    pub(in crate::cli) read: String,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +56,7 @@ struct Refused {
 }
 
 /// A pulse, and one run of an import into it.
-pub(super) struct Connection {
+pub(in crate::cli) struct Connection {
     remote: Remote,
     import_key: HeaderValue,
     read_key: HeaderValue,
@@ -65,7 +65,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// To the pulse at `address`, for a run of its own.
-    pub(super) fn new(address: &Address, keys: &AccessKeys) -> Result<Self> {
+    pub(in crate::cli) fn new(address: &Address, keys: &AccessKeys) -> Result<Self> {
         Ok(Self {
             remote: Remote::new(address)?,
             import_key: bearer(&keys.import, "import key")?,
@@ -75,7 +75,7 @@ impl Connection {
     }
 
     /// Sends a batch until it is taken; why some of its lines are no events, here or there.
-    pub(super) async fn send(&self, batch: Batch) -> Result<Reasons> {
+    pub(in crate::cli) async fn send(&self, batch: Batch) -> Result<Reasons> {
         let Batch { source, body, numbers, mut reasons } = batch;
         let name: String = byte_serialize(source.as_bytes()).collect();
         let path = format!("/v1/import?run={}&source={name}", self.run);
@@ -92,7 +92,7 @@ impl Connection {
     }
 
     /// Waits until `sent` lines have their outcome; `show` sees the books as they fill.
-    pub(super) async fn settle(&self, sent: u64, show: impl Fn(&Books)) -> Result<Books> {
+    pub(in crate::cli) async fn settle(&self, sent: u64, show: impl Fn(&Books)) -> Result<Books> {
         let mut last = Books::default();
         let mut moved = Instant::now();
         let mut backoff = Backoff::new(FIRST_LOOK, LONGEST_LOOK);

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize, Serializer};
 /// How the lines of this run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub(super) struct Books {
+pub(in crate::cli) struct Books {
     pub(super) received: u64,
-    pub(super) stored: u64,
-    pub(super) duplicate: u64,
+    pub(in crate::cli) stored: u64,
+    pub(in crate::cli) duplicate: u64,
     pub(super) filtered: u64,
     pub(super) rejected: u64,
     pub(super) dead: u64,
-    pub(super) waiting: u64,
+    pub(in crate::cli) waiting: u64,
 }
 
 impl Books {
@@ -48,7 +48,7 @@ fn as_text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Er
 
 /// Why lines could not be read, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reasons(BTreeMap<String, Reason>);
+pub(in crate::cli) struct Reasons(BTreeMap<String, Reason>);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Reason {
@@ -77,7 +77,7 @@ impl Reasons {
     }
 
     /// Number of lines.
-    pub(super) fn lines(&self) -> u64 {
+    pub(in crate::cli) fn lines(&self) -> u64 {
         self.0.values().map(|reason| reason.lines).sum()
     }
 

@@ -1,0 +1,100 @@
+//! What people would have made in the project of the demo: a board, notes of what happened, rules of alerts.
+
+use anyhow::{Context, Result};
+use hyper::header::HeaderValue;
+use serde_json::{Value, json};
+
+use super::calendar::{Day, HOUR_MS};
+use crate::cli::remote::Remote;
+
+/// Its board, by which a project is known to be a demo's.
+pub(super) const BOARD: &str = "/v1/boards/demo-shop";
+const BOARD_BODY: &str = include_str!("board.json");
+const RULES: &str = include_str!("../../../deploy/alerts/examples.toml");
+const TEN: i64 = 10 * HOUR_MS;
+
+/// A pulse, and the read key of the project.
+pub(super) struct Project {
+    pub(super) remote: Remote,
+    pub(super) key: HeaderValue,
+}
+
+impl Project {
+    /// Whether the project is a demo's.
+    pub(super) async fn is_demo(&self) -> Result<bool> {
+        let boards: Value = serde_json::from_slice(&self.remote.get("/v1/boards", &self.key).await?).context("the boards")?;
+        Ok(boards["boards"].as_array().is_some_and(|boards| boards.iter().any(|board| BOARD.ends_with(&format!("/{}", text(board, "id"))))))
+    }
+
+    pub(super) async fn put_board(&self) -> Result<()> {
+        let board: Value = serde_json::from_str(BOARD_BODY).context("the board")?;
+        self.remote.put_json(BOARD, &self.key, &board).await.map(drop)
+    }
+
+    /// Notes of the days, and the rules that pulse comes with.
+    pub(super) async fn put_notes_and_rules(&self, days: impl Iterator<Item = Day>, now_ms: i64) -> Result<()> {
+        for (at_ms, kind, text) in days.flat_map(happenings).filter(|(at_ms, ..)| *at_ms <= now_ms) {
+            let note = json!({"at": jiff::Timestamp::from_millisecond(at_ms)?.to_string(), "kind": kind, "text": text});
+            self.remote.post_json("/v1/notes", &self.key, &note).await?;
+        }
+        for (id, rule) in rules()? {
+            self.remote.put_json(&format!("/v1/alerts/{id}"), &self.key, &rule).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes away what the demo made, and notes and rules that others made there.
+    pub(super) async fn clear(&self) -> Result<()> {
+        let alerts: Value = serde_json::from_slice(&self.remote.get("/v1/alerts", &self.key).await?).context("the alerts")?;
+        for rule in alerts["alerts"].as_array().into_iter().flatten().filter(|rule| rule["file"].is_null()) {
+            self.remote.delete(&format!("/v1/alerts/{}", text(rule, "id")), &self.key).await?;
+        }
+        loop {
+            let page: Value = serde_json::from_slice(&self.remote.get("/v1/notes", &self.key).await?).context("the notes")?;
+            let Some(notes) = page["notes"].as_array().filter(|notes| !notes.is_empty()) else { break };
+            for note in notes {
+                self.remote.delete(&format!("/v1/notes/{}", text(note, "id")), &self.key).await?;
+            }
+        }
+        self.remote.delete(BOARD, &self.key).await.map(drop)
+    }
+}
+
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap_or_default()
+}
+
+/// What was worth a note on a day: when, of which kind, and the text.
+fn happenings(day: Day) -> Vec<(i64, &'static str, String)> {
+    let at_ten = day.begin_ms() + TEN;
+    let mut found = Vec::new();
+    if day.is_release() || day.is_repair() {
+        found.push((at_ten, "release", format!("Release {}", day.version())));
+    }
+    if let Some(at_ms) = day.outage_ms() {
+        found.push((at_ms, "incident", "The shop does not answer for an hour".to_owned()));
+    }
+    if day.is_first_of_sale() {
+        found.push((at_ten, "campaign", "Tea days: 15 % off until Sunday".to_owned()));
+    }
+    found
+}
+
+/// The rules of the examples, by id.
+fn rules() -> Result<Vec<(String, Value)>> {
+    let file: toml::Table = toml::from_str(RULES).context("the rules")?;
+    let rules = file.get("alerts").and_then(toml::Value::as_table).into_iter().flatten();
+    rules.map(|(id, rule)| Ok((id.clone(), serde_json::to_value(rule)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_has_two_releases_an_outage_and_a_sale() {
+        let kinds: Vec<&str> = (20_720..20_748).flat_map(|day| happenings(Day(day))).map(|(_, kind, _)| kind).collect();
+        assert_eq!(kinds, ["release", "incident", "release", "campaign"]);
+        assert_eq!(rules().unwrap().len(), RULES.matches("[alerts.").count());
+    }
+}

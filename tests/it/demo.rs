@@ -1,0 +1,86 @@
+//! A month of a shop in a project of its own: there after one command, once however often it is asked for, and taken away again.
+
+use std::process::{Command, Output};
+
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Pulse, program};
+
+fn demo(pulse: &Pulse, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    command.args(["demo", "--people", "300", "--data-dir"]).arg(pulse.data_dir()).args(arguments);
+    command.output().unwrap()
+}
+
+/// What it says of a run that went well.
+fn filled(pulse: &Pulse, arguments: &[&str]) -> Value {
+    let output = demo(pulse, &[&["--json"], arguments].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn count(filled: &Value, name: &str) -> u64 {
+    filled[name].as_u64().unwrap()
+}
+
+/// Asks with the key of the address that was printed.
+async fn ask(pulse: &Pulse, filled: &Value, path: &str, body: &Value) -> (StatusCode, Value) {
+    let key = filled["url"].as_str().unwrap().split("#key=").nth(1).unwrap();
+    let method = if body.is_null() { Method::GET } else { Method::POST };
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    pulse.http.send(pulse.http.request(method, path, key, body)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_fills_a_project_of_its_own_once_and_is_removed_again() {
+    let pulse = Pulse::start().await;
+    let first = filled(&pulse, &[]);
+    let sent = count(&first, "sent");
+    assert_eq!((count(&first, "stored"), count(&first, "duplicate")), (sent, 0));
+    assert!(first["url"].as_str().unwrap().starts_with(pulse.http.address()), "{first}");
+
+    let funnel = json!({
+        "from": "-29d/d", "window": "1d",
+        "steps": ["page_view", "product_viewed", "cart_added", "order_completed"].map(|event| json!({"event": event})),
+    });
+    let (status, answer) = ask(&pulse, &first, "/v1/query/funnel", &funnel).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let steps = answer["result"]["groups"][0]["steps"].as_array().unwrap();
+    let counts: Vec<u64> = steps.iter().map(|step| count(step, "count")).collect();
+    assert!(counts[0] > 150 && counts[3] > 0 && counts.windows(2).all(|pair| pair[0] > pair[1]), "{counts:?}");
+    assert!(count(&answer["meta"], "excluded_bots") > 0, "{answer}");
+
+    // Every tile of its board is answered.
+    let (_, board) = ask(&pulse, &first, "/v1/boards/demo-shop", &Value::Null).await;
+    for tile in board["tiles"].as_array().unwrap() {
+        let report = tile["report"].as_str().unwrap();
+        let (status, answer) = ask(&pulse, &first, &format!("/v1/query/{report}"), &tile["question"]).await;
+        assert_eq!(status, StatusCode::OK, "{tile}: {answer}");
+    }
+    let (_, notes) = ask(&pulse, &first, "/v1/notes?from=-60d", &Value::Null).await;
+    assert!(notes["notes"].as_array().unwrap().len() >= 6, "{notes}");
+    let (_, alerts) = ask(&pulse, &first, "/v1/alerts", &Value::Null).await;
+    assert!(alerts["alerts"].as_array().unwrap().iter().any(|rule| rule["id"] == "conversion-fell"), "{alerts}");
+
+    // Again: only what happened since.
+    let second = filled(&pulse, &[]);
+    assert_eq!(count(&second, "duplicate"), sent);
+    assert_eq!(count(&second, "stored"), count(&second, "sent") - sent);
+    // Nobody else's project is touched.
+    assert_eq!(pulse.http.settled().await["received"], 0);
+    let refused = demo(&pulse, &["--project", "default"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("`default` is there already and is no demo's"), "{refused:?}");
+
+    assert!(demo(&pulse, &["--remove"]).status.success());
+    let mut status = StatusCode::OK;
+    let deadline = tokio::time::Instant::now() + crate::harness::PATIENCE;
+    while status != StatusCode::UNAUTHORIZED && tokio::time::Instant::now() < deadline {
+        status = ask(&pulse, &second, "/v1/boards", &Value::Null).await.0;
+        tokio::time::sleep(crate::harness::POLL).await;
+    }
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let gone = demo(&pulse, &["--remove"]);
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("there is no `demo`"), "{gone:?}");
+    assert!(pulse.stop().await);
+}
