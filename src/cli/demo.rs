@@ -130,7 +130,7 @@ async fn known(project: &Project) -> Result<()> {
     loop {
         match project.remote.get("/v1/boards", &project.key).await {
             Ok(_) => return Ok(()),
-            Err(problem) if begun.elapsed() > KEYS_KNOWN || !problem.to_string().contains("401") => return Err(problem),
+            Err(problem) if begun.elapsed() > KEYS_KNOWN || !problem.to_string().contains(": 401 ") => return Err(problem),
             Err(_) => tokio::time::sleep(KEYS_PAUSE).await,
         }
     }
