@@ -3,6 +3,7 @@
 mod holes;
 mod lag;
 pub mod openapi;
+mod redrive;
 mod routes;
 mod schema;
 mod storage;

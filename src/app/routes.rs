@@ -6,10 +6,11 @@ use std::sync::Arc;
 use hyper::header::HeaderValue;
 use hyper::{Method, Response, StatusCode};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::openapi;
+use super::redrive::{self, RedriveApi};
 use crate::alert::Alerts;
 use crate::alert::http::AlertApi;
 use crate::auth::Keys;
@@ -51,6 +52,7 @@ pub(super) struct Routes<L: RunningLog> {
     metrics: PrometheusHandle,
     only_queries: bool,
     ingest: Option<Ingest<L>>,
+    redrive: Option<RedriveApi<L>>,
     query: Option<QueryApi>,
     alerts: Option<Alerts>,
     alert_api: Option<AlertApi>,
@@ -62,13 +64,15 @@ impl<L: RunningLog> Routes<L> {
     pub(super) fn new(settings: &Settings, parts: Parts<L>) -> Result<Self, String> {
         let Parts { log, keys, store, data_versions, stats, engine_state, metrics } = parts;
         let timeout = settings.config.http.body_timeout;
-        let ingest = match settings.roles.contains(&Role::Ingest) {
-            true => Some(Ingest::new(
-                log.clone(),
-                IngestParts { limits: settings.ingest.clone(), geo: geo(settings)?, keys: keys.clone(), body_timeout: timeout },
-            )),
-            false => None,
-        };
+        let (mut ingest, mut redrive) = (None, None);
+        if settings.roles.contains(&Role::Ingest) {
+            let (limits, geo) = (settings.ingest.clone(), geo(settings)?);
+            redrive = store.clone().map(|store| {
+                let (log, limits, geo) = (log.clone(), limits.clone(), geo.clone());
+                RedriveApi::new(redrive::Parts { log, store, keys: keys.clone(), limits, geo, one: Semaphore::new(1) }, timeout)
+            });
+            ingest = Some(Ingest::new(log.clone(), IngestParts { limits, geo, keys: keys.clone(), body_timeout: timeout }));
+        }
         let redis = Redis::open(&settings.config.redis)?;
         let is = |role| settings.roles.contains(&role);
         let store = store.filter(|_| is(Role::Query) || is(Role::Alert));
@@ -97,7 +101,7 @@ impl<L: RunningLog> Routes<L> {
         let alerts = alerts.filter(|_| is(Role::Alert));
         let query = queries.filter(|_| is(Role::Query)).map(|queries| QueryApi::new(queries, keys, timeout));
         let only_queries = settings.roles.iter().all(|role| matches!(role, Role::Query | Role::Alert));
-        Ok(Self { log, engine_state, metrics, only_queries, ingest, query, alerts, alert_api, reader, redis })
+        Ok(Self { log, engine_state, metrics, only_queries, ingest, redrive, query, alerts, alert_api, reader, redis })
     }
 
     /// Refreshes the most asked answers until asked to stop.
@@ -134,6 +138,12 @@ impl<L: RunningLog> Routes<L> {
             }
             if let Some(response) = sdk::answer(&call) {
                 return response;
+            }
+        }
+        if let Some(redrive) = &self.redrive {
+            match redrive.answer(call).await {
+                Ok(response) => return response,
+                Err(other) => call = other,
             }
         }
         if let Some(query) = &self.query {

@@ -22,6 +22,10 @@ use crate::log::{Log, ReadRequest, Topic};
 use crate::outcome::DeadReason;
 use crate::store::tables::dead_letters::{self, LetterKey, OwnedLetter};
 
+/// Letters after which a portion ends.
+const MOST_OF_PORTION: u64 = 2_000;
+/// No letter stands there.
+const BEFORE_ALL: LogPosition = LogPosition { epoch: LogEpoch(0), partition: 0, offset: i64::MIN, index: 0 };
 /// Bytes of the dead topic read at a time.
 const READ_BYTES: usize = 1 << 20;
 
@@ -74,6 +78,41 @@ pub async fn run<L: Log>(
     Ok(work.summary)
 }
 
+/// Letters of one project that are tried in one go.
+#[derive(Clone, Copy, Debug)]
+pub struct Portion {
+    /// Whose letters.
+    pub project: ProjectId,
+    /// Which of them, and whether for good.
+    pub request: Request,
+    /// The last one tried before; from the first on without it.
+    pub after: Option<LogPosition>,
+}
+
+/// Tries the next letters of a project that the table has, up to [`MOST_OF_PORTION`] and a page; returns how that went, and behind which
+/// letter it goes on. What is only in the topic yet is left.
+pub async fn portion<L: Log>(store: &ClickHouse, redrive: Redrive<L>, portion: Portion) -> Result<(Summary, Option<LogPosition>)> {
+    let Portion { project, request, after } = portion;
+    let mut after = after.unwrap_or(BEFORE_ALL);
+    let mut work = Work { redrive, request, summary: Summary::default() };
+    while work.summary.read < MOST_OF_PORTION {
+        let page =
+            dead_letters::page(store, request.reason, LetterKey { project, position: after }).await.context("reading dead letters")?;
+        // Behind a project's letters are those of the next one.
+        let of_project = page.iter().take_while(|letter| letter.project == project);
+        let mut tried = 0;
+        for letter in of_project {
+            work.attempt(letter).await?;
+            (after, tried) = (letter.position, tried + 1);
+        }
+        work.publish().await?;
+        if tried < page.len() || page.is_empty() {
+            return Ok((work.summary, None));
+        }
+    }
+    Ok((work.summary, Some(after)))
+}
+
 /// The letters tried so far.
 struct Work<L: Log> {
     redrive: Redrive<L>,
@@ -121,8 +160,7 @@ struct Letters<'s, L> {
 
 impl<'s, L: Log> Letters<'s, L> {
     async fn open(log: &'s L, store: &'s ClickHouse, reason: Option<DeadReason>) -> Result<Self> {
-        let first = LogPosition { epoch: LogEpoch(0), partition: 0, offset: i64::MIN, index: 0 };
-        let after = Some(LetterKey { project: ProjectId::BOOKS, position: first });
+        let after = Some(LetterKey { project: ProjectId::BOOKS, position: BEFORE_ALL });
         let mut letters = Self { log, store, reason, in_table: 0, after, in_topic: 0..0, seen: HashSet::new() };
         letters.in_table = dead_letters::count(store, reason).await.context("reading dead letters")?;
         letters.in_topic = log.bounds(Topic::Dead, 0).await?;

@@ -173,10 +173,33 @@ async fn letters_that_can_be_read_are_stored_once_however_often_they_are_redrive
     for _ in 0..2 {
         assert_eq!(redriven(&pulse, &[]), expected);
     }
-    pulse.restart().await;
+    pulse.restart_with(&[("PULSE__INGEST__MAX_EVENT_SIZE", "65536")]).await;
     let last = ledger(&pulse).await;
     let copies = 2 * large as u64 + 3;
     assert_eq!(last, [again[0] + copies + 3, stored + 3, again[2] + copies, dead]);
+
+    // While it runs: what is the project's own, in the table.
+    let path = "/v1/dead-letters/redrive";
+    let asked =
+        async |key: &str, body: Value| pulse.http.send(pulse.http.request(Method::POST, path, key, body.to_string())).await.unwrap();
+    let answer = |is_dry: bool| {
+        let unchanged = json!({"event_invalid": NAMELESS, "line_malformed": NOISE});
+        json!({"read": letters, "redriven": large, "events": large, "unchanged": unchanged, "dry_run": is_dry, "next": null})
+    };
+    assert_eq!(asked(&pulse.http.read_key, json!({"dry_run": true})).await, (StatusCode::OK, answer(true)));
+    let noise = asked(&pulse.http.read_key, json!({"reason": "line_malformed"})).await.1;
+    assert_eq!((&noise["read"], &noise["redriven"]), (&json!(NOISE), &json!(0)), "{noise}");
+    assert_eq!(ledger(&pulse).await, last, "none of this wrote anything");
+    assert_eq!(asked(&pulse.http.read_key, json!({})).await, (StatusCode::OK, answer(false)));
+    assert_eq!(ledger(&pulse).await, [last[0] + large as u64, last[1], last[2] + large as u64, dead]);
+    for (key, body, status) in [
+        (&pulse.http.write_key, json!({}), StatusCode::FORBIDDEN),
+        (&pulse.http.read_key, json!({"reason": "bad_luck"}), StatusCode::BAD_REQUEST),
+        (&pulse.http.read_key, json!({"cursor": "nowhere"}), StatusCode::BAD_REQUEST),
+        (&pulse.http.read_key, json!({"project": 7}), StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(asked(key, body.clone()).await.0, status, "{body}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
