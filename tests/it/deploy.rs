@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{PATIENCE, Pulse, program};
 
@@ -147,10 +147,40 @@ fn metrics(text: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("pulse_")).map(str::to_owned).collect()
 }
 
+/// The dashboard of pulse's own health.
+fn dashboard() -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path("grafana/pulse.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn every_panel_of_the_dashboard_has_a_place_of_its_own_a_source_and_says_what_it_shows() {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut taken = BTreeSet::new();
+    for panel in panels {
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|name| panel["gridPos"][name].as_u64().unwrap());
+        assert!(x + w <= 24, "{panel}");
+        let cells = (y..y + h).flat_map(|row| (x..x + w).map(move |column| (row, column)));
+        assert!(cells.map(|cell| taken.insert(cell)).all(|is_free| is_free), "another panel is there: {panel}");
+        if panel["type"] == "row" {
+            continue;
+        }
+        assert!(panel["description"].as_str().is_some_and(|text| text.len() > 5), "{panel}");
+        for target in panel["targets"].as_array().unwrap() {
+            assert_eq!(target["datasource"]["uid"], "${source}");
+            let asked = target["expr"].as_str().unwrap();
+            assert_eq!(asked.matches("{job=\"$job\"}").count(), metrics(asked).len().max(1), "of other jobs too: {asked}");
+        }
+    }
+    let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len());
+}
+
 #[tokio::test]
-async fn every_metric_that_an_alert_asks_for_is_exported() {
-    let asked = metrics(&lines(&path("prometheus/alerts.yaml")).join("\n"));
+async fn every_metric_that_an_alert_or_a_panel_asks_for_is_exported() {
+    let mut asked = metrics(&lines(&path("prometheus/alerts.yaml")).join("\n"));
     assert!(asked.contains("pulse_lag_oldest_seconds"), "{asked:?}");
+    asked.extend(metrics(&dashboard().to_string()));
     let pulse = Pulse::start().await;
     let (status, answer) = pulse.http.capture(&json!({"type": "signup", "anonymousId": "ada"})).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
