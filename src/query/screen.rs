@@ -16,7 +16,7 @@ include!(concat!(env!("OUT_DIR"), "/screen.rs"));
 /// Where the files are whose names change with what is in them.
 const ASSETS: &str = "/assets/";
 /// The first part of the paths of the pages: what is behind it is for the script to read.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 15] = [
     "",
     "trends",
     "funnel",
@@ -28,6 +28,8 @@ const PAGES: [&str; 13] = [
     "people",
     "events",
     "boards",
+    "alerts",
+    "shared",
     "health",
     "settings",
 ];

@@ -76,3 +76,29 @@ test("what is noted stands on the chart, in words too", async ({ page }) => {
   await page.getByRole("button", { name: "Remove the note Release <4.2>" }).click();
   await expect(tile(page, "notes").locator("li")).toHaveCount(0);
 });
+
+test("a board is shared by a link that shows the same without a key, no people, and nothing once it is ended", async ({ page, browser }) => {
+  await open(page, "/boards/shop");
+  const count = await tile(page, "tile1").locator("[data-count]").first().getAttribute("data-count");
+  await page.getByRole("link", { name: "On the wall" }).click();
+  await expect(page.locator("nav")).toHaveCount(0);
+  await expect(tile(page, "tile1").locator("[data-count]").first()).toHaveAttribute("data-count", count);
+  await page.getByRole("link", { name: "Off the wall" }).click();
+  await page.getByRole("button", { name: "Share", exact: true }).click();
+  await page.getByRole("button", { name: "Make a link" }).click();
+  const link = await page.getByRole("textbox", { name: "The link" }).inputValue();
+  const context = await browser.newContext();
+  const guest = await context.newPage();
+  await guest.goto(link);
+  await expect(guest.getByRole("heading", { name: "The shop", level: 1 })).toBeVisible();
+  await expect(tile(guest, "tile1").locator("[data-count]").first()).toHaveAttribute("data-count", count);
+  await tile(guest, "tile1").locator("[data-count]").first().click();
+  await expect(guest.getByRole("status")).toContainText("does not show who is behind");
+  await page.getByRole("button", { name: /^End the link/ }).first().click();
+  await expect(page.getByRole("button", { name: /^End the link/ })).toHaveCount(0);
+  await expect(async () => {
+    await guest.reload();
+    await expect(guest.getByRole("alert")).toContainText("opens nothing", { timeout: 5_000 });
+  }).toPass();
+  await context.close();
+});

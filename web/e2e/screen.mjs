@@ -12,7 +12,7 @@ export const STEPS = `step={"event":"page"}&step={"event":"product_viewed"}&step
 /** Every page, with what it needs in its address. */
 export const PAGES = [
   "/", "/trends?b=country", `/funnel?${STEPS}&b=country`, "/retention?period=day", "/lifecycle", "/stickiness", "/paths", "/paths?node=page_path", "/sessions", "/people", "/people/user-3",
-  "/events", "/events?live=1", "/boards", "/boards/shop", "/health", "/settings",
+  "/events", "/events?live=1", "/boards", "/boards/shop", "/alerts", "/alerts/visitors", `/alerts?rule={"name":"Few","report":"trends","interval":"day","question":{"series":[{"event":"page"}]}}`, "/health", "/settings",
 ];
 
 /** A page in whose console nothing may appear, and whose content may do nothing. */

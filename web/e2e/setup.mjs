@@ -1,4 +1,4 @@
-// A board that is there before the tests begin.
+// A board and two alerts that are there before the tests begin.
 export default async function setup() {
   const question = { from: "-6d/d", interval: "day", series: [{ name: "Visitors", math: "unique_users" }], compare: "previous" };
   const tiles = [
@@ -7,8 +7,13 @@ export default async function setup() {
     { title: "Coming back", report: "retention", question: { from: "-6d/d", period: "day", periods: 5 }, width: 12 },
     { title: "<img src=x onerror=window.hurt=1>", report: "paths", question: { from: "-6d/d" } },
   ];
-  const response = await fetch(`${process.env.ADDRESS}/v1/boards/shop`, {
-    method: "PUT", headers: { authorization: `Bearer ${process.env.READ_KEY}` }, body: JSON.stringify({ title: "The shop", tiles }),
-  });
-  if (!response.ok) throw new Error(`the board was refused: ${await response.text()}`);
+  await put("/v1/boards/shop", { title: "The shop", tiles });
+  const rule = (event) => ({ report: "trends", interval: "day", question: { series: [{ event, math: "unique_users" }] }, condition: { below: 100_000 }, annotations: { description: "Look <b>at it</b>" } });
+  await put("/v1/alerts/visitors", { name: "Few visitors", ...rule("page") });
+  await put("/v1/alerts/never", rule("no-such-event"));
+}
+
+async function put(path, body) {
+  const response = await fetch(`${process.env.ADDRESS}${path}`, { method: "PUT", headers: { authorization: `Bearer ${process.env.READ_KEY}` }, body: JSON.stringify(body) });
+  if (!response.ok) throw new Error(`${path} was refused: ${await response.text()}`);
 }

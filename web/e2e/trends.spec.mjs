@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { ask, expect, open, settled, table, test, tile, written } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
@@ -21,6 +22,8 @@ test("a breakdown shows the API's numbers, and the people behind each are as man
 
 test("a question is built by hand: events, a filter, a formula", async ({ page }) => {
   await open(page, "/trends");
+  await page.getByLabel("Event 1").focus();
+  await expect(page.locator('datalist option[value="product_viewed"]').first()).toBeAttached();
   await page.getByLabel("Event 1").fill("product_viewed");
   await page.getByLabel("Event 1").press("Enter");
   await page.getByRole("button", { name: "where…" }).click();
@@ -63,3 +66,16 @@ for (const zone of ["UTC", "Asia/Kathmandu", "Australia/Lord_Howe", "America/New
     await expect(tile(page, "trends").locator(".health")).toContainText(zone);
   });
 }
+
+test("a chart is saved as SVG and PNG that say what they show", async ({ page }) => {
+  await open(page, `/trends?b=country`);
+  const saved = async (kind) => {
+    const [download] = await Promise.all([page.waitForEvent("download"), tile(page, "trends").getByRole("button", { name: new RegExp(`as ${kind}$`) }).click()]);
+    return readFileSync(await download.path());
+  };
+  const svg = (await saved("SVG")).toString();
+  for (const part of ["any event, people", "-6d/d to now, UTC; data through", "GB", "<path"]) expect(svg).toContain(part);
+  const png = await saved("PNG");
+  expect(png.subarray(1, 4).toString()).toBe("PNG");
+  expect(png.readUInt32BE(16)).toBeGreaterThan(1_000);
+});

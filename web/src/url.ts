@@ -56,8 +56,9 @@ export function page_of(path: string, changes: Changes = {}): string {
 }
 
 export function go(address: string, replace = false): void {
-  if (replace) history.replaceState(null, "", address);
-  else if (address !== location.pathname + location.search) history.pushState(null, "", address);
+  // What stands behind `#` is the token of a link.
+  if (replace) history.replaceState(null, "", address + location.hash);
+  else if (address !== location.pathname + location.search) history.pushState(null, "", address + location.hash);
   here.value = read();
 }
 

@@ -30,7 +30,7 @@ function once(key: string, ask: () => Promise<string[]>): Promise<string[]> {
 /** Asks the catalogue; a server that has none is asked as reports are. */
 async function from_catalogue<T>(path: string, otherwise: () => Promise<T>): Promise<T> {
   try {
-    return (await json<{ result: T }>(path)).result;
+    return await json<T>(path);
   } catch (problem) {
     if (problem instanceof ApiError && problem.status === 404) return otherwise();
     throw problem;

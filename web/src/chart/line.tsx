@@ -32,6 +32,11 @@ export interface LineChartProps {
   /** The same, below the axis. */
   short_name_of?: (bucket: string) => string;
   height?: number;
+  /** Buckets from and to, the last one included, that are marked as wrong. */
+  alarms?: [from: number, to: number][];
+  /** Lines across, which can be moved where `onThreshold` says so. */
+  thresholds?: { name: string; value: number }[];
+  onThreshold?(index: number, value: number): void;
   onPick?: (line: number, bucket: number) => void;
 }
 
@@ -48,7 +53,7 @@ export function dash(place: number): string {
 }
 
 export function LineChart(props: LineChartProps) {
-  const { label, buckets, partial, lines, interval, zone, unit = "number", height = 240, is_stacked, onPick } = props;
+  const { label, buckets, partial, lines, interval, zone, unit = "number", height = 240, is_stacked, onPick, thresholds = [] } = props;
   const { ref, width } = useWidth();
   const [at, set_at] = useState<number | null>(null);
   const [picked, set_picked] = useState(0);
@@ -61,7 +66,7 @@ export function LineChart(props: LineChartProps) {
   const is_whole = unit === "number" && lines.every((line) => line.values.every((value) => value === null || Number.isInteger(value)));
   const stacks = is_stacked ? stacked(lines, buckets.length) : [];
   const values = is_stacked ? stacks.flat().flatMap((part) => [part.from, part.to]) : lines.flatMap((line) => line.values);
-  const scale = value_scale(values, height - TOP - BOTTOM, is_whole);
+  const scale = value_scale([...values, ...thresholds.map(({ value }) => value)], height - TOP - BOTTOM, is_whole);
   const y = (value: number) => TOP + scale.y(value);
   const own = lines.filter((line) => !line.is_compared);
   const name = (index: number) => props.name_of?.(buckets[index]!) ?? bucket_label(buckets[index]!, interval, zone);
@@ -92,7 +97,7 @@ export function LineChart(props: LineChartProps) {
   const current = at !== null && at < buckets.length ? at : null;
   const step = label_step(buckets.length, inner, interval === "minute" || interval === "hour" ? 54 : 62);
 
-  return (
+  const plot = (
     <div class="plot" ref={ref} tabIndex={0} role="slider" aria-label={`${label}: points of the chart`} aria-orientation="horizontal" aria-valuemin={0}
       aria-valuemax={Math.max(0, buckets.length - 1)} aria-valuenow={current ?? Math.max(0, buckets.length - 1)}
       aria-valuetext={buckets.length ? words(current ?? buckets.length - 1) : "no points"} onKeyDown={move} onBlur={() => set_at(null)}
@@ -116,6 +121,8 @@ export function LineChart(props: LineChartProps) {
           {partial.map((is_partial, index) => is_partial && (
             <rect key={index} class="partial" x={LEFT + band * index} y={TOP} width={band} height={height - TOP - BOTTOM} fill={`url(#${hatch})`} />
           ))}
+          {props.alarms?.map(([from, to]) => <rect key={from} class="alarm" x={LEFT + band * from} y={TOP} width={Math.max(2, band * (to - from + 1))} height={height - TOP - BOTTOM} />)}
+          {thresholds.map(({ value }, index) => <line key={index} class="threshold" x1={LEFT} x2={width - 8} y1={y(value)} y2={y(value)} />)}
           {notes.map((of, index) => of.length > 0 && (
             <g key={index} class="noted"><line x1={x(index)} x2={x(index)} y1={TOP} y2={height - BOTTOM} /><path d="M0,-7l5,7h-10Z" transform={`translate(${x(index)},${height - BOTTOM})`} /></g>
           ))}
@@ -138,6 +145,59 @@ export function LineChart(props: LineChartProps) {
           {onPick && <small>Click or Enter: the people</small>}
         </div>
       )}
+    </div>
+  );
+  const { onThreshold } = props;
+  if (!onThreshold) return plot;
+  return (
+    <div class="plotted">
+      {plot}
+      {width > 0 && thresholds.map((one, index) => <Handle key={index} {...one} unit={unit} top={y(one.value)} value_at={(top) => scale.value(top - TOP)} step={step_of(scale.ticks)} onMove={(value) => onThreshold(index, value)} />)}
+    </div>
+  );
+}
+
+/** A twentieth of what lies between two ticks: fine enough by keys. */
+function step_of(ticks: number[]): number {
+  return (((ticks[1] ?? 1) - (ticks[0] ?? 0)) || 1) / 20;
+}
+
+/** Without the digits that nobody meant. */
+function rounded(value: number, step: number): number {
+  const digits = Math.max(0, Math.min(12, Math.ceil(-Math.log10(Math.abs(step) || 1)) + 1));
+  return Number(value.toFixed(digits));
+}
+
+interface HandleProps {
+  name: string;
+  value: number;
+  unit: Unit;
+  /** Where it lies, in pixels, and which value lies elsewhere. */
+  top: number;
+  value_at(top: number): number;
+  step: number;
+  onMove(value: number): void;
+}
+
+/** Takes hold of a line across: by pointer, or by keys as any slider. It stands beside the plot, not in it: a slider holds no other. */
+function Handle({ name, value, unit, top, value_at, step, onMove }: HandleProps) {
+  const to = (next: number) => onMove(rounded(next, step));
+  const press = (event: KeyboardEvent) => {
+    const by = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10 }[event.key];
+    if (by === undefined) return;
+    to(value + by * step);
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const drag = (event: PointerEvent) => {
+    const handle = event.currentTarget as HTMLElement;
+    if (!handle.hasPointerCapture(event.pointerId)) return;
+    to(value_at(event.clientY - handle.parentElement!.getBoundingClientRect().top));
+  };
+  return (
+    <div class="handle" style={{ top: `${top}px` }} tabIndex={0} role="slider" aria-orientation="vertical" aria-label={name} aria-valuenow={value} aria-valuetext={shown(value, unit)}
+      onKeyDown={press} onPointerDown={(event) => { event.currentTarget.setPointerCapture(event.pointerId); event.preventDefault(); event.currentTarget.focus(); }} onPointerMove={drag}>
+      <span>{name} {shown(value, unit)}</span>
     </div>
   );
 }

@@ -5,6 +5,8 @@ export interface Scale {
   ticks: number[];
   /** The place of a value, in pixels from the top. */
   y(value: number): number;
+  /** The value at a place. */
+  value(y: number): number;
 }
 
 /** A scale from 0, or from the least value if that is below, over `height` pixels. */
@@ -18,7 +20,8 @@ export function value_scale(values: Iterable<number | null>, height: number, is_
   if (steps[steps.length - 1]! < high) steps.push(steps[steps.length - 1]! + step);
   if (steps[0]! > low) steps.unshift(steps[0]! - step);
   const [bottom, top] = [steps[0]!, steps[steps.length - 1]!];
-  return { ticks: steps, y: (value) => height - ((value - bottom) / (top - bottom || 1)) * height };
+  const span = top - bottom || 1;
+  return { ticks: steps, y: (value) => height - ((value - bottom) / span) * height, value: (y) => bottom + ((height - y) / height) * span };
 }
 
 /** Every how many buckets one has its label, so that none lies on another. */

@@ -52,10 +52,11 @@ export function csv(data: TableData): string {
   return `${rows.map((row) => row.map(field).join(",")).join("\r\n")}\r\n`;
 }
 
-export function download(name: string, type: string, text: string): void {
+/** Saves a file under the title of what it shows. */
+export function download(name: string, ending: string, content: Blob): void {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type }));
-  link.download = `${name.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60)}.csv`;
+  link.href = URL.createObjectURL(content);
+  link.download = `${name.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60)}.${ending}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1_000);
 }

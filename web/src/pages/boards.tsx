@@ -4,19 +4,13 @@ import { useAnswers } from "../api/ask";
 import { board, boards, forget, id_of, save, type BoardTile, type ListedBoard, type SavedBoard } from "../api/boards";
 import { session, type ApiError } from "../api/client";
 import type { Question } from "../api/types";
-import { draw_funnel } from "../draw/funnel";
-import { draw_lifecycle } from "../draw/lifecycle";
-import { draw_retention } from "../draw/retention";
-import { draw_stickiness } from "../draw/stickiness";
-import { draw_trend } from "../draw/trend";
-import { times_of, type Draw, type Drawing } from "../ui/drawing";
+import { DRAWS } from "../draw/draws";
+import { times_of } from "../ui/drawing";
+import { draw_unknown } from "../ui/drawing-unknown";
+import { ShareButton } from "../ui/share";
 import { Tile } from "../ui/tile";
-import { go, here, page_of } from "../url";
+import { changed, go, here, page_of } from "../url";
 import { Page } from "./page";
-
-const DRAWS: Record<string, Draw> = {
-  trends: draw_trend, sessions: draw_trend, funnel: draw_funnel, retention: draw_retention, lifecycle: draw_lifecycle, stickiness: draw_stickiness,
-};
 
 export default function Boards() {
   const { rest } = here.value;
@@ -77,7 +71,7 @@ function Board({ id }: { id: string }) {
     });
   };
   return (
-    <Page title={shown?.title ?? id} questions={asked} aside={shown && <button type="button" aria-pressed={is_changing} onClick={() => set_is_changing(!is_changing)}>Change</button>}>
+    <Page title={shown?.title ?? id} questions={asked} aside={shown && <><button type="button" aria-pressed={is_changing} onClick={() => set_is_changing(!is_changing)}>Change</button><ShareButton board={id} /><a class="button" href={changed({ wall: here.value.params.get("wall") ? null : "1" })}>{here.value.params.get("wall") ? "Off the wall" : "On the wall"}</a></>}>
       {problem && <p class="failed" role="alert">{problem}</p>}
       {shown && is_changing && <Change board={shown} write={write} onProblem={set_problem} />}
       {shown?.tiles.length === 0 && <p class="nothing">Nothing is on this board yet. “Keep” on a chart puts it here.</p>}
@@ -91,13 +85,6 @@ function Board({ id }: { id: string }) {
     </Page>
   );
 }
-
-/** A report that has no picture here: what the API says. */
-const draw_unknown: Draw = (): Drawing => ({
-  draw: ({ result }) => <pre tabIndex={0} aria-label="The answer">{JSON.stringify(result, null, 1).slice(0, 4_000)}</pre>,
-  table: () => ({ head: [], rows: [] }),
-  summary: () => "",
-});
 
 interface ChangeProps {
   board: SavedBoard;

@@ -1,11 +1,14 @@
 // Where every event went: the ledger, how far the table is behind, and what could not be read.
-import { useEffect, useState } from "preact/hooks";
-import { ApiError, json, session } from "../api/client";
+import { useState } from "preact/hooks";
+import { json, type ApiError } from "../api/client";
+import { usePolled, type Polled } from "../api/polled";
+import type { ShownEvent } from "../api/types";
 import { LineChart, Swatch, type Line } from "../chart/line";
 import { Table } from "../chart/table";
 import { duration, plural, shown } from "../format";
 import { clock, moment, range } from "../time";
-import { change, here } from "../url";
+import { EventRow } from "../ui/event-row";
+import { change, here, page_of } from "../url";
 import { Choice } from "../ui/picker";
 import { Page } from "./page";
 import { Pager } from "./sessions";
@@ -19,40 +22,41 @@ interface Ledger {
   latency_ms: { p50: number | null; p99: number | null; max: number | null } | null;
 }
 
+interface Letter {
+  receivedAt: string;
+  reason: string;
+  message: string;
+  source: string;
+  line: number;
+  original: string;
+  bytes: number;
+}
+
 interface Letters {
   reasons: { reason: string; code: string; letters: number; copies: number }[];
-  letters: { receivedAt: string; reason: string; message: string; source: string; line: number; original: string; bytes: number; isCopy: boolean }[];
+  letters: Letter[];
+  next: string | null;
+}
+
+/** What became of an event. */
+interface Trace {
+  id: string;
+  status: "stored" | "dead" | "unknown";
+  stored: { event: ShownEvent | null; receivedAt: string; shard: number; log: { partition: number; offset: number } }[];
+  dead: Letter[];
+  data_through: string | null;
+}
+
+/** What came of dead letters that were read again. */
+interface Redriven {
+  read: number;
+  redriven: number;
+  events: number;
+  unchanged: Record<string, number>;
   next: string | null;
 }
 
 const OUTCOMES: (keyof Sums)[] = ["stored", "duplicate", "filtered", "dead", "waiting"];
-const REFRESH_MS = 5_000;
-
-/** An answer that is asked for again every few seconds while somebody looks; what was known stays. */
-function usePolled<T>(path: string): { known?: T; problem: string } {
-  const [state, set_state] = useState<{ known?: T; problem: string }>({ problem: "" });
-  const is_signed_in = Boolean(session.value);
-  useEffect(() => {
-    if (!is_signed_in) return;
-    const running = new AbortController();
-    let timer = 0;
-    const ask = async () => {
-      if (!document.hidden) {
-        const answer = await json<any>(path, { signal: running.signal }).catch((refused: ApiError) => refused);
-        if (running.signal.aborted) return;
-        if (answer instanceof ApiError) set_state((before) => ({ ...before, problem: answer.message }));
-        else set_state({ known: answer.result ?? answer, problem: "" });
-      }
-      timer = setTimeout(ask, REFRESH_MS);
-    };
-    void ask();
-    return () => {
-      running.abort();
-      clearTimeout(timer);
-    };
-  }, [path, is_signed_in]);
-  return state;
-}
 
 export default function Health() {
   const { zone } = range();
@@ -66,15 +70,11 @@ export default function Health() {
       <div class="tiles">
         <LedgerTile {...ledger} zone={zone} />
         <LagTile {...ledger} />
+        <TraceTile zone={zone} />
         <DeadTile {...letters} zone={zone} />
       </div>
     </Page>
   );
-}
-
-interface Polled<T> {
-  known?: T;
-  problem: string;
 }
 
 const MINUTE = 60_000;
@@ -159,22 +159,89 @@ function DeadTile({ known, problem, zone }: Polled<Letters> & { zone: string }) 
           {known.reasons.map((one) => <button key={`${one.reason} ${one.code}`} type="button" aria-pressed={reason === one.reason} onClick={() => change({ reason: one.reason, cursor: null })}>{one.reason}{one.code && `: ${one.code}`} ({shown(one.letters)})</button>)}
         </div>
       )}
-      {known && (
-        <ul class="events">
-          {known.letters.map((letter, index) => (
-            <li class="event" key={`${letter.receivedAt} ${letter.line} ${index}`}>
-              <details>
-                <summary><time dateTime={letter.receivedAt}>{moment(letter.receivedAt, zone)}</time> <strong>{letter.reason}</strong> <span class="note"><bdi>{letter.message}</bdi></span></summary>
-                {letter.source && <p class="note"><bdi>{letter.source}</bdi>{letter.line > 0 && `, line ${shown(letter.line)}`}</p>}
-                <pre tabIndex={0} aria-label="What was sent">{letter.original}</pre>
-                {letter.bytes > 8192 && <p class="note">The first 8,192 of {shown(letter.bytes)} bytes.</p>}
-              </details>
-            </li>
-          ))}
-        </ul>
-      )}
-      {known && known.letters.length > 0 && <p class="note"><code>pulse replay --dead</code> reads them again{reason && <> (<code>--reason {reason}</code>)</>}, after what was wrong is mended.</p>}
+      {known && <ul class="events">{known.letters.map((letter, index) => <LetterRow key={`${letter.receivedAt} ${letter.line} ${index}`} letter={letter} zone={zone} />)}</ul>}
+      {known && known.letters.length > 0 && <Redrive key={reason} reason={reason} />}
       {known && <Pager next={known.next} />}
     </section>
+  );
+}
+
+function LetterRow({ letter, zone }: { letter: Letter; zone: string }) {
+  return (
+    <li class="event">
+      <details>
+        <summary><time dateTime={letter.receivedAt}>{moment(letter.receivedAt, zone)}</time> <strong>{letter.reason}</strong> <span class="note"><bdi>{letter.message}</bdi></span></summary>
+        {letter.source && <p class="note"><bdi>{letter.source}</bdi>{letter.line > 0 && `, line ${shown(letter.line)}`}</p>}
+        <pre tabIndex={0} aria-label="What was sent">{letter.original}</pre>
+        {letter.bytes > 8192 && <p class="note">The first 8,192 of {shown(letter.bytes)} bytes.</p>}
+      </details>
+    </li>
+  );
+}
+
+/** Reads letters again, a portion at a time; what can be read now is stored, once however often that is done. */
+function Redrive({ reason }: { reason: string }) {
+  const [said, set_said] = useState("");
+  const [is_busy, set_is_busy] = useState(false);
+  const again = async () => {
+    set_is_busy(true);
+    const sum = { read: 0, events: 0, unchanged: 0 };
+    try {
+      for (let cursor: string | null = ""; cursor !== null;) {
+        const body = { ...(reason ? { reason } : {}), ...(cursor ? { cursor } : {}) };
+        const one: Redriven = await json<Redriven>("/v1/dead-letters/redrive", { method: "POST", body: JSON.stringify(body) });
+        sum.read += one.read;
+        sum.events += one.events;
+        sum.unchanged += Object.values(one.unchanged).reduce((all, letters) => all + letters, 0);
+        set_said(`${plural(sum.read, "letter")} read: ${plural(sum.events, "event")} made of them, ${shown(sum.unchanged)} still cannot be read.`);
+        cursor = one.next;
+      }
+    } catch (refused) {
+      const { status, message } = refused as ApiError;
+      set_said(status === 404 ? "This instance takes no events: run `pulse replay --dead` where one does." : message);
+    }
+    set_is_busy(false);
+  };
+  return (
+    <div class="step">
+      <button type="button" disabled={is_busy} onClick={() => void again()}>Read them again</button>
+      <span class="note">after what was wrong is mended, such as a limit; <code>pulse replay --dead</code> does the same.</span>
+      <p role="status" data-redriven>{said}</p>
+    </div>
+  );
+}
+
+function TraceTile({ zone }: { zone: string }) {
+  const id = here.value.params.get("trace") ?? "";
+  const look = (event: SubmitEvent) => {
+    event.preventDefault();
+    change({ trace: String(new FormData(event.currentTarget as HTMLFormElement).get("id")).trim() || null });
+  };
+  return (
+    <section class="tile" data-tile="trace" aria-labelledby="title-trace">
+      <h2 id="title-trace">Where is my event?</h2>
+      <form class="step" onSubmit={look}><input key={id} name="id" aria-label="Id of the event" placeholder="its eventId" defaultValue={id} maxLength={200} /><button type="submit">Look</button></form>
+      {id && <Traced key={id} id={id} zone={zone} />}
+    </section>
+  );
+}
+
+function Traced({ id, zone }: { id: string; zone: string }) {
+  const { known, problem } = usePolled<Trace>(`/v1/trace/${encodeURIComponent(id)}`);
+  if (problem) return <p class="failed" role="alert">{problem}</p>;
+  if (!known) return <p class="note" role="status" aria-busy="true">Looking…</p>;
+  return (
+    <div data-traced={known.status}>
+      {known.status === "unknown" && <p role="status">Nothing with that id was received before {known.data_through ? `${moment(known.data_through, zone)} ${zone}` : "now"}. It is looked for again every few seconds.</p>}
+      {known.stored.map(({ event, receivedAt, shard, log }) => (
+        <div key={`${log.partition} ${log.offset} ${event?.anonymousId}`}>
+          <p role="status">Stored: received {moment(receivedAt, zone)}, partition {log.partition}, offset {shown(log.offset)}, shard {shard}. Copies of it are counted as duplicates.</p>
+          {event && <ul class="events"><EventRow event={event} zone={zone} /></ul>}
+          {event && <p class="note">It counts in every report over {moment(event.timestamp, zone)}{(event as { bot?: string }).bot ? " that asks for bots too" : ""}: <a href={page_of("/trends", { s: JSON.stringify({ event: event.type }) })}>its trend</a>.</p>}
+        </div>
+      ))}
+      {known.dead.length > 0 && <p role="status">It could not be read:</p>}
+      {known.dead.length > 0 && <ul class="events">{known.dead.map((letter, index) => <LetterRow key={index} letter={letter} zone={zone} />)}</ul>}
+    </div>
   );
 }

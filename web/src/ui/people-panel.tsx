@@ -23,7 +23,8 @@ export function show_people(bar: Bar): void {
   change({ people: JSON.stringify(bar) });
 }
 
-function shown_bar(): Bar | null {
+/** The bar that the address names. */
+export function shown_bar(): Bar | null {
   const text = here.value.params.get("people");
   if (!text) return null;
   try {

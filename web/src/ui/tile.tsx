@@ -1,13 +1,15 @@
 // One answer of a page with all that belongs to it: what it is, how far its data reaches, what went wrong, its numbers as a table and
 // how it was asked. What goes wrong in a tile stays in it.
 import { Component, type ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Asked } from "../api/ask";
 import type { Answer, Meta } from "../api/types";
+import { png_file, svg_file, svg_of } from "../chart/picture";
 import { csv, download, Table, type TableData } from "../chart/table";
 import { plural, shown } from "../format";
 import { clock, moment } from "../time";
 import type { Drawing } from "./drawing";
+import { Bell } from "./bell";
 import { KeepButton } from "./keep";
 
 export interface TileProps<T> {
@@ -42,8 +44,9 @@ export function Tile<T>(props: TileProps<T>) {
   const [is_table, set_is_table] = useState(false);
   const [is_explained, set_is_explained] = useState(false);
   const answer = asked?.answer;
+  const section = useRef<HTMLElement>(null);
   return (
-    <section class={`tile ${props.wide ? "wide" : ""}`} data-tile={id} data-asked-at={asked?.asked_at || undefined} aria-labelledby={`title-${id}`} aria-busy={Boolean(asked?.asked_at)}>
+    <section ref={section} class={`tile ${props.wide ? "wide" : ""}`} data-tile={id} data-asked-at={asked?.asked_at || undefined} aria-labelledby={`title-${id}`} aria-busy={Boolean(asked?.asked_at)}>
       <header>
         <h2 id={`title-${id}`}>{href ? <a href={href}>{title}</a> : title}</h2>
         <div class="tools">
@@ -51,9 +54,11 @@ export function Tile<T>(props: TileProps<T>) {
           {answer && table && (
             <>
               <button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button>
-              <button type="button" class="quiet" onClick={() => download(title, "text/csv", csv(table(answer)))} aria-label={`Save ${title} as CSV`}>CSV</button>
+              <button type="button" class="quiet" onClick={() => download(title, "csv", new Blob([csv(table(answer))], { type: "text/csv" }))} aria-label={`Save ${title} as CSV`}>CSV</button>
             </>
           )}
+          {answer && props.keep && !is_table && <Pictures tile={section} title={title} asked={asked!} zone={zone} />}
+          {props.keep && asked && <Bell title={title} question={asked.question} />}
           {props.keep && asked && <KeepButton title={title} question={asked.question} />}
           {asked && <button type="button" class="quiet" aria-expanded={is_explained} onClick={() => set_is_explained(!is_explained)} aria-label={`How ${title} was asked`}>?</button>}
         </div>
@@ -70,6 +75,32 @@ export function Tile<T>(props: TileProps<T>) {
       {is_explained && asked && <Explained asked={asked} />}
       {answer && <Health meta={answer.meta} asked={asked!} zone={zone} />}
     </section>
+  );
+}
+
+interface PicturesProps {
+  tile: { current: HTMLElement | null };
+  title: string;
+  asked: Asked;
+  zone: string;
+}
+
+/** Saves the chart as it is drawn, with what is to be known of it; nothing for what is drawn as text. */
+function Pictures({ tile, title, asked: { question, answer }, zone }: PicturesProps) {
+  const [is_drawn, set_is_drawn] = useState(false);
+  useEffect(() => set_is_drawn(Boolean(tile.current?.querySelector(".plot svg, svg.sankey"))));
+  const save = async (ending: "svg" | "png") => {
+    const { from, to } = question.body as { from?: string; to?: string };
+    const through = answer?.meta.data_through ? `; data through ${moment(answer.meta.data_through, zone)}` : "";
+    const picture = svg_of(tile.current!, { title, note: `${from ?? ""} to ${to ?? "now"}, ${zone}${through}` });
+    if (picture) download(title, ending, ending === "svg" ? svg_file(picture) : await png_file(picture));
+  };
+  if (!is_drawn) return null;
+  return (
+    <>
+      <button type="button" class="quiet" onClick={() => void save("png")} aria-label={`Save ${title} as PNG`}>PNG</button>
+      <button type="button" class="quiet" onClick={() => void save("svg")} aria-label={`Save ${title} as SVG`}>SVG</button>
+    </>
   );
 }
 

@@ -1,0 +1,93 @@
+// Alerts: from a chart to a rule that was tried, which fires, and what can be said to it.
+import { ADDRESS, expect, KEY, open, settled, test, tile } from "./screen.mjs";
+
+const headers = { authorization: `Bearer ${KEY}` };
+const api = async (path, init) => (await fetch(`${ADDRESS}${path}`, { headers, ...init })).json();
+const drafted = (page) => JSON.parse(new URL(page.url()).searchParams.get("rule") ?? "{}");
+
+test("a chart becomes a rule that is tried, moved by mouse and keys, saved and changed", async ({ page }) => {
+  await open(page, `/trends?s={"event":"page"}`);
+  await tile(page, "trends").getByRole("link", { name: /^An alert on/ }).click();
+  await expect(page.locator("[data-fired]")).toBeVisible();
+  // A threshold was found that fits; it goes by keys…
+  await expect.poll(() => drafted(page).condition?.below).toBeGreaterThan(0);
+  const first = drafted(page);
+  expect(first).toMatchObject({ report: "trends", interval: "day", question: { series: [{ event: "page" }] } });
+  const handle = page.getByRole("slider", { name: "below", exact: true });
+  await handle.focus();
+  await page.keyboard.press("ArrowUp");
+  await expect.poll(() => drafted(page).condition.below).toBeGreaterThan(first.condition.below);
+  // …and by the mouse, above all numbers.
+  const moved = drafted(page).condition.below;
+  const place = await handle.boundingBox();
+  await page.mouse.move(place.x + 10, place.y + place.height / 2);
+  await page.mouse.down();
+  await page.mouse.move(place.x + 10, place.y - 40, { steps: 3 });
+  await page.mouse.up();
+  await expect.poll(() => drafted(page).condition.below).toBeGreaterThan(moved);
+  await page.getByLabel("Threshold", { exact: true }).fill("100000");
+  await page.getByLabel("Threshold", { exact: true }).press("Tab");
+  await expect.poll(() => drafted(page).condition.below).toBe(100000);
+  await settled(page);
+  const { fired } = await api("/v1/alerts/draft/test", { method: "POST", body: JSON.stringify({ rule: drafted(page), from: "-90d" }) });
+  expect(fired).toBe(1);
+  await expect(page.locator("[data-fired]")).toHaveAttribute("data-fired", "1");
+  await page.reload();
+  await expect(page.locator("[data-fired]")).toHaveAttribute("data-fired", "1");
+  await page.getByLabel("Name", { exact: true }).fill("Few <b>pages</b>");
+  await page.getByLabel("Name", { exact: true }).press("Tab");
+  await page.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByRole("heading", { name: "Few <b>pages</b>", level: 1 })).toBeVisible();
+  // Somebody else changes it meanwhile.
+  await page.getByRole("button", { name: "Change", exact: true }).click();
+  await settled(page);
+  await api("/v1/alerts/few-b-pages-b", { method: "PUT", body: JSON.stringify({ ...drafted(page), name: "Other" }) });
+  await page.getByLabel("For so many days").fill("2");
+  await page.getByLabel("For so many days").press("Tab");
+  await page.goBack();
+  await expect(page.getByLabel("For so many days")).toHaveValue("1");
+  await page.getByRole("link", { name: "Cancel" }).click();
+  await expect(page.getByRole("heading", { name: "Other", level: 1 })).toBeVisible();
+  await page.getByRole("button", { name: "Delete this rule" }).click();
+  await expect(tile(page, "rules").locator('[data-alert="few-b-pages-b"]')).toHaveCount(0);
+});
+
+test("an alert says what it saw and did, shows its people, and is acknowledged and silenced", async ({ page }) => {
+  await open(page, "/alerts/visitors");
+  await expect(page.locator("[data-state]")).toHaveAttribute("data-state", "firing");
+  await expect(tile(page, "history").locator('[data-event="change"]').first()).toContainText("fires");
+  await page.getByLabel("Who is at it").fill("Ada");
+  await page.getByLabel("Note", { exact: true }).fill("it is the <i>test</i>");
+  await page.getByRole("button", { name: "I am at it" }).click();
+  await expect(page.getByText("At it: Ada")).toContainText("it is the <i>test</i>");
+  await page.getByLabel("For how long").selectOption({ label: "a day" });
+  await page.getByRole("button", { name: "Silence" }).click();
+  await expect(page.getByText(/^Nobody is told until/)).toBeVisible();
+  await page.getByRole("button", { name: "Tell again" }).click();
+  await expect(page.getByLabel("For how long")).toBeVisible();
+  await tile(page, "watched").getByRole("button", { name: "Table", exact: true }).click();
+  const cell = tile(page, "watched").locator("tbody button").first();
+  const number = (await cell.innerText()).trim();
+  await cell.click();
+  await expect(page.locator("[data-total]")).toHaveText(number);
+});
+
+test("rules stand in a list, those that can never match are marked, and channels are added and tried", async ({ page }) => {
+  await open(page, "/alerts");
+  await expect(tile(page, "rules").locator('[data-alert="never"]')).toContainText("It can never match: no event is called no-such-event");
+  await expect(tile(page, "rules").locator('[data-alert="visitors"] .warn')).toHaveCount(0);
+  const channels = tile(page, "channels");
+  await channels.getByLabel("Id of the channel").fill("own");
+  await channels.getByLabel("url").fill("https://127.0.0.1/hook");
+  await channels.getByRole("button", { name: "Add" }).click();
+  await expect(channels.getByRole("alert")).toContainText("url:");
+  await channels.getByLabel("url").fill("https://hooks.example/pulse");
+  await channels.getByRole("button", { name: "Add" }).click();
+  await expect(channels.locator('[data-channel="own"]')).toContainText("webhook");
+  await expect(channels.getByRole("alert")).toHaveCount(0);
+  await page.route("**/v1/channels/own/test", (route) => route.fulfill({ json: { id: "own", outcome: "refused", why: "it answers 404" } }));
+  await channels.getByRole("button", { name: "Test own" }).click();
+  await expect(channels.getByRole("status")).toHaveText("refused: it answers 404");
+  await channels.getByRole("button", { name: "Delete own" }).click();
+  await expect(channels.locator('[data-channel="own"]')).toHaveCount(0);
+});

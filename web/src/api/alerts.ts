@@ -1,0 +1,145 @@
+// Rules of alerts and channels as the API keeps them; what people say of an alert.
+import { json, request } from "./client";
+import type { Question } from "./types";
+
+export type Condition = { above: number } | { below: number } | { outside: [number, number] };
+export type Reduce = "last" | "anomaly" | { sum: number } | { average: number } | { least: number } | { most: number } | { change: "previous" | "day" | "week" };
+
+/** A rule as it is written; what is not said has a default. */
+export interface Rule {
+  name?: string;
+  report: string;
+  question?: Question["body"];
+  line?: string;
+  timezone?: string;
+  interval?: string;
+  reduce?: Reduce;
+  condition?: Condition | null;
+  report_at?: string | null;
+  resolve?: number | null;
+  for?: number | null;
+  keep_firing_for?: number;
+  min_count?: number;
+  no_data?: string;
+  severity?: string;
+  annotations?: Record<string, string>;
+  runbook?: string;
+  channels?: string[];
+  disabled?: boolean;
+  [other: string]: unknown;
+}
+
+/** What somebody said of an alert. */
+export interface Said {
+  by: string;
+  note: string;
+  at: number;
+  until: number;
+}
+
+export interface ListedAlert {
+  id: string;
+  name: string;
+  version: number | null;
+  /** The file that says it; it is changed there. */
+  file: string | null;
+  state: string;
+  severity: string;
+  judged_through: string | null;
+  /** When the alert began that goes on. */
+  episode: string | null;
+  /** How many of its lines fire. */
+  firing: number;
+  flapping: boolean;
+  ack: Said | null;
+  silence: Said | null;
+  rule: Rule;
+}
+
+export interface ShownAlert extends ListedAlert {
+  lines: { line: string; state: string; since: string | null; value: number | null; flapping: boolean }[];
+}
+
+export type Seen = Record<string, { value: number | null; verdict: string; reason?: string }>;
+
+export interface Slot {
+  slot: string;
+  at?: string;
+  seen: Seen | null;
+}
+
+export interface Happened {
+  event: string;
+  slot: string;
+  at: string;
+  line?: string;
+  change?: string;
+  value?: number | null;
+  reason?: string;
+  is_late?: boolean;
+  was?: Seen[string];
+  is?: Seen[string];
+  kind?: string;
+  title?: string;
+  channel?: string;
+  outcome?: string;
+  why?: string;
+}
+
+export interface History {
+  history: Happened[];
+  slots: Slot[];
+}
+
+export interface Tested {
+  slots: number;
+  fired: number;
+  left_out: number;
+  changes: { slot: string; line: string; change: string; value: number | null; reason: string }[];
+  values: Slot[];
+}
+
+export interface Channel {
+  id: string;
+  kind: string;
+  of: string;
+  heartbeat_s: number | null;
+  switched_off: boolean;
+}
+
+export const path_of = (id: string) => `/v1/alerts/${encodeURIComponent(id)}`;
+
+const post = <T>(path: string, body: unknown, signal?: AbortSignal) => json<T>(path, { method: "POST", body: JSON.stringify(body), signal });
+
+/** Saves a rule in the place of the version that it was made from; a new one only where there is none of its id. */
+export async function save_rule(id: string, version: number | null, rule: Rule): Promise<void> {
+  const headers: Record<string, string> = version ? { "if-match": `"${version}"` } : { "if-none-match": "*" };
+  await request(path_of(id), { method: "PUT", headers, body: JSON.stringify(rule) });
+}
+
+export async function forget_rule(id: string, version: number): Promise<void> {
+  await request(path_of(id), { method: "DELETE", headers: { "if-match": `"${version}"` } });
+}
+
+/** What a rule would have done since `from`. */
+export function try_rule(id: string, rule: Rule, from: string, signal: AbortSignal): Promise<Tested> {
+  return post(`${path_of(id)}/test`, { rule, from }, signal);
+}
+
+export function say(id: string, what: "ack" | "silence", body: { by?: string; note?: string; until?: string }): Promise<unknown> {
+  return post(`${path_of(id)}/${what}`, body);
+}
+
+export const channel_path = (id: string) => `/v1/channels/${encodeURIComponent(id)}`;
+
+export async function save_channel(id: string, channel: Record<string, string>): Promise<void> {
+  await request(channel_path(id), { method: "PUT", headers: { "if-none-match": "*" }, body: JSON.stringify(channel) });
+}
+
+export async function forget_channel(id: string): Promise<void> {
+  await request(channel_path(id), { method: "DELETE" });
+}
+
+export function try_channel(id: string): Promise<{ outcome: string; why: string }> {
+  return post(`${channel_path(id)}/test`, {});
+}

@@ -1,0 +1,53 @@
+// Links to boards: made and revoked by those who may read everything, opened by whoever has one.
+import { json, request } from "./client";
+import type { Answer, Users } from "./types";
+import type { BoardTile } from "./boards";
+
+export interface Share {
+  id: string;
+  dates: boolean;
+  people: boolean;
+  filters: unknown[];
+  expires_at: string;
+}
+
+export interface SharedBoard {
+  title: string;
+  description: string | null;
+  tiles: BoardTile[];
+  timezone: string;
+  dates: boolean;
+  people: boolean;
+  expires_at: string;
+}
+
+const of_board = (id: string) => `/v1/boards/${encodeURIComponent(id)}/shares`;
+
+export async function shares(board: string): Promise<Share[]> {
+  return (await json<{ shares: Share[] }>(of_board(board))).shares;
+}
+
+/** Makes a link; its token is said this once. */
+export async function share(board: string, body: { expires_at?: string; people?: boolean; dates?: boolean }): Promise<string> {
+  const { token } = await json<{ token: string }>(of_board(board), { method: "POST", body: JSON.stringify(body) });
+  // Behind `#`: what a browser sends to no server is in nobody's log.
+  return `${location.origin}/shared#${token}`;
+}
+
+export async function revoke(id: string): Promise<void> {
+  await request(`/v1/shares/${encodeURIComponent(id)}`, { method: "DELETE" });
+}
+
+const shared_path = (token: string) => `/v1/shared/${encodeURIComponent(token)}`;
+
+export function shared_board(token: string): Promise<SharedBoard> {
+  return json<SharedBoard>(shared_path(token));
+}
+
+export function shared_tile(token: string, tile: number, query: string): Promise<Answer> {
+  return json<Answer>(`${shared_path(token)}/tiles/${tile}${query && `?${query}`}`);
+}
+
+export function shared_people(token: string, tile: number, query: string, bar: unknown): Promise<Answer<Users>> {
+  return json<Answer<Users>>(`${shared_path(token)}/tiles/${tile}/people${query && `?${query}`}`, { method: "POST", body: JSON.stringify({ bar, limit: 100 }) });
+}

@@ -1,0 +1,143 @@
+// One rule: how it stands, what it saw and did, the chart that it watches with the people behind it, and what can be said to it.
+import { useState } from "preact/hooks";
+import { forget_rule, path_of, say, type History, type Said, type ShownAlert } from "../../api/alerts";
+import { useAnswers } from "../../api/ask";
+import type { ApiError } from "../../api/client";
+import { usePolled } from "../../api/polled";
+import type { Question } from "../../api/types";
+import { DRAWS } from "../../draw/draws";
+import { plural, shown } from "../../format";
+import { bucket_label, moment } from "../../time";
+import { read_json } from "../../ui/matched";
+import { Tile } from "../../ui/tile";
+import { change, go, here, page_of } from "../../url";
+import { Page } from "../page";
+import { Builder } from "./builder";
+import { Verdicts } from "./verdicts";
+import { condition_words, happened_words, line_name, reduced, rule_words, unit_of } from "./words";
+
+/** Slots of the history, and lines of it. */
+const SHOWN = 200;
+/** What a chart of such slots shows. */
+const AROUND: Record<string, string> = { minute: "-3h", hour: "-6d/d", day: "-29d/d", week: "-11w/w", month: "-11M/M" };
+
+export function RulePage({ id }: { id: string }) {
+  const [asked, set_asked] = useState(0);
+  const { known, problem } = usePolled<ShownAlert>(path_of(id), asked);
+  const [refused, set_refused] = useState("");
+  const draft = read_json<ShownAlert["rule"]>(here.value.params.get("rule") ?? "");
+  const rule = known?.rule;
+  const zone = rule?.timezone ?? "UTC";
+  const question: Question | null = rule && DRAWS[rule.report] && rule.report !== "retention"
+    ? { report: rule.report, body: { ...rule.question, from: AROUND[rule.interval ?? "hour"] ?? "-6d/d", to: "now", timezone: zone, interval: rule.report === "funnel" ? undefined : rule.interval ?? "hour" } }
+    : null;
+  const { tiles, cancel, again } = useAnswers({ watched: question });
+  const act = (work: Promise<unknown>) => work.then(() => { set_refused(""); set_asked(Date.now()); }, (problem: ApiError) => set_refused(problem.message));
+  if (known && draft) {
+    return <Page title={known.name}><Builder rule={draft} id={id} version={known.version} /></Page>;
+  }
+  return (
+    <Page title={known?.name ?? id} questions={{ watched: question }} aside={known && <State alert={known} />}>
+      {(problem || refused) && <p class="failed" role="alert">{refused || problem}</p>}
+      {known && rule && (
+        <>
+          <p class="summary">{rule_words(rule)}{reduced(rule.reduce) && `, ${reduced(rule.reduce)}`}{rule.condition && `; wrong ${condition_words(rule.condition, unit_of(rule))}`}. {known.judged_through ? `Judged through ${moment(known.judged_through, zone)} ${zone}.` : "Not judged yet."}</p>
+          {known.state === "delayed" && <p class="banner" role="alert">It cannot be judged: data is missing. Nothing is concluded until it is there.</p>}
+          <Actions alert={known} act={act} />
+          <div class="tiles">
+            <Past id={id} alert={known} asked={asked} />
+            {question && <Tile id="watched" title="What is watched" wide asked={tiles.watched} zone={zone} onCancel={cancel} onAgain={again} drawing={DRAWS[rule.report]!(question, "watched")} />}
+            <Lines alert={known} />
+          </div>
+        </>
+      )}
+    </Page>
+  );
+}
+
+export function State({ alert }: { alert: Pick<ShownAlert, "state" | "flapping"> }) {
+  return <span class={`state ${alert.state}`} data-state={alert.state}>{alert.state.replace("_", " ")}{alert.flapping && ", to and fro"}</span>;
+}
+
+const SILENCES: [hours: number, words: string][] = [[1, "an hour"], [8, "8 hours"], [24, "a day"], [168, "7 days"]];
+
+function Actions({ alert, act }: { alert: ShownAlert; act(work: Promise<unknown>): Promise<void> }) {
+  const { id, version, episode, ack, silence, file, rule } = alert;
+  const zone = rule.timezone ?? "UTC";
+  const is_silent = silence && silence.until > Date.now();
+  const submit = (what: "ack" | "silence") => (event: SubmitEvent) => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget as HTMLFormElement);
+    const text = (name: string) => String(form.get(name) ?? "").trim();
+    const until = what === "silence" ? { until: new Date(Date.now() + Number(text("hours")) * 3_600_000).toISOString() } : {};
+    void act(say(id, what, { ...(text("by") ? { by: text("by") } : {}), note: text("note"), ...until }));
+  };
+  const remove = () => forget_rule(id, version!).then(() => go(page_of("/alerts")));
+  return (
+    <section class="builder" aria-label="What to do">
+      {episode && <p class="summary">It began {moment(episode, zone)}{alert.firing > 1 && `, in ${plural(alert.firing, "line")}`}.</p>}
+      {episode && !ack && (
+        <form class="step" onSubmit={submit("ack")} aria-label="Acknowledge">
+          <input name="by" aria-label="Who is at it" placeholder="your name" maxLength={100} /><input name="note" aria-label="Note" placeholder="what is known" maxLength={500} />
+          <button type="submit">I am at it</button>
+        </form>
+      )}
+      {ack && <SaidLine what="At it" said={ack} zone={zone} />}
+      {is_silent
+        ? <div class="step"><SaidLine what={`Nobody is told until ${moment(silence.until, zone)}`} said={silence} zone={zone} /><button type="button" onClick={() => void act(say(id, "silence", { until: new Date(Date.now() - 1_000).toISOString() }))}>Tell again</button></div>
+        : (
+          <form class="step" onSubmit={submit("silence")} aria-label="Silence">
+            <span class="word">Tell nobody for</span>
+            <select name="hours" aria-label="For how long">{SILENCES.map(([hours, words]) => <option key={hours} value={hours}>{words}</option>)}</select>
+            <input name="note" aria-label="Why" placeholder="why" maxLength={500} /><button type="submit">Silence</button>
+          </form>
+        )}
+      {file
+        ? <p class="note">The file <bdi>{file}</bdi> says this rule: it is changed there.</p>
+        : <div class="step"><button type="button" onClick={() => change({ rule: JSON.stringify(rule) })}>Change</button><button type="button" onClick={() => void act(remove())}>Delete this rule</button></div>}
+      {rule.runbook && /^https?:\/\//.test(rule.runbook) && <p><a href={rule.runbook} target="_blank" rel="noreferrer">What to do</a></p>}
+      {rule.annotations?.description && <p class="note"><bdi>{rule.annotations.description}</bdi></p>}
+    </section>
+  );
+}
+
+function SaidLine({ what, said, zone }: { what: string; said: Said; zone: string }) {
+  return <p>{what}: <bdi>{said.by}</bdi>, {moment(said.at, zone)}{said.note && <>: <bdi>{said.note}</bdi></>}</p>;
+}
+
+/** What was seen and what happened, the newest first. */
+function Past({ id, alert, asked }: { id: string; alert: ShownAlert; asked: number }) {
+  const { known, problem } = usePolled<History>(`${path_of(id)}/history?limit=${SHOWN}`, asked);
+  const { rule } = alert;
+  const zone = rule.timezone ?? "UTC";
+  const slots = [...(known?.slots ?? [])].reverse();
+  return (
+    <>
+      <section class="tile wide" data-tile="verdicts" aria-labelledby="title-verdicts" aria-busy={!known && !problem}>
+        <h2 id="title-verdicts">What it saw</h2>
+        {problem && <p class="failed" role="alert">{problem}</p>}
+        {known && (slots.length ? <Verdicts rule={rule} slots={slots} label="What it saw" /> : <p class="nothing">Nothing has been judged yet.</p>)}
+      </section>
+      <section class="tile wide" data-tile="history" aria-labelledby="title-history" aria-busy={!known && !problem}>
+        <h2 id="title-history">What happened</h2>
+        {known && !known.history.length && <p class="nothing">Nothing yet.</p>}
+        <ul class="happened">
+          {known?.history.map((one, index) => (
+            <li key={`${one.slot} ${one.at} ${index}`} data-event={one.event}><time dateTime={one.slot} title={`noted ${moment(one.at, zone)}`}>{bucket_label(one.slot, rule.interval ?? "hour", zone)}</time><span><bdi>{happened_words(one, unit_of(rule))}</bdi></span></li>
+          ))}
+        </ul>
+      </section>
+    </>
+  );
+}
+
+function Lines({ alert }: { alert: ShownAlert }) {
+  const { lines, rule } = alert;
+  if (!lines.some(({ line }) => line)) return null;
+  return (
+    <section class="tile wide" aria-labelledby="title-lines">
+      <h2 id="title-lines">Its lines</h2>
+      <ul class="people">{lines.slice(0, SHOWN).map(({ line, state, since, value }) => <li key={line}><bdi>{line_name(line)}</bdi><span>{state.replace("_", " ")}{since && ` since ${moment(since, rule.timezone ?? "UTC")}`}, {shown(value, unit_of(rule))}</span></li>)}</ul>
+    </section>
+  );
+}

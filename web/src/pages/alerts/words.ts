@@ -1,0 +1,82 @@
+// Rules in words, and what is found out of them without asking.
+import type { Condition, Happened, Reduce, Rule } from "../../api/alerts";
+import { label, shown, type Unit } from "../../format";
+
+/** What the numbers of a rule are. */
+export function unit_of({ report, reduce, question }: Rule): Unit {
+  const series = (question?.series as { math?: string }[] | undefined)?.[0];
+  if (typeof reduce === "object" && "change" in reduce) return "share";
+  if (reduce === "anomaly") return "number";
+  if (report === "funnel" || report === "retention" || series?.math === "bounce_rate") return "share";
+  return series?.math?.endsWith("duration_ms") ? "duration" : "number";
+}
+
+export function reduced(reduce: Reduce = "last"): string {
+  if (reduce === "last") return "";
+  if (reduce === "anomaly") return "deviation from what is usual";
+  const [[kind, of]] = Object.entries(reduce) as [[string, string | number]];
+  if (kind === "change") return `change against the ${{ previous: "one before", day: "day before", week: "week before" }[String(of)]}`;
+  return `${kind} of ${of}`;
+}
+
+export function condition_words(condition: Condition | null | undefined, unit: Unit): string {
+  if (!condition) return "";
+  if ("above" in condition) return `above ${shown(condition.above, unit)}`;
+  if ("below" in condition) return `below ${shown(condition.below, unit)}`;
+  return `outside ${shown(condition.outside[0], unit)} to ${shown(condition.outside[1], unit)}`;
+}
+
+/** The names of the events that a question is about. */
+export function events_of({ question = {} }: Rule): string[] {
+  const asked = [question.series, question.steps].flatMap((list) => (Array.isArray(list) ? list : []));
+  const single = [question.event, question.cohort_event, question.return_event].map((one) => (typeof one === "string" ? { event: one } : one));
+  const names = [...asked, ...single].flatMap((one) => (one as { event?: unknown } | undefined)?.event ?? []);
+  return names.filter((name): name is string => typeof name === "string" && name !== "");
+}
+
+export function rule_words(rule: Rule): string {
+  if (rule.report === "lag") return "seconds that answers are behind, by the minute";
+  if (rule.report === "ledger") return `events that end as ${String(rule.question?.outcome ?? "dead")}, by ${rule.interval ?? "hour"}`;
+  const { series, formula, steps, breakdown } = (rule.question ?? {}) as { series?: { event?: string; math?: string; name?: string }[]; formula?: string; steps?: { event?: string }[]; breakdown?: unknown };
+  const of_series = formula ?? (series ?? []).map((one) => one.name ?? `${one.event ?? "any event"}${one.math && one.math !== "total" ? `, ${one.math.replaceAll("_", " ")}` : ""}`).join(" · ");
+  const what = steps ? steps.map((step) => step.event ?? "any event").join(" → ") : of_series || events_of(rule).join(", ") || "any event";
+  return `${rule.report}: ${what}, by ${rule.interval ?? "hour"}${breakdown ? `, each ${[breakdown].flat().join(" and ")} by itself` : ""}`;
+}
+
+/** The value of a breakdown as it stands in an answer. */
+export function line_name(line: string | undefined): string {
+  if (!line) return "";
+  try {
+    return label(JSON.parse(line), "value");
+  } catch {
+    return line;
+  }
+}
+
+const CHANGES: Record<string, string> = {
+  pending: "is wrong, not for long enough yet", calmed: "was wrong for too short", fired: "fires", recovering: "is right, not for long enough yet", relapsed: "is wrong again",
+  resolved: "is over", no_data: "has no numbers", flapping_began: "changes to and fro: nothing is told until it is steady", flapping_ended: "is steady again",
+};
+
+/** A line of the history in words. */
+export function happened_words(one: Happened, unit: Unit): string {
+  const name = line_name(one.line);
+  const of = name ? `${name}: ` : "";
+  if (one.event === "change") return `${of}${CHANGES[one.change ?? ""] ?? one.change}${one.value === null || one.value === undefined ? "" : ` (${shown(one.value, unit)})`}${one.reason ? `: ${one.reason}` : ""}${one.is_late ? ", judged late" : ""}`;
+  if (one.event === "revision") return `${of}events that came late: ${shown(one.was?.value, unit)} was ${shown(one.is?.value, unit)} in truth`;
+  if (one.event === "told") return `told: ${one.title ?? one.kind}`;
+  if (one.event === "notice") return `${one.kind} to ${one.channel}: ${one.outcome}${one.why ? `, ${one.why}` : ""}`;
+  return one.event;
+}
+
+/** Two digits that mean something. */
+function about(value: number): number {
+  return value === 0 ? 0 : Number(value.toPrecision(2));
+}
+
+/** A threshold to begin with: half of what is usual, or half more than ever where usually there is nothing. */
+export function suggested(values: number[]): Condition {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted[Math.floor(sorted.length / 2)] ?? 0;
+  return middle > 0 ? { below: about(middle / 2) } : { above: about((sorted[sorted.length - 1] ?? 0) * 1.5) || 1 };
+}

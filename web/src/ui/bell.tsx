@@ -1,0 +1,22 @@
+// From a chart to an alert on it: the rule that its question makes.
+import type { Rule } from "../api/alerts";
+import type { Question } from "../api/types";
+import { page_of } from "../url";
+
+const WATCHED = ["trends", "sessions", "lifecycle", "funnel", "retention"];
+/** What a rule says itself, or what makes no sense of single slots. */
+const LEFT_OUT = ["from", "to", "timezone", "interval", "compare", "view", "cumulative", "moving_average", "bins", "period", "periods", "refresh", "limit"];
+
+/** The rule that watches what a chart shows; nothing where no rule can. */
+export function rule_of(title: string, { report, body }: Question): Rule | null {
+  if (!WATCHED.includes(report)) return null;
+  const question = Object.fromEntries(Object.entries(body).filter(([key, value]) => !LEFT_OUT.includes(key) && value !== null && !(Array.isArray(value) && !value.length)));
+  const interval = String((report === "retention" ? body.period : body.interval) ?? "day");
+  return { name: title, report, question, interval, timezone: String(body.timezone ?? "UTC") };
+}
+
+export function Bell({ title, question }: { title: string; question: Question }) {
+  const rule = rule_of(title, question);
+  if (!rule) return null;
+  return <a class="button quiet" href={page_of("/alerts", { rule: JSON.stringify(rule) })} aria-label={`An alert on ${title}`}>Alert</a>;
+}
