@@ -40,10 +40,8 @@ async fn a_demo_fills_a_project_of_its_own_once_and_is_removed_again() {
     assert_eq!((count(&first, "stored"), count(&first, "duplicate")), (sent, 0));
     assert!(first["url"].as_str().unwrap().starts_with(pulse.http.address()), "{first}");
 
-    let funnel = json!({
-        "from": "-29d/d", "window": "1d",
-        "steps": ["page_view", "product_viewed", "cart_added", "order_completed"].map(|event| json!({"event": event})),
-    });
+    let steps = ["page_view", "product_viewed", "cart_added", "order_completed"].map(|event| json!({"event": event}));
+    let funnel = json!({"from": "-29d/d", "window": "1d", "steps": steps});
     let (status, answer) = ask(&pulse, &first, "/v1/query/funnel", &funnel).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     let steps = answer["result"]["groups"][0]["steps"].as_array().unwrap();
