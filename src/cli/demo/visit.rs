@@ -18,32 +18,32 @@ pub(super) struct Event {
 }
 
 /// Where somebody lives: the beginning of addresses there.
-struct Place {
+struct Country {
     share: f64,
     network: &'static str,
     locale: &'static str,
     zone: &'static str,
 }
 
-const fn place(share: f64, network: &'static str, locale: &'static str, zone: &'static str) -> Place {
-    Place { share, network, locale, zone }
+const fn country(share: f64, network: &'static str, locale: &'static str, zone: &'static str) -> Country {
+    Country { share, network, locale, zone }
 }
 
-const PLACES: [Place; 14] = [
-    place(24.0, "91.12", "de-DE", "Europe/Berlin"),
-    place(14.0, "79.200", "de-DE", "Europe/Berlin"),
-    place(9.0, "84.115", "de-AT", "Europe/Vienna"),
-    place(7.0, "85.3", "de-CH", "Europe/Zurich"),
-    place(11.0, "86.140", "en-GB", "Europe/London"),
-    place(9.0, "90.20", "fr-FR", "Europe/Paris"),
-    place(6.0, "84.26", "nl-NL", "Europe/Amsterdam"),
-    place(4.0, "79.20", "it-IT", "Europe/Rome"),
-    place(4.0, "83.40", "es-ES", "Europe/Madrid"),
-    place(3.0, "81.230", "sv-SE", "Europe/Stockholm"),
-    place(3.0, "83.10", "pl-PL", "Europe/Warsaw"),
-    place(3.0, "73.15", "en-US", "America/New_York"),
-    place(1.5, "126.30", "ja-JP", "Asia/Tokyo"),
-    place(1.5, "1.130", "en-AU", "Australia/Sydney"),
+const COUNTRIES: [Country; 14] = [
+    country(24.0, "91.12", "de-DE", "Europe/Berlin"),
+    country(14.0, "79.200", "de-DE", "Europe/Berlin"),
+    country(9.0, "84.115", "de-AT", "Europe/Vienna"),
+    country(7.0, "85.3", "de-CH", "Europe/Zurich"),
+    country(11.0, "86.140", "en-GB", "Europe/London"),
+    country(9.0, "90.20", "fr-FR", "Europe/Paris"),
+    country(6.0, "84.26", "nl-NL", "Europe/Amsterdam"),
+    country(4.0, "79.20", "it-IT", "Europe/Rome"),
+    country(4.0, "83.40", "es-ES", "Europe/Madrid"),
+    country(3.0, "81.230", "sv-SE", "Europe/Stockholm"),
+    country(3.0, "83.10", "pl-PL", "Europe/Warsaw"),
+    country(3.0, "73.15", "en-US", "America/New_York"),
+    country(1.5, "126.30", "ja-JP", "Asia/Tokyo"),
+    country(1.5, "1.130", "en-AU", "Australia/Sydney"),
 ];
 
 /// What somebody looks at the shop with, and how well they get through its checkout.
@@ -170,7 +170,7 @@ struct Tab<'a> {
     is_known: bool,
     visitor: String,
     address: String,
-    place: &'a Place,
+    country: &'a Country,
     version: String,
     made: u32,
     begin_ms: i64,
@@ -210,8 +210,8 @@ impl<'a> Tab<'a> {
     fn open(person: Person, day: Day, at_ms: i64, random: &mut Random) -> Option<Self> {
         let is_first = person.first == day;
         let mut own = person.random(4);
-        let place = own.one_of(&PLACES, |place| place.share)?;
-        let address = format!("{}.{}.{}", place.network, own.below(250), 1 + own.below(250));
+        let country = own.one_of(&COUNTRIES, |country| country.share)?;
+        let address = format!("{}.{}.{}", country.network, own.below(250), 1 + own.below(250));
         let main = own.one_of(&DEVICES, |device| f64::from(device.share))?;
         // Some come back with another device, and say who they are.
         let is_other = !is_first && person.is_member() && own.is(0.4) && random.is(0.4);
@@ -224,7 +224,7 @@ impl<'a> Tab<'a> {
         let visitor = format!("demo-{:016x}", person.random(5 + i64::from(is_other)).next());
         let version = day.version();
         let is_known = !is_first && person.is_member();
-        Some(Self { person, day, clock_ms: at_ms, device, source, is_known, visitor, address, place, version, made: 0, begin_ms: at_ms })
+        Some(Self { person, day, clock_ms: at_ms, device, source, is_known, visitor, address, country, version, made: 0, begin_ms: at_ms })
     }
 
     /// The next event; then some time passes.
@@ -235,7 +235,7 @@ impl<'a> Tab<'a> {
         let mut line = json!({
             "eventId": format!("{}-{}-{}", self.visitor, self.begin_ms, self.made), "type": kind, "anonymousId": self.visitor, "timestamp": self.clock_ms,
             "context": {
-                "app": {"name": "tea", "version": self.version}, "locale": self.place.locale, "timezone": self.place.zone, "ip": self.address,
+                "app": {"name": "tea", "version": self.version}, "locale": self.country.locale, "timezone": self.country.zone, "ip": self.address,
                 "screen": {"width": width, "height": height}, "userAgent": self.device.agent,
                 "page": {"url": format!("{SITE}{path}{query}"), "referrer": referrer},
             },
