@@ -160,8 +160,8 @@ fn every_panel_of_the_dashboard_has_a_place_of_its_own_a_source_and_says_what_it
     for panel in panels {
         let [x, y, w, h] = ["x", "y", "w", "h"].map(|name| panel["gridPos"][name].as_u64().unwrap());
         assert!(x + w <= 24, "{panel}");
-        let cells = (y..y + h).flat_map(|row| (x..x + w).map(move |column| (row, column)));
-        assert!(cells.map(|cell| taken.insert(cell)).all(|is_free| is_free), "another panel is there: {panel}");
+        let mut cells = (y..y + h).flat_map(|row| (x..x + w).map(move |column| (row, column)));
+        assert!(cells.all(|cell| taken.insert(cell)), "another panel is there: {panel}");
         if panel["type"] == "row" {
             continue;
         }
