@@ -72,6 +72,13 @@ test("an alert says what it saw and did, shows its people, and is acknowledged a
   await expect(page.locator("[data-total]")).toHaveText(number);
 });
 
+test("an address that is no rule breaks nothing, and what the server thinks of it is said", async ({ page }) => {
+  const written = { report: 7, interval: {}, reduce: null, condition: 5, question: { series: ["x", null, { math: 3 }], steps: 1 }, channels: "x", annotations: [] };
+  await open(page, `/alerts?rule=${encodeURIComponent(JSON.stringify(written))}`);
+  await expect(tile(page, "trial").getByRole("alert")).toBeVisible();
+  await expect(page.getByRole("button", { name: "Save" })).toBeVisible();
+});
+
 test("rules stand in a list, those that can never match are marked, and channels are added and tried", async ({ page }) => {
   await open(page, "/alerts");
   await expect(tile(page, "rules").locator('[data-alert="never"]')).toContainText("It can never match: no event is called no-such-event");

@@ -5,11 +5,10 @@ import { event_names, useOffered } from "../api/catalogue";
 import { session, type ApiError } from "../api/client";
 import { usePolled } from "../api/polled";
 import { moment } from "../time";
-import { read_json } from "../ui/matched";
 import { here, page_of } from "../url";
 import { Builder } from "./alerts/builder";
 import { RulePage, State } from "./alerts/rule";
-import { condition_words, events_of, reduced, rule_words, unit_of } from "./alerts/words";
+import { condition_words, drafted, events_of, reduced, rule_words, unit_of } from "./alerts/words";
 import { Page } from "./page";
 
 /** What comes first in the list. */
@@ -20,9 +19,9 @@ const FIRST: Rule = { name: "", report: "trends", interval: "hour", question: { 
 
 export default function Alerts() {
   const { rest, params } = here.value;
-  const draft = read_json<Rule>(params.get("rule") ?? "");
+  const draft = drafted(params.get("rule") ?? "");
   if (rest) return <RulePage key={rest} id={rest} />;
-  if (draft) return <Page title="A new alert"><Builder rule={{ ...draft, report: String(draft.report ?? "trends") }} /></Page>;
+  if (draft) return <Page title="A new alert"><Builder rule={draft} /></Page>;
   return <List />;
 }
 

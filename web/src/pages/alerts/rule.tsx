@@ -8,13 +8,12 @@ import type { Question } from "../../api/types";
 import { DRAWS } from "../../draw/draws";
 import { plural, shown } from "../../format";
 import { bucket_label, moment } from "../../time";
-import { read_json } from "../../ui/matched";
 import { Tile } from "../../ui/tile";
 import { change, go, here, page_of } from "../../url";
 import { Page } from "../page";
 import { Builder } from "./builder";
 import { Verdicts } from "./verdicts";
-import { condition_words, happened_words, line_name, reduced, rule_words, unit_of } from "./words";
+import { condition_words, drafted, happened_words, line_name, reduced, rule_words, unit_of } from "./words";
 
 /** Slots of the history, and lines of it. */
 const SHOWN = 200;
@@ -25,7 +24,7 @@ export function RulePage({ id }: { id: string }) {
   const [asked, set_asked] = useState(0);
   const { known, problem } = usePolled<ShownAlert>(path_of(id), asked);
   const [refused, set_refused] = useState("");
-  const draft = read_json<ShownAlert["rule"]>(here.value.params.get("rule") ?? "");
+  const draft = drafted(here.value.params.get("rule") ?? "");
   const rule = known?.rule;
   const zone = rule?.timezone ?? "UTC";
   const question: Question | null = rule && DRAWS[rule.report] && rule.report !== "retention"

@@ -1,6 +1,7 @@
 // Rules in words, and what is found out of them without asking.
 import type { Condition, Happened, Reduce, Rule } from "../../api/alerts";
 import { label, shown, type Unit } from "../../format";
+import { read_json } from "../../ui/matched";
 
 /** What the numbers of a rule are. */
 export function unit_of({ report, reduce, question }: Rule): Unit {
@@ -67,6 +68,26 @@ export function happened_words(one: Happened, unit: Unit): string {
   if (one.event === "told") return `told: ${one.title ?? one.kind}`;
   if (one.event === "notice") return `${one.kind} to ${one.channel}: ${one.outcome}${one.why ? `, ${one.why}` : ""}`;
   return one.event;
+}
+
+const is_number = (value: unknown) => typeof value === "number" && Number.isFinite(value);
+
+/** A rule of an address, which anybody may have written: what cannot be drawn is left out, and the server says what else is wrong. */
+export function drafted(text: string): Rule | null {
+  const read = read_json<Record<string, any>>(text);
+  if (!read) return null;
+  const { condition, reduce, question, channels, annotations, ...rule } = read;
+  const [limit] = Object.values(typeof condition === "object" && condition ? condition : {});
+  const is_condition = ["above", "below"].some((key) => is_number(condition?.[key])) || (Array.isArray(condition?.outside) && condition.outside.length === 2 && (limit as unknown[]).every(is_number));
+  const is_reduce = typeof reduce === "string" || (typeof reduce === "object" && reduce && Object.keys(reduce).length === 1);
+  const is_object = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
+  const named = ({ math, ...one }: Record<string, unknown>) => (typeof math === "string" ? { ...one, math } : one);
+  const list = (value: unknown) => (Array.isArray(value) ? value.filter(is_object).map(named) : []);
+  const asked = is_object(question) ? { ...question, ...("series" in question ? { series: list(question.series) } : {}), ...("steps" in question ? { steps: list(question.steps) } : {}) } : {};
+  return {
+    ...rule, report: String(read.report ?? "trends"), question: asked, ...(is_condition ? { condition } : {}), ...(is_reduce ? { reduce } : {}),
+    ...(Array.isArray(channels) ? { channels: channels.map(String) } : {}), ...(is_object(annotations) ? { annotations } : {}),
+  };
 }
 
 /** Two digits that mean something. */
