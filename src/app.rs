@@ -2,6 +2,7 @@
 
 mod holes;
 mod lag;
+mod managed_keys;
 pub mod openapi;
 mod redrive;
 mod routes;
@@ -26,7 +27,7 @@ use crate::auth::keys::{self, KeyEntry};
 use crate::clickhouse::ClickHouse;
 use crate::config::{LogSettings, Settings};
 use crate::event::ids::ProjectId;
-use crate::http::server::Server;
+use crate::http::server::{Call, Server};
 use crate::ingest::Redrive;
 use crate::lifecycle::{Fault, Signals, Supervisor, raise_file_limit};
 use crate::load::{self, LoadStats};
@@ -84,6 +85,10 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
     warn_of_unknown_projects(&settings, &keys);
     let server = Server::bind(&settings.config.http).await.map_err(anyhow::Error::msg)?;
     let address = server.address().context("http.listen")?;
+    let operations = match settings.config.http.operations() {
+        Some(apart) => Some(Server::bind(&apart).await.map_err(anyhow::Error::msg)?),
+        None => None,
+    };
     let Some(log) = unless_ended(&mut signals, &run.stop, open).await else { return Ok(()) };
     let log = log?;
     let needs_storage = settings.roles.iter().any(|role| matches!(role, Role::Load | Role::Query | Role::Alert));
@@ -95,7 +100,7 @@ async fn serve_on<L: RunningLog>(open: impl Future<Output = Result<L>>, settings
             return Ok(());
         }
     };
-    let instance = Instance { settings, log: log.clone(), keys, server, address, is_first };
+    let instance = Instance { settings, log: log.clone(), keys, server, operations, address, is_first };
     let ended = instance.run(storage.as_ref(), &mut signals, run).await;
     let (mut faults, ended) = ended.map_or_else(|problem| (Vec::new(), Err(problem)), |faults| (faults, Ok(())));
     close(&log, &mut signals, &mut faults).await;
@@ -135,6 +140,8 @@ struct Instance<L> {
     log: L,
     keys: Keys,
     server: Server,
+    /// The listener of operations, if it is another one.
+    operations: Option<Server>,
     address: SocketAddr,
     /// Whether the keys were made by this start.
     is_first: bool,
@@ -143,7 +150,7 @@ struct Instance<L> {
 impl<L: RunningLog> Instance<L> {
     /// Starts the roles, says that they are ready, and runs them until they have drained. Returns what went wrong on the way.
     async fn run(self, storage: Option<&Storage>, signals: &mut Signals, run: Run) -> Result<Vec<Fault>> {
-        let Self { settings, log, keys, server, address, is_first } = self;
+        let Self { settings, log, keys, server, operations, address, is_first } = self;
         let data_dir = settings.config.data_dir.clone();
         let mut supervisor = Supervisor::default();
         if let Some(storage) = storage {
@@ -166,6 +173,11 @@ impl<L: RunningLog> Instance<L> {
         }
         supervisor.spawn("log", watch_log(log.clone(), supervisor.stop_token()));
         supervisor.spawn("keys", keys.clone().watch(supervisor.stop_token()));
+        // Whoever only takes events knows the store by its address at most.
+        let is_named = !settings.clickhouse.url.is_empty();
+        if let Some(store) = store.clone().or_else(|| is_named.then(|| ClickHouse::new(&settings.clickhouse))) {
+            supervisor.spawn("managed keys", managed_keys::watch(keys.clone(), store, supervisor.stop_token()));
+        }
         let engine_state = storage.and_then(Storage::engine_state);
         let metrics = record_metrics()?;
         let parts = routes::Parts { log, keys, store, data_versions, stats, engine_state, metrics };
@@ -184,6 +196,12 @@ impl<L: RunningLog> Instance<L> {
         }
         if let Some(sharing) = routes.share_rate(supervisor.stop_token()) {
             supervisor.spawn("rate limit", sharing);
+        }
+        if let Some(apart) = operations {
+            tracing::info!(address = %format!("http://{}", apart.address().context("http.operations_listen")?), "operations");
+            let routes = routes.clone();
+            let answer = move |call: Call| std::future::ready(routes.operations(&call));
+            supervisor.spawn("operations", apart.serve(answer, supervisor.stop_token()));
         }
         supervisor.spawn("http", server.serve(move |call| routes.clone().answer(call), supervisor.stop_token()));
 

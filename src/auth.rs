@@ -1,30 +1,37 @@
 //! Who may send events for a project, and who may ask about it.
 //!
-//! Owns the keys ([`keys`]: their file, [`watcher`]: its changes) and how a request shows one ([`credential`], [`cookie`]). Write keys are public
-//! and only send; read keys are secret and ask; import keys are secret and bring history, which read keys may do too. Promises: the
-//! project follows from the key, never from input; an unknown key takes as long to refuse as a nearly right one.
+//! Owns the keys ([`keys`]: their file, [`watcher`]: its changes, [`managed`]: those that are made while instances run) and how a request
+//! shows one ([`credential`], [`cookie`]). Write keys are public and only send; read keys are secret and ask; import keys are secret and
+//! bring history, which read keys may do too; admin keys are secret and manage the keys of their project. Promises: the project follows
+//! from the key, never from input; an unknown key takes as long to refuse as a nearly right one.
 
 pub mod cookie;
 pub mod credential;
 pub mod keys;
+pub mod managed;
 mod watcher;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_64;
 
 use self::keys::{KeysConfig, KeysError, Table};
+use self::managed::{Document, Found, ManagedKey, ManagedTable};
 use self::watcher::FileWatcher;
+use crate::clock;
 use crate::event::ids::ProjectId;
 use crate::http::respond::ApiError;
 use crate::secret::Secret;
 
 /// What a key opens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KeyKind {
     /// Sending events.
     Write,
@@ -32,9 +39,14 @@ pub enum KeyKind {
     Read,
     /// Bringing history.
     Import,
+    /// Managing keys.
+    Admin,
 }
 
 impl KeyKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Write, Self::Read, Self::Import, Self::Admin];
+
     /// Whether a key of this kind opens what a key of the `wanted` kind is for.
     fn opens(self, wanted: Self) -> bool {
         // Who may read all of a project's events learns nothing by bringing some; a write key stands in every page.
@@ -47,6 +59,7 @@ impl KeyKind {
             Self::Write => "write",
             Self::Read => "read",
             Self::Import => "import",
+            Self::Admin => "admin",
         }
     }
 
@@ -56,6 +69,7 @@ impl KeyKind {
             Self::Write => "only a write key sends events",
             Self::Read => "only a read key asks questions",
             Self::Import => "only an import key or a read key imports",
+            Self::Admin => "only an admin key manages keys",
         }
     }
 }
@@ -72,6 +86,48 @@ pub struct Grant {
     /// Tells the key from others of its kind: the beginning of its hash.
     pub key: u32,
     is_disabled: bool,
+    /// From when on it opens nothing, ms.
+    ends_ms: Option<i64>,
+    /// What else is said of a key that is not of the keys file.
+    managed: Option<ManagedGrant>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct ManagedGrant {
+    id: Arc<str>,
+    key: Arc<ManagedKey>,
+}
+
+impl Eq for ManagedGrant {}
+
+impl Grant {
+    /// Refuses a request that the key is not for, by its path and the origin of its page.
+    ///
+    /// # Errors
+    /// [`AuthError::ForbiddenPath`], [`AuthError::ForbiddenOrigin`].
+    pub fn admits(&self, path: &str, headers: &HeaderMap) -> Result<(), AuthError> {
+        self.managed.as_ref().map_or(Ok(()), |managed| managed.key.admits(path, headers))
+    }
+
+    /// Events a second that an instance takes with this key, if the key has a limit of its own.
+    pub fn rate(&self) -> Option<u32> {
+        self.managed.as_ref()?.key.rate
+    }
+
+    /// Whose rate it is: all secrets of a key share one.
+    pub fn rate_key(&self) -> u32 {
+        self.managed.as_ref().map_or(self.key, |managed| xxh3_64(managed.id.as_bytes()) as u32)
+    }
+
+    /// What people call the key: its name, or that it is one of the keys file.
+    pub fn key_name(&self) -> &str {
+        self.managed.as_ref().map_or("keys file", |managed| &managed.key.name)
+    }
+
+    /// The id of a key that is not of the keys file.
+    pub fn key_id(&self) -> Option<&str> {
+        self.managed.as_ref().map(|managed| &*managed.id)
+    }
 }
 
 /// Why a key opens nothing.
@@ -89,9 +145,15 @@ pub enum AuthError {
     /// No project has this key.
     #[error("the key is not known")]
     Unknown,
-    /// The keys of the project are disabled.
+    /// The keys of the project are disabled, or the key is revoked or over.
     #[error("the key is disabled")]
     Disabled,
+    /// The page that sends the request is of no origin that the key is for.
+    #[error("the key is not for pages of this origin")]
+    ForbiddenOrigin,
+    /// The key is not for this path.
+    #[error("the key is not for this path")]
+    ForbiddenPath,
     /// The request shows a cookie and comes from a page of another origin, or does not say where it comes from.
     #[error("a cookie counts only for pages of this origin: send the key as `Authorization: Bearer`")]
     CrossOrigin,
@@ -105,10 +167,12 @@ impl AuthError {
     pub fn code(self) -> &'static str {
         match self {
             Self::Missing(KeyKind::Write) => "missing_write_key",
-            Self::Missing(KeyKind::Read) => "unauthorized",
+            Self::Missing(KeyKind::Read | KeyKind::Admin) => "unauthorized",
             Self::Missing(KeyKind::Import) => "missing_import_key",
             Self::Unreadable | Self::Several | Self::Unknown => "invalid_key",
             Self::Disabled => "key_disabled",
+            Self::ForbiddenOrigin => "forbidden_origin",
+            Self::ForbiddenPath => "forbidden_path",
             Self::CrossOrigin => "cross_origin",
             Self::WrongKind(_) => "wrong_key_kind",
         }
@@ -120,7 +184,11 @@ impl From<AuthError> for ApiError {
         let status = match error {
             AuthError::Missing(_) | AuthError::Unreadable | AuthError::Unknown => StatusCode::UNAUTHORIZED,
             AuthError::Several => StatusCode::BAD_REQUEST,
-            AuthError::Disabled | AuthError::CrossOrigin | AuthError::WrongKind(_) => StatusCode::FORBIDDEN,
+            AuthError::Disabled
+            | AuthError::CrossOrigin
+            | AuthError::ForbiddenOrigin
+            | AuthError::ForbiddenPath
+            | AuthError::WrongKind(_) => StatusCode::FORBIDDEN,
         };
         Self::new(status, error.code(), error.to_string())
     }
@@ -134,6 +202,9 @@ const POLL: Duration = Duration::from_secs(2);
 pub struct Keys {
     file: FileWatcher,
     table: Arc<RwLock<Arc<Table>>>,
+    managed: Arc<RwLock<Arc<ManagedTable>>>,
+    /// Where a copy of the managed keys is kept.
+    data_dir: PathBuf,
 }
 
 impl Keys {
@@ -144,7 +215,9 @@ impl Keys {
             keys::change(&path, |_| Ok::<_, KeysError>(()))?;
         }
         let file = FileWatcher::new(path.clone());
-        Ok(Self { file, table: Arc::new(RwLock::new(Arc::new(keys::read_table(&path)?))) })
+        let (table, managed) = (keys::read_table(&path)?, ManagedTable::kept(data_dir));
+        let (table, managed) = (Arc::new(RwLock::new(Arc::new(table))), Arc::new(RwLock::new(Arc::new(managed))));
+        Ok(Self { file, table, managed, data_dir: data_dir.to_owned() })
     }
 
     /// Reads the file again whenever it changes, until asked to stop. One that cannot be read leaves the keys as they are.
@@ -170,7 +243,7 @@ impl Keys {
     /// The grant of a key, if it is of the `wanted` kind.
     pub fn grant(&self, key: Option<&str>, wanted: KeyKind) -> Result<Grant, AuthError> {
         let grant = self.find(key.ok_or(AuthError::Missing(wanted))?).ok_or(AuthError::Unknown)?;
-        if grant.is_disabled {
+        if grant.is_disabled || grant.ends_ms.is_some_and(|ends_ms| ends_ms <= clock::now_ms()) {
             return Err(AuthError::Disabled);
         }
         if !grant.kind.opens(wanted) {
@@ -191,8 +264,53 @@ impl Keys {
 
     fn find(&self, key: &str) -> Option<Grant> {
         // Looked up by hash: how long it takes says nothing about how much of a key was right.
+        let hash = keys::hash(key);
         let table = self.table.read().ok().map(|table| Arc::clone(&table))?;
-        table.grants.get(&keys::hash(key)).cloned()
+        if let Some(grant) = table.grants.get(&hash) {
+            return Some(grant.clone());
+        }
+        let managed = self.managed_table();
+        let Found { project, id, key, ends_ms } = managed.find(&hash)?;
+        let project_entry = table.projects.get(project)?;
+        let ends_ms = [*ends_ms, key.expires_ms].into_iter().flatten().min();
+        Some(Grant {
+            project: *project,
+            name: Arc::clone(&project_entry.name),
+            kind: key.kind,
+            key: keys::short_id(&hash),
+            is_disabled: project_entry.is_disabled || key.revoked_ms.is_some(),
+            ends_ms,
+            managed: Some(ManagedGrant { id: Arc::clone(id), key: Arc::clone(key) }),
+        })
+    }
+
+    /// How many changes of managed keys were made through this instance.
+    pub fn managed_changes(&self) -> u64 {
+        self.managed_table().changes
+    }
+
+    /// Takes what was read of all managed keys, unless one was changed through this instance since the number of changes was `changes`.
+    pub fn replace_managed(&self, documents: Vec<Document>, changes: u64) {
+        let known = self.managed_table();
+        if known.changes == changes && !known.has(&documents) {
+            tracing::info!(keys = documents.len(), "managed keys read again");
+            self.set_managed(ManagedTable::of(documents, changes));
+        }
+    }
+
+    /// Takes the document of a managed key that was just changed through this instance; none if it was deleted.
+    pub fn put_managed(&self, project: ProjectId, id: &str, body: Option<String>) {
+        let known = self.managed_table();
+        self.set_managed(ManagedTable::of(known.with(project, id, body), known.changes + 1));
+    }
+
+    fn managed_table(&self) -> Arc<ManagedTable> {
+        Arc::clone(&self.managed.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_managed(&self, table: ManagedTable) {
+        table.keep(&self.data_dir);
+        *self.managed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 }
 

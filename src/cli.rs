@@ -45,7 +45,7 @@ enum Command {
     Sessions(sessions::SessionsArgs),
     /// Measure this machine with a realistic stream of events
     Bench(bench::BenchArgs),
-    /// Print, create or revoke keys
+    /// Print, create, limit, rotate or revoke keys, and say who did
     Keys(keys::KeysArgs),
     /// Bring in history from files
     Import(import::ImportArgs),

@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::client_ip::Peer;
+pub use self::connection_limit::client as client_network;
 
 /// `[http]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub use self::client_ip::Peer;
 pub struct HttpConfig {
     /// Address and port; port 0 picks a free one.
     pub listen: String,
+    /// Address and port of health checks and metrics, which are then not at [`Self::listen`] any more; empty: they are there.
+    pub operations_listen: String,
     /// Longest time for the headers of a request.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
@@ -52,6 +55,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8080".to_owned(),
+            operations_listen: String::new(),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
@@ -68,6 +72,7 @@ impl HttpConfig {
     pub fn check(&self) -> Result<(), String> {
         self.address()?;
         self.proxies()?;
+        self.operations().map(|apart| apart.address()).transpose()?;
         let positive = [
             ("max_connections", self.max_connections),
             ("max_connections_per_client", self.max_connections_per_client),
@@ -81,7 +86,17 @@ impl HttpConfig {
 
     /// The address to listen on.
     pub fn address(&self) -> Result<SocketAddr, String> {
-        self.listen.parse().map_err(|_| format!("http.listen: `{}` is not an address and port", self.listen))
+        self.listen.parse().map_err(|_| format!("{}: `{}` is not an address and port", self.key(), self.listen))
+    }
+
+    /// The same for the listener of operations, if they have one of their own: what crowds the other one does not keep probes out.
+    pub fn operations(&self) -> Option<Self> {
+        (!self.operations_listen.is_empty()).then(|| Self { listen: self.operations_listen.clone(), ..self.clone() })
+    }
+
+    /// The key that says where to listen.
+    fn key(&self) -> &'static str {
+        if self.listen == self.operations_listen { "http.operations_listen" } else { "http.listen" }
     }
 
     /// What one request may be sure to get of [`Self::max_body_memory`] while nobody else wants it, bytes.

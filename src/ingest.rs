@@ -64,6 +64,8 @@ pub struct IngestConfig {
     pub max_value: usize,
     /// Events a second that a project may send, by all instances together where they share a Redis; 0: as many as it likes.
     pub max_rate: u64,
+    /// Events a second of one address, or of one network of IPv6, at one instance; 0: no limit.
+    pub max_rate_per_client: u32,
     /// Lines a second that a project may import, in the same way.
     pub max_import_rate: u64,
     /// Oldest event accepted; imports take any time since 1970.
@@ -92,6 +94,7 @@ impl Default for IngestConfig {
             max_key: 128,
             max_value: 8 << 10,
             max_rate: 0,
+            max_rate_per_client: 0,
             max_import_rate: 0,
             max_event_age: Duration::from_secs(3 * 365 * 86_400),
             min_clock_skew: Duration::from_secs(300),
@@ -113,6 +116,7 @@ pub struct IngestLimits {
     pub(crate) max_key: usize,
     pub(crate) max_value: usize,
     pub(crate) max_rate: u64,
+    pub(crate) max_rate_per_client: u32,
     pub(crate) max_import_rate: u64,
     pub(crate) max_event_age_ms: i64,
     pub(crate) min_clock_skew_ms: i64,
@@ -162,6 +166,7 @@ impl IngestConfig {
             max_key: self.max_key,
             max_value: self.max_value,
             max_rate: self.max_rate,
+            max_rate_per_client: self.max_rate_per_client,
             max_import_rate: self.max_import_rate,
             max_event_age_ms: i64::try_from(self.max_event_age.as_millis()).unwrap_or(i64::MAX),
             min_clock_skew_ms: i64::try_from(self.min_clock_skew.as_millis()).unwrap_or(i64::MAX),

@@ -16,6 +16,7 @@ mod error;
 mod excluded;
 mod freshness;
 pub mod http;
+mod keys;
 mod live;
 mod meta;
 mod notes;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::{ingest, query};
 
 /// The hand-written pieces; the first one has what is not of one subject.
-const PIECES: [&str; 8] = [
+const PIECES: [&str; 9] = [
     include_str!("openapi/base.json"),
     include_str!("openapi/events.json"),
     include_str!("openapi/questions.json"),
@@ -20,6 +20,7 @@ const PIECES: [&str; 8] = [
     include_str!("openapi/saved.json"),
     include_str!("openapi/shares.json"),
     include_str!("openapi/alerts.json"),
+    include_str!("openapi/keys.json"),
     include_str!("openapi/operations.json"),
 ];
 

@@ -31,7 +31,10 @@ use crate::role::Role;
 use crate::store::data_version::DataVersions;
 
 /// What every instance answers, whatever its roles are.
-pub(super) const OWN_PATHS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/openapi.json"];
+pub(super) const OWN_PATHS: [&str; 4] = ["/healthz", "/readyz", "/metrics", DESCRIPTION];
+
+/// The one of them that is for those who send and ask, not for those who operate.
+const DESCRIPTION: &str = "/openapi.json";
 
 /// What the routes are made of.
 pub(super) struct Parts<L> {
@@ -51,6 +54,8 @@ pub(super) struct Routes<L: RunningLog> {
     engine_state: Option<watch::Receiver<EngineState>>,
     metrics: PrometheusHandle,
     only_queries: bool,
+    /// Whether operations have a listener of their own.
+    has_operations_apart: bool,
     ingest: Option<Ingest<L>>,
     redrive: Option<RedriveApi<L>>,
     query: Option<QueryApi>,
@@ -101,7 +106,21 @@ impl<L: RunningLog> Routes<L> {
         let alerts = alerts.filter(|_| is(Role::Alert));
         let query = queries.filter(|_| is(Role::Query)).map(|queries| QueryApi::new(queries, keys, timeout));
         let only_queries = settings.roles.iter().all(|role| matches!(role, Role::Query | Role::Alert));
-        Ok(Self { log, engine_state, metrics, only_queries, ingest, redrive, query, alerts, alert_api, reader, redis })
+        let has_operations_apart = settings.config.http.operations().is_some();
+        Ok(Self {
+            log,
+            engine_state,
+            metrics,
+            only_queries,
+            has_operations_apart,
+            ingest,
+            redrive,
+            query,
+            alerts,
+            alert_api,
+            reader,
+            redis,
+        })
     }
 
     /// Refreshes the most asked answers until asked to stop.
@@ -161,14 +180,17 @@ impl<L: RunningLog> Routes<L> {
                 Err(other) => call = other,
             }
         }
-        self.health(&call)
+        if self.has_operations_apart && call.request.uri().path() != DESCRIPTION {
+            return not_found(&call);
+        }
+        self.operations(&call)
     }
 
-    fn health(&self, call: &Call) -> Response<Body> {
+    /// Answers those who operate the instance.
+    pub(super) fn operations(&self, call: &Call) -> Response<Body> {
         let path = call.request.uri().path();
         if !OWN_PATHS.contains(&path) {
-            let message = format!("there is nothing at `{}`", path.chars().take(200).collect::<String>());
-            return ApiError::new(StatusCode::NOT_FOUND, "not_found", message).into_response(&call.request_id);
+            return not_found(call);
         }
         if !matches!(*call.request.method(), Method::GET | Method::HEAD) {
             return method_not_allowed("GET, HEAD", &call.request_id);
@@ -196,6 +218,11 @@ impl<L: RunningLog> Routes<L> {
         // Without ClickHouse events are still taken; only an instance that does nothing else is not ready.
         (is_down && self.ingest.is_none()).then_some("the embedded engine is starting")
     }
+}
+
+fn not_found(call: &Call) -> Response<Body> {
+    let message = format!("there is nothing at `{}`", call.request.uri().path().chars().take(200).collect::<String>());
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message).into_response(&call.request_id)
 }
 
 /// Whether every block passes through this process: only then is what it noted all there is.

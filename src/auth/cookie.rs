@@ -101,7 +101,9 @@ impl<'a> Sender<'a> {
 impl Keys {
     /// The grant of who sends a request, by key or by cookie, if it opens what a key of the `wanted` kind is for.
     pub fn caller(&self, call: &Call, wanted: KeyKind) -> Result<Grant, AuthError> {
-        self.grant(Sender::of(call).key()?.as_deref(), wanted)
+        let grant = self.grant(Sender::of(call).key()?.as_deref(), wanted)?;
+        grant.admits(call.request.uri().path(), call.request.headers())?;
+        Ok(grant)
     }
 }
 

@@ -38,6 +38,9 @@ pub struct KeyEntry {
     /// Imports history: as the read key. Empty: none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub import_key: String,
+    /// Manages keys: as the read key. Empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub admin_key: String,
     /// Refuses the keys without forgetting them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
@@ -60,6 +63,15 @@ pub(super) struct Table {
     pub(super) grants: HashMap<[u8; 32], Grant>,
     /// The secrets that projects have for names of visitors.
     pub(super) secrets: HashMap<ProjectId, Secret>,
+    pub(super) projects: HashMap<ProjectId, ProjectEntry>,
+}
+
+/// What the file says of a project, whatever the key.
+#[derive(Debug)]
+pub(super) struct ProjectEntry {
+    pub(super) name: Arc<str>,
+    /// Whether all its entries are.
+    pub(super) is_disabled: bool,
 }
 
 /// Where the keys are.
@@ -67,13 +79,22 @@ pub fn path(config: &KeysConfig, data_dir: &Path) -> PathBuf {
     if config.file.is_empty() { data_dir.join("keys.json") } else { PathBuf::from(&config.file) }
 }
 
-/// Fresh keys for a project.
+/// Fresh keys for a project. An admin key is made only for those who ask for one.
 pub fn new_entry(project: &str) -> KeyEntry {
-    let key = |kind: &str| {
-        let bytes = [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
-        format!("pulse_{kind}_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&bytes[..24]))
+    let [write_key, read_key, import_key] = [KeyKind::Write, KeyKind::Read, KeyKind::Import].map(new_secret);
+    KeyEntry { project: project.to_owned(), write_key, read_key, import_key, admin_key: String::new(), disabled: false }
+}
+
+/// A fresh key, which says its kind.
+pub fn new_secret(kind: KeyKind) -> String {
+    let word = match kind {
+        KeyKind::Write => "wk",
+        KeyKind::Read => "rk",
+        KeyKind::Import => "ik",
+        KeyKind::Admin => "ak",
     };
-    KeyEntry { project: project.to_owned(), write_key: key("wk"), read_key: key("rk"), import_key: key("ik"), disabled: false }
+    let bytes = [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
+    format!("pulse_{word}_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&bytes[..24]))
 }
 
 /// The entries of a keys file.
@@ -143,9 +164,17 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
         if *known != name {
             return Err(fail(format!("projects {known} and {name} have the same id: one of them needs another name")));
         }
+        let known = table.projects.entry(project).or_insert_with(|| ProjectEntry { name: Arc::clone(&name), is_disabled: true });
+        known.is_disabled &= entry.disabled;
         let secret = [&entry.read_key, &entry.import_key, &entry.write_key].into_iter().find(|key| !key.is_empty());
         table.secrets.insert(project, Secret::from(hex::encode(hash(&format!("visitors {}", secret.map_or("", String::as_str))))));
-        for (kind, key) in [(KeyKind::Write, &entry.write_key), (KeyKind::Read, &entry.read_key), (KeyKind::Import, &entry.import_key)] {
+        let keys = [
+            (KeyKind::Write, &entry.write_key),
+            (KeyKind::Read, &entry.read_key),
+            (KeyKind::Import, &entry.import_key),
+            (KeyKind::Admin, &entry.admin_key),
+        ];
+        for (kind, key) in keys {
             if key.is_empty() {
                 continue;
             }
@@ -153,8 +182,8 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
                 Some(hex) => sha256_of(hex).ok_or_else(|| fail(format!("project {name}: a sha256 key needs 64 hexadecimal digits")))?,
                 None => hash(key),
             };
-            let id = hash.first_chunk().map_or(0, |first| u32::from_be_bytes(*first));
-            let grant = Grant { project, name: Arc::clone(&name), kind, key: id, is_disabled: entry.disabled };
+            let (key, own) = (short_id(&hash), Arc::clone(&name));
+            let grant = Grant { project, name: own, kind, key, is_disabled: entry.disabled, ends_ms: None, managed: None };
             if table.grants.insert(hash, grant).is_some() {
                 return Err(fail(format!("project {name}: a key is used twice")));
             }
@@ -165,6 +194,11 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
 
 pub(super) fn hash(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
+}
+
+/// Tells a key from others without saying it: the beginning of its hash.
+pub(super) fn short_id(hash: &[u8; 32]) -> u32 {
+    hash.first_chunk().map_or(0, |first| u32::from_be_bytes(*first))
 }
 
 fn sha256_of(hex: &str) -> Option<[u8; 32]> {

@@ -36,6 +36,11 @@ impl InstanceArgs {
         Self { project: project.to_owned(), url: None, plain_http: false, read_key: None }
     }
 
+    /// Those of a command that has other words for them.
+    pub(super) fn of(project: String, url: Option<String>, plain_http: bool) -> Self {
+        Self { project, url, plain_http, read_key: None }
+    }
+
     /// The project's entry in the keys file, which is made first if it is the data directory's own and there is none.
     pub(super) fn keys_of(&self, settings: &Settings) -> Result<KeyEntry> {
         let config = &settings.config;

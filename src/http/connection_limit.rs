@@ -83,7 +83,7 @@ impl Drop for ConnectionPermit {
 }
 
 /// The client behind an address. A subscriber of IPv6 has a whole network of addresses.
-pub(super) fn client(address: IpAddr) -> IpAddr {
+pub fn client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
         address => address,

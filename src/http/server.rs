@@ -118,7 +118,7 @@ impl Server {
     /// Binds the listener. Errors: the address is taken or not ours; names it.
     pub async fn bind(config: &HttpConfig) -> Result<Self, String> {
         let (address, proxies) = (config.address()?, config.proxies()?);
-        let listener = TcpListener::bind(address).await.map_err(|problem| format!("http.listen: `{address}`: {problem}"))?;
+        let listener = TcpListener::bind(address).await.map_err(|problem| format!("{}: `{address}`: {problem}", config.key()))?;
         Ok(Self { listener, config: config.clone(), proxies })
     }
 

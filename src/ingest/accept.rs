@@ -1,5 +1,6 @@
 //! One request of the role, from its head to its answer: [`Ingest::accept`] is the list of steps.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::import_runs::{self, ImportRuns};
 use super::intake::{Intake, Sender};
 use super::protocol::{Delivery, Head, PROTOCOLS, Protocol, Received};
 use super::publish::{Contribution, ImportRecord, Publisher, Receipt};
+use super::rate::single::{Single, SingleRates};
 use super::rate::{self, RateLimit};
 use super::refusal::Refusal;
 use super::verdict::{Decoded, Verdicts};
@@ -61,10 +63,25 @@ struct Shared<L: Log> {
     keys: Keys,
     live: Lane,
     import: Lane,
+    singles: SingleRates,
     runs: ImportRuns,
     limits: IngestLimits,
     geo: Geo,
     publisher: Publisher<L>,
+}
+
+/// Who sends.
+#[derive(Clone, Copy)]
+struct Caller {
+    project: ProjectId,
+    single: Single,
+}
+
+/// The events of a request, whose they are, and when they came.
+struct Taken {
+    caller: Caller,
+    received_ms: i64,
+    decoded: Decoded,
 }
 
 /// What a request of one kind may cost.
@@ -91,8 +108,8 @@ impl<L: Log> Ingest<L> {
             rate: RateLimit::new("import-rate", limits.max_import_rate, import_runs::MAX_LINES),
         };
         let publisher = Publisher::new(log, &limits);
-        let (routes, runs) = (routes(), ImportRuns::default());
-        Self { shared: Arc::new(Shared { routes, keys, live, import, runs, limits, geo, publisher }) }
+        let (routes, runs, singles) = (routes(), ImportRuns::default(), SingleRates::new(limits.max_rate_per_client));
+        Self { shared: Arc::new(Shared { routes, keys, live, import, singles, runs, limits, geo, publisher }) }
     }
 
     /// Shares what projects send with other instances until asked to stop; `None` if there is no limit.
@@ -113,17 +130,19 @@ impl<L: Log> Ingest<L> {
         let origin = call.request.headers().get(header::ORIGIN).filter(|_| protocol.has_cookies()).cloned();
         // What is not for pages has no CORS headers: a browser does not show them the answer, and sends no request with a key at all.
         let is_for_pages = protocol.key_kind() == KeyKind::Write;
+        let mut is_for_page = is_for_pages;
         let mut response = match call.request.method() {
-            method if protocol.methods().contains(method) => {
-                self.accept(protocol, call).await.unwrap_or_else(|error| protocol.refuse(error, &id))
-            }
+            method if protocol.methods().contains(method) => self.accept(protocol, call).await.unwrap_or_else(|error| {
+                is_for_page &= error.code != AuthError::ForbiddenOrigin.code();
+                protocol.refuse(error, &id)
+            }),
             &Method::OPTIONS if is_for_pages => preflight(protocol.methods(), call.request.headers()),
             _ => {
                 let preflight = is_for_pages.then_some(&Method::OPTIONS);
                 method_not_allowed(&joined(protocol.methods().iter().chain(preflight)), &id)
             }
         };
-        if is_for_pages {
+        if is_for_page {
             open_to_pages(&mut response, origin);
         }
         Ok(response)
@@ -135,31 +154,39 @@ impl<L: Log> Ingest<L> {
         if let Some(settings) = protocol.settings(&head) {
             return Ok(settings);
         }
-        let project = self.sender(protocol, &head)?;
+        let caller = self.sender(protocol, &head)?;
         let delivery = protocol.check(&head)?;
         let lane = self.lane(&delivery);
-        if let Some(project) = project {
-            self.admit(project, &delivery)?;
+        if let Some(caller) = caller {
+            self.admit(caller, &delivery)?;
         }
-        let limits = BodyLimits { finds_gzip: protocol.finds_gzip(), ..lane.body_limits(project, &head) };
+        let limits = BodyLimits { finds_gzip: protocol.finds_gzip(), ..lane.body_limits(caller.is_some(), &head) };
         let body = body::read_parts(&head.headers, body, limits).await?;
         let received = Received { head: &head, body: &body, delivery: &delivery };
         let received_ms = clock::now_ms();
-        let (project, decoded) = self.decode(protocol, &received, project, received_ms)?;
+        let (caller, decoded) = self.decode(protocol, &received, caller, received_ms)?;
         // The log may take its time; what was read from is not needed meanwhile.
         drop(body);
-        let verdicts = self.publish(&delivery, Receipt { project, received_ms }, decoded).await?;
+        let verdicts = self.publish(&delivery, Taken { caller, received_ms, decoded }).await?;
         Counter::EventsAccepted.add(u64::from(verdicts.accepted));
         Counter::EventsRejected.add(verdicts.rejected.len() as u64);
         Ok(protocol.answer(&head, &verdicts))
     }
 
-    /// The project of the key that the head shows; `None` if the key may still come in the body.
-    fn sender(&self, protocol: &dyn Protocol, head: &Head) -> Result<Option<ProjectId>, AuthError> {
+    /// The one whose key the head shows; `None` if the key may still come in the body.
+    fn sender(&self, protocol: &dyn Protocol, head: &Head) -> Result<Option<Caller>, AuthError> {
         match protocol.credential(head)? {
             None if protocol.has_key_in_body() => Ok(None),
-            key => self.shared.keys.grant(key.as_deref(), protocol.key_kind()).map(|grant| Some(grant.project)),
+            key => self.caller(protocol, head, key.as_deref()).map(Some),
         }
+    }
+
+    /// The one whose key it is, if it is for such a request.
+    fn caller(&self, protocol: &dyn Protocol, head: &Head, key: Option<&str>) -> Result<Caller, AuthError> {
+        let grant = self.shared.keys.grant(key, protocol.key_kind())?;
+        grant.admits(head.uri.path(), &head.headers)?;
+        let client = (protocol.key_kind() == KeyKind::Write).then_some(head.client_ip);
+        Ok(Caller { project: grant.project, single: Single { key: grant.rate_key(), rate: grant.rate(), client } })
     }
 
     fn lane(&self, delivery: &Delivery) -> &Lane {
@@ -169,12 +196,17 @@ impl<L: Log> Ingest<L> {
         }
     }
 
-    /// Refuses a project that sends too fast or in too many runs.
-    fn admit(&self, project: ProjectId, delivery: &Delivery) -> Result<(), ApiError> {
+    /// Refuses one who sends too fast or in too many runs.
+    fn admit(&self, caller: Caller, delivery: &Delivery) -> Result<(), ApiError> {
         if let Delivery::Import(run) = delivery {
-            self.shared.runs.admit(project, run.id, clock::now_ms())?;
+            self.shared.runs.admit(caller.project, run.id, clock::now_ms())?;
         }
-        Ok(self.lane(delivery).admit(project)?)
+        Ok(self.admit_rate(caller, delivery)?)
+    }
+
+    fn admit_rate(&self, caller: Caller, delivery: &Delivery) -> Result<(), Refusal> {
+        self.shared.singles.admits(caller.single)?;
+        self.lane(delivery).admit(caller.project)
     }
 
     /// Reads the body in the words of its dialect, checks each event and packs it.
@@ -182,9 +214,9 @@ impl<L: Log> Ingest<L> {
         &self,
         protocol: &dyn Protocol,
         received: &Received<'_>,
-        project: Option<ProjectId>,
+        caller: Option<Caller>,
         received_ms: i64,
-    ) -> Result<(ProjectId, Decoded), Refusal> {
+    ) -> Result<(Caller, Decoded), Refusal> {
         let headers = &received.head.headers;
         let says = |name: &str| headers.get(name).is_some_and(|value| value == "1");
         let request = RequestFacts {
@@ -200,23 +232,28 @@ impl<L: Log> Ingest<L> {
             is_import: matches!(received.delivery, Delivery::Import(_)),
             secrets: Some(&self.shared.keys),
         };
+        let known = Cell::new(caller);
         let authorize = |key: Option<&str>| {
-            let grant = self.shared.keys.grant(key, protocol.key_kind())?;
-            self.lane(received.delivery).admit(grant.project).map(|()| grant.project)
+            let caller = self.caller(protocol, received.head, key)?;
+            known.set(Some(caller));
+            self.admit_rate(caller, received.delivery).map(|()| caller.project)
         };
-        let sender = project.map_or(Sender::InBody(&authorize), Sender::Known);
+        let sender = caller.map_or(Sender::InBody(&authorize), |caller| Sender::Known(caller.project));
         let mut intake = Intake::new(sender, request, &self.shared.limits);
         protocol.events(received, &mut intake)?;
-        intake.finish()
+        let decoded = intake.finish()?;
+        let caller = known.get().ok_or(AuthError::Missing(protocol.key_kind()))?;
+        Ok((caller, decoded))
     }
 
     /// Appends what was accepted; returns once it is durable. What the log refuses costs the project nothing.
-    async fn publish(&self, delivery: &Delivery, receipt: Receipt, decoded: Decoded) -> Result<Verdicts, ApiError> {
+    async fn publish(&self, delivery: &Delivery, taken: Taken) -> Result<Verdicts, ApiError> {
         let lane = self.lane(delivery);
-        let project = receipt.project;
-        let Decoded { partitions, verdicts, letters } = decoded;
+        let Taken { caller: Caller { project, single }, received_ms, decoded: Decoded { partitions, verdicts, letters } } = taken;
+        let receipt = Receipt { project, received_ms };
         let events = verdicts.accepted + verdicts.dead;
-        lane.charge(project, events)?;
+        self.shared.singles.charge(single, events)?;
+        lane.charge(project, events).inspect_err(|_| self.shared.singles.give_back(single, events))?;
         let contribution = Contribution { receipt, partitions };
         let published = match delivery {
             Delivery::Live => self.shared.publisher.publish(contribution, &verdicts.rejected).await,
@@ -224,6 +261,7 @@ impl<L: Log> Ingest<L> {
         };
         published.map(|()| verdicts).map_err(|refused| {
             lane.give_back(project, events);
+            self.shared.singles.give_back(single, events);
             refusal(&refused)
         })
     }
@@ -231,10 +269,10 @@ impl<L: Log> Ingest<L> {
 
 impl Lane {
     /// How a body is read. A client that has shown no key gets less time, and memory of its own.
-    fn body_limits(&self, project: Option<ProjectId>, head: &Head) -> BodyLimits {
-        match project {
-            Some(_) => self.body,
-            None => {
+    fn body_limits(&self, has_key: bool, head: &Head) -> BodyLimits {
+        match has_key {
+            true => self.body,
+            false => {
                 let timeout = self.body.timeout.min(UNAUTHORIZED_TIMEOUT);
                 BodyLimits { claim: Claim::Unauthorized(head.client_ip), timeout, ..self.body }
             }
@@ -251,7 +289,7 @@ impl Lane {
 
     fn ask(&self, ask: impl FnOnce(&RateLimit) -> Result<(), u32>) -> Result<(), Refusal> {
         let Some(rate) = &self.rate else { return Ok(()) };
-        ask(rate).map_err(|seconds| Refusal::TooFast { per_second: rate.per_second(), seconds })
+        ask(rate).map_err(|seconds| Refusal::TooFast { whose: "project", per_second: rate.per_second(), seconds })
     }
 
     fn give_back(&self, project: ProjectId, events: u32) {

@@ -113,8 +113,9 @@ impl<'r> Intake<'r> {
         (self.decoded.letters, verdicts.reasons) = letters.into_parts();
     }
 
-    /// The events, and whose they are. Errors: no key was shown.
-    pub(super) fn finish(self) -> Result<(ProjectId, Decoded), Refusal> {
-        Ok((self.project()?, self.decoded))
+    /// The events. Errors: no key was shown.
+    pub(super) fn finish(self) -> Result<Decoded, Refusal> {
+        self.project()?;
+        Ok(self.decoded)
     }
 }

@@ -7,6 +7,8 @@
 //! the rate is that of all together, give or take what comes between two exchanges. Without Redis, or while it is away, each instance
 //! counts for itself. Bounded: one bucket for each project that has a key.
 
+pub(super) mod single;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -141,9 +141,9 @@ impl<L: Log> Redrive<L> {
         let mut intake = Intake::new(Sender::Known(letter.project), request, &self.limits);
         envelope::alone(letter.original, 0, pulse::event, &mut intake);
         let mut events = 0;
-        let Ok((project, decoded)) = intake.finish() else { return 0 };
+        let Ok(decoded) = intake.finish() else { return 0 };
         for packed in &decoded.partitions {
-            events += self.batch.put_all(&packed.bytes, |_| Some(project));
+            events += self.batch.put_all(&packed.bytes, |_| Some(letter.project));
         }
         events
     }

@@ -7,8 +7,8 @@ use crate::auth::AuthError;
 pub(super) enum Refusal {
     #[error(transparent)]
     Key(#[from] AuthError),
-    #[error("the project sends more than {per_second} events a second; nothing was accepted, try again in {seconds} s")]
-    TooFast { per_second: f64, seconds: u32 },
+    #[error("the {whose} sends more than {per_second} events a second; nothing was accepted, try again in {seconds} s")]
+    TooFast { whose: &'static str, per_second: f64, seconds: u32 },
     #[error("the body is empty")]
     Empty,
     #[error("the body holds no event")]

@@ -56,7 +56,7 @@ pub(super) fn decoded_of(
     change(&mut request);
     let mut intake = Intake::new(sender, request, &limits);
     read(&mut intake)?;
-    intake.finish().map(|(_, decoded)| decoded)
+    intake.finish()
 }
 
 /// A body of pulse's own dialect.

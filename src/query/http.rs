@@ -3,6 +3,7 @@
 //! Owns the paths, the limits of a body and the one translation of [`QueryError`] into an answer. Promises: the project comes from
 //! the key, never from input.
 
+mod keys;
 mod saved;
 mod session;
 mod shares;
@@ -64,6 +65,12 @@ enum Asked {
     /// The notes of a time, or one note.
     Notes,
     Note,
+    /// The managed keys, one of them, and another secret for it.
+    Keys,
+    Key,
+    RotateKey,
+    /// What was changed of keys.
+    Audit,
     /// One person.
     Person,
     /// The events of one.
@@ -121,6 +128,10 @@ const PATHS: &[Path] = &[
     Path::new("/v1/shared/{token}/tiles/{number}/people", &["POST"], Asked::SharedTile),
     Path::new("/v1/notes", &["GET", "POST"], Asked::Notes),
     Path::new("/v1/notes/{id}", &["DELETE"], Asked::Note),
+    Path::new("/v1/keys", &["GET", "POST"], Asked::Keys),
+    Path::new("/v1/keys/{id}", &["GET", "PUT", "DELETE"], Asked::Key),
+    Path::new("/v1/keys/{id}/rotate", &["POST"], Asked::RotateKey),
+    Path::new("/v1/audit", &["GET"], Asked::Audit),
     Path::new("/v1/trace/{eventId}", &["GET"], Asked::Trace),
     Path::new("/v1/people/{id}", &["GET"], Asked::Person),
     Path::new("/v1/people/{id}/events", &["GET"], Asked::EventsOfPerson),
@@ -201,6 +212,10 @@ impl QueryApi {
             Asked::Share => self.revoke_share(&call, name).await,
             Asked::Shared => self.shared(name).await,
             Asked::SharedTile => self.shared_tile(call, &params).await,
+            Asked::Keys => self.managed_keys(call).await,
+            Asked::Key => self.managed_key(call, name).await,
+            Asked::RotateKey => self.rotate_key(call, name).await,
+            Asked::Audit => self.audit(&call).await,
             Asked::Trace => self.trace(&call, name).await,
             Asked::Session => self.session(&call),
         };

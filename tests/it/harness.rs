@@ -51,7 +51,7 @@ pub(crate) struct Pulse {
 /// A client of one pulse. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Http {
-    address: String,
+    pub(crate) address: String,
     pub(crate) write_key: String,
     pub(crate) read_key: String,
     pub(crate) client: Client<HttpConnector, Full<Bytes>>,

@@ -21,6 +21,7 @@ mod harness;
 mod import;
 mod internal;
 mod kafka;
+mod keys;
 mod large;
 mod layers;
 mod limits;

@@ -43,6 +43,7 @@ impl Edge {
     async fn start(log: FakeLog, config: IngestConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let entry = |project: &str, [write_key, read_key, import_key]: [&str; 3], disabled| KeyEntry {
+            admin_key: String::new(),
             project: project.to_owned(),
             write_key: write_key.to_owned(),
             read_key: read_key.to_owned(),

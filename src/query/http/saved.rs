@@ -108,7 +108,7 @@ fn shown(status: StatusCode, answer: &Value) -> Response<Body> {
 }
 
 /// An answer about something of a version.
-fn versioned(version: u64, answer: &Value) -> Response<Body> {
+pub(super) fn versioned(version: u64, answer: &Value) -> Response<Body> {
     let mut response = json_response(StatusCode::OK, answer.to_string().into_bytes());
     if let Ok(tag) = HeaderValue::try_from(format!("\"{version}\"")) {
         response.headers_mut().insert(header::ETAG, tag);
@@ -117,7 +117,7 @@ fn versioned(version: u64, answer: &Value) -> Response<Body> {
 }
 
 /// What `If-Match` and `If-None-Match` expect.
-fn expected(headers: &HeaderMap) -> Result<Expected, ApiError> {
+pub(super) fn expected(headers: &HeaderMap) -> Result<Expected, ApiError> {
     let invalid = |name: &str| ApiError::bad_request("invalid_condition", format!("`{name}` must be `*` or the version, such as \"3\""));
     let text = |name: header::HeaderName| headers.get(&name).map(|value| value.to_str().map_err(|_| invalid(name.as_str()))).transpose();
     match (text(header::IF_MATCH)?, text(header::IF_NONE_MATCH)?) {

@@ -20,6 +20,7 @@ impl QueryApi {
             return Ok(with_cookie(empty(), sender.forget()));
         }
         let grant = self.keys.grant(key.as_deref(), KeyKind::Read)?;
+        grant.admits(call.request.uri().path(), call.request.headers())?;
         let given = sender.give(&key.unwrap_or_default());
         if *call.request.method() == Method::POST {
             return Ok(with_cookie(empty(), given));
