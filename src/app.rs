@@ -197,6 +197,9 @@ impl<L: RunningLog> Instance<L> {
         if let Some(sharing) = routes.share_rate(supervisor.stop_token()) {
             supervisor.spawn("rate limit", sharing);
         }
+        if let Some(encrypted) = server.tls_address() {
+            tracing::info!(address = %format!("https://{}", encrypted.context("http.tls.listen")?), "encrypted");
+        }
         if let Some(apart) = operations {
             tracing::info!(address = %format!("http://{}", apart.address().context("http.operations_listen")?), "operations");
             let routes = routes.clone();

@@ -9,16 +9,21 @@ pub mod budget;
 mod client_ip;
 mod connection_limit;
 pub mod file;
+mod proxy_protocol;
 pub mod respond;
 pub mod server;
+mod stream;
+mod tls;
 mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use self::client_ip::{ForwardedHeader, Proxies};
+use self::tls::TlsConfig;
 
 pub use self::client_ip::Peer;
 pub use self::connection_limit::client as client_network;
@@ -47,8 +52,14 @@ pub struct HttpConfig {
     /// Bytes of request bodies held at a time, of all requests together; more is answered with 503.
     #[serde(with = "crate::byte_size")]
     pub max_body_memory: usize,
-    /// Addresses or networks (`10.0.0.0/8`) of proxies whose `x-forwarded-for` is believed.
+    /// Addresses or networks (`10.0.0.0/8`) of proxies that are believed when they say who is behind them.
     pub trusted_proxies: Vec<String>,
+    /// The header in which they say it: `x-forwarded-for` or `forwarded`. The other one may be of anybody.
+    pub forwarded_header: String,
+    /// Whether they begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// `[http.tls]`
+    pub tls: TlsConfig,
 }
 
 impl Default for HttpConfig {
@@ -63,6 +74,9 @@ impl Default for HttpConfig {
             max_connections_per_client: 1_000,
             max_body_memory: 64 << 20,
             trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default().as_str().to_owned(),
+            proxy_protocol: false,
+            tls: TlsConfig::default(),
         }
     }
 }
@@ -73,6 +87,11 @@ impl HttpConfig {
         self.address()?;
         self.proxies()?;
         self.operations().map(|apart| apart.address()).transpose()?;
+        self.tls.check()?;
+        self.tls_address()?;
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            return Err("http.proxy_protocol: it is that of http.trusted_proxies, which names none".to_owned());
+        }
         let positive = [
             ("max_connections", self.max_connections),
             ("max_connections_per_client", self.max_connections_per_client),
@@ -91,7 +110,19 @@ impl HttpConfig {
 
     /// The same for the listener of operations, if they have one of their own: what crowds the other one does not keep probes out.
     pub fn operations(&self) -> Option<Self> {
-        (!self.operations_listen.is_empty()).then(|| Self { listen: self.operations_listen.clone(), ..self.clone() })
+        (!self.operations_listen.is_empty()).then(|| Self {
+            listen: self.operations_listen.clone(),
+            proxy_protocol: false,
+            tls: TlsConfig::default(),
+            ..self.clone()
+        })
+    }
+
+    /// The address of the encrypted listener, if there is one.
+    fn tls_address(&self) -> Result<Option<SocketAddr>, String> {
+        let listen = &self.tls.listen;
+        let parse = || listen.parse().map_err(|_| format!("http.tls.listen: `{listen}` is not an address and port"));
+        self.tls.is_on().then(parse).transpose()
     }
 
     /// The key that says where to listen.
@@ -109,11 +140,14 @@ impl HttpConfig {
         Ok(Peer::new(address, self.proxies()?))
     }
 
-    fn proxies(&self) -> Result<Arc<[IpNet]>, String> {
+    fn proxies(&self) -> Result<Arc<Proxies>, String> {
         let parse = |text: &String| {
             client_ip::parse_network(text).ok_or_else(|| format!("http.trusted_proxies: `{text}` is neither an address nor a network"))
         };
-        self.trusted_proxies.iter().map(parse).collect()
+        let networks = self.trusted_proxies.iter().map(parse).collect::<Result<_, _>>()?;
+        let header = ForwardedHeader::parse(&self.forwarded_header)
+            .ok_or_else(|| format!("http.forwarded_header: `{}` is neither `x-forwarded-for` nor `forwarded`", self.forwarded_header))?;
+        Ok(Arc::new(Proxies { networks, header }))
     }
 }
 

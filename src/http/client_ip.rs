@@ -2,6 +2,8 @@
 //!
 //! Promises: a header says who the client is only where every hop behind it is a proxy that the operator named.
 
+mod forwarded;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,29 +17,72 @@ pub(super) fn parse_network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
+/// The proxies that the operator named, and how they say who is behind them.
+#[derive(Debug, Default)]
+pub(super) struct Proxies {
+    pub(super) networks: Vec<IpNet>,
+    pub(super) header: ForwardedHeader,
+}
+
+/// The header in which proxies say who is behind them. Only one is read: a proxy that writes one lets clients write the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ForwardedHeader {
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
+impl ForwardedHeader {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::XForwardedFor, Self::Forwarded].into_iter().find(|header| header.as_str() == text)
+    }
+}
+
 /// Who is at the other end of a connection. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Peer {
     address: IpAddr,
-    proxies: Arc<[IpNet]>,
+    proxies: Arc<Proxies>,
+    /// Whether the connection is encrypted.
+    is_tls: bool,
 }
 
 impl Peer {
-    pub(super) fn new(address: IpAddr, proxies: Arc<[IpNet]>) -> Self {
-        Self { address: address.to_canonical(), proxies }
+    pub(super) fn new(address: IpAddr, proxies: Arc<Proxies>) -> Self {
+        Self { address: address.to_canonical(), proxies, is_tls: false }
     }
 
-    /// The client's address: the peer's own, or behind trusted proxies the nearest hop of `x-forwarded-for` that is none of
-    /// them. A hop that is no address is a reason to believe nothing: the peer's own again.
+    /// The same over an encrypted connection.
+    pub(super) fn over_tls(self) -> Self {
+        Self { is_tls: true, ..self }
+    }
+
+    /// The client's address: the peer's own, or behind trusted proxies the nearest hop of their header that is none of them. A hop that is
+    /// no address is a reason to believe nothing: the peer's own again.
     pub fn client_ip(&self, headers: &HeaderMap) -> IpAddr {
-        if !self.trusts(self.address) {
+        if !self.is_proxy() {
             return self.address;
         }
-        let values = headers.get_all("x-forwarded-for");
-        let hops = values.iter().rev().flat_map(|value| value.to_str().unwrap_or("?").rsplit(','));
+        let values = headers.get_all(self.proxies.header.as_str()).iter().rev().map(|value| value.to_str().unwrap_or("?"));
+        match self.proxies.header {
+            ForwardedHeader::XForwardedFor => self.nearest(values.flat_map(|value| value.rsplit(',')).map(address::parse)),
+            ForwardedHeader::Forwarded => self.nearest(values.flat_map(forwarded::hops).map(|hop| address::parse(&hop.parameter("for")?))),
+        }
+    }
+
+    /// The nearest of `hops`, which begin with the nearest, that is no proxy.
+    fn nearest(&self, hops: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
         let mut nearest = self.address;
         for hop in hops {
-            let Some(address) = address::parse(hop) else { return self.address };
+            let Some(address) = hop else { return self.address };
             nearest = address;
             if !self.trusts(address) {
                 break;
@@ -46,10 +91,17 @@ impl Peer {
         nearest
     }
 
-    /// Whether the client speaks https with the outermost proxy, where a trusted one says so.
+    /// Whether the client speaks https: with this instance, or with the outermost proxy, where a trusted one says so.
     pub fn is_https(&self, headers: &HeaderMap) -> bool {
-        let said = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok()?.split(',').next());
-        self.is_proxy() && said.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
+        if !self.is_proxy() {
+            return self.is_tls;
+        }
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let said = match self.proxies.header {
+            ForwardedHeader::XForwardedFor => text("x-forwarded-proto").and_then(|value| value.split(',').next()).map(str::to_owned),
+            ForwardedHeader::Forwarded => text("forwarded").and_then(|value| forwarded::hops(value).last()?.parameter("proto")),
+        };
+        said.map_or(self.is_tls, |scheme| scheme.trim().eq_ignore_ascii_case("https"))
     }
 
     /// Whether it is a proxy, whose connections are those of many clients.
@@ -59,12 +111,12 @@ impl Peer {
 
     /// Somebody at another address, in front of the same proxies.
     pub fn with(&self, address: IpAddr) -> Self {
-        Self::new(address, Arc::clone(&self.proxies))
+        Self { address: address.to_canonical(), ..self.clone() }
     }
 
     /// Whether a proxy that the operator named has this address.
     pub fn trusts(&self, address: IpAddr) -> bool {
-        self.proxies.iter().any(|network| network.contains(&address))
+        self.proxies.networks.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -73,12 +125,38 @@ mod tests {
     use super::*;
 
     fn client(peer: &str, proxies: &[&str], forwarded: &[&str]) -> String {
-        let proxies = proxies.iter().map(|text| parse_network(text).unwrap()).collect();
         let mut headers = HeaderMap::new();
         for value in forwarded {
             headers.append("x-forwarded-for", value.parse().unwrap());
         }
-        Peer::new(peer.parse().unwrap(), proxies).client_ip(&headers).to_string()
+        behind(peer, proxies, ForwardedHeader::XForwardedFor).client_ip(&headers).to_string()
+    }
+
+    fn behind(peer: &str, proxies: &[&str], header: ForwardedHeader) -> Peer {
+        let networks = proxies.iter().map(|text| parse_network(text).unwrap()).collect();
+        Peer::new(peer.parse().unwrap(), Arc::new(Proxies { networks, header }))
+    }
+
+    #[test]
+    fn only_the_header_that_the_proxies_write_is_read() {
+        let client = |peer: &str, values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            headers.append("x-forwarded-for", "6.6.6.6".parse().unwrap());
+            for value in values {
+                headers.append("forwarded", value.parse().unwrap());
+            }
+            behind(peer, &["10.0.0.0/8"], ForwardedHeader::Forwarded).client_ip(&headers).to_string()
+        };
+        assert_eq!(client("10.1.2.3", &["for=203.0.113.1;proto=https"]), "203.0.113.1");
+        assert_eq!(client("10.1.2.3", &["for=6.6.6.6, For=\"203.0.113.1:47\";by=x", "for=10.9.9.9"]), "203.0.113.1");
+        assert_eq!(client("10.1.2.3", &["for=\"[2001:db8::7]:4711\""]), "2001:db8::7");
+        assert_eq!(client("10.1.2.3", &[]), "10.1.2.3");
+        assert_eq!(client("192.0.2.9", &["for=203.0.113.1"]), "192.0.2.9", "a stranger");
+        for garbage in
+            ["for=unknown", "for=_hidden", "proto=https", "", "for=\"203.0.113.1", "for=203.0.113.1,,", "for=1.1.1.1;for=2.2.2.2"]
+        {
+            assert_eq!(client("10.1.2.3", &[garbage]), "10.1.2.3", "{garbage}");
+        }
     }
 
     #[test]
@@ -112,8 +190,13 @@ mod tests {
     fn a_proxy_alone_says_that_the_client_speaks_https() {
         let is_https = |peer: &str, scheme: &str| {
             let headers = [("x-forwarded-proto".parse().unwrap(), scheme.parse().unwrap())].into_iter().collect();
-            Peer::new(peer.parse().unwrap(), [parse_network("10.0.0.0/8").unwrap()].into()).is_https(&headers)
+            behind(peer, &["10.0.0.0/8"], ForwardedHeader::XForwardedFor).is_https(&headers)
         };
+        let none = HeaderMap::new();
+        assert!(behind("192.0.2.9", &[], ForwardedHeader::Forwarded).over_tls().is_https(&none));
+        let forwarded =
+            [("forwarded".parse().unwrap(), "for=192.0.2.1;proto=https, for=10.1.1.1;proto=http".parse().unwrap())].into_iter().collect();
+        assert!(behind("10.1.2.3", &["10.0.0.0/8"], ForwardedHeader::Forwarded).is_https(&forwarded));
         assert!(is_https("10.1.2.3", "https") && is_https("10.1.2.3", "HTTPS, http"));
         assert!(!is_https("10.1.2.3", "http") && !is_https("10.1.2.3", "") && !is_https("192.0.2.9", "https"));
     }

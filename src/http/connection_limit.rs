@@ -24,6 +24,16 @@ struct Taken {
     by_client: HashMap<IpAddr, usize>,
 }
 
+impl Taken {
+    /// Counts one more of `client`, unless it has `most`.
+    fn count(&mut self, client: IpAddr, most: usize) -> bool {
+        let of_one = self.by_client.entry(client).or_default();
+        let has_room = *of_one < most;
+        *of_one += usize::from(has_room);
+        has_room
+    }
+}
+
 /// Allows one connection; given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
@@ -49,15 +59,8 @@ impl ConnectionLimit {
         let client = address.map(client);
         let mut taken = self.taken();
         let is_spare = taken.all >= self.most;
-        if taken.all >= self.most.saturating_add(SPARE) {
+        if taken.all >= self.most.saturating_add(SPARE) || !client.is_none_or(|client| taken.count(client, self.most_of_one)) {
             return None;
-        }
-        if let Some(client) = client {
-            let of_one = taken.by_client.entry(client).or_default();
-            if *of_one >= self.most_of_one {
-                return None;
-            }
-            *of_one += 1;
         }
         taken.all += 1;
         Some(ConnectionPermit { limit: self.clone(), client, is_spare })
@@ -65,6 +68,16 @@ impl ConnectionLimit {
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConnectionPermit {
+    /// Counts the connection as that of `address`, which its proxy has named; `false` if that client has as many as it may.
+    pub(super) fn belongs_to(&mut self, address: IpAddr) -> bool {
+        let client = client(address);
+        let has_room = self.client.is_some() || self.limit.taken().count(client, self.limit.most_of_one);
+        self.client = self.client.or(has_room.then_some(client));
+        has_room
     }
 }
 

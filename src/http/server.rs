@@ -16,16 +16,18 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
+use super::client_ip::Proxies;
 use super::connection_limit::{ConnectionLimit, ConnectionPermit};
 use super::respond::{ApiError, Body, open_to_pages};
+use super::stream::Stream;
+use super::tls::Tls;
 use super::wire::{Flow, LargeReads, Wire};
-use super::{HttpConfig, Peer};
+use super::{HttpConfig, Peer, proxy_protocol};
 
 /// Buffer a connection reads into: a batch of 100 events in one or two frames.
 const READ_BUFFER: usize = 256 << 10;
@@ -110,8 +112,23 @@ pub struct Call {
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    encrypted: Option<Encrypted>,
     config: HttpConfig,
-    proxies: Arc<[IpNet]>,
+    proxies: Arc<Proxies>,
+}
+
+/// A listener beside the other one, whose limits it shares.
+#[derive(Debug)]
+struct Encrypted {
+    listener: TcpListener,
+    tls: Tls,
+}
+
+/// A connection as it is accepted.
+struct Accepted {
+    stream: TcpStream,
+    from: SocketAddr,
+    tls: Option<Tls>,
 }
 
 impl Server {
@@ -119,7 +136,37 @@ impl Server {
     pub async fn bind(config: &HttpConfig) -> Result<Self, String> {
         let (address, proxies) = (config.address()?, config.proxies()?);
         let listener = TcpListener::bind(address).await.map_err(|problem| format!("{}: `{address}`: {problem}", config.key()))?;
-        Ok(Self { listener, config: config.clone(), proxies })
+        let encrypted = match config.tls_address()? {
+            Some(address) => {
+                let tls = Tls::open(&config.tls)?;
+                let listener = TcpListener::bind(address).await.map_err(|problem| format!("http.tls.listen: `{address}`: {problem}"))?;
+                Some(Encrypted { listener, tls })
+            }
+            None => None,
+        };
+        Ok(Self { listener, encrypted, config: config.clone(), proxies })
+    }
+
+    /// Where it listens for encrypted connections, if it does.
+    pub fn tls_address(&self) -> Option<std::io::Result<SocketAddr>> {
+        self.encrypted.as_ref().map(|encrypted| encrypted.listener.local_addr())
+    }
+
+    /// The next connection of either listener.
+    ///
+    /// # Cancel safety
+    /// No connection is lost.
+    async fn accept(&self) -> std::io::Result<Accepted> {
+        let encrypted = async {
+            match &self.encrypted {
+                Some(Encrypted { listener, tls }) => listener.accept().await.map(|accepted| (accepted, tls.clone())),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            plain = self.listener.accept() => plain.map(|(stream, from)| Accepted { stream, from, tls: None }),
+            accepted = encrypted => accepted.map(|((stream, from), tls)| Accepted { stream, from, tls: Some(tls) }),
+        }
     }
 
     /// Where it listens.
@@ -136,20 +183,23 @@ impl Server {
         let limit = ConnectionLimit::new(self.config.max_connections, self.config.max_connections_per_client);
         let (large_reads, budget) = (LargeReads::default(), Budget::new(self.config.max_body_memory));
         let mut connections = JoinSet::new();
+        if let Some(Encrypted { tls, .. }) = &self.encrypted {
+            connections.spawn(tls.clone().watch(stop.clone()));
+        }
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = self.listener.accept(), if limit.has_room() => accepted,
+                accepted = self.accept(), if limit.has_room() => accepted,
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
-                Ok((stream, from)) => {
+                Ok(Accepted { stream, from, tls }) => {
                     let peer = Peer::new(from.ip(), Arc::clone(&self.proxies));
                     let client = (!peer.is_proxy()).then_some(from.ip());
                     let Some(permit) = limit.take(client) else { continue };
                     let flow = Flow::new(large_reads.clone());
                     let connection = Connection { peer, flow, permit, budget: budget.clone(), config: self.config.clone() };
-                    connections.spawn(connection.serve(stream, routes.clone(), stop.clone()));
+                    connections.spawn(connection.serve(Arriving { stream, tls }, routes.clone(), stop.clone()));
                 }
                 Err(problem) => {
                     tracing::warn!(%problem, "cannot accept");
@@ -157,7 +207,7 @@ impl Server {
                 }
             }
         }
-        drop(self.listener);
+        drop((self.listener, self.encrypted));
         while connections.join_next().await.is_some() {}
         Ok(())
     }
@@ -172,21 +222,22 @@ struct Connection {
     config: HttpConfig,
 }
 
+/// A connection of which nothing was read yet.
+struct Arriving {
+    stream: TcpStream,
+    tls: Option<Tls>,
+}
+
 impl Connection {
     /// Serves it until it ends, or until it holds up a drain.
-    async fn serve<F, R>(self, stream: TcpStream, routes: F, stop: CancellationToken)
+    async fn serve<F, R>(mut self, arriving: Arriving, routes: F, stop: CancellationToken)
     where
         F: Fn(Call) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        // Not `readable`: a new stream is taken for it until it was read from once.
-        let mut first = [0; 1];
         let longest = self.permit.is_spare.then_some(SPARE_TIME);
-        let begins = tokio::time::timeout(longest.unwrap_or(self.config.header_timeout), stream.peek(&mut first));
-        let begun = stop.run_until_cancelled(begins).await;
-        if stream.set_nodelay(true).is_err() || !matches!(begun, Some(Ok(Ok(1)))) {
-            return;
-        }
+        let begins = tokio::time::timeout(longest.unwrap_or(self.config.header_timeout), self.begin(arriving));
+        let Some(Ok(Some(stream))) = stop.run_until_cancelled(begins).await else { return };
         // Until a client has sent something it costs neither buffers nor the room for what becomes of a request.
         let serving = Box::pin(self.run(stream, routes, stop));
         match longest {
@@ -195,7 +246,35 @@ impl Connection {
         }
     }
 
-    async fn run<F, R>(self, stream: TcpStream, routes: F, stop: CancellationToken)
+    /// Waits for the first byte of a connection, which may say first who it is of, and may be encrypted.
+    async fn begin(&mut self, Arriving { stream, tls }: Arriving) -> Option<Stream> {
+        // Not `readable`: a new stream is taken for it until it was read from once.
+        let mut first = [0; 1];
+        if !matches!(stream.peek(&mut first).await, Ok(1)) || stream.set_nodelay(true).is_err() {
+            return None;
+        }
+        let stream = if self.config.proxy_protocol && self.peer.is_proxy() { self.introduced(stream).await? } else { stream };
+        let Some(tls) = tls else { return Some(Stream::Plain(stream)) };
+        self.peer = self.peer.clone().over_tls();
+        // Boxed, so that connections that are not encrypted do not hold the room for a handshake.
+        Box::pin(tls.accept(stream, &self.budget)).await
+    }
+
+    /// Reads who is behind a proxy.
+    async fn introduced(&mut self, mut stream: TcpStream) -> Option<TcpStream> {
+        match proxy_protocol::read(&mut stream).await {
+            Ok(Some(client)) if self.permit.belongs_to(client) => self.peer = self.peer.with(client),
+            Ok(Some(_)) => return None,
+            Ok(None) => {}
+            Err(problem) => {
+                tracing::debug!(%problem, "connection of a proxy closed");
+                return None;
+            }
+        }
+        Some(stream)
+    }
+
+    async fn run<F, R>(self, stream: Stream, routes: F, stop: CancellationToken)
     where
         F: Fn(Call) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,

@@ -12,11 +12,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::budget::{Budget, Claim, Share};
 use super::respond::ApiError;
+use super::stream::Stream;
 
 /// Most bytes of a request's line and headers. Cookies and proxies make a few kilobytes.
 const MAX_HEAD: usize = 32 << 10;
@@ -107,7 +107,7 @@ impl Drop for Flow {
 
 /// A connection within limits.
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     flow: Arc<Flow>,
     /// The request whose head is being read, and what was read of it.
     request: u64,
@@ -121,20 +121,20 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, flow: Arc<Flow>, budget: Budget, write_timeout: Duration) -> Self {
+    pub(super) fn new(stream: Stream, flow: Arc<Flow>, budget: Budget, write_timeout: Duration) -> Self {
         Self { stream, flow, request: 0, head: 0, has_line: false, budget, large_head: None, write_timeout, stall: None }
     }
 
     /// Whether more of a head may be read; one that has become large needs its share.
-    fn take_head(&mut self) -> Result<()> {
+    fn take_head(&mut self, cx: &mut Context<'_>) -> Result<()> {
         if self.head >= MAX_HEAD {
-            return Err(self.refuse_head());
+            return Err(self.refuse_head(cx));
         }
         if self.head >= SMALL_READ && self.large_head.is_none() {
             // As imports, which leave half to bodies.
             let mut share = self.budget.share(Claim::Import);
             if let Err(error) = share.hold(LARGE_HEAD) {
-                self.refuse(&error);
+                self.refuse(&error, cx);
                 return Err(Error::new(ErrorKind::OutOfMemory, "too many large heads"));
             }
             self.large_head = Some(share);
@@ -143,7 +143,7 @@ impl Wire {
     }
 
     /// Answers that the head is too large, if the client still reads.
-    fn refuse_head(&self) -> Error {
+    fn refuse_head(&mut self, cx: &mut Context<'_>) -> Error {
         let error = match self.has_line {
             true => ApiError::new(
                 hyper::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -152,24 +152,34 @@ impl Wire {
             ),
             false => ApiError::new(hyper::StatusCode::URI_TOO_LONG, "uri_too_long", format!("more than {MAX_HEAD} bytes of address")),
         };
-        self.refuse(&error);
+        self.refuse(&error, cx);
         Error::new(ErrorKind::InvalidData, "head too large")
     }
 
-    fn refuse(&self, error: &ApiError) {
+    fn refuse(&mut self, error: &ApiError, cx: &mut Context<'_>) {
         let (status, body) = (error.status, error.to_json(&super::request_id()));
         let again = error.retry_after.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
         let head = format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\naccess-control-allow-origin: *\r\nconnection: close\r\n{again}"
         );
         // A client that does not read now never will.
-        drop(self.stream.try_write(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()));
+        let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+        if let Poll::Ready(Ok(_)) = Pin::new(&mut self.stream).poll_write(cx, answer.as_bytes()) {
+            let _ = Pin::new(&mut self.stream).poll_flush(cx);
+        }
     }
 
     fn wrote(&mut self, polled: Poll<Result<usize>>, cx: &mut Context<'_>) -> Poll<Result<usize>> {
         if let Poll::Ready(written) = &polled {
-            self.stall = None;
             self.flow.moves(written.as_ref().map_or(0, |bytes| *bytes));
+        }
+        self.in_time(polled, cx)
+    }
+
+    /// What became of a write, which fails once the client has taken nothing for too long.
+    fn in_time<T>(&mut self, polled: Poll<Result<T>>, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        if polled.is_ready() {
+            self.stall = None;
             return polled;
         }
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.write_timeout)));
@@ -187,7 +197,7 @@ impl AsyncRead for Wire {
         }
         let is_head = this.flow.turn.load(Ordering::Relaxed) == OF_HEAD;
         match is_head {
-            true => this.take_head()?,
+            true => this.take_head(cx)?,
             false => this.large_head = None,
         }
         let before = buffer.filled().len();
@@ -227,10 +237,13 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // Encrypted bytes may still be here.
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.in_time(polled, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.in_time(polled, cx)
     }
 }

@@ -1,6 +1,8 @@
 //! The listener as a raw socket sees it.
 #![allow(clippy::disallowed_methods, reason = "tests own their tasks")]
 
+mod encrypted;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
@@ -19,10 +21,13 @@ struct Running {
     ended: JoinHandle<Result<(), std::io::Error>>,
 }
 
-/// Answers the number of bytes of the body and the path.
+/// Answers the number of bytes of the body and the path, or what the path asks for.
 async fn routes(call: Call) -> Response<Body> {
-    let path = call.request.uri().path().to_owned();
+    let mut path = call.request.uri().path().to_owned();
+    let headers = call.request.headers();
     match path.as_str() {
+        "/ip" => path = call.peer.client_ip(headers).to_string(),
+        "/scheme" => path = if call.peer.is_https(headers) { "https" } else { "http" }.to_owned(),
         "/panic" => panic!("on purpose"),
         "/refuse" => return ApiError::new(StatusCode::UNAUTHORIZED, "invalid_key", "no").into_response(&call.request_id),
         _ => {}
