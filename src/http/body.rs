@@ -328,6 +328,42 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn fuzz_of_encodings(
+            encoding in 0_usize..4,
+            text in "[a-c]{0,200}",
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+            changes in proptest::collection::vec((proptest::prelude::any::<usize>(), proptest::prelude::any::<u8>()), 0..4),
+            cut in 0_usize..400,
+        ) {
+            let text = text.repeat(40);
+            let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+            zlib.write_all(text.as_bytes()).unwrap();
+            let (encoding, mut wire) = match encoding {
+                0 => (Encoding::Gzip, gzip(text.as_bytes())),
+                1 => (Encoding::Zstd, zstd::encode_all(text.as_bytes(), 1).unwrap()),
+                2 => (Encoding::Deflate, zlib.finish().unwrap()),
+                // Nothing here writes it: what is read is anything.
+                _ => (Encoding::Brotli, bytes.clone()),
+            };
+            let whole = inflate(encoding, &wire, 4_000);
+            if encoding != Encoding::Brotli && text.len() <= 4_000 {
+                proptest::prop_assert_eq!(whole.unwrap(), text.as_bytes());
+            }
+            for (at, byte) in changes {
+                let at = at % (wire.len() + 1);
+                wire.iter_mut().skip(at).take(1).for_each(|changed| *changed = byte);
+            }
+            wire.truncate(cut);
+            wire.extend(&bytes);
+            match inflate(encoding, &wire, 4_000) {
+                Ok(out) => proptest::prop_assert!(out.len() <= 4_000),
+                Err(problem) => proptest::prop_assert!(["invalid_encoding", "body_too_large"].contains(&problem.code), "{problem:?}"),
+            }
+        }
+    }
+
     #[test]
     fn nested_and_unknown_encodings_are_refused() {
         for value in ["gzip, gzip", "foo", "compress"] {

@@ -2,6 +2,8 @@
 
 mod allocations;
 pub(super) mod fake_log;
+mod faults;
+mod fuzz;
 mod golden;
 
 use super::contract::RequestFacts;

@@ -1,5 +1,6 @@
 mod fleet;
 mod funnel;
+mod fuzz;
 mod of_people;
 mod sql;
 

@@ -81,3 +81,26 @@ fn a_status_says_whether_it_is_tried_again() {
         assert!(matches!(of(status, ""), Sent::Never(_)), "{status}");
     }
 }
+
+proptest::proptest! {
+    /// What is taken has a public address or a name that is none of this network, on a usual port, and is the same when it is read again.
+    #[test]
+    fn fuzz_of_addresses(
+        scheme in "(https|HTTPS|http|ftp|//|https:|)",
+        user in "(|a@|a:b@|@|#@|%40)",
+        host in "([0-9.x]{1,16}|\\[[0-9a-f:.]{2,30}\\]|[a-z0-9.-]{1,20}|localhost\\.?|127\\.1|0x7f\\.1|[0-9]{1,11}|\\PC{1,12}|[a-z]{1,5}\\.(local|internal|localhost)\\.?)",
+        rest in "(|:443|:8443|:80|:6379|:0|:99999)(|/|/a\\?b=c|#|/\\PC{0,10})",
+    ) {
+        let text = format!("{scheme}://{user}{host}{rest}");
+        let Ok(target) = guarded(&text) else { return Ok(()) };
+        let url = &target.url;
+        proptest::prop_assert!(url.scheme() == "https" && PORTS.contains(&url.port_or_known_default().unwrap()), "{}", text);
+        proptest::prop_assert!(url.username().is_empty() && url.password().is_none(), "{}", text);
+        match url.host().unwrap() {
+            Host::Ipv4(ip) => proptest::prop_assert!(is_public(IpAddr::V4(ip)), "{}", text),
+            Host::Ipv6(ip) => proptest::prop_assert!(is_public(IpAddr::V6(ip)), "{}", text),
+            Host::Domain(name) => proptest::prop_assert!(name.contains('.') && name.parse::<IpAddr>().is_err(), "{}", text),
+        }
+        proptest::prop_assert_eq!(&guarded(url.as_str()).unwrap().url, url);
+    }
+}

@@ -2,18 +2,20 @@
 //!
 //! A change of a snapshot is a change of what clients see.
 
-mod cases;
-mod clients;
+pub(super) mod cases;
+pub(super) mod clients;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::cases::{Case, DISABLED, IMPORT, READ, WRITE};
@@ -26,12 +28,12 @@ use crate::http::server::{Call, Server};
 use crate::ingest::{Geo, Ingest, IngestConfig, IngestParts};
 
 /// Events of the last fifty years are taken, so that the answers do not depend on the day of the test.
-fn config() -> IngestConfig {
+pub(super) fn config() -> IngestConfig {
     IngestConfig { max_event_age: std::time::Duration::from_secs(50 * 365 * 86_400), ..IngestConfig::default() }
 }
 
 /// A listener with nothing but the routes of the role.
-struct Edge {
+pub(super) struct Edge {
     address: String,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: CancellationToken,
@@ -40,7 +42,7 @@ struct Edge {
 
 impl Edge {
     #[allow(clippy::disallowed_methods, reason = "tests own their tasks")]
-    async fn start(log: FakeLog, config: IngestConfig) -> Self {
+    pub(super) async fn start(log: FakeLog, config: IngestConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let entry = |project: &str, [write_key, read_key, import_key]: [&str; 3], disabled| KeyEntry {
             admin_key: String::new(),
@@ -69,12 +71,23 @@ impl Edge {
     }
 
     async fn send(&self, case: &Case) -> String {
+        written(self.answer(case).await).await
+    }
+
+    /// The answer to a request: its status, its body as JSON, its headers.
+    pub(super) async fn respond(&self, case: &Case) -> (u16, Value, HeaderMap) {
+        let (head, body) = self.answer(case).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status.as_u16(), serde_json::from_slice(&body).unwrap_or_default(), head.headers)
+    }
+
+    async fn answer(&self, case: &Case) -> Response<hyper::body::Incoming> {
         let mut request = Request::builder().method(case.method).uri(format!("http://{}{}", self.address, case.path));
         for (name, value) in &case.headers {
             request = request.header(*name, value.as_str());
         }
         let request = request.body(Full::new(Bytes::from(case.body.clone()))).unwrap();
-        written(self.client.request(request).await.unwrap()).await
+        self.client.request(request).await.unwrap()
     }
 }
 

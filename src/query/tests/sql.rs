@@ -12,7 +12,7 @@ fn values_of_all_kinds() -> Value {
     json!(["a", "", 1, 2.5, true, false, null, 9_007_199_254_740_993_u64])
 }
 
-fn filters() -> Vec<(&'static str, Value)> {
+pub(super) fn filters() -> Vec<(&'static str, Value)> {
     let exact = json!(9_007_199_254_740_993_u64);
     let values = values_of_all_kinds();
     let mut asked = vec![
@@ -54,7 +54,7 @@ fn filters() -> Vec<(&'static str, Value)> {
     asked
 }
 
-fn charts() -> Vec<(&'static str, Value)> {
+pub(super) fn charts() -> Vec<(&'static str, Value)> {
     let math = |math: &str, property: &str| ("trends", trends(json!({"series": [{"math": math, "property": property}]})));
     let by = |field: &str, zone: &str, interval: &str| {
         ("trends", trends(json!({"breakdown": field, "timezone": zone, "interval": interval, "from": "2025-10-01", "compare": "previous"})))
@@ -88,7 +88,7 @@ fn charts() -> Vec<(&'static str, Value)> {
     asked
 }
 
-fn people() -> Vec<(&'static str, Value)> {
+pub(super) fn people() -> Vec<(&'static str, Value)> {
     let bar = |more: Value| {
         let mut request = of(json!({"breakdown": "properties.plan", "bucket": "2025-12-31", "compare": "previous",
             "series": [{"event": "view", "math": "sum", "property": "price"}]}));
@@ -118,7 +118,7 @@ fn people() -> Vec<(&'static str, Value)> {
     asked
 }
 
-fn sessions() -> Vec<(&'static str, Value)> {
+pub(super) fn sessions() -> Vec<(&'static str, Value)> {
     let ask = |more: Value| {
         let mut request = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
         request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

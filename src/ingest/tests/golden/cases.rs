@@ -2,31 +2,31 @@
 
 use std::io::Write as _;
 
-pub(super) const WRITE: &str = "pulse_wk_golden";
-pub(super) const READ: &str = "pulse_rk_golden";
-pub(super) const IMPORT: &str = "pulse_ik_golden";
-pub(super) const DISABLED: &str = "pulse_wk_disabled";
+pub(in crate::ingest::tests) const WRITE: &str = "pulse_wk_golden";
+pub(in crate::ingest::tests) const READ: &str = "pulse_rk_golden";
+pub(in crate::ingest::tests) const IMPORT: &str = "pulse_ik_golden";
+pub(in crate::ingest::tests) const DISABLED: &str = "pulse_wk_disabled";
 
-pub(super) struct Case {
-    pub(super) name: String,
-    pub(super) method: &'static str,
-    pub(super) path: String,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Vec<u8>,
+pub(in crate::ingest::tests) struct Case {
+    pub(in crate::ingest::tests) name: String,
+    pub(in crate::ingest::tests) method: &'static str,
+    pub(in crate::ingest::tests) path: String,
+    pub(in crate::ingest::tests) headers: Vec<(&'static str, String)>,
+    pub(in crate::ingest::tests) body: Vec<u8>,
 }
 
 impl Case {
-    fn post(name: &str, path: &str, key: &str, body: impl Into<Vec<u8>>) -> Self {
+    pub(in crate::ingest::tests) fn post(name: &str, path: &str, key: &str, body: impl Into<Vec<u8>>) -> Self {
         let headers = vec![("authorization", format!("Bearer {key}"))];
         Self { name: name.to_owned(), method: "POST", path: path.to_owned(), headers, body: body.into() }
     }
 
-    pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {
+    pub(in crate::ingest::tests) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
     }
 
-    pub(super) fn method(mut self, method: &'static str) -> Self {
+    pub(in crate::ingest::tests) fn method(mut self, method: &'static str) -> Self {
         self.method = method;
         self
     }
@@ -35,12 +35,12 @@ impl Case {
         self.headers.iter().find(|(name, _)| *name == wanted).map_or("", |(_, value)| value)
     }
 
-    pub(super) fn is_lines(&self) -> bool {
+    pub(in crate::ingest::tests) fn is_lines(&self) -> bool {
         self.header("content-type").contains("ndjson")
     }
 
     /// Whether its events would be packed into the same bytes again: those without an id get another each time.
-    pub(super) fn has_fixed_events(&self) -> bool {
+    pub(in crate::ingest::tests) fn has_fixed_events(&self) -> bool {
         let text = String::from_utf8_lossy(&self.body);
         self.method == "POST"
             && self.header("content-encoding").is_empty()
@@ -56,7 +56,7 @@ fn numbered(number: u32, more: &str) -> String {
     format!(r#"{{"eventId":"e{number}","type":"view","anonymousId":"v{}"{more}}}"#, number % 7)
 }
 
-pub(super) fn gzip(text: &str) -> Vec<u8> {
+pub(in crate::ingest::tests) fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(text.as_bytes()).unwrap();
     encoder.finish().unwrap()
@@ -232,7 +232,7 @@ fn lines() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-pub(super) fn events() -> Vec<Case> {
+pub(in crate::ingest::tests) fn events() -> Vec<Case> {
     let post = |name: &str, body: Vec<u8>| Case::post(name, "/v1/events", WRITE, body);
     let mut cases: Vec<Case> = of_one_event().into_iter().map(|(name, body)| post(&name, body.into())).collect();
     cases.extend(envelopes().into_iter().map(|(name, body)| post(name, body)));
@@ -285,7 +285,7 @@ pub(super) fn events() -> Vec<Case> {
     cases
 }
 
-pub(super) fn import() -> Vec<Case> {
+pub(in crate::ingest::tests) fn import() -> Vec<Case> {
     let post = |name: &str, body: &str| Case::post(name, "/v1/import?run=7&source=a.log", IMPORT, body);
     let at = |name: &str, path: &str| Case { path: path.to_owned(), ..post(name, &event("")) };
     let dead = r#"{"$dead":{"message":"no time","line":3,"id":"x","original_base64":"MTAuMC4wLjEgLQ=="}}"#;
@@ -312,13 +312,13 @@ pub(super) fn import() -> Vec<Case> {
     cases
 }
 
-pub(super) fn one_of_each() -> Vec<Case> {
+pub(in crate::ingest::tests) fn one_of_each() -> Vec<Case> {
     let thirty: Vec<String> = (0..30).map(|number| numbered(number, "")).collect();
     let events = Case::post("events", "/v1/events", WRITE, format!("[{}]", thirty.join(",")));
     vec![events, Case::post("refused", "/v1/events", WRITE, "{}"), Case::post("import", "/v1/import?run=7", IMPORT, numbered(1, ""))]
 }
 
-pub(super) fn pixel() -> Vec<Case> {
+pub(in crate::ingest::tests) fn pixel() -> Vec<Case> {
     let get = |name: &str, query: &str| {
         let path = format!("/v1/pixel.gif?{query}");
         Case { name: name.to_owned(), method: "GET", path, headers: Vec::new(), body: Vec::new() }
@@ -342,7 +342,7 @@ pub(super) fn pixel() -> Vec<Case> {
 }
 
 /// As the SDKs for Node.js send them.
-pub(super) fn segment() -> Vec<Case> {
+pub(in crate::ingest::tests) fn segment() -> Vec<Case> {
     const LIBRARY: &str = r#""library":{"name":"@segment/analytics-node","version":"3.1.0"}"#;
     let track = |id: &str, more: &str| {
         format!(

@@ -11,7 +11,7 @@ fn get(name: &str, path: &str) -> Case {
     Case { name: name.to_owned(), method: "GET", path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
 }
 
-pub(super) fn settings() -> Vec<Case> {
+pub(in crate::ingest::tests) fn settings() -> Vec<Case> {
     let host = |case: Case| case.with("host", "pulse.example:8080");
     vec![
         host(get("segment", "/v1/projects/k/settings")),
@@ -25,7 +25,7 @@ pub(super) fn settings() -> Vec<Case> {
     ]
 }
 
-pub(super) fn posthog() -> Vec<Case> {
+pub(in crate::ingest::tests) fn posthog() -> Vec<Case> {
     let event =
         |id: &str, more: &str| format!(r#"{{"event":"order","distinct_id":"ada","uuid":"{id}","properties":{{"total":12.5{more}}}}}"#);
     let batch =
@@ -66,7 +66,7 @@ fn data(body: &str) -> String {
     format!("data={}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, body).replace('+', "%2B"))
 }
 
-pub(super) fn amplitude() -> Vec<Case> {
+pub(in crate::ingest::tests) fn amplitude() -> Vec<Case> {
     let event = |more: &str| format!(r#"{{"event_type":"order","user_id":"ada","time":1735740800000{more}}}"#);
     let batch = |key: &str, events: &[String]| format!(r#"{{"api_key":"{key}","events":[{}]}}"#, events.join(","));
     let known = event(r#","insert_id":"i-1","event_properties":{"total":12.5}"#);
@@ -84,7 +84,7 @@ pub(super) fn amplitude() -> Vec<Case> {
     ]
 }
 
-pub(super) fn mixpanel() -> Vec<Case> {
+pub(in crate::ingest::tests) fn mixpanel() -> Vec<Case> {
     let event = |key: &str, more: &str| {
         format!(r#"{{"event":"order","properties":{{"token":"{key}","distinct_id":"ada","$insert_id":"i-1"{more}}}}}"#)
     };
@@ -108,7 +108,7 @@ pub(super) fn mixpanel() -> Vec<Case> {
     ]
 }
 
-pub(super) fn snowplow() -> Vec<Case> {
+pub(in crate::ingest::tests) fn snowplow() -> Vec<Case> {
     let event = |key: &str, more: &str| format!(r#"{{"e":"pv","eid":"e-1","aid":"{key}","duid":"d","url":"https://a.example/"{more}}}"#);
     let batch = |events: &[String]| format!(r#"{{"schema":"iglu:x","data":[{}]}}"#, events.join(","));
     let send = |name: &str, events: &[String]| post(name, "/com.snowplowanalytics.snowplow/tp2", batch(events));
@@ -132,7 +132,7 @@ pub(super) fn snowplow() -> Vec<Case> {
     ]
 }
 
-pub(super) fn trackers() -> Vec<Case> {
+pub(in crate::ingest::tests) fn trackers() -> Vec<Case> {
     let header = |case: Case, key: &str| case.with("x-write-key", key);
     let jitsu = |name: &str, kind: &str, body: &str| post(name, &format!("/api/s/{kind}"), body);
     let track = r#"{"type":"track","event":"order","userId":"ada","messageId":"m-1","writeKey":"***"}"#;
