@@ -14,7 +14,7 @@ endif
 # A program without its screen is not what these targets build.
 export PULSE_REQUIRE_WEB := 1
 
-.PHONY: run build dist web test check fetch fetch-test bench faults pictures
+.PHONY: run build dist web test explore check fetch fetch-test bench faults pictures
 
 run: build
 	$(CARGO_TARGET_DIR)/release/pulse serve
@@ -36,8 +36,16 @@ fetch:
 fetch-test:
 	./scripts/fetch.sh test
 
+# One commit, one verdict: random cases are the same in every run. `make explore` looks for others.
+test: export PROPTEST_RNG_SEED ?= 1
 test: fetch-test web check
 	cargo test --locked --lib --bins --tests
+
+# Thirty times as many random cases, other ones each time: hours. What fails prints its case.
+explore: export PULSE_TEST_CASES ?= 30
+explore: fetch-test web
+	cargo test --locked --test it -- report
+	PROPTEST_CASES=5000 cargo test --locked --lib
 
 check: web
 	cargo fmt --check

@@ -5,6 +5,7 @@ mod bench;
 mod check_config;
 mod dead;
 mod demo;
+mod export;
 mod import;
 mod instance;
 mod keys;
@@ -49,6 +50,8 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Bring in history from files
     Import(import::ImportArgs),
+    /// Write all events into a file
+    Export(export::ExportArgs),
     /// Show what could not be read, and why
     Dead(dead::DeadArgs),
     /// Fill a project of its own with a month of a shop, to look at
@@ -111,6 +114,7 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Dead(args) => dead::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Alerts(args) => alerts::run(&args),

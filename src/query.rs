@@ -276,6 +276,10 @@ impl Queries {
         let context = Context::new(now_ms);
         let plan = (kind.parse)(Ask { project_name, body: &body, now_ms, context: &context })?;
         let mut runner = self.0.reader.begin(project, now_ms).await?;
+        if kind.needs_data_through {
+            let through_ms = runner.within_deadline(self.data_through(now_ms)).await?;
+            runner.set_data_through(through_ms);
+        }
         plan.answer(&mut runner).await
     }
 }

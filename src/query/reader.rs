@@ -92,6 +92,7 @@ pub(crate) struct Reader {
     guard: Guard,
     deadline: Duration,
     pending: Option<Arc<dyn PendingEvents>>,
+    export_delay: Duration,
     latency: Option<LoadLatency>,
     projects: Projects,
 }
@@ -104,6 +105,7 @@ impl Reader {
             guard: Guard::new(limits),
             deadline: limits.time,
             pending: None,
+            export_delay: limits.export_delay,
             latency: None,
             projects: Projects::default(),
         }
@@ -158,6 +160,7 @@ impl Reader {
             is_sampled: false,
             people,
             counts_people: false,
+            data_through_ms: None,
             _permit: None,
         }
     }
@@ -174,6 +177,7 @@ pub(crate) struct StatementRunner<'a> {
     is_sampled: bool,
     people: Arc<PersonMap>,
     counts_people: bool,
+    data_through_ms: Option<i64>,
     /// Held until the question is answered.
     _permit: Option<QueryPermit>,
 }
@@ -247,6 +251,17 @@ impl StatementRunner<'_> {
     /// Whether any statement asked who is who.
     pub(crate) fn counts_people(&self) -> bool {
         self.counts_people
+    }
+
+    /// Notes up to when its answers are complete.
+    pub(crate) fn set_data_through(&mut self, data_through_ms: Option<i64>) {
+        self.data_through_ms = data_through_ms;
+    }
+
+    /// Before when nothing is received any more that is not in the table, milliseconds since 1970; `None` while that is not known.
+    pub(crate) fn settled_through_ms(&self) -> Option<i64> {
+        let delay_ms = i64::try_from(self.reader.export_delay.as_millis()).unwrap_or(i64::MAX);
+        self.data_through_ms.map(|through_ms| through_ms.saturating_sub(delay_ms))
     }
 
     /// Waits for `work` until the deadline of the question.

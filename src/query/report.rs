@@ -7,6 +7,7 @@
 pub(crate) mod catalogue;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
+pub(crate) mod export;
 pub(crate) mod funnel;
 pub(crate) mod ledger;
 pub(crate) mod lifecycle;
@@ -43,6 +44,7 @@ pub(crate) const REPORTS: &[ReportKind] = &[
     ReportKind::of::<paths::Paths>(),
     ReportKind::of::<users::Users>(),
     ReportKind::of::<events::Events>(),
+    ReportKind::of::<export::Export>(),
     ReportKind::of::<properties::Properties>(),
     ReportKind::of::<catalogue::events::EventNames>(),
     ReportKind::of::<catalogue::fields::FieldNames>(),
@@ -106,6 +108,8 @@ pub(crate) trait Report: Canonical + Sized + Send + Sync + 'static {
     const ROUTE: Route = Route::Query;
     /// Whether its answers are kept.
     const IS_KEPT: bool = true;
+    /// Whether it asks up to when the events are complete ([`StatementRunner::settled_through_ms`]).
+    const NEEDS_DATA_THROUGH: bool = false;
     /// The keys that name one of its bars, beside those of its request. A report without any has no bars.
     const BAR_KEYS: &'static [&'static str] = &[];
 
@@ -238,12 +242,20 @@ pub(crate) struct ReportKind {
     pub(crate) name: &'static str,
     pub(crate) route: Route,
     pub(crate) is_kept: bool,
+    pub(crate) needs_data_through: bool,
     pub(crate) bar_keys: &'static [&'static str],
     pub(crate) parse: fn(Ask<'_>) -> Result<Box<dyn Plan>, QueryError>,
 }
 
 impl ReportKind {
     const fn of<T: Report>() -> Self {
-        Self { name: T::NAME, route: T::ROUTE, is_kept: T::IS_KEPT, bar_keys: T::BAR_KEYS, parse: |ask| Ok(Box::new(T::parse(ask)?)) }
+        Self {
+            name: T::NAME,
+            route: T::ROUTE,
+            is_kept: T::IS_KEPT,
+            needs_data_through: T::NEEDS_DATA_THROUGH,
+            bar_keys: T::BAR_KEYS,
+            parse: |ask| Ok(Box::new(T::parse(ask)?)),
+        }
     }
 }

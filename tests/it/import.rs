@@ -221,3 +221,68 @@ async fn an_address_that_a_killed_instance_left_behind_gets_no_keys() {
     assert_eq!(counts(&summary)[1], 1);
     assert!(listener.accept().is_err(), "the import spoke to whoever took the address");
 }
+
+fn export(pulse: &Pulse, file: &std::path::Path) {
+    let output = Command::new(program()).args(["export", "--data-dir"]).arg(pulse.data_dir()).arg("--output").arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The events of an export: what was sent of them, by id.
+fn exported(file: &std::path::Path) -> BTreeMap<String, Value> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sent = ["eventId", "type", "timestamp", "userId", "anonymousId", "sessionId", "properties"];
+    let of = |event: &Value| sent.map(|name| event[name].clone()).into_iter().collect::<Value>();
+    let by_id: BTreeMap<String, Value> = events.iter().map(|event| (event["eventId"].as_str().unwrap().to_owned(), of(event))).collect();
+    assert_eq!(by_id.len(), events.len(), "an event is there twice");
+    by_id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_goes_on_where_it_ended_and_is_imported_elsewhere_as_it_was() {
+    let none = [("PULSE__QUERY__EXPORT_DELAY", "0s")];
+    let (pulse, other) = (Pulse::start_with(&none).await, Pulse::start_with(&none).await);
+    let folder = tempfile::tempdir().unwrap();
+    let (file, again) = (folder.path().join("events.ndjson"), folder.path().join("again.ndjson"));
+    let values = [json!("text"), json!(1.5), json!(9_007_199_254_740_993_i64), json!(true), json!(["a", {"b": null}]), json!({"c": "ü\n"})];
+    let mut stored = 0;
+    for part in 0..3 {
+        let events: Vec<Value> = (0..40)
+            .map(|n| {
+                let value = &values[n % values.len()];
+                let who = if n % 3 == 0 { json!({"userId": format!("u{n}")}) } else { json!({"anonymousId": format!("a{}", n % 7)}) };
+                let mut event = json!({"type": format!("t{}", n % 2), "properties": {"part": part, "value": value}});
+                event.as_object_mut().unwrap().extend(who.as_object().unwrap().clone());
+                event
+            })
+            .collect();
+        let (status, answer) = pulse.http.capture(&Value::from(events)).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        pulse.http.settled().await;
+        stored += 40;
+        // Up to when everything is stored is asked twice a second at most.
+        let all = async {
+            loop {
+                export(&pulse, &file);
+                if exported(&file).len() == stored {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, all).await.expect("not all events are exported");
+    }
+    let imported = import(&other, &["--format", "ndjson", file.to_str().unwrap()]);
+    assert_eq!(counts(&imported), [120, 120, 0, 0, 0, 0]);
+    let same = async {
+        loop {
+            export(&other, &again);
+            if exported(&again).len() == stored {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, same).await.expect("not all events are exported again");
+    assert_eq!(exported(&again), exported(&file));
+    let shown = pulse.http.send(pulse.http.request(Method::GET, "/v1/export?limit=no", &pulse.http.read_key, "")).await.unwrap();
+    assert_eq!((shown.0, &shown.1["error"]), (StatusCode::BAD_REQUEST, &json!("invalid_limit")));
+}

@@ -3,6 +3,7 @@
 pub(crate) mod catalogue;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
+pub(crate) mod export;
 pub(crate) mod filters;
 pub(crate) mod funnel;
 pub(crate) mod ledger;
@@ -38,6 +39,7 @@ pub(crate) const MODELS: &[(&str, Check)] = &[
     ("paths", paths::check),
     ("users", users::check),
     ("events", events::check),
+    ("export", export::check),
     ("properties", properties::check),
     ("catalogue-events", catalogue::events),
     ("catalogue-fields", catalogue::fields),
@@ -210,7 +212,7 @@ impl Event {
     pub(crate) fn row(&self, project: u64, index: usize) -> Value {
         let at = format!("{}.{:03}", self.at_ms / 1_000, self.at_ms % 1_000);
         let mut row = json!({
-            "project_id": project, "type": self.kind, "timestamp": at, "received_day": "2100-01-01",
+            "project_id": project, "type": self.kind, "timestamp": at, "received_at": at, "received_day": "2100-01-01",
             "person_id": people::key(self.user.or(self.device).unwrap()), "visitor_id": people::key(self.device.or(self.user).unwrap()),
             "user_id": self.user.map(people::name).unwrap_or_default(), "anonymous_id": self.device.map(people::name).unwrap_or_default(),
             "event_id": id(index), "session_id": self.session_id(), "country": self.country, "bot": self.bot,

@@ -32,6 +32,18 @@ impl<C: Cursor> Page<C> {
         Ok(Self { limit: fields.limit("limit", Self::DEFAULT, most)?, after })
     }
 
+    /// The same of the parameters of an address, which are texts.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub(crate) fn of_parameters(fields: Fields<'_>, most: u64) -> Result<Self, QueryError> {
+        let after = fields.text("cursor", "invalid_cursor")?.map(Self::cursor).transpose()?;
+        let Some(text) = fields.text("limit", "invalid_limit")? else { return Ok(Self { limit: Self::DEFAULT, after }) };
+        let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
+        let refused = || format!("`limit` is `{}`, no whole number from 1 to {most}", shortened(text));
+        Ok(Self { limit: limit.ok_or_else(|| QueryError::invalid("invalid_limit", refused()))?, after })
+    }
+
     fn cursor(text: &str) -> Result<C, QueryError> {
         let refused = || QueryError::invalid("invalid_cursor", format!("`{}` is not a cursor of an earlier answer", shortened(text)));
         C::parse(text).ok_or_else(refused)

@@ -24,6 +24,9 @@ pub struct QueryConfig {
     /// Longest time of one question, its turn and all its statements together.
     #[serde(with = "humantime_serde")]
     pub max_time: Duration,
+    /// How long after its receipt an event may still be on its way into the log: an export ends that long before `data_through`.
+    #[serde(with = "humantime_serde")]
+    pub export_delay: Duration,
     /// Bytes of answers kept; 0 keeps none.
     #[serde(with = "crate::byte_size")]
     pub cache_bytes: u64,
@@ -37,6 +40,7 @@ impl Default for QueryConfig {
             max_running_per_project: 8,
             max_wait: Duration::from_secs(5),
             max_time: Duration::from_secs(30),
+            export_delay: Duration::from_secs(60),
             cache_bytes: 64 << 20,
         }
     }
@@ -49,6 +53,7 @@ pub struct QueryLimits {
     running_per_project: usize,
     wait: Duration,
     pub(crate) time: Duration,
+    pub(crate) export_delay: Duration,
     pub(crate) cache_bytes: u64,
 }
 
@@ -81,6 +86,7 @@ impl QueryConfig {
             running_per_project: self.max_running_per_project,
             wait: self.max_wait,
             time: self.max_time,
+            export_delay: self.export_delay,
             cache_bytes: self.cache_bytes,
         }
     }

@@ -27,7 +27,7 @@ use crate::store::schema::{SHOWN, Shown};
 const PAGE_BYTES: usize = 8 << 20;
 
 /// Most events of a page.
-const MAX_PAGE: u64 = 10_000;
+pub(super) const MAX_PAGE: u64 = 10_000;
 /// Where events for a page are looked for first: these times before its newest one, milliseconds.
 const LOOKS: [i64; 3] = [60_000, 3_600_000, 86_400_000];
 
@@ -66,7 +66,7 @@ const COLUMNS: [(&str, &str); 14] = [
     ("event_id", "event_id"),
     ("visitor_id", "visitor_id"),
     ("type", "type"),
-    ("received_at", "toUnixTimestamp64Milli(received_at)"),
+    ("received_at", "toUnixTimestamp64Milli(received_at) AS received"),
     ("user_id", "user_id"),
     ("anonymous_id", "anonymous_id"),
     ("session_id", SESSION_NAME),
@@ -77,11 +77,11 @@ const COLUMNS: [(&str, &str); 14] = [
     ("screen_height", "screen_height"),
     ("screen_density", "screen_density"),
 ];
-const AT: usize = column("at");
-const EVENT_ID: usize = column("event_id");
-const VISITOR_ID: usize = column("visitor_id");
+pub(super) const AT: usize = column("at");
+pub(super) const EVENT_ID: usize = column("event_id");
+pub(super) const VISITOR_ID: usize = column("visitor_id");
 const TYPE: usize = column("type");
-const RECEIVED_AT: usize = column("received_at");
+pub(super) const RECEIVED_AT: usize = column("received_at");
 const USER_ID: usize = column("user_id");
 const ANONYMOUS_ID: usize = column("anonymous_id");
 const SESSION_ID: usize = column("session_id");
@@ -114,9 +114,18 @@ const fn is_same(left: &[u8], right: &[u8]) -> bool {
 /// About what an event takes: its texts, and what else there is at least.
 const SIZE: &str = "256 + byteSize(user_id, anonymous_id, strings, numbers, others, page_url, page_path, page_title, page_search, \
     referrer, click_id) AS size";
-/// Behind the columns: the bytes of all events before it, and how many events were found.
-const RUNNING: &str = "SELECT * FROM (SELECT *, sum(size) OVER (ORDER BY at DESC, event_id DESC, visitor_id DESC \
-    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before, count() OVER () AS found FROM (";
+
+/// The order of a list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order {
+    /// By columns of the table.
+    pub(super) of_table: &'static str,
+    /// The same by the names of [`COLUMNS`].
+    pub(super) of_rows: &'static str,
+}
+
+const NEWEST_FIRST: Order =
+    Order { of_table: "timestamp DESC, event_id DESC, visitor_id DESC", of_rows: "at DESC, event_id DESC, visitor_id DESC" };
 
 impl page::Cursor for Cursor {
     fn parse(text: &str) -> Option<Self> {
@@ -180,8 +189,9 @@ impl Report for Events {
             Some(range) => self.statement(runner.scope(&range)),
             None => self.statement(runner.scope(&self.range)),
         };
-        runner.each(statement.into(), |row| written.add(&row)).await?;
-        let next = to_json(&written.next.filter(|_| written.found > written.events))?;
+        let place = |row: &Row| format!("{}.{}.{}", row.cell(AT).int(), row.cell(EVENT_ID).text(), row.cell(VISITOR_ID).uint());
+        runner.each(statement.into(), |row| written.add(&row, place)).await?;
+        let next = to_json(&written.last.as_ref().filter(|_| written.is_followed()))?;
         Ok([&b"{\"events\":["[..], &written.json, b"],\"next\":", &next, b"}"].concat())
     }
 }
@@ -235,31 +245,52 @@ impl Events {
     }
 
     fn statement(&self, scope: Scope) -> Expr {
-        let columns = COLUMNS.iter().map(|(_, sql)| Expr::from(*sql)).chain(SHOWN.iter().map(|column| Expr::from(column.name)));
-        let columns = columns.fold(Select::default(), Select::column).column(SIZE);
-        Expr::from(RUNNING)
-            .then(columns.from(self.selection(scope)))
-            .then(" ORDER BY timestamp DESC, event_id DESC, visitor_id DESC LIMIT ")
-            .then(Expr::uint(self.page.rows()))
-            .then(")) WHERE before < ")
-            .then(Expr::uint(PAGE_BYTES as u64))
-            .then(" ORDER BY at DESC, event_id DESC, visitor_id DESC LIMIT ")
-            .then(Expr::uint(self.page.limit))
+        listed(self.selection(scope), NEWEST_FIRST, self.page.rows(), self.page.limit)
     }
+}
+
+/// The first `limit` events of a selection in an order, in rows as [`Written`] takes them, but no more than a page may hold; of `rows`, as many or
+/// more, each tells how many there are.
+pub(super) fn listed(events: Selection, order: Order, rows: u64, limit: u64) -> Expr {
+    let columns = COLUMNS.iter().map(|(_, sql)| Expr::from(*sql)).chain(SHOWN.iter().map(|column| Expr::from(column.name)));
+    let columns = columns.fold(Select::default(), Select::column).column(SIZE);
+    // Behind the columns: the bytes of all events before it, and how many events were found.
+    Expr::from("SELECT * FROM (SELECT *, sum(size) OVER (ORDER BY ")
+        .then(order.of_rows)
+        .then(" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before, count() OVER () AS found FROM (")
+        .then(columns.from(events))
+        .then(" ORDER BY ")
+        .then(order.of_table)
+        .then(" LIMIT ")
+        .then(Expr::uint(rows))
+        .then(")) WHERE before < ")
+        .then(Expr::uint(PAGE_BYTES as u64))
+        .then(" ORDER BY ")
+        .then(order.of_rows)
+        .then(" LIMIT ")
+        .then(Expr::uint(limit))
 }
 
 /// A page as it is written, event by event.
 #[derive(Default)]
-struct Written {
-    json: Vec<u8>,
-    events: u64,
+pub(super) struct Written {
+    /// The events, with commas between them.
+    pub(super) json: Vec<u8>,
+    pub(super) events: u64,
     /// Events there are, those of this page included; at most one more than its limit.
     found: u64,
-    next: Option<String>,
+    /// The place of the last one.
+    pub(super) last: Option<String>,
 }
 
 impl Written {
-    fn add(&mut self, row: &Row) {
+    /// Whether there are events behind those of the page.
+    pub(super) fn is_followed(&self) -> bool {
+        self.found > self.events
+    }
+
+    /// Adds an event, of which `place` is where it is in the list, unless the page is full.
+    pub(super) fn add(&mut self, row: &Row, place: impl Fn(&Row) -> String) {
         if self.json.len() >= PAGE_BYTES {
             return;
         }
@@ -274,7 +305,7 @@ impl Written {
         }
         self.events += 1;
         self.found = row.cell(FOUND).uint();
-        self.next = Some(format!("{}.{}.{}", row.cell(AT).int(), row.cell(EVENT_ID).text(), row.cell(VISITOR_ID).uint()));
+        self.last = Some(place(row));
     }
 }
 

@@ -1,0 +1,237 @@
+//! `pulse export`: all events of a project as lines of JSON, into a file that a later run goes on with.
+//!
+//! Promises: a file holds every event once, also after a run that was cut at any moment: beside it stands how much of it is whole and where it
+//! goes on, and what is behind that is cut off first.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use url::form_urlencoded;
+
+use super::ConfigArgs;
+use super::instance::InstanceArgs;
+use super::remote::{Remote, bearer};
+
+/// Events of a page.
+const PAGE: usize = 5_000;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pulse export --output events.ndjson
+  pulse export --from 2026-01-01 --to 2026-02-01 --output january.ndjson
+  pulse export --output - | gzip > events.ndjson.gz
+
+Times are those of receipt. Run again, it goes on where the file ends. `pulse import` takes the file back.")]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    instance: InstanceArgs,
+    /// Received at this time or later: RFC 3339, a date, or relative such as -2d
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: Option<String>,
+    /// Received before this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<String>,
+    /// The file, or - for standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// A page of events.
+#[derive(Deserialize)]
+struct Page {
+    events: Vec<Box<RawValue>>,
+    next: Option<String>,
+    complete: bool,
+    through: String,
+}
+
+pub(super) fn run(args: &ExportArgs) -> Result<()> {
+    super::start_logging("warn");
+    let own_flags = vec![("http.listen", "127.0.0.1:0".to_owned()), ("roles", "process,load,query".to_owned())];
+    let settings = args.config.load(own_flags)?;
+    let key = bearer(&args.instance.read_key(&settings)?, "read key")?;
+    let mut output = Output::open(args)?;
+    super::runtime()?.block_on(args.instance.with(settings, |address| async move {
+        let remote = Remote::new(&address)?;
+        let (progress, mut events) = (ProgressBar::new_spinner(), 0);
+        loop {
+            let answer = remote.get(&format!("/v1/export?{}", args.query(output.next())), &key).await?;
+            let page: Page = serde_json::from_slice(&answer).context("the answer")?;
+            events += page.events.len();
+            output.add(&page)?;
+            progress.set_message(format!("{events} events"));
+            progress.tick();
+            if page.complete {
+                progress.finish_and_clear();
+                eprintln!("{events} events: all that were received before {}", page.through);
+                return Ok(());
+            }
+        }
+    }))
+}
+
+impl ExportArgs {
+    fn query(&self, cursor: Option<&str>) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("limit", &PAGE.to_string());
+        for (name, value) in [("from", self.from.as_deref()), ("to", self.to.as_deref()), ("cursor", cursor)] {
+            if let Some(value) = value {
+                query.append_pair(name, value);
+            }
+        }
+        query.finish()
+    }
+}
+
+/// How much of a file is whole, and how it goes on.
+#[derive(Default, Serialize, Deserialize)]
+struct Place {
+    project: String,
+    from: Option<String>,
+    to: Option<String>,
+    bytes: u64,
+    next: Option<String>,
+}
+
+/// Where the events go.
+enum Output {
+    Stdout { next: Option<String> },
+    File { file: File, place: Place, beside: PathBuf },
+}
+
+impl Output {
+    fn open(args: &ExportArgs) -> Result<Self> {
+        if args.output == Path::new("-") {
+            return Ok(Self::Stdout { next: None });
+        }
+        let name = || args.output.display().to_string();
+        let mut beside = args.output.clone().into_os_string();
+        beside.push(".place");
+        let beside = PathBuf::from(beside);
+        let new = Place { project: args.instance.project.clone(), from: args.from.clone(), to: args.to.clone(), ..Place::default() };
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&args.output).with_context(name)?;
+        let length = file.metadata().with_context(name)?.len();
+        let place = match std::fs::read(&beside) {
+            Ok(place) => serde_json::from_slice(&place).with_context(|| beside.display().to_string())?,
+            Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => {
+                ensure!(length == 0, "{}: it is there already, and no export began it", name());
+                new
+            }
+            Err(problem) => return Err(problem).with_context(|| beside.display().to_string()),
+        };
+        let asked = (&args.instance.project, &args.from, &args.to);
+        if (&place.project, &place.from, &place.to) != asked {
+            bail!("{}: it is an export of another project or range; {} says of which", name(), beside.display());
+        }
+        ensure!(length >= place.bytes, "{}: it has {length} bytes and had {}; something else changed it", name(), place.bytes);
+        // What a run that was cut wrote behind the last whole page comes again.
+        file.set_len(place.bytes).with_context(name)?;
+        file.seek(SeekFrom::End(0)).with_context(name)?;
+        Ok(Self::File { file, place, beside })
+    }
+
+    /// Where it goes on.
+    fn next(&self) -> Option<&str> {
+        match self {
+            Self::Stdout { next } => next.as_deref(),
+            Self::File { place, .. } => place.next.as_deref(),
+        }
+    }
+
+    /// Writes a page down, in whole or, as far as a later run sees, not at all.
+    fn add(&mut self, page: &Page) -> Result<()> {
+        match self {
+            Self::Stdout { next } => {
+                written(std::io::stdout().lock(), page).context("standard output")?;
+                next.clone_from(&page.next);
+            }
+            Self::File { file, place, beside } => {
+                place.bytes += written(&*file, page).context("the file")?;
+                place.next.clone_from(&page.next);
+                file.sync_data().context("the file")?;
+                let draft = beside.with_extension("place.new");
+                let placed = File::create(&draft).and_then(|mut to| {
+                    to.write_all(&serde_json::to_vec(place)?)?;
+                    to.sync_data()
+                });
+                placed.and_then(|()| std::fs::rename(&draft, &*beside)).with_context(|| beside.display().to_string())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the events of a page, a line each; returns the bytes.
+fn written(to: impl Write, page: &Page) -> std::io::Result<u64> {
+    let (mut to, mut bytes) = (BufWriter::new(to), 0);
+    for event in &page.events {
+        to.write_all(event.get().as_bytes())?;
+        to.write_all(b"\n")?;
+        bytes += event.get().len() as u64 + 1;
+    }
+    to.flush()?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: ExportArgs,
+    }
+
+    fn args(typed: &[&str]) -> ExportArgs {
+        Typed::parse_from(["pulse"].iter().chain(typed)).args
+    }
+
+    fn page(event: &str) -> Page {
+        let event = RawValue::from_string(event.to_owned()).unwrap();
+        Page { events: vec![event], next: Some("a".to_owned()), complete: true, through: String::new() }
+    }
+
+    #[test]
+    fn a_file_goes_on_behind_its_last_whole_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("events.ndjson");
+        let typed = ["--output", file.to_str().unwrap()];
+        let mut output = Output::open(&args(&typed)).unwrap();
+        assert_eq!(output.next(), None);
+        output.add(&page("{\"a\":1}")).unwrap();
+        // Cut in the middle of the next page.
+        OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"b\":").unwrap();
+        let mut output = Output::open(&args(&typed)).unwrap();
+        assert_eq!(output.next(), Some("a"));
+        output.add(&page("{\"b\":2}")).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "{\"a\":1}\n{\"b\":2}\n");
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("events.ndjson");
+        let typed = ["--output", file.to_str().unwrap()];
+        std::fs::write(&file, "mine").unwrap();
+        assert!(Output::open(&args(&typed)).is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+        std::fs::write(&file, "").unwrap();
+        Output::open(&args(&typed)).unwrap().add(&page("{}")).unwrap();
+        for other in [["--project", "shop"], ["--from", "2026-01-01"], ["--to", "2026-02-01"]] {
+            assert!(Output::open(&args(&[&typed[..], &other[..]].concat())).is_err(), "{other:?}");
+        }
+        std::fs::write(&file, "").unwrap();
+        assert!(Output::open(&args(&typed)).is_err(), "it is shorter than it was");
+    }
+}
