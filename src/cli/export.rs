@@ -93,7 +93,7 @@ impl ExportArgs {
 
 /// How much of a file is whole, and how it goes on.
 #[derive(Default, Serialize, Deserialize)]
-struct Place {
+struct Checkpoint {
     project: String,
     from: Option<String>,
     to: Option<String>,
@@ -104,7 +104,7 @@ struct Place {
 /// Where the events go.
 enum Output {
     Stdout { next: Option<String> },
-    File { file: File, place: Place, beside: PathBuf },
+    File { file: File, checkpoint: Checkpoint, beside: PathBuf },
 }
 
 impl Output {
@@ -114,13 +114,14 @@ impl Output {
         }
         let name = || args.output.display().to_string();
         let mut beside = args.output.clone().into_os_string();
-        beside.push(".place");
+        beside.push(".checkpoint");
         let beside = PathBuf::from(beside);
-        let new = Place { project: args.instance.project.clone(), from: args.from.clone(), to: args.to.clone(), ..Place::default() };
+        let new =
+            Checkpoint { project: args.instance.project.clone(), from: args.from.clone(), to: args.to.clone(), ..Checkpoint::default() };
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&args.output).with_context(name)?;
         let length = file.metadata().with_context(name)?.len();
-        let place = match std::fs::read(&beside) {
-            Ok(place) => serde_json::from_slice(&place).with_context(|| beside.display().to_string())?,
+        let checkpoint = match std::fs::read(&beside) {
+            Ok(checkpoint) => serde_json::from_slice(&checkpoint).with_context(|| beside.display().to_string())?,
             Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => {
                 ensure!(length == 0, "{}: it is there already, and no export began it", name());
                 new
@@ -128,21 +129,21 @@ impl Output {
             Err(problem) => return Err(problem).with_context(|| beside.display().to_string()),
         };
         let asked = (&args.instance.project, &args.from, &args.to);
-        if (&place.project, &place.from, &place.to) != asked {
+        if (&checkpoint.project, &checkpoint.from, &checkpoint.to) != asked {
             bail!("{}: it is an export of another project or range; {} says of which", name(), beside.display());
         }
-        ensure!(length >= place.bytes, "{}: it has {length} bytes and had {}; something else changed it", name(), place.bytes);
+        ensure!(length >= checkpoint.bytes, "{}: it has {length} bytes and had {}; something else changed it", name(), checkpoint.bytes);
         // What a run that was cut wrote behind the last whole page comes again.
-        file.set_len(place.bytes).with_context(name)?;
+        file.set_len(checkpoint.bytes).with_context(name)?;
         file.seek(SeekFrom::End(0)).with_context(name)?;
-        Ok(Self::File { file, place, beside })
+        Ok(Self::File { file, checkpoint, beside })
     }
 
     /// Where it goes on.
     fn next(&self) -> Option<&str> {
         match self {
             Self::Stdout { next } => next.as_deref(),
-            Self::File { place, .. } => place.next.as_deref(),
+            Self::File { checkpoint, .. } => checkpoint.next.as_deref(),
         }
     }
 
@@ -153,16 +154,16 @@ impl Output {
                 written(std::io::stdout().lock(), page).context("standard output")?;
                 next.clone_from(&page.next);
             }
-            Self::File { file, place, beside } => {
-                place.bytes += written(&*file, page).context("the file")?;
-                place.next.clone_from(&page.next);
+            Self::File { file, checkpoint, beside } => {
+                checkpoint.bytes += written(&*file, page).context("the file")?;
+                checkpoint.next.clone_from(&page.next);
                 file.sync_data().context("the file")?;
-                let draft = beside.with_extension("place.new");
-                let placed = File::create(&draft).and_then(|mut to| {
-                    to.write_all(&serde_json::to_vec(place)?)?;
+                let draft = beside.with_extension("checkpoint.new");
+                let kept = File::create(&draft).and_then(|mut to| {
+                    to.write_all(&serde_json::to_vec(checkpoint)?)?;
                     to.sync_data()
                 });
-                placed.and_then(|()| std::fs::rename(&draft, &*beside)).with_context(|| beside.display().to_string())?;
+                kept.and_then(|()| std::fs::rename(&draft, &*beside)).with_context(|| beside.display().to_string())?;
             }
         }
         Ok(())
