@@ -374,7 +374,7 @@ fn the_reports_agree_with_each_other() {
     let _inside = runtime.enter();
     let store = runtime.block_on(Store::start());
     let cases = case().prop_map(model::reconciliation::with_own_sessions);
-    holds(&runtime, &store, 12, &cases, |asker, case| model::reconciliation::check(asker, case));
+    holds(&runtime, &store, 12, &cases, model::reconciliation::check);
 }
 
 fn check_on(runtime: &Runtime, store: &Store, cases: u32, models: &dyn Fn(&str) -> bool) {
@@ -389,6 +389,7 @@ fn check_on(runtime: &Runtime, store: &Store, cases: u32, models: &dyn Fn(&str) 
 }
 
 /// Checks random cases: as many as are named, times `PULSE_TEST_CASES`, which follow from `PROPTEST_RNG_SEED` where it is set.
+#[allow(clippy::disallowed_methods, reason = "the configuration of the tests")]
 fn holds(
     runtime: &Runtime,
     store: &Store,
