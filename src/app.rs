@@ -3,6 +3,7 @@
 mod holes;
 mod lag;
 mod managed_keys;
+mod mcp;
 pub mod openapi;
 mod redrive;
 mod routes;

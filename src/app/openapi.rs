@@ -141,7 +141,7 @@ mod tests {
         });
         let sent = ingest::routes().map(|(path, method)| (path.replace("{*", "{"), method.as_str().to_ascii_lowercase()));
         let own = super::super::routes::OWN_PATHS.iter().map(|path| ((*path).to_owned(), "get".to_owned()));
-        let redrive = [(super::super::redrive::PATH.to_owned(), "post".to_owned())];
+        let redrive = [super::super::redrive::PATH, super::super::mcp::PATH].map(|path| (path.to_owned(), "post".to_owned()));
         let routes: BTreeSet<(String, String)> = asked.chain(sent).chain(own).chain(redrive).collect();
         let paths = document()["paths"].as_object().unwrap();
         let methods = |item: &Value| item.as_object().unwrap().keys().filter(|key| *key != "parameters").cloned().collect::<Vec<_>>();

@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::mcp::McpApi;
 use super::openapi;
 use super::redrive::{self, RedriveApi};
 use crate::alert::Alerts;
@@ -59,6 +60,7 @@ pub(super) struct Routes<L: RunningLog> {
     ingest: Option<Ingest<L>>,
     redrive: Option<RedriveApi<L>>,
     query: Option<QueryApi>,
+    mcp: Option<McpApi>,
     alerts: Option<Alerts>,
     alert_api: Option<AlertApi>,
     reader: Option<StoreReader>,
@@ -104,7 +106,9 @@ impl<L: RunningLog> Routes<L> {
         };
         let alert_api = alerts.clone().map(|alerts| AlertApi::new(alerts, keys.clone(), timeout));
         let alerts = alerts.filter(|_| is(Role::Alert));
-        let query = queries.filter(|_| is(Role::Query)).map(|queries| QueryApi::new(queries, keys, timeout));
+        let queries = queries.filter(|_| is(Role::Query));
+        let mcp = queries.clone().filter(|_| settings.config.query.mcp).map(|queries| McpApi::new(queries, keys.clone(), timeout));
+        let query = queries.map(|queries| QueryApi::new(queries, keys, timeout));
         let only_queries = settings.roles.iter().all(|role| matches!(role, Role::Query | Role::Alert));
         let has_operations_apart = settings.config.http.operations().is_some();
         Ok(Self {
@@ -116,6 +120,7 @@ impl<L: RunningLog> Routes<L> {
             ingest,
             redrive,
             query,
+            mcp,
             alerts,
             alert_api,
             reader,
@@ -172,6 +177,12 @@ impl<L: RunningLog> Routes<L> {
             }
             if let Some(response) = screen::answer(&call) {
                 return response;
+            }
+        }
+        if let Some(mcp) = &self.mcp {
+            match mcp.answer(call).await {
+                Ok(response) => return response,
+                Err(other) => call = other,
             }
         }
         if let Some(alerts) = &self.alert_api {

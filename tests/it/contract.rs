@@ -230,7 +230,7 @@ async fn keys_open_what_they_are_for_and_nothing_else() {
 
 #[tokio::test]
 async fn questions_of_one_request_are_answered_each_as_if_alone() {
-    let pulse = Pulse::start().await;
+    let pulse = Pulse::start_with(&[("PULSE__QUERY__MCP", "true")]).await;
     for number in 1..=3 {
         pulse.http.capture(&json!({"eventId": id(number), "type": "view", "anonymousId": format!("user {number}")})).await;
     }
@@ -268,6 +268,41 @@ async fn questions_of_one_request_are_answered_each_as_if_alone() {
     ] {
         assert_eq!(pulse.http.send(request(key, &body)).await.unwrap().0, status);
     }
+    agents_ask_the_same(&pulse).await;
+}
+
+/// The same question as a tool of `POST /mcp`, with a read key and nothing else.
+async fn agents_ask_the_same(pulse: &Pulse) {
+    let send = async |key: &str, message: Value| {
+        pulse.http.send(pulse.http.request(Method::POST, "/mcp", key, message.to_string())).await.unwrap()
+    };
+    let call = async |method: &str, params: Value| {
+        let (status, answer) = send(&pulse.http.read_key, json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params})).await;
+        assert_eq!((status, &answer["jsonrpc"], &answer["id"]), (StatusCode::OK, &json!("2.0"), &json!(7)), "{answer}");
+        answer
+    };
+    let welcome = call("initialize", json!({"protocolVersion": "2025-11-25"})).await;
+    assert_eq!((&welcome["result"]["protocolVersion"], &welcome["result"]["serverInfo"]["name"]), (&json!("2025-11-25"), &json!("pulse")));
+    let tools = call("tools/list", json!({})).await;
+    assert!(tools["result"]["tools"].as_array().unwrap().len() >= 10, "{tools}");
+    let asked = json!({"from": "-1d", "to": "2099-01-01", "interval": "month", "series": [{"event": "view"}]});
+    let trends = call("tools/call", json!({"name": "trends", "arguments": asked})).await;
+    let text: Value = serde_json::from_str(trends["result"]["content"][0]["text"].as_str().unwrap()).unwrap();
+    assert_eq!((&text["result"]["series"][0]["total"], &trends["result"]["isError"]), (&json!(3), &json!(false)));
+    let events = call("tools/call", json!({"name": "list_events", "arguments": {"limit": 5}})).await;
+    assert!(events["result"]["content"][0]["text"].as_str().unwrap().contains("view"), "{events}");
+    let refused = call("tools/call", json!({"name": "trends", "arguments": {"from": "never"}})).await;
+    assert_eq!(refused["result"]["isError"], true, "{refused}");
+    assert_eq!(call("tools/call", json!({"name": "drop"})).await["error"]["code"], -32_602);
+    assert_eq!(call("resources/list", json!({})).await["error"]["code"], -32_601);
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}});
+    let found = call("server/discover", json!({"_meta": meta})).await;
+    assert_eq!((&found["result"]["supportedVersions"][0], &found["result"]["resultType"]), (&json!("2026-07-28"), &json!("complete")));
+    let unknown = json!({"jsonrpc": "2.0", "id": 8, "method": "tools/list", "params": {"_meta": {"io.modelcontextprotocol/protocolVersion": "2031-01-01"}}});
+    let (status, unknown) = send(&pulse.http.read_key, unknown).await;
+    assert_eq!((status, &unknown["error"]["code"], &unknown["id"]), (StatusCode::BAD_REQUEST, &json!(-32_022), &json!(8)));
+    let told = send(&pulse.http.read_key, json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await.0;
+    assert_eq!((told, send(&pulse.http.write_key, json!({})).await.0), (StatusCode::ACCEPTED, StatusCode::FORBIDDEN));
 }
 
 #[tokio::test]

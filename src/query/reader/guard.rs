@@ -30,6 +30,8 @@ pub struct QueryConfig {
     /// Bytes of answers kept; 0 keeps none.
     #[serde(with = "crate::byte_size")]
     pub cache_bytes: u64,
+    /// Whether `POST /mcp` answers agents.
+    pub mcp: bool,
 }
 
 impl Default for QueryConfig {
@@ -42,6 +44,7 @@ impl Default for QueryConfig {
             max_time: Duration::from_secs(30),
             export_delay: Duration::from_secs(60),
             cache_bytes: 64 << 20,
+            mcp: false,
         }
     }
 }
