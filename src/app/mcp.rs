@@ -260,20 +260,20 @@ fn tools() -> Vec<Tool> {
         };
         Tool { name: report.replace('-', "_"), description, input: whole(schema), asks: Asks::Report(report) }
     };
-    let of_path = |(name, path, report): (&str, &str, &'static str)| {
+    let read = |name: &str, path: &str, report| {
         let operation = &openapi::document()["paths"][path]["get"];
         let description = operation["summary"].as_str().unwrap_or_default().to_owned();
         Tool { name: name.to_owned(), description, input: of_parameters(&operation["parameters"]), asks: Asks::Parameters(report) }
     };
-    let read = [
-        ("list_events", "/v1/catalogue/events", "catalogue-events"),
-        ("list_fields", "/v1/catalogue/fields", "catalogue-fields"),
-        ("list_values", "/v1/catalogue/values", "catalogue-values"),
-        ("ledger", "/v1/ledger", "ledger"),
+    let names = [
+        read("list_events", "/v1/catalogue/events", "catalogue-events"),
+        read("list_fields", "/v1/catalogue/fields", "catalogue-fields"),
+        read("list_values", "/v1/catalogue/values", "catalogue-values"),
+        read("ledger", "/v1/ledger", "ledger"),
     ];
     // What is chosen from has its own tools above.
     let reports = query::questions().filter(|report| !report.starts_with("catalogue-"));
-    read.into_iter().map(of_path).chain(reports.map(of_report)).collect()
+    names.into_iter().chain(reports.map(of_report)).collect()
 }
 
 /// The parameters of a path as the members of an object.
@@ -323,15 +323,14 @@ fn whole(schema: &Value) -> Value {
 fn moved(value: &Value, open: &mut BTreeSet<String>) -> Value {
     match value {
         Value::Object(members) => {
-            let member = |(key, value): (&String, &Value)| match value.as_str().and_then(|text| text.strip_prefix("#/components/schemas/"))
-            {
-                Some(name) if key == "$ref" => {
-                    open.insert(name.to_owned());
-                    (key.clone(), Value::from(format!("#/$defs/{name}")))
-                }
-                _ => (key.clone(), moved(value, open)),
-            };
-            Value::Object(members.iter().map(member).collect())
+            let mut copy = Map::new();
+            for (key, value) in members {
+                let name = value.as_str().and_then(|text| text.strip_prefix("#/components/schemas/")).filter(|_| key == "$ref");
+                let member = name.map_or_else(|| moved(value, open), |name| Value::from(format!("#/$defs/{name}")));
+                open.extend(name.map(str::to_owned));
+                copy.insert(key.clone(), member);
+            }
+            Value::Object(copy)
         }
         Value::Array(values) => Value::Array(values.iter().map(|value| moved(value, open)).collect()),
         other => other.clone(),

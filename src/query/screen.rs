@@ -40,6 +40,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const MISSING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>pulse</title><h1>pulse is running</h1>\
     <p>This program was built without its screen. Run <code>make web</code> and build it again; <code>make run</code> does both.</p></html>";
 
+/// The first parts of the paths of its pages.
+pub fn pages() -> impl Iterator<Item = &'static str> {
+    PAGES.into_iter()
+}
+
 /// Answers a request if its path is one of the screen's.
 pub fn answer(call: &Call) -> Option<Response<Body>> {
     let path = call.request.uri().path();

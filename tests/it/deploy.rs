@@ -122,13 +122,18 @@ fn history_is_not_brought_from_outside_and_ingest_reaches_the_redis_that_holds_t
 #[test]
 fn what_is_asked_from_outside_reaches_those_who_answer_questions() {
     let balanced = lines(&path("compose/haproxy.cfg")).join(" ");
-    let balanced: BTreeSet<&str> = balanced.split(' ').filter(|word| word.starts_with("/v1/")).collect();
+    let balanced: BTreeSet<&str> = balanced.split(' ').filter(|word| word.starts_with('/')).collect();
     let ingress = lines(&path("kubernetes/ingress.yaml"));
     let ingress: BTreeSet<&str> = ingress.iter().filter_map(|line| line.strip_prefix("- path: ")).collect();
     for (asked, _) in pulse::query::http::routes() {
         let first: String = asked.split('/').take(3).collect::<Vec<_>>().join("/");
         assert!(balanced.contains(&*first) && ingress.contains(&*first), "{first} is not in deploy/");
     }
+    let pages = pulse::query::screen::pages().map(|page| format!("/{page}"));
+    for path in pages.chain(["/assets".to_owned(), "/mcp".to_owned()]) {
+        assert!(balanced.contains(&*path) && ingress.contains(&*path), "{path} is not in deploy/");
+    }
+    assert!(!["/metrics", "/healthz", "/readyz"].iter().any(|path| ingress.contains(path)));
 }
 
 #[test]
