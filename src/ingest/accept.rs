@@ -28,7 +28,7 @@ use crate::event::ids::ProjectId;
 use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
 use crate::http::respond::{ApiError, Body, method_not_allowed, open_to_pages, typed_response};
-use crate::http::server::Call;
+use crate::http::server::{Call, RequestBody};
 use crate::log::{Log, LogError};
 use crate::metrics::Counter;
 use crate::redis::Redis;
@@ -126,20 +126,22 @@ impl<L: Log> Ingest<L> {
     pub async fn answer(&self, call: Call) -> Result<Response<Body>, Call> {
         let Ok(found) = self.shared.routes.at(call.request.uri().path()) else { return Err(call) };
         let protocol = *found.value;
-        let id = call.request_id.clone();
         let origin = call.request.headers().get(header::ORIGIN).filter(|_| protocol.has_cookies()).cloned();
         // What is not for pages has no CORS headers: a browser does not show them the answer, and sends no request with a key at all.
         let is_for_pages = protocol.key_kind() == KeyKind::Write;
         let mut is_for_page = is_for_pages;
         let mut response = match call.request.method() {
-            method if protocol.methods().contains(method) => self.accept(protocol, call).await.unwrap_or_else(|error| {
-                is_for_page &= error.code != AuthError::ForbiddenOrigin.code();
-                protocol.refuse(error, &id)
-            }),
+            method if protocol.methods().contains(method) => {
+                let (head, body) = Head::of(call);
+                self.accept(protocol, &head, body).await.unwrap_or_else(|error| {
+                    is_for_page &= error.code != AuthError::ForbiddenOrigin.code();
+                    protocol.refuse(error, &head)
+                })
+            }
             &Method::OPTIONS if is_for_pages => preflight(protocol.methods(), call.request.headers()),
             _ => {
                 let preflight = is_for_pages.then_some(&Method::OPTIONS);
-                method_not_allowed(&joined(protocol.methods().iter().chain(preflight)), &id)
+                method_not_allowed(&joined(protocol.methods().iter().chain(preflight)), &call.request_id)
             }
         };
         if is_for_page {
@@ -149,20 +151,19 @@ impl<L: Log> Ingest<L> {
     }
 
     /// Takes the events of a request: 200 means that they are durable.
-    async fn accept(&self, protocol: &dyn Protocol, call: Call) -> Result<Response<Body>, ApiError> {
-        let (head, body) = Head::of(call);
-        if let Some(settings) = protocol.settings(&head) {
+    async fn accept(&self, protocol: &dyn Protocol, head: &Head, body: RequestBody) -> Result<Response<Body>, ApiError> {
+        if let Some(settings) = protocol.settings(head) {
             return Ok(settings);
         }
-        let caller = self.sender(protocol, &head)?;
-        let delivery = protocol.check(&head)?;
+        let caller = self.sender(protocol, head)?;
+        let delivery = protocol.check(head)?;
         let lane = self.lane(&delivery);
         if let Some(caller) = caller {
             self.admit(caller, &delivery)?;
         }
-        let limits = BodyLimits { finds_gzip: protocol.finds_gzip(), ..lane.body_limits(caller.is_some(), &head) };
+        let limits = BodyLimits { finds_gzip: protocol.finds_gzip(), ..lane.body_limits(caller.is_some(), head) };
         let body = body::read_parts(&head.headers, body, limits).await?;
-        let received = Received { head: &head, body: &body, delivery: &delivery };
+        let received = Received { head, body: &body, delivery: &delivery };
         let received_ms = clock::now_ms();
         let (caller, decoded) = self.decode(protocol, &received, caller, received_ms)?;
         // The log may take its time; what was read from is not needed meanwhile.
@@ -170,7 +171,7 @@ impl<L: Log> Ingest<L> {
         let verdicts = self.publish(&delivery, Taken { caller, received_ms, decoded }).await?;
         Counter::EventsAccepted.add(u64::from(verdicts.accepted));
         Counter::EventsRejected.add(verdicts.rejected.len() as u64);
-        Ok(protocol.answer(&head, &verdicts))
+        Ok(protocol.answer(head, &verdicts))
     }
 
     /// The one whose key the head shows; `None` if the key may still come in the body.

@@ -45,6 +45,11 @@ impl<'r> Intake<'r> {
         self.limits.max_events
     }
 
+    /// Most bytes of an event.
+    pub(super) fn max_event_size(&self) -> usize {
+        self.limits.max_event_size
+    }
+
     /// Refuses a request of more events than allowed.
     pub(super) fn admit_count(&self, events: usize) -> Result<(), Refusal> {
         if events > self.max_events() { Err(Refusal::TooManyEvents(self.max_events())) } else { Ok(()) }

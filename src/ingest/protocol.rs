@@ -11,6 +11,7 @@ mod google;
 mod import;
 mod jitsu;
 mod mixpanel;
+mod otlp;
 mod pixel;
 mod plausible;
 mod posthog;
@@ -46,6 +47,7 @@ pub(super) const PROTOCOLS: &[&dyn Protocol] = &[
     &umami::Umami,
     &plausible::Plausible,
     &google::MeasurementProtocol,
+    &otlp::OpenTelemetry,
     &pixel::Pixel,
     &import::Import,
 ];
@@ -104,8 +106,8 @@ pub(super) trait Protocol: Sync {
     fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body>;
 
     /// The answer to a request that is refused as a whole.
-    fn refuse(&self, error: ApiError, request_id: &str) -> Response<Body> {
-        error.into_response(request_id)
+    fn refuse(&self, error: ApiError, head: &Head) -> Response<Body> {
+        error.into_response(&head.request_id)
     }
 }
 

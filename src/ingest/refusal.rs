@@ -19,6 +19,8 @@ pub(super) enum Refusal {
     TooManyEvents(usize),
     #[error("the body is not JSON: {0}")]
     NotJson(String),
+    #[error("the body is no protobuf message")]
+    NotProtobuf,
     #[error("the body nests deeper than {0}")]
     TooDeep(usize),
     #[error("the body is neither an event, an array of events nor a batch")]
@@ -48,7 +50,7 @@ impl Refusal {
             Self::TooManyEvents(_) => "batch_too_many",
             Self::NotJson(_) | Self::TooDeep(_) | Self::DeadLine(_) | Self::DeadLineBytes(_) => "invalid_json",
             Self::SeveralKeys => "several_keys",
-            Self::NotEvents | Self::NotData | Self::BatchTwice(_) | Self::BatchNotArray(_) => "invalid_body",
+            Self::NotEvents | Self::NotData | Self::NotProtobuf | Self::BatchTwice(_) | Self::BatchNotArray(_) => "invalid_body",
         }
     }
 }

@@ -71,7 +71,7 @@ pub(super) struct Rejected {
 }
 
 /// Why an event is refused.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rejection {
     pub(super) defect: Defect,
     pub(super) field: String,

@@ -62,10 +62,10 @@ impl Protocol for Amplitude {
     }
 
     /// What is refused for ever says that a field is missing: the SDKs then let go of it.
-    fn refuse(&self, error: ApiError, request_id: &str) -> Response<Body> {
+    fn refuse(&self, error: ApiError, head: &Head) -> Response<Body> {
         let ApiError { status, code, message, retry_after } = error;
         let text = if code.ends_with("key") { format!("Invalid API key: {message}") } else { message };
-        let mut answer = json!({"code": status.as_u16(), "error": text, "message": text, "detail": code, "requestId": request_id});
+        let mut answer = json!({"code": status.as_u16(), "error": text, "message": text, "detail": code, "requestId": head.request_id});
         if status.is_client_error()
             && !matches!(status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
         {

@@ -67,9 +67,10 @@ impl Protocol for Mixpanel {
         json_response(StatusCode::OK, br#"{"status":1,"error":null}"#.to_vec())
     }
 
-    fn refuse(&self, error: ApiError, request_id: &str) -> Response<Body> {
+    fn refuse(&self, error: ApiError, head: &Head) -> Response<Body> {
         let ApiError { status, code, message, retry_after } = error;
-        let answer = json!({"status": 0, "code": code, "error": message, "message": message, "detail": message, "requestId": request_id});
+        let answer =
+            json!({"status": 0, "code": code, "error": message, "message": message, "detail": message, "requestId": head.request_id});
         retry_later(json_response(status, answer.to_string().into()), retry_after)
     }
 }

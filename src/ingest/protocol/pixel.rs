@@ -60,7 +60,7 @@ impl Protocol for Pixel {
         }
     }
 
-    fn refuse(&self, error: ApiError, _request_id: &str) -> Response<Body> {
+    fn refuse(&self, error: ApiError, _head: &Head) -> Response<Body> {
         let mut response = image(error.status, error.code);
         if let Some(seconds) = error.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -75,10 +75,10 @@ impl Protocol for PostHog {
         pulse::answer_with(head, verdicts, json!({"status": 1}))
     }
 
-    fn refuse(&self, error: ApiError, request_id: &str) -> Response<Body> {
+    fn refuse(&self, error: ApiError, head: &Head) -> Response<Body> {
         let is_limit = error.status == StatusCode::TOO_MANY_REQUESTS;
         let status = if is_limit { StatusCode::SERVICE_UNAVAILABLE } else { error.status };
-        ApiError { status, ..error }.into_response(request_id)
+        ApiError { status, ..error }.into_response(&head.request_id)
     }
 }
 

@@ -43,10 +43,10 @@ impl Protocol for Snowplow {
         pulse::answer_with(head, verdicts, json!({"ok": true}))
     }
 
-    fn refuse(&self, error: ApiError, request_id: &str) -> Response<Body> {
+    fn refuse(&self, error: ApiError, head: &Head) -> Response<Body> {
         let is_poison = error.status == StatusCode::PAYLOAD_TOO_LARGE;
         let status = if is_poison { StatusCode::BAD_REQUEST } else { error.status };
-        ApiError { status, ..error }.into_response(request_id)
+        ApiError { status, ..error }.into_response(&head.request_id)
     }
 }
 

@@ -83,6 +83,7 @@ static CORPUS: LazyLock<Vec<Seed>> = LazyLock::new(|| {
         clients::mixpanel(),
         clients::snowplow(),
         clients::trackers(),
+        clients::otlp(),
     ];
     let seeds = all.into_iter().flatten().filter(|case| case.body.len() <= LARGEST).filter_map(|case| {
         let protocol = *routes.at(case.path.split('?').next()?).ok()?.value;

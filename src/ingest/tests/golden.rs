@@ -193,6 +193,7 @@ async fn other_clients_are_answered_as_ever() {
         ("mixpanel", clients::mixpanel()),
         ("snowplow", clients::snowplow()),
         ("trackers", clients::trackers()),
+        ("otlp", clients::otlp()),
     ] {
         insta::assert_snapshot!(name, transcript(&edge, cases).await);
     }
@@ -200,15 +201,16 @@ async fn other_clients_are_answered_as_ever() {
 
 #[tokio::test]
 async fn overload_is_answered_as_ever() {
+    let each = || cases::one_of_each().into_iter().chain(clients::otlp().into_iter().take(2)).collect();
     let mut text = String::new();
     for mood in [Mood::Full, Mood::Failing] {
         let edge = Edge::start(FakeLog::new(mood), config()).await;
-        text += &transcript(&edge, cases::one_of_each()).await;
+        text += &transcript(&edge, each()).await;
     }
     let config = IngestConfig { max_rate: 1, max_import_rate: 1, ..config() };
     let edge = Edge::start(FakeLog::new(Mood::Willing), config).await;
-    text += &transcript(&edge, cases::one_of_each()).await;
-    text += &transcript(&edge, cases::one_of_each()).await;
+    text += &transcript(&edge, each()).await;
+    text += &transcript(&edge, each()).await;
     insta::assert_snapshot!("overload", text);
 }
 

@@ -164,3 +164,56 @@ pub(in crate::ingest::tests) fn trackers() -> Vec<Case> {
         google("google, no JSON", WRITE, "x"),
     ]
 }
+
+/// Exports of OpenTelemetry's logs; the first two are good.
+pub(in crate::ingest::tests) fn otlp() -> Vec<Case> {
+    let logs = |records: &str| {
+        let resource = r#"{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]}"#;
+        format!(r#"{{"resourceLogs":[{{"resource":{resource},"scopeLogs":[{{"scope":{{}},"logRecords":[{records}]}}]}}]}}"#)
+    };
+    let record = |name: &str| {
+        format!(
+            r#"{{"timeUnixNano":"1735740800000000000","eventName":"{name}","attributes":[{{"key":"user.id","value":{{"stringValue":"ada"}}}},{{"key":"total","value":{{"doubleValue":12.5}}}}]}}"#
+        )
+    };
+    let exported = |records: &[Vec<u8>]| field(1, &field(2, &records.iter().flat_map(|record| field(2, record)).collect::<Vec<u8>>()));
+    let user = field(6, &[field(1, b"user.id"), field(2, &field(1, b"ada"))].concat());
+    let time = [vec![1 << 3 | 1], 1_735_740_800_000_000_000_u64.to_le_bytes().to_vec()].concat();
+    let good = [time, user, field(12, b"order")].concat();
+    let of = |name: &str, kind: &str, body: Vec<u8>| Case::post(name, "/v1/logs", WRITE, body).with("content-type", kind);
+    let protobuf = |name: &str, body: Vec<u8>| of(name, "application/x-protobuf", body);
+    let json = |name: &str, body: &str| of(name, "application/json; charset=utf-8", body.into());
+    let one = exported(std::slice::from_ref(&good));
+    vec![
+        protobuf("protobuf", one.clone()),
+        json("JSON", &logs(&record("order"))),
+        protobuf("protobuf, one refused", exported(&[good.clone(), field(5, &field(1, b"a line"))])),
+        json("JSON, one refused", &logs(&format!(r#"{},{{"body":{{"stringValue":"a line"}}}}"#, record("order")))),
+        protobuf("protobuf, nothing to accept", exported(&[field(12, b"of nobody"), field(12, &[0xff])])),
+        json("JSON, nothing to accept", &logs(r#"{"eventName":"of nobody"},5,{"eventName":5}"#)),
+        json("JSON, wrong types", &logs(r#"{"eventName":"a","attributes":[{"key":"user.id","value":"ada"}]},{"timeUnixNano":"now"}"#)),
+        protobuf("protobuf, no records", Vec::new()),
+        json("JSON, no records", "{}"),
+        json("JSON, nothing", ""),
+        protobuf("protobuf, too many", exported(&vec![Vec::new(); 1_001])),
+        json("JSON, too many", &logs(&vec!["{}"; 1_001].join(","))),
+        protobuf("no protobuf", b"{}".to_vec()),
+        protobuf("protobuf that is cut", one[..one.len() - 1].to_vec()),
+        json("no JSON", "x"),
+        of("neither", "text/csv", b"a,b".to_vec()),
+        Case::post("wrong key", "/v1/logs", "x", one.clone()).with("content-type", "application/x-protobuf"),
+        post("no key", "/v1/logs", one),
+    ]
+}
+
+/// A field of a protobuf message that is bytes.
+fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    let (mut field, mut length) = (vec![tag << 3 | 2], bytes.len());
+    while length >= 0x80 {
+        field.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    field.push(length as u8);
+    field.extend_from_slice(bytes);
+    field
+}
