@@ -44,7 +44,8 @@ impl Store {
         let folder = tempfile::tempdir().unwrap();
         let base = ClickHouseConfig { request_timeout: PATIENT, ..ClickHouseConfig::default() }.check().unwrap();
         let executable = PathBuf::from(env!("CARGO_BIN_EXE_pulse"));
-        let engine = Engine::start(&EngineConfig::default(), base, folder.path(), executable).await.unwrap();
+        let config = EngineConfig { max_query_time: PATIENT, ..EngineConfig::default() };
+        let engine = Engine::start(&config, base, folder.path(), executable).await.unwrap();
         let settings = engine.settings().clone();
         Self::on(Box::new((engine, folder)), &settings).await
     }

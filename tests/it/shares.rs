@@ -56,7 +56,8 @@ async fn total(http: &Http, path: &str) -> (u16, Value) {
 
 #[tokio::test]
 async fn a_link_opens_its_board_and_nothing_else() {
-    let mut pulse = Pulse::start().await;
+    // Every path there is asks for a key.
+    let mut pulse = Pulse::start_with(&[("PULSE__QUERY__MCP", "true")]).await;
     let event = |who: &str, plan: &str, shop: &str| json!({"type": "view", "userId": who, "properties": {"plan": plan, "shop": shop}});
     let events = [event("ada", "pro", "a"), event("bob", "free", "a"), event("cy", "pro", "b"), event("cy", "pro", "b")];
     pulse.http.capture(&json!({"batch": events})).await;
