@@ -23,7 +23,7 @@ stamp() {
   local folder="$1" hash="$2"
   shift 2
   echo "$hash"
-  (cd "$folder" && stat --format '%n %s %Y %i' "$@" 2>/dev/null)
+  (cd "$folder" 2>/dev/null && stat --format '%n %s %Y %i' "$@" 2>/dev/null)
 }
 
 # fetch PACKAGE HASH FOLDER FILE...: the files of a package, put in place only when all of it is there.
