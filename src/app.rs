@@ -174,7 +174,7 @@ impl<L: RunningLog> Instance<L> {
         }
         supervisor.spawn("log", watch_log(log.clone(), supervisor.stop_token()));
         supervisor.spawn("keys", keys.clone().watch(supervisor.stop_token()));
-        // Whoever only takes events knows the store by its address at most.
+        // An instance that only takes events has no storage of its own; the configuration may name the server.
         let is_named = !settings.clickhouse.url.is_empty();
         if let Some(store) = store.clone().or_else(|| is_named.then(|| ClickHouse::new(&settings.clickhouse))) {
             supervisor.spawn("managed keys", managed_keys::watch(keys.clone(), store, supervisor.stop_token()));

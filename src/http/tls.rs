@@ -1,7 +1,7 @@
 //! TLS: the certificate, its renewal, and the handshake.
 //!
-//! Promises: a certificate that is replaced is shown within seconds to whoever connects then, and connections that are there go on; files
-//! that cannot be used leave the certificate as it is. A handshake has the time of a head and a bounded size, and counts among what bodies
+//! Promises: new connections get a replaced certificate within seconds, open ones go on; files that cannot be used leave the certificate as
+//! it is. A handshake has the time of a head and a bounded size, and counts among what bodies
 //! may hold together. May go wrong: both files are replaced one after the other; the pair is taken once it fits.
 //!
 //! HTTP/2 is not offered. What a client may cost is bounded here by connection: one request at a time, of which a head of so many bytes is

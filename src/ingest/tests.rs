@@ -34,7 +34,7 @@ pub(super) fn decoded_as(
     decoded_of(Sender::Known(project), change, read)
 }
 
-/// The same, whoever sends it.
+/// As [`decoded_as`], for a sender who is known or whose key is in the body.
 pub(super) fn decoded_of(
     sender: Sender<'_>,
     change: impl FnOnce(&mut RequestFacts<'_>),
