@@ -16,8 +16,6 @@ mod pixel;
 mod plausible;
 mod posthog;
 pub(super) mod pulse;
-#[cfg(test)]
-mod read;
 mod segment;
 mod snowplow;
 mod umami;

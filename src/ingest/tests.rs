@@ -5,6 +5,7 @@ pub(super) mod fake_log;
 mod faults;
 mod fuzz;
 mod golden;
+pub(super) mod read;
 
 use super::contract::RequestFacts;
 use super::envelope::{self, Envelope};

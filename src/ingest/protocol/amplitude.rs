@@ -175,7 +175,7 @@ fn circumstance<'t>(key: &str, value: Value<'t>, draft: &mut Draft<'t, '_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::protocol::read::{Read, read};
+    use crate::ingest::tests::read::{Read, read};
 
     fn stored(events: &str) -> Vec<Read> {
         read(|intake| envelope::json(format!(r#"{{"api_key":"k","events":[{events}]}}"#).as_bytes(), &ENVELOPE, intake))

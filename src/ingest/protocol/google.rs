@@ -93,7 +93,7 @@ mod tests {
         let body = r#"{"client_id":"c","user_id":"ada","timestamp_micros":"1789999990000000","user_properties":{"team":{"value":"blue"}},
             "events":[{"name":"page_view","params":{"page_location":"https://a.example/","session_id":"7","total":2}},5]}"#;
         let client = envelope::around(body.as_bytes(), &Envelope::of("events", nameless)).unwrap();
-        let mut events = crate::ingest::protocol::read::read(|intake| {
+        let mut events = crate::ingest::tests::read::read(|intake| {
             envelope::translated(
                 body.replace(",5]", "]").as_bytes(),
                 &Envelope::of("events", nameless),

@@ -193,7 +193,7 @@ fn operation<'t>(key: &str, value: Option<Value<'t>>, draft: &mut Draft<'t, '_>)
 mod tests {
     use super::*;
     use crate::event::field::Field;
-    use crate::ingest::protocol::read::{Read, key_of, read};
+    use crate::ingest::tests::read::{Read, key_of, read};
 
     fn one(envelope: &Envelope, event: &str) -> Read {
         let mut events = read(|intake| envelope::json(event.as_bytes(), envelope, intake));

@@ -151,7 +151,7 @@ mod tests {
     use super::json::tests::{JSON, logs};
     use super::*;
     use crate::event::field::Field;
-    use crate::ingest::protocol::read::read as read_events;
+    use crate::ingest::tests::read::read as read_events;
     use crate::ingest::tests::{SHOP, decoded_as};
 
     fn take_json(text: &str, intake: &mut Intake<'_>) -> Result<(), Refusal> {

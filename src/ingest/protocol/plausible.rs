@@ -76,7 +76,7 @@ fn properties(given: Json) -> Map<String, Json> {
 mod tests {
     use super::*;
     use crate::event::field::Field;
-    use crate::ingest::protocol::read::{key_of, read};
+    use crate::ingest::tests::read::{key_of, read};
 
     #[test]
     fn pages_and_goals_are_events_of_whoever_has_the_address() {

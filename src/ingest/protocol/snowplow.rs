@@ -142,7 +142,7 @@ fn described(event: &Map<String, Json>, bare: &str, encoded: &str) -> Option<Jso
 mod tests {
     use super::*;
     use crate::event::field::Field;
-    use crate::ingest::protocol::read::{Read, key_of, read};
+    use crate::ingest::tests::read::{Read, key_of, read};
 
     fn one(event: &str) -> Read {
         let body = format!(r#"{{"schema":"iglu:x","data":[{event}]}}"#);

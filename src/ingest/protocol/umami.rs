@@ -86,7 +86,7 @@ fn url(url: &Json, hostname: Option<&str>) -> Json {
 mod tests {
     use super::*;
     use crate::event::field::Field;
-    use crate::ingest::protocol::read::{Read, key_of, read};
+    use crate::ingest::tests::read::{Read, key_of, read};
 
     fn one(event: &str) -> Read {
         let mut events = read(|intake| envelope::translated(event.as_bytes(), &ENVELOPE, own, intake));

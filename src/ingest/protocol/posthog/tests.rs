@@ -1,7 +1,7 @@
 use super::*;
 use crate::event::field::Field;
-use crate::ingest::protocol::read::{Read, key_of, read};
 use crate::ingest::tests::NOW;
+use crate::ingest::tests::read::{Read, key_of, read};
 
 fn stored(body: &str) -> Vec<Read> {
     read(|intake| envelope::json(body.as_bytes(), &ENVELOPE, intake))

@@ -2,23 +2,23 @@
 
 use std::cell::RefCell;
 
+use super::{SHOP, decoded_as, decoded_of};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
 use crate::event::packed::{Entry, EventView, Fields};
 use crate::ingest::intake::{Intake, Sender};
 use crate::ingest::refusal::Refusal;
-use crate::ingest::tests::{SHOP, decoded_as, decoded_of};
 
 /// One event as it was packed.
 #[derive(Debug)]
-pub(super) struct Read {
-    pub(super) event_id: [u8; 16],
-    pub(super) at_ms: i64,
+pub(in crate::ingest) struct Read {
+    pub(in crate::ingest) event_id: [u8; 16],
+    pub(in crate::ingest) at_ms: i64,
     bytes: Vec<u8>,
 }
 
 /// The events that are read, in their order, none of them refused.
-pub(super) fn read(events: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>) -> Vec<Read> {
+pub(in crate::ingest) fn read(events: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>) -> Vec<Read> {
     let decoded = decoded_as(SHOP, |request| request.partitions = 1, events).unwrap();
     assert_eq!(decoded.verdicts.rejected, []);
     let bytes = decoded.partitions[0].bytes.as_slice();
@@ -33,7 +33,7 @@ pub(super) fn read(events: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>) 
 }
 
 /// The key that the events show.
-pub(super) fn key_of(events: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>) -> Result<Option<String>, Refusal> {
+pub(in crate::ingest) fn key_of(events: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>) -> Result<Option<String>, Refusal> {
     let shown = RefCell::new(None);
     let authorize = |key: Option<&str>| {
         shown.replace(key.map(str::to_owned));
@@ -44,18 +44,18 @@ pub(super) fn key_of(events: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>
 }
 
 impl Read {
-    pub(super) fn text(&self, field: Field) -> String {
+    pub(in crate::ingest) fn text(&self, field: Field) -> String {
         let view = EventView::take(&mut self.bytes.as_slice()).unwrap();
         Fields::of(&view).unwrap().text(field).to_owned()
     }
 
     /// Name, user and visitor.
-    pub(super) fn ids(&self) -> [String; 3] {
+    pub(in crate::ingest) fn ids(&self) -> [String; 3] {
         [Field::Type, Field::UserId, Field::AnonymousId].map(|field| self.text(field))
     }
 
     /// The properties by name, as `name=value`.
-    pub(super) fn properties(&self) -> Vec<String> {
+    pub(in crate::ingest) fn properties(&self) -> Vec<String> {
         let view = EventView::take(&mut self.bytes.as_slice()).unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let mut properties: Vec<String> = Fields::of(&view)
