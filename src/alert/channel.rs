@@ -67,6 +67,8 @@ pub(crate) struct NamedChannel {
     pub(crate) kind: &'static str,
     /// Whose it is; everybody's without one.
     pub(crate) project: Option<ProjectId>,
+    /// Whether a file says it: it is changed there.
+    pub(crate) is_of_file: bool,
     /// How often it is told that pulse is alive, in seconds; 0 for never.
     pub(crate) heartbeat_s: u64,
     /// Changes with what is written about it.
@@ -94,7 +96,8 @@ impl NamedChannel {
             }
         };
         let fingerprint = xxhash_rust::xxh3::xxh3_64(serde_json::to_string(written).unwrap_or_default().as_bytes());
-        Ok(Self { id: id.to_owned(), kind, project, heartbeat_s, fingerprint, channel: Arc::from(open(&settings)?) })
+        let is_of_file = *trust == Trust::Operator;
+        Ok(Self { id: id.to_owned(), kind, project, is_of_file, heartbeat_s, fingerprint, channel: Arc::from(open(&settings)?) })
     }
 
     /// What names it among all.

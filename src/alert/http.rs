@@ -411,7 +411,7 @@ fn shown_channel(channel: &NamedChannel, gone: &[Stored]) -> Value {
     let of = if channel.project.is_none() { "all" } else { "project" };
     let is_gone = |row: &Stored| (row.project, row.entry.clone()) == channel.key() && row.body == channel.fingerprint.to_string();
     let is_gone = gone.iter().any(is_gone);
-    json!({"id": channel.id, "kind": channel.kind, "of": of, "heartbeat_s": channel.heartbeat_s, "switched_off": is_gone})
+    json!({"id": channel.id, "kind": channel.kind, "of": of, "of_file": channel.is_of_file, "heartbeat_s": channel.heartbeat_s, "switched_off": is_gone})
 }
 
 /// A rule as lists show it.

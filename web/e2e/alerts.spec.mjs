@@ -84,6 +84,8 @@ test("rules stand in a list, those that can never match are marked, and channels
   await expect(tile(page, "rules").locator('[data-alert="never"]')).toContainText("It can never match: no event is called no-such-event");
   await expect(tile(page, "rules").locator('[data-alert="visitors"] .warn')).toHaveCount(0);
   const channels = tile(page, "channels");
+  // What needs a secret is of a file, and is not offered.
+  await expect(channels.getByLabel("Kind of channel").locator("option")).toHaveText(["webhook", "slack", "alertmanager", "template"]);
   await channels.getByLabel("Id of the channel").fill("own");
   await channels.getByLabel("url").fill("https://127.0.0.1/hook");
   await channels.getByRole("button", { name: "Add" }).click();
@@ -97,4 +99,8 @@ test("rules stand in a list, those that can never match are marked, and channels
   await expect(channels.getByRole("status")).toHaveText("refused: it answers 404");
   await channels.getByRole("button", { name: "Delete own" }).click();
   await expect(channels.locator('[data-channel="own"]')).toHaveCount(0);
+  await page.route("**/v1/channels", (route) => route.fulfill({ json: { channels: [{ id: "pager", kind: "pagerduty", of: "all", of_file: true, heartbeat_s: null, switched_off: false }] } }));
+  await page.reload();
+  await expect(channels.locator('[data-channel="pager"]')).toContainText("of all projects, of a file");
+  await expect(channels.getByRole("button", { name: /^(Test|Delete) pager$/ })).toHaveText(["Test"]);
 });

@@ -1,11 +1,11 @@
-import { ask, expect, open, settled, table, test, tile, written } from "./screen.mjs";
+import { ask, expect, open, settled, table, test, tile, WEEK_BEFORE, written } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
 
 test("every number of the overview is the one of the API", async ({ page }) => {
   await open(page, "/");
   const pages = { field: "type", op: "in", value: ["page"] };
-  const trends = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }, { filters: [pages] }, {}], compare: "previous" });
+  const trends = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }, { filters: [pages] }, {}], compare: WEEK_BEFORE });
   const sessions = await ask("sessions", { ...WEEK, interval: "day", series: ["sessions", "bounce_rate", "median_duration_ms"].map((math) => ({ math })) });
   const expected = { visitors: trends.series[0], pages: trends.series[1], events: trends.series[2], sessions: sessions.series[0], bounce: sessions.series[1], duration: sessions.series[2] };
   for (const [key, series] of Object.entries(expected)) {
@@ -15,7 +15,11 @@ test("every number of the overview is the one of the API", async ({ page }) => {
   const rows = await table(page, "events");
   expect(rows[0].slice(1)).toEqual([written(trends.series[0].total), written(trends.compare.series[0].total)]);
   expect(rows.slice(1).map((row) => row[1])).toEqual(trends.series[0].values.map(written));
+  expect(rows.slice(1).map((row) => row[2])).toEqual(trends.compare.series[0].values.map(written));
+  // Whole days stand beside whole ones, and the part of today beside the same part of a day.
+  expect(trends.compare.partial).toEqual(trends.partial);
   expect(rows.at(-1)[0]).toContain("(not complete)");
+  await expect(tile(page, "events").locator("tbody tr").last().locator("td").last()).toContainText("(not complete)");
   // The lists.
   const lists = [
     ["sources", "sessions", "session.channel", { math: "visitors" }],

@@ -43,6 +43,9 @@ export async function settled(page) {
   await expect(page.locator('[aria-busy="true"]')).toHaveCount(0);
 }
 
+/** The seven days before the last seven, to this time of the day: what pages compare these with. */
+export const WEEK_BEFORE = { from: "-13d/d", to: "-7d" };
+
 export async function ask(report, body, key = KEY) {
   const response = await fetch(`${ADDRESS}/v1/query/${report}`, { method: "POST", headers: { authorization: `Bearer ${key}` }, body: JSON.stringify(body) });
   const answer = await response.json();
@@ -54,11 +57,11 @@ export function tile(page, id) {
   return page.locator(`[data-tile="${id}"]`);
 }
 
-/** The numbers of a tile's table, row by row, as they are shown. */
+/** The numbers of a tile's table, row by row, as they are shown; without what stands beside them. */
 export async function table(page, id) {
   const button = tile(page, id).getByRole("button", { name: "Table", exact: true });
   if ((await button.count()) && (await button.getAttribute("aria-pressed")) === "false") await button.click();
-  return tile(page, id).locator("tbody tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.innerText.trim())));
+  return tile(page, id).locator("tbody tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => (cell.querySelector("button") ?? cell).innerText.trim())));
 }
 
 /** A number as the page writes it. */

@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
-import { ask, expect, open, settled, table, test, tile, written } from "./screen.mjs";
+import { ask, expect, open, settled, table, test, tile, written, WEEK_BEFORE } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
 
 test("a breakdown shows the API's numbers, and the people behind each are as many", async ({ page }) => {
   await open(page, "/trends?b=country&compare=previous");
-  const asked = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }], breakdown: "country", limit: 7, compare: "previous" });
+  const asked = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }], breakdown: "country", limit: 7, compare: WEEK_BEFORE });
   const rows = await table(page, "trends");
   const columns = [...asked.series, ...asked.compare.series];
   expect(rows[0].slice(1)).toEqual(columns.map((series) => written(series.total)));
@@ -43,6 +43,22 @@ test("a question is built by hand: events, a filter, a formula", async ({ page }
   await page.getByLabel("Formula").press("Enter");
   const both = await ask("trends", { ...WEEK, interval: "day", series: [series, { event: "page" }], formula: "A/B" });
   await expect.poll(async () => (await table(page, "trends")).map((row) => row[1])).toEqual([both.series[0].total, ...both.series[0].values].map(written));
+});
+
+test("a cut week of the year before is drawn and told as what it is", async ({ page }) => {
+  await open(page, "/trends?from=-3w/w&to=now&i=week&compare=year");
+  const asked = await ask("trends", { from: "-3w/w", to: "now", timezone: "UTC", interval: "week", series: [{ math: "unique_users" }], compare: "year" });
+  expect([asked.partial[0], asked.compare.partial[0]]).toEqual([false, true]);
+  const trends = tile(page, "trends");
+  await expect(trends.locator(".summary")).toContainText(/before, what stands beside week of .* is not complete/);
+  await expect(trends.locator(".compared .open")).toHaveCount(1);
+  await page.getByRole("slider").focus();
+  await page.keyboard.press("Home");
+  await expect(page.getByRole("slider")).toHaveAttribute("aria-valuetext", /^week of [^(]*, any event, people, before \d+ \(not complete\)$/);
+  await expect(trends.locator(".tip")).toContainText("not complete");
+  await table(page, "trends");
+  await expect(trends.locator("tbody tr").nth(1).locator("td").last()).toContainText("(not complete)");
+  await expect(trends.locator("tbody tr").nth(2).locator("td").last()).not.toContainText("(not complete)");
 });
 
 test("a refusal is shown as it is, and is over when the question is right again", async ({ page }) => {

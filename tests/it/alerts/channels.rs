@@ -147,5 +147,6 @@ async fn a_receiver_that_misbehaves_is_tried_again_under_the_same_id_and_never_f
     world.judged("c").await;
     tokio::time::timeout(crate::harness::PATIENCE, outcome(&world, "c", "refused")).await.expect("it was told");
     assert_eq!(world.hooks().len(), before);
-    assert_eq!(world.http().get("/v1/channels/hook").await.1["switched_off"], true);
+    let channel = world.http().get("/v1/channels/hook").await.1;
+    assert_eq!((&channel["switched_off"], &channel["of_file"]), (&json!(true), &json!(true)));
 }

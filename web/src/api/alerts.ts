@@ -103,6 +103,8 @@ export interface Channel {
   id: string;
   kind: string;
   of: string;
+  /** Whether a file says it; it is changed there. */
+  of_file: boolean;
   heartbeat_s: number | null;
   switched_off: boolean;
 }

@@ -1,5 +1,5 @@
 // Numbers by time as lines or bars. A cursor goes over them by pointer and by keys, and says in words what it stands on; buckets that
-// are not over, or cut by the range, are hatched, so that they never look like a fall.
+// are not over, or cut by the range, are hatched, and lines to and from them dashed, so that they never look like a fall.
 import { area, line, symbol, symbols } from "d3-shape";
 import { useId, useState } from "preact/hooks";
 import { by_bucket, useNotes } from "../api/notes";
@@ -13,6 +13,8 @@ export interface Line {
   values: (number | null)[];
   /** Of the period that it is compared with. */
   is_compared?: boolean;
+  /** Which of its numbers are not complete, where that is not as the chart says. */
+  partial?: boolean[];
   /** Which of the colours, dashes and marks it has. */
   place: number;
 }
@@ -71,7 +73,7 @@ export function LineChart(props: LineChartProps) {
   const own = lines.filter((line) => !line.is_compared);
   const name = (index: number) => props.name_of?.(buckets[index]!) ?? bucket_label(buckets[index]!, interval, zone);
   const words = (index: number) => {
-    const said = lines.map((line) => `${line.name} ${shown(line.values[index], unit)}`);
+    const said = lines.map((line) => `${line.name} ${shown(line.values[index], unit)}${line.partial?.[index] ? " (not complete)" : ""}`);
     const noted = (notes[index] ?? []).map((note) => `; noted: ${note.text}`).join("");
     return `${name(index)}${partial[index] ? ", not complete" : ""}: ${said.join(", ")}${noted}`;
   };
@@ -132,14 +134,14 @@ export function LineChart(props: LineChartProps) {
               <rect key={`${place}-${index}`} class={`fill c${own[place]!.place % COLOURS}`} x={LEFT + band * index + band * 0.12} width={Math.max(1, band * 0.76)}
                 y={Math.min(y(part.from), y(part.to))} height={Math.max(1, Math.abs(y(part.from) - y(part.to)))} />
             )))
-            : lines.map((one, index) => <Path key={index} line={one} x={x} y={y} current={current} is_single={own.length === 1} partial={partial} />)}
+            : lines.map((one, index) => <Path key={index} line={one} x={x} y={y} current={current} is_single={own.length === 1} partial={one.partial ?? partial} />)}
         </svg>
       )}
       {current !== null && width > 0 && (
         <div class={`tip ${x(current) > width / 2 ? "left" : ""}`} style={{ left: `${x(current)}px` }}>
           <strong>{name(current)}</strong>{partial[current] && <em> not complete</em>}
           {lines.slice(0, 12).map((one, index) => (
-            <div key={index} class={own[picked] === one && own.length > 1 ? "picked" : ""}><Swatch line={one} /> <bdi>{one.name}</bdi> <b>{shown(one.values[current], unit)}</b></div>
+            <div key={index} class={own[picked] === one && own.length > 1 ? "picked" : ""}><Swatch line={one} /> <bdi>{one.name}</bdi> <b>{shown(one.values[current], unit)}</b>{one.partial?.[current] && <em> not complete</em>}</div>
           ))}
           {(notes[current] ?? []).slice(0, 5).map((note) => <div key={note.id} class="note">▲ <bdi>{note.text}</bdi>, {moment(note.at, zone)}</div>)}
           {onPick && <small>Click or Enter: the people</small>}
@@ -217,21 +219,33 @@ function Path({ line: one, x, y, current, is_single, partial }: PathProps) {
   const has = ({ value }: { value: number | null }) => value !== null;
   const draw = line<{ value: number | null; index: number }>().defined(has).x((point) => x(point.index)).y((point) => y(point.value!));
   const fill = area<{ value: number | null; index: number }>().defined(has).x((point) => x(point.index)).y0(y(0)).y1((point) => y(point.value!));
-  // What leads to a number that is not complete is dashed: it is no fall.
-  const open = partial.lastIndexOf(true);
-  const is_open = !one.is_compared && open === points.length - 1 && open > 0;
-  const closed = is_open ? points.slice(0, -1) : points;
+  // What leads to a number that is not complete, or from it, is dashed: it is no fall, and no rise.
+  const is_open = (index: number) => Boolean(partial[index] || partial[index + 1]);
+  const parts = runs(points.length - 1, is_open);
+  const closed = parts.length ? parts.filter(({ is_open }) => !is_open) : [{ from: 0, to: points.length - 1 }];
+  const stretch = (of: { from: number; to: number }[]) => of.map(({ from, to }) => draw(points.slice(from, to + 1)) ?? "").join("");
   const few = points.length <= 31;
   return (
     <g class={`line ${colour} ${one.is_compared ? "compared" : ""}`}>
       {is_single && !one.is_compared && <path class="area" d={fill(points) ?? ""} />}
-      <path class="stroke" d={draw(closed) ?? ""} stroke-dasharray={one.is_compared ? "3 3" : dash(one.place)} />
-      {is_open && <path class="stroke open" d={draw(points.slice(-2)) ?? ""} stroke-dasharray="3 3" />}
+      <path class="stroke" d={stretch(closed)} stroke-dasharray={one.is_compared ? "3 3" : dash(one.place)} />
+      {parts.length > closed.length && <path class="stroke open" d={stretch(parts.filter(({ is_open }) => is_open))} stroke-dasharray={one.is_compared ? "1 6" : "3 3"} />}
       {!one.is_compared && points.filter((point) => point.value !== null && (few || point.index === current || alone(one.values, point.index))).map((point) => (
         <path key={point.index} class="mark" d={mark(one.place)} transform={`translate(${x(point.index)},${y(point.value!)})`} />
       ))}
     </g>
   );
+}
+
+/** The steps of a line that are alike, one after the other: from which point to which. */
+function runs(steps: number, is_open: (step: number) => boolean): { from: number; to: number; is_open: boolean }[] {
+  const all: { from: number; to: number; is_open: boolean }[] = [];
+  for (let step = 0; step < steps; step++) {
+    const last = all.at(-1);
+    if (last?.is_open === is_open(step)) last.to = step + 1;
+    else all.push({ from: step, to: step + 1, is_open: is_open(step) });
+  }
+  return all;
 }
 
 /** Whether no line leads to a point. */

@@ -1,5 +1,5 @@
 // The ways of sessions from step to step: nodes as high as they are frequent, links between them, what ends there hatched.
-import { useId } from "preact/hooks";
+import { useId, useLayoutEffect, useState } from "preact/hooks";
 import type { Paths } from "../api/types";
 import { label, shown } from "../format";
 import { useWidth } from "./width";
@@ -16,6 +16,9 @@ interface Placed {
 
 const NODE = 10;
 const GAP = 14;
+/** Between a node and its label, and what stays free behind the label. */
+const BESIDE = 5;
+/** The least that lies between two steps; and of a label, before any was measured. */
 const COLUMN = 150;
 
 export interface SankeyProps {
@@ -47,17 +50,25 @@ function layout(paths: Paths, height: number): Map<string, Placed> {
 export function Sankey({ paths, onNode, onLink, onDrop }: SankeyProps) {
   const { ref, width } = useWidth();
   const hatch = useId();
+  const [longest, set_longest] = useState(COLUMN);
+  // Each name and number has the room that it needs, whatever font there is; no label depends on that room.
+  useLayoutEffect(() => {
+    const labels = [...(ref.current?.querySelectorAll<SVGTextElement>("text.label") ?? [])];
+    if (labels.length) set_longest(Math.ceil(Math.max(...labels.map((label) => label.getComputedTextLength()))));
+  });
   const steps = Math.max(1, ...paths.nodes.map((node) => node.step));
   const most = Math.max(1, ...Array.from({ length: steps }, (_, step) => paths.nodes.filter((node) => node.step === step + 1).length));
   const height = Math.max(240, most * 36);
   const placed = layout(paths, height);
-  const column = Math.max(COLUMN, (width - 120) / Math.max(1, steps - 1) - 1);
+  const room = NODE + 2 * BESIDE + longest;
+  const column = Math.max(COLUMN, room, (width - room) / Math.max(1, steps - 1) - 1);
+  const bottom = Math.max(height, ...[...placed.values()].map(({ y, height }) => y + height));
   const x = (step: number) => (step - 1) * column;
   const scale = (sessions: number, of: Placed) => (of.height * sessions) / Math.max(1, of.node.sessions);
   return (
     <div class="scroll sankey" ref={ref} tabIndex={0} role="region" aria-label="Ways from step to step">
       {width > 0 && (
-        <svg width={x(steps) + 130} height={height + 16} aria-hidden="true">
+        <svg width={x(steps) + room} height={bottom + 16} aria-hidden="true">
           <defs><pattern id={hatch} width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><line x1="0" y1="0" x2="0" y2="6" class="hatch" /></pattern></defs>
           {paths.links.map((link) => {
             const from = placed.get(key(link.step, link.from, link.from_kind));
@@ -75,7 +86,7 @@ export function Sankey({ paths, onNode, onLink, onDrop }: SankeyProps) {
             <g key={key(node.step, node.name, node.kind)} transform={`translate(${x(node.step)},${y})`}>
               {dropped > 0 && node.step < steps && <rect x={NODE} y={size - dropped} width="26" height={dropped} fill={`url(#${hatch})`} class="dropoff" onClick={() => onDrop(node)} />}
               <rect class="node" width={NODE} height={size} onClick={() => onNode(node)} />
-              <text class="label" x={NODE + 5} y={Math.min(size / 2 + 4, 14)} onClick={() => onNode(node)}>{short(label(node.name, node.kind))} {shown(node.sessions)}</text>
+              <text class="label" x={NODE + BESIDE} y={Math.min(size / 2 + 4, 14)} onClick={() => onNode(node)}>{short(label(node.name, node.kind))} {shown(node.sessions)}</text>
             </g>
           ))}
         </svg>

@@ -7,6 +7,8 @@ export interface Cell {
   value?: string | number | null;
   /** Opens the people behind it. */
   pick?: () => void;
+  /** What is to be known of it. */
+  note?: string;
   /** What the button is called. */
   label?: string;
 }
@@ -37,8 +39,9 @@ export function Table({ data, caption }: { data: TableData; caption: string }) {
 }
 
 export function CellText({ cell }: { cell: Cell }): ComponentChildren {
-  if (!cell.pick) return <bdi>{cell.text}</bdi>;
-  return <button type="button" class="number-button" onClick={cell.pick} aria-label={cell.label}>{cell.text}</button>;
+  const note = cell.note && <small class="note">{cell.note} </small>;
+  if (!cell.pick) return <>{note}<bdi>{cell.text}</bdi></>;
+  return <>{note}<button type="button" class="number-button" onClick={cell.pick} aria-label={cell.label}>{cell.text}</button></>;
 }
 
 /** As a file that spreadsheets open; what they would take for a formula is a text. */

@@ -30,16 +30,19 @@ interface Placed {
   name: string;
 }
 
-function name_of({ name, math, breakdown, kind }: Series): string {
-  const own = math === "total" || name === math ? name : `${name} (${math.replaceAll("_", " ")})`;
+function name_of({ name, event, math, breakdown, kind }: Series): string {
+  // A name that somebody gave says what is counted.
+  const is_given = name !== (event ?? "any event");
+  const own = math === "total" || is_given ? name : `${name} (${math.replaceAll("_", " ")})`;
   return breakdown === null && kind === null ? own : label(breakdown, kind);
 }
 
 export function placed(chart: Chart, options: TrendOptions): Placed[] {
   const { names } = options;
-  const all = chart.series.map((series) => {
+  const is_one_each = chart.series.length === names.length && chart.series.every(({ kind }) => kind === null);
+  const all = chart.series.map((series, at) => {
     const own = options.name?.(series) ?? name_of(series);
-    return { series, index: Math.max(0, names.indexOf(series.name)), name: series.kind !== null && names.length > 1 ? `${series.name}: ${own}` : own };
+    return { series, index: is_one_each ? at : Math.max(0, names.indexOf(series.name)), name: series.kind !== null && names.length > 1 ? `${series.name}: ${own}` : own };
   });
   return options.series === undefined ? all : all.filter(({ series }) => series.name === options.series);
 }
@@ -48,7 +51,7 @@ export function lines_of(chart: Chart, options: TrendOptions): Line[] {
   const lines: Line[] = placed(chart, options).map(({ series, name }, place) => ({ name, values: series.values, place }));
   if (!chart.compare) return lines;
   const before = placed(chart.compare, options).map(({ series, name }, place) => ({
-    name: `${name}, before`, values: chart.buckets.map((_, index) => series.values[index] ?? null), is_compared: true, place,
+    name: `${name}, before`, values: chart.buckets.map((_, index) => series.values[index] ?? null), partial: chart.compare!.partial, is_compared: true, place,
   }));
   return [...lines, ...before.slice(0, COLOURS)];
 }
@@ -86,7 +89,7 @@ export function trend_table({ result: chart }: Answer<Chart>, options: TrendOpti
   const charts: [Chart, boolean][] = [[chart, false], ...(chart.compare ? [[chart.compare, true] as [Chart, boolean]] : [])];
   const columns = charts.flatMap(([of, is_compared]) => placed(of, options).map((line) => ({ of, is_compared, line })));
   const cell = ({ of, is_compared, line }: (typeof columns)[number], value: number | null | undefined, bucket: number | null) => ({
-    text: shown(value, options.unit), value: value ?? null, label: `${shown(value, options.unit)}: the people behind ${line.name}`,
+    text: shown(value, options.unit), value: value ?? null, note: is_compared && bucket !== null && of.partial[bucket] ? "(not complete)" : undefined, label: `${shown(value, options.unit)}: the people behind ${line.name}`,
     pick: value === null || value === undefined || options.is_formula ? undefined : () => pick(options, line, of, bucket, is_compared),
   });
   const rows = chart.buckets.map((bucket, index) => [
@@ -109,6 +112,8 @@ export function trend_summary({ result: chart }: Answer<Chart>, options: TrendOp
   const compared = chart.compare && placed(chart.compare, options)[0];
   const change = compared && growth(series.total, compared.series.total);
   const beside = change ? `, ${change.text} beside the period before (${shown(compared!.series.total, unit)})` : "";
+  const cut = chart.buckets.filter((_, index) => compared && chart.compare!.partial[index] && !chart.partial[index]).map((bucket) => bucket_label(bucket, options.interval, options.zone));
+  const besides = cut.length ? `; before, what stands beside ${cut.join(" and ")} is not complete` : "";
   const more = others.length ? `; ${others.length} more ${others.length === 1 ? "line" : "lines"}` : "";
-  return `${name}: ${shown(series.total, unit)} in all${beside}${peak}${more}.`;
+  return `${name}: ${shown(series.total, unit)} in all${beside}${peak}${besides}${more}.`;
 }

@@ -12,7 +12,7 @@ export const draw_trend: Draw = (question, id) => {
   const formula = typeof body.formula === "string" ? body.formula : "";
   const options: TrendOptions = {
     id, ...times_of(question), unit: UNITS[String(series[0]?.math)] ?? "number", is_formula: Boolean(formula),
-    names: formula ? [formula] : series.map((one) => String(one.name ?? one.math ?? one.event ?? "any event")),
+    names: formula ? [formula] : series.map((one) => String(one.name ?? (question.report === "sessions" ? one.math : one.event) ?? "any event")),
   };
   return {
     draw: (answer) => <Trend answer={answer} options={options} label="Chart" />,

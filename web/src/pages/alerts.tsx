@@ -64,13 +64,11 @@ function Listed({ alert, unknown }: { alert: ListedAlert; unknown: string[] }) {
   );
 }
 
-/** What each kind of channel needs. */
+/** What each kind of channel needs, of those that may be saved here: secrets are named by files alone. */
 const FIELDS: Record<string, [key: string, placeholder: string][]> = {
-  webhook: [["url", "https://…"], ["secret", "env:NAME or file:PATH"]],
-  slack: [["url", "env:NAME or file:PATH"]],
-  pagerduty: [["routing_key", "env:NAME or file:PATH"]],
+  webhook: [["url", "https://…"]],
+  slack: [["url", "https://hooks.slack.com/services/…"]],
   alertmanager: [["url", "https://…/api/v2/alerts"]],
-  email: [["url", "smtps://host"], ["user", ""], ["password", "env:NAME or file:PATH"], ["from", "alerts@…"], ["to", "…@…"]],
   template: [["url", "https://…"], ["template", "{{ title }}"]],
 };
 
@@ -99,21 +97,21 @@ function Channels() {
       {(problem || refused) && <p class="failed" role="alert">{refused || problem}</p>}
       {known && !known.channels.length && <p class="nothing">None yet: alerts show here, and nobody is told.</p>}
       <ul class="people">
-        {known?.channels.map(({ id, kind, of, switched_off }) => (
+        {known?.channels.map(({ id, kind, of, of_file, switched_off }) => (
           <li key={id} data-channel={id}>
-            <span><bdi>{id}</bdi>, {kind}{of === "all" && ", of all projects"}{switched_off && <b class="warn"> switched off: its receiver is gone</b>}</span>
+            <span><bdi>{id}</bdi>, {kind}{of === "all" && ", of all projects"}{of_file && ", of a file"}{switched_off && <b class="warn"> switched off: its receiver is gone</b>}</span>
             <span><span role="status">{said[id]}</span> <button type="button" class="quiet" aria-label={`Test ${id}`} onClick={() => void test(id)}>Test</button>
-              <button type="button" class="quiet" aria-label={`Delete ${id}`} onClick={() => void act(forget_channel(id))}>×</button></span>
+              {!of_file && <button type="button" class="quiet" aria-label={`Delete ${id}`} onClick={() => void act(forget_channel(id))}>×</button>}</span>
           </li>
         ))}
       </ul>
       <form class="step" onSubmit={add} aria-label="A new channel">
         <input name="id" aria-label="Id of the channel" placeholder="id, such as ops" required pattern="[A-Za-z0-9._\-]+" maxLength={64} />
         <select name="kind" aria-label="Kind of channel" value={kind} onChange={(event) => set_kind(event.currentTarget.value)}>{Object.keys(FIELDS).map((kind) => <option key={kind} value={kind}>{kind}</option>)}</select>
-        {FIELDS[kind]!.map(([key, placeholder]) => <input key={`${kind} ${key}`} name={key} aria-label={key.replace("_", " ")} placeholder={placeholder || key} />)}
+        {FIELDS[kind]!.map(([key, placeholder]) => <input key={`${kind} ${key}`} name={key} aria-label={key.replace("_", " ")} placeholder={placeholder} required />)}
         <button type="submit">Add</button>
       </form>
-      <p class="note">Secrets are named, never written: <code>env:NAME</code> or <code>file:PATH</code> of the server.</p>
+      <p class="note">A signed webhook, <code>pagerduty</code> and <code>email</code> need a secret of the server, which only a file may name: they are <code>[channels.id]</code> of a file of <code>alerts.files</code>.</p>
     </section>
   );
 }

@@ -12,7 +12,7 @@ import { Choice, EventPicker, FieldPicker, Picker } from "../ui/picker";
 import { Matches, matched_to_api, read_json, type Matched } from "../ui/matched";
 import { Tile } from "../ui/tile";
 import { change, here } from "../url";
-import { asked_bots, asked_range, Page } from "./page";
+import { asked_bots, asked_compare, asked_range, Page } from "./page";
 
 const MOST = 10;
 
@@ -36,7 +36,7 @@ function body(steps: AskedStep[]): Record<string, unknown> {
     ...asked_range(), ...asked_bots(), filters: filters_of_page(), window: params.get("window") ?? "14d", ...text("order"), ...text("count"),
     steps: steps.map((step) => ({ ...matched_to_api(step), ...(step.optional ? { optional: true } : {}) })),
     ...(params.get("b") ? { breakdown: params.get("b"), limit: 5 } : {}),
-    ...(params.get("compare") === "previous" || params.get("compare") === "year" ? { compare: params.get("compare") } : {}),
+    ...asked_compare(),
   };
 }
 

@@ -10,7 +10,7 @@ import { filter_by, filters_of_page } from "../ui/filters";
 import { show_people } from "../ui/people-panel";
 import { Tile } from "../ui/tile";
 import { change, here, page_of } from "../url";
-import { asked_bots, asked_range, Page } from "./page";
+import { asked_bots, asked_compare, asked_range, Page } from "./page";
 import { FirstSteps } from "./first-steps";
 
 /** Types of events that are views of a page, as the server counts them in sessions. */
@@ -65,11 +65,10 @@ function list_question(list: List): Question {
 function questions(): Record<string, Question> {
   const { interval, zone } = range();
   const common = { ...asked_range(), ...asked_bots(), filters: filters_of_page() };
-  const compare = here.value.params.get("compare") ?? "previous";
   const measured = (of: string) => ({
     report: of === "events" ? "trends" : "sessions",
     body: {
-      ...common, interval, ...(compare === "none" ? {} : { compare }),
+      ...common, interval, ...asked_compare("previous"),
       series: MEASURES.filter((measure) => measure.of === of).map(({ key, series }) => ({ name: key, ...series })),
     },
   });

@@ -8,9 +8,10 @@ import { plural, shown } from "../format";
 import { moment, range } from "../time";
 import { EventRow, Facts } from "../ui/event-row";
 import { filters_of_page } from "../ui/filters";
+import { has_address, person_page, PersonLink } from "../ui/person-link";
 import { EventPicker } from "../ui/picker";
 import { Tile } from "../ui/tile";
-import { change, go, here, page_of } from "../url";
+import { change, go, here } from "../url";
 import { asked_bots, asked_range, Page } from "./page";
 import { Pager } from "./sessions";
 
@@ -24,17 +25,20 @@ function People() {
   const { zone } = range();
   const event = params.get("event") ?? "";
   const cursor = params.get("cursor");
+  const [refused, set_refused] = useState("");
   const body = { ...asked_range(), ...asked_bots(), filters: filters_of_page(), limit: 50, ...(event ? { event } : {}), ...(cursor ? { cursor } : {}) };
   const asked: Record<string, Question> = { list: { report: "users", body } };
   const { tiles, cancel, again } = useAnswers(asked);
   const find = (submitted: SubmitEvent) => {
     submitted.preventDefault();
     const id = String(new FormData(submitted.currentTarget as HTMLFormElement).get("id")).trim();
-    if (id) go(page_of(`/people/${encodeURIComponent(id)}`));
+    set_refused(has_address(id) ? "" : `“${id}” cannot stand in an address: their events are those of the filter user_id or anonymous_id.`);
+    if (id && has_address(id)) go(person_page(id));
   };
   return (
     <Page title="People" has={{ range: true, interval: false }}>
       <section class="builder" aria-label="What is asked">
+        {refused && <p class="failed" role="alert">{refused}</p>}
         <div class="step">
           <span class="word">Who had</span><EventPicker label="Event" value={event} onChange={(name) => change({ event: name || null, cursor: null })} />
           <form class="step" onSubmit={find}><input name="id" aria-label="Any id of a person" placeholder="any id of a person" /><button type="submit">Find</button></form>
@@ -48,7 +52,7 @@ function People() {
               <ul class="list">
                 {result.users.map((user) => (
                   <li key={user.user}>
-                    <a href={page_of(`/people/${encodeURIComponent(user.user)}`)}><bdi>{user.user}</bdi></a>
+                    <PersonLink id={user.user} />
                     <span>{plural(user.events, "event")}</span><span class="note">{moment(user.first_seen, zone)} – {moment(user.last_seen, zone)}</span>
                   </li>
                 ))}

@@ -7,8 +7,9 @@ import { duration, plural, shown, type Unit } from "../format";
 import { moment, range } from "../time";
 import { filters_of_page } from "../ui/filters";
 import { Choice, Picker } from "../ui/picker";
+import { PersonLink } from "../ui/person-link";
 import { Tile } from "../ui/tile";
-import { change, here, page_of } from "../url";
+import { change, here } from "../url";
 import { SESSION_COLUMNS } from "../api/catalogue";
 import { asked_bots, asked_compare, asked_range, Page } from "./page";
 
@@ -63,7 +64,7 @@ function Sessions({ answer: { result }, zone }: { answer: Answer<List>; zone: st
       <ul class="list">
         {result.sessions.map((session) => (
           <li key={session.id}>
-            <a href={page_of(`/people/${encodeURIComponent(session.person)}`)}><bdi>{session.person}</bdi></a>
+            <PersonLink id={session.person} />
             <span>{moment(session.start, zone)}</span>
             <span>{duration(session.duration_ms)}, {plural(session.pages, "page")}, {plural(session.events, "event")}{session.is_bounce && ", bounced"}</span>
             <span class="note"><bdi>{[session.channel, session.entry_page && `in at ${session.entry_page}`, session.country, session.browser, session.device_type].filter(Boolean).join(" · ")}</bdi></span>

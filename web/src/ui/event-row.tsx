@@ -1,7 +1,7 @@
 // One event as a line that opens: its time, name and person, and all it carries.
 import type { ShownEvent } from "../api/types";
 import { clock, moment } from "../time";
-import { page_of } from "../url";
+import { has_address, PersonLink } from "./person-link";
 
 export interface AnyEvent extends Partial<ShownEvent> {
   eventId: string;
@@ -22,7 +22,7 @@ export function EventRow({ event, zone, has_person = true, is_live }: { event: A
           <strong><bdi>{event.type}</bdi></strong>
           <span class="note"><bdi>{brief(event)}</bdi></span>
         </summary>
-        {has_person && person && <p><a href={page_of(`/people/${encodeURIComponent(person)}`)}>All of <bdi>{person}</bdi></a></p>}
+        {has_person && person && has_address(person) && <p><PersonLink id={person}>All of <bdi>{person}</bdi></PersonLink></p>}
         <Facts of={properties} title="Properties" />
         {context && <Facts of={flat(context)} title="Context" />}
         <Facts of={flat(rest)} title="Event" />

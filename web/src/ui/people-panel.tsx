@@ -4,7 +4,8 @@ import { useAnswers } from "../api/ask";
 import type { Question, Users } from "../api/types";
 import { plural, shown } from "../format";
 import { moment, range } from "../time";
-import { change, here, page_of } from "../url";
+import { change, here } from "../url";
+import { PersonLink } from "./person-link";
 import { Tile } from "./tile";
 
 /** A bar as the address has it. */
@@ -67,7 +68,7 @@ function Panel({ bar, question }: { bar: Bar; question: Question }) {
             <ul class="people">
               {answer.result.users.map((user) => (
                 <li key={user.user}>
-                  <a href={page_of(`/people/${encodeURIComponent(user.user)}`)}><bdi>{user.user}</bdi></a>
+                  <PersonLink id={user.user} />
                   <span>{plural(user.events, "event")}, last {moment(user.last_seen, zone)}</span>
                 </li>
               ))}
