@@ -24,6 +24,8 @@ export interface LineChartProps {
   buckets: string[];
   partial: boolean[];
   lines: Line[];
+  /** The buckets of those that are compared with. */
+  before?: string[];
   interval: string;
   zone: string;
   unit?: Unit;
@@ -55,7 +57,7 @@ export function dash(place: number): string {
 }
 
 export function LineChart(props: LineChartProps) {
-  const { label, buckets, partial, lines, interval, zone, unit = "number", height = 240, is_stacked, onPick, thresholds = [] } = props;
+  const { label, buckets, partial, lines, interval, zone, unit = "number", height = 240, is_stacked, onPick, before, thresholds = [] } = props;
   const { ref, width } = useWidth();
   const [at, set_at] = useState<number | null>(null);
   const [picked, set_picked] = useState(0);
@@ -140,6 +142,7 @@ export function LineChart(props: LineChartProps) {
       {current !== null && width > 0 && (
         <div class={`tip ${x(current) > width / 2 ? "left" : ""}`} style={{ left: `${x(current)}px` }}>
           <strong>{name(current)}</strong>{partial[current] && <em> not complete</em>}
+          {before?.[current] && <div class="note">before: {bucket_label(before[current]!, interval, zone)}</div>}
           {lines.slice(0, 12).map((one, index) => (
             <div key={index} class={own[picked] === one && own.length > 1 ? "picked" : ""}><Swatch line={one} /> <bdi>{one.name}</bdi> <b>{shown(one.values[current], unit)}</b>{one.partial?.[current] && <em> not complete</em>}</div>
           ))}

@@ -75,7 +75,7 @@ export function Trend({ answer, options, label: title }: { answer: Answer<Chart>
   return (
     <>
       <LineChart label={title} buckets={chart.buckets} partial={chart.partial} lines={is_stacked ? lines.filter((line) => !line.is_compared) : lines} interval={interval} zone={zone} unit={unit}
-        is_stacked={is_stacked} onPick={is_formula ? undefined : (line, bucket) => pick(options, all[line]!, chart, bucket)} />
+        before={is_stacked ? undefined : chart.compare?.buckets} is_stacked={is_stacked} onPick={is_formula ? undefined : (line, bucket) => pick(options, all[line]!, chart, bucket)} />
       {lines.length > 1 && (
         <ul class="legend">
           {lines.map((line, index) => <li key={index}><Swatch line={line} is_fill={is_stacked} /> <bdi>{line.name}</bdi>{all[index] && !line.is_compared && <b> {shown(all[index]!.series.total, unit)}</b>}</li>)}
@@ -111,7 +111,8 @@ export function trend_summary({ result: chart }: Answer<Chart>, options: TrendOp
   const peak = most && most.value !== 0 ? `, most in ${bucket_label(chart.buckets[most.index]!, options.interval, options.zone)} (${shown(most.value, unit)})` : "";
   const compared = chart.compare && placed(chart.compare, options)[0];
   const change = compared && growth(series.total, compared.series.total);
-  const beside = change ? `, ${change.text} beside the period before (${shown(compared!.series.total, unit)})` : "";
+  const [since] = chart.compare?.buckets ?? [];
+  const beside = change && since ? `, ${change.text} beside the same from ${bucket_label(since, options.interval, options.zone)} on (${shown(compared!.series.total, unit)})` : "";
   const cut = chart.buckets.filter((_, index) => compared && chart.compare!.partial[index] && !chart.partial[index]).map((bucket) => bucket_label(bucket, options.interval, options.zone));
   const besides = cut.length ? `; before, what stands beside ${cut.join(" and ")} is not complete` : "";
   const more = others.length ? `; ${others.length} more ${others.length === 1 ? "line" : "lines"}` : "";

@@ -1,4 +1,5 @@
 // The steps of a funnel: how many come to each, and how many stop before it.
+import type { ComponentChildren } from "preact";
 import type { Answer, Funnel, Step } from "../api/types";
 import type { TableData } from "../chart/table";
 import { duration, label, shown } from "../format";
@@ -26,6 +27,11 @@ interface StepBar {
   is_compared: boolean;
 }
 
+/** A name that, where it has no room, goes on in the next line behind a word. */
+function breakable(name: string): ComponentChildren {
+  return name.split(/(?<=[_./-])/).flatMap((part, index) => (index ? [<wbr key={index} />, part] : [part]));
+}
+
 function pick({ id, group, index, step, is_compared }: StepBar, is_converted: boolean): void {
   const line = group.kind === null || group.kind === undefined ? {} : { breakdown_value: group.breakdown, breakdown_kind: group.kind };
   const name = `${is_converted ? "" : "not "}${step.name}${group_name(group) && `, ${group_name(group)}`}`;
@@ -45,12 +51,12 @@ function Steps({ answer, id }: { answer: Answer<Funnel>; id: string }) {
                 <div class="column" aria-hidden="true">
                   <span class="fill" style={{ height: `${100 * (step.from_start ?? 0)}%` }} />
                 </div>
-                <strong><bdi>{step.name}</bdi></strong>
+                <strong><bdi>{breakable(step.name)}</bdi></strong>
                 <button type="button" class="number-button big" data-step={index + 1} data-count={step.count} aria-label={`${shown(step.count)} came to ${step.name}`} onClick={() => pick({ id, group, index, step, is_compared }, true)}>{shown(step.count)}</button>
                 <span class="note">{shown(step.from_start, "share")}{index > 0 && step.median_ms !== null && ` · ${duration(step.median_ms)}`}</span>
                 {index > 0 && (
                   <button type="button" class="number-button lost" data-dropped={step.dropped} aria-label={`${shown(step.dropped)} stopped before ${step.name}`} onClick={() => pick({ id, group, index, step, is_compared }, false)}>
-                    −{shown(step.dropped)} ({shown(1 - (step.from_previous ?? 0), "share")})
+                    −{shown(step.dropped)}{step.from_previous !== null && ` (${shown(1 - step.from_previous, "share")})`}
                   </button>
                 )}
               </li>

@@ -122,7 +122,7 @@ function RateTile({ asked, interval, ...common }: SubProps & { interval: string 
   const options: TrendOptions = { id: "trend", interval, zone: common.zone, unit: "share", names: ["rate"], name: () => "Come to the end", is_formula: true };
   const chart = (answer: Answer<Rates>) => ({ ...answer, result: as_chart(answer.result) });
   return (
-    <Tile<Rates> id="trend" title="By day of entry" asked={asked} {...common} table={(answer) => trend_table(chart(answer), options)} summary={(answer) => trend_summary(chart(answer), options)}>
+    <Tile<Rates> id="trend" title={`By ${interval} of entry`} asked={asked} {...common} table={(answer) => trend_table(chart(answer), options)} summary={(answer) => trend_summary(chart(answer), options)}>
       {(answer) => <Trend answer={chart(answer)} options={options} label="Share that comes to the end" />}
     </Tile>
   );

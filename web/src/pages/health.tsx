@@ -128,6 +128,8 @@ function Reasons({ total }: { total: Ledger["total"] }) {
 
 function LagTile({ known, problem }: Polled<Ledger>) {
   const { lag, latency_ms } = known ?? {};
+  // What is imported is not measured, and nothing takes no time.
+  const measured = latency_ms?.max ? latency_ms : null;
   const is_behind = lag && lag.oldest_ms > 60_000;
   return (
     <section class="tile" data-tile="lag" aria-labelledby="title-lag" aria-busy={!known && !problem}>
@@ -137,8 +139,8 @@ function LagTile({ known, problem }: Polled<Ledger>) {
         <dl class="facts">
           <div><dt>Waiting</dt><dd>{plural(lag.events, "event")}{lag.estimated && ", estimated"}</dd></div>
           <div><dt>The oldest waits</dt><dd>{lag.oldest_ms ? duration(lag.oldest_ms) : "–"}</dd></div>
-          <div><dt>From receipt to charts, half within</dt><dd>{shown(latency_ms?.p50, "duration")}</dd></div>
-          <div><dt>99 of 100 within</dt><dd>{shown(latency_ms?.p99, "duration")}</dd></div>
+          <div><dt>From receipt to charts, half within</dt><dd>{shown(measured?.p50, "duration")}</dd></div>
+          <div><dt>99 of 100 within</dt><dd>{shown(measured?.p99, "duration")}</dd></div>
         </dl>
       )}
       {lag && <footer class="health"><span>as of {clock(Date.now(), "UTC")} UTC</span></footer>}
