@@ -47,6 +47,8 @@ export interface LineChartProps {
 const LEFT = 46;
 const BOTTOM = 24;
 const TOP = 10;
+/** Half of the widest label below the axis. */
+const HALF_LABEL = 24;
 
 /** The colours, and what tells lines apart without them. */
 export const COLOURS = 8;
@@ -98,6 +100,8 @@ export function LineChart(props: LineChartProps) {
     const place = event.clientX - ref.current!.getBoundingClientRect().left - LEFT;
     return Math.max(0, Math.min(buckets.length - 1, Math.floor(place / band)));
   };
+  // The last label stays inside.
+  const below = (x: number) => (x > width - HALF_LABEL ? { x: width, "text-anchor": "end" as const } : { x, "text-anchor": "middle" as const });
   const current = at !== null && at < buckets.length ? at : null;
   const step = label_step(buckets.length, inner, interval === "minute" || interval === "hour" ? 54 : 62);
 
@@ -120,7 +124,7 @@ export function LineChart(props: LineChartProps) {
             </g>
           ))}
           {buckets.map((bucket, index) => index % step === 0 && (
-            <text key={bucket} class="tick" x={x(index)} y={height - 6} text-anchor="middle">{props.short_name_of?.(bucket) ?? axis_label(bucket, interval, zone)}</text>
+            <text key={bucket} class="tick" {...below(x(index))} y={height - 6}>{props.short_name_of?.(bucket) ?? axis_label(bucket, interval, zone)}</text>
           ))}
           {partial.map((is_partial, index) => is_partial && (
             <rect key={index} class="partial" x={LEFT + band * index} y={TOP} width={band} height={height - TOP - BOTTOM} fill={`url(#${hatch})`} />
