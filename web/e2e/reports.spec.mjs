@@ -100,6 +100,11 @@ test("paths: nodes, links and ends", async ({ page }) => {
   const { total } = await ask("users", { of: { ...of, step: 1, name: first.name, kind: first.kind } });
   await tile(page, "paths").locator("tbody tr").first().getByRole("button").click();
   await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(total));
+  // Backwards, what follows came before; and the picture is a file too.
+  await open(page, "/paths?side=end&at=order&steps=2");
+  await expect(tile(page, "paths").locator(".summary")).toContainText(/most come to order from \w+/);
+  await Promise.all([page.waitForEvent("download"), tile(page, "paths").getByRole("button", { name: /as SVG$/ }).click()]);
+  expect((await table(page, "paths")).map((row) => row[1]).filter((then) => then && !then.startsWith("← "))).not.toContain("ends here");
 });
 
 test("sessions: numbers and one by one", async ({ page }) => {

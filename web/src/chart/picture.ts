@@ -23,7 +23,7 @@ interface Text {
 
 /** The SVG of the chart that is drawn in a tile; null where it draws none. */
 export function svg_of(tile: HTMLElement, { title, note }: Caption): SVGSVGElement | null {
-  const drawn = tile.querySelector<SVGSVGElement>(".plot svg, svg.sankey");
+  const drawn = tile.querySelector<SVGSVGElement>(".plot svg, .sankey svg");
   if (!drawn) return null;
   const { width, height } = drawn.getBoundingClientRect();
   const page = getComputedStyle(tile);

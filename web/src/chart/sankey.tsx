@@ -23,6 +23,8 @@ const COLUMN = 150;
 
 export interface SankeyProps {
   paths: Paths;
+  /** Between what a link is from and to. */
+  arrow: string;
   onNode(node: Paths["nodes"][number]): void;
   onLink(link: Paths["links"][number]): void;
   onDrop(node: Paths["nodes"][number]): void;
@@ -47,7 +49,7 @@ function layout(paths: Paths, height: number): Map<string, Placed> {
   return placed;
 }
 
-export function Sankey({ paths, onNode, onLink, onDrop }: SankeyProps) {
+export function Sankey({ paths, arrow, onNode, onLink, onDrop }: SankeyProps) {
   const { ref, width } = useWidth();
   const hatch = useId();
   const [longest, set_longest] = useState(COLUMN);
@@ -80,10 +82,11 @@ export function Sankey({ paths, onNode, onLink, onDrop }: SankeyProps) {
             to.into += size;
             const half = (x0 + x1) / 2;
             const d = `M${x0},${y0}C${half},${y0} ${half},${y1} ${x1},${y1}v${size}C${half},${y1 + size} ${half},${y0 + size} ${x0},${y0 + size}Z`;
-            return <path key={key(link.step, link.from, link.to)} class="flow" d={d} onClick={() => onLink(link)}><title>{`${link.from} → ${link.to}: ${shown(link.sessions)}`}</title></path>;
+            return <path key={key(link.step, link.from, link.to)} class="flow" d={d} onClick={() => onLink(link)}><title>{`${label(link.from, link.from_kind)} ${arrow} ${label(link.to, link.to_kind)}: ${shown(link.sessions)}`}</title></path>;
           })}
           {[...placed.values()].map(({ node, y, height: size, dropped }) => (
             <g key={key(node.step, node.name, node.kind)} transform={`translate(${x(node.step)},${y})`}>
+              <title>{`${label(node.name, node.kind)}: ${shown(node.sessions)}`}</title>
               {dropped > 0 && node.step < steps && <rect x={NODE} y={size - dropped} width="26" height={dropped} fill={`url(#${hatch})`} class="dropoff" onClick={() => onDrop(node)} />}
               <rect class="node" width={NODE} height={size} onClick={() => onNode(node)} />
               <text class="label" x={NODE + BESIDE} y={Math.min(size / 2 + 4, 14)} onClick={() => onNode(node)}>{short(label(node.name, node.kind))} {shown(node.sessions)}</text>

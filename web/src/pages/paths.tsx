@@ -1,13 +1,10 @@
 // The ways that sessions take, from a beginning or to an end.
 import { useAnswers } from "../api/ask";
-import type { Answer, Paths, Question } from "../api/types";
-import { Sankey } from "../chart/sankey";
-import type { TableData } from "../chart/table";
-import { label, shown } from "../format";
+import type { Paths, Question } from "../api/types";
+import { draw_paths } from "../draw/paths";
 import { range } from "../time";
 import { filters_of_page } from "../ui/filters";
 import { Choice, FieldPicker, ValuePicker } from "../ui/picker";
-import { show_people } from "../ui/people-panel";
 import { Tile } from "../ui/tile";
 import { change, here } from "../url";
 import { asked_bots, asked_range, Page } from "./page";
@@ -37,40 +34,8 @@ export default function PathsPage() {
         </div>
       </section>
       <div class="tiles">
-        <Tile<Paths> id="paths" title="Ways of sessions" wide asked={tiles.paths} zone={zone} onCancel={cancel} onAgain={again} table={table} summary={summary}>
-          {({ result }) => (result.nodes.length ? <Sankey paths={result} onNode={of_node} onLink={of_link} onDrop={of_drop} /> : <p class="nothing">No sessions in this time.</p>)}
-        </Tile>
+        <Tile<Paths> id="paths" title="Ways of sessions" wide keep asked={tiles.paths} zone={zone} onCancel={cancel} onAgain={again} drawing={draw_paths(asked.paths!, "paths")} />
       </div>
     </Page>
   );
-}
-
-type Node = Paths["nodes"][number];
-type Link = Paths["links"][number];
-
-const of_node = ({ step, name, kind }: Node) => show_people({ of: "paths", bar: { step, name, kind }, name: `${label(name, kind)} at step ${step}` });
-const of_drop = ({ step, name, kind }: Node) => show_people({ of: "paths", bar: { step, name, kind, dropped: true }, name: `ended at ${label(name, kind)}, step ${step}` });
-const of_link = ({ step, from, from_kind, to, to_kind }: Link) =>
-  show_people({ of: "paths", bar: { step, name: from, kind: from_kind, next: to, next_kind: to_kind }, name: `${label(from, from_kind)} → ${label(to, to_kind)}` });
-
-function table({ result }: Answer<Paths>): TableData {
-  const rows = result.nodes.flatMap((node) => {
-    const from = label(node.name, node.kind);
-    const number = (sessions: number, pick: () => void) => ({ text: shown(sessions), value: sessions, label: `The people of these ${shown(sessions)} sessions`, pick });
-    const links = result.links.filter((link) => link.step === node.step && link.from === node.name && link.from_kind === node.kind);
-    const drop = result.dropoffs.find((drop) => drop.step === node.step && drop.name === node.name && drop.kind === node.kind);
-    return [
-      [{ text: `${node.step}. ${from}` }, { text: "" }, number(node.sessions, () => of_node(node))],
-      ...links.map((link) => [{ text: `${node.step}. ${from}` }, { text: `→ ${label(link.to, link.to_kind)}` }, number(link.sessions, () => of_link(link))]),
-      ...(drop ? [[{ text: `${node.step}. ${from}` }, { text: "ends here" }, number(drop.sessions, () => of_drop(node))]] : []),
-    ];
-  });
-  return { head: ["At", "Then", "Sessions"], rows };
-}
-
-function summary({ result }: Answer<Paths>): string {
-  const first = result.nodes.filter((node) => node.step === 1);
-  const sessions = first.reduce((sum, node) => sum + node.sessions, 0);
-  const most = result.links.filter((link) => link.step === 1).sort((left, right) => right.sessions - left.sessions)[0];
-  return `${shown(sessions)} sessions${most ? `; most go from ${label(most.from, most.from_kind)} to ${label(most.to, most.to_kind)} (${shown(most.sessions)})` : ""}.`;
 }

@@ -88,7 +88,7 @@ interface PicturesProps {
 /** Saves the chart as it is drawn, with what is to be known of it; nothing for what is drawn as text. */
 function Pictures({ tile, title, asked: { question, answer }, zone }: PicturesProps) {
   const [is_drawn, set_is_drawn] = useState(false);
-  useEffect(() => set_is_drawn(Boolean(tile.current?.querySelector(".plot svg, svg.sankey"))));
+  useEffect(() => set_is_drawn(Boolean(tile.current?.querySelector(".plot svg, .sankey svg"))));
   const save = async (ending: "svg" | "png") => {
     const { from, to } = question.body as { from?: string; to?: string };
     const through = answer?.meta.data_through ? `; data through ${moment(answer.meta.data_through, zone)}` : "";
