@@ -29,7 +29,7 @@ interface StepBar {
 
 /** A name that, where it has no room, goes on in the next line behind a word. */
 function breakable(name: string): ComponentChildren {
-  return name.split(/(?<=[_./-])/).flatMap((part, index) => (index ? [<wbr key={index} />, part] : [part]));
+  return (name.match(/[^_./-]+[_./-]*|[_./-]+/g) ?? []).flatMap((part, index) => (index ? [<wbr key={index} />, part] : [part]));
 }
 
 function pick({ id, group, index, step, is_compared }: StepBar, is_converted: boolean): void {
