@@ -36,6 +36,7 @@ use crate::project::Projects;
 
 pub use accept::{Ingest, IngestParts};
 pub use geo::{Geo, GeoConfig};
+pub use protocol::translate::{Spoken, Translation, translate, translate_google};
 pub use redrive::Redrive;
 
 /// `[ingest]` as written in the file.

@@ -6,6 +6,8 @@
 
 mod access;
 mod csv;
+mod format;
+mod history;
 mod ids;
 mod input;
 mod lines;
@@ -27,9 +29,10 @@ use tokio::sync::mpsc;
 
 use self::access::{ClientField, Site};
 use self::csv::{Dialect, MapConfig};
+use self::format::Format;
 use self::ids::{AddressHasher, Masker};
 pub(super) use self::read::Batch;
-use self::read::{Findings, Format, ReadError, Recipe};
+use self::read::{Findings, ReadError, Recipe};
 pub(super) use self::send::{AccessKeys, Connection};
 pub(super) use self::summary::{Books, NothingStored};
 use self::summary::{Reasons, Summary};
@@ -48,6 +51,7 @@ const REDRAW: Duration = Duration::from_millis(200);
 #[command(after_help = "Examples:
   pulse import --format combined --site www.example.com /var/log/nginx/access.log*
   pulse import --format combined --client-field -1 access.log      # behind a proxy: the last field is the client
+  pulse import --format posthog export-*.jsonl.gz                      # also mixpanel, amplitude, segment, umami, ga4, plausible
   pulse import --format csv --map orders.toml --timezone Europe/Berlin --id-column order --json orders.csv
 
 A map names fields and the columns they come from:
@@ -105,7 +109,7 @@ pub(super) struct ImportArgs {
     /// Import key of the project [default: the one in the keys file, else the read key]
     #[arg(long, value_name = "KEY")]
     import_key: Option<String>,
-    /// Files to read, as they are or compressed (gz, zst, xz, bz2); `-` is standard input
+    /// Files to read, as they are or compressed (gz, zst, xz, bz2), exports of other products in zip archives too; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }

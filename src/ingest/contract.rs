@@ -235,7 +235,8 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
     {
         draft.warnings.add(VALUE_UNREADABLE, &["sessionId"]);
     }
-    if !context(draft, &mut writer) {
+    let said = context(draft, &mut writer, request.is_import);
+    if !said.has_agent {
         writer.field(Field::UserAgent, request.user_agent.as_bytes());
     }
     let address = address(draft, request);
@@ -243,7 +244,9 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
         writer.field(Field::Bot, reason.as_bytes());
     }
     if let Some(address) = address.filter(|_| header.flags & flag::PRIVACY == 0) {
-        request.geo.place(address).write(&mut writer);
+        let place = request.geo.place(address);
+        // Where the client was then is better known to whoever saw it.
+        if said.has_place { place.write_network(&mut writer) } else { place.write(&mut writer) }
     }
     if let Some(value) = draft.previous_id
         && !previous_id(value, &mut writer)
@@ -324,15 +327,26 @@ fn previous_id(value: Value<'_>, writer: &mut EventWriter<'_>) -> bool {
     is_id
 }
 
-/// Writes what the client says of the circumstances; whether that names the user agent. Wrong types cost the field, never the event.
-fn context(draft: &mut Draft<'_, '_>, writer: &mut EventWriter<'_>) -> bool {
-    let mut has_agent = false;
+/// What the client itself says of the circumstances, so that the server has no say.
+#[derive(Default)]
+struct Said {
+    has_agent: bool,
+    has_place: bool,
+}
+
+/// Writes what the client says of the circumstances. Wrong types cost the field, never the event; only history says where it was.
+fn context(draft: &mut Draft<'_, '_>, writer: &mut EventWriter<'_>, is_import: bool) -> Said {
+    let mut said = Said::default();
     let (facts, warnings) = draft.facts();
     for (Fact { kind, scope, .. }, value) in facts {
         let problem = match kind {
+            FactKind::Of(Field::Country | Field::Region | Field::City) if !is_import => Some(UNKNOWN_FIELD),
             FactKind::Of(field) => {
-                if field == Field::UserAgent {
-                    has_agent = value.text().is_some_and(|text| !text.is_empty());
+                let is_said = value.text().is_some_and(|text| !text.is_empty());
+                match field {
+                    Field::UserAgent => said.has_agent = is_said,
+                    Field::Country | Field::Region | Field::City => said.has_place |= is_said,
+                    _ => {}
                 }
                 write_fact(field, value, writer).err()
             }
@@ -345,7 +359,7 @@ fn context(draft: &mut Draft<'_, '_>, writer: &mut EventWriter<'_>) -> bool {
             warnings.add(code, &scope.name(value));
         }
     }
-    has_agent
+    said
 }
 
 /// Writes the value of a field. Errors: what is to be warned of.
@@ -353,6 +367,10 @@ fn write_fact(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> R
     match field {
         Field::ScreenDensity => match value.number() {
             Some(number) if number > 0.0 && number < 100.0 => writer.field(field, &(number as f32).to_le_bytes()),
+            _ => return Err(VALUE_UNREADABLE),
+        },
+        Field::Country => match value.text() {
+            Some(code) if code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase()) => writer.field(field, code.as_bytes()),
             _ => return Err(VALUE_UNREADABLE),
         },
         Field::ScreenWidth | Field::ScreenHeight => match value.number() {

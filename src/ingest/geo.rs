@@ -40,6 +40,11 @@ impl GeoPlace {
         writer.field(Field::Country, self.country.as_bytes());
         writer.field(Field::Region, clip(&self.region, MAX_TEXT).as_bytes());
         writer.field(Field::City, clip(&self.city, MAX_TEXT).as_bytes());
+        self.write_network(writer);
+    }
+
+    /// Who operates the network alone, where the place is known otherwise.
+    pub(super) fn write_network(&self, writer: &mut EventWriter<'_>) {
         writer.field(Field::Network, clip(&self.network, MAX_TEXT).as_bytes());
     }
 }

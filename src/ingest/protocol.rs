@@ -18,6 +18,7 @@ mod posthog;
 pub(super) mod pulse;
 mod segment;
 mod snowplow;
+pub(super) mod translate;
 mod umami;
 
 use std::net::IpAddr;

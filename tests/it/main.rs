@@ -18,6 +18,7 @@ mod engine;
 mod faults;
 mod follow;
 mod harness;
+mod history;
 mod import;
 mod internal;
 mod kafka;

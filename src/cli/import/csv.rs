@@ -7,6 +7,7 @@
 mod dialect;
 mod kinds;
 mod rows;
+mod sheet;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 pub(super) use self::dialect::Dialect;
 use self::kinds::{Evidence, Kind};
 pub(super) use self::rows::{Row, Rows};
+pub(super) use self::sheet::Sheet;
 use super::input::Census;
 use super::malformed::Malformed;
 use super::times::{Times, zone_named};

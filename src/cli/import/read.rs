@@ -1,5 +1,6 @@
 //! Files into batches: every line becomes an event or a dead line, in the order of the file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,6 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use clap::ValueEnum;
 use encoding_rs::{Encoding, WINDOWS_1252};
 use indicatif::ProgressBar;
 use tokio::sync::mpsc;
@@ -15,6 +15,8 @@ use uuid::Uuid;
 
 use super::access::{self, Remarks, Site};
 use super::csv::{Dialect, MapConfig, Rows, Table};
+use super::format::Format;
+use super::history::{self, Archive, Export, Raw, Records, Users, export_of};
 use super::ids::{EventIds, Masker};
 use super::input::{self, Text};
 use super::lines::{Line, Lines, MAX_LINE};
@@ -28,30 +30,10 @@ use crate::event::dead_letter::{DeadLine, DeadText};
 const MAX_LINES: usize = 1_000;
 /// Bytes after which a batch is full: a quarter of what the log takes as one record.
 const MAX_BYTES: usize = 4 << 20;
+/// A quarter of an hour: clocks of zones differ by such.
+const QUARTER_MS: i64 = 900_000;
 /// Longest name of where lines come from, bytes: what pulse takes.
 const MAX_SOURCE: usize = 255;
-
-/// How the lines of a file are laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// One JSON object a line: an event in pulse's own form
-    Ndjson,
-    /// A table with a header row
-    Csv,
-    /// Access log of a web server: combined, common, with virtual hosts or prefixes, or JSON objects
-    #[value(aliases = ["access", "common", "vhost", "json"])]
-    Combined,
-}
-
-impl Format {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ndjson => "ndjson",
-            Self::Csv => "csv",
-            Self::Combined => "combined",
-        }
-    }
-}
 
 /// What is the same for all files of an import.
 pub(super) struct Recipe {
@@ -131,12 +113,20 @@ pub(super) struct Findings {
     replaced: u64,
     /// Files whose encoding was guessed.
     recoded: Vec<String>,
+    /// What is known of users.
+    users: Users,
+    /// Events that say what is news of a user, beside those that happened.
+    said: u64,
+    /// Files of archives that have no events.
+    passed_over: Vec<String>,
+    /// By how many quarters of an hour events happened after they were received.
+    ahead: BTreeMap<i64, u64>,
 }
 
 impl Findings {
     /// In words.
     pub(super) fn notes(&self) -> Vec<String> {
-        let Self { zones_assumed, unused_forwards, replaced, recoded } = self;
+        let Self { zones_assumed, unused_forwards, replaced, recoded, users: _, said, passed_over, ahead } = self;
         let mut notes = Vec::new();
         if *zones_assumed > 0 {
             notes.push(format!("{zones_assumed} times named no zone and were read as UTC; --timezone names another one"));
@@ -150,6 +140,18 @@ impl Findings {
         if *replaced > 0 {
             notes.push(format!("{replaced} lines held bytes that are no UTF-8, which were replaced; --encoding names their encoding"));
         }
+        if *said > 0 {
+            notes.push(format!("{said} more events were made, `identify`, of what was said of users in passing"));
+        }
+        notes.extend(passed_over.iter().map(|file| format!("{file} has no events and was passed over")));
+        let most = ahead.iter().max_by_key(|(_, count)| **count).filter(|(quarters, _)| **quarters != 0);
+        if let Some((quarters, count)) = most.filter(|(_, count)| **count * 2 > ahead.values().sum()) {
+            let hours = *quarters as f64 / 4.0;
+            notes.push(format!(
+                "{count} events are {hours:+} hours from when they were received: times of this project are by its own clocks; import it \
+                 again with --timezone into an empty project"
+            ));
+        }
         notes.extend(recoded.iter().map(|file| format!("{file} is no UTF-8 and was read as windows-1252; --encoding names another one")));
         notes
     }
@@ -157,28 +159,64 @@ impl Findings {
 
 /// Reads a file into `batches`; blocks while they are not taken. What was read before an error is sent.
 pub(super) fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &mut Findings) -> Result<(), ReadError> {
-    let fail = |problem: String| ReadError::Input(format!("{}: {problem}", path.display()));
+    let failed = |problem: String| ReadError::Input(format!("{}: {problem}", path.display()));
     let name = path.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy());
-    let name = recipe.source.as_ref().map_or_else(|| name.to_string(), |source| format!("{source}/{name}"));
-    let source: Arc<str> = name.get(..name.floor_char_boundary(MAX_SOURCE)).unwrap_or(&name).into();
-    let mut ids = EventIds::new(&recipe.project, recipe.format.as_str(), recipe.source.as_deref());
-    let mut reader = Reader::open(path, recipe, findings).map_err(fail)?;
-    let mut batch = Batch::new(&source);
-    let ended = loop {
-        match reader.next(&mut ids, findings) {
-            Ok(Some(item)) => item.put(&mut batch, recipe).map_err(|problem| fail(problem.to_string()))?,
-            Ok(None) => break Ok(()),
-            Err(problem) => break Err(fail(problem.to_string())),
-        }
-        if batch.is_full() {
-            let full = std::mem::replace(&mut batch, Batch::new(&source));
-            batches.blocking_send(full).map_err(|_| ReadError::Abandoned)?;
-        }
+    let export = export_of(recipe.format);
+    let archive = match export.filter(|_| path.as_os_str() != "-") {
+        Some(_) => Archive::open(path).map_err(|problem| failed(problem.to_string()))?,
+        None => None,
     };
-    if !batch.numbers.is_empty() {
-        batches.blocking_send(batch).map_err(|_| ReadError::Abandoned)?;
+    let (Some(mut archive), Some(export)) = (archive, export) else {
+        let reader = Reader::open(path, recipe, findings).map_err(failed)?;
+        return Part { name: &name, path, recipe, batches }.read(reader, findings);
+    };
+    for index in 0..archive.len() {
+        let Some(inner) = archive.name(index) else { continue };
+        let failed = |problem: String| failed(format!("{inner}: {problem}"));
+        if !export.has_events(&inner) {
+            findings.passed_over.push(format!("{name}/{inner}"));
+            continue;
+        }
+        let text = archive.text(index, recipe.encoding).map_err(|problem| failed(problem.to_string()))?;
+        let reader = Reader::export(text, export, recipe).map_err(failed)?;
+        Part { name: &format!("{name}/{inner}"), path, recipe, batches }.read(reader, findings)?;
     }
-    ended
+    Ok(())
+}
+
+/// A file, or one of an archive.
+struct Part<'r> {
+    name: &'r str,
+    /// The file on disk.
+    path: &'r Path,
+    recipe: &'r Recipe,
+    batches: &'r mpsc::Sender<Batch>,
+}
+
+impl Part<'_> {
+    fn read(&self, mut reader: Reader<'_>, findings: &mut Findings) -> Result<(), ReadError> {
+        let Self { name, path, recipe, batches } = self;
+        let fail = |problem: String| ReadError::Input(format!("{}: {problem}", path.display()));
+        let name = recipe.source.as_ref().map_or_else(|| (*name).to_owned(), |source| format!("{source}/{name}"));
+        let source: Arc<str> = name.get(..name.floor_char_boundary(MAX_SOURCE)).unwrap_or(&name).into();
+        let mut ids = EventIds::new(&recipe.project, recipe.format.as_str(), recipe.source.as_deref());
+        let mut batch = Batch::new(&source);
+        let ended = loop {
+            match reader.next(&mut ids, findings) {
+                Ok(Some(item)) => item.put(&mut batch, recipe).map_err(|problem| fail(problem.to_string()))?,
+                Ok(None) => break Ok(()),
+                Err(problem) => break Err(fail(problem.to_string())),
+            }
+            if batch.is_full() {
+                let full = std::mem::replace(&mut batch, Batch::new(&source));
+                batches.blocking_send(full).map_err(|_| ReadError::Abandoned)?;
+            }
+        };
+        if !batch.numbers.is_empty() {
+            batches.blocking_send(batch).map_err(|_| ReadError::Abandoned)?;
+        }
+        ended
+    }
 }
 
 /// A line, and what became of it.
@@ -186,14 +224,15 @@ struct Item<'l> {
     number: u64,
     bytes: &'l [u8],
     id: Uuid,
-    event: Result<Vec<u8>, Malformed>,
+    /// More than one where it also says something of its user.
+    events: Result<Vec<Vec<u8>>, Malformed>,
 }
 
 impl Item<'_> {
     fn put(self, batch: &mut Batch, recipe: &Recipe) -> serde_json::Result<()> {
-        let Self { number, bytes, id, event } = self;
-        match event {
-            Ok(event) => batch.push(&event, number),
+        let Self { number, bytes, id, events } = self;
+        match events {
+            Ok(events) => events.iter().for_each(|event| batch.push(event, number)),
             Err(Malformed { reason, message }) => {
                 // Addresses leave here as their names only.
                 let original = recipe.masker.line(bytes, reason == "no_address");
@@ -217,6 +256,7 @@ enum Reader<'r> {
     Ndjson { lines: Lines, times: &'r Times },
     Access { lines: Lines, site: &'r Site, has_combined: bool },
     Table { rows: Rows, table: Table, row: Vec<u8> },
+    Export { records: Records, export: &'static dyn Export, times: &'r Times },
 }
 
 impl<'r> Reader<'r> {
@@ -226,11 +266,19 @@ impl<'r> Reader<'r> {
         if recipe.format == Format::Csv {
             return table(path, recipe, findings);
         }
-        let lines = Lines::new(input::open(path, recipe.encoding, &recipe.progress).map_err(failed)?);
+        let text = input::open(path, recipe.encoding, &recipe.progress).map_err(failed)?;
+        if let Some(export) = export_of(recipe.format) {
+            return Self::export(text, export, recipe);
+        }
+        let lines = Lines::new(text);
         Ok(match recipe.format {
             Format::Ndjson => Self::Ndjson { lines, times: &recipe.site.times },
             _ => Self::Access { lines, site: &recipe.site, has_combined: false },
         })
+    }
+
+    fn export(text: Text, export: &'static dyn Export, recipe: &'r Recipe) -> Result<Self, String> {
+        Ok(Self::Export { records: Records::open(text, export)?, export, times: &recipe.site.times })
     }
 
     fn next<'l>(&'l mut self, ids: &mut EventIds, findings: &mut Findings) -> io::Result<Option<Item<'l>>> {
@@ -239,7 +287,7 @@ impl<'r> Reader<'r> {
                 let Some(line) = lines.next()? else { return Ok(None) };
                 let id = ids.next(line.bytes);
                 let event = whole(line.is_cut).and_then(|()| ndjson::event(line.bytes, id, times));
-                Ok(Some(Item { number: line.number, bytes: line.bytes, id, event }))
+                Ok(Some(Item { number: line.number, bytes: line.bytes, id, events: event.map(|event| vec![event]) }))
             }
             Self::Access { lines, site, has_combined } => {
                 let Some(line) = lines.next()? else { return Ok(None) };
@@ -253,14 +301,24 @@ impl<'r> Reader<'r> {
                     findings.note(line, &remarks, has_combined)?;
                     Ok(event)
                 });
-                Ok(Some(Item { number: line.number, bytes: line.bytes, id, event }))
+                Ok(Some(Item { number: line.number, bytes: line.bytes, id, events: event.map(|event| vec![event]) }))
             }
             Self::Table { rows, table, row } => {
                 let Some(next) = table.next(rows)? else { return Ok(None) };
                 let id = ids.next(&next.bytes);
                 let event = whole(next.is_cut).and_then(|()| table.event(&next, id));
                 *row = next.bytes;
-                Ok(Some(Item { number: next.number, bytes: row, id, event }))
+                Ok(Some(Item { number: next.number, bytes: row, id, events: event.map(|event| vec![event]) }))
+            }
+            Self::Export { records, export, times } => {
+                let Some(Raw { number, bytes, record }) = records.next()? else { return Ok(None) };
+                let id = ids.next(bytes);
+                let events = record.and_then(|record| {
+                    findings.note_receipt(export.receipt(&record).filter(|_| times.zone.is_none()));
+                    export.event(record, times).and_then(|event| history::lines(event, id, &mut findings.users))
+                });
+                findings.said += events.as_ref().map_or(0, |events| events.len() as u64 - 1);
+                Ok(Some(Item { number, bytes, id, events }))
             }
         }
     }
@@ -271,6 +329,16 @@ fn whole(is_cut: bool) -> Result<(), Malformed> {
 }
 
 impl Findings {
+    /// Notes by how much an event happened after it was received.
+    fn note_receipt(&mut self, receipt: Option<[i64; 2]>) {
+        let Some([at_ms, received_ms]) = receipt else { return };
+        let quarters = (at_ms - received_ms + QUARTER_MS / 2).div_euclid(QUARTER_MS);
+        // No zone is further away.
+        if (-60..=60).contains(&quarters) {
+            *self.ahead.entry(quarters).or_default() += 1;
+        }
+    }
+
     /// Notes what is remarkable about a line of an access log; `has_combined` is whether any line had a referrer and an agent.
     fn note(&mut self, line: Line<'_>, remarks: &Remarks, has_combined: &mut bool) -> Result<(), Malformed> {
         // The last line of a file that is still written may end anywhere, also where a common line would.

@@ -76,7 +76,7 @@ impl Protocol for Amplitude {
 }
 
 /// Reads an event.
-fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
     let said = members(event, draft, true)?;
     if let Some(properties) = draft.properties {
         flat::note(properties, Source::Page, draft);

@@ -44,7 +44,7 @@ impl Protocol for MeasurementProtocol {
 }
 
 /// An event of a client in pulse's own dialect.
-fn own(client: &Map<String, Json>, event: &Map<String, Json>) -> Json {
+pub(super) fn own(client: &Map<String, Json>, event: &Map<String, Json>) -> Json {
     let of = |key: &str| client.get(key).cloned().unwrap_or(Json::Null);
     let mut params = event.get("params").cloned().unwrap_or_else(|| json!({}));
     let mut take = |key: &str| params.as_object_mut().and_then(|params| params.remove(key)).unwrap_or(Json::Null);
@@ -74,7 +74,7 @@ fn first(one: Json, other: Json) -> Json {
 }
 
 /// What is said of the user, `{"name": {"value": …}}`, if there is one.
-fn identify(client: &Map<String, Json>) -> Option<Json> {
+pub(super) fn identify(client: &Map<String, Json>) -> Option<Json> {
     let user = client.get("user_id").filter(|user| !user.is_null())?;
     let said = client.get("user_properties")?.as_object()?;
     let traits: Map<String, Json> = said.iter().filter_map(|(name, said)| Some((name.clone(), said.get("value")?.clone()))).collect();

@@ -81,7 +81,7 @@ fn token(event: Value<'_>) -> Option<&str> {
 }
 
 /// Reads an event.
-fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
     if !event.is_object() {
         return Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object"));
     }

@@ -194,7 +194,7 @@ struct Beside<'t> {
 }
 
 /// Reads an event.
-fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
     let beside = members(event, draft)?;
     let known = Known::of(draft.properties);
     who(&beside, &known, draft);

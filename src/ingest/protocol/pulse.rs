@@ -179,7 +179,7 @@ pub(super) fn context<'t>(context: Value<'t>, draft: &mut Draft<'t, '_>) {
                 draft.address = Some(value);
                 continue;
             }
-            "app" | "browser" | "device" | "os" | "page" | "campaign" | "screen" => {
+            "app" | "browser" | "device" | "os" | "page" | "campaign" | "screen" | "geo" => {
                 if value.is_object() {
                     group(key, value, draft);
                     continue;
@@ -232,6 +232,46 @@ pub(super) fn field(group: &str, key: &str) -> Option<Field> {
         ("screen", "width") => Field::ScreenWidth,
         ("screen", "height") => Field::ScreenHeight,
         ("screen", "density") => Field::ScreenDensity,
+        ("geo", "country") => Field::Country,
+        ("geo", "region") => Field::Region,
+        ("geo", "city") => Field::City,
+        _ => return None,
+    })
+}
+
+/// Where a field stands in the context: its group, or `""`, and its name in it. The other way round of [`field`].
+pub(super) fn place(field: Field) -> Option<(&'static str, &'static str)> {
+    Some(match field {
+        Field::Locale => ("", "locale"),
+        Field::Timezone => ("", "timezone"),
+        Field::UserAgent => ("", "userAgent"),
+        Field::AppName => ("app", "name"),
+        Field::AppVersion => ("app", "version"),
+        Field::AppBuild => ("app", "build"),
+        Field::Browser => ("browser", "name"),
+        Field::BrowserVersion => ("browser", "version"),
+        Field::DeviceType => ("device", "type"),
+        Field::DeviceModel => ("device", "model"),
+        Field::DeviceManufacturer => ("device", "manufacturer"),
+        Field::Os => ("os", "name"),
+        Field::OsVersion => ("os", "version"),
+        Field::PageUrl => ("page", "url"),
+        Field::PageHost => ("page", "host"),
+        Field::PagePath => ("page", "path"),
+        Field::PageTitle => ("page", "title"),
+        Field::PageSearch => ("page", "search"),
+        Field::Referrer => ("page", "referrer"),
+        Field::CampaignSource => ("campaign", "source"),
+        Field::CampaignMedium => ("campaign", "medium"),
+        Field::CampaignName => ("campaign", "name"),
+        Field::CampaignTerm => ("campaign", "term"),
+        Field::CampaignContent => ("campaign", "content"),
+        Field::ScreenWidth => ("screen", "width"),
+        Field::ScreenHeight => ("screen", "height"),
+        Field::ScreenDensity => ("screen", "density"),
+        Field::Country => ("geo", "country"),
+        Field::Region => ("geo", "region"),
+        Field::City => ("geo", "city"),
         _ => return None,
     })
 }

@@ -143,7 +143,7 @@ fn named<'t, const KIND: usize>(value: Value<'t>, draft: &mut Draft<'t, '_>) -> 
 }
 
 /// Reads a call.
-fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+pub(super) fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
     if !call.is_object() {
         return Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object"));
     }

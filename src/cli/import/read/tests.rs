@@ -184,6 +184,23 @@ fn what_was_assumed_is_told() {
     let line = "10.0.0.1 - - [17/May/2015:10:05:03] \"GET / HTTP/1.1\" 200 512 \"-\" \"\u{1}\" \"8.8.8.8\"\n".replace('\u{1}', "x");
     let bytes: Vec<u8> = line.bytes().map(|byte| if byte == b'x' { 0xFF } else { byte }).collect();
     let (_, findings, _) = read(&recipe(Format::Combined), &bytes);
-    assert_eq!(findings, Findings { zones_assumed: 1, unused_forwards: 1, replaced: 1, recoded: Vec::new() });
+    assert_eq!(findings, Findings { zones_assumed: 1, unused_forwards: 1, replaced: 1, ..Findings::default() });
     assert!(["--timezone", "--client-field", "--encoding"].iter().all(|option| findings.notes().concat().contains(option)));
+}
+
+#[test]
+fn times_by_the_clocks_of_a_project_are_noticed() {
+    let line = |nth: u64| {
+        format!(
+            r#"{{"event":"a","properties":{{"distinct_id":"ada","time":{},"$mp_api_timestamp_ms":{}}}}}"#,
+            1_714_528_800 + nth,
+            1_714_554_000_400 + 1_000 * nth
+        )
+    };
+    let text = (0..5).map(line).collect::<Vec<_>>().join("\n");
+    let (_, findings, _) = read(&recipe(Format::Mixpanel), text.as_bytes());
+    assert!(findings.notes()[0].starts_with("5 events are -7 hours from when they were received"), "{:?}", findings.notes());
+    let mut told = recipe(Format::Mixpanel);
+    told.site.times.zone = Some(jiff::tz::TimeZone::UTC);
+    assert_eq!(read(&told, text.as_bytes()).1.notes(), Vec::<String>::new());
 }
