@@ -211,13 +211,17 @@ impl Config {
             let (memory, needed) = (self.http.max_body_memory, ingest.largest_body());
             return Err(ConfigError(format!("http.max_body_memory: half of {memory} is less than {needed}, which one request may need")));
         }
+        let clickhouse = self.clickhouse.check().map_err(ConfigError)?;
+        if self.query.sql && !clickhouse.url.is_empty() && clickhouse.sql.is_none() {
+            return Err(ConfigError("query.sql: `true` needs clickhouse.sql_user on a server of one's own".to_owned()));
+        }
         Ok(Settings {
             roles,
             log,
             ingest,
             process,
             load,
-            clickhouse: self.clickhouse.check().map_err(ConfigError)?,
+            clickhouse,
             query: self.query.clone().check().map_err(ConfigError)?,
             alerts: self.alerts.check().map_err(ConfigError)?,
             config: self,

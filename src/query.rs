@@ -22,6 +22,7 @@ mod meta;
 mod notes;
 pub mod pending;
 mod people;
+mod raw_sql;
 mod reader;
 mod report;
 mod saved;
@@ -51,6 +52,7 @@ use self::freshness::FreshnessWatcher;
 use self::pending::PendingEvents;
 use self::people::People;
 use self::people::api::Somebody;
+use self::raw_sql::{RawAnswer, RawQuestion};
 use self::reader::Reader;
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
 use self::report::events::Events;
@@ -81,6 +83,8 @@ struct Inner {
     data_through: DataThrough,
     /// Where single events are looked up.
     store: Option<ClickHouse>,
+    /// Whether statements that somebody wrote are answered.
+    answers_sql: bool,
     saved: SavedThings,
     shares: Shares,
     cohorts: SavedCohorts,
@@ -144,6 +148,7 @@ impl Queries {
             LoadedBy::Fleet(arrivals, shared) => (Arc::clone(&arrivals), Some(FreshnessWatcher::new(arrivals)), shared),
         };
         let people = identities.map(|store| People::new(store, Arc::clone(&arrivals), freshness.is_some()));
+        let answers_sql = limits.sql;
         let cache = Arc::new(Cache::new(limits.cache_bytes, Arc::clone(&arrivals)));
         let data_through = DataThrough::new(pending.clone());
         let reader = Reader::new(store, limits).beside(pending, latency).with_projects(projects);
@@ -151,7 +156,20 @@ impl Queries {
         let saved = SavedThings::new(saved);
         let cohorts = SavedCohorts::new(saved.clone());
         let shares = Shares::new(saved.clone());
-        Self(Arc::new(Inner { reader, arrivals, cache, data_through, store, saved, shares, cohorts, people, freshness, shared_cache }))
+        Self(Arc::new(Inner {
+            reader,
+            arrivals,
+            cache,
+            data_through,
+            store,
+            answers_sql,
+            saved,
+            shares,
+            cohorts,
+            people,
+            freshness,
+            shared_cache,
+        }))
     }
 
     /// Answers `report` for `project` at `now_ms` (milliseconds since 1970): `body` is the JSON request, the result the JSON answer
@@ -258,6 +276,17 @@ impl Queries {
         if let Err(problem) = renewed.await {
             tracing::debug!(%problem, "background refresh");
         }
+    }
+
+    /// Answers a statement that somebody wrote.
+    ///
+    /// # Errors
+    /// 404 `sql_off`; as [`RawQuestion::parse`] and [`RawQuestion::answer`] describe.
+    async fn raw_sql(&self, project: ProjectId, body: &[u8], now_ms: i64) -> Result<RawAnswer, QueryError> {
+        let access = self.0.store.as_ref().and_then(|store| store.sql.as_ref()).filter(|_| self.0.answers_sql);
+        let off = || QueryError::not_found("sql_off", "this instance answers no SQL: query.sql is false");
+        let access = access.ok_or_else(off)?;
+        RawQuestion::parse(body)?.answer(access, &self.0.reader, raw_sql::Asked { project, now_ms }).await
     }
 
     /// Answers a report that is asked for with `GET`: the result alone, as JSON.

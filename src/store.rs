@@ -11,5 +11,6 @@ pub mod fence;
 pub mod migrate;
 pub mod revisions;
 pub mod schema;
+pub mod sql_views;
 pub mod swap;
 pub mod tables;

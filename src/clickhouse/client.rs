@@ -161,6 +161,26 @@ impl Client {
         self.exchange(answer).await
     }
 
+    /// Runs a statement that somebody wrote and returns its answer in the format that it names: all of it or an error. Dropping the future
+    /// ends it on the server, where the user's profile asks for that.
+    pub async fn ask(&self, statement: &RawStatement<'_>) -> Result<Answer, ClickHouseError> {
+        let query = self.client.query_raw(statement.text).with_setting("query_id", statement.id);
+        // In memory as much as is accepted: see [`ANSWER_IN_MEMORY`].
+        let query = query.with_setting("wait_end_of_query", "1").with_setting("buffer_size", (2 * LARGEST_ANSWER).to_string());
+        let answer = async {
+            let (mut cursor, mut body) = (query.fetch_bytes(statement.format)?, BytesMut::new());
+            while let Some(chunk) = cursor.next().await? {
+                if body.len() + chunk.len() > self.max_answer {
+                    return Err(ClickHouseError::TooLarge(self.max_answer));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            let read_rows = cursor.summary().and_then(|summary| summary.read_rows()).unwrap_or(0);
+            Ok(Answer { body: body.freeze(), read_rows })
+        };
+        self.exchange(answer).await
+    }
+
     /// Runs a statement and returns its rows, each as the values of its columns.
     pub async fn rows<T: serde::de::DeserializeOwned>(&self, statement: &Statement) -> Result<Vec<T>, ClickHouseError> {
         let answer = self.query(statement, Format::Json).await?;
@@ -197,6 +217,28 @@ impl Client {
     }
 }
 
+/// A statement that somebody wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct RawStatement<'a> {
+    /// Its text.
+    pub text: &'a str,
+    /// Its id, which no other has.
+    pub id: &'a str,
+    /// How its rows are written, unless it says so itself.
+    pub format: &'static str,
+}
+
+/// Access for statements that others have written.
+#[derive(Clone)]
+pub struct SqlAccess {
+    /// Its user has no right but to read the views. Has no breaker: such a statement must not keep others from the server.
+    pub client: Client,
+    /// Where the views are.
+    pub database: Identifier,
+    /// The user with whose rights they are read.
+    pub owner: Identifier,
+}
+
 /// What granules a condition found nothing in: some releases of the server remember it wrongly, and leave rows out of later answers. The
 /// profile of the reader, who may set nothing, must have it off.
 const CONDITION_CACHE: &str = "use_query_condition_cache";
@@ -222,6 +264,8 @@ pub struct ClickHouse {
     pub reader: Client,
     /// Changes the schema; on the server that queries ask. In a cluster see `shards`.
     pub migrator: Client,
+    /// Asks what others have written; none unless there is a user for it.
+    pub sql: Option<SqlAccess>,
     /// Database of each node's own tables.
     pub database: Identifier,
     /// Where rows are kept: one shard of one server, or those of the cluster. Never empty.
@@ -264,6 +308,11 @@ impl ClickHouse {
             writer,
             reader: Client { max_answer: LARGEST_ANSWER, ..guarded(within(client(&settings.url, &settings.reader), &read_database)) },
             migrator,
+            sql: settings.sql.as_ref().map(|login| {
+                let database = settings.database.with("_sql");
+                let client = within(client(&settings.url, &login.login), &database);
+                SqlAccess { client: Client { max_answer: LARGEST_ANSWER, ..client }, database, owner: login.owner.clone() }
+            }),
             database: settings.database.clone(),
             shards: shards.into(),
             fleet: settings.fleet.clone().map(Arc::new),

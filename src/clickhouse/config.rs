@@ -38,6 +38,11 @@ pub struct ClickHouseConfig {
     pub migrator_user: String,
     /// Password of `migrator_user`.
     pub migrator_password: Secret,
+    /// User of `POST /v1/query/sql`, who may read the views in `<database>_sql` and nothing else; they are read with the rights of a user
+    /// called `<sql_user>_owner`. Empty: that path is not there.
+    pub sql_user: String,
+    /// Password of `sql_user`.
+    pub sql_password: Secret,
     /// Longest time one request may take.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
@@ -60,6 +65,8 @@ impl Default for ClickHouseConfig {
             reader_password: Secret::default(),
             migrator_user: String::new(),
             migrator_password: Secret::default(),
+            sql_user: String::new(),
+            sql_password: Secret::default(),
             request_timeout: Duration::from_secs(30),
             engine: EngineConfig::default(),
         }
@@ -81,6 +88,8 @@ pub struct ClickHouseSettings {
     pub reader: Login,
     /// User that changes the schema.
     pub migrator: Login,
+    /// User that asks what others have written.
+    pub sql: Option<SqlLogin>,
     /// Longest time one request may take.
     pub request_timeout: Duration,
 }
@@ -92,6 +101,22 @@ pub struct Login {
     pub user: String,
     /// Password; empty if there is none.
     pub password: Secret,
+}
+
+/// Who asks what others have written.
+#[derive(Clone, Debug)]
+pub struct SqlLogin {
+    /// The user.
+    pub login: Login,
+    /// The user with whose rights the views are read.
+    pub owner: Identifier,
+}
+
+impl SqlLogin {
+    /// The user called `user`, and the owner of the views that goes with it.
+    pub(super) fn new(user: &Identifier, password: Secret) -> Self {
+        Self { login: Login { user: user.to_string(), password }, owner: user.with("_owner") }
+    }
 }
 
 impl ClickHouseConfig {
@@ -107,7 +132,12 @@ impl ClickHouseConfig {
         let or_writer = |user: &String, password: &Secret| {
             if user.is_empty() { writer.clone() } else { Login { user: user.clone(), password: password.clone() } }
         };
+        let sql = if self.sql_user.is_empty() { None } else { Some(checked_identifier("clickhouse.sql_user", &self.sql_user)?) };
+        if sql.is_some() && fleet.is_some() {
+            return Err("clickhouse.sql_user: statements are asked of one server, not of clickhouse.shards".to_owned());
+        }
         Ok(ClickHouseSettings {
+            sql: sql.map(|user| SqlLogin::new(&user, self.sql_password.clone())),
             url: first.unwrap_or(&self.url).clone(),
             fleet,
             database,

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ClickHouse, ClickHouseError, ClickHouseSettings, Format, Login, Statement};
+use super::{ClickHouse, ClickHouseError, ClickHouseSettings, Format, Login, SqlLogin, Statement};
 use crate::backoff::Backoff;
 pub use child::run_child;
 use child::{EngineChild, EngineCommand};
@@ -202,6 +202,7 @@ impl Engine {
             writer: login(config::WRITER, passwords.writer),
             reader: login(config::READER, passwords.reader),
             migrator: login(config::MIGRATOR, passwords.migrator),
+            sql: Some(SqlLogin::new(&config::SQL, passwords.sql.into())),
             ..base
         };
         let soundness = Soundness::begin(&folder).map_err(io("write into the engine's folder"))?;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::Batch;
 use super::error::{ErrorClass, QueryError};
 use super::live::{Live, Wanted, messages};
+use super::raw_sql::RawAnswer;
 use super::reader::{StoreReader, missing_limits};
 use super::report::{REPORTS, ReportKind};
 use super::trace::AskedTrace;
@@ -28,7 +29,7 @@ use crate::auth::{Grant, KeyKind, Keys};
 use crate::clock;
 use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
-use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, streamed};
+use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, streamed, typed_response};
 use crate::http::server::Call;
 use crate::log::Log;
 use crate::metrics::Counter;
@@ -45,6 +46,8 @@ enum Asked {
     Question,
     /// Several of them.
     Batch,
+    /// A statement that somebody wrote.
+    RawSql,
     /// What comes in.
     Live,
     /// A report with a path of its own.
@@ -115,6 +118,7 @@ impl Params {
 const PATHS: &[Path] = &[
     Path::new("/v1/session", &["GET", "POST", "DELETE"], Asked::Session),
     Path::new("/v1/query", &["POST"], Asked::Batch),
+    Path::new("/v1/query/sql", &["POST"], Asked::RawSql),
     Path::new("/v1/query/{report}", &["POST"], Asked::Question),
     Path::new("/v1/live", &["GET"], Asked::Live),
     Path::new("/v1/cohorts", &["GET"], Asked::Cohorts),
@@ -200,6 +204,7 @@ impl QueryApi {
             Asked::Person | Asked::EventsOfPerson => self.person(&call, name, asked).await,
             Asked::Merge | Asked::Unmerge => self.rule(call, asked).await,
             Asked::Batch => self.batch(call).await,
+            Asked::RawSql => self.raw_sql(call).await,
             Asked::Live => self.live(&call),
             Asked::Cohorts => self.cohorts(&call).await,
             Asked::Cohort => self.cohort(call, name).await,
@@ -262,6 +267,17 @@ impl QueryApi {
         let batch = Batch::parse(&body::read(call.request, self.body).await?)?;
         let answers = batch.answers(self.queries.clone(), grant.project, clock::now_ms());
         Ok(streamed(HeaderValue::from_static("application/x-ndjson"), answers))
+    }
+
+    /// Answers a statement that somebody wrote, in the format that it asks for.
+    async fn raw_sql(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(&call)?;
+        let body = body::read(call.request, self.body).await?;
+        let answer = self.queries.raw_sql(grant.project, &body, clock::now_ms()).await;
+        let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
+        counter.add(1);
+        let RawAnswer { content_type, body } = answer?;
+        Ok(typed_response(StatusCode::OK, HeaderValue::from_static(content_type), body))
     }
 
     /// What comes in, as server-sent events.

@@ -20,6 +20,7 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::files::{MIGRATIONS, Migration, Placeholders, to_apply};
+use super::sql_views;
 use super::swap;
 use super::tables::{NOTES, Rows, TABLES, Table};
 use crate::clickhouse::{ClickHouse, ClickHouseError, ErrorClass, Fleet, Format, Identifier, Node, Statement, TableName, Whole};
@@ -96,6 +97,9 @@ pub async fn run(store: &ClickHouse) -> Result<OfNodes<Vec<&'static str>>, Migra
         for runner in &present {
             runner.distribute(fleet, &mut of.found).await?;
         }
+    }
+    if !present.is_empty() {
+        sql_views::create(store).await.map_err(|source| MigrateError::Statement { place: "views for SQL".to_owned(), source })?;
     }
     if of.away.is_empty() {
         reopen(store).await.map_err(|source| MigrateError::Statement { place: "swap".to_owned(), source })?;

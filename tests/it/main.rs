@@ -44,5 +44,6 @@ mod sessions;
 mod shares;
 mod signals;
 mod slow;
+mod sql;
 mod tls;
 mod trace;

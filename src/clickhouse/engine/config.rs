@@ -5,11 +5,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::{EngineConfig, EngineError, io};
+use crate::clickhouse::Identifier;
 
-/// Names of the three users; no request is let in as anybody else.
+/// Names of the users; no request is let in as anybody else.
 pub(super) const WRITER: &str = "pulse_writer";
 pub(super) const READER: &str = "pulse_reader";
 pub(super) const MIGRATOR: &str = "pulse_migrator";
+pub(super) const SQL: Identifier = Identifier::known("pulse_sql");
 
 /// What is written into the engine's configuration besides [`EngineConfig`].
 pub(super) struct Access<'a> {
@@ -25,12 +27,13 @@ pub(super) struct Passwords {
     pub(super) writer: String,
     pub(super) reader: String,
     pub(super) migrator: String,
+    pub(super) sql: String,
 }
 
 impl Passwords {
     pub(super) fn new() -> Self {
         let random = || uuid::Uuid::new_v4().simple().to_string();
-        Self { writer: random(), reader: random(), migrator: random() }
+        Self { writer: random(), reader: random(), migrator: random(), sql: random() }
     }
 }
 
@@ -59,7 +62,7 @@ fn escaped(text: &str) -> String {
 /// server), and answers 403 to all others. With options of our own the server ignores a wish for CORS headers.
 const LISTENER: &str = "<http_options_response><header><name>Vary</name><value>Origin</value></header></http_options_response>\n\
     <http_handlers>\n\
-    <rule><headers><X-ClickHouse-User>regex:pulse_(writer|reader|migrator)</X-ClickHouse-User></headers>\
+    <rule><headers><X-ClickHouse-User>regex:pulse_(writer|reader|migrator|sql)</X-ClickHouse-User></headers>\
     <handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler></rule>\n\
     <rule><handler><type>static</type><status>403</status><content_type>text/plain</content_type>\
     <response_content>only pulse may ask\n</response_content></handler></rule>\n\
@@ -109,6 +112,11 @@ fn config_xml(config: &EngineConfig, access: &Access<'_>, users: &Path) -> Strin
 /// later answers.
 const SETTINGS: &str = "<use_query_condition_cache>0</use_query_condition_cache>";
 
+/// The limits of statements that others have written, beside those of all questions.
+const SQL_LIMITS: &str = "<max_result_rows>1000000</max_result_rows><max_result_bytes>1073741824</max_result_bytes>\
+    <max_temporary_data_on_disk_size_for_query>4294967296</max_temporary_data_on_disk_size_for_query>\
+    <cancel_http_readonly_queries_on_client_close>1</cancel_http_readonly_queries_on_client_close><readonly>1</readonly>";
+
 /// The rights are those that `config/pulse.toml` asks for on a server of one's own: no files, no addresses, no other database.
 fn users_xml(config: &EngineConfig, access: &Access<'_>) -> String {
     let Access { database, passwords, .. } = access;
@@ -122,6 +130,8 @@ fn users_xml(config: &EngineConfig, access: &Access<'_>) -> String {
     let writes = [format!("SELECT, INSERT ON {database}.*"), "SELECT ON system.processes".to_owned()];
     let migrates = [
         format!("ALL ON {database}.*"),
+        format!("ALL ON {database}_sql.*"),
+        format!("SET DEFINER ON {SQL}_owner"),
         "TABLE ENGINE ON *".to_owned(),
         "SELECT ON system.mutations".to_owned(),
         "SELECT ON system.parts".to_owned(),
@@ -134,16 +144,24 @@ fn users_xml(config: &EngineConfig, access: &Access<'_>) -> String {
          <cancel_http_readonly_queries_on_client_close>1</cancel_http_readonly_queries_on_client_close>\
          <optimize_aggregation_in_order>1</optimize_aggregation_in_order>\
          <readonly>1</readonly></pulse_reader>\n\
+         <pulse_sql>{SETTINGS}<max_execution_time>{}</max_execution_time><max_memory_usage>{}</max_memory_usage>\
+         <max_rows_to_read>{}</max_rows_to_read>{SQL_LIMITS}</pulse_sql>\n\
          </profiles>\n<quotas><default/></quotas>\n<users>\n\
          <default><no_password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota>\
          <grants><query>GRANT SYSTEM LISTEN ON *.*</query><query>GRANT READ ON FILE</query>\
          <query>GRANT CREATE TEMPORARY TABLE ON *.*</query></grants></default>\n\
-         {}{}{}</users>\n</clickhouse>\n",
+         {}{}{}{}{}</users>\n</clickhouse>\n",
+        config.max_query_time.as_secs().max(1),
+        config.max_query_memory,
+        config.max_rows_to_read,
         config.max_query_time.as_secs().max(1),
         config.max_query_memory,
         config.max_rows_to_read,
         user(WRITER, &passwords.writer, "default", &writes),
         user(READER, &passwords.reader, "pulse_reader", &[format!("SELECT ON {database}.*")]),
         user(MIGRATOR, &passwords.migrator, "default", &migrates),
+        user(&SQL, &passwords.sql, "pulse_sql", &[format!("SELECT ON {database}_sql.*")]),
+        // Nobody is let in as this one, whose rights are those of the views.
+        user(&SQL.with("_owner"), &Passwords::new().sql, "pulse_sql", &[format!("SELECT ON {database}.events")]),
     )
 }

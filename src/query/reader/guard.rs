@@ -32,6 +32,8 @@ pub struct QueryConfig {
     pub cache_bytes: u64,
     /// Whether `POST /mcp` answers agents.
     pub mcp: bool,
+    /// Whether `POST /v1/query/sql` answers statements that somebody wrote; with a server of one's own it needs `clickhouse.sql_user`.
+    pub sql: bool,
 }
 
 impl Default for QueryConfig {
@@ -45,6 +47,7 @@ impl Default for QueryConfig {
             export_delay: Duration::from_secs(60),
             cache_bytes: 64 << 20,
             mcp: false,
+            sql: false,
         }
     }
 }
@@ -58,6 +61,7 @@ pub struct QueryLimits {
     pub(crate) time: Duration,
     pub(crate) export_delay: Duration,
     pub(crate) cache_bytes: u64,
+    pub(crate) sql: bool,
 }
 
 impl Default for QueryLimits {
@@ -91,6 +95,7 @@ impl QueryConfig {
             time: self.max_time,
             export_delay: self.export_delay,
             cache_bytes: self.cache_bytes,
+            sql: self.sql,
         }
     }
 }

@@ -1,0 +1,238 @@
+//! `POST /v1/query/sql`: a statement that somebody wrote, over the views of one project.
+//!
+//! Promises: a statement reads the views alone, and of them the rows of the project of the question. That is no matter of its text: it runs
+//! as a user with no other right, and the views ([`crate::store::sql_views`]) ask the id of the statement for the project, which no part
+//! of a statement changes. What rights do not cover, `text` refuses. The limits are those of the user's profile, its turn and deadline those
+//! of every other question. An answer is whole or an error, and an error names no host and nothing of the server.
+
+mod text;
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::ask::fields::{self, Fields};
+use super::ask::range::show_ms;
+use super::error::QueryError;
+use super::reader::Reader;
+use crate::clickhouse::{ClickHouseError, ErrorClass, RawStatement, SqlAccess};
+use crate::event::ids::ProjectId;
+use crate::metrics::Counter;
+use crate::store::sql_views;
+
+/// How the rows of an answer are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    Json,
+    Csv,
+    Parquet,
+    Arrow,
+}
+
+/// Each by its name in requests.
+const OUTPUTS: [(&str, Output); 4] = [("json", Output::Json), ("csv", Output::Csv), ("parquet", Output::Parquet), ("arrow", Output::Arrow)];
+
+impl Output {
+    /// Its name to the server. JSON is written anew from what comes.
+    fn of_server(self) -> &'static str {
+        match self {
+            Self::Json => "JSONCompact",
+            Self::Csv => "CSVWithNames",
+            Self::Parquet => "Parquet",
+            Self::Arrow => "ArrowStream",
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Parquet => "application/vnd.apache.parquet",
+            Self::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
+}
+
+/// A checked request.
+#[derive(Debug)]
+pub(super) struct RawQuestion {
+    sql: String,
+    output: Output,
+}
+
+/// An answer as it goes out.
+#[derive(Debug)]
+pub(super) struct RawAnswer {
+    pub(super) content_type: &'static str,
+    pub(super) body: Bytes,
+}
+
+impl RawQuestion {
+    /// Reads `sql` and `format`.
+    ///
+    /// # Errors
+    /// 400 `invalid_sql` or `invalid_format`, 403 `sql_not_allowed`.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, QueryError> {
+        let body = fields::parse(body)?;
+        let fields = Fields::open(&body, &["sql", "format"])?;
+        let sql = fields.text("sql", "invalid_sql")?.ok_or_else(|| QueryError::invalid("invalid_sql", "`sql` is missing"))?;
+        let format = fields.text("format", "invalid_format")?.unwrap_or("json");
+        let output = OUTPUTS.iter().find(|(name, _)| *name == format).ok_or_else(|| {
+            let known = OUTPUTS.map(|(name, _)| name).join(", ");
+            QueryError::invalid("invalid_format", format!("`format` is `{}`: one of {known}", fields::shortened(format)))
+        })?;
+        Ok(Self { sql: text::checked(sql)?, output: output.1 })
+    }
+
+    /// Asks it for `project`.
+    ///
+    /// # Errors
+    /// Those of every question; 400 `invalid_sql` or `unknown_table`, 403 `sql_not_allowed`.
+    pub(super) async fn answer(&self, access: &SqlAccess, reader: &Reader, asked: Asked) -> Result<RawAnswer, QueryError> {
+        let began = Instant::now();
+        let runner = reader.begin(asked.project, asked.now_ms).await?;
+        Counter::Statements.add(1);
+        let id = sql_views::statement_id(asked.project);
+        let statement = RawStatement { text: &self.sql, id: &id, format: self.output.of_server() };
+        let answer = runner.within_deadline(access.client.ask(&statement)).await?.map_err(|problem| refused(&problem))?;
+        let body = match self.output {
+            Output::Json => {
+                let rest = json!({"computed_at": show_ms(asked.now_ms), "rows_read": answer.read_rows, "query_ms": began.elapsed().as_millis() as u64});
+                written(&answer.body, rest)?
+            }
+            _ => answer.body,
+        };
+        Ok(RawAnswer { content_type: self.output.content_type(), body })
+    }
+}
+
+/// Who asks, and when (milliseconds since 1970).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) project: ProjectId,
+    pub(super) now_ms: i64,
+}
+
+/// An answer in JSON, as the server writes it.
+#[derive(Deserialize)]
+struct Compact<'a> {
+    meta: Vec<serde_json::Value>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    rows: u64,
+}
+
+/// The same as other questions are answered.
+fn written(body: &[u8], mut meta: serde_json::Value) -> Result<Bytes, QueryError> {
+    let unreadable = || QueryError::internal("the answer of the store cannot be read");
+    let text = String::from_utf8_lossy(body);
+    let compact: Compact<'_> = serde_json::from_str(&text).map_err(|_| unreadable())?;
+    meta["rows"] = compact.rows.into();
+    let columns = serde_json::Value::from(compact.meta);
+    Ok(format!(r#"{{"result":{{"columns":{columns},"rows":{}}},"meta":{meta}}}"#, compact.data.get()).into())
+}
+
+/// Errors of the server whose words are of the statement alone, by their codes: of its syntax, its names and types, and its values.
+const SPOKEN: [i32; 40] = [
+    1, 6, 10, 27, 36, 38, 41, 42, 43, 44, 46, 47, 48, 50, 51, 53, 62, 63, 69, 70, 72, 117, 128, 130, 131, 153, 167, 179, 184, 190, 207,
+    215, 258, 306, 349, 352, 386, 395, 403, 407,
+];
+/// Those of rights.
+const RIGHTS: [i32; 7] = [164, 291, 344, 358, 446, 452, 497];
+/// Those of tables that are not there.
+const NO_TABLE: [i32; 3] = [60, 81, 701];
+/// Longest part of what the server says, bytes.
+const MAX_SPOKEN: usize = 400;
+/// What the server says of itself: of a view, its user or another server.
+const OF_SERVER: [&str; 5] = ["Received from", "DEFINER", "initialQueryID", "project_id =", "system."];
+
+/// What an error of the server is to the one who wrote the statement.
+fn refused(problem: &ClickHouseError) -> QueryError {
+    let class = problem.class();
+    let ClickHouseError::Server { code, message } = problem else { return QueryError::of_store(class) };
+    if RIGHTS.contains(code) {
+        tracing::debug!(%problem, "a statement without the right for it");
+        return QueryError::forbidden("sql_not_allowed", "the statement reads or does what it has no right to");
+    }
+    if NO_TABLE.contains(code) {
+        let message = format!("a table of the statement is not there: there is `{}`", sql_views::EVENTS);
+        return QueryError::invalid("unknown_table", message);
+    }
+    match class {
+        ErrorClass::Missing | ErrorClass::Misconfigured | ErrorClass::Other => QueryError::invalid(
+            "invalid_sql",
+            spoken(*code, message).unwrap_or_else(|| format!("the store refused the statement (code {code})")),
+        ),
+        _ => {
+            tracing::debug!(%problem, "a statement was not answered");
+            QueryError::of_store(class)
+        }
+    }
+}
+
+/// What the server says of a statement, without what it says of itself.
+fn spoken(code: i32, message: &str) -> Option<String> {
+    let (_, said) = message.split_once("Exception: ")?;
+    let said = said.rsplit_once(" (version ").map_or(said, |(said, _)| said);
+    let said = said.split(" Maybe you meant").next()?.trim();
+    if !SPOKEN.contains(&code) || OF_SERVER.iter().any(|words| said.contains(words)) {
+        return None;
+    }
+    let end = said.floor_char_boundary(MAX_SPOKEN);
+    Some(format!("{} (code {code})", &said[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(code: i32, message: &str) -> String {
+        refused(&ClickHouseError::Server { code, message: message.to_owned() }).to_string()
+    }
+
+    #[test]
+    fn what_the_server_says_of_a_statement_is_told_and_what_it_says_of_itself_is_not() {
+        let unknown = "Code: 47. DB::Exception: Unknown expression identifier `a` in scope SELECT a. Maybe you meant: ['b']. \
+            (UNKNOWN_IDENTIFIER) (version 26.7.2.1)";
+        assert_eq!(said(47, unknown), "invalid_sql: Unknown expression identifier `a` in scope SELECT a. (code 47)");
+        for (code, message) in [
+            (497, "Code: 497. DB::Exception: secret: Not enough privileges. (ACCESS_DENIED)"),
+            (60, "Code: 60. DB::Exception: Unknown table. Maybe you meant secret.events?. (UNKNOWN_TABLE)"),
+            (107, "Code: 107. DB::ErrnoException: Cannot open file /secret. (FILE_DOESNT_EXIST)"),
+            (47, "Code: 47. DB::Exception: Received from secret:9000. Unknown."),
+            (241, "Code: 241. DB::Exception: secret"),
+            (159, "Code: 159. DB::Exception: secret"),
+        ] {
+            assert!(!said(code, message).contains("secret"), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_request_names_its_statement_and_a_known_format() {
+        let parsed = RawQuestion::parse(br#"{"sql": "SELECT 1", "format": "arrow"}"#).unwrap();
+        assert_eq!((parsed.sql.as_str(), parsed.output), ("SELECT 1", Output::Arrow));
+        for (body, code) in [
+            (r#"{}"#, "invalid_sql"),
+            (r#"{"sql": 1}"#, "invalid_sql"),
+            (r#"{"sql": "SELECT 1", "format": "xml"}"#, "invalid_format"),
+            (r#"{"sql": "SELECT 1", "settings": {}}"#, "unknown_key"),
+            (r#"{"sql": "DROP TABLE events"}"#, "sql_not_allowed"),
+        ] {
+            assert_eq!(RawQuestion::parse(body.as_bytes()).unwrap_err().code, code, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_the_server_becomes_one_of_a_question() {
+        let body = br#"{"meta": [{"name": "a", "type": "UInt8"}], "data": [[1], [2]], "rows": 2, "statistics": {"elapsed": 1}}"#;
+        let written: serde_json::Value = serde_json::from_slice(&written(body, json!({"rows_read": 7})).unwrap()).unwrap();
+        let expected = json!({
+            "result": {"columns": [{"name": "a", "type": "UInt8"}], "rows": [[1], [2]]},
+            "meta": {"rows": 2, "rows_read": 7},
+        });
+        assert_eq!(written, expected);
+    }
+}
