@@ -97,7 +97,7 @@ impl RawQuestion {
         Counter::Statements.add(1);
         let id = sql_views::statement_id(asked.project);
         let statement = RawStatement { text: &self.sql, id: &id, format: self.output.of_server() };
-        let answer = runner.within_deadline(access.client.ask(&statement)).await?.map_err(|problem| refused(&problem))?;
+        let answer = runner.within_deadline(access.client.ask(&statement)).await?.map_err(|problem| refused(&problem, &access.database))?;
         let body = match self.output {
             Output::Json => {
                 let rest = json!({"computed_at": show_ms(asked.now_ms), "rows_read": answer.read_rows, "query_ms": began.elapsed().as_millis() as u64});
@@ -150,7 +150,7 @@ const MAX_SPOKEN: usize = 400;
 const OF_SERVER: [&str; 5] = ["Received from", "DEFINER", "initialQueryID", "project_id =", "system."];
 
 /// What an error of the server is to the one who wrote the statement.
-fn refused(problem: &ClickHouseError) -> QueryError {
+fn refused(problem: &ClickHouseError, database: &str) -> QueryError {
     let class = problem.class();
     let ClickHouseError::Server { code, message } = problem else { return QueryError::of_store(class) };
     if RIGHTS.contains(code) {
@@ -164,7 +164,7 @@ fn refused(problem: &ClickHouseError) -> QueryError {
     match class {
         ErrorClass::Missing | ErrorClass::Misconfigured | ErrorClass::Other => QueryError::invalid(
             "invalid_sql",
-            spoken(*code, message).unwrap_or_else(|| format!("the store refused the statement (code {code})")),
+            spoken(*code, message, database).unwrap_or_else(|| format!("the store refused the statement (code {code})")),
         ),
         _ => {
             tracing::debug!(%problem, "a statement was not answered");
@@ -174,13 +174,14 @@ fn refused(problem: &ClickHouseError) -> QueryError {
 }
 
 /// What the server says of a statement, without what it says of itself.
-fn spoken(code: i32, message: &str) -> Option<String> {
+fn spoken(code: i32, message: &str, database: &str) -> Option<String> {
     let (_, said) = message.split_once("Exception: ")?;
     let said = said.rsplit_once(" (version ").map_or(said, |(said, _)| said);
     let said = said.split(" Maybe you meant").next()?.trim();
     if !SPOKEN.contains(&code) || OF_SERVER.iter().any(|words| said.contains(words)) {
         return None;
     }
+    let said = said.replace(&format!("{database}."), "");
     let end = said.floor_char_boundary(MAX_SPOKEN);
     Some(format!("{} (code {code})", &said[..end]))
 }
@@ -190,14 +191,14 @@ mod tests {
     use super::*;
 
     fn said(code: i32, message: &str) -> String {
-        refused(&ClickHouseError::Server { code, message: message.to_owned() }).to_string()
+        refused(&ClickHouseError::Server { code, message: message.to_owned() }, "views").to_string()
     }
 
     #[test]
     fn what_the_server_says_of_a_statement_is_told_and_what_it_says_of_itself_is_not() {
-        let unknown = "Code: 47. DB::Exception: Unknown expression identifier `a` in scope SELECT a. Maybe you meant: ['b']. \
+        let unknown = "Code: 47. DB::Exception: Unknown expression identifier `a` in scope SELECT a FROM views.events. Maybe you meant: ['b']. \
             (UNKNOWN_IDENTIFIER) (version 26.7.2.1)";
-        assert_eq!(said(47, unknown), "invalid_sql: Unknown expression identifier `a` in scope SELECT a. (code 47)");
+        assert_eq!(said(47, unknown), "invalid_sql: Unknown expression identifier `a` in scope SELECT a FROM events. (code 47)");
         for (code, message) in [
             (497, "Code: 497. DB::Exception: secret: Not enough privileges. (ACCESS_DENIED)"),
             (60, "Code: 60. DB::Exception: Unknown table. Maybe you meant secret.events?. (UNKNOWN_TABLE)"),

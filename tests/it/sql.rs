@@ -132,7 +132,9 @@ const REFUSED: &[(&str, u16)] = &[
     // Tables of the server, and of others.
     ("SELECT * FROM system.tables", 403),
     ("SELECT * FROM system.processes", 403),
-    ("SELECT * FROM system.query_log", 400),
+    ("SELECT * FROM system.query_log", 403),
+    ("SELECT * FROM \"system\" . one", 403),
+    ("SELECT * FROM \"system.one\"", 400),
     ("SELECT * FROM system.users", 403),
     ("SELECT * FROM system.parts", 403),
     ("SELECT * FROM information_schema.tables", 403),
@@ -214,7 +216,7 @@ const REFUSED: &[(&str, u16)] = &[
     ("INSERT INTO events (type) VALUES ('a')", 403),
     ("INSERT INTO FUNCTION file('a', TSV, 'a String') SELECT 'x'", 403),
     ("CREATE FUNCTION f AS x -> 1", 403),
-    ("WITH 1 AS a INSERT INTO pulse.events SELECT a", 400),
+    ("WITH 1 AS a INSERT INTO pulse.events SELECT a", 403),
     // What takes all there is.
     ("SELECT count() FROM numbers(10000000000)", 422),
     ("SELECT number FROM numbers(2000000)", 422),

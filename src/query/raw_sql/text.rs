@@ -175,6 +175,9 @@ const WITHHELD_AS: &[&str] = &[
     "regionto",
 ];
 
+/// Databases of the server itself.
+const OF_SERVER: [&str; 2] = ["system", "information_schema"];
+
 /// A part of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token<'t> {
@@ -212,7 +215,12 @@ pub(super) fn checked(sql: &str) -> Result<String, QueryError> {
     }
     for (at, token) in spoken.iter().enumerate() {
         let is_called = spoken.get(at + 1) == Some(&&Token::Sign('('));
+        let is_database = spoken.get(at + 1) == Some(&&Token::Sign('.'));
         match token {
+            // Some of its tables are for everybody.
+            Token::Word(word) | Token::Quoted(word, _) if is_database && OF_SERVER.contains(&word.to_lowercase().as_str()) => {
+                return Err(not_allowed(&format!("`{}` is not for statements of questions", shortened(word))));
+            }
             Token::Word(word) => check_word(word, is_called, false)?,
             Token::Quoted(word, _) => check_word(word, is_called, true)?,
             _ => {}
@@ -407,6 +415,8 @@ mod tests {
             "SELECT initialQueryID()",
             "SELECT sleep(3)",
             "SELECT fileIf('/etc/passwd', 1)",
+            "SELECT * FROM system.one",
+            "SELECT * FROM `System` /**/ . one",
             "SELECT * FROM url('http://127.0.0.1/')",
             "EXPLAIN SELECT 1",
             "SELECT * FROM (EXPLAIN SELECT 1)",
