@@ -222,7 +222,8 @@ const REFUSED: &[(&str, u16)] = &[
     ("SELECT number FROM numbers(2000000)", 422),
     ("SELECT repeat('x', 1000000) FROM numbers(100)", 422),
     ("SELECT length(arrayMap(x -> repeat('x', 1000000), range(100000)))", 422),
-    ("SELECT range(1000000000)", 400),
+    ("SELECT range(20000000)", 400),
+    ("SELECT arrayFold((acc, x) -> concat(acc, acc), range(100), 'a')", 403),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

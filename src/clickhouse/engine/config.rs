@@ -115,6 +115,7 @@ const SETTINGS: &str = "<use_query_condition_cache>0</use_query_condition_cache>
 /// The limits of statements that others have written, beside those of all questions.
 const SQL_LIMITS: &str = "<max_result_rows>1000000</max_result_rows><max_result_bytes>1073741824</max_result_bytes>\
     <max_temporary_data_on_disk_size_for_query>4294967296</max_temporary_data_on_disk_size_for_query>\
+    <function_range_max_elements_in_block>10000000</function_range_max_elements_in_block>\
     <cancel_http_readonly_queries_on_client_close>1</cancel_http_readonly_queries_on_client_close><readonly>1</readonly>";
 
 /// The rights are those that `config/pulse.toml` asks for on a server of one's own: no files, no addresses, no other database.
