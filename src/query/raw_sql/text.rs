@@ -298,8 +298,8 @@ fn token(first: char, rest: &str) -> Result<(Token<'_>, &str), QueryError> {
     if rest.starts_with("--") {
         return Ok((Token::Gap(" "), rest.find('\n').map_or("", |end| &rest[end..])));
     }
-    if rest.starts_with("/*") {
-        let (_, after) = rest[2..].split_once("*/").ok_or_else(|| invalid("a comment does not end"))?;
+    if let Some(comment) = rest.strip_prefix("/*") {
+        let (_, after) = comment.split_once("*/").ok_or_else(|| invalid("a comment does not end"))?;
         return Ok((Token::Gap(" "), after));
     }
     match first {
