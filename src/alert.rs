@@ -28,9 +28,11 @@ mod saving;
 mod target;
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,7 @@ use self::owner::{Ended, Owner};
 pub use self::rule::{RuleBody, RuleError};
 use self::target::Trust;
 use crate::clickhouse::ClickHouse;
+use crate::lifecycle::panic_message;
 use crate::metrics::Gauge;
 use crate::query::Queries;
 
@@ -154,7 +157,13 @@ impl Alerts {
         while !stop.is_cancelled() {
             let taken = if self.0.is_alone { Ok(true) } else { lease.take((self.0.now_ms)()).await };
             match taken {
-                Ok(true) => self.own(&lease, &stop).await,
+                // Whatever a rule brings about here is no reason for the others and for those who send events to go.
+                Ok(true) => match AssertUnwindSafe(self.own(&lease, &stop)).catch_unwind().await {
+                    Ok(()) => {}
+                    Err(panic) => {
+                        tracing::error!(problem = panic_message(&*panic), "judging alerts panicked and begins anew: a fault of our own")
+                    }
+                },
                 Ok(false) => {}
                 Err(problem) => tracing::debug!(%problem, "not known who owns the alerts"),
             }

@@ -1,5 +1,6 @@
 //! The composition root: builds adapters and roles, supervises, drains. The only place that knows everything.
 
+pub mod check;
 mod holes;
 mod lag;
 mod managed_keys;

@@ -257,6 +257,11 @@ impl Keys {
         self.table.read().is_ok_and(|table| table.grants.values().any(|grant| grant.project == project))
     }
 
+    /// Whether this project is in the keys file and not disabled.
+    pub fn opens_project(&self, project: ProjectId) -> bool {
+        self.table.read().is_ok_and(|table| table.projects.get(&project).is_some_and(|entry| !entry.is_disabled))
+    }
+
     /// A secret of a project that lasts as long as its read key: names made with it tell nobody else what they are made of.
     pub fn secret_of(&self, project: ProjectId) -> Option<Secret> {
         self.table.read().ok()?.secrets.get(&project).cloned()

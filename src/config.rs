@@ -202,6 +202,7 @@ impl Config {
             return Err(ConfigError("roles: at least one of ingest, process, load, query, alert is needed".to_owned()));
         }
         self.http.check().map_err(ConfigError)?;
+        self.redis.check().map_err(ConfigError)?;
         let log = self.log.check().map_err(ConfigError)?;
         let load = self.load.check(&self.projects).map_err(ConfigError)?;
         let ingest = self.ingest.check().map_err(ConfigError)?.for_projects(load.projects().clone());

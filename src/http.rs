@@ -108,6 +108,14 @@ impl HttpConfig {
         self.listen.parse().map_err(|_| format!("{}: `{}` is not an address and port", self.key(), self.listen))
     }
 
+    /// Whether its certificate can be served with.
+    ///
+    /// # Errors
+    /// The key of the setting, and what is wrong with its file.
+    pub fn check_files(&self) -> Result<(), String> {
+        if self.tls.is_on() { tls::Tls::open(&self.tls).map(drop) } else { Ok(()) }
+    }
+
     /// The same for the listener of operations, if they have one of their own: what crowds the other one does not keep probes out.
     pub fn operations(&self) -> Option<Self> {
         (!self.operations_listen.is_empty()).then(|| Self {

@@ -56,6 +56,7 @@ use self::raw_sql::{RawAnswer, RawQuestion};
 use self::reader::Reader;
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
 use self::report::events::Events;
+pub(crate) use self::report::funnel::window_of as funnel_window_of;
 use self::report::{Ask, Plan, REPORTS, Report, ReportKind, Route};
 use self::saved::SavedThings;
 use self::shares::Shares;

@@ -48,6 +48,19 @@ pub struct RedisConfig {
     pub prefix: String,
 }
 
+impl RedisConfig {
+    /// # Errors
+    /// `url` is no address.
+    pub fn check(&self) -> Result<(), String> {
+        if self.url.is_empty() { Ok(()) } else { self.parsed().map(drop) }
+    }
+
+    fn parsed(&self) -> Result<Config, String> {
+        // The address may hold a password, and so may what the parser says about it.
+        Config::from_url(&self.url).map_err(|_| "redis.url: not an address such as redis://host:6379/0".to_owned())
+    }
+}
+
 impl Default for RedisConfig {
     fn default() -> Self {
         Self { url: Address::default(), prefix: "pulse:".to_owned() }
@@ -112,8 +125,7 @@ impl Redis {
         if config.url.is_empty() {
             return Ok(None);
         }
-        // The address may hold a password, and so may what the parser says about it.
-        let parsed = Config::from_url(&config.url).map_err(|_| "redis.url: not an address such as redis://host:6379/0".to_owned())?;
+        let parsed = config.parsed()?;
         let mut builder = Builder::from_config(parsed);
         builder.with_connection_config(|connection| {
             connection.connection_timeout = PAUSE;

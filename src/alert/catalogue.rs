@@ -23,7 +23,7 @@ pub(crate) const RULES: &str = "alert";
 pub(crate) const CHANNELS: &str = "channel";
 pub(crate) const MUTES: &str = "alert_mute";
 /// The project of a rule of a file that names none.
-const DEFAULT_PROJECT: &str = "default";
+pub(crate) const DEFAULT_PROJECT: &str = "default";
 /// Largest file.
 const MOST_BYTES: u64 = 4 << 20;
 
@@ -154,7 +154,7 @@ impl Files {
             Some(Value::String(name)) => name,
             Some(_) => return Err("project: it must be text".to_owned()),
         };
-        let body: RuleBody = serde_json::from_value(Value::Object(written)).map_err(|problem| problem.to_string())?;
+        let body = RuleBody::read(written)?;
         let rule = body.check().map_err(|problem| problem.to_string())?;
         let key = RuleKey { project: ProjectId::of_name(&project_name).0, id };
         let known = KnownRule { key: key.clone(), project_name, rule, origin: Origin::File(path.to_owned()) };

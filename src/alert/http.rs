@@ -222,6 +222,7 @@ impl Asking<'_> {
         self.try_question(id, &rule).await?;
         let saved = SavedRule { project: self.grant.name.to_string(), rule: rule.body };
         let body = serde_json::to_string(&saved).map_err(|problem| QueryError::invalid("invalid_alert", problem.to_string()))?;
+        saving::unmute_new(&self.parts.store, &self.key(id)).await?;
         let version = saving::put(&self.parts.store, Write { kind: RULES, project: self.project(), id, body: &body, expected }).await?;
         Ok(json!({"id": id, "version": version}))
     }
@@ -231,7 +232,7 @@ impl Asking<'_> {
         rule.check_question()?;
         let now_ms = (self.parts.now_ms)();
         let known = self.unsaved(id, rule.clone());
-        let newest = rule.closed_slot(now_ms).unwrap_or(now_ms);
+        let newest = rule.closed_slot(now_ms - rule.delay_ms()).unwrap_or(now_ms);
         let span = Span { from_ms: newest, until_ms: rule.next_slot(newest).unwrap_or(now_ms) };
         match backtest(&self.parts.queries, &known, span, now_ms).await {
             Err(problem) if matches!(problem.class, ErrorClass::Invalid | ErrorClass::NotFound) => {
@@ -393,7 +394,7 @@ fn of_file(path: &std::path::Path) -> QueryError {
 }
 
 fn checked(written: Map<String, Value>) -> Result<Rule, QueryError> {
-    let body: RuleBody = serde_json::from_value(Value::Object(written)).map_err(|problem| invalid(problem.to_string()))?;
+    let body = RuleBody::read(written).map_err(invalid)?;
     body.check().map_err(|problem| invalid(problem.to_string()))
 }
 
@@ -455,6 +456,7 @@ fn expected(headers: &HeaderMap) -> Result<Expected, ApiError> {
     let text = |name: header::HeaderName| headers.get(&name).map(|value| value.to_str().map_err(|_| invalid(name.as_str()))).transpose();
     match (text(header::IF_MATCH)?, text(header::IF_NONE_MATCH)?) {
         (None, None) => Ok(Expected::Anything),
+        (Some("*"), None) => Ok(Expected::Something),
         (Some(tag), None) => tag.trim_matches('"').parse().map(Expected::Version).map_err(|_| invalid("If-Match")),
         (None, Some("*")) => Ok(Expected::Nothing),
         _ => Err(invalid("If-None-Match")),

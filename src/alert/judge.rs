@@ -131,8 +131,10 @@ pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occ
     for slot in occasion.slots {
         let names: BTreeSet<&String> = observed.lines.keys().chain(state.lines.keys()).collect();
         let names: Vec<String> = names.into_iter().cloned().collect();
+        // The same for all lines.
+        let window = rule.window(*slot);
         for name in names {
-            let sighting = see(rule, state, observed.lines.get(&name), At { slot: *slot, absent: observed.absent });
+            let sighting = see(rule, state, observed.lines.get(&name), At { slot: *slot, window: &window, absent: observed.absent });
             let is_new = !state.lines.contains_key(&name);
             let line = state.lines.entry(name.clone()).or_default();
             let was_idle = line.is_idle();
@@ -159,8 +161,10 @@ pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occ
 
 /// A slot, and what the number of a line is that is not in the answer.
 #[derive(Clone, Copy)]
-struct At {
+struct At<'a> {
     slot: i64,
+    /// As [`Rule::window`] says.
+    window: &'a [i64],
     absent: Option<f64>,
 }
 
@@ -189,8 +193,8 @@ fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tellings: &Tell
 }
 
 /// What a line is in a slot.
-fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At) -> Sighting {
-    let At { slot, absent } = at;
+fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At<'_>) -> Sighting {
+    let At { slot, window, absent } = at;
     let nothing = Series::default();
     let series = series.unwrap_or(&nothing);
     let number = |slot: i64| series.values.get(&slot).copied().or(absent);
@@ -201,13 +205,13 @@ fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At) -> Sight
     }
     let (value, reason) = match rule.body.reduce {
         Reduce::Last => (number(slot), String::new()),
-        Reduce::Sum(slots) => (folded(rule, slot, slots, number).map(|values| values.iter().sum()), String::new()),
-        Reduce::Average(slots) => {
-            let values = folded(rule, slot, slots, number);
+        Reduce::Sum(_) => (folded(window, number).map(|values| values.iter().sum()), String::new()),
+        Reduce::Average(_) => {
+            let values = folded(window, number);
             (values.map(|values| values.iter().sum::<f64>() / values.len() as f64), String::new())
         }
-        Reduce::Least(slots) => (folded(rule, slot, slots, number).and_then(|values| values.into_iter().reduce(f64::min)), String::new()),
-        Reduce::Most(slots) => (folded(rule, slot, slots, number).and_then(|values| values.into_iter().reduce(f64::max)), String::new()),
+        Reduce::Least(_) => (folded(window, number).and_then(|values| values.into_iter().reduce(f64::min)), String::new()),
+        Reduce::Most(_) => (folded(window, number).and_then(|values| values.into_iter().reduce(f64::max)), String::new()),
         Reduce::Change(against) => {
             let before = rule.compared(slot, against).and_then(number);
             match (number(slot), before) {
@@ -233,15 +237,9 @@ fn verdict(rule: &Rule, value: f64) -> Verdict {
     }
 }
 
-/// The numbers of the last `slots` slots that have one; none if not even one has.
-fn folded(rule: &Rule, slot: i64, slots: u32, number: impl Fn(i64) -> Option<f64>) -> Option<Vec<f64>> {
-    let mut values: Vec<f64> = Vec::new();
-    let mut at = Some(slot);
-    for _ in 0..slots {
-        let Some(slot) = at else { break };
-        values.extend(number(slot));
-        at = rule.interval.start_ms(slot - 1, &rule.zone);
-    }
+/// The numbers of the slots that have one; none if not even one has.
+fn folded(slots: &[i64], number: impl Fn(i64) -> Option<f64>) -> Option<Vec<f64>> {
+    let values: Vec<f64> = slots.iter().filter_map(|slot| number(*slot)).collect();
     (!values.is_empty()).then_some(values)
 }
 
@@ -313,9 +311,10 @@ impl RuleState {
 pub(crate) fn revise(rule: &Rule, state: &RuleState, recent: &mut Seen, observed: &Observed) -> Vec<Revision> {
     let mut revisions = Vec::new();
     for (slot, lines) in recent {
+        let window = rule.window(*slot);
         let names: BTreeSet<String> = lines.keys().chain(observed.lines.keys()).cloned().collect();
         for name in names {
-            let is = see(rule, state, observed.lines.get(&name), At { slot: *slot, absent: observed.absent });
+            let is = see(rule, state, observed.lines.get(&name), At { slot: *slot, window: &window, absent: observed.absent });
             let nothing = Sighting { value: observed.absent, verdict: Verdict::Unjudged, reason: String::new() };
             let was = lines.insert(name.clone(), is.clone()).unwrap_or(nothing);
             if was.verdict != is.verdict && was.verdict != Verdict::Unjudged {

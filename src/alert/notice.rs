@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::catalogue::DEFAULT_PROJECT;
 use super::judge::{Judged, RuleState, Told};
 use super::machine::Telling;
 use super::observe::Observed;
@@ -78,6 +79,9 @@ pub(crate) struct NamedLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Notice {
     pub(crate) project: u64,
+    /// What it is called.
+    #[serde(default)]
+    pub(crate) project_name: String,
     pub(crate) rule: String,
     pub(crate) name: String,
     pub(crate) kind: Kind,
@@ -110,6 +114,7 @@ pub(crate) struct Notice {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About<'a> {
     pub(crate) project: u64,
+    pub(crate) project_name: &'a str,
     pub(crate) id: &'a str,
     pub(crate) rule: &'a Rule,
     /// The address of pulse; empty if it is not known.
@@ -122,6 +127,7 @@ impl About<'_> {
         let RuleBody { timezone, severity, labels, annotations, runbook, .. } = self.rule.body.clone();
         Notice {
             project: self.project,
+            project_name: self.project_name.to_owned(),
             rule: self.id.to_owned(),
             name: self.rule.name(self.id).to_owned(),
             kind,
@@ -226,6 +232,7 @@ impl Notice {
     pub(crate) fn about_pulse(kind: Kind, now_ms: i64) -> Self {
         Self {
             project: 0,
+            project_name: String::new(),
             rule: "pulse".to_owned(),
             name: "pulse".to_owned(),
             kind,
@@ -271,7 +278,10 @@ impl Notice {
 
     /// One line that says it.
     pub(crate) fn title(&self) -> String {
-        let name = &self.name;
+        let name = match self.project_name.as_str() {
+            "" | DEFAULT_PROJECT => self.name.clone(),
+            project => format!("{} ({project})", self.name),
+        };
         match self.kind {
             Kind::Firing if self.firing > 1 => format!("[firing: {}] {name}", self.firing),
             Kind::Delayed => format!("[cannot judge] {name}"),

@@ -98,14 +98,16 @@ impl Rule {
             return None;
         }
         let mut question = self.question(span);
-        let series = question.get("series").and_then(Value::as_array).cloned().unwrap_or_default();
         let counted = match self.body.report.as_str() {
             "sessions" => json!({"math": "sessions"}),
-            "trends" if question.get("formula").is_some() => series.last().cloned().unwrap_or_default(),
             "trends" => {
-                let first = series.first().and_then(Value::as_object).cloned().unwrap_or_default();
-                let kept = first.into_iter().filter(|(key, _)| matches!(key.as_str(), "event" | "filters"));
-                Value::Object(kept.chain([("math".to_owned(), "total".into())]).collect())
+                let watched = self.watched_series()?;
+                let is_count = question.get("formula").is_some() && COUNTS[..3].contains(&math_of(watched));
+                let of_events = |key: &str| matches!(key, "event" | "filters") || is_count && key == "math";
+                let kept = watched.iter().filter(|(key, _)| of_events(key)).map(|(key, value)| (key.clone(), value.clone()));
+                let mut counted: Map<String, Value> = kept.collect();
+                counted.entry("math").or_insert_with(|| "total".into());
+                Value::Object(counted)
             }
             _ => return None,
         };
@@ -113,6 +115,32 @@ impl Rule {
         question_of.remove("formula");
         question_of.insert("series".to_owned(), json!([counted]));
         Some(question)
+    }
+
+    /// The series of the question.
+    fn series(&self) -> impl Iterator<Item = &Map<String, Value>> {
+        self.body.question.get("series").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
+    }
+
+    /// The series of trends that is watched: the one that `line` names, or the first; of a formula the one that it divides by first.
+    fn watched_series(&self) -> Option<&Map<String, Value>> {
+        if let Some(formula) = self.body.question.get("formula").and_then(Value::as_str) {
+            let divisor = formula.split_once('/').and_then(|(_, behind)| behind.bytes().find(u8::is_ascii_uppercase));
+            return self.series().nth(usize::from(divisor.unwrap_or(b'A') - b'A'));
+        }
+        self.series().find(|series| self.body.line.is_empty() || name_of_series(series) == self.body.line)
+    }
+
+    /// What `line` may be; none if anything may.
+    fn names_of_lines(&self) -> Option<Vec<&str>> {
+        let formula = self.body.question.get("formula").and_then(Value::as_str);
+        match self.body.report.as_str() {
+            "trends" => Some(formula.map_or_else(|| self.series().map(name_of_series).collect(), |formula| vec![formula])),
+            "sessions" if self.series().next().is_none() => Some(vec!["sessions"]),
+            "sessions" => Some(self.series().map(|series| text_of(series, "name").unwrap_or_else(|| math_of(series))).collect()),
+            "lifecycle" => Some(vec!["new", "returning", "resurrected", "dormant"]),
+            _ => None,
+        }
     }
 
     /// Which period of a cohort is watched.
@@ -151,9 +179,8 @@ impl Rule {
     fn absent(&self) -> Option<f64> {
         let is_count = match self.body.report.as_str() {
             "trends" => {
-                let series = self.body.question.get("series").and_then(Value::as_array);
-                let math = series.and_then(|series| series.first()?.get("math")?.as_str()).unwrap_or("total");
-                !self.body.question.contains_key("formula") && COUNTS.contains(&math)
+                let counts = self.watched_series().is_some_and(|series| COUNTS.contains(&math_of(series)));
+                !self.body.question.contains_key("formula") && counts
             }
             "sessions" => !self.body.question.contains_key("series"),
             _ => false,
@@ -206,7 +233,7 @@ impl Rule {
     /// 400 that names the field.
     pub(crate) fn check_question(&self) -> Result<(), QueryError> {
         let known: &[&str] = match self.source() {
-            Source::Report => return Ok(()),
+            Source::Report => return self.check_line(),
             Source::Ledger => &["outcome"],
             Source::Lag => &[],
         };
@@ -222,6 +249,31 @@ impl Rule {
             None => Ok(()),
         }
     }
+
+    /// A line that no series has would never have a number.
+    fn check_line(&self) -> Result<(), QueryError> {
+        let line = self.body.line.as_str();
+        match self.names_of_lines().filter(|names| !line.is_empty() && !names.contains(&line)) {
+            Some(names) => {
+                let names: Vec<String> = names.into_iter().take(10).map(short).collect();
+                Err(QueryError::invalid("invalid_alert", format!("line: `{}` is none of the series: {}", short(line), names.join(", "))))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What trends call a series.
+fn name_of_series(series: &Map<String, Value>) -> &str {
+    text_of(series, "name").or_else(|| text_of(series, "event")).unwrap_or("any event")
+}
+
+fn math_of(series: &Map<String, Value>) -> &str {
+    text_of(series, "math").unwrap_or("total")
+}
+
+fn text_of<'a>(series: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+    series.get(key).and_then(Value::as_str)
 }
 
 /// The lines of a chart: of the series called `line`, or of the first one.

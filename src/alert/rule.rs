@@ -36,6 +36,8 @@ pub struct Rule {
     /// Slots in a row that must be wrong.
     pub(crate) for_slots: u32,
     hours: Option<Hours>,
+    /// How long after the end of a slot its number may still change without an event being late, milliseconds.
+    open_ms: i64,
 }
 
 /// When channels may be told, as it was read.
@@ -71,10 +73,21 @@ pub(crate) enum Side {
 /// The reports that can be watched.
 pub(crate) const REPORTS: [&str; 7] = ["trends", "sessions", "lifecycle", "funnel", "retention", "ledger", "lag"];
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-/// Keys of a question that a rule says itself.
-const OWN_KEYS: [&str; 6] = ["from", "to", "timezone", "interval", "compare", "view"];
+/// Keys of a question that a rule says itself, and those whose numbers depend on from when on it is asked.
+const OWN_KEYS: [&str; 8] = ["from", "to", "timezone", "interval", "compare", "view", "cumulative", "moving_average"];
 
 impl RuleBody {
+    /// Reads a rule as it is written.
+    ///
+    /// # Errors
+    /// The field and what is wrong there.
+    pub(crate) fn read(written: serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
+        serde_path_to_error::deserialize(serde_json::Value::Object(written)).map_err(|problem| match problem.path().to_string() {
+            path if path == "." => problem.into_inner().to_string(),
+            path => format!("{path}: {}", problem.into_inner()),
+        })
+    }
+
     /// Checks what can be checked without asking.
     ///
     /// # Errors
@@ -89,7 +102,7 @@ impl RuleBody {
             return wrong("report", format!("`{}` is none of {}", short(&self.report), REPORTS.join(", ")));
         }
         if let Some(key) = OWN_KEYS.iter().find(|key| self.question.contains_key(**key)) {
-            return wrong("question", format!("`{key}` follows from the rule"));
+            return wrong("question", format!("`{key}` follows from the rule: its slots, `reduce` and `condition`"));
         }
         if self.report == "lag" && interval != Interval::Minute {
             return wrong("interval", "the lag is watched by the minute".to_owned());
@@ -98,12 +111,31 @@ impl RuleBody {
         let report_at = self.checked_report(interval)?;
         let condition = self.checked_condition()?;
         self.check_reduce(interval)?;
+        let open_ms = if report_at.is_some() { 0 } else { self.open_ms(interval)? };
         let hours = self.active.as_ref().map(|active| active.check(&zone)).transpose()?;
         let for_slots = self.for_slots.unwrap_or(if self.reduce == Reduce::Anomaly { 2 } else { 1 });
         if !(1..=MOST_SLOTS).contains(&for_slots) {
             return wrong("for", format!("{for_slots} is not from 1 to {MOST_SLOTS} slots"));
         }
-        Ok(Rule { interval, zone, condition, report_at, for_slots, hours, body: self })
+        Ok(Rule { interval, zone, condition, report_at, for_slots, hours, open_ms, body: self })
+    }
+
+    /// Somebody who enters a funnel at the end of a slot has its window to convert, and a rolling period of a cohort ends later for each.
+    fn open_ms(&self, interval: Interval) -> Result<i64, RuleError> {
+        let wrong = |problem: String| Err(RuleError { field: "question", problem });
+        let text = |key: &str| self.question.get(key).and_then(serde_json::Value::as_str);
+        match self.report.as_str() {
+            "funnel" => crate::query::funnel_window_of(text("window")).or_else(|problem| wrong(problem.message)),
+            "retention" if text("mode") == Some("on_or_after") => wrong("mode: `on_or_after` is never over: watch `on`".to_owned()),
+            "retention" if self.question.get("rolling").is_some_and(|rolling| rolling == true) => Ok(match interval {
+                Interval::Minute => 60_000,
+                Interval::Hour => 3_600_000,
+                Interval::Day => 25 * 3_600_000,
+                Interval::Week => (7 * 24 + 1) * 3_600_000,
+                Interval::Month => (31 * 24 + 1) * 3_600_000,
+            }),
+            _ => Ok(0),
+        }
     }
 
     fn checked_condition(&self) -> Result<Condition, RuleError> {
@@ -210,7 +242,13 @@ impl Active {
         let time = |text: &String| text.parse::<Time>().map_err(|_| wrong(text));
         let days = self.days.iter().map(|day| DAYS.iter().position(|known| known == day).ok_or_else(|| wrong(day)));
         let zone = if self.timezone.is_empty() { zone.clone() } else { zone_of("active", &self.timezone)? };
-        Ok(Hours { days: days.collect::<Result<_, _>>()?, from: time(&self.from)?, to: time(&self.to)?, zone })
+        let (from, to) = (time(&self.from)?, time(&self.to)?);
+        if from == to {
+            let problem =
+                format!("from `{}` to `{}` is no time: leave `active` out where it is always", short(&self.from), short(&self.to));
+            return Err(RuleError { field: "active", problem });
+        }
+        Ok(Hours { days: days.collect::<Result<_, _>>()?, from, to, zone })
     }
 }
 
@@ -244,11 +282,40 @@ impl Rule {
     /// When a slot may be judged at the earliest: all events received before then must be known.
     pub(crate) fn ripe_ms(&self, slot: i64) -> Option<i64> {
         let end = self.next_slot(slot)?;
-        let delayed = end + millis(self.body.evaluation_delay);
+        let delayed = end + self.delay_ms();
         let Some(at) = self.report_at else { return Some(delayed) };
         let day = Timestamp::from_millisecond(end).ok()?.to_zoned_datetime(self.zone.clone()).date();
         let told = day.to_datetime(at).to_zoned_datetime(self.zone.clone()).ok()?;
         Some(delayed.max(told.timestamp().as_millisecond()))
+    }
+
+    /// How long after the end of a slot its number is over, milliseconds.
+    pub(crate) fn open_ms(&self) -> i64 {
+        self.open_ms
+    }
+
+    /// How many numbers a verdict is made of.
+    pub(crate) fn look_back_slots(&self) -> usize {
+        match self.body.reduce {
+            Reduce::Sum(slots) | Reduce::Average(slots) | Reduce::Least(slots) | Reduce::Most(slots) => slots as usize,
+            Reduce::Last => 1,
+            Reduce::Change(_) => 2,
+            Reduce::Anomaly => 24 * 7 * BASELINE_WEEKS as usize,
+        }
+    }
+
+    /// How long after its end a slot is judged: it waits for those who send late, and for what is not over yet.
+    pub(crate) fn delay_ms(&self) -> i64 {
+        self.open_ms + millis(self.body.evaluation_delay)
+    }
+
+    /// The slots whose numbers are put together for the verdict on `slot`, the newest first.
+    pub(crate) fn window(&self, slot: i64) -> Vec<i64> {
+        let slots = match self.body.reduce {
+            Reduce::Sum(slots) | Reduce::Average(slots) | Reduce::Least(slots) | Reduce::Most(slots) => slots,
+            Reduce::Last | Reduce::Change(_) | Reduce::Anomaly => 1,
+        };
+        std::iter::successors(Some(slot), |slot| self.interval.start_ms(slot - 1, &self.zone)).take(slots as usize).collect()
     }
 
     /// The first slot whose number the verdict on `slot` needs.
@@ -315,9 +382,11 @@ impl Rule {
     }
 }
 
-/// Whether a text can name a rule or a channel: it stands in paths.
+/// Whether a text can name a rule or a channel: it stands in paths, where `.` and `..` mean something else.
 pub(crate) fn is_id(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    !matches!(id, "." | "..")
+        && (1..=64).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 pub(crate) fn millis(span: Duration) -> i64 {

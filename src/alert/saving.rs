@@ -19,6 +19,8 @@ const TRIES: usize = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     Anything,
+    /// There is one.
+    Something,
     /// There is one of this version.
     Version(u64),
     /// There is none.
@@ -54,6 +56,7 @@ pub(crate) async fn put(store: &ClickHouse, write: Write<'_>) -> Result<u64, Que
         let live = last.filter(|saved| !saved.body.is_empty());
         let is_met = match expected {
             Expected::Anything => true,
+            Expected::Something => live.is_some(),
             Expected::Version(version) => live.map(|saved| saved.version) == Some(version),
             Expected::Nothing => live.is_none(),
         };
@@ -93,6 +96,20 @@ pub(crate) async fn mute(store: &ClickHouse, key: &RuleKey, change: impl Fn(&mut
         }
     }
     Err(QueryError::unavailable("overloaded", "others write the same at the same moment"))
+}
+
+/// Forgets what is said of a rule that is not there: who makes one of its name anew does not know that it was silent.
+pub(crate) async fn unmute_new(store: &ClickHouse, key: &RuleKey) -> Result<(), QueryError> {
+    let project = ProjectId(key.project);
+    let is_live = |saved: &Option<Saved>| saved.as_ref().is_some_and(|saved| !saved.body.is_empty());
+    if is_live(&find(store, Shelf { project, kind: RULES }, &key.id).await?) {
+        return Ok(());
+    }
+    let mute = find(store, Shelf { project, kind: MUTES }, &key.id).await?;
+    if is_live(&mute) {
+        put(store, Write { kind: MUTES, project, id: &key.id, body: "", expected: Expected::Anything }).await?;
+    }
+    Ok(())
 }
 
 pub(crate) fn unknown(kind: &'static str, id: &str) -> QueryError {

@@ -105,6 +105,14 @@ impl Keys {
         grant.admits(call.request.uri().path(), call.request.headers())?;
         Ok(grant)
     }
+
+    /// The same, and whether the request would still be admitted: an answer that goes on for long asks again and again.
+    pub fn lasting_caller(&self, call: &Call, wanted: KeyKind) -> Result<(Grant, impl Fn() -> bool + Send + use<>), AuthError> {
+        let (grant, key) = (self.caller(call, wanted)?, Sender::of(call).key()?);
+        let (keys, path, headers) = (self.clone(), call.request.uri().path().to_owned(), call.request.headers().clone());
+        let is_admitted = move || keys.grant(key.as_deref(), wanted).and_then(|grant| grant.admits(&path, &headers)).is_ok();
+        Ok((grant, is_admitted))
+    }
 }
 
 #[cfg(test)]

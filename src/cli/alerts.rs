@@ -92,7 +92,11 @@ pub(super) fn run(args: &AlertsArgs) -> Result<()> {
             Ok(())
         }
         Action::Test(test) => {
-            let rule = rules(&test.files)?.into_iter().find(|rule| rule.id == test.id && rule.project == args.instance.project);
+            let (own, others): (Vec<_>, Vec<_>) = rules(&test.files)?.into_iter().partition(|rule| rule.project == args.instance.project);
+            let rule = own.into_iter().find(|rule| rule.id == test.id);
+            if let (None, Some(other)) = (&rule, others.iter().find(|rule| rule.id == test.id)) {
+                bail!("`{}` is of the project `{}`: `pulse alerts --project {1} test …`", other.id, other.project);
+            }
             let answer = args.ask(settings.clone(), async |asking| asking.test(test, rule).await)?;
             if test.json {
                 println!("{answer:#}")
@@ -102,8 +106,11 @@ pub(super) fn run(args: &AlertsArgs) -> Result<()> {
             Ok(())
         }
         Action::Apply(apply) => {
-            let mut rules = rules(&apply.files)?;
-            rules.retain(|rule| rule.project == args.instance.project);
+            let (rules, others): (Vec<_>, Vec<_>) =
+                rules(&apply.files)?.into_iter().partition(|rule| rule.project == args.instance.project);
+            others.iter().for_each(|rule| {
+                eprintln!("left out, of another project: {}  {} (pulse alerts --project {0} apply)", rule.project, rule.id)
+            });
             args.ask(settings.clone(), async |asking| asking.apply(rules, apply.plan).await)
         }
         Action::Export => {

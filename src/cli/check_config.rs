@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::ConfigArgs;
+use crate::app::check::check_files;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: PULSE__LOAD__MAX_AGE=100ms pulse check-config --config config/pulse.toml")]
@@ -13,7 +14,9 @@ pub(super) struct CheckConfigArgs {
 }
 
 pub(super) fn run(args: &CheckConfigArgs) -> Result<()> {
+    let settings = args.config.load(Vec::new())?;
+    check_files(&settings).map_err(anyhow::Error::msg)?;
     // Secrets show themselves as set.
-    print!("{}", toml::to_string_pretty(&args.config.load(Vec::new())?.config)?);
+    print!("{}", toml::to_string_pretty(&settings.config)?);
     Ok(())
 }

@@ -124,6 +124,7 @@ impl Remote {
     async fn until_answered(&self, request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>) -> Result<Bytes> {
         let begun = Instant::now();
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut is_told = false;
         loop {
             let request = request().context("url")?;
             let path = request.uri().path().to_owned();
@@ -131,6 +132,10 @@ impl Remote {
                 Ok(answer) => return Ok(answer),
                 Err(Refusal::Never(problem)) => bail!("{}{path}: {problem}", self.base),
                 Err(Refusal::Later(problem)) if begun.elapsed() > PATIENCE => bail!("{}{path}: {problem} for {PATIENCE:?}", self.base),
+                Err(Refusal::Later(problem)) if !is_told => {
+                    eprintln!("{}{path}: {problem}; trying again for {PATIENCE:?}", self.base);
+                    is_told = true;
+                }
                 Err(Refusal::Later(problem)) => tracing::debug!(%problem, "trying again"),
             }
             tokio::time::sleep(backoff.next_pause()).await;
@@ -146,7 +151,11 @@ impl Remote {
         };
         let exchanged =
             tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_TIMEOUT:?}")));
-        let (status, body) = exchanged.map_err(Refusal::Later)?;
+        // A certificate does not become another by waiting.
+        let refused = |problem: String| {
+            if problem.contains("invalid peer certificate") { Refusal::Never(problem) } else { Refusal::Later(problem) }
+        };
+        let (status, body) = exchanged.map_err(refused)?;
         if status.is_success() {
             return Ok(body);
         }

@@ -55,7 +55,11 @@ pub(super) fn run(args: &SessionsArgs) -> Result<()> {
     let request = RebuildRequest { from_ms, until_ms, project: args.project.as_deref().map(ProjectId::of_name) };
     let summary = rework(&args.config.load(Vec::new())?, &request, "days of partitions")?;
     let RebuildSummary { visitors, changed, revisions, skipped, interrupted } = &summary;
-    print(args.json, &summary, &format!("visitors   {visitors}\nchanged    {changed}\nrevisions  {revisions}\nskipped    {skipped}"))?;
+    print(
+        args.json,
+        &summary,
+        &format!("visitor-days  {visitors}\nchanged       {changed}\nrevisions     {revisions}\nskipped       {skipped}"),
+    )?;
     if *interrupted {
         bail!("stopped before the end; run again, it goes on where it was");
     }

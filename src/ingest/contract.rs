@@ -240,13 +240,18 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
         writer.field(Field::UserAgent, request.user_agent.as_bytes());
     }
     let address = address(draft, request);
-    if let Some(reason) = not_of_a_person(draft, rules, address) {
+    if let Some(reason) = not_of_a_person(draft, rules, address).filter(|_| !said.is_bot) {
         writer.field(Field::Bot, reason.as_bytes());
     }
     if let Some(address) = address.filter(|_| header.flags & flag::PRIVACY == 0) {
         let place = request.geo.place(address);
         // Where the client was then is better known to whoever saw it.
-        if said.has_place { place.write_network(&mut writer) } else { place.write(&mut writer) }
+        if !said.has_place {
+            place.write_place(&mut writer);
+        }
+        if !said.has_network {
+            place.write_network(&mut writer);
+        }
     }
     if let Some(value) = draft.previous_id
         && !previous_id(value, &mut writer)
@@ -332,20 +337,25 @@ fn previous_id(value: Value<'_>, writer: &mut EventWriter<'_>) -> bool {
 struct Said {
     has_agent: bool,
     has_place: bool,
+    has_network: bool,
+    is_bot: bool,
 }
 
-/// Writes what the client says of the circumstances. Wrong types cost the field, never the event; only history says where it was.
+/// Writes what the client says of the circumstances. Wrong types cost the field, never the event; only history says what else pulse finds out by
+/// itself.
 fn context(draft: &mut Draft<'_, '_>, writer: &mut EventWriter<'_>, is_import: bool) -> Said {
     let mut said = Said::default();
     let (facts, warnings) = draft.facts();
     for (Fact { kind, scope, .. }, value) in facts {
+        let is_said = value.text().is_some_and(|text| !text.is_empty());
         let problem = match kind {
-            FactKind::Of(Field::Country | Field::Region | Field::City) if !is_import => Some(UNKNOWN_FIELD),
+            FactKind::Of(Field::Country | Field::Region | Field::City | Field::Network | Field::Bot) if !is_import => Some(UNKNOWN_FIELD),
             FactKind::Of(field) => {
-                let is_said = value.text().is_some_and(|text| !text.is_empty());
                 match field {
                     Field::UserAgent => said.has_agent = is_said,
                     Field::Country | Field::Region | Field::City => said.has_place |= is_said,
+                    Field::Network => said.has_network |= is_said,
+                    Field::Bot => said.is_bot |= is_said,
                     _ => {}
                 }
                 write_fact(field, value, writer).err()

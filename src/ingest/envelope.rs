@@ -33,6 +33,9 @@ pub(super) struct Envelope {
     pub(super) read: ReadEvent,
 }
 
+/// Largest member beside a batch whose dialect says there what is true of each of its events.
+const MAX_AROUND: usize = 16 << 10;
+
 /// Finds the key that an event holds.
 pub(super) type KeyOf = for<'t> fn(Value<'t>) -> Option<&'t str>;
 
@@ -209,7 +212,7 @@ pub(super) fn translated(
     each(bytes, envelope, intake, take)
 }
 
-/// What stands around the events of a batch.
+/// What stands around the events of a batch, each member of at most [`MAX_AROUND`] bytes: what is said of all is written to each.
 pub(super) fn around(bytes: &[u8], envelope: &Envelope) -> Result<Map<String, Json>, Refusal> {
     let bytes = without_bom(bytes)?;
     if !json_bounds::is_shallow(bytes) {
@@ -217,8 +220,16 @@ pub(super) fn around(bytes: &[u8], envelope: &Envelope) -> Result<Map<String, Js
     }
     let not_json = |problem: serde_json::Error| Refusal::NotJson(problem.to_string());
     let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(bytes).map_err(not_json)?;
-    let others = members.into_iter().filter(|(key, value)| key != envelope.batch && json_bounds::is_bounded(value.get().as_bytes()));
-    Ok(others.filter_map(|(key, value)| Some((key.into_owned(), serde_json::from_str(value.get()).ok()?))).collect())
+    let mut others = Map::new();
+    for (key, value) in members.into_iter().filter(|(key, _)| key != envelope.batch) {
+        if value.get().len() > MAX_AROUND {
+            return Err(Refusal::MemberTooLarge { name: key.chars().take(64).collect(), max: MAX_AROUND });
+        }
+        if let Ok(value) = serde_json::from_str(value.get()) {
+            others.insert(key.into_owned(), value);
+        }
+    }
+    Ok(others)
 }
 
 /// Reads an event that is to be translated.

@@ -36,14 +36,13 @@ pub(super) struct GeoPlace {
 }
 
 impl GeoPlace {
-    pub(super) fn write(&self, writer: &mut EventWriter<'_>) {
+    pub(super) fn write_place(&self, writer: &mut EventWriter<'_>) {
         writer.field(Field::Country, self.country.as_bytes());
         writer.field(Field::Region, clip(&self.region, MAX_TEXT).as_bytes());
         writer.field(Field::City, clip(&self.city, MAX_TEXT).as_bytes());
-        self.write_network(writer);
     }
 
-    /// Who operates the network alone, where the place is known otherwise.
+    /// Who operates the network.
     pub(super) fn write_network(&self, writer: &mut EventWriter<'_>) {
         writer.field(Field::Network, clip(&self.network, MAX_TEXT).as_bytes());
     }

@@ -33,6 +33,8 @@ pub(super) enum Refusal {
     BatchTwice(&'static str),
     #[error("`{0}` is not an array")]
     BatchNotArray(&'static str),
+    #[error("`{name}` takes more than {max} bytes, and would be part of each event")]
+    MemberTooLarge { name: String, max: usize },
     #[error("a `$dead` line cannot be read: {0}")]
     DeadLine(String),
     #[error("`original_base64`: {0}")]
@@ -50,7 +52,12 @@ impl Refusal {
             Self::TooManyEvents(_) => "batch_too_many",
             Self::NotJson(_) | Self::TooDeep(_) | Self::DeadLine(_) | Self::DeadLineBytes(_) => "invalid_json",
             Self::SeveralKeys => "several_keys",
-            Self::NotEvents | Self::NotData | Self::NotProtobuf | Self::BatchTwice(_) | Self::BatchNotArray(_) => "invalid_body",
+            Self::NotEvents
+            | Self::NotData
+            | Self::NotProtobuf
+            | Self::BatchTwice(_)
+            | Self::BatchNotArray(_)
+            | Self::MemberTooLarge { .. } => "invalid_body",
         }
     }
 }

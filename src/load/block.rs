@@ -61,7 +61,7 @@ impl DuplicateCandidate {
     /// One that happened at `own_ms`.
     pub(super) fn of_time(own_ms: i64) -> Self {
         let key = EventKey { project: ProjectId(1), event_id: [0; 16], visitor: crate::event::ids::VisitorKey(1) };
-        Self { key, fingerprint: 0, own_ms, source: 0, origin: RowOrigin { day: 0, offset: 0 }, event: Vec::new() }
+        Self { key, fingerprint: 0, own_ms, source: 0, origin: RowOrigin { day: 0, offset: 0, index: 0 }, event: Vec::new() }
     }
 }
 
@@ -207,9 +207,10 @@ impl Block {
             let received = header.tallies.0.iter().map(|tally| (tally.project, header.received_ms, tally.count(Count::Received)));
             self.waits.extend(received);
         }
-        let row_origin = RowOrigin { day: header.day, offset: origin.offset };
         let mut taken = 0;
         for (event, enrichment) in EnrichedEvents::new(&content.events, &content.enrichments) {
+            let index = u16::try_from(taken).unwrap_or(u16::MAX);
+            let row_origin = RowOrigin { day: header.day, offset: origin.offset, index };
             self.push_event(EnrichedEvent { event, enrichment }, header, row_origin, memory);
             taken += 1;
         }
@@ -305,7 +306,7 @@ impl Block {
     /// Gives the rows their sessions, and says which stored events belong to others than before.
     pub(super) fn settle_sessions(&mut self, settled: Settled, sessions: &mut Sessions) {
         let Some(open) = &self.open else { return };
-        let (received_ms, origin) = (open.received_ms, RowOrigin { day: open.day, offset: open.last_offset });
+        let (received_ms, origin) = (open.received_ms, RowOrigin { day: open.day, offset: open.last_offset, index: 0 });
         for (row, session) in settled.rows {
             self.rows.set_session(row, session);
         }
@@ -340,7 +341,7 @@ impl Block {
         let arrived = self.arrived.take();
         let mut tied: BTreeMap<ProjectId, Vec<TieState>> = BTreeMap::new();
         self.ties.take().iter().for_each(|tie| tied.entry(tie.project).or_default().push(tie.state()));
-        self.rows.all_arrivals(&arrived, open.received_ms, RowOrigin { day: open.day, offset: open.last_offset });
+        self.rows.all_arrivals(&arrived, open.received_ms, RowOrigin { day: open.day, offset: open.last_offset, index: 0 });
         let sealed = Sealed {
             epoch: open.epoch,
             partition: open.partition,

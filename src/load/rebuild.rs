@@ -227,7 +227,7 @@ async fn look(table: &EventTable, projects: &Projects, part: Part, visitors: &[V
 /// A block of revisions alone, at the place where the table's rows of the partition end; none without any.
 fn sealed(key: PartitionKey, offset: i64, revisions: &[Revision]) -> Option<Sealed> {
     let (now_ms, mut rows) = (clock::now_ms(), Rows::new());
-    let origin = RowOrigin { day: DataVersions::day(now_ms), offset };
+    let origin = RowOrigin { day: DataVersions::day(now_ms), offset, index: 0 };
     let mut arrived = Arrived::default();
     for revision in revisions {
         rows.revision(revision, now_ms, origin);

@@ -53,6 +53,8 @@ pub(super) struct RowOrigin {
     pub(super) day: u16,
     /// Of its raw record.
     pub(super) offset: i64,
+    /// Among the events of its record.
+    pub(super) index: u16,
 }
 
 /// Whose an event is, and what it was led by. Without a session the row waits for one: [`Rows::set_session`].
@@ -303,6 +305,7 @@ impl EventValues<'_, '_> {
     fn two(&self, source: Source) -> [u8; 2] {
         match source {
             Source::ReceivedDay => self.origin.day.to_le_bytes(),
+            Source::LogIndex => self.origin.index.to_le_bytes(),
             other => self.number(other),
         }
     }

@@ -28,6 +28,7 @@ pub(crate) mod filter;
 pub(crate) mod interval;
 pub(crate) mod number;
 pub(crate) mod page;
+pub(crate) mod people_names;
 pub(crate) mod periods;
 pub(crate) mod range;
 pub(crate) mod selection;

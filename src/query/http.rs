@@ -283,11 +283,11 @@ impl QueryApi {
     /// What comes in, as server-sent events.
     fn live(&self, call: &Call) -> Result<Response<Body>, ApiError> {
         let headers = call.request.headers();
-        let grant = self.asker(call)?;
+        let (grant, is_admitted) = self.keys.lasting_caller(call, KeyKind::Read)?;
         let wanted = Wanted::parse(call.request.uri().query().unwrap_or_default())?;
         let last_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
         let watch = self.live.watch(grant.project, last_id)?;
-        let mut response = streamed(HeaderValue::from_static("text/event-stream"), messages(watch, wanted));
+        let mut response = streamed(HeaderValue::from_static("text/event-stream"), messages(watch, wanted, is_admitted));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(response)
     }

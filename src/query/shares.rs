@@ -16,7 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::ask::Fields;
@@ -51,11 +51,12 @@ const DEFAULT_MS: i64 = 30 * 86_400_000;
 const LONGEST_MS: i64 = 3 * 366 * 86_400_000;
 /// How long what was read is used.
 const KEPT: Duration = Duration::from_secs(2);
-/// Questions that run for links at a time, and how long one waits for its turn.
+/// Questions that run for links at a time and for one of them, and how long one waits for its turn.
 const AT_ONCE: usize = 4;
+const AT_ONCE_OF_SHARE: usize = 2;
 const WAIT: Duration = Duration::from_secs(5);
 /// Fields whose values are people, or what single ones did.
-const OF_PEOPLE: [&str; 11] = [
+const OF_PEOPLE: [&str; 12] = [
     "eventId",
     "event_id",
     "userId",
@@ -67,6 +68,8 @@ const OF_PEOPLE: [&str; 11] = [
     "session.id",
     "session.visitor",
     "session.person",
+    // Of an `alias`: another id of the person.
+    "properties.previousId",
 ];
 
 /// What a link opens, as it is saved.
@@ -198,8 +201,22 @@ impl Share {
 
 /// Whether the answer of a tile names people.
 fn names_people(tile: Tile<'_>) -> bool {
-    let lists_them = matches!(tile.report, "users" | "events") || tile.question.get("list") == Some(&Value::Bool(true));
+    let lists_them = match tile.report {
+        "users" | "events" => true,
+        "properties" => shows_traits(tile.question),
+        _ => tile.question.get("list") == Some(&Value::Bool(true)),
+    };
     lists_them || mentions_people(tile.question)
+}
+
+/// Whether the properties of what is asked for are, or may be, what is said of single people.
+fn shows_traits(question: &Value) -> bool {
+    let is_of_people = |name: &Value| matches!(name.as_str(), None | Some("identify" | "alias"));
+    match question.get("event") {
+        Some(Value::Array(names)) => names.iter().any(is_of_people),
+        Some(name) => is_of_people(name),
+        None => true,
+    }
 }
 
 /// Whether something in a question, but for its filters, is called as a field of people.
@@ -246,6 +263,14 @@ pub(super) struct Shares {
     saved: SavedThings,
     known: Mutex<Option<Arc<Known>>>,
     running: Semaphore,
+    /// By the hash of the token.
+    turns: std::sync::Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// The right to ask a question for a link.
+pub(super) struct Turn<'a> {
+    _of_share: OwnedSemaphorePermit,
+    _of_all: SemaphorePermit<'a>,
 }
 
 /// A new share, with its token, which is shown this once.
@@ -256,7 +281,7 @@ pub(super) struct Made {
 
 impl Shares {
     pub(super) fn new(saved: SavedThings) -> Self {
-        Self { saved, known: Mutex::default(), running: Semaphore::new(AT_ONCE) }
+        Self { saved, known: Mutex::default(), running: Semaphore::new(AT_ONCE), turns: std::sync::Mutex::default() }
     }
 
     /// What a token opens at `now_ms`.
@@ -269,13 +294,19 @@ impl Shares {
         found.filter(|share| now_ms < share.expires_ms).ok_or_else(Share::unknown)
     }
 
-    /// The right to ask a question for a link.
+    /// The right to ask a question for the link of a token: no link takes the turns of all.
     ///
     /// # Errors
     /// 429 `too_many_queries`.
-    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, QueryError> {
-        let turn = tokio::time::timeout(WAIT, self.running.acquire()).await;
-        turn.ok().and_then(Result::ok).ok_or_else(QueryError::too_many)
+    pub(super) async fn turn(&self, token: &str) -> Result<Turn<'_>, QueryError> {
+        let own = {
+            let mut turns = self.turns.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            // Those that nobody waits for are as new ones.
+            turns.retain(|_, own| Arc::strong_count(own) > 1);
+            Arc::clone(turns.entry(hash(token)).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_SHARE))))
+        };
+        let turn = async { Some(Turn { _of_share: own.acquire_owned().await.ok()?, _of_all: self.running.acquire().await.ok()? }) };
+        tokio::time::timeout(WAIT, turn).await.ok().flatten().ok_or_else(QueryError::too_many)
     }
 
     /// The links of a board.
@@ -318,6 +349,19 @@ impl Shares {
         let write = Write { name: &name(project, id), body: None, expected: Expected::Anything };
         self.saved.put(&SHARE, SHELF, write).await?;
         *self.known.lock().await = None;
+        Ok(())
+    }
+
+    /// Ends the links of a board that is not there any more: one that is made anew under its name is another.
+    pub(super) async fn revoke_all(&self, board: SharedBoard<'_>) -> Result<(), QueryError> {
+        let known = self.known(Duration::ZERO).await?;
+        let of_board = known.of(board.project).filter(|(_, share)| share.is_some_and(|share| share.board == board.id));
+        for (id, _) in of_board {
+            match self.revoke(board.project, id).await {
+                Err(problem) if problem.code == SHARE.unknown => {}
+                revoked => revoked?,
+            }
+        }
         Ok(())
     }
 
@@ -395,6 +439,9 @@ mod tests {
             ("trends", chart(json!(["country", "person.email"]))),
             ("paths", json!({"from": "-7d", "node": "session.visitor"})),
             ("catalogue-values", json!({"field": "anonymous_id"})),
+            ("trends", chart(json!("properties.previousId"))),
+            ("properties", json!({"from": "-7d"})),
+            ("properties", json!({"event": ["order", "identify"]})),
         ];
         for (report, question) in cases {
             assert_eq!(asked(&closed, report, &question, ""), Err("people_not_shared"), "{report} {question}");
@@ -402,6 +449,7 @@ mod tests {
         }
         let filtered = json!({"from": "-7d", "filters": [{"field": "person.plan", "value": "pro"}], "series": [{"math": "unique:userId"}]});
         assert!(asked(&closed, "trends", &filtered, "").is_ok(), "a number of people names none");
+        assert!(asked(&closed, "properties", &json!({"event": "order"}), "").is_ok());
     }
 
     #[test]

@@ -113,9 +113,14 @@ impl Noted {
         (*last, *sum) = (version, *sum + events);
     }
 
+    /// What is noted of a span; nothing of one that ends before it begins.
+    fn of(&self, span: &Span) -> impl DoubleEndedIterator<Item = (&Quarter, &(Version, u64))> {
+        Some(span).filter(|span| span.start() <= span.end()).map(|span| self.quarters.range(span.clone())).into_iter().flatten()
+    }
+
     fn any_since(&self, span: &Span, seen: Version) -> bool {
         // The newest first: that is where events arrive.
-        self.any > seen || self.quarters.range(span.clone()).rev().any(|(_, (version, _))| *version > seen)
+        self.any > seen || self.of(span).rev().any(|(_, (version, _))| *version > seen)
     }
 }
 
@@ -234,7 +239,7 @@ impl DataVersions {
         let projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = Version(self.everything.load(Ordering::SeqCst)) <= seen;
         let Some(noted) = projects.get(&project) else { return is_known.then_some(0) };
-        let events = spans.iter().flat_map(|span| noted.quarters.range(span.clone())).map(|(_, (_, events))| events).sum();
+        let events = spans.iter().flat_map(|span| noted.of(span)).map(|(_, (_, events))| events).sum();
         (is_known && noted.any <= seen).then_some(events)
     }
 }
@@ -264,6 +269,7 @@ mod tests {
         assert!(!has_news(&versions, ADA, 11..=19, before));
         assert!(!has_news(&versions, BOB, 0..=Quarter::MAX, before));
         assert!(!has_news(&versions, ADA, 0..=Quarter::MAX, versions.now()));
+        assert!(!has_news(&versions, ADA, Span::new(11, 9), before), "nothing is in a span that ends before it begins");
 
         versions.note_all(ADA);
         assert!(has_news(&versions, ADA, 11..=19, before));

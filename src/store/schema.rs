@@ -118,6 +118,8 @@ pub enum Source {
     Flags,
     /// Raw offset of its record; of the block's last record in the books.
     LogOffset,
+    /// The place among the events of its record.
+    LogIndex,
     /// The session, as [`crate::event::session`] defines it; what a revision says ([`super::revisions`]).
     Session,
     /// What the event carries of campaigns, as a number ([`crate::event::session::Campaign`]).
@@ -281,12 +283,18 @@ pub const COLUMNS: &[Column] = &[
     column("numbers", ColumnType::Numbers, Source::NumberProperties),
     column("others", ColumnType::Texts, Source::OtherProperties),
     column("log_offset", ColumnType::Int64, Source::LogOffset),
+    column("log_index", ColumnType::UInt16, Source::LogIndex),
     column("log_epoch", ColumnType::UInt64, Source::LogEpoch),
     column("log_partition", ColumnType::UInt16, Source::LogPartition),
     column("generation", ColumnType::UInt64, Source::Generation),
     column("event_hash", ColumnType::UInt32, Source::Server),
     column("language", ColumnType::Dictionary, Source::Server).queried(),
 ];
+
+/// What puts events in order: time, then place in the log, then (of rows that do not know theirs) id.
+pub const IN_ORDER: &str = "(timestamp, log_epoch, log_partition, log_offset, log_index, event_id)";
+/// The same of the events of one visitor, which are in one partition.
+pub const IN_ORDER_OF_VISITOR: &str = "(timestamp, log_offset, log_index, event_id)";
 
 /// The columns in the context of a shown event.
 pub const SHOWN: [Column; count_shown()] = select_shown();

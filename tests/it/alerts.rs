@@ -262,6 +262,11 @@ async fn people_acknowledge_silence_change_and_delete_what_is_theirs() {
     world.pass(60);
     world.judged("quiet").await;
     assert!(world.hooks().len() <= 4);
+    // A rule of the same name is another one, and not silent.
+    assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/quiet/silence", &silence).await.0, StatusCode::OK);
+    assert_eq!(ask(world.http(), Method::DELETE, "/v1/alerts/quiet", &Value::Null).await.0, StatusCode::OK);
+    world.put("quiet", &many("loud", &["hook"])).await;
+    assert_eq!(world.http().get("/v1/alerts/quiet").await.1["silence"], Value::Null);
 }
 
 #[tokio::test]

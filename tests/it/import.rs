@@ -231,7 +231,7 @@ fn export(pulse: &Pulse, file: &std::path::Path) {
 fn exported(file: &std::path::Path) -> BTreeMap<String, Value> {
     let text = std::fs::read_to_string(file).unwrap();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let sent = ["eventId", "type", "timestamp", "userId", "anonymousId", "sessionId", "properties"];
+    let sent = ["eventId", "type", "timestamp", "userId", "anonymousId", "sessionId", "properties", "context"];
     let of = |event: &Value| sent.map(|name| event[name].clone()).into_iter().collect::<Value>();
     let by_id: BTreeMap<String, Value> = events.iter().map(|event| (event["eventId"].as_str().unwrap().to_owned(), of(event))).collect();
     assert_eq!(by_id.len(), events.len(), "an event is there twice");
@@ -253,6 +253,13 @@ async fn an_export_goes_on_where_it_ended_and_is_imported_elsewhere_as_it_was() 
                 let who = if n % 3 == 0 { json!({"userId": format!("u{n}")}) } else { json!({"anonymousId": format!("a{}", n % 7)}) };
                 let mut event = json!({"type": format!("t{}", n % 2), "properties": {"part": part, "value": value}});
                 event.as_object_mut().unwrap().extend(who.as_object().unwrap().clone());
+                let agent = if n % 5 == 0 {
+                    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+                } else {
+                    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+                };
+                let page = json!({"url": "https://shop.example/a?utm_source=news", "referrer": "https://www.google.com/"});
+                event["context"] = json!({"userAgent": agent, "ip": "89.160.20.112", "page": page, "locale": "de-DE"});
                 event
             })
             .collect();

@@ -153,7 +153,7 @@ pub(crate) struct Traits {
 pub(crate) struct OfSession {
     pub(crate) person: u64,
     pub(crate) traits: Traits,
-    /// What that person is called: by a user id if one was given.
+    /// What that person is called.
     pub(crate) called: String,
     pub(crate) start_ms: i64,
     pub(crate) duration_ms: i64,
@@ -182,7 +182,7 @@ pub(crate) fn with_sessions(mut events: Vec<Event>, include_bots: bool) -> Vec<E
         event.of_session = OfSession {
             person: session[0].person,
             traits: session[0].traits.clone(),
-            called: called(&session),
+            called: people::name(session[0].person),
             start_ms: session[0].at_ms,
             duration_ms: session[session.len() - 1].at_ms - session[0].at_ms,
             events: session.len(),
@@ -193,11 +193,6 @@ pub(crate) fn with_sessions(mut events: Vec<Event>, include_bots: bool) -> Vec<E
         };
     }
     events
-}
-
-fn called(session: &[&Event]) -> String {
-    let users = session.iter().filter_map(|event| event.user).map(people::name).max();
-    users.or_else(|| session.iter().filter_map(|event| event.device).map(people::name).max()).unwrap()
 }
 
 /// `from` included, `until` excluded.

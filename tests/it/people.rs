@@ -1,5 +1,6 @@
 //! Who is who, from outside: what events and rulings tie belongs to one person in every report, whatever happens to pulse meanwhile.
 
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
@@ -103,6 +104,14 @@ async fn a_shared_device_belongs_to_each_in_turn_and_an_alias_makes_two_users_on
     assert_eq!(people(&pulse.http, true).await, 2);
     let events_of = async |id: &str| pulse.http.get(&format!("/v1/people/{id}")).await.1["events"].clone();
     assert_eq!((events_of("ada").await, events_of("bob").await), (json!(3), json!(3)));
+    // Everywhere by the name of the one they are, who is never called `guest` or by their device.
+    let last = pulse.http.query("users", &json!({"from": "-15m", "refresh": true})).await.1;
+    assert_eq!(last["result"]["users"][0]["user"], json!("bob"), "{last}");
+    let sessions = pulse.http.query("sessions", &json!({"from": "-2d", "list": true, "refresh": true})).await.1;
+    let called = sessions["result"]["sessions"].as_array().unwrap().iter().map(|session| session["person"].as_str().unwrap());
+    assert_eq!(called.collect::<BTreeSet<_>>(), BTreeSet::from(["ada"]), "the person of the first event: {sessions}");
+    let (status, refused) = rule(&pulse.http, "merge", json!({"anonymousId": "ada", "userId": "bob"})).await;
+    assert_eq!((status, &refused["code"]), (StatusCode::BAD_REQUEST, &json!("invalid_id")), "{refused}");
 
     send(&pulse.http, vec![event("", "ada@new.example", 5)]).await;
     assert_eq!(people(&pulse.http, true).await, 3);
@@ -114,6 +123,27 @@ async fn a_shared_device_belongs_to_each_in_turn_and_an_alias_makes_two_users_on
     assert_eq!((events_of("ada").await, events_of("ada%40new.example").await), (json!(5), json!(5)));
     assert_eq!(rule(&pulse.http, "unmerge", json!({"previousId": "ada"})).await.0, StatusCode::OK);
     assert_eq!(people(&pulse.http, false).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_one_moment_are_in_the_order_in_which_they_were_sent() {
+    let pulse = Pulse::start().await;
+    let sent = (0..20).flat_map(|visitor| ["look", "click"].map(|name| (format!("v{visitor}"), name)));
+    let at_ms = jiff::Timestamp::now().as_millisecond() - 60_000;
+    let of = |(visitor, name): (String, &str)| json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": name, "anonymousId": visitor, "timestamp": at_ms});
+    send(&pulse.http, sent.map(of).collect()).await;
+    for order in ["strict", "ordered"] {
+        for (steps, counts) in [(["look", "click"], [20, 20]), (["click", "look"], [20, if order == "strict" { 0 } else { 20 }])] {
+            let steps = steps.map(|step| json!({"event": step}));
+            let funnel = json!({"from": "-1h", "window": "1h", "order": order, "steps": steps});
+            let answer = pulse.http.query("funnel", &funnel).await.1;
+            let counted = [0, 1].map(|step| answer["result"]["groups"][0]["steps"][step]["count"].as_u64().unwrap());
+            assert_eq!(counted, counts, "{answer}");
+        }
+    }
+    let paths = pulse.http.query("paths", &json!({"from": "-1h", "start": "look", "steps": 2})).await.1;
+    assert!(paths.to_string().contains("\"click\""), "{paths}");
+    assert!(pulse.stop().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -120,6 +120,7 @@ async fn a_link_opens_its_board_and_nothing_else() {
     assert_eq!(send(http, Method::POST, "/v1/boards/shop/shares", &json!({})).await.0, StatusCode::NOT_FOUND);
     // One that has ended is as one that never was.
     assert_eq!(send(http, Method::PUT, "/v1/boards/shop", &fewer).await.0, StatusCode::OK);
+    assert_eq!(look(http, &open).await.0, StatusCode::NOT_FOUND, "another board of the name of its own");
     let soon = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(1)).unwrap().to_string();
     let links = Links { http: http.clone() };
     let (short, _) = links.make(&json!({"expires_at": soon})).await;

@@ -70,6 +70,10 @@ pub(super) fn labels(notice: &Notice, line: Option<&NamedLine>) -> Value {
     let mut labels: serde_json::Map<String, Value> = notice.labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
     labels.insert("alertname".to_owned(), notice.name.clone().into());
     labels.insert("rule".to_owned(), notice.rule.clone().into());
+    // Two projects may have a rule of one name.
+    if !notice.project_name.is_empty() {
+        labels.insert("project".to_owned(), notice.project_name.clone().into());
+    }
     labels.insert("severity".to_owned(), notice.severity.as_str().into());
     if notice.kind.is_of_rule() {
         labels.insert("condition".to_owned(), notice.kind.as_str().into());
@@ -120,7 +124,7 @@ pub(super) fn body(notice: &Notice) -> Value {
         "truncatedAlerts": notice.unnamed,
         "status": status(notice.is_firing()),
         "receiver": "pulse",
-        "groupLabels": {"rule": notice.rule},
+        "groupLabels": {"rule": notice.rule, "project": notice.project_name},
         "commonLabels": labels(notice, None),
         "commonAnnotations": annotations(notice, None),
         "externalURL": notice.url,

@@ -167,7 +167,7 @@ fn ten_thousand_lines_are_one_notice() {
     let observed = Observed { lines: lines.collect(), ..Observed::default() };
     let mut state = RuleState::default();
     let judged = judge(&rule, &mut state, &observed, &occasion(&[0]));
-    let about = crate::alert::notice::About { project: 1, id: "many", rule: &rule, base: "" };
+    let about = crate::alert::notice::About { project: 1, project_name: "shop", id: "many", rule: &rule, base: "" };
     let notice = about.of_judged(&state, &judged, 0).unwrap();
     assert_eq!((notice.lines.len(), notice.unnamed, notice.firing), (100, 9_900, 10_000));
     assert!(serde_json::to_string(&notice).unwrap().len() < 100_000 && notice.body().len() < 10_000);

@@ -13,7 +13,7 @@ fn a_report_says_each_number_and_how_it_differs() {
     let chart = json!({"buckets": ["2026-03-16T00:00:00+01:00", "2026-03-23T00:00:00+01:00"], "series": [
         {"name": "orders", "values": [80, 100]}, {"name": "visits", "values": [0, 5]}, {"name": "errors", "values": [0, 0]},
     ]});
-    let notice = About { project: 7, id: "a", rule: &rule, base: "" }.report(&rule.observe(&chart), slot, 0);
+    let notice = About { project: 7, project_name: "shop", id: "a", rule: &rule, base: "" }.report(&rule.observe(&chart), slot, 0);
     let body = notice.body();
     for line in ["orders: 100 (+25.0 %, before 80)", "visits: 5 (new)", "errors: 0 (as before)"] {
         assert!(body.contains(line), "{body}");
@@ -24,7 +24,7 @@ fn a_report_says_each_number_and_how_it_differs() {
 #[test]
 fn the_id_is_that_of_what_it_is_about_and_of_nothing_else() {
     let rule = rule(json!({"runbook": "https://wiki.example/1", "annotations": {"summary": "look"}, "timezone": "Asia/Kathmandu"}));
-    let about = About { project: 7, id: "a", rule: &rule, base: "https://pulse.example/" };
+    let about = About { project: 7, project_name: "shop", id: "a", rule: &rule, base: "https://pulse.example/" };
     let (one, later) = (about.notice(Kind::Firing, 60_000, 1), about.notice(Kind::Firing, 60_000, 2));
     assert_eq!(one.id("hook"), later.id("hook"));
     let others = [about.notice(Kind::Resolved, 60_000, 1), about.notice(Kind::Firing, 120_000, 1)];

@@ -33,10 +33,18 @@ fn every_report_is_asked_about_the_slots_and_read_by_slot() {
 fn what_is_behind_a_number_is_asked_where_the_answer_does_not_say_it() {
     let ratio = json!({"min_count": 10, "question": {"series": [{"event": "a"}, {"event": "b"}], "formula": "A/B"}});
     let counted = rule(ratio).count_question(SPAN).unwrap();
-    assert_eq!((&counted["series"], counted.get("formula")), (&json!([{"event": "b"}]), None));
+    assert_eq!((&counted["series"], counted.get("formula")), (&json!([{"event": "b", "math": "total"}]), None));
     let average = json!({"min_count": 10, "question": {"series": [{"event": "a", "math": "avg", "property": "p"}]}});
     assert_eq!(rule(average).count_question(SPAN).unwrap()["series"], json!([{"event": "a", "math": "total"}]));
     assert_eq!(rule(json!({})).count_question(SPAN), None);
+    // What is behind the number that is watched, not behind another of the chart.
+    let series = json!([{"event": "a", "name": "one"}, {"event": "b", "math": "max", "property": "p"}]);
+    let second = json!({"min_count": 10, "line": "b", "question": {"series": series}});
+    assert_eq!(rule(second).count_question(SPAN).unwrap()["series"], json!([{"event": "b", "math": "total"}]));
+    for (formula, counted) in [("B/A", json!({"event": "a", "math": "total"})), ("A/B", json!({"event": "b", "math": "total"}))] {
+        let ratio = json!({"min_count": 10, "question": {"series": series, "formula": formula}});
+        assert_eq!(rule(ratio).count_question(SPAN).unwrap()["series"], json!([counted]), "{formula}");
+    }
 }
 
 #[test]
@@ -48,4 +56,24 @@ fn the_largest_lines_are_watched_and_the_rest_is_counted() {
     let observed = rule.observe(&json!({"buckets": ["2026-03-29T00:00:00Z"], "series": series}));
     assert_eq!(observed.lines.keys().collect::<Vec<_>>(), ["\"$none\"", "\"DE\""]);
     assert_eq!((observed.left_out, observed.absent), (1, Some(0.0)));
+}
+
+#[test]
+fn a_line_that_no_series_has_is_refused() {
+    let series = json!([{"event": "a", "name": "one"}, {"event": "b"}, {}]);
+    for (body, names) in [
+        (json!({"question": {"series": series}}), ["one", "b", "any event"].as_slice()),
+        (json!({"question": {"series": series, "formula": "A/B"}}), &["A/B"]),
+        (json!({"report": "sessions", "question": {}}), &["sessions"]),
+        (json!({"report": "sessions", "question": {"series": [{"math": "bounce_rate"}, {"name": "x"}]}}), &["bounce_rate", "x"]),
+        (json!({"report": "lifecycle", "question": {}}), &["new", "dormant"]),
+    ] {
+        let checked = |line: &str| {
+            let mut body = body.clone();
+            body["line"] = json!(line);
+            rule(body).check_question().map_err(|problem| problem.message)
+        };
+        assert!(checked("").is_ok() && names.iter().all(|name| checked(name).is_ok()), "{body}");
+        assert!(checked("nope").unwrap_err().starts_with("line: `nope` is none of the series: "), "{body}");
+    }
 }

@@ -278,7 +278,8 @@ impl Owner {
     }
 
     pub(super) fn about<'a>(&'a self, known: &'a KnownRule) -> About<'a> {
-        About { project: known.key.project, id: &known.key.id, rule: &known.rule, base: &self.parts.config.external_url }
+        let (project, project_name) = (known.key.project, known.project_name.as_str());
+        About { project, project_name, id: &known.key.id, rule: &known.rule, base: &self.parts.config.external_url }
     }
 
     /// The rows of a rule whose state has changed.
@@ -341,6 +342,10 @@ impl Owned {
         let from_ms = until_ms - millis(rule.body.revise_for);
         let Some(seen) = seen else { return Some(Span { from_ms, until_ms }) };
         let (first, end) = (DataVersions::quarter(from_ms), DataVersions::quarter(until_ms));
+        // What is revised for less than a quarter of an hour lies in the one that is going on.
+        if first >= end {
+            return None;
+        }
         let quarters = queries.arrived_since(ProjectId(self.known.key.project), first..=end.checked_sub(1)?, seen)?;
         let [from, until] = [*quarters.start(), *quarters.end() + 1].map(|quarter| i64::from(quarter) * QUARTER_MS);
         let from_ms = rule.interval.start_ms(from, &rule.zone)?;
@@ -354,7 +359,7 @@ impl Owned {
         let rule = &self.known.rule;
         let next = match self.state.cursor {
             Some(cursor) => rule.next_slot(cursor)?,
-            None => rule.closed_slot(now_ms - millis(rule.body.evaluation_delay))?,
+            None => rule.closed_slot(now_ms - rule.delay_ms())?,
         };
         rule.ripe_ms(next)
     }
@@ -363,7 +368,7 @@ impl Owned {
 /// The slots that can be judged with data up to `complete_ms`, in order.
 fn due_slots(owned: &Owned, complete_ms: i64) -> Vec<i64> {
     let rule = &owned.known.rule;
-    let newest = rule.closed_slot(complete_ms - millis(rule.body.evaluation_delay));
+    let newest = rule.closed_slot(complete_ms - rule.delay_ms());
     let mut slot = match owned.state.cursor {
         Some(cursor) => rule.next_slot(cursor),
         None => newest,

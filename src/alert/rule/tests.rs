@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use crate::alert::machine::tests::rule;
 
@@ -7,27 +9,25 @@ fn at(text: &str) -> i64 {
 
 #[test]
 fn slots_are_those_of_the_zone_also_where_clocks_are_moved() {
-    let hourly = rule(serde_json::json!({"interval": "hour", "timezone": "Asia/Kathmandu"}));
+    let hourly = rule(json!({"interval": "hour", "timezone": "Asia/Kathmandu"}));
     assert_eq!(hourly.closed_slot(at("2026-03-01T10:20:00Z")), Some(at("2026-03-01T09:15:00Z")), "+05:45");
-    let daily = rule(serde_json::json!({"interval": "day", "timezone": "Europe/Berlin"}));
+    let daily = rule(json!({"interval": "day", "timezone": "Europe/Berlin"}));
     let short = at("2026-03-28T23:00:00Z");
     assert_eq!(daily.next_slot(short).unwrap() - short, 23 * 3_600_000);
     let long = at("2026-10-24T22:00:00Z");
     assert_eq!(daily.next_slot(long).unwrap() - long, 25 * 3_600_000);
     // The same weekday is not 168 hours ago in the week of the change.
-    let weekly = rule(serde_json::json!({"interval": "hour", "timezone": "Europe/Berlin", "reduce": {"change": "week"}}));
+    let weekly = rule(json!({"interval": "hour", "timezone": "Europe/Berlin", "reduce": {"change": "week"}}));
     assert_eq!(weekly.look_back(at("2026-03-30T10:00:00Z")), Some(at("2026-03-23T11:00:00Z")));
 }
 
 #[test]
 fn hours_in_which_channels_may_be_told_go_over_midnight() {
-    let active = |active: serde_json::Value, when: &str| {
-        rule(serde_json::json!({"active": active, "timezone": "Europe/Berlin"})).is_active(at(when))
-    };
-    let office = serde_json::json!({"days": ["mon", "fri"], "from": "09:00", "to": "17:30"});
+    let active = |active: serde_json::Value, when: &str| rule(json!({"active": active, "timezone": "Europe/Berlin"})).is_active(at(when));
+    let office = json!({"days": ["mon", "fri"], "from": "09:00", "to": "17:30"});
     assert!(active(office.clone(), "2026-01-02T08:00:00Z") && !active(office.clone(), "2026-01-02T16:30:00Z"));
     assert!(!active(office, "2026-01-03T12:00:00Z"), "a Saturday");
-    let night = serde_json::json!({"days": ["fri"], "from": "22:00", "to": "06:00"});
+    let night = json!({"days": ["fri"], "from": "22:00", "to": "06:00"});
     assert!(active(night.clone(), "2026-01-03T04:59:00Z"), "the night of Friday");
     assert!(!active(night.clone(), "2026-01-02T04:59:00Z") && !active(night, "2026-01-03T05:00:00Z"));
 }
@@ -35,26 +35,34 @@ fn hours_in_which_channels_may_be_told_go_over_midnight() {
 #[test]
 fn a_number_is_right_again_behind_the_threshold_of_resolve() {
     let sides = |rule: &Rule, values: [f64; 3]| values.map(|value| rule.side(value));
-    assert_eq!(sides(&rule(serde_json::json!({})), [11.0, 10.0, 5.0]), [Side::Wrong, Side::Between, Side::Right]);
-    let below = rule(serde_json::json!({"condition": {"below": 1}, "resolve": 2}));
+    assert_eq!(sides(&rule(json!({})), [11.0, 10.0, 5.0]), [Side::Wrong, Side::Between, Side::Right]);
+    let below = rule(json!({"condition": {"below": 1}, "resolve": 2}));
     assert_eq!(sides(&below, [0.5, 1.0, 2.0]), [Side::Wrong, Side::Between, Side::Right]);
-    let outside = rule(serde_json::json!({"condition": {"outside": [-3, 3]}, "resolve": 1}));
+    let outside = rule(json!({"condition": {"outside": [-3, 3]}, "resolve": 1}));
     assert_eq!(sides(&outside, [-3.1, 2.5, 2.0]), [Side::Wrong, Side::Between, Side::Right]);
 }
 
 #[test]
 fn what_makes_no_sense_is_refused_by_field() {
     let refused = |more: serde_json::Value| {
-        let mut body = serde_json::to_value(&rule(serde_json::json!({})).body).unwrap();
+        let mut body = serde_json::to_value(&rule(json!({})).body).unwrap();
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value::<RuleBody>(body).unwrap().check().unwrap_err().field
     };
-    assert_eq!(refused(serde_json::json!({"condition": {"outside": [3, 1]}})), "condition");
-    assert_eq!(refused(serde_json::json!({"resolve": 11})), "resolve");
-    assert_eq!(refused(serde_json::json!({"reduce": "anomaly"})), "reduce");
-    assert_eq!(refused(serde_json::json!({"reduce": {"sum": 0}})), "reduce");
-    assert_eq!(refused(serde_json::json!({"labels": {"a b": "c"}})), "labels");
-    assert_eq!(refused(serde_json::json!({"max_groups": 0})), "max_groups");
-    assert_eq!(refused(serde_json::json!({"active": {"from": "9", "to": "10:00"}})), "active");
-    assert_eq!(refused(serde_json::json!({"evaluation_delay": "2days"})), "evaluation_delay");
+    assert_eq!(refused(json!({"condition": {"outside": [3, 1]}})), "condition");
+    assert_eq!(refused(json!({"resolve": 11})), "resolve");
+    assert_eq!(refused(json!({"reduce": "anomaly"})), "reduce");
+    assert_eq!(refused(json!({"reduce": {"sum": 0}})), "reduce");
+    assert_eq!(refused(json!({"labels": {"a b": "c"}})), "labels");
+    assert_eq!(refused(json!({"max_groups": 0})), "max_groups");
+    assert_eq!(refused(json!({"active": {"from": "9", "to": "10:00"}})), "active");
+    assert_eq!(refused(json!({"evaluation_delay": "2days"})), "evaluation_delay");
+}
+
+#[test]
+fn what_cannot_be_read_is_named_with_its_field() {
+    let read = |body: serde_json::Value| RuleBody::read(body.as_object().unwrap().clone()).map(drop).unwrap_err();
+    assert!(read(json!({"report": "trends", "condition": {"above": "x"}})).starts_with("condition"));
+    assert!(read(json!({"report": "trends", "severity": "x"})).starts_with("severity: unknown variant `x`"));
+    assert!(read(json!({"report": "trends", "for": -1})).starts_with("for: "));
 }

@@ -78,8 +78,13 @@ pub(super) fn identify(client: &Map<String, Json>) -> Option<Json> {
     let user = client.get("user_id").filter(|user| !user.is_null())?;
     let said = client.get("user_properties")?.as_object()?;
     let traits: Map<String, Json> = said.iter().filter_map(|(name, said)| Some((name.clone(), said.get("value")?.clone()))).collect();
-    let anonymous_id = client.get("client_id");
-    (!traits.is_empty()).then(|| json!({"type": "identify", "userId": user, "anonymousId": anonymous_id, "properties": traits}))
+    let of = |key: &str| client.get(key);
+    (!traits.is_empty()).then(|| {
+        json!({
+            "type": "identify", "userId": user, "anonymousId": of("client_id"), "timestamp": of("timestamp_micros"), "properties": traits,
+            "context": {"ip": of("ip_override"), "userAgent": of("user_agent")},
+        })
+    })
 }
 
 #[cfg(test)]
@@ -104,7 +109,12 @@ mod tests {
         let event = events.remove(0);
         assert_eq!((event.ids(), event.at_ms), (["page", "ada", "c"].map(str::to_owned), 1_789_999_990_000));
         assert_eq!((event.text(Field::PageUrl).as_str(), event.properties()), ("https://a.example/", vec!["total=2".to_owned()]));
-        assert_eq!(identify(&client).unwrap()["properties"], json!({"team": "blue"}));
+        let said = identify(&client).unwrap();
+        assert_eq!(
+            (&said["properties"], &said["timestamp"]),
+            (&json!({"team": "blue"}), &json!("1789999990000000")),
+            "not what is said later"
+        );
         let refused = decoded_as(
             SHOP,
             |_| {},
@@ -112,5 +122,14 @@ mod tests {
         );
         let verdicts = refused.unwrap().verdicts;
         assert_eq!((verdicts.accepted, verdicts.rejected.len(), verdicts.rejected[0].index), (1, 1, 1));
+    }
+
+    #[test]
+    fn what_is_said_of_all_events_is_no_larger_than_an_event_may_be() {
+        let body = |agent: usize| json!({"client_id": "c", "user_agent": "x".repeat(agent), "events": [{"name": "a"}]}).to_string();
+        let around = |agent: usize| envelope::around(body(agent).as_bytes(), &Envelope::of("events", nameless));
+        assert!(around(16_000).is_ok());
+        let refused = around(20_000).unwrap_err();
+        assert_eq!((refused.code(), refused.to_string().contains("`user_agent`")), ("invalid_body", true));
     }
 }

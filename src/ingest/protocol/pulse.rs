@@ -235,6 +235,8 @@ pub(super) fn field(group: &str, key: &str) -> Option<Field> {
         ("geo", "country") => Field::Country,
         ("geo", "region") => Field::Region,
         ("geo", "city") => Field::City,
+        ("geo", "network") => Field::Network,
+        ("", "bot") => Field::Bot,
         _ => return None,
     })
 }
@@ -272,6 +274,8 @@ pub(super) fn place(field: Field) -> Option<(&'static str, &'static str)> {
         Field::Country => ("geo", "country"),
         Field::Region => ("geo", "region"),
         Field::City => ("geo", "city"),
+        Field::Network => ("geo", "network"),
+        Field::Bot => ("", "bot"),
         _ => return None,
     })
 }

@@ -29,7 +29,7 @@ fn put(rows: &mut Rows, (number, text, properties): (u8, u8, u8)) {
         &event,
         &Fields::of(&event).unwrap(),
         Belonging { project: ProjectId(5), session: None, campaign: Campaign::NONE },
-        RowOrigin { day: 1, offset: 2 },
+        RowOrigin { day: 1, offset: 2, index: 3 },
     );
 }
 
@@ -83,7 +83,7 @@ fn unexpected(given: &[(Field, &str)], expected: &[(&str, &str)]) -> Vec<&'stati
         &event,
         &Fields::of(&event).unwrap(),
         Belonging { project: ProjectId(5), session: None, campaign: Campaign::NONE },
-        RowOrigin { day: 1, offset: 2 },
+        RowOrigin { day: 1, offset: 2, index: 3 },
     );
     let text = |name: &str| expected.iter().find(|(column, _)| *column == name).map_or("", |(_, text)| text);
     let texts = TEXTS.iter().zip(&rows.texts).filter(|(column, values)| {

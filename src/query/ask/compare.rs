@@ -41,8 +41,8 @@ impl Compared {
             Value::String(word) if word == "previous" => Ok(Self { with: With::Previous, range: range.previous()? }),
             Value::String(word) if word == "year" => Ok(Self { with: With::Year, range: range.year_before()? }),
             Value::Object(_) => {
-                let other = Fields::open(value, &["from", "to"])?;
-                Ok(Self { with: With::Range, range: Range::parse_in(other, now_ms, range.zone.clone())? })
+                let other = Fields::open(value, &["from", "to"]).and_then(|other| Range::parse_in(other, now_ms, range.zone.clone()));
+                Ok(Self { with: With::Range, range: other.map_err(|problem| problem.within("compare"))? })
             }
             _ => Err(QueryError::invalid("invalid_compare", "`compare` is \"previous\", \"year\" or {\"from\",\"to\"}")),
         }

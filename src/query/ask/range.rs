@@ -94,7 +94,8 @@ impl Range {
     }
 
     fn read(from: &str, until: Option<&str>, now_ms: i64, zone: TimeZone) -> Result<Self, QueryError> {
-        let bounds = [instant::read(from, now_ms, &zone)?, instant::read(until.unwrap_or("now"), now_ms, &zone)?];
+        let bound = |key, text| instant::read(text, now_ms, &zone).map_err(|problem| problem.within(key));
+        let bounds = [bound("from", from)?, bound("to", until.unwrap_or("now"))?];
         Self::between(bounds, now_ms, zone)
     }
 
@@ -106,7 +107,7 @@ impl Range {
     /// As [`Range::parse_open`], read in `zone`.
     pub(crate) fn parse_open_in(fields: Fields<'_>, now_ms: i64, zone: TimeZone) -> Result<Self, QueryError> {
         let bound = |key: &str, open_ms: i64| match fields.text(key, "invalid_range")? {
-            Some(text) => instant::read(text, now_ms, &zone),
+            Some(text) => instant::read(text, now_ms, &zone).map_err(|problem| problem.within(key)),
             None => Ok(Instant { at_ms: open_ms, follows_now: false }),
         };
         let bounds = [bound("from", 0)?, bound("to", LATEST_MS)?];

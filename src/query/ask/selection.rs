@@ -94,7 +94,7 @@ impl Scope {
 
     /// The sessions of all events, with their key and the columns that `wanted` names.
     pub(super) fn sessions(self, wanted: &Expr) -> Expr {
-        Selection::of(self).joined(session_columns::select(wanted, PERSON), [self.revisions()]).then(session_columns::GROUPED)
+        Selection::of(self).joined(session_columns::select(wanted, self.project, PERSON), [self.revisions()]).then(session_columns::GROUPED)
     }
 
     /// Joins the traits that `wanted` names to rows of people, of whom `person` is the person; none if it names none.

@@ -13,8 +13,11 @@ use serde_json::Value;
 
 use super::expr::Expr;
 use super::fields::shortened;
+use super::people_names::{OWN_ID, names_of_persons};
+use crate::event::ids::ProjectId;
 use crate::query::error::{QueryError, nearest};
 use crate::store::revisions::{SESSION, SESSION_NAME};
+use crate::store::schema::IN_ORDER_OF_VISITOR;
 
 /// Types of events that are views of a page: of Segment's `page` call, of what analytics libraries call them, and of names in use.
 const PAGE_TYPES: [&str; 8] = ["page", "page_view", "pageview", "$pageview", "page_viewed", "Page Viewed", "Viewed Page", "Page View"];
@@ -61,8 +64,9 @@ pub(crate) enum Shape {
 enum Made {
     /// Its first event's value.
     First(&'static str),
-    /// The person of its first event.
+    /// The person of its first event, and what that one is called.
     FirstPerson,
+    NameOfPerson,
     /// The value of its first view of a page, or of its last.
     FirstPage(&'static str),
     LastPage(&'static str),
@@ -100,7 +104,7 @@ const fn first(names: &'static [&'static str; 1], sql: &'static str) -> Column {
 const COLUMNS: [Column; 23] = [
     column(&["id"], "of_session_id", Shape::Text, Made::Any(SESSION_NAME)),
     column(&["visitor"], "of_session_visitor", Shape::Text, Made::First("if(anonymous_id != '', anonymous_id, user_id)")),
-    column(&["person"], "of_session_person", Shape::Text, Made::By("if(max(user_id) != '', max(user_id), max(anonymous_id))")),
+    column(&["person"], "of_session_person", Shape::Text, Made::NameOfPerson),
     column(&[], PERSON_KEY, Shape::Number, Made::FirstPerson),
     column(&["start"], START, Shape::Time, Made::By("toUnixTimestamp64Milli(min(timestamp))")),
     column(&["end"], END, Shape::Time, Made::By("toUnixTimestamp64Milli(max(timestamp))")),
@@ -123,16 +127,20 @@ const COLUMNS: [Column; 23] = [
     first(&["os"], "of_session_os"),
 ];
 
-/// The order of events: by time, then by place in the log.
-pub(crate) const ORDER: &str = "(timestamp, log_offset, event_id)";
 const DURATION_OF: &str = "toUnixTimestamp64Milli(max(timestamp)) - toUnixTimestamp64Milli(min(timestamp))";
 impl Column {
     /// Its value, of the events of one session.
-    fn value(self, person: &'static str) -> Expr {
-        let of = |function, value, more: Expr| Expr::call(function, [Expr::from(value), Expr::from(ORDER).then(more)]);
+    fn value(self, project: ProjectId, person: &'static str) -> Expr {
+        let of = |function, value, more: Expr| Expr::call(function, [Expr::from(value), Expr::from(IN_ORDER_OF_VISITOR).then(more)]);
         match self.made {
             Made::First(value) => of("argMin", value, Expr::default()),
             Made::FirstPerson => of("argMin", person, Expr::default()),
+            Made::NameOfPerson => {
+                let names = Expr::from("SELECT groupArray((key, name)) FROM ").then(names_of_persons(project).enclosed()).enclosed();
+                let keys = Expr::call("tupleElement", [names.then(" AS person_names"), "1".into()]);
+                let own = of("argMin", OWN_ID, Expr::default());
+                Expr::call("transform", [of("argMin", person, Expr::default()), keys, "tupleElement(person_names, 2)".into(), own])
+            }
             Made::FirstPage(value) => of("argMinIf", value, Expr::from(", ").then(is_page())),
             Made::LastPage(value) => of("argMaxIf", value, Expr::from(", ").then(is_page())),
             Made::Any(value) => Expr::call("any", [value.into()]),
@@ -148,10 +156,10 @@ impl Column {
 }
 
 /// `SELECT` of a session's key and of the columns that `wanted` names, of events of which `person` is the person.
-pub(super) fn select(wanted: &Expr, person: &'static str) -> Expr {
+pub(super) fn select(wanted: &Expr, project: ProjectId, person: &'static str) -> Expr {
     let start = Expr::from("SELECT ").then(SESSION).then(" AS ").then(KEY);
     let wanted = COLUMNS.iter().filter(|column| wanted.mentions(column.sql));
-    wanted.fold(start, |columns, column| columns.then(", ").then(column.value(person)).then(" AS ").then(column.sql))
+    wanted.fold(start, |columns, column| columns.then(", ").then(column.value(project, person)).then(" AS ").then(column.sql))
 }
 
 /// What follows on the events of [`select`].
@@ -216,7 +224,7 @@ mod tests {
 
     #[test]
     fn only_what_is_wanted_is_read() {
-        let wanted = select(&Expr::from("of_session_pages > 1 AND of_session_os = ''"), "person_id");
+        let wanted = select(&Expr::from("of_session_pages > 1 AND of_session_os = ''"), ProjectId(7), "person_id");
         assert!(wanted.mentions("countIf") && wanted.mentions("of_session_os"));
         assert!(!wanted.mentions("page_path") && !wanted.mentions("of_session_channel"));
     }

@@ -11,11 +11,10 @@
 use super::expr::Expr;
 use super::field::{Field, TRAITS, TRAITS_OF};
 use crate::event::ids::ProjectId;
+use crate::store::schema::IN_ORDER;
 
 /// The person whose traits they are.
 const KEY: &str = "of_person_key";
-/// The order of what was said: by time, then by place in the log.
-const PLACE: &str = "(timestamp, log_epoch, log_partition, log_offset, event_id)";
 
 /// Joins the traits that `wanted` names to rows of people; none if it names none. `person` is who a row belongs to, `of_event` who an
 /// event does.
@@ -28,7 +27,7 @@ pub(super) fn join(wanted: &Expr, project: ProjectId, [person, of_event]: [&'sta
     let last = |name: &&str| {
         let said = Field::Property((*name).to_owned());
         let value = Expr::list(", ", [said.key(), said.number()]).grouped();
-        [Expr::text(*name), Expr::call("argMaxIf", [value, PLACE.into(), is_said(name)])]
+        [Expr::text(*name), Expr::call("argMaxIf", [value, IN_ORDER.into(), is_said(name)])]
     };
     let traits = Expr::call("map", names.iter().flat_map(last)).then(" AS ").then(TRAITS);
     let events = Expr::from(" FROM events WHERE project_id = ").then(Expr::uint(project.0)).then(" AND type = 'identify' AND ");

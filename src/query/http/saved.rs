@@ -16,6 +16,7 @@ use crate::query::boards::{self, BOARD, MAX_BOARD};
 use crate::query::cohorts::MOST_BYTES;
 use crate::query::notes::{self, AskedNotes, MAX_NOTE, NOTE, Note};
 use crate::query::saved::{Expected, Write};
+use crate::query::shares::SharedBoard;
 use crate::store::tables::saved::NameRange;
 
 impl QueryApi {
@@ -53,11 +54,20 @@ impl QueryApi {
             return Ok(versioned(board.version, &boards::shown(&board)?));
         }
         let (expected, body) = self.write(call, MAX_BOARD).await?;
+        let (shares, shared) = (&self.queries.0.shares, SharedBoard { project, id });
         let body = match body {
             Some(body) => Some(self.queries.check_board(project, &body, clock::now_ms()).await?),
             None => None,
         };
+        match (&body, saved.get(&BOARD, project, id).await) {
+            // Also what a deletion that was cut off has left.
+            (Some(_), Err(problem)) if problem.code == BOARD.unknown => shares.revoke_all(shared).await?,
+            _ => {}
+        }
         let version = saved.put(&BOARD, project, Write { name: id, body: body.as_deref(), expected }).await?;
+        if body.is_none() {
+            shares.revoke_all(shared).await?;
+        }
         Ok(versioned(version, &json!({"id": id, "version": version})))
     }
 

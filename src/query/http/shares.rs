@@ -41,8 +41,7 @@ impl QueryApi {
 
     /// The board that a link opens.
     pub(super) async fn shared(&self, token: &str) -> Result<Response<Body>, ApiError> {
-        let share = self.queries.0.shares.open(token, clock::now_ms()).await?;
-        let _turn = self.queries.0.shares.turn().await?;
+        let share = self.opened(token).await?;
         let board = self.board_of(&share).await?;
         let shown = share.shown(&board, self.queries.timezone(share.project()));
         Ok(uncached(json_response(StatusCode::OK, shown.to_string().into_bytes())))
@@ -50,7 +49,7 @@ impl QueryApi {
 
     /// The answer of a tile, and who is behind one of its bars.
     pub(super) async fn shared_tile(&self, call: Call, params: &Params) -> Result<Response<Body>, ApiError> {
-        let share = self.queries.0.shares.open(params.first(), clock::now_ms()).await?;
+        let share = self.opened(params.first()).await?;
         let query = call.request.uri().query().unwrap_or_default().to_owned();
         let bar = match *call.request.method() {
             Method::POST if !share.people => {
@@ -60,7 +59,7 @@ impl QueryApi {
             _ => None,
         };
         // Not before all of the request is here: it may be slow.
-        let _turn = self.queries.0.shares.turn().await?;
+        let _turn = self.queries.0.shares.turn(params.first()).await?;
         let board = self.board_of(&share).await?;
         let tile = tile(&board, params.second())?;
         let question = share.question(tile, &query)?;
@@ -72,6 +71,12 @@ impl QueryApi {
         let request = Request { report, body: request.as_bytes(), now_ms: clock::now_ms() };
         let TaggedAnswer { json, .. } = self.queries.tagged_answer(share.project(), request).await?;
         Ok(uncached(json_response(StatusCode::OK, json)))
+    }
+
+    /// What a link opens: nothing once its project has no keys, which nobody can revoke it with.
+    async fn opened(&self, token: &str) -> Result<Share, QueryError> {
+        let share = self.queries.0.shares.open(token, clock::now_ms()).await?;
+        if self.keys.opens_project(share.project()) { Ok(share) } else { Err(Share::unknown()) }
     }
 
     /// The board of a link as it is now.

@@ -55,18 +55,20 @@ impl Second {
 
     /// Counts an event; what it is as JSON and its type if it is one of those that are shown.
     pub(super) fn event(&mut self, header: &EventHeader, fields: &Fields<'_>) -> Option<(Arc<str>, String)> {
-        self.events += 1;
-        let bot = fields.text(Field::Bot);
-        if bot.is_empty() {
+        let is_late = header.received_ms - header.at_ms > LATE_MS;
+        self.late += u64::from(is_late);
+        let event_type = fields.text(Field::Type);
+        // As in every report, bots are beside what is counted.
+        let (event_type, of_type) = if fields.text(Field::Bot).is_empty() {
+            self.events += 1;
             if self.persons.len() < MOST_PERSONS {
                 self.persons.insert(header.person.0);
             }
+            self.count_type(event_type)
         } else {
             self.bots += 1;
-        }
-        let is_late = header.received_ms - header.at_ms > LATE_MS;
-        self.late += u64::from(is_late);
-        let (event_type, of_type) = self.count_type(fields.text(Field::Type));
+            (event_type.into(), self.bots)
+        };
         if of_type > SHOWN_OF_TYPE || self.shown >= SHOWN {
             return None;
         }
@@ -197,8 +199,8 @@ mod tests {
         let counts = vec![(Count::Rejected(Defect::InvalidJson), 2), (Count::Dead(DeadReason::RecordFailed), 3), (Count::Received, 9)];
         second.ended(&Tally { project: ProjectId(1), minute: 0, counts });
         let counters: Value = serde_json::from_str(&second.end(0)).unwrap();
-        let expected = json!({"at": "1970-01-01T00:00:00.000Z", "events": 10, "persons": 3, "other_types": 0, "bots": 1, "late": 1, "rejected": 2,
-            "dead": 3, "by_type": [{"type": "view", "events": 8}, {"type": "buy", "events": 2}]});
+        let expected = json!({"at": "1970-01-01T00:00:00.000Z", "events": 9, "persons": 3, "other_types": 0, "bots": 1, "late": 1, "rejected": 2,
+            "dead": 3, "by_type": [{"type": "view", "events": 8}, {"type": "buy", "events": 1}]});
         assert_eq!(counters, expected);
         let next: Value = serde_json::from_str(&second.end(0)).unwrap();
         assert_eq!((&next["events"], &next["persons"], &next["by_type"]), (&json!(0), &json!(0), &json!([])));

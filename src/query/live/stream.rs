@@ -63,8 +63,13 @@ impl Wanted {
     }
 }
 
-/// What the reader is sent: those that it has not seen, then what comes. Ends when the instance stops.
-pub(in crate::query) fn messages(watch: Watch, wanted: Wanted) -> impl Stream<Item = Bytes> + Send + 'static {
+/// What the reader is sent: those that it has not seen, then what comes. Ends when the instance stops, and with the first counters for
+/// which `is_admitted` says no.
+pub(in crate::query) fn messages(
+    watch: Watch,
+    wanted: Wanted,
+    is_admitted: impl Fn() -> bool + Send + 'static,
+) -> impl Stream<Item = Bytes> + Send + 'static {
     let Watch { is_resumed, missed, kept, receiver } = watch;
     let mut first = VecDeque::from([FIRST]);
     if missed > 0 {
@@ -75,15 +80,17 @@ pub(in crate::query) fn messages(watch: Watch, wanted: Wanted) -> impl Stream<It
     if !is_resumed {
         first.push_back(Bytes::from_static(b": watching\n\n"));
     }
-    stream::unfold((first, receiver, wanted), async |(mut first, mut receiver, wanted)| {
+    stream::unfold((first, receiver, wanted, is_admitted), async |(mut first, mut receiver, wanted, is_admitted)| {
         if let Some(text) = first.pop_front() {
-            return Some((text, (first, receiver, wanted)));
+            return Some((text, (first, receiver, wanted, is_admitted)));
         }
         loop {
             match receiver.recv().await {
-                Ok(message) if wanted.takes(&message) => return Some((message.text, (first, receiver, wanted))),
+                // Counters come each second, so a key that opens nothing any more is noticed then.
+                Ok(message) if message.event_type.is_none() && !is_admitted() => return None,
+                Ok(message) if wanted.takes(&message) => return Some((message.text, (first, receiver, wanted, is_admitted))),
                 Ok(_) => {}
-                Err(RecvError::Lagged(missed)) => return Some((told_of(missed), (first, receiver, wanted))),
+                Err(RecvError::Lagged(missed)) => return Some((told_of(missed), (first, receiver, wanted, is_admitted))),
                 Err(RecvError::Closed) => return None,
             }
         }
@@ -121,7 +128,7 @@ mod tests {
     }
 
     fn stream(live: &Live, parameters: &str, last_id: Option<&str>) -> impl Stream<Item = Bytes> + Unpin {
-        Box::pin(messages(live.watch(PROJECT, last_id).unwrap(), Wanted::parse(parameters).unwrap()))
+        Box::pin(messages(live.watch(PROJECT, last_id).unwrap(), Wanted::parse(parameters).unwrap(), || true))
     }
 
     #[test]
@@ -141,6 +148,20 @@ mod tests {
         for of_others in ["", "1-5", "x", "x-y"] {
             assert_eq!(sent(&mut stream(&live, "", Some(of_others))).len(), 2, "{of_others}");
         }
+    }
+
+    #[test]
+    fn a_stream_ends_with_its_key() {
+        let live = Live::new();
+        let is_valid = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let known = std::sync::Arc::clone(&is_valid);
+        let is_admitted = move || known.load(std::sync::atomic::Ordering::Relaxed);
+        let mut stream = Box::pin(messages(live.watch(PROJECT, None).unwrap(), Wanted::parse("").unwrap(), is_admitted));
+        say(&live, None, 1);
+        assert_eq!(sent(&mut stream).len(), 3);
+        is_valid.store(false, std::sync::atomic::Ordering::Relaxed);
+        say(&live, None, 2);
+        assert!(matches!(stream.next().now_or_never(), Some(None)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Promises: a ruling that was answered holds: for the next question here, and elsewhere within a second. An undone tie stays undone, whatever
 //! events come, until it is merged again; nothing is written of ties that are already as asked. Lists are bounded: of a person with
-//! more than [`MOST_IDS`] ids or [`MOST_TIES`] ties, that many are looked at.
+//! more than [`MOST_IDS`] ids or [`MOST_TIES`] ties, that many are shown; all of their events are counted.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ use crate::query::ask::selection::PERSON;
 use crate::query::ask::{Expr, Fields, Range, Select, Selection};
 use crate::query::error::QueryError;
 use crate::query::reader::{StatementRunner, number, to_json};
+use crate::store::schema::IN_ORDER;
 use crate::store::tables::identities::{self, Pair, Ruling, Tie, TieKind};
 
 /// Ids of one person that are looked at.
@@ -32,22 +33,34 @@ const MAX_ID: usize = 200;
 #[derive(Clone, Debug)]
 pub(crate) struct Somebody {
     person: PersonKey,
+    /// At most [`MOST_IDS`] of them, the one asked for among them.
     ids: Vec<PersonKey>,
+    total: usize,
 }
 
 impl Somebody {
     /// The one called `id`; of a device that several use, the one who used it last.
     pub(crate) fn of(id: &str, runner: &StatementRunner<'_>) -> Self {
-        let person = runner.people().person(PersonKey::of(runner.project(), id), runner.now_ms());
+        let asked = PersonKey::of(runner.project(), id);
+        let person = runner.people().person(asked, runner.now_ms());
         let mut ids = runner.people().ids(person);
+        let total = ids.len();
+        if let Some(at) = ids.iter().skip(MOST_IDS).position(|id| *id == asked) {
+            ids.swap(0, MOST_IDS + at);
+        }
         ids.truncate(MOST_IDS);
-        Self { person, ids }
+        Self { person, ids, total }
     }
 
     /// The condition that an event is theirs.
     pub(crate) fn condition(&self) -> Expr {
+        let is_theirs = Expr::from(PERSON).infix(" = ", Expr::uint(self.person.0));
+        if self.ids.len() < self.total {
+            return is_theirs;
+        }
+        // Looked at first, for it is cheaper than who everybody is.
         let ids = Expr::from("person_id IN ").then(Expr::uints(self.ids.iter().map(|id| id.0)));
-        Expr::all([ids, Expr::from(PERSON).infix(" = ", Expr::uint(self.person.0))])
+        Expr::all([ids, is_theirs])
     }
 }
 
@@ -78,7 +91,7 @@ impl People {
         }
         let at = |at_ms| if count > 0 { Value::from(show_ms(at_ms)) } else { Value::Null };
         to_json(&json!({
-            "person": format!("{:016x}", somebody.person.0), "ids": names(id, &somebody, &ties), "traits": shown,
+            "person": format!("{:016x}", somebody.person.0), "ids": names(id, &somebody, &ties), "ids_total": somebody.total, "traits": shown,
             "ties": ties.iter().map(shown_tie).collect::<Vec<_>>(), "events": count, "first_seen": at(first), "last_seen": at(last),
         }))
     }
@@ -101,7 +114,12 @@ impl People {
             return Err(invalid(format!("both ids are `{}`", shortened(user))));
         }
         let pair = Pair { kind, from: PersonKey::of(project, from), to: PersonKey::of(project, user) };
-        let known = self.ties(project, &[pair.from]).await?.into_iter().find(|tie| tie.pair == pair);
+        let ties = self.ties(project, &[pair.from]).await?;
+        let names_user = |tie: &&Tie| tie.pair.to == pair.from || tie.pair.kind == TieKind::Alias && tie.pair.from == pair.from;
+        if kind == TieKind::Device && ties.iter().filter(names_user).any(|tie| !tie.ruling.is_undone()) {
+            return Err(invalid(format!("`anonymousId` `{}` is a user: it is tied to another as `previousId`", shortened(from))));
+        }
+        let known = ties.into_iter().find(|tie| tie.pair == pair);
         if known.as_ref().is_some_and(|tie| !tie.ruling.is_undone()) {
             return changed(&[]);
         }
@@ -216,7 +234,7 @@ fn traits(events: Selection) -> Expr {
         .then(Kind::Json.tag("v".into()))
         .then("), mapKeys(others), mapValues(others)))");
     let listed = Select::default()
-        .named("(timestamp, log_epoch, log_partition, log_offset, event_id)", " AS place")
+        .named(IN_ORDER, " AS place")
         .named(Expr::call("arrayJoin", [traits]), " AS trait")
         .from(events.event(Some("identify")));
     let last = Expr::from("SELECT trait.1, argMax(trait.2, place) FROM (").then(listed).then(") GROUP BY trait.1 ORDER BY trait.1 LIMIT ");

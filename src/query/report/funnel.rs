@@ -306,7 +306,7 @@ impl Funnel {
             columns = columns.column(lines::plain(PERSON.into(), "UInt64"));
         }
         if of_columns.place {
-            columns = columns.column("log_offset").column("event_id");
+            columns = columns.column("log_offset * 65536 + log_index").column("event_id");
         }
         let events = self.events(scope);
         let events = if self.order == Order::Strict { events } else { events.and("bits != 0") };
@@ -391,7 +391,12 @@ impl Funnel {
 
 /// Reads `window`.
 fn window_ms(fields: Fields<'_>) -> Result<i64, QueryError> {
-    let Some(text) = fields.text("window", "invalid_window")? else { return Ok(WINDOW_MS) };
+    window_of(fields.text("window", "invalid_window")?)
+}
+
+/// The window that is written as `text`, or the one of a funnel that names none, milliseconds.
+pub(crate) fn window_of(text: Option<&str>) -> Result<i64, QueryError> {
+    let Some(text) = text else { return Ok(WINDOW_MS) };
     let unit_ms = |unit: &str| match unit {
         "s" => Some(1_000),
         "m" => Some(60_000),

@@ -173,8 +173,11 @@ impl Lifecycle {
         std::iter::once(&self.own).chain(&self.compared)
     }
 
+    /// By the persons of the range and of the period before it: those who have left since are in the chart, too.
     async fn tops(&self, runner: &mut StatementRunner<'_>) -> Result<Tops, QueryError> {
-        let events = self.events.select(runner.scope(&self.own.range));
+        let Span { range, periods, .. } = &self.own;
+        let from_ms = periods.starts().first().map_or(range.from_ms, |start| range.from_ms.min(*start));
+        let events = self.events.select(runner.scope(&range.beginning_at(from_ms)));
         self.breakdown.tops_by_people(runner, events).await
     }
 

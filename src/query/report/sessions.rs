@@ -30,7 +30,7 @@ use crate::query::reader::{StatementRunner, to_json};
 /// Most numbers of one answer.
 const MAX_CELLS: u64 = 1_000_000;
 
-const KEYS: [&str; 9] = ["from", "to", "timezone", "filters", "interval", "series", "breakdown", "limit", "compare"];
+const KEYS: [&str; 10] = ["from", "to", "timezone", "filters", "interval", "series", "breakdown", "limit", "compare", "list"];
 
 /// A checked request.
 #[derive(Clone, Debug)]

@@ -234,15 +234,15 @@ impl Trends {
         Ok(tops)
     }
 
-    /// The largest values of `series`, by what it counts in the range as a whole.
+    /// The largest values of `series`, by what it counts in the range as a whole; of trailing days, by the persons of all its windows: one
+    /// that is quiet at the end is no smaller for it.
     fn ranking(&self, runner: &StatementRunner<'_>, series: &Series, by: &Dimensions) -> Result<Expr, QueryError> {
         if series.counts_first_times() {
             let events = self.events(runner.scope(&self.looked_at(&self.range, series)?), series);
             let first = FirstTimes { events, value: by.key(), from_ms: self.range.from_ms };
             return Ok(first.ranking(by).then(self.breakdown.largest()));
         }
-        let scope = runner.scope(&self.counted_in(&self.range, &self.range, series)?);
-        let events = self.events(scope, series).and(Breakdown::is_ranked(by));
+        let events = self.events(runner.scope(&self.looked_at(&self.range, series)?), series).and(Breakdown::is_ranked(by));
         Ok(Breakdown::ranking(by, series.aggregate()).from(events).then(self.breakdown.largest()))
     }
 

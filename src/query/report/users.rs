@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{Actors, Ask, Bar, People, REPORTS, Report};
 use crate::query::ask::fields::shortened;
 use crate::query::ask::page::{Cursor, Page};
+use crate::query::ask::people_names::{USER_ID, names_of_persons};
 use crate::query::ask::range::show_ms;
 use crate::query::ask::selection::PERSON;
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Select, Selection};
@@ -113,7 +114,7 @@ impl Users {
         };
         let columns = Select::default()
             .column(PERSON)
-            .column("max(user_id)")
+            .column(Expr::call("max", [USER_ID.into()]))
             .column("max(anonymous_id)")
             .column("toUnixTimestamp64Milli(min(timestamp))")
             .column("toUnixTimestamp64Milli(max(timestamp))")
@@ -136,9 +137,7 @@ async fn names(runner: &mut StatementRunner<'_>, people: &[Row]) -> Result<HashM
     if nameless.is_empty() {
         return Ok(HashMap::new());
     }
-    let ids = "SELECT arrayJoin([(from_key, from_id), (to_key, to_id)]) AS id FROM identities WHERE project_id = ";
-    let statement = Expr::from("SELECT id.1, max(id.2) FROM (").then(ids).then(Expr::uint(runner.project().0));
-    let statement = statement.then(") WHERE id.1 IN ").then(Expr::uints(nameless)).then(" GROUP BY id.1");
+    let statement = names_of_persons(runner.project()).then(" HAVING key IN ").then(Expr::uints(nameless));
     let rows = runner.rows(statement.into()).await?;
     Ok(rows.iter().map(|row| (row.cell(0).uint(), row.cell(1).text().to_owned())).collect())
 }

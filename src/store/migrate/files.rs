@@ -20,6 +20,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0005_identities.sql", text: include_str!("../../../migrations/0005_identities.sql") },
     Migration { name: "0006_saved.sql", text: include_str!("../../../migrations/0006_saved.sql") },
     Migration { name: "0007_alert_states.sql", text: include_str!("../../../migrations/0007_alert_states.sql") },
+    Migration { name: "0008_log_index.sql", text: include_str!("../../../migrations/0008_log_index.sql") },
 ];
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS ${database}.";

@@ -18,7 +18,9 @@ pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> 
     let mut request = lines::request(case, &case.options.events[0]);
     request["interval"] = json!(case.options.period);
     let events = case.options.events[0].of(case);
-    let lines = lines::lines(case, &events);
+    let first = edges(case.range, case.options.period, case.zone)[0];
+    let whole = Range { from: edges(Range { from: first - HALF_HOUR_MS, until: first }, case.options.period, case.zone)[0], ..case.range };
+    let lines = lines::lines_in(whole, case, &events);
     let chart = asker.ask("lifecycle", &request);
     let others = compared(case.range, &case.compare, case.zone);
     for (chart, range, is_compared) in [(&chart, case.range, false), (&chart["compare"], others, true)] {

@@ -96,13 +96,18 @@ impl Line {
     }
 }
 
-/// The lines by how many persons have their value in events of `range`, largest first, then `$other` and `$none`.
+/// The lines by how many persons have their value in events of the case's range, largest first, then `$other` and `$none`.
 pub(crate) fn lines(case: &Case, events: &[&Event]) -> Vec<Line> {
+    lines_in(case.range, case, events)
+}
+
+/// The same by events of `range`.
+pub(crate) fn lines_in(range: Range, case: &Case, events: &[&Event]) -> Vec<Line> {
     let (breakdown, none) = (case.breakdown, case.breakdown.none());
     if breakdown.fields.is_empty() {
         return vec![Line { shown: Value::Null, kind: Value::Null, is_own: true, keys: Keys::All }];
     }
-    let tops = top(events, case.range, ("unique_users", breakdown), case.limit);
+    let tops = top(events, range, ("unique_users", breakdown), case.limit);
     let own = |key: &Key| {
         let (shown, kind) = shown(key, breakdown);
         Line { shown, kind, is_own: true, keys: Keys::Only(key.clone()) }

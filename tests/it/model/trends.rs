@@ -106,8 +106,7 @@ fn expected(case: &Case, range: Range) -> Vec<Line> {
         .map(|index| {
             let leader = if case.formula { 0 } else { index };
             let math = case.maths[leader];
-            let whole = trailing_days(math).map_or(case.range.from, |days| days_before(case.range.until, days, case.zone));
-            let whole = Range { from: whole, until: case.range.until };
+            let whole = Chart { case, range: case.range, edges: &self::edges(case.range, case.interval, case.zone) }.looked_at(math);
             top(&counted_events(case, leader, math), whole, (math, case.breakdown), case.limit)
         })
         .collect();

@@ -179,11 +179,14 @@ impl Test {
             "in" => Ok(Self::OneOf { values: list(given()?)?, negated: false }),
             "not_in" => Ok(Self::OneOf { values: list(given()?)?, negated: true }),
             "contains" => Ok(Self::Contains(text()?)),
-            "regex" => Ok(Self::Regex(text()?)),
+            "regex" => Ok(Self::Regex(expression(text()?)?)),
             "gt" => compares(Comparison::Greater),
             "gte" => compares(Comparison::GreaterOrEqual),
             "lt" => compares(Comparison::Less),
             "lte" => compares(Comparison::LessOrEqual),
+            "exists" | "not_exists" if value.is_some_and(|value| !matches!(value, Value::Null | Value::Bool(true))) => {
+                Err(QueryError::invalid("invalid_value", format!("`{op}` has no `value`; its contrary is `exists` or `not_exists`")))
+            }
             "exists" => Ok(Self::Exists { negated: false }),
             "not_exists" => Ok(Self::Exists { negated: true }),
             other => {
@@ -191,6 +194,19 @@ impl Test {
                 Err(QueryError::invalid("invalid_operator", format!("unknown operator `{}`, did you mean `{hint}`?", shortened(other))))
             }
         }
+    }
+}
+
+/// A regular expression that can be one. The server's syntax is RE2's, which knows `\\Q` and `\\C` beside what is checked here.
+fn expression(pattern: String) -> Result<String, QueryError> {
+    let is_known = !pattern.contains("\\Q") && !pattern.contains("\\C");
+    match regex::RegexBuilder::new(&pattern).size_limit(1 << 20).build() {
+        Err(regex::Error::Syntax(problem)) if is_known => {
+            let problem = problem.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            let message = format!("the regular expression `{}` cannot be compiled: {problem}", shortened(&pattern));
+            Err(QueryError::invalid("invalid_value", message))
+        }
+        _ => Ok(pattern),
     }
 }
 

@@ -3,9 +3,9 @@
 use super::shown::{ENDED, Nodes};
 use super::{Anchor, Paths};
 use crate::query::ask::selection::PERSON;
-use crate::query::ask::session_columns::ORDER;
 use crate::query::ask::{Expr, Scope, Select, Selection};
 use crate::store::revisions::SESSION;
+use crate::store::schema::IN_ORDER_OF_VISITOR;
 
 /// The names of a step's number of a node, one a step.
 const STEPS: [&str; 10] = ["step_1", "step_2", "step_3", "step_4", "step_5", "step_6", "step_7", "step_8", "step_9", "step_10"];
@@ -16,12 +16,12 @@ impl Paths {
         let events = Selection::of(scope.around());
         let (from_ms, until_ms) = scope.bounds_ms();
         let is_looked_at = scope.passes(&self.filters);
-        let entry = Expr::from("(").then(ORDER).then(", ").then(self.node.key()).then(")");
+        let entry = Expr::from("(").then(IN_ORDER_OF_VISITOR).then(", ").then(self.node.key()).then(")");
         let in_order = Expr::call("arraySort", ["event -> event.1".into(), Expr::call("groupArrayIf", [entry, is_looked_at])]);
         let nodes = Expr::call("arrayMap", ["event -> event.2".into(), in_order]);
         let columns = Select::default()
             .named(SESSION, " AS session")
-            .named(Expr::call("argMin", [PERSON.into(), ORDER.into()]), " AS person")
+            .named(Expr::call("argMin", [PERSON.into(), IN_ORDER_OF_VISITOR.into()]), " AS person")
             .named("toUnixTimestamp64Milli(min(timestamp))", " AS began_at")
             .named(nodes, " AS nodes");
         let sessions = columns.from(events).then(" GROUP BY session HAVING began_at >= ").then(Expr::int(from_ms));

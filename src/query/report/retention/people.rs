@@ -4,10 +4,10 @@ use super::{Asked, Measure};
 use crate::query::ask::periods::{AT, Periods};
 use crate::query::ask::range::LATEST_MS;
 use crate::query::ask::selection::PERSON;
-use crate::query::ask::session_columns::ORDER;
 use crate::query::ask::{EventMatch, Expr, Range, Scope, Select, Selection};
 use crate::query::error::QueryError;
 use crate::query::reader::StatementRunner;
+use crate::store::schema::IN_ORDER;
 
 /// Stands for the size where a row has the number of a cell: behind all bits of a word.
 pub(super) const SIZE: u64 = 64;
@@ -64,7 +64,7 @@ impl Span {
     /// One row an entry: `person`, `entered_at`, `cohort` (the number of its row), and `line`, which `line` says of its event.
     pub(super) fn entries(&self, asked: &Asked, scope: Scope, line: Expr) -> Expr {
         let line = match &asked.breakdown.by {
-            Some(_) => Expr::call("argMin", [line, ORDER.into()]),
+            Some(_) => Expr::call("argMin", [line, IN_ORDER.into()]),
             // The same for all: no reason to read what orders events.
             None => Expr::call("any", [line]),
         };

@@ -135,12 +135,7 @@ impl Lines {
     pub(super) fn averaged(mut self, of: Option<usize>) -> Self {
         let Some(of) = of else { return self };
         for line in self.lines.values_mut() {
-            let mean = |index: usize| {
-                let window = line.values.get((index + 1).saturating_sub(of)..=index).unwrap_or_default();
-                let numbers: Vec<f64> = window.iter().copied().flatten().collect();
-                (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>() / numbers.len() as f64)
-            };
-            line.values = (0..line.values.len()).map(mean).collect();
+            line.values = means(&line.values, of);
         }
         self
     }
@@ -162,10 +157,56 @@ impl Lines {
     }
 }
 
+/// The mean of each number and those before it, `of` of them together, in a time that does not grow with `of`: blocks of as many are summed up
+/// from both ends, so that a window is the end of one and the beginning of the next, and no number is taken away again.
+fn means(values: &[Option<f64>], of: usize) -> Vec<Option<f64>> {
+    let add = |(sum, count): (f64, usize), value: &Option<f64>| value.map_or((sum, count), |value| (sum + value, count + 1));
+    let mut ends = vec![(0.0, 0); values.len() + 1];
+    for (at, value) in values.iter().enumerate().rev() {
+        let behind = if (at + 1).is_multiple_of(of) { (0.0, 0) } else { ends.get(at + 1).copied().unwrap_or_default() };
+        if let Some(end) = ends.get_mut(at) {
+            *end = add(behind, value);
+        }
+    }
+    let mut begun = (0.0, 0);
+    let mean = |(at, value): (usize, &Option<f64>)| {
+        begun = add(if at.is_multiple_of(of) { (0.0, 0) } else { begun }, value);
+        let first = (at + 1).saturating_sub(of);
+        let (sum, count) = match first.is_multiple_of(of) {
+            true => begun,
+            false => {
+                let (sum, count) = ends.get(first).copied().unwrap_or_default();
+                (sum + begun.0, count + begun.1)
+            }
+        };
+        (count > 0).then(|| sum / count as f64)
+    };
+    values.iter().enumerate().map(mean).collect()
+}
+
 fn numbers<S: Serializer>(values: &[Option<f64>], to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(values.iter().map(|value| value.map(number)))
 }
 
 fn one_number<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
     value.map(number).serialize(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::means;
+
+    proptest! {
+        #[test]
+        fn a_mean_is_that_of_its_window(values in prop::collection::vec(prop::option::of(-50_i32..50), 0..60), of in 2_usize..70) {
+            let values: Vec<Option<f64>> = values.into_iter().map(|value| value.map(f64::from)).collect();
+            let naive = (0..values.len()).map(|index| {
+                let window: Vec<f64> = values[(index + 1).saturating_sub(of)..=index].iter().copied().flatten().collect();
+                (!window.is_empty()).then(|| window.iter().sum::<f64>() / window.len() as f64)
+            });
+            prop_assert_eq!(means(&values, of), naive.collect::<Vec<_>>());
+        }
+    }
 }

@@ -16,9 +16,8 @@ use crate::query::ask::interval::Buckets;
 use crate::query::ask::selection::PERSON;
 use crate::query::ask::{Expr, Range, Select, Selection};
 use crate::query::error::QueryError;
+use crate::store::schema::IN_ORDER;
 
-/// The order of a person's events: by time, then by place in the log.
-const PLACE: &str = "(timestamp, log_epoch, log_partition, log_offset, event_id)";
 const AT: &str = "toUnixTimestamp64Milli(timestamp)";
 const BY_LINE: &str = " GROUP BY GROUPING SETS ((bucket, line), (line))";
 /// The start of a bucket behind the last one: no row of an answer has it.
@@ -112,7 +111,7 @@ impl FirstTimes {
     fn persons(self, name: &'static str) -> Expr {
         let Self { events, value, from_ms } = self;
         let columns = Select::default().named(PERSON, " AS person").named("toUnixTimestamp64Milli(min(timestamp))", " AS first_ms");
-        let columns = columns.named(Expr::call("argMin", [value, PLACE.into()]), name);
+        let columns = columns.named(Expr::call("argMin", [value, IN_ORDER.into()]), name);
         columns.from(events).then(" GROUP BY person HAVING first_ms >= ").then(Expr::int(from_ms))
     }
 }
