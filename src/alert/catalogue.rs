@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::channel::NamedChannel;
-use super::rule::{Rule, RuleBody, is_id};
+use super::rule::{DEFAULT_PROJECT, Rule, RuleBody, is_id};
 use super::target::Trust;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::event::ids::ProjectId;
@@ -22,8 +22,6 @@ use crate::store::tables::saved::{self, Saved};
 pub(crate) const RULES: &str = "alert";
 pub(crate) const CHANNELS: &str = "channel";
 pub(crate) const MUTES: &str = "alert_mute";
-/// The project of a rule of a file that names none.
-pub(crate) const DEFAULT_PROJECT: &str = "default";
 /// Largest file.
 const MOST_BYTES: u64 = 4 << 20;
 

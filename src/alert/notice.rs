@@ -7,11 +7,10 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::catalogue::DEFAULT_PROJECT;
 use super::judge::{Judged, RuleState, Told};
 use super::machine::Telling;
 use super::observe::Observed;
-use super::rule::{Against, Condition, Rule, RuleBody, Severity};
+use super::rule::{Against, Condition, DEFAULT_PROJECT, Rule, RuleBody, Severity};
 
 /// Most lines that a notice names.
 const MOST_NAMED: usize = 100;

@@ -16,6 +16,8 @@ use jiff::{Timestamp, ToSpan};
 /// Most of each list of a rule, and the longest text in one.
 const MOST_LABELS: usize = 32;
 const MOST_TEXT: usize = 2_000;
+/// Whose a rule is whose file does not say it.
+pub(crate) const DEFAULT_PROJECT: &str = "default";
 /// Most lines of a breakdown that are watched.
 pub(crate) const MOST_GROUPS: usize = 1_000;
 /// Most slots of one look back; so many buckets a question may have at least.

@@ -414,7 +414,7 @@ fn what_one_statement_cannot_carry_is_refused_by_name() {
 /// A request of any report with `text` wherever a text may stand.
 fn with_text(text: &str) -> [(&'static str, Value); 5] {
     let name = format!("properties.{text}");
-    let expression = regex::escape(text);
+    let expression = format!("^{}$", regex::escape(text));
     let filters = json!([{"field": name, "op": "in", "value": [text, true]}, {"field": "country", "op": "regex", "value": expression}]);
     let series = json!([{"event": text, "math": "p90", "property": name, "filters": filters, "name": text}]);
     let chart = json!({"from": "-7d", "series": series, "breakdown": name, "filters": filters});

@@ -15,5 +15,6 @@ pub(crate) fn names_of_persons(project: ProjectId) -> Expr {
     let ids =
         Expr::from("SELECT arrayJoin(if(kind = ").then(alias).then(", [(from_key, from_id), (to_key, to_id)], [(to_key, to_id)])) AS id");
     let ids = ids.then(" FROM identities WHERE project_id = ").then(Expr::uint(project.0)).enclosed();
-    Expr::from("SELECT id.1 AS key, max(id.2) AS name FROM ").then(ids).then(" GROUP BY key")
+    // What was ruled of ids that no event has brought is without their texts.
+    Expr::from("SELECT id.1 AS key, max(id.2) AS name FROM ").then(ids).then(" GROUP BY key HAVING name != ''")
 }

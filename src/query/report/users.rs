@@ -137,7 +137,7 @@ async fn names(runner: &mut StatementRunner<'_>, people: &[Row]) -> Result<HashM
     if nameless.is_empty() {
         return Ok(HashMap::new());
     }
-    let statement = names_of_persons(runner.project()).then(" HAVING key IN ").then(Expr::uints(nameless));
+    let statement = names_of_persons(runner.project()).then(" AND key IN ").then(Expr::uints(nameless));
     let rows = runner.rows(statement.into()).await?;
     Ok(rows.iter().map(|row| (row.cell(0).uint(), row.cell(1).text().to_owned())).collect())
 }

@@ -204,7 +204,7 @@ fn expression(pattern: String) -> Result<String, QueryError> {
         Err(regex::Error::Syntax(problem)) if is_known => {
             let problem = problem.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
             let message = format!("the regular expression `{}` cannot be compiled: {problem}", shortened(&pattern));
-            Err(QueryError::invalid("invalid_value", message))
+            Err(QueryError::invalid("invalid_regex", message))
         }
         _ => Ok(pattern),
     }

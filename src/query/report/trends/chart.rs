@@ -157,31 +157,48 @@ impl Lines {
     }
 }
 
+/// Numbers that are put together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    sum: f64,
+    count: usize,
+}
+
+impl Sum {
+    fn and(self, value: Option<f64>) -> Self {
+        value.map_or(self, |value| Self { sum: self.sum + value, count: self.count + 1 })
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self { sum: self.sum + other.sum, count: self.count + other.count }
+    }
+
+    fn mean(self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+}
+
 /// The mean of each number and those before it, `of` of them together, in a time that does not grow with `of`: blocks of as many are summed up
 /// from both ends, so that a window is the end of one and the beginning of the next, and no number is taken away again.
 fn means(values: &[Option<f64>], of: usize) -> Vec<Option<f64>> {
-    let add = |(sum, count): (f64, usize), value: &Option<f64>| value.map_or((sum, count), |value| (sum + value, count + 1));
-    let mut ends = vec![(0.0, 0); values.len() + 1];
+    let mut ends = vec![Sum::default(); values.len()];
+    let mut end = Sum::default();
     for (at, value) in values.iter().enumerate().rev() {
-        let behind = if (at + 1).is_multiple_of(of) { (0.0, 0) } else { ends.get(at + 1).copied().unwrap_or_default() };
-        if let Some(end) = ends.get_mut(at) {
-            *end = add(behind, value);
+        let is_last_of_block = (at + 1).is_multiple_of(of);
+        end = if is_last_of_block { Sum::default() } else { end }.and(*value);
+        if let Some(kept) = ends.get_mut(at) {
+            *kept = end;
         }
     }
-    let mut begun = (0.0, 0);
-    let mean = |(at, value): (usize, &Option<f64>)| {
-        begun = add(if at.is_multiple_of(of) { (0.0, 0) } else { begun }, value);
+    let mut means = Vec::with_capacity(values.len());
+    let mut begun = Sum::default();
+    for (at, value) in values.iter().enumerate() {
+        begun = if at.is_multiple_of(of) { Sum::default() } else { begun }.and(*value);
         let first = (at + 1).saturating_sub(of);
-        let (sum, count) = match first.is_multiple_of(of) {
-            true => begun,
-            false => {
-                let (sum, count) = ends.get(first).copied().unwrap_or_default();
-                (sum + begun.0, count + begun.1)
-            }
-        };
-        (count > 0).then(|| sum / count as f64)
-    };
-    values.iter().enumerate().map(mean).collect()
+        let before = if first.is_multiple_of(of) { None } else { ends.get(first) };
+        means.push(begun.with(before.copied().unwrap_or_default()).mean());
+    }
+    means
 }
 
 fn numbers<S: Serializer>(values: &[Option<f64>], to: S) -> Result<S::Ok, S::Error> {
