@@ -160,7 +160,7 @@ mod tests {
             let (group, key) = pulse::place(*field).unwrap();
             assert_eq!(pulse::field(group, key), Some(*field));
         }
-        assert_eq!(written.len(), 30);
+        assert_eq!(written.len(), 32);
     }
 
     #[test]
