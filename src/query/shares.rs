@@ -102,6 +102,12 @@ impl Share {
     pub(super) fn parse(body: &Value, board: SharedBoard<'_>, now_ms: i64) -> Result<Self, QueryError> {
         let fields = Fields::open(body, &["expires_at", "filters", "dates", "people"])?;
         let filters = fields.list("filters", SHARE.invalid)?.to_vec();
+        if filters.iter().any(names_cohort) {
+            return Err(QueryError::invalid(
+                SHARE.invalid,
+                "`filters`: those of a link name no cohort, which may change: write out what it says",
+            ));
+        }
         if !filters.is_empty() {
             check_cohort(&json!({"filters": filters}), now_ms)?;
         }
@@ -197,6 +203,12 @@ impl Share {
             _ => {}
         }
     }
+}
+
+/// Whether a filter is a cohort, or has one in it.
+fn names_cohort(filter: &Value) -> bool {
+    let within = |key: &str| filter.get(key).and_then(Value::as_array).is_some_and(|filters| filters.iter().any(names_cohort));
+    filter.get("cohort").is_some() || within("any") || within("all")
 }
 
 /// Whether the answer of a tile names people.
@@ -459,6 +471,7 @@ mod tests {
             (json!({"expires_at": "2026-01-01"}), "invalid_share"),
             (json!({"expires_at": "2036-01-01"}), "invalid_share"),
             (json!({"filters": [{"field": "contry"}]}), "invalid_field"),
+            (json!({"filters": [{"any": [{"cohort": "buyers"}]}]}), "invalid_share"),
             (json!({"people": "yes"}), "invalid_share"),
             (json!({"project": 8}), "unknown_key"),
         ] {

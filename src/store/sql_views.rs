@@ -18,8 +18,18 @@ const ID: &str = "pulse-sql-";
 /// The project of the statement that runs; null for one of another id.
 const PROJECT: &str = "if(startsWith(initialQueryID(), 'pulse-sql-'), toUInt64OrNull(splitByChar('-', initialQueryID())[3]), NULL)";
 /// Columns that say something of the store and not of an event, or nothing that could be read without pulse.
-const INTERNAL: [&str; 9] =
-    ["project_id", "person_id", "flags", "campaign_hash", "log_offset", "log_epoch", "log_partition", "generation", "event_hash"];
+const INTERNAL: [&str; 10] = [
+    "project_id",
+    "person_id",
+    "flags",
+    "campaign_hash",
+    "log_offset",
+    "log_index",
+    "log_epoch",
+    "log_partition",
+    "generation",
+    "event_hash",
+];
 
 /// The columns of the view, in its order.
 pub fn columns() -> impl Iterator<Item = &'static str> {
