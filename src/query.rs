@@ -52,7 +52,6 @@ use self::freshness::FreshnessWatcher;
 use self::pending::PendingEvents;
 use self::people::People;
 use self::people::api::Somebody;
-use self::raw_sql::{RawAnswer, RawQuestion};
 use self::reader::Reader;
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
 use self::report::events::Events;
@@ -277,17 +276,6 @@ impl Queries {
         if let Err(problem) = renewed.await {
             tracing::debug!(%problem, "background refresh");
         }
-    }
-
-    /// Answers a statement that somebody wrote.
-    ///
-    /// # Errors
-    /// 404 `sql_off`; as [`RawQuestion::parse`] and [`RawQuestion::answer`] describe.
-    async fn raw_sql(&self, project: ProjectId, body: &[u8], now_ms: i64) -> Result<RawAnswer, QueryError> {
-        let access = self.0.store.as_ref().and_then(|store| store.sql.as_ref()).filter(|_| self.0.answers_sql);
-        let off = || QueryError::not_found("sql_off", "this instance answers no SQL: query.sql is false");
-        let access = access.ok_or_else(off)?;
-        RawQuestion::parse(body)?.answer(access, &self.0.reader, raw_sql::Asked { project, now_ms }).await
     }
 
     /// Answers a report that is asked for with `GET`: the result alone, as JSON.

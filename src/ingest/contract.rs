@@ -245,7 +245,7 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
     }
     if let Some(address) = address.filter(|_| header.flags & flag::PRIVACY == 0) {
         let place = request.geo.place(address);
-        // Where the client was then is better known to whoever saw it.
+        // An import says where the client was at the time; the address may be elsewhere by now.
         if !said.has_place {
             place.write_place(&mut writer);
         }

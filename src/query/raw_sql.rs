@@ -14,14 +14,29 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::Queries;
 use super::ask::fields::{self, Fields};
 use super::ask::range::show_ms;
 use super::error::QueryError;
 use super::reader::Reader;
+
 use crate::clickhouse::{ClickHouseError, ErrorClass, RawStatement, SqlAccess};
 use crate::event::ids::ProjectId;
 use crate::metrics::Counter;
 use crate::store::sql_views;
+
+impl Queries {
+    /// Answers a statement that somebody wrote.
+    ///
+    /// # Errors
+    /// 404 `sql_off`; as [`RawQuestion::parse`] and [`RawQuestion::answer`] describe.
+    pub(super) async fn raw_sql(&self, project: ProjectId, body: &[u8], now_ms: i64) -> Result<RawAnswer, QueryError> {
+        let access = self.0.store.as_ref().and_then(|store| store.sql.as_ref()).filter(|_| self.0.answers_sql);
+        let off = || QueryError::not_found("sql_off", "this instance answers no SQL: query.sql is false");
+        let access = access.ok_or_else(off)?;
+        RawQuestion::parse(body)?.answer(access, &self.0.reader, Asked { project, now_ms }).await
+    }
+}
 
 /// How the rows of an answer are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

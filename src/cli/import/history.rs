@@ -123,6 +123,22 @@ fn say(event: &mut Map<String, Json>, [group, key]: [&str; 2], value: Option<Jso
     }
 }
 
+/// Where products keep what campaigns say of themselves.
+const CAMPAIGN: [(&str, [&str; 2]); 5] = [
+    ("utm_source", ["campaign", "source"]),
+    ("utm_medium", ["campaign", "medium"]),
+    ("utm_campaign", ["campaign", "name"]),
+    ("utm_term", ["campaign", "term"]),
+    ("utm_content", ["campaign", "content"]),
+];
+
+/// Says of each column of `record`, in its place, what it holds.
+fn say_columns(event: &mut Map<String, Json>, record: &mut Record, columns: &[(&str, [&str; 2])]) {
+    for (column, place) in columns {
+        say(event, *place, record.take(column));
+    }
+}
+
 /// Whether the circumstances name the browser's agent, which says more than what was made of it.
 fn has_agent(event: &Map<String, Json>) -> bool {
     event.get("context").and_then(|context| context.get("userAgent")).is_some_and(is_given)

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Export, Record, Translation, no_event, properties, say, say_place, time_of};
+use super::{Export, Record, Translation, no_event, properties, say, say_columns, say_place, time_of};
 use crate::cli::import::malformed::Malformed;
 use crate::cli::import::times::Times;
 use crate::ingest::translate_google;
@@ -82,7 +82,7 @@ fn circumstances(event: &mut Map<String, Json>, mut device: Record, record: &mut
     if device.text("category") == Some("desktop") {
         ["mobile_brand_name", "mobile_model_name"].iter().for_each(|name| drop(device.0.remove(*name)));
     }
-    for (name, place) in [
+    let columns = [
         ("browser", ["browser", "name"]),
         ("browser_version", ["browser", "version"]),
         ("operating_system", ["os", "name"]),
@@ -90,9 +90,8 @@ fn circumstances(event: &mut Map<String, Json>, mut device: Record, record: &mut
         ("category", ["device", "type"]),
         ("mobile_model_name", ["device", "model"]),
         ("mobile_brand_name", ["device", "manufacturer"]),
-    ] {
-        say(event, place, device.take(name));
-    }
+    ];
+    say_columns(event, &mut device, &columns);
     let mut geo = Record(record.take_object("geo")?);
     say_place(event, ["country", "region", "city"].map(|name| geo.take(name)));
     Ok(())

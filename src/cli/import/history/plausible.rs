@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Export, Record, Translation, no_event, properties, say, say_place, time_of};
+use super::{CAMPAIGN, Export, Record, Translation, no_event, properties, say, say_columns, say_place, time_of};
 use crate::cli::import::malformed::Malformed;
 use crate::cli::import::times::Times;
 
@@ -34,19 +34,14 @@ impl Export for Plausible {
         say(&mut event, ["page", "url"], record.get("hostname").map(|_| json!(url)));
         let referrer = record.text("referrer").map(|to| if to.contains("://") { to.to_owned() } else { format!("https://{to}") });
         say(&mut event, ["page", "referrer"], referrer.map(Json::from));
-        for (column, place) in [
+        let columns = [
             ("browser", ["browser", "name"]),
             ("browser_version", ["browser", "version"]),
             ("operating_system", ["os", "name"]),
             ("operating_system_version", ["os", "version"]),
-            ("utm_source", ["campaign", "source"]),
-            ("utm_medium", ["campaign", "medium"]),
-            ("utm_campaign", ["campaign", "name"]),
-            ("utm_term", ["campaign", "term"]),
-            ("utm_content", ["campaign", "content"]),
-        ] {
-            say(&mut event, place, record.take(column));
-        }
+        ];
+        say_columns(&mut event, &mut record, &columns);
+        say_columns(&mut event, &mut record, &CAMPAIGN);
         let size = record.text("screen_size").map(str::to_lowercase);
         say(&mut event, ["device", "type"], size.map(Json::from));
         // A country of which nothing is known is two zeros.

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Export, Record, Translation, properties, say, say_place, time_of};
+use super::{CAMPAIGN, Export, Record, Translation, properties, say, say_columns, say_place, time_of};
 use crate::cli::import::malformed::Malformed;
 use crate::cli::import::times::Times;
 
@@ -21,19 +21,10 @@ impl Export for Umami {
             event.extend(record.take(column).map(|value| (name.to_owned(), value)));
         }
         page(&mut record, &mut event);
-        for (column, place) in [
-            ("browser", ["browser", "name"]),
-            ("os", ["os", "name"]),
-            ("device", ["device", "type"]),
-            ("language", ["", "locale"]),
-            ("utm_source", ["campaign", "source"]),
-            ("utm_medium", ["campaign", "medium"]),
-            ("utm_campaign", ["campaign", "name"]),
-            ("utm_term", ["campaign", "term"]),
-            ("utm_content", ["campaign", "content"]),
-        ] {
-            say(&mut event, place, record.take(column));
-        }
+        let columns =
+            [("browser", ["browser", "name"]), ("os", ["os", "name"]), ("device", ["device", "type"]), ("language", ["", "locale"])];
+        say_columns(&mut event, &mut record, &columns);
+        say_columns(&mut event, &mut record, &CAMPAIGN);
         let screen = record.take("screen");
         let side = |nth: usize| screen.as_ref()?.as_str()?.split('x').nth(nth)?.trim().parse::<u16>().ok().map(Json::from);
         say(&mut event, ["screen", "width"], side(0));
