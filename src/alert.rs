@@ -38,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use self::catalogue::Files;
+pub(crate) use self::channel::{digest as channel_digest, read_secret};
 use self::lease::{Lease, RENEW};
 use self::owner::{Ended, Owner};
 pub use self::rule::{RuleBody, RuleError};

@@ -1,11 +1,14 @@
 //! The command line: one file a command, each thin.
 
 mod alerts;
+mod apply;
 mod bench;
 mod check_config;
+mod config_files;
 mod dead;
 mod demo;
 mod export;
+mod export_config;
 mod import;
 mod instance;
 mod keys;
@@ -56,8 +59,12 @@ enum Command {
     Dead(dead::DeadArgs),
     /// Fill a project of its own with a month of a shop, to look at
     Demo(demo::DemoArgs),
-    /// Check, try, save and export rules of alerts
+    /// Check rules of alerts in files, and try them on the past
     Alerts(alerts::AlertsArgs),
+    /// Bring boards, cohorts, alerts, channels and notes to what files say
+    Apply(apply::ApplyArgs),
+    /// Write boards, cohorts, alerts, channels and notes as files
+    ExportConfig(export_config::ExportConfigArgs),
     /// Say whether the configuration is sound, and with what values
     CheckConfig(check_config::CheckConfigArgs),
     /// The embedded engine, started by pulse itself
@@ -98,9 +105,10 @@ impl ConfigArgs {
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const NOTHING_STORED: u8 = 3;
+const WOULD_CHANGE: u8 = 4;
 
 /// Runs the command that was typed. Exit code 0: done; 1: failed; 2: usage or configuration; 3: an import of
-/// which nothing could be read.
+/// which nothing could be read; 4: a plan that is not empty.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     // Events, keys and passwords of all projects: whatever pulse and its engine write is for their own user only.
@@ -118,6 +126,8 @@ pub fn run() -> ExitCode {
         Command::Dead(args) => dead::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Alerts(args) => alerts::run(&args),
+        Command::Apply(args) => apply::run(&args),
+        Command::ExportConfig(args) => export_config::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Engine { library, arguments } => crate::clickhouse::engine::run_child(&library, &arguments).map_err(anyhow::Error::msg),
     };
@@ -137,6 +147,8 @@ fn code_of(problem: &anyhow::Error) -> u8 {
         USAGE
     } else if problem.is::<import::NothingStored>() {
         NOTHING_STORED
+    } else if problem.is::<apply::WouldChange>() {
+        WOULD_CHANGE
     } else {
         FAILED
     }

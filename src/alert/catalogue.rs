@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::channel::NamedChannel;
+use super::channel::{NamedChannel, SavedChannel};
 use super::rule::{DEFAULT_PROJECT, Rule, RuleBody, is_id};
 use super::target::Trust;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
@@ -214,7 +214,10 @@ impl Catalogue {
     fn add_channel(&mut self, project: ProjectId, saved: &Saved, trust: &Trust) {
         let written: Map<String, Value> = serde_json::from_str(&saved.body).unwrap_or_default();
         match NamedChannel::open(&saved.name, &written, trust) {
-            Ok(channel) => self.channels.push(NamedChannel { project: Some(project), ..channel }),
+            Ok(channel) => {
+                let as_saved = Some(SavedChannel::new(saved.version, &written));
+                self.channels.push(NamedChannel { project: Some(project), saved: as_saved, ..channel });
+            }
             Err(problem) => tracing::warn!(channel = %saved.name, %problem, "a saved channel is left out"),
         }
     }

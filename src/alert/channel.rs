@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::notice::Notice;
@@ -54,6 +55,31 @@ const CHANNELS: [(&str, Open); 6] = [
     ("template", template::open),
 ];
 
+/// A channel as it was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SavedChannel {
+    pub(crate) version: u64,
+    /// Without its address: who knows that may write there.
+    pub(crate) settings: Map<String, Value>,
+    /// Of all of it.
+    pub(crate) digest: String,
+}
+
+impl SavedChannel {
+    pub(crate) fn new(version: u64, written: &Map<String, Value>) -> Self {
+        let mut settings = written.clone();
+        settings.remove("url");
+        Self { version, settings, digest: digest(written) }
+    }
+}
+
+/// SHA-256 in hexadecimal of what is written about a channel, by which others tell whether theirs is the same.
+pub(crate) fn digest(written: &Map<String, Value>) -> String {
+    // Keys are in their order.
+    let text = serde_json::to_string(written).unwrap_or_default();
+    hex::encode(Sha256::digest(text.as_bytes()))
+}
+
 /// What is written about a channel.
 pub(crate) struct Settings<'a> {
     keys: &'a Map<String, Value>,
@@ -73,6 +99,8 @@ pub(crate) struct NamedChannel {
     pub(crate) heartbeat_s: u64,
     /// Changes with what is written about it.
     pub(crate) fingerprint: u64,
+    /// How it was saved, if it was.
+    pub(crate) saved: Option<SavedChannel>,
     pub(crate) channel: Arc<dyn Channel>,
 }
 
@@ -97,7 +125,16 @@ impl NamedChannel {
         };
         let fingerprint = xxhash_rust::xxh3::xxh3_64(serde_json::to_string(written).unwrap_or_default().as_bytes());
         let is_of_file = *trust == Trust::Operator;
-        Ok(Self { id: id.to_owned(), kind, project, is_of_file, heartbeat_s, fingerprint, channel: Arc::from(open(&settings)?) })
+        Ok(Self {
+            id: id.to_owned(),
+            kind,
+            project,
+            is_of_file,
+            heartbeat_s,
+            fingerprint,
+            saved: None,
+            channel: Arc::from(open(&settings)?),
+        })
     }
 
     /// What names it among all.
@@ -161,8 +198,12 @@ impl Settings<'_> {
     }
 }
 
+/// The text that `env:NAME` or `file:PATH` stands for.
+///
+/// # Errors
+/// `key` and what is missing.
 #[allow(clippy::disallowed_methods, reason = "the file that is read names the variable")]
-fn read_secret(key: &str, text: &str) -> Result<Secret, String> {
+pub(crate) fn read_secret(key: &str, text: &str) -> Result<Secret, String> {
     if let Some(name) = text.strip_prefix("env:") {
         let value = std::env::var(name).map_err(|_| format!("{key}: the environment has no `{name}`"))?;
         return Ok(Secret::from(value));

@@ -26,7 +26,7 @@ use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed};
 use crate::http::server::Call;
-use crate::query::{ErrorClass, QueryError};
+use crate::query::{ErrorClass, QueryError, dry_run};
 use crate::store::tables::alert_states::{self, Newest, Stored, kind};
 
 const ALERTS: &str = "/v1/alerts";
@@ -131,8 +131,9 @@ impl AlertApi {
         let (method, query) = (call.request.method().clone(), call.request.uri().query().unwrap_or_default().to_owned());
         // What a browser sends of itself when it reads again is no condition of a write.
         let expected = if method == Method::GET { Expected::Anything } else { expected(call.request.headers())? };
+        let is_trial = method == Method::PUT && dry_run(&query)?;
         let body = body::read(call.request, self.body).await?;
-        let asking = Asking { parts: &self.alerts.0, grant: &grant, tries: &self.tries };
+        let asking = Asking { parts: &self.alerts.0, grant: &grant, tries: &self.tries, is_trial };
         let answer = match (asked, method) {
             (Asked::Rules, _) => asking.rules().await?,
             (Asked::Rule(id), Method::GET) => asking.rule(&id).await?,
@@ -161,6 +162,14 @@ struct Asking<'a> {
     parts: &'a Arc<Parts>,
     grant: &'a Grant,
     tries: &'a Semaphore,
+    /// Whether a write is only to be checked.
+    is_trial: bool,
+}
+
+/// What is to be saved.
+struct Written<'a> {
+    body: &'a str,
+    expected: Expected,
 }
 
 impl Asking<'_> {
@@ -222,8 +231,10 @@ impl Asking<'_> {
         self.try_question(id, &rule).await?;
         let saved = SavedRule { project: self.grant.name.to_string(), rule: rule.body };
         let body = serde_json::to_string(&saved).map_err(|problem| QueryError::invalid("invalid_alert", problem.to_string()))?;
-        saving::unmute_new(&self.parts.store, &self.key(id)).await?;
-        let version = saving::put(&self.parts.store, Write { kind: RULES, project: self.project(), id, body: &body, expected }).await?;
+        if !self.is_trial {
+            saving::unmute_new(&self.parts.store, &self.key(id)).await?;
+        }
+        let version = saving::put(&self.parts.store, self.write(RULES, id, Written { body: &body, expected })).await?;
         Ok(json!({"id": id, "version": version}))
     }
 
@@ -242,12 +253,16 @@ impl Asking<'_> {
         }
     }
 
+    fn write<'a>(&self, kind: &'static str, id: &'a str, written: Written<'a>) -> Write<'a> {
+        Write { kind, project: self.project(), id, body: written.body, expected: written.expected, is_trial: self.is_trial }
+    }
+
     fn unsaved(&self, id: &str, rule: Rule) -> KnownRule {
         KnownRule { key: self.key(id), project_name: self.grant.name.to_string(), rule, origin: Origin::Saved(0) }
     }
 
     async fn delete(&self, kind: &'static str, id: &str, expected: Expected) -> Result<Value, QueryError> {
-        let version = saving::put(&self.parts.store, Write { kind, project: self.project(), id, body: "", expected }).await?;
+        let version = saving::put(&self.parts.store, self.write(kind, id, Written { body: "", expected })).await?;
         Ok(json!({"id": id, "version": version}))
     }
 
@@ -361,7 +376,7 @@ impl Asking<'_> {
         };
         NamedChannel::open(id, &written, &self.parts.trust).map_err(refused)?;
         let body = Value::Object(written).to_string();
-        let version = saving::put(&self.parts.store, Write { kind: CHANNELS, project: self.project(), id, body: &body, expected }).await?;
+        let version = saving::put(&self.parts.store, self.write(CHANNELS, id, Written { body: &body, expected })).await?;
         Ok(json!({"id": id, "version": version}))
     }
 
@@ -412,7 +427,16 @@ fn shown_channel(channel: &NamedChannel, gone: &[Stored]) -> Value {
     let of = if channel.project.is_none() { "all" } else { "project" };
     let is_gone = |row: &Stored| (row.project, row.entry.clone()) == channel.key() && row.body == channel.fingerprint.to_string();
     let is_gone = gone.iter().any(is_gone);
-    json!({"id": channel.id, "kind": channel.kind, "of": of, "of_file": channel.is_of_file, "heartbeat_s": channel.heartbeat_s, "switched_off": is_gone})
+    let mut shown = json!({
+        "id": channel.id, "kind": channel.kind, "of": of, "of_file": channel.is_of_file, "heartbeat_s": channel.heartbeat_s,
+        "switched_off": is_gone,
+    });
+    if let Some(saved) = &channel.saved {
+        shown["version"] = saved.version.into();
+        shown["settings"] = Value::Object(saved.settings.clone());
+        shown["digest"] = saved.digest.clone().into();
+    }
+    shown
 }
 
 /// A rule as lists show it.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Request, Response, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -56,8 +56,33 @@ impl Transport {
     }
 }
 
+/// What is to be saved in the place of a version; of none where it is to be the first.
+pub(super) struct VersionedWrite<'a> {
+    pub(super) body: &'a serde_json::Value,
+    pub(super) version: Option<u64>,
+}
+
+/// An answer that says no.
+#[derive(Debug, thiserror::Error)]
+#[error("{url}: {status}: {body}")]
+pub(super) struct Refused {
+    url: String,
+    status: StatusCode,
+    body: String,
+}
+
+impl Refused {
+    /// The value of `key` in the answer, such as `code` or `message`; nothing if it has none.
+    pub(super) fn says(&self, key: &str) -> String {
+        let answer: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
+        answer.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    }
+}
+
 /// Why an attempt brought no answer.
 enum Refusal {
+    /// It was answered, with no.
+    Answered(StatusCode, String),
     /// The same request may succeed later.
     Later(String),
     /// It never will.
@@ -115,6 +140,17 @@ impl Remote {
         self.until_answered(|| Request::put(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
     }
 
+    /// The answer to `PUT path` with JSON, if there is `version` of it, or none.
+    pub(super) async fn put_version(&self, path: &str, key: &HeaderValue, write: &VersionedWrite<'_>) -> Result<Bytes> {
+        let (url, body) = (format!("{}{path}", self.base), Bytes::from(write.body.to_string()));
+        let (condition, tag) = match write.version {
+            Some(version) => (IF_MATCH, format!("\"{version}\"")),
+            None => (IF_NONE_MATCH, "*".to_owned()),
+        };
+        let request = || Request::put(&url).header(AUTHORIZATION, key.clone()).header(&condition, &tag).body(Full::new(body.clone()));
+        self.until_answered(request).await
+    }
+
     /// The answer to `DELETE path`.
     pub(super) async fn delete(&self, path: &str, key: &HeaderValue) -> Result<Bytes> {
         let url = format!("{}{path}", self.base);
@@ -130,6 +166,7 @@ impl Remote {
             let path = request.uri().path().to_owned();
             match self.answer(request).await {
                 Ok(answer) => return Ok(answer),
+                Err(Refusal::Answered(status, body)) => return Err(Refused { url: format!("{}{path}", self.base), status, body }.into()),
                 Err(Refusal::Never(problem)) => bail!("{}{path}: {problem}", self.base),
                 Err(Refusal::Later(problem)) if begun.elapsed() > PATIENCE => bail!("{}{path}: {problem} for {PATIENCE:?}", self.base),
                 Err(Refusal::Later(problem)) if !is_told => {
@@ -159,13 +196,13 @@ impl Remote {
         if status.is_success() {
             return Ok(body);
         }
-        let problem = format!("{status}: {}", String::from_utf8_lossy(&body));
+        let body = String::from_utf8_lossy(&body).into_owned();
         Err(match status {
             // Also what a proxy says while pulse behind it restarts.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-                Refusal::Later(problem)
+                Refusal::Later(format!("{status}: {body}"))
             }
-            _ => Refusal::Never(problem),
+            _ => Refusal::Answered(status, body),
         })
     }
 }

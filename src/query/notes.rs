@@ -59,6 +59,17 @@ impl Note {
     }
 }
 
+/// The id that a note of a file has.
+///
+/// # Errors
+/// As [`Note::parse`]; also where its time is none that stays: missing, or relative.
+pub(crate) fn note_id(written: &Value) -> Result<String, QueryError> {
+    let read = |now_ms| Note::parse(written, now_ms).map(|note| note.id);
+    let (id, later) = (read(LATEST_MS / 4)?, read(LATEST_MS / 2)?);
+    let invalid = || invalid("`at` must be a time that stays, such as 2026-01-02T09:00:00Z".to_owned());
+    if id == later { Ok(id) } else { Err(invalid()) }
+}
+
 /// The names of notes of a time begin with this, in the order of times.
 fn prefix(at_ms: i64) -> String {
     format!("{at_ms:012x}")

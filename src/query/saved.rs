@@ -61,6 +61,15 @@ pub(super) struct Write<'a> {
     /// The content, checked; none deletes it.
     pub(super) body: Option<&'a str>,
     pub(super) expected: Expected,
+    /// Whether it is only checked.
+    pub(super) is_trial: bool,
+}
+
+impl<'a> Write<'a> {
+    /// One that is not only checked.
+    pub(super) const fn new(name: &'a str, body: Option<&'a str>, expected: Expected) -> Self {
+        Self { name, body, expected, is_trial: false }
+    }
 }
 
 /// All that is saved, of all kinds and projects. Cheap to clone.
@@ -96,12 +105,12 @@ impl SavedThings {
         found.filter(|saved| !saved.body.is_empty()).ok_or_else(|| kind.unknown(name))
     }
 
-    /// Saves one, or deletes it; its version then.
+    /// Saves one, or deletes it; its version then. On trial nothing is written.
     ///
     /// # Errors
     /// 400 for a name that is none and where there are too many, 404 where there is nothing to delete, 412 `version_mismatch`.
     pub(super) async fn put(&self, kind: &Kind, project: ProjectId, write: Write<'_>) -> Result<u64, QueryError> {
-        let Write { name, body, expected } = write;
+        let Write { name, body, expected, is_trial } = write;
         kind.check_name(name)?;
         let (store, shelf) = (self.store()?, kind.shelf(project));
         for _ in 0..TRIES {
@@ -121,7 +130,7 @@ impl SavedThings {
             }
             let version = last.map_or(0, |saved| saved.version) + 1;
             let saved = Saved { name: name.to_owned(), version, body: body.unwrap_or_default().to_owned() };
-            if answered(saved::put(store, shelf, &saved).await)? {
+            if is_trial || answered(saved::put(store, shelf, &saved).await)? {
                 return Ok(version);
             }
         }
@@ -136,6 +145,29 @@ impl SavedThings {
     fn store(&self) -> Result<&ClickHouse, QueryError> {
         self.0.as_ref().ok_or_else(|| QueryError::unavailable("store_unavailable", "nothing can be saved here"))
     }
+}
+
+/// Whether the query of a write says that it is only to be checked: `dry_run=true`.
+///
+/// # Errors
+/// 400 `invalid_parameter`.
+pub(crate) fn dry_run(query: &str) -> Result<bool, QueryError> {
+    let mut is_trial = false;
+    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        is_trial = match (&*key, &*value) {
+            ("dry_run", "true") => true,
+            ("dry_run", "false") => false,
+            ("dry_run", _) => {
+                let message = format!("`dry_run` is `{}`: it is true or false", fields::shortened(&value));
+                return Err(QueryError::invalid("invalid_parameter", message));
+            }
+            _ => {
+                let message = format!("unknown parameter `{}`: dry_run is known", fields::shortened(&key));
+                return Err(QueryError::invalid("invalid_parameter", message));
+            }
+        };
+    }
+    Ok(is_trial)
 }
 
 fn answered<T>(answer: Result<T, ClickHouseError>) -> Result<T, QueryError> {

@@ -347,7 +347,8 @@ impl Shares {
         let token = URL_SAFE_NO_PAD.encode(bytes);
         let id = hash(&token);
         let body = serde_json::to_string(share).map_err(|_| QueryError::internal("the share cannot be written"))?;
-        let write = Write { name: &name(share.project(), &id), body: Some(&body), expected: Expected::None };
+        let name = name(share.project(), &id);
+        let write = Write::new(&name, Some(&body), Expected::None);
         self.saved.put(&SHARE, SHELF, write).await?;
         *self.known.lock().await = None;
         Ok(Made { token, listed: share.listed(&id) })
@@ -358,8 +359,8 @@ impl Shares {
     /// # Errors
     /// 404 `unknown_share`.
     pub(super) async fn revoke(&self, project: ProjectId, id: &str) -> Result<(), QueryError> {
-        let write = Write { name: &name(project, id), body: None, expected: Expected::Anything };
-        self.saved.put(&SHARE, SHELF, write).await?;
+        let name = name(project, id);
+        self.saved.put(&SHARE, SHELF, Write::new(&name, None, Expected::Anything)).await?;
         *self.known.lock().await = None;
         Ok(())
     }

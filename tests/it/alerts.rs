@@ -326,39 +326,3 @@ async fn what_is_no_rule_is_refused_by_field_and_value() {
     };
     tokio::time::timeout(PATIENCE, gone).await.unwrap();
 }
-
-#[tokio::test]
-async fn rules_go_from_files_to_a_running_pulse_and_back() {
-    let pulse = Pulse::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let run = |arguments: &[String]| {
-        let mut command = std::process::Command::new(crate::harness::program());
-        command.args(["alerts", "--data-dir"]).arg(pulse.data_dir()).args(arguments);
-        let output = command.output().unwrap();
-        let text = String::from_utf8(if output.status.success() { output.stdout } else { output.stderr }).unwrap();
-        (output.status.code().unwrap(), text)
-    };
-    let text = "[alerts.behind]\nreport = 'lag'\ninterval = 'minute'\ncondition = {above = 300.0}\n\
-                [alerts.few]\nreport = 'trends'\nquestion = {series = [{event = 'x'}]}\ncondition = {below = 1.0}\nreduce = {sum = 3}\n";
-    write(folder.path(), text);
-    let files = folder.path().display().to_string();
-    let options =
-        |rest: &[&'static str]| [rest, &["--files"]].concat().into_iter().map(str::to_owned).chain([files.clone()]).collect::<Vec<_>>();
-    assert_eq!(run(&options(&["check"])).0, 0);
-    let plan = run(&options(&["apply", "--plan"]));
-    assert_eq!((plan.0, plan.1.matches("new").count()), (0, 2), "{}", plan.1);
-    assert_eq!(pulse.http.get("/v1/alerts").await.1["alerts"], json!([]), "a plan changes nothing");
-    assert_eq!(run(&options(&["apply"])).0, 0);
-    let again = run(&options(&["apply"]));
-    assert_eq!((again.0, again.1.matches("as it is").count()), (0, 2), "{}", again.1);
-    let (code, exported) = run(&["export".to_owned()]);
-    assert_eq!(code, 0, "{exported}");
-    write(folder.path(), &exported);
-    let back = run(&options(&["apply", "--plan"]));
-    assert_eq!((back.0, back.1.matches("as it is").count()), (0, 2), "{} of {exported}", back.1);
-    let (code, tested) = run(&options(&["test", "few"]));
-    assert!(code == 0 && tested.starts_with("would have fired"), "{tested}");
-    write(folder.path(), "[alerts.few]\nreport = 'trends'\nconditions = 1\n");
-    let (code, refused) = run(&options(&["check"]));
-    assert!(code == 2 && refused.contains("unknown field `conditions`"), "{code} {refused}");
-}

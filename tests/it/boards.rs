@@ -37,7 +37,7 @@ fn board(tiles: Value) -> Value {
 }
 
 /// Another project of the same instance, once its keys are known.
-async fn other_project(pulse: &Pulse) -> Http {
+pub(crate) async fn other_project(pulse: &Pulse) -> Http {
     let mut create = std::process::Command::new(program());
     let created = create.args(["keys", "create", "other"]).env("PULSE__DATA_DIR", pulse.data_dir()).output().unwrap();
     let keys: Value = serde_json::from_slice(&created.stdout).unwrap();

@@ -7,6 +7,7 @@ mod brokers;
 mod cache;
 mod cluster;
 mod cohorts;
+mod config_files;
 mod contract;
 mod crash;
 mod dashboard;

@@ -108,7 +108,7 @@ impl QueryApi {
         let body = key.map(serde_json::to_string).transpose().map_err(|_| QueryError::internal("the key cannot be written"))?;
         let after = key.map(|key| keys::shown(id, 0, key)).map_or(Value::Null, without_version);
         saved.append(&AUDIT, author.project, &author.entry(action, id, &after)).await?;
-        match saved.put(&KEY, author.project, Write { name: id, body: body.as_deref(), expected }).await {
+        match saved.put(&KEY, author.project, Write::new(id, body.as_deref(), expected)).await {
             Ok(version) => {
                 self.keys.put_managed(author.project, id, body);
                 tracing::info!(key = id, version, action = ?action, "a managed key is changed");

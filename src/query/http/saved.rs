@@ -11,11 +11,12 @@ use crate::clock;
 use crate::http::body::{self, BodyLimits};
 use crate::http::respond::{ApiError, Body, json_response};
 use crate::http::server::Call;
+use crate::query::QueryError;
 use crate::query::ask::fields;
 use crate::query::boards::{self, BOARD, MAX_BOARD};
 use crate::query::cohorts::MOST_BYTES;
 use crate::query::notes::{self, AskedNotes, MAX_NOTE, NOTE, Note};
-use crate::query::saved::{Expected, Write};
+use crate::query::saved::{Expected, Write, dry_run};
 use crate::query::shares::SharedBoard;
 use crate::store::tables::saved::NameRange;
 
@@ -33,9 +34,10 @@ impl QueryApi {
             let (version, cohort) = cohorts.get(project, name).await?;
             return Ok(versioned(version, &cohort));
         }
+        let is_trial = is_trial(&call)?;
         let (expected, body) = self.write(call, MOST_BYTES).await?;
         let body = body.map(|body| Ok::<_, ApiError>(fields::parse(&body)?.to_string())).transpose()?;
-        let version = cohorts.put(project, Write { name, body: body.as_deref(), expected }, clock::now_ms()).await?;
+        let version = cohorts.put(project, Write { name, body: body.as_deref(), expected, is_trial }, clock::now_ms()).await?;
         Ok(versioned(version, &json!({"name": name, "version": version})))
     }
 
@@ -53,18 +55,24 @@ impl QueryApi {
             let board = saved.get(&BOARD, project, id).await?;
             return Ok(versioned(board.version, &boards::shown(&board)?));
         }
+        let is_trial = is_trial(&call)?;
         let (expected, body) = self.write(call, MAX_BOARD).await?;
         let (shares, shared) = (&self.queries.0.shares, SharedBoard { project, id });
         let body = match body {
             Some(body) => Some(self.queries.check_board(project, &body, clock::now_ms()).await?),
             None => None,
         };
+        let write = Write { name: id, body: body.as_deref(), expected, is_trial };
+        if is_trial {
+            let version = saved.put(&BOARD, project, write).await?;
+            return Ok(versioned(version, &json!({"id": id, "version": version})));
+        }
         match (&body, saved.get(&BOARD, project, id).await) {
             // Also what a deletion that was cut off has left.
             (Some(_), Err(problem)) if problem.code == BOARD.unknown => shares.revoke_all(shared).await?,
             _ => {}
         }
-        let version = saved.put(&BOARD, project, Write { name: id, body: body.as_deref(), expected }).await?;
+        let version = saved.put(&BOARD, project, write).await?;
         if body.is_none() {
             shares.revoke_all(shared).await?;
         }
@@ -91,14 +99,14 @@ impl QueryApi {
         let Note { id, body } = Note::parse(&fields::parse(&body)?, clock::now_ms())?;
         let saved = &self.queries.0.saved;
         if saved.get(&NOTE, project, &id).await.is_err() {
-            saved.put(&NOTE, project, Write { name: &id, body: Some(&body), expected: Expected::Anything }).await?;
+            saved.put(&NOTE, project, Write::new(&id, Some(&body), Expected::Anything)).await?;
         }
         Ok(shown(StatusCode::CREATED, &notes::shown(&saved.get(&NOTE, project, &id).await?)))
     }
 
     pub(super) async fn forget_note(&self, call: &Call, id: &str) -> Result<Response<Body>, ApiError> {
         let grant = self.asker(call)?;
-        self.queries.0.saved.put(&NOTE, grant.project, Write { name: id, body: None, expected: Expected::Anything }).await?;
+        self.queries.0.saved.put(&NOTE, grant.project, Write::new(id, None, Expected::Anything)).await?;
         Ok(shown(StatusCode::OK, &json!({"id": id})))
     }
 
@@ -124,6 +132,11 @@ pub(super) fn versioned(version: u64, answer: &Value) -> Response<Body> {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response
+}
+
+/// Whether a write is only to be checked: `?dry_run=true`.
+fn is_trial(call: &Call) -> Result<bool, QueryError> {
+    dry_run(call.request.uri().query().unwrap_or_default())
 }
 
 /// What `If-Match` and `If-None-Match` expect.
