@@ -137,6 +137,25 @@ fetch_modules() {
   fi
 }
 
+# fetch_promtool: what checks the rules for Prometheus, and nothing else of its package: no service is installed.
+fetch_promtool() {
+  local folder="$cache/promtool"
+  if command -v promtool >/dev/null || [ -x "$folder/promtool" ]; then
+    return
+  fi
+  echo "fetch: promtool"
+  mkdir -p "$folder"
+  local draft
+  draft="$(mktemp -d "$folder/.draft.XXXXXX")"
+  trap 'rm -rf "$draft"' RETURN
+  if ! (cd "$draft" && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; }) >/dev/null 2>&1 ||
+    ! dpkg-deb --fsys-tarfile "$draft"/*.deb | tar -x -C "$draft" ./usr/bin/promtool; then
+    echo "fetch: the tests need promtool, which comes with Prometheus; install it with your package manager" >&2
+    exit 1
+  fi
+  mv "$draft/usr/bin/promtool" "$folder/promtool"
+}
+
 # install_tools: the tests start a Redis of their own, kill the engine at a system call of their choice and open pages in a browser.
 install_tools() {
   missing=
@@ -163,4 +182,5 @@ if [ "${1:-}" = test ]; then
   fetch_sdks
   fetch_modules web/e2e e2e
   install_tools
+  fetch_promtool
 fi

@@ -3,22 +3,37 @@
 //! Expected is the median of the same hour of the week over six weeks, times the level of the last 24 hours. Its variance is
 //! e + (c·e)²: counting alone gives e, and c, by which hours differ beside that, is estimated robustly from the last three weeks and is at
 //! least 3 %. Where fewer than 30 events are expected, hours are taken together. Hours that were alarmed about are in no baseline; they
-//! are in the level again once they are half of the last day, so that what stays is the new normal after a day.
+//! are in the level again once they are half of the last day, so that what stays is the new normal after a day. Hours that somebody has
+//! noted as not as ever are in neither: the level is then of the hours before them.
 //! May go wrong: with less than three weeks of history nothing is said ([`Scored::Learning`]).
 
 /// Hours of a week.
 const WEEK: usize = 168;
 /// The least history, and what `c` is estimated from.
 const LEAST_HISTORY: usize = 3 * WEEK;
-/// The least of `c`.
-const LEAST_SPREAD: f64 = 0.03;
-/// The least expected of what is judged at a time.
-const LEAST_EXPECTED: f64 = 30.0;
 /// How many hours may be taken together.
 const WIDTHS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 24];
 /// The median of the square of a standard normal number.
 const MEDIAN_OF_SQUARE: f64 = 0.454_936;
 const DAY: usize = 24;
+/// How far back the level looks for hours that are not noted.
+const LONGEST_NOTED: usize = 2 * WEEK;
+
+/// What is chosen, by the figures of `benches/README.md` (`cargo bench --bench anomaly`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tuning {
+    /// Weeks of which the same hour is looked at.
+    pub(crate) weeks: usize,
+    /// Hours that the level is of.
+    pub(crate) level: usize,
+    /// The least of `c`.
+    pub(crate) least_spread: f64,
+    /// The least expected of what is judged at a time.
+    pub(crate) least_expected: f64,
+}
+
+/// What rules are judged by.
+pub(crate) const TUNING: Tuning = Tuning { weeks: 6, level: DAY, least_spread: 0.03, least_expected: 30.0 };
 
 /// What is known of the hours up to the one that is judged, which is the last.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +42,18 @@ pub(crate) struct Hours<'a> {
     pub(crate) values: &'a [f64],
     /// Which hour of the week each is, by the local clock.
     pub(crate) of_week: &'a [u8],
-    /// Whether each was alarmed about.
-    pub(crate) is_excluded: &'a [bool],
+    pub(crate) marks: &'a [Mark],
+    pub(crate) tuning: Tuning,
+}
+
+/// What is known of an hour beside its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Usual,
+    /// It was alarmed about.
+    Alarmed,
+    /// Somebody has said that it is not as ever.
+    Noted,
 }
 
 /// How far the last hour is from what is expected.
@@ -64,7 +89,7 @@ pub(crate) fn score(hours: Hours<'_>) -> Scored {
     for width in WIDTHS {
         let span = last + 1 - width..=last;
         let expected: f64 = span.clone().filter_map(of).sum::<f64>() * level;
-        if expected < LEAST_EXPECTED && width < DAY {
+        if expected < hours.tuning.least_expected && width < DAY {
             continue;
         }
         let value: f64 = hours.values.get(span).unwrap_or_default().iter().sum();
@@ -85,18 +110,30 @@ impl Hours<'_> {
             let shift = week * WEEK;
             [at.checked_sub(shift), at.checked_add(shift)].into_iter().flatten().filter(|same| *same < last)
         };
-        let is_same = |same: &usize| self.of_week.get(*same) == Some(hour) && *same != at && self.is_excluded.get(*same) == Some(&false);
+        let is_same = |same: &usize| self.of_week.get(*same) == Some(hour) && *same != at && self.is_usual(*same);
         let around = |same: usize| [same, same.saturating_sub(1), same + 1].into_iter().find(|same| is_same(same));
-        let mut values: Vec<f64> = (1..=6).flat_map(near).filter_map(around).filter_map(|same| self.values.get(same).copied()).collect();
+        let mut values: Vec<f64> =
+            (1..=self.weeks(last)).flat_map(near).filter_map(around).filter_map(|same| self.values.get(same).copied()).collect();
         median(&mut values)
+    }
+
+    /// So many weeks as there are for all hours of the last day: of more weeks for some of them than for others, what grows would make
+    /// another median.
+    fn weeks(self, last: usize) -> usize {
+        self.tuning.weeks.min(last.saturating_sub(self.tuning.level) / WEEK)
+    }
+
+    fn is_usual(self, at: usize) -> bool {
+        self.marks.get(at) == Some(&Mark::Usual)
     }
 
     /// The last day beside its baseline.
     fn level(self, last: usize, of: impl Fn(usize) -> Option<f64>) -> Option<f64> {
-        let day = last.saturating_sub(DAY)..last;
-        let excluded = day.clone().filter(|at| self.is_excluded.get(*at) == Some(&true)).count();
-        let counts = |at: &usize| 2 * excluded > DAY || self.is_excluded.get(*at) == Some(&false);
-        let pairs = day.filter(counts).filter_map(|at| Some((*self.values.get(at)?, of(at)?)));
+        let is_noted = |at: &usize| self.marks.get(*at) == Some(&Mark::Noted);
+        let day = || (last.saturating_sub(LONGEST_NOTED)..last).rev().filter(|at| !is_noted(at)).take(self.tuning.level);
+        let alarmed = day().filter(|at| !self.is_usual(*at)).count();
+        let counts = |at: &usize| 2 * alarmed > self.tuning.level || self.is_usual(*at);
+        let pairs = day().filter(counts).filter_map(|at| Some((*self.values.get(at)?, of(at)?)));
         let (value, expected) = pairs.fold((0.0, 0.0), |(value, expected), pair| (value + pair.0, expected + pair.1));
         // Without anything expected in a day there is nothing that could be missed.
         (expected > 0.0).then_some(value / expected)
@@ -106,17 +143,17 @@ impl Hours<'_> {
     fn spread(self, begins: usize, last: usize, of: impl Fn(usize) -> Option<f64>) -> f64 {
         let one = |at: usize| {
             let (value, expected) = (*self.values.get(at)?, of(at)?);
-            if self.is_excluded.get(at) != Some(&false) || expected < LEAST_EXPECTED {
+            if !self.is_usual(at) || expected < self.tuning.least_expected {
                 return None;
             }
             // Against the level of its own day, so that growth is no spread.
-            let level = self.level(at, &of).filter(|_| at >= begins + DAY)?;
+            let level = self.level(at, &of).filter(|_| at >= begins + self.tuning.level)?;
             let expected = expected * level;
             Some(((value - expected).powi(2) - MEDIAN_OF_SQUARE * expected).max(0.0) / expected.powi(2))
         };
         let mut squares: Vec<f64> = (begins..last).filter_map(one).collect();
         let square = median(&mut squares).unwrap_or_default() / MEDIAN_OF_SQUARE;
-        square.sqrt().max(LEAST_SPREAD)
+        square.sqrt().max(self.tuning.least_spread)
     }
 }
 
@@ -127,5 +164,7 @@ fn median(values: &mut [f64]) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
+#[cfg(test)]
+pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;

@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::anomaly::{self, Hours, Scored};
+use super::anomaly::{self, Hours, Mark, Scored, TUNING};
 use super::machine::{Change, Line, Quiet, Telling, Verdict};
 use super::observe::{Observed, Series};
 use super::rule::{Reduce, Rule, Side};
 
 /// Most slots that are judged in one go: what is older was missed for good.
 pub(crate) const MOST_AT_ONCE: usize = 1_500;
-/// Most hours that are kept out of the baseline: six weeks.
-const MOST_ALARMED: usize = 1_008;
+/// Most hours that are kept out of the baseline: six weeks and a day.
+const MOST_ALARMED: usize = 1_032;
 /// Most lines of which it is remembered that they exist.
 const MOST_LINES: usize = 2_000;
 
@@ -245,7 +245,7 @@ fn folded(slots: &[i64], number: impl Fn(i64) -> Option<f64>) -> Option<Vec<f64>
 
 fn unusual(rule: &Rule, state: &RuleState, slot: i64, number: impl Fn(i64) -> Option<f64>) -> Sighting {
     let unjudged = |reason: &str| Sighting { value: None, verdict: Verdict::Unjudged, reason: reason.to_owned() };
-    let (mut values, mut of_week, mut is_excluded) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut values, mut of_week, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     let Some(first) = rule.look_back(slot) else { return unjudged("learning") };
     let mut at = Some(first);
     while let Some(hour) = at.filter(|hour| *hour <= slot) {
@@ -253,11 +253,11 @@ fn unusual(rule: &Rule, state: &RuleState, slot: i64, number: impl Fn(i64) -> Op
             // History begins with the first event.
             values.push(value);
             of_week.push(hour_of_week(rule, hour));
-            is_excluded.push(state.alarmed.contains(&hour));
+            marks.push(if state.alarmed.contains(&hour) { Mark::Alarmed } else { Mark::Usual });
         }
         at = rule.next_slot(hour);
     }
-    match anomaly::score(Hours { values: &values, of_week: &of_week, is_excluded: &is_excluded }) {
+    match anomaly::score(Hours { values: &values, of_week: &of_week, marks: &marks, tuning: TUNING }) {
         Scored::Learning => unjudged("learning"),
         Scored::Known(score) => {
             let hours = if score.width > 1 { format!(" in {} hours", score.width) } else { String::new() };

@@ -22,8 +22,8 @@ pub(crate) const DEFAULT_PROJECT: &str = "default";
 pub(crate) const MOST_GROUPS: usize = 1_000;
 /// Most slots of one look back; so many buckets a question may have at least.
 const MOST_SLOTS: u32 = 1_440;
-/// Weeks that an anomaly is judged by.
-const BASELINE_WEEKS: i64 = 6;
+/// Days that an anomaly is judged by: six weeks, for each hour of the last day too.
+const BASELINE_DAYS: i64 = 6 * 7 + 1;
 
 /// A checked rule.
 #[derive(Clone, Debug)]
@@ -302,7 +302,7 @@ impl Rule {
             Reduce::Sum(slots) | Reduce::Average(slots) | Reduce::Least(slots) | Reduce::Most(slots) => slots as usize,
             Reduce::Last => 1,
             Reduce::Change(_) => 2,
-            Reduce::Anomaly => 24 * 7 * BASELINE_WEEKS as usize,
+            Reduce::Anomaly => 24 * BASELINE_DAYS as usize,
         }
     }
 
@@ -328,7 +328,7 @@ impl Rule {
             Reduce::Last => Some(slot),
             Reduce::Sum(slots) | Reduce::Average(slots) | Reduce::Least(slots) | Reduce::Most(slots) => back(slots),
             Reduce::Change(against) => self.compared(slot, against),
-            Reduce::Anomaly => self.days_before(slot, 7 * BASELINE_WEEKS),
+            Reduce::Anomaly => self.days_before(slot, BASELINE_DAYS),
         }
     }
 

@@ -217,6 +217,20 @@ fn every_alert_says_what_to_do_and_is_tested() {
 }
 
 #[test]
+fn prometheus_takes_its_rules_and_they_fire_when_they_should() {
+    let fetched = pulse::clickhouse::engine::cache_dir().map(|cache| cache.join("promtool/promtool"));
+    let promtool = fetched.filter(|path| path.exists()).unwrap_or_else(|| "promtool".into());
+    let folder = path("prometheus");
+    for arguments in [["check", "rules", "alerts.yaml"], ["test", "rules", "alerts_test.yaml"], ["check", "config", "prometheus.yaml"]] {
+        // Where the configuration is mounted its rules have another place.
+        let syntax = (arguments[1] == "config").then_some("--syntax-only");
+        let ran = Command::new(&promtool).args(arguments).args(syntax).current_dir(&folder).output();
+        let ran = ran.unwrap_or_else(|problem| panic!("promtool, which `make fetch-test` brings: {problem}"));
+        assert!(ran.status.success(), "{arguments:?}: {}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    }
+}
+
+#[test]
 fn the_rules_to_begin_with_are_sound() {
     let rules = pulse::alert::check_files(&path("alerts").display().to_string()).unwrap();
     assert!(rules.len() >= 5, "{rules:?}");
