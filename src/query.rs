@@ -49,7 +49,7 @@ use self::cohorts::SavedCohorts;
 use self::data_through::DataThrough;
 pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
-pub(crate) use self::notes::note_id;
+pub(crate) use self::notes::{Unusual, note_id};
 use self::pending::PendingEvents;
 use self::people::People;
 use self::people::api::Somebody;
@@ -66,6 +66,7 @@ use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
 use crate::project::Projects;
 use crate::store::data_version::{DataVersions, Quarter, Span, Version};
+use crate::store::tables::saved::NameRange;
 
 /// How often the most asked answers are refreshed before they expire, and how many at a time: one after the other, so that they never
 /// take more than one permit.
@@ -229,6 +230,16 @@ impl Queries {
             return None;
         }
         Some(span.clone().find(has_news)?..=span.rev().find(has_news)?)
+    }
+
+    /// What somebody has noted as an incident or a holiday, from `from_ms` until `until_ms`.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub(crate) async fn unusual(&self, project: ProjectId, from_ms: i64, until_ms: i64) -> Result<Vec<Unusual>, QueryError> {
+        let [after, until] = notes::about(from_ms, until_ms);
+        let range = NameRange { after: &after, until: &until, limit: notes::NOTE.most };
+        Ok(self.0.saved.between(&notes::NOTE, project, range).await?.iter().filter_map(notes::unusual).collect())
     }
 
     /// Refreshes the most asked answers in the background, until asked to stop.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::catalogue::KnownRule;
 use super::observe::{Observed, Series, Source, Span, ledger_query, parts};
+use super::rule::Reduce;
 use crate::event::ids::ProjectId;
 use crate::query::{Get, Queries, QueryError};
 
@@ -48,6 +49,10 @@ pub(crate) async fn observe(queries: &Queries, known: &KnownRule, asked: Asked) 
             let mut observed = rule.observe(&numbers);
             if let Some(question) = rule.count_question(asked.span) {
                 rule.count(&mut observed, &result(queries, known, question, asked).await?);
+            }
+            if rule.body.reduce == Reduce::Anomaly {
+                let noted = queries.unusual(ProjectId(known.key.project), asked.span.from_ms, asked.span.until_ms).await?;
+                observed.unusual = rule.unusual(noted, asked.span);
             }
             Ok(observed)
         }

@@ -134,7 +134,7 @@ pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occ
         // The same for all lines.
         let window = rule.window(*slot);
         for name in names {
-            let sighting = see(rule, state, observed.lines.get(&name), At { slot: *slot, window: &window, absent: observed.absent });
+            let sighting = see(rule, state, observed.lines.get(&name), At { slot: *slot, window: &window, observed });
             let is_new = !state.lines.contains_key(&name);
             let line = state.lines.entry(name.clone()).or_default();
             let was_idle = line.is_idle();
@@ -159,13 +159,13 @@ pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occ
     judged
 }
 
-/// A slot, and what the number of a line is that is not in the answer.
+/// A slot, and what was answered beside its line.
 #[derive(Clone, Copy)]
 struct At<'a> {
     slot: i64,
     /// As [`Rule::window`] says.
     window: &'a [i64],
-    absent: Option<f64>,
+    observed: &'a Observed,
 }
 
 /// What decides what is told.
@@ -194,10 +194,10 @@ fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tellings: &Tell
 
 /// What a line is in a slot.
 fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At<'_>) -> Sighting {
-    let At { slot, window, absent } = at;
+    let At { slot, window, observed } = at;
     let nothing = Series::default();
     let series = series.unwrap_or(&nothing);
-    let number = |slot: i64| series.values.get(&slot).copied().or(absent);
+    let number = |slot: i64| series.values.get(&slot).copied().or(observed.absent);
     let sighting = |value: Option<f64>, verdict, reason: String| Sighting { value, verdict, reason };
     let count = series.counts.get(&slot).copied().unwrap_or_default();
     if rule.body.min_count > 0.0 && count < rule.body.min_count {
@@ -221,7 +221,7 @@ fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At<'_>) -> S
                 _ => (None, String::new()),
             }
         }
-        Reduce::Anomaly => return unusual(rule, state, slot, number),
+        Reduce::Anomaly => return unusual(rule, state, at, number),
     };
     match value.filter(|value| value.is_finite()) {
         None => sighting(None, Verdict::NoData, String::new()),
@@ -243,7 +243,7 @@ fn folded(slots: &[i64], number: impl Fn(i64) -> Option<f64>) -> Option<Vec<f64>
     (!values.is_empty()).then_some(values)
 }
 
-fn unusual(rule: &Rule, state: &RuleState, slot: i64, number: impl Fn(i64) -> Option<f64>) -> Sighting {
+fn unusual(rule: &Rule, state: &RuleState, At { slot, observed, .. }: At<'_>, number: impl Fn(i64) -> Option<f64>) -> Sighting {
     let unjudged = |reason: &str| Sighting { value: None, verdict: Verdict::Unjudged, reason: reason.to_owned() };
     let (mut values, mut of_week, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     let Some(first) = rule.look_back(slot) else { return unjudged("learning") };
@@ -253,7 +253,11 @@ fn unusual(rule: &Rule, state: &RuleState, slot: i64, number: impl Fn(i64) -> Op
             // History begins with the first event.
             values.push(value);
             of_week.push(hour_of_week(rule, hour));
-            marks.push(if state.alarmed.contains(&hour) { Mark::Alarmed } else { Mark::Usual });
+            marks.push(match () {
+                () if observed.unusual.contains(&hour) => Mark::Noted,
+                () if state.alarmed.contains(&hour) => Mark::Alarmed,
+                () => Mark::Usual,
+            });
         }
         at = rule.next_slot(hour);
     }
@@ -314,7 +318,7 @@ pub(crate) fn revise(rule: &Rule, state: &RuleState, recent: &mut Seen, observed
         let window = rule.window(*slot);
         let names: BTreeSet<String> = lines.keys().chain(observed.lines.keys()).cloned().collect();
         for name in names {
-            let is = see(rule, state, observed.lines.get(&name), At { slot: *slot, window: &window, absent: observed.absent });
+            let is = see(rule, state, observed.lines.get(&name), At { slot: *slot, window: &window, observed });
             let nothing = Sighting { value: observed.absent, verdict: Verdict::Unjudged, reason: String::new() };
             let was = lines.insert(name.clone(), is.clone()).unwrap_or(nothing);
             if was.verdict != is.verdict && was.verdict != Verdict::Unjudged {

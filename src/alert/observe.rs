@@ -3,13 +3,15 @@
 //! Promise: the same function reads what the live engine and a back-test are answered, so both judge the same numbers. A slot for which
 //! the answer has no bucket has no number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
 use super::rule::{Rule, short};
-use crate::query::QueryError;
+use crate::query::{QueryError, Unusual};
 
 /// What is told apart by where numbers come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +47,11 @@ pub(crate) struct Observed {
     pub(crate) absent: Option<f64>,
     /// Lines beyond those that are watched.
     pub(crate) left_out: usize,
+    /// Slots that were not as ever, as somebody says.
+    pub(crate) unusual: BTreeSet<i64>,
 }
 
+const DAY_MS: i64 = 86_400_000;
 /// Maths of trends of which there are none where there are no events.
 const COUNTS: [&str; 4] = ["total", "unique_users", "unique_sessions", "sum"];
 
@@ -164,7 +169,43 @@ impl Rule {
             sums.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
             sums.into_iter().skip(self.body.max_groups).for_each(|(_, name)| drop(lines.remove(&name)));
         }
-        Observed { lines, absent: self.absent(), left_out }
+        Observed { lines, absent: self.absent(), left_out, unusual: BTreeSet::new() }
+    }
+
+    /// The slots of a span that notes are about.
+    pub(crate) fn unusual(&self, noted: Vec<Unusual>, span: Span) -> BTreeSet<i64> {
+        let mut times: Vec<[i64; 2]> = noted.into_iter().filter_map(|noted| self.noted(noted)).collect();
+        times.sort_unstable();
+        let (mut slots, mut done_ms) = (BTreeSet::new(), span.from_ms);
+        for [from_ms, until_ms] in times {
+            // What notes have in common is gone through once.
+            let mut slot = self.interval.start_ms(from_ms.max(done_ms), &self.zone);
+            while let Some(at) = slot.filter(|at| *at < until_ms.min(span.until_ms)) {
+                slots.insert(at);
+                slot = self.next_slot(at);
+            }
+            done_ms = done_ms.max(until_ms);
+        }
+        slots
+    }
+
+    /// From when until when a note is: whole days in the zone of the rule, or its own time, which is a slot where it has no end.
+    fn noted(&self, Unusual { is_holiday, at_ms, until_ms }: Unusual) -> Option<[i64; 2]> {
+        if !is_holiday {
+            return Some([at_ms, until_ms.unwrap_or(at_ms + 1)]);
+        }
+        // Midnight in UTC is what a date alone is read as: that date is meant, wherever it is.
+        let is_date = |at_ms: i64| at_ms.rem_euclid(DAY_MS) == 0;
+        let date = |at_ms: i64| {
+            let zone = if is_date(at_ms) { TimeZone::UTC } else { self.zone.clone() };
+            Some(Timestamp::from_millisecond(at_ms).ok()?.to_zoned_datetime(zone).date())
+        };
+        let end = match until_ms {
+            Some(until_ms) if is_date(until_ms) => date(until_ms)?,
+            until_ms => date(until_ms.unwrap_or(at_ms))?.tomorrow().ok()?,
+        };
+        let midnight = |date: Date| Some(date.to_zoned_datetime(self.zone.clone()).ok()?.timestamp().as_millisecond());
+        Some([midnight(date(at_ms)?)?, midnight(end)?])
     }
 
     /// Takes over how much is behind each number from the answer to [`Self::count_question`].

@@ -40,6 +40,15 @@ pub(super) fn run(args: &ExportConfigArgs) -> Result<()> {
     Ok(())
 }
 
+/// A note as it is written; the file has no place for an end that it does not have.
+fn noted(note: &Value) -> Value {
+    let mut written = json!({"at": note["at"], "text": note["text"], "kind": note["kind"]});
+    if !note["until"].is_null() {
+        written["until"] = note["until"].clone();
+    }
+    written
+}
+
 impl Project {
     /// The files by section, with how many things each has.
     async fn texts(&self) -> Result<BTreeMap<&'static str, (usize, String)>> {
@@ -51,7 +60,7 @@ impl Project {
             texts.insert(section, (count, format!("{HEADER}\n{}", text_of(section, saved)?)));
         }
         let notes = self.notes().await?;
-        let written: Vec<Value> = notes.iter().map(|note| json!({"at": note["at"], "text": note["text"], "kind": note["kind"]})).collect();
+        let written: Vec<Value> = notes.iter().map(noted).collect();
         let text = if written.is_empty() { String::new() } else { toml::to_string_pretty(&json!({NOTES: written}))? };
         texts.insert(NOTES, (notes.len(), format!("{HEADER}\n{text}")));
         Ok(texts)

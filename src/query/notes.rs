@@ -22,6 +22,8 @@ pub(super) const MAX_NOTE: usize = 8 << 10;
 const MAX_TEXT: usize = 1_000;
 /// Most notes of an answer.
 pub(super) const PAGE: usize = 1_000;
+/// Longest time that one is about.
+const LONGEST_MS: i64 = 31 * 86_400_000;
 /// What a note may be about.
 const KINDS: [&str; 5] = ["note", "release", "campaign", "incident", "holiday"];
 /// Behind every name.
@@ -36,12 +38,12 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// Reads `{"at", "text", "kind"}`, sent at `now_ms`.
+    /// Reads `{"at", "until", "text", "kind"}`, sent at `now_ms`.
     ///
     /// # Errors
     /// 400 `invalid_note`, `unknown_key`.
     pub(super) fn parse(body: &Value, now_ms: i64) -> Result<Self, QueryError> {
-        let fields = Fields::open(body, &["at", "text", "kind"])?;
+        let fields = Fields::open(body, &["at", "until", "text", "kind"])?;
         let text = fields.text("text", NOTE.invalid)?.map(str::trim).unwrap_or_default();
         if text.is_empty() || text.len() > MAX_TEXT {
             return Err(invalid(format!("`text` has {} bytes: it must have 1 to {MAX_TEXT}", text.len())));
@@ -54,7 +56,13 @@ impl Note {
             None => now_ms,
             Some(text) => instant(text, now_ms).ok_or_else(|| invalid(format!("`at` is `{}`, which is no time", shortened(text))))?,
         };
-        let body = json!({"at_ms": at_ms, "text": text, "kind": kind}).to_string();
+        let mut note = json!({"at_ms": at_ms, "text": text, "kind": kind});
+        if let Some(text) = fields.text("until", NOTE.invalid)? {
+            let until_ms = instant(text, now_ms).filter(|until_ms| (at_ms + 1..=at_ms + LONGEST_MS).contains(until_ms));
+            let wrong = || invalid(format!("`until` is `{}`, which is no time within 31 days behind `at`", shortened(text)));
+            note["until_ms"] = until_ms.ok_or_else(wrong)?.into();
+        }
+        let body = note.to_string();
         Ok(Self { id: format!("{}-{:016x}", prefix(at_ms), xxh3_64(body.as_bytes())), body })
     }
 }
@@ -117,7 +125,35 @@ impl AskedNotes {
 /// A note as it is shown.
 pub(super) fn shown(Saved { name, body, .. }: &Saved) -> Value {
     let note: Value = serde_json::from_str(body).unwrap_or_default();
-    json!({"id": name, "at": note["at_ms"].as_i64().map(show_ms), "text": note["text"], "kind": note["kind"]})
+    let time = |key: &str| note[key].as_i64().map(show_ms);
+    json!({"id": name, "at": time("at_ms"), "until": time("until_ms"), "text": note["text"], "kind": note["kind"]})
+}
+
+/// A time that somebody has said was not as ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unusual {
+    /// Whether it is about whole days.
+    pub(crate) is_holiday: bool,
+    pub(crate) at_ms: i64,
+    /// Excluded; without it, it is about the day or the hour of `at_ms`.
+    pub(crate) until_ms: Option<i64>,
+}
+
+/// The names of notes that may be about a time from `from_ms` until `until_ms`: behind the first and before the second.
+pub(super) fn about(from_ms: i64, until_ms: i64) -> [String; 2] {
+    // A holiday may begin in the day before, wherever that is.
+    [from_ms - LONGEST_MS - 2 * 86_400_000, until_ms].map(|at_ms| prefix(at_ms.max(0)))
+}
+
+/// What a note says of a time; nothing if it is about something else.
+pub(super) fn unusual(Saved { body, .. }: &Saved) -> Option<Unusual> {
+    let note: Value = serde_json::from_str(body).ok()?;
+    let is_holiday = match note["kind"].as_str()? {
+        "holiday" => true,
+        "incident" => false,
+        _ => return None,
+    };
+    Some(Unusual { is_holiday, at_ms: note["at_ms"].as_i64()?, until_ms: note["until_ms"].as_i64() })
 }
 
 fn invalid(message: String) -> QueryError {
@@ -153,6 +189,9 @@ mod tests {
             (json!({"text": "x", "kind": "party"}), "invalid_note"),
             (json!({"text": "x", "at": "soon"}), "invalid_note"),
             (json!({"text": "x", "at": "1969-12-31"}), "invalid_note"),
+            (json!({"text": "x", "at": "2026-01-02", "until": "2026-01-02"}), "invalid_note"),
+            (json!({"text": "x", "at": "2026-01-02", "until": "2026-02-03"}), "invalid_note"),
+            (json!({"text": "x", "until": "later"}), "invalid_note"),
             (json!({"text": "x", "author": "eve"}), "unknown_key"),
         ];
         for (body, code) in cases {

@@ -37,7 +37,7 @@ fn before_three_weeks_nothing_is_said() {
 fn where_few_are_expected_hours_are_taken_together() {
     let values = weeks(6, 8.0);
     let Scored::Known(score) = scored(&values, &vec![Mark::Usual; values.len()]) else { panic!("learning") };
-    assert!(score.width > 1 && score.expected >= LEAST_EXPECTED, "{score:?}");
+    assert!(score.width > 1 && score.expected >= TUNING.least_expected, "{score:?}");
 }
 
 #[test]
@@ -90,4 +90,22 @@ fn over_series_as_they_come_false_alarms_are_rare_and_falls_are_found() {
         "false alarms a week {a_week:.2} ({false_alarms} in {weeks_judged} weeks), stops found {stops}/{tried}, falls by 60 % {falls}/{tried}"
     );
     assert!(a_week <= 0.5 && stops == tried && falls * 100 >= tried * 85, "{a_week} {stops} {falls} of {tried}");
+}
+
+#[test]
+fn a_day_that_somebody_has_noted_lowers_no_level() {
+    let mut values = weeks(6, 1_000.0);
+    let last = values.len() - 1;
+    let holiday = last - 26..last - 2;
+    values[holiday.clone()].iter_mut().for_each(|value| *value *= 0.4);
+    let with = |mark: Mark| {
+        let mut marks = vec![Mark::Usual; values.len()];
+        marks[holiday.clone()].fill(mark);
+        match scored(&values, &marks) {
+            Scored::Known(score) => score.sigmas,
+            Scored::Learning => f64::NAN,
+        }
+    };
+    assert!(with(Mark::Usual) > 5.0, "the day after looks like much: {}", with(Mark::Usual));
+    assert!(with(Mark::Noted).abs() < 1.0, "{}", with(Mark::Noted));
 }

@@ -77,3 +77,25 @@ fn a_line_that_no_series_has_is_refused() {
         assert!(checked("nope").unwrap_err().starts_with("line: `nope` is none of the series: "), "{body}");
     }
 }
+
+#[test]
+fn notes_are_about_the_days_and_the_slots_of_the_rule() {
+    let ms = |text: &str| text.parse::<Timestamp>().unwrap().as_millisecond();
+    let span = Span { from_ms: ms("2026-12-20T00:00:00Z"), until_ms: ms("2026-12-30T00:00:00Z") };
+    let slots = |zone: &str, is_holiday: bool, at: &str, until: Option<&str>| {
+        let rule = rule(json!({"reduce": "anomaly", "condition": null, "resolve": null, "interval": "hour", "timezone": zone}));
+        let noted = Unusual { is_holiday, at_ms: ms(at), until_ms: until.map(ms) };
+        let slots = rule.unusual(vec![noted, noted], span);
+        (slots.first().map(|slot| instant(*slot)).unwrap_or_default(), slots.len())
+    };
+    let is = |first: &str, count: usize| (first.to_owned(), count);
+    // A date alone is that date everywhere; a time is of the day that it is there.
+    assert_eq!(slots("America/New_York", true, "2026-12-25T00:00:00Z", None), is("2026-12-25T05:00:00Z", 24));
+    assert_eq!(slots("Europe/Berlin", true, "2026-12-24T23:30:00Z", None), is("2026-12-24T23:00:00Z", 24));
+    assert_eq!(slots("Europe/Berlin", true, "2026-12-25T00:00:00Z", Some("2026-12-27T00:00:00Z")), is("2026-12-24T23:00:00Z", 48));
+    assert_eq!(slots("Europe/Berlin", true, "2026-12-25T00:00:00Z", Some("2026-12-26T15:00:00Z")), is("2026-12-24T23:00:00Z", 48));
+    assert_eq!(slots("UTC", false, "2026-12-25T10:20:00Z", None), is("2026-12-25T10:00:00Z", 1));
+    assert_eq!(slots("UTC", false, "2026-12-25T10:20:00Z", Some("2026-12-25T12:00:00Z")), is("2026-12-25T10:00:00Z", 2));
+    assert_eq!(slots("Asia/Kathmandu", false, "2026-12-25T10:20:00Z", None), is("2026-12-25T10:15:00Z", 1));
+    assert_eq!(slots("UTC", false, "2027-01-25T10:20:00Z", None), is("", 0));
+}
