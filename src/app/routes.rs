@@ -175,7 +175,8 @@ impl<L: RunningLog> Routes<L> {
                 Ok(response) => return response,
                 Err(other) => call = other,
             }
-            if let Some(response) = screen::answer(&call) {
+            let frames = query.frames(call.request.uri().path()).await;
+            if let Some(response) = screen::answer(&call, &frames) {
                 return response;
             }
         }

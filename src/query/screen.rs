@@ -16,7 +16,7 @@ include!(concat!(env!("OUT_DIR"), "/screen.rs"));
 /// Where the files are whose names change with what is in them.
 const ASSETS: &str = "/assets/";
 /// The first part of the paths of the pages: what is behind it is for the script to read.
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
     "",
     "trends",
     "funnel",
@@ -30,12 +30,13 @@ const PAGES: [&str; 15] = [
     "boards",
     "alerts",
     "shared",
+    "embed",
     "health",
     "settings",
 ];
-/// What a browser may load and run in a page of the screen.
+/// What a browser may load and run in a page of the screen; which pages may hold it in a frame comes last.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    base-uri 'none'; form-action 'none'; frame-ancestors";
 /// The page of a program without a screen.
 const MISSING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>pulse</title><h1>pulse is running</h1>\
     <p>This program was built without its screen. Run <code>make web</code> and build it again; <code>make run</code> does both.</p></html>";
@@ -45,8 +46,8 @@ pub fn pages() -> impl Iterator<Item = &'static str> {
     PAGES.into_iter()
 }
 
-/// Answers a request if its path is one of the screen's.
-pub fn answer(call: &Call) -> Option<Response<Body>> {
+/// Answers a request if its path is one of the screen's. Pages of the origins of `frames` may hold it in a frame, no others.
+pub fn answer(call: &Call, frames: &[String]) -> Option<Response<Body>> {
     let path = call.request.uri().path();
     let is_page = path.strip_prefix('/').is_some_and(|path| PAGES.contains(&path.split('/').next().unwrap_or_default()));
     if !is_page && !path.starts_with(ASSETS) {
@@ -67,13 +68,18 @@ pub fn answer(call: &Call) -> Option<Response<Body>> {
         }
     };
     // A page is asked for again each time, for it names the others.
-    let kept = if is_page { "no-cache" } else { "public, max-age=31536000, immutable" };
-    let fixed: [(HeaderName, &'static str); 4] = [
-        (header::CACHE_CONTROL, kept),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
+    let kept = match is_page {
+        // Who may frame it may be another one next time.
+        true if !frames.is_empty() => "no-store",
+        true => "no-cache",
+        false => "public, max-age=31536000, immutable",
+    };
+    let frames = if frames.is_empty() { "'none'".to_owned() } else { frames.join(" ") };
+    let policy = HeaderValue::try_from(format!("{POLICY} {frames}"))
+        .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    let fixed: [(HeaderName, &'static str); 3] =
+        [(header::CACHE_CONTROL, kept), (header::REFERRER_POLICY, "no-referrer"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     response.headers_mut().extend(fixed.map(|(name, value)| (name, HeaderValue::from_static(value))));
     Some(response)
 }

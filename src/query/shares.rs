@@ -3,6 +3,7 @@
 //! A link holds a token of 256 bits; what is saved is its hash, so what is saved opens nothing. It opens one board: its tiles, and the answer of
 //! each, as the board is now. Filters of the share are added to those of each tile; times can be changed only where the share says so, and
 //! what names people (lists of users, events and sessions, breakdowns by who they are) is answered only where it says so.
+//! A page of others may hold the board in a frame where the share names its origin (`embed`), and no other page may.
 //! Promises: a share that is revoked or has expired opens nothing, here at once and elsewhere within [`KEPT`]; who guesses tokens costs one
 //! read of all shares in [`KEPT`], and learns nothing. What runs for links is at most [`AT_ONCE`] questions at a time.
 //! May go wrong: the store is away: then what was read last is used.
@@ -26,6 +27,7 @@ use super::ask::range::{instant_in_utc, show_ms};
 use super::boards::Tile;
 use super::error::QueryError;
 use super::saved::{Expected, Kind, SavedThings, Write};
+use crate::auth::managed::normal_origin;
 use crate::event::ids::ProjectId;
 use crate::store::tables::saved::Saved;
 
@@ -44,6 +46,9 @@ const SHELF: ProjectId = ProjectId::BOOKS;
 /// Most links of a project, and most that it ever had.
 const MOST: usize = 100;
 const MOST_EVER: usize = 1_000;
+/// Most origins of a link, and the longest one.
+const MOST_ORIGINS: usize = 10;
+const MAX_ORIGIN: usize = 300;
 /// Largest request, bytes.
 pub(super) const MAX_SHARE: usize = 16 << 10;
 /// A share that names no end ends after this, milliseconds; none lasts longer than the second.
@@ -83,6 +88,9 @@ pub(super) struct Share {
     pub(super) dates: bool,
     /// Whether what names people is answered.
     pub(super) people: bool,
+    /// Origins whose pages may hold the board in a frame.
+    #[serde(default)]
+    embed: Vec<String>,
     created_ms: i64,
     expires_ms: i64,
 }
@@ -95,12 +103,12 @@ pub(super) struct SharedBoard<'a> {
 }
 
 impl Share {
-    /// Reads `{"expires_at", "filters", "dates", "people"}`, sent at `now_ms`.
+    /// Reads `{"expires_at", "filters", "dates", "people", "embed"}`, sent at `now_ms`.
     ///
     /// # Errors
     /// 400 `invalid_share`, `unknown_key`, and what is wrong with a filter.
     pub(super) fn parse(body: &Value, board: SharedBoard<'_>, now_ms: i64) -> Result<Self, QueryError> {
-        let fields = Fields::open(body, &["expires_at", "filters", "dates", "people"])?;
+        let fields = Fields::open(body, &["expires_at", "filters", "dates", "people", "embed"])?;
         let filters = fields.list("filters", SHARE.invalid)?.to_vec();
         if filters.iter().any(names_cohort) {
             return Err(QueryError::invalid(
@@ -125,6 +133,7 @@ impl Share {
             filters,
             dates: fields.flag("dates", SHARE.invalid)?,
             people: fields.flag("people", SHARE.invalid)?,
+            embed: origins(fields)?,
             created_ms: now_ms,
             expires_ms,
         })
@@ -143,12 +152,12 @@ impl Share {
     fn listed(&self, id: &str) -> Value {
         json!({
             "id": id, "board": self.board, "filters": self.filters, "dates": self.dates, "people": self.people,
-            "created_at": show_ms(self.created_ms), "expires_at": show_ms(self.expires_ms),
+            "embed": self.embed, "created_at": show_ms(self.created_ms), "expires_at": show_ms(self.expires_ms),
         })
     }
 
     /// The board as one who has the link sees it. Filters stay out of sight: they may name a customer.
-    pub(super) fn shown(&self, board: &Value, timezone: &str) -> Value {
+    pub(super) fn shown(&self, board: &Value, of: ShownBy<'_>) -> Value {
         let tile = |tile: &Value| {
             let mut tile = tile.clone();
             if let Some(question) = tile.get_mut("question").and_then(Value::as_object_mut) {
@@ -158,7 +167,7 @@ impl Share {
         };
         let tiles: Vec<Value> = board["tiles"].as_array().into_iter().flatten().map(tile).collect();
         json!({
-            "title": board["title"], "description": board["description"], "tiles": tiles, "timezone": timezone,
+            "id": hash(of.token), "title": board["title"], "description": board["description"], "tiles": tiles, "timezone": of.timezone,
             "dates": self.dates, "people": self.people, "expires_at": show_ms(self.expires_ms),
         })
     }
@@ -203,6 +212,29 @@ impl Share {
             _ => {}
         }
     }
+}
+
+/// Through which link a board is shown, and in which zone its times are read.
+#[derive(Clone, Copy)]
+pub(super) struct ShownBy<'a> {
+    pub(super) token: &'a str,
+    pub(super) timezone: &'a str,
+}
+
+/// The origins whose pages may hold a board in a frame, each in its one form: they stand in a header.
+fn origins(fields: Fields<'_>) -> Result<Vec<String>, QueryError> {
+    let written = fields.list("embed", SHARE.invalid)?;
+    if written.len() > MOST_ORIGINS {
+        return Err(QueryError::invalid(SHARE.invalid, format!("`embed` has {} origins: at most {MOST_ORIGINS}", written.len())));
+    }
+    let origin = |(index, written): (usize, &Value)| {
+        let text = written.as_str().map_or_else(|| written.to_string(), str::to_owned);
+        normal_origin(&text).filter(|origin| origin.len() <= MAX_ORIGIN).ok_or_else(|| {
+            let message = format!("`embed[{index}]` is `{}`: it must be an origin, such as https://shop.example", shortened(&text));
+            QueryError::invalid(SHARE.invalid, message)
+        })
+    };
+    written.iter().enumerate().map(origin).collect()
 }
 
 /// Whether a filter is a cohort, or has one in it.
@@ -304,6 +336,14 @@ impl Shares {
         let known = self.known(KEPT).await?;
         let found = known.shares.get(&hash(token)).and_then(|known| known.share.clone());
         found.filter(|share| now_ms < share.expires_ms).ok_or_else(Share::unknown)
+    }
+
+    /// The origins whose pages may hold the board of the link of that id in a frame at `now_ms`, and whose board it is; none if there is no
+    /// such link, or no longer.
+    pub(super) async fn frames(&self, id: &str, now_ms: i64) -> Option<(ProjectId, Vec<String>)> {
+        let known = self.known(KEPT).await.ok()?;
+        let share = known.shares.get(id)?.share.as_ref().filter(|share| now_ms < share.expires_ms)?;
+        Some((share.project(), share.embed.clone()))
     }
 
     /// The right to ask a question for the link of a token: no link takes the turns of all.
@@ -474,6 +514,15 @@ mod tests {
             (json!({"filters": [{"field": "contry"}]}), "invalid_field"),
             (json!({"filters": [{"any": [{"cohort": "buyers"}]}]}), "invalid_share"),
             (json!({"people": "yes"}), "invalid_share"),
+            (json!({"embed": "https://shop.example"}), "invalid_share"),
+            (json!({"embed": ["https://shop.example/path"]}), "invalid_share"),
+            (json!({"embed": ["https://shop.example; script-src *"]}), "invalid_share"),
+            (json!({"embed": ["https://a.example https://b.example"]}), "invalid_share"),
+            (json!({"embed": ["https://shop.example\r\nx: y"]}), "invalid_share"),
+            (json!({"embed": ["*"]}), "invalid_share"),
+            (json!({"embed": ["https://*"]}), "invalid_share"),
+            (json!({"embed": ["data:", 7]}), "invalid_share"),
+            (json!({"embed": vec!["https://shop.example"; MOST_ORIGINS + 1]}), "invalid_share"),
             (json!({"project": 8}), "unknown_key"),
         ] {
             assert_eq!(share(&body).unwrap_err().code, code, "{body}");

@@ -96,6 +96,7 @@ async fn a_link_opens_its_board_and_nothing_else() {
         assert_eq!(people(&http, &format!("{open}/tiles/0"), &json!({"bar": bar})).await.0, StatusCode::BAD_REQUEST, "{bar}");
     }
 
+    embedded(&links).await;
     nothing_else(&http, open.trim_start_matches("/v1/shared/")).await;
 
     // It follows its board, survives, and ends when it is revoked.
@@ -127,6 +128,31 @@ async fn a_link_opens_its_board_and_nothing_else() {
     while look(http, &short).await.0 != StatusCode::NOT_FOUND {
         tokio::time::sleep(crate::harness::POLL).await;
     }
+}
+
+/// A page that holds the screen in a frame is one that the link of its address names.
+async fn embedded(links: &Links) {
+    let (path, id) = links.make(&json!({"embed": ["https://Shop.example:443", "https://*.partner.example"]})).await;
+    let http = &links.http;
+    assert_eq!(look(http, &path).await.1["id"], json!(id));
+    let headers = async |path: &str| http.respond(http.keyless(Method::GET, path, "")).await.headers().clone();
+    let frames = async |path: &str| {
+        let policy = headers(path).await["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; "), "{policy}");
+        policy.split_once("frame-ancestors ").unwrap().1.to_owned()
+    };
+    let own = format!("/embed/{id}");
+    assert_eq!(frames(&own).await, "https://shop.example https://*.partner.example");
+    assert_eq!(headers(&own).await["cache-control"], "no-store");
+    let (_, of_none) = links.make(&json!({})).await;
+    let elsewhere = ["/", "/shared", "/embed", "/embed/", "/boards/shop", "/embed/AAAA"].map(str::to_owned);
+    for path in elsewhere.into_iter().chain([format!("/embed/{of_none}"), format!("/shared/{id}"), format!("{own}/x")]) {
+        assert_eq!(frames(&path).await, "'none'", "{path}");
+    }
+    for id in [id, of_none] {
+        assert_eq!(send(http, Method::DELETE, &format!("/v1/shares/{id}"), &Value::Null).await.0, StatusCode::OK);
+    }
+    assert_eq!(frames(&own).await, "'none'", "the link has ended");
 }
 
 /// Whether the token is a key anywhere: on every path of the description that asks for one.

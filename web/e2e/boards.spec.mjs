@@ -94,6 +94,20 @@ test("a board is shared by a link that shows the same without a key, no people, 
   await expect(tile(guest, "tile1").locator("[data-count]").first()).toHaveAttribute("data-count", count);
   await tile(guest, "tile1").locator("[data-count]").first().click();
   await expect(guest.getByRole("status")).toContainText("does not show who is behind");
+  // In a frame of a page that is named, and of no other.
+  await page.getByRole("textbox", { name: "Pages that may show it in a frame" }).fill("http://shop.localhost");
+  await page.getByRole("button", { name: "Make a link" }).click();
+  await expect(page.getByRole("textbox", { name: "The link" })).toHaveValue(/^<iframe /);
+  const frame = await page.getByRole("textbox", { name: "The link" }).inputValue();
+  await context.route(/^http:\/\/(shop|other)\.localhost\//, (route) => route.fulfill({ contentType: "text/html", body: `<!doctype html>${frame}` }));
+  const host = await context.newPage();
+  await host.goto("http://other.localhost/");
+  await expect.poll(() => host.frames()[1].url()).toMatch(/^chrome-error:/);
+  await host.goto("http://shop.localhost/");
+  await expect(host.frameLocator("iframe").getByRole("heading", { name: "The shop", level: 1 })).toBeVisible();
+  await expect(host.frameLocator("iframe").locator('[data-tile="tile1"] [data-count]').first()).toHaveAttribute("data-count", count);
+  await page.getByRole("button", { name: /^End the link/ }).last().click();
+  await expect(page.getByRole("button", { name: /^End the link/ })).toHaveCount(1);
   await page.getByRole("button", { name: /^End the link/ }).first().click();
   await expect(page.getByRole("button", { name: /^End the link/ })).toHaveCount(0);
   await expect(async () => {

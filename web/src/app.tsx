@@ -34,12 +34,12 @@ const PAGES: PageEntry[] = [
 
 const loaded = signal<Record<string, ComponentType>>({ "": Overview });
 
-/** Opened by a link alone: nobody signs in there. */
-const SHARED_BOARD: PageEntry = { path: "shared", name: "A board", load: () => import("./pages/shared") };
+/** Opened by a link alone, by itself and in a frame: nobody signs in there. */
+const SHARED_BOARDS = ["shared", "embed"].map((path): PageEntry => ({ path, name: "A board", load: () => import("./pages/shared") }));
 
 export function App() {
   const [problem, set_problem] = useState("");
-  const is_shared = here.value.page === SHARED_BOARD.path;
+  const is_shared = SHARED_BOARDS.some(({ path }) => path === here.value.page);
   useEffect(() => {
     if (is_shared) return;
     void resume().then(set_problem);
@@ -108,7 +108,7 @@ function Frame() {
 function Shown() {
   const { page } = here.value;
   const [problem, set_problem] = useState("");
-  const entry = [...PAGES, SHARED_BOARD].find(({ path }) => path === page);
+  const entry = [...PAGES, ...SHARED_BOARDS].find(({ path }) => path === page);
   const Current = loaded.value[page];
   useEffect(() => {
     set_problem("");
@@ -124,7 +124,12 @@ type Theme = "system" | "light" | "dark";
 const theme = signal<Theme>(kept_theme());
 
 function kept_theme(): Theme {
-  const kept = localStorage.getItem("pulse-theme");
+  let kept: string | null = null;
+  try {
+    kept = localStorage.getItem("pulse-theme");
+  } catch {
+    // In a frame of others a browser may refuse it.
+  }
   const known = kept === "light" || kept === "dark" ? kept : "system";
   document.documentElement.dataset.theme = known;
   return known;

@@ -13,7 +13,7 @@ use crate::query::ask::{Fields, fields};
 use crate::query::boards::{self, BOARD, Tile};
 use crate::query::error::QueryError;
 use crate::query::report::REPORTS;
-use crate::query::shares::{MAX_SHARE, Made, Share, SharedBoard};
+use crate::query::shares::{MAX_SHARE, Made, Share, SharedBoard, ShownBy};
 use crate::query::{Request, TaggedAnswer};
 
 impl QueryApi {
@@ -43,7 +43,7 @@ impl QueryApi {
     pub(super) async fn shared(&self, token: &str) -> Result<Response<Body>, ApiError> {
         let share = self.opened(token).await?;
         let board = self.board_of(&share).await?;
-        let shown = share.shown(&board, self.queries.timezone(share.project()));
+        let shown = share.shown(&board, ShownBy { token, timezone: self.queries.timezone(share.project()) });
         Ok(uncached(json_response(StatusCode::OK, shown.to_string().into_bytes())))
     }
 
@@ -71,6 +71,13 @@ impl QueryApi {
         let request = Request { report, body: request.as_bytes(), now_ms: clock::now_ms() };
         let TaggedAnswer { json, .. } = self.queries.tagged_answer(share.project(), request).await?;
         Ok(uncached(json_response(StatusCode::OK, json)))
+    }
+
+    /// The origins whose pages may hold what the screen shows at `path` in a frame: those that the link named there names.
+    pub async fn frames(&self, path: &str) -> Vec<String> {
+        let Some(id) = path.strip_prefix("/embed/") else { return Vec::new() };
+        let found = self.queries.0.shares.frames(id, clock::now_ms()).await;
+        found.filter(|(project, _)| self.keys.opens_project(*project)).map(|(_, origins)| origins).unwrap_or_default()
     }
 
     /// What a link opens: nothing once its project has no keys, which nobody can revoke it with.

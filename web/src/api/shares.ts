@@ -8,10 +8,12 @@ export interface Share {
   dates: boolean;
   people: boolean;
   filters: unknown[];
+  embed: string[];
   expires_at: string;
 }
 
 export interface SharedBoard {
+  id: string;
   title: string;
   description: string | null;
   tiles: BoardTile[];
@@ -27,11 +29,12 @@ export async function shares(board: string): Promise<Share[]> {
   return (await json<{ shares: Share[] }>(of_board(board))).shares;
 }
 
-/** Makes a link; its token is said this once. */
-export async function share(board: string, body: { expires_at?: string; people?: boolean; dates?: boolean }): Promise<string> {
-  const { token } = await json<{ token: string }>(of_board(board), { method: "POST", body: JSON.stringify(body) });
+/** Makes a link, or the frame of one that pages of others may hold; its token is said this once. */
+export async function share(board: string, body: { expires_at?: string; people?: boolean; dates?: boolean; embed?: string[] }): Promise<string> {
+  const { id, token, embed } = await json<Share & { token: string }>(of_board(board), { method: "POST", body: JSON.stringify(body) });
   // Behind `#`: what a browser sends to no server is in nobody's log.
-  return `${location.origin}/shared#${token}`;
+  if (embed.length === 0) return `${location.origin}/shared#${token}`;
+  return `<iframe src="${location.origin}/embed/${id}#${token}" width="100%" height="800" title="pulse" sandbox="allow-scripts allow-same-origin"></iframe>`;
 }
 
 export async function revoke(id: string): Promise<void> {

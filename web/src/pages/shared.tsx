@@ -21,7 +21,13 @@ export default function Shared() {
   const [board, set_board] = useState<SharedBoard | null>(null);
   const [problem, set_problem] = useState("");
   useEffect(() => {
-    shared_board(token()).then(set_board, (refused: ApiError) => set_problem(refused.message));
+    const { page, rest } = here.value;
+    const show = (board: SharedBoard) => {
+      // Who may hold this page in a frame is for the link in its path to say, so it shows no other.
+      if (page === "embed" && board.id !== rest) set_problem("This address is not the one that was made.");
+      else set_board(board);
+    };
+    shared_board(token()).then(show, (refused: ApiError) => set_problem(refused.message));
   }, []);
   useEffect(() => {
     document.title = `${board?.title ?? "A board"} · pulse`;
