@@ -1,4 +1,5 @@
 // Boards: a chart is kept where it was made, shown beside others in one request, and nobody's change is lost.
+import { createServer } from "node:http";
 import { ADDRESS, ask, expect, KEY, open, settled, STEPS, table, test, tile, written } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
@@ -94,18 +95,24 @@ test("a board is shared by a link that shows the same without a key, no people, 
   await expect(tile(guest, "tile1").locator("[data-count]").first()).toHaveAttribute("data-count", count);
   await tile(guest, "tile1").locator("[data-count]").first().click();
   await expect(guest.getByRole("status")).toContainText("does not show who is behind");
-  // In a frame of a page that is named, and of no other.
-  await page.getByRole("textbox", { name: "Pages that may show it in a frame" }).fill("http://shop.localhost");
+  // In a frame of a page that is named, and of no other: real ones, for a browser asks where a page came from.
+  let frame = "";
+  const hosts = createServer((_, answer) => answer.setHeader("content-type", "text/html").end(`<!doctype html>${frame}`)).listen(0, "127.0.0.1");
+  await new Promise((listening) => hosts.on("listening", listening));
+  const origin = (name) => `http://${name}.localhost:${hosts.address().port}`;
+  await page.getByRole("textbox", { name: "Pages that may show it in a frame" }).fill(origin("shop"));
   await page.getByRole("button", { name: "Make a link" }).click();
   await expect(page.getByRole("textbox", { name: "The link" })).toHaveValue(/^<iframe /);
-  const frame = await page.getByRole("textbox", { name: "The link" }).inputValue();
-  await context.route(/^http:\/\/(shop|other)\.localhost\//, (route) => route.fulfill({ contentType: "text/html", body: `<!doctype html>${frame}` }));
+  frame = await page.getByRole("textbox", { name: "The link" }).inputValue();
   const host = await context.newPage();
-  await host.goto("http://other.localhost/");
-  await expect.poll(() => host.frames()[1].url()).toMatch(/^chrome-error:/);
-  await host.goto("http://shop.localhost/");
+  await host.goto(origin("other"));
+  await expect.poll(() => host.frames()[1]?.url()).toMatch(/^chrome-error:/);
+  await host.goto(origin("shop"));
   await expect(host.frameLocator("iframe").getByRole("heading", { name: "The shop", level: 1 })).toBeVisible();
   await expect(host.frameLocator("iframe").locator('[data-tile="tile1"] [data-count]').first()).toHaveAttribute("data-count", count);
+  await host.close();
+  hosts.closeAllConnections();
+  hosts.close();
   await page.getByRole("button", { name: /^End the link/ }).last().click();
   await expect(page.getByRole("button", { name: /^End the link/ })).toHaveCount(1);
   await page.getByRole("button", { name: /^End the link/ }).first().click();
