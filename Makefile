@@ -14,7 +14,7 @@ endif
 # A program without its screen is not what these targets build.
 export PULSE_REQUIRE_WEB := 1
 
-.PHONY: run build dist web test explore check fetch fetch-test bench faults pictures
+.PHONY: run build dist web test explore check fetch fetch-test bench faults pictures schemathesis
 
 run: build
 	$(CARGO_TARGET_DIR)/release/pulse serve
@@ -54,6 +54,10 @@ check: web
 
 bench: dist
 	$(CARGO_TARGET_DIR)/dist/pulse bench --max --duration 60s
+
+# Whether what is answered is what `/openapi.json` says, whatever is asked: five minutes.
+schemathesis: build
+	./scripts/schemathesis.sh $(CARGO_TARGET_DIR)/release/pulse
 
 # The pictures of the README, as the tests of the screen take them.
 pictures: fetch-test web
