@@ -83,7 +83,7 @@ for (const zone of ["UTC", "Asia/Kathmandu", "Australia/Lord_Howe", "America/New
   });
 }
 
-test("a chart is saved as SVG and PNG that say what they show", async ({ page }) => {
+test("a chart is saved as SVG, PNG and CSV that say what they show", async ({ page }) => {
   await open(page, `/trends?b=country`);
   const saved = async (kind) => {
     const [download] = await Promise.all([page.waitForEvent("download"), tile(page, "trends").getByRole("button", { name: new RegExp(`as ${kind}$`) }).click()]);
@@ -94,4 +94,7 @@ test("a chart is saved as SVG and PNG that say what they show", async ({ page })
   const png = await saved("PNG");
   expect(png.subarray(1, 4).toString()).toBe("PNG");
   expect(png.readUInt32BE(16)).toBeGreaterThan(1_000);
+  const [head, , ...buckets] = (await saved("CSV")).toString().trim().split("\r\n");
+  expect(head).toMatch(/^Time,.*,Complete$/);
+  expect(buckets.map((row) => row.split(",").at(-1))).toEqual([...Array(6).fill("yes"), "no"]);
 });

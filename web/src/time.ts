@@ -47,25 +47,6 @@ function fitting(from: string, to: string): string {
   return days <= 2 ? "hour" : days <= 92 ? "day" : days <= 400 ? "week" : "month";
 }
 
-/** What a range is compared with. */
-export type Compared = "previous" | "year" | { from: string; to: string };
-
-/**
- * The period before a range: one that begins with the calendar and ends now (`-6d/d` to `now`) is moved by as many whole days (weeks,
- * months, …) as it has, so that each bucket stands beside a whole one, and the part of today beside the same part of a day.
- */
-export function period_before(from: unknown, to: unknown): Compared {
-  const [is_rounded, count = "0", unit, rounding] = /^(?:now|-(\d{1,6})([mhdwMy]))\/([mhdwMy])$/.exec(String(from)) ?? [];
-  if (!is_rounded || (unit ?? rounding) !== rounding || (to ?? "now") !== "now") return "previous";
-  const back = Number(count) + 1;
-  return { from: `-${Number(count) + back}${rounding}/${rounding}`, to: `-${back}${rounding}` };
-}
-
-/** A question that was kept with `previous`, as it is asked. */
-export function with_period_before(body: Record<string, unknown>): Record<string, unknown> {
-  return body.compare === "previous" ? { ...body, compare: period_before(body.from, body.to) } : body;
-}
-
 const formats = new Map<string, Intl.DateTimeFormat>();
 
 function format(zone: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {

@@ -1,5 +1,6 @@
 //! What a chart is compared with: `compare` of a request.
 
+use jiff::Unit;
 use serde_json::Value;
 
 use super::canonical::{Canonical, CanonicalForm};
@@ -17,7 +18,8 @@ pub(crate) struct Compared {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum With {
-    Previous,
+    /// What the range begins with decides how far back that is.
+    Previous(Option<Unit>),
     Year,
     Range,
 }
@@ -26,7 +28,13 @@ impl Canonical for Compared {
     fn canonical(&self, to: &mut CanonicalForm) {
         let Self { with, range } = self;
         to.word(match with {
-            With::Previous => "previous",
+            With::Previous(None) => "previous",
+            With::Previous(Some(Unit::Year)) => "previous years",
+            With::Previous(Some(Unit::Month)) => "previous months",
+            With::Previous(Some(Unit::Week)) => "previous weeks",
+            With::Previous(Some(Unit::Day)) => "previous days",
+            With::Previous(Some(Unit::Hour)) => "previous hours",
+            With::Previous(Some(_)) => "previous minutes",
             With::Year => "year",
             With::Range => "range",
         });
@@ -38,7 +46,7 @@ impl Compared {
     /// Reads `compare` of a chart of `range`.
     pub(crate) fn parse(value: &Value, range: &Range, now_ms: i64) -> Result<Self, QueryError> {
         match value {
-            Value::String(word) if word == "previous" => Ok(Self { with: With::Previous, range: range.previous()? }),
+            Value::String(word) if word == "previous" => Ok(Self { with: With::Previous(range.begins()), range: range.previous()? }),
             Value::String(word) if word == "year" => Ok(Self { with: With::Year, range: range.year_before()? }),
             Value::Object(_) => {
                 let other = Fields::open(value, &["from", "to"]).and_then(|other| Range::parse_in(other, now_ms, range.zone.clone()));

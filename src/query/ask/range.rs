@@ -5,7 +5,7 @@ mod instant;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan, ZonedDateTime};
+use jiff::{Timestamp, ToSpan, Unit, ZonedDateTime};
 
 use self::instant::Instant;
 use super::canonical::{Canonical, CanonicalForm};
@@ -24,6 +24,8 @@ pub(crate) struct Range {
     pub(crate) until_ms: i64,
     pub(crate) zone: TimeZone,
     asked: [Bound; 2],
+    /// What it begins with, as it is written: a day, a week. Only [`Range::previous`] asks.
+    begins: Option<Unit>,
 }
 
 /// A bound as it was asked for, so that the same question is known again a moment later.
@@ -40,7 +42,7 @@ enum Bound {
 impl Canonical for Range {
     fn canonical(&self, to: &mut CanonicalForm) {
         // The instants follow from the bounds.
-        let Self { from_ms: _, until_ms: _, zone, asked: [from, until] } = self;
+        let Self { from_ms: _, until_ms: _, zone, asked: [from, until], begins: _ } = self;
         to.field("from", from).field("until", until).field("zone", &zone.iana_name());
     }
 }
@@ -108,7 +110,7 @@ impl Range {
     pub(crate) fn parse_open_in(fields: Fields<'_>, now_ms: i64, zone: TimeZone) -> Result<Self, QueryError> {
         let bound = |key: &str, open_ms: i64| match fields.text(key, "invalid_range")? {
             Some(text) => instant::read(text, now_ms, &zone).map_err(|problem| problem.within(key)),
-            None => Ok(Instant { at_ms: open_ms, follows_now: false }),
+            None => Ok(Instant { at_ms: open_ms, follows_now: false, begins: None }),
         };
         let bounds = [bound("from", 0)?, bound("to", LATEST_MS)?];
         Self::between(bounds, now_ms, zone)
@@ -121,6 +123,7 @@ impl Range {
                 *bound = Bound::Ago(now_ms - instant.at_ms);
             }
         }
+        range.begins = from.begins;
         Ok(range)
     }
 
@@ -136,7 +139,7 @@ impl Range {
 
     /// All there is.
     pub(crate) fn everything() -> Self {
-        Self { from_ms: 0, until_ms: LATEST_MS, zone: TimeZone::UTC, asked: [Bound::At(0), Bound::At(LATEST_MS)] }
+        Self { from_ms: 0, until_ms: LATEST_MS, zone: TimeZone::UTC, asked: [Bound::At(0), Bound::At(LATEST_MS)], begins: None }
     }
 
     /// Everything before its end.
@@ -153,7 +156,7 @@ impl Range {
         if from_ms >= until_ms {
             return Err(invalid("`from` must be before `to`"));
         }
-        Ok(Self { from_ms, until_ms, zone, asked: [Bound::At(from_ms), Bound::At(until_ms)] })
+        Ok(Self { from_ms, until_ms, zone, asked: [Bound::At(from_ms), Bound::At(until_ms)], begins: None })
     }
 
     /// This range and `ms` before and behind it, where there is a calendar.
@@ -184,10 +187,22 @@ impl Range {
         Ok(earlier(&self.zoned(at_ms)?, jiff::Span::new().days(days)).map_err(beyond)?.max(0))
     }
 
-    /// The range just before this one: as many months if it is made of whole months, as many days if it is made of days (of any
-    /// hour, such as the last seven to now), else as long.
+    /// What it begins with, as it is written, such as the day of `-6d/d`.
+    pub(crate) fn begins(&self) -> Option<Unit> {
+        self.begins
+    }
+
+    /// The range before this one. One that begins with the calendar, as it is written, and ends within it (`-6d/d` to `now`) is moved by as many
+    /// whole days (weeks, months) as it has begun, so that each stands beside a whole one and the last beside the same part of one. Else it is the
+    /// range just before: as many months if it is made of whole months, as many days if it is made of days (of any hour, such as the last seven to
+    /// now), else as long.
     pub(crate) fn previous(&self) -> Result<Self, QueryError> {
         let (from, until) = (self.zoned(self.from_ms)?, self.zoned(self.until_ms)?);
+        if let Some(unit) = self.begins
+            && let Some(back) = begun(&from, &until, unit)
+        {
+            return self.moved(earlier(&from, back).map_err(beyond)?, earlier(&until, back).map_err(beyond)?);
+        }
         let start = match (months(&from, &until), days(&from, &until)) {
             (Some(months), _) => earlier(&from, jiff::Span::new().months(months)),
             (None, Some(days)) => earlier(&from, jiff::Span::new().days(days)),
@@ -238,6 +253,34 @@ fn beyond(_: jiff::Error) -> QueryError {
 
 fn is_start_of_day(at: &ZonedDateTime) -> bool {
     at.start_of_day().is_ok_and(|start| start == *at)
+}
+
+/// How many of `unit` have begun from `from` on where `until` lies within one; `None` where it is the beginning of one.
+fn begun(from: &ZonedDateTime, until: &ZonedDateTime, unit: Unit) -> Option<jiff::Span> {
+    let whole = from.until((unit, until)).ok()?;
+    let count = match unit {
+        Unit::Year => i64::from(whole.get_years()),
+        Unit::Month => i64::from(whole.get_months()),
+        Unit::Week => i64::from(whole.get_weeks()),
+        Unit::Day => i64::from(whole.get_days()),
+        Unit::Hour => i64::from(whole.get_hours()),
+        Unit::Minute => whole.get_minutes(),
+        _ => return None,
+    };
+    let of = |count: i64| {
+        let span = jiff::Span::new();
+        match unit {
+            Unit::Year => span.try_years(count),
+            Unit::Month => span.try_months(count),
+            Unit::Week => span.try_weeks(count),
+            Unit::Day => span.try_days(count),
+            Unit::Hour => span.try_hours(count),
+            _ => span.try_minutes(count),
+        }
+        .ok()
+    };
+    let is_whole = from.checked_add(of(count)?).ok()? == *until;
+    if is_whole { None } else { of(count + 1) }
 }
 
 /// How many whole months lie between, if both are the beginning of one.

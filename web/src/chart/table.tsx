@@ -16,6 +16,14 @@ export interface Cell {
 export interface TableData {
   head: string[];
   rows: Cell[][];
+  /** Columns that are exported besides: what the table says beside its numbers. */
+  besides?: { head: string[]; rows: string[][] };
+}
+
+/** Of buckets that may be incomplete, whether each is, as it is exported; nothing of one that there is not. */
+export function complete(partial: boolean[], bucket: number): string {
+  const is_partial = partial[bucket];
+  return is_partial === undefined ? "" : is_partial ? "no" : "yes";
 }
 
 export function Table({ data, caption }: { data: TableData; caption: string }) {
@@ -51,7 +59,9 @@ export function csv(data: TableData): string {
     const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
     return /[",\n\r]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
   };
-  const rows = [data.head, ...data.rows.map((row) => row.map((cell) => (cell.value === undefined ? cell.text : cell.value)))];
+  const besides = (index: number) => data.besides?.rows[index] ?? [];
+  const values = (row: Cell[], index: number) => [...row.map((cell) => (cell.value === undefined ? cell.text : cell.value)), ...besides(index)];
+  const rows = [[...data.head, ...(data.besides?.head ?? [])], ...data.rows.map(values)];
   return `${rows.map((row) => row.map(field).join(",")).join("\r\n")}\r\n`;
 }
 

@@ -4,7 +4,7 @@ import { growth, label, shown, type Unit } from "../format";
 import { bucket_label } from "../time";
 import { show_people } from "../ui/people-panel";
 import { COLOURS, LineChart, Swatch, type Line } from "./line";
-import type { TableData } from "./table";
+import { complete, type TableData } from "./table";
 
 export interface TrendOptions {
   /** The tile, as the address calls it. */
@@ -97,7 +97,16 @@ export function trend_table({ result: chart }: Answer<Chart>, options: TrendOpti
     ...columns.map((column) => cell(column, column.line.series.values[index], index)),
   ]);
   const totals = [{ text: "in all" }, ...columns.map((column) => cell(column, column.line.series.total, null))];
-  return { head: ["Time", ...columns.map(({ line, is_compared }) => (is_compared ? `${line.name}, before` : line.name))], rows: [totals, ...rows] };
+  return { head: ["Time", ...columns.map(({ line, is_compared }) => (is_compared ? `${line.name}, before` : line.name))], rows: [totals, ...rows], besides: are_complete(charts) };
+}
+
+/** Which buckets are complete, of each chart: the first row is what there is in all. */
+function are_complete(charts: [Chart, boolean][]): TableData["besides"] {
+  const [own] = charts[0]!;
+  return {
+    head: charts.map(([, is_compared]) => (is_compared ? "Complete, before" : "Complete")),
+    rows: [charts.map(() => ""), ...own.buckets.map((_, at) => charts.map(([chart]) => complete(chart.partial, at)))],
+  };
 }
 
 /** The chart in a sentence. */

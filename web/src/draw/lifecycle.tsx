@@ -1,6 +1,7 @@
 // Bars of those who are new, stay or are back, above those who are gone.
 import type { Answer, Chart } from "../api/types";
 import { LineChart, Swatch, type Line } from "../chart/line";
+import { complete } from "../chart/table";
 import { shown } from "../format";
 import { bucket_label } from "../time";
 import { times_of, type Draw } from "../ui/drawing";
@@ -29,6 +30,7 @@ export const draw_lifecycle: Draw = (question, id) => {
           text: shown(values[index]), value: values[index] ?? null, label: `${shown(values[index])} ${name}`, pick: () => pick(answer, line, index),
         })),
       ]),
+      besides: { head: ["Complete"], rows: (answer.result as Chart).buckets.map((_, index) => [complete(answer.result.partial, index)]) },
     }),
     summary: (answer) => summary(answer, interval, zone),
   };

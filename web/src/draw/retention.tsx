@@ -81,7 +81,9 @@ function numbers({ result }: Answer<Retention>, shown_as: Shown): TableData {
   const rows = result.cohorts.map((cohort) => [
     { text: bucket_label(cohort.start, period, zone), value: cohort.start }, cell(cohort, cohort.size, null), ...cohort.values.map((value, index) => cell(cohort, value, index)),
   ]);
-  return { head: ["Began", "People", ...Array.from({ length: periods }, (_, index) => `${period} ${index}`)], rows };
+  return { head: ["Began", "People", ...Array.from({ length: periods }, (_, index) => `${period} ${index}`)], rows, besides: {
+    head: [`Complete ${period}s`], rows: result.cohorts.map(({ open }) => [String(open.filter((is_open) => !is_open).length)]),
+  } };
 }
 
 function summary({ result }: Answer<Retention>, { period }: Shown): string {

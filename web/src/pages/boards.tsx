@@ -5,7 +5,6 @@ import { board, boards, forget, id_of, save, type BoardTile, type ListedBoard, t
 import { session, type ApiError } from "../api/client";
 import type { Question } from "../api/types";
 import { DRAWS } from "../draw/draws";
-import { with_period_before } from "../time";
 import { times_of } from "../ui/drawing";
 import { draw_unknown } from "../ui/drawing-unknown";
 import { ShareButton } from "../ui/share";
@@ -60,7 +59,7 @@ function Board({ id }: { id: string }) {
   useEffect(() => {
     if (is_signed_in) void load();
   }, [is_signed_in]);
-  const question = ({ report, question }: BoardTile): Question => ({ report, body: with_period_before(question) });
+  const question = ({ report, question }: BoardTile): Question => ({ report, body: question });
   const asked = Object.fromEntries((shown?.tiles ?? []).map((tile, index) => [`tile${index}`, question(tile)]));
   const { tiles, cancel, again } = useAnswers(asked);
   const write = async (changes: Partial<SavedBoard>) => {

@@ -5,7 +5,7 @@ import type { Question } from "../api/types";
 import { Chips } from "../ui/filters";
 import { PeoplePanel } from "../ui/people-panel";
 import { Choice } from "../ui/picker";
-import { INTERVALS, period_before, range, RANGES, zones, type Compared, type RangeName } from "../time";
+import { INTERVALS, range, RANGES, zones, type RangeName } from "../time";
 import { change, changed, here } from "../url";
 
 export interface PageProps {
@@ -45,11 +45,9 @@ export function asked_range(otherwise?: RangeName): { from: string; to: string; 
 }
 
 /** What the page is compared with; as `otherwise` says where the address says nothing. */
-export function asked_compare(otherwise = ""): { compare?: Compared } {
+export function asked_compare(otherwise = ""): { compare?: string } {
   const compare = here.value.params.get("compare") ?? otherwise;
-  const { from, to } = range();
-  if (compare === "previous") return { compare: period_before(from, to) };
-  return compare === "year" ? { compare } : {};
+  return compare === "previous" || compare === "year" ? { compare } : {};
 }
 
 export function asked_bots(): Record<string, unknown> {

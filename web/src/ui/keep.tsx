@@ -28,11 +28,6 @@ function address(): string {
   return `${location.pathname}?${params}`;
 }
 
-/** With the period before by its name: whoever changes the dates of the board compares with the one before these. */
-function kept_question({ body }: Question): Question["body"] {
-  return typeof body.compare === "object" && body.compare ? { ...body, compare: "previous" } : body;
-}
-
 function Keep({ title, question, onDone }: KeepProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [known, set_known] = useState<ListedBoard[]>([]);
@@ -46,7 +41,7 @@ function Keep({ title, question, onDone }: KeepProps) {
     event.preventDefault();
     const form = new FormData(event.currentTarget as HTMLFormElement);
     const text = (name: string) => String(form.get(name) ?? "").trim();
-    const tile = { title: text("title") || title, report: question.report, question: kept_question(question), view: { page: address() } };
+    const tile = { title: text("title") || title, report: question.report, question: question.body, view: { page: address() } };
     try {
       const chosen = text("board");
       const of = chosen ? await board(chosen) : { id: id_of(text("new")), version: 0, title: text("new") || "Board", tiles: [] };

@@ -204,6 +204,36 @@ fn calendar_ranges_move_by_the_calendar() {
 }
 
 #[test]
+fn what_begins_with_the_calendar_and_ends_within_it_moves_by_what_has_begun() {
+    // A Friday, a quarter past three in Berlin.
+    let now_ms = ms("2026-04-03T13:15:00Z");
+    let previous = |from: &str, until: &str| {
+        let asked = serde_json::json!({"from": from, "to": until, "timezone": "Europe/Berlin"});
+        let range = Range::parse(Fields::open(&asked, &["from", "to", "timezone"]).unwrap(), now_ms).unwrap();
+        let previous = range.previous().unwrap();
+        assert!(previous.until_ms <= range.from_ms, "{from} {until}");
+        [previous.show(previous.from_ms), previous.show(previous.until_ms)]
+    };
+    for (from, until, expected) in [
+        ("-6d/d", "now", ["2026-03-21T00:00:00+01:00", "2026-03-27T15:15:00+01:00"]),
+        ("now/d", "now", ["2026-04-02T00:00:00+02:00", "2026-04-02T15:15:00+02:00"]),
+        ("2026-03-28", "now", ["2026-03-21T00:00:00+01:00", "2026-03-27T15:15:00+01:00"]),
+        ("-1w/w", "now", ["2026-03-09T00:00:00+01:00", "2026-03-20T15:15:00+01:00"]),
+        ("-1w/w", "now/d", ["2026-03-09T00:00:00+01:00", "2026-03-20T00:00:00+01:00"]),
+        ("-2M/M", "now", ["2025-11-01T00:00:00+01:00", "2026-01-03T15:15:00+01:00"]),
+        ("now/y", "now", ["2025-01-01T00:00:00+01:00", "2025-04-03T15:15:00+02:00"]),
+        ("-2h/h", "now", ["2026-04-03T10:00:00+02:00", "2026-04-03T12:15:00+02:00"]),
+        // What ends with the calendar is as it was, and so is what does not begin with it.
+        ("-7d/d", "now/d", ["2026-03-20T00:00:00+01:00", "2026-03-27T00:00:00+01:00"]),
+        ("-1M/M", "now/M", ["2026-02-01T00:00:00+01:00", "2026-03-01T00:00:00+01:00"]),
+        ("-7d", "now", ["2026-03-20T15:15:00+01:00", "2026-03-27T15:15:00+01:00"]),
+        ("2026-03-28T00:00:00+01:00", "now", ["2026-03-21T09:45:00+01:00", "2026-03-28T00:00:00+01:00"]),
+    ] {
+        assert_eq!(previous(from, until), expected, "{from} {until}");
+    }
+}
+
+#[test]
 fn the_year_before_has_the_same_dates() {
     let before = |from: &str, until: &str, zone: &str| {
         let before = range(from, until, zone).year_before().unwrap();
