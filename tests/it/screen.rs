@@ -125,3 +125,23 @@ async fn the_screen_shows_what_the_api_says_in_a_real_browser() {
     assert!(output.status.success(), "{said}");
     assert!(pulse.stop().await);
 }
+
+/// The client's types of what the API answers are generated and checked in, so that a build needs no generator.
+#[test]
+fn the_types_of_the_client_are_those_of_the_description() {
+    let tests = web().join("e2e");
+    let (description, checked_in) = (tempfile::NamedTempFile::new().unwrap(), web().join("src/api/openapi.ts"));
+    std::fs::write(&description, pulse::app::openapi::document().to_string()).unwrap();
+    let output = Command::new("node").arg("types.mjs").arg(description.path()).current_dir(&tests).output().expect("node does not run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    #[allow(clippy::disallowed_methods, reason = "who changes the description says so to this test alone")]
+    if std::env::var_os("PULSE_WRITE_TYPES").is_some() {
+        std::fs::write(&checked_in, &output.stdout).unwrap();
+    }
+    let is_same = std::fs::read(&checked_in).unwrap() == output.stdout;
+    assert!(
+        is_same,
+        "{} is not what the description says: PULSE_WRITE_TYPES=1 cargo test --test it types_of_the_client",
+        checked_in.display()
+    );
+}

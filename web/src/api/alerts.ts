@@ -1,6 +1,9 @@
 // Rules of alerts and channels as the API keeps them; what people say of an alert.
 import { json, request } from "./client";
+import type { Channel } from "./openapi";
 import type { Question } from "./types";
+
+export type { Channel };
 
 export type Condition = { above: number } | { below: number } | { outside: [number, number] };
 export type Reduce = "last" | "anomaly" | { sum: number } | { average: number } | { least: number } | { most: number } | { change: "previous" | "day" | "week" };
@@ -97,16 +100,6 @@ export interface Tested {
   left_out: number;
   changes: { slot: string; line: string; change: string; value: number | null; reason: string }[];
   values: Slot[];
-}
-
-export interface Channel {
-  id: string;
-  kind: string;
-  of: string;
-  /** Whether a file says it; it is changed there. */
-  of_file: boolean;
-  heartbeat_s: number | null;
-  switched_off: boolean;
 }
 
 export const path_of = (id: string) => `/v1/alerts/${encodeURIComponent(id)}`;

@@ -1,29 +1,14 @@
 // Boards as the API keeps them: a write carries the version that it saw, and none overwrites another unseen.
 import { ApiError, json, request } from "./client";
-import type { Question } from "./types";
+import type { SavedBoard as Kept, Tile } from "./openapi";
 
-export interface BoardTile {
-  title?: string | null;
-  report: string;
-  question: Question["body"];
-  /** Where it was made: the address of its page. */
-  view?: unknown;
-  width?: number | null;
-}
+/** A tile; its `view` says where it was made: the address of its page. */
+export type BoardTile = Tile;
 
-export interface SavedBoard {
-  id: string;
-  version: number;
-  title: string;
-  description?: string | null;
-  tiles: BoardTile[];
-}
+/** A board, whose tiles are a list whatever was written. */
+export type SavedBoard = Omit<Kept, "tiles" | "description"> & { description?: string | null; tiles: Tile[] };
 
-export interface ListedBoard {
-  id: string;
-  version: number;
-  title: string;
-}
+export type ListedBoard = Pick<Kept, "id" | "version" | "title">;
 
 const path = (id: string) => `/v1/boards/${encodeURIComponent(id)}`;
 

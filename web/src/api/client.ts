@@ -1,5 +1,6 @@
 // Talks to the server that the page came from, for the holder of one read key.
 import { signal } from "@preact/signals";
+import type { Who } from "./openapi";
 
 /** A refusal, as the server worded it, or what kept it from answering. */
 export class ApiError extends Error {
@@ -8,10 +9,8 @@ export class ApiError extends Error {
   }
 }
 
-export interface Session {
-  project: { name: string; timezone: string };
-  key: { name: string; kind: string };
-}
+/** Who is signed in. */
+export type Session = Who;
 
 /** Who is signed in: not known yet, nobody, or somebody. */
 export const session = signal<Session | null | undefined>(undefined);

@@ -2,13 +2,9 @@
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { json, request, session } from "./client";
+import type { Note, NoteRequest } from "./openapi";
 
-export interface Note {
-  id: string;
-  at: string;
-  text: string;
-  kind: string;
-}
+export type { Note };
 
 export const KINDS = ["note", "release", "campaign", "incident", "holiday"];
 
@@ -41,7 +37,7 @@ export function useNotes(): Note[] {
   return notes.value;
 }
 
-export async function add_note(note: Omit<Note, "id" | "at"> & { at?: string }): Promise<void> {
+export async function add_note(note: NoteRequest): Promise<void> {
   await request("/v1/notes", { method: "POST", body: JSON.stringify(note) });
   await load_notes();
 }

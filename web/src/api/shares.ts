@@ -1,27 +1,9 @@
 // Links to boards: made and revoked by those who may read everything, opened by whoever has one.
 import { json, request } from "./client";
+import type { Share, SharedBoard, ShareRequest } from "./openapi";
 import type { Answer, Users } from "./types";
-import type { BoardTile } from "./boards";
 
-export interface Share {
-  id: string;
-  dates: boolean;
-  people: boolean;
-  filters: unknown[];
-  embed: string[];
-  expires_at: string;
-}
-
-export interface SharedBoard {
-  id: string;
-  title: string;
-  description: string | null;
-  tiles: BoardTile[];
-  timezone: string;
-  dates: boolean;
-  people: boolean;
-  expires_at: string;
-}
+export type { Share, SharedBoard };
 
 const of_board = (id: string) => `/v1/boards/${encodeURIComponent(id)}/shares`;
 
@@ -30,8 +12,8 @@ export async function shares(board: string): Promise<Share[]> {
 }
 
 /** Makes a link, or the frame of one that pages of others may hold; its token is said this once. */
-export async function share(board: string, body: { expires_at?: string; people?: boolean; dates?: boolean; embed?: string[] }): Promise<string> {
-  const { id, token, embed } = await json<Share & { token: string }>(of_board(board), { method: "POST", body: JSON.stringify(body) });
+export async function share(board: string, body: ShareRequest): Promise<string> {
+  const { id, token, embed } = await json<Share>(of_board(board), { method: "POST", body: JSON.stringify(body) });
   // Behind `#`: what a browser sends to no server is in nobody's log.
   if (embed.length === 0) return `${location.origin}/shared#${token}`;
   return `<iframe src="${location.origin}/embed/${id}#${token}" width="100%" height="800" title="pulse" sandbox="allow-scripts allow-same-origin"></iframe>`;

@@ -1,22 +1,15 @@
-// What the API answers, as far as the screen reads it.
+// What the API answers, as far as the screen reads it. What the API's description says whole is taken from there (`openapi.ts`); what
+// follows says more of an answer than that, such as which of its forms a page has asked for.
+import type { Chart, Meta, StickinessResult, UsersResult } from "./openapi";
+
+export type { Chart, Meta };
+export type Series = Chart["series"][number];
+export type Stickiness = StickinessResult;
+export type Users = UsersResult;
 
 export interface Question {
   report: string;
   body: Record<string, unknown>;
-}
-
-export interface Meta {
-  computed_at: string;
-  data_through: string | null;
-  rows_read: number;
-  sampled: boolean;
-  excluded_bots: number | null;
-  late: number | null;
-  cached: boolean;
-  age_ms: number;
-  stale?: boolean;
-  query_ms: number;
-  refresh_after_ms: number;
 }
 
 export interface Answer<T = any> {
@@ -25,23 +18,6 @@ export interface Answer<T = any> {
 }
 
 export type Value = string | number | boolean | null;
-
-export interface Series {
-  name: string;
-  event: string | null;
-  math: string;
-  breakdown: unknown;
-  kind: unknown;
-  values: (number | null)[];
-  total: number | null;
-}
-
-export interface Chart {
-  buckets: string[];
-  partial: boolean[];
-  series: Series[];
-  compare?: Chart;
-}
 
 export interface Step {
   event: string | null;
@@ -71,21 +47,10 @@ export interface Retention {
   average: (number | null)[];
 }
 
-export interface Stickiness {
-  times: number[];
-  series: { name: string; breakdown: unknown; kind: unknown; values: number[]; at_least?: number[]; total: number }[];
-}
-
 export interface Paths {
   nodes: { step: number; name: string; kind: string; sessions: number }[];
   links: { step: number; from: string; from_kind: string; to: string; to_kind: string; sessions: number }[];
   dropoffs: { step: number; name: string; kind: string; sessions: number }[];
-}
-
-export interface Users {
-  users: { user: string; first_seen: string; last_seen: string; events: number }[];
-  total: number;
-  next: string | null;
 }
 
 export interface ShownEvent {

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { json, type ApiError } from "../api/client";
 import { usePolled, type Polled } from "../api/polled";
-import type { ShownEvent } from "../api/types";
+import type { DeadLetter, DeadLetters, Trace } from "../api/openapi";
 import { LineChart, Swatch, type Line } from "../chart/line";
 import { Table } from "../chart/table";
 import { duration, plural, shown } from "../format";
@@ -22,31 +22,6 @@ interface Ledger {
   latency_ms: { p50: number | null; p99: number | null; max: number | null } | null;
 }
 
-interface Letter {
-  receivedAt: string;
-  reason: string;
-  message: string;
-  source: string;
-  line: number;
-  original: string;
-  bytes: number;
-}
-
-interface Letters {
-  reasons: { reason: string; code: string; letters: number; copies: number }[];
-  letters: Letter[];
-  next: string | null;
-}
-
-/** What became of an event. */
-interface Trace {
-  id: string;
-  status: "stored" | "dead" | "unknown";
-  stored: { event: ShownEvent | null; receivedAt: string; shard: number; log: { partition: number; offset: number } }[];
-  dead: Letter[];
-  data_through: string | null;
-}
-
 /** What came of dead letters that were read again. */
 interface Redriven {
   read: number;
@@ -64,7 +39,7 @@ export default function Health() {
   const since = params.get("since") ?? "-1h";
   const ledger = usePolled<Ledger>(`/v1/ledger?from=${encodeURIComponent(since)}`);
   const letters_query = new URLSearchParams({ limit: "20", ...(params.get("reason") ? { reason: params.get("reason")! } : {}), ...(params.get("cursor") ? { cursor: params.get("cursor")! } : {}) });
-  const letters = usePolled<Letters>(`/v1/dead-letters?${letters_query}`);
+  const letters = usePolled<DeadLetters>(`/v1/dead-letters?${letters_query}`);
   return (
     <Page title="Health" aside={<Choice label="Received since" value={since} of={[["-1h", "an hour"], ["-1d", "a day"], ["-7d", "7 days"], ["1970-01-01", "the beginning"]]} onChange={(since) => change({ since: since === "-1h" ? null : since })} />}>
       <div class="tiles">
@@ -148,7 +123,7 @@ function LagTile({ known, problem }: Polled<Ledger>) {
   );
 }
 
-function DeadTile({ known, problem, zone }: Polled<Letters> & { zone: string }) {
+function DeadTile({ known, problem, zone }: Polled<DeadLetters> & { zone: string }) {
   const reason = here.value.params.get("reason") ?? "";
   return (
     <section class="tile wide" data-tile="dead" aria-labelledby="title-dead" aria-busy={!known && !problem}>
@@ -168,11 +143,11 @@ function DeadTile({ known, problem, zone }: Polled<Letters> & { zone: string }) 
   );
 }
 
-function LetterRow({ letter, zone }: { letter: Letter; zone: string }) {
+function LetterRow({ letter, zone }: { letter: DeadLetter; zone: string }) {
   return (
     <li class="event">
       <details>
-        <summary><time dateTime={letter.receivedAt}>{moment(letter.receivedAt, zone)}</time> <strong>{letter.reason}</strong> <span class="note"><bdi>{letter.message}</bdi></span></summary>
+        <summary><time dateTime={letter.receivedAt ?? undefined}>{moment(letter.receivedAt, zone)}</time> <strong>{letter.reason}</strong> <span class="note"><bdi>{letter.message}</bdi></span></summary>
         {letter.source && <p class="note"><bdi>{letter.source}</bdi>{letter.line > 0 && `, line ${shown(letter.line)}`}</p>}
         <pre tabIndex={0} aria-label="What was sent">{letter.original}</pre>
         {letter.bytes > 8192 && <p class="note">The first 8,192 of {shown(letter.bytes)} bytes.</p>}

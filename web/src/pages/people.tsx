@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { useAnswers } from "../api/ask";
 import { ApiError, json, request, session } from "../api/client";
+import type { Person, Tie } from "../api/openapi";
 import type { Answer, Question, ShownEvent, Users } from "../api/types";
 import type { TableData } from "../chart/table";
 import { plural, shown } from "../format";
@@ -73,24 +74,6 @@ function table({ result }: Answer<Users>, zone: string): TableData {
   };
 }
 
-interface Tie {
-  anonymousId?: string;
-  previousId?: string;
-  userId: string;
-  event: { eventId: string; timestamp: string } | null;
-  merged_at: string | null;
-  undone_at: string | null;
-}
-
-interface Known {
-  ids: { id: string; kind: string | null }[];
-  traits: Record<string, unknown>;
-  ties: Tie[];
-  events: number;
-  first_seen: string | null;
-  last_seen: string | null;
-}
-
 interface Page_ {
   events: ShownEvent[];
   next: string | null;
@@ -118,7 +101,7 @@ function Person({ id }: { id: string }) {
   const [again, set_again] = useState(0);
   const cursor = here.value.params.get("cursor");
   const path = `/v1/people/${encodeURIComponent(id)}`;
-  const { known, problem } = useKnown<Known>(path, again);
+  const { known, problem } = useKnown<Person>(path, again);
   const { known: page, problem: of_events } = useKnown<Page_>(`${path}/events?limit=50${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`, again);
   return (
     <Page title={id}>

@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, json, session } from "../api/client";
 import { add_note, KINDS, remove_note, useNotes } from "../api/notes";
+import type { NoteRequest } from "../api/openapi";
 import { moment, range } from "../time";
 import { change, here } from "../url";
 import { Page } from "./page";
@@ -47,7 +48,7 @@ function Notes() {
     const form = event.currentTarget as HTMLFormElement;
     const text = (name: string) => String(new FormData(form).get(name) ?? "").trim();
     set_problem("");
-    add_note({ text: text("text"), kind: text("kind"), ...(text("at") ? { at: text("at") } : {}) }).then(() => form.reset(), refused);
+    add_note({ text: text("text"), kind: text("kind") as NoteRequest["kind"], ...(text("at") ? { at: text("at") } : {}) }).then(() => form.reset(), refused);
   };
   return (
     <section class="tile" data-tile="notes">
