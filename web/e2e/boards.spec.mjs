@@ -33,8 +33,12 @@ test("a chart is kept on a board, which shows the same and leads back", async ({
   expect(asked.filter((url) => !url.endsWith("/v1/query"))).toEqual([]);
   const trends = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }], breakdown: "country", limit: 7 });
   expect((await table(page, "tile1"))[0].slice(1)).toEqual(trends.series.map((series) => written(series.total)));
-  await page.getByRole("link", { name: "Buying <b>now</b>" }).click();
+  await page.getByRole("link", { name: "Buying <b>now</b>", exact: true }).click();
   await expect(page.getByLabel("Step 3", { exact: true })).toHaveValue("order");
+  await page.goBack();
+  await tile(page, "tile0").getByRole("link", { name: "An alert on Buying <b>now</b>" }).click();
+  await expect(page.locator("[data-fired]")).toBeVisible();
+  expect(JSON.parse(new URL(page.url()).searchParams.get("rule"))).toMatchObject({ report: "funnel", question: { steps: [{ event: "page" }, {}, { event: "order" }] } });
 });
 
 test("a change that another one has overtaken is refused, and the board is shown as it is", async ({ page }) => {

@@ -78,6 +78,10 @@ test("what is shown is in the address: a reload, Back and Forward show the same"
   await open(page, new URL(address).pathname + new URL(address).search);
   await expect(page.locator('[data-measure="sessions"]')).toHaveAttribute("data-value", sessions);
   await expect(tile(page, "places").getByRole("button", { name: "City" })).toHaveAttribute("aria-pressed", "true");
+  // An alert watches the number that is shown, of what is filtered.
+  await tile(page, "sessions").getByRole("link", { name: "An alert on Sessions" }).click();
+  await expect(page.locator("[data-fired]")).toBeVisible();
+  expect(JSON.parse(new URL(page.url()).searchParams.get("rule"))).toMatchObject({ report: "sessions", question: { series: [{ math: "sessions" }], filters: [{ field: filters[0] }] } });
 });
 
 test("one page is one request", async ({ page }) => {

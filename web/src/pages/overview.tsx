@@ -84,6 +84,8 @@ export default function Overview() {
   const names = MEASURES.filter((measure) => measure.of === chosen.of).map((measure) => measure.key);
   const options: TrendOptions = { id: chosen.of, interval, zone, names, unit: chosen.unit, series: chosen.key, name: () => chosen.name };
   const common = { zone, onCancel: cancel, onAgain: again };
+  const { report, body } = asked[chosen.of]!;
+  const watched = { report, body: { ...body, series: [{ name: chosen.key, ...chosen.series }] } };
   return (
     <Page title="Overview" questions={asked} has={{ range: true }} aside={<Now asked={tiles.now} recent={tiles.recent} />}>
       <FirstSteps total={total_of(tiles.events, "events")} />
@@ -91,7 +93,7 @@ export default function Overview() {
         {MEASURES.map((measure) => <Measured key={measure.key} measure={measure} asked={tiles[measure.of]} is_chosen={measure === chosen} />)}
       </div>
       <div class="tiles">
-        <Tile<Chart> id={chosen.of} title={chosen.name} wide asked={tiles[chosen.of]} {...common} table={(answer) => trend_table(answer, options)}
+        <Tile<Chart> id={chosen.of} title={chosen.name} wide asked={tiles[chosen.of]} watched={watched} {...common} table={(answer) => trend_table(answer, options)}
           summary={(answer) => trend_summary(answer, options)} tools={<CompareChoice />}>
           {(answer) => <Trend answer={answer} options={options} label={chosen.name} />}
         </Tile>

@@ -3,7 +3,7 @@
 import { Component, type ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Asked } from "../api/ask";
-import type { Answer, Meta } from "../api/types";
+import type { Answer, Meta, Question } from "../api/types";
 import { png_file, svg_file, svg_of } from "../chart/picture";
 import { csv, download, Table, type TableData } from "../chart/table";
 import { plural, shown } from "../format";
@@ -29,6 +29,8 @@ export interface TileProps<T> {
   drawing?: Drawing<T>;
   /** Whether it can be put on a board. */
   keep?: boolean;
+  /** What an alert on it watches; what it shows, where it can be put on a board. */
+  watched?: Question;
   /** Where the title leads. */
   href?: string;
   /** Stands beside the title. */
@@ -44,6 +46,7 @@ export function Tile<T>(props: TileProps<T>) {
   const [is_table, set_is_table] = useState(false);
   const [is_explained, set_is_explained] = useState(false);
   const answer = asked?.answer;
+  const watched = props.watched ?? (props.keep ? asked?.question : undefined);
   const section = useRef<HTMLElement>(null);
   return (
     <section ref={section} class={`tile ${props.wide ? "wide" : ""}`} data-tile={id} data-asked-at={asked?.asked_at || undefined} aria-labelledby={`title-${id}`} aria-busy={Boolean(asked?.asked_at)}>
@@ -58,7 +61,7 @@ export function Tile<T>(props: TileProps<T>) {
             </>
           )}
           {answer && props.keep && !is_table && <Pictures tile={section} title={title} asked={asked!} zone={zone} />}
-          {props.keep && asked && <Bell title={title} question={asked.question} />}
+          {watched && <Bell title={title} question={watched} />}
           {props.keep && asked && <KeepButton title={title} question={asked.question} />}
           {asked && <button type="button" class="quiet" aria-expanded={is_explained} onClick={() => set_is_explained(!is_explained)} aria-label={`How ${title} was asked`}>?</button>}
         </div>
