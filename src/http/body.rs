@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap};
@@ -104,6 +104,10 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body exceeds {limit} bytes"))
 }
 
+/// Room that a body of a length that was said gets for each byte that has come: no copies while it comes, and nobody holds much memory
+/// who sends little.
+const ROOM_AHEAD: usize = 4;
+
 async fn read_wire(mut body: RequestBody, limits: BodyLimits, share: &mut Share) -> Result<Bytes, ApiError> {
     if matches!(limits.claim, Claim::Unauthorized(_)) {
         body.read_small();
@@ -113,7 +117,7 @@ async fn read_wire(mut body: RequestBody, limits: BodyLimits, share: &mut Share)
         return Err(too_large(limits.max_wire));
     }
     let known = usize::try_from(hint.lower()).unwrap_or(0);
-    let mut collected: Option<BytesMut> = None;
+    let mut collected: Option<Vec<u8>> = None;
     let mut first: Option<Bytes> = None;
     let mut size = 0;
     let read = async {
@@ -124,18 +128,22 @@ async fn read_wire(mut body: RequestBody, limits: BodyLimits, share: &mut Share)
             if size > limits.max_wire {
                 return Err(too_large(limits.max_wire));
             }
-            share.hold(size)?;
             // A body of one frame is used where it lies; only a second one makes a copy.
-            match (&mut collected, first.take()) {
-                (None, None) => first = Some(chunk),
-                (None, Some(before)) => {
-                    let mut all = BytesMut::with_capacity(known.max(before.len() + chunk.len()));
-                    all.extend_from_slice(&before);
-                    all.extend_from_slice(&chunk);
-                    collected = Some(all);
-                }
-                (Some(all), _) => all.extend_from_slice(&chunk),
+            if collected.is_none() && first.is_none() {
+                share.hold(size)?;
+                first = Some(chunk);
+                continue;
             }
+            let all = collected.get_or_insert_default();
+            if size > all.capacity() {
+                // Room counts, not what was written to it: it may be memory that was used before.
+                let ahead = if known > size { known.min(size * ROOM_AHEAD) } else { (size * 2).min(limits.max_wire) };
+                let room = size.max(ahead);
+                share.hold(room)?;
+                all.reserve_exact(room - all.len());
+            }
+            all.extend_from_slice(&first.take().unwrap_or_default());
+            all.extend_from_slice(&chunk);
         }
         Ok(())
     };
@@ -146,7 +154,7 @@ async fn read_wire(mut body: RequestBody, limits: BodyLimits, share: &mut Share)
             return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
         }
     }
-    Ok(collected.map(BytesMut::freeze).or(first).unwrap_or_default())
+    Ok(collected.map(Bytes::from).or(first).unwrap_or_default())
 }
 
 /// What was inflated so far, within its limit and the budget.

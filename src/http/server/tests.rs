@@ -3,6 +3,8 @@
 
 mod encrypted;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
@@ -32,8 +34,8 @@ async fn routes(call: Call) -> Response<Body> {
         "/refuse" => return ApiError::new(StatusCode::UNAUTHORIZED, "invalid_key", "no").into_response(&call.request_id),
         _ => {}
     }
-    let limits =
-        BodyLimits { max_wire: LIMIT, max_inflated: LIMIT, timeout: Duration::from_secs(1), claim: Claim::Live, finds_gzip: false };
+    let timeout = if path == "/held" { PATIENCE } else { Duration::from_secs(1) };
+    let limits = BodyLimits { max_wire: LIMIT, max_inflated: LIMIT, timeout, claim: Claim::Live, finds_gzip: false };
     match body::read(call.request, limits).await {
         Ok(bytes) => json_response(StatusCode::OK, format!("<{path} {}>", bytes.len()).into_bytes()),
         Err(error) => error.into_response(&call.request_id),
@@ -358,6 +360,17 @@ async fn what_bodies_hold_together_is_bounded_and_what_does_not_fit_may_come_aga
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
     assert!(exchange(&running, post("/small", "connection: close\r\n", "abc")).await.contains("</small 3>"));
     drop(held);
+}
+
+#[tokio::test]
+async fn the_room_that_bodies_were_given_counts_and_not_what_came_of_them() {
+    let running = start_with(HttpConfig { max_body_memory: 1 << 20, body_timeout: PATIENCE, ..config() }).await;
+    let begun = [b"POST /held HTTP/1.1\r\nhost: a\r\ncontent-length: 65536\r\n\r\n".as_slice(), &[b'x'; 40 << 10]].concat();
+    // What came of all would fit; the room for sixteen does.
+    let sent: Vec<_> = (0..25).map(|_| exchange(&running, &begun)).collect();
+    let refused = sent.into_iter().collect::<FuturesUnordered<_>>().take(9).collect::<Vec<_>>();
+    let refused = tokio::time::timeout(PATIENCE, refused).await.expect("more is held than there is room for");
+    assert!(refused.iter().all(|answer| answer.starts_with("HTTP/1.1 503")), "{refused:?}");
 }
 
 #[tokio::test]

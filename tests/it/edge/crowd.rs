@@ -12,7 +12,7 @@ use super::memory::{begun, connect, gzip, status, warm};
 use super::{Dice, hostile, statuses};
 use crate::harness::cgroup::MemoryCgroup;
 use crate::harness::clickhouse::Cluster;
-use crate::harness::{Http, Pulse};
+use crate::harness::{Http, PATIENCE, Pulse};
 
 /// What pulse may have, without its engine.
 const LIMIT: u64 = 512 << 20;
@@ -27,10 +27,24 @@ struct Limited {
     cgroup: MemoryCgroup,
 }
 
+/// Files and connections that pulse has open.
+fn files(pulse: &Pulse) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", pulse.pid())).unwrap().count()
+}
+
 /// What pulse has at a moment.
 fn has(pulse: &Pulse) -> String {
-    let files = std::fs::read_dir(format!("/proc/{}/fd", pulse.pid())).unwrap().count();
-    format!("{} MiB, {files} files", status(pulse.pid(), "VmRSS") >> 10)
+    format!("{} MiB, {} files", status(pulse.pid(), "VmRSS") >> 10, files(pulse))
+}
+
+/// Returns once pulse has noticed that a crowd has left.
+async fn is_gone(pulse: &Pulse) {
+    let gone = async {
+        while files(pulse) > 100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("connections stay when their clients are gone");
 }
 
 impl Limited {
@@ -44,8 +58,7 @@ impl Limited {
         assert!(matches!(status, StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE), "{name}: {status} {answer}");
         let with = has(&self.pulse);
         drop(held);
-        // Whoever was waited for is gone.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        is_gone(&self.pulse).await;
         super::good(&self.pulse.http).await;
         let (most, killed) = (self.cgroup.most() >> 20, self.cgroup.killed());
         println!("{name}: {before} before, {with} with them, {} after; at most {most} MiB so far", has(&self.pulse));
