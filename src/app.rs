@@ -208,7 +208,8 @@ impl<L: RunningLog> Instance<L> {
             let answer = move |call: Call| std::future::ready(routes.operations(&call));
             supervisor.spawn("operations", apart.serve(answer, supervisor.stop_token()));
         }
-        supervisor.spawn("http", server.serve(move |call| routes.clone().answer(call), supervisor.stop_token()));
+        let routes = Arc::new(routes);
+        supervisor.spawn("http", server.serve(move |call| Arc::clone(&routes).answer(call), supervisor.stop_token()));
 
         std::fs::write(data_dir.join(ADDRESS_FILE), address.to_string()).context("writing the address file")?;
         tracing::info!(address = %format!("http://{address}"), "ready");

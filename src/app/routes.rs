@@ -154,7 +154,7 @@ impl<L: RunningLog> Routes<L> {
     }
 
     /// Answers a request.
-    pub(super) async fn answer(self, mut call: Call) -> Response<Body> {
+    pub(super) async fn answer(self: Arc<Self>, mut call: Call) -> Response<Body> {
         if let Some(ingest) = &self.ingest {
             match ingest.answer(call).await {
                 Ok(response) => return response,

@@ -20,8 +20,8 @@ use super::stream::Stream;
 
 /// Most bytes of a request's line and headers. Cookies and proxies make a few kilobytes.
 const MAX_HEAD: usize = 32 << 10;
-/// What is read at a time from a client that has shown no key.
-const SMALL_READ: usize = 8 << 10;
+/// What is read at a time from a client that has shown no key: less than the smallest buffer there is, which is doubled once it is filled.
+const SMALL_READ: usize = (8 << 10) - 1;
 /// What a head takes that is larger than that: buffers grow by doubling.
 const LARGE_HEAD: usize = 2 * MAX_HEAD;
 /// Connections whose reads may be as large as the buffers: more gain nothing, for there are not as many cores.
