@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::channel::{NamedChannel, SavedChannel};
-use super::rule::{DEFAULT_PROJECT, Rule, RuleBody, is_id};
+use super::channel::{self, NamedChannel, SavedChannel};
+use super::rule::{DEFAULT_PROJECT, Rule, RuleBody, SavedRule, is_id};
 use super::target::Trust;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::event::ids::ProjectId;
@@ -50,13 +50,6 @@ pub(crate) enum Origin {
     Saved(u64),
 }
 
-/// A rule as it is saved.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SavedRule {
-    pub(crate) project: String,
-    pub(crate) rule: RuleBody,
-}
-
 /// Who has seen an alert, and until when nobody is to be told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -84,9 +77,14 @@ pub(crate) struct Note {
 pub(crate) struct Files {
     pub(crate) rules: BTreeMap<RuleKey, Arc<KnownRule>>,
     pub(crate) channels: Vec<NamedChannel>,
+    /// Files that hold secrets of channels.
+    secrets: Vec<PathBuf>,
     /// Name, change and size of each file.
-    stamps: Vec<(PathBuf, Option<SystemTime>, u64)>,
+    stamps: Vec<Stamp>,
 }
+
+/// Name, change and size of a file.
+type Stamp = (PathBuf, Option<SystemTime>, u64);
 
 /// All rules and channels.
 #[derive(Clone, Default)]
@@ -106,10 +104,12 @@ impl Files {
         if folder.is_empty() {
             return Ok(files);
         }
-        files.stamps = stamps(folder)?;
-        for (path, ..) in files.stamps.clone() {
-            files.add(&path).map_err(|problem| format!("{}: {problem}", path.display()))?;
+        // Before they are read: what changes meanwhile is read again.
+        let listed = stamps(listed(folder)?);
+        for (path, ..) in &listed {
+            files.add(path).map_err(|problem| format!("{}: {problem}", path.display()))?;
         }
+        files.stamps = [listed, stamps(files.secrets.clone())].concat();
         Ok(files)
     }
 
@@ -118,7 +118,7 @@ impl Files {
     /// # Errors
     /// As [`Self::read`].
     pub(crate) fn read_again(&self, folder: &str) -> Result<Option<Self>, String> {
-        let has_changed = !folder.is_empty() && stamps(folder)? != self.stamps;
+        let has_changed = !folder.is_empty() && [stamps(listed(folder)?), stamps(self.secrets.clone())].concat() != self.stamps;
         if has_changed { Self::read(folder).map(Some) } else { Ok(None) }
     }
 
@@ -163,6 +163,7 @@ impl Files {
     }
 
     fn add_channel(&mut self, id: &str, written: &Map<String, Value>) -> Result<(), String> {
+        self.secrets.extend(channel::secret_files(written));
         let channel = NamedChannel::open(id, written, &Trust::Operator)?;
         if self.channels.iter().any(|known| known.id == channel.id && known.project == channel.project) {
             return Err("it is there twice".to_owned());
@@ -172,18 +173,23 @@ impl Files {
     }
 }
 
-/// The `*.toml` of a folder, with what changes when they do.
-fn stamps(folder: &str) -> Result<Vec<(PathBuf, Option<SystemTime>, u64)>, String> {
+/// The `*.toml` of a folder.
+fn listed(folder: &str) -> Result<Vec<PathBuf>, String> {
     let listed = std::fs::read_dir(folder).map_err(|problem| format!("alerts.files: `{folder}`: {problem}"))?;
     let mut paths: Vec<PathBuf> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort_unstable();
+    Ok(paths)
+}
+
+/// Files with what changes when they do.
+fn stamps(paths: Vec<PathBuf>) -> Vec<Stamp> {
     let stamp = |path: PathBuf| {
         let metadata = std::fs::metadata(&path).ok();
         let changed = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
         (path, changed, metadata.map_or(0, |metadata| metadata.len()))
     };
-    Ok(paths.into_iter().map(stamp).collect())
+    paths.into_iter().map(stamp).collect()
 }
 
 impl Catalogue {
@@ -233,8 +239,15 @@ impl Catalogue {
 /// A rule that was saved; none if it is deleted or of another release.
 pub(crate) fn known_rule(key: &RuleKey, saved: &Saved) -> Option<KnownRule> {
     let written: SavedRule = serde_json::from_str(&saved.body).ok()?;
-    let rule = written.rule.check().ok()?;
-    Some(KnownRule { key: key.clone(), project_name: written.project, rule, origin: Origin::Saved(saved.version) })
+    KnownRule::of(key, written, Origin::Saved(saved.version))
+}
+
+impl KnownRule {
+    /// What was written, if it is of this release.
+    pub(crate) fn of(key: &RuleKey, written: SavedRule, origin: Origin) -> Option<Self> {
+        let rule = written.rule.check().ok()?;
+        Some(Self { key: key.clone(), project_name: written.project, rule, origin })
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod slack;
 mod template;
 mod webhook;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -21,6 +22,9 @@ use super::notice::Notice;
 use super::target::{Outgoing, Sent, Target, Trust};
 use crate::event::ids::ProjectId;
 use crate::secret::Secret;
+
+/// What the text of a secret begins with that is in a file.
+const OF_FILE: &str = "file:";
 
 /// How one kind of receiver is told.
 pub(crate) trait Channel: Send + Sync {
@@ -97,7 +101,7 @@ pub(crate) struct NamedChannel {
     pub(crate) is_of_file: bool,
     /// How often it is told that pulse is alive, in seconds; 0 for never.
     pub(crate) heartbeat_s: u64,
-    /// Changes with what is written about it.
+    /// Changes with what is written about it, and with its secrets.
     pub(crate) fingerprint: u64,
     /// How it was saved, if it was.
     pub(crate) saved: Option<SavedChannel>,
@@ -123,7 +127,13 @@ impl NamedChannel {
                 span.as_secs().max(1)
             }
         };
-        let fingerprint = xxhash_rust::xxh3::xxh3_64(serde_json::to_string(written).unwrap_or_default().as_bytes());
+        let mut known = serde_json::to_string(written).unwrap_or_default();
+        if *trust == Trust::Operator {
+            // A secret that was exchanged makes another channel of it.
+            let secrets = written.iter().filter_map(|(key, text)| read_secret(key, text.as_str()?).ok());
+            secrets.for_each(|secret| known.push_str(secret.reveal()));
+        }
+        let fingerprint = xxhash_rust::xxh3::xxh3_64(known.as_bytes());
         let is_of_file = *trust == Trust::Operator;
         Ok(Self {
             id: id.to_owned(),
@@ -192,10 +202,15 @@ impl Settings<'_> {
     /// An address, which may be a secret itself.
     fn target(&self, key: &str) -> Result<Target, String> {
         let text = self.text(key)?;
-        let is_secret = text.starts_with("env:") || text.starts_with("file:");
+        let is_secret = text.starts_with("env:") || text.starts_with(OF_FILE);
         let text = if is_secret { self.secret(key)?.unwrap_or_default().reveal().to_owned() } else { text };
         Target::new(&text, self.trust.clone()).map_err(|problem| format!("{key}: {problem}"))
     }
+}
+
+/// The files that hold secrets of a channel of a file.
+pub(crate) fn secret_files(written: &Map<String, Value>) -> impl Iterator<Item = PathBuf> {
+    written.values().filter_map(|text| text.as_str()?.strip_prefix(OF_FILE).map(PathBuf::from))
 }
 
 /// The text that `env:NAME` or `file:PATH` stands for.
@@ -208,7 +223,7 @@ pub(crate) fn read_secret(key: &str, text: &str) -> Result<Secret, String> {
         let value = std::env::var(name).map_err(|_| format!("{key}: the environment has no `{name}`"))?;
         return Ok(Secret::from(value));
     }
-    let Some(path) = text.strip_prefix("file:") else {
+    let Some(path) = text.strip_prefix(OF_FILE) else {
         return Err(format!("{key}: a secret is written as env:NAME or file:PATH"));
     };
     let value = std::fs::read_to_string(path).map_err(|problem| format!("{key}: {path}: {}", problem.kind()))?;

@@ -11,12 +11,12 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use super::backtest::backtest;
-use super::catalogue::{CHANNELS, Catalogue, Files, KnownRule, Note, Origin, RULES, RuleKey, SavedRule};
+use super::catalogue::{CHANNELS, Catalogue, Files, KnownRule, Note, Origin, RULES, RuleKey};
 use super::channel::{Delivery, NamedChannel};
 use super::machine::{Line, Phase};
 use super::notice::{Kind, Notice};
 use super::observe::{Span, instant};
-use super::rule::{Rule, RuleBody};
+use super::rule::{Rule, RuleBody, SavedRule};
 use super::saving::{self, Expected, Write, unknown};
 use super::target::Sent;
 use super::{Alerts, Parts};

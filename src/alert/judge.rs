@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::anomaly::{self, Hours, Mark, Scored, TUNING};
-use super::machine::{Change, Line, Quiet, Telling, Verdict};
+use super::machine::{self, Change, Line, Quiet, Telling, Verdict};
 use super::observe::{Observed, Series};
-use super::rule::{Reduce, Rule, Side};
+use super::rule::{Reduce, Rule, SavedRule, Side};
 
 /// Most slots that are judged in one go: what is older was missed for good.
 pub(crate) const MOST_AT_ONCE: usize = 1_500;
@@ -31,6 +31,12 @@ pub(crate) struct RuleState {
     /// The slot in which the first of its lines became an alert; 0 while there is none.
     #[serde(default)]
     pub(crate) episode: i64,
+    /// The one that channels know of and have not been told the end of; 0 if there is none. It may be over: they could not be told.
+    #[serde(default)]
+    pub(crate) told_episode: i64,
+    /// The rule as they were told of it, by which they can be told of the end when it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) told_as: Option<SavedRule>,
     /// Slots that were wrong: no baseline for what comes.
     #[serde(default)]
     pub(crate) alarmed: BTreeSet<i64>,
@@ -95,6 +101,7 @@ pub(crate) struct Revision {
 pub(crate) struct Told {
     pub(crate) line: String,
     pub(crate) telling: Telling,
+    /// The slot in which the alert began.
     pub(crate) since: i64,
     pub(crate) value: Option<f64>,
     pub(crate) reason: String,
@@ -109,7 +116,7 @@ pub(crate) struct Judged {
     /// Lines whose state changed.
     pub(crate) changed: BTreeSet<String>,
     pub(crate) told: Vec<Told>,
-    /// The episode that this is about: the one that is going on, or the one that has just ended.
+    /// The episode that this is about: the one that channels know of, else the one that is going on or has just ended.
     pub(crate) episode: i64,
     /// Changes that channels were not told, because all was over when it could be judged.
     pub(crate) is_over_already: bool,
@@ -182,13 +189,23 @@ fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tellings: &Tell
         let changes = tellings.changes.get(name).map(Vec::as_slice).unwrap_or_default();
         if let Some(telling) = line.tell(rule, changes, quiet) {
             let reason = last.and_then(|seen| seen.get(name)).map(|sighting| sighting.reason.clone()).unwrap_or_default();
-            judged.told.push(Told { line: name.clone(), telling, since: line.since, value: line.value, reason });
+            judged.told.push(Told { line: name.clone(), telling, since: line.told_since, value: line.value, reason });
         } else if !quiet.is_muted && !line.is_flapping && changes.contains(&Change::Resolved) {
             judged.is_over_already |= changes.contains(&Change::Fired) || changes.contains(&Change::NoData);
         }
         if *line != before {
             judged.changed.insert(name.clone());
         }
+    }
+    let is_told = state.lines.values().any(|line| line.told != machine::Told::Ok);
+    if is_told && state.told_episode == 0 {
+        state.told_episode = judged.episode;
+    }
+    if state.told_episode != 0 {
+        judged.episode = state.told_episode;
+    }
+    if !is_told {
+        (state.told_episode, state.told_as) = (0, None);
     }
 }
 

@@ -70,6 +70,9 @@ pub(crate) struct Line {
     /// Slots in a row that the phase has lasted, as `for` and `keep_firing_for` count.
     pub(crate) streak: u32,
     pub(crate) told: Told,
+    /// The slot in which the alert began that was told last.
+    #[serde(default)]
+    pub(crate) told_since: i64,
     /// When that was told, counted in slots.
     #[serde(default)]
     pub(crate) told_at: u64,
@@ -228,6 +231,8 @@ impl Line {
             return None;
         }
         if changes.contains(&Change::FlappingBegan) {
+            // Whoever is told of it is told of its end too.
+            self.told_of(if self.told == Told::Ok { Told::Firing } else { self.told });
             return Some(Telling::Flapping);
         }
         if self.is_flapping {
@@ -244,12 +249,19 @@ impl Line {
             self.told_at = if is_due { self.judged } else { self.told_at };
             return is_due.then_some(Telling::Reminder);
         }
-        (self.told, self.told_at) = (desired, self.judged);
+        self.told_of(desired);
         Some(match desired {
             Told::Ok => Telling::Resolved,
             Told::Firing => Telling::Fired,
             Told::NoData => Telling::NoData,
         })
+    }
+
+    fn told_of(&mut self, now: Told) {
+        if self.told == Told::Ok {
+            self.told_since = if self.episode == 0 { self.since } else { self.episode };
+        }
+        (self.told, self.told_at) = (now, self.judged);
     }
 }
 

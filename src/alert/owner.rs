@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::evaluate::{Evaluated, Evaluation};
 use super::Parts;
-use super::catalogue::{Catalogue, Files, KnownRule, RuleKey};
+use super::catalogue::{Catalogue, Files, KnownRule, Origin, RuleKey};
 use super::channel::Delivery;
 use super::judge::RuleState;
 use super::notice::Notice;
@@ -37,6 +37,8 @@ const TICK: Duration = Duration::from_millis(500);
 const GATHER: Duration = Duration::from_millis(200);
 /// How often rules and channels are read.
 const READ: Duration = Duration::from_secs(3);
+/// Why a rule ends of which nothing is known any more.
+const GONE: &str = "the rule was deleted or switched off";
 
 /// Why an owner is none any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,13 @@ struct Owned {
     repeated: Instant,
 }
 
+impl Owned {
+    fn new(known: Arc<KnownRule>, state: RuleState) -> Self {
+        let now = Instant::now();
+        Self { known, state, is_busy: false, not_before: now, revised: now, arrived: None, repeated: now }
+    }
+}
+
 /// What came of a rule, to be written.
 struct Work {
     rows: Vec<AlertRow>,
@@ -74,6 +83,8 @@ pub(super) struct Owner {
     parts: Arc<Parts>,
     writer: Writer,
     files: Files,
+    /// Whether they could be read: without them nobody knows which rules are gone.
+    has_files: bool,
     catalogue: Catalogue,
     read: Option<Instant>,
     rules: BTreeMap<RuleKey, Owned>,
@@ -100,7 +111,8 @@ impl Owner {
         let highest = alert_states::take(&parts.store, generation).await?;
         let writer = Writer { generation, version: highest + 1 };
         let mut owner = Self {
-            files: Files::read(&parts.config.files).unwrap_or_default(),
+            files: Files::default(),
+            has_files: false,
             parts,
             writer,
             catalogue: Catalogue::default(),
@@ -183,8 +195,8 @@ impl Owner {
     async fn read_catalogue(&mut self) -> Result<(), ClickHouseError> {
         self.read = Some(Instant::now());
         match self.files.read_again(&self.parts.config.files) {
-            Ok(None) => {}
-            Ok(Some(files)) => self.files = files,
+            Ok(None) => self.has_files = true,
+            Ok(Some(files)) => (self.files, self.has_files) = (files, true),
             Err(problem) => tracing::warn!(%problem, "the files of alerts are used as they were"),
         }
         self.catalogue = Catalogue::read(&self.files, &self.parts.store, &self.parts.trust).await?;
@@ -204,32 +216,37 @@ impl Owner {
             self.rules.iter().filter(|(key, owned)| is_gone(key) && !owned.is_busy).map(|(key, _)| key.clone()).collect();
         for key in gone {
             if let Some(owned) = self.rules.remove(&key) {
-                self.close(&key, &owned, "the rule was deleted or switched off");
+                self.close(&key, &owned, GONE);
+            }
+        }
+        if self.has_files {
+            self.close_forgotten();
+        }
+    }
+
+    /// Ends with rules that went while nobody owned the alerts.
+    fn close_forgotten(&mut self) {
+        for (key, state) in std::mem::take(&mut self.restored) {
+            let switched_off = self.catalogue.rules.get(&key).cloned();
+            let told_as = || state.told_as.clone().and_then(|told| KnownRule::of(&key, told, Origin::Saved(0))).map(Arc::new);
+            match switched_off.or_else(told_as) {
+                Some(known) => self.close(&key, &Owned::new(known, state), GONE),
+                None => self.forget(&key, &state),
             }
         }
     }
 
     fn follow_rule(&mut self, known: Arc<KnownRule>) {
-        let now = Instant::now();
         let (key, asked) = (known.key.clone(), known.rule.fingerprint());
         let state = self.restored.remove(&key).unwrap_or_default();
-        let fresh = Owned { known: Arc::clone(&known), state, is_busy: false, not_before: now, revised: now, arrived: None, repeated: now };
-        let owned = self.rules.entry(key.clone()).or_insert(fresh);
+        let owned = self.rules.entry(key.clone()).or_insert_with(|| Owned::new(Arc::clone(&known), state));
         if owned.is_busy {
             return;
         }
         let was = std::mem::replace(&mut owned.state.asked, asked);
         if was != 0 && was != asked {
             let state = std::mem::replace(&mut owned.state, RuleState { asked, ..RuleState::default() });
-            let ended = Owned {
-                known: std::mem::replace(&mut owned.known, known),
-                state,
-                is_busy: false,
-                not_before: now,
-                revised: now,
-                arrived: None,
-                repeated: now,
-            };
+            let ended = Owned::new(std::mem::replace(&mut owned.known, known), state);
             self.close(&key, &ended, "the rule asks something else now");
         } else {
             owned.known = known;

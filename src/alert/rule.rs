@@ -6,12 +6,14 @@ mod body;
 
 use std::time::Duration;
 
-pub use self::body::RuleBody;
-pub(crate) use self::body::{Active, Against, Condition, NoData, Reduce, Severity};
-use crate::query::Interval;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
+use serde::{Deserialize, Serialize};
+
+pub use self::body::RuleBody;
+pub(crate) use self::body::{Active, Against, Condition, NoData, Reduce, Severity};
+use crate::query::Interval;
 
 /// Most of each list of a rule, and the longest text in one.
 const MOST_LABELS: usize = 32;
@@ -24,6 +26,13 @@ pub(crate) const MOST_GROUPS: usize = 1_000;
 const MOST_SLOTS: u32 = 1_440;
 /// Days that an anomaly is judged by: six weeks, for each hour of the last day too.
 const BASELINE_DAYS: i64 = 6 * 7 + 1;
+
+/// A rule as it is saved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SavedRule {
+    pub(crate) project: String,
+    pub(crate) rule: RuleBody,
+}
 
 /// A checked rule.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ use hyper::{Request, StatusCode};
 use hyper_rustls::ConfigBuilderExt;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
+use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
@@ -25,6 +26,8 @@ use url::{Host, Url};
 /// Longest time to connect, and for all of it.
 const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(10);
+/// How long the rest of an answer is read once its status is known.
+const REST: Duration = Duration::from_secs(1);
 /// Most of an answer that is read.
 const MAX_ANSWER: usize = 64 << 10;
 /// Ports that need no permission.
@@ -107,7 +110,9 @@ impl Target {
             None => Err("the address has no host".to_owned()),
             Some(Host::Ipv4(ip)) => target.check(IpAddr::V4(ip)).map(|()| target.clone()),
             Some(Host::Ipv6(ip)) => target.check(IpAddr::V6(ip)).map(|()| target.clone()),
-            Some(Host::Domain(name)) if is_public && is_local_name(name) => Err("the address is that of this network".to_owned()),
+            Some(Host::Domain(name)) if !target.may_be_local() && is_local_name(name) => {
+                Err("the address is that of this network".to_owned())
+            }
             Some(Host::Domain(_)) => Ok(target),
         }
     }
@@ -115,6 +120,14 @@ impl Target {
     /// Its host, for logs.
     pub(crate) fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
+    }
+
+    /// Whether names of this network may be meant; what they resolve to is checked either way.
+    fn may_be_local(&self) -> bool {
+        match &self.trust {
+            Trust::Operator => true,
+            Trust::Key(allowed) => !allowed.is_empty(),
+        }
     }
 
     fn check(&self, ip: IpAddr) -> Result<(), String> {
@@ -204,8 +217,8 @@ where
     let answering = async {
         let answer = sender.send_request(request).await.map_err(|_| ())?;
         let (head, body) = answer.into_parts();
-        // What is beyond the limit is not waited for: the status is all that counts.
-        let _ = Limited::new(body, MAX_ANSWER).collect().await;
+        // The status is all that counts: whether the rest comes, and ever ends, changes nothing.
+        let _ = tokio::time::timeout(REST, Limited::new(body, MAX_ANSWER).collect()).await;
         Ok::<_, ()>(head)
     };
     tokio::pin!(connection, answering);
@@ -226,12 +239,20 @@ fn verdict(status: StatusCode, headers: &HeaderMap) -> Sent {
         200..=299 => Sent::Done,
         410 => Sent::Gone,
         408 | 425 | 429 | 500..=599 => {
-            let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            let pause = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
+            let pause = headers.get(RETRY_AFTER).and_then(|value| pause_of(value.to_str().ok()?.trim(), Timestamp::now()));
             Sent::Later { why: format!("the receiver answers {code}"), pause }
         }
         _ => Sent::Never(format!("the receiver answers {code}")),
     }
+}
+
+/// How long a receiver wants to be left in peace: so many seconds, or until a date (RFC 9110, 10.2.3).
+fn pause_of(text: &str, now: Timestamp) -> Option<Duration> {
+    let pause = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => Duration::try_from(jiff::fmt::rfc2822::parse(text).ok()?.timestamp().duration_since(now)).unwrap_or_default(),
+    };
+    Some(pause.min(LONGEST_PAUSE))
 }
 
 /// Made once: reading the certificates of the machine takes milliseconds.

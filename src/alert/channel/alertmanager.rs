@@ -38,7 +38,7 @@ impl Channel for Alertmanager {
 fn alerts(notice: &Notice, now_ms: i64) -> Value {
     let alert = |line: Option<&NamedLine>| {
         let is_firing = line.map_or(notice.is_firing(), |line| line.is_firing);
-        let since = line.map_or(notice.episode, |line| if line.is_firing { line.since } else { notice.episode });
+        let since = line.map_or(notice.episode, |line| line.since);
         json!({
             "labels": super::webhook::labels(notice, line),
             "annotations": super::webhook::annotations(notice, line),

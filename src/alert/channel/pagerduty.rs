@@ -22,6 +22,9 @@ struct PagerDuty {
 
 pub(super) fn open(settings: &Settings<'_>) -> Result<Box<dyn Channel>, String> {
     settings.only(&["routing_key", "url"])?;
+    if settings.optional("heartbeat")?.is_some() {
+        return Err("heartbeat: each one would be an incident: give it to a webhook of a dead man's switch".to_owned());
+    }
     let routing_key = settings.secret("routing_key")?.ok_or("routing_key: it is missing")?;
     let target = match settings.optional("url")? {
         Some(_) => settings.target("url")?,
@@ -33,10 +36,14 @@ pub(super) fn open(settings: &Settings<'_>) -> Result<Box<dyn Channel>, String> 
 impl Channel for PagerDuty {
     fn tell<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Sent> {
         async move {
-            match event(&delivery.notice, self.routing_key.reveal()) {
-                Some(event) => post_json(&self.target, &event).await,
-                None => Sent::Done,
+            let Some(mut event) = event(&delivery.notice, self.routing_key.reveal()) else { return Sent::Done };
+            let sent = post_json(&self.target, &event).await;
+            if delivery.notice.kind != Kind::Test || sent != Sent::Done {
+                return sent;
             }
+            // Nobody else would end the incident of a test.
+            event["event_action"] = "resolve".into();
+            post_json(&self.target, &event).await
         }
         .boxed()
     }
@@ -45,7 +52,7 @@ impl Channel for PagerDuty {
 /// The event; none where nobody is to be called.
 fn event(notice: &Notice, routing_key: &str) -> Option<Value> {
     let action = match notice.kind {
-        Kind::Summary | Kind::Revision | Kind::Report => return None,
+        Kind::Summary | Kind::Revision | Kind::Report | Kind::Heartbeat => return None,
         Kind::Resolved | Kind::Judging if !notice.is_firing() => "resolve",
         _ => "trigger",
     };

@@ -103,7 +103,7 @@ pub(super) fn body(notice: &Notice) -> Value {
     let status = |is_firing: bool| if is_firing { "firing" } else { "resolved" };
     let alert = |line: Option<&NamedLine>| {
         let is_firing = line.map_or(notice.is_firing(), |line| line.is_firing);
-        let since = line.map_or(notice.episode, |line| if line.is_firing { line.since } else { notice.episode });
+        let since = line.map_or(notice.episode, |line| line.since);
         json!({
             "status": status(is_firing),
             "labels": labels(notice, line),

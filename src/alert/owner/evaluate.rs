@@ -19,7 +19,7 @@ use crate::alert::machine::{Line, Quiet};
 use crate::alert::notice::{About, Kind, Notice};
 use crate::alert::observe::{Observed, Source, Span};
 use crate::alert::outbox::Outbox;
-use crate::alert::rule::millis;
+use crate::alert::rule::{SavedRule, millis};
 use crate::event::ids::ProjectId;
 use crate::lifecycle;
 use crate::metrics::{Counter, Gauge};
@@ -196,6 +196,7 @@ impl Owner {
         let quiet = quiet_of(&known, &mute, state.episode, now_ms);
         let judged = judge::judge(&known.rule, &mut state, &observed, &Occasion { slots: &slots, is_late, quiet: &|_, _: &Line| quiet });
         Counter::AlertSlots.add(slots.len() as u64);
+        state.told_as = (state.told_episode != 0).then(|| SavedRule { project: known.project_name.clone(), rule: known.rule.body.clone() });
         let mut notices: Vec<Notice> = self.about(&known).of_judged(&state, &judged, now_ms).into_iter().collect();
         notices.extend(self.judging_again(&known, &mut state, last));
         Some(self.work(&known, state, &judged, notices))

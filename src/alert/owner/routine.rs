@@ -9,12 +9,13 @@ use super::evaluate::{apart, row};
 use super::{Owned, Owner, Tried, Work};
 use crate::alert::catalogue::{KnownRule, RuleKey};
 use crate::alert::channel::Delivery;
-use crate::alert::machine::Told;
+use crate::alert::judge::RuleState;
+use crate::alert::machine::{Line, Told};
 use crate::alert::notice::{Kind, NamedLine, Notice};
 use crate::alert::outbox::Outbox;
 use crate::alert::target::Sent;
 use crate::event::ids::ProjectId;
-use crate::store::tables::alert_states::kind;
+use crate::store::tables::alert_states::{AlertRow, kind};
 
 /// How often receivers that forget are told of what goes on.
 const REPEAT: Duration = Duration::from_secs(60);
@@ -46,11 +47,15 @@ impl Owner {
         let keys: Vec<RuleKey> = self.rules.keys().cloned().collect();
         for key in keys {
             let Some(owned) = self.rules.get_mut(&key) else { continue };
-            let is_told = owned.state.lines.values().any(|line| line.told != Told::Ok);
-            if is_told && owned.repeated.elapsed() >= REPEAT {
+            // One that is over and cannot be told so is not said to go on.
+            let goes_on = owned.state.lines.values().any(|line| line.told != Told::Ok && line.is_alert());
+            if goes_on && owned.repeated.elapsed() >= REPEAT {
                 owned.repeated = Instant::now();
                 let Some(owned) = self.rules.get(&key) else { continue };
-                due.push((key, self.going_on(owned, now_ms)));
+                let mut notice = self.told_of(owned, now_ms);
+                notice.lines.retain(|named| owned.state.lines.get(&named.name).is_some_and(Line::is_alert));
+                notice.firing = notice.lines.len();
+                due.push((key, notice));
             }
         }
         let mut begun = Vec::new();
@@ -64,17 +69,17 @@ impl Owner {
         begun
     }
 
-    /// What goes on of a rule.
-    fn going_on(&self, owned: &Owned, now_ms: i64) -> Notice {
+    /// What channels know of a rule, as if it went on.
+    fn told_of(&self, owned: &Owned, now_ms: i64) -> Notice {
         let state = &owned.state;
         let mut notice = self.about(&owned.known).notice(Kind::Reminder, state.cursor.unwrap_or(now_ms), now_ms);
-        notice.episode = state.episode;
+        notice.episode = if state.told_episode == 0 { state.episode } else { state.told_episode };
         let told = state.lines.iter().filter(|(_, line)| line.told != Told::Ok);
         notice.lines = told
             .map(|(name, line)| NamedLine {
                 name: name.clone(),
                 is_firing: true,
-                since: line.since,
+                since: if line.told_since == 0 { line.since } else { line.told_since },
                 value: line.value,
                 reason: String::new(),
             })
@@ -105,12 +110,11 @@ impl Owner {
     pub(super) fn close(&mut self, key: &RuleKey, owned: &Owned, why: &str) {
         let now_ms = (self.parts.now_ms)();
         let known: &KnownRule = &owned.known;
-        let mut rows = vec![row(key, kind::RULE, 0, now_ms)];
-        rows.extend(owned.state.lines.keys().map(|name| row(key, kind::LINE, 0, now_ms).with(name.clone(), String::new())));
+        let mut rows = without_state(key, &owned.state, now_ms);
         let mut notices = Vec::new();
         let told: Vec<&String> = owned.state.lines.iter().filter(|(_, line)| line.told != Told::Ok).map(|(name, _)| name).collect();
         if !told.is_empty() {
-            let mut notice = self.going_on(owned, now_ms);
+            let mut notice = self.told_of(owned, now_ms);
             (notice.kind, notice.firing, notice.text) = (Kind::Resolved, 0, why.to_owned());
             notice.lines.iter_mut().for_each(|line| line.is_firing = false);
             rows.extend(Outbox::rows(&notice, &known.rule.body.channels, now_ms));
@@ -118,6 +122,19 @@ impl Owner {
         }
         self.gather(Work { rows, state: None, notices });
     }
+
+    /// Leaves nothing of the state of a rule of which nobody was told.
+    pub(super) fn forget(&mut self, key: &RuleKey, state: &RuleState) {
+        let rows = without_state(key, state, (self.parts.now_ms)());
+        self.gather(Work { rows, state: None, notices: Vec::new() });
+    }
+}
+
+/// Rows that leave nothing of a state.
+fn without_state(key: &RuleKey, state: &RuleState, now_ms: i64) -> Vec<AlertRow> {
+    let mut rows = vec![row(key, kind::RULE, 0, now_ms)];
+    rows.extend(state.lines.keys().map(|name| row(key, kind::LINE, 0, now_ms).with(name.clone(), String::new())));
+    rows
 }
 
 fn unrecorded(channel: std::sync::Arc<dyn crate::alert::channel::Channel>, notice: Notice, now_ms: i64) -> BoxFuture<'static, Tried> {
