@@ -416,8 +416,8 @@ fn write_text(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> R
 /// server that sends for a client which it does not know.
 fn address(draft: &mut Draft<'_, '_>, request: &RequestFacts<'_>) -> Option<IpAddr> {
     let Some(value) = draft.address else {
-        // An import's own address says nothing about where its events happened.
-        return (!request.is_import).then_some(request.client);
+        // The address of an import or of a server says nothing about where its events happened.
+        return (!request.is_import && !draft.is_of_server).then_some(request.client);
     };
     let address = parse_forwarded(value.text().unwrap_or_default());
     if address.is_none() {

@@ -31,6 +31,8 @@ pub(super) struct Draft<'t, 'd> {
     pub(super) sent_at: Option<Value<'t>>,
     /// The client's address, where a server sends for the client.
     pub(super) address: Option<Value<'t>>,
+    /// Whether the address of the peer is not the client's: a server's, which says so.
+    pub(super) is_of_server: bool,
     pub(super) properties: Option<Value<'t>>,
     /// What is said of the user; the properties where there are no others.
     pub(super) traits: Option<Value<'t>>,
@@ -98,6 +100,7 @@ impl<'t, 'd> Draft<'t, 'd> {
             age: None,
             sent_at: None,
             address: None,
+            is_of_server: false,
             properties: None,
             traits: None,
             leaves_out: |_| false,

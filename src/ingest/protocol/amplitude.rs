@@ -128,6 +128,7 @@ fn members<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>, is_whole: bool) -> R
     }
     let mut said = Said::default();
     draft.has_numeric_ids = true;
+    draft.is_of_server = true;
     for (key, value) in event.members() {
         let Some(value) = value.given() else { continue };
         match key {
@@ -142,8 +143,9 @@ fn members<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>, is_whole: bool) -> R
             "user_properties" => said.of_user = Some(value),
             "group_properties" => said.of_group = Some(value),
             "groups" => said.groups = Some(value),
-            // The SDK asks for the peer's address.
-            "ip" => draft.address = Some(value).filter(|ip| ip.text() != Some("$remote")),
+            // The SDKs of pages and apps ask for the peer's address.
+            "ip" if value.text() == Some("$remote") => draft.is_of_server = false,
+            "ip" => draft.address = Some(value),
             _ if is_whole => circumstance(key, value, draft),
             _ => {}
         }

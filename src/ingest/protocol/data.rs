@@ -25,6 +25,14 @@ pub(super) fn json<'r>(body: &'r [u8], query: &'r str) -> Result<Cow<'r, [u8]>, 
     }
 }
 
+/// What a parameter is that stands in the query or in a form beside the data, as it is written.
+pub(super) fn parameter<'r>(body: &'r [u8], query: &'r str, name: &str) -> Option<&'r [u8]> {
+    let is_form = !matches!(strip_bom(body).trim_ascii().first(), Some(b'{' | b'['));
+    let form = if is_form { body } else { b"" };
+    let mut pairs = [query.as_bytes(), form].into_iter().flat_map(|pairs| pairs.split(|byte| *byte == b'&'));
+    pairs.find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
 fn of_form(form: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
     let data = form_urlencoded::parse(form).find(|(key, _)| key == "data").map(|(_, value)| value);
     let Some(data) = data.filter(|data| !data.trim_ascii().is_empty()) else {
@@ -55,6 +63,14 @@ mod tests {
         assert_eq!(found(&format!("verbose=1&data={}", URL_SAFE.encode(r#"{"a":"ä?>"}"#).trim_end_matches('=')), ""), expected);
         assert_eq!(found("data=%7B%22a%22%3A%22%C3%A4%3F%3E%22%7D&ip=0", ""), expected);
         assert_eq!(found("", &format!("data={}&_=1", standard.replace('+', "%2B"))), expected);
+    }
+
+    #[test]
+    fn a_parameter_is_of_the_query_or_of_the_form() {
+        let found = |body: &str, query: &str| parameter(body.as_bytes(), query, "ip").map(|value| value.escape_ascii().to_string());
+        assert_eq!(found("data=e30&zip=2&ip=0", "verbose=1"), Some("0".to_owned()));
+        assert_eq!(found(r#"[{"a":"&ip=0"}]"#, "ip=1"), Some("1".to_owned()));
+        assert_eq!(found(r#"[{"a":"&ip=0&"}]"#, "zip=1"), None);
     }
 
     #[test]

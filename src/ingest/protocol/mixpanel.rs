@@ -3,6 +3,7 @@
 //! The key is the `token` of each event. A `distinct_id` that begins with `$device:` is a visitor, any other a user. What `/engage` sets
 //! becomes an `identify`, what `/groups` sets a `group`. A profile has no id: a copy is known by all that it says.
 
+use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
@@ -48,7 +49,19 @@ impl Protocol for Mixpanel {
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
         let is_profile = ["/engage", "/groups"].iter().any(|path| request.head.uri.path().starts_with(path));
         let json = data::json(request.body, request.head.query())?;
-        envelope::json(&json, if is_profile { &PROFILES } else { &EVENTS }, intake)
+        let is_of_server = match data::parameter(request.body, request.head.query(), "ip") {
+            Some(b"0") => true,
+            // What is imported is where it says, if it does not ask for more.
+            None => request.head.uri.path().starts_with("/import"),
+            Some(_) => false,
+        };
+        let envelope = match (is_profile, is_of_server) {
+            (true, false) => PROFILES,
+            (true, true) => Envelope { read: of_server::<true>, ..PROFILES },
+            (false, false) => EVENTS,
+            (false, true) => Envelope { read: of_server::<false>, ..EVENTS },
+        };
+        envelope::json(&json, &envelope, intake)
     }
 
     /// `1` to those who did not ask for more.
@@ -61,7 +74,13 @@ impl Protocol for Mixpanel {
             return json_response(StatusCode::OK, b"1".to_vec());
         }
         if is_import || asks("verbose") || !is_good {
-            let more = json!({"code": 200, "status": if is_import { json!("OK") } else { json!(1) }, "error": null, "num_records_imported": verdicts.accepted});
+            let is_form = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form"));
+            let status = match is_import && !is_form {
+                // Those who import a form ask as those who track do.
+                false => json!(u8::from(is_good)),
+                true => json!(if is_good { "OK" } else { "Bad Request" }),
+            };
+            let more = json!({"code": 200, "status": status, "error": null, "num_records_imported": verdicts.accepted});
             return pulse::answer_with(head, verdicts, more);
         }
         json_response(StatusCode::OK, br#"{"status":1,"error":null}"#.to_vec())
@@ -73,6 +92,12 @@ impl Protocol for Mixpanel {
             json!({"status": 0, "code": code, "error": message, "message": message, "detail": message, "requestId": head.request_id});
         retry_later(json_response(status, answer.to_string().into()), retry_after)
     }
+}
+
+/// Reads an event, or a profile, of a server: where the request is from says nothing of its visitor.
+fn of_server<'t, const IS_PROFILE: bool>(value: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    draft.is_of_server = true;
+    if IS_PROFILE { profile(value, draft) } else { event(value, draft) }
 }
 
 /// The key that an event or a profile holds.
@@ -87,7 +112,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     }
     draft.name = event.member("event");
     draft.properties = event.member("properties");
-    let (mut id, mut previous, mut library) = (None, None, None);
+    let (mut id, mut previous, mut library, mut merged) = (None, None, None, None);
     draft.has_numeric_ids = true;
     for (key, value) in draft.properties.into_iter().flat_map(Value::members) {
         let value = value.given();
@@ -99,6 +124,8 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
             "time" => draft.timestamp = value,
             "$insert_id" => draft.event_id = value,
             "mp_lib" => library = value,
+            "ip" => of_address(value, draft),
+            "$distinct_ids" => merged = value,
             _ => {}
         }
     }
@@ -107,6 +134,12 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     draft.called = name.map(flat::name);
     if name == Some("$create_alias") {
         draft.previous_id = previous;
+    }
+    if let (Some("$merge"), Some(merged)) = (name, merged) {
+        let mut ids = merged.elements();
+        (draft.previous_id, draft.user_id) = (ids.next(), ids.next());
+        draft.called = Some("alias");
+        draft.fallback_id = Some(event_id_of_digest(event.digest()));
     }
     draft.leaves_out = is_own;
     if let Some(properties) = draft.properties {
@@ -118,7 +151,9 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
 
 /// Properties that have been read.
 fn is_own(key: &str) -> bool {
-    const OWN: [&str; 12] = [
+    const OWN: [&str; 14] = [
+        "ip",
+        "$distinct_ids",
         "token",
         "distinct_id",
         "$user_id",
@@ -133,6 +168,13 @@ fn is_own(key: &str) -> bool {
         "$device",
     ];
     OWN.contains(&key) || flat::is_noted(key)
+}
+
+/// The visitor's address; `0` is that of nobody, since that of a server is not its visitor's.
+fn of_address<'t>(value: Option<Value<'t>>, draft: &mut Draft<'t, '_>) {
+    let is_none = value.is_some_and(|value| value.text() == Some("0") || value.number() == Some(0.0));
+    draft.is_of_server |= is_none;
+    draft.address = value.filter(|value| !is_none && value.text().is_some()).or(draft.address);
 }
 
 /// Who a `distinct_id` is, where nothing more is said.
@@ -161,8 +203,7 @@ fn profile<'t>(profile: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Reje
             "$user_id" => draft.user_id = value,
             "$device_id" => draft.anonymous_id = value,
             "$time" => draft.timestamp = value,
-            // `0`: the address of a server is not its visitor's.
-            "$ip" => draft.address = value.filter(|ip| ip.text().is_some_and(|ip| ip != "0")),
+            "$ip" => of_address(value, draft),
             "$set" => draft.properties = value,
             "$group_key" => {
                 draft.called = Some("group");
@@ -234,6 +275,19 @@ mod tests {
         let alias =
             one(&EVENTS, r#"{"event":"$create_alias","properties":{"token":"k","distinct_id":"ada","alias":"d","$insert_id":"i"}}"#);
         assert_eq!((alias.ids(), alias.properties()), (["alias", "ada", ""].map(str::to_owned), vec!["previousId=d".to_owned()]));
+    }
+
+    #[test]
+    fn two_ids_are_merged() {
+        let merge = one(&EVENTS, r#"{"event":"$merge","properties":{"token":"k","$distinct_ids":["d","ada"]}}"#);
+        assert_eq!((merge.ids(), merge.properties()), (["alias", "ada", ""].map(str::to_owned), vec!["previousId=d".to_owned()]));
+    }
+
+    #[test]
+    fn an_address_is_kept_nowhere() {
+        let event =
+            one(&EVENTS, r#"{"event":"order","properties":{"token":"k","distinct_id":"ada","$insert_id":"i","ip":"136.24.0.114"}}"#);
+        assert_eq!(event.properties(), Vec::<String>::new());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use self::record::{Record, Resource, own};
+use self::record::{Equals, Record, Resource, own};
 use super::{Delivery, Head, Protocol, Received, pulse};
 use crate::http::respond::{ApiError, Body, json_response, retry_later, typed_response};
 use crate::ingest::draft::Draft;
@@ -44,7 +44,7 @@ impl Protocol for OpenTelemetry {
         intake.begin(None, None)?;
         // What is around a record and what of it is no event take some bytes, too.
         let max_size = intake.max_event_size().saturating_mul(2);
-        let mut taker = Taker { intake, count: 0 };
+        let mut taker = Taker::new(intake);
         match Encoding::of(request.head) {
             Ok(Encoding::Protobuf) => wire::each(request.body, max_size, |record, resource| taker.take(record, resource)),
             _ => json::each(request.body, |record, resource| taker.take(record, resource)),
@@ -124,15 +124,20 @@ impl Encoding {
 struct Taker<'i, 'r> {
     intake: &'i mut Intake<'r>,
     count: usize,
+    equals: Equals,
 }
 
-impl Taker<'_, '_> {
+impl<'i, 'r> Taker<'i, 'r> {
+    fn new(intake: &'i mut Intake<'r>) -> Self {
+        Self { intake, count: 0, equals: Equals::new() }
+    }
+
     /// Takes the next record of a resource, or the reason why it is none.
     fn take(&mut self, record: Result<Record, Rejection>, resource: &Resource) -> Result<(), Refusal> {
         let index = self.count;
         self.count += 1;
         self.intake.admit_count(self.count)?;
-        match record.and_then(|record| own(record, resource)) {
+        match record.and_then(|record| own(record, resource, &mut self.equals)) {
             Ok(event) => envelope::alone(event.to_string().as_bytes(), index, read, self.intake),
             Err(rejection) => self.intake.reject(index, None, rejection),
         }
@@ -155,7 +160,7 @@ mod tests {
     use crate::ingest::tests::{SHOP, decoded_as};
 
     fn take_json(text: &str, intake: &mut Intake<'_>) -> Result<(), Refusal> {
-        let mut taker = Taker { intake, count: 0 };
+        let mut taker = Taker::new(intake);
         json::each(text.as_bytes(), |record, resource| taker.take(record, resource))
     }
 
@@ -179,7 +184,7 @@ mod tests {
     fn what_an_sdk_sends_is_an_event() {
         let body = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, PYTHON).unwrap();
         let mut events = read_events(|intake| {
-            let mut taker = Taker { intake, count: 0 };
+            let mut taker = Taker::new(intake);
             wire::each(&body, 1_000, |record, resource| taker.take(record, resource))
         });
         let event = events.remove(0);
@@ -209,7 +214,7 @@ mod tests {
                 SHOP,
                 |_| {},
                 |intake| {
-                    let mut taker = Taker { intake, count: 0 };
+                    let mut taker = Taker::new(intake);
                     let take = |record, resource: &Resource| {
                         seen += 1;
                         taker.take(record, resource)

@@ -119,6 +119,8 @@ struct Known<'t> {
     is_identified: Option<Value<'t>>,
     has_profile: Option<Value<'t>>,
     is_server: Option<Value<'t>>,
+    /// Whether the address of the peer is not the visitor's, as SDKs for servers say.
+    has_no_place: Option<Value<'t>>,
     agent: Option<Value<'t>>,
 }
 
@@ -145,6 +147,7 @@ impl<'t> Known<'t> {
             "$is_identified" => &mut self.is_identified,
             "$process_person_profile" => &mut self.has_profile,
             "$is_server" => &mut self.is_server,
+            "$geoip_disable" => &mut self.has_no_place,
             "$raw_user_agent" => &mut self.agent,
             _ => return None,
         })
@@ -204,6 +207,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
         false => Source::App,
     };
     draft.leaves_out = if source == Source::Server { is_own } else { is_own_of_page };
+    draft.is_of_server = says(known.has_no_place, true);
     draft.session_id = known.session_id;
     if let Some(properties) = draft.properties {
         flat::note(properties, source, draft);

@@ -10,8 +10,9 @@ use serde_json::{Value as Json, json};
 
 use super::{Head, Protocol, Received, pulse};
 use crate::auth::credential;
+use crate::event::field::Field;
 use crate::http::respond::{Body, json_response};
-use crate::ingest::draft::{Draft, ReadEvent};
+use crate::ingest::draft::{Draft, FactKind, ReadEvent, Scope};
 use crate::ingest::envelope::{self, Envelope};
 use crate::ingest::intake::Intake;
 use crate::ingest::refusal::Refusal;
@@ -135,19 +136,27 @@ pub(super) fn reader(path: &str) -> ReadEvent {
 
 /// Reads a call of a kind of [`KINDS`].
 fn named<'t, const KIND: usize>(value: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
-    call(value, draft)?;
+    let kind = KINDS.get(KIND).copied().unwrap_or_default();
+    call_of(kind, value, draft)?;
     if draft.name.is_none() {
-        draft.called = KINDS.get(KIND).copied();
+        draft.called = Some(kind);
     }
     Ok(())
 }
 
 /// Reads a call.
 pub(super) fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    call_of("track", call, draft)
+}
+
+/// Reads a call of this kind, if it does not say another.
+fn call_of<'t>(kind_of_path: &str, call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
     if !call.is_object() {
         return Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object"));
     }
-    let (mut kind, mut name, mut original, mut of_context) = (None, None, None, None);
+    let (mut kind, mut name, mut original, mut of_context, mut page) = (None, None, None, None, None);
+    // Integers in most frameworks.
+    draft.has_numeric_ids = true;
     for (key, value) in call.members() {
         let value = value.given();
         match key {
@@ -170,6 +179,7 @@ pub(super) fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(),
                     pulse::context(context, draft);
                     draft.session_id = context.member("sessionId");
                     of_context = context.member("traits");
+                    page = context.member("page");
                 }
             }
             _ => {}
@@ -178,18 +188,35 @@ pub(super) fn call<'t>(call: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(),
     // A call to `/v1/track` need not say that it is one.
     draft.name = if kind.and_then(Value::text).is_none_or(|kind| kind == "track") { name } else { kind };
     draft.timestamp = draft.timestamp.or(original);
-    // RudderStack's SDKs say there what is known of the user; it is said anew only by the calls that are for it.
-    if kind.and_then(Value::text) == Some("identify") {
-        draft.traits = draft.traits.or(of_context);
+    match kind.and_then(Value::text).unwrap_or(kind_of_path) {
+        // RudderStack's SDKs say there what is known of the user; it is said anew only by the calls that are for it.
+        "identify" => draft.traits = draft.traits.or(of_context),
+        "page" => page_of_properties(page, draft),
+        _ => {}
     }
     Ok(())
+}
+
+/// Of a `page` the properties say which: servers have no other place for it, and browsers say it in both.
+fn page_of_properties<'t>(page: Option<Value<'t>>, draft: &mut Draft<'t, '_>) {
+    let is_said = |key: &str| page.and_then(|page| page.member(key)).is_some();
+    for (key, value) in draft.properties.into_iter().flat_map(Value::members) {
+        if let Some(field) = field_of_page(key).filter(|_| !value.is_null() && !is_said(key)) {
+            draft.note(FactKind::Of(field), value, Scope::Event);
+        }
+    }
+    draft.leaves_out = |key| field_of_page(key).is_some();
+}
+
+fn field_of_page(property: &str) -> Option<Field> {
+    matches!(property, "url" | "path" | "title" | "referrer" | "search").then(|| pulse::field("page", property)).flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::field::Field;
     use crate::event::packed::{EventView, Fields};
+    use crate::ingest::tests::read::read;
     use crate::ingest::tests::{SHOP, decoded_as};
 
     /// Name, time and number of entries of the one call of a body.
@@ -210,6 +237,26 @@ mod tests {
         assert_eq!(name("/v1/batch", r#"{"type":"screen","name":"Home","userId":"a"}"#), "screen");
         assert_eq!(name("/v1/i", r#"{"userId":"a","traits":{}}"#), "identify");
         assert_eq!(name("/v1/alias", r#"{"userId":"a","previousId":"b"}"#), "alias");
+    }
+
+    #[test]
+    fn a_page_is_where_its_properties_say() {
+        let properties =
+            r#"{"url":"https://a.example/x?utm_source=n","path":"/x","title":"X","referrer":"https://b.example/","plan":"pro"}"#;
+        for (path, body) in [
+            ("/v1/page", format!(r#"{{"userId":7,"properties":{properties}}}"#)),
+            ("/v1/batch", format!(r#"{{"type":"page","userId":7,"properties":{properties},"context":{{"page":{{"title":"X"}}}}}}"#)),
+        ] {
+            let envelope = Envelope { read: reader(path), ..ENVELOPE };
+            let event = read(|intake| envelope::json(body.as_bytes(), &envelope, intake)).remove(0);
+            assert_eq!((event.ids(), event.properties()), (["page", "7", ""].map(str::to_owned), vec!["plan=pro".to_owned()]));
+            let page = [Field::PageUrl, Field::PagePath, Field::PageTitle, Field::Referrer].map(|field| event.text(field).to_owned());
+            assert_eq!(page, ["https://a.example/x?utm_source=n", "/x", "X", "https://b.example/"]);
+        }
+        // Of anything else they are its own.
+        let body = r#"{"event":"Shared","userId":"a","properties":{"url":"https://c.example/"}}"#;
+        let event = read(|intake| envelope::json(body.as_bytes(), &Envelope { read: reader("/v1/track"), ..ENVELOPE }, intake)).remove(0);
+        assert_eq!((event.text(Field::PageUrl), event.properties()), (String::new(), vec!["url=https://c.example/".to_owned()]));
     }
 
     #[test]

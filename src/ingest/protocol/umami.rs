@@ -35,6 +35,10 @@ impl Protocol for Umami {
     }
 }
 
+/// What a payload says of any event.
+const PAYLOAD: [&str; 13] =
+    ["website", "hostname", "url", "title", "referrer", "screen", "language", "name", "data", "tag", "id", "timestamp", "ip"];
+
 fn website(event: Value<'_>) -> Option<&str> {
     event.member("payload")?.member("website")?.text()
 }
@@ -49,9 +53,12 @@ pub(super) fn nameless<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Resul
 /// An event in pulse's own dialect.
 fn own(event: &Map<String, Json>) -> Json {
     let of = |key: &str| event.get("payload").and_then(|payload| payload.get(key)).cloned().unwrap_or(Json::Null);
-    let name = match (event.get("type").and_then(Json::as_str), of("name")) {
+    let kind = event.get("type").and_then(Json::as_str).filter(|kind| *kind != "event");
+    let name = match (kind, of("name")) {
         (Some("identify"), _) => Json::from("identify"),
-        (_, Json::Null) => Json::from("page"),
+        (None, Json::Null) => Json::from("page"),
+        // What a tracker measures beside what happens: `performance`, `error`.
+        (Some(kind), Json::Null) => Json::from(kind),
         (_, name) => name,
     };
     let mut properties = match of("data") {
@@ -59,6 +66,10 @@ fn own(event: &Map<String, Json>) -> Json {
         Json::Null => Map::new(),
         other => Map::from_iter([("data".to_owned(), other)]),
     };
+    if kind.is_some() {
+        let members = event.get("payload").and_then(Json::as_object).into_iter().flatten();
+        properties.extend(members.filter(|(key, _)| !PAYLOAD.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())));
+    }
     if let tag @ Json::String(_) = of("tag") {
         properties.entry("tag").or_insert(tag);
     }
@@ -102,6 +113,15 @@ mod tests {
         assert_eq!((event.ids()[2].len(), event.ids()), (32, one(page).ids()));
         assert_eq!([Field::PageUrl, Field::PageTitle].map(|field| event.text(field)), ["https://a.example/x?utm_source=n", "A"]);
         assert_eq!(key_of(|intake| envelope::translated(page.as_bytes(), &ENVELOPE, own, intake)), Ok(Some("k".to_owned())));
+    }
+
+    #[test]
+    fn what_the_tracker_measures_is_no_page() {
+        let event = one(r#"{"type":"performance","payload":{"website":"k","id":"ada","url":"https://a.example/","lcp":1200,"cls":0.1}}"#);
+        assert_eq!(event.ids(), ["performance", "ada", ""]);
+        assert_eq!(event.properties(), ["cls=0.1", "lcp=1200"]);
+        let named = one(r#"{"type":"event","payload":{"website":"k","id":"ada","name":"order","lcp":1}}"#);
+        assert_eq!((named.ids()[0].as_str(), named.properties()), ("order", Vec::new()));
     }
 
     #[test]

@@ -256,7 +256,7 @@ fn shown(value: &Json) -> String {
 pub(super) mod tests {
     use serde_json::json;
 
-    use super::super::record::own;
+    use super::super::record::{Equals, own};
     use super::*;
 
     pub(in super::super) const JSON: &str = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}},
@@ -273,7 +273,7 @@ pub(super) mod tests {
     fn taken(body: &[u8]) -> Vec<Result<Json, String>> {
         let mut events = Vec::new();
         each(body, |record, resource| {
-            events.push(record.and_then(|record| own(record, resource)).map_err(|rejection| rejection.message));
+            events.push(record.and_then(|record| own(record, resource, &mut Equals::new())).map_err(|rejection| rejection.message));
             Ok(())
         })
         .unwrap();

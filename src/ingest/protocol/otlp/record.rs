@@ -1,5 +1,7 @@
 //! A log record, and the event that it is.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value as Json, json};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
@@ -65,8 +67,11 @@ pub(super) fn checked(attributes: Map<String, Json>) -> Resource {
     }
 }
 
+/// How many equal records an export had before.
+pub(super) type Equals = HashMap<u128, u32>;
+
 /// An event in pulse's own dialect.
-pub(super) fn own(record: Record, resource: &Resource) -> Result<Json, Rejection> {
+pub(super) fn own(record: Record, resource: &Resource, equals: &mut Equals) -> Result<Json, Rejection> {
     let Record { event_name, time_ns, observed_ns, severity, body, mut attributes, trace_id, span_id } = record;
     // What was called so before records had a name of their own.
     let name = attributes.remove("event.name");
@@ -111,9 +116,16 @@ pub(super) fn own(record: Record, resource: &Resource) -> Result<Json, Rejection
     }
     event["properties"] = Json::Object(attributes);
     if event.get("eventId").is_none() && at_ns > 0 {
-        // By the nanosecond, where the clock has it: a program does not do the same twice in one.
-        event["eventId"] =
-            format!("otlp-{:032x}", xxh3_128_with_seed(event.to_string().as_bytes(), time_ns ^ observed_ns.rotate_left(32))).into();
+        // By the nanosecond, where the clock has it. Some have milliseconds only, in which a program may do the same many times: equal
+        // records are counted, in an order that is the same when their export is sent again.
+        let hash = xxh3_128_with_seed(event.to_string().as_bytes(), time_ns ^ observed_ns.rotate_left(32));
+        let before = equals.entry(hash).or_default();
+        event["eventId"] = match before {
+            0 => format!("otlp-{hash:032x}"),
+            _ => format!("otlp-{hash:032x}-{before}"),
+        }
+        .into();
+        *before += 1;
     }
     Ok(event)
 }
@@ -123,10 +135,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn equal_records_of_an_export_are_several_and_the_same_when_it_is_sent_again() {
+        let export = || {
+            let mut equals = Equals::new();
+            let record = |n: u64| Record { event_name: "a".to_owned(), time_ns: 7_000_000 + n / 3, ..Record::default() };
+            let ids = (0..6).map(|n| own(record(n), &Ok(Map::new()), &mut equals).unwrap()["eventId"].to_string());
+            ids.collect::<Vec<_>>()
+        };
+        let ids = export();
+        assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), 6, "{ids:?}");
+        assert_eq!(export(), ids);
+    }
+
+    #[test]
     fn of_two_for_one_place_the_other_is_a_property() {
         let attributes = json!({"user.id": "ada", "enduser.id": 7, "device.id": "d", "app.installation.id": "i"});
         let Json::Object(attributes) = attributes else { panic!("no object") };
-        let event = own(Record { event_name: "a".to_owned(), attributes, ..Record::default() }, &Ok(Map::new())).unwrap();
+        let event =
+            own(Record { event_name: "a".to_owned(), attributes, ..Record::default() }, &Ok(Map::new()), &mut Equals::new()).unwrap();
         assert_eq!((event["userId"].as_str(), event["anonymousId"].as_str()), (Some("ada"), Some("i")));
         assert_eq!((&event["properties"], event.get("eventId")), (&json!({"enduser.id": 7, "device.id": "d"}), None));
     }
