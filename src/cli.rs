@@ -82,10 +82,10 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 struct ConfigArgs {
     /// Configuration file
-    #[arg(long, short, env = "PULSE_CONFIG", value_name = "FILE")]
+    #[arg(long, short, env = "PULSE_CONFIG", value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Where the log, the engine and the keys live [default: ./pulse-data]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
 }
 

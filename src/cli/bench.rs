@@ -32,13 +32,13 @@ use usage::Usage;
 #[command(after_help = "Example: pulse bench --rate 50000 --duration 60s")]
 pub(super) struct BenchArgs {
     /// Events a second
-    #[arg(long, default_value_t = 10_000, conflicts_with = "max")]
+    #[arg(long, default_value_t = 10_000, conflicts_with = "max", value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,
     /// As many as will go
     #[arg(long)]
     max: bool,
     /// How long events are sent
-    #[arg(long, default_value = "30s", value_parser = humantime_duration)]
+    #[arg(long, default_value = "30s", value_parser = span)]
     duration: Duration,
     /// Events in a request
     #[arg(long, default_value_t = 100)]
@@ -67,6 +67,10 @@ pub(super) struct BenchArgs {
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    humantime_duration(text).and_then(|span| if span.is_zero() { Err("it is no time at all".to_owned()) } else { Ok(span) })
 }
 
 fn humantime_duration(text: &str) -> Result<Duration, String> {

@@ -12,7 +12,6 @@ mod shop;
 mod visit;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -36,9 +35,6 @@ use crate::config::Settings;
 const DAYS: i64 = 60;
 /// Events of a request: about 2 MB.
 const BATCH: usize = 4_000;
-/// How long keys may take to be known: much longer than the file is looked at again.
-const KEYS_KNOWN: Duration = Duration::from_secs(60);
-const KEYS_PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -80,7 +76,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let runtime = super::runtime()?;
     let worked = runtime.block_on(instance.with(settings, |address| async move {
         let project = Project { remote: Remote::new(&address)?, key: bearer(&entry.read_key, "read key")? };
-        known(&project).await?;
+        project.remote.knows("/v1/boards", &project.key).await?;
         if !is_new && !project.is_demo().await? {
             bail!("project: `{}` is there already and is no demo's; name another one with --project", args.project);
         }
@@ -122,18 +118,6 @@ fn entry(args: &DemoArgs, settings: &Settings) -> Result<(KeyEntry, bool)> {
     let entry = entries.into_iter().find(|entry| entry.project == args.project).context("the keys file")?;
     ensure!(!entry.disabled, "project: the keys of `{}` are disabled", args.project);
     Ok((entry, is_new))
-}
-
-/// Waits until a running pulse has read the keys file again.
-async fn known(project: &Project) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        match project.remote.get("/v1/boards", &project.key).await {
-            Ok(_) => return Ok(()),
-            Err(problem) if begun.elapsed() > KEYS_KNOWN || !problem.to_string().contains(": 401 ") => return Err(problem),
-            Err(_) => tokio::time::sleep(KEYS_PAUSE).await,
-        }
-    }
 }
 
 /// Where the events go.

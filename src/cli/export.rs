@@ -57,7 +57,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
     super::start_logging("warn");
     let own_flags = vec![("http.listen", "127.0.0.1:0".to_owned()), ("roles", "process,load,query".to_owned())];
     let settings = args.config.load(own_flags)?;
-    let key = bearer(&args.instance.read_key(&settings)?, "read key")?;
+    let key = bearer(&args.instance.read_key_of_old(&settings)?, "read key")?;
     let mut output = Output::open(args)?;
     super::runtime()?.block_on(args.instance.with(settings, |address| async move {
         let remote = Remote::new(&address)?;
@@ -124,6 +124,8 @@ impl Output {
             Ok(checkpoint) => serde_json::from_slice(&checkpoint).with_context(|| beside.display().to_string())?,
             Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => {
                 ensure!(length == 0, "{}: it is there already, and no export began it", name());
+                // Before the first byte: a run that is cut in its first page is gone on with too.
+                keep(&new, &beside)?;
                 new
             }
             Err(problem) => return Err(problem).with_context(|| beside.display().to_string()),
@@ -158,16 +160,21 @@ impl Output {
                 checkpoint.bytes += written(&*file, page).context("the file")?;
                 checkpoint.next.clone_from(&page.next);
                 file.sync_data().context("the file")?;
-                let draft = beside.with_extension("checkpoint.new");
-                let kept = File::create(&draft).and_then(|mut to| {
-                    to.write_all(&serde_json::to_vec(checkpoint)?)?;
-                    to.sync_data()
-                });
-                kept.and_then(|()| std::fs::rename(&draft, &*beside)).with_context(|| beside.display().to_string())?;
+                keep(checkpoint, beside)?;
             }
         }
         Ok(())
     }
+}
+
+/// Replaces a checkpoint; never half.
+fn keep(checkpoint: &Checkpoint, beside: &Path) -> Result<()> {
+    let draft = beside.with_extension("checkpoint.new");
+    let kept = File::create(&draft).and_then(|mut to| {
+        to.write_all(&serde_json::to_vec(checkpoint)?)?;
+        to.sync_data()
+    });
+    kept.and_then(|()| std::fs::rename(&draft, beside)).with_context(|| beside.display().to_string())
 }
 
 /// Writes the events of a page, a line each; returns the bytes.

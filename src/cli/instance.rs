@@ -30,6 +30,21 @@ pub(super) struct InstanceArgs {
     pub(super) read_key: Option<String>,
 }
 
+/// Refuses a data directory that no pulse has used: a new one would be made, and nothing would be in it.
+pub(super) fn require(settings: &Settings) -> Result<()> {
+    let config = &settings.config;
+    let keys_file = keys::path(&config.keys, &config.data_dir);
+    // With Kafka there is nothing in the directory but the address of whoever runs.
+    if settings.config.log.kind == "embedded" && !keys_file.exists() {
+        bail!(
+            "data_dir: there is no pulse in `{}`: {} is not there; say where it is with --data-dir",
+            config.data_dir.display(),
+            keys_file.display()
+        );
+    }
+    Ok(())
+}
+
 impl InstanceArgs {
     /// The pulse of the data directory, about a project of the keys file.
     pub(super) fn of_project(project: &str) -> Self {
@@ -39,6 +54,14 @@ impl InstanceArgs {
     /// Those of a command that has other words for them.
     pub(super) fn of(project: String, url: Option<String>, plain_http: bool) -> Self {
         Self { project, url, plain_http, read_key: None }
+    }
+
+    /// The read key, where only a pulse that is there already is of use: none is made.
+    pub(super) fn read_key_of_old(&self, settings: &Settings) -> Result<String> {
+        if self.url.is_none() {
+            require(settings)?;
+        }
+        self.read_key(settings)
     }
 
     /// The project's entry in the keys file, which is made first if it is the data directory's own and there is none.

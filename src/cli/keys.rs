@@ -40,7 +40,8 @@ enum Action {
         #[command(flatten)]
         at: AtArgs,
     },
-    /// Forget a project's keys, its events stay; or revoke a single key. One that is revoked already is forgotten
+    /// Forget a project's keys, its events stay; or revoke a single key. One that is revoked already is forgotten.
+    /// Named keys and links open nothing without their project, and open again should it be created again: revoke those first
     Revoke {
         /// Name of the project
         project: String,
@@ -146,6 +147,9 @@ pub(super) fn run(args: &KeysArgs) -> Result<()> {
     let data_dir = &settings.config.data_dir;
     std::fs::create_dir_all(data_dir)?;
     let path = keys::path(&settings.config.keys, data_dir);
+    if args.action.is_none() {
+        super::instance::require(&settings)?;
+    }
     let mut entries = keys::change(&path, |entries| apply(args.action.as_ref(), entries))?;
     if let Some(Action::Create { project, .. } | Action::Admin { project }) = &args.action {
         entries.retain(|entry| &entry.project == project);
@@ -211,8 +215,12 @@ impl AtArgs {
         let settings = config.load(vec![("http.listen", "127.0.0.1:0".to_owned()), ("roles", "query".to_owned())])?;
         let instance = InstanceArgs::of(project.to_owned(), self.url.clone(), self.plain_http);
         let key = bearer(&self.admin_key(&settings, &instance)?, "admin key")?;
+        let is_of_file = self.admin_key.is_none();
         let answer = super::runtime()?.block_on(instance.with(settings, |address| async move {
             let remote = Remote::new(&address)?;
+            if is_of_file {
+                remote.knows("/v1/keys", &key).await?;
+            }
             match &request {
                 Request::Get("/v1/audit") => audit(&remote, &key).await,
                 Request::Get(path) => Ok(serde_json::from_slice(&remote.get(path, &key).await?)?),

@@ -15,6 +15,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
 use url::Host;
 
 use crate::backoff::Backoff;
@@ -24,6 +25,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long one request is tried: longer than a restart with recovery takes.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Within what time a pulse goes by a change of the keys file, and how often it is looked whether it does.
+const KEYS_KNOWN: Duration = Duration::from_secs(10);
+const KEYS_PAUSE: Duration = Duration::from_millis(200);
 /// Longest wait for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer: a page of dead letters, each as long as a line may be.
@@ -64,7 +68,7 @@ pub(super) struct VersionedWrite<'a> {
 
 /// An answer that says no.
 #[derive(Debug, thiserror::Error)]
-#[error("{url}: {status}: {body}")]
+#[error("{url}: {status}: {}", in_words(.body))]
 pub(super) struct Refused {
     url: String,
     status: StatusCode,
@@ -116,6 +120,18 @@ impl Remote {
     pub(super) async fn get(&self, path: &str, key: &HeaderValue) -> Result<Bytes> {
         let url = format!("{}{path}", self.base);
         self.until_answered(|| Request::get(&url).header(AUTHORIZATION, key.clone()).body(Full::default())).await
+    }
+
+    /// Waits until a pulse has read a keys file again that was changed a moment ago; `path` is one that the key opens.
+    pub(super) async fn knows(&self, path: &str, key: &HeaderValue) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            match self.get(path, key).await {
+                Ok(_) => return Ok(()),
+                Err(problem) if begun.elapsed() > KEYS_KNOWN || !problem.to_string().contains(": 401 ") => return Err(problem),
+                Err(_) => tokio::time::sleep(KEYS_PAUSE).await,
+            }
+        }
     }
 
     /// The answer to `POST path` with lines of JSON.
@@ -200,10 +216,23 @@ impl Remote {
         Err(match status {
             // Also what a proxy says while pulse behind it restarts.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-                Refusal::Later(format!("{status}: {body}"))
+                Refusal::Later(format!("{status}: {}", in_words(&body)))
             }
             _ => Refusal::Answered(status, body),
         })
+    }
+}
+
+/// What an answer says is wrong: its message and its code, or all of one that pulse did not write.
+fn in_words(body: &str) -> String {
+    #[derive(Deserialize)]
+    struct Problem {
+        code: String,
+        message: String,
+    }
+    match serde_json::from_str::<Problem>(body) {
+        Ok(Problem { code, message }) => format!("{message} ({code})"),
+        Err(_) => body.to_owned(),
     }
 }
 

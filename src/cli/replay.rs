@@ -109,6 +109,7 @@ fn redrive(args: &ReplayArgs, settings: &Settings) -> Result<()> {
 
 /// Does it behind a progress bar that counts `unit`.
 pub(super) fn rework<R: app::Rework>(settings: &Settings, request: &R, unit: &str) -> Result<R::Summary> {
+    super::instance::require(settings)?;
     let style = ProgressStyle::with_template(&format!("{{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{eta}}"))?;
     let bar = ProgressBar::new(0).with_style(style);
     let progress = |done, all| {

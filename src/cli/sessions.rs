@@ -4,7 +4,9 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
 use super::ConfigArgs;
+use super::instance::InstanceArgs;
 use super::replay::{print, rework};
+use crate::auth::keys;
 use crate::event::ids::ProjectId;
 use crate::load::{RebuildRequest, RebuildSummary};
 use crate::{clock, query};
@@ -53,7 +55,12 @@ pub(super) fn run(args: &SessionsArgs) -> Result<()> {
         bail!("--from must be before --to");
     }
     let request = RebuildRequest { from_ms, until_ms, project: args.project.as_deref().map(ProjectId::of_name) };
-    let summary = rework(&args.config.load(Vec::new())?, &request, "days of partitions")?;
+    let settings = args.config.load(Vec::new())?;
+    let keys_file = keys::path(&settings.config.keys, &settings.config.data_dir);
+    if let Some(project) = args.project.as_ref().filter(|_| keys_file.exists()) {
+        InstanceArgs::of_project(project).keys_of(&settings)?;
+    }
+    let summary = rework(&settings, &request, "days of partitions")?;
     let RebuildSummary { visitors, changed, revisions, skipped, interrupted } = &summary;
     print(
         args.json,
