@@ -147,6 +147,38 @@ async fn events_of_one_moment_are_in_the_order_in_which_they_were_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_of_one_moment_have_a_device_in_the_order_in_which_they_came() {
+    let pulse = Pulse::start().await;
+    let at_ms = jiff::Timestamp::now().as_millisecond() - 60_000;
+    let of = |kiosk: usize, name: &str, user: &str, later_ms: i64| {
+        json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": name,
+        "anonymousId": format!("kiosk {kiosk}"), "userId": (!user.is_empty()).then_some(user), "timestamp": at_ms + later_ms})
+    };
+    // As exports with whole seconds have them: which of two users has the greater key is chance.
+    let mut events = Vec::new();
+    for kiosk in 0..20 {
+        let [first, second] = ["first", "second"].map(|user| format!("{user} {kiosk}"));
+        events.push(of(kiosk, "look", "", -1_000));
+        events.push(of(kiosk, "identify", &first, 0));
+        events.push(of(kiosk, "enter", &second, 0));
+        events.push(of(kiosk, "order", "", 0));
+    }
+    send(&pulse.http, events).await;
+    let counts = async |from: &str, to: &str| {
+        let steps = [json!({"event": from}), json!({"event": to})];
+        let answer = pulse.http.query("funnel", &json!({"from": "-1h", "window": "1h", "steps": steps, "refresh": true})).await.1;
+        [0, 1].map(|step| answer["result"]["groups"][0]["steps"][step]["count"].as_u64().unwrap())
+    };
+    assert_eq!([counts("enter", "order").await, counts("look", "identify").await], [[20, 20]; 2]);
+    assert_eq!(counts("identify", "order").await, [20, 0]);
+    // Lists are in the same order, newest first.
+    let listed = pulse.http.get("/v1/people/second%200/events").await.1;
+    let names: Vec<&str> = listed["events"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(names, ["order", "enter"], "{listed}");
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_ties_nobody_is_refused() {
     let pulse = Pulse::start().await;
     let refused = [

@@ -4,7 +4,7 @@
 //! * A device (an `anonymousId`) with one user is that user's, also before the login. An id that is known as a user, by any tie, is
 //!   nobody's device: only aliases tie users.
 //! * A device with several users is shared: an event without a user belongs to the user in force at its time, the one of the last tie at
-//!   or before it, and before all ties to the first one. Of two users tied in one millisecond the one with the larger key came later.
+//!   or before it, and before all ties to the first one. Users tied in one millisecond came in the order of the log.
 //! * A device with more than [`MOST_USERS`] users stands for nobody and is tied to none; so are devices beyond [`MOST_SHARED`] and those
 //!   that change hands more than [`MOST_TURNS`] times.
 //!

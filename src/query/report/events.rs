@@ -52,16 +52,20 @@ pub(crate) struct EventPlace<'a> {
     pub(crate) day: u16,
 }
 
-/// The last event of a page; the order is time, id, visitor, all falling.
+/// The last event of a page; the order is that of [`IN_ORDER`], then visitor, all falling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cursor {
     at_ms: i64,
+    epoch: u64,
+    partition: u64,
+    offset: i64,
+    index: u64,
     id: String,
     visitor: u64,
 }
 
 /// The columns of a row, by name; the texts of [`SHOWN`] follow, then `size`, `before` and `found`.
-const COLUMNS: [(&str, &str); 14] = [
+const COLUMNS: [(&str, &str); 18] = [
     ("at", "toUnixTimestamp64Milli(timestamp) AS at"),
     ("event_id", "event_id"),
     ("visitor_id", "visitor_id"),
@@ -76,6 +80,10 @@ const COLUMNS: [(&str, &str); 14] = [
     ("screen_width", "screen_width"),
     ("screen_height", "screen_height"),
     ("screen_density", "screen_density"),
+    ("log_epoch", "log_epoch"),
+    ("log_partition", "log_partition"),
+    ("log_offset", "log_offset"),
+    ("log_index", "log_index"),
 ];
 pub(super) const AT: usize = column("at");
 pub(super) const EVENT_ID: usize = column("event_id");
@@ -91,6 +99,10 @@ const OTHERS: usize = column("others");
 const SCREEN_WIDTH: usize = column("screen_width");
 const SCREEN_HEIGHT: usize = column("screen_height");
 const SCREEN_DENSITY: usize = column("screen_density");
+const LOG_EPOCH: usize = column("log_epoch");
+const LOG_PARTITION: usize = column("log_partition");
+const LOG_OFFSET: usize = column("log_offset");
+const LOG_INDEX: usize = column("log_index");
 const FIRST_CONTEXT: usize = COLUMNS.len();
 const FOUND: usize = FIRST_CONTEXT + SHOWN.len() + 2;
 
@@ -124,34 +136,48 @@ pub(super) struct Order {
     pub(super) of_rows: &'static str,
 }
 
-const NEWEST_FIRST: Order =
-    Order { of_table: "timestamp DESC, event_id DESC, visitor_id DESC", of_rows: "at DESC, event_id DESC, visitor_id DESC" };
+const NEWEST_FIRST: Order = Order {
+    of_table: "timestamp DESC, log_epoch DESC, log_partition DESC, log_offset DESC, log_index DESC, event_id DESC, visitor_id DESC",
+    of_rows: "at DESC, log_epoch DESC, log_partition DESC, log_offset DESC, log_index DESC, event_id DESC, visitor_id DESC",
+};
 
 impl page::Cursor for Cursor {
     fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(3, '.');
-        let at_ms = parts.next()?.parse().ok()?;
-        let id = uuid::Uuid::try_parse(parts.next()?).ok()?.to_string();
-        Some(Self { at_ms, id, visitor: parts.next()?.parse().ok()? })
+        let mut parts = text.split('.');
+        let cursor = Self {
+            at_ms: parts.next()?.parse().ok()?,
+            epoch: parts.next()?.parse().ok()?,
+            partition: parts.next()?.parse().ok()?,
+            offset: parts.next()?.parse().ok()?,
+            index: parts.next()?.parse().ok()?,
+            id: uuid::Uuid::try_parse(parts.next()?).ok()?.to_string(),
+            visitor: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(cursor)
     }
 }
 
 impl Cursor {
     /// The condition that an event comes after it in the list.
     fn precedes(&self) -> Expr {
-        let (at_ms, id) = (Expr::int(self.at_ms), Expr::call("toUUID", [Expr::text(&self.id)]));
+        let Self { at_ms, epoch, partition, offset, index, id, visitor } = self;
+        let at_ms = Expr::int(*at_ms);
         // The first condition is one that the sort order of the table answers.
         let is_not_newer = Expr::from("timestamp <= ").then(Expr::call("fromUnixTimestamp64Milli", [at_ms.clone()]));
-        let same_id = Expr::all([Expr::from("event_id = ").then(id.clone()), Expr::from("visitor_id < ").then(Expr::uint(self.visitor))]);
-        let comes_after = [Expr::from("at < ").then(at_ms), Expr::from("event_id < ").then(id), same_id.grouped()];
+        let place = [Expr::uint(*epoch), Expr::uint(*partition), Expr::int(*offset), Expr::uint(*index)];
+        let rest = [Expr::call("toUUID", [Expr::text(id)]), Expr::uint(*visitor)];
+        let own = Expr::call("tuple", ["log_epoch", "log_partition", "log_offset", "log_index", "event_id", "visitor_id"].map(Expr::from));
+        let comes_later = own.then(" < ").then(Expr::call("tuple", place.into_iter().chain(rest)));
+        let comes_after = [Expr::from("at < ").then(at_ms), comes_later];
         Expr::all([is_not_newer, Expr::any(comes_after).grouped()])
     }
 }
 
 impl Canonical for Cursor {
     fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { at_ms, id, visitor } = self;
-        to.field("at", at_ms).field("id", id).field("visitor", visitor);
+        let Self { at_ms, epoch, partition, offset, index, id, visitor } = self;
+        to.field("at", at_ms).field("epoch", epoch).field("partition", partition).field("offset", offset).field("index", index);
+        to.field("id", id).field("visitor", visitor);
     }
 }
 
@@ -189,7 +215,12 @@ impl Report for Events {
             Some(range) => self.statement(runner.scope(&range)),
             None => self.statement(runner.scope(&self.range)),
         };
-        let place = |row: &Row| format!("{}.{}.{}", row.cell(AT).int(), row.cell(EVENT_ID).text(), row.cell(VISITOR_ID).uint());
+        let place = |row: &Row| {
+            let [epoch, partition, index, visitor] =
+                [LOG_EPOCH, LOG_PARTITION, LOG_INDEX, VISITOR_ID].map(|column| row.cell(column).uint());
+            let [at_ms, offset] = [AT, LOG_OFFSET].map(|column| row.cell(column).int());
+            format!("{at_ms}.{epoch}.{partition}.{offset}.{index}.{}.{visitor}", row.cell(EVENT_ID).text())
+        };
         runner.each(statement.into(), |row| written.add(&row, place)).await?;
         let next = to_json(&written.last.as_ref().filter(|_| written.is_followed()))?;
         Ok([&b"{\"events\":["[..], &written.json, b"],\"next\":", &next, b"}"].concat())

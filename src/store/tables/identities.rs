@@ -8,6 +8,8 @@
 //!
 //! Promise: what is read of a project is read in pages, and of what was written lately alone where that will do.
 
+use std::collections::{BTreeSet, HashMap};
+
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -57,14 +59,19 @@ impl TieKind {
 /// A device, and times and users of its turns.
 type Turns = (Whole<u64>, Vec<Whole<i64>>, Vec<Whole<u64>>);
 
-/// When devices of `project` changed hands: times and users of all tie points after another user's, in order. Of ties of one millisecond
-/// that of the larger key is the later one. `more` are tie points (device, time, user) besides those of the events that are stored,
+/// Moments of devices, each with several users, of which it is looked up who came first; in those beyond the users go by their keys.
+const MOMENTS: usize = 10_000;
+
+/// When devices of `project` changed hands: times and users of all tie points after another user's, in order. Those of one millisecond
+/// are in the order of the log. `more` are tie points (device, time, user) besides those of the events that are stored,
 /// and the ties of `undone` (device, user) are left out.
 pub async fn turns(reader: &Client, project: ProjectId, points: &TiePoints) -> Result<Vec<(u64, Vec<(i64, u64)>)>, ClickHouseError> {
     let TiePoints { devices, more, undone } = points;
     let to = Statement::of("SELECT device, arrayMap(point -> point.1, turns), arrayMap(point -> point.2, turns) FROM (SELECT device, ");
-    let to = to.sql("arraySort(groupUniqArray((at, user))) AS points, arrayFilter((point, before, number) -> number = 1 OR ");
-    let to = to.sql("point.2 != before.2, points, arrayPushFront(arrayPopBack(points), points[1]), arrayEnumerate(points)) AS turns ");
+    let to = to.sql("arraySort(groupUniqArray((at, user))) AS points, arrayFilter((point, before, after, number) -> number = 1 OR ");
+    let to = to.sql("point.2 != before.2 OR (point.1 = after.1 AND point.2 != after.2), points, ");
+    let to = to.sql("arrayPushFront(arrayPopBack(points), points[1]), arrayPushBack(arrayPopFront(points), points[-1]), ");
+    let to = to.sql("arrayEnumerate(points)) AS turns ");
     let to = to.sql("FROM (SELECT visitor_id AS device, ");
     let to = to.sql("toUnixTimestamp64Milli(timestamp) AS at, person_id AS user FROM events WHERE project_id = ").uint(project.0);
     let to = to.sql(" AND visitor_id IN ").uints(devices.iter().copied()).sql(" AND person_id != visitor_id");
@@ -80,7 +87,48 @@ pub async fn turns(reader: &Client, project: ProjectId, points: &TiePoints) -> R
     };
     let rows: Vec<Turns> = reader.rows(&to.sql(" GROUP BY device)")).await?;
     let turns = |(device, times, users): Turns| (device.0, times.iter().zip(&users).map(|(at_ms, user)| (at_ms.0, user.0)).collect());
-    Ok(rows.into_iter().map(turns).collect())
+    let mut turns: Vec<(u64, Vec<(i64, u64)>)> = rows.into_iter().map(turns).collect();
+    let several = turns.iter().flat_map(|(device, points)| {
+        let several = points.chunk_by(|left, right| left.0 == right.0).filter(|of_moment| of_moment.len() > 1);
+        several.filter_map(|of_moment| Some((*device, of_moment.first()?.0)))
+    });
+    let several: BTreeSet<(u64, i64)> = several.take(MOMENTS).collect();
+    if !several.is_empty() {
+        let orders = orders(reader, project, &several).await?;
+        turns.iter_mut().for_each(|(device, points)| in_order(points, |at_ms| orders.get(&(*device, at_ms))));
+    }
+    Ok(turns)
+}
+
+/// The users of events by device and moment, in the order of the log: each where it is first and where it is last.
+type Orders = HashMap<(u64, i64), Vec<u64>>;
+
+async fn orders(reader: &Client, project: ProjectId, moments: &BTreeSet<(u64, i64)>) -> Result<Orders, ClickHouseError> {
+    const PLACE: &str = "(log_epoch, log_partition, log_offset, log_index)";
+    let devices: BTreeSet<u64> = moments.iter().map(|(device, _)| *device).collect();
+    let times: BTreeSet<i64> = moments.iter().map(|(_, at_ms)| *at_ms).collect();
+    let to = Statement::of("SELECT device, at, arrayMap(place -> place.2, arraySort(arrayConcat(groupArray((first, user)), ");
+    let to = to.sql("groupArray((last, user))))) FROM (SELECT visitor_id AS device, toUnixTimestamp64Milli(timestamp) AS at, ");
+    let to =
+        to.sql("person_id AS user, min(").sql(PLACE).sql(") AS first, max(").sql(PLACE).sql(") AS last FROM events WHERE project_id = ");
+    let to = to.uint(project.0).sql(" AND timestamp IN (SELECT fromUnixTimestamp64Milli(arrayJoin(").ints(times).sql("), 'UTC'))");
+    let to =
+        to.sql(" AND visitor_id IN ").uints(devices).sql(" AND person_id != visitor_id GROUP BY device, at, user) GROUP BY device, at");
+    let rows: Vec<(Whole<u64>, Whole<i64>, Vec<Whole<u64>>)> = reader.rows(&to).await?;
+    Ok(rows.into_iter().map(|(device, at_ms, users)| ((device.0, at_ms.0), users.iter().map(|user| user.0).collect())).collect())
+}
+
+/// Puts the points of each moment into its order; a user of whom it knows no event, since that is no longer stored, comes before the others.
+fn in_order<'o>(points: &mut Vec<(i64, u64)>, order_of: impl Fn(i64) -> Option<&'o Vec<u64>>) {
+    let moments = points.chunk_by(|left, right| left.0 == right.0);
+    let ordered = moments.flat_map(|of_moment| {
+        let at_ms = of_moment.first().map_or(0, |(at_ms, _)| *at_ms);
+        let order = order_of(at_ms).filter(|_| of_moment.len() > 1).map_or(&[][..], Vec::as_slice);
+        let unknown = of_moment.iter().map(|(_, user)| *user).filter(|user| !order.contains(user));
+        let known = order.iter().copied().filter(|user| of_moment.iter().any(|(_, own)| own == user));
+        unknown.chain(known).map(|user| (at_ms, user)).collect::<Vec<_>>()
+    });
+    *points = ordered.collect();
 }
 
 /// Which tie points are read.
