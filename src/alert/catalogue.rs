@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -224,7 +224,8 @@ impl Catalogue {
                 let as_saved = Some(SavedChannel::new(saved.version, &written));
                 self.channels.push(NamedChannel { project: Some(project), saved: as_saved, ..channel });
             }
-            Err(problem) => tracing::warn!(channel = %saved.name, %problem, "a saved channel is left out"),
+            Err(problem) if is_news(project, saved) => tracing::warn!(channel = %saved.name, %problem, "a saved channel is left out"),
+            Err(_) => {}
         }
     }
 
@@ -234,6 +235,13 @@ impl Catalogue {
         let first = found.next()?;
         if first.project.is_some() { Some(first) } else { found.find(|channel| channel.project.is_some()).or(Some(first)) }
     }
+}
+
+/// Whether nobody was told yet that this version of a channel is left out: they are read every few seconds.
+fn is_news(project: ProjectId, saved: &Saved) -> bool {
+    static TOLD: Mutex<BTreeMap<(u64, String), u64>> = Mutex::new(BTreeMap::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    told.insert((project.0, saved.name.clone()), saved.version) != Some(saved.version)
 }
 
 /// A rule that was saved; none if it is deleted or of another release.

@@ -256,8 +256,9 @@ impl Notice {
 
     /// Its id on a channel.
     pub(crate) fn id(&self, channel: &str) -> Uuid {
-        let Self { project, rule, episode, slot, kind, .. } = self;
-        Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{episode}/{slot}/{}/{channel}", kind.as_str()).as_bytes())
+        let Self { project, rule, episode, slot, kind, at, .. } = self;
+        // When it was made, too: a rule that is changed may tell another thing of the same slot.
+        Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{episode}/{slot}/{at}/{}/{channel}", kind.as_str()).as_bytes())
     }
 
     /// What names the alert from its beginning to its end.

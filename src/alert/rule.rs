@@ -215,7 +215,10 @@ impl RuleBody {
             return wrong(field, format!("at most {MOST_TEXT} bytes without control characters"));
         }
         for (field, map) in [("labels", &self.labels), ("annotations", &self.annotations)] {
-            let is_key = |key: &str| (1..=100).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            // As Prometheus has them: Alertmanager refuses others.
+            let is_word = |key: &str| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let is_key =
+                |key: &str| (1..=100).contains(&key.len()) && is_word(key) && !key.starts_with(|first: char| first.is_ascii_digit());
             if map.len() > MOST_LABELS || map.iter().any(|(key, value)| !is_key(key) || !is_text(value)) {
                 return wrong(field, format!("at most {MOST_LABELS}, named in letters, digits and _, of at most {MOST_TEXT} bytes"));
             }

@@ -14,7 +14,7 @@ use super::contract::{MAX_AGENT, RequestFacts};
 use super::geo::RequestGeo;
 use super::import_runs::{self, ImportRuns};
 use super::intake::{Intake, Sender};
-use super::protocol::{Delivery, Head, PROTOCOLS, Protocol, Received};
+use super::protocol::{Delivery, Head, LARGEST_BATCH, PROTOCOLS, Protocol, Received};
 use super::publish::{Contribution, ImportRecord, Publisher, Receipt};
 use super::rate::single::{Single, SingleRates};
 use super::rate::{self, RateLimit};
@@ -101,7 +101,7 @@ impl<L: Log> Ingest<L> {
             claim: Claim::Live,
             finds_gzip: false,
         };
-        let live = Lane { body, rate: RateLimit::new("rate", limits.max_rate, limits.max_events) };
+        let live = Lane { body, rate: RateLimit::new("rate", limits.max_rate, limits.max_events.max(LARGEST_BATCH)) };
         let (max_wire, max_inflated) = (import_runs::MAX_BODY, import_runs::MAX_BODY);
         let import = Lane {
             body: BodyLimits { max_wire, max_inflated, claim: Claim::Import, ..body },
@@ -240,7 +240,7 @@ impl<L: Log> Ingest<L> {
             self.admit_rate(caller, received.delivery).map(|()| caller.project)
         };
         let sender = caller.map_or(Sender::InBody(&authorize), |caller| Sender::Known(caller.project));
-        let mut intake = Intake::new(sender, request, &self.shared.limits);
+        let mut intake = Intake::new(sender, request, &self.shared.limits).of_at_least(protocol.batch_of_clients());
         protocol.events(received, &mut intake)?;
         let decoded = intake.finish()?;
         let caller = known.get().ok_or(AuthError::Missing(protocol.key_kind()))?;

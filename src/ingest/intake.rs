@@ -29,11 +29,17 @@ pub(super) struct Intake<'r> {
     decoded: Decoded,
     /// The context of the event at hand.
     facts: Vec<Fact>,
+    max_events: usize,
 }
 
 impl<'r> Intake<'r> {
     pub(super) fn new(sender: Sender<'r>, request: RequestFacts<'r>, limits: &'r IngestLimits) -> Self {
-        Self { sender, request, limits, decoded: Decoded::new(request.partitions), facts: Vec::new() }
+        Self { sender, request, limits, decoded: Decoded::new(request.partitions), facts: Vec::new(), max_events: limits.max_events }
+    }
+
+    /// The same for a dialect whose clients may send so many events in a request.
+    pub(super) fn of_at_least(self, most: usize) -> Self {
+        Self { max_events: self.max_events.max(most), ..self }
     }
 
     pub(super) fn received_ms(&self) -> i64 {
@@ -42,7 +48,7 @@ impl<'r> Intake<'r> {
 
     /// Most events of a request.
     pub(super) fn max_events(&self) -> usize {
-        self.limits.max_events
+        self.max_events
     }
 
     /// Most bytes of an event.

@@ -33,6 +33,9 @@ use crate::auth::{AuthError, KeyKind, credential};
 use crate::http::respond::{ApiError, Body};
 use crate::http::server::{Call, RequestBody};
 
+/// Most events of a request that any product tells its clients they may send: Amplitude and Mixpanel 2,000, Segment half a megabyte.
+pub(super) const LARGEST_BATCH: usize = 2_500;
+
 /// Every dialect that is spoken here.
 pub(super) const PROTOCOLS: &[&dyn Protocol] = &[
     &pulse::Pulse,
@@ -76,6 +79,11 @@ pub(super) trait Protocol: Sync {
     /// and less time are all that it gets.
     fn has_key_in_body(&self) -> bool {
         false
+    }
+
+    /// The largest batch that its clients are told they may send; for others the setting alone counts. They would drop what is refused.
+    fn batch_of_clients(&self) -> usize {
+        0
     }
 
     /// Whether bodies may be gzip without a header that says so.

@@ -130,6 +130,8 @@ pub(crate) struct Event {
     pub(crate) user: Option<u64>,
     /// Whose it is by all that is tied: [`people::resolve`].
     pub(crate) person: u64,
+    /// What that one is called.
+    pub(crate) called: String,
     /// What is known of that one.
     pub(crate) traits: Traits,
     pub(crate) session: u64,
@@ -182,7 +184,7 @@ pub(crate) fn with_sessions(mut events: Vec<Event>, include_bots: bool) -> Vec<E
         event.of_session = OfSession {
             person: session[0].person,
             traits: session[0].traits.clone(),
-            called: people::name(session[0].person),
+            called: session[0].called.clone(),
             start_ms: session[0].at_ms,
             duration_ms: session[session.len() - 1].at_ms - session[0].at_ms,
             events: session.len(),

@@ -203,6 +203,7 @@ fn event(range: Range) -> impl Strategy<Value = Event> {
             device,
             user,
             person: 0,
+            called: String::new(),
             traits: Traits::default(),
             session,
             plan,

@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value as Json, json};
 
 use super::flat::{self, Source};
-use super::{Head, Protocol, Received, pulse};
+use super::{Head, LARGEST_BATCH, Protocol, Received, pulse};
 use crate::event::field::Field;
 use crate::http::respond::{ApiError, Body, json_response, retry_later};
 use crate::ingest::draft::{Draft, FactKind, Scope};
@@ -36,6 +36,10 @@ impl Protocol for Amplitude {
 
     fn finds_gzip(&self) -> bool {
         true
+    }
+
+    fn batch_of_clients(&self) -> usize {
+        LARGEST_BATCH
     }
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
@@ -81,6 +85,13 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     if let Some(properties) = draft.properties {
         flat::note(properties, Source::Page, draft);
         draft.leaves_out = |key| key != "$ip" && flat::is_noted(key);
+        if properties.member(flat::AMPLITUDE_LOCATION).is_some() {
+            // Of a page: where its visitor is from stands there under plain names.
+            if let Some(referrer) = properties.member("referrer").filter(|referrer| !referrer.is_null()) {
+                draft.note(FactKind::Of(Field::Referrer), referrer, Scope::Event);
+            }
+            draft.leaves_out = |key| matches!(key, "referrer" | "referring_domain") || key != "$ip" && flat::is_noted(key);
+        }
     }
     draft.note_property("groups", said.groups);
     match draft.name.and_then(Value::text) {
@@ -168,7 +179,8 @@ fn circumstance<'t>(key: &str, value: Value<'t>, draft: &mut Draft<'t, '_>) {
         "productId" => return draft.note_property("productId", Some(value)),
         "revenueType" => return draft.note_property("revenueType", Some(value)),
         "platform" => return draft.note_property("platform", Some(value)),
-        "library" => return draft.note_property("library", Some(value)),
+        // What the SDK says of itself.
+        "library" => return,
         _ => return draft.pass_over(key),
     };
     draft.note(FactKind::Of(field), value, Scope::Event);

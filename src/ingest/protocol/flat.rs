@@ -8,6 +8,10 @@ use crate::ingest::tape::Value;
 /// What a client says where it knows of no referrer.
 pub(super) const DIRECT: &str = "$direct";
 
+/// The address of a page as Amplitude's SDK for browsers has it: with its query, and without.
+pub(super) const AMPLITUDE_LOCATION: &str = "[Amplitude] Page Location";
+const AMPLITUDE_URL: &str = "[Amplitude] Page URL";
+
 /// What sends an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
@@ -25,6 +29,8 @@ pub(super) fn note<'t>(properties: Value<'t>, source: Source, draft: &mut Draft<
         let of_device = || device(key).filter(|_| source == Source::App);
         if key == "$ip" {
             draft.address = Some(value);
+        } else if key == AMPLITUDE_URL && properties.member(AMPLITUDE_LOCATION).is_some() {
+            // The same without its query.
         } else if let Some(field) = field(key).or_else(of_device) {
             draft.note(FactKind::Of(field), value, Scope::Event);
         }
@@ -39,7 +45,7 @@ pub(super) fn is_noted(key: &str) -> bool {
 /// The field that a property is, of pages and of apps alike.
 fn field(key: &str) -> Option<Field> {
     Some(match key {
-        "$current_url" | "[Amplitude] Page URL" => Field::PageUrl,
+        "$current_url" | AMPLITUDE_LOCATION | AMPLITUDE_URL => Field::PageUrl,
         "$host" | "[Amplitude] Page Domain" => Field::PageHost,
         "$pathname" | "[Amplitude] Page Path" => Field::PagePath,
         "current_page_title" | "[Amplitude] Page Title" => Field::PageTitle,
@@ -89,7 +95,7 @@ fn is_of_browser(key: &str) -> bool {
 pub(super) fn name(name: &str) -> &str {
     match name {
         "$pageview" | "$mp_web_page_view" | "[Amplitude] Page Viewed" => "page",
-        "$create_alias" => "alias",
+        "$create_alias" | "$merge_dangerously" => "alias",
         "$groupidentify" => "group",
         "$set" | "$set_once" => "identify",
         "$pageleave" => "page_leave",

@@ -3,7 +3,7 @@
 use hyper::Response;
 use serde_json::json;
 
-use super::{Head, Protocol, Received, pulse, segment};
+use super::{Head, LARGEST_BATCH, Protocol, Received, pulse, segment};
 use crate::auth::{AuthError, credential};
 use crate::http::respond::Body;
 use crate::ingest::envelope::{self, Envelope};
@@ -21,6 +21,10 @@ impl Protocol for Jitsu {
     fn credential(&self, head: &Head) -> Result<Option<String>, AuthError> {
         let key = credential::in_headers(&head.headers)?;
         Ok(key.map(|key| key.split(':').next().unwrap_or_default().to_owned()))
+    }
+
+    fn batch_of_clients(&self) -> usize {
+        LARGEST_BATCH
     }
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {

@@ -8,7 +8,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::flat::{self, Source};
-use super::{Head, Protocol, Received, data, pulse};
+use super::{Head, LARGEST_BATCH, Protocol, Received, data, pulse};
 use crate::auth::credential;
 use crate::event::ids::event_id_of_digest;
 use crate::http::respond::{ApiError, Body, json_response, retry_later};
@@ -44,6 +44,15 @@ impl Protocol for Mixpanel {
 
     fn finds_gzip(&self) -> bool {
         true
+    }
+
+    /// Those of some years ago do, though there are none.
+    fn has_cookies(&self) -> bool {
+        true
+    }
+
+    fn batch_of_clients(&self) -> usize {
+        LARGEST_BATCH
     }
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
@@ -112,14 +121,16 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     }
     draft.name = event.member("event");
     draft.properties = event.member("properties");
-    let (mut id, mut previous, mut library, mut merged) = (None, None, None, None);
+    let (mut id, mut previous, mut library, mut merged, mut device) = (None, None, None, None, None);
     draft.has_numeric_ids = true;
     for (key, value) in draft.properties.into_iter().flat_map(Value::members) {
         let value = value.given();
         match key {
             "distinct_id" => id = value,
             "$user_id" | "$identified_id" => draft.user_id = value,
-            "$device_id" | "$anon_distinct_id" | "$anon_id" => draft.anonymous_id = value,
+            "$device_id" => device = value,
+            // The same with a prefix, where the device is named too.
+            "$anon_distinct_id" | "$anon_id" => draft.anonymous_id = value,
             "alias" => previous = value,
             "time" => draft.timestamp = value,
             "$insert_id" => draft.event_id = value,
@@ -129,6 +140,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
             _ => {}
         }
     }
+    draft.anonymous_id = device.or(draft.anonymous_id);
     who(id, draft);
     let name = draft.name.and_then(Value::text);
     draft.called = name.map(flat::name);
@@ -250,6 +262,7 @@ mod tests {
         assert_eq!(ids(r#""distinct_id":7"#), ["order", "7", ""]);
         assert_eq!(ids(r#""distinct_id":"$device:d","$device_id":"d""#), ["order", "", "d"]);
         assert_eq!(ids(r#""distinct_id":"ada","$device_id":"d","$user_id":"ada""#), ["order", "ada", "d"]);
+        assert_eq!(ids(r#""distinct_id":"ada","$device_id":"d","$anon_distinct_id":"$device:d""#), ["order", "ada", "d"]);
     }
 
     #[test]

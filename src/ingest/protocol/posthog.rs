@@ -11,7 +11,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Value as Json, json};
 
 use super::flat::{self, Source};
-use super::{Head, Protocol, Received, data, pulse};
+use super::{Head, LARGEST_BATCH, Protocol, Received, data, pulse};
 use crate::http::respond::{ApiError, Body, json_response, typed_response};
 use crate::ingest::draft::Draft;
 use crate::ingest::envelope::{self, Envelope};
@@ -65,6 +65,15 @@ impl Protocol for PostHog {
         }
         let asks = path.starts_with("/flags") || path.starts_with("/decide");
         asks.then(|| json_response(StatusCode::OK, flags().to_string().into()))
+    }
+
+    /// Those of some years ago do, though there are none.
+    fn has_cookies(&self) -> bool {
+        true
+    }
+
+    fn batch_of_clients(&self) -> usize {
+        LARGEST_BATCH
     }
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {

@@ -8,7 +8,7 @@ use hyper::header::{self, HeaderMap};
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value as Json, json};
 
-use super::{Head, Protocol, Received, pulse};
+use super::{Head, LARGEST_BATCH, Protocol, Received, pulse};
 use crate::auth::credential;
 use crate::event::field::Field;
 use crate::http::respond::{Body, json_response};
@@ -50,6 +50,10 @@ impl Protocol for Segment {
 
     fn has_key_in_body(&self) -> bool {
         true
+    }
+
+    fn batch_of_clients(&self) -> usize {
+        LARGEST_BATCH
     }
 
     /// Always JSON, whatever its content-type says: RudderStack's SDK for Node.js calls it a form, a beacon calls it text.

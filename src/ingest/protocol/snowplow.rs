@@ -103,6 +103,9 @@ fn what(event: &Map<String, Json>) -> (Json, Map<String, Json>) {
     };
     if let ("tr" | "ti", prefix) = (kind, format!("{kind}_")) {
         properties.extend(event.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(key, value)| (key.clone(), value.clone())));
+        for sum in ["tr_tt", "tr_tx", "tr_sh", "ti_pr", "ti_qu"] {
+            number(event, sum, sum, &mut properties);
+        }
     }
     (name, properties)
 }

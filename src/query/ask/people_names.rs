@@ -9,12 +9,27 @@ pub(crate) const USER_ID: &str = "if(anonymous_id = '' OR person_id != visitor_i
 /// The id that says whose an event is, before anything is tied.
 pub(super) const OWN_ID: &str = "if(user_id != '' AND (anonymous_id = '' OR person_id != visitor_id), user_id, anonymous_id)";
 
-/// `SELECT key, name` of the ids of a project that are tied as those of users, any of which may stand for a person.
-pub(crate) fn names_of_persons(project: ProjectId) -> Expr {
+/// `SELECT key, name` of the persons of a project that ties make, by the key of whoever stands for them; `person` is the expression of an
+/// event's person, which puts the ids of users together. Of several users that aliases have made one that is it who is no other's former
+/// id; so a person has one name wherever they are named.
+pub(crate) fn names_of_persons(project: ProjectId, person: &'static str) -> Expr {
     let alias = Expr::uint(TieKind::Alias.code().into());
-    let ids =
-        Expr::from("SELECT arrayJoin(if(kind = ").then(alias).then(", [(from_key, from_id), (to_key, to_id)], [(to_key, to_id)])) AS id");
-    let ids = ids.then(" FROM identities WHERE project_id = ").then(Expr::uint(project.0)).enclosed();
-    // What was ruled of ids that no event has brought is without their texts.
-    Expr::from("SELECT id.1 AS key, max(id.2) AS name FROM ").then(ids).then(" GROUP BY key HAVING name != ''")
+    let ties =
+        Expr::from("SELECT kind, from_key, to_key, max(from_id) AS former, max(to_id) AS latter FROM identities WHERE project_id = ")
+            .then(Expr::uint(project.0))
+            // What is undone ties nobody.
+            .then(" GROUP BY kind, from_key, to_key HAVING bitAnd(max(ruling), 1) = 0")
+            .enclosed();
+    let ids = Expr::from("SELECT arrayJoin(if(kind = ")
+        .then(alias)
+        .then(", [(from_key, former, 1), (to_key, latter, 0)], [(to_key, latter, 0)])) AS id FROM ")
+        .then(ties)
+        .enclosed();
+    // What was ruled of ids that no event has brought is without their texts. A user is one at any time.
+    let users =
+        Expr::from("SELECT id.1 AS person_id, max(id.2) AS text, max(id.3) AS is_former, fromUnixTimestamp64Milli(0) AS timestamp FROM ")
+            .then(ids)
+            .then(" GROUP BY person_id HAVING text != ''")
+            .enclosed();
+    Expr::from("SELECT ").then(person).then(" AS key, argMax(text, (1 - is_former, text)) AS name FROM ").then(users).then(" GROUP BY key")
 }

@@ -136,7 +136,8 @@ impl Column {
             Made::First(value) => of("argMin", value, Expr::default()),
             Made::FirstPerson => of("argMin", person, Expr::default()),
             Made::NameOfPerson => {
-                let names = Expr::from("SELECT groupArray((key, name)) FROM ").then(names_of_persons(project).enclosed()).enclosed();
+                let names =
+                    Expr::from("SELECT groupArray((key, name)) FROM ").then(names_of_persons(project, person).enclosed()).enclosed();
                 let keys = Expr::call("tupleElement", [names.then(" AS person_names"), "1".into()]);
                 let own = of("argMin", OWN_ID, Expr::default());
                 Expr::call("transform", [of("argMin", person, Expr::default()), keys, "tupleElement(person_names, 2)".into(), own])

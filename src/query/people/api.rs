@@ -78,10 +78,11 @@ impl People {
             .column("count()")
             .column("toUnixTimestamp64Milli(min(timestamp))")
             .column("toUnixTimestamp64Milli(max(timestamp))")
+            .column("countIf(bot != '')")
             .from(events());
         let traits = traits(events());
         let seen = runner.rows(seen.into()).await?;
-        let [count, first, last] = seen.first().map_or([0; 3], |row| row.columns::<3>().map(|cell| cell.int()));
+        let [count, first, last, bots] = seen.first().map_or([0; 4], |row| row.columns::<4>().map(|cell| cell.int()));
         if count == 0 && ties.is_empty() {
             return Err(QueryError::not_found("unknown_person", format!("nothing is known of `{}`", shortened(id))));
         }
@@ -92,7 +93,7 @@ impl People {
         let at = |at_ms| if count > 0 { Value::from(show_ms(at_ms)) } else { Value::Null };
         to_json(&json!({
             "person": format!("{:016x}", somebody.person.0), "ids": names(id, &somebody, &ties), "ids_total": somebody.total, "traits": shown,
-            "ties": ties.iter().map(shown_tie).collect::<Vec<_>>(), "events": count, "first_seen": at(first), "last_seen": at(last),
+            "ties": ties.iter().map(shown_tie).collect::<Vec<_>>(), "events": count, "bots": bots, "first_seen": at(first), "last_seen": at(last),
         }))
     }
 

@@ -130,21 +130,20 @@ impl Users {
     }
 }
 
-/// What people are called of whom the bar has anonymous events only, by key.
+/// What people are called whom ties name, by key: the same whatever of them the bar has.
 async fn names(runner: &mut StatementRunner<'_>, people: &[Row]) -> Result<HashMap<u64, String>, QueryError> {
-    let nameless = people.iter().filter(|row| row.cell(1).text().is_empty()).map(|row| row.cell(0).uint());
-    let nameless: Vec<u64> = nameless.filter(|_| runner.people().has_ties()).collect();
-    if nameless.is_empty() {
+    let keys: Vec<u64> = people.iter().filter(|_| runner.people().has_ties()).map(|row| row.cell(0).uint()).collect();
+    if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let statement = names_of_persons(runner.project()).then(" AND key IN ").then(Expr::uints(nameless));
+    let statement = names_of_persons(runner.project(), PERSON).then(" HAVING key IN ").then(Expr::uints(keys));
     let rows = runner.rows(statement.into()).await?;
     Ok(rows.iter().map(|row| (row.cell(0).uint(), row.cell(1).text().to_owned())).collect())
 }
 
 fn user(row: &Row, names: &HashMap<u64, String>) -> Value {
     let [person, user, device, first, last, events] = row.columns();
-    let known = Some(user.text()).filter(|user| !user.is_empty()).or_else(|| names.get(&person.uint()).map(String::as_str));
+    let known = names.get(&person.uint()).map(String::as_str).or(Some(user.text()).filter(|user| !user.is_empty()));
     json!({"user": known.unwrap_or(device.text()), "first_seen": show_ms(first.int()), "last_seen": show_ms(last.int()), "events": events.uint()})
 }
 

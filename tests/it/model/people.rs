@@ -54,6 +54,8 @@ fn pair(kind: TieKind, from: u64, to: u64) -> Pair {
 pub(crate) fn resolved(mut events: Vec<Event>, ties: &Ties) -> Vec<Event> {
     let persons: Vec<u64> = events.iter().map(|event| person(&events, ties, event)).collect();
     events.iter_mut().zip(persons).for_each(|(event, person)| event.person = person);
+    let names: Vec<String> = events.iter().map(|event| called(&events, ties, event.person)).collect();
+    events.iter_mut().zip(names).for_each(|(event, called)| event.called = called);
     let known: Vec<Traits> = events.iter().map(|event| traits(&events, event.person)).collect();
     events.iter_mut().zip(known).for_each(|(event, traits)| event.traits = traits);
     events
@@ -71,26 +73,44 @@ fn traits(events: &[Event], person: u64) -> Traits {
     traits
 }
 
-fn person(events: &[Event], ties: &Ties, event: &Event) -> u64 {
-    let is_made = |kind, from, to| !ties.undone.contains(&pair(kind, from, to));
-    let aliases: Vec<(u64, u64)> = ties.aliases.iter().copied().filter(|(from, to)| is_made(TieKind::Alias, *from, *to)).collect();
-    let logins: Vec<(i64, u64, u64)> = events
-        .iter()
-        .filter_map(|event| Some((event.at_ms, event.device?, event.user?)))
-        .filter(|(_, device, user)| device != user && is_made(TieKind::Device, *device, *user))
-        .collect();
-    let one_of_aliased = |user: u64| {
-        let mut together = BTreeSet::from([user]);
-        for _ in 0..9 {
-            for (from, to) in &aliases {
-                if together.contains(from) || together.contains(to) {
-                    together.extend([from, to]);
-                }
+/// The aliases that are not undone.
+fn aliases(ties: &Ties) -> Vec<(u64, u64)> {
+    let is_made = |(from, to): &(u64, u64)| !ties.undone.contains(&pair(TieKind::Alias, *from, *to));
+    ties.aliases.iter().copied().filter(is_made).collect()
+}
+
+/// Time, device and user of what ties a device, unless that is undone.
+fn logins(events: &[Event], ties: &Ties) -> Vec<(i64, u64, u64)> {
+    let told = events.iter().filter_map(|event| Some((event.at_ms, event.device?, event.user?)));
+    told.filter(|(_, device, user)| device != user && !ties.undone.contains(&pair(TieKind::Device, *device, *user))).collect()
+}
+
+/// All that aliases make one with a user.
+fn aliased(ties: &Ties, user: u64) -> BTreeSet<u64> {
+    let mut together = BTreeSet::from([user]);
+    for _ in 0..9 {
+        for (from, to) in aliases(ties) {
+            if together.contains(&from) || together.contains(&to) {
+                together.extend([from, to]);
             }
         }
-        // Which one stands for all of them is for nobody to see but the order of a list.
-        together.into_iter().min_by_key(|user| key(*user)).unwrap()
-    };
+    }
+    together
+}
+
+/// What a person is called: by a user that was not given up for another, if there is one; of several by the last in the alphabet.
+fn called(events: &[Event], ties: &Ties, person: u64) -> String {
+    let (aliases, logins) = (aliases(ties), logins(events, ties));
+    let is_user = |id: u64| logins.iter().any(|(_, _, user)| *user == id) || aliases.iter().any(|(from, to)| *from == id || *to == id);
+    let is_former = |id: u64| aliases.iter().any(|(from, _)| *from == id);
+    let users = aliased(ties, person).into_iter().filter(|user| is_user(*user));
+    users.map(|user| (!is_former(user), name(user))).max().map_or_else(|| name(person), |(_, name)| name)
+}
+
+fn person(events: &[Event], ties: &Ties, event: &Event) -> u64 {
+    let (aliases, logins) = (aliases(ties), logins(events, ties));
+    // Which one stands for all of them is for nobody to see but the order of a list.
+    let one_of_aliased = |user: u64| aliased(ties, user).into_iter().min_by_key(|user| key(*user)).unwrap();
     let is_user = |id: u64| logins.iter().any(|(_, _, user)| *user == id) || aliases.iter().any(|(from, to)| *from == id || *to == id);
     // Ids are one set: what comes as a user in one event may be a device in another.
     let id = event.user.or(event.device).unwrap();
