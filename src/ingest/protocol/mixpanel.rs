@@ -149,7 +149,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     }
     if let (Some("$merge"), Some(merged)) = (name, merged) {
         let mut ids = merged.elements();
-        (draft.previous_id, draft.user_id) = (ids.next(), ids.next());
+        (draft.user_id, draft.previous_id) = (ids.next(), ids.next());
         draft.called = Some("alias");
         draft.fallback_id = Some(event_id_of_digest(event.digest()));
     }
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn two_ids_are_merged() {
-        let merge = one(&EVENTS, r#"{"event":"$merge","properties":{"token":"k","$distinct_ids":["d","ada"]}}"#);
+        let merge = one(&EVENTS, r#"{"event":"$merge","properties":{"token":"k","$distinct_ids":["ada","d"]}}"#);
         assert_eq!((merge.ids(), merge.properties()), (["alias", "ada", ""].map(str::to_owned), vec!["previousId=d".to_owned()]));
     }
 
