@@ -212,6 +212,9 @@ fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tellings: &Tell
 /// What a line is in a slot.
 fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At<'_>) -> Sighting {
     let At { slot, window, observed } = at;
+    if let (None, Some(least)) = (series, observed.least) {
+        return beyond(rule, observed.absent, least);
+    }
     let nothing = Series::default();
     let series = series.unwrap_or(&nothing);
     let number = |slot: i64| series.values.get(&slot).copied().or(observed.absent);
@@ -244,6 +247,14 @@ fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At<'_>) -> S
         None => sighting(None, Verdict::NoData, String::new()),
         Some(value) => sighting(Some(value), verdict(rule, value), reason),
     }
+}
+
+/// What a line is that is not among the largest: what it would be whether it had nothing or as much as the smallest of those, if that is one
+/// thing.
+fn beyond(rule: &Rule, absent: Option<f64>, least: f64) -> Sighting {
+    let is_count = absent.is_some() && !matches!(rule.body.reduce, Reduce::Change(_) | Reduce::Anomaly);
+    let same = Some(verdict(rule, 0.0)).filter(|nothing| is_count && *nothing == verdict(rule, least));
+    Sighting { value: None, verdict: same.unwrap_or(Verdict::Unjudged), reason: "not among the largest".to_owned() }
 }
 
 fn verdict(rule: &Rule, value: f64) -> Verdict {

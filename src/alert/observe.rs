@@ -49,6 +49,8 @@ pub(crate) struct Observed {
     pub(crate) left_out: usize,
     /// Slots that were not as ever, as somebody says.
     pub(crate) unusual: BTreeSet<i64>,
+    /// Where the answer has the largest lines only: the sum of the smallest of them. One that is not in it has no more.
+    pub(crate) least: Option<f64>,
 }
 
 const DAY_MS: i64 = 86_400_000;
@@ -169,7 +171,10 @@ impl Rule {
             sums.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
             sums.into_iter().skip(self.body.max_groups).for_each(|(_, name)| drop(lines.remove(&name)));
         }
-        Observed { lines, absent: self.absent(), left_out, unusual: BTreeSet::new() }
+        let is_cut = left_out > 0 || ["series", "groups", "cohorts"].iter().any(|kind| has_other(result.get(kind)));
+        let sums = lines.values().map(|series| series.values.values().sum());
+        let least = is_cut.then(|| sums.reduce(f64::min).unwrap_or_default());
+        Observed { lines, absent: self.absent(), left_out, unusual: BTreeSet::new(), least }
     }
 
     /// The slots of a span that notes are about.
@@ -342,6 +347,11 @@ fn of_all(result: &Value) -> BTreeMap<String, Series> {
         (name, Series { values: paired(&buckets, shown.get("values")), ..Series::default() })
     };
     series.map(line).collect()
+}
+
+/// Whether one of these lines is what is beyond the limit.
+fn has_other(lines: Option<&Value>) -> bool {
+    lines.and_then(Value::as_array).is_some_and(|lines| !lines.iter().all(is_line))
 }
 
 /// Whether it is a line of its own, and not what is beyond the limit.

@@ -60,13 +60,15 @@ struct Owned {
     /// When slots were last judged again, and what had arrived by then; nothing is known of what arrived before somebody owned it.
     revised: Instant,
     arrived: Option<Version>,
+    /// The first quarter of an hour that was passed over then, since it was going on.
+    left_for_later: Option<u32>,
     repeated: Instant,
 }
 
 impl Owned {
     fn new(known: Arc<KnownRule>, state: RuleState) -> Self {
         let now = Instant::now();
-        Self { known, state, is_busy: false, not_before: now, revised: now, arrived: None, repeated: now }
+        Self { known, state, is_busy: false, not_before: now, revised: now, arrived: None, left_for_later: None, repeated: now }
     }
 }
 

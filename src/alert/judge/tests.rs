@@ -49,6 +49,21 @@ fn reduce() -> impl Strategy<Value = Reduce> {
     ]
 }
 
+#[test]
+fn a_line_that_is_not_among_the_largest_is_judged_where_that_says_enough() {
+    let verdict = |condition: serde_json::Value, least| {
+        let rule = rule(json!({"condition": condition}));
+        let observed = Observed { absent: Some(0.0), least, ..Observed::default() };
+        see(&rule, &RuleState::default(), None, At { slot: 0, window: &[0], observed: &observed }).verdict
+    };
+    // With 3 events or none it has not fallen to nothing, as far as anybody knows.
+    assert_eq!(verdict(json!({"below": 2.5}), Some(3.0)), Verdict::Unjudged);
+    assert_eq!(verdict(json!({"below": 2.5}), Some(1.0)), Verdict::Wrong);
+    assert_eq!(verdict(json!({"above": 10.0}), Some(3.0)), Verdict::Right);
+    assert_eq!(verdict(json!({"above": 10.0}), Some(30.0)), Verdict::Unjudged);
+    assert_eq!(verdict(json!({"below": 2.5}), None), Verdict::Wrong);
+}
+
 proptest! {
     #[test]
     fn numbers_are_made_of_slots_as_by_hand(

@@ -55,7 +55,7 @@ fn the_largest_lines_are_watched_and_the_rest_is_counted() {
     let series = [line("DE", "value", 3), line("FR", "value", 1), line("$none", "none", 2), line("$other", "other", 9)];
     let observed = rule.observe(&json!({"buckets": ["2026-03-29T00:00:00Z"], "series": series}));
     assert_eq!(observed.lines.keys().collect::<Vec<_>>(), ["\"$none\"", "\"DE\""]);
-    assert_eq!((observed.left_out, observed.absent), (1, Some(0.0)));
+    assert_eq!((observed.left_out, observed.absent, observed.least), (1, Some(0.0), Some(2.0)));
 }
 
 #[test]

@@ -158,6 +158,7 @@ impl Owner {
             let (seen, arrived) = (owned.arrived, self.parts.queries.arrivals());
             (owned.revised, owned.arrived) = (Instant::now(), Some(arrived));
             let touched = owned.touched(seen, &self.parts.queries);
+            owned.left_for_later = owned.state.cursor.and_then(|cursor| owned.known.rule.next_slot(cursor)).map(DataVersions::quarter);
             let Some(span) = touched.filter(|span| span.from_ms < span.until_ms) else { continue };
             owned.is_busy = true;
             let (known, parts) = (Arc::clone(&owned.known), Arc::clone(&self.parts));
@@ -347,8 +348,12 @@ impl Owned {
         if first >= end {
             return None;
         }
-        let quarters = queries.arrived_since(ProjectId(self.known.key.project), first..=end.checked_sub(1)?, seen)?;
-        let [from, until] = [*quarters.start(), *quarters.end() + 1].map(|quarter| i64::from(quarter) * QUARTER_MS);
+        let arrived = queries.arrived_since(ProjectId(self.known.key.project), first..=end.checked_sub(1)?, seen);
+        // What arrived in a quarter while it was going on was passed over, and is not told again.
+        let passed_over = self.left_for_later.filter(|left| *left < end).map(|left| left.max(first)..=end - 1);
+        let quarters: Vec<_> = [arrived, passed_over].into_iter().flatten().collect();
+        let (from, until) = (quarters.iter().map(|of| *of.start()).min()?, quarters.iter().map(|of| *of.end() + 1).max()?);
+        let [from, until] = [from, until].map(|quarter| i64::from(quarter) * QUARTER_MS);
         let from_ms = rule.interval.start_ms(from, &rule.zone)?;
         // A number may be made of several slots: those after it are touched too.
         let reach = from_ms - rule.look_back(from_ms)?;
