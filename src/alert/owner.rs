@@ -63,12 +63,14 @@ struct Owned {
     /// The first quarter of an hour that was passed over then, since it was going on.
     left_for_later: Option<u32>,
     repeated: Instant,
+    /// Since when this instance knows of it.
+    since_ms: i64,
 }
 
 impl Owned {
-    fn new(known: Arc<KnownRule>, state: RuleState) -> Self {
+    fn new(known: Arc<KnownRule>, state: RuleState, since_ms: i64) -> Self {
         let now = Instant::now();
-        Self { known, state, is_busy: false, not_before: now, revised: now, arrived: None, left_for_later: None, repeated: now }
+        Self { since_ms, known, state, is_busy: false, not_before: now, revised: now, arrived: None, left_for_later: None, repeated: now }
     }
 }
 
@@ -228,27 +230,30 @@ impl Owner {
 
     /// Ends with rules that went while nobody owned the alerts.
     fn close_forgotten(&mut self) {
+        let now_ms = (self.parts.now_ms)();
         for (key, state) in std::mem::take(&mut self.restored) {
             let switched_off = self.catalogue.rules.get(&key).cloned();
             let told_as = || state.told_as.clone().and_then(|told| KnownRule::of(&key, told, Origin::Saved(0))).map(Arc::new);
             match switched_off.or_else(told_as) {
-                Some(known) => self.close(&key, &Owned::new(known, state), GONE),
+                Some(known) => self.close(&key, &Owned::new(known, state, now_ms), GONE),
                 None => self.forget(&key, &state),
             }
         }
     }
 
     fn follow_rule(&mut self, known: Arc<KnownRule>) {
+        let now_ms = (self.parts.now_ms)();
         let (key, asked) = (known.key.clone(), known.rule.fingerprint());
         let state = self.restored.remove(&key).unwrap_or_default();
-        let owned = self.rules.entry(key.clone()).or_insert_with(|| Owned::new(Arc::clone(&known), state));
+        let owned = self.rules.entry(key.clone()).or_insert_with(|| Owned::new(Arc::clone(&known), state, now_ms));
         if owned.is_busy {
             return;
         }
         let was = std::mem::replace(&mut owned.state.asked, asked);
         if was != 0 && was != asked {
             let state = std::mem::replace(&mut owned.state, RuleState { asked, ..RuleState::default() });
-            let ended = Owned::new(std::mem::replace(&mut owned.known, known), state);
+            let ended = Owned::new(std::mem::replace(&mut owned.known, known), state, owned.since_ms);
+            owned.since_ms = now_ms;
             self.close(&key, &ended, "the rule asks something else now");
         } else {
             owned.known = known;

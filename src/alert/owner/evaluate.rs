@@ -190,7 +190,9 @@ impl Owner {
         let mut state = owned.state.clone();
         let last = *slots.last()?;
         if known.rule.report_at.is_some() {
-            return Some(self.reported(&known, state, &observed, last));
+            // What was due before anybody knew of it is not told now.
+            let is_told = state.cursor.is_some() || known.rule.ripe_ms(last)? >= owned.since_ms;
+            return Some(self.reported(&known, state, is_told.then_some(&observed), last));
         }
         let is_late = slots.len() > 1 || now_ms > known.rule.ripe_ms(last)? + LATE_MS;
         let mute = self.catalogue.mutes.get(&key).cloned().unwrap_or_default();
@@ -203,12 +205,12 @@ impl Owner {
         Some(self.work(&known, state, &judged, notices))
     }
 
-    /// Tells the numbers of a slot: of the last one, if several were missed; of none, if the rule is new.
-    fn reported(&self, known: &KnownRule, mut state: RuleState, observed: &Observed, slot: i64) -> Work {
+    /// Tells the numbers of a slot, if they are to be told: of the last one, if several were missed.
+    fn reported(&self, known: &KnownRule, mut state: RuleState, observed: Option<&Observed>, slot: i64) -> Work {
         let now_ms = (self.parts.now_ms)();
-        let is_new = state.cursor.replace(slot).is_none();
+        state.cursor = Some(slot);
         let mut notices: Vec<Notice> = self.judging_again(known, &mut state, slot).into_iter().collect();
-        if !is_new && known.rule.is_active(now_ms) {
+        if let Some(observed) = observed.filter(|_| known.rule.is_active(now_ms)) {
             notices.push(self.about(known).report(observed, slot, now_ms));
         }
         self.work(known, state, &Judged::default(), notices)
