@@ -13,7 +13,7 @@ use super::draft::{Draft, Fact, FactKind};
 use super::properties::Properties;
 use super::tape::Value;
 use super::verdict::{Packed, Rejection};
-use super::warning::{SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, VALUE_TRUNCATED, VALUE_UNREADABLE};
+use super::warning::{ID_ILLEGAL, SENT_AT_IGNORED, TIMESTAMP_CLAMPED, UNKNOWN_FIELD, VALUE_TRUNCATED, VALUE_UNREADABLE};
 use super::{IngestLimits, geo};
 use crate::auth::Keys;
 use crate::event::address::parse_forwarded;
@@ -94,8 +94,7 @@ impl<'t> Head<'t> {
     fn of(draft: &mut Draft<'t, '_>, rules: Rules<'_>) -> Result<Self, Rejection> {
         let request = rules.request;
         let name = name(draft)?;
-        let user_id = id(draft, draft.user_id, "userId")?;
-        let anonymous_id = id(draft, draft.anonymous_id, "anonymousId")?;
+        let (user_id, anonymous_id) = ids(draft)?;
         let anonymous_id = if draft.is_named_by_address && user_id.is_empty() && anonymous_id.is_empty() {
             let secret = request.secrets.and_then(|keys| keys.secret_of(rules.project));
             let (address, agent) = (address(draft, request), agent(draft).unwrap_or(request.user_agent));
@@ -159,6 +158,24 @@ fn name<'t>(draft: &Draft<'t, '_>) -> Result<&'t str, Rejection> {
         return refuse(Defect::EventNameReserved, format!("`type` `{name}` starts with a reserved prefix"));
     }
     Ok(name)
+}
+
+/// The ids of the user and of the visitor. One that stands for nobody costs only itself where the other one is somebody's.
+fn ids<'t>(draft: &mut Draft<'t, '_>) -> Result<(Cow<'t, str>, Cow<'t, str>), Rejection> {
+    let user_id = id(draft, draft.user_id, "userId");
+    let anonymous_id = id(draft, draft.anonymous_id, "anonymousId");
+    let is_somebody = |id: &Result<Cow<'_, str>, Rejection>| id.as_ref().is_ok_and(|id| !id.is_empty());
+    let is_nobody = |id: &Result<Cow<'_, str>, Rejection>| id.as_ref().is_err_and(|refused| refused.defect == Defect::UserIdIllegal);
+    let nobody = Cow::Borrowed("");
+    if is_nobody(&user_id) && is_somebody(&anonymous_id) {
+        draft.warnings.add(ID_ILLEGAL, &["userId"]);
+        return Ok((nobody, anonymous_id?));
+    }
+    if is_nobody(&anonymous_id) && is_somebody(&user_id) {
+        draft.warnings.add(ID_ILLEGAL, &["anonymousId"]);
+        return Ok((user_id?, nobody));
+    }
+    Ok((user_id?, anonymous_id?))
 }
 
 fn id<'t>(draft: &Draft<'t, '_>, value: Option<Value<'t>>, field: &str) -> Result<Cow<'t, str>, Rejection> {

@@ -10,6 +10,8 @@ const MAX_FIELD: usize = 200;
 
 /// The `code` of a warning that stands for all beyond [`MAX_WARNINGS`].
 pub(super) const MORE: &str = "more_warnings";
+/// An id that stands for nobody: left out, since the other one is somebody's.
+pub(super) const ID_ILLEGAL: &str = "user_id_illegal";
 /// A field that the contract does not know: passed over.
 pub(super) const UNKNOWN_FIELD: &str = "unknown_field";
 /// A value of a kind or a form that its field does not have: it stands for nothing.

@@ -2,12 +2,13 @@
 //!
 //! An event with an `anonymousId` and a `userId` ties them; so does an `alias` its `previousId` and its `userId`. Of every tie a row
 //! is written before the block that holds its event ([`crate::store::tables::identities`]). Promise: no event of a stored block ties
-//! what the table does not have; a tie is written again only where it was forgotten, which changes nothing.
+//! what the table does not have; a tie is written again where it was forgotten, which changes nothing, and for an event that came late, which
+//! made it earlier.
 //! Costs: a look into a set for an event with both ids, and nothing for others. The set is bounded: when it is full it begins anew, so
 //! a client that makes up ids costs a row for each pair and no memory. It holds hashes under a key of the process, so nobody can choose ids
 //! that pass for known ones.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use crate::event::field::Field;
@@ -24,7 +25,8 @@ const PREVIOUS_ID: &[u8] = b"previousId";
 /// The ties of one partition.
 #[derive(Debug, Default)]
 pub(super) struct Ties {
-    known: HashSet<u64>,
+    /// Pairs with the earliest time of an event that ties them.
+    known: HashMap<u64, i64>,
     hasher: RandomState,
     new: Vec<Tie>,
 }
@@ -56,13 +58,14 @@ impl Ties {
     fn tie(&mut self, project: ProjectId, event: &EventHeader, tied: &Tied<'_>) {
         let Tied { pair, from_id, to_id } = *tied;
         let hash = self.hasher.hash_one((project, pair));
-        if self.known.contains(&hash) || pair.from == pair.to || stands_for_nobody(from_id) || stands_for_nobody(to_id) {
+        let is_known = self.known.get(&hash).is_some_and(|at_ms| *at_ms <= event.at_ms);
+        if is_known || pair.from == pair.to || stands_for_nobody(from_id) || stands_for_nobody(to_id) {
             return;
         }
         if self.known.len() >= MOST_KNOWN {
             self.known.clear();
         }
-        self.known.insert(hash);
+        self.known.insert(hash, event.at_ms);
         self.new.push(Tie {
             project,
             pair,

@@ -6,7 +6,8 @@
 //! * A device with several users is shared: an event without a user belongs to the user in force at its time, the one of the last tie at
 //!   or before it, and before all ties to the first one. Users tied in one millisecond came in the order of the log.
 //! * A device with more than [`MOST_USERS`] users stands for nobody and is tied to none; so are devices beyond [`MOST_SHARED`] and those
-//!   that change hands more than [`MOST_TURNS`] times.
+//!   whose turns there is no room for at all. Of one that changes hands more than [`MOST_TURNS`] times the last of them count; before those it
+//!   stands for nobody.
 //!
 //! Promise: the map follows from the set of ties and of tie points, not from the order in which they are given. It is applied by the server
 //! as it reads, so no event is written again: [`PersonMap::fill`] makes the expression, which is the bare column where nothing is tied.
@@ -121,11 +122,13 @@ impl Ties {
             match turns.as_slice() {
                 [] => {}
                 [(_, person)] => persons.push((*device, *person)),
-                more if more.len() <= MOST_TURNS.min(left) => {
-                    left -= more.len();
-                    shared.push((*device, turns));
+                more => {
+                    let kept = last(more, *device, MOST_TURNS.min(left));
+                    left -= kept.len();
+                    if !kept.is_empty() {
+                        shared.push((*device, kept));
+                    }
                 }
-                _ => {}
             }
         }
         persons.sort_unstable();
@@ -152,6 +155,15 @@ pub(crate) fn taking_turns(points: impl IntoIterator<Item = (i64, u64)>) -> Turn
         }
     }
     turns
+}
+
+/// As many turns as there is room for: the last ones, and before them the device is its own.
+fn last(turns: &[(i64, u64)], device: u64, room: usize) -> Turns {
+    match turns.len().checked_sub(room) {
+        None | Some(0) => turns.to_vec(),
+        Some(_) if room < 2 => Turns::new(),
+        Some(more) => std::iter::once((i64::MIN, device)).chain(turns.iter().skip(more + 1).copied()).collect(),
+    }
 }
 
 /// The smallest of all that are tied, for each that is not the smallest.

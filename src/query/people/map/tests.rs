@@ -109,6 +109,19 @@ fn a_statement_carries_the_ties_once_however_often_it_asks_for_persons() {
 }
 
 #[test]
+fn of_a_device_that_changes_hands_too_often_the_last_turns_count() {
+    let turns: Turns = (0..1_000).map(|turn| (turn, 10 + turn as u64 % 2)).collect();
+    let kept = last(&turns, 1, MOST_TURNS);
+    assert_eq!(kept.len(), MOST_TURNS);
+    let map = PersonMap::new(Vec::new(), vec![(1, kept)]);
+    for at_ms in 301..1_000 {
+        assert_eq!(map.person(PersonKey(1), at_ms), PersonKey(10 + at_ms as u64 % 2));
+    }
+    assert_eq!(map.person(PersonKey(1), 300), PersonKey(1));
+    assert_eq!((last(&turns[..700], 1, MOST_TURNS).len(), last(&turns, 1, 1).len()), (700, 0));
+}
+
+#[test]
 fn a_device_of_more_users_than_it_can_have_stands_for_nobody() {
     let tie = |user| Made { pair: Pair { kind: TieKind::Device, from: PersonKey(1), to: PersonKey(user) }, at_ms: 0, is_undone: false };
     let of = |users: usize| map_of(&(0..users as u64).map(|user| tie(10 + user)).collect::<Vec<_>>());
