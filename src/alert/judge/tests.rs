@@ -50,6 +50,26 @@ fn reduce() -> impl Strategy<Value = Reduce> {
 }
 
 #[test]
+fn the_end_is_told_of_the_alert_that_was_told_also_if_it_came_while_nobody_was_told() {
+    let rule = rule(json!({"condition": {"above": 10}}));
+    let mut state = RuleState::default();
+    let mut step = |minute: i64, value: f64, is_muted: bool| {
+        let quiet = move |_: &str, _: &Line| Quiet { is_muted, is_acked: false };
+        let mut values = vec![None; minute as usize];
+        values.push(Some(value));
+        let slots = [minute * MINUTE];
+        let judged = judge(&rule, &mut state, &observed(&values), &Occasion { slots: &slots, is_late: false, quiet: &quiet });
+        judged.told.first().map(|told| (told.telling, judged.episode, told.since))
+    };
+    assert_eq!(step(1, 20.0, false), Some((Telling::Fired, MINUTE, MINUTE)));
+    assert_eq!((step(2, 1.0, true), step(3, 1.0, true)), (None, None));
+    // Another alert, of which nobody is told anything either.
+    assert_eq!((step(4, 20.0, true), step(5, 1.0, true)), (None, None));
+    assert_eq!(step(6, 1.0, false), Some((Telling::Resolved, MINUTE, MINUTE)));
+    assert_eq!(step(7, 20.0, false), Some((Telling::Fired, 7 * MINUTE, 7 * MINUTE)));
+}
+
+#[test]
 fn a_line_that_is_not_among_the_largest_is_judged_where_that_says_enough() {
     let verdict = |condition: serde_json::Value, least| {
         let rule = rule(json!({"condition": condition}));

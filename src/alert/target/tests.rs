@@ -57,6 +57,29 @@ fn no_address_of_a_network_of_ones_own_is_taken_however_it_is_written() {
     assert!(Target::new("http://127.0.0.1:9093/api", Trust::Operator).is_ok());
 }
 
+#[test]
+fn names_of_this_network_may_be_meant_where_a_network_is_allowed() {
+    let allowed = Trust::Key(Arc::from(["10.0.0.0/8".parse().unwrap()]));
+    assert!(Target::new("https://alertmanager:8443/", allowed.clone()).is_ok());
+    assert!(Target::new("https://127.0.0.1/", allowed).is_err());
+}
+
+#[tokio::test]
+async fn a_status_counts_whether_its_body_ends_or_not() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target::new(&format!("http://{}/", listener.local_addr().unwrap()), Trust::Operator).unwrap();
+    let receiver = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nand so on").await.unwrap();
+        // Until the other side has had enough.
+        drop(stream.read(&mut [0; 4096]).await);
+    });
+    assert_eq!(target.post(Outgoing::json(&serde_json::json!({}))).await, Sent::Done);
+    receiver.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_name_that_resolves_to_such_an_address_is_refused_when_it_is_used() {
     // What a name server said when it was saved does not count: a name of the hosts file stands for one that has moved.
@@ -76,7 +99,11 @@ fn a_status_says_whether_it_is_tried_again() {
     assert_eq!((of(204, ""), of(410, "")), (Sent::Done, Sent::Gone));
     assert_eq!(of(429, "7"), Sent::Later { why: "the receiver answers 429".to_owned(), pause: Some(Duration::from_secs(7)) });
     assert_eq!(of(503, "99999999"), Sent::Later { why: "the receiver answers 503".to_owned(), pause: Some(LONGEST_PAUSE) });
-    assert!(matches!(of(500, "Wed, 21 Oct 2026 07:28:00 GMT"), Sent::Later { pause: None, .. }));
+    assert!(matches!(of(500, "soon"), Sent::Later { pause: None, .. }));
+    let now: Timestamp = "2026-10-21T07:26:00Z".parse().unwrap();
+    for (text, seconds) in [("Wed, 21 Oct 2026 07:28:00 GMT", 120), ("Wed, 21 Oct 2026 07:00:00 GMT", 0), (" 7", 7)] {
+        assert_eq!(pause_of(text.trim(), now), Some(Duration::from_secs(seconds)), "{text}");
+    }
     for status in [301, 307, 400, 401, 404, 413] {
         assert!(matches!(of(status, ""), Sent::Never(_)), "{status}");
     }
