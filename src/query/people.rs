@@ -15,7 +15,7 @@
 pub(crate) mod api;
 pub(crate) mod map;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -225,7 +225,10 @@ fn points(ties: &Ties, states: &[TieState]) -> TiePoints {
     let devices: Vec<u64> = ties.shared().map(|(device, _)| device).collect();
     let of_shared = || states.iter().filter(|state| devices.binary_search(&state.pair.from.0).is_ok());
     let made = of_shared().filter(|state| !state.ruling.is_undone());
+    let ids = |state: &TieState| (state.pair.from.0, state.pair.to.0);
+    // An alias and a login may say the same, of which one is undone.
+    let tied: HashSet<(u64, u64)> = made.clone().map(ids).collect();
     let more = made.filter_map(|state| Some((state.pair.from.0, state.first_ms.or(state.ruling.at_ms())?, state.pair.to.0))).collect();
-    let undone = of_shared().filter(|state| state.ruling.is_undone()).map(|state| (state.pair.from.0, state.pair.to.0)).collect();
+    let undone = of_shared().filter(|state| state.ruling.is_undone()).map(ids).filter(|ids| !tied.contains(ids)).collect();
     TiePoints { devices, more, undone }
 }

@@ -123,6 +123,15 @@ async fn a_shared_device_belongs_to_each_in_turn_and_an_alias_makes_two_users_on
     assert_eq!((events_of("ada").await, events_of("ada%40new.example").await), (json!(5), json!(5)));
     assert_eq!(rule(&pulse.http, "unmerge", json!({"previousId": "ada"})).await.0, StatusCode::OK);
     assert_eq!(people(&pulse.http, false).await, 3);
+
+    // Two sign up on one device, each with an alias: they stay two.
+    for (user, ago, page) in [("eve", 8, 9), ("finn", 4, 2)] {
+        let mut sign_up = event("", user, ago);
+        (sign_up["type"], sign_up["previousId"]) = (json!("alias"), json!("kiosk"));
+        send(&pulse.http, vec![event("kiosk", "", page), sign_up, event("kiosk", user, ago), event("kiosk", "", ago - 1)]).await;
+    }
+    assert_eq!(people(&pulse.http, true).await, 5);
+    assert_eq!((events_of("eve").await, events_of("finn").await), (json!(4), json!(4)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Who is who in a project: from ties to persons. Pure.
 //!
-//! * Users whom aliases tie are one person, through any number of aliases: the one with the smallest key stands for all.
+//! * Users whom aliases tie are one person, through any number of aliases: the one with the smallest key stands for all. An alias of a device
+//!   (an id that came beside a user, and never as one) is what a sign-up says on it, and ties it as a login does: several sign up on one.
 //! * A device (an `anonymousId`) with one user is that user's, also before the login. An id that is known as a user, by any tie, is
 //!   nobody's device: only aliases tie users.
 //! * A device with several users is shared: an event without a user belongs to the user in force at its time, the one of the last tie at
@@ -79,7 +80,11 @@ struct Encoded {
 impl Ties {
     /// Of all ties that are not undone.
     pub(crate) fn of(states: &[TieState]) -> Self {
-        let made = || states.iter().filter(|state| !state.ruling.is_undone()).map(|state| state.pair);
+        let pairs = || states.iter().filter(|state| !state.ruling.is_undone()).map(|state| state.pair);
+        let devices: HashSet<u64> = pairs().filter(|pair| pair.kind == TieKind::Device).map(|pair| pair.from.0).collect();
+        let users: HashSet<u64> = pairs().map(|pair| pair.to.0).collect();
+        let is_of_device = |pair: &Pair| devices.contains(&pair.from.0) && !users.contains(&pair.from.0);
+        let made = || pairs().map(|pair| if is_of_device(&pair) { Pair { kind: TieKind::Device, ..pair } } else { pair });
         let aliases = made().filter(|pair| pair.kind == TieKind::Alias);
         let users = representatives(aliases.map(|Pair { from, to, .. }| (from.0, to.0)));
         let known: HashSet<u64> = made().flat_map(known_as_users).collect();

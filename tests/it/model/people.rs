@@ -22,6 +22,9 @@ pub(crate) fn key(id: u64) -> u64 {
     id.wrapping_mul(0x2AAA_AAAA_AAAA_AAAB)
 }
 
+/// When an alias was said.
+const ALIASED_MS: i64 = 7;
+
 /// An id as it is sent.
 pub(crate) fn name(id: u64) -> String {
     format!("id {id}")
@@ -73,52 +76,65 @@ fn traits(events: &[Event], person: u64) -> Traits {
     traits
 }
 
-/// The aliases that are not undone.
-fn aliases(ties: &Ties) -> Vec<(u64, u64)> {
-    let is_made = |(from, to): &(u64, u64)| !ties.undone.contains(&pair(TieKind::Alias, *from, *to));
-    ties.aliases.iter().copied().filter(is_made).collect()
+/// What ties ids, without what is undone.
+struct Made {
+    /// Two users.
+    aliases: Vec<(u64, u64)>,
+    /// Time, device and user.
+    logins: Vec<(i64, u64, u64)>,
 }
 
-/// Time, device and user of what ties a device, unless that is undone.
-fn logins(events: &[Event], ties: &Ties) -> Vec<(i64, u64, u64)> {
-    let told = events.iter().filter_map(|event| Some((event.at_ms, event.device?, event.user?)));
-    told.filter(|(_, device, user)| device != user && !ties.undone.contains(&pair(TieKind::Device, *device, *user))).collect()
-}
+impl Made {
+    fn of(events: &[Event], ties: &Ties) -> Self {
+        let is_made = |kind, from: u64, to: u64| !ties.undone.contains(&pair(kind, from, to));
+        let told = events.iter().filter_map(|event| Some((event.at_ms, event.device?, event.user?)));
+        let told: Vec<_> = told.filter(|(_, device, user)| device != user && is_made(TieKind::Device, *device, *user)).collect();
+        let aliases: Vec<_> = ties.aliases.iter().copied().filter(|(from, to)| is_made(TieKind::Alias, *from, *to)).collect();
+        let is_user = |id: u64| told.iter().any(|(_, _, user)| *user == id) || aliases.iter().any(|(_, to)| *to == id);
+        // An id that came beside a user, and is none, is a device, also where it signs up.
+        let is_device = |id: u64| told.iter().any(|(_, device, _)| *device == id) && !is_user(id);
+        let (sign_ups, aliases): (Vec<_>, Vec<_>) = aliases.iter().copied().partition(|(from, _)| is_device(*from));
+        let logins = told.iter().copied().chain(sign_ups.into_iter().map(|(device, user)| (ALIASED_MS, device, user))).collect();
+        Self { aliases, logins }
+    }
 
-/// All that aliases make one with a user.
-fn aliased(ties: &Ties, user: u64) -> BTreeSet<u64> {
-    let mut together = BTreeSet::from([user]);
-    for _ in 0..9 {
-        for (from, to) in aliases(ties) {
-            if together.contains(&from) || together.contains(&to) {
-                together.extend([from, to]);
+    fn is_user(&self, id: u64) -> bool {
+        self.logins.iter().any(|(_, _, user)| *user == id) || self.aliases.iter().any(|(from, to)| *from == id || *to == id)
+    }
+
+    /// All that aliases make one with a user.
+    fn aliased(&self, user: u64) -> BTreeSet<u64> {
+        let mut together = BTreeSet::from([user]);
+        for _ in 0..9 {
+            for (from, to) in &self.aliases {
+                if together.contains(from) || together.contains(to) {
+                    together.extend([from, to]);
+                }
             }
         }
+        together
     }
-    together
 }
 
 /// What a person is called: by a user that was not given up for another, if there is one; of several by the last in the alphabet.
 fn called(events: &[Event], ties: &Ties, person: u64) -> String {
-    let (aliases, logins) = (aliases(ties), logins(events, ties));
-    let is_user = |id: u64| logins.iter().any(|(_, _, user)| *user == id) || aliases.iter().any(|(from, to)| *from == id || *to == id);
-    let is_former = |id: u64| aliases.iter().any(|(from, _)| *from == id);
-    let users = aliased(ties, person).into_iter().filter(|user| is_user(*user));
+    let made = Made::of(events, ties);
+    let is_former = |id: u64| made.aliases.iter().any(|(from, _)| *from == id);
+    let users = made.aliased(person).into_iter().filter(|user| made.is_user(*user));
     users.map(|user| (!is_former(user), name(user))).max().map_or_else(|| name(person), |(_, name)| name)
 }
 
 fn person(events: &[Event], ties: &Ties, event: &Event) -> u64 {
-    let (aliases, logins) = (aliases(ties), logins(events, ties));
+    let made = Made::of(events, ties);
     // Which one stands for all of them is for nobody to see but the order of a list.
-    let one_of_aliased = |user: u64| aliased(ties, user).into_iter().min_by_key(|user| key(*user)).unwrap();
-    let is_user = |id: u64| logins.iter().any(|(_, _, user)| *user == id) || aliases.iter().any(|(from, to)| *from == id || *to == id);
+    let one_of_aliased = |user: u64| made.aliased(user).into_iter().min_by_key(|user| key(*user)).unwrap();
     // Ids are one set: what comes as a user in one event may be a device in another.
     let id = event.user.or(event.device).unwrap();
-    if is_user(id) {
+    if made.is_user(id) {
         return one_of_aliased(id);
     }
     let mut of_device: Vec<(i64, u64)> =
-        logins.iter().filter(|(_, device, _)| *device == id).map(|(at_ms, _, user)| (*at_ms, key(*user))).collect();
+        made.logins.iter().filter(|(_, device, _)| *device == id).map(|(at_ms, _, user)| (*at_ms, key(*user))).collect();
     of_device.sort_unstable();
     let in_force = of_device.iter().rev().find(|(at_ms, _)| *at_ms <= event.at_ms).or(of_device.first());
     let users = (0..6).find(|user| in_force.is_some_and(|(_, in_force)| key(*user) == *in_force));
@@ -145,7 +161,9 @@ pub(crate) async fn insert(store: &ClickHouse, project: u64, events: &[Event], t
         }
     }
     rows.extend(
-        ties.aliases.iter().map(|(from, to)| tie(pair(TieKind::Alias, *from, *to), *from, *to, Some((7, [7; 16])), Ruling::default())),
+        ties.aliases
+            .iter()
+            .map(|(from, to)| tie(pair(TieKind::Alias, *from, *to), *from, *to, Some((ALIASED_MS, [7; 16])), Ruling::default())),
     );
     let ruling = Ruling::after(Ruling::default(), 5_000, true);
     rows.extend(ties.undone.iter().map(|undone| Tie { from_id: String::new(), to_id: String::new(), ..tie(*undone, 0, 0, None, ruling) }));
