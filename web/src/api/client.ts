@@ -15,6 +15,9 @@ export type Session = Who;
 /** Who is signed in: not known yet, nobody, or somebody. */
 export const session = signal<Session | null | undefined>(undefined);
 
+/** Where the name of the project is kept that this browser is signed in to. */
+const SIGNED_IN = "pulse_project";
+
 /** The key, where the server has no sessions: kept in this page alone. */
 let own_key = "";
 const UNKNOWN: Session = { project: { name: "default", timezone: "UTC" }, key: { name: "read key", kind: "read" } };
@@ -46,13 +49,18 @@ export async function json<T>(path: string, init?: RequestInit): Promise<T> {
   return (await (await request(path, init)).json()) as T;
 }
 
+function signed_in(now: Session): void {
+  session.value = now;
+  localStorage.setItem(SIGNED_IN, now.project.name);
+}
+
 /** Changes the key for a cookie that scripts cannot read. */
 export async function sign_in(key: string): Promise<void> {
   own_key = key;
   try {
     await request("/v1/session", { method: "POST" });
     own_key = "";
-    session.value = await json<Session>("/v1/session");
+    signed_in(await json<Session>("/v1/session"));
   } catch (problem) {
     // A server without sessions, or one that is older than the page: the key stays here. Whether it is one, a question tells.
     if (!(problem instanceof ApiError) || problem.status !== 404) {
@@ -68,18 +76,33 @@ export async function sign_out(): Promise<void> {
   if (!own_key) await request("/v1/session", { method: "DELETE" }).catch(() => undefined);
   own_key = "";
   session.value = null;
+  localStorage.removeItem(SIGNED_IN);
 }
 
-/** Signs in with the key behind `#key=` of the address, which is taken out of it, or with the cookie that is there. */
+/** Whose a key is; nobody's if the server says so. */
+async function project_of(key: string): Promise<string | undefined> {
+  const response = await fetch("/v1/session", { headers: { authorization: `Bearer ${key}` }, credentials: "omit" }).catch(() => null);
+  return response?.ok ? ((await response.json()) as Session).project.name : undefined;
+}
+
+/** Signs in with the key behind `#key=` of the address, which is taken out of it, or with the cookie that is there. A link does not decide who is
+ * signed in: whoever is in another project is asked, and a key that is none takes nothing away. */
 export async function resume(): Promise<string> {
-  const key = new URLSearchParams(location.hash.slice(1)).get("key");
+  let key = new URLSearchParams(location.hash.slice(1)).get("key");
   if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+  // What was signed in to in this browser: the cookie itself is not for scripts.
+  const was = localStorage.getItem(SIGNED_IN);
+  if (key && was) {
+    const is = await project_of(key);
+    if (!is || (is !== was && !confirm(`You are signed in to “${was}”. Change to “${is}”, as this link asks?`))) key = null;
+  }
   try {
     if (key) await sign_in(key);
-    else session.value = await json<Session>("/v1/session");
+    else signed_in(await json<Session>("/v1/session"));
     return "";
   } catch (problem) {
     session.value = null;
+    localStorage.removeItem(SIGNED_IN);
     const { status, message } = problem as ApiError;
     return status === 401 && !key || status === 404 ? "" : message;
   }
