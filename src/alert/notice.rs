@@ -89,6 +89,9 @@ pub(crate) struct Notice {
     pub(crate) until: i64,
     /// The slot in which the alert began.
     pub(crate) episode: i64,
+    /// What the rule asks, as [`Rule::fingerprint`] says: one that is changed within a slot tells another thing of it.
+    #[serde(default)]
+    pub(crate) asked: u64,
     pub(crate) at: i64,
     pub(crate) timezone: String,
     pub(crate) severity: Severity,
@@ -133,6 +136,7 @@ impl About<'_> {
             slot,
             until: self.rule.next_slot(slot).unwrap_or(slot),
             episode: slot,
+            asked: self.rule.fingerprint(),
             at: now_ms,
             url: self.url(slot),
             timezone,
@@ -238,6 +242,7 @@ impl Notice {
             slot: now_ms,
             until: now_ms,
             episode: now_ms,
+            asked: 0,
             at: now_ms,
             timezone: "UTC".to_owned(),
             severity: Severity::Info,
@@ -256,9 +261,11 @@ impl Notice {
 
     /// Its id on a channel.
     pub(crate) fn id(&self, channel: &str) -> Uuid {
-        let Self { project, rule, episode, slot, kind, at, .. } = self;
-        // When it was made, too: a rule that is changed may tell another thing of the same slot.
-        Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{episode}/{slot}/{at}/{}/{channel}", kind.as_str()).as_bytes())
+        let Self { project, rule, asked, episode, slot, kind, .. } = self;
+        // Late events may change a slot more than once.
+        let revision = if *kind == Kind::Revision { self.at } else { 0 };
+        let kind = kind.as_str();
+        Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{asked:x}/{episode}/{slot}/{revision}/{kind}/{channel}").as_bytes())
     }
 
     /// What names the alert from its beginning to its end.

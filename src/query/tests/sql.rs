@@ -108,7 +108,7 @@ pub(super) fn people() -> Vec<(&'static str, Value)> {
         ("users", of(json!({}))),
         ("users", json!({"event": "view", "filters": [{"field": "country", "value": "DE"}], "from": "-7d"})),
         ("users", json!({"cursor": "00000000000000ff", "limit": 3})),
-        ("events", json!({"cursor": "1767355200000.0190f7a4-0000-7000-8000-000000000001.5", "event": "view", "limit": 3})),
+        ("events", json!({"cursor": "1767355200000.7.2.30.4.0190f7a4-0000-7000-8000-000000000001.5", "event": "view", "limit": 3})),
         ("properties", json!({"event": "view", "filters": [{"field": "properties.a", "value": 1}], "limit": 5})),
         ("catalogue-events", json!({"search": "a%_\\'", "limit": 5})),
         ("catalogue-fields", json!({"event": "view"})),
