@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::ask::interval::Interval;
 use self::ask::selection::Traffic;
 use self::ask::{Cohorts, Common, Context, Range, fields};
+pub(crate) use self::boards::BoardTile;
 pub use self::cache::SharedCache;
 use self::cache::{Cache, CacheRequest, Computed, Key, Reach, Served, SharedSlot};
 use self::cohorts::SavedCohorts;
@@ -230,6 +231,14 @@ impl Queries {
             return None;
         }
         Some(span.clone().find(has_news)?..=span.rev().find(has_news)?)
+    }
+
+    /// The tiles of a board.
+    ///
+    /// # Errors
+    /// 404 `unknown_board`; the store is away.
+    pub(crate) async fn board_tiles(&self, project: ProjectId, name: &str) -> Result<Vec<BoardTile>, QueryError> {
+        boards::saved_tiles(&self.0.saved.get(&boards::BOARD, project, name).await?)
     }
 
     /// What somebody has noted as an incident or a holiday, from `from_ms` until `until_ms`.

@@ -2,13 +2,15 @@
 //!
 //! Promise: an answer is used only if it is complete up to the time that the verdict needs. One that was kept from before is asked anew.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
 
 use super::catalogue::KnownRule;
-use super::observe::{Observed, Series, Source, Span, ledger_query, parts};
-use super::rule::Reduce;
+use super::observe::{Observed, ObservedTile, OfTile, Series, Source, Span, ledger_query, of_whole, parts};
+use super::rule::{Against, Reduce};
 use crate::event::ids::ProjectId;
-use crate::query::{Get, Queries, QueryError};
+use crate::query::{BoardTile, Get, Queries, QueryError};
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,7 @@ pub(crate) async fn observe(queries: &Queries, known: &KnownRule, asked: Asked) 
             let ledger = queries.get(get, asked.now_ms).await?;
             Ok(rule.observe(&serde_json::from_slice(&ledger).unwrap_or_default()))
         }
+        Source::Board => board(queries, known, asked).await,
         Source::Lag => {
             let through = queries.data_through(asked.now_ms).await.ok_or(Unanswered::NotYet)?;
             let slot = rule.closed_slot(asked.span.until_ms).unwrap_or(asked.span.from_ms);
@@ -71,6 +74,52 @@ pub(crate) async fn observe(queries: &Queries, known: &KnownRule, asked: Asked) 
         }
     }
 }
+
+/// The numbers of all tiles of a board, of the last slot and of the one before. What a tile is refused stands in its place; the others are told.
+async fn board(queries: &Queries, known: &KnownRule, asked: Asked) -> Result<Observed, Unanswered> {
+    let mut observed = Observed::default();
+    for BoardTile { title, report, question } in queries.board_tiles(ProjectId(known.key.project), known.rule.board()).await? {
+        let mut tile = ObservedTile { title, ..ObservedTile::default() };
+        match lines_of_tile(queries, known, asked, (&report, &question)).await {
+            Ok(lines) => tile.lines = lines,
+            Err(Unanswered::Failed(problem)) if !problem.is_overload() => tile.problem = problem.message,
+            Err(problem) => return Err(problem),
+        }
+        observed.tiles.push(tile);
+    }
+    Ok(observed)
+}
+
+async fn lines_of_tile(queries: &Queries, known: &KnownRule, asked: Asked, tile: Tile<'_>) -> Result<BTreeMap<String, Series>, Unanswered> {
+    let (report, question) = tile;
+    let rule = &known.rule;
+    let slots = match rule.of_tile(report, question) {
+        OfTile::Nothing(why) => return Err(QueryError::invalid("invalid_alert", why).into()),
+        OfTile::Slots(rule) => {
+            let known = KnownRule { rule: *rule, ..known.clone() };
+            let numbers = result(queries, &known, known.rule.question(asked.span), asked).await?;
+            return Ok(known.rule.observe(&numbers).lines);
+        }
+        OfTile::Whole => {
+            let last = rule.closed_slot(asked.span.until_ms);
+            [last.and_then(|last| rule.compared(last, Against::Previous)), last]
+        }
+    };
+    let mut known = known.clone();
+    report.clone_into(&mut known.rule.body.report);
+    let mut lines: BTreeMap<String, Series> = BTreeMap::new();
+    for slot in slots.into_iter().flatten() {
+        let span = Span { from_ms: slot, until_ms: rule.next_slot(slot).unwrap_or(slot) };
+        let numbers = result(queries, &known, rule.whole_question(question, span), asked).await?;
+        for (name, value) in of_whole(report, &numbers) {
+            lines.entry(name).or_default().values.insert(slot, value);
+        }
+    }
+    Ok(lines)
+}
+
+/// The report of a tile, and its request.
+type Tile<'a> = (&'a str, &'a Map<String, Value>);
 
 async fn result(queries: &Queries, known: &KnownRule, mut question: Value, asked: Asked) -> Result<Value, Unanswered> {
     for is_second in [false, true] {

@@ -9,11 +9,15 @@ use uuid::Uuid;
 
 use super::judge::{Judged, RuleState, Told};
 use super::machine::Telling;
-use super::observe::Observed;
+use super::observe::{Observed, Series, Source};
 use super::rule::{Against, Condition, DEFAULT_PROJECT, Rule, RuleBody, Severity};
 
 /// Most lines that a notice names.
 const MOST_NAMED: usize = 100;
+/// Most lines of a tile of a board that are told.
+const MOST_OF_TILE: usize = 10;
+/// Most lines in a text, but of a report, which has all.
+const MOST_IN_TEXT: usize = 20;
 /// Ids of notices are made within this.
 const NAMESPACE: Uuid = Uuid::from_u128(0x7c1d_3f0e_52a4_4b6a_9d8e_1c36_0b5a_77e1);
 
@@ -189,14 +193,31 @@ impl About<'_> {
     pub(crate) fn report(self, observed: &Observed, slot: i64, now_ms: i64) -> Notice {
         let mut notice = self.notice(Kind::Report, slot, now_ms);
         let before = self.rule.compared(slot, Against::Previous);
-        let named = observed.lines.iter().map(|(name, series)| {
+        let line = |name: String, value, reason| NamedLine { name, is_firing: false, since: slot, value, reason };
+        let named = |(name, series): (&String, &Series)| {
             let value = series.values.get(&slot).copied();
             let was = before.and_then(|before| series.values.get(&before).copied());
-            NamedLine { name: name.clone(), is_firing: false, since: slot, value, reason: difference(value, was) }
-        });
-        notice.lines = named.collect();
+            line(name.clone(), value, difference(value, was))
+        };
+        notice.lines = observed.lines.iter().map(named).collect();
         notice.unnamed = notice.lines.len().saturating_sub(MOST_NAMED);
         notice.lines.truncate(MOST_NAMED);
+        // Each tile is in it, with its largest lines.
+        let share = (MOST_NAMED / observed.tiles.len().max(1)).clamp(1, MOST_OF_TILE);
+        for tile in &observed.tiles {
+            let mut lines: Vec<NamedLine> = tile.lines.iter().map(named).collect();
+            lines.sort_by(|left, right| right.value.unwrap_or(f64::MIN).total_cmp(&left.value.unwrap_or(f64::MIN)));
+            let is_one = lines.len() == 1;
+            notice.unnamed += lines.len().saturating_sub(share);
+            lines.truncate(share);
+            let of_tile = |name: &str| if is_one || name.is_empty() { tile.title.clone() } else { format!("{}: {name}", tile.title) };
+            lines.iter_mut().for_each(|line| line.name = of_tile(&line.name));
+            if lines.is_empty() {
+                let why = if tile.problem.is_empty() { "as before".to_owned() } else { format!("cannot be told: {}", tile.problem) };
+                lines.push(line(tile.title.clone(), None, why));
+            }
+            notice.lines.extend(lines);
+        }
         notice.condition = String::new();
         notice
     }
@@ -206,6 +227,9 @@ impl About<'_> {
             return String::new();
         }
         let base = self.base.trim_end_matches('/');
+        if self.rule.source() == Source::Board {
+            return format!("{base}/boards/{}", self.rule.board());
+        }
         let query = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("slot", &super::observe::instant(slot))
             .append_pair("timezone", &self.rule.body.timezone)
@@ -301,8 +325,9 @@ impl Notice {
     /// All of it, as text.
     pub(crate) fn body(&self) -> String {
         let mut lines = vec![self.condition.clone()];
-        lines.extend(self.lines.iter().take(20).map(|line| self.line_text(line)));
-        let more = self.unnamed + self.lines.len().saturating_sub(20);
+        let most = if self.kind == Kind::Report { MOST_NAMED } else { MOST_IN_TEXT };
+        lines.extend(self.lines.iter().take(most).map(|line| self.line_text(line)));
+        let more = self.unnamed + self.lines.len().saturating_sub(most);
         lines.extend((more > 0).then(|| format!("and {more} more")));
         lines.extend(Some(self.text.clone()).filter(|text| !text.is_empty()));
         lines.push(format!("{} to {}", self.local(self.slot), self.local(self.until)));
@@ -313,7 +338,8 @@ impl Notice {
         lines.join("\n")
     }
 
-    fn line_text(&self, line: &NamedLine) -> String {
+    /// What a line says.
+    pub(crate) fn line_text(&self, line: &NamedLine) -> String {
         if self.kind == Kind::Report {
             let value = line.value.map_or_else(|| "nothing".to_owned(), shown);
             return format!("{}: {value} ({})", line.name, line.reason);

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
-use super::rule::{Rule, short};
+use super::rule::{BOARD, Rule, short};
 use crate::query::{QueryError, Unusual};
 
 /// What is told apart by where numbers come from.
@@ -22,6 +22,8 @@ pub(crate) enum Source {
     Ledger,
     /// How far complete answers are behind the clock.
     Lag,
+    /// The tiles of a board.
+    Board,
 }
 
 /// A span of slots: the starts of the first and of the one after the last.
@@ -51,7 +53,46 @@ pub(crate) struct Observed {
     pub(crate) unusual: BTreeSet<i64>,
     /// Where the answer has the largest lines only: the sum of the smallest of them. One that is not in it has no more.
     pub(crate) least: Option<f64>,
+    /// What a board has instead of lines.
+    pub(crate) tiles: Vec<ObservedTile>,
 }
+
+/// A tile of a board.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ObservedTile {
+    pub(crate) title: String,
+    pub(crate) lines: BTreeMap<String, Series>,
+    /// Why there are none.
+    pub(crate) problem: String,
+}
+
+/// How the numbers of a tile are asked for.
+#[derive(Debug)]
+pub(crate) enum OfTile {
+    /// As a rule about its report would.
+    Slots(Box<Rule>),
+    /// Its report has one number for all of a time, and so it is asked about each slot by itself.
+    Whole,
+    /// It has none.
+    Nothing(String),
+}
+
+/// Keys of a tile's question that say how a chart is cut and drawn.
+const OF_CHART: [&str; 13] = [
+    "from",
+    "to",
+    "timezone",
+    "interval",
+    "compare",
+    "view",
+    "cumulative",
+    "moving_average",
+    "bins",
+    "period",
+    "periods",
+    "refresh",
+    "limit",
+];
 
 const DAY_MS: i64 = 86_400_000;
 /// Maths of trends of which there are none where there are no events.
@@ -63,6 +104,7 @@ impl Rule {
         match self.body.report.as_str() {
             "ledger" => Source::Ledger,
             "lag" => Source::Lag,
+            BOARD => Source::Board,
             _ => Source::Report,
         }
     }
@@ -174,7 +216,40 @@ impl Rule {
         let is_cut = left_out > 0 || ["series", "groups", "cohorts"].iter().any(|kind| has_other(result.get(kind)));
         let sums = lines.values().map(|series| series.values.values().sum());
         let least = is_cut.then(|| sums.reduce(f64::min).unwrap_or_default());
-        Observed { lines, absent: self.absent(), left_out, unusual: BTreeSet::new(), least }
+        Observed { lines, absent: self.absent(), left_out, least, ..Observed::default() }
+    }
+
+    /// The board that is told; empty if there is none.
+    pub(crate) fn board(&self) -> &str {
+        self.body.question.get("board").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// How the numbers of a tile are asked for.
+    pub(crate) fn of_tile(&self, report: &str, question: &Map<String, Value>) -> OfTile {
+        match report {
+            "stickiness" | "paths" => OfTile::Whole,
+            "trends" | "sessions" | "lifecycle" | "funnel" | "retention" => {
+                let mut body = self.body.clone();
+                report.clone_into(&mut body.report);
+                body.question = question.clone();
+                body.question.retain(|key, value| !OF_CHART.contains(&key.as_str()) && !value.is_null());
+                match body.check() {
+                    Ok(rule) => OfTile::Slots(Box::new(rule)),
+                    Err(problem) => OfTile::Nothing(problem.to_string()),
+                }
+            }
+            _ => OfTile::Nothing(format!("`{}` has no numbers", short(report))),
+        }
+    }
+
+    /// The request about one slot, of a report that has one number for it.
+    pub(crate) fn whole_question(&self, question: &Map<String, Value>, slot: Span) -> Value {
+        let mut question = question.clone();
+        question.retain(|key, _| !matches!(key.as_str(), "compare" | "refresh"));
+        question.insert("timezone".to_owned(), self.body.timezone.clone().into());
+        question.insert("from".to_owned(), instant(slot.from_ms).into());
+        question.insert("to".to_owned(), instant(slot.until_ms).into());
+        Value::Object(question)
     }
 
     /// The slots of a span that notes are about.
@@ -282,7 +357,11 @@ impl Rule {
             Source::Report => return self.check_line(),
             Source::Ledger => &["outcome"],
             Source::Lag => &[],
+            Source::Board => &["board"],
         };
+        if self.source() == Source::Board && self.board().is_empty() {
+            return Err(QueryError::invalid("invalid_alert", "question: `board` must be the name of the board"));
+        }
         let outcomes = ["received", "stored", "duplicate", "filtered", "rejected", "dead", "waiting"];
         let outcome = self.body.question.get("outcome").map(|outcome| outcome.as_str().unwrap_or_default());
         if let Some(key) = self.body.question.keys().find(|key| !known.contains(&key.as_str())) {
@@ -320,6 +399,18 @@ fn math_of(series: &Map<String, Value>) -> &str {
 
 fn text_of<'a>(series: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     series.get(key).and_then(Value::as_str)
+}
+
+/// The numbers of a report that has one for all of a time, by line.
+pub(crate) fn of_whole(report: &str, result: &Value) -> BTreeMap<String, f64> {
+    let list = |key: &str| result.get(key).and_then(Value::as_array).into_iter().flatten();
+    if report == "paths" {
+        let begin = list("nodes").filter(|node| node.get("step").and_then(Value::as_u64) == Some(1));
+        let sessions: f64 = begin.filter_map(|node| node.get("sessions").and_then(Value::as_f64)).sum();
+        return BTreeMap::from([("sessions".to_owned(), sessions)]);
+    }
+    let total = |series: &Value| Some((name_of(series), series.get("total").and_then(Value::as_f64)?));
+    list("series").filter_map(total).collect()
 }
 
 /// The lines of a chart: of the series called `line`, or of the first one.

@@ -82,7 +82,9 @@ pub(crate) enum Side {
 }
 
 /// The reports that can be watched.
-pub(crate) const REPORTS: [&str; 7] = ["trends", "sessions", "lifecycle", "funnel", "retention", "ledger", "lag"];
+pub(crate) const REPORTS: [&str; 8] = ["trends", "sessions", "lifecycle", "funnel", "retention", "ledger", "lag", BOARD];
+/// All tiles of a board, whose numbers are told at a time of day.
+pub(crate) const BOARD: &str = "board";
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 /// Keys of a question that a rule says itself, and those whose numbers depend on from when on it is asked.
 const OWN_KEYS: [&str; 8] = ["from", "to", "timezone", "interval", "compare", "view", "cumulative", "moving_average"];
@@ -120,6 +122,9 @@ impl RuleBody {
         }
         self.check_sizes()?;
         let report_at = self.checked_report(interval)?;
+        if self.report == BOARD && report_at.is_none() {
+            return wrong("report_at", "a board has no number to watch: it is told at a time of day, such as `09:00`".to_owned());
+        }
         let condition = self.checked_condition()?;
         self.check_reduce(interval)?;
         let open_ms = if report_at.is_some() { 0 } else { self.open_ms(interval)? };

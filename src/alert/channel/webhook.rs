@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{Channel, Delivery, Settings};
-use crate::alert::notice::{NamedLine, Notice};
+use crate::alert::notice::{Kind, NamedLine, Notice};
 use crate::alert::observe::instant;
 use crate::alert::target::{Outgoing, Sent, Target};
 use crate::secret::Secret;
@@ -88,7 +88,9 @@ pub(super) fn annotations(notice: &Notice, line: Option<&NamedLine>) -> Value {
     let mut all: serde_json::Map<String, Value> =
         notice.annotations.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
     all.entry("summary").or_insert_with(|| notice.title().into());
-    all.entry("description").or_insert_with(|| notice.body().into());
+    // A report has many lines, and each says what is its own; all of them stand once, in the common annotations.
+    let text = || line.filter(|_| notice.kind == Kind::Report).map_or_else(|| notice.body(), |line| notice.line_text(line));
+    all.entry("description").or_insert_with(|| text().into());
     if !notice.runbook.is_empty() {
         all.insert("runbook_url".to_owned(), notice.runbook.clone().into());
     }

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::alert::machine::tests::rule;
+use crate::alert::observe::ObservedTile;
 
 #[test]
 fn a_report_says_each_number_and_how_it_differs() {
@@ -19,6 +20,39 @@ fn a_report_says_each_number_and_how_it_differs() {
         assert!(body.contains(line), "{body}");
     }
     assert!(!notice.is_firing());
+}
+
+#[test]
+fn a_board_is_told_tile_by_tile_and_none_is_left_out() {
+    let of_board = json!({"report": "board", "question": {"board": "shop"}, "condition": null, "resolve": null, "report_at": "09:00", "interval": "day"});
+    let rule = rule(of_board);
+    let (before, slot) = (0, 86_400_000);
+    let series = |was: f64, is: f64| Series { values: [(before, was), (slot, is)].into(), ..Series::default() };
+    let tile = |title: &str, lines: Vec<(String, Series)>| ObservedTile {
+        title: title.to_owned(),
+        lines: lines.into_iter().collect(),
+        ..ObservedTile::default()
+    };
+    let many = (0..40).map(|number| (format!("\"c{number:02}\""), series(1.0, f64::from(number)))).collect();
+    let mut tiles =
+        vec![tile("Orders", vec![("orders".to_owned(), series(80.0, 100.0))]), tile("Countries", many), tile("Nobody", Vec::new())];
+    tiles.push(ObservedTile { problem: "there is no cohort `x`".to_owned(), ..tile("Broken", Vec::new()) });
+    let about = About { project: 7, project_name: "shop", id: "a", rule: &rule, base: "https://pulse.example/" };
+    let notice = about.report(&Observed { tiles, ..Observed::default() }, slot, 0);
+    let body = notice.body();
+    let lines = [
+        "Orders: 100 (+25.0 %, before 80)",
+        "Countries: \"c39\": 39 (",
+        "Nobody: nothing (as before)",
+        "Broken: nothing (cannot be told: there is",
+    ];
+    for line in lines {
+        assert!(body.contains(line), "{body}");
+    }
+    assert_eq!((notice.lines.len(), notice.unnamed, notice.url.as_str()), (13, 30, "https://pulse.example/boards/shop"));
+    let full = vec![tile("T", (0..40).map(|number| (number.to_string(), series(1.0, 2.0))).collect()); 50];
+    let notice = about.report(&Observed { tiles: full, ..Observed::default() }, slot, 0);
+    assert_eq!((notice.lines.len(), notice.unnamed), (100, 1_900));
 }
 
 #[test]

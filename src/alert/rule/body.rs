@@ -13,7 +13,7 @@ pub struct RuleBody {
     /// What people call it; its id if it is empty.
     #[serde(default)]
     pub name: String,
-    /// The report that is asked: trends, sessions, lifecycle, funnel, retention, ledger or lag.
+    /// The report that is asked: trends, sessions, lifecycle, funnel, retention, ledger or lag; or `board`, with `report_at`.
     pub report: String,
     /// The request, without `from`, `to`, `timezone` and `interval`.
     #[serde(default)]

@@ -38,6 +38,7 @@ export function events_of({ question = {} }: Rule): string[] {
 export function rule_words(rule: Rule): string {
   if (rule.report === "lag") return "seconds that answers are behind, by the minute";
   if (rule.report === "ledger") return `events that end as ${String(rule.question?.outcome ?? "dead")}, by ${rule.interval ?? "hour"}`;
+  if (rule.report === "board") return `the board ${String(rule.question?.board ?? "")}, told at ${rule.report_at ?? ""} of each ${rule.interval ?? "day"}`;
   const { series, formula, steps, breakdown } = (rule.question ?? {}) as { series?: { event?: string; math?: string; name?: string }[]; formula?: string; steps?: { event?: string }[]; breakdown?: unknown };
   const of_series = formula ?? (series ?? []).map((one) => one.name ?? `${one.event ?? "any event"}${one.math && one.math !== "total" ? `, ${one.math.replaceAll("_", " ")}` : ""}`).join(" · ");
   const what = steps ? steps.map((step) => step.event ?? "any event").join(" → ") : of_series || events_of(rule).join(", ") || "any event";
