@@ -4,6 +4,7 @@ mod audience;
 mod events;
 mod load;
 mod preload;
+mod rules;
 mod usage;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::keys;
 use audience::{Audience, Seen};
 use load::{Load, Sent};
+use rules::Receiver;
 use usage::Usage;
 
 #[derive(Clone, Debug, Args)]
@@ -61,6 +63,9 @@ pub(super) struct BenchArgs {
     /// Readers of the live stream
     #[arg(long, default_value_t = 0, conflicts_with = "ingest_only")]
     readers: u64,
+    /// Rules by the minute that are judged meanwhile and tell a receiver each minute; worth it for some minutes
+    #[arg(long, default_value_t = 0, conflicts_with = "ingest_only")]
+    rules: u64,
     /// Only HTTP to the durable log: no ClickHouse, no queries
     #[arg(long)]
     ingest_only: bool,
@@ -80,6 +85,8 @@ fn humantime_duration(text: &str) -> Result<Duration, String> {
 
 const BLOCKS: &str = "pulse_blocks_stored_total";
 const STATEMENTS: &str = "pulse_statements_total";
+const SLOTS: &str = "pulse_alert_slots_total";
+const OLDEST_SLOT: &str = "pulse_alerts_oldest_slot_seconds";
 const ROWS_READ: &str = "pulse_load_rows_read_total";
 /// Lines of the log of the pulse under test that are shown where it failed.
 const LAST_LINES: usize = 20;
@@ -131,6 +138,7 @@ async fn run_in(dir: &Path, args: &BenchArgs) -> Result<Outcome> {
     // All its own: topics, database and project. What others wrote must not be counted, and nothing is written to what is theirs.
     let name = format!("pulse_bench_{}", uuid::Uuid::new_v4().simple());
     keys::write(&dir.join("keys.json"), &[keys::new_entry(&name)])?;
+    let receiver = if args.rules > 0 { Some(Receiver::open(dir, &name, args.rules).await?) } else { None };
     let mut target = Target::start(dir, &name, args.ingest_only).await?;
     if !args.ingest_only {
         target.check_is_empty().await?;
@@ -141,7 +149,7 @@ async fn run_in(dir: &Path, args: &BenchArgs) -> Result<Outcome> {
         target.stop().await?;
         target = Target::start(dir, &name, false).await?;
     }
-    let outcome = target.measure(args, dir).await;
+    let outcome = target.measure(args, dir, receiver).await;
     target.stop().await?;
     outcome
 }
@@ -155,7 +163,7 @@ fn last_words(dir: &Path) -> String {
 
 impl Target {
     /// Sends, and asks until everything is counted.
-    async fn measure(&self, args: &BenchArgs, dir: &Path) -> Result<Outcome> {
+    async fn measure(&self, args: &BenchArgs, dir: &Path, receiver: Option<Receiver>) -> Result<Outcome> {
         let first_event = if args.ingest_only { None } else { Some(self.first_event().await?) };
         if args.preload > 0 {
             self.rests().await?;
@@ -169,6 +177,14 @@ impl Target {
         let probe = crate::lifecycle::spawn_apart(probe(self.client.clone(), self.urls(), args.ingest_only, stop.clone()));
         let rss = crate::lifecycle::spawn_apart(usage::watch(pid, stop.clone()));
         let audience = Audience { tabs: args.tabs, is_uncached: args.uncached, readers: args.readers };
+        let watched = receiver.map(|receiver| {
+            let oldest = oldest_slot(self.client.clone(), self.urls(), stop.clone());
+            crate::lifecycle::spawn_apart({
+                let stop = stop.clone();
+                async move { tokio::join!(receiver.listen(stop), oldest) }
+            })
+        });
+        let slots = self.metric(SLOTS).await?;
         let statements = self.metric(STATEMENTS).await?;
         let leave = stop.child_token();
         let audience = crate::lifecycle::spawn_apart(audience.look(self.client.clone(), self.urls(), leave.clone()));
@@ -192,6 +208,14 @@ impl Target {
         let settled = started.elapsed();
         stop.cancel();
         let (queryable, rss) = (probe.await?, rss.await?);
+        let slots = self.metric(SLOTS).await? - slots;
+        let alerts = match watched {
+            Some(watched) => {
+                let (told, oldest_s) = watched.await?;
+                Some(told.shown(args.rules, slots, oldest_s))
+            }
+            None => None,
+        };
         let used = Usage::of(pid).since(&before);
         let read = Read {
             first_event,
@@ -200,7 +224,7 @@ impl Target {
             later: self.metric(ROWS_READ).await? - rows_read,
         };
         let disk = usage::folder_bytes(&dir.join("clickhouse/data/store"));
-        Ok(Outcome { sent, elapsed, settled, ledger, queryable, used, rss, disk, read, audience })
+        Ok(Outcome { sent, elapsed, settled, ledger, queryable, used, rss, disk, read, audience, alerts })
     }
 
     /// What others stored would be counted as doubled, and what is stored here would be counted as theirs.
@@ -216,6 +240,9 @@ impl Target {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir).current_dir(dir);
         command.env("PULSE__LOG__KAFKA__TOPIC_PREFIX", name).env("PULSE__CLICKHOUSE__DATABASE", name);
         command.env("PULSE__KEYS__FILE", "").env("PULSE__REDIS__URL", "").env("PULSE__HTTP__MAX_CONNECTIONS_PER_CLIENT", "10000");
+        if dir.join(rules::FOLDER).exists() {
+            command.env("PULSE__ALERTS__FILES", dir.join(rules::FOLDER));
+        }
         if ingest_only {
             command.args(["--roles", "ingest"]);
         }
@@ -259,11 +286,7 @@ impl Target {
 
     /// The value of a metric, of all its labels together.
     async fn metric(&self, name: &str) -> Result<f64> {
-        let request = Request::get(format!("http://{}/metrics", self.address)).body(Full::default())?;
-        let body = self.client.request(request).await?.into_body().collect().await?.to_bytes();
-        let text = String::from_utf8_lossy(&body);
-        let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        Ok(values.sum())
+        metric(&self.client, &self.address, name).await
     }
 
     /// The ledger's totals once nothing waits.
@@ -315,6 +338,23 @@ async fn ask(client: &Client<HttpConnector, Full<Bytes>>, urls: &Urls, method: &
     Ok(serde_json::from_slice(&bytes)?)
 }
 
+async fn metric(client: &Client<HttpConnector, Full<Bytes>>, address: &str, name: &str) -> Result<f64> {
+    let request = Request::get(format!("http://{address}/metrics")).body(Full::default())?;
+    let body = client.request(request).await?.into_body().collect().await?.to_bytes();
+    let text = String::from_utf8_lossy(&body);
+    let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    Ok(values.sum())
+}
+
+/// For how long the oldest slot that was due had waited at most, seconds.
+async fn oldest_slot(client: Client<HttpConnector, Full<Bytes>>, urls: Urls, stop: CancellationToken) -> f64 {
+    let mut most: f64 = 0.0;
+    while stop.run_until_cancelled(tokio::time::sleep(PROBE_PAUSE)).await.is_some() {
+        most = most.max(metric(&client, &urls.address, OLDEST_SLOT).await.unwrap_or_default());
+    }
+    most
+}
+
 /// Sends an event of its own now and then, and asks until the query side shows it. Milliseconds, in order.
 async fn probe(client: Client<HttpConnector, Full<Bytes>>, urls: Urls, ingest_only: bool, stop: CancellationToken) -> Vec<u64> {
     let mut seen = Vec::new();
@@ -358,6 +398,8 @@ struct Outcome {
     disk: u64,
     read: Read,
     audience: Option<Watched>,
+    /// What came of the rules.
+    alerts: Option<Value>,
 }
 
 /// What those saw who looked meanwhile, and how many statements the store was sent, those of the probe included.
@@ -404,6 +446,7 @@ impl Outcome {
             "first_event_ms": self.read.first_event.map(|time| time.as_millis() as u64),
             "rows_read": {"at_start": self.read.at_start, "per_block": (self.read.later / self.read.blocks.max(1.0)).round()},
             "audience": self.audience.as_ref().map(|Watched { seen, statements }| seen.shown(*statements, self.elapsed)),
+            "alerts": self.alerts,
             "settled_s": self.settled.as_secs_f64(),
             "row_latency_ms": self.ledger["latency_ms"],
         })
