@@ -84,10 +84,12 @@ impl Protocol for Mixpanel {
         }
         if is_import || asks("verbose") || !is_good {
             let is_form = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form"));
+            // What was taken is not to be sent again for what was refused beside it.
+            let is_taken = is_good || verdicts.accepted > 0;
             let status = match is_import && !is_form {
                 // Those who import a form ask as those who track do.
-                false => json!(u8::from(is_good)),
-                true => json!(if is_good { "OK" } else { "Bad Request" }),
+                false => json!(u8::from(is_taken)),
+                true => json!(if is_taken { "OK" } else { "Bad Request" }),
             };
             let more = json!({"code": 200, "status": status, "error": null, "num_records_imported": verdicts.accepted});
             return pulse::answer_with(head, verdicts, more);

@@ -25,10 +25,22 @@ fn made() -> impl Strategy<Value = Made> {
     })
 }
 
-/// The plain definition. `made` are all ties of all events; a pair is undone if any of its ties says so.
-fn expected(made: &[Made], id: u64, at_ms: i64) -> u64 {
+/// The ties that hold: a pair is undone if any of its ties says so, and an alias of a device ties that device.
+fn held(made: &[Made]) -> Vec<Made> {
     let is_undone = |pair: Pair| made.iter().any(|tie| tie.pair == pair && tie.is_undone);
-    let ties: Vec<&Made> = made.iter().filter(|tie| !is_undone(tie.pair)).collect();
+    let held: Vec<Made> = made.iter().copied().filter(|tie| !is_undone(tie.pair)).collect();
+    let is_device = |id| held.iter().any(|tie| tie.pair.kind == TieKind::Device && tie.pair.from == id);
+    let is_user = |id| held.iter().any(|tie| tie.pair.to == id);
+    let as_taken = |tie: &Made| match is_device(tie.pair.from) && !is_user(tie.pair.from) {
+        true => Made { pair: Pair { kind: TieKind::Device, ..tie.pair }, ..*tie },
+        false => *tie,
+    };
+    held.iter().map(as_taken).collect()
+}
+
+/// The plain definition. `made` are all ties of all events.
+fn expected(made: &[Made], id: u64, at_ms: i64) -> u64 {
+    let ties = held(made);
     let of = |kind| ties.iter().filter(move |tie| tie.pair.kind == kind).map(|tie| (tie.at_ms, tie.pair.from.0, tie.pair.to.0));
     let is_user =
         |id: u64| of(TieKind::Device).any(|(_, _, to)| to == id) || of(TieKind::Alias).any(|(_, from, to)| from == id || to == id);
@@ -63,9 +75,8 @@ fn map_of(made: &[Made]) -> PersonMap {
             state.ruling = Ruling::after(Ruling::default(), 1, true);
         }
     }
-    let is_made = |tie: &&Made| !states[&tie.pair].ruling.is_undone();
     let mut points: HashMap<u64, BTreeSet<(i64, u64)>> = HashMap::new();
-    for tie in made.iter().filter(is_made).filter(|tie| tie.pair.kind == TieKind::Device) {
+    for tie in held(made).iter().filter(|tie| tie.pair.kind == TieKind::Device) {
         points.entry(tie.pair.from.0).or_default().insert((tie.at_ms, tie.pair.to.0));
     }
     let turns = points.into_iter().map(|(device, points)| (device, taking_turns(points))).collect();
