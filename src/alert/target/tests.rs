@@ -69,7 +69,7 @@ async fn a_status_counts_whether_its_body_ends_or_not() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = Target::new(&format!("http://{}/", listener.local_addr().unwrap()), Trust::Operator).unwrap();
-    let receiver = tokio::spawn(async move {
+    let receiver = crate::lifecycle::spawn_apart(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nand so on").await.unwrap();

@@ -114,7 +114,9 @@ async fn orders(reader: &Client, project: ProjectId, moments: &BTreeSet<(u64, i6
     let to = to.uint(project.0).sql(" AND timestamp IN (SELECT fromUnixTimestamp64Milli(arrayJoin(").ints(times).sql("), 'UTC'))");
     let to =
         to.sql(" AND visitor_id IN ").uints(devices).sql(" AND person_id != visitor_id GROUP BY device, at, user) GROUP BY device, at");
-    let rows: Vec<(Whole<u64>, Whole<i64>, Vec<Whole<u64>>)> = reader.rows(&to).await?;
+    /// Device, time and users.
+    type Row = (Whole<u64>, Whole<i64>, Vec<Whole<u64>>);
+    let rows: Vec<Row> = reader.rows(&to).await?;
     Ok(rows.into_iter().map(|(device, at_ms, users)| ((device.0, at_ms.0), users.iter().map(|user| user.0).collect())).collect())
 }
 
