@@ -102,6 +102,18 @@ impl ConfigArgs {
     }
 }
 
+/// Ends quietly once nobody reads on, as in `pulse keys | head`, where the standard library panics.
+fn end_with_the_reader() {
+    let panic = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let message = info.payload_as_str().unwrap_or_default();
+        if message.starts_with("failed printing to stdout") && message.contains("Broken pipe") {
+            std::process::exit(FAILED.into());
+        }
+        panic(info);
+    }));
+}
+
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const NOTHING_STORED: u8 = 3;
@@ -113,6 +125,9 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     // Events, keys and passwords of all projects: whatever pulse and its engine write is for their own user only.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    if !matches!(cli.command, Command::Serve(_)) {
+        end_with_the_reader();
+    }
     let _armed = failpoint::arm();
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),

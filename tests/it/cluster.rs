@@ -144,6 +144,7 @@ async fn a_table_that_is_made_anew_has_all_its_changes_wherever_the_run_is_cut()
         }
     }
     // A table beside has them too, and is as it must be to take the place of the other.
+    done(&cluster, &dir, &["keys", "create", "shop"]);
     done(&cluster, &dir, &["replay", "--to-table", "again"]);
     assert_eq!(columns(&cluster, "again").await, whole);
 }
