@@ -107,6 +107,9 @@ fn too_large(limit: usize) -> ApiError {
 /// Room that a body of a length that was said gets for each byte that has come: no copies while it comes, and nobody holds much memory
 /// who sends little.
 const ROOM_AHEAD: usize = 4;
+/// Up to this size the room of a body counts, and not what came of it: it is memory that was used before. Larger room takes none until it is
+/// written to.
+const SMALL_ROOM: usize = 256 << 10;
 
 async fn read_wire(mut body: RequestBody, limits: BodyLimits, share: &mut Share) -> Result<Bytes, ApiError> {
     if matches!(limits.claim, Claim::Unauthorized(_)) {
@@ -136,12 +139,14 @@ async fn read_wire(mut body: RequestBody, limits: BodyLimits, share: &mut Share)
             }
             let all = collected.get_or_insert_default();
             if size > all.capacity() {
-                // Room counts, not what was written to it: it may be memory that was used before.
-                let ahead = if known > size { known.min(size * ROOM_AHEAD) } else { (size * 2).min(limits.max_wire) };
-                let room = size.max(ahead);
-                share.hold(room)?;
-                all.reserve_exact(room - all.len());
+                let ahead = match known {
+                    known if known > SMALL_ROOM => known,
+                    known if known > size => known.min(size * ROOM_AHEAD),
+                    _ => (size * 2).min(limits.max_wire),
+                };
+                all.reserve_exact(size.max(ahead) - all.len());
             }
+            share.hold(if all.capacity() > SMALL_ROOM { size } else { all.capacity() })?;
             all.extend_from_slice(&first.take().unwrap_or_default());
             all.extend_from_slice(&chunk);
         }
