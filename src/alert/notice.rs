@@ -194,18 +194,18 @@ impl About<'_> {
         let mut notice = self.notice(Kind::Report, slot, now_ms);
         let before = self.rule.compared(slot, Against::Previous);
         let line = |name: String, value, reason| NamedLine { name, is_firing: false, since: slot, value, reason };
-        let named = |(name, series): (&String, &Series)| {
+        let named = |name: &String, series: &Series| {
             let value = series.values.get(&slot).copied();
             let was = before.and_then(|before| series.values.get(&before).copied());
             line(name.clone(), value, difference(value, was))
         };
-        notice.lines = observed.lines.iter().map(named).collect();
+        notice.lines = observed.lines.iter().map(|(name, series)| named(name, series)).collect();
         notice.unnamed = notice.lines.len().saturating_sub(MOST_NAMED);
         notice.lines.truncate(MOST_NAMED);
         // Each tile is in it, with its largest lines.
         let share = (MOST_NAMED / observed.tiles.len().max(1)).clamp(1, MOST_OF_TILE);
         for tile in &observed.tiles {
-            let mut lines: Vec<NamedLine> = tile.lines.iter().map(named).collect();
+            let mut lines: Vec<NamedLine> = tile.lines.iter().map(|(name, series)| named(name, series)).collect();
             lines.sort_by(|left, right| right.value.unwrap_or(f64::MIN).total_cmp(&left.value.unwrap_or(f64::MIN)));
             let is_one = lines.len() == 1;
             notice.unnamed += lines.len().saturating_sub(share);

@@ -227,14 +227,14 @@ fn origins(fields: Fields<'_>) -> Result<Vec<String>, QueryError> {
     if written.len() > MOST_ORIGINS {
         return Err(QueryError::invalid(SHARE.invalid, format!("`embed` has {} origins: at most {MOST_ORIGINS}", written.len())));
     }
-    let origin = |(index, written): (usize, &Value)| {
+    let origin = |index: usize, written: &Value| {
         let text = written.as_str().map_or_else(|| written.to_string(), str::to_owned);
         normal_origin(&text).filter(|origin| origin.len() <= MAX_ORIGIN).ok_or_else(|| {
             let message = format!("`embed[{index}]` is `{}`: it must be an origin, such as https://shop.example", shortened(&text));
             QueryError::invalid(SHARE.invalid, message)
         })
     };
-    written.iter().enumerate().map(origin).collect()
+    written.iter().enumerate().map(|(index, written)| origin(index, written)).collect()
 }
 
 /// Whether a filter is a cohort, or has one in it.

@@ -51,8 +51,8 @@ pub(crate) fn weeks(weeks: usize, shape: Shape) -> Vec<f64> {
 /// Ten weeks of hours as they may come: counting and other noise, growth, and now and then an hour that is far off.
 pub(crate) fn noisy(random: &mut Random, shape: Shape) -> Vec<f64> {
     let mut day = 0.0;
-    let noisy = |(at, expected): (usize, f64)| {
-        if at % 24 == 0 {
+    let mut noisy = |at: usize, expected: f64| {
+        if at.is_multiple_of(24) {
             // A day is as a whole a bit more or less than usual.
             day = shape.noise * random.normal();
         }
@@ -60,7 +60,7 @@ pub(crate) fn noisy(random: &mut Random, shape: Shape) -> Vec<f64> {
         let expected = expected * (1.0_f64 + day + shape.noise * random.normal()).max(0.1) * outlier;
         (expected + expected.sqrt() * random.normal()).max(0.0).round()
     };
-    weeks(10, shape).into_iter().enumerate().map(noisy).collect()
+    weeks(10, shape).into_iter().enumerate().map(|(at, expected)| noisy(at, expected)).collect()
 }
 
 /// Whether the last of some hours is far from what is expected, beside the others as they are marked.
