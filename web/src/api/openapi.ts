@@ -439,6 +439,8 @@ export interface components {
         /** @enum {unknown} */
         Period: "day" | "week" | "month" | null;
         Person: {
+            /** @description How many of them are of bots and internal traffic, which reports leave out. */
+            bots: number;
             events: number;
             first_seen: components["schemas"]["Text"];
             ids: {
