@@ -8,6 +8,7 @@
 
 mod ask;
 mod batch;
+pub(crate) mod board_tiles;
 mod boards;
 mod cache;
 mod cohorts;
@@ -19,7 +20,7 @@ pub mod http;
 mod keys;
 mod live;
 mod meta;
-mod notes;
+pub(crate) mod notes;
 pub mod pending;
 mod people;
 mod raw_sql;
@@ -40,17 +41,16 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::ask::filter::names_cohort;
 pub(crate) use self::ask::interval::Interval;
 use self::ask::selection::Traffic;
 use self::ask::{Cohorts, Common, Context, Range, fields};
-pub(crate) use self::boards::BoardTile;
 pub use self::cache::SharedCache;
 use self::cache::{Cache, CacheRequest, Computed, Key, Reach, Served, SharedSlot};
 use self::cohorts::SavedCohorts;
 use self::data_through::DataThrough;
 pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
-pub(crate) use self::notes::{Unusual, note_id};
 use self::pending::PendingEvents;
 use self::people::People;
 use self::people::api::Somebody;
@@ -67,7 +67,6 @@ use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
 use crate::project::Projects;
 use crate::store::data_version::{DataVersions, Quarter, Span, Version};
-use crate::store::tables::saved::NameRange;
 
 /// How often the most asked answers are refreshed before they expire, and how many at a time: one after the other, so that they never
 /// take more than one permit.
@@ -233,24 +232,6 @@ impl Queries {
         Some(span.clone().find(has_news)?..=span.rev().find(has_news)?)
     }
 
-    /// The tiles of a board.
-    ///
-    /// # Errors
-    /// 404 `unknown_board`; the store is away.
-    pub(crate) async fn board_tiles(&self, project: ProjectId, name: &str) -> Result<Vec<BoardTile>, QueryError> {
-        boards::saved_tiles(&self.0.saved.get(&boards::BOARD, project, name).await?)
-    }
-
-    /// What somebody has noted as an incident or a holiday, from `from_ms` until `until_ms`.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub(crate) async fn unusual(&self, project: ProjectId, from_ms: i64, until_ms: i64) -> Result<Vec<Unusual>, QueryError> {
-        let [after, until] = notes::about(from_ms, until_ms);
-        let range = NameRange { after: &after, until: &until, limit: notes::NOTE.most };
-        Ok(self.0.saved.between(&notes::NOTE, project, range).await?.iter().filter_map(notes::unusual).collect())
-    }
-
     /// Refreshes the most asked answers in the background, until asked to stop.
     pub async fn keep_fresh(self, now_ms: impl Fn() -> i64, stop: CancellationToken) -> Result<(), Infallible> {
         loop {
@@ -272,17 +253,6 @@ impl Queries {
         let body = fields::parse(request.body)?;
         let cohorts = if names_cohort(&body) { self.0.cohorts.of(project).await? } else { Arc::default() };
         Question::parse(request, body, cohorts)
-    }
-
-    /// Whether every tile of a board is a question of `project` that its report takes; the board as it is saved.
-    async fn check_board(&self, project: ProjectId, board: &[u8], now_ms: i64) -> Result<String, QueryError> {
-        let board = fields::parse(board)?;
-        for (index, tile) in boards::tiles(&board)?.into_iter().enumerate() {
-            let body = tile.question.to_string();
-            let question = self.question(project, Request { report: tile.report, body: body.as_bytes(), now_ms }).await;
-            question.map_err(|problem| problem.of_a_part().within(&boards::place(index)))?;
-        }
-        Ok(board.to_string())
     }
 
     async fn renew(&self, question: &cache::Question, now_ms: i64) {
@@ -397,15 +367,6 @@ struct Request<'a> {
     report: &'a str,
     body: &'a [u8],
     now_ms: i64,
-}
-
-/// Whether something in a request is called `cohort`.
-fn names_cohort(value: &Value) -> bool {
-    match value {
-        Value::Object(object) => object.contains_key("cohort") || object.values().any(names_cohort),
-        Value::Array(values) => values.iter().any(names_cohort),
-        _ => false,
-    }
 }
 
 /// A checked request of `POST /v1/query/…`.

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::catalogue::KnownRule;
 use super::observe::{Observed, ObservedTile, OfTile, Series, Source, Span, ledger_query, of_whole, parts};
 use super::rule::{Against, Reduce};
 use crate::event::ids::ProjectId;
-use crate::query::{BoardTile, Get, Queries, QueryError};
+use crate::query::board_tiles::BoardTile;
+use crate::query::{Get, Queries, QueryError};
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,20 +79,24 @@ pub(crate) async fn observe(queries: &Queries, known: &KnownRule, asked: Asked) 
 /// The numbers of all tiles of a board, of the last slot and of the one before. What a tile is refused stands in its place; the others are told.
 async fn board(queries: &Queries, known: &KnownRule, asked: Asked) -> Result<Observed, Unanswered> {
     let mut observed = Observed::default();
-    for BoardTile { title, report, question } in queries.board_tiles(ProjectId(known.key.project), known.rule.board()).await? {
-        let mut tile = ObservedTile { title, ..ObservedTile::default() };
-        match lines_of_tile(queries, known, asked, (&report, &question)).await {
-            Ok(lines) => tile.lines = lines,
-            Err(Unanswered::Failed(problem)) if !problem.is_overload() => tile.problem = problem.message,
+    for tile in queries.board_tiles(ProjectId(known.key.project), known.rule.board()).await? {
+        let (lines, problem) = match lines_of_tile(queries, known, asked, &tile).await {
+            Ok(lines) => (lines, String::new()),
+            Err(Unanswered::Failed(problem)) if !problem.is_overload() => (BTreeMap::new(), problem.message),
             Err(problem) => return Err(problem),
-        }
-        observed.tiles.push(tile);
+        };
+        observed.tiles.push(ObservedTile { title: tile.title, lines, problem });
     }
     Ok(observed)
 }
 
-async fn lines_of_tile(queries: &Queries, known: &KnownRule, asked: Asked, tile: Tile<'_>) -> Result<BTreeMap<String, Series>, Unanswered> {
-    let (report, question) = tile;
+async fn lines_of_tile(
+    queries: &Queries,
+    known: &KnownRule,
+    asked: Asked,
+    tile: &BoardTile,
+) -> Result<BTreeMap<String, Series>, Unanswered> {
+    let BoardTile { report, question, .. } = tile;
     let rule = &known.rule;
     let slots = match rule.of_tile(report, question) {
         OfTile::Nothing(why) => return Err(QueryError::invalid("invalid_alert", why).into()),
@@ -117,9 +122,6 @@ async fn lines_of_tile(queries: &Queries, known: &KnownRule, asked: Asked, tile:
     }
     Ok(lines)
 }
-
-/// The report of a tile, and its request.
-type Tile<'a> = (&'a str, &'a Map<String, Value>);
 
 async fn result(queries: &Queries, known: &KnownRule, mut question: Value, asked: Asked) -> Result<Value, Unanswered> {
     for is_second in [false, true] {

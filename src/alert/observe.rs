@@ -11,7 +11,8 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
 use super::rule::{BOARD, Rule, short};
-use crate::query::{QueryError, Unusual};
+use crate::query::QueryError;
+use crate::query::notes::Unusual;
 
 /// What is told apart by where numbers come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

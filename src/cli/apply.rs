@@ -12,12 +12,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::ConfigArgs;
-use super::config_files::{Entry, Files, NoteEntry, Project, SECTIONS, Saved, asking_settings};
-use super::instance::InstanceArgs;
+use super::config_files::{Entry, Files, NoteEntry, Project, SECTIONS, Saved};
+use super::instance::{InstanceArgs, asking_settings};
 use super::remote::{Refused, VersionedWrite};
 use crate::alert::{channel_digest, read_secret};
 use crate::config::ConfigError;
-use crate::query::note_id;
+use crate::query::notes::note_id;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

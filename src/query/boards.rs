@@ -3,7 +3,7 @@
 //! A board is a title and up to [`MOST_TILES`] tiles, each a question as its report takes it: one that its report would refuse is refused
 //! when the board is saved, with the tile and the field. How a tile is drawn (`view`, `width`) is for the page to say and is kept as it is.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::ask::Fields;
 use super::error::QueryError;
@@ -29,26 +29,6 @@ const MAX_WIDTH: u64 = 12;
 pub(super) struct Tile<'a> {
     pub(super) report: &'a str,
     pub(super) question: &'a Value,
-}
-
-/// A tile of a board that was saved.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct BoardTile {
-    /// Its title, or the name of its report.
-    pub(crate) title: String,
-    pub(crate) report: String,
-    pub(crate) question: Map<String, Value>,
-}
-
-/// The tiles of a board as it was saved.
-pub(super) fn saved_tiles(saved: &Saved) -> Result<Vec<BoardTile>, QueryError> {
-    let board: Value = serde_json::from_str(&saved.body).map_err(|_| QueryError::internal("the board cannot be read"))?;
-    let tile = |tile: &Value| {
-        let text = |key: &str| tile.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
-        let (report, question) = (text("report")?, tile.get("question")?.as_object()?.clone());
-        Some(BoardTile { title: text("title").unwrap_or_else(|| report.clone()), report, question })
-    };
-    Ok(board.get("tiles").and_then(Value::as_array).into_iter().flatten().filter_map(tile).collect())
 }
 
 /// The tiles of a board; whether their reports take the questions is not looked at.

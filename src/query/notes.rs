@@ -6,12 +6,14 @@
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Queries;
 use super::ask::Fields;
 use super::ask::fields::shortened;
 use super::ask::range::{LATEST_MS, instant_in_utc, show_ms};
 use super::error::QueryError;
 use super::saved::Kind;
-use crate::store::tables::saved::Saved;
+use crate::event::ids::ProjectId;
+use crate::store::tables::saved::{NameRange, Saved};
 
 /// A text at a time.
 pub(super) const NOTE: Kind =
@@ -64,6 +66,18 @@ impl Note {
         }
         let body = note.to_string();
         Ok(Self { id: format!("{}-{:016x}", prefix(at_ms), xxh3_64(body.as_bytes())), body })
+    }
+}
+
+impl Queries {
+    /// What somebody has noted as an incident or a holiday, from `from_ms` until `until_ms`.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub(crate) async fn unusual(&self, project: ProjectId, from_ms: i64, until_ms: i64) -> Result<Vec<Unusual>, QueryError> {
+        let [after, until] = about(from_ms, until_ms);
+        let range = NameRange { after: &after, until: &until, limit: NOTE.most };
+        Ok(self.0.saved.between(&NOTE, project, range).await?.iter().filter_map(unusual).collect())
     }
 }
 

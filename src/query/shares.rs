@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::ask::Fields;
 use super::ask::fields::shortened;
-use super::ask::filter::check_cohort;
+use super::ask::filter::{check_cohort, names_cohort};
 use super::ask::range::{instant_in_utc, show_ms};
 use super::boards::Tile;
 use super::error::QueryError;
@@ -237,12 +237,6 @@ fn origins(fields: Fields<'_>) -> Result<Vec<String>, QueryError> {
     written.iter().enumerate().map(|(index, written)| origin(index, written)).collect()
 }
 
-/// Whether a filter is a cohort, or has one in it.
-fn names_cohort(filter: &Value) -> bool {
-    let within = |key: &str| filter.get(key).and_then(Value::as_array).is_some_and(|filters| filters.iter().any(names_cohort));
-    filter.get("cohort").is_some() || within("any") || within("all")
-}
-
 /// Whether the answer of a tile names people.
 fn names_people(tile: Tile<'_>) -> bool {
     let lists_them = match tile.report {
@@ -441,91 +435,4 @@ fn hash(token: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW_MS: i64 = 1_767_355_200_000;
-
-    fn share(body: &Value) -> Result<Share, QueryError> {
-        Share::parse(body, SharedBoard { project: ProjectId(7), id: "shop" }, NOW_MS)
-    }
-
-    fn asked(share: &Share, report: &str, question: &Value, query: &str) -> Result<Value, &'static str> {
-        share.question(Tile { report, question }, query).map_err(|problem| problem.code)
-    }
-
-    #[test]
-    fn filters_of_the_share_are_added_to_those_of_a_tile() {
-        let german = json!({"field": "country", "value": "DE"});
-        let share = share(&json!({"filters": [german], "people": true})).unwrap();
-        let own = json!({"field": "os", "value": "iOS"});
-        for (question, locked) in [
-            (json!({"from": "-7d", "filters": [own]}), json!({"from": "-7d", "filters": [own, german]})),
-            (json!({"from": "-7d", "filters": null, "refresh": true}), json!({"from": "-7d", "filters": [german]})),
-            (json!({"of": {"report": "trends", "filters": [own]}}), json!({"of": {"report": "trends", "filters": [own, german]}})),
-        ] {
-            assert_eq!(asked(&share, "trends", &question, ""), Ok(locked));
-        }
-        assert_eq!(asked(&share, "trends", &json!({"from": "-7d"}), "from=-1d"), Err("dates_not_shared"));
-    }
-
-    #[test]
-    fn times_alone_can_be_changed_and_only_where_the_share_says_so() {
-        let share = share(&json!({"dates": true})).unwrap();
-        let question = json!({"from": "-7d", "interval": "day"});
-        assert_eq!(asked(&share, "trends", &question, "from=-1d&interval=hour"), Ok(json!({"from": "-1d", "interval": "hour"})));
-        for query in ["filters=[]", "include_bots=true", "refresh=true", "breakdown=userId", "project=8"] {
-            assert_eq!(asked(&share, "trends", &question, query), Err("invalid_parameter"), "{query}");
-        }
-    }
-
-    #[test]
-    fn what_names_people_is_not_answered_unless_the_share_says_so() {
-        let closed = share(&json!({})).unwrap();
-        let open = share(&json!({"people": true})).unwrap();
-        let chart = |breakdown: Value| json!({"from": "-7d", "series": [{"event": "a"}], "breakdown": breakdown});
-        let cases = [
-            ("users", json!({})),
-            ("events", json!({})),
-            ("sessions", json!({"from": "-7d", "list": true})),
-            ("trends", chart(json!("userId"))),
-            ("trends", chart(json!(["country", "person.email"]))),
-            ("paths", json!({"from": "-7d", "node": "session.visitor"})),
-            ("catalogue-values", json!({"field": "anonymous_id"})),
-            ("trends", chart(json!("properties.previousId"))),
-            ("properties", json!({"from": "-7d"})),
-            ("properties", json!({"event": ["order", "identify"]})),
-        ];
-        for (report, question) in cases {
-            assert_eq!(asked(&closed, report, &question, ""), Err("people_not_shared"), "{report} {question}");
-            assert!(asked(&open, report, &question, "").is_ok());
-        }
-        let filtered = json!({"from": "-7d", "filters": [{"field": "person.plan", "value": "pro"}], "series": [{"math": "unique:userId"}]});
-        assert!(asked(&closed, "trends", &filtered, "").is_ok(), "a number of people names none");
-        assert!(asked(&closed, "properties", &json!({"event": "order"}), "").is_ok());
-    }
-
-    #[test]
-    fn what_is_no_share_is_refused() {
-        for (body, code) in [
-            (json!({"expires_at": "yesterday"}), "invalid_share"),
-            (json!({"expires_at": "2026-01-01"}), "invalid_share"),
-            (json!({"expires_at": "2036-01-01"}), "invalid_share"),
-            (json!({"filters": [{"field": "contry"}]}), "invalid_field"),
-            (json!({"filters": [{"any": [{"cohort": "buyers"}]}]}), "invalid_share"),
-            (json!({"people": "yes"}), "invalid_share"),
-            (json!({"embed": "https://shop.example"}), "invalid_share"),
-            (json!({"embed": ["https://shop.example/path"]}), "invalid_share"),
-            (json!({"embed": ["https://shop.example; script-src *"]}), "invalid_share"),
-            (json!({"embed": ["https://a.example https://b.example"]}), "invalid_share"),
-            (json!({"embed": ["https://shop.example\r\nx: y"]}), "invalid_share"),
-            (json!({"embed": ["*"]}), "invalid_share"),
-            (json!({"embed": ["https://*"]}), "invalid_share"),
-            (json!({"embed": ["data:", 7]}), "invalid_share"),
-            (json!({"embed": vec!["https://shop.example"; MOST_ORIGINS + 1]}), "invalid_share"),
-            (json!({"project": 8}), "unknown_key"),
-        ] {
-            assert_eq!(share(&body).unwrap_err().code, code, "{body}");
-        }
-    }
-}
+mod tests;

@@ -38,6 +38,15 @@ pub(crate) enum Filter {
     Not(Box<Self>),
 }
 
+/// Whether something in a request is called `cohort`, as a filter may be.
+pub(crate) fn names_cohort(value: &Value) -> bool {
+    match value {
+        Value::Object(object) => object.contains_key("cohort") || object.values().any(names_cohort),
+        Value::Array(values) => values.iter().any(names_cohort),
+        _ => false,
+    }
+}
+
 /// Checks the filters under `filters`.
 ///
 /// # Errors

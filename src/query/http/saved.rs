@@ -8,16 +8,17 @@ use serde_json::{Value, json};
 use super::QueryApi;
 use crate::auth::KeyKind;
 use crate::clock;
+use crate::event::ids::ProjectId;
 use crate::http::body::{self, BodyLimits};
 use crate::http::respond::{ApiError, Body, json_response};
 use crate::http::server::Call;
-use crate::query::QueryError;
 use crate::query::ask::fields;
 use crate::query::boards::{self, BOARD, MAX_BOARD};
 use crate::query::cohorts::MOST_BYTES;
 use crate::query::notes::{self, AskedNotes, MAX_NOTE, NOTE, Note};
 use crate::query::saved::{Expected, Write, dry_run};
 use crate::query::shares::SharedBoard;
+use crate::query::{QueryError, Request};
 use crate::store::tables::saved::NameRange;
 
 impl QueryApi {
@@ -59,7 +60,7 @@ impl QueryApi {
         let (expected, body) = self.write(call, MAX_BOARD).await?;
         let (shares, shared) = (&self.queries.0.shares, SharedBoard { project, id });
         let body = match body {
-            Some(body) => Some(self.queries.check_board(project, &body, clock::now_ms()).await?),
+            Some(body) => Some(self.check_board(project, &body, clock::now_ms()).await?),
             None => None,
         };
         let write = Write { name: id, body: body.as_deref(), expected, is_trial };
@@ -102,6 +103,17 @@ impl QueryApi {
             saved.put(&NOTE, project, Write::new(&id, Some(&body), Expected::Anything)).await?;
         }
         Ok(shown(StatusCode::CREATED, &notes::shown(&saved.get(&NOTE, project, &id).await?)))
+    }
+
+    /// Whether every tile of a board is a question of `project` that its report takes; the board as it is saved.
+    async fn check_board(&self, project: ProjectId, board: &[u8], now_ms: i64) -> Result<String, QueryError> {
+        let board = fields::parse(board)?;
+        for (index, tile) in boards::tiles(&board)?.into_iter().enumerate() {
+            let body = tile.question.to_string();
+            let question = self.queries.question(project, Request { report: tile.report, body: body.as_bytes(), now_ms }).await;
+            question.map_err(|problem| problem.of_a_part().within(&boards::place(index)))?;
+        }
+        Ok(board.to_string())
     }
 
     pub(super) async fn forget_note(&self, call: &Call, id: &str) -> Result<Response<Body>, ApiError> {
