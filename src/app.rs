@@ -202,13 +202,14 @@ impl<L: RunningLog> Instance<L> {
         if let Some(encrypted) = server.tls_address() {
             tracing::info!(address = %format!("https://{}", encrypted.context("http.tls.listen")?), "encrypted");
         }
+        // Shared: each connection and each request holds them.
+        let routes = Arc::new(routes);
         if let Some(apart) = operations {
             tracing::info!(address = %format!("http://{}", apart.address().context("http.operations_listen")?), "operations");
-            let routes = routes.clone();
+            let routes = Arc::clone(&routes);
             let answer = move |call: Call| std::future::ready(routes.operations(&call));
             supervisor.spawn("operations", apart.serve(answer, supervisor.stop_token()));
         }
-        let routes = Arc::new(routes);
         supervisor.spawn("http", server.serve(move |call| Arc::clone(&routes).answer(call), supervisor.stop_token()));
 
         std::fs::write(data_dir.join(ADDRESS_FILE), address.to_string()).context("writing the address file")?;

@@ -48,8 +48,7 @@ pub(super) struct Parts<L> {
     pub(super) metrics: PrometheusHandle,
 }
 
-/// All routes of the instance. Cheap to clone.
-#[derive(Clone)]
+/// All routes of the instance.
 pub(super) struct Routes<L: RunningLog> {
     log: L,
     engine_state: Option<watch::Receiver<EngineState>>,

@@ -104,8 +104,7 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body exceeds {limit} bytes"))
 }
 
-/// Room that a body of a length that was said gets for each byte that has come: no copies while it comes, and nobody holds much memory
-/// who sends little.
+/// Room that a body of a known length gets for each byte that has come: few copies while it comes, and little memory for who sends little.
 const ROOM_AHEAD: usize = 4;
 /// Up to this size the room of a body counts, and not what came of it: it is memory that was used before. Larger room takes none until it is
 /// written to.

@@ -174,15 +174,15 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until asked to stop; then accepts nothing more and lets requests that were read be answered.
+    /// Serves until asked to stop; then accepts nothing more and lets requests that were read be answered. Each connection, and each request,
+    /// holds `routes`: a small thing.
     pub async fn serve<F, R>(self, routes: F, stop: CancellationToken) -> Result<(), std::io::Error>
     where
-        F: Fn(Call) -> R + Send + Sync + 'static,
+        F: Fn(Call) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
         let limit = ConnectionLimit::new(self.config.max_connections, self.config.max_connections_per_client);
         let (large_reads, budget) = (LargeReads::default(), Budget::new(self.config.max_body_memory));
-        let routes = Arc::new(routes);
         let mut connections = JoinSet::new();
         if let Some(Encrypted { tls, .. }) = &self.encrypted {
             connections.spawn(tls.clone().watch(stop.clone()));
@@ -200,7 +200,7 @@ impl Server {
                     let Some(permit) = limit.take(client) else { continue };
                     let flow = Flow::new(large_reads.clone());
                     let connection = Connection { peer, flow, permit, budget: budget.clone(), config: Arc::clone(&self.config) };
-                    connections.spawn(connection.serve(Arriving { stream, tls }, Arc::clone(&routes), stop.clone()));
+                    connections.spawn(connection.serve(Arriving { stream, tls }, routes.clone(), stop.clone()));
                 }
                 Err(problem) => {
                     tracing::warn!(%problem, "cannot accept");
@@ -231,9 +231,9 @@ struct Arriving {
 
 impl Connection {
     /// Serves it until it ends, or until it holds up a drain.
-    async fn serve<F, R>(mut self, arriving: Arriving, routes: Arc<F>, stop: CancellationToken)
+    async fn serve<F, R>(mut self, arriving: Arriving, routes: F, stop: CancellationToken)
     where
-        F: Fn(Call) -> R + Send + Sync + 'static,
+        F: Fn(Call) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
         let longest = self.permit.is_spare.then_some(SPARE_TIME);
@@ -275,9 +275,9 @@ impl Connection {
         Some(stream)
     }
 
-    async fn run<F, R>(self, stream: Stream, routes: Arc<F>, stop: CancellationToken)
+    async fn run<F, R>(self, stream: Stream, routes: F, stop: CancellationToken)
     where
-        F: Fn(Call) -> R + Send + Sync + 'static,
+        F: Fn(Call) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
         let (header_timeout, is_spare) = (self.config.header_timeout, self.permit.is_spare);
@@ -286,7 +286,7 @@ impl Connection {
         let service = service_fn(move |request| {
             // Not in the answer itself: what is polled before it reads on.
             connection.flow.begins_answer();
-            Arc::clone(&connection).answer(Arc::clone(&routes), request)
+            Arc::clone(&connection).answer(routes.clone(), request)
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
         // No `pipeline_flush`: it holds an answer back while unread bytes wait, so the refusal of a malformed request, whose bytes
@@ -305,7 +305,7 @@ impl Connection {
     }
 
     /// Runs a request; a panic in it is its own 500.
-    async fn answer<F, R>(self: Arc<Self>, routes: Arc<F>, request: Request<Incoming>) -> Result<Response<Body>, std::convert::Infallible>
+    async fn answer<F, R>(self: Arc<Self>, routes: F, request: Request<Incoming>) -> Result<Response<Body>, std::convert::Infallible>
     where
         F: Fn(Call) -> R,
         R: Future<Output = Response<Body>> + Send + 'static,
@@ -319,7 +319,7 @@ impl Connection {
                 open_to_pages(&mut response, None);
                 response
             }
-            None => self.routed(&*routes, request, request_id).await,
+            None => self.routed(routes, request, request_id).await,
         };
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert("x-request-id", value);
@@ -342,7 +342,7 @@ impl Connection {
         is_crowded.then(|| (ApiError::unavailable("overloaded", "too many connections; try again", RETRY_AFTER), None))
     }
 
-    async fn routed<F, R>(&self, routes: &F, request: Request<Incoming>, request_id: String) -> Response<Body>
+    async fn routed<F, R>(&self, routes: F, request: Request<Incoming>, request_id: String) -> Response<Body>
     where
         F: Fn(Call) -> R,
         R: Future<Output = Response<Body>> + Send + 'static,
