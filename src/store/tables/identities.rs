@@ -8,7 +8,7 @@
 //!
 //! Promise: what is read of a project is read in pages, and of what was written lately alone where that will do.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -120,14 +120,16 @@ async fn orders(reader: &Client, project: ProjectId, moments: &BTreeSet<(u64, i6
     Ok(rows.into_iter().map(|(device, at_ms, users)| ((device.0, at_ms.0), users.iter().map(|user| user.0).collect())).collect())
 }
 
-/// Puts the points of each moment into its order; a user of whom it knows no event, since that is no longer stored, comes before the others.
+/// Puts the points of each moment into its order; a user without an event there (it is no longer stored) comes before the others.
 fn in_order<'o>(points: &mut Vec<(i64, u64)>, order_of: impl Fn(i64) -> Option<&'o Vec<u64>>) {
     let moments = points.chunk_by(|left, right| left.0 == right.0);
     let ordered = moments.flat_map(|of_moment| {
         let at_ms = of_moment.first().map_or(0, |(at_ms, _)| *at_ms);
         let order = order_of(at_ms).filter(|_| of_moment.len() > 1).map_or(&[][..], Vec::as_slice);
-        let unknown = of_moment.iter().map(|(_, user)| *user).filter(|user| !order.contains(user));
-        let known = order.iter().copied().filter(|user| of_moment.iter().any(|(_, own)| own == user));
+        let (users, ordered): (HashSet<u64>, HashSet<u64>) =
+            (of_moment.iter().map(|(_, user)| *user).collect(), order.iter().copied().collect());
+        let unknown = of_moment.iter().map(|(_, user)| *user).filter(|user| !ordered.contains(user));
+        let known = order.iter().copied().filter(|user| users.contains(user));
         unknown.chain(known).map(|user| (at_ms, user)).collect::<Vec<_>>()
     });
     *points = ordered.collect();
