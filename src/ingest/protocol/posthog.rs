@@ -246,6 +246,7 @@ fn traits<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejecti
     let known = Known::of(draft.properties);
     who(&beside, &known, draft);
     draft.called = Some("identify");
+    draft.is_of_server = says(known.has_no_place, true);
     draft.session_id = known.session_id;
     draft.properties = beside.set.or(known.set);
     draft.is_other = true;

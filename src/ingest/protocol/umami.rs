@@ -36,8 +36,8 @@ impl Protocol for Umami {
 }
 
 /// What a payload says of any event.
-const PAYLOAD: [&str; 13] =
-    ["website", "hostname", "url", "title", "referrer", "screen", "language", "name", "data", "tag", "id", "timestamp", "ip"];
+const PAYLOAD: [&str; 14] =
+    ["website", "hostname", "url", "title", "referrer", "screen", "language", "name", "data", "tag", "id", "timestamp", "ip", "userAgent"];
 
 fn website(event: Value<'_>) -> Option<&str> {
     event.member("payload")?.member("website")?.text()
@@ -117,7 +117,9 @@ mod tests {
 
     #[test]
     fn what_the_tracker_measures_is_no_page() {
-        let event = one(r#"{"type":"performance","payload":{"website":"k","id":"ada","url":"https://a.example/","lcp":1200,"cls":0.1}}"#);
+        let event = one(
+            r#"{"type":"performance","payload":{"website":"k","id":"ada","url":"https://a.example/","userAgent":"x","lcp":1200,"cls":0.1}}"#,
+        );
         assert_eq!(event.ids(), ["performance", "ada", ""]);
         assert_eq!(event.properties(), ["cls=0.1", "lcp=1200"]);
         let named = one(r#"{"type":"event","payload":{"website":"k","id":"ada","name":"order","lcp":1}}"#);
