@@ -231,7 +231,7 @@ impl Line {
             return None;
         }
         if changes.contains(&Change::FlappingBegan) {
-            // Whoever is told of it is told of its end too.
+            // Receivers take it for an alert, so they are to be told of its end too.
             self.told_of(if self.told == Told::Ok { Told::Firing } else { self.told });
             return Some(Telling::Flapping);
         }

@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::ConfigArgs;
-use super::config_files::{Project, asking_settings};
-use super::instance::InstanceArgs;
+use super::config_files::Project;
+use super::instance::{InstanceArgs, asking_settings};
 use crate::alert::{FileRule, check_files};
 use crate::config::{ConfigError, Settings};
 

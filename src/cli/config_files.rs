@@ -2,7 +2,7 @@
 //!
 //! A body in a file is the body of `PUT /v1/SECTION/ID`. TOML has no null, which says nothing in any of them; what still has one (in a list
 //! of a `view`), or a number beyond TOML's, stands as text under the only key `json`. The address of a channel is a secret: a file names where
-//! it is (`env:NAME`, `file:PATH`), and it is read there by whoever applies the file.
+//! it is (`env:NAME`, `file:PATH`), and `pulse apply` reads it there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,11 +11,10 @@ use anyhow::{Context, Result, bail};
 use hyper::header::HeaderValue;
 use serde_json::{Map, Value, json};
 
-use super::ConfigArgs;
 use super::instance::InstanceArgs;
 use super::remote::{Remote, bearer};
 use crate::alert::RuleBody;
-use crate::config::{ConfigError, Settings};
+use crate::config::Settings;
 
 /// What has a name of its own, in an order in which later ones may name earlier ones.
 pub(super) const SECTIONS: [&str; 4] = ["cohorts", "channels", "alerts", "boards"];
@@ -23,11 +22,6 @@ pub(super) const SECTIONS: [&str; 4] = ["cohorts", "channels", "alerts", "boards
 pub(super) const NOTES: &str = "notes";
 /// Largest file.
 const MOST_BYTES: u64 = 64 << 20;
-
-/// The settings of a pulse that is only asked, should none be running.
-pub(super) fn asking_settings(config: &ConfigArgs) -> Result<Settings, ConfigError> {
-    config.load(vec![("http.listen", "127.0.0.1:0".to_owned()), ("roles", "query".to_owned())])
-}
 
 /// A project of a running pulse.
 pub(super) struct Project {
@@ -48,7 +42,7 @@ pub(super) struct Saved {
 impl Project {
     /// Does `work` with the project of a pulse.
     pub(super) fn ask<T>(settings: Settings, instance: &InstanceArgs, work: impl AsyncFnOnce(Self) -> Result<T>) -> Result<T> {
-        let key = bearer(&instance.read_key(&settings)?, "read key")?;
+        let key = bearer(&instance.read_key_of_existing(&settings)?, "read key")?;
         let asking = instance.with(settings, |address| async move { work(Self { remote: Remote::new(&address)?, key }).await });
         super::runtime()?.block_on(asking)
     }

@@ -58,7 +58,7 @@ pub(super) fn run(args: &DeadArgs) -> Result<()> {
     super::start_logging("warn");
     let own_flags = vec![("http.listen", "127.0.0.1:0".to_owned()), ("roles", "process,load,query".to_owned())];
     let settings = args.config.load(own_flags)?;
-    let key = bearer(&args.instance.read_key_of_old(&settings)?, "read key")?;
+    let key = bearer(&args.instance.read_key_of_existing(&settings)?, "read key")?;
     let page = super::runtime()?.block_on(args.instance.with(settings, |address| async move {
         let remote = Remote::new(&address)?;
         let mut whole = Page { reasons: Vec::new(), letters: Vec::new(), next: None };

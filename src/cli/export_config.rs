@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::ConfigArgs;
-use super::config_files::{NOTES, Project, SECTIONS, asking_settings, text_of};
-use super::instance::InstanceArgs;
+use super::config_files::{NOTES, Project, SECTIONS, text_of};
+use super::instance::{InstanceArgs, asking_settings};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -8,10 +8,11 @@ use clap::Args;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::ConfigArgs;
 use super::remote::Address;
 use crate::app::{self, Run};
 use crate::auth::keys::{self, KeyEntry, KeysError};
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 
 /// Options of commands that talk to a pulse.
 #[derive(Clone, Debug, Args)]
@@ -30,11 +31,16 @@ pub(super) struct InstanceArgs {
     pub(super) read_key: Option<String>,
 }
 
+/// The settings of a pulse that is only asked, should none be running.
+pub(super) fn asking_settings(config: &ConfigArgs) -> Result<Settings, ConfigError> {
+    config.load(vec![("http.listen", "127.0.0.1:0".to_owned()), ("roles", "query".to_owned())])
+}
+
 /// Refuses a data directory that no pulse has used: a new one would be made, and nothing would be in it.
 pub(super) fn require(settings: &Settings) -> Result<()> {
     let config = &settings.config;
     let keys_file = keys::path(&config.keys, &config.data_dir);
-    // With Kafka there is nothing in the directory but the address of whoever runs.
+    // With Kafka there is nothing in the directory but the address of a running instance.
     if settings.config.log.kind == "embedded" && !keys_file.exists() {
         bail!(
             "data_dir: there is no pulse in `{}`: {} is not there; say where it is with --data-dir",
@@ -57,7 +63,7 @@ impl InstanceArgs {
     }
 
     /// The read key, where only a pulse that is there already is of use: none is made.
-    pub(super) fn read_key_of_old(&self, settings: &Settings) -> Result<String> {
+    pub(super) fn read_key_of_existing(&self, settings: &Settings) -> Result<String> {
         if self.url.is_none() {
             require(settings)?;
         }

@@ -6,7 +6,7 @@ use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
 use super::ConfigArgs;
-use super::instance::InstanceArgs;
+use super::instance::{InstanceArgs, asking_settings};
 use super::remote::{Remote, bearer};
 use crate::auth::KeyKind;
 use crate::auth::keys::{self, KeyEntry};
@@ -212,7 +212,7 @@ impl NamedKey {
 impl AtArgs {
     fn ask(&self, config: &ConfigArgs, project: &str, request: Request) -> Result<()> {
         super::start_logging("warn");
-        let settings = config.load(vec![("http.listen", "127.0.0.1:0".to_owned()), ("roles", "query".to_owned())])?;
+        let settings = asking_settings(config)?;
         let instance = InstanceArgs::of(project.to_owned(), self.url.clone(), self.plain_http);
         let key = bearer(&self.admin_key(&settings, &instance)?, "admin key")?;
         let is_of_file = self.admin_key.is_none();
