@@ -217,6 +217,9 @@ mod tests {
         let typed = ["--output", file.to_str().unwrap()];
         let mut output = Output::open(&args(&typed)).unwrap();
         assert_eq!(output.next(), None);
+        // Cut in its first page, too.
+        std::fs::write(&file, "{\"a\"").unwrap();
+        output = Output::open(&args(&typed)).unwrap();
         output.add(&page("{\"a\":1}")).unwrap();
         // Cut in the middle of the next page.
         OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"b\":").unwrap();

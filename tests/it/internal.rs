@@ -55,3 +55,38 @@ async fn traffic_of_ones_own_is_left_out_with_its_reason_and_everything_else_is_
     let text = serde_json::to_string(&all).unwrap();
     assert!(!text.contains("192.0.2.") && !text.contains("theme=dark"), "an address or a cookie was kept");
 }
+
+#[tokio::test]
+async fn servers_that_say_they_are_send_from_an_address_that_is_nobodys() {
+    let pulse = Pulse::start_with(&[OWN[0], ("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let http = &pulse.http;
+    let send = async |path: &str, body: Value| {
+        let mut request = http.request(Method::POST, path, &http.write_key, body.to_string());
+        request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("192.0.2.5"));
+        request.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+        let (status, answer) = http.send(request).await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    };
+    let key = &http.write_key;
+    let posthog = |who: &str, more: Value| json!({"event": "view", "distinct_id": who, "uuid": uuid::Uuid::new_v4(), "properties": more});
+    let of_server = posthog("posthog server", json!({"$geoip_disable": true, "$set": {"plan": "pro"}}));
+    send("/batch/", json!({"api_key": key, "batch": [of_server, posthog("posthog page", json!({}))]})).await;
+    let amplitude = |who: &str, more: Value| {
+        let mut event = json!({"event_type": "view", "user_id": who, "insert_id": who});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event
+    };
+    let events = [amplitude("amplitude server", json!({})), amplitude("amplitude page", json!({"ip": "$remote"}))];
+    send("/2/httpapi", json!({"api_key": key, "events": events})).await;
+    let mixpanel = |who: &str| json!([{"event": "view", "properties": {"token": key, "distinct_id": who, "$insert_id": who}}]);
+    send("/track?ip=0", mixpanel("mixpanel server")).await;
+    send("/track?ip=1", mixpanel("mixpanel page")).await;
+    http.settled().await;
+    let all = http.events().await;
+    let reasons =
+        |who: &str| all.iter().filter(|event| event["userId"] == who).map(|event| event["context"]["bot"].clone()).collect::<Vec<_>>();
+    for (product, events) in [("posthog", 2), ("amplitude", 1), ("mixpanel", 1)] {
+        assert_eq!(reasons(&format!("{product} server")), vec![Value::Null; events], "{product}");
+        assert_eq!(reasons(&format!("{product} page")), ["internal:network"], "{product}");
+    }
+}

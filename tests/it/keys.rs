@@ -181,3 +181,22 @@ async fn operations_are_where_the_operator_says_and_nowhere_else() {
     until(async || send(&pulse.http, "/v1/events", &pulse.http.write_key, "").await == refused(429, "rate_limited")).await;
     assert!(pulse.stop().await);
 }
+
+#[test]
+fn in_a_folder_without_a_pulse_nothing_is_made_by_what_only_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let commands: [&[&str]; 6] = [
+        &["export", "--output", "-"],
+        &["export-config", "config"],
+        &["dead"],
+        &["keys"],
+        &["replay"],
+        &["sessions", "rebuild", "--from", "-1d"],
+    ];
+    for arguments in commands {
+        let output = std::process::Command::new(program()).args(arguments).arg("--data-dir").arg(folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("data_dir: there is no pulse in"), "{arguments:?}: {said}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{arguments:?}");
+    }
+}

@@ -24,6 +24,21 @@ fn a_channel_that_is_misspelt_is_refused_by_key() {
 }
 
 #[test]
+fn a_secret_that_is_exchanged_makes_another_channel() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("url");
+    let of = |url: &str| {
+        std::fs::write(&file, url).unwrap();
+        opened(json!({"kind": "slack", "url": format!("file:{}", file.display())}), &Trust::Operator).unwrap().fingerprint
+    };
+    let (one, other) = (of("https://hooks.example/one"), of("https://hooks.example/other"));
+    assert_ne!(one, other);
+    assert_eq!(of("https://hooks.example/one"), one);
+    let written = json!({"kind": "webhook", "url": "https://a.example/", "secret": "file:/run/secret"});
+    assert_eq!(secret_files(written.as_object().unwrap()).collect::<Vec<_>>(), [PathBuf::from("/run/secret")]);
+}
+
+#[test]
 fn who_has_a_key_alone_names_no_secret_and_sends_no_mail() {
     let trust = Trust::Key(Arc::from([]));
     for written in [

@@ -34,6 +34,35 @@ async fn a_notice_survives_a_kill_before_it_is_sent_and_before_that_is_noted() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_rule_that_goes_while_nobody_owns_the_alerts_is_told() {
+    let rule = "[alerts.filed]\nreport = 'trends'\ninterval = 'minute'\nquestion = {series = [{event = 'signup'}]}\n\
+        condition = {above = 2}\nchannels = ['hook']\nevaluation_delay = '0s'\n";
+    let mut world = World::start(rule, &[]).await;
+    world.put("saved", &many("signup", &["hook"])).await;
+    world.judged("filed").await;
+    world.judged("saved").await;
+    world.send("signup", 3).await;
+    world.pass(60);
+    let fired = world.receiver.wait("/hook", 2).await;
+    world.pulse.kill().await;
+    let text = std::fs::read_to_string(world.files.path().join("test.toml")).unwrap();
+    super::write(world.files.path(), text.split("[alerts.filed]").next().unwrap());
+    world.pulse.restart().await;
+    // What was told just before the kill may come again first.
+    let ended = async {
+        loop {
+            match world.hooks().into_iter().find(|told| told.kind() == "resolved") {
+                Some(ended) => return ended,
+                None => tokio::time::sleep(crate::harness::POLL).await,
+            }
+        }
+    };
+    let ended = tokio::time::timeout(crate::harness::PATIENCE, ended).await.expect("nobody is told that it is over");
+    let of_filed = |told: &&Received| told.body["pulse"]["rule"] == "filed";
+    assert_eq!(ended.body["groupKey"], fired.iter().find(of_filed).unwrap().body["groupKey"]);
+}
+
+#[tokio::test]
 async fn a_loader_that_stands_still_makes_a_rule_delayed_and_never_a_false_drop() {
     let mut world = World::start("", &[("PULSE__ROLES", "ingest,process,query,alert,load".to_owned())]).await;
     let mut rule = many("visit", &["hook"]);
@@ -90,7 +119,8 @@ async fn events_that_come_late_revise_a_verdict_and_tell_nobody() {
     let late = json!({"batch": [{"type": "signup", "anonymousId": "late", "timestamp": at}]});
     assert_eq!(world.http().capture(&late).await.0, StatusCode::OK);
     world.http().settled().await;
-    // Quarters of an hour are looked at once they are over.
+    // Quarters of an hour are looked at once they are over; that it arrived is seen before, and must not be forgotten.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     world.pass(900);
     let revised = async {
         loop {

@@ -43,6 +43,7 @@ pub(in crate::ingest::tests) fn posthog() -> Vec<Case> {
         post("one event", "/i/v0/e/", format!(r#"{{"api_key":"{WRITE}",{}"#, event("e-1", "").trim_start_matches('{'))),
         post("keys in the events", "/e/", format!("[{},{}]", with_key(WRITE), with_key(WRITE))),
         post("two keys", "/e/", format!("[{},{}]", with_key(WRITE), with_key(DISABLED))),
+        post("of a page that sends with credentials", "/e/", good()).with("origin", "https://shop.example"),
         get("in the address", &format!("/capture/?{}", data(&good()))),
         post("what is said of the user in passing", "/batch/", batch(WRITE, &[event("e-1", r#","$set":{"plan":"pro"}"#)])),
         post(
@@ -96,6 +97,11 @@ pub(in crate::ingest::tests) fn mixpanel() -> Vec<Case> {
         post("a form of JSON", "/track", format!("data={}&verbose=1&ip=0", good().replace('"', "%22"))),
         post("JSON", "/track?verbose=0", format!("[{},{}]", good(), good())),
         post("import", "/import?strict=1", format!("[{}]", good())),
+        Case {
+            headers: vec![("content-type", "application/x-www-form-urlencoded".to_owned())],
+            ..post("import of a form", "/import", format!("{}&verbose=1", data(&format!("[{}]", good()))))
+        },
+        post("of a page that sends with credentials", "/track?verbose=0", format!("[{}]", good())).with("origin", "https://shop.example"),
         post("profile", "/engage?verbose=1", data(&format!(r#"[{{"$token":"{WRITE}","$distinct_id":"ada","$set":{{"team":"blue"}}}}]"#))),
         post("group", "/groups", format!(r#"[{{"$token":"{WRITE}","$group_key":"team","$group_id":"x","$set":{{"seats":5}}}}]"#)),
         post("one refused", "/track", format!("[{},5]", good())),
