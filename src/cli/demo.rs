@@ -43,8 +43,8 @@ const BATCH: usize = 4_000;
   pulse demo --remove
 
 The same people do the same each time: running it again stores only what happened since.
-Removing it takes the project's keys, boards, notes and alerts. Its events are then out of sight but still in the tables that all projects
-share, until their retention (90 days) is over; `pulse demo --data-dir ./demo` keeps them in a folder that can be deleted.")]
+Removing it takes the project's keys, boards and their links, cohorts, notes, alerts and channels. Its events are then out of sight but
+still in the tables that all projects share, until their retention (90 days) is over; `pulse demo --data-dir ./demo` keeps them in a folder that can be deleted.")]
 pub(super) struct DemoArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -92,7 +92,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
                 Ok::<_, anyhow::Error>(())
             })?;
             println!(
-                "`{}` is gone: its keys, boards, notes and alerts. Its events are out of sight, and deleted 90 days after they were sent.",
+                "`{}` is gone: its keys and all that was made in it. Its events are out of sight, and deleted 90 days after they were sent.",
                 args.project
             );
         }

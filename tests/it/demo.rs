@@ -32,6 +32,25 @@ async fn ask(pulse: &Pulse, filled: &Value, path: &str, body: &Value) -> (Status
     pulse.http.send(pulse.http.request(method, path, key, body)).await.unwrap()
 }
 
+/// What people make in a project, by the path that lists it: a board with a link, a cohort, a channel.
+const MADE: [&str; 3] = ["/v1/boards", "/v1/cohorts", "/v1/channels"];
+
+async fn make_things(pulse: &Pulse, filled: &Value) {
+    let key = filled["url"].as_str().unwrap().split("#key=").nth(1).unwrap();
+    let things = [
+        ("/v1/boards/own", json!({"title": "Own", "tiles": []})),
+        ("/v1/cohorts/own", json!({"filters": [{"field": "country", "op": "eq", "value": "DE"}]})),
+        ("/v1/channels/own", json!({"kind": "webhook", "url": "https://hooks.example/pulse"})),
+    ];
+    for (path, body) in things {
+        let (status, answer) = pulse.http.send(pulse.http.request(Method::PUT, path, key, body.to_string())).await.unwrap();
+        assert!(status.is_success(), "{path}: {answer}");
+    }
+    let until = json!({"expires_at": (jiff::Timestamp::now() + jiff::Span::new().hours(24)).to_string()});
+    let (status, answer) = ask(pulse, filled, "/v1/boards/own/shares", &until).await;
+    assert!(status.is_success(), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demo_fills_a_project_of_its_own_once_and_is_removed_again() {
     let pulse = Pulse::start().await;
@@ -70,6 +89,7 @@ async fn a_demo_fills_a_project_of_its_own_once_and_is_removed_again() {
     let refused = demo(&pulse, &["--project", "default"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("`default` is there already and is no demo's"), "{refused:?}");
 
+    make_things(&pulse, &second).await;
     assert!(demo(&pulse, &["--remove"]).status.success());
     let mut status = StatusCode::OK;
     let deadline = tokio::time::Instant::now() + crate::harness::PATIENCE;
@@ -80,5 +100,17 @@ async fn a_demo_fills_a_project_of_its_own_once_and_is_removed_again() {
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     let gone = demo(&pulse, &["--remove"]);
     assert!(String::from_utf8_lossy(&gone.stderr).contains("there is no `demo`"), "{gone:?}");
+    // A project is its name: what was made in it does not come back with it.
+    let keys = Command::new(program()).args(["keys", "--data-dir"]).arg(pulse.data_dir()).args(["create", "demo"]).output().unwrap();
+    let keys: Value = serde_json::from_slice(&keys.stdout).unwrap();
+    let made = json!({"url": format!("{}/#key={}", pulse.http.address(), keys[0]["read_key"].as_str().unwrap())});
+    while ask(&pulse, &made, "/v1/boards", &Value::Null).await.0 != StatusCode::OK && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(crate::harness::POLL).await;
+    }
+    for path in MADE.into_iter().chain(["/v1/boards/own/shares"]) {
+        let (status, answer) = ask(&pulse, &made, path, &Value::Null).await;
+        let listed = answer.as_object().and_then(|listed| listed.values().next()).and_then(Value::as_array).map_or(0, Vec::len);
+        assert!(listed == 0 && (status.is_success() || status == StatusCode::NOT_FOUND), "{path}: {status} {answer}");
+    }
     assert!(pulse.stop().await);
 }

@@ -28,6 +28,26 @@ test("a chart becomes a rule that is tried, moved by mouse and keys, saved and c
   await page.getByLabel("Threshold", { exact: true }).fill("100000");
   await page.getByLabel("Threshold", { exact: true }).press("Tab");
   await expect.poll(() => drafted(page).condition.below).toBe(100000);
+  // Where it is right again moves along, and does not vanish unseen.
+  await page.getByLabel("Right again at or above").fill("100300");
+  await page.getByLabel("Right again at or above").press("Tab");
+  await expect.poll(() => drafted(page).resolve).toBe(100300);
+  await handle.focus();
+  await page.keyboard.press("ArrowUp");
+  await expect.poll(() => drafted(page).condition.below).toBeGreaterThan(100000);
+  expect(drafted(page).resolve - drafted(page).condition.below).toBeCloseTo(300);
+  await page.getByLabel("It is wrong").selectOption("above");
+  await expect(page.getByText("has to be said anew")).toBeVisible();
+  await page.getByLabel("It is wrong").selectOption("below");
+  await page.getByLabel("Threshold", { exact: true }).fill("100000");
+  await page.getByLabel("Threshold", { exact: true }).press("Tab");
+  await expect.poll(() => drafted(page).condition.below).toBe(100000);
+  // Hours and days in which channels are told.
+  await page.getByLabel("Tell them").selectOption("hours");
+  await page.getByLabel("sun", { exact: true }).uncheck();
+  await page.getByLabel("switched off").check();
+  await expect.poll(() => drafted(page)).toMatchObject({ disabled: true, active: { from: "09:00", to: "18:00", days: ["mon", "tue", "wed", "thu", "fri", "sat"] } });
+  await page.getByLabel("switched off").uncheck();
   await settled(page);
   const { fired } = await api("/v1/alerts/draft/test", { method: "POST", body: JSON.stringify({ rule: drafted(page), from: "-90d" }) });
   expect(fired).toBe(1);
@@ -56,6 +76,27 @@ test("an alert says what it saw and did, shows its people, and is acknowledged a
   await open(page, "/alerts/visitors");
   await expect(page.locator("[data-state]")).toHaveAttribute("data-state", "firing");
   await expect(tile(page, "history").locator('[data-event="change"]').first()).toContainText("fires");
+  // The slot that a notice leads to, with what is watched around it.
+  const fired = await tile(page, "episodes").locator("[data-episode]").first().getAttribute("data-episode");
+  await tile(page, "episodes").getByRole("link").first().click();
+  await expect(page).toHaveURL(new RegExp(`slot=${fired}`));
+  const seen = tile(page, "verdicts").getByRole("slider");
+  await seen.focus();
+  await expect(seen).toHaveAttribute("aria-valuetext", /this is the slot that was opened/);
+  await tile(page, "watched").getByRole("button", { name: /How .* was asked/ }).click();
+  const from = new Date(Date.parse(fired) - 15 * 86_400_000).toISOString().slice(0, 10);
+  await expect(tile(page, "watched").getByLabel("The question")).toContainText(`"from": "${from}"`);
+  // One that late events have changed says so; what is older is there too.
+  const slots = Array.from({ length: 200 }, (_, at) => ({ slot: new Date(Date.parse(fired) - at * 86_400_000).toISOString().replace(".000Z", "Z"), seen: { "": { value: 7, verdict: "right" } } }));
+  const revision = { event: "revision", slot: fired, at: fired, line: "", was: { value: 7, verdict: "wrong" }, is: { value: 9, verdict: "right" } };
+  await page.route("**/v1/alerts/visitors/history**", (route) => route.fulfill({ json: { slots: route.request().url().includes("before") ? slots.slice(0, 3) : slots, history: [revision] } }));
+  await tile(page, "verdicts").getByRole("button", { name: "Up to now" }).click();
+  await expect(seen).toHaveAttribute("aria-valuetext", /judged again: events that came late: 7 was 9 in truth/);
+  await tile(page, "verdicts").getByRole("button", { name: "Earlier" }).click();
+  await expect(page).toHaveURL(new RegExp(`before=${slots[199].slot}`));
+  await expect(seen).toHaveAttribute("aria-valuemax", "2");
+  await page.unroute("**/v1/alerts/visitors/history**");
+  await tile(page, "verdicts").getByRole("button", { name: "Up to now" }).click();
   await page.getByLabel("Who is at it").fill("Ada");
   await page.getByLabel("Note", { exact: true }).fill("it is the <i>test</i>");
   await page.getByRole("button", { name: "I am at it" }).click();

@@ -63,14 +63,16 @@ test("a change that another one has overtaken is refused, and the board is shown
 });
 
 test("what is noted stands on the chart, in words too", async ({ page }) => {
-  await open(page, "/settings");
-  const day = new Date(Date.now() - 2 * 86_400_000).toISOString().slice(0, 10);
+  // Days are those of the zone of the page, which is many hours from UTC.
+  await open(page, "/settings?tz=Pacific/Auckland");
+  const day = new Intl.DateTimeFormat("sv-SE", { timeZone: "Pacific/Auckland" }).format(Date.now() - 2 * 86_400_000);
   await page.getByLabel("What happened").fill("Release <4.2>");
   await page.getByLabel("Kind of note").selectOption("release");
   await page.getByLabel("When").fill(day);
   await tile(page, "notes").getByRole("button", { name: "Add" }).click();
   await expect(tile(page, "notes").locator("li").first()).toContainText("Release <4.2>");
-  await open(page, "/trends");
+  await expect(tile(page, "notes").locator("li").first()).toContainText("00:00:00");
+  await open(page, "/trends?tz=Pacific/Auckland");
   await page.getByRole("slider").focus();
   await page.keyboard.press("End");
   await page.keyboard.press("ArrowLeft");
@@ -99,6 +101,17 @@ test("a board is shared by a link that shows the same without a key, no people, 
   await expect(tile(guest, "tile1").locator("[data-count]").first()).toHaveAttribute("data-count", count);
   await tile(guest, "tile1").locator("[data-count]").first().click();
   await expect(guest.getByRole("status")).toContainText("does not show who is behind");
+  // A question that is stopped is not asked again by itself.
+  let asked = 0;
+  await guest.route("**/tiles/1", () => void asked++);
+  await guest.goto("about:blank");
+  await guest.goto(link);
+  await tile(guest, "tile1").getByRole("button", { name: "Stop" }).click();
+  await expect(tile(guest, "tile1").getByRole("alert")).toContainText("You stopped this question");
+  expect(asked).toBe(1);
+  await guest.unroute("**/tiles/1");
+  await tile(guest, "tile1").getByRole("button", { name: "Ask again" }).click();
+  await expect(tile(guest, "tile1").locator("[data-count]").first()).toHaveAttribute("data-count", count);
   // In a frame of a page that is named, and of no other: real ones, for a browser asks where a page came from.
   let frame = "";
   const hosts = createServer((_, answer) => answer.setHeader("content-type", "text/html").end(`<!doctype html>${frame}`)).listen(0, "127.0.0.1");

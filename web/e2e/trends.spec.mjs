@@ -75,6 +75,7 @@ for (const zone of ["UTC", "Asia/Kathmandu", "Australia/Lord_Howe", "America/New
   test(`days are those of ${zone}`, async ({ page }) => {
     await open(page, `/trends?tz=${zone}&from=2026-10-30&to=2026-11-05&i=day`);
     const asked = await ask("trends", { from: "2026-10-30", to: "2026-11-05", timezone: zone, interval: "day", series: [{ math: "unique_users" }] });
+    await expect(tile(page, "trends").locator(".plot .zone")).toHaveText(zone);
     const rows = await table(page, "trends");
     expect(rows.slice(1).map((row) => row[0].replace(" (not complete)", ""))).toEqual(
       [30, 31, 1, 2, 3, 4].map((day) => expect.stringContaining(`${day} ${day > 20 ? "Oct" : "Nov"} 2026`)));

@@ -97,6 +97,45 @@ export function clock(at: string | number, zone: string): string {
   return format(zone, { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(new Date(at));
 }
 
+/** The day of a moment in a zone, as `2026-11-29`. */
+export function day_of(at: number, zone: string): string {
+  const part = Object.fromEntries(format(zone, { year: "numeric", month: "2-digit", day: "2-digit" }).formatToParts(new Date(at)).map(({ type, value }) => [type, value]));
+  return `${part.year}-${part.month}-${part.day}`;
+}
+
+const DAY_MS = 86_400_000;
+/** Longer than any zone is from UTC. */
+const FARTHEST_MS = 15 * 3_600_000;
+
+/** When a day begins in a zone, to the minute: where clocks are set at midnight, its first moment. */
+export function start_of_day(day: string, zone: string): string {
+  const middle = Date.parse(`${day}T00:00:00Z`);
+  let [before, from] = [(middle - FARTHEST_MS) / 60_000, (middle + FARTHEST_MS) / 60_000];
+  while (from - before > 1) {
+    const half = Math.floor((before + from) / 2);
+    if (day_of(half * 60_000, zone) < day) before = half;
+    else from = half;
+  }
+  return new Date(from * 60_000).toISOString();
+}
+
+const SLOT_MS: Record<string, number> = { minute: 60_000, hour: 3_600_000 };
+
+/** Where an interval begins that lies so many behind the one that begins at `start`: what a range takes, days as those of the zone. */
+export function intervals_later(start: string, count: number, interval: string, zone: string): string {
+  const slot = SLOT_MS[interval];
+  if (slot) return new Date(Date.parse(start) + count * slot).toISOString();
+  const day = day_of(Date.parse(start), zone);
+  if (interval !== "month") return days_later(day, count * (interval === "week" ? 7 : 1));
+  const [year, month] = day.split("-").map(Number) as [number, number];
+  return new Date(Date.UTC(year, month - 1 + count, 1)).toISOString().slice(0, 10);
+}
+
+/** The day that lies so many days behind another one. */
+export function days_later(day: string, days: number): string {
+  return new Date(Date.parse(day) + days * DAY_MS).toISOString().slice(0, 10);
+}
+
 /** The zones that can be chosen: the project's, the reader's and all others. */
 export function zones(): string[] {
   const own = Intl.DateTimeFormat().resolvedOptions().timeZone;

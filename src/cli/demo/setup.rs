@@ -22,8 +22,7 @@ pub(super) struct Project {
 impl Project {
     /// Whether the project is a demo's.
     pub(super) async fn is_demo(&self) -> Result<bool> {
-        let boards: Value = serde_json::from_slice(&self.remote.get("/v1/boards", &self.key).await?).context("the boards")?;
-        Ok(boards["boards"].as_array().is_some_and(|boards| boards.iter().any(|board| BOARD.ends_with(&format!("/{}", text(board, "id"))))))
+        Ok(self.list("/v1/boards", "boards").await?.iter().any(is_own))
     }
 
     pub(super) async fn put_board(&self) -> Result<()> {
@@ -43,21 +42,52 @@ impl Project {
         Ok(())
     }
 
-    /// Takes away what the demo made, and notes and rules that others made there.
+    /// Takes away what was made in the project, by the demo and by anybody; its own board last, so that what was cut off can be repeated.
     pub(super) async fn clear(&self) -> Result<()> {
-        let alerts: Value = serde_json::from_slice(&self.remote.get("/v1/alerts", &self.key).await?).context("the alerts")?;
-        for rule in alerts["alerts"].as_array().into_iter().flatten().filter(|rule| rule["file"].is_null()) {
-            self.remote.delete(&format!("/v1/alerts/{}", text(rule, "id")), &self.key).await?;
+        for rule in self.list("/v1/alerts", "alerts").await?.iter().filter(|rule| rule["file"].is_null()) {
+            self.delete("/v1/alerts", text(rule, "id")).await?;
+        }
+        for channel in self.list("/v1/channels", "channels").await?.iter().filter(|channel| channel["of_file"] == false) {
+            self.delete("/v1/channels", text(channel, "id")).await?;
+        }
+        for cohort in self.list("/v1/cohorts", "cohorts").await? {
+            self.delete("/v1/cohorts", text(&cohort, "name")).await?;
         }
         loop {
-            let page: Value = serde_json::from_slice(&self.remote.get("/v1/notes", &self.key).await?).context("the notes")?;
-            let Some(notes) = page["notes"].as_array().filter(|notes| !notes.is_empty()) else { break };
+            let notes = self.list("/v1/notes", "notes").await?;
+            if notes.is_empty() {
+                break;
+            }
             for note in notes {
-                self.remote.delete(&format!("/v1/notes/{}", text(note, "id")), &self.key).await?;
+                self.delete("/v1/notes", text(&note, "id")).await?;
             }
         }
-        self.remote.delete(BOARD, &self.key).await.map(drop)
+        let mut boards = self.list("/v1/boards", "boards").await?;
+        boards.sort_by_key(is_own);
+        for board in boards {
+            let id = text(&board, "id");
+            for share in self.list(&format!("/v1/boards/{id}/shares"), "shares").await? {
+                self.delete("/v1/shares", text(&share, "id")).await?;
+            }
+            self.delete("/v1/boards", id).await?;
+        }
+        Ok(())
     }
+
+    /// What a path lists under `name`.
+    async fn list(&self, path: &str, name: &str) -> Result<Vec<Value>> {
+        let mut listed: Value = serde_json::from_slice(&self.remote.get(path, &self.key).await?).context("a list")?;
+        Ok(listed[name].as_array_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    async fn delete(&self, path: &str, id: &str) -> Result<()> {
+        self.remote.delete(&format!("{path}/{id}"), &self.key).await.map(drop)
+    }
+}
+
+/// Whether a board of a list is the demo's.
+fn is_own(board: &Value) -> bool {
+    BOARD.ends_with(&format!("/{}", text(board, "id")))
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {

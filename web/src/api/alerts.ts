@@ -29,6 +29,8 @@ export interface Rule {
   runbook?: string;
   channels?: string[];
   disabled?: boolean;
+  /** When channels are told: days `mon` to `sun`, times of the zone of the rule. */
+  active?: { days?: string[]; from: string; to: string; timezone?: string } | null;
   [other: string]: unknown;
 }
 

@@ -29,8 +29,8 @@ export function shared_board(token: string): Promise<SharedBoard> {
   return json<SharedBoard>(shared_path(token));
 }
 
-export function shared_tile(token: string, tile: number, query: string): Promise<Answer> {
-  return json<Answer>(`${shared_path(token)}/tiles/${tile}${query && `?${query}`}`);
+export function shared_tile(token: string, tile: number, query: string, signal: AbortSignal): Promise<Answer> {
+  return json<Answer>(`${shared_path(token)}/tiles/${tile}${query && `?${query}`}`, { signal });
 }
 
 export function shared_people(token: string, tile: number, query: string, bar: unknown): Promise<Answer<Users>> {

@@ -38,6 +38,8 @@ export interface LineChartProps {
   height?: number;
   /** Buckets from and to, the last one included, that are marked as wrong. */
   alarms?: [from: number, to: number][];
+  /** What is to be known of a bucket; nothing where it is empty. Such buckets are marked. */
+  remarks?: string[];
   /** Lines across, which can be moved where `onThreshold` says so. */
   thresholds?: { name: string; value: number }[];
   onThreshold?(index: number, value: number): void;
@@ -45,7 +47,8 @@ export interface LineChartProps {
 }
 
 const LEFT = 46;
-const BOTTOM = 24;
+/** Below the plot: what the axis says, and the zone in which it says it. */
+const BELOW = { labels: 24, zone: 14 };
 const TOP = 10;
 /** Half of the widest label below the axis. */
 const HALF_LABEL = 24;
@@ -59,13 +62,15 @@ export function dash(place: number): string {
 }
 
 export function LineChart(props: LineChartProps) {
-  const { label, buckets, partial, lines, interval, zone, unit = "number", height = 240, is_stacked, onPick, before, thresholds = [] } = props;
+  const { label, buckets, partial, lines, interval, zone, unit = "number", height = 250, is_stacked, onPick, before, thresholds = [], remarks = [] } = props;
   const { ref, width } = useWidth();
   const [at, set_at] = useState<number | null>(null);
   const [picked, set_picked] = useState(0);
   const hatch = useId();
+  const is_time = !props.name_of;
+  const BOTTOM = BELOW.labels + (is_time ? BELOW.zone : 0);
   const all_notes = useNotes();
-  const notes = props.name_of ? [] : by_bucket(all_notes, buckets);
+  const notes = !is_time ? [] : by_bucket(all_notes, buckets);
   const inner = Math.max(0, width - LEFT - 8);
   const band = inner / Math.max(1, buckets.length);
   const x = (index: number) => LEFT + band * (index + 0.5);
@@ -79,7 +84,7 @@ export function LineChart(props: LineChartProps) {
   const words = (index: number) => {
     const said = lines.map((line) => `${line.name} ${shown(line.values[index], unit)}${line.partial?.[index] ? " (not complete)" : ""}`);
     const noted = (notes[index] ?? []).map((note) => `; noted: ${note.text}`).join("");
-    return `${name(index)}${partial[index] ? ", not complete" : ""}: ${said.join(", ")}${noted}`;
+    return `${name(index)}${partial[index] ? ", not complete" : ""}: ${said.join(", ")}${remarks[index] ? `; ${remarks[index]}` : ""}${noted}`;
   };
   const pick = (index: number | null) => index !== null && own.length && onPick?.(Math.min(picked, own.length - 1), index);
 
@@ -124,8 +129,9 @@ export function LineChart(props: LineChartProps) {
             </g>
           ))}
           {buckets.map((bucket, index) => index % step === 0 && (
-            <text key={bucket} class="tick" {...below(x(index))} y={height - 6}>{props.short_name_of?.(bucket) ?? axis_label(bucket, interval, zone)}</text>
+            <text key={bucket} class="tick" {...below(x(index))} y={height - BOTTOM + 18}>{props.short_name_of?.(bucket) ?? axis_label(bucket, interval, zone)}</text>
           ))}
+          {is_time && <text class="tick zone" x={width} y={height - 3} text-anchor="end">{zone}</text>}
           {partial.map((is_partial, index) => is_partial && (
             <rect key={index} class="partial" x={LEFT + band * index} y={TOP} width={band} height={height - TOP - BOTTOM} fill={`url(#${hatch})`} />
           ))}
@@ -134,6 +140,7 @@ export function LineChart(props: LineChartProps) {
           {notes.map((of, index) => of.length > 0 && (
             <g key={index} class="noted"><line x1={x(index)} x2={x(index)} y1={TOP} y2={height - BOTTOM} /><path d="M0,-7l5,7h-10Z" transform={`translate(${x(index)},${height - BOTTOM})`} /></g>
           ))}
+          {remarks.map((remark, index) => remark && <path key={index} class="remark" d="M0,-5l5,5l-5,5l-5,-5Z" transform={`translate(${x(index)},${TOP + 5})`} />)}
           {current !== null && <rect class="cursor" x={LEFT + band * current} y={TOP} width={band} height={height - TOP - BOTTOM} />}
           {is_stacked
             ? stacks.map((parts, place) => parts.map((part, index) => part.from !== part.to && (
@@ -150,6 +157,7 @@ export function LineChart(props: LineChartProps) {
           {lines.slice(0, 12).map((one, index) => (
             <div key={index} class={own[picked] === one && own.length > 1 ? "picked" : ""}><Swatch line={one} /> <bdi>{one.name}</bdi> <b>{shown(one.values[current], unit)}</b>{one.partial?.[current] && <em> not complete</em>}</div>
           ))}
+          {remarks[current] && <div class="note">◆ <bdi>{remarks[current]}</bdi></div>}
           {(notes[current] ?? []).slice(0, 5).map((note) => <div key={note.id} class="note">▲ <bdi>{note.text}</bdi>, {moment(note.at, zone)}</div>)}
           {onPick && <small>Click or Enter: the people</small>}
         </div>

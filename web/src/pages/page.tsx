@@ -5,7 +5,7 @@ import type { Question } from "../api/types";
 import { Chips } from "../ui/filters";
 import { PeoplePanel } from "../ui/people-panel";
 import { Choice } from "../ui/picker";
-import { INTERVALS, range, RANGES, zones, type RangeName } from "../time";
+import { day_of, days_later, INTERVALS, range, RANGES, zones, type RangeName } from "../time";
 import { change, changed, here } from "../url";
 
 export interface PageProps {
@@ -66,7 +66,7 @@ function RangeChoice({ otherwise, has_interval, has_compare }: { otherwise?: Ran
   return (
     <div class="range">
       <Choice label="Time" value={is_own || !named ? "own" : named.name} of={[...RANGES.map((range): [string, string] => [range.name, range.name]), ["own", named ? "Other…" : `${from} – ${to}`]]} onChange={choose} />
-      {is_own && <OwnRange onDone={() => set_is_own(false)} />}
+      {is_own && <OwnRange zone={zone} onDone={() => set_is_own(false)} />}
       {has_interval && <Choice label="By" value={interval} of={INTERVALS.map((name): [string, string] => [name, name])} onChange={(name) => change({ i: name })} />}
       {has_compare && (
         <Choice label="Compare" value={here.value.params.get("compare") ?? ""} of={[["", "nothing"], ["previous", "period before"], ["year", "last year"]]}
@@ -79,14 +79,13 @@ function RangeChoice({ otherwise, has_interval, has_compare }: { otherwise?: Ran
 }
 
 /** Days of one's own choice, the last one included. */
-function OwnRange({ onDone }: { onDone(): void }) {
-  const today = new Date().toISOString().slice(0, 10);
+function OwnRange({ zone, onDone }: { zone: string; onDone(): void }) {
+  const today = day_of(Date.now(), zone);
   const [from, set_from] = useState(today);
   const [last, set_last] = useState(today);
   const take = (event: Event) => {
     event.preventDefault();
-    const to = new Date(Date.parse(last) + 86_400_000).toISOString().slice(0, 10);
-    change({ from, to, i: null });
+    change({ from, to: days_later(last, 1), i: null });
     onDone();
   };
   return (

@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import { ApiError, json, session } from "../api/client";
 import { add_note, KINDS, remove_note, useNotes } from "../api/notes";
 import type { NoteRequest } from "../api/openapi";
-import { moment, range } from "../time";
+import { moment, range, start_of_day } from "../time";
 import { change, here } from "../url";
 import { Page } from "./page";
 
@@ -48,7 +48,7 @@ function Notes() {
     const form = event.currentTarget as HTMLFormElement;
     const text = (name: string) => String(new FormData(form).get(name) ?? "").trim();
     set_problem("");
-    add_note({ text: text("text"), kind: text("kind") as NoteRequest["kind"], ...(text("at") ? { at: text("at") } : {}) }).then(() => form.reset(), refused);
+    add_note({ text: text("text"), kind: text("kind") as NoteRequest["kind"], ...(text("at") ? { at: start_of_day(text("at"), zone) } : {}) }).then(() => form.reset(), refused);
   };
   return (
     <section class="tile" data-tile="notes">
@@ -59,7 +59,7 @@ function Notes() {
         <input name="at" aria-label="When" type="date" />
         <button type="submit">Add</button>
       </form>
-      <p class="note">Without a day it is now. A script that deploys can <code>POST /v1/notes</code>.</p>
+      <p class="note">Days are those of {zone}; without one it is now. A script that deploys can <code>POST /v1/notes</code>.</p>
       {problem && <p class="failed" role="alert">{problem}</p>}
       <ul class="people">
         {[...all].reverse().slice(0, 50).map((note) => (

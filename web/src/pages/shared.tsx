@@ -1,12 +1,12 @@
 // A board for whoever has its link: the same tiles, asked through the link alone.
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Asked } from "../api/ask";
-import type { ApiError } from "../api/client";
+import { ApiError } from "../api/client";
 import { shared_board, shared_people, shared_tile, type SharedBoard } from "../api/shares";
 import type { Answer, Question, Users } from "../api/types";
 import { DRAWS } from "../draw/draws";
 import { plural, shown } from "../format";
-import { moment, range, RANGES } from "../time";
+import { moment, RANGES } from "../time";
 import { times_of } from "../ui/drawing";
 import { draw_unknown } from "../ui/drawing-unknown";
 import { shown_bar } from "../ui/people-panel";
@@ -54,34 +54,50 @@ export default function Shared() {
 
 const RETRY_MS = 5_000;
 
+/** What a tile asks, with what was chosen of the time. */
+function question_of(board: SharedBoard, index: number, query: string): Question {
+  const tile = board.tiles[index];
+  return { report: tile?.report ?? "", body: { timezone: board.timezone, ...tile?.question, ...Object.fromEntries(new URLSearchParams(query)) } };
+}
+
 /** A tile, asked again when its answer says so, while somebody looks. */
 function SharedTile({ board, index, query }: { board: SharedBoard; index: number; query: string }) {
   const tile = board.tiles[index]!;
-  const chosen = Object.fromEntries(new URLSearchParams(query));
-  const question: Question = { report: tile.report, body: { timezone: board.timezone, ...tile.question, ...chosen } };
+  const question = question_of(board, index, query);
   const [asked, set_asked] = useState<Asked>({ question, asked_at: Date.now(), late: 0 });
   const [round, set_round] = useState(0);
+  const running = useRef<AbortController>(undefined);
   useEffect(() => {
     let timer = 0;
     let is_shown = true;
+    running.current = new AbortController();
+    const { signal } = running.current;
     const take = (changes: Partial<Asked>, after_ms: number) => {
-      if (!is_shown) return;
+      if (!is_shown || signal.aborted) return;
       set_asked((before) => ({ ...before, asked_at: 0, ...changes }));
       timer = setTimeout(ask, after_ms);
     };
     const ask = () => {
       if (document.hidden) return void (timer = setTimeout(ask, RETRY_MS));
-      shared_tile(token(), index, query).then((answer) => take({ answer, error: undefined }, answer.meta.refresh_after_ms), (error: ApiError) => take({ error }, error.retry_after_ms || RETRY_MS));
+      shared_tile(token(), index, query, signal).then((answer) => take({ answer, error: undefined }, answer.meta.refresh_after_ms), (error: ApiError) => take({ error }, error.retry_after_ms || RETRY_MS));
     };
     ask();
     return () => {
       is_shown = false;
       clearTimeout(timer);
+      running.current?.abort();
     };
   }, [round]);
-  const again = () => set_round(round + 1);
+  const stop = () => {
+    running.current?.abort();
+    set_asked((before) => ({ ...before, asked_at: 0, error: new ApiError(0, "cancelled", "You stopped this question.") }));
+  };
+  const again = () => {
+    set_asked((before) => ({ ...before, error: undefined, asked_at: Date.now() }));
+    set_round(round + 1);
+  };
   return (
-    <Tile id={`tile${index}`} title={tile.title || tile.report} wide={(tile.width ?? 6) > 6} asked={asked} zone={times_of(question).zone} onCancel={again} onAgain={again}
+    <Tile id={`tile${index}`} title={tile.title || tile.report} wide={(tile.width ?? 6) > 6} asked={asked} zone={times_of(question).zone} onCancel={stop} onAgain={again}
       drawing={(DRAWS[tile.report] ?? draw_unknown)(question, `tile${index}`)} />
   );
 }
@@ -94,13 +110,14 @@ function People({ board, query }: { board: SharedBoard; query: string }) {
 
 function Panel({ board, query }: { board: SharedBoard; query: string }) {
   const bar = shown_bar()!;
-  const { zone } = range();
+  const index = Number(bar.of.replace("tile", ""));
+  const { zone } = times_of(question_of(board, index, query));
   const [known, set_known] = useState<Answer<Users> | null>(null);
   const [problem, set_problem] = useState(board.people ? "" : "This link does not show who is behind a number.");
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     dialog.current!.showModal();
-    if (board.people) shared_people(token(), Number(bar.of.replace("tile", "")), query, bar.bar).then(set_known, (refused: ApiError) => set_problem(refused.message));
+    if (board.people) shared_people(token(), index, query, bar.bar).then(set_known, (refused: ApiError) => set_problem(refused.message));
   }, []);
   return (
     <dialog ref={dialog} class="panel" aria-label="People" onClose={() => change({ people: null })}>

@@ -3,8 +3,9 @@ import { useEffect, useRef } from "preact/hooks";
 import { useAnswers } from "../api/ask";
 import type { Question, Users } from "../api/types";
 import { plural, shown } from "../format";
-import { moment, range } from "../time";
+import { moment } from "../time";
 import { change, here } from "../url";
+import { times_of } from "./drawing";
 import { PersonLink } from "./person-link";
 import { Tile } from "./tile";
 
@@ -44,7 +45,7 @@ export function PeoplePanel({ questions }: { questions: Record<string, Question 
 }
 
 function Panel({ bar, question }: { bar: Bar; question: Question }) {
-  const { zone } = range();
+  const { zone } = times_of(question);
   const of = { report: question.report, ...question.body, ...bar.bar };
   const users: Question = { report: "users", body: { of, ...(bar.compare ? { compare: true } : {}), limit: 100 } };
   const { tiles, cancel, again } = useAnswers({ people: users });

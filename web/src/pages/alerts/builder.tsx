@@ -25,7 +25,7 @@ export interface BuilderProps {
 
 export function Builder({ rule, id, version }: BuilderProps) {
   const [problem, set_problem] = useState("");
-  const write = (changes: Partial<Rule>, replace = false) => change({ rule: JSON.stringify({ ...rule, ...changes }) }, replace);
+  const write: PartProps["write"] = (changes, replace = false) => change({ rule: JSON.stringify({ ...rule, ...changes }) }, replace);
   const save = async (event: SubmitEvent) => {
     event.preventDefault();
     const own = id ?? id_of(rule.name ?? "");
@@ -36,10 +36,12 @@ export function Builder({ rule, id, version }: BuilderProps) {
       <div class="step">
         <label class="choice"><span>Name</span><input value={rule.name ?? ""} required maxLength={100} onChange={(event) => write({ name: event.currentTarget.value })} /></label>
         <Choice label="Severity" value={rule.severity ?? "warning"} of={["critical", "warning", "info"].map((one) => [one, one])} onChange={(severity) => write({ severity })} />
+        <label class="check"><input type="checkbox" checked={rule.disabled === true} onChange={(event) => write({ disabled: event.currentTarget.checked || undefined })} /> switched off</label>
       </div>
       <Watched rule={rule} write={write} />
       <When rule={rule} write={write} />
       <Told rule={rule} write={write} />
+      <Hours rule={rule} write={write} />
       <Trial rule={rule} id={id} write={write} />
       {problem && <p class="failed" role="alert">{problem}</p>}
       <div class="step"><button type="submit">Save</button><a class="button quiet" href={page_of(id ? `/alerts/${encodeURIComponent(id)}` : "/alerts")}>Cancel</a></div>
@@ -89,12 +91,23 @@ function reduce_key(reduce: Reduce = "last"): string {
   return kind === "change" ? `change ${of}` : kind;
 }
 
+/** What becomes of the number at which it is right again when the threshold moves: as far from it as it was; with `outside` it says how far inside. */
+function moved({ condition: before, resolve }: Rule, condition: Condition): Partial<Rule> {
+  if (typeof resolve !== "number" || !before) return { condition };
+  if ("outside" in condition) return { condition, resolve: Math.min(resolve, (condition.outside[1] - condition.outside[0]) / 2) };
+  const [was, is] = [before, condition].map((one) => Object.values(one)[0] as number) as [number, number];
+  return { condition, resolve: Number((resolve + is - was).toPrecision(12)) };
+}
+
 function When({ rule, write }: PartProps) {
   const { reduce = "last", condition } = rule;
+  const [is_dropped, set_is_dropped] = useState(false);
+  const resolve = typeof rule.resolve === "number" ? rule.resolve : null;
   const slots = typeof reduce === "object" ? Object.values(reduce)[0] : undefined;
   const choose = (key: string) => {
     const [kind, of] = key.split(" ") as [string, string?];
     const next = kind === "last" || kind === "anomaly" ? kind : kind === "change" ? { change: of } : { [kind]: typeof slots === "number" ? slots : 3 };
+    set_is_dropped(resolve !== null);
     // A threshold of other numbers means nothing: it is found anew.
     write({ reduce: next as Reduce, condition: kind === "anomaly" ? { outside: [-3, 3] } : kind === "change" ? { below: -0.3 } : null, resolve: null, ...(kind === "anomaly" ? { interval: "hour" } : {}) });
   };
@@ -102,12 +115,17 @@ function When({ rule, write }: PartProps) {
   const limits = condition ? [Object.values(condition)[0]].flat() as number[] : [];
   const turn = (next: string) => {
     const [low = 0, high = low] = limits;
+    set_is_dropped(resolve !== null);
     write({ condition: (next === "outside" ? { outside: [low, Math.max(low, high)] } : { [next]: next === "above" ? high : low }) as Condition, resolve: null });
   };
   const set = (index: number, text: string) => {
     const value = Number(text);
     if (text === "" || !Number.isFinite(value)) return;
-    write({ condition: (kind === "outside" ? { outside: limits.map((limit, at) => (at === index ? value : limit)) } : { [kind]: value }) as Condition });
+    write(moved(rule, (kind === "outside" ? { outside: limits.map((limit, at) => (at === index ? value : limit)) } : { [kind]: value }) as Condition));
+  };
+  const write_resolve = (text: string) => {
+    set_is_dropped(false);
+    write({ resolve: text.trim() === "" || !Number.isFinite(Number(text)) ? null : Number(text) });
   };
   const number = (key: "for" | "keep_firing_for" | "min_count", name: string, least: number) => (
     <label class="choice"><span>{name}</span><input type="number" min={least} value={rule[key] ?? least} onChange={(event) => write({ [key]: Number(event.currentTarget.value) })} /></label>
@@ -119,6 +137,9 @@ function When({ rule, write }: PartProps) {
         {typeof slots === "number" && <input type="number" min={1} max={1440} aria-label="Of how many" value={slots} onChange={(event) => write({ reduce: { [reduce_key(reduce)]: Number(event.currentTarget.value) } as Reduce })} />}
         <Choice label="It is wrong" value={kind} of={[["above", "above"], ["below", "below"], ["outside", "outside"]]} onChange={turn} />
         {limits.map((limit, index) => <input key={index} type="number" step="any" aria-label={kind === "outside" ? (index ? "Highest" : "Lowest") : "Threshold"} value={limit} onChange={(event) => set(index, event.currentTarget.value)} />)}
+        {condition && <label class="choice"><span>{kind === "outside" ? "Right again so far inside" : `Right again ${kind === "above" ? "at or below" : "at or above"}`}</span>
+          <input type="number" step="any" value={resolve ?? ""} placeholder={kind === "outside" ? "0" : String(limits[0])} onChange={(event) => write_resolve(event.currentTarget.value)} /></label>}
+        {is_dropped && resolve === null && <span class="warn" role="status">At which number it is right again has to be said anew.</span>}
       </div>
       <div class="step">
         {number("for", `For so many ${rule.interval ?? "hour"}s`, 1)}
@@ -145,6 +166,31 @@ function Told({ rule, write }: PartProps) {
   );
 }
 
+const DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/** When channels are told; it is judged all the time. */
+function Hours({ rule, write }: PartProps) {
+  const active = typeof rule.active === "object" ? rule.active : null;
+  const days = Array.isArray(active?.days) ? active.days : [];
+  const set = (changes: Partial<NonNullable<Rule["active"]>>) => write({ active: { from: "09:00", to: "18:00", ...active, ...changes } });
+  const time = (key: "from" | "to", name: string) => <label class="choice"><span>{name}</span><input type="time" required value={String(active?.[key] ?? "").slice(0, 5)} onChange={(event) => event.currentTarget.value && set({ [key]: event.currentTarget.value })} /></label>;
+  return (
+    <div class="step" role="group" aria-label="When they are told">
+      <Choice label="Tell them" value={active ? "hours" : "always"} of={[["always", "always"], ["hours", "in some hours"]]} onChange={(when) => (when === "always" ? write({ active: null }) : set({}))} />
+      {active && <>{time("from", "From")}{time("to", "To")}</>}
+      {active && DAYS.map((day) => <label class="check" key={day}><input type="checkbox" checked={!days.length || days.includes(day)} onChange={() => set({ days: turned(days, day) })} /> {day}</label>)}
+      {active && <span class="word">{String(active.timezone || rule.timezone || "UTC")}</span>}
+    </div>
+  );
+}
+
+/** Days with one more or one less; none stands for all. */
+function turned(days: string[], day: string): string[] {
+  const all = days.length ? days : DAYS;
+  const next = DAYS.filter((one) => (one === day ? !all.includes(day) : all.includes(one)));
+  return next.length === DAYS.length ? [] : next.length ? next : days;
+}
+
 /** What the rule would have done, judged by the code that judges it live. */
 function Trial({ rule, id, write }: PartProps & { id?: string }) {
   const [tested, set_tested] = useState<Tested | null>(null);
@@ -153,7 +199,7 @@ function Trial({ rule, id, write }: PartProps & { id?: string }) {
   const [from, words] = TRIED[rule.interval ?? "hour"] ?? TRIED.hour!;
   const needs = !rule.condition && rule.reduce !== "anomaly";
   // What is only written about it changes nothing of what it does; channels may be gone meanwhile.
-  const { name: _, annotations: __, channels: ___, runbook: ____, severity: _____, ...judged } = rule;
+  const { name: _, annotations: __, channels: ___, runbook: ____, severity: _____, active: ______, disabled: _______, ...judged } = rule;
   const text = JSON.stringify(judged);
   useEffect(() => {
     const running = new AbortController();
@@ -187,7 +233,7 @@ function Trial({ rule, id, write }: PartProps & { id?: string }) {
         <>
           <p class="summary" role="status">Would have fired <strong data-fired={tested.fired}>{plural(tested.fired, "time")}</strong> in the last {words}: {plural(tested.slots, rule.interval ?? "hour")} judged{reduced(rule.reduce) && `, by the ${reduced(rule.reduce)}`}.</p>
           {tested.slots > 0
-            ? <Verdicts rule={rule} slots={tested.values} label="What it would have seen" onCondition={(condition) => write({ condition, resolve: null }, true)} />
+            ? <Verdicts rule={rule} slots={tested.values} label="What it would have seen" onCondition={(condition) => write(moved(rule, condition), true)} />
             : <p class="nothing">It cannot be tried: of the past nothing is known.</p>}
           <ul class="happened">
             {fired.slice(-5).reverse().map((one) => <li key={`${one.slot} ${one.line}`}><time dateTime={one.slot}>{bucket_label(one.slot, rule.interval ?? "hour", rule.timezone ?? "UTC")}</time><span><bdi>{line_name(one.line)}</bdi> {shown(one.value, unit)} {one.reason}</span></li>)}

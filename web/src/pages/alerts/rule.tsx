@@ -1,24 +1,49 @@
 // One rule: how it stands, what it saw and did, the chart that it watches with the people behind it, and what can be said to it.
 import { useState } from "preact/hooks";
-import { forget_rule, path_of, say, type History, type Said, type ShownAlert } from "../../api/alerts";
+import { forget_rule, path_of, say, type Happened, type History, type Rule, type Said, type ShownAlert } from "../../api/alerts";
 import { useAnswers } from "../../api/ask";
 import type { ApiError } from "../../api/client";
 import { usePolled } from "../../api/polled";
 import type { Question } from "../../api/types";
 import { DRAWS } from "../../draw/draws";
 import { plural, shown } from "../../format";
-import { bucket_label, moment } from "../../time";
+import { bucket_label, intervals_later, moment } from "../../time";
 import { Tile } from "../../ui/tile";
-import { change, go, here, page_of } from "../../url";
+import { change, changed, go, here, page_of } from "../../url";
 import { Page } from "../page";
 import { Builder } from "./builder";
 import { Verdicts } from "./verdicts";
-import { condition_words, drafted, happened_words, line_name, reduced, rule_words, unit_of } from "./words";
+import { condition_words, drafted, episodes_of, happened_words, line_name, reduced, remarks_of, rule_words, unit_of } from "./words";
 
 /** Slots of the history, and lines of it. */
 const SHOWN = 200;
 /** What a chart of such slots shows. */
 const AROUND: Record<string, string> = { minute: "-3h", hour: "-6d/d", day: "-29d/d", week: "-11w/w", month: "-11M/M" };
+/** How many slots are shown on each side of one that was opened. */
+const BESIDE: Record<string, number> = { minute: 90, hour: 72, day: 15, week: 6, month: 6 };
+
+/** The slot that the address names, as notices do, in the words of the API. */
+function opened_slot(): string {
+  const at = Date.parse(here.value.params.get("slot") ?? "");
+  return Number.isFinite(at) ? new Date(at).toISOString().replace(".000Z", "Z") : "";
+}
+
+/** The time that a chart shows beside what was seen. */
+function span_of(rule: Rule, slot: string): { from: string; to: string } {
+  const { interval = "hour", timezone = "UTC" } = rule;
+  if (!slot) return { from: AROUND[interval] ?? "-6d/d", to: "now" };
+  const beside = BESIDE[interval] ?? 15;
+  const [from, to] = [-beside, beside + 1].map((count) => intervals_later(slot, count, interval, timezone)) as [string, string];
+  return { from, to: Date.parse(to) < Date.now() ? to : "now" };
+}
+
+/** Up to which slot the history is asked for; all without one. */
+function history_before(rule: Rule, slot: string): string {
+  const asked = here.value.params.get("before") ?? "";
+  if (asked || !slot) return asked;
+  const { to } = span_of(rule, slot);
+  return to === "now" ? "" : new Date(Date.parse(to)).toISOString();
+}
 
 export function RulePage({ id }: { id: string }) {
   const [asked, set_asked] = useState(0);
@@ -27,9 +52,9 @@ export function RulePage({ id }: { id: string }) {
   const draft = drafted(here.value.params.get("rule") ?? "");
   const rule = known?.rule;
   const zone = rule?.timezone ?? "UTC";
-  const question: Question | null = rule && DRAWS[rule.report] && rule.report !== "retention"
-    ? { report: rule.report, body: { ...rule.question, from: AROUND[rule.interval ?? "hour"] ?? "-6d/d", to: "now", timezone: zone, interval: rule.report === "funnel" ? undefined : rule.interval ?? "hour" } }
-    : null;
+  const slot = opened_slot();
+  const by = rule?.report === "retention" ? { period: rule.interval ?? "day" } : { interval: rule?.report === "funnel" ? undefined : rule?.interval ?? "hour" };
+  const question: Question | null = rule && DRAWS[rule.report] ? { report: rule.report, body: { ...rule.question, ...span_of(rule, slot), timezone: zone, ...by } } : null;
   const { tiles, cancel, again } = useAnswers({ watched: question });
   const act = (work: Promise<unknown>) => work.then(() => { set_refused(""); set_asked(Date.now()); }, (problem: ApiError) => set_refused(problem.message));
   if (known && draft) {
@@ -44,7 +69,7 @@ export function RulePage({ id }: { id: string }) {
           {known.state === "delayed" && <p class="banner" role="alert">It cannot be judged: data is missing. Nothing is concluded until it is there.</p>}
           <Actions alert={known} act={act} />
           <div class="tiles">
-            <Past id={id} alert={known} asked={asked} />
+            <Past id={id} alert={known} asked={asked} slot={slot} />
             {question && <Tile id="watched" title="What is watched" wide asked={tiles.watched} zone={zone} onCancel={cancel} onAgain={again} drawing={DRAWS[rule.report]!(question, "watched")} />}
             <Lines alert={known} />
           </div>
@@ -104,30 +129,60 @@ function SaidLine({ what, said, zone }: { what: string; said: Said; zone: string
   return <p>{what}: <bdi>{said.by}</bdi>, {moment(said.at, zone)}{said.note && <>: <bdi>{said.note}</bdi></>}</p>;
 }
 
-/** What was seen and what happened, the newest first. */
-function Past({ id, alert, asked }: { id: string; alert: ShownAlert; asked: number }) {
-  const { known, problem } = usePolled<History>(`${path_of(id)}/history?limit=${SHOWN}`, asked);
+/** What was seen and what happened, the newest first, or as it was around the slot that was opened. */
+function Past({ id, alert, asked, slot }: { id: string; alert: ShownAlert; asked: number; slot: string }) {
   const { rule } = alert;
+  const before = history_before(rule, slot);
+  const { known, problem } = usePolled<History>(`${path_of(id)}/history?limit=${SHOWN}${before && `&before=${encodeURIComponent(before)}`}`, asked);
   const zone = rule.timezone ?? "UTC";
   const slots = [...(known?.slots ?? [])].reverse();
+  const history = known?.history ?? [];
+  const time = (at: string) => bucket_label(at, rule.interval ?? "hour", zone);
+  const opened = (at: string) => changed({ slot: at, before: null });
+  const episodes = episodes_of(history);
   return (
     <>
       <section class="tile wide" data-tile="verdicts" aria-labelledby="title-verdicts" aria-busy={!known && !problem}>
-        <h2 id="title-verdicts">What it saw</h2>
+        <header>
+          <h2 id="title-verdicts">What it saw</h2>
+          <div class="tools">
+            {slots.length === SHOWN && <button type="button" class="quiet" onClick={() => change({ before: slots[0]!.slot, slot: null })}>Earlier</button>}
+            {(before || slot) && <button type="button" class="quiet" onClick={() => change({ before: null, slot: null })}>Up to now</button>}
+          </div>
+        </header>
         {problem && <p class="failed" role="alert">{problem}</p>}
-        {known && (slots.length ? <Verdicts rule={rule} slots={slots} label="What it saw" /> : <p class="nothing">Nothing has been judged yet.</p>)}
+        {known && (slots.length ? <Verdicts rule={rule} slots={slots} label="What it saw" remarks={remarks_of(history, unit_of(rule), slot)} /> : <p class="nothing">Nothing {before ? "was judged before that" : "has been judged yet"}.</p>)}
       </section>
+      {episodes.length > 0 && (
+        <section class="tile wide" data-tile="episodes" aria-labelledby="title-episodes">
+          <h2 id="title-episodes">Its alerts</h2>
+          <ul class="people">
+            {episodes.map(({ line, fired, resolved }) => (
+              <li key={`${fired} ${line}`} data-episode={fired}><a href={opened(fired)} aria-current={fired === slot ? "true" : undefined}>{time(fired)}{line && <>: <bdi>{line_name(line)}</bdi></>}</a><span>{resolved ? `over with ${time(resolved)}` : "not over"}</span></li>
+            ))}
+          </ul>
+        </section>
+      )}
       <section class="tile wide" data-tile="history" aria-labelledby="title-history" aria-busy={!known && !problem}>
-        <h2 id="title-history">What happened</h2>
+        <header>
+          <h2 id="title-history">What happened</h2>
+          <div class="tools">{history.length === SHOWN && <button type="button" class="quiet" onClick={() => change({ before: older(history), slot: null })}>Older</button>}</div>
+        </header>
         {known && !known.history.length && <p class="nothing">Nothing yet.</p>}
         <ul class="happened">
-          {known?.history.map((one, index) => (
-            <li key={`${one.slot} ${one.at} ${index}`} data-event={one.event}><time dateTime={one.slot} title={`noted ${moment(one.at, zone)}`}>{bucket_label(one.slot, rule.interval ?? "hour", zone)}</time><span><bdi>{happened_words(one, unit_of(rule))}</bdi></span></li>
+          {history.map((one, index) => (
+            <li key={`${one.slot} ${one.at} ${index}`} data-event={one.event}><a href={opened(one.slot)}><time dateTime={one.slot} title={`noted ${moment(one.at, zone)}`}>{time(one.slot)}</time></a><span><bdi>{happened_words(one, unit_of(rule))}</bdi></span></li>
           ))}
         </ul>
       </section>
     </>
   );
+}
+
+/** Before what the next lines of the history lie: the last slot may have more of them, unless it is the only one. */
+function older(history: Happened[]): string {
+  const last = history[history.length - 1]!.slot;
+  return history[0]!.slot === last ? last : new Date(Date.parse(last) + 1).toISOString();
 }
 
 function Lines({ alert }: { alert: ShownAlert }) {

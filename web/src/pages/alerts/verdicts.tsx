@@ -10,6 +10,8 @@ export interface VerdictsProps {
   rule: Rule;
   slots: Slot[];
   label: string;
+  /** What is to be known of slots, by their times. */
+  remarks?: Map<string, string>;
   /** Takes what the condition becomes when a threshold is moved. */
   onCondition?(condition: Condition): void;
 }
@@ -44,7 +46,7 @@ export function alarms_of(slots: Slot[]): [number, number][] {
   return spans;
 }
 
-export function Verdicts({ rule, slots, label, onCondition }: VerdictsProps) {
+export function Verdicts({ rule, slots, label, remarks, onCondition }: VerdictsProps) {
   const unit = unit_of(rule);
   const sums = new Map<string, number>();
   for (const { seen } of slots) for (const [line, { value }] of Object.entries(seen ?? {})) sums.set(line, (sums.get(line) ?? 0) + Math.abs(value ?? 0));
@@ -55,7 +57,7 @@ export function Verdicts({ rule, slots, label, onCondition }: VerdictsProps) {
   return (
     <>
       <LineChart label={label} buckets={slots.map(({ slot }) => slot)} partial={slots.map(() => false)} lines={lines} interval={rule.interval ?? "hour"} zone={rule.timezone ?? "UTC"} unit={unit} height={220}
-        alarms={alarms_of(slots)} thresholds={thresholds_of(condition)} onThreshold={onCondition && condition ? (index, value) => onCondition(with_threshold(condition, index, value)) : undefined} />
+        alarms={alarms_of(slots)} remarks={remarks && slots.map(({ slot }) => remarks.get(slot) ?? "")} thresholds={thresholds_of(condition)} onThreshold={onCondition && condition ? (index, value) => onCondition(with_threshold(condition, index, value)) : undefined} />
       {sums.size > MOST_LINES && <p class="note">The {MOST_LINES} largest of {sums.size} lines.</p>}
       <p class="unseen">It is wrong where the number is {condition_words(condition, unit)}.</p>
     </>

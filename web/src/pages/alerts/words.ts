@@ -71,6 +71,41 @@ export function happened_words(one: Happened, unit: Unit): string {
   return one.event;
 }
 
+/** An alert as the history tells it: when it fired and, unless it goes on, when it was over. */
+export interface Episode {
+  line: string;
+  fired: string;
+  resolved?: string;
+}
+
+/** The alerts of a history, the newest first; of one that began before it only the end is known, and it is left out. */
+export function episodes_of(history: Happened[]): Episode[] {
+  const all: Episode[] = [];
+  const open = new Map<string, Episode>();
+  for (const { event, change, line = "", slot } of [...history].reverse()) {
+    if (event !== "change") continue;
+    if (change === "fired") {
+      const episode: Episode = { line, fired: slot };
+      open.set(line, episode);
+      all.push(episode);
+    } else if (change === "resolved") {
+      const episode = open.get(line);
+      if (episode) episode.resolved = slot;
+      open.delete(line);
+    }
+  }
+  return all.reverse();
+}
+
+/** What is to be known of slots: those that were judged again, and the one that is looked at. */
+export function remarks_of(history: Happened[], unit: Unit, chosen: string): Map<string, string> {
+  const all = new Map<string, string>(chosen ? [[chosen, "this is the slot that was opened"]] : []);
+  for (const one of history.filter(({ event }) => event === "revision")) {
+    all.set(one.slot, [all.get(one.slot), `judged again: ${happened_words(one, unit)}`].filter(Boolean).join("; "));
+  }
+  return all;
+}
+
 const is_number = (value: unknown) => typeof value === "number" && Number.isFinite(value);
 
 /** A rule of an address, which anybody may have written: what cannot be drawn is left out, and the server says what else is wrong. */
