@@ -160,6 +160,17 @@ test("events: what is stored, and what comes in", async ({ page }) => {
     await fetch(`${ADDRESS}/v1/events`, { method: "POST", headers: { authorization: `Bearer ${process.env.WRITE_KEY}` }, body });
     await expect(tile(page, "live").locator(".event").first()).toContainText("seen_live", { timeout: 5_000 });
   }).toPass();
+  // The same filters, of what can be told of an event that comes in.
+  await open(page, `/events?live=1&f=["properties.plan","eq","pro"]&f=["session.channel","eq","email"]`);
+  await expect(tile(page, "live")).toContainText("What comes in does not say yet whether it is session.channel is email");
+  await expect(async () => {
+    // A bot, which no other test counts.
+    const context = { userAgent: "Googlebot/2.1 (+http://www.google.com/bot.html)" };
+    const batch = ["free", "pro"].map((plan) => ({ type: `of_${plan}`, anonymousId: "bot", properties: { plan }, context }));
+    await fetch(`${ADDRESS}/v1/events`, { method: "POST", headers: { authorization: `Bearer ${process.env.WRITE_KEY}` }, body: JSON.stringify({ batch }) });
+    await expect(tile(page, "live").locator(".event").first()).toContainText("of_pro", { timeout: 5_000 });
+  }).toPass();
+  await expect(tile(page, "live").locator(".event", { hasText: "of_free" })).toHaveCount(0);
 });
 
 test("health: the ledger adds up", async ({ page }) => {

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { ask, expect, open, settled, table, test, tile, written, WEEK_BEFORE } from "./screen.mjs";
+import { ADDRESS, ask, expect, KEY, open, settled, STEPS, table, test, tile, written, WEEK_BEFORE } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
 
@@ -91,11 +91,84 @@ test("a chart is saved as SVG, PNG and CSV that say what they show", async ({ pa
     return readFileSync(await download.path());
   };
   const svg = (await saved("SVG")).toString();
-  for (const part of ["any event, people", "-6d/d to now, UTC; data through", "GB", "<path"]) expect(svg).toContain(part);
+  const day = (back) => new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", weekday: "short", day: "numeric", month: "short", year: "numeric" }).format(Date.now() - back * 86_400_000);
+  for (const part of ["any event, people", `${day(6)} – ${day(0)}, UTC; data through`, "GB", "<path"]) expect(svg).toContain(part);
   const png = await saved("PNG");
   expect(png.subarray(1, 4).toString()).toBe("PNG");
   expect(png.readUInt32BE(16)).toBeGreaterThan(1_000);
-  const [head, , ...buckets] = (await saved("CSV")).toString().trim().split("\r\n");
+  const [title, note, head, , ...buckets] = (await saved("CSV")).toString().trim().split("\r\n");
+  expect([title, note]).toEqual(['"# any event, people"', expect.stringContaining(`# ${day(6)} – ${day(0)}, UTC; data through`)]);
   expect(head).toMatch(/^Time,.*,Complete$/);
   expect(buckets.map((row) => row.split(",").at(-1))).toEqual([...Array(6).fill("yes"), "no"]);
+});
+
+test("what is drawn as a page is a picture too: a funnel, a grid, a list, a tile of a board", async ({ page }) => {
+  for (const [path, id, parts] of [
+    [`/funnel?${STEPS}&b=country`, "funnel", ["product_viewed", "GB", "come to the end"]],
+    ["/retention?period=day&from=-5d/d&to=now", "retention", ["Average", "100%"]],
+    ["/", "sources", ["organic_search"]],
+    ["/boards/shop", "tile1", ["come to the end"]],
+  ]) {
+    await open(page, path);
+    const [download] = await Promise.all([page.waitForEvent("download"), tile(page, id).getByRole("button", { name: /as SVG$/ }).click()]);
+    const svg = readFileSync(await download.path()).toString();
+    for (const part of [...parts, "<rect", "UTC; data through"]) expect(svg, path).toContain(part);
+    expect(await page.locator(".drawn.whole").count()).toBe(0);
+  }
+});
+
+test("what is clicked is filtered by, arrows go through time, and Escape takes filters away", async ({ page }) => {
+  await open(page, "/trends?b=country");
+  await tile(page, "trends").locator(".legend").getByRole("button", { name: "GB", exact: true }).click();
+  await expect(page.locator(".chip")).toHaveText(/country is GB/);
+  await settled(page);
+  await page.locator("main").focus();
+  await page.keyboard.press("ArrowLeft");
+  await expect(page).toHaveURL(/from=-13d\/d&to=-6d\/d/);
+  const before = await ask("trends", { from: "-13d/d", to: "-6d/d", timezone: "UTC", interval: "day", series: [{ math: "unique_users" }], breakdown: "country", limit: 7, filters: [{ field: "country", op: "eq", value: "GB" }] });
+  await settled(page);
+  expect((await table(page, "trends"))[0].slice(1)).toEqual(before.series.map((series) => written(series.total)));
+  await page.locator("main").focus();
+  await page.keyboard.press("ArrowRight");
+  await expect(page).toHaveURL(/from=-6d\/d&to=now/);
+  await expect(page.getByRole("button", { name: "The time after" })).toBeDisabled();
+  // Arrows in the chart move its cursor.
+  await tile(page, "trends").getByRole("button", { name: "Table", exact: true }).click();
+  await page.getByRole("slider").focus();
+  await page.keyboard.press("ArrowLeft");
+  await expect(page).toHaveURL(/from=-6d\/d&to=now/);
+  await page.keyboard.press("Escape");
+  await expect(page.locator(".tip")).toHaveCount(0);
+  await expect(page.locator(".chip")).toHaveCount(1);
+  await page.locator("main").focus();
+  await page.keyboard.press("Escape");
+  await expect(page.locator(".chip")).toHaveCount(0);
+  // A value of an event leads to the events that have it.
+  await open(page, "/events?event=order");
+  await tile(page, "list").locator("summary").first().click();
+  const plan = tile(page, "list").locator(".facts div", { hasText: "plan" }).getByRole("link").first();
+  const value = await plan.innerText();
+  await plan.click();
+  await expect(page.locator(".chip")).toHaveText(new RegExp(`properties.plan is ${value}`));
+});
+
+test("a chart stands beside days of one's own, and beside what was before a note", async ({ page }) => {
+  const at = new Date(Date.now() - 3 * 86_400_000).toISOString();
+  const headers = { authorization: `Bearer ${KEY}`, "content-type": "application/json" };
+  const noted = await (await fetch(`${ADDRESS}/v1/notes`, { method: "POST", headers, body: JSON.stringify({ at, text: "Release 9.9", kind: "release" }) })).json();
+  await open(page, "/trends");
+  await page.getByLabel("Compare with").selectOption("own");
+  const form = page.locator(".own-range");
+  const day = (back) => new Date(Date.now() - back * 86_400_000).toISOString().slice(0, 10);
+  await form.getByLabel("From").fill(day(20));
+  await form.getByLabel("To").fill(day(14));
+  await form.getByRole("button", { name: "Show" }).click();
+  await settled(page);
+  const asked = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }], compare: { from: day(20), to: day(13) } });
+  expect((await table(page, "trends"))[0].slice(1)).toEqual([asked.series[0].total, asked.compare.series[0].total].map(written));
+  await page.getByLabel("Compare with").selectOption({ label: (await page.getByLabel("Compare with").locator("option", { hasText: "Release 9.9" }).innerText()) });
+  await expect(page).toHaveURL(new RegExp(`from=${at.slice(0, 16)}.*compare=previous`));
+  await settled(page);
+  await expect(tile(page, "trends").locator(".summary")).toContainText("beside the same from");
+  await fetch(`${ADDRESS}/v1/notes/${noted.id}`, { method: "DELETE", headers });
 });

@@ -31,12 +31,18 @@ test("a server that is away leaves what was known, says so, and is asked again",
 });
 
 test("a tile that fails costs itself, and what is stale or late says so", async ({ page }) => {
+  let round = 0;
   await page.route("**/v1/query", async (route) => {
     const response = await route.fetch();
     const lines = (await response.text()).trim().split("\n").map((line) => {
       const answer = JSON.parse(line);
       if (answer.id === "places") return JSON.stringify({ index: answer.index, id: answer.id, status: 504, error: { code: "timed_out", message: "the question took longer than 30s" } });
-      if (answer.id === "events") Object.assign(answer.meta, { stale: true, refresh_after_ms: 500, late: 312 });
+      if (answer.id === "events") {
+        Object.assign(answer.meta, { stale: true, refresh_after_ms: 500, late: 312 });
+        // Late events change a day that is over, and what came in since is not counted for two minutes.
+        if (round++) answer.result.series.find(({ name }) => name === "visitors").values[2] += 312;
+        answer.meta.computed_at = new Date(Date.parse(answer.meta.computed_at) + 120_000).toISOString();
+      }
       return JSON.stringify(answer);
     });
     await route.fulfill({ response, body: `${lines.join("\n")}\n` });
@@ -47,6 +53,15 @@ test("a tile that fails costs itself, and what is stale or late says so", async 
   await expect(tile(page, "devices").locator(".rows li").first()).toBeVisible();
   await expect(tile(page, "events").locator(".health")).toContainText("stale");
   await expect(tile(page, "events").locator(".health")).toContainText("late events since you opened this");
+  await expect(page.locator("[data-behind]")).toContainText("what came in since is not counted yet");
+  await expect(tile(page, "events").locator(".remark")).toHaveCount(1);
+  await tile(page, "events").getByRole("slider").focus();
+  await page.keyboard.press("Home");
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("ArrowRight");
+  await expect(tile(page, "events").getByRole("slider")).toHaveAttribute("aria-valuetext", /late events have changed it since you opened this/);
+  await page.getByRole("navigation").getByRole("link", { name: "Settings" }).click();
+  await expect(page.locator("[data-behind]")).toBeVisible();
 });
 
 test("a question that takes long shows how long, and can be stopped", async ({ page }) => {

@@ -22,6 +22,9 @@ export const RANGES: RangeName[] = [
 ];
 export const INTERVALS = ["minute", "hour", "day", "week", "month"];
 const DEFAULT = RANGES[3]!;
+const DAY_MS = 86_400_000;
+/** The API knows no later time. */
+export const LATEST_MS = Date.UTC(2299, 0);
 
 export interface Range {
   from: string;
@@ -40,9 +43,86 @@ export function range(otherwise: RangeName = DEFAULT): Range {
   return { from, to, interval: params.get("i") ?? named?.interval ?? fitting(from, to), zone };
 }
 
+/** A time of a range: so many units before now, to its beginning where it is rounded, or before a day. */
+interface Relative {
+  back: number;
+  unit: string;
+  is_rounded: boolean;
+}
+
+function relative(text: string): Relative | null {
+  const [, back = "0", unit = "", rounded] = /^(?:now|-(\d+)([mhdwMy]))(?:\/([hdwM]))?$/.exec(text) ?? [];
+  if (!text || (unit && rounded && unit !== rounded) || !/^(now|-)/.test(text)) return null;
+  return { back: Number(back), unit: unit || rounded || "", is_rounded: Boolean(rounded) };
+}
+
+function relative_text({ back, unit, is_rounded }: Relative): string {
+  if (back < 0 || (back === 0 && !is_rounded)) return "now";
+  return `${back ? `-${back}${unit}` : "now"}${is_rounded ? `/${unit}` : ""}`;
+}
+
+/** The range as long as this one that lies before it, or behind it; nothing where that is not to be said, or would be to come. */
+export function beside(from: string, to: string, is_next: boolean): { from: string; to: string } | null {
+  const [begin, end] = [relative(from), relative(to)];
+  if (begin && end) {
+    // Up to now is up to the end of what is not over yet.
+    const until = to === "now" && begin.is_rounded ? -1 : end.back;
+    const length = begin.back - until;
+    if (length <= 0 || !begin.unit || (is_next && until <= (begin.is_rounded ? -1 : 0))) return null;
+    const by = is_next ? -length : length;
+    const at = (back: number) => relative_text({ ...begin, back });
+    return { from: at(begin.back + by), to: at(until + by) };
+  }
+  const [first, last] = [Date.parse(from), Date.parse(to)];
+  if (!(last > first) || first < 0 || last > LATEST_MS) return null;
+  const by = (is_next ? 1 : -1) * (last - first);
+  const is_days = [from, to].every((text) => /^\d{4}-\d\d-\d\d$/.test(text));
+  const at = (time: number) => (is_days ? new Date(time).toISOString().slice(0, 10) : new Date(time).toISOString());
+  return first + by < 0 || (is_next && first + by > Date.now()) ? null : { from: at(first + by), to: at(last + by) };
+}
+
+const UNIT_MS: Record<string, number> = { m: 60_000, h: 3_600_000, d: DAY_MS, w: 7 * DAY_MS };
+
+/** A time of a range as people read it: its day, or the moment where it is no whole day; as it is written where that is neither. */
+function time_words(text: string, zone: string, is_end: boolean): string {
+  const of = relative(text);
+  const today = day_of(Date.now(), zone);
+  let day = /^\d{4}-\d\d-\d\d$/.test(text) ? text : "";
+  if (of && !of.is_rounded) {
+    const ms = of.back * (UNIT_MS[of.unit] ?? 0);
+    return ms || !of.back ? moment(Date.now() - ms, zone) : text;
+  }
+  if (of) {
+    const { back, unit } = of;
+    const monday = (new Date(today).getUTCDay() + 6) % 7;
+    if (unit === "d") day = days_later(today, -back);
+    else if (unit === "w") day = days_later(today, -monday - 7 * back);
+    else if (unit === "M") day = intervals_later(`${today.slice(0, 7)}-01T12:00:00Z`, -back, "month", "UTC");
+  }
+  if (!day) return Number.isFinite(Date.parse(text)) ? moment(text, zone) : text;
+  return bucket_label(is_end ? days_later(day, -1) : day, "day", "UTC");
+}
+
+/** A range in days, the last one included, or in moments where it is not of whole days. */
+export function range_words(from: string, to: string, zone: string): string {
+  try {
+    return words_of(from, to, zone);
+  } catch {
+    // Beyond all calendars: the server says so.
+    return `${from} – ${to}`;
+  }
+}
+
+function words_of(from: string, to: string, zone: string): string {
+  const is_days = relative(from)?.is_rounded || /^\d{4}-\d\d-\d\d$/.test(from);
+  const end = to === "now" && is_days ? days_later(day_of(Date.now(), zone), 1) : to;
+  const [first, last] = [time_words(from, zone, false), time_words(end, zone, true)];
+  return first === last ? first : `${first} – ${last}`;
+}
+
 /** The interval that shows days of one's own choice best. */
 function fitting(from: string, to: string): string {
-  const days = (Date.parse(to) - Date.parse(from)) / 86_400_000;
+  const days = ((to === "now" ? Date.now() : Date.parse(to)) - Date.parse(from)) / DAY_MS;
   if (!(days > 0)) return "day";
   return days <= 2 ? "hour" : days <= 92 ? "day" : days <= 400 ? "week" : "month";
 }
@@ -103,7 +183,6 @@ export function day_of(at: number, zone: string): string {
   return `${part.year}-${part.month}-${part.day}`;
 }
 
-const DAY_MS = 86_400_000;
 /** Longer than any zone is from UTC. */
 const FARTHEST_MS = 15 * 3_600_000;
 

@@ -1,8 +1,9 @@
 // The questions of a page, all in one request: each answer is there as soon as it is known, an error costs its own tile, and what has
 // been answered stays while it is asked again. A page that nobody looks at asks nothing.
+import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, request, session } from "./client";
-import type { Answer, Question } from "./types";
+import type { Answer, Chart, Meta, Question } from "./types";
 
 export interface Asked<T = any> {
   /** The question that `answer` answers. */
@@ -106,7 +107,10 @@ class Asker {
         const id = ids[index];
         if (id === undefined || running.signal.aborted) continue;
         ids[index] = undefined as never;
-        if (status === 200) next_ms = Math.min(next_ms, meta.refresh_after_ms);
+        if (status === 200) {
+          next_ms = Math.min(next_ms, meta.refresh_after_ms);
+          look_at(meta);
+        }
         this.take(id, status === 200 ? { result, meta } : new ApiError(status, error.code, error.message));
       }
       this.fail(ids, new ApiError(0, "away", "the answer broke off"));
@@ -131,7 +135,7 @@ class Asker {
     if (!tile) return;
     const asked = { ...tile, asked_at: 0 };
     if (outcome instanceof ApiError) asked.error = outcome;
-    else Object.assign(asked, { answer: outcome, error: undefined, late: tile.late + (tile.answer ? (outcome.meta.late ?? 0) : 0) });
+    else Object.assign(asked, { answer: { ...outcome, changed: changed_buckets(tile.answer, outcome) }, error: undefined, late: tile.late + (tile.answer ? (outcome.meta.late ?? 0) : 0) });
     this.tiles[id] = asked;
     this.tell();
   }
@@ -147,6 +151,32 @@ class Asker {
   private tell(): void {
     this.publish({ ...this.tiles });
   }
+}
+
+/** The buckets that were over and have other numbers now, with those of the answers before. */
+function changed_buckets(before: Answer | undefined, now: Answer): string[] {
+  const [was, is] = [before?.result, now.result] as (Partial<Chart> | undefined)[];
+  if (!Array.isArray(was?.buckets) || !Array.isArray(was.series) || !Array.isArray(is?.buckets) || !Array.isArray(is.series)) return [];
+  const key = ({ name, breakdown, kind }: Chart["series"][number]) => JSON.stringify([name, breakdown, kind]);
+  const known = new Map(was.series.map((series) => [key(series), series.values]));
+  const differs = (bucket: string) => {
+    const [at, then] = [is.buckets!.indexOf(bucket), was.buckets!.indexOf(bucket)];
+    return is.series!.some((series) => (known.has(key(series)) ? known.get(key(series))![then] !== series.values[at] : Boolean(series.values[at])));
+  };
+  const closed = is.buckets.filter((bucket) => was.partial?.[was.buckets!.indexOf(bucket)] === false);
+  return closed.filter((bucket) => before!.changed?.includes(bucket) || differs(bucket));
+}
+
+/** Up to when the answers reach that are behind; empty while none are. The server's clock alone decides. */
+export const behind = signal("");
+const MOST_BEHIND_MS = 60_000;
+let told_at = "";
+
+function look_at({ computed_at, data_through }: Meta): void {
+  // Of the newest answer: others were kept.
+  if (!data_through || Date.parse(computed_at) < Date.parse(told_at || computed_at)) return;
+  told_at = computed_at;
+  behind.value = Date.parse(computed_at) - Date.parse(data_through) > MOST_BEHIND_MS ? data_through : "";
 }
 
 /** The lines of an answer, each as soon as it is there. */

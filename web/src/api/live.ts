@@ -1,6 +1,8 @@
 // What comes in, as it comes in. The stream is open only while somebody looks at it: a browser has few connections to a server.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Written } from "../ui/filters";
 import { request, session } from "./client";
+import { matches } from "./live-filters";
 
 export interface LiveEvent {
   eventId: string;
@@ -46,8 +48,10 @@ const MOST_SECONDS = 60;
 const RETRY_MS = 2_000;
 const NOTHING: Watched = { events: [], seconds: [], missed: 0, is_open: false, problem: "" };
 
-/** Watches events, of one type or of all. */
-export function useLive({ type = "", is_on = true }: { type?: string; is_on?: boolean }): Watched {
+/** Watches events, of one type or of all; those that the filters keep. */
+export function useLive({ type = "", is_on = true, keep = [] }: { type?: string; is_on?: boolean; keep?: Written[] }): Watched {
+  const kept = useRef(keep);
+  kept.current = keep;
   const [watched, set_watched] = useState(NOTHING);
   const is_signed_in = Boolean(session.value);
   useEffect(() => {
@@ -56,7 +60,9 @@ export function useLive({ type = "", is_on = true }: { type?: string; is_on?: bo
     let running = new AbortController();
     let last_id = "";
     let timer = 0;
-    const take = (kind: string, data: any) => set_watched((before) => taken(before, kind, data));
+    const take = (kind: string, data: any) => {
+      if (kind !== "event" || kept.current.every((filter) => matches(data, filter))) set_watched((before) => taken(before, kind, data));
+    };
     const open = async () => {
       clearTimeout(timer);
       running.abort();
@@ -83,7 +89,7 @@ export function useLive({ type = "", is_on = true }: { type?: string; is_on?: bo
       clearTimeout(timer);
       running.abort();
     };
-  }, [type, is_on, is_signed_in]);
+  }, [type, is_on, is_signed_in, JSON.stringify(keep)]);
   return watched;
 }
 

@@ -15,6 +15,8 @@ export interface Question {
 export interface Answer<T = any> {
   result: T;
   meta: Meta;
+  /** The buckets whose numbers late events have changed since the page was opened. */
+  changed?: string[];
 }
 
 export type Value = string | number | boolean | null;

@@ -1,4 +1,5 @@
-// A chart as a picture that stands for itself: its title, its time and zone, how far its data reaches and its legend are in it.
+// What a tile shows as a picture that stands for itself: its title, its time and zone, how far its data reaches and its legend are in it.
+// Charts are SVG already; what is drawn as a page (a funnel, a grid, a list) becomes rectangles and texts where the browser has put them.
 
 /** What of the page's style a picture needs; as attributes, for it has no style of its own. */
 const STYLES = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap", "opacity", "font-size", "font-family", "font-weight", "text-anchor"];
@@ -16,34 +17,95 @@ export interface Caption {
 interface Text {
   x: number;
   y: number;
-  size: number;
-  weight?: number;
+  size: number | string;
+  weight?: number | string;
   colour: string;
 }
 
-/** The SVG of the chart that is drawn in a tile; null where it draws none. */
+/** The SVG of what is drawn in a tile; null where nothing is. */
 export function svg_of(tile: HTMLElement, { title, note }: Caption): SVGSVGElement | null {
-  const drawn = tile.querySelector<SVGSVGElement>(".plot svg, .sankey svg");
+  const drawn = tile.querySelector<HTMLElement>(".drawn");
   if (!drawn) return null;
-  const { width, height } = drawn.getBoundingClientRect();
+  // Without what scrolls away.
+  drawn.classList.add("whole");
+  const { left, top } = drawn.getBoundingClientRect();
   const page = getComputedStyle(tile);
-  const [soft, font] = [getComputedStyle(tile.querySelector(".health") ?? tile).color, page.fontFamily];
-  const legend = [...tile.querySelectorAll<HTMLElement>(".legend li")].map((item) => ({ name: item.innerText.trim(), colour: getComputedStyle(item.querySelector("svg") ?? item).color }));
-  const picture = element("svg", { xmlns: NAMESPACE, width: width + 2 * MARGIN, height: height + HEAD + 2 * MARGIN + (legend.length ? LINE : 0), "font-family": font });
+  const soft = getComputedStyle(tile.querySelector(".health") ?? tile).color;
+  const content = element("g", { transform: `translate(${MARGIN - left},${HEAD - top})` });
+  const size = { right: left + drawn.clientWidth, bottom: top };
+  draw(drawn, content, size);
+  drawn.classList.remove("whole");
+  const picture = element("svg", { xmlns: NAMESPACE, width: Math.ceil(size.right - left + 2 * MARGIN), height: Math.ceil(size.bottom - top + HEAD + MARGIN), "font-family": page.fontFamily });
   picture.append(element("rect", { width: "100%", height: "100%", fill: page.backgroundColor }));
-  picture.append(text(title, { x: MARGIN, y: MARGIN + 12, size: 15, weight: 600, colour: page.color }), text(note, { x: MARGIN, y: MARGIN + 12 + LINE, size: 12, colour: soft }));
-  const chart = styled(drawn);
-  chart.setAttribute("x", String(MARGIN));
-  chart.setAttribute("y", String(HEAD));
-  chart.setAttribute("width", String(width));
-  chart.setAttribute("height", String(height));
-  picture.append(chart);
-  let x = MARGIN;
-  for (const { name, colour } of legend) {
-    picture.append(element("rect", { x, y: HEAD + height + 6, width: 10, height: 10, fill: colour }), text(name, { x: x + 15, y: HEAD + height + 15, size: 12, colour: page.color }));
-    x += 30 + 7 * name.length;
-  }
+  picture.append(text(title, { x: MARGIN, y: MARGIN + 12, size: 15, weight: 600, colour: page.color }), text(note, { x: MARGIN, y: MARGIN + 12 + LINE, size: 12, colour: soft }), content);
   return picture as SVGSVGElement;
+}
+
+/** How far to the right and down something was drawn. */
+interface Extent {
+  right: number;
+  bottom: number;
+}
+
+const NOTHING = "rgba(0, 0, 0, 0)";
+
+/** Draws an element of the page and what is in it, where it stands; nothing of what is only said. */
+function draw(of: HTMLElement, into: SVGElement, size: Extent): void {
+  if (of.matches(".unseen, .tip, .handle, input, select, details:not([open]) > :not(summary)")) return;
+  const style = getComputedStyle(of);
+  if (style.display === "none" || style.visibility === "hidden") return;
+  const place = of.getBoundingClientRect();
+  const reach = () => {
+    size.right = Math.max(size.right, place.right);
+    size.bottom = Math.max(size.bottom, place.bottom);
+  };
+  if (style.backgroundColor !== NOTHING && place.width && place.height) {
+    into.append(element("rect", { x: place.left, y: place.top, width: place.width, height: place.height, rx: parseFloat(style.borderRadius) || 0, fill: style.backgroundColor, opacity: style.opacity }));
+    reach();
+  }
+  if (parseFloat(style.borderBottomWidth) && !parseFloat(style.borderTopWidth)) into.append(element("line", { x1: place.left, x2: place.right, y1: place.bottom, y2: place.bottom, stroke: style.borderBottomColor }));
+  for (const child of of.childNodes) {
+    if (child instanceof SVGSVGElement) {
+      const of_chart = child.getBoundingClientRect();
+      const chart = styled(child);
+      for (const [name, value] of Object.entries({ x: of_chart.left, y: of_chart.top, width: of_chart.width, height: of_chart.height, color: getComputedStyle(child).color })) chart.setAttribute(name, String(value));
+      into.append(chart);
+      size.bottom = Math.max(size.bottom, of_chart.bottom);
+    } else if (child instanceof HTMLElement) draw(child, into, size);
+    else if (child instanceof globalThis.Text) {
+      for (const line of lines_of(child)) {
+        into.append(text(line.words, { x: line.left, y: line.bottom - (line.bottom - line.top) * 0.24, size: style.fontSize, weight: style.fontWeight, colour: style.color }));
+        size.right = Math.max(size.right, line.right);
+        size.bottom = Math.max(size.bottom, line.bottom);
+      }
+    }
+  }
+}
+
+interface TextLine {
+  words: string;
+  left: number;
+  right: number;
+  top: number;
+  bottom: number;
+}
+
+/** The lines into which the browser has broken a text. */
+function lines_of(node: globalThis.Text): TextLine[] {
+  const all: TextLine[] = [];
+  const range = document.createRange();
+  for (let at = 0; at < node.data.length; at++) {
+    range.setStart(node, at);
+    range.setEnd(node, at + 1);
+    const place = range.getClientRects()[0];
+    if (!place?.width) continue;
+    const last = all[all.length - 1];
+    if (last && Math.abs(last.top - place.top) < 2) {
+      last.words += node.data[at];
+      last.right = place.right;
+    } else all.push({ words: node.data[at]!, left: place.left, right: place.right, top: place.top, bottom: place.bottom });
+  }
+  return all.filter(({ words }) => words.trim());
 }
 
 function element(name: string, attributes: Record<string, string | number>): SVGElement {
@@ -53,7 +115,7 @@ function element(name: string, attributes: Record<string, string | number>): SVG
 }
 
 function text(words: string, { x, y, size, weight = 400, colour }: Text): SVGElement {
-  const made = element("text", { x, y, "font-size": size, "font-weight": weight, fill: colour });
+  const made = element("text", { x, y, "font-size": size, "font-weight": weight, fill: colour, "xml:space": "preserve" });
   made.textContent = words;
   return made;
 }

@@ -1,5 +1,6 @@
 // The numbers of a chart as a table: the twin that every chart has, and what is exported.
 import type { ComponentChildren } from "preact";
+import type { Caption } from "./picture";
 
 export interface Cell {
   text: string;
@@ -52,8 +53,8 @@ export function CellText({ cell }: { cell: Cell }): ComponentChildren {
   return <>{note}<button type="button" class="number-button" onClick={cell.pick} aria-label={cell.label}>{cell.text}</button></>;
 }
 
-/** As a file that spreadsheets open; what they would take for a formula is a text. */
-export function csv(data: TableData): string {
+/** As a file that spreadsheets open; what they would take for a formula is a text. Its first lines say what it is, each behind `#`. */
+export function csv(data: TableData, { title, note }: Caption): string {
   const field = (value: unknown) => {
     const text = String(value ?? "");
     const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
@@ -62,7 +63,8 @@ export function csv(data: TableData): string {
   const besides = (index: number) => data.besides?.rows[index] ?? [];
   const values = (row: Cell[], index: number) => [...row.map((cell) => (cell.value === undefined ? cell.text : cell.value)), ...besides(index)];
   const rows = [[...data.head, ...(data.besides?.head ?? [])], ...data.rows.map(values)];
-  return `${rows.map((row) => row.map(field).join(",")).join("\r\n")}\r\n`;
+  const said = [title, note].map((line) => field(`# ${line.replace(/\s+/g, " ")}`));
+  return `${[...said, ...rows.map((row) => row.map(field).join(","))].join("\r\n")}\r\n`;
 }
 
 /** Saves a file under the title of what it shows. */

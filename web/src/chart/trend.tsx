@@ -2,6 +2,7 @@
 import type { Answer, Chart, Series } from "../api/types";
 import { growth, label, shown, type Unit } from "../format";
 import { bucket_label } from "../time";
+import { OnlyButton } from "../ui/filters";
 import { show_people } from "../ui/people-panel";
 import { COLOURS, LineChart, Swatch, type Line } from "./line";
 import { complete, type TableData } from "./table";
@@ -18,6 +19,8 @@ export interface TrendOptions {
   series?: string;
   name?(series: Series): string;
   is_stacked?: boolean;
+  /** The fields of the breakdown, where a line of the legend keeps only its value. */
+  fields?: string[];
   /** Lines have nobody behind them: those of a formula. */
   is_formula?: boolean;
 }
@@ -72,17 +75,26 @@ export function Trend({ answer, options, label: title }: { answer: Answer<Chart>
   const all = placed(chart, options);
   const lines = lines_of(chart, options);
   const { interval, zone, unit, is_stacked, is_formula } = options;
+  const remarks = answer.changed?.length ? chart.buckets.map((bucket) => (answer.changed!.includes(bucket) ? LATE : "")) : undefined;
   return (
     <>
-      <LineChart label={title} buckets={chart.buckets} partial={chart.partial} lines={is_stacked ? lines.filter((line) => !line.is_compared) : lines} interval={interval} zone={zone} unit={unit}
+      <LineChart label={title} buckets={chart.buckets} partial={chart.partial} remarks={remarks} lines={is_stacked ? lines.filter((line) => !line.is_compared) : lines} interval={interval} zone={zone} unit={unit}
         before={is_stacked ? undefined : chart.compare?.buckets} is_stacked={is_stacked} onPick={is_formula ? undefined : (line, bucket) => pick(options, all[line]!, chart, bucket)} />
       {lines.length > 1 && (
         <ul class="legend">
-          {lines.map((line, index) => <li key={index}><Swatch line={line} is_fill={is_stacked} /> <bdi>{line.name}</bdi>{all[index] && !line.is_compared && <b> {shown(all[index]!.series.total, unit)}</b>}</li>)}
+          {lines.map((line, index) => <li key={index}><Swatch line={line} is_fill={is_stacked} /> <LegendName line={line} series={line.is_compared ? undefined : all[index]?.series} fields={options.fields} />{all[index] && !line.is_compared && <b> {shown(all[index]!.series.total, unit)}</b>}</li>)}
         </ul>
       )}
     </>
   );
+}
+
+/** What is to be known of a bucket that late events have changed. */
+export const LATE = "late events have changed it since you opened this";
+
+function LegendName({ line, series, fields }: { line: Line; series?: Series; fields?: string[] }) {
+  if (!series || !fields?.length) return <bdi>{line.name}</bdi>;
+  return <OnlyButton field={fields.length === 1 ? fields[0] : fields} value={series.breakdown} kind={series.kind}>{line.name}</OnlyButton>;
 }
 
 export function trend_table({ result: chart }: Answer<Chart>, options: TrendOptions): TableData {

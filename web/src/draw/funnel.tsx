@@ -4,10 +4,11 @@ import type { Answer, Funnel, Step } from "../api/types";
 import type { TableData } from "../chart/table";
 import { duration, label, shown } from "../format";
 import type { Draw } from "../ui/drawing";
+import { OnlyButton } from "../ui/filters";
 import { show_people } from "../ui/people-panel";
 
-export const draw_funnel: Draw = (_, id) => ({
-  draw: (answer) => <Steps answer={answer} id={id} />,
+export const draw_funnel: Draw = ({ body }, id, is_filtered) => ({
+  draw: (answer) => <Steps answer={answer} id={id} field={is_filtered && typeof body.breakdown === "string" ? body.breakdown : undefined} />,
   table: (answer) => steps_table(answer, id),
   summary: steps_summary,
 });
@@ -38,13 +39,13 @@ function pick({ id, group, index, step, is_compared }: StepBar, is_converted: bo
   show_people({ of: id, bar: { step: index + 1, ...(is_converted ? {} : { converted: false }), ...line }, name, ...(is_compared ? { compare: true } : {}) });
 }
 
-function Steps({ answer, id }: { answer: Answer<Funnel>; id: string }) {
+function Steps({ answer, id, field }: { answer: Answer<Funnel>; id: string; field?: string }) {
   const charts: [Funnel, boolean][] = [[answer.result, false], ...(answer.result.compare ? [[answer.result.compare, true] as [Funnel, boolean]] : [])];
   return (
     <>
       {charts.map(([funnel, is_compared]) => funnel.groups.map((group, place) => (
         <div class="funnel-group" key={`${is_compared} ${place}`}>
-          {(group_name(group) || is_compared) && <h3><bdi>{group_name(group)}</bdi> {is_compared && <span class="note">before</span>}</h3>}
+          {(group_name(group) || is_compared) && <h3><OnlyButton field={field} value={group.breakdown} kind={group.kind}>{group_name(group)}</OnlyButton> {is_compared && <span class="note">before</span>}</h3>}
           <ol class={`funnel c${place % 8} ${is_compared ? "compared" : ""}`}>
             {group.steps.map((step, index) => (
               <li key={index}>

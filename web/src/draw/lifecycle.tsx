@@ -1,6 +1,7 @@
 // Bars of those who are new, stay or are back, above those who are gone.
 import type { Answer, Chart } from "../api/types";
 import { LineChart, Swatch, type Line } from "../chart/line";
+import { LATE } from "../chart/trend";
 import { complete } from "../chart/table";
 import { shown } from "../format";
 import { bucket_label } from "../time";
@@ -18,7 +19,7 @@ export const draw_lifecycle: Draw = (question, id) => {
   return {
     draw: (answer) => (
       <>
-        <LineChart label="Lifecycle" buckets={answer.result.buckets} partial={answer.result.partial} lines={lines(answer)} interval={interval} zone={zone} is_stacked onPick={(line, bucket) => pick(answer, line, bucket)} />
+        <LineChart label="Lifecycle" buckets={answer.result.buckets} partial={answer.result.partial} remarks={answer.changed?.length ? (answer.result as Chart).buckets.map((bucket) => (answer.changed!.includes(bucket) ? LATE : "")) : undefined} lines={lines(answer)} interval={interval} zone={zone} is_stacked onPick={(line, bucket) => pick(answer, line, bucket)} />
         <ul class="legend">{lines(answer).map((line) => <li key={line.name}><Swatch line={line} is_fill /> {line.name}</li>)}</ul>
       </>
     ),

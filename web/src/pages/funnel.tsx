@@ -79,7 +79,7 @@ export default function FunnelPage() {
       {!is_ready && <p class="nothing">Name the first and the last step.</p>}
       {is_ready && (
         <div class="tiles">
-          <Tile<Funnel> id="funnel" title={steps.map((step) => step.event ?? "any event").join(" → ")} wide keep asked={tiles.funnel} {...common} drawing={draw_funnel(asked.funnel!, "funnel")} />
+          <Tile<Funnel> id="funnel" title={steps.map((step) => step.event ?? "any event").join(" → ")} wide keep asked={tiles.funnel} {...common} drawing={draw_funnel(asked.funnel!, "funnel", true)} />
           <RateTile asked={tiles.trend} interval={interval} {...common} />
           <TimesTile asked={tiles.times} {...common} />
         </div>

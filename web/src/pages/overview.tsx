@@ -10,8 +10,9 @@ import { filter_by, filters_of_page } from "../ui/filters";
 import { show_people } from "../ui/people-panel";
 import { Tile } from "../ui/tile";
 import { change, here, page_of } from "../url";
-import { asked_bots, asked_compare, asked_range, Page } from "./page";
+import { asked_bots, asked_compare, asked_range, CompareChoice, Page } from "./page";
 import { FirstSteps } from "./first-steps";
+import { Goals, goals_question } from "./goals";
 
 /** Types of events that are views of a page, as the server counts them in sessions. */
 export const PAGE_TYPES = ["page", "page_view", "pageview", "$pageview", "page_viewed", "Page Viewed", "Viewed Page", "Page View"];
@@ -62,7 +63,7 @@ function list_question(list: List): Question {
   return { report: "trends", body: { ...body, series: [series] } };
 }
 
-function questions(): Record<string, Question> {
+function questions(): Record<string, Question | null> {
   const { interval, zone } = range();
   const common = { ...asked_range(), ...asked_bots(), filters: filters_of_page() };
   const measured = (of: string) => ({
@@ -73,7 +74,7 @@ function questions(): Record<string, Question> {
     },
   });
   const now = (from: string) => ({ report: "trends", body: { from, to: "now", timezone: zone, ...asked_bots(), interval: "minute", series: [{ math: "unique_users" }], filters: common.filters } });
-  return { events: measured("events"), sessions: measured("sessions"), ...Object.fromEntries(LISTS.map((list) => [list.id, list_question(list)])), now: now("-5m"), recent: now("-30m") };
+  return { events: measured("events"), sessions: measured("sessions"), ...Object.fromEntries(LISTS.map((list) => [list.id, list_question(list)])), goals: goals_question(), now: now("-5m"), recent: now("-30m") };
 }
 
 export default function Overview() {
@@ -93,22 +94,14 @@ export default function Overview() {
         {MEASURES.map((measure) => <Measured key={measure.key} measure={measure} asked={tiles[measure.of]} is_chosen={measure === chosen} />)}
       </div>
       <div class="tiles">
-        <Tile<Chart> id={chosen.of} title={chosen.name} wide asked={tiles[chosen.of]} watched={watched} {...common} table={(answer) => trend_table(answer, options)}
-          summary={(answer) => trend_summary(answer, options)} tools={<CompareChoice />}>
+        <Tile<Chart> id={chosen.of} title={chosen.name} wide keep asked={tiles[chosen.of]} watched={watched} {...common} table={(answer) => trend_table(answer, options)}
+          summary={(answer) => trend_summary(answer, options)} tools={<CompareChoice otherwise="previous" zone={zone} />}>
           {(answer) => <Trend answer={answer} options={options} label={chosen.name} />}
         </Tile>
         {LISTS.map((list) => <ListTile key={list.id} list={list} asked={tiles[list.id]} {...common} />)}
+        <Goals asked={tiles.goals} {...common} />
       </div>
     </Page>
-  );
-}
-
-function CompareChoice() {
-  const compare = here.value.params.get("compare") ?? "previous";
-  return (
-    <select class="small" aria-label="Compare with" value={compare} onChange={(event) => change({ compare: event.currentTarget.value })}>
-      <option value="previous">beside the period before</option><option value="year">beside last year</option><option value="none">alone</option>
-    </select>
   );
 }
 

@@ -1,12 +1,14 @@
 // What all pages have: a title, the choice of time, zone and filters, and the people behind what is clicked.
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { behind } from "../api/ask";
+import { useNotes } from "../api/notes";
 import type { Question } from "../api/types";
 import { Chips } from "../ui/filters";
 import { PeoplePanel } from "../ui/people-panel";
 import { Choice } from "../ui/picker";
-import { day_of, days_later, INTERVALS, range, RANGES, zones, type RangeName } from "../time";
-import { change, changed, here } from "../url";
+import { beside, day_of, days_later, INTERVALS, moment, range, range_words, RANGES, zones, type RangeName } from "../time";
+import { change, changed, here, page_of } from "../url";
 
 export interface PageProps {
   title: string;
@@ -31,6 +33,7 @@ export function Page({ title, aside, questions = {}, otherwise, has = {}, childr
         {aside}
         {has.range && <RangeChoice otherwise={otherwise} has_interval={has.interval ?? true} has_compare={has.compare ?? false} />}
       </div>
+      {behind.value && <p class="banner" role="status" data-behind>Charts reach to {moment(behind.value, range().zone)} {range().zone}: what came in since is not counted yet. <a href={page_of("/health")}>How far behind</a></p>}
       {(has.filters ?? has.range) && <Chips />}
       {children}
       <PeoplePanel questions={questions} />
@@ -45,9 +48,47 @@ export function asked_range(otherwise?: RangeName): { from: string; to: string; 
 }
 
 /** What the page is compared with; as `otherwise` says where the address says nothing. */
-export function asked_compare(otherwise = ""): { compare?: string } {
+export function asked_compare(otherwise = ""): { compare?: string | { from: string; to: string } } {
   const compare = here.value.params.get("compare") ?? otherwise;
-  return compare === "previous" || compare === "year" ? { compare } : {};
+  const own = compared_range(compare);
+  return own ? { compare: own } : compare === "previous" || compare === "year" ? { compare } : {};
+}
+
+/** A range that is compared with, as the address has it: `2026-10-01..2026-11-01`. */
+function compared_range(compare: string): { from: string; to: string } | null {
+  const [from = "", to = ""] = compare.split("..");
+  return from && to ? { from, to } : null;
+}
+
+interface CompareProps {
+  /** What is compared with where the address says nothing. */
+  otherwise?: string;
+  zone: string;
+}
+
+/** What a chart of time is compared with: the period before, last year, days of one's own, or the time before something that was noted. */
+export function CompareChoice({ otherwise = "none", zone }: CompareProps) {
+  const compare = here.value.params.get("compare") ?? otherwise;
+  const own = compared_range(compare);
+  const [is_own, set_is_own] = useState(false);
+  // The newest first; what has just been noted has no time behind it yet.
+  const noted = useNotes().filter(({ at }) => Date.parse(at) < Date.now() - 3_600_000).slice(-20).reverse();
+  const choose = (chosen: string) => {
+    set_is_own(chosen === "own");
+    const note = noted.find(({ id }) => chosen === `note ${id}`);
+    if (note) change({ from: note.at, to: "now", i: null, compare: "previous" });
+    else if (chosen !== "own") change({ compare: chosen === otherwise ? null : chosen });
+  };
+  return (
+    <>
+      <select class="small" aria-label="Compare with" value={own || is_own ? "own" : compare} onChange={(event) => choose(event.currentTarget.value)}>
+        <option value="none">alone</option><option value="previous">beside the period before</option><option value="year">beside last year</option>
+        <option value="own">{own ? `beside ${range_words(own.from, own.to, zone)}` : "beside other days…"}</option>
+        {noted.length > 0 && <optgroup label="since, beside before">{noted.map(({ id, at, text }) => <option key={id} value={`note ${id}`}>{text.slice(0, 40)}, {moment(at, zone)}</option>)}</optgroup>}
+      </select>
+      {is_own && <OwnRange zone={zone} onDone={() => set_is_own(false)} onTake={(from, to) => change({ compare: `${from}..${to}` })} />}
+    </>
+  );
 }
 
 export function asked_bots(): Record<string, unknown> {
@@ -65,12 +106,15 @@ function RangeChoice({ otherwise, has_interval, has_compare }: { otherwise?: Ran
   };
   return (
     <div class="range">
-      <Choice label="Time" value={is_own || !named ? "own" : named.name} of={[...RANGES.map((range): [string, string] => [range.name, range.name]), ["own", named ? "Other…" : `${from} – ${to}`]]} onChange={choose} />
-      {is_own && <OwnRange zone={zone} onDone={() => set_is_own(false)} />}
+      <Choice label="Time" value={is_own || !named ? "own" : named.name} of={[...RANGES.map((range): [string, string] => [range.name, range.name]), ["own", named ? "Other…" : range_words(from, to, zone)]]} onChange={choose} />
+      <span>{(["before", "next"] as const).map((which) => {
+        const to_there = beside(from, to, which === "next");
+        return <button type="button" key={which} class="quiet" data-step={which} aria-label={`The time ${which === "next" ? "after" : "before"}`} disabled={!to_there} onClick={() => change({ ...to_there, i: has_interval ? interval : here.value.params.get("i") })}>{which === "next" ? "›" : "‹"}</button>;
+      })}</span>
+      {is_own && <OwnRange zone={zone} onDone={() => set_is_own(false)} onTake={(from, to) => change({ from, to, i: null })} />}
       {has_interval && <Choice label="By" value={interval} of={INTERVALS.map((name): [string, string] => [name, name])} onChange={(name) => change({ i: name })} />}
       {has_compare && (
-        <Choice label="Compare" value={here.value.params.get("compare") ?? ""} of={[["", "nothing"], ["previous", "period before"], ["year", "last year"]]}
-          onChange={(compare) => change({ compare: compare || null })} />
+        <span class="choice"><span>Compare</span><CompareChoice zone={zone} /></span>
       )}
       <Choice label="Zone" value={zone} of={zones().includes(zone) ? zones().map((name): [string, string] => [name, name]) : [[zone, zone], ...zones().map((name): [string, string] => [name, name])]}
         onChange={(name) => change({ tz: name })} />
@@ -79,13 +123,13 @@ function RangeChoice({ otherwise, has_interval, has_compare }: { otherwise?: Ran
 }
 
 /** Days of one's own choice, the last one included. */
-function OwnRange({ zone, onDone }: { zone: string; onDone(): void }) {
+function OwnRange({ zone, onDone, onTake }: { zone: string; onDone(): void; onTake(from: string, to: string): void }) {
   const today = day_of(Date.now(), zone);
   const [from, set_from] = useState(today);
   const [last, set_last] = useState(today);
   const take = (event: Event) => {
     event.preventDefault();
-    change({ from, to: days_later(last, 1), i: null });
+    onTake(from, days_later(last, 1));
     onDone();
   };
   return (

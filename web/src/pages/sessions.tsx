@@ -4,14 +4,15 @@ import type { Answer, Chart, Question, ShownSession } from "../api/types";
 import { Trend, trend_summary, trend_table, type TrendOptions } from "../chart/trend";
 import type { TableData } from "../chart/table";
 import { duration, plural, shown, type Unit } from "../format";
-import { moment, range } from "../time";
+import { day_of, days_later, moment, range } from "../time";
 import { filters_of_page } from "../ui/filters";
 import { Choice, Picker } from "../ui/picker";
 import { PersonLink } from "../ui/person-link";
 import { Tile } from "../ui/tile";
-import { change, here } from "../url";
+import { change, here, page_of } from "../url";
 import { SESSION_COLUMNS } from "../api/catalogue";
 import { asked_bots, asked_compare, asked_range, Page } from "./page";
+import { SessionPage } from "./sessions/one";
 
 const MATHS: [key: string, name: string, unit: Unit][] = [
   ["sessions", "sessions", "number"], ["visitors", "visitors", "number"], ["bounce_rate", "bounce rate", "share"], ["avg_duration_ms", "average length", "duration"],
@@ -24,6 +25,17 @@ interface List {
 }
 
 export default function SessionsPage() {
+  const { rest, params } = here.value;
+  return rest ? <SessionPage id={rest} cursor={params.get("cursor")} /> : <AllSessions />;
+}
+
+/** The address of a session: with the days that it lies in. */
+function session_page({ id, start, end }: ShownSession, zone: string): string {
+  const [from, to] = [day_of(Date.parse(start), zone), days_later(day_of(Date.parse(end), zone), 1)];
+  return page_of(`/sessions/${encodeURIComponent(id)}`, { from, to, i: null, f: null });
+}
+
+function AllSessions() {
   const { params } = here.value;
   const { interval, zone } = range();
   const [math, name, unit] = MATHS.find(([key]) => key === params.get("math")) ?? MATHS[0]!;
@@ -35,7 +47,7 @@ export default function SessionsPage() {
   };
   const { tiles, cancel, again } = useAnswers(asked);
   const common = { zone, onCancel: cancel, onAgain: again };
-  const options: TrendOptions = { id: "sessions", interval, zone, unit, names: [math], name: (series) => (series.kind === null ? name : String(series.breakdown ?? "")) };
+  const options: TrendOptions = { id: "sessions", interval, zone, unit, names: [math], fields: breakdown ? [breakdown] : [], name: (series) => (series.kind === null ? name : String(series.breakdown ?? "")) };
   if (breakdown) delete options.name;
   return (
     <Page title="Sessions" questions={asked} has={{ range: true, compare: true }}>
@@ -65,7 +77,7 @@ function Sessions({ answer: { result }, zone }: { answer: Answer<List>; zone: st
         {result.sessions.map((session) => (
           <li key={session.id}>
             <PersonLink id={session.person} />
-            <span>{moment(session.start, zone)}</span>
+            <span><a href={session_page(session, zone)} title="What happened in it">{moment(session.start, zone)}</a></span>
             <span>{duration(session.duration_ms)}, {plural(session.pages, "page")}, {plural(session.events, "event")}{session.is_bounce && ", bounced"}</span>
             <span class="note"><bdi>{[session.channel, session.entry_page && `in at ${session.entry_page}`, session.country, session.browser, session.device_type].filter(Boolean).join(" · ")}</bdi></span>
           </li>

@@ -1,15 +1,14 @@
 // What this screen was let in with, and what it counts.
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, json, session } from "../api/client";
+import { session, type ApiError } from "../api/client";
 import { add_note, KINDS, remove_note, useNotes } from "../api/notes";
 import type { NoteRequest } from "../api/openapi";
+import { forget_segment, save_segment, segment, segments, type ListedSegment, type Segment } from "../api/segments";
 import { moment, range, start_of_day } from "../time";
-import { change, here } from "../url";
+import { from_api, to_api, type Written } from "../ui/filters";
+import { Matches } from "../ui/matched";
+import { change, here, page_of } from "../url";
 import { Page } from "./page";
-
-interface Cohorts {
-  cohorts: { name: string; version: number }[];
-}
 
 export default function Settings() {
   const { project, key } = session.value!;
@@ -31,7 +30,7 @@ export default function Settings() {
           <label class="check"><input type="checkbox" checked={has_bots} onChange={() => change({ bots: has_bots ? null : "1" })} /> Count them too, on the pages reached from here</label>
         </section>
         <Notes />
-        <SavedCohorts />
+        <Segments />
       </div>
     </Page>
   );
@@ -70,18 +69,50 @@ function Notes() {
   );
 }
 
-function SavedCohorts() {
-  const [cohorts, set_cohorts] = useState<Cohorts["cohorts"] | null>(null);
+/** Filters under a name: used as one filter on every page. */
+function Segments() {
+  const [all, set_all] = useState<ListedSegment[] | null>(null);
+  const [open, set_open] = useState<Segment | null>(null);
   const [problem, set_problem] = useState("");
-  useEffect(() => {
-    json<Cohorts>("/v1/cohorts").then(({ cohorts }) => set_cohorts(cohorts), (refused: ApiError) => set_problem(refused.message));
-  }, []);
+  const refused = (problem: ApiError) => set_problem(problem.message);
+  const load = () => segments().then(set_all, refused);
+  useEffect(() => void load(), []);
+  const look = (name: string) => segment(name).then(set_open, refused);
+  const save = async (changed: Segment) => {
+    set_problem("");
+    await save_segment(changed).catch(refused);
+    await Promise.all([load(), look(changed.name)]);
+  };
+  const forget = async (one: ListedSegment) => {
+    set_problem("");
+    await forget_segment(one).then(() => set_open(null), refused);
+    await load();
+  };
   return (
-    <section class="tile">
-      <h2>Saved filters</h2>
+    <section class="tile" data-tile="segments" aria-busy={!all && !problem}>
+      <h2>Segments</h2>
       {problem && <p class="failed" role="alert">{problem}</p>}
-      {cohorts?.length === 0 && <p class="note">None yet. <code>PUT /v1/cohorts/NAME</code> saves one.</p>}
-      {cohorts && cohorts.length > 0 && <ul class="people">{cohorts.map(({ name, version }) => <li key={name}><bdi>{name}</bdi><span>version {version}</span></li>)}</ul>}
+      {all?.length === 0 && <p class="note">None yet. “Save as a segment” beside filters makes one of them.</p>}
+      <ul class="people">
+        {all?.map((one) => (
+          <li key={one.name} data-segment={one.name}>
+            <a href={page_of("/", { f: JSON.stringify(["segment", "is", one.name]) })}><bdi>{one.name}</bdi></a>
+            <span>
+              <button type="button" class="quiet" aria-expanded={open?.name === one.name} aria-label={`Change ${one.name}`} onClick={() => (open?.name === one.name ? set_open(null) : void look(one.name))}>Change</button>
+              <button type="button" class="quiet" aria-label={`Delete ${one.name}`} onClick={() => void forget(one)}>×</button>
+            </span>
+            {open?.name === one.name && <SegmentFilters segment={open} onChange={(filters) => void save({ ...open, filters })} />}
+          </li>
+        ))}
+      </ul>
+      <p class="note">Alerts and boards that name a segment follow its changes; without it they fail. A link to a board has what the segment said when the link was made.</p>
     </section>
   );
+}
+
+function SegmentFilters({ segment: { filters }, onChange }: { segment: Segment; onChange(filters: Segment["filters"]): void }) {
+  const shown = filters.map(from_api);
+  if (shown.includes(null)) return <pre tabIndex={0} aria-label="Its filters">{JSON.stringify(filters, null, 1)}</pre>;
+  // One without filters is none.
+  return <div class="chips"><Matches matched={{ filters: shown as Written[] }} has_segments={false} onChange={(written) => written && onChange(written.map(to_api))} /></div>;
 }

@@ -4,7 +4,7 @@ import type { Chart, Question } from "../api/types";
 import { Trend, trend_summary, trend_table, type TrendOptions } from "../chart/trend";
 import type { Unit } from "../format";
 import { range } from "../time";
-import { filters_of_page } from "../ui/filters";
+import { filters_of_page, to_api } from "../ui/filters";
 import { Choice, EventPicker, FieldPicker, Picker } from "../ui/picker";
 import { Matches, read_json, type Matched } from "../ui/matched";
 import { Tile } from "../ui/tile";
@@ -42,10 +42,10 @@ export function series_names(series: AskedSeries[]): string[] {
   return names.map((name, index) => (names.indexOf(name) === index ? name : `${name} (${index + 1})`));
 }
 
-function to_api({ event, filters = [], math = "total", property }: AskedSeries, name: string): Record<string, unknown> {
+function series_to_api({ event, filters = [], math = "total", property }: AskedSeries, name: string): Record<string, unknown> {
   const field = property ?? "";
   const measured = !OF_PROPERTY.includes(math) ? { math } : math === "unique" ? { math: `unique:${field}` } : { math, property: field };
-  return { name, ...(event ? { event } : {}), ...measured, ...(filters.length ? { filters: filters.map(([field, op, value]) => (value === undefined ? { field, op } : { field, op, value })) } : {}) };
+  return { name, ...(event ? { event } : {}), ...measured, ...(filters.length ? { filters: filters.map(to_api) } : {}) };
 }
 
 function question(series: AskedSeries[], names: string[]): Question {
@@ -53,7 +53,7 @@ function question(series: AskedSeries[], names: string[]): Question {
   const { interval } = range();
   const breakdown = params.getAll("b").filter(Boolean);
   const body = {
-    ...asked_range(), ...asked_bots(), ...asked_compare(), interval, filters: filters_of_page(), series: series.map((one, index) => to_api(one, names[index]!)),
+    ...asked_range(), ...asked_bots(), ...asked_compare(), interval, filters: filters_of_page(), series: series.map((one, index) => series_to_api(one, names[index]!)),
     ...(breakdown.length ? { breakdown: breakdown.length === 1 ? breakdown[0] : breakdown, limit: 7 } : {}),
     ...(params.get("formula") ? { formula: params.get("formula") } : {}),
     ...(params.get("cumulative") === "1" ? { cumulative: true } : {}),
@@ -71,7 +71,7 @@ export default function Trends() {
   const { interval, zone } = range();
   const formula = params.get("formula") ?? "";
   const unit: Unit = "number";
-  const options: TrendOptions = { id: "trends", interval, zone, unit, names: formula ? [formula] : names, is_stacked: params.get("as") === "bars", is_formula: Boolean(formula) };
+  const options: TrendOptions = { id: "trends", interval, zone, unit, names: formula ? [formula] : names, is_stacked: params.get("as") === "bars", fields: params.getAll("b").filter(Boolean), is_formula: Boolean(formula) };
   const set = (index: number, changes: Partial<AskedSeries>) => write(series.map((one, at) => (at === index ? { ...one, ...changes } : one)));
   return (
     <Page title="Trends" questions={asked} has={{ range: true, compare: true }}>

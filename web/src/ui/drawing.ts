@@ -9,8 +9,9 @@ export interface Drawing<T = any> {
   summary(answer: Answer<T>): string;
 }
 
-/** What a question is drawn by; `id` is the tile's, which the address calls its bars by. */
-export type Draw = (question: Question, id: string) => Drawing;
+/** What a question is drawn by; `id` is the tile's, which the address calls its bars by. Where the question has the filters of the page,
+ * a value of its breakdown keeps only it. */
+export type Draw = (question: Question, id: string, is_filtered?: boolean) => Drawing;
 
 /** What the question says itself: days are those of its zone, wherever it is drawn. */
 export function times_of({ body }: Question): { interval: string; zone: string } {

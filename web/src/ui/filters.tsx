@@ -1,6 +1,11 @@
-// Filters: as the API reads them, as the address has them (`f=["country","eq","DE"]`), and as people see and make them.
-import { useState } from "preact/hooks";
-import { change, here } from "../url";
+// Filters: as the API reads them, as the address has them (`f=["country","eq","DE"]`; of a segment `f=["segment","is","buyers"]`), and as
+// people see and make them.
+import { useEffect, useState } from "preact/hooks";
+import { id_of } from "../api/boards";
+import type { ApiError } from "../api/client";
+import { save_segment, segments } from "../api/segments";
+import { label } from "../format";
+import { change, here, page_of } from "../url";
 import { FieldPicker, ValuePicker } from "./picker";
 
 export type Written = [field: string, op: string, value?: unknown];
@@ -21,9 +26,24 @@ export function read_filters(): Written[] {
   });
 }
 
+/** Whether a filter is the one of a segment: no comparison of the API is called so. */
+function is_of_segment([field, op]: Written): boolean {
+  return field === "segment" && (op === "is" || op === "is_not");
+}
+
 /** As the API reads it. */
-export function to_api([field, op, value]: Written): Record<string, unknown> {
+export function to_api(filter: Written): Record<string, unknown> {
+  const [field, op, value] = filter;
+  if (is_of_segment(filter)) return { cohort: String(value), ...(op === "is_not" ? { not: true } : {}) };
   return value === undefined ? { field, op } : { field, op, value };
+}
+
+/** As people see it; nothing of what the API knows and this page cannot show, such as one filter or another. */
+export function from_api(filter: Record<string, unknown>): Written | null {
+  if (typeof filter.cohort === "string") return ["segment", filter.not ? "is_not" : "is", filter.cohort];
+  if (typeof filter.field !== "string") return null;
+  const op = typeof filter.op === "string" ? filter.op : "eq";
+  return "value" in filter ? [filter.field, op, filter.value] : [filter.field, op];
 }
 
 /** What every report of the page is filtered by. */
@@ -35,14 +55,37 @@ export function write_filters(filters: Written[]): void {
   change({ f: filters.map((filter) => JSON.stringify(filter)) });
 }
 
-/** Adds a filter by which a value that was clicked is kept: a missing one is asked for as missing. */
-export function filter_by(field: string, value: unknown, kind: unknown): void {
-  const filter: Written = kind === "none" ? [field, "not_exists"] : [field, "eq", value];
-  const others = read_filters().filter((other) => JSON.stringify(other) !== JSON.stringify(filter));
-  write_filters([...others, filter]);
+/** The filters by which a value of a breakdown is kept: a missing one is asked for as missing; of several fields there are several. */
+function keeping(field: string | string[], value: unknown, kind: unknown): Written[] {
+  if (Array.isArray(field)) return field.flatMap((one, index) => keeping(one, (value as unknown[])[index], Array.isArray(kind) ? kind[index] : kind));
+  return [kind === "none" ? [field, "not_exists"] : [field, "eq", value]];
 }
 
-export function words([field, op, value]: Written): string {
+function with_filters(more: Written[]): Written[] {
+  const texts = more.map((filter) => JSON.stringify(filter));
+  return [...read_filters().filter((other) => !texts.includes(JSON.stringify(other))), ...more];
+}
+
+/** Adds filters by which a value that was clicked is kept. */
+export function filter_by(field: string | string[], value: unknown, kind: unknown): void {
+  write_filters(with_filters(keeping(field, value, kind)));
+}
+
+/** The address of the events that have a value, among those of the page. */
+export function events_with(field: string, value: unknown): string {
+  return page_of("/events", { f: with_filters(keeping(field, value, "value")).map((filter) => JSON.stringify(filter)) });
+}
+
+/** A value of a breakdown that keeps only it when it is clicked; a text where it stands for no value of its own. */
+export function OnlyButton({ field, value, kind, children }: { field?: string | string[]; value: unknown; kind: unknown; children?: string }) {
+  const name = children ?? label(value, kind);
+  if (!field?.length || [kind].flat().some((one) => one === null || one === undefined || one === "other")) return <bdi>{name}</bdi>;
+  return <button type="button" class="only" title={`Only ${label(value, kind)}`} onClick={() => filter_by(field, value, kind)}><bdi>{name}</bdi></button>;
+}
+
+export function words(filter: Written): string {
+  const [field, op, value] = filter;
+  if (is_of_segment(filter)) return `${op === "is" ? "in" : "not in"} the segment ${String(value)}`;
   const texts = value === undefined ? [] : [...new Set([value].flat().map(String))];
   const is_one = texts.length === 1 && (op === "in" || op === "not_in");
   const name = is_one ? (op === "in" ? "is" : "is not") : (OPS.find(([key]) => key === op)?.[1] ?? op);
@@ -53,6 +96,7 @@ export function words([field, op, value]: Written): string {
 export function Chips() {
   const filters = read_filters();
   const [is_open, set_is_open] = useState(false);
+  const can_be_saved = filters.length > 0 && !filters.some(is_of_segment);
   return (
     <div class="chips">
       {filters.map((filter, index) => (
@@ -64,12 +108,49 @@ export function Chips() {
       {is_open
         ? <FilterForm onMade={(filter) => { set_is_open(false); if (filter) write_filters([...filters, filter]); }} />
         : <button type="button" class="quiet" onClick={() => set_is_open(true)}>+ Filter</button>}
+      {can_be_saved && !is_open && <SaveSegment filters={filters} />}
     </div>
   );
 }
 
+/** Saves the filters of the page under a name, and goes on with that. */
+function SaveSegment({ filters }: { filters: Written[] }) {
+  const [is_open, set_is_open] = useState(false);
+  const [problem, set_problem] = useState("");
+  const save = (event: SubmitEvent) => {
+    event.preventDefault();
+    const name = String(new FormData(event.currentTarget as HTMLFormElement).get("name")).trim();
+    const id = /^[\w.-]+$/.test(name) ? name : id_of(name);
+    save_segment({ name: id, version: 0, filters: filters.map(to_api) }).then(() => write_filters([["segment", "is", id]]), (refused: ApiError) => set_problem(refused.message));
+  };
+  if (!is_open) return <button type="button" class="quiet" onClick={() => set_is_open(true)}>Save as a segment</button>;
+  return (
+    <form class="filter-form" onSubmit={save} aria-label="Save these filters">
+      <input name="name" aria-label="Name of the segment" placeholder="name, such as buyers" required maxLength={64} autofocus />
+      <button type="submit">Save</button>
+      <button type="button" class="quiet" onClick={() => set_is_open(false)}>Cancel</button>
+      {problem && <span class="failed" role="alert">{problem}</span>}
+    </form>
+  );
+}
+
+/** Chooses a saved segment, where there is one. */
+function SegmentChoice({ onMade }: { onMade(filter: Written): void }) {
+  const [names, set_names] = useState<string[]>([]);
+  useEffect(() => {
+    segments().then((all) => set_names(all.map(({ name }) => name)), () => undefined);
+  }, []);
+  if (!names.length) return null;
+  return (
+    <select aria-label="Segment" value="" onChange={(event) => event.currentTarget.value && onMade(["segment", "is", event.currentTarget.value])}>
+      <option value="">or a segment…</option>
+      {names.map((name) => <option key={name} value={name}>{name}</option>)}
+    </select>
+  );
+}
+
 /** Makes a filter; `null` if none is wanted after all. */
-export function FilterForm({ event = "", onMade }: { event?: string; onMade(filter: Written | null): void }) {
+export function FilterForm({ event = "", has_segments = true, onMade }: { event?: string; has_segments?: boolean; onMade(filter: Written | null): void }) {
   const [field, set_field] = useState("");
   const [op, set_op] = useState("eq");
   const has_value = !op.endsWith("exists");
@@ -88,6 +169,7 @@ export function FilterForm({ event = "", onMade }: { event?: string; onMade(filt
       </select>
       {has_value && <ValuePicker name="value" label="Value of the filter" field={field} event={event} placeholder="value" />}
       <button type="submit">Add</button>
+      {has_segments && <SegmentChoice onMade={onMade} />}
       <button type="button" class="quiet" onClick={() => onMade(null)}>Cancel</button>
     </form>
   );

@@ -8,8 +8,10 @@ const is_shown = signal(false);
 
 const KEYS: [key: string, what: string][] = [
   ...RANGES.filter((range) => range.key).map((range): [string, string] => [range.key!, range.name]),
+  ["←", "the time before"],
+  ["→", "the time after"],
   ["x", "compare with the period before, or not"],
-  ["Esc", "close what is open"],
+  ["Esc", "close what is open; with nothing open, take the filters away"],
   ["?", "these keys"],
 ];
 
@@ -21,7 +23,14 @@ export function listen_for_keys(): () => void {
     const range = RANGES.find((range) => range.key === event.key);
     if (range) change({ from: range.from, to: range.to, i: null });
     else if (event.key === "x") change({ compare: here.value.params.get("compare") === "previous" ? "none" : "previous" });
-    else if (event.key === "?") is_shown.value = true;
+    else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+      // Only where a range is chosen, and not in what arrows move themselves.
+      if (event.shiftKey || target.closest("[tabindex='0'], dialog") || !document.querySelector(".range")) return;
+      document.querySelector<HTMLButtonElement>(`.range [data-step="${event.key === "ArrowRight" ? "next" : "before"}"]`)?.click();
+    } else if (event.key === "Escape") {
+      if (document.querySelector("dialog[open]") || !here.value.params.has("f")) return;
+      change({ f: null });
+    } else if (event.key === "?") is_shown.value = true;
     else return;
     event.preventDefault();
   };

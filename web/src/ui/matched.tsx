@@ -1,6 +1,6 @@
 // Events that are meant: of a name, with filters of their own.
 import { useState } from "preact/hooks";
-import { FilterForm, words, type Written } from "./filters";
+import { FilterForm, to_api, words, type Written } from "./filters";
 
 export interface Matched {
   event?: string;
@@ -9,7 +9,7 @@ export interface Matched {
 
 /** As the API reads it. */
 export function matched_to_api({ event, filters = [] }: Matched): Record<string, unknown> {
-  const written = filters.map(([field, op, value]) => (value === undefined ? { field, op } : { field, op, value }));
+  const written = filters.map(to_api);
   return { ...(event ? { event } : {}), ...(written.length ? { filters: written } : {}) };
 }
 
@@ -23,8 +23,15 @@ export function read_json<T extends object>(text: string): T | null {
   }
 }
 
+interface MatchesProps {
+  matched: Matched;
+  onChange(filters: Written[] | undefined): void;
+  /** Whether saved segments are offered too: they are made of no others. */
+  has_segments?: boolean;
+}
+
 /** The filters of one series or step. */
-export function Matches({ matched, onChange }: { matched: Matched; onChange(filters: Written[] | undefined): void }) {
+export function Matches({ matched, onChange, has_segments }: MatchesProps) {
   const [is_open, set_is_open] = useState(false);
   const filters = Array.isArray(matched.filters) ? matched.filters : [];
   const write = (next: Written[]) => onChange(next.length ? next : undefined);
@@ -37,7 +44,7 @@ export function Matches({ matched, onChange }: { matched: Matched; onChange(filt
         </span>
       ))}
       {is_open
-        ? <FilterForm event={matched.event} onMade={(filter) => { set_is_open(false); if (filter) write([...filters, filter]); }} />
+        ? <FilterForm event={matched.event} has_segments={has_segments} onMade={(filter) => { set_is_open(false); if (filter) write([...filters, filter]); }} />
         : <button type="button" class="quiet" onClick={() => set_is_open(true)}>where…</button>}
     </>
   );

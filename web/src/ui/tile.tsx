@@ -4,10 +4,10 @@ import { Component, type ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Asked } from "../api/ask";
 import type { Answer, Meta, Question } from "../api/types";
-import { png_file, svg_file, svg_of } from "../chart/picture";
+import { png_file, svg_file, svg_of, type Caption } from "../chart/picture";
 import { csv, download, Table, type TableData } from "../chart/table";
 import { plural, shown } from "../format";
-import { clock, moment } from "../time";
+import { clock, moment, range_words } from "../time";
 import type { Drawing } from "./drawing";
 import { Bell } from "./bell";
 import { KeepButton } from "./keep";
@@ -57,12 +57,12 @@ export function Tile<T>(props: TileProps<T>) {
           {answer && table && (
             <>
               <button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button>
-              <button type="button" class="quiet" onClick={() => download(title, "csv", new Blob([csv(table(answer))], { type: "text/csv" }))} aria-label={`Save ${title} as CSV`}>CSV</button>
+              <button type="button" class="quiet" onClick={() => download(title, "csv", new Blob([csv(table(answer), caption_of(title, asked!, zone))], { type: "text/csv" }))} aria-label={`Save ${title} as CSV`}>CSV</button>
             </>
           )}
-          {answer && props.keep && !is_table && <Pictures tile={section} title={title} asked={asked!} zone={zone} />}
+          {answer && table && <Pictures tile={section} caption={caption_of(title, asked!, zone)} />}
           {watched && <Bell title={title} question={watched} />}
-          {props.keep && asked && <KeepButton title={title} question={asked.question} />}
+          {props.keep && asked && <KeepButton title={title} question={watched ?? asked.question} />}
           {asked && <button type="button" class="quiet" aria-expanded={is_explained} onClick={() => set_is_explained(!is_explained)} aria-label={`How ${title} was asked`}>?</button>}
         </div>
       </header>
@@ -71,8 +71,10 @@ export function Tile<T>(props: TileProps<T>) {
       {!answer && !asked?.error && <Running since={asked?.asked_at ?? 0} onCancel={props.onCancel} />}
       {answer && (
         <Guard key={JSON.stringify(asked?.question)}>
-          {summary && <p class="summary">{summary(answer)}</p>}
-          {is_table && table ? <Table data={table(answer)} caption={title} /> : draw?.(answer)}
+          <div class="drawn">
+            {summary && <p class="summary">{summary(answer)}</p>}
+            {is_table && table ? <Table data={table(answer)} caption={title} /> : draw?.(answer)}
+          </div>
         </Guard>
       )}
       {is_explained && asked && <Explained asked={asked} />}
@@ -81,28 +83,23 @@ export function Tile<T>(props: TileProps<T>) {
   );
 }
 
-interface PicturesProps {
-  tile: { current: HTMLElement | null };
-  title: string;
-  asked: Asked;
-  zone: string;
+/** What a file of a tile says of itself. */
+function caption_of(title: string, { question, answer }: Asked, zone: string): Caption {
+  const { from, to } = (question.body.of ?? question.body) as { from?: string; to?: string };
+  const through = answer?.meta.data_through ? `; data through ${moment(answer.meta.data_through, zone)}` : "";
+  return { title, note: `${range_words(from ?? "", to ?? "now", zone)}, ${zone}${through}` };
 }
 
-/** Saves the chart as it is drawn, with what is to be known of it; nothing for what is drawn as text. */
-function Pictures({ tile, title, asked: { question, answer }, zone }: PicturesProps) {
-  const [is_drawn, set_is_drawn] = useState(false);
-  useEffect(() => set_is_drawn(Boolean(tile.current?.querySelector(".plot svg, .sankey svg"))));
+/** Saves what is drawn, with what is to be known of it. */
+function Pictures({ tile, caption }: { tile: { current: HTMLElement | null }; caption: Caption }) {
   const save = async (ending: "svg" | "png") => {
-    const { from, to } = question.body as { from?: string; to?: string };
-    const through = answer?.meta.data_through ? `; data through ${moment(answer.meta.data_through, zone)}` : "";
-    const picture = svg_of(tile.current!, { title, note: `${from ?? ""} to ${to ?? "now"}, ${zone}${through}` });
-    if (picture) download(title, ending, ending === "svg" ? svg_file(picture) : await png_file(picture));
+    const picture = svg_of(tile.current!, caption);
+    if (picture) download(caption.title, ending, ending === "svg" ? svg_file(picture) : await png_file(picture));
   };
-  if (!is_drawn) return null;
   return (
     <>
-      <button type="button" class="quiet" onClick={() => void save("png")} aria-label={`Save ${title} as PNG`}>PNG</button>
-      <button type="button" class="quiet" onClick={() => void save("svg")} aria-label={`Save ${title} as SVG`}>SVG</button>
+      <button type="button" class="quiet" onClick={() => void save("png")} aria-label={`Save ${caption.title} as PNG`}>PNG</button>
+      <button type="button" class="quiet" onClick={() => void save("svg")} aria-label={`Save ${caption.title} as SVG`}>SVG</button>
     </>
   );
 }

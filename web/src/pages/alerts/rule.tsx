@@ -7,7 +7,7 @@ import { usePolled } from "../../api/polled";
 import type { Question } from "../../api/types";
 import { DRAWS } from "../../draw/draws";
 import { plural, shown } from "../../format";
-import { bucket_label, intervals_later, moment } from "../../time";
+import { bucket_label, intervals_later, LATEST_MS, moment } from "../../time";
 import { Tile } from "../../ui/tile";
 import { change, changed, go, here, page_of } from "../../url";
 import { Page } from "../page";
@@ -25,7 +25,7 @@ const BESIDE: Record<string, number> = { minute: 90, hour: 72, day: 15, week: 6,
 /** The slot that the address names, as notices do, in the words of the API. */
 function opened_slot(): string {
   const at = Date.parse(here.value.params.get("slot") ?? "");
-  return Number.isFinite(at) ? new Date(at).toISOString().replace(".000Z", "Z") : "";
+  return at > 0 && at < LATEST_MS ? new Date(at).toISOString().replace(".000Z", "Z") : "";
 }
 
 /** The time that a chart shows beside what was seen. */

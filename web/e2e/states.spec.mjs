@@ -1,0 +1,207 @@
+// What a page is like when something is not as ever, for everybody: refused, away, slow, revoked, on paper, beside another tab.
+import AxeBuilder from "@axe-core/playwright";
+import { ask, EMPTY_KEY, expect, open, settled, STEPS, test, tile, WEEK_BEFORE } from "./screen.mjs";
+
+async function fits(page, what) {
+  for (const [theme, width] of [["light", 360], ["dark", 1280]]) {
+    await page.emulateMedia({ colorScheme: theme });
+    await page.setViewportSize({ width, height: 800 });
+    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+    expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), `${what}, ${width} pixels, scrolls sideways`).toBeLessThanOrEqual(0);
+    const { violations } = await new AxeBuilder({ page }).analyze();
+    const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.any[0]?.message ?? ""}`).slice(0, 3).join("; ")}`);
+    expect(found, `${what}, ${theme}, ${width} pixels`).toEqual([]);
+  }
+}
+
+test("a server that has too much to do, is slow or away, and a key that was revoked", async ({ page }) => {
+  await open(page, "/trends?b=country");
+  const refuse = (status, code, headers = {}) => page.route("**/v1/query", (route) => route.fulfill({ status, headers, json: { code, message: `${code}, said the server` } }));
+  await refuse(429, "too_many_queries", { "retry-after": "1" });
+  await page.getByLabel("Broken down by", { exact: true }).fill("browser");
+  await page.getByLabel("Broken down by", { exact: true }).press("Enter");
+  await expect(tile(page, "trends").getByRole("alert")).toContainText("too_many_queries (429)");
+  await fits(page, "too many questions");
+  // It is asked again by itself.
+  await page.unroute("**/v1/query");
+  await expect(tile(page, "trends").getByRole("alert")).toHaveCount(0);
+  await page.route("**/v1/query", (route) => route.abort());
+  await expect(tile(page, "trends").getByRole("alert")).toContainText("The server cannot be reached");
+  await fits(page, "away");
+  await page.unroute("**/v1/query");
+  await expect(tile(page, "trends").getByRole("alert")).toHaveCount(0);
+  await page.route("**/v1/query", () => {});
+  await page.getByLabel("Broken down by", { exact: true }).fill("os");
+  await page.getByLabel("Broken down by", { exact: true }).press("Enter");
+  await expect(tile(page, "trends").getByRole("button", { name: "Stop" })).toBeVisible();
+  await fits(page, "slow");
+  await refuse(401, "unknown_key");
+  await tile(page, "trends").getByRole("button", { name: "Stop" }).click();
+  await tile(page, "trends").getByRole("button", { name: "Ask again" }).click();
+  await expect(page.getByLabel("Read key")).toBeVisible();
+  await expect(page.locator("[data-tile]")).toHaveCount(0);
+  await fits(page, "signed out");
+});
+
+test("dialogs, a shared board, a wall, an empty project and a page that is none", async ({ page, browser }) => {
+  await open(page, "/trends?b=country");
+  await tile(page, "trends").getByRole("button", { name: /^Keep/ }).click();
+  await fits(page, "keep");
+  await page.keyboard.press("Escape");
+  await page.locator("main").focus();
+  await page.keyboard.press("?");
+  await expect(page.getByRole("dialog", { name: "Keys" })).toBeVisible();
+  await fits(page, "keys");
+  await page.keyboard.press("Escape");
+  await open(page, "/boards/shop");
+  await page.getByRole("button", { name: "Share", exact: true }).click();
+  await page.getByRole("button", { name: "Make a link" }).click();
+  const link = await page.getByRole("textbox", { name: "The link" }).inputValue();
+  await fits(page, "share");
+  await page.getByRole("button", { name: /^End the link/ }).last().waitFor();
+  const context = await browser.newContext();
+  const guest = await context.newPage();
+  await guest.goto(link);
+  await settled(guest);
+  await fits(guest, "a shared board");
+  await context.close();
+  await page.getByRole("button", { name: /^End the link/ }).last().click();
+  await page.keyboard.press("Escape");
+  for (const path of ["/boards/shop?wall=1", "/boards/none", "/people/nobody", "/sessions/none", "/alerts/none"]) {
+    await open(page, path);
+    await fits(page, path);
+  }
+  for (const path of ["/trends", `/funnel?${STEPS}`, "/retention", "/paths", "/sessions", "/people", "/events", "/boards", "/alerts", "/health"]) {
+    await open(page, path, EMPTY_KEY);
+    expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), path).toBeLessThanOrEqual(0);
+    const { violations } = await new AxeBuilder({ page }).analyze();
+    expect(violations.map(({ id }) => id), path).toEqual([]);
+  }
+});
+
+test("two tabs do not disturb each other, and who signs out is out in both", async ({ page, context }) => {
+  await open(page, "/trends?b=country");
+  const other = await context.newPage();
+  await open(other, "/");
+  await other.getByRole("button", { name: /^Sessions/ }).click();
+  await tile(other, "devices").locator(".rows .name").first().click();
+  await expect(other.locator(".chip")).toHaveCount(1);
+  expect(new URL(page.url()).search).toBe("?b=country");
+  await expect(page.locator(".chip")).toHaveCount(0);
+  await other.getByRole("button", { name: "Sign out" }).click();
+  await expect(other.getByLabel("Read key")).toBeVisible();
+  // The first one hears of it when it asks again.
+  await expect(page.getByLabel("Read key")).toBeVisible();
+  await other.close();
+});
+
+test("on paper there are the charts, and no buttons", async ({ page }) => {
+  await open(page, `/boards/shop`);
+  await page.emulateMedia({ media: "print" });
+  for (const hidden of ["header.side", ".tools >> nth=0", ".head button >> nth=0"]) await expect(page.locator(hidden)).toBeHidden();
+  await expect(tile(page, "tile0").locator(".plot svg")).toBeVisible();
+  await expect(tile(page, "tile1").locator("[data-count]").first()).toBeVisible();
+  expect((await page.pdf({ format: "A4" })).length).toBeGreaterThan(20_000);
+});
+
+test("every chart reads as a tree: a funnel, a grid, ways, bars, the ledger and what an alert saw", async ({ page }) => {
+  const trees = [
+    [`/funnel?${STEPS}`, "funnel", `
+    - region "page → product_viewed → order":
+      - heading "page → product_viewed → order" [level=2]
+      - paragraph: /come to the end/
+      - list:
+        - listitem:
+          - strong: page
+          - button /came to page/
+        - listitem:
+          - strong: product_viewed
+          - button /came to product_viewed/
+          - button /stopped before product_viewed/`],
+    ["/retention?period=day&from=-3d/d&to=now", "retention", `
+    - region "Who comes back":
+      - paragraph: /people began/
+      - region "Who comes back, by when they began":
+        - table:
+          - rowgroup:
+            - row /Began People 0 1/`],
+    ["/paths?steps=2&limit=2", "paths", `
+    - region:
+      - paragraph: /most go from/`],
+    ["/lifecycle?from=-3d/d&to=now", "lifecycle", `
+    - region:
+      - paragraph: /new/
+      - slider /Lifecycle.* points of the chart/
+      - list:
+        - listitem: new`],
+    ["/stickiness", "stickiness", `
+    - region:
+      - paragraph: /people were active/
+      - slider /Stickiness.* points of the chart/`],
+    ["/health", "ledger", `
+    - region "Where every event went":
+      - slider /Events by minute of receipt.* points of the chart/`],
+    ["/alerts/visitors", "verdicts", `
+    - region "What it saw":
+      - slider /What it saw.* points of the chart/`],
+  ];
+  for (const [path, id, tree] of trees) {
+    await open(page, path);
+    await expect(tile(page, id), path).toMatchAriaSnapshot(tree);
+  }
+  // Its twin is a table whose numbers open their people.
+  await open(page, "/lifecycle?from=-3d/d&to=now");
+  await tile(page, "lifecycle").getByRole("button", { name: "Table", exact: true }).click();
+  await expect(tile(page, "lifecycle").getByRole("table")).toMatchAriaSnapshot(`
+    - table:
+      - rowgroup:
+        - row /Time new returning resurrected dormant/
+  `);
+});
+
+test("the overview and a funnel by keys alone: tabs, names, filters, ranges, steps and who stopped", async ({ page }) => {
+  await open(page, "/");
+  const press = async (locator, key = "Enter") => {
+    await reach(page, locator);
+    await page.keyboard.press(key);
+  };
+  await press(page.getByRole("button", { name: "The time before" }));
+  await expect(page).toHaveURL(/from=-13d\/d/);
+  await settled(page);
+  await press(tile(page, "places").getByRole("button", { name: "City" }));
+  await expect(page).toHaveURL(/places=city/);
+  await settled(page);
+  await press(tile(page, "devices").locator(".rows .name").first());
+  await expect(page.locator(".chip")).toHaveCount(1);
+  await press(page.getByRole("button", { name: /^Remove the filter/ }), "Space");
+  await expect(page.locator(".chip")).toHaveCount(0);
+  await press(tile(page, "events").getByRole("button", { name: "Table", exact: true }));
+  await expect(tile(page, "events").getByRole("table")).toBeVisible();
+
+  await open(page, `/funnel?${STEPS}&compare=previous`);
+  await reach(page, page.getByRole("button", { name: "where…" }).first());
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Shift+Tab");
+  await reach(page, page.getByLabel("Field of the filter"));
+  await page.keyboard.type("country");
+  await reach(page, page.getByLabel("Value of the filter"));
+  await page.keyboard.type("GB");
+  await press(page.getByRole("button", { name: "Add", exact: true }));
+  await expect(page.locator(".builder .chip")).toHaveText(/country is GB/);
+  await settled(page);
+  const steps = [{ event: "page", filters: [{ field: "country", op: "eq", value: "GB" }] }, { event: "product_viewed" }, { event: "order" }];
+  const asked = await ask("funnel", { from: "-6d/d", to: "now", timezone: "UTC", window: "14d", steps, compare: WEEK_BEFORE });
+  const lost = tile(page, "funnel").locator("[data-dropped]").first();
+  await expect(lost).toHaveAttribute("data-dropped", String(asked.groups[0].steps[1].dropped));
+  await press(lost);
+  await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(asked.groups[0].steps[1].dropped));
+});
+
+/** Goes on by Tab until an element has the focus. */
+async function reach(page, locator) {
+  for (let presses = 0; presses < 140; presses++) {
+    if (await locator.evaluate((element) => element === document.activeElement)) return;
+    await page.keyboard.press("Tab");
+  }
+  throw new Error("not reached by Tab");
+}
