@@ -2,6 +2,7 @@
 // Called with an address and a write key; `seed` is what the tests call.
 
 const DAY = 86_400_000;
+const QUIET = 3_600_000;
 
 /** Numbers from 0 to 1 that are the same each time. */
 function numbers(start) {
@@ -62,9 +63,13 @@ export function events(now, people = 260, days = 60) {
   const random = numbers(7);
   const all = [];
   const today = Math.floor(now / DAY) * DAY;
+  // The periods that charts are compared with end at this time of an earlier day, and go on while the tests look: nothing happens then.
+  const is_quiet = (at) => (((at - now) % DAY) + DAY) % DAY < QUIET;
   for (let person = 0; person < people; person++) {
     const born = Math.floor(random() * days);
-    const signup = today - (days - born) * DAY + Math.floor(random() * DAY * 0.9);
+    const drawn = today - (days - born) * DAY + Math.floor(random() * DAY * 0.9);
+    // Everybody signs up, whenever the tests run.
+    const signup = is_quiet(drawn) || is_quiet(drawn + 2_000) ? drawn - QUIET - 10_000 : drawn;
     all.push({
       eventId: `signup-${person}`, type: "signup", anonymousId: `visitor-${person}`, timestamp: new Date(signup).toISOString(),
       context: { userAgent: AGENTS[person % AGENTS.length], page: { url: "https://shop.example/signup" } }, properties: { plan: person % 4 ? "free" : "pro" },
@@ -81,9 +86,7 @@ export function events(now, people = 260, days = 60) {
       if (at < now) all.push(...visit(random, person, Math.max(at, signup + 2_000)).filter((event) => Date.parse(event.timestamp) < now));
     }
   }
-  // The periods that charts are compared with end at this time of an earlier day, and go on while the tests look: nothing happens then.
-  const is_in_sight = (at) => ((((at - now) % DAY) + DAY) % DAY) >= 3_600_000;
-  return all.filter((event) => is_in_sight(Date.parse(event.timestamp)));
+  return all.filter((event) => !is_quiet(Date.parse(event.timestamp)));
 }
 
 /** What nobody should be able to do to a page: markup, script and trickery where names and values are. */
