@@ -1,4 +1,5 @@
 // Alerts: from a chart to a rule that was tried, which fires, and what can be said to it.
+import { readFileSync } from "node:fs";
 import { ADDRESS, expect, KEY, open, settled, test, tile } from "./screen.mjs";
 
 const headers = { authorization: `Bearer ${KEY}` };
@@ -56,7 +57,7 @@ test("a chart becomes a rule that is tried, moved by mouse and keys, saved and c
   await expect(page.locator("[data-fired]")).toHaveAttribute("data-fired", "1");
   await page.getByLabel("Name", { exact: true }).fill("Few <b>pages</b>");
   await page.getByLabel("Name", { exact: true }).press("Tab");
-  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("button", { name: "Save", exact: true }).click();
   await expect(page.getByRole("heading", { name: "Few <b>pages</b>", level: 1 })).toBeVisible();
   // Somebody else changes it meanwhile.
   await page.getByRole("button", { name: "Change", exact: true }).click();
@@ -76,6 +77,11 @@ test("an alert says what it saw and did, shows its people, and is acknowledged a
   await open(page, "/alerts/visitors");
   await expect(page.locator("[data-state]")).toHaveAttribute("data-state", "firing");
   await expect(tile(page, "history").locator('[data-event="change"]').first()).toContainText("fires");
+  await tile(page, "verdicts").getByRole("button", { name: "Table", exact: true }).click();
+  await expect(tile(page, "verdicts").locator("tbody tr").last()).toContainText("wrong");
+  const [download] = await Promise.all([page.waitForEvent("download"), tile(page, "verdicts").getByRole("button", { name: /as CSV$/ }).click()]);
+  expect(readFileSync(await download.path()).toString()).toMatch(/^# Few visitors: what it saw\r\n"?# .*, UTC; as of .*\r\nTime,Line,Number,Verdict,Why\r\n/);
+  await tile(page, "verdicts").getByRole("button", { name: "Table", exact: true }).click();
   // The slot that a notice leads to, with what is watched around it.
   const fired = await tile(page, "episodes").locator("[data-episode]").first().getAttribute("data-episode");
   await tile(page, "episodes").getByRole("link").first().click();
@@ -117,7 +123,7 @@ test("an address that is no rule breaks nothing, and what the server thinks of i
   const written = { report: 7, interval: {}, reduce: null, condition: 5, question: { series: ["x", null, { math: 3 }], steps: 1 }, channels: "x", annotations: [] };
   await open(page, `/alerts?rule=${encodeURIComponent(JSON.stringify(written))}`);
   await expect(tile(page, "trial").getByRole("alert")).toBeVisible();
-  await expect(page.getByRole("button", { name: "Save" })).toBeVisible();
+  await expect(page.getByRole("button", { name: "Save", exact: true })).toBeVisible();
 });
 
 test("rules stand in a list, those that can never match are marked, and channels are added and tried", async ({ page }) => {

@@ -4,12 +4,13 @@ import { json, type ApiError } from "../api/client";
 import { usePolled, type Polled } from "../api/polled";
 import type { DeadLetter, DeadLetters, Trace } from "../api/openapi";
 import { LineChart, Swatch, type Line } from "../chart/line";
-import { Table } from "../chart/table";
+import { Table, type TableData } from "../chart/table";
 import { duration, plural, shown } from "../format";
 import { clock, moment, range } from "../time";
 import { EventRow } from "../ui/event-row";
 import { change, here, page_of } from "../url";
 import { Choice } from "../ui/picker";
+import { SaveButtons } from "../ui/save";
 import { Page } from "./page";
 import { Pager } from "./sessions";
 
@@ -71,14 +72,22 @@ function LedgerTile({ known, problem, zone }: Polled<Ledger> & { zone: string })
   const lines: Line[] = OUTCOMES.map((name, place) => ({ name, place, values: minutes.map((minute) => minute[name]) }));
   const [is_table, set_is_table] = useState(false);
   const total = known?.total;
+  const columns = ["received", ...OUTCOMES, "rejected"] as (keyof Sums)[];
+  const table = (): TableData => ({
+    head: ["Minute", ...columns],
+    rows: [...(known?.minutes ?? [])].reverse().map((minute) => [{ text: moment(minute.minute, zone), value: minute.minute }, ...columns.map((name) => ({ text: shown(minute[name]), value: minute[name] }))]),
+  });
+  const [first, last] = [known?.minutes[0]?.minute, known?.minutes.at(-1)?.minute];
+  const note = `${moment(first, zone)} – ${moment(last, zone)}, ${zone}; as of ${moment(Date.now(), zone)}`;
   const is_whole = total && total.received === OUTCOMES.reduce((sum, name) => sum + total[name], 0);
   return (
     <section class="tile wide" data-tile="ledger" aria-labelledby="title-ledger" aria-busy={!known && !problem}>
       <header><h2 id="title-ledger">Where every event went</h2>
-        <div class="tools"><button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button></div></header>
+        <div class="tools"><button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button>
+          {known && <SaveButtons caption={{ title: "Where every event went", note }} table={table} />}</div></header>
       {problem && <p class="failed" role="alert">{problem}</p>}
       {total && (
-        <>
+        <div class="drawn">
           <p class="sum" data-whole={is_whole}>
             <span><strong data-outcome="received">{shown(total.received)}</strong> received</span> =
             {OUTCOMES.map((name, index) => <span key={name}>{index > 0 && "+ "}<strong data-outcome={name}>{shown(total[name])}</strong> {name}</span>)}
@@ -86,10 +95,10 @@ function LedgerTile({ known, problem, zone }: Polled<Ledger> & { zone: string })
           {total.rejected > 0 && <p class="note">{plural(total.rejected, "event")} more {total.rejected === 1 ? "was" : "were"} refused before the log, and the sender told.</p>}
           <Reasons total={total} />
           {is_table
-            ? <Table caption="Events by minute of receipt" data={{ head: ["Minute", "received", ...OUTCOMES, "rejected"], rows: [...known.minutes].reverse().slice(0, 240).map((minute) => [{ text: moment(minute.minute, zone) }, ...["received", ...OUTCOMES, "rejected"].map((name) => ({ text: shown(minute[name as keyof Sums]) }))]) }} />
+            ? <Table caption="Events by minute of receipt" data={{ ...table(), rows: table().rows.slice(0, 240) }} />
             : minutes.length > 0 && <LineChart label="Events by minute of receipt" buckets={minutes.map(({ minute }) => minute)} partial={minutes.map(() => false)} lines={lines} interval="minute" zone={zone} is_stacked height={180} />}
           <ul class="legend">{lines.map((line) => <li key={line.name}><Swatch line={line} is_fill /> {line.name}</li>)}</ul>
-        </>
+        </div>
       )}
     </section>
   );

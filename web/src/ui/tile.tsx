@@ -1,16 +1,17 @@
 // One answer of a page with all that belongs to it: what it is, how far its data reaches, what went wrong, its numbers as a table and
 // how it was asked. What goes wrong in a tile stays in it.
 import { Component, type ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { Asked } from "../api/ask";
 import type { Answer, Meta, Question } from "../api/types";
-import { png_file, svg_file, svg_of, type Caption } from "../chart/picture";
-import { csv, download, Table, type TableData } from "../chart/table";
+import type { Caption } from "../chart/picture";
+import { Table, type TableData } from "../chart/table";
 import { plural, shown } from "../format";
 import { clock, moment, range_words } from "../time";
 import type { Drawing } from "./drawing";
 import { Bell } from "./bell";
 import { KeepButton } from "./keep";
+import { SaveButtons } from "./save";
 
 export interface TileProps<T> {
   id: string;
@@ -47,9 +48,8 @@ export function Tile<T>(props: TileProps<T>) {
   const [is_explained, set_is_explained] = useState(false);
   const answer = asked?.answer;
   const watched = props.watched ?? (props.keep ? asked?.question : undefined);
-  const section = useRef<HTMLElement>(null);
   return (
-    <section ref={section} class={`tile ${props.wide ? "wide" : ""}`} data-tile={id} data-asked-at={asked?.asked_at || undefined} aria-labelledby={`title-${id}`} aria-busy={Boolean(asked?.asked_at)}>
+    <section class={`tile ${props.wide ? "wide" : ""}`} data-tile={id} data-asked-at={asked?.asked_at || undefined} aria-labelledby={`title-${id}`} aria-busy={Boolean(asked?.asked_at)}>
       <header>
         <h2 id={`title-${id}`}>{href ? <a href={href}>{title}</a> : title}</h2>
         <div class="tools">
@@ -57,10 +57,9 @@ export function Tile<T>(props: TileProps<T>) {
           {answer && table && (
             <>
               <button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button>
-              <button type="button" class="quiet" onClick={() => download(title, "csv", new Blob([csv(table(answer), caption_of(title, asked!, zone))], { type: "text/csv" }))} aria-label={`Save ${title} as CSV`}>CSV</button>
+              <SaveButtons caption={caption_of(title, asked!, zone)} table={() => table(answer)} />
             </>
           )}
-          {answer && table && <Pictures tile={section} caption={caption_of(title, asked!, zone)} />}
           {watched && <Bell title={title} question={watched} />}
           {props.keep && asked && <KeepButton title={title} question={watched ?? asked.question} />}
           {asked && <button type="button" class="quiet" aria-expanded={is_explained} onClick={() => set_is_explained(!is_explained)} aria-label={`How ${title} was asked`}>?</button>}
@@ -88,20 +87,6 @@ function caption_of(title: string, { question, answer }: Asked, zone: string): C
   const { from, to } = (question.body.of ?? question.body) as { from?: string; to?: string };
   const through = answer?.meta.data_through ? `; data through ${moment(answer.meta.data_through, zone)}` : "";
   return { title, note: `${range_words(from ?? "", to ?? "now", zone)}, ${zone}${through}` };
-}
-
-/** Saves what is drawn, with what is to be known of it. */
-function Pictures({ tile, caption }: { tile: { current: HTMLElement | null }; caption: Caption }) {
-  const save = async (ending: "svg" | "png") => {
-    const picture = svg_of(tile.current!, caption);
-    if (picture) download(caption.title, ending, ending === "svg" ? svg_file(picture) : await png_file(picture));
-  };
-  return (
-    <>
-      <button type="button" class="quiet" onClick={() => void save("png")} aria-label={`Save ${caption.title} as PNG`}>PNG</button>
-      <button type="button" class="quiet" onClick={() => void save("svg")} aria-label={`Save ${caption.title} as SVG`}>SVG</button>
-    </>
-  );
 }
 
 /** How far the data of an answer reaches, and what is to be known of it. */

@@ -2,17 +2,19 @@
 import { useState } from "preact/hooks";
 import { forget_rule, path_of, say, type Happened, type History, type Rule, type Said, type ShownAlert } from "../../api/alerts";
 import { useAnswers } from "../../api/ask";
+import { Table } from "../../chart/table";
 import type { ApiError } from "../../api/client";
 import { usePolled } from "../../api/polled";
 import type { Question } from "../../api/types";
 import { DRAWS } from "../../draw/draws";
 import { plural, shown } from "../../format";
 import { bucket_label, intervals_later, LATEST_MS, moment } from "../../time";
+import { SaveButtons } from "../../ui/save";
 import { Tile } from "../../ui/tile";
 import { change, changed, go, here, page_of } from "../../url";
 import { Page } from "../page";
 import { Builder } from "./builder";
-import { Verdicts } from "./verdicts";
+import { Verdicts, verdicts_caption, verdicts_table } from "./verdicts";
 import { condition_words, drafted, episodes_of, happened_words, line_name, reduced, remarks_of, rule_words, unit_of } from "./words";
 
 /** Slots of the history, and lines of it. */
@@ -140,18 +142,22 @@ function Past({ id, alert, asked, slot }: { id: string; alert: ShownAlert; asked
   const time = (at: string) => bucket_label(at, rule.interval ?? "hour", zone);
   const opened = (at: string) => changed({ slot: at, before: null });
   const episodes = episodes_of(history);
+  const [is_table, set_is_table] = useState(false);
+  const table = () => verdicts_table(rule, slots, unit_of(rule));
   return (
     <>
       <section class="tile wide" data-tile="verdicts" aria-labelledby="title-verdicts" aria-busy={!known && !problem}>
         <header>
           <h2 id="title-verdicts">What it saw</h2>
           <div class="tools">
+            {slots.length > 0 && <button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button>}
+            {slots.length > 0 && <SaveButtons caption={verdicts_caption(rule, slots, "what it saw")} table={table} />}
             {slots.length === SHOWN && <button type="button" class="quiet" onClick={() => change({ before: slots[0]!.slot, slot: null })}>Earlier</button>}
             {(before || slot) && <button type="button" class="quiet" onClick={() => change({ before: null, slot: null })}>Up to now</button>}
           </div>
         </header>
         {problem && <p class="failed" role="alert">{problem}</p>}
-        {known && (slots.length ? <Verdicts rule={rule} slots={slots} label="What it saw" remarks={remarks_of(history, unit_of(rule), slot)} /> : <p class="nothing">Nothing {before ? "was judged before that" : "has been judged yet"}.</p>)}
+        {known && (slots.length ? is_table ? <div class="drawn"><Table caption="What it saw" data={table()} /></div> : <Verdicts rule={rule} slots={slots} label="What it saw" remarks={remarks_of(history, unit_of(rule), slot)} /> : <p class="nothing">Nothing {before ? "was judged before that" : "has been judged yet"}.</p>)}
       </section>
       {episodes.length > 0 && (
         <section class="tile wide" data-tile="episodes" aria-labelledby="title-episodes">

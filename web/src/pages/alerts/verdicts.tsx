@@ -1,6 +1,10 @@
 // What a rule saw, slot by slot: its numbers, the threshold across, and where it fires.
 import type { Condition, Rule, Slot } from "../../api/alerts";
 import { LineChart, type Line } from "../../chart/line";
+import type { Caption } from "../../chart/picture";
+import type { TableData } from "../../chart/table";
+import { shown, type Unit } from "../../format";
+import { bucket_label, moment } from "../../time";
 import { condition_words, line_name, unit_of } from "./words";
 
 /** Most lines that are drawn: those with the most to show. */
@@ -46,6 +50,20 @@ export function alarms_of(slots: Slot[]): [number, number][] {
   return spans;
 }
 
+/** What was seen as a table: the number of each line and what it was taken for, slot by slot. */
+export function verdicts_table({ interval = "hour", timezone = "UTC" }: Rule, slots: Slot[], unit: Unit): TableData {
+  const rows = slots.flatMap(({ slot, seen }) => Object.entries(seen ?? {}).map(([line, { value, verdict, reason }]) => [
+    { text: bucket_label(slot, interval, timezone), value: slot }, { text: line_name(line) }, { text: shown(value, unit), value }, { text: verdict }, { text: reason ?? "" },
+  ]));
+  return { head: ["Time", "Line", "Number", "Verdict", "Why"], rows };
+}
+
+/** What a file of it says of itself. */
+export function verdicts_caption({ name = "", timezone = "UTC" }: Rule, slots: Slot[], title: string): Caption {
+  const [first, last] = [slots[0]?.slot, slots[slots.length - 1]?.slot];
+  return { title: `${name}: ${title}`, note: `${moment(first, timezone)} – ${moment(last, timezone)}, ${timezone}; as of ${moment(Date.now(), timezone)}` };
+}
+
 export function Verdicts({ rule, slots, label, remarks, onCondition }: VerdictsProps) {
   const unit = unit_of(rule);
   const sums = new Map<string, number>();
@@ -55,11 +73,11 @@ export function Verdicts({ rule, slots, label, remarks, onCondition }: VerdictsP
   const condition = rule.condition ?? (rule.reduce === "anomaly" ? { outside: [-3, 3] as [number, number] } : null);
   if (!lines.length) return <p class="nothing">There are no numbers in this time.</p>;
   return (
-    <>
+    <div class="drawn">
       <LineChart label={label} buckets={slots.map(({ slot }) => slot)} partial={slots.map(() => false)} lines={lines} interval={rule.interval ?? "hour"} zone={rule.timezone ?? "UTC"} unit={unit} height={220}
         alarms={alarms_of(slots)} remarks={remarks && slots.map(({ slot }) => remarks.get(slot) ?? "")} thresholds={thresholds_of(condition)} onThreshold={onCondition && condition ? (index, value) => onCondition(with_threshold(condition, index, value)) : undefined} />
       {sums.size > MOST_LINES && <p class="note">The {MOST_LINES} largest of {sums.size} lines.</p>}
       <p class="unseen">It is wrong where the number is {condition_words(condition, unit)}.</p>
-    </>
+    </div>
   );
 }
