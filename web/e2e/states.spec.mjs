@@ -43,7 +43,7 @@ test("a server that has too much to do, is slow or away, and a key that was revo
   await fits(page, "signed out");
 });
 
-test("dialogs, a shared board, a wall, an empty project and a page that is none", async ({ page, browser }) => {
+test("dialogs and a shared board", async ({ page, browser }) => {
   await open(page, "/trends?b=country");
   await tile(page, "trends").getByRole("button", { name: /^Keep/ }).click();
   await fits(page, "keep");
@@ -67,7 +67,10 @@ test("dialogs, a shared board, a wall, an empty project and a page that is none"
   await context.close();
   await page.getByRole("button", { name: /^End the link/ }).last().click();
   await page.keyboard.press("Escape");
-  for (const path of ["/boards/shop?wall=1", "/boards/none", "/people/nobody", "/sessions/none", "/alerts/none"]) {
+});
+
+test("hostile names, a wall, pages of nothing and an empty project", async ({ page }) => {
+  for (const path of ["/?from=-1h&to=now", "/trends?b=type&from=-1h&to=now", "/events?from=-1h&to=now", "/boards/shop?wall=1", "/boards/none", "/people/nobody", "/sessions/none", "/alerts/none"]) {
     await open(page, path);
     await fits(page, path);
   }
