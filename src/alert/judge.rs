@@ -42,6 +42,9 @@ pub(crate) struct RuleState {
     pub(crate) alarmed: BTreeSet<i64>,
     #[serde(default)]
     pub(crate) health: Health,
+    /// Verdicts that late events have changed while channels could not be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) untold_revisions: Option<Untold>,
     /// Its lines; each has a row of its own.
     #[serde(skip)]
     pub(crate) lines: BTreeMap<String, Line>,
@@ -53,11 +56,17 @@ pub(crate) struct RuleState {
 pub(crate) struct Health {
     /// Failures in a row.
     pub(crate) failures: u32,
+    /// The slot of which channels know that it cannot be judged because asking fails; 0 if they know of none.
+    pub(crate) told_failed_at: i64,
     /// Since when data is missing; 0 if it is not.
     pub(crate) delayed_since: i64,
-    /// Whether channels know.
-    pub(crate) told_failed: bool,
-    pub(crate) told_delayed: bool,
+}
+
+/// Changed verdicts: the first slot, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Untold {
+    pub(crate) slot: i64,
+    pub(crate) number: usize,
 }
 
 /// What a line was in a slot.

@@ -18,6 +18,8 @@ const MOST_NAMED: usize = 100;
 const MOST_OF_TILE: usize = 10;
 /// Most lines in a text, but of a report, which has all.
 const MOST_IN_TEXT: usize = 20;
+/// What names that rules cannot be judged, beside what they are about.
+pub(crate) const CANNOT_JUDGE: &str = "cannot_judge";
 /// Ids of notices are made within this.
 const NAMESPACE: Uuid = Uuid::from_u128(0x7c1d_3f0e_52a4_4b6a_9d8e_1c36_0b5a_77e1);
 
@@ -32,10 +34,11 @@ pub(crate) enum Kind {
     Reminder,
     /// It fired and was over before it could be judged.
     Summary,
-    /// The rule cannot be judged because data is missing, and can be again.
+    /// Rules cannot be judged because what they need is not there yet.
     Delayed,
+    /// They are judged again.
     Judging,
-    /// It cannot be judged because asking fails.
+    /// A rule cannot be judged because asking fails.
     Failed,
     /// Late events have changed a verdict.
     Revision,
@@ -294,7 +297,7 @@ impl Notice {
 
     /// What names the alert from its beginning to its end.
     pub(crate) fn episode_key(&self) -> Uuid {
-        let about = if self.kind.is_of_rule() { self.kind.as_str() } else { "" };
+        let about = if self.kind.is_of_rule() { CANNOT_JUDGE } else { "" };
         Uuid::new_v5(&NAMESPACE, format!("{:x}/{}/{}/{about}", self.project, self.rule, self.episode).as_bytes())
     }
 
@@ -360,7 +363,7 @@ impl Notice {
 }
 
 impl Kind {
-    /// Whether it is about the rule itself.
+    /// Whether it is about whether rules can be judged.
     pub(crate) const fn is_of_rule(self) -> bool {
         matches!(self, Self::Delayed | Self::Judging | Self::Failed)
     }

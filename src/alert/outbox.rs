@@ -129,34 +129,52 @@ impl Outbox {
 
     /// What is to be begun now. Of each rule and channel the oldest only.
     pub(crate) fn begin(&mut self, catalogue: &Catalogue, now_ms: i64) -> Vec<Begun> {
-        let (mut of_channels, mut of_projects): (HashMap<(u64, String), usize>, HashMap<u64, usize>) = Default::default();
+        let mut begun = Vec::new();
+        for number in self.next_numbers() {
+            let Some(waiting) = self.waiting.get_mut(&number) else { continue };
+            let found = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
+            let open = found.filter(|channel| self.gone.get(&channel.key()) != Some(&channel.fingerprint));
+            let channel = open.map_or_else(|| Arc::new(Missing) as Arc<dyn Channel>, |channel| Arc::clone(&channel.channel));
+            waiting.is_running = true;
+            let delivery = Delivery { id: waiting.id, notice: waiting.notice.clone(), now_s: now_ms / 1_000 };
+            begun.push(Begun { number, channel, delivery });
+        }
+        begun
+    }
+
+    /// The numbers of those that may run beside those that do. Looked for whenever one has ended, so nothing is copied here.
+    fn next_numbers(&self) -> Vec<u64> {
+        let mut of_channels: HashMap<(u64, &str), usize> = HashMap::new();
+        let mut of_projects: HashMap<u64, usize> = HashMap::new();
         for waiting in self.waiting.values().filter(|waiting| waiting.is_running) {
             *of_channels.entry(waiting.channel_key()).or_default() += 1;
             *of_projects.entry(waiting.notice.project).or_default() += 1;
         }
         let mut in_all: usize = of_projects.values().sum();
-        let mut begun = Vec::new();
-        let mut earlier: HashSet<(u64, String, String)> = HashSet::new();
-        let gone = &self.gone;
-        for (number, waiting) in &mut self.waiting {
-            let is_first = earlier.insert((waiting.notice.project, waiting.notice.rule.clone(), waiting.channel.clone()));
+        let mut numbers = Vec::new();
+        let mut earlier: HashSet<(u64, &str, &str)> = HashSet::new();
+        let now = Instant::now();
+        for (number, waiting) in &self.waiting {
+            if in_all >= MOST_RUNNING {
+                break;
+            }
+            let project = waiting.notice.project;
             let of_channel = of_channels.entry(waiting.channel_key()).or_default();
-            let of_project = of_projects.entry(waiting.notice.project).or_default();
-            let is_full = in_all >= MOST_RUNNING || *of_project >= MOST_PER_PROJECT || *of_channel >= MOST_PER_CHANNEL;
-            if !is_first || waiting.is_running || is_full || waiting.due > Instant::now() {
+            let of_project = of_projects.entry(project).or_default();
+            // Where there is no room any more, the order of what comes there does not matter either.
+            if *of_channel >= MOST_PER_CHANNEL || *of_project >= MOST_PER_PROJECT {
                 continue;
             }
-            let found = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
-            let open = found.filter(|channel| gone.get(&channel.key()) != Some(&channel.fingerprint));
-            let channel = open.map_or_else(|| Arc::new(Missing) as Arc<dyn Channel>, |channel| Arc::clone(&channel.channel));
-            waiting.is_running = true;
+            let is_first = earlier.insert((project, &waiting.notice.rule, &waiting.channel));
+            if !is_first || waiting.is_running || waiting.due > now {
+                continue;
+            }
             *of_channel += 1;
             *of_project += 1;
             in_all += 1;
-            let delivery = Delivery { id: waiting.id, notice: waiting.notice.clone(), now_s: now_ms / 1_000 };
-            begun.push(Begun { number: *number, channel, delivery });
+            numbers.push(*number);
         }
-        begun
+        numbers
     }
 
     /// Takes note of how a delivery ended; the rows that say it, and how it ended.
@@ -197,8 +215,8 @@ impl Outbox {
 
 impl Waiting {
     /// Its channel: each project has names of its own.
-    fn channel_key(&self) -> (u64, String) {
-        (self.notice.project, self.channel.clone())
+    fn channel_key(&self) -> (u64, &str) {
+        (self.notice.project, &self.channel)
     }
 
     fn ended(&self, outcome: &str, why: &str, now_ms: i64) -> Vec<AlertRow> {

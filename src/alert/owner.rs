@@ -6,6 +6,7 @@
 //! May go wrong: the store is away: then nothing is judged, and all is caught up in order. Another instance has taken the alerts: then
 //! nothing of this one is written any more ([`Ended::Lost`]).
 
+mod delays;
 mod evaluate;
 mod routine;
 
@@ -13,11 +14,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::delays::{Listener, ToldDelay};
 use self::evaluate::{Evaluated, Evaluation};
 use super::Parts;
 use super::catalogue::{Catalogue, Files, KnownRule, Origin, RuleKey};
@@ -57,6 +59,10 @@ struct Owned {
     is_busy: bool,
     /// Not before this it is asked again.
     not_before: Instant,
+    /// What its question was refused for, if that was no fault of it: too much else goes on, or the store is away.
+    held_up: Option<String>,
+    /// Times in a row that this was so.
+    refusals: u32,
     /// When slots were last judged again, and what had arrived by then; nothing is known of what arrived before somebody owned it.
     revised: Instant,
     arrived: Option<Version>,
@@ -70,7 +76,19 @@ struct Owned {
 impl Owned {
     fn new(known: Arc<KnownRule>, state: RuleState, since_ms: i64) -> Self {
         let now = Instant::now();
-        Self { since_ms, known, state, is_busy: false, not_before: now, revised: now, arrived: None, left_for_later: None, repeated: now }
+        Self {
+            since_ms,
+            known,
+            state,
+            is_busy: false,
+            not_before: now,
+            held_up: None,
+            refusals: 0,
+            revised: now,
+            arrived: None,
+            left_for_later: None,
+            repeated: now,
+        }
     }
 }
 
@@ -93,6 +111,8 @@ pub(super) struct Owner {
     read: Option<Instant>,
     rules: BTreeMap<RuleKey, Owned>,
     outbox: Outbox,
+    /// Channels that know that rules wait, with what they were told.
+    delays: BTreeMap<Listener, ToldDelay>,
     /// States of rules that were read and whose rules are not known yet.
     restored: HashMap<RuleKey, RuleState>,
     unwritten: Vec<Work>,
@@ -103,6 +123,14 @@ pub(super) struct Owner {
     heartbeats: HashMap<(u64, String), Instant>,
     /// When the store last answered.
     healthy: Instant,
+}
+
+/// Waits until then; without a time for ever.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A delivery that ended; those without a number are not recorded.
@@ -123,6 +151,7 @@ impl Owner {
             read: None,
             rules: BTreeMap::new(),
             outbox: Outbox::default(),
+            delays: BTreeMap::new(),
             restored: HashMap::new(),
             unwritten: Vec::new(),
             queue: VecDeque::new(),
@@ -156,6 +185,10 @@ impl Owner {
                 let Ok(line) = serde_json::from_str(&row.body) else { return };
                 self.restored.entry(key).or_default().lines.insert(row.entry.clone(), line);
             }
+            kind::DELAYED => {
+                let Ok(delay) = serde_json::from_str(&row.body) else { return };
+                self.delays.insert((row.project, row.entry.clone()), delay);
+            }
             _ => self.outbox.restore(row),
         }
     }
@@ -177,11 +210,20 @@ impl Owner {
                     deliveries.extend(self.begin_deliveries());
                 }
                 Some(evaluated) = evaluations.next() => self.take_in(evaluated),
-                Some((number, delivery, sent)) = deliveries.next() => self.delivered(number, &delivery, sent),
+                Some((number, delivery, sent)) = deliveries.next() => {
+                self.delivered(number, &delivery, sent);
+                // What ended together is written together, and the next ones need not wait for that.
+                while let Some(Some((number, delivery, sent))) = deliveries.next().now_or_never() {
+                    self.delivered(number, &delivery, sent);
+                }
+                deliveries.extend(self.begin_deliveries());
+            }
+                () = due(self.gathered.map(|since| since + GATHER)) => {}
             }
             let free = self.parts.config.max_running.saturating_sub(evaluations.len());
             evaluations.extend(self.begin_due(free));
-            if self.gathered.is_some_and(|since| since.elapsed() >= GATHER || evaluations.is_empty()) {
+            let nothing_else = evaluations.is_empty() && deliveries.is_empty();
+            if self.gathered.is_some_and(|since| since.elapsed() >= GATHER || nothing_else) {
                 match self.write().await {
                     Ok(()) => {}
                     Err(problem) if problem.class() == ErrorClass::Fenced => return Ended::Lost,

@@ -5,6 +5,7 @@
 mod channels;
 mod faults;
 mod fleet;
+mod storm;
 
 use std::path::Path;
 

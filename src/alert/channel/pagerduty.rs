@@ -56,11 +56,6 @@ fn event(notice: &Notice, routing_key: &str) -> Option<Value> {
         Kind::Resolved | Kind::Judging if !notice.is_firing() => "resolve",
         _ => "trigger",
     };
-    // What ends must have the key of what began.
-    let mut keyed = notice.clone();
-    if keyed.kind == Kind::Judging {
-        keyed.kind = Kind::Delayed;
-    }
     let severity = match notice.severity {
         Severity::Critical => "critical",
         Severity::Warning => "warning",
@@ -69,7 +64,7 @@ fn event(notice: &Notice, routing_key: &str) -> Option<Value> {
     let mut event = json!({
         "routing_key": routing_key,
         "event_action": action,
-        "dedup_key": keyed.episode_key().to_string(),
+        "dedup_key": notice.episode_key().to_string(),
         "payload": {
             "summary": cut(&notice.title(), MOST_SUMMARY),
             "source": "pulse",

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{Channel, Delivery, Settings};
-use crate::alert::notice::{Kind, NamedLine, Notice};
+use crate::alert::notice::{CANNOT_JUDGE, Kind, NamedLine, Notice};
 use crate::alert::observe::instant;
 use crate::alert::target::{Outgoing, Sent, Target};
 use crate::secret::Secret;
@@ -76,7 +76,7 @@ pub(super) fn labels(notice: &Notice, line: Option<&NamedLine>) -> Value {
     }
     labels.insert("severity".to_owned(), notice.severity.as_str().into());
     if notice.kind.is_of_rule() {
-        labels.insert("condition".to_owned(), notice.kind.as_str().into());
+        labels.insert("condition".to_owned(), CANNOT_JUDGE.into());
     }
     if let Some(line) = line.filter(|line| !line.name.is_empty()) {
         labels.insert("breakdown".to_owned(), line.name.clone().into());

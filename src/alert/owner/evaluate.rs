@@ -13,8 +13,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Owned, Owner, Work};
 use crate::alert::Parts;
 use crate::alert::ask::{self, Asked, Unanswered};
-use crate::alert::catalogue::{KnownRule, Mute, RuleKey};
-use crate::alert::judge::{self, Judged, MOST_AT_ONCE, Occasion, RuleState, Seen};
+use crate::alert::catalogue::{KnownRule, RuleKey};
+use crate::alert::judge::{self, Judged, MOST_AT_ONCE, Occasion, Revision, RuleState, Seen, Untold};
 use crate::alert::machine::{Line, Quiet};
 use crate::alert::notice::{About, Kind, Notice};
 use crate::alert::observe::{Observed, Source, Span};
@@ -50,6 +50,13 @@ pub(super) struct Evaluated {
     observed: Result<Observed, Unanswered>,
 }
 
+/// What is said when a rule can be judged again.
+struct Again {
+    notice: Option<Notice>,
+    /// For its history.
+    row: Option<AlertRow>,
+}
+
 impl Owner {
     /// Looks which rules are due.
     pub(super) async fn look(&mut self) {
@@ -68,6 +75,7 @@ impl Owner {
         keys.sort_unstable();
         self.through = if keys.is_empty() { None } else { self.parts.queries.data_through(now_ms).await };
         self.queue = keys.into();
+        self.tell_delays(now_ms);
     }
 
     /// Begins to ask about rules that are due, at most so many. What was promised of the data a moment ago is still true.
@@ -87,7 +95,7 @@ impl Owner {
         begun
     }
 
-    /// Whether events that a rule needs are still on their way; channels are told when that lasts.
+    /// Whether events that a rule needs are still on their way.
     fn is_delayed(&mut self, key: &RuleKey, ripe: i64, through: Option<i64>) -> bool {
         let now_ms = (self.parts.now_ms)();
         let Some(owned) = self.rules.get_mut(key) else { return true };
@@ -95,39 +103,34 @@ impl Owner {
         if through.is_some_and(|through| through >= ripe) || (is_lag && through.is_some()) {
             return false;
         }
-        let mut state = owned.state.clone();
-        if state.health.delayed_since == 0 && now_ms - ripe < LATE_MS.min(millis(owned.known.rule.body.missed_after)) {
-            return true;
-        }
-        let (was, missed_after) = (state.health.clone(), millis(owned.known.rule.body.missed_after));
-        if state.health.delayed_since == 0 {
-            // From when on it is seen: an owner that was not there has seen nothing, and a promise of a moment ago may be too old.
-            state.health.delayed_since = now_ms;
-        }
-        let known = Arc::clone(&owned.known);
-        let mut notice = None;
-        if !state.health.told_delayed && now_ms - state.health.delayed_since >= missed_after {
-            state.health.told_delayed = true;
-            let behind = (now_ms - through.unwrap_or(ripe)).max(0) / 60_000;
-            let slot = known.rule.closed_slot(ripe).unwrap_or(ripe);
-            let mut delayed = self.about(&known).notice(Kind::Delayed, slot, now_ms);
-            delayed.episode = state.health.delayed_since;
-            delayed.text = format!("events are on their way: the data is {behind} min behind, so this cannot be judged");
-            notice = Some(delayed);
-        }
-        if state.health != was {
-            let work = self.work(&known, state, &Judged::default(), notice.into_iter().collect());
-            self.begin_work(key, work);
+        owned.held_up = None;
+        if let Some(work) = self.delay(key, ripe, now_ms) {
+            self.gather(work);
         }
         true
     }
 
-    /// Marks a rule as busy until a work about it is written.
-    fn begin_work(&mut self, key: &RuleKey, work: Work) {
-        if let Some(owned) = self.rules.get_mut(key) {
-            owned.is_busy = true;
+    /// Takes note that a rule waits, once it has done so for longer than a verdict may take; it is busy then until that is written.
+    fn delay(&mut self, key: &RuleKey, ripe: i64, now_ms: i64) -> Option<Work> {
+        let owned = self.rules.get_mut(key)?;
+        let known = Arc::clone(&owned.known);
+        if owned.state.health.delayed_since != 0 || now_ms - ripe < LATE_MS.min(millis(known.rule.body.missed_after)) {
+            return None;
         }
-        self.gather(work);
+        let mut state = owned.state.clone();
+        owned.is_busy = true;
+        // From when on it is seen: an owner that was not there has seen nothing, and a promise of a moment ago may be too old.
+        state.health.delayed_since = now_ms;
+        let slot = state.cursor.and_then(|cursor| known.rule.next_slot(cursor)).or_else(|| known.rule.closed_slot(ripe)).unwrap_or(ripe);
+        let mut work = self.work(&known, state, &Judged::default(), Vec::new());
+        work.rows.push(row(key, kind::HISTORY, slot, now_ms).with("delayed".to_owned(), json!({"event": "delayed"}).to_string()));
+        Some(work)
+    }
+
+    /// Whether channels may not be told of a rule now.
+    pub(super) fn is_muted(&self, known: &KnownRule, now_ms: i64) -> bool {
+        let silence = self.catalogue.mutes.get(&known.key).and_then(|mute| mute.silence.as_ref());
+        silence.is_some_and(|silence| silence.until > now_ms) || !known.rule.is_active(now_ms)
     }
 
     /// Asks about the slots of a rule that are due.
@@ -176,7 +179,10 @@ impl Owner {
         let owned = self.rules.get_mut(&key)?;
         let known = Arc::clone(&owned.known);
         let observed = match observed {
-            Ok(observed) => observed,
+            Ok(observed) => {
+                (owned.held_up, owned.refusals) = (None, 0);
+                observed
+            }
             Err(_) if recent.is_some() => {
                 // Not now: the next time all of it is looked at.
                 (owned.is_busy, owned.arrived) = (false, None);
@@ -195,54 +201,85 @@ impl Owner {
             return Some(self.reported(&known, state, is_told.then_some(&observed), last));
         }
         let is_late = slots.len() > 1 || now_ms > known.rule.ripe_ms(last)? + LATE_MS;
-        let mute = self.catalogue.mutes.get(&key).cloned().unwrap_or_default();
-        let quiet = quiet_of(&known, &mute, state.episode, now_ms);
+        let ack = self.catalogue.mutes.get(&key).and_then(|mute| mute.ack.as_ref());
+        let is_acked = ack.is_some_and(|ack| ack.episode == state.episode && ack.until > now_ms);
+        let quiet = Quiet { is_muted: self.is_muted(&known, now_ms), is_acked };
         let judged = judge::judge(&known.rule, &mut state, &observed, &Occasion { slots: &slots, is_late, quiet: &|_, _: &Line| quiet });
         Counter::AlertSlots.add(slots.len() as u64);
         state.told_as = (state.told_episode != 0).then(|| SavedRule { project: known.project_name.clone(), rule: known.rule.body.clone() });
         let mut notices: Vec<Notice> = self.about(&known).of_judged(&state, &judged, now_ms).into_iter().collect();
-        notices.extend(self.judging_again(&known, &mut state, last));
-        Some(self.work(&known, state, &judged, notices))
+        let again = self.judging_again(&known, &mut state, last);
+        notices.extend(again.notice);
+        notices.extend(self.revision(&known, &mut state, &[]));
+        let mut work = self.work(&known, state, &judged, notices);
+        work.rows.extend(again.row);
+        Some(work)
     }
 
     /// Tells the numbers of a slot, if they are to be told: of the last one, if several were missed.
     fn reported(&self, known: &KnownRule, mut state: RuleState, observed: Option<&Observed>, slot: i64) -> Work {
         let now_ms = (self.parts.now_ms)();
         state.cursor = Some(slot);
-        let mut notices: Vec<Notice> = self.judging_again(known, &mut state, slot).into_iter().collect();
-        if let Some(observed) = observed.filter(|_| known.rule.is_active(now_ms)) {
+        let again = self.judging_again(known, &mut state, slot);
+        let mut notices: Vec<Notice> = again.notice.into_iter().collect();
+        if let Some(observed) = observed.filter(|_| !self.is_muted(known, now_ms)) {
             notices.push(self.about(known).report(observed, slot, now_ms));
         }
-        self.work(known, state, &Judged::default(), notices)
+        let mut work = self.work(known, state, &Judged::default(), notices);
+        work.rows.extend(again.row);
+        work
     }
 
-    /// What is told when a rule can be judged again; its health is good then.
-    fn judging_again(&self, known: &KnownRule, state: &mut RuleState, slot: i64) -> Option<Notice> {
+    /// What is said when a rule can be judged again; its health is good then. That it waited, others tell for all rules at once.
+    fn judging_again(&self, known: &KnownRule, state: &mut RuleState, slot: i64) -> Again {
+        let now_ms = (self.parts.now_ms)();
         let health = std::mem::take(&mut state.health);
-        if !health.told_delayed && !health.told_failed {
-            return None;
+        let waited = json!({"event": "judging", "waited_s": (now_ms - health.delayed_since) / 1_000}).to_string();
+        let waited = (health.delayed_since != 0).then(|| row(&known.key, kind::HISTORY, slot, now_ms).with("judging".to_owned(), waited));
+        if health.told_failed_at == 0 {
+            return Again { notice: None, row: waited };
         }
-        let mut notice = self.about(known).notice(Kind::Judging, slot, (self.parts.now_ms)());
-        notice.episode = health.delayed_since;
-        Some(notice)
+        if self.is_muted(known, now_ms) {
+            // Channels are told of the end once they may be.
+            state.health.told_failed_at = health.told_failed_at;
+            return Again { notice: None, row: waited };
+        }
+        let mut notice = self.about(known).notice(Kind::Judging, slot, now_ms);
+        notice.episode = health.told_failed_at;
+        Again { notice: Some(notice), row: waited }
     }
 
     fn unanswered(&mut self, key: &RuleKey, problem: &Unanswered, now_ms: i64) -> Option<Work> {
         let owned = self.rules.get_mut(key)?;
         owned.is_busy = false;
-        let Unanswered::Failed(problem) = problem else {
-            owned.not_before = Instant::now() + NOT_YET;
-            return None;
+        let problem = match problem {
+            Unanswered::Failed(problem) if !problem.is_overload() => problem,
+            // No fault of the rule: it waits, as for data.
+            Unanswered::Failed(problem) => {
+                owned.refusals += 1;
+                owned.held_up = Some(problem.message.clone());
+                let asked_for = Duration::from_secs(problem.retry_after.unwrap_or_default().into());
+                owned.not_before = Instant::now() + asked_for.max(PAUSE * owned.refusals.min(MOST_PAUSES));
+                let ripe = owned.ripe_ms(now_ms)?;
+                return self.delay(key, ripe, now_ms);
+            }
+            Unanswered::NotYet => {
+                owned.not_before = Instant::now() + NOT_YET;
+                let ripe = owned.ripe_ms(now_ms)?;
+                return self.delay(key, ripe, now_ms);
+            }
         };
         Counter::AlertFailures.add(1);
         tracing::debug!(rule = %key.id, %problem, "a rule cannot be judged");
         let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
         state.health.failures += 1;
+        // What it waited for is there.
+        state.health.delayed_since = 0;
         owned.not_before = Instant::now() + PAUSE * state.health.failures.min(MOST_PAUSES);
         let mut notices = Vec::new();
-        if state.health.failures >= FAILURES_TOLD && !state.health.told_failed {
-            state.health.told_failed = true;
+        if state.health.failures >= FAILURES_TOLD && state.health.told_failed_at == 0 && !self.is_muted(&known, now_ms) {
             let slot = state.cursor.and_then(|cursor| known.rule.next_slot(cursor)).unwrap_or(now_ms);
+            state.health.told_failed_at = slot;
             let mut notice = self.about(&known).notice(Kind::Failed, slot, now_ms);
             notice.text = format!("this cannot be judged: {problem}");
             notices.push(notice);
@@ -255,7 +292,7 @@ impl Owner {
 
     fn revised(&mut self, key: &RuleKey, mut recent: Seen, observed: &Observed) -> Option<Work> {
         let owned = self.rules.get(key)?;
-        let (known, state) = (Arc::clone(&owned.known), owned.state.clone());
+        let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
         let now_ms = (self.parts.now_ms)();
         let revisions = judge::revise(&known.rule, &state, &mut recent, observed);
         let mut rows = Vec::new();
@@ -269,16 +306,29 @@ impl Owner {
             let entry = format!("revision:{now_ms}:{}", revision.line);
             rows.push(row(&known.key, kind::HISTORY, revision.slot, now_ms).with(entry, body.to_string()));
         }
-        let mut notices = Vec::new();
-        if let (true, Some(first)) = (known.rule.body.notify_revisions, revisions.first()) {
-            let mut notice = self.about(&known).notice(Kind::Revision, first.slot, now_ms);
-            notice.text = format!("events that came late have changed {} verdicts", revisions.len());
-            notices.push((notice, known.rule.body.channels.clone()));
+        let told = self.revision(&known, &mut state, &revisions);
+        if told.is_none() && state == self.rules.get(key)?.state {
+            return Some(Work { rows, state: Some((key.clone(), state)), notices: Vec::new() });
         }
-        for (notice, channels) in &notices {
-            rows.extend(Outbox::rows(notice, channels, now_ms));
+        let mut work = self.work(&known, state, &Judged::default(), told.into_iter().collect());
+        work.rows.extend(rows);
+        Some(work)
+    }
+
+    /// What is told of verdicts that late events have changed, those of before included of which channels could not be told.
+    fn revision(&self, known: &KnownRule, state: &mut RuleState, revisions: &[Revision]) -> Option<Notice> {
+        let earlier = state.untold_revisions.take().filter(|_| known.rule.body.notify_revisions);
+        let now = revisions.first().filter(|_| known.rule.body.notify_revisions);
+        let slot = earlier.map(|untold| untold.slot).into_iter().chain(now.map(|first| first.slot)).min()?;
+        let number = earlier.map_or(0, |untold| untold.number) + revisions.len();
+        let now_ms = (self.parts.now_ms)();
+        if self.is_muted(known, now_ms) {
+            state.untold_revisions = Some(Untold { slot, number });
+            return None;
         }
-        Some(Work { rows, state: Some((key.clone(), state)), notices })
+        let mut notice = self.about(known).notice(Kind::Revision, slot, now_ms);
+        notice.text = format!("events that came late have changed {number} verdicts");
+        Some(notice)
     }
 
     pub(super) fn about<'a>(&'a self, known: &'a KnownRule) -> About<'a> {
@@ -393,13 +443,6 @@ fn due_slots(owned: &Owned, complete_ms: i64) -> Vec<i64> {
         slot = rule.next_slot(at);
     }
     slots.into()
-}
-
-/// Whether channels may be told of a rule whose episode is this.
-fn quiet_of(known: &KnownRule, mute: &Mute, episode: i64, now_ms: i64) -> Quiet {
-    let is_silenced = mute.silence.as_ref().is_some_and(|silence| silence.until > now_ms);
-    let is_acked = mute.ack.as_ref().is_some_and(|ack| ack.episode == episode && ack.until > now_ms);
-    Quiet { is_muted: is_silenced || !known.rule.is_active(now_ms), is_acked }
 }
 
 /// A row without its content.

@@ -66,6 +66,13 @@ impl Owner {
                 begun.extend(channel.map(|channel| unrecorded(channel.channel.clone(), notice.clone(), now_ms)));
             }
         }
+        for ((project, id), delay) in &mut self.delays {
+            let channel = self.catalogue.channel(ProjectId(*project), id).filter(|channel| channel.channel.wants_repeats());
+            if let Some(channel) = channel.filter(|_| delay.repeated.is_none_or(|last| last.elapsed() >= REPEAT)) {
+                delay.repeated = Some(Instant::now());
+                begun.push(unrecorded(channel.channel.clone(), delay.notice.clone(), now_ms));
+            }
+        }
         begun
     }
 

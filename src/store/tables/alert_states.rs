@@ -42,6 +42,8 @@ pub mod kind {
     pub const OUTBOX: &str = "outbox";
     /// A channel that does not want any more.
     pub const GONE: &str = "gone";
+    /// What a channel was told about rules that wait for their data; empty once they wait no more.
+    pub const DELAYED: &str = "delayed";
     /// What was seen in a slot.
     pub const SLOT: &str = "slot";
     /// What happened.
@@ -142,7 +144,7 @@ pub async fn insert(store: &ClickHouse, writer: Writer, rows: &[AlertRow]) -> Re
 
 /// The last state of all rules and lines, and the notices that are to be delivered.
 pub async fn states(store: &ClickHouse) -> Result<Vec<Stored>, ClickHouseError> {
-    let kinds = [kind::RULE, kind::LINE, kind::OUTBOX, kind::GONE];
+    let kinds = [kind::RULE, kind::LINE, kind::OUTBOX, kind::GONE, kind::DELAYED];
     let to = select(store).sql(" FINAL WHERE kind IN ").strings(kinds).sql(" AND body != ''");
     read(store, &to).await
 }
