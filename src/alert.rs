@@ -4,9 +4,11 @@
 //! judged once it is over **and every event received until then is in the table**: alerts wait for the data, not for the clock. So a
 //! loader that is behind makes a rule `delayed`, never wrong, and after an outage slots are judged in order.
 //!
-//! The path of a verdict: the owner ([`owner`]; one instance at a time, [`lease`]) asks ([`ask`]) through the cache and the guards of all
-//! questions, [`judge`] makes states and notices of the numbers, and all of it is one insert behind a fence; then the [`outbox`] delivers to
-//! the [`channel`]s. Promises: no slot is judged twice, no notice is lost, and each has one id over all attempts.
+//! The path of a verdict: the owner ([`owner`]; one instance at a time, by a row of the store, [`lease`]) asks ([`ask`]) through the cache of
+//! all questions by permits of its own, [`judge`] makes states and notices of the numbers, and all of it is one insert behind a fence; then the
+//! [`outbox`] delivers to the [`channel`]s. Promises: no slot is judged twice, no notice that was written is lost (those that wait beyond ten
+//! thousand are delivered by the next owner), and each has one id over all attempts. What receivers are told again and again, heartbeats and
+//! reminders of what fires, is no notice in that sense: the next one follows.
 //! Costs: a question a rule and slot, shared by all that ask the same, and a row. May go wrong: the store is away; then nothing is judged, and
 //! the heartbeat of a channel stops, by which others see it.
 
@@ -61,7 +63,7 @@ pub struct AlertsConfig {
     pub external_url: String,
     /// Networks that channels saved over HTTP may reach beside public addresses.
     pub allow_networks: Vec<String>,
-    /// Questions of rules that run at a time.
+    /// Questions of rules that run at a time, beside those of people.
     pub max_running: usize,
     /// How often slots are judged again for events that came late.
     #[serde(with = "humantime_serde")]
@@ -128,7 +130,10 @@ impl AlertsConfig {
 
 /// What the role is made of.
 struct Parts {
+    /// By which people try rules.
     queries: Queries,
+    /// By which rules are judged: with permits of their own, so that rules and people do not wait for each other.
+    judging: Queries,
     store: ClickHouse,
     config: AlertLimits,
     trust: Trust,
@@ -149,7 +154,8 @@ impl Alerts {
     pub fn new(queries: Queries, store: ClickHouse, config: AlertLimits, now_ms: fn() -> i64) -> Result<Self, String> {
         Files::read(&config.files)?;
         let (trust, is_alone) = (config.trust.clone(), config.is_alone);
-        Ok(Self(Arc::new(Parts { queries, store, config, trust, now_ms, is_alone })))
+        let judging = queries.apart(config.max_running);
+        Ok(Self(Arc::new(Parts { queries, judging, store, config, trust, now_ms, is_alone })))
     }
 
     /// Judges and tells until asked to stop, while no other instance does.

@@ -2,8 +2,10 @@
 //!
 //! Metrics are for watching, not for accounting: they start at zero with the process. The ledger accounts.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use strum::VariantArray;
 
@@ -54,10 +56,6 @@ pub enum Counter {
     CacheStale,
     /// The breaker in front of the store opened.
     BreakerOpened,
-    /// A rule was asked about.
-    AlertEvaluations,
-    /// A rule could not be judged because asking failed.
-    AlertFailures,
     /// A slot of a rule was judged.
     AlertSlots,
 }
@@ -88,8 +86,6 @@ impl Counter {
             Self::CacheMisses => "pulse_query_cache_misses_total",
             Self::CacheStale => "pulse_query_cache_stale_total",
             Self::BreakerOpened => "pulse_store_breaker_opened_total",
-            Self::AlertEvaluations => "pulse_alert_evaluations_total",
-            Self::AlertFailures => "pulse_alert_failures_total",
             Self::AlertSlots => "pulse_alert_slots_total",
         }
     }
@@ -118,8 +114,6 @@ impl Counter {
             Self::CacheMisses => "Reports computed",
             Self::CacheStale => "Questions answered from the cache because the store could not answer",
             Self::BreakerOpened => "Times the breaker in front of the store opened",
-            Self::AlertEvaluations => "Questions of rules that were answered or failed",
-            Self::AlertFailures => "Questions of rules that failed",
             Self::AlertSlots => "Slots of rules that were judged",
         }
     }
@@ -169,6 +163,75 @@ impl Gauge {
     }
 }
 
+/// What came of asking about a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
+pub enum Evaluation {
+    /// Its slots were judged.
+    Judged,
+    /// Slots of the past were judged again.
+    Revised,
+    /// Events are still on their way.
+    NotYet,
+    /// It was refused because too much else goes on, or took too long: it is asked again.
+    Overloaded,
+    /// It failed.
+    Failed,
+}
+
+impl Evaluation {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Judged => "judged",
+            Self::Revised => "revised",
+            Self::NotYet => "not_yet",
+            Self::Overloaded => "overloaded",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Counts one more.
+    pub fn count(self) {
+        self.add(1);
+    }
+
+    fn add(self, number: u64) {
+        metrics::counter!(EVALUATIONS, "outcome" => self.as_str()).increment(number);
+    }
+}
+
+/// A delivery of a notice that ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivered<'a> {
+    /// What the notice says.
+    pub kind: &'static str,
+    /// The id of its channel.
+    pub channel: &'a str,
+    /// How it ended.
+    pub outcome: &'static str,
+}
+
+impl Delivered<'_> {
+    /// Counts it.
+    pub fn count(self) {
+        let Self { kind, channel, outcome } = self;
+        metrics::counter!(NOTICES, "kind" => kind, "channel" => named_channel(channel), "outcome" => outcome).increment(1);
+    }
+}
+
+/// Most channels that are told apart. They are named by people, and each name is a series for good.
+const MOST_CHANNELS: usize = 200;
+
+/// The id of a channel, or `other` where there are too many.
+fn named_channel(id: &str) -> String {
+    static NAMED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    if named.len() < MOST_CHANNELS {
+        named.insert(id.to_owned());
+    }
+    if named.contains(id) { id.to_owned() } else { "other".to_owned() }
+}
+
+const EVALUATIONS: &str = "pulse_alert_evaluations_total";
 const NOTICES: &str = "pulse_alert_notices_total";
 const LAG_RECORDS: &str = "pulse_lag_records";
 const LAG_SECONDS: &str = "pulse_lag_oldest_seconds";
@@ -232,11 +295,6 @@ pub fn count_queryable(ms: u64, events: u64) {
     QUERYABLE.record(ms, events);
 }
 
-/// Counts a delivery that ended, by what the notice says and how it ended.
-pub fn count_notice(kind: &'static str, outcome: &'static str) {
-    metrics::counter!(NOTICES, "kind" => kind, "outcome" => outcome).increment(1);
-}
-
 /// What the recorder exports, with the histograms behind it.
 pub fn with_histograms(mut exported: String) -> String {
     QUERYABLE.render(&mut exported);
@@ -253,7 +311,9 @@ pub fn describe() {
         metrics::describe_gauge!(gauge.name(), gauge.help());
         gauge.set(0.0);
     }
-    metrics::describe_counter!(NOTICES, "Deliveries of notices that ended, by what they say and how they ended");
+    metrics::describe_counter!(EVALUATIONS, "Questions of rules, by what came of them");
+    Evaluation::VARIANTS.iter().for_each(|outcome| outcome.add(0));
+    metrics::describe_counter!(NOTICES, "Deliveries of notices that ended, by what they say, their channel and how they ended");
     metrics::describe_gauge!(LAG_RECORDS, "Raw records that the table does not have yet, by partition");
     metrics::describe_gauge!(LAG_SECONDS, "Age of the oldest record that the table does not have yet, by partition");
 }
@@ -269,6 +329,12 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Counter::VARIANTS.len());
+    }
+
+    #[test]
+    fn channels_without_end_are_a_series_without_end_no_more() {
+        let named: BTreeSet<String> = (0..1_000).map(|number| named_channel(&format!("c{number}"))).collect();
+        assert!(named.len() <= MOST_CHANNELS + 1 && named.contains("other"));
     }
 
     #[test]

@@ -54,8 +54,8 @@ use self::freshness::FreshnessWatcher;
 use self::pending::PendingEvents;
 use self::people::People;
 use self::people::api::Somebody;
-use self::reader::Reader;
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
+use self::reader::{Guard, Reader};
 use self::report::events::Events;
 pub(crate) use self::report::funnel::window_of as funnel_window_of;
 use self::report::{Ask, Plan, REPORTS, Report, ReportKind, Route};
@@ -77,7 +77,7 @@ const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// Answers the reports of every project. Cheap to clone.
 #[derive(Clone)]
-pub struct Queries(Arc<Inner>);
+pub struct Queries(Arc<Inner>, Option<Arc<Guard>>);
 
 struct Inner {
     reader: Reader,
@@ -159,7 +159,7 @@ impl Queries {
         let saved = SavedThings::new(saved);
         let cohorts = SavedCohorts::new(saved.clone());
         let shares = Shares::new(saved.clone());
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             reader,
             arrivals,
             cache,
@@ -172,7 +172,13 @@ impl Queries {
             people,
             freshness,
             shared_cache,
-        }))
+        });
+        Self(inner, None)
+    }
+
+    /// The same, with the same cache and `most` permits of its own: who asks through it waits for nobody else, and nobody else for them.
+    pub(crate) fn apart(&self, most: usize) -> Self {
+        Self(Arc::clone(&self.0), Some(Arc::new(self.0.reader.permits_apart(most))))
     }
 
     /// Answers `report` for `project` at `now_ms` (milliseconds since 1970): `body` is the JSON request, the result the JSON answer
@@ -208,7 +214,7 @@ impl Queries {
         let request = CacheRequest { key, reach, report, body, refresh, keep: kind.is_kept };
         let shared = self.0.shared_slot(&request, people);
         let inner = Arc::clone(&self.0);
-        let computation = Computation { project, plan, traffic: common.traffic, now_ms, shared };
+        let computation = Computation { project, plan, traffic: common.traffic, now_ms, shared, permits: self.1.clone() };
         self.0.cache.answer(request, || inner.compute(computation)).await
     }
 
@@ -262,7 +268,8 @@ impl Queries {
             let (key, reach) = (Key { project, plan: asked.fingerprint() }, asked.reach(now_ms, self.0.reader.longest_session_ms(project)));
             let request = CacheRequest { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
-            let computation = Computation { project, plan: asked.plan, traffic: asked.common.traffic, now_ms, shared: None };
+            let permits = self.1.clone();
+            let computation = Computation { project, plan: asked.plan, traffic: asked.common.traffic, now_ms, shared: None, permits };
             self.0.cache.answer(request, || inner.compute(computation)).await
         };
         if let Err(problem) = renewed.await {
@@ -285,7 +292,7 @@ impl Queries {
         let body = Value::Object(parameters.map(|(key, value)| (key.into_owned(), Value::from(value))).collect());
         let context = Context::new(now_ms);
         let plan = (kind.parse)(Ask { project_name, body: &body, now_ms, context: &context })?;
-        let mut runner = self.0.reader.begin(project, now_ms).await?;
+        let mut runner = self.0.reader.begin_with(self.1.as_deref(), project, now_ms).await?;
         if kind.needs_data_through {
             let through_ms = runner.within_deadline(self.data_through(now_ms)).await?;
             runner.set_data_through(through_ms);
@@ -421,6 +428,8 @@ struct Computation {
     traffic: Traffic,
     now_ms: i64,
     shared: Option<SharedSlot>,
+    /// Whose permits it takes; those of all without any.
+    permits: Option<Arc<Guard>>,
 }
 
 impl Inner {
@@ -457,7 +466,7 @@ impl Inner {
     }
 
     async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
-        let mut runner = self.reader.begin(asked.project, asked.now_ms).await?;
+        let mut runner = self.reader.begin_with(asked.permits.as_deref(), asked.project, asked.now_ms).await?;
         runner.look_at(asked.traffic);
         // Before the first statement: what was loaded by then is seen by all of them.
         let data_through_ms = runner.within_deadline(self.data_through.at(&self.reader, asked.now_ms)).await?;

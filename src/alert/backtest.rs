@@ -1,4 +1,8 @@
 //! What a rule would have done: its slots of the past, judged as the live engine judges them.
+//!
+//! A long past is gone through in pieces, each a question of its own, with the state carried over. Two things differ from a rule that has
+//! been there all the time: it begins without alerts, so hours that one had alarmed about are in the baseline of the first; and of a
+//! breakdown the largest of each piece are watched, not the largest of each slot.
 
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -11,8 +15,10 @@ use super::observe::{Observed, Span, instant};
 use super::rule::Rule;
 use crate::query::{Queries, QueryError};
 
-/// Most slots of one back-test.
-const MOST_SLOTS: usize = 10_000;
+/// Most slots of one back-test: the minutes of a month.
+const MOST_SLOTS: usize = 31 * 24 * 60;
+/// Slots of one question; with what a verdict looks back on, fewer than a question may have.
+const PIECE: usize = 10_000;
 /// Most verdicts of one back-test, and most numbers that they are made of: some seconds of work, and some megabytes of an answer.
 const MOST_VERDICTS: usize = 100_000;
 const MOST_NUMBERS: usize = 20_000_000;
@@ -32,21 +38,32 @@ pub(crate) struct Tested {
 
 /// Judges all slots of `from_ms` to `until_ms` whose numbers are over.
 pub(crate) async fn backtest(queries: &Queries, known: &KnownRule, span: Span, now_ms: i64) -> Result<Tested, QueryError> {
+    let slots = slots(&known.rule, span, now_ms)?;
+    let mut replay = Replay::default();
+    for piece in slots.chunks(PIECE) {
+        let observed = observed(queries, known, piece, now_ms).await?;
+        check_work(&known.rule, &observed, slots.len())?;
+        let _turn = RUNNING.acquire().await.map_err(|_| QueryError::too_many())?;
+        let (rule, piece) = (known.rule.clone(), piece.to_vec());
+        let judged = tokio::task::spawn_blocking(move || {
+            replay.go_on(&rule, &observed, &piece);
+            replay
+        });
+        replay = judged.await.map_err(|_| QueryError::internal("the test did not come to its end"))?;
+    }
+    Ok(replay.tested)
+}
+
+/// The numbers that verdicts on `slots` need.
+async fn observed(queries: &Queries, known: &KnownRule, slots: &[i64], now_ms: i64) -> Result<Observed, QueryError> {
     let rule = &known.rule;
-    let slots = slots(rule, span, now_ms)?;
-    let (Some(first), Some(last)) = (slots.first().copied(), slots.last().copied()) else { return Ok(Tested::default()) };
+    let (Some(first), Some(last)) = (slots.first().copied(), slots.last().copied()) else { return Ok(Observed::default()) };
     let beyond = || QueryError::invalid("invalid_range", "the range is beyond the years that there are");
     let from_ms = rule.look_back(first).ok_or_else(beyond)?;
     let until_ms = rule.next_slot(last).ok_or_else(beyond)?;
     let asked = Asked { span: Span { from_ms, until_ms }, ripe_ms: i64::MIN, now_ms };
     match observe(queries, known, asked).await {
-        Ok(observed) => {
-            check_work(rule, &observed, slots.len())?;
-            let _turn = RUNNING.acquire().await.map_err(|_| QueryError::too_many())?;
-            let rule = rule.clone();
-            let judged = tokio::task::spawn_blocking(move || replay(&rule, &observed, &slots)).await;
-            judged.map_err(|_| QueryError::internal("the test did not come to its end"))
-        }
+        Ok(observed) => Ok(observed),
         Err(Unanswered::NotYet) => Err(QueryError::unavailable("not_ready", "it is not known yet up to when answers are complete")),
         Err(Unanswered::Failed(problem)) => Err(problem),
     }
@@ -66,18 +83,26 @@ fn check_work(rule: &Rule, observed: &Observed, slots: usize) -> Result<(), Quer
     Ok(())
 }
 
-/// Judges slots one after the other, as they would have been.
-pub(crate) fn replay(rule: &Rule, observed: &Observed, slots: &[i64]) -> Tested {
-    let mut state = RuleState::default();
-    let mut tested = Tested { slots: slots.to_vec(), left_out: observed.left_out, ..Tested::default() };
-    let never_quiet = |_: &str, _: &super::machine::Line| Quiet::default();
-    for slot in slots {
-        let judged = judge(rule, &mut state, observed, &Occasion { slots: &[*slot], is_late: false, quiet: &never_quiet });
-        tested.entries.extend(judged.entries);
-        let seen = judged.seen.get(slot).map(|seen| json!(seen)).unwrap_or_default();
-        tested.values.push(json!({"slot": instant(*slot), "seen": seen}));
+/// How far a back-test is.
+#[derive(Default)]
+struct Replay {
+    state: RuleState,
+    tested: Tested,
+}
+
+impl Replay {
+    /// Judges slots one after the other, as they would have been.
+    fn go_on(&mut self, rule: &Rule, observed: &Observed, slots: &[i64]) {
+        let never_quiet = |_: &str, _: &super::machine::Line| Quiet::default();
+        self.tested.left_out = self.tested.left_out.max(observed.left_out);
+        for slot in slots {
+            let judged = judge(rule, &mut self.state, observed, &Occasion { slots: &[*slot], is_late: false, quiet: &never_quiet });
+            self.tested.entries.extend(judged.entries);
+            let seen = judged.seen.get(slot).map(|seen| json!(seen)).unwrap_or_default();
+            self.tested.values.push(json!({"slot": instant(*slot), "seen": seen}));
+        }
+        self.tested.slots.extend(slots);
     }
-    tested
 }
 
 fn slots(rule: &Rule, span: Span, now_ms: i64) -> Result<Vec<i64>, QueryError> {
@@ -119,5 +144,40 @@ impl Tested {
             "slots": self.slots.len(), "range": range, "fired": fired, "changes": changes, "left_out": self.left_out,
             "values": self.values,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::machine::tests::rule;
+    use crate::alert::observe::Series;
+
+    #[test]
+    fn a_past_in_pieces_is_judged_as_one() {
+        let rule = rule(json!({"for": 2, "keep_firing_for": 1, "reduce": {"sum": 3}}));
+        let slots: Vec<i64> = (0..200).map(|minute| minute * 60_000).collect();
+        let number = |slot: &i64| (*slot, ((slot / 60_000 * 7) % 13) as f64);
+        let of = |slots: &[i64]| {
+            let series = Series { values: slots.iter().map(number).collect(), ..Series::default() };
+            Observed { lines: [(String::new(), series)].into(), ..Observed::default() }
+        };
+        let (mut whole, mut pieces) = (Replay::default(), Replay::default());
+        whole.go_on(&rule, &of(&slots), &slots);
+        for (at, piece) in slots.chunks(37).enumerate() {
+            // With what the first verdict looks back on.
+            let from = (at * 37).saturating_sub(2);
+            pieces.go_on(&rule, &of(&slots[from..at * 37 + piece.len()]), piece);
+        }
+        assert!(whole.tested.entries.iter().any(|entry| entry.change == Change::Fired));
+        assert_eq!(pieces.tested, whole.tested);
+    }
+
+    #[test]
+    fn a_month_of_minutes_can_be_tested() {
+        let span = Span { from_ms: 0, until_ms: 31 * 86_400_000 };
+        assert_eq!(slots(&rule(json!({})), span, i64::MAX / 2).unwrap().len(), MOST_SLOTS);
+        let longer = Span { until_ms: span.until_ms + 60_000, ..span };
+        assert_eq!(slots(&rule(json!({})), longer, i64::MAX / 2).unwrap_err().code, "too_many_buckets");
     }
 }

@@ -62,6 +62,8 @@ struct Kept {
 /// A delivery that is to be begun.
 pub(crate) struct Begun {
     pub(crate) number: u64,
+    /// The id of the channel.
+    pub(crate) id: String,
     pub(crate) channel: Arc<dyn Channel>,
     pub(crate) delivery: Delivery,
 }
@@ -70,8 +72,37 @@ pub(crate) struct Begun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Delivered,
+    /// It is tried again.
     Retried,
+    /// It was tried for a day.
     GivenUp,
+    /// The receiver does not take it.
+    Refused,
+    /// The receiver does not want any more.
+    Gone,
+}
+
+impl Ended {
+    /// Its word, in metrics and in the history.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retried => "retried",
+            Self::GivenUp => "given_up",
+            Self::Refused => "refused",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// How one ended that is not tried again.
+    pub(crate) const fn of(sent: &Sent) -> Self {
+        match sent {
+            Sent::Done => Self::Delivered,
+            Sent::Later { .. } => Self::GivenUp,
+            Sent::Never(_) => Self::Refused,
+            Sent::Gone => Self::Gone,
+        }
+    }
 }
 
 impl Outbox {
@@ -137,7 +168,7 @@ impl Outbox {
             let channel = open.map_or_else(|| Arc::new(Missing) as Arc<dyn Channel>, |channel| Arc::clone(&channel.channel));
             waiting.is_running = true;
             let delivery = Delivery { id: waiting.id, notice: waiting.notice.clone(), now_s: now_ms / 1_000 };
-            begun.push(Begun { number, channel, delivery });
+            begun.push(Begun { number, id: waiting.channel.clone(), channel, delivery });
         }
         begun
     }
@@ -182,28 +213,27 @@ impl Outbox {
         let Some(waiting) = self.waiting.get_mut(&number) else { return (Vec::new(), Ended::Delivered) };
         waiting.is_running = false;
         waiting.attempts += 1;
-        let (outcome, why) = match sent {
+        let ended = Ended::of(&sent);
+        let why = match sent {
             Sent::Later { why, pause } if now_ms - waiting.first_ms < PATIENCE_MS => {
                 tracing::debug!(channel = %waiting.channel, rule = %waiting.notice.rule, %why, "a notice is tried again");
                 waiting.due = Instant::now() + pause.unwrap_or_default().max(pause_after(waiting.attempts));
                 return (Vec::new(), Ended::Retried);
             }
-            Sent::Done => ("delivered", String::new()),
-            Sent::Later { why, .. } => ("given_up", why),
-            Sent::Never(why) => ("refused", why),
-            Sent::Gone => ("gone", "the receiver answers 410: the channel is switched off until it is written anew".to_owned()),
+            Sent::Done => String::new(),
+            Sent::Later { why, .. } | Sent::Never(why) => why,
+            Sent::Gone => "the receiver answers 410: the channel is switched off until it is written anew".to_owned(),
         };
         let Some(waiting) = self.waiting.remove(&number) else { return (Vec::new(), Ended::Delivered) };
-        let is_delivered = outcome == "delivered";
-        if !is_delivered {
-            tracing::error!(channel = %waiting.channel, rule = %waiting.notice.rule, outcome, %why, "a notice was not delivered");
+        if ended != Ended::Delivered {
+            tracing::error!(channel = %waiting.channel, rule = %waiting.notice.rule, outcome = ended.as_str(), %why, "a notice was not delivered");
         }
-        let mut rows = waiting.ended(outcome, &why, now_ms);
+        let mut rows = waiting.ended(ended.as_str(), &why, now_ms);
         let channel = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
-        if let (true, Some(channel)) = (outcome == "gone", channel) {
+        if let (true, Some(channel)) = (ended == Ended::Gone, channel) {
             rows.push(self.switched_off(channel, now_ms));
         }
-        (rows, if is_delivered { Ended::Delivered } else { Ended::GivenUp })
+        (rows, ended)
     }
 
     fn switched_off(&mut self, channel: &NamedChannel, now_ms: i64) -> AlertRow {

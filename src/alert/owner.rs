@@ -29,7 +29,7 @@ use super::notice::Notice;
 use super::outbox::{Ended as Delivered, Outbox};
 use super::target::Sent;
 use crate::clickhouse::{ClickHouseError, ErrorClass};
-use crate::metrics::{Counter, Gauge, count_notice};
+use crate::metrics::{self, Gauge};
 use crate::store::data_version::Version;
 use crate::store::tables::alert_states::{self, AlertRow, Stored, Writer, kind};
 
@@ -134,7 +134,12 @@ async fn due(at: Option<Instant>) {
 }
 
 /// A delivery that ended; those without a number are not recorded.
-type Tried = (Option<u64>, Delivery, Sent);
+struct Tried {
+    number: Option<u64>,
+    channel: String,
+    delivery: Delivery,
+    sent: Sent,
+}
 
 impl Owner {
     /// Takes the alerts and reads how they stand.
@@ -210,14 +215,14 @@ impl Owner {
                     deliveries.extend(self.begin_deliveries());
                 }
                 Some(evaluated) = evaluations.next() => self.take_in(evaluated),
-                Some((number, delivery, sent)) = deliveries.next() => {
-                self.delivered(number, &delivery, sent);
-                // What ended together is written together, and the next ones need not wait for that.
-                while let Some(Some((number, delivery, sent))) = deliveries.next().now_or_never() {
-                    self.delivered(number, &delivery, sent);
+                Some(tried) = deliveries.next() => {
+                    self.delivered(tried);
+                    // What ended together is written together, and the next ones need not wait for that.
+                    while let Some(Some(tried)) = deliveries.next().now_or_never() {
+                        self.delivered(tried);
+                    }
+                    deliveries.extend(self.begin_deliveries());
                 }
-                deliveries.extend(self.begin_deliveries());
-            }
                 () = due(self.gathered.map(|since| since + GATHER)) => {}
             }
             let free = self.parts.config.max_running.saturating_sub(evaluations.len());
@@ -229,7 +234,7 @@ impl Owner {
                     Err(problem) if problem.class() == ErrorClass::Fenced => return Ended::Lost,
                     Err(problem) => {
                         tracing::warn!(%problem, "alerts cannot be written yet");
-                        self.gathered = Some(Instant::now());
+                        self.gathered = Some(Instant::now() + TICK);
                     }
                 }
                 deliveries.extend(self.begin_deliveries());
@@ -329,23 +334,25 @@ impl Owner {
     }
 
     /// Takes note of a delivery that ended.
-    fn delivered(&mut self, number: Option<u64>, delivery: &Delivery, sent: Sent) {
-        let Some(number) = number else { return };
-        let now_ms = (self.parts.now_ms)();
-        let (rows, ended) = self.outbox.end(number, sent, &self.catalogue, now_ms);
-        let outcome = match ended {
-            Delivered::Delivered => "delivered",
-            Delivered::Retried => "retried",
-            Delivered::GivenUp => "given_up",
+    fn delivered(&mut self, tried: Tried) {
+        let Tried { number, channel, delivery, sent } = tried;
+        let kind = delivery.notice.kind.as_str();
+        let Some(number) = number else {
+            // The next one follows soon: it is not kept, but it is counted.
+            let outcome = Delivered::of(&sent).as_str();
+            if sent != Sent::Done {
+                tracing::debug!(%channel, kind, outcome, "what is told again and again was not delivered");
+            }
+            return metrics::Delivered { kind, channel: &channel, outcome }.count();
         };
-        count_notice(delivery.notice.kind.as_str(), outcome);
+        let (rows, ended) = self.outbox.end(number, sent, &self.catalogue, (self.parts.now_ms)());
+        metrics::Delivered { kind, channel: &channel, outcome: ended.as_str() }.count();
         if !rows.is_empty() {
             self.gather(Work { rows, state: None, notices: Vec::new() });
         }
     }
 
     fn take_in(&mut self, evaluated: Evaluated) {
-        Counter::AlertEvaluations.add(1);
         let work = self.evaluated(evaluated);
         work.into_iter().for_each(|work| self.gather(work));
         Gauge::AlertsWaiting.set(self.outbox.len() as f64);

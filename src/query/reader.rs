@@ -22,7 +22,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use self::guard::{Guard, QueryPermit};
+pub(crate) use self::guard::Guard;
+use self::guard::QueryPermit;
 pub use self::guard::{QueryConfig, QueryLimits};
 pub use self::profile::missing_limits;
 pub(crate) use self::rows::{Cell, Row, number, to_json};
@@ -136,8 +137,23 @@ impl Reader {
     /// # Errors
     /// 429 `too_many_queries`, 503 `overloaded`, 504 `query_timeout`.
     pub(crate) async fn begin(&self, project: ProjectId, now_ms: i64) -> Result<StatementRunner<'_>, QueryError> {
-        let deadline = Instant::now() + self.deadline;
-        let turn = timeout_at(deadline, self.guard.enter(project)).await;
+        self.begin_with(None, project, now_ms).await
+    }
+
+    /// Permits beside those of all, `most` of them.
+    pub(crate) fn permits_apart(&self, most: usize) -> Guard {
+        self.guard.apart(most)
+    }
+
+    /// The same, by a permit of `guard`, or of all without one.
+    pub(crate) async fn begin_with(
+        &self,
+        guard: Option<&Guard>,
+        project: ProjectId,
+        now_ms: i64,
+    ) -> Result<StatementRunner<'_>, QueryError> {
+        let (guard, deadline) = (guard.unwrap_or(&self.guard), Instant::now() + self.deadline);
+        let turn = timeout_at(deadline, guard.enter(project)).await;
         let permit = turn.unwrap_or_else(|_| Err(QueryError::too_slow()))?;
         Ok(StatementRunner { _permit: Some(permit), ..self.runner(project, now_ms, deadline) })
     }

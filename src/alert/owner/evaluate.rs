@@ -19,10 +19,10 @@ use crate::alert::machine::{Line, Quiet};
 use crate::alert::notice::{About, Kind, Notice};
 use crate::alert::observe::{Observed, Source, Span};
 use crate::alert::outbox::Outbox;
-use crate::alert::rule::{SavedRule, millis};
+use crate::alert::rule::{Rule, SavedRule, millis};
 use crate::event::ids::ProjectId;
 use crate::lifecycle;
-use crate::metrics::{Counter, Gauge};
+use crate::metrics::{self, Counter, Gauge};
 use crate::query::Queries;
 use crate::store::data_version::{DataVersions, QUARTER_MS, Version};
 use crate::store::tables::alert_states::{self, AlertRow, JudgedSlots, kind};
@@ -45,6 +45,8 @@ pub(super) struct Evaluated {
     key: RuleKey,
     /// The slots that are judged.
     slots: Vec<i64>,
+    /// Those before them that are not judged any more.
+    missed: Option<Missed>,
     /// What was seen in slots that are judged again.
     recent: Option<Seen>,
     observed: Result<Observed, Unanswered>,
@@ -73,7 +75,7 @@ impl Owner {
         Gauge::AlertsOldestSlot.set((now_ms - oldest_ms) as f64 / 1_000.0);
         // Who has waited longest comes first. Without anything due nothing is asked of the store.
         keys.sort_unstable();
-        self.through = if keys.is_empty() { None } else { self.parts.queries.data_through(now_ms).await };
+        self.through = if keys.is_empty() { None } else { self.parts.judging.data_through(now_ms).await };
         self.queue = keys.into();
         self.tell_delays(now_ms);
     }
@@ -138,14 +140,14 @@ impl Owner {
         let owned = self.rules.get_mut(key)?;
         let rule = &owned.known.rule;
         let complete_ms = if rule.source() == Source::Lag { now_ms } else { through?.min(now_ms) };
-        let slots = due_slots(owned, complete_ms);
+        let (slots, missed) = due_slots(rule, owned.state.cursor, complete_ms);
         let (first, last) = (*slots.first()?, *slots.last()?);
         let span = Span { from_ms: rule.look_back(first)?, until_ms: rule.next_slot(last)? };
         let asked = Asked { span, ripe_ms: rule.ripe_ms(last)?.min(complete_ms), now_ms };
         owned.is_busy = true;
-        let (key, known, queries) = (key.clone(), Arc::clone(&owned.known), self.parts.queries.clone());
-        let failed = Evaluated { key: key.clone(), slots: Vec::new(), recent: None, observed: Err(Unanswered::of_bug()) };
-        let asking = async move { Evaluated { key, slots, recent: None, observed: ask::observe(&queries, &known, asked).await } };
+        let (key, known, queries) = (key.clone(), Arc::clone(&owned.known), self.parts.judging.clone());
+        let failed = Evaluated { key: key.clone(), slots: Vec::new(), missed: None, recent: None, observed: Err(Unanswered::of_bug()) };
+        let asking = async move { Evaluated { key, slots, missed, recent: None, observed: ask::observe(&queries, &known, asked).await } };
         Some(apart(asking, failed))
     }
 
@@ -158,14 +160,14 @@ impl Owner {
             if !is_due || begun.len() >= most {
                 continue;
             }
-            let (seen, arrived) = (owned.arrived, self.parts.queries.arrivals());
+            let (seen, arrived) = (owned.arrived, self.parts.judging.arrivals());
             (owned.revised, owned.arrived) = (Instant::now(), Some(arrived));
-            let touched = owned.touched(seen, &self.parts.queries);
+            let touched = owned.touched(seen, &self.parts.judging);
             owned.left_for_later = owned.state.cursor.and_then(|cursor| owned.known.rule.next_slot(cursor)).map(DataVersions::quarter);
             let Some(span) = touched.filter(|span| span.from_ms < span.until_ms) else { continue };
             owned.is_busy = true;
             let (known, parts) = (Arc::clone(&owned.known), Arc::clone(&self.parts));
-            let failed = Evaluated { key: key.clone(), slots: Vec::new(), recent: None, observed: Err(Unanswered::of_bug()) };
+            let failed = Evaluated { key: key.clone(), slots: Vec::new(), missed: None, recent: None, observed: Err(Unanswered::of_bug()) };
             let asked = Asked { span, ripe_ms: span.until_ms, now_ms };
             begun.push(apart(revision(parts, known, key.clone(), asked), failed));
         }
@@ -174,7 +176,7 @@ impl Owner {
 
     /// What comes of an answer.
     pub(super) fn evaluated(&mut self, evaluated: Evaluated) -> Option<Work> {
-        let Evaluated { key, slots, recent, observed } = evaluated;
+        let Evaluated { key, slots, missed, recent, observed } = evaluated;
         let now_ms = (self.parts.now_ms)();
         let owned = self.rules.get_mut(&key)?;
         let known = Arc::clone(&owned.known);
@@ -185,14 +187,17 @@ impl Owner {
             }
             Err(_) if recent.is_some() => {
                 // Not now: the next time all of it is looked at.
+                metrics::Evaluation::NotYet.count();
                 (owned.is_busy, owned.arrived) = (false, None);
                 return None;
             }
             Err(problem) => return self.unanswered(&key, &problem, now_ms),
         };
         if let Some(recent) = recent {
+            metrics::Evaluation::Revised.count();
             return self.revised(&key, recent, &observed);
         }
+        metrics::Evaluation::Judged.count();
         let mut state = owned.state.clone();
         let last = *slots.last()?;
         if known.rule.report_at.is_some() {
@@ -213,6 +218,10 @@ impl Owner {
         notices.extend(self.revision(&known, &mut state, &[]));
         let mut work = self.work(&known, state, &judged, notices);
         work.rows.extend(again.row);
+        if let Some(missed) = missed {
+            let body = json!({"event": "missed", "slots": missed.slots}).to_string();
+            work.rows.push(row(&key, kind::HISTORY, missed.first, now_ms).with("missed".to_owned(), body));
+        }
         Some(work)
     }
 
@@ -256,6 +265,7 @@ impl Owner {
             Unanswered::Failed(problem) if !problem.is_overload() => problem,
             // No fault of the rule: it waits, as for data.
             Unanswered::Failed(problem) => {
+                metrics::Evaluation::Overloaded.count();
                 owned.refusals += 1;
                 owned.held_up = Some(problem.message.clone());
                 let asked_for = Duration::from_secs(problem.retry_after.unwrap_or_default().into());
@@ -264,12 +274,13 @@ impl Owner {
                 return self.delay(key, ripe, now_ms);
             }
             Unanswered::NotYet => {
+                metrics::Evaluation::NotYet.count();
                 owned.not_before = Instant::now() + NOT_YET;
                 let ripe = owned.ripe_ms(now_ms)?;
                 return self.delay(key, ripe, now_ms);
             }
         };
-        Counter::AlertFailures.add(1);
+        metrics::Evaluation::Failed.count();
         tracing::debug!(rule = %key.id, %problem, "a rule cannot be judged");
         let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
         state.health.failures += 1;
@@ -381,10 +392,10 @@ async fn revision(parts: Arc<Parts>, known: Arc<KnownRule>, key: RuleKey, asked:
         alert_states::slots(&parts.store, JudgedSlots { project: key.project, rule: &key.id, from_ms, until_ms }).await.unwrap_or_default();
     let recent: Seen = read.iter().filter_map(|row| Some((row.slot, serde_json::from_str(&row.body).ok()?))).collect();
     let observed = match recent.keys().next().and_then(|first| known.rule.look_back(*first)) {
-        Some(from_ms) => ask::observe(&parts.queries, &known, Asked { span: Span { from_ms, until_ms }, ..asked }).await,
+        Some(from_ms) => ask::observe(&parts.judging, &known, Asked { span: Span { from_ms, until_ms }, ..asked }).await,
         None => Ok(Observed::default()),
     };
-    Evaluated { key, slots: Vec::new(), recent: Some(recent), observed }
+    Evaluated { key, slots: Vec::new(), missed: None, recent: Some(recent), observed }
 }
 
 impl Owned {
@@ -423,11 +434,19 @@ impl Owned {
     }
 }
 
-/// The slots that can be judged with data up to `complete_ms`, in order.
-fn due_slots(owned: &Owned, complete_ms: i64) -> Vec<i64> {
-    let rule = &owned.known.rule;
+/// Slots that are too many to be judged in one go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Missed {
+    first: i64,
+    slots: usize,
+}
+
+/// The slots after `cursor` that can be judged with data up to `complete_ms`, in order: the newest [`MOST_AT_ONCE`], and those that are not
+/// judged any more.
+fn due_slots(rule: &Rule, cursor: Option<i64>, complete_ms: i64) -> (Vec<i64>, Option<Missed>) {
     let newest = rule.closed_slot(complete_ms - rule.delay_ms());
-    let mut slot = match owned.state.cursor {
+    let mut missed: Option<Missed> = None;
+    let mut slot = match cursor {
         Some(cursor) => rule.next_slot(cursor),
         None => newest,
     };
@@ -437,12 +456,14 @@ fn due_slots(owned: &Owned, complete_ms: i64) -> Vec<i64> {
             break;
         }
         slots.push_back(at);
-        if slots.len() > MOST_AT_ONCE {
-            slots.pop_front();
+        if slots.len() > MOST_AT_ONCE
+            && let Some(first) = slots.pop_front()
+        {
+            missed.get_or_insert(Missed { first, slots: 0 }).slots += 1;
         }
         slot = rule.next_slot(at);
     }
-    slots.into()
+    (slots.into(), missed)
 }
 
 /// A row without its content.
@@ -454,5 +475,22 @@ impl AlertRow {
     /// With its content.
     pub(super) fn with(self, entry: String, body: String) -> Self {
         Self { entry, body, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::machine::tests::rule;
+
+    #[test]
+    fn slots_that_are_too_many_are_counted_and_not_forgotten() {
+        let rule = rule(json!({"interval": "minute", "evaluation_delay": "0s"}));
+        let minute = |number: i64| number * 60_000;
+        assert_eq!(due_slots(&rule, None, minute(10)), (vec![minute(9)], None), "a new rule begins with the newest");
+        assert_eq!(due_slots(&rule, Some(minute(7)), minute(10)), (vec![minute(8), minute(9)], None));
+        let (slots, missed) = due_slots(&rule, Some(minute(-1)), minute(2_000));
+        assert_eq!((slots.len(), slots.first()), (MOST_AT_ONCE, Some(&minute(500))));
+        assert_eq!(missed, Some(Missed { first: 0, slots: 500 }));
     }
 }

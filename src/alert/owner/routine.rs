@@ -1,5 +1,6 @@
 //! What the owner does beside judging: deliveries, what must be said again and again, and rules that end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -8,11 +9,11 @@ use tokio::time::Instant;
 use super::evaluate::{apart, row};
 use super::{Owned, Owner, Tried, Work};
 use crate::alert::catalogue::{KnownRule, RuleKey};
-use crate::alert::channel::Delivery;
+use crate::alert::channel::{Channel, Delivery, NamedChannel};
 use crate::alert::judge::RuleState;
 use crate::alert::machine::{Line, Told};
 use crate::alert::notice::{Kind, NamedLine, Notice};
-use crate::alert::outbox::Outbox;
+use crate::alert::outbox::{Begun, Outbox};
 use crate::alert::target::Sent;
 use crate::event::ids::ProjectId;
 use crate::store::tables::alert_states::{AlertRow, kind};
@@ -28,12 +29,8 @@ impl Owner {
         let now_ms = (self.parts.now_ms)();
         let begun = self.outbox.begin(&self.catalogue, now_ms).into_iter();
         let begun = begun.map(|begun| {
-            let failed = (Some(begun.number), begun.delivery.clone(), Sent::Later { why: "telling failed".to_owned(), pause: None });
-            let telling = async move {
-                let sent = begun.channel.tell(&begun.delivery).await;
-                (Some(begun.number), begun.delivery, sent)
-            };
-            apart(telling, failed)
+            let Begun { number, id, channel, delivery } = begun;
+            tell(channel, Tried { number: Some(number), channel: id, delivery, sent: broken_off() })
         });
         let mut begun: Vec<BoxFuture<'static, Tried>> = begun.collect();
         begun.extend(self.repeats(now_ms));
@@ -63,14 +60,14 @@ impl Owner {
             let Some(owned) = self.rules.get(&key) else { continue };
             for id in &owned.known.rule.body.channels {
                 let channel = self.catalogue.channel(ProjectId(key.project), id).filter(|channel| channel.channel.wants_repeats());
-                begun.extend(channel.map(|channel| unrecorded(channel.channel.clone(), notice.clone(), now_ms)));
+                begun.extend(channel.map(|channel| unrecorded(channel, notice.clone(), now_ms)));
             }
         }
         for ((project, id), delay) in &mut self.delays {
             let channel = self.catalogue.channel(ProjectId(*project), id).filter(|channel| channel.channel.wants_repeats());
             if let Some(channel) = channel.filter(|_| delay.repeated.is_none_or(|last| last.elapsed() >= REPEAT)) {
                 delay.repeated = Some(Instant::now());
-                begun.push(unrecorded(channel.channel.clone(), delay.notice.clone(), now_ms));
+                begun.push(unrecorded(channel, delay.notice.clone(), now_ms));
             }
         }
         begun
@@ -107,7 +104,7 @@ impl Owner {
             let pause = Duration::from_secs(channel.heartbeat_s);
             if self.heartbeats.get(&channel.key()).is_none_or(|last| last.elapsed() >= pause) {
                 self.heartbeats.insert(channel.key(), Instant::now());
-                begun.push(unrecorded(channel.channel.clone(), Notice::about_pulse(Kind::Heartbeat, now_ms), now_ms));
+                begun.push(unrecorded(channel, Notice::about_pulse(Kind::Heartbeat, now_ms), now_ms));
             }
         }
         begun
@@ -144,12 +141,22 @@ fn without_state(key: &RuleKey, state: &RuleState, now_ms: i64) -> Vec<AlertRow>
     rows
 }
 
-fn unrecorded(channel: std::sync::Arc<dyn crate::alert::channel::Channel>, notice: Notice, now_ms: i64) -> BoxFuture<'static, Tried> {
+/// Tells a channel what is told again and again.
+fn unrecorded(to: &NamedChannel, notice: Notice, now_ms: i64) -> BoxFuture<'static, Tried> {
     let delivery = Delivery { id: uuid::Uuid::new_v4(), notice, now_s: now_ms / 1_000 };
-    let failed = (None, delivery.clone(), Sent::Done);
+    tell(Arc::clone(&to.channel), Tried { number: None, channel: to.id.clone(), delivery, sent: broken_off() })
+}
+
+/// Tells a channel; `failed` is what comes of it where that panics.
+fn tell(channel: Arc<dyn Channel>, failed: Tried) -> BoxFuture<'static, Tried> {
+    let (number, id, delivery) = (failed.number, failed.channel.clone(), failed.delivery.clone());
     let telling = async move {
         let sent = channel.tell(&delivery).await;
-        (None, delivery, sent)
+        Tried { number, channel: id, delivery, sent }
     };
     apart(telling, failed)
+}
+
+fn broken_off() -> Sent {
+    Sent::Later { why: "telling failed".to_owned(), pause: None }
 }

@@ -76,7 +76,8 @@ pub struct RuleBody {
     /// When channels may be told; always without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<Active>,
-    /// How long after its end a slot is judged at the earliest.
+    /// How long after its end a slot is judged at the earliest, for clients that send late. What pulse itself takes from an event to the table
+    /// needs no delay here: a slot is judged once all that was received until then is in the table, however long that takes.
     #[serde(default = "one_minute", with = "humantime_serde")]
     pub evaluation_delay: Duration,
     /// How long after that it is said that a slot cannot be judged.

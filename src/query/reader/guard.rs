@@ -119,6 +119,11 @@ impl Guard {
         Self { limits, all: Arc::new(Semaphore::new(limits.running)), projects: Mutex::default() }
     }
 
+    /// One beside this, of `most` permits, which any project may have.
+    pub(crate) fn apart(&self, most: usize) -> Self {
+        Self::new(QueryLimits { running: most, running_per_project: most, ..self.limits })
+    }
+
     /// Waits for a permit.
     ///
     /// # Errors
@@ -136,5 +141,24 @@ impl Guard {
 
     async fn permit(&self, semaphore: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
         tokio::time::timeout(self.limits.wait, semaphore.acquire_owned()).await.ok()?.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_permits_apart_takes_none_of_the_others_and_leaves_none_to_them() {
+        let guard = Guard::new(QueryConfig { max_running: 2, ..QueryConfig::default() }.unchecked());
+        let (apart, project) = (guard.apart(1), ProjectId(1));
+        let people = [guard.enter(project).await, guard.enter(project).await];
+        assert!(people.iter().all(Result::is_ok));
+        let rule = apart.enter(project).await;
+        assert!(rule.is_ok(), "people have all of theirs");
+        assert!(guard.enter(project).await.is_err_and(|problem| problem.is_overload()));
+        assert!(apart.enter(ProjectId(2)).await.is_err_and(|problem| problem.is_overload()));
+        drop(people);
+        assert!(guard.enter(project).await.is_ok(), "while the rule still has its own");
     }
 }

@@ -4,8 +4,8 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{World, ask};
-use crate::harness::PATIENCE;
 use crate::harness::receiver::Received;
+use crate::harness::{PATIENCE, POLL};
 
 /// Rules that tell a channel, as many as somebody has who watches everything, and never fire.
 fn rules(number: usize, channel: &str) -> String {
@@ -82,4 +82,37 @@ async fn rules_that_wait_are_one_notice_a_channel_and_a_silence_holds_for_it_too
     assert_eq!(kinds(&world.hooks()), ["delayed", "judging"], "{:#?}", world.hooks());
     assert_eq!(kinds(&world.receiver.at("/quiet")), ["delayed", "judging"]);
     tokio::time::timeout(PATIENCE, world.pulse.end()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_question_that_takes_too_long_is_no_failure_of_its_rule() {
+    let mut world = World::start(&rules(3, "hook"), &[]).await;
+    world.pass(60);
+    for id in ["r0", "r1", "r2"] {
+        world.judged(id).await;
+    }
+    world.pulse.end().await;
+    // No question is answered in so short a time.
+    assert!(world.pulse.restart_with(&[("PULSE__QUERY__MAX_TIME", "1us")]).await);
+    world.pass(180);
+    for id in ["r0", "r1", "r2"] {
+        world.until(id, |rule| rule["state"] == "delayed").await;
+    }
+    world.pass(240);
+    let told = world.receiver.wait("/hook", 1).await;
+    let text = told[0].body["pulse"]["text"].as_str().unwrap();
+    assert!(text.contains("longer than allowed, so these cannot be judged: r0, r1, r2"), "{text}");
+    assert!(world.http().counter("pulse_alert_evaluations_total{outcome=\"overloaded\"}").await > 0);
+    assert_eq!(world.http().counter("pulse_alert_evaluations_total{outcome=\"failed\"}").await, 0);
+    let delivered = "pulse_alert_notices_total{kind=\"delayed\",channel=\"hook\",outcome=\"delivered\"}";
+    let counted = async {
+        while !world.http().text("/metrics").await.contains(delivered) {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.expect("the delivery is not counted");
+    world.pulse.end().await;
+    world.pulse.restart().await;
+    world.receiver.wait("/hook", 2).await;
+    assert_eq!(kinds(&world.hooks()), ["delayed", "judging"], "{:#?}", world.hooks());
 }
