@@ -327,10 +327,15 @@ impl Notice {
 
     /// All of it, as text.
     pub(crate) fn body(&self) -> String {
+        self.body_of(&self.lines, self.unnamed)
+    }
+
+    /// The same, of these lines and so many more.
+    pub(crate) fn body_of(&self, named: &[NamedLine], unnamed: usize) -> String {
         let mut lines = vec![self.condition.clone()];
         let most = if self.kind == Kind::Report { MOST_NAMED } else { MOST_IN_TEXT };
-        lines.extend(self.lines.iter().take(most).map(|line| self.line_text(line)));
-        let more = self.unnamed + self.lines.len().saturating_sub(most);
+        lines.extend(named.iter().take(most).map(|line| self.line_text(line)));
+        let more = unnamed + named.len().saturating_sub(most);
         lines.extend((more > 0).then(|| format!("and {more} more")));
         lines.extend(Some(self.text.clone()).filter(|text| !text.is_empty()));
         lines.push(format!("{} to {}", self.local(self.slot), self.local(self.until)));

@@ -29,6 +29,7 @@ use super::notice::Notice;
 use super::outbox::{Ended as Delivered, Outbox};
 use super::target::Sent;
 use crate::clickhouse::{ClickHouseError, ErrorClass};
+use crate::failpoint;
 use crate::metrics::{self, Gauge};
 use crate::store::data_version::Version;
 use crate::store::tables::alert_states::{self, AlertRow, Stored, Writer, kind};
@@ -319,6 +320,9 @@ impl Owner {
             alert_states::insert(&self.parts.store, self.writer, &rows).await?;
             self.writer.version += rows.len() as u64;
         }
+        if self.unwritten.iter().any(|work| !work.notices.is_empty()) {
+            failpoint::point("alert.written");
+        }
         self.gathered = None;
         let now_ms = (self.parts.now_ms)();
         for work in std::mem::take(&mut self.unwritten) {
@@ -345,6 +349,7 @@ impl Owner {
             }
             return metrics::Delivered { kind, channel: &channel, outcome }.count();
         };
+        failpoint::point("alert.answered");
         let (rows, ended) = self.outbox.end(number, sent, &self.catalogue, (self.parts.now_ms)());
         metrics::Delivered { kind, channel: &channel, outcome: ended.as_str() }.count();
         if !rows.is_empty() {

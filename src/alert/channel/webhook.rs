@@ -88,8 +88,12 @@ pub(super) fn annotations(notice: &Notice, line: Option<&NamedLine>) -> Value {
     let mut all: serde_json::Map<String, Value> =
         notice.annotations.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
     all.entry("summary").or_insert_with(|| notice.title().into());
-    // A report has many lines, and each says what is its own; all of them stand once, in the common annotations.
-    let text = || line.filter(|_| notice.kind == Kind::Report).map_or_else(|| notice.body(), |line| notice.line_text(line));
+    // Each line says what is its own; all of them stand once, in the common annotations.
+    let text = || match line {
+        Some(line) if notice.kind == Kind::Report => notice.line_text(line),
+        Some(line) => notice.body_of(std::slice::from_ref(line), 0),
+        None => notice.body(),
+    };
     all.entry("description").or_insert_with(|| text().into());
     if !notice.runbook.is_empty() {
         all.insert("runbook_url".to_owned(), notice.runbook.clone().into());

@@ -1,36 +1,59 @@
 //! Crashes, a loader that is behind, events that come late, a store that is away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt;
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::{MINUTE_MS, World, changes, many};
+use super::{MINUTE_MS, World, amounting, changes, largest, many};
 use crate::harness::receiver::{Reaction, Received};
-use crate::harness::signal;
+use crate::harness::{PATIENCE, POLL, signal};
 
 #[tokio::test]
-async fn a_notice_survives_a_kill_before_it_is_sent_and_before_that_is_noted() {
+async fn a_notice_survives_kills_between_transition_sending_and_mark() {
     let mut world = World::start("", &[]).await;
-    world.put("signups", &many("signup", &["hook"])).await;
-    world.judged("signups").await;
+    world.put("orders", &largest("order", &["hook"])).await;
+    world.judged("orders").await;
+    let order = async |world: &mut World, amount: u32| {
+        assert_eq!(world.http().capture(&amounting("order", amount)).await.0, StatusCode::OK);
+        world.pass(60);
+    };
+    let ids = |told: &[Received]| told.iter().map(|told| told.header("webhook-id").to_owned()).collect::<BTreeSet<_>>();
     // The receiver takes it and does not say so.
     world.receiver.react([Reaction::Silence]);
-    world.send("signup", 3).await;
-    world.pass(60);
+    order(&mut world, 9).await;
     world.receiver.wait("/hook", 1).await;
     world.pulse.kill().await;
     // Where it is not even reached.
     world.receiver.react([Reaction::Reset]);
     world.pulse.restart().await;
     let told = world.receiver.wait("/hook", 3).await;
-    let ids: BTreeMap<&str, usize> = told.iter().fold(BTreeMap::new(), |mut ids, told| {
-        *ids.entry(told.header("webhook-id")).or_default() += 1;
-        ids
-    });
-    assert_eq!(ids.len(), 1, "{told:#?}");
-    let history = world.history("signups").await;
-    assert_eq!(changes(&history), ["fired"]);
+    assert_eq!(ids(&told).len(), 1, "{told:#?}");
+    assert_eq!(world.told("orders").await, ["firing"]);
+
+    let crash = async |world: &mut World, point: &str, amount: u32| {
+        world.pulse.kill().await;
+        assert!(world.pulse.restart_with(&[("FAILPOINTS", format!("{point}=return"))]).await);
+        order(world, amount).await;
+        let ended = tokio::time::timeout(PATIENCE, world.pulse.child.wait()).await.expect("nothing was told");
+        assert_eq!(ended.unwrap().signal(), Some(rustix::process::Signal::ABORT.as_raw()), "{point}");
+    };
+    // Written, and not sent.
+    crash(&mut world, "alert.written", 1).await;
+    assert_eq!(world.hooks().len(), 3, "nothing is sent before it is written");
+    world.pulse.restart().await;
+    world.receiver.wait("/hook", 4).await;
+    assert_eq!(world.told("orders").await, ["firing", "resolved"]);
+    // Answered, and not marked.
+    crash(&mut world, "alert.answered", 9).await;
+    assert_eq!(world.hooks().len(), 5);
+    world.pulse.restart().await;
+    let told = world.receiver.wait("/hook", 6).await;
+    assert_eq!(ids(&told[4..]).len(), 1, "{told:#?}");
+    assert_eq!(world.told("orders").await, ["firing", "resolved", "firing"]);
+    assert_eq!((ids(&told).len(), changes(&world.history("orders").await)), (3, vec!["fired", "resolved", "fired"]));
+    assert_eq!(world.hooks().len(), 6);
 }
 
 #[tokio::test]
@@ -53,11 +76,11 @@ async fn the_end_of_a_rule_that_goes_while_nobody_owns_the_alerts_is_told() {
         loop {
             match world.hooks().into_iter().find(|told| told.kind() == "resolved") {
                 Some(ended) => return ended,
-                None => tokio::time::sleep(crate::harness::POLL).await,
+                None => tokio::time::sleep(POLL).await,
             }
         }
     };
-    let ended = tokio::time::timeout(crate::harness::PATIENCE, ended).await.expect("nobody is told that it is over");
+    let ended = tokio::time::timeout(PATIENCE, ended).await.expect("nobody is told that it is over");
     let of_filed = |told: &&Received| told.body["pulse"]["rule"] == "filed";
     assert_eq!(ended.body["groupKey"], fired.iter().find(of_filed).unwrap().body["groupKey"]);
 }
@@ -129,10 +152,10 @@ async fn events_that_come_late_revise_a_verdict_and_tell_nobody() {
             if let Some(found) = found {
                 return found;
             }
-            tokio::time::sleep(crate::harness::POLL).await;
+            tokio::time::sleep(POLL).await;
         }
     };
-    let revision = tokio::time::timeout(crate::harness::PATIENCE, revised).await.expect("nothing was revised");
+    let revision = tokio::time::timeout(PATIENCE, revised).await.expect("nothing was revised");
     assert_eq!((&revision["was"]["value"], &revision["is"]["value"]), (&json!(2.0), &json!(3.0)), "{revision}");
     assert_eq!((&revision["was"]["verdict"], &revision["is"]["verdict"]), (&json!("right"), &json!("wrong")));
     assert!(world.hooks().is_empty(), "{:#?}", world.hooks());
@@ -156,11 +179,93 @@ async fn while_the_store_is_away_nothing_is_judged_and_then_all_in_order_and_tol
     world.judged("signups").await;
     let history = world.history("signups").await;
     assert_eq!(changes(&history), ["fired", "resolved", "fired", "resolved"]);
-    let told = world.receiver.wait("/hook", 1).await;
-    assert!(told.iter().all(|told| told.kind() != "firing" || told.body["pulse"]["late"] == true), "{told:#?}");
     let slots: Vec<&str> = history["slots"].as_array().unwrap().iter().map(|slot| slot["slot"].as_str().unwrap()).collect();
     let mut sorted = slots.clone();
     sorted.sort_unstable_by(|a, b| b.cmp(a));
     sorted.dedup();
     assert_eq!(slots, sorted, "a slot was judged twice");
+    // What is to be told follows from which slots were judged in one go, which is nobody's to choose.
+    let mut goes: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+    for slot in history["slots"].as_array().unwrap().iter().rev() {
+        goes.entry(slot["at"].as_str().unwrap()).or_default().push(slot["seen"][""]["verdict"] == "wrong");
+    }
+    let mut is_known = false;
+    let to_be_told = goes.values().filter_map(|slots| {
+        let (was_known, is_wrong) = (is_known, *slots.last()?);
+        is_known = is_wrong;
+        match (was_known, is_wrong) {
+            (false, true) => Some("firing"),
+            (true, false) => Some("resolved"),
+            (false, false) if slots.contains(&true) => Some("summary"),
+            _ => None,
+        }
+    });
+    let to_be_told: Vec<&str> = to_be_told.collect();
+    assert!(!to_be_told.is_empty());
+    // A minute in which nothing is wrong, after which nothing more is to come.
+    world.pass(60);
+    world.judged("signups").await;
+    assert_eq!(world.told("signups").await, to_be_told);
+    let told = world.hooks();
+    assert_eq!(told.iter().map(Received::kind).collect::<Vec<_>>(), to_be_told, "{told:#?}");
+    assert!(told.iter().all(|told| told.kind() == "resolved" || told.body["pulse"]["late"] == true), "{told:#?}");
+    let ids: BTreeSet<&str> = told.iter().map(|told| told.header("webhook-id")).collect();
+    assert_eq!(ids.len(), told.len(), "{told:#?}");
+}
+
+#[tokio::test]
+async fn a_twentieth_of_the_events_that_comes_two_hours_late_revises_verdicts_and_pages_nobody_again() {
+    const MINUTES: [usize; 6] = [200, 40, 40, 40, 40, 40];
+    let mut world = World::start("[channels.late]\nkind = 'webhook'\nurl = '{url}/late'\n", &[]).await;
+    let mut rule = many("signup", &["hook"]);
+    rule["condition"] = json!({"above": 39});
+    world.put("signups", &rule).await;
+    (rule["channels"], rule["notify_revisions"]) = (json!(["late"]), json!(true));
+    world.put("revised", &rule).await;
+    world.judged("signups").await;
+    world.judged("revised").await;
+    let mut held_back = Vec::new();
+    for number in MINUTES {
+        world.send("signup", number - number / 20).await;
+        let at = jiff::Timestamp::from_millisecond(world.now_ms()).unwrap().to_string();
+        held_back.extend((0..number / 20).map(|who| json!({"type": "signup", "anonymousId": format!("late{who}"), "timestamp": at})));
+        world.begin_minute();
+        world.judged("signups").await;
+        world.judged("revised").await;
+    }
+    for id in ["signups", "revised"] {
+        assert_eq!(world.told(id).await, ["firing", "resolved"]);
+    }
+    world.pass(7_200);
+    world.judged("signups").await;
+    world.judged("revised").await;
+    assert_eq!(held_back.len(), MINUTES.iter().sum::<usize>() / 20);
+    assert_eq!(world.http().capture(&json!({"batch": held_back})).await.0, StatusCode::OK);
+    world.http().settled().await;
+    let revisions = |history: &Value| {
+        let entries = history["history"].as_array().unwrap().iter().filter(|entry| entry["event"] == "revision");
+        entries.map(|entry| (entry["was"]["value"].clone(), entry["is"]["value"].clone())).collect::<Vec<_>>()
+    };
+    for id in ["signups", "revised"] {
+        let revised = async {
+            while revisions(&world.history(id).await).len() < MINUTES.len() - 1 {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, revised).await.expect("not all is revised");
+    }
+    // The first minute was wrong as it was; the others are by what came late. That is no alert any more, and nobody is paged.
+    world.pass(60);
+    world.judged("signups").await;
+    let history = world.history("signups").await;
+    assert_eq!(revisions(&history), vec![(json!(38.0), json!(40.0)); MINUTES.len() - 1], "{history:#}");
+    assert_eq!(changes(&history), ["fired", "resolved"]);
+    assert_eq!(world.told("signups").await, ["firing", "resolved"]);
+    assert_eq!(world.hooks().iter().map(Received::kind).collect::<Vec<_>>(), ["firing", "resolved"]);
+    // Who has asked for it is told of the revisions, and of them alone.
+    let told = world.receiver.wait("/late", 3).await;
+    let kinds: Vec<&str> = told.iter().map(Received::kind).collect();
+    assert_eq!((&kinds[..2], kinds[2..].iter().all(|kind| *kind == "revision")), (&["firing", "resolved"][..], true), "{kinds:?}");
+    let (late, all) = (held_back.len(), MINUTES.iter().sum::<usize>());
+    println!("{late} of {all} events came 2 h late: {} revisions, {} pages as before", MINUTES.len() - 1, world.hooks().len());
 }

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use hyper::{Method, StatusCode};
-use serde_json::{Value, json};
 
-use super::{MINUTE_MS, ask, many, write};
+use super::{MINUTE_MS, amounting, ask, largest, write};
 use crate::harness::clickhouse::Cluster;
 use crate::harness::clock::Clock;
 use crate::harness::kafka::Kafka;
@@ -13,11 +12,11 @@ use crate::harness::receiver::Receiver;
 use crate::harness::redis::RedisServer;
 use crate::harness::{PATIENCE, POLL, Pulse, signal};
 
-async fn owns(pulse: &Pulse) -> bool {
+pub(super) async fn owns(pulse: &Pulse) -> bool {
     pulse.http.counter("pulse_alerts_owner").await == 1
 }
 
-async fn until_owned_by(pulse: &Pulse) {
+pub(super) async fn until_owned_by(pulse: &Pulse) {
     let waiting = async {
         while !owns(pulse).await {
             tokio::time::sleep(POLL).await;
@@ -39,7 +38,7 @@ async fn an_owner_that_is_frozen_past_its_lease_and_thawed_writes_and_tells_noth
     let first = Pulse::start_with(&environment).await;
     until_owned_by(&first).await;
     let second = Pulse::start_beside(&first, &environment).await;
-    let (status, answer) = ask(&second.http, Method::PUT, "/v1/alerts/signups", &many("signup", &["hook"])).await;
+    let (status, answer) = ask(&second.http, Method::PUT, "/v1/alerts/signups", &largest("signup", &["hook"])).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
 
     let mut ahead_s = 0;
@@ -57,13 +56,12 @@ async fn an_owner_that_is_frozen_past_its_lease_and_thawed_writes_and_tells_noth
         };
         tokio::time::timeout(PATIENCE, waiting).await.expect("it is not judged");
     };
-    let send = async |pulse: &Pulse, number: usize| {
-        let events: Vec<Value> = (0..number).map(|who| json!({"type": "signup", "anonymousId": format!("v{who}")})).collect();
-        assert_eq!(pulse.http.capture(&json!({"batch": events})).await.0, StatusCode::OK);
+    let send = async |pulse: &Pulse, amount: u32| {
+        assert_eq!(pulse.http.capture(&amounting("signup", amount)).await.0, StatusCode::OK);
     };
     let minute = pass(60);
     judged(&second, minute).await;
-    send(&first, 3).await;
+    send(&first, 9).await;
     // Frozen with a verdict to be made: whoever makes it, it is made once.
     signal(first.pid(), rustix::process::Signal::STOP);
     let minute = pass(60);
@@ -83,7 +81,7 @@ async fn an_owner_that_is_frozen_past_its_lease_and_thawed_writes_and_tells_noth
 
     // Without Redis nothing changes: the lease is in the store.
     drop(redis);
-    send(&first, 4).await;
+    send(&first, 9).await;
     let minute = pass(60);
     judged(&first, minute).await;
     assert_eq!(receiver.wait("/hook", 3).await[2].kind(), "firing");

@@ -3,11 +3,15 @@
 #![allow(clippy::disallowed_methods, reason = "a receiver lives as long as its test")]
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::{PATIENCE, POLL};
 
@@ -22,6 +26,8 @@ pub(crate) enum Reaction {
     Reset,
     /// Answers 200 with a body that never ends.
     Endless,
+    /// Answers 200 at one byte a second.
+    Slow,
 }
 
 /// A request that came.
@@ -46,9 +52,10 @@ impl Received {
 
 /// A receiver. Answers 200 where it is told nothing else.
 pub(crate) struct Receiver {
-    port: u16,
+    address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     reactions: Arc<Mutex<VecDeque<Reaction>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Receiver {
@@ -57,19 +64,43 @@ impl Receiver {
     }
 
     pub(crate) async fn start_on(port: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        let receiver = Self { port: listener.local_addr().unwrap().port(), received: Arc::default(), reactions: Arc::default() };
+        Self::start_at(([127, 0, 0, 1], port).into(), None).await
+    }
+
+    /// At an address of this machine; what comes is encrypted if there is an acceptor.
+    pub(crate) async fn start_at(address: SocketAddr, acceptor: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap_or_else(|problem| panic!("{address}: {problem}"));
+        let (received, reactions, connections) = Default::default();
+        let receiver = Self { address: listener.local_addr().unwrap(), received, reactions, connections };
         let (received, reactions) = (Arc::clone(&receiver.received), Arc::clone(&receiver.reactions));
+        let connections = Arc::clone(&receiver.connections);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&received), Arc::clone(&reactions)));
+                connections.fetch_add(1, Ordering::Relaxed);
+                let (received, reactions, acceptor) = (Arc::clone(&received), Arc::clone(&reactions), acceptor.clone());
+                tokio::spawn(async move {
+                    match acceptor {
+                        None => serve(stream, received, reactions).await,
+                        // A client may refuse the certificate.
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                serve(stream, received, reactions).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         receiver
     }
 
+    /// Connections that were made to it, whatever became of them.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("http://{}{path}", self.address)
     }
 
     /// The next requests are answered like this.
@@ -98,7 +129,11 @@ impl Receiver {
     }
 }
 
-async fn serve(stream: TcpStream, received: Arc<Mutex<Vec<Received>>>, reactions: Arc<Mutex<VecDeque<Reaction>>>) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    received: Arc<Mutex<Vec<Received>>>,
+    reactions: Arc<Mutex<VecDeque<Reaction>>>,
+) {
     let mut stream = BufReader::new(stream);
     loop {
         let Some(request) = read_request(&mut stream).await else { return };
@@ -107,8 +142,16 @@ async fn serve(stream: TcpStream, received: Arc<Mutex<Vec<Received>>>, reactions
         match reaction {
             Reaction::Status(status, headers) => {
                 let head = format!("HTTP/1.1 {status} X\r\ncontent-length: 2\r\n{headers}\r\nok");
-                if stream.write_all(head.as_bytes()).await.is_err() {
+                if stream.write_all(head.as_bytes()).await.is_err() || stream.flush().await.is_err() {
                     return;
+                }
+            }
+            Reaction::Slow => {
+                for byte in b"HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n" {
+                    if stream.write_all(&[*byte]).await.is_err() || stream.flush().await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
             Reaction::Silence => {
@@ -125,7 +168,7 @@ async fn serve(stream: TcpStream, received: Arc<Mutex<Vec<Received>>>, reactions
     }
 }
 
-async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Received> {
+async fn read_request<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Option<Received> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();

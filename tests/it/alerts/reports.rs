@@ -1,0 +1,88 @@
+//! Every report that a rule may ask fires and resolves, live; and the lag, where nothing is loaded.
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::{World, changes};
+use crate::harness::receiver::Received;
+
+const DAY_S: i64 = 86_400;
+
+/// A rule by the day about a report.
+fn daily(report: &str, question: Value, more: Value) -> Value {
+    let mut rule = json!({"report": report, "question": question, "interval": "day", "channels": ["hook"], "evaluation_delay": "0s"});
+    rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    rule
+}
+
+#[tokio::test]
+async fn every_report_fires_and_resolves() {
+    let mut world = World::start("", &[("PULSE__ROLES", "ingest,process,query,alert,load".to_owned())]).await;
+    // Noon, so that no midnight comes by itself.
+    let noon_ms = (DAY_S / 2) * 1_000;
+    world.pass((noon_ms - world.now_ms()).rem_euclid(DAY_S * 1_000) / 1_000);
+    let buying = json!({"window": "1h", "steps": [{"event": "signup"}, {"event": "order"}]});
+    let rules = [
+        ("funnel", daily("funnel", buying, json!({"condition": {"below": 0.5}})), 0.0, 1.0),
+        ("sessions", daily("sessions", json!({}), json!({"condition": {"above": 3}})), 4.0, 1.0),
+        ("lifecycle", daily("lifecycle", json!({}), json!({"line": "new", "condition": {"above": 3}})), 4.0, 1.0),
+        ("ledger", daily("ledger", json!({"outcome": "rejected"}), json!({"condition": {"above": 1}})), 2.0, 0.0),
+        // A day later: of those who came on the first day nobody is back, of those of the second one all are.
+        ("retention", daily("retention", json!({}), json!({"at": 1, "condition": {"below": 0.5}})), 0.0, 1.0),
+    ];
+    for (id, rule, ..) in &rules {
+        world.put(id, rule).await;
+    }
+    for (id, ..) in &rules {
+        world.until(id, |rule| rule["judged_through"].is_string()).await;
+    }
+    let days: [&[(&str, &[&str])]; 3] = [
+        &[("ada", &["signup"]), ("bob", &["signup"]), ("cyd", &["signup"]), ("dan", &["signup"])],
+        &[("eve", &["signup", "order"])],
+        &[("eve", &["signup", "order"])],
+    ];
+    for (day, persons) in days.iter().enumerate() {
+        let events = persons.iter().flat_map(|(who, kinds)| kinds.iter().map(move |kind| json!({"type": kind, "anonymousId": who})));
+        let events: Vec<Value> = events.collect();
+        assert_eq!(world.http().capture(&json!({"batch": events})).await.0, StatusCode::OK);
+        if day == 0 {
+            for _ in 0..2 {
+                assert_eq!(world.http().capture(&json!({"type": "", "anonymousId": "x"})).await.0, StatusCode::BAD_REQUEST);
+            }
+        }
+        world.http().settled().await;
+        world.leap(DAY_S).await;
+        let midnight = (world.now_ms() / 1_000).div_euclid(DAY_S) * DAY_S;
+        let through = jiff::Timestamp::from_second(midnight).unwrap().to_string();
+        for (id, ..) in &rules {
+            world.until(id, |rule| rule["judged_through"].as_str() >= Some(&through)).await;
+        }
+    }
+    for (id, _, wrong, right) in &rules {
+        assert_eq!(world.told(id).await, ["firing", "resolved"], "{id}");
+        let told: Vec<Received> = world.hooks().into_iter().filter(|told| told.body["pulse"]["rule"] == *id).collect();
+        let values: Vec<&Value> = told.iter().map(|told| &told.body["pulse"]["lines"][0]["value"]).collect();
+        assert_eq!(values, [&json!(wrong), &json!(right)], "{id}: {told:#?}");
+        assert_eq!(changes(&world.history(id).await), ["fired", "resolved"], "{id}");
+    }
+
+    // Nothing is loaded now: the lag says so, while what needs the data waits for it.
+    let lag = json!({"report": "lag", "interval": "minute", "condition": {"above": 150}, "channels": ["hook"], "evaluation_delay": "0s"});
+    world.put("lag", &lag).await;
+    world.until("lag", |rule| rule["state"] == "ok").await;
+    world.pulse.end().await;
+    assert!(world.pulse.restart_with(&[("PULSE__ROLES", "ingest,process,query,alert")]).await);
+    assert_eq!(world.http().capture(&json!({"batch": [{"type": "signup", "anonymousId": "ada"}]})).await.0, StatusCode::OK);
+    world.pass(300);
+    world.until("lag", |rule| rule["state"] == "firing").await;
+    world.pulse.end().await;
+    world.pulse.restart().await;
+    world.http().settled().await;
+    world.pass(60);
+    world.until("lag", |rule| rule["state"] == "ok").await;
+    assert_eq!(world.told("lag").await, ["firing", "resolved"]);
+    let told: Vec<Received> = world.hooks().into_iter().filter(|told| told.body["pulse"]["rule"] == "lag").collect();
+    assert!(told[0].body["pulse"]["lines"][0]["value"].as_f64().unwrap() > 150.0, "{told:#?}");
+    let text: String = world.hooks().iter().map(|told| format!("{} ", told.kind())).collect();
+    assert!(!text.contains("delayed"), "{text}");
+}
