@@ -108,6 +108,11 @@ impl QueryError {
         Self::of(ErrorClass::TooExpensive, "query_too_expensive", message)
     }
 
+    /// Other questions hold the memory that it needs.
+    pub(crate) fn out_of_memory() -> Self {
+        Self::unavailable("overloaded", "other questions hold the memory that questions may take: ask again")
+    }
+
     /// Its answer has more bytes than one may have.
     pub(crate) fn too_large() -> Self {
         let message = "the answer is larger than allowed: ask for fewer buckets, lines or a shorter range";

@@ -6,6 +6,7 @@
 //! May go wrong: too much runs at once (429, 503), the store is away (503), a statement is too expensive (422) or too slow (504).
 
 mod guard;
+mod memory;
 mod profile;
 mod rows;
 mod scope;
@@ -25,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 pub(crate) use self::guard::Guard;
 use self::guard::QueryPermit;
 pub use self::guard::{QueryConfig, QueryLimits};
+pub(crate) use self::memory::{Held, OutOfMemory};
 pub use self::profile::missing_limits;
 pub(crate) use self::rows::{Cell, Row, number, to_json};
 pub use self::store::StoreReader;
@@ -177,6 +179,7 @@ impl Reader {
             people,
             counts_people: false,
             data_through_ms: None,
+            memory: self.guard.memory(),
             _permit: None,
         }
     }
@@ -194,6 +197,7 @@ pub(crate) struct StatementRunner<'a> {
     people: Arc<PersonMap>,
     counts_people: bool,
     data_through_ms: Option<i64>,
+    memory: Held,
     /// Held until the question is answered.
     _permit: Option<QueryPermit>,
 }
@@ -280,6 +284,11 @@ impl StatementRunner<'_> {
         self.data_through_ms.map(|through_ms| through_ms.saturating_sub(delay_ms))
     }
 
+    /// Memory of the question, of which nothing is held yet.
+    pub(crate) fn memory(&self) -> Held {
+        self.memory.another()
+    }
+
     /// Waits for `work` until the deadline of the question.
     pub(crate) async fn within_deadline<T>(&self, work: impl Future<Output = T>) -> Result<T, QueryError> {
         timeout_at(self.deadline, work).await.map_err(|_| QueryError::too_slow())
@@ -305,7 +314,7 @@ impl StatementRunner<'_> {
     }
 
     /// Runs `statement`, whose columns have values of a fixed width, and takes its rows block by block as they come, until `take` breaks
-    /// off: for more rows than an answer may have otherwise. What they take in memory is for `take` to bound.
+    /// off: for more rows than an answer may have otherwise. What they take in memory is for `take` to bound, by [`Self::memory`].
     pub(crate) async fn blocks(
         &mut self,
         statement: Statement,

@@ -7,8 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::memory::{Held, Memory};
 use crate::event::ids::ProjectId;
 use crate::query::error::QueryError;
+
+/// Least [`QueryConfig::max_memory`]; tests see what happens with less.
+const LEAST_MEMORY: u64 = if cfg!(test) { 0 } else { 64 << 20 };
 
 /// `[query]` as written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +31,9 @@ pub struct QueryConfig {
     /// How long after its receipt an event may still be on its way into the log: an export ends that long before `data_through`.
     #[serde(with = "humantime_serde")]
     pub export_delay: Duration,
+    /// Bytes that questions may hold in this process at once, one of them half of it.
+    #[serde(with = "crate::byte_size")]
+    pub max_memory: u64,
     /// Bytes of answers kept; 0 keeps none.
     #[serde(with = "crate::byte_size")]
     pub cache_bytes: u64,
@@ -45,6 +52,7 @@ impl Default for QueryConfig {
             max_wait: Duration::from_secs(5),
             max_time: Duration::from_secs(30),
             export_delay: Duration::from_secs(60),
+            max_memory: 1 << 30,
             cache_bytes: 64 << 20,
             mcp: false,
             sql: false,
@@ -60,6 +68,7 @@ pub struct QueryLimits {
     wait: Duration,
     pub(crate) time: Duration,
     pub(crate) export_delay: Duration,
+    memory: u64,
     pub(crate) cache_bytes: u64,
     pub(crate) sql: bool,
 }
@@ -84,6 +93,9 @@ impl QueryConfig {
         if self.max_time.is_zero() {
             return Err("query.max_time = 0s: no question could be answered".to_owned());
         }
+        if self.max_memory < LEAST_MEMORY {
+            return Err(format!("query.max_memory = {}: must be at least 64MiB, or no funnel could be folded", self.max_memory));
+        }
         Ok(self.unchecked())
     }
 
@@ -94,15 +106,17 @@ impl QueryConfig {
             wait: self.max_wait,
             time: self.max_time,
             export_delay: self.export_delay,
+            memory: self.max_memory,
             cache_bytes: self.cache_bytes,
             sql: self.sql,
         }
     }
 }
 
-/// Hands out permits.
+/// Hands out permits and memory.
 pub(crate) struct Guard {
     limits: QueryLimits,
+    memory: Arc<Memory>,
     all: Arc<Semaphore>,
     // One entry a project that ever asked: projects come from keys, so there are as few as those.
     projects: Mutex<HashMap<ProjectId, Arc<Semaphore>>>,
@@ -116,7 +130,12 @@ pub(crate) struct QueryPermit {
 
 impl Guard {
     pub(crate) fn new(limits: QueryLimits) -> Self {
-        Self { limits, all: Arc::new(Semaphore::new(limits.running)), projects: Mutex::default() }
+        Self { limits, memory: Memory::new(limits.memory), all: Arc::new(Semaphore::new(limits.running)), projects: Mutex::default() }
+    }
+
+    /// Memory of a new question.
+    pub(crate) fn memory(&self) -> Held {
+        self.memory.question()
     }
 
     /// One beside this, of `most` permits, which any project may have.

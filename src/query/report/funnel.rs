@@ -4,8 +4,8 @@
 //! make is decided here ([`fold`]), by existence and to the letter, whatever order they arrived in. Events may follow the range by as much
 //! as the window; nothing after now exists.
 //! Cost: one scan of the events of the range and the window behind it, 24 bytes for each that fits (twice that and more with `hold`,
-//! a breakdown, `strict` or `totals`), and their order. More than [`MOST_PASSES`] times what memory may hold at once is refused. A breakdown
-//! takes another scan for the values.
+//! a breakdown, `strict` or `totals`), and their order. More than [`MOST_PASSES`] times what memory may hold at once (`query.max_memory`) is
+//! refused. A breakdown takes another scan for the values.
 //! May go wrong: the events of one person alone are too many, or their chains take too much work; then the question is refused, too.
 
 mod bar;
@@ -35,7 +35,7 @@ use crate::query::ask::interval::{Buckets, Interval};
 use crate::query::ask::selection::PERSON;
 use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Fields, Range, Scope, Select, Selection};
 use crate::query::error::{QueryError, nearest};
-use crate::query::reader::{StatementRunner, to_json};
+use crate::query::reader::{OutOfMemory, StatementRunner, to_json};
 use crate::store::revisions::SESSION;
 
 /// Into so many passes events are split at most, each of other persons.
@@ -338,38 +338,44 @@ impl Funnel {
     /// How far all came who entered in the range of `whole`: in as many passes as memory needs.
     async fn outcomes(&self, runner: &mut StatementRunner<'_>, whole: &Whole) -> Result<Outcomes, QueryError> {
         let now_ms = runner.now_ms();
-        let Some(seen) = self.seen(whole, now_ms) else { return Ok(Outcomes::default()) };
+        let Some(seen) = self.seen(whole, now_ms) else { return Ok(Outcomes::new(runner.memory())) };
         let (scope, counting) = (runner.scope(&seen), Arc::new(self.counting(whole, now_ms)));
         let mut passes = 1;
-        while passes <= MOST_PASSES {
-            if let Some(outcomes) = self.in_passes(runner, scope, &counting, passes).await? {
-                return Ok(outcomes);
-            }
+        loop {
+            let full = match self.in_passes(runner, scope, &counting, passes).await? {
+                Ok(outcomes) => return Ok(outcomes),
+                Err(full) => full,
+            };
             passes *= 8;
+            if passes > MOST_PASSES {
+                return Err(match full {
+                    OutOfMemory::All => QueryError::out_of_memory(),
+                    OutOfMemory::Question => QueryError::too_expensive(
+                        "the funnel has more events than memory may hold: ask for a shorter range or window, or for steps with fewer events",
+                    ),
+                });
+            }
         }
-        Err(QueryError::too_expensive(
-            "the funnel has more events than memory may hold: ask for a shorter range or window, or for steps with fewer events",
-        ))
     }
 
-    /// None if the events of a pass are more than memory may hold.
+    /// Why the events of a pass are more than memory may hold, if they are.
     async fn in_passes(
         &self,
         runner: &mut StatementRunner<'_>,
         scope: Scope,
         counting: &Arc<Counting>,
         passes: u64,
-    ) -> Result<Option<Outcomes>, QueryError> {
-        let mut outcomes = Outcomes::default();
+    ) -> Result<Result<Outcomes, OutOfMemory>, QueryError> {
+        let mut outcomes = Outcomes::new(runner.memory());
         for pass in 0..passes {
-            let mut rows = Rows::new(self.columns());
+            let mut rows = Rows::new(self.columns(), runner.memory());
             runner.blocks(self.statement(scope, pass, passes).into(), |block| rows.take(block)).await?;
-            if rows.is_full() {
-                return Ok(None);
+            if let Some(full) = rows.full() {
+                return Ok(Err(full));
             }
             outcomes = runner.within_deadline(outcomes.with(rows, Arc::clone(counting))).await??;
         }
-        Ok(Some(outcomes))
+        Ok(Ok(outcomes))
     }
 
     /// The lines of the funnel; those of what it is compared with are the same.

@@ -97,21 +97,24 @@ fn one_funnel_spelled_in_many_ways_is_one_question() {
     }
 }
 
-/// A store in which so many people view and then buy.
+/// A store in which so many people view so often and then buy.
 struct Crowd(u64);
+
+/// How often each of them views.
+const VIEWS: usize = 9;
 
 impl Crowd {
     /// Views and purchases of some of them, in Native format.
     fn block(persons: &[u64]) -> Vec<u8> {
         let mut block = Vec::new();
         put_varint(&mut block, 3);
-        put_varint(&mut block, 2 * persons.len() as u64);
+        put_varint(&mut block, ((VIEWS + 1) * persons.len()) as u64);
         let mut column = |type_name: &str, values: Vec<u8>| {
             put_bytes(&mut block, b"column");
             put_bytes(&mut block, type_name.as_bytes());
             block.extend(values);
         };
-        let both = || persons.iter().flat_map(|person| [(*person, 1_u32), (*person, 2)]);
+        let both = || persons.iter().flat_map(|person| std::iter::repeat_n((*person, 1_u32), VIEWS).chain([(*person, 2)]));
         column("UInt64", both().flat_map(|(person, _)| person.to_le_bytes()).collect());
         column("Int64", both().flat_map(|(_, bits)| (NOW_MS - 1_000 + i64::from(bits)).to_le_bytes()).collect());
         column("UInt32", both().flat_map(|(_, bits)| bits.to_le_bytes()).collect());
@@ -148,7 +151,8 @@ impl Run for Crowd {
 #[tokio::test]
 async fn more_events_than_memory_holds_are_folded_in_passes_and_many_more_are_refused() {
     let asked = async |people: u64| {
-        let queries = Queries::new(Crowd(people), QueryConfig::default().check().unwrap(), LoadedBy::ThisProcess(Arc::default()));
+        let limits = QueryConfig { max_memory: 16 << 20, ..QueryConfig::default() };
+        let queries = Queries::new(Crowd(people), limits.check().unwrap(), LoadedBy::ThisProcess(Arc::default()));
         queries.answer(PROJECT, "funnel", with(json!({})).to_string().as_bytes(), NOW_MS).await
     };
     for people in [1_000, 40_000] {

@@ -7,11 +7,10 @@ use super::fold::{Budget, Event, Funnel, Journey, TooMuchWork};
 use super::rows::{Columns, Part, Row, Rows};
 use super::steps::MOST_EXCLUSIONS;
 use crate::query::error::QueryError;
+use crate::query::reader::{Held, OutOfMemory};
 
 /// Most threads that fold one question.
 const MOST_THREADS: usize = 4;
-/// Most bytes of outcomes.
-const MOST_BYTES: usize = 400 << 20;
 
 /// Which event of a chain says in which line it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +58,11 @@ impl Outcome {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outcomes {
     outcomes: Vec<Outcome>,
     passed: Vec<Passed>,
+    held: Held,
 }
 
 /// Set when nobody waits for a fold any more.
@@ -87,11 +87,21 @@ fn too_much_work() -> QueryError {
     )
 }
 
-fn too_many() -> QueryError {
-    QueryError::too_expensive("too many people or attempts would be counted: ask for a shorter range or a more selective first step")
+fn too_many(reason: OutOfMemory) -> QueryError {
+    match reason {
+        OutOfMemory::Question => {
+            QueryError::too_expensive("too many people or attempts would be counted: ask for a shorter range or a more selective first step")
+        }
+        OutOfMemory::All => QueryError::out_of_memory(),
+    }
 }
 
 impl Outcomes {
+    /// None yet; `held` is what they hold.
+    pub(super) fn new(held: Held) -> Self {
+        Self { outcomes: Vec::new(), passed: Vec::new(), held }
+    }
+
     pub(super) fn all(&self) -> &[Outcome] {
         &self.outcomes
     }
@@ -110,12 +120,14 @@ impl Outcomes {
     /// These and what `rows` add, computed beside the tasks of the runtime. Dropping the future ends it soon.
     ///
     /// # Errors
-    /// 422: it is too much.
+    /// 422: it is too much. 503: other questions hold the memory.
     pub(super) async fn with(mut self, rows: Rows, counting: Arc<Counting>) -> Result<Self, QueryError> {
         let abandoned = Abandoned::default();
         let mut shares: Vec<Vec<Part>> = (0..threads()).map(|_| Vec::new()).collect();
         let number = shares.len();
-        for (index, part) in rows.into_parts().enumerate() {
+        let (parts, held) = rows.into_parts();
+        let held = Arc::new(held);
+        for (index, part) in parts.into_iter().enumerate() {
             if let Some(share) = shares.get_mut(index % number) {
                 share.push(part);
             }
@@ -124,21 +136,24 @@ impl Outcomes {
             .into_iter()
             .map(|share| {
                 let (counting, is_abandoned) = (Arc::clone(&counting), Arc::clone(&abandoned.0));
-                tokio::task::spawn_blocking(move || Self::folded(share, &counting, &is_abandoned))
+                let (all, of_parts) = (Self::new(held.another()), Arc::clone(&held));
+                tokio::task::spawn_blocking(move || {
+                    let folded = all.and(share, &counting, &is_abandoned);
+                    drop(of_parts);
+                    folded
+                })
             })
             .collect();
         for folded in folded {
             let folded = folded.await.unwrap_or_else(|_| Err(QueryError::internal("the events could not be folded")));
-            self.unite(folded?);
-            if self.bytes() > MOST_BYTES {
-                return Err(too_many());
-            }
+            self.unite(folded?)?;
         }
         Ok(self)
     }
 
-    fn folded(parts: Vec<Part>, counting: &Counting, is_abandoned: &AtomicBool) -> Result<Self, QueryError> {
-        let (mut all, mut events, mut budget) = (Self::default(), Vec::new(), Budget::whole());
+    /// These and what `parts` add.
+    fn and(mut self, parts: Vec<Part>, counting: &Counting, is_abandoned: &AtomicBool) -> Result<Self, QueryError> {
+        let (mut events, mut budget) = (Vec::new(), Budget::whole());
         for mut part in parts {
             for of_key in part.by_key() {
                 if is_abandoned.load(Ordering::Relaxed) {
@@ -148,19 +163,24 @@ impl Outcomes {
                 events.clear();
                 events.extend(rows.iter().map(|row| event(&part, *row)));
                 let journeys = counting.journeys(&events, &mut budget).map_err(|TooMuchWork| too_much_work())?;
-                all.add(&part, rows, &journeys, counting);
+                self.add(&part, rows, &journeys, counting);
             }
-            if all.bytes() > MOST_BYTES {
-                return Err(too_many());
-            }
+            self.hold()?;
         }
-        Ok(all)
+        Ok(self)
     }
 
-    fn unite(&mut self, other: Self) {
+    fn unite(&mut self, other: Self) -> Result<(), QueryError> {
         let before = self.passed.len() as u32;
         self.outcomes.extend(other.outcomes.into_iter().map(|outcome| Outcome { first: outcome.first + before, ..outcome }));
         self.passed.extend(other.passed);
+        drop(other.held);
+        self.hold()
+    }
+
+    fn hold(&mut self) -> Result<(), QueryError> {
+        let bytes = self.outcomes.capacity() * size_of::<Outcome>() + self.passed.capacity() * size_of::<Passed>();
+        self.held.set(bytes).map_err(too_many)
     }
 
     fn add(&mut self, part: &Part, rows: &[Row], journeys: &[Journey], counting: &Counting) {
@@ -179,10 +199,6 @@ impl Outcomes {
             self.passed.extend(journey.shown.iter().map(|link| Passed { step: link.step, at_ms: at_ms(link.event) }));
             self.outcomes.push(Outcome { person, group, reached: journey.reached, first: begin, length });
         }
-    }
-
-    fn bytes(&self) -> usize {
-        self.outcomes.capacity() * size_of::<Outcome>() + self.passed.capacity() * size_of::<Passed>()
     }
 }
 

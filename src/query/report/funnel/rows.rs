@@ -3,9 +3,8 @@
 use std::ops::{ControlFlow, Range};
 
 use crate::clickhouse::Block;
+use crate::query::reader::{Held, OutOfMemory};
 
-/// Most bytes of the events that are held at once. Few in tests, which see what happens beyond.
-const MOST_BYTES: usize = if cfg!(test) { 1 << 20 } else { 800 << 20 };
 /// Events are kept apart by their keys: each part is put in order by itself, and gone once it is folded.
 const PARTS: usize = 256;
 
@@ -61,23 +60,25 @@ pub(super) struct Part {
 pub(super) struct Rows {
     columns: Columns,
     parts: Vec<Part>,
+    held: Held,
     /// More came than may be held.
-    is_full: bool,
+    full: Option<OutOfMemory>,
 }
 
 impl Rows {
-    pub(super) fn new(columns: Columns) -> Self {
-        Self { columns, parts: (0..PARTS).map(|_| Part::default()).collect(), is_full: false }
+    /// None yet; `held` is what they hold.
+    pub(super) fn new(columns: Columns, held: Held) -> Self {
+        Self { columns, parts: (0..PARTS).map(|_| Part::default()).collect(), held, full: None }
     }
 
-    /// Whether more came than may be held: these are not all.
-    pub(super) fn is_full(&self) -> bool {
-        self.is_full
+    /// Whether more came than may be held, and why: these are not all.
+    pub(super) fn full(&self) -> Option<OutOfMemory> {
+        self.full
     }
 
-    /// The events, part by part.
-    pub(super) fn into_parts(self) -> impl Iterator<Item = Part> {
-        self.parts.into_iter()
+    /// The events, part by part, and what they hold in all.
+    pub(super) fn into_parts(self) -> (Vec<Part>, Held) {
+        (self.parts, self.held)
     }
 
     /// Takes the events of a block: key, time and bits, then what [`Columns`] names, in its order.
@@ -111,8 +112,11 @@ impl Rows {
         } else {
             rows.for_each(|row| self.add(row, None));
         }
-        self.is_full = self.parts.iter().map(Part::bytes).sum::<usize>() > MOST_BYTES;
-        if self.is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let bytes = self.parts.iter().map(Part::bytes).sum();
+        // The rest is for what comes of them.
+        let held = if bytes > self.held.limit() / 3 * 2 { Err(OutOfMemory::Question) } else { self.held.set(bytes) };
+        self.full = held.err();
+        if self.full.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn add(&mut self, row: Row, more: Option<More>) {

@@ -1,0 +1,118 @@
+//! How many bytes questions hold in this process.
+//!
+//! Promises: what all of them hold never exceeds the limit, and one never holds more than half of it, so that the largest does not refuse
+//! the others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What all questions hold.
+#[derive(Debug)]
+pub(super) struct Memory {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+/// What one question holds.
+#[derive(Debug)]
+struct OfQuestion {
+    all: Arc<Memory>,
+    used: AtomicUsize,
+}
+
+/// Bytes that a part of a question holds; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    question: Arc<OfQuestion>,
+    bytes: usize,
+}
+
+/// Why a question may not hold more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutOfMemory {
+    /// It holds as much as one may.
+    Question,
+    /// Others hold the rest.
+    All,
+}
+
+impl Memory {
+    pub(super) fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), used: AtomicUsize::new(0) })
+    }
+
+    /// Of a new question, which holds nothing yet.
+    pub(super) fn question(self: &Arc<Self>) -> Held {
+        Held { question: Arc::new(OfQuestion { all: Arc::clone(self), used: AtomicUsize::new(0) }), bytes: 0 }
+    }
+}
+
+impl Held {
+    /// Another part of the same question, which holds nothing yet.
+    pub(crate) fn another(&self) -> Self {
+        Self { question: Arc::clone(&self.question), bytes: 0 }
+    }
+
+    /// What the question may hold in all, bytes.
+    pub(crate) fn limit(&self) -> usize {
+        self.question.all.limit / 2
+    }
+
+    /// Holds `bytes` in all from now on.
+    ///
+    /// # Errors
+    /// There is not so much; what is held stays as it is.
+    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
+        let (OfQuestion { all, used }, limit) = (&*self.question, self.limit());
+        if bytes <= self.bytes {
+            self.release(self.bytes - bytes);
+            return Ok(());
+        }
+        let more = bytes - self.bytes;
+        take(used, more, limit).ok_or(OutOfMemory::Question)?;
+        if take(&all.used, more, all.limit).is_none() {
+            used.fetch_sub(more, Ordering::Relaxed);
+            return Err(OutOfMemory::All);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.question.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.question.all.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes -= bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release(self.bytes);
+    }
+}
+
+fn take(used: &AtomicUsize, more: usize, limit: usize) -> Option<()> {
+    let taken = |used: usize| used.checked_add(more).filter(|sum| *sum <= limit);
+    used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).ok().map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_question_holds_half_of_it_and_all_hold_no_more_than_it() {
+        let memory = Memory::new(100);
+        let (mut first, mut second, mut third) = (memory.question(), memory.question(), memory.question());
+        assert_eq!((first.set(30), second.set(50)), (Ok(()), Ok(())));
+        let mut part = first.another();
+        assert_eq!((part.set(21), part.set(20)), (Err(OutOfMemory::Question), Ok(())));
+        assert_eq!(third.set(1), Err(OutOfMemory::All));
+        first.set(29).unwrap();
+        assert_eq!((third.set(1), third.set(2)), (Ok(()), Err(OutOfMemory::All)));
+        drop((first, second, part));
+        assert_eq!((third.set(50), third.set(51)), (Ok(()), Err(OutOfMemory::Question)));
+        drop(third);
+        assert_eq!(memory.used.load(Ordering::Relaxed), 0);
+    }
+}
