@@ -152,7 +152,7 @@ impl Queries {
         };
         let people = identities.map(|store| People::new(store, Arc::clone(&arrivals), freshness.is_some()));
         let answers_sql = limits.sql;
-        let cache = Arc::new(Cache::new(limits.cache_bytes, Arc::clone(&arrivals)));
+        let cache = Arc::new(Cache::new(limits.cache_bytes, limits.cores_per_question, Arc::clone(&arrivals)));
         let data_through = DataThrough::new(pending.clone());
         let reader = Reader::new(store, limits).beside(pending, latency).with_projects(projects);
         let store = saved.clone();

@@ -1,11 +1,9 @@
 //! Redis: a place that instances share, whose loss costs speed and nothing else.
 //!
-//! Owns the connection, a breaker of its own and leases. Promises: no call takes longer than [`LONGEST`]; after the first that
+//! Owns the connection and a breaker of its own. Promises: no call takes longer than [`LONGEST`]; after the first that
 //! fails (refused, slow, black hole, out of memory) nothing is sent for a while, so a Redis that is away costs one call its time
 //! and the others nothing. One call at a time then tries whether it is back. May go wrong: anything; nothing in it is the only
 //! copy of anything.
-
-mod lease;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +17,6 @@ use fred::types::{Builder, Expiration};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-pub use self::lease::LeaseError;
 use crate::secret::Address;
 
 /// Longest time of one call: less than a cheap query takes.

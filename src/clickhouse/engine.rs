@@ -58,7 +58,7 @@ impl Default for EngineConfig {
         Self {
             library: String::new(),
             max_memory: 3 << 30,
-            max_query_memory: 2 << 30,
+            max_query_memory: 1 << 30,
             max_query_time: Duration::from_secs(20),
             max_rows_to_read: 2_000_000_000,
             merge_threads: 2,

@@ -28,6 +28,14 @@ pub struct BodyLimits {
     pub finds_gzip: bool,
 }
 
+impl BodyLimits {
+    /// The same for clients that may send bodies of so many bytes, as far as the memory for bodies allows.
+    pub fn of_at_least(self, bytes: usize, body: &RequestBody) -> Self {
+        let bytes = bytes.min(body.budget().largest_large());
+        Self { max_wire: self.max_wire.max(bytes), max_inflated: self.max_inflated.max(bytes), ..self }
+    }
+}
+
 /// Bytes that count until they are dropped.
 struct Held<B> {
     bytes: B,
@@ -286,8 +294,26 @@ mod tests {
 
     #[test]
     fn a_bomb_is_refused_without_being_inflated() {
-        let bomb = gzip(&vec![0; 50 << 20]);
-        assert_eq!(inflate(Encoding::Gzip, &bomb, 1 << 20).unwrap_err().code, "body_too_large");
+        let zeros = vec![0; 64 << 20];
+        let deflated = |mut encoder: flate2::write::DeflateEncoder<Vec<u8>>| {
+            encoder.write_all(&zeros).unwrap();
+            encoder.finish().unwrap()
+        };
+        // So many zeros in 53 bytes.
+        const BROTLI: [u8; 53] = [
+            0xcf, 0xff, 0xff, 0x7f, 0xf8, 0x27, 0x00, 0xe2, 0xb1, 0x40, 0x20, 0xf7, 0xfe, 0x9f, 0xff, 0xff, 0xff, 0xf0, 0x4f, 0x00, 0xc4,
+            0x61, 0x01, 0x80, 0xee, 0xfd, 0x3f, 0xff, 0xff, 0xff, 0xe1, 0x9f, 0x00, 0x88, 0xc3, 0x22, 0x00, 0xdd, 0xfb, 0xff, 0xfc, 0xff,
+            0xff, 0xc7, 0x3f, 0x01, 0x10, 0x87, 0x05, 0x00, 0xba, 0xf7, 0xff,
+        ];
+        for (encoding, bomb) in [
+            (Encoding::Gzip, gzip(&zeros)),
+            (Encoding::Deflate, deflated(flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast()))),
+            (Encoding::Zstd, zstd::encode_all(zeros.as_slice(), 1).unwrap()),
+            (Encoding::Brotli, BROTLI.to_vec()),
+        ] {
+            assert_eq!(inflate(encoding, &bomb, zeros.len()).unwrap(), zeros, "{encoding:?}");
+            assert_eq!(inflate(encoding, &bomb, 1 << 20).unwrap_err().code, "body_too_large", "{encoding:?}");
+        }
     }
 
     #[test]

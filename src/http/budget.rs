@@ -67,6 +67,11 @@ impl Budget {
         }
     }
 
+    /// Most bytes of a large body, on the wire and inflated, that get in when nothing else is there.
+    pub(super) fn largest_large(&self) -> usize {
+        self.0.limit / 8 * 3
+    }
+
     /// What one client may hold that has shown no key.
     fn largest_of_client(&self) -> usize {
         self.0.limit / 4

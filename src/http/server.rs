@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -324,6 +325,10 @@ impl Connection {
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert("x-request-id", value);
         }
+        // RFC 9110, 15.5.2: whatever the dialect, a client is told how it may show who it is.
+        if response.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().entry(header::WWW_AUTHENTICATE).or_insert(HeaderValue::from_static("Bearer"));
+        }
         self.flow.ends_answer();
         Ok(response)
     }
@@ -380,11 +385,23 @@ fn why_improper(request: &Request<Incoming>) -> Option<ApiError> {
     if hosts > 1 || hosts == 0 && request.version() >= Version::HTTP_11 {
         return Some(ApiError::bad_request("invalid_host", format!("a request has one `host` header, this one has {hosts}")));
     }
+    if request.headers().get(header::HOST).is_some_and(|host| !is_host(host)) {
+        return Some(ApiError::bad_request("invalid_host", "the `host` header must be a name or an address, with or without a port"));
+    }
     let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     let is_known = codings.next().is_none_or(is_chunked) && codings.next().is_none();
     let message = "the only transfer coding is `chunked`; compress with content-encoding";
     (!is_known).then(|| ApiError::new(StatusCode::NOT_IMPLEMENTED, "unsupported_transfer_encoding", message))
+}
+
+/// Whether a value is a host, with or without a port, or none, as where the address has no host.
+fn is_host(value: &HeaderValue) -> bool {
+    let Ok(host) = value.to_str() else { return false };
+    // Behind an address in brackets, whose colons are its own.
+    let port = host.rsplit(']').next().and_then(|rest| rest.split_once(':')).map_or("", |(_, port)| port);
+    let is_port = port.is_empty() || port.parse::<u16>().is_ok();
+    host.is_empty() || is_port && !host.contains('@') && host.parse::<Authority>().is_ok()
 }
 
 fn log_end(ended: Result<(), hyper::Error>) {

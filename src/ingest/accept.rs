@@ -61,8 +61,8 @@ pub struct IngestParts {
 struct Shared<L: Log> {
     routes: Router<&'static dyn Protocol>,
     keys: Keys,
-    live: Lane,
-    import: Lane,
+    live: RequestLimits,
+    import: RequestLimits,
     singles: SingleRates,
     runs: ImportRuns,
     limits: IngestLimits,
@@ -85,7 +85,7 @@ struct Taken {
 }
 
 /// What a request of one kind may cost.
-struct Lane {
+struct RequestLimits {
     body: BodyLimits,
     rate: Option<RateLimit>,
 }
@@ -101,9 +101,9 @@ impl<L: Log> Ingest<L> {
             claim: Claim::Live,
             finds_gzip: false,
         };
-        let live = Lane { body, rate: RateLimit::new("rate", limits.max_rate, limits.max_events.max(LARGEST_BATCH)) };
+        let live = RequestLimits { body, rate: RateLimit::new("rate", limits.max_rate, limits.max_events.max(LARGEST_BATCH.events)) };
         let (max_wire, max_inflated) = (import_runs::MAX_BODY, import_runs::MAX_BODY);
-        let import = Lane {
+        let import = RequestLimits {
             body: BodyLimits { max_wire, max_inflated, claim: Claim::Import, ..body },
             rate: RateLimit::new("import-rate", limits.max_import_rate, import_runs::MAX_LINES),
         };
@@ -157,11 +157,12 @@ impl<L: Log> Ingest<L> {
         }
         let caller = self.sender(protocol, head)?;
         let delivery = protocol.check(head)?;
-        let lane = self.lane(&delivery);
+        let of_kind = self.limits_of(&delivery);
         if let Some(caller) = caller {
             self.admit(caller, &delivery)?;
         }
-        let limits = BodyLimits { finds_gzip: protocol.finds_gzip(), ..lane.body_limits(caller.is_some(), head) };
+        let limits = BodyLimits { finds_gzip: protocol.finds_gzip(), ..of_kind.body_limits(caller.is_some(), head) };
+        let limits = limits.of_at_least(protocol.batch_of_clients().bytes, &body);
         let body = body::read_parts(&head.headers, body, limits).await?;
         let received = Received { head, body: &body, delivery: &delivery };
         let received_ms = clock::now_ms();
@@ -190,7 +191,7 @@ impl<L: Log> Ingest<L> {
         Ok(Caller { project: grant.project, single: Single { key: grant.rate_key(), rate: grant.rate(), client } })
     }
 
-    fn lane(&self, delivery: &Delivery) -> &Lane {
+    fn limits_of(&self, delivery: &Delivery) -> &RequestLimits {
         match delivery {
             Delivery::Live => &self.shared.live,
             Delivery::Import(_) => &self.shared.import,
@@ -207,7 +208,7 @@ impl<L: Log> Ingest<L> {
 
     fn admit_rate(&self, caller: Caller, delivery: &Delivery) -> Result<(), Refusal> {
         self.shared.singles.admits(caller.single)?;
-        self.lane(delivery).admit(caller.project)
+        self.limits_of(delivery).admit(caller.project)
     }
 
     /// Reads the body in the words of its dialect, checks each event and packs it.
@@ -240,7 +241,7 @@ impl<L: Log> Ingest<L> {
             self.admit_rate(caller, received.delivery).map(|()| caller.project)
         };
         let sender = caller.map_or(Sender::InBody(&authorize), |caller| Sender::Known(caller.project));
-        let mut intake = Intake::new(sender, request, &self.shared.limits).of_at_least(protocol.batch_of_clients());
+        let mut intake = Intake::new(sender, request, &self.shared.limits).of_at_least(protocol.batch_of_clients().events);
         protocol.events(received, &mut intake)?;
         let decoded = intake.finish()?;
         let caller = known.get().ok_or(AuthError::Missing(protocol.key_kind()))?;
@@ -249,26 +250,26 @@ impl<L: Log> Ingest<L> {
 
     /// Appends what was accepted; returns once it is durable. What the log refuses costs the project nothing.
     async fn publish(&self, delivery: &Delivery, taken: Taken) -> Result<Verdicts, ApiError> {
-        let lane = self.lane(delivery);
+        let of_kind = self.limits_of(delivery);
         let Taken { caller: Caller { project, single }, received_ms, decoded: Decoded { partitions, verdicts, letters } } = taken;
         let receipt = Receipt { project, received_ms };
         let events = verdicts.accepted + verdicts.dead;
         self.shared.singles.charge(single, events)?;
-        lane.charge(project, events).inspect_err(|_| self.shared.singles.give_back(single, events))?;
+        of_kind.charge(project, events).inspect_err(|_| self.shared.singles.give_back(single, events))?;
         let contribution = Contribution { receipt, partitions };
         let published = match delivery {
             Delivery::Live => self.shared.publisher.publish(contribution, &verdicts.rejected).await,
             Delivery::Import(run) => self.shared.publisher.publish_import(contribution, ImportRecord { source: run.id, letters }).await,
         };
         published.map(|()| verdicts).map_err(|refused| {
-            lane.give_back(project, events);
+            of_kind.give_back(project, events);
             self.shared.singles.give_back(single, events);
             refusal(&refused)
         })
     }
 }
 
-impl Lane {
+impl RequestLimits {
     /// How a body is read. A client that has shown no key gets less time, and memory of its own.
     fn body_limits(&self, has_key: bool, head: &Head) -> BodyLimits {
         match has_key {

@@ -33,8 +33,17 @@ use crate::auth::{AuthError, KeyKind, credential};
 use crate::http::respond::{ApiError, Body};
 use crate::http::server::{Call, RequestBody};
 
-/// Most events of a request that any product tells its clients they may send: Amplitude and Mixpanel 2,000, Segment half a megabyte.
-pub(super) const LARGEST_BATCH: usize = 2_500;
+/// A request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Batch {
+    pub(super) events: usize,
+    /// On the wire, and inflated.
+    pub(super) bytes: usize,
+}
+
+/// The most that any product tells its clients they may send in a request. Amplitude and Mixpanel: 2,000 events. Mixpanel: 10 MB; PostHog's
+/// SDK for Python sends up to 5 MiB, RudderStack's 4 MB, neither compressed.
+pub(super) const LARGEST_BATCH: Batch = Batch { events: 2_500, bytes: 10 << 20 };
 
 /// Every dialect that is spoken here.
 pub(super) const PROTOCOLS: &[&dyn Protocol] = &[
@@ -82,8 +91,8 @@ pub(super) trait Protocol: Sync {
     }
 
     /// The largest batch that its clients are told they may send; for others the setting alone counts. They would drop what is refused.
-    fn batch_of_clients(&self) -> usize {
-        0
+    fn batch_of_clients(&self) -> Batch {
+        Batch::default()
     }
 
     /// Whether bodies may be gzip without a header that says so.
@@ -123,6 +132,8 @@ pub(super) struct Head {
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) client_ip: IpAddr,
+    /// Whether the client speaks https, to pulse or to the proxy before it.
+    pub(super) is_https: bool,
     pub(super) request_id: String,
 }
 
@@ -131,8 +142,8 @@ impl Head {
     pub(super) fn of(call: Call) -> (Self, RequestBody) {
         let Call { request, peer, request_id } = call;
         let (parts, body) = request.into_parts();
-        let client_ip = peer.client_ip(&parts.headers);
-        (Self { uri: parts.uri, headers: parts.headers, client_ip, request_id }, body)
+        let (client_ip, is_https) = (peer.client_ip(&parts.headers), peer.is_https(&parts.headers));
+        (Self { uri: parts.uri, headers: parts.headers, client_ip, is_https, request_id }, body)
     }
 
     /// The query of the address; empty if there is none.

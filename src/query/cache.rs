@@ -10,11 +10,11 @@
 //!   others; the hour bounds changes that no arrival announces, such as expiry). After that it still answers for another [`KEPT`]
 //!   while one refresh runs.
 //! * something arrived: the answer is computed anew at once, so a client that has seen an event stored sees it counted. To bound the
-//!   cost of a question however many clients ask it, it is computed at most [`RUNS`] times, or for [`SPENT`] in all, a second
-//!   ([`WINDOW`]); beyond that the last answer is given, less than a second old, or marked `stale`.
+//!   cost of a question however many clients ask it, it may keep `query.max_cores_per_question` busy over [`KEPT`]: who asks more than that
+//!   gets the last answer, for twenty times as long as it took (by default), and never for longer than [`KEPT`]; marked `stale` if
+//!   computing a newer one has failed.
 //! * an answer that another instance computed is never kept for longer than [`KEPT`], whatever its range.
-//! * a heavy question ([`HEAVY`]) cannot be a second fresh: it answers from the cache for up to [`KEPT`] while one refresh runs,
-//!   which takes a tenth of the time at most.
+//! * a heavy question ([`HEAVY`]) is refreshed in the background: nobody waits for it while there is an answer.
 //! * `"refresh": true` in the request computes anew in any case.
 //!
 //! **Single flight.** Equal questions that come at once share one execution, as long as nothing arrived since it began: all get its
@@ -54,12 +54,6 @@ use crate::store::data_version::{DataVersions, QUARTER_MS, Quarter, Span, Versio
 const KEPT: Duration = Duration::from_secs(60);
 /// The same for a range that lies in the past and stays there.
 const KEPT_CLOSED: Duration = Duration::from_secs(3600);
-/// The time over which the cost of a question is bounded, and so the age of an answer that arrivals have overtaken.
-const WINDOW: Duration = Duration::from_secs(1);
-/// A question may be computed this often in a window whatever it costs ...
-const RUNS: u32 = 3;
-/// ... and as often as it likes until it has cost this.
-const SPENT: Duration = Duration::from_millis(200);
 /// From here on a question is heavy.
 const HEAVY: Duration = Duration::from_secs(3);
 /// Shares of the memory, each with a lock. An answer larger than a share is not kept.
@@ -144,6 +138,7 @@ pub(crate) struct Cache {
     entries: sync::Cache<Key, Arc<Entry>, ByBytes>,
     flights: Flights,
     arrivals: Arc<DataVersions>,
+    cores_per_question: f64,
 }
 
 #[derive(Clone)]
@@ -156,15 +151,15 @@ impl Weighter<Key, Arc<Entry>> for ByBytes {
 }
 
 impl Cache {
-    /// Keeps up to `bytes` of answers; 0 keeps none.
-    pub(crate) fn new(bytes: u64, arrivals: Arc<DataVersions>) -> Self {
+    /// Keeps up to `bytes` of answers; 0 keeps none. One question keeps that many cores busy at most.
+    pub(crate) fn new(bytes: u64, cores_per_question: f64, arrivals: Arc<DataVersions>) -> Self {
         // Guessed from an answer of some kilobytes; wrong guesses cost a rehash.
         let items = usize::try_from(bytes / 8_192).unwrap_or(usize::MAX).clamp(64, 65_536);
         let mut options = OptionsBuilder::new();
         let options = options.shards(SHARDS).estimated_items_capacity(items).weight_capacity(bytes).build();
         let options = options.unwrap_or_else(|_| unreachable!("all that is needed is given"));
         let entries = sync::Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), sync::DefaultLifecycle::default());
-        Self { entries, flights: Flights::default(), arrivals }
+        Self { entries, flights: Flights::default(), arrivals, cores_per_question }
     }
 
     /// Answers `request`, from the kept answer or by `compute`.
@@ -228,7 +223,8 @@ impl Cache {
         // It is not known yet whether the one under way depends on who is who.
         let is_overtaken = |seen| self.arrivals.any_since(key.project, &spans, seen) || self.arrivals.people_since(key.project, seen);
         self.flights.join(key, self.arrivals.now(), is_overtaken, |slot| {
-            let question = kept.map_or_else(|| Arc::new(Question::new(&request)), |entry| Arc::clone(&entry.question));
+            let question =
+                kept.map_or_else(|| Arc::new(Question::new(&request, self.cores_per_question)), |entry| Arc::clone(&entry.question));
             question.begin(Instant::now());
             Counter::CacheMisses.add(1);
             let arrived = self.arrived(key.project, &request.reach, slot.seen());
@@ -294,7 +290,7 @@ impl Execution {
         let Self { cache, question, reach, keep, slot, arrived, late } = self;
         let began = Instant::now();
         let computed = computing.await;
-        question.spend(began.elapsed());
+        question.spend(Instant::now(), began.elapsed(), computed.is_err());
         let started = Started { at: began, seen: slot.seen(), arrived, late };
         let entry = Arc::new(Entry::new(computed?, started, Arc::clone(&question), reach));
         if keep {

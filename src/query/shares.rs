@@ -1,4 +1,4 @@
-//! Shares: a board for whoever has a link.
+//! Shares: a board for everybody who has a link.
 //!
 //! A link holds a token of 256 bits; what is saved is its hash, so what is saved opens nothing. It opens one board: its tiles, and the answer of
 //! each, as the board is now. Filters of the share are added to those of each tile; times can be changed only where the share says so, and

@@ -25,7 +25,7 @@ pub type Span = RangeInclusive<Quarter>;
 pub const QUARTER_MS: i64 = 900_000;
 /// Most quarters that are told apart of a project: nearly two years. Beyond that all are forgotten, and everything counts as changed.
 const MOST_QUARTERS: usize = 65_536;
-/// Most ties that are kept for whoever asks who is who: some megabytes. Beyond that all are dropped, and the table is to be read.
+/// Most ties that are kept for those who ask who is who: some megabytes. Beyond that all are dropped, and the table is to be read.
 const MOST_TIES: usize = 50_000;
 
 /// A position in the order of all notes.

@@ -216,6 +216,8 @@ async fn spawn(program: &Path, dir: &Path, environment: &[(String, String)]) -> 
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(dir)
         .env("NO_COLOR", "1")
+        // Tests ask the same again and again, and expect the newest.
+        .env("PULSE__QUERY__MAX_CORES_PER_QUESTION", "1")
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::piped())
         .stderr(log)

@@ -183,49 +183,6 @@ async fn a_redis_that_is_full_costs_no_answer() {
     }
 }
 
-#[tokio::test]
-async fn only_one_holds_a_lease_and_the_next_gets_it_when_the_work_is_done() {
-    let server = RedisServer::start(&[]).await;
-    let (first, second) = (connect(&server), connect(&server));
-    settled(&first).await;
-    settled(&second).await;
-    let kept = Duration::from_secs(1);
-    let during = first
-        .with_lease("sweep", kept, |_| async {
-            // Longer than the lease: it is renewed.
-            tokio::time::sleep(kept * 2).await;
-            second.with_lease("sweep", kept, |_| async {}).await
-        })
-        .await;
-    assert_eq!(during, Ok(Err(LeaseError::Held)));
-    assert_eq!(second.with_lease("sweep", kept, |_| async { 7 }).await, Ok(7));
-}
-
-#[tokio::test]
-async fn a_lease_that_is_lost_is_told_to_the_work() {
-    let mut server = RedisServer::start(&[]).await;
-    let redis = connect(&server);
-    settled(&redis).await;
-    let kept = Duration::from_secs(1);
-    let lost = redis.with_lease("sweep", kept, async |held| {
-        server.freeze();
-        tokio::time::timeout(PATIENCE, held.cancelled()).await
-    });
-    assert_eq!(lost.await, Ok(Ok(())), "the store is frozen");
-    server.thaw();
-    settled(&redis).await;
-    tokio::time::sleep(kept).await;
-    let lost = redis.with_lease("sweep", kept, async |held| {
-        server.kill().await;
-        server.restart().await;
-        let other = connect(&server);
-        settled(&other).await;
-        let taken = other.with_lease("sweep", PATIENCE, async |_| tokio::time::timeout(PATIENCE, held.cancelled()).await);
-        taken.await
-    });
-    assert_eq!(lost.await, Ok(Ok(Ok(()))), "another one took it after the store had forgotten");
-}
-
 /// Sends to both instances in turn until `events` were accepted; returns how long that took, and whether a refusal came.
 async fn accept(instances: &[Pulse; 2], events: u64) -> (Duration, bool) {
     let (began, mut accepted, mut was_refused) = (Instant::now(), 0, false);

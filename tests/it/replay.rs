@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::harness::clock::Clock;
 use crate::harness::kafka::Kafka;
 use crate::harness::{Pulse, program};
 
@@ -148,6 +149,32 @@ async fn a_swap_that_is_cut_after_any_statement_is_ended_by_the_next_and_loading
         assert_eq!(pulse.http.settled().await, after, "after {passed} statements");
         assert_eq!(table(&pulse).await, events, "after {passed} statements");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_swap_does_not_replay_is_kept_whole_days_and_parts_of_one_wherever_copying_is_cut() {
+    let clock = Clock::new();
+    clock.set_ahead(-2 * 86_400);
+    let mut pulse = Pulse::start_with(&clock.environment()).await;
+    load(&pulse, 2).await;
+    clock.set_ahead(0);
+    load(&pulse, 3).await;
+    let last: String = pulse.sql("SELECT max(log_offset) FROM pulse.events WHERE project_id != 0");
+    let (books, events) = (pulse.http.settled().await, table(&pulse).await);
+    assert_eq!(events.len(), 500);
+    pulse.end().await;
+    let arguments = ["--from-offset", &last, "--to-table", "kept", "--swap"];
+    let mut cuts = 0;
+    while let Err(problem) = replay_with(&pulse, &arguments, &format!("swap.copied={cuts}*off->return")) {
+        cuts += 1;
+        assert!(cuts < 20, "{problem}");
+    }
+    assert!(cuts > 6, "a day that is linked and one that is copied have more statements than {cuts}");
+    pulse.restart().await;
+    assert_eq!(pulse.http.settled().await, books);
+    assert_eq!(table(&pulse).await, events);
+    load(&pulse, 1).await;
+    assert_eq!(table(&pulse).await.len(), 600, "loading goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -264,6 +264,14 @@ async fn http_1_0_needs_no_host_and_a_page_may_read_why_it_is_refused() {
     assert!(exchange(&running, "GET /a HTTP/1.0\r\n\r\n").await.contains("</a 0>"));
     let answer = exchange(&running, "GET /a HTTP/1.1\r\n\r\n").await;
     assert!(answer.contains("access-control-allow-origin: *") && answer.contains("\"invalid_host\""), "{answer}");
+    for host in ["a b", "a/b", "http://a", "a:b", "ada@a", "[::1", "a\"", "\u{e4}"] {
+        let answer = exchange(&running, &format!("GET /a HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("\"invalid_host\""), "{host}: {answer}");
+    }
+    for host in ["", "a", "a:80", "127.0.0.1:8080", "[::1]:80", "xn--bcher-kva.example", "pulse_1"] {
+        let answer = exchange(&running, &format!("GET /a HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await;
+        assert!(answer.contains("</a 0>"), "{host}: {answer}");
+    }
     let answer = exchange(&running, post("/panic", "connection: close\r\n", "")).await;
     assert!(answer.contains("access-control-expose-headers: retry-after"), "{answer}");
 }

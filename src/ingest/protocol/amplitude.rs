@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value as Json, json};
 
 use super::flat::{self, Source};
-use super::{Head, LARGEST_BATCH, Protocol, Received, pulse};
+use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, pulse};
 use crate::event::field::Field;
 use crate::http::respond::{ApiError, Body, json_response, retry_later};
 use crate::ingest::draft::{Draft, FactKind, Scope};
@@ -38,7 +38,7 @@ impl Protocol for Amplitude {
         true
     }
 
-    fn batch_of_clients(&self) -> usize {
+    fn batch_of_clients(&self) -> Batch {
         LARGEST_BATCH
     }
 

@@ -3,7 +3,7 @@
 use hyper::Response;
 use serde_json::json;
 
-use super::{Head, LARGEST_BATCH, Protocol, Received, pulse, segment};
+use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, pulse, segment};
 use crate::auth::{AuthError, credential};
 use crate::http::respond::Body;
 use crate::ingest::envelope::{self, Envelope};
@@ -23,7 +23,7 @@ impl Protocol for Jitsu {
         Ok(key.map(|key| key.split(':').next().unwrap_or_default().to_owned()))
     }
 
-    fn batch_of_clients(&self) -> usize {
+    fn batch_of_clients(&self) -> Batch {
         LARGEST_BATCH
     }
 

@@ -8,7 +8,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::flat::{self, Source};
-use super::{Head, LARGEST_BATCH, Protocol, Received, data, pulse};
+use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, data, pulse};
 use crate::auth::credential;
 use crate::event::ids::event_id_of_digest;
 use crate::http::respond::{ApiError, Body, json_response, retry_later};
@@ -51,7 +51,7 @@ impl Protocol for Mixpanel {
         true
     }
 
-    fn batch_of_clients(&self) -> usize {
+    fn batch_of_clients(&self) -> Batch {
         LARGEST_BATCH
     }
 

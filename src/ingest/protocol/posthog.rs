@@ -11,7 +11,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Value as Json, json};
 
 use super::flat::{self, Source};
-use super::{Head, LARGEST_BATCH, Protocol, Received, data, pulse};
+use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, data, pulse};
 use crate::http::respond::{ApiError, Body, json_response, typed_response};
 use crate::ingest::draft::Draft;
 use crate::ingest::envelope::{self, Envelope};
@@ -72,7 +72,7 @@ impl Protocol for PostHog {
         true
     }
 
-    fn batch_of_clients(&self) -> usize {
+    fn batch_of_clients(&self) -> Batch {
         LARGEST_BATCH
     }
 

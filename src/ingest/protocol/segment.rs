@@ -4,11 +4,11 @@
 //! `alias`), with its `traits` as properties where it has no others. The answer is 200 once anything was accepted, because no SDK
 //! corrects an event and sends it again; what was refused is in it. The SDKs for browsers ask for their settings first.
 
-use hyper::header::{self, HeaderMap};
+use hyper::header;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value as Json, json};
 
-use super::{Head, LARGEST_BATCH, Protocol, Received, pulse};
+use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, pulse};
 use crate::auth::credential;
 use crate::event::field::Field;
 use crate::http::respond::{Body, json_response};
@@ -52,7 +52,7 @@ impl Protocol for Segment {
         true
     }
 
-    fn batch_of_clients(&self) -> usize {
+    fn batch_of_clients(&self) -> Batch {
         LARGEST_BATCH
     }
 
@@ -83,7 +83,7 @@ impl Protocol for Settings {
     fn settings(&self, head: &Head) -> Option<Response<Body>> {
         let path = head.uri.path();
         let settings = match path.strip_prefix("/v1/projects/") {
-            Some(rest) => segments(rest.trim_end_matches("/settings"), &head.headers),
+            Some(rest) => segments(rest.trim_end_matches("/settings"), head),
             None => rudderstacks(&credential::in_query(head.query(), "writeKey").unwrap_or_default()),
         };
         Some(json_response(StatusCode::OK, settings.to_string().into_bytes()))
@@ -99,11 +99,11 @@ impl Protocol for Settings {
 }
 
 /// What Segment's SDK asks: nothing is sent elsewhere, and events go to where the settings are from.
-fn segments(key: &str, headers: &HeaderMap) -> Json {
-    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let is_forwarded = headers.get("x-forwarded-proto").is_some_and(|protocol| protocol == "https");
-    // A secure page may only send to a secure address.
-    let is_secure = is_forwarded || text(header::ORIGIN).starts_with("https:");
+fn segments(key: &str, head: &Head) -> Json {
+    let text = |name: header::HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_forwarded = head.headers.get("x-forwarded-proto").is_some_and(|protocol| protocol == "https");
+    // A secure page may only send to a secure address, whatever proxies say of themselves and whether they are trusted.
+    let is_secure = head.is_https || is_forwarded || text(header::ORIGIN).starts_with("https:");
     json!({
         "integrations": {"Segment.io": {
             "apiKey": key, "apiHost": format!("{}/v1", text(header::HOST)), "protocol": if is_secure { "https" } else { "http" },

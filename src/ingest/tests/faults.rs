@@ -382,6 +382,20 @@ async fn keys() {
     rows.hold().await;
 }
 
+/// PostHog's SDK for Python sends up to 5 MiB that are not compressed, and drops what is refused.
+#[tokio::test]
+async fn bodies_as_large_as_clients_are_told_are_taken_where_they_are_told_so() {
+    let edge = Edge::start(FakeLog::new(Mood::Willing), super::golden::config()).await;
+    let long = "x".repeat(8_000);
+    let event = format!(r#"{{"event":"view","distinct_id":"ada","properties":{{"a":"{long}","b":"{long}","c":"{long}"}}}}"#);
+    let body = format!(r#"{{"api_key":"{WRITE}","batch":[{}]}}"#, vec![event; 210].join(","));
+    assert!(body.len() > 5_000_000);
+    let (status, answer, _) = edge.respond(&Case::post("", "/batch/", WRITE, body.clone())).await;
+    assert_eq!((status, &answer["accepted"]), (200, &210.into()), "{answer}");
+    let (status, answer, _) = edge.respond(&Case::post("", "/v1/events", WRITE, body)).await;
+    assert_eq!((status, &answer["code"]), (413, &"body_too_large".into()));
+}
+
 #[tokio::test]
 async fn a_log_that_takes_nothing_is_answered_with_503_and_when_to_try_again() {
     for mood in [Mood::Full, Mood::Failing] {

@@ -123,7 +123,8 @@ fn mutated(bytes: &[u8], mutations: &[Mutation], other: &[u8]) -> Vec<u8> {
 /// Reads a request as its dialect does.
 fn read(seed: &Seed, path: &str, body: &[u8]) -> Result<(), TestCaseError> {
     let Ok(uri) = path.parse() else { return Ok(()) };
-    let head = Head { uri, headers: seed.headers.clone(), client_ip: Ipv4Addr::LOCALHOST.into(), request_id: String::new() };
+    let head =
+        Head { uri, headers: seed.headers.clone(), client_ip: Ipv4Addr::LOCALHOST.into(), is_https: false, request_id: String::new() };
     drop(seed.protocol.credential(&head));
     let Ok(delivery) = seed.protocol.check(&head) else { return Ok(()) };
     let received = Received { head: &head, body, delivery: &delivery };

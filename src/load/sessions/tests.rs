@@ -210,6 +210,30 @@ fn of_visitors(events: &[(u64, Moment)]) -> Vec<(Visitor, Moment)> {
     events.iter().map(|(number, moment)| (visitor(*number), *moment)).collect()
 }
 
+/// Of seven items the order of that number, of 5,040.
+fn order<T: Copy>(items: &[T; 7], number: usize) -> Vec<T> {
+    let (mut left, mut number) = (items.to_vec(), number);
+    (1..=items.len()).rev().map(|choices| (left.remove(number % choices), number /= choices).0).collect()
+}
+
+/// Two visitors at the edges of gap, longest time, midnight and campaign: each event in a block of its own, or two in one.
+#[test]
+fn every_order_of_a_few_events_makes_the_sessions_of_the_sorted_ones() {
+    let at = |number: u64, at_s: i64, campaign: u32| (visitor(number), moment(at_s * 1_000, campaign));
+    let edges = [at(0, 600, 0), at(0, 700, 1), at(0, 799, 2), at(0, 899, 0), at(0, 950, 1), at(0, 1_051, 0), at(2, 700, 1)];
+    for (cuts_at_midnight, cuts_at_campaign) in [(false, false), (false, true), (true, false), (true, true)] {
+        let rules = rules(cuts_at_midnight, cuts_at_campaign);
+        for number in 0..5_040 {
+            let mut table = Table::new(rules.clone());
+            let mut sessions = sessions(&rules, 4, BASE_MS - 500_000);
+            for (received_ms, events) in (BASE_MS..).zip(order(&edges, number).chunks(1 + number % 2)) {
+                table.load(&mut sessions, events, received_ms);
+            }
+            table.check();
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 

@@ -9,7 +9,7 @@ pub(crate) const USER_ID: &str = "if(anonymous_id = '' OR person_id != visitor_i
 /// The id that says whose an event is, before anything is tied.
 pub(super) const OWN_ID: &str = "if(user_id != '' AND (anonymous_id = '' OR person_id != visitor_id), user_id, anonymous_id)";
 
-/// `SELECT key, name` of the persons of a project that ties make, by the key of whoever stands for them; `person` is the expression of an
+/// `SELECT key, name` of the persons of a project that ties make, by the key of the one who stands for them; `person` is the expression of an
 /// event's person, which puts the ids of users together. Of several users that aliases have made one that is it who is no other's former
 /// id; so a person has one name wherever they are named.
 pub(crate) fn names_of_persons(project: ProjectId, person: &'static str) -> Expr {

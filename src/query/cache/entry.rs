@@ -1,19 +1,22 @@
 //! An answer that is kept, and for how long it may be given.
 
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{CacheRequest, HEAVY, KEPT, KEPT_CLOSED, Key, RUNS, Reach, SPENT, WINDOW};
+use super::{CacheRequest, HEAVY, KEPT, KEPT_CLOSED, Key, Reach};
 use crate::query::ask::range::show_ms;
 use crate::store::data_version::{DataVersions, Version};
 
 /// What entry, map and question cost besides their bytes.
 const OVERHEAD: u64 = 512;
+
+/// So much earlier than it must does the computation begin that is to be over in time.
+const SPARE: Duration = Duration::from_secs(1);
 
 /// What a computation ends with.
 #[derive(Clone, Debug)]
@@ -47,12 +50,17 @@ pub(crate) struct Question {
     spending: Mutex<Spending>,
 }
 
-/// What a question has cost in the window that began at `since`.
+/// What a question may cost: it earns a share of a core all the time, and neither saves nor owes more than it earns in [`KEPT`].
 #[derive(Debug)]
 struct Spending {
+    cores: f64,
+    /// What is left at `since`, seconds of a core.
+    left_s: f64,
     since: Option<Instant>,
-    runs: u32,
-    spent: Duration,
+    /// Its last computation: when it began, how long it took, and whether it failed.
+    began: Option<Instant>,
+    took: Duration,
+    has_failed: bool,
 }
 
 /// When a computation began, and what had arrived by then.
@@ -73,7 +81,7 @@ pub(crate) enum Verdict {
     Fresh,
     /// Yes, but a refresh is due.
     Refresh,
-    /// Only marked as stale: a newer one could not be computed often enough.
+    /// Only marked as stale: computing a newer one has failed.
     Stale,
     /// No.
     Expired,
@@ -100,34 +108,49 @@ pub(crate) struct Entry {
 }
 
 impl Question {
-    pub(crate) fn new(request: &CacheRequest<'_>) -> Self {
+    /// It may keep that many cores busy.
+    pub(crate) fn new(request: &CacheRequest<'_>, cores: f64) -> Self {
+        let left_s = cores * KEPT.as_secs_f64();
+        let spending = Spending { cores, left_s, since: None, began: None, took: Duration::ZERO, has_failed: false };
         Self {
             key: request.key,
             report: request.report.to_owned(),
             body: Bytes::copy_from_slice(request.body),
             asks: AtomicU32::new(1),
-            spending: Mutex::new(Spending { since: None, runs: 0, spent: Duration::ZERO }),
+            spending: Mutex::new(spending),
         }
     }
 
-    /// Counts a computation that begins.
+    /// Notes a computation that begins.
     pub(crate) fn begin(&self, now: Instant) {
-        let mut spending = self.spending.lock().unwrap_or_else(PoisonError::into_inner);
-        if spending.since.is_none_or(|since| now - since >= WINDOW) {
-            *spending = Spending { since: Some(now), runs: 0, spent: Duration::ZERO };
-        }
-        spending.runs += 1;
+        self.spending().began = Some(now);
     }
 
-    /// Counts what a computation has cost.
-    pub(crate) fn spend(&self, took: Duration) {
-        self.spending.lock().unwrap_or_else(PoisonError::into_inner).spent += took;
+    /// Counts what a computation has cost that ends now.
+    pub(crate) fn spend(&self, now: Instant, took: Duration, has_failed: bool) {
+        let mut spending = self.spending();
+        let most_s = spending.cores * KEPT.as_secs_f64();
+        spending.left_s = (spending.left(now) - took.as_secs_f64()).max(-most_s);
+        (spending.since, spending.took, spending.has_failed) = (Some(now), took, has_failed);
     }
 
-    /// Whether it may be computed again so soon.
+    fn spending(&self) -> MutexGuard<'_, Spending> {
+        self.spending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Spending {
+    /// What it may cost at `now`, seconds of a core.
+    fn left(&self, now: Instant) -> f64 {
+        let earned_s = self.since.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64()) * self.cores;
+        (self.left_s + earned_s).min(self.cores * KEPT.as_secs_f64())
+    }
+
+    /// Whether it may be computed again so soon: what it cost is earned, or its answer would be older than [`KEPT`] once there is a newer
+    /// one, which may take a little longer than the last.
     fn may_run(&self, now: Instant) -> bool {
-        let spending = self.spending.lock().unwrap_or_else(PoisonError::into_inner);
-        spending.since.is_none_or(|since| now - since >= WINDOW) || spending.runs < RUNS || spending.spent < SPENT
+        let due = KEPT - (self.took + SPARE).min(KEPT / 2);
+        self.left(now) > 0.0 || self.began.is_none_or(|began| now.saturating_duration_since(began) >= due)
     }
 }
 
@@ -165,20 +188,13 @@ impl Entry {
                 _ => Verdict::Expired,
             };
         }
-        if self.took >= HEAVY {
-            return match age {
-                age if age < (self.took * 10).min(KEPT / 2) => Verdict::Fresh,
-                age if age < KEPT => Verdict::Refresh,
-                _ => Verdict::Expired,
-            };
-        }
-        if self.question.may_run(now) {
-            Verdict::Expired
-        } else if age < WINDOW {
-            Verdict::Fresh
-        } else {
-            // The computations that were to replace it have failed.
-            Verdict::Stale
+        let spending = self.question.spending();
+        match spending.may_run(now) {
+            // Nobody waits for what takes long while there is an answer.
+            true if self.took >= HEAVY && age < KEPT => Verdict::Refresh,
+            true => Verdict::Expired,
+            false if spending.has_failed || age >= KEPT => Verdict::Stale,
+            false => Verdict::Fresh,
         }
     }
 

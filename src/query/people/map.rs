@@ -218,7 +218,7 @@ impl PersonMap {
         Self { persons, shared, encoded, fingerprint }
     }
 
-    /// The same for equal maps, whoever has made them.
+    /// The same for equal maps, whichever instance has made them.
     pub(crate) fn fingerprint(&self) -> u64 {
         self.fingerprint
     }

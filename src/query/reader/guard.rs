@@ -34,6 +34,8 @@ pub struct QueryConfig {
     /// Bytes that questions may hold in this process at once, one of them half of it.
     #[serde(with = "crate::byte_size")]
     pub max_memory: u64,
+    /// Cores that one question may keep busy over a minute while events stream in; heavier ones are computed less often.
+    pub max_cores_per_question: f64,
     /// Bytes of answers kept; 0 keeps none.
     #[serde(with = "crate::byte_size")]
     pub cache_bytes: u64,
@@ -53,6 +55,7 @@ impl Default for QueryConfig {
             max_time: Duration::from_secs(30),
             export_delay: Duration::from_secs(60),
             max_memory: 1 << 30,
+            max_cores_per_question: 0.05,
             cache_bytes: 64 << 20,
             mcp: false,
             sql: false,
@@ -69,6 +72,7 @@ pub struct QueryLimits {
     pub(crate) time: Duration,
     pub(crate) export_delay: Duration,
     memory: u64,
+    pub(crate) cores_per_question: f64,
     pub(crate) cache_bytes: u64,
     pub(crate) sql: bool,
 }
@@ -96,6 +100,9 @@ impl QueryConfig {
         if self.max_memory < LEAST_MEMORY {
             return Err(format!("query.max_memory = {}: must be at least 64MiB, or no funnel could be folded", self.max_memory));
         }
+        if !(0.001..=100.0).contains(&self.max_cores_per_question) {
+            return Err(format!("query.max_cores_per_question = {}: must be from 0.001 to 100", self.max_cores_per_question));
+        }
         Ok(self.unchecked())
     }
 
@@ -107,6 +114,7 @@ impl QueryConfig {
             time: self.max_time,
             export_delay: self.export_delay,
             memory: self.max_memory,
+            cores_per_question: self.max_cores_per_question,
             cache_bytes: self.cache_bytes,
             sql: self.sql,
         }

@@ -1,4 +1,4 @@
-//! All events of a project by receipt, the oldest first, for whoever takes them elsewhere.
+//! All events of a project by receipt, the oldest first, to be taken elsewhere.
 //!
 //! **The promise**: who goes on from `next` is given every event of the range once, however many come meanwhile, and after a break of any
 //! length. So a page ends where an event received earlier could still come: what was acknowledged before `data_through` is in the table, and

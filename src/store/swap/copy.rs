@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::clickhouse::{ClickHouse, ClickHouseError, Identifier, Node, Statement, TableName, Whole};
 use crate::event::ids::LogEpoch;
+use crate::failpoint;
 use crate::store::fence;
 use crate::store::tables::EVENTS;
 
@@ -123,6 +124,8 @@ impl Copying<'_> {
     }
 
     async fn execute(&self, statement: &Statement) -> Result<(), CopyError> {
-        Ok(self.node.migrator.with_timeout(COPY_LIMIT).execute(statement).await?)
+        self.node.migrator.with_timeout(COPY_LIMIT).execute(statement).await?;
+        failpoint::point("swap.copied");
+        Ok(())
     }
 }

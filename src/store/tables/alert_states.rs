@@ -97,7 +97,7 @@ pub struct Writer {
     pub version: u64,
 }
 
-/// Takes the alerts from whoever has them: afterwards nothing of another generation can be written. Returns the highest version there is.
+/// Takes the alerts from their owner: afterwards nothing of another generation can be written. Returns the highest version there is.
 pub async fn take(store: &ClickHouse, generation: u64) -> Result<u64, ClickHouseError> {
     let fence = Fence::of(&store.database, &EVENTS.name());
     for replica in replicas(store) {

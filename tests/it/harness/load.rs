@@ -1,6 +1,7 @@
-//! Load that knows what was accepted: whatever happens meanwhile, that is stored once and nothing else.
+//! Load that knows what was accepted: whatever happens meanwhile, that is stored once and nothing else, and its people and sessions are those
+//! of the sorted events.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,10 +11,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::is_long;
-use super::{Http, Pulse};
+use super::{Http, PATIENCE, POLL, Pulse};
 
 const CLIENTS: u64 = 4;
 const BATCH: u64 = 25;
+/// Batches after which others visit.
+const GENERATION: u64 = 16;
+/// As `load.session_gap` and `load.longest_session` are.
+const GAP_MS: i64 = 30 * 60_000;
+const LONGEST_MS: i64 = 24 * 3_600_000;
+const HOUR_MS: i64 = 3_600_000;
 /// A client that is not answered for so long asks again, wherever pulse is by then.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
@@ -73,17 +80,60 @@ impl Load {
     }
 }
 
-/// Checks that every event that was accepted is stored once, and no other; returns how many there are, and how many copies came.
+/// Checks that every event that was accepted is stored once, and no other, and who they are of; returns how many there are, and how many
+/// copies came.
 pub(crate) async fn check_stored(http: &Http, accepted: &HashSet<String>, seed: u64) -> (usize, Value) {
     let total = http.settled().await;
-    let stored: Vec<String> = http.events().await.iter().map(|event| event["eventId"].as_str().unwrap().to_owned()).collect();
+    let events = http.events().await;
+    let stored: Vec<String> = events.iter().map(|event| event["eventId"].as_str().unwrap().to_owned()).collect();
     let distinct: HashSet<String> = stored.iter().cloned().collect();
     assert_eq!(stored.len(), distinct.len(), "seed {seed}: events were doubled");
     assert_eq!(accepted.difference(&distinct).count(), 0, "seed {seed}: events were lost");
     assert_eq!(distinct.difference(accepted).count(), 0, "seed {seed}: events were invented");
     assert_eq!(total["stored"], json!(stored.len()), "seed {seed}: the ledger differs from the table");
     assert_eq!(total["dead"], 0);
+    check_visits(http, &events, seed).await;
     (stored.len(), total["duplicate"].clone())
+}
+
+/// Checks that sessions are those of the sorted events, and people those that logins tie.
+async fn check_visits(http: &Http, events: &[Value], seed: u64) {
+    let (mut visits, mut users): (BTreeMap<&str, Vec<i64>>, BTreeMap<&str, &str>) = Default::default();
+    for event in events.iter().filter(|event| event["type"] == "click") {
+        let (device, user) = (event["anonymousId"].as_str(), event["userId"].as_str());
+        let at: jiff::Timestamp = event["timestamp"].as_str().unwrap().parse().unwrap();
+        visits.entry(device.or(user).unwrap()).or_default().push(at.as_millisecond());
+        users.extend(device.zip(user));
+    }
+    // Nobody uses the device of another one, so each is of the user who was seen with it.
+    let people: BTreeSet<&str> = visits.keys().map(|visitor| *users.get(visitor).unwrap_or(visitor)).collect();
+    let mut sessions = BTreeSet::new();
+    for (visitor, times) in &mut visits {
+        times.sort_unstable();
+        let mut session: Option<(i64, i64)> = None;
+        for at in times.iter().copied() {
+            let first = session.filter(|(first, last)| at - last <= GAP_MS && at - first <= LONGEST_MS).map_or(at, |(first, _)| first);
+            sessions.insert((*visitor, first));
+            session = Some((first, at));
+        }
+    }
+    let times = || visits.values().flatten();
+    let (Some(first), Some(last)) = (times().min(), times().max()) else { return };
+    let time = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string();
+    let series = [json!({"event": "click", "math": "unique_sessions"}), json!({"event": "click", "math": "unique_users"})];
+    let ask = json!({"from": time(*first), "to": time(last + 1), "series": series, "interval": "day", "refresh": true});
+    let (expected, mut found) = ([json!(sessions.len()), json!(people.len())], [Value::Null, Value::Null]);
+    let agree = async {
+        while found != expected {
+            // What other instances have loaded is known here a moment later.
+            tokio::time::sleep(POLL).await;
+            let (status, answer) = http.query("trends", &ask).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+            found = [0, 1].map(|series| answer["result"]["series"][series]["total"].clone());
+        }
+    };
+    let agreed = tokio::time::timeout(PATIENCE, agree).await;
+    assert!(agreed.is_ok(), "seed {seed}: sessions and people are {found:?}, not {expected:?}");
 }
 
 /// Where pulse is now; it moves with every restart.
@@ -91,13 +141,10 @@ pub(crate) type SharedHttp = Arc<Mutex<Http>>;
 
 /// Sends batches until asked to stop. A batch whose fate is unknown is sent again with the same ids, as an SDK does.
 async fn client(number: u64, place: SharedHttp, oracle: Arc<Oracle>, stop: CancellationToken) {
+    let began_ms = jiff::Timestamp::now().as_millisecond();
     for batch in 0.. {
         let ids: Vec<String> = (0..BATCH).map(|event| format!("{number:08x}-0000-4000-8000-{:012x}", batch * BATCH + event)).collect();
-        let events: Vec<Value> = ids
-            .iter()
-            .enumerate()
-            .map(|(at, id)| json!({"eventId": id, "type": "click", "anonymousId": format!("visitor-{number}-{}", at % 7), "properties": {"n": at}}))
-            .collect();
+        let events: Vec<Value> = (0..).zip(&ids).map(|(at, id)| click(number, batch * BATCH + at, id, began_ms)).collect();
         loop {
             let http = place.lock().unwrap().clone();
             match tokio::time::timeout(LONGEST_WAIT, http.try_capture(&json!(events))).await {
@@ -113,6 +160,24 @@ async fn client(number: u64, place: SharedHttp, oracle: Arc<Oracle>, stop: Cance
             return;
         }
     }
+}
+
+/// An event of a client: of a device whose user is seen with it now and then, of a user, or of a visitor; one of ten is of the last two days.
+fn click(client: u64, number: u64, id: &str, began_ms: i64) -> Value {
+    let (group, visitor) = (format!("{client}-{}", number / (GENERATION * BATCH)), number % 7);
+    let user = json!(format!("user-{group}-{}", visitor / 2));
+    let mut event = json!({"eventId": id, "type": "click", "properties": {"n": number}});
+    if visitor != 4 {
+        event["anonymousId"] = json!(format!("visitor-{group}-{visitor}"));
+    }
+    if visitor == 4 || visitor < 4 && number / 7 % 3 == 2 {
+        event["userId"] = user;
+    }
+    if number % 10 == 3 {
+        let ago_ms = 2 * HOUR_MS + (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) as i64 % (40 * HOUR_MS);
+        event["timestamp"] = json!(began_ms - ago_ms);
+    }
+    event
 }
 
 /// A repeatable source of moments.

@@ -37,7 +37,7 @@ pub(in crate::ingest::tests) fn posthog() -> Vec<Case> {
         post("gzip that says so", "/batch/", gzip(&good())).with("content-encoding", "gzip"),
         post("gzip that does not", "/e/?compression=gzip-js", gzip(&good())),
         post("gzip that is cut", "/e/", gzip(&good()).into_iter().take(40).collect::<Vec<u8>>()),
-        post("gzip of too much", "/e/", gzip(&" ".repeat((8 << 20) + 1))),
+        post("gzip of too much", "/e/", gzip(&" ".repeat((10 << 20) + 1))),
         post("base64", "/e/?compression=base64", data(&good())).with("content-type", "application/x-www-form-urlencoded"),
         post("base64 that is none", "/e/?compression=base64", "data=%%%"),
         post("one event", "/i/v0/e/", format!(r#"{{"api_key":"{WRITE}",{}"#, event("e-1", "").trim_start_matches('{'))),

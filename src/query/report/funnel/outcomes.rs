@@ -89,9 +89,9 @@ fn too_much_work() -> QueryError {
 
 fn too_many(reason: OutOfMemory) -> QueryError {
     match reason {
-        OutOfMemory::Question => {
-            QueryError::too_expensive("too many people or attempts would be counted: ask for a shorter range or a more selective first step")
-        }
+        OutOfMemory::Question => QueryError::too_expensive(
+            "too many people or attempts would be counted: ask for a shorter range or a more selective first step",
+        ),
         OutOfMemory::All => QueryError::out_of_memory(),
     }
 }
