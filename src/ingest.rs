@@ -75,7 +75,7 @@ pub struct IngestConfig {
     /// A client's clock is corrected by `sentAt` where it differs by more: less is time on the way.
     #[serde(with = "humantime_serde")]
     pub min_clock_skew: Duration,
-    /// Longest time an event waits for company in a record.
+    /// Longest time an event waits for others to share a record with.
     #[serde(with = "humantime_serde")]
     pub linger: Duration,
     /// Bytes after which a record is sealed without waiting.

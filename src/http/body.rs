@@ -311,7 +311,6 @@ mod tests {
             (Encoding::Zstd, zstd::encode_all(zeros.as_slice(), 1).unwrap()),
             (Encoding::Brotli, BROTLI.to_vec()),
         ] {
-            assert_eq!(inflate(encoding, &bomb, zeros.len()).unwrap(), zeros, "{encoding:?}");
             assert_eq!(inflate(encoding, &bomb, 1 << 20).unwrap_err().code, "body_too_large", "{encoding:?}");
         }
     }

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use pulse::event::ids::ProjectId;
 use pulse::query::{Answer, LoadedBy, Queries, QueryConfig, QueryError, Run, SharedCache, Statement};
-use pulse::redis::{LeaseError, Redis, RedisConfig};
+use pulse::redis::{Redis, RedisConfig};
 use serde_json::json;
 
 use crate::harness::Pulse;

@@ -11,8 +11,8 @@ use super::memory::{Held, Memory};
 use crate::event::ids::ProjectId;
 use crate::query::error::QueryError;
 
-/// Least [`QueryConfig::max_memory`]; tests see what happens with less.
-const LEAST_MEMORY: u64 = if cfg!(test) { 0 } else { 64 << 20 };
+/// Least [`QueryConfig::max_memory`].
+const LEAST_MEMORY: u64 = 16 << 20;
 
 /// `[query]` as written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ impl QueryConfig {
             return Err("query.max_time = 0s: no question could be answered".to_owned());
         }
         if self.max_memory < LEAST_MEMORY {
-            return Err(format!("query.max_memory = {}: must be at least 64MiB, or no funnel could be folded", self.max_memory));
+            return Err(format!("query.max_memory = {}: must be at least 16MiB, or no funnel could be folded", self.max_memory));
         }
         if !(0.001..=100.0).contains(&self.max_cores_per_question) {
             return Err(format!("query.max_cores_per_question = {}: must be from 0.001 to 100", self.max_cores_per_question));
