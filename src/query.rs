@@ -467,6 +467,7 @@ impl Inner {
 
     async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
         let mut runner = self.reader.begin_with(asked.permits.as_deref(), asked.project, asked.now_ms).await?;
+        let began = Instant::now();
         runner.look_at(asked.traffic);
         // Before the first statement: what was loaded by then is seen by all of them.
         let data_through_ms = runner.within_deadline(self.data_through.at(&self.reader, asked.now_ms)).await?;
@@ -486,6 +487,7 @@ impl Inner {
             excluded_bots,
             counts_people,
             shared_for: None,
+            took: began.elapsed(),
         })
     }
 }

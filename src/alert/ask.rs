@@ -40,6 +40,8 @@ impl From<QueryError> for Unanswered {
 pub(crate) struct Asked {
     pub(crate) span: Span,
     pub(crate) ripe_ms: i64,
+    /// Whether an answer that is kept will not do.
+    pub(crate) is_anew: bool,
     pub(crate) now_ms: i64,
 }
 
@@ -125,7 +127,7 @@ async fn lines_of_tile(
 
 async fn result(queries: &Queries, known: &KnownRule, mut question: Value, asked: Asked) -> Result<Value, Unanswered> {
     for is_second in [false, true] {
-        if is_second {
+        if is_second || asked.is_anew {
             // What is kept is older than the verdict needs.
             question["refresh"] = true.into();
         }

@@ -17,8 +17,8 @@ use crate::query::{Queries, QueryError};
 
 /// Most slots of one back-test: the minutes of a month.
 const MOST_SLOTS: usize = 31 * 24 * 60;
-/// Slots of one question; with what a verdict looks back on, fewer than a question may have.
-const PIECE: usize = 10_000;
+/// Slots of one question; with the week that a verdict by the minute may look back on, fewer than the 20,000 buckets of a question.
+const PIECE: usize = 9_800;
 /// Most verdicts of one back-test, and most numbers that they are made of: some seconds of work, and some megabytes of an answer.
 const MOST_VERDICTS: usize = 100_000;
 const MOST_NUMBERS: usize = 20_000_000;
@@ -61,7 +61,7 @@ async fn observed(queries: &Queries, known: &KnownRule, slots: &[i64], now_ms: i
     let beyond = || QueryError::invalid("invalid_range", "the range is beyond the years that there are");
     let from_ms = rule.look_back(first).ok_or_else(beyond)?;
     let until_ms = rule.next_slot(last).ok_or_else(beyond)?;
-    let asked = Asked { span: Span { from_ms, until_ms }, ripe_ms: i64::MIN, now_ms };
+    let asked = Asked { span: Span { from_ms, until_ms }, ripe_ms: i64::MIN, now_ms, is_anew: false };
     match observe(queries, known, asked).await {
         Ok(observed) => Ok(observed),
         Err(Unanswered::NotYet) => Err(QueryError::unavailable("not_ready", "it is not known yet up to when answers are complete")),

@@ -29,7 +29,7 @@ const PATIENCE_MS: i64 = 24 * 3_600_000;
 /// Pauses between attempts.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Most notices that wait; what comes beyond them is in the history alone.
+/// Most notices that wait here; what comes beyond them waits in the store for the next owner.
 const MOST_WAITING: usize = 10_000;
 
 /// All notices that wait.

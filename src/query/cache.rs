@@ -44,7 +44,7 @@ use self::flight::{Flight, Flights, Slot};
 pub use self::shared::SharedCache;
 pub(crate) use self::shared::SharedSlot;
 use super::ask::Range;
-use super::error::QueryError;
+use super::error::{ErrorClass, QueryError};
 use crate::event::ids::ProjectId;
 use crate::lifecycle::spawn_short;
 use crate::metrics::Counter;
@@ -289,14 +289,43 @@ impl Execution {
     async fn run(self, computing: impl Future<Output = Result<Computed, QueryError>>) -> Result<Arc<Entry>, QueryError> {
         let Self { cache, question, reach, keep, slot, arrived, late } = self;
         let began = Instant::now();
+        let spending = Spending { question: &question, began, has_ended: false };
         let computed = computing.await;
-        question.spend(Instant::now(), began.elapsed(), computed.is_err());
+        spending.end(&computed);
         let started = Started { at: began, seen: slot.seen(), arrived, late };
         let entry = Arc::new(Entry::new(computed?, started, Arc::clone(&question), reach));
         if keep {
             cache.entries.insert(question.key, Arc::clone(&entry));
         }
         Ok(entry)
+    }
+}
+
+/// What a computation costs; counted also if all who wait for it leave.
+struct Spending<'a> {
+    question: &'a Question,
+    began: Instant,
+    has_ended: bool,
+}
+
+impl Spending<'_> {
+    fn end(mut self, computed: &Result<Computed, QueryError>) {
+        let took = match computed {
+            Ok(computed) => computed.took,
+            // It was refused before it began.
+            Err(problem) if problem.is_overload() && problem.class != ErrorClass::TimedOut => Duration::ZERO,
+            Err(_) => self.began.elapsed(),
+        };
+        self.question.spend(Instant::now(), took, computed.is_err());
+        self.has_ended = true;
+    }
+}
+
+impl Drop for Spending<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.question.spend(Instant::now(), self.began.elapsed(), false);
+        }
     }
 }
 

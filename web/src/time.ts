@@ -68,7 +68,8 @@ export function beside(from: string, to: string, is_next: boolean): { from: stri
     // Up to now is up to the end of what is not over yet.
     const until = to === "now" && begin.is_rounded ? -1 : end.back;
     const length = begin.back - until;
-    if (length <= 0 || !begin.unit || (is_next && until <= (begin.is_rounded ? -1 : 0))) return null;
+    const is_mixed = to !== "now" && (begin.unit !== end.unit || begin.is_rounded !== end.is_rounded);
+    if (length <= 0 || !begin.unit || is_mixed || (is_next && until <= (begin.is_rounded ? -1 : 0))) return null;
     const by = is_next ? -length : length;
     const at = (back: number) => relative_text({ ...begin, back });
     return { from: at(begin.back + by), to: at(until + by) };

@@ -116,7 +116,9 @@ impl Owner {
     fn delay(&mut self, key: &RuleKey, ripe: i64, now_ms: i64) -> Option<Work> {
         let owned = self.rules.get_mut(key)?;
         let known = Arc::clone(&owned.known);
-        if owned.state.health.delayed_since != 0 || now_ms - ripe < LATE_MS.min(millis(known.rule.body.missed_after)) {
+        // The slot that a new rule would be judged for goes with the clock: it waits since it is known.
+        let since = owned.state.cursor.map_or(owned.since_ms, |_| ripe);
+        if owned.state.health.delayed_since != 0 || now_ms - since < LATE_MS.min(millis(known.rule.body.missed_after)) {
             return None;
         }
         let mut state = owned.state.clone();
@@ -143,7 +145,7 @@ impl Owner {
         let (slots, missed) = due_slots(rule, owned.state.cursor, complete_ms);
         let (first, last) = (*slots.first()?, *slots.last()?);
         let span = Span { from_ms: rule.look_back(first)?, until_ms: rule.next_slot(last)? };
-        let asked = Asked { span, ripe_ms: rule.ripe_ms(last)?.min(complete_ms), now_ms };
+        let asked = Asked { span, ripe_ms: rule.ripe_ms(last)?.min(complete_ms), now_ms, is_anew: false };
         owned.is_busy = true;
         let (key, known, queries) = (key.clone(), Arc::clone(&owned.known), self.parts.judging.clone());
         let failed = Evaluated { key: key.clone(), slots: Vec::new(), missed: None, recent: None, observed: Err(Unanswered::of_bug()) };
@@ -168,7 +170,8 @@ impl Owner {
             owned.is_busy = true;
             let (known, parts) = (Arc::clone(&owned.known), Arc::clone(&self.parts));
             let failed = Evaluated { key: key.clone(), slots: Vec::new(), missed: None, recent: None, observed: Err(Unanswered::of_bug()) };
-            let asked = Asked { span, ripe_ms: span.until_ms, now_ms };
+            // An answer of before the late events does not do, however young it is.
+            let asked = Asked { span, ripe_ms: span.until_ms, now_ms, is_anew: true };
             begun.push(apart(revision(parts, known, key.clone(), asked), failed));
         }
         begun
@@ -211,7 +214,8 @@ impl Owner {
         let quiet = Quiet { is_muted: self.is_muted(&known, now_ms), is_acked };
         let judged = judge::judge(&known.rule, &mut state, &observed, &Occasion { slots: &slots, is_late, quiet: &|_, _: &Line| quiet });
         Counter::AlertSlots.add(slots.len() as u64);
-        state.told_as = (state.told_episode != 0).then(|| SavedRule { project: known.project_name.clone(), rule: known.rule.body.clone() });
+        let is_told = state.told_episode != 0 || state.health.told_failed_at != 0;
+        state.told_as = is_told.then(|| SavedRule { project: known.project_name.clone(), rule: known.rule.body.clone() });
         let mut notices: Vec<Notice> = self.about(&known).of_judged(&state, &judged, now_ms).into_iter().collect();
         let again = self.judging_again(&known, &mut state, last);
         notices.extend(again.notice);
@@ -291,6 +295,7 @@ impl Owner {
         if state.health.failures >= FAILURES_TOLD && state.health.told_failed_at == 0 && !self.is_muted(&known, now_ms) {
             let slot = state.cursor.and_then(|cursor| known.rule.next_slot(cursor)).unwrap_or(now_ms);
             state.health.told_failed_at = slot;
+            state.told_as = Some(SavedRule { project: known.project_name.clone(), rule: known.rule.body.clone() });
             let mut notice = self.about(&known).notice(Kind::Failed, slot, now_ms);
             notice.text = format!("this cannot be judged: {problem}");
             notices.push(notice);

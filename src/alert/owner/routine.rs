@@ -110,7 +110,7 @@ impl Owner {
         begun
     }
 
-    /// Ends with a rule: who was told of an alert is told that it is over, and nothing is left of its state.
+    /// Ends with a rule: who was told of an alert, or that the rule cannot be judged, is told that it is over, and nothing is left of its state.
     pub(super) fn close(&mut self, key: &RuleKey, owned: &Owned, why: &str) {
         let now_ms = (self.parts.now_ms)();
         let known: &KnownRule = &owned.known;
@@ -121,6 +121,12 @@ impl Owner {
             let mut notice = self.told_of(owned, now_ms);
             (notice.kind, notice.firing, notice.text) = (Kind::Resolved, 0, why.to_owned());
             notice.lines.iter_mut().for_each(|line| line.is_firing = false);
+            rows.extend(Outbox::rows(&notice, &known.rule.body.channels, now_ms));
+            notices.push((notice, known.rule.body.channels.clone()));
+        }
+        if owned.state.health.told_failed_at != 0 {
+            let mut notice = self.about(known).notice(Kind::Judging, owned.state.health.told_failed_at, now_ms);
+            (notice.episode, notice.text) = (owned.state.health.told_failed_at, why.to_owned());
             rows.extend(Outbox::rows(&notice, &known.rule.body.channels, now_ms));
             notices.push((notice, known.rule.body.channels.clone()));
         }

@@ -37,6 +37,8 @@ pub(crate) struct Computed {
     pub(crate) counts_people: bool,
     /// If another instance has computed it: how long ago.
     pub(crate) shared_for: Option<Duration>,
+    /// How long it took, without the wait for its turn.
+    pub(crate) took: Duration,
 }
 
 /// A question, the same over all its answers.
@@ -126,7 +128,7 @@ impl Question {
         self.spending().began = Some(now);
     }
 
-    /// Counts what a computation has cost that ends now.
+    /// Counts what a computation has cost that ends now, or is given up.
     pub(crate) fn spend(&self, now: Instant, took: Duration, has_failed: bool) {
         let mut spending = self.spending();
         let most_s = spending.cores * KEPT.as_secs_f64();
@@ -157,7 +159,8 @@ impl Spending {
 impl Entry {
     pub(crate) fn new(computed: Computed, started: Started, question: Arc<Question>, reach: Reach) -> Self {
         let Started { at: began, seen, arrived, late } = started;
-        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, excluded_bots, counts_people, shared_for } = computed;
+        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, excluded_bots, counts_people, shared_for, took } =
+            computed;
         let data_through = data_through_ms.map_or_else(|| "null".to_owned(), |at_ms| format!("\"{}\"", show_ms(at_ms)));
         let shown = |events: Option<u64>| events.map_or_else(|| "null".to_owned(), |events| events.to_string());
         let (excluded_bots, late) = (shown(excluded_bots), shown(late.filter(|_| shared_for.is_none())));
@@ -165,7 +168,6 @@ impl Entry {
             r#""computed_at":"{}","data_through":{data_through},"rows_read":{rows_read},"sampled":{is_sampled},"excluded_bots":{excluded_bots},"late":{late}"#,
             show_ms(computed_ms),
         );
-        let took = began.elapsed();
         let began = began.checked_sub(shared_for.unwrap_or_default()).unwrap_or(began);
         let tag = xxh3_64(&result);
         Self { question, result, tag, computed_ms, meta, is_shared: shared_for.is_some(), counts_people, began, took, seen, arrived, reach }

@@ -86,7 +86,17 @@ fn decode(mut value: Bytes, now_ms: i64) -> Option<Computed> {
     let data_through_ms = Some(data_through_ms).filter(|at_ms| *at_ms != UNKNOWN);
     let shared_for = Some(shared_for);
     let (is_sampled, counts_people) = (value.get_u8() != 0, value.get_u8() != 0);
-    Some(Computed { result: value, computed_ms, data_through_ms, rows_read, is_sampled, excluded_bots, counts_people, shared_for })
+    Some(Computed {
+        result: value,
+        computed_ms,
+        data_through_ms,
+        rows_read,
+        is_sampled,
+        excluded_bots,
+        counts_people,
+        shared_for,
+        took: Duration::ZERO,
+    })
 }
 
 #[cfg(test)]
@@ -104,6 +114,7 @@ mod tests {
             excluded_bots: Some(2),
             counts_people: true,
             shared_for: None,
+            took: Duration::ZERO,
         };
         let read = decode(encode(&computed), 12).unwrap();
         assert!(read.counts_people);

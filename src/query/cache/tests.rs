@@ -6,7 +6,6 @@ use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::query::error::ErrorClass;
 
 const PROJECT: ProjectId = ProjectId(7);
 /// A quarter of an hour.
@@ -49,7 +48,11 @@ impl Bench {
             let compute = || async move {
                 let run = runs.fetch_add(1, Ordering::SeqCst) + 1;
                 sleep(takes).await;
-                if fails { Err(QueryError::unavailable("store_unavailable", "away")) } else { Ok(computed(&run.to_string())) }
+                if fails {
+                    Err(QueryError::unavailable("store_unavailable", "away"))
+                } else {
+                    Ok(Computed { took: takes, ..computed(&run.to_string()) })
+                }
             };
             let served = cache.answer(request, compute).await?;
             Ok((String::from_utf8_lossy(&served.entry.result).into_owned(), served.source))
@@ -72,6 +75,7 @@ fn computed(result: &str) -> Computed {
         excluded_bots: None,
         counts_people: false,
         shared_for: None,
+        took: Duration::ZERO,
     }
 }
 

@@ -1,7 +1,7 @@
 //! How many bytes questions hold in this process.
 //!
-//! Promises: what all of them hold never exceeds the limit, and one never holds more than half of it, so that the largest does not refuse
-//! the others.
+//! Promises: what all of them hold does not exceed the limit but for a block or a part of each, which is counted once it is there, and one
+//! does not hold more than half of it, so that the largest does not refuse the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

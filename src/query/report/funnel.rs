@@ -21,7 +21,7 @@ use std::sync::Arc;
 use self::bar::{FunnelBar, KEYS as BAR_KEYS};
 use self::fold::{MOST_STEPS, Order};
 use self::lines::Lines;
-use self::outcomes::{Attribution, Counting, Outcomes};
+use self::outcomes::{Attribution, Counting, Outcomes, Unfolded};
 use self::rows::{Columns, Rows};
 use self::steps::{Exclusion, Step};
 use self::view::{Picture, Shown, View};
@@ -351,7 +351,8 @@ impl Funnel {
                 return Err(match full {
                     OutOfMemory::All => QueryError::out_of_memory(),
                     OutOfMemory::Question => QueryError::too_expensive(
-                        "the funnel has more events than memory may hold: ask for a shorter range or window, or for steps with fewer events",
+                        "the funnel has more events, people or attempts than memory may hold: ask for a shorter range or window, or for steps \
+                         with fewer events",
                     ),
                 });
             }
@@ -373,7 +374,11 @@ impl Funnel {
             if let Some(full) = rows.full() {
                 return Ok(Err(full));
             }
-            outcomes = runner.within_deadline(outcomes.with(rows, Arc::clone(counting))).await??;
+            outcomes = match runner.within_deadline(outcomes.with(rows, Arc::clone(counting))).await? {
+                Ok(outcomes) => outcomes,
+                Err(Unfolded::Full(full)) => return Ok(Err(full)),
+                Err(Unfolded::Failed(problem)) => return Err(problem),
+            };
         }
         Ok(Ok(outcomes))
     }

@@ -142,10 +142,10 @@ pub async fn insert(store: &ClickHouse, writer: Writer, rows: &[AlertRow]) -> Re
     ended
 }
 
-/// The last state of all rules and lines, and the notices that are to be delivered.
+/// The last state of all rules and lines, and the notices that are to be delivered, the oldest first.
 pub async fn states(store: &ClickHouse) -> Result<Vec<Stored>, ClickHouseError> {
     let kinds = [kind::RULE, kind::LINE, kind::OUTBOX, kind::GONE, kind::DELAYED];
-    let to = select(store).sql(" FINAL WHERE kind IN ").strings(kinds).sql(" AND body != ''");
+    let to = select(store).sql(" FINAL WHERE kind IN ").strings(kinds).sql(" AND body != '' ORDER BY version");
     read(store, &to).await
 }
 

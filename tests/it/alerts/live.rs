@@ -25,12 +25,20 @@ fn next_slot(interval: &str, zone: &str, slot: i64) -> i64 {
     next.timestamp().as_millisecond()
 }
 
+/// When a zone moves its clocks next after `after`: ahead, or back.
+fn moved(zone: &str, is_ahead: bool, after: jiff::Timestamp) -> jiff::Timestamp {
+    let zone = jiff::tz::TimeZone::get(zone).unwrap();
+    zone.following(after).find(|moved| moved.dst().is_dst() == is_ahead).unwrap().timestamp()
+}
+
 #[tokio::test]
 async fn hours_and_days_of_nights_in_which_clocks_are_moved_are_each_judged_once_with_all_that_came_in_them() {
     let mut world = World::start("", &[]).await;
-    let to = async |world: &mut World, at: &str| world.leap(((ms(at) - world.now_ms()) / 1_000).max(0)).await;
-    // Berlin moves its clocks ahead on the 28th of March, Sydney back on the 4th of April; Kathmandu is 5:45 ahead all the time.
-    to(&mut world, "2027-03-27T20:30:00Z").await;
+    let to = async |world: &mut World, at_ms: i64| world.leap(((at_ms - world.now_ms()) / 1_000).max(0)).await;
+    // Berlin moves its clocks ahead at the end of March, Sydney back a week later; Kathmandu is 5:45 ahead all the time.
+    let berlin = moved("Europe/Berlin", true, jiff::Timestamp::now());
+    let nights = [berlin, moved("Australia/Sydney", false, berlin)].map(|moved| moved.as_millisecond() - 9 * HOUR_S * 500);
+    to(&mut world, nights[0]).await;
     let rules = [
         ("hour", "Europe/Berlin"),
         ("day", "Europe/Berlin"),
@@ -50,7 +58,7 @@ async fn hours_and_days_of_nights_in_which_clocks_are_moved_are_each_judged_once
     }
     let began_ms = world.now_ms();
     let mut sent = Vec::new();
-    for night in ["2027-03-27T20:30:00Z", "2027-04-03T11:30:00Z"] {
+    for night in nights {
         to(&mut world, night).await;
         for _ in 0..8 {
             world.send("night", 1).await;

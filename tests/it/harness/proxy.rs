@@ -13,7 +13,7 @@ use super::{PATIENCE, POLL};
 /// After an answer has begun, no more of it comes after this long.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// What happens to the next insert of a block.
+/// What happens to the next insert of a block of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It stops on its way and goes on this much later, whether pulse still waits or not.
@@ -75,8 +75,10 @@ impl Proxy {
     }
 }
 
+/// Whether a request is begun that inserts events; ties of ids, which no fence guards, are inserted too.
 fn is_insert(bytes: &[u8]) -> bool {
-    bytes.windows(13).any(|window| window == b"FORMAT+Native")
+    let has = |word: &[u8]| bytes.windows(word.len()).any(|window| window == word);
+    has(b"FORMAT+Native") && has(b"events") && !has(b"identities")
 }
 
 async fn pass(mut client: TcpStream, mut server: TcpStream, state: &State) -> std::io::Result<()> {

@@ -159,24 +159,33 @@ function changed_buckets(before: Answer | undefined, now: Answer): string[] {
   if (!Array.isArray(was?.buckets) || !Array.isArray(was.series) || !Array.isArray(is?.buckets) || !Array.isArray(is.series)) return [];
   const key = ({ name, breakdown, kind }: Chart["series"][number]) => JSON.stringify([name, breakdown, kind]);
   const known = new Map(was.series.map((series) => [key(series), series.values]));
+  // Other lines, or a range that has moved, are other numbers by themselves: what is summed up begins elsewhere.
+  const is_same = was.buckets[0] === is.buckets[0] && was.series.length === is.series.length && is.series.every((series) => known.has(key(series)));
   const differs = (bucket: string) => {
     const [at, then] = [is.buckets!.indexOf(bucket), was.buckets!.indexOf(bucket)];
-    return is.series!.some((series) => (known.has(key(series)) ? known.get(key(series))![then] !== series.values[at] : Boolean(series.values[at])));
+    return is_same && is.series!.some((series) => known.get(key(series))![then] !== series.values[at]);
   };
-  const closed = is.buckets.filter((bucket) => was.partial?.[was.buckets!.indexOf(bucket)] === false);
+  const is_closed = ({ buckets, partial }: Partial<Chart>, bucket: string) => partial?.[buckets!.indexOf(bucket)] === false;
+  const closed = is.buckets.filter((bucket) => is_closed(was, bucket) && is_closed(is, bucket));
   return closed.filter((bucket) => before!.changed?.includes(bucket) || differs(bucket));
 }
 
 /** Up to when the answers reach that are behind; empty while none are. The server's clock alone decides. */
 export const behind = signal("");
 const MOST_BEHIND_MS = 60_000;
+/** For so long nothing else was said by an answer. */
+const FORGOTTEN_MS = 120_000;
 let told_at = "";
+let forgetting: ReturnType<typeof setTimeout> | undefined;
 
 function look_at({ computed_at, data_through }: Meta): void {
   // Of the newest answer: others were kept.
   if (!data_through || Date.parse(computed_at) < Date.parse(told_at || computed_at)) return;
   told_at = computed_at;
   behind.value = Date.parse(computed_at) - Date.parse(data_through) > MOST_BEHIND_MS ? data_through : "";
+  // A page without questions hears of no end.
+  clearTimeout(forgetting);
+  forgetting = setTimeout(() => (behind.value = told_at = ""), FORGOTTEN_MS);
 }
 
 /** The lines of an answer, each as soon as it is there. */

@@ -3,7 +3,7 @@ import type { Written } from "../ui/filters";
 import type { LiveEvent } from "./live";
 
 const FIELDS: Record<string, keyof LiveEvent> = {
-  type: "type", user_id: "userId", anonymous_id: "anonymousId", page_path: "page", channel: "channel", country: "country", city: "city", browser: "browser", os: "os", device_type: "deviceType",
+  type: "type", user_id: "userId", anonymous_id: "anonymousId", page_url: "page", channel: "channel", country: "country", city: "city", browser: "browser", os: "os", device_type: "deviceType",
 };
 const ORDERS: Record<string, (value: number | string, than: number | string) => boolean> = {
   gt: (value, than) => value > than, gte: (value, than) => value >= than, lt: (value, than) => value < than, lte: (value, than) => value <= than,
@@ -19,7 +19,8 @@ export function is_known([field, op]: Written): boolean {
 
 function value_of(event: LiveEvent, field: string): unknown {
   if (field in FIELDS) return event[FIELDS[field]!];
-  return field.split(".").slice(1).reduce<unknown>((value, name) => (typeof value === "object" && value ? (value as Record<string, unknown>)[name] : undefined), event.properties);
+  // Properties are flat: what was nested has dots in its name.
+  return (event.properties as Record<string, unknown>)[field.slice("properties.".length)];
 }
 
 /** As the API reads filters: values match by kind, and what is missing is none of any. */

@@ -94,16 +94,18 @@ interface TextLine {
 function lines_of(node: globalThis.Text): TextLine[] {
   const all: TextLine[] = [];
   const range = document.createRange();
-  for (let at = 0; at < node.data.length; at++) {
-    range.setStart(node, at);
-    range.setEnd(node, at + 1);
+  // By what is seen as one character: parts of one have no place of their own.
+  for (const { segment, index } of new Intl.Segmenter().segment(node.data)) {
+    range.setStart(node, index);
+    range.setEnd(node, index + segment.length);
     const place = range.getClientRects()[0];
     if (!place?.width) continue;
     const last = all[all.length - 1];
     if (last && Math.abs(last.top - place.top) < 2) {
-      last.words += node.data[at];
-      last.right = place.right;
-    } else all.push({ words: node.data[at]!, left: place.left, right: place.right, top: place.top, bottom: place.bottom });
+      last.words += segment;
+      // Some are written from right to left.
+      [last.left, last.right] = [Math.min(last.left, place.left), Math.max(last.right, place.right)];
+    } else all.push({ words: segment, left: place.left, right: place.right, top: place.top, bottom: place.bottom });
   }
   return all.filter(({ words }) => words.trim());
 }

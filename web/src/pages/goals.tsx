@@ -28,7 +28,11 @@ function goals(): string[] {
 
 function choose(names: string[]): void {
   const all = [...new Set(names)];
-  localStorage.setItem(key(), JSON.stringify(all));
+  try {
+    localStorage.setItem(key(), JSON.stringify(all));
+  } catch {
+    // Where nothing may be kept, the address says them.
+  }
   change({ goal: all.length ? all : [""] });
 }
 

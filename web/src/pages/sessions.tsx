@@ -26,13 +26,13 @@ interface List {
 
 export default function SessionsPage() {
   const { rest, params } = here.value;
-  return rest ? <SessionPage id={rest} cursor={params.get("cursor")} /> : <AllSessions />;
+  return rest ? <SessionPage id={rest} cursor={params.get("cursor")} days={params.get("days")} /> : <AllSessions />;
 }
 
-/** The address of a session: with the days that it lies in. */
+/** The address of a session, with the days that it lies in beside the time and filters of the list. */
 function session_page({ id, start, end }: ShownSession, zone: string): string {
   const [from, to] = [day_of(Date.parse(start), zone), days_later(day_of(Date.parse(end), zone), 1)];
-  return page_of(`/sessions/${encodeURIComponent(id)}`, { from, to, i: null, f: null });
+  return page_of(`/sessions/${encodeURIComponent(id)}`, { days: `${from}..${to}` });
 }
 
 function AllSessions() {

@@ -46,7 +46,7 @@ function flat(of: Record<string, unknown>, prefix = ""): Record<string, unknown>
 
 /** What filters call what an event is shown with. */
 const FIELDS: Record<string, string> = {
-  type: "type", userId: "user_id", anonymousId: "anonymous_id", page: "page_path", channel: "channel", country: "country", city: "city", browser: "browser", os: "os", deviceType: "device_type",
+  type: "type", userId: "user_id", anonymousId: "anonymous_id", page: "page_url", channel: "channel", country: "country", city: "city", browser: "browser", os: "os", deviceType: "device_type",
   "page.path": "page_path", "page.title": "page_title", "page.host": "page_host", "referrer.domain": "referrer_domain", "referrer.channel": "channel", "campaign.source": "campaign_source", "campaign.medium": "campaign_medium",
   "campaign.name": "campaign_name", "geo.country": "country", "geo.region": "region", "geo.city": "city", "device.type": "device_type", "browser.name": "browser", "browser.version": "browser_version",
   "os.name": "os", "os.version": "os_version", locale: "locale", "app.name": "app_name", "app.version": "app_version",

@@ -86,7 +86,7 @@ export function Tile<T>(props: TileProps<T>) {
 function caption_of(title: string, { question, answer }: Asked, zone: string): Caption {
   const { from, to } = (question.body.of ?? question.body) as { from?: string; to?: string };
   const through = answer?.meta.data_through ? `; data through ${moment(answer.meta.data_through, zone)}` : "";
-  return { title, note: `${range_words(from ?? "", to ?? "now", zone)}, ${zone}${through}` };
+  return { title, note: `${from ? `${range_words(from, to ?? "now", zone)}, ` : ""}${zone}${through}` };
 }
 
 /** How far the data of an answer reaches, and what is to be known of it. */

@@ -87,12 +87,17 @@ fn too_much_work() -> QueryError {
     )
 }
 
-fn too_many(reason: OutOfMemory) -> QueryError {
-    match reason {
-        OutOfMemory::Question => QueryError::too_expensive(
-            "too many people or attempts would be counted: ask for a shorter range or a more selective first step",
-        ),
-        OutOfMemory::All => QueryError::out_of_memory(),
+/// Why events were not folded.
+#[derive(Debug)]
+pub(super) enum Unfolded {
+    /// What came of them is more than memory may hold beside them.
+    Full(OutOfMemory),
+    Failed(QueryError),
+}
+
+impl From<QueryError> for Unfolded {
+    fn from(problem: QueryError) -> Self {
+        Self::Failed(problem)
     }
 }
 
@@ -120,8 +125,8 @@ impl Outcomes {
     /// These and what `rows` add, computed beside the tasks of the runtime. Dropping the future ends it soon.
     ///
     /// # Errors
-    /// 422: it is too much. 503: other questions hold the memory.
-    pub(super) async fn with(mut self, rows: Rows, counting: Arc<Counting>) -> Result<Self, QueryError> {
+    /// 422: it is too much work; or memory is full.
+    pub(super) async fn with(mut self, rows: Rows, counting: Arc<Counting>) -> Result<Self, Unfolded> {
         let abandoned = Abandoned::default();
         let mut shares: Vec<Vec<Part>> = (0..threads()).map(|_| Vec::new()).collect();
         let number = shares.len();
@@ -145,19 +150,19 @@ impl Outcomes {
             })
             .collect();
         for folded in folded {
-            let folded = folded.await.unwrap_or_else(|_| Err(QueryError::internal("the events could not be folded")));
+            let folded = folded.await.unwrap_or_else(|_| Err(QueryError::internal("the events could not be folded").into()));
             self.unite(folded?)?;
         }
         Ok(self)
     }
 
     /// These and what `parts` add.
-    fn and(mut self, parts: Vec<Part>, counting: &Counting, is_abandoned: &AtomicBool) -> Result<Self, QueryError> {
+    fn and(mut self, parts: Vec<Part>, counting: &Counting, is_abandoned: &AtomicBool) -> Result<Self, Unfolded> {
         let (mut events, mut budget) = (Vec::new(), Budget::whole());
         for mut part in parts {
             for of_key in part.by_key() {
                 if is_abandoned.load(Ordering::Relaxed) {
-                    return Err(QueryError::too_slow());
+                    return Err(QueryError::too_slow().into());
                 }
                 let rows = part.rows(of_key);
                 events.clear();
@@ -170,7 +175,7 @@ impl Outcomes {
         Ok(self)
     }
 
-    fn unite(&mut self, other: Self) -> Result<(), QueryError> {
+    fn unite(&mut self, other: Self) -> Result<(), Unfolded> {
         let before = self.passed.len() as u32;
         self.outcomes.extend(other.outcomes.into_iter().map(|outcome| Outcome { first: outcome.first + before, ..outcome }));
         self.passed.extend(other.passed);
@@ -178,9 +183,9 @@ impl Outcomes {
         self.hold()
     }
 
-    fn hold(&mut self) -> Result<(), QueryError> {
+    fn hold(&mut self) -> Result<(), Unfolded> {
         let bytes = self.outcomes.capacity() * size_of::<Outcome>() + self.passed.capacity() * size_of::<Passed>();
-        self.held.set(bytes).map_err(too_many)
+        self.held.set(bytes).map_err(Unfolded::Full)
     }
 
     fn add(&mut self, part: &Part, rows: &[Row], journeys: &[Journey], counting: &Counting) {

@@ -20,13 +20,15 @@ const SHOWN = 200;
 /** After a silence that long, it is said how long. */
 const SILENCE_MS = 60_000;
 
-export function SessionPage({ id, cursor }: { id: string; cursor: string | null }) {
+export function SessionPage({ id, cursor, days }: { id: string; cursor: string | null; days: string | null }) {
   const { zone } = range();
-  const body = { ...asked_range(), ...asked_bots(), filters: [{ field: "session.id", op: "eq", value: id }], limit: SHOWN, ...(cursor ? { cursor } : {}) };
+  const [from, to] = days?.split("..") ?? [];
+  const time = from && to ? { from, to, timezone: zone } : asked_range();
+  const body = { ...time, ...asked_bots(), filters: [{ field: "session.id", op: "eq", value: id }], limit: SHOWN, ...(cursor ? { cursor } : {}) };
   const asked: Record<string, Question> = { session: { report: "events", body } };
   const { tiles, cancel, again } = useAnswers(asked);
   return (
-    <Page title="A session" has={{ range: true, interval: false, filters: false }} aside={<a class="button quiet" href={page_of("/sessions")}>All sessions</a>}>
+    <Page title="A session" has={{ range: !days, interval: false, filters: false }} aside={<a class="button quiet" href={page_of("/sessions")}>All sessions</a>}>
       <div class="tiles">
         <Tile<List> id="session" title={id} wide asked={tiles.session} zone={zone} onCancel={cancel} onAgain={again} summary={({ result }) => summary(result, zone)}
           table={({ result }) => ({ head: ["Time", "Event", "Page", "Properties"], rows: [...result.events].reverse().map((event) => [{ text: moment(event.timestamp, zone), value: event.timestamp }, { text: event.type }, { text: page_path(event) }, { text: JSON.stringify(event.properties) }]) })}>
