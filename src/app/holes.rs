@@ -3,8 +3,7 @@
 //! Looked for when the engine was not ended by pulse: parts that a power cut or a bad disk has damaged are set aside as it starts, and the
 //! highest raw offset says nothing of what is missing below it. Every block's books say how far it reaches back, so a missing one
 //! shows. Where the log still has its records, everything behind the hole is deleted: then the table is merely behind, and load fills it
-//! again. What the parts that are there hold beside their rows, for looking them up, is made anew where it is damaged. Runs before anything
-//! loads. May go wrong: the log does not hold the records any more; that is said, and nothing is deleted.
+//! again. Runs before anything loads. May go wrong: the log does not hold the records any more; that is said, and nothing is deleted.
 
 use std::time::Duration;
 
@@ -36,9 +35,6 @@ pub(super) enum HoleError {
 
 /// Makes a table with holes one that is behind, in each partition from its first hole on.
 pub(super) async fn reopen<L: Log>(log: &L, store: &ClickHouse) -> Result<(), HoleError> {
-    for (table, projection, parts) in tables::rebuild_projections(store).await? {
-        tracing::warn!(table, projection, parts, "projections of parts were broken and are made anew");
-    }
     // An earlier deletion that was cut short goes on by itself.
     until_deleted(store).await?;
     for partition in 0..log.partitions(Topic::Enriched) {

@@ -15,12 +15,7 @@ pub use fence::FENCE;
 pub use identities::IDENTITIES;
 pub use saved::SAVED;
 
-use std::time::Duration;
-
 use crate::clickhouse::{ClickHouse, ClickHouseError, ErrorClass, Format, Identifier, Statement, Whole};
-
-/// Longest time that making the projection of a day's parts may take.
-const REBUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// A table of pulse.
 #[derive(Debug)]
@@ -96,24 +91,6 @@ pub fn new_name(name: &str) -> Result<Identifier, String> {
     let is_taken = |made: &Identifier| find(made).is_some() || *made == NOTES;
     let makes_taken = TABLES.into_iter().filter_map(|table| beside(table, &name)).any(|made| is_taken(&made));
     if makes_taken { Err(refused()) } else { Ok(name) }
-}
-
-/// Makes anew the projections of parts that the server finds broken, and would leave out of what it reads by them: what it syncs of a part
-/// does not include its projections, so a power cut may empty them. Returns how many of which table and projection there were.
-pub async fn rebuild_projections(store: &ClickHouse) -> Result<Vec<(String, String, u64)>, ClickHouseError> {
-    let to =
-        Statement::of("SELECT table, name, partition_id, count() FROM system.projection_parts WHERE active AND is_broken AND database = ");
-    let to = to.string(&store.database).sql(" GROUP BY table, name, partition_id ORDER BY table, name, partition_id");
-    let broken: Vec<(String, String, String, Whole<u64>)> = store.migrator.rows(&to).await?;
-    let mut rebuilt = Vec::new();
-    for (table, projection, partition, parts) in broken {
-        let Some((of, name)) = find(&table).zip(Identifier::parse(projection.clone())) else { continue };
-        let to = Statement::of("ALTER TABLE ").table(&store.table(of.name())).sql(" MATERIALIZE PROJECTION ").name(&name);
-        let to = to.sql(" IN PARTITION ID ").quoted(&partition).sql(" SETTINGS mutations_sync = 2");
-        store.migrator.with_timeout(REBUILD_LIMIT).execute(&to).await?;
-        rebuilt.push((table, projection, parts.0));
-    }
-    Ok(rebuilt)
 }
 
 /// Takes the part called `part` out of each table that has it and cannot read it. Returns those tables.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::harness::load::{Moments, restart, rounds_of, under_load_on};
+use crate::harness::load::{Moments, restart, rounds_of, under_load_and_power_cuts};
 use crate::harness::volume::Volume;
 use crate::harness::{PATIENCE, POLL, Pulse};
 
@@ -57,7 +57,7 @@ async fn power_cuts_under_load_lose_and_double_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let volume = Volume::of_files(dir.path(), 1_500, 200_000);
     let pulse = Pulse::start_in::<&str>(dir, &[]).await;
-    under_load_on(pulse, (91, cuts()), async |pulse, place, moments| {
+    under_load_and_power_cuts(pulse, (91, cuts()), async |pulse, place, moments| {
         tokio::time::sleep(moments.next(1_500)).await;
         let engine = pulse.engine_pid();
         write_back_some(pulse, moments);

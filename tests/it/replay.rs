@@ -171,7 +171,8 @@ async fn what_a_swap_does_not_replay_is_kept_whole_days_and_parts_of_one_whereve
         cuts += 1;
         assert!(cuts < 20, "{problem}");
     }
-    assert!(cuts > 6, "a day that is linked and one that is copied have more statements than {cuts}");
+    // Behind the link of a day, and behind each statement of the other but the last, which only clears away.
+    assert_eq!(cuts, 5);
     pulse.restart().await;
     assert_eq!(pulse.http.settled().await, books);
     assert_eq!(table(&pulse).await, events);
