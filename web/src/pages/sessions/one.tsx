@@ -53,7 +53,7 @@ function summary({ events, next }: List, zone: string): string {
 function Timeline({ list: { events, next }, zone }: { list: List; zone: string }) {
   // The API has the newest first.
   const all = [...events].reverse();
-  const person = all[0]!.userId ?? all[0]!.anonymousId;
+  const person = all.find(({ userId }) => userId)?.userId ?? all[0]!.anonymousId;
   return (
     <>
       {person && <p>Of <PersonLink id={person} /></p>}
