@@ -10,11 +10,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::holes::{self, HoleError};
-use crate::clickhouse::ClickHouse;
 use crate::clickhouse::engine::{Engine, EngineError, EngineState, Soundness};
+use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::config::Settings;
 use crate::lifecycle::spawn_apart;
 use crate::log::Log;
+use crate::store::tables;
 
 /// The way to ClickHouse. The one who opens it closes it, last: the roles drain into it.
 pub(super) struct Storage {
@@ -50,6 +51,15 @@ impl Storage {
     /// Whether the embedded engine answers; `None` if there is none.
     pub(super) fn engine_state(&self) -> Option<watch::Receiver<EngineState>> {
         self.engine.as_ref().map(|engine| engine.state.clone())
+    }
+
+    /// Makes the projections of the embedded engine whole, by which nearly everything here is looked up. Also where pulse ended it the last
+    /// time: what the kernel had not written by then may be gone since.
+    pub(super) async fn rebuild_projections(&self) -> Result<()> {
+        match &self.engine {
+            Some(_) => rebuild_projections(&self.store).await.context("making projections of the embedded engine anew"),
+            None => Ok(()),
+        }
     }
 
     /// Makes good what the embedded engine has lost if it was not ended by pulse the last time. Nothing may load yet.
@@ -121,7 +131,15 @@ async fn mend_damage<L: Log>(
         let _ = back.await;
     }
     holes::set_aside(store, message).await?;
+    rebuild_projections(store).await?;
     holes::reopen(log, store).await
+}
+
+async fn rebuild_projections(store: &ClickHouse) -> Result<(), ClickHouseError> {
+    for (table, projection, parts) in tables::rebuild_projections(store).await? {
+        tracing::warn!(table, projection, parts, "parts without their projection, as after a power cut: it is made anew");
+    }
+    Ok(())
 }
 
 /// The running program, by the name that still works when its file has been replaced under it.

@@ -15,7 +15,12 @@ pub use fence::FENCE;
 pub use identities::IDENTITIES;
 pub use saved::SAVED;
 
+use std::time::Duration;
+
 use crate::clickhouse::{ClickHouse, ClickHouseError, ErrorClass, Format, Identifier, Statement, Whole};
+
+/// Longest time that making the projection of a day's parts may take.
+const REBUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// A table of pulse.
 #[derive(Debug)]
@@ -91,6 +96,30 @@ pub fn new_name(name: &str) -> Result<Identifier, String> {
     let is_taken = |made: &Identifier| find(made).is_some() || *made == NOTES;
     let makes_taken = TABLES.into_iter().filter_map(|table| beside(table, &name)).any(|made| is_taken(&made));
     if makes_taken { Err(refused()) } else { Ok(name) }
+}
+
+/// Makes the projections anew that parts lack or that are broken, without which the server reads as if such parts had no rows: what it syncs of
+/// a part are not its projections, so a power cut may empty them, and parts with broken ones are merged into one without any. Returns how many
+/// parts that were, by table and projection.
+pub async fn rebuild_projections(store: &ClickHouse) -> Result<Vec<(String, String, u64)>, ClickHouseError> {
+    let to = Statement::of(
+        "SELECT table, projections.name AS projection, partition_id, count() FROM system.parts AS parts \
+         JOIN system.projections AS projections USING (database, table) \
+         WHERE active AND (table, parts.name, projection) NOT IN \
+         (SELECT table, parent_name, name FROM system.projection_parts WHERE active AND NOT is_broken AND database = ",
+    );
+    let to = to.string(&store.database).sql(") AND database = ").string(&store.database);
+    let to = to.sql(" GROUP BY table, projection, partition_id ORDER BY table, projection, partition_id");
+    let lacking: Vec<(String, String, String, Whole<u64>)> = store.migrator.rows(&to).await?;
+    let mut rebuilt = Vec::new();
+    for (table, projection, partition, parts) in lacking {
+        let Some((of, name)) = find(&table).zip(Identifier::parse(projection.clone())) else { continue };
+        let to = Statement::of("ALTER TABLE ").table(&store.table(of.name())).sql(" MATERIALIZE PROJECTION ").name(&name);
+        let to = to.sql(" IN PARTITION ID ").quoted(&partition).sql(" SETTINGS mutations_sync = 2");
+        store.migrator.with_timeout(REBUILD_LIMIT).execute(&to).await?;
+        rebuilt.push((table, projection, parts.0));
+    }
+    Ok(rebuilt)
 }
 
 /// Takes the part called `part` out of each table that has it and cannot read it. Returns those tables.

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::harness::cgroup::MemoryCgroup;
 use crate::harness::clickhouse::Cluster;
 use crate::harness::fault::{absence, is_long, odd_event, something_is_accepted};
-use crate::harness::load::{SharedHttp, restart, under_load_and_power_cuts, under_load_on};
+use crate::harness::load::{SharedHttp, restart, under_load_on};
 use crate::harness::report::most_memory;
 use crate::harness::volume::Volume;
 use crate::harness::{Http, PATIENCE, Pulse};
@@ -104,7 +104,7 @@ async fn a_volume_without_files_left_loses_and_doubles_nothing() {
 async fn on_a_volume_that_turns_read_only_nothing_is_accepted_and_what_was_is_there_once_it_is_mended() {
     let dir = tempfile::tempdir().unwrap();
     let volume = Volume::of_files(dir.path(), MIB, 20_000);
-    under_load_and_power_cuts(on(dir).await, (64, 1), async |pulse, place, _| {
+    under_load_on(on(dir).await, (64, 1), async |pulse, place, _| {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let engine = pulse.engine_pid();
         volume.damage();

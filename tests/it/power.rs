@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::harness::load::{Moments, restart, rounds_of, under_load_and_power_cuts};
+use crate::harness::load::{Moments, restart, rounds_of, under_load_on};
 use crate::harness::volume::Volume;
 use crate::harness::{PATIENCE, POLL, Pulse};
 
@@ -57,7 +57,7 @@ async fn power_cuts_under_load_lose_and_double_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let volume = Volume::of_files(dir.path(), 1_500, 200_000);
     let pulse = Pulse::start_in::<&str>(dir, &[]).await;
-    under_load_and_power_cuts(pulse, (91, cuts()), async |pulse, place, moments| {
+    under_load_on(pulse, (91, cuts()), async |pulse, place, moments| {
         tokio::time::sleep(moments.next(1_500)).await;
         let engine = pulse.engine_pid();
         write_back_some(pulse, moments);
@@ -67,6 +67,45 @@ async fn power_cuts_under_load_lose_and_double_nothing() {
         restart(pulse, place).await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn projections_that_are_emptied_are_made_anew_so_copies_and_visits_of_before_are_found() {
+    let mut pulse = Pulse::start().await;
+    let minutes_ago = |minutes: i64| jiff::Timestamp::now().as_millisecond() - minutes * 60_000;
+    let event = |id: u32, at_ms: i64| json!({"eventId": format!("e{id}"), "type": "view", "anonymousId": "ada", "timestamp": at_ms});
+    let early = [event(1, minutes_ago(300)), event(2, minutes_ago(280))];
+    // Those that are merged without a projection are not broken any more: they have none.
+    for (number, merges) in [(3, false), (4, true)] {
+        assert_eq!(pulse.http.capture(&json!(early)).await.0, 200);
+        assert_eq!(pulse.http.capture(&event(10 * number, minutes_ago(1))).await.0, 200);
+        let books = pulse.http.settled().await;
+        // Pulse ends well, and what the kernel has not written by then is gone.
+        pulse.end().await;
+        for part in parts(&pulse) {
+            for projection in folders(&part).filter(|folder| folder.extension().is_some_and(|extension| extension == "proj")) {
+                for file in std::fs::read_dir(&projection).unwrap().flatten() {
+                    truncate(&projection, &file.file_name().to_string_lossy());
+                }
+            }
+        }
+        if merges {
+            assert!(pulse.restart_with(&[("PULSE__ROLES", "query"), ("PULSE__LOG__KIND", "embedded")]).await);
+            pulse.sql("OPTIMIZE TABLE pulse.events FINAL");
+            assert_eq!(pulse.sql("SELECT count() FROM system.parts WHERE table = 'events' AND active AND has(projections, 'ids')"), "0");
+            pulse.end().await;
+        }
+        pulse.restart().await;
+        assert_eq!(pulse.http.capture(&json!(early)).await.0, 200);
+        assert_eq!(pulse.http.capture(&event(10 * number + 1, minutes_ago(290))).await.0, 200);
+        let after = pulse.http.settled().await;
+        assert_eq!(after["stored"].as_u64(), books["stored"].as_u64().map(|stored| stored + 1), "copies are found");
+        let at = |sql: &str| pulse.sql(sql).parse::<u64>().unwrap();
+        assert_eq!(at("SELECT count() FROM mergeTreeProjection(pulse, events, ids)"), at("SELECT count() FROM pulse.events"));
+    }
+    let ask = json!({"from": "-1d", "to": "now", "series": [{"event": "view", "math": "unique_sessions"}], "refresh": true});
+    assert_eq!(pulse.http.query("trends", &ask).await.1["result"]["series"][0]["total"], 2, "what came late joins what was there");
+    assert!(pulse.stop().await);
 }
 
 /// Sends so many batches of two events, each into a block of its own.

@@ -136,6 +136,8 @@ fn users_xml(config: &EngineConfig, access: &Access<'_>) -> String {
         "TABLE ENGINE ON *".to_owned(),
         "SELECT ON system.mutations".to_owned(),
         "SELECT ON system.parts".to_owned(),
+        "SELECT ON system.projections".to_owned(),
+        "SELECT ON system.projection_parts".to_owned(),
     ];
     format!(
         "<clickhouse>\n<profiles>\n<default>{SETTINGS}</default>\n\

@@ -83,13 +83,6 @@ impl Load {
 /// Checks that every event that was accepted is stored once, and no other, and who they are of; returns how many there are, and how many
 /// copies came.
 pub(crate) async fn check_stored(http: &Http, accepted: &HashSet<String>, seed: u64) -> (usize, Value) {
-    let counted = check_events(http, accepted, seed).await;
-    check_visits(http, &http.events().await, seed).await;
-    counted
-}
-
-/// The same, without a look at people and sessions.
-async fn check_events(http: &Http, accepted: &HashSet<String>, seed: u64) -> (usize, Value) {
     let total = http.settled().await;
     let events = http.events().await;
     let stored: Vec<String> = events.iter().map(|event| event["eventId"].as_str().unwrap().to_owned()).collect();
@@ -99,6 +92,7 @@ async fn check_events(http: &Http, accepted: &HashSet<String>, seed: u64) -> (us
     assert_eq!(distinct.difference(accepted).count(), 0, "seed {seed}: events were invented");
     assert_eq!(total["stored"], json!(stored.len()), "seed {seed}: the ledger differs from the table");
     assert_eq!(total["dead"], 0);
+    check_visits(http, &events, seed).await;
     (stored.len(), total["duplicate"].clone())
 }
 
@@ -227,39 +221,19 @@ pub(crate) async fn under_load(seed: u64, fault: impl AsyncFnMut(&mut Pulse, &Sh
 }
 
 /// The same on a pulse of the caller's, for some number of faults.
-pub(crate) async fn under_load_on(pulse: Pulse, runs: (u64, u32), fault: impl AsyncFnMut(&mut Pulse, &SharedHttp, &mut Moments)) {
-    let (pulse, accepted) = loaded(pulse, runs, fault).await;
-    let counted = check_stored(&pulse.http, &accepted, runs.0).await;
-    goes_on(pulse, runs, counted).await;
-}
-
-/// The same where the power is cut. The engine does not sync the projections of the parts that it syncs, and leaves those that are broken out
-/// of what it reads by them: an event that comes late afterwards finds no visits of before, so sessions are not looked at yet.
-pub(crate) async fn under_load_and_power_cuts(
-    pulse: Pulse,
-    runs: (u64, u32),
-    fault: impl AsyncFnMut(&mut Pulse, &SharedHttp, &mut Moments),
-) {
-    let (pulse, accepted) = loaded(pulse, runs, fault).await;
-    let counted = check_events(&pulse.http, &accepted, runs.0).await;
-    goes_on(pulse, runs, counted).await;
-}
-
-async fn loaded(
+pub(crate) async fn under_load_on(
     mut pulse: Pulse,
     (seed, faults): (u64, u32),
     mut fault: impl AsyncFnMut(&mut Pulse, &SharedHttp, &mut Moments),
-) -> (Pulse, HashSet<String>) {
+) {
     let load = Load::start(pulse.http.clone());
     let mut moments = Moments(seed);
     for _ in 0..faults {
         tokio::time::sleep(moments.next(400)).await;
         fault(&mut pulse, &load.place, &mut moments).await;
     }
-    (pulse, load.ends().await)
-}
-
-async fn goes_on(pulse: Pulse, (seed, faults): (u64, u32), (stored, copies): (usize, Value)) {
+    let accepted = load.ends().await;
+    let (stored, copies) = check_stored(&pulse.http, &accepted, seed).await;
     println!("seed {seed}: {faults} faults, {stored} events, {copies} copies, 0 lost, 0 doubled");
     let fresh = json!({"eventId": "ffffffff-0000-4000-8000-000000000001", "type": "fresh", "anonymousId": "x"});
     assert_eq!(pulse.http.capture(&fresh).await.0, StatusCode::OK);
