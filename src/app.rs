@@ -230,6 +230,7 @@ impl<L: RunningLog> Instance<L> {
 async fn check_storage<L: Log>(settings: &Settings, log: &L, storage: &Storage) -> Result<bool> {
     let is_complete = schema::is_complete(schema::prepare(settings, &storage.store).await)?;
     if settings.roles.contains(&Role::Load) {
+        storage.rebuild_projections().await?;
         lag::check(log, &storage.store).await.context("looking at the log")?;
         storage.mend(log).await?;
     }
@@ -309,6 +310,7 @@ async fn replay_on<L: RunningLog, R: Rework>(log: L, settings: &Settings, reques
     let mut signals = Signals::install().context("taking over signals")?;
     let result = with_storage(settings, async |storage| {
         schema::prepare(settings, &storage.store).await?;
+        storage.rebuild_projections().await?;
         storage.mend(&log).await?;
         let stop = CancellationToken::new();
         let parts = LogAndStore { log: log.clone(), store: storage.store.clone() };

@@ -130,15 +130,18 @@ pub async fn run<L: Log>(parts: LogAndStore<L>, request: &Request, limits: Limit
     if request.dry_run {
         return Ok(Summary { read: all, ..Summary::default() });
     }
+    if request.swap {
+        // First, so that what is loaded behind it finds its copies, and the sessions that it goes on with.
+        let ranges: Vec<(u16, Range<i64>)> = works.iter().map(|work| (work.partition, work.range.clone())).collect();
+        let kept = Kept::new(replay.log.epoch(), &ranges);
+        kept.copy(&replay.store, &table).await.context("copying what is not replayed")?;
+    }
     let before = replay.outcomes(&table).await?;
-    let ranges: Vec<(u16, Range<i64>)> = works.iter().map(|work| (work.partition, work.range.clone())).collect();
     for work in works {
         replay.load(&table, work, |read| progress(read, all)).await?;
     }
     let is_swapped = request.swap && !replay.stop.is_cancelled();
     if is_swapped {
-        let kept = Kept::new(replay.log.epoch(), &ranges);
-        kept.copy(&replay.store, &table).await.context("copying what the log no longer holds")?;
         swap::mark(&replay.store, &table).await.with_context(|| format!("marking table {table}"))?;
         replay.swap(&table).await?;
     }

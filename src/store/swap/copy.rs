@@ -1,6 +1,6 @@
-//! What the log no longer holds is copied from the events table into the one that is to take its place.
+//! What is not replayed, as the log no longer holds it, is copied from the events table into the one that is to take its place.
 //!
-//! Promises: each step may be cut and run again. May go wrong: the copy of a day was cut in the moment in which its rows move; it
+//! Promises: each step may be cut and run again, and nothing is left beside the table. May go wrong: the copy of a day was cut in the moment in which its rows move; it
 //! is found by its number of rows, and the table must be made anew.
 
 use std::ops::Range;
@@ -57,13 +57,14 @@ impl Kept {
         Self { epoch, replayed: ranges.iter().map(|(partition, range)| (*partition, range.start)).collect() }
     }
 
-    /// Copies them into `table`, day by day; a day that is there is left as it is.
+    /// Copies them into `table`, day by day, before anything is loaded into it; a day that is there is left as it is.
     pub async fn copy(&self, store: &ClickHouse, table: &Identifier) -> Result<(), CopyError> {
         for shard in store.shards.iter() {
             let copying = Copying { kept: self, store, table, node: shard.first() };
             for day in copying.days(&store.table(EVENTS.name())).await? {
                 copying.day(&day).await?;
             }
+            copying.clear().await?;
         }
         Ok(())
     }
@@ -111,16 +112,23 @@ impl Copying<'_> {
             return self.execute(&attach(&events)).await;
         }
         // Beside first: what was cut leaves nothing in the table.
-        let aside = self.store.table(self.table.with("_copy"));
-        let drop = Statement::of("DROP TABLE IF EXISTS ").table(&aside).sql(" SYNC");
-        self.execute(&drop).await?;
+        self.clear().await?;
+        let aside = self.aside();
         self.execute(&Statement::of("CREATE TABLE ").table(&aside).sql(" AS ").table(&table)).await?;
         // The fence would refuse rows of other generations.
         self.execute(&fence::removed_from(&aside)).await?;
         let rows = Statement::of("INSERT INTO ").table(&aside).sql(" SELECT * FROM ").table(&events);
         self.execute(&self.kept.filter(rows.sql(" WHERE received_day = ").quoted(day).sql(" AND "))).await?;
-        self.execute(&attach(&aside)).await?;
-        self.execute(&drop).await
+        self.execute(&attach(&aside)).await
+    }
+
+    /// Holds the rows of a day of which some are copied.
+    fn aside(&self) -> TableName {
+        self.store.table(self.table.with("_copy"))
+    }
+
+    async fn clear(&self) -> Result<(), CopyError> {
+        self.execute(&Statement::of("DROP TABLE IF EXISTS ").table(&self.aside()).sql(" SYNC")).await
     }
 
     async fn execute(&self, statement: &Statement) -> Result<(), CopyError> {
