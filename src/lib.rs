@@ -34,6 +34,7 @@ pub mod alert;
 pub mod app;
 pub mod auth;
 pub mod backoff;
+pub mod byte_budget;
 pub mod byte_size;
 pub mod cli;
 pub mod clickhouse;

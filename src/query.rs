@@ -29,6 +29,7 @@ mod report;
 mod saved;
 pub mod screen;
 mod shares;
+mod sources;
 pub mod sql;
 mod trace;
 
@@ -51,7 +52,6 @@ use self::cohorts::SavedCohorts;
 use self::data_through::DataThrough;
 pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
-use self::pending::PendingEvents;
 use self::people::People;
 use self::people::api::Somebody;
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
@@ -62,10 +62,10 @@ use self::report::{Ask, Plan, REPORTS, Report, ReportKind, Route};
 use self::saved::SavedThings;
 pub(crate) use self::saved::dry_run;
 use self::shares::Shares;
+pub use self::sources::{LoadLatency, LoadedBy, Sources};
 pub use self::sql::Statement;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
-use crate::project::Projects;
 use crate::store::data_version::{DataVersions, Quarter, Span, Version};
 
 /// How often the most asked answers are refreshed before they expire, and how many at a time: one after the other, so that they never
@@ -107,39 +107,6 @@ pub struct Get<'a> {
     pub report: &'a str,
     /// The part of the address behind `?`.
     pub query: &'a str,
-}
-
-/// The latencies that the loader of this process has measured of a project, as the ledger shows them.
-pub type LoadLatency = Arc<dyn Fn(ProjectId) -> Value + Send + Sync>;
-
-/// Which processes load the events that the reports read.
-pub enum LoadedBy {
-    /// This process alone: it knows of every block.
-    ThisProcess(Arc<DataVersions>),
-    /// Other processes too: the books are watched. Answers may be shared with them through a cache.
-    Fleet(Arc<DataVersions>, Option<Arc<dyn SharedCache>>),
-}
-
-/// Where the events come from.
-pub struct Sources {
-    /// Which processes load them.
-    pub loaded_by: LoadedBy,
-    /// What the log holds that is not loaded yet; without it nothing ever waits.
-    pub pending: Option<Arc<dyn PendingEvents>>,
-    /// Shown by the ledger.
-    pub latency: Option<LoadLatency>,
-    /// Where cohorts and boards are saved and single events looked up; without it there are none.
-    pub saved: Option<ClickHouse>,
-    /// Where it stands which ids belong to one person; without it every id is a person.
-    pub identities: Option<ClickHouse>,
-    /// What is set for single projects.
-    pub projects: Projects,
-}
-
-impl From<LoadedBy> for Sources {
-    fn from(loaded_by: LoadedBy) -> Self {
-        Self { loaded_by, pending: None, latency: None, saved: None, identities: None, projects: Projects::default() }
-    }
 }
 
 impl Queries {

@@ -10,6 +10,7 @@ use super::catalogue::KnownRule;
 use super::observe::{Observed, ObservedTile, OfTile, Series, Source, Span, ledger_query, of_whole, parts};
 use super::rule::{Against, Reduce};
 use crate::event::ids::ProjectId;
+use crate::metrics::Evaluation;
 use crate::query::board_tiles::BoardTile;
 use crate::query::{Get, Queries, QueryError};
 
@@ -26,6 +27,15 @@ impl Unanswered {
     /// Where asking broke off.
     pub(crate) fn of_bug() -> Self {
         Self::Failed(QueryError::internal("asking failed"))
+    }
+
+    /// As what it is counted.
+    pub(crate) fn outcome(&self) -> Evaluation {
+        match self {
+            Self::NotYet => Evaluation::NotYet,
+            Self::Failed(problem) if problem.is_overload() => Evaluation::Overloaded,
+            Self::Failed(_) => Evaluation::Failed,
+        }
     }
 }
 

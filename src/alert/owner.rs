@@ -7,6 +7,7 @@
 //! nothing of this one is written any more ([`Ended::Lost`]).
 
 mod delays;
+mod due;
 mod evaluate;
 mod routine;
 

@@ -6,11 +6,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection_limit::client;
 use super::respond::ApiError;
+use crate::byte_budget::ByteBudget;
 
 /// A body up to this size may use all of the budget: a batch of a browser or of a small server.
 const SMALL: usize = 256 << 10;
@@ -35,8 +35,7 @@ pub struct Budget(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    limit: usize,
-    used: AtomicUsize,
+    bytes: ByteBudget,
     /// What clients hold that have shown no key, by client.
     unauthorized: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -52,7 +51,7 @@ pub(super) struct Share {
 impl Budget {
     /// Of so many bytes.
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Inner { limit, used: AtomicUsize::new(0), unauthorized: Mutex::default() }))
+        Self(Arc::new(Inner { bytes: ByteBudget::new(limit), unauthorized: Mutex::default() }))
     }
 
     pub(super) fn share(&self, claim: Claim) -> Share {
@@ -69,12 +68,12 @@ impl Budget {
 
     /// Most bytes of a large body, on the wire and inflated, that get in when nothing else is there.
     pub(super) fn largest_large(&self) -> usize {
-        self.0.limit / 8 * 3
+        self.0.bytes.limit() / 8 * 3
     }
 
     /// What one client may hold that has shown no key.
     fn largest_of_client(&self) -> usize {
-        self.0.limit / 4
+        self.0.bytes.limit() / 4
     }
 
     /// Largest body that an import may be sure to get in when nothing else is there; larger live ones fit too.
@@ -86,20 +85,19 @@ impl Budget {
 impl Share {
     /// Holds `bytes` in all from now on. Errors: the budget is used up.
     pub(super) fn hold(&mut self, bytes: usize) -> Result<(), ApiError> {
-        let Inner { limit, used, .. } = &*self.budget.0;
+        let all = &self.budget.0.bytes;
         if bytes <= self.held {
             self.release(self.held - bytes);
             return Ok(());
         }
         let ceiling = match self.claim {
-            Claim::Import | Claim::Unauthorized(_) => Budget::largest(*limit),
-            Claim::Live if bytes > SMALL => limit / 4 * 3,
-            Claim::Live => *limit,
+            Claim::Import | Claim::Unauthorized(_) => Budget::largest(all.limit()),
+            Claim::Live if bytes > SMALL => all.limit() / 4 * 3,
+            Claim::Live => all.limit(),
         };
         let more = bytes - self.held;
-        let take = |used: usize| used.checked_add(more).filter(|sum| *sum <= ceiling);
         let is_held = self.hold_of_client(more) && {
-            let is_within = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+            let is_within = all.take_within(more, ceiling);
             if !is_within {
                 self.release_of_client(more);
             }
@@ -116,7 +114,7 @@ impl Share {
 
 impl Share {
     fn release(&mut self, bytes: usize) {
-        self.budget.0.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.0.bytes.give_back(bytes);
         self.held -= bytes;
         self.release_of_client(bytes);
     }
@@ -164,7 +162,7 @@ mod tests {
     const LIMIT: usize = 16 << 20;
 
     fn used(budget: &Budget) -> usize {
-        budget.0.used.load(Ordering::Relaxed)
+        budget.0.bytes.held()
     }
 
     #[test]

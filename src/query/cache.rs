@@ -289,9 +289,9 @@ impl Execution {
     async fn run(self, computing: impl Future<Output = Result<Computed, QueryError>>) -> Result<Arc<Entry>, QueryError> {
         let Self { cache, question, reach, keep, slot, arrived, late } = self;
         let began = Instant::now();
-        let spending = Spending { question: &question, began, has_ended: false };
+        let metered = Metered { question: &question, began, has_ended: false };
         let computed = computing.await;
-        spending.end(&computed);
+        metered.end(&computed);
         let started = Started { at: began, seen: slot.seen(), arrived, late };
         let entry = Arc::new(Entry::new(computed?, started, Arc::clone(&question), reach));
         if keep {
@@ -301,14 +301,14 @@ impl Execution {
     }
 }
 
-/// What a computation costs; counted also if all who wait for it leave.
-struct Spending<'a> {
+/// A computation whose cost is counted, also if all who wait for it leave.
+struct Metered<'a> {
     question: &'a Question,
     began: Instant,
     has_ended: bool,
 }
 
-impl Spending<'_> {
+impl Metered<'_> {
     fn end(mut self, computed: &Result<Computed, QueryError>) {
         let took = match computed {
             Ok(computed) => computed.took,
@@ -321,7 +321,7 @@ impl Spending<'_> {
     }
 }
 
-impl Drop for Spending<'_> {
+impl Drop for Metered<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
             self.question.spend(Instant::now(), self.began.elapsed(), false);

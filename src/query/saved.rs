@@ -182,7 +182,7 @@ impl Kind {
     /// Letters, digits, `.`, `_` and `-`: a name stands in paths.
     fn check_name(&self, name: &str) -> Result<(), QueryError> {
         let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        // Whoever shortens addresses takes these for the path above.
+        // Programs that shorten addresses take these for the path above.
         let is_relative = matches!(name, "." | "..");
         if (1..=MOST_NAME).contains(&name.len()) && name.bytes().all(is_part) && !is_relative {
             return Ok(());

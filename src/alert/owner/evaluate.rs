@@ -10,16 +10,17 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::due::{Missed, due_slots};
 use super::{Owned, Owner, Work};
 use crate::alert::Parts;
 use crate::alert::ask::{self, Asked, Unanswered};
 use crate::alert::catalogue::{KnownRule, RuleKey};
-use crate::alert::judge::{self, Judged, MOST_AT_ONCE, Occasion, Revision, RuleState, Seen, Untold};
+use crate::alert::judge::{self, Judged, Occasion, Revision, RuleState, Seen, Untold};
 use crate::alert::machine::{Line, Quiet};
 use crate::alert::notice::{About, Kind, Notice};
 use crate::alert::observe::{Observed, Source, Span};
 use crate::alert::outbox::Outbox;
-use crate::alert::rule::{Rule, SavedRule, millis};
+use crate::alert::rule::{SavedRule, millis};
 use crate::event::ids::ProjectId;
 use crate::lifecycle;
 use crate::metrics::{self, Counter, Gauge};
@@ -188,13 +189,15 @@ impl Owner {
                 (owned.held_up, owned.refusals) = (None, 0);
                 observed
             }
-            Err(_) if recent.is_some() => {
+            Err(problem) => {
+                problem.outcome().count();
+                if recent.is_none() {
+                    return self.unanswered(&key, &problem, now_ms);
+                }
                 // Not now: the next time all of it is looked at.
-                metrics::Evaluation::NotYet.count();
                 (owned.is_busy, owned.arrived) = (false, None);
                 return None;
             }
-            Err(problem) => return self.unanswered(&key, &problem, now_ms),
         };
         if let Some(recent) = recent {
             metrics::Evaluation::Revised.count();
@@ -269,7 +272,6 @@ impl Owner {
             Unanswered::Failed(problem) if !problem.is_overload() => problem,
             // No fault of the rule: it waits, as for data.
             Unanswered::Failed(problem) => {
-                metrics::Evaluation::Overloaded.count();
                 owned.refusals += 1;
                 owned.held_up = Some(problem.message.clone());
                 let asked_for = Duration::from_secs(problem.retry_after.unwrap_or_default().into());
@@ -278,18 +280,18 @@ impl Owner {
                 return self.delay(key, ripe, now_ms);
             }
             Unanswered::NotYet => {
-                metrics::Evaluation::NotYet.count();
                 owned.not_before = Instant::now() + NOT_YET;
                 let ripe = owned.ripe_ms(now_ms)?;
                 return self.delay(key, ripe, now_ms);
             }
         };
-        metrics::Evaluation::Failed.count();
         tracing::debug!(rule = %key.id, %problem, "a rule cannot be judged");
         let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
         state.health.failures += 1;
-        // What it waited for is there.
-        state.health.delayed_since = 0;
+        if state.health.failures >= FAILURES_TOLD {
+            // It waits no more, and that it fails is told; once or twice it may fail and still be judged next.
+            state.health.delayed_since = 0;
+        }
         owned.not_before = Instant::now() + PAUSE * state.health.failures.min(MOST_PAUSES);
         let mut notices = Vec::new();
         if state.health.failures >= FAILURES_TOLD && state.health.told_failed_at == 0 && !self.is_muted(&known, now_ms) {
@@ -439,38 +441,6 @@ impl Owned {
     }
 }
 
-/// Slots that are too many to be judged in one go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Missed {
-    first: i64,
-    slots: usize,
-}
-
-/// The slots after `cursor` that can be judged with data up to `complete_ms`, in order: the newest [`MOST_AT_ONCE`], and those that are not
-/// judged any more.
-fn due_slots(rule: &Rule, cursor: Option<i64>, complete_ms: i64) -> (Vec<i64>, Option<Missed>) {
-    let newest = rule.closed_slot(complete_ms - rule.delay_ms());
-    let mut missed: Option<Missed> = None;
-    let mut slot = match cursor {
-        Some(cursor) => rule.next_slot(cursor),
-        None => newest,
-    };
-    let mut slots = std::collections::VecDeque::new();
-    while let (Some(at), Some(newest)) = (slot, newest) {
-        if at > newest {
-            break;
-        }
-        slots.push_back(at);
-        if slots.len() > MOST_AT_ONCE
-            && let Some(first) = slots.pop_front()
-        {
-            missed.get_or_insert(Missed { first, slots: 0 }).slots += 1;
-        }
-        slot = rule.next_slot(at);
-    }
-    (slots.into(), missed)
-}
-
 /// A row without its content.
 pub(super) fn row(key: &RuleKey, kind: &'static str, slot: i64, at: i64) -> AlertRow {
     AlertRow { kind, project: key.project, rule: key.id.clone(), entry: String::new(), slot, at, body: String::new() }
@@ -480,22 +450,5 @@ impl AlertRow {
     /// With its content.
     pub(super) fn with(self, entry: String, body: String) -> Self {
         Self { entry, body, ..self }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::alert::machine::tests::rule;
-
-    #[test]
-    fn slots_that_are_too_many_are_counted_and_not_forgotten() {
-        let rule = rule(json!({"interval": "minute", "evaluation_delay": "0s"}));
-        let minute = |number: i64| number * 60_000;
-        assert_eq!(due_slots(&rule, None, minute(10)), (vec![minute(9)], None), "a new rule begins with the newest");
-        assert_eq!(due_slots(&rule, Some(minute(7)), minute(10)), (vec![minute(8), minute(9)], None));
-        let (slots, missed) = due_slots(&rule, Some(minute(-1)), minute(2_000));
-        assert_eq!((slots.len(), slots.first()), (MOST_AT_ONCE, Some(&minute(500))));
-        assert_eq!(missed, Some(Missed { first: 0, slots: 500 }));
     }
 }

@@ -30,7 +30,7 @@ const EPOCH: LogEpoch = LogEpoch(9);
 enum Broken {
     /// Inserts are not checked against the fence.
     Fence,
-    /// Whoever takes the fence does not wait for inserts that passed it before.
+    /// Who takes the fence does not wait for inserts that passed it before.
     Wait,
     /// The table does not say how far it is.
     Watermark,

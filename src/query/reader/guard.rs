@@ -124,7 +124,7 @@ impl QueryConfig {
 /// Hands out permits and memory.
 pub(crate) struct Guard {
     limits: QueryLimits,
-    memory: Arc<Memory>,
+    memory: Memory,
     all: Arc<Semaphore>,
     // One entry a project that ever asked: projects come from keys, so there are as few as those.
     projects: Mutex<HashMap<ProjectId, Arc<Semaphore>>>,

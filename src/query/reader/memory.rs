@@ -4,20 +4,18 @@
 //! does not hold more than half of it, so that the largest does not refuse the others.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::byte_budget::ByteBudget;
 
 /// What all questions hold.
-#[derive(Debug)]
-pub(super) struct Memory {
-    limit: usize,
-    used: AtomicUsize,
-}
+#[derive(Clone, Debug)]
+pub(super) struct Memory(Arc<ByteBudget>);
 
-/// What one question holds.
+/// What one question holds of it.
 #[derive(Debug)]
 struct OfQuestion {
-    all: Arc<Memory>,
-    used: AtomicUsize,
+    all: Arc<ByteBudget>,
+    own: ByteBudget,
 }
 
 /// Bytes that a part of a question holds; given back when it is dropped.
@@ -37,13 +35,14 @@ pub(crate) enum OutOfMemory {
 }
 
 impl Memory {
-    pub(super) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), used: AtomicUsize::new(0) })
+    pub(super) fn new(limit: u64) -> Self {
+        Self(Arc::new(ByteBudget::new(usize::try_from(limit).unwrap_or(usize::MAX))))
     }
 
     /// Of a new question, which holds nothing yet.
-    pub(super) fn question(self: &Arc<Self>) -> Held {
-        Held { question: Arc::new(OfQuestion { all: Arc::clone(self), used: AtomicUsize::new(0) }), bytes: 0 }
+    pub(super) fn question(&self) -> Held {
+        let own = ByteBudget::new(self.0.limit() / 2);
+        Held { question: Arc::new(OfQuestion { all: Arc::clone(&self.0), own }), bytes: 0 }
     }
 }
 
@@ -55,7 +54,7 @@ impl Held {
 
     /// What the question may hold in all, bytes.
     pub(crate) fn limit(&self) -> usize {
-        self.question.all.limit / 2
+        self.question.own.limit()
     }
 
     /// Holds `bytes` in all from now on.
@@ -63,15 +62,16 @@ impl Held {
     /// # Errors
     /// There is not so much; what is held stays as it is.
     pub(crate) fn set(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
-        let (OfQuestion { all, used }, limit) = (&*self.question, self.limit());
-        if bytes <= self.bytes {
+        let OfQuestion { all, own } = &*self.question;
+        let Some(more) = bytes.checked_sub(self.bytes) else {
             self.release(self.bytes - bytes);
             return Ok(());
+        };
+        if !own.take(more) {
+            return Err(OutOfMemory::Question);
         }
-        let more = bytes - self.bytes;
-        take(used, more, limit).ok_or(OutOfMemory::Question)?;
-        if take(&all.used, more, all.limit).is_none() {
-            used.fetch_sub(more, Ordering::Relaxed);
+        if !all.take(more) {
+            own.give_back(more);
             return Err(OutOfMemory::All);
         }
         self.bytes = bytes;
@@ -79,8 +79,8 @@ impl Held {
     }
 
     fn release(&mut self, bytes: usize) {
-        self.question.used.fetch_sub(bytes, Ordering::Relaxed);
-        self.question.all.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.question.own.give_back(bytes);
+        self.question.all.give_back(bytes);
         self.bytes -= bytes;
     }
 }
@@ -89,11 +89,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.release(self.bytes);
     }
-}
-
-fn take(used: &AtomicUsize, more: usize, limit: usize) -> Option<()> {
-    let taken = |used: usize| used.checked_add(more).filter(|sum| *sum <= limit);
-    used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).ok().map(|_| ())
 }
 
 #[cfg(test)]
@@ -113,6 +108,6 @@ mod tests {
         drop((first, second, part));
         assert_eq!((third.set(50), third.set(51)), (Ok(()), Err(OutOfMemory::Question)));
         drop(third);
-        assert_eq!(memory.used.load(Ordering::Relaxed), 0);
+        assert_eq!(memory.0.held(), 0);
     }
 }

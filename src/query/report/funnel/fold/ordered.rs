@@ -18,7 +18,7 @@ pub(super) fn journey(history: History<'_>, budget: &mut Budget) -> Result<Optio
     }
     let Some(depth) = latest.reached.checked_ilog2() else { return Ok(None) };
     let shown = match depth {
-        // Whoever goes no further has nothing to be completed.
+        // Who goes no further has nothing to be completed.
         0 => history
             .events
             .iter()
