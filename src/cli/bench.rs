@@ -66,6 +66,9 @@ pub(super) struct BenchArgs {
     /// Rules by the minute that are judged meanwhile and tell a receiver each minute; worth it for some minutes
     #[arg(long, default_value_t = 0, conflicts_with = "ingest_only")]
     rules: u64,
+    /// No event of its own is asked for meanwhile: ClickHouse's time is that of loading alone, and nothing tells when an event can be queried
+    #[arg(long)]
+    no_probe: bool,
     /// Only HTTP to the durable log: no ClickHouse, no queries
     #[arg(long)]
     ingest_only: bool,
@@ -174,7 +177,7 @@ impl Target {
         let stop = CancellationToken::new();
         // However it ends, probe and watch end too.
         let _ended = stop.clone().drop_guard();
-        let probe = crate::lifecycle::spawn_apart(probe(self.client.clone(), self.urls(), args.ingest_only, stop.clone()));
+        let probe = crate::lifecycle::spawn_apart(probe(self.client.clone(), self.urls(), !args.ingest_only && !args.no_probe, stop.clone()));
         let rss = crate::lifecycle::spawn_apart(usage::watch(pid, stop.clone()));
         let audience = Audience { tabs: args.tabs, is_uncached: args.uncached, readers: args.readers };
         let watched = receiver.map(|receiver| {
@@ -356,9 +359,9 @@ async fn oldest_slot(client: Client<HttpConnector, Full<Bytes>>, urls: Urls, sto
 }
 
 /// Sends an event of its own now and then, and asks until the query side shows it. Milliseconds, in order.
-async fn probe(client: Client<HttpConnector, Full<Bytes>>, urls: Urls, ingest_only: bool, stop: CancellationToken) -> Vec<u64> {
+async fn probe(client: Client<HttpConnector, Full<Bytes>>, urls: Urls, is_on: bool, stop: CancellationToken) -> Vec<u64> {
     let mut seen = Vec::new();
-    while !ingest_only && !stop.is_cancelled() {
+    while is_on && !stop.is_cancelled() {
         let started = Instant::now();
         if show_one(&client, &urls, &stop).await.is_some() {
             seen.push(started.elapsed().as_millis() as u64);
@@ -374,7 +377,7 @@ async fn show_one(client: &Client<HttpConnector, Full<Bytes>>, urls: &Urls, stop
     let id = uuid::Uuid::now_v7().to_string();
     let event = json!({"eventId": id, "type": PROBE, "anonymousId": id, "timestamp": crate::clock::now_ms()}).to_string();
     let filters = json!([{"field": "type", "op": "eq", "value": PROBE}, {"field": "anonymousId", "op": "eq", "value": id}]);
-    let question = json!({"limit": 1, "filters": filters, "from": "-1h", "to": "now"}).to_string();
+    let question = json!({"limit": 1, "filters": filters, "from": "-1h", "to": "now", "refresh": true}).to_string();
     ask(client, urls, "POST", "/v1/events", &event).await.ok()?;
     while !stop.is_cancelled() {
         let answer = ask(client, urls, "POST", "/v1/query/events", &question).await.unwrap_or_default();
