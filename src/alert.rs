@@ -44,7 +44,7 @@ pub(crate) use self::channel::{digest as channel_digest, read_secret};
 use self::lease::{Lease, RENEW};
 use self::owner::{Ended, Owner};
 pub use self::rule::{RuleBody, RuleError};
-use self::target::Trust;
+use self::target::{HostPattern, Reach, Trust};
 use crate::clickhouse::ClickHouse;
 use crate::lifecycle::panic_message;
 use crate::metrics::Gauge;
@@ -63,6 +63,8 @@ pub struct AlertsConfig {
     pub external_url: String,
     /// Networks that channels saved over HTTP may reach beside public addresses.
     pub allow_networks: Vec<String>,
+    /// The only hosts that they may reach; any if there are none.
+    pub allow_hosts: Vec<String>,
     /// Questions of rules that run at a time, beside those of people.
     pub max_running: usize,
     /// How often slots are judged again for events that came late.
@@ -76,6 +78,7 @@ impl Default for AlertsConfig {
             files: String::new(),
             external_url: String::new(),
             allow_networks: Vec::new(),
+            allow_hosts: Vec::new(),
             max_running: 4,
             revise_every: Duration::from_secs(300),
         }
@@ -110,7 +113,11 @@ impl AlertsConfig {
             let network = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
             network.map_err(|_| format!("alerts.allow_networks: `{text}` is neither an address nor a network"))
         };
-        let allowed: Vec<IpNet> = self.allow_networks.iter().map(parse).collect::<Result<_, _>>()?;
+        let networks: Vec<IpNet> = self.allow_networks.iter().map(parse).collect::<Result<_, _>>()?;
+        let pattern = |text: &String| {
+            HostPattern::parse(text).ok_or_else(|| format!("alerts.allow_hosts: `{text}` is neither a host nor `*.` and a name"))
+        };
+        let hosts: Vec<HostPattern> = self.allow_hosts.iter().map(pattern).collect::<Result<_, _>>()?;
         if self.max_running == 0 {
             return Err("alerts.max_running: 0 would judge nothing".to_owned());
         }
@@ -120,7 +127,7 @@ impl AlertsConfig {
         Ok(AlertLimits {
             files: self.files.clone(),
             external_url: self.external_url.clone(),
-            trust: Trust::Key(allowed.into()),
+            trust: Trust::Key(Reach { networks, hosts }.into()),
             max_running: self.max_running,
             revise_every: self.revise_every.max(Duration::from_secs(1)),
             is_alone: false,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::anomaly::{self, Hours, Mark, Scored, TUNING};
+use super::anomaly::{self, Hours, Mark, Score, Scored, TUNING};
 use super::machine::{self, Change, Line, Quiet, Telling, Verdict};
 use super::observe::{Observed, Series};
 use super::rule::{Reduce, Rule, SavedRule, Side};
@@ -77,6 +77,19 @@ pub(crate) struct Sighting {
     /// Why, where a number alone does not say it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) reason: String,
+    /// What an anomaly is judged by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expected: Option<Expectation>,
+}
+
+/// What there was of something in the last hours, and what was to be expected of them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Expectation {
+    pub(crate) hours: usize,
+    pub(crate) value: f64,
+    pub(crate) expected: f64,
+    /// One standard deviation.
+    pub(crate) deviation: f64,
 }
 
 /// What was seen, by slot and line.
@@ -227,7 +240,7 @@ fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At<'_>) -> S
     let nothing = Series::default();
     let series = series.unwrap_or(&nothing);
     let number = |slot: i64| series.values.get(&slot).copied().or(observed.absent);
-    let sighting = |value: Option<f64>, verdict, reason: String| Sighting { value, verdict, reason };
+    let sighting = |value: Option<f64>, verdict, reason: String| Sighting { value, verdict, reason, expected: None };
     let count = series.counts.get(&slot).copied().unwrap_or_default();
     if rule.body.min_count > 0.0 && count < rule.body.min_count {
         return sighting(number(slot), Verdict::Unjudged, format!("{count} is fewer than {}", rule.body.min_count));
@@ -263,7 +276,7 @@ fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At<'_>) -> S
 fn beyond(rule: &Rule, absent: Option<f64>, least: f64) -> Sighting {
     let is_count = absent.is_some() && !matches!(rule.body.reduce, Reduce::Change(_) | Reduce::Anomaly);
     let same = Some(verdict(rule, 0.0)).filter(|nothing| is_count && *nothing == verdict(rule, least));
-    Sighting { value: None, verdict: same.unwrap_or(Verdict::Unjudged), reason: "not among the largest".to_owned() }
+    Sighting { value: None, verdict: same.unwrap_or(Verdict::Unjudged), reason: "not among the largest".to_owned(), expected: None }
 }
 
 fn verdict(rule: &Rule, value: f64) -> Verdict {
@@ -281,7 +294,7 @@ fn folded(slots: &[i64], number: impl Fn(i64) -> Option<f64>) -> Option<Vec<f64>
 }
 
 fn unusual(rule: &Rule, state: &RuleState, At { slot, observed, .. }: At<'_>, number: impl Fn(i64) -> Option<f64>) -> Sighting {
-    let unjudged = |reason: &str| Sighting { value: None, verdict: Verdict::Unjudged, reason: reason.to_owned() };
+    let unjudged = |reason: &str| Sighting { value: None, verdict: Verdict::Unjudged, reason: reason.to_owned(), expected: None };
     let (mut values, mut of_week, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     let Some(first) = rule.look_back(slot) else { return unjudged("learning") };
     let mut at = Some(first);
@@ -304,7 +317,9 @@ fn unusual(rule: &Rule, state: &RuleState, At { slot, observed, .. }: At<'_>, nu
             let hours = if score.width > 1 { format!(" in {} hours", score.width) } else { String::new() };
             let reason =
                 format!("{:.0}{hours}, expected {:.0} ± {:.0} for {}", score.value, score.expected, score.deviation, weekday(rule, slot));
-            Sighting { value: Some(score.sigmas), verdict: verdict(rule, score.sigmas), reason }
+            let Score { sigmas, value, expected, deviation, width: hours } = score;
+            let expected = Some(Expectation { hours, value, expected, deviation });
+            Sighting { value: Some(sigmas), verdict: verdict(rule, sigmas), reason, expected }
         }
     }
 }
@@ -356,7 +371,7 @@ pub(crate) fn revise(rule: &Rule, state: &RuleState, recent: &mut Seen, observed
         let names: BTreeSet<String> = lines.keys().chain(observed.lines.keys()).cloned().collect();
         for name in names {
             let is = see(rule, state, observed.lines.get(&name), At { slot: *slot, window: &window, observed });
-            let nothing = Sighting { value: observed.absent, verdict: Verdict::Unjudged, reason: String::new() };
+            let nothing = Sighting { value: observed.absent, verdict: Verdict::Unjudged, reason: String::new(), expected: None };
             let was = lines.insert(name.clone(), is.clone()).unwrap_or(nothing);
             if was.verdict != is.verdict && was.verdict != Verdict::Unjudged {
                 revisions.push(Revision { slot: *slot, line: name, was, is });

@@ -40,8 +40,47 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 pub(crate) enum Trust {
     /// They operate this pulse: any address, and `http`.
     Operator,
-    /// They have a key: public addresses, and those in the networks of the list.
-    Key(Arc<[IpNet]>),
+    /// They have a key, and reach no further than this.
+    Key(Arc<Reach>),
+}
+
+/// How far somebody with a key reaches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// Networks beside public addresses.
+    pub(crate) networks: Vec<IpNet>,
+    /// The hosts alone that may be named; any where there are none.
+    pub(crate) hosts: Vec<HostPattern>,
+}
+
+/// A host, or all below a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HostPattern {
+    /// This one, as addresses write it.
+    Is(String),
+    /// Whatever ends in this, which begins with a dot.
+    Below(String),
+}
+
+impl HostPattern {
+    /// Reads `hooks.example.com`, `*.example.com` or an address.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (is_below, name) = text.strip_prefix("*.").map_or((false, text), |name| (true, name));
+        // Written as addresses are: in small letters, of other alphabets in their ASCII form.
+        let host = Host::parse(name).or_else(|_| Host::parse(&format!("[{name}]"))).ok()?;
+        match host {
+            Host::Domain(name) if name.contains('*') => None,
+            Host::Domain(name) if is_below => Some(Self::Below(format!(".{name}"))),
+            host => (!is_below).then(|| Self::Is(host.to_string())),
+        }
+    }
+
+    fn holds(&self, host: &str) -> bool {
+        match self {
+            Self::Is(name) => name == host,
+            Self::Below(end) => host.ends_with(end),
+        }
+    }
 }
 
 /// A checked address.
@@ -104,6 +143,9 @@ impl Target {
             return Err(format!("port {port} is not allowed: 443 and 8443 are"));
         }
         let target = Self { url, trust };
+        if !target.may_be_named() {
+            return Err(format!("the host {} is none of alerts.allow_hosts", target.host()));
+        }
         match target.url.host() {
             None => Err("the address has no host".to_owned()),
             Some(Host::Ipv4(ip)) => target.check(IpAddr::V4(ip)).map(|()| target.clone()),
@@ -120,18 +162,27 @@ impl Target {
         self.url.host_str().unwrap_or_default()
     }
 
+    /// Whether its host is among those that may be.
+    fn may_be_named(&self) -> bool {
+        let host = self.host().trim_end_matches('.');
+        match &self.trust {
+            Trust::Operator => true,
+            Trust::Key(reach) => reach.hosts.is_empty() || reach.hosts.iter().any(|pattern| pattern.holds(host)),
+        }
+    }
+
     /// Whether names of this network may be meant; what they resolve to is checked either way.
     fn may_be_local(&self) -> bool {
         match &self.trust {
             Trust::Operator => true,
-            Trust::Key(allowed) => !allowed.is_empty(),
+            Trust::Key(reach) => !reach.networks.is_empty(),
         }
     }
 
     fn check(&self, ip: IpAddr) -> Result<(), String> {
         match &self.trust {
             Trust::Operator => Ok(()),
-            Trust::Key(allowed) if is_public(ip) || allowed.iter().any(|net| net.contains(&ip)) => Ok(()),
+            Trust::Key(reach) if is_public(ip) || reach.networks.iter().any(|net| net.contains(&ip)) => Ok(()),
             Trust::Key(_) => Err("the address is not a public one".to_owned()),
         }
     }

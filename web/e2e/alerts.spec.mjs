@@ -126,6 +126,19 @@ test("an address that is no rule breaks nothing, and what the server thinks of i
   await expect(page.getByRole("button", { name: "Save", exact: true })).toBeVisible();
 });
 
+test("what is unusual is shown beside what was expected", async ({ page }) => {
+  const rule = { report: "trends", interval: "hour", reduce: "anomaly", question: { series: [{ event: "page" }] } };
+  await open(page, `/alerts?rule=${encodeURIComponent(JSON.stringify(rule))}`);
+  const number = page.getByRole("slider", { name: "What was expected: points of the chart" });
+  await expect(number).toHaveAttribute("aria-valuetext", /: .* \d+; expected \d.* to \d/);
+  await expect(tile(page, "trial").locator("path.usual")).toHaveAttribute("d", /^M/);
+  // The same as the history says: what was there, what was expected, and the deviation that the number is.
+  const { values } = await api("/v1/alerts/draft/test", { method: "POST", body: JSON.stringify({ rule, from: "-7d" }) });
+  const seen = values.at(-1).seen[""];
+  expect(seen.reason).toContain(`${seen.expected.value}`);
+  expect(seen.value).toBeCloseTo((seen.expected.value - seen.expected.expected) / seen.expected.deviation, 6);
+});
+
 test("rules stand in a list, those that can never match are marked, and channels are added and tried", async ({ page }) => {
   await open(page, "/alerts");
   await expect(tile(page, "rules").locator('[data-alert="never"]')).toContainText("It can never match: no event is called no-such-event");

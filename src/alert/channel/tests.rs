@@ -40,7 +40,7 @@ fn a_secret_that_is_exchanged_makes_another_channel() {
 
 #[test]
 fn who_has_a_key_alone_names_no_secret_and_sends_no_mail() {
-    let trust = Trust::Key(Arc::from([]));
+    let trust = Trust::Key(Arc::default());
     for written in [
         json!({"kind": "webhook", "url": "env:HOME"}),
         json!({"kind": "pagerduty", "routing_key": "file:/etc/hostname"}),

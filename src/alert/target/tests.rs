@@ -1,7 +1,45 @@
 use super::*;
 
 fn guarded(text: &str) -> Result<Target, String> {
-    Target::new(text, Trust::Key(Arc::from([])))
+    Target::new(text, Trust::Key(Arc::default()))
+}
+
+fn networks(texts: &[&str]) -> Trust {
+    Trust::Key(Arc::new(Reach { networks: texts.iter().map(|text| text.parse().unwrap()).collect(), hosts: Vec::new() }))
+}
+
+#[test]
+fn where_hosts_are_listed_no_other_is_taken() {
+    let hosts = ["hooks.Example.com", "*.slack.com", "8.8.8.8", "2001:4860:4860::8888", "bücher.example"];
+    let hosts = hosts.iter().map(|text| HostPattern::parse(text).unwrap()).collect();
+    let trust = Trust::Key(Arc::new(Reach { networks: Vec::new(), hosts }));
+    let is_taken = |text: &str| Target::new(text, trust.clone()).is_ok();
+    for address in [
+        "https://hooks.example.com/a",
+        "https://HOOKS.example.com.:8443/",
+        "https://hooks.slack.com/services/x",
+        "https://a.b.slack.com/",
+        "https://8.8.8.8/",
+        "https://[2001:4860:4860::8888]/",
+        "https://xn--bcher-kva.example/",
+    ] {
+        assert!(is_taken(address), "{address}");
+    }
+    for address in [
+        "https://example.com/",
+        "https://a.hooks.example.com/",
+        "https://slack.com/",
+        "https://evilslack.com/",
+        "https://slack.com.evil.example/",
+        "https://8.8.4.4/",
+        // Public and listed are both needed.
+        "https://127.0.0.1/",
+    ] {
+        assert!(!is_taken(address), "{address}");
+    }
+    for text in ["", "*", "*.", "a.*", "*.*.com", "https://a.example", "a/b", "*.8.8.8.8", "a b"] {
+        assert_eq!(HostPattern::parse(text), None, "{text}");
+    }
 }
 
 #[test]
@@ -59,7 +97,7 @@ fn no_address_of_a_network_of_ones_own_is_taken_however_it_is_written() {
 
 #[test]
 fn names_of_this_network_may_be_meant_where_a_network_is_allowed() {
-    let allowed = Trust::Key(Arc::from(["10.0.0.0/8".parse().unwrap()]));
+    let allowed = networks(&["10.0.0.0/8"]);
     assert!(Target::new("https://alertmanager:8443/", allowed.clone()).is_ok());
     assert!(Target::new("https://127.0.0.1/", allowed).is_err());
 }
@@ -83,9 +121,9 @@ async fn a_status_counts_whether_its_body_ends_or_not() {
 #[tokio::test]
 async fn a_name_that_resolves_to_such_an_address_is_refused_when_it_is_used() {
     // What a name server said when it was saved does not count: a name of the hosts file stands for one that has moved.
-    let target = Target { url: Url::parse("https://localhost:8443/").unwrap(), trust: Trust::Key(Arc::from([])) };
+    let target = Target { url: Url::parse("https://localhost:8443/").unwrap(), trust: Trust::Key(Arc::default()) };
     assert_eq!(target.post(Outgoing::default()).await, Sent::Never("the address is not a public one".to_owned()));
-    let allowed = Trust::Key(Arc::from(["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]));
+    let allowed = networks(&["127.0.0.0/8", "::1/128"]);
     let target = Target { url: Url::parse("https://localhost:8443/").unwrap(), trust: allowed };
     assert!(matches!(target.post(Outgoing::default()).await, Sent::Later { .. }), "nothing listens there");
 }

@@ -65,7 +65,15 @@ export interface ShownAlert extends ListedAlert {
   lines: { line: string; state: string; since: string | null; value: number | null; flapping: boolean }[];
 }
 
-export type Seen = Record<string, { value: number | null; verdict: string; reason?: string }>;
+/** What there was in the last hours, and what was to be expected of them: give or take one standard deviation. */
+export interface Expectation {
+  hours: number;
+  value: number;
+  expected: number;
+  deviation: number;
+}
+
+export type Seen = Record<string, { value: number | null; verdict: string; reason?: string; expected?: Expectation }>;
 
 export interface Slot {
   slot: string;

@@ -40,6 +40,8 @@ export interface LineChartProps {
   alarms?: [from: number, to: number][];
   /** What is to be known of a bucket; nothing where it is empty. Such buckets are marked. */
   remarks?: string[];
+  /** From where to where a number is as expected, by bucket. */
+  band?: ([low: number, high: number] | null)[];
   /** Lines across, which can be moved where `onThreshold` says so. */
   thresholds?: { name: string; value: number }[];
   onThreshold?(index: number, value: number): void;
@@ -62,7 +64,7 @@ export function dash(place: number): string {
 }
 
 export function LineChart(props: LineChartProps) {
-  const { label, buckets, partial, lines, interval, zone, unit = "number", height = 250, is_stacked, onPick, before, thresholds = [], remarks = [] } = props;
+  const { label, buckets, partial, lines, interval, zone, unit = "number", height = 250, is_stacked, onPick, before, thresholds = [], remarks = [], band: usual = [] } = props;
   const { ref, width } = useWidth();
   const [at, set_at] = useState<number | null>(null);
   const [picked, set_picked] = useState(0);
@@ -77,14 +79,15 @@ export function LineChart(props: LineChartProps) {
   const is_whole = unit === "number" && lines.every((line) => line.values.every((value) => value === null || Number.isInteger(value)));
   const stacks = is_stacked ? stacked(lines, buckets.length) : [];
   const values = is_stacked ? stacks.flat().flatMap((part) => [part.from, part.to]) : lines.flatMap((line) => line.values);
-  const scale = value_scale([...values, ...thresholds.map(({ value }) => value)], height - TOP - BOTTOM, is_whole);
+  const scale = value_scale([...values, ...thresholds.map(({ value }) => value), ...usual.flatMap((of) => of ?? [])], height - TOP - BOTTOM, is_whole);
   const y = (value: number) => TOP + scale.y(value);
   const own = lines.filter((line) => !line.is_compared);
   const name = (index: number) => props.name_of?.(buckets[index]!) ?? bucket_label(buckets[index]!, interval, zone);
   const words = (index: number) => {
     const said = lines.map((line) => `${line.name} ${shown(line.values[index], unit)}${line.partial?.[index] ? " (not complete)" : ""}`);
     const noted = (notes[index] ?? []).map((note) => `; noted: ${note.text}`).join("");
-    return `${name(index)}${partial[index] ? ", not complete" : ""}: ${said.join(", ")}${remarks[index] ? `; ${remarks[index]}` : ""}${noted}`;
+    const expected = usual[index] ? `; expected ${between(usual[index], unit)}` : "";
+    return `${name(index)}${partial[index] ? ", not complete" : ""}: ${said.join(", ")}${expected}${remarks[index] ? `; ${remarks[index]}` : ""}${noted}`;
   };
   const pick = (index: number | null) => index !== null && own.length && onPick?.(Math.min(picked, own.length - 1), index);
 
@@ -135,6 +138,7 @@ export function LineChart(props: LineChartProps) {
           {partial.map((is_partial, index) => is_partial && (
             <rect key={index} class="partial" x={LEFT + band * index} y={TOP} width={band} height={height - TOP - BOTTOM} fill={`url(#${hatch})`} />
           ))}
+          {usual.length > 0 && <path class="usual" d={area<[number, number] | null>().defined((of) => of !== null).x((_, index) => x(index)).y0((of) => y(of![0])).y1((of) => y(of![1]))(usual) ?? ""} />}
           {props.alarms?.map(([from, to]) => <rect key={from} class="alarm" x={LEFT + band * from} y={TOP} width={Math.max(2, band * (to - from + 1))} height={height - TOP - BOTTOM} />)}
           {thresholds.map(({ value }, index) => <line key={index} class="threshold" x1={LEFT} x2={width - 8} y1={y(value)} y2={y(value)} />)}
           {notes.map((of, index) => of.length > 0 && (
@@ -157,6 +161,7 @@ export function LineChart(props: LineChartProps) {
           {lines.slice(0, 12).map((one, index) => (
             <div key={index} class={own[picked] === one && own.length > 1 ? "picked" : ""}><Swatch line={one} /> <bdi>{one.name}</bdi> <b>{shown(one.values[current], unit)}</b>{one.partial?.[current] && <em> not complete</em>}</div>
           ))}
+          {usual[current] && <div class="note">expected {between(usual[current], unit)}</div>}
           {remarks[current] && <div class="note">◆ <bdi>{remarks[current]}</bdi></div>}
           {(notes[current] ?? []).slice(0, 5).map((note) => <div key={note.id} class="note">▲ <bdi>{note.text}</bdi>, {moment(note.at, zone)}</div>)}
           {onPick && <small>Click or Enter: the people</small>}
@@ -172,6 +177,10 @@ export function LineChart(props: LineChartProps) {
       {width > 0 && thresholds.map((one, index) => <Handle key={index} {...one} unit={unit} top={y(one.value)} value_at={(top) => scale.value(top - TOP)} step={step_of(scale.ticks)} onMove={(value) => onThreshold(index, value)} />)}
     </div>
   );
+}
+
+function between([low, high]: [number, number], unit: Unit): string {
+  return `${shown(low, unit)} to ${shown(high, unit)}`;
 }
 
 /** A twentieth of what lies between two ticks: fine enough by keys. */

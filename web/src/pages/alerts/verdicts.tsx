@@ -1,5 +1,5 @@
 // What a rule saw, slot by slot: its numbers, the threshold across, and where it fires.
-import type { Condition, Rule, Slot } from "../../api/alerts";
+import type { Condition, Expectation, Rule, Slot } from "../../api/alerts";
 import { LineChart, type Line } from "../../chart/line";
 import type { Caption } from "../../chart/picture";
 import type { TableData } from "../../chart/table";
@@ -64,6 +64,23 @@ export function verdicts_caption({ name = "", timezone = "UTC" }: Rule, slots: S
   return { title: `${name}: ${title}`, note: `${moment(first, timezone)} – ${moment(last, timezone)}, ${timezone}; as of ${moment(Date.now(), timezone)}` };
 }
 
+/** From where to where a number is no alert, where `expected` is give or take one `deviation`; what has no end is drawn up to three of them. */
+function usual(condition: Condition, { expected, deviation }: Expectation): [number, number] {
+  const [low, high] = "outside" in condition ? condition.outside : "above" in condition ? [-3, condition.above] : [condition.below, 3];
+  return [Math.max(0, expected + low * deviation), expected + high * deviation];
+}
+
+/** What there was of the largest line, and what was to be expected of it. */
+function Expected({ rule, slots, name, condition }: { rule: Rule; slots: Slot[]; name: string; condition: Condition }) {
+  const of = slots.map(({ seen }) => seen?.[name]?.expected ?? null);
+  const remarks = of.map((one) => (one && one.hours > 1 ? `of ${one.hours} hours` : ""));
+  const line: Line = { name: line_name(name) || "number", place: 0, values: of.map((one) => one?.value ?? null) };
+  return (
+    <LineChart label="What was expected" buckets={slots.map(({ slot }) => slot)} partial={slots.map(() => false)} lines={[line]} interval={rule.interval ?? "hour"} zone={rule.timezone ?? "UTC"} height={180}
+      band={of.map((one) => one && usual(condition, one))} remarks={remarks} />
+  );
+}
+
 export function Verdicts({ rule, slots, label, remarks, onCondition }: VerdictsProps) {
   const unit = unit_of(rule);
   const sums = new Map<string, number>();
@@ -74,6 +91,7 @@ export function Verdicts({ rule, slots, label, remarks, onCondition }: VerdictsP
   if (!lines.length) return <p class="nothing">There are no numbers in this time.</p>;
   return (
     <div class="drawn">
+      {condition && names.length > 0 && slots.some(({ seen }) => seen?.[names[0]!]?.expected) && <Expected rule={rule} slots={slots} name={names[0]!} condition={condition} />}
       <LineChart label={label} buckets={slots.map(({ slot }) => slot)} partial={slots.map(() => false)} lines={lines} interval={rule.interval ?? "hour"} zone={rule.timezone ?? "UTC"} unit={unit} height={220}
         alarms={alarms_of(slots)} remarks={remarks && slots.map(({ slot }) => remarks.get(slot) ?? "")} thresholds={thresholds_of(condition)} onThreshold={onCondition && condition ? (index, value) => onCondition(with_threshold(condition, index, value)) : undefined} />
       {sums.size > MOST_LINES && <p class="note">The {MOST_LINES} largest of {sums.size} lines.</p>}
