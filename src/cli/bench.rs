@@ -177,7 +177,8 @@ impl Target {
         let stop = CancellationToken::new();
         // However it ends, probe and watch end too.
         let _ended = stop.clone().drop_guard();
-        let probe = crate::lifecycle::spawn_apart(probe(self.client.clone(), self.urls(), !args.ingest_only && !args.no_probe, stop.clone()));
+        let probe =
+            crate::lifecycle::spawn_apart(probe(self.client.clone(), self.urls(), !args.ingest_only && !args.no_probe, stop.clone()));
         let rss = crate::lifecycle::spawn_apart(usage::watch(pid, stop.clone()));
         let audience = Audience { tabs: args.tabs, is_uncached: args.uncached, readers: args.readers };
         let watched = receiver.map(|receiver| {
