@@ -19,12 +19,12 @@ mod freshness;
 pub mod http;
 mod keys;
 mod live;
-mod meta;
 pub(crate) mod notes;
 pub mod pending;
 mod people;
 mod raw_sql;
 mod reader;
+mod reply;
 mod report;
 mod saved;
 pub mod screen;
@@ -56,6 +56,8 @@ use self::people::People;
 use self::people::api::Somebody;
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
 use self::reader::{Guard, Reader};
+pub use self::reply::Reply;
+use self::reply::ResultBudget;
 use self::report::events::Events;
 pub(crate) use self::report::funnel::window_of as funnel_window_of;
 use self::report::{Ask, Plan, REPORTS, Report, ReportKind, Route};
@@ -72,6 +74,8 @@ use crate::store::data_version::{DataVersions, Quarter, Span, Version};
 /// take more than one permit.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_QUESTIONS: usize = 16;
+/// Which part as much as questions may hold is there for answers beside those that are kept: they are held until clients have taken them.
+const RESULTS_SHARE: u64 = 4;
 /// Part of the identity of a question: another release may answer it otherwise.
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
@@ -83,6 +87,8 @@ struct Inner {
     reader: Reader,
     arrivals: Arc<DataVersions>,
     cache: Arc<Cache>,
+    /// What answers take that are kept, or on their way out.
+    results: ResultBudget,
     data_through: DataThrough,
     /// Where single events are looked up.
     store: Option<ClickHouse>,
@@ -120,6 +126,7 @@ impl Queries {
         let people = identities.map(|store| People::new(store, Arc::clone(&arrivals), freshness.is_some()));
         let answers_sql = limits.sql;
         let cache = Arc::new(Cache::new(limits.cache_bytes, limits.cores_per_question, Arc::clone(&arrivals)));
+        let results = ResultBudget::new(limits.cache_bytes.saturating_add(limits.memory / RESULTS_SHARE));
         let data_through = DataThrough::new(pending.clone());
         let reader = Reader::new(store, limits).beside(pending, latency).with_projects(projects);
         let store = saved.clone();
@@ -130,6 +137,7 @@ impl Queries {
             reader,
             arrivals,
             cache,
+            results,
             data_through,
             store,
             answers_sql,
@@ -156,15 +164,18 @@ impl Queries {
     ///
     /// # Cancel safety
     /// Dropping the future cancels the running statement and gives its permit back, unless others wait for the same answer.
-    pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Vec<u8>, QueryError> {
-        Ok(self.tagged_answer(project, Request { report, body, now_ms }).await?.json)
+    pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Reply, QueryError> {
+        let began = Instant::now();
+        let served = self.served(project, Request { report, body, now_ms }).await?;
+        Ok(Reply::new(&served, now_ms, began.elapsed()))
     }
 
-    /// The same, with what tells whether the result is that of another answer.
-    async fn tagged_answer(&self, project: ProjectId, request: Request<'_>) -> Result<TaggedAnswer, QueryError> {
-        let began = Instant::now();
-        let served = self.served(project, request).await?;
-        Ok(TaggedAnswer { json: meta::write(&served, request.now_ms, began.elapsed()), tag: served.entry.tag })
+    /// A result that is kept nowhere, counted among all that clients have not taken yet.
+    ///
+    /// # Errors
+    /// 503: as many wait as may.
+    pub(crate) fn count(&self, result: impl Into<Bytes>) -> Result<Bytes, QueryError> {
+        self.0.results.count(result)
     }
 
     /// The answer as it is kept.
@@ -248,12 +259,12 @@ impl Queries {
     ///
     /// # Errors
     /// As [`Self::answer`].
-    pub async fn get(&self, asked: Get<'_>, now_ms: i64) -> Result<Vec<u8>, QueryError> {
+    pub async fn get(&self, asked: Get<'_>, now_ms: i64) -> Result<Bytes, QueryError> {
         let Get { project, project_name, report, query } = asked;
         let kind = REPORTS.iter().find(|kind| kind.route != Route::Query && kind.name == report).ok_or_else(|| unknown_report(report))?;
         if matches!(kind.route, Route::Kept(_)) {
             let body = page_of(query).to_string();
-            return Ok(self.served(project, Request { report, body: body.as_bytes(), now_ms }).await?.entry.result.to_vec());
+            return Ok(self.served(project, Request { report, body: body.as_bytes(), now_ms }).await?.entry.result.clone());
         }
         let parameters = url::form_urlencoded::parse(query.as_bytes());
         let body = Value::Object(parameters.map(|(key, value)| (key.into_owned(), Value::from(value))).collect());
@@ -264,7 +275,7 @@ impl Queries {
             let through_ms = runner.within_deadline(self.data_through(now_ms)).await?;
             runner.set_data_through(through_ms);
         }
-        plan.answer(&mut runner).await
+        self.count(plan.answer(&mut runner).await?)
     }
 }
 
@@ -275,7 +286,11 @@ impl Queries {
     }
 
     /// Answers a request about one person at `now_ms`.
-    async fn person(&self, project: ProjectId, asked: AskedPerson<'_>, now_ms: i64) -> Result<Vec<u8>, QueryError> {
+    async fn person(&self, project: ProjectId, asked: AskedPerson<'_>, now_ms: i64) -> Result<Bytes, QueryError> {
+        self.count(self.of_person(project, asked, now_ms).await?)
+    }
+
+    async fn of_person(&self, project: ProjectId, asked: AskedPerson<'_>, now_ms: i64) -> Result<Vec<u8>, QueryError> {
         let known = || QueryError::not_found("unknown_person", "this instance does not know who is who");
         let people = self.0.people.as_ref().ok_or_else(known)?;
         match asked {
@@ -327,12 +342,6 @@ fn page_of(query: &str) -> Value {
 
 fn unknown_report(report: &str) -> QueryError {
     QueryError::not_found("unknown_report", format!("there is no report `{}`", fields::shortened(report)))
-}
-
-/// An answer, and the tag of its result: equal results have equal tags.
-struct TaggedAnswer {
-    json: Vec<u8>,
-    tag: u64,
 }
 
 /// A request of `POST /v1/query/…`.
@@ -422,8 +431,8 @@ impl Inner {
     }
 
     async fn compute(self: Arc<Self>, asked: Computation) -> Result<Computed, QueryError> {
-        if let Some(computed) = SharedSlot::find(asked.shared.as_ref(), asked.now_ms).await {
-            return Ok(computed);
+        if let Some(found) = SharedSlot::find(asked.shared.as_ref(), asked.now_ms).await {
+            return Ok(Computed { result: self.results.count(found.result)?, ..found });
         }
         let computed = self.run(&asked).await?;
         if let Some(shared) = asked.shared {
@@ -442,7 +451,7 @@ impl Inner {
             let map = runner.within_deadline(people.map(asked.project)).await??;
             runner.set_people(map);
         }
-        let result = Bytes::from(asked.plan.answer(&mut runner).await?);
+        let result = self.results.count(asked.plan.answer(&mut runner).await?)?;
         let excluded_bots = excluded::count(asked.plan.as_ref(), &mut runner).await;
         let (rows_read, is_sampled, counts_people) = (runner.rows_read(), runner.is_sampled(), runner.counts_people());
         Ok(Computed {

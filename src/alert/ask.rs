@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::catalogue::KnownRule;
-use super::observe::{Observed, ObservedTile, OfTile, Series, Source, Span, ledger_query, of_whole, parts};
+use super::observe::{Observed, ObservedTile, OfTile, Series, Source, Span, ledger_query, of_whole};
 use super::rule::{Against, Reduce};
 use crate::event::ids::ProjectId;
 use crate::metrics::Evaluation;
@@ -143,12 +143,12 @@ async fn result(queries: &Queries, known: &KnownRule, mut question: Value, asked
         }
         let body = question.to_string();
         let answer = queries.answer(ProjectId(known.key.project), &known.rule.body.report, body.as_bytes(), asked.now_ms).await?;
-        let unreadable = || Unanswered::Failed(QueryError::internal("an answer cannot be read"));
-        let (result, meta) = parts(&answer).ok_or_else(unreadable)?;
+        let unreadable = |_| Unanswered::Failed(QueryError::internal("an answer cannot be read"));
+        let meta: Value = serde_json::from_slice(answer.meta()).map_err(unreadable)?;
         let is_stale = meta.get("stale").is_some();
         let through = meta.get("data_through").and_then(Value::as_str).and_then(|text| text.parse::<jiff::Timestamp>().ok());
         if !is_stale && through.is_some_and(|through| through.as_millisecond() >= asked.ripe_ms) {
-            return Ok(result);
+            return serde_json::from_slice(answer.result()).map_err(unreadable);
         }
     }
     Err(Unanswered::NotYet)

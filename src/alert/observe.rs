@@ -483,11 +483,5 @@ pub(crate) fn ledger_query(span: Span) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
 }
 
-/// The members of an answer with `result` and `meta`.
-pub(crate) fn parts(answer: &[u8]) -> Option<(Value, Value)> {
-    let mut answer: Map<String, Value> = serde_json::from_slice(answer).ok()?;
-    Some((answer.remove("result")?, answer.remove("meta").unwrap_or_default()))
-}
-
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -18,7 +19,7 @@ use crate::auth::{Grant, KeyKind, Keys};
 use crate::clock;
 use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
-use crate::http::respond::{ApiError, Body, json_response, method_not_allowed};
+use crate::http::respond::{ApiError, Body, json_pieces, json_response, method_not_allowed};
 use crate::http::server::Call;
 use crate::query::{self, Get, Queries, QueryError};
 
@@ -117,7 +118,7 @@ impl McpApi {
             Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": message.told(result)}),
             Err(fault) => fault.shown(id),
         };
-        Ok(json_response(StatusCode::OK, answer.to_string().into_bytes()))
+        Ok(json_pieces(StatusCode::OK, [self.queries.count(answer.to_string())?]))
     }
 
     async fn result(&self, grant: &Grant, message: &Message) -> Result<Value, Fault> {
@@ -137,11 +138,14 @@ impl McpApi {
         }
     }
 
-    async fn ask(&self, grant: &Grant, asks: Asks, arguments: &Value) -> Result<Vec<u8>, QueryError> {
+    async fn ask(&self, grant: &Grant, asks: Asks, arguments: &Value) -> Result<Bytes, QueryError> {
         let now_ms = clock::now_ms();
         let arguments = if arguments.is_null() { json!({}) } else { arguments.clone() };
         match asks {
-            Asks::Report(report) => self.queries.answer(grant.project, report, arguments.to_string().as_bytes(), now_ms).await,
+            Asks::Report(report) => {
+                let answer = self.queries.answer(grant.project, report, arguments.to_string().as_bytes(), now_ms).await?;
+                Ok(answer.to_json().into())
+            }
             Asks::Parameters(report) => {
                 let query = parameters(&arguments);
                 self.queries.get(Get { project: grant.project, project_name: &grant.name, report, query: &query }, now_ms).await
@@ -229,7 +233,7 @@ fn server() -> Value {
 }
 
 /// What came of a tool.
-fn called(answer: Result<Vec<u8>, QueryError>) -> Value {
+fn called(answer: Result<Bytes, QueryError>) -> Value {
     let (text, is_error) = match answer {
         Ok(answer) => (String::from_utf8_lossy(&answer).into_owned(), false),
         Err(problem) => (format!("{}: {}", problem.code, problem.message), true),

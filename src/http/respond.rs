@@ -1,16 +1,21 @@
 //! Answers.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, SizeHint};
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
 /// The body of every answer: whole or streamed.
-pub type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A request that is refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +80,33 @@ pub fn typed_response(status: StatusCode, content_type: HeaderValue, body: Bytes
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// An answer that is JSON, in pieces that others may hold too.
+pub fn json_pieces(status: StatusCode, pieces: impl IntoIterator<Item = Bytes>) -> Response<Body> {
+    let mut response = json_response(status, Vec::new());
+    *response.body_mut() = Pieces(pieces.into_iter().collect()).boxed_unsync();
+    response
+}
+
+/// A body whose length is known.
+struct Pieces(VecDeque<Bytes>);
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
 }
 
 /// An answer that comes in pieces; dropped when the client leaves.

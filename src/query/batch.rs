@@ -2,17 +2,20 @@
 //! its own, as soon as it is known.
 //!
 //! Promises: a question that is refused costs itself; of questions that are equal one is computed; no more than [`AT_ONCE`] of a request
-//! run or wait to be sent at a time, so a client that reads slowly holds few answers; a client that leaves ends what runs for it.
+//! run or wait to be sent at a time, so a client that reads slowly holds few answers, and none of them longer than it runs what others wait
+//! for; a client that leaves ends what runs for it.
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::Queries;
 use super::ask::fields;
 use super::error::QueryError;
+use super::{Queries, Reply};
 use crate::event::ids::ProjectId;
 use crate::http::respond::ApiError;
+use crate::lifecycle;
 
 /// Most questions of a request.
 const MOST: usize = 100;
@@ -56,13 +59,18 @@ impl Batch {
             let queries = queries.clone();
             async move {
                 let (id, answer) = match asked {
-                    Ok(Asked { id, report, body }) => (id, queries.answer(project, &report, &body, now_ms).await),
+                    Ok(Asked { id, report, body }) => {
+                        // By itself: while a client does not read, nobody looks at its stream, and the question must end all the same.
+                        let answering = async move { queries.answer(project, &report, &body, now_ms).await };
+                        let answer = AbortOnDropHandle::new(lifecycle::spawn_apart(answering)).await;
+                        (id, answer.unwrap_or_else(|_| Err(QueryError::internal("the question was given up"))))
+                    }
                     Err(refused) => (Value::Null, Err(refused)),
                 };
                 line(index, &id, answer)
             }
         });
-        stream::iter(lines).buffer_unordered(AT_ONCE)
+        stream::iter(lines).buffer_unordered(AT_ONCE).flat_map(stream::iter)
     }
 }
 
@@ -80,23 +88,16 @@ impl Asked {
 }
 
 /// The answer to the question at `index`, with the status that it would have had alone.
-fn line(index: usize, id: &Value, answer: Result<Vec<u8>, QueryError>) -> Bytes {
+fn line(index: usize, id: &Value, answer: Result<Reply, QueryError>) -> Vec<Bytes> {
     let id = if id.is_null() { String::new() } else { format!("\"id\":{id},") };
-    let mut line = match answer {
-        Ok(answer) => {
-            let mut line = format!("{{\"index\":{index},{id}\"status\":200,").into_bytes();
-            // An answer is an object.
-            line.extend_from_slice(answer.get(1..).unwrap_or(b"}"));
-            line
-        }
+    match answer {
+        Ok(answer) => answer.pieces(&format!("\"index\":{index},{id}\"status\":200,"), "\n").into(),
         Err(refused) => {
             let ApiError { status, code, message, .. } = refused.into();
             let error = json!({"code": code, "message": message});
-            format!("{{\"index\":{index},{id}\"status\":{},\"error\":{error}}}", status.as_u16()).into_bytes()
+            vec![format!("{{\"index\":{index},{id}\"status\":{},\"error\":{error}}}\n", status.as_u16()).into()]
         }
-    };
-    line.push(b'\n');
-    line.into()
+    }
 }
 
 #[cfg(test)]
@@ -117,9 +118,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_the_answer_with_its_place() {
-        let line = |id: Value, answer| String::from_utf8(super::line(3, &id, answer).to_vec()).unwrap();
-        assert_eq!(line(json!("a"), Ok(b"{\"result\":1}".to_vec())), "{\"index\":3,\"id\":\"a\",\"status\":200,\"result\":1}\n");
+    fn a_refusal_is_a_line_with_its_place() {
+        let line = |id: Value, answer| String::from_utf8(super::line(3, &id, answer).concat()).unwrap();
         let refused = line(Value::Null, Err(QueryError::too_many()));
         assert!(refused.starts_with("{\"index\":3,\"status\":429,\"error\":{\"code\":\"too_many_queries\","), "{refused}");
     }

@@ -1,5 +1,6 @@
 //! Why a question gets no result. Texts never hold SQL, a host or another project's data.
 
+use super::reader::OutOfMemory;
 use crate::clickhouse;
 
 /// Why a question was not answered.
@@ -111,6 +112,19 @@ impl QueryError {
     /// Other questions hold the memory that it needs.
     pub(crate) fn out_of_memory() -> Self {
         Self::unavailable("overloaded", "other questions hold the memory that questions may take: ask again")
+    }
+
+    /// What it holds is as much as one question may, or all may.
+    pub(crate) fn full(full: OutOfMemory) -> Self {
+        match full {
+            OutOfMemory::All => Self::out_of_memory(),
+            OutOfMemory::Question => Self::too_large(),
+        }
+    }
+
+    /// As many answers wait to be taken by clients as may.
+    pub(crate) fn too_many_answers() -> Self {
+        Self::unavailable("too_many_answers", "as many answers wait to be taken by their clients as may: ask again")
     }
 
     /// Its answer has more bytes than one may have.

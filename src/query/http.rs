@@ -24,12 +24,12 @@ use super::raw_sql::RawAnswer;
 use super::reader::{StoreReader, missing_limits};
 use super::report::{REPORTS, ReportKind};
 use super::trace::AskedTrace;
-use super::{AskedPerson, Get, Queries, Request, TaggedAnswer};
+use super::{AskedPerson, Get, Queries};
 use crate::auth::{Grant, KeyKind, Keys};
 use crate::clock;
 use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
-use crate::http::respond::{ApiError, Body, json_response, method_not_allowed, streamed, typed_response};
+use crate::http::respond::{ApiError, Body, json_pieces, json_response, method_not_allowed, streamed, typed_response};
 use crate::http::server::Call;
 use crate::log::Log;
 use crate::metrics::Counter;
@@ -236,25 +236,27 @@ impl QueryApi {
         let grant = self.asker(call)?;
         let query = call.request.uri().query().unwrap_or_default();
         let asked = Get { project: grant.project, project_name: &grant.name, report: report.name, query };
-        Ok(json_response(StatusCode::OK, self.queries.get(asked, clock::now_ms()).await?))
+        Ok(json_pieces(StatusCode::OK, [self.queries.get(asked, clock::now_ms()).await?]))
     }
 
     async fn question(&self, call: Call, report: &str) -> Result<Response<Body>, ApiError> {
         let known = call.request.headers().get(header::IF_NONE_MATCH).cloned();
         let grant = self.asker(&call)?;
         let bytes = body::read(call.request, self.body).await?;
-        let answer = self.queries.tagged_answer(grant.project, Request { report, body: &bytes, now_ms: clock::now_ms() }).await;
+        let answer = self.queries.answer(grant.project, report, &bytes, clock::now_ms()).await;
         let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
         counter.add(1);
-        let TaggedAnswer { json, tag } = answer?;
+        let answer = answer?;
         // Weak: what `meta` says of the answer is another each time.
-        let tag = format!("W/\"{tag:016x}\"");
+        let tag = format!("W/\"{:016x}\"", answer.tag);
         let is_known = known.and_then(|known| Some(known.to_str().ok()?.split(',').any(|known| known.trim() == tag))).unwrap_or(false);
-        let mut response = json_response(StatusCode::OK, if is_known { Vec::new() } else { json });
-        if is_known {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            response.headers_mut().remove(header::CONTENT_TYPE);
-        }
+        let mut response = if is_known {
+            let mut unchanged = json_response(StatusCode::NOT_MODIFIED, Vec::new());
+            unchanged.headers_mut().remove(header::CONTENT_TYPE);
+            unchanged
+        } else {
+            json_pieces(StatusCode::OK, answer.pieces("", ""))
+        };
         response.headers_mut().extend(HeaderValue::try_from(tag).ok().map(|tag| (header::ETAG, tag)));
         Ok(response)
     }
@@ -277,7 +279,7 @@ impl QueryApi {
         let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
         counter.add(1);
         let RawAnswer { content_type, body } = answer?;
-        Ok(typed_response(StatusCode::OK, HeaderValue::from_static(content_type), body))
+        Ok(typed_response(StatusCode::OK, HeaderValue::from_static(content_type), self.queries.count(body)?))
     }
 
     /// What comes in, as server-sent events.
@@ -300,7 +302,7 @@ impl QueryApi {
             Asked::EventsOfPerson => AskedPerson::Events { id: &id, query: call.request.uri().query().unwrap_or_default() },
             _ => AskedPerson::Show { id: &id },
         };
-        Ok(json_response(StatusCode::OK, self.queries.person(grant.project, asked, clock::now_ms()).await?))
+        Ok(json_pieces(StatusCode::OK, [self.queries.person(grant.project, asked, clock::now_ms()).await?]))
     }
 
     /// What became of an event.
@@ -315,7 +317,7 @@ impl QueryApi {
         let grant = self.asker(&call)?;
         let body = body::read(call.request, self.body).await?;
         let asked = if matches!(asked, Asked::Merge) { AskedPerson::Merge(&body) } else { AskedPerson::Unmerge(&body) };
-        Ok(json_response(StatusCode::OK, self.queries.person(grant.project, asked, clock::now_ms()).await?))
+        Ok(json_pieces(StatusCode::OK, [self.queries.person(grant.project, asked, clock::now_ms()).await?]))
     }
 }
 

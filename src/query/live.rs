@@ -107,7 +107,10 @@ impl Live {
     /// 503 `too_many_watch`.
     pub(super) fn watch(&self, project: ProjectId, last_id: Option<&str>) -> Result<Watch, QueryError> {
         let mut projects = self.projects();
-        if projects.values().map(|project| project.sender.receiver_count()).sum::<usize>() >= MOST_READERS {
+        let of_project = projects.get(&project).map_or(0, |project| project.sender.receiver_count());
+        let of_all = projects.values().map(|project| project.sender.receiver_count()).sum::<usize>();
+        // One project leaves half of the places to the others.
+        if of_all >= MOST_READERS || of_project >= MOST_READERS / 2 {
             return Err(QueryError::unavailable("too_many_watch", "too many watch this instance"));
         }
         let watched = projects.entry(project).or_insert_with(Project::new);

@@ -5,7 +5,7 @@
 //!
 //! **How fresh it is.** In the process that loads, a tie is known as soon as its event can be read, and the table is not read for it. What other processes write is looked for
 //! every [`POLL`] while questions come. A merge or unmerge that was answered is seen by the next question here, and elsewhere within
-//! [`POLL`]. When a shared device changed hands is read from its events: again once events have arrived, but no sooner than [`TURNS_POLL`]
+//! [`POLL`]. Where making the map takes long, it is not made again for what is stored within [`REST_SHARE`] times as long. When a shared device changed hands is read from its events: again once events have arrived, but no sooner than [`TURNS_POLL`]
 //! and [`TURNS_SHARE`] times what reading it took.
 //! **What it costs.** Ties are read in whole at first and every [`WHOLE`], in between those written lately. Memory: 40 bytes a tie and as
 //! much for the map; at most [`MOST_TIES`] ties a project, [`MOST_BYTES`] for all, beyond which the projects asked about least lately are
@@ -33,6 +33,12 @@ const POLL: Duration = Duration::from_millis(500);
 /// How often shared devices are read again at most, while events arrive.
 const TURNS_POLL: Duration = Duration::from_secs(1);
 const TURNS_SHARE: u32 = 20;
+/// Making the map of a large project takes a second: that long times this it is not made again but for a ruling, so that logins by the second
+/// do not keep a core busy. What takes less than [`QUICK`] need not rest.
+const REST_SHARE: u32 = 20;
+const QUICK: Duration = Duration::from_millis(25);
+/// From so many ties on they are looked through beside the tasks of the runtime.
+const MANY_TIES: usize = 20_000;
 /// How often all ties are read again.
 const WHOLE: Duration = Duration::from_secs(60);
 /// An insert may become visible this long after the time that its rows carry.
@@ -65,6 +71,8 @@ struct Current {
     /// What had arrived before it was read.
     seen: Version,
     read: Instant,
+    /// How long that took.
+    took: Duration,
     turns: ReadTurns,
     bytes: usize,
 }
@@ -118,7 +126,7 @@ impl People {
             return Ok(map);
         }
         let before = own.current().map(|current| current.map.fingerprint());
-        let current = self.read(project, &own, &mut known).await.map_err(|problem| QueryError::of_store(problem.class()))?;
+        let current = self.read(project, &own, &mut known).await?;
         let map = Arc::clone(&current.map);
         *own.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
         if before != Some(map.fingerprint()) {
@@ -133,37 +141,52 @@ impl People {
         let current = own.current()?;
         let is_polled = !self.is_shared || current.read.elapsed() < POLL;
         let is_due = current.turns.is_due(&self.arrivals, project);
-        (is_polled && !is_due && !self.arrivals.people_since(project, current.seen)).then_some(current.map)
+        let is_current = is_polled && !is_due && !self.arrivals.ties_since(project, current.seen);
+        (is_current || self.is_resting(project, &current)).then_some(current.map)
     }
 
-    async fn read(&self, project: ProjectId, own: &Project, known: &mut Known) -> Result<Current, ClickHouseError> {
+    fn is_resting(&self, project: ProjectId, current: &Current) -> bool {
+        let rest = if current.took < QUICK { Duration::ZERO } else { current.took * REST_SHARE };
+        current.read.elapsed() < rest && !self.arrivals.ruled_since(project, current.seen)
+    }
+
+    async fn read(&self, project: ProjectId, own: &Project, known: &mut Known) -> Result<Current, QueryError> {
         let (seen, now) = (self.arrivals.now(), Instant::now());
         let reader = &self.store.reader;
         let told = self.arrivals.take_ties(project).filter(|_| !self.is_shared);
         let is_ruled = own.current().is_none_or(|current| self.arrivals.ruled_since(project, current.seen));
         if known.whole.is_none_or(|whole| now - whole >= WHOLE) {
-            known.states = identities::states(reader, project, 0, MOST_TIES).await?;
+            known.states = identities::states(reader, project, 0, MOST_TIES).await.map_err(of_store)?;
             known.whole = Some(now);
         } else if let Some(told) = told.filter(|_| !is_ruled) {
             known.add(told);
         } else {
-            known.add(identities::states(reader, project, known.newest_ms - LATE_MS, MOST_TIES).await?);
+            known.add(identities::states(reader, project, known.newest_ms - LATE_MS, MOST_TIES).await.map_err(of_store)?);
         }
         if known.states.len() >= MOST_TIES {
             tracing::warn!(project = project.0, most = MOST_TIES, "a project has more ties of ids than are looked at");
             known.states.truncate(MOST_TIES);
         }
         known.newest_ms = known.states.iter().map(|state| state.written_ms).max().unwrap_or(0);
-        let ties = Ties::of(&known.states);
-        self.read_turns(project, &ties, known).await?;
-        let map = Arc::new(ties.with_turns(&known.turns));
+        let is_large = known.states.len() >= MANY_TIES;
+        // Whoever drops this future on the way leaves nothing behind that is not whole: all is read again then.
+        let (whole, states) = (known.whole.take(), std::mem::take(&mut known.states));
+        let (states, ties, points) = aside(is_large, move || {
+            let ties = Ties::of(&states);
+            let points = points(&ties, &states);
+            (states, ties, points)
+        })
+        .await?;
+        (known.whole, known.states) = (whole, states);
+        self.read_turns(project, points, known).await?;
+        let turns = known.turns.clone();
+        let map = Arc::new(aside(is_large, move || ties.with_turns(&turns)).await?);
         let bytes = map.bytes() + known.states.len() * size_of::<TieState>();
-        Ok(Current { map, seen, read: now, turns: known.read_turns, bytes })
+        Ok(Current { map, seen, read: Instant::now(), took: now.elapsed(), turns: known.read_turns, bytes })
     }
 
     /// Reads when shared devices changed hands, if that may have changed.
-    async fn read_turns(&self, project: ProjectId, ties: &Ties, known: &mut Known) -> Result<(), ClickHouseError> {
-        let points = points(ties, &known.states);
+    async fn read_turns(&self, project: ProjectId, points: TiePoints, known: &mut Known) -> Result<(), QueryError> {
         if points == known.points && !known.read_turns.is_due(&self.arrivals, project) {
             return Ok(());
         }
@@ -172,7 +195,7 @@ impl People {
             return Ok(());
         }
         let (seen, began) = (self.arrivals.now(), Instant::now());
-        let turns = identities::turns(&self.store.reader, project, &points).await?;
+        let turns = identities::turns(&self.store.reader, project, &points).await.map_err(of_store)?;
         (known.points, known.turns) = (points, turns.into_iter().collect());
         let rest = Some(Instant::now() + TURNS_POLL.max(began.elapsed() * TURNS_SHARE));
         known.read_turns = ReadTurns { seen, rest };
@@ -218,6 +241,18 @@ impl Known {
             is_same
         });
     }
+}
+
+fn of_store(problem: ClickHouseError) -> QueryError {
+    QueryError::of_store(problem.class())
+}
+
+/// Does `work`, beside the tasks of the runtime if it is a lot of it.
+async fn aside<T: Send + 'static>(is_large: bool, work: impl FnOnce() -> T + Send + 'static) -> Result<T, QueryError> {
+    if !is_large {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| QueryError::internal("who is who could not be put together"))
 }
 
 /// What is to be read of the shared devices: ties that were ruled hold from then on where no event made them.

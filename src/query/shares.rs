@@ -242,9 +242,14 @@ fn names_people(tile: Tile<'_>) -> bool {
     let lists_them = match tile.report {
         "users" | "events" => true,
         "properties" => shows_traits(tile.question),
+        "catalogue-values" => is_property(tile.question.get("field")) && shows_traits(tile.question),
         _ => tile.question.get("list") == Some(&Value::Bool(true)),
     };
     lists_them || mentions_people(tile.question)
+}
+
+fn is_property(field: Option<&Value>) -> bool {
+    field.and_then(Value::as_str).is_some_and(|field| field.starts_with("properties."))
 }
 
 /// Whether the properties of what is asked for are, or may be, what is said of single people.

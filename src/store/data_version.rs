@@ -95,6 +95,8 @@ struct NewTies {
 struct Noted {
     /// Of unknown times.
     any: Version,
+    /// Of ties that were stored, some of which may say what is known.
+    ties: Version,
     /// Of who is who.
     people: Version,
     /// Of what was ruled of that by hand.
@@ -168,7 +170,9 @@ impl DataVersions {
             }
         }
         drop(new);
-        self.note_people(project);
+        // Whether that changes who is who is found out by whoever looks: most ties of a busy project say what is known.
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        projects.entry(project).or_default().ties = self.next();
     }
 
     /// The ties of `project` that were noted since this was called last; `None` if some of them may have been dropped.
@@ -188,6 +192,11 @@ impl DataVersions {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
         let (noted, version) = (projects.entry(project).or_default(), self.next());
         (noted.people, noted.ruled) = (version, version);
+    }
+
+    /// Whether it may have changed since `seen` which ids of `project` belong to one person: ties were stored, or it is known that it did.
+    pub fn ties_since(&self, project: ProjectId, seen: Version) -> bool {
+        self.people_since(project, seen) || self.now() != seen && self.noted_since(project, seen, |noted| noted.ties)
     }
 
     /// Whether it changed since `seen` which ids of `project` belong to one person.
@@ -349,7 +358,7 @@ mod tests {
         let versions = DataVersions::default();
         let seen = versions.now();
         versions.note_ties(ADA, vec![tie(1)]);
-        assert!(versions.people_since(ADA, seen));
+        assert!(versions.ties_since(ADA, seen) && !versions.people_since(ADA, seen) && !versions.ties_since(BOB, seen));
         assert_eq!(told(&versions, ADA), None, "nobody had asked by then");
         assert_eq!(told(&versions, ADA), Some(0));
         versions.note_ties(ADA, vec![tie(1), tie(2)]);

@@ -154,7 +154,7 @@ async fn what_another_process_loads_is_in_the_answers_of_this_one_a_second_later
     let closed = json!({"from": show(day), "to": show(day + 86_400_000), "interval": "day", "series": [{"event": "view"}]});
     let answer = async |question: &Value| {
         let answer = queries.answer(ProjectId(7), "trends", question.to_string().as_bytes(), pulse::clock::now_ms()).await.unwrap();
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let answer: Value = serde_json::from_slice(&answer.to_json()).unwrap();
         (answer["result"]["series"][0]["total"].as_u64().unwrap(), answer["meta"]["late"].clone(), answer["meta"]["cached"].clone())
     };
     assert_eq!((answer(&trend()).await.0, answer(&closed).await.0), (0, 0));

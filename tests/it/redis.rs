@@ -88,7 +88,7 @@ impl Instance {
     async fn ask(&self, number: usize) {
         let body = json!({"from": "-1d", "include_bots": true, "series": [{"event": format!("event {number}")}]}).to_string();
         let answer = self.queries.answer(PROJECT, "trends", body.as_bytes(), NOW_MS).await.unwrap();
-        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answer.to_json()).unwrap();
         assert_eq!(answer["result"]["series"][0]["total"], 3);
     }
 

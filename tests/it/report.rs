@@ -94,7 +94,7 @@ impl Store {
         let body = serde_json::to_vec(request).unwrap();
         let answer = self.queries.answer(ProjectId(project), report, &body, NOW_MS).await;
         let answer = answer.unwrap_or_else(|problem| panic!("{report} {request}: {problem}"));
-        let answer = serde_json::from_slice::<Value>(&answer).unwrap();
+        let answer = serde_json::from_slice::<Value>(&answer.to_json()).unwrap();
         let path = format!("/v1/query/{report}");
         openapi::check(&Exchange { method: &Method::POST, path: &path, sent: request, status: StatusCode::OK, answer: &answer });
         answer

@@ -7,7 +7,8 @@
 //! process, so no client can send a value that counts as another. Two values of one meaning (objects in arrays whose keys are in
 //! another order) are one line.
 
-use std::sync::OnceLock;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::{LazyLock, OnceLock};
 
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
@@ -136,19 +137,19 @@ struct Top {
 #[derive(Clone, Debug)]
 struct KeyPart {
     key: String,
-    /// As JSON, if it is an array or an object.
-    json: Option<Value>,
+    /// What it means, if it is an array or an object.
+    meaning: Option<Meaning>,
 }
 
 impl KeyPart {
     fn of(key: &str) -> Self {
-        let json = Kind::split(key).filter(|(kind, text)| *kind == Kind::Json && text.starts_with(['[', '{']));
-        Self { key: key.to_owned(), json: json.and_then(|(_, text)| fields::parse(text.as_bytes()).ok()) }
+        let json = Kind::split(key).filter(|(kind, _)| *kind == Kind::Json);
+        let meaning = json.and_then(|(_, text)| meaning_of(text));
+        Self { key: key.to_owned(), meaning }
     }
 
     fn is(&self, other: &Self) -> bool {
-        let means_same = || matches!((&self.json, &other.json), (Some(json), Some(other)) if is_same(json, other));
-        self.key == other.key || means_same()
+        self.key == other.key || self.meaning.is_some() && self.meaning == other.meaning
     }
 }
 
@@ -166,7 +167,8 @@ impl Tops {
                 Value::Array(keys) => keys.iter().map(|key| KeyPart::of(key.as_str().unwrap_or_default())).collect(),
                 _ => vec![KeyPart::of(key.text())],
             };
-            let known = parts.iter().any(|part| part.json.is_some()).then(|| tops.find(|top| is_each(top, &parts, KeyPart::is))).flatten();
+            let known =
+                parts.iter().any(|part| part.meaning.is_some()).then(|| tops.find(|top| is_each(top, &parts, KeyPart::is))).flatten();
             let line = known.unwrap_or(tops.lines as i64);
             tops.lines += usize::from(known.is_none());
             tops.values.push(Top { parts, hash, line });
@@ -192,6 +194,11 @@ impl Tops {
     /// The line of a value, if it is among the largest.
     pub(crate) fn line_of_value(&self, value: &ValueOf) -> Option<i64> {
         self.find(|parts| is_each(parts, std::slice::from_ref(value), ValueOf::is))
+    }
+
+    /// What its values take, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.values.iter().flat_map(|top| &top.parts).map(|part| part.key.len() + size_of::<KeyPart>()).sum()
     }
 
     /// Lines with a value of their own.
@@ -401,7 +408,7 @@ impl ValueOf {
             (Self::Number(Number { exact: Some(exact), .. }), Some((Kind::Json, own))) => exact.to_string() == own,
             (Self::Number(Number { exact: None, float }), Some((Kind::Number, own))) => own.parse() == Ok(*float),
             (Self::Bool(claim), Some((Kind::Json, own))) => claim.to_string() == own,
-            (Self::Json(json), Some((Kind::Json, _))) => part.is(&KeyPart::of(&format!("{}{json}", Kind::Json.letter()))),
+            (Self::Json(json), Some((Kind::Json, _))) => part.meaning.is_some_and(|meaning| meaning_of(json) == Some(meaning)),
             (Self::Missing, Some((Kind::Missing, _))) => true,
             _ => false,
         }
@@ -479,19 +486,47 @@ fn shown(key: &str) -> (Box<RawValue>, &'static str) {
     (value, "value")
 }
 
-/// Whether two values of JSON mean the same: in whatever order their keys are, and however their numbers are written.
-fn is_same(left: &Value, right: &Value) -> bool {
-    match (left, right) {
-        (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| is_same(left, right))
+/// The meaning of an array or object that is written as JSON.
+fn meaning_of(json: &str) -> Option<Meaning> {
+    json.starts_with(['[', '{']).then(|| fields::parse(json.as_bytes()).ok()).flatten().map(|value| Meaning::of(&value))
+}
+
+/// What stands for all values of JSON that mean the same, in whatever order their keys are and however their numbers are written. A hash
+/// instead of the value, which takes many times the room of its text; under keys of the process, so that no client can make two meanings one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Meaning([u64; 2]);
+
+impl Meaning {
+    fn of(value: &Value) -> Self {
+        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+        Self([0, 1].map(|key| KEYS.each_ref()[key].hash_one(Canon(value))))
+    }
+}
+
+/// A value of JSON that is hashed by what it means.
+struct Canon<'a>(&'a Value);
+
+impl Hash for Canon<'_> {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        match self.0 {
+            Value::Null => to.write_u8(0),
+            Value::Bool(claim) => (1_u8, claim).hash(to),
+            Value::String(text) => (2_u8, text).hash(to),
+            Value::Number(_) => {
+                let number = Number::of(self.0).map(|Number { float, exact }| (float.to_bits(), exact));
+                (3_u8, number).hash(to);
+            }
+            Value::Array(values) => {
+                (4_u8, values.len()).hash(to);
+                values.iter().for_each(|value| Canon(value).hash(to));
+            }
+            Value::Object(members) => {
+                (5_u8, members.len()).hash(to);
+                let mut members: Vec<(&String, &Value)> = members.iter().collect();
+                members.sort_unstable_by_key(|(key, _)| *key);
+                members.into_iter().for_each(|(key, value)| (key, Canon(value)).hash(to));
+            }
         }
-        (Value::Object(left), Value::Object(right)) => {
-            left.len() == right.len() && left.iter().all(|(key, value)| right.get(key).is_some_and(|other| is_same(value, other)))
-        }
-        (left, right) => match (Number::of(left), Number::of(right)) {
-            (Some(left), Some(right)) => left == right,
-            _ => left == right,
-        },
     }
 }
 

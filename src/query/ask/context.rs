@@ -41,7 +41,7 @@ impl Context {
     /// # Errors
     /// 400 `invalid_timezone`.
     pub(crate) fn of(body: &Value, now_ms: i64, cohorts: Arc<Cohorts>) -> Result<Self, QueryError> {
-        let zone = match Fields::unchecked(body.get("of").unwrap_or(body)) {
+        let zone = match Fields::unchecked(body.get("of").filter(|of| !of.is_null()).unwrap_or(body)) {
             Some(fields) => range::zone(fields)?,
             None => TimeZone::UTC,
         };

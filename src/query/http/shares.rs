@@ -7,14 +7,13 @@ use serde_json::{Value, json};
 use super::{Params, QueryApi};
 use crate::clock;
 use crate::http::body::{self, BodyLimits};
-use crate::http::respond::{ApiError, Body, json_response};
+use crate::http::respond::{ApiError, Body, json_pieces, json_response};
 use crate::http::server::Call;
 use crate::query::ask::{Fields, fields};
 use crate::query::boards::{self, BOARD, Tile};
 use crate::query::error::QueryError;
 use crate::query::report::REPORTS;
 use crate::query::shares::{MAX_SHARE, Made, Share, SharedBoard, ShownBy};
-use crate::query::{Request, TaggedAnswer};
 
 impl QueryApi {
     /// The links of a board, or a new one.
@@ -68,9 +67,8 @@ impl QueryApi {
             None => (tile.report, question),
         };
         let request = request.to_string();
-        let request = Request { report, body: request.as_bytes(), now_ms: clock::now_ms() };
-        let TaggedAnswer { json, .. } = self.queries.tagged_answer(share.project(), request).await?;
-        Ok(uncached(json_response(StatusCode::OK, json)))
+        let answer = self.queries.answer(share.project(), report, request.as_bytes(), clock::now_ms()).await?;
+        Ok(uncached(json_pieces(StatusCode::OK, answer.pieces("", ""))))
     }
 
     /// The origins whose pages may hold what the screen shows at `path` in a frame: those that the link named there names.

@@ -143,6 +143,8 @@ fn show(header: &EventHeader, fields: &Fields<'_>, is_late: bool) -> Value {
     let properties = fields.properties().filter_map(|entry| match entry {
         Entry::String(key, value) => Some((text(key).to_owned(), text(value).into())),
         Entry::Number(key, value) => Some((text(key).to_owned(), number(value))),
+        // A large array or object is shown as the beginning of its text: everybody who watches is sent it.
+        Entry::Other(key, value) if value.len() > SHOWN_TEXT => Some((text(key).to_owned(), text(value).into())),
         Entry::Other(key, value) => Some((text(key).to_owned(), serde_json::from_slice(value).unwrap_or_default())),
         Entry::Field(..) | Entry::Damaged => None,
     });
@@ -169,6 +171,8 @@ mod tests {
         writer.field(Field::Type, event_type.as_bytes());
         writer.field(Field::Bot, bot.as_bytes());
         writer.string(b"plan", "\u{e4}".repeat(300).as_bytes());
+        writer.other(b"large", format!("[{}]", ["1234567"; 1_000].join(",")).as_bytes());
+        writer.other(b"small", b"[1]");
         writer.finish(&EventHeader {
             event_id: [1; 16],
             visitor: VisitorKey(person),
@@ -186,6 +190,7 @@ mod tests {
             let shown: Value = serde_json::from_str(shown).unwrap();
             assert_eq!((&**of_type, &shown["type"], shown["late"] == true), (event_type, &json!(event_type), late_ms > LATE_MS));
             assert_eq!(shown["properties"]["plan"].as_str().unwrap().len(), 200);
+            assert_eq!((shown["properties"]["large"].as_str().unwrap().len(), &shown["properties"]["small"]), (200, &json!([1])));
         }
         shown.is_some()
     }

@@ -71,7 +71,7 @@ pub struct QueryLimits {
     wait: Duration,
     pub(crate) time: Duration,
     pub(crate) export_delay: Duration,
-    memory: u64,
+    pub(crate) memory: u64,
     pub(crate) cores_per_question: f64,
     pub(crate) cache_bytes: u64,
     pub(crate) sql: bool,

@@ -52,6 +52,11 @@ impl Held {
         Self { question: Arc::clone(&self.question), bytes: 0 }
     }
 
+    /// What this part holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// What the question may hold in all, bytes.
     pub(crate) fn limit(&self) -> usize {
         self.question.own.limit()
@@ -88,6 +93,14 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.release(self.bytes);
+    }
+}
+
+#[cfg(test)]
+impl Held {
+    /// Of a question that may hold so many bytes.
+    pub(crate) fn of_limit(bytes: u64) -> Self {
+        Memory::new(2 * bytes).question()
     }
 }
 

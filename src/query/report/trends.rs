@@ -32,7 +32,7 @@ use crate::query::ask::filter::{self, Filter};
 use crate::query::ask::interval::{Buckets, Interval};
 use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Fields, Range, Scope, Selection};
 use crate::query::error::QueryError;
-use crate::query::reader::{StatementRunner, to_json};
+use crate::query::reader::{Held, StatementRunner, to_json};
 
 /// Series are lettered A to Z in formulas.
 const MAX_SERIES: usize = 26;
@@ -124,7 +124,8 @@ impl Report for Trends {
     }
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
-        let tops = self.tops(runner).await?;
+        let mut held = runner.memory();
+        let tops = self.tops(runner, &mut held).await?;
         let mut chart = self.chart(runner, &self.range, &tops).await?;
         if let Some(compared) = &self.compare {
             chart.compare = Some(Box::new(self.chart(runner, &compared.range, &tops).await?));
@@ -218,7 +219,8 @@ impl Trends {
     }
 
     /// The largest values of the breakdown by series; none without one.
-    async fn tops(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<Tops>, QueryError> {
+    /// `held` counts them, for their values may be long.
+    pub(super) async fn tops(&self, runner: &mut StatementRunner<'_>, held: &mut Held) -> Result<Vec<Tops>, QueryError> {
         let Some(by) = &self.breakdown.by else { return Ok(vec![Tops::default(); self.series.len()]) };
         let mut tops: Vec<Tops> = Vec::new();
         for series in &self.series {
@@ -230,6 +232,7 @@ impl Trends {
                     Tops::read(&runner.rows(ranking.into()).await?, by)
                 }
             });
+            held.set(tops.iter().map(Tops::bytes).sum()).map_err(QueryError::full)?;
         }
         Ok(tops)
     }

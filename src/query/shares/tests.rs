@@ -48,6 +48,8 @@ fn what_names_people_is_not_answered_unless_the_share_says_so() {
         ("trends", chart(json!(["country", "person.email"]))),
         ("paths", json!({"from": "-7d", "node": "session.visitor"})),
         ("catalogue-values", json!({"field": "anonymous_id"})),
+        ("catalogue-values", json!({"field": "properties.email"})),
+        ("catalogue-values", json!({"field": "properties.email", "event": "identify"})),
         ("trends", chart(json!("properties.previousId"))),
         ("properties", json!({"from": "-7d"})),
         ("properties", json!({"event": ["order", "identify"]})),

@@ -48,7 +48,7 @@ async fn after_an_import_no_instance_shows_the_past_without_it_for_longer_than_a
     let total = async |queries: &Queries| {
         let now_ms = NOW_MS + i64::try_from(began.elapsed().as_millis()).unwrap();
         let answer = queries.answer(PROJECT, "trends", last_month.as_bytes(), now_ms).await.unwrap();
-        serde_json::from_slice::<Value>(&answer).unwrap()["result"]["series"][0]["total"].as_u64().unwrap()
+        serde_json::from_slice::<Value>(answer.result()).unwrap()["series"][0]["total"].as_u64().unwrap()
     };
     assert_eq!(total(&notes).await, 0);
     tokio::time::sleep(Duration::from_secs(50)).await;

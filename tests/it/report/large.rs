@@ -155,8 +155,8 @@ async fn a_page_of_large_events_ends_early_and_the_next_one_goes_on() {
     loop {
         let request = json!({"limit": 10_000, "cursor": cursor}).to_string();
         let page = store.queries.answer(ProjectId(PROJECT), "events", request.as_bytes(), NOW_MS).await.unwrap();
-        assert!(page.len() < PAGE_BYTES + 200_000, "{}", page.len());
-        let page: Value = serde_json::from_slice(&page).unwrap();
+        assert!(page.result().len() < PAGE_BYTES + 200_000, "{}", page.result().len());
+        let page: Value = serde_json::from_slice(&page.to_json()).unwrap();
         seen.extend(page["result"]["events"].as_array().unwrap().iter().map(|event| event["eventId"].as_str().unwrap().to_owned()));
         pages += 1;
         cursor = page["result"]["next"].clone();

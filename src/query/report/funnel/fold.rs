@@ -20,11 +20,19 @@ mod strict;
 mod unordered;
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::query::reader::{Held, OutOfMemory};
 
 /// Most steps of a funnel.
 pub(super) const MOST_STEPS: usize = 20;
 /// Most units of work on a question, of some nanoseconds each: twenty times what the most events that are held take in a plain funnel.
 const MOST_WORK: u64 = 3_000_000_000;
+/// After so much work it is looked whether anybody still waits.
+const LOOKS: u64 = 1 << 16;
+/// Memory is counted in pieces of this, bytes.
+const HELD_AT_ONCE: usize = 64 << 10;
 
 /// In which order steps are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,23 +102,64 @@ pub(super) struct Journey {
     pub(super) shown: Vec<Link>,
 }
 
-/// The question takes more work than it may.
+/// The question takes more work, or more memory for a single history, than it may, or nobody waits for it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMuchWork;
 
-/// Work left to a question.
+/// What is left to a question, of work and of memory.
 #[derive(Debug)]
-pub(super) struct Budget(u64);
+pub(super) struct Budget {
+    work: u64,
+    /// What the history that is folded keeps beside its events, bytes.
+    kept: usize,
+    /// What of it is counted among what questions hold.
+    held: Held,
+    /// Why it may keep no more, once that is so.
+    full: Option<OutOfMemory>,
+    is_abandoned: Arc<AtomicBool>,
+}
 
 impl Budget {
-    /// That of a question which has not begun.
-    pub(super) fn whole() -> Self {
-        Self(MOST_WORK)
+    /// That of a question which has not begun: it holds of `held` what it needs, and ends soon once it is abandoned.
+    pub(super) fn of(held: Held, is_abandoned: Arc<AtomicBool>) -> Self {
+        Self { work: MOST_WORK, kept: 0, held, full: None, is_abandoned }
     }
 
     fn spend(&mut self, units: u64) -> Result<(), TooMuchWork> {
-        self.0 = self.0.checked_sub(units).ok_or(TooMuchWork)?;
+        let before = self.work / LOOKS;
+        self.work = self.work.checked_sub(units).ok_or(TooMuchWork)?;
+        if self.work / LOOKS != before && self.is_abandoned.load(Ordering::Relaxed) {
+            return Err(TooMuchWork);
+        }
         Ok(())
+    }
+
+    /// Keeps so many bytes more, until the history is done or they are released.
+    fn keep(&mut self, bytes: usize) -> Result<(), TooMuchWork> {
+        self.kept += bytes;
+        if self.kept > self.held.bytes() {
+            self.held.set(self.kept.next_multiple_of(HELD_AT_ONCE)).map_err(|full| {
+                self.full = Some(full);
+                TooMuchWork
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Why a history was refused, if that is for memory.
+    pub(super) fn full(&self) -> Option<OutOfMemory> {
+        self.full
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.kept = self.kept.saturating_sub(bytes);
+    }
+
+    /// A history is done, and with it all that it kept.
+    fn release_all(&mut self) {
+        self.kept = 0;
+        // Giving back always succeeds.
+        let _ = self.held.set(0);
     }
 }
 
@@ -124,11 +173,14 @@ impl Funnel {
             budget.spend(events.len() as u64)?;
             return Ok(plain::journey(self, events));
         }
-        self.searched(events, budget)
+        let journey = self.searched(events, budget);
+        budget.release_all();
+        journey
     }
 
     /// The journey, whatever the history looks like.
     fn searched(&self, events: &[Event], budget: &mut Budget) -> Result<Option<Journey>, TooMuchWork> {
+        budget.keep(events.len() * (2 * size_of::<Candidate>() + self.exclusions.len() * size_of::<i64>()))?;
         let excluded = ExcludedTimes::of(self, events);
         if self.order == Order::Strict {
             return strict::journey(self, events, &excluded, budget);
@@ -146,8 +198,13 @@ impl Funnel {
     }
 
     /// Each time that somebody whose events these are, in order, begins: an attempt, which no other shares events with.
-    pub(super) fn attempts(&self, events: &[Event]) -> Vec<Journey> {
-        attempts::attempts(self, events)
+    ///
+    /// # Errors
+    /// It takes too much work, or memory.
+    pub(super) fn attempts(&self, events: &[Event], budget: &mut Budget) -> Result<Vec<Journey>, TooMuchWork> {
+        let attempts = attempts::attempts(self, events, budget);
+        budget.release_all();
+        attempts
     }
 
     /// The exclusions, each with its number.

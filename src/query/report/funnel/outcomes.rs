@@ -157,8 +157,8 @@ impl Outcomes {
     }
 
     /// These and what `parts` add.
-    fn and(mut self, parts: Vec<Part>, counting: &Counting, is_abandoned: &AtomicBool) -> Result<Self, Unfolded> {
-        let (mut events, mut budget) = (Vec::new(), Budget::whole());
+    fn and(mut self, parts: Vec<Part>, counting: &Counting, is_abandoned: &Arc<AtomicBool>) -> Result<Self, Unfolded> {
+        let (mut events, mut budget) = (Vec::new(), Budget::of(self.held.another(), Arc::clone(is_abandoned)));
         for mut part in parts {
             for of_key in part.by_key() {
                 if is_abandoned.load(Ordering::Relaxed) {
@@ -167,7 +167,8 @@ impl Outcomes {
                 let rows = part.rows(of_key);
                 events.clear();
                 events.extend(rows.iter().map(|row| event(&part, *row)));
-                let journeys = counting.journeys(&events, &mut budget).map_err(|TooMuchWork| too_much_work())?;
+                let journeys = counting.journeys(&events, &mut budget);
+                let journeys = journeys.map_err(|TooMuchWork| budget.full().map_or_else(|| too_much_work().into(), Unfolded::Full))?;
                 self.add(&part, rows, &journeys, counting);
             }
             self.hold()?;
@@ -210,7 +211,7 @@ impl Outcomes {
 impl Counting {
     fn journeys(&self, events: &[Event], budget: &mut Budget) -> Result<Vec<Journey>, TooMuchWork> {
         match self.each_attempt {
-            true => Ok(self.funnel.attempts(events)),
+            true => self.funnel.attempts(events, budget),
             false => Ok(self.funnel.journey(events, budget)?.into_iter().collect()),
         }
     }

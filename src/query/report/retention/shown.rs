@@ -53,22 +53,24 @@ enum State {
     Closed,
 }
 
+/// The rows of a line in which there is nothing.
+fn nothing(periods: usize, cohorts: usize) -> Vec<Numbers> {
+    vec![Numbers { size: 0, cells: vec![0.0; periods] }; cohorts]
+}
+
 impl<'a> Lines<'a> {
     pub(super) fn new(asked: &'a Asked, span: &'a Span, tops: &'a Tops) -> Self {
         let mut lines = Self { asked, span, tops, rows: BTreeMap::new() };
         for line in 0..asked.breakdown.own_lines(tops) {
-            lines.rows.insert(line, lines.nothing());
+            lines.rows.insert(line, nothing(asked.periods, span.cohorts));
         }
         lines
     }
 
-    fn nothing(&self) -> Vec<Numbers> {
-        vec![Numbers { size: 0, cells: vec![0.0; self.asked.periods] }; self.span.cohorts]
-    }
-
     fn row(&mut self, cohort: u64, line: i64) -> Option<&mut Numbers> {
-        let nothing = self.nothing();
-        self.rows.entry(line).or_insert(nothing).get_mut(cohort as usize)
+        let (periods, cohorts) = (self.asked.periods, self.span.cohorts);
+        // Not before it is needed: a table of nothing for each row of an answer would take longer than all else.
+        self.rows.entry(line).or_insert_with(|| nothing(periods, cohorts)).get_mut(cohort as usize)
     }
 
     /// Takes a row of `people::users`.

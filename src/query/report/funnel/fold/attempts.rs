@@ -7,19 +7,26 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use super::{Event, Funnel, Journey, Link, MOST_STEPS, steps_of};
+use super::{Budget, Event, Funnel, Journey, Link, MOST_STEPS, TooMuchWork, steps_of};
 
 /// All attempts, in the order in which they begin.
-pub(super) fn attempts(funnel: &Funnel, events: &[Event]) -> Vec<Journey> {
+pub(super) fn attempts(funnel: &Funnel, events: &[Event], budget: &mut Budget) -> Result<Vec<Journey>, TooMuchWork> {
     let mut field = Field { funnel, attempts: Vec::new(), standing: HashMap::new(), ended: [0; MOST_STEPS] };
     for (number, event) in events.iter().enumerate() {
+        budget.spend(4)?;
         field.exclude(number, *event);
+        let before = field.attempts.len();
         if !field.move_on(number, *event) && event.steps & 1 != 0 && funnel.entries.contains(&event.at_ms) {
             field.begin(number, *event);
         }
+        let begun = field.attempts.len() - before;
+        budget.keep(begun * 2 * size_of::<Attempt>() + PER_LINK)?;
     }
-    field.attempts.into_iter().map(|attempt| attempt.journey).collect()
+    Ok(field.attempts.into_iter().map(|attempt| attempt.journey).collect())
 }
+
+/// What an event takes of a journey and of the queue in which its attempt stands, bytes.
+const PER_LINK: usize = 2 * (size_of::<Link>() + size_of::<usize>());
 
 struct Attempt {
     journey: Journey,

@@ -66,6 +66,8 @@ impl<'h> Ends<'h> {
         }
         for end in found {
             if let Some(of_step) = self.of_step.get_mut(end.done.start) {
+                // Both lists may have twice the room that they need.
+                budget.keep(2 * (size_of::<End>() + size_of::<usize>()))?;
                 of_step.push(self.ends.len());
                 self.ends.push(end);
             }

@@ -17,6 +17,7 @@ pub(super) fn journey(
         budget.spend(1)?;
         let mut search = Search { funnel, events, excluded, first, known: HashSet::new(), path: Vec::new(), reached: 0, goal: None };
         search.begin(budget)?;
+        budget.release(search.known_bytes());
         reached |= search.reached;
         let depth = search.reached.checked_ilog2();
         if depth > deepest.map(|(depth, _)| depth) {
@@ -68,7 +69,7 @@ impl Search<'_> {
         }
         for step in last.step + 1..self.funnel.steps {
             let link = Link { step, event: last.event + 1 };
-            if self.may_follow(link) && self.is_new(link) {
+            if self.may_follow(link) && self.is_new(link, budget)? {
                 self.path.push(link);
                 self.reached |= 1 << step;
                 if self.go_on(budget)? {
@@ -96,16 +97,30 @@ impl Search<'_> {
     }
 
     /// Whether no path that stood like the one with `link` was tried.
-    fn is_new(&mut self, link: Link) -> bool {
+    fn is_new(&mut self, link: Link, budget: &mut Budget) -> Result<bool, TooMuchWork> {
         if self.funnel.optional == 0 {
-            return true;
+            return Ok(true);
         }
+        budget.spend(16)?;
         let begun = |step: usize| self.path.iter().chain([&link]).find(|link| link.step == step);
         let next = |between: Numbered| {
             let from = begun(between.from).filter(|_| between.to > link.step).and_then(|link| self.events.get(link.event));
             from.map_or(i64::MAX, |from| self.excluded.after(between.number, from.at_ms))
         };
         let standing = (link.event, link.step, self.funnel.numbered().map(next).collect());
-        self.known.insert(standing)
+        let is_new = self.known.insert(standing);
+        if is_new {
+            budget.keep(self.standing_bytes())?;
+        }
+        Ok(is_new)
+    }
+
+    /// What a standing takes among those that are known, bytes: the set may have twice the room that it needs.
+    fn standing_bytes(&self) -> usize {
+        2 * size_of::<Standing>() + self.funnel.exclusions.len() * size_of::<i64>()
+    }
+
+    fn known_bytes(&self) -> usize {
+        self.known.len() * self.standing_bytes()
     }
 }

@@ -158,9 +158,9 @@ fn cut(funnel: &Funnel, events: Vec<Event>) -> Vec<Event> {
 
 fn check(funnel: &Funnel, events: &[Event]) -> Result<(), TestCaseError> {
     let expected = expected(funnel, events);
-    prop_assert_eq!(funnel.searched(events, &mut Budget::whole()), Ok(expected.clone()));
-    prop_assert_eq!(funnel.journey(events, &mut Budget::whole()), Ok(expected));
-    prop_assert_eq!(funnel.attempts(events), expected_attempts(funnel, events));
+    prop_assert_eq!(funnel.searched(events, &mut whole()), Ok(expected.clone()));
+    prop_assert_eq!(funnel.journey(events, &mut whole()), Ok(expected));
+    prop_assert_eq!(funnel.attempts(events, &mut whole()), Ok(expected_attempts(funnel, events)));
     Ok(())
 }
 
@@ -178,6 +178,31 @@ fn plain(steps: usize, order: Order) -> Funnel {
     Funnel { steps, optional: 0, order, window_ms: i64::MAX / 4, exclusions: Vec::new(), entries: 0..i64::MAX }
 }
 
+fn whole() -> Budget {
+    Budget::of(Held::of_limit(256 << 20), Arc::default())
+}
+
+/// Whoever sends events of one id without end takes no more of a question than a history may hold, and no longer than somebody waits.
+#[test]
+fn a_history_holds_no_more_than_a_question_may_and_ends_when_nobody_waits() {
+    let any: Vec<Event> = (0..100_000).map(|at| event(at, (1 << 20) - 1)).collect();
+    let searched = Funnel { exclusions: vec![Between { from: 0, to: 1 }], ..plain(20, Order::Ordered) };
+    let mut budget = Budget::of(Held::of_limit(16 << 20), Arc::default());
+    assert_eq!(searched.journey(&any, &mut budget), Err(TooMuchWork));
+    assert_eq!((budget.full(), budget.held.bytes()), (Some(OutOfMemory::Question), 0));
+    // Of one step right after the other each beginning lets go of what it knew.
+    let strict = Funnel { optional: 0b0111_1111_1111_1111_1110, ..plain(20, Order::Strict) };
+    assert!(strict.journey(&any, &mut Budget::of(Held::of_limit(8 << 20), Arc::default())).unwrap().is_some());
+    for funnel in [&searched, &strict] {
+        let mut abandoned = Budget::of(Held::of_limit(1 << 30), Arc::new(AtomicBool::new(true)));
+        assert_eq!(funnel.journey(&any, &mut abandoned), Err(TooMuchWork));
+        assert!(MOST_WORK - abandoned.work < 2 * LOOKS, "{:?}", funnel.order);
+    }
+    let mut budget = Budget::of(Held::of_limit(4 << 20), Arc::default());
+    assert_eq!(plain(2, Order::Ordered).attempts(&any, &mut budget), Err(TooMuchWork));
+    assert_eq!((budget.full(), budget.held.bytes()), (Some(OutOfMemory::Question), 0));
+}
+
 fn event(at_ms: i64, steps: u32) -> Event {
     Event { at_ms, steps, excluded: 0, held: 0 }
 }
@@ -189,13 +214,13 @@ fn a_long_history_is_folded_whatever_it_looks_like() {
         let funnel = plain(steps, order);
         let all: Vec<Event> = (0..number).map(|at| event(at, 1 << (at % 20) & ((1 << steps) - 1))).collect();
         let at_once: Vec<Event> = (0..number).map(|_| event(7, 1)).collect();
-        let journey = funnel.journey(&all, &mut Budget::whole()).unwrap().unwrap();
+        let journey = funnel.journey(&all, &mut whole()).unwrap().unwrap();
         assert_eq!(journey.reached.count_ones() as usize, steps, "{order:?}");
-        assert_eq!(funnel.journey(&at_once, &mut Budget::whole()).unwrap().unwrap().reached, 1, "{order:?}");
+        assert_eq!(funnel.journey(&at_once, &mut whole()).unwrap().unwrap().reached, 1, "{order:?}");
     }
     let crowd: Vec<Event> = (0..number).map(|at| event(at / 1_000, 0b11_1111)).collect();
-    assert_eq!(plain(6, Order::Ordered).journey(&crowd, &mut Budget::whole()).unwrap().unwrap().reached, 0b11_1111);
-    assert_eq!(plain(6, Order::Ordered).attempts(&crowd).len(), number as usize / 6 + 1);
+    assert_eq!(plain(6, Order::Ordered).journey(&crowd, &mut whole()).unwrap().unwrap().reached, 0b11_1111);
+    assert_eq!(plain(6, Order::Ordered).attempts(&crowd, &mut whole()).unwrap().len(), number as usize / 6 + 1);
 }
 
 #[test]
@@ -203,5 +228,5 @@ fn a_question_that_takes_too_much_work_is_refused() {
     let exclusions = (0..10).map(|from| Between { from, to: from + 1 }).collect();
     let funnel = Funnel { exclusions, ..plain(12, Order::Unordered) };
     let events: Vec<Event> = (0..400).map(|at| Event { excluded: 0b11_1111_1111, ..event(at, 0b111_1111_1111) }).collect();
-    assert_eq!(funnel.journey(&events, &mut Budget(1_000_000)), Err(TooMuchWork));
+    assert_eq!(funnel.journey(&events, &mut Budget { work: 1_000_000, ..whole() }), Err(TooMuchWork));
 }
