@@ -10,6 +10,7 @@ mod format;
 mod history;
 mod ids;
 mod input;
+mod joined;
 mod lines;
 mod malformed;
 mod ndjson;
@@ -224,7 +225,7 @@ async fn transfer(args: &ImportArgs, recipe: Recipe, connection: &Connection) ->
     let files = args.files.clone();
     let reader = tokio::task::spawn_blocking(move || -> (Result<(), ReadError>, Findings) {
         let mut findings = Findings::default();
-        let ended = files.iter().try_for_each(|path| read::file(path, &recipe, &sender, &mut findings));
+        let ended = read::files(&files, &recipe, &sender, &mut findings);
         (ended, findings)
     });
     let (mut read, mut reasons) = (0, Reasons::default());

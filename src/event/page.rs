@@ -40,7 +40,8 @@ fn is_scheme(text: &str) -> bool {
     text.is_empty() || text.strip_suffix(':').is_some_and(|name| !name.is_empty() && name.bytes().all(is_letter))
 }
 
-fn host(authority: &str) -> &str {
+/// The host of `user@host:port`, as [`Page::host`]; empty if it is none.
+pub fn host(authority: &str) -> &str {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let host = match host.rsplit_once(':') {
         Some((before, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => before,

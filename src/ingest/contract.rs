@@ -20,10 +20,11 @@ use crate::event::address::parse_forwarded;
 use crate::event::field::{Field, flag};
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey, event_id_of, is_placeholder, other_event_id, stands_for_nobody};
 use crate::event::packed::{EventHeader, EventWriter};
+use crate::event::page;
 use crate::event::text::clip;
 use crate::event::time::{Clock, Corrected, Stated, correct};
 use crate::outcome::Defect;
-use crate::project::internal::DATA_CENTRE;
+use crate::project::internal::{DATA_CENTRE, GROUP};
 
 const MAX_NAME: usize = 200;
 pub(super) const MAX_ID: usize = 200;
@@ -308,9 +309,12 @@ fn agent<'t>(draft: &mut Draft<'t, '_>) -> Option<&'t str> {
     agents.find_map(|(_, value)| value.text())
 }
 
-/// Why an event is the project's own, or comes out of a data centre where that counts.
+/// Why an event is no person's: it says what a group is, is the project's own, or comes out of a data centre where that counts.
 fn not_of_a_person(draft: &mut Draft<'_, '_>, rules: Rules<'_>, address: Option<IpAddr>) -> Option<&'static str> {
     let Rules { project, request, limits } = rules;
+    if draft.is_of_group {
+        return Some(GROUP);
+    }
     let internal = &limits.projects.of(project).internal;
     let of_page = |draft: &mut Draft<'_, '_>| {
         let is_page = |fact: &Fact| matches!(fact.kind, FactKind::Of(Field::PageUrl | Field::PageSearch));
@@ -418,6 +422,8 @@ fn write_text(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> R
         _ => MAX_TEXT,
     };
     let write = |text: &str| {
+        // What browsers call the host of a page has its port.
+        let text = if field == Field::PageHost { page::host(text.trim()) } else { text };
         let kept = clip(text, max);
         writer.field(field, kept.as_bytes());
         kept.len() < text.len()

@@ -40,6 +40,8 @@ pub(super) struct Draft<'t, 'd> {
     pub(super) leaves_out: fn(&str) -> bool,
     /// Reads another event out of the same value: what it says of the user, beside what happened.
     pub(super) also: Option<ReadEvent>,
+    /// Whether it says what a group is (a company, a team), whose id then stands in place of a person's.
+    pub(super) is_of_group: bool,
     /// Whether it is that other event, whose id is one of its own.
     pub(super) is_other: bool,
     /// Whether somebody without an id is known by address and agent for a day.
@@ -105,6 +107,7 @@ impl<'t, 'd> Draft<'t, 'd> {
             traits: None,
             leaves_out: |_| false,
             also: None,
+            is_of_group: false,
             is_other: false,
             is_named_by_address: false,
             fallback_id: None,

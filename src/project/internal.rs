@@ -41,6 +41,9 @@ pub struct WrittenRules<'a> {
 /// The reason of traffic out of a data centre.
 pub const DATA_CENTRE: &str = "data-centre";
 
+/// The reason of what is said of a group: nobody did it.
+pub const GROUP: &str = "group";
+
 impl Marker {
     fn parse(text: &str) -> Option<Self> {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.to_owned())));

@@ -1,11 +1,12 @@
 //! History that other products export: one file a product, each of which turns a record into an event in pulse's own form.
 //!
-//! Owns what is the same for all: records ([`records`]), archives ([`archive`]), ids, times, and what is said of users in passing, which
+//! Owns what is the same for all: records ([`records`]), what belongs to them ([`attached`]), archives ([`archive`]), ids, times, and what is said of users in passing, which
 //! is said once until it changes. Names are those of the live dialects ([`crate::ingest::translate`]). Promises: a record becomes an event
 //! or is refused by itself; the same record has the same id each time.
 
 mod amplitude;
 mod archive;
+mod attached;
 mod countries;
 mod google;
 mod mixpanel;
@@ -25,6 +26,7 @@ use uuid::{Builder, Uuid};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(super) use self::archive::Archive;
+pub(super) use self::attached::{Attached, Rows, is_attached};
 pub(super) use self::records::{Raw, Records};
 use super::format::Format;
 use super::malformed::Malformed;
@@ -52,6 +54,11 @@ pub(super) trait Export: Sync {
     /// Whether a file of an archive has events, by its name.
     fn has_events(&self, _name: &str) -> bool {
         true
+    }
+
+    /// The tables whose rows belong to its records, and are read before them; none where a record is whole.
+    fn attached(&self) -> Option<&'static dyn Attached> {
+        None
     }
 
     /// When a record says that it happened and was received, milliseconds since 1970, where both should be about the same.

@@ -18,6 +18,7 @@ use super::csv::{Dialect, MapConfig, Rows, Table};
 use super::format::Format;
 use super::history::{self, Archive, Export, Raw, Records, Users, export_of};
 use super::ids::{EventIds, Masker};
+use super::joined::Joined;
 use super::input::{self, Text};
 use super::lines::{Line, Lines, MAX_LINE};
 use super::malformed::Malformed;
@@ -103,7 +104,7 @@ pub(super) enum ReadError {
 }
 
 /// What the user should know about the files, beside the lines that could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub(super) struct Findings {
     /// Times without a zone, taken for times of UTC.
     zones_assumed: u64,
@@ -119,6 +120,8 @@ pub(super) struct Findings {
     said: u64,
     /// Files of archives that have no events.
     passed_over: Vec<String>,
+    /// What belongs to records and stands in tables of its own.
+    joined: Option<Joined>,
     /// By how many quarters of an hour events happened after they were received.
     ahead: BTreeMap<i64, u64>,
 }
@@ -126,7 +129,7 @@ pub(super) struct Findings {
 impl Findings {
     /// In words.
     pub(super) fn notes(&self) -> Vec<String> {
-        let Self { zones_assumed, unused_forwards, replaced, recoded, users: _, said, passed_over, ahead } = self;
+        let Self { zones_assumed, unused_forwards, replaced, recoded, users: _, said, passed_over, joined, ahead } = self;
         let mut notes = Vec::new();
         if *zones_assumed > 0 {
             notes.push(format!("{zones_assumed} times named no zone and were read as UTC; --timezone names another one"));
@@ -143,6 +146,7 @@ impl Findings {
         if *said > 0 {
             notes.push(format!("{said} more events were made, `identify`, of what was said of users in passing"));
         }
+        notes.extend(joined.iter().flat_map(Joined::notes));
         notes.extend(passed_over.iter().map(|file| format!("{file} has no events and was passed over")));
         let most = ahead.iter().max_by_key(|(_, count)| **count).filter(|(quarters, _)| **quarters != 0);
         if let Some((quarters, count)) = most.filter(|(_, count)| **count * 2 > ahead.values().sum()) {
@@ -157,10 +161,23 @@ impl Findings {
     }
 }
 
-/// Reads a file into `batches`; blocks while they are not taken. What was read before an error is sent.
-pub(super) fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &mut Findings) -> Result<(), ReadError> {
+/// Reads all files into `batches`, one after the other; blocks while they are not taken. What was read before an error is sent.
+pub(super) fn files(
+    paths: &[PathBuf],
+    recipe: &Recipe,
+    batches: &mpsc::Sender<Batch>,
+    findings: &mut Findings,
+) -> Result<(), ReadError> {
+    findings.joined = Joined::read(paths, recipe.format, recipe.encoding).map_err(ReadError::Input)?;
+    paths.iter().try_for_each(|path| file(path, recipe, batches, findings))
+}
+
+fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &mut Findings) -> Result<(), ReadError> {
     let failed = |problem: String| ReadError::Input(format!("{}: {problem}", path.display()));
     let name = path.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy());
+    if findings.joined.as_ref().is_some_and(|joined| joined.has(path)) {
+        return Ok(());
+    }
     let export = export_of(recipe.format);
     let archive = match export.filter(|_| path.as_os_str() != "-") {
         Some(_) => Archive::open(path).map_err(|problem| failed(problem.to_string()))?,
@@ -173,6 +190,9 @@ pub(super) fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>, 
     for index in 0..archive.len() {
         let Some(inner) = archive.name(index) else { continue };
         let failed = |problem: String| failed(format!("{inner}: {problem}"));
+        if export.attached().is_some_and(|tables| tables.is_one(&inner)) {
+            continue;
+        }
         if !export.has_events(&inner) {
             findings.passed_over.push(format!("{name}/{inner}"));
             continue;
@@ -311,8 +331,11 @@ impl<'r> Reader<'r> {
                 Ok(Some(Item { number: next.number, bytes: row, id, events: event.map(|event| vec![event]) }))
             }
             Self::Export { records, export, times } => {
-                let Some(Raw { number, bytes, record }) = records.next()? else { return Ok(None) };
+                let Some(Raw { number, bytes, mut record }) = records.next()? else { return Ok(None) };
                 let id = ids.next(bytes);
+                if let (Some(joined), Ok(record)) = (&mut findings.joined, &mut record) {
+                    joined.join(record)?;
+                }
                 let events = record.and_then(|record| {
                     findings.note_receipt(export.receipt(&record).filter(|_| times.zone.is_none()));
                     export.event(record, times).and_then(|event| history::lines(event, id, &mut findings.users))

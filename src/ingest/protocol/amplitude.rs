@@ -96,7 +96,10 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     draft.note_property("groups", said.groups);
     match draft.name.and_then(Value::text) {
         Some("$identify") => operations(said.of_user, draft),
-        Some("$groupidentify") => operations(said.of_group, draft),
+        Some(flat::GROUP) => {
+            draft.is_of_group = true;
+            operations(said.of_group, draft);
+        }
         _ => draft.also = said.of_user.filter(|traits| traits.members().next().is_some()).map(|_| traits as _),
     }
     draft.called = draft.name.and_then(Value::text).map(flat::name);
@@ -220,5 +223,6 @@ mod tests {
         assert_eq!(events[0].properties(), ["$add.n=1", "team=blue"]);
         assert_eq!(events[2].properties(), ["plan=pro"]);
         assert_eq!(events[3].properties(), ["groups.team=x", "seats=5"]);
+        assert_eq!([0, 1, 2, 3].map(|nth: usize| events[nth].text(Field::Bot)), ["", "", "", "group"], "a group is nobody");
     }
 }

@@ -12,6 +12,9 @@ pub(super) const DIRECT: &str = "$direct";
 pub(super) const AMPLITUDE_LOCATION: &str = "[Amplitude] Page Location";
 const AMPLITUDE_URL: &str = "[Amplitude] Page URL";
 
+/// What an event is called that says what a group is.
+pub(super) const GROUP: &str = "$groupidentify";
+
 /// What sends an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
@@ -39,7 +42,12 @@ pub(super) fn note<'t>(properties: Value<'t>, source: Source, draft: &mut Draft<
 
 /// Whether a property is one that [`note`] reads.
 pub(super) fn is_noted(key: &str) -> bool {
-    key == "$ip" || field(key).is_some() || device(key).is_some() || is_of_browser(key)
+    key == "$ip" || field(key).is_some() || is_of_device(key)
+}
+
+/// Whether a property is one of the device or the browser.
+pub(super) fn is_of_device(key: &str) -> bool {
+    device(key).is_some() || is_of_browser(key)
 }
 
 /// The field that a property is, of pages and of apps alike.
@@ -96,7 +104,7 @@ pub(super) fn name(name: &str) -> &str {
     match name {
         "$pageview" | "$mp_web_page_view" | "[Amplitude] Page Viewed" => "page",
         "$create_alias" | "$merge_dangerously" => "alias",
-        "$groupidentify" => "group",
+        GROUP => "group",
         "$set" | "$set_once" => "identify",
         "$pageleave" => "page_leave",
         _ => name.trim_start_matches('$'),

@@ -1,7 +1,7 @@
 //! Mixpanel's `/track`, `/import`, `/engage` and `/groups`: JSON, or `data` of a form or of the address, bare or in base64.
 //!
 //! The key is the `token` of each event. A `distinct_id` that begins with `$device:` is a visitor, any other a user. What `/engage` sets
-//! becomes an `identify`, what `/groups` sets a `group`. A profile has no id: a copy is known by all that it says.
+//! becomes an `identify`, what `/groups` sets a `group`, which is nobody's. A profile has no id: a copy is known by all that it says.
 
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Response, StatusCode};
@@ -209,6 +209,8 @@ fn profile<'t>(profile: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Reje
     let mut id = None;
     draft.called = Some("identify");
     draft.has_numeric_ids = true;
+    // The SDK for browsers says of each user what the user's last device was.
+    draft.leaves_out = flat::is_of_device;
     draft.fallback_id = Some(event_id_of_digest(profile.digest()));
     for (key, value) in profile.members() {
         let value = value.given();
@@ -221,6 +223,7 @@ fn profile<'t>(profile: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Reje
             "$set" => draft.properties = value,
             "$group_key" => {
                 draft.called = Some("group");
+                draft.is_of_group = true;
                 draft.note_property("$group_key", value);
             }
             "$group_id" => {
@@ -282,14 +285,22 @@ mod tests {
 
     #[test]
     fn profiles_and_aliases_are_those_of_reports() {
-        let set = r#"{"$token":"k","$distinct_id":"ada","$set":{"team":"blue"},"$add":{"n":1},"$ip":"0"}"#;
+        let set = r#"{"$token":"k","$distinct_id":"ada","$set":{"team":"blue","$browser":"Chrome","$os":"Linux","$email":"a@b.example"},"$add":{"n":1},"$ip":"0"}"#;
         let profile = one(&PROFILES, set);
         assert_eq!((profile.ids(), one(&PROFILES, set).event_id), (["identify", "ada", ""].map(str::to_owned), profile.event_id));
-        assert_eq!(profile.properties(), ["$add.n=1", "team=blue"]);
+        assert_eq!(profile.properties(), ["$add.n=1", "$email=a@b.example", "team=blue"]);
         assert_ne!(one(&PROFILES, &set.replace("blue", "red")).event_id, profile.event_id);
         let alias =
             one(&EVENTS, r#"{"event":"$create_alias","properties":{"token":"k","distinct_id":"ada","alias":"d","$insert_id":"i"}}"#);
         assert_eq!((alias.ids(), alias.properties()), (["alias", "ada", ""].map(str::to_owned), vec!["previousId=d".to_owned()]));
+    }
+
+    #[test]
+    fn a_group_is_nobody() {
+        let group = one(&PROFILES, r#"[{"$token":"k","$group_key":"team","$group_id":"x","$set":{"seats":5}}]"#);
+        assert_eq!((group.ids(), group.text(Field::Bot)), (["group", "x", ""].map(str::to_owned), "group".to_owned()));
+        assert_eq!(group.properties(), ["$group_key=team", "groupId=x", "seats=5"]);
+        assert_eq!(one(&PROFILES, r#"{"$token":"k","$distinct_id":"ada","$set":{"seats":5}}"#).text(Field::Bot), "");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The `distinct_id` is a user, unless the SDK says that nobody was identified; `$device_id` then is the visitor. `$identify`, `$set`,
 //! `$create_alias`, `$groupidentify`, `$pageview` and `$screen` become `identify`, `alias`, `group`, `page` and `screen`; any other name
-//! loses its `$`. The answer is 200 or 503 and nothing like them: the SDK for browsers drops events at 429, others send again what
+//! loses its `$`. A group is nobody: servers send its name in place of a user's. The answer is 200 or 503 and nothing like them: the SDK for browsers drops events at 429, others send again what
 //! was stored at any other 2xx.
 
 use bytes::Bytes;
@@ -223,6 +223,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     }
     let name = draft.name.and_then(Value::text);
     draft.called = name.map(flat::name);
+    draft.is_of_group = name == Some(flat::GROUP);
     let (set, set_once) = (beside.set.or(known.set), beside.set_once.or(known.set_once));
     match name {
         Some("$identify" | "$set" | "$set_once") => {

@@ -145,7 +145,7 @@ pub(in crate::ingest) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) 
         return Err(Rejection::new(Defect::DuplicateKey, key, format!("`{key}` is given twice")));
     }
     if let Some(value) = context_value {
-        context(value, draft);
+        context(value, |_, _| false, draft);
     }
     Ok(())
 }
@@ -168,8 +168,8 @@ fn slot<'s, 't>(draft: &'s mut Draft<'t, '_>, context: &'s mut Option<Value<'t>>
     })
 }
 
-/// Reads `context`: what clients collect by themselves.
-pub(super) fn context<'t>(context: Value<'t>, draft: &mut Draft<'t, '_>) {
+/// Reads `context`: what clients collect by themselves, but for the groups that are left out.
+pub(super) fn context<'t>(context: Value<'t>, leaves_out: fn(&str, Value<'_>) -> bool, draft: &mut Draft<'t, '_>) {
     if !context.is_object() && !context.is_empty_array() {
         draft.note(FactKind::Unreadable, context, Scope::Event);
     }
@@ -180,6 +180,9 @@ pub(super) fn context<'t>(context: Value<'t>, draft: &mut Draft<'t, '_>) {
                 continue;
             }
             "app" | "browser" | "device" | "os" | "page" | "campaign" | "screen" | "geo" => {
+                if leaves_out(key, value) {
+                    continue;
+                }
                 if value.is_object() {
                     group(key, value, draft);
                     continue;

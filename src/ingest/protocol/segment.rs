@@ -180,7 +180,7 @@ fn call_of<'t>(kind_of_path: &str, call: Value<'t>, draft: &mut Draft<'t, '_>) -
             "category" => draft.note_property("category", value),
             "context" => {
                 if let Some(context) = value {
-                    pulse::context(context, draft);
+                    pulse::context(context, is_of_sdk, draft);
                     draft.session_id = context.member("sessionId");
                     of_context = context.member("traits");
                     page = context.member("page");
@@ -199,6 +199,11 @@ fn call_of<'t>(kind_of_path: &str, call: Value<'t>, draft: &mut Draft<'t, '_>) -
         _ => {}
     }
     Ok(())
+}
+
+/// Whether a group of the context is of the SDK: RudderStack's calls itself the application.
+fn is_of_sdk(name: &str, group: Value<'_>) -> bool {
+    name == "app" && group.member("namespace").and_then(Value::text).is_some_and(|namespace| namespace.starts_with("com.rudderlabs."))
 }
 
 /// Of a `page` the properties say which: servers have no other place for it, and browsers say it in both.
@@ -244,6 +249,14 @@ mod tests {
     }
 
     #[test]
+    fn a_user_of_a_group_is_the_user_and_the_group_nobody() {
+        let body = r#"{"type":"group","groupId":"x","userId":"ada","anonymousId":"d","traits":{"seats":5}}"#;
+        let event = read(|intake| envelope::json(body.as_bytes(), &ENVELOPE, intake)).remove(0);
+        assert_eq!((event.ids(), event.text(Field::Bot)), (["group", "ada", "d"].map(str::to_owned), String::new()));
+        assert_eq!(event.properties(), ["groupId=x", "seats=5"]);
+    }
+
+    #[test]
     fn a_page_is_where_its_properties_say() {
         let properties =
             r#"{"url":"https://a.example/x?utm_source=n","path":"/x","title":"X","referrer":"https://b.example/","plan":"pro"}"#;
@@ -268,5 +281,18 @@ mod tests {
         let body = r#"{"type":"identify","userId":"a","traits":{"team":"blue","size":5},"originalTimestamp":"2026-09-21T14:13:10.000Z","anonymousId":null}"#;
         let (name, at_ms, entries) = stored("/v1/batch", body);
         assert_eq!((name.as_str(), at_ms, entries), ("identify", 1_789_999_990_000, 4));
+    }
+
+    #[test]
+    fn the_sdk_is_no_application() {
+        let app = |namespace: &str| {
+            let body = format!(
+                r#"{{"event":"Order","userId":"a","context":{{"app":{{"name":"N","namespace":"{namespace}","version":"3"}},"locale":"de"}}}}"#
+            );
+            let event = read(|intake| envelope::json(body.as_bytes(), &ENVELOPE, intake)).remove(0);
+            [Field::AppName, Field::AppVersion, Field::Locale].map(|field| event.text(field))
+        };
+        assert_eq!(app("com.rudderlabs.javascript"), ["", "", "de"]);
+        assert_eq!(app("com.example.shop"), ["N", "3", "de"]);
     }
 }

@@ -12,6 +12,7 @@ use crate::ingest::draft::{Draft, FactKind, ReadEvent};
 use crate::ingest::json_bounds;
 use crate::ingest::tape::{Value, with_tape};
 use crate::ingest::warning::Warnings;
+use crate::project::internal::GROUP;
 
 /// A dialect that can be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,9 @@ fn own(value: Value<'_>, read: ReadEvent) -> Result<(Map<String, Json>, Option<R
     }
     let (properties, leaves_out, address) = (draft.properties.or(draft.traits), draft.leaves_out, draft.address);
     let mut context = Map::new();
+    if draft.is_of_group {
+        put(Field::Bot, GROUP.into(), &mut context);
+    }
     if let Some(address) = address {
         context.insert("ip".to_owned(), json(address));
     }
@@ -194,6 +198,13 @@ mod tests {
             }
             assert_eq!(own[0].event_id, live[0].event_id, "{text}");
         }
+    }
+
+    #[test]
+    fn a_group_is_nobody_in_history_too() {
+        let group = r#"{"event":"$groupidentify","distinct_id":"$company_x","properties":{"$group_type":"company","$group_set":{"seats":5}}}"#;
+        let Translation { event, .. } = translate(Spoken::PostHog, &object(group)).unwrap();
+        assert_eq!((&event["type"], &event["context"]), (&json!("group"), &json!({"bot": "group"})));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{self, BufRead};
 
 use serde_json::Value as Json;
 
-use super::{Export, Record};
+use super::{Attached, Export, Record};
 use crate::cli::import::csv::{Rows, Sheet};
 use crate::cli::import::input::Text;
 use crate::cli::import::lines::{Lines, MAX_LINE};
@@ -31,7 +31,16 @@ pub(in super::super) struct Raw<'r> {
 
 impl Records {
     /// Looks at how `text` begins. Errors: it is a table without the columns of `export`.
-    pub(in super::super) fn open(mut text: Text, export: &dyn Export) -> Result<Self, String> {
+    pub(in super::super) fn open(text: Text, export: &dyn Export) -> Result<Self, String> {
+        Self::of(text, export.columns(), |names| export.refuse(names))
+    }
+
+    /// The same of a table of what belongs to records.
+    pub(in super::super) fn attached(text: Text, tables: &dyn Attached) -> Result<Self, String> {
+        Self::of(text, &[tables.column()], |_| None)
+    }
+
+    fn of(mut text: Text, columns: &[&str], refuse: impl Fn(&[String]) -> Option<&'static str>) -> Result<Self, String> {
         let head = text.fill_buf().map_err(|problem| problem.to_string())?;
         let head = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start();
         let first = head.strip_prefix(b"{").map(<[u8]>::trim_ascii_start).unwrap_or_default();
@@ -40,7 +49,7 @@ impl Records {
             Some(b'[') => Ok(Self::Elements(Elements::new(text))),
             Some(b'{') if is_document => Ok(Self::Elements(Elements::new(text))),
             Some(b'{') | None => Ok(Self::Lines(Lines::new(text))),
-            Some(_) => table(text, export),
+            Some(_) => table(text, columns, refuse),
         }
     }
 
@@ -82,11 +91,10 @@ fn object(text: &[u8]) -> Result<Record, Malformed> {
     }
 }
 
-fn table(text: Text, export: &dyn Export) -> Result<Records, String> {
-    let columns = export.columns();
+fn table(text: Text, columns: &[&str], refuse: impl Fn(&[String]) -> Option<&'static str>) -> Result<Records, String> {
     let mut rows = Rows::new(Lines::new(text));
     let sheet = Sheet::begin(&mut rows, |name| columns.contains(&name))?;
-    if let Some(problem) = export.refuse(sheet.names()) {
+    if let Some(problem) = refuse(sheet.names()) {
         return Err(problem.to_owned());
     }
     if columns.is_empty() {

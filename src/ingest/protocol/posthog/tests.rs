@@ -56,6 +56,7 @@ fn identify_and_alias_are_those_of_reports() {
         one(r#"{"event":"$groupidentify","distinct_id":"ada","uuid":"e","properties":{"$group_type":"company","$group_set":{"seats":5}}}"#);
     assert_eq!(group.ids(), ["group", "ada", ""]);
     assert_eq!(group.properties(), ["$group_set.seats=5", "$group_type=company"]);
+    assert_eq!([group, identify, alias].map(|event| event.text(Field::Bot)), ["group", "", ""], "a group is nobody");
 }
 
 #[test]
