@@ -1,7 +1,7 @@
 //! Who may send events for a project, and who may ask about it.
 //!
-//! Owns the keys ([`keys`]: their file, [`watcher`]: its changes, [`managed`]: those that are made while instances run) and how a request
-//! shows one ([`credential`], [`cookie`]). Write keys are public and only send; read keys are secret and ask; import keys are secret and
+//! Owns the keys ([`keys`]: their file, [`watcher`]: its changes, [`managed`]: those that are made while instances run), the pages that may
+//! use one ([`origin`]), and how a request shows one ([`credential`], [`cookie`]). Write keys are public and only send; read keys are secret and ask; import keys are secret and
 //! bring history, which read keys may do too; admin keys are secret and manage the keys of their project. Promises: the project follows
 //! from the key, never from input; an unknown key takes as long to refuse as a nearly right one.
 
@@ -9,6 +9,8 @@ pub mod cookie;
 pub mod credential;
 pub mod keys;
 pub mod managed;
+mod misuse;
+pub mod origin;
 mod watcher;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use self::keys::{KeysConfig, KeysError, Table};
 use self::managed::{Document, Found, ManagedKey, ManagedTable};
+use self::misuse::Misuse;
 use self::watcher::FileWatcher;
 use crate::clock;
 use crate::event::ids::ProjectId;
@@ -88,6 +91,8 @@ pub struct Grant {
     is_disabled: bool,
     /// From when on it opens nothing, ms.
     ends_ms: Option<i64>,
+    /// Origins of the pages that may use a key of the keys file; none: any.
+    origins: Arc<[String]>,
     /// What else is said of a key that is not of the keys file.
     managed: Option<ManagedGrant>,
 }
@@ -106,7 +111,11 @@ impl Grant {
     /// # Errors
     /// [`AuthError::ForbiddenPath`], [`AuthError::ForbiddenOrigin`].
     pub fn admits(&self, path: &str, headers: &HeaderMap) -> Result<(), AuthError> {
-        self.managed.as_ref().map_or(Ok(()), |managed| managed.key.admits(path, headers))
+        match &self.managed {
+            Some(managed) => managed.key.admits(path, headers),
+            None if origin::admits(&self.origins, false, headers) => Ok(()),
+            None => Err(AuthError::ForbiddenOrigin),
+        }
     }
 
     /// Events a second that an instance takes with this key, if the key has a limit of its own.
@@ -203,6 +212,7 @@ pub struct Keys {
     file: FileWatcher,
     table: Arc<RwLock<Arc<Table>>>,
     managed: Arc<RwLock<Arc<ManagedTable>>>,
+    misuse: Arc<Misuse>,
     /// Where a copy of the managed keys is kept.
     data_dir: PathBuf,
 }
@@ -217,7 +227,7 @@ impl Keys {
         let file = FileWatcher::new(path.clone());
         let (table, managed) = (keys::read_table(&path)?, ManagedTable::kept(data_dir));
         let (table, managed) = (Arc::new(RwLock::new(Arc::new(table))), Arc::new(RwLock::new(Arc::new(managed))));
-        Ok(Self { file, table, managed, data_dir: data_dir.to_owned() })
+        Ok(Self { file, table, managed, misuse: Arc::default(), data_dir: data_dir.to_owned() })
     }
 
     /// Reads the file again whenever it changes, until asked to stop. One that cannot be read leaves the keys as they are.
@@ -247,6 +257,7 @@ impl Keys {
             return Err(AuthError::Disabled);
         }
         if !grant.kind.opens(wanted) {
+            self.misuse.note(&grant, wanted);
             return Err(AuthError::WrongKind(wanted));
         }
         Ok(grant)
@@ -285,6 +296,7 @@ impl Keys {
             key: keys::short_id(&hash),
             is_disabled: project_entry.is_disabled || key.revoked_ms.is_some(),
             ends_ms,
+            origins: Arc::default(),
             managed: Some(ManagedGrant { id: Arc::clone(id), key: Arc::clone(key) }),
         })
     }

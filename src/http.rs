@@ -9,6 +9,7 @@ pub mod budget;
 mod client_ip;
 mod connection_limit;
 pub mod file;
+pub mod overload;
 mod proxy_protocol;
 pub mod respond;
 pub mod server;

@@ -65,7 +65,7 @@ pub struct IngestConfig {
     pub max_value: usize,
     /// Events a second that a project may send, by all instances together where they share a Redis; 0: as many as it likes.
     pub max_rate: u64,
-    /// Events a second of one address, or of one network of IPv6, at one instance; 0: no limit.
+    /// Events, and requests that are refused, a second of one address, or of one network of IPv6, at one instance; 0: no limit.
     pub max_rate_per_client: u32,
     /// Lines a second that a project may import, in the same way.
     pub max_import_rate: u64,

@@ -13,6 +13,7 @@ use base64::Engine;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::origin::normal_origin;
 use super::{Grant, KeyKind};
 use crate::event::ids::ProjectId;
 use crate::secret::Secret;
@@ -41,6 +42,9 @@ pub struct KeyEntry {
     /// Manages keys: as the read key. Empty: none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub admin_key: String,
+    /// Origins of the pages that may send with the write key: `https://a.example`, `https://*.a.example`. None: any. Servers have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<String>,
     /// Refuses the keys without forgetting them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
@@ -82,7 +86,7 @@ pub fn path(config: &KeysConfig, data_dir: &Path) -> PathBuf {
 /// Fresh keys for a project. An admin key is made only for those who ask for one.
 pub fn new_entry(project: &str) -> KeyEntry {
     let [write_key, read_key, import_key] = [KeyKind::Write, KeyKind::Read, KeyKind::Import].map(new_secret);
-    KeyEntry { project: project.to_owned(), write_key, read_key, import_key, admin_key: String::new(), disabled: false }
+    KeyEntry { project: project.to_owned(), write_key, read_key, import_key, admin_key: String::new(), origins: Vec::new(), disabled: false }
 }
 
 /// A fresh key, which says its kind.
@@ -168,6 +172,10 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
         known.is_disabled &= entry.disabled;
         let secret = [&entry.read_key, &entry.import_key, &entry.write_key].into_iter().find(|key| !key.is_empty());
         table.secrets.insert(project, Secret::from(hex::encode(hash(&format!("visitors {}", secret.map_or("", String::as_str))))));
+        let origin = |text: &String| {
+            normal_origin(text).ok_or_else(|| fail(format!("project {name}: `{text}` is no origin such as https://shop.example")))
+        };
+        let origins: Arc<[String]> = entry.origins.iter().map(origin).collect::<Result<_, _>>()?;
         let keys = [
             (KeyKind::Write, &entry.write_key),
             (KeyKind::Read, &entry.read_key),
@@ -183,7 +191,9 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
                 None => hash(key),
             };
             let (key, own) = (short_id(&hash), Arc::clone(&name));
-            let grant = Grant { project, name: own, kind, key, is_disabled: entry.disabled, ends_ms: None, managed: None };
+            // Secret keys are for no page at all.
+            let origins = if kind == KeyKind::Write { Arc::clone(&origins) } else { Arc::default() };
+            let grant = Grant { project, name: own, kind, key, is_disabled: entry.disabled, ends_ms: None, origins, managed: None };
             if table.grants.insert(hash, grant).is_some() {
                 return Err(fail(format!("project {name}: a key is used twice")));
             }

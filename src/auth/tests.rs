@@ -51,6 +51,32 @@ fn basic_and_the_header_of_its_own_are_read_too() {
 }
 
 #[test]
+fn the_write_key_of_the_file_is_for_pages_of_its_origins() {
+    let entry = KeyEntry { origins: vec!["https://Shop.example:443".to_owned(), "https://*.shop.example".to_owned()], ..new_entry("shop") };
+    let (dir, keys) = keys_of(std::slice::from_ref(&entry));
+    let sent = |key: &str, kind, origin: &str| {
+        let mut headers = bearer(key);
+        if !origin.is_empty() {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        keys.authorize(&headers, kind).unwrap().admits("/v1/events", &headers)
+    };
+    for origin in ["https://shop.example", "https://a.shop.example", ""] {
+        assert_eq!(sent(&entry.write_key, KeyKind::Write, origin), Ok(()), "{origin}");
+    }
+    for origin in ["https://evil.example", "null", "http://shop.example", "https://shop.example.evil.example"] {
+        assert_eq!(sent(&entry.write_key, KeyKind::Write, origin), Err(AuthError::ForbiddenOrigin), "{origin}");
+        assert_eq!(sent(&entry.read_key, KeyKind::Read, origin), Ok(()), "{origin}");
+    }
+    // What stands there stays as it was written, and what is none is named.
+    assert_eq!(read(&dir.path().join("keys.json")).unwrap(), [entry]);
+    let wrong = KeyEntry { origins: vec!["shop.example".to_owned()], ..new_entry("shop") };
+    write(&dir.path().join("keys.json"), &[wrong]).unwrap();
+    let problem = Keys::open(&KeysConfig::default(), dir.path()).unwrap_err().to_string();
+    assert!(problem.contains("`shop.example` is no origin"), "{problem}");
+}
+
+#[test]
 fn the_file_is_for_its_owner_only() {
     let dir = tempfile::tempdir().unwrap();
     Keys::open(&KeysConfig::default(), dir.path()).unwrap();

@@ -9,13 +9,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection_limit::client;
+use super::overload::Overload;
 use super::respond::ApiError;
 use crate::byte_budget::ByteBudget;
 
 /// A body up to this size may use all of the budget: a batch of a browser or of a small server.
 const SMALL: usize = 256 << 10;
-/// Seconds after which a refused request may be tried again.
-const RETRY_AFTER: u32 = 1;
 
 /// The kind of request a body belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +37,7 @@ struct Inner {
     bytes: ByteBudget,
     /// What clients hold that have shown no key, by client.
     unauthorized: Mutex<HashMap<IpAddr, usize>>,
+    overload: Overload,
 }
 
 /// What one request holds of it; given back when it is dropped.
@@ -51,7 +51,12 @@ pub(super) struct Share {
 impl Budget {
     /// Of so many bytes.
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Inner { bytes: ByteBudget::new(limit), unauthorized: Mutex::default() }))
+        Self(Arc::new(Inner { bytes: ByteBudget::new(limit), unauthorized: Mutex::default(), overload: Overload::default() }))
+    }
+
+    /// After how many seconds a client may try again that is refused for want of room, here or for want of connections.
+    pub(super) fn retry_after(&self) -> u32 {
+        self.0.overload.retry_after()
     }
 
     pub(super) fn share(&self, claim: Claim) -> Share {
@@ -105,7 +110,7 @@ impl Share {
         };
         if !is_held {
             let message = "too many large requests at a time; nothing was accepted, try again";
-            return Err(ApiError::unavailable("overloaded", message, RETRY_AFTER));
+            return Err(ApiError::unavailable("overloaded", message, self.budget.retry_after()));
         }
         self.held = bytes;
         Ok(())

@@ -37,8 +37,6 @@ const MAX_HEADERS: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection with a spare permit may take for its one request.
 const SPARE_TIME: Duration = Duration::from_secs(2);
-/// Seconds after which a client that found no room may try again.
-const RETRY_AFTER: u32 = 1;
 
 /// The part of a body that the routes did not read is drained up to this size: an answer in the middle of a body ends the connection,
 /// and a client that is still sending would find it reset and never see why it was refused. Beyond this size the reset is the answer.
@@ -344,7 +342,7 @@ impl Connection {
             return Some((error, Some((header::ALLOW, HeaderValue::from_static("GET, POST, OPTIONS")))));
         }
         let is_crowded = self.permit.is_spare && !matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
-        is_crowded.then(|| (ApiError::unavailable("overloaded", "too many connections; try again", RETRY_AFTER), None))
+        is_crowded.then(|| (ApiError::unavailable("overloaded", "too many connections; try again", self.budget.retry_after()), None))
     }
 
     async fn routed<F, R>(&self, routes: F, request: Request<Incoming>, request_id: String) -> Response<Body>

@@ -27,14 +27,13 @@ use crate::event::field::flag;
 use crate::event::ids::ProjectId;
 use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
+use crate::http::overload::Overload;
 use crate::http::respond::{ApiError, Body, method_not_allowed, open_to_pages, typed_response};
 use crate::http::server::{Call, RequestBody};
 use crate::log::{Log, LogError};
 use crate::metrics::Counter;
 use crate::redis::Redis;
 
-/// Seconds after which a client may try again when the log refuses.
-const RETRY_AFTER: u32 = 1;
 /// Longest time for the body of a client that has shown no key.
 const UNAUTHORIZED_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long browsers may remember that a page may send events.
@@ -68,6 +67,8 @@ struct Shared<L: Log> {
     limits: IngestLimits,
     geo: Geo,
     publisher: Publisher<L>,
+    /// Since when the log refuses.
+    overload: Overload,
 }
 
 /// Who sends.
@@ -109,7 +110,8 @@ impl<L: Log> Ingest<L> {
         };
         let publisher = Publisher::new(log, &limits);
         let (routes, runs, singles) = (routes(), ImportRuns::default(), SingleRates::new(limits.max_rate_per_client));
-        Self { shared: Arc::new(Shared { routes, keys, live, import, singles, runs, limits, geo, publisher }) }
+        let overload = Overload::default();
+        Self { shared: Arc::new(Shared { routes, keys, live, import, singles, runs, limits, geo, publisher, overload }) }
     }
 
     /// Shares what projects send with other instances until asked to stop; `None` if there is no limit.
@@ -134,6 +136,7 @@ impl<L: Log> Ingest<L> {
             method if protocol.methods().contains(method) => {
                 let (head, body) = Head::of(call);
                 self.accept(protocol, &head, body).await.unwrap_or_else(|error| {
+                    self.charge_refusal(&head, &error);
                     is_for_page &= error.code != AuthError::ForbiddenOrigin.code();
                     protocol.refuse(error, &head)
                 })
@@ -154,6 +157,9 @@ impl<L: Log> Ingest<L> {
     async fn accept(&self, protocol: &dyn Protocol, head: &Head, body: RequestBody) -> Result<Response<Body>, ApiError> {
         if let Some(settings) = protocol.settings(head) {
             return Ok(settings);
+        }
+        if protocol.key_kind() == KeyKind::Write {
+            self.shared.singles.admits_client(head.client_ip)?;
         }
         let caller = self.sender(protocol, head)?;
         let delivery = protocol.check(head)?;
@@ -211,6 +217,15 @@ impl<L: Log> Ingest<L> {
         self.limits_of(delivery).admit(caller.project)
     }
 
+    /// A request that is refused for what it is costs its address as much as an event: to find out took work too. Where no address has a limit
+    /// none needs one here: the key is in every page, and what is refused costs less than what is taken, no more memory than bodies of
+    /// those who have shown no key may have together, and no more time than the connections of one client give it.
+    fn charge_refusal(&self, head: &Head, error: &ApiError) {
+        if error.status.is_client_error() && error.status != StatusCode::TOO_MANY_REQUESTS {
+            self.shared.singles.charge_client(head.client_ip, 1);
+        }
+    }
+
     /// Reads the body in the words of its dialect, checks each event and packs it.
     fn decode(
         &self,
@@ -255,6 +270,9 @@ impl<L: Log> Ingest<L> {
         let receipt = Receipt { project, received_ms };
         let events = verdicts.accepted + verdicts.dead;
         self.shared.singles.charge(single, events)?;
+        if let Some(client) = single.client {
+            self.shared.singles.charge_client(client, verdicts.rejected.len() as u32);
+        }
         of_kind.charge(project, events).inspect_err(|_| self.shared.singles.give_back(single, events))?;
         let contribution = Contribution { receipt, partitions };
         let published = match delivery {
@@ -264,8 +282,25 @@ impl<L: Log> Ingest<L> {
         published.map(|()| verdicts).map_err(|refused| {
             of_kind.give_back(project, events);
             self.shared.singles.give_back(single, events);
-            refusal(&refused)
+            self.refusal(&refused)
         })
+    }
+}
+
+impl<L: Log> Ingest<L> {
+    fn refusal(&self, refused: &LogError) -> ApiError {
+        match refused {
+            LogError::TooLarge { .. } => {
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the events are larger than the log takes in one piece")
+            }
+            _ => {
+                // The log itself has warned once; clients try again and again.
+                tracing::debug!(problem = %refused, "log refuses");
+                Counter::RequestsUnavailable.add(1);
+                let message = "events cannot be made durable now; nothing was accepted, try again";
+                ApiError::unavailable("log_unavailable", message, self.shared.overload.retry_after())
+            }
+        }
     }
 }
 
@@ -350,20 +385,6 @@ impl From<Refusal> for ApiError {
             _ => (StatusCode::BAD_REQUEST, None),
         };
         Self { retry_after, ..Self::new(status, refusal.code(), refusal.to_string()) }
-    }
-}
-
-fn refusal(refused: &LogError) -> ApiError {
-    match refused {
-        LogError::TooLarge { .. } => {
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the events are larger than the log takes in one piece")
-        }
-        _ => {
-            // The log itself has warned once; clients try again and again.
-            tracing::debug!(problem = %refused, "log refuses");
-            Counter::RequestsUnavailable.add(1);
-            ApiError::unavailable("log_unavailable", "events cannot be made durable now; nothing was accepted, try again", RETRY_AFTER)
-        }
     }
 }
 

@@ -27,7 +27,7 @@ use super::ask::range::{instant_in_utc, show_ms};
 use super::boards::Tile;
 use super::error::QueryError;
 use super::saved::{Expected, Kind, SavedThings, Write};
-use crate::auth::managed::normal_origin;
+use crate::auth::origin::normal_origin;
 use crate::event::ids::ProjectId;
 use crate::store::tables::saved::Saved;
 

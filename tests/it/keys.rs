@@ -88,6 +88,17 @@ async fn a_key_is_made_limited_rotated_and_revoked_and_every_instance_goes_by_it
     }
     assert_eq!(ask(&http, Method::POST, "/v1/query/events", &admin, &json!({"limit": 1})).await.0, StatusCode::FORBIDDEN);
 
+    // A secret key where events are sent is refused, and told of by what tells it from others.
+    let imports = cli(&pulse, &[])[0]["import_key"].as_str().unwrap().to_owned();
+    for key in [&http.read_key, &imports, &admin, &http.read_key] {
+        assert_eq!(send(&http, "/v1/events", key, "").await, refused(403, "wrong_key_kind"));
+        let in_address = http.keyless(Method::POST, &format!("/v1/events?key={key}"), event());
+        assert_eq!(http.send(in_address).await.unwrap().0, StatusCode::FORBIDDEN);
+    }
+    let log = std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("a secret key is used to send events")).collect();
+    assert!(told.len() == 3 && ["read", "import", "admin"].iter().all(|kind| told.iter().any(|line| line.contains(kind))), "{told:?}");
+
     let settings = json!({"name": "web", "kind": "write", "origins": ["https://Shop.example"], "paths": ["/v1/events"], "rate": 1});
     let (status, made) = ask(&http, Method::POST, "/v1/keys", &admin, &settings).await;
     assert_eq!(status, StatusCode::CREATED, "{made}");
@@ -150,6 +161,12 @@ async fn a_key_is_made_limited_rotated_and_revoked_and_every_instance_goes_by_it
     assert_eq!((&entries[1]["after"]["name"], &entries[1]["after"]["kind"]), (&json!("shop"), &json!("write")));
     for secret in [&key, &fresh, &newest, &app, &admin] {
         assert!(!audit.to_string().contains(secret.as_str()));
+    }
+    for instance in [&pulse, &second] {
+        let log = std::fs::read_to_string(instance.data_dir().join("test.log")).unwrap();
+        for secret in [&key, &fresh, &newest, &app, &admin, &other, &imports, &http.read_key, &http.write_key] {
+            assert!(!log.contains(secret.as_str()), "a key stands in the log");
+        }
     }
     let kept = std::fs::read_to_string(second.data_dir().join("managed-keys.json")).unwrap();
     assert!(!kept.contains(&app) && kept.contains(&id));

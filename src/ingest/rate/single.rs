@@ -94,6 +94,19 @@ impl SingleRates {
         self.charge(of, 0)
     }
 
+    /// Whether a request of an address is worth a look.
+    pub(in crate::ingest) fn admits_client(&self, client: IpAddr) -> Result<(), Refusal> {
+        self.bucket_of(client).map_or(Ok(()), |bucket| bucket.take(0))
+    }
+
+    /// Takes what was refused of an address.
+    pub(in crate::ingest) fn charge_client(&self, client: IpAddr, refused: u32) {
+        if let Some(bucket) = self.bucket_of(client) {
+            // In debt already, it owes no more for it.
+            drop(bucket.take(refused));
+        }
+    }
+
     /// Takes the events of a request, or nothing.
     pub(in crate::ingest) fn charge(&self, of: Single, events: u32) -> Result<(), Refusal> {
         let client = self.client(of);
@@ -112,8 +125,11 @@ impl SingleRates {
     }
 
     fn client(&self, of: Single) -> Option<Bucket> {
-        let client = of.client.filter(|_| self.per_client > 0)?;
-        Some(Bucket::of(&self.clients, client_network(client), ADDRESS, self.per_client))
+        self.bucket_of(of.client?)
+    }
+
+    fn bucket_of(&self, client: IpAddr) -> Option<Bucket> {
+        (self.per_client > 0).then(|| Bucket::of(&self.clients, client_network(client), ADDRESS, self.per_client))
     }
 }
 
@@ -154,6 +170,25 @@ mod tests {
         rates.give_back(by(2), 960);
         assert_eq!(rates.admits(by(2)), Ok(()));
         assert_eq!(SingleRates::new(0).charge(from("192.0.2.1"), 1 << 30), Ok(()), "no limit");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_charged_to_the_address() {
+        let rates = SingleRates::new(10);
+        let client = "2001:db8::1".parse().unwrap();
+        assert_eq!(rates.admits_client(client), Ok(()));
+        (0..10).for_each(|_| rates.charge_client(client, 1));
+        let too_fast = Refusal::TooFast { whose: "address", per_second: 10.0, seconds: 1 };
+        assert_eq!(rates.admits_client("2001:db8::2".parse().unwrap()), Err(too_fast.clone()));
+        assert_eq!(rates.admits(from("2001:db8::3")), Err(too_fast), "of events too");
+        tokio::time::advance(Duration::from_millis(200)).await;
+        rates.charge_client(client, 50);
+        rates.charge_client(client, 1_000_000);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(rates.admits_client(client), Ok(()), "what is refused while it owes costs nothing");
+        let unlimited = SingleRates::new(0);
+        unlimited.charge_client(client, 1 << 30);
+        assert_eq!(unlimited.admits_client(client), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,6 +46,7 @@ impl Edge {
         let dir = tempfile::tempdir().unwrap();
         let entry = |project: &str, [write_key, read_key, import_key]: [&str; 3], disabled| KeyEntry {
             admin_key: String::new(),
+            origins: Vec::new(),
             project: project.to_owned(),
             write_key: write_key.to_owned(),
             read_key: read_key.to_owned(),
