@@ -194,6 +194,13 @@ impl<'g> RequestGeo<'g> {
         Self { geo, last: std::cell::RefCell::default() }
     }
 
+    /// The same where `address` is in this country.
+    #[cfg(test)]
+    pub(super) fn knowing(geo: &'g Geo, address: IpAddr, country: &str) -> Self {
+        let place = GeoPlace { country: country.to_owned(), ..GeoPlace::default() };
+        Self { geo, last: Some((address, Arc::new(place))).into() }
+    }
+
     /// As [`Geo::is_data_centre`].
     pub(super) fn is_data_centre(&self, address: IpAddr) -> bool {
         self.geo.is_data_centre(address)

@@ -430,3 +430,39 @@ fn an_event_too_large_to_look_into_costs_only_itself() {
         assert_eq!((decoded.verdicts.rejected[0].index, decoded.verdicts.rejected[0].defect), (1, Defect::EventTooLarge));
     }
 }
+
+#[test]
+fn of_whoever_asks_not_to_be_tracked_no_place_is_kept() {
+    use crate::event::field::Field;
+    use crate::ingest::contract::RequestFacts;
+    use crate::ingest::geo::RequestGeo;
+    use crate::ingest::intake::{Intake, Sender};
+    use crate::ingest::protocol::pulse::ENVELOPE;
+    use crate::ingest::tests::read::events_of;
+    use crate::ingest::tests::{SHOP, limits};
+    use crate::ingest::{Geo, envelope};
+
+    let (geo, limits) = (Geo::default(), limits());
+    let client = std::net::Ipv4Addr::new(203, 0, 113, 7).into();
+    let geo = RequestGeo::knowing(&geo, client, "DE");
+    for (flags, country) in [(0, "DE"), (flag::PRIVACY, "")] {
+        let request = RequestFacts {
+            partitions: 1,
+            received_ms: NOW,
+            sent_ms: None,
+            fallback_id: None,
+            flags,
+            user_agent: "",
+            cookies: "",
+            client,
+            geo: &geo,
+            is_import: false,
+            secrets: None,
+        };
+        let mut intake = Intake::new(Sender::Known(SHOP), request, &limits);
+        envelope::json(event("").as_bytes(), &ENVELOPE, &mut intake).unwrap();
+        let decoded = intake.finish().unwrap();
+        let stored = &events_of(&decoded.partitions[0].bytes)[0];
+        assert_eq!((stored.text(Field::Country).as_str(), stored.flags & flag::PRIVACY), (country, flags));
+    }
+}

@@ -63,13 +63,19 @@ impl FakeLog {
 
     /// Everything taken so far.
     pub(crate) fn records(&self) -> Vec<Opened> {
-        let open = |(partition, bytes): &(u16, Bytes)| {
-            let mut body = Vec::new();
-            let header = record::decode(bytes, &mut body).unwrap();
-            Opened { partition: *partition, header, body }
-        };
         self.state.lock().unwrap().records.iter().map(open).collect()
     }
+
+    /// What was taken last.
+    pub(crate) fn last(&self) -> Option<Opened> {
+        self.state.lock().unwrap().records.last().map(open)
+    }
+}
+
+fn open((partition, bytes): &(u16, Bytes)) -> Opened {
+    let mut body = Vec::new();
+    let header = record::decode(bytes, &mut body).unwrap();
+    Opened { partition: *partition, header, body }
 }
 
 impl Log for FakeLog {

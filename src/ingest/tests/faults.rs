@@ -2,6 +2,8 @@
 
 use super::golden::Edge;
 use super::golden::cases::{Case, DISABLED, IMPORT, READ, WRITE, gzip};
+use super::read::events_of;
+use crate::event::field::{Field, flag};
 use crate::ingest::tests::fake_log::{FakeLog, Mood};
 
 /// What is sent, and the status and code of the answer: of the request, or of its only event.
@@ -10,6 +12,10 @@ struct Row {
     case: Case,
     status: u16,
     code: &'static str,
+    /// Codes and fields of the warnings, where they are looked at.
+    warned: Option<Vec<String>>,
+    /// Name and properties of the event as it stands in the log, where they are looked at.
+    stored: Option<Vec<String>>,
 }
 
 /// All rows of a kind.
@@ -18,7 +24,7 @@ struct Rows(Vec<Row>);
 
 impl Rows {
     fn add(&mut self, case: Case, status: u16, code: &'static str) {
-        self.0.push(Row { name: case.name.clone(), case, status, code });
+        self.0.push(Row { name: case.name.clone(), case, status, code, warned: None, stored: None });
     }
 
     /// A body to `/v1/events`.
@@ -41,13 +47,27 @@ impl Rows {
         self.event(&format!(r#","properties":{properties}"#), status, code);
     }
 
-    /// Sends all; after each the next good request is taken.
+    /// The event of the last row is in the log with this name and these properties, exactly.
+    fn stored(&mut self, name: &str, properties: &[&str]) {
+        let row = self.0.last_mut().unwrap();
+        row.stored = Some([name].iter().chain(properties).map(|text| (*text).to_owned()).collect());
+    }
+
+    /// The answer to the last row warns of these fields, each as `code field`, and of no others.
+    fn warned(&mut self, warnings: &[&str]) {
+        let row = self.0.last_mut().unwrap();
+        row.warned = Some(warnings.iter().map(|text| (*text).to_owned()).collect());
+    }
+
+    /// Sends all; after each the next good request is taken, on the same connection and on another one.
     async fn hold(self) {
-        let edge = Edge::start(FakeLog::new(Mood::Willing), super::golden::config()).await;
+        let log = FakeLog::new(Mood::Willing);
+        let edge = Edge::start(log.clone(), super::golden::config()).await;
         let good = Case::post("good", "/v1/events", WRITE, GOOD);
         let mut wrong = Vec::new();
-        for Row { name, case, status, code } in self.0 {
-            let (answered, answer, _) = edge.respond(&case).await;
+        for Row { name, case, status, code, warned, stored } in self.0 {
+            let mut connection = edge.connect().await;
+            let (answered, answer) = connection.respond(&case).await.unwrap_or_else(|| panic!("{name}: no answer"));
             let said = match answer["rejected"].as_array().map(Vec::as_slice) {
                 Some([rejected, ..]) => rejected["code"].as_str(),
                 _ => answer["code"].as_str(),
@@ -55,7 +75,27 @@ impl Rows {
             if (answered, said.unwrap_or_default()) != (status, code) {
                 wrong.push(format!("{name}: {answered} {answer}, not {status} {code}"));
             }
-            assert_eq!(edge.respond(&good).await.0, 200, "after {name}");
+            let warnings = answer["warnings"].as_array().into_iter().flatten();
+            let warnings: Vec<String> = warnings
+                .filter(|warning| warning["code"] != "event_id_missing")
+                .map(|warning| format!("{} {}", warning["code"].as_str().unwrap(), warning["field"].as_str().unwrap()))
+                .collect();
+            if let Some(warned) = warned.filter(|warned| *warned != warnings) {
+                wrong.push(format!("{name}: warns of {warnings:?}, not {warned:?}"));
+            }
+            if let Some(expected) = stored {
+                let event = events_of(&log.last().unwrap().body).remove(0);
+                let is: Vec<String> = std::iter::once(event.text(Field::Type)).chain(event.properties()).collect();
+                if is != expected {
+                    wrong.push(format!("{name}: stored as {is:?}, not {expected:?}"));
+                }
+            }
+            // A body that is not read to its end ends its connection.
+            match connection.respond(&good).await {
+                Some((status, _)) => assert_eq!(status, 200, "behind {name}"),
+                None => assert_eq!(status, 413, "{name}: the connection is closed"),
+            }
+            assert_eq!(edge.connect().await.respond(&good).await.map(|(status, _)| status), Some(200), "after {name}");
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
@@ -197,19 +237,31 @@ async fn shapes_of_json() {
     rows.body("100,000 deep", "[".repeat(100_000), 400, "invalid_json");
     rows.body("100,000 objects deep", "{\"a\":".repeat(100_000), 400, "invalid_json");
     rows.properties("{\"a\":-0}", 200, "");
+    rows.stored("view", &["a=0"]);
+    rows.properties(&format!("{{\"a\":{}{}}}", "[".repeat(8), "]".repeat(8)), 200, "");
+    rows.stored("view", &["a=[[[[[[[[]]]]]]]]"]);
+    rows.properties(&format!("{{\"a\":{}1{}}}", "{\"a\":".repeat(7), "}".repeat(7)), 200, "");
+    rows.stored("view", &["a.a.a.a.a.a.a.a=1"]);
+    rows.properties(&format!("{{\"a\":{}1{}}}", "{\"a\":".repeat(8), "}".repeat(8)), 400, "nesting_too_deep");
     for depth in [9, 128, 100_000] {
         rows.properties(&format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth)), 400, "nesting_too_deep");
         rows.properties(&format!("{{\"a\":{}1{}}}", "{\"a\":".repeat(depth), "}".repeat(depth)), 400, "nesting_too_deep");
     }
     rows.event(r#","eventId":"a","eventId":"b""#, 400, "duplicate_key");
     rows.properties(r#"{"a":1,"a":2}"#, 200, "");
+    rows.stored("view", &["a=1"]);
+    rows.warned(&["duplicate_key properties.a"]);
     rows.event(r#","mood":"good","context":{"mood":1}"#, 200, "");
+    rows.warned(&["unknown_field mood", "unknown_field context.mood"]);
     rows.event(r#","EventId":"x","eventId ":"y""#, 200, "");
+    rows.warned(&["unknown_field EventId", "unknown_field eventId "]);
     rows.body("type by another case", r#"{"Type":"view","anonymousId":"ada"}"#, 400, "event_name_required");
     for number in ["1e400", "-1e400"] {
         rows.properties(&format!("{{\"a\":{number}}}"), 400, "number_out_of_range");
     }
-    rows.properties(r#"{"a":1e-400,"b":0.10000000000000000555,"c":1e300}"#, 200, "");
+    // The nearest number that there is.
+    rows.properties(r#"{"a":1e-400,"b":0.10000000000000000555,"c":123456789.12345678901,"d":9007199254740993}"#, 200, "");
+    rows.stored("view", &["a=0", "b=0.1", "c=123456789.12345679", "d=9007199254740993"]);
     for text in [r"\ud800", r"\udc00", r"\udc00\ud800", r"\ud800x"] {
         rows.properties(&format!("{{\"a\":\"{text}\"}}"), 400, "invalid_unicode");
         rows.properties(&format!("{{\"{text}\":1}}"), 400, "invalid_unicode");
@@ -219,7 +271,12 @@ async fn shapes_of_json() {
     rows.properties("{\"a\":\"x\u{1}\"}", 400, "invalid_character");
     rows.event(r#","eventId":"a\u0000""#, 400, "event_id_invalid");
     rows.body("NUL in the name", r#"{"type":"a\u0000","anonymousId":"ada"}"#, 400, "invalid_character");
-    rows.properties(r#"{"a":"x\u0000"}"#, 200, "");
+    rows.properties(r#"{"a":"x\u0000y"}"#, 200, "");
+    rows.stored("view", &["a=xy"]);
+    rows.warned(&["character_removed properties.a"]);
+    let marks = format!("e{}", "\u{301}".repeat(4_000));
+    rows.properties(&format!("{{\"a\":\"{marks}\"}}"), 200, "");
+    rows.stored("view", &[&format!("a={marks}")]);
     let many = |number: usize| format!("{{{}}}", (0..number).map(|number| format!("\"k{number}\":1")).collect::<Vec<_>>().join(","));
     rows.properties(&many(256), 200, "");
     rows.properties(&many(257), 400, "too_many_properties");
@@ -228,6 +285,8 @@ async fn shapes_of_json() {
         rows.properties(&format!("{{\"{key}\":1}}"), 200, "");
     }
     rows.properties(&format!("{{\"a\":\"{}\"}}", "x".repeat((8 << 10) + 1)), 200, "");
+    rows.stored("view", &[&format!("a={}", "x".repeat(8 << 10))]);
+    rows.warned(&["value_truncated properties.a"]);
     rows.properties(&format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20)), 200, "");
     for value in ["\"1\"", "1", "true", "[]", "{}", "null"] {
         rows.properties(&format!("{{\"mixed\":{value}}}"), 200, "");
@@ -294,6 +353,9 @@ async fn values_of_fields() {
             if is_plain { 200 } else { 400 },
             if is_plain { "" } else { "event_name_reserved" },
         );
+        if is_plain {
+            rows.stored(&serde_json::from_str::<String>(&format!("\"{name}\"")).unwrap(), &[]);
+        }
     }
     rows.body("nobody", r#"{"type":"view"}"#, 400, "user_required");
     for user in ["null", "undefined", "NaN", "[object Object]", " none "] {
@@ -328,18 +390,27 @@ async fn values_of_fields() {
     ] {
         rows.event(&format!(r#","timestamp":{time}"#), if code.is_empty() { 200 } else { 400 }, code);
     }
-    for more in [
-        r#","sentAt":"9999-01-01T00:00:00Z""#,
-        r#","sentAt":{}"#,
-        r#","sentAt":-1e300"#,
-        r#","context":{"ip":"999.1.1.1","locale":7,"screen":{"width":-1},"page":{"url":"javascript:alert(1)"}}"#,
-        r#","sessionId":{}"#,
-        r#","context":7"#,
-        r#","project_id":"other","received_at":0,"ip":"1.1.1.1","geo":"DE","is_bot":false"#,
-    ] {
+    let odd: [(&str, &[&str]); 7] = [
+        (r#","sentAt":"9999-01-01T00:00:00Z""#, &[]),
+        (r#","sentAt":{}"#, &["value_unreadable sentAt"]),
+        (r#","sentAt":-1e300"#, &["value_unreadable sentAt"]),
+        (
+            r#","context":{"ip":"999.1.1.1","locale":{},"screen":{"width":-1},"page":{"url":7,"title":[]}}"#,
+            &["value_unreadable context.locale", "value_unreadable context.screen.width", "value_unreadable context.page.title", "value_unreadable context.ip"],
+        ),
+        (r#","sessionId":{}"#, &["value_unreadable sessionId"]),
+        (r#","context":7"#, &["value_unreadable context"]),
+        (
+            r#","project_id":"other","received_at":0,"ip":"1.1.1.1","geo":"DE","is_bot":false"#,
+            &["unknown_field project_id", "unknown_field received_at", "unknown_field ip", "unknown_field geo", "unknown_field is_bot"],
+        ),
+    ];
+    for (more, warnings) in odd {
         rows.event(more, 200, "");
+        rows.warned(warnings);
     }
     rows.event(&format!(r#","context":{{"userAgent":"{}","locale":"{}"}}"#, "u".repeat(20_000), "l".repeat(10_000)), 200, "");
+    rows.warned(&["value_truncated context.userAgent", "value_truncated context.locale"]);
     rows.hold().await;
 }
 
@@ -374,12 +445,28 @@ async fn keys() {
     let of = |key: &str| format!(r#"{{"event":"a","distinct_id":"u","properties":{{"token":"{key}"}}}}"#);
     let several = format!("[{},{}]", of(WRITE), of("other"));
     rows.add(Case { headers: Vec::new(), body: several.into(), ..at("/e/") }, 400, "several_keys");
-    rows.add(named("do not track", good().with("dnt", "1").with("sec-gpc", "1")), 200, "");
     let hops = vec!["1.1.1.1"; 1_000].join(",");
     for value in [hops.as_str(), "garbage", "10.0.0.1", "fe80::1%eth0", ",,,"] {
         rows.add(named(&value[..3], good().with("x-forwarded-for", value).with("forwarded", "for=1.1.1.1")), 200, "");
     }
     rows.hold().await;
+}
+
+#[tokio::test]
+async fn who_asks_not_to_be_tracked_is_flagged() {
+    let log = FakeLog::new(Mood::Willing);
+    let edge = Edge::start(log.clone(), super::golden::config()).await;
+    for (case, expected) in [
+        (good(), 0),
+        (good().with("dnt", "1"), flag::PRIVACY),
+        (good().with("sec-gpc", "1"), flag::PRIVACY),
+        (good().with("dnt", "0").with("sec-gpc", "?"), 0),
+        // The flag is a browser's: what is said in an event stays what it is.
+        (Case { body: br#"{"type":"view","anonymousId":"ada","dnt":1}"#.to_vec(), ..good() }, 0),
+    ] {
+        assert_eq!(edge.respond(&case).await.0, 200);
+        assert_eq!(events_of(&log.last().unwrap().body)[0].flags & flag::PRIVACY, expected, "{:?}", case.headers);
+    }
 }
 
 /// PostHog's SDK for Python sends up to 5 MiB that are not compressed, and drops what is refused.

@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::header::HeaderMap;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{self, HeaderMap};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use self::cases::{Case, DISABLED, IMPORT, READ, WRITE};
@@ -83,13 +85,42 @@ impl Edge {
     }
 
     async fn answer(&self, case: &Case) -> Response<hyper::body::Incoming> {
-        let mut request = Request::builder().method(case.method).uri(format!("http://{}{}", self.address, case.path));
-        for (name, value) in &case.headers {
-            request = request.header(*name, value.as_str());
-        }
-        let request = request.body(Full::new(Bytes::from(case.body.clone()))).unwrap();
-        self.client.request(request).await.unwrap()
+        self.client.request(request(case, &format!("http://{}{}", self.address, case.path))).await.unwrap()
     }
+
+    /// A connection of one's own.
+    #[allow(clippy::disallowed_methods, reason = "tests own their tasks")]
+    pub(super) async fn connect(&self) -> Connection {
+        let stream = TcpStream::connect(&self.address).await.unwrap();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Connection { sender }
+    }
+}
+
+/// A connection to the listener.
+pub(super) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Connection {
+    /// The answer to a request, as [`Edge::respond`]; none if the server has closed.
+    pub(super) async fn respond(&mut self, case: &Case) -> Option<(u16, Value)> {
+        self.sender.ready().await.ok()?;
+        let mut request = request(case, &case.path);
+        request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("pulse.example"));
+        let (head, body) = self.sender.send_request(request).await.ok()?.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Some((head.status.as_u16(), serde_json::from_slice(&body).unwrap_or_default()))
+    }
+}
+
+fn request(case: &Case, uri: &str) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(case.method).uri(uri);
+    for (name, value) in &case.headers {
+        request = request.header(*name, value.as_str());
+    }
+    request.body(Full::new(Bytes::from(case.body.clone()))).unwrap()
 }
 
 impl Drop for Edge {

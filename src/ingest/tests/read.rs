@@ -14,6 +14,7 @@ use crate::ingest::refusal::Refusal;
 pub(in crate::ingest) struct Read {
     pub(in crate::ingest) event_id: [u8; 16],
     pub(in crate::ingest) at_ms: i64,
+    pub(in crate::ingest) flags: u32,
     bytes: Vec<u8>,
 }
 
@@ -21,13 +22,17 @@ pub(in crate::ingest) struct Read {
 pub(in crate::ingest) fn read(events: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>) -> Vec<Read> {
     let decoded = decoded_as(SHOP, |request| request.partitions = 1, events).unwrap();
     assert_eq!(decoded.verdicts.rejected, []);
-    let bytes = decoded.partitions[0].bytes.as_slice();
+    events_of(&decoded.partitions[0].bytes)
+}
+
+/// The events that were packed one behind the other.
+pub(in crate::ingest) fn events_of(bytes: &[u8]) -> Vec<Read> {
     let (mut rest, mut read) = (bytes, Vec::new());
     while !rest.is_empty() {
         let before = rest;
         let view = EventView::take(&mut rest).unwrap();
         let bytes = before[..before.len() - rest.len()].to_vec();
-        read.push(Read { event_id: view.header.event_id, at_ms: view.header.at_ms, bytes });
+        read.push(Read { event_id: view.header.event_id, at_ms: view.header.at_ms, flags: view.header.flags, bytes });
     }
     read
 }
