@@ -26,6 +26,11 @@ use crate::event::time::{Clock, Corrected, Stated, correct};
 use crate::outcome::Defect;
 use crate::project::internal::{DATA_CENTRE, GROUP};
 
+/// How many different names there are, of events, properties or anything else, is not limited. A limit would drop or rename what good clients send
+/// from the day on which a project has grown, and nothing here grows by names: they are values of rows, no key of any map that lives longer than
+/// a batch (agents are cached, and the cache is bounded), and no label of a metric; the store keeps them as values of columns and maps, whose
+/// dictionaries end at 8,192 entries a part; lists of names and lines of charts are cut to the most frequent and say how many there are beside
+/// them. What a name costs is its rows, which rates limit. `tests/it/edge/cardinality.rs` sends a million of each kind.
 const MAX_NAME: usize = 200;
 pub(super) const MAX_ID: usize = 200;
 /// Prefixes of event names that pulse keeps for itself.

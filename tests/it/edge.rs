@@ -1,7 +1,9 @@
 //! Hostile clients: whatever they send costs at most themselves.
 
+mod cardinality;
 mod crowd;
 mod memory;
+mod slow_clients;
 
 use std::time::Duration;
 

@@ -67,6 +67,11 @@ async fn our_sdk_tells_what_happens_in_a_page_and_keeps_to_what_its_visitor_want
 }
 
 #[tokio::test]
+async fn our_sdk_is_a_package_that_an_empty_application_installs_and_its_types_hold() {
+    run_tests("node", &["package.cjs"], "tests/sdk").await;
+}
+
+#[tokio::test]
 async fn our_sdk_for_python_loses_nothing_across_threads_forks_and_kills() {
     run_tests("python3", &["-m", "unittest", "tests.test_client"], "sdk/python").await;
 }

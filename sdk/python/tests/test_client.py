@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 from pulse_analytics import Pulse
@@ -40,7 +41,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
         events, server = body["batch"], self.server
         server.batches.append(body)
-        status, text = server.answers.popleft() if server.answers else (200, None)
+        status, text, *headers = server.answers.popleft() if server.answers else (200, None)
         if len(events) > server.most:
             status = 413
         if status == 200 and text is None:
@@ -49,6 +50,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         text = (text or json.dumps({"code": "log_unavailable", "message": "try again"})).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
+        for name, value in headers:
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(text)
 
@@ -86,6 +89,34 @@ class ClientTest(unittest.TestCase):
         self.assertEqual((len(self.server.batches), first["batch"]), (4, last["batch"]))
         self.assertGreater(last["sentAt"], first["sentAt"])
         self.assertEqual([problem.code for problem in self.problems], ["log_unavailable", "unreachable"])
+
+    def test_a_server_is_left_alone_for_as_long_as_it_asks(self):
+        self.server.answers.append((503, None, ("Retry-After", "2")))
+        client = self.client()
+        client.track("a", "u")
+        self.assertTrue(client.flush(PATIENCE))
+        first, last = self.server.batches
+        self.assertGreaterEqual(last["sentAt"] - first["sentAt"], 2_000)
+        self.assert_stored(1)
+
+    def test_a_clock_that_is_wrong_or_jumps_loses_nothing_and_is_told_by_itself(self):
+        right = time.time_ns
+        self.addCleanup(setattr, time, "time_ns", right)
+        days = 86_400 * 10**9
+        client = self.client(flush_interval=0.2)
+        for number, behind in enumerate((3 * days, -2 * days, 400 * days, 0)):
+            time.time_ns = lambda: right() - behind
+            client.track("a", "u", {"n": number})
+        self.assertTrue(client.flush(PATIENCE))
+        time.time_ns = lambda: right() - 3 * days
+        client.track("b", "u")
+        self.assertTrue(client.flush(PATIENCE))
+        self.assert_stored(5)
+        # By the same clock, so that a server can tell how far it is off.
+        last = self.server.batches[-1]
+        self.assertEqual([event["type"] for event in last["batch"]], ["b"])
+        self.assertLess(abs(last["sentAt"] - last["batch"][0]["timestamp"]), PATIENCE * 1_000)
+        self.assertLess(last["sentAt"], right() // 10**6 - 2 * 86_400_000)
 
     def test_a_batch_that_is_too_large_is_cut(self):
         self.server.most = 3
