@@ -1,10 +1,10 @@
 /** The SDK of pulse, for pages and for servers. */
-import { newId } from "./id";
-import { pageOf } from "./page";
-import { createSender } from "./sender";
-import type { Extra, Options, Properties, Pulse } from "./types";
+import { newId } from "./id.js";
+import { pageOf } from "./page.js";
+import { createSender } from "./sender.js";
+import type { Extra, Options, Properties, Pulse } from "./types.js";
 
-export type { Extra, Options, Problem, Properties, Pulse, Store } from "./types";
+export type { Extra, Options, Problem, Properties, Pulse, Store } from "./types.js";
 
 const LONGEST_SESSION = 24 * 3_600_000;
 

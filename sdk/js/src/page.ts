@@ -1,5 +1,5 @@
-import type { Options, Properties, Pulse } from "./types";
-import { watchVitals } from "./vitals";
+import type { Options, Properties, Pulse } from "./types.js";
+import { watchVitals } from "./vitals.js";
 
 const DOWNLOAD = /\.(7z|avi|csv|dmg|docx?|exe|gz|key|midi?|mov|mp[34]|mpe?g|pdf|pkg|pptx?|rar|rtf|tar|tgz|txt|wav|wmv|xlsx?|xz|zip)$/i;
 

@@ -1,6 +1,6 @@
 /** What one script tag does: `<script defer src="https://pulse.example/sdk/pulse.js" data-key="WRITE_KEY"></script>` makes `window.pulse`. */
-import { createPulse } from "./index";
-import type { Options, Pulse } from "./types";
+import { createPulse } from "./index.js";
+import type { Options, Pulse } from "./types.js";
 
 function begin({ src, dataset }: HTMLScriptElement, calls: unknown) {
   const { key, host = new URL(src).origin, ...rest } = dataset;

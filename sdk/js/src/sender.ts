@@ -1,5 +1,5 @@
-import { bestStore, earlyStore, memoryStore } from "./store";
-import type { Options, Problem, Store } from "./types";
+import { bestStore, earlyStore, memoryStore } from "./store.js";
+import type { Options, Problem, Store } from "./types.js";
 
 /** Most characters of a batch; of one whose request may outlive its page, for browsers take 64 KiB of them at a time. */
 const BATCH = 200_000;

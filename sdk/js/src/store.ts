@@ -1,4 +1,4 @@
-import type { Store } from "./types";
+import type { Store } from "./types.js";
 
 /** In memory, and gone with it. */
 export function memoryStore(): Store {

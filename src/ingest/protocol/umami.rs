@@ -1,11 +1,14 @@
 //! Umami's `/api/send`: a page or an event a request. The key is the website's id. A visitor whom nobody names is known by address and
 //! agent for a day.
+//!
+//! Trackers escape titles and addresses, as Umami's server takes for granted of all clients. They may send the whole answer back as a header
+//! with the next event, and send nothing more if that cannot be one: answers are ASCII.
 
-use hyper::Response;
+use hyper::{Response, StatusCode};
 use serde_json::{Map, Value as Json, json};
 
 use super::{Head, Protocol, Received, pulse};
-use crate::http::respond::Body;
+use crate::http::respond::{ApiError, Body, json_response, retry_later};
 use crate::ingest::draft::Draft;
 use crate::ingest::envelope::{self, Envelope};
 use crate::ingest::intake::Intake;
@@ -31,8 +34,37 @@ impl Protocol for Umami {
     }
 
     fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
-        pulse::answer_with(head, verdicts, json!({"ok": true}))
+        let rejected = pulse::rejected(verdicts);
+        let Some(first) = rejected.first().filter(|_| verdicts.accepted == 0).cloned() else {
+            let answer = json!({"ok": true, "accepted": verdicts.accepted, "rejected": rejected});
+            return json_response(StatusCode::OK, ascii(&answer));
+        };
+        let (code, message) = (&first["code"], &first["message"]);
+        let answer = json!({
+            "ok": false, "accepted": 0, "rejected": rejected, "code": code, "message": message, "error": code, "detail": message,
+            "requestId": head.request_id,
+        });
+        json_response(StatusCode::BAD_REQUEST, ascii(&answer))
     }
+
+    fn refuse(&self, error: ApiError, head: &Head) -> Response<Body> {
+        let ApiError { status, code, message, retry_after } = error;
+        let answer = json!({"code": code, "message": message, "requestId": head.request_id, "error": code, "detail": message});
+        retry_later(json_response(status, ascii(&answer)), retry_after)
+    }
+}
+
+/// JSON without a letter beyond ASCII.
+fn ascii(answer: &Json) -> Vec<u8> {
+    let mut text = String::new();
+    for letter in answer.to_string().chars() {
+        if letter.is_ascii() {
+            text.push(letter);
+        } else {
+            letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    text.into_bytes()
 }
 
 /// What a payload says of any event.
@@ -74,15 +106,47 @@ fn own(event: &Map<String, Json>) -> Json {
         properties.entry("tag").or_insert(tag);
     }
     let (screen, hostname) = (of("screen"), of("hostname"));
+    let unescaped = |key: &str, kept: &str| match of(key) {
+        Json::String(text) => unescape(&text, kept).unwrap_or(text).into(),
+        other => other,
+    };
+    let (title, address, referrer) = (unescaped("title", ""), unescaped("url", RESERVED), unescaped("referrer", RESERVED));
     let side = |nth: usize| screen.as_str().and_then(|size| size.split('x').nth(nth)).map_or(Json::Null, Json::from);
     json!({
         "type": name, "userId": of("id"), "timestamp": of("timestamp"), "properties": properties,
         "context": {
             "ip": of("ip"), "locale": of("language"), "userAgent": of("userAgent"),
-            "page": {"url": url(&of("url"), hostname.as_str()), "title": of("title"), "referrer": of("referrer"), "host": hostname},
+            "page": {"url": url(&address, hostname.as_str()), "title": title, "referrer": referrer, "host": hostname},
             "screen": {"width": side(0), "height": side(1)},
         },
     })
+}
+
+/// What stays escaped in an address: it would mean something else.
+const RESERVED: &str = ";/?:@&=+$,#";
+
+/// A text without its escapes, but for those of `kept`; `None` if it is not escaped as a whole.
+fn unescape(text: &str, kept: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let (digits, behind) = rest.split_first_chunk::<2>()?;
+        let mut escaped = [0; 1];
+        hex::decode_to_slice(digits, &mut escaped).ok()?;
+        let [escaped] = escaped;
+        if kept.as_bytes().contains(&escaped) {
+            bytes.push(b'%');
+        } else {
+            bytes.push(escaped);
+            rest = behind;
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// The address of a page: trackers before the third version send a path.
@@ -113,6 +177,25 @@ mod tests {
         assert_eq!((event.ids()[2].len(), event.ids()), (32, one(page).ids()));
         assert_eq!([Field::PageUrl, Field::PageTitle].map(|field| event.text(field)), ["https://a.example/x?utm_source=n", "A"]);
         assert_eq!(key_of(|intake| envelope::translated(page.as_bytes(), &ENVELOPE, own, intake)), Ok(Some("k".to_owned())));
+    }
+
+    #[test]
+    fn titles_and_addresses_are_what_they_were_before_the_tracker_escaped_them() {
+        let page = |title: &str, url: &str| {
+            let event = one(&format!(
+                r#"{{"type":"event","payload":{{"website":"k","id":"ada","hostname":"a.example","title":"{title}","url":"{url}"}}}}"#
+            ));
+            [Field::PageTitle, Field::PageUrl].map(|field| event.text(field))
+        };
+        assert_eq!(page("B%C3%BCcher%20%26%20more", "/b%C3%BCcher?q=a%2520b"), ["B\u{fc}cher & more", "https://a.example/b\u{fc}cher?q=a%20b"]);
+        assert_eq!(page("100%", "/50%/x%ZZ"), ["100%", "https://a.example/50%/x%ZZ"]);
+        assert_eq!(page("%FF", "/a%2Fb?c=%26"), ["%FF", "https://a.example/a%2Fb?c=%26"]);
+    }
+
+    #[test]
+    fn answers_may_be_sent_back_as_a_header() {
+        let answer = ascii(&json!({"message": "`type` `$\u{fc}\u{1f389}\n`"}));
+        assert_eq!(String::from_utf8(answer).unwrap(), r#"{"message":"`type` `$\u00fc\ud83c\udf89\n`"}"#);
     }
 
     #[test]

@@ -32,8 +32,8 @@ impl Export for Umami {
         say(&mut event, ["screen", "height"], side(1));
         let region = record.take("region").or_else(|| record.take("subdivision1"));
         say_place(&mut event, [record.take("country"), region, record.take("city")]);
-        let kept = ["tag", "revenue", "currency"].into_iter().filter_map(|name| Some((name.to_owned(), record.take(name)?)));
         let said = record.take_object(EVENTS)?;
+        let kept = ["tag", "revenue", "currency"].into_iter().filter_map(|name| Some((name.to_owned(), record.take(name)?)));
         if let Some(properties) = properties(&mut event) {
             properties.extend(kept);
             properties.extend(said);
