@@ -86,11 +86,13 @@ fetch_kafka() {
   mv "$draft/libs" "$folder/libs"
 }
 
+umami_sha512=fa59ab9d5d3be7547a536ae4220540944d67588ef265ac2532524382e5bdb6515a7022a19c6782c9ceed08c22134d608886210cb80c45f92332619b86f7f9d3c
+
 # fetch_sdks: the SDKs that the tests run, as the lock files name them, all of them or none.
 fetch_sdks() {
   local source folder="$cache/sdk"
   source="$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/sdk" && pwd)"
-  if cmp --silent "$source/package-lock.json" "$folder/package-lock.json" &&
+  if [ -e "$folder/node_modules/umami/src/tracker/index.js" ] && cmp --silent "$source/package-lock.json" "$folder/package-lock.json" &&
     cmp --silent "$source/requirements.txt" "$folder/requirements.txt"; then
     return
   fi
@@ -102,6 +104,13 @@ fetch_sdks() {
   cp "$source/package.json" "$source/package-lock.json" "$source/requirements.txt" "$draft"
   if ! (cd "$draft" && npm ci --silent --ignore-scripts --no-audit --no-fund); then
     echo "fetch: cannot get the SDKs of tests/sdk/package-lock.json through npm; nothing was installed" >&2
+    exit 1
+  fi
+  # Of Umami its tracker alone: the package is all of its server.
+  if ! (cd "$draft" && npm pack --silent umami@2.10.0 > /dev/null && echo "$umami_sha512  umami-2.10.0.tgz" | sha512sum --check --status &&
+      mkdir -p node_modules/umami && tar xzf umami-2.10.0.tgz --strip-components=1 -C node_modules/umami package/package.json package/src/tracker &&
+      rm umami-2.10.0.tgz); then
+    echo "fetch: cannot get Umami's tracker through npm, or it is not the one that is known; nothing was installed" >&2
     exit 1
   fi
   if ! python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --require-hashes --no-deps \

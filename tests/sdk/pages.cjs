@@ -76,6 +76,13 @@ const sdks = {
     run: `init({domain: KEY, endpoint: HOST + "/api/event", captureOnLocalhost: true, logging: false});
       for (const n of numbers) track("order", {props: order(n)});`,
   },
+  umami: {
+    load: "src/tracker/index.js",
+    attributes: (host, key) => `data-website-id="${key}" data-host-url="${host}"`,
+    run: `addEventListener("load", () => {
+      for (const n of numbers) umami.track("order", order(n));
+    });`,
+  },
   [OURS]: {
     tag: "",
     run: `pulse.identify(user, customer);
@@ -94,7 +101,8 @@ function page(sdk, { run: name, host, key }, { tag: attributes, kind = "browser"
   const given = `const [HOST, KEY, user, customer] = ${JSON.stringify([host, key, user, customer])};
     const numbers = [...Array(${ORDERS}).keys()], order = (n) => ({sdk: customer.sdk, run: customer.run, n, total: 12.5});`;
   if (tag !== undefined) return `<!doctype html><meta charset="utf-8"><title>Shop</title><script src="${host}/sdk/pulse.js" data-key="${key}" ${tag}></script><script>${given}${run}</script>`;
-  const script = load ? `<script src="/m/${sdk}/${load}"></script><script>${given}${run}</script>` : "";
+  const own = sdks[sdk].attributes?.(host, key) ?? "";
+  const script = load ? `<script src="/m/${sdk}/${load}" ${own}></script><script>${given}${run}</script>` : "";
   const esm = module ? `<script type="module">import {${names}} from "/m/${sdk}/${module}"; ${given}${run}</script>` : "";
   return `<!doctype html><meta charset="utf-8"><title>Shop</title>${script}${esm}`;
 }

@@ -75,6 +75,16 @@ const sdks = {
     umami.init({ userAgent: agent });
     await Promise.allSettled(numbers.map((n) => umami.track({ id: user, name: "order", url: "/a?utm_source=news", hostname: "shop.example", data: order(n) })));
   },
+  async "@opentelemetry/sdk-logs"(sdk, { host, key, user, order }) {
+    const { LoggerProvider, BatchLogRecordProcessor } = require(sdk);
+    const { OTLPLogExporter } = require("@opentelemetry/exporter-logs-otlp-proto");
+    const exporter = new OTLPLogExporter({ url: `${host}/v1/logs`, headers: { "x-write-key": key }, timeoutMillis: 60_000 });
+    const processor = new BatchLogRecordProcessor({ exporter, scheduledDelayMillis: 100, exportTimeoutMillis: 60_000 });
+    const provider = new LoggerProvider({ processors: [processor] });
+    const logger = provider.getLogger("shop");
+    for (const n of numbers) logger.emit({ eventName: "order", timestamp: Date.now(), attributes: { "user.id": user, ...order(n) } });
+    await provider.shutdown();
+  },
   async "@pulse-analytics/sdk"(sdk, { host, key, user, customer, order }) {
     const { createPulse } = await import("../../web/dist/sdk/pulse.mjs");
     const pulse = createPulse({ key, host, flushInterval: 100, flushAt: 5 });

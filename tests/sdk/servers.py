@@ -9,11 +9,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import warnings
 
 # Here, not in the threads: two that import the same at once find half of it.
 import amplitude as _  # noqa: F401
 import mixpanel as _  # noqa: F401
+import opentelemetry.exporter.otlp.proto.http._log_exporter as _  # noqa: F401
+import opentelemetry.sdk._logs.export as _  # noqa: F401
 import posthog as _  # noqa: F401
 import rudderstack.analytics as _  # noqa: F401
 import segment.analytics as _  # noqa: F401
@@ -111,6 +114,21 @@ def snowplow(of):
     tracker.flush(is_async=False)
 
 
+def opentelemetry(of):
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+    exporter = OTLPLogExporter(endpoint=f"{of.host}/v1/logs", headers={"x-write-key": of.key}, timeout=60)
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter, schedule_delay_millis=100))
+    logger = provider.get_logger("shop")
+    for n in NUMBERS:
+        logger.emit(event_name="order", timestamp=time.time_ns(), attributes={"user.id": of.user, **of.order(n)})
+    provider.force_flush(60_000)
+    provider.shutdown()
+
+
 def ours(of):
     client = pulse_analytics.Pulse(of.key, of.host, flush_at=5, flush_interval=0.1)
     client.identify(of.user, of.customer, anonymous_id=f"d-{of.user}")
@@ -158,6 +176,7 @@ SDKS = {
     "amplitude-analytics": amplitude,
     "mixpanel": mixpanel,
     "snowplow-tracker": snowplow,
+    "opentelemetry-sdk": opentelemetry,
     "pulse-analytics": ours,
     "pulse-analytics (disk)": ours_on_disk,
 }

@@ -1,9 +1,12 @@
 //! What stands between SDKs and pulse: a proxy that may be bad weather.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -25,6 +28,8 @@ pub(super) enum Weather {
     Fair,
     /// Those of one client are answered 503, for this long from its first.
     Outage(Duration),
+    /// Those that bring more orders at once are answered 413.
+    Large(usize),
     /// They are passed on, and their answers come this much later.
     Slow(Duration),
     /// They are passed on and their answers lost, until [`Front::clear`].
@@ -101,7 +106,12 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
     if let Weather::Outage(outage) = weather
         && shared.is_out(client, outage)
     {
-        return Ok(unavailable(&parts.headers));
+        return Ok(refused(&parts.headers, StatusCode::SERVICE_UNAVAILABLE, "log_unavailable"));
+    }
+    if let Weather::Large(most) = weather
+        && orders(&body) > most
+    {
+        return Ok(refused(&parts.headers, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
     }
     let response = loop {
         let target = format!("{}{}", shared.target.lock().unwrap(), parts.uri.path_and_query().unwrap());
@@ -124,16 +134,30 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
     Ok(response)
 }
 
-/// As pulse answers where its log refuses.
-fn unavailable(asked: &HeaderMap) -> Response<Full<Bytes>> {
-    let mut response =
-        Response::new(Full::from(r#"{"code":"log_unavailable","message":"try again","error":"log_unavailable","detail":"try again"}"#));
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+/// How many orders a body brings, whatever it is packed in.
+fn orders(body: &[u8]) -> usize {
+    let mut plain = Vec::new();
+    if flate2::read::GzDecoder::new(body).read_to_end(&mut plain).is_err() {
+        plain = body.to_vec();
+    }
+    let data = url::form_urlencoded::parse(&plain).find(|(name, _)| name == "data").map(|(_, data)| data.into_owned());
+    let data = data.map(|data| STANDARD.decode(&data).unwrap_or(data.into_bytes())).unwrap_or(plain);
+    // What Snowplow's trackers say of an order is packed once more.
+    [b"total".as_slice(), b"ue_px", b"ue_pr"].iter().map(|mark| memchr::memmem::find_iter(&data, mark).count()).sum()
+}
+
+/// As pulse refuses, to those who may read it.
+fn refused(asked: &HeaderMap, status: StatusCode, code: &str) -> Response<Full<Bytes>> {
+    let answer = serde_json::json!({"code": code, "message": "refused", "error": code, "detail": "refused"});
+    let mut response = Response::new(Full::from(answer.to_string()));
+    *response.status_mut() = status;
     let origin = asked.get(header::ORIGIN).cloned().unwrap_or(HeaderValue::from_static("*"));
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

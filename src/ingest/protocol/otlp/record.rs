@@ -70,6 +70,12 @@ pub(super) fn checked(attributes: Map<String, Json>) -> Resource {
 /// How many equal records an export had before.
 pub(super) type Equals = HashMap<u128, u32>;
 
+/// Whether an attribute of a resource says something of it: not what the SDK is, nor that nobody has given it a name.
+fn is_said(key: &str, value: &Json) -> bool {
+    let is_unnamed = key == "service.name" && value.as_str().is_some_and(|name| name.starts_with("unknown_service"));
+    !key.starts_with("telemetry.") && !is_unnamed
+}
+
 /// An event in pulse's own dialect.
 pub(super) fn own(record: Record, resource: &Resource, equals: &mut Equals) -> Result<Json, Rejection> {
     let Record { event_name, time_ns, observed_ns, severity, body, mut attributes, trace_id, span_id } = record;
@@ -81,7 +87,7 @@ pub(super) fn own(record: Record, resource: &Resource, equals: &mut Equals) -> R
         return Err(Rejection::new(Defect::EventNameRequired, "eventName", message));
     }
     // The record knows better than what it is of.
-    for (key, value) in resource.as_ref().map_err(Clone::clone)?.iter().filter(|(key, _)| !key.starts_with("telemetry.")) {
+    for (key, value) in resource.as_ref().map_err(Clone::clone)?.iter().filter(|(key, value)| is_said(key, value)) {
         attributes.entry(key.as_str()).or_insert_with(|| value.clone());
     }
     let mut event = json!({"type": name, "context": {"page": {}, "os": {}, "device": {}, "app": {}}});
