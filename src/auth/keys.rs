@@ -86,7 +86,15 @@ pub fn path(config: &KeysConfig, data_dir: &Path) -> PathBuf {
 /// Fresh keys for a project. An admin key is made only for those who ask for one.
 pub fn new_entry(project: &str) -> KeyEntry {
     let [write_key, read_key, import_key] = [KeyKind::Write, KeyKind::Read, KeyKind::Import].map(new_secret);
-    KeyEntry { project: project.to_owned(), write_key, read_key, import_key, admin_key: String::new(), origins: Vec::new(), disabled: false }
+    KeyEntry {
+        project: project.to_owned(),
+        write_key,
+        read_key,
+        import_key,
+        admin_key: String::new(),
+        origins: Vec::new(),
+        disabled: false,
+    }
 }
 
 /// A fresh key, which says its kind.

@@ -1,4 +1,4 @@
-//! Secret keys that are used where a public one is for: whoever made that page or program has given a secret away.
+//! Secret keys that are used where a public one is meant: a page or a program gives a secret away.
 //!
 //! Promises: the log says so once in a while of each key, by what tells the key from others and never by the key; what others send does
 //! not flood it, because only keys that exist are looked at.

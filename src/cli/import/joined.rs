@@ -91,7 +91,9 @@ impl Joined {
         let names = self.tables.tables().iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
         let mut notes = Vec::new();
         if self.rows.is_empty() && self.broken == 0 {
-            notes.push(format!("no rows of {names} were given: what stands there is not imported, and an event that is stored takes nothing more"));
+            notes.push(format!(
+                "no rows of {names} were given: what stands there is not imported, and an event that is stored takes nothing more"
+            ));
         }
         if self.broken > 0 {
             notes.push(format!("{} rows of {names} could not be read and were left out, the first: {}", self.broken, self.example));

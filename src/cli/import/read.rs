@@ -18,8 +18,8 @@ use super::csv::{Dialect, MapConfig, Rows, Table};
 use super::format::Format;
 use super::history::{self, Archive, Export, Raw, Records, Users, export_of};
 use super::ids::{EventIds, Masker};
-use super::joined::Joined;
 use super::input::{self, Text};
+use super::joined::Joined;
 use super::lines::{Line, Lines, MAX_LINE};
 use super::malformed::Malformed;
 use super::ndjson;
@@ -162,12 +162,7 @@ impl Findings {
 }
 
 /// Reads all files into `batches`, one after the other; blocks while they are not taken. What was read before an error is sent.
-pub(super) fn files(
-    paths: &[PathBuf],
-    recipe: &Recipe,
-    batches: &mpsc::Sender<Batch>,
-    findings: &mut Findings,
-) -> Result<(), ReadError> {
+pub(super) fn files(paths: &[PathBuf], recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &mut Findings) -> Result<(), ReadError> {
     findings.joined = Joined::read(paths, recipe.format, recipe.encoding).map_err(ReadError::Input)?;
     paths.iter().try_for_each(|path| file(path, recipe, batches, findings))
 }

@@ -170,7 +170,8 @@ async fn a_body_around_the_limit_is_read_or_refused_and_the_refusal_arrives() {
     // Who goes on for long finds the connection reset, and may not see why.
     let answer = exchange(&running, post("/a", "", &"x".repeat(LIMIT * 10))).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413"), "{answer}");
-    let endless = format!("POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{}", LIMIT * 20, "x".repeat(LIMIT * 10));
+    let endless =
+        format!("POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{}", LIMIT * 20, "x".repeat(LIMIT * 10));
     let answer = exchange(&running, endless).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413"), "{answer}");
     assert!(exchange(&running, post("/next", "connection: close\r\n", "abc")).await.contains("</next 3>"));

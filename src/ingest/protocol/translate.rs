@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_group_is_nobody_in_history_too() {
-        let group = r#"{"event":"$groupidentify","distinct_id":"$company_x","properties":{"$group_type":"company","$group_set":{"seats":5}}}"#;
+        let group =
+            r#"{"event":"$groupidentify","distinct_id":"$company_x","properties":{"$group_type":"company","$group_set":{"seats":5}}}"#;
         let Translation { event, .. } = translate(Spoken::PostHog, &object(group)).unwrap();
         assert_eq!((&event["type"], &event["context"]), (&json!("group"), &json!({"bot": "group"})));
     }

@@ -187,7 +187,10 @@ mod tests {
             ));
             [Field::PageTitle, Field::PageUrl].map(|field| event.text(field))
         };
-        assert_eq!(page("B%C3%BCcher%20%26%20more", "/b%C3%BCcher?q=a%2520b"), ["B\u{fc}cher & more", "https://a.example/b\u{fc}cher?q=a%20b"]);
+        assert_eq!(
+            page("B%C3%BCcher%20%26%20more", "/b%C3%BCcher?q=a%2520b"),
+            ["B\u{fc}cher & more", "https://a.example/b\u{fc}cher?q=a%20b"]
+        );
         assert_eq!(page("100%", "/50%/x%ZZ"), ["100%", "https://a.example/50%/x%ZZ"]);
         assert_eq!(page("%FF", "/a%2Fb?c=%26"), ["%FF", "https://a.example/a%2Fb?c=%26"]);
     }

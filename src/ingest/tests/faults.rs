@@ -396,7 +396,12 @@ async fn values_of_fields() {
         (r#","sentAt":-1e300"#, &["value_unreadable sentAt"]),
         (
             r#","context":{"ip":"999.1.1.1","locale":{},"screen":{"width":-1},"page":{"url":7,"title":[]}}"#,
-            &["value_unreadable context.locale", "value_unreadable context.screen.width", "value_unreadable context.page.title", "value_unreadable context.ip"],
+            &[
+                "value_unreadable context.locale",
+                "value_unreadable context.screen.width",
+                "value_unreadable context.page.title",
+                "value_unreadable context.ip",
+            ],
         ),
         (r#","sessionId":{}"#, &["value_unreadable sessionId"]),
         (r#","context":7"#, &["value_unreadable context"]),

@@ -59,7 +59,8 @@ async fn series(http: &Http) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_without_number_cost_their_rows_and_nothing_else() {
     let half = if is_long() { 500_000 } else { 10_000 };
-    let pulse = Pulse::start_with(&[("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1"), ("PULSE__INGEST__MAX_RATE_PER_CLIENT", "1000000")]).await;
+    let pulse =
+        Pulse::start_with(&[("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1"), ("PULSE__INGEST__MAX_RATE_PER_CLIENT", "1000000")]).await;
     let http = pulse.http.clone();
     warm(&pulse).await;
     // Somebody looks on.

@@ -320,9 +320,9 @@ fn check_fields(events: &[Value], rows: &Rows) {
     // Those that have a call for it, and a page of its own where there is one.
     let identified: HashSet<String> =
         of_run("identify").filter(|event| event["properties"]["team"] == "blue").map(|event| of(event).unwrap().0).collect();
-    for (sdk, _) in
-        rows.keys().filter(|(sdk, run)| run == "fair" && !["snowplow", "plausible", "umami", "opentelemetry"].iter().any(|without| sdk.contains(without)))
-    {
+    for (sdk, _) in rows.keys().filter(|(sdk, run)| {
+        run == "fair" && !["snowplow", "plausible", "umami", "opentelemetry"].iter().any(|without| sdk.contains(without))
+    }) {
         assert!(identified.contains(sdk), "nobody says who the customer of {sdk} is: {identified:?}");
     }
     let pages = events

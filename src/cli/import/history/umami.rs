@@ -95,7 +95,8 @@ impl Attached for Tables {
         let event = row.take("website_event_id").or_else(|| row.take("event_id"));
         let session = row.take("session_id");
         let of_session = || session.map(|id| (SESSIONS, id));
-        let (table, of) = event.map(|id| (EVENTS, id)).or_else(of_session).ok_or_else(|| none("neither an event nor a session is named"))?;
+        let (table, of) =
+            event.map(|id| (EVENTS, id)).or_else(of_session).ok_or_else(|| none("neither an event nor a session is named"))?;
         let name = row.take("data_key").map(text).ok_or_else(|| none("`data_key` is empty"))?;
         Ok(Row { table, of: text(of), name, value: value(&mut row) })
     }

@@ -208,9 +208,14 @@ fn what_stands_in_other_tables_is_of_the_events_that_it_names() {
         files(&paths, &recipe(Format::Umami), &sender, &mut findings).unwrap();
         let batch = receiver.try_recv().unwrap();
         assert!(receiver.try_recv().is_err(), "{paths:?}");
-        let lines: Vec<Value> =
-            batch.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();
-        let said: Vec<[&Value; 4]> = lines.iter().map(|line| ["type", "anonymousId", "userId", "properties"].map(|name| &line[name])).collect();
+        let lines: Vec<Value> = batch
+            .body
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        let said: Vec<[&Value; 4]> =
+            lines.iter().map(|line| ["type", "anonymousId", "userId", "properties"].map(|name| &line[name])).collect();
         let (one, two, none) = (json!("22222222-0000-4000-8000-000000000001"), json!("22222222-0000-4000-8000-000000000002"), Value::Null);
         let traits = json!({"team": "blue", "age": 36});
         let signup = json!({
@@ -227,7 +232,10 @@ fn what_stands_in_other_tables_is_of_the_events_that_it_names() {
         assert_eq!(said, expected, "{paths:?}");
         let notes = findings.notes().join("\n");
         assert!(notes.contains("1 rows of `event_data` and `session_data` could not be read and were left out, the first: "), "{notes}");
-        assert!(notes.contains(":3: `data_key` is empty") && notes.contains("1 rows of `event_data` and `session_data` belong to nothing"), "{notes}");
+        assert!(
+            notes.contains(":3: `data_key` is empty") && notes.contains("1 rows of `event_data` and `session_data` belong to nothing"),
+            "{notes}"
+        );
     }
     let (_, findings, _) = read(&recipe(Format::Umami), &std::fs::read(sample("umami-website_event.csv")).unwrap());
     assert!(findings.notes().concat().contains("no rows of `event_data`"), "{:?}", findings.notes());
