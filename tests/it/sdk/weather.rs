@@ -69,14 +69,15 @@ const PATIENT: [&str; 9] = [
 ];
 
 /// SDKs that send a batch that is too large again in pieces, or never send one.
-const SHRINKING: [&str; 14] = [
+const SHRINKING: [&str; 15] = [
     "pulse-analytics",
     "pulse-analytics (disk)",
     "@pulse-analytics/sdk",
     "@pulse-analytics/sdk (browser)",
     "@pulse-analytics/sdk (tabs)",
-    "@amplitude/analytics-node",
+    "amplitude-analytics",
     "posthog-node",
+    "mixpanel-browser (browser)",
     "@segment/analytics-next (browser)",
     "@rudderstack/analytics-js (browser)",
     "@jitsu/js",
@@ -368,7 +369,9 @@ async fn check_people(pulse: &Pulse) {
 
 fn check(rows: &Rows) {
     for ((sdk, run), row) in rows {
-        assert_eq!(row.doubled(), 0, "{sdk}, {run}: {row:?}");
+        // A browser asks again by itself where a connection that it has kept breaks, and Umami's and Plausible's events have no ids.
+        let may_double = run == "restart" && ["umami (browser)", "@plausible-analytics/tracker (browser)"].contains(&sdk.as_str());
+        assert!(may_double || row.doubled() == 0, "{sdk}, {run}: {row:?}");
         assert!(!must_arrive(sdk, run) || row.lost() == 0, "{sdk}, {run}: {row:?}");
         assert!(run != "bad key" || row.stored.is_empty(), "{sdk}: {row:?}");
     }
