@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
         let (began, mut bytes) = (Instant::now(), 0);
         while began.elapsed() < DURATION {
             let one = Instant::now();
-            bytes = queries.answer(ProjectId(1), "trends", body, NOW_MS).await?.len();
+            bytes = queries.answer(ProjectId(1), "trends", body, NOW_MS).await?.to_json().len();
             times.record(one.elapsed().as_nanos() as u64)?;
         }
         let (answers, p99) = (times.len() as f64 / began.elapsed().as_secs_f64(), times.value_at_quantile(0.99) as f64 / 1e3);

@@ -85,7 +85,7 @@ async fn main() -> Result<()> {
     let (scan, _) = seconds(async || Ok(writer.query(&plain_scan(), Format::Json).await?)).await?;
     let (server, counted) = seconds(async || Ok(writer.query(&window_funnel(), Format::Json).await?)).await?;
     let (own, answer) = seconds(async || Ok(queries.answer(ProjectId(1), "funnel", &body, NOW_MS).await?)).await?;
-    let answer: Value = serde_json::from_slice(&answer)?;
+    let answer: Value = serde_json::from_slice(&answer.to_json())?;
     let steps = answer["result"]["groups"][0]["steps"].as_array().context("no steps")?;
     println!("{number} events; plain scan {scan:.2} s, windowFunnel {server:.2} s, pulse {own:.2} s: {:.1} times as fast", server / own);
     println!("windowFunnel counts {}", String::from_utf8_lossy(&counted.body).trim());
