@@ -51,11 +51,16 @@ pub use stats::{Latency, LoadStats};
 use table::EventTable;
 use worker::Shared;
 
+/// Events of blocks that fill at one time, in bytes: 1 KiB an event at the default of `max_rows`, which is more than most have. While one
+/// insert is running as much again is filled, and the server needs several times as much to take it.
+const MAX_BYTES: usize = 64 << 20;
+
 /// `[load]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoadConfig {
-    /// Rows after which blocks are inserted without waiting for more; those of all partitions of an instance go together.
+    /// Rows after which blocks are inserted without waiting for more, or fewer that are 64 MiB; those of all partitions of an instance
+    /// go together.
     pub max_rows: usize,
     /// Longest time a row waits for more rows; all partitions flush at the same moments, this far apart.
     #[serde(with = "humantime_serde")]
@@ -90,6 +95,8 @@ impl Default for LoadConfig {
 #[derive(Clone, Debug)]
 pub struct BlockLimits {
     pub(crate) max_rows: usize,
+    /// Of encoded events: what blocks that fill at one time may hold together, whatever the size of events.
+    pub(crate) max_bytes: usize,
     pub(crate) max_age: Duration,
     pub(crate) memory: MemoryLimits,
 }
@@ -119,7 +126,8 @@ impl LoadConfig {
             return Err("load.max_visitors: 0 is below 1".to_owned());
         }
         let projects = projects.check(sessions)?;
-        Ok(BlockLimits { max_rows, max_age, memory: MemoryLimits { dedupe_bytes: dedupe_memory, max_visitors, projects } })
+        let memory = MemoryLimits { dedupe_bytes: dedupe_memory, max_visitors, projects };
+        Ok(BlockLimits { max_rows, max_bytes: MAX_BYTES, max_age, memory })
     }
 }
 

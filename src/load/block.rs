@@ -75,6 +75,8 @@ pub(super) struct Block {
     books: BTreeMap<u64, Tallies>,
     pub(super) candidates: Vec<DuplicateCandidate>,
     waits: Vec<(ProjectId, i64, u32)>,
+    /// Of the events that have rows or may get some.
+    bytes: usize,
     arrived: Arrived,
     pub(super) ties: Ties,
     open: Option<Open>,
@@ -154,6 +156,7 @@ impl Block {
             books: BTreeMap::new(),
             candidates: Vec::new(),
             waits: Vec::new(),
+            bytes: 0,
             arrived: Arrived::default(),
             ties: Ties::default(),
             open: None,
@@ -167,6 +170,11 @@ impl Block {
     /// Rows it has or may get.
     pub(super) fn len(&self) -> usize {
         self.rows.len() + self.candidates.len()
+    }
+
+    /// Bytes of the events of these rows, encoded.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// When its first record was added, and how long that was after its receipt.
@@ -233,20 +241,25 @@ impl Block {
         // Process has read every field of it; what it could not read went to the dead topic.
         let fields = Fields::enriched(&event, enrichment).unwrap_or_default();
         let fingerprint = fingerprint(fields.get(Field::Type), event.header.original_ms);
+        let bytes = event.encoded().len() + enrichment.len();
         match memory.dedupe.admit(project, &event.header, fingerprint) {
             Verdict::New => {
+                self.bytes += bytes;
                 self.store(NewEvent { event: &event, fields: &fields, project, origin }, &mut memory.sessions);
                 self.count(header.source, project, event.header.received_ms, Count::Stored);
             }
             Verdict::Copy { conflict } => self.copy(header.source, project, event.header.received_ms, conflict),
-            Verdict::Candidate => self.candidates.push(DuplicateCandidate {
-                key: EventKey::of(project, &event.header),
-                fingerprint,
-                own_ms: own_time_ms(&event.header),
-                source: header.source,
-                origin,
-                event: [event.encoded(), enrichment].concat(),
-            }),
+            Verdict::Candidate => {
+                self.bytes += bytes;
+                self.candidates.push(DuplicateCandidate {
+                    key: EventKey::of(project, &event.header),
+                    fingerprint,
+                    own_ms: own_time_ms(&event.header),
+                    source: header.source,
+                    origin,
+                    event: [event.encoded(), enrichment].concat(),
+                });
+            }
         }
     }
 
@@ -355,6 +368,7 @@ impl Block {
             tied,
         };
         self.books.clear();
+        self.bytes = 0;
         Some(sealed)
     }
 

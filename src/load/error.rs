@@ -1,6 +1,6 @@
 //! Why the event table did not do what the loader asked.
 
-use crate::clickhouse::{ClickHouseError, Retry};
+use crate::clickhouse::{ClickHouseError, ErrorClass, Retry};
 
 /// Why the table did not do it.
 #[derive(Clone, Debug)]
@@ -9,6 +9,8 @@ pub(super) enum TableError {
     Later(String),
     /// The same may succeed later, and it is certain that nothing of the block will be stored by this attempt.
     Refused(String),
+    /// As [`Self::Refused`], for want of memory: what is smaller may succeed at once.
+    TooLarge(String),
     /// Another owner has the partition.
     Fenced,
     /// An operator must act.
@@ -18,7 +20,7 @@ pub(super) enum TableError {
 impl TableError {
     /// Whether the insert has ended for certain, without anything stored by it later.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self, Self::Refused(_))
+        matches!(self, Self::Refused(_) | Self::TooLarge(_))
     }
 }
 
@@ -27,6 +29,7 @@ impl From<ClickHouseError> for TableError {
         let class = error.class();
         match class.retry() {
             Retry::Fenced => Self::Fenced,
+            Retry::Later if matches!(class, ErrorClass::StatementMemory | ErrorClass::ServerMemory) => Self::TooLarge(error.to_string()),
             Retry::Later if class.is_nothing_stored() => Self::Refused(error.to_string()),
             Retry::Later => Self::Later(error.to_string()),
             Retry::Stop => Self::Stop(error.to_string()),

@@ -2,7 +2,8 @@
 //!
 //! Promises: a block waits for more rows until [`FlushSchedule::due_at`] at most. A block whose rows are late already waits longer, by
 //! a fraction of the delay at most, because fewer and larger blocks catch up soonest. The blocks that fill at one time hold about
-//! as many rows together as one insert takes, however many partitions they come from: memory does not grow with partitions.
+//! as much together as one insert takes, in rows and in bytes, however many partitions they come from: memory grows neither with
+//! partitions nor with the size of events.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,15 +24,16 @@ pub(super) struct FlushSchedule {
     ticks_from: Instant,
     max_age: Duration,
     max_rows: usize,
-    /// Rows of all partitions since the last flush.
+    max_bytes: usize,
+    /// Weight of all partitions' rows since the last flush.
     gathered: AtomicUsize,
     flushes: AtomicU64,
 }
 
 impl FlushSchedule {
     pub(super) fn new(limits: &BlockLimits) -> Self {
-        let BlockLimits { max_age, max_rows, .. } = *limits;
-        Self { ticks_from: Instant::now(), max_age, max_rows, gathered: AtomicUsize::new(0), flushes: AtomicU64::new(0) }
+        let BlockLimits { max_age, max_rows, max_bytes, .. } = *limits;
+        Self { ticks_from: Instant::now(), max_age, max_rows, max_bytes, gathered: AtomicUsize::new(0), flushes: AtomicU64::new(0) }
     }
 
     /// When to flush a block at the latest: its first row was read at `since`, `late` after it was received.
@@ -42,9 +44,14 @@ impl FlushSchedule {
         self.ticks_from + age * u32::try_from(passed + 1).unwrap_or(u32::MAX)
     }
 
-    /// Counts rows of any partition; `max_rows` of them make a flush.
-    pub(super) fn gather(&self, rows: usize) {
-        if self.gathered.fetch_add(rows, Ordering::Relaxed) + rows >= self.max_rows {
+    /// How much of a flush that many rows and bytes are, in rows: large events count as several.
+    pub(super) fn weight(&self, rows: usize, bytes: usize) -> usize {
+        rows.max(bytes.saturating_mul(self.max_rows) / self.max_bytes.max(1))
+    }
+
+    /// Counts rows of any partition by their weight; `max_rows` make a flush.
+    pub(super) fn gather(&self, weight: usize) {
+        if self.gathered.fetch_add(weight, Ordering::Relaxed) + weight >= self.max_rows {
             self.gathered.store(0, Ordering::Relaxed);
             self.flushes.fetch_add(1, Ordering::Relaxed);
         }
@@ -63,6 +70,7 @@ mod tests {
     fn schedule(max_age: Duration) -> FlushSchedule {
         FlushSchedule::new(&BlockLimits {
             max_rows: 10,
+            max_bytes: 1_000,
             max_age,
             memory: crate::load::LoadConfig::default().check(&Default::default()).unwrap().memory,
         })
@@ -91,5 +99,15 @@ mod tests {
             })
             .collect();
         assert_eq!(flushes, [0, 0, 1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn large_events_make_a_departure_before_there_are_many() {
+        let schedule = schedule(Duration::ZERO);
+        let weights = [(1, 99), (1, 100), (1, 500), (9, 99), (3, usize::MAX)].map(|(rows, bytes)| schedule.weight(rows, bytes));
+        assert_eq!(weights[..4], [1, 1, 5, 9]);
+        assert!(weights[4] >= 10);
+        schedule.gather(schedule.weight(1, 1_000));
+        assert_eq!(schedule.flushes(), 1);
     }
 }

@@ -14,6 +14,8 @@ use crate::store::fence::NO_GENERATION;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often a block is refused for want of memory before it is cut: what else the server is doing may soon be over.
+const TRIES_WHOLE: u32 = 3;
 
 /// How an insert ended.
 pub(super) enum Inserted {
@@ -21,6 +23,9 @@ pub(super) enum Inserted {
     Stored { sealed: Sealed, generation: u64 },
     /// Another owner has loaded meanwhile: all that is known must be read again.
     Overlap,
+    /// The server has no memory for a block of several records again and again, and nothing of it is stored: the same records are to be
+    /// read again, and to come in smaller blocks.
+    TooLarge,
     /// In doubt: pulse is to stop and the table does not answer. The log has the rows, and the next owner looks at the table.
     Abandoned,
 }
@@ -32,10 +37,15 @@ pub(super) type Inserting = Pin<Box<dyn Future<Output = Inserted> + Send>>;
 /// fence, to load or to say something of sessions that are stored, what this worker remembers is out of date. Where it is certain that nothing
 /// of the block is stored or still running ([`TableError::is_over`]), a look is enough.
 pub(super) async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64, stop: CancellationToken) -> Inserted {
-    let mut pause = Pause::default();
+    let (mut pause, mut too_large) = (Pause::default(), 0);
     loop {
         let Err(mut problem) = table.insert(&sealed, generation).await else { return Inserted::Stored { sealed, generation } };
         let is_over = problem.is_over();
+        too_large += u32::from(matches!(problem, TableError::TooLarge(_)));
+        if too_large >= TRIES_WHOLE && sealed.first_offset < sealed.last_offset {
+            tracing::warn!(partition = sealed.partition, ?problem, "a block is too large for the server's memory: loading in smaller ones");
+            return Inserted::TooLarge;
+        }
         loop {
             if stop.is_cancelled() {
                 tracing::warn!(partition = sealed.partition, ?problem, "insert abandoned to stop: the log has its events");
@@ -88,7 +98,9 @@ impl Pause {
         match problem {
             TableError::Stop(why) => tracing::error!(partition, why, "loading stopped until this is mended; nothing is lost"),
             TableError::Fenced => tracing::warn!(partition, "insert refused by the fence"),
-            TableError::Later(why) | TableError::Refused(why) => tracing::warn!(partition, why, "clickhouse refuses for now"),
+            TableError::Later(why) | TableError::Refused(why) | TableError::TooLarge(why) => {
+                tracing::warn!(partition, why, "clickhouse refuses for now")
+            }
         }
         let _ = tokio::time::timeout(self.0.next_pause(), ends).await;
     }

@@ -37,6 +37,8 @@ enum Ended {
     Over,
     /// Another owner has loaded meanwhile.
     Overlap,
+    /// The server has no memory for blocks of this size.
+    TooLarge,
 }
 
 /// What the workers of all partitions use.
@@ -57,6 +59,11 @@ pub(super) struct Worker<T, W, R> {
     block: Block,
     /// Flushes of the instance when the block began.
     flushes: u64,
+    /// Weight of the rows of the block, and of those that are on their way.
+    weight: usize,
+    sent_weight: usize,
+    /// What a block of this partition may weigh: less than all together while the server refuses larger ones.
+    max_weight: usize,
     content: Enriched,
     /// While the log does not answer.
     outage: Outage,
@@ -104,7 +111,17 @@ impl Ownership {
 
 impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
     pub(super) fn new(shared: Shared<T, W>, reader: R) -> Self {
-        Self { shared, reader, block: Block::new(), flushes: 0, content: Enriched::default(), outage: Outage::default() }
+        Self {
+            shared,
+            reader,
+            block: Block::new(),
+            flushes: 0,
+            weight: 0,
+            sent_weight: 0,
+            max_weight: usize::MAX,
+            content: Enriched::default(),
+            outage: Outage::default(),
+        }
     }
 
     /// When to flush the block at the latest, if there is one.
@@ -112,9 +129,9 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         self.block.since().map(|(since, late)| self.shared.flush_schedule.due_at(since, late))
     }
 
-    /// Whether the block takes no more: all partitions together have gathered enough rows.
+    /// Whether the block takes no more: all partitions together have gathered enough rows, or it alone as many as the server takes.
     fn is_full(&self) -> bool {
-        !self.block.is_empty() && self.flushes != self.shared.flush_schedule.flushes()
+        !self.block.is_empty() && (self.flushes != self.shared.flush_schedule.flushes() || self.weight >= self.max_weight)
     }
 
     /// Loads until asked to stop or the partition is taken away; ends with everything read stored and committed.
@@ -125,6 +142,8 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
                 Ok(Ended::Over) => return Ok(()),
                 Ok(Ended::Overlap) => tracing::warn!(partition, "another owner has loaded meanwhile: taking the fence again"),
                 // The next ownership finds in the table what was on its way.
+                // As after an overlap: the table is asked how far it is, and what it lacks is read again.
+                Ok(Ended::TooLarge) => self.max_weight = self.max_weight.min(self.sent_weight) / 2,
                 Err(why @ (LogError::Full(_) | LogError::Unavailable(_) | LogError::OutOfRange { .. })) => {
                     // Each try asks the log, which does not answer while brokers are away: logged once, not with each.
                     if self.outage.begins() {
@@ -142,7 +161,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
     async fn own(&mut self, stop: &CancellationToken) -> Result<Ended, LogError> {
         let revoked = self.reader.revoked();
         let ends = Ends { stop: stop.clone(), revoked: revoked.clone() };
-        self.block = Block::new();
+        (self.block, self.weight) = (Block::new(), 0);
         let start = self.reader.bounds().await?.start;
         // From the last committed record on, so that a table which lacks it is noticed although nothing follows.
         self.reader.seek(self.reader.committed().map_or(start, |next| next - 1).max(start));
@@ -169,6 +188,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
                     match inserted {
                         Inserted::Stored { sealed, generation } => self.finish(&mut ownership, sealed, generation).await?,
                         Inserted::Overlap => return Ok(Ended::Overlap),
+                        Inserted::TooLarge => return Ok(Ended::TooLarge),
                         Inserted::Abandoned => return Ok(Ended::Over),
                     }
                 }
@@ -216,12 +236,14 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
                 }
                 Admitted::Take(header, origin) => {
                     if self.block.is_empty() {
-                        self.flushes = self.shared.flush_schedule.flushes();
+                        (self.flushes, self.weight) = (self.shared.flush_schedule.flushes(), 0);
                     }
-                    let before = self.block.len();
+                    let (rows, bytes) = (self.block.len(), self.block.bytes());
                     let record = EnrichedRecord { header: &header, origin, content: &self.content, offset: record.offset };
                     self.block.push(record, &mut ownership.memory);
-                    self.shared.flush_schedule.gather(self.block.len() - before);
+                    let weight = self.shared.flush_schedule.weight(self.block.len() - rows, self.block.bytes() - bytes);
+                    self.weight += weight;
+                    self.shared.flush_schedule.gather(weight);
                     ownership.highest = Some(origin.offset);
                     ownership.has_taken = true;
                     (ownership.has_warned_of_gap, ownership.gap_poll_at) = (false, None);
@@ -357,6 +379,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         }
         let Some(sealed) = self.block.seal() else { return true };
         failpoint::point("load.sealed");
+        self.sent_weight = self.weight;
         ownership.memory.dedupe.begin_insert();
         ownership.inserting = Some(Box::pin(insert(self.shared.table.clone(), sealed, ownership.generation, ends.stop.clone())));
         true
@@ -411,6 +434,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         failpoint::point("load.stored");
         ownership.generation = generation;
         ownership.memory.dedupe.end_insert();
+        self.max_weight = self.max_weight.saturating_mul(2).max(1);
         self.shared.table.announce(&sealed);
         Counter::BlocksStored.add(1);
         Counter::RowsStored.add(sealed.rows.len() as u64);

@@ -90,6 +90,10 @@ struct State {
     looks: u64,
     /// What it answers to every insert instead, if anything.
     refusal: Option<TableError>,
+    /// For how many rows at a time it has memory.
+    most_rows: usize,
+    /// The rows of inserts that were sent.
+    sent_rows: Vec<usize>,
     /// What it never answers, if anything.
     silent: Option<Silent>,
 }
@@ -120,6 +124,8 @@ impl World {
             tied: HashSet::new(),
             looks: 0,
             refusal: None,
+            most_rows: usize::MAX,
+            sent_rows: Vec::new(),
             silent: None,
         };
         (Self(Arc::new(Mutex::new(state))), keys)
@@ -254,6 +260,10 @@ impl Table for World {
         if let Some(refusal) = self.with(|state| state.refusal.clone()) {
             return Err(refusal);
         }
+        let (sent, most) = (block.rows.len(), self.with(|state| (state.sent_rows.push(block.rows.len()), state.most_rows).1));
+        if sent > most {
+            return Err(TableError::TooLarge("Memory limit exceeded".to_owned()));
+        }
         let (world, rows) = (self.clone(), rows_of(block));
         // The server goes on whether or not the sender is still there.
         let served = crate::lifecycle::spawn_apart(async move {
@@ -356,6 +366,7 @@ fn begin(world: &World) -> (tokio::task::JoinHandle<Result<(), LogError>>, Cance
     let projects = ProjectsConfig::default().check(rules).unwrap();
     let limits = BlockLimits {
         max_rows: 12,
+        max_bytes: 1 << 20,
         max_age: Duration::from_millis(200),
         memory: MemoryLimits { dedupe_bytes: 1 << 12, max_visitors: 4, projects },
     };

@@ -93,3 +93,38 @@ fn a_worker_ends_when_its_partition_is_taken_away_also_while_the_table_is_away()
         });
     }
 }
+
+#[test]
+fn a_block_that_the_server_has_no_memory_for_is_cut_and_later_ones_grow_again() {
+    const MOST: usize = 14;
+    simulated(async {
+        let (world, sent) = World::new(1, None);
+        // One record with what is said beside its events fits, a block as they are here does not.
+        world.with(|state| (state.is_stormy, state.most_rows) = (false, MOST));
+        let (owner, _) = begin(&world);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        owner.abort();
+        let stored: Vec<EventKey> = world.with(|state| state.rows.iter().filter_map(|(_, key, _)| *key).collect());
+        assert_eq!(stored.len(), sent.len());
+        assert_eq!(stored.into_iter().collect::<HashSet<_>>(), sent);
+        let sent_rows = world.with(|state| state.sent_rows.clone());
+        let refused: Vec<usize> = sent_rows.iter().enumerate().filter(|(_, rows)| **rows > MOST).map(|(at, _)| at).collect();
+        assert!(refused.windows(2).any(|pair| pair[1] > pair[0] + 1), "it never tries more again: {sent_rows:?}");
+    });
+}
+
+#[test]
+fn one_record_that_the_server_has_no_memory_for_waits_for_it() {
+    simulated(async {
+        let (world, sent) = World::new(1, None);
+        world.with(|state| (state.is_stormy, state.most_rows) = (false, 0));
+        let (owner, _) = begin(&world);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let taken = world.with(|state| state.generation);
+        assert!(taken < 10, "the fence was taken {taken} times");
+        world.with(|state| state.most_rows = usize::MAX);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        owner.abort();
+        assert_eq!(world.with(|state| state.rows.iter().filter(|(_, key, _)| key.is_some()).count()), sent.len());
+    });
+}
