@@ -1,10 +1,11 @@
 //! Tells new events from copies: at any distance in time, in bounded memory.
 //!
 //! Two things are remembered. Exactly: the ids of everything taken up that the table may not show yet. Roughly: the ids of
-//! the recent past, in a filter that answers "certainly new" or "maybe seen". An event that happened within the filter's
+//! the recent past, in a filter that answers "certainly new" or "maybe seen". An event that happened well within the filter's
 //! reach can only have an earlier copy within it too, so "certainly new" settles it; everything else is a candidate, to be
 //! looked up in the table. Promise: no copy is ever called new; calling a new event a candidate costs a look-up, nothing else.
-//! The one limit: a client clock ahead by more than the reach, no `sentAt`, and a resend later than that.
+//! The one limit: a client clock ahead by more than half of the filter's reach when the copy is received (after a start that is half an
+//! hour, or half of what the last million events of the partition took, and grows from there), and not so far that `sentAt` corrects it.
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -92,7 +93,15 @@ impl Dedupe {
         let hash = key.hash();
         let maybe_seen = self.recent.contains(hash) || self.older.contains(hash);
         self.remember(hash, header.received_ms);
-        if maybe_seen || own_time_ms(header) < self.reach_ms { Verdict::Candidate } else { Verdict::New }
+        if maybe_seen || self.may_have_been_before(header) { Verdict::Candidate } else { Verdict::New }
+    }
+
+    /// Whether an earlier copy can have been received before the reach. By a clock that is ahead an event happened later than it was
+    /// first received; half of the reach is left for that, which costs nothing where events are received soon after they happened.
+    fn may_have_been_before(&self, header: &EventHeader) -> bool {
+        // Half of what is further back than any time is nothing to go by: then everything is in the filters.
+        let ahead_ms = header.received_ms.saturating_sub(self.reach_ms).max(0) / 2;
+        self.reach_ms != i64::MIN && own_time_ms(header) < self.reach_ms.saturating_add(ahead_ms)
     }
 
     /// Remembers an event that the table has, when a partition is taken over: received at the reach or later, and by `newest_ms`. In

@@ -201,8 +201,9 @@ impl Table for World {
             if state.broken == Some(Broken::Window) {
                 return memory;
             }
-            // What happened before that may be in the table without being recalled.
-            let since = NOON_MS + state.dice.below(60) as i64;
+            // What was received before that may be in the table without being recalled. It decides whose events are certainly new: some by
+            // whatever is received when.
+            let since = NOON_MS + state.dice.below(60) as i64 - state.dice.below(41 * 3_600_000) as i64;
             memory.dedupe = Dedupe::new(limits.dedupe_bytes, since);
             let forgets = state.broken == Some(Broken::Reach);
             let keys = state.rows.iter().filter_map(|(_, key, _)| *key).enumerate();
