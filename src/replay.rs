@@ -26,7 +26,7 @@ use crate::log::{Log, ReadRequest, Topic};
 use crate::outcome::Count;
 use crate::process::ProcessLimits;
 use crate::process::enrich::agent::AgentParser;
-use crate::store::books::{self, Outcomes, PartitionKey};
+use crate::store::books::{self, Covering, Outcomes, PartitionKey};
 use crate::store::swap::{self, Kept};
 use crate::store::tables::EVENTS;
 use crate::store::{fence, migrate};
@@ -305,15 +305,30 @@ async fn range<L: Log>(log: &L, store: &ClickHouse, request: &Request, partition
             loaded.map_or("none".to_owned(), |loaded| loaded.to_string())
         );
     }
-    if request.swap && start > held.start {
-        // What is before it is copied from the old table, which has whole blocks only.
+    if request.swap {
         let before = books::end_of_block(store, key, start).await.context("reading where a block ends")?;
-        start = before.map_or(held.start, |last| last + 1);
-        if start < held.start {
-            bail!("--swap: the log holds partition {partition} from offset {}; begin there or later", held.start);
+        let cut = books::block_that_ends_from(store, key, held.start).await.context("reading where a block ends")?;
+        let asked = start;
+        start = first_of_swap(held.clone(), before, cut);
+        if start > asked {
+            tracing::warn!(
+                partition,
+                first = held.start,
+                start,
+                "the log holds a part of a block only: the block is kept as it is, and replayed is what follows on it"
+            );
         }
     }
     Ok((start..held.end, loaded))
+}
+
+/// Where a replay with a swap begins that was to begin behind the block that ends at `before`, if there is one. What is below it is copied
+/// from the old table, which has whole blocks only: its books and what it says of sessions stand at the end of a block, so one of which
+/// the log has lost a part must be copied whole. `cut` is the first block that ends at the first record held or later.
+fn first_of_swap(held: Range<i64>, before: Option<i64>, cut: Option<Covering>) -> i64 {
+    let is_cut = |block: &Covering| block.previous + 1 < held.start;
+    let whole = cut.filter(is_cut).map_or(held.start, |block| block.last + 1);
+    before.map_or(held.start, |last| last + 1).max(whole).min(held.end)
 }
 
 async fn watermark(store: &ClickHouse, table: &Identifier, key: PartitionKey) -> Result<Option<i64>> {
@@ -352,3 +367,6 @@ fn received(payload: &[u8]) -> u64 {
     let Ok(header) = record::header(payload) else { return 1 };
     header.tallies.0.iter().map(|tally| u64::from(tally.count(Count::Received))).sum()
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,6 +95,25 @@ pub async fn end_of_block(store: &ClickHouse, key: PartitionKey, below: i64) -> 
     Ok(rows.into_iter().map(|(offset,)| offset.0).max())
 }
 
+/// The raw offsets that a block covers: those behind `previous`, up to `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Covering {
+    /// The raw offset before them.
+    pub previous: i64,
+    /// The last of them.
+    pub last: i64,
+}
+
+/// The first block of the events table that ends at `from` or later.
+pub async fn block_that_ends_from(store: &ClickHouse, key: PartitionKey, from: i64) -> Result<Option<Covering>, ClickHouseError> {
+    let to = Statement::of("SELECT min(log_offset), argMin(toUInt64(").sql(REACH).sql("), log_offset) FROM ");
+    let to = of_partition(to.table(&store.table(EVENTS.name())).sql(" WHERE ").sql(IS_BOOKS), key);
+    let to = to.sql(" AND log_offset >= ").int(from).sql(" HAVING count() > 0");
+    let rows: Vec<(Whole<i64>, Whole<u64>)> = store.rows_of_shards(&to).await?;
+    let blocks = rows.into_iter().map(|(last, reach)| Covering { previous: last.0.saturating_sub_unsigned(reach.0), last: last.0 });
+    Ok(blocks.min_by_key(|block| block.last))
+}
+
 fn of_partition(to: Statement, key: PartitionKey) -> Statement {
     to.sql(" AND log_epoch = ").uint(key.epoch.0).sql(" AND log_partition = ").uint16(key.partition)
 }

@@ -207,4 +207,22 @@ async fn what_is_stored_while_a_table_is_swapped_in_is_not_lost_though_nothing_c
     assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
     assert_eq!(pulse.http.settled().await, books);
     assert_eq!(pulse.http.events().await.len(), 1_000);
+
+    // Retention cuts where it likes: here the first record of a block of several is gone.
+    let several = "SELECT log_partition, log_offset, toInt64(flags) FROM pulse.events WHERE project_id = 0 AND type = '$books' AND flags > 1 \
+                   ORDER BY log_offset DESC LIMIT 1";
+    let (partition, last, reach) = loop {
+        if let Some(block) = cluster.rows::<(u16, i64, i64)>(0, several).await.first() {
+            break *block;
+        }
+        load(&pulse, 3).await;
+    };
+    let (books, events) = (pulse.http.settled().await, table(&pulse).await);
+    kafka.delete_records("swap-raw", partition.into(), last - reach + 2).await;
+    let mut command = tokio::process::Command::new(program());
+    command.args(["replay", "--json", "--to-table", "again", "--swap", "--data-dir"]).arg(dir.path());
+    let replayed = command.envs(environment.clone()).output().await.unwrap();
+    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
+    assert_eq!(pulse.http.settled().await, books, "the books of a block that the log holds in part");
+    assert_eq!(table(&pulse).await, events);
 }
