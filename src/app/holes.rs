@@ -52,21 +52,41 @@ pub(super) async fn reopen<L: Log>(log: &L, store: &ClickHouse) -> Result<(), Ho
     Ok(())
 }
 
-/// Detaches the part that an error is about, if it is still there: the engine may have found nothing wrong with its files.
+/// Detaches the part that an error is about, if it is still there: the engine may have found nothing wrong with its files. Of a projection
+/// nothing is lost: it is taken away, to be made anew from its part.
 pub(super) async fn set_aside(store: &ClickHouse, message: &str) -> Result<(), HoleError> {
-    let Some(part) = part_of(message) else { return Ok(()) };
+    let Some(Damaged { part, projection }) = damaged(message) else { return Ok(()) };
+    if let Some(projection) = projection {
+        for table in tables::clear_projection(store, part, projection).await? {
+            tracing::error!(table, part, projection, "a damaged projection is taken away, to be made anew");
+        }
+        return Ok(());
+    }
     for table in tables::detach_damaged(store, part).await? {
         tracing::error!(table, part, "a damaged part is set aside");
     }
     Ok(())
 }
 
-/// The name of the part in an error's text: `... (while reading from part /…/store/abc/abc…/20260101_5_5_0/ ...`.
-fn part_of(message: &str) -> Option<&str> {
+/// What cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+struct Damaged<'m> {
+    part: &'m str,
+    /// The projection of the part, if the rest of it is not meant.
+    projection: Option<&'m str>,
+}
+
+/// What an error's text names: `... (while reading from part /…/store/abc/abc…/20260101_5_5_0/ ...`, or `…/20260101_5_5_0/ids.proj/`.
+fn damaged(message: &str) -> Option<Damaged<'_>> {
     let path = message.split_once("while reading from part ")?.1.split(|c: char| c.is_whitespace() || c == ')' || c == ',').next()?;
-    let name = path.trim_end_matches(['/', ':']).rsplit('/').next()?;
-    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    is_name.then_some(name)
+    let mut names = path.trim_end_matches(['/', ':']).rsplit('/');
+    let last = names.next()?;
+    let (part, projection) = match last.strip_suffix(".proj") {
+        Some(projection) => (names.next()?, Some(projection)),
+        None => (last, None),
+    };
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    (is_name(part) && projection.is_none_or(is_name)).then_some(Damaged { part, projection })
 }
 
 /// What the enriched topic holds of a partition.
@@ -116,9 +136,12 @@ mod tests {
     fn the_damaged_part_is_named_in_the_error() {
         let said = "Empty marks file '/d/20261128_18_18_0/data.cmrk4': 0, must be: 4656: (while reading from part \
                     /data/store/94d/94dbb173-d384/20261128_18_18_0/ in table pulse.events (94dbb173), from mark 0)";
-        assert_eq!(part_of(said), Some("20261128_18_18_0"));
-        for odd in ["", "while reading from part ", "while reading from part /a/it's/ in", "Code: 246 and nothing else"] {
-            assert_eq!(part_of(odd), None, "{odd}");
+        assert_eq!(damaged(said), Some(Damaged { part: "20261128_18_18_0", projection: None }));
+        let of_projection = said.replace("_0/ in table", "_0/ids.proj/ in table");
+        assert_eq!(damaged(&of_projection), Some(Damaged { part: "20261128_18_18_0", projection: Some("ids") }));
+        for odd in ["", "while reading from part ", "while reading from part /a/it's/ in", "while reading from part ids.proj", "Code: 246"]
+        {
+            assert_eq!(damaged(odd), None, "{odd}");
         }
     }
 }

@@ -113,13 +113,32 @@ pub async fn rebuild_projections(store: &ClickHouse) -> Result<Vec<(String, Stri
     let lacking: Vec<(String, String, String, Whole<u64>)> = store.migrator.rows(&to).await?;
     let mut rebuilt = Vec::new();
     for (table, projection, partition, parts) in lacking {
-        let Some((of, name)) = find(&table).zip(Identifier::parse(projection.clone())) else { continue };
-        let to = Statement::of("ALTER TABLE ").table(&store.table(of.name())).sql(" MATERIALIZE PROJECTION ").name(&name);
+        // Also of a table beside the events table, which may take its place.
+        let Some((of, name)) = Identifier::parse(table.clone()).zip(Identifier::parse(projection.clone())) else { continue };
+        let to = Statement::of("ALTER TABLE ").table(&store.table(of)).sql(" MATERIALIZE PROJECTION ").name(&name);
         let to = to.sql(" IN PARTITION ID ").quoted(&partition).sql(" SETTINGS mutations_sync = 2");
         store.migrator.with_timeout(REBUILD_LIMIT).execute(&to).await?;
         rebuilt.push((table, projection, parts.0));
     }
     Ok(rebuilt)
+}
+
+/// Takes a projection away from the day of the part called `part`, in each table that has one of that name: it is a copy of rows that are there,
+/// and [`rebuild_projections`] makes it anew. Returns those tables.
+pub async fn clear_projection(store: &ClickHouse, part: &str, projection: &str) -> Result<Vec<String>, ClickHouseError> {
+    let Some(name) = Identifier::parse(projection.to_owned()) else { return Ok(Vec::new()) };
+    let to = Statement::of("SELECT table, partition_id FROM system.projection_parts WHERE active AND database = ").string(&store.database);
+    let to = to.sql(" AND name = ").string(projection).sql(" AND parent_name = ").string(part);
+    let found: Vec<(String, String)> = store.migrator.rows(&to).await?;
+    let mut cleared = Vec::new();
+    for (table, partition) in found {
+        let Some(of) = Identifier::parse(table.clone()) else { continue };
+        let to = Statement::of("ALTER TABLE ").table(&store.table(of)).sql(" CLEAR PROJECTION ").name(&name);
+        let to = to.sql(" IN PARTITION ID ").quoted(&partition).sql(" SETTINGS mutations_sync = 2");
+        store.migrator.with_timeout(REBUILD_LIMIT).execute(&to).await?;
+        cleared.push(table);
+    }
+    Ok(cleared)
 }
 
 /// Takes the part called `part` out of each table that has it and cannot read it. Returns those tables.

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::harness::load::{Moments, restart, rounds_of, under_load_on};
 use crate::harness::volume::Volume;
-use crate::harness::{PATIENCE, POLL, Pulse};
+use crate::harness::{PATIENCE, POLL, Pulse, program};
 
 /// Cuts in a run: a few with every test run, hundreds with `make faults`.
 fn cuts() -> u32 {
@@ -82,6 +83,9 @@ async fn projections_that_are_emptied_are_made_anew_so_copies_and_visits_of_befo
         let books = pulse.http.settled().await;
         // Pulse ends well, and what the kernel has not written by then is gone.
         pulse.end().await;
+        // A table that may take the place of the other one has projections too.
+        let beside = ["replay", "--to-table", "beside", "--data-dir"];
+        assert!(Command::new(program()).args(beside).arg(pulse.data_dir()).output().unwrap().status.success());
         for part in parts(&pulse) {
             for projection in folders(&part).filter(|folder| folder.extension().is_some_and(|extension| extension == "proj")) {
                 for file in std::fs::read_dir(&projection).unwrap().flatten() {
@@ -101,7 +105,10 @@ async fn projections_that_are_emptied_are_made_anew_so_copies_and_visits_of_befo
         let after = pulse.http.settled().await;
         assert_eq!(after["stored"].as_u64(), books["stored"].as_u64().map(|stored| stored + 1), "copies are found");
         let at = |sql: &str| pulse.sql(sql).parse::<u64>().unwrap();
-        assert_eq!(at("SELECT count() FROM mergeTreeProjection(pulse, events, ids)"), at("SELECT count() FROM pulse.events"));
+        for table in ["events", "beside"] {
+            let of_projection = at(&format!("SELECT count() FROM mergeTreeProjection(pulse, {table}, ids)"));
+            assert_eq!(of_projection, at(&format!("SELECT count() FROM pulse.{table}")), "{table}");
+        }
     }
     let ask = json!({"from": "-1d", "to": "now", "series": [{"event": "view", "math": "unique_sessions"}], "refresh": true});
     assert_eq!(pulse.http.query("trends", &ask).await.1["result"]["series"][0]["total"], 2, "what came late joins what was there");
@@ -168,6 +175,26 @@ async fn a_table_of_which_more_parts_are_damaged_than_the_engine_takes_for_grant
         truncate(part, "data.bin");
     }
     pulse.restart().await;
+    is_whole_again(pulse, books).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projection_that_is_found_damaged_while_pulse_runs_is_made_anew() {
+    let (pulse, _) = of_blocks(2).await;
+    let event = json!({"eventId": "again", "type": "view", "anonymousId": "ada"});
+    assert_eq!(pulse.http.capture(&event).await.0, 200);
+    let books = pulse.http.settled().await;
+    // A bit that has flipped: nothing is shorter than it was.
+    let file = parts_in_order(&pulse).last().unwrap().join("ids.proj/data.bin");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    // Whether it is a copy only the projection tells.
+    assert_eq!(pulse.http.capture(&event).await.0, 200);
+    let after = pulse.http.settled().await;
+    assert_eq!((&after["stored"], &after["duplicate"]), (&books["stored"], &json!(1)));
+    assert!(std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap().contains("a damaged projection is taken away"));
     is_whole_again(pulse, books).await;
 }
 
