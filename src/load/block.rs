@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::dedupe::{EventKey, Fingerprint, Verdict, own_time_ms};
+use super::dedupe::{EventKey, Fingerprint, Verdict, earliest_receipt_ms};
 use super::memory::Memory;
 use super::row::{Belonging, Covered, RowOrigin, Rows};
 use super::sessions::{Row, Sessions, Settled};
@@ -48,8 +48,8 @@ const SMALL_BLOCKS: u32 = 10;
 pub(super) struct DuplicateCandidate {
     pub(super) key: EventKey,
     pub(super) fingerprint: Fingerprint,
-    /// Earliest time at which a copy can have been received; see [`own_time_ms`].
-    pub(super) own_ms: i64,
+    /// Earliest time at which a copy can have been received; see [`earliest_receipt_ms`].
+    pub(super) earliest_ms: i64,
     source: u64,
     origin: RowOrigin,
     /// The event, followed by what process added to it.
@@ -58,10 +58,10 @@ pub(super) struct DuplicateCandidate {
 
 #[cfg(test)]
 impl DuplicateCandidate {
-    /// One that happened at `own_ms`.
-    pub(super) fn of_time(own_ms: i64) -> Self {
+    /// One that can have been received since then.
+    pub(super) fn since(earliest_ms: i64) -> Self {
         let key = EventKey { project: ProjectId(1), event_id: [0; 16], visitor: crate::event::ids::VisitorKey(1) };
-        Self { key, fingerprint: 0, own_ms, source: 0, origin: RowOrigin { day: 0, offset: 0, index: 0 }, event: Vec::new() }
+        Self { key, fingerprint: 0, earliest_ms, source: 0, origin: RowOrigin { day: 0, offset: 0, index: 0 }, event: Vec::new() }
     }
 }
 
@@ -254,7 +254,7 @@ impl Block {
                 self.candidates.push(DuplicateCandidate {
                     key: EventKey::of(project, &event.header),
                     fingerprint,
-                    own_ms: own_time_ms(&event.header),
+                    earliest_ms: earliest_receipt_ms(&event.header),
                     source: header.source,
                     origin,
                     event: [event.encoded(), enrichment].concat(),

@@ -6,6 +6,7 @@
 //! looked up in the table. Promise: no copy is ever called new; calling a new event a candidate costs a look-up, nothing else.
 //! The one limit: a client clock ahead by more than half of the filter's reach when the copy is received (after a start that is half an
 //! hour, or half of what the last million events of the partition took, and grows from there), and not so far that `sentAt` corrects it.
+//! And where the client gives no time at all, copies are known for 30 days.
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -138,6 +139,22 @@ impl Dedupe {
 pub(crate) fn own_time_ms(header: &EventHeader) -> i64 {
     let own_ms = header.at_ms.min(header.original_ms);
     if header.flags & (flag::CLAMPED | flag::SERVER_TIME) != 0 || own_ms > header.received_ms { i64::MIN } else { own_ms }
+}
+
+/// How far back an event without a time of its own is looked for: nothing says how old it is. A copy that comes later is stored again.
+const TIMELESS_MS: i64 = 30 * DAY_MS;
+/// Events further ahead of their receipt are refused.
+const MOST_AHEAD_MS: i64 = 30 * DAY_MS;
+const DAY_MS: i64 = 86_400_000;
+
+/// From when on an earlier copy of a candidate is to be looked for: it was received then or later, or up to a day before by a clock that
+/// was ahead. That of an event of the future was no further ahead than is taken.
+pub(crate) fn earliest_receipt_ms(header: &EventHeader) -> i64 {
+    match own_time_ms(header) {
+        i64::MIN if header.flags & flag::SERVER_TIME != 0 => header.received_ms.saturating_sub(TIMELESS_MS),
+        i64::MIN => header.original_ms.min(header.received_ms.saturating_add(MOST_AHEAD_MS)).saturating_sub(MOST_AHEAD_MS),
+        own_ms => own_ms,
+    }
 }
 
 /// A blocked Bloom filter: one cache line a key, 12 bits an event, 6 probes; about 0.7 % of new keys are "maybe seen".

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::ids::PersonKey;
+use crate::event::time::{Clock, Stated, correct};
 
 const OURS: ProjectId = ProjectId(1);
 
@@ -186,4 +187,30 @@ fn a_time_that_the_server_gave_proves_nothing() {
     let mut header = event(1, 1, 2_000, 2_000);
     header.flags = flag::SERVER_TIME;
     assert_eq!(dedupe.admit(OURS, &header, 5), Verdict::Candidate);
+}
+
+#[test]
+fn an_event_of_the_future_or_without_a_time_is_not_looked_for_on_all_days() {
+    let now = 1_000 * DAY_MS;
+    let ahead = |ahead_ms, flags| EventHeader { flags, ..event(1, 1, now + ahead_ms, now) };
+    assert_eq!(earliest_receipt_ms(&ahead(-5, 0)), now - 5);
+    assert_eq!(earliest_receipt_ms(&ahead(10_000, 0)), now + 10_000 - 30 * DAY_MS);
+    assert_eq!(earliest_receipt_ms(&ahead(0, flag::SERVER_TIME)), now - 30 * DAY_MS);
+}
+
+proptest! {
+    /// Whatever a client says, of which both copies are taken: the first one was received when it is looked for, unless its clock was ahead by
+    /// more than a day and its time has come since.
+    #[test]
+    fn a_first_copy_was_received_when_it_is_looked_for(ahead_ms in -40 * DAY_MS..40 * DAY_MS, later_ms in 0..100 * DAY_MS) {
+        let first_ms = 1_000 * DAY_MS;
+        let stated = Stated { at_ms: Some(first_ms + ahead_ms), sent_ms: None };
+        let taken = |received_ms| correct(stated, Clock { received_ms, earliest_ms: 0, min_skew_ms: 300_000 });
+        if let (Ok(_), Ok(corrected)) = (taken(first_ms), taken(first_ms + later_ms)) {
+            let flags = if corrected.is_clamped { flag::CLAMPED } else { 0 };
+            let copy = event(1, 1, corrected.at_ms, first_ms + later_ms);
+            let earliest_ms = earliest_receipt_ms(&EventHeader { original_ms: first_ms + ahead_ms, flags, ..copy });
+            prop_assert!(earliest_ms - DAY_MS <= first_ms || (ahead_ms > DAY_MS && later_ms >= ahead_ms));
+        }
+    }
 }

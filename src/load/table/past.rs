@@ -25,7 +25,7 @@ const RECALLED_MS: i64 = 60 * MINUTE_MS;
 const RECALLED_BYTES: usize = 32;
 /// Ids asked for in one statement: the server takes form fields of up to 128 KiB, and an id takes 39 bytes.
 const IDS_PER_STATEMENT: usize = 2_500;
-/// Days back from the newest one: ids that go as far back as each other are asked for together, for each id costs a look into each part.
+/// Days back from the newest one: what goes as far back as each other is asked for together, for each id costs a look into each part.
 const SPANS: [Day; 4] = [1, 7, 30, Day::MAX];
 
 /// The table as one partition of the log reads it.
@@ -51,7 +51,7 @@ impl Past<'_> {
         // A clock that is far ahead must not make everyone else's events the distant past.
         let until_ms = newest_ms.min(clock::now_ms());
         let minutes = self.minutes(until_ms - RECALLED_MS, ours.is_some()).await?;
-        let since_ms = since(&minutes, limit, until_ms);
+        let since_ms = since(&minutes, limit, Back { until_ms, span_ms: RECALLED_MS });
         let mut dedupe = Dedupe::new(bytes, since_ms);
         let to = Statement::of("SELECT event_id, project_id, visitor_id FROM ").table(self.events).sql(" WHERE ").sql(IS_EVENT);
         let to = to.sql(" AND received_day >= toDate(").uint16(first_day(since_ms));
@@ -64,7 +64,7 @@ impl Past<'_> {
     }
 
     /// How many events were stored, by the minute of receipt, newest first. Of all partitions if this one has none.
-    async fn minutes(&self, since_ms: i64, only_ours: bool) -> Result<Vec<Minute>, TableError> {
+    pub(super) async fn minutes(&self, since_ms: i64, only_ours: bool) -> Result<Vec<Minute>, TableError> {
         let since = Since { at_ms: since_ms, first_day: first_day(since_ms) };
         Ok(books::minutes(self.server, self.events, since, only_ours.then_some(self.key.partition)).await?)
     }
@@ -72,7 +72,7 @@ impl Past<'_> {
     /// Which of the candidates the table has.
     pub(super) async fn find(&self, candidates: &[DuplicateCandidate]) -> Result<HashMap<EventKey, Fingerprint>, TableError> {
         let mut found = HashMap::new();
-        for (day, together) in by_span(candidates) {
+        for (day, together) in by_span(candidates, |candidate| first_day(candidate.earliest_ms)) {
             for chunk in together.chunks(IDS_PER_STATEMENT) {
                 self.find_since(day, chunk, &mut found).await?;
             }
@@ -105,8 +105,16 @@ impl Past<'_> {
 /// An event that the table has: project, id, visitor, type and the client's time.
 type Found = (Whole<u64>, uuid::Uuid, Whole<u64>, String, Whole<i64>);
 
+/// A time of receipt, and how far back from there to look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Back {
+    pub(super) until_ms: i64,
+    pub(super) span_ms: i64,
+}
+
 /// Since when to recall: as far back as there are no more than `limit` events, going by `minutes`, and not before the first of them.
-fn since(minutes: &[Minute], limit: u64, until_ms: i64) -> i64 {
+pub(super) fn since(minutes: &[Minute], limit: u64, back: Back) -> i64 {
+    let Back { until_ms, span_ms } = back;
     let (mut events, mut since_ms) = (0, until_ms);
     for Minute { at_ms: minute_ms, events: more } in minutes {
         if events + more > limit {
@@ -118,7 +126,7 @@ fn since(minutes: &[Minute], limit: u64, until_ms: i64) -> i64 {
         events += more;
         since_ms = since_ms.min(*minute_ms);
     }
-    until_ms - RECALLED_MS
+    until_ms - span_ms
 }
 
 /// The first day on which an event can be in the table that was received at `since_ms` or later. A block is of the day of its first
@@ -127,17 +135,16 @@ fn first_day(since_ms: i64) -> Day {
     DataVersions::day(since_ms.saturating_sub(DAY_MS))
 }
 
-/// The candidates that go back about as far as each other, and how far that is.
-fn by_span(candidates: &[DuplicateCandidate]) -> Vec<(Day, Vec<&DuplicateCandidate>)> {
-    let first = |candidate: &DuplicateCandidate| first_day(candidate.own_ms);
-    let newest = candidates.iter().map(first).max().unwrap_or_default();
-    let mut spans: Vec<(Day, Vec<&DuplicateCandidate>)> = SPANS.iter().map(|_| (newest, Vec::new())).collect();
-    for candidate in candidates {
-        let day = first(candidate);
+/// What goes back about as far as each other, and how far that is, by the first day of each.
+pub(super) fn by_span<T>(asked: &[T], first: impl Fn(&T) -> Day) -> Vec<(Day, Vec<&T>)> {
+    let newest = asked.iter().map(&first).max().unwrap_or_default();
+    let mut spans: Vec<(Day, Vec<&T>)> = SPANS.iter().map(|_| (newest, Vec::new())).collect();
+    for one in asked {
+        let day = first(one);
         let at = SPANS.iter().position(|span| newest - day <= *span).unwrap_or_default();
         if let Some((earliest, together)) = spans.get_mut(at) {
             *earliest = day.min(*earliest);
-            together.push(candidate);
+            together.push(one);
         }
     }
     spans.retain(|(_, together)| !together.is_empty());

@@ -1,12 +1,13 @@
 //! The sessions that the table has: of the visitors who were seen last when a partition is taken, and of those that are looked up.
 //!
 //! Promise: what is read is bounded, however large the table is. Looked up is in the projection `visits`, which has the events of a
-//! visitor by time; recalled is what happened within an idle gap of the last receipt.
+//! visitor by time, by a statement for those whose past is about as long; recalled is what happened within an idle gap of the last receipt, or
+//! within less where that are too many events.
 
 use std::collections::HashSet;
 
 use super::TableError;
-use super::past::Past;
+use super::past::{Back, Past, by_span, since};
 use crate::clickhouse::{Statement, native};
 use crate::clock;
 use crate::event::ids::{ProjectId, VisitorKey};
@@ -23,6 +24,12 @@ const DAY_MS: i64 = 86_400_000;
 /// An event is stored on the day of its receipt, which may be this much before its own time: a clock that is ahead, and a block of two days.
 const AHEAD_MS: i64 = 2 * DAY_MS;
 
+/// Events of a server that are read to recall the latest sessions of one of its partitions: with more of them it recalls less, and looks up
+/// more.
+const RECALLED_EVENTS: u64 = 10_000_000;
+/// How far back is counted first.
+const FIRST_SPAN_MS: i64 = 60 * 60_000;
+
 /// Project, visitor, moment, session.
 const LAST_BYTES: usize = 40;
 /// Project, visitor, moment, session, campaign, person, flags.
@@ -36,7 +43,7 @@ impl Past<'_> {
         let Some(newest_ms) = held.iter().map(|held| held.newest_ms).max() else {
             return Ok(nobody_after(NOBODY_MS));
         };
-        let since_ms = newest_ms.min(clock::now_ms()).saturating_sub(projects.longest_gap_ms());
+        let since_ms = self.recalled_since(newest_ms.min(clock::now_ms()), projects.longest_gap_ms()).await?;
         let mut last = Vec::new();
         self.server.each(&self.ask_last(since_ms, *max_visitors), |row: &[u8; LAST_BYTES]| last.extend(last_of(row))).await?;
         if last.len() > *max_visitors {
@@ -53,6 +60,20 @@ impl Past<'_> {
             sessions.recall(visitor, at_ms, Some(session).filter(|_| !in_doubt.contains(&visitor)));
         }
         Ok(sessions)
+    }
+
+    /// Since when latest sessions are recalled: for an idle gap, or less where there were more events than are read. What was before is
+    /// looked up: a shorter past is as right as a longer one.
+    async fn recalled_since(&self, until_ms: i64, gap_ms: i64) -> Result<i64, TableError> {
+        let mut span_ms = gap_ms.min(FIRST_SPAN_MS);
+        loop {
+            let minutes = self.minutes(until_ms.saturating_sub(span_ms), false).await?;
+            let events = minutes.iter().map(|minute| minute.events).sum();
+            match wider(span_ms, gap_ms, events) {
+                Some(wider_ms) => span_ms = wider_ms,
+                None => return Ok(since(&minutes, RECALLED_EVENTS, Back { until_ms, span_ms })),
+            }
+        }
     }
 
     fn ask_last(&self, since_ms: i64, max_visitors: usize) -> Statement {
@@ -85,22 +106,30 @@ impl Past<'_> {
     /// What the table has of the visitors in the spans that are asked for.
     pub(super) async fn visits(&self, questions: &[Question]) -> Result<Pasts, TableError> {
         let mut pasts = Pasts::default();
-        for questions in questions.chunks(VISITORS_PER_STATEMENT) {
+        for questions in statements(questions) {
+            let asked: HashSet<Visitor> = questions.iter().map(|question| question.visitor).collect();
             let take = |row: &[u8; VISIT_BYTES]| {
                 let Some(row) = VisitRow::of(row) else { return };
-                match row.revision() {
-                    Some(revision) => pasts.entry(revision.visitor).or_default().revisions.push(revision),
-                    None => pasts.entry(row.visitor).or_default().visits.push(row.visit()),
+                let revision = row.revision();
+                let visitor = revision.map_or(row.visitor, |revision| revision.visitor);
+                // Another project's visitor of the same key: nobody has asked, or another statement does.
+                if !asked.contains(&visitor) {
+                    return;
+                }
+                let past = pasts.entry(visitor).or_default();
+                match revision {
+                    Some(revision) => past.revisions.push(revision),
+                    None => past.visits.push(row.visit()),
                 }
             };
-            self.server.each(&self.ask_visits(questions), take).await?;
+            self.server.each(&self.ask_visits(&questions), take).await?;
         }
         Ok(pasts)
     }
 
     /// Events, and what was said of their sessions since: both are beside each other in the projection.
-    fn ask_visits(&self, questions: &[Question]) -> Statement {
-        let first = |from: fn(&Question) -> i64| questions.iter().map(from).min().unwrap_or_default();
+    fn ask_visits(&self, questions: &[&Question]) -> Statement {
+        let first = |from: fn(&Question) -> i64| questions.iter().map(|question| from(question)).min().unwrap_or_default();
         let (from_ms, revised_from_ms) = (first(|question| question.from_ms), first(|question| question.revised_from_ms));
         let to_ms = questions.iter().map(|question| question.to_ms).max().unwrap_or_default();
         let visitors = || questions.iter().map(|question| question.visitor.key.0);
@@ -117,6 +146,28 @@ impl Past<'_> {
         let to = to.sql(", toInt64(0)) AND substring(toString(session_id), 15, 1) = '7') LIMIT ");
         to.uint(MOST_VISITS as u64).sql(" BY project_id, visitor_id")
     }
+}
+
+/// Questions that are asked together: their pasts begin within about the same time, since one statement reads all its visitors as far back as it
+/// goes back for any, and no key is there twice, since a span is told by it.
+fn statements(questions: &[Question]) -> Vec<Vec<&Question>> {
+    let mut statements = Vec::new();
+    for (_, together) in by_span(questions, |question| first_day(question.from_ms)) {
+        let mut rest = together;
+        while !rest.is_empty() {
+            let mut keys = HashSet::new();
+            let (now, later): (Vec<_>, Vec<_>) = rest.into_iter().partition(|question| keys.insert(question.visitor.key));
+            statements.extend(now.chunks(VISITORS_PER_STATEMENT).map(<[_]>::to_vec));
+            rest = later;
+        }
+    }
+    statements
+}
+
+/// How far back to count next, after a span with so many events; `None` if that is enough.
+fn wider(span_ms: i64, gap_ms: i64, events: u64) -> Option<i64> {
+    let has_room = events < RECALLED_EVENTS / 2;
+    (span_ms < gap_ms && has_room).then(|| span_ms.saturating_mul(2).min(gap_ms))
 }
 
 fn first_day(at_ms: i64) -> u16 {
@@ -173,3 +224,6 @@ impl VisitRow {
         Some(Revision { visitor, from_ms: self.at_ms, to_ms, session: self.session, version: self.flags })
     }
 }
+
+#[cfg(test)]
+mod tests;
