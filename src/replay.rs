@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use self::parts::{Control, LogAndStore};
 use self::reader::{Counting, Enriching, RawAgain, Work};
 use crate::clickhouse::{ClickHouse, Identifier};
-use crate::event::record::{self, HEADER_PREFIX};
+use crate::event::record::{self, HEADER_PREFIX, Header};
 use crate::load::{self, BlockLimits, RebuildTarget};
-use crate::log::{Log, ReadRequest, Topic};
+use crate::log::{Log, LogError, ReadRequest, Record, Topic};
 use crate::outcome::Count;
 use crate::process::ProcessLimits;
 use crate::process::enrich::agent::AgentParser;
@@ -342,9 +342,7 @@ async fn first_at<L: Log>(log: &L, partition: u16, held: Range<i64>, at_ms: i64)
     let Range { start: mut low, end: mut high } = held;
     while low < high {
         let middle = low + (high - low) / 2;
-        let records = log.read(ReadRequest::new(Topic::Raw, partition, middle, 1).prefix(HEADER_PREFIX)).await?;
-        let received =
-            records.first().and_then(|record| record::header(&record.payload).ok()).map_or(i64::MIN, |header| header.received_ms);
+        let received = header_at(log, partition, middle).await?.map_or(i64::MIN, |header| header.received_ms);
         if received < at_ms - LINGER_MS { low = middle + 1 } else { high = middle }
     }
     Ok(low)
@@ -357,14 +355,39 @@ async fn count<L: Log>(log: &L, partition: u16, range: Range<i64>) -> Result<u64
         let records = log.read(ReadRequest::new(Topic::Raw, partition, next, READ_BYTES).prefix(HEADER_PREFIX)).await?;
         let Some(last) = records.last() else { break };
         next = last.offset + 1;
-        events += records.iter().filter(|record| record.offset < range.end).map(|record| received(&record.payload)).sum::<u64>();
+        for record in records.iter().filter(|record| record.offset < range.end) {
+            events += header_of(log, partition, record).await?.map_or(1, |header| received_by(&header));
+        }
     }
     Ok(events)
 }
 
+/// The header of the raw record at an offset; `None` if there is none, or it is not ours.
+pub(crate) async fn header_at<L: Log>(log: &L, partition: u16, offset: i64) -> Result<Option<Header>, LogError> {
+    let records = log.read(ReadRequest::new(Topic::Raw, partition, offset, 1).prefix(HEADER_PREFIX)).await?;
+    match records.first() {
+        Some(record) => header_of(log, partition, record).await,
+        None => Ok(None),
+    }
+}
+
+/// The header of a raw record of which the first bytes were read. Rarely it is longer than they are: many projects in one record.
+async fn header_of<L: Log>(log: &L, partition: u16, record: &Record) -> Result<Option<Header>, LogError> {
+    match record::header(&record.payload) {
+        Err(_) if record.payload.len() >= HEADER_PREFIX => {
+            let whole = log.read(ReadRequest::new(Topic::Raw, partition, record.offset, 1)).await?;
+            Ok(whole.first().and_then(|record| record::header(&record.payload).ok()))
+        }
+        header => Ok(header.ok()),
+    }
+}
+
 /// Events received in a record; one that cannot be read counts as one, as it does in the books.
 fn received(payload: &[u8]) -> u64 {
-    let Ok(header) = record::header(payload) else { return 1 };
+    record::header(payload).map_or(1, |header| received_by(&header))
+}
+
+fn received_by(header: &Header) -> u64 {
     header.tallies.0.iter().map(|tally| u64::from(tally.count(Count::Received))).sum()
 }
 

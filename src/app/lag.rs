@@ -7,11 +7,10 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::{ClickHouse, ClickHouseError, Shard};
-use crate::event::record::{self, HEADER_PREFIX};
-use crate::log::{self, Log, LogError, ReadRequest, Topic};
+use crate::log::{self, Log, LogError, Topic};
 use crate::store::books;
 use crate::store::tables::EVENTS;
-use crate::{clock, metrics};
+use crate::{clock, metrics, replay};
 
 /// Between two looks: alerts work in minutes.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -96,7 +95,6 @@ async fn show<L: Log>(log: &L, stored: &Stored, all_said: bool) -> Result<(), Lo
 }
 
 async fn age_ms<L: Log>(log: &L, partition: u16, offset: i64) -> Result<i64, LogError> {
-    let records = log.read(ReadRequest::new(Topic::Raw, partition, offset, 1).prefix(HEADER_PREFIX)).await?;
-    let header = records.first().and_then(|record| record::header(&record.payload).ok());
+    let header = replay::header_at(log, partition, offset).await?;
     Ok(header.map_or(0, |header| clock::now_ms() - header.received_ms))
 }

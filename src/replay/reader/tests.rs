@@ -1,10 +1,12 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::event::ids::LogEpoch;
-use crate::event::record::{self, Header, Tallies};
+use crate::event::ids::{LogEpoch, ProjectId};
+use crate::event::record::{self, HEADER_PREFIX, Header, Tallies};
 use crate::log::ConsumerGroup;
 use crate::log::embedded::EmbeddedLog;
+use crate::outcome::Count;
+use crate::replay::{count, first_at};
 
 /// What becomes of the next letters that are appended.
 #[derive(Clone, Copy)]
@@ -57,11 +59,11 @@ impl Log for FlakyLog {
     }
 
     /// One record a read.
-    async fn read(&self, ReadRequest { from, .. }: ReadRequest) -> Result<Vec<Record>, LogError> {
+    async fn read(&self, ReadRequest { from, prefix, .. }: ReadRequest) -> Result<Vec<Record>, LogError> {
         if let Some(Some(problem)) = self.reads.lock().unwrap().pop_front() {
             return Err(problem);
         }
-        let payload = self.raw.get(from as usize).cloned();
+        let payload = self.raw.get(from as usize).map(|payload| payload.slice(..payload.len().min(prefix.unwrap_or(usize::MAX))));
         Ok(payload.into_iter().map(|payload| Record { offset: from, payload }).collect())
     }
 
@@ -87,6 +89,28 @@ fn sound() -> Bytes {
         origin: None,
     };
     record::encode(&header, &[]).into()
+}
+
+/// One of so many projects that its header is longer than what is read of most.
+fn of_many_projects(received_ms: i64) -> Bytes {
+    let projects: Vec<ProjectId> = (1..1_000).map(ProjectId).collect();
+    let mut tallies = Tallies::default();
+    projects.iter().for_each(|project| tallies.add(*project, received_ms, Count::Received, 2));
+    let header = Header { source: 0, day: 20_000, events: 0, received_ms, projects, tallies, letters: 0, origin: None };
+    let record = record::encode(&header, &[]);
+    assert!(record::header(&record[..HEADER_PREFIX]).is_err());
+    record.into()
+}
+
+#[tokio::test]
+async fn a_replay_from_a_time_finds_it_among_records_of_many_projects() {
+    let begin_ms = 1_728_000_000_000;
+    let raw: Vec<Bytes> = (0..40).map(|number| of_many_projects(begin_ms + number * 10_000)).collect();
+    let log = FlakyLog { raw: Arc::new(raw), ..FlakyLog::default() };
+    for number in [0, 1, 17, 39] {
+        assert_eq!(first_at(&log, 0, 0..40, begin_ms + number * 10_000).await.unwrap(), number);
+    }
+    assert_eq!(count(&log, 0, 0..3).await.unwrap(), 3 * 999 * 2);
 }
 
 /// One that cannot: it becomes a letter.
