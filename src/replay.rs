@@ -130,10 +130,10 @@ pub async fn run<L: Log>(parts: LogAndStore<L>, request: &Request, limits: Limit
     if request.dry_run {
         return Ok(Summary { read: all, ..Summary::default() });
     }
+    let ranges: Vec<(u16, Range<i64>)> = works.iter().map(|work| (work.partition, work.range.clone())).collect();
+    let kept = Kept::new(replay.log.epoch(), &ranges);
     if request.swap {
         // First, so that what is loaded behind it finds its copies, and the sessions that it goes on with.
-        let ranges: Vec<(u16, Range<i64>)> = works.iter().map(|work| (work.partition, work.range.clone())).collect();
-        let kept = Kept::new(replay.log.epoch(), &ranges);
         kept.copy(&replay.store, &table).await.context("copying what is not replayed")?;
     }
     let before = replay.outcomes(&table).await?;
@@ -144,6 +144,14 @@ pub async fn run<L: Log>(parts: LogAndStore<L>, request: &Request, limits: Limit
     if is_swapped {
         swap::mark(&replay.store, &table).await.with_context(|| format!("marking table {table}"))?;
         replay.swap(&table).await?;
+        match kept.visitors_left(&replay.store, &table, &EVENTS_NAME).await {
+            Ok(0) => {}
+            Ok(visitors) => tracing::warn!(
+                visitors,
+                "what `pulse sessions rebuild` has said of sessions from before what was replayed is in {table} only: run it again"
+            ),
+            Err(problem) => tracing::warn!(%problem, "it is not known whether `pulse sessions rebuild` is to be run again"),
+        }
     }
     let after = replay.outcomes(&if is_swapped { EVENTS_NAME } else { table }).await?;
     Ok(replay.summary(after.since(before)))

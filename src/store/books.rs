@@ -80,7 +80,8 @@ pub async fn held(server: &Client, table: &TableName) -> Result<Vec<Held>, Click
 pub async fn watermark(store: &ClickHouse, table: &TableName, key: PartitionKey) -> Result<Option<i64>, ClickHouseError> {
     let mut highest = None;
     for shard in store.shards.iter() {
-        let held = held(&shard.first().writer, table).await?;
+        // Where its blocks are inserted: the other replicas may be behind.
+        let held = held(&shard.replica_of(key.partition).writer, table).await?;
         highest = highest.max(held.into_iter().filter(|held| held.key == key).map(|held| held.highest).max());
     }
     Ok(highest)

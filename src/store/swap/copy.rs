@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::clickhouse::{ClickHouse, ClickHouseError, Identifier, Node, Statement, TableName, Whole};
 use crate::event::ids::LogEpoch;
 use crate::failpoint;
+use crate::store::books::IS_EVENT;
 use crate::store::fence;
+use crate::store::revisions::{FROM, IS_REVISION, PROJECT};
 use crate::store::tables::EVENTS;
 
 /// Longest time that copying one day may take.
@@ -61,12 +63,30 @@ impl Kept {
     pub async fn copy(&self, store: &ClickHouse, table: &Identifier) -> Result<(), CopyError> {
         for shard in store.shards.iter() {
             let copying = Copying { kept: self, store, table, node: shard.first() };
+            copying.catch_up().await?;
             for day in copying.days(&store.table(EVENTS.name())).await? {
                 copying.day(&day).await?;
             }
             copying.clear().await?;
         }
         Ok(())
+    }
+
+    /// Of how many visitors the `old` table says something of sessions that began before what was replayed, and the `new` one nothing: what
+    /// `pulse sessions rebuild` has said stands where the old rows ended then, and no event that is replayed makes it again.
+    pub async fn visitors_left(&self, store: &ClickHouse, old: &Identifier, new: &Identifier) -> Result<u64, CopyError> {
+        let (old, new) = (store.table(old.clone()), store.table(new.clone()));
+        let mut visitors = 0;
+        for shard in store.shards.iter() {
+            let to = Statement::of("SELECT uniqExact(").sql(PROJECT).sql(", visitor_id) FROM ").table(&old);
+            let to = self.filter(to.sql(" WHERE ").sql(IS_REVISION).sql(" AND NOT (")).sql(") AND ").sql(FROM);
+            let to = to.sql(" < (SELECT min(received_at) FROM ").table(&old).sql(" WHERE ").sql(IS_EVENT).sql(" AND NOT (");
+            let to = self.filter(to).sql(")) AND (").sql(PROJECT).sql(", visitor_id) NOT IN (SELECT ").sql(PROJECT);
+            let to = to.sql(", visitor_id FROM ").table(&new).sql(" WHERE ").sql(IS_REVISION).sql(")");
+            let rows: Vec<(Whole<u64>,)> = shard.first().migrator.with_timeout(COPY_LIMIT).rows(&to).await?;
+            visitors += rows.into_iter().map(|(count,)| count.0).sum::<u64>();
+        }
+        Ok(visitors)
     }
 
     fn filter(&self, to: Statement) -> Statement {
@@ -87,6 +107,16 @@ struct Copying<'a> {
 }
 
 impl Copying<'_> {
+    /// Waits until the server has what other replicas have accepted up to now: what it lacks would be in no table afterwards.
+    async fn catch_up(&self) -> Result<(), CopyError> {
+        if self.store.fleet.as_ref().is_some_and(|fleet| fleet.replica_path.is_some()) {
+            let to = Statement::of("SYSTEM SYNC REPLICA ").table(&self.store.table(EVENTS.name())).sql(" LIGHTWEIGHT");
+            // The one who may do that for loading.
+            self.node.writer.with_timeout(COPY_LIMIT).execute(&to).await?;
+        }
+        Ok(())
+    }
+
     /// The days of receipt with rows to be copied.
     async fn days(&self, of: &TableName) -> Result<Vec<Day>, ClickHouseError> {
         let to =
@@ -114,7 +144,9 @@ impl Copying<'_> {
         // Beside first: what was cut leaves nothing in the table.
         self.clear().await?;
         let aside = self.aside();
-        self.execute(&Statement::of("CREATE TABLE ").table(&aside).sql(" AS ").table(&table)).await?;
+        // Of this server alone: a replicated table by the same statement would ask for the place in Keeper that the other one has.
+        let to = Statement::of("CREATE TABLE ").table(&aside).sql(" AS ").table(&table);
+        self.execute(&to.sql(" ENGINE = MergeTree PARTITION BY received_day ORDER BY (project_id, type, timestamp)")).await?;
         // The fence would refuse rows of other generations.
         self.execute(&fence::removed_from(&aside)).await?;
         let rows = Statement::of("INSERT INTO ").table(&aside).sql(" SELECT * FROM ").table(&events);
