@@ -1,11 +1,11 @@
 //! Live: what comes in, second by second, as server-sent events straight from the tail of the log.
 //!
-//! One follower reads the enriched topic for all who watch, and only while somebody does. What it reads of projects that are watched it
-//! counts by second ([`second`]), shows some events of, and keeps the last messages, with which one who was cut off goes on
-//! ([`stream`]). It is read before copies are told apart: a copy counts here and in no report.
-//! Promises: a slow reader misses messages, is told how many, and holds up nobody; what is held is bounded by projects and by messages,
-//! not by readers or traffic; a stop ends all streams.
-//! Costs: decoding every event while anybody watches; a reader a pointer to each message. May go wrong: the log deletes what was not read in
+//! One follower reads the enriched topic for all who watch, and only while somebody does. Those who watch a project with the same filters
+//! share a [`Channel`]: what passes it counts by second ([`second`]), shows some events of, and keeps the last messages, with which one who
+//! was cut off goes on ([`stream`]). It is read before copies are told apart: a copy counts here and in no report.
+//! Promises: a slow reader misses messages, is told how many, and holds up nobody; what is held is bounded by projects, filters and
+//! messages, not by readers or traffic; a stop ends all streams.
+//! Costs: decoding every event while anybody watches, and its tests for each channel; a reader a pointer to each message. May go wrong: the log deletes what was not read in
 //! time; then `missed` says how many records that were.
 
 mod second;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::second::Second;
 pub(super) use self::stream::{Wanted, Watch, messages};
+use super::ask::filter::of_event::EventFilters;
 use super::error::QueryError;
 use crate::clock;
 use crate::event::ids::ProjectId;
@@ -34,21 +35,29 @@ use crate::log::{Followed, Log, LogError, Record, Topic, TopicFollower};
 const SECOND: Duration = Duration::from_secs(1);
 /// Messages of a project that are kept for readers who are slow or were cut off.
 const KEPT: usize = 1_024;
-/// Most readers of an instance.
+/// Most readers of an instance, and most filters that they ask for: each is a channel of its project.
 const MOST_READERS: usize = 5_000;
-/// A project that nobody watches is forgotten after so many seconds: one who was cut off comes back within moments.
+const MOST_FILTERS: usize = 50;
+/// A channel that nobody watches is forgotten after so many seconds: one who was cut off comes back within moments.
 const IDLE: u32 = 60;
 /// Before a log that does not answer is followed again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A message to the readers of a project.
+/// A message to the readers of a channel.
 #[derive(Clone, Debug)]
 struct Message {
     number: u64,
-    /// The type of the event that it shows; none for counters.
-    event_type: Option<Arc<str>>,
+    /// The event that it shows; none for counters.
+    event: Option<Shown>,
     /// As it is sent.
     text: Bytes,
+}
+
+/// An event that is shown.
+#[derive(Clone, Debug)]
+struct Shown {
+    event_type: Arc<str>,
+    is_of_bot: bool,
 }
 
 /// What is told of the projects that are watched. Cheap to clone.
@@ -58,13 +67,19 @@ pub(super) struct Live(Arc<Shared>);
 struct Shared {
     /// Tells messages of this process from those of another.
     instance: u64,
-    projects: Mutex<HashMap<ProjectId, Project>>,
+    projects: Mutex<HashMap<ProjectId, Channels>>,
     /// Somebody has begun to watch.
     watched: Notify,
 }
 
-/// A project that is watched.
-struct Project {
+/// The channels of a project, by the key of their filters; that of all events is 0.
+type Channels = HashMap<u64, Channel>;
+
+/// What those are sent who watch a project with the same filters.
+struct Channel {
+    /// Tells its messages from those of others.
+    instance: u64,
+    filters: Arc<EventFilters>,
     second: Second,
     sender: broadcast::Sender<Message>,
     kept: VecDeque<Message>,
@@ -73,16 +88,17 @@ struct Project {
     idle: u32,
 }
 
-impl Project {
-    fn new() -> Self {
-        Self { second: Second::default(), sender: broadcast::Sender::new(KEPT), kept: VecDeque::new(), next: 1, idle: 0 }
+impl Channel {
+    fn new(instance: u64, filters: Arc<EventFilters>) -> Self {
+        let sender = broadcast::Sender::new(KEPT);
+        Self { instance, filters, second: Second::default(), sender, kept: VecDeque::new(), next: 1, idle: 0 }
     }
 
-    fn send(&mut self, instance: u64, kind: &str, event_type: Option<Arc<str>>, data: &str) {
+    fn send(&mut self, kind: &str, event: Option<Shown>, data: &str) {
         let number = self.next;
         self.next += 1;
-        let text = Bytes::from(format!("id: {instance:x}-{number}\nevent: {kind}\ndata: {data}\n\n"));
-        let message = Message { number, event_type, text };
+        let text = Bytes::from(format!("id: {:x}-{number}\nevent: {kind}\ndata: {data}\n\n", self.instance));
+        let message = Message { number, event, text };
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }
@@ -97,26 +113,33 @@ impl Live {
         Self(Arc::new(Shared { instance: uuid::Uuid::new_v4().as_u64_pair().0, projects: Mutex::default(), watched: Notify::new() }))
     }
 
-    fn projects(&self) -> MutexGuard<'_, HashMap<ProjectId, Project>> {
+    fn projects(&self) -> MutexGuard<'_, HashMap<ProjectId, Channels>> {
         self.0.projects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to watch `project`, behind the message that a reader has seen last if that is known and still kept.
+    /// Begins to watch `project` as it is `wanted`, behind the message that a reader has seen last if that is known and still kept.
     ///
     /// # Errors
     /// 503 `too_many_watch`.
-    pub(super) fn watch(&self, project: ProjectId, last_id: Option<&str>) -> Result<Watch, QueryError> {
+    pub(super) fn watch(&self, project: ProjectId, wanted: &Wanted, last_id: Option<&str>) -> Result<Watch, QueryError> {
         let mut projects = self.projects();
-        let of_project = projects.get(&project).map_or(0, |project| project.sender.receiver_count());
-        let of_all = projects.values().map(|project| project.sender.receiver_count()).sum::<usize>();
+        let (key, instance) = (wanted.filters_key, self.0.instance ^ wanted.filters_key);
+        let readers = |channels: &Channels| channels.values().map(|channel| channel.sender.receiver_count()).sum::<usize>();
+        let filters = |channels: &Channels| channels.keys().filter(|key| **key != 0).count();
+        let own = projects.get(&project);
+        let is_new = key != 0 && !own.is_some_and(|channels| channels.contains_key(&key));
         // One project leaves half of the places to the others.
-        if of_all >= MOST_READERS || of_project >= MOST_READERS / 2 {
-            return Err(QueryError::unavailable("too_many_watch", "too many watch this instance"));
+        let is_full = |count: &dyn Fn(&Channels) -> usize, most: usize| {
+            projects.values().map(count).sum::<usize>() >= most || own.map_or(0, count) >= most / 2
+        };
+        if is_full(&readers, MOST_READERS) || is_new && is_full(&filters, MOST_FILTERS) {
+            return Err(QueryError::unavailable("too_many_watch", "too many watch this instance, or with too many different filters"));
         }
-        let watched = projects.entry(project).or_insert_with(Project::new);
+        let channels = projects.entry(project).or_default();
+        let watched = channels.entry(key).or_insert_with(|| Channel::new(instance, Arc::clone(&wanted.filters)));
         let last = last_id.and_then(|id| {
-            let (instance, number) = id.split_once('-')?;
-            (u64::from_str_radix(instance, 16).ok()? == self.0.instance).then(|| number.parse::<u64>().ok())?
+            let (of_channel, number) = id.split_once('-')?;
+            (u64::from_str_radix(of_channel, 16).ok()? == instance).then(|| number.parse::<u64>().ok())?
         });
         let first = watched.kept.front().map_or(watched.next, |message| message.number);
         let missed = last.map_or(0, |last| first.saturating_sub(last.saturating_add(1)));
@@ -172,12 +195,13 @@ impl Live {
     fn end_second(&self) -> bool {
         let now_ms = clock::now_ms();
         let mut projects = self.projects();
-        for project in projects.values_mut() {
-            project.idle = if project.sender.receiver_count() > 0 { 0 } else { project.idle + 1 };
-            let counters = project.second.end(now_ms);
-            project.send(self.0.instance, "counters", None, &counters);
+        for channel in projects.values_mut().flat_map(HashMap::values_mut) {
+            channel.idle = if channel.sender.receiver_count() > 0 { 0 } else { channel.idle + 1 };
+            let counters = channel.second.end(now_ms);
+            channel.send("counters", None, &counters);
         }
-        projects.retain(|_, project| project.idle < IDLE);
+        projects.values_mut().for_each(|channels| channels.retain(|_, channel| channel.idle < IDLE));
+        projects.retain(|_, channels| !channels.is_empty());
         !projects.is_empty()
     }
 
@@ -189,24 +213,25 @@ impl Live {
             return;
         }
         for tally in &header.tallies.0 {
-            if let Some(project) = projects.get_mut(&tally.project) {
-                project.second.ended(tally);
-            }
+            let channels = projects.get_mut(&tally.project).into_iter().flat_map(HashMap::values_mut);
+            channels.for_each(|channel| channel.second.ended(tally));
         }
         let Ok(header) = record::decode_enriched(&record.payload, content) else { return };
         for (event, enrichment) in EnrichedEvents::new(&content.events, &content.enrichments) {
             let of = header.projects.get(usize::from(event.header.project));
-            let Some(project) = of.and_then(|project| projects.get_mut(project)) else { continue };
+            let Some(channels) = of.and_then(|project| projects.get_mut(project)) else { continue };
             let Some(fields) = Fields::enriched(&event, enrichment) else { continue };
-            if let Some((event_type, shown)) = project.second.event(&event.header, &fields) {
-                project.send(self.0.instance, "event", Some(event_type), &shown);
+            for channel in channels.values_mut().filter(|channel| channel.filters.hold(&event.header, &fields)) {
+                if let Some((shown, text)) = channel.second.event(&event.header, &fields) {
+                    channel.send("event", Some(shown), &text);
+                }
             }
         }
     }
 
     fn overtaken(&self, records: i64) {
-        for project in self.projects().values_mut() {
-            project.send(self.0.instance, "missed", None, &format!("{{\"records\":{records}}}"));
+        for channel in self.projects().values_mut().flat_map(HashMap::values_mut) {
+            channel.send("missed", None, &format!("{{\"records\":{records}}}"));
         }
     }
 }

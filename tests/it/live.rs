@@ -85,6 +85,23 @@ async fn every_event_is_counted_and_some_of_each_type_are_shown() {
     assert_eq!(buys.count(42).await, (42, vec!["buy".to_owned(); 2]));
     assert_eq!(counters.count(42).await, (42, Vec::new()));
 
+    // Those who filter see and count what passes, and of bots nothing unless they ask.
+    let filters =
+        json!([{"field": "properties.plan", "value": "pro"}, {"field": "anonymousId", "op": "in", "value": ["visitor 1", "visitor 5"]}]);
+    let filters = url::form_urlencoded::Serializer::new(String::new()).append_pair("filters", &filters.to_string()).finish();
+    let (mut some, mut bots) = (Reader::open(&pulse, &filters, "").await, Reader::open(&pulse, "include_bots=true&type=crawl", "").await);
+    // The events go to whoever watches when they come.
+    some.next().await.unwrap();
+    bots.next().await.unwrap();
+    let crawler = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
+    let crawl = json!({"type": "crawl", "anonymousId": "visitor 1", "properties": {"plan": "pro"}, "context": {"userAgent": crawler}});
+    assert_eq!(pulse.http.capture(&crawl).await.0, StatusCode::OK);
+    send(&pulse, "view", 20).await;
+    assert_eq!(some.count(2).await, (2, vec!["view".to_owned(); 2]));
+    assert_eq!(bots.count(20).await, (20, vec!["crawl".to_owned()]));
+    all.count(20).await;
+    buys.count(20).await;
+
     // One who was cut off goes on behind what it has seen.
     let last_id = all.last_id.clone();
     drop(all);
@@ -94,7 +111,9 @@ async fn every_event_is_counted_and_some_of_each_type_are_shown() {
     let (counted, shown) = resumed.count(7).await;
     assert_eq!((counted, shown.iter().filter(|shown| *shown == "late").count()), (7, 5));
 
-    for parameters in ["events=maybe", "nothing=1", "type="] {
+    for parameters in
+        ["events=maybe", "nothing=1", "type=", "filters=1", "include_bots=1", "filters=%5B%7B%22field%22%3A%22session.pages%22%7D%5D"]
+    {
         assert_eq!(pulse.http.get(&format!("/v1/live?{parameters}")).await.0, StatusCode::BAD_REQUEST, "{parameters}");
     }
     let refused = pulse.http.request(Method::GET, "/v1/live", &pulse.http.write_key, "");

@@ -155,16 +155,18 @@ test("events: what is stored, and what comes in", async ({ page }) => {
   await page.getByLabel("Event", { exact: true }).press("Enter");
   await page.getByRole("button", { name: "As they come in" }).click();
   await expect(tile(page, "live")).toContainText("in the last second");
+  // With bots, which no other test counts.
+  await open(page, "/events?live=1&bots=1");
+  await expect(tile(page, "live")).toContainText("in the last second");
   await expect(async () => {
     const body = JSON.stringify({ type: "seen_live", anonymousId: "bot", context: { userAgent: "Googlebot/2.1 (+http://www.google.com/bot.html)" } });
     await fetch(`${ADDRESS}/v1/events`, { method: "POST", headers: { authorization: `Bearer ${process.env.WRITE_KEY}` }, body });
     await expect(tile(page, "live").locator(".event").first()).toContainText("seen_live", { timeout: 5_000 });
   }).toPass();
   // The same filters, of what can be told of an event that comes in.
-  await open(page, `/events?live=1&f=["properties.plan","eq","pro"]&f=["session.channel","eq","email"]`);
+  await open(page, `/events?live=1&bots=1&f=["properties.plan","eq","pro"]&f=["session.channel","eq","email"]`);
   await expect(tile(page, "live")).toContainText("What comes in does not say yet whether it is session.channel is email");
   await expect(async () => {
-    // A bot, which no other test counts.
     const context = { userAgent: "Googlebot/2.1 (+http://www.google.com/bot.html)" };
     const batch = ["free", "pro"].map((plan) => ({ type: `of_${plan}`, anonymousId: "bot", properties: { plan }, context }));
     await fetch(`${ADDRESS}/v1/events`, { method: "POST", headers: { authorization: `Bearer ${process.env.WRITE_KEY}` }, body: JSON.stringify({ batch }) });

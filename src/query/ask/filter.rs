@@ -7,6 +7,7 @@
 
 mod did;
 mod field_test;
+pub(crate) mod of_event;
 
 use serde_json::{Value, json};
 

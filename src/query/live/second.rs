@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::Shown;
 use crate::event::field::Field;
 use crate::event::packed::{Entry, EventHeader, Fields};
 use crate::event::record::Tally;
@@ -16,7 +17,7 @@ use crate::query::reader::number;
 const MOST_TYPES: usize = 200;
 /// Types that are shown, the most frequent.
 const SHOWN_TYPES: usize = 20;
-/// Events that are shown, of a type and in all.
+/// Events that are shown, of a type and in all; those of bots, who are in nobody's way, are as many as those of a type.
 const SHOWN_OF_TYPE: u64 = 5;
 const SHOWN: u64 = 50;
 /// Persons that are told apart.
@@ -53,27 +54,28 @@ impl Second {
         }
     }
 
-    /// Counts an event; what it is as JSON and its type if it is one of those that are shown.
-    pub(super) fn event(&mut self, header: &EventHeader, fields: &Fields<'_>) -> Option<(Arc<str>, String)> {
+    /// Counts an event; whose and what it is, as JSON, if it is one of those that are shown.
+    pub(super) fn event(&mut self, header: &EventHeader, fields: &Fields<'_>) -> Option<(Shown, String)> {
         let is_late = header.received_ms - header.at_ms > LATE_MS;
         self.late += u64::from(is_late);
         let event_type = fields.text(Field::Type);
         // As in every report, bots are beside what is counted.
-        let (event_type, of_type) = if fields.text(Field::Bot).is_empty() {
+        let is_of_bot = !fields.text(Field::Bot).is_empty();
+        let (event_type, of_type) = if is_of_bot {
+            self.bots += 1;
+            (event_type.into(), self.bots)
+        } else {
             self.events += 1;
             if self.persons.len() < MOST_PERSONS {
                 self.persons.insert(header.person.0);
             }
             self.count_type(event_type)
-        } else {
-            self.bots += 1;
-            (event_type.into(), self.bots)
         };
-        if of_type > SHOWN_OF_TYPE || self.shown >= SHOWN {
+        if of_type > SHOWN_OF_TYPE || !is_of_bot && self.shown >= SHOWN {
             return None;
         }
-        self.shown += 1;
-        Some((event_type, show(header, fields, is_late).to_string()))
+        self.shown += u64::from(!is_of_bot);
+        Some((Shown { event_type, is_of_bot }, show(header, fields, is_late).to_string()))
     }
 
     /// How many of the type there are now.
@@ -186,9 +188,10 @@ mod tests {
         });
         let view = EventView::take(&mut bytes.as_slice()).unwrap();
         let shown = second.event(&view.header, &Fields::of(&view).unwrap());
-        if let Some((of_type, shown)) = &shown {
+        if let Some((Shown { event_type: of_type, is_of_bot }, shown)) = &shown {
             let shown: Value = serde_json::from_str(shown).unwrap();
             assert_eq!((&**of_type, &shown["type"], shown["late"] == true), (event_type, &json!(event_type), late_ms > LATE_MS));
+            assert_eq!(*is_of_bot, !bot.is_empty());
             assert_eq!(shown["properties"]["plan"].as_str().unwrap().len(), 200);
             assert_eq!((shown["properties"]["large"].as_str().unwrap().len(), &shown["properties"]["small"]), (200, &json!([1])));
         }
@@ -209,6 +212,14 @@ mod tests {
         assert_eq!(counters, expected);
         let next: Value = serde_json::from_str(&second.end(0)).unwrap();
         assert_eq!((&next["events"], &next["persons"], &next["by_type"]), (&json!(0), &json!(0), &json!([])));
+    }
+
+    #[test]
+    fn bots_take_no_place_of_people() {
+        let mut second = Second::default();
+        let bots = (0..1_000).filter(|number| event(&mut second, &format!("type {number}"), 1, 0, "crawler")).count();
+        let people = (0..1_000).filter(|number| event(&mut second, &format!("type {number}"), 1, 0, "")).count();
+        assert_eq!((bots as u64, people as u64), (SHOWN_OF_TYPE, SHOWN));
     }
 
     #[test]

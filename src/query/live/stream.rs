@@ -1,13 +1,19 @@
 //! The messages of one reader.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Message;
+use crate::clock;
+use crate::query::ask::filter::of_event::EventFilters;
+use crate::query::ask::filter::parse_all;
+use crate::query::ask::{CanonicalForm, Context, Fields};
 use crate::query::error::QueryError;
 
 /// Browsers come back after this when they were cut off.
@@ -27,29 +33,44 @@ pub(in crate::query) struct Watch {
 }
 
 /// Which messages a reader wants.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(in crate::query) struct Wanted {
     /// Whether events are shown.
     events: bool,
     /// Of which types; of all if there are none.
     types: BTreeSet<String>,
+    /// Whether those of bots are shown, too.
+    bots: bool,
+    /// What is counted and shown; and the same for equal filters, 0 without any.
+    pub(super) filters: Arc<EventFilters>,
+    pub(super) filters_key: u64,
 }
 
 impl Wanted {
-    /// Reads the parameters `events` (`true` or `false`) and `type`, which may be given several times.
+    /// Reads the parameters `events` and `include_bots` (`true` or `false`), `type`, which may be given several times, and `filters`, as
+    /// questions have them.
     ///
     /// # Errors
-    /// 400: another parameter, or a value that makes no sense.
+    /// 400: another parameter, or a value that makes no sense; as [`EventFilters::of`].
     pub(in crate::query) fn parse(query: &str) -> Result<Self, QueryError> {
-        let mut wanted = Self { events: true, types: BTreeSet::new() };
+        let mut wanted = Self { events: true, ..Self::default() };
         for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match (&*key, &*value) {
                 ("events", "true") => wanted.events = true,
                 ("events", "false") => wanted.events = false,
                 ("events", _) => return Err(QueryError::invalid("invalid_live", "`events` must be `true` or `false`")),
+                ("include_bots", "true") => wanted.bots = true,
+                ("include_bots", "false") => wanted.bots = false,
+                ("include_bots", _) => return Err(QueryError::invalid("invalid_include_bots", "`include_bots` must be `true` or `false`")),
+                ("filters", filters) => wanted.filter(filters)?,
                 ("type", "") => return Err(QueryError::invalid("invalid_live", "`type` is the name of an event")),
                 ("type", name) => drop(wanted.types.insert(name.to_owned())),
-                _ => return Err(QueryError::invalid("invalid_live", "a live view has the parameters `events` and `type`")),
+                _ => {
+                    return Err(QueryError::invalid(
+                        "invalid_live",
+                        "a live view has the parameters `events`, `filters`, `include_bots` and `type`",
+                    ));
+                }
             }
         }
         if wanted.types.len() > MOST_TYPES {
@@ -58,8 +79,22 @@ impl Wanted {
         Ok(wanted)
     }
 
+    fn filter(&mut self, written: &str) -> Result<(), QueryError> {
+        let refused = |_| QueryError::invalid("invalid_filter", "`filters` is a list of filters as JSON");
+        let body = json!({"filters": serde_json::from_str::<Value>(written).map_err(refused)?});
+        let filters = parse_all(Fields::open(&body, &["filters"])?, &Context::new(clock::now_ms()))?;
+        self.filters = Arc::new(EventFilters::of(&filters)?);
+        if !filters.is_empty() {
+            let mut form = CanonicalForm::of("", "live");
+            form.set("filters", &filters);
+            self.filters_key = (form.fingerprint() as u64).max(1);
+        }
+        Ok(())
+    }
+
     fn takes(&self, message: &Message) -> bool {
-        message.event_type.as_deref().is_none_or(|of| self.events && (self.types.is_empty() || self.types.contains(of)))
+        let is_of_type = |event_type: &str| self.types.is_empty() || self.types.contains(event_type);
+        message.event.as_ref().is_none_or(|event| self.events && (self.bots || !event.is_of_bot) && is_of_type(&event.event_type))
     }
 }
 
@@ -87,7 +122,7 @@ pub(in crate::query) fn messages(
         loop {
             match receiver.recv().await {
                 // Counters come each second, so a key that opens nothing any more is noticed then.
-                Ok(message) if message.event_type.is_none() && !is_admitted() => return None,
+                Ok(message) if message.event.is_none() && !is_admitted() => return None,
                 Ok(message) if wanted.takes(&message) => return Some((message.text, (first, receiver, wanted, is_admitted))),
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => return Some((told_of(missed), (first, receiver, wanted, is_admitted))),
@@ -107,14 +142,16 @@ mod tests {
 
     use super::*;
     use crate::event::ids::ProjectId;
-    use crate::query::live::{KEPT, Live};
+    use crate::query::live::{KEPT, Live, MOST_FILTERS, Shown};
 
     const PROJECT: ProjectId = ProjectId(7);
 
     fn say(live: &Live, event_type: Option<&str>, messages: usize) {
+        let event = event_type.map(|event_type| Shown { event_type: event_type.into(), is_of_bot: event_type == "crawl" });
         for number in 0..messages {
             let mut projects = live.projects();
-            projects.get_mut(&PROJECT).unwrap().send(1, "counters", event_type.map(Into::into), &number.to_string());
+            let channels = projects.get_mut(&PROJECT).unwrap().values_mut();
+            channels.for_each(|channel| channel.send("counters", event.clone(), &number.to_string()));
         }
     }
 
@@ -127,8 +164,9 @@ mod tests {
         sent
     }
 
-    fn stream(live: &Live, parameters: &str, last_id: Option<&str>) -> impl Stream<Item = Bytes> + Unpin {
-        Box::pin(messages(live.watch(PROJECT, last_id).unwrap(), Wanted::parse(parameters).unwrap(), || true))
+    fn stream(live: &Live, parameters: &str, last_id: Option<&str>) -> impl Stream<Item = Bytes> + Unpin + use<> {
+        let wanted = Wanted::parse(parameters).unwrap();
+        Box::pin(messages(live.watch(PROJECT, &wanted, last_id).unwrap(), wanted, || true))
     }
 
     #[test]
@@ -151,12 +189,36 @@ mod tests {
     }
 
     #[test]
+    fn those_who_filter_alike_share_a_channel_of_which_there_are_few() {
+        let live = Live::new();
+        let filtered = |country: &str| {
+            let filters = json!([{"field": "country", "value": country}]).to_string();
+            url::form_urlencoded::Serializer::new(String::new()).append_pair("filters", &filters).finish()
+        };
+        let channels = || live.projects().values().map(std::collections::HashMap::len).sum::<usize>();
+        let own = stream(&live, &filtered("DE"), None);
+        let (_same, _all) = (stream(&live, &filtered("DE"), None), stream(&live, "filters=[]", None));
+        assert_eq!(channels(), 2);
+        // The number of a message of one channel says nothing in another.
+        say(&live, None, 3);
+        let last_of_all = format!("{:x}-2", live.0.instance);
+        assert_eq!(sent(&mut stream(&live, "", Some(&last_of_all))).len(), 2);
+        assert_eq!(sent(&mut stream(&live, &filtered("DE"), Some(&last_of_all))).len(), 2, "as one who is new");
+        let many: Vec<_> = (1..MOST_FILTERS / 2).map(|number| stream(&live, &filtered(&number.to_string()), None)).collect();
+        let refused = live.watch(PROJECT, &Wanted::parse(&filtered("x")).unwrap(), None);
+        assert!(refused.is_err_and(|problem| problem.code == "too_many_watch"));
+        assert!(live.watch(PROJECT, &Wanted::parse(&filtered("DE")).unwrap(), None).is_ok());
+        drop((own, many));
+    }
+
+    #[test]
     fn a_stream_ends_with_its_key() {
         let live = Live::new();
         let is_valid = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
         let known = std::sync::Arc::clone(&is_valid);
         let is_admitted = move || known.load(std::sync::atomic::Ordering::Relaxed);
-        let mut stream = Box::pin(messages(live.watch(PROJECT, None).unwrap(), Wanted::parse("").unwrap(), is_admitted));
+        let wanted = Wanted::parse("").unwrap();
+        let mut stream = Box::pin(messages(live.watch(PROJECT, &wanted, None).unwrap(), wanted, is_admitted));
         say(&live, None, 1);
         assert_eq!(sent(&mut stream).len(), 3);
         is_valid.store(false, std::sync::atomic::Ordering::Relaxed);
@@ -172,7 +234,13 @@ mod tests {
         say(&live, None, 1);
         say(&live, Some("view"), 10);
         assert_eq!(streams.each_mut().map(|stream| sent(stream).len()), [11, 1, 11, 1]);
-        for parameters in ["events=1", "type=", "else=1"] {
+        say(&live, Some("crawl"), 3);
+        assert_eq!(streams.each_mut().map(|stream| sent(stream).len()), [0, 0, 0, 0]);
+        let mut bots = stream(&live, "include_bots=true&type=crawl", None);
+        sent(&mut bots);
+        say(&live, Some("crawl"), 3);
+        assert_eq!(sent(&mut bots).len(), 3);
+        for parameters in ["events=1", "type=", "else=1", "include_bots=yes", "filters=x", "filters={}", "filters=[{}]"] {
             assert!(Wanted::parse(parameters).is_err(), "{parameters}");
         }
     }

@@ -1,8 +1,6 @@
 // What comes in, as it comes in. The stream is open only while somebody looks at it: a browser has few connections to a server.
-import { useEffect, useRef, useState } from "preact/hooks";
-import type { Written } from "../ui/filters";
+import { useEffect, useState } from "preact/hooks";
 import { request, session } from "./client";
-import { matches } from "./live-filters";
 
 export interface LiveEvent {
   eventId: string;
@@ -48,10 +46,17 @@ const MOST_SECONDS = 60;
 const RETRY_MS = 2_000;
 const NOTHING: Watched = { events: [], seconds: [], missed: 0, is_open: false, problem: "" };
 
+interface Watching {
+  type?: string;
+  is_on?: boolean;
+  /** Filters as the API reads them. */
+  filters?: Record<string, unknown>[];
+  has_bots?: boolean;
+}
+
 /** Watches events, of one type or of all; those that the filters keep. */
-export function useLive({ type = "", is_on = true, keep = [] }: { type?: string; is_on?: boolean; keep?: Written[] }): Watched {
-  const kept = useRef(keep);
-  kept.current = keep;
+export function useLive({ type = "", is_on = true, filters = [], has_bots = false }: Watching): Watched {
+  const kept = JSON.stringify(filters);
   const [watched, set_watched] = useState(NOTHING);
   const is_signed_in = Boolean(session.value);
   useEffect(() => {
@@ -60,9 +65,6 @@ export function useLive({ type = "", is_on = true, keep = [] }: { type?: string;
     let running = new AbortController();
     let last_id = "";
     let timer = 0;
-    const take = (kind: string, data: any) => {
-      if (kind !== "event" || kept.current.every((filter) => matches(data, filter))) set_watched((before) => taken(before, kind, data));
-    };
     const open = async () => {
       clearTimeout(timer);
       running.abort();
@@ -70,11 +72,12 @@ export function useLive({ type = "", is_on = true, keep = [] }: { type?: string;
       const own = running;
       try {
         const headers: Record<string, string> = last_id ? { "last-event-id": last_id } : {};
-        const response = await request(`/v1/live${type ? `?type=${encodeURIComponent(type)}` : ""}`, { headers, signal: own.signal });
+        const query = new URLSearchParams({ include_bots: String(has_bots), filters: kept, ...(type ? { type } : {}) });
+        const response = await request(`/v1/live?${query}`, { headers, signal: own.signal });
         set_watched((before) => ({ ...before, is_open: true, problem: "" }));
         for await (const { id, event, data } of messages(response)) {
           last_id = id || last_id;
-          take(event, data);
+          set_watched((before) => taken(before, event, data));
         }
       } catch (problem) {
         if (!own.signal.aborted) set_watched((before) => ({ ...before, is_open: false, problem: (problem as Error).message }));
@@ -89,7 +92,7 @@ export function useLive({ type = "", is_on = true, keep = [] }: { type?: string;
       clearTimeout(timer);
       running.abort();
     };
-  }, [type, is_on, is_signed_in, JSON.stringify(keep)]);
+  }, [type, is_on, has_bots, is_signed_in, kept]);
   return watched;
 }
 

@@ -2,13 +2,12 @@
 import { useState } from "preact/hooks";
 import { useAnswers } from "../api/ask";
 import { useLive } from "../api/live";
-import { is_known } from "../api/live-filters";
 import type { Answer, Question, ShownEvent } from "../api/types";
 import type { TableData } from "../chart/table";
 import { plural, shown } from "../format";
 import { moment, range } from "../time";
 import { EventRow } from "../ui/event-row";
-import { filters_of_page, read_filters, words } from "../ui/filters";
+import { filters_of_page, read_filters, to_api, words, type Written } from "../ui/filters";
 import { EventPicker } from "../ui/picker";
 import { Tile } from "../ui/tile";
 import { change, here } from "../url";
@@ -63,12 +62,17 @@ function table({ result }: Answer<List>, zone: string): TableData {
   };
 }
 
+/** Whether a filter can be told of events as they come in, which do not know what else there is of their session or person. */
+function is_known([field]: Written): boolean {
+  return !/^(session\.|person\.|segment$|session_?id$|language$)/i.test(field);
+}
+
 function Live({ type, zone }: { type: string; zone: string }) {
   const [is_on, set_is_on] = useState(true);
   const filters = read_filters();
   const known = filters.filter(is_known);
   const unknown = filters.filter((filter) => !is_known(filter));
-  const { events, seconds, missed, is_open, problem } = useLive({ type, is_on, keep: known });
+  const { events, seconds, missed, is_open, problem } = useLive({ type, is_on, filters: known.map(to_api), has_bots: "include_bots" in asked_bots() });
   const last = seconds[seconds.length - 1];
   const most = Math.max(1, ...seconds.map((second) => second.events));
   return (
@@ -78,7 +82,7 @@ function Live({ type, zone }: { type: string; zone: string }) {
         <div class="tools"><button type="button" aria-pressed={!is_on} onClick={() => set_is_on(!is_on)}>{is_on ? "Pause" : "Go on"}</button></div>
       </header>
       {problem && <p class="failed" role="alert">{problem}; it is tried again.</p>}
-      <p class="summary">{is_open && last ? `${plural(last.events, "event")} of ${plural(last.persons, "visitor")} in the last second${known.length ? ", of all kinds" : ""}${last.rejected ? `, ${shown(last.rejected)} rejected` : ""}${last.dead ? `, ${shown(last.dead)} dead` : ""}.` : is_on ? "Connecting…" : "Paused."}</p>
+      <p class="summary">{is_open && last ? `${plural(last.events, "event")} of ${plural(last.persons, "visitor")} in the last second${last.rejected ? `, ${shown(last.rejected)} rejected` : ""}${last.dead ? `, ${shown(last.dead)} dead` : ""}.` : is_on ? "Connecting…" : "Paused."}</p>
       <svg class="seconds" width="360" height="40" aria-hidden="true">{seconds.map((second, index) => <rect key={second.at} x={index * 6} width="5" y={40 - (38 * second.events) / most} height={Math.max(1, (38 * second.events) / most)} />)}</svg>
       <ul class="events">{events.map((event) => <EventRow key={`${event.eventId} ${event.receivedAt}`} event={event} zone={zone} is_live />)}</ul>
       {unknown.length > 0 && <p class="warn" role="status">What comes in does not say yet whether it is <bdi>{unknown.map(words).join(", ")}</bdi>: it is shown without regard to that.</p>}

@@ -22,7 +22,7 @@ export function FirstSteps({ total }: { total: number | null }) {
 }
 
 function Steps() {
-  const { events, is_open } = useLive({});
+  const { events, is_open } = useLive({ has_bots: true });
   const line = `curl ${location.origin}/v1/events -H "Authorization: Bearer WRITE_KEY" \\\n  -d '{"type": "signup", "anonymousId": "ada"}'`;
   return (
     <section class="tile wide first" aria-labelledby="first-title">

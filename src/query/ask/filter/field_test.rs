@@ -28,7 +28,7 @@ pub(crate) enum Comparison {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Test {
+pub(super) enum Test {
     OneOf { values: Vec<Scalar>, negated: bool },
     Contains(String),
     Regex(String),
@@ -38,7 +38,7 @@ enum Test {
 
 /// A value that a field is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Scalar {
+pub(super) enum Scalar {
     Text(String),
     Number(Number),
     Bool(bool),
@@ -48,8 +48,8 @@ enum Scalar {
 /// A checked test of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FieldTest {
-    field: Field,
-    test: Test,
+    pub(super) field: Field,
+    pub(super) test: Test,
 }
 
 const OPS: [&str; 12] = ["eq", "neq", "in", "not_in", "contains", "gt", "gte", "lt", "lte", "exists", "not_exists", "regex"];
@@ -150,9 +150,19 @@ impl Comparison {
         }
     }
 
+    /// Whether it holds of a number that stands so to the bound; of one that is none it does not.
+    pub(super) fn holds(self, number: Option<Ordering>) -> bool {
+        match self {
+            Self::Greater => number == Some(Ordering::Greater),
+            Self::GreaterOrEqual => matches!(number, Some(Ordering::Greater | Ordering::Equal)),
+            Self::Less => number == Some(Ordering::Less),
+            Self::LessOrEqual => matches!(number, Some(Ordering::Less | Ordering::Equal)),
+        }
+    }
+
     /// What holds of a number beside `near` if this holds of it beside a bound, where no number of its kind lies between the two;
     /// `bound` is how the bound stands to `near`.
-    const fn beside(self, bound: Ordering) -> Self {
+    pub(super) const fn beside(self, bound: Ordering) -> Self {
         match (self, bound) {
             (Self::Greater | Self::GreaterOrEqual, Ordering::Greater) => Self::Greater,
             (Self::Less | Self::LessOrEqual, Ordering::Greater) => Self::LessOrEqual,
