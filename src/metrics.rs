@@ -48,6 +48,8 @@ pub enum Counter {
     QueriesRefused,
     /// A statement of a report was sent to the store.
     Statements,
+    /// A row was read by one.
+    StatementRowsRead,
     /// A question was answered from the cache.
     CacheHits,
     /// A report was computed.
@@ -82,6 +84,7 @@ impl Counter {
             Self::QueriesAnswered => "pulse_queries_answered_total",
             Self::QueriesRefused => "pulse_queries_refused_total",
             Self::Statements => "pulse_statements_total",
+            Self::StatementRowsRead => "pulse_statement_rows_read_total",
             Self::CacheHits => "pulse_query_cache_hits_total",
             Self::CacheMisses => "pulse_query_cache_misses_total",
             Self::CacheStale => "pulse_query_cache_stale_total",
@@ -110,6 +113,7 @@ impl Counter {
             Self::QueriesAnswered => "Questions answered",
             Self::QueriesRefused => "Questions refused or failed",
             Self::Statements => "Statements of reports sent to the store",
+            Self::StatementRowsRead => "Rows that statements of reports have read",
             Self::CacheHits => "Questions answered from the cache",
             Self::CacheMisses => "Reports computed",
             Self::CacheStale => "Questions answered from the cache because the store could not answer",

@@ -53,7 +53,7 @@ use self::data_through::DataThrough;
 pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
 use self::people::People;
-use self::people::api::Somebody;
+use self::people::map::LeftOut;
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
 use self::reader::{Guard, Reader};
 pub use self::reply::Reply;
@@ -307,7 +307,8 @@ impl Queries {
                 let context = Context::new(now_ms);
                 let body = page_of(query);
                 let events = <Events as Report>::parse(Ask { project_name: "", body: &body, now_ms, context: &context })?;
-                let events = events.of(Somebody::of(id, &runner).condition());
+                let somebody = runner.within_deadline(people.somebody(id, &runner)).await??;
+                let events = somebody.events(events, &mut runner).await?;
                 Report::answer(&events, &mut runner).await
             }
             AskedPerson::Show { id } => people.show(id, &mut runner).await,
@@ -334,7 +335,7 @@ fn page_of(query: &str) -> Value {
     let parameters = url::form_urlencoded::parse(query.as_bytes());
     let value = |key: &str, text: &str| match text.parse::<u64>() {
         Ok(limit) if key == "limit" => Value::from(limit),
-        _ if matches!(key, "refresh" | "include_bots") && matches!(text, "true" | "false") => Value::from(text == "true"),
+        _ if matches!(key, "refresh" | "include_bots" | "sample") && matches!(text, "true" | "false") => Value::from(text == "true"),
         _ => Value::from(text),
     };
     Value::Object(parameters.map(|(key, text)| (key.to_string(), value(&key, &text))).collect())
@@ -454,6 +455,7 @@ impl Inner {
         let result = self.results.count(asked.plan.answer(&mut runner).await?)?;
         let excluded_bots = excluded::count(asked.plan.as_ref(), &mut runner).await;
         let (rows_read, is_sampled, counts_people) = (runner.rows_read(), runner.is_sampled(), runner.counts_people());
+        let left_out = if counts_people { runner.people().left_out() } else { LeftOut::default() };
         Ok(Computed {
             result,
             computed_ms: asked.now_ms,
@@ -462,6 +464,7 @@ impl Inner {
             is_sampled,
             excluded_bots,
             counts_people,
+            left_out,
             shared_for: None,
             took: began.elapsed(),
         })

@@ -122,13 +122,18 @@ impl<'t> Head<'t> {
         let (stated, at) = times(draft, rules)?;
         flags |= if at.is_clamped { flag::CLAMPED } else { 0 };
         flags |= if stated.at_ms.is_none() { flag::SERVER_TIME } else { 0 };
-        let visitor: &str = if anonymous_id.is_empty() { &user_id } else { &anonymous_id };
         // A user who stands for nobody is kept as it was sent, but the event is the visitor's.
         let is_anonymous = user_id.is_empty() || !anonymous_id.is_empty() && stands_for_nobody(&user_id);
         let person: &str = if is_anonymous { &anonymous_id } else { &user_id };
+        let visitor = match &*anonymous_id {
+            "" => VisitorKey::of(rules.project, &user_id),
+            // Nothing ties it to its user, who is found by it nevertheless.
+            nobody if !is_anonymous && stands_for_nobody(nobody) => VisitorKey::nobody(rules.project),
+            device => VisitorKey::of(rules.project, device),
+        };
         let header = EventHeader {
             event_id,
-            visitor: VisitorKey::of(rules.project, visitor),
+            visitor,
             person: PersonKey::of(rules.project, person),
             at_ms: at.at_ms,
             original_ms: stated.at_ms.unwrap_or(0),

@@ -3,6 +3,10 @@
 use super::reader::OutOfMemory;
 use crate::clickhouse;
 
+/// What is said of a question that cost too much, before its report says what would cost less.
+const TOOK_LONGER: &str = "the query took longer than allowed";
+const TOOK_MORE: &str = "the query reads or holds more than allowed";
+
 /// Why a question was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -28,6 +32,8 @@ pub enum ErrorClass {
     Forbidden,
     /// What is to be changed is not what the request expects.
     Conflict,
+    /// The answer can be had, but of no type that the one who asks takes.
+    NotAcceptable,
     /// The answer costs more than a question may.
     TooExpensive,
     /// The project asks too much at once.
@@ -83,6 +89,11 @@ impl QueryError {
         Self::of(ErrorClass::Conflict, code, message)
     }
 
+    /// The answer is of a type that the one who asks does not take.
+    pub(crate) fn not_acceptable(message: impl Into<String>) -> Self {
+        Self::of(ErrorClass::NotAcceptable, "not_acceptable", message)
+    }
+
     /// The store cannot answer now.
     pub(crate) fn unavailable(code: &'static str, message: &str) -> Self {
         Self { retry_after: Some(1), ..Self::of(ErrorClass::Unavailable, code, message) }
@@ -101,7 +112,15 @@ impl QueryError {
 
     /// It took longer than a question may.
     pub(crate) fn too_slow() -> Self {
-        Self::of(ErrorClass::TimedOut, "query_timeout", "the query took longer than allowed")
+        Self::of(ErrorClass::TimedOut, "query_timeout", TOOK_LONGER)
+    }
+
+    /// The same, where it cost more than a question may and nothing says yet what would cost less: `cheaper` does.
+    pub(crate) fn advising(self, cheaper: &str) -> Self {
+        match self.message.as_str() {
+            TOOK_LONGER | TOOK_MORE => Self { message: format!("{}: ask for {cheaper}", self.message), ..self },
+            _ => self,
+        }
     }
 
     /// It takes more memory or work than a question may; `message` says what would take less.
@@ -148,7 +167,7 @@ impl QueryError {
             Store::NoAnswer | Store::TooSlow => Self::too_slow(),
             Store::AnswerTooLarge => Self::too_large(),
             Store::TooExpensive | Store::StatementMemory | Store::ServerMemory => {
-                Self::of(ErrorClass::TooExpensive, "query_too_expensive", "the query reads or holds more than allowed")
+                Self::of(ErrorClass::TooExpensive, "query_too_expensive", TOOK_MORE)
             }
             Store::InvalidRegex => Self::invalid("invalid_regex", "the regular expression cannot be compiled (RE2 syntax)"),
             Store::TooManyStatements => Self::unavailable("overloaded", "too many queries are running"),

@@ -1,8 +1,9 @@
 //! The routes of the role: what is asked over HTTP, by whom, and what an error looks like there.
 //!
 //! Owns the paths, the limits of a body and the one translation of [`QueryError`] into an answer. Promises: the project comes from
-//! the key, never from input.
+//! the key, never from input. A body is read as JSON, whatever it says that it is.
 
+mod accept;
 mod keys;
 mod saved;
 mod session;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::Batch;
 use super::error::{ErrorClass, QueryError};
 use super::live::{Live, Wanted, messages};
-use super::raw_sql::RawAnswer;
+use super::raw_sql::{self, RawAnswer, RawRequest};
 use super::reader::{StoreReader, missing_limits};
 use super::report::{REPORTS, ReportKind};
 use super::trace::AskedTrace;
@@ -86,6 +87,18 @@ enum Asked {
     Trace,
     /// Who asks, and the cookie that says so.
     Session,
+}
+
+impl Asked {
+    /// Of which types the answer may be.
+    fn types(self) -> &'static [&'static str] {
+        match self {
+            Self::Batch => &["application/x-ndjson", "application/json"],
+            Self::Live => &["text/event-stream"],
+            Self::RawSql => &raw_sql::CONTENT_TYPES,
+            _ => &["application/json"],
+        }
+    }
 }
 
 /// A path as `matchit` reads it, and the methods that it takes.
@@ -198,6 +211,9 @@ impl QueryApi {
         if !methods.contains(&call.request.method().as_str()) {
             return Ok(method_not_allowed(&methods.join(", "), &id));
         }
+        if let Err(refused) = accept::check(call.request.headers(), asked.types()) {
+            return Ok(refused.into_response(&id));
+        }
         let answer = match asked {
             Asked::Question => self.question(call, name).await,
             Asked::Get(report) => self.get(report, &call).await,
@@ -274,8 +290,10 @@ impl QueryApi {
     /// Answers a statement that somebody wrote, in the format that it asks for.
     async fn raw_sql(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let grant = self.asker(&call)?;
+        let headers = call.request.headers().clone();
         let body = body::read(call.request, self.body).await?;
-        let answer = self.queries.raw_sql(grant.project, &body, clock::now_ms()).await;
+        let takes = |content_type: &str| accept::takes(&headers, content_type);
+        let answer = self.queries.raw_sql(grant.project, RawRequest { body: &body, takes: &takes }, clock::now_ms()).await;
         let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
         counter.add(1);
         let RawAnswer { content_type, body } = answer?;
@@ -288,7 +306,7 @@ impl QueryApi {
         let (grant, is_admitted) = self.keys.lasting_caller(call, KeyKind::Read)?;
         let wanted = Wanted::parse(call.request.uri().query().unwrap_or_default())?;
         let last_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-        let watch = self.live.watch(grant.project, last_id)?;
+        let watch = self.live.watch(grant.project, &wanted, last_id)?;
         let mut response = streamed(HeaderValue::from_static("text/event-stream"), messages(watch, wanted, is_admitted));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(response)
@@ -335,6 +353,7 @@ impl From<QueryError> for ApiError {
             ErrorClass::NotFound => StatusCode::NOT_FOUND,
             ErrorClass::Forbidden => StatusCode::FORBIDDEN,
             ErrorClass::Conflict => StatusCode::PRECONDITION_FAILED,
+            ErrorClass::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             ErrorClass::TooExpensive => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorClass::TooMany => StatusCode::TOO_MANY_REQUESTS,
             ErrorClass::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

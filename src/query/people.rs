@@ -9,11 +9,12 @@
 //! and [`TURNS_SHARE`] times what reading it took.
 //! **What it costs.** Ties are read in whole at first and every [`WHOLE`], in between those written lately. Memory: 40 bytes a tie and as
 //! much for the map; at most [`MOST_TIES`] ties a project, [`MOST_BYTES`] for all, beyond which the projects asked about least lately are
-//! forgotten. A project with more ties is answered as if the others had not been made, which the log says.
+//! forgotten. A project with more ties is answered as if the others had not been made, which the log and `meta.warnings` say.
 //! May go wrong: the store is away; then a question that counts people fails as it would anyway.
 
 pub(crate) mod api;
 pub(crate) mod map;
+mod times;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -163,7 +164,8 @@ impl People {
         } else {
             known.add(identities::states(reader, project, known.newest_ms - LATE_MS, MOST_TIES).await.map_err(of_store)?);
         }
-        if known.states.len() >= MOST_TIES {
+        let is_too_many = known.states.len() >= MOST_TIES;
+        if is_too_many {
             tracing::warn!(project = project.0, most = MOST_TIES, "a project has more ties of ids than are looked at");
             known.states.truncate(MOST_TIES);
         }
@@ -172,7 +174,7 @@ impl People {
         // Whoever drops this future on the way leaves nothing behind that is not whole: all is read again then.
         let (whole, states) = (known.whole.take(), std::mem::take(&mut known.states));
         let (states, ties, points) = aside(is_large, move || {
-            let ties = Ties::of(&states);
+            let ties = Ties::of(&states).without_some(is_too_many);
             let points = points(&ties, &states);
             (states, ties, points)
         })

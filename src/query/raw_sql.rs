@@ -5,6 +5,7 @@
 //! of a statement changes. What rights do not cover, `text` refuses. The limits are those of the user's profile, its turn and deadline those
 //! of every other question. An answer is whole or an error, and an error names no host and nothing of the server.
 
+mod csv;
 mod text;
 
 use std::time::Instant;
@@ -30,11 +31,11 @@ impl Queries {
     ///
     /// # Errors
     /// 404 `sql_off`; as [`RawQuestion::parse`] and [`RawQuestion::answer`] describe.
-    pub(super) async fn raw_sql(&self, project: ProjectId, body: &[u8], now_ms: i64) -> Result<RawAnswer, QueryError> {
+    pub(super) async fn raw_sql(&self, project: ProjectId, request: RawRequest<'_>, now_ms: i64) -> Result<RawAnswer, QueryError> {
         let access = self.0.store.as_ref().and_then(|store| store.sql.as_ref()).filter(|_| self.0.answers_sql);
         let off = || QueryError::not_found("sql_off", "this instance answers no SQL: query.sql is false");
         let access = access.ok_or_else(off)?;
-        RawQuestion::parse(body)?.answer(access, &self.0.reader, Asked { project, now_ms }).await
+        RawQuestion::parse(request)?.answer(access, &self.0.reader, Asked { project, now_ms }).await
     }
 }
 
@@ -61,7 +62,7 @@ impl Output {
         }
     }
 
-    fn content_type(self) -> &'static str {
+    const fn content_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
             Self::Csv => "text/csv; charset=utf-8; header=present",
@@ -69,6 +70,18 @@ impl Output {
             Self::Arrow => "application/vnd.apache.arrow.stream",
         }
     }
+}
+
+/// The types that an answer may have.
+pub(super) const CONTENT_TYPES: [&str; 4] =
+    [Output::Json.content_type(), Output::Csv.content_type(), Output::Parquet.content_type(), Output::Arrow.content_type()];
+
+/// A request as it comes.
+#[derive(Clone, Copy)]
+pub(super) struct RawRequest<'a> {
+    pub(super) body: &'a [u8],
+    /// Whether the client takes an answer of a type.
+    pub(super) takes: &'a (dyn Fn(&str) -> bool + Sync),
 }
 
 /// A checked request.
@@ -86,20 +99,28 @@ pub(super) struct RawAnswer {
 }
 
 impl RawQuestion {
-    /// Reads `sql` and `format`.
+    /// Reads `sql` and `format`; without a format it is the first one that the client takes.
     ///
     /// # Errors
-    /// 400 `invalid_sql` or `invalid_format`, 403 `sql_not_allowed`.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, QueryError> {
+    /// 400 `invalid_sql` or `invalid_format`, 403 `sql_not_allowed`, 406 `not_acceptable`.
+    pub(super) fn parse(RawRequest { body, takes }: RawRequest<'_>) -> Result<Self, QueryError> {
         let body = fields::parse(body)?;
         let fields = Fields::open(&body, &["sql", "format"])?;
         let sql = fields.text("sql", "invalid_sql")?.ok_or_else(|| QueryError::invalid("invalid_sql", "`sql` is missing"))?;
-        let format = fields.text("format", "invalid_format")?.unwrap_or("json");
-        let output = OUTPUTS.iter().find(|(name, _)| *name == format).ok_or_else(|| {
+        let format = fields.text("format", "invalid_format")?;
+        let named = OUTPUTS.iter().find(|(name, output)| match format {
+            Some(format) => *name == format,
+            None => takes(output.content_type()),
+        });
+        let (name, output) = *named.ok_or_else(|| {
             let known = OUTPUTS.map(|(name, _)| name).join(", ");
-            QueryError::invalid("invalid_format", format!("`format` is `{}`: one of {known}", fields::shortened(format)))
+            let format = fields::shortened(format.unwrap_or_default());
+            QueryError::invalid("invalid_format", format!("`format` is `{format}`: one of {known}"))
         })?;
-        Ok(Self { sql: text::checked(sql)?, output: output.1 })
+        if !takes(output.content_type()) {
+            return Err(QueryError::not_acceptable(format!("`format` is `{name}`, of a type that `Accept` does not name")));
+        }
+        Ok(Self { sql: text::checked(sql)?, output })
     }
 
     /// Asks it for `project`.
@@ -118,7 +139,8 @@ impl RawQuestion {
                 let rest = json!({"computed_at": show_ms(asked.now_ms), "rows_read": answer.read_rows, "query_ms": began.elapsed().as_millis() as u64});
                 written(&answer.body, rest)?
             }
-            _ => answer.body,
+            Output::Csv => csv::without_formulas(&answer.body).into(),
+            Output::Parquet | Output::Arrow => answer.body,
         };
         Ok(RawAnswer { content_type: self.output.content_type(), body })
     }
@@ -228,8 +250,13 @@ mod tests {
 
     #[test]
     fn a_request_names_its_statement_and_a_known_format() {
-        let parsed = RawQuestion::parse(br#"{"sql": "SELECT 1", "format": "arrow"}"#).unwrap();
+        let parse = |body: &str, takes: fn(&str) -> bool| RawQuestion::parse(RawRequest { body: body.as_bytes(), takes: &takes });
+        let parsed = parse(r#"{"sql": "SELECT 1", "format": "arrow"}"#, |_| true).unwrap();
         assert_eq!((parsed.sql.as_str(), parsed.output), ("SELECT 1", Output::Arrow));
+        assert_eq!(parse(r#"{"sql": "SELECT 1"}"#, |_| true).unwrap().output, Output::Json);
+        assert_eq!(parse(r#"{"sql": "SELECT 1"}"#, |of| of.starts_with("text/csv")).unwrap().output, Output::Csv);
+        let other = parse(r#"{"sql": "SELECT 1", "format": "json"}"#, |of| of.starts_with("text/csv"));
+        assert_eq!(other.unwrap_err().code, "not_acceptable");
         for (body, code) in [
             (r#"{}"#, "invalid_sql"),
             (r#"{"sql": 1}"#, "invalid_sql"),
@@ -237,7 +264,7 @@ mod tests {
             (r#"{"sql": "SELECT 1", "settings": {}}"#, "unknown_key"),
             (r#"{"sql": "DROP TABLE events"}"#, "sql_not_allowed"),
         ] {
-            assert_eq!(RawQuestion::parse(body.as_bytes()).unwrap_err().code, code, "{body}");
+            assert_eq!(parse(body, |_| true).unwrap_err().code, code, "{body}");
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod paths;
 pub(crate) mod properties;
 pub(crate) mod retention;
+mod sample;
 pub(crate) mod sessions;
 pub(crate) mod stickiness;
 pub(crate) mod trends;
@@ -21,8 +22,8 @@ pub(crate) mod users;
 
 use std::future::Future;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
 use serde_json::Value;
 
 use super::ask::{Canonical, CanonicalForm, Context, EventSet, Fields, Range, Selection, range};
@@ -112,6 +113,8 @@ pub(crate) trait Report: Canonical + Sized + Send + Sync + 'static {
     const NEEDS_DATA_THROUGH: bool = false;
     /// The keys that name one of its bars, beside those of its request. A report without any has no bars.
     const BAR_KEYS: &'static [&'static str] = &[];
+    /// What to ask for where it costs more than a question may.
+    const CHEAPER: &'static str = "a shorter range or fewer events by `filters`";
 
     /// Checks a request.
     ///
@@ -229,7 +232,7 @@ impl<T: Report> Plan for T {
     }
 
     fn answer<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Vec<u8>, QueryError>> {
-        Report::answer(self, runner).boxed()
+        Report::answer(self, runner).map_err(|problem| problem.advising(T::CHEAPER)).boxed()
     }
 
     fn people(self: Box<Self>, bar: Bar<'_>) -> Result<Box<dyn People>, QueryError> {

@@ -83,11 +83,25 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("trends", json!({"series": [{}]}), "invalid_range"),
         ("trends", json!({"from": "-7d"}), "invalid_series"),
         ("trends", trends(json!({"project": "other"})), "unknown_key"),
+        ("trends", trends(json!({"project_id": ["7", 8]})), "unknown_key"),
+        ("trends", trends(json!({"project_id": {"eq": 7}})), "unknown_key"),
+        ("events", json!({"project_id": "A' OR 1=1"}), "unknown_key"),
+        ("trends", trends(json!({"sort": "1; DROP TABLE events"})), "unknown_key"),
+        ("trends", trends(json!({"filters": [{"field": "project_id", "value": 8}]})), "invalid_field"),
+        ("trends", trends(json!({"from": "1970-01-01", "to": "9999-01-01"})), "invalid_range"),
+        ("trends", trends(json!({"to": "-7d"})), "invalid_range"),
         ("trends", trends(json!({"to": "-8d"})), "invalid_range"),
         ("trends", trends(json!({"timezone": "Mars/Base"})), "invalid_timezone"),
         ("trends", trends(json!({"interval": "fortnight"})), "invalid_interval"),
+        ("trends", trends(json!({"interval": "-1h"})), "invalid_interval"),
+        ("trends", trends(json!({"interval": "1 hour; SELECT 1"})), "invalid_interval"),
+        ("trends", trends(json!({"interval": 0})), "invalid_interval"),
         ("trends", trends(json!({"from": "-50y", "interval": "minute"})), "too_many_buckets"),
         ("trends", trends(json!({"limit": 0})), "invalid_limit"),
+        ("trends", trends(json!({"limit": -1})), "invalid_limit"),
+        ("trends", trends(json!({"limit": 1e9})), "invalid_limit"),
+        ("trends", trends(json!({"limit": 1.5})), "invalid_limit"),
+        ("trends", trends(json!({"limit": "abc"})), "invalid_limit"),
         ("trends", trends(json!({"formula": "A/B"})), "invalid_formula"),
         ("trends", trends(json!({"compare": "next"})), "invalid_compare"),
         ("trends", trends(json!({"breakdown": "contry"})), "invalid_field"),
@@ -98,6 +112,9 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("users", of(json!({"breakdown": ["country", "os"], "breakdown_value": "DE"})), "invalid_of"),
         ("trends", trends(json!({"series": [{"math": "sum"}]})), "invalid_property"),
         ("trends", trends(json!({"series": [{"math": "mean"}]})), "invalid_math"),
+        ("trends", trends(json!({"series": [{"math": "p101", "property": "a"}]})), "invalid_math"),
+        ("trends", trends(json!({"filters": [{"field": "country", "op": "__proto__", "value": "D"}]})), "invalid_operator"),
+        ("trends", trends(json!({"filters": [{"field": "country", "op": "UNION SELECT", "value": "D"}]})), "invalid_operator"),
         ("trends", trends(json!({"filters": [{"field": "country", "op": "like", "value": "D"}]})), "invalid_operator"),
         ("trends", trends(json!({"filters": [{"field": "country", "op": "eq", "value": 1}]})), "invalid_value"),
         ("trends", trends(json!({"filters": [{"op": "eq", "value": 1}]})), "invalid_field"),
@@ -122,6 +139,8 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("trends", trends(json!({"filters": [{"field": "properties.a", "op": "gt", "value": "1"}]})), "invalid_value"),
         ("trends", trends(json!({"filters": [{"field": "properties.a", "op": "eq", "value": [1]}]})), "invalid_value"),
         ("properties", json!({"values": 101}), "invalid_limit"),
+        ("properties", json!({"sample": 0.1}), "invalid_sample"),
+        ("catalogue-values", json!({"field": "country", "sample": "yes"}), "invalid_sample"),
         ("trends", trends(json!({"refresh": "yes"})), "invalid_refresh"),
         ("trends", trends(json!({"breakdown": "session.page"})), "invalid_field"),
         ("trends", trends(json!({"filters": [{"field": "session.pages", "op": "eq", "value": "1"}]})), "invalid_value"),
@@ -365,6 +384,35 @@ async fn a_question_has_one_deadline_however_many_statements_it_takes() {
 
     assert_eq!((refused.class, refused.code), (ErrorClass::TimedOut, "query_timeout"));
     assert_eq!(began.elapsed(), QueryConfig::default().max_time);
+}
+
+/// A store for which every statement is too much.
+struct Refusing;
+
+impl Run for Refusing {
+    async fn run(&self, _: Statement) -> Result<Answer, QueryError> {
+        Err(QueryError::of_store(crate::clickhouse::ErrorClass::StatementMemory))
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_expensive_is_refused_with_what_would_cost_less() {
+    let queries = Queries::new(Refusing, QueryConfig::default().check().unwrap(), LoadedBy::ThisProcess(Arc::default()));
+    let steps = json!([{"event": "a"}, {"event": "b"}]);
+    for (report, request, cheaper) in [
+        ("trends", trends(json!({})), "a longer `interval`"),
+        ("funnel", json!({"from": "-7d", "steps": steps}), "a shorter range or `window`"),
+        ("retention", json!({"from": "-7d", "period": "day"}), "fewer `periods`"),
+        ("lifecycle", json!({"from": "-7d"}), "one `event`"),
+        ("users", of(json!({})), "one `bucket`"),
+        ("properties", json!({}), "`\"sample\": true`"),
+        ("catalogue-values", json!({"field": "country"}), "`\"sample\": true`"),
+        ("catalogue-events", json!({}), "a shorter range"),
+    ] {
+        let refused = queries.answer(PROJECT, report, request.to_string().as_bytes(), NOW_MS).await.unwrap_err();
+        assert_eq!((refused.class, refused.code), (ErrorClass::TooExpensive, "query_too_expensive"), "{report}");
+        assert!(refused.message.contains(": ask for ") && refused.message.contains(cheaper), "{report}: {}", refused.message);
+    }
 }
 
 #[test]

@@ -108,7 +108,7 @@ async fn a_closed_day_changes_by_exactly_the_events_that_come_late_and_by_no_oth
 
 #[tokio::test]
 async fn while_the_store_is_away_kept_answers_are_given_as_stale_and_others_are_refused_at_once() {
-    let pulse = Pulse::start().await;
+    let pulse = Pulse::start_with(&[("PULSE__QUERY__MAX_TIME", "3s")]).await;
     pulse.http.capture(&event(1)).await;
     pulse.http.settled().await;
     let (_, answer) = pulse.http.query("trends", &trend()).await;
@@ -138,6 +138,18 @@ async fn while_the_store_is_away_kept_answers_are_given_as_stale_and_others_are_
     tokio::time::timeout(Duration::from_secs(60), came_back).await.expect("the store did not come back");
     assert!(counter(&pulse, "pulse_store_breaker_opened_total").await >= 1);
     assert_eq!(counter(&pulse, "pulse_store_breaker_state").await, 0);
+
+    // One that takes statements and answers none: nobody waits for longer than a question may take.
+    let engine = pulse.engine_pid();
+    signal(engine, Signal::STOP);
+    let (status, now) = pulse.http.query("trends", &anew).await;
+    // Of events no answer is kept.
+    let (refused, other) = pulse.http.query("events", &json!({})).await;
+    signal(engine, Signal::CONT);
+    assert_eq!((status, &now["result"], &now["meta"]["stale"]), (StatusCode::OK, &answer["result"], &json!(true)), "{now}");
+    assert_eq!((refused, &other["code"]), (StatusCode::GATEWAY_TIMEOUT, &json!("query_timeout")), "{other}");
+    let answered = async { while pulse.http.query("events", &json!({})).await.0 != StatusCode::OK {} };
+    tokio::time::timeout(PATIENCE, answered).await.expect("the store did not come back");
 }
 
 #[tokio::test]

@@ -223,6 +223,23 @@ async fn keys_open_what_they_are_for_and_nothing_else() {
     assert_eq!(ask(Method::GET, "/v1/events", &write).await, (405, "method_not_allowed".to_owned()));
     assert_eq!(ask(Method::POST, "/v1/nothing", &write).await, (404, "not_found".to_owned()));
     assert_eq!(ask(Method::POST, "/v1/query/nothing", &read).await, (404, "unknown_report".to_owned()));
+    assert_eq!(ask(Method::GET, "/v1/query/trends", &read).await, (405, "method_not_allowed".to_owned()), "with a body or without");
+    // What a body is said to be does not matter, nor what method else is meant.
+    for (path, name, value, status) in [
+        ("/v1/query/users", "content-type", "application/xml", 200),
+        ("/v1/query/users", "x-http-method-override", "DELETE", 200),
+        ("/v1/query/users", "accept", "application/json, text/plain;q=0.5", 200),
+        ("/v1/query/users", "accept", "application/xml", 406),
+        ("/v1/query/users", "accept", "text/csv", 406),
+        ("/v1/query", "accept", "application/x-ndjson", 400),
+    ] {
+        let mut request = pulse.http.request(Method::POST, path, &read, "{}");
+        request.headers_mut().insert(name, value.parse().unwrap());
+        assert_eq!(pulse.http.send(request).await.unwrap().0.as_u16(), status, "{path} {name}: {value}");
+    }
+    for path in ["/v1/ledger?project_id=1&project_id=2", "/v1/catalogue/events?project_id=1", "/v1/people/ada/events?project=1"] {
+        assert_eq!(ask(Method::GET, path, &read).await.0, 400, "{path}");
+    }
     assert_eq!(pulse.http.get("/healthz").await.0, StatusCode::OK);
     assert_eq!(pulse.http.get("/metrics").await.0, StatusCode::OK);
     assert_eq!(pulse.http.get("/readyz").await.0, StatusCode::OK);

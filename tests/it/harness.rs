@@ -8,6 +8,7 @@ pub(crate) mod fleet;
 pub(crate) mod kafka;
 pub(crate) mod kafka_log;
 pub(crate) mod load;
+pub(crate) mod mmdb;
 pub(crate) mod names;
 pub(crate) mod network;
 pub(crate) mod openapi;

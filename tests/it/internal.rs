@@ -5,6 +5,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::harness::Pulse;
+use crate::harness::mmdb;
 
 const OWN: [(&str, &str); 3] = [
     ("PULSE__PROJECTS__DEFAULT__INTERNAL_NETWORKS", "192.0.2.0/24, 2001:db8::/48"),
@@ -12,9 +13,20 @@ const OWN: [(&str, &str); 3] = [
     ("PULSE__PROJECTS__DEFAULT__INTERNAL_PARAMETER", "internal=1"),
 ];
 
+/// A database in which 203.0.113.0/24 is of a data centre and 198.51.100.0/24 is not, in a folder that keeps it.
+fn networks() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("networks.mmdb");
+    let known = [([203, 0, 113, 0], 24, 16509, "Amazon.com, Inc."), ([198, 51, 100, 0], 24, 64_500, "An access provider")];
+    std::fs::write(&path, mmdb::networks(&known)).unwrap();
+    (folder, path.display().to_string())
+}
+
 #[tokio::test]
 async fn traffic_of_ones_own_is_left_out_with_its_reason_and_everything_else_is_not() {
-    let pulse = Pulse::start_with(&OWN).await;
+    let (_folder, networks) = networks();
+    let of_networks = [("PULSE__GEO__NETWORK_DATABASE", networks.as_str()), ("PULSE__PROJECTS__DEFAULT__EXCLUDE_DATA_CENTRES", "true")];
+    let pulse = Pulse::start_with(&[&OWN[..], &of_networks].concat()).await;
     let http = &pulse.http;
     let googlebot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
     let event = |who: &str, context: Value| json!({"type": "view", "anonymousId": who, "context": context});
@@ -26,12 +38,14 @@ async fn traffic_of_ones_own_is_left_out_with_its_reason_and_everything_else_is_
         event("crawler in the office", json!({"ip": "192.0.2.78", "userAgent": googlebot})),
         event("preview", json!({"ip": "198.51.100.9", "page": {"url": "https://shop.example/?internal=1"}})),
         event("other preview", json!({"ip": "198.51.100.9", "page": {"url": "https://shop.example/?internal=2"}})),
+        event("rented", json!({"ip": "203.0.113.9"})),
+        event("rented by the office", json!({"ip": "203.0.113.9", "page": {"url": "https://shop.example/?internal=1"}})),
     ];
     assert_eq!(http.capture(&json!({"batch": events})).await.0, StatusCode::OK);
     let mut of_staff = http.request(Method::POST, "/v1/events", &http.write_key, event("staff", json!({"ip": "198.51.100.7"})).to_string());
     of_staff.headers_mut().insert(COOKIE, HeaderValue::from_static("theme=dark; staff=1"));
     assert_eq!(http.send(of_staff).await.unwrap().0, StatusCode::OK);
-    assert_eq!(http.settled().await["stored"], 8, "nothing is dropped, and the ledger counts all");
+    assert_eq!(http.settled().await["stored"], 10, "nothing is dropped, and the ledger counts all");
 
     let (_, seen) = http.query("events", &json!({})).await;
     let mut seen: Vec<&str> =
@@ -46,19 +60,25 @@ async fn traffic_of_ones_own_is_left_out_with_its_reason_and_everything_else_is_
         ("crawler in the office", "internal:network"),
         ("preview", "internal:parameter"),
         ("staff", "internal:cookie"),
+        ("rented", "data-centre"),
+        ("rented by the office", "internal:parameter"),
     ] {
         assert_eq!(reason(who), expected, "{who}");
     }
     assert!(!reason("crawler").as_str().unwrap().starts_with("internal"), "{}", reason("crawler"));
     let (_, trends) = http.query("trends", &json!({"from": "-1d", "series": [{"event": "view"}]})).await;
-    assert_eq!((&trends["result"]["series"][0]["total"], &trends["meta"]["excluded_bots"]), (&json!(2), &json!(6)));
+    assert_eq!((&trends["result"]["series"][0]["total"], &trends["meta"]["excluded_bots"]), (&json!(2), &json!(8)));
+    let network = |who: &str| all.iter().find(|event| event["anonymousId"] == who).unwrap()["context"]["geo"]["network"].clone();
+    assert_eq!((network("rented"), network("stranger")), (json!("Amazon.com, Inc."), json!("An access provider")));
     let text = serde_json::to_string(&all).unwrap();
     assert!(!text.contains("192.0.2.") && !text.contains("theme=dark"), "an address or a cookie was kept");
 }
 
 #[tokio::test]
 async fn servers_that_say_they_are_send_from_an_address_that_is_nobodys() {
-    let pulse = Pulse::start_with(&[OWN[0], ("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let (_folder, networks) = networks();
+    let of_networks = [("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1"), ("PULSE__GEO__NETWORK_DATABASE", networks.as_str())];
+    let pulse = Pulse::start_with(&[&OWN[..1], &of_networks].concat()).await;
     let http = &pulse.http;
     let send = async |path: &str, body: Value| {
         let mut request = http.request(Method::POST, path, &http.write_key, body.to_string());
@@ -81,10 +101,14 @@ async fn servers_that_say_they_are_send_from_an_address_that_is_nobodys() {
     let mixpanel = |who: &str| json!([{"event": "view", "properties": {"token": key, "distinct_id": who, "$insert_id": who}}]);
     send("/track?ip=0", mixpanel("mixpanel server")).await;
     send("/track?ip=1", mixpanel("mixpanel page")).await;
+    let rented = json!({"type": "view", "userId": "rented", "context": {"ip": "203.0.113.9"}});
+    assert_eq!(http.capture(&rented).await.0, StatusCode::OK);
     http.settled().await;
     let all = http.events().await;
     let reasons =
         |who: &str| all.iter().filter(|event| event["userId"] == who).map(|event| event["context"]["bot"].clone()).collect::<Vec<_>>();
+    // Where a project does not ask for it, nobody is left out for their network.
+    assert_eq!(reasons("rented"), [Value::Null]);
     for (product, events) in [("posthog", 2), ("amplitude", 1), ("mixpanel", 1)] {
         assert_eq!(reasons(&format!("{product} server")), vec![Value::Null; events], "{product}");
         assert_eq!(reasons(&format!("{product} page")), ["internal:network"], "{product}");

@@ -68,6 +68,8 @@ async fn a_statement_reads_the_events_of_its_project_in_every_format() {
     let (content_type, csv) = bytes(http, "csv", "SELECT type, strings['plan'] AS plan FROM events WHERE anonymous_id = 'bob'").await;
     assert_eq!(content_type, "text/csv; charset=utf-8; header=present");
     assert_eq!(csv, "\"type\",\"plan\"\n\"mine\",\"pro, \"\"quoted\"\"\"\n");
+    let (_, csv) = bytes(http, "csv", "SELECT '=HYPERLINK(\"https://a.example\")' AS `=a`, -1 AS b").await;
+    assert_eq!(csv, "\"'=a\",\"b\"\n\"'=HYPERLINK(\"\"https://a.example\"\")\",-1\n");
     // The engine reads back what it has written.
     for (format, content_type, of_server) in
         [("parquet", "application/vnd.apache.parquet", "Parquet"), ("arrow", "application/vnd.apache.arrow.stream", "ArrowStream")]

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{CacheRequest, HEAVY, KEPT, KEPT_CLOSED, Key, Reach};
 use crate::query::ask::range::show_ms;
+use crate::query::people::map::LeftOut;
 use crate::store::data_version::{DataVersions, Version};
 
 /// What entry, map and question cost besides their bytes.
@@ -35,6 +36,8 @@ pub(crate) struct Computed {
     pub(crate) excluded_bots: Option<u64>,
     /// Whether it depends on who is who.
     pub(crate) counts_people: bool,
+    /// What of that is not looked at.
+    pub(crate) left_out: LeftOut,
     /// If another instance has computed it: how long ago.
     pub(crate) shared_for: Option<Duration>,
     /// How long it took, without the wait for its turn.
@@ -159,15 +162,19 @@ impl Spending {
 impl Entry {
     pub(crate) fn new(computed: Computed, started: Started, question: Arc<Question>, reach: Reach) -> Self {
         let Started { at: began, seen, arrived, late } = started;
-        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, excluded_bots, counts_people, shared_for, took } =
-            computed;
+        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, excluded_bots, counts_people, left_out, .. } = computed;
+        let (shared_for, took) = (computed.shared_for, computed.took);
         let data_through = data_through_ms.map_or_else(|| "null".to_owned(), |at_ms| format!("\"{}\"", show_ms(at_ms)));
         let shown = |events: Option<u64>| events.map_or_else(|| "null".to_owned(), |events| events.to_string());
         let (excluded_bots, late) = (shown(excluded_bots), shown(late.filter(|_| shared_for.is_none())));
-        let meta = format!(
+        let mut meta = format!(
             r#""computed_at":"{}","data_through":{data_through},"rows_read":{rows_read},"sampled":{is_sampled},"excluded_bots":{excluded_bots},"late":{late}"#,
             show_ms(computed_ms),
         );
+        let warnings: Vec<&str> = left_out.warnings().collect();
+        if !warnings.is_empty() {
+            meta.push_str(&format!(r#","warnings":{}"#, serde_json::json!(warnings)));
+        }
         let began = began.checked_sub(shared_for.unwrap_or_default()).unwrap_or(began);
         let tag = xxh3_64(&result);
         Self { question, result, tag, computed_ms, meta, is_shared: shared_for.is_some(), counts_people, began, took, seen, arrived, reach }

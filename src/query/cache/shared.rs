@@ -13,18 +13,19 @@ use futures_util::future::BoxFuture;
 
 use super::Computed;
 use crate::lifecycle::spawn_short;
+use crate::query::people::map::LeftOut;
 
 /// How long an answer is shared: as long as one up to now is kept.
 const KEPT: Duration = Duration::from_secs(60);
 /// Larger answers are cheaper to compute than to move within the time a reader waits.
 const LARGEST: usize = 1 << 20;
 /// The first byte of a shared answer, the version of its encoding. An answer of another version is not read.
-const FORM: u8 = 4;
+const FORM: u8 = 5;
 /// A time that is not known.
 const UNKNOWN: i64 = i64::MIN;
 /// A number that was not counted.
 const NOT_COUNTED: u64 = u64::MAX;
-const HEAD: usize = 1 + 8 + 8 + 8 + 8 + 1 + 1;
+const HEAD: usize = 1 + 8 + 8 + 8 + 8 + 1 + 1 + 1;
 
 /// A cache that instances share. Never fails: a value that cannot be read in time is treated as absent.
 pub trait SharedCache: Send + Sync + 'static {
@@ -68,6 +69,7 @@ fn encode(computed: &Computed) -> Bytes {
     out.put_u64(computed.excluded_bots.unwrap_or(NOT_COUNTED));
     out.put_u8(u8::from(computed.is_sampled));
     out.put_u8(u8::from(computed.counts_people));
+    out.put_u8(computed.left_out.code());
     out.put_slice(&computed.result);
     out.freeze()
 }
@@ -85,7 +87,7 @@ fn decode(mut value: Bytes, now_ms: i64) -> Option<Computed> {
     }
     let data_through_ms = Some(data_through_ms).filter(|at_ms| *at_ms != UNKNOWN);
     let shared_for = Some(shared_for);
-    let (is_sampled, counts_people) = (value.get_u8() != 0, value.get_u8() != 0);
+    let (is_sampled, counts_people, left_out) = (value.get_u8() != 0, value.get_u8() != 0, LeftOut::of_code(value.get_u8()));
     Some(Computed {
         result: value,
         computed_ms,
@@ -94,6 +96,7 @@ fn decode(mut value: Bytes, now_ms: i64) -> Option<Computed> {
         is_sampled,
         excluded_bots,
         counts_people,
+        left_out,
         shared_for,
         took: Duration::ZERO,
     })
@@ -113,11 +116,12 @@ mod tests {
             is_sampled: true,
             excluded_bots: Some(2),
             counts_people: true,
+            left_out: LeftOut::TIES,
             shared_for: None,
             took: Duration::ZERO,
         };
         let read = decode(encode(&computed), 12).unwrap();
-        assert!(read.counts_people);
+        assert!(read.counts_people && read.left_out == LeftOut::TIES);
         assert_eq!(
             (read.result, read.computed_ms, read.data_through_ms, read.rows_read, read.is_sampled),
             (computed.result.clone(), 5, Some(4), 3, true)
@@ -130,7 +134,7 @@ mod tests {
         let kept_ms = i64::try_from(KEPT.as_millis()).unwrap();
         assert!(decode(encode(&unknown), 5 + kept_ms - 1).is_some());
         assert!(decode(encode(&unknown), 5 + kept_ms).is_none(), "it is too old");
-        for garbage in [&b""[..], b"\x01", b"\x03aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+        for garbage in [&b""[..], b"\x01", b"\x04aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
             assert!(decode(Bytes::copy_from_slice(garbage), 12).is_none());
         }
     }

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
 use super::*;
+use crate::query::people::map::LeftOut;
 
 const PROJECT: ProjectId = ProjectId(7);
 /// A quarter of an hour.
@@ -74,6 +75,7 @@ fn computed(result: &str) -> Computed {
         is_sampled: false,
         excluded_bots: None,
         counts_people: false,
+        left_out: LeftOut::default(),
         shared_for: None,
         took: Duration::ZERO,
     }

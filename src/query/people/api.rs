@@ -4,12 +4,13 @@
 //! events come, until it is merged again; nothing is written of ties that are already as asked. Lists are bounded: of a person with
 //! more than [`MOST_IDS`] ids or [`MOST_TIES`] ties, that many are shown; all of their events are counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use super::People;
-use crate::event::ids::{PersonKey, ProjectId, stands_for_nobody};
+use super::times::{Times, Wanted};
+use crate::event::ids::{PersonKey, ProjectId, VisitorKey, stands_for_nobody};
 use crate::query::ask::field::Kind;
 use crate::query::ask::fields::shortened;
 use crate::query::ask::range::show_ms;
@@ -17,6 +18,7 @@ use crate::query::ask::selection::PERSON;
 use crate::query::ask::{Expr, Fields, Range, Select, Selection};
 use crate::query::error::QueryError;
 use crate::query::reader::{StatementRunner, number, to_json};
+use crate::query::report::events::Events;
 use crate::store::schema::IN_ORDER;
 use crate::store::tables::identities::{self, Pair, Ruling, Tie, TieKind};
 
@@ -36,11 +38,13 @@ pub(crate) struct Somebody {
     /// At most [`MOST_IDS`] of them, the one asked for among them.
     ids: Vec<PersonKey>,
     total: usize,
+    /// The ties of these ids; at most [`MOST_TIES`].
+    ties: Vec<Tie>,
 }
 
 impl Somebody {
-    /// The one called `id`; of a device that several use, the one who used it last.
-    pub(crate) fn of(id: &str, runner: &StatementRunner<'_>) -> Self {
+    /// The one called `id`, without ties; of a device that several use, the one who used it last.
+    fn of(id: &str, runner: &StatementRunner<'_>) -> Self {
         let asked = PersonKey::of(runner.project(), id);
         let person = runner.people().person(asked, runner.now_ms());
         let mut ids = runner.people().ids(person);
@@ -49,11 +53,36 @@ impl Somebody {
             ids.swap(0, MOST_IDS + at);
         }
         ids.truncate(MOST_IDS);
-        Self { person, ids, total }
+        Self { person, ids, total, ties: Vec::new() }
+    }
+
+    /// All visitors whose events may be theirs; none if they are too many.
+    fn visitors(&self, project: ProjectId) -> Option<Vec<u64>> {
+        if self.ids.len() < self.total || self.ties.len() >= MOST_TIES {
+            return None;
+        }
+        // A tie that was undone has had events, too.
+        let devices = self.ties.iter().filter(|tie| self.ids.contains(&tie.pair.to)).map(|tie| tie.pair.from.0);
+        let visitors: BTreeSet<u64> = self.ids.iter().map(|id| id.0).chain(devices).chain([VisitorKey::nobody(project).0]).collect();
+        Some(visitors.into_iter().collect())
+    }
+
+    /// The condition that an event is of a time at which they have one; none where that says nothing.
+    async fn times(&self, runner: &mut StatementRunner<'_>, wanted: &Wanted<'_>) -> Result<Option<Expr>, QueryError> {
+        let Some(visitors) = self.visitors(runner.project()) else { return Ok(None) };
+        let times = Times::read(runner, &visitors, self.condition(), wanted).await?;
+        Ok(times.map(|times| times.condition()))
+    }
+
+    /// Of these events, of which `range` and page are known, theirs.
+    pub(crate) async fn events(&self, events: Events, runner: &mut StatementRunner<'_>) -> Result<Events, QueryError> {
+        let (until_ms, enough) = events.newest();
+        let times = self.times(runner, &Wanted { range: events.range(), until_ms, enough }).await?;
+        Ok(events.of(self.condition(), times))
     }
 
     /// The condition that an event is theirs.
-    pub(crate) fn condition(&self) -> Expr {
+    fn condition(&self) -> Expr {
         let is_theirs = Expr::from(PERSON).infix(" = ", Expr::uint(self.person.0));
         if self.ids.len() < self.total {
             return is_theirs;
@@ -65,15 +94,29 @@ impl Somebody {
 }
 
 impl People {
+    /// The one called `id`.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(crate) async fn somebody(&self, id: &str, runner: &StatementRunner<'_>) -> Result<Somebody, QueryError> {
+        let somebody = Somebody::of(id, runner);
+        let ties = self.ties(runner.project(), &somebody.ids).await?;
+        Ok(Somebody { ties, ..somebody })
+    }
+
     /// What is known of the one called `id`.
     ///
     /// # Errors
     /// 404 `unknown_person` where nothing is.
     pub(crate) async fn show(&self, id: &str, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
-        let somebody = Somebody::of(id, runner);
-        let ties = self.ties(runner.project(), &somebody.ids).await?;
-        let everything = Range::everything();
-        let events = || Selection::of(runner.scope(&everything)).and(somebody.condition());
+        let somebody = self.somebody(id, runner).await?;
+        let (ties, everything) = (&somebody.ties, Range::everything());
+        let times = somebody.times(runner, &Wanted { range: &everything, until_ms: None, enough: None }).await?;
+        let events = || {
+            let events = Selection::of(runner.scope(&everything));
+            let events = times.iter().cloned().fold(events, Selection::and);
+            events.and(somebody.condition())
+        };
         let seen = Select::default()
             .column("count()")
             .column("toUnixTimestamp64Milli(min(timestamp))")
@@ -92,7 +135,7 @@ impl People {
         }
         let at = |at_ms| if count > 0 { Value::from(show_ms(at_ms)) } else { Value::Null };
         to_json(&json!({
-            "person": format!("{:016x}", somebody.person.0), "ids": names(id, &somebody, &ties), "ids_total": somebody.total, "traits": shown,
+            "person": format!("{:016x}", somebody.person.0), "ids": names(id, &somebody), "ids_total": somebody.total, "traits": shown,
             "ties": ties.iter().map(shown_tie).collect::<Vec<_>>(), "events": count, "bots": bots, "first_seen": at(first), "last_seen": at(last),
         }))
     }
@@ -212,9 +255,9 @@ fn shown_tie(tie: &Tie) -> Value {
 }
 
 /// The ids of somebody whose texts are known, and what they are.
-fn names(asked: &str, somebody: &Somebody, ties: &[Tie]) -> Vec<Value> {
+fn names(asked: &str, somebody: &Somebody) -> Vec<Value> {
     let mut known: BTreeMap<PersonKey, (&str, &str)> = BTreeMap::new();
-    for tie in ties {
+    for tie in &somebody.ties {
         let from = if tie.pair.kind == TieKind::Device { "anonymous" } else { "user" };
         known.entry(tie.pair.from).or_insert((&tie.from_id, from));
         known.insert(tie.pair.to, (&tie.to_id, "user"));

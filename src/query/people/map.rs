@@ -42,6 +42,50 @@ const OF_SHARED: &str = "if(transform(person_id, tied_ids, tied_persons, person_
     CAST(transform(person_id, shared_devices, shared_times, '[]'), 'Array(Int64)')))]), \
     transform(person_id, tied_ids, tied_persons, person_id))";
 
+/// What is left out of who is who because there is more than can be looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeftOut(u8);
+
+impl LeftOut {
+    /// Ties beyond those that are read of a project.
+    pub(crate) const TIES: Self = Self(1);
+    /// A device with more than [`MOST_USERS`].
+    pub(crate) const USERS: Self = Self(2);
+    /// Devices beyond [`MOST_SHARED`].
+    pub(crate) const DEVICES: Self = Self(4);
+    /// Turns of a device beyond [`MOST_TURNS`], or of all beyond [`MOST_TURNS_OF_ALL`].
+    pub(crate) const TURNS: Self = Self(8);
+
+    /// Each in words, as an answer says it.
+    const WORDS: [(Self, &'static str); 4] = [
+        (Self::TIES, "the project has more than 1,000,000 ties of ids: those beyond are not looked at"),
+        (Self::USERS, "a device has more than 1,000 users: it is nobody's"),
+        (Self::DEVICES, "more than 10,000 devices have several users: those beyond are nobody's"),
+        (
+            Self::TURNS,
+            "a device changed hands too often (700 times, or 200,000 times all devices together): only its last turns are looked at",
+        ),
+    ];
+
+    /// As one byte, and back.
+    pub(crate) fn code(self) -> u8 {
+        self.0
+    }
+
+    pub(crate) fn of_code(code: u8) -> Self {
+        Self(code)
+    }
+
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is to be said of it.
+    pub(crate) fn warnings(self) -> impl Iterator<Item = &'static str> {
+        Self::WORDS.into_iter().filter(move |(what, _)| self.0 & what.0 != 0).map(|(_, words)| words)
+    }
+}
+
 /// From when on a device is whose: time in milliseconds and user, in order.
 pub(crate) type Turns = Vec<(i64, u64)>;
 
@@ -54,6 +98,7 @@ pub(crate) struct Ties {
     devices: Vec<(u64, u64)>,
     /// The users of devices that have several.
     shared: BTreeMap<u64, BTreeSet<u64>>,
+    left_out: LeftOut,
 }
 
 /// The person of every id that is not its own person.
@@ -65,6 +110,7 @@ pub(crate) struct PersonMap {
     shared: Vec<(u64, Turns)>,
     encoded: Encoded,
     fingerprint: u64,
+    left_out: LeftOut,
 }
 
 /// The map as statements carry it.
@@ -101,10 +147,16 @@ impl Ties {
                 [(device, _), ..] if of_device.len() <= MOST_USERS && ties.shared.len() < MOST_SHARED => {
                     ties.shared.insert(*device, of_device.iter().map(|(_, user)| *user).collect());
                 }
-                _ => {}
+                more => ties.left_out = ties.left_out.with(if more.len() > MOST_USERS { LeftOut::USERS } else { LeftOut::DEVICES }),
             }
         }
         ties
+    }
+
+    /// The same where not all ties were looked at.
+    pub(crate) fn without_some(self, is_so: bool) -> Self {
+        let more = if is_so { LeftOut::TIES } else { LeftOut::default() };
+        Self { left_out: self.left_out.with(more), ..self }
     }
 
     /// The shared devices with all their users.
@@ -120,7 +172,7 @@ impl Ties {
     pub(crate) fn with_turns(&self, turns: &HashMap<u64, Turns>) -> PersonMap {
         let mut persons: Vec<(u64, u64)> = self.users.iter().map(|(user, person)| (*user, *person)).collect();
         persons.extend(self.devices.iter().map(|(device, user)| (*device, self.representative(*user))));
-        let (mut shared, mut left) = (Vec::new(), MOST_TURNS_OF_ALL);
+        let (mut shared, mut left, mut left_out) = (Vec::new(), MOST_TURNS_OF_ALL, self.left_out);
         for device in self.shared.keys() {
             let turns = turns.get(device).map_or(&[][..], Vec::as_slice);
             let turns = taking_turns(turns.iter().map(|(at_ms, user)| (*at_ms, self.representative(*user))));
@@ -129,6 +181,7 @@ impl Ties {
                 [(_, person)] => persons.push((*device, *person)),
                 more => {
                     let kept = last(more, *device, MOST_TURNS.min(left));
+                    left_out = if kept.len() < more.len() { left_out.with(LeftOut::TURNS) } else { left_out };
                     left -= kept.len();
                     if !kept.is_empty() {
                         shared.push((*device, kept));
@@ -137,7 +190,7 @@ impl Ties {
             }
         }
         persons.sort_unstable();
-        PersonMap::new(persons, shared)
+        PersonMap { left_out, ..PersonMap::new(persons, shared) }
     }
 }
 
@@ -215,7 +268,12 @@ impl PersonMap {
         let bytes: Vec<u8> = persons.iter().flat_map(|(id, person)| [*id, *person]).flat_map(u64::to_le_bytes).collect();
         let fingerprint =
             if persons.is_empty() && shared.is_empty() { 0 } else { xxh3_64(&[&*bytes, format!("{shared:?}").as_bytes()].concat()) };
-        Self { persons, shared, encoded, fingerprint }
+        Self { persons, shared, encoded, fingerprint, left_out: LeftOut::default() }
+    }
+
+    /// What is not in it because there is more than can be looked at.
+    pub(crate) fn left_out(&self) -> LeftOut {
+        self.left_out
     }
 
     /// The same for equal maps, whichever instance has made them.

@@ -188,4 +188,28 @@ mod tests {
         drop(people);
         assert!(guard.enter(project).await.is_ok(), "while the rule still has its own");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_is_told_to_come_back_once_it_has_waited_and_takes_the_place_of_no_other_project() {
+        let guard = Guard::new(QueryConfig::default().unchecked());
+        let crowd = |projects: u64, each: u64| {
+            let asked = (0..projects * each).map(|number| guard.enter(ProjectId(1 + number % projects)));
+            futures_util::future::join_all(asked)
+        };
+        let of = |entered: &[Result<QueryPermit, QueryError>], code: &str| {
+            entered
+                .iter()
+                .filter(|entered| entered.as_ref().is_err_and(|problem| problem.code == code && problem.retry_after == Some(1)))
+                .count()
+        };
+        let began = tokio::time::Instant::now();
+        let one = crowd(1, 100).await;
+        assert_eq!((of(&one, "too_many_queries"), began.elapsed()), (92, Duration::from_secs(5)));
+        // What the crowd has is not all there is.
+        assert!(guard.enter(ProjectId(2)).await.is_ok());
+        drop(one);
+        let many = crowd(250, 4).await;
+        assert_eq!((of(&many, "overloaded"), of(&many, "too_many_queries")), (984, 0));
+        assert_eq!(many.iter().filter(|entered| entered.is_ok()).count(), 16);
+    }
 }

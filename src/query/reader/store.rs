@@ -22,12 +22,16 @@ impl StoreReader {
 impl Run for StoreReader {
     async fn run(&self, statement: Statement) -> Result<Answer, QueryError> {
         Counter::Statements.add(1);
-        self.0.query(&statement, Format::Json).await.map_err(|problem| refused(&problem))
+        let answer = self.0.query(&statement, Format::Json).await.map_err(|problem| refused(&problem))?;
+        Counter::StatementRowsRead.add(answer.read_rows);
+        Ok(answer)
     }
 
     async fn stream<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> Result<u64, QueryError> {
         Counter::Statements.add(1);
-        self.0.stream(&statement, take).await.map_err(|problem| refused(&problem))
+        let rows = self.0.stream(&statement, take).await.map_err(|problem| refused(&problem))?;
+        Counter::StatementRowsRead.add(rows);
+        Ok(rows)
     }
 }
 

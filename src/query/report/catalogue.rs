@@ -1,8 +1,8 @@
 //! What questions can name: the types of events, their fields, and the values of a field. For those who choose from lists.
 //!
 //! A search is a part of the text, whatever its case; it is bound as a value, so no letter of it is a wildcard.
-//! Cost: the names of types are counted in one narrow column; for properties, traits and values at most a share of the people is looked at, as
-//! [`super::properties`] does, and the answers are kept as those of other questions are.
+//! Cost: the names of types are counted in one narrow column; for properties, traits and values all of the range is read, or with `sample` a
+//! share, as [`super::properties`] does, and the answers are kept as those of other questions are.
 
 pub(crate) mod events;
 pub(crate) mod fields;

@@ -39,6 +39,8 @@ pub(crate) struct Events {
     page: Page<Cursor>,
     /// What they must be beside, if anything.
     only: Option<Expr>,
+    /// Where they are found, if that is known.
+    found_at: Option<Expr>,
 }
 
 /// Where a single event is.
@@ -183,13 +185,14 @@ impl Canonical for Cursor {
 
 impl Canonical for Events {
     fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { range, events, page, only: _ } = self;
+        let Self { range, events, page, only: _, found_at: _ } = self;
         to.field("range", range).field("events", events).field("page", page);
     }
 }
 
 impl Report for Events {
     const NAME: &'static str = "events";
+    const CHEAPER: &'static str = "a shorter range, or one `event`";
     /// A person who looks for the newest event wants to see it arrive.
     const IS_KEPT: bool = false;
 
@@ -197,7 +200,7 @@ impl Report for Events {
         let fields = Fields::open(ask.body, &["from", "to", "timezone", "event", "filters", "limit", "cursor"])?;
         let range = Range::parse_open(fields, ask.now_ms)?;
         let events = EventMatch::parse(fields, ask.context)?;
-        Ok(Self { range, events, page: Page::parse(fields, MAX_PAGE)?, only: None })
+        Ok(Self { range, events, page: Page::parse(fields, MAX_PAGE)?, only: None, found_at: None })
     }
 
     fn ranges(&self) -> Vec<&Range> {
@@ -228,9 +231,20 @@ impl Report for Events {
 }
 
 impl Events {
-    /// Of these events those that meet `condition`; such a list is not kept.
-    pub(crate) fn of(self, condition: Expr) -> Self {
-        Self { only: Some(condition), ..self }
+    /// Of these events those that meet `condition`, which are found at `found_at` if that is known; such a list is not kept.
+    pub(crate) fn of(self, condition: Expr, found_at: Option<Expr>) -> Self {
+        Self { only: Some(condition), found_at, ..self }
+    }
+
+    /// The range that they are of.
+    pub(crate) fn range(&self) -> &Range {
+        &self.range
+    }
+
+    /// The time of the last event of the page before, and how many events behind it the page takes, if it takes any of the range.
+    pub(crate) fn newest(&self) -> (Option<i64>, Option<u64>) {
+        let takes_any = self.events.event.is_none() && self.events.filters.is_empty();
+        (self.page.after.as_ref().map(|after| after.at_ms), takes_any.then(|| self.page.rows()))
     }
 
     /// The event at a place: one row, in the parts of one day.
@@ -241,11 +255,14 @@ impl Events {
         let id = Expr::call("toUUID", [Expr::text(uuid::Uuid::from_bytes(id).to_string())]);
         let of_day = Expr::from("received_day = toDate(").then(Expr::uint(day.into())).then(")");
         let is_it = Expr::all([of_day, Expr::from("event_id = ").then(id), Expr::from("visitor_id = ").then(Expr::uint(visitor.0))]);
-        Ok(Self { range, events, page: Page { limit: 1, after: None }, only: None }.of(is_it))
+        Ok(Self { range, events, page: Page { limit: 1, after: None }, only: Some(is_it), found_at: None })
     }
 
     /// The end of the range that has more events than the page shows, if a short one has: then they are all of the page.
     async fn reached(&self, runner: &mut StatementRunner<'_>) -> Result<Option<Range>, QueryError> {
+        if self.found_at.is_some() {
+            return Ok(None);
+        }
         let newest_ms = self.page.after.as_ref().map_or(runner.now_ms(), |after| after.at_ms).min(self.range.until_ms);
         for look_ms in LOOKS {
             let from_ms = newest_ms.saturating_sub(look_ms);
@@ -265,10 +282,7 @@ impl Events {
 
     fn selection(&self, scope: Scope) -> Selection {
         let events = self.events.select(scope);
-        let events = match &self.only {
-            Some(condition) => events.and(condition.clone()),
-            None => events,
-        };
+        let events = self.found_at.iter().chain(&self.only).cloned().fold(events, Selection::and);
         match &self.page.after {
             Some(cursor) => events.and(cursor.precedes()),
             None => events,

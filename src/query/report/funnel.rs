@@ -169,6 +169,7 @@ impl<T: Copy + PartialEq> Words<T> {
 
 impl Report for Funnel {
     const NAME: &'static str = "funnel";
+    const CHEAPER: &'static str = "a shorter range or `window`, or steps with fewer events";
     const BAR_KEYS: &'static [&'static str] = &BAR_KEYS;
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {

@@ -82,6 +82,7 @@ impl Canonical for Status {
 
 impl Report for Lifecycle {
     const NAME: &'static str = "lifecycle";
+    const CHEAPER: &'static str = "a shorter range, or one `event`";
     const BAR_KEYS: &'static [&'static str] = &BAR_KEYS;
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {

@@ -71,6 +71,7 @@ impl Canonical for Anchor {
 
 impl Report for Paths {
     const NAME: &'static str = "paths";
+    const CHEAPER: &'static str = "a shorter range, or sessions of fewer events by `filters`";
     const BAR_KEYS: &'static [&'static str] = &BAR_KEYS;
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {

@@ -122,6 +122,7 @@ impl Canonical for Measure {
 
 impl Report for Retention {
     const NAME: &'static str = "retention";
+    const CHEAPER: &'static str = "a shorter range, fewer `periods`, or a `cohort_event` of fewer people";
     const BAR_KEYS: &'static [&'static str] = &BAR_KEYS;
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {

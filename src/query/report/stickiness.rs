@@ -19,7 +19,7 @@ use self::bar::{KEYS as BAR_KEYS, StickinessBar};
 use super::{Ask, Bar, People, Report};
 use crate::query::ask::breakdown::{Breakdown, Tops};
 use crate::query::ask::compare::Compared;
-use crate::query::ask::interval::Interval;
+use crate::query::ask::interval::{Buckets, Interval};
 use crate::query::ask::periods::Periods;
 use crate::query::ask::selection::PERSON;
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Select, Selection};
@@ -58,6 +58,7 @@ impl Canonical for Stickiness {
 
 impl Report for Stickiness {
     const NAME: &'static str = "stickiness";
+    const CHEAPER: &'static str = "a shorter range, or one `event`";
     const BAR_KEYS: &'static [&'static str] = &BAR_KEYS;
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
@@ -135,7 +136,15 @@ impl Stickiness {
         let mut lines: Vec<(i64, Vec<u64>)> = lines.into_iter().collect();
         lines.sort_by_key(|(line, _)| tops.place(*line));
         let series = lines.into_iter().map(|(line, values)| self.series(tops, line, values)).collect();
-        Ok(Chart { interval: self.interval, times: (1..=span.periods.len()).collect(), series, compare: None })
+        let buckets = Buckets::of(&span.range, self.interval)?;
+        Ok(Chart {
+            interval: self.interval,
+            buckets: buckets.starts().iter().map(|start| span.range.show(*start)).collect(),
+            partial: buckets.partial(&span.range, runner.now_ms()),
+            times: (1..=span.periods.len()).collect(),
+            series,
+            compare: None,
+        })
     }
 
     fn series(&self, tops: &Tops, line: i64, values: Vec<u64>) -> Series {
@@ -156,6 +165,9 @@ impl Stickiness {
 struct Chart {
     #[serde(serialize_with = "name")]
     interval: Interval,
+    /// The periods, of which the range cuts the partial ones, or they are not over yet.
+    buckets: Vec<String>,
+    partial: Vec<bool>,
     /// In how many periods: what the values beside it are of.
     times: Vec<usize>,
     series: Vec<Series>,

@@ -88,6 +88,7 @@ impl Canonical for Trends {
 
 impl Report for Trends {
     const NAME: &'static str = "trends";
+    const CHEAPER: &'static str = "a shorter range, a longer `interval`, fewer `series` or a `breakdown` of fewer values";
     const BAR_KEYS: &'static [&'static str] = &BAR_KEYS;
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {

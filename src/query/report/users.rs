@@ -56,6 +56,7 @@ impl Canonical for Users {
 
 impl Report for Users {
     const NAME: &'static str = "users";
+    const CHEAPER: &'static str = "people of a shorter range, or of one `bucket`";
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
         match ask.body.get("of").filter(|of| !of.is_null()) {

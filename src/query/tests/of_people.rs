@@ -30,6 +30,8 @@ fn what_a_report_of_people_cannot_mean_is_refused_by_name() {
         ("stickiness", json!({"interval": "year"}), "invalid_interval"),
         ("retention", json!({"periods": 0}), "invalid_limit"),
         ("retention", json!({"periods": 61}), "invalid_limit"),
+        // Of ten thousand cohorts.
+        ("retention", json!({"from": "1995-01-01", "period": "day"}), "too_many_buckets"),
         ("retention", json!({"period": "hour"}), "invalid_interval"),
         ("retention", json!({"mode": "after"}), "invalid_retention"),
         ("retention", json!({"type": "first"}), "invalid_retention"),

@@ -114,6 +114,9 @@ pub(super) fn people() -> Vec<(&'static str, Value)> {
         ("catalogue-fields", json!({"event": "view"})),
         ("catalogue-values", json!({"field": "properties.plan", "event": "view", "search": "x", "limit": 5})),
         ("catalogue-values", json!({"field": "country"})),
+        ("properties", json!({"sample": true})),
+        ("catalogue-fields", json!({"sample": true})),
+        ("catalogue-values", json!({"field": "properties.plan", "search": "x", "sample": true})),
     ]);
     asked
 }

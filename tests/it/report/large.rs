@@ -89,6 +89,18 @@ async fn a_question_within_the_limits_is_answered_or_refused_by_name() {
     insert(&store, std::iter::once(row(5_000, json!({"type": "wide", "strings": names})))).await;
     assert_eq!(asked(&store, "properties", &json!({"event": "wide", "limit": 1_000})).await, Ok(()));
 
+    // A million names.
+    let names = format!(
+        "INSERT INTO pulse.events (project_id, type, timestamp, received_day, person_id, event_id, strings) SELECT {PROJECT}, 'names', \
+         fromUnixTimestamp64Milli({}), '2100-01-01', number, generateUUIDv4(), \
+         mapFromArrays(arrayMap(name -> concat('n', toString(number * 250 + name)), range(250)), arrayMap(name -> 'x', range(250))) \
+         FROM numbers(4000) SETTINGS async_insert = 0",
+        NOW_MS - 1
+    );
+    store.store.shards[0].first().writer.execute(&Statement::raw(names)).await.unwrap();
+    let listed = store.ask(PROJECT, "properties", &json!({"event": "names", "limit": 1_000, "values": 1})).await;
+    assert_eq!(listed["properties"].as_array().unwrap().len(), 1_000);
+
     let mut most = filtered(mixed("a"));
     most["series"][0]["filters"] = mixed("b");
     most["breakdown"] = json!("properties.stack");

@@ -1,4 +1,4 @@
-// What can be chosen: names of events, of fields, and their values.
+// What can be chosen: names of events, of fields, and their values. Who chooses from a list wants it at once: of many events a sample is asked.
 import { useEffect, useState } from "preact/hooks";
 import { ask_once } from "./ask";
 import { ApiError, json } from "./client";
@@ -53,19 +53,19 @@ export function event_names(): Promise<string[]> {
 export function field_names(event: string): Promise<string[]> {
   return once(`fields ${event}`, async () => {
     const properties = async () => {
-      const body = { from: "-30d", values: 1, limit: 200, ...(event ? { event } : {}) };
+      const body = { from: "-30d", values: 1, limit: 200, sample: true, ...(event ? { event } : {}) };
       const { result } = await ask_once<{ properties: { name: string }[] }>({ report: "properties", body });
       return { fields: result.properties.map(({ name }) => ({ name: `properties.${name}` })) };
     };
-    const query = event ? `?event=${encodeURIComponent(event)}` : "";
-    const { fields } = await from_catalogue<{ fields: { name: string }[] }>(`/v1/catalogue/fields${query}`, properties);
+    const query = new URLSearchParams({ sample: "true", ...(event ? { event } : {}) });
+    const { fields } = await from_catalogue<{ fields: { name: string }[] }>(`/v1/catalogue/fields?${query}`, properties);
     return [...new Set([...COLUMNS, ...fields.map(({ name }) => name), ...SESSION_COLUMNS])];
   });
 }
 
 export function values_of(field: string, event: string): Promise<string[]> {
   return once(`values ${event} ${field}`, async () => {
-    const query = new URLSearchParams({ field, ...(event ? { event } : {}) });
+    const query = new URLSearchParams({ field, sample: "true", ...(event ? { event } : {}) });
     const { values } = await from_catalogue<{ values: unknown[] }>(`/v1/catalogue/values?${query}`, async () => ({ values: await top_values(field, event) }));
     return values.map((value) => String((value as any)?.value ?? value));
   });

@@ -57,6 +57,7 @@ export interface components {
             from?: components["schemas"]["Text"];
             include_bots?: components["schemas"]["Flag"];
             refresh?: components["schemas"]["Flag"];
+            sample?: components["schemas"]["Flag"];
             timezone?: components["schemas"]["Text"];
             to?: components["schemas"]["Text"];
         };
@@ -74,6 +75,7 @@ export interface components {
             include_bots?: components["schemas"]["Flag"];
             limit?: components["schemas"]["Whole"];
             refresh?: components["schemas"]["Flag"];
+            sample?: components["schemas"]["Flag"];
             search?: components["schemas"]["Text"];
             timezone?: components["schemas"]["Text"];
             to?: components["schemas"]["Text"];
@@ -124,6 +126,7 @@ export interface components {
             to?: components["schemas"]["Text"];
         };
         CountedValue: {
+            error?: components["schemas"]["SamplingError"];
             events: number;
             value: unknown;
         };
@@ -388,6 +391,8 @@ export interface components {
             rows_read: number;
             sampled: boolean;
             stale?: boolean;
+            /** @description What of who is who is not looked at, if anything */
+            warnings?: string[];
         };
         Names: components["schemas"]["Text"] | string[];
         Note: {
@@ -462,12 +467,14 @@ export interface components {
             include_bots?: components["schemas"]["Flag"];
             limit?: components["schemas"]["Whole"];
             refresh?: components["schemas"]["Flag"];
+            sample?: components["schemas"]["Flag"];
             timezone?: components["schemas"]["Text"];
             to?: components["schemas"]["Text"];
             values?: components["schemas"]["Whole"];
         };
         PropertiesResult: {
             properties: {
+                error?: components["schemas"]["SamplingError"];
                 events: number;
                 name: string;
                 /** @enum {unknown} */
@@ -510,6 +517,8 @@ export interface components {
             }[];
             compare?: components["schemas"]["RetentionResult"];
         };
+        /** @description By how many events the count may be off, up or down, in 95 of 100 samples; there where the request has `sample` */
+        SamplingError: number;
         SavedBoard: {
             description: components["schemas"]["Text"];
             id: string;
@@ -595,8 +604,10 @@ export interface components {
             to?: components["schemas"]["Text"];
         };
         StickinessResult: {
+            buckets: string[];
             compare?: components["schemas"]["StickinessResult"];
             interval: components["schemas"]["Period"];
+            partial: boolean[];
             series: {
                 at_least?: number[];
                 breakdown: unknown;
@@ -805,6 +816,7 @@ export type PropertiesRequest = components['schemas']['PropertiesRequest'];
 export type PropertiesResult = components['schemas']['PropertiesResult'];
 export type RetentionRequest = components['schemas']['RetentionRequest'];
 export type RetentionResult = components['schemas']['RetentionResult'];
+export type SamplingError = components['schemas']['SamplingError'];
 export type SavedBoard = components['schemas']['SavedBoard'];
 export type SavedCohort = components['schemas']['SavedCohort'];
 export type SavedVersion = components['schemas']['SavedVersion'];

@@ -97,6 +97,7 @@ function Health({ meta, asked, zone }: { meta: Meta; asked: Asked; zone: string 
       {meta.stale && <span class="warn">stale: computed {clock(meta.computed_at, zone)}</span>}
       {asked.error && <span class="warn">not up to date</span>}
       {meta.sampled && <span class="warn">an estimate, from a sample</span>}
+      {meta.warnings?.map((warning) => <span key={warning} class="warn">{warning}</span>)}
       {asked.late > 0 && <span class="note">+{plural(asked.late, "late event")} since you opened this</span>}
       {meta.excluded_bots ? <span class="note">without {plural(meta.excluded_bots, "event")} of bots</span> : null}
     </footer>

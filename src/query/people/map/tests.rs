@@ -139,4 +139,15 @@ fn a_device_of_more_users_than_it_can_have_stands_for_nobody() {
     assert_eq!(of(MOST_USERS).person(PersonKey(1), 0), PersonKey(9 + MOST_USERS as u64));
     assert_eq!(of(MOST_USERS).person(PersonKey(1), -1), PersonKey(10));
     assert_eq!(of(MOST_USERS + 1).person(PersonKey(1), 0), PersonKey(1));
+    assert_eq!((of(MOST_USERS).left_out(), of(MOST_USERS + 1).left_out()), (LeftOut::default(), LeftOut::USERS));
+}
+
+#[test]
+fn what_is_left_out_is_said_once_for_each_reason() {
+    let all = [LeftOut::TIES, LeftOut::USERS, LeftOut::DEVICES, LeftOut::TURNS].into_iter().fold(LeftOut::default(), LeftOut::with);
+    assert_eq!((all.warnings().count(), LeftOut::default().warnings().count()), (4, 0));
+    assert_eq!(LeftOut::of_code(all.code()), all);
+    assert!(LeftOut::TURNS.warnings().next().unwrap().contains("changed hands"));
+    let of_many = Ties::of(&[]).without_some(true).with_turns(&HashMap::new());
+    assert_eq!(of_many.left_out(), LeftOut::TIES);
 }

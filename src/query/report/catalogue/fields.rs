@@ -11,7 +11,7 @@ use crate::query::ask::selection::Traffic;
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Fields, Range, field, session_columns};
 use crate::query::error::QueryError;
 use crate::query::reader::{StatementRunner, to_json};
-use crate::query::report::properties::{Names, Property};
+use crate::query::report::properties::{CHEAPER, Names, Property};
 use crate::query::report::{Ask, Report, Route};
 
 /// Most properties, and most traits.
@@ -24,23 +24,27 @@ pub(crate) struct FieldNames {
     /// All times: what is known of a person is what was ever said.
     ever: Range,
     events: EventMatch,
+    /// Whether names that are rare may be left out.
+    sample: bool,
 }
 
 impl Canonical for FieldNames {
     fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { range, ever: _, events } = self;
-        to.field("range", range).field("events", events);
+        let Self { range, ever: _, events, sample } = self;
+        to.field("range", range).field("events", events).field("sample", sample);
     }
 }
 
 impl Report for FieldNames {
     const NAME: &'static str = "catalogue-fields";
     const ROUTE: Route = Route::Kept("/v1/catalogue/fields");
+    const CHEAPER: &'static str = CHEAPER;
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
-        let fields = Fields::open(ask.body, &["from", "to", "timezone", "event"])?;
+        let fields = Fields::open(ask.body, &["from", "to", "timezone", "event", "sample"])?;
         let range = Range::parse_since(fields, ask.now_ms, DEFAULT_RANGE)?;
-        Ok(Self { range, ever: Range::everything(), events: EventMatch::parse(fields, ask.context)? })
+        let (events, sample) = (EventMatch::parse(fields, ask.context)?, fields.flag("sample", "invalid_sample")?);
+        Ok(Self { range, ever: Range::everything(), events, sample })
     }
 
     fn ranges(&self) -> Vec<&Range> {
@@ -56,9 +60,9 @@ impl Report for FieldNames {
         let said = EventMatch { event: Some("identify".to_owned()), filters: Vec::new() };
         // What a bot said of a person counts, as it does for `person.NAME`.
         let ever = runner.scope(&self.ever).with_traffic(Traffic::All);
-        let traits = Names { events: &said, scope: ever, limit: MOST }.read(runner).await?.1;
+        let traits = Names { events: &said, scope: ever, limit: MOST, sample: self.sample }.read(runner).await?.1;
         let scope = runner.scope(&self.range);
-        let properties = Names { events: &self.events, scope, limit: MOST }.read(runner).await?.1;
+        let properties = Names { events: &self.events, scope, limit: MOST, sample: self.sample }.read(runner).await?.1;
         let columns = field::columns().map(|(name, kind)| ShownField { name: name.to_owned(), kind: kind.to_owned() });
         let sessions = session_columns::all().map(|(name, kind)| ShownField { name: format!("session.{name}"), kind: kind.to_owned() });
         let (traits, properties) = (named("person.", traits), named("properties.", properties));

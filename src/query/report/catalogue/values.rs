@@ -1,24 +1,20 @@
 //! The values of a field, the most frequent first.
 //!
-//! Values longer than 256 bytes are no candidates. Of a field with more than 1000 distinct ones the counts are lower bounds; a search makes
-//! them fewer.
+//! Values longer than 256 bytes are not listed. All are counted exactly unless the question takes a sample, as [`properties`] does it.
+//!
+//! [`properties`]: crate::query::report::properties
 
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::{DEFAULT_RANGE, Search};
 use crate::query::ask::field::{Field, Kind};
-use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Select};
+use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope, Select};
 use crate::query::error::QueryError;
 use crate::query::reader::{StatementRunner, to_json};
-use crate::query::report::properties::{candidates, of_share, share, shown_value};
+use crate::query::report::properties::{CHEAPER, COUNTED, MAX_VALUES, SKETCHED, ShownValue, candidates, shown_value};
+use crate::query::report::sample::Sample;
 use crate::query::report::{Ask, Report, Route};
-
-/// As many as [`TOP`] asks for.
-const MAX_VALUES: u64 = 100;
-/// The sketch keeps 1000 candidates; a count is taken at its lower bound.
-const TOP: &str = "SELECT arrayMap(c -> tuple(c.1, c.2 - c.3), approx_top_k(100, 1000)(value_key)) FROM ";
 
 /// A checked request.
 #[derive(Clone, Debug)]
@@ -28,21 +24,25 @@ pub(crate) struct FieldValues {
     events: EventMatch,
     search: Search,
     limit: u64,
+    /// Whether an estimate does.
+    sample: bool,
 }
 
 impl Canonical for FieldValues {
     fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { field, range, events, search, limit } = self;
+        let Self { field, range, events, search, limit, sample } = self;
         to.field("field", field).field("range", range).field("events", events).field("search", search).field("limit", limit);
+        to.field("sample", sample);
     }
 }
 
 impl Report for FieldValues {
     const NAME: &'static str = "catalogue-values";
     const ROUTE: Route = Route::Kept("/v1/catalogue/values");
+    const CHEAPER: &'static str = CHEAPER;
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
-        let fields = Fields::open(ask.body, &["from", "to", "timezone", "field", "event", "search", "limit"])?;
+        let fields = Fields::open(ask.body, &["from", "to", "timezone", "field", "event", "search", "limit", "sample"])?;
         let missing = || QueryError::invalid("invalid_field", "`field` is missing: which field has the values?");
         let field = Field::parse(fields.text("field", "invalid_field")?.ok_or_else(missing)?)?;
         Ok(Self {
@@ -51,6 +51,7 @@ impl Report for FieldValues {
             events: EventMatch::parse(fields, ask.context)?,
             search: Search::parse(fields)?,
             limit: fields.limit("limit", 20, MAX_VALUES)?,
+            sample: fields.flag("sample", "invalid_sample")?,
         })
     }
 
@@ -65,37 +66,43 @@ impl Report for FieldValues {
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
         let scope = runner.scope(&self.range);
-        let share = share(self.events.select(scope), runner).await?;
-        let events = of_share(self.events.select(scope), share).and(self.field.is_missing().grouped().negated());
-        let keys = Select::default().named(self.field.key(), " AS value_key").from(events).enclosed();
-        let top = Expr::from(TOP).then(keys).then(" WHERE length(value_key) <= 257");
-        let top = match self.search.is_in("substring(value_key, 2)".into()) {
-            Some(condition) => top.then(" AND ").then(condition),
-            None => top,
-        };
-        let rows = runner.rows(top.into()).await?;
-        let found = rows.first().map_or(Value::Null, |row| row.cell(0).json().clone());
-        let values = candidates(&found, self.limit).into_iter().filter_map(|(key, events)| {
-            let (kind, text) = Kind::split(key)?;
+        let sample = Sample::of(self.sample, self.events.select(scope), runner).await?;
+        let rows = runner.rows(self.statement(scope, sample).into()).await?;
+        let found = rows.first().map_or(&Value::Null, |row| row.cell(0).json());
+        let values = candidates(found, self.limit).into_iter().filter_map(|candidate| {
+            let (kind, text) = Kind::split(candidate.text())?;
             let kind = match kind {
                 Kind::Text => "string",
                 Kind::Number => "number",
                 Kind::Json => "json",
                 Kind::Missing => return None,
             };
-            Some(ShownValue { value: shown_value(kind, text), events: events * share })
+            Some(candidate.shown(sample, |_| shown_value(kind, text)))
         });
         to_json(&Answer { values: values.collect() })
+    }
+}
+
+impl FieldValues {
+    /// One row: the values as [`candidates`] reads them.
+    fn statement(&self, scope: Scope, sample: Sample) -> Expr {
+        let events = sample.select(self.events.select(scope)).and(self.field.is_missing().grouped().negated());
+        let keys = Select::default().named(self.field.key(), " AS value").from(events).enclosed();
+        // A letter says the kind, then comes the text.
+        let from = Expr::from(" FROM ").then(keys).then(" WHERE length(value) <= 257");
+        let from = match self.search.is_in("substring(value, 2)".into()) {
+            Some(condition) => from.then(" AND ").then(condition),
+            None => from,
+        };
+        if sample.is_asked() {
+            return Expr::from("SELECT ").then(SKETCHED).then("(value))").then(from);
+        }
+        let counted = Expr::from("SELECT value, count() AS events").then(from).then(" GROUP BY value ORDER BY events DESC, value LIMIT ");
+        Expr::from("SELECT ").then(COUNTED).then(" FROM ").then(counted.then(Expr::uint(self.limit)).enclosed())
     }
 }
 
 #[derive(Serialize)]
 struct Answer {
     values: Vec<ShownValue>,
-}
-
-#[derive(Serialize)]
-struct ShownValue {
-    value: Box<RawValue>,
-    events: u64,
 }
