@@ -72,8 +72,8 @@ pub(crate) const MATHS: [&str; 20] = [
     "p95",
     "p99",
 ];
-pub(crate) const INTERVALS: [&str; 4] = ["hour", "day", "week", "month"];
-pub(crate) const BREAKDOWNS: [Breakdown; 14] = [
+pub(crate) const INTERVALS: [&str; 5] = ["minute", "hour", "day", "week", "month"];
+pub(crate) const BREAKDOWNS: [Breakdown; 18] = [
     Breakdown { fields: &[], is_list: false },
     Breakdown { fields: &["properties.plan"], is_list: false },
     Breakdown { fields: &["properties.amount"], is_list: false },
@@ -85,6 +85,10 @@ pub(crate) const BREAKDOWNS: [Breakdown; 14] = [
     Breakdown { fields: &["session.is_bounce"], is_list: false },
     Breakdown { fields: &["session.entry_page"], is_list: false },
     Breakdown { fields: &["session.country", "session.is_bounce"], is_list: true },
+    Breakdown { fields: &["session.channel"], is_list: false },
+    Breakdown { fields: &["session.browser", "session.os", "session.campaign_source"], is_list: true },
+    Breakdown { fields: &["session.person"], is_list: false },
+    Breakdown { fields: &["session.visitor", "session.device_type"], is_list: true },
     Breakdown { fields: &["person.plan"], is_list: false },
     Breakdown { fields: &["person.amount", "person.plan"], is_list: true },
     Breakdown { fields: &["session.is_bounce", "person.amount"], is_list: true },
@@ -163,6 +167,8 @@ pub(crate) struct OfSession {
     pub(crate) pages: usize,
     pub(crate) entry_page: &'static str,
     pub(crate) exit_page: &'static str,
+    /// Of its first event.
+    pub(crate) kind: &'static str,
     pub(crate) country: &'static str,
 }
 
@@ -191,6 +197,7 @@ pub(crate) fn with_sessions(mut events: Vec<Event>, include_bots: bool) -> Vec<E
             pages: pages.len(),
             entry_page: pages.first().map_or("", |event| event.page_path()),
             exit_page: pages.last().map_or("", |event| event.page_path()),
+            kind: session[0].kind,
             country: session[0].country,
         };
     }
@@ -214,6 +221,8 @@ impl Event {
             "user_id": self.user.map(people::name).unwrap_or_default(), "anonymous_id": self.device.map(people::name).unwrap_or_default(),
             "event_id": id(index), "session_id": self.session_id(), "country": self.country, "bot": self.bot,
             "page_path": self.page_path(),
+            // Columns of sessions, by what else the event is.
+            "channel": self.kind, "browser": self.kind, "campaign_source": self.country, "os": self.country, "device_type": self.country,
             "strings": {}, "numbers": {}, "others": {},
         });
         match &self.plan {
@@ -267,7 +276,10 @@ impl Event {
             "session.pages" => format!("n{}", self.of_session.pages),
             "session.is_bounce" => format!("o{}", self.of_session.is_bounce()),
             "session.entry_page" => text_key(self.of_session.entry_page),
-            "session.country" => text_key(self.of_session.country),
+            "session.country" | "session.campaign_source" | "session.os" | "session.device_type" => text_key(self.of_session.country),
+            "session.channel" | "session.browser" => text_key(self.of_session.kind),
+            "session.person" => text_key(&self.of_session.called),
+            "session.visitor" => text_key(&people::name(self.device.or(self.user).unwrap())),
             "properties.amount" => amount_key(self.amount),
             _ => plan_key(self.plan.as_ref()),
         }
@@ -325,6 +337,10 @@ pub(crate) fn id(index: usize) -> String {
 
 /// The starts of the buckets and the end of the last one: wherever the wall clock shows the beginning of one.
 pub(crate) fn edges(range: Range, interval: &str, zone: &str) -> Vec<i64> {
+    if interval == "minute" {
+        let minutes = (range.from..range.until).step_by(60_000);
+        return minutes.chain([range.until]).collect();
+    }
     let zone = TimeZone::get(zone).unwrap();
     let at = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_zoned_datetime(zone.clone());
     let label = |at_ms: i64| match interval {

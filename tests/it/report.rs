@@ -233,7 +233,7 @@ fn range(zone: &'static str) -> impl Strategy<Value = Range> {
 
 fn compare() -> impl Strategy<Value = Value> {
     let explicit = json!({"from": "2026-03-21T00:30:00Z", "to": "2026-03-30T10:00:00Z"});
-    prop::sample::select(vec![json!("previous"), json!("previous"), explicit])
+    prop::sample::select(vec![json!("previous"), json!("previous"), json!("year"), explicit])
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -258,7 +258,8 @@ fn case() -> impl Strategy<Value = Case> {
             ties,
             range,
             zone,
-            interval,
+            // Of more than some hours they would be the most that is asked.
+            interval: if interval == "minute" && range.until - range.from > 43_200_000 { "hour" } else { interval },
             formula: formula && maths.len() == 2,
             cumulative: shape.0 && !maths.iter().any(|math| ["dau", "wau", "mau"].contains(math)),
             moving_average: shape.1,

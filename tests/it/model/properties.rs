@@ -20,6 +20,15 @@ pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> 
     let inside = |event: &&Event| (case.range.from..case.range.until).contains(&event.at_ms);
     let events: Vec<&Event> = series_events(case, 1).into_iter().filter(inside).collect();
     prop_assert_eq!(&answer["result"]["properties"], &properties(&events, 2));
+    // All of them are a sample, too, which is never off.
+    let mut sample = request.clone();
+    sample["sample"] = json!(true);
+    let mut expected = properties(&events, 2);
+    for property in expected.as_array_mut().unwrap() {
+        property["error"] = json!(0);
+        property["values"].as_array_mut().unwrap().iter_mut().for_each(|value| value["error"] = json!(0));
+    }
+    prop_assert_eq!(&asker.ask("properties", &sample)["properties"], &expected);
     let excluded = case.excluded(|event| event.kind == "buy" && inside(&event));
     prop_assert_eq!(&answer["meta"]["excluded_bots"], &json!(excluded));
     Ok(())

@@ -6,18 +6,20 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
+use super::trends::compared;
 use super::{Breakdown, Event, Key, Range, edges};
 use crate::report::{Asker, Case, instant};
 
 const MATHS: [&str; 7] =
     ["sessions", "visitors", "bounce_rate", "avg_duration_ms", "median_duration_ms", "pages_per_session", "events_per_session"];
 
-/// Compares chart, list and people, and the number of sessions with that of `unique_sessions`.
+/// Compares chart, the one that it is compared with, list and people, and the number of sessions with that of `unique_sessions`.
 pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> {
     let sessions = sessions(case);
     let request = request(case);
     let chart = asker.ask("sessions", &request);
     check_chart(case, &chart, &sessions, case.range)?;
+    check_chart(case, &chart["compare"], &sessions, compared(case.range, &case.compare, case.zone))?;
     check_people(asker, &request, &chart)?;
     check_list(asker, case, &sessions)?;
     check_unique(asker, case, &sessions)
@@ -45,7 +47,7 @@ fn breakdown(case: &Case) -> Breakdown {
 fn request(case: &Case) -> Value {
     let mut request = case.request();
     let object = request.as_object_mut().unwrap();
-    ["formula", "compare", "breakdown"].iter().for_each(|key| drop(object.remove(*key)));
+    ["formula", "breakdown"].iter().for_each(|key| drop(object.remove(*key)));
     object.insert("series".to_owned(), MATHS.iter().map(|math| json!({"math": math})).collect());
     object.insert("breakdown".to_owned(), breakdown(case).request());
     request
@@ -201,7 +203,7 @@ fn check_unique(asker: Asker<'_>, case: &Case, sessions: &[&Event]) -> Result<()
     for (key, at) in [("from", "2024-01-01"), ("to", "2028-01-01"), ("interval", "month")] {
         request[key] = json!(at);
     }
-    request.as_object_mut().unwrap().remove("breakdown");
+    ["breakdown", "compare"].iter().for_each(|key| drop(request.as_object_mut().unwrap().remove(*key)));
     let total = asker.ask("sessions", &request)["series"][0]["total"].clone();
     request["series"] = json!([{"math": "unique_sessions"}]);
     let unique = asker.ask("trends", &request)["series"][0]["total"].clone();

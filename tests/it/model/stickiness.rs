@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::lines::{self, check_bar, is_in};
 use super::trends::compared;
 use super::{Event, Range, edges};
-use crate::report::{Asker, Case};
+use crate::report::{Asker, Case, NOW_MS, instant};
 
 /// Compares the chart, and the one that it is compared with.
 pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> {
@@ -24,6 +24,10 @@ pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> 
     for (chart, range, is_compared) in [(&chart, case.range, false), (&chart["compare"], others, true)] {
         let edges = edges(range, period, case.zone);
         prop_assert_eq!(&chart["times"], &json!((1..edges.len()).collect::<Vec<_>>()));
+        let is_partial = |edges: &[i64]| edges[0] < range.from || edges[1] > range.until || edges[1] > NOW_MS;
+        prop_assert_eq!(&chart["partial"], &edges.windows(2).map(is_partial).collect::<Value>());
+        let starts: Vec<i64> = chart["buckets"].as_array().unwrap().iter().map(|start| instant(start.as_str().unwrap())).collect();
+        prop_assert_eq!(&starts, &edges[..edges.len() - 1]);
         let mut answered = chart["series"].as_array().unwrap().iter();
         for line in &lines {
             let of_line: Vec<&Event> = events.iter().copied().filter(|event| line.has(event, case)).collect();

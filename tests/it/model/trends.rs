@@ -151,6 +151,20 @@ pub(crate) fn compared(range: Range, with: &Value, zone: &str) -> Range {
     }
     let (from, until) = (at(range.from), at(range.until));
     let is_midnight = |at_ms: i64| at(at_ms).date() != at(at_ms - 1).date();
+    if with == "year" {
+        let year = 1.year();
+        let before = |at_ms: i64| match is_midnight(at_ms) {
+            true => ms(at(at_ms).date() - year),
+            false => (at(at_ms) - year).timestamp().as_millisecond(),
+        };
+        // What ends with a day ends with that day of the year before.
+        let end = match is_midnight(range.until) {
+            true => ms((until.date().yesterday().unwrap() - year).tomorrow().unwrap()),
+            false => before(range.until),
+        };
+        let start = before(range.from);
+        return Range { from: start, until: if end > start { end } else { start + range.until - range.from } };
+    }
     let both_midnight = is_midnight(range.from) && is_midnight(range.until);
     // One day after the other, and one month after the other.
     let days = (1..1_000).find(|days| from.date() + days.days() == until.date());
