@@ -135,7 +135,7 @@ pub(crate) struct Judged {
     /// What was seen, by slot and line.
     pub(crate) seen: Seen,
     pub(crate) entries: Vec<Entry>,
-    /// Lines whose state changed.
+    /// Lines whose state changed, and those that are forgotten.
     pub(crate) changed: BTreeSet<String>,
     pub(crate) told: Vec<Told>,
     /// The episode that this is about: the one that channels know of, else the one that is going on or has just ended.
@@ -184,7 +184,7 @@ pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occ
         state.follow(*slot, &mut judged);
     }
     tell(rule, state, &mut judged, &Tellings { occasion, changes: &changes });
-    state.forget();
+    judged.changed.extend(state.forget(observed));
     judged
 }
 
@@ -349,17 +349,17 @@ impl RuleState {
         }
     }
 
-    /// Drops what is too much.
-    fn forget(&mut self) {
+    /// Drops what is too much; which lines that were: their rows are to go too. Those that are still answered stay, and they are fewer.
+    pub(crate) fn forget(&mut self, observed: &Observed) -> Vec<String> {
         while self.alarmed.len() > MOST_ALARMED {
             self.alarmed.pop_first();
         }
         let excess = self.lines.len().saturating_sub(MOST_LINES);
-        if excess > 0 {
-            let idle: Vec<String> =
-                self.lines.iter().filter(|(_, line)| line.is_idle()).map(|(name, _)| name.clone()).take(excess).collect();
-            idle.iter().for_each(|name| drop(self.lines.remove(name)));
-        }
+        let is_old = |name: &String, line: &Line| line.is_idle() && !observed.lines.contains_key(name);
+        let dropped: Vec<String> =
+            self.lines.iter().filter(|(name, line)| is_old(name, line)).map(|(name, _)| name.clone()).take(excess).collect();
+        dropped.iter().for_each(|name| drop(self.lines.remove(name)));
+        dropped
     }
 }
 

@@ -21,12 +21,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::delays::{Listener, ToldDelay};
-use self::evaluate::{Evaluated, Evaluation};
+use self::evaluate::{Evaluated, Evaluation, row};
 use super::Parts;
 use super::catalogue::{Catalogue, Files, KnownRule, Origin, RuleKey};
 use super::channel::Delivery;
 use super::judge::RuleState;
 use super::notice::Notice;
+use super::observe::Observed;
 use super::outbox::{Ended as Delivered, Outbox};
 use super::target::Sent;
 use crate::clickhouse::{ClickHouseError, ErrorClass};
@@ -127,6 +128,12 @@ pub(super) struct Owner {
     healthy: Instant,
 }
 
+/// The rows that leave nothing of lines that are too many to be remembered.
+fn forgotten(key: &RuleKey, state: &mut RuleState, now_ms: i64) -> Vec<AlertRow> {
+    let names = state.forget(&Observed::default()).into_iter();
+    names.map(|name| row(key, kind::LINE, 0, now_ms).with(name, String::new())).collect()
+}
+
 /// Waits until then; without a time for ever.
 async fn due(at: Option<Instant>) {
     match at {
@@ -176,6 +183,11 @@ impl Owner {
         let rows = alert_states::states(&self.parts.store).await?;
         for row in &rows {
             self.restore_row(row);
+        }
+        let now_ms = (self.parts.now_ms)();
+        let forgotten: Vec<AlertRow> = self.restored.iter_mut().flat_map(|(key, state)| forgotten(key, state, now_ms)).collect();
+        if !forgotten.is_empty() {
+            self.gather(Work { rows: forgotten, state: None, notices: Vec::new() });
         }
         Ok(())
     }

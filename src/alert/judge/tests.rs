@@ -220,3 +220,31 @@ fn the_day_before_is_the_same_time_of_the_clock() {
     assert_eq!((judged.seen[&slot][""].value, judged.seen[&slot][""].verdict), (Some(-0.75), Verdict::Wrong));
     assert_eq!(rule.question(Span { from_ms: before, until_ms: slot })["from"], "2026-03-28T11:00:00Z");
 }
+
+#[test]
+fn lines_that_are_too_many_are_forgotten_with_their_rows_and_those_of_the_answer_are_not() {
+    let rule = rule(json!({"condition": {"above": 10}}));
+    let mut state = RuleState::default();
+    // Each minute other campaigns: none of them is ever an alert but one.
+    let mut stored: BTreeSet<String> = BTreeSet::new();
+    for minute in 0..30 {
+        let number = |campaign: i64| if (minute, campaign) == (0, 0) { 20.0 } else { 1.0 };
+        let line = |campaign| Series { values: [(minute * MINUTE, number(campaign))].into(), ..Series::default() };
+        let lines: BTreeMap<String, Series> =
+            (0..100).map(|campaign| (format!("{:03}-{campaign:03}", 29 - minute), line(campaign))).collect();
+        let observed = Observed { lines, ..Observed::default() };
+        let judged = judge(&rule, &mut state, &observed, &occasion(&[minute * MINUTE]));
+        // As the owner writes them: what is not known any more gets a row that is empty.
+        for name in &judged.changed {
+            if state.lines.contains_key(name) {
+                stored.insert(name.clone())
+            } else {
+                stored.remove(name)
+            };
+        }
+        assert!(observed.lines.keys().all(|name| state.lines.contains_key(name)), "what is answered is known");
+    }
+    assert_eq!(state.lines.len(), MOST_LINES);
+    assert!(state.lines.contains_key("029-000"), "an alert is not forgotten");
+    assert!(stored.iter().eq(state.lines.keys()), "nothing else comes back at a restart");
+}

@@ -28,7 +28,8 @@ const QUERY_ID: &str = "pulse-alerts-";
 const POLL: Duration = Duration::from_millis(20);
 /// Most rows of what is read for people.
 const MOST_SHOWN: u64 = 1_000;
-
+/// Most lines of what is read for people.
+const MOST_LINES_SHOWN: u64 = 20_000;
 /// Most slots that are judged again at a time.
 const MOST_REVISED: u64 = 1_500;
 
@@ -149,14 +150,20 @@ pub async fn states(store: &ClickHouse) -> Result<Vec<Stored>, ClickHouseError> 
     read(store, &to).await
 }
 
-/// The state of one project's rules, or of one of them.
+/// The state of one project's rules, or of one of them. Of lines there may be more than are read: those with something to say come first.
 pub async fn states_of(store: &ClickHouse, project: u64, rule: Option<&str>) -> Result<Vec<Stored>, ClickHouseError> {
-    let to = select(store).sql(" FINAL WHERE kind IN ").strings([kind::RULE, kind::LINE]).sql(" AND project_id = ").uint(project);
-    let to = match rule {
-        Some(rule) => to.sql(" AND rule = ").string(rule),
-        None => to,
+    let of = |kind| {
+        let to = select(store).sql(" FINAL WHERE kind = ").string(kind).sql(" AND project_id = ").uint(project);
+        let to = match rule {
+            Some(rule) => to.sql(" AND rule = ").string(rule),
+            None => to,
+        };
+        to.sql(" AND body != ''")
     };
-    read(store, &to.sql(" AND body != '' LIMIT 20000")).await
+    let mut states = read(store, &of(kind::RULE)).await?;
+    let lines = of(kind::LINE).sql(" ORDER BY JSONExtractString(body, 'phase') = 'ok' AND NOT JSONExtractBool(body, 'is_flapping') LIMIT ");
+    states.extend(read(store, &lines.uint(MOST_LINES_SHOWN)).await?);
+    Ok(states)
 }
 
 /// The channels of a project, and those of all, that do not want any more.
