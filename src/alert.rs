@@ -6,8 +6,8 @@
 //!
 //! The path of a verdict: the owner ([`owner`]; one instance at a time, by a row of the store, [`lease`]) asks ([`ask`]) through the cache of
 //! all questions by permits of its own, [`judge`] makes states and notices of the numbers, and all of it is one insert behind a fence; then the
-//! [`outbox`] delivers to the [`channel`]s. Promises: no slot is judged twice, no notice that was written is lost (those that wait beyond ten
-//! thousand are delivered by the next owner), and each has one id over all attempts. What receivers are told again and again, heartbeats and
+//! [`outbox`] delivers to the [`channel`]s. Promises: no slot is judged twice, no notice that was written is lost (those that wait beyond a
+//! thousand of a project are read again once there is room), and each has one id over all attempts. What receivers are told again and again, heartbeats and
 //! reminders of what fires, is no notice in that sense: the next one follows.
 //! Costs: a question a rule and slot, shared by all that ask the same, and a row. May go wrong: the store is away; then nothing is judged, and
 //! the heartbeat of a channel stops, by which others see it.

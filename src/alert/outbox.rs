@@ -3,9 +3,10 @@
 //! A notice is written together with what it is about, and stays until a channel has taken it, does not want any more, or a day has
 //! passed. Promises: each is delivered at least once, under one id over all attempts; those of one rule to one channel in their order; a
 //! slow or broken channel delays no other, and no project that of others. Bounds: [`MOST_RUNNING`] deliveries at a time, [`MOST_PER_PROJECT`]
-//! of them of one project and [`MOST_PER_CHANNEL`] to one of its channels.
+//! of them of one project and [`MOST_PER_CHANNEL`] to one of its channels; [`MOST_WAITING`] notices of a project here. What comes beyond
+//! waits in the store and is read from there once there is room ([`Outbox::wants_more`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,14 +30,22 @@ const PATIENCE_MS: i64 = 24 * 3_600_000;
 /// Pauses between attempts.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Most notices that wait here; what comes beyond them waits in the store for the next owner.
-const MOST_WAITING: usize = 10_000;
+/// Most notices of a project that wait here.
+pub(crate) const MOST_WAITING: usize = 1_000;
+/// Most of all projects, but for a few of each.
+const MOST_OF_ALL: usize = 10_000;
+const FEW: usize = 20;
 
 /// All notices that wait.
 #[derive(Default)]
 pub(crate) struct Outbox {
     waiting: BTreeMap<u64, Waiting>,
     next: u64,
+    /// What waits, by id, and how much of it is of each project.
+    ids: HashSet<Uuid>,
+    of_projects: HashMap<u64, usize>,
+    /// Projects of which more wait in the store. What is new of them waits there too, behind the others.
+    left: BTreeSet<u64>,
     /// Channels that do not want any more, with what was written about them then.
     gone: HashMap<(u64, String), u64>,
 }
@@ -141,17 +150,54 @@ impl Outbox {
     }
 
     fn wait(&mut self, id: Uuid, kept: Kept) {
-        let is_known = self.waiting.values().any(|waiting| waiting.id == id);
-        if is_known {
+        let project = kept.notice.project;
+        if self.ids.contains(&id) || self.left.contains(&project) {
             return;
         }
-        if self.waiting.len() >= MOST_WAITING {
-            return tracing::error!(channel = %kept.channel, rule = %kept.notice.rule, "more notices wait than can: this one stands in the history alone");
+        if !self.has_room(project) {
+            tracing::warn!(project, "more notices wait than can at a time: these wait for the others");
+            self.left.insert(project);
+            return;
         }
         let Kept { channel, first_ms, notice } = kept;
         let waiting = Waiting { id, channel, notice, first_ms, attempts: 0, due: Instant::now(), is_running: false };
         self.waiting.insert(self.next, waiting);
         self.next += 1;
+        self.ids.insert(id);
+        *self.of_projects.entry(project).or_default() += 1;
+    }
+
+    fn has_room(&self, project: u64) -> bool {
+        let of_project = self.of_projects.get(&project).copied().unwrap_or_default();
+        of_project < FEW || of_project < MOST_WAITING && self.waiting.len() < MOST_OF_ALL
+    }
+
+    /// A project of which more wait in the store, once much of what is here has ended.
+    pub(crate) fn wants_more(&self) -> Option<u64> {
+        let has_ended = |project: &u64| self.of_projects.get(project).is_none_or(|waiting| *waiting <= MOST_WAITING / 2);
+        self.left.iter().copied().find(|project| self.has_room(*project) && has_ended(project))
+    }
+
+    /// Takes over the oldest [`MOST_WAITING`] notices of a project that wait in the store, the oldest first, those that wait here too.
+    pub(crate) fn more(&mut self, project: u64, rows: &[Stored]) {
+        self.left.remove(&project);
+        rows.iter().for_each(|row| self.restore(row));
+        if rows.len() >= MOST_WAITING {
+            self.left.insert(project);
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&number)?;
+        self.ids.remove(&waiting.id);
+        let project = waiting.notice.project;
+        let of_project = self.of_projects.get(&project).copied().unwrap_or_default();
+        if of_project > 1 {
+            self.of_projects.insert(project, of_project - 1)
+        } else {
+            self.of_projects.remove(&project)
+        };
+        Some(waiting)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -224,7 +270,7 @@ impl Outbox {
             Sent::Later { why, .. } | Sent::Never(why) => why,
             Sent::Gone => "the receiver answers 410: the channel is switched off until it is written anew".to_owned(),
         };
-        let Some(waiting) = self.waiting.remove(&number) else { return (Vec::new(), Ended::Delivered) };
+        let Some(waiting) = self.remove(number) else { return (Vec::new(), Ended::Delivered) };
         if ended != Ended::Delivered {
             tracing::error!(channel = %waiting.channel, rule = %waiting.notice.rule, outcome = ended.as_str(), %why, "a notice was not delivered");
         }

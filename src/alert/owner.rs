@@ -28,7 +28,7 @@ use super::channel::Delivery;
 use super::judge::RuleState;
 use super::notice::Notice;
 use super::observe::Observed;
-use super::outbox::{Ended as Delivered, Outbox};
+use super::outbox::{Ended as Delivered, MOST_WAITING, Outbox};
 use super::target::Sent;
 use crate::clickhouse::{ClickHouseError, ErrorClass};
 use crate::failpoint;
@@ -226,6 +226,7 @@ impl Owner {
                         tracing::debug!(%problem, "rules and channels cannot be read");
                     }
                     self.look().await;
+                    self.read_notices().await;
                     deliveries.extend(self.begin_deliveries());
                 }
                 Some(evaluated) = evaluations.next() => self.take_in(evaluated),
@@ -253,6 +254,15 @@ impl Owner {
                 }
                 deliveries.extend(self.begin_deliveries());
             }
+        }
+    }
+
+    /// Reads notices that found no room, once there is some. Only while nothing is to be written: what has ended is empty in the store then.
+    async fn read_notices(&mut self) {
+        let Some(project) = self.outbox.wants_more().filter(|_| self.unwritten.is_empty()) else { return };
+        match alert_states::notices(&self.parts.store, project, MOST_WAITING as u64).await {
+            Ok(rows) => self.outbox.more(project, &rows),
+            Err(problem) => tracing::debug!(%problem, "notices that wait cannot be read"),
         }
     }
 

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use super::*;
 use crate::alert::notice::Kind;
 use crate::alert::target::Trust;
@@ -10,6 +12,11 @@ fn catalogue() -> Catalogue {
 
 fn notice(rule: &str, kind: Kind) -> Notice {
     Notice { rule: rule.to_owned(), kind, ..Notice::about_pulse(kind, 0) }
+}
+
+fn stored(row: &AlertRow) -> Stored {
+    let AlertRow { kind, project, rule, entry, slot, at, body } = row.clone();
+    Stored { kind: kind.to_owned(), project, rule, entry, slot, at, body }
 }
 
 fn later() -> Sent {
@@ -40,15 +47,7 @@ async fn a_notice_is_tried_for_a_day_and_one_that_was_read_again_goes_on() {
     let (mut outbox, catalogue, hook) = (Outbox::default(), catalogue(), ["hook".to_owned()]);
     let rows = Outbox::rows(&notice("a", Kind::Firing), &hook, 5);
     let row = &rows[0];
-    let stored = Stored {
-        kind: row.kind.to_owned(),
-        project: row.project,
-        rule: row.rule.clone(),
-        entry: row.entry.clone(),
-        slot: row.slot,
-        at: row.at,
-        body: row.body.clone(),
-    };
+    let stored = stored(row);
     outbox.restore(&stored);
     outbox.restore(&stored);
     assert_eq!(outbox.len(), 1, "once");
@@ -89,4 +88,40 @@ async fn a_project_whose_channels_are_slow_delays_no_other() {
     let projects = |begun: &[Begun]| begun.iter().map(|begun| begun.delivery.notice.project).collect::<Vec<_>>();
     assert_eq!(projects(&outbox.begin(&catalogue, 0)), [1, 1, 1, 1, 1, 1, 2]);
     assert!(outbox.begin(&catalogue, 0).is_empty(), "all of them run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_with_more_notices_than_can_wait_keeps_out_no_other_and_all_of_its_own_are_told_in_order() {
+    let (mut outbox, catalogue, hook) = (Outbox::default(), catalogue(), ["hook".to_owned()]);
+    let of = |number: i64| Notice { project: 1, slot: number, ..notice("a", Kind::Firing) };
+    let mut store: Vec<Stored> = Vec::new();
+    let total = MOST_WAITING as i64 * 5 / 2;
+    let add = |outbox: &mut Outbox, store: &mut Vec<Stored>, number: i64| {
+        store.extend(Outbox::rows(&of(number), &hook, 0).iter().map(stored));
+        outbox.add(&of(number), &hook, 0);
+    };
+    (0..total - 1).for_each(|number| add(&mut outbox, &mut store, number));
+    assert_eq!((outbox.len(), outbox.wants_more()), (MOST_WAITING, None), "the others wait in the store");
+    outbox.add(&Notice { project: 2, ..notice("b", Kind::Firing) }, &hook, 0);
+    let (mut told, mut others) = (Vec::new(), 0);
+    let mut begun: VecDeque<Begun> = outbox.begin(&catalogue, 0).into();
+    while let Some(Begun { number, delivery, .. }) = begun.pop_front() {
+        // One that comes while there is room is behind those of the store.
+        if told.len() == MOST_WAITING / 4 {
+            add(&mut outbox, &mut store, total - 1);
+        }
+        if delivery.notice.project == 1 {
+            told.push(delivery.notice.slot)
+        } else {
+            others += 1
+        };
+        let entry = delivery.id.to_string();
+        outbox.end(number, Sent::Done, &catalogue, 0);
+        store.retain(|row| row.entry != entry);
+        if let Some(project) = outbox.wants_more() {
+            outbox.more(project, &store[..store.len().min(MOST_WAITING)]);
+        }
+        begun.extend(outbox.begin(&catalogue, 0));
+    }
+    assert_eq!((told, others), ((0..total).collect(), 1));
 }

@@ -150,6 +150,12 @@ pub async fn states(store: &ClickHouse) -> Result<Vec<Stored>, ClickHouseError> 
     read(store, &to).await
 }
 
+/// The oldest notices of a project that are to be delivered, the oldest first.
+pub async fn notices(store: &ClickHouse, project: u64, limit: u64) -> Result<Vec<Stored>, ClickHouseError> {
+    let to = select(store).sql(" FINAL WHERE kind = ").string(kind::OUTBOX).sql(" AND project_id = ").uint(project);
+    read(store, &to.sql(" AND body != '' ORDER BY version LIMIT ").uint(limit)).await
+}
+
 /// The state of one project's rules, or of one of them. Of lines there may be more than are read: those with something to say come first.
 pub async fn states_of(store: &ClickHouse, project: u64, rule: Option<&str>) -> Result<Vec<Stored>, ClickHouseError> {
     let of = |kind| {
