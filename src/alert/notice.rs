@@ -113,6 +113,9 @@ pub(crate) struct Notice {
     /// How many lines fire now.
     pub(crate) firing: usize,
     pub(crate) is_late: bool,
+    /// Whether it says that the rule itself ended, or what it asked: the slot may have been told of before.
+    #[serde(default)]
+    pub(crate) is_of_end: bool,
     /// What there is to say beside the lines.
     pub(crate) text: String,
     /// Where to look.
@@ -156,6 +159,7 @@ impl About<'_> {
             unnamed: 0,
             firing: 0,
             is_late: false,
+            is_of_end: false,
             text: String::new(),
         }
     }
@@ -281,6 +285,7 @@ impl Notice {
             unnamed: 0,
             firing: 0,
             is_late: false,
+            is_of_end: false,
             text: if kind == Kind::Test { "This is a test: nothing is wrong.".to_owned() } else { "Alerts are judged.".to_owned() },
             url: String::new(),
         }
@@ -289,10 +294,21 @@ impl Notice {
     /// Its id on a channel.
     pub(crate) fn id(&self, channel: &str) -> Uuid {
         let Self { project, rule, asked, episode, slot, kind, .. } = self;
-        // Late events may change a slot more than once.
-        let revision = if *kind == Kind::Revision { self.at } else { 0 };
+        // Late events may change a slot more than once, and a rule may end in one in which some of its lines did.
+        let time = if *kind == Kind::Revision || self.is_of_end { self.at } else { 0 };
         let kind = kind.as_str();
-        Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{asked:x}/{episode}/{slot}/{revision}/{kind}/{channel}").as_bytes())
+        Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{asked:x}/{episode}/{slot}/{time}/{kind}/{channel}").as_bytes())
+    }
+
+    /// The same as what says that all of it is over, because the rule ended.
+    pub(crate) fn of_end(mut self, why: &str) -> Self {
+        if !self.kind.is_of_rule() {
+            self.kind = Kind::Resolved;
+        }
+        (self.firing, self.is_of_end) = (0, true);
+        why.clone_into(&mut self.text);
+        self.lines.iter_mut().for_each(|line| line.is_firing = false);
+        self
     }
 
     /// What names the alert from its beginning to its end.

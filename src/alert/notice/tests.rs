@@ -69,3 +69,18 @@ fn the_id_is_that_of_what_it_is_about_and_of_nothing_else() {
     assert!(body.contains("look") && body.contains("runbook: https://wiki.example/1") && body.contains("+05:30"), "{body}");
     assert_eq!(serde_json::from_str::<Notice>(&serde_json::to_string(&one).unwrap()).unwrap(), one);
 }
+
+#[test]
+fn the_end_of_a_rule_is_another_notice_than_that_of_a_line_in_the_same_slot() {
+    let rule = rule(json!({}));
+    let about = About { project: 7, project_name: "shop", id: "a", rule: &rule, base: "" };
+    let line = |name: &str, is_firing| NamedLine { name: name.to_owned(), is_firing, since: 0, value: None, reason: String::new() };
+    // One line is over while another goes on; at noon the rule is deleted.
+    let earlier = Notice { lines: vec![line("\"A\"", false)], firing: 1, ..about.notice(Kind::Resolved, 60_000, 60_500) };
+    let goes_on = Notice { lines: vec![line("\"B\"", true)], firing: 1, ..about.notice(Kind::Reminder, 60_000, 90_000) };
+    let end = goes_on.of_end("deleted");
+    assert_eq!((end.kind, end.is_firing(), end.episode_key()), (Kind::Resolved, false, earlier.episode_key()));
+    assert_ne!(end.id("hook"), earlier.id("hook"));
+    let kept: Notice = serde_json::from_str(&serde_json::to_string(&end).unwrap()).unwrap();
+    assert_eq!((kept.id("hook"), kept.lines[0].is_firing), (end.id("hook"), false), "the same over restarts");
+}

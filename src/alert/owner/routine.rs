@@ -116,20 +116,16 @@ impl Owner {
         let known: &KnownRule = &owned.known;
         let mut rows = without_state(key, &owned.state, now_ms);
         let mut notices = Vec::new();
-        let told: Vec<&String> = owned.state.lines.iter().filter(|(_, line)| line.told != Told::Ok).map(|(name, _)| name).collect();
-        if !told.is_empty() {
-            let mut notice = self.told_of(owned, now_ms);
-            (notice.kind, notice.firing, notice.text) = (Kind::Resolved, 0, why.to_owned());
-            notice.lines.iter_mut().for_each(|line| line.is_firing = false);
-            rows.extend(Outbox::rows(&notice, &known.rule.body.channels, now_ms));
-            notices.push((notice, known.rule.body.channels.clone()));
+        if owned.state.lines.values().any(|line| line.told != Told::Ok) {
+            notices.push(self.told_of(owned, now_ms).of_end(why));
         }
         if owned.state.health.told_failed_at != 0 {
             let mut notice = self.about(known).notice(Kind::Judging, owned.state.health.told_failed_at, now_ms);
-            (notice.episode, notice.text) = (owned.state.health.told_failed_at, why.to_owned());
-            rows.extend(Outbox::rows(&notice, &known.rule.body.channels, now_ms));
-            notices.push((notice, known.rule.body.channels.clone()));
+            notice.episode = owned.state.health.told_failed_at;
+            notices.push(notice.of_end(why));
         }
+        rows.extend(notices.iter().flat_map(|notice| Outbox::rows(notice, &known.rule.body.channels, now_ms)));
+        let notices = notices.into_iter().map(|notice| (notice, known.rule.body.channels.clone())).collect();
         self.gather(Work { rows, state: None, notices });
     }
 
