@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::catalogue::KnownRule;
-use super::observe::{Observed, ObservedTile, OfTile, Series, Source, Span, ledger_query, of_whole};
+use super::observe::{Observed, ObservedTile, OfTile, Series, Source, Span, of_whole};
 use super::rule::{Against, Reduce};
 use crate::event::ids::ProjectId;
 use crate::metrics::Evaluation;
@@ -72,7 +72,7 @@ pub(crate) async fn observe(queries: &Queries, known: &KnownRule, asked: Asked) 
             Ok(observed)
         }
         Source::Ledger => {
-            let (project, query) = (ProjectId(known.key.project), ledger_query(asked.span));
+            let (project, query) = (ProjectId(known.key.project), rule.ledger_query(asked.span));
             let get = Get { project, project_name: &known.project_name, report: "ledger", query: &query };
             let ledger = queries.get(get, asked.now_ms).await?;
             Ok(rule.observe(&serde_json::from_slice(&ledger).unwrap_or_default()))

@@ -142,6 +142,13 @@ impl Rule {
         Value::Object(question)
     }
 
+    /// The parameters of the ledger for a span.
+    pub(crate) fn ledger_query(&self, span: Span) -> String {
+        let (from, to, interval) = (instant(span.from_ms), instant(span.until_ms), self.interval.name().to_owned());
+        let parameters = [("from", from), ("to", to), ("interval", interval), ("timezone", self.body.timezone.clone())];
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
+    }
+
     /// The request for how much is behind each number, where the answer does not say it.
     pub(crate) fn count_question(&self, span: Span) -> Option<Value> {
         if self.body.min_count <= 0.0 {
@@ -475,12 +482,6 @@ fn paired(buckets: &[Option<i64>], values: Option<&Value>) -> BTreeMap<i64, f64>
 /// A time as requests write it.
 pub(crate) fn instant(at_ms: i64) -> String {
     Timestamp::from_millisecond(at_ms).map(|at| at.to_string()).unwrap_or_default()
-}
-
-/// The parameters of the ledger for a span.
-pub(crate) fn ledger_query(span: Span) -> String {
-    let parameters = [("from", instant(span.from_ms)), ("to", instant(span.until_ms))];
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
 }
 
 #[cfg(test)]

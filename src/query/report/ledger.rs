@@ -7,10 +7,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
 use super::{Ask, Report, Route};
 use crate::event::ids::{LogEpoch, ProjectId};
+use crate::query::ask::interval::Interval;
 use crate::query::ask::range::{self, LATEST_MS};
 use crate::query::ask::{Canonical, CanonicalForm, EventSet, Range};
 use crate::query::error::QueryError;
@@ -23,6 +25,9 @@ use crate::query::sql::Statement;
 pub(crate) struct Ledger {
     project_name: String,
     period: Period,
+    /// By what it is told; minutes where nothing is said.
+    interval: Option<Interval>,
+    zone: TimeZone,
 }
 
 /// What of a project's books is asked for.
@@ -50,8 +55,9 @@ impl Period {
 
 impl Canonical for Ledger {
     fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { project_name: _, period: Period { from_ms, to_ms, source } } = self;
+        let Self { project_name: _, period: Period { from_ms, to_ms, source }, interval, zone } = self;
         to.field("from", from_ms).field("to", to_ms).field("source", source);
+        to.field("interval", interval).field("zone", &zone.iana_name());
     }
 }
 
@@ -62,6 +68,7 @@ impl Report for Ledger {
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
         let mut period = Period { from_ms: 0, to_ms: i64::MAX / 2, source: None };
+        let (mut interval, mut zone) = (None, TimeZone::UTC);
         for (key, value) in ask.parameters() {
             let invalid = || QueryError::invalid("invalid_range", format!("`{key}` is `{value}`, which cannot be read"));
             let time = || range::instant_in_utc(value, ask.now_ms).ok_or_else(invalid);
@@ -69,13 +76,22 @@ impl Report for Ledger {
                 "from" => period.from_ms = time()?,
                 "to" => period.to_ms = time()?,
                 "run" => period.source = Some(value.parse().map_err(|_| invalid())?),
+                "interval" => {
+                    let problem = || format!("unknown interval `{value}`: expected minute, hour, day, week or month");
+                    let of_name = Interval::of_name(value).ok_or_else(|| QueryError::invalid("invalid_interval", problem()))?;
+                    interval = Some(of_name);
+                }
+                "timezone" => {
+                    let problem = |_| QueryError::invalid("invalid_timezone", format!("unknown IANA time zone `{value}`"));
+                    zone = TimeZone::get(value).map_err(problem)?;
+                }
                 _ => {
-                    let message = format!("unknown parameter `{key}`: from, to and run are known");
+                    let message = format!("unknown parameter `{key}`: from, to, run, interval and timezone are known");
                     return Err(QueryError::invalid("invalid_parameter", message));
                 }
             }
         }
-        Ok(Self { project_name: ask.project_name.to_owned(), period })
+        Ok(Self { project_name: ask.project_name.to_owned(), period, interval, zone })
     }
 
     /// None: it is about receipt, and never kept.
@@ -90,25 +106,85 @@ impl Report for Ledger {
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
         let (project, period) = (runner.project(), self.period);
-        let (mut minutes, watermarks) = books(runner, period).await?;
+        let step = self.step();
+        let (mut times, watermarks) = books(runner, period, step).await?;
         let Backlog { tallies, lags } = runner.backlog(&watermarks).await?;
         for tally in tallies.iter().filter(|tally| tally.project == project && period.takes(tally)) {
-            let sums = minutes.entry(tally.minute_ms).or_default();
+            let sums = times.entry(step.start_ms(tally.minute_ms)).or_default();
             sums.waiting += tally.events;
             *sums.by_name.entry("rejected".to_owned()).or_default() += tally.rejected;
         }
-        for (minute_ms, reason, copies) in copies(runner, period).await {
-            if let Some(sums) = minutes.get_mut(&minute_ms) {
+        for (at_ms, reason, copies) in copies(runner, period, step).await {
+            if let Some(sums) = times.get_mut(&at_ms) {
                 sums.count_copies(&reason, copies);
             }
         }
         let lag = lag_json(project, &tallies, lags.iter().any(|lag| lag.is_estimated), runner.now_ms());
-        Ok(to_json(&self.project_name, &minutes, lag, runner.latency()).to_string().into_bytes())
+        Ok(self.to_json(&self.starts(times), lag, runner.latency()).to_string().into_bytes())
     }
 }
 
-/// Most minutes shown: a day. Totals are over the whole range all the same.
+/// Most minutes shown where no interval is asked for: a day. Totals are over the whole range all the same.
 const MAX_MINUTES: usize = 1_440;
+/// Most intervals shown: as many as a chart may have.
+const MAX_INTERVALS: usize = 20_000;
+
+/// How long the times are that the store sums up: the clock of no zone is moved by parts of a quarter of an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Minute,
+    Quarter,
+}
+
+impl Step {
+    const fn ms(self) -> i64 {
+        match self {
+            Self::Minute => 60_000,
+            Self::Quarter => 900_000,
+        }
+    }
+
+    fn start_ms(self, at_ms: i64) -> i64 {
+        at_ms - at_ms.rem_euclid(self.ms())
+    }
+
+    /// The start of that of a receipt in milliseconds, in SQL.
+    const fn of_receipt(self) -> &'static str {
+        match self {
+            Self::Minute => "intDiv(toUnixTimestamp64Milli(received_at), 60000) * 60000",
+            Self::Quarter => "intDiv(toUnixTimestamp64Milli(received_at), 900000) * 900000",
+        }
+    }
+
+    /// The start of that of a time, in SQL.
+    const fn of_time(self) -> &'static str {
+        match self {
+            Self::Minute => "timestamp",
+            Self::Quarter => "toStartOfInterval(timestamp, INTERVAL 15 MINUTE, 'UTC')",
+        }
+    }
+}
+
+impl Ledger {
+    fn step(&self) -> Step {
+        match self.interval {
+            None | Some(Interval::Minute) => Step::Minute,
+            Some(_) => Step::Quarter,
+        }
+    }
+
+    /// Sums by interval instead of by step.
+    fn starts(&self, times: BTreeMap<i64, Sums>) -> BTreeMap<i64, Sums> {
+        let Some(interval) = self.interval else { return times };
+        let mut starts: BTreeMap<i64, Sums> = BTreeMap::new();
+        for (at_ms, sums) in times {
+            // A time beyond the years that there are has no interval, and nothing is received then.
+            let start_ms = interval.start_ms(at_ms, &self.zone).unwrap_or(at_ms);
+            starts.entry(start_ms).or_default().add(&sums);
+        }
+        starts
+    }
+}
 
 /// The sums of one project, minute or range.
 #[derive(Clone, Debug, Default)]
@@ -155,30 +231,35 @@ impl Sums {
     }
 }
 
-fn to_json(project: &str, minutes: &BTreeMap<i64, Sums>, lag: Value, latency_ms: Value) -> Value {
-    let mut total = Sums::default();
-    minutes.values().for_each(|sums| total.add(sums));
-    let mut total_json = total.to_json();
-    total_json.insert("conflict".to_owned(), total.of("conflict").into());
-    for outcome in ["filtered", "rejected", "dead"] {
-        total_json.insert(format!("{outcome}_by_reason"), Value::Object(total.reasons(outcome)));
+impl Ledger {
+    fn to_json(&self, times: &BTreeMap<i64, Sums>, lag: Value, latency_ms: Value) -> Value {
+        let mut total = Sums::default();
+        times.values().for_each(|sums| total.add(sums));
+        let mut total_json = total.to_json();
+        total_json.insert("conflict".to_owned(), total.of("conflict").into());
+        for outcome in ["filtered", "rejected", "dead"] {
+            total_json.insert(format!("{outcome}_by_reason"), Value::Object(total.reasons(outcome)));
+        }
+        let mut project = Map::from_iter([("project".to_owned(), Value::from(self.project_name.as_str()))]);
+        project.extend(total.to_json());
+        let most = if self.interval.is_some() { MAX_INTERVALS } else { MAX_MINUTES };
+        let skipped = times.len().saturating_sub(most);
+        let minutes: Vec<Value> = times.iter().skip(skipped).map(|(at_ms, sums)| minute_json(*at_ms, sums)).collect();
+        json!({"total": total_json, "projects": [project], "minutes": minutes, "lag": lag, "latency_ms": latency_ms})
     }
-    let mut project = Map::from_iter([("project".to_owned(), Value::from(project))]);
-    project.extend(total.to_json());
-    let skipped = minutes.len().saturating_sub(MAX_MINUTES);
-    let minutes: Vec<Value> = minutes.iter().skip(skipped).map(|(at_ms, sums)| minute_json(*at_ms, sums)).collect();
-    json!({"total": total_json, "projects": [project], "minutes": minutes, "lag": lag, "latency_ms": latency_ms})
 }
 
-/// Letters about lines that had one already, by minute of receipt and reason. Of one import run they stay what they are: dead. While
+/// Letters about lines that had one already, by time of receipt and reason. Of one import run they stay what they are: dead. While
 /// the letters cannot be read the ledger leaves them out: the books stand without them.
-async fn copies(runner: &mut StatementRunner<'_>, period: Period) -> Vec<(i64, String, u64)> {
+async fn copies(runner: &mut StatementRunner<'_>, period: Period, step: Step) -> Vec<(i64, String, u64)> {
     if period.source.is_some() {
         return Vec::new();
     }
     let (from_ms, to_ms) = period.bounds();
     let statement = Statement::default()
-        .sql("SELECT intDiv(toUnixTimestamp64Milli(received_at), 60000) * 60000, reason, count() FROM dead_letters FINAL WHERE project_id = ")
+        .sql("SELECT ")
+        .sql(step.of_receipt())
+        .sql(", reason, count() FROM dead_letters FINAL WHERE project_id = ")
         .uint(runner.project().0)
         .sql(" AND is_copy = 1 AND toStartOfMinute(received_at) >= fromUnixTimestamp64Milli(")
         .int(from_ms)
@@ -216,12 +297,14 @@ fn lag_json(project: ProjectId, tallies: &[PendingTally], is_estimated: bool, no
 
 type Books = (BTreeMap<i64, Sums>, Vec<Watermark>);
 
-/// The books of a project by minute, and every partition's watermark, from one statement.
-async fn books(runner: &mut StatementRunner<'_>, period: Period) -> Result<Books, QueryError> {
+/// The books of a project by step, and every partition's watermark, from one statement.
+async fn books(runner: &mut StatementRunner<'_>, period: Period, step: Step) -> Result<Books, QueryError> {
     let (from_ms, to_ms) = period.bounds();
     let source = period.source.unwrap_or(0);
     let statement = Statement::default()
-        .sql("SELECT toUnixTimestamp64Milli(timestamp), log_epoch, log_partition, max(log_offset), sumMapIf(numbers, visitor_id = ")
+        .sql("SELECT toUnixTimestamp64Milli(toDateTime64(")
+        .sql(step.of_time())
+        .sql(", 3, 'UTC')), log_epoch, log_partition, max(log_offset), sumMapIf(numbers, visitor_id = ")
         .uint(runner.project().0)
         .sql(" AND (")
         .uint(source)
@@ -232,7 +315,9 @@ async fn books(runner: &mut StatementRunner<'_>, period: Period) -> Result<Books
         .sql(") AND timestamp < fromUnixTimestamp64Milli(")
         .int(to_ms)
         .sql(")), grouping(log_epoch) FROM events WHERE project_id = 0 AND type = '$books'")
-        .sql(" GROUP BY GROUPING SETS ((timestamp), (log_epoch, log_partition))");
+        .sql(" GROUP BY GROUPING SETS ((")
+        .sql(step.of_time())
+        .sql("), (log_epoch, log_partition))");
     let mut minutes: BTreeMap<i64, Sums> = BTreeMap::new();
     let mut watermarks = Vec::new();
     for row in runner.rows(statement).await? {
@@ -267,6 +352,27 @@ mod tests {
         let tallies = [tally(2, 1_000, 500), tally(1, 7_000, 3), tally(1, 0, 2), tally(1, 5_000, 0)];
         assert_eq!(lag_json(ProjectId(1), &tallies, false, 10_000), json!({"events": 5, "estimated": false, "oldest_ms": 3_000}));
         assert_eq!(lag_json(ProjectId(1), &tallies[..1], false, 10_000), json!({"events": 0, "estimated": false, "oldest_ms": 0}));
+    }
+
+    #[test]
+    fn a_rule_is_given_all_of_its_range_by_its_own_slots_and_people_the_last_day() {
+        let hours = |hours: i64| hours * 3_600_000;
+        let minutes: BTreeMap<i64, Sums> = (0..hours(49) / 60_000)
+            .map(|minute| (minute * 60_000, Sums { by_name: [("dead:a".to_owned(), 1)].into(), ..Sums::default() }))
+            .collect();
+        let of = |interval, zone: &str| {
+            let period = Period { from_ms: 0, to_ms: hours(49), source: None };
+            Ledger { project_name: String::new(), period, interval, zone: TimeZone::get(zone).unwrap() }
+        };
+        let shown = |ledger: &Ledger| ledger.to_json(&ledger.starts(minutes.clone()), Value::Null, Value::Null)["minutes"].clone();
+        assert_eq!(shown(&of(None, "UTC")).as_array().unwrap().len(), MAX_MINUTES);
+        assert_eq!(shown(&of(Some(Interval::Minute), "UTC")).as_array().unwrap().len(), 49 * 60);
+        let days = shown(&of(Some(Interval::Day), "Asia/Kathmandu"));
+        let starts: Vec<&str> = days.as_array().unwrap().iter().map(|day| day["minute"].as_str().unwrap()).collect();
+        // On this day the clocks of Nepal were five and a half hours ahead.
+        assert_eq!(starts, ["1969-12-31T18:30:00Z", "1970-01-01T18:30:00Z", "1970-01-02T18:30:00Z"]);
+        let dead: Vec<u64> = days.as_array().unwrap().iter().map(|day| day["dead"].as_u64().unwrap()).collect();
+        assert_eq!(dead, [1_110, 1_440, 390]);
     }
 
     #[test]

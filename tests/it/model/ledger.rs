@@ -1,6 +1,7 @@
 //! The ledger: what the books say that was written with the events of a case, in a range of receipt, of all imports or one.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -11,6 +12,7 @@ use super::{Event, received_ms, received_range};
 use crate::report::{Asker, Case, instant};
 
 const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// The import run that some events are of.
 const RUN: u64 = 7;
 /// In which ways events end, as the books name them.
@@ -56,13 +58,21 @@ type Sums = BTreeMap<String, u64>;
 /// Asks for the range of the case, for everything, and for one import run.
 pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> {
     let (from, to) = received_range(case.range);
-    for (query, from, to, run) in [
-        (String::new(), i64::MIN, i64::MAX, None),
-        (format!("from={}&to={}", time(from), time(to)), from, to, None),
-        (format!("from={}&run={RUN}", time(from)), from, i64::MAX, Some(RUN)),
+    let minute: fn(i64) -> i64 = |at_ms| at_ms;
+    let hour: fn(i64) -> i64 = |at_ms| at_ms - at_ms.rem_euclid(HOUR_MS);
+    // A quarter of an hour after those of others.
+    let hour_of_nepal: fn(i64) -> i64 = |at_ms| at_ms - (at_ms + HOUR_MS / 4 * 3).rem_euclid(HOUR_MS);
+    for (query, from, to, run, start) in [
+        (String::new(), i64::MIN, i64::MAX, None, minute),
+        (format!("from={}&to={}", time(from), time(to)), from, to, None, minute),
+        (format!("from={}&run={RUN}", time(from)), from, i64::MAX, Some(RUN), minute),
+        (format!("from={}&to={}&interval=hour", time(from), time(to)), from, to, None, hour),
+        (format!("from={}&interval=hour&timezone=Asia/Kathmandu", time(from)), from, i64::MAX, None, hour_of_nepal),
     ] {
         let answer = asker.get("ledger", &query);
-        let expected = expected(case, |entry| (from..to).contains(&entry.minute_ms) && run.is_none_or(|run| run == entry.run), run);
+        // Letters are set against what the store sums up: minutes, or quarters of an hour.
+        let step_ms = if query.contains("interval") { HOUR_MS / 4 } else { MINUTE_MS };
+        let expected = expected(case, from..to, run, step_ms);
         let total = expected.values().fold(Sums::new(), |mut total, sums| {
             sums.iter().for_each(|(name, number)| *total.entry(name.clone()).or_default() += number);
             total
@@ -71,7 +81,12 @@ pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> 
         prop_assert_eq!(&shown(&answer["projects"][0]), &total, "{}", query);
         let minutes = answer["minutes"].as_array().unwrap().iter();
         let minutes: BTreeMap<i64, Sums> = minutes.map(|minute| (instant(minute["minute"].as_str().unwrap()), shown(minute))).collect();
-        prop_assert_eq!(minutes, expected, "{}", query);
+        let mut starts: BTreeMap<i64, Sums> = BTreeMap::new();
+        for (minute_ms, sums) in expected {
+            let of_start = starts.entry(start(minute_ms)).or_default();
+            sums.into_iter().for_each(|(name, number)| *of_start.entry(name).or_default() += number);
+        }
+        prop_assert_eq!(minutes, starts, "{}", query);
         prop_assert_eq!(&answer["lag"]["events"], &json!(0));
     }
     Ok(())
@@ -82,23 +97,26 @@ pub(crate) fn time(at_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string()
 }
 
-/// What the answer should say of each minute.
-fn expected(case: &Case, is_asked: impl Fn(&Entry) -> bool, run: Option<u64>) -> BTreeMap<i64, Sums> {
+/// What the answer should say of each minute, or of longer steps.
+fn expected(case: &Case, range: Range<i64>, run: Option<u64>, step_ms: i64) -> BTreeMap<i64, Sums> {
+    let is_asked = |entry: &Entry| range.contains(&entry.minute_ms) && run.is_none_or(|run| run == entry.run);
+    let step = |at_ms: i64| at_ms - at_ms.rem_euclid(step_ms);
     let mut minutes: BTreeMap<i64, Sums> = BTreeMap::new();
     let mut dead: BTreeMap<(i64, &str), u64> = BTreeMap::new();
     for entry in entries(&case.events).filter(is_asked) {
-        let sums = minutes.entry(entry.minute_ms).or_default();
+        let sums = minutes.entry(step(entry.minute_ms)).or_default();
         let (outcome, reason) = entry.outcome.split_once(':').unwrap_or((entry.outcome, ""));
         *sums.entry(outcome.to_owned()).or_default() += 1;
         *sums.entry("received".to_owned()).or_default() += u64::from(outcome != "rejected");
         if outcome == "dead" {
-            *dead.entry((entry.minute_ms, reason)).or_default() += 1;
+            *dead.entry((step(entry.minute_ms), reason)).or_default() += 1;
         }
     }
     // A letter about a line that had one already is a duplicate, however the books have it; of one run it stays what it is.
-    let letters = letters(&case.events).filter(|letter| letter.is_copy && run.is_none());
+    let is_asked = |received_ms: i64| range.contains(&(received_ms - received_ms.rem_euclid(MINUTE_MS)));
+    let letters = letters(&case.events).filter(|letter| letter.is_copy && run.is_none() && is_asked(letter.received_ms));
     for Letter { received_ms, reason, .. } in letters {
-        let minute_ms = received_ms - received_ms.rem_euclid(MINUTE_MS);
+        let minute_ms = step(received_ms);
         if let Some(left) = dead.get_mut(&(minute_ms, reason)).filter(|left| **left > 0) {
             *left -= 1;
             let sums = minutes.get_mut(&minute_ms).unwrap();
