@@ -4,8 +4,10 @@
 //! been there all the time: it begins without alerts, so hours that one had alarmed about are in the baseline of the first; and of a
 //! breakdown the largest of each piece are watched, not the largest of each slot.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::ask::{Asked, Unanswered, observe};
 use super::catalogue::KnownRule;
@@ -24,6 +26,8 @@ const MOST_VERDICTS: usize = 100_000;
 const MOST_NUMBERS: usize = 20_000_000;
 /// One at a time: there are others who need the processor.
 static RUNNING: Semaphore = Semaphore::const_new(1);
+/// How long one waits for those before it.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Most changes that are shown.
 const MOST_SHOWN: usize = 1_000;
 
@@ -43,7 +47,7 @@ pub(crate) async fn backtest(queries: &Queries, known: &KnownRule, span: Span, n
     for piece in slots.chunks(PIECE) {
         let observed = observed(queries, known, piece, now_ms).await?;
         check_work(&known.rule, &observed, slots.len())?;
-        let _turn = RUNNING.acquire().await.map_err(|_| QueryError::too_many())?;
+        let _turn = turn().await?;
         let (rule, piece) = (known.rule.clone(), piece.to_vec());
         let judged = tokio::task::spawn_blocking(move || {
             replay.go_on(&rule, &observed, &piece);
@@ -52,6 +56,23 @@ pub(crate) async fn backtest(queries: &Queries, known: &KnownRule, span: Span, n
         replay = judged.await.map_err(|_| QueryError::internal("the test did not come to its end"))?;
     }
     Ok(replay.tested)
+}
+
+/// Asks about the slots of `span` as a rule would, so that what cannot be asked is refused. Nothing is judged, so this waits for no other.
+pub(crate) async fn try_question(queries: &Queries, known: &KnownRule, span: Span, now_ms: i64) -> Result<(), QueryError> {
+    let slots = slots(&known.rule, span, now_ms)?;
+    let observed = observed(queries, known, &slots, now_ms).await?;
+    check_work(&known.rule, &observed, slots.len())
+}
+
+/// Waits until no other is judged.
+///
+/// # Errors
+/// 503 `overloaded`.
+async fn turn() -> Result<SemaphorePermit<'static>, QueryError> {
+    let overloaded = || QueryError::unavailable("overloaded", "other rules are being tested: try again in a moment");
+    let turn = tokio::time::timeout(PATIENCE, RUNNING.acquire()).await;
+    turn.map_err(|_| overloaded())?.map_err(|_| overloaded())
 }
 
 /// The numbers that verdicts on `slots` need.
@@ -171,6 +192,14 @@ mod tests {
         }
         assert!(whole.tested.entries.iter().any(|entry| entry.change == Change::Fired));
         assert_eq!(pieces.tested, whole.tested);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_test_does_not_wait_for_others_without_an_end() {
+        let held = turn().await.unwrap();
+        assert_eq!(turn().await.map(drop).unwrap_err().code, "overloaded");
+        drop(held);
+        assert!(turn().await.is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
-use super::backtest::backtest;
+use super::backtest::{backtest, try_question};
 use super::catalogue::{CHANNELS, Catalogue, Files, KnownRule, Note, Origin, RULES, RuleKey};
 use super::channel::{Delivery, NamedChannel};
 use super::machine::{Line, Phase};
@@ -245,7 +245,7 @@ impl Asking<'_> {
         let known = self.unsaved(id, rule.clone());
         let newest = rule.closed_slot(now_ms - rule.delay_ms()).unwrap_or(now_ms);
         let span = Span { from_ms: newest, until_ms: rule.next_slot(newest).unwrap_or(now_ms) };
-        match backtest(&self.parts.queries, &known, span, now_ms).await {
+        match try_question(&self.parts.queries, &known, span, now_ms).await {
             Err(problem) if matches!(problem.class, ErrorClass::Invalid | ErrorClass::NotFound) => {
                 Err(QueryError { class: ErrorClass::Invalid, message: format!("question: {}", problem.message), ..problem })
             }

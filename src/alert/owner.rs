@@ -10,6 +10,7 @@ mod delays;
 mod due;
 mod evaluate;
 mod routine;
+mod turns;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::delays::{Listener, ToldDelay};
 use self::evaluate::{Evaluated, Evaluation, row};
+use self::turns::Turns;
 use super::Parts;
 use super::catalogue::{Catalogue, Files, KnownRule, Origin, RuleKey};
 use super::channel::Delivery;
@@ -60,6 +62,8 @@ struct Owned {
     state: RuleState,
     /// Whether it is asked about, or what came of that is not written yet.
     is_busy: bool,
+    /// Since when it waits for others that are asked about before it.
+    queued: Option<Instant>,
     /// Not before this it is asked again.
     not_before: Instant,
     /// What its question was refused for, if that was no fault of it: too much else goes on, or the store is away.
@@ -84,6 +88,7 @@ impl Owned {
             known,
             state,
             is_busy: false,
+            queued: None,
             not_before: now,
             held_up: None,
             refusals: 0,
@@ -121,6 +126,7 @@ pub(super) struct Owner {
     unwritten: Vec<Work>,
     /// Rules that are due, with the time since when, and up to when the data is complete.
     queue: VecDeque<(i64, RuleKey)>,
+    turns: Turns,
     through: Option<i64>,
     gathered: Option<Instant>,
     heartbeats: HashMap<(u64, String), Instant>,
@@ -169,6 +175,7 @@ impl Owner {
             restored: HashMap::new(),
             unwritten: Vec::new(),
             queue: VecDeque::new(),
+            turns: Turns::default(),
             through: None,
             gathered: None,
             heartbeats: HashMap::new(),
@@ -381,6 +388,7 @@ impl Owner {
     }
 
     fn take_in(&mut self, evaluated: Evaluated) {
+        self.turns.end(evaluated.project());
         let work = self.evaluated(evaluated);
         work.into_iter().for_each(|work| self.gather(work));
         Gauge::AlertsWaiting.set(self.outbox.len() as f64);

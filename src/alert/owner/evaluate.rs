@@ -37,6 +37,9 @@ const MOST_PAUSES: u32 = 12;
 const NOT_YET: Duration = Duration::from_secs(1);
 /// A verdict that comes this much later than it could is late.
 const LATE_MS: i64 = 60_000;
+/// How long a rule whose data is there may wait for others, and what is said of it then.
+const QUEUED: Duration = Duration::from_secs(60);
+const OTHERS_FIRST: &str = "other rules are asked about first";
 
 /// A question that is being asked.
 pub(super) type Evaluation = BoxFuture<'static, Evaluated>;
@@ -51,6 +54,13 @@ pub(super) struct Evaluated {
     /// What was seen in slots that are judged again.
     recent: Option<Seen>,
     observed: Result<Observed, Unanswered>,
+}
+
+impl Evaluated {
+    /// Whose rule it is about.
+    pub(super) fn project(&self) -> u64 {
+        self.key.project
+    }
 }
 
 /// What is said when a rule can be judged again.
@@ -74,23 +84,50 @@ impl Owner {
             }
         }
         Gauge::AlertsOldestSlot.set((now_ms - oldest_ms) as f64 / 1_000.0);
-        // Who has waited longest comes first. Without anything due nothing is asked of the store.
-        keys.sort_unstable();
+        // Without anything due nothing is asked of the store.
         self.through = if keys.is_empty() { None } else { self.parts.judging.data_through(now_ms).await };
-        self.queue = keys.into();
+        keys.iter().for_each(|(ripe, key)| self.note_waiting(key, *ripe, now_ms));
+        self.queue = self.turns.order(keys);
         self.tell_delays(now_ms);
+    }
+
+    /// Takes note that a rule waits, for its data or for others that are asked about before it.
+    fn note_waiting(&mut self, key: &RuleKey, ripe: i64, now_ms: i64) {
+        if self.is_delayed(key, ripe, self.through) {
+            return;
+        }
+        let Some(owned) = self.rules.get_mut(key) else { return };
+        // Of one that fails that was told.
+        if owned.queued.get_or_insert_with(Instant::now).elapsed() >= QUEUED && owned.state.health.failures < FAILURES_TOLD {
+            owned.held_up.get_or_insert_with(|| OTHERS_FIRST.to_owned());
+            let work = self.delay(key, ripe, now_ms);
+            work.into_iter().for_each(|work| self.gather(work));
+        }
+    }
+
+    /// How many questions of a project may run: not all, so that one that is slow leaves room for others.
+    fn most_of_project(&self) -> usize {
+        let most = self.parts.config.max_running;
+        let project = |of: Option<(&RuleKey, &Owned)>| of.map(|(key, _)| key.project);
+        let is_alone = project(self.rules.first_key_value()) == project(self.rules.last_key_value());
+        if is_alone { most } else { most.saturating_sub(1).max(1) }
     }
 
     /// Begins to ask about rules that are due, at most so many. What was promised of the data a moment ago is still true.
     pub(super) fn begin_due(&mut self, most: usize) -> Vec<Evaluation> {
-        let (now_ms, through) = ((self.parts.now_ms)(), self.through);
+        let (now_ms, through, most_of_project) = ((self.parts.now_ms)(), self.through, self.most_of_project());
         let mut begun = Vec::new();
         while begun.len() < most
-            && let Some((ripe, key)) = self.queue.pop_front()
+            && let Some(next) = self.queue.iter().position(|(_, key)| self.turns.running(key.project) < most_of_project)
+            && let Some((ripe, key)) = self.queue.remove(next)
         {
             let is_busy = self.rules.get(&key).is_none_or(|owned| owned.is_busy);
-            if !is_busy && !self.is_delayed(&key, ripe, through) {
-                begun.extend(self.begin(&key, through, now_ms));
+            if !is_busy
+                && !self.is_delayed(&key, ripe, through)
+                && let Some(evaluation) = self.begin(&key, through, now_ms)
+            {
+                self.turns.begin(key.project);
+                begun.push(evaluation);
             }
         }
         let left = most.saturating_sub(begun.len());
@@ -106,7 +143,7 @@ impl Owner {
         if through.is_some_and(|through| through >= ripe) || (is_lag && through.is_some()) {
             return false;
         }
-        owned.held_up = None;
+        (owned.held_up, owned.queued) = (None, None);
         if let Some(work) = self.delay(key, ripe, now_ms) {
             self.gather(work);
         }
@@ -147,7 +184,7 @@ impl Owner {
         let (first, last) = (*slots.first()?, *slots.last()?);
         let span = Span { from_ms: rule.look_back(first)?, until_ms: rule.next_slot(last)? };
         let asked = Asked { span, ripe_ms: rule.ripe_ms(last)?.min(complete_ms), now_ms, is_anew: false };
-        owned.is_busy = true;
+        (owned.is_busy, owned.queued) = (true, None);
         let (key, known, queries) = (key.clone(), Arc::clone(&owned.known), self.parts.judging.clone());
         let failed = Evaluated { key: key.clone(), slots: Vec::new(), missed: None, recent: None, observed: Err(Unanswered::of_bug()) };
         let asking = async move { Evaluated { key, slots, missed, recent: None, observed: ask::observe(&queries, &known, asked).await } };
@@ -156,11 +193,16 @@ impl Owner {
 
     /// Asks again about slots that late events have touched.
     fn begin_revisions(&mut self, most: usize, now_ms: i64) -> Vec<Evaluation> {
-        let pause = self.parts.config.revise_every;
+        let (pause, most_of_project) = (self.parts.config.revise_every, self.most_of_project());
         let mut begun = Vec::new();
-        for (key, owned) in &mut self.rules {
-            let is_due = !owned.is_busy && owned.revised.elapsed() >= pause && owned.known.rule.source() == Source::Report;
-            if !is_due || begun.len() >= most {
+        if most == 0 {
+            return begun;
+        }
+        let is_due = |owned: &Owned| !owned.is_busy && owned.revised.elapsed() >= pause && owned.known.rule.source() == Source::Report;
+        let due = self.rules.iter().filter(|(_, owned)| is_due(owned)).map(|(key, owned)| (owned.revised, key.clone())).collect();
+        for (_, key) in self.turns.order(due) {
+            let Some(owned) = self.rules.get_mut(&key) else { continue };
+            if begun.len() >= most || self.turns.running(key.project) >= most_of_project {
                 continue;
             }
             let (seen, arrived) = (owned.arrived, self.parts.judging.arrivals());
@@ -173,7 +215,8 @@ impl Owner {
             let failed = Evaluated { key: key.clone(), slots: Vec::new(), missed: None, recent: None, observed: Err(Unanswered::of_bug()) };
             // An answer of before the late events does not do, however young it is.
             let asked = Asked { span, ripe_ms: span.until_ms, now_ms, is_anew: true };
-            begun.push(apart(revision(parts, known, key.clone(), asked), failed));
+            self.turns.begin(key.project);
+            begun.push(apart(revision(parts, known, key, asked), failed));
         }
         begun
     }
