@@ -174,6 +174,27 @@ impl Rule {
         Some(question)
     }
 
+    /// Most lines of an answer, what is beyond the limit and what has no value included.
+    pub(crate) fn most_lines(&self) -> usize {
+        let question = &self.body.question;
+        if question.get("breakdown").is_none_or(Value::is_null) {
+            return 1;
+        }
+        let limit = question.get("limit").and_then(Value::as_u64).and_then(|limit| usize::try_from(limit).ok());
+        limit.unwrap_or(self.body.max_groups).saturating_add(2)
+    }
+
+    /// Most numbers of an answer for each of its slots, as reports count them.
+    pub(crate) fn numbers_of_slot(&self) -> usize {
+        let of_line = match self.body.report.as_str() {
+            "funnel" => 3,
+            "lifecycle" => 4,
+            "retention" => self.body.at as usize + 1,
+            _ => self.series().count().max(1),
+        };
+        of_line.saturating_mul(self.most_lines())
+    }
+
     /// The series of the question.
     fn series(&self) -> impl Iterator<Item = &Map<String, Value>> {
         self.body.question.get("series").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)

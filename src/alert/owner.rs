@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::delays::{Listener, ToldDelay};
-use self::evaluate::{Evaluated, Evaluation, row};
+use self::evaluate::{Evaluated, Evaluation, Next, row};
 use self::turns::Turns;
 use super::Parts;
 use super::catalogue::{Catalogue, Files, KnownRule, Origin, RuleKey};
@@ -236,7 +236,7 @@ impl Owner {
                     self.read_notices().await;
                     deliveries.extend(self.begin_deliveries());
                 }
-                Some(evaluated) = evaluations.next() => self.take_in(evaluated),
+                Some(evaluated) = evaluations.next() => evaluations.extend(self.take_in(evaluated)),
                 Some(tried) = deliveries.next() => {
                     self.delivered(tried);
                     // What ended together is written together, and the next ones need not wait for that.
@@ -387,10 +387,16 @@ impl Owner {
         }
     }
 
-    fn take_in(&mut self, evaluated: Evaluated) {
-        self.turns.end(evaluated.project());
-        let work = self.evaluated(evaluated);
-        work.into_iter().for_each(|work| self.gather(work));
+    /// Takes in how far a rule is; what is to be done next about it, if there is something.
+    fn take_in(&mut self, evaluated: Evaluated) -> Option<Evaluation> {
+        let project = evaluated.project();
+        match self.evaluated(evaluated) {
+            Next::Judge(judging) => return Some(judging),
+            Next::Write(work) => self.gather(*work),
+            Next::Nothing => {}
+        }
+        self.turns.end(project);
         Gauge::AlertsWaiting.set(self.outbox.len() as f64);
+        None
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::due::{Missed, due_slots};
+use super::due::{Missed, due_slots, first_piece, last_piece};
 use super::{Owned, Owner, Work};
 use crate::alert::Parts;
 use crate::alert::ask::{self, Asked, Unanswered};
@@ -44,16 +44,40 @@ const OTHERS_FIRST: &str = "other rules are asked about first";
 /// A question that is being asked.
 pub(super) type Evaluation = BoxFuture<'static, Evaluated>;
 
-/// What was asked, and the answer.
+/// How far a rule is.
 pub(super) struct Evaluated {
     key: RuleKey,
-    /// The slots that are judged.
+    stage: Stage,
+}
+
+enum Stage {
+    /// It was asked about slots.
+    Answered(Slots, Result<Observed, Unanswered>),
+    /// They were judged; how the rule stands then.
+    Judged(Slots, Box<(RuleState, Judged)>),
+    /// Slots were judged again: what is seen in them now, and what is another verdict.
+    Revised(Result<(Seen, Vec<Revision>), Unanswered>),
+}
+
+/// Slots that are judged in one go.
+#[derive(Default)]
+struct Slots {
     slots: Vec<i64>,
     /// Those before them that are not judged any more.
     missed: Option<Missed>,
-    /// What was seen in slots that are judged again.
-    recent: Option<Seen>,
-    observed: Result<Observed, Unanswered>,
+}
+
+/// What is to be done then.
+pub(super) enum Next {
+    Nothing,
+    Write(Box<Work>),
+    Judge(Evaluation),
+}
+
+impl From<Option<Work>> for Next {
+    fn from(work: Option<Work>) -> Self {
+        work.map_or(Self::Nothing, |work| Self::Write(Box::new(work)))
+    }
 }
 
 impl Evaluated {
@@ -181,13 +205,15 @@ impl Owner {
         let rule = &owned.known.rule;
         let complete_ms = if rule.source() == Source::Lag { now_ms } else { through?.min(now_ms) };
         let (slots, missed) = due_slots(rule, owned.state.cursor, complete_ms);
+        let slots = first_piece(rule, slots, owned.state.lines.len());
         let (first, last) = (*slots.first()?, *slots.last()?);
         let span = Span { from_ms: rule.look_back(first)?, until_ms: rule.next_slot(last)? };
         let asked = Asked { span, ripe_ms: rule.ripe_ms(last)?.min(complete_ms), now_ms, is_anew: false };
         (owned.is_busy, owned.queued) = (true, None);
         let (key, known, queries) = (key.clone(), Arc::clone(&owned.known), self.parts.judging.clone());
-        let failed = Evaluated { key: key.clone(), slots: Vec::new(), missed: None, recent: None, observed: Err(Unanswered::of_bug()) };
-        let asking = async move { Evaluated { key, slots, missed, recent: None, observed: ask::observe(&queries, &known, asked).await } };
+        let failed = Evaluated { key: key.clone(), stage: Stage::Answered(Slots::default(), Err(Unanswered::of_bug())) };
+        let slots = Slots { slots, missed };
+        let asking = async move { Evaluated { key, stage: Stage::Answered(slots, ask::observe(&queries, &known, asked).await) } };
         Some(apart(asking, failed))
     }
 
@@ -210,67 +236,97 @@ impl Owner {
             let touched = owned.touched(seen, &self.parts.judging);
             owned.left_for_later = owned.state.cursor.and_then(|cursor| owned.known.rule.next_slot(cursor)).map(DataVersions::quarter);
             let Some(span) = touched.filter(|span| span.from_ms < span.until_ms) else { continue };
+            let span = last_piece(&owned.known.rule, span, owned.state.lines.len());
             owned.is_busy = true;
             let (known, parts) = (Arc::clone(&owned.known), Arc::clone(&self.parts));
-            let failed = Evaluated { key: key.clone(), slots: Vec::new(), missed: None, recent: None, observed: Err(Unanswered::of_bug()) };
+            let failed = Evaluated { key: key.clone(), stage: Stage::Revised(Err(Unanswered::of_bug())) };
             // An answer of before the late events does not do, however young it is.
             let asked = Asked { span, ripe_ms: span.until_ms, now_ms, is_anew: true };
+            // All of its state that verdicts of the past depend on.
+            let state = RuleState { alarmed: owned.state.alarmed.clone(), ..RuleState::default() };
             self.turns.begin(key.project);
-            begun.push(apart(revision(parts, known, key, asked), failed));
+            begun.push(apart(revision(parts, known, state, asked), failed));
         }
         begun
     }
 
-    /// What comes of an answer.
-    pub(super) fn evaluated(&mut self, evaluated: Evaluated) -> Option<Work> {
-        let Evaluated { key, slots, missed, recent, observed } = evaluated;
+    /// What comes of an answer, or of verdicts.
+    pub(super) fn evaluated(&mut self, evaluated: Evaluated) -> Next {
+        let Evaluated { key, stage } = evaluated;
         let now_ms = (self.parts.now_ms)();
-        let owned = self.rules.get_mut(&key)?;
+        let Some(owned) = self.rules.get_mut(&key) else { return Next::Nothing };
         let known = Arc::clone(&owned.known);
-        let observed = match observed {
-            Ok(observed) => {
-                (owned.held_up, owned.refusals) = (None, 0);
-                observed
-            }
-            Err(problem) => {
+        match stage {
+            Stage::Answered(_, Err(problem)) => {
                 problem.outcome().count();
-                if recent.is_none() {
-                    return self.unanswered(&key, &problem, now_ms);
-                }
+                self.unanswered(&key, &problem, now_ms).into()
+            }
+            Stage::Revised(Err(problem)) => {
+                problem.outcome().count();
                 // Not now: the next time all of it is looked at.
                 (owned.is_busy, owned.arrived) = (false, None);
-                return None;
+                Next::Nothing
             }
-        };
-        if let Some(recent) = recent {
-            metrics::Evaluation::Revised.count();
-            return self.revised(&key, recent, &observed);
+            Stage::Answered(slots, Ok(observed)) => {
+                (owned.held_up, owned.refusals) = (None, 0);
+                metrics::Evaluation::Judged.count();
+                let state = owned.state.clone();
+                let Some(last) = slots.slots.last().copied() else { return Next::Nothing };
+                if known.rule.report_at.is_some() {
+                    // What was due before anybody knew of it is not told now.
+                    let is_told = state.cursor.is_some() || known.rule.ripe_ms(last).is_some_and(|ripe| ripe >= owned.since_ms);
+                    return Some(self.reported(&known, state, is_told.then_some(&observed), last)).into();
+                }
+                Next::Judge(self.judging(known, state, slots, observed))
+            }
+            Stage::Judged(slots, judged) => {
+                let (state, judged) = *judged;
+                self.judged(&known, state, &slots, &judged).into()
+            }
+            Stage::Revised(Ok((recent, revisions))) => {
+                (owned.held_up, owned.refusals) = (None, 0);
+                metrics::Evaluation::Revised.count();
+                self.revised(&key, &recent, &revisions).into()
+            }
         }
-        metrics::Evaluation::Judged.count();
-        let mut state = owned.state.clone();
-        let last = *slots.last()?;
-        if known.rule.report_at.is_some() {
-            // What was due before anybody knew of it is not told now.
-            let is_told = state.cursor.is_some() || known.rule.ripe_ms(last)? >= owned.since_ms;
-            return Some(self.reported(&known, state, is_told.then_some(&observed), last));
-        }
-        let is_late = slots.len() > 1 || now_ms > known.rule.ripe_ms(last)? + LATE_MS;
+    }
+
+    /// Judges slots on a thread of its own: it may take seconds.
+    fn judging(&self, known: Arc<KnownRule>, mut state: RuleState, slots: Slots, observed: Observed) -> Evaluation {
+        let (key, now_ms) = (known.key.clone(), (self.parts.now_ms)());
+        let last_ripe = slots.slots.last().and_then(|last| known.rule.ripe_ms(*last));
+        let is_late = slots.slots.len() > 1 || last_ripe.is_some_and(|ripe| now_ms > ripe + LATE_MS);
         let ack = self.catalogue.mutes.get(&key).and_then(|mute| mute.ack.as_ref());
         let is_acked = ack.is_some_and(|ack| ack.episode == state.episode && ack.until > now_ms);
         let quiet = Quiet { is_muted: self.is_muted(&known, now_ms), is_acked };
-        let judged = judge::judge(&known.rule, &mut state, &observed, &Occasion { slots: &slots, is_late, quiet: &|_, _: &Line| quiet });
-        Counter::AlertSlots.add(slots.len() as u64);
+        let failed = || Stage::Answered(Slots::default(), Err(Unanswered::of_bug()));
+        let failed_key = key.clone();
+        let judging = async move {
+            let judging = tokio::task::spawn_blocking(move || {
+                let occasion = Occasion { slots: &slots.slots, is_late, quiet: &|_, _: &Line| quiet };
+                let judged = judge::judge(&known.rule, &mut state, &observed, &occasion);
+                Stage::Judged(slots, Box::new((state, judged)))
+            });
+            Evaluated { key, stage: judging.await.unwrap_or_else(|_| failed()) }
+        };
+        apart(judging, Evaluated { key: failed_key, stage: failed() })
+    }
+
+    /// What comes of verdicts.
+    fn judged(&self, known: &KnownRule, mut state: RuleState, slots: &Slots, judged: &Judged) -> Option<Work> {
+        let (now_ms, last) = ((self.parts.now_ms)(), *slots.slots.last()?);
+        Counter::AlertSlots.add(slots.slots.len() as u64);
         let is_told = state.told_episode != 0 || state.health.told_failed_at != 0;
         state.told_as = is_told.then(|| SavedRule { project: known.project_name.clone(), rule: known.rule.body.clone() });
-        let mut notices: Vec<Notice> = self.about(&known).of_judged(&state, &judged, now_ms).into_iter().collect();
-        let again = self.judging_again(&known, &mut state, last);
+        let mut notices: Vec<Notice> = self.about(known).of_judged(&state, judged, now_ms).into_iter().collect();
+        let again = self.judging_again(known, &mut state, last);
         notices.extend(again.notice);
-        notices.extend(self.revision(&known, &mut state, &[]));
-        let mut work = self.work(&known, state, &judged, notices);
+        notices.extend(self.revision(known, &mut state, &[]));
+        let mut work = self.work(known, state, judged, notices);
         work.rows.extend(again.row);
-        if let Some(missed) = missed {
+        if let Some(missed) = slots.missed {
             let body = json!({"event": "missed", "slots": missed.slots}).to_string();
-            work.rows.push(row(&key, kind::HISTORY, missed.first, now_ms).with("missed".to_owned(), body));
+            work.rows.push(row(&known.key, kind::HISTORY, missed.first, now_ms).with("missed".to_owned(), body));
         }
         Some(work)
     }
@@ -351,23 +407,22 @@ impl Owner {
         Some(self.work(&known, state, &Judged::default(), notices))
     }
 
-    fn revised(&mut self, key: &RuleKey, mut recent: Seen, observed: &Observed) -> Option<Work> {
+    fn revised(&mut self, key: &RuleKey, recent: &Seen, revisions: &[Revision]) -> Option<Work> {
         let owned = self.rules.get(key)?;
         let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
         let now_ms = (self.parts.now_ms)();
-        let revisions = judge::revise(&known.rule, &state, &mut recent, observed);
         let mut rows = Vec::new();
         let slots: BTreeSet<i64> = revisions.iter().map(|revision| revision.slot).collect();
         for slot in &slots {
             let body = serde_json::to_string(recent.get(slot)?).unwrap_or_default();
             rows.push(row(&known.key, kind::SLOT, *slot, now_ms).with(String::new(), body));
         }
-        for revision in &revisions {
+        for revision in revisions {
             let body = json!({"event": "revision", "line": revision.line, "was": revision.was, "is": revision.is});
             let entry = format!("revision:{now_ms}:{}", revision.line);
             rows.push(row(&known.key, kind::HISTORY, revision.slot, now_ms).with(entry, body.to_string()));
         }
-        let told = self.revision(&known, &mut state, &revisions);
+        let told = self.revision(&known, &mut state, revisions);
         if told.is_none() && state == self.rules.get(key)?.state {
             return Some(Work { rows, state: Some((key.clone(), state)), notices: Vec::new() });
         }
@@ -435,17 +490,28 @@ pub(super) fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 's
     async move { working.await.unwrap_or(failed) }.boxed()
 }
 
-/// Asks about slots that were judged, and reads what was seen then.
-async fn revision(parts: Arc<Parts>, known: Arc<KnownRule>, key: RuleKey, asked: Asked) -> Evaluated {
+/// Asks about slots that were judged, reads what was seen then, and judges them again.
+async fn revision(parts: Arc<Parts>, known: Arc<KnownRule>, state: RuleState, asked: Asked) -> Evaluated {
+    let key = known.key.clone();
     let Span { from_ms, until_ms } = asked.span;
     let read =
         alert_states::slots(&parts.store, JudgedSlots { project: key.project, rule: &key.id, from_ms, until_ms }).await.unwrap_or_default();
-    let recent: Seen = read.iter().filter_map(|row| Some((row.slot, serde_json::from_str(&row.body).ok()?))).collect();
+    let mut recent: Seen = read.iter().filter_map(|row| Some((row.slot, serde_json::from_str(&row.body).ok()?))).collect();
     let observed = match recent.keys().next().and_then(|first| known.rule.look_back(*first)) {
         Some(from_ms) => ask::observe(&parts.judging, &known, Asked { span: Span { from_ms, until_ms }, ..asked }).await,
         None => Ok(Observed::default()),
     };
-    Evaluated { key, slots: Vec::new(), missed: None, recent: Some(recent), observed }
+    let revised = match observed {
+        Ok(observed) => {
+            let judging = tokio::task::spawn_blocking(move || {
+                let revisions = judge::revise(&known.rule, &state, &mut recent, &observed);
+                (recent, revisions)
+            });
+            judging.await.map_err(|_| Unanswered::of_bug())
+        }
+        Err(problem) => Err(problem),
+    };
+    Evaluated { key, stage: Stage::Revised(revised) }
 }
 
 impl Owned {
