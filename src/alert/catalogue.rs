@@ -3,7 +3,7 @@
 //! What a file says cannot be changed over HTTP. Promise: a file that cannot be read any more changes nothing: what it said last holds, and
 //! a warning says so. May go wrong: what somebody saved names an address that may not be used any more; that channel is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -193,31 +193,44 @@ fn stamps(paths: Vec<PathBuf>) -> Vec<Stamp> {
 }
 
 impl Catalogue {
-    /// What files say and what is saved.
-    pub(crate) async fn read(files: &Files, store: &ClickHouse, trust: &Trust) -> Result<Self, ClickHouseError> {
+    /// What files say and what is saved, of one project or of all. What is known already in the same version is not read again.
+    pub(crate) async fn read(
+        files: &Files,
+        store: &ClickHouse,
+        trust: &Trust,
+        (project, known): (Option<ProjectId>, &Self),
+    ) -> Result<Self, ClickHouseError> {
+        let saved = saved::all_of_kinds(store, [RULES, CHANNELS, MUTES], project).await?;
+        Ok(Self::of(files, &saved, trust, known))
+    }
+
+    fn of(files: &Files, all: &[(String, ProjectId, Saved)], trust: &Trust, known: &Self) -> Self {
         let mut catalogue = Self { rules: files.rules.clone(), channels: files.channels.clone(), mutes: BTreeMap::new() };
-        for (kind, project, saved) in saved::all_of_kinds(store, [RULES, CHANNELS, MUTES]).await? {
+        let channels = known.channels.iter().filter_map(|channel| Some(((channel.project?, channel.id.as_str()), channel)));
+        let channels: HashMap<(ProjectId, &str), &NamedChannel> = channels.filter(|(_, channel)| channel.saved.is_some()).collect();
+        for (kind, project, saved) in all {
+            let key = || RuleKey { project: project.0, id: saved.name.clone() };
             match kind.as_str() {
-                RULES => catalogue.add_rule(project, &saved),
-                CHANNELS => catalogue.add_channel(project, &saved, trust),
-                _ => {
-                    let mute = serde_json::from_str(&saved.body).unwrap_or_default();
-                    catalogue.mutes.insert(RuleKey { project: project.0, id: saved.name }, mute);
-                }
+                RULES => catalogue.add_rule(key(), saved, known),
+                CHANNELS => catalogue.add_channel(*project, saved, trust, channels.get(&(*project, saved.name.as_str())).copied()),
+                _ => drop(catalogue.mutes.insert(key(), serde_json::from_str(&saved.body).unwrap_or_default())),
             }
         }
-        Ok(catalogue)
+        catalogue
     }
 
-    fn add_rule(&mut self, project: ProjectId, saved: &Saved) {
-        let key = RuleKey { project: project.0, id: saved.name.clone() };
-        if let Some(known) = known_rule(&key, saved) {
+    fn add_rule(&mut self, key: RuleKey, saved: &Saved, known: &Self) {
+        let kept = known.rules.get(&key).filter(|known| known.origin == Origin::Saved(saved.version)).cloned();
+        if let Some(known) = kept.or_else(|| known_rule(&key, saved).map(Arc::new)) {
             // What a file says comes first.
-            self.rules.entry(key).or_insert_with(|| Arc::new(known));
+            self.rules.entry(key).or_insert(known);
         }
     }
 
-    fn add_channel(&mut self, project: ProjectId, saved: &Saved, trust: &Trust) {
+    fn add_channel(&mut self, project: ProjectId, saved: &Saved, trust: &Trust, known: Option<&NamedChannel>) {
+        if let Some(known) = known.filter(|known| known.saved.as_ref().is_some_and(|known| known.version == saved.version)) {
+            return self.channels.push(known.clone());
+        }
         let written: Map<String, Value> = serde_json::from_str(&saved.body).unwrap_or_default();
         match NamedChannel::open(&saved.name, &written, trust) {
             Ok(channel) => {

@@ -181,9 +181,11 @@ impl Asking<'_> {
         RuleKey { project: self.project().0, id: id.to_owned() }
     }
 
+    /// What there is in the project, and in files.
     async fn catalogue(&self) -> Result<Catalogue, QueryError> {
         let files = Files::read(&self.parts.config.files).unwrap_or_default();
-        let read = Catalogue::read(&files, &self.parts.store, &self.parts.trust).await;
+        let of_project = (Some(self.project()), &Catalogue::default());
+        let read = Catalogue::read(&files, &self.parts.store, &self.parts.trust, of_project).await;
         read.map_err(|problem| QueryError::of_store(problem.class()))
     }
 

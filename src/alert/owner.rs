@@ -281,7 +281,7 @@ impl Owner {
             Ok(Some(files)) => (self.files, self.has_files) = (files, true),
             Err(problem) => tracing::warn!(%problem, "the files of alerts are used as they were"),
         }
-        self.catalogue = Catalogue::read(&self.files, &self.parts.store, &self.parts.trust).await?;
+        self.catalogue = Catalogue::read(&self.files, &self.parts.store, &self.parts.trust, (None, &self.catalogue)).await?;
         self.healthy = Instant::now();
         self.follow_rules();
         Ok(())

@@ -7,11 +7,13 @@ use super::rule::is_id;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
 use crate::query::QueryError;
-use crate::store::tables::saved::{self, Saved, Shelf};
+use crate::store::tables::saved::{self, HeldThings, Saved, Shelf};
 
 /// Most rules and channels of a project, and most names that it ever had.
-const MOST: usize = 1_000;
-const MOST_NAMES: usize = 10_000;
+const MOST: u64 = 1_000;
+const MOST_NAMES: u64 = 10_000;
+/// Most bytes of the rules, or of the channels, of a project: all of them are read every few seconds.
+const MOST_BYTES: u64 = 2 << 20;
 /// How often a write without a condition is tried again when others write at the same moment.
 const TRIES: usize = 5;
 
@@ -41,8 +43,7 @@ pub(crate) struct Write<'a> {
 
 /// The last version of something; none if it is not there.
 pub(crate) async fn find(store: &ClickHouse, shelf: Shelf, id: &str) -> Result<Option<Saved>, QueryError> {
-    let all = saved::all(store, shelf).await.map_err(|problem| QueryError::of_store(problem.class()))?;
-    Ok(all.into_iter().find(|saved| saved.name == id))
+    saved::one(store, shelf, id).await.map_err(|problem| QueryError::of_store(problem.class()))
 }
 
 /// Writes the next version; which one that is. On trial nothing is written.
@@ -53,9 +54,8 @@ pub(crate) async fn put(store: &ClickHouse, write: Write<'_>) -> Result<u64, Que
     }
     let shelf = Shelf { project, kind };
     for _ in 0..TRIES {
-        let all = saved::all(store, shelf).await.map_err(|problem| QueryError::of_store(problem.class()))?;
-        let last = all.iter().find(|saved| saved.name == id);
-        let live = last.filter(|saved| !saved.body.is_empty());
+        let last = find(store, shelf, id).await?;
+        let live = last.as_ref().filter(|saved| !saved.body.is_empty());
         let is_met = match expected {
             Expected::Anything => true,
             Expected::Something => live.is_some(),
@@ -69,9 +69,9 @@ pub(crate) async fn put(store: &ClickHouse, write: Write<'_>) -> Result<u64, Que
         if body.is_empty() && live.is_none() {
             return Err(unknown(kind, id));
         }
-        let count = all.iter().filter(|saved| !saved.body.is_empty()).count();
-        if live.is_none() && (count >= MOST || (last.is_none() && all.len() >= MOST_NAMES)) {
-            return Err(QueryError::invalid("too_many", format!("a project has at most {MOST} of these, and {MOST_NAMES} names ever")));
+        if !body.is_empty() {
+            let held = saved::held(store, shelf).await.map_err(|problem| QueryError::of_store(problem.class()))?;
+            check_room(held, last.as_ref(), body)?;
         }
         let saved = Saved { name: id.to_owned(), version: last.map_or(0, |saved| saved.version) + 1, body: body.to_owned() };
         if is_trial || saved::put(store, shelf, &saved).await.map_err(|problem| QueryError::of_store(problem.class()))? {
@@ -79,6 +79,23 @@ pub(crate) async fn put(store: &ClickHouse, write: Write<'_>) -> Result<u64, Que
         }
     }
     Err(QueryError::unavailable("overloaded", "others write the same at the same moment"))
+}
+
+/// Checks that a project has room for `body` in the place of `last`. What becomes smaller always fits.
+///
+/// # Errors
+/// 400 `too_many`.
+fn check_room(held: HeldThings, last: Option<&Saved>, body: &str) -> Result<(), QueryError> {
+    let was = last.map_or(0, |saved| saved.body.len());
+    let more = body.len().saturating_sub(was) as u64;
+    if was == 0 && (held.live >= MOST || (last.is_none() && held.names >= MOST_NAMES)) {
+        return Err(QueryError::invalid("too_many", format!("a project has at most {MOST} of these, and {MOST_NAMES} names ever")));
+    }
+    if more > 0 && held.bytes + more > MOST_BYTES {
+        let message = format!("a project has at most {MOST_BYTES} bytes of these, and has {}: delete or shorten some", held.bytes);
+        return Err(QueryError::invalid("too_many", message));
+    }
+    Ok(())
 }
 
 /// Changes what is said of a rule.
@@ -131,4 +148,24 @@ pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, QueryError> {
     }
     serde_json::from_slice(body)
         .map_err(|problem| QueryError::invalid("invalid_body", format!("the body must be a JSON object: {problem}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_has_so_many_and_so_large_ones_and_what_becomes_smaller_fits() {
+        let saved = |body: &str| Saved { name: "a".to_owned(), version: 1, body: body.to_owned() };
+        let held = |live, names, bytes| HeldThings { live, names, bytes };
+        let large = "x".repeat(64 << 10);
+        let fits = |held, last: Option<&Saved>, body: &str| check_room(held, last, body).is_ok();
+        assert!(fits(held(31, 31, 31 << 16), None, &large) && !fits(held(32, 32, 32 << 16), None, &large), "two mebibytes");
+        assert!(!fits(held(33, 33, 33 << 16), Some(&saved("{}")), &large), "a change is no way round");
+        assert!(
+            fits(held(33, 33, 33 << 16), Some(&saved(&large)), &large[1..]) && fits(held(33, 33, 33 << 16), Some(&saved(&large)), &large)
+        );
+        assert!(!fits(held(MOST, MOST, 0), None, "{}") && fits(held(MOST, MOST, 0), Some(&saved("{}")), "{}"));
+        assert!(!fits(held(0, MOST_NAMES, 0), None, "{}") && fits(held(0, MOST_NAMES, 0), Some(&saved("")), "{}"), "an old name");
+    }
 }

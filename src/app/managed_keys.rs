@@ -21,7 +21,7 @@ pub(super) async fn watch(keys: Keys, store: ClickHouse, stop: CancellationToken
         let mut is_away = false;
         loop {
             let changes = keys.managed_changes();
-            match saved::all_of_kinds(&store, [managed::DOCUMENT]).await {
+            match saved::all_of_kinds(&store, [managed::DOCUMENT], None).await {
                 Ok(read) => {
                     is_away = false;
                     let mut documents: Vec<_> = read.into_iter().map(|(_, project, saved)| (project.0, saved.name, saved.body)).collect();

@@ -91,19 +91,22 @@ pub async fn between(store: &ClickHouse, shelf: Shelf, range: NameRange<'_>) -> 
 }
 
 /// How much is on a shelf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeldThings {
     /// Things that are not deleted.
     pub live: u64,
     /// Names that there ever were.
     pub names: u64,
+    /// Bytes of their contents.
+    pub bytes: u64,
 }
 
 /// Counts what is on a shelf.
 pub async fn held(store: &ClickHouse, shelf: Shelf) -> Result<HeldThings, ClickHouseError> {
-    let to = on(store, Statement::of("SELECT countIf(body != ''), count()"), shelf);
-    let rows: Vec<(Whole<u64>, Whole<u64>)> = rows(store, &to).await?;
-    Ok(rows.first().map_or(HeldThings { live: 0, names: 0 }, |(live, names)| HeldThings { live: live.0, names: names.0 }))
+    let to = on(store, Statement::of("SELECT countIf(body != ''), count(), sum(length(body))"), shelf);
+    let rows: Vec<(Whole<u64>, Whole<u64>, Whole<u64>)> = rows(store, &to).await?;
+    let held = rows.first().map(|(live, names, bytes)| HeldThings { live: live.0, names: names.0, bytes: bytes.0 });
+    Ok(held.unwrap_or_default())
 }
 
 /// `FROM` the last versions on a shelf.
@@ -112,14 +115,20 @@ fn on(store: &ClickHouse, to: Statement, shelf: Shelf) -> Statement {
     to.sql(" AND kind = ").string(shelf.kind)
 }
 
-/// The last version of everything of these kinds, of all projects; without what is deleted.
+/// The last version of everything of these kinds, of one project or of all; without what is deleted.
 pub async fn all_of_kinds<'k>(
     store: &ClickHouse,
     kinds: impl IntoIterator<Item = &'k str>,
+    project: Option<ProjectId>,
 ) -> Result<Vec<(String, ProjectId, Saved)>, ClickHouseError> {
     type Row = (String, Whole<u64>, String, Whole<u64>, String);
     let to = Statement::of("SELECT kind, project_id, name, version, body FROM ").table(&store.table(SAVED.name()));
-    let to = to.sql(" FINAL WHERE kind IN ").strings(kinds).sql(" AND body != '' ORDER BY project_id, name");
+    let to = to.sql(" FINAL WHERE kind IN ").strings(kinds);
+    let to = match project {
+        Some(project) => to.sql(" AND project_id = ").uint(project.0),
+        None => to,
+    };
+    let to = to.sql(" AND body != '' ORDER BY project_id, name");
     let rows: Vec<Row> = rows(store, &to).await?;
     let saved = |name, version: Whole<u64>, body| Saved { name, version: version.0, body };
     Ok(rows.into_iter().map(|(kind, project, name, version, body)| (kind, ProjectId(project.0), saved(name, version, body))).collect())
