@@ -45,11 +45,11 @@ use tokio_util::sync::CancellationToken;
 use self::ask::filter::names_cohort;
 pub(crate) use self::ask::interval::Interval;
 use self::ask::selection::Traffic;
-use self::ask::{Cohorts, Common, Context, Range, fields};
+use self::ask::{AsOf, Cohorts, Common, Context, Range, fields};
 pub use self::cache::SharedCache;
 use self::cache::{Cache, CacheRequest, Computed, Key, Reach, Served, SharedSlot};
 use self::cohorts::SavedCohorts;
-use self::data_through::DataThrough;
+use self::data_through::{DataThrough, Through};
 pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
 use self::people::People;
@@ -69,6 +69,7 @@ pub use self::sql::Statement;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
 use crate::store::data_version::{DataVersions, Quarter, Span, Version};
+use crate::store::places::Places;
 
 /// How often the most asked answers are refreshed before they expire, and how many at a time: one after the other, so that they never
 /// take more than one permit.
@@ -165,9 +166,14 @@ impl Queries {
     /// # Cancel safety
     /// Dropping the future cancels the running statement and gives its permit back, unless others wait for the same answer.
     pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Reply, QueryError> {
+        self.reply(project, Request::of(report, body, now_ms)).await
+    }
+
+    /// The same, as the request is to be answered.
+    async fn reply(&self, project: ProjectId, request: Request<'_>) -> Result<Reply, QueryError> {
         let began = Instant::now();
-        let served = self.served(project, Request { report, body, now_ms }).await?;
-        Ok(Reply::new(&served, now_ms, began.elapsed()))
+        let served = self.served(project, request).await?;
+        Ok(Reply::new(&served, Asked { now_ms: request.now_ms, took: began.elapsed(), is_guest: request.is_guest }))
     }
 
     /// A result that is kept nowhere, counted among all that clients have not taken yet.
@@ -180,7 +186,7 @@ impl Queries {
 
     /// The answer as it is kept.
     async fn served(&self, project: ProjectId, request: Request<'_>) -> Result<Served, QueryError> {
-        let Request { report, body, now_ms } = request;
+        let Request { report, body, now_ms, .. } = request;
         let question = self.question(project, request).await?;
         let (plan_key, reach) = (question.fingerprint(), question.reach(now_ms, self.0.reader.longest_session_ms(project)));
         let Question { kind, plan, common, .. } = question;
@@ -192,7 +198,7 @@ impl Queries {
         let request = CacheRequest { key, reach, report, body, refresh, keep: kind.is_kept };
         let shared = self.0.shared_slot(&request, people);
         let inner = Arc::clone(&self.0);
-        let computation = Computation { project, plan, traffic: common.traffic, now_ms, shared, permits: self.1.clone() };
+        let computation = Computation { project, plan, common, now_ms, shared, permits: self.1.clone() };
         self.0.cache.answer(request, || inner.compute(computation)).await
     }
 
@@ -242,12 +248,12 @@ impl Queries {
     async fn renew(&self, question: &cache::Question, now_ms: i64) {
         let project = question.key.project;
         let renewed = async {
-            let asked = self.question(project, Request { report: &question.report, body: &question.body, now_ms }).await?;
+            let asked = self.question(project, Request::of(&question.report, &question.body, now_ms)).await?;
             let (key, reach) = (Key { project, plan: asked.fingerprint() }, asked.reach(now_ms, self.0.reader.longest_session_ms(project)));
             let request = CacheRequest { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
             let permits = self.1.clone();
-            let computation = Computation { project, plan: asked.plan, traffic: asked.common.traffic, now_ms, shared: None, permits };
+            let computation = Computation { project, plan: asked.plan, common: asked.common, now_ms, shared: None, permits };
             self.0.cache.answer(request, || inner.compute(computation)).await
         };
         if let Err(problem) = renewed.await {
@@ -264,7 +270,7 @@ impl Queries {
         let kind = REPORTS.iter().find(|kind| kind.route != Route::Query && kind.name == report).ok_or_else(|| unknown_report(report))?;
         if matches!(kind.route, Route::Kept(_)) {
             let body = page_of(query).to_string();
-            return Ok(self.served(project, Request { report, body: body.as_bytes(), now_ms }).await?.entry.result.clone());
+            return Ok(self.served(project, Request::of(report, body.as_bytes(), now_ms)).await?.entry.result.clone());
         }
         let parameters = url::form_urlencoded::parse(query.as_bytes());
         let body = Value::Object(parameters.map(|(key, value)| (key.into_owned(), Value::from(value))).collect());
@@ -351,6 +357,14 @@ struct Request<'a> {
     report: &'a str,
     body: &'a [u8],
     now_ms: i64,
+    /// Whether it came by a link: then it is answered without what names places in the log, which all projects share.
+    is_guest: bool,
+}
+
+impl<'a> Request<'a> {
+    fn of(report: &'a str, body: &'a [u8], now_ms: i64) -> Self {
+        Self { report, body, now_ms, is_guest: false }
+    }
 }
 
 /// A checked request of `POST /v1/query/…`.
@@ -367,8 +381,9 @@ struct Question {
 
 impl Question {
     fn parse(request: Request<'_>, mut body: Value, cohorts: Arc<Cohorts>) -> Result<Self, QueryError> {
-        let Request { report, now_ms, .. } = request;
+        let Request { report, .. } = request;
         let common = Common::take(&mut body)?;
+        let now_ms = common.now_ms(request.now_ms);
         let kind = REPORTS.iter().find(|kind| kind.route.takes_body() && kind.name == report).ok_or_else(|| unknown_report(report))?;
         let named = |is_in: fn(&Value) -> bool| is_in(&body) || cohorts.values().any(is_in);
         let is_of_sessions = kind.name == <report::sessions::Sessions as report::Report>::NAME;
@@ -381,11 +396,15 @@ impl Question {
 
     /// Its identity.
     fn fingerprint(&self) -> u128 {
-        self.plan.fingerprint(RELEASE, self.common.traffic)
+        self.plan.fingerprint(RELEASE, &self.common)
     }
 
     /// What its answer depends on.
     fn reach(&self, now_ms: i64, longest_session_ms: i64) -> Reach {
+        if self.common.as_of.is_some() {
+            // Nothing that arrives changes it.
+            return Reach::of(&[], &[], now_ms);
+        }
         let (own, mut others) = (self.plan.ranges(), self.did_in.clone());
         if self.names_sessions {
             // What a session of a range is, events beside it decide too.
@@ -402,7 +421,7 @@ impl Question {
 struct Computation {
     project: ProjectId,
     plan: Box<dyn Plan>,
-    traffic: Traffic,
+    common: Common,
     now_ms: i64,
     shared: Option<SharedSlot>,
     /// Whose permits it takes; those of all without any.
@@ -442,16 +461,34 @@ impl Inner {
         Ok(computed)
     }
 
-    async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
-        let mut runner = self.reader.begin_with(asked.permits.as_deref(), asked.project, asked.now_ms).await?;
-        let began = Instant::now();
-        runner.look_at(asked.traffic);
-        // Before the first statement: what was loaded by then is seen by all of them.
-        let data_through_ms = runner.within_deadline(self.data_through.at(&self.reader, asked.now_ms)).await?;
-        if let Some(people) = &self.people {
-            let map = runner.within_deadline(people.map(asked.project)).await??;
-            runner.set_people(map);
+    /// Shows a question what is there, or what was there before: up to when all of it, and by what name other questions see the same.
+    async fn show(&self, asked: &Computation, runner: &mut StatementRunner<'_>) -> Result<(Option<i64>, Option<String>), QueryError> {
+        if let Some(as_of) = &asked.common.as_of {
+            if let Some(people) = &self.people {
+                let map = runner.within_deadline(people.map_as_of(asked.project, as_of)).await??;
+                runner.set_people(map);
+            }
+            runner.look_back_to(as_of.places.clone());
+            return Ok((as_of.through_ms, Some(as_of.to_string())));
         }
+        // Before the first statement: what was loaded by then is seen by all of them.
+        let Through { at_ms, places } = runner.within_deadline(self.data_through.through(&self.reader, asked.now_ms)).await?;
+        let mut people_ms = 0;
+        if let Some(people) = &self.people {
+            let known = runner.within_deadline(people.known(asked.project)).await??;
+            people_ms = known.at_ms;
+            runner.set_people(known.map);
+        }
+        let as_of = |places: Arc<Places>| AsOf { now_ms: asked.now_ms, through_ms: at_ms, people_ms, places: (*places).clone() };
+        Ok((at_ms, places.map(|places| as_of(places).to_string())))
+    }
+
+    async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
+        let now_ms = asked.common.now_ms(asked.now_ms);
+        let mut runner = self.reader.begin_with(asked.permits.as_deref(), asked.project, now_ms).await?;
+        let began = Instant::now();
+        runner.look_at(asked.common.traffic);
+        let (data_through_ms, as_of) = self.show(asked, &mut runner).await?;
         let result = self.results.count(asked.plan.answer(&mut runner).await?)?;
         let excluded_bots = excluded::count(asked.plan.as_ref(), &mut runner).await;
         let (rows_read, is_sampled, counts_people) = (runner.rows_read(), runner.is_sampled(), runner.counts_people());
@@ -460,6 +497,7 @@ impl Inner {
             result,
             computed_ms: asked.now_ms,
             data_through_ms,
+            as_of,
             rows_read,
             is_sampled,
             excluded_bots,

@@ -12,8 +12,9 @@
 //! | [`session_columns`], [`sessions`] | `session.NAME`: what the session of an event is; and sessions themselves |
 //! | [`periods`] | in which periods people were active
 //! | [`page`] | `limit` and `cursor` of a list |
-//! | [`common`] | `refresh` and `include_bots`, which no report reads itself |
+//! | [`common`], [`as_of`] | `refresh`, `include_bots` and `as_of`, which no report reads itself |
 
+mod as_of;
 pub(crate) mod breakdown;
 pub(crate) mod canonical;
 mod common;
@@ -36,6 +37,7 @@ pub(crate) mod session_columns;
 pub(crate) mod sessions;
 mod traits;
 
+pub(crate) use self::as_of::AsOf;
 pub(crate) use self::canonical::{Canonical, CanonicalForm};
 pub(crate) use self::common::Common;
 pub(crate) use self::context::{Cohorts, Context};

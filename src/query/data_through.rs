@@ -27,6 +27,7 @@ use super::pending::{PendingEvents, Watermark};
 use super::reader::Reader;
 use super::sql::Statement;
 use crate::event::ids::LogEpoch;
+use crate::store::places::Places;
 
 const POLL: Duration = Duration::from_millis(500);
 /// An answer does not wait for longer to know how complete it is.
@@ -46,18 +47,29 @@ pub(super) struct DataThrough {
 }
 
 /// The last promise, and when it was made.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Promise {
     polled: Option<Instant>,
-    through_ms: Option<i64>,
+    through: Through,
+}
+
+/// What is known of the statements that run from then on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Through {
+    /// Up to when they see all events, milliseconds since 1970.
+    pub(super) at_ms: Option<i64>,
+    /// Up to which places of the log they see all events; `None` while not all of them are known.
+    pub(super) places: Option<Arc<Places>>,
 }
 
 /// The watermarks, which only rise.
 #[derive(Debug, Default)]
 struct Stored {
     highest: HashMap<(LogEpoch, u16), i64>,
-    /// All books were asked for, whether that took too long or not: it is not tried again.
+    /// All books were asked for, whether that took too long or not: it is not tried again ...
     asked_for_all: bool,
+    /// ... and whether they were read.
+    has_all: bool,
     history_polled: Option<Instant>,
 }
 
@@ -68,13 +80,18 @@ impl DataThrough {
 
     /// What can be promised of statements that run from here on, for a question asked at `now_ms`.
     pub(super) async fn at(&self, reader: &Reader, now_ms: i64) -> Option<i64> {
-        let Some(pending) = &self.pending else { return Some(now_ms) };
+        self.through(reader, now_ms).await.at_ms
+    }
+
+    /// The same, with the places of the log.
+    pub(super) async fn through(&self, reader: &Reader, now_ms: i64) -> Through {
+        let Some(pending) = &self.pending else { return Through { at_ms: Some(now_ms), places: None } };
         if let Some(promise) = self.fresh() {
-            return promise.through_ms;
+            return promise.through;
         }
         let mut stored = self.stored.lock().await;
         if let Some(promise) = self.fresh() {
-            return promise.through_ms;
+            return promise.through;
         }
         let polling = async {
             stored.read(reader, now_ms).await.map_err(|problem| problem.to_string())?;
@@ -84,15 +101,17 @@ impl DataThrough {
         let mut promise = self.promise.lock().unwrap_or_else(PoisonError::into_inner);
         promise.polled = Some(Instant::now());
         match polled {
-            Ok(oldest) => promise.through_ms = Some(oldest.map_or(now_ms, |oldest| oldest.min(now_ms))),
+            Ok(oldest) => {
+                promise.through = Through { at_ms: Some(oldest.map_or(now_ms, |oldest| oldest.min(now_ms))), places: stored.places() };
+            }
             Err(problem) => tracing::debug!(%problem, "not known up to when answers are complete"),
         }
-        promise.through_ms
+        promise.through.clone()
     }
 
     fn fresh(&self) -> Option<Promise> {
-        let promise = *self.promise.lock().unwrap_or_else(PoisonError::into_inner);
-        promise.polled.is_some_and(|polled| polled.elapsed() < POLL).then_some(promise)
+        let promise = self.promise.lock().unwrap_or_else(PoisonError::into_inner);
+        promise.polled.is_some_and(|polled| polled.elapsed() < POLL).then(|| promise.clone())
     }
 }
 
@@ -114,7 +133,13 @@ impl Stored {
         if back != Some(RECENT_WINDOW) {
             self.history_polled = Some(began);
         }
+        self.has_all |= back.is_none();
         Ok(())
+    }
+
+    fn places(&self) -> Option<Arc<Places>> {
+        let places = || self.highest.iter().map(|((epoch, partition), offset)| (*epoch, *partition, *offset)).collect();
+        self.has_all.then(|| Arc::new(places()))
     }
 
     fn watermarks(&self) -> Vec<Watermark> {

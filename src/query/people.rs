@@ -7,6 +7,8 @@
 //! every [`POLL`] while questions come. A merge or unmerge that was answered is seen by the next question here, and elsewhere within
 //! [`POLL`]. Where making the map takes long, it is not made again for what is stored within [`REST_SHARE`] times as long. When a shared device changed hands is read from its events: again once events have arrived, but no sooner than [`TURNS_POLL`]
 //! and [`TURNS_SHARE`] times what reading it took.
+//! **Looking back.** Who was who before ([`People::map_as_of`]) follows from the ties that were known then and the events that were there; of
+//! what was ruled by hand the last word counts at any time.
 //! **What it costs.** Ties are read in whole at first and every [`WHOLE`], in between those written lately. Memory: 40 bytes a tie and as
 //! much for the map; at most [`MOST_TIES`] ties a project, [`MOST_BYTES`] for all, beyond which the projects asked about least lately are
 //! forgotten. A project with more ties is answered as if the others had not been made, which the log and `meta.warnings` say.
@@ -23,8 +25,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::map::{PersonMap, Ties, Turns};
+use super::ask::AsOf;
 use super::error::QueryError;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
+use crate::clock;
 use crate::event::ids::ProjectId;
 use crate::store::data_version::{DataVersions, Quarter, Version};
 use crate::store::tables::identities::{self, TiePoints, TieState};
@@ -69,6 +73,8 @@ struct Project {
 #[derive(Clone)]
 struct Current {
     map: Arc<PersonMap>,
+    /// The clock when it was read, milliseconds since 1970: what is known later counts as later.
+    at_ms: i64,
     /// What had arrived before it was read.
     seen: Version,
     read: Instant,
@@ -76,6 +82,13 @@ struct Current {
     took: Duration,
     turns: ReadTurns,
     bytes: usize,
+}
+
+/// Who is who, and when that was read.
+pub(super) struct KnownPeople {
+    pub(super) map: Arc<PersonMap>,
+    /// Milliseconds since 1970.
+    pub(super) at_ms: i64,
 }
 
 /// The ties of a project as they were read.
@@ -118,32 +131,73 @@ impl People {
     /// # Errors
     /// The store does not answer.
     pub(super) async fn map(&self, project: ProjectId) -> Result<Arc<PersonMap>, QueryError> {
-        let own = Arc::clone(self.projects.lock().unwrap_or_else(PoisonError::into_inner).entry(project).or_default());
-        if let Some(map) = self.fresh(project, &own) {
-            return Ok(map);
+        Ok(self.known(project).await?.map)
+    }
+
+    /// The same, with its time for [`Self::map_as_of`].
+    pub(super) async fn known(&self, project: ProjectId) -> Result<KnownPeople, QueryError> {
+        let own = self.own(project);
+        if let Some(known) = self.fresh(project, &own) {
+            return Ok(known);
         }
         let mut known = own.known.lock().await;
-        if let Some(map) = self.fresh(project, &own) {
-            return Ok(map);
+        if let Some(known) = self.fresh(project, &own) {
+            return Ok(known);
         }
         let before = own.current().map(|current| current.map.fingerprint());
         let current = self.read(project, &own, &mut known).await?;
-        let map = Arc::clone(&current.map);
+        let now = KnownPeople { map: Arc::clone(&current.map), at_ms: current.at_ms };
         *own.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
-        if before != Some(map.fingerprint()) {
+        if before != Some(now.map.fingerprint()) {
             self.arrivals.note_people(project);
         }
         drop(known);
         self.forget_others(project);
-        Ok(map)
+        Ok(now)
     }
 
-    fn fresh(&self, project: ProjectId, own: &Project) -> Option<Arc<PersonMap>> {
+    /// Who was who in `project` as of then.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn map_as_of(&self, project: ProjectId, as_of: &AsOf) -> Result<Arc<PersonMap>, QueryError> {
+        let map = self.map(project).await?;
+        let own = self.own(project);
+        let known = own.known.lock().await;
+        let states: Vec<TieState> = known.states.iter().filter(|state| state.known_ms <= as_of.people_ms).copied().collect();
+        let is_all = states.len() == known.states.len();
+        drop(known);
+        let is_large = states.len() >= MANY_TIES;
+        let (ties, points) = aside(is_large, move || {
+            let ties = Ties::of(&states);
+            let points = points(&ties, &states);
+            (ties, points)
+        })
+        .await?;
+        if points.devices.is_empty() && is_all {
+            return Ok(map);
+        }
+        let turns = match points.devices.is_empty() {
+            true => HashMap::new(),
+            false => {
+                let turns = identities::turns(&self.store.reader, project, &points, Some(&as_of.places)).await;
+                turns.map_err(of_store)?.into_iter().collect()
+            }
+        };
+        Ok(Arc::new(aside(is_large, move || ties.with_turns(&turns)).await?))
+    }
+
+    fn own(&self, project: ProjectId) -> Arc<Project> {
+        Arc::clone(self.projects.lock().unwrap_or_else(PoisonError::into_inner).entry(project).or_default())
+    }
+
+    fn fresh(&self, project: ProjectId, own: &Project) -> Option<KnownPeople> {
         let current = own.current()?;
         let is_polled = !self.is_shared || current.read.elapsed() < POLL;
         let is_due = current.turns.is_due(&self.arrivals, project);
         let is_current = is_polled && !is_due && !self.arrivals.ties_since(project, current.seen);
-        (is_current || self.is_resting(project, &current)).then_some(current.map)
+        let is_fresh = is_current || self.is_resting(project, &current);
+        is_fresh.then_some(KnownPeople { map: current.map, at_ms: current.at_ms })
     }
 
     fn is_resting(&self, project: ProjectId, current: &Current) -> bool {
@@ -153,14 +207,15 @@ impl People {
 
     async fn read(&self, project: ProjectId, own: &Project, known: &mut Known) -> Result<Current, QueryError> {
         let (seen, now) = (self.arrivals.now(), Instant::now());
+        let at_ms = own.current().map_or(0, |current| current.at_ms + 1).max(clock::now_ms());
         let reader = &self.store.reader;
         let told = self.arrivals.take_ties(project).filter(|_| !self.is_shared);
         let is_ruled = own.current().is_none_or(|current| self.arrivals.ruled_since(project, current.seen));
         if known.whole.is_none_or(|whole| now - whole >= WHOLE) {
-            known.states = identities::states(reader, project, 0, MOST_TIES).await.map_err(of_store)?;
+            known.renew(identities::states(reader, project, 0, MOST_TIES).await.map_err(of_store)?);
             known.whole = Some(now);
         } else if let Some(told) = told.filter(|_| !is_ruled) {
-            known.add(told);
+            known.add(told.into_iter().map(|state| TieState { known_ms: at_ms, ..state }).collect());
         } else {
             known.add(identities::states(reader, project, known.newest_ms - LATE_MS, MOST_TIES).await.map_err(of_store)?);
         }
@@ -184,7 +239,7 @@ impl People {
         let turns = known.turns.clone();
         let map = Arc::new(aside(is_large, move || ties.with_turns(&turns)).await?);
         let bytes = map.bytes() + known.states.len() * size_of::<TieState>();
-        Ok(Current { map, seen, read: Instant::now(), took: now.elapsed(), turns: known.read_turns, bytes })
+        Ok(Current { map, at_ms, seen, read: Instant::now(), took: now.elapsed(), turns: known.read_turns, bytes })
     }
 
     /// Reads when shared devices changed hands, if that may have changed.
@@ -197,7 +252,7 @@ impl People {
             return Ok(());
         }
         let (seen, began) = (self.arrivals.now(), Instant::now());
-        let turns = identities::turns(&self.store.reader, project, &points).await.map_err(of_store)?;
+        let turns = identities::turns(&self.store.reader, project, &points, None).await.map_err(of_store)?;
         (known.points, known.turns) = (points, turns.into_iter().collect());
         let rest = Some(Instant::now() + TURNS_POLL.max(began.elapsed() * TURNS_SHARE));
         known.read_turns = ReadTurns { seen, rest };
@@ -226,6 +281,16 @@ impl Project {
 }
 
 impl Known {
+    /// Takes all ties as they were read anew; what was known before still was.
+    fn renew(&mut self, mut states: Vec<TieState>) {
+        for state in &mut states {
+            if let Ok(at) = self.states.binary_search_by_key(&state.pair, |known| known.pair) {
+                state.known_ms = self.states[at].known_ms;
+            }
+        }
+        self.states = states;
+    }
+
     /// Adds what was written lately, some of which may be known.
     fn add(&mut self, lately: Vec<TieState>) {
         if lately.is_empty() {
@@ -239,6 +304,7 @@ impl Known {
                 earlier.first_ms = earlier.first_ms.into_iter().chain(later.first_ms).min();
                 earlier.ruling = earlier.ruling.max(later.ruling);
                 earlier.written_ms = earlier.written_ms.max(later.written_ms);
+                earlier.known_ms = earlier.known_ms.min(later.known_ms);
             }
             is_same
         });

@@ -30,7 +30,7 @@ pub(crate) use self::memory::{Held, OutOfMemory};
 pub use self::profile::missing_limits;
 pub(crate) use self::rows::{Cell, Row, number, to_json};
 pub use self::store::StoreReader;
-use super::ask::selection::{PERSON, Traffic};
+use super::ask::selection::{PERSON, Traffic, UP_TO};
 use super::ask::{Range, Scope};
 use super::error::QueryError;
 use super::pending::{Backlog, PendingEvents, Watermark};
@@ -39,6 +39,7 @@ use super::sources::LoadLatency;
 use super::sql::Statement;
 use crate::event::ids::ProjectId;
 use crate::project::Projects;
+use crate::store::places::Places;
 
 pub use crate::clickhouse::Answer;
 use crate::clickhouse::{Block, BlockReader};
@@ -179,6 +180,7 @@ impl Reader {
             people,
             counts_people: false,
             data_through_ms: None,
+            up_to: None,
             memory: self.guard.memory(),
             _permit: None,
         }
@@ -197,6 +199,8 @@ pub(crate) struct StatementRunner<'a> {
     people: Arc<PersonMap>,
     counts_people: bool,
     data_through_ms: Option<i64>,
+    /// Which events it sees; all without.
+    up_to: Option<Places>,
     memory: Held,
     /// Held until the question is answered.
     _permit: Option<QueryPermit>,
@@ -216,6 +220,11 @@ impl StatementRunner<'_> {
     /// Whose events every scope from here on is of; those of people unless it is said.
     pub(crate) fn look_at(&mut self, traffic: Traffic) {
         self.traffic = traffic;
+    }
+
+    /// Sees of all events those up to these places.
+    pub(crate) fn look_back_to(&mut self, places: Places) {
+        self.up_to = Some(places);
     }
 
     /// What the log holds above `watermarks`.
@@ -344,6 +353,7 @@ impl StatementRunner<'_> {
     fn checked(&mut self, statement: Statement) -> Result<Statement, QueryError> {
         self.counts_people |= statement.text().contains(PERSON);
         let statement = self.people.fill(statement, PERSON);
+        let statement = statement.filled(UP_TO, |to| self.up_to.iter().fold(to, |to, places| places.condition(to)));
         if !statement.fits() {
             let message = "the filters hold more different fields and values than one statement can carry";
             return Err(QueryError::invalid("filter_too_complex", message));

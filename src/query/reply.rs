@@ -76,10 +76,21 @@ pub struct Reply {
     pub(super) tag: u64,
 }
 
+/// How something was asked.
+pub(super) struct Asked {
+    /// Milliseconds since 1970.
+    pub(super) now_ms: i64,
+    pub(super) took: Duration,
+    /// By a link.
+    pub(super) is_guest: bool,
+}
+
 impl Reply {
-    /// The answer to a question asked at `now_ms` that took `took`.
-    pub(super) fn new(served: &Served, now_ms: i64, took: Duration) -> Self {
+    /// The answer to a question.
+    pub(super) fn new(served: &Served, asked: Asked) -> Self {
+        let Asked { now_ms, took, is_guest } = asked;
         let entry = &served.entry;
+        let as_of = entry.as_of.as_ref().filter(|_| !is_guest).map_or_else(|| "null".to_owned(), |as_of| format!("\"{as_of}\""));
         let is_cached = served.source != Source::Store || entry.is_shared;
         let age_ms = if is_cached { (now_ms - entry.computed_ms).max(0) } else { 0 };
         let stale = if served.source == Source::Stale { r#""stale":true,"# } else { "" };
@@ -87,7 +98,7 @@ impl Reply {
         // Writing to a Vec cannot fail.
         let _ = write!(
             meta,
-            r#"{{{},"cached":{is_cached},"age_ms":{age_ms},{stale}"query_ms":{},"refresh_after_ms":{}}}"#,
+            r#"{{{},"as_of":{as_of},"cached":{is_cached},"age_ms":{age_ms},{stale}"query_ms":{},"refresh_after_ms":{}}}"#,
             entry.meta,
             took.as_millis(),
             refresh_after_ms()

@@ -26,7 +26,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 use serde_json::Value;
 
-use super::ask::{Canonical, CanonicalForm, Context, EventSet, Fields, Range, Selection, range};
+use super::ask::{Canonical, CanonicalForm, Common, Context, EventSet, Fields, Range, Selection, range};
 use super::error::QueryError;
 use super::reader::StatementRunner;
 use crate::query::ask::compare::Compared;
@@ -205,8 +205,8 @@ pub(crate) trait Plan: Send + Sync {
     /// As [`Report::event_sets`].
     fn event_sets(&self) -> Vec<EventSet<'_>>;
 
-    /// Identity of the question about `traffic`, in this and every other process of `release`.
-    fn fingerprint(&self, release: &str, traffic: Traffic) -> u128;
+    /// Identity of the question with what it says beside, in this and every other process of `release`.
+    fn fingerprint(&self, release: &str, common: &Common) -> u128;
 
     /// As [`Report::answer`].
     fn answer<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Vec<u8>, QueryError>>;
@@ -224,9 +224,9 @@ impl<T: Report> Plan for T {
         Report::event_sets(self)
     }
 
-    fn fingerprint(&self, release: &str, traffic: Traffic) -> u128 {
+    fn fingerprint(&self, release: &str, common: &Common) -> u128 {
         let mut form = CanonicalForm::of(release, T::NAME);
-        form.field("include_bots", &(traffic == Traffic::All));
+        form.field("include_bots", &(common.traffic == Traffic::All)).field("as_of", &common.as_of);
         self.canonical(&mut form);
         form.fingerprint()
     }

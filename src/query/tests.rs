@@ -218,7 +218,7 @@ fn the_people_of_the_rest_are_asked_for_after_the_largest_values() {
 }
 
 fn parsed(report: &str, request: &Value, now_ms: i64) -> Question {
-    Question::parse(Request { report, body: b"", now_ms }, request.clone(), Arc::default()).unwrap()
+    Question::parse(Request::of(report, b"", now_ms), request.clone(), Arc::default()).unwrap()
 }
 
 /// The question that a request asks.
@@ -349,7 +349,7 @@ fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() 
     by_trait["breakdown"] = json!("country");
     by_trait["filters"] = json!([{"cohort": "paying"}]);
     let paying = BTreeMap::from([("paying".to_owned(), json!([{"field": "person.plan", "value": "pro"}]))]);
-    let asked = Request { report: "trends", body: b"", now_ms: NOW_MS };
+    let asked = Request::of("trends", b"", NOW_MS);
     let by_cohort = Question::parse(asked, by_trait, Arc::new(paying)).unwrap();
     assert_eq!(format!("{:?}", by_cohort.reach(NOW_MS, 0)), everything);
     let to_come = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-03T00:00:00Z"});
@@ -359,7 +359,7 @@ fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() 
 #[test]
 fn another_release_asks_another_question() {
     let plan = parsed("trends", &trends(json!({})), NOW_MS).plan;
-    let of = |release| plan.fingerprint(release, Traffic::People);
+    let of = |release| plan.fingerprint(release, &Common { refresh: false, traffic: Traffic::People, as_of: None });
     assert_eq!(of("1.2.3"), of("1.2.3"));
     assert_ne!(of("1.2.3"), of("1.2.4"));
 }

@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn ties_are_told_once_unless_there_were_too_many() {
         let pair = |from| Pair { kind: TieKind::Device, from: PersonKey(from), to: PersonKey(0) };
-        let tie = |from| TieState { pair: pair(from), first_ms: None, ruling: Ruling::default(), written_ms: 0 };
+        let tie = |from| TieState { pair: pair(from), first_ms: None, ruling: Ruling::default(), written_ms: 0, known_ms: 0 };
         let told = |versions: &DataVersions, project| versions.take_ties(project).map(|ties| ties.len());
         let versions = DataVersions::default();
         let seen = versions.now();

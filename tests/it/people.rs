@@ -8,7 +8,7 @@ use hyper::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Http, PATIENCE, Pulse, program};
+use crate::harness::{Answer, Http, PATIENCE, POLL, Pulse, program};
 
 /// An event so many minutes ago; an id that is empty is not sent.
 fn event(anonymous: &str, user: &str, minutes_ago: i64) -> Value {
@@ -38,6 +38,43 @@ async fn people(http: &Http, refresh: bool) -> u64 {
     total
 }
 
+/// A chart as it is now, with what names what it saw, and its result.
+async fn chart_of_now(http: &Http) -> (Value, Value) {
+    let series = json!([{"math": "unique_users"}, {"math": "total"}]);
+    let chart = json!({"from": "-2d", "interval": "hour", "series": series});
+    let asked = async {
+        loop {
+            let mut now = chart.clone();
+            now["refresh"] = json!(true);
+            let (_, answer) = http.query("trends", &now).await;
+            let mut as_it_was = chart.clone();
+            as_it_was["as_of"] = answer["meta"]["as_of"].clone();
+            let (status, again) = http.query("trends", &as_it_was).await;
+            assert_eq!(status, StatusCode::OK, "{again}");
+            // How far the table is was read a moment before.
+            if as_it_was["as_of"].is_string() && again["result"] == answer["result"] {
+                return (as_it_was, again["result"].clone());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("no answer names what was there")
+}
+
+/// Whatever came since, the chart is what it was, and its bars are their people.
+async fn is_as_it_was(http: &Http, (chart, result): &(Value, Value)) {
+    let (_, again) = http.query("trends", chart).await;
+    assert_eq!((&again["result"], &again["meta"]["as_of"]), (result, &chart["as_of"]));
+    let buckets = result["buckets"].as_array().unwrap().iter().zip(result["series"][0]["values"].as_array().unwrap());
+    let bars = std::iter::once((&Value::Null, &result["series"][0]["total"])).chain(buckets.filter(|(_, people)| **people != json!(0)));
+    for (bucket, people) in bars {
+        let mut of = chart.clone();
+        (of["report"], of["bucket"]) = (json!("trends"), bucket.clone());
+        let (_, users) = http.query("users", &json!({"of": of})).await;
+        assert_eq!((&users["result"]["total"], &users["meta"]["as_of"]), (people, &chart["as_of"]), "{of} {users}");
+    }
+}
+
 async fn rule(http: &Http, verb: &str, body: Value) -> Answer {
     let path = format!("/v1/identities/{verb}");
     http.send(http.request(Method::POST, &path, &http.read_key, body.to_string())).await.unwrap()
@@ -48,6 +85,8 @@ async fn what_came_before_a_login_belongs_to_the_one_who_logged_in_until_that_is
     let mut pulse = Pulse::start().await;
     send(&pulse.http, vec![event("a 1", "", 60), event("a 1", "", 50)]).await;
     assert_eq!(people(&pulse.http, true).await, 1);
+    let before = chart_of_now(&pulse.http).await;
+    assert_eq!(before.1["series"][1]["total"], json!(2));
     let mut login = event("a 1", "ada", 40);
     (login["type"], login["traits"]) = (json!("identify"), json!({"plan": "free", "seats": 3}));
     let mut later = event("", "ada", 30);
@@ -57,6 +96,14 @@ async fn what_came_before_a_login_belongs_to_the_one_who_logged_in_until_that_is
     assert_eq!(people(&pulse.http, true).await, 2);
     send(&pulse.http, vec![login.clone(), event("a 2", "", 20)]).await;
     assert_eq!(people(&pulse.http, true).await, 2);
+    is_as_it_was(&pulse.http, &before).await;
+    // Two devices and a user are two people since one has logged in; before the next one does, too.
+    let between = chart_of_now(&pulse.http).await;
+    assert_eq!((&between.1["series"][0]["total"], &between.1["series"][1]["total"]), (&json!(2), &json!(5)));
+    for made_up in ["", "1", "2.1.1.1.", "1.1.1.1.7_0-1'"] {
+        let asked = json!({"from": "-2d", "series": [{}], "as_of": made_up});
+        assert_eq!(pulse.http.query("trends", &asked).await.1["code"], "invalid_as_of", "{made_up}");
+    }
 
     let (status, ada) = pulse.http.get("/v1/people/ada").await;
     assert_eq!((status, &ada["events"]), (StatusCode::OK, &json!(4)), "{ada}");
@@ -102,6 +149,7 @@ async fn a_shared_device_belongs_to_each_in_turn_and_an_alias_makes_two_users_on
     events.reverse();
     send(&pulse.http, events).await;
     assert_eq!(people(&pulse.http, true).await, 2);
+    let before = chart_of_now(&pulse.http).await;
     let events_of = async |id: &str| pulse.http.get(&format!("/v1/people/{id}")).await.1["events"].clone();
     assert_eq!((events_of("ada").await, events_of("bob").await), (json!(3), json!(3)));
     // Everywhere by the name of the one they are, who is never called `guest` or by their device.
@@ -120,6 +168,7 @@ async fn a_shared_device_belongs_to_each_in_turn_and_an_alias_makes_two_users_on
     assert_eq!(pulse.http.send(call).await.unwrap().0, StatusCode::OK);
     pulse.http.settled().await;
     assert_eq!(people(&pulse.http, true).await, 2);
+    is_as_it_was(&pulse.http, &before).await;
     assert_eq!((events_of("ada").await, events_of("ada%40new.example").await), (json!(5), json!(5)));
     assert_eq!(rule(&pulse.http, "unmerge", json!({"previousId": "ada"})).await.0, StatusCode::OK);
     assert_eq!(people(&pulse.http, false).await, 3);

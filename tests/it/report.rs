@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use pulse::clickhouse::engine::{Engine, EngineConfig};
 use pulse::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseSettings, Statement};
+use pulse::clock;
 use pulse::event::ids::ProjectId;
 use pulse::query::{Get, LoadedBy, Queries, QueryConfig, Sources, StoreReader};
 use pulse::store::migrate;
@@ -75,6 +76,30 @@ impl Store {
         self.insert_rows("dead_letters", model::dead_letters::rows(project, events)).await;
     }
 
+    /// Stores the events of a case and then later ones, of whatever times, with what ties their ids; what names those of the case.
+    async fn insert_in_turn(&self, project: u64, case: &Case, later: &[Event]) -> String {
+        let placed = |row: Value, partition: usize, offset: usize| {
+            let mut row = row;
+            (row["log_epoch"], row["log_partition"], row["log_offset"]) = (json!(7), json!(partition), json!(offset));
+            row
+        };
+        // Some share a record, and their order is that of their ids.
+        let last = case.events.len() / 3;
+        people::insert(&self.store, project, &case.events, &case.ties).await;
+        let rows = case.events.iter().enumerate().map(|(index, event)| placed(event.row(project, index), 0, index / 3));
+        self.insert_rows("events", rows.collect()).await;
+        let people_ms = clock::now_ms();
+        // The server writes with its own clock, which is this machine's.
+        while clock::now_ms() <= people_ms {}
+        let is_known = |event: &Event| case.events.iter().any(|known| (known.device, known.user) == (event.device, event.user));
+        let new: Vec<Event> = later.iter().filter(|event| !is_known(event)).cloned().collect();
+        people::insert(&self.store, project, &new, &Ties::default()).await;
+        // Some in a partition that had none yet.
+        let later = later.iter().enumerate().map(|(index, event)| placed(event.row(project, 1_000 + index), index % 2, last + 1 + index / 2));
+        self.insert_rows("events", later.collect()).await;
+        format!("1.{NOW_MS}.-.{people_ms}.7_0-{last}")
+    }
+
     /// Inserts rows into a table, some into each shard.
     async fn insert_rows(&self, table: &str, rows: Vec<Value>) {
         let shards = &self.store.shards;
@@ -113,17 +138,30 @@ impl Store {
 pub(crate) struct Asker<'a> {
     store: &'a Store,
     project: u64,
+    /// What each request says of what was there.
+    as_of: Option<&'a str>,
 }
 
 impl Asker<'_> {
     /// The answer of a report, `meta` included.
     pub(crate) fn answer(&self, report: &str, request: &Value) -> Value {
-        tokio::runtime::Handle::current().block_on(self.store.answer(self.project, report, request))
+        let request = self.as_it_was(request);
+        tokio::runtime::Handle::current().block_on(self.store.answer(self.project, report, &request))
     }
 
     /// The result of a report.
     pub(crate) fn ask(&self, report: &str, request: &Value) -> Value {
-        tokio::runtime::Handle::current().block_on(self.store.ask(self.project, report, request))
+        self.answer(report, request)["result"].take()
+    }
+
+    /// The request, looking back; of a bar's people the chart says so.
+    fn as_it_was(&self, request: &Value) -> Value {
+        let mut request = request.clone();
+        if let Some(as_of) = self.as_of {
+            let asked = if request["of"].is_object() { &mut request["of"] } else { &mut request };
+            asked["as_of"] = json!(as_of);
+        }
+        request
     }
 
     /// The result of a report that is asked for with parameters in the address.
@@ -380,6 +418,35 @@ fn the_reports_agree_with_each_other() {
     holds(&runtime, &store, 12, &cases, model::reconciliation::check);
 }
 
+/// Reports that are asked for by an address alone: they say what is there now.
+const OF_NOW: [&str; 3] = ["export", "ledger", "dead-letters"];
+
+/// What arrives between a chart and the click on one of its bars changes neither the chart as it was nor the people behind it.
+#[test]
+fn what_was_there_is_what_every_report_sees_whatever_arrives() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let store = runtime.block_on(Store::start());
+    let project = std::cell::Cell::new(1_000_000);
+    let later = (-120_i64..240).prop_map(|half_hours| CLOCK_CHANGE_MS + half_hours * HALF_HOUR_MS);
+    let later = later.prop_flat_map(|from| prop::collection::vec(event(Range { from, until: from + 86_400_000 }), 1..40));
+    let cases = cases(8);
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let result = runner.run(&(case(), later), |(case, later)| {
+        project.set(project.get() + 1);
+        let as_of = runtime.block_on(store.insert_in_turn(project.get(), &case, &later));
+        let asker = Asker { store: &store, project: project.get(), as_of: Some(&as_of) };
+        MODELS.iter().filter(|(report, _)| !OF_NOW.contains(report)).try_for_each(|(report, check)| {
+            check(asker, &case).map_err(|problem| TestCaseError::fail(format!("{report}: {problem}")))
+        })
+    });
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, case)) => panic!("{case:#?}\n{reason}"),
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    }
+}
+
 fn check_on(runtime: &Runtime, store: &Store, cases: u32, models: &dyn Fn(&str) -> bool) {
     holds(runtime, store, cases, &case(), |asker, case| {
         MODELS.iter().filter(|(report, _)| models(report)).try_for_each(|(report, check)| {
@@ -391,8 +458,13 @@ fn check_on(runtime: &Runtime, store: &Store, cases: u32, models: &dyn Fn(&str) 
     });
 }
 
-/// Checks random cases: as many as are named, times `PULSE_TEST_CASES`, which follow from `PROPTEST_RNG_SEED` where it is set.
+/// So many cases times `PULSE_TEST_CASES`.
 #[allow(clippy::disallowed_methods, reason = "the configuration of the tests")]
+fn cases(cases: u32) -> u32 {
+    cases * std::env::var("PULSE_TEST_CASES").map_or(1, |times| times.parse().unwrap())
+}
+
+/// Checks random cases: as many as are named, times `PULSE_TEST_CASES`, which follow from `PROPTEST_RNG_SEED` where it is set.
 fn holds(
     runtime: &Runtime,
     store: &Store,
@@ -400,14 +472,13 @@ fn holds(
     strategy: &impl Strategy<Value = Case>,
     check: impl Fn(Asker<'_>, &Case) -> Result<(), TestCaseError>,
 ) {
-    let times = std::env::var("PULSE_TEST_CASES").map_or(1, |times| times.parse().unwrap());
     let project = std::cell::Cell::new(0);
-    let mut runner = TestRunner::new(Config { cases: cases * times, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: self::cases(cases), failure_persistence: None, ..Config::default() });
     let result = runner.run(strategy, |case| {
         // Every case has a project of its own, so no case sees another's events unless tenants are mixed up.
         project.set(project.get() + 1);
         runtime.block_on(store.insert(project.get(), &case.events, &case.ties));
-        check(Asker { store, project: project.get() }, &case)
+        check(Asker { store, project: project.get(), as_of: None }, &case)
     });
     match result {
         Ok(()) => {}

@@ -40,6 +40,8 @@ pub(crate) enum Traffic {
 
 /// The person of an event: a mark in whose place the runner puts who the ids of its project are.
 pub(crate) const PERSON: &str = "{person}";
+/// The condition that an event was there when it is looked back to: a mark in whose place the runner puts it, if a question does.
+pub(crate) const UP_TO: &str = "{up_to}";
 
 impl Scope {
     /// The events of `project` in `range`.
@@ -121,6 +123,7 @@ impl Scope {
                 Traffic::All => ")".into(),
                 Traffic::Bots => Expr::from(") AND ").then(schema::IS_OF_BOT),
             })
+            .then(UP_TO)
     }
 
     /// Joins what later events say of the sessions of earlier ones, visitor by visitor, the newest first.
@@ -137,6 +140,7 @@ impl Scope {
             .then(Expr::from(" AND ").then(FROM).then(" >= ").then(time(self.from_ms.saturating_sub(LONGEST_SESSION_MS))))
             .then(Expr::from(" AND ").then(FROM).then(" < ").then(time(self.until_ms)))
             .then(Expr::from(" AND ").then(UNTIL).then(" >= ").then(time(self.from_ms)))
+            .then(UP_TO)
             .then(" GROUP BY visitor_id) AS revisions USING (visitor_id)")
     }
 

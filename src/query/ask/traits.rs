@@ -10,6 +10,7 @@
 
 use super::expr::Expr;
 use super::field::{Field, TRAITS, TRAITS_OF};
+use super::selection::UP_TO;
 use crate::event::ids::ProjectId;
 use crate::store::schema::IN_ORDER;
 
@@ -31,7 +32,7 @@ pub(super) fn join(wanted: &Expr, project: ProjectId, [person, of_event]: [&'sta
     };
     let traits = Expr::call("map", names.iter().flat_map(last)).then(" AS ").then(TRAITS);
     let events = Expr::from(" FROM events WHERE project_id = ").then(Expr::uint(project.0)).then(" AND type = 'identify' AND ");
-    let events = events.then(Expr::any(names.iter().map(is_said)).grouped()).then(" GROUP BY ").then(KEY);
+    let events = events.then(Expr::any(names.iter().map(is_said)).grouped()).then(UP_TO).then(" GROUP BY ").then(KEY);
     let traits = Expr::from(of_event).then(" AS ").then(KEY).then(", ").then(traits);
     let people = Expr::from("SELECT ").then(traits).then(events).enclosed();
     Some(Expr::from(" GLOBAL ANY LEFT JOIN ").then(people).then(" AS of_person ON ").then(person).then(" = ").then(KEY))

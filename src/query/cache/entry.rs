@@ -28,6 +28,8 @@ pub(crate) struct Computed {
     pub(crate) computed_ms: i64,
     /// All events received before are in it, milliseconds since 1970; none if that is not known.
     pub(crate) data_through_ms: Option<i64>,
+    /// What names the events that were there, for other questions; none if that is not known.
+    pub(crate) as_of: Option<String>,
     /// Rows read.
     pub(crate) rows_read: u64,
     /// Whether it is scaled up from a part of the events.
@@ -102,6 +104,8 @@ pub(crate) struct Entry {
     pub(crate) computed_ms: i64,
     /// What of `meta` never changes, as JSON members.
     pub(crate) meta: String,
+    /// What names the events that were there.
+    pub(crate) as_of: Option<String>,
     /// Another instance has computed it.
     pub(crate) is_shared: bool,
     counts_people: bool,
@@ -162,8 +166,8 @@ impl Spending {
 impl Entry {
     pub(crate) fn new(computed: Computed, started: Started, question: Arc<Question>, reach: Reach) -> Self {
         let Started { at: began, seen, arrived, late } = started;
-        let Computed { result, computed_ms, data_through_ms, rows_read, is_sampled, excluded_bots, counts_people, left_out, .. } = computed;
-        let (shared_for, took) = (computed.shared_for, computed.took);
+        let Computed { result, computed_ms, data_through_ms, as_of, left_out, .. } = computed;
+        let Computed { rows_read, is_sampled, excluded_bots, counts_people, shared_for, took, .. } = computed;
         let data_through = data_through_ms.map_or_else(|| "null".to_owned(), |at_ms| format!("\"{}\"", show_ms(at_ms)));
         let shown = |events: Option<u64>| events.map_or_else(|| "null".to_owned(), |events| events.to_string());
         let (excluded_bots, late) = (shown(excluded_bots), shown(late.filter(|_| shared_for.is_none())));
@@ -177,7 +181,8 @@ impl Entry {
         }
         let began = began.checked_sub(shared_for.unwrap_or_default()).unwrap_or(began);
         let tag = xxh3_64(&result);
-        Self { question, result, tag, computed_ms, meta, is_shared: shared_for.is_some(), counts_people, began, took, seen, arrived, reach }
+        let is_shared = shared_for.is_some();
+        Self { question, result, tag, computed_ms, meta, as_of, is_shared, counts_people, began, took, seen, arrived, reach }
     }
 
     /// Whether it may answer at `now`.
@@ -215,6 +220,6 @@ impl Entry {
 
     /// What it costs to keep.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.result.len() + self.question.body.len() + self.meta.len()) as u64 + OVERHEAD
+        (self.result.len() + self.question.body.len() + self.meta.len() + self.as_of.as_ref().map_or(0, String::len)) as u64 + OVERHEAD
     }
 }

@@ -71,6 +71,7 @@ fn computed(result: &str) -> Computed {
         result,
         computed_ms: 0,
         data_through_ms: None,
+        as_of: None,
         rows_read: 1,
         is_sampled: false,
         excluded_bots: None,

@@ -110,7 +110,7 @@ impl QueryApi {
         let board = fields::parse(board)?;
         for (index, tile) in boards::tiles(&board)?.into_iter().enumerate() {
             let body = tile.question.to_string();
-            let question = self.queries.question(project, Request { report: tile.report, body: body.as_bytes(), now_ms }).await;
+            let question = self.queries.question(project, Request::of(tile.report, body.as_bytes(), now_ms)).await;
             question.map_err(|problem| problem.of_a_part().within(&boards::place(index)))?;
         }
         Ok(board.to_string())

@@ -67,7 +67,8 @@ impl QueryApi {
             None => (tile.report, question),
         };
         let request = request.to_string();
-        let answer = self.queries.answer(share.project(), report, request.as_bytes(), clock::now_ms()).await?;
+        let request = Request { is_guest: true, ..Request::of(report, request.as_bytes(), clock::now_ms()) };
+        let answer = self.queries.reply(share.project(), request).await?;
         Ok(uncached(json_pieces(StatusCode::OK, answer.pieces("", ""))))
     }
 

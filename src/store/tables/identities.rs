@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{Rebuild, Rows, Table};
 use crate::clickhouse::{ClickHouse, ClickHouseError, Client, Shard, Statement, TableName, Whole, native};
 use crate::event::ids::{PersonKey, ProjectId};
+use crate::store::places::Places;
 
 /// The table.
 pub const IDENTITIES: Table = Table { name: "identities", rows: Rows::Sharded, rebuild: Rebuild::Keep, is_fenced: false };
@@ -64,8 +65,13 @@ const MOMENTS: usize = 10_000;
 
 /// When devices of `project` changed hands: times and users of all tie points after another user's, in order. Those of one millisecond
 /// are in the order of the log. `more` are tie points (device, time, user) besides those of the events that are stored,
-/// and the ties of `undone` (device, user) are left out.
-pub async fn turns(reader: &Client, project: ProjectId, points: &TiePoints) -> Result<Vec<(u64, Vec<(i64, u64)>)>, ClickHouseError> {
+/// and the ties of `undone` (device, user) are left out. Of events those up to `places` are looked at, if any are given.
+pub async fn turns(
+    reader: &Client,
+    project: ProjectId,
+    points: &TiePoints,
+    places: Option<&Places>,
+) -> Result<Vec<(u64, Vec<(i64, u64)>)>, ClickHouseError> {
     let TiePoints { devices, more, undone } = points;
     let to = Statement::of("SELECT device, arrayMap(point -> point.1, turns), arrayMap(point -> point.2, turns) FROM (SELECT device, ");
     let to = to.sql("arraySort(groupUniqArray((at, user))) AS points, arrayFilter((point, before, after, number) -> number = 1 OR ");
@@ -75,7 +81,7 @@ pub async fn turns(reader: &Client, project: ProjectId, points: &TiePoints) -> R
     let to = to.sql("FROM (SELECT visitor_id AS device, ");
     let to = to.sql("toUnixTimestamp64Milli(timestamp) AS at, person_id AS user FROM events WHERE project_id = ").uint(project.0);
     let to = to.sql(" AND visitor_id IN ").uints(devices.iter().copied()).sql(" AND person_id != visitor_id");
-    let to = to.sql(" GROUP BY device, at, user UNION ALL SELECT tie.1, tie.2, tie.3 FROM (SELECT arrayJoin(arrayZip(");
+    let to = up_to(places, to).sql(" GROUP BY device, at, user UNION ALL SELECT tie.1, tie.2, tie.3 FROM (SELECT arrayJoin(arrayZip(");
     let to = to.uints(more.iter().map(|(device, ..)| *device)).sql(", ").ints(more.iter().map(|(_, at_ms, _)| *at_ms)).sql(", ");
     let to = to.uints(more.iter().map(|(.., user)| *user)).sql(")) AS tie))");
     let to = if undone.is_empty() {
@@ -94,7 +100,7 @@ pub async fn turns(reader: &Client, project: ProjectId, points: &TiePoints) -> R
     });
     let several: BTreeSet<(u64, i64)> = several.take(MOMENTS).collect();
     if !several.is_empty() {
-        let orders = orders(reader, project, &several).await?;
+        let orders = orders(reader, project, &several, places).await?;
         turns.iter_mut().for_each(|(device, points)| in_order(points, |at_ms| orders.get(&(*device, at_ms))));
     }
     Ok(turns)
@@ -103,7 +109,12 @@ pub async fn turns(reader: &Client, project: ProjectId, points: &TiePoints) -> R
 /// The users of events by device and moment, in the order of the log: each where it is first and where it is last.
 type Orders = HashMap<(u64, i64), Vec<u64>>;
 
-async fn orders(reader: &Client, project: ProjectId, moments: &BTreeSet<(u64, i64)>) -> Result<Orders, ClickHouseError> {
+async fn orders(
+    reader: &Client,
+    project: ProjectId,
+    moments: &BTreeSet<(u64, i64)>,
+    places: Option<&Places>,
+) -> Result<Orders, ClickHouseError> {
     const PLACE: &str = "(log_epoch, log_partition, log_offset, log_index)";
     let devices: BTreeSet<u64> = moments.iter().map(|(device, _)| *device).collect();
     let times: BTreeSet<i64> = moments.iter().map(|(_, at_ms)| *at_ms).collect();
@@ -113,11 +124,16 @@ async fn orders(reader: &Client, project: ProjectId, moments: &BTreeSet<(u64, i6
         to.sql("person_id AS user, min(").sql(PLACE).sql(") AS first, max(").sql(PLACE).sql(") AS last FROM events WHERE project_id = ");
     let to = to.uint(project.0).sql(" AND timestamp IN (SELECT fromUnixTimestamp64Milli(arrayJoin(").ints(times).sql("), 'UTC'))");
     let to =
-        to.sql(" AND visitor_id IN ").uints(devices).sql(" AND person_id != visitor_id GROUP BY device, at, user) GROUP BY device, at");
+        to.sql(" AND visitor_id IN ").uints(devices).sql(" AND person_id != visitor_id");
+    let to = up_to(places, to).sql(" GROUP BY device, at, user) GROUP BY device, at");
     /// Device, time and users.
     type Row = (Whole<u64>, Whole<i64>, Vec<Whole<u64>>);
     let rows: Vec<Row> = reader.rows(&to).await?;
     Ok(rows.into_iter().map(|(device, at_ms, users)| ((device.0, at_ms.0), users.iter().map(|user| user.0).collect())).collect())
+}
+
+fn up_to(places: Option<&Places>, to: Statement) -> Statement {
+    places.into_iter().fold(to, |to, places| places.condition(to))
 }
 
 /// Puts the points of each moment into its order; a user without an event there (it is no longer stored) comes before the others.
@@ -206,12 +222,14 @@ pub struct TieState {
     pub ruling: Ruling,
     /// When its last row was written, by the server's clock.
     pub written_ms: i64,
+    /// Since when it counts, by the clock of whoever reads it: since it was written unless it was known before.
+    pub known_ms: i64,
 }
 
 impl Tie {
     /// What is known of it once it was written, by this row alone.
     pub fn state(&self) -> TieState {
-        TieState { pair: self.pair, first_ms: self.event.map(|(at_ms, _)| at_ms), ruling: self.ruling, written_ms: 0 }
+        TieState { pair: self.pair, first_ms: self.event.map(|(at_ms, _)| at_ms), ruling: self.ruling, written_ms: 0, known_ms: 0 }
     }
 }
 
@@ -296,7 +314,8 @@ fn state(row: &[u8; TIE_BYTES]) -> Option<TieState> {
     let [from, to, first_ms, ruling, written_ms] = <[[u8; 8]; 5]>::try_from(numbers).ok()?;
     let pair = Pair { kind: TieKind::of(*kind)?, from: PersonKey(u64::from_le_bytes(from)), to: PersonKey(u64::from_le_bytes(to)) };
     let first_ms = Some(i64::from_le_bytes(first_ms)).filter(|first_ms| *first_ms != NO_EVENT_MS);
-    Some(TieState { pair, first_ms, ruling: Ruling(i64::from_le_bytes(ruling)), written_ms: i64::from_le_bytes(written_ms) })
+    let written_ms = i64::from_le_bytes(written_ms);
+    Some(TieState { pair, first_ms, ruling: Ruling(i64::from_le_bytes(ruling)), written_ms, known_ms: written_ms })
 }
 
 /// The ties of any of `keys`, undone ones too, with their texts; at most `most`.

@@ -11,7 +11,7 @@ use pulse::store::tables::identities::{self, Pair, Ruling, Tie, TieKind};
 use super::{Event, Traits};
 
 /// What ties ids besides the events, and what was undone by hand.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ties {
     aliases: Vec<(u64, u64)>,
     undone: Vec<Pair>,

@@ -2,6 +2,7 @@
 // been answered stays while it is asked again. A page that nobody looks at asks nothing.
 import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { here } from "../url";
 import { ApiError, request, session } from "./client";
 import type { Answer, Chart, Meta, Question } from "./types";
 
@@ -25,9 +26,56 @@ export interface Board {
 /** After an error without a time of its own. */
 const RETRY_MS = 5_000;
 
+/** What the shown answers have seen, by the ids of their tiles. */
+const seen = new Map<string, string>();
+
+/** What the answer that a tile shows has seen, for other questions to see the same. */
+export function seen_by(tile: string): string | undefined {
+  return seen.get(tile) || undefined;
+}
+
+/** What a question looks back to, and what is asked. */
+function taken_apart({ report, body: { as_of, ...body } }: Question): { as_of?: unknown; rest: string } {
+  const of = body.of as { as_of?: unknown } | undefined;
+  return { as_of: as_of ?? of?.as_of, rest: JSON.stringify([report, body]) };
+}
+
+/** The questions, of which that with the people of a bar beside it sees what they are of: both then say the same number. */
+function looking_back(questions: Record<string, Question | null>): Record<string, Question | null> {
+  const bar = named_bar();
+  const question = bar?.as_of && questions[bar.of];
+  return question && !question.body.of ? { ...questions, [bar.of]: { ...question, body: { ...question.body, as_of: bar.as_of } } } : questions;
+}
+
+/** A bar as the address has it. */
+export interface Bar {
+  /** The tile. */
+  of: string;
+  /** What the report calls the bar. */
+  bar: Record<string, unknown>;
+  /** Whether it is one of the period that is compared with. */
+  compare?: boolean;
+  /** What it is called on the page. */
+  name: string;
+  /** What its chart has seen. */
+  as_of?: string;
+}
+
+/** The bar that the address names. */
+export function named_bar(): Bar | null {
+  const text = here.value.params.get("people");
+  if (!text) return null;
+  try {
+    const bar = JSON.parse(text);
+    return typeof bar === "object" && bar && typeof bar.of === "string" ? { name: "", bar: {}, ...bar } : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Asks `questions`, by the ids of their tiles, and asks again when the answers say so. */
 export function useAnswers(questions: Record<string, Question | null>): Board {
-  const text = JSON.stringify(questions);
+  const text = JSON.stringify(looking_back(questions));
   const [tiles, set_tiles] = useState<Record<string, Asked>>({});
   const asker = useRef<Asker>(undefined);
   asker.current ??= new Asker(set_tiles);
@@ -42,6 +90,8 @@ export function useAnswers(questions: Record<string, Question | null>): Board {
 class Asker {
   private questions: Record<string, Question> = {};
   private tiles: Record<string, Asked> = {};
+  /** The last answers that did not look back. */
+  private newest: Record<string, Answer> = {};
   private running?: AbortController;
   private timer = 0;
   private due_at = 0;
@@ -68,7 +118,9 @@ class Asker {
     if (!open.length) return this.tell();
     for (const [id, question] of open) {
       const known = this.tiles[id];
-      const is_same = known && JSON.stringify(known.question) === JSON.stringify(question);
+      // What is shown stays until it is known how it was.
+      const is_same = known && taken_apart(known.question).rest === taken_apart(question).rest;
+      if (!is_same) delete this.newest[id];
       this.tiles[id] = { question, answer: is_same ? known.answer : undefined, error: is_same ? known.error : undefined, asked_at: Date.now(), late: is_same ? known.late : 0 };
     }
     this.tell();
@@ -109,7 +161,7 @@ class Asker {
         ids[index] = undefined as never;
         if (status === 200) {
           next_ms = Math.min(next_ms, meta.refresh_after_ms);
-          look_at(meta);
+          if (!taken_apart(open[index]![1]).as_of) look_at(meta);
         }
         this.take(id, status === 200 ? { result, meta } : new ApiError(status, error.code, error.message));
       }
@@ -135,7 +187,14 @@ class Asker {
     if (!tile) return;
     const asked = { ...tile, asked_at: 0 };
     if (outcome instanceof ApiError) asked.error = outcome;
-    else Object.assign(asked, { answer: { ...outcome, changed: changed_buckets(tile.answer, outcome) }, error: undefined, late: tile.late + (tile.answer ? (outcome.meta.late ?? 0) : 0) });
+    else if (taken_apart(tile.question).as_of) Object.assign(asked, { answer: { ...outcome, changed: this.newest[id]?.changed }, error: undefined });
+    else {
+      const before = this.newest[id];
+      asked.answer = this.newest[id] = { ...outcome, changed: changed_buckets(before, outcome) };
+      asked.error = undefined;
+      asked.late += before ? (outcome.meta.late ?? 0) : 0;
+    }
+    if (!(outcome instanceof ApiError)) seen.set(id, outcome.meta.as_of ?? "");
     this.tiles[id] = asked;
     this.tell();
   }

@@ -381,6 +381,7 @@ export interface components {
         };
         Meta: {
             age_ms: number;
+            as_of: components["schemas"]["Text"];
             cached: boolean;
             computed_at: components["schemas"]["Time"];
             data_through: components["schemas"]["Text"];

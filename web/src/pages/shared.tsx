@@ -1,6 +1,6 @@
 // A board for whoever has its link: the same tiles, asked through the link alone.
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Asked } from "../api/ask";
+import { named_bar, type Asked } from "../api/ask";
 import { ApiError } from "../api/client";
 import { shared_board, shared_people, shared_tile, type SharedBoard } from "../api/shares";
 import type { Answer, Question, Users } from "../api/types";
@@ -9,7 +9,6 @@ import { plural, shown } from "../format";
 import { moment, RANGES } from "../time";
 import { times_of } from "../ui/drawing";
 import { draw_unknown } from "../ui/drawing-unknown";
-import { shown_bar } from "../ui/people-panel";
 import { Choice } from "../ui/picker";
 import { Tile } from "../ui/tile";
 import { change, here } from "../url";
@@ -104,12 +103,12 @@ function SharedTile({ board, index, query }: { board: SharedBoard; index: number
 
 /** Who is behind a bar, where the link says so. */
 function People({ board, query }: { board: SharedBoard; query: string }) {
-  const bar = shown_bar();
+  const bar = named_bar();
   return bar ? <Panel key={JSON.stringify(bar)} board={board} query={query} /> : null;
 }
 
 function Panel({ board, query }: { board: SharedBoard; query: string }) {
-  const bar = shown_bar()!;
+  const bar = named_bar()!;
   const index = Number(bar.of.replace("tile", ""));
   const { zone } = times_of(question_of(board, index, query));
   const [known, set_known] = useState<Answer<Users> | null>(null);

@@ -1,52 +1,30 @@
-// The people behind a bar. The address carries the bar; the question is the chart's own, so both say the same number.
+// The people behind a bar. The address carries the bar and what its chart has seen; the question is the chart's own, so both say the same
+// number, also while events arrive.
 import { useEffect, useRef } from "preact/hooks";
-import { useAnswers } from "../api/ask";
+import { named_bar, seen_by, useAnswers, type Bar } from "../api/ask";
 import type { Question, Users } from "../api/types";
 import { plural, shown } from "../format";
 import { moment } from "../time";
-import { change, here } from "../url";
+import { change } from "../url";
 import { times_of } from "./drawing";
 import { PersonLink } from "./person-link";
 import { Tile } from "./tile";
 
-/** A bar as the address has it. */
-export interface Bar {
-  /** The tile. */
-  of: string;
-  /** What the report calls the bar. */
-  bar: Record<string, unknown>;
-  /** Whether it is one of the period that is compared with. */
-  compare?: boolean;
-  /** What it is called on the page. */
-  name: string;
-}
-
+/** Shows the people of a bar: those whom its chart has seen, whatever has arrived since. */
 export function show_people(bar: Bar): void {
-  change({ people: JSON.stringify(bar) });
-}
-
-/** The bar that the address names. */
-export function shown_bar(): Bar | null {
-  const text = here.value.params.get("people");
-  if (!text) return null;
-  try {
-    const bar = JSON.parse(text);
-    return typeof bar === "object" && bar && typeof bar.of === "string" ? { name: "", bar: {}, ...bar } : null;
-  } catch {
-    return null;
-  }
+  change({ people: JSON.stringify({ ...bar, as_of: seen_by(bar.of) }) });
 }
 
 /** Shows the people of the bar that the address names, if it is one of `questions`. */
 export function PeoplePanel({ questions }: { questions: Record<string, Question | null> }) {
-  const bar = shown_bar();
+  const bar = named_bar();
   const question = bar && questions[bar.of];
   return bar && question ? <Panel bar={bar} question={question} /> : null;
 }
 
 function Panel({ bar, question }: { bar: Bar; question: Question }) {
   const { zone } = times_of(question);
-  const of = { report: question.report, ...question.body, ...bar.bar };
+  const of = { report: question.report, ...question.body, ...bar.bar, ...(bar.as_of ? { as_of: bar.as_of } : {}) };
   const users: Question = { report: "users", body: { of, ...(bar.compare ? { compare: true } : {}), limit: 100 } };
   const { tiles, cancel, again } = useAnswers({ people: users });
   const dialog = useRef<HTMLDialogElement>(null);

@@ -68,7 +68,7 @@ fn expected(made: &[Made], id: u64, at_ms: i64) -> u64 {
 fn map_of(made: &[Made]) -> PersonMap {
     let mut states: BTreeMap<Pair, TieState> = BTreeMap::new();
     for tie in made {
-        let first = TieState { pair: tie.pair, first_ms: Some(tie.at_ms), ruling: Ruling::default(), written_ms: 0 };
+        let first = TieState { pair: tie.pair, first_ms: Some(tie.at_ms), ruling: Ruling::default(), written_ms: 0, known_ms: 0 };
         let state = states.entry(tie.pair).or_insert(first);
         state.first_ms = state.first_ms.min(Some(tie.at_ms));
         if tie.is_undone {
