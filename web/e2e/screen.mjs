@@ -34,7 +34,10 @@ export const test = base.extend({
 
 /** Opens a page as the one who holds the key. */
 export async function open(page, path, key = KEY) {
+  // The page waits for no cookie; what a test does next may need it.
+  const given = page.waitForResponse((response) => response.url().endsWith("/v1/session") && response.request().method() === "POST");
   await page.goto(`${path}#key=${key}`);
+  await given;
   await page.locator("main h1").waitFor();
   await settled(page);
 }

@@ -37,12 +37,21 @@ const loaded = signal<Record<string, ComponentType>>({ "": Overview });
 /** Opened by a link alone, by itself and in a frame: nobody signs in there. */
 const SHARED_BOARDS = ["shared", "embed"].map((path): PageEntry => ({ path, name: "A board", load: () => import("./pages/shared") }));
 
+function entry_of(page: string): PageEntry | undefined {
+  return [...PAGES, ...SHARED_BOARDS].find(({ path }) => path === page);
+}
+
 export function App() {
   const [problem, set_problem] = useState("");
   const is_shared = SHARED_BOARDS.some(({ path }) => path === here.value.page);
+  // At once, and the code of the page beside it: the first question waits for neither who asks nor what draws it.
+  const [resumed] = useState(() => {
+    void entry_of(here.value.page)?.load().catch(() => undefined);
+    return is_shared ? undefined : resume();
+  });
   useEffect(() => {
     if (is_shared) return;
-    void resume().then(set_problem);
+    void resumed?.then(set_problem);
     return listen_for_keys();
   }, []);
   if (is_shared) return <Shown />;
@@ -108,7 +117,7 @@ function Frame() {
 function Shown() {
   const { page } = here.value;
   const [problem, set_problem] = useState("");
-  const entry = [...PAGES, ...SHARED_BOARDS].find(({ path }) => path === page);
+  const entry = entry_of(page);
   const Current = loaded.value[page];
   useEffect(() => {
     set_problem("");

@@ -15,11 +15,13 @@ export type Session = Who;
 /** Who is signed in: not known yet, nobody, or somebody. */
 export const session = signal<Session | null | undefined>(undefined);
 
-/** Where the name of the project is kept that this browser is signed in to. */
+/** Where it is kept which project this browser is signed in to, and its zone: pages ask at once, while the server says whether it is so. */
 const SIGNED_IN = "pulse_project";
+const ZONE = "pulse_zone";
 
-/** The key, where the server has no sessions: kept in this page alone. */
+/** The key until there is a cookie for it, and where the server has no sessions: kept in this page alone. */
 let own_key = "";
+let exchanged: Promise<unknown> = Promise.resolve();
 const UNKNOWN: Session = { project: { name: "default", timezone: "UTC" }, key: { name: "read key", kind: "read" } };
 
 /** Sends a request to `/v1/…`. */
@@ -52,15 +54,25 @@ export async function json<T>(path: string, init?: RequestInit): Promise<T> {
 function signed_in(now: Session): void {
   session.value = now;
   localStorage.setItem(SIGNED_IN, now.project.name);
+  localStorage.setItem(ZONE, now.project.timezone);
 }
 
-/** Changes the key for a cookie that scripts cannot read. */
-export async function sign_in(key: string): Promise<void> {
+/** Who was signed in when a page was open last. */
+function remembered(): Session | undefined {
+  const [name, timezone] = [SIGNED_IN, ZONE].map((place) => localStorage.getItem(place));
+  return name && timezone ? { project: { name, timezone }, key: UNKNOWN.key } : undefined;
+}
+
+/** Changes the key for a cookie that scripts cannot read; nobody waits for it. Whose key it is may be known. */
+export async function sign_in(key: string, known?: Session): Promise<void> {
   own_key = key;
   try {
-    await request("/v1/session", { method: "POST" });
-    own_key = "";
-    signed_in(await json<Session>("/v1/session"));
+    signed_in(known ?? (await json<Session>("/v1/session")));
+    const given = () => {
+      if (own_key === key) own_key = "";
+    };
+    // Also where the page is left at once.
+    exchanged = request("/v1/session", { method: "POST", keepalive: true }).then(given, () => undefined);
   } catch (problem) {
     // A server without sessions, or one that is older than the page: the key stays here. Whether it is one, a question tells.
     if (!(problem instanceof ApiError) || problem.status !== 404) {
@@ -73,6 +85,7 @@ export async function sign_in(key: string): Promise<void> {
 }
 
 export async function sign_out(): Promise<void> {
+  await exchanged;
   if (!own_key) await request("/v1/session", { method: "DELETE" }).catch(() => undefined);
   own_key = "";
   session.value = null;
@@ -80,9 +93,9 @@ export async function sign_out(): Promise<void> {
 }
 
 /** Whose a key is; nobody's if the server says so. */
-async function project_of(key: string): Promise<string | undefined> {
+async function owner_of(key: string): Promise<Session | undefined> {
   const response = await fetch("/v1/session", { headers: { authorization: `Bearer ${key}` }, credentials: "omit" }).catch(() => null);
-  return response?.ok ? ((await response.json()) as Session).project.name : undefined;
+  return response?.ok ? ((await response.json()) as Session) : undefined;
 }
 
 /** Signs in with the key behind `#key=` of the address, which is taken out of it, or with the cookie that is there. A link does not decide who is
@@ -92,18 +105,24 @@ export async function resume(): Promise<string> {
   if (location.hash) history.replaceState(null, "", location.pathname + location.search);
   // What was signed in to in this browser: the cookie itself is not for scripts.
   const was = localStorage.getItem(SIGNED_IN);
+  let owner: Session | undefined;
   if (key && was) {
-    const is = await project_of(key);
+    owner = await owner_of(key);
+    const is = owner?.project.name;
     if (!is || (is !== was && !confirm(`You are signed in to “${was}”. Change to “${is}”, as this link asks?`))) key = null;
   }
+  const before = key ? undefined : remembered();
+  if (before) session.value = before;
   try {
-    if (key) await sign_in(key);
+    if (key) await sign_in(key, owner);
     else signed_in(await json<Session>("/v1/session"));
     return "";
   } catch (problem) {
+    const { status, message } = problem as ApiError;
+    // Whoever was signed in still is, as far as is known; what is asked says that the server is away.
+    if (before && !status) return "";
     session.value = null;
     localStorage.removeItem(SIGNED_IN);
-    const { status, message } = problem as ApiError;
     return status === 401 && !key || status === 404 ? "" : message;
   }
 }
