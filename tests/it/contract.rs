@@ -1,5 +1,7 @@
 //! Requests and answers as documented.
 
+use std::collections::BTreeSet;
+
 use http_body_util::BodyExt as _;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -29,6 +31,7 @@ async fn a_first_event_is_in_the_trend_that_asks_for_it() {
         meta,
         [
             "age_ms",
+            "as_of",
             "cached",
             "computed_at",
             "data_through",
@@ -300,14 +303,42 @@ async fn agents_ask_the_same(pulse: &Pulse) {
     };
     let welcome = call("initialize", json!({"protocolVersion": "2025-11-25"})).await;
     assert_eq!((&welcome["result"]["protocolVersion"], &welcome["result"]["serverInfo"]["name"]), (&json!("2025-11-25"), &json!("pulse")));
-    let tools = call("tools/list", json!({})).await;
-    assert!(tools["result"]["tools"].as_array().unwrap().len() >= 10, "{tools}");
-    let asked = json!({"from": "-1d", "to": "2099-01-01", "interval": "month", "series": [{"event": "view"}]});
-    let trends = call("tools/call", json!({"name": "trends", "arguments": asked})).await;
-    let text: Value = serde_json::from_str(trends["result"]["content"][0]["text"].as_str().unwrap()).unwrap();
-    assert_eq!((&text["result"]["series"][0]["total"], &trends["result"]["isError"]), (&json!(3), &json!(false)));
-    let events = call("tools/call", json!({"name": "list_events", "arguments": {"limit": 5}})).await;
-    assert!(events["result"]["content"][0]["text"].as_str().unwrap().contains("view"), "{events}");
+    let listed = call("tools/list", json!({})).await;
+    let listed = listed["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned());
+    // Each with a question, and a place of its answer where the three events of the project show.
+    let days = json!({"from": "-1d", "to": "2099-01-01"});
+    let with = |more: Value| {
+        let mut asked = days.clone();
+        asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        asked
+    };
+    let trends = with(json!({"interval": "month", "series": [{"event": "view"}]}));
+    let mut bar = trends.clone();
+    bar["report"] = json!("trends");
+    let called = [
+        ("list_events", json!({"limit": 5}), "/events/0/name", json!("view")),
+        ("list_fields", json!({}), "/fields/0/kind", json!("string")),
+        ("list_values", json!({"field": "type"}), "/values/0/value", json!("view")),
+        ("ledger", json!({}), "/total/stored", json!(3)),
+        ("trends", trends, "/result/series/0/total", json!(3)),
+        ("funnel", with(json!({"steps": [{"event": "view"}, {"event": "buy"}]})), "/result/groups/0/steps/0/count", json!(3)),
+        ("sessions", with(json!({"interval": "month", "series": [{"math": "sessions"}]})), "/result/series/0/total", json!(3)),
+        ("lifecycle", json!({"from": "-1d/d"}), "/result/series/0/name", json!("new")),
+        ("stickiness", json!({"from": "-1d/d"}), "/result/series/0/total", json!(3)),
+        ("retention", json!({"from": "-1d/d", "period": "day", "periods": 1}), "/result/cohorts/0/kind", Value::Null),
+        ("paths", days.clone(), "/result/nodes/0/sessions", json!(3)),
+        ("users", json!({"of": bar}), "/result/total", json!(3)),
+        ("events", json!({"limit": 3}), "/result/events/2/type", json!("view")),
+        ("properties", days.clone(), "/result/properties", json!([])),
+    ];
+    assert_eq!(listed.collect::<BTreeSet<_>>(), called.iter().map(|(name, ..)| (*name).to_owned()).collect());
+    for (name, arguments, place, expected) in called {
+        let answer = call("tools/call", json!({"name": name, "arguments": arguments})).await;
+        let text = answer["result"]["content"][0]["text"].as_str().unwrap();
+        assert_eq!(answer["result"]["isError"], false, "{name}: {text}");
+        let text: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(text.pointer(place).unwrap_or(&Value::Null), &expected, "{name}: {text}");
+    }
     let refused = call("tools/call", json!({"name": "trends", "arguments": {"from": "never"}})).await;
     assert_eq!(refused["result"]["isError"], true, "{refused}");
     assert_eq!(call("tools/call", json!({"name": "drop"})).await["error"]["code"], -32_602);

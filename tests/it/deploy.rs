@@ -216,18 +216,40 @@ fn every_alert_says_what_to_do_and_is_tested() {
     assert!(untested.is_empty(), "nothing shows that these ever fire: {untested:?}");
 }
 
+/// The one that was fetched, or the machine's.
+fn promtool() -> PathBuf {
+    let fetched = pulse::clickhouse::engine::cache_dir().map(|cache| cache.join("promtool/promtool"));
+    fetched.filter(|path| path.exists()).unwrap_or_else(|| "promtool".into())
+}
+
 #[test]
 fn prometheus_takes_its_rules_and_they_fire_when_they_should() {
-    let fetched = pulse::clickhouse::engine::cache_dir().map(|cache| cache.join("promtool/promtool"));
-    let promtool = fetched.filter(|path| path.exists()).unwrap_or_else(|| "promtool".into());
     let folder = path("prometheus");
     for arguments in [["check", "rules", "alerts.yaml"], ["test", "rules", "alerts_test.yaml"], ["check", "config", "prometheus.yaml"]] {
         // Where the configuration is mounted its rules have another place.
         let syntax = (arguments[1] == "config").then_some("--syntax-only");
-        let ran = Command::new(&promtool).args(arguments).args(syntax).current_dir(&folder).output();
+        let ran = Command::new(promtool()).args(arguments).args(syntax).current_dir(&folder).output();
         let ran = ran.unwrap_or_else(|problem| panic!("promtool, which `make fetch-test` brings: {problem}"));
         assert!(ran.status.success(), "{arguments:?}: {}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     }
+}
+
+#[test]
+fn prometheus_can_compute_what_every_panel_asks_for() {
+    // As rules that record it: JSON is YAML.
+    let panels = dashboard();
+    let asked = panels["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let asked = asked.map(|target| target["expr"].as_str().unwrap().replace("$__rate_interval", "5m").replace("$job", "pulse"));
+    let rules: Vec<Value> = asked.enumerate().map(|(number, expr)| json!({"record": format!("panel:{number}"), "expr": expr})).collect();
+    assert!(rules.len() > 20 && !json!(rules).to_string().contains('$'), "{rules:?}");
+    let check = |rules: &[Value]| {
+        let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+        std::fs::write(file.path(), json!({"groups": [{"name": "panels", "rules": rules}]}).to_string()).unwrap();
+        Command::new(promtool()).args(["check", "rules"]).arg(file.path()).output().unwrap()
+    };
+    let checked = check(&rules);
+    assert!(checked.status.success(), "{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(!check(&[json!({"record": "panel:0", "expr": "sum(rate(pulse_x)"})]).status.success(), "anything would do");
 }
 
 #[test]
