@@ -14,7 +14,7 @@ endif
 # A program without its screen is not what these targets build.
 export PULSE_REQUIRE_WEB := 1
 
-.PHONY: run build dist web test explore check fetch fetch-test bench faults pictures schemathesis
+.PHONY: run build dist web test explore check fetch fetch-test bench bench-screen faults pictures schemathesis
 
 run: build
 	$(CARGO_TARGET_DIR)/release/pulse serve
@@ -62,6 +62,10 @@ schemathesis: build
 # The pictures of the README, as the tests of the screen take them.
 pictures: fetch-test web
 	PICTURES=$(CURDIR)/docs cargo test --locked --test it -- the_screen_shows
+
+# What the screen costs a browser: bytes of each page, the first chart beside the least that shows the same, long tasks, drawing again.
+bench-screen: fetch-test web
+	SCREEN_BENCH=1 cargo test --locked --test it -- the_screen_shows --nocapture
 
 # The tests of faults with more rounds, and things away for as long as they are in life. Most of it is waiting: several at once.
 faults: export PULSE_TEST_KILLS := 200

@@ -9,6 +9,7 @@ pub mod budget;
 mod client_ip;
 mod connection_limit;
 pub mod file;
+pub mod of_file;
 pub mod overload;
 mod proxy_protocol;
 pub mod respond;
@@ -21,6 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::HeaderName;
 use serde::{Deserialize, Serialize};
 
 use self::client_ip::{ForwardedHeader, Proxies};
@@ -59,6 +61,8 @@ pub struct HttpConfig {
     pub forwarded_header: String,
     /// Whether they begin each connection with a header of the PROXY protocol.
     pub proxy_protocol: bool,
+    /// The header in which they say who is signed in with them; empty: nobody is asked.
+    pub user_header: String,
     /// `[http.tls]`
     pub tls: TlsConfig,
 }
@@ -77,6 +81,7 @@ impl Default for HttpConfig {
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default().as_str().to_owned(),
             proxy_protocol: false,
+            user_header: String::new(),
             tls: TlsConfig::default(),
         }
     }
@@ -92,6 +97,9 @@ impl HttpConfig {
         self.tls_address()?;
         if self.proxy_protocol && self.trusted_proxies.is_empty() {
             return Err("http.proxy_protocol: it is that of http.trusted_proxies, which names none".to_owned());
+        }
+        if !self.user_header.is_empty() && self.trusted_proxies.is_empty() {
+            return Err("http.user_header: it is believed of http.trusted_proxies, which names none".to_owned());
         }
         let positive = [
             ("max_connections", self.max_connections),
@@ -156,7 +164,9 @@ impl HttpConfig {
         let networks = self.trusted_proxies.iter().map(parse).collect::<Result<_, _>>()?;
         let header = ForwardedHeader::parse(&self.forwarded_header)
             .ok_or_else(|| format!("http.forwarded_header: `{}` is neither `x-forwarded-for` nor `forwarded`", self.forwarded_header))?;
-        Ok(Arc::new(Proxies { networks, header }))
+        let named = |name: &str| HeaderName::try_from(name).map_err(|_| format!("http.user_header: `{name}` is no name of a header"));
+        let user = Some(&*self.user_header).filter(|name| !name.is_empty()).map(named).transpose()?;
+        Ok(Arc::new(Proxies { networks, header, user }))
     }
 }
 

@@ -16,7 +16,7 @@ use super::rule::{DEFAULT_PROJECT, Rule, RuleBody, SavedRule, is_id};
 use super::target::Trust;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::event::ids::ProjectId;
-use crate::store::tables::saved::{self, Saved};
+use crate::store::tables::saved::{self, FILE, Saved};
 
 /// What rules, channels and mutes are saved as.
 pub(crate) const RULES: &str = "alert";
@@ -47,7 +47,16 @@ pub(crate) struct KnownRule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     File(PathBuf),
-    Saved(u64),
+    Saved {
+        version: u64,
+        /// The file for which it was written, if it was for one.
+        file: Option<String>,
+    },
+}
+
+impl Origin {
+    /// Of a rule that is not saved.
+    pub(crate) const UNSAVED: Self = Self::Saved { version: 0, file: None };
 }
 
 /// Who has seen an alert, and until when nobody is to be told.
@@ -231,10 +240,11 @@ impl Catalogue {
         if let Some(known) = known.filter(|known| known.saved.as_ref().is_some_and(|known| known.version == saved.version)) {
             return self.channels.push(known.clone());
         }
-        let written: Map<String, Value> = serde_json::from_str(&saved.body).unwrap_or_default();
+        let mut written: Map<String, Value> = serde_json::from_str(&saved.body).unwrap_or_default();
+        let file = written.remove(FILE).and_then(|file| file.as_str().map(str::to_owned));
         match NamedChannel::open(&saved.name, &written, trust) {
             Ok(channel) => {
-                let as_saved = Some(SavedChannel::new(saved.version, &written));
+                let as_saved = Some(SavedChannel { file, ..SavedChannel::new(saved.version, &written) });
                 self.channels.push(NamedChannel { project: Some(project), saved: as_saved, ..channel });
             }
             Err(problem) if is_news(project, saved) => tracing::warn!(channel = %saved.name, %problem, "a saved channel is left out"),
@@ -260,7 +270,7 @@ fn is_news(project: ProjectId, saved: &Saved) -> bool {
 /// A rule that was saved; none if it is deleted or of another release.
 pub(crate) fn known_rule(key: &RuleKey, saved: &Saved) -> Option<KnownRule> {
     let written: SavedRule = serde_json::from_str(&saved.body).ok()?;
-    KnownRule::of(key, written, Origin::Saved(saved.version))
+    KnownRule::of(key, written, Origin::Saved { version: saved.version, file: saved.file() })
 }
 
 impl KnownRule {

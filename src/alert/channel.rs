@@ -67,13 +67,15 @@ pub(crate) struct SavedChannel {
     pub(crate) settings: Map<String, Value>,
     /// Of all of it.
     pub(crate) digest: String,
+    /// The file for which it was written, if it was for one.
+    pub(crate) file: Option<String>,
 }
 
 impl SavedChannel {
     pub(crate) fn new(version: u64, written: &Map<String, Value>) -> Self {
         let mut settings = written.clone();
         settings.remove("url");
-        Self { version, settings, digest: digest(written) }
+        Self { version, settings, digest: digest(written), file: None }
     }
 }
 

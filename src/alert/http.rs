@@ -24,10 +24,12 @@ use crate::auth::{Grant, KeyKind, Keys};
 use crate::event::ids::ProjectId;
 use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
+use crate::http::of_file::written_for;
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed};
 use crate::http::server::Call;
-use crate::query::{ErrorClass, QueryError, dry_run};
+use crate::query::{ErrorClass, QueryError, dry_run, of_file};
 use crate::store::tables::alert_states::{self, Newest, Stored, kind};
+use crate::store::tables::saved::By;
 
 const ALERTS: &str = "/v1/alerts";
 const CHANNEL_PATHS: &str = "/v1/channels";
@@ -132,8 +134,10 @@ impl AlertApi {
         // What a browser sends of itself when it reads again is no condition of a write.
         let expected = if method == Method::GET { Expected::Anything } else { expected(call.request.headers())? };
         let is_trial = method == Method::PUT && dry_run(&query)?;
+        let file = written_for(call.request.headers())?;
+        let user = call.peer.user(call.request.headers());
         let body = body::read(call.request, self.body).await?;
-        let asking = Asking { parts: &self.alerts.0, grant: &grant, tries: &self.tries, is_trial };
+        let asking = Asking { parts: &self.alerts.0, grant: &grant, tries: &self.tries, is_trial, by: By::of(file.as_deref()), user };
         let answer = match (asked, method) {
             (Asked::Rules, _) => asking.rules().await?,
             (Asked::Rule(id), Method::GET) => asking.rule(&id).await?,
@@ -164,6 +168,9 @@ struct Asking<'a> {
     tries: &'a Semaphore,
     /// Whether a write is only to be checked.
     is_trial: bool,
+    by: By<'a>,
+    /// Who is signed in with a proxy.
+    user: Option<String>,
 }
 
 /// What is to be saved.
@@ -224,7 +231,7 @@ impl Asking<'_> {
     async fn put_rule(&self, id: &str, body: &[u8], expected: Expected) -> Result<Value, QueryError> {
         let catalogue = self.catalogue().await?;
         if let Some(Origin::File(path)) = catalogue.rules.get(&self.key(id)).map(|known| &known.origin) {
-            return Err(of_file(path));
+            return Err(of_file(&path.file_name().unwrap_or_default().to_string_lossy()));
         }
         let rule = checked(saving::object(body)?)?;
         for channel in &rule.body.channels {
@@ -255,12 +262,12 @@ impl Asking<'_> {
         }
     }
 
-    fn write<'a>(&self, kind: &'static str, id: &'a str, written: Written<'a>) -> Write<'a> {
-        Write { kind, project: self.project(), id, body: written.body, expected: written.expected, is_trial: self.is_trial }
+    fn write<'a>(&'a self, kind: &'static str, id: &'a str, written: Written<'a>) -> Write<'a> {
+        Write { kind, project: self.project(), id, body: written.body, expected: written.expected, is_trial: self.is_trial, by: self.by }
     }
 
     fn unsaved(&self, id: &str, rule: Rule) -> KnownRule {
-        KnownRule { key: self.key(id), project_name: self.grant.name.to_string(), rule, origin: Origin::Saved(0) }
+        KnownRule { key: self.key(id), project_name: self.grant.name.to_string(), rule, origin: Origin::UNSAVED }
     }
 
     async fn delete(&self, kind: &'static str, id: &str, expected: Expected) -> Result<Value, QueryError> {
@@ -334,7 +341,9 @@ impl Asking<'_> {
             false if is_ack => i64::MAX / 1_000_000,
             false => return Err(invalid("until: until when nobody is to be told is missing".to_owned())),
         };
-        let by = Some(text("by")?).filter(|by| !by.is_empty()).unwrap_or_else(|| self.grant.name.to_string());
+        // Who is signed in is nobody else.
+        let said = Some(text("by")?).filter(|by| !by.is_empty());
+        let by = self.user.clone().or(said).unwrap_or_else(|| self.grant.name.to_string());
         let states = self.states(Some(id)).await?;
         let state = states.iter().find(|row| row.kind == kind::RULE).map(|row| serde_json::from_str(&row.body).unwrap_or_default());
         let episode = state.map_or(0, |state: super::judge::RuleState| state.episode);
@@ -405,11 +414,6 @@ fn invalid(message: String) -> QueryError {
     QueryError::invalid("invalid_alert", message)
 }
 
-fn of_file(path: &std::path::Path) -> QueryError {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    QueryError::conflict("owned_by_file", format!("the file `{name}` says it: change it there"))
-}
-
 fn checked(written: Map<String, Value>) -> Result<Rule, QueryError> {
     let body = RuleBody::read(written).map_err(invalid)?;
     body.check().map_err(|problem| invalid(problem.to_string()))
@@ -437,6 +441,7 @@ fn shown_channel(channel: &NamedChannel, gone: &[Stored]) -> Value {
         shown["version"] = saved.version.into();
         shown["settings"] = Value::Object(saved.settings.clone());
         shown["digest"] = saved.digest.clone().into();
+        shown["file"] = saved.file.clone().into();
     }
     shown
 }
@@ -464,7 +469,7 @@ fn shown(known: &KnownRule, states: &[Stored], catalogue: &Catalogue) -> Value {
     let mute = catalogue.mutes.get(&known.key).cloned().unwrap_or_default();
     let episode = state.as_ref().map_or(0, |state| state.episode);
     let (version, file) = match &known.origin {
-        Origin::Saved(version) => (Some(*version), None),
+        Origin::Saved { version, file } => (Some(*version), file.clone()),
         Origin::File(path) => (None, path.file_name().map(|name| name.to_string_lossy().into_owned())),
     };
     json!({

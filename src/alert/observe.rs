@@ -79,7 +79,8 @@ pub(crate) enum OfTile {
 }
 
 /// Keys of a tile's question that say how a chart is cut and drawn.
-const OF_CHART: [&str; 13] = [
+const OF_CHART: [&str; 14] = [
+    "as_of",
     "from",
     "to",
     "timezone",
@@ -274,7 +275,7 @@ impl Rule {
     /// The request about one slot, of a report that has one number for it.
     pub(crate) fn whole_question(&self, question: &Map<String, Value>, slot: Span) -> Value {
         let mut question = question.clone();
-        question.retain(|key, _| !matches!(key.as_str(), "compare" | "refresh"));
+        question.retain(|key, _| !matches!(key.as_str(), "as_of" | "compare" | "refresh"));
         question.insert("timezone".to_owned(), self.body.timezone.clone().into());
         question.insert("from".to_owned(), instant(slot.from_ms).into());
         question.insert("to".to_owned(), instant(slot.until_ms).into());

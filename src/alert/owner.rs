@@ -311,7 +311,7 @@ impl Owner {
         let now_ms = (self.parts.now_ms)();
         for (key, state) in std::mem::take(&mut self.restored) {
             let switched_off = self.catalogue.rules.get(&key).cloned();
-            let told_as = || state.told_as.clone().and_then(|told| KnownRule::of(&key, told, Origin::Saved(0))).map(Arc::new);
+            let told_as = || state.told_as.clone().and_then(|told| KnownRule::of(&key, told, Origin::UNSAVED)).map(Arc::new);
             match switched_off.or_else(told_as) {
                 Some(known) => self.close(&key, &Owned::new(known, state, now_ms), GONE),
                 None => self.forget(&key, &state),

@@ -87,7 +87,7 @@ pub(crate) const REPORTS: [&str; 8] = ["trends", "sessions", "lifecycle", "funne
 pub(crate) const BOARD: &str = "board";
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 /// Keys of a question that a rule says itself, and those whose numbers depend on from when on it is asked.
-const OWN_KEYS: [&str; 8] = ["from", "to", "timezone", "interval", "compare", "view", "cumulative", "moving_average"];
+const OWN_KEYS: [&str; 9] = ["as_of", "from", "to", "timezone", "interval", "compare", "view", "cumulative", "moving_average"];
 
 impl RuleBody {
     /// Reads a rule as it is written.

@@ -6,8 +6,8 @@ use super::catalogue::{CHANNELS, MUTES, Mute, RULES, RuleKey};
 use super::rule::is_id;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
-use crate::query::QueryError;
-use crate::store::tables::saved::{self, HeldThings, Saved, Shelf};
+use crate::query::{QueryError, of_file};
+use crate::store::tables::saved::{self, By, HeldThings, Saved, Shelf};
 
 /// Most rules and channels of a project, and most names that it ever had.
 const MOST: u64 = 1_000;
@@ -39,6 +39,7 @@ pub(crate) struct Write<'a> {
     pub(crate) expected: Expected,
     /// Whether it is only checked.
     pub(crate) is_trial: bool,
+    pub(crate) by: By<'a>,
 }
 
 /// The last version of something; none if it is not there.
@@ -48,7 +49,7 @@ pub(crate) async fn find(store: &ClickHouse, shelf: Shelf, id: &str) -> Result<O
 
 /// Writes the next version; which one that is. On trial nothing is written.
 pub(crate) async fn put(store: &ClickHouse, write: Write<'_>) -> Result<u64, QueryError> {
-    let Write { kind, project, id, body, expected, is_trial } = write;
+    let Write { kind, project, id, body, expected, is_trial, by } = write;
     if !is_id(id) {
         return Err(QueryError::invalid("invalid_id", "an id has 1 to 64 letters, digits, `.`, `_` and `-`"));
     }
@@ -73,7 +74,8 @@ pub(crate) async fn put(store: &ClickHouse, write: Write<'_>) -> Result<u64, Que
             let held = saved::held(store, shelf).await.map_err(|problem| QueryError::of_store(problem.class()))?;
             check_room(held, last.as_ref(), body)?;
         }
-        let saved = Saved { name: id.to_owned(), version: last.map_or(0, |saved| saved.version) + 1, body: body.to_owned() };
+        let body = by.content(body, live).map_err(|file| of_file(&file))?;
+        let saved = Saved { name: id.to_owned(), version: last.map_or(0, |saved| saved.version) + 1, body };
         if is_trial || saved::put(store, shelf, &saved).await.map_err(|problem| QueryError::of_store(problem.class()))? {
             return Ok(saved.version);
         }
@@ -108,7 +110,7 @@ pub(crate) async fn mute(store: &ClickHouse, key: &RuleKey, change: impl Fn(&mut
         change(&mut mute);
         let expected = live.map_or(Expected::Nothing, |saved| Expected::Version(saved.version));
         let body = serde_json::to_string(&mute).unwrap_or_default();
-        match put(store, Write { kind: MUTES, project, id: &key.id, body: &body, expected, is_trial: false }).await {
+        match put(store, Write { kind: MUTES, project, id: &key.id, body: &body, expected, is_trial: false, by: By::Somebody }).await {
             Err(problem) if problem.code == "version_mismatch" => {}
             Err(problem) => return Err(problem),
             Ok(_) => return Ok(mute),
@@ -126,8 +128,8 @@ pub(crate) async fn unmute_new(store: &ClickHouse, key: &RuleKey) -> Result<(), 
     }
     let mute = find(store, Shelf { project, kind: MUTES }, &key.id).await?;
     if is_live(&mute) {
-        let forgotten = Write { kind: MUTES, project, id: &key.id, body: "", expected: Expected::Anything, is_trial: false };
-        put(store, forgotten).await?;
+        let expected = Expected::Anything;
+        put(store, Write { kind: MUTES, project, id: &key.id, body: "", expected, is_trial: false, by: By::Somebody }).await?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Promises: nothing is written unless all can be saved, as far as can be said before (what names a cohort of the same files that is still to be
 //! made is looked at when it is written); each write is on condition of what was compared, so nobody's change is overwritten unseen; what
-//! is in no file stays, and is told. Applied again it changes nothing.
+//! is in no file stays, and is told. Applied again it changes nothing. What is written is of its file from then on: nobody changes it elsewhere.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -26,7 +26,8 @@ use crate::query::notes::note_id;
   pulse apply deploy/alerts/examples.toml
 
 Files are as `pulse export-config` writes them: [boards.<id>], [cohorts.<id>], [alerts.<id>] and [channels.<id>], each the body of
-PUT /v1/…/<id>, and [[notes]]. What is in no file stays as it is.
+PUT /v1/…/<id>, and [[notes]]. What is in no file stays as it is. What a file says is changed there alone, and applied again: the
+screen and the API show which file it is, and refuse to change it. With --editable they do not.
 
 Exit code 0: all is as the files say; 4: --plan found something to do; 2: the files hold what cannot be saved, and nothing was
 written; 1: it failed.")]
@@ -38,6 +39,9 @@ pub(super) struct ApplyArgs {
     /// Only say what would be done
     #[arg(long)]
     plan: bool,
+    /// What is saved may be changed elsewhere, too: no file says it any more
+    #[arg(long)]
+    editable: bool,
     /// Files, and folders of *.toml
     #[arg(required = true, value_name = "DIR|FILE")]
     files: Vec<PathBuf>,
@@ -54,6 +58,8 @@ struct Step<'a> {
     what: What,
     /// What is sent: of a channel with its address.
     body: Value,
+    /// The file that says it from then on; empty without one.
+    file: &'a str,
     /// What is there.
     version: Option<u64>,
 }
@@ -70,7 +76,7 @@ pub(super) fn run(args: &ApplyArgs) -> Result<()> {
     let files = Files::read(&args.files, &args.instance.project)?;
     files.of_others.iter().for_each(|place| eprintln!("left out: {place}: say --project"));
     refuse(&files.problems)?;
-    Project::ask(asking_settings(&args.config)?, &args.instance, async |project| project.apply(&files, args.plan).await)
+    Project::ask(asking_settings(&args.config)?, &args.instance, async |project| project.apply(&files, args).await)
 }
 
 fn refuse(problems: &[String]) -> Result<(), ConfigError> {
@@ -79,7 +85,8 @@ fn refuse(problems: &[String]) -> Result<(), ConfigError> {
 }
 
 impl Project {
-    async fn apply(&self, files: &Files, is_plan: bool) -> Result<()> {
+    async fn apply(&self, files: &Files, args: &ApplyArgs) -> Result<()> {
+        let is_plan = args.plan;
         let (mut problems, mut steps, mut unlisted) = (Vec::new(), Vec::new(), Vec::new());
         for section in SECTIONS {
             let entries: Vec<&Entry> = files.entries.iter().filter(|entry| entry.section == section).collect();
@@ -89,7 +96,7 @@ impl Project {
             let saved = self.saved(section).await?;
             unlisted.extend(saved.keys().filter(|id| entries.iter().all(|entry| entry.id != **id)).map(|id| format!("{section}.{id}")));
             for entry in entries {
-                match step(entry, saved.get(&entry.id)) {
+                match step(entry, saved.get(&entry.id), file_of(entry, args)) {
                     Ok(step) => steps.push(step),
                     Err(problem) => problems.push(format!("{}: {problem}", entry.place)),
                 }
@@ -145,7 +152,7 @@ impl Project {
         if let Some(channels) = body.get_mut("channels").and_then(Value::as_array_mut).filter(|_| step.entry.section == "alerts") {
             channels.retain(|channel| new("channels").all(|id| channel != id));
         }
-        let write = VersionedWrite { body: &body, version: step.version };
+        let write = VersionedWrite { body: &body, version: step.version, file: step.file };
         let path = format!("/v1/{}/{}?dry_run=true", step.entry.section, step.entry.id);
         let Err(problem) = self.remote.put_version(&path, &self.key, &write).await else { return Ok(None) };
         let refused = problem.downcast::<Refused>()?;
@@ -155,13 +162,13 @@ impl Project {
     }
 
     async fn write(&self, step: &Step<'_>) -> Result<()> {
-        let write = VersionedWrite { body: &step.body, version: step.version };
+        let write = VersionedWrite { body: &step.body, version: step.version, file: step.file };
         let Entry { section, id, .. } = step.entry;
         let Err(problem) = self.remote.put_version(&format!("/v1/{section}/{id}"), &self.key, &write).await else { return Ok(()) };
         if problem.downcast_ref::<Refused>().is_some_and(|refused| refused.says("code") == "version_mismatch") {
             // The answer to an earlier attempt may have been lost.
             let saved = self.saved(section).await?;
-            if matches!(self::step(step.entry, saved.get(id)), Ok(Step { what: What::AsItIs, .. })) {
+            if matches!(self::step(step.entry, saved.get(id), step.file), Ok(Step { what: What::AsItIs, .. })) {
                 return Ok(());
             }
         }
@@ -169,11 +176,21 @@ impl Project {
     }
 }
 
-/// What is to be done about an entry, where `saved` is there.
+/// Longest name of a file that is told, bytes.
+const MOST_FILE: usize = 200;
+
+/// The file that is to say an entry: the end of its name, where that is long.
+fn file_of<'a>(entry: &'a Entry, args: &ApplyArgs) -> &'a str {
+    let name = entry.file.trim();
+    let from = (name.len().saturating_sub(MOST_FILE)..name.len()).find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+    if args.editable { "" } else { &name[from..] }
+}
+
+/// What is to be done about an entry that `file` is to say, where `saved` is there.
 ///
 /// # Errors
 /// The address of a channel that is not to be found.
-fn step<'a>(entry: &'a Entry, saved: Option<&Saved>) -> Result<Step<'a>, String> {
+fn step<'a>(entry: &'a Entry, saved: Option<&Saved>, file: &'a str) -> Result<Step<'a>, String> {
     let (mut body, mut known) = (entry.body.clone(), saved.map(|saved| saved.body.clone()));
     if let ("channels", Some(settings)) = (entry.section, body.as_object_mut()) {
         let named = settings.get("url").and_then(Value::as_str).filter(|url| url.starts_with("env:") || url.starts_with("file:"));
@@ -186,7 +203,7 @@ fn step<'a>(entry: &'a Entry, saved: Option<&Saved>) -> Result<Step<'a>, String>
                     return Err(problem);
                 }
                 eprintln!("{}: {problem}: the address that is saved stays", entry.place);
-                return Ok(Step { entry, what: What::AsItIs, version: saved.map(|saved| saved.version), body });
+                return Ok(Step { entry, what: What::AsItIs, version: saved.map(|saved| saved.version), body, file });
             }
         }
         if let (Some(saved), Some(Value::Object(known))) = (saved, &mut known) {
@@ -197,10 +214,13 @@ fn step<'a>(entry: &'a Entry, saved: Option<&Saved>) -> Result<Step<'a>, String>
     }
     let what = match &known {
         None => What::New,
-        Some(known) if *known == body => What::AsItIs,
-        Some(known) => What::Changed(differing(known, &body)),
+        Some(known) => {
+            let mut keys = differing(known, &body);
+            keys.extend(saved.is_some_and(|saved| saved.file != file).then(|| "file".to_owned()));
+            if keys.is_empty() { What::AsItIs } else { What::Changed(keys) }
+        }
     };
-    Ok(Step { entry, what, version: saved.map(|saved| saved.version), body })
+    Ok(Step { entry, what, version: saved.map(|saved| saved.version), body, file })
 }
 
 /// The keys whose values are not the same.

@@ -37,6 +37,8 @@ pub(super) struct Saved {
     pub(super) body: Value,
     /// Of a channel with its address.
     pub(super) digest: String,
+    /// The file that says it; empty without one.
+    pub(super) file: String,
 }
 
 impl Project {
@@ -60,6 +62,7 @@ impl Project {
             let (Some(id), Some(version)) = (listed["id"].as_str().or(listed["name"].as_str()), listed["version"].as_u64()) else {
                 continue;
             };
+            let file = listed["file"].as_str().unwrap_or_default().to_owned();
             let (version, body) = match section {
                 "alerts" => (version, listed["rule"].clone()),
                 "channels" => (version, listed["settings"].clone()),
@@ -67,14 +70,14 @@ impl Project {
                     let mut whole = self.get(&format!("/v1/{section}/{id}")).await?;
                     let version = whole["version"].as_u64().unwrap_or(version);
                     if let Some(object) = whole.as_object_mut() {
-                        object.retain(|key, _| !["id", "name", "version"].contains(&key.as_str()));
+                        object.retain(|key, _| !["id", "name", "version", "file"].contains(&key.as_str()));
                     }
                     (version, whole)
                 }
             };
             let body = in_one_form(section, body).map_err(|problem| anyhow::anyhow!("the answer: {section}.{id}: {problem}"))?;
             let digest = listed["digest"].as_str().unwrap_or_default().to_owned();
-            found.insert(id.to_owned(), Saved { version, body, digest });
+            found.insert(id.to_owned(), Saved { version, body, digest, file });
         }
         Ok(found)
     }
@@ -98,6 +101,8 @@ impl Project {
 pub(super) struct Entry {
     /// File and section, for messages.
     pub(super) place: String,
+    /// The file.
+    pub(super) file: String,
     pub(super) section: &'static str,
     pub(super) id: String,
     /// In its one form.
@@ -170,7 +175,7 @@ impl Files {
                     for (id, written) in entries {
                         let place = format!("{place}.{id}");
                         match entry(section, written, source.project) {
-                            Ok(Read::Own(body)) => self.entries.push(Entry { place, section, id, body }),
+                            Ok(Read::Own(body)) => self.entries.push(Entry { place, file: source.place.to_owned(), section, id, body }),
                             Ok(Read::OfAnother(project)) => self.of_others.push(format!("{place} is of `{project}`")),
                             Err(problem) => self.problems.push(format!("{place}: {problem}")),
                         }

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use url::Host;
 
 use crate::backoff::Backoff;
+use crate::http::of_file::FILE_HEADER;
 
 /// Pauses between attempts: from a hiccup to a restart.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -64,6 +65,8 @@ impl Transport {
 pub(super) struct VersionedWrite<'a> {
     pub(super) body: &'a serde_json::Value,
     pub(super) version: Option<u64>,
+    /// The file that says it from then on; empty without one.
+    pub(super) file: &'a str,
 }
 
 /// An answer that says no.
@@ -163,14 +166,18 @@ impl Remote {
             Some(version) => (IF_MATCH, format!("\"{version}\"")),
             None => (IF_NONE_MATCH, "*".to_owned()),
         };
-        let request = || Request::put(&url).header(AUTHORIZATION, key.clone()).header(&condition, &tag).body(Full::new(body.clone()));
+        let file = HeaderValue::from_bytes(write.file.as_bytes()).with_context(|| format!("file: `{}`", write.file))?;
+        let request = || {
+            let request = Request::put(&url).header(AUTHORIZATION, key.clone()).header(&condition, &tag);
+            request.header(FILE_HEADER, file.clone()).body(Full::new(body.clone()))
+        };
         self.until_answered(request).await
     }
 
-    /// The answer to `DELETE path`.
+    /// The answer to `DELETE path`, whichever file says what is there.
     pub(super) async fn delete(&self, path: &str, key: &HeaderValue) -> Result<Bytes> {
         let url = format!("{}{path}", self.base);
-        self.until_answered(|| Request::delete(&url).header(AUTHORIZATION, key.clone()).body(Full::default())).await
+        self.until_answered(|| Request::delete(&url).header(AUTHORIZATION, key.clone()).header(FILE_HEADER, "").body(Full::default())).await
     }
 
     async fn until_answered(&self, request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>) -> Result<Bytes> {

@@ -7,7 +7,7 @@ mod forwarded;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use crate::event::address;
@@ -17,11 +17,16 @@ pub(super) fn parse_network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
+/// Longest name of somebody who is signed in, bytes.
+const MOST_USER: usize = 200;
+
 /// The proxies that the operator named, and how they say who is behind them.
 #[derive(Debug, Default)]
 pub(super) struct Proxies {
     pub(super) networks: Vec<IpNet>,
     pub(super) header: ForwardedHeader,
+    /// The header in which they say who is signed in with them.
+    pub(super) user: Option<HeaderName>,
 }
 
 /// The header in which proxies say who is behind them. Only one is read: a proxy that writes one lets clients write the other.
@@ -104,6 +109,15 @@ impl Peer {
         said.map_or(self.is_tls, |scheme| scheme.trim().eq_ignore_ascii_case("https"))
     }
 
+    /// Who is signed in with the proxy that sends this, where a trusted one says so, and says it once: what is there twice may be of anybody.
+    pub fn user(&self, headers: &HeaderMap) -> Option<String> {
+        let mut values = headers.get_all(self.proxies.user.as_ref().filter(|_| self.is_proxy())?).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return None };
+        let name = std::str::from_utf8(value.as_bytes()).ok()?.trim();
+        let is_name = !name.is_empty() && name.len() <= MOST_USER && !name.chars().any(char::is_control);
+        is_name.then(|| name.to_owned())
+    }
+
     /// Whether it is a proxy, whose connections are those of many clients.
     pub(super) fn is_proxy(&self) -> bool {
         self.trusts(self.address)
@@ -134,7 +148,7 @@ mod tests {
 
     fn behind(peer: &str, proxies: &[&str], header: ForwardedHeader) -> Peer {
         let networks = proxies.iter().map(|text| parse_network(text).unwrap()).collect();
-        Peer::new(peer.parse().unwrap(), Arc::new(Proxies { networks, header }))
+        Peer::new(peer.parse().unwrap(), Arc::new(Proxies { networks, header, user: Some(HeaderName::from_static("x-forwarded-user")) }))
     }
 
     #[test]
@@ -199,6 +213,22 @@ mod tests {
         assert!(behind("10.1.2.3", &["10.0.0.0/8"], ForwardedHeader::Forwarded).is_https(&forwarded));
         assert!(is_https("10.1.2.3", "https") && is_https("10.1.2.3", "HTTPS, http"));
         assert!(!is_https("10.1.2.3", "http") && !is_https("10.1.2.3", "") && !is_https("192.0.2.9", "https"));
+    }
+
+    #[test]
+    fn a_proxy_alone_says_who_is_signed_in_and_says_it_once() {
+        let user = |peer: &str, names: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            names.iter().for_each(|name| drop(headers.append("x-forwarded-user", (*name).try_into().unwrap())));
+            behind(peer, &["10.0.0.0/8"], ForwardedHeader::XForwardedFor).user(&headers)
+        };
+        assert_eq!(user("10.1.2.3", &["zoë ".as_bytes()]).as_deref(), Some("zoë"));
+        assert_eq!(user("192.0.2.9", &[b"eve"]), None, "a stranger");
+        let long = [b'a'; 201];
+        let none: [&[&[u8]]; 5] = [&[], &[b""], &[b"eve", b"ada"], &[b"\xff"], &[&long]];
+        for no in none {
+            assert_eq!(user("10.1.2.3", no), None, "{no:?}");
+        }
     }
 
     #[test]

@@ -91,12 +91,13 @@ pub(super) fn shown(saved: &Saved) -> Result<Value, QueryError> {
     let tiles = board.get("tiles").cloned().unwrap_or_else(|| json!([]));
     Ok(json!({
         "id": saved.name, "version": saved.version, "title": part("title"), "description": part("description"), "tiles": tiles,
+        "file": saved.file(),
     }))
 }
 
 /// A line of the list of all boards.
-pub(super) fn listed(Title { name, version, title }: &Title) -> Value {
-    json!({"id": name, "version": version, "title": title})
+pub(super) fn listed(Title { name, version, title, file }: &Title) -> Value {
+    json!({"id": name, "version": version, "title": title, "file": Some(file).filter(|file| !file.is_empty())})
 }
 
 #[cfg(test)]

@@ -67,14 +67,18 @@ impl SavedCohorts {
     pub(super) async fn list(&self, project: ProjectId) -> Result<Value, QueryError> {
         let known = self.known(project, Duration::ZERO).await?;
         let live = known.saved.values().filter(|saved| !saved.body.is_empty());
-        Ok(json!({"cohorts": live.map(|saved| json!({"name": saved.name, "version": saved.version})).collect::<Vec<_>>()}))
+        Ok(
+            json!({"cohorts": live.map(|saved| json!({"name": saved.name, "version": saved.version, "file": saved.file()})).collect::<Vec<_>>()}),
+        )
     }
 
     /// The version and the filters of a cohort.
     pub(super) async fn get(&self, project: ProjectId, name: &str) -> Result<(u64, Value), QueryError> {
         let known = self.known(project, Duration::ZERO).await?;
         match (known.saved.get(name), known.cohorts.get(name)) {
-            (Some(saved), Some(filters)) => Ok((saved.version, json!({"name": name, "version": saved.version, "filters": filters}))),
+            (Some(saved), Some(filters)) => {
+                Ok((saved.version, json!({"name": name, "version": saved.version, "filters": filters, "file": saved.file()})))
+            }
             _ => Err(COHORT.unknown(name)),
         }
     }

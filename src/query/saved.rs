@@ -8,7 +8,7 @@ use super::ask::fields;
 use super::error::QueryError;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::event::ids::ProjectId;
-use crate::store::tables::saved::{self, NameRange, Saved, Shelf, Title};
+use crate::store::tables::saved::{self, By, NameRange, Saved, Shelf, Title};
 
 /// Longest name.
 const MOST_NAME: usize = 64;
@@ -63,12 +63,13 @@ pub(super) struct Write<'a> {
     pub(super) expected: Expected,
     /// Whether it is only checked.
     pub(super) is_trial: bool,
+    pub(super) by: By<'a>,
 }
 
 impl<'a> Write<'a> {
     /// One that is not only checked.
     pub(super) const fn new(name: &'a str, body: Option<&'a str>, expected: Expected) -> Self {
-        Self { name, body, expected, is_trial: false }
+        Self { name, body, expected, is_trial: false, by: By::Somebody }
     }
 }
 
@@ -108,9 +109,9 @@ impl SavedThings {
     /// Saves one, or deletes it; its version then. On trial nothing is written.
     ///
     /// # Errors
-    /// 400 for a name that is none and where there are too many, 404 where there is nothing to delete, 412 `version_mismatch`.
+    /// 400 for a name that is none and where there are too many, 404 where there is nothing to delete, 412 `version_mismatch`, `owned_by_file`.
     pub(super) async fn put(&self, kind: &Kind, project: ProjectId, write: Write<'_>) -> Result<u64, QueryError> {
-        let Write { name, body, expected, is_trial } = write;
+        let Write { name, body, expected, is_trial, by } = write;
         kind.check_name(name)?;
         let (store, shelf) = (self.store()?, kind.shelf(project));
         for _ in 0..TRIES {
@@ -128,8 +129,9 @@ impl SavedThings {
                     return Err(kind.too_many());
                 }
             }
+            let body = by.content(body.unwrap_or_default(), live).map_err(|file| of_file(&file))?;
             let version = last.map_or(0, |saved| saved.version) + 1;
-            let saved = Saved { name: name.to_owned(), version, body: body.unwrap_or_default().to_owned() };
+            let saved = Saved { name: name.to_owned(), version, body };
             if is_trial || answered(saved::put(store, shelf, &saved).await)? {
                 return Ok(version);
             }
@@ -168,6 +170,11 @@ pub(crate) fn dry_run(query: &str) -> Result<bool, QueryError> {
         };
     }
     Ok(is_trial)
+}
+
+/// What a file says is not changed elsewhere.
+pub(crate) fn of_file(file: &str) -> QueryError {
+    QueryError::conflict("owned_by_file", format!("the file `{}` says it: change it there", fields::shortened(file)))
 }
 
 fn answered<T>(answer: Result<T, ClickHouseError>) -> Result<T, QueryError> {

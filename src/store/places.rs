@@ -28,7 +28,8 @@ impl Places {
         for (epoch, partitions) in &self.0 {
             let or = if std::mem::take(&mut is_first) { "" } else { " OR " };
             to = to.sql(or).sql("log_epoch = ").uint(*epoch).sql(" AND log_offset <= transform(toUInt64(log_partition), ");
-            to = to.uints(partitions.keys().copied().map(u64::from)).sql(", ").ints(partitions.values().copied()).sql(", ").int(-1).sql(")");
+            to =
+                to.uints(partitions.keys().copied().map(u64::from)).sql(", ").ints(partitions.values().copied()).sql(", ").int(-1).sql(")");
         }
         if is_first { to.sql("0)") } else { to.sql(")") }
     }
@@ -74,7 +75,8 @@ mod tests {
 
     #[test]
     fn places_are_read_as_they_are_written() {
-        let places: Places = [(LogEpoch(u64::MAX), 0, i64::MAX), (LogEpoch(u64::MAX), 65_535, 0), (LogEpoch(1), 3, 7)].into_iter().collect();
+        let places: Places =
+            [(LogEpoch(u64::MAX), 0, i64::MAX), (LogEpoch(u64::MAX), 65_535, 0), (LogEpoch(1), 3, 7)].into_iter().collect();
         assert_eq!(places.to_string(), "1_3-7.ffffffffffffffff_0-9223372036854775807_65535-0");
         for places in [places, Places::default()] {
             assert_eq!(Places::parse(&places.to_string()), Some(places));

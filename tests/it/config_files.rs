@@ -83,13 +83,38 @@ async fn what_is_saved_goes_into_files_and_into_another_project_as_it_is() {
     let moved = Shell { pulse: &pulse, address: Some("https://93.184.216.34/other") };
     let (code, told) = moved.run(&["apply", "--plan", &first, "--project", "other"]);
     assert!(code == 4 && told.contains("changed  channels.hook: url"), "{told}");
+    // What a file says is changed there alone, and says which file that is; whoever says that it is of none changes it.
+    let of_file = Path::new(&first).join("boards.toml").display().to_string();
+    let shown = other.get("/v1/boards/shop").await.1;
+    assert_eq!((&shown["file"], &other.get("/v1/boards").await.1["boards"][0]["file"]), (&json!(of_file), &json!(of_file)));
+    assert_eq!(other.get("/v1/alerts/few").await.1["file"], json!(of_file.replace("boards", "alerts")));
+    assert_eq!(other.get("/v1/channels/hook").await.1["file"], json!(of_file.replace("boards", "channels")));
+    for (path, body) in [
+        ("boards/shop", json!({"title": "Mine"})),
+        ("cohorts/buyers", json!({"filters": [{"field": "country", "op": "exists"}]})),
+        ("alerts/few", rule.clone()),
+    ] {
+        for method in [Method::PUT, Method::DELETE] {
+            let (status, refused) =
+                other.send(other.request(method, &format!("/v1/{path}"), &other.read_key, body.to_string())).await.unwrap();
+            assert_eq!((status, &refused["code"]), (StatusCode::PRECONDITION_FAILED, &json!("owned_by_file")), "{path}: {refused}");
+        }
+    }
+    let mut write = other.request(Method::PUT, "/v1/boards/shop", &other.read_key, json!({"title": "Mine", "tiles": []}).to_string());
+    write.headers_mut().insert("x-pulse-file", hyper::header::HeaderValue::from_static(""));
+    assert_eq!(other.send(write).await.unwrap().0, StatusCode::OK);
     save(&other, "/v1/boards/shop", &json!({"title": "Mine", "tiles": []})).await;
     save(&other, "/v1/boards/mine", &json!({"title": "Mine"})).await;
     let (code, told) = plan(&first);
     assert!(
-        code == 4 && told.contains("changed  boards.shop: description, tiles, title") && told.contains(" no file  boards.mine"),
+        code == 4 && told.contains("changed  boards.shop: description, tiles, title, file") && told.contains(" no file  boards.mine"),
         "{told}"
     );
+
+    let (code, told) = shell.run(&["apply", "--editable", &first, "--project", "other"]);
+    assert!(code == 0 && told.contains("changed  cohorts.buyers: file") && told.contains("changed  boards.shop: "), "{told}");
+    assert_eq!(other.get("/v1/boards/shop").await.1["file"], Value::Null);
+    assert_eq!(shell.run(&["apply", &first, "--project", "other"]).0, 0);
 
     // What cannot be saved is named with file, field and value, and then nothing is written.
     let bad = folder.path().join("bad.toml");
@@ -118,7 +143,7 @@ async fn what_is_saved_goes_into_files_and_into_another_project_as_it_is() {
         assert!(code == 2 && told.contains(&format!("{file}: {part}")), "{text}: {code} {told}");
         assert_eq!(other.get("/v1/boards/good").await.0, StatusCode::NOT_FOUND, "{text}");
     }
-    assert_eq!(other.get("/v1/cohorts/buyers").await.1["version"], 1);
+    assert_eq!(other.get("/v1/cohorts/buyers").await.1["version"], 3);
 
     // The same files are checked and tried on the past.
     assert_eq!(shell.run(&["alerts", "--project", "other", "test", "few"]).0, 0);

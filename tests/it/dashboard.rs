@@ -4,7 +4,7 @@ use hyper::header::{HeaderName, HeaderValue, SET_COOKIE};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Http, POLL, Pulse, program};
+use crate::harness::{Http, PATIENCE, POLL, Pulse, program};
 
 /// A browser with a cookie: what it says of itself goes with each request.
 struct Browser<'p> {
@@ -45,7 +45,8 @@ fn add(headers: &mut hyper::HeaderMap, more: &[(&str, &str)]) {
 
 #[tokio::test]
 async fn a_read_key_becomes_a_cookie_that_is_worth_nothing_once_the_key_is() {
-    let pulse = Pulse::start_with(&[("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let behind = [("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1"), ("PULSE__HTTP__USER_HEADER", "x-forwarded-user")];
+    let pulse = Pulse::start_with(&behind).await;
     let (http, read_key) = (&pulse.http, &pulse.http.read_key);
     pulse.http.capture(&json!({"type": "view", "anonymousId": "ada"})).await;
     pulse.http.settled().await;
@@ -61,7 +62,10 @@ async fn a_read_key_becomes_a_cookie_that_is_worth_nothing_once_the_key_is() {
     // It is the read key, on every route of questions.
     let (status, who) = browser.send(Method::GET, "/v1/session", &Value::Null, OWN).await;
     assert_eq!((status, &who["project"]), (200, &json!({"name": "default", "timezone": "UTC"})));
-    assert_eq!(who["key"]["kind"], "read");
+    assert_eq!((&who["key"]["kind"], &who["user"]), (&json!("read"), &Value::Null));
+    // A proxy that signs people in says who it is.
+    let signed_in = [OWN, &[("x-forwarded-user", "ada")]].concat();
+    assert_eq!(browser.send(Method::GET, "/v1/session", &Value::Null, &signed_in).await.1["user"], "ada");
     let question = json!({"from": "-1d", "series": [{"event": null}]});
     let asked = browser.send(Method::POST, "/v1/query/trends", &question, OWN).await;
     assert_eq!((asked.0, &asked.1["result"]["series"][0]["total"]), (200, &json!(1)));
@@ -109,9 +113,12 @@ async fn a_read_key_becomes_a_cookie_that_is_worth_nothing_once_the_key_is() {
     let mut revoke = std::process::Command::new(program());
     let revoked = revoke.args(["keys", "revoke", "default"]).env("PULSE__DATA_DIR", pulse.data_dir()).output().unwrap();
     assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
-    while browser.send(Method::GET, "/v1/session", &Value::Null, OWN).await.0 != 401 {
-        tokio::time::sleep(POLL).await;
-    }
+    let out = async {
+        while browser.send(Method::GET, "/v1/session", &Value::Null, OWN).await.0 != 401 {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, out).await.expect("a key that was revoked is still one");
     assert_eq!(browser.send(Method::POST, "/v1/query/trends", &question, OWN).await.0, 401);
     assert_eq!(browser.send(Method::DELETE, "/v1/session", &Value::Null, OWN).await.0, 204);
 }

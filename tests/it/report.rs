@@ -95,7 +95,8 @@ impl Store {
         let new: Vec<Event> = later.iter().filter(|event| !is_known(event)).cloned().collect();
         people::insert(&self.store, project, &new, &Ties::default()).await;
         // Some in a partition that had none yet.
-        let later = later.iter().enumerate().map(|(index, event)| placed(event.row(project, 1_000 + index), index % 2, last + 1 + index / 2));
+        let later =
+            later.iter().enumerate().map(|(index, event)| placed(event.row(project, 1_000 + index), index % 2, last + 1 + index / 2));
         self.insert_rows("events", later.collect()).await;
         format!("1.{NOW_MS}.-.{people_ms}.7_0-{last}")
     }
@@ -419,7 +420,7 @@ fn the_reports_agree_with_each_other() {
 }
 
 /// Reports that are asked for by an address alone: they say what is there now.
-const OF_NOW: [&str; 3] = ["export", "ledger", "dead-letters"];
+const OF_NOW: [&str; 4] = ["export", "ledger", "dead-letters", "catalogue-events"];
 
 /// What arrives between a chart and the click on one of its bars changes neither the chart as it was nor the people behind it.
 #[test]
@@ -430,15 +431,16 @@ fn what_was_there_is_what_every_report_sees_whatever_arrives() {
     let project = std::cell::Cell::new(1_000_000);
     let later = (-120_i64..240).prop_map(|half_hours| CLOCK_CHANGE_MS + half_hours * HALF_HOUR_MS);
     let later = later.prop_flat_map(|from| prop::collection::vec(event(Range { from, until: from + 86_400_000 }), 1..40));
-    let cases = cases(8);
+    let cases = cases(5);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let result = runner.run(&(case(), later), |(case, later)| {
         project.set(project.get() + 1);
         let as_of = runtime.block_on(store.insert_in_turn(project.get(), &case, &later));
         let asker = Asker { store: &store, project: project.get(), as_of: Some(&as_of) };
-        MODELS.iter().filter(|(report, _)| !OF_NOW.contains(report)).try_for_each(|(report, check)| {
-            check(asker, &case).map_err(|problem| TestCaseError::fail(format!("{report}: {problem}")))
-        })
+        MODELS
+            .iter()
+            .filter(|(report, _)| !OF_NOW.contains(report))
+            .try_for_each(|(report, check)| check(asker, &case).map_err(|problem| TestCaseError::fail(format!("{report}: {problem}"))))
     });
     match result {
         Ok(()) => {}

@@ -60,6 +60,14 @@ test("a change that another one has overtaken is refused, and the board is shown
   await expect(page.locator("main > .failed")).toContainText("Somebody else has changed this board");
   await expect(page.getByRole("heading", { name: "Second", level: 1 })).toBeVisible();
   await expect(page.locator("[data-tile]")).toHaveCount(2);
+  // What a file says is changed there alone.
+  const written = await fetch(path, { method: "PUT", headers: { ...headers, "x-pulse-file": "config/boards.toml" }, body: JSON.stringify({ title: "Third", tiles: [] }) });
+  expect(written.status).toBe(200);
+  await open(page, "/boards/shared");
+  await expect(page.getByText("The file config/boards.toml says this board: it is changed there.")).toBeVisible();
+  await expect(page.getByRole("button", { name: "Change" })).toHaveCount(0);
+  await open(page, "/boards");
+  await expect(page.getByRole("listitem").filter({ hasText: "Third" })).toContainText("of config/boards.toml");
 });
 
 test("what is noted stands on the chart, in words too", async ({ page }) => {

@@ -5,12 +5,13 @@ const found = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
 export default defineConfig({
   testDir: ".",
-  testMatch: "*.spec.mjs",
+  testMatch: process.env.SCREEN_BENCH ? "bench.spec.mjs" : "*.spec.mjs",
+  testIgnore: process.env.SCREEN_BENCH ? [] : ["bench.spec.mjs"],
   globalSetup: "./setup.mjs",
   // Nothing here is timed: a machine that builds beside the tests is slow.
   timeout: 240_000,
   expect: { timeout: 60_000 },
-  workers: 2,
+  workers: process.env.SCREEN_BENCH ? 1 : 2,
   fullyParallel: true,
   reporter: [["line"]],
   outputDir: process.env.SCREEN_OUT,

@@ -34,6 +34,8 @@ export const test = base.extend({
 
 /** Opens a page as the one who holds the key. */
 export async function open(page, path, key = KEY) {
+  // Also where only what stands behind `#` would change.
+  if (page.url() === new URL(path, ADDRESS).href) await page.goto("about:blank");
   // The page waits for no cookie; what a test does next may need it.
   const given = page.waitForResponse((response) => response.url().endsWith("/v1/session") && response.request().method() === "POST");
   await page.goto(`${path}#key=${key}`);

@@ -99,7 +99,7 @@ function Frame() {
       <div class="frame">
         <header class="side">
           <a class="logo" href={page_of("/")}>pulse</a>
-          <span class="project"><bdi>{session.value!.project.name}</bdi></span>
+          <span class="project"><bdi>{session.value!.project.name}</bdi>{session.value!.user && <small><bdi>{session.value!.user}</bdi></small>}</span>
           <button type="button" class="menu quiet" aria-expanded={is_open} aria-controls="nav" onClick={() => set_is_open(!is_open)}>Menu</button>
           <nav id="nav" class={is_open ? "open" : ""} aria-label="Pages">
             {PAGES.map(({ path, name }) => <a key={path} href={page_of(`/${path}`)} aria-current={path === page ? "page" : undefined}>{name}</a>)}

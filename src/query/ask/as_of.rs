@@ -4,7 +4,7 @@
 //! them: a chart, and the people behind each of its bars. What an answer says in `meta.as_of` names, of each partition of the log, how far
 //! the table was when the question was asked: at least as far as `data_through` says, so at most the events of the last moment, which its
 //! own answer may have seen already, are not among them.
-//! It is made of numbers alone and nothing is kept for it, so any instance answers it at any time. Whoever makes one up sees fewer of
+//! It is made of numbers alone and nothing is kept for it, so any instance answers it at any time. Who makes one up sees fewer of
 //! their own events.
 //! May go wrong: events that expired or were erased meanwhile are gone; ids that were merged or told apart by hand are what they are now.
 
@@ -14,6 +14,8 @@ use super::canonical::{Canonical, CanonicalForm};
 use super::range::LATEST_MS;
 use crate::store::places::Places;
 
+/// The condition that an event was there then: a mark in whose place the runner puts it, if a question looks back.
+pub(crate) const UP_TO: &str = "{up_to}";
 /// The first part of its text.
 const FORM: &str = "1";
 /// For what is not known.

@@ -1,5 +1,6 @@
 //! Which events a statement reads: a scope, which none can do without, and conditions.
 
+use super::as_of::UP_TO;
 use super::canonical::{Canonical, CanonicalForm};
 use super::context::Context;
 use super::expr::Expr;
@@ -40,8 +41,6 @@ pub(crate) enum Traffic {
 
 /// The person of an event: a mark in whose place the runner puts who the ids of its project are.
 pub(crate) const PERSON: &str = "{person}";
-/// The condition that an event was there when it is looked back to: a mark in whose place the runner puts it, if a question does.
-pub(crate) const UP_TO: &str = "{up_to}";
 
 impl Scope {
     /// The events of `project` in `range`.

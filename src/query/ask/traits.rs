@@ -8,9 +8,9 @@
 //! it names for each person who has one.
 //! May go wrong: there are more of them than the memory of a statement holds; then it is refused as too expensive.
 
+use super::as_of::UP_TO;
 use super::expr::Expr;
 use super::field::{Field, TRAITS, TRAITS_OF};
-use super::selection::UP_TO;
 use crate::event::ids::ProjectId;
 use crate::store::schema::IN_ORDER;
 

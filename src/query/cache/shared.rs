@@ -20,16 +20,12 @@ const KEPT: Duration = Duration::from_secs(60);
 /// Larger answers are cheaper to compute than to move within the time a reader waits.
 const LARGEST: usize = 1 << 20;
 /// The first byte of a shared answer, the version of its encoding. An answer of another version is not read.
-const FORM: u8 = 5;
+const FORM: u8 = 6;
 /// A time that is not known.
 const UNKNOWN: i64 = i64::MIN;
 /// A number that was not counted.
 const NOT_COUNTED: u64 = u64::MAX;
-<<<<<<< HEAD
-const HEAD: usize = 1 + 8 + 8 + 8 + 8 + 1 + 1 + 1;
-=======
-const HEAD: usize = 1 + 8 + 8 + 8 + 8 + 1 + 1 + 4;
->>>>>>> 875b58d (Let a question see what an earlier answer has seen: the people behind a bar are those whom its chart has counted)
+const HEAD: usize = 1 + 8 + 8 + 8 + 8 + 1 + 1 + 1 + 4;
 
 /// A cache that instances share. Never fails: a value that cannot be read in time is treated as absent.
 pub trait SharedCache: Send + Sync + 'static {
@@ -73,13 +69,10 @@ fn encode(computed: &Computed) -> Bytes {
     out.put_u64(computed.excluded_bots.unwrap_or(NOT_COUNTED));
     out.put_u8(u8::from(computed.is_sampled));
     out.put_u8(u8::from(computed.counts_people));
-<<<<<<< HEAD
     out.put_u8(computed.left_out.code());
-=======
     let as_of = computed.as_of.as_deref().unwrap_or_default();
     out.put_u32(u32::try_from(as_of.len()).unwrap_or(0));
     out.put_slice(as_of.as_bytes());
->>>>>>> 875b58d (Let a question see what an earlier answer has seen: the people behind a bar are those whom its chart has counted)
     out.put_slice(&computed.result);
     out.freeze()
 }
@@ -97,13 +90,9 @@ fn decode(mut value: Bytes, now_ms: i64) -> Option<Computed> {
     }
     let data_through_ms = Some(data_through_ms).filter(|at_ms| *at_ms != UNKNOWN);
     let shared_for = Some(shared_for);
-<<<<<<< HEAD
     let (is_sampled, counts_people, left_out) = (value.get_u8() != 0, value.get_u8() != 0, LeftOut::of_code(value.get_u8()));
-=======
-    let (is_sampled, counts_people) = (value.get_u8() != 0, value.get_u8() != 0);
     let length = usize::try_from(value.get_u32()).ok().filter(|length| *length <= value.len())?;
     let as_of = String::from_utf8(value.split_to(length).to_vec()).ok().filter(|as_of| !as_of.is_empty());
->>>>>>> 875b58d (Let a question see what an earlier answer has seen: the people behind a bar are those whom its chart has counted)
     Some(Computed {
         result: value,
         computed_ms,
@@ -139,12 +128,8 @@ mod tests {
             took: Duration::ZERO,
         };
         let read = decode(encode(&computed), 12).unwrap();
-<<<<<<< HEAD
         assert!(read.counts_people && read.left_out == LeftOut::TIES);
-=======
-        assert!(read.counts_people);
         assert_eq!(read.as_of.as_deref(), Some("1.5"));
->>>>>>> 875b58d (Let a question see what an earlier answer has seen: the people behind a bar are those whom its chart has counted)
         assert_eq!(
             (read.result, read.computed_ms, read.data_through_ms, read.rows_read, read.is_sampled),
             (computed.result.clone(), 5, Some(4), 3, true)
@@ -158,11 +143,7 @@ mod tests {
         let kept_ms = i64::try_from(KEPT.as_millis()).unwrap();
         assert!(decode(encode(&unknown), 5 + kept_ms - 1).is_some());
         assert!(decode(encode(&unknown), 5 + kept_ms).is_none(), "it is too old");
-<<<<<<< HEAD
-        for garbage in [&b""[..], b"\x01", b"\x04aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
-=======
-        for garbage in [&b""[..], b"\x01", b"\x03aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", &[5; 60]] {
->>>>>>> 875b58d (Let a question see what an earlier answer has seen: the people behind a bar are those whom its chart has counted)
+        for garbage in [&b""[..], b"\x01", b"\x05aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", &[6; 60]] {
             assert!(decode(Bytes::copy_from_slice(garbage), 12).is_none());
         }
     }

@@ -125,7 +125,7 @@ impl QueryApi {
     fn author(&self, call: &Call) -> Result<Author, ApiError> {
         let grant = self.keys.caller(call, KeyKind::Admin)?;
         let address = call.peer.client_ip(call.request.headers());
-        Ok(Author::new(&grant, address.to_string(), clock::now_ms()))
+        Ok(Author::new(&grant, address.to_string(), call.peer.user(call.request.headers()), clock::now_ms()))
     }
 
     fn key_limits(&self) -> BodyLimits {

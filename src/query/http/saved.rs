@@ -10,6 +10,7 @@ use crate::auth::KeyKind;
 use crate::clock;
 use crate::event::ids::ProjectId;
 use crate::http::body::{self, BodyLimits};
+use crate::http::of_file::written_for;
 use crate::http::respond::{ApiError, Body, json_response};
 use crate::http::server::Call;
 use crate::query::ask::fields;
@@ -19,7 +20,7 @@ use crate::query::notes::{self, AskedNotes, MAX_NOTE, NOTE, Note};
 use crate::query::saved::{Expected, Write, dry_run};
 use crate::query::shares::SharedBoard;
 use crate::query::{QueryError, Request};
-use crate::store::tables::saved::NameRange;
+use crate::store::tables::saved::{By, NameRange};
 
 impl QueryApi {
     /// The names of all cohorts.
@@ -35,10 +36,12 @@ impl QueryApi {
             let (version, cohort) = cohorts.get(project, name).await?;
             return Ok(versioned(version, &cohort));
         }
-        let is_trial = is_trial(&call)?;
+        let (is_trial, file) = (is_trial(&call)?, written_for(call.request.headers())?);
         let (expected, body) = self.write(call, MOST_BYTES).await?;
         let body = body.map(|body| Ok::<_, ApiError>(fields::parse(&body)?.to_string())).transpose()?;
-        let version = cohorts.put(project, Write { name, body: body.as_deref(), expected, is_trial }, clock::now_ms()).await?;
+        let version = cohorts
+            .put(project, Write { name, body: body.as_deref(), expected, is_trial, by: By::of(file.as_deref()) }, clock::now_ms())
+            .await?;
         Ok(versioned(version, &json!({"name": name, "version": version})))
     }
 
@@ -56,14 +59,14 @@ impl QueryApi {
             let board = saved.get(&BOARD, project, id).await?;
             return Ok(versioned(board.version, &boards::shown(&board)?));
         }
-        let is_trial = is_trial(&call)?;
+        let (is_trial, file) = (is_trial(&call)?, written_for(call.request.headers())?);
         let (expected, body) = self.write(call, MAX_BOARD).await?;
         let (shares, shared) = (&self.queries.0.shares, SharedBoard { project, id });
         let body = match body {
             Some(body) => Some(self.check_board(project, &body, clock::now_ms()).await?),
             None => None,
         };
-        let write = Write { name: id, body: body.as_deref(), expected, is_trial };
+        let write = Write { name: id, body: body.as_deref(), expected, is_trial, by: By::of(file.as_deref()) };
         if is_trial {
             let version = saved.put(&BOARD, project, write).await?;
             return Ok(versioned(version, &json!({"id": id, "version": version})));

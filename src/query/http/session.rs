@@ -29,6 +29,7 @@ impl QueryApi {
         let shown = json!({
             "project": {"name": &*grant.name, "timezone": self.queries.timezone(grant.project)},
             "key": {"name": format!("{kind} {:08x}", grant.key), "kind": kind},
+            "user": call.peer.user(call.request.headers()),
         });
         let answer = json_response(StatusCode::OK, shown.to_string().into_bytes());
         Ok(with_cookie(answer, given.filter(|_| sender.shows_cookie())))

@@ -123,8 +123,7 @@ async fn orders(
     let to =
         to.sql("person_id AS user, min(").sql(PLACE).sql(") AS first, max(").sql(PLACE).sql(") AS last FROM events WHERE project_id = ");
     let to = to.uint(project.0).sql(" AND timestamp IN (SELECT fromUnixTimestamp64Milli(arrayJoin(").ints(times).sql("), 'UTC'))");
-    let to =
-        to.sql(" AND visitor_id IN ").uints(devices).sql(" AND person_id != visitor_id");
+    let to = to.sql(" AND visitor_id IN ").uints(devices).sql(" AND person_id != visitor_id");
     let to = up_to(places, to).sql(" GROUP BY device, at, user) GROUP BY device, at");
     /// Device, time and users.
     type Row = (Whole<u64>, Whole<i64>, Vec<Whole<u64>>);
@@ -222,7 +221,7 @@ pub struct TieState {
     pub ruling: Ruling,
     /// When its last row was written, by the server's clock.
     pub written_ms: i64,
-    /// Since when it counts, by the clock of whoever reads it: since it was written unless it was known before.
+    /// Since when it counts, by the clock of the reader: since it was written unless it was known before.
     pub known_ms: i64,
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Promise: a version of a name is written once, by the first caller ([`put`] says whether that was the caller), as long as fewer than
 //! a thousand others are written between reading the version before and writing this one. All rows are in the first shard, whose replicas
-//! stand in for each other. May go wrong: an insert whose answer is lost may have been done; reading again shows it.
+//! stand in for each other. What a file says ([`By`]) is written for files alone. May go wrong: an insert whose answer is lost may have been done; reading again shows it.
 
 use bytes::Bytes;
+use serde_json::{Map, Value};
 
 use super::first_shard::{replicas, rows};
 use super::{Rebuild, Rows, Table};
@@ -38,6 +39,50 @@ pub struct Saved {
     pub body: String,
 }
 
+impl Saved {
+    /// The file that it is of, if it is of one.
+    pub fn file(&self) -> Option<String> {
+        // Not in most of them: they are not read for it.
+        let content: Option<Map<String, Value>> = self.body.contains(FILE).then(|| serde_json::from_str(&self.body).ok()).flatten();
+        content?.get(FILE)?.as_str().map(str::to_owned)
+    }
+}
+
+/// Where content says which file it is of: no setting is called so.
+pub const FILE: &str = "$file";
+
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By<'a> {
+    /// Somebody: not what is of a file.
+    Somebody,
+    /// A file that is applied, or, if this is empty, somebody who says that it is of none from now on.
+    File(&'a str),
+}
+
+impl By<'_> {
+    /// Who writes, where a request says for which file.
+    pub fn of(file: Option<&str>) -> By<'_> {
+        file.map_or(By::Somebody, By::File)
+    }
+
+    /// What is to be saved of `body`, a JSON object or nothing, in the place of `live`.
+    ///
+    /// # Errors
+    /// The file that `live` is of.
+    pub fn content(self, body: &str, live: Option<&Saved>) -> Result<String, String> {
+        match (self, live.and_then(Saved::file)) {
+            (By::Somebody, Some(file)) => Err(file),
+            (By::File(file), _) if !file.is_empty() && !body.is_empty() => {
+                let Ok(Value::Object(mut content)) = serde_json::from_str(body) else { return Ok(body.to_owned()) };
+                content.insert(FILE.to_owned(), file.into());
+                Ok(Value::Object(content).to_string())
+            }
+            _ => Ok(body.to_owned()),
+        }
+    }
+}
+
 /// The last version of everything on a shelf, by name; what is deleted too.
 pub async fn all(store: &ClickHouse, shelf: Shelf) -> Result<Vec<Saved>, ClickHouseError> {
     let to = on(store, Statement::of("SELECT name, version, body"), shelf).sql(" ORDER BY name");
@@ -61,13 +106,15 @@ pub struct Title {
     pub version: u64,
     /// What its content calls `title`; empty without one.
     pub title: String,
+    /// The file that it is of; empty without one.
+    pub file: String,
 }
 
 /// What there is on a shelf, by name.
 pub async fn titles(store: &ClickHouse, shelf: Shelf) -> Result<Vec<Title>, ClickHouseError> {
-    let to = on(store, Statement::of("SELECT name, version, JSONExtractString(body, 'title')"), shelf);
-    let rows: Vec<(String, Whole<u64>, String)> = rows(store, &to.sql(" AND body != '' ORDER BY name")).await?;
-    Ok(rows.into_iter().map(|(name, version, title)| Title { name, version: version.0, title }).collect())
+    let to = on(store, Statement::of("SELECT name, version, JSONExtractString(body, 'title'), JSONExtractString(body, '$file')"), shelf);
+    let rows: Vec<(String, Whole<u64>, String, String)> = rows(store, &to.sql(" AND body != '' ORDER BY name")).await?;
+    Ok(rows.into_iter().map(|(name, version, title, file)| Title { name, version: version.0, title, file }).collect())
 }
 
 /// Names from `after`, which is none of them, to `until`, which is none of them either.
@@ -185,4 +232,24 @@ fn text(name: &str, value: &str, out: &mut Vec<u8>) {
     let mut column = StringColumn::default();
     column.push(value.as_bytes());
     StringColumn::put(std::iter::once(&column), name, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_a_file_is_written_for_files_alone() {
+        let saved = |body: String| Saved { name: "a".to_owned(), version: 1, body };
+        let own = saved(By::Somebody.content(r#"{"title":"a"}"#, None).unwrap());
+        assert_eq!((own.body.as_str(), own.file()), (r#"{"title":"a"}"#, None));
+        let of_file = saved(By::File("b.toml").content(r#"{"title":"b"}"#, Some(&own)).unwrap());
+        assert_eq!(of_file.file().as_deref(), Some("b.toml"));
+        for body in ["{}", ""] {
+            assert_eq!(By::Somebody.content(body, Some(&of_file)), Err("b.toml".to_owned()));
+        }
+        assert_eq!(By::File("c.toml").content("", Some(&of_file)), Ok(String::new()));
+        assert_eq!(saved(By::File("c.toml").content("{}", Some(&of_file)).unwrap()).file().as_deref(), Some("c.toml"));
+        assert_eq!(saved(By::File("").content("{}", Some(&of_file)).unwrap()).file(), None);
+    }
 }

@@ -6,9 +6,9 @@ import type { SavedBoard as Kept, Tile } from "./openapi";
 export type BoardTile = Tile;
 
 /** A board, whose tiles are a list whatever was written. */
-export type SavedBoard = Omit<Kept, "tiles" | "description"> & { description?: string | null; tiles: Tile[] };
+export type SavedBoard = Omit<Kept, "tiles" | "description" | "file"> & { description?: string | null; file?: string | null; tiles: Tile[] };
 
-export type ListedBoard = Pick<Kept, "id" | "version" | "title">;
+export type ListedBoard = Pick<SavedBoard, "id" | "version" | "title" | "file">;
 
 const path = (id: string) => `/v1/boards/${encodeURIComponent(id)}`;
 
@@ -28,7 +28,7 @@ export async function save({ id, version, title, description, tiles }: SavedBoar
     const saved = (await (await request(path(id), { method: "PUT", headers, body })).json()) as { version: number };
     return saved.version;
   } catch (problem) {
-    if (problem instanceof ApiError && problem.status === 412) throw new ApiError(412, problem.code, "Somebody else has changed this board meanwhile. Nothing was lost: it is shown as it is now.");
+    if (problem instanceof ApiError && problem.code === "version_mismatch") throw new ApiError(412, problem.code, "Somebody else has changed this board meanwhile. Nothing was lost: it is shown as it is now.");
     throw problem;
   }
 }

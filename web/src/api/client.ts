@@ -22,7 +22,7 @@ const ZONE = "pulse_zone";
 /** The key until there is a cookie for it, and where the server has no sessions: kept in this page alone. */
 let own_key = "";
 let exchanged: Promise<unknown> = Promise.resolve();
-const UNKNOWN: Session = { project: { name: "default", timezone: "UTC" }, key: { name: "read key", kind: "read" } };
+const UNKNOWN: Session = { project: { name: "default", timezone: "UTC" }, key: { name: "read key", kind: "read" }, user: null };
 
 /** Sends a request to `/v1/…`. */
 export async function request(path: string, init: RequestInit = {}): Promise<Response> {
@@ -60,7 +60,7 @@ function signed_in(now: Session): void {
 /** Who was signed in when a page was open last. */
 function remembered(): Session | undefined {
   const [name, timezone] = [SIGNED_IN, ZONE].map((place) => localStorage.getItem(place));
-  return name && timezone ? { project: { name, timezone }, key: UNKNOWN.key } : undefined;
+  return name && timezone ? { ...UNKNOWN, project: { name, timezone } } : undefined;
 }
 
 /** Changes the key for a cookie that scripts cannot read; nobody waits for it. Whose key it is may be known. */

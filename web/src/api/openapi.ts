@@ -4,6 +4,7 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         Alert: {
+            file?: components["schemas"]["OfFile"];
             id: string;
             lines?: Record<string, unknown>[];
             rule?: components["schemas"]["AlertRule"];
@@ -28,6 +29,7 @@ export interface components {
                 id: components["schemas"]["Text"];
                 key: string;
                 name: string;
+                user?: components["schemas"]["Text"];
             };
             id: string;
         };
@@ -38,6 +40,7 @@ export interface components {
         };
         Breakdown: components["schemas"]["Text"] | string[];
         CatalogueEventsRequest: {
+            as_of?: components["schemas"]["Text"];
             from?: components["schemas"]["Text"];
             include_bots?: components["schemas"]["Flag"];
             limit?: components["schemas"]["Whole"];
@@ -53,6 +56,7 @@ export interface components {
             }[];
         };
         CatalogueFieldsRequest: {
+            as_of?: components["schemas"]["Text"];
             event?: components["schemas"]["Text"];
             from?: components["schemas"]["Text"];
             include_bots?: components["schemas"]["Flag"];
@@ -69,6 +73,7 @@ export interface components {
             }[];
         };
         CatalogueValuesRequest: {
+            as_of?: components["schemas"]["Text"];
             event?: components["schemas"]["Text"];
             field: string;
             from?: components["schemas"]["Text"];
@@ -89,6 +94,7 @@ export interface components {
         Channel: {
             /** @description SHA-256 of what is saved, its address too: as JSON with sorted keys and no spaces */
             digest?: string;
+            file?: components["schemas"]["OfFile"];
             /** @description 0: none */
             heartbeat_s: number;
             id: string;
@@ -179,6 +185,7 @@ export interface components {
             filters?: components["schemas"]["Filters"];
         } | null;
         EventsRequest: {
+            as_of?: components["schemas"]["Text"];
             cursor?: components["schemas"]["Text"];
             event?: components["schemas"]["Text"];
             filters?: components["schemas"]["Filters"];
@@ -230,6 +237,7 @@ export interface components {
         Filters: components["schemas"]["Filter"][] | null;
         Flag: boolean | null;
         FunnelRequest: {
+            as_of?: components["schemas"]["Text"];
             attribution?: string | Record<string, unknown> | null;
             bins?: components["schemas"]["Whole"];
             breakdown?: components["schemas"]["Breakdown"];
@@ -326,6 +334,7 @@ export interface components {
             total: components["schemas"]["Sums"];
         };
         LifecycleRequest: {
+            as_of?: components["schemas"]["Text"];
             breakdown?: components["schemas"]["Breakdown"];
             compare?: components["schemas"]["Compare"];
             event?: components["schemas"]["Text"];
@@ -410,6 +419,8 @@ export interface components {
             text: string;
             until?: components["schemas"]["Text"];
         };
+        /** @description The file that says it: it is changed there */
+        OfFile: string | null;
         PathNode: {
             kind: components["schemas"]["Kind"];
             name: unknown;
@@ -417,6 +428,7 @@ export interface components {
             step: number;
         };
         PathsRequest: {
+            as_of?: components["schemas"]["Text"];
             collapse?: components["schemas"]["Flag"];
             end?: unknown;
             filters?: components["schemas"]["Filters"];
@@ -462,6 +474,7 @@ export interface components {
             traits: Record<string, unknown>;
         };
         PropertiesRequest: {
+            as_of?: components["schemas"]["Text"];
             event?: components["schemas"]["Text"];
             filters?: components["schemas"]["Filters"];
             from?: components["schemas"]["Text"];
@@ -484,6 +497,7 @@ export interface components {
             }[];
         };
         RetentionRequest: {
+            as_of?: components["schemas"]["Text"];
             breakdown?: components["schemas"]["Breakdown"];
             cohort_event?: components["schemas"]["EventMatch"];
             compare?: components["schemas"]["Compare"];
@@ -522,12 +536,14 @@ export interface components {
         SamplingError: number;
         SavedBoard: {
             description: components["schemas"]["Text"];
+            file: components["schemas"]["OfFile"];
             id: string;
             tiles: components["schemas"]["Tile"][] | null;
             title: string;
             version: number;
         };
         SavedCohort: {
+            file?: components["schemas"]["OfFile"];
             filters?: components["schemas"]["Filters"];
             name: string;
             version: number;
@@ -537,6 +553,7 @@ export interface components {
             version: number;
         };
         SessionsRequest: {
+            as_of?: components["schemas"]["Text"];
             breakdown?: components["schemas"]["Breakdown"];
             compare?: components["schemas"]["Compare"];
             cursor?: components["schemas"]["Text"];
@@ -591,6 +608,7 @@ export interface components {
             people?: components["schemas"]["Flag"];
         };
         StickinessRequest: {
+            as_of?: components["schemas"]["Text"];
             breakdown?: components["schemas"]["Breakdown"];
             compare?: components["schemas"]["Compare"];
             cumulative?: components["schemas"]["Flag"];
@@ -686,6 +704,7 @@ export interface components {
             }[];
         };
         TrendsRequest: {
+            as_of?: components["schemas"]["Text"];
             breakdown?: components["schemas"]["Breakdown"];
             compare?: components["schemas"]["Compare"];
             cumulative?: components["schemas"]["Flag"];
@@ -709,6 +728,7 @@ export interface components {
         };
         TrendsResult: components["schemas"]["Chart"];
         UsersRequest: {
+            as_of?: components["schemas"]["Text"];
             compare?: components["schemas"]["Flag"];
             cursor?: components["schemas"]["Text"];
             event?: components["schemas"]["Text"];
@@ -755,6 +775,8 @@ export interface components {
                 name: string;
                 timezone: string;
             };
+            /** @description Who is signed in with a trusted proxy (`http.user_header`) */
+            user: string | null;
         };
         Whole: number | null;
     };
@@ -808,6 +830,7 @@ export type Meta = components['schemas']['Meta'];
 export type Names = components['schemas']['Names'];
 export type Note = components['schemas']['Note'];
 export type NoteRequest = components['schemas']['NoteRequest'];
+export type OfFile = components['schemas']['OfFile'];
 export type PathNode = components['schemas']['PathNode'];
 export type PathsRequest = components['schemas']['PathsRequest'];
 export type PathsResult = components['schemas']['PathsResult'];

@@ -5,6 +5,8 @@ import { ApiError, json, request } from "./client";
 export interface ListedSegment {
   name: string;
   version: number;
+  /** The file that says it; it is changed there. */
+  file?: string | null;
 }
 
 export interface Segment extends ListedSegment {
@@ -26,7 +28,7 @@ export function segment(name: string): Promise<Segment> {
 export async function save_segment({ name, version, filters }: Segment): Promise<void> {
   const headers: Record<string, string> = version ? { "if-match": `"${version}"` } : { "if-none-match": "*" };
   await request(path(name), { method: "PUT", headers, body: JSON.stringify({ filters }) }).catch((problem: ApiError) => {
-    if (problem.status !== 412) throw problem;
+    if (problem.code !== "version_mismatch") throw problem;
     throw new ApiError(412, problem.code, version ? "Somebody else has changed it meanwhile. Nothing was lost: it is shown as it is now." : `There is a segment “${name}” already.`);
   });
 }

@@ -97,11 +97,11 @@ function Channels() {
       {(problem || refused) && <p class="failed" role="alert">{refused || problem}</p>}
       {known && !known.channels.length && <p class="nothing">None yet: alerts show here, and nobody is told.</p>}
       <ul class="people">
-        {known?.channels.map(({ id, kind, of, of_file, switched_off }) => (
+        {known?.channels.map(({ id, kind, of, of_file, file, switched_off }) => (
           <li key={id} data-channel={id}>
-            <span><bdi>{id}</bdi>, {kind}{of === "all" && ", of all projects"}{of_file && ", of a file"}{switched_off && <b class="warn"> switched off: its receiver is gone</b>}</span>
+            <span><bdi>{id}</bdi>, {kind}{of === "all" && ", of all projects"}{of_file && ", of a file"}{file && <>, of <bdi>{file}</bdi></>}{switched_off && <b class="warn"> switched off: its receiver is gone</b>}</span>
             <span><span role="status">{said[id]}</span> <button type="button" class="quiet" aria-label={`Test ${id}`} onClick={() => void test(id)}>Test</button>
-              {!of_file && <button type="button" class="quiet" aria-label={`Delete ${id}`} onClick={() => void act(forget_channel(id))}>×</button>}</span>
+              {!of_file && !file && <button type="button" class="quiet" aria-label={`Delete ${id}`} onClick={() => void act(forget_channel(id))}>×</button>}</span>
           </li>
         ))}
       </ul>

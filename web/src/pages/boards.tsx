@@ -37,7 +37,7 @@ function List() {
       <section class="tile" aria-busy={!known && !problem}>
         <h2>All boards</h2>
         {known?.length === 0 && <p class="nothing">None yet. “Keep” on a chart puts it on one.</p>}
-        <ul class="people">{known?.map(({ id, title }) => <li key={id}><a href={page_of(`/boards/${encodeURIComponent(id)}`)}><bdi>{title}</bdi></a></li>)}</ul>
+        <ul class="people">{known?.map(({ id, title, file }) => <li key={id}><a href={page_of(`/boards/${encodeURIComponent(id)}`)}><bdi>{title}</bdi></a>{file && <span>of <bdi>{file}</bdi></span>}</li>)}</ul>
       </section>
     </Page>
   );
@@ -71,8 +71,9 @@ function Board({ id }: { id: string }) {
     });
   };
   return (
-    <Page title={shown?.title ?? id} questions={asked} aside={shown && <><button type="button" aria-pressed={is_changing} onClick={() => set_is_changing(!is_changing)}>Change</button><ShareButton board={id} /><a class="button" href={changed({ wall: here.value.params.get("wall") ? null : "1" })}>{here.value.params.get("wall") ? "Off the wall" : "On the wall"}</a></>}>
+    <Page title={shown?.title ?? id} questions={asked} aside={shown && <>{!shown.file && <button type="button" aria-pressed={is_changing} onClick={() => set_is_changing(!is_changing)}>Change</button>}<ShareButton board={id} /><a class="button" href={changed({ wall: here.value.params.get("wall") ? null : "1" })}>{here.value.params.get("wall") ? "Off the wall" : "On the wall"}</a></>}>
       {problem && <p class="failed" role="alert">{problem}</p>}
+      {shown?.file && <p class="note">The file <bdi>{shown.file}</bdi> says this board: it is changed there.</p>}
       {shown && is_changing && <Change board={shown} write={write} onProblem={set_problem} />}
       {shown?.tiles.length === 0 && <p class="nothing">Nothing is on this board yet. “Keep” on a chart puts it here.</p>}
       <div class="tiles board">

@@ -35,7 +35,8 @@ function Keep({ title, question, onDone }: KeepProps) {
   const [kept, set_kept] = useState("");
   useEffect(() => {
     dialog.current!.showModal();
-    boards().then(set_known, (refused: ApiError) => set_problem(refused.message));
+    // What a file says is changed there.
+    boards().then((all) => set_known(all.filter(({ file }) => !file)), (refused: ApiError) => set_problem(refused.message));
   }, []);
   const keep = async (event: SubmitEvent) => {
     event.preventDefault();

@@ -10,6 +10,7 @@ import { plural, shown } from "../format";
 import { clock, moment, range_words } from "../time";
 import type { Drawing } from "./drawing";
 import { Bell } from "./bell";
+import { explained } from "./explained";
 import { KeepButton } from "./keep";
 import { SaveButtons } from "./save";
 
@@ -76,7 +77,7 @@ export function Tile<T>(props: TileProps<T>) {
           </div>
         </Guard>
       )}
-      {is_explained && asked && <Explained asked={asked} />}
+      {is_explained && asked && <Explained asked={asked} zone={zone} />}
       {answer && <Health meta={answer.meta} asked={asked!} zone={zone} />}
     </section>
   );
@@ -132,13 +133,14 @@ function Running({ since, onCancel }: { since: number; onCancel(): void }) {
   );
 }
 
-/** How a number came about: the question itself, to read and to ask elsewhere. */
-function Explained({ asked }: { asked: Asked }) {
+/** How a number came about: what it counts, and the question itself, to read and to ask elsewhere. */
+function Explained({ asked, zone }: { asked: Asked; zone: string }) {
   const { question, answer } = asked;
   const body = JSON.stringify(question.body, null, 1);
   const curl = `curl ${location.origin}/v1/query/${question.report} -H "Authorization: Bearer $READ_KEY" -d '${JSON.stringify(question.body).replace(/'/g, "'\\''")}'`;
   return (
     <div class="explained">
+      {explained(question, zone, answer?.meta.excluded_bots).map((sentence) => <p key={sentence}><bdi>{sentence}</bdi></p>)}
       {answer && <p>{plural(answer.meta.rows_read, "row")} read in {shown(answer.meta.query_ms)} ms{answer.meta.cached ? `, kept for ${shown(answer.meta.age_ms)} ms` : ""}.</p>}
       <pre tabIndex={0} aria-label="The question">{question.report} {body}</pre>
       <button type="button" onClick={() => void navigator.clipboard?.writeText(curl)}>Copy as curl</button>

@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { forget_rule, path_of, say, type Happened, type History, type Rule, type Said, type ShownAlert } from "../../api/alerts";
 import { useAnswers } from "../../api/ask";
 import { Table } from "../../chart/table";
-import type { ApiError } from "../../api/client";
+import { session, type ApiError } from "../../api/client";
 import { usePolled } from "../../api/polled";
 import type { Question } from "../../api/types";
 import { DRAWS } from "../../draw/draws";
@@ -104,7 +104,7 @@ function Actions({ alert, act }: { alert: ShownAlert; act(work: Promise<unknown>
       {episode && <p class="summary">It began {moment(episode, zone)}{alert.firing > 1 && `, in ${plural(alert.firing, "line")}`}.</p>}
       {episode && !ack && (
         <form class="step" onSubmit={submit("ack")} aria-label="Acknowledge">
-          <input name="by" aria-label="Who is at it" placeholder="your name" maxLength={100} /><input name="note" aria-label="Note" placeholder="what is known" maxLength={500} />
+          {session.value?.user ? <span class="word"><bdi>{session.value.user}</bdi></span> : <input name="by" aria-label="Who is at it" placeholder="your name" maxLength={100} />}<input name="note" aria-label="Note" placeholder="what is known" maxLength={500} />
           <button type="submit">I am at it</button>
         </form>
       )}
