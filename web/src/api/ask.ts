@@ -1,7 +1,7 @@
 // The questions of a page, all in one request: each answer is there as soon as it is known, an error costs its own tile, and what has
 // been answered stays while it is asked again. A page that nobody looks at asks nothing.
 import { signal } from "@preact/signals";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { here } from "../url";
 import { ApiError, request, session } from "./client";
 import type { Answer, Chart, Meta, Question } from "./types";
@@ -80,7 +80,8 @@ export function useAnswers(questions: Record<string, Question | null>): Board {
   const asker = useRef<Asker>(undefined);
   asker.current ??= new Asker(set_tiles);
   const is_signed_in = Boolean(session.value);
-  useEffect(() => {
+  // Before anything is painted: the answer is what takes long.
+  useLayoutEffect(() => {
     if (is_signed_in) asker.current?.show(JSON.parse(text));
   }, [text, is_signed_in]);
   useEffect(() => asker.current?.watch(), []);
