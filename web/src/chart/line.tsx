@@ -1,7 +1,7 @@
 // Numbers by time as lines or bars. A cursor goes over them by pointer and by keys, and says in words what it stands on; buckets that
 // are not over, or cut by the range, are hatched, and lines to and from them dashed, so that they never look like a fall.
 import { area, line, symbol, symbols } from "d3-shape";
-import { useId, useState } from "preact/hooks";
+import { useId, useMemo, useState } from "preact/hooks";
 import { by_bucket, useNotes } from "../api/notes";
 import { axis_label, bucket_label, moment } from "../time";
 import { brief, shown, type Unit } from "../format";
@@ -81,6 +81,8 @@ export function LineChart(props: LineChartProps) {
   const values = is_stacked ? stacks.flat().flatMap((part) => [part.from, part.to]) : lines.flatMap((line) => line.values);
   const scale = value_scale([...values, ...thresholds.map(({ value }) => value), ...usual.flatMap((of) => of ?? [])], height - TOP - BOTTOM, is_whole);
   const y = (value: number) => TOP + scale.y(value);
+  // The same as long as every point is where it was.
+  const places = `${width} ${height} ${BOTTOM} ${buckets.length} ${scale.ticks[0]} ${scale.ticks.at(-1)}`;
   const own = lines.filter((line) => !line.is_compared);
   const name = (index: number) => props.name_of?.(buckets[index]!) ?? bucket_label(buckets[index]!, interval, zone);
   const words = (index: number) => {
@@ -151,7 +153,7 @@ export function LineChart(props: LineChartProps) {
               <rect key={`${place}-${index}`} class={`fill c${own[place]!.place % COLOURS}`} x={LEFT + band * index + band * 0.12} width={Math.max(1, band * 0.76)}
                 y={Math.min(y(part.from), y(part.to))} height={Math.max(1, Math.abs(y(part.from) - y(part.to)))} />
             )))
-            : lines.map((one, index) => <Path key={index} line={one} x={x} y={y} current={current} is_single={own.length === 1} partial={one.partial ?? partial} />)}
+            : lines.map((one, index) => <Path key={index} line={one} x={x} y={y} places={places} current={current} is_single={own.length === 1} partial={one.partial ?? partial} />)}
         </svg>
       )}
       {current !== null && width > 0 && (
@@ -232,13 +234,15 @@ interface PathProps {
   line: Line;
   x(index: number): number;
   y(value: number): number;
+  /** What `x` and `y` follow from. */
+  places: string;
   current: number | null;
   is_single: boolean;
   partial: boolean[];
 }
 
-function Path({ line: one, x, y, current, is_single, partial }: PathProps) {
-  const colour = `c${one.place % COLOURS}`;
+/** A line as paths: below it where it stands alone, what is complete, and what is not. */
+function paths_of({ line: one, x, y, is_single, partial }: PathProps): { area: string; closed: string; open: string } {
   const points = one.values.map((value, index) => ({ value, index }));
   const has = ({ value }: { value: number | null }) => value !== null;
   const draw = line<{ value: number | null; index: number }>().defined(has).x((point) => x(point.index)).y((point) => y(point.value!));
@@ -248,15 +252,23 @@ function Path({ line: one, x, y, current, is_single, partial }: PathProps) {
   const parts = runs(points.length - 1, is_open);
   const closed = parts.length ? parts.filter(({ is_open }) => !is_open) : [{ from: 0, to: points.length - 1 }];
   const stretch = (of: { from: number; to: number }[]) => of.map(({ from, to }) => draw(points.slice(from, to + 1)) ?? "").join("");
-  const few = points.length <= 31;
+  return { area: is_single && !one.is_compared ? (fill(points) ?? "") : "", closed: stretch(closed), open: stretch(parts.filter(({ is_open }) => is_open)) };
+}
+
+function Path(props: PathProps) {
+  const { line: one, x, y, places, current, is_single, partial } = props;
+  const colour = `c${one.place % COLOURS}`;
+  // A cursor moves often, the lines seldom.
+  const paths = useMemo(() => paths_of(props), [one.values, one.is_compared, places, is_single, partial]);
+  const few = one.values.length <= 31;
+  const is_marked = (index: number) => few || index === current || alone(one.values, index);
+  const marked = one.values.flatMap((value, index) => (value !== null && is_marked(index) ? [{ value, index }] : []));
   return (
     <g class={`line ${colour} ${one.is_compared ? "compared" : ""}`}>
-      {is_single && !one.is_compared && <path class="area" d={fill(points) ?? ""} />}
-      <path class="stroke" d={stretch(closed)} stroke-dasharray={one.is_compared ? "3 3" : dash(one.place)} />
-      {parts.length > closed.length && <path class="stroke open" d={stretch(parts.filter(({ is_open }) => is_open))} stroke-dasharray={one.is_compared ? "1 6" : "3 3"} />}
-      {!one.is_compared && points.filter((point) => point.value !== null && (few || point.index === current || alone(one.values, point.index))).map((point) => (
-        <path key={point.index} class="mark" d={mark(one.place)} transform={`translate(${x(point.index)},${y(point.value!)})`} />
-      ))}
+      {paths.area && <path class="area" d={paths.area} />}
+      <path class="stroke" d={paths.closed} stroke-dasharray={one.is_compared ? "3 3" : dash(one.place)} />
+      {paths.open && <path class="stroke open" d={paths.open} stroke-dasharray={one.is_compared ? "1 6" : "3 3"} />}
+      {!one.is_compared && marked.map(({ value, index }) => <path key={index} class="mark" d={mark(one.place)} transform={`translate(${x(index)},${y(value)})`} />)}
     </g>
   );
 }
