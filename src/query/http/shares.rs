@@ -9,6 +9,7 @@ use crate::clock;
 use crate::http::body::{self, BodyLimits};
 use crate::http::respond::{ApiError, Body, json_pieces, json_response};
 use crate::http::server::Call;
+use crate::query::Request;
 use crate::query::ask::{Fields, fields};
 use crate::query::boards::{self, BOARD, Tile};
 use crate::query::error::QueryError;
