@@ -229,7 +229,11 @@ impl Catalogue {
     }
 
     fn add_rule(&mut self, key: RuleKey, saved: &Saved, known: &Self) {
-        let kept = known.rules.get(&key).filter(|known| known.origin == Origin::Saved(saved.version)).cloned();
+        let kept = known
+            .rules
+            .get(&key)
+            .filter(|known| matches!(known.origin, Origin::Saved { version, .. } if version == saved.version))
+            .cloned();
         if let Some(known) = kept.or_else(|| known_rule(&key, saved).map(Arc::new)) {
             // What a file says comes first.
             self.rules.entry(key).or_insert(known);
