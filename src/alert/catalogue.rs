@@ -201,14 +201,19 @@ fn stamps(paths: Vec<PathBuf>) -> Vec<Stamp> {
     paths.into_iter().map(stamp).collect()
 }
 
+/// Where rules and channels are written.
+#[derive(Clone, Copy)]
+pub(crate) struct CatalogueSource<'a> {
+    pub(crate) files: &'a Files,
+    pub(crate) store: &'a ClickHouse,
+    /// How far those are trusted who save channels over HTTP.
+    pub(crate) trust: &'a Trust,
+}
+
 impl Catalogue {
     /// What files say and what is saved, of one project or of all. What is known already in the same version is not read again.
-    pub(crate) async fn read(
-        files: &Files,
-        store: &ClickHouse,
-        trust: &Trust,
-        (project, known): (Option<ProjectId>, &Self),
-    ) -> Result<Self, ClickHouseError> {
+    pub(crate) async fn read(from: CatalogueSource<'_>, project: Option<ProjectId>, known: &Self) -> Result<Self, ClickHouseError> {
+        let CatalogueSource { files, store, trust } = from;
         let saved = saved::all_of_kinds(store, [RULES, CHANNELS, MUTES], project).await?;
         Ok(Self::of(files, &saved, trust, known))
     }

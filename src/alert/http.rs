@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use super::backtest::{backtest, try_question};
-use super::catalogue::{CHANNELS, Catalogue, Files, KnownRule, Note, Origin, RULES, RuleKey};
+use super::catalogue::{CHANNELS, Catalogue, CatalogueSource, Files, KnownRule, Note, Origin, RULES, RuleKey};
 use super::channel::{Delivery, NamedChannel};
 use super::machine::{Line, Phase};
 use super::notice::{Kind, Notice};
@@ -191,8 +191,8 @@ impl Asking<'_> {
     /// What there is in the project, and in files.
     async fn catalogue(&self) -> Result<Catalogue, QueryError> {
         let files = Files::read(&self.parts.config.files).unwrap_or_default();
-        let of_project = (Some(self.project()), &Catalogue::default());
-        let read = Catalogue::read(&files, &self.parts.store, &self.parts.trust, of_project).await;
+        let from = CatalogueSource { files: &files, store: &self.parts.store, trust: &self.parts.trust };
+        let read = Catalogue::read(from, Some(self.project()), &Catalogue::default()).await;
         read.map_err(|problem| QueryError::of_store(problem.class()))
     }
 

@@ -25,7 +25,7 @@ use self::delays::{Listener, ToldDelay};
 use self::evaluate::{Evaluated, Evaluation, Next, row};
 use self::turns::Turns;
 use super::Parts;
-use super::catalogue::{Catalogue, Files, KnownRule, Origin, RuleKey};
+use super::catalogue::{Catalogue, CatalogueSource, Files, KnownRule, Origin, RuleKey};
 use super::channel::Delivery;
 use super::judge::RuleState;
 use super::notice::Notice;
@@ -281,7 +281,8 @@ impl Owner {
             Ok(Some(files)) => (self.files, self.has_files) = (files, true),
             Err(problem) => tracing::warn!(%problem, "the files of alerts are used as they were"),
         }
-        self.catalogue = Catalogue::read(&self.files, &self.parts.store, &self.parts.trust, (None, &self.catalogue)).await?;
+        let from = CatalogueSource { files: &self.files, store: &self.parts.store, trust: &self.parts.trust };
+        self.catalogue = Catalogue::read(from, None, &self.catalogue).await?;
         self.healthy = Instant::now();
         self.follow_rules();
         Ok(())

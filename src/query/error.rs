@@ -1,6 +1,5 @@
 //! Why a question gets no result. Texts never hold SQL, a host or another project's data.
 
-use super::reader::OutOfMemory;
 use crate::clickhouse;
 
 /// What is said of a question that cost too much, before its report says what would cost less.
@@ -131,14 +130,6 @@ impl QueryError {
     /// Other questions hold the memory that it needs.
     pub(crate) fn out_of_memory() -> Self {
         Self::unavailable("overloaded", "other questions hold the memory that questions may take: ask again")
-    }
-
-    /// What it holds is as much as one question may, or all may.
-    pub(crate) fn full(full: OutOfMemory) -> Self {
-        match full {
-            OutOfMemory::All => Self::out_of_memory(),
-            OutOfMemory::Question => Self::too_large(),
-        }
     }
 
     /// As many answers wait to be taken by clients as may.

@@ -226,7 +226,7 @@ impl People {
         }
         known.newest_ms = known.states.iter().map(|state| state.written_ms).max().unwrap_or(0);
         let is_large = known.states.len() >= MANY_TIES;
-        // Whoever drops this future on the way leaves nothing behind that is not whole: all is read again then.
+        // A future that is dropped on the way leaves nothing behind that is not whole: all is read again then.
         let (whole, states) = (known.whole.take(), std::mem::take(&mut known.states));
         let (states, ties, points) = aside(is_large, move || {
             let ties = Ties::of(&states).without_some(is_too_many);

@@ -170,7 +170,7 @@ impl DataVersions {
             }
         }
         drop(new);
-        // Whether that changes who is who is found out by whoever looks: most ties of a busy project say what is known.
+        // Whether that changes who is who is found out by who looks: most ties of a busy project say what is known.
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
         projects.entry(project).or_default().ties = self.next();
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::byte_budget::ByteBudget;
+use crate::query::error::QueryError;
 
 /// What all questions hold.
 #[derive(Clone, Debug)]
@@ -32,6 +33,16 @@ pub(crate) enum OutOfMemory {
     Question,
     /// Others hold the rest.
     All,
+}
+
+impl OutOfMemory {
+    /// What that is to who asked, where no other way of reading takes less.
+    pub(crate) fn refusal(self) -> QueryError {
+        match self {
+            Self::Question => QueryError::too_large(),
+            Self::All => QueryError::out_of_memory(),
+        }
+    }
 }
 
 impl Memory {

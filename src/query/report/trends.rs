@@ -32,7 +32,7 @@ use crate::query::ask::filter::{self, Filter};
 use crate::query::ask::interval::{Buckets, Interval};
 use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Fields, Range, Scope, Selection};
 use crate::query::error::QueryError;
-use crate::query::reader::{Held, StatementRunner, to_json};
+use crate::query::reader::{Held, OutOfMemory, StatementRunner, to_json};
 
 /// Series are lettered A to Z in formulas.
 const MAX_SERIES: usize = 26;
@@ -233,7 +233,7 @@ impl Trends {
                     Tops::read(&runner.rows(ranking.into()).await?, by)
                 }
             });
-            held.set(tops.iter().map(Tops::bytes).sum()).map_err(QueryError::full)?;
+            held.set(tops.iter().map(Tops::bytes).sum()).map_err(OutOfMemory::refusal)?;
         }
         Ok(tops)
     }
