@@ -419,8 +419,9 @@ fn the_reports_agree_with_each_other() {
     holds(&runtime, &store, 12, &cases, model::reconciliation::check);
 }
 
-/// Reports that are asked for by an address alone: they say what is there now.
-const OF_NOW: [&str; 4] = ["export", "ledger", "dead-letters", "catalogue-events"];
+/// Reports that are asked for by an address alone, which say what is there now; and the list of sessions, which calls persons by the name
+/// that they have now.
+const OF_NOW: [&str; 5] = ["export", "ledger", "dead-letters", "catalogue-events", "sessions"];
 
 /// What arrives between a chart and the click on one of its bars changes neither the chart as it was nor the people behind it.
 #[test]

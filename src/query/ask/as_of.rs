@@ -6,7 +6,8 @@
 //! own answer may have seen already, are not among them.
 //! It is made of numbers alone and nothing is kept for it, so any instance answers it at any time. Who makes one up sees fewer of
 //! their own events.
-//! May go wrong: events that expired or were erased meanwhile are gone; ids that were merged or told apart by hand are what they are now.
+//! May go wrong: events that expired or were erased meanwhile are gone; ids that were merged or told apart by hand are what they are now,
+//! and so is the name that a person is called by.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -56,13 +56,12 @@ const RESENDING: [&str; 18] = [
 ];
 
 /// Those of them that go on for as long as [`OUTAGE`]; others give up after a few attempts.
-const PATIENT: [&str; 9] = [
+const PATIENT: [&str; 8] = [
     "pulse-analytics",
     "pulse-analytics (disk)",
     "@pulse-analytics/sdk",
     "@pulse-analytics/sdk (browser)",
     "@pulse-analytics/sdk (tabs)",
-    "@segment/analytics-node",
     "segment-analytics-python",
     "@rudderstack/analytics-js (browser)",
     "posthog-js (browser)",
