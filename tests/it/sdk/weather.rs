@@ -68,13 +68,12 @@ const PATIENT: [&str; 8] = [
 ];
 
 /// SDKs that send a batch that is too large again in pieces, or never send one.
-const SHRINKING: [&str; 15] = [
+const SHRINKING: [&str; 14] = [
     "pulse-analytics",
     "pulse-analytics (disk)",
     "@pulse-analytics/sdk",
     "@pulse-analytics/sdk (browser)",
     "@pulse-analytics/sdk (tabs)",
-    "amplitude-analytics",
     "posthog-node",
     "mixpanel-browser (browser)",
     "@segment/analytics-next (browser)",
