@@ -22,6 +22,7 @@ mod live;
 pub(crate) mod notes;
 pub mod pending;
 mod people;
+mod question;
 mod raw_sql;
 mod reader;
 mod reply;
@@ -45,22 +46,23 @@ use tokio_util::sync::CancellationToken;
 use self::ask::filter::names_cohort;
 pub(crate) use self::ask::interval::Interval;
 use self::ask::selection::Traffic;
-use self::ask::{AsOf, Cohorts, Common, Context, Range, fields};
+use self::ask::{AsOf, Common, Context, fields};
 pub use self::cache::SharedCache;
-use self::cache::{Cache, CacheRequest, Computed, Key, Reach, Served, SharedSlot};
+use self::cache::{Cache, CacheRequest, Computed, Key, Served, SharedSlot};
 use self::cohorts::SavedCohorts;
 use self::data_through::{DataThrough, Through};
 pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
 use self::people::People;
 use self::people::map::LeftOut;
+use self::question::{Question, Request};
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
 use self::reader::{Guard, Reader, StatementRunner};
 pub use self::reply::Reply;
 use self::reply::{Asked, ResultBudget};
 use self::report::events::Events;
 pub(crate) use self::report::funnel::window_of as funnel_window_of;
-use self::report::{Ask, Plan, REPORTS, Report, ReportKind, Route};
+use self::report::{Ask, Plan, REPORTS, Report, Route};
 use self::saved::SavedThings;
 pub(crate) use self::saved::{dry_run, of_file};
 use self::shares::Shares;
@@ -349,72 +351,6 @@ fn page_of(query: &str) -> Value {
 
 fn unknown_report(report: &str) -> QueryError {
     QueryError::not_found("unknown_report", format!("there is no report `{}`", fields::shortened(report)))
-}
-
-/// A request of `POST /v1/query/…`.
-#[derive(Clone, Copy, Debug)]
-struct Request<'a> {
-    report: &'a str,
-    body: &'a [u8],
-    now_ms: i64,
-    /// Whether it came by a link: then it is answered without what names places in the log, which all projects share.
-    is_guest: bool,
-}
-
-impl<'a> Request<'a> {
-    fn of(report: &'a str, body: &'a [u8], now_ms: i64) -> Self {
-        Self { report, body, now_ms, is_guest: false }
-    }
-}
-
-/// A checked request of `POST /v1/query/…`.
-struct Question {
-    kind: &'static ReportKind,
-    plan: Box<dyn Plan>,
-    /// The ranges that its filters ask about beside those of the report.
-    did_in: Vec<Range>,
-    /// Whether it asks for what is said of sessions, and for traits of persons.
-    names_sessions: bool,
-    names_traits: bool,
-    common: Common,
-}
-
-impl Question {
-    fn parse(request: Request<'_>, mut body: Value, cohorts: Arc<Cohorts>) -> Result<Self, QueryError> {
-        let Request { report, .. } = request;
-        let common = Common::take(&mut body)?;
-        let now_ms = common.now_ms(request.now_ms);
-        let kind = REPORTS.iter().find(|kind| kind.route.takes_body() && kind.name == report).ok_or_else(|| unknown_report(report))?;
-        let named = |is_in: fn(&Value) -> bool| is_in(&body) || cohorts.values().any(is_in);
-        let is_of_sessions = kind.name == <report::sessions::Sessions as report::Report>::NAME;
-        let names_sessions = is_of_sessions || named(ask::session_columns::are_named_in);
-        let names_traits = named(ask::field::names_traits);
-        let context = Context::of(&body, now_ms, cohorts)?;
-        let plan = (kind.parse)(Ask { project_name: "", body: &body, now_ms, context: &context })?;
-        Ok(Self { kind, plan, did_in: context.did_in(), names_sessions, names_traits, common })
-    }
-
-    /// Its identity.
-    fn fingerprint(&self) -> u128 {
-        self.plan.fingerprint(RELEASE, &self.common)
-    }
-
-    /// What its answer depends on.
-    fn reach(&self, now_ms: i64, longest_session_ms: i64) -> Reach {
-        if self.common.as_of.is_some() {
-            // Nothing that arrives changes it.
-            return Reach::of(&[], &[], now_ms);
-        }
-        let (own, mut others) = (self.plan.ranges(), self.did_in.clone());
-        if self.names_sessions {
-            // What a session of a range is, events beside it decide too.
-            others.extend(own.iter().copied().chain(&self.did_in).filter_map(|range| range.around(longest_session_ms)));
-        }
-        if self.names_traits {
-            others.push(Range::everything());
-        }
-        Reach::of(&own, &others, now_ms)
-    }
 }
 
 /// A question that is not answered from what is kept.

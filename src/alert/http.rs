@@ -2,6 +2,8 @@
 //!
 //! The project comes from the read key. What a file says can be read and tried here, not changed. No secret is shown.
 
+mod shown;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +12,11 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
+use self::shown::{shown, shown_channel};
 use super::backtest::{backtest, try_question};
 use super::catalogue::{CHANNELS, Catalogue, CatalogueSource, Files, KnownRule, Note, Origin, RULES, RuleKey};
 use super::channel::{Delivery, NamedChannel};
-use super::machine::{Line, Phase};
+use super::machine::Line;
 use super::notice::{Kind, Notice};
 use super::observe::{Span, instant};
 use super::rule::{Rule, RuleBody, SavedRule};
@@ -427,58 +430,6 @@ fn time(asked: &Map<String, Value>, key: &str, default: &str, now_ms: i64) -> Re
     };
     let wrong = || QueryError::invalid("invalid_range", format!("{key}: `{}` is no time", super::rule::short(text)));
     crate::query::instant(text, now_ms).ok_or_else(wrong)
-}
-
-fn shown_channel(channel: &NamedChannel, gone: &[Stored]) -> Value {
-    let of = if channel.project.is_none() { "all" } else { "project" };
-    let is_gone = |row: &Stored| (row.project, row.entry.clone()) == channel.key() && row.body == channel.fingerprint.to_string();
-    let is_gone = gone.iter().any(is_gone);
-    let mut shown = json!({
-        "id": channel.id, "kind": channel.kind, "of": of, "of_file": channel.is_of_file, "heartbeat_s": channel.heartbeat_s,
-        "switched_off": is_gone,
-    });
-    if let Some(saved) = &channel.saved {
-        shown["version"] = saved.version.into();
-        shown["settings"] = Value::Object(saved.settings.clone());
-        shown["digest"] = saved.digest.clone().into();
-        shown["file"] = saved.file.clone().into();
-    }
-    shown
-}
-
-/// A rule as lists show it.
-fn shown(known: &KnownRule, states: &[Stored], catalogue: &Catalogue) -> Value {
-    let mine = |row: &&Stored| row.rule == known.key.id;
-    let state = states.iter().filter(mine).find(|row| row.kind == kind::RULE);
-    let state: Option<super::judge::RuleState> = state.and_then(|row| serde_json::from_str(&row.body).ok());
-    let lines = states.iter().filter(mine).filter(|row| row.kind == kind::LINE);
-    let lines: Vec<Line> = lines.filter_map(|row| serde_json::from_str(&row.body).ok()).collect();
-    let has = |phases: &[Phase]| lines.iter().any(|line| phases.contains(&line.phase));
-    let health = state.as_ref().map(|state| state.health.clone()).unwrap_or_default();
-    let status = match () {
-        () if known.rule.body.disabled => "disabled",
-        () if health.delayed_since != 0 => "delayed",
-        () if health.failures > 0 => "error",
-        () if has(&[Phase::Firing]) => "firing",
-        () if has(&[Phase::Recovering]) => "recovering",
-        () if has(&[Phase::NoData]) => "no_data",
-        () if has(&[Phase::Pending]) => "pending",
-        () if state.as_ref().is_some_and(|state| state.cursor.is_some()) => "ok",
-        () => "new",
-    };
-    let mute = catalogue.mutes.get(&known.key).cloned().unwrap_or_default();
-    let episode = state.as_ref().map_or(0, |state| state.episode);
-    let (version, file) = match &known.origin {
-        Origin::Saved { version, file } => (Some(*version), file.clone()),
-        Origin::File(path) => (None, path.file_name().map(|name| name.to_string_lossy().into_owned())),
-    };
-    json!({
-        "id": known.key.id, "name": known.rule.name(&known.key.id), "version": version, "file": file, "state": status,
-        "severity": known.rule.body.severity, "judged_through": state.and_then(|state| state.cursor).and_then(|slot| known.rule.next_slot(slot)).map(instant),
-        "episode": (episode != 0).then(|| instant(episode)), "firing": lines.iter().filter(|line| line.is_alert()).count(),
-        "flapping": lines.iter().any(|line| line.is_flapping),
-        "ack": mute.ack.filter(|ack| ack.episode == episode && episode != 0), "silence": mute.silence, "rule": known.rule.body,
-    })
 }
 
 /// What `If-Match` and `If-None-Match` expect.

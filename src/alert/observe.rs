@@ -3,6 +3,8 @@
 //! Promise: the same function reads what the live engine and a back-test are answered, so both judge the same numbers. A slot for which
 //! the answer has no bucket has no number.
 
+mod lines;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -10,6 +12,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
+use self::lines::{has_other, is_line, name_of, of_all, of_chart, paired, start_of, starts};
 use super::rule::{BOARD, Rule, short};
 use crate::query::QueryError;
 use crate::query::notes::Unusual;
@@ -441,64 +444,6 @@ pub(crate) fn of_whole(report: &str, result: &Value) -> BTreeMap<String, f64> {
     }
     let total = |series: &Value| Some((name_of(series), series.get("total").and_then(Value::as_f64)?));
     list("series").filter_map(total).collect()
-}
-
-/// The lines of a chart: of the series called `line`, or of the first one.
-fn of_chart(result: &Value, line: Option<&str>) -> BTreeMap<String, Series> {
-    let buckets = starts(result.get("buckets"));
-    let series: Vec<&Value> = result.get("series").and_then(Value::as_array).into_iter().flatten().collect();
-    let name = |series: &Value| series.get("name").and_then(Value::as_str).map(str::to_owned);
-    let wanted = line.map(str::to_owned).or_else(|| series.first().and_then(|series| name(series)));
-    let of_line = series.into_iter().filter(|series| name(series) == wanted && is_line(series));
-    let mut lines = BTreeMap::new();
-    for shown in of_line {
-        // Two series of one name: the first one is meant.
-        lines.entry(name_of(shown)).or_insert_with(|| Series { values: paired(&buckets, shown.get("values")), ..Series::default() });
-    }
-    lines
-}
-
-/// Every line of a chart, under the name of its series.
-fn of_all(result: &Value) -> BTreeMap<String, Series> {
-    let buckets = starts(result.get("buckets"));
-    let series = result.get("series").and_then(Value::as_array).into_iter().flatten();
-    let line = |shown: &Value| {
-        let name = shown.get("name").and_then(Value::as_str).unwrap_or_default();
-        let name = format!("{name} {}", name_of(shown)).trim().to_owned();
-        (name, Series { values: paired(&buckets, shown.get("values")), ..Series::default() })
-    };
-    series.map(line).collect()
-}
-
-/// Whether one of these lines is what is beyond the limit.
-fn has_other(lines: Option<&Value>) -> bool {
-    lines.and_then(Value::as_array).is_some_and(|lines| !lines.iter().all(is_line))
-}
-
-/// Whether it is a line of its own, and not what is beyond the limit.
-fn is_line(shown: &Value) -> bool {
-    shown.get("kind").and_then(Value::as_str) != Some("other")
-}
-
-fn name_of(shown: &Value) -> String {
-    match shown.get("breakdown") {
-        None | Some(Value::Null) => String::new(),
-        Some(value) => value.to_string(),
-    }
-}
-
-fn starts(buckets: Option<&Value>) -> Vec<Option<i64>> {
-    buckets.and_then(Value::as_array).into_iter().flatten().map(start_of).collect()
-}
-
-fn start_of(text: &Value) -> Option<i64> {
-    let text = text.as_str()?;
-    text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
-}
-
-fn paired(buckets: &[Option<i64>], values: Option<&Value>) -> BTreeMap<i64, f64> {
-    let values = values.and_then(Value::as_array).into_iter().flatten();
-    buckets.iter().zip(values).filter_map(|(start, value)| Some(((*start)?, value.as_f64()?))).collect()
 }
 
 /// A time as requests write it.

@@ -19,6 +19,7 @@ impl ProjectId {
 
 /// A visitor inside a project: hash of `anonymousId`, or of `userId` where there is no other. It has no secret, so it identifies only
 /// together with the project: to aim at a visitor of one's own project there is no need for a hash, its id will do.
+#[cfg_attr(test, derive(Default))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VisitorKey(pub u64);
 
@@ -112,6 +113,7 @@ pub fn other_event_id(id: [u8; 16]) -> [u8; 16] {
 }
 
 /// A person: hash of `userId`, or of `anonymousId` while no user is known. What `unique_users` counts.
+#[cfg_attr(test, derive(Default))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PersonKey(pub u64);
 

@@ -18,6 +18,7 @@ const HEADER_LEN: usize = 16 + 6 * 8 + 4 + 2;
 
 /// The part of an event that every event has. Times in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Default))]
 pub struct EventHeader {
     /// The client's id of the event, or the server's where there was none.
     pub event_id: [u8; 16],

@@ -119,11 +119,7 @@ mod tests {
             visitor: key(anonymous, user),
             person: PersonKey(key(user, anonymous).0),
             at_ms,
-            original_ms: 0,
-            sent_ms: 0,
-            received_ms: 0,
-            flags: 0,
-            project: 0,
+            ..EventHeader::default()
         });
         let view = EventView::take(&mut bytes.as_slice()).unwrap();
         ties.note(SHOP, &view.header, &Fields::of(&view).unwrap());

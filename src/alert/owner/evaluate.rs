@@ -1,6 +1,7 @@
 //! Which slots are due, what is asked about them, and what comes of the answers.
 
-use std::collections::BTreeSet;
+mod revise;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,23 +11,19 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::due::{Missed, due_slots, first_piece, last_piece};
+use super::due::{Missed, due_slots, first_piece};
 use super::{Owned, Owner, Work};
-use crate::alert::Parts;
 use crate::alert::ask::{self, Asked, Unanswered};
 use crate::alert::catalogue::{KnownRule, RuleKey};
-use crate::alert::judge::{self, Judged, Occasion, Revision, RuleState, Seen, Untold};
+use crate::alert::judge::{self, Judged, Occasion, Revision, RuleState, Seen};
 use crate::alert::machine::{Line, Quiet};
 use crate::alert::notice::{About, Kind, Notice};
 use crate::alert::observe::{Observed, Source, Span};
 use crate::alert::outbox::Outbox;
 use crate::alert::rule::{SavedRule, millis};
-use crate::event::ids::ProjectId;
 use crate::lifecycle;
 use crate::metrics::{self, Counter, Gauge};
-use crate::query::Queries;
-use crate::store::data_version::{DataVersions, QUARTER_MS, Version};
-use crate::store::tables::alert_states::{self, AlertRow, JudgedSlots, kind};
+use crate::store::tables::alert_states::{AlertRow, kind};
 
 /// Failures in a row after which channels are told.
 const FAILURES_TOLD: u32 = 3;
@@ -217,39 +214,6 @@ impl Owner {
         Some(apart(asking, failed))
     }
 
-    /// Asks again about slots that late events have touched.
-    fn begin_revisions(&mut self, most: usize, now_ms: i64) -> Vec<Evaluation> {
-        let (pause, most_of_project) = (self.parts.config.revise_every, self.most_of_project());
-        let mut begun = Vec::new();
-        if most == 0 {
-            return begun;
-        }
-        let is_due = |owned: &Owned| !owned.is_busy && owned.revised.elapsed() >= pause && owned.known.rule.source() == Source::Report;
-        let due = self.rules.iter().filter(|(_, owned)| is_due(owned)).map(|(key, owned)| (owned.revised, key.clone())).collect();
-        for (_, key) in self.turns.order(due) {
-            let Some(owned) = self.rules.get_mut(&key) else { continue };
-            if begun.len() >= most || self.turns.running(key.project) >= most_of_project {
-                continue;
-            }
-            let (seen, arrived) = (owned.arrived, self.parts.judging.arrivals());
-            (owned.revised, owned.arrived) = (Instant::now(), Some(arrived));
-            let touched = owned.touched(seen, &self.parts.judging);
-            owned.left_for_later = owned.state.cursor.and_then(|cursor| owned.known.rule.next_slot(cursor)).map(DataVersions::quarter);
-            let Some(span) = touched.filter(|span| span.from_ms < span.until_ms) else { continue };
-            let span = last_piece(&owned.known.rule, span, owned.state.lines.len());
-            owned.is_busy = true;
-            let (known, parts) = (Arc::clone(&owned.known), Arc::clone(&self.parts));
-            let failed = Evaluated { key: key.clone(), stage: Stage::Revised(Err(Unanswered::of_bug())) };
-            // An answer of before the late events does not do, however young it is.
-            let asked = Asked { span, ripe_ms: span.until_ms, now_ms, is_anew: true };
-            // All of its state that verdicts of the past depend on.
-            let state = RuleState { alarmed: owned.state.alarmed.clone(), ..RuleState::default() };
-            self.turns.begin(key.project);
-            begun.push(apart(revision(parts, known, state, asked), failed));
-        }
-        begun
-    }
-
     /// What comes of an answer, or of verdicts.
     pub(super) fn evaluated(&mut self, evaluated: Evaluated) -> Next {
         let Evaluated { key, stage } = evaluated;
@@ -407,46 +371,6 @@ impl Owner {
         Some(self.work(&known, state, &Judged::default(), notices))
     }
 
-    fn revised(&mut self, key: &RuleKey, recent: &Seen, revisions: &[Revision]) -> Option<Work> {
-        let owned = self.rules.get(key)?;
-        let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
-        let now_ms = (self.parts.now_ms)();
-        let mut rows = Vec::new();
-        let slots: BTreeSet<i64> = revisions.iter().map(|revision| revision.slot).collect();
-        for slot in &slots {
-            let body = serde_json::to_string(recent.get(slot)?).unwrap_or_default();
-            rows.push(row(&known.key, kind::SLOT, *slot, now_ms).with(String::new(), body));
-        }
-        for revision in revisions {
-            let body = json!({"event": "revision", "line": revision.line, "was": revision.was, "is": revision.is});
-            let entry = format!("revision:{now_ms}:{}", revision.line);
-            rows.push(row(&known.key, kind::HISTORY, revision.slot, now_ms).with(entry, body.to_string()));
-        }
-        let told = self.revision(&known, &mut state, revisions);
-        if told.is_none() && state == self.rules.get(key)?.state {
-            return Some(Work { rows, state: Some((key.clone(), state)), notices: Vec::new() });
-        }
-        let mut work = self.work(&known, state, &Judged::default(), told.into_iter().collect());
-        work.rows.extend(rows);
-        Some(work)
-    }
-
-    /// What is told of verdicts that late events have changed, those of before included of which channels could not be told.
-    fn revision(&self, known: &KnownRule, state: &mut RuleState, revisions: &[Revision]) -> Option<Notice> {
-        let earlier = state.untold_revisions.take().filter(|_| known.rule.body.notify_revisions);
-        let now = revisions.first().filter(|_| known.rule.body.notify_revisions);
-        let slot = earlier.map(|untold| untold.slot).into_iter().chain(now.map(|first| first.slot)).min()?;
-        let number = earlier.map_or(0, |untold| untold.number) + revisions.len();
-        let now_ms = (self.parts.now_ms)();
-        if self.is_muted(known, now_ms) {
-            state.untold_revisions = Some(Untold { slot, number });
-            return None;
-        }
-        let mut notice = self.about(known).notice(Kind::Revision, slot, now_ms);
-        notice.text = format!("events that came late have changed {number} verdicts");
-        Some(notice)
-    }
-
     pub(super) fn about<'a>(&'a self, known: &'a KnownRule) -> About<'a> {
         let (project, project_name) = (known.key.project, known.project_name.as_str());
         About { project, project_name, id: &known.key.id, rule: &known.rule, base: &self.parts.config.external_url }
@@ -490,55 +414,7 @@ pub(super) fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 's
     async move { working.await.unwrap_or(failed) }.boxed()
 }
 
-/// Asks about slots that were judged, reads what was seen then, and judges them again.
-async fn revision(parts: Arc<Parts>, known: Arc<KnownRule>, state: RuleState, asked: Asked) -> Evaluated {
-    let key = known.key.clone();
-    let Span { from_ms, until_ms } = asked.span;
-    let read =
-        alert_states::slots(&parts.store, JudgedSlots { project: key.project, rule: &key.id, from_ms, until_ms }).await.unwrap_or_default();
-    let mut recent: Seen = read.iter().filter_map(|row| Some((row.slot, serde_json::from_str(&row.body).ok()?))).collect();
-    let observed = match recent.keys().next().and_then(|first| known.rule.look_back(*first)) {
-        Some(from_ms) => ask::observe(&parts.judging, &known, Asked { span: Span { from_ms, until_ms }, ..asked }).await,
-        None => Ok(Observed::default()),
-    };
-    let revised = match observed {
-        Ok(observed) => {
-            let judging = tokio::task::spawn_blocking(move || {
-                let revisions = judge::revise(&known.rule, &state, &mut recent, &observed);
-                (recent, revisions)
-            });
-            judging.await.map_err(|_| Unanswered::of_bug())
-        }
-        Err(problem) => Err(problem),
-    };
-    Evaluated { key, stage: Stage::Revised(revised) }
-}
-
 impl Owned {
-    /// The slots that late events may have touched since `seen`. Quarters of an hour are told apart, and the one that is going on is left for
-    /// later: events arrive there all the time.
-    fn touched(&self, seen: Option<Version>, queries: &Queries) -> Option<Span> {
-        let rule = &self.known.rule;
-        let until_ms = rule.next_slot(self.state.cursor?)?;
-        let from_ms = until_ms - millis(rule.body.revise_for);
-        let Some(seen) = seen else { return Some(Span { from_ms, until_ms }) };
-        let (first, end) = (DataVersions::quarter(from_ms), DataVersions::quarter(until_ms));
-        // What is revised for less than a quarter of an hour lies in the one that is going on.
-        if first >= end {
-            return None;
-        }
-        let arrived = queries.arrived_since(ProjectId(self.known.key.project), first..=end.checked_sub(1)?, seen);
-        // What arrived in a quarter while it was going on was passed over, and is not told again.
-        let passed_over = self.left_for_later.filter(|left| *left < end).map(|left| left.max(first)..=end - 1);
-        let quarters: Vec<_> = [arrived, passed_over].into_iter().flatten().collect();
-        let (from, until) = (quarters.iter().map(|of| *of.start()).min()?, quarters.iter().map(|of| *of.end() + 1).max()?);
-        let [from, until] = [from, until].map(|quarter| i64::from(quarter) * QUARTER_MS);
-        let from_ms = rule.interval.start_ms(from, &rule.zone)?;
-        // A number may be made of several slots: those after it are touched too.
-        let reach = from_ms - rule.look_back(from_ms)?;
-        Some(Span { from_ms, until_ms: until_ms.min(until.saturating_add(reach)) })
-    }
-
     /// When the next slot may be judged; the newest one for a rule that is new.
     fn ripe_ms(&self, now_ms: i64) -> Option<i64> {
         let rule = &self.known.rule;

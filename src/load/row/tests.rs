@@ -23,7 +23,7 @@ fn put(rows: &mut Rows, (number, text, properties): (u8, u8, u8)) {
     let at_ms = i64::from(number);
     let ids = ([number; 16], VisitorKey(1), PersonKey(2));
     let (event_id, visitor, person) = ids;
-    writer.finish(&EventHeader { event_id, visitor, person, at_ms, original_ms: 0, sent_ms: 0, received_ms: at_ms, flags: 0, project: 0 });
+    writer.finish(&EventHeader { event_id, visitor, person, at_ms, received_ms: at_ms, ..EventHeader::default() });
     let event = EventView::take(&mut bytes.as_slice()).unwrap();
     rows.event(
         &event,
@@ -77,7 +77,7 @@ fn unexpected(given: &[(Field, &str)], expected: &[(&str, &str)]) -> Vec<&'stati
     given.iter().for_each(|(field, text)| writer.field(*field, text.as_bytes()));
     let ids = ([1; 16], VisitorKey(1), PersonKey(2));
     let (event_id, visitor, person) = ids;
-    writer.finish(&EventHeader { event_id, visitor, person, at_ms: 0, original_ms: 0, sent_ms: 0, received_ms: 0, flags: 0, project: 0 });
+    writer.finish(&EventHeader { event_id, visitor, person, ..EventHeader::default() });
     let event = EventView::take(&mut bytes.as_slice()).unwrap();
     rows.event(
         &event,

@@ -7,17 +7,19 @@
 //! process, so no client can send a value that counts as another. Two values of one meaning (objects in arrays whose keys are in
 //! another order) are one line.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
-use std::sync::{LazyLock, OnceLock};
+mod meaning;
+
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use self::meaning::Meaning;
 use super::canonical::{Canonical, CanonicalForm};
 use super::dimensions::Dimensions;
 use super::expr::Expr;
 use super::field::{Field, Kind};
-use super::fields::{self, Fields};
+use super::fields::Fields;
 use super::number::Number;
 use super::selection::{PERSON, Selection};
 use crate::query::error::QueryError;
@@ -144,7 +146,7 @@ struct KeyPart {
 impl KeyPart {
     fn of(key: &str) -> Self {
         let json = Kind::split(key).filter(|(kind, _)| *kind == Kind::Json);
-        let meaning = json.and_then(|(_, text)| meaning_of(text));
+        let meaning = json.and_then(|(_, text)| Meaning::of_json(text));
         Self { key: key.to_owned(), meaning }
     }
 
@@ -408,7 +410,7 @@ impl ValueOf {
             (Self::Number(Number { exact: Some(exact), .. }), Some((Kind::Json, own))) => exact.to_string() == own,
             (Self::Number(Number { exact: None, float }), Some((Kind::Number, own))) => own.parse() == Ok(*float),
             (Self::Bool(claim), Some((Kind::Json, own))) => claim.to_string() == own,
-            (Self::Json(json), Some((Kind::Json, _))) => part.meaning.is_some_and(|meaning| meaning_of(json) == Some(meaning)),
+            (Self::Json(json), Some((Kind::Json, _))) => part.meaning.is_some_and(|meaning| Meaning::of_json(json) == Some(meaning)),
             (Self::Missing, Some((Kind::Missing, _))) => true,
             _ => false,
         }
@@ -484,50 +486,6 @@ fn shown(key: &str) -> (Box<RawValue>, &'static str) {
         None => raw(key),
     };
     (value, "value")
-}
-
-/// The meaning of an array or object that is written as JSON.
-fn meaning_of(json: &str) -> Option<Meaning> {
-    json.starts_with(['[', '{']).then(|| fields::parse(json.as_bytes()).ok()).flatten().map(|value| Meaning::of(&value))
-}
-
-/// What stands for all values of JSON that mean the same, in whatever order their keys are and however their numbers are written. A hash
-/// instead of the value, which takes many times the room of its text; under keys of the process, so that no client can make two meanings one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Meaning([u64; 2]);
-
-impl Meaning {
-    fn of(value: &Value) -> Self {
-        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
-        Self([0, 1].map(|key| KEYS.each_ref()[key].hash_one(Canon(value))))
-    }
-}
-
-/// A value of JSON that is hashed by what it means.
-struct Canon<'a>(&'a Value);
-
-impl Hash for Canon<'_> {
-    fn hash<H: Hasher>(&self, to: &mut H) {
-        match self.0 {
-            Value::Null => to.write_u8(0),
-            Value::Bool(claim) => (1_u8, claim).hash(to),
-            Value::String(text) => (2_u8, text).hash(to),
-            Value::Number(_) => {
-                let number = Number::of(self.0).map(|Number { float, exact }| (float.to_bits(), exact));
-                (3_u8, number).hash(to);
-            }
-            Value::Array(values) => {
-                (4_u8, values.len()).hash(to);
-                values.iter().for_each(|value| Canon(value).hash(to));
-            }
-            Value::Object(members) => {
-                (5_u8, members.len()).hash(to);
-                let mut members: Vec<(&String, &Value)> = members.iter().collect();
-                members.sort_unstable_by_key(|(key, _)| *key);
-                members.into_iter().for_each(|(key, value)| (key, Canon(value)).hash(to));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -180,11 +180,8 @@ mod tests {
             visitor: VisitorKey(person),
             person: PersonKey(person),
             at_ms: 10_000_000 - late_ms,
-            original_ms: 0,
-            sent_ms: 0,
             received_ms: 10_000_000,
-            flags: 0,
-            project: 0,
+            ..EventHeader::default()
         });
         let view = EventView::take(&mut bytes.as_slice()).unwrap();
         let shown = second.event(&view.header, &Fields::of(&view).unwrap());

@@ -240,17 +240,7 @@ mod tests {
         writer.other(b"is_new", b"true");
         writer.other(b"list", b"[1]");
         let (visitor, person) = (VisitorKey(1), PersonKey(1));
-        writer.finish(&EventHeader {
-            event_id: [1; 16],
-            visitor,
-            person,
-            at_ms: 0,
-            original_ms: 0,
-            sent_ms: 0,
-            received_ms: 0,
-            flags: 0,
-            project: 0,
-        });
+        writer.finish(&EventHeader { event_id: [1; 16], visitor, person, ..EventHeader::default() });
         let view = EventView::take(&mut bytes.as_slice()).unwrap();
         filters(asked).unwrap().hold(&view.header, &Fields::of(&view).unwrap())
     }

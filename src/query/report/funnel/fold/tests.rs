@@ -182,7 +182,7 @@ fn whole() -> Budget {
     Budget::of(Held::of_limit(256 << 20), Arc::default())
 }
 
-/// Whoever sends events of one id without end takes no more of a question than a history may hold, and no longer than somebody waits.
+/// One client with events of one id without end takes no more memory of a question than one may hold, and no more time than its asker waits.
 #[test]
 fn a_history_holds_no_more_than_a_question_may_and_ends_when_nobody_waits() {
     let any: Vec<Event> = (0..100_000).map(|at| event(at, (1 << 20) - 1)).collect();
