@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// A batch of a browser or of a small server, an answer with some hundred lines.
+const FEW: usize = 256 << 10;
+
 /// So many bytes, of which some are held. What is taken must be given back.
 #[derive(Debug)]
 pub struct ByteBudget {
@@ -29,6 +32,11 @@ impl ByteBudget {
     pub fn take_within(&self, bytes: usize, most: usize) -> bool {
         let taken = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= most.min(self.limit));
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+    }
+
+    /// How much may be held with `bytes` more: all where they are few, three quarters where they are many, so that many leave room for few.
+    pub const fn ceiling(&self, bytes: usize) -> usize {
+        if bytes > FEW { self.limit / 4 * 3 } else { self.limit }
     }
 
     /// Takes `bytes`, if there are so many; returns whether it did.

@@ -77,7 +77,7 @@ use crate::store::places::Places;
 /// take more than one permit.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_QUESTIONS: usize = 16;
-/// Which part as much as questions may hold is there for answers beside those that are kept: they are held until clients have taken them.
+/// Answers that clients have not taken yet may take this part of `query.max_memory`, beside what `query.cache_bytes` keeps.
 const RESULTS_SHARE: u64 = 4;
 /// Part of the identity of a question: another release may answer it otherwise.
 const RELEASE: &str = env!("CARGO_PKG_VERSION");

@@ -87,14 +87,19 @@ impl Storage {
             let mending = async {
                 while let Ok(message) = damage.wait_for(Option::is_some).await.map(|message| message.clone().unwrap_or_default()) {
                     store.breaker.hold();
-                    tracing::error!(message, "a part of the embedded engine is damaged: nothing is asked until it is set aside");
+                    tracing::error!(
+                        message,
+                        "a part of the embedded engine, or a projection, is damaged: nothing is asked until that is mended"
+                    );
                     while let Err(problem) = mend_damage(&log, &store, &restarter, &message).await {
                         tracing::error!(%problem, "mending the embedded engine's table");
                         tokio::time::sleep(AGAIN).await;
                     }
                     store.breaker.forget_damage();
                     store.breaker.release();
-                    tracing::info!("the damaged part is set aside: what it held is loaded again with the next record of its partition");
+                    tracing::info!(
+                        "the damage is mended: a part that was set aside is loaded again with the next record of its partition, a projection is made anew"
+                    );
                     tokio::time::sleep(AGAIN).await;
                 }
             };

@@ -216,7 +216,8 @@ fn step<'a>(entry: &'a Entry, saved: Option<&Saved>, file: &'a str) -> Result<St
         None => What::New,
         Some(known) => {
             let mut keys = differing(known, &body);
-            keys.extend(saved.is_some_and(|saved| saved.file != file).then(|| "file".to_owned()));
+            // Which file does not matter: the same files may be applied from another folder, and are no change then.
+            keys.extend(saved.is_some_and(|saved| saved.file.is_empty() != file.is_empty()).then(|| "file".to_owned()));
             if keys.is_empty() { What::AsItIs } else { What::Changed(keys) }
         }
     };

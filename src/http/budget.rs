@@ -13,9 +13,6 @@ use super::overload::Overload;
 use super::respond::ApiError;
 use crate::byte_budget::ByteBudget;
 
-/// A body up to this size may use all of the budget: a batch of a browser or of a small server.
-const SMALL: usize = 256 << 10;
-
 /// The kind of request a body belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Claim {
@@ -97,8 +94,7 @@ impl Share {
         }
         let ceiling = match self.claim {
             Claim::Import | Claim::Unauthorized(_) => Budget::largest(all.limit()),
-            Claim::Live if bytes > SMALL => all.limit() / 4 * 3,
-            Claim::Live => all.limit(),
+            Claim::Live => all.ceiling(bytes),
         };
         let more = bytes - self.held;
         let is_held = self.hold_of_client(more) && {
@@ -204,7 +200,7 @@ mod tests {
             assert_eq!(used(&budget), expected, "{claim:?}");
         }
         let mut event = budget.share(Claim::Live);
-        assert_eq!(event.hold(SMALL), Ok(()));
+        assert_eq!(event.hold(256 << 10), Ok(()));
         let refused = budget.share(Claim::Import).hold(1).unwrap_err();
         assert_eq!((refused.status.as_u16(), refused.retry_after), (503, Some(1)));
         drop((shares, event));

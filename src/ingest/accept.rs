@@ -136,7 +136,7 @@ impl<L: Log> Ingest<L> {
             method if protocol.methods().contains(method) => {
                 let (head, body) = Head::of(call);
                 self.accept(protocol, &head, body).await.unwrap_or_else(|error| {
-                    self.charge_refusal(&head, &error);
+                    self.charge_refusal(protocol, &head, &error);
                     is_for_page &= error.code != AuthError::ForbiddenOrigin.code();
                     protocol.refuse(error, &head)
                 })
@@ -220,8 +220,9 @@ impl<L: Log> Ingest<L> {
     /// A request that is refused for what it is costs its address as much as an event: to find out took work too. Where no address has a limit
     /// none needs one here: the key is in every page, and what is refused costs less than what is taken, no more memory than bodies of
     /// those who have shown no key may have together, and no more time than the connections of one client give it.
-    fn charge_refusal(&self, head: &Head, error: &ApiError) {
-        if error.status.is_client_error() && error.status != StatusCode::TOO_MANY_REQUESTS {
+    fn charge_refusal(&self, protocol: &dyn Protocol, head: &Head, error: &ApiError) {
+        let is_limited = protocol.key_kind() == KeyKind::Write;
+        if is_limited && error.status.is_client_error() && error.status != StatusCode::TOO_MANY_REQUESTS {
             self.shared.singles.charge_client(head.client_ip, 1);
         }
     }
@@ -270,7 +271,7 @@ impl<L: Log> Ingest<L> {
         let receipt = Receipt { project, received_ms };
         let events = verdicts.accepted + verdicts.dead;
         self.shared.singles.charge(single, events)?;
-        if let Some(client) = single.client {
+        if let (Some(client), false) = (single.client, verdicts.rejected.is_empty()) {
             self.shared.singles.charge_client(client, verdicts.rejected.len() as u32);
         }
         of_kind.charge(project, events).inspect_err(|_| self.shared.singles.give_back(single, events))?;

@@ -2,6 +2,12 @@
 //!
 //! Whatever dialect an event came in, it is checked here, and the limits of an event stand nowhere else ([`Properties`] keeps those of
 //! its properties). Promises: what is packed is valid UTF-8, finite and bounded; of a refused event nothing stays.
+//!
+//! **Names.** How many different names there are, of events, properties or anything else, is not limited. A limit would drop or rename what good clients send
+//! from the day on which a project has grown, and nothing here grows by names: they are values of rows, no key of any map that lives longer than
+//! a batch (agents are cached, and the cache is bounded), and no label of a metric; the store keeps them as values of columns and maps, whose
+//! dictionaries end at 8,192 entries a part; lists of names and lines of charts are cut to the most frequent and say how many there are beside
+//! them. What a name costs is its rows, which rates limit. `tests/it/edge/cardinality.rs` sends a million of each kind.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -26,11 +32,7 @@ use crate::event::time::{Clock, Corrected, Stated, correct};
 use crate::outcome::Defect;
 use crate::project::internal::{DATA_CENTRE, GROUP};
 
-/// How many different names there are, of events, properties or anything else, is not limited. A limit would drop or rename what good clients send
-/// from the day on which a project has grown, and nothing here grows by names: they are values of rows, no key of any map that lives longer than
-/// a batch (agents are cached, and the cache is bounded), and no label of a metric; the store keeps them as values of columns and maps, whose
-/// dictionaries end at 8,192 entries a part; lists of names and lines of charts are cut to the most frequent and say how many there are beside
-/// them. What a name costs is its rows, which rates limit. `tests/it/edge/cardinality.rs` sends a million of each kind.
+/// Longest name of an event or a property, bytes. Of their number see the head of the file.
 const MAX_NAME: usize = 200;
 pub(super) const MAX_ID: usize = 200;
 /// Prefixes of event names that pulse keeps for itself.

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_all_partitions_make_a_departure() {
+    fn rows_of_all_partitions_make_a_flush() {
         let schedule = schedule(Duration::ZERO);
         let flushes: Vec<u64> = [4, 5, 1, 9, 30, 3]
             .into_iter()
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn large_events_make_a_departure_before_there_are_many() {
+    fn large_events_make_a_flush_before_there_are_many() {
         let schedule = schedule(Duration::ZERO);
         let weights = [(1, 99), (1, 100), (1, 500), (9, 99), (3, usize::MAX)].map(|(rows, bytes)| schedule.weight(rows, bytes));
         assert_eq!(weights[..4], [1, 1, 5, 9]);

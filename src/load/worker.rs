@@ -141,9 +141,9 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
             match self.own(&stop).await {
                 Ok(Ended::Over) => return Ok(()),
                 Ok(Ended::Overlap) => tracing::warn!(partition, "another owner has loaded meanwhile: taking the fence again"),
-                // The next ownership finds in the table what was on its way.
                 // As after an overlap: the table is asked how far it is, and what it lacks is read again.
                 Ok(Ended::TooLarge) => self.max_weight = self.max_weight.min(self.sent_weight) / 2,
+                // The next ownership finds in the table what was on its way.
                 Err(why @ (LogError::Full(_) | LogError::Unavailable(_) | LogError::OutOfRange { .. })) => {
                     // Each try asks the log, which does not answer while brokers are away: logged once, not with each.
                     if self.outage.begins() {
@@ -434,7 +434,8 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         failpoint::point("load.stored");
         ownership.generation = generation;
         ownership.memory.dedupe.end_insert();
-        self.max_weight = self.max_weight.saturating_mul(2).max(1);
+        // Slowly: what is too large again ends the ownership again.
+        self.max_weight = self.max_weight.saturating_add(self.max_weight / 32 + 1);
         self.shared.table.announce(&sealed);
         Counter::BlocksStored.add(1);
         Counter::RowsStored.add(sealed.rows.len() as u64);

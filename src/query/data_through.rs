@@ -9,10 +9,10 @@
 //! promised. Only where no partition has any record above its watermark is it the clock, read before the log was asked.
 //! It needs nothing from the loaders, so it holds on instances that only query, too; their clocks are assumed to agree.
 //!
-//! **What it costs.** A poll is shared by all questions of [`POLL`]; an older promise stays true. All books are read once, then
-//! only those of the last [`RECENT_WINDOW`], which the sort order of the table makes cheap, and every [`POLL_HISTORY`] those of
-//! [`HISTORY_WINDOW`], for events received long before they were loaded. A loader further behind than that makes the promise an older
-//! one than could be given.
+//! **What it costs.** A poll is shared by all questions of [`POLL`]; an older promise stays true. All places are read once, by a
+//! projection, then only the books of the last [`RECENT_WINDOW`], which the sort order of the table makes cheap, and every
+//! [`POLL_HISTORY`] those of [`HISTORY_WINDOW`], for events received long before they were loaded. A loader further behind than that
+//! makes the promise an older one than could be given.
 //!
 //! May go wrong: the log or the books cannot be read in time: then the last promise is repeated, and there is none before the first.
 
@@ -24,9 +24,10 @@ use tokio::time::Instant;
 
 use super::error::QueryError;
 use super::pending::{PendingEvents, Watermark};
-use super::reader::Reader;
+use super::reader::{PLACES, Reader};
 use super::sql::Statement;
 use crate::event::ids::LogEpoch;
+use crate::store::books::IS_BOOKS;
 use crate::store::places::Places;
 
 const POLL: Duration = Duration::from_millis(500);
@@ -66,9 +67,8 @@ pub(super) struct Through {
 #[derive(Debug, Default)]
 struct Stored {
     highest: HashMap<(LogEpoch, u16), i64>,
-    /// All books were asked for, whether that took too long or not: it is not tried again ...
-    asked_for_all: bool,
-    /// ... and whether they were read.
+    /// When all places were asked for last; again every [`POLL_HISTORY`] until they were read.
+    asked_for_all: Option<Instant>,
     has_all: bool,
     history_polled: Option<Instant>,
 }
@@ -118,8 +118,12 @@ impl DataThrough {
 impl Stored {
     async fn read(&mut self, reader: &Reader, now_ms: i64) -> Result<(), QueryError> {
         let began = Instant::now();
+        let is_due = !self.has_all && self.asked_for_all.is_none_or(|asked| began - asked >= POLL_HISTORY);
         let back = match self.history_polled {
-            None if !std::mem::replace(&mut self.asked_for_all, true) => None,
+            _ if is_due => {
+                self.asked_for_all = Some(began);
+                None
+            }
             None => Some(HISTORY_WINDOW),
             Some(polled) if began - polled >= POLL_HISTORY => Some(HISTORY_WINDOW),
             Some(_) => Some(RECENT_WINDOW),
@@ -150,18 +154,12 @@ impl Stored {
     }
 }
 
-/// The highest offsets in the books of what was received no longer ago than `back`, or ever.
+/// The highest offsets in the books of what was received no longer ago than `back`; of all rows ever, among which the books are.
 fn books(now_ms: i64, back: Option<Duration>) -> Statement {
-    let to =
-        Statement::default().sql("SELECT log_epoch, log_partition, max(log_offset) FROM events WHERE project_id = 0 AND type = '$books'");
-    let to = match back {
-        Some(back) => {
-            let since_ms = now_ms - i64::try_from(back.as_millis()).unwrap_or(i64::MAX);
-            to.sql(" AND timestamp >= fromUnixTimestamp64Milli(").int(since_ms).sql(")")
-        }
-        None => to,
-    };
-    to.sql(" GROUP BY log_epoch, log_partition")
+    let Some(back) = back else { return Statement::default().sql(PLACES) };
+    let since_ms = now_ms - i64::try_from(back.as_millis()).unwrap_or(i64::MAX);
+    let to = Statement::default().sql("SELECT log_epoch, log_partition, max(log_offset) FROM events WHERE ").sql(IS_BOOKS);
+    to.sql(" AND timestamp >= fromUnixTimestamp64Milli(").int(since_ms).sql(") GROUP BY log_epoch, log_partition")
 }
 
 #[cfg(test)]

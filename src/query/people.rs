@@ -3,10 +3,11 @@
 //! Owns, for the projects that are asked about, the ties as they are in the table, and the [`PersonMap`] that follows from them. A question
 //! is answered with one map, whatever changes meanwhile, and an answer for which the map was used is outdated once the map changes.
 //!
-//! **How fresh it is.** In the process that loads, a tie is known as soon as its event can be read, and the table is not read for it. What other processes write is looked for
-//! every [`POLL`] while questions come. A merge or unmerge that was answered is seen by the next question here, and elsewhere within
-//! [`POLL`]. Where making the map takes long, it is not made again for what is stored within [`REST_SHARE`] times as long. When a shared device changed hands is read from its events: again once events have arrived, but no sooner than [`TURNS_POLL`]
-//! and [`TURNS_SHARE`] times what reading it took.
+//! **How fresh it is.** In the process that loads, a tie is known as soon as its event can be read, and the table is not read for it. What
+//! other processes write is looked for every [`POLL`] while questions come. A merge or unmerge that was answered is seen by the next
+//! question here, and elsewhere within [`POLL`]. Where making the map takes long, it is not made again for what is stored within
+//! [`REST_SHARE`] times as long. When a shared device changed hands is read from its events: again once events have arrived, but no sooner
+//! than [`TURNS_POLL`] and [`TURNS_SHARE`] times what reading it took.
 //! **Looking back.** Who was who before ([`People::map_as_of`]) follows from the ties that were known then and the events that were there; of
 //! what was ruled by hand the last word counts at any time.
 //! **What it costs.** Ties are read in whole at first and every [`WHOLE`], in between those written lately. Memory: 40 bytes a tie and as
@@ -144,14 +145,18 @@ impl People {
         if let Some(known) = self.fresh(project, &own) {
             return Ok(known);
         }
+        self.renew(project, &own, &mut known).await
+    }
+
+    /// Reads it anew. If that is another map than before, answers that used the one before are outdated.
+    async fn renew(&self, project: ProjectId, own: &Project, known: &mut Known) -> Result<KnownPeople, QueryError> {
         let before = own.current().map(|current| current.map.fingerprint());
-        let current = self.read(project, &own, &mut known).await?;
+        let current = self.read(project, own, known).await?;
         let now = KnownPeople { map: Arc::clone(&current.map), at_ms: current.at_ms };
         *own.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
         if before != Some(now.map.fingerprint()) {
             self.arrivals.note_people(project);
         }
-        drop(known);
         self.forget_others(project);
         Ok(now)
     }
@@ -161,15 +166,21 @@ impl People {
     /// # Errors
     /// The store does not answer.
     pub(super) async fn map_as_of(&self, project: ProjectId, as_of: &AsOf) -> Result<Arc<PersonMap>, QueryError> {
-        let map = self.map(project).await?;
+        let now = self.known(project).await?;
         let own = self.own(project);
-        let known = own.known.lock().await;
+        let mut known = own.known.lock().await;
+        // A reading that was given up leaves them empty, and another instance may have known of more by then.
+        let map = match known.whole.is_none() || now.at_ms < as_of.people_ms {
+            true => self.renew(project, &own, &mut known).await?.map,
+            false => now.map,
+        };
+        let is_too_many = known.states.len() >= MOST_TIES;
         let states: Vec<TieState> = known.states.iter().filter(|state| state.known_ms <= as_of.people_ms).copied().collect();
         let is_all = states.len() == known.states.len();
         drop(known);
         let is_large = states.len() >= MANY_TIES;
         let (ties, points) = aside(is_large, move || {
-            let ties = Ties::of(&states);
+            let ties = Ties::of(&states).without_some(is_too_many);
             let points = points(&ties, &states);
             (ties, points)
         })

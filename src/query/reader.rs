@@ -29,6 +29,7 @@ pub use self::guard::{QueryConfig, QueryLimits};
 pub(crate) use self::memory::{Held, OutOfMemory};
 pub use self::profile::missing_limits;
 pub(crate) use self::rows::{Cell, Row, number, to_json};
+pub(crate) use self::scope::PLACES;
 pub use self::store::StoreReader;
 use super::ask::selection::{PERSON, Traffic};
 use super::ask::{Range, Scope, UP_TO};

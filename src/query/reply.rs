@@ -21,8 +21,6 @@ const REFRESH_MS: u64 = 8_000;
 const SPREAD_MS: u64 = 4_000;
 /// What `meta` takes.
 const META_BYTES: usize = 320;
-/// A result up to this size may use all of the budget.
-const SMALL: usize = 256 << 10;
 
 /// What all results take. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -46,8 +44,7 @@ impl ResultBudget {
     /// 503: as many wait to be taken as there may be.
     pub(super) fn count(&self, result: impl Into<Bytes>) -> Result<Bytes, QueryError> {
         let result = result.into();
-        let all = self.0.limit();
-        if !self.0.take_within(result.len(), if result.len() > SMALL { all / 4 * 3 } else { all }) {
+        if !self.0.take_within(result.len(), self.0.ceiling(result.len())) {
             return Err(QueryError::too_many_answers());
         }
         Ok(Bytes::from_owner(Counted { result, budget: self.clone() }))
@@ -156,7 +153,7 @@ mod tests {
         let askers: Vec<Reply> = (0..1_000).map(|_| Reply { result: large.clone(), meta: b"{}".to_vec(), tag: 0 }).collect();
         assert_eq!(budget.0.held(), 2 << 20);
         assert_eq!(budget.count(vec![b'b'; (1 << 20) + 1]).unwrap_err().code, "too_many_answers");
-        let small: Vec<Bytes> = (0..8).map(|_| budget.count(vec![b'c'; SMALL]).unwrap()).collect();
+        let small: Vec<Bytes> = (0..8).map(|_| budget.count(vec![b'c'; 256 << 10]).unwrap()).collect();
         assert_eq!(budget.count(&b"d"[..]).unwrap_err().code, "too_many_answers");
         drop((small, large));
         let mut waiting: Vec<[Bytes; 3]> = askers.into_iter().map(|answer| answer.pieces("", "")).collect();

@@ -83,7 +83,7 @@ async fn what_is_saved_goes_into_files_and_into_another_project_as_it_is() {
     let moved = Shell { pulse: &pulse, address: Some("https://93.184.216.34/other") };
     let (code, told) = moved.run(&["apply", "--plan", &first, "--project", "other"]);
     assert!(code == 4 && told.contains("changed  channels.hook: url"), "{told}");
-    // What a file says is changed there alone, and says which file that is; whoever says that it is of none changes it.
+    // What a file says is changed there alone, and says which file that is; a request that says that it is of none changes it.
     let of_file = Path::new(&first).join("boards.toml").display().to_string();
     let shown = other.get("/v1/boards/shop").await.1;
     assert_eq!((&shown["file"], &other.get("/v1/boards").await.1["boards"][0]["file"]), (&json!(of_file), &json!(of_file)));

@@ -90,7 +90,7 @@ async fn every_event_is_counted_and_some_of_each_type_are_shown() {
         json!([{"field": "properties.plan", "value": "pro"}, {"field": "anonymousId", "op": "in", "value": ["visitor 1", "visitor 5"]}]);
     let filters = url::form_urlencoded::Serializer::new(String::new()).append_pair("filters", &filters.to_string()).finish();
     let (mut some, mut bots) = (Reader::open(&pulse, &filters, "").await, Reader::open(&pulse, "include_bots=true&type=crawl", "").await);
-    // The events go to whoever watches when they come.
+    // The events go to those who watch when they come.
     some.next().await.unwrap();
     bots.next().await.unwrap();
     let crawler = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";

@@ -432,7 +432,7 @@ fn an_event_too_large_to_look_into_costs_only_itself() {
 }
 
 #[test]
-fn of_whoever_asks_not_to_be_tracked_no_place_is_kept() {
+fn no_place_is_kept_of_those_who_ask_not_to_be_tracked() {
     use crate::event::field::Field;
     use crate::ingest::contract::RequestFacts;
     use crate::ingest::geo::RequestGeo;

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_events_all_the_time_is_looked_for_everywhere() {
+    fn a_person_with_events_all_the_time_is_looked_for_everywhere() {
         let all_day = |slots: i64| (0..slots).rev().map(|number| slot(1, number * SLOT_MS, number * SLOT_MS, 1));
         assert_eq!(Times::of(all_day(MOST_SLOTS as i64 + 1), None), None);
         assert!(Times::of(all_day(MOST_SLOTS as i64), None).is_some());

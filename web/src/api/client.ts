@@ -99,7 +99,7 @@ async function owner_of(key: string): Promise<Session | undefined> {
 }
 
 /** Signs in with the key behind `#key=` of the address, which is taken out of it, or with the cookie that is there. A link does not decide who is
- * signed in: whoever is in another project is asked, and a key that is none takes nothing away. */
+ * signed in: who is in another project is asked, and a key that is none takes nothing away. */
 export async function resume(): Promise<string> {
   let key = new URLSearchParams(location.hash.slice(1)).get("key");
   if (location.hash) history.replaceState(null, "", location.pathname + location.search);

@@ -71,6 +71,7 @@ export interface components {
                 kind: "string" | "number" | "time" | "boolean" | "array" | "object";
                 name: string;
             }[];
+            sampled: boolean;
         };
         CatalogueValuesRequest: {
             as_of?: components["schemas"]["Text"];

@@ -66,7 +66,8 @@ impl Report for FieldNames {
         let columns = field::columns().map(|(name, kind)| ShownField { name: name.to_owned(), kind: kind.to_owned() });
         let sessions = session_columns::all().map(|(name, kind)| ShownField { name: format!("session.{name}"), kind: kind.to_owned() });
         let (traits, properties) = (named("person.", traits), named("properties.", properties));
-        to_json(&Answer { fields: columns.chain(sessions).chain(traits).chain(properties).collect() })
+        let fields = columns.chain(sessions).chain(traits).chain(properties).collect();
+        to_json(&Answer { fields, sampled: runner.is_sampled() })
     }
 }
 
@@ -80,6 +81,8 @@ fn named(prefix: &'static str, found: Vec<Property>) -> impl Iterator<Item = Sho
 #[derive(Serialize)]
 struct Answer {
     fields: Vec<ShownField>,
+    /// Whether names may be missing that are rare.
+    sampled: bool,
 }
 
 #[derive(Serialize)]
