@@ -108,8 +108,8 @@ async fn fill(writer: &Client, number: u64) -> Result<()> {
 }
 
 async fn has_events(writer: &Client, number: u64) -> Result<bool> {
-    let rows = writer.query(&Statement::raw("SELECT count() AS rows FROM pulse.events"), Format::Json).await?;
-    Ok(String::from_utf8_lossy(&rows).contains(&(number / DAYS as u64 * DAYS as u64).to_string()))
+    let rows: Vec<(u64,)> = writer.rows(&Statement::raw("SELECT toUInt32(count()) FROM pulse.events")).await?;
+    Ok(rows.first().is_some_and(|(rows,)| *rows == number / DAYS as u64 * DAYS as u64))
 }
 
 #[tokio::main]
@@ -145,7 +145,7 @@ async fn main() -> Result<()> {
         let asked = fastest(async || Ok(queries.answer(ProjectId(1), report, &body, NOW_MS).await)).await?;
         match asked {
             (seconds, Ok(answer)) => {
-                let answer: Value = serde_json::from_slice(&answer)?;
+                let answer: Value = serde_json::from_slice(&answer.to_json())?;
                 let rows = &answer["meta"]["rows_read"];
                 println!("| {name} | {seconds:.3} | {:.1} | {rows} |", seconds / scanned);
             }

@@ -29,11 +29,6 @@ impl VisitorKey {
         Self(xxh3_64_with_seed(id.as_bytes(), project.0))
     }
 
-    /// The visitor of all events of users that come from a device which stands for nobody, whatever it is called.
-    pub fn nobody(project: ProjectId) -> Self {
-        Self::of(project, "")
-    }
-
     /// The partition out of `partitions` that holds this visitor's events. `partitions` is at least 1.
     pub fn partition(self, partitions: u16) -> u16 {
         // The high half: hash tables inside a partition use the low bits.

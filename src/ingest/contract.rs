@@ -129,8 +129,8 @@ impl<'t> Head<'t> {
         let person: &str = if is_anonymous { &anonymous_id } else { &user_id };
         let visitor = match &*anonymous_id {
             "" => VisitorKey::of(rules.project, &user_id),
-            // Nothing ties it to its user, who is found by it nevertheless.
-            nobody if !is_anonymous && stands_for_nobody(nobody) => VisitorKey::nobody(rules.project),
+            // It is everybody's, and would be one visit of all of them.
+            nobody if !is_anonymous && stands_for_nobody(nobody) => VisitorKey::of(rules.project, &user_id),
             device => VisitorKey::of(rules.project, device),
         };
         let header = EventHeader {

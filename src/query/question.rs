@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::ask::{self, Cohorts, Common, Context, Range};
 use super::cache::Reach;
 use super::error::QueryError;
-use super::report::{self, Ask, Plan, REPORTS, ReportKind};
+use super::report::{Ask, Plan, REPORTS, ReportKind};
 use super::{RELEASE, unknown_report};
 
 /// A request of `POST /v1/query/…`.
@@ -50,7 +50,7 @@ impl Question {
         let now_ms = common.now_ms(request.now_ms);
         let kind = REPORTS.iter().find(|kind| kind.route.takes_body() && kind.name == report).ok_or_else(|| unknown_report(report))?;
         let named = |is_in: fn(&Value) -> bool| is_in(&body) || cohorts.values().any(is_in);
-        let is_of_sessions = kind.name == <report::sessions::Sessions as report::Report>::NAME;
+        let is_of_sessions = ask::session_columns::are_named_in(&Value::from(kind.name));
         let names_sessions = is_of_sessions || named(ask::session_columns::are_named_in);
         let names_traits = named(ask::field::names_traits);
         let context = Context::of(&body, now_ms, cohorts)?;

@@ -238,6 +238,17 @@ fn an_integer_beyond_64_bits_is_the_nearest_float() {
 }
 
 #[test]
+fn a_device_that_stands_for_nobody_is_no_visitor_of_its_users() {
+    let of = |anonymous: &str, user: &str| {
+        let event = format!(r#"{{"type":"view","anonymousId":"{anonymous}","userId":"{user}"}}"#);
+        events(&decode(&event))[0].header.visitor
+    };
+    assert_eq!(of("guest", "ada"), of("ada", ""), "it is the user's own");
+    assert_ne!(of("guest", "ada"), of("guest", "bob"));
+    assert_eq!(of("d1", "ada"), of("d1", ""));
+}
+
+#[test]
 fn a_placeholder_in_blanks_stands_for_nobody_too() {
     assert_eq!(fault(r#"{"type":"view","userId":" null "}"#), "user_id_illegal");
 }

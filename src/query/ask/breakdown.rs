@@ -22,6 +22,7 @@ use super::field::{Field, Kind};
 use super::fields::Fields;
 use super::number::Number;
 use super::selection::{PERSON, Selection};
+use super::session_columns;
 use crate::query::error::QueryError;
 use crate::query::reader::{Cell, Row, StatementRunner, number as shown_number};
 
@@ -46,6 +47,20 @@ impl Breakdown {
     /// 400 `invalid_limit`, and as [`Dimensions::parse`].
     pub(crate) fn parse(fields: Fields<'_>) -> Result<Self, QueryError> {
         let by = fields.value("breakdown").map(Dimensions::parse).transpose()?;
+        Ok(Self { by, limit: fields.limit("limit", 25, 1_000)? })
+    }
+
+    /// The same where columns of sessions may be named without `session.`.
+    pub(crate) fn parse_of_sessions(fields: Fields<'_>) -> Result<Self, QueryError> {
+        let named = |field: &Value| match field {
+            Value::String(name) if session_columns::named(name).is_ok() => Value::String(format!("session.{name}")),
+            other => other.clone(),
+        };
+        let by = fields.value("breakdown").map(|value| match value {
+            Value::Array(fields) => Value::Array(fields.iter().map(named).collect()),
+            field => named(field),
+        });
+        let by = by.as_ref().map(Dimensions::parse).transpose()?;
         Ok(Self { by, limit: fields.limit("limit", 25, 1_000)? })
     }
 

@@ -59,14 +59,20 @@ impl Field {
         Err(QueryError::invalid("invalid_field", format!("unknown field `{name}`, did you mean `{hint}` or `properties.{name}`?")))
     }
 
-    /// The number that a math works on: `properties.<name>`, a numeric column, a number of the session, or the bare name of a property.
+    /// The number that a math works on: `properties.<name>`, `person.<trait>`, a numeric column, a number of the session, or the bare name of
+    /// a property.
     pub(crate) fn measured(name: &str) -> Result<Self, QueryError> {
-        if let Some(measure @ Self::Measure(_)) = name.strip_prefix("session.").and_then(|column| Self::of_session(column).ok()) {
-            return Ok(measure);
+        let is_prefixed = ["properties.", "session.", TRAIT_PREFIX].iter().any(|prefix| name.starts_with(prefix));
+        if !is_prefixed && schema::queried(name).is_none() {
+            return Self::property(name);
         }
-        match schema::queried(name).filter(|column| is_number(column)).and_then(|column| column.queried) {
-            Some(queried) => Ok(Self::Number(queried.sql)),
-            None => Self::property(name.strip_prefix("properties.").unwrap_or(name)),
+        match Self::parse(name)? {
+            Self::Text(_) | Self::Claim(_) => {
+                let name = shortened(name);
+                let message = format!("`property`: `{name}` is no number; the property of that name is `properties.{name}`");
+                Err(QueryError::invalid("invalid_property", message))
+            }
+            measured => Ok(measured),
         }
     }
 
@@ -205,7 +211,7 @@ const TRAIT_PREFIX: &str = "person.";
 /// Whether a request asks for traits: then the `identify` events of all times matter.
 pub(crate) fn names_traits(request: &Value) -> bool {
     match request {
-        Value::String(text) => text.starts_with(TRAIT_PREFIX),
+        Value::String(text) => text.strip_prefix("unique:").unwrap_or(text).starts_with(TRAIT_PREFIX),
         Value::Array(values) => values.iter().any(names_traits),
         Value::Object(members) => members.values().any(names_traits),
         _ => false,

@@ -187,6 +187,12 @@ impl Range {
         Ok(earlier(&self.zoned(at_ms)?, jiff::Span::new().days(days)).map_err(beyond)?.max(0))
     }
 
+    /// The end of the day in which it ends.
+    pub(crate) fn end_of_day(&self) -> Result<i64, QueryError> {
+        let last = self.zoned(self.until_ms - 1)?.date();
+        last.tomorrow().and_then(|day| beginning(day, &self.zone)).map_err(beyond)
+    }
+
     /// What it begins with, as it is written, such as the day of `-6d/d`.
     pub(crate) fn begins(&self) -> Option<Unit> {
         self.begins
@@ -216,8 +222,11 @@ impl Range {
         let (from, until) = (self.zoned(self.from_ms)?, self.zoned(self.until_ms)?);
         let start = earlier(&from, 1.year()).map_err(beyond)?;
         let end = match is_start_of_day(&until) {
-            // The last day of the range is the one before its end: the 28th of February where there is no 29th.
-            true => until.date().yesterday().and_then(|last| beginning(last.checked_sub(1.year())?.tomorrow()?, &self.zone)),
+            // Where there is no such date the last day counts, the one before the end: the 28th of February.
+            true if until.date().day() == 29 && until.date().month() == 2 => {
+                until.date().yesterday().and_then(|last| beginning(last.checked_sub(1.year())?.tomorrow()?, &self.zone))
+            }
+            true => until.date().checked_sub(1.year()).and_then(|end| beginning(end, &self.zone)),
             false => earlier(&until, 1.year()),
         };
         let end = end.map_err(beyond)?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::People;
 use super::times::{Times, Wanted};
-use crate::event::ids::{PersonKey, ProjectId, VisitorKey, stands_for_nobody};
+use crate::event::ids::{PersonKey, ProjectId, stands_for_nobody};
 use crate::query::ask::field::Kind;
 use crate::query::ask::fields::shortened;
 use crate::query::ask::range::show_ms;
@@ -57,19 +57,19 @@ impl Somebody {
     }
 
     /// All visitors whose events may be theirs; none if they are too many.
-    fn visitors(&self, project: ProjectId) -> Option<Vec<u64>> {
+    fn visitors(&self) -> Option<Vec<u64>> {
         if self.ids.len() < self.total || self.ties.len() >= MOST_TIES {
             return None;
         }
         // A tie that was undone has had events, too.
         let devices = self.ties.iter().filter(|tie| self.ids.contains(&tie.pair.to)).map(|tie| tie.pair.from.0);
-        let visitors: BTreeSet<u64> = self.ids.iter().map(|id| id.0).chain(devices).chain([VisitorKey::nobody(project).0]).collect();
+        let visitors: BTreeSet<u64> = self.ids.iter().map(|id| id.0).chain(devices).collect();
         Some(visitors.into_iter().collect())
     }
 
     /// The condition that an event is of a time at which they have one; none where that says nothing.
     async fn times(&self, runner: &mut StatementRunner<'_>, wanted: &Wanted<'_>) -> Result<Option<Expr>, QueryError> {
-        let Some(visitors) = self.visitors(runner.project()) else { return Ok(None) };
+        let Some(visitors) = self.visitors() else { return Ok(None) };
         let times = Times::read(runner, &visitors, self.condition(), wanted).await?;
         Ok(times.map(|times| times.condition()))
     }

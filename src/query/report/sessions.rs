@@ -125,7 +125,7 @@ impl Report for Sessions {
 
 impl Numbers {
     fn parse(fields: Fields<'_>, range: &Range, now_ms: i64) -> Result<Self, QueryError> {
-        let breakdown = Breakdown::parse(fields)?;
+        let breakdown = Breakdown::parse_of_sessions(fields)?;
         if breakdown.by.iter().flat_map(|by| &by.fields).any(|field| !field.is_of_session() && !field.is_trait()) {
             let message = "sessions are broken down by what they are and whose: `session.<column>` or `person.<trait>`";
             return Err(QueryError::invalid("invalid_breakdown", message));

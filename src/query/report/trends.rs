@@ -183,7 +183,10 @@ impl Trends {
     fn looked_at(&self, range: &Range, series: &Series) -> Result<Range, QueryError> {
         let from_ms = match series.trailing_days() {
             _ if series.counts_first_times() => 0,
-            Some(days) => range.days_before(Buckets::of(range, self.interval)?.first_end(range), days)?,
+            Some(days) => {
+                let buckets = Buckets::of(range, self.interval)?;
+                range.days_before(Windows::end(range, &buckets, buckets.first_end(range))?, days)?
+            }
             None => range.from_ms,
         };
         Ok(range.beginning_at(from_ms))
@@ -192,7 +195,10 @@ impl Trends {
     /// The time whose events `series` counts in the bucket `part` of a chart of `range`, or in all of it: for that number.
     fn counted_in(&self, range: &Range, part: &Range, series: &Series) -> Result<Range, QueryError> {
         match series.trailing_days() {
-            Some(days) => Ok(part.beginning_at(range.days_before(part.until_ms, days)?)),
+            Some(days) => {
+                let end = Windows::end(range, &Buckets::of(range, self.interval)?, part.until_ms)?;
+                Ok(part.beginning_at(range.days_before(end, days)?))
+            }
             None if self.shape.is_cumulative => Ok(part.beginning_at(range.from_ms)),
             None => Ok(part.clone()),
         }

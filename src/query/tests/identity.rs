@@ -105,6 +105,16 @@ fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() 
         "Reach { spans: [1963392..=1963871], counted: Some([1963584..=1963679]), is_closed: false }",
         "sessions of that day begin before it and end behind it"
     );
+    let mut by_number = closed.clone();
+    by_number["series"] = json!([{"math": "unique:session.pages"}]);
+    assert!(reach(by_number).starts_with("Reach { spans: [1963392..=1963871]"), "its numbers too");
+    let mut paths = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
+    let of_paths = format!("{:?}", parsed("paths", &paths, NOW_MS).reach(NOW_MS, 2 * 86_400_000));
+    assert!(of_paths.starts_with("Reach { spans: [1963392..=1963871]"), "{of_paths}: whole sessions are looked at");
+    paths["report"] = json!("paths");
+    (paths["step"], paths["name"]) = (json!(1), json!("view"));
+    let of_its_bars = format!("{:?}", parsed("users", &json!({"of": paths}), NOW_MS).reach(NOW_MS, 2 * 86_400_000));
+    assert!(of_its_bars.starts_with("Reach { spans: [1963392..=1963871]"), "{of_its_bars}");
     let mut who_did = closed.clone();
     who_did["filters"] =
         json!([{"any": [{"did": {"event": "buy", "from": "2025-12-20", "to": "2025-12-21"}}, {"field": "os", "value": "x"}]}]);
@@ -125,6 +135,9 @@ fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() 
     by_trait["breakdown"] = json!(["country", "person.plan"]);
     assert_eq!(reach(by_trait.clone()), everything, "what was said of people at any time");
     by_trait["breakdown"] = json!("country");
+    by_trait["series"] = json!([{"math": "unique:person.plan"}]);
+    assert_eq!(reach(by_trait.clone()), everything);
+    by_trait["series"] = json!([{"math": "total"}]);
     by_trait["filters"] = json!([{"cohort": "paying"}]);
     let paying = BTreeMap::from([("paying".to_owned(), json!([{"field": "person.plan", "value": "pro"}]))]);
     let asked = Request::of("trends", b"", NOW_MS);

@@ -71,7 +71,8 @@ impl Chart<'_> {
     fn window(&self, math: &str, start: i64, end: i64) -> Range {
         let until = end.min(self.range.until);
         let from = match trailing_days(math) {
-            Some(days) => days_before(until, days, self.case.zone),
+            // It ends with the bucket, or with the day in which the range ends.
+            Some(days) => days_before(end.min(end_of_day(self.range.until, self.case.zone)), days, self.case.zone),
             None if self.case.cumulative => self.range.from,
             None => start.max(self.range.from),
         };
@@ -86,6 +87,13 @@ impl Chart<'_> {
 
 fn trailing_days(math: &str) -> Option<i64> {
     [("dau", 1), ("wau", 7), ("mau", 30)].into_iter().find(|(name, _)| *name == math).map(|(_, days)| days)
+}
+
+/// The end of the day in which what ends at `until` ends.
+fn end_of_day(until: i64, zone: &str) -> i64 {
+    let zone = TimeZone::get(zone).unwrap();
+    let last = jiff::Timestamp::from_millisecond(until - 1).unwrap().to_zoned_datetime(zone.clone()).date();
+    last.tomorrow().unwrap().to_zoned_datetime(zone).unwrap().timestamp().as_millisecond()
 }
 
 /// The same time of the day, or the same beginning of one, so many days before.

@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 
+use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use crate::query::ask::canonical::{Canonical, CanonicalForm};
@@ -18,6 +19,8 @@ use crate::query::error::{QueryError, nearest};
 
 /// Most values of one list.
 const MAX_VALUES: usize = 10_000;
+/// What a regular expression may take here, and its automaton as it grows, bytes.
+const REGEX_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
@@ -97,11 +100,12 @@ impl FieldTest {
         match &self.test {
             Test::OneOf { values, negated: false } => one_of(field, values).grouped(),
             Test::OneOf { values, negated: true } => one_of(field, values).negated(),
-            Test::Contains(part) => text_test(field, "position", part).then(" > 0"),
+            Test::Contains(part) => text_test(field, "position", part, part.is_empty()).then(" > 0"),
             Test::Regex(pattern) => {
                 // Tried whatever there is to match, so that a pattern that cannot be compiled is always refused.
                 let compiles = Expr::call("match", ["''".into(), Expr::text(pattern)]).then(" IN (0, 1)");
-                Expr::all([compiles, text_test(field, "match", pattern)])
+                let holds_of_nothing = compiled(pattern).is_none_or(|regex| regex.is_match(""));
+                Expr::all([compiles, text_test(field, "match", pattern, holds_of_nothing)])
             }
             Test::Compares(comparison, bound) => compares(field, *comparison, bound),
             Test::Exists { negated: false } => field.is_missing().negated(),
@@ -255,7 +259,12 @@ fn one_of_texts(field: &Field, values: &[Scalar]) -> Option<Expr> {
     }
     let is_in = |value: Expr| value.infix(" IN ", Expr::texts(texts.iter().copied()));
     match field {
-        Field::Text(sql) => Some(is_in((*sql).into())),
+        // What is missing reads as an empty text, and no column has another one.
+        Field::Text(_) if texts.iter().all(|text| text.is_empty()) => None,
+        Field::Text(sql) => {
+            let texts = texts.into_iter().filter(|text| !text.is_empty());
+            Some(Expr::from(*sql).infix(" IN ", Expr::texts(texts)))
+        }
         Field::Number(_) | Field::Measure(_) | Field::Claim(_) => None,
         Field::Property(_) | Field::Trait(_) => field.values().map(|values| match texts.contains(&"") {
             // What is missing reads as an empty text, so only a search for that one has to ask whether there is any.
@@ -333,10 +342,18 @@ fn compares(field: &Field, comparison: Comparison, bound: &Number) -> Expr {
     Expr::any([held, Expr::all([json.then(" != ''"), exact])])
 }
 
-/// `function` of a text and `argument`.
-fn text_test(field: &Field, function: &'static str, argument: &str) -> Expr {
+/// An expression as the server reads it; none if it takes too much.
+pub(super) fn compiled(pattern: &str) -> Option<Regex> {
+    let mut builder = RegexBuilder::new(pattern);
+    builder.dot_matches_new_line(true).size_limit(REGEX_BYTES).dfa_size_limit(REGEX_BYTES).build().ok()
+}
+
+/// `function` of a text and `argument`; `holds_of_nothing` if it may hold of an empty text.
+fn text_test(field: &Field, function: &'static str, argument: &str, holds_of_nothing: bool) -> Expr {
     let test = |value: Expr| Expr::call(function, [value, Expr::text(argument)]);
     match field {
+        // What is missing reads as one.
+        Field::Text(sql) if holds_of_nothing => Expr::all([field.is_missing().negated(), test((*sql).into())]),
         Field::Text(sql) | Field::Number(sql) | Field::Measure(sql) | Field::Claim(sql) => test((*sql).into()),
         Field::Property(_) | Field::Trait(_) => {
             field.values().map_or("0".into(), |values| Expr::all([values.has_text(), test(values.text())]))

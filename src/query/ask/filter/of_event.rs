@@ -4,10 +4,10 @@
 
 use std::cmp::Ordering;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::Filter;
-use super::field_test::{Comparison, FieldTest, Scalar, Test};
+use super::field_test::{Comparison, FieldTest, Scalar, Test, compiled};
 use crate::event::field::Field as EventField;
 use crate::event::packed::{Entry, EventHeader, Fields};
 use crate::query::ask::field::Field;
@@ -17,8 +17,6 @@ use crate::store::schema::{COLUMNS, Source};
 
 /// Most tests: each event is put to all of them.
 const MOST_TESTS: usize = 20;
-/// What a regular expression may take, and its automaton as it grows, bytes.
-const REGEX_BYTES: usize = 64 << 10;
 
 /// Filters that must all hold.
 #[derive(Debug, Default)]
@@ -120,12 +118,10 @@ fn check(test: &Test) -> Result<Check, QueryError> {
         Test::Compares(comparison, bound) => Check::Compares(*comparison, *bound),
         Test::Exists { negated } => Check::Exists { negated: *negated },
         Test::Regex(pattern) => {
-            let mut builder = RegexBuilder::new(pattern);
-            let made = builder.dot_matches_new_line(true).size_limit(REGEX_BYTES).dfa_size_limit(REGEX_BYTES).build();
-            let refused = |_| {
+            let refused = || {
                 QueryError::invalid("invalid_regex", "the regular expression cannot be compiled, or takes too much for events as they come")
             };
-            Check::Regex(Box::new(made.map_err(refused)?))
+            Check::Regex(Box::new(compiled(pattern).ok_or_else(refused)?))
         }
     })
 }
@@ -169,7 +165,8 @@ fn property<'a>(fields: &Fields<'a>, name: &str) -> Held<'a> {
 
 impl Check {
     fn holds(&self, held: Held<'_>) -> bool {
-        let is_missing = matches!(held, Held::Missing | Held::Column(""));
+        let held = if held == Held::Column("") { Held::Missing } else { held };
+        let is_missing = held == Held::Missing;
         let text = match held {
             Held::Column(text) | Held::Text(text) => Some(text),
             _ => None,

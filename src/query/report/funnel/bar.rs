@@ -67,17 +67,13 @@ impl FunnelBar {
             let entry_ms = outcomes.entry_ms(outcome);
             (self.entries.from_ms..self.entries.until_ms).contains(&entry_ms) && is_in_line(outcome)
         };
-        let who = |bar: usize| -> BTreeSet<u64> {
-            let reached = outcomes.all().iter().filter(is_of_bar).filter(|outcome| outcome.reaches(bar));
-            reached.map(|outcome| outcome.person).collect()
+        // Of sessions and attempts somebody may have one that went on and one that did not: behind both bars.
+        let is_behind = |outcome: &&Outcome| match self.converted {
+            true => outcome.reaches(self.step),
+            false => outcome.reaches(self.step.saturating_sub(1)) && !outcome.reaches(self.step),
         };
-        let persons = match self.converted {
-            true => who(self.step),
-            false => {
-                let (before, converted) = (who(self.step.saturating_sub(1)), who(self.step));
-                before.difference(&converted).copied().collect()
-            }
-        };
+        let those = outcomes.all().iter().filter(is_of_bar).filter(is_behind);
+        let persons: BTreeSet<u64> = those.map(|outcome| outcome.person).collect();
         Ok(Actors::Known { persons: persons.into_iter().collect(), events })
     }
 

@@ -116,7 +116,7 @@ impl FirstTimes {
     }
 }
 
-/// Windows of days, each of which ends with a bucket or, if that is earlier, with the range.
+/// Windows of days, each of which ends with a bucket or, if that is earlier, with the day in which the range ends.
 #[derive(Debug)]
 pub(super) struct Windows {
     /// Between two of these the same windows are open.
@@ -127,14 +127,20 @@ pub(super) struct Windows {
 }
 
 impl Windows {
+    /// Where the window ends that ends with the bucket which holds the time just before `until_ms`.
+    pub(super) fn end(range: &Range, buckets: &Buckets, until_ms: i64) -> Result<i64, QueryError> {
+        let end = buckets.edges().iter().copied().find(|edge| *edge >= until_ms).unwrap_or(until_ms);
+        Ok(end.min(range.end_of_day()?))
+    }
+
     /// Windows of `days` by the calendar of `range`.
     ///
     /// # Errors
     /// 400 `invalid_range` where one leaves the calendar.
     pub(super) fn of(range: &Range, buckets: &Buckets, days: i64) -> Result<Self, QueryError> {
         let starts = buckets.starts();
-        let ends = starts.iter().skip(1).copied().chain([range.until_ms]);
-        let ends: Vec<i64> = ends.collect();
+        let last = Self::end(range, buckets, range.until_ms)?;
+        let ends: Vec<i64> = starts.iter().skip(1).copied().chain([last]).collect();
         let opens = ends.iter().map(|end| range.days_before(*end, days)).collect::<Result<Vec<_>, _>>()?;
         let mut cuts: Vec<i64> = opens.iter().chain(&ends).copied().collect();
         cuts.sort_unstable();

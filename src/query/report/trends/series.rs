@@ -5,7 +5,7 @@
 //! | `total` | how many there are |
 //! | `unique_users`, `unique_sessions`, `unique:<field>` | how many different persons, sessions, values of a field (missing ones are none) |
 //! | `per_user` | events for each person |
-//! | `dau`, `wau`, `mau` | the persons of the 1, 7 or 30 days, by the calendar of the zone, that end with the bucket or, if that is earlier, with the range. Days before the range count; the total is that of the last bucket |
+//! | `dau`, `wau`, `mau` | the persons of the 1, 7 or 30 days, by the calendar of the zone, that end with the bucket or, if that is earlier, with the day in which the range ends. Days before the range count; the total is that of the last bucket |
 //! | `first_time_users` | the persons whose first event ever that passes all filters is there. By time, then by place in the log |
 //! | `sum`, `avg`, `min`, `max`, `p50` … `p99` | of a number |
 
