@@ -8,6 +8,7 @@
 //! it holds is damaged ([`LogError::Corrupt`]: a person is needed).
 
 pub mod embedded;
+pub mod headers;
 pub mod kafka;
 pub mod outage;
 pub mod workers;

@@ -22,7 +22,8 @@ use self::reader::{Counting, Enriching, RawAgain, Work};
 use crate::clickhouse::{ClickHouse, Identifier};
 use crate::event::record::{self, HEADER_PREFIX, Header};
 use crate::load::{self, BlockLimits, RebuildTarget};
-use crate::log::{Log, LogError, ReadRequest, Record, Topic};
+use crate::log::headers::{header_at, header_of};
+use crate::log::{Log, ReadRequest, Topic};
 use crate::outcome::Count;
 use crate::process::ProcessLimits;
 use crate::process::enrich::agent::AgentParser;
@@ -368,26 +369,6 @@ async fn count<L: Log>(log: &L, partition: u16, range: Range<i64>) -> Result<u64
         }
     }
     Ok(events)
-}
-
-/// The header of the raw record at an offset; `None` if there is none, or it is not ours.
-pub(crate) async fn header_at<L: Log>(log: &L, partition: u16, offset: i64) -> Result<Option<Header>, LogError> {
-    let records = log.read(ReadRequest::new(Topic::Raw, partition, offset, 1).prefix(HEADER_PREFIX)).await?;
-    match records.first() {
-        Some(record) => header_of(log, partition, record).await,
-        None => Ok(None),
-    }
-}
-
-/// The header of a raw record of which the first bytes were read. Rarely it is longer than they are: many projects in one record.
-async fn header_of<L: Log>(log: &L, partition: u16, record: &Record) -> Result<Option<Header>, LogError> {
-    match record::header(&record.payload) {
-        Err(_) if record.payload.len() >= HEADER_PREFIX => {
-            let whole = log.read(ReadRequest::new(Topic::Raw, partition, record.offset, 1)).await?;
-            Ok(whole.first().and_then(|record| record::header(&record.payload).ok()))
-        }
-        header => Ok(header.ok()),
-    }
 }
 
 /// Events received in a record; one that cannot be read counts as one, as it does in the books.

@@ -7,10 +7,11 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::{ClickHouse, ClickHouseError, Shard};
+use crate::log::headers::header_at;
 use crate::log::{self, Log, LogError, Topic};
 use crate::store::books;
 use crate::store::tables::EVENTS;
-use crate::{clock, metrics, replay};
+use crate::{clock, metrics};
 
 /// Between two looks: alerts work in minutes.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -95,6 +96,6 @@ async fn show<L: Log>(log: &L, stored: &Stored, all_said: bool) -> Result<(), Lo
 }
 
 async fn age_ms<L: Log>(log: &L, partition: u16, offset: i64) -> Result<i64, LogError> {
-    let header = replay::header_at(log, partition, offset).await?;
+    let header = header_at(log, partition, offset).await?;
     Ok(header.map_or(0, |header| clock::now_ms() - header.received_ms))
 }

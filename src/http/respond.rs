@@ -47,7 +47,7 @@ impl ApiError {
     }
 
     /// The body of the answer.
-    pub(super) fn to_json(&self, request_id: &str) -> String {
+    pub fn to_json(&self, request_id: &str) -> String {
         let body = json!({
             "code": self.code, "message": self.message, "requestId": request_id, "error": self.code, "detail": self.message,
         });

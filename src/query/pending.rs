@@ -8,7 +8,8 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::event::packed::EventView;
 use crate::event::record::{self, HEADER_PREFIX, Header, Tally};
-use crate::log::{Log, LogError, ReadRequest, Record, Topic};
+use crate::log::headers::header_of;
+use crate::log::{Log, LogError, ReadRequest, Topic};
 use crate::outcome::Count;
 
 /// Header bytes read at a time.
@@ -134,7 +135,7 @@ impl<L: Log> LogPending<L> {
             let Some(last) = records.last() else { break };
             next = last.offset + 1;
             for record in records.iter().filter(|record| record.offset < held.end) {
-                let header = self.header(partition, record).await?;
+                let header = header_of(&self.0, partition, record).await?;
                 add(header, &mut lag, tallies);
             }
         }
@@ -143,18 +144,6 @@ impl<L: Log> LogPending<L> {
             tallies.extend(estimated);
         }
         Ok(lag)
-    }
-
-    /// The header of a record; `None` for one that is not ours.
-    async fn header(&self, partition: u16, record: &Record) -> Result<Option<Header>, LogError> {
-        match record::header(&record.payload) {
-            // Rarely a header is longer than what was asked for: many projects in one record.
-            Err(_) if record.payload.len() >= HEADER_PREFIX => {
-                let whole = self.0.read(ReadRequest::new(Topic::Raw, partition, record.offset, 1)).await?;
-                Ok(whole.first().and_then(|record| record::header(&record.payload).ok()))
-            }
-            header => Ok(header.ok()),
-        }
     }
 }
 

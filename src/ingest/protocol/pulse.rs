@@ -49,32 +49,44 @@ impl Protocol for Pulse {
 
     /// 200 if anything was accepted, else 400 with the first event's defect as the request's own.
     fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
-        let mut answer = json!({"accepted": verdicts.accepted, "rejected": rejected(verdicts)});
-        let warnings = warnings(verdicts);
-        if !warnings.is_empty() {
-            answer["warnings"] = Json::Array(warnings);
-        }
-        if verdicts.accepted > 0 {
-            return json_response(StatusCode::OK, answer.to_string().into_bytes());
-        }
-        // Some clients read the one, some the other.
-        for (key, of_event) in [("code", "code"), ("message", "message"), ("error", "code"), ("detail", "message")] {
-            answer[key] = answer["rejected"].get(0).map_or(Json::Null, |first| first[of_event].clone());
-        }
-        answer["requestId"] = head.request_id.as_str().into();
-        json_response(StatusCode::BAD_REQUEST, answer.to_string().into_bytes())
+        let (status, answer) = outcome(head, verdicts);
+        json_response(status, answer.to_string().into_bytes())
     }
 }
 
-/// The answer to clients that read nothing but a status: 200 if anything was accepted, for none of them corrects an event and sends it
-/// again; what was refused is beside `answer`.
-pub(super) fn answer_with(head: &Head, verdicts: &Verdicts, mut answer: Json) -> Response<Body> {
+/// Status and body of the answer.
+fn outcome(head: &Head, verdicts: &Verdicts) -> (StatusCode, Json) {
+    let mut answer = json!({"accepted": verdicts.accepted, "rejected": rejected(verdicts)});
+    let warnings = warnings(verdicts);
+    if !warnings.is_empty() {
+        answer["warnings"] = Json::Array(warnings);
+    }
+    if verdicts.accepted > 0 {
+        return (StatusCode::OK, answer);
+    }
+    // Some clients read the one, some the other.
+    for (key, of_event) in [("code", "code"), ("message", "message"), ("error", "code"), ("detail", "message")] {
+        answer[key] = answer["rejected"].get(0).map_or(Json::Null, |first| first[of_event].clone());
+    }
+    answer["requestId"] = head.request_id.as_str().into();
+    (StatusCode::BAD_REQUEST, answer)
+}
+
+/// The answer to clients that read nothing but a status, as [`outcome_with`] has it.
+pub(super) fn answer_with(head: &Head, verdicts: &Verdicts, answer: Json) -> Response<Body> {
+    let (status, answer) = outcome_with(head, verdicts, answer);
+    json_response(status, answer.to_string().into_bytes())
+}
+
+/// Status and body for clients that read nothing but a status: 200 if anything was accepted, for none of them corrects an event and sends
+/// it again; what was refused is beside `answer`.
+pub(super) fn outcome_with(head: &Head, verdicts: &Verdicts, mut answer: Json) -> (StatusCode, Json) {
     if verdicts.accepted == 0 && !verdicts.rejected.is_empty() {
-        return Pulse.answer(head, verdicts);
+        return outcome(head, verdicts);
     }
     answer["accepted"] = verdicts.accepted.into();
     answer["rejected"] = Json::Array(rejected(verdicts));
-    json_response(StatusCode::OK, answer.to_string().into_bytes())
+    (StatusCode::OK, answer)
 }
 
 /// What the answer says of each refused event.

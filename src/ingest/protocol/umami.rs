@@ -4,7 +4,7 @@
 //! Trackers escape titles and addresses, as Umami's server takes for granted of all clients. They may send the whole answer back as a header
 //! with the next event, and send nothing more if that cannot be one: answers are ASCII.
 
-use hyper::{Response, StatusCode};
+use hyper::Response;
 use serde_json::{Map, Value as Json, json};
 
 use super::{Head, Protocol, Received, pulse};
@@ -34,30 +34,19 @@ impl Protocol for Umami {
     }
 
     fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
-        let rejected = pulse::rejected(verdicts);
-        let Some(first) = rejected.first().filter(|_| verdicts.accepted == 0).cloned() else {
-            let answer = json!({"ok": true, "accepted": verdicts.accepted, "rejected": rejected});
-            return json_response(StatusCode::OK, ascii(&answer));
-        };
-        let (code, message) = (&first["code"], &first["message"]);
-        let answer = json!({
-            "ok": false, "accepted": 0, "rejected": rejected, "code": code, "message": message, "error": code, "detail": message,
-            "requestId": head.request_id,
-        });
-        json_response(StatusCode::BAD_REQUEST, ascii(&answer))
+        let (status, answer) = pulse::outcome_with(head, verdicts, json!({"ok": true}));
+        json_response(status, ascii(&answer.to_string()))
     }
 
     fn refuse(&self, error: ApiError, head: &Head) -> Response<Body> {
-        let ApiError { status, code, message, retry_after } = error;
-        let answer = json!({"code": code, "message": message, "requestId": head.request_id, "error": code, "detail": message});
-        retry_later(json_response(status, ascii(&answer)), retry_after)
+        retry_later(json_response(error.status, ascii(&error.to_json(&head.request_id))), error.retry_after)
     }
 }
 
 /// JSON without a letter beyond ASCII.
-fn ascii(answer: &Json) -> Vec<u8> {
-    let mut text = String::new();
-    for letter in answer.to_string().chars() {
+fn ascii(json: &str) -> Vec<u8> {
+    let mut text = String::with_capacity(json.len());
+    for letter in json.chars() {
         if letter.is_ascii() {
             text.push(letter);
         } else {
@@ -197,7 +186,7 @@ mod tests {
 
     #[test]
     fn answers_may_be_sent_back_as_a_header() {
-        let answer = ascii(&json!({"message": "`type` `$\u{fc}\u{1f389}\n`"}));
+        let answer = ascii(&json!({"message": "`type` `$\u{fc}\u{1f389}\n`"}).to_string());
         assert_eq!(String::from_utf8(answer).unwrap(), r#"{"message":"`type` `$\u00fc\ud83c\udf89\n`"}"#);
     }
 
