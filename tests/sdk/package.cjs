@@ -13,13 +13,14 @@ const run = (program, given, cwd = folder) => execFileSync(program, given, { cwd
 // What `prepack` does, from what is built already.
 const source = path.join(folder, "sdk"), dist = path.join(source, "dist");
 fs.mkdirSync(dist, { recursive: true });
-for (const file of ["package.json", "README.md"]) fs.copyFileSync(path.join(sdk, file), path.join(source, file));
+assert.ok(fs.readFileSync(path.join(sdk, "LICENSE")).equals(fs.readFileSync(path.join(root, "LICENSE"))), "the licence is another than the repository's");
+for (const file of ["package.json", "README.md", "LICENSE"]) fs.copyFileSync(path.join(sdk, file), path.join(source, file));
 for (const file of ["pulse.js", "pulse.mjs"]) fs.copyFileSync(path.join(built, file), path.join(dist, file));
 run(tsc, ["--project", path.join(sdk, "tsconfig.json"), "--outDir", dist]);
 const [{ filename, files }] = JSON.parse(run("npm", ["pack", "--ignore-scripts", "--json", source]));
 const names = files.map(({ path }) => path);
-for (const file of ["package.json", "README.md", "dist/pulse.js", "dist/pulse.mjs", "dist/index.d.ts", "dist/types.d.ts"]) assert.ok(names.includes(file), `${file} is not in ${names}`);
-assert.ok(names.every((name) => /^(package\.json|README\.md|dist\/[\w.]+\.(js|mjs|d\.ts))$/.test(name)), names.join());
+for (const file of ["package.json", "README.md", "LICENSE", "dist/pulse.js", "dist/pulse.mjs", "dist/index.d.ts", "dist/types.d.ts"]) assert.ok(names.includes(file), `${file} is not in ${names}`);
+assert.ok(names.every((name) => /^(package\.json|README\.md|LICENSE|dist\/[\w.]+\.(js|mjs|d\.ts))$/.test(name)), names.join());
 
 const app = path.join(folder, "app");
 fs.mkdirSync(app);

@@ -71,6 +71,12 @@ async function arrives({ name, type }) {
   throw new Error(`what ${name} sends is not stored`);
 }
 
+/** What pages load from elsewhere: the trackers themselves, as their registry has them. */
+const elsewhere = new Map([
+  ["https://cloud.umami.is/script.js", "umami/src/tracker/index.js"],
+  ["https://cdn.jsdelivr.net/npm/@plausible-analytics/tracker@0.4.6/plausible.js", "@plausible-analytics/tracker/plausible.js"],
+]);
+
 const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 async function inPage(browser, snippet) {
   const code = filledIn(snippet);
@@ -78,6 +84,11 @@ async function inPage(browser, snippet) {
   const site = http.createServer((_, response) => response.setHeader("content-type", "text/html; charset=utf-8").end(`<!doctype html><title>Shop</title>${html}`));
   await new Promise((done) => site.listen(0, "localhost", done));
   const context = await browser.newContext({ userAgent: AGENT });
+  for (const [url, file] of elsewhere) {
+    if (!html.includes(url)) continue;
+    const headers = { "access-control-allow-origin": "*", "content-type": "text/javascript; charset=utf-8" };
+    await context.route(url, (route) => route.fulfill({ path: path.join(NODE_PATH, file), headers }));
+  }
   const page = await context.newPage();
   page.setDefaultNavigationTimeout(0);
   await page.goto(`http://localhost:${site.address().port}/`);
