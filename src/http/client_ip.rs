@@ -136,6 +136,8 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn client(peer: &str, proxies: &[&str], forwarded: &[&str]) -> String {
@@ -170,6 +172,10 @@ mod tests {
             ["for=unknown", "for=_hidden", "proto=https", "", "for=\"203.0.113.1", "for=203.0.113.1,,", "for=1.1.1.1;for=2.2.2.2"]
         {
             assert_eq!(client("10.1.2.3", &[garbage]), "10.1.2.3", "{garbage}");
+        }
+        // A client opens quotes, and its proxy appends to them.
+        for open in ["for=6.6.6.6;x=\", for=203.0.113.1", "for=6.6.6.6;x=\"\\, for=\"[2001:db8::7]\""] {
+            assert_eq!(client("10.1.2.3", &[open]), "10.1.2.3", "{open}");
         }
     }
 
@@ -230,6 +236,26 @@ mod tests {
         let none: [&[&[u8]]; 5] = [&[], &[b""], &[b"eve", b"ada"], &[b"\xff"], &[&long]];
         for no in none {
             assert_eq!(user("10.1.2.3", no), None, "{no:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn fuzz_of_what_clients_say_to_proxies(said in "([ -~]{0,60}|(for=|proto=|[0-9.:\\[\\],;\"\\\\= ]){0,30})", forwarded: bool, is_v6: bool) {
+            let header = if forwarded { ForwardedHeader::Forwarded } else { ForwardedHeader::XForwardedFor };
+            let client = if is_v6 { "2001:db8::7" } else { "203.0.113.1" };
+            let appended = match (forwarded, is_v6) {
+                (true, true) => format!("{said}, for=\"[{client}]:4711\";proto=https"),
+                (true, false) => format!("{said}, for={client}"),
+                (false, _) => format!("{said}, {client}"),
+            };
+            let headers: HeaderMap = [(HeaderName::from_static(header.as_str()), appended.parse().unwrap())].into_iter().collect();
+            let peer = behind("10.1.2.3", &["10.0.0.0/8"], header);
+            let found = peer.client_ip(&headers).to_string();
+            // Never what the client says of itself.
+            prop_assert!(found == client || forwarded && found == "10.1.2.3", "{found} of {appended}");
+            peer.is_https(&headers);
+            prop_assert_eq!(behind("192.0.2.9", &["10.0.0.0/8"], header).client_ip(&headers).to_string(), "192.0.2.9");
         }
     }
 
