@@ -11,6 +11,7 @@ mod google;
 mod import;
 mod jitsu;
 mod mixpanel;
+mod openpanel;
 mod otlp;
 mod pixel;
 mod plausible;
@@ -57,6 +58,7 @@ pub(super) const PROTOCOLS: &[&dyn Protocol] = &[
     &jitsu::Jitsu,
     &umami::Umami,
     &plausible::Plausible,
+    &openpanel::OpenPanel,
     &google::MeasurementProtocol,
     &otlp::OpenTelemetry,
     &pixel::Pixel,

@@ -75,6 +75,12 @@ const sdks = {
     umami.init({ userAgent: agent });
     await Promise.allSettled(numbers.map((n) => umami.track({ id: user, name: "order", url: "/a?utm_source=news", hostname: "shop.example", data: order(n) })));
   },
+  async "@openpanel/sdk"(sdk, { host, key, user, customer, order }) {
+    const { OpenPanel } = require(sdk);
+    const panel = new OpenPanel({ clientId: key, apiUrl: `${host}/openpanel` });
+    await panel.identify({ profileId: user, properties: customer });
+    await Promise.allSettled(numbers.map((n) => panel.track("order", order(n))));
+  },
   async "@opentelemetry/sdk-logs"(sdk, { host, key, user, order }) {
     const { LoggerProvider, BatchLogRecordProcessor } = require(sdk);
     const { OTLPLogExporter } = require("@opentelemetry/exporter-logs-otlp-proto");

@@ -149,6 +149,7 @@ pub(in crate::ingest::tests) fn trackers() -> Vec<Case> {
         let case = post(name, "/api/event", format!(r#"{{"n":"pageview","u":"https://a.example/","d":"{key}","r":null{more}}}"#));
         Case { headers: vec![("content-type", "text/plain".to_owned())], ..case }
     };
+    let openpanel = |name: &str, key: &str, body: &str| post(name, "/openpanel/track", body).with("openpanel-client-id", key);
     let google = |name: &str, key: &str, body: &str| post(name, &format!("/mp/collect?measurement_id=G-1&api_secret={key}"), body);
     vec![
         header(jitsu("jitsu", "track", track), &format!("{WRITE}:secret")),
@@ -168,6 +169,9 @@ pub(in crate::ingest::tests) fn trackers() -> Vec<Case> {
         google("google, no events", WRITE, r#"{"client_id":"c"}"#),
         google("google, wrong key", "x", r#"{"client_id":"c","events":[{"name":"a"}]}"#),
         google("google, no JSON", WRITE, "x"),
+        openpanel("openpanel", WRITE, r#"{"type":"track","payload":{"name":"order","profileId":"ada","properties":{"total":12.5}}}"#),
+        openpanel("openpanel, a recording", WRITE, r#"{"type":"replay","payload":{"payload":"x"}}"#),
+        openpanel("openpanel, wrong key", "x", r#"{"type":"track","payload":{"name":"order","profileId":"ada"}}"#),
     ]
 }
 
