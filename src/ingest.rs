@@ -27,6 +27,7 @@ mod tape;
 mod unreadable;
 mod verdict;
 mod warning;
+mod whole_request;
 
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub use accept::{Ingest, IngestParts};
 pub use geo::{Geo, GeoConfig};
 pub use protocol::translate::{Spoken, Translation, translate, translate_google};
 pub use redrive::Redrive;
+pub use whole_request::{DecodeResult, WholeRequest};
 
 /// `[ingest]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]

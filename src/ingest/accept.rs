@@ -235,20 +235,12 @@ impl<L: Log> Ingest<L> {
         caller: Option<Caller>,
         received_ms: i64,
     ) -> Result<(Caller, Decoded), Refusal> {
-        let headers = &received.head.headers;
-        let says = |name: &str| headers.get(name).is_some_and(|value| value == "1");
+        let geo = RequestGeo::new(&self.shared.geo);
         let request = RequestFacts {
             partitions: self.shared.publisher.partitions(),
-            received_ms,
-            sent_ms: None,
-            fallback_id: None,
-            flags: if says("dnt") || says("sec-gpc") { flag::PRIVACY } else { 0 },
-            user_agent: browser(headers),
-            cookies: headers.get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default(),
-            client: received.head.client_ip,
-            geo: &RequestGeo::new(&self.shared.geo),
             is_import: matches!(received.delivery, Delivery::Import(_)),
             secrets: Some(&self.shared.keys),
+            ..facts_of(received.head, received_ms, &geo)
         };
         let known = Cell::new(caller);
         let authorize = |key: Option<&str>| {
@@ -337,8 +329,27 @@ impl RequestLimits {
     }
 }
 
+/// What a head says of all events of its request, as a live one of an instance with one partition.
+pub(super) fn facts_of<'r>(head: &'r Head, received_ms: i64, geo: &'r RequestGeo<'r>) -> RequestFacts<'r> {
+    let headers = &head.headers;
+    let says = |name: &str| headers.get(name).is_some_and(|value| value == "1");
+    RequestFacts {
+        partitions: 1,
+        received_ms,
+        sent_ms: None,
+        fallback_id: None,
+        flags: if says("dnt") || says("sec-gpc") { flag::PRIVACY } else { 0 },
+        user_agent: browser(headers),
+        cookies: headers.get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default(),
+        client: head.client_ip,
+        geo,
+        is_import: false,
+        secrets: None,
+    }
+}
+
 /// The table of paths. One that cannot be put in it (two dialects want it) is left out and logged; a test looks for that.
-fn routes() -> Router<&'static dyn Protocol> {
+pub(super) fn routes() -> Router<&'static dyn Protocol> {
     let mut routes = Router::new();
     for protocol in PROTOCOLS {
         for path in protocol.paths() {

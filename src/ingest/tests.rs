@@ -26,6 +26,14 @@ pub(super) fn limits() -> IngestLimits {
     IngestConfig::default().check().unwrap()
 }
 
+/// Requests as SDKs send them, recorded by `tests/sdk/record.cjs`, by the names of their files.
+pub(super) fn recorded() -> Vec<(String, Vec<u8>)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/requests");
+    let mut files: Vec<std::path::PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.iter().map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap())).collect()
+}
+
 /// What a request from nowhere in particular becomes in four partitions.
 pub(super) fn decoded_as(
     project: ProjectId,

@@ -1,6 +1,6 @@
 //! What clients of every dialect send, changed at random: nothing panics, and what is packed can be read again.
 //!
-//! The corpus are the golden requests. `PROPTEST_CASES=1000000 cargo test --release --lib fuzz` runs for longer.
+//! The corpus are the golden requests and those of `tests/data/requests`. `make fuzz` runs for longer.
 
 use std::net::Ipv4Addr;
 use std::sync::LazyLock;
@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::golden::{cases, clients};
 use super::{SHOP, decoded_as};
 use crate::event::packed::{EventView, Fields};
+use crate::ingest::WholeRequest;
 use crate::ingest::protocol::{Head, PROTOCOLS, Protocol, Received};
 
 /// Largest body of the corpus: larger ones are variations of small ones.
@@ -90,7 +91,11 @@ static CORPUS: LazyLock<Vec<Seed>> = LazyLock::new(|| {
         let headers = case.headers.iter().map(|&(name, ref value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
         Some(Seed { protocol, headers: headers.collect(), path: case.path, body: case.body })
     });
-    seeds.collect()
+    let recorded = super::recorded().into_iter().map(|(name, file)| {
+        let WholeRequest { protocol, head, body } = WholeRequest::parse(&file).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+        Seed { protocol, headers: head.headers, path: head.uri.to_string(), body: body.to_vec() }
+    });
+    seeds.chain(recorded).collect()
 });
 
 /// What is changed of a text, where, and by what.
