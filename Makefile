@@ -14,7 +14,7 @@ endif
 # A program without its screen is not what these targets build.
 export PULSE_REQUIRE_WEB := 1
 
-.PHONY: run build dist web test explore check fetch fetch-test bench bench-screen faults pictures schemathesis
+.PHONY: run build dist web test explore fuzz check fetch fetch-test bench bench-screen faults pictures schemathesis
 
 run: build
 	$(CARGO_TARGET_DIR)/release/pulse serve
@@ -46,6 +46,11 @@ explore: export PULSE_TEST_CASES ?= 30
 explore: fetch-test web
 	cargo test --locked --test it -- report
 	PROPTEST_CASES=5000 cargo test --locked --lib
+
+# Whatever may come from outside, for so many seconds; each round says its seed.
+fuzz: FUZZ_SECONDS ?= 600
+fuzz: fetch-test web
+	./scripts/fuzz.sh $(FUZZ_SECONDS)
 
 check: web
 	cargo fmt --check

@@ -1,7 +1,8 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use base64::Engine;
-use hyper::header;
+use hyper::header::{self, HeaderValue};
+use proptest::prelude::*;
 
 use super::keys::{KeyEntry, change, hash, new_entry, read, write};
 use super::*;
@@ -204,4 +205,27 @@ fn two_names_of_one_id_are_refused() {
     // The same name twice is a project with two sets of keys.
     write(&path, &[new_entry(name), new_entry(name)]).unwrap();
     assert!(Keys::open(&KeysConfig::default(), dir.path()).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn fuzz_of_shown_keys(
+        key in "[!-9;-~]{1,60}",
+        scheme in "(?i)(bearer|basic|digest|)",
+        rest in prop::collection::vec(any::<u8>(), 0..80),
+        query in "[ -<>-jl-~]{0,60}",
+    ) {
+        let shown = |value: HeaderValue| credential::in_headers(&[(header::AUTHORIZATION, value)].into_iter().collect());
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!("{key}:anything"));
+        for value in [format!("Bearer {key}"), format!("basic {basic}")] {
+            prop_assert_eq!(shown(value.parse().unwrap()).unwrap(), Some(key.clone()));
+        }
+        if let Ok(value) = HeaderValue::from_bytes(&[scheme.as_bytes(), b" ", &rest].concat()) {
+            // One that cannot be read is never taken for none: what is kept by a key would be open.
+            prop_assert!(!matches!(shown(value), Ok(None)));
+        }
+        let escaped: String = url::form_urlencoded::byte_serialize(key.as_bytes()).collect();
+        let found = credential::in_query(&format!("{query}&key={escaped}"), "key");
+        prop_assert_eq!(found, Some(key));
+    }
 }

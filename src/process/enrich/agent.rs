@@ -204,7 +204,14 @@ impl AgentCache {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Its tables take a while to build.
+    static PARSER: LazyLock<AgentParser> = LazyLock::new(AgentParser::new);
 
     const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";
     const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1";
@@ -271,5 +278,23 @@ mod tests {
     fn an_agent_of_a_megabyte_is_cut_before_it_is_parsed() {
         let parser = AgentParser::new();
         assert_eq!(parser.parse(&"é".repeat(500_000)).get(Field::Bot), "");
+    }
+
+    proptest! {
+        #[test]
+        fn fuzz_of_agents(
+            of in prop::sample::select(vec![CHROME, IPHONE, GOOGLEBOT, "Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/AP1A.240505.004)", ""]),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), "[ -~]{0,12}|[(;/._)0-9]{1,40}|\\PC{0,6}", 0_usize..12), 0..5),
+        ) {
+            let mut text: Vec<char> = of.chars().collect();
+            for (at, put, less) in changes {
+                let at = at.index(text.len() + 1);
+                drop(text.splice(at..(at + less).min(text.len()), put.chars()));
+            }
+            let text: String = text.into_iter().collect();
+            let agent = PARSER.parse(&text);
+            prop_assert!(agent.fields().all(|(_, value)| !value.is_empty() && value.len() <= MAX_AGENT), "{agent:?}");
+            prop_assert_eq!(PARSER.parse(&text), agent);
+        }
     }
 }
