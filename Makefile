@@ -14,7 +14,7 @@ endif
 # A program without its screen is not what these targets build.
 export PULSE_REQUIRE_WEB := 1
 
-.PHONY: run build dist web test explore fuzz check fetch fetch-test bench bench-screen faults pictures schemathesis
+.PHONY: run build dist web test explore fuzz check fetch fetch-test bench bench-screen bench-sdk faults pictures schemathesis
 
 run: build
 	$(CARGO_TARGET_DIR)/release/pulse serve
@@ -71,6 +71,10 @@ pictures: fetch-test web
 # What the screen costs a browser: bytes of each page, the first chart beside the least that shows the same, long tasks, drawing again.
 bench-screen: fetch-test web
 	SCREEN_BENCH=1 cargo test --locked --test it -- the_screen_shows --nocapture
+
+# What SDKs for browsers cost a page, ours beside others: bytes, and milliseconds of its main thread.
+bench-sdk: fetch-test web
+	cargo test --locked --test it -- what_sdks_cost_a_page --ignored --nocapture
 
 # The tests of faults with more rounds, and things away for as long as they are in life. Most of it is waiting: several at once.
 faults: export PULSE_TEST_KILLS := 200

@@ -62,6 +62,14 @@ async fn each_snippet_for_those_who_come_from_elsewhere_sends_its_order_once() {
 }
 
 #[tokio::test]
+#[ignore = "measures and asserts nothing: `make bench-sdk`"]
+async fn what_sdks_cost_a_page() {
+    let pulse = Pulse::start().await;
+    println!("{}", run(&pulse, "bench.cjs").await);
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test]
 async fn our_sdk_tells_what_happens_in_a_page_and_keeps_to_what_its_visitor_wants() {
     run_tests("node", &["ours.cjs"], "tests/sdk").await;
 }

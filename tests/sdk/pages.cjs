@@ -5,6 +5,7 @@ const http = require("http");
 const path = require("path");
 const readline = require("readline");
 const { chromium } = require("playwright-core");
+const { OURS, sdks } = require("./browser.cjs");
 
 const { RUNS, SDKS, NODE_PATH, ORDERS = "6" } = process.env;
 // Standard input says what has arrived, a line each (`{sdk, run}`).
@@ -13,82 +14,7 @@ const over = new Promise((done) => lines.on("close", done));
 const arrived = new Set();
 lines.on("line", (line) => arrived.add(nameOf(JSON.parse(line))));
 const nameOf = ({ sdk, run }) => `${sdk}, ${run}`;
-const OURS = "@pulse-analytics/sdk";
 const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
-
-// In the page: `order(n)`, `customer` and `user` are given, `numbers` are those of the orders; `load` is a script of the SDK, `module` one
-// of which `names` are imported.
-const sdks = {
-  "posthog-js": {
-    load: "dist/array.full.no-external.js",
-    run: `posthog.init(KEY, {api_host: HOST, capture_pageview: true});
-      posthog.identify(user, customer);
-      for (const n of numbers) posthog.capture("order", order(n));`,
-  },
-  "@segment/analytics-next": {
-    load: "dist/umd/index.js",
-    run: `AnalyticsNext.AnalyticsBrowser.load({writeKey: KEY, cdnURL: HOST}).then(([analytics]) => {
-      analytics.page();
-      analytics.identify(user, customer);
-      for (const n of numbers) analytics.track("order", order(n));
-    });`,
-  },
-  "@rudderstack/analytics-js": {
-    load: "dist/npm/modern/bundled/umd/index.js",
-    run: `const rudder = new rudderanalytics.RudderAnalytics();
-      rudder.load(KEY, HOST, {configUrl: HOST});
-      rudder.page();
-      rudder.identify(user, customer);
-      for (const n of numbers) rudder.track("order", order(n));`,
-  },
-  "mixpanel-browser": {
-    load: "dist/mixpanel.umd.js",
-    run: `mixpanel.init(KEY, {api_host: HOST, track_pageview: true, persistence: "localStorage", batch_flush_interval_ms: 500});
-      mixpanel.identify(user);
-      mixpanel.people.set(customer);
-      for (const n of numbers) mixpanel.track("order", order(n));`,
-  },
-  "@snowplow/browser-tracker": {
-    load: "dist/index.umd.min.js",
-    run: `const tracker = snowplowBrowserTracking;
-      // What takes longer is sent again with the next event alone, and on a busy machine all takes long.
-      tracker.newTracker("t", HOST, {appId: KEY, contexts: {webPage: true}, connectionTimeout: 120_000});
-      tracker.setUserId(user);
-      tracker.trackPageView();
-      for (const n of numbers) {
-        tracker.trackSelfDescribingEvent({event: {schema: "iglu:com.example/order/jsonschema/1-0-0", data: order(n)}});
-      }`,
-    // What was refused is sent again with the next event: the visitor goes on to another page, and another.
-    next: `snowplowBrowserTracking.newTracker("t", HOST, {appId: KEY, connectionTimeout: 120_000});
-      snowplowBrowserTracking.trackPageView();`,
-  },
-  "@jitsu/js": {
-    module: "dist/jitsu.es.js",
-    names: "jitsuAnalytics",
-    run: `const jitsu = jitsuAnalytics({host: HOST, writeKey: KEY + ":page"});
-      jitsu.page();
-      jitsu.identify(user, customer);
-      for (const n of numbers) jitsu.track("order", order(n));`,
-  },
-  "@plausible-analytics/tracker": {
-    module: "plausible.js",
-    names: "init, track",
-    run: `init({domain: KEY, endpoint: HOST + "/api/event", captureOnLocalhost: true, logging: false});
-      for (const n of numbers) track("order", {props: order(n)});`,
-  },
-  umami: {
-    load: "src/tracker/index.js",
-    attributes: (host, key) => `data-website-id="${key}" data-host-url="${host}"`,
-    run: `addEventListener("load", () => {
-      for (const n of numbers) umami.track("order", order(n));
-    });`,
-  },
-  [OURS]: {
-    tag: "",
-    run: `pulse.identify(user, customer);
-      for (const n of numbers) pulse.track("order", order(n));`,
-  },
-};
 
 const { version } = JSON.parse(fs.readFileSync(path.join(__dirname, "../../sdk/js/package.json")));
 const versionOf = (sdk) => (sdk === OURS ? version : JSON.parse(fs.readFileSync(path.join(NODE_PATH, sdk, "package.json"))).version);
