@@ -5,10 +5,12 @@
 //! may hold together. May go wrong: both files are replaced one after the other; the pair is taken once it fits.
 //!
 //! HTTP/2 is not offered. What a client may cost is bounded here by connection: one request at a time, of which a head of so many bytes is
-//! read, then a body whose bytes are held against the budget by its one reader, and an answer that must be taken. A connection of HTTP/2
-//! carries a hundred requests with windows of their own and heads that a table of the connection inflates; resets make work without
-//! holding a stream. Each of these bounds would have to be made again by stream, and clients that send events gain little: their batches
-//! are few and one connection carries them.
+//! read within a time, then a body whose bytes are held against the budget by its one reader, and an answer that must be taken. A connection
+//! of HTTP/2 carries many requests, and of these bounds hyper's server keeps those of streams, windows, heads (`max_header_list_size`, with which
+//! CONTINUATION frames end) and resets, but not those of time and of what belongs to whom: it knows no deadline for a head whose frames stop, none
+//! for an answer behind a window that stays 0 while pings go on (the bytes wait in memory, and the connection moves), no place to count a
+//! large head against the budget, and no end of a drain by stream. Each would have to be made here, by stream, below hyper. Clients that send events
+//! gain little: their batches are few and one connection carries them. A proxy may speak HTTP/2 with clients and HTTP/1.1 with pulse.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
