@@ -366,7 +366,53 @@ fn is_number(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What statements are made of, and what is to be read in one way only.
+    const PIECES: [&str; 40] = [
+        "SELECT",
+        "WITH",
+        "FROM events",
+        "file",
+        "count",
+        "(",
+        ")",
+        "()",
+        "system",
+        ".",
+        "one",
+        ",",
+        ";",
+        "-",
+        "--",
+        "--\n",
+        "/",
+        "*",
+        "/*",
+        "*/",
+        "'",
+        "''",
+        "\\'",
+        "\\",
+        "\"",
+        "`",
+        "\"file\"",
+        "'a'",
+        "1",
+        "0x",
+        "1e5",
+        " ",
+        "\n",
+        "SETTINGS",
+        "format",
+        "$$",
+        "#",
+        "\0",
+        "\u{a0}",
+        "?",
+    ];
 
     #[test]
     fn a_statement_is_sent_as_it_is_without_its_comments() {
@@ -461,5 +507,16 @@ mod tests {
             |name: &&&str| WITHHELD.contains(*name) || name.starts_with("dict") || name.starts_with("joinget") || name.starts_with("__");
         assert_eq!(FUNCTIONS.iter().filter(is_withheld).collect::<Vec<_>>(), Vec::<&&str>::new());
         assert!(WITHHELD.iter().all(|name| !is_function(name)));
+    }
+
+    proptest! {
+        #[test]
+        fn fuzz_of_statements(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..16), odd in "\\PC{0,4}", gap in "( |\n|)") {
+            let sql = format!("SELECT {}{odd}", pieces.join(&gap));
+            // What is sent is read the same way again: nothing of it can be taken for something else.
+            if let Ok(sent) = checked(&sql) {
+                prop_assert_eq!(checked(&sent), Ok(sent.clone()), "{}", sql);
+            }
+        }
     }
 }
