@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_of_their_profile_or_of_whoever_has_the_address() {
+    fn events_are_of_their_profile_or_of_who_has_the_address() {
         let event = one(r#"{"type":"track","payload":{"name":"order","profileId":"ada","groups":["g"],"properties":{"total":12.5}}}"#);
         assert_eq!(event.ids(), ["order", "ada", ""]);
         assert_eq!(event.properties(), [r#"groups=["g"]"#, "total=12.5"]);
