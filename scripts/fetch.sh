@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetches what pulse needs and cargo cannot bring: the embedded ClickHouse engine and the geo database, through npm, pinned by
 # version and checked by hash, into a cache that survives the checkout. Run again it finds everything there and does nothing.
-# `fetch.sh test` brings what only the tests need as well: a Kafka broker, through Maven.
+# `fetch.sh test` brings what only the tests need as well: a Kafka broker, through Maven; an S3 and SDKs, through pip and npm.
 set -euo pipefail
 
 cache="${PULSE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pulse}"
@@ -122,6 +122,28 @@ fetch_sdks() {
   mv "$draft" "$folder"
 }
 
+# fetch_s3: the server that is an S3 for the tests.
+fetch_s3() {
+  local source folder="$cache/s3"
+  source="$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/s3" && pwd)"
+  if cmp --silent "$source/requirements.txt" "$folder/requirements.txt"; then
+    return
+  fi
+  echo "fetch: an S3 for the tests"
+  local draft
+  mkdir -p "$cache"
+  draft="$(mktemp -d "$cache/.s3.XXXXXX")"
+  trap 'rm -rf "$draft"' RETURN
+  if ! python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --require-hashes --no-deps \
+      --only-binary :all: --target "$draft" -r "$source/requirements.txt"; then
+    echo "fetch: cannot get the packages of tests/s3/requirements.txt through pip; Python 3.11 to 3.14 with pip is needed" >&2
+    exit 1
+  fi
+  cp "$source/requirements.txt" "$draft"
+  rm -rf "$folder"
+  mv "$draft" "$folder"
+}
+
 # fetch_modules SOURCE FOLDER: the packages of a lock file, all of them or none, and a link to them beside it.
 fetch_modules() {
   local source folder="$cache/$2"
@@ -189,6 +211,7 @@ fetch_modules web web
 if [ "${1:-}" = test ]; then
   fetch_kafka
   fetch_sdks
+  fetch_s3
   fetch_modules web/e2e e2e
   install_tools
   fetch_promtool

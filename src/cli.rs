@@ -3,6 +3,7 @@
 mod alerts;
 mod apply;
 mod bench;
+mod bucket;
 mod check_config;
 mod config_files;
 mod dead;

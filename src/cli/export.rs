@@ -1,7 +1,9 @@
-//! `pulse export`: all events of a project as lines of JSON, into a file that a later run goes on with.
+//! `pulse export`: all events of a project as lines of JSON, into a file or a bucket that a later run goes on with.
 //!
 //! Promises: a file holds every event once, also after a run that was cut at any moment: beside it stands how much of it is whole and where it
-//! goes on, and what is behind that is cut off first.
+//! goes on, and what is behind that is cut off first. The objects of a bucket do, too: see [`objects`].
+
+mod objects;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -14,20 +16,26 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::form_urlencoded;
 
+use self::objects::Objects;
 use super::ConfigArgs;
+use super::bucket::{Bucket, is_address};
 use super::instance::InstanceArgs;
 use super::remote::{Remote, bearer};
 
 /// Events of a page.
-const PAGE: usize = 5_000;
+const PAGE: u64 = 5_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pulse export --output events.ndjson
   pulse export --from 2026-01-01 --to 2026-02-01 --output january.ndjson
   pulse export --output - | gzip > events.ndjson.gz
+  pulse export --output s3://bucket/events     # 0000000001.ndjson.gz and on
 
-Times are those of receipt. Run again, it goes on where the file ends. `pulse import` takes the file back.")]
+Times are those of receipt. Run again, it goes on where the file or the last object ends. `pulse import` takes both back.
+
+A bucket is opened by AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or by the role of the machine; AWS_ENDPOINT_URL names
+another store than AWS's.")]
 pub(super) struct ExportArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -39,9 +47,12 @@ pub(super) struct ExportArgs {
     /// Received before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<String>,
-    /// The file, or - for standard output
+    /// The file, - for standard output, or s3://bucket/prefix
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
+    /// Most events of an object of a bucket, which also ends at 64 MiB compressed
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    object_events: u64,
 }
 
 /// A page of events.
@@ -58,15 +69,16 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
     let own_flags = vec![("http.listen", "127.0.0.1:0".to_owned()), ("roles", "process,load,query".to_owned())];
     let settings = args.config.load(own_flags)?;
     let key = bearer(&args.instance.read_key_of_existing(&settings)?, "read key")?;
-    let mut output = Output::open(args)?;
-    super::runtime()?.block_on(args.instance.with(settings, |address| async move {
+    let runtime = super::runtime()?;
+    let mut output = runtime.block_on(Output::open(args))?;
+    runtime.block_on(args.instance.with(settings, |address| async move {
         let remote = Remote::new(&address)?;
         let (progress, mut events) = (ProgressBar::new_spinner(), 0);
         loop {
-            let answer = remote.get(&format!("/v1/export?{}", args.query(output.next())), &key).await?;
+            let answer = remote.get(&format!("/v1/export?{}", args.query(&output)), &key).await?;
             let page: Page = serde_json::from_slice(&answer).context("the answer")?;
             events += page.events.len();
-            output.add(&page)?;
+            output.add(&page).await?;
             progress.set_message(format!("{events} events"));
             progress.tick();
             if page.complete {
@@ -79,10 +91,10 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
 }
 
 impl ExportArgs {
-    fn query(&self, cursor: Option<&str>) -> String {
+    fn query(&self, output: &Output) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", &PAGE.to_string());
-        for (name, value) in [("from", self.from.as_deref()), ("to", self.to.as_deref()), ("cursor", cursor)] {
+        query.append_pair("limit", &output.room().min(PAGE).to_string());
+        for (name, value) in [("from", self.from.as_deref()), ("to", self.to.as_deref()), ("cursor", output.next())] {
             if let Some(value) = value {
                 query.append_pair(name, value);
             }
@@ -91,12 +103,25 @@ impl ExportArgs {
     }
 }
 
-/// How much of a file is whole, and how it goes on.
-#[derive(Default, Serialize, Deserialize)]
-struct Checkpoint {
+/// What is exported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Wanted {
     project: String,
     from: Option<String>,
     to: Option<String>,
+}
+
+impl Wanted {
+    fn of(args: &ExportArgs) -> Self {
+        Self { project: args.instance.project.clone(), from: args.from.clone(), to: args.to.clone() }
+    }
+}
+
+/// How much of a file is whole, and how it goes on.
+#[derive(Serialize, Deserialize)]
+struct Checkpoint {
+    #[serde(flatten)]
+    wanted: Wanted,
     bytes: u64,
     next: Option<String>,
 }
@@ -105,19 +130,27 @@ struct Checkpoint {
 enum Output {
     Stdout { next: Option<String> },
     File { file: File, checkpoint: Checkpoint, beside: PathBuf },
+    Objects(Box<Objects>),
 }
 
 impl Output {
-    fn open(args: &ExportArgs) -> Result<Self> {
+    async fn open(args: &ExportArgs) -> Result<Self> {
         if args.output == Path::new("-") {
             return Ok(Self::Stdout { next: None });
         }
+        if is_address(&args.output) {
+            let bucket = Bucket::open(&args.output.to_string_lossy())?;
+            return Ok(Self::Objects(Box::new(Objects::open(bucket, Wanted::of(args), args.object_events).await?)));
+        }
+        Self::file(args)
+    }
+
+    fn file(args: &ExportArgs) -> Result<Self> {
         let name = || args.output.display().to_string();
         let mut beside = args.output.clone().into_os_string();
         beside.push(".checkpoint");
         let beside = PathBuf::from(beside);
-        let new =
-            Checkpoint { project: args.instance.project.clone(), from: args.from.clone(), to: args.to.clone(), ..Checkpoint::default() };
+        let new = Checkpoint { wanted: Wanted::of(args), bytes: 0, next: None };
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&args.output).with_context(name)?;
         let length = file.metadata().with_context(name)?.len();
         let checkpoint = match std::fs::read(&beside) {
@@ -130,8 +163,7 @@ impl Output {
             }
             Err(problem) => return Err(problem).with_context(|| beside.display().to_string()),
         };
-        let asked = (&args.instance.project, &args.from, &args.to);
-        if (&checkpoint.project, &checkpoint.from, &checkpoint.to) != asked {
+        if checkpoint.wanted != Wanted::of(args) {
             bail!("{}: it is an export of another project or range; {} says of which", name(), beside.display());
         }
         ensure!(length >= checkpoint.bytes, "{}: it has {length} bytes and had {}; something else changed it", name(), checkpoint.bytes);
@@ -146,11 +178,20 @@ impl Output {
         match self {
             Self::Stdout { next } => next.as_deref(),
             Self::File { checkpoint, .. } => checkpoint.next.as_deref(),
+            Self::Objects(objects) => objects.next(),
+        }
+    }
+
+    /// How many events it takes at once, at most.
+    fn room(&self) -> u64 {
+        match self {
+            Self::Stdout { .. } | Self::File { .. } => u64::MAX,
+            Self::Objects(objects) => objects.room(),
         }
     }
 
     /// Writes a page down, in whole or, as far as a later run sees, not at all.
-    fn add(&mut self, page: &Page) -> Result<()> {
+    async fn add(&mut self, page: &Page) -> Result<()> {
         match self {
             Self::Stdout { next } => {
                 written(std::io::stdout().lock(), page).context("standard output")?;
@@ -162,6 +203,7 @@ impl Output {
                 file.sync_data().context("the file")?;
                 keep(checkpoint, beside)?;
             }
+            Self::Objects(objects) => objects.add(page).await?,
         }
         Ok(())
     }
@@ -210,39 +252,39 @@ mod tests {
         Page { events: vec![event], next: Some("a".to_owned()), complete: true, through: String::new() }
     }
 
-    #[test]
-    fn a_file_goes_on_behind_its_last_whole_page() {
+    #[tokio::test]
+    async fn a_file_goes_on_behind_its_last_whole_page() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("events.ndjson");
         let typed = ["--output", file.to_str().unwrap()];
-        let mut output = Output::open(&args(&typed)).unwrap();
+        let mut output = Output::file(&args(&typed)).unwrap();
         assert_eq!(output.next(), None);
         // Cut in its first page, too.
         std::fs::write(&file, "{\"a\"").unwrap();
-        output = Output::open(&args(&typed)).unwrap();
-        output.add(&page("{\"a\":1}")).unwrap();
+        output = Output::file(&args(&typed)).unwrap();
+        output.add(&page("{\"a\":1}")).await.unwrap();
         // Cut in the middle of the next page.
         OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"b\":").unwrap();
-        let mut output = Output::open(&args(&typed)).unwrap();
+        let mut output = Output::file(&args(&typed)).unwrap();
         assert_eq!(output.next(), Some("a"));
-        output.add(&page("{\"b\":2}")).unwrap();
+        output.add(&page("{\"b\":2}")).await.unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "{\"a\":1}\n{\"b\":2}\n");
     }
 
-    #[test]
-    fn a_file_of_something_else_is_left_alone() {
+    #[tokio::test]
+    async fn a_file_of_something_else_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("events.ndjson");
         let typed = ["--output", file.to_str().unwrap()];
         std::fs::write(&file, "mine").unwrap();
-        assert!(Output::open(&args(&typed)).is_err());
+        assert!(Output::file(&args(&typed)).is_err());
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
         std::fs::write(&file, "").unwrap();
-        Output::open(&args(&typed)).unwrap().add(&page("{}")).unwrap();
+        Output::file(&args(&typed)).unwrap().add(&page("{}")).await.unwrap();
         for other in [["--project", "shop"], ["--from", "2026-01-01"], ["--to", "2026-02-01"]] {
-            assert!(Output::open(&args(&[&typed[..], &other[..]].concat())).is_err(), "{other:?}");
+            assert!(Output::file(&args(&[&typed[..], &other[..]].concat())).is_err(), "{other:?}");
         }
         std::fs::write(&file, "").unwrap();
-        assert!(Output::open(&args(&typed)).is_err(), "it is shorter than it was");
+        assert!(Output::file(&args(&typed)).is_err(), "it is shorter than it was");
     }
 }

@@ -7,6 +7,7 @@
 mod access;
 mod csv;
 mod format;
+mod given;
 mod history;
 mod ids;
 mod input;
@@ -31,6 +32,8 @@ use tokio::sync::mpsc;
 use self::access::{ClientField, Site};
 use self::csv::{Dialect, MapConfig};
 use self::format::Format;
+use self::given::Given;
+use self::history::{Export, export_of};
 use self::ids::{AddressHasher, Masker};
 pub(super) use self::read::Batch;
 use self::read::{Findings, ReadError, Recipe};
@@ -39,6 +42,7 @@ pub(super) use self::summary::{Books, NothingStored};
 use self::summary::{Reasons, Summary};
 use self::times::Times;
 use super::ConfigArgs;
+use super::bucket::is_address;
 use super::instance::InstanceArgs;
 use crate::clickhouse::engine::cache_dir;
 use crate::config::Settings;
@@ -110,7 +114,8 @@ pub(super) struct ImportArgs {
     /// Import key of the project [default: the one in the keys file, else the read key]
     #[arg(long, value_name = "KEY")]
     import_key: Option<String>,
-    /// Files to read, as they are or compressed (gz, zst, xz, bz2), exports of other products in zip archives too; `-` is standard input
+    /// Files to read, as they are or compressed (gz, zst, xz, bz2), exports of other products in zip archives too; `-` is standard input,
+    /// s3://bucket/prefix every object below
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -120,12 +125,14 @@ pub(super) fn run(args: &ImportArgs) -> Result<()> {
     super::start_logging("warn");
     let own_flags = vec![("http.listen", "127.0.0.1:0".to_owned()), ("roles", "ingest,process,load,query".to_owned())];
     let settings = args.config.load(own_flags)?;
-    let recipe = recipe(args, &settings)?;
-    let keys = access_keys(args, &settings)?;
     let runtime = super::runtime()?;
+    check_format(args)?;
+    let files = runtime.block_on(Given::all(&args.files))?;
+    let recipe = recipe(args, &files, &settings)?;
+    let keys = access_keys(args, &settings)?;
     let result = runtime.block_on(args.instance.with(settings, |address| async move {
         let connection = Connection::new(&address, &keys)?;
-        transfer(args, recipe, &connection).await
+        transfer(Transfer { files, recipe, is_json: args.json }, &connection).await
     }));
     // A reader that waits for standard input would be waited for.
     runtime.shutdown_background();
@@ -133,8 +140,7 @@ pub(super) fn run(args: &ImportArgs) -> Result<()> {
 }
 
 /// Everything that can be refused before anything is sent.
-fn recipe(args: &ImportArgs, settings: &Settings) -> Result<Recipe> {
-    check_format(args)?;
+fn recipe(args: &ImportArgs, files: &[Given], settings: &Settings) -> Result<Recipe> {
     let mut map = match &args.map {
         Some(path) => MapConfig::read(path).map_err(anyhow::Error::msg).context("map")?,
         None => MapConfig::default(),
@@ -161,7 +167,7 @@ fn recipe(args: &ImportArgs, settings: &Settings) -> Result<Recipe> {
         encoding: args.encoding,
         site,
         masker: Masker { addresses, geo },
-        progress: progress_bar(&args.files)?,
+        progress: progress_bar(files)?,
     })
 }
 
@@ -175,6 +181,11 @@ fn check_format(args: &ImportArgs) -> Result<()> {
     if let Some((name, _)) = of_logs.iter().find(|(_, is_given)| *is_given && args.format != Format::Combined) {
         bail!("{name}: for combined only");
     }
+    if export_of(args.format).and_then(Export::attached).is_some()
+        && let Some(address) = args.files.iter().find(|path| is_address(path))
+    {
+        bail!("{}: this format has tables that belong to its records, and is read from files only", address.display());
+    }
     let Some(host) = &args.site else { return Ok(()) };
     let is_host = url::Url::parse(&format!("https://{host}/")).is_ok_and(|url| url.host_str().is_some_and(|known| host.starts_with(known)));
     if !is_host {
@@ -184,9 +195,16 @@ fn check_format(args: &ImportArgs) -> Result<()> {
 }
 
 /// A bar on standard error if that is a terminal.
-fn progress_bar(files: &[PathBuf]) -> Result<ProgressBar> {
+fn progress_bar(files: &[Given]) -> Result<ProgressBar> {
     let mut total = Some(0);
-    for path in files {
+    for given in files {
+        let path = match given {
+            Given::File(path) => path,
+            Given::Object(_, object) => {
+                total = total.map(|total| total + object.bytes);
+                continue;
+            }
+        };
         if path.as_os_str() == "-" {
             total = None;
             continue;
@@ -218,11 +236,17 @@ fn access_keys(args: &ImportArgs, settings: &Settings) -> Result<AccessKeys> {
     Ok(AccessKeys { import: import.unwrap_or_else(|| read.clone()), read })
 }
 
+/// What an import reads, how, and how it tells of it.
+struct Transfer {
+    files: Vec<Given>,
+    recipe: Recipe,
+    is_json: bool,
+}
+
 /// Sends all files, waits for the outcomes and prints them.
-async fn transfer(args: &ImportArgs, recipe: Recipe, connection: &Connection) -> Result<()> {
+async fn transfer(Transfer { files, recipe, is_json }: Transfer, connection: &Connection) -> Result<()> {
     let progress = recipe.progress.clone();
     let (sender, mut batches) = mpsc::channel(READ_AHEAD);
-    let files = args.files.clone();
     let reader = tokio::task::spawn_blocking(move || -> (Result<(), ReadError>, Findings) {
         let mut findings = Findings::default();
         let ended = read::files(&files, &recipe, &sender, &mut findings);
@@ -240,12 +264,12 @@ async fn transfer(args: &ImportArgs, recipe: Recipe, connection: &Connection) ->
     if read == 0 {
         ended?;
         progress.finish_and_clear();
-        return Summary::of(0, &Books::default(), &reasons, &findings.notes()).print(args.json);
+        return Summary::of(0, &Books::default(), &reasons, &findings.notes()).print(is_json);
     }
     let show = |books: &Books| progress.set_message(format!("{read} lines, {} of them waiting", books.waiting));
     let books = connection.settle(read, show).await?;
     progress.finish_and_clear();
-    let printed = Summary::of(read, &books, &reasons, &findings.notes()).print(args.json);
+    let printed = Summary::of(read, &books, &reasons, &findings.notes()).print(is_json);
     ended.context("what was read before this is imported")?;
     printed
 }

@@ -251,7 +251,7 @@ pub(super) fn bearer(key: &str, name: &str) -> Result<HeaderValue> {
 }
 
 /// Whether what is sent to `url` stays on this machine.
-fn is_here(url: &url::Url) -> bool {
+pub(super) fn is_here(url: &url::Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

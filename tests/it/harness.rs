@@ -17,6 +17,7 @@ pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod redis;
 pub(crate) mod report;
+pub(crate) mod s3;
 mod topics;
 pub(crate) mod volume;
 pub(crate) mod wire;

@@ -19,7 +19,7 @@ fn import(pulse: &Pulse, arguments: &[&str]) -> Value {
 }
 
 /// What becomes of lines: read, stored, duplicate, filtered, rejected, dead.
-fn counts(summary: &Value) -> [u64; 6] {
+pub(crate) fn counts(summary: &Value) -> [u64; 6] {
     ["read", "stored", "duplicate", "filtered", "rejected", "dead"].map(|name| summary[name].as_u64().unwrap())
 }
 
@@ -228,8 +228,12 @@ fn export(pulse: &Pulse, file: &std::path::Path) {
 }
 
 /// The events of an export: what was sent of them, by id.
-fn exported(file: &std::path::Path) -> BTreeMap<String, Value> {
-    let text = std::fs::read_to_string(file).unwrap();
+pub(crate) fn exported(file: &std::path::Path) -> BTreeMap<String, Value> {
+    events_of(&std::fs::read_to_string(file).unwrap())
+}
+
+/// The same of its lines.
+pub(crate) fn events_of(text: &str) -> BTreeMap<String, Value> {
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let sent = ["eventId", "type", "timestamp", "userId", "anonymousId", "sessionId", "properties", "context"];
     let of = |event: &Value| sent.map(|name| event[name].clone()).into_iter().collect::<Value>();

@@ -16,6 +16,7 @@ mod demo;
 mod deploy;
 mod edge;
 mod engine;
+mod export;
 mod faults;
 mod follow;
 mod harness;

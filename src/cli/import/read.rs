@@ -10,12 +10,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use encoding_rs::{Encoding, WINDOWS_1252};
 use indicatif::ProgressBar;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::access::{self, Remarks, Site};
 use super::csv::{Dialect, MapConfig, Rows, Table};
 use super::format::Format;
+use super::given::Given;
 use super::history::{self, Archive, Export, Raw, Records, Users, export_of};
 use super::ids::{EventIds, Masker};
 use super::input::{self, Text};
@@ -103,6 +105,16 @@ pub(super) enum ReadError {
     Abandoned,
 }
 
+impl ReadError {
+    /// The same of a file that is known by another name.
+    fn shown(self, path: &Path, name: &str) -> Self {
+        match self {
+            Self::Input(problem) => Self::Input(problem.replacen(&path.display().to_string(), name, 1)),
+            Self::Abandoned => Self::Abandoned,
+        }
+    }
+}
+
 /// What the user should know about the files, beside the lines that could not be read.
 #[derive(Default)]
 pub(super) struct Findings {
@@ -162,9 +174,18 @@ impl Findings {
 }
 
 /// Reads all files into `batches`, one after the other; blocks while they are not taken. What was read before an error is sent.
-pub(super) fn files(paths: &[PathBuf], recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &mut Findings) -> Result<(), ReadError> {
-    findings.joined = Joined::read(paths, recipe.format, recipe.encoding).map_err(ReadError::Input)?;
-    paths.iter().try_for_each(|path| file(path, recipe, batches, findings))
+pub(super) fn files(given: &[Given], recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &mut Findings) -> Result<(), ReadError> {
+    let paths: Vec<PathBuf> = given.iter().filter_map(Given::file).collect();
+    findings.joined = Joined::read(&paths, recipe.format, recipe.encoding).map_err(ReadError::Input)?;
+    given.iter().try_for_each(|given| match given {
+        Given::File(path) => file(path, recipe, batches, findings),
+        Given::Object(bucket, object) => {
+            // A file for as long as it is read.
+            let fetched = Handle::current().block_on(bucket.fetch(&object.path));
+            let (_folder, path) = fetched.map_err(|problem| ReadError::Input(format!("{problem:#}")))?;
+            file(&path, recipe, batches, findings).map_err(|ended| ended.shown(&path, &bucket.shown(&object.path)))
+        }
+    })
 }
 
 fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &mut Findings) -> Result<(), ReadError> {

@@ -36,7 +36,7 @@ fn read(recipe: &Recipe, content: &[u8]) -> (Vec<Batch>, Findings, Result<(), Re
     input.write_all(content).unwrap();
     let (sender, mut receiver) = mpsc::channel(100);
     let mut findings = Findings::default();
-    let result = files(&[input.path().to_owned()], recipe, &sender, &mut findings);
+    let result = files(&[Given::File(input.path().to_owned())], recipe, &sender, &mut findings);
     (std::iter::from_fn(|| receiver.try_recv().ok()).collect(), findings, result)
 }
 
@@ -205,7 +205,8 @@ fn what_stands_in_other_tables_is_of_the_events_that_it_names() {
     for paths in [plain.to_vec(), plain.iter().rev().cloned().collect(), vec![zip.path().to_owned()]] {
         let (sender, mut receiver) = mpsc::channel(100);
         let mut findings = Findings::default();
-        files(&paths, &recipe(Format::Umami), &sender, &mut findings).unwrap();
+        let given: Vec<Given> = paths.iter().cloned().map(Given::File).collect();
+        files(&given, &recipe(Format::Umami), &sender, &mut findings).unwrap();
         let batch = receiver.try_recv().unwrap();
         assert!(receiver.try_recv().is_err(), "{paths:?}");
         let lines: Vec<Value> = batch

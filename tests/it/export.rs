@@ -1,0 +1,126 @@
+//! Exports into a bucket, and back out of it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use crate::boards::other_project;
+use crate::harness::s3::{BUCKET, S3Server};
+use crate::harness::{PATIENCE, Pulse, program};
+use crate::import::{counts, events_of, exported};
+
+/// Sends events number `from` to `until` of two devices and waits for their outcome.
+async fn send(pulse: &Pulse, from: u64, until: u64) {
+    let event =
+        |n: u64| json!({"type": format!("t{}", n % 2), "anonymousId": format!("a{}", n % 2), "properties": {"n": n, "text": "ü\n"}});
+    let (status, answer) = pulse.http.capture(&Value::from((from..until).map(event).collect::<Vec<_>>())).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    pulse.http.settled().await;
+}
+
+/// `pulse` with a command and arguments about a pulse and a bucket.
+fn command(pulse: &Pulse, s3: &S3Server, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.args(arguments).arg("--data-dir").arg(pulse.data_dir()).envs(s3.environment());
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Exports into a file until all events are there, which are then all settled.
+async fn exported_until(pulse: &Pulse, project: &str, file: &Path, events: usize) -> BTreeMap<String, Value> {
+    let all = async {
+        loop {
+            let arguments = ["export", "--project", project, "--output"];
+            let output = Command::new(program()).args(arguments).arg(file).arg("--data-dir").arg(pulse.data_dir()).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let exported = exported(file);
+            if exported.len() == events {
+                return exported;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("not all events are exported")
+}
+
+/// The events of objects, in the order of their names.
+async fn events_in(s3: &S3Server, prefix: &str) -> Vec<BTreeMap<String, Value>> {
+    let text = |object: &[u8]| {
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(object).read_to_string(&mut text).unwrap();
+        text
+    };
+    s3.objects(prefix).await.values().map(|object| events_of(&text(object))).collect()
+}
+
+/// The events of all objects; each is in one only.
+fn all_of(objects: &[BTreeMap<String, Value>]) -> BTreeMap<String, Value> {
+    let all: BTreeMap<String, Value> = objects.iter().flatten().map(|(id, event)| (id.clone(), event.clone())).collect();
+    assert_eq!(all.len(), objects.iter().map(BTreeMap::len).sum::<usize>(), "an event is in two objects");
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_into_a_bucket_is_cut_and_gone_on_with_and_is_imported_as_it_was() {
+    let (pulse, s3) = (Pulse::start_with(&[("PULSE__QUERY__EXPORT_DELAY", "0s")]).await, S3Server::start().await);
+    other_project(&pulse).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, again) = (folder.path().join("events.ndjson"), folder.path().join("again.ndjson"));
+    let [cut, twice] = ["cut", "twice"].map(|prefix| format!("s3://{BUCKET}/{prefix}"));
+    send(&pulse, 0, 50).await;
+    let events = exported_until(&pulse, "default", &file, 50).await;
+
+    // Ends at once behind its third object, and then behind each one.
+    let into_cut = ["export", "--object-events", "8", "--output", &cut];
+    for (point, objects) in [("2*off->return", 3), ("return", 4), ("return", 5)] {
+        let killed = command(&pulse, &s3, &into_cut).env("FAILPOINTS", format!("export.created={point}")).output().unwrap();
+        assert!(!killed.status.success());
+        assert_eq!(s3.objects("cut").await.len(), objects);
+    }
+    for _ in 0..2 {
+        run(&mut command(&pulse, &s3, &into_cut));
+        let objects = events_in(&s3, "cut").await;
+        assert_eq!(objects.iter().map(BTreeMap::len).collect::<Vec<_>>(), [8, 8, 8, 8, 8, 8, 2]);
+        assert_eq!(all_of(&objects), events);
+    }
+    send(&pulse, 50, 55).await;
+    let events = exported_until(&pulse, "default", &file, 55).await;
+    run(&mut command(&pulse, &s3, &into_cut));
+    let objects = events_in(&s3, "cut").await;
+    assert_eq!((objects.len(), all_of(&objects)), (8, events.clone()));
+    assert_eq!(s3.objects("cut").await.keys().next_back().unwrap(), "0000000008.ndjson.gz");
+
+    // Two at once: what both write is there once, or one of them says so.
+    let mut both = [0; 2].map(|_| command(&pulse, &s3, &["export", "--object-events", "8", "--output", &twice]).spawn().unwrap());
+    let done = both.each_mut().map(|child| child.wait().unwrap().success());
+    assert!(done.contains(&true));
+    assert_eq!(all_of(&events_in(&s3, "twice").await), events);
+
+    // Into another project, twice.
+    for outcome in [[55, 55, 0, 0, 0, 0], [55, 0, 55, 0, 0, 0]] {
+        let imported = run(&mut command(&pulse, &s3, &["import", "--json", "--project", "other", "--format", "ndjson", &cut]));
+        assert_eq!(counts(&serde_json::from_slice(&imported.stdout).unwrap()), outcome);
+    }
+    assert_eq!(exported_until(&pulse, "other", &again, 55).await, events);
+
+    // What cannot be is said before anything is read.
+    let refused = |mut command: Command, words: &str| {
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(words), "{words}: {said}");
+    };
+    refused(command(&pulse, &s3, &["export", "--project", "other", "--output", &cut]), "an export of another project or range");
+    refused(command(&pulse, &s3, &["export", "--output", "s3://none/a"]), "s3://none/a");
+    refused(command(&pulse, &s3, &["import", "--format", "ndjson", &format!("s3://{BUCKET}/none")]), "there is no object of that name");
+    let mut elsewhere = command(&pulse, &s3, &["export", "--output", &cut]);
+    elsewhere.env("AWS_ENDPOINT_URL", "http://s3.example");
+    refused(elsewhere, "AWS_ENDPOINT_URL: `http://s3.example` would send events over the network as they are");
+}
