@@ -12,6 +12,7 @@ pub(crate) mod board_tiles;
 mod boards;
 mod cache;
 mod cohorts;
+mod csv;
 mod data_through;
 mod error;
 mod excluded;
@@ -20,6 +21,7 @@ pub mod http;
 mod keys;
 mod live;
 pub(crate) mod notes;
+mod output;
 pub mod pending;
 mod people;
 mod question;
@@ -61,6 +63,7 @@ use self::reader::{Guard, Reader, StatementRunner};
 pub use self::reply::Reply;
 use self::reply::{Asked, ResultBudget};
 use self::report::events::Events;
+use self::report::export::{Export, ExportFile};
 pub(crate) use self::report::funnel::window_of as funnel_window_of;
 use self::report::{Ask, Plan, REPORTS, Report, Route};
 use self::saved::SavedThings;
@@ -274,9 +277,7 @@ impl Queries {
             let body = page_of(query).to_string();
             return Ok(self.served(project, Request::of(report, body.as_bytes(), now_ms)).await?.entry.result.clone());
         }
-        let parameters = url::form_urlencoded::parse(query.as_bytes());
-        let body = Value::Object(parameters.map(|(key, value)| (key.into_owned(), Value::from(value))).collect());
-        let context = Context::new(now_ms);
+        let (body, context) = (parameters(query), Context::new(now_ms));
         let plan = (kind.parse)(Ask { project_name, body: &body, now_ms, context: &context })?;
         let mut runner = self.0.reader.begin_with(self.1.as_deref(), project, now_ms).await?;
         if kind.needs_data_through {
@@ -285,6 +286,30 @@ impl Queries {
         }
         self.count(plan.answer(&mut runner).await?)
     }
+
+    /// Answers a page of an export as a file, if it is asked for as one; `None` if as JSON, which [`Self::get`] answers.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    async fn export_file(&self, asked: Get<'_>, now_ms: i64) -> Result<Option<ExportFile>, QueryError> {
+        let Get { project, project_name, query, .. } = asked;
+        let (body, context) = (parameters(query), Context::new(now_ms));
+        let export = Export::parse(Ask { project_name, body: &body, now_ms, context: &context })?;
+        if !export.is_file() {
+            return Ok(None);
+        }
+        let mut runner = self.0.reader.begin_with(self.1.as_deref(), project, now_ms).await?;
+        let through_ms = runner.within_deadline(self.data_through(now_ms)).await?;
+        runner.set_data_through(through_ms);
+        let file = export.file(&mut runner).await?;
+        Ok(Some(ExportFile { body: self.count(file.body)?, ..file }))
+    }
+}
+
+/// The parameters of an address, as an object of texts.
+fn parameters(query: &str) -> Value {
+    let parameters = url::form_urlencoded::parse(query.as_bytes());
+    Value::Object(parameters.map(|(key, value)| (key.into_owned(), Value::from(value))).collect())
 }
 
 impl Queries {

@@ -22,6 +22,8 @@ pub enum Format {
     Json,
     /// Binary, every row as many bytes.
     Fixed(usize),
+    /// A file, by the server's name of its format. How many rows it has only its readers know.
+    File(&'static str),
 }
 
 impl Format {
@@ -29,6 +31,7 @@ impl Format {
         match self {
             Self::Json => "JSONCompactEachRow",
             Self::Fixed(_) => "RowBinary",
+            Self::File(name) => name,
         }
     }
 
@@ -36,7 +39,7 @@ impl Format {
     pub(super) fn measure(self, chunk: &[u8]) -> u64 {
         match self {
             Self::Json => chunk.iter().filter(|byte| **byte == b'\n').count() as u64,
-            Self::Fixed(_) => chunk.len() as u64,
+            Self::Fixed(_) | Self::File(_) => chunk.len() as u64,
         }
     }
 
@@ -45,6 +48,7 @@ impl Format {
         match self {
             Self::Json => measured,
             Self::Fixed(width) => measured / width as u64,
+            Self::File(_) => u64::MAX,
         }
     }
 }

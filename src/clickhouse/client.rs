@@ -108,7 +108,9 @@ impl Client {
     /// Runs a statement, hands on what comes of its answer, and returns how many rows the server read.
     async fn fetch(&self, statement: &Statement, format: Format, mut take: impl FnMut(&[u8])) -> Result<u64, ClickHouseError> {
         let mut query = self.client.query_raw(statement.text()).with_setting("wait_end_of_query", "1");
-        query = query.with_setting("buffer_size", ANSWER_IN_MEMORY);
+        // Of a file it could not be told that it was cut short: all of it is kept in memory.
+        let in_memory = if matches!(format, Format::File(_)) { (2 * LARGEST_ANSWER).to_string() } else { ANSWER_IN_MEMORY.to_owned() };
+        query = query.with_setting("buffer_size", in_memory);
         if self.is_writer {
             query = query.with_setting("cancel_http_readonly_queries_on_client_close", "1");
         }

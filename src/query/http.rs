@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use matchit::Router;
 use tokio_util::sync::CancellationToken;
@@ -21,9 +21,11 @@ use tokio_util::sync::CancellationToken;
 use super::batch::Batch;
 use super::error::{ErrorClass, QueryError};
 use super::live::{Live, Wanted, messages};
-use super::raw_sql::{self, RawAnswer, RawRequest};
+use super::output::{self, Output};
+use super::raw_sql::{RawAnswer, RawRequest};
 use super::reader::{StoreReader, missing_limits};
-use super::report::{REPORTS, ReportKind};
+use super::report::export::{self, Export, ExportFile};
+use super::report::{REPORTS, Report, ReportKind};
 use super::trace::AskedTrace;
 use super::{AskedPerson, Get, Queries};
 use crate::auth::{Grant, KeyKind, Keys};
@@ -39,6 +41,12 @@ use crate::metrics::Counter;
 const MAX_QUESTION: usize = 1 << 20;
 /// The pause before a server that did not name the limits of its reader is asked again.
 const CHECK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Headers of a file: how many events it has, where the next page begins, whether nothing is left, and up to when of receipt.
+const EVENTS: &str = "pulse-events";
+const NEXT: &str = "pulse-next";
+const COMPLETE: &str = "pulse-complete";
+const THROUGH: &str = "pulse-through";
 
 /// What a path of the role asks for.
 #[derive(Clone, Copy)]
@@ -95,7 +103,8 @@ impl Asked {
         match self {
             Self::Batch => &["application/x-ndjson", "application/json"],
             Self::Live => &["text/event-stream"],
-            Self::RawSql => &raw_sql::CONTENT_TYPES,
+            Self::RawSql => &output::CONTENT_TYPES,
+            Self::Get(report) if report.name == Export::NAME => &export::CONTENT_TYPES,
             _ => &["application/json"],
         }
     }
@@ -252,6 +261,13 @@ impl QueryApi {
         let grant = self.asker(call)?;
         let query = call.request.uri().query().unwrap_or_default();
         let asked = Get { project: grant.project, project_name: &grant.name, report: report.name, query };
+        if report.name == Export::NAME
+            && let Some(file) = self.queries.export_file(asked, clock::now_ms()).await?
+        {
+            accept::check(call.request.headers(), &[file.content_type])?;
+            return Ok(with_place(file));
+        }
+        accept::check(call.request.headers(), &[Output::Json.content_type()])?;
         Ok(json_pieces(StatusCode::OK, [self.queries.get(asked, clock::now_ms()).await?]))
     }
 
@@ -276,6 +292,16 @@ impl QueryApi {
         response.headers_mut().extend(HeaderValue::try_from(tag).ok().map(|tag| (header::ETAG, tag)));
         Ok(response)
     }
+}
+
+/// A page of an export that is a file: what a page of JSON says beside its events stands in headers.
+fn with_place(file: ExportFile) -> Response<Body> {
+    let ExportFile { content_type, body, events, next, is_complete, through } = file;
+    let mut response = typed_response(StatusCode::OK, HeaderValue::from_static(content_type), body);
+    let said = [(EVENTS, Some(events.to_string())), (NEXT, next), (COMPLETE, Some(is_complete.to_string())), (THROUGH, Some(through))];
+    let said = said.into_iter().filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value?).ok()?)));
+    response.headers_mut().extend(said);
+    response
 }
 
 impl QueryApi {

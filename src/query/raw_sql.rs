@@ -5,7 +5,6 @@
 //! of a statement changes. What rights do not cover, `text` refuses. The limits are those of the user's profile, its turn and deadline those
 //! of every other question. An answer is whole or an error, and an error names no host and nothing of the server.
 
-mod csv;
 mod text;
 
 use std::time::Instant;
@@ -19,6 +18,7 @@ use super::Queries;
 use super::ask::fields::{self, Fields};
 use super::ask::range::show_ms;
 use super::error::QueryError;
+use super::output::{OUTPUTS, Output};
 use super::reader::Reader;
 
 use crate::clickhouse::{ClickHouseError, ErrorClass, RawStatement, SqlAccess};
@@ -38,43 +38,6 @@ impl Queries {
         RawQuestion::parse(request)?.answer(access, &self.0.reader, Asked { project, now_ms }).await
     }
 }
-
-/// How the rows of an answer are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
-    Json,
-    Csv,
-    Parquet,
-    Arrow,
-}
-
-/// Each by its name in requests.
-const OUTPUTS: [(&str, Output); 4] = [("json", Output::Json), ("csv", Output::Csv), ("parquet", Output::Parquet), ("arrow", Output::Arrow)];
-
-impl Output {
-    /// Its name to the server. JSON is written anew from what comes.
-    fn of_server(self) -> &'static str {
-        match self {
-            Self::Json => "JSONCompact",
-            Self::Csv => "CSVWithNames",
-            Self::Parquet => "Parquet",
-            Self::Arrow => "ArrowStream",
-        }
-    }
-
-    const fn content_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Csv => "text/csv; charset=utf-8; header=present",
-            Self::Parquet => "application/vnd.apache.parquet",
-            Self::Arrow => "application/vnd.apache.arrow.stream",
-        }
-    }
-}
-
-/// The types that an answer may have.
-pub(super) const CONTENT_TYPES: [&str; 4] =
-    [Output::Json.content_type(), Output::Csv.content_type(), Output::Parquet.content_type(), Output::Arrow.content_type()];
 
 /// A request as it comes.
 #[derive(Clone, Copy)]
@@ -139,8 +102,7 @@ impl RawQuestion {
                 let rest = json!({"computed_at": show_ms(asked.now_ms), "rows_read": answer.read_rows, "query_ms": began.elapsed().as_millis() as u64});
                 written(&answer.body, rest)?
             }
-            Output::Csv => csv::without_formulas(&answer.body).into(),
-            Output::Parquet | Output::Arrow => answer.body,
+            output => output.safe(answer.body),
         };
         Ok(RawAnswer { content_type: self.output.content_type(), body })
     }

@@ -17,6 +17,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
@@ -59,6 +60,11 @@ pub trait Run: Send + Sync + 'static {
             Ok(answer.read_rows)
         }
     }
+
+    /// Runs one statement; the rows come as a file of a format by its name to the server. A store that writes none refuses.
+    fn file(&self, _statement: Statement, _format: &'static str) -> impl Future<Output = Result<Answer, QueryError>> + Send {
+        async { Err(QueryError::internal("the store writes no files")) }
+    }
 }
 
 /// Takes a piece of an answer.
@@ -72,6 +78,10 @@ impl<R: Run> Run for Arc<R> {
     fn stream<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> impl Future<Output = Result<u64, QueryError>> + Send {
         R::stream(self, statement, take)
     }
+
+    fn file(&self, statement: Statement, format: &'static str) -> impl Future<Output = Result<Answer, QueryError>> + Send {
+        R::file(self, statement, format)
+    }
 }
 
 /// [`Run`] of any store.
@@ -79,6 +89,8 @@ trait AnyStore: Send + Sync {
     fn send(&self, statement: Statement) -> BoxFuture<'_, Result<Answer, QueryError>>;
 
     fn pieces<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> BoxFuture<'a, Result<u64, QueryError>>;
+
+    fn written(&self, statement: Statement, format: &'static str) -> BoxFuture<'_, Result<Answer, QueryError>>;
 }
 
 impl<R: Run> AnyStore for R {
@@ -88,6 +100,10 @@ impl<R: Run> AnyStore for R {
 
     fn pieces<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> BoxFuture<'a, Result<u64, QueryError>> {
         self.stream(statement, take).boxed()
+    }
+
+    fn written(&self, statement: Statement, format: &'static str) -> BoxFuture<'_, Result<Answer, QueryError>> {
+        self.file(statement, format).boxed()
     }
 }
 
@@ -314,6 +330,14 @@ impl StatementRunner<'_> {
     /// Runs `statement` and takes its rows one by one, so that they are never all parsed at once.
     pub(crate) async fn each(&mut self, statement: Statement, mut take: impl FnMut(Row)) -> Result<(), QueryError> {
         self.typed_each(statement, |row| take(Row(row))).await
+    }
+
+    /// Runs `statement`; its rows come as a file of a format by its name to the server.
+    pub(crate) async fn file(&mut self, statement: Statement, format: &'static str) -> Result<Bytes, QueryError> {
+        let statement = self.checked(statement)?;
+        let answer = self.within_deadline(self.reader.store.written(statement, format)).await??;
+        self.rows_read += answer.read_rows;
+        Ok(answer.body)
     }
 
     /// Runs `statement` and parses its rows, each the values of its columns.

@@ -1,11 +1,12 @@
-//! Exports into a bucket, and back out of it.
+//! Exports in pages of every format, into a bucket, and back out of it.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::boards::other_project;
@@ -123,4 +124,67 @@ async fn an_export_into_a_bucket_is_cut_and_gone_on_with_and_is_imported_as_it_w
     let mut elsewhere = command(&pulse, &s3, &["export", "--output", &cut]);
     elsewhere.env("AWS_ENDPOINT_URL", "http://s3.example");
     refused(elsewhere, "AWS_ENDPOINT_URL: `http://s3.example` would send events over the network as they are");
+}
+
+/// What the headers of a page say: whether nothing is left, and the parameter that leads on.
+fn place(headers: &HeaderMap) -> (bool, String) {
+    let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
+    (header("pulse-complete") == Some("true"), header("pulse-next").map(|next| format!("&cursor={next}")).unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_every_format_have_every_event_once() {
+    let pulse = Pulse::start_with(&[("PULSE__QUERY__EXPORT_DELAY", "0s")]).await;
+    let http = &pulse.http;
+    send(&pulse, 0, 50).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = exported_until(&pulse, "default", &folder.path().join("events.ndjson"), 50).await;
+
+    pulse.sql("CREATE TABLE pulse.back (type String, anonymous_id String, numbers Map(String, Float64)) ENGINE = Memory");
+    for (format, content_type, of_server) in [
+        ("ndjson", "application/x-ndjson", None),
+        ("csv", "text/csv; charset=utf-8; header=present", Some("CSVWithNames")),
+        ("parquet", "application/vnd.apache.parquet", Some("Parquet")),
+        ("arrow", "application/vnd.apache.arrow.stream", Some("ArrowStream")),
+    ] {
+        let (mut cursor, mut pages, mut lines) = (String::new(), 0, String::new());
+        loop {
+            let path = format!("/v1/export?format={format}&limit=20{cursor}");
+            let page = http.respond(http.request(Method::GET, &path, &http.read_key, "")).await;
+            assert_eq!((page.status(), page.headers()["content-type"].to_str().unwrap()), (StatusCode::OK, content_type));
+            let is_complete;
+            (is_complete, cursor) = place(page.headers());
+            pages += 1;
+            // The engine reads back what it has written.
+            match of_server {
+                None => lines.push_str(std::str::from_utf8(page.body()).unwrap()),
+                Some(name) => {
+                    let file = folder.path().join(format!("{pages}.{format}"));
+                    std::fs::write(&file, page.body()).unwrap();
+                    let insert = format!("/?input_format_skip_unknown_fields=1&query=INSERT%20INTO%20pulse.back%20FORMAT%20{name}");
+                    let (user, password) = pulse.engine_login("pulse_migrator");
+                    let data = format!("@{}", file.display());
+                    pulse.ask_engine(&insert, &["--fail-with-body", "-H", &user, "-H", &password, "--data-binary", &data]).unwrap();
+                }
+            }
+            if is_complete {
+                break;
+            }
+        }
+        assert_eq!(pages, 3, "{format}");
+        if of_server.is_none() {
+            assert_eq!(events_of(&lines), events);
+        } else {
+            let back =
+                pulse.sql("SELECT count(), uniqExact(numbers['n']), uniqExact(type), uniqExact(anonymous_id) FROM pulse.back FORMAT TSV");
+            assert_eq!(back, "50\t50\t2\t2", "{format}");
+            pulse.sql("TRUNCATE TABLE pulse.back");
+        }
+        // Nothing more: an empty file, and the same place.
+        let page = http.respond(http.request(Method::GET, &format!("/v1/export?format={format}{cursor}"), &http.read_key, "")).await;
+        assert_eq!((page.status(), place(page.headers())), (StatusCode::OK, (true, cursor)), "{format}");
+    }
+    let no = http.send(http.request(Method::GET, "/v1/export?format=xml", &http.read_key, "")).await.unwrap();
+    assert_eq!((no.0, &no.1["code"]), (StatusCode::BAD_REQUEST, &json!("invalid_format")));
+    assert!(pulse.stop().await);
 }

@@ -33,6 +33,13 @@ impl Run for StoreReader {
         Counter::StatementRowsRead.add(rows);
         Ok(rows)
     }
+
+    async fn file(&self, statement: Statement, format: &'static str) -> Result<Answer, QueryError> {
+        Counter::Statements.add(1);
+        let answer = self.0.query(&statement, Format::File(format)).await.map_err(|problem| refused(&problem))?;
+        Counter::StatementRowsRead.add(answer.read_rows);
+        Ok(answer)
+    }
 }
 
 fn refused(problem: &ClickHouseError) -> QueryError {

@@ -6,23 +6,80 @@
 //! An event is given as it is known when it is given: a session that is revised later, or a person, is not given again.
 //! Events of bots are given too.
 //!
+//! A page is JSON, or a file: the same events as lines of JSON, or the columns that `POST /v1/query/sql` shows of them as CSV, Parquet or Arrow.
+//!
 //! Cost: a page looks in the columns of its order how far it reaches ([`LOOKS`]), then reads its rows in the time in which they happened.
 //! May go wrong: it is not known up to when the table is complete (503).
 
+use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 
-use super::events::{EVENT_ID, MAX_PAGE, Order, RECEIVED_AT, VISITOR_ID, Written, listed};
+use super::events::{EVENT_ID, MAX_PAGE, Order, RECEIVED_AT, SIZE, VISITOR_ID, Written, listed};
 use super::{Ask, Report, Route};
+use crate::query::ask::fields::shortened;
 use crate::query::ask::page::{self, Page};
 use crate::query::ask::range::show_ms;
 use crate::query::ask::selection::Traffic;
 use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Fields, Range, Scope, Select, Selection};
 use crate::query::error::QueryError;
+use crate::query::output::{OUTPUTS, Output};
 use crate::query::reader::{Row, StatementRunner, to_json};
+use crate::store::sql_views;
 
 const ORDER: Order = Order { of_table: "received_at, event_id, visitor_id", of_rows: "received, event_id, visitor_id" };
 /// How much of what was received is looked through for the events of a page, milliseconds; all of it where that is too little.
 const LOOKS: [i64; 4] = [1_000, 60_000, 3_600_000, 86_400_000];
+
+/// Most events of a file of columns, and bytes of what they take; an answer of the store has 32 MiB.
+const MAX_FILE: u64 = 100_000;
+const FILE_BYTES: u64 = 24 << 20;
+
+/// How a page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PageFormat {
+    Json,
+    Lines,
+    Columns(Output),
+}
+
+const LINES: &str = "application/x-ndjson";
+/// The types that a page may have.
+pub(crate) const CONTENT_TYPES: [&str; 5] =
+    [Output::Json.content_type(), LINES, Output::Csv.content_type(), Output::Parquet.content_type(), Output::Arrow.content_type()];
+
+impl PageFormat {
+    fn parse(name: Option<&str>) -> Result<Self, QueryError> {
+        match name {
+            None => Ok(Self::Json),
+            Some("ndjson") => Ok(Self::Lines),
+            Some(name) => match OUTPUTS.iter().find(|(known, _)| *known == name) {
+                Some((_, Output::Json)) => Ok(Self::Json),
+                Some((_, output)) => Ok(Self::Columns(*output)),
+                None => {
+                    let known = OUTPUTS.map(|(name, _)| name).join(", ");
+                    Err(QueryError::invalid("invalid_format", format!("`format` is `{}`: one of ndjson, {known}", shortened(name))))
+                }
+            },
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Lines => "ndjson",
+            Self::Columns(output) => output.of_server(),
+        }
+    }
+
+    fn most(self) -> u64 {
+        match self {
+            Self::Json | Self::Lines => MAX_PAGE,
+            Self::Columns(_) => MAX_FILE,
+        }
+    }
+}
 
 /// A checked request.
 #[derive(Clone, Debug)]
@@ -30,6 +87,30 @@ pub(crate) struct Export {
     /// Of receipt.
     range: Range,
     page: Page<Cursor>,
+    format: PageFormat,
+}
+
+/// A page as a file.
+#[derive(Debug)]
+pub(crate) struct ExportFile {
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Bytes,
+    pub(crate) events: u64,
+    /// Where the next page begins.
+    pub(crate) next: Option<String>,
+    /// Whether nothing is left of what was received before `through`.
+    pub(crate) is_complete: bool,
+    pub(crate) through: String,
+}
+
+/// A page of JSON, as far as lines are made of it.
+#[derive(Deserialize)]
+struct Listed<'a> {
+    #[serde(borrow)]
+    events: Vec<&'a RawValue>,
+    next: Option<String>,
+    complete: bool,
+    through: String,
 }
 
 /// The last event of a page: receipt, id and visitor, all rising.
@@ -66,6 +147,15 @@ impl Cursor {
         let later = Expr::from("received_at > ").then(time(self.received_ms));
         Expr::any([later, Expr::from("event_id > ").then(id), same_id.grouped()]).grouped()
     }
+
+    /// The condition that an event is it or comes before it.
+    fn reaches(&self) -> Expr {
+        let id = Expr::call("toUUID", [Expr::text(&self.id)]);
+        let same_id = Expr::all([Expr::from("event_id = ").then(id.clone()), Expr::from("visitor_id <= ").then(Expr::uint(self.visitor))]);
+        let earlier = Expr::from("received_at < ").then(time(self.received_ms));
+        let comes_before = Expr::any([earlier, Expr::from("event_id < ").then(id), same_id.grouped()]).grouped();
+        Expr::all([Expr::from("received_at <= ").then(time(self.received_ms)), comes_before]).grouped()
+    }
 }
 
 impl Canonical for Cursor {
@@ -77,8 +167,8 @@ impl Canonical for Cursor {
 
 impl Canonical for Export {
     fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { range, page } = self;
-        to.field("range", range).field("page", page);
+        let Self { range, page, format } = self;
+        to.field("range", range).field("page", page).field("format", format.name());
     }
 }
 
@@ -89,8 +179,9 @@ impl Report for Export {
     const NEEDS_DATA_THROUGH: bool = true;
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
-        let fields = Fields::open(ask.body, &["from", "to", "timezone", "limit", "cursor"])?;
-        Ok(Self { range: Range::parse_open(fields, ask.now_ms)?, page: Page::of_parameters(fields, MAX_PAGE)? })
+        let fields = Fields::open(ask.body, &["from", "to", "timezone", "limit", "cursor", "format"])?;
+        let format = PageFormat::parse(fields.text("format", "invalid_format")?)?;
+        Ok(Self { range: Range::parse_open(fields, ask.now_ms)?, page: Page::of_parameters(fields, format.most())?, format })
     }
 
     /// None: it is about receipt, and never kept.
@@ -104,12 +195,9 @@ impl Report for Export {
     }
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
-        runner.look_at(Traffic::All);
-        let unknown = || QueryError::unavailable("data_through_unknown", "it is not known up to when the events are complete: ask again");
-        let through_ms = runner.settled_through_ms().ok_or_else(unknown)?;
-        let until_ms = self.range.until_ms.min(through_ms);
+        let through_ms = through_ms(runner)?;
         let mut written = Written::default();
-        let until_ms = self.reached(until_ms, runner).await?;
+        let until_ms = self.reached(self.range.until_ms.min(through_ms), runner).await?;
         if let Some(happened) = self.happened(until_ms, runner).await? {
             let events = self.selection(runner.scope(&happened), until_ms);
             runner.each(listed(events, ORDER, self.page.rows(), self.page.limit).into(), |row| written.add(&row, Cursor::of)).await?;
@@ -121,11 +209,73 @@ impl Report for Export {
     }
 }
 
+/// Before when everything received is in the table, for events of all.
+fn through_ms(runner: &mut StatementRunner<'_>) -> Result<i64, QueryError> {
+    runner.look_at(Traffic::All);
+    let unknown = || QueryError::unavailable("data_through_unknown", "it is not known up to when the events are complete: ask again");
+    runner.settled_through_ms().ok_or_else(unknown)
+}
+
 fn time(at_ms: i64) -> Expr {
     Expr::call("fromUnixTimestamp64Milli", [Expr::int(at_ms)])
 }
 
 impl Export {
+    /// Whether its page is a file.
+    pub(crate) fn is_file(&self) -> bool {
+        self.format != PageFormat::Json
+    }
+
+    /// The page as a file.
+    ///
+    /// # Errors
+    /// As those of the page.
+    pub(crate) async fn file(&self, runner: &mut StatementRunner<'_>) -> Result<ExportFile, QueryError> {
+        let PageFormat::Columns(output) = self.format else {
+            return lines(&self.answer(runner).await?);
+        };
+        let through_ms = through_ms(runner)?;
+        let until_ms = self.reached(self.range.until_ms.min(through_ms), runner).await?;
+        let columns = sql_views::columns().map(Expr::from).fold(Select::default(), Select::column);
+        let (last, [number, found], statement) = match self.happened(until_ms, runner).await? {
+            Some(happened) => {
+                let events = self.selection(runner.scope(&happened), until_ms);
+                let (last, [number, found]) = self.last(events.clone(), runner).await?;
+                let events = columns.from(events.and(last.reaches())).then(" ORDER BY ").then(ORDER.of_table);
+                (Some(last.shown()), [number, found], events)
+            }
+            // A file all the same, which says what columns there are.
+            None => (None, [0; 2], columns.from(self.selection(runner.scope(&Range::everything()), until_ms)).then(" LIMIT 0")),
+        };
+        let body = output.safe(runner.file(statement.into(), output.of_server()).await?);
+        let next = last.or_else(|| self.page.after.as_ref().map(Cursor::shown));
+        let (is_complete, through) = (found <= number, show_ms(through_ms));
+        Ok(ExportFile { content_type: output.content_type(), body, events: number, next, is_complete, through })
+    }
+
+    /// The last of `events` that a file takes, its number, and how many there are, at most one more than the page has. There must be some.
+    async fn last(&self, events: Selection, runner: &mut StatementRunner<'_>) -> Result<(Cursor, [u64; 2]), QueryError> {
+        let keys = ["toUnixTimestamp64Milli(received_at) AS received", "event_id", "visitor_id", SIZE];
+        let keys = keys.map(Expr::from).into_iter().fold(Select::default(), Select::column).from(events);
+        let keys = keys.then(" ORDER BY ").then(ORDER.of_table).then(" LIMIT ").then(Expr::uint(self.page.rows()));
+        let last = Expr::from("SELECT received, event_id, visitor_id, number, found FROM (SELECT received, event_id, visitor_id, row_number() OVER (ORDER BY ")
+            .then(ORDER.of_rows)
+            .then(") AS number, sum(size) OVER (ORDER BY ")
+            .then(ORDER.of_rows)
+            .then(" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before, count() OVER () AS found FROM (")
+            .then(keys)
+            .then(")) WHERE before < ")
+            .then(Expr::uint(FILE_BYTES))
+            .then(" AND number <= ")
+            .then(Expr::uint(self.page.limit))
+            .then(" ORDER BY number DESC LIMIT 1");
+        let last = runner.rows(last.into()).await?;
+        let row = last.first().ok_or_else(|| QueryError::internal("events of an export were gone as they were to be written"))?;
+        let [received, id, visitor, number, found] = row.columns();
+        let cursor = Cursor { received_ms: received.int(), id: id.text().to_owned(), visitor: visitor.uint() };
+        Ok((cursor, [number, found].map(|cell| cell.uint())))
+    }
+
     /// Its events that were received before `until_ms`.
     fn selection(&self, scope: Scope, until_ms: i64) -> Selection {
         let after = self.page.after.as_ref();
@@ -180,6 +330,14 @@ impl Export {
     }
 }
 
+/// A page of JSON as a file of its events, a line each.
+fn lines(page: &[u8]) -> Result<ExportFile, QueryError> {
+    let unreadable = |_| QueryError::internal("a page of an export cannot be read");
+    let Listed { events, next, complete, through } = serde_json::from_slice(page).map_err(unreadable)?;
+    let body: String = events.iter().flat_map(|event| [event.get(), "\n"]).collect();
+    Ok(ExportFile { content_type: LINES, body: body.into(), events: events.len() as u64, next, is_complete: complete, through })
+}
+
 #[cfg(test)]
 mod tests {
     use super::page::Cursor as _;
@@ -192,5 +350,20 @@ mod tests {
         for no in ["", "1", "1.2.3", "x.00000000-0000-4000-8000-000000000001.1", "1.00000000-0000-4000-8000-000000000001.-1"] {
             assert_eq!(Cursor::parse(no), None, "{no}");
         }
+    }
+
+    #[test]
+    fn a_page_of_json_becomes_lines() {
+        let page = br#"{"events":[{"a":1},{"b":"\n"}],"next":"1","complete":false,"through":"2026-01-01T00:00:00Z"}"#;
+        let file = lines(page).unwrap();
+        assert_eq!((&file.body[..], file.next.as_deref(), file.is_complete), (&b"{\"a\":1}\n{\"b\":\"\\n\"}\n"[..], Some("1"), false));
+        assert_eq!(&lines(br#"{"events":[],"next":null,"complete":true,"through":""}"#).unwrap().body[..], b"");
+    }
+
+    #[test]
+    fn a_page_is_of_a_known_format() {
+        assert_eq!(PageFormat::parse(Some("parquet")).unwrap(), PageFormat::Columns(Output::Parquet));
+        assert_eq!([PageFormat::parse(None).unwrap(), PageFormat::parse(Some("json")).unwrap()], [PageFormat::Json; 2]);
+        assert_eq!(PageFormat::parse(Some("xml")).unwrap_err().code, "invalid_format");
     }
 }
