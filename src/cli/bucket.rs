@@ -72,6 +72,15 @@ pub(super) struct Object {
     pub(super) bytes: u64,
 }
 
+/// An object that is to be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewObject<'a> {
+    pub(super) name: &'a str,
+    pub(super) content_type: &'static str,
+    /// What it says of itself.
+    pub(super) note: &'a str,
+}
+
 impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown(&self.prefix))
@@ -166,16 +175,16 @@ impl Bucket {
     ///
     /// # Errors
     /// There is another, or it cannot be written.
-    pub(super) async fn create(&self, name: &str, data: Bytes, note: &str) -> Result<()> {
-        let path = self.prefix.clone().join(name);
+    pub(super) async fn create(&self, object: NewObject<'_>, data: Bytes) -> Result<()> {
+        let path = self.prefix.clone().join(object.name);
         let named = || self.shown(&path);
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut writes = 0;
         loop {
             writes += 1;
-            match self.put(&path, &data, note, PutMode::Create).await {
+            match self.put(object, &data, PutMode::Create).await {
                 Ok(()) => return Ok(()),
-                Err(Error::AlreadyExists { .. }) => return self.is_the_same(name, note).await,
+                Err(Error::AlreadyExists { .. }) => return self.is_the_same(object).await,
                 Err(Error::NotImplemented { .. }) => break,
                 // Whether it came there is not known.
                 Err(problem @ Error::Generic { .. }) if writes < WRITES => tracing::debug!(%problem, "trying again"),
@@ -184,26 +193,26 @@ impl Bucket {
             tokio::time::sleep(backoff.next_pause()).await;
         }
         match self.store.head(&path).await {
-            Ok(_) => self.is_the_same(name, note).await,
-            Err(Error::NotFound { .. }) => self.put(&path, &data, note, PutMode::Overwrite).await.with_context(named),
+            Ok(_) => self.is_the_same(object).await,
+            Err(Error::NotFound { .. }) => self.put(object, &data, PutMode::Overwrite).await.with_context(named),
             Err(problem) => Err(problem).with_context(named),
         }
     }
 
-    async fn put(&self, path: &Path, data: &Bytes, note: &str, mode: PutMode) -> Result<(), Error> {
+    async fn put(&self, object: NewObject<'_>, data: &Bytes, mode: PutMode) -> Result<(), Error> {
         let mut attributes = Attributes::new();
-        attributes.insert(Attribute::ContentType, "application/gzip".into());
-        attributes.insert(Attribute::Metadata(NOTE.into()), note.to_owned().into());
+        attributes.insert(Attribute::ContentType, object.content_type.into());
+        attributes.insert(Attribute::Metadata(NOTE.into()), object.note.to_owned().into());
         let options = PutOptions { mode, attributes, ..PutOptions::default() };
-        self.store.put_opts(path, data.clone().into(), options).await.map(|_| ())
+        self.store.put_opts(&self.prefix.clone().join(object.name), data.clone().into(), options).await.map(|_| ())
     }
 
-    async fn is_the_same(&self, name: &str, note: &str) -> Result<()> {
-        let there = self.note(name).await?;
+    async fn is_the_same(&self, object: NewObject<'_>) -> Result<()> {
+        let there = self.note(object.name).await?;
         ensure!(
-            there.as_deref() == Some(note),
+            there.as_deref() == Some(object.note),
             "{}: another run has written it meanwhile; run again, the export goes on behind it",
-            self.shown(&self.prefix.clone().join(name))
+            self.shown(&self.prefix.clone().join(object.name))
         );
         Ok(())
     }
@@ -285,9 +294,10 @@ mod tests {
     #[tokio::test]
     async fn an_object_is_written_once_and_known_again_by_its_note() {
         let bucket = Bucket::in_memory(Arc::new(object_store::memory::InMemory::new()), "a");
-        bucket.create("1", Bytes::from_static(b"one"), "{}").await.unwrap();
-        bucket.create("1", Bytes::from_static(b"one, its answer lost"), "{}").await.unwrap();
-        let other = bucket.create("1", Bytes::from_static(b"two"), "[]").await.unwrap_err();
+        let object = |note| NewObject { name: "1", content_type: "text/csv", note };
+        bucket.create(object("{}"), Bytes::from_static(b"one")).await.unwrap();
+        bucket.create(object("{}"), Bytes::from_static(b"one, its answer lost")).await.unwrap();
+        let other = bucket.create(object("[]"), Bytes::from_static(b"two")).await.unwrap_err();
         assert!(other.to_string().starts_with("s3://bucket/a/1: another run"), "{other}");
         let objects = bucket.objects().await.unwrap();
         let (_folder, local) = bucket.fetch(&objects[0].path).await.unwrap();

@@ -10,13 +10,15 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use hyper::Response;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::form_urlencoded;
 
-use self::objects::Objects;
+use self::objects::{Cut, Objects};
 use super::ConfigArgs;
 use super::bucket::{Bucket, is_address};
 use super::instance::InstanceArgs;
@@ -24,15 +26,19 @@ use super::remote::{Remote, bearer};
 
 /// Events of a page.
 const PAGE: u64 = 5_000;
+/// Events of a page that is a table: what pulse gives at once.
+const TABLE: u64 = 100_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pulse export --output events.ndjson
   pulse export --from 2026-01-01 --to 2026-02-01 --output january.ndjson
   pulse export --output - | gzip > events.ndjson.gz
-  pulse export --output s3://bucket/events     # 0000000001.ndjson.gz and on
+  pulse export --output s3://bucket/events                      # 0000000001.ndjson.gz and on
+  pulse export --output s3://bucket/events --format parquet     # the same as tables, for tools that read such
 
-Times are those of receipt. Run again, it goes on where the file or the last object ends. `pulse import` takes both back.
+Times are those of receipt. Run again, it goes on where the file or the last object ends. `pulse import` takes both back;
+of tables it reads none.
 
 A bucket is opened by AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or by the role of the machine; AWS_ENDPOINT_URL names
 another store than AWS's.")]
@@ -50,9 +56,84 @@ pub(super) struct ExportArgs {
     /// The file, - for standard output, or s3://bucket/prefix
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// Most events of an object of a bucket, which also ends at 64 MiB compressed
+    /// How the objects of a bucket are written; a file holds lines
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Most events of an object of a bucket; lines also end at 64 MiB compressed, tables at 100,000 events
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     object_events: u64,
+}
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// An event a line, as JSON, compressed
+    #[default]
+    Ndjson,
+    /// A table, as text
+    Csv,
+    /// A table, for tools of analysis
+    Parquet,
+    /// A table, as a stream of Arrow
+    Arrow,
+}
+
+impl Format {
+    /// Its name in requests; none of what is made of pages of JSON.
+    fn of_request(self) -> Option<&'static str> {
+        match self {
+            Self::Ndjson => None,
+            Self::Csv => Some("csv"),
+            Self::Parquet => Some("parquet"),
+            Self::Arrow => Some("arrow"),
+        }
+    }
+
+    /// What the names of its objects end with.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Ndjson => ".ndjson.gz",
+            Self::Csv => ".csv",
+            Self::Parquet => ".parquet",
+            Self::Arrow => ".arrow",
+        }
+    }
+
+    /// The type of an object.
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Ndjson => "application/gzip",
+            Self::Csv => "text/csv",
+            Self::Parquet => "application/vnd.apache.parquet",
+            Self::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
+
+    /// Most events of a page.
+    fn page(self) -> u64 {
+        if self == Self::Ndjson { PAGE } else { TABLE }
+    }
+}
+
+/// A page that is a table.
+struct Table {
+    body: Bytes,
+    events: u64,
+    next: Option<String>,
+    complete: bool,
+    through: String,
+}
+
+impl Table {
+    fn of(answer: Response<Bytes>) -> Result<Self> {
+        let (head, body) = answer.into_parts();
+        let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let needed =
+            |name: &'static str| header(name).with_context(|| format!("the answer has no `{name}`; is it a pulse of this release?"));
+        let events = needed("pulse-events")?.parse().context("pulse-events")?;
+        let (complete, through) = (needed("pulse-complete")? == "true", needed("pulse-through")?.to_owned());
+        Ok(Self { events, next: header("pulse-next").map(str::to_owned), complete, through, body })
+    }
 }
 
 /// A page of events.
@@ -75,15 +156,23 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
         let remote = Remote::new(&address)?;
         let (progress, mut events) = (ProgressBar::new_spinner(), 0);
         loop {
-            let answer = remote.get(&format!("/v1/export?{}", args.query(&output)), &key).await?;
-            let page: Page = serde_json::from_slice(&answer).context("the answer")?;
-            events += page.events.len();
-            output.add(&page).await?;
+            let path = format!("/v1/export?{}", args.query(&output));
+            let (came, complete, through) = if args.format == Format::Ndjson {
+                let page: Page = serde_json::from_slice(&remote.get(&path, &key).await?).context("the answer")?;
+                output.add(&page).await?;
+                (page.events.len() as u64, page.complete, page.through)
+            } else {
+                let table = Table::of(remote.get_whole(&path, &key).await?)?;
+                let told = (table.events, table.complete, table.through.clone());
+                output.add_table(table).await?;
+                told
+            };
+            events += came;
             progress.set_message(format!("{events} events"));
             progress.tick();
-            if page.complete {
+            if complete {
                 progress.finish_and_clear();
-                eprintln!("{events} events: all that were received before {}", page.through);
+                eprintln!("{events} events: all that were received before {through}");
                 return Ok(());
             }
         }
@@ -93,8 +182,9 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
 impl ExportArgs {
     fn query(&self, output: &Output) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", &output.room().min(PAGE).to_string());
-        for (name, value) in [("from", self.from.as_deref()), ("to", self.to.as_deref()), ("cursor", output.next())] {
+        query.append_pair("limit", &output.room().min(self.format.page()).to_string());
+        let format = self.format.of_request();
+        for (name, value) in [("from", self.from.as_deref()), ("to", self.to.as_deref()), ("cursor", output.next()), ("format", format)] {
             if let Some(value) = value {
                 query.append_pair(name, value);
             }
@@ -135,12 +225,17 @@ enum Output {
 
 impl Output {
     async fn open(args: &ExportArgs) -> Result<Self> {
+        ensure!(
+            args.format == Format::Ndjson || is_address(&args.output),
+            "--format: a file is gone on with and holds lines; tables are written into a bucket, s3://bucket/prefix"
+        );
         if args.output == Path::new("-") {
             return Ok(Self::Stdout { next: None });
         }
         if is_address(&args.output) {
             let bucket = Bucket::open(&args.output.to_string_lossy())?;
-            return Ok(Self::Objects(Box::new(Objects::open(bucket, Wanted::of(args), args.object_events).await?)));
+            let objects = Objects::open(bucket, Wanted::of(args), Cut { format: args.format, events: args.object_events }).await?;
+            return Ok(Self::Objects(Box::new(objects)));
         }
         Self::file(args)
     }
@@ -187,6 +282,14 @@ impl Output {
         match self {
             Self::Stdout { .. } | Self::File { .. } => u64::MAX,
             Self::Objects(objects) => objects.room(),
+        }
+    }
+
+    /// Writes a table down, which is an object of its own.
+    async fn add_table(&mut self, table: Table) -> Result<()> {
+        match self {
+            Self::Objects(objects) => objects.add_table(table).await,
+            Self::Stdout { .. } | Self::File { .. } => bail!("a file holds lines"),
         }
     }
 

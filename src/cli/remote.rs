@@ -121,8 +121,13 @@ impl Remote {
 
     /// The answer to `GET path`.
     pub(super) async fn get(&self, path: &str, key: &HeaderValue) -> Result<Bytes> {
+        Ok(self.get_whole(path, key).await?.into_body())
+    }
+
+    /// The same with its headers.
+    pub(super) async fn get_whole(&self, path: &str, key: &HeaderValue) -> Result<Response<Bytes>> {
         let url = format!("{}{path}", self.base);
-        self.until_answered(|| Request::get(&url).header(AUTHORIZATION, key.clone()).body(Full::default())).await
+        self.until_whole(|| Request::get(&url).header(AUTHORIZATION, key.clone()).body(Full::default())).await
     }
 
     /// Waits until a pulse has read a keys file again that was changed a moment ago; `path` is one that the key opens.
@@ -181,6 +186,10 @@ impl Remote {
     }
 
     async fn until_answered(&self, request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>) -> Result<Bytes> {
+        Ok(self.until_whole(request).await?.into_body())
+    }
+
+    async fn until_whole(&self, request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>) -> Result<Response<Bytes>> {
         let begun = Instant::now();
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut is_told = false;
@@ -202,12 +211,11 @@ impl Remote {
         }
     }
 
-    async fn answer(&self, request: Request<Full<Bytes>>) -> Result<Bytes, Refusal> {
+    async fn answer(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, Refusal> {
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|problem| in_full(&problem))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|problem| problem.to_string())?;
-            Ok((status, body.to_bytes()))
+            let (head, body) = self.client.request(request).await.map_err(|problem| in_full(&problem))?.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|problem| problem.to_string())?;
+            Ok(Response::from_parts(head, body.to_bytes()))
         };
         let exchanged =
             tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_TIMEOUT:?}")));
@@ -215,11 +223,12 @@ impl Remote {
         let refused = |problem: String| {
             if problem.contains("invalid peer certificate") { Refusal::Never(problem) } else { Refusal::Later(problem) }
         };
-        let (status, body) = exchanged.map_err(refused)?;
+        let response = exchanged.map_err(refused)?;
+        let status = response.status();
         if status.is_success() {
-            return Ok(body);
+            return Ok(response);
         }
-        let body = String::from_utf8_lossy(&body).into_owned();
+        let body = String::from_utf8_lossy(response.body()).into_owned();
         Err(match status {
             // Also what a proxy says while pulse behind it restarts.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {

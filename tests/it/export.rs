@@ -105,6 +105,16 @@ async fn an_export_into_a_bucket_is_cut_and_gone_on_with_and_is_imported_as_it_w
     assert!(done.contains(&true));
     assert_eq!(all_of(&events_in(&s3, "twice").await), events);
 
+    // As tables, cut as well.
+    let tables = format!("s3://{BUCKET}/tables");
+    let into_tables = ["export", "--format", "parquet", "--object-events", "20", "--output", &tables];
+    let killed = command(&pulse, &s3, &into_tables).env("FAILPOINTS", "export.created=return").output().unwrap();
+    assert!(!killed.status.success());
+    run(&mut command(&pulse, &s3, &into_tables));
+    let objects = s3.objects("tables").await;
+    assert!(objects.values().all(|object| object.starts_with(b"PAR1") && object.ends_with(b"PAR1")));
+    assert_eq!(objects.keys().collect::<Vec<_>>(), ["0000000001.parquet", "0000000002.parquet", "0000000003.parquet"]);
+
     // Into another project, twice.
     for outcome in [[55, 55, 0, 0, 0, 0], [55, 0, 55, 0, 0, 0]] {
         let imported = run(&mut command(&pulse, &s3, &["import", "--json", "--project", "other", "--format", "ndjson", &cut]));

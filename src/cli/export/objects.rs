@@ -1,4 +1,4 @@
-//! An export into a bucket: objects of compressed lines under names that sort, `0000000001.ndjson.gz` and on.
+//! An export into a bucket: objects of compressed lines under names that sort, `0000000001.ndjson.gz` and on, or tables, `0000000001.parquet`.
 //!
 //! Promises: every event is in one object, also after a run that was cut at any moment, and beside another run: an object is written whole or
 //! not at all, only where none of its name is, and says itself where the next one goes on. Nothing else is kept that could disagree with it.
@@ -10,22 +10,28 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
-use super::{Page, Wanted, written};
-use crate::cli::bucket::Bucket;
+use super::{Format, Page, Table, Wanted, written};
+use crate::cli::bucket::{Bucket, NewObject};
 use crate::failpoint;
 
 /// Compressed bytes with which an object ends.
 const OBJECT_BYTES: usize = 64 << 20;
-const SUFFIX: &str = ".ndjson.gz";
 /// Digits of a name: as many objects as no bucket has.
 const DIGITS: usize = 10;
+
+/// What objects there are to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub(super) format: Format,
+    /// Most events of one.
+    pub(super) events: u64,
+}
 
 /// The objects of an export.
 pub(super) struct Objects {
     bucket: Bucket,
     wanted: Wanted,
-    /// Most events of an object.
-    most: u64,
+    cut: Cut,
     /// The number of the object that is being made, from 1.
     number: u64,
     /// Its lines so far.
@@ -45,11 +51,11 @@ struct Note {
 
 impl Objects {
     /// Goes on behind the last object.
-    pub(super) async fn open(bucket: Bucket, wanted: Wanted, most: u64) -> Result<Self> {
-        let last = bucket.names().await?.iter().filter_map(|name| number(name)).max();
-        let mut objects = Self { bucket, wanted, most, number: 1, lines: no_lines(), events: 0, next: None };
+    pub(super) async fn open(bucket: Bucket, wanted: Wanted, cut: Cut) -> Result<Self> {
+        let last = bucket.names().await?.iter().filter_map(|name| number(name, cut.format)).max();
+        let mut objects = Self { bucket, wanted, cut, number: 1, lines: no_lines(), events: 0, next: None };
         if let Some(last) = last {
-            let name = name(last);
+            let name = name(last, cut.format);
             let Some(note) = objects.bucket.note(&name).await? else {
                 bail!("{}: {name} is there already, and no export wrote it", objects.bucket)
             };
@@ -69,7 +75,7 @@ impl Objects {
 
     /// How many events the object takes that is being made.
     pub(super) fn room(&self) -> u64 {
-        self.most.saturating_sub(self.events).max(1)
+        self.cut.events.saturating_sub(self.events).max(1)
     }
 
     /// Takes a page, and writes an object if it is full or if there is nothing more.
@@ -77,14 +83,31 @@ impl Objects {
         written(&mut self.lines, page).context("compression")?;
         self.events += page.events.len() as u64;
         self.next.clone_from(&page.next);
-        let is_full = self.events >= self.most || self.lines.get_ref().len() >= OBJECT_BYTES;
+        let is_full = self.events >= self.cut.events || self.lines.get_ref().len() >= OBJECT_BYTES;
         if self.events > 0 && (is_full || page.complete) {
             let data = std::mem::replace(&mut self.lines, no_lines()).finish().context("compression")?;
-            let note = serde_json::to_string(&Note { wanted: self.wanted.clone(), next: self.next.clone() })?;
-            self.bucket.create(&name(self.number), Bytes::from(data), &note).await?;
-            failpoint::point("export.created");
-            (self.number, self.events) = (self.number + 1, 0);
+            self.create(Bytes::from(data)).await?;
+            self.events = 0;
         }
+        Ok(())
+    }
+
+    /// Takes a table, which is an object.
+    pub(super) async fn add_table(&mut self, table: Table) -> Result<()> {
+        self.next = table.next;
+        if table.events > 0 {
+            self.create(table.body).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the object that is made; what follows it begins at `next`.
+    async fn create(&mut self, data: Bytes) -> Result<()> {
+        let note = serde_json::to_string(&Note { wanted: self.wanted.clone(), next: self.next.clone() })?;
+        let object = NewObject { name: &name(self.number, self.cut.format), content_type: self.cut.format.content_type(), note: &note };
+        self.bucket.create(object, data).await?;
+        failpoint::point("export.created");
+        self.number += 1;
         Ok(())
     }
 }
@@ -93,13 +116,13 @@ fn no_lines() -> GzEncoder<Vec<u8>> {
     GzEncoder::new(Vec::new(), Compression::default())
 }
 
-fn name(number: u64) -> String {
-    format!("{number:0DIGITS$}{SUFFIX}")
+fn name(number: u64, format: Format) -> String {
+    format!("{number:0DIGITS$}{}", format.suffix())
 }
 
-/// The number of an object; none of what is no object of an export.
-fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX)?;
+/// The number of an object; none of what is no object of such an export.
+fn number(name: &str, format: Format) -> Option<u64> {
+    let digits = name.strip_suffix(format.suffix())?;
     let is_one = digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_digit());
     digits.parse().ok().filter(|_| is_one)
 }
@@ -127,7 +150,7 @@ mod tests {
 
     async fn open(store: &Store, project: &str) -> Result<Objects> {
         let wanted = Wanted { project: project.to_owned(), from: None, to: None };
-        Objects::open(bucket(store), wanted, 3).await
+        Objects::open(bucket(store), wanted, Cut { format: Format::Ndjson, events: 3 }).await
     }
 
     /// At most so many of the events 1, 2 and on to `last` behind those that are there; a cursor is the last one.
@@ -142,7 +165,9 @@ mod tests {
     async fn events(store: &Store) -> Vec<Vec<u64>> {
         let bucket = bucket(store);
         let mut objects = Vec::new();
-        for object in bucket.objects().await.unwrap().iter().filter(|object| number(object.path.filename().unwrap()).is_some()) {
+        for object in
+            bucket.objects().await.unwrap().iter().filter(|object| number(object.path.filename().unwrap(), Format::Ndjson).is_some())
+        {
             let (_folder, local) = bucket.fetch(&object.path).await.unwrap();
             let mut text = String::new();
             flate2::read::GzDecoder::new(std::fs::File::open(local).unwrap()).read_to_string(&mut text).unwrap();
@@ -154,7 +179,7 @@ mod tests {
     #[tokio::test]
     async fn every_event_is_in_one_object_however_often_a_run_is_cut() {
         let store = store();
-        bucket(&store).create("notes.txt", Bytes::from_static(b"no object of an export"), "").await.unwrap();
+        store.put(&"a/notes.txt".into(), "no object of an export".into()).await.unwrap();
         // Each run is cut after so many pages; the last event is the one that there is then.
         for (pages, last) in [(1, 7), (2, 7), (9, 7), (1, 7), (9, 8), (9, 8)] {
             let mut objects = open(&store, "shop").await.unwrap();
@@ -192,8 +217,26 @@ mod tests {
         store.put(&"a/0000000001.ndjson.gz".into(), "mine".into()).await.unwrap();
         assert!(open(&store, "shop").await.is_err());
         for no in ["1.ndjson.gz", "0000000001.ndjson", "+000000001.ndjson.gz", "0000000001.parquet"] {
-            assert_eq!(number(no), None, "{no}");
+            assert_eq!(number(no, Format::Ndjson), None, "{no}");
         }
-        assert_eq!(number(&name(12)), Some(12));
+        assert_eq!(number(&name(12, Format::Parquet), Format::Parquet), Some(12));
+    }
+
+    #[tokio::test]
+    async fn a_table_is_an_object_and_an_empty_one_is_none() {
+        let store = store();
+        let wanted = Wanted { project: "shop".to_owned(), from: None, to: None };
+        let open = || Objects::open(bucket(&store), wanted.clone(), Cut { format: Format::Parquet, events: 3 });
+        let table = |events: u64, next: &str| {
+            let (body, next) = (Bytes::from_static(b"PAR1"), Some(next.to_owned()));
+            Table { body, events, next, complete: events == 0, through: String::new() }
+        };
+        open().await.unwrap().add_table(table(3, "3")).await.unwrap();
+        let mut objects = open().await.unwrap();
+        assert_eq!((objects.next(), objects.room()), (Some("3"), 3));
+        objects.add_table(table(2, "5")).await.unwrap();
+        objects.add_table(table(0, "5")).await.unwrap();
+        assert_eq!(open().await.unwrap().next(), Some("5"));
+        assert_eq!(bucket(&store).names().await.unwrap(), ["0000000001.parquet", "0000000002.parquet"]);
     }
 }
