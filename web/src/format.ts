@@ -1,24 +1,33 @@
 // Numbers, times and values as people read them.
 
 const whole = new Intl.NumberFormat("en");
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const fine = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
-const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
+const formats = new Map<string, Intl.NumberFormat>();
+
+/** Made when it is first needed: each takes longer than what it writes. */
+function format(name: string, options: Intl.NumberFormatOptions): Intl.NumberFormat {
+  let made = formats.get(name);
+  if (!made) formats.set(name, (made = new Intl.NumberFormat("en", options)));
+  return made;
+}
+
+const short = (value: number) => format("short", { notation: "compact", maximumFractionDigits: 1 }).format(value);
+const fine = (value: number) => format("fine", { maximumFractionDigits: 2 }).format(value);
+const percent = (value: number) => format("percent", { style: "percent", maximumFractionDigits: 1 }).format(value);
 
 export type Unit = "number" | "share" | "duration";
 
 /** A number in full: what tables and tips show. */
 export function shown(value: number | null | undefined, unit: Unit = "number"): string {
   if (value === null || value === undefined) return "–";
-  if (unit === "share") return percent.format(value);
+  if (unit === "share") return percent(value);
   if (unit === "duration") return duration(value);
-  return Number.isInteger(value) ? whole.format(value) : fine.format(value);
+  return Number.isInteger(value) ? whole.format(value) : fine(value);
 }
 
 /** A number as short as an axis needs it. */
 export function brief(value: number | null | undefined, unit: Unit = "number"): string {
   if (value === null || value === undefined || unit !== "number") return shown(value, unit);
-  return Math.abs(value) < 10_000 ? shown(value) : short.format(value);
+  return Math.abs(value) < 10_000 ? shown(value) : short(value);
 }
 
 export function duration(ms: number): string {

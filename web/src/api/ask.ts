@@ -1,7 +1,8 @@
 // The questions of a page, all in one request: each answer is there as soon as it is known, an error costs its own tile, and what has
 // been answered stays while it is asked again. A page that nobody looks at asks nothing.
-import { signal } from "@preact/signals";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { batch, signal, type ReadonlySignal, type Signal } from "@preact/signals";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { next_task } from "../tasks";
 import { here } from "../url";
 import { ApiError, request, session } from "./client";
 import type { Answer, Chart, Meta, Question } from "./types";
@@ -17,8 +18,11 @@ export interface Asked<T = any> {
   late: number;
 }
 
+/** What is known of a tile: whoever reads it is drawn again for it alone. */
+export type Known<T = any> = ReadonlySignal<Asked<T> | undefined>;
+
 export interface Board {
-  tiles: Record<string, Asked>;
+  tiles(id: string): Known;
   cancel(): void;
   again(): void;
 }
@@ -76,62 +80,78 @@ export function named_bar(): Bar | null {
 /** Asks `questions`, by the ids of their tiles, and asks again when the answers say so. */
 export function useAnswers(questions: Record<string, Question | null>): Board {
   const text = JSON.stringify(looking_back(questions));
-  const [tiles, set_tiles] = useState<Record<string, Asked>>({});
-  const asker = useRef<Asker>(undefined);
-  asker.current ??= new Asker(set_tiles);
   const is_signed_in = Boolean(session.value);
-  // Before anything is painted: the answer is what takes long.
+  const kept = useRef<Asker>(undefined);
+  const asker = (kept.current ??= new Asker(text, is_signed_in));
   useLayoutEffect(() => {
-    if (is_signed_in) asker.current?.show(JSON.parse(text));
+    if (is_signed_in) asker.show(text);
   }, [text, is_signed_in]);
-  useEffect(() => asker.current?.watch(), []);
-  return { tiles, cancel: () => asker.current?.cancel(), again: () => asker.current?.ask(true) };
+  useEffect(() => asker.watch(), []);
+  return asker;
 }
 
-class Asker {
+class Asker implements Board {
+  private shown = "";
   private questions: Record<string, Question> = {};
-  private tiles: Record<string, Asked> = {};
+  private readonly known = new Map<string, Signal<Asked | undefined>>();
   /** The last answers that did not look back. */
   private newest: Record<string, Answer> = {};
   private running?: AbortController;
   private timer = 0;
   private due_at = 0;
 
-  constructor(private readonly publish: (tiles: Record<string, Asked>) => void) {}
+  /** Asks before the page is put together: the answer is what takes long. */
+  constructor(text: string, is_signed_in: boolean) {
+    if (is_signed_in) this.show(text);
+  }
+
+  readonly tiles = (id: string): Signal<Asked | undefined> => {
+    let tile = this.known.get(id);
+    if (!tile) this.known.set(id, (tile = signal<Asked | undefined>(undefined)));
+    return tile;
+  };
+
+  readonly again = (): void => this.ask(true);
+
+  readonly cancel = (): void => {
+    this.running?.abort();
+    clearTimeout(this.timer);
+    this.fail([...this.known.keys()], new ApiError(0, "cancelled", "You stopped this question."));
+  };
 
   /** Shows other questions: what is asked already is not asked again. */
-  show(questions: Record<string, Question | null>): void {
+  show(text: string): void {
+    if (text === this.shown) return;
+    this.shown = text;
+    const questions = JSON.parse(text) as Record<string, Question | null>;
     this.questions = Object.fromEntries(Object.entries(questions).filter((entry): entry is [string, Question] => entry[1] !== null));
-    for (const id of Object.keys(this.tiles)) if (!this.questions[id]) delete this.tiles[id];
     this.ask(false);
   }
 
   /** Asks what has no answer, or everything. */
-  ask(everything: boolean): void {
+  private ask(everything: boolean): void {
     const is_answered = (id: string, question: Question) => {
-      const tile = this.tiles[id];
+      const tile = this.tiles(id).peek();
       return tile?.answer && !tile.error && JSON.stringify(tile.question) === JSON.stringify(question);
     };
     const open = Object.entries(this.questions).filter(([id, question]) => everything || !is_answered(id, question));
     this.running?.abort();
     clearTimeout(this.timer);
-    for (const tile of Object.values(this.tiles)) tile.asked_at = 0;
-    if (!open.length) return this.tell();
-    for (const [id, question] of open) {
-      const known = this.tiles[id];
-      // What is shown stays until it is known how it was.
-      const is_same = known && taken_apart(known.question).rest === taken_apart(question).rest;
-      if (!is_same) delete this.newest[id];
-      this.tiles[id] = { question, answer: is_same ? known.answer : undefined, error: is_same ? known.error : undefined, asked_at: Date.now(), late: is_same ? known.late : 0 };
-    }
-    this.tell();
-    void this.send(open);
-  }
-
-  cancel(): void {
-    this.running?.abort();
-    clearTimeout(this.timer);
-    this.fail(Object.keys(this.tiles), new ApiError(0, "cancelled", "You stopped this question."));
+    batch(() => {
+      for (const [id, tile] of this.known) {
+        const asked = tile.peek();
+        if (!this.questions[id]) tile.value = undefined;
+        else if (asked?.asked_at) tile.value = { ...asked, asked_at: 0 };
+      }
+      for (const [id, question] of open) {
+        const known = this.tiles(id).peek();
+        // What is shown stays until it is known how it was.
+        const is_same = known && taken_apart(known.question).rest === taken_apart(question).rest;
+        if (!is_same) delete this.newest[id];
+        this.tiles(id).value = { question, answer: is_same ? known.answer : undefined, error: is_same ? known.error : undefined, asked_at: Date.now(), late: is_same ? known.late : 0 };
+      }
+    });
+    if (open.length) void this.send(open);
   }
 
   /** Goes on while somebody looks, until the page is left. */
@@ -165,7 +185,10 @@ class Asker {
           if (!taken_apart(open[index]![1]).as_of) look_at(meta);
         }
         this.take(id, status === 200 ? { result, meta } : new ApiError(status, error.code, error.message));
+        // Each is drawn by itself, so that who clicks meanwhile does not wait for all.
+        await next_task();
       }
+      if (running.signal.aborted) return;
       this.fail(ids, new ApiError(0, "away", "the answer broke off"));
     } catch (problem) {
       if (running.signal.aborted) return;
@@ -184,32 +207,30 @@ class Asker {
   }
 
   private take(id: string, outcome: Answer | ApiError): void {
-    const tile = this.tiles[id];
-    if (!tile) return;
-    const asked = { ...tile, asked_at: 0 };
+    const tile = this.tiles(id);
+    const before = tile.peek();
+    if (!before) return;
+    const asked = { ...before, asked_at: 0 };
     if (outcome instanceof ApiError) asked.error = outcome;
-    else if (taken_apart(tile.question).as_of) Object.assign(asked, { answer: { ...outcome, changed: this.newest[id]?.changed }, error: undefined });
+    else if (taken_apart(before.question).as_of) Object.assign(asked, { answer: { ...outcome, changed: this.newest[id]?.changed }, error: undefined });
     else {
-      const before = this.newest[id];
-      asked.answer = this.newest[id] = { ...outcome, changed: changed_buckets(before, outcome) };
+      const newest = this.newest[id];
+      asked.answer = this.newest[id] = { ...outcome, changed: changed_buckets(newest, outcome) };
       asked.error = undefined;
-      asked.late += before ? (outcome.meta.late ?? 0) : 0;
+      asked.late += newest ? (outcome.meta.late ?? 0) : 0;
     }
     if (!(outcome instanceof ApiError)) seen.set(id, outcome.meta.as_of ?? "");
-    this.tiles[id] = asked;
-    this.tell();
+    tile.value = asked;
   }
 
   private fail(ids: (string | undefined)[], error: ApiError): void {
-    for (const id of ids) {
-      const tile = id === undefined ? undefined : this.tiles[id];
-      if (id !== undefined && tile?.asked_at) this.tiles[id] = { ...tile, error, asked_at: 0 };
-    }
-    this.tell();
-  }
-
-  private tell(): void {
-    this.publish({ ...this.tiles });
+    batch(() => {
+      for (const id of ids) {
+        const tile = id === undefined ? undefined : this.known.get(id);
+        const asked = tile?.peek();
+        if (tile && asked?.asked_at) tile.value = { ...asked, error, asked_at: 0 };
+      }
+    });
   }
 }
 

@@ -25,7 +25,8 @@ export async function load_notes(): Promise<void> {
     if (!answer.next) break;
     cursor = answer.next;
   }
-  notes.value = found;
+  // Charts are drawn again for other notes alone.
+  if (found.length || notes.peek().length) notes.value = found;
 }
 
 /** Asks for the notes where they were not asked for lately; a server that has none is content without. */

@@ -78,7 +78,7 @@ function Board({ id }: { id: string }) {
       {shown?.tiles.length === 0 && <p class="nothing">Nothing is on this board yet. “Keep” on a chart puts it here.</p>}
       <div class="tiles board">
         {shown?.tiles.map((tile, index) => (
-          <Tile key={`${index} ${JSON.stringify(tile)}`} id={`tile${index}`} title={tile.title || tile.report} href={made_at(tile)} wide={(tile.width ?? 6) > 6} asked={tiles[`tile${index}`]}
+          <Tile key={`${index} ${JSON.stringify(tile)}`} id={`tile${index}`} title={tile.title || tile.report} href={made_at(tile)} wide={(tile.width ?? 6) > 6} asked={tiles(`tile${index}`)}
             zone={times_of(question(tile)).zone} onCancel={cancel} onAgain={again} drawing={(DRAWS[tile.report] ?? draw_unknown)(question(tile), `tile${index}`)} watched={question(tile)}
             tools={is_changing && <Tools board={shown} index={index} write={write} />} />
         ))}

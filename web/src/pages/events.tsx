@@ -41,7 +41,7 @@ export default function EventsPage() {
       </section>
       {is_live ? <Live type={type} zone={zone} /> : (
         <div class="tiles">
-          <Tile<List> id="list" title={cursor ? "Older events" : "The newest"} wide asked={tiles.list} zone={zone} onCancel={cancel} onAgain={again} table={(answer) => table(answer, zone)}>
+          <Tile<List> id="list" title={cursor ? "Older events" : "The newest"} wide asked={tiles("list")} zone={zone} onCancel={cancel} onAgain={again} table={(answer) => table(answer, zone)}>
             {({ result }) => (result.events.length
               ? <><ul class="events">{result.events.map((event) => <EventRow key={`${event.eventId} ${event.anonymousId}`} event={event} zone={zone} />)}</ul><Pager next={result.next} /></>
               : <p class="nothing">No events in this time.</p>)}

@@ -1,6 +1,6 @@
 // An empty project: what to do first, and the first event as it arrives.
 import { useEffect, useState } from "preact/hooks";
-import { ask_once } from "../api/ask";
+import { ask_once, type Known } from "../api/ask";
 import { session } from "../api/client";
 import { useLive } from "../api/live";
 import type { Chart } from "../api/types";
@@ -17,7 +17,9 @@ function useIsEmpty(total: number | null): boolean | null {
   return total === 0 ? is_empty : false;
 }
 
-export function FirstSteps({ total }: { total: number | null }) {
+/** Shown where an answer has nothing of a measure, and never had. */
+export function FirstSteps({ asked, measure }: { asked: Known<Chart>; measure: string }) {
+  const total = asked.value?.answer?.result.series.find((series) => series.name === measure)?.total ?? null;
   return useIsEmpty(total) ? <Steps /> : null;
 }
 

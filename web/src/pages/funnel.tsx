@@ -1,5 +1,5 @@
 // How far people come along steps, in which time, and who stops where.
-import { useAnswers } from "../api/ask";
+import { useAnswers, type Known } from "../api/ask";
 import type { Answer, Funnel, Question } from "../api/types";
 import { LineChart } from "../chart/line";
 import { Trend, trend_summary, trend_table, type TrendOptions } from "../chart/trend";
@@ -79,9 +79,9 @@ export default function FunnelPage() {
       {!is_ready && <p class="nothing">Name the first and the last step.</p>}
       {is_ready && (
         <div class="tiles">
-          <Tile<Funnel> id="funnel" title={steps.map((step) => step.event ?? "any event").join(" → ")} wide keep asked={tiles.funnel} {...common} drawing={draw_funnel(asked.funnel!, "funnel", true)} />
-          <RateTile asked={tiles.trend} interval={interval} {...common} />
-          <TimesTile asked={tiles.times} {...common} />
+          <Tile<Funnel> id="funnel" title={steps.map((step) => step.event ?? "any event").join(" → ")} wide keep asked={tiles("funnel")} {...common} drawing={draw_funnel(asked.funnel!, "funnel", true)} />
+          <RateTile asked={tiles("trend")} interval={interval} {...common} />
+          <TimesTile asked={tiles("times")} {...common} />
         </div>
       )}
     </Page>
@@ -96,7 +96,7 @@ interface Rates {
 }
 
 interface SubProps {
-  asked: any;
+  asked: Known;
   zone: string;
   onCancel(): void;
   onAgain(): void;

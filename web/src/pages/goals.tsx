@@ -1,6 +1,6 @@
 // Goals of the overview: events that somebody chose, with who had them and how many of all visitors that is. The choice stands in the address
 // and, where that says none, is the last one of this browser for the project.
-import type { Asked } from "../api/ask";
+import type { Known } from "../api/ask";
 import { session } from "../api/client";
 import type { Answer, Chart, Question } from "../api/types";
 import type { TableData } from "../chart/table";
@@ -45,7 +45,7 @@ export function goals_question(): Question | null {
 }
 
 interface GoalsProps {
-  asked?: Asked<Chart>;
+  asked: Known<Chart>;
   zone: string;
   onCancel(): void;
   onAgain(): void;

@@ -78,13 +78,13 @@ function LedgerTile({ known, problem, zone }: Polled<Ledger> & { zone: string })
     rows: [...(known?.minutes ?? [])].reverse().map((minute) => [{ text: moment(minute.minute, zone), value: minute.minute }, ...columns.map((name) => ({ text: shown(minute[name]), value: minute[name] }))]),
   });
   const [first, last] = [known?.minutes[0]?.minute, known?.minutes.at(-1)?.minute];
-  const note = `${moment(first, zone)} – ${moment(last, zone)}, ${zone}; as of ${moment(Date.now(), zone)}`;
+  const note = () => `${moment(first, zone)} – ${moment(last, zone)}, ${zone}; as of ${moment(Date.now(), zone)}`;
   const is_whole = total && total.received === OUTCOMES.reduce((sum, name) => sum + total[name], 0);
   return (
     <section class="tile wide" data-tile="ledger" aria-labelledby="title-ledger" aria-busy={!known && !problem}>
       <header><h2 id="title-ledger">Where every event went</h2>
         <div class="tools"><button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button>
-          {known && <SaveButtons caption={{ title: "Where every event went", note }} table={table} />}</div></header>
+          {known && <SaveButtons title="Where every event went" note={note} table={table} />}</div></header>
       {problem && <p class="failed" role="alert">{problem}</p>}
       {total && (
         <div class="drawn">

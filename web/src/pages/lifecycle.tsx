@@ -24,7 +24,7 @@ export default function Lifecycle() {
     <Page title="Lifecycle" questions={asked} has={{ range: true }}>
       <section class="builder" aria-label="What is asked"><div class="step"><span class="word">Active is who has</span><EventPicker label="Event" value={event} onChange={(name) => change({ event: name || null })} /></div></section>
       <div class="tiles">
-        <Tile<Chart> id="lifecycle" title="New, staying, back and gone" wide keep asked={tiles.lifecycle} zone={zone} onCancel={cancel} onAgain={again} drawing={draw_lifecycle(question, "lifecycle")} />
+        <Tile<Chart> id="lifecycle" title="New, staying, back and gone" wide keep asked={tiles("lifecycle")} zone={zone} onCancel={cancel} onAgain={again} drawing={draw_lifecycle(question, "lifecycle")} />
       </div>
     </Page>
   );

@@ -1,6 +1,6 @@
 // The first screen: who is here now, six numbers of which one is drawn, and where people come from, what they look at, where they are
 // and what with. One request.
-import { useAnswers, type Asked } from "../api/ask";
+import { useAnswers, type Known } from "../api/ask";
 import type { Answer, Chart, Question, Series } from "../api/types";
 import { Trend, trend_summary, trend_table, type TrendOptions } from "../chart/trend";
 import type { TableData } from "../chart/table";
@@ -88,28 +88,25 @@ export default function Overview() {
   const { report, body } = asked[chosen.of]!;
   const watched = { report, body: { ...body, series: [{ name: chosen.key, ...chosen.series }] } };
   return (
-    <Page title="Overview" questions={asked} has={{ range: true }} aside={<Now asked={tiles.now} recent={tiles.recent} />}>
-      <FirstSteps total={total_of(tiles.events, "events")} />
+    <Page title="Overview" questions={asked} has={{ range: true }} aside={<Now asked={tiles("now")} recent={tiles("recent")} />}>
+      <FirstSteps asked={tiles("events")} measure="events" />
       <div class="measures" role="group" aria-label="What the chart shows">
-        {MEASURES.map((measure) => <Measured key={measure.key} measure={measure} asked={tiles[measure.of]} is_chosen={measure === chosen} />)}
+        {MEASURES.map((measure) => <Measured key={measure.key} measure={measure} asked={tiles(measure.of)} is_chosen={measure === chosen} />)}
       </div>
       <div class="tiles">
-        <Tile<Chart> id={chosen.of} title={chosen.name} wide keep asked={tiles[chosen.of]} watched={watched} {...common} table={(answer) => trend_table(answer, options)}
+        <Tile<Chart> id={chosen.of} title={chosen.name} wide keep asked={tiles(chosen.of)} watched={watched} {...common} table={(answer) => trend_table(answer, options)}
           summary={(answer) => trend_summary(answer, options)} tools={<CompareChoice otherwise="previous" zone={zone} />}>
           {(answer) => <Trend answer={answer} options={options} label={chosen.name} />}
         </Tile>
-        {LISTS.map((list) => <ListTile key={list.id} list={list} asked={tiles[list.id]} {...common} />)}
-        <Goals asked={tiles.goals} {...common} />
+        {LISTS.map((list) => <ListTile key={list.id} list={list} asked={tiles(list.id)} {...common} />)}
+        <Goals asked={tiles("goals")} {...common} />
       </div>
     </Page>
   );
 }
 
-function total_of(asked: Asked<Chart> | undefined, key: string): number | null {
-  return asked?.answer?.result.series.find((series) => series.name === key)?.total ?? null;
-}
-
-function Measured({ measure, asked, is_chosen }: { measure: Measure; asked?: Asked<Chart>; is_chosen: boolean }) {
+function Measured({ measure, asked: known, is_chosen }: { measure: Measure; asked: Known<Chart>; is_chosen: boolean }) {
+  const asked = known.value;
   const chart = asked?.answer?.result;
   const total = (of?: Chart) => of?.series.find((series) => series.name === measure.key)?.total;
   const now = total(chart);
@@ -125,9 +122,9 @@ function Measured({ measure, asked, is_chosen }: { measure: Measure; asked?: Ask
 }
 
 /** Who had an event in the last five minutes, and the half hour as a curve. */
-function Now({ asked, recent }: { asked?: Asked<Chart>; recent?: Asked<Chart> }) {
-  const people = asked?.answer?.result.series[0]?.total;
-  const values = recent?.answer?.result.series[0]?.values ?? [];
+function Now({ asked, recent }: { asked: Known<Chart>; recent: Known<Chart> }) {
+  const people = asked.value?.answer?.result.series[0]?.total;
+  const values = recent.value?.answer?.result.series[0]?.values ?? [];
   const most = Math.max(1, ...values.map((value) => value ?? 0));
   if (people === undefined || people === null) return null;
   return (
@@ -140,7 +137,7 @@ function Now({ asked, recent }: { asked?: Asked<Chart>; recent?: Asked<Chart> })
 
 interface ListTileProps {
   list: List;
-  asked?: Asked<Chart>;
+  asked: Known<Chart>;
   zone: string;
   onCancel(): void;
   onAgain(): void;

@@ -116,10 +116,16 @@ function RangeChoice({ otherwise, has_interval, has_compare }: { otherwise?: Ran
       {has_compare && (
         <span class="choice"><span>Compare</span><CompareChoice zone={zone} /></span>
       )}
-      <Choice label="Zone" value={zone} of={zones().includes(zone) ? zones().map((name): [string, string] => [name, name]) : [[zone, zone], ...zones().map((name): [string, string] => [name, name])]}
-        onChange={(name) => change({ tz: name })} />
+      <ZoneChoice zone={zone} />
     </div>
   );
+}
+
+/** All zones are hundreds: they are put into the list when somebody turns to it. */
+function ZoneChoice({ zone }: { zone: string }) {
+  const [has_all, set_has_all] = useState(false);
+  const of = [...new Set([zone, ...zones(has_all)])].map((name): [string, string] => [name, name]);
+  return <Choice label="Zone" value={zone} of={of} onOpen={() => set_has_all(true)} onChange={(name) => change({ tz: name })} />;
 }
 
 /** Days of one's own choice, the last one included. */

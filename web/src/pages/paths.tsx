@@ -34,7 +34,7 @@ export default function PathsPage() {
         </div>
       </section>
       <div class="tiles">
-        <Tile<Paths> id="paths" title="Ways of sessions" wide keep asked={tiles.paths} zone={zone} onCancel={cancel} onAgain={again} drawing={draw_paths(asked.paths!, "paths")} />
+        <Tile<Paths> id="paths" title="Ways of sessions" wide keep asked={tiles("paths")} zone={zone} onCancel={cancel} onAgain={again} drawing={draw_paths(asked.paths!, "paths")} />
       </div>
     </Page>
   );

@@ -46,7 +46,7 @@ function People() {
         </div>
       </section>
       <div class="tiles">
-        <Tile<Users> id="list" title="People" wide asked={tiles.list} zone={zone} onCancel={cancel} onAgain={again} table={(answer) => table(answer, zone)}
+        <Tile<Users> id="list" title="People" wide asked={tiles("list")} zone={zone} onCancel={cancel} onAgain={again} table={(answer) => table(answer, zone)}
           summary={({ result }) => `${plural(result.total, "person", "people")} in this time.`}>
           {({ result }) => (
             <>

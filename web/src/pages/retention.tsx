@@ -62,7 +62,7 @@ export default function RetentionPage() {
         </div>
       </section>
       <div class="tiles">
-        <Tile<Retention> id="retention" title="Who comes back" wide keep asked={tiles.retention} zone={zone} onCancel={cancel} onAgain={again} drawing={draw_retention(asked.retention, "retention")} />
+        <Tile<Retention> id="retention" title="Who comes back" wide keep asked={tiles("retention")} zone={zone} onCancel={cancel} onAgain={again} drawing={draw_retention(asked.retention, "retention")} />
       </div>
     </Page>
   );

@@ -58,10 +58,10 @@ function AllSessions() {
         </div>
       </section>
       <div class="tiles">
-        <Tile<Chart> id="sessions" title={name[0]!.toUpperCase() + name.slice(1)} wide keep asked={tiles.sessions} {...common} table={(answer) => trend_table(answer, options)} summary={(answer) => trend_summary(answer, options)}>
+        <Tile<Chart> id="sessions" title={name[0]!.toUpperCase() + name.slice(1)} wide keep asked={tiles("sessions")} {...common} table={(answer) => trend_table(answer, options)} summary={(answer) => trend_summary(answer, options)}>
           {(answer) => <Trend answer={answer} options={options} label="Sessions" />}
         </Tile>
-        <Tile<List> id="list" title="The newest" wide asked={tiles.list} {...common} table={(answer) => table(answer, zone)}>
+        <Tile<List> id="list" title="The newest" wide asked={tiles("list")} {...common} table={(answer) => table(answer, zone)}>
           {(answer) => <Sessions answer={answer} zone={zone} />}
         </Tile>
       </div>

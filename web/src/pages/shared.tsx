@@ -1,4 +1,5 @@
 // A board for whoever has its link: the same tiles, asked through the link alone.
+import { useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { named_bar, type Asked } from "../api/ask";
 import { ApiError } from "../api/client";
@@ -63,7 +64,8 @@ function question_of(board: SharedBoard, index: number, query: string): Question
 function SharedTile({ board, index, query }: { board: SharedBoard; index: number; query: string }) {
   const tile = board.tiles[index]!;
   const question = question_of(board, index, query);
-  const [asked, set_asked] = useState<Asked>({ question, asked_at: Date.now(), late: 0 });
+  const asked = useSignal<Asked>({ question, asked_at: Date.now(), late: 0 });
+  const set_asked = (changes: Partial<Asked>) => (asked.value = { ...asked.peek(), ...changes });
   const [round, set_round] = useState(0);
   const running = useRef<AbortController>(undefined);
   useEffect(() => {
@@ -73,7 +75,7 @@ function SharedTile({ board, index, query }: { board: SharedBoard; index: number
     const { signal } = running.current;
     const take = (changes: Partial<Asked>, after_ms: number) => {
       if (!is_shown || signal.aborted) return;
-      set_asked((before) => ({ ...before, asked_at: 0, ...changes }));
+      set_asked({ asked_at: 0, ...changes });
       timer = setTimeout(ask, after_ms);
     };
     const ask = () => {
@@ -89,10 +91,10 @@ function SharedTile({ board, index, query }: { board: SharedBoard; index: number
   }, [round]);
   const stop = () => {
     running.current?.abort();
-    set_asked((before) => ({ ...before, asked_at: 0, error: new ApiError(0, "cancelled", "You stopped this question.") }));
+    set_asked({ asked_at: 0, error: new ApiError(0, "cancelled", "You stopped this question.") });
   };
   const again = () => {
-    set_asked((before) => ({ ...before, error: undefined, asked_at: Date.now() }));
+    set_asked({ error: undefined, asked_at: Date.now() });
     set_round(round + 1);
   };
   return (

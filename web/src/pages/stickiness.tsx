@@ -27,7 +27,7 @@ export default function StickinessPage() {
         </div>
       </section>
       <div class="tiles">
-        <Tile<Stickiness> id="stickiness" title={`In how many ${interval}s people are active`} wide keep asked={tiles.stickiness} zone={zone} onCancel={cancel} onAgain={again} drawing={draw_stickiness(asked.stickiness!, "stickiness")} />
+        <Tile<Stickiness> id="stickiness" title={`In how many ${interval}s people are active`} wide keep asked={tiles("stickiness")} zone={zone} onCancel={cancel} onAgain={again} drawing={draw_stickiness(asked.stickiness!, "stickiness")} />
       </div>
     </Page>
   );

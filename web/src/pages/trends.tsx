@@ -97,7 +97,7 @@ export default function Trends() {
         </div>
       </section>
       <div class="tiles">
-        <Tile<Chart> id="trends" title={formula || names.join(" · ")} wide keep asked={tiles.trends} zone={zone} onCancel={cancel} onAgain={again}
+        <Tile<Chart> id="trends" title={formula || names.join(" · ")} wide keep asked={tiles("trends")} zone={zone} onCancel={cancel} onAgain={again}
           table={(answer) => trend_table(answer, options)} summary={(answer) => trend_summary(answer, options)}>
           {(answer) => <Trend answer={answer} options={options} label="Trends" />}
         </Tile>

@@ -36,7 +36,7 @@ function Panel({ bar, question }: { bar: Bar; question: Question }) {
   return (
     <dialog ref={dialog} class="panel" aria-label="People" onClose={close} onClick={(event) => event.target === dialog.current && dialog.current!.close()}>
       <header><p><bdi>{bar.name}</bdi></p><button type="button" onClick={() => dialog.current!.close()}>Close</button></header>
-      <Tile<Users> id="people" title="The people" asked={tiles.people} zone={zone} onCancel={cancel} onAgain={again}
+      <Tile<Users> id="people" title="The people" asked={tiles("people")} zone={zone} onCancel={cancel} onAgain={again}
         table={(answer) => ({
           head: ["Person", "Events", "First", "Last"],
           rows: answer.result.users.map((user) => [{ text: user.user }, { text: shown(user.events), value: user.events }, { text: moment(user.first_seen, zone) }, { text: moment(user.last_seen, zone) }]),

@@ -61,14 +61,16 @@ interface ChoiceProps {
   value: string;
   of: [string, string][];
   onChange(value: string): void;
+  /** Somebody turns to it: before its list is seen. */
+  onOpen?(): void;
   /** Its name is said, not shown. */
   is_bare?: boolean;
 }
 
-export function Choice({ label, value, of, onChange, is_bare }: ChoiceProps) {
+export function Choice({ label, value, of, onChange, onOpen, is_bare }: ChoiceProps) {
   return (
     <label class="choice"><span class={is_bare ? "unseen" : ""}>{label}</span>
-      <select value={value} onChange={(event) => onChange(event.currentTarget.value)}>
+      <select value={value} onPointerEnter={onOpen} onFocus={onOpen} onChange={(event) => onChange(event.currentTarget.value)}>
         {of.map(([key, name]) => <option key={key} value={key}>{name}</option>)}
       </select>
     </label>

@@ -2,9 +2,8 @@
 // how it was asked. What goes wrong in a tile stays in it.
 import { Component, type ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import type { Asked } from "../api/ask";
+import type { Asked, Known } from "../api/ask";
 import type { Answer, Meta, Question } from "../api/types";
-import type { Caption } from "../chart/picture";
 import { Table, type TableData } from "../chart/table";
 import { plural, shown } from "../format";
 import { clock, moment, range_words } from "../time";
@@ -17,7 +16,7 @@ import { SaveButtons } from "./save";
 export interface TileProps<T> {
   id: string;
   title: string;
-  asked?: Asked<T>;
+  asked?: Known<T>;
   zone: string;
   onCancel(): void;
   onAgain(): void;
@@ -43,7 +42,8 @@ export interface TileProps<T> {
 }
 
 export function Tile<T>(props: TileProps<T>) {
-  const { id, title, asked, zone, drawing, tools, href } = props;
+  const { id, title, zone, drawing, tools, href } = props;
+  const asked = props.asked?.value;
   const { draw = props.children, table = props.table, summary = props.summary } = drawing ?? {};
   const [is_table, set_is_table] = useState(false);
   const [is_explained, set_is_explained] = useState(false);
@@ -58,7 +58,7 @@ export function Tile<T>(props: TileProps<T>) {
           {answer && table && (
             <>
               <button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button>
-              <SaveButtons caption={caption_of(title, asked!, zone)} table={() => table(answer)} />
+              <SaveButtons title={title} note={() => note_of(asked!, zone)} table={() => table(answer)} />
             </>
           )}
           {watched && <Bell title={title} question={watched} />}
@@ -83,11 +83,11 @@ export function Tile<T>(props: TileProps<T>) {
   );
 }
 
-/** What a file of a tile says of itself. */
-function caption_of(title: string, { question, answer }: Asked, zone: string): Caption {
+/** What a file of a tile says of itself beside its title. */
+function note_of({ question, answer }: Asked, zone: string): string {
   const { from, to } = (question.body.of ?? question.body) as { from?: string; to?: string };
   const through = answer?.meta.data_through ? `; data through ${moment(answer.meta.data_through, zone)}` : "";
-  return { title, note: `${from ? `${range_words(from, to ?? "now", zone)}, ` : ""}${zone}${through}` };
+  return `${from ? `${range_words(from, to ?? "now", zone)}, ` : ""}${zone}${through}`;
 }
 
 /** How far the data of an answer reaches, and what is to be known of it. */

@@ -10,7 +10,7 @@ import { Choice, EventPicker } from "../../ui/picker";
 import { SaveButtons } from "../../ui/save";
 import { change, go, page_of } from "../../url";
 import { line_name, reduced, rule_words, suggested, unit_of } from "./words";
-import { numbers_of, Verdicts, verdicts_caption, verdicts_table } from "./verdicts";
+import { numbers_of, Verdicts, verdicts_note, verdicts_table } from "./verdicts";
 
 /** How far back a rule is tried: as far as the API judges in one go. */
 const TRIED: Record<string, [from: string, words: string]> = { minute: ["-3d", "3 days"], hour: ["-30d", "30 days"], day: ["-90d", "90 days"], week: ["-1y", "year"], month: ["-2y", "2 years"] };
@@ -229,7 +229,7 @@ function Trial({ rule, id, write }: PartProps & { id?: string }) {
     <section class="tile" data-tile="trial" aria-labelledby="title-trial" aria-busy={is_busy}>
       <header>
         <h2 id="title-trial">What it would have done</h2>
-        {tested && tested.slots > 0 && <div class="tools"><SaveButtons caption={verdicts_caption(rule, tested.values, "what it would have seen")} table={() => verdicts_table(rule, tested.values, unit)} /></div>}
+        {tested && tested.slots > 0 && <div class="tools"><SaveButtons title={`${rule.name ?? ""}: what it would have seen`} note={() => verdicts_note(rule, tested.values)} table={() => verdicts_table(rule, tested.values, unit)} /></div>}
       </header>
       {problem && <p class="failed" role="alert">{problem}</p>}
       {!tested && !problem && <p class="note" role="status">It is tried on the last {words}…</p>}

@@ -14,7 +14,7 @@ import { Tile } from "../../ui/tile";
 import { change, changed, go, here, page_of } from "../../url";
 import { Page } from "../page";
 import { Builder } from "./builder";
-import { Verdicts, verdicts_caption, verdicts_table } from "./verdicts";
+import { Verdicts, verdicts_note, verdicts_table } from "./verdicts";
 import { condition_words, drafted, episodes_of, happened_words, line_name, reduced, remarks_of, rule_words, unit_of } from "./words";
 
 /** Slots of the history, and lines of it. */
@@ -72,7 +72,7 @@ export function RulePage({ id }: { id: string }) {
           <Actions alert={known} act={act} />
           <div class="tiles">
             <Past id={id} alert={known} asked={asked} slot={slot} />
-            {question && <Tile id="watched" title="What is watched" wide asked={tiles.watched} zone={zone} onCancel={cancel} onAgain={again} drawing={DRAWS[rule.report]!(question, "watched")} />}
+            {question && <Tile id="watched" title="What is watched" wide asked={tiles("watched")} zone={zone} onCancel={cancel} onAgain={again} drawing={DRAWS[rule.report]!(question, "watched")} />}
             <Lines alert={known} />
           </div>
         </>
@@ -151,7 +151,7 @@ function Past({ id, alert, asked, slot }: { id: string; alert: ShownAlert; asked
           <h2 id="title-verdicts">What it saw</h2>
           <div class="tools">
             {slots.length > 0 && <button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button>}
-            {slots.length > 0 && <SaveButtons caption={verdicts_caption(rule, slots, "what it saw")} table={table} />}
+            {slots.length > 0 && <SaveButtons title={`${rule.name ?? ""}: what it saw`} note={() => verdicts_note(rule, slots)} table={table} />}
             {slots.length === SHOWN && <button type="button" class="quiet" onClick={() => change({ before: slots[0]!.slot, slot: null })}>Earlier</button>}
             {(before || slot) && <button type="button" class="quiet" onClick={() => change({ before: null, slot: null })}>Up to now</button>}
           </div>

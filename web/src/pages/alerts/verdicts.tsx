@@ -1,7 +1,6 @@
 // What a rule saw, slot by slot: its numbers, the threshold across, and where it fires.
 import type { Condition, Expectation, Rule, Slot } from "../../api/alerts";
 import { LineChart, type Line } from "../../chart/line";
-import type { Caption } from "../../chart/picture";
 import type { TableData } from "../../chart/table";
 import { shown, type Unit } from "../../format";
 import { bucket_label, moment } from "../../time";
@@ -59,9 +58,9 @@ export function verdicts_table({ interval = "hour", timezone = "UTC" }: Rule, sl
 }
 
 /** What a file of it says of itself. */
-export function verdicts_caption({ name = "", timezone = "UTC" }: Rule, slots: Slot[], title: string): Caption {
+export function verdicts_note({ timezone = "UTC" }: Rule, slots: Slot[]): string {
   const [first, last] = [slots[0]?.slot, slots[slots.length - 1]?.slot];
-  return { title: `${name}: ${title}`, note: `${moment(first, timezone)} – ${moment(last, timezone)}, ${timezone}; as of ${moment(Date.now(), timezone)}` };
+  return `${moment(first, timezone)} – ${moment(last, timezone)}, ${timezone}; as of ${moment(Date.now(), timezone)}`;
 }
 
 /** From where to where a number is no alert, where `expected` is give or take one `deviation`; what has no end is drawn up to three of them. */

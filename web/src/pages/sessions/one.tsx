@@ -30,7 +30,7 @@ export function SessionPage({ id, cursor, days }: { id: string; cursor: string |
   return (
     <Page title="A session" has={{ range: !days, interval: false, filters: false }} aside={<a class="button quiet" href={page_of("/sessions")}>All sessions</a>}>
       <div class="tiles">
-        <Tile<List> id="session" title={id} wide asked={tiles.session} zone={zone} onCancel={cancel} onAgain={again} summary={({ result }) => summary(result, zone)}
+        <Tile<List> id="session" title={id} wide asked={tiles("session")} zone={zone} onCancel={cancel} onAgain={again} summary={({ result }) => summary(result, zone)}
           table={({ result }) => ({ head: ["Time", "Event", "Page", "Properties"], rows: [...result.events].reverse().map((event) => [{ text: moment(event.timestamp, zone), value: event.timestamp }, { text: event.type }, { text: page_path(event) }, { text: JSON.stringify(event.properties) }]) })}>
           {({ result }) => (result.events.length ? <Timeline list={result} zone={zone} /> : <p class="nothing">No event of this session lies in this time. One that began before it, or is older than what is kept, is found in another.</p>)}
         </Tile>
