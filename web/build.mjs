@@ -1,4 +1,4 @@
-// Builds the screen into `dist/`: one page, its script and its style under names that change with what is in them, and the SDK for pages
+// Builds the screen into `dist/`: its pages, their scripts and style under names that change with what is in them, and the SDK for pages
 // (`../sdk/js`) into `dist/sdk/` under names that do not; beside each file its form in brotli and gzip. Files that are as they were are not written, so that cargo compiles nothing anew.
 import { build } from "esbuild";
 import { createHash } from "node:crypto";
@@ -14,9 +14,9 @@ async function bundle() {
   const { outputFiles, metafile } = await build({
     absWorkingDir: root, entryPoints: { screen: "src/main.tsx" }, outdir: "dist/assets", write: false, bundle: true, splitting: true, format: "esm",
     minify: true, target: "es2022", jsx: "automatic", jsxImportSource: "preact", entryNames: "[name]-[hash]", chunkNames: "[name]-[hash]",
-    legalComments: "none", logLevel: "warning", metafile: true,
+    legalComments: "none", logLevel: "warning", metafile: true, inject: ["src/first.ts"],
   });
-  first = needed_at_once(metafile.outputs);
+  needed = needed_at_once(metafile.outputs);
   return new Map(outputFiles.map((file) => [`assets/${file.path.split("/").pop()}`, Buffer.from(file.contents)]));
 }
 
@@ -33,23 +33,35 @@ async function sdk() {
   return Promise.all(built);
 }
 
-/** What the entry imports, and what that imports: the page names it, so that all of it is fetched at once. */
-let first = [];
+/** The files that a page is made of beside its entry, by its name: what is there names them, so that all of them are fetched at once. */
+let needed = new Map();
 
 function needed_at_once(outputs) {
-  const entry = Object.keys(outputs).find((path) => outputs[path].entryPoint === "src/main.tsx");
-  const found = new Set([entry]);
-  for (const path of found) {
-    for (const { path: imported, kind } of outputs[path].imports) if (kind === "import-statement") found.add(imported);
-  }
-  found.delete(entry);
-  return [...found].map((path) => path.split("/").pop());
+  const with_imports = (path) => {
+    const found = new Set([path]);
+    for (const path of found) {
+      for (const { path: imported, kind } of outputs[path].imports) if (kind === "import-statement") found.add(imported);
+    }
+    return found;
+  };
+  const entries = Object.keys(outputs).filter((path) => outputs[path].entryPoint);
+  const main = entries.find((path) => outputs[path].entryPoint === "src/main.tsx");
+  const first = with_imports(main);
+  const files = (paths) => [...paths].filter((path) => path !== main).map((path) => path.split("/").pop());
+  const pages = entries.flatMap((path) => {
+    const [, name] = /^src\/pages\/(\w+)\.tsx$/.exec(outputs[path].entryPoint) ?? [];
+    // A shared board is at two addresses.
+    const names = name === "shared" ? ["shared", "embed"] : name ? [name] : [];
+    return names.map((name) => [name, files(new Set([...first, ...with_imports(path)]))]);
+  });
+  return new Map([["index", files(first)], ...pages]);
 }
 
-function page(files) {
+/** The page itself: what a browser is told first, and which files it needs at once. */
+function page(files, name) {
   const named = (ending) => [...files.keys()].find((path) => path.startsWith("assets/screen-") && path.endsWith(ending));
   const html = readFileSync(join(root, "src/index.html"), "utf8");
-  const preload = first.map((name) => `<link rel="modulepreload" href="/assets/${name}">\n`).join("");
+  const preload = needed.get(name).map((file) => `<link rel="modulepreload" href="/assets/${file}">\n`).join("");
   return Buffer.from(html.replace("SCRIPT", `/${named(".js")}`).replace("STYLE", `/${named(".css")}`).replace("</head>", `${preload}</head>`));
 }
 
@@ -103,7 +115,7 @@ if (!process.argv.includes("--force") && existsSync(join(dist, "index.html")) &&
   process.exit(0);
 }
 const files = await bundle();
-files.set("index.html", page(files));
+for (const name of needed.keys()) files.set(`${name}.html`, page(files, name));
 const ours = await sdk();
 ours.forEach(([path, bytes]) => files.set(path, bytes));
 const written = write(compressed(files));

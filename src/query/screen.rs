@@ -49,12 +49,17 @@ pub fn pages() -> impl Iterator<Item = &'static str> {
 /// Answers a request if its path is one of the screen's. Pages of the origins of `frames` may hold it in a frame, no others.
 pub fn answer(call: &Call, frames: &[String]) -> Option<Response<Body>> {
     let path = call.request.uri().path();
-    let is_page = path.strip_prefix('/').is_some_and(|path| PAGES.contains(&path.split('/').next().unwrap_or_default()));
+    let page = path.strip_prefix('/').and_then(|path| path.split('/').next()).filter(|page| PAGES.contains(page));
+    let is_page = page.is_some();
     if !is_page && !path.starts_with(ASSETS) {
         return None;
     }
-    let name = if is_page { "index.html" } else { &path[1..] };
-    let file = FILES.iter().find(|file| file.path == name);
+    let named = |name: &str| FILES.iter().find(|file| file.path == name);
+    // The page that names what it needs itself, or else the one for all.
+    let file = match page {
+        Some(page) => named(&format!("{page}.html")).or_else(|| named("index.html")),
+        None => named(&path[1..]),
+    };
     if file.is_none() && !(is_page && FILES.is_empty()) {
         return None;
     }

@@ -71,6 +71,15 @@ async fn the_files_of_the_screen_are_small_compressed_kept_and_let_nothing_else_
     println!("bytes, compressed: first page {first_page}, all pages {all}");
     assert!(first_page <= FIRST_PAGE && all <= ALL_PAGES, "first page {first_page}, all pages {all}");
 
+    // Each page names its own script too: it is not found out about once the first one runs.
+    for (path, own) in [("/trends", "/assets/trends-"), ("/alerts/visitors", "/assets/alerts-"), ("/embed/none", "/assets/shared-")] {
+        let named = named_in(&pulse.http.text(path).await);
+        assert!(named.iter().any(|file| file.starts_with(own)), "{path}: {named:?}");
+        for file in named {
+            assert_eq!(get(&pulse, &file, &[]).await.0, StatusCode::OK, "{path}: {file}");
+        }
+    }
+
     assert_eq!(get(&pulse, "/assets/none.js", &[]).await.0, StatusCode::NOT_FOUND);
     assert_eq!(get(&pulse, "/nothing", &[]).await.0, StatusCode::NOT_FOUND);
     for elsewhere in ["/assets/../index.html", "/assets/%2e%2e/index.html", "/assets/..%2f..%2fCargo.toml", "/.git/config", "/assets/%00"] {

@@ -2,8 +2,10 @@
 // measured says something beside what stands next to it, of the same run.
 import { ADDRESS, KEY, open, settled, test } from "./screen.mjs";
 
-const ROUNDS = 9;
+const ROUNDS = 7;
 const SLOW = [1, 4];
+/** Whether the browser has been here before: whoever has keeps the script. */
+const VISITS = [["first visit", true], ["again", false]];
 const PAGES = ["/", "/trends", "/funnel", "/retention", "/lifecycle", "/stickiness", "/paths", "/sessions", "/people", "/events", "/boards/shop", "/alerts", "/health", "/settings"];
 
 test.describe.configure({ mode: "serial" });
@@ -48,24 +50,31 @@ test("bench: bytes of each page", async ({ browser }) => {
 test("bench: the first chart beside the floor, and the longest task", async ({ page }) => {
   const body = { from: "-6d/d", to: "now", timezone: "UTC", interval: "hour", series: [{ math: "unique_users" }] };
   await open(page, "/");
-  await page.route("**/floor", (route) => route.fulfill({ contentType: "text/html", body: floor(body) }));
   await page.addInitScript(watch);
   const session = await page.context().newCDPSession(page);
+  // Only the floor is answered here: a page of which Playwright routes anything keeps no file at all.
+  const answer = { responseCode: 200, responseHeaders: [{ name: "content-type", value: "text/html" }], body: Buffer.from(floor(body)).toString("base64") };
+  session.on("Fetch.requestPaused", ({ requestId }) => session.send("Fetch.fulfillRequest", { requestId, ...answer }));
+  await session.send("Fetch.enable", { patterns: [{ urlPattern: `${ADDRESS}/floor` }] });
+  await session.send("Network.enable");
   for (const rate of SLOW) {
     await session.send("Emulation.setCPUThrottlingRate", { rate });
-    const took = {};
-    const longest = {};
-    for (let round = 0; round < ROUNDS; round++) {
-      for (const path of ["/floor", "/trends?from=-6d/d&to=now&i=hour", "/"]) {
-        await page.goto(path);
-        await page.waitForFunction(() => window.drawn);
-        if (path !== "/floor") await settled(page);
-        (took[path] ??= []).push(await page.evaluate(() => window.drawn));
-        (longest[path] ??= []).push(await page.evaluate(() => Math.max(0, ...window.tasks)));
+    for (const [visit, cacheDisabled] of VISITS) {
+      await session.send("Network.setCacheDisabled", { cacheDisabled });
+      const took = {};
+      const longest = {};
+      for (let round = 0; round < ROUNDS; round++) {
+        for (const path of ["/floor", "/trends?from=-6d/d&to=now&i=hour", "/"]) {
+          await page.goto(path);
+          await page.waitForFunction(() => window.drawn);
+          if (path !== "/floor") await settled(page);
+          (took[path] ??= []).push(await page.evaluate(() => window.drawn));
+          (longest[path] ??= []).push(await page.evaluate(() => Math.max(0, ...window.tasks)));
+        }
       }
-    }
-    for (const [path, values] of Object.entries(took)) {
-      console.log(`first chart\t${rate}x\t${path}\t${ms(median(values))} ms\t${(median(values) / median(took["/floor"])).toFixed(2)} of the floor\tlongest task ${ms(median(longest[path]))} ms`);
+      for (const [path, values] of Object.entries(took)) {
+        console.log(`first chart\t${rate}x\t${visit}\t${path}\t${ms(median(values))} ms\t${(median(values) / median(took["/floor"])).toFixed(2)} of the floor\tlongest task ${ms(median(longest[path]))} ms`);
+      }
     }
   }
 });

@@ -1,7 +1,7 @@
 // The frame round the pages: who is signed in, where one can go, light or dark.
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { ApiError, resume, session, sign_in, sign_out } from "./api/client";
 import { KeyHelp, listen_for_keys } from "./ui/keys";
 import Overview from "./pages/overview";
@@ -32,7 +32,19 @@ const PAGES: PageEntry[] = [
   { path: "settings", name: "Settings", load: () => import("./pages/settings") },
 ];
 
+/** The page whose code cannot be loaded. */
+const failed = signal<string | null>(null);
 const loaded = signal<Record<string, ComponentType>>({ "": Overview });
+
+/** Loads the code of a page, unless it is there. */
+export async function load(page: string): Promise<void> {
+  const entry = entry_of(page);
+  if (!entry || loaded.peek()[page]) return;
+  // Whether it can be loaded is said where it is to be shown.
+  const module = await entry.load().catch(() => null);
+  failed.value = module ? null : page;
+  if (module) loaded.value = { ...loaded.peek(), [page]: module.default };
+}
 
 /** Opened by a link alone, by itself and in a frame: nobody signs in there. */
 const SHARED_BOARDS = ["shared", "embed"].map((path): PageEntry => ({ path, name: "A board", load: () => import("./pages/shared") }));
@@ -44,11 +56,7 @@ function entry_of(page: string): PageEntry | undefined {
 export function App() {
   const [problem, set_problem] = useState("");
   const is_shared = SHARED_BOARDS.some(({ path }) => path === here.value.page);
-  // At once, and the code of the page beside it: the first question waits for neither who asks nor what draws it.
-  const [resumed] = useState(() => {
-    void entry_of(here.value.page)?.load().catch(() => undefined);
-    return is_shared ? undefined : resume();
-  });
+  const [resumed] = useState(() => (is_shared ? undefined : resume()));
   useEffect(() => {
     if (is_shared) return;
     void resumed?.then(set_problem);
@@ -116,17 +124,12 @@ function Frame() {
 
 function Shown() {
   const { page } = here.value;
-  const [problem, set_problem] = useState("");
-  const entry = entry_of(page);
   const Current = loaded.value[page];
-  useEffect(() => {
-    set_problem("");
-    if (!entry || Current) return;
-    entry.load().then((module) => (loaded.value = { ...loaded.value, [page]: module.default }), () => set_problem("This page cannot be loaded; the server may be away, or has been updated."));
-  }, [page]);
-  if (!entry) return <main id="main" tabIndex={-1}><h1>There is no such page</h1><p><a href={page_of("/")}>To the overview</a></p></main>;
-  if (problem) return <main id="main" tabIndex={-1}><div class="failed" role="alert"><span>{problem}</span> <button type="button" onClick={() => location.reload()}>Load again</button></div></main>;
-  return Current ? <Current key={page} /> : <main id="main" tabIndex={-1} aria-busy="true" />;
+  useLayoutEffect(() => void load(page), [page]);
+  if (!entry_of(page)) return <main id="main" tabIndex={-1}><h1>There is no such page</h1><p><a href={page_of("/")}>To the overview</a></p></main>;
+  if (Current) return <Current key={page} />;
+  if (failed.value !== page) return <main id="main" tabIndex={-1} aria-busy="true" />;
+  return <main id="main" tabIndex={-1}><div class="failed" role="alert"><span>This page cannot be loaded; the server may be away, or has been updated.</span> <button type="button" onClick={() => location.reload()}>Load again</button></div></main>;
 }
 
 type Theme = "system" | "light" | "dark";

@@ -1,7 +1,10 @@
 import { render } from "preact";
 import "../styles/screen.css";
-import { App } from "./app";
-import { follow_links } from "./url";
+import { App, load } from "./app";
+import { next_task } from "./tasks";
+import { follow_links, here } from "./url";
 
 follow_links();
-render(<App />, document.getElementById("app")!);
+void load(here.peek().page);
+// A task of its own: what was loaded has taken one already.
+void next_task().then(() => render(<App />, document.getElementById("app")!));

@@ -1,5 +1,6 @@
 // Talks to the server that the page came from, for the holder of one read key.
 import { signal } from "@preact/signals";
+import { next_task } from "../tasks";
 import type { Who } from "./openapi";
 
 /** A refusal, as the server worded it, or what kept it from answering. */
@@ -112,7 +113,11 @@ export async function resume(): Promise<string> {
     if (!is || (is !== was && !confirm(`You are signed in to “${was}”. Change to “${is}”, as this link asks?`))) key = null;
   }
   const before = key ? undefined : remembered();
-  if (before) session.value = before;
+  if (before) {
+    session.value = before;
+    // What the page asks is sent first.
+    await next_task();
+  }
   try {
     if (key) await sign_in(key, owner);
     else signed_in(await json<Session>("/v1/session"));
