@@ -1,11 +1,15 @@
 import { readFileSync } from "node:fs";
 import { ADDRESS, ask, expect, KEY, open, settled, STEPS, table, test, tile, written, WEEK_BEFORE } from "./screen.mjs";
+import { area_path, band_path, line_path } from "../src/chart/path.ts";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
 
 test("a breakdown shows the API's numbers, and the people behind each are as many", async ({ page }) => {
   await open(page, "/trends?b=country&compare=previous");
   const asked = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }], breakdown: "country", limit: 7, compare: WEEK_BEFORE });
+  // The names stand at the ends of the lines too, the first one in any case.
+  const [first] = asked.series;
+  await expect(tile(page, "trends").locator("svg .end").first()).toHaveText(first.kind === "none" ? "(none)" : first.breakdown);
   const rows = await table(page, "trends");
   const columns = [...asked.series, ...asked.compare.series];
   expect(rows[0].slice(1)).toEqual(columns.map((series) => written(series.total)));
@@ -175,4 +179,28 @@ test("a chart stands beside days of one's own, and beside what was before a note
   await settled(page);
   await expect(tile(page, "trends").locator(".summary")).toContainText("beside the same from");
   await fetch(`${ADDRESS}/v1/notes/${noted.id}`, { method: "DELETE", headers });
+});
+
+test("a line passes every point by less than can be seen, leaves out what lies on its way, and is broken where a number is missing", () => {
+  const x = Array.from({ length: 1_000 }, (_, index) => 46 + 1.15 * (index + 0.5));
+  const y = (value) => 240 - value / 4;
+  const smooth = x.map((_, index) => Math.round(500 + 400 * Math.sin(index / 30)));
+  const rough = x.map((_, index) => (index * 7_919) % 900);
+  const gaps = rough.map((value, index) => (index % 97 === 0 || index > 990 ? null : value));
+  const points = (path) => path.split("M").filter(Boolean).map((part) => part.split("L").map((point) => point.split(",").map(Number)));
+  for (const [values, most] of [[smooth, 300], [rough, 1_000], [gaps, 1_000], [x.map(() => 0), 2], [[null, 5, null], 1]]) {
+    const parts = points(line_path({ values, x, y }));
+    expect(parts.flat().length).toBeLessThanOrEqual(most);
+    values.forEach((value, index) => {
+      const part = parts.find((part) => part[0][0] <= x[index] + 0.05 && part.at(-1)[0] >= x[index] - 0.05);
+      if (value === null) return expect(part).toBeUndefined();
+      const after = part.findIndex((point) => point[0] >= x[index] - 0.05);
+      const [[x1, y1], [x2, y2]] = [part[Math.max(0, after - 1)], part[after]];
+      const there = x2 > x1 ? y1 + ((y2 - y1) * (Math.min(x[index], x2) - x1)) / (x2 - x1) : y2;
+      // A place is rounded to a tenth of a pixel, on steep lines across too.
+      expect(Math.abs(there - y(value))).toBeLessThanOrEqual(0.3 + (0.1 * Math.abs(y2 - y1)) / Math.max(1, x2 - x1));
+    });
+  }
+  expect(area_path({ values: [1, null, 2, 4], x: [0, 1, 2, 3], y: (value) => 4 - value }, 4)).toBe("M0,4L0,3L0,4ZM2,4L2,2L3,0L3,4Z");
+  expect(band_path([[1, 2], [1, 3], null], [0, 1, 2], (value) => 4 - value)).toBe("M0,3L1,3L1,1L0,2Z");
 });

@@ -1,12 +1,12 @@
 // Numbers by time as lines or bars. A cursor goes over them by pointer and by keys, and says in words what it stands on; buckets that
 // are not over, or cut by the range, are hatched, and lines to and from them dashed, so that they never look like a fall.
-import { area, line, symbol, symbols } from "d3-shape";
 import { useId, useMemo, useState } from "preact/hooks";
 import { by_bucket, useNotes } from "../api/notes";
 import { axis_label, bucket_label, moment } from "../time";
 import { brief, shown, type Unit } from "../format";
+import { area_path, band_path, line_path, mark, type Points } from "./path";
 import { label_step, value_scale } from "./scale";
-import { useWidth } from "./width";
+import { text_width, useWidth } from "./width";
 
 export interface Line {
   name: string;
@@ -52,6 +52,7 @@ const LEFT = 46;
 /** Below the plot: what the axis says, and the zone in which it says it. */
 const BELOW = { labels: 24, zone: 14 };
 const TOP = 10;
+const RIGHT = 8;
 /** Half of the widest label below the axis. */
 const HALF_LABEL = 24;
 
@@ -72,18 +73,20 @@ export function LineChart(props: LineChartProps) {
   const is_time = !props.name_of;
   const BOTTOM = BELOW.labels + (is_time ? BELOW.zone : 0);
   const all_notes = useNotes();
-  const notes = !is_time ? [] : by_bucket(all_notes, buckets);
-  const inner = Math.max(0, width - LEFT - 8);
+  const notes = useMemo(() => (is_time ? by_bucket(all_notes, buckets) : []), [is_time, all_notes, buckets]);
+  const own = lines.filter((line) => !line.is_compared);
+  const { stacks, extent, has_whole } = useMemo(() => measured(lines, is_stacked ? buckets.length : 0), [lines, is_stacked, buckets.length]);
+  const has_names = !is_stacked && !thresholds.length && own.length > 1 && own.length <= COLOURS && width >= 4 * MOST_BESIDE;
+  const names = useMemo(() => (has_names ? own.map(({ name }) => beside(name)) : []), [lines, has_names]);
+  const right = Math.max(RIGHT, ...names.map(({ width }) => BESIDE + width));
+  const inner = Math.max(0, width - LEFT - right);
   const band = inner / Math.max(1, buckets.length);
   const x = (index: number) => LEFT + band * (index + 0.5);
-  const is_whole = unit === "number" && lines.every((line) => line.values.every((value) => value === null || Number.isInteger(value)));
-  const stacks = is_stacked ? stacked(lines, buckets.length) : [];
-  const values = is_stacked ? stacks.flat().flatMap((part) => [part.from, part.to]) : lines.flatMap((line) => line.values);
-  const scale = value_scale([...values, ...thresholds.map(({ value }) => value), ...usual.flatMap((of) => of ?? [])], height - TOP - BOTTOM, is_whole);
+  const xs = useMemo(() => buckets.map((_, index) => x(index)), [band, buckets.length]);
+  const scale = value_scale([...extent, ...thresholds.map(({ value }) => value), ...usual.flatMap((of) => of ?? [])], height - TOP - BOTTOM, unit === "number" && has_whole);
   const y = (value: number) => TOP + scale.y(value);
   // The same as long as every point is where it was.
-  const places = `${width} ${height} ${BOTTOM} ${buckets.length} ${scale.ticks[0]} ${scale.ticks.at(-1)}`;
-  const own = lines.filter((line) => !line.is_compared);
+  const places = `${band} ${height} ${BOTTOM} ${buckets.length} ${scale.ticks[0]} ${scale.ticks.at(-1)}`;
   const name = (index: number) => props.name_of?.(buckets[index]!) ?? bucket_label(buckets[index]!, interval, zone);
   const words = (index: number) => {
     const said = lines.map((line) => `${line.name} ${shown(line.values[index], unit)}${line.partial?.[index] ? " (not complete)" : ""}`);
@@ -129,7 +132,7 @@ export function LineChart(props: LineChartProps) {
           </defs>
           {scale.ticks.map((tick) => (
             <g key={tick}>
-              <line class={tick === 0 ? "axis" : "rule"} x1={LEFT} x2={width - 8} y1={y(tick)} y2={y(tick)} />
+              <line class={tick === 0 ? "axis" : "rule"} x1={LEFT} x2={width - right} y1={y(tick)} y2={y(tick)} />
               <text class="tick" x={LEFT - 8} y={y(tick) + 4} text-anchor="end">{brief(tick, unit)}</text>
             </g>
           ))}
@@ -140,9 +143,9 @@ export function LineChart(props: LineChartProps) {
           {partial.map((is_partial, index) => is_partial && (
             <rect key={index} class="partial" x={LEFT + band * index} y={TOP} width={band} height={height - TOP - BOTTOM} fill={`url(#${hatch})`} />
           ))}
-          {usual.length > 0 && <path class="usual" d={area<[number, number] | null>().defined((of) => of !== null).x((_, index) => x(index)).y0((of) => y(of![0])).y1((of) => y(of![1]))(usual) ?? ""} />}
+          {usual.length > 0 && <path class="usual" d={band_path(usual, xs, y)} />}
           {props.alarms?.map(([from, to]) => <rect key={from} class="alarm" x={LEFT + band * from} y={TOP} width={Math.max(2, band * (to - from + 1))} height={height - TOP - BOTTOM} />)}
-          {thresholds.map(({ value }, index) => <line key={index} class="threshold" x1={LEFT} x2={width - 8} y1={y(value)} y2={y(value)} />)}
+          {thresholds.map(({ value }, index) => <line key={index} class="threshold" x1={LEFT} x2={width - right} y1={y(value)} y2={y(value)} />)}
           {notes.map((of, index) => of.length > 0 && (
             <g key={index} class="noted"><line x1={x(index)} x2={x(index)} y1={TOP} y2={height - BOTTOM} /><path d="M0,-7l5,7h-10Z" transform={`translate(${x(index)},${height - BOTTOM})`} /></g>
           ))}
@@ -153,7 +156,8 @@ export function LineChart(props: LineChartProps) {
               <rect key={`${place}-${index}`} class={`fill c${own[place]!.place % COLOURS}`} x={LEFT + band * index + band * 0.12} width={Math.max(1, band * 0.76)}
                 y={Math.min(y(part.from), y(part.to))} height={Math.max(1, Math.abs(y(part.from) - y(part.to)))} />
             )))
-            : lines.map((one, index) => <Path key={index} line={one} x={x} y={y} places={places} current={current} is_single={own.length === 1} partial={one.partial ?? partial} />)}
+            : lines.map((one, index) => <Path key={index} line={one} points={{ values: one.values, x: xs, y }} places={places} current={current} is_single={own.length === 1} partial={one.partial ?? partial} />)}
+          {has_names && ends(own, names, y).map(({ place, top }) => <text key={place} class="end" x={width - right + 6} y={top + 4}>{names[place]!.text}</text>)}
         </svg>
       )}
       {current !== null && width > 0 && (
@@ -232,43 +236,41 @@ function Handle({ name, value, unit, top, value_at, step, onMove }: HandleProps)
 
 interface PathProps {
   line: Line;
-  x(index: number): number;
-  y(value: number): number;
-  /** What `x` and `y` follow from. */
+  points: Points;
+  /** What the places of the points follow from. */
   places: string;
   current: number | null;
   is_single: boolean;
   partial: boolean[];
 }
 
-/** A line as paths: below it where it stands alone, what is complete, and what is not. */
-function paths_of({ line: one, x, y, is_single, partial }: PathProps): { area: string; closed: string; open: string } {
-  const points = one.values.map((value, index) => ({ value, index }));
-  const has = ({ value }: { value: number | null }) => value !== null;
-  const draw = line<{ value: number | null; index: number }>().defined(has).x((point) => x(point.index)).y((point) => y(point.value!));
-  const fill = area<{ value: number | null; index: number }>().defined(has).x((point) => x(point.index)).y0(y(0)).y1((point) => y(point.value!));
+/** A line as paths: below it where it stands alone, what is complete, and what is not; and the points that no line leads to. */
+function paths_of({ line: one, points, is_single, partial }: PathProps): { area: string; closed: string; open: string; lone: number[] } {
   // What leads to a number that is not complete, or from it, is dashed: it is no fall, and no rise.
   const is_open = (index: number) => Boolean(partial[index] || partial[index + 1]);
-  const parts = runs(points.length - 1, is_open);
-  const closed = parts.length ? parts.filter(({ is_open }) => !is_open) : [{ from: 0, to: points.length - 1 }];
-  const stretch = (of: { from: number; to: number }[]) => of.map(({ from, to }) => draw(points.slice(from, to + 1)) ?? "").join("");
-  return { area: is_single && !one.is_compared ? (fill(points) ?? "") : "", closed: stretch(closed), open: stretch(parts.filter(({ is_open }) => is_open)) };
+  const parts = runs(one.values.length - 1, is_open);
+  const closed = parts.length ? parts.filter(({ is_open }) => !is_open) : [{ from: 0, to: one.values.length - 1 }];
+  const stretch = (of: { from: number; to: number }[]) => of.map(({ from, to }) => line_path(points, from, to)).join("");
+  return {
+    area: is_single && !one.is_compared ? area_path(points, points.y(0)) : "", closed: stretch(closed), open: stretch(parts.filter(({ is_open }) => is_open)),
+    lone: one.values.flatMap((value, index) => (value !== null && alone(one.values, index) ? [index] : [])),
+  };
 }
 
 function Path(props: PathProps) {
-  const { line: one, x, y, places, current, is_single, partial } = props;
+  const { line: one, points, places, current, is_single, partial } = props;
   const colour = `c${one.place % COLOURS}`;
   // A cursor moves often, the lines seldom.
   const paths = useMemo(() => paths_of(props), [one.values, one.is_compared, places, is_single, partial]);
   const few = one.values.length <= 31;
-  const is_marked = (index: number) => few || index === current || alone(one.values, index);
-  const marked = one.values.flatMap((value, index) => (value !== null && is_marked(index) ? [{ value, index }] : []));
+  const marked = one.is_compared ? [] : few ? one.values.keys() : new Set([...paths.lone, ...(current === null ? [] : [current])]);
+  const shown = [...marked].filter((index) => (one.values[index] ?? null) !== null);
   return (
     <g class={`line ${colour} ${one.is_compared ? "compared" : ""}`}>
       {paths.area && <path class="area" d={paths.area} />}
       <path class="stroke" d={paths.closed} stroke-dasharray={one.is_compared ? "3 3" : dash(one.place)} />
       {paths.open && <path class="stroke open" d={paths.open} stroke-dasharray={one.is_compared ? "1 6" : "3 3"} />}
-      {!one.is_compared && marked.map(({ value, index }) => <path key={index} class="mark" d={mark(one.place)} transform={`translate(${x(index)},${y(value)})`} />)}
+      {shown.map((index) => <path key={index} class="mark" d={mark(one.place)} transform={`translate(${points.x[index]},${points.y(one.values[index]!)})`} />)}
     </g>
   );
 }
@@ -289,10 +291,6 @@ function alone(values: (number | null)[], index: number): boolean {
   return (values[index - 1] ?? null) === null && (values[index + 1] ?? null) === null;
 }
 
-export function mark(place: number): string {
-  return symbol(symbols[place % symbols.length]!, 28)() ?? "";
-}
-
 export function Swatch({ line: one, is_fill }: { line: Pick<Line, "place" | "is_compared">; is_fill?: boolean }) {
   if (is_fill) return <svg class={`swatch c${one.place % COLOURS}`} width="12" height="10" aria-hidden="true"><rect class="fill" width="12" height="10" /></svg>;
   return (
@@ -301,6 +299,65 @@ export function Swatch({ line: one, is_fill }: { line: Pick<Line, "place" | "is_
       {!one.is_compared && <path class="mark" d={mark(one.place)} transform="translate(11,5)" />}
     </svg>
   );
+}
+
+/** What the scale of a chart follows from, whatever its width. */
+interface Measured {
+  stacks: Part[][];
+  extent: [least: number, most: number] | [];
+  has_whole: boolean;
+}
+
+function measured(lines: Line[], stacked_buckets: number): Measured {
+  const stacks = stacked_buckets ? stacked(lines, stacked_buckets) : [];
+  let [least, most, has_whole] = [Infinity, -Infinity, true];
+  const take = (value: number) => {
+    if (value < least) least = value;
+    if (value > most) most = value;
+  };
+  for (const { values } of lines) {
+    for (const value of values) {
+      if (value === null) continue;
+      has_whole &&= Number.isInteger(value);
+      if (!stacked_buckets) take(value);
+    }
+  }
+  for (const { from, to } of stacks.flat()) {
+    take(from);
+    take(to);
+  }
+  return { stacks, extent: least > most ? [] : [least, most], has_whole };
+}
+
+/** From the end of the lines to the names beside it, and behind those. */
+const BESIDE = 10;
+/** Most of a name that stands beside its line, and what that may take. */
+const MOST_LETTERS = 16;
+const MOST_BESIDE = 130;
+const LINE_HEIGHT = 13;
+
+interface Beside {
+  text: string;
+  width: number;
+}
+
+function beside(name: string): Beside {
+  const letters = [...name];
+  const text = letters.length > MOST_LETTERS ? `${letters.slice(0, MOST_LETTERS - 1).join("")}…` : name;
+  const width = text_width(text);
+  return width > MOST_BESIDE ? { text: "", width: 0 } : { text, width };
+}
+
+/** Where the names of lines stand, where they do not lie on one another: the first lines first. The legend has all. */
+function ends(lines: Line[], names: Beside[], y: (value: number) => number): { place: number; top: number }[] {
+  const kept: { place: number; top: number }[] = [];
+  lines.forEach(({ values }, place) => {
+    const last = values.at(-1) ?? null;
+    if (last === null || !names[place]!.text) return;
+    const top = y(last);
+    if (kept.every((other) => Math.abs(other.top - top) >= LINE_HEIGHT)) kept.push({ place, top });
+  });
+  return kept;
 }
 
 interface Part {

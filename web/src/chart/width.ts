@@ -13,3 +13,14 @@ export function useWidth() {
   }, []);
   return { ref, width };
 }
+
+let pen: CanvasRenderingContext2D | null = null;
+
+/** How wide a label of a chart is, in pixels, rounded up. */
+export function text_width(text: string): number {
+  if (!pen) {
+    pen = document.createElement("canvas").getContext("2d");
+    if (pen) pen.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+  }
+  return Math.ceil(pen?.measureText(text).width ?? 7 * text.length);
+}
