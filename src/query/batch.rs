@@ -53,25 +53,51 @@ impl Batch {
         Ok(Self(queries.into_iter().enumerate().map(|(index, query)| Asked::of(index, query)).collect()))
     }
 
-    /// The answers as lines of JSON, asked at `now_ms`, in the order in which they come.
+    /// The answers, asked at `now_ms`, as [`lines`].
     pub(super) fn answers(self, queries: Queries, project: ProjectId, now_ms: i64) -> impl Stream<Item = Bytes> + Send + 'static {
-        let lines = self.0.into_iter().enumerate().map(move |(index, asked)| {
-            let queries = queries.clone();
-            async move {
-                let (id, answer) = match asked {
-                    Ok(Asked { id, report, body }) => {
-                        // By itself: while a client does not read, nobody looks at its stream, and the question must end all the same.
-                        let answering = async move { queries.answer(project, &report, &body, now_ms).await };
-                        let answer = AbortOnDropHandle::new(lifecycle::spawn_apart(answering)).await;
-                        (id, answer.unwrap_or_else(|_| Err(QueryError::internal("the question was given up"))))
-                    }
-                    Err(refused) => (Value::Null, Err(refused)),
-                };
-                line(index, &id, answer)
-            }
+        let asked = self.0.into_iter().enumerate().map(|(index, asked)| match asked {
+            Ok(Asked { id, report, body }) => Line { index, id, asked: Ok((report, body)) },
+            Err(refused) => Line { index, id: Value::Null, asked: Err(refused) },
         });
-        stream::iter(lines).buffer_unordered(AT_ONCE).flat_map(stream::iter)
+        lines(asked.collect(), AT_ONCE, move |(report, body)| {
+            let queries = queries.clone();
+            async move { queries.answer(project, &report, &body, now_ms).await }
+        })
     }
+}
+
+/// A question of several, or why it is none.
+pub(super) struct Line<Q> {
+    pub(super) index: usize,
+    /// What the client calls it; null where it does not.
+    pub(super) id: Value,
+    pub(super) asked: Result<Q, QueryError>,
+}
+
+/// The answers to questions as lines of JSON, `at_once` of them at a time, in the order in which they come.
+pub(super) fn lines<Q, A>(
+    asked: Vec<Line<Q>>,
+    at_once: usize,
+    answer: impl Fn(Q) -> A + Send + 'static,
+) -> impl Stream<Item = Bytes> + Send + 'static
+where
+    Q: Send + 'static,
+    A: Future<Output = Result<Reply, QueryError>> + Send + 'static,
+{
+    let lines = asked.into_iter().map(move |Line { index, id, asked }| {
+        let answering = asked.map(&answer);
+        async move {
+            let answer = match answering {
+                // By itself: while a client does not read, nobody looks at its stream, and the question must end all the same.
+                Ok(answering) => AbortOnDropHandle::new(lifecycle::spawn_apart(answering))
+                    .await
+                    .unwrap_or_else(|_| Err(QueryError::internal("the question was given up"))),
+                Err(refused) => Err(refused),
+            };
+            line(index, &id, answer)
+        }
+    });
+    stream::iter(lines).buffer_unordered(at_once).flat_map(stream::iter)
 }
 
 impl Asked {

@@ -71,8 +71,9 @@ enum Asked {
     /// The links of a board, or one link.
     Shares,
     Share,
-    /// What a link opens: the board, a tile, and who is behind one of its bars.
+    /// What a link opens: the board, all its tiles, one of them, and who is behind one of its bars.
     Shared,
+    SharedTiles,
     SharedTile,
     /// The notes of a time, or one note.
     Notes,
@@ -101,7 +102,7 @@ impl Asked {
     /// Of which types the answer may be.
     fn types(self) -> &'static [&'static str] {
         match self {
-            Self::Batch => &["application/x-ndjson", "application/json"],
+            Self::Batch | Self::SharedTiles => &["application/x-ndjson", "application/json"],
             Self::Live => &["text/event-stream"],
             Self::RawSql => &output::CONTENT_TYPES,
             Self::Get(report) if report.name == Export::NAME => &export::CONTENT_TYPES,
@@ -150,6 +151,7 @@ const PATHS: &[Path] = &[
     Path::new("/v1/boards/{id}/shares", &["GET", "POST"], Asked::Shares),
     Path::new("/v1/shares/{id}", &["DELETE"], Asked::Share),
     Path::new("/v1/shared/{token}", &["GET"], Asked::Shared),
+    Path::new("/v1/shared/{token}/tiles", &["GET"], Asked::SharedTiles),
     Path::new("/v1/shared/{token}/tiles/{number}", &["GET"], Asked::SharedTile),
     Path::new("/v1/shared/{token}/tiles/{number}/people", &["POST"], Asked::SharedTile),
     Path::new("/v1/notes", &["GET", "POST"], Asked::Notes),
@@ -241,6 +243,7 @@ impl QueryApi {
             Asked::Shares => self.shares(call, name).await,
             Asked::Share => self.revoke_share(&call, name).await,
             Asked::Shared => self.shared(name).await,
+            Asked::SharedTiles => self.shared_tiles(&call, name).await,
             Asked::SharedTile => self.shared_tile(call, &params).await,
             Asked::Keys => self.managed_keys(call).await,
             Asked::Key => self.managed_key(call, name).await,

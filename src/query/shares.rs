@@ -58,7 +58,7 @@ const LONGEST_MS: i64 = 3 * 366 * 86_400_000;
 const KEPT: Duration = Duration::from_secs(2);
 /// Questions that run for links at a time and for one of them, and how long one waits for its turn.
 const AT_ONCE: usize = 4;
-const AT_ONCE_OF_SHARE: usize = 2;
+pub(super) const AT_ONCE_OF_SHARE: usize = 2;
 const WAIT: Duration = Duration::from_secs(5);
 /// Fields whose values are people, or what single ones did.
 const OF_PEOPLE: [&str; 12] = [

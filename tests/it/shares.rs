@@ -83,6 +83,21 @@ async fn a_link_opens_its_board_and_nothing_else() {
     ] {
         assert_eq!(look(&http, &format!("{closed}{path}")).await.1["code"], code, "{path}");
     }
+    // All tiles at once, each as it is alone; what is wrong with one costs itself.
+    let all = async |path: &str| {
+        let response = http.respond(http.keyless(Method::GET, path, "")).await;
+        assert_eq!((response.status(), response.headers()["cache-control"].as_bytes()), (StatusCode::OK, &b"private, no-store"[..]));
+        let lines = String::from_utf8(response.into_body().to_vec()).unwrap();
+        let mut lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines.sort_by_key(|line| line["index"].as_u64());
+        lines
+            .into_iter()
+            .map(|line| if line["error"].is_null() { line["result"]["series"][0]["total"].clone() } else { line["error"]["code"].clone() })
+            .collect::<Vec<_>>()
+    };
+    let refused = json!("people_not_shared");
+    assert_eq!(all(&format!("{closed}/tiles")).await, [json!(2), json!(1), refused.clone(), refused]);
+    assert_eq!(all(&format!("{closed}/tiles?from=-1d")).await[0], "dates_not_shared");
     assert_eq!(people(&http, &format!("{closed}/tiles/0"), &json!({"bar": {}})).await.1["code"], "people_not_shared");
 
     let (open, _) = links.make(&json!({"dates": true, "people": true, "filters": [{"field": "properties.shop", "value": "b"}]})).await;
@@ -115,6 +130,7 @@ async fn a_link_opens_its_board_and_nothing_else() {
     let guessed = look(http, "/v1/shared/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").await;
     assert_eq!((revoked.0, &revoked.1["code"], &revoked.1["message"]), (guessed.0, &guessed.1["code"], &guessed.1["message"]));
     assert_eq!(revoked.0, StatusCode::NOT_FOUND);
+    assert_eq!(look(http, &format!("{closed}/tiles")).await.1["code"], revoked.1["code"]);
     assert_eq!(look(http, &open).await.0, StatusCode::OK);
     assert_eq!(send(http, Method::DELETE, "/v1/boards/shop", &Value::Null).await.0, StatusCode::OK);
     assert_eq!(look(http, &open).await.1["code"], revoked.1["code"], "without its board it opens nothing");

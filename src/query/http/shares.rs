@@ -7,14 +7,15 @@ use serde_json::{Value, json};
 use super::{Params, QueryApi};
 use crate::clock;
 use crate::http::body::{self, BodyLimits};
-use crate::http::respond::{ApiError, Body, json_pieces, json_response};
+use crate::http::respond::{ApiError, Body, json_pieces, json_response, streamed};
 use crate::http::server::Call;
 use crate::query::Request;
 use crate::query::ask::{Fields, fields};
+use crate::query::batch::{self, Line};
 use crate::query::boards::{self, BOARD, Tile};
 use crate::query::error::QueryError;
 use crate::query::report::REPORTS;
-use crate::query::shares::{MAX_SHARE, Made, Share, SharedBoard, ShownBy};
+use crate::query::shares::{AT_ONCE_OF_SHARE, MAX_SHARE, Made, Share, SharedBoard, ShownBy};
 
 impl QueryApi {
     /// The links of a board, or a new one.
@@ -45,6 +46,29 @@ impl QueryApi {
         let board = self.board_of(&share).await?;
         let shown = share.shown(&board, ShownBy { token, timezone: self.queries.timezone(share.project()) });
         Ok(uncached(json_response(StatusCode::OK, shown.to_string().into_bytes())))
+    }
+
+    /// The answers of all tiles, a line each: `index` is the number of the tile.
+    pub(super) async fn shared_tiles(&self, call: &Call, token: &str) -> Result<Response<Body>, ApiError> {
+        let share = self.opened(token).await?;
+        let board = self.board_of(&share).await?;
+        let query = call.request.uri().query().unwrap_or_default();
+        let asked = |tile: &Value| {
+            let tile = tile_of(tile);
+            Ok((tile.report.to_owned(), share.question(tile, query)?.to_string()))
+        };
+        let tiles = board["tiles"].as_array().into_iter().flatten().enumerate();
+        let lines = tiles.map(|(index, tile)| Line { index, id: Value::Null, asked: asked(tile) }).collect();
+        let (queries, project, token, now_ms) = (self.queries.clone(), share.project(), token.to_owned(), clock::now_ms());
+        let answers = batch::lines(lines, AT_ONCE_OF_SHARE, move |(report, request): (String, String)| {
+            let (queries, token) = (queries.clone(), token.clone());
+            async move {
+                let _turn = queries.0.shares.turn(&token).await?;
+                let request = Request { is_guest: true, ..Request::of(&report, request.as_bytes(), now_ms) };
+                queries.reply(project, request).await
+            }
+        });
+        Ok(uncached(streamed(HeaderValue::from_static("application/x-ndjson"), answers)))
     }
 
     /// The answer of a tile, and who is behind one of its bars.
@@ -98,9 +122,12 @@ impl QueryApi {
 /// The tile of that number, counted from 0.
 fn tile<'b>(board: &'b Value, number: &str) -> Result<Tile<'b>, QueryError> {
     let found = number.parse::<usize>().ok().and_then(|number| board["tiles"].get(number));
-    let tile = found.ok_or_else(|| QueryError::not_found("unknown_tile", "the board has no tile of that number, counted from 0"))?;
-    let report = tile["report"].as_str().unwrap_or_default();
-    Ok(Tile { report, question: &tile["question"] })
+    found.map(tile_of).ok_or_else(|| QueryError::not_found("unknown_tile", "the board has no tile of that number, counted from 0"))
+}
+
+/// A tile as a saved board has it.
+fn tile_of(saved: &Value) -> Tile<'_> {
+    Tile { report: saved["report"].as_str().unwrap_or_default(), question: &saved["question"] }
 }
 
 /// The request for the people behind a bar of a tile: what names the bar may be said, and nothing else of the question.

@@ -77,15 +77,36 @@ export function named_bar(): Bar | null {
   }
 }
 
+/** A request that asks several questions; the lines of its answer say by `index` whose they are. */
+export interface Sent {
+  response: Promise<Response>;
+  /** The tiles, by that index. */
+  ids: (string | undefined)[];
+}
+
+type Open = [id: string, question: Question][];
+
+function send_own(open: Open, signal: AbortSignal): Sent {
+  const queries = open.map(([id, { report, body }]) => ({ id, report, ...body }));
+  return { response: request("/v1/query", { method: "POST", body: JSON.stringify({ queries }), signal }), ids: open.map(([id]) => id) };
+}
+
 /** Asks `questions`, by the ids of their tiles, and asks again when the answers say so. */
 export function useAnswers(questions: Record<string, Question | null>): Board {
-  const text = JSON.stringify(looking_back(questions));
-  const is_signed_in = Boolean(session.value);
+  return useAsker(JSON.stringify(looking_back(questions)), Boolean(session.value), send_own);
+}
+
+/** The same where `send` asks what is open, for whoever may, signed in or not. */
+export function useAnswersBy(send: typeof send_own, questions: Record<string, Question | null>): Board {
+  return useAsker(JSON.stringify(questions), true, send);
+}
+
+function useAsker(text: string, may_ask: boolean, send: typeof send_own): Board {
   const kept = useRef<Asker>(undefined);
-  const asker = (kept.current ??= new Asker(text, is_signed_in));
+  const asker = (kept.current ??= new Asker(send, may_ask ? text : ""));
   useLayoutEffect(() => {
-    if (is_signed_in) asker.show(text);
-  }, [text, is_signed_in]);
+    if (may_ask) asker.show(text);
+  }, [text, may_ask]);
   useEffect(() => asker.watch(), []);
   return asker;
 }
@@ -100,9 +121,9 @@ class Asker implements Board {
   private timer = 0;
   private due_at = 0;
 
-  /** Asks before the page is put together: the answer is what takes long. */
-  constructor(text: string, is_signed_in: boolean) {
-    if (is_signed_in) this.show(text);
+  /** Asks before the page is put together, if it has anything to ask: the answer is what takes long. */
+  constructor(private readonly request: typeof send_own, text: string) {
+    if (text) this.show(text);
   }
 
   readonly tiles = (id: string): Signal<Asked | undefined> => {
@@ -116,6 +137,7 @@ class Asker implements Board {
   readonly cancel = (): void => {
     this.running?.abort();
     clearTimeout(this.timer);
+    this.due_at = 0;
     this.fail([...this.known.keys()], new ApiError(0, "cancelled", "You stopped this question."));
   };
 
@@ -167,22 +189,20 @@ class Asker implements Board {
     };
   }
 
-  private async send(open: [string, Question][]): Promise<void> {
+  private async send(open: Open): Promise<void> {
     const running = new AbortController();
     this.running = running;
-    const ids = open.map(([id]) => id);
+    const { response, ids } = this.request(open, running.signal);
     let next_ms = Infinity;
     try {
-      const queries = open.map(([id, { report, body }]) => ({ id, report, ...body }));
-      const response = await request("/v1/query", { method: "POST", body: JSON.stringify({ queries }), signal: running.signal });
-      for await (const line of lines(response)) {
+      for await (const line of lines(await response)) {
         const { index, status, error, result, meta } = line as any;
         const id = ids[index];
         if (id === undefined || running.signal.aborted) continue;
-        ids[index] = undefined as never;
+        ids[index] = undefined;
         if (status === 200) {
           next_ms = Math.min(next_ms, meta.refresh_after_ms);
-          if (!taken_apart(open[index]![1]).as_of) look_at(meta);
+          if (!taken_apart(this.questions[id]!).as_of) look_at(meta);
         }
         this.take(id, status === 200 ? { result, meta } : new ApiError(status, error.code, error.message));
         // Each is drawn by itself, so that who clicks meanwhile does not wait for all.

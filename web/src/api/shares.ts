@@ -1,7 +1,8 @@
 // Links to boards: made and revoked by those who may read everything, opened by whoever has one.
 import { json, request } from "./client";
 import type { Share, SharedBoard, ShareRequest } from "./openapi";
-import type { Answer, Users } from "./types";
+import type { Sent } from "./ask";
+import type { Answer, Question, Users } from "./types";
 
 export type { Share, SharedBoard };
 
@@ -29,8 +30,11 @@ export function shared_board(token: string): Promise<SharedBoard> {
   return json<SharedBoard>(shared_path(token));
 }
 
-export function shared_tile(token: string, tile: number, query: string, signal: AbortSignal): Promise<Answer> {
-  return json<Answer>(`${shared_path(token)}/tiles/${tile}${query && `?${query}`}`, { signal });
+/** Asks all tiles of a shared board, whichever of them are open: `tile0` is the first. */
+export function shared_tiles(token: string, query: string, open: [id: string, question: Question][], signal: AbortSignal): Sent {
+  const ids: (string | undefined)[] = [];
+  for (const [id] of open) ids[Number(id.replace("tile", ""))] = id;
+  return { response: request(`${shared_path(token)}/tiles${query && `?${query}`}`, { signal }), ids };
 }
 
 export function shared_people(token: string, tile: number, query: string, bar: unknown): Promise<Answer<Users>> {

@@ -1,9 +1,8 @@
 // A board for whoever has its link: the same tiles, asked through the link alone.
-import { useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { named_bar, type Asked } from "../api/ask";
-import { ApiError } from "../api/client";
-import { shared_board, shared_people, shared_tile, type SharedBoard } from "../api/shares";
+import { named_bar, useAnswersBy } from "../api/ask";
+import type { ApiError } from "../api/client";
+import { shared_board, shared_people, shared_tiles, type SharedBoard } from "../api/shares";
 import type { Answer, Question, Users } from "../api/types";
 import { DRAWS } from "../draw/draws";
 import { plural, shown } from "../format";
@@ -46,13 +45,11 @@ export default function Shared() {
       </div>
       {problem && <p class="failed" role="alert">{problem}</p>}
       {board?.description && <p class="summary"><bdi>{board.description}</bdi></p>}
-      <div class="tiles board">{board?.tiles.map((_, index) => <SharedTile key={`${index} ${query}`} board={board} index={index} query={query} />)}</div>
+      {board && <Tiles key={query} board={board} query={query} />}
       {board && <People board={board} query={query} />}
     </main>
   );
 }
-
-const RETRY_MS = 5_000;
 
 /** What a tile asks, with what was chosen of the time. */
 function question_of(board: SharedBoard, index: number, query: string): Question {
@@ -60,46 +57,18 @@ function question_of(board: SharedBoard, index: number, query: string): Question
   return { report: tile?.report ?? "", body: { timezone: board.timezone, ...tile?.question, ...Object.fromEntries(new URLSearchParams(query)) } };
 }
 
-/** A tile, asked again when its answer says so, while somebody looks. */
-function SharedTile({ board, index, query }: { board: SharedBoard; index: number; query: string }) {
-  const tile = board.tiles[index]!;
-  const question = question_of(board, index, query);
-  const asked = useSignal<Asked>({ question, asked_at: Date.now(), late: 0 });
-  const set_asked = (changes: Partial<Asked>) => (asked.value = { ...asked.peek(), ...changes });
-  const [round, set_round] = useState(0);
-  const running = useRef<AbortController>(undefined);
-  useEffect(() => {
-    let timer = 0;
-    let is_shown = true;
-    running.current = new AbortController();
-    const { signal } = running.current;
-    const take = (changes: Partial<Asked>, after_ms: number) => {
-      if (!is_shown || signal.aborted) return;
-      set_asked({ asked_at: 0, ...changes });
-      timer = setTimeout(ask, after_ms);
-    };
-    const ask = () => {
-      if (document.hidden) return void (timer = setTimeout(ask, RETRY_MS));
-      shared_tile(token(), index, query, signal).then((answer) => take({ answer, error: undefined }, answer.meta.refresh_after_ms), (error: ApiError) => take({ error }, error.retry_after_ms || RETRY_MS));
-    };
-    ask();
-    return () => {
-      is_shown = false;
-      clearTimeout(timer);
-      running.current?.abort();
-    };
-  }, [round]);
-  const stop = () => {
-    running.current?.abort();
-    set_asked({ asked_at: 0, error: new ApiError(0, "cancelled", "You stopped this question.") });
-  };
-  const again = () => {
-    set_asked({ error: undefined, asked_at: Date.now() });
-    set_round(round + 1);
-  };
+/** All tiles, in one request. */
+function Tiles({ board, query }: { board: SharedBoard; query: string }) {
+  const questions = board.tiles.map((_, index) => question_of(board, index, query));
+  const asked = Object.fromEntries(questions.map((question, index) => [`tile${index}`, question]));
+  const { tiles, cancel, again } = useAnswersBy((open, signal) => shared_tiles(token(), query, open, signal), asked);
   return (
-    <Tile id={`tile${index}`} title={tile.title || tile.report} wide={(tile.width ?? 6) > 6} asked={asked} zone={times_of(question).zone} onCancel={stop} onAgain={again}
-      drawing={(DRAWS[tile.report] ?? draw_unknown)(question, `tile${index}`)} />
+    <div class="tiles board">
+      {board.tiles.map((tile, index) => (
+        <Tile key={index} id={`tile${index}`} title={tile.title || tile.report} wide={(tile.width ?? 6) > 6} asked={tiles(`tile${index}`)} zone={times_of(questions[index]!).zone} onCancel={cancel} onAgain={again}
+          drawing={(DRAWS[tile.report] ?? draw_unknown)(questions[index]!, `tile${index}`)} />
+      ))}
+    </div>
   );
 }
 
