@@ -175,6 +175,29 @@ test("events: what is stored, and what comes in", async ({ page }) => {
   await expect(tile(page, "live").locator(".event", { hasText: "of_free" })).toHaveCount(0);
 });
 
+test("tabs that watch the same read one stream, and go on where the one that reads it is closed", async ({ page, context }) => {
+  await open(page, "/events?live=1&event=seen_by_tabs&bots=1");
+  await expect(tile(page, "live")).toContainText("in the last second");
+  const streams = [];
+  context.on("request", (request) => request.url().includes("/v1/live") && streams.push(request));
+  const others = [await context.newPage(), await context.newPage()];
+  for (const other of others) {
+    await other.goto("/events?live=1&event=seen_by_tabs&bots=1");
+    await expect(tile(other, "live")).toContainText("in the last second");
+  }
+  expect(streams).toHaveLength(0);
+  const seen = async (type) => {
+    const body = JSON.stringify({ type: "seen_by_tabs", anonymousId: type, context: { userAgent: "Googlebot/2.1 (+http://www.google.com/bot.html)" } });
+    await fetch(`${ADDRESS}/v1/events`, { method: "POST", headers: { authorization: `Bearer ${process.env.WRITE_KEY}` }, body });
+    for (const other of others) await expect(tile(other, "live").locator(".event", { hasText: type })).toHaveCount(1);
+  };
+  await seen("before-it-is-closed");
+  await page.close();
+  await expect.poll(() => streams.length).toBe(1);
+  expect(await streams[0].headerValue("last-event-id")).toBeTruthy();
+  await seen("once-it-is-closed");
+});
+
 test("health: the ledger adds up", async ({ page }) => {
   await open(page, "/health?since=1970-01-01");
   await expect(tile(page, "ledger").locator(".sum")).toHaveAttribute("data-whole", "true");
