@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -106,6 +106,15 @@ struct Inner {
     people: Option<People>,
     freshness: Option<FreshnessWatcher>,
     shared_cache: Option<Arc<dyn SharedCache>>,
+}
+
+/// A question whose statements are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Explain<'a> {
+    /// The name of the report.
+    pub(crate) report: &'a str,
+    /// The JSON request.
+    pub(crate) body: &'a [u8],
 }
 
 /// A question that is asked with `GET`.
@@ -179,6 +188,21 @@ impl Queries {
         let began = Instant::now();
         let served = self.served(project, request).await?;
         Ok(Reply::new(&served, Asked { now_ms: request.now_ms, took: began.elapsed(), is_guest: request.is_guest }))
+    }
+
+    /// By which statements a question is answered, as JSON: `{"statements": [{"sql", "params"}], "rows_read"}`. It is asked anew for that,
+    /// whatever is kept.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub(crate) async fn explain(&self, project: ProjectId, asked: Explain<'_>, now_ms: i64) -> Result<Bytes, QueryError> {
+        let Question { plan, common, .. } = self.question(project, Request::of(asked.report, asked.body, now_ms)).await?;
+        let computation = Computation { project, plan, common, now_ms, shared: None, permits: self.1.clone() };
+        let mut runner = self.0.begin(&computation).await?;
+        self.0.show(&computation, &mut runner).await?;
+        runner.note_statements();
+        computation.plan.answer(&mut runner).await?;
+        self.count(json!({"statements": runner.noted(), "rows_read": runner.rows_read()}).to_string())
     }
 
     /// A result that is kept nowhere, counted among all that clients have not taken yet.
@@ -444,11 +468,17 @@ impl Inner {
         Ok((at_ms, places.map(|places| as_of(places).to_string())))
     }
 
-    async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
+    /// Waits for the turn of a question.
+    async fn begin(&self, asked: &Computation) -> Result<StatementRunner<'_>, QueryError> {
         let now_ms = asked.common.now_ms(asked.now_ms);
         let mut runner = self.reader.begin_with(asked.permits.as_deref(), asked.project, now_ms).await?;
-        let began = Instant::now();
         runner.look_at(asked.common.traffic);
+        Ok(runner)
+    }
+
+    async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
+        let mut runner = self.begin(asked).await?;
+        let began = Instant::now();
         let (data_through_ms, as_of) = self.show(asked, &mut runner).await?;
         let result = self.results.count(asked.plan.answer(&mut runner).await?)?;
         let excluded_bots = excluded::count(asked.plan.as_ref(), &mut runner).await;

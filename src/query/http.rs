@@ -27,7 +27,7 @@ use super::reader::{StoreReader, missing_limits};
 use super::report::export::{self, Export, ExportFile};
 use super::report::{REPORTS, Report, ReportKind};
 use super::trace::AskedTrace;
-use super::{AskedPerson, Get, Queries};
+use super::{AskedPerson, Explain, Get, Queries};
 use crate::auth::{Grant, KeyKind, Keys};
 use crate::clock;
 use crate::http::body::{self, BodyLimits};
@@ -53,6 +53,8 @@ const THROUGH: &str = "pulse-through";
 enum Asked {
     /// A report by its name, which may not exist.
     Question,
+    /// By which statements one is answered.
+    Explain,
     /// Several of them.
     Batch,
     /// A statement that somebody wrote.
@@ -143,6 +145,7 @@ const PATHS: &[Path] = &[
     Path::new("/v1/query", &["POST"], Asked::Batch),
     Path::new("/v1/query/sql", &["POST"], Asked::RawSql),
     Path::new("/v1/query/{report}", &["POST"], Asked::Question),
+    Path::new("/v1/query/{report}/explain", &["POST"], Asked::Explain),
     Path::new("/v1/live", &["GET"], Asked::Live),
     Path::new("/v1/cohorts", &["GET"], Asked::Cohorts),
     Path::new("/v1/cohorts/{name}", &["GET", "PUT", "DELETE"], Asked::Cohort),
@@ -227,6 +230,7 @@ impl QueryApi {
         }
         let answer = match asked {
             Asked::Question => self.question(call, name).await,
+            Asked::Explain => self.explain(call, name).await,
             Asked::Get(report) => self.get(report, &call).await,
             Asked::Person | Asked::EventsOfPerson => self.person(&call, name, asked).await,
             Asked::Merge | Asked::Unmerge => self.rule(call, asked).await,
@@ -308,6 +312,13 @@ fn with_place(file: ExportFile) -> Response<Body> {
 }
 
 impl QueryApi {
+    async fn explain(&self, call: Call, report: &str) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(&call)?;
+        let body = body::read(call.request, self.body).await?;
+        let asked = Explain { report, body: &body };
+        Ok(json_pieces(StatusCode::OK, [self.queries.explain(grant.project, asked, clock::now_ms()).await?]))
+    }
+
     /// Answers several questions, a line each.
     async fn batch(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let grant = self.asker(&call)?;

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::guard::Guard;
@@ -45,6 +45,12 @@ use crate::store::places::Places;
 
 pub use crate::clickhouse::Answer;
 use crate::clickhouse::{Block, BlockReader};
+
+/// Most statements of a question that are shown, most characters of each and of one of its values, and most of these.
+const MOST_NOTED: usize = 50;
+const MOST_OF_SQL: usize = 20_000;
+const MOST_OF_VALUE: usize = 200;
+const MOST_VALUES: usize = 100;
 
 /// Sends statements to a store. Dropping the future must cancel the statement.
 pub trait Run: Send + Sync + 'static {
@@ -198,10 +204,21 @@ impl Reader {
             counts_people: false,
             data_through_ms: None,
             up_to: None,
+            noted: None,
             memory: self.guard.memory(),
             _permit: None,
         }
     }
+}
+
+/// A statement as people read it.
+fn shown(statement: &Statement) -> Value {
+    let cut = |text: &str, most: usize| match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    };
+    let params = statement.params().take(MOST_VALUES).map(|(name, value)| (name, Value::from(cut(value, MOST_OF_VALUE))));
+    json!({"sql": cut(statement.text(), MOST_OF_SQL), "params": params.collect::<Map<_, _>>()})
 }
 
 /// Runs the statements of one question and adds up the rows that they read.
@@ -218,6 +235,8 @@ pub(crate) struct StatementRunner<'a> {
     data_through_ms: Option<i64>,
     /// Which events it sees; all without.
     up_to: Option<Places>,
+    /// What it has sent, where that is asked for.
+    noted: Option<Vec<Value>>,
     memory: Held,
     /// Held until the question is answered.
     _permit: Option<QueryPermit>,
@@ -242,6 +261,16 @@ impl StatementRunner<'_> {
     /// Sees of all events those up to these places.
     pub(crate) fn look_back_to(&mut self, places: Places) {
         self.up_to = Some(places);
+    }
+
+    /// Notes the statements that it sends from here on.
+    pub(crate) fn note_statements(&mut self) {
+        self.noted = Some(Vec::new());
+    }
+
+    /// Those that it has noted: `{"sql", "params"}`, what is long of them cut.
+    pub(crate) fn noted(&mut self) -> Vec<Value> {
+        self.noted.take().unwrap_or_default()
     }
 
     /// What the log holds above `watermarks`.
@@ -386,6 +415,9 @@ impl StatementRunner<'_> {
         if !scope::is_of(self.project, &statement) {
             tracing::error!(sql = statement.text(), "not sent: a statement without its project");
             return Err(QueryError::internal("a statement was not limited to the project"));
+        }
+        if let Some(noted) = self.noted.as_mut().filter(|noted| noted.len() < MOST_NOTED) {
+            noted.push(shown(&statement));
         }
         Ok(statement)
     }

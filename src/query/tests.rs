@@ -172,6 +172,23 @@ fn what_makes_no_sense_is_refused_by_name() {
 }
 
 #[test]
+fn a_question_is_explained_by_the_statements_that_it_sends() {
+    for (report, request) in with_text("a") {
+        let recorder = Arc::<Recorder>::default();
+        let queries = Queries::new(Arc::clone(&recorder), QueryConfig::default().check().unwrap(), LoadedBy::ThisProcess(Arc::default()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let body = request.to_string();
+        let asked = Explain { report, body: body.as_bytes() };
+        let explained: Value = serde_json::from_slice(&runtime.block_on(queries.explain(PROJECT, asked, NOW_MS)).unwrap()).unwrap();
+        let sent = recorder.0.lock().unwrap();
+        let texts: Vec<&str> = sent.iter().map(Statement::text).collect();
+        let shown: Vec<&str> = explained["statements"].as_array().unwrap().iter().map(|shown| shown["sql"].as_str().unwrap()).collect();
+        assert_eq!(shown, texts, "{report}");
+        assert!(explained["statements"][0]["params"].as_object().unwrap().values().any(|value| value == "7"), "{report}: {explained}");
+    }
+}
+
+#[test]
 fn bots_are_left_out_of_every_statement_of_events_unless_they_are_asked_for() {
     let with = |request: &Value, includes: bool| {
         let mut request = request.clone();

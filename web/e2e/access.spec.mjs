@@ -21,6 +21,8 @@ for (const half of [0, 1]) {
     await open(page, "/");
     await tile(page, "events").getByRole("button", { name: "Table", exact: true }).click();
     await tile(page, "events").getByRole("button", { name: /How .* was asked/ }).click();
+    await tile(page, "events").getByRole("button", { name: "Show the SQL" }).click();
+    await expect(tile(page, "events").locator("[data-sql]").first()).toContainText("SELECT");
     await tile(page, "sources").locator(".rows [data-value]").first().click();
     await page.locator("[data-total]").waitFor();
     await check(page, "the people behind a bar");

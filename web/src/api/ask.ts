@@ -4,7 +4,7 @@ import { batch, signal, type ReadonlySignal, type Signal } from "@preact/signals
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { next_task } from "../tasks";
 import { here } from "../url";
-import { ApiError, request, session } from "./client";
+import { ApiError, json, request, session } from "./client";
 import type { Answer, Chart, Meta, Question } from "./types";
 
 export interface Asked<T = any> {
@@ -300,6 +300,16 @@ async function* lines(response: Response): AsyncGenerator<unknown> {
     for (const part of parts) if (part) yield JSON.parse(part);
     if (done) return;
   }
+}
+
+/** By which statements a question is answered. */
+export interface Statements {
+  statements: { sql: string; params: Record<string, string> }[];
+}
+
+/** Asks a question anew, for its statements. */
+export function statements_of({ report, body }: Question): Promise<Statements> {
+  return json<Statements>(`/v1/query/${report}/explain`, { method: "POST", body: JSON.stringify(body) });
 }
 
 /** One question that no board holds, asked once. */

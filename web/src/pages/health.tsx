@@ -218,7 +218,7 @@ function Traced({ id, zone }: { id: string; zone: string }) {
   if (!known) return <p class="note" role="status" aria-busy="true">Looking…</p>;
   return (
     <div data-traced={known.status}>
-      {known.status === "unknown" && <p role="status">Nothing with that id was received before {known.data_through ? `${moment(known.data_through, zone)} ${zone}` : "now"}. It is looked for again every few seconds.</p>}
+      {known.status === "unknown" && <p role="status">Nothing with that id was received before {known.data_through ? `${moment(known.data_through, zone)} ${zone}` : "now"}. It is looked for again every few seconds.{has_address(id) && <> Ids of people are not those of events: <PersonLink id={id}>who has this one</PersonLink>.</>}</p>}
       {known.stored.map(({ event, receivedAt, shard, log }) => (
         <div key={`${log.partition} ${log.offset} ${event?.anonymousId}`}>
           <p role="status">Stored: received {moment(receivedAt, zone)}, partition {log.partition}, offset {shown(log.offset)}, shard {shard}. Copies of it are counted as duplicates.</p>

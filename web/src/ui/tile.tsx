@@ -2,7 +2,8 @@
 // how it was asked. What goes wrong in a tile stays in it.
 import { Component, type ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import type { Asked, Known } from "../api/ask";
+import { statements_of, type Asked, type Known, type Statements } from "../api/ask";
+import { session, type ApiError } from "../api/client";
 import type { Answer, Meta, Question } from "../api/types";
 import { Table, type TableData } from "../chart/table";
 import { plural, shown } from "../format";
@@ -144,8 +145,18 @@ function Explained({ asked, zone }: { asked: Asked; zone: string }) {
       {answer && <p>{plural(answer.meta.rows_read, "row")} read in {shown(answer.meta.query_ms)} ms{answer.meta.cached ? `, kept for ${shown(answer.meta.age_ms)} ms` : ""}.</p>}
       <pre tabIndex={0} aria-label="The question">{question.report} {body}</pre>
       <button type="button" onClick={() => void navigator.clipboard?.writeText(curl)}>Copy as curl</button>
+      {session.value && <Sql key={body} question={question} />}
     </div>
   );
+}
+
+/** The statements by which a question is answered, once somebody wants to see them. */
+function Sql({ question }: { question: Question }) {
+  const [known, set_known] = useState<Statements | null>(null);
+  const [problem, set_problem] = useState("");
+  const ask = () => statements_of(question).then(set_known, (refused: ApiError) => set_problem(refused.message));
+  if (!known) return <> <button type="button" onClick={() => void ask()}>Show the SQL</button>{problem && <p class="failed" role="alert">{problem}</p>}</>;
+  return <>{known.statements.map(({ sql, params }, index) => <pre key={index} tabIndex={0} aria-label={`Statement ${index + 1}`} data-sql>{`${sql}\n${Object.entries(params).map(([name, value]) => `-- ${name}: ${value}`).join("\n")}`}</pre>)}</>;
 }
 
 /** An answer that this page does not know how to draw costs its own tile. */
