@@ -59,7 +59,7 @@ impl Batch {
             Ok(Asked { id, report, body }) => Line { index, id, asked: Ok((report, body)) },
             Err(refused) => Line { index, id: Value::Null, asked: Err(refused) },
         });
-        lines(asked.collect(), AT_ONCE, move |(report, body)| {
+        lines(asked.collect(), AT_ONCE, move |(report, body): (String, Vec<u8>)| {
             let queries = queries.clone();
             async move { queries.answer(project, &report, &body, now_ms).await }
         })

@@ -69,6 +69,8 @@ test("what is shown is in the address: a reload, Back and Forward show the same"
   const filters = JSON.parse(new URL(page.url()).searchParams.get("f"));
   const asked = await ask("sessions", { ...WEEK, interval: "day", series: [{ math: "sessions" }], filters: [{ field: filters[0], op: filters[1], value: filters[2] }] });
   expect(sessions).toBe(String(asked.series[0].total));
+  // Also whether it is the numbers.
+  await table(page, "sessions");
   const address = page.url();
   await page.goBack();
   await expect(page.locator(".chip")).toHaveCount(0);
@@ -78,6 +80,7 @@ test("what is shown is in the address: a reload, Back and Forward show the same"
   await open(page, new URL(address).pathname + new URL(address).search);
   await expect(page.locator('[data-measure="sessions"]')).toHaveAttribute("data-value", sessions);
   await expect(tile(page, "places").getByRole("button", { name: "City" })).toHaveAttribute("aria-pressed", "true");
+  await expect(tile(page, "sessions").locator("tbody tr").first()).toBeVisible();
   // An alert watches the number that is shown, of what is filtered.
   await tile(page, "sessions").getByRole("link", { name: "An alert on Sessions" }).click();
   await expect(page.locator("[data-fired]")).toBeVisible();

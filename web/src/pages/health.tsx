@@ -9,6 +9,7 @@ import { duration, plural, shown } from "../format";
 import { clock, moment, range } from "../time";
 import { EventRow } from "../ui/event-row";
 import { change, here, page_of } from "../url";
+import { has_address, PersonLink } from "../ui/person-link";
 import { Choice } from "../ui/picker";
 import { SaveButtons } from "../ui/save";
 import { Page } from "./page";

@@ -8,6 +8,7 @@ import type { Answer, Meta, Question } from "../api/types";
 import { Table, type TableData } from "../chart/table";
 import { plural, shown } from "../format";
 import { clock, moment, range_words } from "../time";
+import { change, here } from "../url";
 import type { Drawing } from "./drawing";
 import { Bell } from "./bell";
 import { explained } from "./explained";
@@ -46,7 +47,10 @@ export function Tile<T>(props: TileProps<T>) {
   const { id, title, zone, drawing, tools, href } = props;
   const asked = props.asked?.value;
   const { draw = props.children, table = props.table, summary = props.summary } = drawing ?? {};
-  const [is_table, set_is_table] = useState(false);
+  const tables = here.value.params.getAll("table");
+  const is_table = tables.includes(id);
+  // The same numbers: going back does not bring the picture back.
+  const set_is_table = (is_table: boolean) => change({ table: is_table ? [...tables, id] : tables.filter((other) => other !== id) }, true);
   const [is_explained, set_is_explained] = useState(false);
   const answer = asked?.answer;
   const watched = props.watched ?? (props.keep ? asked?.question : undefined);
