@@ -76,6 +76,7 @@ export function LineChart(props: LineChartProps) {
   const notes = useMemo(() => (is_time ? by_bucket(all_notes, buckets) : []), [is_time, all_notes, buckets]);
   const own = lines.filter((line) => !line.is_compared);
   const { stacks, extent, has_whole } = useMemo(() => measured(lines, is_stacked ? buckets.length : 0), [lines, is_stacked, buckets.length]);
+  const has_grain = is_stacked && own.length > 1;
   const has_names = !is_stacked && !thresholds.length && own.length > 1 && own.length <= COLOURS && width >= 4 * MOST_BESIDE;
   const names = useMemo(() => (has_names ? own.map(({ name }) => beside(name)) : []), [lines, has_names]);
   const right = Math.max(RIGHT, ...names.map(({ width }) => BESIDE + width));
@@ -129,6 +130,7 @@ export function LineChart(props: LineChartProps) {
             <pattern id={hatch} width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
               <line x1="0" y1="0" x2="0" y2="6" class="hatch" />
             </pattern>
+            {has_grain && own.map(({ place }) => <Grain key={place} id={`${hatch}-${place}`} place={place} />)}
           </defs>
           {scale.ticks.map((tick) => (
             <g key={tick}>
@@ -153,7 +155,7 @@ export function LineChart(props: LineChartProps) {
           {current !== null && <rect class="cursor" x={LEFT + band * current} y={TOP} width={band} height={height - TOP - BOTTOM} />}
           {is_stacked
             ? stacks.map((parts, place) => parts.map((part, index) => part.from !== part.to && (
-              <rect key={`${place}-${index}`} class={`fill c${own[place]!.place % COLOURS}`} x={LEFT + band * index + band * 0.12} width={Math.max(1, band * 0.76)}
+              <rect key={`${place}-${index}`} class={`fill c${own[place]!.place % COLOURS}`} style={has_grain ? { fill: `url(#${hatch}-${own[place]!.place})` } : undefined} x={LEFT + band * index + band * 0.12} width={Math.max(1, band * 0.76)}
                 y={Math.min(y(part.from), y(part.to))} height={Math.max(1, Math.abs(y(part.from) - y(part.to)))} />
             )))
             : lines.map((one, index) => <Path key={index} line={one} points={{ values: one.values, x: xs, y }} places={places} current={current} is_single={own.length === 1} partial={one.partial ?? partial} />)}
@@ -291,8 +293,25 @@ function alone(values: (number | null)[], index: number): boolean {
   return (values[index - 1] ?? null) === null && (values[index + 1] ?? null) === null;
 }
 
+/** What bars are told apart by without their colours; nothing that looks like the hatch of what is not over. */
+const GRAINS = ["", "M0,3h6", "M2,2h1.5M5,5h1.5", "M3,0v6", "M0,3h6M3,0v6", "M0,1h6M0,3h6", "M2,2h3v3h-3Z", "M1,0v3M4,3v3"];
+
+function Grain({ id, place }: { id: string; place: number }) {
+  return (
+    <pattern id={id} width="6" height="6" patternUnits="userSpaceOnUse" class={`c${place % COLOURS}`}>
+      <rect class="fill" width="6" height="6" />
+      <path class="grain" d={GRAINS[place % GRAINS.length]} />
+    </pattern>
+  );
+}
+
+function FillSwatch({ place }: { place: number }) {
+  const id = useId();
+  return <svg class="swatch" width="14" height="12" aria-hidden="true"><defs><Grain id={id} place={place} /></defs><rect width="14" height="12" fill={`url(#${id})`} /></svg>;
+}
+
 export function Swatch({ line: one, is_fill }: { line: Pick<Line, "place" | "is_compared">; is_fill?: boolean }) {
-  if (is_fill) return <svg class={`swatch c${one.place % COLOURS}`} width="12" height="10" aria-hidden="true"><rect class="fill" width="12" height="10" /></svg>;
+  if (is_fill) return <FillSwatch place={one.place} />;
   return (
     <svg class={`swatch c${one.place % COLOURS} ${one.is_compared ? "compared" : ""}`} width="22" height="10" aria-hidden="true">
       <line class="stroke" x1="0" x2="22" y1="5" y2="5" stroke-dasharray={one.is_compared ? "3 3" : dash(one.place)} />
