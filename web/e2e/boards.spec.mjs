@@ -95,6 +95,10 @@ test("what is noted stands on the chart, in words too", async ({ page }) => {
 test("a board is shared by a link that shows the same without a key, no people, and nothing once it is ended", async ({ page, browser }) => {
   await open(page, "/boards/shop");
   const count = await tile(page, "tile1").locator("[data-count]").first().getAttribute("data-count");
+  // In which parts the questions of two tiles differ.
+  await tile(page, "tile0").getByRole("button", { name: "How Visitors was asked" }).click();
+  await tile(page, "tile0").getByLabel("Beside").selectOption({ label: "Buying" });
+  await expect(tile(page, "tile0").locator(".explained tbody tr").first().locator("th, td")).toHaveText(["report", "trends", "funnel"]);
   await page.getByRole("link", { name: "On the wall" }).click();
   await expect(page.locator("nav")).toHaveCount(0);
   await expect(tile(page, "tile1").locator("[data-count]").first()).toHaveAttribute("data-count", count);

@@ -80,7 +80,7 @@ function Board({ id }: { id: string }) {
         {shown?.tiles.map((tile, index) => (
           <Tile key={`${index} ${JSON.stringify(tile)}`} id={`tile${index}`} title={tile.title || tile.report} href={made_at(tile)} wide={(tile.width ?? 6) > 6} asked={tiles(`tile${index}`)}
             zone={times_of(question(tile)).zone} onCancel={cancel} onAgain={again} drawing={(DRAWS[tile.report] ?? draw_unknown)(question(tile), `tile${index}`)} watched={question(tile)}
-            tools={is_changing && <Tools board={shown} index={index} write={write} />} />
+            beside={shown.tiles.filter((other) => other !== tile).map((other) => ({ title: other.title || other.report, question: question(other) }))} tools={is_changing && <Tools board={shown} index={index} write={write} />} />
         ))}
       </div>
     </Page>

@@ -59,3 +59,18 @@ export function explained({ report, body }: Question, zone: string, left_out: nu
   const bots = include_bots ? "Bots are counted too." : `Bots are left out${left_out ? ` (${new Intl.NumberFormat("en").format(left_out)} of their events)` : ""}.`;
   return [defined, `${of_time}${kept}${parts}. ${bots}`];
 }
+
+/** The parts of which two questions say something else: what each says, "–" where it says nothing. */
+export function differences(one: Question, other: Question): [part: string, here: string, there: string][] {
+  const [here, there] = [one, other].map(({ report, body }) => parts_of({ report, ...body })) as [Map<string, string>, Map<string, string>];
+  const parts = [...new Set([...here.keys(), ...there.keys()])].filter((part) => here.get(part) !== there.get(part));
+  return parts.map((part) => [part, here.get(part) ?? "–", there.get(part) ?? "–"]);
+}
+
+/** What stands where in a question: `series[0].math` and so on. */
+function parts_of(value: unknown, place = "", found = new Map<string, string>()): Map<string, string> {
+  if (Array.isArray(value)) value.forEach((one, index) => parts_of(one, `${place}[${index}]`, found));
+  else if (typeof value === "object" && value) for (const [name, one] of Object.entries(value)) parts_of(one, place ? `${place}.${name}` : name, found);
+  else if (value !== null && value !== undefined) found.set(place, String(value));
+  return found;
+}

@@ -11,9 +11,16 @@ import { clock, moment, range_words } from "../time";
 import { change, here } from "../url";
 import type { Drawing } from "./drawing";
 import { Bell } from "./bell";
-import { explained } from "./explained";
+import { differences, explained } from "./explained";
 import { KeepButton } from "./keep";
+import { Choice } from "./picker";
 import { SaveButtons } from "./save";
+
+/** Another chart. */
+export interface Other {
+  title: string;
+  question: Question;
+}
 
 export interface TileProps<T> {
   id: string;
@@ -34,6 +41,8 @@ export interface TileProps<T> {
   keep?: boolean;
   /** What an alert on it watches; what it shows, where it can be put on a board. */
   watched?: Question;
+  /** What it can be told apart from: the other charts of its board. */
+  beside?: Other[];
   /** Where the title leads. */
   href?: string;
   /** Stands beside the title. */
@@ -82,7 +91,7 @@ export function Tile<T>(props: TileProps<T>) {
           </div>
         </Guard>
       )}
-      {is_explained && asked && <Explained asked={asked} zone={zone} />}
+      {is_explained && asked && <Explained asked={asked} zone={zone} beside={props.beside ?? []} />}
       {answer && <Health meta={answer.meta} asked={asked!} zone={zone} />}
     </section>
   );
@@ -139,7 +148,7 @@ function Running({ since, onCancel }: { since: number; onCancel(): void }) {
 }
 
 /** How a number came about: what it counts, and the question itself, to read and to ask elsewhere. */
-function Explained({ asked, zone }: { asked: Asked; zone: string }) {
+function Explained({ asked, zone, beside }: { asked: Asked; zone: string; beside: Other[] }) {
   const { question, answer } = asked;
   const body = JSON.stringify(question.body, null, 1);
   const curl = `curl ${location.origin}/v1/query/${question.report} -H "Authorization: Bearer $READ_KEY" -d '${JSON.stringify(question.body).replace(/'/g, "'\\''")}'`;
@@ -150,7 +159,22 @@ function Explained({ asked, zone }: { asked: Asked; zone: string }) {
       <pre tabIndex={0} aria-label="The question">{question.report} {body}</pre>
       <button type="button" onClick={() => void navigator.clipboard?.writeText(curl)}>Copy as curl</button>
       {session.value && <Sql key={body} question={question} />}
+      {beside.length > 0 && <Beside question={question} others={beside} />}
     </div>
+  );
+}
+
+/** In which parts the questions of two charts differ. */
+function Beside({ question, others }: { question: Question; others: Other[] }) {
+  const [chosen, set_chosen] = useState("");
+  const other = chosen === "" ? undefined : others[Number(chosen)];
+  const parts = other ? differences(question, other.question) : [];
+  return (
+    <>
+      <Choice label="Beside" value={chosen} of={[["", "another chart"], ...others.map(({ title }, index): [string, string] => [String(index), title])]} onChange={set_chosen} />
+      {other && !parts.length && <p>They ask the same.</p>}
+      {parts.length > 0 && <Table caption="What differs" data={{ head: ["Part", "This one", other!.title], rows: parts.map((texts) => texts.map((text) => ({ text }))) }} />}
+    </>
   );
 }
 
