@@ -21,7 +21,7 @@ use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
 use crate::http::respond::{ApiError, Body, json_pieces, json_response, method_not_allowed};
 use crate::http::server::Call;
-use crate::query::{self, Get, Queries, QueryError};
+use crate::query::{self, Explain, Get, Queries, QueryError};
 
 /// Where it is.
 pub(super) const PATH: &str = "/mcp";
@@ -49,6 +49,8 @@ enum Asks {
     Report(&'static str),
     /// As the parameters of a report that is read.
     Parameters(&'static str),
+    /// As the name of a report and its body, for the statements.
+    Explain,
 }
 
 struct Tool {
@@ -149,6 +151,11 @@ impl McpApi {
             Asks::Parameters(report) => {
                 let query = parameters(&arguments);
                 self.queries.get(Get { project: grant.project, project_name: &grant.name, report, query: &query }, now_ms).await
+            }
+            Asks::Explain => {
+                let report = arguments["report"].as_str().unwrap_or_default();
+                let body = arguments["question"].to_string();
+                self.queries.explain(grant.project, Explain { report, body: body.as_bytes() }, now_ms).await
             }
         }
     }
@@ -277,7 +284,18 @@ fn tools() -> Vec<Tool> {
     ];
     // What is chosen from has its own tools above.
     let reports = query::questions().filter(|report| !report.starts_with("catalogue-"));
-    names.into_iter().chain(reports.map(of_report)).collect()
+    names.into_iter().chain([explain()]).chain(reports.map(of_report)).collect()
+}
+
+fn explain() -> Tool {
+    let operation = &openapi::document()["paths"]["/v1/query/{report}/explain"]["post"];
+    let question = &operation["requestBody"]["content"]["application/json"]["schema"];
+    let input = json!({
+        "type": "object", "required": ["report", "question"], "additionalProperties": false,
+        "properties": {"report": {"enum": query::questions().collect::<Vec<_>>()}, "question": question},
+    });
+    let description = operation["summary"].as_str().unwrap_or_default().to_owned();
+    Tool { name: "explain".to_owned(), description, input, asks: Asks::Explain }
 }
 
 /// The parameters of a path as the members of an object.

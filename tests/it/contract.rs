@@ -320,6 +320,7 @@ async fn agents_ask_the_same(pulse: &Pulse) {
         ("list_fields", json!({}), "/fields/0/kind", json!("string")),
         ("list_values", json!({"field": "type"}), "/values/0/value", json!("view")),
         ("ledger", json!({}), "/total/stored", json!(3)),
+        ("explain", json!({"report": "trends", "question": trends}), "/statements/0/params/none", Value::Null),
         ("trends", trends, "/result/series/0/total", json!(3)),
         ("funnel", with(json!({"steps": [{"event": "view"}, {"event": "buy"}]})), "/result/groups/0/steps/0/count", json!(3)),
         ("sessions", with(json!({"interval": "month", "series": [{"math": "sessions"}]})), "/result/series/0/total", json!(3)),
