@@ -1,6 +1,5 @@
 // Numbers, times and values as people read them.
 
-const whole = new Intl.NumberFormat("en");
 const formats = new Map<string, Intl.NumberFormat>();
 
 /** Made when it is first needed: each takes longer than what it writes. */
@@ -10,6 +9,7 @@ function format(name: string, options: Intl.NumberFormatOptions): Intl.NumberFor
   return made;
 }
 
+const whole = (value: number) => format("whole", {}).format(value);
 const short = (value: number) => format("short", { notation: "compact", maximumFractionDigits: 1 }).format(value);
 const fine = (value: number) => format("fine", { maximumFractionDigits: 2 }).format(value);
 const percent = (value: number) => format("percent", { style: "percent", maximumFractionDigits: 1 }).format(value);
@@ -21,7 +21,7 @@ export function shown(value: number | null | undefined, unit: Unit = "number"): 
   if (value === null || value === undefined) return "–";
   if (unit === "share") return percent(value);
   if (unit === "duration") return duration(value);
-  return Number.isInteger(value) ? whole.format(value) : fine(value);
+  return Number.isInteger(value) ? whole(value) : fine(value);
 }
 
 /** A number as short as an axis needs it. */

@@ -216,9 +216,8 @@ export function days_later(day: string, days: number): string {
   return new Date(Date.parse(day) + days * DAY_MS).toISOString().slice(0, 10);
 }
 
-/** The zones that can be chosen: the project's, the reader's and, if need be, all others. */
+/** The zones that can be chosen: the project's and, if need be, the reader's and all others. */
 export function zones(has_all: boolean): string[] {
-  const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const known = has_all ? ((Intl as any).supportedValuesOf?.("timeZone") ?? []) : [];
-  return [...new Set<string>([session.value?.project.timezone ?? "UTC", own, "UTC", ...known])];
+  const others = has_all ? [Intl.DateTimeFormat().resolvedOptions().timeZone, "UTC", ...((Intl as any).supportedValuesOf?.("timeZone") ?? [])] : [];
+  return [...new Set<string>([session.value?.project.timezone ?? "UTC", ...others])];
 }
