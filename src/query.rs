@@ -19,6 +19,7 @@ mod excluded;
 mod freshness;
 pub mod http;
 mod keys;
+mod links;
 mod live;
 pub(crate) mod notes;
 mod output;

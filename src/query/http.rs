@@ -80,6 +80,9 @@ enum Asked {
     /// The notes of a time, or one note.
     Notes,
     Note,
+    /// A new short link, or where one leads.
+    Links,
+    Link,
     /// The managed keys, one of them, and another secret for it.
     Keys,
     Key,
@@ -159,6 +162,8 @@ const PATHS: &[Path] = &[
     Path::new("/v1/shared/{token}/tiles/{number}/people", &["POST"], Asked::SharedTile),
     Path::new("/v1/notes", &["GET", "POST"], Asked::Notes),
     Path::new("/v1/notes/{id}", &["DELETE"], Asked::Note),
+    Path::new("/v1/links", &["POST"], Asked::Links),
+    Path::new("/v1/links/{id}", &["GET"], Asked::Link),
     Path::new("/v1/keys", &["GET", "POST"], Asked::Keys),
     Path::new("/v1/keys/{id}", &["GET", "PUT", "DELETE"], Asked::Key),
     Path::new("/v1/keys/{id}/rotate", &["POST"], Asked::RotateKey),
@@ -249,6 +254,8 @@ impl QueryApi {
             Asked::Shared => self.shared(name).await,
             Asked::SharedTiles => self.shared_tiles(&call, name).await,
             Asked::SharedTile => self.shared_tile(call, &params).await,
+            Asked::Links => self.link(call).await,
+            Asked::Link => self.linked(&call, name).await,
             Asked::Keys => self.managed_keys(call).await,
             Asked::Key => self.managed_key(call, name).await,
             Asked::RotateKey => self.rotate_key(call, name).await,

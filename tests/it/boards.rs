@@ -166,4 +166,14 @@ async fn notes_are_found_by_time_and_a_script_that_deploys_need_not_be_able_to_r
     assert_eq!(send(http, Method::DELETE, &path, Sent::new(Value::Null)).await.0, StatusCode::NOT_FOUND);
     assert_eq!(notes("").await["notes"], json!([now]));
     assert_eq!(send(http, Method::POST, "/v1/notes", Sent::new(json!({"text": "x".repeat(9_000)}))).await.0, 413);
+
+    // Short links: one for an address, in its project.
+    let address = json!({"address": "/trends?b=country"});
+    let (status, link) = send(http, Method::POST, "/v1/links", Sent::new(address.clone())).await;
+    assert_eq!((status, &link["address"]), (StatusCode::CREATED, &address["address"]));
+    assert_eq!(send(http, Method::POST, "/v1/links", Sent::new(address)).await.1, link);
+    let path = format!("/v1/links/{}", link["id"].as_str().unwrap());
+    assert_eq!(http.get(&path).await, (StatusCode::OK, link));
+    assert_eq!(other.get(&path).await.1["code"], "unknown_link");
+    assert_eq!(send(http, Method::POST, "/v1/links", Sent::new(json!({"address": "//evil.example"}))).await.1["code"], "invalid_link");
 }

@@ -81,6 +81,16 @@ test("what is shown is in the address: a reload, Back and Forward show the same"
   await expect(page.locator('[data-measure="sessions"]')).toHaveAttribute("data-value", sessions);
   await expect(tile(page, "places").getByRole("button", { name: "City" })).toHaveAttribute("aria-pressed", "true");
   await expect(tile(page, "sessions").locator("tbody tr").first()).toBeVisible();
+  // What is too long to be sent is a short link, which leads to the same.
+  const names = Array.from({ length: 80 }, (_, index) => `a-path-of-many-letters-${index}`);
+  await open(page, `/trends?f=${encodeURIComponent(JSON.stringify(["page_path", "not_in", names]))}`);
+  await expect(page).toHaveURL(/\/trends\?l=[\w-]{16}$/);
+  await expect(page.locator(".chip")).toContainText(names[79]);
+  await page.reload();
+  await expect(page.locator(".chip")).toContainText(names[79]);
+  await expect(page.getByRole("slider")).toBeVisible();
+  await expect(page).toHaveURL(/\/trends\?l=[\w-]{16}$/);
+  await open(page, new URL(address).pathname + new URL(address).search);
   // An alert watches the number that is shown, of what is filtered.
   await tile(page, "sessions").getByRole("link", { name: "An alert on Sessions" }).click();
   await expect(page.locator("[data-fired]")).toBeVisible();

@@ -3,9 +3,10 @@ import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { ApiError, resume, session, sign_in, sign_out } from "./api/client";
+import { linked, LONGEST, shortened } from "./api/links";
 import { KeyHelp, listen_for_keys } from "./ui/keys";
 import Overview from "./pages/overview";
-import { here, page_of } from "./url";
+import { go, here, page_of } from "./url";
 
 /** A page: the first part of its path, its name, and where its code is. */
 interface PageEntry {
@@ -99,6 +100,7 @@ function Frame() {
   const [is_open, set_is_open] = useState(false);
   const { page, params } = here.value;
   useEffect(() => set_is_open(false), [page]);
+  useEffect(shorten, [here.value]);
   // On a wall nobody clicks: the page alone, larger.
   if (params.get("wall") === "1") return <div class="wall"><Shown /></div>;
   return (
@@ -122,10 +124,32 @@ function Frame() {
   );
 }
 
+/** Puts a short link in the place of an address that is too long to be sent; what is shown stays. */
+function shorten(): void {
+  const long = location.pathname + location.search;
+  if (long.length <= LONGEST) return;
+  const replace = (short: string) => {
+    if (long === location.pathname + location.search) history.replaceState(null, "", short);
+  };
+  // Where there is none it stays as it is, which is right too.
+  shortened(long).then(replace, () => undefined);
+}
+
+/** Goes on to where a short link leads. */
+function Opened({ id }: { id: string }) {
+  const [problem, set_problem] = useState("");
+  useEffect(() => {
+    linked(id).then((address) => go(address, true), (refused: ApiError) => set_problem(refused.message));
+  }, [id]);
+  return <main id="main" tabIndex={-1} aria-busy={!problem}>{problem && <p class="failed" role="alert">{problem}</p>}</main>;
+}
+
 function Shown() {
-  const { page } = here.value;
+  const { page, params } = here.value;
   const Current = loaded.value[page];
   useLayoutEffect(() => void load(page), [page]);
+  const link = session.value && params.get("l");
+  if (link) return <Opened id={link} />;
   if (!entry_of(page)) return <main id="main" tabIndex={-1}><h1>There is no such page</h1><p><a href={page_of("/")}>To the overview</a></p></main>;
   if (Current) return <Current key={page} />;
   if (failed.value !== page) return <main id="main" tabIndex={-1} aria-busy="true" />;

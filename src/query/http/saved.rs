@@ -16,6 +16,7 @@ use crate::http::server::Call;
 use crate::query::ask::fields;
 use crate::query::boards::{self, BOARD, MAX_BOARD};
 use crate::query::cohorts::MOST_BYTES;
+use crate::query::links::{self, LINK, Link, MAX_LINK};
 use crate::query::notes::{self, AskedNotes, MAX_NOTE, NOTE, Note};
 use crate::query::saved::{Expected, Write, dry_run};
 use crate::query::shares::SharedBoard;
@@ -106,6 +107,24 @@ impl QueryApi {
             saved.put(&NOTE, project, Write::new(&id, Some(&body), Expected::Anything)).await?;
         }
         Ok(shown(StatusCode::CREATED, &notes::shown(&saved.get(&NOTE, project, &id).await?)))
+    }
+
+    /// Keeps the address of a page under a short one.
+    pub(super) async fn link(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let project = self.asker(&call)?.project;
+        let body = body::read(call.request, BodyLimits { max_wire: MAX_LINK, max_inflated: MAX_LINK, ..self.body }).await?;
+        let link = Link::parse(&fields::parse(&body)?)?;
+        let saved = &self.queries.0.saved;
+        if saved.get(&LINK, project, &link.id).await.is_err() {
+            saved.put(&LINK, project, Write::new(&link.id, Some(&link.body()), Expected::Anything)).await?;
+        }
+        Ok(shown(StatusCode::CREATED, &json!({"id": link.id, "address": link.address})))
+    }
+
+    /// Where a short link leads.
+    pub(super) async fn linked(&self, call: &Call, id: &str) -> Result<Response<Body>, ApiError> {
+        let grant = self.asker(call)?;
+        Ok(shown(StatusCode::OK, &links::shown(&self.queries.0.saved.get(&LINK, grant.project, id).await?)))
     }
 
     /// Whether every tile of a board is a question of `project` that its report takes; the board as it is saved.
