@@ -125,6 +125,7 @@ pub(super) fn run(args: &ImportArgs) -> Result<()> {
     super::start_logging("warn");
     let own_flags = vec![("http.listen", "127.0.0.1:0".to_owned()), ("roles", "ingest,process,load,query".to_owned())];
     let settings = args.config.load(own_flags)?;
+    let is_of_clients = args.format == Format::Combined;
     let runtime = super::runtime()?;
     check_format(args)?;
     let files = runtime.block_on(Given::all(&args.files))?;
@@ -132,6 +133,7 @@ pub(super) fn run(args: &ImportArgs) -> Result<()> {
     let keys = access_keys(args, &settings)?;
     let result = runtime.block_on(args.instance.with(settings, |address| async move {
         let connection = Connection::new(&address, &keys)?;
+        let connection = if is_of_clients { connection.naming_visitors() } else { connection };
         transfer(Transfer { files, recipe, is_json: args.json }, &connection).await
     }));
     // A reader that waits for standard input would be waited for.
@@ -152,7 +154,6 @@ fn recipe(args: &ImportArgs, files: &[Given], settings: &Settings) -> Result<Rec
     let geo = Geo::open(&settings.config.geo, cache_dir().map(|cache| cache.join("geo")).as_deref()).map_err(anyhow::Error::msg)?;
     let proxies = settings.config.http.peer(Ipv4Addr::UNSPECIFIED.into()).map_err(anyhow::Error::msg)?;
     let site = Site {
-        addresses: addresses.clone(),
         host: args.site.clone(),
         client_field: args.client_field.clone(),
         proxies,

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use uuid::Uuid;
 
-use super::daily_visitor::{self, Unnamed};
+use super::daily_visitor::{self, Unnamed, lasting_name};
 use super::draft::{Draft, Fact, FactKind};
 use super::properties::Properties;
 use super::tape::Value;
@@ -106,7 +106,11 @@ impl<'t> Head<'t> {
         let anonymous_id = if draft.is_named_by_address && user_id.is_empty() && anonymous_id.is_empty() {
             let secret = request.secrets.and_then(|keys| keys.secret_of(rules.project));
             let (address, agent) = (address(draft, request), agent(draft).unwrap_or(request.user_agent));
-            Cow::Owned(daily_visitor::name(&Unnamed { secret, received_ms: request.received_ms, address, agent }))
+            match request.is_import {
+                // Without a secret or an address it is nobody's event.
+                true => Cow::Owned(secret.zip(address).map_or(String::new(), |(secret, address)| lasting_name(&secret, address))),
+                false => Cow::Owned(daily_visitor::name(&Unnamed { secret, received_ms: request.received_ms, address, agent })),
+            }
         } else {
             anonymous_id
         };

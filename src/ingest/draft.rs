@@ -44,7 +44,7 @@ pub(super) struct Draft<'t, 'd> {
     pub(super) is_of_group: bool,
     /// Whether it is that other event, whose id is one of its own.
     pub(super) is_other: bool,
-    /// Whether somebody without an id is known by address and agent for a day.
+    /// Whether somebody without an id is known by address and agent for a day; in an import by the address, for ever.
     pub(super) is_named_by_address: bool,
     /// The id where there is none, if a copy of the event is to have the same.
     pub(super) fallback_id: Option<[u8; 16]>,

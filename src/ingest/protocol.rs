@@ -177,4 +177,6 @@ pub(super) struct Run {
     pub(super) id: u64,
     /// The name of the file or server that the lines are from.
     pub(super) source: String,
+    /// Whether those without an id are known by their address (`visitors=address`).
+    pub(super) has_visitors_by_address: bool,
 }

@@ -65,7 +65,14 @@ async fn a_real_access_log_is_stored_once_however_often_it_is_imported() {
         (of_people["result"]["series"][0]["total"].as_u64().unwrap(), of_people["meta"]["excluded_bots"].as_u64().unwrap());
     assert_eq!((people + bots, bots > 1_000), (9_999, true), "{people} requests of people, {bots} of bots");
 
-    let second = import(&pulse, &["--format", "combined", LOG]);
+    // From another machine, which knows nothing but the keys.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program());
+    command.args(["import", "--json", "--format", "combined", "--data-dir"]).arg(elsewhere.path());
+    command.args(["--url", &format!("http://{}", pulse.http.address), "--read-key", &pulse.http.read_key, LOG]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let second: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(counts(&second), [10_000, 0, 9_999, 0, 0, 1]);
     assert_eq!(pulse.http.settled().await["stored"], 9_999);
     let events = pulse.http.events().await;

@@ -2,7 +2,7 @@
 //!
 //! One reader for all layouts ([`text`]: common and combined, with or without a virtual host, behind syslog or a container's prefix;
 //! [`json`]: Caddy, Traefik, nginx and others), recognised line by line. Owns what a line says as an event. Promises: the address
-//! leaves here only as the context's `ip`, which resolves to a place and is dropped, and as a keyed hash; a line in which no address
+//! leaves here only as the context's `ip`, by which pulse finds the place and names the visitor before it drops it; a line in which no address
 //! of a client can be found is refused, never stored as somebody; one address in two spellings is one visitor.
 
 mod foreign;

@@ -64,7 +64,8 @@ fn leading(hash: &[u8; 32]) -> [u8; KEPT] {
     out
 }
 
-/// Turns addresses into names that only the holder of the secret can connect with them: HMAC-SHA256 (RFC 2104).
+/// Turns addresses of lines that are kept into names that only the holder of the secret can connect with them: HMAC-SHA256 (RFC 2104). The names of
+/// visitors are pulse's own.
 #[derive(Clone, Debug)]
 pub(super) struct AddressHasher {
     mac: Hmac<Sha256>,

@@ -61,6 +61,8 @@ pub(in crate::cli) struct Connection {
     import_key: HeaderValue,
     read_key: HeaderValue,
     run: u64,
+    /// More of the address of a batch.
+    how: &'static str,
 }
 
 impl Connection {
@@ -71,14 +73,20 @@ impl Connection {
             import_key: bearer(&keys.import, "import key")?,
             read_key: bearer(&keys.read, "read key")?,
             run: getrandom::u64().map_err(|problem| anyhow::anyhow!("random numbers: {problem}"))?.max(1),
+            how: "",
         })
+    }
+
+    /// One whose events say of their visitors no more than addresses: pulse names them, the same whoever imports them.
+    pub(super) fn naming_visitors(self) -> Self {
+        Self { how: "&visitors=address", ..self }
     }
 
     /// Sends a batch until it is taken; why some of its lines are no events, here or there.
     pub(in crate::cli) async fn send(&self, batch: Batch) -> Result<Reasons> {
         let Batch { source, body, numbers, mut reasons } = batch;
         let name: String = byte_serialize(source.as_bytes()).collect();
-        let path = format!("/v1/import?run={}&source={name}", self.run);
+        let path = format!("/v1/import?run={}&source={name}{}", self.run, self.how);
         let answer = self.remote.post_lines(&path, &self.import_key, Bytes::from(body)).await?;
         let taken: Taken = serde_json::from_slice(&answer).context("the answer to a batch")?;
         let (took, lines) = (taken.accepted + taken.dead, numbers.len() as u64);

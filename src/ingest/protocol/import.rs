@@ -11,11 +11,13 @@ use crate::event::mask;
 use crate::event::text::clip;
 use crate::http::respond::{ApiError, Body, json_response};
 use crate::ingest::dead_letters::{DeadEntry, DeadLetters, beginning};
+use crate::ingest::draft::{Draft, ReadEvent};
 use crate::ingest::envelope::{self, filled_lines};
 use crate::ingest::import_runs::MAX_LINES;
 use crate::ingest::intake::Intake;
 use crate::ingest::refusal::Refusal;
-use crate::ingest::verdict::Verdicts;
+use crate::ingest::tape::Value;
+use crate::ingest::verdict::{Rejection, Verdicts};
 use crate::outcome::DeadReason;
 
 /// Longest name of where lines come from, bytes.
@@ -37,8 +39,10 @@ impl Protocol for Import {
     }
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
-        let source = if let Delivery::Import(run) = request.delivery { run.source.as_str() } else { "" };
-        lines(request.body, source, intake)
+        match request.delivery {
+            Delivery::Import(run) => lines(request.body, run, intake),
+            Delivery::Live => Ok(()),
+        }
     }
 
     fn answer(&self, _head: &Head, verdicts: &Verdicts) -> Response<Body> {
@@ -47,22 +51,30 @@ impl Protocol for Import {
     }
 }
 
-/// `run` and `source` of an import's address.
+/// What an import's address says.
 fn run(query: &str) -> Result<Run, ApiError> {
     let find = |name: &str| url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
     let (run, source) = (find("run").unwrap_or_default(), find("source").unwrap_or_default());
     if source.len() > MAX_SOURCE {
         return Err(ApiError::bad_request("invalid_source", format!("`source` has {} bytes, more than {MAX_SOURCE}", source.len())));
     }
+    let has_visitors_by_address = match find("visitors").as_deref() {
+        None => false,
+        Some("address") => true,
+        Some(other) => {
+            return Err(ApiError::bad_request("invalid_visitors", format!("`visitors` is `{}`, not `address`", clip(other, 60))));
+        }
+    };
     match run.parse() {
-        Ok(id) if id > 0 => Ok(Run { id, source }),
+        Ok(id) if id > 0 => Ok(Run { id, source, has_visitors_by_address }),
         _ => Err(ApiError::bad_request("invalid_run", format!("`run` is `{}`, not a positive number", clip(&run, 60)))),
     }
 }
 
 /// Takes a body apart: events are packed, everything else becomes a letter.
-fn lines(bytes: &[u8], source: &str, intake: &mut Intake<'_>) -> Result<(), Refusal> {
-    let mut letters = DeadLetters::new(intake.project()?, intake.received_ms(), source);
+fn lines(bytes: &[u8], run: &Run, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+    let mut letters = DeadLetters::new(intake.project()?, intake.received_ms(), &run.source);
+    let read: ReadEvent = if run.has_visitors_by_address { of_address } else { pulse::event };
     for (index, line) in filled_lines(envelope::strip_bom(bytes)) {
         if index >= MAX_LINES {
             return Err(Refusal::TooManyEvents(MAX_LINES));
@@ -71,11 +83,17 @@ fn lines(bytes: &[u8], source: &str, intake: &mut Intake<'_>) -> Result<(), Refu
             dead_line(line, &mut letters)?;
             continue;
         }
-        envelope::alone(line, index, pulse::event, intake);
+        envelope::alone(line, index, read, intake);
         intake.bury_rejected(index, line, &mut letters);
     }
     intake.keep(letters);
     Ok(())
+}
+
+/// Reads an event whose visitor has no name but an address.
+fn of_address<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    draft.is_named_by_address = true;
+    pulse::event(event, draft)
 }
 
 /// A line that stands for one that is no event.

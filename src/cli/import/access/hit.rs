@@ -10,7 +10,6 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::request::Request;
-use crate::cli::import::ids::AddressHasher;
 use crate::cli::import::malformed::Malformed;
 use crate::cli::import::times::Times;
 use crate::event::address;
@@ -21,8 +20,6 @@ const EVENT: &str = "http_request";
 
 /// What the lines do not say.
 pub(in crate::cli::import) struct Site {
-    /// Names for addresses.
-    pub(in crate::cli::import) addresses: AddressHasher,
     /// The host whose log it is, if known: its own pages are then no referrers.
     pub(in crate::cli::import) host: Option<String>,
     /// Where the client's address stands, if not in front.
@@ -134,7 +131,6 @@ impl Hit<'_> {
             event_id: id,
             name: EVENT,
             timestamp: self.at.to_string(),
-            anonymous_id: site.addresses.name(client.as_bytes()),
             context: Context {
                 ip: &client,
                 user_agent: self.agent.as_deref(),
@@ -153,7 +149,6 @@ struct Event<'l> {
     #[serde(rename = "type")]
     name: &'static str,
     timestamp: String,
-    anonymous_id: String,
     context: Context<'l>,
     properties: Properties<'l>,
 }

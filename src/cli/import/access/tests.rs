@@ -7,7 +7,6 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cli::import::ids::AddressHasher;
 use crate::cli::import::input;
 use crate::cli::import::lines::Lines;
 use crate::cli::import::times::Times;
@@ -16,13 +15,9 @@ use crate::http::HttpConfig;
 const ID: Uuid = Uuid::from_u128(7);
 const PLAIN: &str = r#"192.0.2.1 - - [17/May/2015:10:05:03 +0000] "GET /a?b=1 HTTP/1.1" 200 203023 "http://a.example/" "Mozilla/5.0""#;
 
-fn addresses() -> AddressHasher {
-    AddressHasher::new(&[7; 32])
-}
-
 fn site() -> Site {
     let proxies = HttpConfig::default().peer([0, 0, 0, 0].into()).unwrap();
-    Site { addresses: addresses(), host: None, client_field: None, proxies, times: Times::default() }
+    Site { host: None, client_field: None, proxies, times: Times::default() }
 }
 
 fn parse_at(line: impl AsRef<[u8]>, site: &Site) -> Result<(Value, Remarks), Malformed> {
@@ -60,7 +55,6 @@ fn a_line_says_what_it_says() {
         parse(PLAIN).unwrap(),
         json!({
             "eventId": ID.to_string(), "type": "http_request", "timestamp": "2015-05-17T10:05:03Z",
-            "anonymousId": addresses().name(b"192.0.2.1"),
             "context": {
                 "ip": "192.0.2.1", "userAgent": "Mozilla/5.0",
                 "page": {"path": "/a", "search": "?b=1", "referrer": "http://a.example/"},
@@ -124,7 +118,7 @@ fn of_the_real_log_every_line_is_an_event_but_the_one_that_breaks_off() {
         match parse(line.bytes) {
             Ok(event) => {
                 *days.entry(event["timestamp"].as_str().unwrap()[..10].to_owned()).or_insert(0) += 1;
-                names.insert(event["anonymousId"].as_str().unwrap().to_owned());
+                names.insert(event["context"]["ip"].as_str().unwrap().to_owned());
                 hosts.insert(line.bytes.split(|byte| *byte == b' ').next().unwrap().to_vec());
                 assert!(event["properties"]["status"].is_u64());
             }
@@ -135,7 +129,6 @@ fn of_the_real_log_every_line_is_an_event_but_the_one_that_breaks_off() {
     let days: Vec<_> = days.iter().map(|(day, count)| (day.as_str(), *count)).collect();
     assert_eq!(days, [("2015-05-17", 1_632), ("2015-05-18", 2_893), ("2015-05-19", 2_896), ("2015-05-20", 2_578)]);
     assert_eq!(names.len(), hosts.len());
-    assert!(names.iter().all(|name| name.len() == 32));
 }
 
 /// Writes a field as Apache does.
@@ -175,7 +168,6 @@ fn close_relatives_of_the_format_are_read() {
         let event = parse(&line).unwrap_or_else(|malformed| panic!("{line}: {malformed:?}"));
         assert_eq!(event["properties"], json!({"method": "GET", "path": "/a", "status": 200, "bytes": 512}), "{line}");
         assert_eq!((&event["timestamp"], &event["context"]["userAgent"]), (&json!("2024-10-10T13:55:36Z"), &json!(agent)), "{line}");
-        assert_eq!(event["anonymousId"], addresses().name(b"203.0.113.7"));
     }
     let common = parse(format!("{start} {request}")).unwrap();
     assert_eq!((&common["context"]["userAgent"], &common["properties"]["bytes"]), (&Value::Null, &json!(512)));
@@ -238,7 +230,9 @@ fn behind_a_proxy_the_client_is_the_field_that_was_named_or_whom_trusted_proxies
 
 #[test]
 fn one_address_in_two_spellings_is_one_visitor() {
-    let name = |address: &str| parse(PLAIN.replace("192.0.2.1", address)).unwrap()["anonymousId"].clone();
+    let name = |address: &str| parse(PLAIN.replace("192.0.2.1", address)).unwrap()["context"]["ip"].clone();
+    // Pulse names them by it.
+    assert!(parse(PLAIN).unwrap().get("anonymousId").is_none());
     for spelling in ["::ffff:192.0.2.1", "192.0.2.1:51008", "192.0.2.1, 10.0.0.1"] {
         assert_eq!(name(spelling), name("192.0.2.1"), "{spelling}");
     }

@@ -10,13 +10,8 @@ use crate::ingest::Geo;
 
 fn recipe(format: Format) -> Recipe {
     let addresses = AddressHasher::new(&[7; 32]);
-    let site = Site {
-        addresses: addresses.clone(),
-        host: None,
-        client_field: None,
-        proxies: HttpConfig::default().peer([0, 0, 0, 0].into()).unwrap(),
-        times: Times::default(),
-    };
+    let site =
+        Site { host: None, client_field: None, proxies: HttpConfig::default().peer([0, 0, 0, 0].into()).unwrap(), times: Times::default() };
     Recipe {
         format,
         project: "shop".to_owned(),

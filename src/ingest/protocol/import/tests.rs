@@ -1,14 +1,23 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::Keys;
+use crate::auth::keys::KeysConfig;
 use crate::event::dead_letter::DeadLetter;
+use crate::event::field::Field;
+use crate::event::ids::ProjectId;
+use crate::ingest::contract::RequestFacts;
 use crate::ingest::dead_letters::{FULL, MAX_MESSAGE, MAX_ORIGINAL};
-use crate::ingest::tests::{SHOP, decoded_as, limits};
+use crate::ingest::geo::{Geo, RequestGeo};
+use crate::ingest::intake::Sender;
+use crate::ingest::tests::read::events_of;
+use crate::ingest::tests::{NOW, SHOP, decoded_as, limits};
 use crate::ingest::verdict::LetterBatch;
 
 /// What a body of lines becomes: events, and records of letters.
 fn taken(body: &[u8]) -> Result<(u32, Vec<LetterBatch>), Refusal> {
-    let decoded = decoded_as(SHOP, |request| request.is_import = true, |intake| lines(body, "access.log", intake))?;
+    let run = run("run=7&source=access.log").unwrap();
+    let decoded = decoded_as(SHOP, |request| request.is_import = true, |intake| lines(body, &run, intake))?;
     Ok((decoded.verdicts.accepted, decoded.letters))
 }
 
@@ -93,9 +102,50 @@ fn a_request_has_no_more_lines_than_it_may_whatever_they_are() {
 
 #[test]
 fn a_run_and_a_short_source_are_asked_for() {
-    assert_eq!(run("run=7&source=a%20b"), Ok(Run { id: 7, source: "a b".to_owned() }));
+    assert_eq!(run("run=7&source=a%20b"), Ok(Run { id: 7, source: "a b".to_owned(), has_visitors_by_address: false }));
+    assert!(run("run=7&visitors=address").unwrap().has_visitors_by_address);
+    assert_eq!(run("run=7&visitors=agent").unwrap_err().code, "invalid_visitors");
     assert_eq!(run("run=0").unwrap_err().code, "invalid_run");
     assert_eq!(run("").unwrap_err().code, "invalid_run");
     assert!(run(&format!("run=7&source={}", "x".repeat(MAX_SOURCE))).is_ok());
     assert_eq!(run(&format!("run=7&source={}", "x".repeat(MAX_SOURCE + 1))).unwrap_err().code, "invalid_source");
+}
+
+#[test]
+fn a_client_of_an_access_log_has_one_name_in_a_project_whoever_imports_it_and_when() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = Keys::open(&KeysConfig::default(), dir.path()).unwrap();
+    let (geo, limits) = (Geo::default(), limits());
+    let geo = RequestGeo::new(&geo);
+    let name = |query: &str, line: &str, received_ms: i64, client: [u8; 4]| {
+        let request = RequestFacts {
+            partitions: 1,
+            received_ms,
+            sent_ms: None,
+            fallback_id: None,
+            flags: 0,
+            user_agent: "importer",
+            cookies: "",
+            client: client.into(),
+            geo: &geo,
+            is_import: true,
+            secrets: Some(&keys),
+        };
+        let mut intake = Intake::new(Sender::Known(ProjectId::of_name("default")), request, &limits);
+        lines(line.as_bytes(), &run(query).unwrap(), &mut intake).unwrap();
+        let decoded = intake.finish().unwrap();
+        events_of(&decoded.partitions[0].bytes).first().map(|event| event.text(Field::AnonymousId))
+    };
+    let line = |rest: &str| format!(r#"{{"type":"http_request","timestamp":"2024-01-01T00:00:00Z"{rest}}}"#);
+    let of = |ip: &str| line(&format!(r#","context":{{"ip":"{ip}","userAgent":"x"}}"#));
+    let (day, by_address) = (86_400_000, "run=7&visitors=address");
+    let first = name(by_address, &of("203.0.113.7"), NOW, [192, 0, 2, 1]).unwrap();
+    assert_eq!(first.len(), 32);
+    assert_eq!(name(by_address, &of("203.0.113.7"), NOW + 40 * day, [192, 0, 2, 2]).as_ref(), Some(&first));
+    assert_eq!(name(by_address, &of("::ffff:203.0.113.7"), NOW, [192, 0, 2, 1]).as_ref(), Some(&first));
+    assert_ne!(name(by_address, &of("203.0.113.8"), NOW, [192, 0, 2, 1]).as_ref(), Some(&first));
+    // Who has a name keeps it, and without an address nobody is known by that of the importer.
+    assert_eq!(name(by_address, &line(r#","anonymousId":"a""#), NOW, [192, 0, 2, 1]).as_deref(), Some("a"));
+    assert_eq!(name(by_address, &line(""), NOW, [192, 0, 2, 1]), None);
+    assert_eq!(name("run=7", &of("203.0.113.7"), NOW, [192, 0, 2, 1]), None);
 }
