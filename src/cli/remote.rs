@@ -1,7 +1,8 @@
 //! The way to a running pulse over HTTP.
 //!
 //! Promises: a key is never sent where others can read it: elsewhere than on this machine the way is encrypted, unless the user says
-//! otherwise; a request is repeated until it is answered, or the command fails.
+//! otherwise; a request is repeated until it is answered, or the command fails. What must not be done twice (a POST of JSON, a DELETE) is
+//! repeated only while it cannot have been done.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -26,6 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long one request is tried: longer than a restart with recovery takes.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Longest pause that an answer may ask for.
+const LONGEST_TOLD: Duration = Duration::from_secs(3_600);
 /// Within what time a pulse goes by a change of the keys file, and how often it is looked whether it does.
 const KEYS_KNOWN: Duration = Duration::from_secs(10);
 const KEYS_PAUSE: Duration = Duration::from_millis(200);
@@ -90,10 +93,21 @@ impl Refused {
 enum Refusal {
     /// It was answered, with no.
     Answered(StatusCode, String),
-    /// The same request may succeed later.
-    Later(String),
+    /// The same request may succeed later, at the earliest after the time that was told.
+    Later { problem: String, outcome: Outcome, told: Option<Duration> },
     /// It never will.
     Never(String),
+}
+
+/// What became of a request that was not answered with yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It did not get there.
+    Unsent,
+    /// It was refused because too much is asked at once.
+    Limited,
+    /// Nobody knows.
+    Unknown,
 }
 
 impl Remote {
@@ -127,7 +141,7 @@ impl Remote {
     /// The same with its headers.
     pub(super) async fn get_whole(&self, path: &str, key: &HeaderValue) -> Result<Response<Bytes>> {
         let url = format!("{}{path}", self.base);
-        self.until_whole(|| Request::get(&url).header(AUTHORIZATION, key.clone()).body(Full::default())).await
+        self.until_whole(true, || Request::get(&url).header(AUTHORIZATION, key.clone()).body(Full::default())).await
     }
 
     /// Waits until a pulse has read a keys file again that was changed a moment ago; `path` is one that the key opens.
@@ -142,26 +156,26 @@ impl Remote {
         }
     }
 
-    /// The answer to `POST path` with lines of JSON.
+    /// The answer to `POST path` with lines of JSON, which have ids: what is done twice counts once.
     pub(super) async fn post_lines(&self, path: &str, key: &HeaderValue, body: Bytes) -> Result<Bytes> {
         let url = format!("{}{path}", self.base);
         let request = || {
             let request = Request::post(&url).header(AUTHORIZATION, key.clone());
             request.header(hyper::header::CONTENT_TYPE, "application/x-ndjson").body(Full::new(body.clone()))
         };
-        self.until_answered(request).await
+        self.until_answered(true, request).await
     }
 
-    /// The answer to `POST path` with JSON.
+    /// The answer to `POST path` with JSON. Errors: also that it may have been done or not.
     pub(super) async fn post_json(&self, path: &str, key: &HeaderValue, body: &serde_json::Value) -> Result<Bytes> {
         let (url, body) = (format!("{}{path}", self.base), Bytes::from(body.to_string()));
-        self.until_answered(|| Request::post(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
+        self.until_answered(false, || Request::post(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
     }
 
     /// The answer to `PUT path` with JSON.
     pub(super) async fn put_json(&self, path: &str, key: &HeaderValue, body: &serde_json::Value) -> Result<Bytes> {
         let (url, body) = (format!("{}{path}", self.base), Bytes::from(body.to_string()));
-        self.until_answered(|| Request::put(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
+        self.until_answered(true, || Request::put(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
     }
 
     /// The answer to `PUT path` with JSON, if there is `version` of it, or none.
@@ -176,21 +190,32 @@ impl Remote {
             let request = Request::put(&url).header(AUTHORIZATION, key.clone()).header(&condition, &tag);
             request.header(FILE_HEADER, file.clone()).body(Full::new(body.clone()))
         };
-        self.until_answered(request).await
+        self.until_answered(true, request).await
     }
 
-    /// The answer to `DELETE path`, whichever file says what is there.
+    /// The answer to `DELETE path`, whichever file says what is there. Errors: also that it may have been done or not; what deletes a revoked key
+    /// forgets it.
     pub(super) async fn delete(&self, path: &str, key: &HeaderValue) -> Result<Bytes> {
         let url = format!("{}{path}", self.base);
-        self.until_answered(|| Request::delete(&url).header(AUTHORIZATION, key.clone()).header(FILE_HEADER, "").body(Full::default())).await
+        let request = || Request::delete(&url).header(AUTHORIZATION, key.clone()).header(FILE_HEADER, "").body(Full::default());
+        self.until_answered(false, request).await
     }
 
-    async fn until_answered(&self, request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>) -> Result<Bytes> {
-        Ok(self.until_whole(request).await?.into_body())
+    async fn until_answered(
+        &self,
+        may_be_done_twice: bool,
+        request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>,
+    ) -> Result<Bytes> {
+        Ok(self.until_whole(may_be_done_twice, request).await?.into_body())
     }
 
-    async fn until_whole(&self, request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>) -> Result<Response<Bytes>> {
-        let begun = Instant::now();
+    /// `may_be_done_twice`: whether it is asked again where it may have been done.
+    async fn until_whole(
+        &self,
+        may_be_done_twice: bool,
+        request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>,
+    ) -> Result<Response<Bytes>> {
+        let mut begun = Instant::now();
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut is_told = false;
         loop {
@@ -200,30 +225,46 @@ impl Remote {
                 Ok(answer) => return Ok(answer),
                 Err(Refusal::Answered(status, body)) => return Err(Refused { url: format!("{}{path}", self.base), status, body }.into()),
                 Err(Refusal::Never(problem)) => bail!("{}{path}: {problem}", self.base),
-                Err(Refusal::Later(problem)) if begun.elapsed() > PATIENCE => bail!("{}{path}: {problem} for {PATIENCE:?}", self.base),
-                Err(Refusal::Later(problem)) if !is_told => {
-                    eprintln!("{}{path}: {problem}; trying again for {PATIENCE:?}", self.base);
-                    is_told = true;
+                Err(Refusal::Later { problem, outcome: Outcome::Unknown, .. }) if !may_be_done_twice => {
+                    bail!("{}{path}: {problem}: it may have been done or not; look before you ask for it again", self.base)
                 }
-                Err(Refusal::Later(problem)) => tracing::debug!(%problem, "trying again"),
+                Err(Refusal::Later { problem, .. }) if begun.elapsed() > PATIENCE => {
+                    bail!("{}{path}: {problem} for {PATIENCE:?}", self.base)
+                }
+                Err(Refusal::Later { problem, outcome, told }) => {
+                    if is_told {
+                        tracing::debug!(%problem, "trying again");
+                    } else {
+                        eprintln!("{}{path}: {problem}; trying again for {PATIENCE:?}", self.base);
+                        is_told = true;
+                    }
+                    let is_limited = outcome == Outcome::Limited && told.is_some();
+                    let told = told.map_or(Duration::ZERO, |told| if is_limited { told } else { told.min(PATIENCE) });
+                    tokio::time::sleep(backoff.next_pause().max(told)).await;
+                    // Who waits as long as a limit asks is heard in the end.
+                    if is_limited {
+                        begun = Instant::now();
+                    }
+                }
             }
-            tokio::time::sleep(backoff.next_pause()).await;
         }
     }
 
     async fn answer(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, Refusal> {
+        let later = |problem: String, outcome| match problem.contains("invalid peer certificate") {
+            // A certificate does not become another by waiting.
+            true => Refusal::Never(problem),
+            false => Refusal::Later { problem, outcome, told: None },
+        };
         let exchange = async {
-            let (head, body) = self.client.request(request).await.map_err(|problem| in_full(&problem))?.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|problem| problem.to_string())?;
+            let outcome = |problem: &Error| if problem.is_connect() { Outcome::Unsent } else { Outcome::Unknown };
+            let response = self.client.request(request).await.map_err(|problem| later(in_full(&problem), outcome(&problem)))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|problem| later(problem.to_string(), Outcome::Unknown))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        let exchanged =
-            tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_TIMEOUT:?}")));
-        // A certificate does not become another by waiting.
-        let refused = |problem: String| {
-            if problem.contains("invalid peer certificate") { Refusal::Never(problem) } else { Refusal::Later(problem) }
-        };
-        let response = exchanged.map_err(refused)?;
+        let exchanged = tokio::time::timeout(ANSWER_TIMEOUT, exchange).await;
+        let response = exchanged.unwrap_or_else(|_| Err(later(format!("no answer within {ANSWER_TIMEOUT:?}"), Outcome::Unknown)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -232,11 +273,18 @@ impl Remote {
         Err(match status {
             // Also what a proxy says while pulse behind it restarts.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-                Refusal::Later(format!("{status}: {}", in_words(&body)))
+                let outcome = if status == StatusCode::TOO_MANY_REQUESTS { Outcome::Limited } else { Outcome::Unknown };
+                Refusal::Later { problem: format!("{status}: {}", in_words(&body)), outcome, told: told(response.headers()) }
             }
             _ => Refusal::Answered(status, body),
         })
     }
+}
+
+/// How long an answer asks to wait, in seconds; pulse gives no dates.
+fn told(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_TOLD))
 }
 
 /// What an answer says is wrong: its message and its code, or all of one that pulse did not write.
@@ -277,7 +325,71 @@ fn in_full(problem: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use serde_json::json;
+
     use super::*;
+
+    const OK: &str = "200 OK\r\n";
+
+    /// A server that gives each of `answers` to one request, closing without one where it is empty, and how often it was asked.
+    fn server(answers: &'static [&'static str]) -> (Remote, JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serve = move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = BufReader::new(stream.try_clone().unwrap());
+                let (mut line, mut length) = (String::new(), 0);
+                while request.read_line(&mut line).unwrap() > 2 {
+                    let said = line.to_ascii_lowercase();
+                    length = said.strip_prefix("content-length:").map_or(length, |said| said.trim().parse().unwrap());
+                    line.clear();
+                }
+                request.read_exact(&mut vec![0; length]).unwrap();
+                if !answer.is_empty() {
+                    write!(stream, "HTTP/1.1 {answer}content-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+                }
+            }
+            answers.len()
+        };
+        (Remote::new(&Address { url, may_be_plain: false }).unwrap(), std::thread::spawn(serve))
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_says_when_to_come_again_is_waited_for() {
+        let key = bearer("k", "key").unwrap();
+        let (remote, asked) = server(&["429 Too Many Requests\r\nretry-after: 1\r\n", OK]);
+        let begun = Instant::now();
+        remote.post_lines("/v1/import", &key, Bytes::new()).await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_secs(1), "pauses of its own are of a tenth");
+        assert_eq!(asked.join().unwrap(), 2);
+        let headers = |text: &'static str| HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
+        assert_eq!(told(&headers("30")), Some(Duration::from_secs(30)));
+        assert_eq!(told(&headers("99999999999")), Some(LONGEST_TOLD));
+        assert_eq!((told(&headers("-1")), told(&headers("soon")), told(&HeaderMap::new())), (None, None, None));
+    }
+
+    #[tokio::test]
+    async fn what_must_not_be_done_twice_is_not_asked_for_again_once_it_may_have_been_done() {
+        let key = bearer("k", "key").unwrap();
+        // Lines have ids.
+        let (remote, asked) = server(&["", OK]);
+        remote.post_lines("/v1/import", &key, Bytes::new()).await.unwrap();
+        assert_eq!(asked.join().unwrap(), 2);
+        for lost in [&[""], &["504 Gateway Timeout\r\n"]] {
+            let (remote, asked) = server(lost);
+            let problem = remote.post_json("/v1/keys", &key, &json!({})).await.unwrap_err().to_string();
+            assert!(problem.contains("it may have been done or not"), "{problem}");
+            assert_eq!(asked.join().unwrap(), 1);
+        }
+        let (remote, asked) = server(&["429 Too Many Requests\r\n", OK]);
+        remote.post_json("/v1/keys", &key, &json!({})).await.unwrap();
+        assert_eq!(asked.join().unwrap(), 2);
+    }
 
     #[test]
     fn keys_go_over_the_network_only_encrypted_unless_told_otherwise() {
