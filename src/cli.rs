@@ -14,6 +14,7 @@ mod import;
 mod instance;
 mod keys;
 mod migrate;
+mod printable;
 mod remote;
 mod replay;
 mod serve;

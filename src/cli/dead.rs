@@ -10,6 +10,7 @@ use url::form_urlencoded;
 
 use super::ConfigArgs;
 use super::instance::InstanceArgs;
+use super::printable::printable;
 use super::remote::{Remote, bearer};
 
 /// Letters of a page asked for.
@@ -98,7 +99,7 @@ impl DeadArgs {
 impl Page {
     fn shown(&self) -> String {
         let mut out = String::new();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let text = |value: &Value| printable(value.as_str().unwrap_or_default());
         for reason in &self.reasons {
             // Writing to a string cannot fail.
             let _ = writeln!(out, "{:>9}  {} {}", reason["letters"].to_string(), text(&reason["reason"]), text(&reason["code"]));
@@ -115,8 +116,27 @@ impl Page {
                 letter["line"],
                 text(&letter["message"])
             );
-            let _ = writeln!(out, "  {}", text(&letter["original"]).escape_debug());
+            let _ = writeln!(out, "  {}", letter["original"].as_str().unwrap_or_default().escape_debug());
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_line_commands_the_terminal() {
+        let letter = json!({
+            "receivedAt": "2026-01-01T00:00:00Z", "source": "a\u{1b}]0;x\u{7}.log", "line": 3, "message": "no_time: time `\u{1b}[2J\u{9b}1m` is none",
+            "original": "\u{1b}[2J",
+        });
+        let page = Page { reasons: vec![json!({"letters": 1, "reason": "r\u{1b}", "code": "c"})], letters: vec![letter], next: None };
+        let shown = page.shown();
+        assert!(shown.chars().all(|letter| letter == '\n' || !letter.is_control()), "{shown:?}");
+        assert!(shown.contains("a\\u{1b}]0;x\\u{7}.log:3  no_time: time `\\u{1b}[2J\\u{9b}1m` is none"), "{shown}");
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::cli::printable::printable;
+
 /// How the lines of this run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -153,13 +155,13 @@ impl<'r> Summary<'r> {
             writeln!(out, "{} of {} lines could not be read; `pulse dead` shows what was kept of them", self.dead, self.read)?;
         }
         for ReasonTold { reason, lines, examples } in &self.reasons {
-            writeln!(out, "  {reason}: {lines}")?;
+            writeln!(out, "  {}: {lines}", printable(reason))?;
             for Example { file, line, message } in *examples {
-                writeln!(out, "    {file}:{line}: {message}")?;
+                writeln!(out, "    {}:{line}: {}", printable(file), printable(message))?;
             }
         }
         for note in self.notes {
-            writeln!(out, "note: {note}")?;
+            writeln!(out, "note: {}", printable(note))?;
         }
         Ok(())
     }
@@ -195,6 +197,22 @@ mod tests {
         assert!(Summary::of(0, &Books::default(), &Reasons::default(), &[]).print(true).is_ok());
         // Imported again, all of it is there already.
         assert!(Summary::of(3, &Books { received: 3, duplicate: 3, ..Books::default() }, &Reasons::default(), &[]).print(true).is_ok());
+    }
+
+    #[test]
+    fn nothing_of_a_line_commands_the_terminal() {
+        let mut reasons = Reasons::default();
+        reasons.add(
+            "no_time",
+            1,
+            Example { file: "a\u{1b}.log".into(), line: 1, message: "time `\u{1b}]0;x\u{7}` cannot be read".to_owned() },
+        );
+        let notes = ["a\u{9b}1m.csv was passed over".to_owned()];
+        let mut told = Vec::new();
+        Summary::of(1, &Books::default(), &reasons, &notes).tell(&mut told).unwrap();
+        let told = String::from_utf8(told).unwrap();
+        assert!(told.chars().all(|letter| letter == '\n' || !letter.is_control()), "{told:?}");
+        assert!(told.contains(r"a\u{1b}.log:1: time `\u{1b}]0;x\u{7}` cannot be read") && told.contains(r"note: a\u{9b}1m.csv"), "{told}");
     }
 
     #[test]
