@@ -19,7 +19,7 @@ use crate::event::record::RawOrigin;
 use crate::lifecycle::TaskError;
 use crate::log::workers::run_partitions;
 use crate::log::{ConsumerGroup, Log, LogError};
-use enrich::agent::AgentParser;
+pub(crate) use enrich::agent::AgentParser;
 
 /// `[process]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]

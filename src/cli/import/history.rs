@@ -15,6 +15,7 @@ mod posthog;
 mod records;
 mod segment;
 mod umami;
+mod words;
 
 use std::collections::HashMap;
 

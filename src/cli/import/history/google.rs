@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::words::as_live;
 use super::{Export, Record, Translation, no_event, properties, say, say_columns, say_place, time_of};
 use crate::cli::import::malformed::Malformed;
 use crate::cli::import::times::Times;
@@ -92,6 +93,7 @@ fn circumstances(event: &mut Map<String, Json>, mut device: Record, record: &mut
         ("mobile_brand_name", ["device", "manufacturer"]),
     ];
     say_columns(event, &mut device, &columns);
+    as_live(event);
     let mut geo = Record(record.take_object("geo")?);
     say_place(event, ["country", "region", "city"].map(|name| geo.take(name)));
     Ok(())

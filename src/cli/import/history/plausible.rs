@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::words::as_live;
 use super::{CAMPAIGN, Export, Record, Translation, no_event, properties, say, say_columns, say_place, time_of};
 use crate::cli::import::malformed::Malformed;
 use crate::cli::import::times::Times;
@@ -44,6 +45,7 @@ impl Export for Plausible {
         say_columns(&mut event, &mut record, &CAMPAIGN);
         let size = record.text("screen_size").map(str::to_lowercase);
         say(&mut event, ["device", "type"], size.map(Json::from));
+        as_live(&mut event);
         // A country of which nothing is known is two zeros.
         let country = record.take("country_code").filter(|code| code.as_str().is_some_and(|code| !code.contains('\0')));
         say_place(&mut event, [country, record.take("subdivision1_code"), None]);

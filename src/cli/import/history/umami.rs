@@ -6,6 +6,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::attached::Row;
+use super::words::as_live;
 use super::{Attached, CAMPAIGN, Export, Record, Translation, properties, say, say_columns, say_place, time_of};
 use crate::cli::import::malformed::Malformed;
 use crate::cli::import::times::Times;
@@ -32,6 +33,7 @@ impl Export for Umami {
         say(&mut event, ["screen", "height"], side(1));
         let region = record.take("region").or_else(|| record.take("subdivision1"));
         say_place(&mut event, [record.take("country"), region, record.take("city")]);
+        as_live(&mut event);
         let said = record.take_object(EVENTS)?;
         let kept = ["tag", "revenue", "currency"].into_iter().filter_map(|name| Some((name.to_owned(), record.take(name)?)));
         if let Some(properties) = properties(&mut event) {
