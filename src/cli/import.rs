@@ -18,6 +18,7 @@ mod ndjson;
 mod read;
 mod send;
 mod summary;
+mod survey;
 mod times;
 
 use std::net::Ipv4Addr;
@@ -73,6 +74,7 @@ A map names fields and the columns they come from:
   \"properties.amount\" = \"total\"
   [defaults]
   type = \"order\"
+  timestamp = \"now\"            # of tables without a time, which are refused otherwise
 
 Ends with 0 if lines were stored (what could not be read is told), 1 if it failed, 3 if not a single line could be read.")]
 pub(super) struct ImportArgs {

@@ -92,7 +92,7 @@ fn broken_files(dir: &std::path::Path) -> Vec<(&'static str, std::path::PathBuf)
                 ADDRESSES[0], ADDRESSES[1], ADDRESSES[2]
             ),
         ),
-        ("csv", format!("type,anonymousId,context.ip\nview,a,{},{}\n,b,{}\n", ADDRESSES[0], ADDRESSES[3], ADDRESSES[4])),
+        ("csv", format!("type,anonymousId,timestamp,context.ip\nview,a,,{},{}\n,b,,{}\n", ADDRESSES[0], ADDRESSES[3], ADDRESSES[4])),
         (
             "ndjson",
             format!(
@@ -203,8 +203,12 @@ async fn two_servers_with_equal_lines_are_two_and_orders_exported_again_are_the_
         let summary = import(&pulse, &["--format", "combined", "--source", source, &log]);
         assert_eq!(counts(&summary)[1], stored, "{source}");
     }
-    let orders = file("orders.csv", "type;anonymousId;order\norder;ada;1001\norder;bob;1002\n");
-    let wider = file("wider.csv", "type;anonymousId;order;coupon\norder;ada;1001;\norder;bob;1002;x\n");
+    let orders =
+        file("orders.csv", "type;anonymousId;order;timestamp\norder;ada;1001;2024-05-01T09:00:00Z\norder;bob;1002;2024-05-01T09:00:00Z\n");
+    let wider = file(
+        "wider.csv",
+        "type;anonymousId;order;timestamp;coupon\norder;ada;1001;2024-05-01T09:00:00Z;\norder;bob;1002;2024-05-01T09:00:00Z;x\n",
+    );
     for (path, stored, duplicate) in [(&orders, 2, 0), (&orders, 0, 2), (&wider, 0, 2)] {
         let summary = import(&pulse, &["--format", "csv", "--id-column", "order", path]);
         assert_eq!((counts(&summary)[1], counts(&summary)[2]), (stored, duplicate), "{path}");

@@ -9,7 +9,7 @@ mod kinds;
 mod rows;
 mod sheet;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -29,6 +29,8 @@ use super::times::{Times, zone_named};
 const FIELDS: [&str; 6] = ["eventId", "type", "timestamp", "userId", "anonymousId", "sessionId"];
 /// What is wrong with a table whose header cannot be read.
 pub(super) const NO_UTF_8: &str = "the header is not UTF-8";
+/// The default of `timestamp` that means the time of the import.
+const NOW: &str = "now";
 const PROPERTIES: &str = "properties.";
 const CONTEXT: &str = "context.";
 
@@ -72,7 +74,7 @@ impl MapConfig {
         Self::parse(&text).map_err(|problem| format!("{place}: {problem}"))
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let map: Self = toml::from_str(text).map_err(|problem| problem.to_string().trim().to_owned())?;
         for (section, field) in
             map.columns.keys().map(|field| ("columns", field)).chain(map.defaults.keys().map(|field| ("defaults", field)))
@@ -142,6 +144,13 @@ impl Field {
         field.map(|field| Self::Top((*field).to_owned())).or_else(|| Self::named(name))
     }
 
+    fn name(&self) -> String {
+        match self {
+            Self::Top(name) | Self::Property(name) => name.clone(),
+            Self::Context(path) => path.join("."),
+        }
+    }
+
     fn is_top(&self, field: &str) -> bool {
         matches!(self, Self::Top(name) if name == field)
     }
@@ -186,6 +195,40 @@ struct Column {
     is_time: bool,
     /// Its kind follows from its cells.
     is_open: bool,
+}
+
+/// What the cells of columns allow, by what the columns are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidences {
+    found: HashMap<Field, Evidence>,
+    /// The kinds that tables were given.
+    given: HashMap<Field, Kind>,
+    /// What was given several.
+    mixed: BTreeSet<String>,
+}
+
+impl Evidences {
+    /// Takes in what was found of another table.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (field, evidence) in other.found {
+            self.found.entry(field).and_modify(|known| known.merge(evidence)).or_insert(evidence);
+        }
+    }
+
+    /// The kind of a column of which something is known.
+    fn give(&mut self, field: &Field) -> Option<Kind> {
+        let kind = self.found.get(field).filter(|evidence| evidence.has_any())?.kind();
+        let before = self.given.insert(field.clone(), kind);
+        if before.is_some_and(|before| before != kind) {
+            self.mixed.insert(field.name());
+        }
+        Some(kind)
+    }
+
+    /// The names of what tables were given several kinds of.
+    pub(super) fn mixed(&self) -> impl Iterator<Item = &str> {
+        self.mixed.iter().map(String::as_str)
+    }
 }
 
 /// The rows of one file, once its header is known.
@@ -237,12 +280,13 @@ impl Table {
         let columns = columns(&names, map)?;
         let defaults: Vec<(Field, String)> =
             map.defaults.iter().filter_map(|(field, value)| Some((Field::named(field)?, value.clone()))).collect();
-        let table = Self { dialect, columns, defaults, times, decimal: map.decimal() };
+        let mut table = Self { dialect, columns, defaults, times, decimal: map.decimal() };
         table.check(&names)?;
+        table.defaults.retain(|(field, value)| !field.is_top("timestamp") || value != NOW);
         Ok(table)
     }
 
-    /// Without a type or a visitor no row is an event: better said once than of every row.
+    /// Without a type or a visitor no row is an event, and without a time all of them would be of today: better said once than of every row.
     fn check(&self, names: &[&str]) -> Result<(), String> {
         let has = |field: &str| {
             let columns = self.columns.iter().flatten().map(|column| &column.field);
@@ -251,6 +295,7 @@ impl Table {
         let missing = match () {
             () if !has("type") => "`type`",
             () if !has("anonymousId") && !has("userId") => "`anonymousId` or `userId`",
+            () if !has("timestamp") => "`timestamp` (of what has no time the map's defaults say `timestamp = \"now\"`)",
             () => return Ok(()),
         };
         let delimiter = char::from(self.dialect.delimiter).escape_default();
@@ -269,7 +314,7 @@ impl Table {
 
     /// Looks at all rows, for what their columns hold and what they are written in. Where a file breaks off is told when its rows
     /// are read.
-    pub(super) fn survey(&mut self, rows: &mut Rows) -> Census {
+    pub(super) fn survey(&self, rows: &mut Rows) -> (Census, Evidences) {
         let mut evidence = vec![Evidence::default(); self.width()];
         let mut census = Census::default();
         while let Ok(Some(row)) = self.next(rows) {
@@ -279,25 +324,20 @@ impl Table {
             let Some((cells, _)) = cells.filter(|(cells, _)| cells.len() == self.width()) else { continue };
             cells.iter().zip(&mut evidence).for_each(|(cell, evidence)| evidence.see(cell, self.decimal));
         }
-        for (column, evidence) in self.columns.iter_mut().zip(evidence) {
-            if let Some(column) = column.as_mut().filter(|column| column.is_open) {
-                column.kind = evidence.kind();
-            }
-        }
-        census
+        let open = self.columns.iter().zip(evidence).filter_map(|(column, evidence)| Some((column.as_ref()?, evidence)));
+        let found = open.filter(|(column, _)| column.is_open).map(|(column, evidence)| (column.field.clone(), evidence));
+        (census, Evidences { found: found.collect(), ..Evidences::default() })
     }
 
-    /// Takes over what a survey found of the same table.
-    pub(super) fn take_kinds(&mut self, surveyed: Self) {
-        for (column, other) in self.columns.iter_mut().zip(surveyed.columns) {
-            if let (Some(column), Some(other)) = (column, other) {
-                column.kind = other.kind;
-            }
+    /// Gives columns the kinds that were found of them, in this table and others.
+    pub(super) fn take_kinds(&mut self, evidences: &mut Evidences) {
+        for column in self.columns.iter_mut().flatten().filter(|column| column.is_open) {
+            column.kind = evidences.give(&column.field).unwrap_or(column.kind);
         }
     }
 
-    /// One row as the JSON of an event; `id` is used if no cell gives one.
-    pub(super) fn event(&self, row: &Row, id: Uuid) -> Result<Vec<u8>, Malformed> {
+    /// One row as the JSON of an event, and whether it says when it happened; `id` is used if no cell gives one.
+    pub(super) fn event(&self, row: &Row, id: Uuid) -> Result<(Vec<u8>, bool), Malformed> {
         let cells = row.quoting.and_then(|quoting| self.dialect.cells(&row.bytes, quoting));
         let (cells, _) = cells.ok_or_else(|| Malformed::new("quote_open", "a quote is not closed, or something stands behind it"))?;
         if cells.len() != self.width() {
@@ -316,7 +356,8 @@ impl Table {
             field.put(&mut event, Value::String(value.clone()));
         }
         event.entry("eventId").or_insert_with(|| Value::String(id.to_string()));
-        serde_json::to_vec(&event).map_err(|problem| Malformed::new("unwritable", problem.to_string()))
+        let line = serde_json::to_vec(&event).map_err(|problem| Malformed::new("unwritable", problem.to_string()))?;
+        Ok((line, event.contains_key("timestamp")))
     }
 
     fn value(&self, text: &str, column: &Column) -> Result<Value, Malformed> {

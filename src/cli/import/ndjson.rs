@@ -24,8 +24,8 @@ fn raw<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de 
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// One line as the JSON of an event: its own id kept, or `id` put in.
-pub(super) fn event(line: &[u8], id: Uuid, times: &Times) -> Result<Vec<u8>, Malformed> {
+/// One line as the JSON of an event, its own id kept, or `id` put in; and whether it says when it happened.
+pub(super) fn event(line: &[u8], id: Uuid, times: &Times) -> Result<(Vec<u8>, bool), Malformed> {
     let not_utf_8 = |problem: std::str::Utf8Error| {
         Malformed::new("encoding", format!("not UTF-8 from byte {}; --encoding names another one", problem.valid_up_to() + 1))
     };
@@ -46,7 +46,8 @@ pub(super) fn event(line: &[u8], id: Uuid, times: &Times) -> Result<Vec<u8>, Mal
         None => out,
     };
     // A member of that name means something else at the start of a line.
-    Ok(if out.as_bytes().starts_with(DEAD_LINE_MARK) { format!(" {out}") } else { out }.into_bytes())
+    let out = if out.as_bytes().starts_with(DEAD_LINE_MARK) { format!(" {out}") } else { out };
+    Ok((out.into_bytes(), object.timestamp.is_some_and(|time| time.get() != "null")))
 }
 
 /// A time that names no zone, as written, and with the zone that was given for such.
@@ -85,6 +86,22 @@ mod tests {
     use super::*;
 
     const ID: Uuid = Uuid::from_u128(7);
+
+    fn event(line: &[u8], id: Uuid, times: &Times) -> Result<Vec<u8>, Malformed> {
+        super::event(line, id, times).map(|(event, _)| event)
+    }
+
+    #[test]
+    fn a_line_says_when_it_happened_or_does_not() {
+        for (line, has_time) in [
+            (r#"{"type":"a"}"#, false),
+            (r#"{"timestamp":null}"#, false),
+            (r#"{"timestamp":5}"#, true),
+            (r#"{"a":{"timestamp":5}}"#, false),
+        ] {
+            assert_eq!(super::event(line.as_bytes(), ID, &Times::default()).unwrap().1, has_time, "{line}");
+        }
+    }
 
     fn value(line: &str) -> Value {
         serde_json::from_slice(&event(line.as_bytes(), ID, &Times::default()).unwrap()).unwrap()

@@ -1,14 +1,13 @@
 //! Files into batches: every line becomes an event or a dead line, in the order of the file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Seek};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use encoding_rs::{Encoding, WINDOWS_1252};
+use encoding_rs::Encoding;
 use indicatif::ProgressBar;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -26,13 +25,17 @@ use super::lines::{Line, Lines, MAX_LINE};
 use super::malformed::Malformed;
 use super::ndjson;
 use super::summary::{Example, Reasons};
+use super::survey::{Reading, Survey};
 use super::times::Times;
 use crate::event::dead_letter::{DeadLine, DeadText};
+use crate::event::text::clip;
 
 /// Lines of a batch: what one round trip to the disk should carry.
 const MAX_LINES: usize = 1_000;
-/// Bytes after which a batch is full: a quarter of what the log takes as one record.
+/// Most bytes of a batch, but for a line that is longer by itself: a quarter of what the log takes as one record, and half of a body.
 const MAX_BYTES: usize = 4 << 20;
+/// Most bytes of what is wrong with a line, which may quote all of it: more than pulse keeps.
+const MAX_MESSAGE: usize = 1_000;
 /// A quarter of an hour: clocks of zones differ by such.
 const QUARTER_MS: i64 = 900_000;
 /// Longest name of where lines come from, bytes: what pulse takes.
@@ -58,6 +61,13 @@ pub(super) struct Recipe {
     pub(super) masker: Masker,
     /// Moves by the bytes read.
     pub(super) progress: ProgressBar,
+}
+
+impl Recipe {
+    fn tables(&self) -> Reading<'_> {
+        let Self { map, dialect, encoding, site, progress, .. } = self;
+        Reading { map, dialect: *dialect, encoding: *encoding, times: &site.times, progress }
+    }
 }
 
 /// Lines of one file, ready to be sent.
@@ -89,8 +99,8 @@ impl Batch {
         self.numbers.push(number);
     }
 
-    fn is_full(&self) -> bool {
-        self.numbers.len() >= MAX_LINES || self.body.len() >= MAX_BYTES
+    fn has_room(&self, line: &[u8]) -> bool {
+        self.numbers.is_empty() || self.numbers.len() < MAX_LINES && self.body.len() + line.len() < MAX_BYTES
     }
 }
 
@@ -136,13 +146,23 @@ pub(super) struct Findings {
     joined: Option<Joined>,
     /// By how many quarters of an hour events happened after they were received.
     ahead: BTreeMap<i64, u64>,
+    /// Events that do not say when they happened.
+    without_time: u64,
+    /// What is known of tables.
+    survey: Survey,
 }
 
 impl Findings {
     /// In words.
     pub(super) fn notes(&self) -> Vec<String> {
-        let Self { zones_assumed, unused_forwards, replaced, recoded, users: _, said, passed_over, joined, ahead } = self;
+        let Self { zones_assumed, unused_forwards, replaced, recoded, users: _, said, passed_over, joined, ahead, without_time, survey } =
+            self;
         let mut notes = Vec::new();
+        if *without_time > 0 {
+            notes.push(format!(
+                "{without_time} events say no time and are of the time of this import; imported again after 30 days they are stored again"
+            ));
+        }
         if *zones_assumed > 0 {
             notes.push(format!("{zones_assumed} times named no zone and were read as UTC; --timezone names another one"));
         }
@@ -158,6 +178,9 @@ impl Findings {
         if *said > 0 {
             notes.push(format!("{said} more events were made, `identify`, of what was said of users in passing"));
         }
+        notes.extend(survey.mixed().map(|name| {
+            format!("`{name}` is of one kind in some objects and of another in others, which are looked at one by one; `strings` or `numbers` of a map say its kind")
+        }));
         notes.extend(joined.iter().flat_map(Joined::notes));
         notes.extend(passed_over.iter().map(|file| format!("{file} has no events and was passed over")));
         let most = ahead.iter().max_by_key(|(_, count)| **count).filter(|(quarters, _)| **quarters != 0);
@@ -177,10 +200,14 @@ impl Findings {
 pub(super) fn files(given: &[Given], recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &mut Findings) -> Result<(), ReadError> {
     let paths: Vec<PathBuf> = given.iter().filter_map(Given::file).collect();
     findings.joined = Joined::read(&paths, recipe.format, recipe.encoding).map_err(ReadError::Input)?;
+    for path in paths.iter().filter(|_| recipe.format == Format::Csv) {
+        let seen = findings.survey.see(path, recipe.tables());
+        seen.map_err(|problem| ReadError::Input(format!("{}: {problem}", path.display())))?;
+    }
     given.iter().try_for_each(|given| match given {
         Given::File(path) => file(path, recipe, batches, findings),
         Given::Object(bucket, object) => {
-            // A file for as long as it is read.
+            // A file for as long as it is read, so of tables it is looked at one after the other.
             let fetched = Handle::current().block_on(bucket.fetch(&object.path));
             let (_folder, path) = fetched.map_err(|problem| ReadError::Input(format!("{problem:#}")))?;
             file(&path, recipe, batches, findings).map_err(|ended| ended.shown(&path, &bucket.shown(&object.path)))
@@ -236,22 +263,53 @@ impl Part<'_> {
         let name = recipe.source.as_ref().map_or_else(|| (*name).to_owned(), |source| format!("{source}/{name}"));
         let source: Arc<str> = name.get(..name.floor_char_boundary(MAX_SOURCE)).unwrap_or(&name).into();
         let mut ids = EventIds::new(&recipe.project, recipe.format.as_str(), recipe.source.as_deref());
-        let mut batch = Batch::new(&source);
+        let mut outlet = Outlet { batch: Batch::new(&source), source, batches };
         let ended = loop {
             match reader.next(&mut ids, findings) {
-                Ok(Some(item)) => item.put(&mut batch, recipe).map_err(|problem| fail(problem.to_string()))?,
+                Ok(Some(item)) => outlet.put(&item, recipe)?,
                 Ok(None) => break Ok(()),
                 Err(problem) => break Err(fail(problem.to_string())),
             }
-            if batch.is_full() {
-                let full = std::mem::replace(&mut batch, Batch::new(&source));
-                batches.blocking_send(full).map_err(|_| ReadError::Abandoned)?;
-            }
         };
-        if !batch.numbers.is_empty() {
-            batches.blocking_send(batch).map_err(|_| ReadError::Abandoned)?;
-        }
+        outlet.send()?;
         ended
+    }
+}
+
+/// Lines of a file on their way, a batch at a time.
+struct Outlet<'r> {
+    source: Arc<str>,
+    batch: Batch,
+    batches: &'r mpsc::Sender<Batch>,
+}
+
+impl Outlet<'_> {
+    fn put(&mut self, item: &Item<'_>, recipe: &Recipe) -> Result<(), ReadError> {
+        let Malformed { reason, message } = match &item.events {
+            Ok(events) => return events.iter().try_for_each(|event| self.push(event, item.number)),
+            Err(malformed) => malformed,
+        };
+        let message = recipe.masker.text(message);
+        let kept = item.kept(reason, &message, &recipe.masker).map_err(|problem| ReadError::Input(problem.to_string()))?;
+        self.push(&kept, item.number)?;
+        self.batch.reasons.add(reason, 1, Example { file: Arc::clone(&self.source), line: item.number, message });
+        Ok(())
+    }
+
+    fn push(&mut self, line: &[u8], number: u64) -> Result<(), ReadError> {
+        if !self.batch.has_room(line) {
+            self.send()?;
+        }
+        self.batch.push(line, number);
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<(), ReadError> {
+        let batch = std::mem::replace(&mut self.batch, Batch::new(&self.source));
+        if batch.numbers.is_empty() {
+            return Ok(());
+        }
+        self.batches.blocking_send(batch).map_err(|_| ReadError::Abandoned)
     }
 }
 
@@ -265,25 +323,17 @@ struct Item<'l> {
 }
 
 impl Item<'_> {
-    fn put(self, batch: &mut Batch, recipe: &Recipe) -> serde_json::Result<()> {
-        let Self { number, bytes, id, events } = self;
-        match events {
-            Ok(events) => events.iter().for_each(|event| batch.push(event, number)),
-            Err(Malformed { reason, message }) => {
-                // Addresses leave here as their names only.
-                let original = recipe.masker.line(bytes, reason == "no_address");
-                let message = recipe.masker.text(&message);
-                let dead = DeadText {
-                    message: format!("{reason}: {message}").into(),
-                    line: number,
-                    id: id.to_string().into(),
-                    original_base64: STANDARD.encode(original).into(),
-                };
-                batch.push(&serde_json::to_vec(&DeadLine { dead })?, number);
-                batch.reasons.add(reason, 1, Example { file: Arc::clone(&batch.source), line: number, message });
-            }
-        }
-        Ok(())
+    /// What is kept of it, as it is no event. Addresses leave here as their names only, which may be longer than they are.
+    fn kept(&self, reason: &str, message: &str, masker: &Masker) -> serde_json::Result<Vec<u8>> {
+        let mut original = masker.line(self.bytes, reason == "no_address");
+        original.truncate(MAX_LINE);
+        let dead = DeadText {
+            message: format!("{reason}: {}", clip(message, MAX_MESSAGE)).into(),
+            line: self.number,
+            id: self.id.to_string().into(),
+            original_base64: STANDARD.encode(original).into(),
+        };
+        serde_json::to_vec(&DeadLine { dead })
     }
 }
 
@@ -300,7 +350,11 @@ impl<'r> Reader<'r> {
     fn open(path: &Path, recipe: &'r Recipe, findings: &mut Findings) -> Result<Self, String> {
         let failed = |problem: io::Error| problem.to_string();
         if recipe.format == Format::Csv {
-            return table(path, recipe, findings);
+            let (rows, table, is_guessed) = findings.survey.open(path, recipe.tables())?;
+            if is_guessed {
+                findings.recoded.push(path.display().to_string());
+            }
+            return Ok(Self::Table { rows, table, row: Vec::new() });
         }
         let text = input::open(path, recipe.encoding, &recipe.progress).map_err(failed)?;
         if let Some(export) = export_of(recipe.format) {
@@ -323,6 +377,7 @@ impl<'r> Reader<'r> {
                 let Some(line) = lines.next()? else { return Ok(None) };
                 let id = ids.next(line.bytes);
                 let event = whole(line.is_cut).and_then(|()| ndjson::event(line.bytes, id, times));
+                let event = event.map(|event| findings.timed(event));
                 Ok(Some(Item { number: line.number, bytes: line.bytes, id, events: event.map(|event| vec![event]) }))
             }
             Self::Access { lines, site, has_combined } => {
@@ -342,7 +397,7 @@ impl<'r> Reader<'r> {
             Self::Table { rows, table, row } => {
                 let Some(next) = table.next(rows)? else { return Ok(None) };
                 let id = ids.next(&next.bytes);
-                let event = whole(next.is_cut).and_then(|()| table.event(&next, id));
+                let event = whole(next.is_cut).and_then(|()| table.event(&next, id)).map(|event| findings.timed(event));
                 *row = next.bytes;
                 Ok(Some(Item { number: next.number, bytes: row, id, events: event.map(|event| vec![event]) }))
             }
@@ -368,6 +423,12 @@ fn whole(is_cut: bool) -> Result<(), Malformed> {
 }
 
 impl Findings {
+    /// Notes whether an event says when it happened.
+    fn timed(&mut self, (event, has_time): (Vec<u8>, bool)) -> Vec<u8> {
+        self.without_time += u64::from(!has_time);
+        event
+    }
+
     /// Notes by how much an event happened after it was received.
     fn note_receipt(&mut self, receipt: Option<[i64; 2]>) {
         let Some([at_ms, received_ms]) = receipt else { return };
@@ -390,64 +451,6 @@ impl Findings {
         self.replaced += u64::from(std::str::from_utf8(line.bytes).is_err());
         Ok(())
     }
-}
-
-/// A file that is read twice: what a column holds is known once all of it has been seen.
-enum Source {
-    Path(PathBuf),
-    /// Standard input, kept in a file without a name until it has been read again.
-    Spool(File),
-}
-
-impl Source {
-    fn of(path: &Path) -> io::Result<Self> {
-        if path.as_os_str() != "-" {
-            return Ok(Self::Path(path.to_owned()));
-        }
-        let mut spool = tempfile::tempfile()?;
-        io::copy(&mut io::stdin().lock(), &mut spool)?;
-        Ok(Self::Spool(spool))
-    }
-
-    fn open(&self, encoding: Option<&'static Encoding>, progress: &ProgressBar) -> io::Result<Text> {
-        match self {
-            Self::Path(path) => input::open(path, encoding, progress),
-            Self::Spool(spool) => {
-                let mut again = spool.try_clone()?;
-                again.rewind()?;
-                input::text(progress.wrap_read(again), encoding)
-            }
-        }
-    }
-}
-
-fn table<'r>(path: &Path, recipe: &'r Recipe, findings: &mut Findings) -> Result<Reader<'r>, String> {
-    let failed = |problem: io::Error| problem.to_string();
-    let source = Source::of(path).map_err(failed)?;
-    let begin = |encoding, progress: &ProgressBar| -> Result<(Rows, Table), String> {
-        let mut rows = Rows::new(Lines::new(source.open(encoding, progress).map_err(failed)?));
-        let table = Table::begin(&mut rows, &recipe.map, recipe.dialect, recipe.site.times.clone())?;
-        Ok((rows, table))
-    };
-    let mut encoding = recipe.encoding;
-    let hidden = ProgressBar::hidden();
-    let first = begin(encoding, &hidden);
-    let first = match first {
-        Err(problem) if encoding.is_none() && problem == super::csv::NO_UTF_8 => {
-            encoding = Some(WINDOWS_1252);
-            begin(encoding, &hidden)
-        }
-        first => first,
-    };
-    let (mut rows, mut table) = first?;
-    let census = table.survey(&mut rows);
-    encoding = encoding.or(census.encoding());
-    if recipe.encoding.is_none() && encoding.is_some() {
-        findings.recoded.push(path.display().to_string());
-    }
-    let (rows, mut again) = begin(encoding, &recipe.progress)?;
-    again.take_kinds(table);
-    Ok(Reader::Table { rows, table: again, row: Vec::new() })
 }
 
 #[cfg(test)]

@@ -62,6 +62,22 @@ impl Evidence {
         self.has_fixed_decimals &= *self.decimals.get_or_insert(decimals) == decimals;
     }
 
+    /// Takes in what was seen of the column elsewhere.
+    pub(super) fn merge(&mut self, other: Self) {
+        let Self { has_any, may_be_number, may_be_boolean, has_trailing_zero, decimals, has_fixed_decimals } = other;
+        self.has_any |= has_any;
+        self.may_be_number &= may_be_number;
+        self.may_be_boolean &= may_be_boolean;
+        self.has_trailing_zero |= has_trailing_zero;
+        self.has_fixed_decimals &= has_fixed_decimals && (self.decimals.is_none() || decimals.is_none() || self.decimals == decimals);
+        self.decimals = self.decimals.or(decimals);
+    }
+
+    /// Whether any cell said something.
+    pub(super) fn has_any(&self) -> bool {
+        self.has_any
+    }
+
     /// The kind of the column.
     pub(super) fn kind(self) -> Kind {
         let is_exact = !self.has_trailing_zero || self.has_fixed_decimals;
@@ -86,9 +102,9 @@ impl Kind {
     }
 }
 
-/// Whether a cell says nothing: empty, or what MySQL and ClickHouse write in place of nothing.
+/// Whether a cell says nothing: empty, or what databases and their tools write in place of nothing.
 pub(super) fn is_nothing(cell: &Cell<'_>) -> bool {
-    cell.text.is_empty() || !cell.is_quoted && cell.text.as_ref() == b"\\N"
+    cell.text.is_empty() || !cell.is_quoted && matches!(cell.text.as_ref(), b"\\N" | b"NULL")
 }
 
 fn boolean(text: &str) -> Option<bool> {

@@ -11,11 +11,19 @@ fn rows(text: &[u8]) -> Rows {
     Rows::new(Lines::new(input::text(io::Cursor::new(text.to_vec()), None).unwrap()))
 }
 
+/// A map by which what has no time is of now.
+fn now(map: &str) -> Result<MapConfig, String> {
+    let mut map = MapConfig::parse(map)?;
+    map.defaults.entry("timestamp".to_owned()).or_insert(NOW.to_owned());
+    Ok(map)
+}
+
 /// The table that has this header, and what `sample` says of its columns.
 fn table_of(header: &str, sample: &str, map: &str) -> Result<Table, String> {
     let mut rows = rows(format!("{header}\n{sample}").as_bytes());
-    let mut table = Table::begin(&mut rows, &MapConfig::parse(map)?, None, Times::default())?;
-    table.survey(&mut rows);
+    let mut table = Table::begin(&mut rows, &now(map)?, None, Times::default())?;
+    let (_, mut found) = table.survey(&mut rows);
+    table.take_kinds(&mut found);
     Ok(table)
 }
 
@@ -25,7 +33,7 @@ fn table(header: &str, map: &str) -> Result<Table, String> {
 
 fn event(table: &Table, row: &str) -> Result<Value, Malformed> {
     let row = table.next(&mut rows(row.as_bytes())).unwrap().unwrap();
-    table.event(&row, ID).map(|event| serde_json::from_slice(&event).unwrap())
+    table.event(&row, ID).map(|(event, _)| serde_json::from_slice(&event).unwrap())
 }
 
 /// All events of a file, and the reasons of the rows that are none, by number of line.
@@ -34,18 +42,19 @@ fn read(text: &str) -> Vec<(u64, Result<Value, &'static str>)> {
 }
 
 fn read_as(text: &str, map: &str) -> Vec<(u64, Result<Value, &'static str>)> {
-    let map = MapConfig::parse(map).unwrap();
+    let map = now(map).unwrap();
     let begin = || {
         let mut rows = rows(text.as_bytes());
         let table = Table::begin(&mut rows, &map, None, Times::default()).unwrap();
         (rows, table)
     };
     let (mut first, mut table) = begin();
-    table.survey(&mut first);
+    let (_, mut found) = table.survey(&mut first);
+    table.take_kinds(&mut found);
     let (mut rows, _) = begin();
     let mut out = Vec::new();
     while let Some(row) = table.next(&mut rows).unwrap() {
-        let event = table.event(&row, ID).map(|event| serde_json::from_slice(&event).unwrap());
+        let event = table.event(&row, ID).map(|(event, _)| serde_json::from_slice(&event).unwrap());
         out.push((row.number, event.map_err(|malformed| malformed.reason)));
     }
     out
@@ -144,6 +153,35 @@ fn one_column_is_of_one_kind() {
     let named = read_as("type;userId;zip;amount\no;a;1;1,50\no;b;2;x\n", "strings = ['zip']\nnumbers = ['amount']\ndecimal = ','\n");
     assert_eq!(property(&named, "zip"), ["1", "2"]);
     assert_eq!(property(&named, "amount"), [json!(1.5), json!("x")]);
+}
+
+#[test]
+fn what_stands_for_nothing_is_nothing_unless_it_is_quoted() {
+    let rows = read("type,anonymousId,userId,amount,quoted\nbuy,a,NULL,NULL,\"NULL\"\nbuy,b,ada,12,\"x\"\n");
+    assert_eq!(
+        rows[0].1.as_ref().unwrap(),
+        &json!({"eventId": ID.to_string(), "type": "buy", "anonymousId": "a", "properties": {"quoted": "NULL"}})
+    );
+    assert_eq!(property(&rows, "amount"), [Value::Null, json!(12)]);
+}
+
+#[test]
+fn a_table_without_a_time_is_refused_unless_it_is_of_now() {
+    let begin = |map: &str| {
+        let mut rows = rows(b"type,userId,created_at\nbuy,u,2024-03-30\n");
+        let table = Table::begin(&mut rows, &MapConfig::parse(map).unwrap(), None, Times::default())?;
+        let row = table.next(&mut rows).unwrap().unwrap();
+        Ok::<_, String>(table.event(&row, ID).unwrap())
+    };
+    let problem = begin("").unwrap_err();
+    assert!(
+        problem.contains("no column is `timestamp`") && problem.contains("`created_at`") && problem.contains("timestamp = \"now\""),
+        "{problem}"
+    );
+    let (event, has_time) = begin("[defaults]\ntimestamp = 'now'\n").unwrap();
+    assert!(!has_time && serde_json::from_slice::<Value>(&event).unwrap().get("timestamp").is_none());
+    let map = "timezone = 'UTC'\n[columns]\ntimestamp = 'created_at'\n";
+    assert!(begin(map).unwrap().1);
 }
 
 #[test]
@@ -250,7 +288,7 @@ proptest! {
         let table = table("type,userId,b", "").unwrap();
         let mut source = super::tests::rows(&row.iter().map(|byte| if *byte == 0 { b'0' } else { *byte }).collect::<Vec<_>>());
         while let Ok(Some(row)) = table.next(&mut source) {
-            if let Ok(event) = table.event(&row, ID) {
+            if let Ok((event, _)) = table.event(&row, ID) {
                 prop_assert!(serde_json::from_slice::<Value>(&event).unwrap().is_object());
             }
         }

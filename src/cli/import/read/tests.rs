@@ -16,7 +16,7 @@ fn recipe(format: Format) -> Recipe {
         format,
         project: "shop".to_owned(),
         source: None,
-        map: MapConfig::default(),
+        map: MapConfig::parse("[defaults]\ntimestamp = 'now'\n").unwrap(),
         dialect: None,
         encoding: None,
         site,
@@ -77,7 +77,7 @@ fn batches_are_bounded_by_lines_and_by_bytes() {
     let (by_lines, _) = batches(Format::Ndjson, &"{}\n".repeat(2_500));
     assert_eq!(sizes(&by_lines), [1_000, 1_000, 500]);
     let (by_bytes, _) = batches(Format::Ndjson, &format!("{}\n", "x".repeat(MAX_LINE)).repeat(7));
-    assert_eq!(sizes(&by_bytes), [3, 3, 1]);
+    assert_eq!(sizes(&by_bytes), [2, 2, 2, 1]);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn tables_of_windows_are_read_and_said_to_be() {
         result.unwrap();
         let events = batches[0].body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let names: Vec<Value> = events.map(|line| serde_json::from_slice::<Value>(line).unwrap()["properties"]["na"].clone()).collect();
-        (names, findings.notes().len())
+        (names, findings.recoded.len())
     };
     assert_eq!(name(b"type,userId,na\nbuy,l,M\xFCller\nbuy,l,\x80 5\n"), (vec![json!("M\u{fc}ller"), json!("\u{20ac} 5")], 1));
     assert_eq!(name("type,userId,na\nbuy,l,Müller\n".as_bytes()), (vec![json!("Müller")], 0));
@@ -172,6 +172,78 @@ fn the_last_line_of_a_log_that_is_still_written_is_not_taken_for_a_common_one() 
         batches[0].reasons.lines()
     };
     assert_eq!((log(""), log("\n")), (1, 0));
+}
+
+#[test]
+fn no_line_makes_a_batch_larger_than_is_taken() {
+    // Its names for addresses are three times as long.
+    let lines = ["x".repeat(MAX_LINE), "x".repeat(MAX_LINE), "x".repeat(MAX_LINE / 10 * 9), "1.1.1.1,".repeat(MAX_LINE / 8)];
+    let (batches, result) = batches(Format::Ndjson, &lines.join("\n"));
+    result.unwrap();
+    assert_eq!(batches.iter().map(|batch| batch.numbers.len()).sum::<usize>(), 4);
+    let sizes: Vec<usize> = batches.iter().map(|batch| batch.body.len()).collect();
+    assert!(sizes.iter().all(|size| *size <= MAX_BYTES), "{sizes:?}");
+    let (kept, _) = kept(&batches);
+    assert!(kept[3].contains("[address ") && kept[3].len() < MAX_LINE + 100, "{}", kept[3].len());
+}
+
+#[test]
+fn a_column_is_of_one_kind_in_all_tables_of_an_import() {
+    let dir = tempfile::tempdir().unwrap();
+    let files_of = |tables: [&str; 2]| {
+        let paths: Vec<PathBuf> = (0..2).map(|nth| dir.path().join(format!("{nth}.csv"))).collect();
+        paths.iter().zip(tables).for_each(|(path, table)| std::fs::write(path, table).unwrap());
+        let (sender, mut receiver) = mpsc::channel(100);
+        let mut findings = Findings::default();
+        let given: Vec<Given> = paths.iter().cloned().map(Given::File).collect();
+        let result = files(&given, &recipe(Format::Csv), &sender, &mut findings);
+        let bodies: Vec<u8> = std::iter::from_fn(|| receiver.try_recv().ok()).flat_map(|batch| batch.body).collect();
+        result.map(|()| String::from_utf8(bodies).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>())
+    };
+    // In whatever order, and where the columns stand elsewhere.
+    for tables in
+        [["type,userId,zip\no,a,90210\n", "type,zip,userId\no,02134,a\n"], ["type,userId,zip\no,a,02134\n", "type,userId,zip\no,a,90210\n"]]
+    {
+        let events = files_of(tables).unwrap();
+        assert!(events.len() == 2 && events.iter().all(|event| event["properties"]["zip"].is_string()), "{events:?}");
+    }
+    // One that cannot be read is told before anything is sent.
+    let problem = files_of(["type,userId\no,a\n", "kind\nx\n"]).unwrap_err().to_string();
+    assert!(problem.contains("1.csv: no column is `type`"), "{problem}");
+}
+
+#[test]
+fn a_column_that_turns_out_to_be_of_another_kind_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recipe, mut survey) = (recipe(Format::Csv), Survey::default());
+    for (name, table) in [("1.csv", "type,userId,zip,n\no,a,90210,1\n"), ("2.csv", "type,userId,zip,n\no,a,02134,2\n")] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, table).unwrap();
+        survey.open(&path, recipe.tables()).unwrap();
+    }
+    assert_eq!(survey.mixed().collect::<Vec<_>>(), ["zip"]);
+}
+
+#[test]
+fn a_table_that_another_program_writes_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let writer = pipe.clone();
+    let writer = std::thread::spawn(move || std::fs::write(writer, "type,userId,zip\no,a,90210\n"));
+    let (sender, mut receiver) = mpsc::channel(100);
+    files(&[Given::File(pipe)], &recipe(Format::Csv), &sender, &mut Findings::default()).unwrap();
+    writer.join().unwrap().unwrap();
+    assert_eq!(receiver.try_recv().unwrap().numbers, [2]);
+}
+
+#[test]
+fn events_without_a_time_are_told() {
+    let notes = |format, text: &str| read(&recipe(format), text.as_bytes()).1.notes().concat();
+    let table = "type,userId,timestamp\no,a,\no,b,2024-03-30T09:30:00Z\n";
+    assert!(notes(Format::Csv, table).starts_with("1 events say no time"), "{}", notes(Format::Csv, table));
+    assert!(notes(Format::Ndjson, "{\"type\":\"a\"}\n{\"type\":\"b\",\"timestamp\":null}\n").starts_with("2 events say no time"));
+    assert_eq!(notes(Format::Ndjson, "{\"type\":\"a\",\"timestamp\":\"2024-03-30T09:30:00Z\"}\n"), "");
 }
 
 #[test]
