@@ -5,7 +5,7 @@
 
 mod objects;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -247,6 +247,14 @@ impl Output {
         let beside = PathBuf::from(beside);
         let new = Checkpoint { wanted: Wanted::of(args), bytes: 0, next: None };
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&args.output).with_context(name)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!("{}: another export writes it", name()),
+            // Not every file system has locks.
+            Err(TryLockError::Error(problem)) => {
+                tracing::warn!(%problem, "{} is not locked: no other export may write it meanwhile", name())
+            }
+        }
         let length = file.metadata().with_context(name)?.len();
         let checkpoint = match std::fs::read(&beside) {
             Ok(checkpoint) => serde_json::from_slice(&checkpoint).with_context(|| beside.display().to_string())?,
@@ -360,12 +368,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("events.ndjson");
         let typed = ["--output", file.to_str().unwrap()];
-        let mut output = Output::file(&args(&typed)).unwrap();
+        let output = Output::file(&args(&typed)).unwrap();
         assert_eq!(output.next(), None);
+        assert!(Output::file(&args(&typed)).err().unwrap().to_string().contains("another export writes it"));
+        drop(output);
         // Cut in its first page, too.
         std::fs::write(&file, "{\"a\"").unwrap();
-        output = Output::file(&args(&typed)).unwrap();
+        let mut output = Output::file(&args(&typed)).unwrap();
         output.add(&page("{\"a\":1}")).await.unwrap();
+        drop(output);
         // Cut in the middle of the next page.
         OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"b\":").unwrap();
         let mut output = Output::file(&args(&typed)).unwrap();
