@@ -75,6 +75,11 @@ async fn our_sdk_tells_what_happens_in_a_page_and_keeps_to_what_its_visitor_want
 }
 
 #[tokio::test]
+async fn our_sdk_asks_again_leaves_and_forgets_as_it_says() {
+    run_tests("node", &["units.cjs"], "tests/sdk").await;
+}
+
+#[tokio::test]
 async fn our_sdk_is_a_package_that_an_empty_application_installs_and_its_types_hold() {
     run_tests("node", &["package.cjs"], "tests/sdk").await;
 }

@@ -50,7 +50,7 @@ async function until(what, is) {
     // Twice, as it happens: a page is one all the same.
     response.end(`<!doctype html><title>Shop</title>${tag}${tag}<script>window.pulse = window.pulse || []; pulse.push(["track", "early", { n: 1 }]);</script>
       <a id="out" href="${host.replace("localhost", "127.0.0.1")}/x">Out</a><a id="file" href="/a.pdf">File</a>
-      <form id="order" action="/ordered"><input name="card" value="4111"><button>Order</button></form>`);
+      <form id="order" action="/ordered"><input name="card" value="4111"><input type="hidden" name="id"><input type="hidden" name="action" value="ajax"><button>Order</button></form>`);
   });
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
   const visit = async (tag = "", prepare = "") => {
@@ -67,6 +67,8 @@ async function until(what, is) {
   let page = await visit();
   await page.evaluate(`history.pushState({}, "", "/b"); history.replaceState({}, "", "/b#c"); history.back()`);
   await until("a page for each address", () => types().filter((type) => type === "page").length === 3);
+  await page.evaluate(`location.hash = "/cart"`);
+  await until("a page of a router", () => types().filter((type) => type === "page").length === 4);
   const [first, second] = server.events.filter(({ type }) => type === "page");
   assert.deepStrictEqual([first.context.locale, first.context.timezone, first.context.page.title], ["de-DE", "Europe/Berlin", "Shop"]);
   assert.ok(first.context.page.url.includes("utm_source=news") && first.context.screen.width > 0);

@@ -15,7 +15,7 @@ interface Visitor {
   u?: string | undefined;
   s?: [id: string, start: number, last: number] | undefined;
   z?: string | undefined;
-  o?: boolean;
+  o?: boolean | undefined;
 }
 
 export function createPulse<Events extends { [Name in keyof Events]: object } = { [name: string]: Properties }>(options: Options): Pulse<Events> {
@@ -55,7 +55,7 @@ export function createPulse<Events extends { [Name in keyof Events]: object } = 
     // Asked for the first time in a page, a browser takes ten milliseconds and more: of a session it is asked once.
     if (!goes || !z) zone ??= Intl.DateTimeFormat().resolvedOptions().timeZone;
     const session: Visitor["s"] = goes ? [s[0], s[1], now] : [newId(), now, now];
-    know({ a: a ?? newId(), u: userId ?? u, s: sessionGap ? session : undefined, z: zone ?? z, ...(o !== undefined && { o }) });
+    know({ a: a ?? newId(), u: userId ?? u, s: sessionGap ? session : undefined, z: zone ?? z, o });
     return visitor;
   };
 
@@ -64,7 +64,7 @@ export function createPulse<Events extends { [Name in keyof Events]: object } = 
       if (!isAllowed()) return;
       const { a, u, s, z }: Visitor = isPage ? present(userId) : { u: userId };
       const { eventId = newId(), timestamp = Date.now(), context, ...ids } = extra;
-      const event = { type, eventId, timestamp, anonymousId: a, userId: u, sessionId: s?.[0], ...ids, context: page ? page.context(z, context) : context, ...what };
+      const event = { type, eventId, timestamp, anonymousId: a, userId: u, sessionId: s?.[0], ...ids, context: page?.context(z, context) ?? context, ...what };
       sender.add(eventId, JSON.stringify(event));
     } catch (problem) {
       // Nothing of this may end what it is part of.
@@ -75,14 +75,17 @@ export function createPulse<Events extends { [Name in keyof Events]: object } = 
   const pulse: Pulse<Events> = {
     track: (name, properties, extra) => send(name, { properties }, extra),
     page: (properties, extra) => send("page", { properties }, extra),
-    identify: (userId, traits, extra) => send("identify", { traits }, extra, userId),
+    // Numbers in most frameworks.
+    identify: (userId, traits, extra) => send("identify", { traits }, extra, userId == null ? undefined : String(userId)),
     group: (groupId, traits, extra) => send("group", { properties: { ...traits, groupId } }, extra),
-    reset: () => know({ ...("o" in known() && { o: visitor.o! }) }),
+    reset: () => know({ o: known().o }),
     optIn: () => know({ ...known(), o: true }),
-    optOut: () => (know({ o: false }), sender.forget()),
-    flush: () => sender.flush(),
-    close: (timeout = 10_000) => sender.close(timeout),
+    optOut: () => (know({ o: false }), void sender.forget()),
+    flush: sender.flush,
+    close: sender.close,
   };
-  page?.begin(options, pulse as unknown as Pulse, sender.leave);
+  page?.begin(options, pulse as unknown as Pulse, () => isAllowed() && sender.leave());
+  // In another tab somebody has objected: what this one has made waits in its memory, too.
+  if (isPage) addEventListener("storage", ({ key }) => key === place && known().o === false && sender.forget());
   return pulse;
 }

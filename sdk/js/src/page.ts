@@ -18,7 +18,8 @@ export function pageOf() {
 
   const begin = (options: Options, pulse: Pulse, leave: () => void) => {
     const navigated = () => {
-      const bare = (url: string) => url.split("#")[0];
+      // Of a fragment only what a router puts there is another page.
+      const bare = (url: string) => url.replace(/#(?![/!]).*/, "");
       if (bare(location.href) === bare(shown)) return;
       from = shown;
       shown = location.href;
@@ -47,11 +48,18 @@ export function pageOf() {
       else if (options.outbound && /^http/.test(link.protocol) && link.host !== location.host) pulse.track("outbound_link", properties);
     };
 
+    // What was entered is nobody's business. `form.id` and the like are fields of these names where there are some.
+    const submitted = ({ target }: { target: Element }) => {
+      // Resolved as a link is, which fails for no address.
+      const link = document.createElement("a");
+      link.href = target.getAttribute("action") || location.href;
+      pulse.track("form_submit", { id: target.getAttribute("id"), name: target.getAttribute("name"), action: link.href });
+    };
+
     const start = () => {
       if (options.pages ?? true) watchHistory();
       if (options.outbound || options.downloads) on(document, "click", clicked), on(document, "auxclick", clicked);
-      // What was entered is nobody's business.
-      if (options.forms) on(document, "submit", ({ target }) => pulse.track("form_submit", { id: target.id, name: target.getAttribute("name"), action: target.action }));
+      if (options.forms) on(document, "submit", submitted);
       if (options.vitals) watchVitals((vitals) => pulse.track("web_vitals", vitals));
       on(document, "visibilitychange", () => document.visibilityState === "hidden" && leave());
       on(window, "pagehide", leave);

@@ -3,10 +3,13 @@ import { createPulse } from "./index.js";
 import type { Options, Pulse } from "./types.js";
 
 function begin({ src, dataset }: HTMLScriptElement, calls: unknown) {
-  const { key, host = new URL(src).origin, ...rest } = dataset;
-  const value = (text = "") => (text === "false" ? false : text === "" || text === "true" ? true : isNaN(Number(text)) ? text : Number(text));
-  const options = Object.fromEntries(Object.entries(rest).map(([name, text]) => [name, value(text)]));
-  const pulse = createPulse({ key: key!, host, ...options } as Options);
+  const { key, host = new URL(src).origin, ...options } = dataset as { [name: string]: any };
+  for (const name in options) {
+    try {
+      options[name] = JSON.parse(options[name] || "true");
+    } catch {}
+  }
+  const pulse = createPulse({ key, host, ...options } as Options);
   const call = ([name, ...given]: [keyof Pulse, ...unknown[]]) => (pulse as any)[name]?.(...given);
   // Called before this was loaded: `window.pulse = [["track", "order", { total: 12.5 }]]`.
   if (Array.isArray(calls)) calls.forEach(call);

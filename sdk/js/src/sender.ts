@@ -16,17 +16,17 @@ const LONGEST_AFTER = 3_600_000;
 type Queued = [id: string, event: string];
 
 /** What became of a request: it is settled, is to be sent in smaller pieces, or again after some time. */
-type Fate = { done: true } | { smaller: true } | { again: number; code: string; message: string };
+type Fate = "done" | "smaller" | { again: number; code: string; message: string };
 
 export interface Sender {
   report(code: string, message: string): void;
   add(id: string, event: string): void;
   /** Sends what waits; whether nothing is left. */
   flush(): Promise<boolean>;
-  close(timeout: number): Promise<boolean>;
+  close(timeout?: number): Promise<boolean>;
   /** Sends what this page has made, in a way that outlives it. */
   leave(): void;
-  forget(): void;
+  forget(): Promise<void>;
 }
 
 export function createSender(options: Options, isPage: boolean): Sender {
@@ -34,7 +34,7 @@ export function createSender(options: Options, isPage: boolean): Sender {
   const url = `${host.replace(/\/+$/, "")}/v1/events?key=${encodeURIComponent(key)}`;
   const name = `pulse:${key}`;
   let opening: Promise<Store> | undefined;
-  const opened = () => (opening ??= options.store || !isPage ? Promise.resolve(options.store ?? memoryStore()) : bestStore(name));
+  const opened = () => (opening ??= Promise.resolve(options.store ?? (isPage ? bestStore(name) : memoryStore())));
   /** Where an event waits until the store has it: this alone is done before `add` returns, whatever becomes of the page then. */
   const early = isPage && !options.store ? earlyStore(`${name}+`) : memoryStore();
   /** Made here and not known to be sent; `kept` once the store has it. */
@@ -45,26 +45,40 @@ export function createSender(options: Options, isPage: boolean): Sender {
   let failures = 0;
   let most = 500;
   let isResting = false;
+  /** Whether the server has asked for it. */
+  let isAsked = false;
+  let isAgain = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let running: Promise<boolean> | undefined;
   let problem = "";
 
   const report = (code: string, message: string, eventId?: string) => {
+    const problem = { code, message, eventId } as Problem;
     try {
-      options.onError?.({ code, message, eventId } as Problem);
-    } catch {}
+      options.onError!(problem);
+    } catch {
+      // There is none, or it fails.
+      console.warn("pulse", problem);
+    }
   };
 
   const wake = (delay: number) => {
     if (isResting) return;
     if (!delay) clearTimeout(timer), (timer = undefined);
-    timer ??= setTimeout(() => ((timer = undefined), void flush()), delay);
+    timer ??= setTimeout(rouse, delay);
   };
 
   const rest = (delay: number) => {
     clearTimeout(timer);
     isResting = true;
-    timer = setTimeout(() => ((isResting = false), (timer = undefined), void flush()), delay);
+    timer = setTimeout(rouse, delay);
+  };
+
+  const rouse = (): Promise<boolean> => {
+    clearTimeout(timer);
+    timer = undefined;
+    isResting = false;
+    return send();
   };
 
   const add = (id: string, event: string) => {
@@ -90,14 +104,14 @@ export function createSender(options: Options, isPage: boolean): Sender {
     const read = async (store: Store) => store.first(count).catch(() => ({ events: [] as Queued[], total: -1 }));
     const { events: others } = await read(early);
     const { events, total } = await read(await opened());
-    const ids = new Set(events.map(([id]) => id));
+    const all = new Map([...events, ...others]);
     // What was kept and is not there any more was sent by another page.
-    if (total === events.length) known.forEach((id) => ids.has(id) || fresh.delete(id));
-    for (const [id, { event }] of fresh) others.push([id, event]);
-    for (const one of others) if (!ids.has(one[0])) ids.add(one[0]), events.push(one);
+    if (total === events.length) known.forEach((id) => all.has(id) || fresh.delete(id));
+    for (const [id, { event }] of fresh) all.set(id, event);
     waiting = Math.max(total, fresh.size);
     let size = 0;
-    return events.filter(([id]) => !flying.has(id)).filter(([, event], at) => at < most && ((size += event.length) < BATCH || !at));
+    let taken = 0;
+    return [...all].filter(([id, event]) => !flying.has(id) && taken < most && ((size += event.length) < BATCH || !taken) && ++taken);
   };
 
   const settle = async (ids: string[]) => {
@@ -112,17 +126,19 @@ export function createSender(options: Options, isPage: boolean): Sender {
     // Anything may stand between: what does not speak as pulse does has taken nothing.
     if (answer && (status === 200 || status === 400) && Array.isArray(answer.rejected)) {
       for (const { eventId, code, message } of answer.rejected) report(code, message, eventId);
-      return { done: true };
+      return "done";
     }
     if ((status === 400 && answer?.code) || status === 413) {
-      if (batch.length > 1) return { smaller: true };
+      if (batch.length > 1) return "smaller";
       report(answer?.code ?? "refused", answer?.message ?? `the server answers ${status}`, batch[0]![0]);
-      return { done: true };
+      return "done";
     }
     const after = headers.get("retry-after");
     const seconds = Number(after) || (Date.parse(after ?? "") - Date.now()) / 1000 || 0;
     const isRefused = status > 400 && status < 500 && status !== 429 && status !== 408;
-    return { again: isRefused ? LONGEST_RETRY : seconds * 1000, code: answer?.code ?? "unreachable", message: `the server answers ${status}` };
+    // A date may have passed, by this clock.
+    isAsked = !isRefused && seconds > 0;
+    return { again: isRefused ? LONGEST_RETRY : isAsked ? seconds * 1000 : 0, code: answer?.code ?? "unreachable", message: `the server answers ${status}` };
   };
 
   const post = async (batch: Queued[], isLast?: boolean): Promise<Fate> => {
@@ -152,9 +168,10 @@ export function createSender(options: Options, isPage: boolean): Sender {
   const sendOne = async (): Promise<boolean | undefined> => {
     const batch = await take();
     if (!batch.length) return undefined;
+    isAsked = false;
     const fate = await post(batch);
-    if ("smaller" in fate) return (most = Math.ceil(batch.length / 2)), true;
-    if ("again" in fate) {
+    if (fate === "smaller") return (most = Math.ceil(batch.length / 2)), true;
+    if (fate !== "done") {
       if (problem !== fate.message) report(fate.code, (problem = fate.message));
       // Full jitter: clients that failed together do not come back together.
       rest(Math.min(fate.again, LONGEST_AFTER) + Math.random() * Math.min(LONGEST_RETRY, FIRST_RETRY * 2 ** failures++));
@@ -182,38 +199,64 @@ export function createSender(options: Options, isPage: boolean): Sender {
     return sent;
   };
 
-  const flush = (): Promise<boolean> => {
-    if (isResting) return Promise.resolve(false);
-    return (running ??= alone()
-      .catch(() => (wake(flushInterval), false))
-      .finally(() => (running = undefined)));
+  const sendWhile = async (): Promise<boolean> => {
+    let sent = false;
+    // What was made since the last batch was read.
+    while (isAgain && !isResting) {
+      isAgain = false;
+      sent = await alone().catch(() => (wake(flushInterval), false));
+    }
+    running = undefined;
+    return sent;
   };
 
-  const close = async (timeout: number): Promise<boolean> => {
+  const send = (): Promise<boolean> => {
+    if (isResting) return Promise.resolve(false);
+    isAgain = true;
+    return (running ??= sendWhile());
+  };
+
+  // The server may be back long before a pause is over, and whoever asks may be about to end.
+  const flush = () => (isAsked ? send() : rouse());
+
+  const close = async (timeout = 10_000): Promise<boolean> => {
     const until = performance.now() + timeout;
-    while (!(await flush())) {
-      if (performance.now() >= until) return clearTimeout(timer), (isResting = true), false;
+    let sent = await flush();
+    // Once more before the end, whatever was asked for.
+    let last = until - timeout / 5;
+    while (!sent && Math.min(last, performance.now()) < until) {
       await new Promise((done) => setTimeout(done, 50));
+      sent = await (performance.now() > last ? ((last = Infinity), rouse()) : send());
     }
-    return true;
+    if (!sent) clearTimeout(timer), (isResting = true);
+    return sent;
   };
 
   const leave = () => {
-    let size = 0;
-    // One that is to be left alone is, unless this is the only place where an event is.
-    const due = [...fresh].filter(([id, { kept }]) => !flying.has(id) && !(isResting && kept));
-    const batch = due.map(([id, { event }]): Queued => [id, event]).filter(([, event]) => (size += new Blob([event]).size + 1) < LAST - 99);
-    if (batch.length) void post(batch, true).then((fate) => ("done" in fate ? settle(batch.map(([id]) => id)) : undefined));
+    let left = LAST - 99;
+    const batch: Queued[] = [];
+    for (const [id, { event, kept }] of fresh) {
+      const size = new Blob([event]).size + 1;
+      // One that is to be left alone is, unless this is the only place where an event is.
+      if (flying.has(id) || (isResting && kept) || size >= left) continue;
+      left -= size;
+      batch.push([id, event]);
+    }
+    if (batch.length) void post(batch, true).then((fate) => (fate === "done" ? settle(batch.map(([id]) => id)) : undefined));
   };
 
-  const forget = () => {
+  const forget = async () => {
     fresh.clear();
     waiting = 0;
-    for (const store of [early, opened()]) Promise.resolve(store).then((store) => store.clear()).catch(() => {});
+    for (const store of [early, opened()]) {
+      try {
+        await (await store).clear();
+      } catch {}
+    }
   };
 
   if (isPage) {
-    addEventListener("online", () => (isResting = false, wake(0)));
+    addEventListener("online", rouse);
     // What an earlier page could not send.
     wake(flushInterval);
   }

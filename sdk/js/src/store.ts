@@ -1,5 +1,8 @@
 import type { Store } from "./types.js";
 
+/** Longest wait for an IndexedDB, which in some browsers never answers: meanwhile no page of the site sends. */
+const PATIENCE = 5_000;
+
 /** In memory, and gone with it. */
 export function memoryStore(): Store {
   const kept = new Map<string, string>();
@@ -29,6 +32,8 @@ function localStore(prefix: string): Store {
 
 function indexedStore(name: string): Store {
   let opening: Promise<IDBDatabase> | undefined;
+  // The browser may take it away, as when the user clears what sites keep: it is opened again.
+  const forget = () => (opening = undefined);
   const open = () =>
     (opening ??= new Promise<IDBDatabase>((done, fail) => {
       const request = indexedDB.open(name, 1);
@@ -36,26 +41,24 @@ function indexedStore(name: string): Store {
       request.onerror = () => fail(request.error);
       request.onsuccess = () => {
         const database = request.result;
-        // The browser may take it away, as when the user clears what sites keep: it is opened again.
-        const forget = () => (opening = undefined);
         database.onclose = forget;
         database.onversionchange = () => (forget(), database.close());
         done(database);
       };
-    }).catch((problem) => {
-      opening = undefined;
-      throw problem;
     }));
-  const run = async <Result extends unknown[]>(mode: IDBTransactionMode, work: (events: IDBObjectStore) => { [I in keyof Result]: IDBRequest<Result[I]> }) => {
-    const database = await open();
-    return new Promise<Result>((done, fail) => {
-      const transaction = database.transaction("events", mode);
-      const requests = work(transaction.objectStore("events"));
-      transaction.oncomplete = () => done(requests.map((request) => request.result) as Result);
-      transaction.onabort = () => fail(transaction.error);
-      transaction.commit?.();
+  const run = <Result extends unknown[]>(mode: IDBTransactionMode, work: (events: IDBObjectStore) => { [I in keyof Result]: IDBRequest<Result[I]> }) =>
+    new Promise<Result>((done, fail) => {
+      setTimeout(fail, PATIENCE, "no answer");
+      open()
+        .then((database) => {
+          const transaction = database.transaction("events", mode);
+          const requests = work(transaction.objectStore("events"));
+          transaction.oncomplete = () => done(requests.map((request) => request.result) as Result);
+          transaction.onabort = () => fail(transaction.error);
+          transaction.commit?.();
+        })
+        .catch((problem) => (forget(), fail(problem)));
     });
-  };
   return {
     add: (id, event) => run("readwrite", (events) => [events.put(event, id)]),
     first: async (count) => {

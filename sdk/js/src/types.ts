@@ -3,8 +3,8 @@ export type Properties = { [name: string]: unknown };
 
 /** What may be said of one event beside its name and properties. On servers, `userId` or `anonymousId` is needed. */
 export interface Extra {
-  userId?: string;
-  anonymousId?: string;
+  userId?: string | number;
+  anonymousId?: string | number;
   sessionId?: string;
   /** When it happened, if not now. */
   timestamp?: Date | string | number;
@@ -57,6 +57,7 @@ export interface Options {
   vitals?: boolean;
   /** Where events wait, instead of IndexedDB, localStorage or, on servers, memory. */
   store?: Store;
+  /** Is told of each problem; without it, they are warnings on the console. */
   onError?: (problem: Problem) => void;
 }
 
@@ -66,7 +67,7 @@ export interface Pulse<Events extends { [Name in keyof Events]: object } = { [na
   /** A page, the one that is shown unless `extra` says another. Called by itself unless `pages` is false. */
   page(properties?: Properties, extra?: Extra): void;
   /** Says who the visitor is, and what is known of them. */
-  identify(userId: string, traits?: Properties, extra?: Extra): void;
+  identify(userId: string | number, traits?: Properties, extra?: Extra): void;
   /** Says to which group the user belongs. */
   group(groupId: string, traits?: Properties, extra?: Extra): void;
   /** Forgets who the visitor is: the next event is somebody else's. */
@@ -75,8 +76,10 @@ export interface Pulse<Events extends { [Name in keyof Events]: object } = { [na
   optIn(): void;
   /** Collects nothing from now on, and forgets what waits and who the visitor is. */
   optOut(): void;
-  /** Sends what waits. Whether everything is sent; what is not is kept and sent later. */
+  /** Sends what waits, at once unless the server has asked to be left alone for some time. Whether everything is sent; what is not is kept and
+   * sent later. */
   flush(): Promise<boolean>;
-  /** Sends what waits, again and again for so many milliseconds (10,000) if need be. Whether everything is sent. */
+  /** Sends what waits, again and again for so many milliseconds (10,000) if need be, and once more before the end whatever the server has asked
+   * for. Whether everything is sent. */
   close(timeout?: number): Promise<boolean>;
 }
