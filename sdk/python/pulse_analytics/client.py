@@ -1,10 +1,12 @@
 """The client: what applications call, and the thread that sends."""
 import atexit
+import collections.abc
 import datetime
 import decimal
 import gzip
 import json
 import logging
+import numbers
 import os
 import secrets
 import threading
@@ -12,12 +14,15 @@ import time
 import uuid
 import weakref
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional, Union
 
 from .queue import DiskQueue, MemoryQueue
 from .transport import Again, Done, Smaller, post
 
 LOG = logging.getLogger("pulse_analytics")
+
+# Of a user or the like: integers in most frameworks.
+Id = Union[str, int]
 
 MOST_EVENTS = 500
 MOST_BYTES = 500_000
@@ -65,50 +70,57 @@ class Pulse:
 
     def _begin(self):
         """The state of a process; a child begins with its own."""
+        # First: whatever fails after it, nobody waits for a lock that is held for ever.
         self._changed = threading.Condition(threading.Lock())
         self._sender = None
-        self._waiting = self._queue.count()
-        self._due = None if self._waiting == 0 else time.monotonic()
         self._is_closed = False
         self._wants_all = False
+        # Whether somebody waits: a pause between attempts is over, or also one that the server has asked for.
+        self._urge = 0
+        self._is_asked = False
         self._failures = 0
         self._most = MOST_EVENTS
         self._trouble = None
+        self._waiting = self._queue.count()
+        self._due = None if self._waiting == 0 else time.monotonic()
         if self._waiting:
             self._start()
 
     # What applications call.
 
-    def track(self, event: str, user_id: Optional[str] = None, properties: Optional[Mapping[str, Any]] = None, **extra: Any) -> None:
+    def track(self, event: str, user_id: Optional[Id] = None, properties: Optional[Mapping[str, Any]] = None, **extra: Any) -> None:
         """An event. `extra`: `anonymous_id`, `session_id`, `timestamp`, `event_id`, `context`."""
         self._send(event, user_id, {"properties": properties}, extra)
 
-    def page(self, user_id: Optional[str] = None, properties: Optional[Mapping[str, Any]] = None, **extra: Any) -> None:
+    def page(self, user_id: Optional[Id] = None, properties: Optional[Mapping[str, Any]] = None, **extra: Any) -> None:
         """A page that was shown; its address is `context={"page": {"url": …}}`."""
         self._send("page", user_id, {"properties": properties}, extra)
 
-    def identify(self, user_id: str, traits: Optional[Mapping[str, Any]] = None, **extra: Any) -> None:
+    def identify(self, user_id: Id, traits: Optional[Mapping[str, Any]] = None, **extra: Any) -> None:
         """What is known of a user; with `anonymous_id`, also who that was."""
         self._send("identify", user_id, {"traits": traits}, extra)
 
-    def group(self, user_id: str, group_id: str, traits: Optional[Mapping[str, Any]] = None, **extra: Any) -> None:
+    def group(self, user_id: Id, group_id: str, traits: Optional[Mapping[str, Any]] = None, **extra: Any) -> None:
         """To which group a user belongs."""
-        self._send("group", user_id, {"properties": {**(traits or {}), "groupId": group_id}}, extra)
+        self._send("group", user_id, {"properties": traits}, extra, {"groupId": group_id})
 
-    def alias(self, previous_id: str, user_id: str, **extra: Any) -> None:
+    def alias(self, previous_id: Id, user_id: Id, **extra: Any) -> None:
         """Says that two ids are one person."""
         self._send("alias", user_id, {"previousId": previous_id}, extra)
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Sends what waits; whether all of it was sent in time. What was not is kept and sent later."""
-        with self._changed:
-            self._wants_all = self._waiting > 0
-            self._changed.notify_all()
-            return self._changed.wait_for(lambda: self._waiting == 0, timeout)
+        """Sends what waits; whether all of it was sent in time. What was not is kept and sent later.
+
+        In the beginning and shortly before the time is over that is tried at once, unless the server has asked to be left alone.
+        """
+        return self._flush(timeout, 1)
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Sends what waits and ends; whether all of it was sent in time. What was not is lost unless it is on disk."""
-        is_sent = self.flush(timeout)
+        """Sends what waits and ends; whether all of it was sent in time. What was not is lost unless it is on disk.
+
+        As `flush`, and before the end whatever the server has asked for.
+        """
+        is_sent = self._flush(timeout, 2)
         with self._changed:
             was_closed, self._is_closed = self._is_closed, True
             self._changed.notify_all()
@@ -116,7 +128,10 @@ class Pulse:
         if sender is not None and sender is not threading.current_thread():
             sender.join(self._timeout if is_sent else 0.1)
         with self._changed:
-            self._queue.close()
+            try:
+                self._queue.close()
+            except Exception:
+                LOG.exception("the queue cannot be closed")
         if not is_sent and not was_closed:
             place = "on disk" if isinstance(self._queue, DiskQueue) else "lost"
             self._report(Problem("not_sent", f"{waiting} events could not be sent: they are {place}"))
@@ -125,20 +140,48 @@ class Pulse:
 
     # Inside.
 
-    def _send(self, name, user_id, what, extra):
+    def _flush(self, timeout, last_urge):
+        timeout = threading.TIMEOUT_MAX if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+        until = time.monotonic() + timeout
+        for urge, end in ((1, until - timeout / 5), (last_urge, until)):
+            with self._changed:
+                if self._waiting and self._sender is None and not self._is_closed:
+                    self._start()
+                has_sender = self._sender is not None
+                if has_sender or not self._waiting:
+                    self._wants_all, self._urge = self._waiting > 0, urge
+                    self._changed.notify_all()
+                    if self._changed.wait_for(lambda: self._waiting == 0, max(0.0, end - time.monotonic())):
+                        return True
+            if not has_sender and self._send_here(end):
+                return True
+        return False
+
+    def _send_here(self, until):
+        """Sends in the thread that asks for it; whether all of it was sent in time."""
+        while self._waiting and not self._is_closed and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, self._send_waiting()))
+        return self._waiting == 0
+
+    def _send(self, name, user_id, what, extra, more=None):
         event_id = None
         try:
             event_id = str(extra.pop("event_id", None) or _new_id())
-            event = {"type": name, "eventId": event_id, "userId": user_id, "timestamp": extra.pop("timestamp", None)}
-            for theirs, ours in (("anonymous_id", "anonymousId"), ("session_id", "sessionId"), ("context", "context")):
-                event[ours] = extra.pop(theirs, None)
+            event = {"type": name, "eventId": event_id, "userId": _id(user_id), "timestamp": extra.pop("timestamp", None)}
+            for theirs, ours in (("anonymous_id", "anonymousId"), ("session_id", "sessionId")):
+                event[ours] = _id(extra.pop(theirs, None))
+            event["context"] = extra.pop("context", None)
             if extra:
                 raise TypeError(f"`{next(iter(extra))}` is not known")
             if event["timestamp"] is None:
                 event["timestamp"] = time.time_ns() // 1_000_000
             event.update(what)
+            if "previousId" in event:
+                event["previousId"] = _id(event["previousId"])
+            if more:
+                event["properties"] = {**(event["properties"] or {}), **more}
             text = json.dumps({key: value for key, value in event.items() if value is not None}, default=_plain, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as problem:
+        except Exception as problem:
             # Nothing of this may end what it is part of.
             return self._report(Problem("event_unreadable", str(problem), event_id))
         self._report(self._add(event_id, text.encode()))
@@ -164,8 +207,13 @@ class Pulse:
         return None
 
     def _start(self):
-        self._sender = threading.Thread(target=self._run, name="pulse-sender", daemon=True)
-        self._sender.start()
+        sender = threading.Thread(target=self._run, name="pulse-sender", daemon=True)
+        try:
+            sender.start()
+        except RuntimeError:
+            # None starts while Python ends, or where there are too many: the next event asks again, and whoever flushes or closes sends.
+            return
+        self._sender = sender
 
     def _report(self, problem):
         if problem is None:
@@ -190,11 +238,12 @@ class Pulse:
                     self._changed.wait(None if self._due is None else max(0.0, self._due - time.monotonic()))
                 if self._is_closed:
                     return
+                self._urge, self._is_asked = 0, False
             pause = self._send_waiting()
             with self._changed:
                 if pause:
-                    # Of a pause nothing but the end of the client is the end.
-                    self._changed.wait_for(lambda: self._is_closed, pause)
+                    # The server may be back long before it is over, and whoever waits may be about to end.
+                    self._changed.wait_for(lambda: self._is_closed or self._urge > self._is_asked, pause)
 
     def _send_waiting(self):
         """Sends until nothing waits; seconds to wait before the next attempt."""
@@ -249,6 +298,7 @@ class Pulse:
         # Full jitter: clients that failed together do not come back together.
         jitter = secrets.SystemRandom().random() * min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(self._failures, 30))
         self._failures += 1
+        self._is_asked = fate.is_asked
         return min(fate.after, LONGEST_AFTER) + jitter
 
     def _after_fork_in_child(self):
@@ -256,7 +306,9 @@ class Pulse:
             self._queue.after_fork()
             self._begin()
         except Exception:
-            LOG.exception("the queue cannot be opened in a child")
+            LOG.exception("the queue cannot be opened in a child, whose events wait in memory")
+            self._queue = MemoryQueue()
+            self._begin()
 
 
 def _cut(events):
@@ -276,6 +328,11 @@ def _new_id():
     return str(uuid.UUID(int=number))
 
 
+def _id(value):
+    """Text, which a number is not."""
+    return str(value) if isinstance(value, numbers.Number) and not isinstance(value, bool) else value
+
+
 def _plain(value):
     """What JSON has no word for."""
     if isinstance(value, datetime.datetime):
@@ -286,6 +343,15 @@ def _plain(value):
         return float(value)
     if isinstance(value, (set, frozenset, tuple)):
         return list(value)
+    if isinstance(value, collections.abc.Mapping):
+        return dict(value)
+    # Numbers and arrays of numpy and its like.
+    if callable(plain := getattr(value, "tolist", None)):
+        return plain()
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
     raise TypeError(f"`{type(value).__name__}` is no JSON")
 
 

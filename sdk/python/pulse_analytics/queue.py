@@ -98,8 +98,8 @@ class DiskQueue:
         self._of_parents.append(self._connection)
         if self._lock_file is not None:
             # Closed and not unlocked: the parent may be sending.
-            os.close(self._lock_file)
-            self._lock_file = None
+            lock_file, self._lock_file = self._lock_file, None
+            os.close(lock_file)
         self._open()
 
     def close(self):

@@ -33,21 +33,28 @@ class Again:
     after: float
     code: str
     message: str
+    # Whether the server has asked for it.
+    is_asked: bool = False
 
 
 def post(url, key, body, timeout):
     headers = {
-        "Authorization": f"Bearer {key}",
         "Content-Type": "application/json",
         "Content-Encoding": "gzip",
         "User-Agent": "pulse-python/0.1.0",
     }
     try:
         request = urllib.request.Request(url, body, headers, method="POST")
+        # Nobody else is to have it, wherever the server sends.
+        request.add_unredirected_header("Authorization", f"Bearer {key}")
         with urllib.request.urlopen(request, timeout=timeout) as response:
+            if response.url != request.full_url:
+                return _elsewhere(response.url)
             return judge(response.status, response.headers, response.read(LONGEST_ANSWER))
     except urllib.error.HTTPError as refused:
         with refused:
+            if refused.filename != request.full_url:
+                return _elsewhere(refused.filename)
             try:
                 answer = refused.read(LONGEST_ANSWER)
             except Exception:
@@ -57,12 +64,19 @@ def post(url, key, body, timeout):
         return Again(0.0, "unreachable", str(problem))
 
 
+def _elsewhere(url):
+    """The request has become another one on its way, without events."""
+    return Again(REFUSED_AGAIN, "unreachable", f"the server sends to {url}: `host` is to be where pulse itself answers")
+
+
 def judge(status, headers, body):
     try:
         answer = json.loads(body)
     except ValueError:
         answer = None
     answer = answer if isinstance(answer, dict) else {}
+    if 300 <= status < 400:
+        return _elsewhere(headers.get("Location"))
     code, message = str(answer.get("code", "unreachable")), str(answer.get("message", f"the server answers {status}"))
     # Anything may stand between: what does not speak as pulse does has taken nothing.
     if status in (200, 400) and isinstance(answer.get("rejected"), list):
@@ -71,7 +85,8 @@ def judge(status, headers, body):
         return Smaller(code, message)
     if 400 < status < 500 and status not in (408, 429):
         return Again(REFUSED_AGAIN, code, message)
-    return Again(_after(headers.get("Retry-After")), code, message)
+    after = _after(headers.get("Retry-After"))
+    return Again(after, code, message, after > 0)
 
 
 def _after(text):

@@ -1,16 +1,21 @@
 """The client against a server that is as bad as it is told to be."""
 import collections
+import datetime
+import fractions
 import gzip
 import http.server
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import types
 import unittest
+import unittest.mock
 
 from pulse_analytics import Pulse
 
@@ -27,7 +32,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server_port}"
         self.answers, self.batches, self.stored = collections.deque(), [], collections.Counter()
-        self.most = 1_000
+        self.most, self.elsewhere = 1_000, []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
 
@@ -36,6 +41,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+    def do_GET(self):
+        self.server.elsewhere.append((self.path, self.headers.get("Authorization")))
+        self.send_error(405)
 
     def do_POST(self):
         body = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -67,6 +76,12 @@ class ClientTest(unittest.TestCase):
         self.addCleanup(client.close, 0)
         return client
 
+    def until(self, is_so):
+        end = time.monotonic() + PATIENCE
+        while not is_so():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
     def assert_stored(self, count):
         self.assertEqual((len(self.server.stored), sum(self.server.stored.values())), (count, count))
 
@@ -97,6 +112,38 @@ class ClientTest(unittest.TestCase):
         self.assertTrue(client.flush(PATIENCE))
         first, last = self.server.batches
         self.assertGreaterEqual(last["sentAt"] - first["sentAt"], 2_000)
+        self.assert_stored(1)
+
+    def test_a_pause_of_its_own_is_over_for_whoever_waits(self):
+        self.server.answers.append((404, None))
+        client = self.client()
+        client.track("a", "u")
+        self.until(lambda: self.problems)
+        self.assertTrue(client.flush(PATIENCE))
+        self.assert_stored(1)
+
+    def test_before_it_ends_it_asks_once_more_whatever_the_server_has_asked_for(self):
+        self.server.answers.append((503, None, ("Retry-After", "3600")))
+        client = self.client()
+        client.track("a", "u")
+        self.until(lambda: self.problems)
+        self.assertFalse(client.flush(0.2))
+        self.assertEqual(len(self.server.batches), 1)
+        self.assertTrue(client.close(8))
+        self.assert_stored(1)
+
+    def test_where_the_server_sends_to_is_told_and_gets_no_key(self):
+        self.server.answers.append((302, "", ("Location", f"{self.server.address}/elsewhere")))
+        client = self.client()
+        client.track("a", "u")
+        self.until(lambda: self.problems)
+        self.assertIn("/elsewhere", self.problems[0].message)
+        self.assertEqual(self.server.elsewhere, [("/elsewhere", None)])
+        self.server.answers.append((308, "", ("Location", f"{self.server.address}/moved")))
+        client.flush(0)
+        self.until(lambda: len(self.problems) == 2)
+        self.assertIn("/moved", self.problems[1].message)
+        self.assertTrue(client.flush(PATIENCE))
         self.assert_stored(1)
 
     def test_a_clock_that_is_wrong_or_jumps_loses_nothing_and_is_told_by_itself(self):
@@ -142,6 +189,63 @@ class ClientTest(unittest.TestCase):
         for _ in range(3):
             client.track("a", "u")
         self.assertEqual([problem.code for problem in self.problems], ["event_unreadable", "event_unreadable", "queue_full"])
+
+    def test_numbers_are_somebody(self):
+        client = self.client()
+        client.track("a", 42, anonymous_id=7, session_id=9)
+        client.alias(1, 2)
+        self.assertTrue(client.flush(PATIENCE))
+        first, second = (event for body in self.server.batches for event in body["batch"])
+        self.assertEqual([first["userId"], first["anonymousId"], first["sessionId"]], ["42", "7", "9"])
+        self.assertEqual([second["previousId"], second["userId"]], ["1", "2"])
+
+    def test_no_call_raises_and_what_stands_for_json_is_taken(self):
+        class Array:
+            def tolist(self):
+                return [1, 2]
+
+        os.environ["TZ"] = "EST5"
+        time.tzset()
+        self.addCleanup(time.tzset)
+        self.addCleanup(os.environ.pop, "TZ")
+        client = self.client(flush_interval=3_600)
+        client.group("u", "g", [1])
+        client.track("a", "u", {"at": datetime.datetime.max})
+        self.assertEqual([problem.code for problem in self.problems], ["event_unreadable", "event_unreadable"])
+        client.track("a", "u", types.MappingProxyType({"array": Array(), "half": fractions.Fraction(1, 2), "more": types.MappingProxyType({"x": 1})}))
+        client.group("u", "g", types.MappingProxyType({"seats": 5}))
+        self.assertTrue(client.flush(PATIENCE))
+        stored = [event["properties"] for body in self.server.batches for event in body["batch"]]
+        self.assertEqual(stored, [{"array": [1, 2], "half": 0.5, "more": {"x": 1}}, {"seats": 5, "groupId": "g"}])
+
+    def test_where_no_thread_starts_whoever_closes_sends(self):
+        start = threading.Thread.start
+
+        def refuse(thread):
+            if thread.name == "pulse-sender":
+                raise RuntimeError("can't create new thread at interpreter shutdown")
+            start(thread)
+
+        self.server.answers.append((503, None))
+        with unittest.mock.patch.object(threading.Thread, "start", refuse):
+            for ends in ("flush", "close"):
+                client = self.client()
+                client.track("a", "u")
+                self.assertTrue(getattr(client, ends)(PATIENCE))
+                client.close(0)
+        self.assert_stored(2)
+
+    def test_a_child_that_cannot_open_its_queue_sends_from_memory(self):
+        folder = tempfile.mkdtemp()
+        client = self.client(disk=os.path.join(folder, "queue"))
+        shutil.rmtree(folder)
+        if (child := os.fork()) == 0:
+            # For a lock that is held for ever.
+            signal.alarm(PATIENCE)
+            client.track("a", "u")
+            os._exit(not client.close(PATIENCE))
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assert_stored(1)
 
     def test_children_send_what_is_theirs_and_nothing_of_their_parent(self):
         for disk in (None, os.path.join(tempfile.mkdtemp(), "queue")):
