@@ -24,17 +24,23 @@ const DAY_MS: i64 = 86_400_000;
 const RUNS: usize = 3;
 /// Events of a person.
 const PER_PERSON: u64 = 25;
+/// From one session of a person to the next one.
+const DAYS_BETWEEN: u64 = 15;
+const SESSION_MS: i64 = 1_800_000;
 
-/// The events of a day: of visits of a person and a day, half of them views, a quarter carts, a twentieth orders.
+/// The events of a day, received on one that is not kept too long yet: one session of half an hour of each person of that day; half of them
+/// are views, a quarter carts, a twentieth orders.
 fn events(day: i64, of_day: u64, people: u64) -> Statement {
     let from = NOW_MS - (DAYS - day) * DAY_MS;
+    let of_a_day = (people / DAYS_BETWEEN).max(1);
     Statement::raw(format!(
         "INSERT INTO pulse.events (project_id, type, timestamp, person_id, visitor_id, event_id, anonymous_id, received_day, received_at,
              session_id, country, browser, os, device_type, page_host, page_path, channel, campaign_source, strings, numbers)
-         WITH rand(1) % 100 AS kind, rand64(3) % {people} AS who, intHash64(who) AS person,
-             fromUnixTimestamp64Milli(toInt64({from} + rand64(2) % {DAY_MS}), 'UTC') AS at
+         WITH rand(1) % 100 AS kind, rand64(3) % {of_a_day} * {DAYS_BETWEEN} + {day} % {DAYS_BETWEEN} AS who, intHash64(who) AS person,
+             {from} + intHash64(person + {day}) % ({DAY_MS} - {SESSION_MS}) + rand64(2) % {SESSION_MS} AS at_ms,
+             fromUnixTimestamp64Milli(toInt64(at_ms), 'UTC') AS at
          SELECT 1, multiIf(kind < 50, 'view', kind < 75, 'cart', kind < 80, 'order', concat('other_', toString(kind % 7))),
-             at, person, person, generateUUIDv4(), toString(who), toDate(at), at,
+             at, person, person, generateUUIDv4(), toString(who), toDate('2100-01-01') + {day}, at,
              reinterpret(concat(reinterpretAsString(person), reinterpretAsString(toUInt64({day} + 1))), 'UUID'),
              ['DE', 'FR', 'GB', 'US', 'JP', 'BR', 'IN', 'ES'][1 + who % 8], ['Chrome', 'Safari', 'Firefox', 'Edge'][1 + who % 4],
              ['Windows', 'macOS', 'iOS', 'Android'][1 + who % 4], ['desktop', 'mobile'][1 + who % 2],
@@ -75,7 +81,11 @@ fn questions() -> Vec<(&'static str, &'static str, Value)> {
         ("users, the most active 100", "users", json!({"event": "order", "limit": 100})),
         ("funnel of three steps", "funnel", json!({"window": "7d", "steps": steps})),
         ("funnel by a column", "funnel", json!({"window": "7d", "steps": steps, "breakdown": "country"})),
-        ("retention, four weeks", "retention", json!({"interval": "week", "start": {"event": "view"}, "return": {"event": "order"}})),
+        (
+            "retention, four weeks",
+            "retention",
+            json!({"period": "week", "cohort_event": {"event": "view"}, "return_event": {"event": "order"}}),
+        ),
         ("paths of five steps", "paths", json!({"start": "view", "steps": 5})),
         ("lifecycle by day", "lifecycle", json!({"interval": "day", "event": "order"})),
         ("stickiness", "stickiness", json!({"event": "cart"})),
@@ -99,11 +109,11 @@ async fn fastest<T>(run: impl AsyncFn() -> Result<T>) -> Result<(f64, T)> {
     Ok((best, last.context("nothing was run")?))
 }
 
-async fn fill(writer: &Client, number: u64) -> Result<()> {
+async fn fill(writer: &Client, migrator: &Client, number: u64) -> Result<()> {
     for day in 0..DAYS {
         writer.execute(&events(day, number / DAYS as u64, number / PER_PERSON)).await?;
     }
-    writer.execute(&Statement::raw("OPTIMIZE TABLE pulse.events FINAL")).await?;
+    migrator.execute(&Statement::raw("OPTIMIZE TABLE pulse.events FINAL")).await?;
     Ok(())
 }
 
@@ -126,7 +136,8 @@ async fn main() -> Result<()> {
     migrate::run(&store).await?;
     let writer = store.writer.with_timeout(Duration::from_secs(1_800));
     if !has_events(&writer, number).await? {
-        fill(&writer, number).await?;
+        let migrator = store.migrator.with_timeout(Duration::from_secs(1_800));
+        fill(&writer, &migrator, number).await?;
     }
     let limits = QueryConfig { max_time: Duration::from_secs(600), ..QueryConfig::default() }.check().map_err(anyhow::Error::msg)?;
     let queries = Queries::new(StoreReader::new(&store), limits, Sources::from(LoadedBy::ThisProcess(Default::default())));

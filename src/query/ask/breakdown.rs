@@ -198,14 +198,14 @@ impl Tops {
         self.values.iter().map(|top| (top.hash, top.line))
     }
 
-    /// The line of `key`, which may be that of a missing value if it is among the largest.
-    pub(crate) fn line_of_key(&self, key: Expr) -> Expr {
+    /// The line of the key whose [`hash`] is `of`; it may be that of a missing value if it is among the largest.
+    pub(crate) fn line_of_hash(&self, of: Expr) -> Expr {
         if self.values.is_empty() {
             return Expr::call("toInt64", [Expr::int(OTHER)]);
         }
         let lines = Expr::ints(self.values.iter().map(|top| top.line));
         let hashes = Expr::uints(self.values.iter().map(|top| top.hash));
-        Expr::call("transform", [hash(key), hashes, lines, Expr::call("toInt64", [Expr::int(OTHER)])])
+        Expr::call("transform", [of, hashes, lines, Expr::call("toInt64", [Expr::int(OTHER)])])
     }
 
     /// The line of a value, if it is among the largest.

@@ -54,7 +54,7 @@ pub(crate) struct EventPlace<'a> {
     pub(crate) day: u16,
 }
 
-/// The last event of a page; the order is that of [`IN_ORDER`], then visitor, all falling.
+/// The last event of a page; the order is that of [`IN_ORDER`], then id and visitor, all falling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cursor {
     at_ms: i64,

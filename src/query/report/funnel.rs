@@ -307,7 +307,7 @@ impl Funnel {
             columns = columns.column(lines::plain(PERSON.into(), "UInt64"));
         }
         if of_columns.place {
-            columns = columns.column("log_epoch").column("log_partition").column("log_offset * 65536 + log_index").column("event_id");
+            columns = columns.column("log_epoch").column("log_partition").column("log_offset * 65536 + log_index");
         }
         let events = self.events(scope);
         let events = if self.order == Order::Strict { events } else { events.and("bits != 0") };

@@ -47,15 +47,13 @@ pub(super) struct More {
     person: u64,
 }
 
-/// Where an event stands among those of its millisecond: what [`crate::store::schema::IN_ORDER`] names, as the server orders it.
+/// Where an event stands among those of its millisecond: as in [`crate::store::schema::IN_ORDER`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     epoch: u64,
     partition: u16,
     /// Offset and number in the record.
     at: i64,
-    /// The halves of the id.
-    id: [u64; 2],
 }
 
 /// Events with the same keys, among others.
@@ -104,9 +102,8 @@ impl Rows {
             let value = column.and_then(|column| block.column::<8>(column).get(row));
             value.map_or(0, |value| u64::from_le_bytes(*value))
         };
-        let (held, group, person, place) = (column(held, 1), column(group, 1), column(person, 1), column(place, 4));
+        let (held, group, person, place) = (column(held, 1), column(group, 1), column(person, 1), column(place, 3));
         let partitions = place.map_or(&[][..], |place| block.column::<2>(place + 1));
-        let ids = place.map_or(&[][..], |place| block.column::<16>(place + 3));
         let (keys, times, bits) = (block.column::<8>(0), block.column::<8>(1), block.column::<4>(2));
         let rows = keys.iter().zip(times).zip(bits).map(|((key, at_ms), bits)| Row {
             key: u64::from_le_bytes(*key),
@@ -120,7 +117,6 @@ impl Rows {
                     epoch: number(place, at),
                     partition: partitions.get(at).map_or(0, |partition| u16::from_le_bytes(*partition)),
                     at: number(place.map(|place| place + 2), at) as i64,
-                    id: ids.get(at).map_or([0; 2], in_order),
                 };
                 self.add(row, Some(More { place, held: number(held, at), group: number(group, at), person: number(person, at) }));
             }
@@ -141,12 +137,6 @@ impl Rows {
         part.rows.push(Row { more: part.more.len() as u32, ..row });
         part.more.extend(more);
     }
-}
-
-/// The halves of an id, of which the server compares the second one first.
-fn in_order(id: &[u8; 16]) -> [u64; 2] {
-    let number = u128::from_le_bytes(*id);
-    [(number >> 64) as u64, number as u64]
 }
 
 impl Part {

@@ -11,14 +11,15 @@ use crate::store::schema::IN_ORDER_OF_VISITOR;
 const STEPS: [&str; 10] = ["step_1", "step_2", "step_3", "step_4", "step_5", "step_6", "step_7", "step_8", "step_9", "step_10"];
 
 impl Paths {
-    /// One row a session that takes a path: `session`, `person` (of its first event), and `path`, the keys of its nodes from step 1 on.
+    /// One row a session that takes a path: `session`, `person` (of its first event), and `path`, the hashes of its nodes from step 1 on: texts
+    /// take the server more than twice as long.
     pub(super) fn sessions(&self, scope: Scope) -> Expr {
         let events = Selection::of(scope.around());
         let (from_ms, until_ms) = scope.bounds_ms();
         let is_looked_at = scope.passes(&self.filters);
-        let entry = Expr::from("(").then(IN_ORDER_OF_VISITOR).then(", ").then(self.node.key()).then(")");
-        let in_order = Expr::call("arraySort", ["event -> event.1".into(), Expr::call("groupArrayIf", [entry, is_looked_at])]);
-        let nodes = Expr::call("arrayMap", ["event -> event.2".into(), in_order]);
+        let all = |value: Expr| Expr::call("groupArrayIf", [value, is_looked_at.clone()]);
+        let (nodes, places) = (all(Nodes::hash(self.node.key())), all(IN_ORDER_OF_VISITOR.into()));
+        let nodes = Expr::call("arraySort", ["(node, place) -> place".into(), nodes, places]);
         let columns = Select::default()
             .named(SESSION, " AS session")
             .named(Expr::call("argMin", [PERSON.into(), IN_ORDER_OF_VISITOR.into()]), " AS person")
@@ -39,9 +40,9 @@ impl Paths {
         match &self.anchor {
             None => Expr::call("arraySlice", [nodes, "1".into(), steps()]),
             Some(Anchor { node, .. }) => {
-                let first = Expr::call("indexOf", [nodes.clone(), node.key()]);
+                let first = Expr::call("indexOf", [nodes.clone(), Nodes::hash(node.key())]);
                 let path = Expr::call("arraySlice", [nodes, first.clone(), steps()]);
-                Expr::call("if", [first.then(" = 0"), "emptyArrayString()".into(), path])
+                Expr::call("if", [first.then(" = 0"), "emptyArrayUInt64()".into(), path])
             }
         }
     }
@@ -50,17 +51,20 @@ impl Paths {
     pub(super) fn ranking(&self, scope: Scope) -> Expr {
         let nodes =
             Expr::from("SELECT arrayJoin(arrayZip(arrayEnumerate(path), path)) AS node FROM ").then(self.sessions(scope).enclosed());
-        let counted =
-            Expr::from("SELECT node.1 AS step, node.2 AS key, ").then(Nodes::hash("key".into())).then(" AS hash, count() AS size FROM ");
-        let counted = counted.then(nodes.enclosed()).then(" GROUP BY step, key ORDER BY step, size DESC, key LIMIT ");
-        counted.then(Expr::uint(self.limit)).then(" BY step")
+        let counted = Expr::from("SELECT node.1 AS step, node.2 AS hash, count() AS size FROM ").then(nodes.enclosed());
+        let counted = counted.then(" GROUP BY step, hash").enclosed();
+        let key = self.node.key();
+        let keys = Select::default().named(Nodes::hash(key.clone()), " AS hash").named(Expr::call("any", [key]), " AS key");
+        let keys = keys.from(Selection::of(scope.around())).then(" GROUP BY hash").enclosed();
+        let ranked = Expr::from("SELECT step, key, hash FROM ").then(counted).then(" AS counted ANY INNER JOIN ").then(keys);
+        let ranked = ranked.then(" AS keys USING (hash) ORDER BY step, size DESC, key LIMIT ");
+        ranked.then(Expr::uint(self.limit)).then(" BY step")
     }
 
     /// One row a session: `person`, `session` and the number of its node in each step.
     pub(super) fn numbered(&self, scope: Scope, nodes: &Nodes) -> Expr {
         let columns = (0..self.steps).zip(STEPS).fold(Expr::from("SELECT session, person"), |columns, (step, name)| {
-            let key = Expr::from("path[").then(Expr::uint(step as u64 + 1)).then("]");
-            let number = nodes.number(step, key);
+            let number = nodes.number(step, Expr::from("path[").then(Expr::uint(step as u64 + 1)).then("]"));
             let is_there = Expr::from("length(path) > ").then(Expr::uint(step as u64));
             let number = Expr::call("if", [is_there, number, Expr::call("toInt64", [Expr::int(ENDED)])]);
             columns.then(", ").then(number).then(" AS ").then(name)

@@ -31,9 +31,9 @@ impl Nodes {
         hash(key)
     }
 
-    /// The number of the node in a step that `key` is the key of.
-    pub(super) fn number(&self, step: usize, key: Expr) -> Expr {
-        self.0.get(step).map_or_else(|| Expr::call("toInt64", [Expr::int(OTHER)]), |tops| tops.line_of_key(key))
+    /// The number of the node in a step whose key has the hash `of`.
+    pub(super) fn number(&self, step: usize, of: Expr) -> Expr {
+        self.0.get(step).map_or_else(|| Expr::call("toInt64", [Expr::int(OTHER)]), |tops| tops.line_of_hash(of))
     }
 
     /// The number of a node in a step; none where it is not shown by name.
