@@ -2,6 +2,7 @@
 //!
 //! Promises: slots are judged once each, in order; the same function judges live and in a back-test. Slots that are judged in one go, after an
 //! outage, tell channels once, of how it stands at the end. Late events change verdicts of the past ([`revise`]), never states.
+//! Bounds: [`MOST_LINES`] lines of a rule beside those that are answered, whatever values come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::anomaly::{self, Hours, Mark, Score, Scored, TUNING};
-use super::machine::{self, Change, Line, Quiet, Telling, Verdict};
+use super::machine::{self, Change, Line, Quiet, Telling, Vanished, Verdict};
 use super::observe::{Observed, Series};
 use super::rule::{Reduce, Rule, SavedRule, Side};
 
@@ -17,7 +18,7 @@ use super::rule::{Reduce, Rule, SavedRule, Side};
 pub(crate) const MOST_AT_ONCE: usize = 1_500;
 /// Most hours that are kept out of the baseline: six weeks and a day.
 const MOST_ALARMED: usize = 1_032;
-/// Most lines of which it is remembered that they exist.
+/// Most lines that are remembered beside those that are answered.
 const MOST_LINES: usize = 2_000;
 
 /// All that is known of a rule. Rebuilt from its last rows.
@@ -80,6 +81,13 @@ pub(crate) struct Sighting {
     /// What an anomaly is judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expected: Option<Expectation>,
+}
+
+impl Sighting {
+    /// Of a line that is over because its value is in no answer.
+    fn of_vanished(why: Vanished) -> Self {
+        Self { value: None, verdict: Verdict::Unjudged, reason: why.reason().to_owned(), expected: None }
+    }
 }
 
 /// What there was of something in the last hours, and what was to be expected of them.
@@ -163,12 +171,17 @@ pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occ
         // The same for all lines.
         let window = rule.window(*slot);
         for name in names {
-            let sighting = see(rule, state, observed.lines.get(&name), At { slot: *slot, window: &window, observed });
             let is_new = !state.lines.contains_key(&name);
-            let line = state.lines.entry(name.clone()).or_default();
+            let mut line = state.lines.remove(&name).unwrap_or_default();
             let was_idle = line.is_idle();
+            // A rule without a breakdown has one line, which is there whatever is answered.
+            let vanished = line.note_answer(rule, name.is_empty() || observed.lines.contains_key(&name), *slot);
+            let sighting = match line.vanished {
+                Some(why) => Sighting::of_vanished(why),
+                None => see(rule, state, observed.lines.get(&name), At { slot: *slot, window: &window, observed }),
+            };
             line.value = sighting.value;
-            for change in line.judge(rule, sighting.verdict, *slot) {
+            for change in vanished.into_iter().chain(line.judge(rule, sighting.verdict, *slot)) {
                 let (value, reason) = (sighting.value, sighting.reason.clone());
                 judged.entries.push(Entry { slot: *slot, line: name.clone(), change, value, reason, is_late: occasion.is_late });
                 changes.entry(name.clone()).or_default().push(change);
@@ -176,9 +189,19 @@ pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occ
             if is_new || !was_idle || !line.is_idle() {
                 judged.changed.insert(name.clone());
             }
+            state.lines.insert(name.clone(), line);
             if rule.body.reduce == Reduce::Anomaly && sighting.verdict == Verdict::Wrong {
                 state.alarmed.insert(*slot);
             }
+            judged.seen.entry(*slot).or_default().insert(name, sighting);
+        }
+        for name in state.surplus(observed) {
+            let Some(line) = state.lines.get_mut(&name) else { continue };
+            let change = line.vanish(Vanished::AmongMany, *slot);
+            let sighting = Sighting::of_vanished(Vanished::AmongMany);
+            let (value, reason) = (sighting.value, sighting.reason.clone());
+            judged.entries.push(Entry { slot: *slot, line: name.clone(), change, value, reason, is_late: occasion.is_late });
+            judged.changed.insert(name.clone());
             judged.seen.entry(*slot).or_default().insert(name, sighting);
         }
         state.follow(*slot, &mut judged);
@@ -349,15 +372,31 @@ impl RuleState {
         }
     }
 
-    /// Drops what is too much; which lines that were: their rows are to go too. Those that are still answered stay, and they are fewer.
+    /// The lines that are to end, since too many have something to be remembered of: of those that are not answered the ones that were judged
+    /// the fewest times, so that values that come once do not end what has been watched for long.
+    fn surplus(&self, observed: &Observed) -> Vec<String> {
+        let is_answered = |name: &String| name.is_empty() || observed.lines.contains_key(name);
+        let absent = || self.lines.iter().filter(|(name, line)| !is_answered(name) && !line.is_idle() && line.vanished.is_none());
+        let surplus = absent().count().saturating_sub(MOST_LINES);
+        if surplus == 0 {
+            return Vec::new();
+        }
+        let mut absent: Vec<(u64, &String)> = absent().map(|(name, line)| (line.judged, name)).collect();
+        absent.sort_unstable();
+        absent.into_iter().take(surplus).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Drops what is too much, and what has vanished and nobody is to be told of; which lines that were: their rows are to go too. Those that are
+    /// still answered stay, and they are fewer.
     pub(crate) fn forget(&mut self, observed: &Observed) -> Vec<String> {
         while self.alarmed.len() > MOST_ALARMED {
             self.alarmed.pop_first();
         }
-        let excess = self.lines.len().saturating_sub(MOST_LINES);
-        let is_old = |name: &String, line: &Line| line.is_idle() && !observed.lines.contains_key(name);
-        let dropped: Vec<String> =
-            self.lines.iter().filter(|(name, line)| is_old(name, line)).map(|(name, _)| name.clone()).take(excess).collect();
+        let is_over = |line: &Line| line.vanished.is_some() && line.is_idle();
+        let mut dropped: Vec<String> = self.lines.iter().filter(|(_, line)| is_over(line)).map(|(name, _)| name.clone()).collect();
+        let excess = (self.lines.len() - dropped.len()).saturating_sub(MOST_LINES);
+        let is_old = |name: &String, line: &Line| line.is_idle() && !is_over(line) && !observed.lines.contains_key(name);
+        dropped.extend(self.lines.iter().filter(|(name, line)| is_old(name, line)).map(|(name, _)| name.clone()).take(excess));
         dropped.iter().for_each(|name| drop(self.lines.remove(name)));
         dropped
     }

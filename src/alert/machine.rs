@@ -2,7 +2,7 @@
 //!
 //! `ok → pending → firing → recovering → ok`, and `no_data` beside them. A verdict on each slot, in order, moves it. Beside the state stands
 //! what channels have been told: they are told whenever that differs, unless they must not be told now. So nothing is told twice, and
-//! what was kept back is told later if it still holds.
+//! what was kept back is told later if it still holds. A line whose value is in no answer for [`ABSENT_MS`] is over, whatever it was.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,9 @@ use super::rule::{NoData, Rule};
 /// Changes within [`FLAP_SPAN`] times `for` slots that make a line flap.
 const FLAP_CHANGES: usize = 5;
 const FLAP_SPAN: u64 = 10;
+/// How long a value may be in no answer before its line is over, and for how many slots at least.
+const ABSENT_MS: i64 = 7 * 86_400_000;
+const ABSENT_SLOTS: i64 = 4;
 
 /// What one slot says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +88,32 @@ pub(crate) struct Line {
     /// The last number.
     #[serde(default)]
     pub(crate) value: Option<f64>,
+    /// The first slot in which its value is in no answer; 0 if it is in one. Goes on while there is nothing to remember of it.
+    #[serde(default)]
+    pub(crate) absent_since: i64,
+    /// Why it is over, where that is because its value is in no answer. Such a line is kept only until channels are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) vanished: Option<Vanished>,
+}
+
+/// Why a line is over whose value is in no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Vanished {
+    /// It is not for long.
+    ForLong,
+    /// Too many others are remembered.
+    AmongMany,
+}
+
+impl Vanished {
+    /// What is said of it.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::ForLong => "in no answer for a week (or four slots): not watched until it is back",
+            Self::AmongMany => "in no answer, and too many values are remembered: not watched until it is back",
+        }
+    }
 }
 
 /// What happened to a line in a slot; goes into the history.
@@ -102,6 +131,8 @@ pub(crate) enum Change {
     NoData,
     FlappingBegan,
     FlappingEnded,
+    /// Its value is in no answer any more.
+    Vanished,
 }
 
 /// What is to be told.
@@ -155,6 +186,32 @@ impl Line {
     /// Whether there is nothing to remember of it but that it exists.
     pub(crate) fn is_idle(&self) -> bool {
         self.phase == Phase::Ok && self.told == Told::Ok && !self.is_flapping && self.changes.is_empty()
+    }
+
+    /// Takes note of whether its value is in the answer about a slot, before that is judged. What changes by it.
+    pub(crate) fn note_answer(&mut self, rule: &Rule, is_answered: bool, slot: i64) -> Option<Change> {
+        if is_answered {
+            (self.absent_since, self.vanished) = (0, None);
+            return None;
+        }
+        if self.vanished.is_some() {
+            return None;
+        }
+        // What there is nothing to remember of is not written each time, so what is known of it may be old.
+        if self.absent_since == 0 || self.is_idle() {
+            self.absent_since = slot;
+        }
+        let length_ms = rule.next_slot(slot).map_or(0, |next| next - slot);
+        let is_long = slot - self.absent_since >= ABSENT_MS.max(ABSENT_SLOTS * length_ms);
+        is_long.then(|| self.vanish(Vanished::ForLong, slot))
+    }
+
+    /// Ends it, whatever it was.
+    pub(crate) fn vanish(&mut self, why: Vanished, slot: i64) -> Change {
+        (self.phase, self.since, self.streak, self.episode) = (Phase::Ok, slot, 1, 0);
+        (self.absent_since, self.is_flapping, self.vanished) = (0, false, Some(why));
+        self.changes.clear();
+        Change::Vanished
     }
 
     fn moved(&mut self, rule: &Rule, verdict: Verdict, slot: i64) -> Option<Change> {

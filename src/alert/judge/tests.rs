@@ -248,3 +248,122 @@ fn lines_that_are_too_many_are_forgotten_with_their_rows_and_those_of_the_answer
     assert!(state.lines.contains_key("029-000"), "an alert is not forgotten");
     assert!(stored.iter().eq(state.lines.keys()), "nothing else comes back at a restart");
 }
+
+const DAY: i64 = 1_440 * MINUTE;
+
+/// A rule by the day with a line for each value, which is an alert as soon as nothing of it is there.
+fn missing() -> Rule {
+    rule(
+        json!({"interval": "day", "condition": {"below": 1}, "resolve": null, "question": {"series": [{"event": "a"}], "breakdown": "country"}}),
+    )
+}
+
+/// An answer about one slot in which these values are.
+fn answered<'a>(slot: i64, names: impl IntoIterator<Item = &'a str>) -> Observed {
+    let series = || Series { values: [(slot, 3.0)].into(), ..Series::default() };
+    let lines = names.into_iter().map(|name| (name.to_owned(), series())).collect();
+    Observed { lines, absent: Some(0.0), ..Observed::default() }
+}
+
+/// Takes note of what channels are told, and of the rows that are written.
+#[derive(Default)]
+struct Follower {
+    firing: BTreeSet<String>,
+    stored: BTreeSet<String>,
+}
+
+impl Follower {
+    fn follow(&mut self, state: &RuleState, judged: &Judged) {
+        for told in &judged.told {
+            let is_new = match told.telling {
+                Telling::Fired => self.firing.insert(told.line.clone()),
+                Telling::Resolved => self.firing.remove(&told.line),
+                other => panic!("{other:?}"),
+            };
+            assert!(is_new, "told twice: {told:?}");
+        }
+        // As the owner writes them: what is not known any more gets a row that is empty.
+        for name in &judged.changed {
+            if state.lines.contains_key(name) {
+                self.stored.insert(name.clone())
+            } else {
+                self.stored.remove(name)
+            };
+        }
+        assert!(self.stored.iter().eq(state.lines.keys()), "nothing else comes back at a restart");
+    }
+}
+
+proptest! {
+    /// By hand: a value that was there is an alert from the first day without it to the seventh, unless it is back; channels know that whenever
+    /// they are told something, however long they were told nothing.
+    #[test]
+    fn an_alert_of_a_value_that_vanishes_ends_as_by_hand(
+        // Changes are far apart, so that nothing flaps.
+        runs in proptest::collection::vec(proptest::collection::vec(5_usize..14, 1..6), 1..4),
+        muted in proptest::collection::vec(any::<bool>(), 70),
+    ) {
+        let rule = missing();
+        let days: Vec<Vec<bool>> = runs.iter().map(|runs| {
+            runs.iter().enumerate().flat_map(|(at, days)| std::iter::repeat_n(at % 2 == 0, *days)).collect()
+        }).collect();
+        let names: Vec<String> = (0..days.len()).map(|number| format!("\"{number}\"")).collect();
+        let (mut state, mut known) = (RuleState::default(), Follower::default());
+        for (at, is_muted) in muted.iter().enumerate() {
+            let slot = (at as i64 + 1) * DAY;
+            let there = |line: usize, at: usize| days[line].get(at).copied().unwrap_or(false);
+            let observed = answered(slot, (0..names.len()).filter(|line| there(*line, at)).map(|line| names[line].as_str()));
+            let quiet = move |_: &str, _: &Line| Quiet { is_muted: *is_muted, is_acked: false };
+            let judged = judge(&rule, &mut state, &observed, &Occasion { slots: &[slot], is_late: false, quiet: &quiet });
+            known.follow(&state, &judged);
+            let days_without = |line: usize| (0..=at).rev().take_while(|at| !there(line, *at)).count();
+            let by_hand: BTreeSet<String> =
+                (0..names.len()).filter(|line| (1..=7).contains(&days_without(*line))).map(|line| names[line].clone()).collect();
+            let alerts: BTreeSet<String> = state.lines.iter().filter(|(_, line)| line.is_alert()).map(|(name, _)| name.clone()).collect();
+            prop_assert_eq!(&alerts, &by_hand, "on day {}", at);
+            if !is_muted {
+                prop_assert_eq!(&known.firing, &by_hand, "told on day {}", at);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_alert_of_a_value_that_has_vanished_says_why_it_ends_and_one_without_a_breakdown_does_not_end() {
+    let rule = missing();
+    let (mut state, mut known, mut ends) = (RuleState::default(), Follower::default(), Vec::new());
+    for day in 1..30 {
+        let slot = day * DAY;
+        let observed = answered(slot, if day == 1 { vec!["\"DE\"", "\"FR\"", ""] } else { vec!["\"DE\""] });
+        let judged = judge(&rule, &mut state, &observed, &occasion(&[slot]));
+        known.follow(&state, &judged);
+        let is_end = |told: &&Told| told.telling == Telling::Resolved;
+        ends.extend(judged.told.iter().filter(is_end).map(|told| (day, told.line.clone(), told.reason.clone())));
+        let entries: Vec<Change> = judged.entries.iter().filter(|entry| entry.line == "\"FR\"").map(|entry| entry.change).collect();
+        assert_eq!(entries.contains(&Change::Vanished), day == 9, "{entries:?} on day {day}");
+    }
+    assert_eq!(ends, [(9, "\"FR\"".to_owned(), Vanished::ForLong.reason().to_owned())]);
+    assert_eq!(known.firing, BTreeSet::from([String::new()]));
+    assert_eq!(state.lines.keys().collect::<Vec<_>>(), ["", "\"DE\""]);
+}
+
+#[test]
+fn values_that_come_once_and_vanish_are_no_more_alerts_than_are_remembered_and_end_none_of_what_was_watched_for_long() {
+    let rule = rule(json!({"condition": {"below": 1}, "resolve": null}));
+    let (mut state, mut known) = (RuleState::default(), Follower::default());
+    for minute in 1..60 {
+        let slot = minute * MINUTE;
+        // Each minute a hundred others; two that were there from the beginning are gone with the twentieth.
+        let mut names: Vec<String> = (0..100).map(|number| format!("\"{minute:02}-{number:03}\"")).collect();
+        if minute < 20 {
+            names.extend(["\"DE\"".to_owned(), "\"FR\"".to_owned()]);
+        }
+        let judged = judge(&rule, &mut state, &answered(slot, names.iter().map(String::as_str)), &occasion(&[slot]));
+        known.follow(&state, &judged);
+        assert!(state.lines.len() <= MOST_LINES + 102, "{} lines", state.lines.len());
+        let alerts = state.lines.iter().filter(|(_, line)| line.is_alert()).map(|(name, _)| name);
+        assert!(known.firing.iter().eq(alerts), "in minute {minute}");
+    }
+    assert_eq!(known.firing.len(), MOST_LINES);
+    assert!(["\"DE\"", "\"FR\""].iter().all(|name| known.firing.contains(*name)));
+}

@@ -57,7 +57,7 @@ export function line_name(line: string | undefined): string {
 
 const CHANGES: Record<string, string> = {
   pending: "is wrong, not for long enough yet", calmed: "was wrong for too short", fired: "fires", recovering: "is right, not for long enough yet", relapsed: "is wrong again",
-  resolved: "is over", no_data: "has no numbers", flapping_began: "changes to and fro: nothing is told until it is steady", flapping_ended: "is steady again",
+  resolved: "is over", no_data: "has no numbers", flapping_began: "changes to and fro: nothing is told until it is steady", flapping_ended: "is steady again", vanished: "is over",
 };
 
 /** A line of the history in words. */
@@ -88,7 +88,7 @@ export function episodes_of(history: Happened[]): Episode[] {
       const episode: Episode = { line, fired: slot };
       open.set(line, episode);
       all.push(episode);
-    } else if (change === "resolved") {
+    } else if (change === "resolved" || change === "vanished") {
       const episode = open.get(line);
       if (episode) episode.resolved = slot;
       open.delete(line);
