@@ -18,6 +18,8 @@ use super::rule::{Reduce, Rule, SavedRule, Side};
 pub(crate) const MOST_AT_ONCE: usize = 1_500;
 /// Most hours that are kept out of the baseline: six weeks and a day.
 const MOST_ALARMED: usize = 1_032;
+/// Rows of lines are deleted when they are old: those that hold are written anew before that, after so much time.
+const WRITTEN_ANEW_MS: i64 = 7 * 86_400_000;
 /// Most lines that are remembered beside those that are answered.
 const MOST_LINES: usize = 2_000;
 
@@ -208,6 +210,7 @@ pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occ
     }
     tell(rule, state, &mut judged, &Tellings { occasion, changes: &changes });
     judged.changed.extend(state.forget(observed));
+    state.note_written(&mut judged);
     judged
 }
 
@@ -369,6 +372,19 @@ impl RuleState {
         }
         if self.episode != 0 {
             judged.episode = self.episode;
+        }
+    }
+
+    /// Takes note of which lines are to be written, and has those written too that were not for long.
+    fn note_written(&mut self, judged: &mut Judged) {
+        let Some(slot) = self.cursor else { return };
+        for (name, line) in &mut self.lines {
+            if slot - line.written >= WRITTEN_ANEW_MS {
+                judged.changed.insert(name.clone());
+            }
+            if judged.changed.contains(name) {
+                line.written = slot;
+            }
         }
     }
 

@@ -88,6 +88,9 @@ pub(crate) struct Line {
     /// The last number.
     #[serde(default)]
     pub(crate) value: Option<f64>,
+    /// The slot with which its row was written last.
+    #[serde(default)]
+    pub(crate) written: i64,
     /// The first slot in which its value is in no answer; 0 if it is in one. Goes on while there is nothing to remember of it.
     #[serde(default)]
     pub(crate) absent_since: i64,

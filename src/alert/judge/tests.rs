@@ -265,6 +265,11 @@ fn answered<'a>(slot: i64, names: impl IntoIterator<Item = &'a str>) -> Observed
     Observed { lines, absent: Some(0.0), ..Observed::default() }
 }
 
+/// An answer about one day, of a rule without a breakdown, with which all is well.
+fn observed_on(day: i64) -> Observed {
+    answered(day * DAY, [""])
+}
+
 /// Takes note of what channels are told, and of the rows that are written.
 #[derive(Default)]
 struct Follower {
@@ -345,6 +350,16 @@ fn an_alert_of_a_value_that_has_vanished_says_why_it_ends_and_one_without_a_brea
     assert_eq!(ends, [(9, "\"FR\"".to_owned(), Vanished::ForLong.reason().to_owned())]);
     assert_eq!(known.firing, BTreeSet::from([String::new()]));
     assert_eq!(state.lines.keys().collect::<Vec<_>>(), ["", "\"DE\""]);
+}
+
+#[test]
+fn a_line_of_which_nothing_changes_is_written_each_week() {
+    let rule = rule(json!({"interval": "day"}));
+    let mut state = RuleState::default();
+    let written: Vec<i64> = (10..40)
+        .filter(|day| !judge(&rule, &mut state, &observed_on(*day), &occasion(&[day * DAY])).changed.is_empty())
+        .collect();
+    assert_eq!(written, [10, 17, 24, 31, 38]);
 }
 
 #[test]

@@ -30,6 +30,9 @@ const POLL: Duration = Duration::from_millis(20);
 const MOST_SHOWN: u64 = 1_000;
 /// Most lines of what is read for people.
 const MOST_LINES_SHOWN: u64 = 20_000;
+/// Rows of lines are deleted 90 days after they were written (the migration says it): what is nearly as old is not read, since what has taken its
+/// place may be deleted before it.
+const NOT_EXPIRED: &str = " AND (kind != 'line' OR at > now() - INTERVAL 89 DAY)";
 /// Most slots that are judged again at a time.
 const MOST_REVISED: u64 = 1_500;
 
@@ -146,7 +149,7 @@ pub async fn insert(store: &ClickHouse, writer: Writer, rows: &[AlertRow]) -> Re
 /// The last state of all rules and lines, and the notices that are to be delivered, the oldest first.
 pub async fn states(store: &ClickHouse) -> Result<Vec<Stored>, ClickHouseError> {
     let kinds = [kind::RULE, kind::LINE, kind::OUTBOX, kind::GONE, kind::DELAYED];
-    let to = select(store).sql(" FINAL WHERE kind IN ").strings(kinds).sql(" AND body != '' ORDER BY version");
+    let to = select(store).sql(" FINAL WHERE kind IN ").strings(kinds).sql(" AND body != ''").sql(NOT_EXPIRED).sql(" ORDER BY version");
     read(store, &to).await
 }
 
@@ -164,7 +167,7 @@ pub async fn states_of(store: &ClickHouse, project: u64, rule: Option<&str>) -> 
             Some(rule) => to.sql(" AND rule = ").string(rule),
             None => to,
         };
-        to.sql(" AND body != ''")
+        to.sql(" AND body != ''").sql(NOT_EXPIRED)
     };
     let mut states = read(store, &of(kind::RULE)).await?;
     let lines = of(kind::LINE).sql(" ORDER BY JSONExtractString(body, 'phase') = 'ok' AND NOT JSONExtractBool(body, 'is_flapping') LIMIT ");
