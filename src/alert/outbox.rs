@@ -2,9 +2,10 @@
 //!
 //! A notice is written together with what it is about, and stays until a channel has taken it, does not want any more, or a day has
 //! passed. Promises: each is delivered at least once, under one id over all attempts; those of one rule to one channel in their order; a
-//! slow or broken channel delays no other, and no project that of others. Bounds: [`MOST_RUNNING`] deliveries at a time, [`MOST_PER_PROJECT`]
-//! of them of one project and [`MOST_PER_CHANNEL`] to one of its channels; [`MOST_WAITING`] notices of a project here. What comes beyond
-//! waits in the store and is read from there once there is room ([`Outbox::wants_more`]).
+//! slow or broken channel delays no other, and no project that of others; a receiver that says when to come back is told nothing before that.
+//! Bounds: [`MOST_RUNNING`] deliveries at a time, [`MOST_PER_PROJECT`] of them of one project and [`MOST_PER_CHANNEL`] to one of its channels;
+//! [`MOST_WAITING`] notices of a project here. What comes beyond waits in the store and is read from there once there is room
+//! ([`Outbox::wants_more`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -22,9 +23,9 @@ use super::target::Sent;
 use crate::event::ids::ProjectId;
 use crate::store::tables::alert_states::{AlertRow, Stored, kind};
 
-const MOST_RUNNING: usize = 16;
-const MOST_PER_PROJECT: usize = 6;
-const MOST_PER_CHANNEL: usize = 2;
+const MOST_RUNNING: usize = 64;
+const MOST_PER_PROJECT: usize = 12;
+const MOST_PER_CHANNEL: usize = 8;
 /// How long a notice is tried.
 const PATIENCE_MS: i64 = 24 * 3_600_000;
 /// Pauses between attempts.
@@ -48,6 +49,8 @@ pub(crate) struct Outbox {
     left: BTreeSet<u64>,
     /// Channels that do not want any more, with what was written about them then.
     gone: HashMap<(u64, String), u64>,
+    /// Channels that have said when to come back, with what was written about them then.
+    paused: HashMap<(u64, String), (u64, Instant)>,
 }
 
 struct Waiting {
@@ -178,10 +181,11 @@ impl Outbox {
         self.left.iter().copied().find(|project| self.has_room(*project) && has_ended(project))
     }
 
-    /// Takes over the oldest [`MOST_WAITING`] notices of a project that wait in the store, the oldest first, those that wait here too.
-    pub(crate) fn more(&mut self, project: u64, rows: &[Stored]) {
+    /// Takes over the oldest [`MOST_WAITING`] notices of a project that wait in the store, the oldest first, those that wait here too. Those
+    /// `to_write` are left out.
+    pub(crate) fn more(&mut self, project: u64, rows: &[Stored], to_write: &HashSet<&str>) {
         self.left.remove(&project);
-        rows.iter().for_each(|row| self.restore(row));
+        rows.iter().filter(|row| !to_write.contains(row.entry.as_str())).for_each(|row| self.restore(row));
         if rows.len() >= MOST_WAITING {
             self.left.insert(project);
         }
@@ -207,7 +211,7 @@ impl Outbox {
     /// What is to be begun now. Of each rule and channel the oldest only.
     pub(crate) fn begin(&mut self, catalogue: &Catalogue, now_ms: i64) -> Vec<Begun> {
         let mut begun = Vec::new();
-        for number in self.next_numbers() {
+        for number in self.next_numbers(catalogue) {
             let Some(waiting) = self.waiting.get_mut(&number) else { continue };
             let found = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
             let open = found.filter(|channel| self.gone.get(&channel.key()) != Some(&channel.fingerprint));
@@ -220,7 +224,7 @@ impl Outbox {
     }
 
     /// The numbers of those that may run beside those that do. Looked for whenever one has ended, so nothing is copied here.
-    fn next_numbers(&self) -> Vec<u64> {
+    fn next_numbers(&self, catalogue: &Catalogue) -> Vec<u64> {
         let mut of_channels: HashMap<(u64, &str), usize> = HashMap::new();
         let mut of_projects: HashMap<u64, usize> = HashMap::new();
         for waiting in self.waiting.values().filter(|waiting| waiting.is_running) {
@@ -231,6 +235,7 @@ impl Outbox {
         let mut numbers = Vec::new();
         let mut earlier: HashSet<(u64, &str, &str)> = HashSet::new();
         let now = Instant::now();
+        let paused = self.paused_channels(catalogue, now);
         for (number, waiting) in &self.waiting {
             if in_all >= MOST_RUNNING {
                 break;
@@ -239,7 +244,7 @@ impl Outbox {
             let of_channel = of_channels.entry(waiting.channel_key()).or_default();
             let of_project = of_projects.entry(project).or_default();
             // Where there is no room any more, the order of what comes there does not matter either.
-            if *of_channel >= MOST_PER_CHANNEL || *of_project >= MOST_PER_PROJECT {
+            if *of_channel >= MOST_PER_CHANNEL || *of_project >= MOST_PER_PROJECT || paused.contains(&waiting.channel_key()) {
                 continue;
             }
             let is_first = earlier.insert((project, &waiting.notice.rule, &waiting.channel));
@@ -254,6 +259,15 @@ impl Outbox {
         numbers
     }
 
+    /// Channels that are not to be told anything yet. One that was written anew since is another one.
+    fn paused_channels(&self, catalogue: &Catalogue, now: Instant) -> HashSet<(u64, &str)> {
+        let is_paused = |((project, id), (fingerprint, until)): &(&(u64, String), &(u64, Instant))| {
+            let channel = catalogue.channel(ProjectId(*project), id);
+            *until > now && channel.is_some_and(|channel| channel.fingerprint == *fingerprint)
+        };
+        self.paused.iter().filter(is_paused).map(|((project, id), _)| (*project, id.as_str())).collect()
+    }
+
     /// Takes note of how a delivery ended; the rows that say it, and how it ended.
     pub(crate) fn end(&mut self, number: u64, sent: Sent, catalogue: &Catalogue, now_ms: i64) -> (Vec<AlertRow>, Ended) {
         let Some(waiting) = self.waiting.get_mut(&number) else { return (Vec::new(), Ended::Delivered) };
@@ -263,7 +277,13 @@ impl Outbox {
         let why = match sent {
             Sent::Later { why, pause } if now_ms - waiting.first_ms < PATIENCE_MS => {
                 tracing::debug!(channel = %waiting.channel, rule = %waiting.notice.rule, %why, "a notice is tried again");
-                waiting.due = Instant::now() + pause.unwrap_or_default().max(pause_after(waiting.attempts));
+                let now = Instant::now();
+                waiting.due = now + pause.unwrap_or_default().max(pause_after(waiting.attempts));
+                let key = (waiting.notice.project, waiting.channel.clone());
+                self.paused.retain(|_, (_, until)| *until > now);
+                if let Some((pause, channel)) = pause.zip(catalogue.channel(ProjectId(key.0), &key.1)) {
+                    self.paused.insert(key, (channel.fingerprint, now + pause));
+                }
                 return (Vec::new(), Ended::Retried);
             }
             Sent::Done => String::new(),

@@ -2,7 +2,7 @@
 //!
 //! Promises: a verdict, the states that it changes and its notices are one insert; nothing is delivered before it is written; nothing in
 //! memory matters, since everything is read back when somebody else takes over. What cannot be written now is written later, the same
-//! rows again; meanwhile its rule waits.
+//! rows again; meanwhile its rule waits. There is one insert at a time, of all that was gathered; deliveries go on meanwhile.
 //! May go wrong: the store is away: then nothing is judged, and all is caught up in order. Another instance has taken the alerts: then
 //! nothing of this one is written any more ([`Ended::Lost`]).
 
@@ -16,13 +16,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::delays::{Listener, ToldDelay};
-use self::evaluate::{Evaluated, Evaluation, Next, row};
+use self::evaluate::{Evaluated, Evaluation, Next, apart, row};
 use self::turns::Turns;
 use super::Parts;
 use super::catalogue::{Catalogue, CatalogueSource, Files, KnownRule, Origin, RuleKey};
@@ -124,6 +125,8 @@ pub(super) struct Owner {
     /// States of rules that were read and whose rules are not known yet.
     restored: HashMap<RuleKey, RuleState>,
     unwritten: Vec<Work>,
+    /// What is being written.
+    in_writing: Vec<Work>,
     /// Rules that are due, with the time since when, and up to when the data is complete.
     queue: VecDeque<(i64, RuleKey)>,
     turns: Turns,
@@ -139,6 +142,9 @@ fn forgotten(key: &RuleKey, state: &mut RuleState, now_ms: i64) -> Vec<AlertRow>
     let names = state.forget(&Observed::default()).into_iter();
     names.map(|name| row(key, kind::LINE, 0, now_ms).with(name, String::new())).collect()
 }
+
+/// An insert that goes on; none where it broke off.
+type Writing = BoxFuture<'static, Option<Result<(), ClickHouseError>>>;
 
 /// Waits until then; without a time for ever.
 async fn due(at: Option<Instant>) {
@@ -174,6 +180,7 @@ impl Owner {
             delays: BTreeMap::new(),
             restored: HashMap::new(),
             unwritten: Vec::new(),
+            in_writing: Vec::new(),
             queue: VecDeque::new(),
             turns: Turns::default(),
             through: None,
@@ -223,6 +230,9 @@ impl Owner {
     pub(super) async fn run(mut self, stop: &CancellationToken) -> Ended {
         let mut evaluations: FuturesUnordered<Evaluation> = FuturesUnordered::new();
         let mut deliveries = FuturesUnordered::new();
+        // One or none.
+        let mut writing: FuturesUnordered<Writing> = FuturesUnordered::new();
+        let mut looks_for_notices = false;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -233,7 +243,7 @@ impl Owner {
                         tracing::debug!(%problem, "rules and channels cannot be read");
                     }
                     self.look().await;
-                    self.read_notices().await;
+                    looks_for_notices = true;
                     deliveries.extend(self.begin_deliveries());
                 }
                 Some(evaluated) = evaluations.next() => evaluations.extend(self.take_in(evaluated)),
@@ -245,30 +255,39 @@ impl Owner {
                     }
                     deliveries.extend(self.begin_deliveries());
                 }
-                () = due(self.gathered.map(|since| since + GATHER)) => {}
+                Some(ended) = writing.next() => {
+                    match ended {
+                        Some(Ok(())) => self.written(),
+                        Some(Err(problem)) if problem.class() == ErrorClass::Fenced => return Ended::Lost,
+                        Some(Err(problem)) => self.write_later(&problem),
+                        None => self.write_later(&"writing broke off"),
+                    }
+                    deliveries.extend(self.begin_deliveries());
+                }
+                () = due(self.gathered.map(|since| since + GATHER)), if writing.is_empty() => {}
             }
             let free = self.parts.config.max_running.saturating_sub(evaluations.len());
             evaluations.extend(self.begin_due(free));
             let nothing_else = evaluations.is_empty() && deliveries.is_empty();
-            if self.gathered.is_some_and(|since| since.elapsed() >= GATHER || nothing_else) {
-                match self.write().await {
-                    Ok(()) => {}
-                    Err(problem) if problem.class() == ErrorClass::Fenced => return Ended::Lost,
-                    Err(problem) => {
-                        tracing::warn!(%problem, "alerts cannot be written yet");
-                        self.gathered = Some(Instant::now() + TICK);
-                    }
-                }
+            if writing.is_empty() && std::mem::take(&mut looks_for_notices) {
+                self.read_notices().await;
                 deliveries.extend(self.begin_deliveries());
+            }
+            if writing.is_empty() && self.gathered.is_some_and(|since| since.elapsed() >= GATHER || nothing_else) {
+                writing.push(self.write());
             }
         }
     }
 
-    /// Reads notices that found no room, once there is some. Only while nothing is to be written: what has ended is empty in the store then.
+    /// Reads notices that found no room, once there is some. Not while something is being written, and none of which something is to be written: one
+    /// that is there already would be told, and told again once it is known to be written; one that has ended is not empty in the store yet.
     async fn read_notices(&mut self) {
-        let Some(project) = self.outbox.wants_more().filter(|_| self.unwritten.is_empty()) else { return };
+        let Some(project) = self.outbox.wants_more() else { return };
         match alert_states::notices(&self.parts.store, project, MOST_WAITING as u64).await {
-            Ok(rows) => self.outbox.more(project, &rows),
+            Ok(rows) => {
+                let to_write = self.unwritten.iter().flat_map(|work| &work.rows).filter(|row| row.kind == kind::OUTBOX);
+                self.outbox.more(project, &rows, &to_write.map(|row| row.entry.as_str()).collect());
+            }
             Err(problem) => tracing::debug!(%problem, "notices that wait cannot be read"),
         }
     }
@@ -344,19 +363,34 @@ impl Owner {
         self.gathered.get_or_insert_with(Instant::now);
     }
 
-    /// Writes what was gathered as one insert, and lets it count.
-    async fn write(&mut self) -> Result<(), ClickHouseError> {
-        let rows: Vec<AlertRow> = self.unwritten.iter().flat_map(|work| work.rows.iter().cloned()).collect();
-        if !rows.is_empty() {
-            alert_states::insert(&self.parts.store, self.writer, &rows).await?;
-            self.writer.version += rows.len() as u64;
-        }
-        if self.unwritten.iter().any(|work| !work.notices.is_empty()) {
+    /// Begins to write what was gathered, as one insert. Nothing else may be in writing.
+    fn write(&mut self) -> Writing {
+        self.gathered = None;
+        self.in_writing = std::mem::take(&mut self.unwritten);
+        let rows: Vec<AlertRow> = self.in_writing.iter().flat_map(|work| work.rows.iter().cloned()).collect();
+        let (store, writer) = (self.parts.store.clone(), self.writer);
+        let insert = async move { Some(if rows.is_empty() { Ok(()) } else { alert_states::insert(&store, writer, &rows).await }) };
+        apart(insert, None)
+    }
+
+    /// Keeps what could not be written, before what came since: the same rows are written again.
+    fn write_later(&mut self, problem: &dyn std::fmt::Display) {
+        tracing::warn!(%problem, "alerts cannot be written yet");
+        let since = std::mem::take(&mut self.unwritten);
+        self.unwritten = std::mem::take(&mut self.in_writing);
+        self.unwritten.extend(since);
+        self.gathered = Some(Instant::now() + TICK);
+    }
+
+    /// Lets what was written count.
+    fn written(&mut self) {
+        let written = std::mem::take(&mut self.in_writing);
+        self.writer.version += written.iter().map(|work| work.rows.len() as u64).sum::<u64>();
+        if written.iter().any(|work| !work.notices.is_empty()) {
             failpoint::point("alert.written");
         }
-        self.gathered = None;
         let now_ms = (self.parts.now_ms)();
-        for work in std::mem::take(&mut self.unwritten) {
+        for work in written {
             for (notice, channels) in &work.notices {
                 self.outbox.add(notice, channels, now_ms);
             }
@@ -365,7 +399,6 @@ impl Owner {
                 (owned.state, owned.is_busy) = (state, false);
             }
         }
-        Ok(())
     }
 
     /// Takes note of a delivery that ended.

@@ -356,9 +356,8 @@ fn an_alert_of_a_value_that_has_vanished_says_why_it_ends_and_one_without_a_brea
 fn a_line_of_which_nothing_changes_is_written_each_week() {
     let rule = rule(json!({"interval": "day"}));
     let mut state = RuleState::default();
-    let written: Vec<i64> = (10..40)
-        .filter(|day| !judge(&rule, &mut state, &observed_on(*day), &occasion(&[day * DAY])).changed.is_empty())
-        .collect();
+    let written: Vec<i64> =
+        (10..40).filter(|day| !judge(&rule, &mut state, &observed_on(*day), &occasion(&[day * DAY])).changed.is_empty()).collect();
     assert_eq!(written, [10, 17, 24, 31, 38]);
 }
 
