@@ -20,6 +20,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -155,11 +157,14 @@ impl<L: RunningLog> Instance<L> {
         let Self { settings, log, keys, server, operations, address, is_first } = self;
         let data_dir = settings.config.data_dir.clone();
         let mut supervisor = Supervisor::default();
+        let mut is_whole = true;
         if let Some(storage) = storage {
             let Some(checked) = unless_ended(signals, &run.stop, check_storage(&settings, &log, storage)).await else {
                 return Ok(Vec::new());
             };
-            if !checked? && settings.config.migrate_at_start {
+            let checked = checked?;
+            is_whole = checked.is_whole;
+            if !checked.is_complete && settings.config.migrate_at_start {
                 supervisor.spawn("schema", schema::complete(storage.store.clone(), supervisor.stop_token()));
             }
         }
@@ -168,8 +173,12 @@ impl<L: RunningLog> Instance<L> {
         let data_versions = Arc::default();
         let target =
             store.clone().map(|store| load::Target { store, data_versions: Arc::clone(&data_versions), stats: Arc::clone(&stats) });
-        start_roles(&settings, &mut supervisor, &log, target);
         let loads = storage.filter(|_| settings.roles.contains(&Role::Load));
+        let mended = match loads.filter(|_| !is_whole) {
+            Some(storage) => storage.mended(log.clone(), supervisor.stop_token()).boxed(),
+            None => std::future::ready(true).boxed(),
+        };
+        start_roles(&settings, &mut supervisor, &log, target.map(|target| (target, mended)));
         if let Some(mending) = loads.and_then(|storage| storage.watch_damage(log.clone(), supervisor.stop_token())) {
             supervisor.spawn("mend", mending);
         }
@@ -225,16 +234,23 @@ impl<L: RunningLog> Instance<L> {
     }
 }
 
-/// Brings the schema up to date and looks whether table and log fit together, before anything is written. Returns whether every server
-/// has answered. Errors: a person is needed.
-async fn check_storage<L: Log>(settings: &Settings, log: &L, storage: &Storage) -> Result<bool> {
+/// What is known of the storage before anything is written.
+struct CheckedStorage {
+    /// Whether every server has answered.
+    is_complete: bool,
+    /// Whether the table may be loaded into, and need not be mended before.
+    is_whole: bool,
+}
+
+/// Brings the schema up to date and looks whether table and log fit together, before anything is written. Errors: a person is needed.
+async fn check_storage<L: Log>(settings: &Settings, log: &L, storage: &Storage) -> Result<CheckedStorage> {
     let is_complete = schema::is_complete(schema::prepare(settings, &storage.store).await)?;
-    if settings.roles.contains(&Role::Load) {
-        storage.rebuild_projections().await?;
-        lag::check(log, &storage.store).await.context("looking at the log")?;
-        storage.mend(log).await?;
+    if !settings.roles.contains(&Role::Load) {
+        return Ok(CheckedStorage { is_complete, is_whole: true });
     }
-    Ok(is_complete)
+    lag::check(log, &storage.store).await.context("looking at the log")?;
+    let is_whole = storage.mend_quickly(log).await.context("looking at the embedded engine's table")?;
+    Ok(CheckedStorage { is_complete, is_whole })
 }
 
 /// Makes and checks what the log needs before anything runs on it.
@@ -310,7 +326,6 @@ async fn replay_on<L: RunningLog, R: Rework>(log: L, settings: &Settings, reques
     let mut signals = Signals::install().context("taking over signals")?;
     let result = with_storage(settings, async |storage| {
         schema::prepare(settings, &storage.store).await?;
-        storage.rebuild_projections().await?;
         storage.mend(&log).await?;
         let stop = CancellationToken::new();
         let parts = LogAndStore { log: log.clone(), store: storage.store.clone() };
@@ -383,13 +398,21 @@ async fn watch_log<L: RunningLog>(log: L, stop: CancellationToken) -> Result<(),
     }
 }
 
-fn start_roles<L: RunningLog>(settings: &Settings, supervisor: &mut Supervisor, log: &L, target: Option<load::Target>) {
+/// Starts what works on the log. Loading waits until the table is mended, which takes minutes where much is to be made anew: that is no reason to
+/// refuse events.
+fn start_roles<L: RunningLog>(
+    settings: &Settings,
+    supervisor: &mut Supervisor,
+    log: &L,
+    loading: Option<(load::Target, BoxFuture<'static, bool>)>,
+) {
     if settings.roles.contains(&Role::Process) {
         supervisor.spawn("process", process::run(log.clone(), settings.process, supervisor.stop_token()));
     }
-    if let Some(target) = target.filter(|_| settings.roles.contains(&Role::Load)) {
+    if let Some((target, mended)) = loading.filter(|_| settings.roles.contains(&Role::Load)) {
         supervisor.spawn("lag", lag::watch(log.clone(), target.store.clone(), supervisor.stop_token()));
-        supervisor.spawn("load", load::run(log.clone(), settings.load.clone(), target, supervisor.stop_token()));
+        let loading = load::run(log.clone(), settings.load.clone(), target, supervisor.stop_token());
+        supervisor.spawn("load", async move { if mended.await { loading.await } else { Ok(()) } });
     }
 }
 

@@ -53,19 +53,21 @@ pub(super) async fn reopen<L: Log>(log: &L, store: &ClickHouse) -> Result<(), Ho
 }
 
 /// Detaches the part that an error is about, if it is still there: the engine may have found nothing wrong with its files. Of a projection
-/// nothing is lost: it is taken away, to be made anew from its part.
-pub(super) async fn set_aside(store: &ClickHouse, message: &str) -> Result<(), HoleError> {
-    let Some(Damaged { part, projection }) = damaged(message) else { return Ok(()) };
+/// nothing is lost: it is taken away, to be made anew from its part. Returns whether there was something.
+pub(super) async fn set_aside(store: &ClickHouse, message: &str) -> Result<bool, HoleError> {
+    let Some(Damaged { part, projection }) = damaged(message) else { return Ok(false) };
     if let Some(projection) = projection {
-        for table in tables::clear_projection(store, part, projection).await? {
+        let cleared = tables::clear_projection(store, part, projection).await?;
+        for table in &cleared {
             tracing::error!(table, part, projection, "a damaged projection is taken away, to be made anew");
         }
-        return Ok(());
+        return Ok(!cleared.is_empty());
     }
-    for table in tables::detach_damaged(store, part).await? {
+    let detached = tables::detach_damaged(store, part).await?;
+    for table in &detached {
         tracing::error!(table, part, "a damaged part is set aside");
     }
-    Ok(())
+    Ok(!detached.is_empty())
 }
 
 /// What cannot be read.
@@ -76,17 +78,25 @@ struct Damaged<'m> {
     projection: Option<&'m str>,
 }
 
-/// What an error's text names: `... (while reading from part /…/store/abc/abc…/20260101_5_5_0/ ...`, or `…/20260101_5_5_0/ids.proj/`.
+/// What an error's text names: `... (while reading from part /…/store/abc/abc…/20260101_5_5_0/ ...`, or `…/20260101_5_5_0/ids.proj/`; of a
+/// mutation that fails, where nothing else is named, `... execution of mutation 'mutation_7.txt' with part '20260101_5_5_0' ...`.
 fn damaged(message: &str) -> Option<Damaged<'_>> {
-    let path = message.split_once("while reading from part ")?.1.split(|c: char| c.is_whitespace() || c == ')' || c == ',').next()?;
+    let Some((_, reading)) = message.split_once("while reading from part ") else {
+        let part = message.split_once("with part '")?.1.split('\'').next()?;
+        return is_name(part).then_some(Damaged { part, projection: None });
+    };
+    let path = reading.split(|c: char| c.is_whitespace() || c == ')' || c == ',').next()?;
     let mut names = path.trim_end_matches(['/', ':']).rsplit('/');
     let last = names.next()?;
     let (part, projection) = match last.strip_suffix(".proj") {
         Some(projection) => (names.next()?, Some(projection)),
         None => (last, None),
     };
-    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     (is_name(part) && projection.is_none_or(is_name)).then_some(Damaged { part, projection })
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// What the enriched topic holds of a partition.
@@ -139,8 +149,17 @@ mod tests {
         assert_eq!(damaged(said), Some(Damaged { part: "20261128_18_18_0", projection: None }));
         let of_projection = said.replace("_0/ in table", "_0/ids.proj/ in table");
         assert_eq!(damaged(&of_projection), Some(Damaged { part: "20261128_18_18_0", projection: Some("ids") }));
-        for odd in ["", "while reading from part ", "while reading from part /a/it's/ in", "while reading from part ids.proj", "Code: 246"]
-        {
+        let of_mutation = "Exception happened during execution of mutation 'mutation_7.txt' with part '20261128_18_18_0_7' reason: 'Code: 40. \
+                           DB::Exception: Checksum doesn't match'";
+        assert_eq!(damaged(of_mutation), Some(Damaged { part: "20261128_18_18_0_7", projection: None }));
+        for odd in [
+            "with part 'a/b'",
+            "",
+            "while reading from part ",
+            "while reading from part /a/it's/ in",
+            "while reading from part ids.proj",
+            "Code: 246",
+        ] {
             assert_eq!(damaged(odd), None, "{odd}");
         }
     }

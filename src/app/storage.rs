@@ -15,7 +15,7 @@ use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::config::Settings;
 use crate::lifecycle::spawn_apart;
 use crate::log::Log;
-use crate::store::tables;
+use crate::store::tables::{self, LackingProjection};
 
 /// The way to ClickHouse. The one who opens it closes it, last: the roles drain into it.
 pub(super) struct Storage {
@@ -53,24 +53,44 @@ impl Storage {
         self.engine.as_ref().map(|engine| engine.state.clone())
     }
 
-    /// Makes the projections of the embedded engine whole, by which nearly everything here is looked up. Also where pulse ended it the last
-    /// time: what the kernel had not written by then may be gone since.
-    pub(super) async fn rebuild_projections(&self) -> Result<()> {
+    /// Makes good what the embedded engine has lost. Nothing may load yet.
+    pub(super) async fn mend<L: Log>(&self, log: &L) -> Result<()> {
         match &self.engine {
-            Some(_) => rebuild_projections(&self.store).await.context("making projections of the embedded engine anew"),
+            Some(engine) => mend(log, &self.store, &engine.soundness).await.context("mending the embedded engine's table"),
             None => Ok(()),
         }
     }
 
-    /// Makes good what the embedded engine has lost if it was not ended by pulse the last time. Nothing may load yet.
-    pub(super) async fn mend<L: Log>(&self, log: &L) -> Result<()> {
-        match &self.engine {
-            Some(engine) if !engine.soundness.is_sound() => {
-                holes::reopen(log, &self.store).await?;
-                engine.soundness.assert();
-                Ok(())
+    /// The same where that takes a moment; returns whether all is done. What is left is for [`Self::mended`]: until then nothing may load, and
+    /// unless pulse ended the engine the last time nothing is asked, since rows may be missing among others.
+    pub(super) async fn mend_quickly<L: Log>(&self, log: &L) -> Result<bool, ClickHouseError> {
+        let Some(engine) = &self.engine else { return Ok(true) };
+        if tables::lacking_projections(&self.store).await?.is_empty() {
+            match mend(log, &self.store, &engine.soundness).await {
+                Ok(()) => return Ok(true),
+                Err(problem) => tracing::error!(%problem, "mending the embedded engine's table"),
             }
-            _ => Ok(()),
+        }
+        if !engine.soundness.is_sound() {
+            self.store.breaker.hold();
+        }
+        tracing::warn!("the embedded engine's table is being mended: events are taken, and loaded once that is done");
+        Ok(false)
+    }
+
+    /// Makes good what [`Self::mend_quickly`] has left, again and again until that succeeds. Returns whether it did before the end was asked for.
+    pub(super) fn mended<L: Log>(&self, log: L, stop: CancellationToken) -> impl Future<Output = bool> + use<L> {
+        let (store, soundness) = (self.store.clone(), self.engine.as_ref().map(|engine| engine.soundness.clone()));
+        async move {
+            let Some(soundness) = soundness else { return true };
+            let mending = async {
+                while let Err(problem) = mend(&log, &store, &soundness).await {
+                    tracing::error!(%problem, "mending the embedded engine's table: nothing is loaded before that is done");
+                    tokio::time::sleep(LATER).await;
+                }
+                tracing::info!("the embedded engine's table is whole again");
+            };
+            stop.run_until_cancelled(mending).await.is_some()
         }
     }
 
@@ -119,6 +139,11 @@ impl Storage {
     }
 }
 
+/// Between two attempts to mend before anything loads: each may make much anew.
+const LATER: Duration = Duration::from_secs(10);
+/// Most damaged parts that are set aside in one of these.
+const MOST_DAMAGED: usize = 100;
+
 /// Between two attempts to mend, whether or not the last one did.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -140,9 +165,40 @@ async fn mend_damage<L: Log>(
     holes::reopen(log, store).await
 }
 
+/// Makes the projections of the embedded engine whole, by which nearly everything here is looked up (also where pulse ended it the last time: what
+/// the kernel had not written by then may be gone since), and then makes the table one that is behind, if rows may be missing.
+async fn mend<L: Log>(log: &L, store: &ClickHouse, soundness: &Soundness) -> Result<(), HoleError> {
+    for _ in 0..MOST_DAMAGED {
+        let Err(problem) = rebuild_projections(store).await else {
+            if !soundness.is_sound() {
+                holes::reopen(log, store).await?;
+                soundness.assert();
+            }
+            store.breaker.release();
+            return Ok(());
+        };
+        // What a part held that is set aside is missing until it is loaded again.
+        let was_sound = soundness.is_sound();
+        soundness.doubt();
+        store.breaker.hold();
+        if !holes::set_aside(store, &problem.to_string()).await? {
+            if was_sound {
+                soundness.assert();
+                store.breaker.release();
+            }
+            return Err(problem.into());
+        }
+    }
+    Err(HoleError::Stuck("more parts are damaged than are set aside in one go".to_owned()))
+}
+
+/// Makes projections anew that parts lack.
 async fn rebuild_projections(store: &ClickHouse) -> Result<(), ClickHouseError> {
-    for (table, projection, parts) in tables::rebuild_projections(store).await? {
-        tracing::warn!(table, projection, parts, "parts without their projection, as after a power cut: it is made anew");
+    for lacking in tables::lacking_projections(store).await? {
+        let LackingProjection { table, projection, partition, parts } = &lacking;
+        let (table, projection) = (&**table, &**projection);
+        tracing::warn!(table, projection, partition, parts, "parts lack their projection, as after a power cut: it is made anew");
+        tables::materialize(store, &lacking).await?;
     }
     Ok(())
 }

@@ -151,6 +151,11 @@ impl Soundness {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// Says that something is damaged after all.
+    pub fn doubt(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
     /// After a clean end. A note that stays costs a look at the next start.
     fn end(&self, folder: &Path) {
         if self.is_sound() {

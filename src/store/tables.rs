@@ -98,33 +98,58 @@ pub fn new_name(name: &str) -> Result<Identifier, String> {
     if makes_taken { Err(refused()) } else { Ok(name) }
 }
 
-/// Makes the projections anew that parts lack or that are broken, without which the server reads as if such parts had no rows: what it syncs of
-/// a part are not its projections, so a power cut may empty them, and parts with broken ones are merged into one without any. Returns how many
-/// parts that were, by table and projection.
-pub async fn rebuild_projections(store: &ClickHouse) -> Result<Vec<(String, String, u64)>, ClickHouseError> {
+/// A projection that parts of a day lack.
+#[derive(Debug)]
+pub struct LackingProjection {
+    /// The table, which may be one beside those of [`TABLES`].
+    pub table: Identifier,
+    /// The projection.
+    pub projection: Identifier,
+    /// The id of the day's partition.
+    pub partition: String,
+    /// How many parts lack it.
+    pub parts: u64,
+}
+
+/// The projections that parts with rows lack or that are broken, without which the server reads as if such parts had no rows: what it syncs of a
+/// part are not its projections, so a power cut may empty them, and parts with broken ones are merged into one without any.
+pub async fn lacking_projections(store: &ClickHouse) -> Result<Vec<LackingProjection>, ClickHouseError> {
     let to = Statement::of(
         "SELECT table, projections.name AS projection, partition_id, count() FROM system.parts AS parts \
          JOIN system.projections AS projections USING (database, table) \
-         WHERE active AND (table, parts.name, projection) NOT IN \
+         WHERE active AND parts.rows > 0 AND (table, parts.name, projection) NOT IN \
          (SELECT table, parent_name, name FROM system.projection_parts WHERE active AND NOT is_broken AND database = ",
     );
     let to = to.string(&store.database).sql(") AND database = ").string(&store.database);
     let to = to.sql(" GROUP BY table, projection, partition_id ORDER BY table, projection, partition_id");
-    let lacking: Vec<(String, String, String, Whole<u64>)> = store.migrator.rows(&to).await?;
-    let mut rebuilt = Vec::new();
-    for (table, projection, partition, parts) in lacking {
-        // Also of a table beside the events table, which may take its place.
-        let Some((of, name)) = Identifier::parse(table.clone()).zip(Identifier::parse(projection.clone())) else { continue };
-        let to = Statement::of("ALTER TABLE ").table(&store.table(of)).sql(" MATERIALIZE PROJECTION ").name(&name);
-        let to = to.sql(" IN PARTITION ID ").quoted(&partition).sql(" SETTINGS mutations_sync = 2");
-        store.migrator.with_timeout(REBUILD_LIMIT).execute(&to).await?;
-        rebuilt.push((table, projection, parts.0));
+    let rows: Vec<(String, String, String, Whole<u64>)> = store.migrator.rows(&to).await?;
+    // Also of a table beside the events table, which may take its place.
+    let lacking = rows.into_iter().filter_map(|(table, projection, partition, parts)| {
+        let (table, projection) = Identifier::parse(table).zip(Identifier::parse(projection))?;
+        Some(LackingProjection { table, projection, partition, parts: parts.0 })
+    });
+    Ok(lacking.collect())
+}
+
+/// Makes a projection anew that parts lack. Errors: also what one of these parts cannot be read for; then nothing of it goes on.
+pub async fn materialize(store: &ClickHouse, lacking: &LackingProjection) -> Result<(), ClickHouseError> {
+    let LackingProjection { table, projection, partition, .. } = lacking;
+    let to = Statement::of("ALTER TABLE ").table(&store.table(table.clone())).sql(" MATERIALIZE PROJECTION ").name(projection);
+    let to = to.sql(" IN PARTITION ID ").quoted(partition).sql(" SETTINGS mutations_sync = 2");
+    let made = store.migrator.with_timeout(REBUILD_LIMIT).execute(&to).await;
+    if made.is_err() {
+        // The server would try it again for ever, beside what is begun next.
+        let failed = Statement::of("KILL MUTATION WHERE NOT is_done AND latest_fail_reason != '' AND command LIKE ");
+        let failed = failed.quoted("%MATERIALIZE PROJECTION%").sql(" AND database = ").quoted(&store.database);
+        if let Err(problem) = store.migrator.execute(&failed).await {
+            tracing::debug!(%problem, "what has failed is tried again by the server");
+        }
     }
-    Ok(rebuilt)
+    made
 }
 
 /// Takes a projection away from the day of the part called `part`, in each table that has one of that name: it is a copy of rows that are there,
-/// and [`rebuild_projections`] makes it anew. Returns those tables.
+/// and [`materialize`] makes it anew. Returns those tables.
 pub async fn clear_projection(store: &ClickHouse, part: &str, projection: &str) -> Result<Vec<String>, ClickHouseError> {
     let Some(name) = Identifier::parse(projection.to_owned()) else { return Ok(Vec::new()) };
     let to = Statement::of("SELECT table, partition_id FROM system.projection_parts WHERE active AND database = ").string(&store.database);

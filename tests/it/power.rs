@@ -204,7 +204,7 @@ async fn a_part_that_is_found_damaged_while_pulse_runs_is_set_aside_and_loaded_a
     let parts = parts_in_order(&pulse);
     truncate(&parts[2], "data.bin");
     let set_aside = async {
-        while !std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap().contains("the damaged part is set aside") {
+        while !std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap().contains("the damage is mended") {
             // Any question that reads it.
             pulse.http.get("/v1/ledger").await;
             tokio::time::sleep(POLL).await;
