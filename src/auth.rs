@@ -14,7 +14,7 @@ pub mod origin;
 mod watcher;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -212,6 +212,7 @@ pub struct Keys {
     file: FileWatcher,
     table: Arc<RwLock<Arc<Table>>>,
     managed: Arc<RwLock<Arc<ManagedTable>>>,
+    managed_change: Arc<Mutex<()>>,
     misuse: Arc<Misuse>,
     /// Where a copy of the managed keys is kept.
     data_dir: PathBuf,
@@ -227,7 +228,7 @@ impl Keys {
         let file = FileWatcher::new(path.clone());
         let (table, managed) = (keys::read_table(&path)?, ManagedTable::kept(data_dir));
         let (table, managed) = (Arc::new(RwLock::new(Arc::new(table))), Arc::new(RwLock::new(Arc::new(managed))));
-        Ok(Self { file, table, managed, misuse: Arc::default(), data_dir: data_dir.to_owned() })
+        Ok(Self { file, table, managed, managed_change: Arc::default(), misuse: Arc::default(), data_dir: data_dir.to_owned() })
     }
 
     /// Reads the file again whenever it changes, until asked to stop. One that cannot be read leaves the keys as they are.
@@ -308,6 +309,7 @@ impl Keys {
 
     /// Takes what was read of all managed keys, unless one was changed through this instance since the number of changes was `changes`.
     pub fn replace_managed(&self, documents: Vec<Document>, changes: u64) {
+        let _alone = self.change_managed();
         let known = self.managed_table();
         if known.changes == changes && !known.has(&documents) {
             tracing::info!(keys = documents.len(), "managed keys read again");
@@ -317,8 +319,14 @@ impl Keys {
 
     /// Takes the document of a managed key that was just changed through this instance; none if it was deleted.
     pub fn put_managed(&self, project: ProjectId, id: &str, body: Option<String>) {
+        let _alone = self.change_managed();
         let known = self.managed_table();
         self.set_managed(ManagedTable::of(known.with(project, id, body), known.changes + 1));
+    }
+
+    /// Held from reading them to setting them: of two changes at once none is lost.
+    fn change_managed(&self) -> MutexGuard<'_, ()> {
+        self.managed_change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn managed_table(&self) -> Arc<ManagedTable> {

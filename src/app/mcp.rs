@@ -243,7 +243,7 @@ fn server() -> Value {
 fn called(answer: Result<Bytes, QueryError>) -> Value {
     let (text, is_error) = match answer {
         Ok(answer) => (String::from_utf8_lossy(&answer).into_owned(), false),
-        Err(problem) => (format!("{}: {}", problem.code, problem.message), true),
+        Err(problem) => (format!("{}: {}", problem.code, problem.said()), true),
     };
     json!({"content": [{"type": "text", "text": text}], "isError": is_error})
 }

@@ -2,10 +2,6 @@
 
 use crate::clickhouse;
 
-/// What is said of a question that cost too much, before its report says what would cost less.
-const TOOK_LONGER: &str = "the query took longer than allowed";
-const TOOK_MORE: &str = "the query reads or holds more than allowed";
-
 /// Why a question was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -14,10 +10,22 @@ pub struct QueryError {
     pub class: ErrorClass,
     /// Stable word for programs.
     pub code: &'static str,
-    /// Sentence for people.
+    /// Sentence for people; without what would cost less.
     pub message: String,
     /// Seconds after which asking again makes sense.
     pub retry_after: Option<u32>,
+    pub(crate) advice: Advice,
+}
+
+/// What would cost less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Advice {
+    /// Nothing, or the message says it.
+    NotNeeded,
+    /// It cost more than a question may, and its report has not said yet what would cost less.
+    Missing,
+    /// This.
+    AskFor(&'static str),
 }
 
 /// Kinds of [`QueryError`].
@@ -54,7 +62,7 @@ impl ErrorClass {
 
 impl QueryError {
     fn of(class: ErrorClass, code: &'static str, message: impl Into<String>) -> Self {
-        Self { class, code, message: message.into(), retry_after: None }
+        Self { class, code, message: message.into(), retry_after: None, advice: Advice::NotNeeded }
     }
 
     /// The request itself is wrong.
@@ -111,14 +119,21 @@ impl QueryError {
 
     /// It took longer than a question may.
     pub(crate) fn too_slow() -> Self {
-        Self::of(ErrorClass::TimedOut, "query_timeout", TOOK_LONGER)
+        let too_slow = Self::of(ErrorClass::TimedOut, "query_timeout", "the query took longer than allowed");
+        Self { advice: Advice::Missing, ..too_slow }
     }
 
     /// The same, where it cost more than a question may and nothing says yet what would cost less: `cheaper` does.
-    pub(crate) fn advising(self, cheaper: &str) -> Self {
-        match self.message.as_str() {
-            TOOK_LONGER | TOOK_MORE => Self { message: format!("{}: ask for {cheaper}", self.message), ..self },
-            _ => self,
+    pub(crate) fn advising(self, cheaper: &'static str) -> Self {
+        let advice = if self.advice == Advice::Missing { Advice::AskFor(cheaper) } else { self.advice };
+        Self { advice, ..self }
+    }
+
+    /// What is said to the one who asked: also what would cost less.
+    pub(crate) fn said(&self) -> String {
+        match self.advice {
+            Advice::AskFor(cheaper) => format!("{}: ask for {cheaper}", self.message),
+            Advice::NotNeeded | Advice::Missing => self.message.clone(),
         }
     }
 
@@ -158,7 +173,7 @@ impl QueryError {
             Store::NoAnswer | Store::TooSlow => Self::too_slow(),
             Store::AnswerTooLarge => Self::too_large(),
             Store::TooExpensive | Store::StatementMemory | Store::ServerMemory => {
-                Self::of(ErrorClass::TooExpensive, "query_too_expensive", TOOK_MORE)
+                Self { advice: Advice::Missing, ..Self::too_expensive("the query reads or holds more than allowed") }
             }
             Store::InvalidRegex => Self::invalid("invalid_regex", "the regular expression cannot be compiled (RE2 syntax)"),
             Store::TooManyStatements => Self::unavailable("overloaded", "too many queries are running"),

@@ -339,8 +339,8 @@ impl QueryApi {
         let grant = self.asker(&call)?;
         let headers = call.request.headers().clone();
         let body = body::read(call.request, self.body).await?;
-        let takes = |content_type: &str| accept::takes(&headers, content_type);
-        let answer = self.queries.raw_sql(grant.project, RawRequest { body: &body, takes: &takes }, clock::now_ms()).await;
+        let weight = |content_type: &str| accept::weight(&headers, content_type);
+        let answer = self.queries.raw_sql(grant.project, RawRequest { body: &body, weight: &weight }, clock::now_ms()).await;
         let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
         counter.add(1);
         let RawAnswer { content_type, body } = answer?;
@@ -407,7 +407,7 @@ impl From<QueryError> for ApiError {
             ErrorClass::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             ErrorClass::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self { status, code: error.code, message: error.message, retry_after: error.retry_after }
+        Self { status, code: error.code, message: error.said(), retry_after: error.retry_after }
     }
 }
 

@@ -127,7 +127,7 @@ impl<L: Log> LogPending<L> {
         let held = self.0.bounds(Topic::Raw, partition).await?;
         let mut next = after.max(held.start);
         let mut lag = Lag::default();
-        let known = tallies.len();
+        let mut sums = Sums::default();
         let mut reads_left = if self.0.reads_prefixes_alone() { usize::MAX } else { MOST_READS };
         while next < held.end && reads_left > 0 {
             reads_left -= 1;
@@ -136,13 +136,14 @@ impl<L: Log> LogPending<L> {
             next = last.offset + 1;
             for record in records.iter().filter(|record| record.offset < held.end) {
                 let header = header_of(&self.0, partition, record).await?;
-                add(header, &mut lag, tallies);
+                sums.add(header, &mut lag);
             }
         }
+        let read: Vec<PendingTally> = sums.0.into_values().collect();
         if reads_left == 0 {
-            let estimated = estimate(u64::try_from(held.end - next).unwrap_or(0), &mut lag, tallies.get(known..).unwrap_or_default());
-            tallies.extend(estimated);
+            tallies.extend(estimate(u64::try_from(held.end - next).unwrap_or(0), &mut lag, &read));
         }
+        tallies.extend(read);
         Ok(lag)
     }
 }
@@ -168,25 +169,51 @@ fn estimate(unread: u64, lag: &mut Lag, tallies: &[PendingTally]) -> Vec<Pending
     estimated
 }
 
-fn add(header: Option<Header>, lag: &mut Lag, tallies: &mut Vec<PendingTally>) {
-    lag.records += 1;
-    let Some(header) = header else {
-        // Process will count it as one dead event of no project.
-        lag.events += 1;
-        tallies.push(PendingTally { project: ProjectId::BOOKS, minute_ms: 0, received_ms: 0, source: 0, events: 1, rejected: 0 });
-        return;
-    };
-    for tally in &header.tallies.0 {
-        let events = u64::from(tally.count(Count::Received));
-        lag.events += events;
-        tallies.push(PendingTally {
-            project: tally.project,
-            minute_ms: i64::from(tally.minute) * 60_000,
-            received_ms: header.received_ms,
-            source: header.source,
-            events,
-            rejected: rejected(tally),
-        });
+/// What was read of a partition, by project, minute and import run: a backlog of days has millions of records.
+#[derive(Debug, Default)]
+struct Sums(BTreeMap<(ProjectId, i64, u64), PendingTally>);
+
+impl Sums {
+    /// Adds a record; one that is not ours has no header.
+    fn add(&mut self, header: Option<Header>, lag: &mut Lag) {
+        lag.records += 1;
+        let Some(header) = header else {
+            // Process will count it as one dead event of no project.
+            lag.events += 1;
+            return self.add_tally(PendingTally {
+                project: ProjectId::BOOKS,
+                minute_ms: 0,
+                received_ms: 0,
+                source: 0,
+                events: 1,
+                rejected: 0,
+            });
+        };
+        for tally in &header.tallies.0 {
+            let events = u64::from(tally.count(Count::Received));
+            lag.events += events;
+            self.add_tally(PendingTally {
+                project: tally.project,
+                minute_ms: i64::from(tally.minute) * 60_000,
+                received_ms: header.received_ms,
+                source: header.source,
+                events,
+                rejected: rejected(tally),
+            });
+        }
+    }
+
+    fn add_tally(&mut self, tally: PendingTally) {
+        let PendingTally { project, minute_ms, source, .. } = tally;
+        let sum = self.0.entry((project, minute_ms, source)).or_insert(PendingTally { events: 0, rejected: 0, ..tally });
+        // The oldest of those with events.
+        sum.received_ms = match (sum.events, tally.events) {
+            (_, 0) => sum.received_ms,
+            (0, _) => tally.received_ms,
+            _ => sum.received_ms.min(tally.received_ms),
+        };
+        sum.events += tally.events;
+        sum.rejected += tally.rejected;
     }
 }
 
@@ -206,6 +233,16 @@ fn rejected(tally: &Tally) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_of_a_minute_are_one_tally_with_the_time_of_the_oldest_that_has_events() {
+        let mut sums = Sums::default();
+        for (minute_ms, received_ms, events, rejected) in [(0, 5, 0, 1), (0, 9, 2, 0), (0, 7, 3, 0), (0, 1, 0, 4), (60_000, 70_000, 1, 0)] {
+            sums.add_tally(PendingTally { project: ProjectId(1), minute_ms, received_ms, source: 0, events, rejected });
+        }
+        let sums: Vec<_> = sums.0.into_values().map(|sum| (sum.minute_ms, sum.received_ms, sum.events, sum.rejected)).collect();
+        assert_eq!(sums, [(0, 7, 5, 5), (60_000, 70_000, 1, 0)]);
+    }
 
     #[test]
     fn what_is_not_read_is_taken_to_be_like_what_was_read() {

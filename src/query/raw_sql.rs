@@ -43,8 +43,8 @@ impl Queries {
 #[derive(Clone, Copy)]
 pub(super) struct RawRequest<'a> {
     pub(super) body: &'a [u8],
-    /// Whether the client takes an answer of a type.
-    pub(super) takes: &'a (dyn Fn(&str) -> bool + Sync),
+    /// How much the client wants an answer of a type; 0: it does not take it.
+    pub(super) weight: &'a (dyn Fn(&str) -> u16 + Sync),
 }
 
 /// A checked request.
@@ -62,25 +62,26 @@ pub(super) struct RawAnswer {
 }
 
 impl RawQuestion {
-    /// Reads `sql` and `format`; without a format it is the first one that the client takes.
+    /// Reads `sql` and `format`; without a format it is the one that the client wants most, of several the first one here.
     ///
     /// # Errors
     /// 400 `invalid_sql` or `invalid_format`, 403 `sql_not_allowed`, 406 `not_acceptable`.
-    pub(super) fn parse(RawRequest { body, takes }: RawRequest<'_>) -> Result<Self, QueryError> {
+    pub(super) fn parse(RawRequest { body, weight }: RawRequest<'_>) -> Result<Self, QueryError> {
         let body = fields::parse(body)?;
         let fields = Fields::open(&body, &["sql", "format"])?;
         let sql = fields.text("sql", "invalid_sql")?.ok_or_else(|| QueryError::invalid("invalid_sql", "`sql` is missing"))?;
         let format = fields.text("format", "invalid_format")?;
-        let named = OUTPUTS.iter().find(|(name, output)| match format {
-            Some(format) => *name == format,
-            None => takes(output.content_type()),
-        });
-        let (name, output) = *named.ok_or_else(|| {
-            let known = OUTPUTS.map(|(name, _)| name).join(", ");
-            let format = fields::shortened(format.unwrap_or_default());
-            QueryError::invalid("invalid_format", format!("`format` is `{format}`: one of {known}"))
-        })?;
-        if !takes(output.content_type()) {
+        let wanted = |output: Output| weight(output.content_type());
+        let (name, output) = match format {
+            Some(format) => OUTPUTS.into_iter().find(|(name, _)| *name == format).ok_or_else(|| {
+                let known = OUTPUTS.map(|(name, _)| name).join(", ");
+                let format = fields::shortened(format);
+                QueryError::invalid("invalid_format", format!("`format` is `{format}`: one of {known}"))
+            })?,
+            // Of equal ones the last is taken.
+            None => OUTPUTS.into_iter().rev().max_by_key(|(_, output)| wanted(*output)).unwrap_or(("json", Output::Json)),
+        };
+        if wanted(output) == 0 {
             return Err(QueryError::not_acceptable(format!("`format` is `{name}`, of a type that `Accept` does not name")));
         }
         Ok(Self { sql: text::checked(sql)?, output })
@@ -212,12 +213,14 @@ mod tests {
 
     #[test]
     fn a_request_names_its_statement_and_a_known_format() {
-        let parse = |body: &str, takes: fn(&str) -> bool| RawQuestion::parse(RawRequest { body: body.as_bytes(), takes: &takes });
-        let parsed = parse(r#"{"sql": "SELECT 1", "format": "arrow"}"#, |_| true).unwrap();
+        let parse = |body: &str, weight: fn(&str) -> u16| RawQuestion::parse(RawRequest { body: body.as_bytes(), weight: &weight });
+        let parsed = parse(r#"{"sql": "SELECT 1", "format": "arrow"}"#, |_| 1).unwrap();
         assert_eq!((parsed.sql.as_str(), parsed.output), ("SELECT 1", Output::Arrow));
-        assert_eq!(parse(r#"{"sql": "SELECT 1"}"#, |_| true).unwrap().output, Output::Json);
-        assert_eq!(parse(r#"{"sql": "SELECT 1"}"#, |of| of.starts_with("text/csv")).unwrap().output, Output::Csv);
-        let other = parse(r#"{"sql": "SELECT 1", "format": "json"}"#, |of| of.starts_with("text/csv"));
+        assert_eq!(parse(r#"{"sql": "SELECT 1"}"#, |_| 1).unwrap().output, Output::Json);
+        assert_eq!(parse(r#"{"sql": "SELECT 1"}"#, |of| 1 + u16::from(of.starts_with("text/csv"))).unwrap().output, Output::Csv);
+        let csv_alone = |of: &str| u16::from(of.starts_with("text/csv"));
+        assert_eq!(parse(r#"{"sql": "SELECT 1"}"#, csv_alone).unwrap().output, Output::Csv);
+        let other = parse(r#"{"sql": "SELECT 1", "format": "json"}"#, csv_alone);
         assert_eq!(other.unwrap_err().code, "not_acceptable");
         for (body, code) in [
             (r#"{}"#, "invalid_sql"),
@@ -226,7 +229,7 @@ mod tests {
             (r#"{"sql": "SELECT 1", "settings": {}}"#, "unknown_key"),
             (r#"{"sql": "DROP TABLE events"}"#, "sql_not_allowed"),
         ] {
-            assert_eq!(parse(body, |_| true).unwrap_err().code, code, "{body}");
+            assert_eq!(parse(body, |_| 1).unwrap_err().code, code, "{body}");
         }
     }
 
@@ -239,5 +242,12 @@ mod tests {
             "meta": {"rows": 2, "rows_read": 7},
         });
         assert_eq!(written, expected);
+    }
+    #[test]
+    fn however_deep_values_are_nested_they_are_passed_on() {
+        let nested = format!("[{}1{}]", "[".repeat(300), "]".repeat(300));
+        let body = format!(r#"{{"meta": [{{"name": "a", "type": "x"}}], "data": [{nested}], "rows": 1}}"#);
+        let written = written(body.as_bytes(), json!({})).unwrap();
+        assert!(String::from_utf8_lossy(&written).contains(&nested));
     }
 }

@@ -290,7 +290,8 @@ async fn what_is_too_expensive_is_refused_with_what_would_cost_less() {
     ] {
         let refused = queries.answer(PROJECT, report, request.to_string().as_bytes(), NOW_MS).await.unwrap_err();
         assert_eq!((refused.class, refused.code), (ErrorClass::TooExpensive, "query_too_expensive"), "{report}");
-        assert!(refused.message.contains(": ask for ") && refused.message.contains(cheaper), "{report}: {}", refused.message);
+        assert!(refused.said().contains(": ask for ") && refused.said().contains(cheaper), "{report}: {}", refused.said());
+        assert!(!refused.to_string().contains("ask for"), "not to those who did not ask: {refused}");
     }
 }
 
