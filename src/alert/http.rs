@@ -12,7 +12,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
-use self::shown::{shown, shown_channel};
+use self::shown::{ShownDeliveries, shown, shown_channel};
 use super::backtest::{backtest, try_question};
 use super::catalogue::{CHANNELS, Catalogue, CatalogueSource, Files, KnownRule, Note, Origin, RULES, RuleKey};
 use super::channel::{Delivery, NamedChannel};
@@ -363,16 +363,21 @@ impl Asking<'_> {
 
     async fn channels(&self) -> Result<Value, QueryError> {
         let catalogue = self.catalogue().await?;
-        let gone = self.gone().await?;
+        let (gone, deliveries) = (self.gone().await?, self.deliveries().await?);
         let own = catalogue.channels.iter().filter(|channel| channel.is_of(self.project()));
-        Ok(json!({"channels": own.map(|channel| shown_channel(channel, &gone)).collect::<Vec<_>>()}))
+        Ok(json!({"channels": own.map(|channel| shown_channel(channel, &gone, &deliveries)).collect::<Vec<_>>()}))
     }
 
     async fn channel(&self, id: &str) -> Result<Value, QueryError> {
         let catalogue = self.catalogue().await?;
-        let gone = self.gone().await?;
+        let (gone, deliveries) = (self.gone().await?, self.deliveries().await?);
         let found = catalogue.channel(self.project(), id);
-        found.map(|channel| shown_channel(channel, &gone)).ok_or_else(|| unknown(CHANNELS, id))
+        found.map(|channel| shown_channel(channel, &gone, &deliveries)).ok_or_else(|| unknown(CHANNELS, id))
+    }
+
+    async fn deliveries(&self) -> Result<ShownDeliveries, QueryError> {
+        let deliveries = alert_states::deliveries(&self.parts.store, self.project().0).await;
+        deliveries.map(ShownDeliveries::of).map_err(|problem| QueryError::of_store(problem.class()))
     }
 
     async fn gone(&self) -> Result<Vec<Stored>, QueryError> {

@@ -21,7 +21,7 @@ use super::channel::{Channel, Delivery, NamedChannel};
 use super::notice::Notice;
 use super::target::Sent;
 use crate::event::ids::ProjectId;
-use crate::store::tables::alert_states::{AlertRow, Stored, kind};
+use crate::store::tables::alert_states::{AlertRow, DELIVERY, Stored, kind};
 
 const MOST_RUNNING: usize = 64;
 const MOST_PER_PROJECT: usize = 12;
@@ -284,7 +284,10 @@ impl Outbox {
                 if let Some((pause, channel)) = pause.zip(catalogue.channel(ProjectId(key.0), &key.1)) {
                     self.paused.insert(key, (channel.fingerprint, now + pause));
                 }
-                return (Vec::new(), Ended::Retried);
+                // So that it shows which one waits for whom, and why; seldom, since its end replaces it.
+                let is_said = waiting.attempts.is_power_of_two();
+                let said = is_said.then(|| waiting.row(kind::HISTORY, waiting.said(Ended::Retried.as_str(), &why), now_ms));
+                return (said.into_iter().collect(), Ended::Retried);
             }
             Sent::Done => String::new(),
             Sent::Later { why, .. } | Sent::Never(why) => why,
@@ -315,22 +318,23 @@ impl Waiting {
         (self.notice.project, &self.channel)
     }
 
-    fn ended(&self, outcome: &str, why: &str, now_ms: i64) -> Vec<AlertRow> {
-        let notice = &self.notice;
-        let row = |kind, entry: String, body: String| AlertRow {
-            kind,
-            project: notice.project,
-            rule: notice.rule.clone(),
-            entry,
-            slot: notice.slot,
-            at: now_ms,
-            body,
-        };
+    fn row(&self, kind: &'static str, body: String, now_ms: i64) -> AlertRow {
+        let Self { id, notice, .. } = self;
+        let entry = if kind == kind::HISTORY { format!("{DELIVERY}{id}") } else { id.to_string() };
+        AlertRow { kind, project: notice.project, rule: notice.rule.clone(), entry, slot: notice.slot, at: now_ms, body }
+    }
+
+    /// How it stands, for the history.
+    fn said(&self, outcome: &str, why: &str) -> String {
         let said = json!({
-            "event": "notice", "kind": notice.kind, "channel": self.channel, "outcome": outcome, "why": why, "attempts": self.attempts,
-            "webhook_id": self.id,
+            "event": "notice", "kind": self.notice.kind, "channel": self.channel, "outcome": outcome, "why": why,
+            "attempts": self.attempts, "webhook_id": self.id,
         });
-        vec![row(kind::OUTBOX, self.id.to_string(), String::new()), row(kind::HISTORY, format!("notice:{}", self.id), said.to_string())]
+        said.to_string()
+    }
+
+    fn ended(&self, outcome: &str, why: &str, now_ms: i64) -> Vec<AlertRow> {
+        vec![self.row(kind::OUTBOX, String::new(), now_ms), self.row(kind::HISTORY, self.said(outcome, why), now_ms)]
     }
 }
 

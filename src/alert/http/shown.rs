@@ -1,5 +1,7 @@
 //! Rules and channels as answers show them.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use crate::alert::catalogue::{Catalogue, KnownRule, Origin};
@@ -7,16 +9,41 @@ use crate::alert::channel::NamedChannel;
 use crate::alert::judge::RuleState;
 use crate::alert::machine::{Line, Phase};
 use crate::alert::observe::instant;
-use crate::store::tables::alert_states::{Stored, kind};
+use crate::store::tables::alert_states::{Deliveries, Stored, kind};
+
+/// How the notices of a project stand, by channel.
+pub(super) struct ShownDeliveries {
+    waiting: HashMap<String, u64>,
+    failed: HashMap<String, Value>,
+}
+
+impl ShownDeliveries {
+    pub(super) fn of(Deliveries { waiting, failed }: Deliveries) -> Self {
+        let shown = |row: &Stored| {
+            let said: Value = serde_json::from_str(&row.body).ok()?;
+            let failed = json!({
+                "at": instant(row.at), "rule": row.rule, "kind": said["kind"], "outcome": said["outcome"], "why": said["why"],
+                "attempts": said["attempts"], "webhook_id": said["webhook_id"],
+            });
+            Some((said["channel"].as_str()?.to_owned(), failed))
+        };
+        Self { waiting: waiting.into_iter().collect(), failed: failed.iter().filter_map(shown).collect() }
+    }
+}
+
 /// A channel; `gone` are those whose receivers do not want any more.
-pub(super) fn shown_channel(channel: &NamedChannel, gone: &[Stored]) -> Value {
+pub(super) fn shown_channel(channel: &NamedChannel, gone: &[Stored], deliveries: &ShownDeliveries) -> Value {
     let of = if channel.project.is_none() { "all" } else { "project" };
     let is_gone = |row: &Stored| (row.project, row.entry.clone()) == channel.key() && row.body == channel.fingerprint.to_string();
     let is_gone = gone.iter().any(is_gone);
+    let waiting = deliveries.waiting.get(&channel.id).copied().unwrap_or_default();
     let mut shown = json!({
         "id": channel.id, "kind": channel.kind, "of": of, "of_file": channel.is_of_file, "heartbeat_s": channel.heartbeat_s,
-        "switched_off": is_gone,
+        "switched_off": is_gone, "waiting": waiting,
     });
+    if let Some(failed) = deliveries.failed.get(&channel.id) {
+        shown["failed"] = failed.clone();
+    }
     if let Some(saved) = &channel.saved {
         shown["version"] = saved.version.into();
         shown["settings"] = Value::Object(saved.settings.clone());

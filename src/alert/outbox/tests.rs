@@ -33,12 +33,16 @@ async fn notices_of_a_rule_keep_their_order_and_those_of_others_do_not_wait() {
     let rules: Vec<(&str, Kind)> = begun.iter().map(|begun| (begun.delivery.notice.rule.as_str(), begun.delivery.notice.kind)).collect();
     assert_eq!(rules, [("a", Kind::Firing), ("b", Kind::Firing)]);
     let (first, id) = (begun[0].number, begun[0].delivery.id);
-    assert_eq!(outbox.end(first, later(), &catalogue, 0), (Vec::new(), Ended::Retried));
+    let (rows, ended) = outbox.end(first, later(), &catalogue, 0);
+    assert_eq!((ended, rows.len(), rows[0].kind), (Ended::Retried, 1, kind::HISTORY));
+    let (entry, slot) = (rows[0].entry.clone(), rows[0].slot);
+    assert!(rows[0].body.contains(r#""outcome":"retried""#) && rows[0].body.contains(r#""why":"no""#), "{}", rows[0].body);
     assert!(outbox.begin(&catalogue, 0).is_empty(), "not before its pause is over, and nothing passes it");
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!(outbox.begin(&catalogue, 0)[0].delivery.id, id, "the same id again");
     let (rows, ended) = outbox.end(first, Sent::Done, &catalogue, 0);
     assert_eq!((ended, rows[0].kind, rows[0].body.as_str()), (Ended::Delivered, kind::OUTBOX, ""));
+    assert_eq!((rows[1].entry.as_str(), rows[1].slot), (entry.as_str(), slot), "it takes the place of the other one");
     assert_eq!(outbox.begin(&catalogue, 0)[0].delivery.notice.kind, Kind::Resolved);
 }
 

@@ -54,6 +54,9 @@ pub mod kind {
     pub const HISTORY: &str = "history";
 }
 
+/// What entries of the history begin with that say how the delivery of a notice stands.
+pub const DELIVERY: &str = "notice:";
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertRow {
@@ -179,6 +182,28 @@ pub async fn states_of(store: &ClickHouse, project: u64, rule: Option<&str>) -> 
 pub async fn gone(store: &ClickHouse, project: u64) -> Result<Vec<Stored>, ClickHouseError> {
     let to = select(store).sql(" FINAL WHERE kind = ").string(kind::GONE).sql(" AND project_id IN (0, ").uint(project);
     read(store, &to.sql(") LIMIT 2000")).await
+}
+
+/// How the notices of a project stand, channel by channel.
+#[derive(Debug, Default)]
+pub struct Deliveries {
+    /// Channels with notices that are to be delivered, and how many.
+    pub waiting: Vec<(String, u64)>,
+    /// Of each channel the newest one of the last week that was not delivered, or not yet.
+    pub failed: Vec<Stored>,
+}
+
+/// How the notices of a project stand.
+pub async fn deliveries(store: &ClickHouse, project: u64) -> Result<Deliveries, ClickHouseError> {
+    let to = Statement::of("SELECT JSONExtractString(body, 'channel') AS channel, count() FROM ").table(&store.table(ALERT_STATES.name()));
+    let to = to.sql(" FINAL WHERE kind = ").string(kind::OUTBOX).sql(" AND project_id = ").uint(project);
+    let waiting: Vec<(String, Whole<u64>)> = rows(store, &to.sql(" AND body != '' GROUP BY channel LIMIT 2000")).await?;
+    // What is filtered before rows replace each other is the same of all that do.
+    let to = select(store).sql(" FINAL PREWHERE kind = ").string(kind::HISTORY).sql(" AND project_id = ").uint(project);
+    let to = to.sql(" AND startsWith(entry, ").string(DELIVERY).sql(") WHERE at > now() - INTERVAL 7 DAY");
+    let to = to.sql(" AND JSONExtractString(body, 'outcome') != 'delivered' ORDER BY at DESC, version DESC");
+    let failed = read(store, &to.sql(" LIMIT 1 BY JSONExtractString(body, 'channel') LIMIT 2000")).await?;
+    Ok(Deliveries { waiting: waiting.into_iter().map(|(channel, number)| (channel, number.0)).collect(), failed })
 }
 
 /// Slots of a rule.

@@ -5,6 +5,15 @@ import type { Question } from "./types";
 
 export type { Channel };
 
+/** A notice that was not delivered, or not yet. */
+export interface Failed {
+  at: string;
+  rule: string;
+  kind: string;
+  outcome: string;
+  why: string;
+}
+
 export type Condition = { above: number } | { below: number } | { outside: [number, number] };
 export type Reduce = "last" | "anomaly" | { sum: number } | { average: number } | { least: number } | { most: number } | { change: "previous" | "day" | "week" };
 

@@ -95,6 +95,8 @@ export interface components {
         Channel: {
             /** @description SHA-256 of what is saved, its address too: as JSON with sorted keys and no spaces */
             digest?: string;
+            /** @description The newest notice of the project of the last week that was not delivered, or not yet: at, rule, kind, outcome, why, attempts, webhook_id */
+            failed?: Record<string, unknown>;
             file?: components["schemas"]["OfFile"];
             /** @description 0: none */
             heartbeat_s: number;
@@ -110,6 +112,8 @@ export interface components {
             switched_off: boolean;
             /** @description Of one that is saved */
             version?: number;
+            /** @description Notices of the project that are on their way or tried again */
+            waiting: number;
         };
         Chart: {
             buckets: string[];
