@@ -49,7 +49,7 @@ async fn the_files_of_the_screen_are_small_compressed_kept_and_let_nothing_else_
     for part in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
         assert!(policy.split("; ").any(|own| own == part), "{policy}");
     }
-    assert_eq!(get(&pulse, "/", &[("if-none-match", &header("etag"))]).await.0, StatusCode::NOT_MODIFIED);
+    assert_eq!(get(&pulse, "/trends", &[("if-none-match", &header("etag"))]).await.0, StatusCode::NOT_MODIFIED);
 
     let mut first_page = 0;
     for file in files {
