@@ -59,7 +59,7 @@ pub(super) struct ExportArgs {
     /// How the objects of a bucket are written; a file holds lines
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Most events of an object of a bucket; lines also end at 64 MiB compressed, tables at 100,000 events
+    /// Most events of an object of a bucket; lines also end at 64 MiB compressed, tables at 100,000 events or 24 MiB
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     object_events: u64,
 }
@@ -168,7 +168,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
                 told
             };
             events += came;
-            progress.set_message(format!("{events} events"));
+            progress.set_message(format!("{events} events{}", output.next().and_then(received).unwrap_or_default()));
             progress.tick();
             if complete {
                 progress.finish_and_clear();
@@ -177,6 +177,12 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
             }
         }
     }))
+}
+
+/// How far an export is, in words: a place begins with the receipt of its event.
+fn received(place: &str) -> Option<String> {
+    let at_ms = place.split('.').next()?.parse().ok()?;
+    Some(format!(", received up to {}", jiff::Timestamp::from_millisecond(at_ms).ok()?))
 }
 
 impl ExportArgs {
@@ -361,6 +367,13 @@ mod tests {
     fn page(event: &str) -> Page {
         let event = RawValue::from_string(event.to_owned()).unwrap();
         Page { events: vec![event], next: Some("a".to_owned()), complete: true, through: String::new() }
+    }
+
+    #[test]
+    fn a_place_says_how_far_it_is() {
+        let place = "1767225600000.00000000-0000-4000-8000-000000000001.1";
+        assert_eq!(received(place).unwrap(), ", received up to 2026-01-01T00:00:00Z");
+        assert_eq!(received("a"), None);
     }
 
     #[tokio::test]

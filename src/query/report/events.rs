@@ -126,7 +126,7 @@ const fn is_same(left: &[u8], right: &[u8]) -> bool {
 }
 
 /// About what an event takes: its texts, and what else there is at least.
-pub(super) const SIZE: &str = "256 + byteSize(user_id, anonymous_id, strings, numbers, others, page_url, page_path, page_title, page_search, \
+const SIZE: &str = "256 + byteSize(user_id, anonymous_id, strings, numbers, others, page_url, page_path, page_title, page_search, \
     referrer, click_id) AS size";
 
 /// The order of a list.

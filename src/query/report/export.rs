@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::events::{EVENT_ID, MAX_PAGE, Order, RECEIVED_AT, SIZE, VISITOR_ID, Written, listed};
+use super::events::{EVENT_ID, MAX_PAGE, Order, RECEIVED_AT, VISITOR_ID, Written, listed};
 use super::{Ask, Report, Route};
 use crate::query::ask::fields::shortened;
 use crate::query::ask::page::{self, Page};
@@ -32,9 +32,11 @@ const ORDER: Order = Order { of_table: "received_at, event_id, visitor_id", of_r
 /// How much of what was received is looked through for the events of a page, milliseconds; all of it where that is too little.
 const LOOKS: [i64; 4] = [1_000, 60_000, 3_600_000, 86_400_000];
 
-/// Most events of a file of columns, and bytes of what they take; an answer of the store has 32 MiB.
+/// Most events of a file of columns, and bytes of it, but for the event that reaches them: an answer of the store has 32 MiB.
 const MAX_FILE: u64 = 100_000;
 const FILE_BYTES: u64 = 24 << 20;
+/// Bytes of CSV for a byte of a column, at most: a number of eight bytes has 24 digits, a quote is written twice.
+const CSV_BYTES: u64 = 3;
 
 /// How a page is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,7 +242,8 @@ impl Export {
         let (last, [number, found], statement) = match self.happened(until_ms, runner).await? {
             Some(happened) => {
                 let events = self.selection(runner.scope(&happened), until_ms);
-                let (last, [number, found]) = self.last(events.clone(), runner).await?;
+                let bytes = if output == Output::Csv { FILE_BYTES / CSV_BYTES } else { FILE_BYTES };
+                let (last, [number, found]) = self.last(events.clone(), bytes, runner).await?;
                 let events = columns.from(events.and(last.reaches())).then(" ORDER BY ").then(ORDER.of_table);
                 (Some(last.shown()), [number, found], events)
             }
@@ -253,10 +256,12 @@ impl Export {
         Ok(ExportFile { content_type: output.content_type(), body, events: number, next, is_complete, through })
     }
 
-    /// The last of `events` that a file takes, its number, and how many there are, at most one more than the page has. There must be some.
-    async fn last(&self, events: Selection, runner: &mut StatementRunner<'_>) -> Result<(Cursor, [u64; 2]), QueryError> {
-        let keys = ["toUnixTimestamp64Milli(received_at) AS received", "event_id", "visitor_id", SIZE];
-        let keys = keys.map(Expr::from).into_iter().fold(Select::default(), Select::column).from(events);
+    /// The last of `events` that a file of so many bytes takes, its number, and how many there are, at most one more than the page has. There must be some.
+    async fn last(&self, events: Selection, bytes: u64, runner: &mut StatementRunner<'_>) -> Result<(Cursor, [u64; 2]), QueryError> {
+        let keys = ["toUnixTimestamp64Milli(received_at) AS received", "event_id", "visitor_id"].map(Expr::from);
+        // All that is written counts: who sends events chooses in which columns they are long.
+        let size = Expr::call("byteSize", sql_views::columns().map(Expr::from)).then(" AS size");
+        let keys = keys.into_iter().chain([size]).fold(Select::default(), Select::column).from(events);
         let keys = keys.then(" ORDER BY ").then(ORDER.of_table).then(" LIMIT ").then(Expr::uint(self.page.rows()));
         let last = Expr::from("SELECT received, event_id, visitor_id, number, found FROM (SELECT received, event_id, visitor_id, row_number() OVER (ORDER BY ")
             .then(ORDER.of_rows)
@@ -265,7 +270,7 @@ impl Export {
             .then(" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before, count() OVER () AS found FROM (")
             .then(keys)
             .then(")) WHERE before < ")
-            .then(Expr::uint(FILE_BYTES))
+            .then(Expr::uint(bytes))
             .then(" AND number <= ")
             .then(Expr::uint(self.page.limit))
             .then(" ORDER BY number DESC LIMIT 1");
