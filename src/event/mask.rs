@@ -13,6 +13,10 @@ use serde_json::value::RawValue;
 pub const ADDRESS: &str = "[address]";
 /// Longest text that can be an address with what may stick to it; a longer run of such characters is a hash or a key.
 const MAX_RUN: usize = 128;
+/// Longest address of version 6, bytes: six groups and one of version 4.
+const MAX_V6: usize = 45;
+/// Most colons of one: those of eight groups, or of seven and two that stand for one.
+const MAX_COLONS: usize = 8;
 /// Products whose versions have four parts.
 const PRODUCTS: [&[u8]; 18] = [
     b"AppleWebKit",
@@ -43,16 +47,14 @@ pub fn masked(text: &[u8], mut name: impl FnMut(&str) -> String) -> Cow<'_, [u8]
         let length = rest.iter().take_while(|byte| is_of_address(**byte)).count();
         let run = rest.get(..length).unwrap_or_default();
         let is_version = run.first().is_some_and(u8::is_ascii_digit) && follows_product(text.get(..at).unwrap_or_default());
-        let found = std::str::from_utf8(run).ok().filter(|_| !is_version).and_then(address_in);
-        let Some((start, end)) = found else {
-            at += length.max(1);
-            continue;
-        };
-        out.extend_from_slice(text.get(copied..at + start).unwrap_or_default());
-        let address = std::str::from_utf8(run.get(start..end).unwrap_or_default()).unwrap_or_default();
-        out.extend_from_slice(name(address).as_bytes());
-        at += end;
-        copied = at;
+        if !is_version {
+            each_address(std::str::from_utf8(run).unwrap_or_default(), |start, end, address| {
+                out.extend_from_slice(text.get(copied..at + start).unwrap_or_default());
+                out.extend_from_slice(name(address).as_bytes());
+                copied = at + end;
+            });
+        }
+        at += length.max(1);
     }
     if copied == 0 && out.is_empty() {
         return Cow::Borrowed(text);
@@ -111,47 +113,90 @@ fn follows_product(before: &[u8]) -> bool {
     before.get(start..).is_some_and(|word| PRODUCTS.contains(&word))
 }
 
-/// Where the first address of a run of hexadecimal digits, points and colons stands.
-fn address_in(run: &str) -> Option<(usize, usize)> {
-    if run.bytes().filter(|byte| *byte == b':').count() >= 2
-        && let Some(found) = v6_in(run)
-    {
-        return Some(found);
-    }
-    v4_in(run)
-}
-
-/// The longest part between colons that is an address of version 6.
-fn v6_in(run: &str) -> Option<(usize, usize)> {
+/// Shows each address of a run of hexadecimal digits, points and colons: where it begins and ends, and itself. Looks at a long run once,
+/// whatever it holds: a line may be one from end to end.
+fn each_address(run: &str, mut show: impl FnMut(usize, usize, &str)) {
+    let mut take = |start: usize, end: usize| show(start, end, run.get(start..end).unwrap_or_default());
     if run.len() > MAX_RUN {
-        // Nothing is this long by accident; all of it goes.
-        return (run.contains("::") || run.matches(':').count() >= 7).then_some((0, run.len()));
+        // Nothing is this long by accident; where it may be of version 6 all of it goes.
+        return match run.contains("::") || run.matches(':').count() >= 6 {
+            true => take(0, run.len()),
+            false => v4_in(run).for_each(|(start, end)| take(start, end)),
+        };
     }
-    let is_bound = |at: usize| {
-        at == 0 || at == run.len() || matches!(run.as_bytes().get(at), Some(b':' | b'.')) || run.as_bytes().get(at - 1) == Some(&b':')
-    };
-    let bounds: Vec<usize> = (0..=run.len()).filter(|at| is_bound(*at)).collect();
-    let spans = bounds.iter().flat_map(|start| bounds.iter().filter(move |end| *end > start).map(move |end| (*start, *end)));
-    let is_address = |(start, end): &(usize, usize)| {
-        let text = run.get(*start..*end).unwrap_or_default();
-        // `a::` and `::` alone are more often C++ than an address.
-        text.len() > 4 && text.parse::<Ipv6Addr>().is_ok()
-    };
-    spans.filter(is_address).max_by_key(|(start, end)| end - start)
+    let mut at = 0;
+    while let Some((start, end)) = run.get(at..).and_then(address_in) {
+        take(at + start, at + end);
+        at += end;
+    }
 }
 
-/// The first part of digits and points that holds four groups of an address of version 4.
-fn v4_in(run: &str) -> Option<(usize, usize)> {
-    let mut start = 0;
-    for piece in run.split(|c: char| !c.is_ascii_digit() && c != '.') {
-        let groups: Vec<&str> = piece.split('.').collect();
-        let is_octet = |group: &&str| (1..=3).contains(&group.len());
-        if groups.windows(4).any(|four| four.iter().all(is_octet)) {
-            return Some((start, start + piece.len()));
+/// Where the first address of a short run stands.
+fn address_in(run: &str) -> Option<(usize, usize)> {
+    let has_colons = run.bytes().filter(|byte| *byte == b':').count() >= 2;
+    let v6 = has_colons.then(|| v6_in(run)).flatten();
+    v6.into_iter().chain(v4_in(run).next()).min_by_key(|(start, _)| *start)
+}
+
+/// From where the first address of version 6 begins between colons or points to where the last one that overlaps it ends: which of them was
+/// meant nobody knows, and nothing of any stays.
+fn v6_in(run: &str) -> Option<(usize, usize)> {
+    let is_separator = |byte: Option<&u8>| matches!(byte, None | Some(b':' | b'.'));
+    let begins = |at: usize| is_separator(run.as_bytes().get(at)) || is_separator(at.checked_sub(1).and_then(|at| run.as_bytes().get(at)));
+    let mut found: Option<(usize, usize)> = None;
+    for start in (0..run.len()).filter(|at| begins(*at)) {
+        if found.is_some_and(|(_, end)| start >= end) {
+            break;
         }
-        start += piece.len() + 1;
+        if let Some(end) = v6_from(run, start) {
+            found = Some(found.map_or((start, end), |(first, last)| (first, end.max(last))));
+        }
     }
-    None
+    found
+}
+
+/// Where the longest address of version 6 ends that begins here. Looks at no more than an address may have, and reads only what has as many
+/// groups as one: hostile text has an end at every byte.
+fn v6_from(run: &str, start: usize) -> Option<usize> {
+    let bytes = run.as_bytes().get(start..)?;
+    let (mut colons, mut points, mut is_short, mut found) = (0, 0, false, None);
+    for (at, byte) in bytes.iter().take(MAX_V6).enumerate() {
+        match byte {
+            b':' => colons += 1,
+            b'.' => points += 1,
+            _ => {}
+        }
+        is_short |= bytes.get(..=at).is_some_and(|text| text.ends_with(b"::"));
+        if colons > MAX_COLONS || points > 3 {
+            break;
+        }
+        let is_end = matches!(bytes.get(at + 1), None | Some(b':' | b'.')) || *byte == b':';
+        let has_all = is_short || colons == 7 && points == 0 || colons == 6 && points == 3;
+        // `a::` and `::` alone are more often C++ than an address.
+        if is_end && has_all && at >= 4 && run.get(start..=start + at).is_some_and(|text| text.parse::<Ipv6Addr>().is_ok()) {
+            found = Some(start + at + 1);
+        }
+    }
+    found
+}
+
+/// The parts of digits and points that hold four groups of an address of version 4.
+fn v4_in(run: &str) -> impl Iterator<Item = (usize, usize)> {
+    let mut next = 0;
+    let pieces = run.split(|c: char| !c.is_ascii_digit() && c != '.').map(move |piece| {
+        let start = next;
+        next += piece.len() + 1;
+        (start, piece)
+    });
+    pieces.filter(|(_, piece)| has_four_groups(piece)).map(|(start, piece)| (start, start + piece.len()))
+}
+
+fn has_four_groups(piece: &str) -> bool {
+    let mut groups = 0;
+    piece.split('.').any(|group| {
+        groups = if (1..=3).contains(&group.len()) { groups + 1 } else { 0 };
+        groups == 4
+    })
 }
 
 #[cfg(test)]
@@ -174,6 +219,10 @@ mod tests {
             ("shop.example:443:203.0.113.7", "shop.example:443:<203.0.113.7>"),
             ("::ffff:203.0.113.7", "<::ffff:203.0.113.7>"),
             ("fe80::1%eth0", "<fe80::1>%eth0"),
+            // Where one ends and the port begins nobody knows.
+            ("1:2:3:4:5:6:7:8:443", "<1:2:3:4:5:6:7:8:443>"),
+            ("1.2001:db8::5", "1.<2001:db8::5>"),
+            ("203.0.113.7:443:2001:db8::5", "<203.0.113.7>:<443:2001:db8::5>"),
             ("\"ip\":\"2001:0db8:0:0:0:0:0:5\"", "\"ip\":\"<2001:0db8:0:0:0:0:0:5>\""),
             ("203.000.113.007", "<203.000.113.007>"),
             ("7.113.0.203.in-addr.arpa", "<7.113.0.203.>in-addr.arpa"),
@@ -186,6 +235,18 @@ mod tests {
         ] {
             assert_eq!(mask(text), expected);
         }
+    }
+
+    /// As many addresses as fit in what is kept of a line, in one run: each was once looked for from the end of the last to the end of all.
+    #[test]
+    fn a_line_that_is_one_run_is_looked_at_once() {
+        for (address, expected) in [("203.0.113.7a", "<203.0.113.7>a"), ("7.7.7.7f", "<7.7.7.7>f")] {
+            assert_eq!(mask(&address.repeat(200_000)), expected.repeat(200_000));
+        }
+        let all = "a:".repeat(500_000);
+        assert_eq!(mask(&all), format!("<{all}>"));
+        let spaced = format!("{} ", "a:".repeat(60)).repeat(2_000);
+        assert_eq!(mask(&spaced).matches('<').count(), 2_000);
     }
 
     #[test]
@@ -218,6 +279,20 @@ mod tests {
             for address in [v4, v6] {
                 let kept = masked_text(&format!("{before}{address}{after}"), |_| ADDRESS.to_owned());
                 prop_assert_eq!(kept, format!("{before}{ADDRESS}{after}"));
+            }
+        }
+
+        /// What stays has nothing that the simplest search would take for an address.
+        #[test]
+        fn nothing_of_a_run_that_is_an_address_stays(run in "(a{1,5}|1{1,3}|:|::){0,24}") {
+            let kept = masked_text(&run, |_| "-".to_owned());
+            for piece in kept.split('-') {
+                let colons: Vec<usize> = piece.match_indices(':').map(|(at, _)| at).collect();
+                let bounds: Vec<usize> = [0, piece.len()].into_iter().chain(colons.iter().flat_map(|at| [*at, at + 1])).collect();
+                let spans = bounds.iter().flat_map(|start| bounds.iter().map(move |end| (*start, *end)));
+                for (start, end) in spans.filter(|(start, end)| start + 4 < *end) {
+                    prop_assert!(piece[start..end].parse::<Ipv6Addr>().is_err(), "{} of {} of {}", &piece[start..end], kept, run);
+                }
             }
         }
 

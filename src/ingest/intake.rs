@@ -8,6 +8,10 @@ use super::refusal::Refusal;
 use super::tape::Value;
 use super::verdict::{Decoded, Rejected, Rejection};
 use crate::event::ids::ProjectId;
+use crate::outcome::Defect;
+
+/// An event of so many values and keys is read, however small events must be.
+const MIN_NODES: usize = 4 << 10;
 
 /// Whose events a request has.
 #[derive(Clone, Copy)]
@@ -56,6 +60,11 @@ impl<'r> Intake<'r> {
         self.limits.max_event_size
     }
 
+    /// Most values and keys of an event: one that is kept takes two bytes at the least.
+    fn max_nodes(&self) -> usize {
+        (self.max_event_size() / 2).max(MIN_NODES)
+    }
+
     /// Refuses a request of more events than allowed.
     pub(super) fn admit_count(&self, events: usize) -> Result<(), Refusal> {
         if events > self.max_events() { Err(Refusal::TooManyEvents(self.max_events())) } else { Ok(()) }
@@ -81,6 +90,12 @@ impl<'r> Intake<'r> {
     /// Takes the event at `index` of the request.
     pub(super) fn event(&mut self, index: usize, event: Value<'_>, read: ReadEvent) {
         let Sender::Known(project) = self.sender else { return debug_assert!(false, "events come after `begin`") };
+        let (nodes, most) = (event.nodes(), self.max_nodes());
+        if nodes > most {
+            // Not even read: what a dialect does with each of them costs more than to count them.
+            let message = format!("the event has {nodes} values and keys, more than {most}");
+            return self.reject(index, None, Rejection::new(Defect::EventTooLarge, "", message));
+        }
         let Self { request, limits, decoded: Decoded { partitions, verdicts, .. }, facts, .. } = self;
         verdicts.warnings.begin(index);
         let mut draft = Draft::new(event, facts, &mut verdicts.warnings);
@@ -128,5 +143,34 @@ impl<'r> Intake<'r> {
     pub(super) fn finish(self) -> Result<Decoded, Refusal> {
         self.project()?;
         Ok(self.decoded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ingest::draft::Draft;
+    use crate::ingest::tape::{Value, with_tape};
+    use crate::ingest::tests::{SHOP, decoded_as};
+    use crate::ingest::verdict::Rejection;
+    use crate::outcome::Defect;
+
+    fn unread<'t>(_: Value<'t>, _: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+        panic!("it is read");
+    }
+
+    #[test]
+    fn an_event_of_too_many_values_is_refused_before_it_is_read() {
+        let body = format!("{{\"a\":1{}}}", ",\"a\":1".repeat(20_000));
+        let decoded = decoded_as(
+            SHOP,
+            |_| {},
+            |intake| {
+                with_tape(body.as_bytes(), |event| intake.event(0, event, unread)).unwrap();
+                Ok(())
+            },
+        );
+        let rejected = decoded.unwrap().verdicts.rejected;
+        let said = rejected.iter().map(|event| (event.defect, event.message.as_str())).collect::<Vec<_>>();
+        assert_eq!(said, [(Defect::EventTooLarge, "the event has 40003 values and keys, more than 32768")]);
     }
 }

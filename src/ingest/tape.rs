@@ -137,6 +137,11 @@ impl<'t> Value<'t> {
         }
     }
 
+    /// How many values and keys it is made of, itself among them.
+    pub(super) fn nodes(self) -> usize {
+        next(self.nodes, self.at) - self.at
+    }
+
     /// Keys and values of an object; none of anything else.
     pub(super) fn members(self) -> impl Iterator<Item = (&'t str, Self)> {
         let len = if let Some(Node::Object { len, .. }) = self.node() { *len } else { 0 };

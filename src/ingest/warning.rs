@@ -40,6 +40,8 @@ pub(super) struct Warning {
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     kinds: Vec<Warning>,
+    /// A hash of each kind: whatever is warned of is compared with one of them, not with all.
+    hashes: Vec<u64>,
     more: u32,
     /// The event at hand, and the warnings about it, to be taken back if it is refused.
     index: usize,
@@ -55,12 +57,15 @@ impl Warnings {
 
     /// Adds one about the field whose name is made of `parts`.
     pub(super) fn add(&mut self, code: &'static str, parts: &[&str]) {
-        let known = self.kinds.iter().position(|warning| warning.code == code && is_joined(&warning.field, parts));
+        let hash = hash(code, parts);
+        let is_known = |at: &usize| self.kinds.get(*at).is_some_and(|warning| warning.code == code && is_joined(&warning.field, parts));
+        let known = (0..).zip(&self.hashes).filter(|(_, own)| **own == hash).map(|(at, _)| at).find(is_known);
         match known {
             Some(at) => self.count(at),
             None if self.kinds.len() < MAX_WARNINGS => {
                 let field = clip(&parts.concat(), MAX_FIELD).to_owned();
                 self.kinds.push(Warning { code, field, count: 0, index: self.index });
+                self.hashes.push(hash);
                 self.count(self.kinds.len() - 1);
             }
             None => self.more += 1,
@@ -91,6 +96,12 @@ impl Warnings {
         let more = Warning { code: MORE, field: String::new(), count: self.more, index: 0 };
         self.kinds.iter().cloned().chain([more]).filter(|warning| warning.count > 0)
     }
+}
+
+/// FNV-1a of a code and of the parts one after the other.
+fn hash(code: &str, parts: &[&str]) -> u64 {
+    let bytes = [code].iter().chain(parts).flat_map(|part| part.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Whether `text` is the parts one after the other.

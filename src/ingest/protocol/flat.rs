@@ -28,11 +28,13 @@ pub(super) enum Source {
 
 /// Notes the circumstances among the properties.
 pub(super) fn note<'t>(properties: Value<'t>, source: Source, draft: &mut Draft<'t, '_>) {
+    // Found once: a hostile event says the other a hundred thousand times.
+    let has_location = properties.member(AMPLITUDE_LOCATION).is_some();
     for (key, value) in properties.members().filter(|(_, value)| !value.is_null() && value.text() != Some(DIRECT)) {
         let of_device = || device(key).filter(|_| source == Source::App);
         if key == "$ip" {
             draft.address = Some(value);
-        } else if key == AMPLITUDE_URL && properties.member(AMPLITUDE_LOCATION).is_some() {
+        } else if has_location && key == AMPLITUDE_URL {
             // The same without its query.
         } else if let Some(field) = field(key).or_else(of_device) {
             draft.note(FactKind::Of(field), value, Scope::Event);

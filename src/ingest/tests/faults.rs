@@ -103,6 +103,22 @@ impl Rows {
 
 const GOOD: &str = r#"{"type":"view","anonymousId":"ada"}"#;
 
+/// What each dialect once looked through all over again for each of it.
+#[tokio::test]
+async fn what_is_said_a_hundred_thousand_times_is_not_read() {
+    let mut rows = Rows::default();
+    let many = |member: &str| vec![member; 125_000].join(",");
+    let url = many(r#""[Amplitude] Page URL":1"#);
+    let amplitude = format!(r#"{{"api_key":"{WRITE}","events":[{{"event_type":"a","user_id":"u","event_properties":{{{url}}}}}]}}"#);
+    rows.add(Case::post("amplitude", "/2/httpapi", WRITE, gzip(&amplitude)), 400, "event_too_large");
+    let posthog = format!(r#"{{"api_key":"{WRITE}","batch":[{{"event":"a","distinct_id":"u","properties":{{{url}}}}}]}}"#);
+    rows.add(Case::post("posthog", "/batch/", WRITE, gzip(&posthog)), 400, "event_too_large");
+    let (urls, others) = (many(r#""url":1"#), many(r#""x":1"#));
+    let page = format!(r#"{{"type":"page","userId":"a","properties":{{{urls}}},"context":{{"page":{{{others}}}}}}}"#);
+    rows.add(Case::post("segment", "/v1/page", WRITE, gzip(&page)).with("content-encoding", "gzip"), 400, "event_too_large");
+    rows.hold().await;
+}
+
 fn good() -> Case {
     Case::post("", "/v1/events", WRITE, GOOD)
 }
@@ -280,7 +296,9 @@ async fn shapes_of_json() {
     let many = |number: usize| format!("{{{}}}", (0..number).map(|number| format!("\"k{number}\":1")).collect::<Vec<_>>().join(","));
     rows.properties(&many(256), 200, "");
     rows.properties(&many(257), 400, "too_many_properties");
-    rows.properties(&many(100_000), 400, "too_many_properties");
+    rows.properties(&many(15_000), 400, "too_many_properties");
+    // More than is read of one event, however it would be read.
+    rows.properties(&many(100_000), 400, "event_too_large");
     for key in ["", "k", &"k".repeat(129), &"k".repeat(1 << 20)] {
         rows.properties(&format!("{{\"{key}\":1}}"), 200, "");
     }
