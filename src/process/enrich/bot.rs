@@ -11,8 +11,12 @@ use serde::Deserialize;
 const LIST: &str = include_str!("../../../data/bots.json");
 const OWN: &str = include_str!("../../../data/machines.tsv");
 
-/// Names in the list that apps' own browsers have in their agents as well, behind those of the browser.
-const ALSO_APPS: [&str; 1] = ["Viber"];
+/// Names in the list that apps and their browsers have in their agents as well, behind others: `Shop/3.2 okhttp/4.9`, `SogouMobileBrowser`.
+const ALSO_APPS: [&str; 3] = ["Viber", "Sogou", "okhttp"];
+/// What begins a word of ours that is looked for at the beginning of an agent alone.
+const AT_BEGINNING: char = '^';
+/// The reason of words that make no bot: longer ones than those that would.
+const NONE: &str = "none";
 /// Agents of old browsers that contain a contact address.
 const NAMES_AN_ADDRESS: [&str; 2] = ["bsalsa.com", "desktop.google.com"];
 
@@ -30,20 +34,24 @@ struct Words {
     words: Vec<(&'static str, &'static str)>,
 }
 
+/// Whether a word stands where it must.
+fn is_meant(word: &str, at: usize) -> bool {
+    at == 0 || !word.starts_with(AT_BEGINNING) && !ALSO_APPS.contains(&word)
+}
+
 impl Words {
     fn new(words: Vec<(&'static str, &'static str)>, ignores_case: bool) -> Result<Self, String> {
         let finder = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .ascii_case_insensitive(ignores_case)
-            .build(words.iter().map(|(word, _)| word))
+            .build(words.iter().map(|(word, _)| word.trim_start_matches(AT_BEGINNING)))
             .map_err(|problem| problem.to_string())?;
         Ok(Self { finder, words })
     }
 
     fn reason(&self, agent: &str) -> Option<&'static str> {
-        let is_meant = |word: &str, at: usize| at == 0 || !ALSO_APPS.contains(&word);
         let found = self.finder.find_iter(agent).filter_map(|found| Some((self.words.get(found.pattern().as_usize())?, found.start())));
-        found.filter(|((word, _), at)| is_meant(word, *at)).map(|((_, reason), _)| *reason).next()
+        found.filter(|((word, reason), at)| is_meant(word, *at) && *reason != NONE).map(|((_, reason), _)| *reason).next()
     }
 }
 

@@ -25,6 +25,8 @@ pub fn channel(campaign: &Campaign<'_>, referrer: &Referrer<'_>) -> &'static str
     let place = place::of_source(&source).unwrap_or(referrer.kind);
     let is_paid = campaign.is_paid_click || is_paid_medium(&medium);
     match (is_paid, place) {
+        // Of banners alone: it says so where nobody says what was paid for.
+        (true, _) if campaign.click_id_kind == "dclid" && !is_paid_medium(&medium) => "display",
         (true, Kind::Search) => "paid_search",
         (true, Kind::Social) => "paid_social",
         (true, Kind::Video) => "paid_video",
@@ -34,7 +36,8 @@ pub fn channel(campaign: &Campaign<'_>, referrer: &Referrer<'_>) -> &'static str
             "paid_social"
         }
         (true, _) => "paid_other",
-        (false, _) if matches!(medium.as_str(), "social" | "social-network" | "social-media" | "sm") => "organic_social",
+        (false, _) if is_social_medium(&medium) => "organic_social",
+        (false, place) if medium.contains("video") && !matches!(place, Kind::Social | Kind::Shopping) => "organic_video",
         (false, _) if medium == "organic" => "organic_search",
         (false, _) if campaign.click_id_kind == "mc_eid" => "email",
         (false, _) if matches!(campaign.click_id_kind, "fbclid" | "igshid") => "organic_social",
@@ -70,6 +73,10 @@ fn by_medium(source: &str, medium: &str) -> Option<&'static str> {
     }
 }
 
+fn is_social_medium(medium: &str) -> bool {
+    matches!(medium, "social" | "social-network" | "social-media" | "social network" | "social media" | "sm")
+}
+
 fn is_paid_medium(medium: &str) -> bool {
     let is_paid =
         |word| matches!(word, "paid" | "paidsearch" | "paidsocial" | "paidvideo" | "ppc" | "cpc" | "cpv" | "cpa" | "cpp" | "retargeting");
@@ -102,6 +109,14 @@ mod tests {
             ("utm_source=facebook.com&utm_medium=cpc", "", "paid_social"),
             ("utm_source=amazon.de&utm_medium=cpc", "", "paid_shopping"),
             ("ScCid=1", "", "paid_social"),
+            ("utm_source=partner&utm_medium=social+network", "", "organic_social"),
+            ("utm_source=partner&utm_medium=Social%20Media", "", "organic_social"),
+            ("utm_source=partner&utm_medium=video", "https://other.example/", "organic_video"),
+            ("utm_source=partner&utm_medium=paid-video", "", "paid_other"),
+            ("dclid=1", "https://other.example/", "display"),
+            ("dclid=1&utm_source=google&utm_medium=cpc", "", "paid_search"),
+            ("", "https://r.search.yahoo.com/x", "organic_search"),
+            ("", "https://www.amazon.com/", "organic_shopping"),
             ("GCLID=1", "", "paid_search"),
             ("UTM_SOURCE=google&UTM_MEDIUM=CPC", "", "paid_search"),
             ("", "https://accounts.google.com/", "referral"),

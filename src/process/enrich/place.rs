@@ -104,14 +104,15 @@ impl Places {
             return *kind;
         }
         let site = psl::domain_str(host).unwrap_or(host);
-        let first = host.split('.').next().unwrap_or_default();
+        let first = first_label(host);
         if host != site && MAIL_HOSTS.contains(&first) {
             return Kind::Email;
         }
         let (at, kind) = self.of_parents(host).unwrap_or((site, of_many_countries(site)));
-        // A part of a search company is no search engine unless its name says so.
+        // A part of a search company is no search engine unless its name says so, or that of what it is a part of: `r.search.yahoo.com`.
+        let is_search_host = || SEARCH_HOSTS.contains(&first) || at != site && SEARCH_HOSTS.contains(&first_label(at));
         match kind {
-            Kind::Search if host != at && host != site && !SEARCH_HOSTS.contains(&first) => Kind::Other,
+            Kind::Search if host != at && host != site && !is_search_host() => Kind::Other,
             kind => kind,
         }
     }
@@ -129,6 +130,10 @@ impl Places {
         let host = source.strip_prefix("www.").unwrap_or(source);
         Some(self.of_host(host)).filter(|kind| host.contains('.') && *kind != Kind::Other)
     }
+}
+
+fn first_label(host: &str) -> &str {
+    host.split('.').next().unwrap_or_default()
 }
 
 fn of_many_countries(site: &str) -> Kind {
@@ -176,6 +181,16 @@ mod tests {
             ("m.baidu.com", Kind::Search),
             ("search.yahoo.com", Kind::Search),
             ("de.search.yahoo.com", Kind::Search),
+            ("r.search.yahoo.com", Kind::Search),
+            ("ca.search.yahoo.com", Kind::Search),
+            ("cn.bing.com", Kind::Search),
+            ("www4.bing.com", Kind::Search),
+            ("start.duckduckgo.com", Kind::Search),
+            ("ya.ru", Kind::Search),
+            ("m.sm.cn", Kind::Search),
+            ("wap.sogou.com", Kind::Search),
+            ("rewards.bing.com", Kind::Other),
+            ("help.search.com", Kind::Other),
             ("yahoo.co.jp", Kind::Search),
             ("yandex.com.tr", Kind::Search),
             ("accounts.google.com", Kind::Other),
@@ -200,6 +215,9 @@ mod tests {
             ("mail.com", Kind::Other),
             ("gemini.google.com", Kind::Ai),
             ("shopping.google.com", Kind::Shopping),
+            ("amazon.com", Kind::Shopping),
+            ("smile.amazon.com", Kind::Shopping),
+            ("console.aws.amazon.com", Kind::Other),
             ("amazon.de", Kind::Shopping),
             ("l.facebook.com", Kind::Social),
             ("old.reddit.com", Kind::Social),
@@ -217,7 +235,7 @@ mod tests {
             (&["google", "google.com", "naver", "qwant", "msn", "duckduckgo.com"], Kind::Search),
             (&["youtube", "youtu.be", "wistia", "vimeo.com"], Kind::Video),
             (&["chatgpt", "chatgpt.com", "perplexity.ai"], Kind::Ai),
-            (&["amazon", "amazon.co.uk", "etsy.com"], Kind::Shopping),
+            (&["amazon", "amazon.com", "amazon.co.uk", "etsy.com"], Kind::Shopping),
         ] {
             for name in names {
                 assert_eq!(of_source(name), Some(kind), "{name}");

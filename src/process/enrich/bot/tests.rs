@@ -12,6 +12,11 @@ fn each_kind_has_its_reason() {
         ("python-requests/2.32", "agent_library"),
         ("PostmanRuntime/7.39.0", "agent_library"),
         ("Apache-HttpAsyncClient/4.1", "agent_library"),
+        ("okhttp/4.9.2", "agent_library"),
+        ("Ruby", "agent_library"),
+        ("rest-client/2.1.0 (linux x86_64) ruby/3.2.2p53", "agent_library"),
+        ("Sogou web spider/4.0", "agent_crawler"),
+        ("Mozilla/5.0 (compatible; Perplexity-User/1.0)", "ai_agent"),
         ("User-Agent: Mozilla/5.0 (Windows NT 6.1; WOW64; rv:14.0) Gecko/20100101 Firefox/14.0.1", "agent_library"),
         ("Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/126.0", "agent_headless"),
         ("Pingdom.com_bot_version_1.4", "monitor"),
@@ -52,6 +57,11 @@ fn people_have_none_whatever_they_hold_in_their_hands() {
         "Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/AP1A.240505.004)",
         "Shop/310 (iPhone; iOS 17.5; Scale/3.00)",
         "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Mobile Safari/537.36 (Ecosia android@150.0.0.0)",
+        "Shop/3.2 okhttp/4.9.2",
+        "Mozilla/5.0 (Linux; U; Android 13; zh-CN; ruby Build/TP1A) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 Chrome/100 Mobile Safari/537.36",
+        "Mozilla/5.0 (Linux; Android 13; V2218A) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/98.0 Mobile Safari/537.36 SogouMSE,SogouMobileBrowser/6.8.9",
+        "Mozilla/5.0 (X11; Linux x86_64) SpiderMonkey/115",
+        "Perplexity/2.1 (iPhone; iOS 17.5; Scale/3.00)",
         "Opera/9.80 (X11; Linux x86_64) Presto/2.12.388 Version/12.16",
         "Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 6.1; Embedded Web Browser from: http://bsalsa.com/)",
         "Mozilla/5.0 (SMART-TV; Linux; Tizen 7.0) AppleWebKit/537.36 (KHTML, like Gecko) Version/7.0 TV Safari/537.36",
@@ -63,7 +73,7 @@ fn people_have_none_whatever_they_hold_in_their_hands() {
 #[test]
 fn every_line_of_the_lists_has_a_known_reason() {
     let bots = Bots::new().unwrap();
-    let known = ["agent_library", "agent_headless", "agent_crawler", "ai_agent", "feed_reader", "link_preview", "monitor", "scanner"];
+    let known = [NONE, "agent_library", "agent_headless", "agent_crawler", "ai_agent", "feed_reader", "link_preview", "monitor", "scanner"];
     let reasons = bots.own.words.iter().chain(&bots.literals.words).map(|(_, reason)| reason).chain(&bots.pattern_reasons);
     for reason in reasons {
         assert!(known.contains(reason), "{reason}");
