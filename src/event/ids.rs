@@ -1,5 +1,6 @@
 //! Identifiers, each a type of its own so that they cannot be mixed up.
 
+use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
@@ -97,6 +98,32 @@ pub fn event_id_of(text: &str) -> Option<[u8; 16]> {
     Some(Builder::from_custom_bytes(xxh3_128(text.as_bytes()).to_be_bytes()).into_uuid().into_bytes())
 }
 
+/// Shortest text without hyphens that may have been made to be unique, bytes.
+const MIN_RANDOM: usize = 20;
+/// So often such a text changes between digits, capitals and small letters: the number of an order with a word before it does once.
+const MIN_CHANGES: usize = 4;
+
+/// Whether a text was made to be unique, not to name what an event is about: a UUID, or a long mixture of letters and digits.
+pub fn is_random(id: &str) -> bool {
+    let kind = |byte: &u8| (byte.is_ascii_digit(), byte.is_ascii_uppercase());
+    let changes = id.as_bytes().windows(2).filter(|two| matches!(two, [one, other] if kind(one) != kind(other))).count();
+    let is_mixed = changes >= MIN_CHANGES && id.bytes().any(|byte| byte.is_ascii_digit());
+    Uuid::try_parse(id).is_ok() || id.len() >= MIN_RANDOM && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) && is_mixed
+}
+
+/// The id of an event that several texts make unique together. Cryptographic, because clients choose them.
+pub fn event_id_of_parts(parts: &[String]) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let hash: [u8; 32] = hasher.finalize().into();
+    let mut id = [0; 16];
+    id.iter_mut().zip(hash).for_each(|(id, byte)| *id = byte);
+    Builder::from_custom_bytes(id).into_uuid().into_bytes()
+}
+
 /// The id of an event that has none, from a digest of all that it is: a copy has the same.
 pub fn event_id_of_digest(digest: u128) -> [u8; 16] {
     Builder::from_custom_bytes(digest.to_be_bytes()).into_uuid().into_bytes()
@@ -135,6 +162,19 @@ mod tests {
         for text in ["0190f7a4-0000-7000-8000-000000000001", "0190F7A4000070008000000000000001", " 0190f7a4-0000-7000-8000-000000000001\n"]
         {
             assert_eq!(event_id_of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_an_order_is_not_random() {
+        for random in ["0195f1a0-0000-7000-8000-000000000001", "0195f1a000007000800000000000beef", "hpuDqcvpltpCjBsebtxwadtEBDnFAdycabFb1"]
+        {
+            assert!(is_random(random), "{random}");
+        }
+        for named in
+            ["1042", "order-1", "ORDER00000012345", "ORDER0000000000000012345", "4000000000000000000012", "abcdefghijklmnopqrstuvwxyz", ""]
+        {
+            assert!(!is_random(named), "{named}");
         }
     }
 

@@ -209,6 +209,7 @@ fn id<'t>(draft: &Draft<'t, '_>, value: Option<Value<'t>>, field: &str) -> Resul
         return refuse(Defect::InvalidCharacter, format!("`{field}` holds a NUL"));
     }
     let id = id.trim();
+    let id = id.strip_prefix(draft.id_prefix).unwrap_or(id);
     if is_placeholder(id) {
         return refuse(Defect::UserIdIllegal, format!("`{field}` is `{id}`, which stands for nobody"));
     }
@@ -288,7 +289,7 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
         }
     }
     if let Some(value) = draft.previous_id
-        && !previous_id(value, &mut writer)
+        && !previous_id(value, draft.id_prefix, &mut writer)
     {
         draft.warnings.add(VALUE_UNREADABLE, &["previousId"]);
     }
@@ -360,8 +361,9 @@ fn session(value: Value<'_>, writer: &mut EventWriter<'_>) -> bool {
 }
 
 /// Writes the other id of an alias as a property, by which it is found; `false` if it names nobody.
-fn previous_id(value: Value<'_>, writer: &mut EventWriter<'_>) -> bool {
+fn previous_id(value: Value<'_>, prefix: &str, writer: &mut EventWriter<'_>) -> bool {
     let id = value.text().unwrap_or_default().trim();
+    let id = id.strip_prefix(prefix).unwrap_or(id);
     let is_id = id.len() <= MAX_ID && !id.contains('\0') && !stands_for_nobody(id);
     if is_id {
         writer.string(b"previousId", id.as_bytes());

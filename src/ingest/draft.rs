@@ -23,6 +23,8 @@ pub(super) struct Draft<'t, 'd> {
     pub(super) anonymous_id: Option<Value<'t>>,
     /// Another id of the user, which an alias ties to `user_id`.
     pub(super) previous_id: Option<Value<'t>>,
+    /// What ids of persons and visitors may begin with and is no part of them.
+    pub(super) id_prefix: &'static str,
     pub(super) session_id: Option<Value<'t>>,
     pub(super) timestamp: Option<Value<'t>>,
     /// How long ago it happened, milliseconds, where there is no `timestamp`.
@@ -97,6 +99,7 @@ impl<'t, 'd> Draft<'t, 'd> {
             user_id: None,
             anonymous_id: None,
             previous_id: None,
+            id_prefix: "",
             session_id: None,
             timestamp: None,
             age: None,

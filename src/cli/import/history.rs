@@ -22,8 +22,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json, json};
-use sha2::{Digest, Sha256};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(super) use self::archive::Archive;
@@ -210,26 +209,6 @@ fn millis(value: &Json) -> Option<i64> {
 fn as_local(at_ms: i64, zone: &TimeZone) -> Option<Timestamp> {
     let local = TimeZone::UTC.to_datetime(Timestamp::from_millisecond(at_ms).ok()?);
     Some(zone.to_ambiguous_zoned_datetime(local).compatible().ok()?.timestamp())
-}
-
-/// Whether a text was made to be unique: a UUID, or at least 16 letters and digits.
-fn is_random(id: &str) -> bool {
-    let is_long = id.len() >= 16 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) && id.bytes().any(|byte| byte.is_ascii_digit());
-    Uuid::try_parse(id).is_ok() || is_long
-}
-
-/// An id of what makes an event unique for a product. Cryptographic, because clients choose the parts.
-fn id_of_parts(parts: &[&Json]) -> Json {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        let part = part.to_string();
-        hasher.update((part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    let hash: [u8; 32] = hasher.finalize().into();
-    let mut id = [0; 16];
-    id.iter_mut().zip(hash).for_each(|(id, byte)| *id = byte);
-    Builder::from_custom_bytes(id).into_uuid().to_string().into()
 }
 
 /// What is known of users so far: a digest a user, so that what a product repeats with every event is said when it changes.

@@ -1,16 +1,17 @@
 //! Mixpanel's `/track`, `/import`, `/engage` and `/groups`: JSON, or `data` of a form or of the address, bare or in base64.
 //!
 //! The key is the `token` of each event. A `distinct_id` that begins with `$device:` is a visitor, any other a user. What `/engage` sets
-//! becomes an `identify`, what `/groups` sets a `group`, which is nobody's. A profile has no id: a copy is known by all that it says.
+//! becomes an `identify`, what `/groups` sets a `group`, which is nobody's. A profile has no id: a copy is known by all that it says. Of an
+//! event Mixpanel knows a copy by name, second, user and `$insert_id`, not by the last alone: one order has several.
 
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::flat::{self, Source};
-use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, data, pulse};
+use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, data, pulse, translate};
 use crate::auth::credential;
-use crate::event::ids::event_id_of_digest;
+use crate::event::ids::{event_id_of, event_id_of_digest, event_id_of_parts, is_random};
 use crate::http::respond::{ApiError, Body, json_response, retry_later};
 use crate::ingest::draft::Draft;
 use crate::ingest::envelope::{self, Envelope};
@@ -143,6 +144,8 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
         }
     }
     draft.anonymous_id = device.or(draft.anonymous_id);
+    draft.id_prefix = DEVICE;
+    known_by(id, draft);
     who(id, draft);
     let name = draft.name.and_then(Value::text);
     draft.called = name.map(flat::name);
@@ -155,7 +158,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
         draft.called = Some("alias");
         draft.fallback_id = Some(event_id_of_digest(event.digest()));
     }
-    draft.leaves_out = is_own;
+    draft.leaves_out = if name == Some("$create_alias") { is_own_of_alias } else { is_own };
     if let Some(properties) = draft.properties {
         let is_page = library.and_then(Value::text) == Some("web");
         flat::note(properties, if is_page { Source::Page } else { Source::App }, draft);
@@ -165,7 +168,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
 
 /// Properties that have been read.
 fn is_own(key: &str) -> bool {
-    const OWN: [&str; 14] = [
+    const OWN: [&str; 13] = [
         "ip",
         "$distinct_ids",
         "token",
@@ -175,13 +178,32 @@ fn is_own(key: &str) -> bool {
         "$device_id",
         "$anon_distinct_id",
         "$anon_id",
-        "alias",
         "time",
         "$insert_id",
         "mp_sent_by_lib_version",
         "$device",
     ];
     OWN.contains(&key) || flat::is_noted(key)
+}
+
+/// The same of an alias, which is read.
+fn is_own_of_alias(key: &str) -> bool {
+    key == "alias" || is_own(key)
+}
+
+/// By what a copy of an event is known: by its `$insert_id`, or with what else makes it unique where that was not made to be.
+fn known_by<'t>(id: Option<Value<'t>>, draft: &mut Draft<'t, '_>) {
+    let Some(own) = draft.event_id else { return };
+    let is_name = match own.text() {
+        Some(text) => !is_random(text) && event_id_of(text).is_some(),
+        None => own.number().is_some(),
+    };
+    if is_name {
+        let text = |value: Option<Value<'_>>| value.map_or_else(|| "null".to_owned(), |value| translate::json(value).to_string());
+        let second = draft.timestamp.and_then(Value::time).map_or_else(|| "null".to_owned(), |at_ms| at_ms.div_euclid(1_000).to_string());
+        draft.fallback_id = Some(event_id_of_parts(&[text(draft.name), second, text(id), text(Some(own))]));
+        draft.event_id = None;
+    }
 }
 
 /// The visitor's address; `0` is that of nobody, since that of a server is not its visitor's.
@@ -209,6 +231,7 @@ fn profile<'t>(profile: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Reje
     let mut id = None;
     draft.called = Some("identify");
     draft.has_numeric_ids = true;
+    draft.id_prefix = DEVICE;
     // The SDK for browsers says of each user what the user's last device was.
     draft.leaves_out = flat::is_of_device;
     draft.fallback_id = Some(event_id_of_digest(profile.digest()));
@@ -250,7 +273,7 @@ fn operation<'t>(key: &str, value: Option<Value<'t>>, draft: &mut Draft<'t, '_>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::field::Field;
+    use crate::event::field::{Field, flag};
     use crate::ingest::tests::read::{Read, key_of, read};
 
     fn one(envelope: &Envelope, event: &str) -> Read {
@@ -268,6 +291,50 @@ mod tests {
         assert_eq!(ids(r#""distinct_id":"$device:d","$device_id":"d""#), ["order", "", "d"]);
         assert_eq!(ids(r#""distinct_id":"ada","$device_id":"d","$user_id":"ada""#), ["order", "ada", "d"]);
         assert_eq!(ids(r#""distinct_id":"ada","$device_id":"d","$anon_distinct_id":"$device:d""#), ["order", "ada", "d"]);
+    }
+
+    #[test]
+    fn a_device_has_one_name() {
+        let ids = |properties: &str| one(&EVENTS, &format!(r#"{{"event":"order","properties":{{"token":"k",{properties}}}}}"#)).ids();
+        let device = ["order", "", "d"];
+        assert_eq!(ids(r#""distinct_id":"$device:d""#), device);
+        assert_eq!(ids(r#""distinct_id":"$device:d","$device_id":"d""#), device);
+        assert_eq!(ids(r#""distinct_id":"ada","$anon_distinct_id":"$device:d""#), ["order", "ada", "d"]);
+        let alias = one(&EVENTS, r#"{"event":"$create_alias","properties":{"token":"k","distinct_id":"ada","alias":"$device:d"}}"#);
+        assert_eq!(alias.properties(), ["previousId=d"]);
+        let merge = one(&EVENTS, r#"{"event":"$merge","properties":{"token":"k","$distinct_ids":["ada","$device:d"]}}"#);
+        assert_eq!(merge.properties(), ["previousId=d"]);
+    }
+
+    #[test]
+    fn a_property_called_alias_is_one() {
+        let event = one(&EVENTS, r#"{"event":"domain","properties":{"token":"k","distinct_id":"ada","alias":"a.example"}}"#);
+        assert_eq!(event.properties(), ["alias=a.example"]);
+    }
+
+    #[test]
+    fn two_events_of_one_order_are_two() {
+        let of = |event: &str, user: &str, time: &str, insert_id: &str| {
+            let event = format!(
+                r#"{{"event":"{event}","properties":{{"token":"k","distinct_id":"{user}","time":{time},"$insert_id":{insert_id}}}}}"#
+            );
+            let event = one(&EVENTS, &event);
+            assert_eq!(event.flags & flag::SERVER_ID, 0);
+            event.event_id
+        };
+        let order = of("order", "ada", "1789999990.123", "\"1042\"");
+        assert_eq!(order, of("order", "ada", "1789999990", "\"1042\""), "a copy, by the second");
+        for other in [
+            of("refund", "ada", "1789999990", "\"1042\""),
+            of("order", "bob", "1789999990", "\"1042\""),
+            of("order", "ada", "1789999991", "\"1042\""),
+            of("order", "ada", "1789999990", "\"1043\""),
+            of("order", "ada", "1789999990", "1042"),
+        ] {
+            assert_ne!(order, other);
+        }
+        let random = "\"0195f1a0-0000-7000-8000-000000000001\"";
+        assert_eq!(of("order", "ada", "1789999990", random), of("refund", "bob", "1789999991", random));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value as Json, json};
 use simd_json::{Node, StaticNode};
+use uuid::Uuid;
 
 use super::{amplitude, google, mixpanel, posthog, pulse, segment};
 use crate::event::field::Field;
@@ -68,10 +69,16 @@ fn own(value: Value<'_>, read: ReadEvent) -> Result<(Map<String, Json>, Option<R
     let mut draft = Draft::new(value, &mut facts, &mut warnings);
     read(value, &mut draft).map_err(|rejection| rejection.message)?;
     let mut event = Map::new();
-    let ids = [("userId", draft.user_id), ("anonymousId", draft.anonymous_id)].map(|(name, id)| (name, id.map(text)));
-    let others =
-        [("eventId", draft.event_id), ("previousId", draft.previous_id), ("sessionId", draft.session_id), ("timestamp", draft.timestamp)];
-    let others = others.map(|(name, value)| (name, value.map(json)));
+    let ids = [("userId", draft.user_id), ("anonymousId", draft.anonymous_id)];
+    let ids = ids.map(|(name, id)| (name, id.map(|id| text(id, draft.id_prefix))));
+    let previous_id = draft.previous_id.map(|id| id.text().map_or_else(|| json(id), |_| text(id, draft.id_prefix)));
+    let made = draft.fallback_id.map(|id| Uuid::from_bytes(id).to_string().into());
+    let others = [
+        ("eventId", draft.event_id.map(json).or(made)),
+        ("previousId", previous_id),
+        ("sessionId", draft.session_id.map(json)),
+        ("timestamp", draft.timestamp.map(json)),
+    ];
     event.extend(ids.into_iter().chain(others).filter_map(|(name, value)| Some((name.to_owned(), value?))));
     if let Some(name) = draft.called.map(Json::from).or_else(|| draft.name.map(json)) {
         event.insert("type".to_owned(), name);
@@ -121,13 +128,13 @@ fn put(field: Field, value: Json, context: &mut Map<String, Json>) {
     }
 }
 
-/// An id, which may be a number; anything else is as it was, for the contract to refuse.
-fn text(id: Value<'_>) -> Json {
-    id.with_text(|id| Json::from(id)).unwrap_or_else(|| json(id))
+/// An id, which may be a number, without what is no part of it; anything else is as it was, for the contract to refuse.
+fn text(id: Value<'_>, prefix: &str) -> Json {
+    id.with_text(|id| Json::from(id.strip_prefix(prefix).unwrap_or(id))).unwrap_or_else(|| json(id))
 }
 
 /// A value of a tape by itself.
-fn json(value: Value<'_>) -> Json {
+pub(super) fn json(value: Value<'_>) -> Json {
     match value.node() {
         Some(Node::String(text)) => Json::from(*text),
         Some(Node::Static(StaticNode::I64(number))) => Json::from(*number),

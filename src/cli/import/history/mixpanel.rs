@@ -5,9 +5,12 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Export, Record, Translation, as_local, id_of_parts, is_random, millis, no_event, promote, promote_place};
+use uuid::Uuid;
+
+use super::{Export, Record, Translation, as_local, millis, no_event, promote, promote_place};
 use crate::cli::import::malformed::Malformed;
 use crate::cli::import::times::Times;
+use crate::event::ids::{event_id_of_parts, is_random};
 use crate::ingest::{Spoken, translate};
 
 pub(super) struct Mixpanel;
@@ -34,13 +37,18 @@ impl Export for Mixpanel {
         let invalid = || Malformed::new("timestamp_invalid", format!("`time` is {at}, no number of seconds or milliseconds since 1970"));
         let at_ms = millis(at).ok_or_else(invalid)?;
         let at = match &times.zone {
-            Some(zone) => json!(as_local(at_ms, zone).ok_or_else(invalid)?.as_millisecond()),
-            None => json!(at_ms),
+            Some(zone) => as_local(at_ms, zone).ok_or_else(invalid)?.as_millisecond(),
+            None => at_ms,
         };
         let nothing = Json::Null;
         let id = said.get("$insert_id").map(|id| match id.as_str() {
             Some(own) if is_random(own) => id.clone(),
-            _ => id_of_parts(&[&name, said.get("time").unwrap_or(&nothing), said.get("distinct_id").unwrap_or(&nothing), id]),
+            // As the live dialect makes it.
+            _ => {
+                let second = json!(at.div_euclid(1_000));
+                let parts = [&name, &second, said.get("distinct_id").unwrap_or(&nothing), id];
+                json!(Uuid::from_bytes(event_id_of_parts(&parts.map(Json::to_string))).to_string())
+            }
         });
         who(&mut said);
         let name = if name == "$merge" { merge(&mut said) } else { name };
@@ -48,7 +56,7 @@ impl Export for Mixpanel {
         let place = said.clone();
         said.retain(|name, _| !OWN.contains(&name.as_str()) && name != "$insert_id");
         said.extend(id.map(|id| ("$insert_id".to_owned(), id)));
-        said.insert("time".to_owned(), at);
+        said.insert("time".to_owned(), json!(at));
         let live = Map::from_iter([("event".to_owned(), name), ("properties".to_owned(), Json::Object(said))]);
         let Translation { mut event, traits } = translate(Spoken::Mixpanel, &live).map_err(no_event)?;
         promote(&mut event, &place, &PLACES);
