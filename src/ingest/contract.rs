@@ -441,7 +441,11 @@ fn write_text(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> R
     };
     let write = |text: &str| {
         // What browsers call the host of a page has its port.
-        let text = if field == Field::PageHost { page::host(text.trim()) } else { text };
+        let text = match field {
+            Field::PageHost => page::host(text.trim()),
+            Field::DeviceType => device_type(text),
+            _ => text,
+        };
         let kept = clip(text, max);
         writer.field(field, kept.as_bytes());
         kept.len() < text.len()
@@ -451,6 +455,32 @@ fn write_text(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> R
         Some(true) => Err(VALUE_TRUNCATED),
         None => Err(VALUE_UNREADABLE),
     }
+}
+
+/// What clients call a kind of device, and its word: SDKs of apps (Segment's, RudderStack's) name the platform.
+const DEVICE_TYPES: [(&str, &str); 17] = [
+    ("mobile", "mobile"),
+    ("android", "mobile"),
+    ("ios", "mobile"),
+    ("phone", "mobile"),
+    ("smartphone", "mobile"),
+    ("handset", "mobile"),
+    ("tablet", "tablet"),
+    ("ipados", "tablet"),
+    ("tv", "tv"),
+    ("tvos", "tv"),
+    ("smart tv", "tv"),
+    ("smarttv", "tv"),
+    ("desktop", "desktop"),
+    ("laptop", "desktop"),
+    ("macos", "desktop"),
+    ("console", "console"),
+    ("bot", "bot"),
+];
+
+/// The word for a kind of device; one that has none stays what the client calls it.
+fn device_type(text: &str) -> &str {
+    DEVICE_TYPES.iter().find(|(said, _)| said.eq_ignore_ascii_case(text.trim())).map_or(text, |(_, word)| word)
 }
 
 /// The address of the client: the one that is given, else the peer's. One that cannot be read is not the peer's: the peer is then a

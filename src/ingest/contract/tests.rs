@@ -272,6 +272,20 @@ fn an_integer_that_no_float_holds_is_out_of_range() {
 }
 
 #[test]
+fn a_kind_of_device_has_one_word() {
+    use crate::event::field::Field;
+    use crate::ingest::tests::read::events_of;
+
+    let told = |said: &str| {
+        let decoded = decode(&event(&format!(r#","context":{{"device":{{"type":"{said}"}}}}"#)));
+        let packed = decoded.partitions.iter().find(|packed| packed.events == 1).unwrap();
+        events_of(&packed.bytes)[0].text(Field::DeviceType)
+    };
+    let words = ["android", "Android", "iOS", "tvOS", "iPadOS", "Desktop", "mobile", "watchOS"].map(told);
+    assert_eq!(words, ["mobile", "mobile", "mobile", "tv", "tablet", "desktop", "mobile", "watchOS"]);
+}
+
+#[test]
 fn what_the_server_owns_cannot_be_supplied() {
     let decoded = decode(&event(r#","receivedAt":5,"project_id":9,"ip":"1.2.3.4","geo":{"country":"XX"},"flags":1"#));
     let header = events(&decoded)[0].header;

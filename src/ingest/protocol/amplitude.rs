@@ -141,6 +141,7 @@ fn members<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>, is_whole: bool) -> R
         return Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object"));
     }
     let mut said = Said::default();
+    let is_page = is_whole && is_of_page(event);
     draft.has_numeric_ids = true;
     draft.is_of_server = true;
     for (key, value) in event.members() {
@@ -160,11 +161,20 @@ fn members<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>, is_whole: bool) -> R
             // The SDKs of pages and apps ask for the peer's address.
             "ip" if value.text() == Some("$remote") => draft.is_of_server = false,
             "ip" => draft.address = Some(value),
+            // Of a page the SDK calls the browser its system, and the system its device; the agent says both as for all clients.
+            "os_name" | "os_version" | "device_model" if is_page => {}
             _ if is_whole => circumstance(key, value, draft),
             _ => {}
         }
     }
     Ok(said)
+}
+
+/// Whether a page sends it: a server that speaks of one knows what it says.
+fn is_of_page(event: Value<'_>) -> bool {
+    let text = |key: &str| event.member(key).and_then(Value::text);
+    let has_agent = || text("ip") == Some("$remote") || text("user_agent").is_some();
+    text("platform") == Some("Web") && (has_agent() || text("library").is_some_and(|library| library.starts_with("amplitude-ts/")))
 }
 
 fn circumstance<'t>(key: &str, value: Value<'t>, draft: &mut Draft<'t, '_>) {
@@ -209,6 +219,21 @@ mod tests {
         assert_eq!(events[0].properties(), ["groups.team=x", "revenue=3", "total=12.5"]);
         let fields = [Field::Os, Field::PageUrl, Field::ClientSession].map(|field| events[0].text(field));
         assert_eq!(fields, ["iOS", "https://a.example/", ""]);
+    }
+
+    #[test]
+    fn a_browser_is_no_system() {
+        let of = |more: &str| {
+            let event = format!(
+                r#"{{"event_type":"order","user_id":"ada","insert_id":"i","os_name":"Chrome","os_version":"120","device_model":"Windows",
+                "device_manufacturer":"Dell","platform":"Web"{more}}}"#
+            );
+            [Field::Os, Field::OsVersion, Field::DeviceModel, Field::DeviceManufacturer].map(|field| stored(&event)[0].text(field))
+        };
+        for page in [r#","ip":"$remote""#, r#","user_agent":"Mozilla/5.0""#, r#","library":"amplitude-ts/1.13.0""#] {
+            assert_eq!(of(page), ["", "", "", "Dell"], "{page}");
+        }
+        assert_eq!(of(""), ["Chrome", "120", "Windows", "Dell"], "what a server says is what it means");
     }
 
     #[test]

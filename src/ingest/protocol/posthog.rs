@@ -12,8 +12,10 @@ use serde_json::{Value as Json, json};
 
 use super::flat::{self, Source};
 use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, data, pulse};
+use crate::event::field::Field;
+use crate::event::ids::event_id_of;
 use crate::http::respond::{ApiError, Body, json_response, typed_response};
-use crate::ingest::draft::Draft;
+use crate::ingest::draft::{Draft, FactKind, Scope};
 use crate::ingest::envelope::{self, Envelope};
 use crate::ingest::intake::Intake;
 use crate::ingest::refusal::Refusal;
@@ -22,6 +24,9 @@ use crate::ingest::verdict::{Rejection, Verdicts};
 use crate::outcome::Defect;
 
 pub(super) struct PostHog;
+
+/// The id of all visitors of a page that keeps nothing of them.
+const COOKIELESS: &str = "$posthog_cookieless";
 
 const ENVELOPE: Envelope = Envelope { sent_at: "sent_at", keys: &["api_key", "token"], key_of: Some(key), ..Envelope::of("batch", event) };
 
@@ -131,6 +136,10 @@ struct Known<'t> {
     /// Whether the address of the peer is not the visitor's, as SDKs for servers say.
     has_no_place: Option<Value<'t>>,
     agent: Option<Value<'t>>,
+    /// Whether the page keeps nothing of its visitors, so that they have no ids.
+    is_cookieless: Option<Value<'t>>,
+    /// What older SDKs say in place of `uuid`.
+    insert_id: Option<Value<'t>>,
 }
 
 impl<'t> Known<'t> {
@@ -158,6 +167,8 @@ impl<'t> Known<'t> {
             "$is_server" => &mut self.is_server,
             "$geoip_disable" => &mut self.has_no_place,
             "$raw_user_agent" => &mut self.agent,
+            "$cookieless_mode" => &mut self.is_cookieless,
+            "$insert_id" => &mut self.insert_id,
             _ => return None,
         })
     }
@@ -165,9 +176,8 @@ impl<'t> Known<'t> {
 
 /// Properties that have been read, or that the SDK sends for itself.
 fn is_own(key: &str) -> bool {
-    const OWN: [&str; 22] = [
+    const OWN: [&str; 23] = [
         "distinct_id",
-        "alias",
         "$set",
         "$device_id",
         "$anon_distinct_id",
@@ -176,6 +186,8 @@ fn is_own(key: &str) -> bool {
         "$is_identified",
         "$process_person_profile",
         "$insert_id",
+        "$cookieless_mode",
+        "$cookieless_extra",
         "$time",
         "$config_defaults",
         "$lib_custom_api_host",
@@ -195,6 +207,16 @@ fn is_own(key: &str) -> bool {
 /// The same of a page, whose events hold the key.
 fn is_own_of_page(key: &str) -> bool {
     key == "token" || is_own(key)
+}
+
+/// The same of an alias, which is read.
+fn is_own_of_alias(key: &str) -> bool {
+    key == "alias" || is_own(key)
+}
+
+/// The same of one of a page.
+fn is_own_of_pages_alias(key: &str) -> bool {
+    key == "alias" || is_own_of_page(key)
 }
 
 /// What stands beside the properties of an event.
@@ -231,7 +253,10 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
             draft.leaves_out = |_| false;
             draft.note_property("$set_once", set_once);
         }
-        Some("$create_alias" | "$merge_dangerously") => draft.previous_id = known.alias,
+        Some("$create_alias" | "$merge_dangerously") => {
+            draft.previous_id = known.alias;
+            draft.leaves_out = if source == Source::Server { is_own_of_alias } else { is_own_of_pages_alias };
+        }
         _ => {
             // What is said of the user in passing is an `identify` of its own.
             draft.also = set.filter(|set| set.members().next().is_some()).map(|_| traits as _);
@@ -249,6 +274,10 @@ fn traits<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejecti
     draft.called = Some("identify");
     draft.is_of_server = says(known.has_no_place, true);
     draft.session_id = known.session_id;
+    if let Some(agent) = known.agent.filter(|_| draft.is_named_by_address) {
+        // A part of the name.
+        draft.note(FactKind::Of(Field::UserAgent), agent, Scope::Event);
+    }
     draft.properties = beside.set.or(known.set);
     draft.is_other = true;
     Ok(())
@@ -279,16 +308,22 @@ fn members<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<Beside<'t>
     Ok(beside)
 }
 
-/// Who it was: a user, unless the SDK says that it knows of none. An alias is of users.
+/// Who it was: a user, unless the SDK says that it knows of none. An alias is of users. Of a page that keeps nothing of its visitors it is who
+/// has the address today. And by what a copy is known.
 fn who<'t>(beside: &Beside<'t>, known: &Known<'t>, draft: &mut Draft<'t, '_>) {
-    let id = beside.distinct_id.or(known.distinct_id);
+    let is_id = |id: &Value<'t>| id.text().is_some_and(|id| event_id_of(id).is_some());
+    draft.event_id = draft.event_id.or(known.insert_id.filter(is_id));
+    let somebody = |id: Option<Value<'t>>| id.filter(|id| id.text() != Some(COOKIELESS));
+    let named = beside.distinct_id.or(known.distinct_id);
+    let id = somebody(named);
+    draft.is_named_by_address = says(known.is_cookieless, true) || named.is_some() && id.is_none();
     let is_alias = draft.name.and_then(Value::text) == Some("$create_alias");
     let is_anonymous = says(known.is_identified, false) || known.is_identified.is_none() && says(known.has_profile, false);
     if is_anonymous && !is_alias {
         draft.anonymous_id = id;
     } else {
         draft.user_id = id;
-        draft.anonymous_id = known.anonymous_id.or(known.device_id);
+        draft.anonymous_id = somebody(known.anonymous_id).or(somebody(known.device_id));
     }
 }
 

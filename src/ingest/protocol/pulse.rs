@@ -116,8 +116,7 @@ fn layout(headers: &HeaderMap) -> Result<Layout, ApiError> {
     let unsupported = |message: String| ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message);
     let charset = parameters.split(';').filter_map(|parameter| parameter.trim().strip_prefix("charset=")).next();
     if let Some(charset) = charset.map(|charset| charset.trim_matches('"'))
-        && charset != "utf-8"
-        && charset != "us-ascii"
+        && !["utf-8", "utf8", "us-ascii"].contains(&charset)
     {
         return Err(unsupported(format!("charset `{charset}` is not utf-8")));
     }

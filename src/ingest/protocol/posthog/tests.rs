@@ -77,3 +77,39 @@ fn one_request_is_of_one_project() {
     assert_eq!(of(["k", "k"]), Ok(Some("k".to_owned())));
     assert_eq!(of(["k", "l"]), Err(Refusal::SeveralKeys));
 }
+
+#[test]
+fn visitors_of_a_page_that_keeps_nothing_are_known_by_their_address() {
+    let event = |more: &str| {
+        format!(
+            r#"{{"event":"$pageview","uuid":"e-1","properties":{{"distinct_id":"$posthog_cookieless","$device_id":null,"token":"k","$cookieless_mode":true,
+            "$process_person_profile":false,"$raw_user_agent":"Mozilla/5.0"{more}}}}}"#
+        )
+    };
+    let page = one(&event(""));
+    let [name, user, visitor] = page.ids();
+    assert_eq!((name.as_str(), user.as_str(), visitor.len()), ("page", "", 32));
+    assert_eq!(page.properties(), Vec::<String>::new());
+    assert_eq!(one(&event("").replace("false", "true")).ids(), page.ids(), "with a profile, too");
+    assert_eq!(one(&event("").replace(r#""$cookieless_mode":true,"#, "")).ids(), page.ids());
+    let both = stored(&event(r#","$set":{"plan":"pro"}"#));
+    assert_eq!(both.iter().map(|event| event.ids()[2].clone()).collect::<Vec<_>>(), [visitor.as_str(), visitor.as_str()]);
+    let identified = one(&event(r#","$anon_distinct_id":"$posthog_cookieless","$process_person_profile":true"#)
+        .replace(r#""distinct_id":"$posthog_cookieless","#, r#""distinct_id":"ada","#));
+    assert_eq!(identified.ids(), ["page", "ada", ""]);
+}
+
+#[test]
+fn a_property_called_alias_is_one() {
+    let event = one(r#"{"event":"domain_added","distinct_id":"ada","uuid":"e","properties":{"alias":"a.example"}}"#);
+    assert_eq!(event.properties(), ["alias=a.example"]);
+}
+
+#[test]
+fn what_older_sdks_call_an_event_is_its_id() {
+    let event = |id: &str| one(&format!(r#"{{"event":"order","distinct_id":"ada","properties":{{"$insert_id":{id}}}}}"#));
+    assert_eq!(event(r#""i-1""#).event_id, event(r#""i-1""#).event_id);
+    assert_ne!(event(r#""i-1""#).event_id, event(r#""i-2""#).event_id);
+    // What is none costs nothing.
+    assert_eq!(event("5").ids(), ["order", "ada", ""]);
+}
