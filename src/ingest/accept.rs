@@ -142,9 +142,15 @@ impl<L: Log> Ingest<L> {
                 })
             }
             &Method::OPTIONS if is_for_pages => preflight(protocol.methods(), call.request.headers()),
+            // As where events may come in the address, of which it takes none: to ask for the head of an image is not to look at it.
+            &Method::HEAD if protocol.methods().contains(&Method::GET) => {
+                let (head, _) = Head::of(call);
+                protocol.settings(&head).unwrap_or_else(|| protocol.answer(&head, &Verdicts::default()))
+            }
             _ => {
+                let head = protocol.methods().contains(&Method::GET).then_some(&Method::HEAD);
                 let preflight = is_for_pages.then_some(&Method::OPTIONS);
-                method_not_allowed(&joined(protocol.methods().iter().chain(preflight)), &call.request_id)
+                method_not_allowed(&joined(protocol.methods().iter().chain(head).chain(preflight)), &call.request_id)
             }
         };
         if is_for_page {
@@ -238,6 +244,7 @@ impl<L: Log> Ingest<L> {
         let geo = RequestGeo::new(&self.shared.geo);
         let request = RequestFacts {
             partitions: self.shared.publisher.partitions(),
+            is_of_server: protocol.is_of_server(received.head),
             is_import: matches!(received.delivery, Delivery::Import(_)),
             secrets: Some(&self.shared.keys),
             ..facts_of(received.head, received_ms, &geo)
@@ -342,6 +349,7 @@ pub(super) fn facts_of<'r>(head: &'r Head, received_ms: i64, geo: &'r RequestGeo
         user_agent: browser(headers),
         cookies: headers.get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default(),
         client: head.client_ip,
+        is_of_server: false,
         geo,
         is_import: false,
         secrets: None,

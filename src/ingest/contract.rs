@@ -61,6 +61,8 @@ pub(super) struct RequestFacts<'r> {
     /// The cookies that came with it; nothing of them is kept.
     pub(super) cookies: &'r str,
     pub(super) client: IpAddr,
+    /// Whether a server sends it, which says so: its address is no visitor's.
+    pub(super) is_of_server: bool,
     pub(super) geo: &'r geo::RequestGeo<'r>,
     pub(super) is_import: bool,
     /// With what visitors are named whom nobody names.
@@ -488,7 +490,7 @@ fn device_type(text: &str) -> &str {
 fn address(draft: &mut Draft<'_, '_>, request: &RequestFacts<'_>) -> Option<IpAddr> {
     let Some(value) = draft.address else {
         // The address of an import or of a server says nothing about where its events happened.
-        return (!request.is_import && !draft.is_of_server).then_some(request.client);
+        return (!request.is_import && !request.is_of_server && !draft.is_of_server).then_some(request.client);
     };
     let address = parse_forwarded(value.text().unwrap_or_default());
     if address.is_none() {

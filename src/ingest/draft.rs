@@ -31,6 +31,8 @@ pub(super) struct Draft<'t, 'd> {
     pub(super) age: Option<Value<'t>>,
     /// When the client sent this event; without it, that of the envelope counts.
     pub(super) sent_at: Option<Value<'t>>,
+    /// What the batch says of each of its events: their context, where they say none.
+    pub(super) around: Option<Value<'t>>,
     /// The client's address, where a server sends for the client.
     pub(super) address: Option<Value<'t>>,
     /// Whether the address of the peer is not the client's: a server's, which says so.
@@ -104,6 +106,7 @@ impl<'t, 'd> Draft<'t, 'd> {
             timestamp: None,
             age: None,
             sent_at: None,
+            around: None,
             address: None,
             is_of_server: false,
             properties: None,

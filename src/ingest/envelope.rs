@@ -26,6 +26,8 @@ pub(super) struct Envelope {
     pub(super) batch: &'static str,
     /// The member that says when the client sent it.
     pub(super) sent_at: &'static str,
+    /// The member that is said of each event of the batch which says none itself; `""` for none.
+    pub(super) context: &'static str,
     /// The members that may hold the key, beside the array or in an event by itself.
     pub(super) keys: &'static [&'static str],
     /// Finds the key in an event, where clients put it there.
@@ -42,7 +44,7 @@ pub(super) type KeyOf = for<'t> fn(Value<'t>) -> Option<&'t str>;
 impl Envelope {
     /// One without anything but a batch: no key, no time.
     pub(super) const fn of(batch: &'static str, read: ReadEvent) -> Self {
-        Self { batch, sent_at: "", keys: &[], key_of: None, read }
+        Self { batch, sent_at: "", context: "", keys: &[], key_of: None, read }
     }
 }
 
@@ -74,6 +76,22 @@ pub(super) fn filled_lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])>
     bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).enumerate()
 }
 
+/// Takes one event that is a text by itself, with what stands around it.
+fn alone_within(Part { event, around }: Part<'_>, index: usize, read: ReadEvent, intake: &mut Intake<'_>) {
+    let both = around.map(|around| [b"[", event, b",", around.as_bytes(), b"]"].concat());
+    let show = |both: Value<'_>| {
+        let mut parts = both.elements();
+        if let Some(event) = parts.next() {
+            intake.event_within(index, event, parts.next(), read);
+        }
+    };
+    match both.filter(|both| json_bounds::is_bounded(both)).and_then(|both| with_tape(&both, show)) {
+        Some(()) => {}
+        // One of them does not parse; if it is the event, that says why.
+        None => alone(event, index, read, intake),
+    }
+}
+
 /// Takes one event that is a text by itself.
 pub(super) fn alone(bytes: &[u8], index: usize, read: ReadEvent, intake: &mut Intake<'_>) {
     let show = |event: Value<'_>| intake.event(index, event, read);
@@ -99,12 +117,12 @@ fn without_bom(bytes: &[u8]) -> Result<&[u8], Refusal> {
 fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
     if root.array_len().is_some() {
         intake.begin(None, key_of_all(root.elements(), None, envelope)?)?;
-        return batch(root, envelope, intake);
+        return batch(root, None, envelope, intake);
     }
     if !root.is_object() {
         return Err(Refusal::NotEvents);
     }
-    let (mut list, mut sent_ms, mut shown) = (None, None, None);
+    let (mut list, mut sent_ms, mut shown, mut around) = (None, None, None, None);
     for (key, value) in root.members() {
         if key == envelope.batch {
             if list.is_some() {
@@ -118,6 +136,8 @@ fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Resul
             sent_ms = value.time();
         } else if envelope.keys.contains(&key) {
             shown = same_key(shown, value.text())?;
+        } else if key == envelope.context {
+            around = value.given();
         }
     }
     let Some(list) = list else {
@@ -127,7 +147,14 @@ fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Resul
         return Ok(());
     };
     intake.begin(sent_ms, key_of_all(list.elements(), shown, envelope)?)?;
-    batch(list, envelope, intake)
+    admit_around(around.map_or(0, Value::size), envelope)?;
+    batch(list, around, envelope, intake)
+}
+
+/// Refuses what is said of all events if it is too much to be written to each.
+fn admit_around(size: usize, envelope: &Envelope) -> Result<(), Refusal> {
+    let too_large = || Refusal::MemberTooLarge { name: envelope.context.to_owned(), max: MAX_AROUND };
+    if size > MAX_AROUND { Err(too_large()) } else { Ok(()) }
 }
 
 /// The key of a request, where each of its events may hold it.
@@ -151,21 +178,28 @@ fn same_key<'t>(one: Option<&'t str>, other: Option<&'t str>) -> Result<Option<&
     }
 }
 
-fn batch(list: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+fn batch<'t>(list: Value<'t>, around: Option<Value<'t>>, envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
     let count = list.array_len().unwrap_or(0);
     if count == 0 {
         return Err(Refusal::EmptyBatch);
     }
     intake.admit_count(count)?;
     for (index, event) in list.elements().enumerate() {
-        intake.event(index, event, envelope.read);
+        intake.event_within(index, event, around, envelope.read);
     }
     Ok(())
 }
 
 /// A body that does not parse as a whole, or is too much to be: its events are parsed one by one, or it is not JSON at all.
 fn apart(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
-    each(bytes, envelope, intake, |index, event, intake| alone(event, index, envelope.read, intake))
+    each(bytes, envelope, intake, |index, part, intake| alone_within(part, index, envelope.read, intake))
+}
+
+/// An event that is a text by itself, and what stands around it.
+#[derive(Clone, Copy)]
+struct Part<'b> {
+    event: &'b [u8],
+    around: Option<&'b str>,
 }
 
 /// Takes a body apart and each of its events, a text by itself, to `take`.
@@ -173,7 +207,7 @@ fn each<'r>(
     bytes: &[u8],
     envelope: &Envelope,
     intake: &mut Intake<'r>,
-    take: impl Fn(usize, &[u8], &mut Intake<'r>),
+    take: impl Fn(usize, Part<'_>, &mut Intake<'r>),
 ) -> Result<(), Refusal> {
     if !json_bounds::is_shallow(bytes) {
         return Err(Refusal::TooDeep(json_bounds::MAX_DEPTH));
@@ -182,11 +216,12 @@ fn each<'r>(
     let text = sanitized.as_ref();
     let found = events_of(text, envelope, intake.max_events())?;
     begin(&found, envelope, intake)?;
+    admit_around(found.around.map_or(0, str::len), envelope)?;
     for (index, event) in found.events.iter().enumerate() {
         // As it came: it is this event that a byte which is none costs.
         let start = (event.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
         let event = bytes.get(start..start + event.get().len()).unwrap_or_default();
-        take(index, event, intake);
+        take(index, Part { event, around: found.around }, intake);
     }
     Ok(())
 }
@@ -200,7 +235,7 @@ pub(super) fn translated(
     intake: &mut Intake<'_>,
 ) -> Result<(), Refusal> {
     let bytes = without_bom(bytes)?;
-    let take = |index: usize, event: &[u8], intake: &mut Intake<'_>| {
+    let take = |index: usize, Part { event, .. }: Part<'_>, intake: &mut Intake<'_>| {
         // What is too much to be an event is said by who reads it.
         let own = json_bounds::is_bounded(event).then(|| object(event).map(|event| translate(&event).to_string()));
         match own {
@@ -263,24 +298,27 @@ struct Events<'a> {
     events: Vec<&'a RawValue>,
     sent_ms: Option<i64>,
     key: Option<String>,
+    /// What the batch says of each of them.
+    around: Option<&'a str>,
 }
 
 fn events_of<'a>(text: &'a str, envelope: &Envelope, max: usize) -> Result<Events<'a>, Refusal> {
     let not_json = |problem: serde_json::Error| Refusal::NotJson(problem.to_string());
     match text.trim_start().as_bytes().first() {
-        Some(b'[') => Ok(Events { events: elements(text, max, not_json)?, sent_ms: None, key: None }),
+        Some(b'[') => Ok(Events { events: elements(text, max, not_json)?, sent_ms: None, key: None, around: None }),
         Some(b'{') => {
             let event: &RawValue = serde_json::from_str(text).map_err(not_json)?;
-            let Members { batches, sent_at, key } = members(text, envelope);
+            let Members { batches, sent_at, key, context } = members(text, envelope);
             let key = key.and_then(|key| serde_json::from_str(key.get()).ok());
             match batches.as_slice() {
-                [] => Ok(Events { events: vec![event], sent_ms: None, key }),
+                [] => Ok(Events { events: vec![event], sent_ms: None, key, around: None }),
                 [batch] => {
                     let events = elements(batch.get(), max, |_| Refusal::BatchNotArray(envelope.batch))?;
                     Ok(Events {
                         events,
                         sent_ms: sent_at.and_then(|sent| with_tape(sent.get().as_bytes(), |sent| sent.time()).flatten()),
                         key,
+                        around: context.map(RawValue::get).filter(|context| *context != "null"),
                     })
                 }
                 _ => Err(Refusal::BatchTwice(envelope.batch)),
@@ -296,6 +334,7 @@ struct Members<'a> {
     batches: Vec<&'a RawValue>,
     sent_at: Option<&'a RawValue>,
     key: Option<&'a RawValue>,
+    context: Option<&'a RawValue>,
 }
 
 /// One whose keys cannot be read is an event that cannot be read.
@@ -331,6 +370,8 @@ impl<'de> Visitor<'de> for MembersOf<'_> {
                 found.sent_at = Some(value);
             } else if self.0.keys.contains(&key.as_ref()) {
                 found.key = Some(value);
+            } else if key == self.0.context {
+                found.context = Some(value);
             }
         }
         Ok(found)

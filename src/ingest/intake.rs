@@ -89,6 +89,11 @@ impl<'r> Intake<'r> {
 
     /// Takes the event at `index` of the request.
     pub(super) fn event(&mut self, index: usize, event: Value<'_>, read: ReadEvent) {
+        self.event_within(index, event, None, read);
+    }
+
+    /// Takes the event at `index` of the request, with what is said around it on the same tape.
+    pub(super) fn event_within<'t>(&mut self, index: usize, event: Value<'t>, around: Option<Value<'t>>, read: ReadEvent) {
         let Sender::Known(project) = self.sender else { return debug_assert!(false, "events come after `begin`") };
         let (nodes, most) = (event.nodes(), self.max_nodes());
         if nodes > most {
@@ -99,6 +104,7 @@ impl<'r> Intake<'r> {
         let Self { request, limits, decoded: Decoded { partitions, verdicts, .. }, facts, .. } = self;
         verdicts.warnings.begin(index);
         let mut draft = Draft::new(event, facts, &mut verdicts.warnings);
+        draft.around = around;
         let packed = read(event, &mut draft).and_then(|()| contract::pack(&mut draft, Rules { project, request, limits }, partitions));
         let (event_id, also) = (draft.event_id.and_then(Value::text), draft.also);
         match packed {
@@ -108,7 +114,7 @@ impl<'r> Intake<'r> {
                     verdicts.without_id.push(index);
                 }
                 if let Some(read) = also {
-                    self.event(index, event, read);
+                    self.event_within(index, event, around, read);
                 }
             }
             Err(rejection) => {

@@ -24,7 +24,7 @@ mod umami;
 
 use std::net::IpAddr;
 
-use hyper::header::HeaderMap;
+use hyper::header::{self, HeaderMap};
 use hyper::{Method, Response, Uri};
 
 use super::intake::Intake;
@@ -107,6 +107,11 @@ pub(super) trait Protocol: Sync {
         false
     }
 
+    /// Whether a server sends a request, as far as its head says so: its address is then no visitor's.
+    fn is_of_server(&self, _head: &Head) -> bool {
+        false
+    }
+
     /// The answer to a request that brings no events: clients ask how they are set before they send.
     fn settings(&self, _head: &Head) -> Option<Response<Body>> {
         None
@@ -148,6 +153,11 @@ impl Head {
         (Self { uri: parts.uri, headers: parts.headers, client_ip, is_https, request_id }, body)
     }
 
+    /// What the client calls itself; empty if it does not.
+    pub(super) fn agent(&self) -> &str {
+        self.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default()
+    }
+
     /// The query of the address; empty if there is none.
     pub(super) fn query(&self) -> &str {
         self.uri.query().unwrap_or_default()
@@ -179,4 +189,36 @@ pub(super) struct Run {
     pub(super) source: String,
     /// Whether those without an id are known by their address (`visitors=address`).
     pub(super) has_visitors_by_address: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn head(path: &str, agent: &str) -> Head {
+        let headers = HeaderMap::from_iter([(header::USER_AGENT, header::HeaderValue::from_str(agent).unwrap())]);
+        let uri = Uri::try_from(path).unwrap();
+        Head { uri, headers, client_ip: Ipv4Addr::LOCALHOST.into(), is_https: false, request_id: String::new() }
+    }
+
+    #[test]
+    fn a_server_is_known_by_what_it_calls_itself_or_calls() {
+        const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:126.0) Gecko/20100101 Firefox/126.0";
+        let told: [(&dyn Protocol, &str, &str, bool); 9] = [
+            (&pulse::Pulse, "/v1/events", "pulse-python/0.1.0", true),
+            (&pulse::Pulse, "/v1/events", "node", true),
+            (&pulse::Pulse, "/v1/events", BROWSER, false),
+            (&pulse::Pulse, "/v1/events", "Shop/310 (iPhone; iOS 17.5; Scale/3.00)", false),
+            (&jitsu::Jitsu, "/api/s/s2s/track", "node", true),
+            (&jitsu::Jitsu, "/api/s/track", BROWSER, false),
+            (&otlp::OpenTelemetry, "/v1/logs", "OTel-OTLP-Exporter-Python/1.45.2", true),
+            (&otlp::OpenTelemetry, "/v1/logs", BROWSER, false),
+            (&segment::Segment, "/v1/track", "node", false),
+        ];
+        for (protocol, path, agent, expected) in told {
+            assert_eq!(protocol.is_of_server(&head(path, agent)), expected, "{path} {agent}");
+        }
+    }
 }

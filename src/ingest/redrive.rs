@@ -134,6 +134,7 @@ impl<L: Log> Redrive<L> {
             cookies: "",
             // Never looked at: an import's own address says nothing about its events.
             client: Ipv4Addr::UNSPECIFIED.into(),
+            is_of_server: false,
             geo: &geo,
             is_import: true,
             secrets: None,

@@ -142,6 +142,12 @@ impl<'t> Value<'t> {
         next(self.nodes, self.at) - self.at
     }
 
+    /// About how many bytes it takes as text.
+    pub(super) fn size(self) -> usize {
+        let nodes = self.nodes.get(self.at..next(self.nodes, self.at)).unwrap_or_default();
+        nodes.iter().map(|node| if let Node::String(text) = node { text.len() + 3 } else { 2 }).sum()
+    }
+
     /// Keys and values of an object; none of anything else.
     pub(super) fn members(self) -> impl Iterator<Item = (&'t str, Self)> {
         let len = if let Some(Node::Object { len, .. }) = self.node() { *len } else { 0 };

@@ -43,15 +43,9 @@ pub(super) fn decoded_as(
     decoded_of(Sender::Known(project), change, read)
 }
 
-/// As [`decoded_as`], for a sender who is known or whose key is in the body.
-pub(super) fn decoded_of(
-    sender: Sender<'_>,
-    change: impl FnOnce(&mut RequestFacts<'_>),
-    read: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>,
-) -> Result<Decoded, Refusal> {
-    let (geo, limits) = (Geo::default(), limits());
-    let geo = RequestGeo::new(&geo);
-    let mut request = RequestFacts {
+/// What the events of a request from nowhere in particular have in common.
+pub(super) fn facts<'r>(geo: &'r RequestGeo<'r>) -> RequestFacts<'r> {
+    RequestFacts {
         partitions: 4,
         received_ms: NOW,
         sent_ms: None,
@@ -60,10 +54,22 @@ pub(super) fn decoded_of(
         user_agent: "",
         cookies: "",
         client: std::net::Ipv4Addr::LOCALHOST.into(),
-        geo: &geo,
+        is_of_server: false,
+        geo,
         is_import: false,
         secrets: None,
-    };
+    }
+}
+
+/// As [`decoded_as`], for a sender who is known or whose key is in the body.
+pub(super) fn decoded_of(
+    sender: Sender<'_>,
+    change: impl FnOnce(&mut RequestFacts<'_>),
+    read: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>,
+) -> Result<Decoded, Refusal> {
+    let (geo, limits) = (Geo::default(), limits());
+    let geo = RequestGeo::new(&geo);
+    let mut request = facts(&geo);
     change(&mut request);
     let mut intake = Intake::new(sender, request, &limits);
     read(&mut intake)?;

@@ -100,7 +100,7 @@ impl Warnings {
 
 /// FNV-1a of a code and of the parts one after the other.
 fn hash(code: &str, parts: &[&str]) -> u64 {
-    let bytes = [code].iter().chain(parts).flat_map(|part| part.bytes());
+    let bytes = std::iter::once(&code).chain(parts).flat_map(|part| part.bytes());
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

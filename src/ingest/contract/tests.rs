@@ -464,26 +464,14 @@ fn no_place_is_kept_of_those_who_ask_not_to_be_tracked() {
     use crate::ingest::intake::{Intake, Sender};
     use crate::ingest::protocol::pulse::ENVELOPE;
     use crate::ingest::tests::read::events_of;
-    use crate::ingest::tests::{SHOP, limits};
+    use crate::ingest::tests::{SHOP, facts, limits};
     use crate::ingest::{Geo, envelope};
 
     let (geo, limits) = (Geo::default(), limits());
     let client = std::net::Ipv4Addr::new(203, 0, 113, 7).into();
     let geo = RequestGeo::knowing(&geo, client, "DE");
     for (flags, country) in [(0, "DE"), (flag::PRIVACY, "")] {
-        let request = RequestFacts {
-            partitions: 1,
-            received_ms: NOW,
-            sent_ms: None,
-            fallback_id: None,
-            flags,
-            user_agent: "",
-            cookies: "",
-            client,
-            geo: &geo,
-            is_import: false,
-            secrets: None,
-        };
+        let request = RequestFacts { partitions: 1, flags, client, ..facts(&geo) };
         let mut intake = Intake::new(Sender::Known(SHOP), request, &limits);
         envelope::json(event("").as_bytes(), &ENVELOPE, &mut intake).unwrap();
         let decoded = intake.finish().unwrap();

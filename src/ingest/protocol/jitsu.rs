@@ -23,6 +23,10 @@ impl Protocol for Jitsu {
         Ok(key.map(|key| key.split(':').next().unwrap_or_default().to_owned()))
     }
 
+    fn is_of_server(&self, head: &Head) -> bool {
+        head.uri.path().contains("/s2s/")
+    }
+
     fn batch_of_clients(&self) -> Batch {
         LARGEST_BATCH
     }

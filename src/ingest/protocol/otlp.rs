@@ -39,6 +39,11 @@ impl Protocol for OpenTelemetry {
         }
     }
 
+    /// A Collector or a program, unless it is a page.
+    fn is_of_server(&self, head: &Head) -> bool {
+        !head.agent().starts_with("Mozilla/")
+    }
+
     /// An export without records is one: exporters may try with it whether they are heard.
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
         intake.begin(None, None)?;

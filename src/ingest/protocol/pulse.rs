@@ -21,6 +21,9 @@ pub(in crate::ingest) struct Pulse;
 
 pub(in crate::ingest) const ENVELOPE: Envelope = Envelope { sent_at: "sentAt", ..Envelope::of("batch", event) };
 
+/// How requests of servers begin to name who sends them: our SDK for Python, and what runs the one for JavaScript outside of pages.
+const SERVERS: [&str; 5] = ["pulse-python/", "node", "undici", "Bun/", "Deno/"];
+
 impl Protocol for Pulse {
     fn paths(&self) -> &'static [&'static str] {
         &["/v1/events"]
@@ -38,6 +41,10 @@ impl Protocol for Pulse {
 
     fn check(&self, head: &Head) -> Result<Delivery, ApiError> {
         layout(&head.headers).map(|_| Delivery::Live)
+    }
+
+    fn is_of_server(&self, head: &Head) -> bool {
+        SERVERS.iter().any(|server| head.agent().starts_with(server))
     }
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {

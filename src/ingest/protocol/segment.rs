@@ -9,7 +9,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Value as Json, json};
 
 use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, pulse};
-use crate::auth::credential;
+use crate::auth::{AuthError, credential};
 use crate::event::field::Field;
 use crate::http::respond::{Body, json_response};
 use crate::ingest::draft::{Draft, FactKind, ReadEvent, Scope};
@@ -22,8 +22,24 @@ use crate::outcome::Defect;
 
 pub(super) struct Segment;
 
-/// A call by itself holds its key, too.
-pub(super) const ENVELOPE: Envelope = Envelope { sent_at: "sentAt", keys: &["writeKey"], ..Envelope::of("batch", call) };
+/// A call by itself holds its key, too. The SDK for Go says once around a batch what is true of all its calls.
+pub(super) const ENVELOPE: Envelope =
+    Envelope { sent_at: "sentAt", context: "context", keys: &["writeKey"], ..Envelope::of("batch", call) };
+
+/// What SDKs for servers call themselves: the address of their requests is no visitor's.
+const OF_SERVERS: [&str; 11] = [
+    "@segment/analytics-node",
+    "@rudderstack/rudder-sdk-node",
+    "analytics-node",
+    "analytics-python",
+    "rudder-analytics-python",
+    "analytics-go",
+    "analytics-ruby",
+    "analytics-php",
+    "rudder-analytics-php",
+    "analytics-java",
+    "Analytics.NET",
+];
 
 /// Kinds of calls that are named by their path where they do not say it themselves.
 const KINDS: [&str; 5] = ["page", "screen", "identify", "group", "alias"];
@@ -45,7 +61,14 @@ impl Protocol for Segment {
             "/v1/g",
             "/v1/alias",
             "/v1/a",
+            // As RudderStack's SDK for browsers sends what is left when a page is.
+            "/beacon/v1/batch",
         ]
+    }
+
+    /// In the headers, or in the address: a beacon has no headers of its own.
+    fn credential(&self, head: &Head) -> Result<Option<String>, AuthError> {
+        Ok(credential::in_headers(&head.headers)?.or_else(|| credential::in_query(head.query(), "writeKey")))
     }
 
     fn has_key_in_body(&self) -> bool {
@@ -158,7 +181,7 @@ fn call_of<'t>(kind_of_path: &str, call: Value<'t>, draft: &mut Draft<'t, '_>) -
     if !call.is_object() {
         return Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object"));
     }
-    let (mut kind, mut name, mut original, mut of_context, mut page) = (None, None, None, None, None);
+    let (mut kind, mut name, mut original, mut context) = (None, None, None, None);
     // Integers in most frameworks.
     draft.has_numeric_ids = true;
     for (key, value) in call.members() {
@@ -178,24 +201,25 @@ fn call_of<'t>(kind_of_path: &str, call: Value<'t>, draft: &mut Draft<'t, '_>) -
             "groupId" => draft.note_property("groupId", value),
             "name" => draft.note_property("name", value),
             "category" => draft.note_property("category", value),
-            "context" => {
-                if let Some(context) = value {
-                    pulse::context(context, is_of_sdk, draft);
-                    draft.session_id = context.member("sessionId");
-                    of_context = context.member("traits");
-                    page = context.member("page");
-                }
-            }
+            "context" => context = value,
             _ => {}
         }
     }
+    let context = context.or(draft.around);
+    if let Some(context) = context {
+        pulse::context(context, is_of_sdk, draft);
+        draft.session_id = context.member("sessionId");
+        let library = context.member("library").and_then(|library| library.member("name")).and_then(Value::text);
+        draft.is_of_server |= library.is_some_and(|library| OF_SERVERS.contains(&library));
+    }
+    let in_context = |key: &str| context.and_then(|context| context.member(key));
     // A call to `/v1/track` need not say that it is one.
     draft.name = if kind.and_then(Value::text).is_none_or(|kind| kind == "track") { name } else { kind };
     draft.timestamp = draft.timestamp.or(original);
     match kind.and_then(Value::text).unwrap_or(kind_of_path) {
         // RudderStack's SDKs say there what is known of the user; it is said anew only by the calls that are for it.
-        "identify" => draft.traits = draft.traits.or(of_context),
-        "page" => page_of_properties(page, draft),
+        "identify" => draft.traits = draft.traits.or(in_context("traits")),
+        "page" => page_of_properties(in_context("page"), draft),
         _ => {}
     }
     Ok(())
@@ -229,7 +253,7 @@ fn field_of_page(property: &str) -> Option<Field> {
 mod tests {
     use super::*;
     use crate::event::packed::{EventView, Fields};
-    use crate::ingest::tests::read::read;
+    use crate::ingest::tests::read::{country_of, events_of, read};
     use crate::ingest::tests::{SHOP, decoded_as};
 
     /// Name, time and number of entries of the one call of a body.
@@ -258,6 +282,39 @@ mod tests {
         let event = read(|intake| envelope::json(body.as_bytes(), &ENVELOPE, intake)).remove(0);
         assert_eq!((event.ids(), event.text(Field::Bot)), (["group", "ada", "d"].map(str::to_owned), String::new()));
         assert_eq!(event.properties(), ["groupId=x", "seats=5"]);
+    }
+
+    #[test]
+    fn what_is_said_around_a_batch_is_said_of_each_call_that_says_nothing() {
+        let own = r#"{"event":"b","userId":"a","context":{"locale":"de"}}"#;
+        let around = r#""context":{"app":{"name":"shop"},"locale":"en","library":{"name":"analytics-go"}}"#;
+        let told = |last: &str| {
+            let body = format!(r#"{{"batch":[{{"event":"a","userId":"a"}},{own}{last}],{around}}}"#);
+            let decoded = decoded_as(SHOP, |request| request.partitions = 1, |intake| envelope::json(body.as_bytes(), &ENVELOPE, intake));
+            let events = events_of(&decoded.unwrap().partitions[0].bytes);
+            events.iter().map(|event| [Field::AppName, Field::Locale].map(|field| event.text(field))).collect::<Vec<_>>()
+        };
+        let expected = [["shop", "en"], ["", "de"]].map(|told| told.map(str::to_owned));
+        assert_eq!(told(""), expected);
+        // Also where the batch has to be taken apart.
+        assert_eq!(told(r#",{"event":"\ud800","userId":"a"}"#), expected);
+        let large = format!(r#"{{"batch":[{own}],"context":{{"app":{{"name":"{}"}}}}}}"#, "x".repeat(20_000));
+        let refused = decoded_as(SHOP, |_| {}, |intake| envelope::json(large.as_bytes(), &ENVELOPE, intake)).unwrap_err();
+        assert_eq!((refused.code(), refused.to_string().contains("`context`")), ("invalid_body", true));
+    }
+
+    #[test]
+    fn the_address_of_a_server_is_no_visitors() {
+        let country = |library: &str, more: &str| {
+            let body = format!(r#"{{"event":"Order","userId":"a","context":{{"library":{{"name":"{library}"}}{more}}}}}"#);
+            country_of(|intake| envelope::json(body.as_bytes(), &ENVELOPE, intake))
+        };
+        for server in ["@segment/analytics-node", "analytics-python", "analytics-go"] {
+            assert_eq!(country(server, ""), "", "{server}");
+        }
+        assert_eq!(country("analytics.js", ""), "DE");
+        // An event that names its visitor's address is of there.
+        assert_eq!(country("analytics-go", r#","ip":"203.0.113.7""#), "DE");
     }
 
     #[test]

@@ -1,30 +1,38 @@
-//! Snowplow's trackers: `POST …/tp2` with events whose values are all text.
+//! Snowplow's trackers: `POST …/tp2` with events whose values are all text, and `GET /i` with one in the address.
 //!
 //! The key is the application's id (`aid`). A page view becomes `page`, a structured event its action, a self-describing event the name of
-//! its schema with its data as properties. An answer other than 200 is 400 where a tracker would keep the events and send them before
+//! its schema with its data as properties. Somebody whom a tracker does not name, as it is told to, is known by address and agent for a day. An answer other than 200 is 400 where a tracker would keep the events and send them before
 //! all later ones for ever (413), else what makes it try again.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value as Json, json};
 
-use super::{Head, Protocol, Received, pulse};
+use super::{Head, Protocol, Received, pixel, pulse};
 use crate::http::respond::{ApiError, Body};
+use crate::ingest::draft::Draft;
 use crate::ingest::envelope::{self, Envelope};
 use crate::ingest::intake::Intake;
 use crate::ingest::json_bounds;
 use crate::ingest::refusal::Refusal;
 use crate::ingest::tape::Value;
-use crate::ingest::verdict::Verdicts;
+use crate::ingest::verdict::{Rejection, Verdicts};
 
 pub(super) struct Snowplow;
 
-const ENVELOPE: Envelope = Envelope { key_of: Some(application), ..Envelope::of("data", pulse::event) };
+const ENVELOPE: Envelope = Envelope { key_of: Some(application), ..Envelope::of("data", read) };
+/// Where trackers ask for an image whose address is the event.
+const IMAGE: &str = "/i";
 
 impl Protocol for Snowplow {
     fn paths(&self) -> &'static [&'static str] {
-        &["/com.snowplowanalytics.snowplow/tp2"]
+        &["/com.snowplowanalytics.snowplow/tp2", IMAGE]
+    }
+
+    fn methods(&self) -> &'static [Method] {
+        const METHODS: &[Method] = &[Method::POST, Method::GET];
+        METHODS
     }
 
     fn has_key_in_body(&self) -> bool {
@@ -36,14 +44,23 @@ impl Protocol for Snowplow {
     }
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+        if request.head.uri.path() == IMAGE {
+            return envelope::translated(&in_address(request.head.query()), &ENVELOPE, own, intake);
+        }
         envelope::translated(request.body, &ENVELOPE, own, intake)
     }
 
     fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
+        if head.uri.path() == IMAGE {
+            return pixel::Pixel.answer(head, verdicts);
+        }
         pulse::answer_with(head, verdicts, json!({"ok": true}))
     }
 
     fn refuse(&self, error: ApiError, head: &Head) -> Response<Body> {
+        if head.uri.path() == IMAGE {
+            return pixel::Pixel.refuse(error, head);
+        }
         let is_poison = error.status == StatusCode::PAYLOAD_TOO_LARGE;
         let status = if is_poison { StatusCode::BAD_REQUEST } else { error.status };
         ApiError { status, ..error }.into_response(&head.request_id)
@@ -54,7 +71,21 @@ fn application(event: Value<'_>) -> Option<&str> {
     event.member("aid")?.text()
 }
 
-/// An event in pulse's own dialect.
+/// The event of an address, as one that is posted; nothing of no parameters.
+fn in_address(query: &str) -> Vec<u8> {
+    let event: Map<String, Json> =
+        url::form_urlencoded::parse(query.as_bytes()).map(|(key, value)| (key.into_owned(), value.into())).collect();
+    if event.is_empty() { Vec::new() } else { Json::Object(event).to_string().into_bytes() }
+}
+
+/// Reads an event in pulse's own dialect, with the platform that it is of beside it (`p`): a server's visitors are not at its address.
+fn read<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    draft.is_of_server = event.member("p").and_then(Value::text) == Some("srv");
+    draft.is_named_by_address = !draft.is_of_server;
+    pulse::event(event, draft)
+}
+
+/// An event in pulse's own dialect, and the platform that it is of.
 fn own(event: &Map<String, Json>) -> Json {
     let of = |key: &str| event.get(key).cloned().unwrap_or(Json::Null);
     let (name, mut properties) = what(event);
@@ -66,7 +97,7 @@ fn own(event: &Map<String, Json>) -> Json {
     properties.extend(contexts.map(|contexts| ("contexts".to_owned(), contexts)));
     let side = |key: &str, nth: usize| of(key).as_str().and_then(|size| size.split('x').nth(nth)).map_or(Json::Null, Json::from);
     json!({
-        "eventId": of("eid"), "type": name, "userId": of("uid"), "anonymousId": first([of("duid"), of("nuid"), of("tnuid")]), "sessionId": of("sid"),
+        "p": of("p"), "eventId": of("eid"), "type": name, "userId": of("uid"), "anonymousId": first([of("duid"), of("nuid"), of("tnuid")]), "sessionId": of("sid"),
         "timestamp": first([of("ttm"), of("dtm")]), "sentAt": of("stm"), "properties": properties,
         "context": {
             "ip": of("ip"), "locale": of("lang"), "timezone": of("tz"), "userAgent": of("ua"),
@@ -145,11 +176,12 @@ fn described(event: &Map<String, Json>, bare: &str, encoded: &str) -> Option<Jso
 mod tests {
     use super::*;
     use crate::event::field::Field;
-    use crate::ingest::tests::read::{Read, key_of, read};
+    use crate::ingest::tests::read::{Read, country_of, key_of, read as read_events};
+    use crate::ingest::tests::{SHOP, decoded_as};
 
     fn one(event: &str) -> Read {
         let body = format!(r#"{{"schema":"iglu:x","data":[{event}]}}"#);
-        let mut events = read(|intake| envelope::translated(body.as_bytes(), &ENVELOPE, own, intake));
+        let mut events = read_events(|intake| envelope::translated(body.as_bytes(), &ENVELOPE, own, intake));
         assert_eq!(events.len(), 1, "{event}");
         events.remove(0)
     }
@@ -180,6 +212,30 @@ mod tests {
             (structured.ids()[0].as_str(), structured.properties()),
             ("buy", vec!["category=shop".to_owned(), "value=2.5".to_owned()])
         );
+    }
+
+    #[test]
+    fn who_is_not_named_is_known_by_the_address_unless_a_server_sends_it() {
+        let anonymous = one(r#"{"e":"pv","p":"web","url":"https://a.example/"}"#);
+        assert_eq!((anonymous.ids()[0].as_str(), anonymous.ids()[1].as_str(), anonymous.ids()[2].len()), ("page", "", 32));
+        assert_eq!(anonymous.properties(), Vec::<String>::new());
+        let country = |event: &str| country_of(|intake| envelope::translated(event.as_bytes(), &ENVELOPE, own, intake));
+        assert_eq!(country(r#"{"e":"pv","p":"web","uid":"ada"}"#), "DE");
+        assert_eq!(country(r#"{"e":"pv","p":"srv","uid":"ada"}"#), "");
+        assert_eq!(country(r#"{"e":"pv","p":"srv","uid":"ada","ip":"203.0.113.7"}"#), "DE");
+        let nobody = decoded_as(SHOP, |_| {}, |intake| envelope::translated(br#"{"e":"pv","p":"srv"}"#, &ENVELOPE, own, intake)).unwrap();
+        assert_eq!(nobody.verdicts.rejected.iter().map(|event| event.defect.as_str()).collect::<Vec<_>>(), ["user_required"]);
+    }
+
+    #[test]
+    fn an_address_is_an_event() {
+        let address = in_address("e=se&uid=ada&aid=k&se_ca=shop&se_ac=buy+it&se_va=2.50&stm=1789999990000&dtm=1789999990000");
+        let event = read_events(|intake| envelope::translated(&address, &ENVELOPE, own, intake)).remove(0);
+        assert_eq!(
+            (event.ids(), event.properties()),
+            (["buy it", "ada", ""].map(str::to_owned), vec!["category=shop".to_owned(), "value=2.5".to_owned()])
+        );
+        assert_eq!(in_address(""), b"");
     }
 
     #[test]

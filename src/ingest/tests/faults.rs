@@ -152,6 +152,11 @@ async fn methods_and_paths() {
         rows.add(at(path), 404, "");
     }
     rows.add(at("/v1/events?debug=1"), 200, "");
+    // As GET, but no event.
+    for path in ["/v1/pixel.gif", "/array/k/config", "/v1/projects/k/settings", "/track"] {
+        rows.add(Case { body: Vec::new(), ..at(path).method("HEAD") }, 200, "");
+    }
+    rows.add(named("HEAD", Case { body: Vec::new(), ..good().method("HEAD") }), 405, "");
     rows.add(named("upgrade", good().with("upgrade", "websocket").with("connection", "upgrade")), 200, "");
     rows.hold().await;
 }
@@ -191,6 +196,7 @@ async fn encodings_and_types() {
     for (kind, status, code) in [
         ("text/plain", 200, ""),
         ("text/plain;charset=UTF-8", 200, ""),
+        ("application/json; charset=utf8", 200, ""),
         ("application/json", 200, ""),
         ("application/json; charset=utf-16", 415, "unsupported_media_type"),
         ("multipart/form-data; boundary=x", 415, "unsupported_media_type"),

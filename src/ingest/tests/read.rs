@@ -2,10 +2,13 @@
 
 use std::cell::RefCell;
 
-use super::{SHOP, decoded_as, decoded_of};
+use super::{SHOP, decoded_as, decoded_of, facts, limits};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
 use crate::event::packed::{Entry, EventView, Fields};
+use crate::ingest::Geo;
+use crate::ingest::contract::RequestFacts;
+use crate::ingest::geo::RequestGeo;
 use crate::ingest::intake::{Intake, Sender};
 use crate::ingest::refusal::Refusal;
 
@@ -23,6 +26,19 @@ pub(in crate::ingest) fn read(events: impl FnOnce(&mut Intake<'_>) -> Result<(),
     let decoded = decoded_as(SHOP, |request| request.partitions = 1, events).unwrap();
     assert_eq!(decoded.verdicts.rejected, []);
     events_of(&decoded.partitions[0].bytes)
+}
+
+/// The country of the one event that is read, of a request from 203.0.113.7, which is in Germany.
+pub(in crate::ingest) fn country_of(events: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>) -> String {
+    let (geo, client) = (Geo::default(), std::net::Ipv4Addr::new(203, 0, 113, 7).into());
+    let geo = RequestGeo::knowing(&geo, client, "DE");
+    let limits = limits();
+    let request = RequestFacts { partitions: 1, client, ..facts(&geo) };
+    let mut intake = Intake::new(Sender::Known(SHOP), request, &limits);
+    events(&mut intake).unwrap();
+    let decoded = intake.finish().unwrap();
+    assert_eq!((decoded.verdicts.rejected.as_slice(), decoded.verdicts.accepted), ([].as_slice(), 1));
+    events_of(&decoded.partitions[0].bytes)[0].text(Field::Country)
 }
 
 /// The events that were packed one behind the other.

@@ -127,6 +127,7 @@ fn a_client_of_an_access_log_has_one_name_in_a_project_whoever_imports_it_and_wh
             user_agent: "importer",
             cookies: "",
             client: client.into(),
+            is_of_server: false,
             geo: &geo,
             is_import: true,
             secrets: Some(&keys),

@@ -21,6 +21,7 @@ pub(in crate::ingest::tests) fn settings() -> Vec<Case> {
         get("posthog, a script", "/array/k/config.js"),
         get("posthog", "/array/k/config"),
         post("posthog's flags", "/flags/?v=2", gzip(r#"{"token":"k"}"#)),
+        get("head", "/array/k/config").method("HEAD"),
         get("preflight", "/sourceConfig/").method("OPTIONS").with("access-control-request-headers", "authorization"),
     ]
 }
@@ -131,6 +132,11 @@ pub(in crate::ingest::tests) fn snowplow() -> Vec<Case> {
         post("too large", "/com.snowplowanalytics.snowplow/tp2", vec![b' '; (2 << 20) + 1]),
         send("two keys", &[good(), event("x", "")]),
         send("wrong key", &[event("x", "")]),
+        send("of whom nobody names", &[good().replace(r#""duid":"d","#, "")]),
+        get("in the address", &format!("/i?e=pv&eid=e-2&aid={WRITE}&duid=d&p=web")),
+        get("in the address, nothing to accept", &format!("/i?e=pv&eid=e-2&aid={WRITE}&p=srv")),
+        get("in the address, wrong key", "/i?e=pv&aid=x&duid=d"),
+        get("an address of nothing", "/i"),
         send("preflight", &[])
             .method("OPTIONS")
             .with("origin", "https://shop.example")
