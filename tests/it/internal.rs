@@ -101,6 +101,10 @@ async fn servers_that_say_they_are_send_from_an_address_that_is_nobodys() {
     let mixpanel = |who: &str| json!([{"event": "view", "properties": {"token": key, "distinct_id": who, "$insert_id": who}}]);
     send("/track?ip=0", mixpanel("mixpanel server")).await;
     send("/track?ip=1", mixpanel("mixpanel page")).await;
+    let segment =
+        |who: &str, library: &str| json!({"event": "view", "userId": who, "messageId": who, "context": {"library": {"name": library}}});
+    send("/v1/track", segment("segment server", "analytics-python")).await;
+    send("/v1/track", segment("segment page", "analytics.js")).await;
     let rented = json!({"type": "view", "userId": "rented", "context": {"ip": "203.0.113.9"}});
     assert_eq!(http.capture(&rented).await.0, StatusCode::OK);
     http.settled().await;
@@ -109,7 +113,7 @@ async fn servers_that_say_they_are_send_from_an_address_that_is_nobodys() {
         |who: &str| all.iter().filter(|event| event["userId"] == who).map(|event| event["context"]["bot"].clone()).collect::<Vec<_>>();
     // Where a project does not ask for it, nobody is left out for their network.
     assert_eq!(reasons("rented"), [Value::Null]);
-    for (product, events) in [("posthog", 2), ("amplitude", 1), ("mixpanel", 1)] {
+    for (product, events) in [("posthog", 2), ("amplitude", 1), ("mixpanel", 1), ("segment", 1)] {
         assert_eq!(reasons(&format!("{product} server")), vec![Value::Null; events], "{product}");
         assert_eq!(reasons(&format!("{product} page")), ["internal:network"], "{product}");
     }
