@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use hyper::Method;
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
@@ -224,9 +225,9 @@ impl AtArgs {
             match &request {
                 Request::Get("/v1/audit") => audit(&remote, &key).await,
                 Request::Get(path) => Ok(serde_json::from_slice(&remote.get(path, &key).await?)?),
-                Request::Post(path, body) => Ok(serde_json::from_slice(&remote.post_json(path, &key, body).await?)?),
+                Request::Post(path, body) => Ok(serde_json::from_slice(&remote.ask_once(&Method::POST, path, &key, Some(body)).await?)?),
                 Request::Put(path, body) => Ok(serde_json::from_slice(&remote.put_json(path, &key, body).await?)?),
-                Request::Delete(path) => Ok(serde_json::from_slice::<Value>(&remote.delete(path, &key).await?)?),
+                Request::Delete(path) => Ok(serde_json::from_slice::<Value>(&remote.ask_once(&Method::DELETE, path, &key, None).await?)?),
             }
         }))?;
         println!("{}", serde_json::to_string_pretty(&answer)?);

@@ -1,8 +1,8 @@
 //! The way to a running pulse over HTTP.
 //!
 //! Promises: a key is never sent where others can read it: elsewhere than on this machine the way is encrypted, unless the user says
-//! otherwise; a request is repeated until it is answered, or the command fails. What must not be done twice (a POST of JSON, a DELETE) is
-//! repeated only while it cannot have been done.
+//! otherwise; a request is repeated until it is answered, or the command fails. What must not be done twice is
+//! repeated only while it cannot have been done ([`Remote::ask_once`]).
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
@@ -166,10 +166,10 @@ impl Remote {
         self.until_answered(true, request).await
     }
 
-    /// The answer to `POST path` with JSON. Errors: also that it may have been done or not.
+    /// The answer to `POST path` with JSON.
     pub(super) async fn post_json(&self, path: &str, key: &HeaderValue, body: &serde_json::Value) -> Result<Bytes> {
         let (url, body) = (format!("{}{path}", self.base), Bytes::from(body.to_string()));
-        self.until_answered(false, || Request::post(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
+        self.until_answered(true, || Request::post(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
     }
 
     /// The answer to `PUT path` with JSON.
@@ -193,11 +193,17 @@ impl Remote {
         self.until_answered(true, request).await
     }
 
-    /// The answer to `DELETE path`, whichever file says what is there. Errors: also that it may have been done or not; what deletes a revoked key
-    /// forgets it.
+    /// The answer to `DELETE path`, whichever file says what is there.
     pub(super) async fn delete(&self, path: &str, key: &HeaderValue) -> Result<Bytes> {
         let url = format!("{}{path}", self.base);
         let request = || Request::delete(&url).header(AUTHORIZATION, key.clone()).header(FILE_HEADER, "").body(Full::default());
+        self.until_answered(true, request).await
+    }
+
+    /// The answer to what must not be done twice, with JSON or nothing. Errors: also that it may have been done or not.
+    pub(super) async fn ask_once(&self, method: &Method, path: &str, key: &HeaderValue, body: Option<&serde_json::Value>) -> Result<Bytes> {
+        let (url, body) = (format!("{}{path}", self.base), body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string())));
+        let request = || Request::builder().method(method).uri(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()));
         self.until_answered(false, request).await
     }
 
@@ -241,7 +247,7 @@ impl Remote {
                     let is_limited = outcome == Outcome::Limited && told.is_some();
                     let told = told.map_or(Duration::ZERO, |told| if is_limited { told } else { told.min(PATIENCE) });
                     tokio::time::sleep(backoff.next_pause().max(told)).await;
-                    // Who waits as long as a limit asks is heard in the end.
+                    // Patience counts from when the limit lets it try again.
                     if is_limited {
                         begun = Instant::now();
                     }
@@ -382,12 +388,12 @@ mod tests {
         assert_eq!(asked.join().unwrap(), 2);
         for lost in [&[""], &["504 Gateway Timeout\r\n"]] {
             let (remote, asked) = server(lost);
-            let problem = remote.post_json("/v1/keys", &key, &json!({})).await.unwrap_err().to_string();
+            let problem = remote.ask_once(&Method::POST, "/v1/keys", &key, Some(&json!({}))).await.unwrap_err().to_string();
             assert!(problem.contains("it may have been done or not"), "{problem}");
             assert_eq!(asked.join().unwrap(), 1);
         }
         let (remote, asked) = server(&["429 Too Many Requests\r\n", OK]);
-        remote.post_json("/v1/keys", &key, &json!({})).await.unwrap();
+        remote.ask_once(&Method::DELETE, "/v1/keys/a", &key, None).await.unwrap();
         assert_eq!(asked.join().unwrap(), 2);
     }
 

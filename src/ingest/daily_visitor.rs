@@ -35,7 +35,7 @@ pub(super) fn name(of: &Unnamed<'_>) -> String {
     hashed(secret, &format!("{} {address:?} {agent}", received_ms.div_euclid(DAY_MS)))
 }
 
-/// The name that a client of an imported access log has by its address, whoever imports it and when.
+/// The name that a client of an imported access log has by its address, from whichever machine and whenever it is imported.
 pub(super) fn lasting_name(secret: &Secret, address: IpAddr) -> String {
     hashed(secret.reveal(), &format!("import {address}"))
 }

@@ -23,7 +23,7 @@ pub(super) use self::rows::{Row, Rows};
 pub(super) use self::sheet::Sheet;
 use super::input::Census;
 use super::malformed::Malformed;
-use super::times::{Times, zone_named};
+use super::times::{Timed, Times, zone_named};
 
 /// Fields at the top of an event.
 const FIELDS: [&str; 6] = ["eventId", "type", "timestamp", "userId", "anonymousId", "sessionId"];
@@ -336,8 +336,8 @@ impl Table {
         }
     }
 
-    /// One row as the JSON of an event, and whether it says when it happened; `id` is used if no cell gives one.
-    pub(super) fn event(&self, row: &Row, id: Uuid) -> Result<(Vec<u8>, bool), Malformed> {
+    /// One row as an event; `id` is used if no cell gives one.
+    pub(super) fn event(&self, row: &Row, id: Uuid) -> Result<Timed, Malformed> {
         let cells = row.quoting.and_then(|quoting| self.dialect.cells(&row.bytes, quoting));
         let (cells, _) = cells.ok_or_else(|| Malformed::new("quote_open", "a quote is not closed, or something stands behind it"))?;
         if cells.len() != self.width() {
@@ -357,7 +357,7 @@ impl Table {
         }
         event.entry("eventId").or_insert_with(|| Value::String(id.to_string()));
         let line = serde_json::to_vec(&event).map_err(|problem| Malformed::new("unwritable", problem.to_string()))?;
-        Ok((line, event.contains_key("timestamp")))
+        Ok(Timed { line, has_time: event.contains_key("timestamp") })
     }
 
     fn value(&self, text: &str, column: &Column) -> Result<Value, Malformed> {

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::malformed::Malformed;
-use super::times::{Read, Times, of_text};
+use super::times::{Read, Timed, Times, of_text};
 use crate::event::dead_letter::DEAD_LINE_MARK;
 
 #[derive(Deserialize)]
@@ -24,8 +24,8 @@ fn raw<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de 
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// One line as the JSON of an event, its own id kept, or `id` put in; and whether it says when it happened.
-pub(super) fn event(line: &[u8], id: Uuid, times: &Times) -> Result<(Vec<u8>, bool), Malformed> {
+/// One line as an event: its own id kept, or `id` put in.
+pub(super) fn event(line: &[u8], id: Uuid, times: &Times) -> Result<Timed, Malformed> {
     let not_utf_8 = |problem: std::str::Utf8Error| {
         Malformed::new("encoding", format!("not UTF-8 from byte {}; --encoding names another one", problem.valid_up_to() + 1))
     };
@@ -47,7 +47,7 @@ pub(super) fn event(line: &[u8], id: Uuid, times: &Times) -> Result<(Vec<u8>, bo
     };
     // A member of that name means something else at the start of a line.
     let out = if out.as_bytes().starts_with(DEAD_LINE_MARK) { format!(" {out}") } else { out };
-    Ok((out.into_bytes(), object.timestamp.is_some_and(|time| time.get() != "null")))
+    Ok(Timed { line: out.into_bytes(), has_time: object.timestamp.is_some_and(|time| time.get() != "null") })
 }
 
 /// A time that names no zone, as written, and with the zone that was given for such.
@@ -88,7 +88,7 @@ mod tests {
     const ID: Uuid = Uuid::from_u128(7);
 
     fn event(line: &[u8], id: Uuid, times: &Times) -> Result<Vec<u8>, Malformed> {
-        super::event(line, id, times).map(|(event, _)| event)
+        super::event(line, id, times).map(|event| event.line)
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
             (r#"{"timestamp":5}"#, true),
             (r#"{"a":{"timestamp":5}}"#, false),
         ] {
-            assert_eq!(super::event(line.as_bytes(), ID, &Times::default()).unwrap().1, has_time, "{line}");
+            assert_eq!(super::event(line.as_bytes(), ID, &Times::default()).unwrap().has_time, has_time, "{line}");
         }
     }
 

@@ -26,7 +26,7 @@ use super::malformed::Malformed;
 use super::ndjson;
 use super::summary::{Example, Reasons};
 use super::survey::{Reading, Survey};
-use super::times::Times;
+use super::times::{Timed, Times};
 use crate::event::dead_letter::{DeadLine, DeadText};
 use crate::event::text::clip;
 
@@ -424,9 +424,9 @@ fn whole(is_cut: bool) -> Result<(), Malformed> {
 
 impl Findings {
     /// Notes whether an event says when it happened.
-    fn timed(&mut self, (event, has_time): (Vec<u8>, bool)) -> Vec<u8> {
-        self.without_time += u64::from(!has_time);
-        event
+    fn timed(&mut self, event: Timed) -> Vec<u8> {
+        self.without_time += u64::from(!event.has_time);
+        event.line
     }
 
     /// Notes by how much an event happened after it was received.

@@ -77,7 +77,7 @@ impl Connection {
         })
     }
 
-    /// One whose events say of their visitors no more than addresses: pulse names them, the same whoever imports them.
+    /// One whose events say of their visitors no more than addresses: pulse names them, the same from every machine.
     pub(super) fn naming_visitors(self) -> Self {
         Self { how: "&visitors=address", ..self }
     }

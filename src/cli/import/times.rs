@@ -21,6 +21,14 @@ pub(super) struct Times {
     pub(super) format: Option<String>,
 }
 
+/// The JSON of an event.
+#[derive(Debug)]
+pub(super) struct Timed {
+    pub(super) line: Vec<u8>,
+    /// Whether it says when it happened.
+    pub(super) has_time: bool,
+}
+
 /// A time that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {

@@ -33,7 +33,7 @@ fn table(header: &str, map: &str) -> Result<Table, String> {
 
 fn event(table: &Table, row: &str) -> Result<Value, Malformed> {
     let row = table.next(&mut rows(row.as_bytes())).unwrap().unwrap();
-    table.event(&row, ID).map(|(event, _)| serde_json::from_slice(&event).unwrap())
+    table.event(&row, ID).map(|event| serde_json::from_slice(&event.line).unwrap())
 }
 
 /// All events of a file, and the reasons of the rows that are none, by number of line.
@@ -54,7 +54,7 @@ fn read_as(text: &str, map: &str) -> Vec<(u64, Result<Value, &'static str>)> {
     let (mut rows, _) = begin();
     let mut out = Vec::new();
     while let Some(row) = table.next(&mut rows).unwrap() {
-        let event = table.event(&row, ID).map(|(event, _)| serde_json::from_slice(&event).unwrap());
+        let event = table.event(&row, ID).map(|event| serde_json::from_slice(&event.line).unwrap());
         out.push((row.number, event.map_err(|malformed| malformed.reason)));
     }
     out
@@ -178,10 +178,10 @@ fn a_table_without_a_time_is_refused_unless_it_is_of_now() {
         problem.contains("no column is `timestamp`") && problem.contains("`created_at`") && problem.contains("timestamp = \"now\""),
         "{problem}"
     );
-    let (event, has_time) = begin("[defaults]\ntimestamp = 'now'\n").unwrap();
+    let Timed { line: event, has_time } = begin("[defaults]\ntimestamp = 'now'\n").unwrap();
     assert!(!has_time && serde_json::from_slice::<Value>(&event).unwrap().get("timestamp").is_none());
     let map = "timezone = 'UTC'\n[columns]\ntimestamp = 'created_at'\n";
-    assert!(begin(map).unwrap().1);
+    assert!(begin(map).unwrap().has_time);
 }
 
 #[test]
@@ -288,7 +288,7 @@ proptest! {
         let table = table("type,userId,b", "").unwrap();
         let mut source = super::tests::rows(&row.iter().map(|byte| if *byte == 0 { b'0' } else { *byte }).collect::<Vec<_>>());
         while let Ok(Some(row)) = table.next(&mut source) {
-            if let Ok((event, _)) = table.event(&row, ID) {
+            if let Ok(Timed { line: event, .. }) = table.event(&row, ID) {
                 prop_assert!(serde_json::from_slice::<Value>(&event).unwrap().is_object());
             }
         }
