@@ -59,8 +59,8 @@ impl Batch {
             Ok(Asked { id, report, body }) => Line { index, id, asked: Ok((report, body)) },
             Err(refused) => Line { index, id: Value::Null, asked: Err(refused) },
         });
-        lines(asked.collect(), AT_ONCE, move |(report, body): (String, Vec<u8>)| {
-            let queries = queries.clone();
+        lines(asked.collect(), AT_ONCE, move |asked: (String, Vec<u8>)| {
+            let (queries, (report, body)) = (queries.clone(), asked);
             async move { queries.answer(project, &report, &body, now_ms).await }
         })
     }

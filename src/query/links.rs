@@ -43,7 +43,7 @@ impl Link {
         if address.len() > MAX_ADDRESS {
             return Err(invalid(format!("has {} bytes: at most {MAX_ADDRESS}", address.len())));
         }
-        // Whoever follows a link stays here: what a browser takes for another host is no page.
+        // Who follows a link stays here: what a browser takes for another host is no page.
         let path = address.strip_prefix('/').and_then(|rest| rest.split(['?', '/']).next());
         let is_page = path.is_some_and(|page| screen::pages().any(|known| known == page)) && !address.starts_with("//");
         let is_plain = address.bytes().all(|byte| byte.is_ascii_graphic() && !b"#\\".contains(&byte));

@@ -60,8 +60,8 @@ impl QueryApi {
         let tiles = board["tiles"].as_array().into_iter().flatten().enumerate();
         let lines = tiles.map(|(index, tile)| Line { index, id: Value::Null, asked: asked(tile) }).collect();
         let (queries, project, token, now_ms) = (self.queries.clone(), share.project(), token.to_owned(), clock::now_ms());
-        let answers = batch::lines(lines, AT_ONCE_OF_SHARE, move |(report, request): (String, String)| {
-            let (queries, token) = (queries.clone(), token.clone());
+        let answers = batch::lines(lines, AT_ONCE_OF_SHARE, move |asked: (String, String)| {
+            let (queries, token, (report, request)) = (queries.clone(), token.clone(), asked);
             async move {
                 let _turn = queries.0.shares.turn(&token).await?;
                 let request = Request { is_guest: true, ..Request::of(&report, request.as_bytes(), now_ms) };
