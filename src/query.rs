@@ -454,7 +454,7 @@ impl Inner {
                 let map = runner.within_deadline(people.map_as_of(asked.project, as_of)).await??;
                 runner.set_people(map);
             }
-            runner.look_back_to(as_of.places.clone());
+            runner.look_back_to(as_of.clone());
             return Ok((as_of.through_ms, Some(as_of.to_string())));
         }
         // Before the first statement: what was loaded by then is seen by all of them.

@@ -33,7 +33,7 @@ pub(crate) use self::rows::{Cell, Row, number, to_json};
 pub(crate) use self::scope::PLACES;
 pub use self::store::StoreReader;
 use super::ask::selection::{PERSON, Traffic};
-use super::ask::{Range, Scope, UP_TO};
+use super::ask::{AsOf, Range, Scope};
 use super::error::QueryError;
 use super::pending::{Backlog, PendingEvents, Watermark};
 use super::people::map::PersonMap;
@@ -41,7 +41,6 @@ use super::sources::LoadLatency;
 use super::sql::Statement;
 use crate::event::ids::ProjectId;
 use crate::project::Projects;
-use crate::store::places::Places;
 
 pub use crate::clickhouse::Answer;
 use crate::clickhouse::{Block, BlockReader};
@@ -203,7 +202,7 @@ impl Reader {
             people,
             counts_people: false,
             data_through_ms: None,
-            up_to: None,
+            as_of: None,
             noted: None,
             memory: self.guard.memory(),
             _permit: None,
@@ -233,8 +232,8 @@ pub(crate) struct StatementRunner<'a> {
     people: Arc<PersonMap>,
     counts_people: bool,
     data_through_ms: Option<i64>,
-    /// Which events it sees; all without.
-    up_to: Option<Places>,
+    /// What it sees; all without.
+    as_of: Option<AsOf>,
     /// What it has sent, where that is asked for.
     noted: Option<Vec<Value>>,
     memory: Held,
@@ -258,9 +257,9 @@ impl StatementRunner<'_> {
         self.traffic = traffic;
     }
 
-    /// Sees of all events those up to these places.
-    pub(crate) fn look_back_to(&mut self, places: Places) {
-        self.up_to = Some(places);
+    /// Sees what was there then.
+    pub(crate) fn look_back_to(&mut self, as_of: AsOf) {
+        self.as_of = Some(as_of);
     }
 
     /// Notes the statements that it sends from here on.
@@ -407,7 +406,7 @@ impl StatementRunner<'_> {
     fn checked(&mut self, statement: Statement) -> Result<Statement, QueryError> {
         self.counts_people |= statement.text().contains(PERSON);
         let statement = self.people.fill(statement, PERSON);
-        let statement = statement.filled(UP_TO, |to| self.up_to.iter().fold(to, |to, places| places.condition(to)));
+        let statement = AsOf::fill(self.as_of.as_ref(), statement);
         if !statement.fits() {
             let message = "the filters hold more different fields and values than one statement can carry";
             return Err(QueryError::invalid("filter_too_complex", message));

@@ -6,17 +6,19 @@
 //! own answer may have seen already, are not among them.
 //! It is made of numbers alone and nothing is kept for it, so any instance answers it at any time. Who makes one up sees fewer of
 //! their own events.
-//! May go wrong: events that expired or were erased meanwhile are gone; ids that were merged or told apart by hand are what they are now,
-//! and so is the name that a person is called by.
+//! May go wrong: events that expired or were erased meanwhile are gone; ids that were merged or told apart by hand are what they are now.
 
 use std::fmt::{self, Display, Formatter};
 
 use super::canonical::{Canonical, CanonicalForm};
 use super::range::LATEST_MS;
+use crate::query::sql::Statement;
 use crate::store::places::Places;
 
 /// The condition that an event was there then: a mark in whose place the runner puts it, if a question looks back.
 pub(crate) const UP_TO: &str = "{up_to}";
+/// The same of a tie of ids, which the rows of a group are of.
+pub(crate) const TIED_BY_THEN: &str = "{tied_by_then}";
 /// The first part of its text.
 const FORM: &str = "1";
 /// For what is not known.
@@ -36,6 +38,16 @@ pub(crate) struct AsOf {
 }
 
 impl AsOf {
+    /// Fills the marks in a statement: with conditions if it looks back.
+    pub(crate) fn fill(of: Option<&Self>, statement: Statement) -> Statement {
+        let statement = statement.filled(UP_TO, |to| of.iter().fold(to, |to, of| of.places.condition(to)));
+        statement.filled(TIED_BY_THEN, |to| of.iter().fold(to, |to, of| of.condition_of_ties(to)))
+    }
+
+    fn condition_of_ties(&self, to: Statement) -> Statement {
+        to.sql(" AND min(known_at) <= fromUnixTimestamp64Milli(").int(self.people_ms).sql(")")
+    }
+
     /// Reads what [`Display`] has written; `None` if that is something else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(5, '.');
@@ -70,6 +82,15 @@ impl Canonical for AsOf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_looks_back_sees_what_was_there_and_nothing_else_is_changed() {
+        let statement = || Statement::of("SELECT 1 WHERE 1").sql(UP_TO).sql(" HAVING 1").sql(TIED_BY_THEN);
+        assert_eq!(AsOf::fill(None, statement()).text(), "SELECT 1 WHERE 1 HAVING 1");
+        let as_of = AsOf { now_ms: 9, through_ms: None, people_ms: 7, places: Places::default() };
+        let filled = AsOf::fill(Some(&as_of), statement());
+        assert!(filled.text().starts_with("SELECT 1 WHERE 1 AND (0) HAVING 1 AND min(known_at) <= "), "{}", filled.text());
+    }
 
     #[test]
     fn it_is_read_as_it_is_written() {

@@ -1,5 +1,6 @@
 //! What persons are called.
 
+use super::as_of::TIED_BY_THEN;
 use super::expr::Expr;
 use crate::event::ids::ProjectId;
 use crate::store::tables::identities::TieKind;
@@ -19,6 +20,7 @@ pub(crate) fn names_of_persons(project: ProjectId, person: &'static str) -> Expr
             .then(Expr::uint(project.0))
             // What is undone ties nobody.
             .then(" GROUP BY kind, from_key, to_key HAVING bitAnd(max(ruling), 1) = 0")
+            .then(TIED_BY_THEN)
             .enclosed();
     let ids = Expr::from("SELECT arrayJoin(if(kind = ")
         .then(alias)

@@ -22,6 +22,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0007_alert_states.sql", text: include_str!("../../../migrations/0007_alert_states.sql") },
     Migration { name: "0008_log_index.sql", text: include_str!("../../../migrations/0008_log_index.sql") },
     Migration { name: "0009_lines_of_alerts.sql", text: include_str!("../../../migrations/0009_lines_of_alerts.sql") },
+    Migration { name: "0010_ties_known_at.sql", text: include_str!("../../../migrations/0010_ties_known_at.sql") },
 ];
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS ${database}.";

@@ -25,8 +25,8 @@ pub const IDENTITIES: Table = Table { name: "identities", rows: Rows::Sharded, r
 const TIES: usize = 50_000;
 /// Ties of one page.
 const PAGE: u64 = 200_000;
-/// Kind, two keys, first time, ruling, time of writing.
-const TIE_BYTES: usize = 41;
+/// Kind, two keys, first time, ruling, when it was written last and first.
+const TIE_BYTES: usize = 49;
 /// The first event of a tie that no event has made.
 const NO_EVENT_MS: i64 = i64::MAX;
 
@@ -221,7 +221,7 @@ pub struct TieState {
     pub ruling: Ruling,
     /// When its last row was written, by the server's clock.
     pub written_ms: i64,
-    /// Since when it counts, by the clock of the reader: since it was written unless it was known before.
+    /// Since when it counts: since it was written first, by the server's clock, or was known here first, by that of the reader.
     pub known_ms: i64,
 }
 
@@ -295,7 +295,8 @@ pub async fn states(reader: &Client, project: ProjectId, since_ms: i64, most: us
 
 fn page(project: ProjectId, since_ms: i64, after: Option<Pair>) -> Statement {
     let to = Statement::of("SELECT kind, from_key, to_key, tupleElement(min(first), 1), max(ruling), ");
-    let to = to.sql("toUnixTimestamp64Milli(max(written_at)) FROM identities WHERE project_id = ").uint(project.0);
+    let to = to.sql("toUnixTimestamp64Milli(max(written_at)), toUnixTimestamp64Milli(min(known_at)) FROM identities WHERE project_id = ");
+    let to = to.uint(project.0);
     let to = to.sql(" AND written_at >= fromUnixTimestamp64Milli(").int(since_ms).sql(")");
     let to = match after {
         Some(Pair { kind, from, to: user }) => {
@@ -310,11 +311,11 @@ fn page(project: ProjectId, since_ms: i64, after: Option<Pair>) -> Statement {
 fn state(row: &[u8; TIE_BYTES]) -> Option<TieState> {
     let (kind, rest) = row.split_first()?;
     let (numbers, _) = rest.as_chunks::<8>();
-    let [from, to, first_ms, ruling, written_ms] = <[[u8; 8]; 5]>::try_from(numbers).ok()?;
+    let [from, to, first_ms, ruling, written_ms, known_ms] = <[[u8; 8]; 6]>::try_from(numbers).ok()?;
     let pair = Pair { kind: TieKind::of(*kind)?, from: PersonKey(u64::from_le_bytes(from)), to: PersonKey(u64::from_le_bytes(to)) };
     let first_ms = Some(i64::from_le_bytes(first_ms)).filter(|first_ms| *first_ms != NO_EVENT_MS);
-    let written_ms = i64::from_le_bytes(written_ms);
-    Some(TieState { pair, first_ms, ruling: Ruling(i64::from_le_bytes(ruling)), written_ms, known_ms: written_ms })
+    let (written_ms, known_ms) = (i64::from_le_bytes(written_ms), i64::from_le_bytes(known_ms));
+    Some(TieState { pair, first_ms, ruling: Ruling(i64::from_le_bytes(ruling)), written_ms, known_ms })
 }
 
 /// The ties of any of `keys`, undone ones too, with their texts; at most `most`.
