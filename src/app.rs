@@ -43,6 +43,7 @@ use crate::process;
 use crate::replay;
 use crate::replay::parts::{Control, LogAndStore};
 use crate::role::Role;
+use crate::store::tables::EVENTS;
 use storage::Storage;
 
 /// File in the data directory that says where the running instance listens.
@@ -299,8 +300,8 @@ impl Rework for load::RebuildRequest {
 
     async fn run<L: Log>(&self, parts: LogAndStore<L>, settings: &Settings, control: Control<impl Fn(u64, u64)>) -> Result<Self::Summary> {
         let partitions = parts.log.partitions(Topic::Enriched);
-        let rebuild = load::SessionRebuild::new(parts.store, partitions, settings.load.projects().clone(), self.clone());
-        Ok(rebuild.run(control.stop, control.progress).await?)
+        let rebuild = load::SessionRebuild::new(parts.store, &EVENTS.name(), partitions, settings.load.projects().clone());
+        Ok(rebuild.run(self, control.stop, control.progress).await?)
     }
 }
 

@@ -21,7 +21,7 @@ use self::parts::{Control, LogAndStore};
 use self::reader::{Counting, Enriching, RawAgain, Work};
 use crate::clickhouse::{ClickHouse, Identifier};
 use crate::event::record::{self, HEADER_PREFIX, Header};
-use crate::load::{self, BlockLimits, RebuildTarget};
+use crate::load::{self, BlockLimits, RebuildSummary, RebuildTarget, SessionRebuild};
 use crate::log::headers::{header_at, header_of};
 use crate::log::{Log, ReadRequest, Topic};
 use crate::outcome::Count;
@@ -141,18 +141,13 @@ pub async fn run<L: Log>(parts: LogAndStore<L>, request: &Request, limits: Limit
     for work in works {
         replay.load(&table, work, |read| progress(read, all)).await?;
     }
+    if request.swap && !replay.stop.is_cancelled() {
+        replay.say_again(&kept, &table).await.context("computing sessions again that were rebuilt before")?;
+    }
     let is_swapped = request.swap && !replay.stop.is_cancelled();
     if is_swapped {
         swap::mark(&replay.store, &table).await.with_context(|| format!("marking table {table}"))?;
         replay.swap(&table).await?;
-        match kept.visitors_left(&replay.store, &table, &EVENTS_NAME).await {
-            Ok(0) => {}
-            Ok(visitors) => tracing::warn!(
-                visitors,
-                "what `pulse sessions rebuild` has said of sessions from before what was replayed is in {table} only: run it again"
-            ),
-            Err(problem) => tracing::warn!(%problem, "it is not known whether `pulse sessions rebuild` is to be run again"),
-        }
     }
     let after = replay.outcomes(&if is_swapped { EVENTS_NAME } else { table }).await?;
     Ok(replay.summary(after.since(before)))
@@ -246,6 +241,21 @@ impl<L: Log> Replay<L> {
                 () = tokio::time::sleep(std::time::Duration::from_millis(200)) => progress(self.read.load(Ordering::Relaxed)),
             }
         }
+    }
+
+    /// What was said of the sessions of kept events behind them is said again in `table`, by the rules that what is replayed has, too.
+    async fn say_again(&self, kept: &Kept, table: &Identifier) -> Result<()> {
+        let revised = kept.revised(&self.store).await?;
+        let (partitions, projects) = (self.log.partitions(Topic::Enriched), self.limits.load.projects().clone());
+        let rebuild = SessionRebuild::new(self.store.clone(), table, partitions, projects);
+        let RebuildSummary { changed, skipped, .. } = rebuild.run_of(&revised, self.stop.clone()).await?;
+        if changed > 0 {
+            tracing::info!(visitors = changed, "sessions from before what was replayed are as `pulse sessions rebuild` made them");
+        }
+        if skipped > 0 {
+            tracing::warn!(visitors = skipped, "visitors with too many events a day have the sessions of before `pulse sessions rebuild`");
+        }
+        Ok(())
     }
 
     /// Puts the marked table `name` in the place of the events table, with everything that live roles have stored in that meanwhile.

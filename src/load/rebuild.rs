@@ -4,10 +4,13 @@
 //! revisions that say so. Promises: afterwards sessions are those that the rules make of the events of the range; a second run writes
 //! nothing; cut at any moment it goes on where it was. It may run while instances load: what is written is computed behind the fence
 //! of its partition, so nothing is stored between the look and the insert, and a loader whose fence was taken reads its partition anew.
+//! A swap of `pulse replay` does the same in the table that is to take the place of the events table, of visitors alone of whom more was
+//! said than is replayed.
 //! Cost: each visitor of a day is looked up once; a loader loses a few hundred milliseconds for each batch that is written beside it.
 //! May go wrong: a visitor with more events than [`MOST_VISITS`] within a day is left as it is, and counted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -19,14 +22,14 @@ use super::insert::Pause;
 use super::row::{RowOrigin, Rows};
 use super::sessions::{Anew, MOST_VISITS, Question, Recut, Revision, recut, recut_question};
 use super::table::{EventTable, Table};
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, Identifier};
 use crate::clock;
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::event::session::Visitor;
 use crate::project::Projects;
 use crate::store::books::PartitionKey;
 use crate::store::data_version::{Arrived, DataVersions};
-use crate::store::tables::EVENTS;
+use crate::store::swap::Revised;
 
 /// Visitors looked at in one go.
 const CHUNK: usize = 500;
@@ -72,29 +75,32 @@ pub struct SessionRebuild {
     table: EventTable,
     partitions: u16,
     projects: Projects,
-    request: RebuildRequest,
     summary: RebuildSummary,
 }
 
 impl SessionRebuild {
-    /// One of the events of `store`, which a log of so many partitions loads.
-    pub fn new(store: ClickHouse, partitions: u16, projects: Projects, request: RebuildRequest) -> Self {
-        let table = EventTable::new(store, Arc::<DataVersions>::default(), partitions, &EVENTS.name());
-        Self { table, partitions, projects, request, summary: RebuildSummary::default() }
+    /// One of the events of a table of `store`, which a log of so many partitions loads.
+    pub fn new(store: ClickHouse, table: &Identifier, partitions: u16, projects: Projects) -> Self {
+        let table = EventTable::new(store, Arc::<DataVersions>::default(), partitions, table);
+        Self { table, partitions, projects, summary: RebuildSummary::default() }
     }
 
-    /// Does it until asked to stop; `progress` is told how much is done, and how much there is in all.
-    pub async fn run(mut self, stop: CancellationToken, progress: impl Fn(u64, u64)) -> Result<RebuildSummary, RebuildError> {
-        let RebuildRequest { from_ms, until_ms, .. } = self.request;
-        let days: Vec<i64> = (0..).map(|day| from_ms + day * DAY_MS).take_while(|day_ms| *day_ms < until_ms).collect();
+    /// Does what is asked until asked to stop; `progress` is told how much is done, and how much there is in all.
+    pub async fn run(
+        mut self,
+        request: &RebuildRequest,
+        stop: CancellationToken,
+        progress: impl Fn(u64, u64),
+    ) -> Result<RebuildSummary, RebuildError> {
+        let days: Vec<Anew> = days(request.from_ms..request.until_ms).collect();
         let all = days.len() as u64 * u64::from(self.partitions);
         let mut done = 0;
         for partition in 0..self.partitions {
-            let key = self.retried(partition, |table| table.newest_key(partition)).await?;
-            let key = key.unwrap_or(PartitionKey { epoch: LogEpoch(0), partition });
-            for day_ms in &days {
-                let time = Anew { from_ms: *day_ms, until_ms: until_ms.min(day_ms + DAY_MS) };
-                self.day(Part { key, time }, &stop).await?;
+            let key = self.key(partition).await?;
+            for time in &days {
+                let part = Part { key, time: *time };
+                let visitors = self.retried(partition, |table| table.visitors(key, *time, request.project)).await?;
+                self.anew(part, &visitors, &stop).await?;
                 if stop.is_cancelled() {
                     self.summary.interrupted = true;
                     return Ok(self.summary);
@@ -106,10 +112,31 @@ impl SessionRebuild {
         Ok(self.summary)
     }
 
-    /// Looks at the visitors of one day in one partition.
-    async fn day(&mut self, part: Part, stop: &CancellationToken) -> Result<(), RebuildError> {
-        let project = self.request.project;
-        let visitors = self.retried(part.key.partition, |table| table.visitors(part.key, part.time, project)).await?;
+    /// Does it of those whom `revised` names alone.
+    pub async fn run_of(mut self, revised: &Revised<'_>, stop: CancellationToken) -> Result<RebuildSummary, RebuildError> {
+        for (partition, time) in revised.times() {
+            let key = self.key(partition).await?;
+            for time in days(time) {
+                let visitors = revised.visitors(partition, time.from_ms..time.until_ms).await;
+                let visitors = visitors.map_err(|problem| RebuildError(problem.to_string()))?;
+                let visitors: Vec<Visitor> = visitors.into_iter().map(|(project, key)| Visitor { project, key }).collect();
+                self.anew(Part { key, time }, &visitors, &stop).await?;
+                if stop.is_cancelled() {
+                    self.summary.interrupted = true;
+                    return Ok(self.summary);
+                }
+            }
+        }
+        Ok(self.summary)
+    }
+
+    async fn key(&self, partition: u16) -> Result<PartitionKey, RebuildError> {
+        let key = self.retried(partition, |table| table.newest_key(partition)).await?;
+        Ok(key.unwrap_or(PartitionKey { epoch: LogEpoch(0), partition }))
+    }
+
+    /// Looks at visitors of one day in one partition.
+    async fn anew(&mut self, part: Part, visitors: &[Visitor], stop: &CancellationToken) -> Result<(), RebuildError> {
         for chunk in visitors.chunks(CHUNK) {
             if stop.is_cancelled() {
                 return Ok(());
@@ -179,6 +206,11 @@ impl SessionRebuild {
         }
         Err(RebuildError(format!("no answer about partition {partition}")))
     }
+}
+
+fn days(time: Range<i64>) -> impl Iterator<Item = Anew> {
+    let firsts = (0..).map(move |day| time.start + day * DAY_MS).take_while(move |day_ms| *day_ms < time.end);
+    firsts.map(move |from_ms| Anew { from_ms, until_ms: time.end.min(from_ms + DAY_MS) })
 }
 
 /// A day of a partition.

@@ -9,7 +9,7 @@
 
 mod copy;
 
-pub use copy::{CopyError, Kept};
+pub use copy::{CopyError, Kept, Revised};
 
 use super::fence::Fence;
 use super::tables::{self, EVENTS, Table};

@@ -155,13 +155,18 @@ async fn shuffle_copy_and_kill(seed: u64, rules: Rules) {
     check(&pulse, (&events, rules), now_ms, &format!("seed {seed}")).await;
 }
 
+/// Runs a command on a data directory; its summary.
+fn run(arguments: &[&str], data_dir: &std::path::Path, environment: Vec<(&'static str, String)>) -> Value {
+    let mut command = Command::new(program());
+    command.args(arguments).args(["--json", "--data-dir"]).arg(data_dir).envs(environment);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// Computes the sessions of the last days again by the rules of `environment`; returns how many revisions that took.
 fn rebuild(data_dir: &std::path::Path, environment: Vec<(&'static str, String)>) -> u64 {
-    let mut rebuild = Command::new(program());
-    rebuild.args(["sessions", "rebuild", "--from", "-5d", "--json", "--data-dir"]).arg(data_dir).envs(environment);
-    let output = rebuild.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let summary = run(&["sessions", "rebuild", "--from", "-5d"], data_dir, environment);
     assert_eq!((&summary["skipped"], &summary["interrupted"]), (&json!(0), &json!(false)));
     summary["revisions"].as_u64().unwrap()
 }
@@ -174,8 +179,12 @@ async fn what_was_stored_by_other_rules_is_once_rebuilt_as_if_stored_by_those_of
     let now_ms = jiff::Timestamp::now().as_millisecond();
     let mut events = visits(&mut dice, now_ms);
     dice.shuffle(&mut events);
-    send(&pulse, &events[..events.len() / 2], 0).await;
-    pulse.http.settled().await;
+    let mut ends = Vec::new();
+    for part in [0..events.len() / 4, events.len() / 4..events.len() / 2] {
+        send(&pulse, &events[part.clone()], part.start).await;
+        pulse.http.settled().await;
+        ends.push(pulse.sql("SELECT max(log_offset) FROM pulse.events").trim().parse::<i64>().unwrap());
+    }
     for rules in [on, off, on] {
         pulse.end().await;
         assert!(rebuild(pulse.data_dir(), settings(rules)) > 0);
@@ -187,6 +196,13 @@ async fn what_was_stored_by_other_rules_is_once_rebuilt_as_if_stored_by_those_of
     send(&pulse, &events[events.len() / 2..], events.len() / 2).await;
     pulse.http.settled().await;
     check(&pulse, (&events, on), now_ms, "after late events").await;
+    // What was rebuilt stands behind all of the first half, of which a part is copied and the rest replayed.
+    pulse.end().await;
+    let first = (ends[0] + 1).to_string();
+    run(&["replay", "--from-offset", &first, "--to-table", "again", "--swap"], pulse.data_dir(), settings(on));
+    assert_eq!(rebuild(pulse.data_dir(), settings(on)), 0, "nothing is left to say");
+    assert!(pulse.restart_with(&settings(on)).await);
+    check(&pulse, (&events, on), now_ms, "after a swap").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,21 +1,26 @@
 //! What is not replayed, as the log no longer holds it, is copied from the events table into the one that is to take its place.
 //!
-//! Promises: each step may be cut and run again, and nothing is left beside the table. May go wrong: the copy of a day was cut in the moment in which its rows move; it
-//! is found by its number of rows, and the table must be made anew.
+//! Promises: each step may be cut and run again, and nothing is left beside the table. What rows that are not copied say of those that are
+//! ([`Revised`]) is for the caller to say again. May go wrong: the copy of a day was cut in the moment in which its rows move; it is found
+//! by its number of rows, and the table must be made anew.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
 use crate::clickhouse::{ClickHouse, ClickHouseError, Identifier, Node, Statement, TableName, Whole};
-use crate::event::ids::LogEpoch;
+use crate::event::ids::{LogEpoch, ProjectId, VisitorKey};
+use crate::event::session::LONGEST_SESSION_MS;
 use crate::failpoint;
-use crate::store::books::IS_EVENT;
 use crate::store::fence;
-use crate::store::revisions::{FROM, IS_REVISION, PROJECT};
+use crate::store::revisions::{FROM, IS_REVISION, PROJECT, UNTIL};
 use crate::store::tables::EVENTS;
 
 /// Longest time that copying one day may take.
 const COPY_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// A kept event is at most so much later than the receipt of what is replayed.
+const AHEAD_MS: i64 = 86_400_000;
 
 /// Why rows were not copied.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,46 @@ pub struct Kept {
     epoch: LogEpoch,
     /// First raw offset that is replayed, by partition.
     replayed: Vec<(u16, i64)>,
+}
+
+/// Sessions of before what is replayed of which rows speak that are replayed, or were to be: what `pulse sessions rebuild` has said stands
+/// where the events table ended then, and no event that is replayed makes it again.
+pub struct Revised<'a> {
+    kept: &'a Kept,
+    store: &'a ClickHouse,
+    /// By partition, up to a day behind the receipt of the first event that is replayed; milliseconds since 1970.
+    times: BTreeMap<u16, Range<i64>>,
+}
+
+impl Revised<'_> {
+    /// Partitions with such sessions, and from when to when these begin, milliseconds since 1970.
+    pub fn times(&self) -> impl Iterator<Item = (u16, Range<i64>)> {
+        self.times.iter().map(|(partition, time)| (*partition, time.clone()))
+    }
+
+    /// The visitors of a partition who have such a session in a part of the time.
+    pub async fn visitors(&self, partition: u16, time: Range<i64>) -> Result<Vec<(ProjectId, VisitorKey)>, ClickHouseError> {
+        let mut visitors = Vec::new();
+        for shard in self.store.shards.iter() {
+            let to = Statement::of("SELECT DISTINCT ").sql(PROJECT).sql(", visitor_id FROM ").table(&self.events());
+            let to = self.of(to, partition).sql(" AND ").sql(FROM).sql(" < fromUnixTimestamp64Milli(").int(time.end);
+            let to = to.sql(") AND ").sql(FROM).sql(" >= fromUnixTimestamp64Milli(").int(time.start.saturating_sub(LONGEST_SESSION_MS));
+            let to = to.sql(") AND ").sql(UNTIL).sql(" >= fromUnixTimestamp64Milli(").int(time.start).sql(")");
+            let rows: Vec<[Whole<u64>; 2]> = shard.first().migrator.with_timeout(COPY_LIMIT).rows(&to).await?;
+            visitors.extend(rows.into_iter().map(|[project, visitor]| (ProjectId(project.0), VisitorKey(visitor.0))));
+        }
+        Ok(visitors)
+    }
+
+    fn events(&self) -> TableName {
+        self.store.table(EVENTS.name())
+    }
+
+    /// Rows of a partition that are not kept, and say something of sessions.
+    fn of(&self, to: Statement, partition: u16) -> Statement {
+        let to = to.sql(" WHERE ").sql(IS_REVISION).sql(" AND log_partition = ").uint16(partition).sql(" AND NOT (");
+        self.kept.filter(to).sql(")")
+    }
 }
 
 /// A day of receipt.
@@ -72,21 +117,27 @@ impl Kept {
         Ok(())
     }
 
-    /// Of how many visitors the `old` table says something of sessions that began before what was replayed, and the `new` one nothing: what
-    /// `pulse sessions rebuild` has said stands where the old rows ended then, and no event that is replayed makes it again.
-    pub async fn visitors_left(&self, store: &ClickHouse, old: &Identifier, new: &Identifier) -> Result<u64, CopyError> {
-        let (old, new) = (store.table(old.clone()), store.table(new.clone()));
-        let mut visitors = 0;
+    /// What rows that are not kept say of events that are.
+    pub async fn revised<'a>(&'a self, store: &'a ClickHouse) -> Result<Revised<'a>, ClickHouseError> {
+        let mut revised = Revised { kept: self, store, times: BTreeMap::new() };
         for shard in store.shards.iter() {
-            let to = Statement::of("SELECT uniqExact(").sql(PROJECT).sql(", visitor_id) FROM ").table(&old);
-            let to = self.filter(to.sql(" WHERE ").sql(IS_REVISION).sql(" AND NOT (")).sql(") AND ").sql(FROM);
-            let to = to.sql(" < (SELECT min(received_at) FROM ").table(&old).sql(" WHERE ").sql(IS_EVENT).sql(" AND NOT (");
-            let to = self.filter(to).sql(")) AND (").sql(PROJECT).sql(", visitor_id) NOT IN (SELECT ").sql(PROJECT);
-            let to = to.sql(", visitor_id FROM ").table(&new).sql(" WHERE ").sql(IS_REVISION).sql(")");
-            let rows: Vec<(Whole<u64>,)> = shard.first().migrator.with_timeout(COPY_LIMIT).rows(&to).await?;
-            visitors += rows.into_iter().map(|(count,)| count.0).sum::<u64>();
+            let to = Statement::of("SELECT log_partition, toUnixTimestamp64Milli(min(received_at)) FROM ").table(&revised.events());
+            let to = self.filter(to.sql(" WHERE NOT (").sql(IS_REVISION).sql(") AND NOT (")).sql(") GROUP BY log_partition");
+            let server = shard.first().migrator.with_timeout(COPY_LIMIT);
+            let replayed: Vec<(u16, Whole<i64>)> = server.rows(&to).await?;
+            for (partition, first_ms) in replayed {
+                // Clocks may be ahead, and books are of whole minutes: whoever is looked at in vain costs a look.
+                let until_ms = first_ms.0.saturating_add(AHEAD_MS);
+                let to = Statement::of("SELECT toUnixTimestamp64Milli(min(").sql(FROM).sql(")) FROM ").table(&revised.events());
+                let to = revised.of(to, partition).sql(" AND ").sql(FROM).sql(" < fromUnixTimestamp64Milli(").int(until_ms);
+                let first: Vec<(Whole<i64>,)> = server.rows(&to.sql(") HAVING count() > 0")).await?;
+                if let Some((from_ms,)) = first.first() {
+                    let time = revised.times.entry(partition).or_insert(from_ms.0..until_ms);
+                    *time = time.start.min(from_ms.0)..time.end.max(until_ms);
+                }
+            }
         }
-        Ok(visitors)
+        Ok(revised)
     }
 
     fn filter(&self, to: Statement) -> Statement {
