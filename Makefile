@@ -81,5 +81,5 @@ faults: export PULSE_TEST_KILLS := 200
 faults: export PULSE_TEST_LONG := 1
 faults: fetch-test web
 	cargo test --locked --test it -- overlap --test-threads 1 --nocapture
-	cargo test --locked --test it -- brokers cluster crash dead engine faults kafka limits owners power redis refusals signals slow \
+	cargo test --locked --test it -- brokers cluster crash dead engine faults kafka limits owners power redis refusals sessions:: signals slow \
 	    --skip overlap --test-threads 4 --nocapture

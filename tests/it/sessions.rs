@@ -1,4 +1,5 @@
-//! Sessions follow from the events and from nothing else: not from their order, from copies, restarts or files.
+//! Sessions and people follow from the events and from nothing else: not from their order, from copies, restarts or files. With
+//! `PULSE_TEST_LONG` of ten thousand visitors, too, and over all orders of the files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
@@ -7,6 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::clickhouse::Cluster;
+use crate::harness::fault::is_long;
 use crate::harness::kafka::Kafka;
 use crate::harness::load::rounds;
 use crate::harness::{Pulse, program};
@@ -34,15 +36,20 @@ struct Visit {
     own: Option<String>,
     /// The campaign that it carries.
     campaign: Option<&'static str>,
+    /// The user who is logged in, if it says so.
+    user: Option<String>,
 }
 
 impl Visit {
     /// As it is sent under the id of that number.
     fn event(&self, number: usize) -> Value {
-        let Self { visitor, at_ms, own, campaign } = self;
+        let Self { visitor, at_ms, own, campaign, user } = self;
         let mut event = json!({"eventId": format!("e{number}"), "type": "view", "anonymousId": visitor, "timestamp": at_ms});
         if let Some(own) = own {
             event["sessionId"] = json!(own);
+        }
+        if let Some(user) = user {
+            event["userId"] = json!(user);
         }
         if let Some(campaign) = campaign {
             event["context"] = json!({"campaign": {"source": campaign}});
@@ -79,6 +86,22 @@ fn starts(visits: &[(i64, Option<&'static str>)], rules: Rules) -> BTreeMap<i64,
     starts
 }
 
+/// How many events each person has, by name: those of the users who say who they are, and all others of a visitor's the one who was logged in
+/// last before, or of all the first; a visitor without any is a person.
+fn people(events: &[Visit]) -> BTreeMap<String, u64> {
+    let mut logins: BTreeMap<&str, BTreeMap<i64, &str>> = BTreeMap::new();
+    for (visit, user) in events.iter().filter_map(|visit| Some((visit, visit.user.as_deref()?))) {
+        logins.entry(&visit.visitor).or_default().insert(visit.at_ms, user);
+    }
+    let mut people = BTreeMap::new();
+    for visit in events {
+        let of_visitor = logins.get(visit.visitor.as_str());
+        let in_force = of_visitor.and_then(|logins| logins.range(..=visit.at_ms).next_back().or(logins.iter().next()));
+        *people.entry(in_force.map_or(visit.visitor.as_str(), |(_, user)| *user).to_owned()).or_default() += 1;
+    }
+    people
+}
+
 struct Dice(u64);
 
 impl Dice {
@@ -94,10 +117,10 @@ impl Dice {
     }
 }
 
-/// Visitors of three days: some come back within the hour, some go on for more than a day.
-fn visits(dice: &mut Dice, now_ms: i64) -> Vec<Visit> {
+/// Visitors of three days: some come back within the hour, some go on for more than a day; some log in, two of three on a device of their own.
+fn visits(dice: &mut Dice, visitors: u64, now_ms: i64) -> Vec<Visit> {
     let mut events = Vec::new();
-    for visitor in 0..30 {
+    for visitor in 0..visitors {
         let (count, longest_pause_ms) = if visitor % 10 == 0 { (200, 29 * 60_000) } else { (25, 4 * 3_600_000) };
         let mut at_ms = now_ms - 3 * 86_400_000 + dice.below(3_600_000) as i64;
         for number in 0..count {
@@ -106,7 +129,9 @@ fn visits(dice: &mut Dice, now_ms: i64) -> Vec<Visit> {
             if at_ms < now_ms {
                 let own = (visitor == 7 && number % 5 == 0).then(|| (number / 10).to_string());
                 let campaign = [None, None, None, None, Some("spring"), Some("autumn")][dice.below(6) as usize];
-                events.push(Visit { visitor: format!("visitor-{visitor}"), at_ms, own, campaign });
+                let users = if visitor % 9 == 1 { 2 } else { 1 };
+                let user = (visitor % 3 == 1 && dice.below(6) == 0).then(|| format!("user-{}", visitor / 6 + dice.below(users)));
+                events.push(Visit { visitor: format!("visitor-{visitor}"), at_ms, own, campaign, user });
             }
         }
     }
@@ -116,25 +141,28 @@ fn visits(dice: &mut Dice, now_ms: i64) -> Vec<Visit> {
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_those_of_the_sorted_events_over_shuffles_copies_and_kills() {
     for seed in 1..=u64::from(rounds(2)) {
-        shuffle_copy_and_kill(seed, Rules::default()).await;
+        shuffle_copy_and_kill(seed, Rules::default(), 30).await;
+    }
+    if is_long() {
+        shuffle_copy_and_kill(1_000, Rules::default(), 10_000).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_midnight_and_campaigns_cut_are_those_of_the_sorted_events_too() {
     for seed in 101..=100 + u64::from(rounds(1)) {
-        shuffle_copy_and_kill(seed, Rules { midnight: true, campaign: true }).await;
+        shuffle_copy_and_kill(seed, Rules { midnight: true, campaign: true }, 30).await;
     }
 }
 
-async fn shuffle_copy_and_kill(seed: u64, rules: Rules) {
+async fn shuffle_copy_and_kill(seed: u64, rules: Rules, visitors: u64) {
     let mut dice = Dice(seed);
     let mut pulse = Pulse::start_with(&settings(rules)).await;
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    let mut events = visits(&mut dice, now_ms);
+    let mut events = visits(&mut dice, visitors, now_ms);
     dice.shuffle(&mut events);
     let sent: Vec<Value> = events.iter().enumerate().map(|(number, visit)| visit.event(number)).collect();
-    let batches: Vec<&[Value]> = sent.chunks(40).collect();
+    let batches: Vec<&[Value]> = sent.chunks(if visitors > 30 { 500 } else { 40 }).collect();
     for (number, batch) in batches.iter().enumerate() {
         pulse.http.capture(&json!(batch)).await;
         if dice.below(3) == 0 {
@@ -177,7 +205,7 @@ async fn what_was_stored_by_other_rules_is_once_rebuilt_as_if_stored_by_those_of
     let mut dice = Dice(7);
     let mut pulse = Pulse::start_with(&settings(off)).await;
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    let mut events = visits(&mut dice, now_ms);
+    let mut events = visits(&mut dice, 30, now_ms);
     dice.shuffle(&mut events);
     let mut ends = Vec::new();
     for part in [0..events.len() / 4, events.len() / 4..events.len() / 2] {
@@ -213,7 +241,7 @@ async fn a_rebuild_beside_instances_that_load_leaves_every_session_right() {
     let mut dice = Dice(11);
     let mut pulse = Pulse::start_with(&environment(off)).await;
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    let mut events = visits(&mut dice, now_ms);
+    let mut events = visits(&mut dice, 30, now_ms);
     dice.shuffle(&mut events);
     let (before, meanwhile) = events.split_at(events.len() / 2);
     send(&pulse, before, 0).await;
@@ -268,12 +296,15 @@ async fn check(pulse: &Pulse, (events, rules): (&[Visit], Rules), now_ms: i64, n
         Some(own) => format!("{visitor}/{own}"),
         None => format!("{visitor}@{}", starts[visitor][&at_ms]),
     };
-    let mut sessions: BTreeMap<String, String> = BTreeMap::new();
+    let named: HashMap<(&str, i64), Option<&str>> =
+        events.iter().map(|visit| ((visit.visitor.as_str(), visit.at_ms), visit.own.as_deref())).collect();
+    let (mut sessions, mut counts): (BTreeMap<String, String>, HashMap<&str, usize>) = Default::default();
     let shown = pulse.http.events().await;
     for event in &shown {
         let (visitor, id) = (event["anonymousId"].as_str().unwrap(), event["sessionId"].as_str().unwrap());
         let at_ms = event["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
-        let own = events.iter().find(|visit| visit.visitor == visitor && visit.at_ms == at_ms).and_then(|visit| visit.own.as_deref());
+        let own = named[&(visitor, at_ms)];
+        *counts.entry(id).or_default() += 1;
         let found = sessions.entry(expected(visitor, at_ms, own)).or_insert_with(|| id.to_owned());
         assert_eq!(found, id, "{name}: {visitor} at {at_ms}");
     }
@@ -285,11 +316,28 @@ async fn check(pulse: &Pulse, (events, rules): (&[Visit], Rules), now_ms: i64, n
     let ask = json!({"from": from, "to": "now", "series": [{"event": "view"}], "breakdown": "sessionId", "limit": 1_000});
     let (_, trends) = pulse.http.query("trends", &ask).await;
     for line in trends["result"]["series"].as_array().unwrap().iter().filter(|line| line["kind"] == "value") {
-        let of_session = shown.iter().filter(|event| event["sessionId"] == line["breakdown"]).count();
+        let of_session = counts[line["breakdown"].as_str().unwrap()];
         assert_eq!(line["total"], of_session, "{name}: {}", line["breakdown"]);
     }
+    assert_eq!(found_people(pulse, &from).await, people(events), "{name}");
     let distinct: std::collections::BTreeSet<&String> = sessions.values().collect();
     assert!(distinct.len() + 20 > sessions.len(), "{name}: sessions share ids");
+}
+
+/// How many events since `from` each person has, as the list of people says.
+async fn found_people(pulse: &Pulse, from: &str) -> BTreeMap<String, u64> {
+    let (mut found, mut cursor) = (BTreeMap::new(), Value::Null);
+    loop {
+        let ask = json!({"from": from, "to": "now", "event": "view", "limit": 10_000, "cursor": cursor});
+        let answer = pulse.http.query("users", &ask).await.1["result"].take();
+        let users = answer["users"].as_array().unwrap();
+        found.extend(users.iter().map(|user| (user["user"].as_str().unwrap().to_owned(), user["events"].as_u64().unwrap())));
+        cursor = answer["next"].clone();
+        if cursor.is_null() {
+            assert_eq!(answer["total"], found.len(), "two people of one name");
+            return found;
+        }
+    }
 }
 
 /// The lines of the log by day, and its sessions by a very simple reader.
