@@ -1,6 +1,7 @@
 //! What always holds between the numbers of different reports about the same events, whatever they are.
 
 mod charts;
+mod people;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -28,6 +29,7 @@ pub(crate) fn check(asker: Asker<'_>, case: &Case) -> Result<(), TestCaseError> 
     reports.people_did_something_or_did_not()?;
     reports.a_list_is_as_long_as_its_count()?;
     reports.a_property_is_of_no_more_events_than_there_are()?;
+    people::check(&reports)?;
     charts::check(&reports)
 }
 
