@@ -114,7 +114,7 @@ pub(super) struct Budget {
     kept: usize,
     /// What of it is counted among what questions hold.
     held: Held,
-    /// Why it may keep no more, once that is so.
+    /// Why it may keep no more, once that is for what others hold.
     full: Option<OutOfMemory>,
     is_abandoned: Arc<AtomicBool>,
 }
@@ -138,7 +138,12 @@ impl Budget {
     fn keep(&mut self, bytes: usize) -> Result<(), TooMuchWork> {
         self.kept += bytes;
         if self.kept > self.held.bytes() {
-            self.held.set(self.kept.next_multiple_of(HELD_AT_ONCE)).map_err(|full| {
+            let needed = self.kept.next_multiple_of(HELD_AT_ONCE);
+            if needed > self.held.limit() {
+                // However little is held beside it.
+                return Err(TooMuchWork);
+            }
+            self.held.set(needed).map_err(|full| {
                 self.full = Some(full);
                 TooMuchWork
             })?;
@@ -146,7 +151,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Why a history was refused, if that is for memory.
+    /// Why a history was refused, if that is for what is held beside it.
     pub(super) fn full(&self) -> Option<OutOfMemory> {
         self.full
     }

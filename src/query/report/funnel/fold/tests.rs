@@ -189,7 +189,7 @@ fn a_history_holds_no_more_than_a_question_may_and_ends_when_nobody_waits() {
     let searched = Funnel { exclusions: vec![Between { from: 0, to: 1 }], ..plain(20, Order::Ordered) };
     let mut budget = Budget::of(Held::of_limit(16 << 20), Arc::default());
     assert_eq!(searched.journey(&any, &mut budget), Err(TooMuchWork));
-    assert_eq!((budget.full(), budget.held.bytes()), (Some(OutOfMemory::Question), 0));
+    assert_eq!((budget.full(), budget.held.bytes()), (None, 0), "alone it is more than a question may hold");
     // Of one step right after the other each beginning lets go of what it knew.
     let strict = Funnel { optional: 0b0111_1111_1111_1111_1110, ..plain(20, Order::Strict) };
     assert!(strict.journey(&any, &mut Budget::of(Held::of_limit(8 << 20), Arc::default())).unwrap().is_some());
@@ -200,7 +200,13 @@ fn a_history_holds_no_more_than_a_question_may_and_ends_when_nobody_waits() {
     }
     let mut budget = Budget::of(Held::of_limit(4 << 20), Arc::default());
     assert_eq!(plain(2, Order::Ordered).attempts(&any, &mut budget), Err(TooMuchWork));
-    assert_eq!((budget.full(), budget.held.bytes()), (Some(OutOfMemory::Question), 0));
+    assert_eq!((budget.full(), budget.held.bytes()), (None, 0));
+    let beside = Held::of_limit(64 << 20);
+    let mut others = beside.another();
+    others.set((64 << 20) - HELD_AT_ONCE).unwrap();
+    let mut budget = Budget::of(beside, Arc::default());
+    assert_eq!(searched.journey(&any, &mut budget), Err(TooMuchWork));
+    assert_eq!(budget.full(), Some(OutOfMemory::Question), "another pass may hold less beside it");
 }
 
 fn event(at_ms: i64, steps: u32) -> Event {
