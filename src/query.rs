@@ -56,8 +56,8 @@ use self::cohorts::SavedCohorts;
 use self::data_through::{DataThrough, Through};
 pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
-use self::people::People;
 use self::people::map::LeftOut;
+use self::people::{KnownPeople, People};
 use self::question::{Question, Request};
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
 use self::reader::{Guard, Reader, StatementRunner};
@@ -223,10 +223,10 @@ impl Queries {
         if let Some(freshness) = &self.0.freshness {
             freshness.poll(&self.0.reader, now_ms).await;
         }
-        let people = self.0.people_version(project).await;
+        let people = self.0.known_people(project).await;
         let (key, refresh) = (Key { project, plan: plan_key }, common.refresh);
         let request = CacheRequest { key, reach, report, body, refresh, keep: kind.is_kept };
-        let shared = self.0.shared_slot(&request, people);
+        let shared = self.0.shared_slot(&request, people.as_ref());
         let inner = Arc::clone(&self.0);
         let computation = Computation { project, plan, common, now_ms, shared, permits: self.1.clone() };
         self.0.cache.answer(request, || inner.compute(computation)).await
@@ -416,22 +416,25 @@ struct Computation {
 
 impl Inner {
     /// The slot of the answer to `request` in the shared cache, if there is one.
-    fn shared_slot(&self, request: &CacheRequest<'_>, people: u64) -> Option<SharedSlot> {
+    fn shared_slot(&self, request: &CacheRequest<'_>, people: Option<&KnownPeople>) -> Option<SharedSlot> {
         let (Some(cache), Some(freshness), true) = (&self.shared_cache, &self.freshness, request.keep) else { return None };
         let project = request.key.project;
-        let key = format!("answer:{:x}:{:x}:{:x}:{people:x}", project.0, request.key.plan, freshness.version(project));
+        let state = match request.reach.is_of_then() {
+            true => format!("then:{:x}", people.map_or(0, |people| people.rulings)),
+            false => format!("{:x}:{:x}", freshness.version(project), people.map_or(0, |people| people.map.fingerprint())),
+        };
+        let key = format!("answer:{:x}:{:x}:{state}", project.0, request.key.plan);
         Some(SharedSlot { cache: Arc::clone(cache), key, refresh: request.refresh })
     }
 
-    /// Which state of who is who a question of `project` finds, once what has changed is noted.
-    async fn people_version(&self, project: ProjectId) -> u64 {
-        let Some(people) = &self.people else { return 0 };
-        match people.map(project).await {
-            Ok(map) => map.fingerprint(),
+    /// Who is who when a question of `project` is asked, once what has changed is noted; none if that is not known.
+    async fn known_people(&self, project: ProjectId) -> Option<KnownPeople> {
+        match self.people.as_ref()?.known(project).await {
+            Ok(known) => Some(known),
             Err(problem) => {
                 // What is kept may still do; what must be computed fails with its own error.
                 tracing::debug!(%problem, "not known who is who");
-                0
+                None
             }
         }
     }

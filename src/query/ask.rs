@@ -37,7 +37,7 @@ pub(crate) mod session_columns;
 pub(crate) mod sessions;
 mod traits;
 
-pub(crate) use self::as_of::{AsOf};
+pub(crate) use self::as_of::AsOf;
 pub(crate) use self::canonical::{Canonical, CanonicalForm};
 pub(crate) use self::common::Common;
 pub(crate) use self::context::{Cohorts, Context};

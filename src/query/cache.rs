@@ -6,6 +6,7 @@
 //!
 //! **Freshness.** An answer is outdated once events of its project and of its times have become readable since it was begun, which
 //! [`DataVersions`] knows to the block, or, of an answer that counts people, once other ids belong to one person. So:
+//! * of what was there before (`as_of`) nothing arrives, and persons are who they were: only a ruling on them by hand outdates it.
 //! * nothing arrived: the answer is kept for [`KEPT`], of a closed range for [`KEPT_CLOSED`] (late events are arrivals like all
 //!   others; the hour bounds changes that no arrival announces, such as expiry). After that it still answers for another [`KEPT`]
 //!   while one refresh runs.
@@ -69,7 +70,7 @@ pub(crate) struct Key {
 /// What an answer depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reach {
-    /// What decides it; in order, and none overlaps another.
+    /// What decides it; in order, and none overlaps another. None if nothing does that arrives.
     spans: Vec<Span>,
     /// The question's own ranges, where they are made of whole quarters of an hour; in order, and none overlaps another.
     counted: Option<Vec<Span>>,
@@ -87,6 +88,33 @@ impl Reach {
         let counted = (!own.is_empty() && own.iter().all(is_whole)).then(|| merged(own.iter().copied().map(span)));
         Self { spans: merged(ranges().map(span)), counted, is_closed }
     }
+
+    /// Of what was there before: nothing that arrives decides it.
+    pub(crate) fn of_then() -> Self {
+        Self { spans: Vec::new(), counted: None, is_closed: true }
+    }
+
+    /// Whether it is of what was there before.
+    pub(crate) fn is_of_then(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Whether what decides it may have changed since `seen`; `counts_people` if who is who does, too.
+    fn has_news(&self, arrivals: &DataVersions, of: Asked) -> bool {
+        let Asked { project, counts_people, seen } = of;
+        if self.is_of_then() {
+            return counts_people && arrivals.ruled_since(project, seen);
+        }
+        counts_people && arrivals.people_since(project, seen) || arrivals.any_since(project, &self.spans, seen)
+    }
+}
+
+/// Whose answer, and since when.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    project: ProjectId,
+    counts_people: bool,
+    seen: Version,
 }
 
 /// Spans in order, those that touch put together.
@@ -219,9 +247,9 @@ impl Cache {
     where
         F: Future<Output = Result<Computed, QueryError>> + Send + 'static,
     {
-        let (key, spans) = (request.key, request.reach.spans.clone());
+        let (key, reach) = (request.key, request.reach.clone());
         // It is not known yet whether the one under way depends on who is who.
-        let is_overtaken = |seen| self.arrivals.any_since(key.project, &spans, seen) || self.arrivals.people_since(key.project, seen);
+        let is_overtaken = |seen| reach.has_news(&self.arrivals, Asked { project: key.project, counts_people: true, seen });
         self.flights.join(key, self.arrivals.now(), is_overtaken, |slot| {
             let question =
                 kept.map_or_else(|| Arc::new(Question::new(&request, self.cores_per_question)), |entry| Arc::clone(&entry.question));

@@ -9,7 +9,7 @@
 //! [`REST_SHARE`] times as long. When a shared device changed hands is read from its events: again once events have arrived, but no sooner
 //! than [`TURNS_POLL`] and [`TURNS_SHARE`] times what reading it took.
 //! **Looking back.** Who was who before ([`People::map_as_of`]) follows from the ties that were known then and the events that were there; of
-//! what was ruled by hand the last word counts at any time.
+//! what was ruled by hand the last word counts at any time. The last such map is kept: a chart is looked at with the people behind its bars.
 //! **What it costs.** Ties are read in whole at first and every [`WHOLE`], in between those written lately. Memory: 40 bytes a tie and as
 //! much for the map; at most [`MOST_TIES`] ties a project, [`MOST_BYTES`] for all, beyond which the projects asked about least lately are
 //! forgotten. A project with more ties is answered as if the others had not been made, which the log and `meta.warnings` say.
@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
 
 use self::map::{PersonMap, Ties, Turns};
 use super::ask::AsOf;
@@ -32,6 +33,7 @@ use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::clock;
 use crate::event::ids::ProjectId;
 use crate::store::data_version::{DataVersions, Quarter, Version};
+use crate::store::places::Places;
 use crate::store::tables::identities::{self, TiePoints, TieState};
 
 /// How often what others wrote is looked for.
@@ -66,6 +68,8 @@ pub(super) struct People {
 #[derive(Default)]
 struct Project {
     current: Mutex<Option<Current>>,
+    /// The last map of those who were who before.
+    then: Mutex<Option<Then>>,
     /// Held while it is read; the others wait for the result.
     known: tokio::sync::Mutex<Known>,
 }
@@ -76,6 +80,8 @@ struct Current {
     map: Arc<PersonMap>,
     /// The clock when it was read, milliseconds since 1970: what is known later counts as later.
     at_ms: i64,
+    /// The same for equal rulings by hand.
+    rulings: u64,
     /// What had arrived before it was read.
     seen: Version,
     read: Instant,
@@ -85,11 +91,35 @@ struct Current {
     bytes: usize,
 }
 
+/// Who was who before.
+#[derive(Clone)]
+struct Then {
+    people_ms: i64,
+    places: Places,
+    /// What was ruled of it.
+    rulings: u64,
+    map: Arc<PersonMap>,
+}
+
+impl Then {
+    fn is(&self, as_of: &AsOf, rulings: u64) -> bool {
+        self.people_ms == as_of.people_ms && self.rulings == rulings && self.places == as_of.places
+    }
+}
+
 /// Who is who, and when that was read.
 pub(super) struct KnownPeople {
     pub(super) map: Arc<PersonMap>,
     /// Milliseconds since 1970.
     pub(super) at_ms: i64,
+    /// The same for equal rulings by hand, whichever instance has read them.
+    pub(super) rulings: u64,
+}
+
+impl From<&Current> for KnownPeople {
+    fn from(current: &Current) -> Self {
+        Self { map: Arc::clone(&current.map), at_ms: current.at_ms, rulings: current.rulings }
+    }
 }
 
 /// The ties of a project as they were read.
@@ -148,14 +178,17 @@ impl People {
         self.renew(project, &own, &mut known).await
     }
 
-    /// Reads it anew. If that is another map than before, answers that used the one before are outdated.
+    /// Reads it anew. If that is another map than before, answers that used the one before are outdated; if other things were ruled, those
+    /// too that look back.
     async fn renew(&self, project: ProjectId, own: &Project, known: &mut Known) -> Result<KnownPeople, QueryError> {
-        let before = own.current().map(|current| current.map.fingerprint());
+        let before = own.current().as_ref().map(KnownPeople::from);
         let current = self.read(project, own, known).await?;
-        let now = KnownPeople { map: Arc::clone(&current.map), at_ms: current.at_ms };
+        let now = KnownPeople::from(&current);
         *own.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
-        if before != Some(now.map.fingerprint()) {
-            self.arrivals.note_people(project);
+        match before {
+            Some(before) if before.rulings != now.rulings => self.arrivals.note_ruling(project),
+            Some(before) if before.map.fingerprint() == now.map.fingerprint() => {}
+            _ => self.arrivals.note_people(project),
         }
         self.forget_others(project);
         Ok(now)
@@ -166,14 +199,16 @@ impl People {
     /// # Errors
     /// The store does not answer.
     pub(super) async fn map_as_of(&self, project: ProjectId, as_of: &AsOf) -> Result<Arc<PersonMap>, QueryError> {
-        let now = self.known(project).await?;
+        let mut now = self.known(project).await?;
         let own = self.own(project);
+        if let Some(then) = own.then().filter(|then| then.is(as_of, now.rulings)) {
+            return Ok(then.map);
+        }
         let mut known = own.known.lock().await;
         // A reading that was given up leaves them empty, and another instance may have known of more by then.
-        let map = match known.whole.is_none() || now.at_ms < as_of.people_ms {
-            true => self.renew(project, &own, &mut known).await?.map,
-            false => now.map,
-        };
+        if known.whole.is_none() || now.at_ms < as_of.people_ms {
+            now = self.renew(project, &own, &mut known).await?;
+        }
         let is_too_many = known.states.len() >= MOST_TIES;
         let states: Vec<TieState> = known.states.iter().filter(|state| state.known_ms <= as_of.people_ms).copied().collect();
         let is_all = states.len() == known.states.len();
@@ -186,7 +221,7 @@ impl People {
         })
         .await?;
         if points.devices.is_empty() && is_all {
-            return Ok(map);
+            return Ok(now.map);
         }
         let turns = match points.devices.is_empty() {
             true => HashMap::new(),
@@ -195,7 +230,12 @@ impl People {
                 turns.map_err(of_store)?.into_iter().collect()
             }
         };
-        Ok(Arc::new(aside(is_large, move || ties.with_turns(&turns)).await?))
+        let map = Arc::new(aside(is_large, move || ties.with_turns(&turns)).await?);
+        let AsOf { people_ms, places, .. } = as_of;
+        let then = Then { people_ms: *people_ms, places: places.clone(), rulings: now.rulings, map: Arc::clone(&map) };
+        *own.then.lock().unwrap_or_else(PoisonError::into_inner) = Some(then);
+        self.forget_others(project);
+        Ok(map)
     }
 
     fn own(&self, project: ProjectId) -> Arc<Project> {
@@ -208,7 +248,7 @@ impl People {
         let is_due = current.turns.is_due(&self.arrivals, project);
         let is_current = is_polled && !is_due && !self.arrivals.ties_since(project, current.seen);
         let is_fresh = is_current || self.is_resting(project, &current);
-        is_fresh.then_some(KnownPeople { map: current.map, at_ms: current.at_ms })
+        is_fresh.then(|| KnownPeople::from(&current))
     }
 
     fn is_resting(&self, project: ProjectId, current: &Current) -> bool {
@@ -239,10 +279,10 @@ impl People {
         let is_large = known.states.len() >= MANY_TIES;
         // A future that is dropped on the way leaves nothing behind that is not whole: all is read again then.
         let (whole, states) = (known.whole.take(), std::mem::take(&mut known.states));
-        let (states, ties, points) = aside(is_large, move || {
+        let (states, ties, points, rulings) = aside(is_large, move || {
             let ties = Ties::of(&states).without_some(is_too_many);
-            let points = points(&ties, &states);
-            (states, ties, points)
+            let (points, rulings) = (points(&ties, &states), rulings(&states));
+            (states, ties, points, rulings)
         })
         .await?;
         (known.whole, known.states) = (whole, states);
@@ -250,7 +290,7 @@ impl People {
         let turns = known.turns.clone();
         let map = Arc::new(aside(is_large, move || ties.with_turns(&turns)).await?);
         let bytes = map.bytes() + known.states.len() * size_of::<TieState>();
-        Ok(Current { map, at_ms, seen, read: Instant::now(), took: now.elapsed(), turns: known.read_turns, bytes })
+        Ok(Current { map, at_ms, rulings, seen, read: Instant::now(), took: now.elapsed(), turns: known.read_turns, bytes })
     }
 
     /// Reads when shared devices changed hands, if that may have changed.
@@ -273,13 +313,16 @@ impl People {
     /// Forgets projects until the rest takes no more than it may. The one that was just asked about stays.
     fn forget_others(&self, asked: ProjectId) {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = |own: &Project| own.current().map(|current| (current.read, current.bytes));
+        let read =
+            |own: &Project| own.current().map(|current| (current.read, current.bytes + own.then().map_or(0, |then| then.map.bytes())));
         let mut bytes: usize = projects.values().filter_map(|own| read(own)).map(|(_, bytes)| bytes).sum();
         while bytes > MOST_BYTES {
             let others = projects.iter().filter(|(project, _)| **project != asked);
             let oldest = others.filter_map(|(project, own)| read(own).map(|(at, bytes)| (at, *project, bytes))).min_by_key(|(at, ..)| *at);
             let Some((_, project, of_project)) = oldest else { return };
             projects.remove(&project);
+            // What is ruled from here on is not noticed.
+            self.arrivals.note_ruling(project);
             bytes -= of_project;
         }
     }
@@ -288,6 +331,10 @@ impl People {
 impl Project {
     fn current(&self) -> Option<Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn then(&self) -> Option<Then> {
+        self.then.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -332,6 +379,18 @@ async fn aside<T: Send + 'static>(is_large: bool, work: impl FnOnce() -> T + Sen
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await.map_err(|_| QueryError::internal("who is who could not be put together"))
+}
+
+/// The same for equal rulings by hand; 0 where nothing was ruled.
+fn rulings(states: &[TieState]) -> u64 {
+    let ruled = states.iter().filter_map(|state| Some((state.pair, state.ruling.at_ms()?, state.ruling.is_undone())));
+    let bytes: Vec<u8> = ruled
+        .flat_map(|(pair, at_ms, is_undone)| {
+            let numbers = [u64::from(pair.kind.code()), pair.from.0, pair.to.0, at_ms as u64, u64::from(is_undone)];
+            numbers.map(u64::to_le_bytes).into_iter().flatten()
+        })
+        .collect();
+    if bytes.is_empty() { 0 } else { xxh3_64(&bytes) }
 }
 
 /// What is to be read of the shared devices: ties that were ruled hold from then on where no event made them.

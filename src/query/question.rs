@@ -66,8 +66,7 @@ impl Question {
     /// What its answer depends on.
     pub(super) fn reach(&self, now_ms: i64, longest_session_ms: i64) -> Reach {
         if self.common.as_of.is_some() {
-            // Nothing that arrives changes it.
-            return Reach::of(&[], &[], now_ms);
+            return Reach::of_then();
         }
         let (own, mut others) = (self.plan.ranges(), self.did_in.clone());
         if self.names_sessions {

@@ -205,7 +205,7 @@ impl DataVersions {
             && (Version(self.everything.load(Ordering::SeqCst)) > seen || self.noted_since(project, seen, |noted| noted.people))
     }
 
-    /// Whether somebody has ruled on that since `seen`, in this process.
+    /// Whether somebody has ruled on that since `seen`, as far as this process has noticed.
     pub fn ruled_since(&self, project: ProjectId, seen: Version) -> bool {
         self.now() != seen && self.noted_since(project, seen, |noted| noted.ruled)
     }

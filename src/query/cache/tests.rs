@@ -129,6 +129,26 @@ async fn an_answer_says_how_many_events_came_since_the_one_before_it() {
     assert_eq!(late(open(1)).await, "null", "its ends are no ends of quarters");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_about_what_was_there_is_outdated_by_rulings_alone() {
+    let bench = Bench::new();
+    let asked = || CacheRequest { reach: Reach::of_then(), ..open(3) };
+    let compute = |result: &'static str| async move { Ok(Computed { counts_people: true, ..computed(result) }) };
+    let ask = async |result| {
+        let served = bench.cache.answer(asked(), || compute(result)).await.unwrap();
+        String::from_utf8_lossy(&served.entry.result).into_owned()
+    };
+    assert_eq!(ask("1").await, "1");
+    bench.arrive(TODAY);
+    bench.arrivals.note_people(PROJECT);
+    bench.arrivals.note_everything();
+    assert_eq!(ask("2").await, "1", "events and logins are of now");
+    bench.arrivals.note_ruling(PROJECT);
+    assert_eq!(ask("3").await, "3");
+    advance(KEPT_CLOSED - Duration::from_secs(1)).await;
+    assert_eq!(ask("4").await, "3");
+}
+
 #[test]
 fn spans_that_touch_are_one_so_no_event_counts_twice() {
     assert_eq!(merged([5..=9, 0..=2, 3..=4, 8..=12, 20..=21].into_iter()), [0..=12, 20..=21]);
