@@ -1,5 +1,7 @@
 // The numbers of a chart as a table: the twin that every chart has, and what is exported.
 import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { next_task } from "../tasks";
 import type { Caption } from "./picture";
 
 export interface Cell {
@@ -27,14 +29,25 @@ export function complete(partial: boolean[], bucket: number): string {
   return is_partial === undefined ? "" : is_partial ? "no" : "yes";
 }
 
+/** So many rows are put into the page at a time: of thousands of buttons all at once it would answer nobody. */
+const AT_ONCE = 100;
+
 export function Table({ data, caption }: { data: TableData; caption: string }) {
+  const [count, set_count] = useState(AT_ONCE);
+  useEffect(() => {
+    let is_shown = true;
+    if (count < data.rows.length) void next_task().then(() => is_shown && set_count(count + AT_ONCE));
+    return () => {
+      is_shown = false;
+    };
+  }, [count, data.rows.length]);
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={caption}>
       <table>
         <caption class="unseen">{caption}</caption>
         <thead><tr>{data.head.map((name, index) => <th key={index} scope="col" class={index ? "number" : ""}><bdi>{name}</bdi></th>)}</tr></thead>
         <tbody>
-          {data.rows.map((row, at) => (
+          {data.rows.slice(0, count).map((row, at) => (
             <tr key={at}>
               {row.map((cell, index) => (index === 0
                 ? <th key={index} scope="row"><CellText cell={cell} /></th>
