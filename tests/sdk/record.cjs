@@ -15,7 +15,9 @@ const KEY = "pulse_wk_golden", ORDERS = "20";
 /** How long an SDK may be silent before all that it has to send is here. */
 const SILENCE = 2_500;
 const HEADERS = ["accept", "authorization", "content-type", "openpanel-client-id", "x-write-key"];
-const SERVERS = [
+/** What SDKs for browsers ask before they send. */
+const QUESTIONS = /^\/(flags|sourceConfig|v1\/projects)/;
+const RECORDED = [
   ["node", "servers.cjs", "@segment/analytics-node"],
   ["node", "servers.cjs", "@rudderstack/rudder-sdk-node"],
   ["node", "servers.cjs", "posthog-node"],
@@ -35,19 +37,38 @@ const SERVERS = [
   ["python3", "servers.py", "snowplow-tracker"],
   ["python3", "servers.py", "opentelemetry-sdk"],
   ["python3", "servers.py", "pulse-analytics"],
+  ["node", "pages.cjs", "posthog-js"],
+  ["node", "pages.cjs", "@segment/analytics-next"],
+  ["node", "pages.cjs", "@rudderstack/analytics-js"],
+  ["node", "pages.cjs", "mixpanel-browser"],
+  ["node", "pages.cjs", "@snowplow/browser-tracker"],
+  ["node", "pages.cjs", "umami"],
 ];
+
+/** What is answered to who asks how it is set: as pulse does. */
+function settings(pathname, host) {
+  const segment = { apiKey: KEY, apiHost: `${host}/v1`, protocol: "http", unbundledIntegrations: [], addBundledMetadata: true, versionSettings: { version: "4.4.7", componentTypes: ["browser"] } };
+  if (pathname.startsWith("/v1/projects")) return { integrations: { "Segment.io": segment }, plan: { track: { __default: { enabled: true, integrations: {} } } }, metrics: { sampleRate: 0 }, remotePlugins: [] };
+  const config = { statsCollection: { errors: { enabled: false }, metrics: { enabled: false } } };
+  return { source: { id: "pulse", name: "pulse", writeKey: KEY, enabled: true, workspaceId: "pulse", destinations: [], connections: [], config, dataplanes: {} }, updatedAt: "2026-01-01T00:00:00.000Z" };
+}
 
 let requests = [], last = 0;
 const recorder = http.createServer((request, response) => {
   const pieces = [];
+  const { pathname } = new URL(request.url, "http://recorder");
+  response.setHeader("access-control-allow-origin", request.headers.origin ?? "*").setHeader("access-control-allow-credentials", "true");
+  if (request.method === "OPTIONS") return response.writeHead(204, { "access-control-allow-headers": request.headers["access-control-request-headers"] ?? "" }).end();
+  if (pathname.startsWith("/array")) return response.writeHead(404).end();
+  if (QUESTIONS.test(pathname)) return response.setHeader("content-type", "application/json").end(JSON.stringify(settings(pathname, request.headers.host)));
   request.on("data", (piece) => pieces.push(piece));
   request.on("end", () => {
     let body = Buffer.concat(pieces);
     if (body.subarray(0, 2).equals(Buffer.from([0x1f, 0x8b]))) body = zlib.gunzipSync(body);
-    const { pathname } = new URL(request.url, "http://recorder");
     requests.push({ method: request.method, url: request.url, pathname, headers: request.headers, body });
     last = Date.now();
-    const answer = pathname === "/2/httpapi" ? '{"code":200}' : /^\/(track|engage)/.test(pathname) && !body.includes("verbose=1") ? "1" : '{"status":1}';
+    const isTerse = /^\/(track|engage)/.test(pathname) && !`${request.url} ${body}`.includes("verbose=1");
+    const answer = pathname === "/2/httpapi" ? '{"code":200}' : isTerse ? "1" : '{"status":1}';
     response.setHeader("content-type", "application/json").end(answer);
   });
 });
@@ -99,7 +120,7 @@ function write(name) {
   await new Promise((done) => recorder.listen(0, "127.0.0.1", done));
   const host = `http://127.0.0.1:${recorder.address().port}`;
   const wanted = process.argv.slice(2);
-  for (const [program, script, sdk] of SERVERS.filter(([, , sdk]) => !wanted.length || wanted.includes(sdk))) {
+  for (const [program, script, sdk] of RECORDED.filter(([, , sdk]) => !wanted.length || wanted.includes(sdk))) {
     [requests, last] = [[], Date.now()];
     const child = run(program, script, sdk, host);
     await silent();
