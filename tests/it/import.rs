@@ -69,7 +69,7 @@ async fn a_real_access_log_is_stored_once_however_often_it_is_imported() {
     let elsewhere = tempfile::tempdir().unwrap();
     let mut command = Command::new(program());
     command.args(["import", "--json", "--format", "combined", "--data-dir"]).arg(elsewhere.path());
-    command.args(["--url", &format!("http://{}", pulse.http.address), "--read-key", &pulse.http.read_key, LOG]);
+    command.args(["--url", pulse.http.address(), "--read-key", &pulse.http.read_key, LOG]);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let second: Value = serde_json::from_slice(&output.stdout).unwrap();
