@@ -14,7 +14,7 @@
 //!   cost of a question however many clients ask it, it may keep `query.max_cores_per_question` busy over [`KEPT`]: who asks more than that
 //!   gets the last answer, for twenty times as long as it took (by default), and never for longer than [`KEPT`]; marked `stale` if
 //!   computing a newer one has failed.
-//! * an answer that another instance computed is never kept for longer than [`KEPT`], whatever its range.
+//! * an answer of now that another instance computed is never kept for longer than [`KEPT`], whatever its range.
 //! * a heavy question ([`HEAVY`]) is refreshed in the background: nobody waits for it while there is an answer.
 //! * `"refresh": true` in the request computes anew in any case.
 //!

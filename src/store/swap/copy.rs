@@ -126,7 +126,7 @@ impl Kept {
             let server = shard.first().migrator.with_timeout(COPY_LIMIT);
             let replayed: Vec<(u16, Whole<i64>)> = server.rows(&to).await?;
             for (partition, first_ms) in replayed {
-                // Clocks may be ahead, and books are of whole minutes: whoever is looked at in vain costs a look.
+                // Clocks may be ahead, and books are of whole minutes: to look at a visitor in vain costs little.
                 let until_ms = first_ms.0.saturating_add(AHEAD_MS);
                 let to = Statement::of("SELECT toUnixTimestamp64Milli(min(").sql(FROM).sql(")) FROM ").table(&revised.events());
                 let to = revised.of(to, partition).sql(" AND ").sql(FROM).sql(" < fromUnixTimestamp64Milli(").int(until_ms);
