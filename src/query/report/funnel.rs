@@ -40,6 +40,14 @@ use crate::store::revisions::SESSION;
 
 /// Into so many passes events are split at most, each of other persons.
 const MOST_PASSES: u64 = 64;
+
+/// Memory was full.
+#[derive(Clone, Copy, Debug)]
+struct Full {
+    why: OutOfMemory,
+    /// With so many events, if it was before they were folded.
+    events: Option<u64>,
+}
 /// Most fields that a chain holds.
 const MOST_HELD: usize = 5;
 /// Most bins of `time_to_convert`, and how many there are by default.
@@ -333,7 +341,7 @@ impl Funnel {
             exclusions: self.exclusions.iter().map(|exclusion| exclusion.between).collect(),
             entries: whole.range.from_ms..until_ms,
         };
-        Counting { funnel, attribution: self.attribution, each_attempt: self.count == Count::Totals, columns: self.columns() }
+        Counting { funnel, attribution: self.attribution, each_attempt: self.count == Count::Totals }
     }
 
     /// How far all came who entered in the range of `whole`: in as many passes as memory needs.
@@ -347,9 +355,8 @@ impl Funnel {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(full) => full,
             };
-            passes *= 8;
-            if passes > MOST_PASSES {
-                return Err(match full {
+            if passes == MOST_PASSES {
+                return Err(match full.why {
                     OutOfMemory::All => QueryError::out_of_memory(),
                     OutOfMemory::Question => QueryError::too_expensive(
                         "the funnel has more events, people or attempts than memory may hold: ask for a shorter range or window, or for steps \
@@ -357,7 +364,19 @@ impl Funnel {
                     ),
                 });
             }
+            let needed = match full.events {
+                // As many of each pass as were held, with room for what comes of them.
+                Some(held) => self.number_of_events(runner, scope).await? / (held / 4 * 3).max(1) + 1,
+                None => passes * 4,
+            };
+            passes = needed.max(passes * 2).min(MOST_PASSES);
         }
+    }
+
+    /// How many events are looked at, at most.
+    async fn number_of_events(&self, runner: &mut StatementRunner<'_>, scope: Scope) -> Result<u64, QueryError> {
+        let counted = runner.rows(Select::default().column("count()").from(self.events(scope)).into()).await?;
+        Ok(counted.first().map_or(0, |row| row.cell(0).uint()))
     }
 
     /// Why the events of a pass are more than memory may hold, if they are.
@@ -367,17 +386,17 @@ impl Funnel {
         scope: Scope,
         counting: &Arc<Counting>,
         passes: u64,
-    ) -> Result<Result<Outcomes, OutOfMemory>, QueryError> {
+    ) -> Result<Result<Outcomes, Full>, QueryError> {
         let mut outcomes = Outcomes::new(runner.memory());
         for pass in 0..passes {
             let mut rows = Rows::new(self.columns(), runner.memory());
             runner.blocks(self.statement(scope, pass, passes).into(), |block| rows.take(block)).await?;
-            if let Some(full) = rows.full() {
-                return Ok(Err(full));
+            if let Some(why) = rows.full() {
+                return Ok(Err(Full { why, events: Some(rows.len()) }));
             }
             outcomes = match runner.within_deadline(outcomes.with(rows, Arc::clone(counting))).await? {
                 Ok(outcomes) => outcomes,
-                Err(Unfolded::Full(full)) => return Ok(Err(full)),
+                Err(Unfolded::Full(why)) => return Ok(Err(Full { why, events: None })),
                 Err(Unfolded::Failed(problem)) => return Err(problem),
             };
         }

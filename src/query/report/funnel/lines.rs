@@ -18,6 +18,8 @@ use crate::query::reader::{Row, StatementRunner};
 
 /// Most values of one size among which the first are chosen.
 const MOST_OF_A_SIZE: usize = 1_500_000;
+/// Up to so many are asked for together with those that are larger.
+const MOST_AT_ONCE: usize = 1_000;
 
 /// What each line is.
 #[derive(Debug, Default)]
@@ -66,16 +68,19 @@ impl Lines {
         if last.len() > MOST_OF_A_SIZE {
             return Err(QueryError::too_expensive("the breakdown has too many values: ask for one of fewer"));
         }
-        let of_last = limit - sure.len().min(limit);
         let mut rows = Vec::new();
-        if !sure.is_empty() {
-            rows = runner.rows(first(by, events.clone(), &sure, limit).into()).await?;
+        if last.len() <= MOST_AT_ONCE {
+            sure.append(&mut last);
         }
-        if of_last > 0 && !last.is_empty() {
-            rows.extend(runner.rows(first(by, events, &last, of_last).into()).await?);
+        if !sure.is_empty() {
+            rows = runner.rows(first(by, events.clone(), &sure, sure.len()).into()).await?;
+        }
+        if sure.len() < limit && !last.is_empty() {
+            rows.extend(runner.rows(first(by, events, &last, limit - sure.len()).into()).await?);
         }
         let size = |row: &Row| sizes.get(&row.cell(1).uint()).copied().unwrap_or(0);
         rows.sort_by_cached_key(|row| (Reverse(size(row)), texts(row)));
+        rows.truncate(limit);
         let tops = Tops::read(&rows, by);
         Ok(Self { lines: tops.lines().collect(), tops: Some(tops) })
     }
@@ -109,9 +114,9 @@ impl Lines {
 
 /// Of the values of these numbers the first by their texts: key and number of each.
 fn first(by: &Dimensions, events: Selection, numbers: &[u64], limit: usize) -> Expr {
-    let events = events.and(Expr::from("hash IN ").then(Expr::uints(numbers.iter().copied())));
     let columns = Select::default().named(by.key(), " AS key").named(hash("key".into()), " AS hash");
-    columns.from(events).then(" GROUP BY key ORDER BY key LIMIT ").then(Expr::uint(limit as u64))
+    let those = Expr::uints(numbers.iter().copied());
+    columns.from(events).then(" GROUP BY key HAVING hash IN ").then(those).then(" ORDER BY key LIMIT ").then(Expr::uint(limit as u64))
 }
 
 /// The numbers of the values that a bar names, whether they have a line or not.

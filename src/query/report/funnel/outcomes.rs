@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fold::{Budget, Event, Funnel, Journey, TooMuchWork};
-use super::rows::{Columns, Part, Row, Rows};
+use super::rows::{Part, Row, Rows};
 use super::steps::MOST_EXCLUSIONS;
 use crate::query::error::QueryError;
 use crate::query::reader::{Held, OutOfMemory};
@@ -28,7 +28,6 @@ pub(super) struct Counting {
     pub(super) attribution: Attribution,
     /// Whether each beginning counts by itself.
     pub(super) each_attempt: bool,
-    pub(super) columns: Columns,
 }
 
 /// A step of the chain that is shown.
@@ -198,8 +197,8 @@ impl Outcomes {
                 Attribution::Step(step) => journey.shown.iter().find(|link| link.step == step),
             };
             let row = |event: usize| rows.get(event).copied();
-            let group = attributed.and_then(|link| row(link.event)).map_or(0, |row| part.more(row).group);
-            let person = row(first.event).map_or(0, |row| part.person(row, counting.columns));
+            let group = attributed.and_then(|link| row(link.event)).map_or(0, |row| part.group(row));
+            let person = row(first.event).map_or(0, |row| part.person(row));
             let at_ms = |event: usize| row(event).map_or(0, |row| row.at_ms);
             let (begin, length) = (self.passed.len() as u32, journey.shown.len() as u32);
             self.passed.extend(journey.shown.iter().map(|link| Passed { step: link.step, at_ms: at_ms(link.event) }));
@@ -221,5 +220,5 @@ impl Counting {
 fn event(part: &Part, row: Row) -> Event {
     let steps = row.bits & ((1 << super::fold::MOST_STEPS) - 1);
     let excluded = (row.bits >> super::fold::MOST_STEPS) & ((1 << MOST_EXCLUSIONS) - 1);
-    Event { at_ms: row.at_ms, steps, excluded, held: part.more(row).held }
+    Event { at_ms: row.at_ms, steps, excluded, held: part.held(row) }
 }

@@ -21,12 +21,6 @@ pub(super) struct Columns {
     pub(super) place: bool,
 }
 
-impl Columns {
-    const fn any(self) -> bool {
-        self.held || self.group || self.person || self.place
-    }
-}
-
 /// An event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
@@ -34,40 +28,33 @@ pub(super) struct Row {
     pub(super) key: u64,
     pub(super) at_ms: i64,
     pub(super) bits: u32,
-    /// Where the rest of it is.
-    more: u32,
+    /// As the how manieth of its part it came: where the rest of it is.
+    number: u32,
 }
 
-/// The rest of an event; 0 what is not read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct More {
-    place: Place,
-    pub(super) held: u64,
-    pub(super) group: u64,
-    person: u64,
-}
-
-/// Where an event stands among those of its millisecond: as in [`crate::store::schema::IN_ORDER`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    epoch: u64,
-    partition: u16,
-    /// Offset and number in the record.
-    at: i64,
-}
-
-/// Events with the same keys, among others.
+/// Events with the same keys, among others; the columns hold what [`Columns`] names, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     rows: Vec<Row>,
-    more: Vec<More>,
+    held: Vec<u64>,
+    groups: Vec<u64>,
+    persons: Vec<u64>,
+    /// Where they stand in their partitions: offset and number in the record.
+    offsets: Vec<i64>,
+    /// Which [`Partitions`] those are.
+    partitions: Vec<u32>,
 }
+
+/// The partitions of logs that events are of: identity of the log, and number.
+#[derive(Debug, Default)]
+struct Partitions(Vec<(u64, u16)>);
 
 /// The events of a question.
 #[derive(Debug)]
 pub(super) struct Rows {
     columns: Columns,
     parts: Vec<Part>,
+    partitions: Partitions,
     held: Held,
     /// More came than may be held.
     full: Option<OutOfMemory>,
@@ -76,7 +63,7 @@ pub(super) struct Rows {
 impl Rows {
     /// None yet; `held` is what they hold.
     pub(super) fn new(columns: Columns, held: Held) -> Self {
-        Self { columns, parts: (0..PARTS).map(|_| Part::default()).collect(), held, full: None }
+        Self { columns, parts: (0..PARTS).map(|_| Part::default()).collect(), partitions: Partitions::default(), held, full: None }
     }
 
     /// Whether more came than may be held, and why: these are not all.
@@ -84,8 +71,18 @@ impl Rows {
         self.full
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> u64 {
+        self.parts.iter().map(|part| part.rows.len() as u64).sum()
+    }
+
     /// The events, part by part, and what they hold in all.
-    pub(super) fn into_parts(self) -> (Vec<Part>, Held) {
+    pub(super) fn into_parts(mut self) -> (Vec<Part>, Held) {
+        // From here on partitions are numbered as they are ordered.
+        let ranks = self.partitions.ranks();
+        for number in self.parts.iter_mut().flat_map(|part| &mut part.partitions) {
+            *number = ranks.get(*number as usize).copied().unwrap_or(*number);
+        }
         (self.parts, self.held)
     }
 
@@ -103,25 +100,24 @@ impl Rows {
             value.map_or(0, |value| u64::from_le_bytes(*value))
         };
         let (held, group, person, place) = (column(held, 1), column(group, 1), column(person, 1), column(place, 3));
-        let partitions = place.map_or(&[][..], |place| block.column::<2>(place + 1));
+        let numbers = place.map_or(&[][..], |place| block.column::<2>(place + 1));
         let (keys, times, bits) = (block.column::<8>(0), block.column::<8>(1), block.column::<4>(2));
-        let rows = keys.iter().zip(times).zip(bits).map(|((key, at_ms), bits)| Row {
-            key: u64::from_le_bytes(*key),
-            at_ms: i64::from_le_bytes(*at_ms),
-            bits: u32::from_le_bytes(*bits),
-            more: 0,
-        });
-        if self.columns.any() {
-            for (at, row) in rows.enumerate() {
-                let place = Place {
-                    epoch: number(place, at),
-                    partition: partitions.get(at).map_or(0, |partition| u16::from_le_bytes(*partition)),
-                    at: number(place.map(|place| place + 2), at) as i64,
-                };
-                self.add(row, Some(More { place, held: number(held, at), group: number(group, at), person: number(person, at) }));
+        for (at, ((key, at_ms), bits)) in keys.iter().zip(times).zip(bits).enumerate() {
+            let key = u64::from_le_bytes(*key);
+            // Keys that follow each other are spread by their highest bits then.
+            let Some(part) = self.parts.get_mut((key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as usize) else { continue };
+            let row = Row { key, at_ms: i64::from_le_bytes(*at_ms), bits: u32::from_le_bytes(*bits), number: part.rows.len() as u32 };
+            push(&mut part.rows, row);
+            for (column, values) in [(held, &mut part.held), (group, &mut part.groups), (person, &mut part.persons)] {
+                if column.is_some() {
+                    push(values, number(column, at));
+                }
             }
-        } else {
-            rows.for_each(|row| self.add(row, None));
+            if let Some(place) = place {
+                let of = (number(Some(place), at), numbers.get(at).map_or(0, |number| u16::from_le_bytes(*number)));
+                push(&mut part.partitions, self.partitions.number(of));
+                push(&mut part.offsets, number(Some(place + 2), at) as i64);
+            }
         }
         let bytes = self.parts.iter().map(Part::bytes).sum();
         // The rest is for what comes of them.
@@ -129,29 +125,52 @@ impl Rows {
         self.full = held.err();
         if self.full.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
+}
 
-    fn add(&mut self, row: Row, more: Option<More>) {
-        // Keys that follow each other are spread by their highest bits then.
-        let part = row.key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
-        let Some(part) = self.parts.get_mut(part as usize) else { return };
-        part.rows.push(Row { more: part.more.len() as u32, ..row });
-        part.more.extend(more);
+/// Grows by a quarter: half of what is held would lie idle otherwise.
+fn push<T>(values: &mut Vec<T>, value: T) {
+    if values.len() == values.capacity() {
+        values.reserve_exact((values.len() / 4).max(16));
+    }
+    values.push(value);
+}
+
+impl Partitions {
+    /// The number of a partition; those that are known are few.
+    fn number(&mut self, of: (u64, u16)) -> u32 {
+        let known = self.0.iter().position(|known| *known == of);
+        known.unwrap_or_else(|| {
+            self.0.push(of);
+            self.0.len() - 1
+        }) as u32
+    }
+
+    /// The place of each number in the order of partitions.
+    fn ranks(&self) -> Vec<u32> {
+        let rank = |of: &(u64, u16)| self.0.iter().filter(|other| *other < of).count() as u32;
+        self.0.iter().map(rank).collect()
     }
 }
 
 impl Part {
     fn bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<Row>() + self.more.capacity() * size_of::<More>()
+        let columns = [&self.held, &self.groups, &self.persons].map(Vec::capacity).iter().sum::<usize>() + self.offsets.capacity();
+        self.rows.capacity() * size_of::<Row>() + columns * size_of::<u64>() + self.partitions.capacity() * size_of::<u32>()
     }
 
-    /// The rest of an event.
-    pub(super) fn more(&self, row: Row) -> More {
-        self.more.get(row.more as usize).copied().unwrap_or_default()
+    /// The number of the values that a chain holds.
+    pub(super) fn held(&self, row: Row) -> u64 {
+        self.held.get(row.number as usize).copied().unwrap_or(0)
+    }
+
+    /// The number of the value of the breakdown.
+    pub(super) fn group(&self, row: Row) -> u64 {
+        self.groups.get(row.number as usize).copied().unwrap_or(0)
     }
 
     /// Whose an event is.
-    pub(super) fn person(&self, row: Row, columns: Columns) -> u64 {
-        if columns.person { self.more(row).person } else { row.key }
+    pub(super) fn person(&self, row: Row) -> u64 {
+        self.persons.get(row.number as usize).copied().unwrap_or(row.key)
     }
 
     /// Puts the events in order; returns where those of each key are.
@@ -159,9 +178,10 @@ impl Part {
         // Keys and times as one number: for the sort, that is no branch.
         let of = |row: &Row| (u128::from(row.key) << 64) | u128::from(row.at_ms as u64 ^ (1 << 63));
         self.rows.sort_unstable_by_key(of);
-        if !self.more.is_empty() {
-            let more = &self.more;
-            let place = |row: &Row| more.get(row.more as usize).map(|more| more.place);
+        if !self.offsets.is_empty() {
+            // As in `IN_ORDER` of the schema.
+            let (partitions, offsets) = (&self.partitions, &self.offsets);
+            let place = |row: &Row| (partitions.get(row.number as usize), offsets.get(row.number as usize));
             self.rows.chunk_by_mut(|left, right| of(left) == of(right)).for_each(|of_moment| of_moment.sort_unstable_by_key(place));
         }
         let mut end = 0;
