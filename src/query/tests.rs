@@ -158,7 +158,7 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("sessions", json!({"from": "-7d", "list": true, "series": []}), "unknown_key"),
         ("sessions", json!({"from": "-7d", "list": true, "cursor": "1.2"}), "invalid_cursor"),
         ("sessions", json!({"from": "-7d", "cursor": "1.2"}), "unknown_key"),
-        ("sessions", json!({"from": "-7d", "breakdown": "channel"}), "invalid_breakdown"),
+        ("sessions", json!({"from": "-7d", "breakdown": "page_path"}), "invalid_breakdown"),
         ("sessions", json!({"from": "-7d", "series": [{"math": "bounces"}]}), "invalid_math"),
         ("sessions", json!({"from": "-50y", "interval": "minute"}), "too_many_buckets"),
         ("users", json!({"of": {"report": "sessions", "from": "-7d", "list": true}}), "invalid_of"),
