@@ -215,6 +215,7 @@ impl Test {
 /// knows `\Q` and `\C` beside what is checked here.
 fn expression(pattern: String) -> Result<String, QueryError> {
     let is_known = !pattern.contains("\\Q") && !pattern.contains("\\C");
+    let pattern = if is_known { with_literal_braces(&pattern) } else { pattern };
     match regex_syntax::ast::parse::Parser::new().parse(&pattern) {
         Err(problem) if is_known => {
             let message = format!("the regular expression `{}` cannot be compiled: {}", shortened(&pattern), problem.kind());
@@ -222,6 +223,34 @@ fn expression(pattern: String) -> Result<String, QueryError> {
         }
         _ => Ok(pattern),
     }
+}
+
+/// The same with those braces escaped that repeat nothing: for RE2 those of `/user/{id}` are letters like others.
+fn with_literal_braces(pattern: &str) -> String {
+    let (mut escaped, mut rest) = (String::with_capacity(pattern.len()), pattern);
+    while let Some(at) = rest.find(['\\', '{']) {
+        let (before, from) = rest.split_at(at);
+        let length = match from.as_bytes() {
+            // The name of a class, or the number of a letter.
+            [b'\\', b'p' | b'P' | b'x', b'{', ..] => from.find('}').map_or(from.len(), |end| end + 1),
+            [b'\\', ..] => 1 + from.chars().nth(1).map_or(0, char::len_utf8),
+            _ => 1,
+        };
+        let (taken, behind) = from.split_at(length);
+        escaped.push_str(before);
+        escaped.push_str(if taken == "{" && !repeats(from) { "\\{" } else { taken });
+        rest = behind;
+    }
+    escaped.push_str(rest);
+    escaped
+}
+
+/// Whether it begins with `{2}`, `{2,}` or `{2,3}`.
+fn repeats(pattern: &str) -> bool {
+    let Some((times, _)) = pattern.strip_prefix('{').and_then(|behind| behind.split_once('}')) else { return false };
+    let (least, most) = times.split_once(',').unwrap_or((times, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    !least.is_empty() && is_number(least) && is_number(most)
 }
 
 fn scalar(value: &Value) -> Result<Scalar, QueryError> {
@@ -358,5 +387,29 @@ fn text_test(field: &Field, function: &'static str, argument: &str, holds_of_not
         Field::Property(_) | Field::Trait(_) => {
             field.values().map_or("0".into(), |values| Expr::all([values.has_text(), test(values.text())]))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn braces_that_repeat_nothing_are_letters_as_for_the_server() {
+        for (pattern, expected) in [
+            ("^/user/{id}$", r"^/user/\{id}$"),
+            ("a{2}b{2,}c{2,3}", "a{2}b{2,}c{2,3}"),
+            ("a{,3}", r"a\{,3}"),
+            ("{", r"\{"),
+            (r"\{x}", r"\{x}"),
+            (r"\\{x}", r"\\\{x}"),
+            (r"\p{Greek}\x{10FFFF}\d{3}", r"\p{Greek}\x{10FFFF}\d{3}"),
+            ("[{}]ü{é}", r"[\{}]ü\{é}"),
+            (r"\Q{\E", r"\Q{\E"),
+            (r"\", r"\"),
+        ] {
+            assert_eq!(expression(pattern.to_owned()).unwrap_or_else(|_| pattern.to_owned()), expected, "{pattern}");
+        }
+        assert!(expression("a{2,1}".to_owned()).is_err() && expression("(".to_owned()).is_err());
     }
 }
