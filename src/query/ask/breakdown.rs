@@ -487,6 +487,19 @@ pub(crate) fn hash(key: Expr) -> Expr {
     Expr::call("sipHash64Keyed", [secret, key])
 }
 
+/// A key as texts, which sort as the server sorts it.
+pub(crate) fn texts(key: Cell<'_>) -> Vec<String> {
+    match key.json() {
+        Value::Array(keys) => keys.iter().map(|key| key.as_str().unwrap_or_default().to_owned()).collect(),
+        _ => vec![key.text().to_owned()],
+    }
+}
+
+/// Whether a key is that of no value.
+pub(crate) fn is_none(key: Cell<'_>) -> bool {
+    texts(key).iter().all(|text| text == Kind::Missing.letter())
+}
+
 fn raw(text: &str) -> Box<RawValue> {
     to_raw_value(text).unwrap_or_default()
 }

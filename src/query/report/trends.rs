@@ -1,7 +1,7 @@
 //! Trends: numbers by time, split by up to three fields if asked.
 //!
 //! A breakdown takes two statements a series: the largest values first ([`Tops`]), then the numbers with everything beyond them as
-//! `$other`, so that unique users of `$other` are still unique. `$none` (field missing or null) stands beside the limit, never in
+//! `$other`, so that unique users of `$other` are still unique; totals of few values take one ([`Counts`]). `$none` (field missing or null) stands beside the limit, never in
 //! `$other`; `kind` tells both from texts that read like them. With a formula only its series is answered, and the first series
 //! decides which values are the largest. Percentiles interpolate linearly between the two nearest values. Where there are no events
 //! counts, sums and unique numbers are 0, and averages, minima, maxima and percentiles null, as is a division by zero.
@@ -16,12 +16,14 @@
 mod bar;
 pub(super) mod chart;
 mod counting;
+mod counts;
 mod formula;
 mod series;
 
 use self::bar::{ChartBar, KEYS as BAR_KEYS};
 use self::chart::{Chart, Head, Lines};
 use self::counting::{Counting, FirstTimes, Windows};
+use self::counts::{Counted, Counts};
 use self::formula::Formula;
 use self::series::Series;
 use super::{Ask, Bar, People, Report};
@@ -126,10 +128,14 @@ impl Report for Trends {
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
         let mut held = runner.memory();
-        let tops = self.tops(runner, &mut held).await?;
-        let mut chart = self.chart(runner, &self.range, &tops).await?;
+        let (tops, counted) = match self.counted(runner).await? {
+            Some(counted) => counted.into_iter().map(|Counted { tops, lines }| (tops, lines)).unzip(),
+            None => (self.tops(runner, &mut held).await?, Vec::new()),
+        };
+        held.set(tops.iter().map(Tops::bytes).sum()).map_err(OutOfMemory::refusal)?;
+        let mut chart = self.chart(runner, &self.range, &tops, counted).await?;
         if let Some(compared) = &self.compare {
-            chart.compare = Some(Box::new(self.chart(runner, &compared.range, &tops).await?));
+            chart.compare = Some(Box::new(self.chart(runner, &compared.range, &tops, Vec::new()).await?));
         }
         to_json(&chart)
     }
@@ -287,11 +293,35 @@ impl Trends {
         })
     }
 
-    async fn chart(&self, runner: &mut StatementRunner<'_>, range: &Range, tops: &[Tops]) -> Result<Chart, QueryError> {
+    /// The largest values and the lines of all series, each by one look at its events; none where that cannot be.
+    async fn counted(&self, runner: &mut StatementRunner<'_>) -> Result<Option<Vec<Counted>>, QueryError> {
+        let Some(by) = &self.breakdown.by else { return Ok(None) };
+        if self.formula.is_some() || self.shape.is_cumulative || !self.series.iter().all(Series::is_total) {
+            return Ok(None);
+        }
+        let buckets = Buckets::of(&self.range, self.interval)?;
+        let mut all = Vec::new();
+        for series in &self.series {
+            let events = self.events(runner.scope(&self.range), series);
+            match (Counts { breakdown: &self.breakdown, by, buckets: &buckets }).read(runner, events).await? {
+                Some(counted) => all.push(counted),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(all))
+    }
+
+    /// The chart of `range`, whose first series have these `lines`.
+    async fn chart(
+        &self,
+        runner: &mut StatementRunner<'_>,
+        range: &Range,
+        tops: &[Tops],
+        mut lines: Vec<Lines>,
+    ) -> Result<Chart, QueryError> {
         let buckets = Buckets::of(range, self.interval)?;
         let with_breakdown = self.breakdown.by.is_some();
-        let mut lines: Vec<Lines> = Vec::new();
-        for (series, top) in self.series.iter().zip(tops) {
+        for (series, top) in self.series.iter().zip(tops).skip(lines.len()) {
             lines.push(self.lines(runner, range, series, top).await?);
         }
         let mut chart = Chart::new(range, &buckets, runner.now_ms());

@@ -6,11 +6,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::outcomes::Outcomes;
-use crate::query::ask::breakdown::{Breakdown, LineOf, OTHER, Tops, hash};
+use crate::query::ask::breakdown::{Breakdown, LineOf, OTHER, Tops, hash, texts};
 use crate::query::ask::dimensions::Dimensions;
 use crate::query::ask::{Expr, Select, Selection};
 use crate::query::error::QueryError;
@@ -79,7 +78,7 @@ impl Lines {
             rows.extend(runner.rows(first(by, events, &last, limit - sure.len()).into()).await?);
         }
         let size = |row: &Row| sizes.get(&row.cell(1).uint()).copied().unwrap_or(0);
-        rows.sort_by_cached_key(|row| (Reverse(size(row)), texts(row)));
+        rows.sort_by_cached_key(|row| (Reverse(size(row)), texts(row.cell(0))));
         rows.truncate(limit);
         let tops = Tops::read(&rows, by);
         Ok(Self { lines: tops.lines().collect(), tops: Some(tops) })
@@ -129,12 +128,4 @@ pub(super) async fn numbers_of(
     let columns = Select::default().named(by.key(), " AS key").named(hash("key".into()), " AS hash");
     let statement = columns.from(events.and(line.condition(by, &Tops::default()))).then(" GROUP BY key LIMIT 100");
     Ok(runner.rows(statement.into()).await?.iter().map(|row| row.cell(1).uint()).collect())
-}
-
-/// The key of a row as texts, which sort as the server sorts it.
-fn texts(row: &Row) -> Vec<String> {
-    match row.cell(0).json() {
-        Value::Array(keys) => keys.iter().map(|key| key.as_str().unwrap_or_default().to_owned()).collect(),
-        _ => vec![row.cell(0).text().to_owned()],
-    }
 }

@@ -104,6 +104,15 @@ impl Lines {
         }
     }
 
+    /// Adds `number` to a line, in one of the buckets.
+    pub(super) fn count(&mut self, line: i64, bucket: Option<usize>, number: u64) {
+        let line = self.lines.entry(line).or_insert_with(|| self.empty.clone());
+        let in_bucket = bucket.and_then(|bucket| line.values.get_mut(bucket));
+        for sum in in_bucket.into_iter().chain([&mut line.total]) {
+            *sum = Some(sum.unwrap_or_default() + number as f64);
+        }
+    }
+
     /// With the number of the bucket before, or that of nothing, where a bucket has none.
     pub(super) fn carried(mut self, of_nothing: Option<f64>) -> Self {
         for line in self.lines.values_mut() {

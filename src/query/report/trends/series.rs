@@ -177,6 +177,11 @@ impl Series {
         is_number.then_some(0.0)
     }
 
+    /// Whether it counts events.
+    pub(super) fn is_total(&self) -> bool {
+        self.math == Math::Total
+    }
+
     /// The aggregate of the math; null where it has no value.
     pub(super) fn aggregate(&self) -> Expr {
         ratio(self.aggregates().into_iter().map(Aggregate::value))
