@@ -420,7 +420,8 @@ impl Inner {
         let (Some(cache), Some(freshness), true) = (&self.shared_cache, &self.freshness, request.keep) else { return None };
         let project = request.key.project;
         let state = match request.reach.is_of_then() {
-            true => format!("then:{:x}", people.map_or(0, |people| people.rulings)),
+            // An answer that knows nothing of rulings is nobody else's.
+            true => format!("then:{:x}", people?.rulings),
             false => format!("{:x}:{:x}", freshness.version(project), people.map_or(0, |people| people.map.fingerprint())),
         };
         let key = format!("answer:{:x}:{:x}:{state}", project.0, request.key.plan);

@@ -273,7 +273,9 @@ impl Owner {
                 self.read_notices().await;
                 deliveries.extend(self.begin_deliveries());
             }
-            if writing.is_empty() && self.gathered.is_some_and(|since| since.elapsed() >= GATHER || nothing_else) {
+            if writing.is_empty()
+                && self.gathered.is_some_and(|since| since <= Instant::now() && (since.elapsed() >= GATHER || nothing_else))
+            {
                 writing.push(self.write());
             }
         }

@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -26,6 +27,8 @@ pub(super) struct Storage {
 struct RunningEngine {
     state: watch::Receiver<EngineState>,
     soundness: Soundness,
+    /// What is made good, one after the other: each lets questions through once its own is done.
+    mending: Arc<Mutex<()>>,
     restarter: mpsc::Sender<oneshot::Sender<()>>,
     keeper: JoinHandle<Result<(), EngineError>>,
     /// Also ends the engine if this is dropped instead of closed.
@@ -45,7 +48,10 @@ impl Storage {
         let (state, soundness, restarter) = (engine.state(), engine.soundness(), engine.restarter());
         let stop = CancellationToken::new();
         let keeper = spawn_apart(engine.supervise(stop.clone()));
-        Ok(Self { store, engine: Some(RunningEngine { state, soundness, restarter, keeper, stop: stop.drop_guard() }) })
+        Ok(Self {
+            store,
+            engine: Some(RunningEngine { state, soundness, mending: Arc::default(), restarter, keeper, stop: stop.drop_guard() }),
+        })
     }
 
     /// Whether the embedded engine answers; `None` if there is none.
@@ -62,7 +68,7 @@ impl Storage {
     }
 
     /// The same where that takes a moment; returns whether all is done. What is left is for [`Self::mended`]: until then nothing may load, and
-    /// unless pulse ended the engine the last time nothing is asked, since rows may be missing among others.
+    /// nothing is asked, since rows may be missing, and parts without a projection read as if they had none.
     pub(super) async fn mend_quickly<L: Log>(&self, log: &L) -> Result<bool, ClickHouseError> {
         let Some(engine) = &self.engine else { return Ok(true) };
         if tables::lacking_projections(&self.store).await?.is_empty() {
@@ -71,20 +77,22 @@ impl Storage {
                 Err(problem) => tracing::error!(%problem, "mending the embedded engine's table"),
             }
         }
-        if !engine.soundness.is_sound() {
-            self.store.breaker.hold();
-        }
+        self.store.breaker.hold();
         tracing::warn!("the embedded engine's table is being mended: events are taken, and loaded once that is done");
         Ok(false)
     }
 
     /// Makes good what [`Self::mend_quickly`] has left, again and again until that succeeds. Returns whether it did before the end was asked for.
     pub(super) fn mended<L: Log>(&self, log: L, stop: CancellationToken) -> impl Future<Output = bool> + use<L> {
-        let (store, soundness) = (self.store.clone(), self.engine.as_ref().map(|engine| engine.soundness.clone()));
+        let store = self.store.clone();
+        let engine = self.engine.as_ref().map(|engine| (engine.soundness.clone(), Arc::clone(&engine.mending)));
         async move {
-            let Some(soundness) = soundness else { return true };
+            let Some((soundness, turn)) = engine else { return true };
             let mending = async {
-                while let Err(problem) = mend(&log, &store, &soundness).await {
+                loop {
+                    let of_one = turn.lock().await;
+                    let Err(problem) = mend(&log, &store, &soundness).await else { break };
+                    drop(of_one);
                     tracing::error!(%problem, "mending the embedded engine's table: nothing is loaded before that is done");
                     tokio::time::sleep(LATER).await;
                 }
@@ -100,12 +108,15 @@ impl Storage {
         log: L,
         stop: CancellationToken,
     ) -> Option<impl Future<Output = Result<(), Infallible>> + use<L>> {
-        let restarter = self.engine.as_ref()?.restarter.clone();
+        let engine = self.engine.as_ref()?;
+        let (restarter, turn) = (engine.restarter.clone(), Arc::clone(&engine.mending));
         let store = self.store.clone();
         Some(async move {
             let mut damage = store.breaker.damage();
             let mending = async {
                 while let Ok(message) = damage.wait_for(Option::is_some).await.map(|message| message.clone().unwrap_or_default()) {
+                    store.breaker.hold();
+                    let _turn = turn.lock().await;
                     store.breaker.hold();
                     tracing::error!(
                         message,
@@ -184,7 +195,6 @@ async fn mend<L: Log>(log: &L, store: &ClickHouse, soundness: &Soundness) -> Res
         if !holes::set_aside(store, &problem.to_string()).await? {
             if was_sound {
                 soundness.assert();
-                store.breaker.release();
             }
             return Err(problem.into());
         }

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::io::Write as _;
 
+use serde_json::Value as Json;
 use simd_json::{Buffers, Node, StaticNode, Tape};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -63,6 +64,20 @@ impl<'t> Value<'t> {
     /// Its node; `None` on an empty tape.
     pub(super) fn node(self) -> Option<&'t Node<'t>> {
         self.nodes.get(self.at)
+    }
+
+    /// It by itself; null on an empty tape.
+    pub(super) fn to_json(self) -> Json {
+        match self.node() {
+            Some(Node::String(text)) => Json::from(*text),
+            Some(Node::Static(StaticNode::I64(number))) => Json::from(*number),
+            Some(Node::Static(StaticNode::U64(number))) => Json::from(*number),
+            Some(Node::Static(StaticNode::F64(number))) => Json::from(*number),
+            Some(Node::Static(StaticNode::Bool(claim))) => Json::from(*claim),
+            Some(Node::Object { .. }) => self.members().map(|(key, value)| (key.to_owned(), value.to_json())).collect(),
+            Some(Node::Array { .. }) => self.elements().map(Self::to_json).collect(),
+            Some(Node::Static(StaticNode::Null)) | None => Json::Null,
+        }
     }
 
     /// The key before it, if it is a member of an object.

@@ -187,6 +187,8 @@ impl People {
         *own.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
         match before {
             Some(before) if before.rulings != now.rulings => self.arrivals.note_ruling(project),
+            // What was ruled since the last answers is not known.
+            None => self.arrivals.note_ruling(project),
             Some(before) if before.map.fingerprint() == now.map.fingerprint() => {}
             _ => self.arrivals.note_people(project),
         }
@@ -323,7 +325,7 @@ impl People {
             projects.remove(&project);
             // What is ruled from here on is not noticed.
             self.arrivals.note_ruling(project);
-            bytes -= of_project;
+            bytes = bytes.saturating_sub(of_project);
         }
     }
 }

@@ -9,7 +9,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::flat::{self, Source};
-use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, data, pulse, translate};
+use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, data, pulse};
 use crate::auth::credential;
 use crate::event::ids::{event_id_of, event_id_of_digest, event_id_of_parts, is_random};
 use crate::http::respond::{ApiError, Body, json_response, retry_later};
@@ -199,7 +199,7 @@ fn known_by<'t>(id: Option<Value<'t>>, draft: &mut Draft<'t, '_>) {
         None => own.number().is_some(),
     };
     if is_name {
-        let text = |value: Option<Value<'_>>| value.map_or_else(|| "null".to_owned(), |value| translate::json(value).to_string());
+        let text = |value: Option<Value<'_>>| value.map_or_else(|| "null".to_owned(), |value| value.to_json().to_string());
         let second = draft.timestamp.and_then(Value::time).map_or_else(|| "null".to_owned(), |at_ms| at_ms.div_euclid(1_000).to_string());
         draft.fallback_id = Some(event_id_of_parts(&[text(draft.name), second, text(id), text(Some(own))]));
         draft.event_id = None;

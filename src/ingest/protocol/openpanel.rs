@@ -60,7 +60,7 @@ fn own(call: &Map<String, Json>) -> Json {
     };
     let mut take = |key: &str| properties.remove(key).unwrap_or(Json::Null);
     let page = json!({"url": take("__path"), "title": take("__title"), "referrer": take("__referrer")});
-    let (device, timestamp) = (take("__deviceId"), take("__timestamp"));
+    let (device, timestamp, address) = (take("__deviceId"), take("__timestamp"), take("__ip"));
     if let Some(revenue) = properties.remove("__revenue") {
         properties.entry("revenue").or_insert(revenue);
     }
@@ -83,7 +83,7 @@ fn own(call: &Map<String, Json>) -> Json {
     }
     json!({
         "type": name, "userId": of("profileId"), "anonymousId": device, "timestamp": timestamp, "properties": properties,
-        "context": {"page": page},
+        "context": {"ip": address, "page": page},
     })
 }
 

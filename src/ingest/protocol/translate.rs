@@ -4,7 +4,6 @@
 //! called. Checks nothing: that is for the contract, once the event comes in.
 
 use serde_json::{Map, Value as Json, json};
-use simd_json::{Node, StaticNode};
 use uuid::Uuid;
 
 use super::{amplitude, google, mixpanel, posthog, pulse, segment};
@@ -71,16 +70,16 @@ fn own(value: Value<'_>, read: ReadEvent) -> Result<(Map<String, Json>, Option<R
     let mut event = Map::new();
     let ids = [("userId", draft.user_id), ("anonymousId", draft.anonymous_id)];
     let ids = ids.map(|(name, id)| (name, id.map(|id| text(id, draft.id_prefix))));
-    let previous_id = draft.previous_id.map(|id| id.text().map_or_else(|| json(id), |_| text(id, draft.id_prefix)));
+    let previous_id = draft.previous_id.map(|id| id.text().map_or_else(|| id.to_json(), |_| text(id, draft.id_prefix)));
     let made = draft.fallback_id.map(|id| Uuid::from_bytes(id).to_string().into());
     let others = [
-        ("eventId", draft.event_id.map(json).or(made)),
+        ("eventId", draft.event_id.map(Value::to_json).or(made)),
         ("previousId", previous_id),
-        ("sessionId", draft.session_id.map(json)),
-        ("timestamp", draft.timestamp.map(json)),
+        ("sessionId", draft.session_id.map(Value::to_json)),
+        ("timestamp", draft.timestamp.map(Value::to_json)),
     ];
     event.extend(ids.into_iter().chain(others).filter_map(|(name, value)| Some((name.to_owned(), value?))));
-    if let Some(name) = draft.called.map(Json::from).or_else(|| draft.name.map(json)) {
+    if let Some(name) = draft.called.map(Json::from).or_else(|| draft.name.map(Value::to_json)) {
         event.insert("type".to_owned(), name);
     }
     let (properties, leaves_out, address) = (draft.properties.or(draft.traits), draft.leaves_out, draft.address);
@@ -89,7 +88,7 @@ fn own(value: Value<'_>, read: ReadEvent) -> Result<(Map<String, Json>, Option<R
         put(Field::Bot, GROUP.into(), &mut context);
     }
     if let Some(address) = address {
-        context.insert("ip".to_owned(), json(address));
+        context.insert("ip".to_owned(), address.to_json());
     }
     let mut kept = Map::new();
     kept.extend(
@@ -97,13 +96,13 @@ fn own(value: Value<'_>, read: ReadEvent) -> Result<(Map<String, Json>, Option<R
             .into_iter()
             .flat_map(Value::members)
             .filter(|(key, _)| !leaves_out(key))
-            .map(|(key, value)| (key.to_owned(), json(value))),
+            .map(|(key, value)| (key.to_owned(), value.to_json())),
     );
     for (fact, value) in draft.facts().0 {
         match fact.kind {
-            FactKind::Of(field) => put(field, json(value), &mut context),
+            FactKind::Of(field) => put(field, value.to_json(), &mut context),
             FactKind::Property(name) => {
-                kept.entry(name).or_insert_with(|| json(value));
+                kept.entry(name).or_insert_with(|| value.to_json());
             }
             FactKind::Unknown | FactKind::Unreadable => {}
         }
@@ -130,21 +129,7 @@ fn put(field: Field, value: Json, context: &mut Map<String, Json>) {
 
 /// An id, which may be a number, without what is no part of it; anything else is as it was, for the contract to refuse.
 fn text(id: Value<'_>, prefix: &str) -> Json {
-    id.with_text(|id| Json::from(id.strip_prefix(prefix).unwrap_or(id))).unwrap_or_else(|| json(id))
-}
-
-/// A value of a tape by itself.
-pub(super) fn json(value: Value<'_>) -> Json {
-    match value.node() {
-        Some(Node::String(text)) => Json::from(*text),
-        Some(Node::Static(StaticNode::I64(number))) => Json::from(*number),
-        Some(Node::Static(StaticNode::U64(number))) => Json::from(*number),
-        Some(Node::Static(StaticNode::F64(number))) => Json::from(*number),
-        Some(Node::Static(StaticNode::Bool(claim))) => Json::from(*claim),
-        Some(Node::Object { .. }) => value.members().map(|(key, value)| (key.to_owned(), json(value))).collect(),
-        Some(Node::Array { .. }) => value.elements().map(json).collect(),
-        Some(Node::Static(StaticNode::Null)) | None => Json::Null,
-    }
+    id.with_text(|id| Json::from(id.strip_prefix(prefix).unwrap_or(id))).unwrap_or_else(|| id.to_json())
 }
 
 #[cfg(test)]

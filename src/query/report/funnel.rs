@@ -373,9 +373,10 @@ impl Funnel {
         }
     }
 
-    /// How many events are looked at, at most.
+    /// How many events all passes together read.
     async fn number_of_events(&self, runner: &mut StatementRunner<'_>, scope: Scope) -> Result<u64, QueryError> {
-        let counted = runner.rows(Select::default().column("count()").from(self.events(scope)).into()).await?;
+        let counted = Expr::from("SELECT count() FROM ").then(self.statement(scope, 0, 1).enclosed());
+        let counted = runner.rows(counted.into()).await?;
         Ok(counted.first().map_or(0, |row| row.cell(0).uint()))
     }
 

@@ -47,7 +47,11 @@ pub(super) struct Part {
 
 /// The partitions of logs that events are of: identity of the log, and number.
 #[derive(Debug, Default)]
-struct Partitions(Vec<(u64, u16)>);
+struct Partitions {
+    known: Vec<(u64, u16)>,
+    /// The number of the one that was asked for last.
+    last: usize,
+}
 
 /// The events of a question.
 #[derive(Debug)]
@@ -138,17 +142,19 @@ fn push<T>(values: &mut Vec<T>, value: T) {
 impl Partitions {
     /// The number of a partition; those that are known are few.
     fn number(&mut self, of: (u64, u16)) -> u32 {
-        let known = self.0.iter().position(|known| *known == of);
-        known.unwrap_or_else(|| {
-            self.0.push(of);
-            self.0.len() - 1
-        }) as u32
+        if self.known.get(self.last) != Some(&of) {
+            self.last = self.known.iter().position(|known| *known == of).unwrap_or_else(|| {
+                self.known.push(of);
+                self.known.len() - 1
+            });
+        }
+        self.last as u32
     }
 
     /// The place of each number in the order of partitions.
     fn ranks(&self) -> Vec<u32> {
-        let rank = |of: &(u64, u16)| self.0.iter().filter(|other| *other < of).count() as u32;
-        self.0.iter().map(rank).collect()
+        let rank = |of: &(u64, u16)| self.known.iter().filter(|other| *other < of).count() as u32;
+        self.known.iter().map(rank).collect()
     }
 }
 
