@@ -96,7 +96,7 @@ async fn every_server_gets_the_schema_and_one_that_lost_it_gets_it_again() {
 
     // Everything, or one table although it is noted.
     for (lost, missing) in
-        [(&["DATABASE pulse_all", "DATABASE pulse"][..], 9), (&["TABLE pulse.events"], 3), (&["TABLE pulse_all.events"], 1)]
+        [(&["DATABASE pulse_all", "DATABASE pulse"][..], 11), (&["TABLE pulse.events"], 3), (&["TABLE pulse_all.events"], 1)]
     {
         for what in lost {
             cluster.execute(1, &format!("DROP {what} SYNC")).await;
