@@ -121,11 +121,16 @@ impl<'t> Head<'t> {
         }
         let mut flags = request.flags;
         let event_id = match draft.event_id {
-            Some(value) => event_id(value, draft.is_other)?,
-            None => draft.fallback_id.or(request.fallback_id).unwrap_or_else(|| {
+            Some(value) => Some(event_id(value)?),
+            None => draft.fallback_id.or(request.fallback_id),
+        };
+        let event_id = match event_id {
+            Some(id) if draft.is_other => other_event_id(id),
+            Some(id) => id,
+            None => {
                 flags |= flag::SERVER_ID;
                 Uuid::now_v7().into_bytes()
-            }),
+            }
         };
         let (stated, at) = times(draft, rules)?;
         flags |= if at.is_clamped { flag::CLAMPED } else { 0 };
@@ -218,11 +223,10 @@ fn id<'t>(draft: &Draft<'t, '_>, value: Option<Value<'t>>, field: &str) -> Resul
     Ok(Cow::Borrowed(id))
 }
 
-fn event_id(value: Value<'_>, is_other: bool) -> Result<[u8; 16], Rejection> {
+fn event_id(value: Value<'_>) -> Result<[u8; 16], Rejection> {
     let invalid = |message: String| Rejection::new(Defect::EventIdInvalid, "eventId", message);
     let id = value.text().ok_or_else(|| invalid("`eventId` is not a string".to_owned()))?;
-    let event_id = event_id_of(id).map(|id| if is_other { other_event_id(id) } else { id });
-    event_id.ok_or_else(|| invalid(format!("`eventId` `{}` names no event: 1 to {MAX_ID} bytes of text, or a UUID", clip(id, 60))))
+    event_id_of(id).ok_or_else(|| invalid(format!("`eventId` `{}` names no event: 1 to {MAX_ID} bytes of text, or a UUID", clip(id, 60))))
 }
 
 /// When an event happened, as its client says and as the client's clock is corrected.

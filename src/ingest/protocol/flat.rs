@@ -2,6 +2,7 @@
 //! their names over.
 
 use crate::event::field::Field;
+use crate::event::ids::{event_id_of, event_id_of_parts, is_random};
 use crate::ingest::draft::{Draft, FactKind, Scope};
 use crate::ingest::tape::Value;
 
@@ -40,6 +41,23 @@ pub(super) fn note<'t>(properties: Value<'t>, source: Source, draft: &mut Draft<
             draft.note(FactKind::Of(field), value, Scope::Event);
         }
     }
+}
+
+/// By what a copy of an event is known: by its `$insert_id`, or with name, second and user where that was not made to be unique: one order
+/// has several events.
+pub(super) fn known_by<'t>(insert_id: Value<'t>, id: Option<Value<'t>>, draft: &mut Draft<'t, '_>) {
+    let is_name = match insert_id.text() {
+        Some(text) => !is_random(text) && event_id_of(text).is_some(),
+        None => insert_id.number().is_some(),
+    };
+    if !is_name {
+        draft.event_id = Some(insert_id);
+        return;
+    }
+    let text = |value: Option<Value<'_>>| value.map_or_else(|| "null".to_owned(), |value| value.to_json().to_string());
+    let second = draft.timestamp.and_then(Value::time).map_or_else(|| "null".to_owned(), |at_ms| at_ms.div_euclid(1_000).to_string());
+    draft.fallback_id = Some(event_id_of_parts(&[text(draft.name), second, text(id), text(Some(insert_id))]));
+    draft.event_id = None;
 }
 
 /// Whether a property is one that [`note`] reads.

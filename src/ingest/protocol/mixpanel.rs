@@ -11,7 +11,7 @@ use serde_json::json;
 use super::flat::{self, Source};
 use super::{Batch, Head, LARGEST_BATCH, Protocol, Received, data, pulse};
 use crate::auth::credential;
-use crate::event::ids::{event_id_of, event_id_of_digest, event_id_of_parts, is_random};
+use crate::event::ids::event_id_of_digest;
 use crate::http::respond::{ApiError, Body, json_response, retry_later};
 use crate::ingest::draft::Draft;
 use crate::ingest::envelope::{self, Envelope};
@@ -145,7 +145,9 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     }
     draft.anonymous_id = device.or(draft.anonymous_id);
     draft.id_prefix = DEVICE;
-    known_by(id, draft);
+    if let Some(own) = draft.event_id {
+        flat::known_by(own, id, draft);
+    }
     who(id, draft);
     let name = draft.name.and_then(Value::text);
     draft.called = name.map(flat::name);
@@ -189,21 +191,6 @@ fn is_own(key: &str) -> bool {
 /// The same of an alias, which is read.
 fn is_own_of_alias(key: &str) -> bool {
     key == "alias" || is_own(key)
-}
-
-/// By what a copy of an event is known: by its `$insert_id`, or with what else makes it unique where that was not made to be.
-fn known_by<'t>(id: Option<Value<'t>>, draft: &mut Draft<'t, '_>) {
-    let Some(own) = draft.event_id else { return };
-    let is_name = match own.text() {
-        Some(text) => !is_random(text) && event_id_of(text).is_some(),
-        None => own.number().is_some(),
-    };
-    if is_name {
-        let text = |value: Option<Value<'_>>| value.map_or_else(|| "null".to_owned(), |value| value.to_json().to_string());
-        let second = draft.timestamp.and_then(Value::time).map_or_else(|| "null".to_owned(), |at_ms| at_ms.div_euclid(1_000).to_string());
-        draft.fallback_id = Some(event_id_of_parts(&[text(draft.name), second, text(id), text(Some(own))]));
-        draft.event_id = None;
-    }
 }
 
 /// The visitor's address; `0` is that of nobody, since that of a server is not its visitor's.

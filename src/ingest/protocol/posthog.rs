@@ -312,9 +312,11 @@ fn members<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<Beside<'t>
 /// has the address today. And by what a copy is known.
 fn who<'t>(beside: &Beside<'t>, known: &Known<'t>, draft: &mut Draft<'t, '_>) {
     let is_id = |id: &Value<'t>| id.text().is_some_and(|id| event_id_of(id).is_some());
-    draft.event_id = draft.event_id.or(known.insert_id.filter(is_id));
     let somebody = |id: Option<Value<'t>>| id.filter(|id| id.text() != Some(COOKIELESS));
     let named = beside.distinct_id.or(known.distinct_id);
+    if let (None, Some(own)) = (draft.event_id, known.insert_id.filter(is_id)) {
+        flat::known_by(own, named, draft);
+    }
     let id = somebody(named);
     draft.is_named_by_address = says(known.is_cookieless, true) || named.is_some() && id.is_none();
     let is_alias = draft.name.and_then(Value::text) == Some("$create_alias");

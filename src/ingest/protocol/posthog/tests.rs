@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::field::Field;
+use crate::event::field::{Field, flag};
 use crate::ingest::tests::NOW;
 use crate::ingest::tests::read::{Read, key_of, read};
 
@@ -112,4 +112,33 @@ fn what_older_sdks_call_an_event_is_its_id() {
     assert_ne!(event(r#""i-1""#).event_id, event(r#""i-2""#).event_id);
     // What is none costs nothing.
     assert_eq!(event("5").ids(), ["order", "ada", ""]);
+}
+
+#[test]
+fn two_events_of_one_order_are_two() {
+    let of = |event: &str, user: &str, time: &str, insert_id: &str| {
+        let event = one(&format!(
+            r#"{{"event":"{event}","distinct_id":"{user}","timestamp":"{time}","properties":{{"$insert_id":"{insert_id}"}}}}"#
+        ));
+        assert_eq!(event.flags & flag::SERVER_ID, 0);
+        event.event_id
+    };
+    let time = "2026-09-21T14:13:10Z";
+    let order = of("order", "ada", time, "1042");
+    assert_eq!(order, of("order", "ada", "2026-09-21T14:13:10.250Z", "1042"), "a copy, by the second");
+    for other in [
+        of("refund", "ada", time, "1042"),
+        of("order", "bob", time, "1042"),
+        of("order", "ada", "2026-09-21T14:13:11Z", "1042"),
+        of("order", "ada", time, "1043"),
+    ] {
+        assert_ne!(order, other);
+    }
+    let random = "0195f1a0-0000-7000-8000-000000000001";
+    assert_eq!(of("order", "ada", time, random), of("refund", "bob", time, random));
+    // What is said of the user in passing has an id of its own, the same each time.
+    let both = || stored(r#"{"event":"order","distinct_id":"ada","properties":{"$insert_id":"1042","$set":{"plan":"pro"}}}"#);
+    let ids = both().iter().map(|event| event.event_id).collect::<Vec<_>>();
+    assert_eq!((ids.len(), ids == both().iter().map(|event| event.event_id).collect::<Vec<_>>()), (2, true));
+    assert_ne!(ids[0], ids[1]);
 }
