@@ -274,7 +274,7 @@ impl Keys {
         self.table.read().is_ok_and(|table| table.projects.get(&project).is_some_and(|entry| !entry.is_disabled))
     }
 
-    /// A secret of a project that lasts as long as its read key: names made with it tell nobody else what they are made of.
+    /// A secret of a project that lasts as long as its first read key: names made with it tell nobody else what they are made of.
     pub fn secret_of(&self, project: ProjectId) -> Option<Secret> {
         self.table.read().ok()?.secrets.get(&project).cloned()
     }

@@ -178,8 +178,6 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
         }
         let known = table.projects.entry(project).or_insert_with(|| ProjectEntry { name: Arc::clone(&name), is_disabled: true });
         known.is_disabled &= entry.disabled;
-        let secret = [&entry.read_key, &entry.import_key, &entry.write_key].into_iter().find(|key| !key.is_empty());
-        table.secrets.insert(project, Secret::from(hex::encode(hash(&format!("visitors {}", secret.map_or("", String::as_str))))));
         let origin = |text: &String| {
             normal_origin(text).ok_or_else(|| fail(format!("project {name}: `{text}` is no origin such as https://shop.example")))
         };
@@ -194,10 +192,7 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
             if key.is_empty() {
                 continue;
             }
-            let hash = match key.strip_prefix("sha256:") {
-                Some(hex) => sha256_of(hex).ok_or_else(|| fail(format!("project {name}: a sha256 key needs 64 hexadecimal digits")))?,
-                None => hash(key),
-            };
+            let hash = digest(key).ok_or_else(|| fail(format!("project {name}: a sha256 key needs 64 hexadecimal digits")))?;
             let (key, own) = (short_id(&hash), Arc::clone(&name));
             // Secret keys are for no page at all.
             let origins = if kind == KeyKind::Write { Arc::clone(&origins) } else { Arc::default() };
@@ -207,7 +202,26 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
             }
         }
     }
+    table.secrets = secrets(entries);
     Ok(table)
+}
+
+/// The secrets of projects: of the first entry with a read key, whatever else is added, and however the key is written.
+fn secrets(entries: &[KeyEntry]) -> HashMap<ProjectId, Secret> {
+    let (with_read_key, others): (Vec<&KeyEntry>, Vec<&KeyEntry>) = entries.iter().partition(|entry| !entry.read_key.is_empty());
+    let mut secrets = HashMap::new();
+    for entry in with_read_key.into_iter().chain(others) {
+        let key = [&entry.read_key, &entry.import_key, &entry.write_key].into_iter().find(|key| !key.is_empty());
+        let digest = key.and_then(|key| digest(key)).map_or_else(String::new, hex::encode);
+        let secret = || Secret::from(hex::encode(hash(&format!("visitors {digest}"))));
+        secrets.entry(ProjectId::of_name(&entry.project)).or_insert_with(secret);
+    }
+    secrets
+}
+
+/// The hash of a key that is written as itself or as `sha256:` and its hash; `None` if that is none.
+fn digest(key: &str) -> Option<[u8; 32]> {
+    key.strip_prefix("sha256:").map_or_else(|| Some(hash(key)), sha256_of)
 }
 
 pub(super) fn hash(key: &str) -> [u8; 32] {

@@ -39,6 +39,21 @@ fn a_read_key_may_be_given_as_its_hash() {
 }
 
 #[test]
+fn the_secret_of_a_project_lasts_as_long_as_its_first_read_key() {
+    let entry = new_entry("shop");
+    let secret = |entries: &[KeyEntry]| keys_of(entries).1.secret_of(ProjectId::of_name("shop")).unwrap();
+    let first = secret(std::slice::from_ref(&entry));
+    assert_eq!(secret(&[entry.clone(), new_entry("shop")]), first, "an entry is added");
+    let write_only = KeyEntry { read_key: String::new(), import_key: String::new(), ..new_entry("shop") };
+    assert_eq!(secret(&[write_only, entry.clone()]), first, "one without a read key before it");
+    let hashed = KeyEntry { read_key: format!("sha256:{}", hex::encode(hash(&entry.read_key))), ..entry.clone() };
+    assert_eq!(secret(&[hashed]), first, "the same key by its hash");
+    let others = KeyEntry { write_key: "w".to_owned(), import_key: String::new(), ..entry };
+    assert_eq!(secret(&[others]), first, "the others are exchanged");
+    assert_ne!(secret(&[new_entry("shop")]), first);
+}
+
+#[test]
 fn basic_and_the_header_of_its_own_are_read_too() {
     let entry = new_entry("shop");
     let (_dir, keys) = keys_of(std::slice::from_ref(&entry));
