@@ -78,14 +78,14 @@ fn in_address(query: &str) -> Vec<u8> {
     if event.is_empty() { Vec::new() } else { Json::Object(event).to_string().into_bytes() }
 }
 
-/// Reads an event in pulse's own dialect, with the platform that it is of beside it (`p`): a server's visitors are not at its address.
-fn read<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
-    draft.is_of_server = event.member("p").and_then(Value::text) == Some("srv");
+/// Reads what [`own`] wrote: a server's visitors are not at its address.
+fn read<'t>(both: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    draft.is_of_server = both.member("platform").and_then(Value::text) == Some("srv");
     draft.is_named_by_address = !draft.is_of_server;
-    pulse::event(event, draft)
+    pulse::event(both.member("event").unwrap_or(both), draft)
 }
 
-/// An event in pulse's own dialect, and the platform that it is of.
+/// An event in pulse's own dialect, and beside it the platform that it is of.
 fn own(event: &Map<String, Json>) -> Json {
     let of = |key: &str| event.get(key).cloned().unwrap_or(Json::Null);
     let (name, mut properties) = what(event);
@@ -96,15 +96,16 @@ fn own(event: &Map<String, Json>) -> Json {
     let contexts = described(event, "co", "cx").or_else(|| event.get("co").or_else(|| event.get("cx")).cloned());
     properties.extend(contexts.map(|contexts| ("contexts".to_owned(), contexts)));
     let side = |key: &str, nth: usize| of(key).as_str().and_then(|size| size.split('x').nth(nth)).map_or(Json::Null, Json::from);
-    json!({
-        "p": of("p"), "eventId": of("eid"), "type": name, "userId": of("uid"), "anonymousId": first([of("duid"), of("nuid"), of("tnuid")]), "sessionId": of("sid"),
+    let own = json!({
+        "eventId": of("eid"), "type": name, "userId": of("uid"), "anonymousId": first([of("duid"), of("nuid"), of("tnuid")]), "sessionId": of("sid"),
         "timestamp": first([of("ttm"), of("dtm")]), "sentAt": of("stm"), "properties": properties,
         "context": {
             "ip": of("ip"), "locale": of("lang"), "timezone": of("tz"), "userAgent": of("ua"),
             "page": {"url": of("url"), "title": of("page"), "referrer": of("refr")},
             "screen": {"width": side("res", 0), "height": side("res", 1)},
         },
-    })
+    });
+    json!({"platform": of("p"), "event": own})
 }
 
 fn first<const N: usize>(values: [Json; N]) -> Json {
@@ -225,6 +226,13 @@ mod tests {
         assert_eq!(country(r#"{"e":"pv","p":"srv","uid":"ada","ip":"203.0.113.7"}"#), "DE");
         let nobody = decoded_as(SHOP, |_| {}, |intake| envelope::translated(br#"{"e":"pv","p":"srv"}"#, &ENVELOPE, own, intake)).unwrap();
         assert_eq!(nobody.verdicts.rejected.iter().map(|event| event.defect.as_str()).collect::<Vec<_>>(), ["user_required"]);
+    }
+
+    #[test]
+    fn what_is_read_is_warned_of_by_nobody() {
+        let page = br#"{"e":"pv","p":"web","uid":"ada","url":"https://a.example/"}"#;
+        let decoded = decoded_as(SHOP, |_| {}, |intake| envelope::translated(page, &ENVELOPE, own, intake)).unwrap();
+        assert_eq!((decoded.verdicts.accepted, decoded.verdicts.warnings.list().count()), (1, 0));
     }
 
     #[test]
