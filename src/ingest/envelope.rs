@@ -123,7 +123,7 @@ fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Resul
         return Err(Refusal::NotEvents);
     }
     let (mut list, mut sent_ms, mut shown, mut around) = (None, None, None, None);
-    for (key, value) in root.members() {
+    for (key, value) in root.members().filter(|(key, _)| is_named(key)) {
         if key == envelope.batch {
             if list.is_some() {
                 return Err(Refusal::BatchTwice(envelope.batch));
@@ -149,6 +149,11 @@ fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Resul
     intake.begin(sent_ms, key_of_all(list.elements(), shown, envelope)?)?;
     admit_around(around.map_or(0, Value::size), envelope)?;
     batch(list, around, envelope, intake)
+}
+
+/// Whether a member has a name: what a dialect does not have is called `""`.
+fn is_named(key: &str) -> bool {
+    !key.is_empty()
 }
 
 /// Refuses what is said of all events if it is too much to be written to each.
@@ -363,6 +368,9 @@ impl<'de> Visitor<'de> for MembersOf<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members<'de>, A::Error> {
         let mut found = Members::default();
         while let Some((key, value)) = members.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+            if !is_named(&key) {
+                continue;
+            }
             // Two batches are as wrong as many.
             if key == self.0.batch && found.batches.len() < 2 {
                 found.batches.push(value);
@@ -420,5 +428,29 @@ impl<'de> Visitor<'de> for Elements<'_, 'de> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::protocol::pulse;
+    use crate::ingest::tests::{SHOP, decoded_as};
+
+    #[test]
+    fn a_member_without_a_name_is_nothing_that_a_dialect_does_not_have() {
+        let accepted = |envelope: &Envelope, body: &str| {
+            decoded_as(SHOP, |_| {}, |intake| json(body.as_bytes(), envelope, intake)).map(|decoded| decoded.verdicts.accepted)
+        };
+        let event = r#"{"type":"order","userId":"ada"}"#;
+        let around = format!(r#"{{"":"{}","batch":[{event}]}}"#, "x".repeat(MAX_AROUND));
+        assert_eq!(accepted(&pulse::ENVELOPE, &around), Ok(1));
+        // The same where events are parsed one by one.
+        let apart = around.replace(event, &format!(r#"{event},{{"type":"order","userId":"\ud800"}}"#));
+        assert!(with_tape(apart.as_bytes(), |_| ()).is_none());
+        assert_eq!(accepted(&pulse::ENVELOPE, &apart), Ok(1));
+        // Nor is it a batch.
+        let own = Envelope::of("", pulse::event);
+        assert_eq!(accepted(&own, r#"{"":1,"type":"order","userId":"ada"}"#), Ok(1));
     }
 }
