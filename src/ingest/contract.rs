@@ -108,11 +108,13 @@ impl<'t> Head<'t> {
         let anonymous_id = if draft.is_named_by_address && user_id.is_empty() && anonymous_id.is_empty() {
             let secret = request.secrets.and_then(|keys| keys.secret_of(rules.project));
             let (address, agent) = (address(draft, request), agent(draft).unwrap_or(request.user_agent));
-            match request.is_import {
-                // Without a secret or an address it is nobody's event.
-                true => Cow::Owned(secret.zip(address).map_or(String::new(), |(secret, address)| lasting_name(&secret, address))),
-                false => Cow::Owned(daily_visitor::name(&Unnamed { secret, received_ms: request.received_ms, address, agent })),
-            }
+            // Without an address it is nobody's event, and history without a secret: an agent alone is everybody's.
+            let named = match (address, secret) {
+                (None, _) => String::new(),
+                (Some(address), secret) if request.is_import => secret.map_or(String::new(), |secret| lasting_name(&secret, address)),
+                (Some(address), secret) => daily_visitor::name(&Unnamed { secret, received_ms: request.received_ms, address, agent }),
+            };
+            Cow::Owned(named)
         } else {
             anonymous_id
         };

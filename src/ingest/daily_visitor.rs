@@ -24,7 +24,7 @@ pub(super) struct Unnamed<'a> {
     pub(super) secret: Option<Secret>,
     /// Receipt, milliseconds since 1970: the day counts.
     pub(super) received_ms: i64,
-    pub(super) address: Option<IpAddr>,
+    pub(super) address: IpAddr,
     pub(super) agent: &'a str,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Unnamed<'a> {
 pub(super) fn name(of: &Unnamed<'_>) -> String {
     let Unnamed { secret, received_ms, address, agent } = of;
     let secret = secret.as_ref().map_or("", |secret| secret.reveal());
-    hashed(secret, &format!("{} {address:?} {agent}", received_ms.div_euclid(DAY_MS)))
+    hashed(secret, &format!("{} {address} {agent}", received_ms.div_euclid(DAY_MS)))
 }
 
 /// The name that a client of an imported access log has by its address, from whichever machine and whenever it is imported.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::event::field::{Field, flag};
-use crate::ingest::tests::NOW;
 use crate::ingest::tests::read::{Read, key_of, read};
+use crate::ingest::tests::{NOW, SHOP, decoded_as};
 
 fn stored(body: &str) -> Vec<Read> {
     read(|intake| envelope::json(body.as_bytes(), &ENVELOPE, intake))
@@ -97,6 +97,10 @@ fn visitors_of_a_page_that_keeps_nothing_are_known_by_their_address() {
     let identified = one(&event(r#","$anon_distinct_id":"$posthog_cookieless","$process_person_profile":true"#)
         .replace(r#""distinct_id":"$posthog_cookieless","#, r#""distinct_id":"ada","#));
     assert_eq!(identified.ids(), ["page", "ada", ""]);
+    // Without an address they would all be one.
+    let of_server = event(r#","$geoip_disable":true"#);
+    let decoded = decoded_as(SHOP, |_| {}, |intake| envelope::json(of_server.as_bytes(), &ENVELOPE, intake)).unwrap();
+    assert_eq!(decoded.verdicts.rejected.iter().map(|event| event.defect).collect::<Vec<_>>(), [Defect::UserRequired]);
 }
 
 #[test]
