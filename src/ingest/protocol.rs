@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_server_is_known_by_what_it_calls_itself_or_calls() {
         const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:126.0) Gecko/20100101 Firefox/126.0";
-        let told: [(&dyn Protocol, &str, &str, bool); 9] = [
+        let told: [(&dyn Protocol, &str, &str, bool); 11] = [
             (&pulse::Pulse, "/v1/events", "pulse-python/0.1.0", true),
             (&pulse::Pulse, "/v1/events", "node", true),
             (&pulse::Pulse, "/v1/events", BROWSER, false),
@@ -216,6 +216,8 @@ mod tests {
             (&otlp::OpenTelemetry, "/v1/logs", "OTel-OTLP-Exporter-Python/1.45.2", true),
             (&otlp::OpenTelemetry, "/v1/logs", BROWSER, false),
             (&segment::Segment, "/v1/track", "node", false),
+            (&openpanel::OpenPanel, "/openpanel/track", "node", true),
+            (&openpanel::OpenPanel, "/openpanel/track", BROWSER, false),
         ];
         for (protocol, path, agent, expected) in told {
             assert_eq!(protocol.is_of_server(&head(path, agent)), expected, "{path} {agent}");

@@ -1,5 +1,6 @@
 //! OpenPanel's `/track`, below an address of its own (`apiUrl` is `…/openpanel`), for Mixpanel's clients call the same path: a call a
-//! request. The key is the client's id. A visitor without a profile is known by address and agent for a day.
+//! request. The key is the client's id. A visitor without a profile is known by address and agent for a day, of a server by the address that it
+//! says (`__ip`). A profile that stands in an event (`__identify`) is an `identify` of its own.
 
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value as Json, json};
@@ -29,6 +30,10 @@ impl Protocol for OpenPanel {
         id.map_or_else(|| credential::in_headers(&head.headers), |id| Ok(Some(id.to_owned())))
     }
 
+    fn is_of_server(&self, head: &Head) -> bool {
+        pulse::is_of_server(head)
+    }
+
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
         envelope::translated(request.body, &ENVELOPE, own, intake)
     }
@@ -40,58 +45,104 @@ impl Protocol for OpenPanel {
     }
 }
 
-/// Reads a call that is written in pulse's own dialect. A group that is described is of nobody.
-fn call<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
-    nameless(event, draft)?;
-    draft.is_of_group = draft.user_id.is_none() && draft.name.and_then(Value::text) == Some("group");
+/// Reads what [`own`] wrote. A group that is described is nobody, and has its own id.
+fn call<'t>(both: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    nameless(both.member("event").unwrap_or(both), draft)?;
+    draft.is_of_group = both.member("isGroup").and_then(Value::claim) == Some(true);
+    draft.also = both.member("identify").and_then(Value::given).map(|_| identify as _);
     Ok(())
 }
 
-/// A call in pulse's own dialect.
+/// Reads what a call says of its profile in passing.
+fn identify<'t>(both: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    nameless(both.member("identify").unwrap_or(both), draft)
+}
+
+/// A call in pulse's own dialect, and beside it what it says of its profile in passing.
 fn own(call: &Map<String, Json>) -> Json {
     let kind = call.get("type").and_then(Json::as_str).unwrap_or_default();
     let none = Map::new();
     let payload = call.get("payload").and_then(Json::as_object).unwrap_or(&none);
-    let of = |key: &str| payload.get(key).cloned().unwrap_or(Json::Null);
-    let mut properties = match of("properties") {
-        Json::Object(properties) => properties,
-        Json::Null => Map::new(),
-        other => Map::from_iter([("properties".to_owned(), other)]),
+    let mut said = Said::of(payload);
+    let profile = match said.take("__identify") {
+        Json::Object(profile) => profile,
+        _ => Map::new(),
     };
-    let mut take = |key: &str| properties.remove(key).unwrap_or(Json::Null);
-    let page = json!({"url": take("__path"), "title": take("__title"), "referrer": take("__referrer")});
-    let (device, timestamp, address) = (take("__deviceId"), take("__timestamp"), take("__ip"));
-    if let Some(revenue) = properties.remove("__revenue") {
-        properties.entry("revenue").or_insert(revenue);
+    // Of the profile alone nothing is said.
+    let identify = profile.keys().any(|key| key != "profileId").then(|| {
+        let mut passing = Said::of(&profile);
+        (passing.device, passing.timestamp, passing.address) = (said.device.clone(), said.timestamp.clone(), said.address.clone());
+        passing.event("identify", &profile)
+    });
+    let mut event = said.event(kind, payload);
+    if let (Some(id), Some(user)) = (profile.get("profileId"), event.get_mut("userId").filter(|user| user.is_null())) {
+        *user = id.clone();
     }
-    let name = match kind {
-        "track" => match of("name") {
-            Json::String(name) if name == "screen_view" => Json::from("page"),
-            name => name,
-        },
-        "assign_group" => Json::from("group"),
-        // Recordings of pages are no events.
-        "" | "replay" => Json::Null,
-        kind => Json::from(kind),
-    };
-    // What stands beside them: names of a person or a group, what a counter is raised by.
-    let beside =
-        payload.iter().filter(|(key, _)| !["name", "profileId", "properties"].contains(&key.as_str()) || *key == "name" && kind != "track");
-    for (key, value) in beside {
-        let key = if kind == "group" && key == "id" { "groupId" } else { key.as_str() };
-        properties.entry(key).or_insert_with(|| value.clone());
+    json!({"isGroup": kind == "group", "event": event, "identify": identify})
+}
+
+/// The properties of a call, and what of them is none.
+struct Said {
+    properties: Map<String, Json>,
+    page: Json,
+    device: Json,
+    timestamp: Json,
+    address: Json,
+}
+
+impl Said {
+    fn of(payload: &Map<String, Json>) -> Self {
+        let properties = match payload.get("properties").cloned().unwrap_or(Json::Null) {
+            Json::Object(properties) => properties,
+            Json::Null => Map::new(),
+            other => Map::from_iter([("properties".to_owned(), other)]),
+        };
+        let mut said = Self { properties, page: Json::Null, device: Json::Null, timestamp: Json::Null, address: Json::Null };
+        said.page = json!({"url": said.take("__path"), "title": said.take("__title"), "referrer": said.take("__referrer")});
+        (said.device, said.timestamp, said.address) = (said.take("__deviceId"), said.take("__timestamp"), said.take("__ip"));
+        said
     }
-    json!({
-        "type": name, "userId": of("profileId"), "anonymousId": device, "timestamp": timestamp, "properties": properties,
-        "context": {"ip": address, "page": page},
-    })
+
+    fn take(&mut self, key: &str) -> Json {
+        self.properties.remove(key).unwrap_or(Json::Null)
+    }
+
+    /// The event of a call of this kind.
+    fn event(self, kind: &str, payload: &Map<String, Json>) -> Json {
+        let Self { mut properties, page, device, timestamp, address } = self;
+        let of = |key: &str| payload.get(key).cloned().unwrap_or(Json::Null);
+        if let Some(revenue) = properties.remove("__revenue") {
+            properties.entry("revenue").or_insert(revenue);
+        }
+        let name = match kind {
+            "track" => match of("name") {
+                Json::String(name) if name == "screen_view" => Json::from("page"),
+                name => name,
+            },
+            "assign_group" => Json::from("group"),
+            // Recordings of pages are no events.
+            "" | "replay" => Json::Null,
+            kind => Json::from(kind),
+        };
+        // What stands beside them: names of a person or a group, what a counter is raised by.
+        let is_read = |key: &str| ["profileId", "properties"].contains(&key) || key == "name" && kind == "track";
+        for (key, value) in payload.iter().filter(|(key, _)| !is_read(key)) {
+            let key = if kind == "group" && key == "id" { "groupId" } else { key.as_str() };
+            properties.entry(key).or_insert_with(|| value.clone());
+        }
+        json!({
+            "type": name, "userId": of(if kind == "group" { "id" } else { "profileId" }), "anonymousId": device, "timestamp": timestamp,
+            "properties": properties, "context": {"ip": address, "page": page},
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::field::Field;
-    use crate::ingest::tests::read::{Read, read};
+    use crate::ingest::tests::read::{Read, country_of, read};
+    use crate::ingest::tests::{SHOP, decoded_as};
     use crate::outcome::Defect;
 
     fn one(call: &str) -> Read {
@@ -135,13 +186,54 @@ mod tests {
     }
 
     #[test]
+    fn only_what_says_what_a_group_is_is_nobody() {
+        let group = one(r#"{"type":"group","payload":{"id":"g","type":"company","name":"Tea Ltd"}}"#);
+        assert_eq!((group.ids(), group.text(Field::Bot).as_str()), (["group", "g", ""].map(str::to_owned), "group"));
+        for of_somebody in [r#"{"type":"track","payload":{"name":"group"}}"#, r#"{"type":"assign_group","payload":{"groupIds":["g"]}}"#] {
+            let event = one(of_somebody);
+            assert_eq!(
+                (event.ids()[0].as_str(), event.ids()[2].len(), event.text(Field::Bot).as_str()),
+                ("group", 32, ""),
+                "{of_somebody}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_that_a_server_says_is_the_visitors_and_kept_nowhere() {
+        let order = r#"{"type":"track","payload":{"name":"order","properties":{"__ip":"203.0.113.7"}}}"#;
+        assert_eq!(one(order).properties(), Vec::<String>::new());
+        let country = |call: &str| country_of(|intake| envelope::translated(call.as_bytes(), &ENVELOPE, own, intake));
+        assert_eq!(country(order), "DE");
+        assert_eq!(country(&order.replace("203.0.113.7", "192.0.2.1")), "", "not that of the peer");
+        let of_server = |call: &str| {
+            let take = |intake: &mut Intake<'_>| envelope::translated(call.as_bytes(), &ENVELOPE, own, intake);
+            let verdicts = decoded_as(SHOP, |request| request.is_of_server = true, take).unwrap().verdicts;
+            (verdicts.accepted, verdicts.rejected.iter().map(|event| event.defect).collect::<Vec<_>>())
+        };
+        assert_eq!(of_server(order), (1, vec![]));
+        let nobody = r#"{"type":"track","payload":{"name":"order"}}"#;
+        assert_eq!(of_server(nobody), (0, vec![Defect::UserRequired]), "not all of them as one visitor");
+        assert_eq!(of_server(r#"{"type":"group","payload":{"id":"g","type":"company","name":"Tea Ltd"}}"#), (1, vec![]));
+    }
+
+    #[test]
+    fn a_profile_in_an_event_is_an_identify_of_its_own() {
+        let both = r#"{"type":"track","payload":{"name":"order","properties":{"total":1,"__ip":"203.0.113.7",
+            "__identify":{"profileId":"ada","email":"a@b.example","properties":{"plan":"pro"}}}}}"#;
+        let events = read(|intake| envelope::translated(both.as_bytes(), &ENVELOPE, own, intake));
+        let said = events.iter().map(|event| (event.ids(), event.properties())).collect::<Vec<_>>();
+        let expected = [("order", vec!["total=1"]), ("identify", vec!["email=a@b.example", "plan=pro"])];
+        let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(said, expected.map(|(name, properties)| ([name, "ada", ""].map(str::to_owned), owned(properties))));
+        let alone = one(r#"{"type":"track","payload":{"name":"order","profileId":"bob","properties":{"__identify":{"profileId":"ada"}}}}"#);
+        assert_eq!((alone.ids(), alone.properties()), (["order", "bob", ""].map(str::to_owned), vec![]));
+    }
+
+    #[test]
     fn what_is_no_event_is_refused() {
         for call in [r#"{"type":"replay","payload":{"payload":"x"}}"#, r#"{"type":"track","payload":5}"#, "{}"] {
-            let decoded = crate::ingest::tests::decoded_as(
-                crate::ingest::tests::SHOP,
-                |_| {},
-                |intake| envelope::translated(call.as_bytes(), &ENVELOPE, own, intake),
-            );
+            let decoded = decoded_as(SHOP, |_| {}, |intake| envelope::translated(call.as_bytes(), &ENVELOPE, own, intake));
             let verdicts = decoded.unwrap().verdicts;
             assert_eq!((verdicts.accepted, verdicts.rejected[0].defect), (0, Defect::EventNameRequired), "{call}");
         }

@@ -44,7 +44,7 @@ impl Protocol for Pulse {
     }
 
     fn is_of_server(&self, head: &Head) -> bool {
-        SERVERS.iter().any(|server| head.agent().starts_with(server))
+        is_of_server(head)
     }
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
@@ -59,6 +59,11 @@ impl Protocol for Pulse {
         let (status, answer) = outcome(head, verdicts);
         json_response(status, answer.to_string().into_bytes())
     }
+}
+
+/// Whether a request is of our SDK for servers, or of another one that runs where ours does.
+pub(super) fn is_of_server(head: &Head) -> bool {
+    SERVERS.iter().any(|server| head.agent().starts_with(server))
 }
 
 /// Status and body of the answer.
