@@ -1,7 +1,10 @@
 //! Takes the events of one request: each is read by its dialect, checked by the contract and packed, or refused.
 
+use std::net::IpAddr;
+
 use super::IngestLimits;
 use super::contract::{self, MAX_ID, RequestFacts, Rules};
+use super::daily_visitor::lasting_name;
 use super::dead_letters::DeadLetters;
 use super::draft::{Draft, Fact, ReadEvent};
 use super::refusal::Refusal;
@@ -129,6 +132,17 @@ impl<'r> Intake<'r> {
         let event_id = event_id.filter(|id| id.len() <= MAX_ID).map(str::to_owned);
         let Rejection { defect, field, message } = rejection;
         self.decoded.verdicts.rejected.push(Rejected { index, event_id, defect, field, message });
+    }
+
+    /// Whether an event was refused since the last time that some were made dead letters.
+    pub(super) fn has_rejected(&self) -> bool {
+        !self.decoded.verdicts.rejected.is_empty()
+    }
+
+    /// The name that somebody has by an address, whenever events of it are imported; `None` without a secret.
+    pub(super) fn lasting_name(&self, address: IpAddr) -> Option<String> {
+        let secret = self.request.secrets?.secret_of(self.project().ok()?)?;
+        Some(lasting_name(&secret, address))
     }
 
     /// Makes dead letters of the events refused since the last time: all of them were in `line`, at `index` of the request.

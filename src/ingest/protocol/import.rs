@@ -1,11 +1,16 @@
 //! `POST /v1/import`: history in pulse's own dialect, line by line. What is no event is kept as a dead letter, never refused.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use hyper::{Response, StatusCode};
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::{Delivery, Head, Protocol, Received, Run, pulse};
 use crate::auth::KeyKind;
+use crate::event::address::parse_forwarded;
 use crate::event::dead_letter::{DEAD_LINE_MARK, DeadLetterId, DeadLine};
 use crate::event::mask;
 use crate::event::text::clip;
@@ -84,7 +89,8 @@ fn lines(bytes: &[u8], run: &Run, intake: &mut Intake<'_>) -> Result<(), Refusal
             continue;
         }
         envelope::alone(line, index, read, intake);
-        intake.bury_rejected(index, line, &mut letters);
+        let named = (run.has_visitors_by_address && intake.has_rejected()).then(|| named(line, intake)).flatten();
+        intake.bury_rejected(index, named.as_deref().unwrap_or(line), &mut letters);
     }
     intake.keep(letters);
     Ok(())
@@ -94,6 +100,28 @@ fn lines(bytes: &[u8], run: &Run, intake: &mut Intake<'_>) -> Result<(), Refusal
 fn of_address<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
     draft.is_named_by_address = true;
     pulse::event(event, draft)
+}
+
+/// A line whose visitor has no name but an address, with the name that stands for it: a letter keeps no address, and is nobody's event
+/// without. `None` if there is none to be given.
+fn named(line: &[u8], intake: &Intake<'_>) -> Option<Vec<u8>> {
+    type Members<'l> = BTreeMap<Cow<'l, str>, &'l RawValue>;
+    let event: Members<'_> = serde_json::from_slice(line).ok()?;
+    let is_nobody =
+        |id: &RawValue| serde_json::from_str::<Option<String>>(id.get()).is_ok_and(|id| id.is_none_or(|id| id.trim().is_empty()));
+    if ["userId", "anonymousId"].iter().any(|key| event.get(*key).is_some_and(|id| !is_nobody(id))) {
+        return None;
+    }
+    let context: Members<'_> = serde_json::from_str(event.get("context")?.get()).ok()?;
+    let address: String = serde_json::from_str(context.get("ip")?.get()).ok()?;
+    let name = intake.lasting_name(parse_forwarded(&address)?)?;
+    // All else stays as it was written.
+    let (start, length, member) = match event.get("anonymousId") {
+        Some(id) => ((id.get().as_ptr() as usize).checked_sub(line.as_ptr() as usize)?, id.get().len(), format!("\"{name}\"")),
+        None => (line.iter().position(|byte| *byte == b'{')? + 1, 0, format!("\"anonymousId\":\"{name}\",")),
+    };
+    let (before, behind) = (line.get(..start)?, line.get(start + length..)?);
+    Some([before, member.as_bytes(), behind].concat())
 }
 
 /// A line that stands for one that is no event.

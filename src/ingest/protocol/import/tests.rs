@@ -11,8 +11,8 @@ use crate::ingest::dead_letters::{FULL, MAX_MESSAGE, MAX_ORIGINAL};
 use crate::ingest::geo::{Geo, RequestGeo};
 use crate::ingest::intake::Sender;
 use crate::ingest::tests::read::events_of;
-use crate::ingest::tests::{NOW, SHOP, decoded_as, limits};
-use crate::ingest::verdict::LetterBatch;
+use crate::ingest::tests::{NOW, SHOP, decoded_as, facts, limits};
+use crate::ingest::verdict::{Decoded, LetterBatch};
 
 /// What a body of lines becomes: events, and records of letters.
 fn taken(body: &[u8]) -> Result<(u32, Vec<LetterBatch>), Refusal> {
@@ -111,30 +111,30 @@ fn a_run_and_a_short_source_are_asked_for() {
     assert_eq!(run(&format!("run=7&source={}", "x".repeat(MAX_SOURCE + 1))).unwrap_err().code, "invalid_source");
 }
 
+/// What lines become of an import into the project `default` whose keys are these.
+fn imported(keys: &Keys, query: &str, line: &str, received_ms: i64, client: [u8; 4]) -> Decoded {
+    let (geo, limits) = (Geo::default(), limits());
+    let geo = RequestGeo::new(&geo);
+    let request = RequestFacts {
+        partitions: 1,
+        received_ms,
+        user_agent: "importer",
+        client: client.into(),
+        is_import: true,
+        secrets: Some(keys),
+        ..facts(&geo)
+    };
+    let mut intake = Intake::new(Sender::Known(ProjectId::of_name("default")), request, &limits);
+    lines(line.as_bytes(), &run(query).unwrap(), &mut intake).unwrap();
+    intake.finish().unwrap()
+}
+
 #[test]
 fn a_client_of_an_access_log_has_one_name_in_a_project_whoever_imports_it_and_when() {
     let dir = tempfile::tempdir().unwrap();
     let keys = Keys::open(&KeysConfig::default(), dir.path()).unwrap();
-    let (geo, limits) = (Geo::default(), limits());
-    let geo = RequestGeo::new(&geo);
     let name = |query: &str, line: &str, received_ms: i64, client: [u8; 4]| {
-        let request = RequestFacts {
-            partitions: 1,
-            received_ms,
-            sent_ms: None,
-            fallback_id: None,
-            flags: 0,
-            user_agent: "importer",
-            cookies: "",
-            client: client.into(),
-            is_of_server: false,
-            geo: &geo,
-            is_import: true,
-            secrets: Some(&keys),
-        };
-        let mut intake = Intake::new(Sender::Known(ProjectId::of_name("default")), request, &limits);
-        lines(line.as_bytes(), &run(query).unwrap(), &mut intake).unwrap();
-        let decoded = intake.finish().unwrap();
+        let decoded = imported(&keys, query, line, received_ms, client);
         events_of(&decoded.partitions[0].bytes).first().map(|event| event.text(Field::AnonymousId))
     };
     let line = |rest: &str| format!(r#"{{"type":"http_request","timestamp":"2024-01-01T00:00:00Z"{rest}}}"#);
@@ -149,4 +149,35 @@ fn a_client_of_an_access_log_has_one_name_in_a_project_whoever_imports_it_and_wh
     assert_eq!(name(by_address, &line(r#","anonymousId":"a""#), NOW, [192, 0, 2, 1]).as_deref(), Some("a"));
     assert_eq!(name(by_address, &line(""), NOW, [192, 0, 2, 1]), None);
     assert_eq!(name("run=7", &of("203.0.113.7"), NOW, [192, 0, 2, 1]), None);
+}
+
+#[test]
+fn a_line_that_is_refused_keeps_the_name_that_its_visitor_has_by_the_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = Keys::open(&KeysConfig::default(), dir.path()).unwrap();
+    let decoded = |line: &str| imported(&keys, "run=7&visitors=address", line, NOW, [192, 0, 2, 1]);
+    let name = |decoded: &Decoded| events_of(&decoded.partitions[0].bytes).first().map(|event| event.text(Field::AnonymousId)).unwrap();
+    let good = r#" { "type":"http_request","timestamp":"2024-01-01T00:00:00Z","context":{"ip":"203.0.113.7"}}"#;
+    let visitor = name(&decoded(good));
+    let bad = good.replace(r#""http_request""#, r#""""#);
+    for line in
+        [bad.clone(), bad.replace(r#"{ ""#, r#"{"anonymousId": null, ""#), bad.replace(r#"{ ""#, r#"{"userId":"","anonymousId":" ", ""#)]
+    {
+        let dead = decoded(&line);
+        assert_eq!((dead.verdicts.accepted, dead.verdicts.dead), (0, 1), "{line}");
+        let original = String::from_utf8(letters(&dead.letters[0])[0].original.to_vec()).unwrap();
+        assert!(original.contains(&visitor) && !original.contains("203.0.113"), "{original}");
+        // Read again as letters are, once it can be.
+        let mended = original.replace(r#""type":"""#, r#""type":"http_request""#);
+        let take = |intake: &mut Intake<'_>| {
+            envelope::alone(mended.as_bytes(), 0, pulse::event, intake);
+            Ok(())
+        };
+        let again = decoded_as(SHOP, |request| (request.partitions, request.is_import) = (1, true), take).unwrap();
+        assert_eq!((again.verdicts.rejected.as_slice(), name(&again)), ([].as_slice(), visitor.clone()), "{mended}");
+    }
+    // Who has a name keeps it.
+    let named = decoded(&bad.replace(r#"{ ""#, r#"{"userId":"ada", ""#));
+    let original = String::from_utf8(letters(&named.letters[0])[0].original.to_vec()).unwrap();
+    assert!(!original.contains("anonymousId"), "{original}");
 }
