@@ -74,9 +74,14 @@ fn own(call: &Map<String, Json>) -> Json {
         (passing.device, passing.timestamp, passing.address) = (said.device.clone(), said.timestamp.clone(), said.address.clone());
         passing.event("identify", &profile)
     });
-    let mut event = said.event(kind, payload);
-    if let (Some(id), Some(user)) = (profile.get("profileId"), event.get_mut("userId").filter(|user| user.is_null())) {
-        *user = id.clone();
+    let (mut event, mut identify) = (said.event(kind, payload), identify.unwrap_or(Json::Null));
+    // Either may name the profile for both.
+    let named = |own: &Json| own.get("userId").filter(|user| !user.is_null()).cloned();
+    let user = named(&event).or_else(|| profile.get("profileId").cloned()).unwrap_or(Json::Null);
+    for own in [&mut event, &mut identify] {
+        if let Some(own) = own.get_mut("userId").filter(|user| user.is_null()) {
+            *own = user.clone();
+        }
     }
     json!({"isGroup": kind == "group", "event": event, "identify": identify})
 }
@@ -226,6 +231,9 @@ mod tests {
         let expected = [("order", vec!["total=1"]), ("identify", vec!["email=a@b.example", "plan=pro"])];
         let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(said, expected.map(|(name, properties)| ([name, "ada", ""].map(str::to_owned), owned(properties))));
+        let beside = both.replace(r#""profileId":"ada","#, "").replace(r#""name":"order","#, r#""name":"order","profileId":"ada","#);
+        let events = read(|intake| envelope::translated(beside.as_bytes(), &ENVELOPE, own, intake));
+        assert_eq!(events.iter().map(|event| event.ids()[1].clone()).collect::<Vec<_>>(), ["ada", "ada"]);
         let alone = one(r#"{"type":"track","payload":{"name":"order","profileId":"bob","properties":{"__identify":{"profileId":"ada"}}}}"#);
         assert_eq!((alone.ids(), alone.properties()), (["order", "bob", ""].map(str::to_owned), vec![]));
     }
