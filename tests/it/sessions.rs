@@ -11,7 +11,7 @@ use crate::harness::clickhouse::Cluster;
 use crate::harness::fault::is_long;
 use crate::harness::kafka::Kafka;
 use crate::harness::load::rounds;
-use crate::harness::{Pulse, program};
+use crate::harness::{PATIENCE, Pulse, program};
 
 const LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/apache_access_combined.log.gz");
 const GAP_MS: i64 = 30 * 60_000;
@@ -319,7 +319,12 @@ async fn check(pulse: &Pulse, (events, rules): (&[Visit], Rules), now_ms: i64, n
         let of_session = counts[line["breakdown"].as_str().unwrap()];
         assert_eq!(line["total"], of_session, "{name}: {}", line["breakdown"]);
     }
-    assert_eq!(found_people(pulse, &from).await, people(events), "{name}");
+    // Who is who is read a moment after what ties it.
+    let (began, expected) = (std::time::Instant::now(), people(events));
+    while found_people(pulse, &from).await != expected && began.elapsed() < PATIENCE {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    assert_eq!(found_people(pulse, &from).await, expected, "{name}");
     let distinct: std::collections::BTreeSet<&String> = sessions.values().collect();
     assert!(distinct.len() + 20 > sessions.len(), "{name}: sessions share ids");
 }
@@ -328,7 +333,7 @@ async fn check(pulse: &Pulse, (events, rules): (&[Visit], Rules), now_ms: i64, n
 async fn found_people(pulse: &Pulse, from: &str) -> BTreeMap<String, u64> {
     let (mut found, mut cursor) = (BTreeMap::new(), Value::Null);
     loop {
-        let ask = json!({"from": from, "to": "now", "event": "view", "limit": 10_000, "cursor": cursor});
+        let ask = json!({"from": from, "to": "now", "event": "view", "limit": 10_000, "cursor": cursor, "refresh": true});
         let answer = pulse.http.query("users", &ask).await.1["result"].take();
         let users = answer["users"].as_array().unwrap();
         found.extend(users.iter().map(|user| (user["user"].as_str().unwrap().to_owned(), user["events"].as_u64().unwrap())));

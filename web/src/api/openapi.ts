@@ -243,7 +243,7 @@ export interface components {
         Flag: boolean | null;
         FunnelRequest: {
             as_of?: components["schemas"]["Text"];
-            attribution?: string | Record<string, unknown> | null;
+            attribution?: components["schemas"]["Text"];
             bins?: components["schemas"]["Whole"];
             breakdown?: components["schemas"]["Breakdown"];
             compare?: components["schemas"]["Compare"];
@@ -275,7 +275,7 @@ export interface components {
             to?: components["schemas"]["Text"];
             /** @enum {unknown} */
             view?: "steps" | "time_to_convert" | "trend" | null;
-            window?: string | Record<string, unknown> | null;
+            window?: components["schemas"]["Text"];
         };
         FunnelResult: {
             buckets?: string[];
