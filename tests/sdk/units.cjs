@@ -101,6 +101,23 @@ function page() {
   never.track("a");
   assert.deepStrictEqual([await never.close(200), server.requests.length], [false, 2]);
 
+  // Who gives an end to it is not held up by a server that takes requests and answers none, and is tried anew before the end; who gives none waits.
+  begin();
+  const silent = client({ onError() {} });
+  silent.track("a");
+  const { fetch } = globalThis;
+  const aborted = [];
+  set("fetch", (url, { signal }) => new Promise((_, fail) => signal.addEventListener("abort", () => (aborted.push(url), fail(new Error("aborted"))))));
+  // Of two patiences, 30 s each, none is waited for: this would be stopped before.
+  assert.deepStrictEqual([await silent.close(300), aborted.length], [false, 2]);
+  assert.deepStrictEqual([await silent.close(0), aborted.length], [false, 3]);
+  set("fetch", fetch);
+  begin();
+  server.answers.push({ status: 502 }, { status: 502 });
+  const patient = client({ onError() {} });
+  patient.track("a");
+  assert.deepStrictEqual([await patient.close(Infinity), types()], [true, ["a"]]);
+
   // A time to come back at that has passed, by this clock, is none.
   begin();
   server.answers.push({ status: 503, headers: { "retry-after": new Date(Date.now() - 3_600_000).toUTCString() } });

@@ -31,7 +31,7 @@ export function createPulse<Events extends { [Name in keyof Events]: object } = 
   // Read each time: another tab may have changed it.
   const known = (): Visitor => {
     try {
-      if (isPage) visitor = JSON.parse(localStorage.getItem(place) ?? "null") ?? visitor;
+      if (isPage) visitor = JSON.parse(localStorage.getItem(place)!) ?? visitor;
     } catch {}
     return visitor;
   };

@@ -48,6 +48,8 @@ export function createSender(options: Options, isPage: boolean): Sender {
   /** Whether the server has asked for it. */
   let isAsked = false;
   let isAgain = false;
+  /** Of the last request. */
+  let current: AbortController | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let running: Promise<boolean> | undefined;
   let problem = "";
@@ -134,7 +136,7 @@ export function createSender(options: Options, isPage: boolean): Sender {
       return "done";
     }
     const after = headers.get("retry-after");
-    const seconds = Number(after) || (Date.parse(after ?? "") - Date.now()) / 1000 || 0;
+    const seconds = Number(after) || (Date.parse(after!) - Date.now()) / 1000 || 0;
     const isRefused = status > 400 && status < 500 && status !== 429 && status !== 408;
     // A date may have passed, by this clock.
     isAsked = !isRefused && seconds > 0;
@@ -142,7 +144,7 @@ export function createSender(options: Options, isPage: boolean): Sender {
   };
 
   const post = async (batch: Queued[], isLast?: boolean): Promise<Fate> => {
-    const aborter = new AbortController();
+    const aborter = (current = new AbortController());
     const patience = setTimeout(() => aborter.abort(), PATIENCE);
     const ids = batch.map(([id]) => id);
     try {
@@ -220,14 +222,18 @@ export function createSender(options: Options, isPage: boolean): Sender {
   const flush = () => (isAsked ? send() : rouse());
 
   const close = async (timeout = 10_000): Promise<boolean> => {
-    const until = performance.now() + timeout;
+    // For one attempt more before the end, whatever was asked for.
+    let spare = Math.min(timeout / 5, PATIENCE);
+    let end = performance.now() + timeout - spare;
+    const isOver = () => performance.now() > end;
+    // Nobody's patience is longer than that of who closes.
+    const watch = setInterval(() => isOver() && current?.abort(), 50);
     let sent = await flush();
-    // Once more before the end, whatever was asked for.
-    let last = until - timeout / 5;
-    while (!sent && Math.min(last, performance.now()) < until) {
+    while (!sent && (spare || !isOver())) {
       await new Promise((done) => setTimeout(done, 50));
-      sent = await (performance.now() > last ? ((last = Infinity), rouse()) : send());
+      sent = await (spare && isOver() ? ((end += spare), (spare = 0), rouse()) : send());
     }
+    clearInterval(watch);
     if (!sent) clearTimeout(timer), (isResting = true);
     return sent;
   };

@@ -80,6 +80,6 @@ export interface Pulse<Events extends { [Name in keyof Events]: object } = { [na
    * sent later. */
   flush(): Promise<boolean>;
   /** Sends what waits, again and again for so many milliseconds (10,000) if need be, and once more before the end whatever the server has asked
-   * for. Whether everything is sent. */
+   * for; then a request that has no answer is given up. Whether everything is sent. */
   close(timeout?: number): Promise<boolean>;
 }
