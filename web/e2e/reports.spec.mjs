@@ -186,16 +186,30 @@ test("tabs that watch the same read one stream, and go on where the one that rea
     await expect(tile(other, "live")).toContainText("in the last second");
   }
   expect(streams).toHaveLength(0);
-  const seen = async (type) => {
+  const seen = async (type, tabs = others) => {
     const body = JSON.stringify({ type: "seen_by_tabs", anonymousId: type, context: { userAgent: "Googlebot/2.1 (+http://www.google.com/bot.html)" } });
     await fetch(`${ADDRESS}/v1/events`, { method: "POST", headers: { authorization: `Bearer ${process.env.WRITE_KEY}` }, body });
-    for (const other of others) await expect(tile(other, "live").locator(".event", { hasText: type })).toHaveCount(1);
+    for (const other of tabs) await expect(tile(other, "live").locator(".event", { hasText: type })).toHaveCount(1);
   };
   await seen("before-it-is-closed");
+  // One that was hidden shows what came meanwhile, and the others do not show it again.
+  const look = (hidden) => others[1].evaluate((hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  await look(true);
+  await seen("while-one-is-hidden", [others[0], page]);
+  await look(false);
+  for (const other of [page, ...others]) await expect(tile(other, "live").locator(".event", { hasText: "while-one-is-hidden" })).toHaveCount(1);
+  // Until it has come to where they are it reads its own.
+  expect(streams).toHaveLength(1);
+  await seen("once-it-is-shown", [page, ...others]);
+  const before = streams.length;
   await page.close();
-  await expect.poll(() => streams.length).toBe(1);
-  expect(await streams[0].headerValue("last-event-id")).toBeTruthy();
+  await expect.poll(() => streams.length).toBe(before + 1);
+  expect(await streams.at(-1).headerValue("last-event-id")).toBeTruthy();
   await seen("once-it-is-closed");
+  for (const other of others) await expect(tile(other, "live").locator(".event")).toHaveCount(4);
 });
 
 test("health: the ledger adds up", async ({ page }) => {

@@ -23,7 +23,8 @@ const ZONE = "pulse_zone";
 /** The key until there is a cookie for it, and where the server has no sessions: kept in this page alone. */
 let own_key = "";
 let exchanged: Promise<unknown> = Promise.resolve();
-const UNKNOWN: Session = { project: { name: "default", timezone: "UTC" }, key: { name: "read key", kind: "read" }, user: null };
+/** Whoever it is, where the server does not say it. */
+export const UNKNOWN: Session = { project: { name: "default", timezone: "UTC" }, key: { name: "read key", kind: "read" }, user: null };
 
 /** Sends a request to `/v1/…`. */
 export async function request(path: string, init: RequestInit = {}): Promise<Response> {

@@ -1,7 +1,7 @@
 // What comes in, as it comes in. A browser has few connections to a server: a stream is open only while somebody looks at it, and of the tabs
 // that look at the same one reads it for all.
 import { useEffect, useState } from "preact/hooks";
-import { request, session } from "./client";
+import { request, session, UNKNOWN } from "./client";
 
 export interface LiveEvent {
   eventId: string;
@@ -88,62 +88,127 @@ interface Message {
   data: any;
 }
 
-/** What the tab that reads a stream tells all who watch it. */
-type Told = { message: Message } | { state: Pick<Watched, "is_open" | "problem"> };
+/** How a stream stands. */
+type State = Pick<Watched, "is_open" | "problem">;
+
+/** What is told of a stream. */
+type Told = { message: Message } | { state: State };
+
+/** What tabs say to each other; how it stands with the id of the message that was told last. */
+type Said = Told | { joined: { state: State; last_id: string } } | "how is it?";
 
 /** How far a stream has been read. */
 interface Place {
   last_id: string;
 }
 
-/** Follows a stream from a place on until it is left. One tab reads it, and the next one goes on when that is closed or hidden; each reads its own
- * where tabs cannot talk to each other. */
+/** Follows a stream from a place on until it is left. One tab reads it for all, and the next one goes on when that is closed or hidden. Where tabs
+ * cannot talk to each other, or it is not known whether they are of one project, each reads its own; and so does one that was hidden, until it
+ * has come to where the others are. */
 function follow(path: string, at: Place, take: (told: Told) => void): () => void {
   const left = new AbortController();
   // Of one project: tabs may be signed in to others.
-  const name = `pulse ${session.peek()?.project.name ?? ""} ${path}`;
+  const whose = session.peek();
+  const name = `pulse ${whose?.project.name ?? ""} ${path}`;
   const { locks } = navigator as { locks?: LockManager };
-  const channel = locks && "BroadcastChannel" in globalThis ? new BroadcastChannel(name) : null;
-  let read: Told | undefined;
+  const channel = locks && whose !== UNKNOWN && "BroadcastChannel" in globalThis ? new BroadcastChannel(name) : null;
   const hear = (told: Told) => {
-    if ("message" in told) at.last_id = told.message.id || at.last_id;
+    if ("message" in told) {
+      const { id } = told.message;
+      // Whoever reads for all may have begun further back.
+      if (!is_behind(id, at.last_id)) return;
+      at.last_id = id || at.last_id;
+    }
     take(told);
   };
-  const tell = (told: Told) => {
-    if (left.signal.aborted) return;
-    if ("state" in told) read = told;
-    hear(told);
-    channel?.postMessage(told);
-  };
-  const lead = async () => {
-    while (!left.signal.aborted) {
+  const read = async (tell: (told: Told) => void, { signal }: AbortController) => {
+    const told = (told: Told) => void (signal.aborted || tell(told));
+    while (!signal.aborted) {
       try {
-        const response = await request(path, { headers: at.last_id ? { "last-event-id": at.last_id } : {}, signal: left.signal });
-        tell({ state: { is_open: true, problem: "" } });
-        for await (const message of messages(response)) tell({ message });
+        const response = await request(path, { headers: at.last_id ? { "last-event-id": at.last_id } : {}, signal });
+        told({ state: { is_open: true, problem: "" } });
+        for await (const message of messages(response)) told({ message });
       } catch (problem) {
-        tell({ state: { is_open: false, problem: (problem as Error).message } });
+        told({ state: { is_open: false, problem: (problem as Error).message } });
       }
-      await pause(RETRY_MS, left.signal);
+      await pause(RETRY_MS, signal);
     }
   };
-  if (channel) {
-    // Who comes later is told how it stands.
-    channel.onmessage = ({ data }: MessageEvent<Told | "how is it?">) => (data !== "how is it?" ? hear(data) : read && channel.postMessage(read));
-    channel.postMessage("how is it?");
-    void locks!.request(name, { signal: left.signal }, lead).catch(() => undefined);
-  } else void lead();
+  if (channel) void follow_with(channel, locks!, { name, at, left, hear, read }).catch(() => undefined);
+  else void read(hear, left);
   return () => {
     left.abort();
     channel?.close();
   };
 }
 
+interface Following {
+  name: string;
+  at: Place;
+  left: AbortController;
+  hear(told: Told): void;
+  read(tell: (told: Told) => void, until: AbortController): Promise<void>;
+}
+
+async function follow_with(channel: BroadcastChannel, locks: LockManager, { name, at, left, hear, read }: Following): Promise<void> {
+  let state: State | undefined;
+  let own: AbortController | undefined;
+  let told_id = "";
+  /** Reads its own no longer once it has come to where the others are: what was told until then it has, and what is told from now on it hears. */
+  const join = () => {
+    if (told_id && !is_behind(told_id, at.last_id)) own?.abort();
+  };
+  channel.onmessage = ({ data }: MessageEvent<Said>) => {
+    // Who comes later is told how it stands, and goes on from there if it is the next one to read.
+    if (data === "how is it?") return state && channel.postMessage({ joined: { state, last_id: at.last_id } } satisfies Said);
+    if (own && !own.signal.aborted) {
+      if ("message" in data) told_id = data.message.id || told_id;
+      return join();
+    }
+    if (!("joined" in data)) return hear(data);
+    at.last_id ||= data.joined.last_id;
+    hear({ state: data.joined.state });
+  };
+  const lead = () => {
+    const tell = (told: Told) => {
+      if ("state" in told) state = told.state;
+      hear(told);
+      channel.postMessage(told satisfies Said);
+    };
+    return read(tell, left);
+  };
+  if (at.last_id) {
+    // It was hidden. What came meanwhile nobody tells again.
+    own = new AbortController();
+    await locks.request(name, { ifAvailable: true }, (lock) => (lock ? ((own = undefined), lead()) : undefined));
+    if (own && !left.signal.aborted) {
+      const end = () => own!.abort();
+      left.signal.addEventListener("abort", end);
+      await read((told) => (hear(told), join()), own);
+      left.signal.removeEventListener("abort", end);
+    }
+  }
+  if (left.signal.aborted) return;
+  channel.postMessage("how is it?" satisfies Said);
+  await locks.request(name, { signal: left.signal }, lead);
+}
+
+/** Whether a message stands behind another one, as far as can be known: the ids of a stream are `STREAM-NUMBER`. */
+function is_behind(id: string, last_id: string): boolean {
+  const [[stream, number], [last_stream, last_number]] = [id.split("-"), last_id.split("-")];
+  return stream !== last_stream || !id || Number(number) > Number(last_number);
+}
+
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((done) => {
     if (signal.aborted) return done();
-    setTimeout(done, ms);
-    signal.addEventListener("abort", () => done());
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      done();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
   });
 }
 
