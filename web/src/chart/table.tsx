@@ -1,6 +1,6 @@
 // The numbers of a chart as a table: the twin that every chart has, and what is exported.
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { next_task } from "../tasks";
 import type { Caption } from "./picture";
 
@@ -41,23 +41,31 @@ export function Table({ data, caption }: { data: TableData; caption: string }) {
       is_shown = false;
     };
   }, [count, data.rows.length]);
+  const parts = Array.from({ length: Math.ceil(Math.min(count, data.rows.length) / AT_ONCE) }, (_, part) => part);
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={caption}>
       <table>
         <caption class="unseen">{caption}</caption>
         <thead><tr>{data.head.map((name, index) => <th key={index} scope="col" class={index ? "number" : ""}><bdi>{name}</bdi></th>)}</tr></thead>
-        <tbody>
-          {data.rows.slice(0, count).map((row, at) => (
-            <tr key={at}>
-              {row.map((cell, index) => (index === 0
-                ? <th key={index} scope="row"><CellText cell={cell} /></th>
-                : <td key={index} class="number"><CellText cell={cell} /></td>))}
-            </tr>
-          ))}
-        </tbody>
+        {parts.map((part) => <Part key={part} rows={data.rows} first={part * AT_ONCE} />)}
       </table>
     </div>
   );
+}
+
+/** Rows that are drawn once, however many are put behind them. */
+function Part({ rows, first }: { rows: Cell[][]; first: number }) {
+  return useMemo(() => (
+    <tbody>
+      {rows.slice(first, first + AT_ONCE).map((row, at) => (
+        <tr key={at}>
+          {row.map((cell, index) => (index === 0
+            ? <th key={index} scope="row"><CellText cell={cell} /></th>
+            : <td key={index} class="number"><CellText cell={cell} /></td>))}
+        </tr>
+      ))}
+    </tbody>
+  ), [rows, first]);
 }
 
 export function CellText({ cell }: { cell: Cell }): ComponentChildren {
