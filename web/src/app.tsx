@@ -43,7 +43,9 @@ export async function load(page: string): Promise<void> {
   if (!entry || loaded.peek()[page]) return;
   // Whether it can be loaded is said where it is to be shown.
   const module = await entry.load().catch(() => null);
-  failed.value = module ? null : page;
+  // One that comes later says nothing of another one.
+  if (!module) failed.value = page;
+  else if (failed.peek() === page) failed.value = null;
   if (module) loaded.value = { ...loaded.peek(), [page]: module.default };
 }
 
