@@ -145,7 +145,10 @@ class Pulse:
         until = time.monotonic() + timeout
         for urge, end in ((1, until - timeout / 5), (last_urge, until)):
             with self._changed:
-                if self._waiting and self._sender is None and not self._is_closed:
+                if self._is_closed:
+                    # Nobody sends any more.
+                    return self._waiting == 0
+                if self._waiting and self._sender is None:
                     self._start()
                 has_sender = self._sender is not None
                 if has_sender or not self._waiting:

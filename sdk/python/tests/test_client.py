@@ -132,6 +132,16 @@ class ClientTest(unittest.TestCase):
         self.assertTrue(client.close(8))
         self.assert_stored(1)
 
+    def test_what_is_closed_waits_for_nothing(self):
+        self.server.answers += [(503, None)] * 1_000
+        client = self.client()
+        client.track("a", "u")
+        self.until(lambda: self.problems)
+        self.assertFalse(client.close(0))
+        # It would wait for as long as it is given.
+        self.assertEqual([client.close(None), client.flush(None)], [False, False])
+        self.assertEqual([problem.code for problem in self.problems].count("not_sent"), 1)
+
     def test_where_the_server_sends_to_is_told_and_gets_no_key(self):
         self.server.answers.append((302, "", ("Location", f"{self.server.address}/elsewhere")))
         client = self.client()
