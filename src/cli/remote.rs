@@ -223,7 +223,7 @@ impl Remote {
     ) -> Result<Response<Bytes>> {
         let mut begun = Instant::now();
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        let mut is_told = false;
+        let mut said = String::new();
         loop {
             let request = request().context("url")?;
             let path = request.uri().path().to_owned();
@@ -238,15 +238,17 @@ impl Remote {
                     bail!("{}{path}: {problem} for {PATIENCE:?}", self.base)
                 }
                 Err(Refusal::Later { problem, outcome, told }) => {
-                    if is_told {
-                        tracing::debug!(%problem, "trying again");
-                    } else {
-                        eprintln!("{}{path}: {problem}; trying again for {PATIENCE:?}", self.base);
-                        is_told = true;
-                    }
                     let is_limited = outcome == Outcome::Limited && told.is_some();
                     let told = told.map_or(Duration::ZERO, |told| if is_limited { told } else { told.min(PATIENCE) });
-                    tokio::time::sleep(backoff.next_pause().max(told)).await;
+                    let pause = backoff.next_pause().max(told);
+                    // A long pause each time: nobody is to wonder whether it hangs.
+                    if said != problem || pause >= PATIENCE {
+                        eprintln!("{}{path}: {problem}; {}", self.base, next(is_limited, pause));
+                        said = problem;
+                    } else {
+                        tracing::debug!(%problem, "trying again");
+                    }
+                    tokio::time::sleep(pause).await;
                     // Patience counts from when the limit lets it try again.
                     if is_limited {
                         begun = Instant::now();
@@ -284,6 +286,14 @@ impl Remote {
             }
             _ => Refusal::Answered(status, body),
         })
+    }
+}
+
+/// What is done next, in words.
+fn next(is_limited: bool, pause: Duration) -> String {
+    match is_limited {
+        true => format!("trying again in {pause:?}"),
+        false => format!("trying again for {PATIENCE:?}"),
     }
 }
 
@@ -395,6 +405,12 @@ mod tests {
         let (remote, asked) = server(&["429 Too Many Requests\r\n", OK]);
         remote.ask_once(&Method::DELETE, "/v1/keys/a", &key, None).await.unwrap();
         assert_eq!(asked.join().unwrap(), 2);
+    }
+
+    #[test]
+    fn whoever_waits_is_told_for_how_long() {
+        assert_eq!(next(true, Duration::from_secs(3_600)), "trying again in 3600s");
+        assert_eq!(next(false, Duration::from_secs(2)), "trying again for 180s");
     }
 
     #[test]
