@@ -3,7 +3,7 @@ import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { ApiError, resume, session, sign_in, sign_out } from "./api/client";
-import { linked, LONGEST, shortened } from "./api/links";
+import { known, linked, LONGEST, shortened } from "./api/links";
 import { KeyHelp, listen_for_keys } from "./ui/keys";
 import Overview from "./pages/overview";
 import { go, here, page_of } from "./url";
@@ -126,15 +126,34 @@ function Frame() {
   );
 }
 
-/** Puts a short link in the place of an address that is too long to be sent; what is shown stays. */
-function shorten(): void {
+/** How long a page shows something before that has a link: whoever looks for something passes by much that nobody sends. */
+const STANDS_MS = 5_000;
+
+/** Puts a short link in the place of an address that is too long to be sent, once that may be: it stands for some time, or whoever looks at it goes
+ * elsewhere, such as to the address. What is shown stays. */
+function shorten(): (() => void) | undefined {
   const long = location.pathname + location.search;
-  if (long.length <= LONGEST) return;
+  if (long.length <= LONGEST) return undefined;
   const replace = (short: string) => {
     if (long === location.pathname + location.search) history.replaceState(null, "", short);
   };
-  // Where there is none it stays as it is, which is right too.
-  shortened(long).then(replace, () => undefined);
+  const is_known = known(long);
+  if (is_known) {
+    replace(is_known);
+    return undefined;
+  }
+  const stop = () => {
+    clearTimeout(timer);
+    removeEventListener("blur", now);
+  };
+  const now = () => {
+    stop();
+    // Where there is none it stays as it is, which is right too.
+    shortened(long).then(replace, () => undefined);
+  };
+  const timer = setTimeout(now, STANDS_MS);
+  addEventListener("blur", now);
+  return stop;
 }
 
 /** Goes on to where a short link leads. */
