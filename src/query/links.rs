@@ -1,7 +1,7 @@
 //! Short links: addresses of pages of the screen that are too long to be sent, each under the hash of it.
 //!
-//! Promises: an address has one link, and a link leads to one address for ever, within this origin. Bounds: those of [`LINK`],
-//! [`MAX_ADDRESS`] bytes each.
+//! Promises: an address has one link, and a link leads to one address, within this origin, as long as it is kept: where a project has no room for
+//! another, its oldest go. Bounds: those of [`LINK`], [`MAX_ADDRESS`] bytes each.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,6 +18,8 @@ use crate::store::tables::saved::Saved;
 /// An address under its hash.
 pub(super) const LINK: Kind =
     Kind { word: "link", invalid: "invalid_link", unknown: "unknown_link", too_many: "too_many_links", most: 20_000, most_names: 20_000 };
+/// How many go at a time where there is no room.
+pub(super) const OLDEST: u64 = 1_000;
 /// Largest request, bytes.
 pub(super) const MAX_LINK: usize = 40 << 10;
 /// Longest address, bytes.
@@ -56,9 +58,9 @@ impl Link {
         Ok(Self { id: URL_SAFE_NO_PAD.encode(&hash[..NAME_BYTES]), address: address.to_owned() })
     }
 
-    /// As it is saved.
-    pub(super) fn body(&self) -> String {
-        json!({"address": self.address}).to_string()
+    /// As it is saved at `now_ms`.
+    pub(super) fn body(&self, now_ms: i64) -> String {
+        json!({"address": self.address, "at": now_ms}).to_string()
     }
 }
 
@@ -78,6 +80,9 @@ mod tests {
         let link = of("/trends?b=country&f=[%22a%22,%22eq%22,%22%C3%BC%22]").unwrap();
         assert_eq!((link.id.len(), of(&link.address).unwrap() == link), (16, true));
         assert_ne!(of("/trends?b=city").unwrap().id, link.id);
+        let saved = Saved { name: link.id.clone(), version: 1, body: link.body(1_700_000_000_000) };
+        assert_eq!(shown(&saved), json!({"id": link.id, "address": link.address}));
+        assert_eq!(serde_json::from_str::<Value>(&saved.body).unwrap()["at"], json!(1_700_000_000_000_i64));
         for page in ["/?show=events", "/boards/shop?wall=1", "/"] {
             assert_eq!(of(page).unwrap().address, page);
         }

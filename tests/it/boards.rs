@@ -1,7 +1,14 @@
 //! Boards and notes: what is saved is what was sent, for one project, and no write is lost to another.
 
+use std::path::PathBuf;
+
 use hyper::header::{HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, StatusCode};
+use pulse::clickhouse::engine::{Engine, EngineConfig};
+use pulse::clickhouse::{ClickHouse, ClickHouseConfig};
+use pulse::event::ids::ProjectId;
+use pulse::store::migrate;
+use pulse::store::tables::saved::{self, Saved, Shelf};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Http, POLL, Pulse, program};
@@ -176,4 +183,29 @@ async fn notes_are_found_by_time_and_a_script_that_deploys_need_not_be_able_to_r
     assert_eq!(http.get(&path).await, (StatusCode::OK, link));
     assert_eq!(other.get(&path).await.1["code"], "unknown_link");
     assert_eq!(send(http, Method::POST, "/v1/links", Sent::new(json!({"address": "//evil.example"}))).await.1["code"], "invalid_link");
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_the_oldest_of_a_shelf_go_and_nothing_is_left_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = ClickHouseConfig::default().check().unwrap();
+    let engine = Engine::start(&EngineConfig::default(), base, folder.path(), PathBuf::from(env!("CARGO_BIN_EXE_pulse"))).await.unwrap();
+    let store = ClickHouse::new(engine.settings());
+    migrate::run(&store).await.unwrap();
+    let shelf = |project| Shelf { project: ProjectId(project), kind: "link" };
+    let put = async |project, name: &str, body: Value| {
+        let saved = Saved { name: name.to_owned(), version: 1, body: body.to_string() };
+        assert!(saved::put(&store, shelf(project), &saved).await.unwrap(), "{name}");
+    };
+    for (name, body) in [("new", json!({"at": 1_800_000_000_000_u64})), ("old", json!({"at": 9})), ("of-before", json!({}))] {
+        put(7, name, body).await;
+    }
+    put(8, "of-others", json!({})).await;
+    saved::drop_oldest(&store, shelf(7), 2).await.unwrap();
+    let held = saved::all(&store, shelf(7)).await.unwrap();
+    assert_eq!(held.iter().map(|saved| &*saved.name).collect::<Vec<_>>(), ["new"]);
+    let held = saved::held(&store, shelf(7)).await.unwrap();
+    assert_eq!((held.live, held.names), (1, 1), "nothing is left of what went");
+    assert_eq!(saved::held(&store, shelf(8)).await.unwrap().live, 1);
+    saved::drop_oldest(&store, shelf(9), 2).await.unwrap();
 }

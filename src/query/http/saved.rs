@@ -16,7 +16,7 @@ use crate::http::server::Call;
 use crate::query::ask::fields;
 use crate::query::boards::{self, BOARD, MAX_BOARD};
 use crate::query::cohorts::MOST_BYTES;
-use crate::query::links::{self, LINK, Link, MAX_LINK};
+use crate::query::links::{self, LINK, Link, MAX_LINK, OLDEST};
 use crate::query::notes::{self, AskedNotes, MAX_NOTE, NOTE, Note};
 use crate::query::saved::{Expected, Write, dry_run};
 use crate::query::shares::SharedBoard;
@@ -116,7 +116,8 @@ impl QueryApi {
         let link = Link::parse(&fields::parse(&body)?)?;
         let saved = &self.queries.0.saved;
         if saved.get(&LINK, project, &link.id).await.is_err() {
-            saved.put(&LINK, project, Write::new(&link.id, Some(&link.body()), Expected::Anything)).await?;
+            saved.make_room(&LINK, project, OLDEST).await?;
+            saved.put(&LINK, project, Write::new(&link.id, Some(&link.body(clock::now_ms())), Expected::Anything)).await?;
         }
         Ok(shown(StatusCode::CREATED, &json!({"id": link.id, "address": link.address})))
     }

@@ -204,6 +204,29 @@ pub async fn put(store: &ClickHouse, shelf: Shelf, saved: &Saved) -> Result<bool
     Ok(rows.iter().any(|(by,)| by.parse() == Ok(writer)))
 }
 
+/// Takes away the `count` things of a shelf that are oldest by the `at` of their contents, names and all. Of a thousand that were written last
+/// none may be among them: their names could not be written again.
+pub async fn drop_oldest(store: &ClickHouse, shelf: Shelf, count: u64) -> Result<(), ClickHouseError> {
+    let to = on(store, Statement::of("SELECT name"), shelf).sql(" ORDER BY JSONExtractUInt(body, 'at'), name LIMIT ").uint(count);
+    let oldest: Vec<(String,)> = rows(store, &to).await?;
+    if oldest.is_empty() {
+        return Ok(());
+    }
+    let to = Statement::of("ALTER TABLE ").table(&store.table(SAVED.name())).sql(" DELETE WHERE project_id = ").digits(shelf.project.0);
+    let to = to.sql(" AND kind = ").quoted(shelf.kind).sql(" AND name IN (''");
+    let to = oldest.iter().fold(to, |to, (name,)| to.sql(", ").quoted(name));
+    // Who is told that it is done finds it done.
+    let to = to.sql(") SETTINGS mutations_sync = 1");
+    let mut ended = Ok(());
+    for replica in replicas(store) {
+        ended = replica.migrator.execute(&to).await;
+        if ended.is_ok() {
+            break;
+        }
+    }
+    ended
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
