@@ -12,6 +12,7 @@ pub(crate) mod board_tiles;
 mod boards;
 mod cache;
 mod cohorts;
+mod compute;
 mod csv;
 mod data_through;
 mod error;
@@ -49,24 +50,24 @@ use tokio_util::sync::CancellationToken;
 use self::ask::filter::names_cohort;
 pub(crate) use self::ask::interval::Interval;
 use self::ask::selection::Traffic;
-use self::ask::{AsOf, Common, Context, fields};
+use self::ask::{Context, fields};
 pub use self::cache::SharedCache;
-use self::cache::{Cache, CacheRequest, Computed, Key, Served, SharedSlot};
+use self::cache::{Cache, CacheRequest, Key, Served};
 use self::cohorts::SavedCohorts;
-use self::data_through::{DataThrough, Through};
+use self::compute::Computation;
+use self::data_through::DataThrough;
 pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
-use self::people::map::LeftOut;
-use self::people::{KnownPeople, People};
+use self::people::People;
 use self::question::{Question, Request};
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
-use self::reader::{Guard, Reader, StatementRunner};
+use self::reader::{Guard, Reader};
 pub use self::reply::Reply;
 use self::reply::{Asked, ResultBudget};
 use self::report::events::Events;
 use self::report::export::{Export, ExportFile};
 pub(crate) use self::report::funnel::window_of as funnel_window_of;
-use self::report::{Ask, Plan, REPORTS, Report, Route};
+use self::report::{Ask, REPORTS, Report, Route};
 use self::saved::SavedThings;
 pub(crate) use self::saved::{dry_run, of_file};
 use self::shares::Shares;
@@ -75,7 +76,6 @@ pub use self::sql::Statement;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
 use crate::store::data_version::{DataVersions, Quarter, Span, Version};
-use crate::store::places::Places;
 
 /// How often the most asked answers are refreshed before they expire, and how many at a time: one after the other, so that they never
 /// take more than one permit.
@@ -401,108 +401,6 @@ fn page_of(query: &str) -> Value {
 
 fn unknown_report(report: &str) -> QueryError {
     QueryError::not_found("unknown_report", format!("there is no report `{}`", fields::shortened(report)))
-}
-
-/// A question that is not answered from what is kept.
-struct Computation {
-    project: ProjectId,
-    plan: Box<dyn Plan>,
-    common: Common,
-    now_ms: i64,
-    shared: Option<SharedSlot>,
-    /// Whose permits it takes; those of all without any.
-    permits: Option<Arc<Guard>>,
-}
-
-impl Inner {
-    /// The slot of the answer to `request` in the shared cache, if there is one.
-    fn shared_slot(&self, request: &CacheRequest<'_>, people: Option<&KnownPeople>) -> Option<SharedSlot> {
-        let (Some(cache), Some(freshness), true) = (&self.shared_cache, &self.freshness, request.keep) else { return None };
-        let project = request.key.project;
-        let state = match request.reach.is_of_then() {
-            // An answer that knows nothing of rulings is nobody else's.
-            true => format!("then:{:x}", people?.rulings),
-            false => format!("{:x}:{:x}", freshness.version(project), people.map_or(0, |people| people.map.fingerprint())),
-        };
-        let key = format!("answer:{:x}:{:x}:{state}", project.0, request.key.plan);
-        Some(SharedSlot { cache: Arc::clone(cache), key, refresh: request.refresh })
-    }
-
-    /// Who is who when a question of `project` is asked, once what has changed is noted; none if that is not known.
-    async fn known_people(&self, project: ProjectId) -> Option<KnownPeople> {
-        match self.people.as_ref()?.known(project).await {
-            Ok(known) => Some(known),
-            Err(problem) => {
-                // What is kept may still do; what must be computed fails with its own error.
-                tracing::debug!(%problem, "not known who is who");
-                None
-            }
-        }
-    }
-
-    async fn compute(self: Arc<Self>, asked: Computation) -> Result<Computed, QueryError> {
-        if let Some(found) = SharedSlot::find(asked.shared.as_ref(), asked.now_ms).await {
-            return Ok(Computed { result: self.results.count(found.result)?, ..found });
-        }
-        let computed = self.run(&asked).await?;
-        if let Some(shared) = asked.shared {
-            shared.put(&computed);
-        }
-        Ok(computed)
-    }
-
-    /// Shows a question what is there, or what was there before: up to when all of it, and by what name other questions see the same.
-    async fn show(&self, asked: &Computation, runner: &mut StatementRunner<'_>) -> Result<(Option<i64>, Option<String>), QueryError> {
-        if let Some(as_of) = &asked.common.as_of {
-            if let Some(people) = &self.people {
-                let map = runner.within_deadline(people.map_as_of(asked.project, as_of)).await??;
-                runner.set_people(map);
-            }
-            runner.look_back_to(as_of.clone());
-            return Ok((as_of.through_ms, Some(as_of.to_string())));
-        }
-        // Before the first statement: what was loaded by then is seen by all of them.
-        let Through { at_ms, places } = runner.within_deadline(self.data_through.through(&self.reader, asked.now_ms)).await?;
-        let mut people_ms = 0;
-        if let Some(people) = &self.people {
-            let known = runner.within_deadline(people.known(asked.project)).await??;
-            people_ms = known.at_ms;
-            runner.set_people(known.map);
-        }
-        let as_of = |places: Arc<Places>| AsOf { now_ms: asked.now_ms, through_ms: at_ms, people_ms, places: (*places).clone() };
-        Ok((at_ms, places.map(|places| as_of(places).to_string())))
-    }
-
-    /// Waits for the turn of a question.
-    async fn begin(&self, asked: &Computation) -> Result<StatementRunner<'_>, QueryError> {
-        let now_ms = asked.common.now_ms(asked.now_ms);
-        let mut runner = self.reader.begin_with(asked.permits.as_deref(), asked.project, now_ms).await?;
-        runner.look_at(asked.common.traffic);
-        Ok(runner)
-    }
-
-    async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
-        let mut runner = self.begin(asked).await?;
-        let began = Instant::now();
-        let (data_through_ms, as_of) = self.show(asked, &mut runner).await?;
-        let result = self.results.count(asked.plan.answer(&mut runner).await?)?;
-        let excluded_bots = excluded::count(asked.plan.as_ref(), &mut runner).await;
-        let (rows_read, is_sampled, counts_people) = (runner.rows_read(), runner.is_sampled(), runner.counts_people());
-        let left_out = if counts_people { runner.people().left_out() } else { LeftOut::default() };
-        Ok(Computed {
-            result,
-            computed_ms: asked.now_ms,
-            data_through_ms,
-            as_of,
-            rows_read,
-            is_sampled,
-            excluded_bots,
-            counts_people,
-            left_out,
-            shared_for: None,
-            took: began.elapsed(),
-        })
-    }
 }
 
 /// The names of all reports.

@@ -9,11 +9,14 @@
 //! dictionaries end at 8,192 entries a part; lists of names and lines of charts are cut to the most frequent and say how many there are beside
 //! them. What a name costs is its rows, which rates limit. `tests/it/edge/cardinality.rs` sends a million of each kind.
 
+mod device_types;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use uuid::Uuid;
 
+use self::device_types::device_type;
 use super::daily_visitor::{self, Unnamed, lasting_name};
 use super::draft::{Draft, Fact, FactKind};
 use super::properties::Properties;
@@ -463,32 +466,6 @@ fn write_text(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> R
         Some(true) => Err(VALUE_TRUNCATED),
         None => Err(VALUE_UNREADABLE),
     }
-}
-
-/// What clients call a kind of device, and its word: SDKs of apps (Segment's, RudderStack's) name the platform.
-const DEVICE_TYPES: [(&str, &str); 17] = [
-    ("mobile", "mobile"),
-    ("android", "mobile"),
-    ("ios", "mobile"),
-    ("phone", "mobile"),
-    ("smartphone", "mobile"),
-    ("handset", "mobile"),
-    ("tablet", "tablet"),
-    ("ipados", "tablet"),
-    ("tv", "tv"),
-    ("tvos", "tv"),
-    ("smart tv", "tv"),
-    ("smarttv", "tv"),
-    ("desktop", "desktop"),
-    ("laptop", "desktop"),
-    ("macos", "desktop"),
-    ("console", "console"),
-    ("bot", "bot"),
-];
-
-/// The word for a kind of device; one that has none stays what the client calls it.
-fn device_type(text: &str) -> &str {
-    DEVICE_TYPES.iter().find(|(said, _)| said.eq_ignore_ascii_case(text.trim())).map_or(text, |(_, word)| word)
 }
 
 /// The address of the client: the one that is given, else the peer's. One that cannot be read is not the peer's: the peer is then a

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::query::ask::Common;
 
 #[test]
 fn one_question_spelled_in_many_ways_is_one_question_also_a_moment_later() {

@@ -1,0 +1,153 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// What statements are made of, and what is to be read in one way only.
+const PIECES: [&str; 40] = [
+    "SELECT",
+    "WITH",
+    "FROM events",
+    "file",
+    "count",
+    "(",
+    ")",
+    "()",
+    "system",
+    ".",
+    "one",
+    ",",
+    ";",
+    "-",
+    "--",
+    "--\n",
+    "/",
+    "*",
+    "/*",
+    "*/",
+    "'",
+    "''",
+    "\\'",
+    "\\",
+    "\"",
+    "`",
+    "\"file\"",
+    "'a'",
+    "1",
+    "0x",
+    "1e5",
+    " ",
+    "\n",
+    "SETTINGS",
+    "format",
+    "$$",
+    "#",
+    "\0",
+    "\u{a0}",
+    "?",
+];
+
+#[test]
+fn a_statement_is_sent_as_it_is_without_its_comments() {
+    for (written, sent) in [
+        ("SELECT count() FROM events", "SELECT count() FROM events"),
+        ("select 1 -- file('x')\n, 2;\n ;", "select 1  \n, 2"),
+        ("SELECT 'it''s', 'a\\'b', 'ü' /* settings */ AS \"Größe\"", "SELECT 'it\\'s', 'a\\'b', 'ü'   AS \"Größe\""),
+        ("(SELECT 1e5, 0xFF, 1.5e-3, x -> 1)", "(SELECT 1e5, 0xFF, 1.5e-3, x -> 1)"),
+        (
+            "WITH a AS (SELECT sumIf(numbers['x'], type = 'a') FROM events) SELECT * FROM a",
+            "WITH a AS (SELECT sumIf(numbers['x'], type = 'a') FROM events) SELECT * FROM a",
+        ),
+        (
+            "SELECT format('{}', 1), uniqExactIfOrNull(a, b) AS user, quantilesTDigest(0.5, 0.9)(x)",
+            "SELECT format('{}', 1), uniqExactIfOrNull(a, b) AS user, quantilesTDigest(0.5, 0.9)(x)",
+        ),
+        ("SELECT 'settings; file(' AS \"settings\"", "SELECT 'settings; file(' AS \"settings\""),
+    ] {
+        assert_eq!(checked(written).as_deref(), Ok(sent));
+    }
+}
+
+#[test]
+fn what_rights_do_not_cover_is_refused_in_every_disguise() {
+    for refused in [
+        "SELECT file('/etc/passwd')",
+        "SELECT FiLe ('/etc/passwd')",
+        "SELECT file/**/('/etc/passwd')",
+        "SELECT file--\n('/etc/passwd')",
+        "SELECT \"file\"('/etc/passwd')",
+        "SELECT `file`('/etc/passwd')",
+        "SELECT arrayMap(file, ['/etc/passwd'])",
+        "SELECT arrayMap(\"file\", ['/etc/passwd'])",
+        "SELECT arrayMap(x -> file(x), ['/etc/passwd'])",
+        "SELECT * APPLY file FROM (SELECT '/etc/passwd')",
+        "SELECT * APPLY(file) FROM (SELECT '/etc/passwd')",
+        "SELECT * FROM (SELECT 1 SETTINGS max_memory_usage = 0)",
+        "SELECT 1 settings/**/readonly=0",
+        "SELECT 1 FORMAT CSV",
+        "SELECT 1 INTO OUTFILE 'x'",
+        "SELECT getSetting('x')",
+        "SELECT arrayMap(getSetting, ['x'])",
+        "SELECT dictGet('a', 'b', 1)",
+        "SELECT hostName()",
+        "SELECT chdb()",
+        "SELECT initialQueryID()",
+        "SELECT sleep(3)",
+        "SELECT fileIf('/etc/passwd', 1)",
+        "SELECT * FROM system.one",
+        "SELECT * FROM `System` /**/ . one",
+        "SELECT * FROM url('http://127.0.0.1/')",
+        "EXPLAIN SELECT 1",
+        "SELECT * FROM (EXPLAIN SELECT 1)",
+        "INSERT INTO events VALUES (1)",
+        "SET readonly = 0",
+        "",
+    ] {
+        assert_eq!(checked(refused).unwrap_err().code, "sql_not_allowed", "{refused}");
+    }
+}
+
+#[test]
+fn what_could_be_read_in_two_ways_is_refused() {
+    for invalid in [
+        "SELECT 1; SELECT 2",
+        "SELECT \"\\x66ile\"('/etc/passwd')",
+        "SELECT \"fi\"\"le\"('x')",
+        "SELECT $$a$$",
+        "SELECT 1 # comment",
+        "SELECT ‘a’",
+        "SELECT 1file('x')",
+        "SELECT 0xfile('x')",
+        "SELECT 'a",
+        "SELECT 'a\\'",
+        "SELECT /* a",
+        "SELECT \"a",
+        "SELECT 'a\0'",
+        "SELECT @@version",
+        "SELECT\u{a0}1",
+        "SELECT 1\u{b}",
+        "SELECT 'a'file('x')",
+        "SELECT x'61'",
+    ] {
+        assert_eq!(checked(invalid).unwrap_err().code, "invalid_sql", "{invalid}");
+    }
+    assert_eq!(checked(&format!("SELECT '{}'", "a".repeat(MAX_BYTES))).unwrap_err().code, "invalid_sql");
+}
+
+#[test]
+fn no_function_of_the_list_has_the_name_of_one_that_is_withheld() {
+    let is_withheld =
+        |name: &&&str| WITHHELD.contains(*name) || name.starts_with("dict") || name.starts_with("joinget") || name.starts_with("__");
+    assert_eq!(FUNCTIONS.iter().filter(is_withheld).collect::<Vec<_>>(), Vec::<&&str>::new());
+    assert!(WITHHELD.iter().all(|name| !is_function(name)));
+}
+
+proptest! {
+    #[test]
+    fn fuzz_of_statements(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..16), odd in "\\PC{0,4}", gap in "( |\n|)") {
+        let sql = format!("SELECT {}{odd}", pieces.join(&gap));
+        // What is sent is read the same way again: nothing of it can be taken for something else.
+        if let Ok(sent) = checked(&sql) {
+            prop_assert_eq!(checked(&sent), Ok(sent.clone()), "{}", sql);
+        }
+    }
+}
