@@ -70,11 +70,13 @@ pub(crate) struct Key {
 /// What an answer depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reach {
-    /// What decides it; in order, and none overlaps another. None if nothing does that arrives.
+    /// What decides it; in order, and none overlaps another.
     spans: Vec<Span>,
     /// The question's own ranges, where they are made of whole quarters of an hour; in order, and none overlaps another.
     counted: Option<Vec<Span>>,
     is_closed: bool,
+    /// It is of what was there before: nothing that arrives decides it.
+    looks_back: bool,
 }
 
 impl Reach {
@@ -86,24 +88,24 @@ impl Reach {
         let is_closed = ranges().all(|range| range.stays() && range.until_ms <= now_ms);
         let is_whole = |range: &&Range| range.from_ms % QUARTER_MS == 0 && range.until_ms % QUARTER_MS == 0 && !range.follows_now();
         let counted = (!own.is_empty() && own.iter().all(is_whole)).then(|| merged(own.iter().copied().map(span)));
-        Self { spans: merged(ranges().map(span)), counted, is_closed }
+        Self { spans: merged(ranges().map(span)), counted, is_closed, looks_back: false }
     }
 
     /// Of what was there before: nothing that arrives decides it.
-    pub(crate) fn of_then() -> Self {
-        Self { spans: Vec::new(), counted: None, is_closed: true }
+    pub(crate) fn looking_back() -> Self {
+        Self { spans: Vec::new(), counted: None, is_closed: true, looks_back: true }
     }
 
     /// Whether it is of what was there before.
-    pub(crate) fn is_of_then(&self) -> bool {
-        self.spans.is_empty()
+    pub(crate) fn looks_back(&self) -> bool {
+        self.looks_back
     }
 
     /// Whether what decides it may have changed since `seen`; `counts_people` if who is who does, too.
-    fn has_news(&self, arrivals: &DataVersions, of: Asked) -> bool {
-        let Asked { project, counts_people, seen } = of;
-        if self.is_of_then() {
-            return counts_people && arrivals.ruled_since(project, seen);
+    fn has_news(&self, arrivals: &DataVersions, of: Since) -> bool {
+        let Since { project, counts_people, seen } = of;
+        if self.looks_back() {
+            return counts_people && arrivals.people_before_since(project, seen);
         }
         counts_people && arrivals.people_since(project, seen) || arrivals.any_since(project, &self.spans, seen)
     }
@@ -111,7 +113,7 @@ impl Reach {
 
 /// Whose answer, and since when.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct Since {
     project: ProjectId,
     counts_people: bool,
     seen: Version,
@@ -249,7 +251,7 @@ impl Cache {
     {
         let (key, reach) = (request.key, request.reach.clone());
         // It is not known yet whether the one under way depends on who is who.
-        let is_overtaken = |seen| reach.has_news(&self.arrivals, Asked { project: key.project, counts_people: true, seen });
+        let is_overtaken = |seen| reach.has_news(&self.arrivals, Since { project: key.project, counts_people: true, seen });
         self.flights.join(key, self.arrivals.now(), is_overtaken, |slot| {
             let question =
                 kept.map_or_else(|| Arc::new(Question::new(&request, self.cores_per_question)), |entry| Arc::clone(&entry.question));

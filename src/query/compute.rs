@@ -33,7 +33,7 @@ impl Inner {
     pub(super) fn shared_slot(&self, request: &CacheRequest<'_>, people: Option<&KnownPeople>) -> Option<SharedSlot> {
         let (Some(cache), Some(freshness), true) = (&self.shared_cache, &self.freshness, request.keep) else { return None };
         let project = request.key.project;
-        let state = match request.reach.is_of_then() {
+        let state = match request.reach.looks_back() {
             // An answer that knows nothing of rulings is nobody else's.
             true => format!("then:{:x}", people?.rulings),
             false => format!("{:x}:{:x}", freshness.version(project), people.map_or(0, |people| people.map.fingerprint())),

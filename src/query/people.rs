@@ -186,9 +186,9 @@ impl People {
         let now = KnownPeople::from(&current);
         *own.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
         match before {
-            Some(before) if before.rulings != now.rulings => self.arrivals.note_ruling(project),
+            Some(before) if before.rulings != now.rulings => self.arrivals.note_people_before(project),
             // What was ruled since the last answers is not known.
-            None => self.arrivals.note_ruling(project),
+            None => self.arrivals.note_people_before(project),
             Some(before) if before.map.fingerprint() == now.map.fingerprint() => {}
             _ => self.arrivals.note_people(project),
         }
@@ -315,16 +315,14 @@ impl People {
     /// Forgets projects until the rest takes no more than it may. The one that was just asked about stays.
     fn forget_others(&self, asked: ProjectId) {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        let read =
-            |own: &Project| own.current().map(|current| (current.read, current.bytes + own.then().map_or(0, |then| then.map.bytes())));
+        let of_then = |own: &Project| own.then.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |then| then.map.bytes());
+        let read = |own: &Project| own.current().map(|current| (current.read, current.bytes + of_then(own)));
         let mut bytes: usize = projects.values().filter_map(|own| read(own)).map(|(_, bytes)| bytes).sum();
         while bytes > MOST_BYTES {
             let others = projects.iter().filter(|(project, _)| **project != asked);
             let oldest = others.filter_map(|(project, own)| read(own).map(|(at, bytes)| (at, *project, bytes))).min_by_key(|(at, ..)| *at);
             let Some((_, project, of_project)) = oldest else { return };
             projects.remove(&project);
-            // What is ruled from here on is not noticed.
-            self.arrivals.note_ruling(project);
             bytes = bytes.saturating_sub(of_project);
         }
     }

@@ -99,6 +99,8 @@ struct Noted {
     ties: Version,
     /// Of who is who.
     people: Version,
+    /// Of who was who before, as far as this process may not have known it.
+    people_before: Version,
     /// Of what was ruled of that by hand.
     ruled: Version,
     /// The last note, and the events of all.
@@ -191,7 +193,20 @@ impl DataVersions {
     pub fn note_ruling(&self, project: ProjectId) {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
         let (noted, version) = (projects.entry(project).or_default(), self.next());
-        (noted.people, noted.ruled) = (version, version);
+        (noted.people, noted.people_before, noted.ruled) = (version, version, version);
+    }
+
+    /// Notes that it changed which ids of `project` belong to one person, also for questions that look back: something was ruled that this process
+    /// has only found, or may have been while it did not look.
+    pub fn note_people_before(&self, project: ProjectId) {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        let (noted, version) = (projects.entry(project).or_default(), self.next());
+        (noted.people, noted.people_before) = (version, version);
+    }
+
+    /// Whether it changed since `seen` who was who for questions that look back.
+    pub fn people_before_since(&self, project: ProjectId, seen: Version) -> bool {
+        self.now() != seen && self.noted_since(project, seen, |noted| noted.people_before)
     }
 
     /// Whether it may have changed since `seen` which ids of `project` belong to one person: ties were stored, or it is known that it did.
@@ -205,7 +220,7 @@ impl DataVersions {
             && (Version(self.everything.load(Ordering::SeqCst)) > seen || self.noted_since(project, seen, |noted| noted.people))
     }
 
-    /// Whether somebody has ruled on that since `seen`, as far as this process has noticed.
+    /// Whether somebody has ruled on that in this process since `seen`.
     pub fn ruled_since(&self, project: ProjectId, seen: Version) -> bool {
         self.now() != seen && self.noted_since(project, seen, |noted| noted.ruled)
     }
@@ -341,7 +356,9 @@ mod tests {
         let versions = DataVersions::default();
         let seen = versions.now();
         versions.note_people(ADA);
-        assert!(!versions.ruled_since(ADA, seen));
+        assert!(!versions.ruled_since(ADA, seen) && !versions.people_before_since(ADA, seen));
+        versions.note_people_before(ADA);
+        assert!(!versions.ruled_since(ADA, seen) && versions.people_before_since(ADA, seen));
         assert!(versions.people_since(ADA, seen) && !has_news(&versions, ADA, 0..=Quarter::MAX, seen) && !versions.people_since(BOB, seen));
         let seen = versions.now();
         versions.note([((ADA, 10), 1)]);

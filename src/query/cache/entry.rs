@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Asked, CacheRequest, HEAVY, KEPT, KEPT_CLOSED, Key, Reach};
+use super::{CacheRequest, HEAVY, KEPT, KEPT_CLOSED, Key, Reach, Since};
 use crate::query::ask::range::show_ms;
 use crate::query::people::map::LeftOut;
 use crate::store::data_version::{DataVersions, Version};
@@ -52,7 +52,7 @@ pub(crate) struct Question {
     pub(crate) key: Key,
     pub(crate) report: String,
     pub(crate) body: Bytes,
-    /// Asked so often since the last sweep.
+    /// Since so often since the last sweep.
     pub(crate) asks: AtomicU32,
     spending: Mutex<Spending>,
 }
@@ -196,7 +196,7 @@ impl Entry {
             let kept = if self.reach.is_closed { KEPT_CLOSED } else { KEPT };
             return match age {
                 // The arrivals of this instance do not show what the computing instance had read.
-                age if self.is_shared && !self.reach.is_of_then() && age >= KEPT => Verdict::Expired,
+                age if self.is_shared && !self.reach.looks_back() && age >= KEPT => Verdict::Expired,
                 age if age < kept => Verdict::Fresh,
                 age if age < kept + KEPT => Verdict::Refresh,
                 _ => Verdict::Expired,
@@ -214,7 +214,7 @@ impl Entry {
 
     fn is_outdated(&self, arrivals: &DataVersions) -> bool {
         let Self { counts_people, seen, .. } = *self;
-        self.reach.has_news(arrivals, Asked { project: self.question.key.project, counts_people, seen })
+        self.reach.has_news(arrivals, Since { project: self.question.key.project, counts_people, seen })
     }
 
     /// What it costs to keep.

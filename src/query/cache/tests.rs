@@ -84,14 +84,14 @@ fn computed(result: &str) -> Computed {
 
 /// A question about everything up to now.
 fn open(plan: u128) -> CacheRequest<'static> {
-    let reach = Reach { spans: vec![TODAY - 7..=Quarter::MAX], counted: None, is_closed: false };
+    let reach = Reach { spans: vec![TODAY - 7..=Quarter::MAX], counted: None, is_closed: false, looks_back: false };
     CacheRequest { key: Key { project: PROJECT, plan }, reach, report: "trends", body: b"{}", refresh: false, keep: true }
 }
 
 /// A question about days long gone.
 fn closed() -> CacheRequest<'static> {
     let spans = vec![TODAY - 20..=TODAY - 10];
-    CacheRequest { reach: Reach { spans: spans.clone(), counted: Some(spans), is_closed: true }, ..open(2) }
+    CacheRequest { reach: Reach { spans: spans.clone(), counted: Some(spans), is_closed: true, looks_back: false }, ..open(2) }
 }
 
 fn says(run: u32, source: Source) -> (String, Source) {
@@ -132,7 +132,7 @@ async fn an_answer_says_how_many_events_came_since_the_one_before_it() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_about_what_was_there_is_outdated_by_rulings_alone() {
     let bench = Bench::new();
-    let asked = || CacheRequest { reach: Reach::of_then(), ..open(3) };
+    let asked = || CacheRequest { reach: Reach::looking_back(), ..open(3) };
     let compute = |result: &'static str| async move { Ok(Computed { counts_people: true, ..computed(result) }) };
     let ask = async |result| {
         let served = bench.cache.answer(asked(), || compute(result)).await.unwrap();

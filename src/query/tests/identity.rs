@@ -95,15 +95,21 @@ fn different_questions_are_different() {
 #[test]
 fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() {
     let reach = |request: Value| format!("{:?}", parsed("trends", &trends(request), NOW_MS).reach(NOW_MS, 2 * 86_400_000));
-    assert_eq!(reach(json!({})), "Reach { spans: [1963056..=4294967295], counted: None, is_closed: false }");
-    assert_eq!(reach(json!({"compare": "previous"})), "Reach { spans: [1962384..=4294967295], counted: None, is_closed: false }");
+    assert_eq!(reach(json!({})), "Reach { spans: [1963056..=4294967295], counted: None, is_closed: false, looks_back: false }");
+    assert_eq!(
+        reach(json!({"compare": "previous"})),
+        "Reach { spans: [1962384..=4294967295], counted: None, is_closed: false, looks_back: false }"
+    );
     let closed = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
-    assert_eq!(reach(closed.clone()), "Reach { spans: [1963584..=1963679], counted: Some([1963584..=1963679]), is_closed: true }");
+    assert_eq!(
+        reach(closed.clone()),
+        "Reach { spans: [1963584..=1963679], counted: Some([1963584..=1963679]), is_closed: true, looks_back: false }"
+    );
     let mut by_session = closed.clone();
     by_session["breakdown"] = json!("session.channel");
     assert_eq!(
         reach(by_session),
-        "Reach { spans: [1963392..=1963871], counted: Some([1963584..=1963679]), is_closed: false }",
+        "Reach { spans: [1963392..=1963871], counted: Some([1963584..=1963679]), is_closed: false, looks_back: false }",
         "sessions of that day begin before it and end behind it"
     );
     let mut by_number = closed.clone();
@@ -121,7 +127,7 @@ fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() 
         json!([{"any": [{"did": {"event": "buy", "from": "2025-12-20", "to": "2025-12-21"}}, {"field": "os", "value": "x"}]}]);
     assert_eq!(
         reach(who_did),
-        "Reach { spans: [1962432..=1962527, 1963584..=1963679], counted: Some([1963584..=1963679]), is_closed: true }",
+        "Reach { spans: [1962432..=1962527, 1963584..=1963679], counted: Some([1963584..=1963679]), is_closed: true, looks_back: false }",
         "what people did before decides too"
     );
     let counted = |math: &str| {
@@ -129,9 +135,15 @@ fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() 
         chart["series"] = json!([{"math": math}]);
         reach(chart)
     };
-    assert_eq!(counted("wau"), "Reach { spans: [1963008..=1963679], counted: Some([1963008..=1963679]), is_closed: true }");
-    assert_eq!(counted("first_time_users"), "Reach { spans: [0..=1963679], counted: Some([0..=1963679]), is_closed: true }");
-    let everything = "Reach { spans: [0..=11535839], counted: Some([1963584..=1963679]), is_closed: false }";
+    assert_eq!(
+        counted("wau"),
+        "Reach { spans: [1963008..=1963679], counted: Some([1963008..=1963679]), is_closed: true, looks_back: false }"
+    );
+    assert_eq!(
+        counted("first_time_users"),
+        "Reach { spans: [0..=1963679], counted: Some([0..=1963679]), is_closed: true, looks_back: false }"
+    );
+    let everything = "Reach { spans: [0..=11535839], counted: Some([1963584..=1963679]), is_closed: false, looks_back: false }";
     let mut by_trait = trends(closed);
     by_trait["breakdown"] = json!(["country", "person.plan"]);
     assert_eq!(reach(by_trait.clone()), everything, "what was said of people at any time");
@@ -145,7 +157,10 @@ fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() 
     let by_cohort = Question::parse(asked, by_trait, Arc::new(paying)).unwrap();
     assert_eq!(format!("{:?}", by_cohort.reach(NOW_MS, 0)), everything);
     let to_come = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-03T00:00:00Z"});
-    assert_eq!(reach(to_come), "Reach { spans: [1963584..=1963775], counted: Some([1963584..=1963775]), is_closed: false }");
+    assert_eq!(
+        reach(to_come),
+        "Reach { spans: [1963584..=1963775], counted: Some([1963584..=1963775]), is_closed: false, looks_back: false }"
+    );
 }
 
 #[test]
