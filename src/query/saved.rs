@@ -139,14 +139,9 @@ impl SavedThings {
         Err(QueryError::unavailable("overloaded", "others write the same at the same moment"))
     }
 
-    /// Takes away the `count` oldest where there is no room for one more; their contents say when they were written.
-    pub(super) async fn make_room(&self, kind: &Kind, project: ProjectId, count: u64) -> Result<(), QueryError> {
-        let (store, shelf) = (self.store()?, kind.shelf(project));
-        let held = answered(saved::held(store, shelf).await)?;
-        if held.live < kind.most && held.names < kind.most_names {
-            return Ok(());
-        }
-        answered(saved::drop_oldest(store, shelf, count).await)
+    /// Takes away the `count` oldest; their contents say when they were written.
+    pub(super) async fn drop_oldest(&self, kind: &Kind, project: ProjectId, count: u64) -> Result<(), QueryError> {
+        answered(saved::drop_oldest(self.store()?, kind.shelf(project), count).await)
     }
 
     /// Writes one whose name nobody else can want, without a look at the others.

@@ -115,9 +115,20 @@ impl QueryApi {
         let body = body::read(call.request, BodyLimits { max_wire: MAX_LINK, max_inflated: MAX_LINK, ..self.body }).await?;
         let link = Link::parse(&fields::parse(&body)?)?;
         let saved = &self.queries.0.saved;
-        if saved.get(&LINK, project, &link.id).await.is_err() {
-            saved.make_room(&LINK, project, OLDEST).await?;
-            saved.put(&LINK, project, Write::new(&link.id, Some(&link.body(clock::now_ms())), Expected::Anything)).await?;
+        match saved.get(&LINK, project, &link.id).await {
+            Ok(_) => {}
+            Err(problem) if problem.code == LINK.unknown => {
+                let body = link.body(clock::now_ms());
+                let write = Write::new(&link.id, Some(&body), Expected::Anything);
+                if let Err(problem) = saved.put(&LINK, project, write).await {
+                    if problem.code != LINK.too_many {
+                        return Err(problem.into());
+                    }
+                    saved.drop_oldest(&LINK, project, OLDEST).await?;
+                    saved.put(&LINK, project, write).await?;
+                }
+            }
+            Err(problem) => return Err(problem.into()),
         }
         Ok(shown(StatusCode::CREATED, &json!({"id": link.id, "address": link.address})))
     }
