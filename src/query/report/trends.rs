@@ -1,7 +1,7 @@
 //! Trends: numbers by time, split by up to three fields if asked.
 //!
 //! A breakdown takes two statements a series: the largest values first ([`Tops`]), then the numbers with everything beyond them as
-//! `$other`, so that unique users of `$other` are still unique; totals of few values take one ([`Counts`]). `$none` (field missing or null) stands beside the limit, never in
+//! `$other`, so that unique users of `$other` are still unique; totals of few values take one ([`Totals`]). `$none` (field missing or null) stands beside the limit, never in
 //! `$other`; `kind` tells both from texts that read like them. With a formula only its series is answered, and the first series
 //! decides which values are the largest. Percentiles interpolate linearly between the two nearest values. Where there are no events
 //! counts, sums and unique numbers are 0, and averages, minima, maxima and percentiles null, as is a division by zero.
@@ -16,16 +16,16 @@
 mod bar;
 pub(super) mod chart;
 mod counting;
-mod counts;
 mod formula;
 mod series;
+mod totals;
 
 use self::bar::{ChartBar, KEYS as BAR_KEYS};
 use self::chart::{Chart, Head, Lines};
 use self::counting::{Counting, FirstTimes, Windows};
-use self::counts::{Counted, Counts};
 use self::formula::Formula;
 use self::series::Series;
+use self::totals::{Totalled, Totals};
 use super::{Ask, Bar, People, Report};
 use crate::query::ask::breakdown::{Breakdown, Tops};
 use crate::query::ask::compare::Compared;
@@ -128,12 +128,10 @@ impl Report for Trends {
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
         let mut held = runner.memory();
-        let (tops, counted) = match self.counted(runner).await? {
-            Some(counted) => counted.into_iter().map(|Counted { tops, lines }| (tops, lines)).unzip(),
-            None => (self.tops(runner, &mut held).await?, Vec::new()),
-        };
-        held.set(tops.iter().map(Tops::bytes).sum()).map_err(OutOfMemory::refusal)?;
-        let mut chart = self.chart(runner, &self.range, &tops, counted).await?;
+        let totals = self.totals(runner).await?;
+        let tops = self.tops(runner, &mut held, &totals).await?;
+        let lines = totals.into_iter().map(|totalled| totalled.map(|totalled| totalled.lines)).collect();
+        let mut chart = self.chart(runner, &self.range, &tops, lines).await?;
         if let Some(compared) = &self.compare {
             chart.compare = Some(Box::new(self.chart(runner, &compared.range, &tops, Vec::new()).await?));
         }
@@ -232,13 +230,14 @@ impl Trends {
     }
 
     /// The largest values of the breakdown by series; none without one.
-    /// `held` counts them, for their values may be long.
-    pub(super) async fn tops(&self, runner: &mut StatementRunner<'_>, held: &mut Held) -> Result<Vec<Tops>, QueryError> {
+    /// `held` counts them, for their values may be long; `totals` are those of the series that are known already.
+    async fn tops(&self, runner: &mut StatementRunner<'_>, held: &mut Held, totals: &[Option<Totalled>]) -> Result<Vec<Tops>, QueryError> {
         let Some(by) = &self.breakdown.by else { return Ok(vec![Tops::default(); self.series.len()]) };
         let mut tops: Vec<Tops> = Vec::new();
-        for series in &self.series {
-            let known = tops.first().filter(|_| self.formula.is_some()).cloned();
-            tops.push(match known {
+        for (index, series) in self.series.iter().enumerate() {
+            let of_first = tops.first().filter(|_| self.formula.is_some());
+            let of_totals = || totals.get(index)?.as_ref().map(|totalled| &totalled.tops);
+            tops.push(match of_first.or_else(of_totals).cloned() {
                 Some(top) => top,
                 None => {
                     let ranking = self.ranking(runner, series, by)?;
@@ -293,36 +292,39 @@ impl Trends {
         })
     }
 
-    /// The largest values and the lines of all series, each by one look at its events; none where that cannot be.
-    async fn counted(&self, runner: &mut StatementRunner<'_>) -> Result<Option<Vec<Counted>>, QueryError> {
-        let Some(by) = &self.breakdown.by else { return Ok(None) };
-        if self.formula.is_some() || self.shape.is_cumulative || !self.series.iter().all(Series::is_total) {
-            return Ok(None);
-        }
+    /// Of each series its largest values and its lines, where one look at the events gives both.
+    async fn totals(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<Option<Totalled>>, QueryError> {
+        let Some(by) = self.breakdown.by.as_ref().filter(|_| self.formula.is_none() && !self.shape.is_cumulative) else {
+            return Ok(Vec::new());
+        };
         let buckets = Buckets::of(&self.range, self.interval)?;
+        let totals = Totals { breakdown: &self.breakdown, by, buckets: &buckets };
         let mut all = Vec::new();
         for series in &self.series {
-            let events = self.events(runner.scope(&self.range), series);
-            match (Counts { breakdown: &self.breakdown, by, buckets: &buckets }).read(runner, events).await? {
-                Some(counted) => all.push(counted),
-                None => return Ok(None),
-            }
+            all.push(match series.is_total() {
+                true => totals.read(runner, self.events(runner.scope(&self.range), series)).await?,
+                false => None,
+            });
         }
-        Ok(Some(all))
+        Ok(all)
     }
 
-    /// The chart of `range`, whose first series have these `lines`.
+    /// The chart of `range`; `known` are the lines of series that are there already.
     async fn chart(
         &self,
         runner: &mut StatementRunner<'_>,
         range: &Range,
         tops: &[Tops],
-        mut lines: Vec<Lines>,
+        known: Vec<Option<Lines>>,
     ) -> Result<Chart, QueryError> {
         let buckets = Buckets::of(range, self.interval)?;
         let with_breakdown = self.breakdown.by.is_some();
-        for (series, top) in self.series.iter().zip(tops).skip(lines.len()) {
-            lines.push(self.lines(runner, range, series, top).await?);
+        let (mut lines, mut known) = (Vec::new(), known.into_iter());
+        for (series, top) in self.series.iter().zip(tops) {
+            lines.push(match known.next().flatten() {
+                Some(lines) => lines,
+                None => self.lines(runner, range, series, top).await?,
+            });
         }
         let mut chart = Chart::new(range, &buckets, runner.now_ms());
         match &self.formula {

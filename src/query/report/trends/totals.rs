@@ -1,5 +1,6 @@
-//! Totals of a breakdown by one look at the events: how often each value was counted in each bucket. The largest values have lines of their
-//! own, and the rest is added up here. Where there may be too many values for that, the largest are found first, by a look of their own.
+//! Totals of a breakdown by one look at all events: how often each value was counted in each bucket. The largest values have lines of their own,
+//! and the rest is added up here. A look at some of the events says before how many values there may be; where they are too many for that, or where
+//! events are joined to something, which both looks would do, the largest are found first ([`super::Trends::tops`]).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -23,24 +24,28 @@ const OF_CELLS: usize = 256;
 
 /// What is counted.
 #[derive(Clone, Copy)]
-pub(super) struct Counts<'a> {
+pub(super) struct Totals<'a> {
     pub(super) breakdown: &'a Breakdown,
     pub(super) by: &'a Dimensions,
     pub(super) buckets: &'a Buckets,
 }
 
 /// What was counted.
-pub(super) struct Counted {
+pub(super) struct Totalled {
     pub(super) tops: Tops,
     pub(super) lines: Lines,
 }
 
-impl Counts<'_> {
+impl Totals<'_> {
     /// How many of `events` there are by value and bucket; none where these are too many numbers.
-    pub(super) async fn read(self, runner: &mut StatementRunner<'_>, events: Selection) -> Result<Option<Counted>, QueryError> {
+    pub(super) async fn read(self, runner: &mut StatementRunner<'_>, events: Selection) -> Result<Option<Totalled>, QueryError> {
+        if self.by.fields.iter().any(|field| field.is_trait() || field.is_of_session()) {
+            return Ok(None);
+        }
         let probe = Select::default().named(self.by.key(), " AS key").from(events.clone()).then(" LIMIT ").then(Expr::uint(PROBED));
         let probe = Expr::from("SELECT uniqExact(key) FROM ").then(probe.enclosed());
-        if runner.rows(probe.into()).await?.first().map_or(0, |row| row.cell(0).uint()) > FEW_VALUES {
+        let values = runner.rows(probe.into()).await?.first().map_or(0, |row| row.cell(0).uint());
+        if values > FEW_VALUES || values.saturating_mul(self.buckets.len() as u64) > MOST_COUNTS {
             return Ok(None);
         }
         let columns = Select::default().named(self.buckets.start(), " AS bucket").named(self.by.key(), " AS key");
@@ -80,6 +85,6 @@ impl Counts<'_> {
             let line = of_values.get(&hash.uint()).copied().unwrap_or_else(unlisted);
             lines.count(line, self.buckets.index(bucket.int()), size.uint());
         }
-        Ok(Some(Counted { tops, lines }))
+        Ok(Some(Totalled { tops, lines }))
     }
 }
