@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use pulse::clickhouse::engine::{Engine, EngineConfig};
 use pulse::clickhouse::{ClickHouse, ClickHouseConfig, Client, Format, Statement};
 use pulse::event::ids::ProjectId;
@@ -76,7 +76,7 @@ fn questions() -> Vec<(&'static str, &'static str, Value)> {
             {"event": "view"}, {"event": "cart"}, {"event": "order"}, {"event": "other_1"}, {"event": "other_2"}]}),
         ),
         ("newest 100 events", "events", json!({"limit": 100})),
-        ("newest 100 events of a rare type", "events", json!({"limit": 100, "event": "nothing_of_the_kind"})),
+        ("newest 100 events of a type that nobody has", "events", json!({"limit": 100, "event": "nothing_of_the_kind"})),
         ("properties of a type", "properties", json!({"event": "view"})),
         ("users, the most active 100", "users", json!({"event": "order", "limit": 100})),
         ("funnel of three steps", "funnel", json!({"window": "7d", "steps": steps})),
@@ -117,9 +117,9 @@ async fn fill(writer: &Client, migrator: &Client, number: u64) -> Result<()> {
     Ok(())
 }
 
-async fn has_events(writer: &Client, number: u64) -> Result<bool> {
+async fn held(writer: &Client) -> Result<u64> {
     let rows: Vec<(u64,)> = writer.rows(&Statement::raw("SELECT toUInt32(count()) FROM pulse.events")).await?;
-    Ok(rows.first().is_some_and(|(rows,)| *rows == number / DAYS as u64 * DAYS as u64))
+    Ok(rows.first().map_or(0, |(rows,)| *rows))
 }
 
 #[tokio::main]
@@ -135,7 +135,11 @@ async fn main() -> Result<()> {
     let store = ClickHouse::new(engine.settings());
     migrate::run(&store).await?;
     let writer = store.writer.with_timeout(Duration::from_secs(1_800));
-    if !has_events(&writer, number).await? {
+    let rows = held(&writer).await?;
+    if rows != 0 && rows != number / DAYS as u64 * DAYS as u64 {
+        bail!("{} holds {rows} events: name another folder", folder.display());
+    }
+    if rows == 0 {
         let migrator = store.migrator.with_timeout(Duration::from_secs(1_800));
         fill(&writer, &migrator, number).await?;
     }

@@ -2,7 +2,7 @@
 //!
 //! A request goes through [`http`] to its `report`, which is made of typed pieces (`ask`), answered through the `reader` and kept by the
 //! `cache`. Promises: whatever comes in, the SQL text consists of constants and every value is a server-side parameter; every
-//! statement passes the guard of the `reader` and is limited to one project; no answer holds SQL or a host; a question has one
+//! statement passes the guard of the `reader` and is limited to one project; no answer holds a host, and none but that of `explain` SQL; a question has one
 //! deadline, however many statements it takes.
 //! May go wrong: the request is refused (4xx), the store is away or too busy (503), the query is too expensive (422, 504).
 
@@ -109,15 +109,6 @@ struct Inner {
     shared_cache: Option<Arc<dyn SharedCache>>,
 }
 
-/// A question whose statements are asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Explain<'a> {
-    /// The name of the report.
-    pub(crate) report: &'a str,
-    /// The JSON request.
-    pub(crate) body: &'a [u8],
-}
-
 /// A question that is asked with `GET`.
 #[derive(Clone, Copy, Debug)]
 pub struct Get<'a> {
@@ -196,8 +187,8 @@ impl Queries {
     ///
     /// # Errors
     /// As [`Self::answer`].
-    pub(crate) async fn explain(&self, project: ProjectId, asked: Explain<'_>, now_ms: i64) -> Result<Bytes, QueryError> {
-        let Question { plan, common, .. } = self.question(project, Request::of(asked.report, asked.body, now_ms)).await?;
+    pub(crate) async fn explain(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Bytes, QueryError> {
+        let Question { plan, common, .. } = self.question(project, Request::of(report, body, now_ms)).await?;
         let computation = Computation { project, plan, common, now_ms, shared: None, permits: self.1.clone() };
         let mut runner = self.0.begin(&computation).await?;
         self.0.show(&computation, &mut runner).await?;

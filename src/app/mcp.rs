@@ -21,7 +21,7 @@ use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
 use crate::http::respond::{ApiError, Body, json_pieces, json_response, method_not_allowed};
 use crate::http::server::Call;
-use crate::query::{self, Explain, Get, Queries, QueryError};
+use crate::query::{self, Get, Queries, QueryError};
 
 /// Where it is.
 pub(super) const PATH: &str = "/mcp";
@@ -155,7 +155,7 @@ impl McpApi {
             Asks::Explain => {
                 let report = arguments["report"].as_str().unwrap_or_default();
                 let body = arguments["question"].to_string();
-                self.queries.explain(grant.project, Explain { report, body: body.as_bytes() }, now_ms).await
+                self.queries.explain(grant.project, report, body.as_bytes(), now_ms).await
             }
         }
     }

@@ -119,14 +119,12 @@ impl Stored {
     async fn read(&mut self, reader: &Reader, now_ms: i64) -> Result<(), QueryError> {
         let began = Instant::now();
         let is_due = !self.has_all && self.asked_for_all.is_none_or(|asked| began - asked >= POLL_HISTORY);
-        let back = match self.history_polled {
-            _ if is_due => {
-                self.asked_for_all = Some(began);
-                None
-            }
-            None => Some(HISTORY_WINDOW),
-            Some(polled) if began - polled >= POLL_HISTORY => Some(HISTORY_WINDOW),
-            Some(_) => Some(RECENT_WINDOW),
+        let back = if is_due {
+            self.asked_for_all = Some(began);
+            None
+        } else {
+            let is_history_due = self.history_polled.is_none_or(|polled| began - polled >= POLL_HISTORY);
+            Some(if is_history_due { HISTORY_WINDOW } else { RECENT_WINDOW })
         };
         for row in reader.watch(now_ms, POLL_TIMEOUT).rows(books(now_ms, back)).await? {
             let [epoch, partition, offset] = row.columns();

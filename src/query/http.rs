@@ -27,7 +27,7 @@ use super::reader::{StoreReader, missing_limits};
 use super::report::export::{self, Export, ExportFile};
 use super::report::{REPORTS, Report, ReportKind};
 use super::trace::AskedTrace;
-use super::{AskedPerson, Explain, Get, Queries};
+use super::{AskedPerson, Get, Queries};
 use crate::auth::{Grant, KeyKind, Keys};
 use crate::clock;
 use crate::http::body::{self, BodyLimits};
@@ -322,8 +322,7 @@ impl QueryApi {
     async fn explain(&self, call: Call, report: &str) -> Result<Response<Body>, ApiError> {
         let grant = self.asker(&call)?;
         let body = body::read(call.request, self.body).await?;
-        let asked = Explain { report, body: &body };
-        Ok(json_pieces(StatusCode::OK, [self.queries.explain(grant.project, asked, clock::now_ms()).await?]))
+        Ok(json_pieces(StatusCode::OK, [self.queries.explain(grant.project, report, &body, clock::now_ms()).await?]))
     }
 
     /// Answers several questions, a line each.

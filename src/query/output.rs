@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
+use super::ask::fields::shortened;
 use super::csv;
+use super::error::QueryError;
 
 /// How the rows of an answer are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,23 @@ pub(crate) const CONTENT_TYPES: [&str; 4] =
     [Output::Json.content_type(), Output::Csv.content_type(), Output::Parquet.content_type(), Output::Arrow.content_type()];
 
 impl Output {
+    /// The one of that name in a request; `more` are names that the request knows beside.
+    ///
+    /// # Errors
+    /// 400 `invalid_format`.
+    pub(crate) fn named(format: &str, more: &[&str]) -> Result<Self, QueryError> {
+        let unknown = || {
+            let known: Vec<&str> = more.iter().copied().chain(OUTPUTS.map(|(name, _)| name)).collect();
+            QueryError::invalid("invalid_format", format!("`format` is `{}`: one of {}", shortened(format), known.join(", ")))
+        };
+        OUTPUTS.iter().find(|(name, _)| *name == format).map(|(_, output)| *output).ok_or_else(unknown)
+    }
+
+    /// Its name in requests.
+    pub(crate) fn name(self) -> &'static str {
+        OUTPUTS.iter().find(|(_, output)| *output == self).map_or("", |(name, _)| name)
+    }
+
     /// Its name to the server. JSON is written anew from what comes.
     pub(crate) fn of_server(self) -> &'static str {
         match self {

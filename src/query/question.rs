@@ -50,8 +50,9 @@ impl Question {
         let now_ms = common.now_ms(request.now_ms);
         let kind = REPORTS.iter().find(|kind| kind.route.takes_body() && kind.name == report).ok_or_else(|| unknown_report(report))?;
         let named = |is_in: fn(&Value) -> bool| is_in(&body) || cohorts.values().any(is_in);
-        let is_of_sessions = ask::session_columns::are_named_in(&Value::from(kind.name));
-        let names_sessions = is_of_sessions || named(ask::session_columns::are_named_in);
+        let of = body["of"]["report"].as_str();
+        let is_of_sessions = |kind: &ReportKind| kind.is_of_sessions && (kind.name == report || of == Some(kind.name));
+        let names_sessions = REPORTS.iter().any(is_of_sessions) || named(ask::session_columns::are_named_in);
         let names_traits = named(ask::field::names_traits);
         let context = Context::of(&body, now_ms, cohorts)?;
         let plan = (kind.parse)(Ask { project_name: "", body: &body, now_ms, context: &context })?;
@@ -66,7 +67,7 @@ impl Question {
     /// What its answer depends on.
     pub(super) fn reach(&self, now_ms: i64, longest_session_ms: i64) -> Reach {
         if self.common.as_of.is_some() {
-            return Reach::of_then();
+            return Reach::looking_back();
         }
         let (own, mut others) = (self.plan.ranges(), self.did_in.clone());
         if self.names_sessions {

@@ -72,17 +72,14 @@ impl RawQuestion {
         let sql = fields.text("sql", "invalid_sql")?.ok_or_else(|| QueryError::invalid("invalid_sql", "`sql` is missing"))?;
         let format = fields.text("format", "invalid_format")?;
         let wanted = |output: Output| weight(output.content_type());
-        let (name, output) = match format {
-            Some(format) => OUTPUTS.into_iter().find(|(name, _)| *name == format).ok_or_else(|| {
-                let known = OUTPUTS.map(|(name, _)| name).join(", ");
-                let format = fields::shortened(format);
-                QueryError::invalid("invalid_format", format!("`format` is `{format}`: one of {known}"))
-            })?,
+        let output = match format {
+            Some(format) => Output::named(format, &[])?,
             // Of equal ones the last is taken.
-            None => OUTPUTS.into_iter().rev().max_by_key(|(_, output)| wanted(*output)).unwrap_or(("json", Output::Json)),
+            None => OUTPUTS.iter().rev().map(|(_, output)| *output).max_by_key(|output| wanted(*output)).unwrap_or(Output::Json),
         };
         if wanted(output) == 0 {
-            return Err(QueryError::not_acceptable(format!("`format` is `{name}`, of a type that `Accept` does not name")));
+            let message = format!("`format` is `{}`, of a type that `Accept` does not name", output.name());
+            return Err(QueryError::not_acceptable(message));
         }
         Ok(Self { sql: text::checked(sql)?, output })
     }

@@ -111,6 +111,8 @@ pub(crate) trait Report: Canonical + Sized + Send + Sync + 'static {
     const IS_KEPT: bool = true;
     /// Whether it asks up to when the events are complete ([`StatementRunner::settled_through_ms`]).
     const NEEDS_DATA_THROUGH: bool = false;
+    /// Whether it is about whole sessions: then events around its ranges decide its answer too.
+    const IS_OF_SESSIONS: bool = false;
     /// The keys that name one of its bars, beside those of its request. A report without any has no bars.
     const BAR_KEYS: &'static [&'static str] = &[];
     /// What to ask for where it costs more than a question may.
@@ -246,6 +248,7 @@ pub(crate) struct ReportKind {
     pub(crate) route: Route,
     pub(crate) is_kept: bool,
     pub(crate) needs_data_through: bool,
+    pub(crate) is_of_sessions: bool,
     pub(crate) bar_keys: &'static [&'static str],
     pub(crate) parse: fn(Ask<'_>) -> Result<Box<dyn Plan>, QueryError>,
 }
@@ -257,6 +260,7 @@ impl ReportKind {
             route: T::ROUTE,
             is_kept: T::IS_KEPT,
             needs_data_through: T::NEEDS_DATA_THROUGH,
+            is_of_sessions: T::IS_OF_SESSIONS,
             bar_keys: T::BAR_KEYS,
             parse: |ask| Ok(Box::new(T::parse(ask)?)),
         }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::ask::breakdown::is_secret;
 use super::*;
 
 /// Noon of 2026-01-02.
@@ -178,13 +179,15 @@ fn a_question_is_explained_by_the_statements_that_it_sends() {
         let queries = Queries::new(Arc::clone(&recorder), QueryConfig::default().check().unwrap(), LoadedBy::ThisProcess(Arc::default()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let body = request.to_string();
-        let asked = Explain { report, body: body.as_bytes() };
-        let explained: Value = serde_json::from_slice(&runtime.block_on(queries.explain(PROJECT, asked, NOW_MS)).unwrap()).unwrap();
+        let explained = runtime.block_on(queries.explain(PROJECT, report, body.as_bytes(), NOW_MS)).unwrap();
+        let explained: Value = serde_json::from_slice(&explained).unwrap();
         let sent = recorder.0.lock().unwrap();
         let texts: Vec<&str> = sent.iter().map(Statement::text).collect();
         let shown: Vec<&str> = explained["statements"].as_array().unwrap().iter().map(|shown| shown["sql"].as_str().unwrap()).collect();
         assert_eq!(shown, texts, "{report}");
         assert!(explained["statements"][0]["params"].as_object().unwrap().values().any(|value| value == "7"), "{report}: {explained}");
+        let params = explained["statements"].as_array().unwrap().iter().flat_map(|shown| shown["params"].as_object().unwrap().values());
+        assert!(params.clone().all(|value| !is_secret(value.as_str().unwrap())), "{report}: {explained}");
     }
 }
 

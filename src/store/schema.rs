@@ -291,8 +291,9 @@ pub const COLUMNS: &[Column] = &[
     column("language", ColumnType::Dictionary, Source::Server).queried(),
 ];
 
-/// What puts events in order: time, then place in the log. One number, which an aggregate compares three to four times as fast as a tuple of
-/// five; a record has less than 65,536 events and a partition less than 2^47 records.
+/// What puts events in order: time, then place in the log. One number, which an aggregate compares three to four times as fast as a tuple; a
+/// record has less than 65,536 events and a partition less than 2^47 records. Rows from before `log_index` that share moment and record come in any
+/// order.
 pub const IN_ORDER: &str = "(bitShiftLeft(toInt256(toUnixTimestamp64Milli(timestamp)), 144) + bitShiftLeft(toInt256(log_epoch), 80) \
     + bitShiftLeft(toInt256(log_partition), 64) + (log_offset * 65536 + log_index))";
 /// The same of the events of one visitor, which are in one partition.

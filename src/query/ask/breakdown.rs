@@ -23,7 +23,6 @@ use super::expr::Expr;
 use super::field::Kind;
 use super::fields::Fields;
 use super::selection::{PERSON, Selection};
-use super::session_columns;
 use crate::query::error::QueryError;
 use crate::query::reader::{Cell, Row, StatementRunner, number as shown_number};
 
@@ -47,22 +46,17 @@ impl Breakdown {
     /// # Errors
     /// 400 `invalid_limit`, and as [`Dimensions::parse`].
     pub(crate) fn parse(fields: Fields<'_>) -> Result<Self, QueryError> {
-        let by = fields.value("breakdown").map(Dimensions::parse).transpose()?;
+        Self::parse_by(fields, Dimensions::parse)
+    }
+
+    fn parse_by(fields: Fields<'_>, parse: fn(&Value) -> Result<Dimensions, QueryError>) -> Result<Self, QueryError> {
+        let by = fields.value("breakdown").map(parse).transpose()?;
         Ok(Self { by, limit: fields.limit("limit", 25, 1_000)? })
     }
 
     /// The same where columns of sessions may be named without `session.`.
     pub(crate) fn parse_of_sessions(fields: Fields<'_>) -> Result<Self, QueryError> {
-        let named = |field: &Value| match field {
-            Value::String(name) if session_columns::named(name).is_ok() => Value::String(format!("session.{name}")),
-            other => other.clone(),
-        };
-        let by = fields.value("breakdown").map(|value| match value {
-            Value::Array(fields) => Value::Array(fields.iter().map(named).collect()),
-            field => named(field),
-        });
-        let by = by.as_ref().map(Dimensions::parse).transpose()?;
-        Ok(Self { by, limit: fields.limit("limit", 25, 1_000)? })
+        Self::parse_by(fields, Dimensions::parse_of_sessions)
     }
 
     /// Most lines of an answer, `$other` and `$none` included.
@@ -289,10 +283,19 @@ pub(crate) struct Shown {
 
 /// The hash of a key.
 pub(crate) fn hash(key: Expr) -> Expr {
-    static SECRET: OnceLock<(u64, u64)> = OnceLock::new();
-    let (first, second) = *SECRET.get_or_init(|| uuid::Uuid::new_v4().as_u64_pair());
-    let secret = Expr::list(", ", [Expr::uint(first), Expr::uint(second)]).grouped();
+    let secret = Expr::list(", ", secret().map(Expr::uint)).grouped();
     Expr::call("sipHash64Keyed", [secret, key])
+}
+
+/// The key of the hashes of this process.
+fn secret() -> [u64; 2] {
+    static SECRET: OnceLock<[u64; 2]> = OnceLock::new();
+    *SECRET.get_or_init(|| uuid::Uuid::new_v4().as_u64_pair().into())
+}
+
+/// Whether a parameter of a statement is of that key, which is shown to nobody: it keeps the values of all projects apart.
+pub(crate) fn is_secret(value: &str) -> bool {
+    secret().iter().any(|part| value.parse() == Ok(*part))
 }
 
 /// A key as texts, which sort as the server sorts it.

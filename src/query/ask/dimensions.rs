@@ -26,8 +26,17 @@ impl Dimensions {
     /// # Errors
     /// 400 `invalid_breakdown`, and as [`Field::parse`].
     pub(crate) fn parse(breakdown: &Value) -> Result<Self, QueryError> {
+        Self::parse_with(breakdown, Field::parse)
+    }
+
+    /// The same where a column of sessions may be named without `session.`.
+    pub(crate) fn parse_of_sessions(breakdown: &Value) -> Result<Self, QueryError> {
+        Self::parse_with(breakdown, Field::parse_of_sessions)
+    }
+
+    fn parse_with(breakdown: &Value, parse: fn(&str) -> Result<Field, QueryError>) -> Result<Self, QueryError> {
         let invalid = || QueryError::invalid("invalid_breakdown", format!("`breakdown` is a field or a list of 1 to {MOST} fields"));
-        let field = |name: &Value| Field::parse(name.as_str().ok_or_else(invalid)?);
+        let field = |name: &Value| parse(name.as_str().ok_or_else(invalid)?);
         match breakdown {
             Value::Array(names) if (1..=MOST).contains(&names.len()) => {
                 let of = |(index, name)| field(name).map_err(|problem| problem.within(&format!("breakdown[{index}]")));

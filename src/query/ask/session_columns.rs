@@ -12,6 +12,7 @@
 use serde_json::Value;
 
 use super::expr::Expr;
+use super::field::named_field;
 use super::fields::shortened;
 use super::people_names::{OWN_ID, names_of_persons};
 use crate::event::ids::ProjectId;
@@ -186,12 +187,10 @@ pub(super) fn named(name: &str) -> Result<(&'static str, Shape), QueryError> {
     }
 }
 
-/// Whether a request asks for columns of sessions, or for a report of whole sessions: then events around its ranges matter too.
+/// Whether a request asks for columns of sessions: then events around its ranges matter too.
 pub(crate) fn are_named_in(request: &Value) -> bool {
     match request {
-        Value::String(text) => {
-            matches!(&**text, "sessions" | "paths") || text.strip_prefix("unique:").unwrap_or(text).starts_with("session.")
-        }
+        Value::String(text) => named_field(text).starts_with("session."),
         Value::Array(values) => values.iter().any(are_named_in),
         Value::Object(members) => members.values().any(are_named_in),
         _ => false,

@@ -8,7 +8,8 @@
 //!
 //! A page is JSON, or a file: the same events as lines of JSON, or the columns that `POST /v1/query/sql` shows of them as CSV, Parquet or Arrow.
 //!
-//! Cost: a page looks in the columns of its order how far it reaches ([`LOOKS`]), then reads its rows in the time in which they happened.
+//! Cost: a page looks in the columns of its order how far it reaches ([`LOOKS`]), then reads its rows in the time in which they happened; a file
+//! of columns reads all of them once before, to see how many events have room.
 //! May go wrong: it is not known up to when the table is complete (503).
 
 use bytes::Bytes;
@@ -18,13 +19,12 @@ use serde_json::value::RawValue;
 
 use super::events::{EVENT_ID, MAX_PAGE, Order, RECEIVED_AT, VISITOR_ID, Written, listed};
 use super::{Ask, Report, Route};
-use crate::query::ask::fields::shortened;
 use crate::query::ask::page::{self, Page};
 use crate::query::ask::range::show_ms;
 use crate::query::ask::selection::Traffic;
 use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Fields, Range, Scope, Select, Selection};
 use crate::query::error::QueryError;
-use crate::query::output::{OUTPUTS, Output};
+use crate::query::output::Output;
 use crate::query::reader::{Row, StatementRunner, to_json};
 use crate::store::sql_views;
 
@@ -56,14 +56,10 @@ impl PageFormat {
         match name {
             None => Ok(Self::Json),
             Some("ndjson") => Ok(Self::Lines),
-            Some(name) => match OUTPUTS.iter().find(|(known, _)| *known == name) {
-                Some((_, Output::Json)) => Ok(Self::Json),
-                Some((_, output)) => Ok(Self::Columns(*output)),
-                None => {
-                    let known = OUTPUTS.map(|(name, _)| name).join(", ");
-                    Err(QueryError::invalid("invalid_format", format!("`format` is `{}`: one of ndjson, {known}", shortened(name))))
-                }
-            },
+            Some(name) => Ok(match Output::named(name, &["ndjson"])? {
+                Output::Json => Self::Json,
+                output => Self::Columns(output),
+            }),
         }
     }
 
@@ -256,7 +252,8 @@ impl Export {
         Ok(ExportFile { content_type: output.content_type(), body, events: number, next, is_complete, through })
     }
 
-    /// The last of `events` that a file of so many bytes takes, its number, and how many there are, at most one more than the page has. There must be some.
+    /// The last of `events` that a file of so many bytes takes, its number, and how many there are, at most one more than the page has. There
+    /// must be some.
     async fn last(&self, events: Selection, bytes: u64, runner: &mut StatementRunner<'_>) -> Result<(Cursor, [u64; 2]), QueryError> {
         let keys = ["toUnixTimestamp64Milli(received_at) AS received", "event_id", "visitor_id"].map(Expr::from);
         // All that is written counts: who sends events chooses in which columns they are long.

@@ -3,9 +3,9 @@
 //! A statement finds the events that fit steps or exclusions and says of each whose it is, when it was and what it fits; what chains they
 //! make is decided here ([`fold`]), by existence and to the letter, whatever order they arrived in. Events may follow the range by as much
 //! as the window; nothing after now exists.
-//! Cost: one scan of the events of the range and the window behind it, 24 bytes for each that fits (twice that and more with `hold`,
-//! a breakdown, `strict` or `totals`), and their order. More than [`MOST_PASSES`] times what memory may hold at once (`query.max_memory`) is
-//! refused. A breakdown takes another scan for the values.
+//! Cost: one scan of the events of the range and the window behind it, 24 bytes for each that fits (8 more each for `hold`, a breakdown and
+//! `sessions`, 12 for their place in the log), and their order. Where that is more than memory may hold (`query.max_memory`) they are counted
+//! and read again in passes, up to [`MOST_PASSES`]; beyond that the question is refused. A breakdown takes another scan for the values.
 //! May go wrong: the events of one person alone are too many, or their chains take too much work; then the question is refused, too.
 
 mod bar;
@@ -40,14 +40,6 @@ use crate::store::revisions::SESSION;
 
 /// Into so many passes events are split at most, each of other persons.
 const MOST_PASSES: u64 = 64;
-
-/// Memory was full.
-#[derive(Clone, Copy, Debug)]
-struct Full {
-    why: OutOfMemory,
-    /// With so many events, if it was before they were folded.
-    events: Option<u64>,
-}
 /// Most fields that a chain holds.
 const MOST_HELD: usize = 5;
 /// Most bins of `time_to_convert`, and how many there are by default.
@@ -59,6 +51,14 @@ const MOST_CELLS: u64 = 1_000_000;
 const SHORTEST_WINDOW_MS: i64 = 30_000;
 const LONGEST_WINDOW_MS: i64 = 366 * 86_400_000;
 const WINDOW_MS: i64 = 14 * 86_400_000;
+
+/// Memory was full.
+#[derive(Clone, Copy, Debug)]
+struct Full {
+    why: OutOfMemory,
+    /// With so many events, if it was before they were folded.
+    events: Option<u64>,
+}
 
 const KEYS: [&str; 18] = [
     "from",
@@ -349,7 +349,7 @@ impl Funnel {
         let now_ms = runner.now_ms();
         let Some(seen) = self.seen(whole, now_ms) else { return Ok(Outcomes::new(runner.memory())) };
         let (scope, counting) = (runner.scope(&seen), Arc::new(self.counting(whole, now_ms)));
-        let mut passes = 1;
+        let (mut passes, mut number) = (1, None);
         loop {
             let full = match self.in_passes(runner, scope, &counting, passes).await? {
                 Ok(outcomes) => return Ok(outcomes),
@@ -366,7 +366,13 @@ impl Funnel {
             }
             let needed = match full.events {
                 // As many of each pass as were held, with room for what comes of them.
-                Some(held) => self.number_of_events(runner, scope).await? / (held / 4 * 3).max(1) + 1,
+                Some(held) => {
+                    let all = match number {
+                        Some(all) => all,
+                        None => *number.insert(self.number_of_events(runner, scope).await?),
+                    };
+                    all / (held / 4 * 3).max(1) + 1
+                }
                 None => passes * 4,
             };
             passes = needed.max(passes * 2).min(MOST_PASSES);

@@ -7,9 +7,9 @@
 //! without such a node is left out. Of each step the `limit` nodes of most sessions are shown by name and all others together as
 //! `$other`. What enters a node leaves it by links or is its drop-off; behind the last step nothing is looked at, so there all of it is.
 //!
-//! Cost: two statements, each of which reads the events of the range and of a longest session before and behind it, the columns of the
-//! question, and holds 32 bytes and the node of each event until its session is known. May go wrong: more events than the memory of
-//! a statement holds; then it is refused as too expensive.
+//! Cost: two statements, which read the events of the range and of a longest session before and behind it three times, the columns of the
+//! question; 24 bytes of each event are held until its session is known, and each different node once. May go wrong: more events than the
+//! memory of a statement holds; then it is refused as too expensive.
 
 mod bar;
 mod sessions;
@@ -71,6 +71,7 @@ impl Canonical for Anchor {
 
 impl Report for Paths {
     const NAME: &'static str = "paths";
+    const IS_OF_SESSIONS: bool = true;
     const CHEAPER: &'static str = "a shorter range, or sessions of fewer events by `filters`";
     const BAR_KEYS: &'static [&'static str] = &BAR_KEYS;
 

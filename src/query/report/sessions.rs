@@ -76,6 +76,7 @@ impl Canonical for Numbers {
 
 impl Report for Sessions {
     const NAME: &'static str = "sessions";
+    const IS_OF_SESSIONS: bool = true;
     const CHEAPER: &'static str = "a shorter range, or sessions of fewer events by `filters`";
     const BAR_KEYS: &'static [&'static str] = &BAR_KEYS;
 

@@ -100,11 +100,11 @@ impl FieldTest {
         match &self.test {
             Test::OneOf { values, negated: false } => one_of(field, values).grouped(),
             Test::OneOf { values, negated: true } => one_of(field, values).negated(),
-            Test::Contains(part) => text_test(field, "position", part, part.is_empty()).then(" > 0"),
+            Test::Contains(part) => text_test(field, "position", part, || part.is_empty()).then(" > 0"),
             Test::Regex(pattern) => {
                 // Tried whatever there is to match, so that a pattern that cannot be compiled is always refused.
                 let compiles = Expr::call("match", ["''".into(), Expr::text(pattern)]).then(" IN (0, 1)");
-                let holds_of_nothing = compiled(pattern).is_none_or(|regex| regex.is_match(""));
+                let holds_of_nothing = || compiled(pattern).is_none_or(|regex| regex.is_match(""));
                 Expr::all([compiles, text_test(field, "match", pattern, holds_of_nothing)])
             }
             Test::Compares(comparison, bound) => compares(field, *comparison, bound),
@@ -378,11 +378,11 @@ pub(super) fn compiled(pattern: &str) -> Option<Regex> {
 }
 
 /// `function` of a text and `argument`; `holds_of_nothing` if it may hold of an empty text.
-fn text_test(field: &Field, function: &'static str, argument: &str, holds_of_nothing: bool) -> Expr {
+fn text_test(field: &Field, function: &'static str, argument: &str, holds_of_nothing: impl FnOnce() -> bool) -> Expr {
     let test = |value: Expr| Expr::call(function, [value, Expr::text(argument)]);
     match field {
         // What is missing reads as one.
-        Field::Text(sql) if holds_of_nothing => Expr::all([field.is_missing().negated(), test((*sql).into())]),
+        Field::Text(sql) if holds_of_nothing() => Expr::all([field.is_missing().negated(), test((*sql).into())]),
         Field::Text(sql) | Field::Number(sql) | Field::Measure(sql) | Field::Claim(sql) => test((*sql).into()),
         Field::Property(_) | Field::Trait(_) => {
             field.values().map_or("0".into(), |values| Expr::all([values.has_text(), test(values.text())]))

@@ -19,6 +19,8 @@ use crate::query::reader::{Row, StatementRunner};
 const MOST_OF_A_SIZE: usize = 1_500_000;
 /// Up to so many are asked for together with those that are larger.
 const MOST_AT_ONCE: usize = 1_000;
+/// Of more values the server groups those alone that are wanted, and hashes each event for it.
+const MANY_VALUES: usize = 100_000;
 
 /// What each line is.
 #[derive(Debug, Default)]
@@ -72,10 +74,11 @@ impl Lines {
             sure.append(&mut last);
         }
         if !sure.is_empty() {
-            rows = runner.rows(first(by, events.clone(), &sure, sure.len()).into()).await?;
+            rows = runner.rows(keys_of(by, events.clone(), &Wanted { numbers: &sure, limit: sure.len(), of: sizes.len() }).into()).await?;
         }
         if sure.len() < limit && !last.is_empty() {
-            rows.extend(runner.rows(first(by, events, &last, limit - sure.len()).into()).await?);
+            let wanted = Wanted { numbers: &last, limit: limit - sure.len(), of: sizes.len() };
+            rows.extend(runner.rows(keys_of(by, events, &wanted).into()).await?);
         }
         let size = |row: &Row| sizes.get(&row.cell(1).uint()).copied().unwrap_or(0);
         rows.sort_by_cached_key(|row| (Reverse(size(row)), texts(row.cell(0))));
@@ -111,11 +114,25 @@ impl Lines {
     }
 }
 
+/// Values whose keys are asked for.
+struct Wanted<'a> {
+    /// Their numbers.
+    numbers: &'a [u64],
+    /// Most keys.
+    limit: usize,
+    /// Among how many values they are.
+    of: usize,
+}
+
 /// Of the values of these numbers the first by their texts: key and number of each.
-fn first(by: &Dimensions, events: Selection, numbers: &[u64], limit: usize) -> Expr {
+fn keys_of(by: &Dimensions, events: Selection, wanted: &Wanted<'_>) -> Expr {
     let columns = Select::default().named(by.key(), " AS key").named(hash("key".into()), " AS hash");
-    let those = Expr::uints(numbers.iter().copied());
-    columns.from(events).then(" GROUP BY key HAVING hash IN ").then(those).then(" ORDER BY key LIMIT ").then(Expr::uint(limit as u64))
+    let are_wanted = Expr::from("hash IN ").then(Expr::uints(wanted.numbers.iter().copied()));
+    let keys = match wanted.of > MANY_VALUES {
+        true => columns.from(events.and(are_wanted)).then(" GROUP BY key"),
+        false => columns.from(events).then(" GROUP BY key HAVING ").then(are_wanted),
+    };
+    keys.then(" ORDER BY key LIMIT ").then(Expr::uint(wanted.limit as u64))
 }
 
 /// The numbers of the values that a bar names, whether they have a line or not.

@@ -1,5 +1,6 @@
 //! The events of a funnel as they come from the store: whose, when, which steps, and no more than the question needs.
 
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{ControlFlow, Range};
 
 use crate::clickhouse::Block;
@@ -28,7 +29,7 @@ pub(super) struct Row {
     pub(super) key: u64,
     pub(super) at_ms: i64,
     pub(super) bits: u32,
-    /// As the how manieth of its part it came: where the rest of it is.
+    /// Its number in its part, from 0, in the order in which they came: where its columns are.
     number: u32,
 }
 
@@ -47,11 +48,7 @@ pub(super) struct Part {
 
 /// The partitions of logs that events are of: identity of the log, and number.
 #[derive(Debug, Default)]
-struct Partitions {
-    known: Vec<(u64, u16)>,
-    /// The number of the one that was asked for last.
-    last: usize,
-}
+struct Partitions(HashMap<(u64, u16), u32>);
 
 /// The events of a question.
 #[derive(Debug)]
@@ -140,21 +137,22 @@ fn push<T>(values: &mut Vec<T>, value: T) {
 }
 
 impl Partitions {
-    /// The number of a partition; those that are known are few.
+    /// The number of a partition.
     fn number(&mut self, of: (u64, u16)) -> u32 {
-        if self.known.get(self.last) != Some(&of) {
-            self.last = self.known.iter().position(|known| *known == of).unwrap_or_else(|| {
-                self.known.push(of);
-                self.known.len() - 1
-            });
-        }
-        self.last as u32
+        let next = self.0.len() as u32;
+        *self.0.entry(of).or_insert(next)
     }
 
     /// The place of each number in the order of partitions.
     fn ranks(&self) -> Vec<u32> {
-        let rank = |of: &(u64, u16)| self.known.iter().filter(|other| *other < of).count() as u32;
-        self.known.iter().map(rank).collect()
+        let ordered: BTreeMap<&(u64, u16), &u32> = self.0.iter().collect();
+        let mut ranks = vec![0; ordered.len()];
+        for (rank, number) in (0..).zip(ordered.into_values()) {
+            if let Some(of_number) = ranks.get_mut(*number as usize) {
+                *of_number = rank;
+            }
+        }
+        ranks
     }
 }
 
