@@ -194,6 +194,10 @@ async fn pages_of_every_format_have_every_event_once() {
         let page = http.respond(http.request(Method::GET, &format!("/v1/export?format={format}{cursor}"), &http.read_key, "")).await;
         assert_eq!((page.status(), place(page.headers())), (StatusCode::OK, (true, cursor)), "{format}");
     }
+    http.capture(&json!([{"type": "=1+1", "anonymousId": "d"}])).await;
+    exported_until(&pulse, "default", &folder.path().join("events.ndjson"), 51).await;
+    let table = http.respond(http.request(Method::GET, "/v1/export?format=csv", &http.read_key, "")).await;
+    assert!(String::from_utf8_lossy(table.body()).contains("\"'=1+1\""), "a sheet would compute it");
     let no = http.send(http.request(Method::GET, "/v1/export?format=xml", &http.read_key, "")).await.unwrap();
     assert_eq!((no.0, &no.1["code"]), (StatusCode::BAD_REQUEST, &json!("invalid_format")));
     assert!(pulse.stop().await);
