@@ -53,7 +53,7 @@ pub(super) async fn reopen<L: Log>(log: &L, store: &ClickHouse) -> Result<(), Ho
 }
 
 /// Detaches the part that an error is about, if it is still there: the engine may have found nothing wrong with its files. Of a projection
-/// nothing is lost: it is taken away, to be made anew from its part. Returns whether there was something.
+/// nothing is lost: it is taken away, to be made anew from its part. Returns whether something was taken away.
 pub(super) async fn set_aside(store: &ClickHouse, message: &str) -> Result<bool, HoleError> {
     let Some(Damaged { part, projection }) = damaged(message) else { return Ok(false) };
     if let Some(projection) = projection {
@@ -64,8 +64,12 @@ pub(super) async fn set_aside(store: &ClickHouse, message: &str) -> Result<bool,
         return Ok(!cleared.is_empty());
     }
     let detached = tables::detach_damaged(store, part).await?;
-    for table in &detached {
-        tracing::error!(table, part, "a damaged part is set aside");
+    for table in detached.iter().map(|table| &**table) {
+        match tables::find(table) {
+            Some(_) => tracing::error!(table, part, "a damaged part is set aside"),
+            // Of those that `pulse replay --to-table` makes nobody loads what is missing.
+            None => tracing::error!(table, part, "a damaged part is set aside: make this table anew"),
+        }
     }
     Ok(!detached.is_empty())
 }

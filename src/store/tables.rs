@@ -17,8 +17,12 @@ pub use saved::SAVED;
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::clickhouse::{ClickHouse, ClickHouseError, ErrorClass, Format, Identifier, Statement, Whole};
 
+/// Between two looks whether it is made.
+const POLL: Duration = Duration::from_millis(50);
 /// Longest time that making the projection of a day's parts may take.
 const REBUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
 
@@ -134,6 +138,7 @@ pub async fn lacking_projections(store: &ClickHouse) -> Result<Vec<LackingProjec
 /// Makes a projection anew that parts lack. Errors: also what one of these parts cannot be read for; then nothing of it goes on.
 pub async fn materialize(store: &ClickHouse, lacking: &LackingProjection) -> Result<(), ClickHouseError> {
     let LackingProjection { table, projection, partition, .. } = lacking;
+    until_materialized(store, lacking).await?;
     let to = Statement::of("ALTER TABLE ").table(&store.table(table.clone())).sql(" MATERIALIZE PROJECTION ").name(projection);
     let to = to.sql(" IN PARTITION ID ").quoted(partition).sql(" SETTINGS mutations_sync = 2");
     let made = store.migrator.with_timeout(REBUILD_LIMIT).execute(&to).await;
@@ -141,11 +146,32 @@ pub async fn materialize(store: &ClickHouse, lacking: &LackingProjection) -> Res
         // The server would try it again for ever, beside what is begun next.
         let failed = Statement::of("KILL MUTATION WHERE NOT is_done AND latest_fail_reason != '' AND command LIKE ");
         let failed = failed.quoted("%MATERIALIZE PROJECTION%").sql(" AND database = ").quoted(&store.database);
+        let failed = failed.sql(" AND table = ").quoted(table);
         if let Err(problem) = store.migrator.execute(&failed).await {
             tracing::debug!(%problem, "what has failed is tried again by the server");
         }
     }
     made
+}
+
+/// Waits for what [`materialize`] has begun and not waited for: the server goes on with it, and another one would queue behind it.
+async fn until_materialized(store: &ClickHouse, lacking: &LackingProjection) -> Result<(), ClickHouseError> {
+    let LackingProjection { table, projection, partition, .. } = lacking;
+    let to = Statement::of("SELECT mutation_id FROM system.mutations WHERE NOT is_done AND latest_fail_reason = '' ");
+    let to = to.sql("AND position(command, 'MATERIALIZE PROJECTION') > 0 AND position(command, ").string(projection);
+    let to = to.sql(") > 0 AND position(command, ").string(partition).sql(") > 0 AND database = ").string(&store.database);
+    let to = to.sql(" AND table = ").string(table);
+    let begun = Instant::now();
+    loop {
+        let running: Vec<(String,)> = store.migrator.rows(&to).await?;
+        if running.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > REBUILD_LIMIT {
+            return Err(ClickHouseError::TimedOut(REBUILD_LIMIT));
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// Takes a projection away from the day of the part called `part`, in each table that has one of that name: it is a copy of rows that are there,
@@ -166,30 +192,25 @@ pub async fn clear_projection(store: &ClickHouse, part: &str, projection: &str) 
     Ok(cleared)
 }
 
-/// Takes the part called `part` out of each table that has it and cannot read it. Returns those tables.
-pub async fn detach_damaged(store: &ClickHouse, part: &str) -> Result<Vec<&'static str>, ClickHouseError> {
+/// Takes the part called `part` out of each table that has it and cannot read it, those beside [`TABLES`] too. Returns those tables.
+pub async fn detach_damaged(store: &ClickHouse, part: &str) -> Result<Vec<Identifier>, ClickHouseError> {
+    let to = Statement::of("SELECT table FROM system.parts WHERE active AND database = ").string(&store.database);
+    let found: Vec<(String,)> = store.migrator.rows(&to.sql(" AND name = ").string(part)).await?;
     let mut detached = Vec::new();
-    for table in TABLES.into_iter().filter(|table| table.rows == Rows::Sharded) {
+    for table in found.into_iter().filter_map(|(table,)| Identifier::parse(table)) {
         // By its name alone it may be a part of another table, which is whole.
-        if has_part(store, table, part).await? && is_damaged(store, table, part).await {
-            let to = Statement::of("ALTER TABLE ").table(&store.table(table.name())).sql(" DETACH PART ").quoted(part);
+        if is_damaged(store, &table, part).await {
+            let to = Statement::of("ALTER TABLE ").table(&store.table(table.clone())).sql(" DETACH PART ").quoted(part);
             store.migrator.execute(&to).await?;
-            detached.push(table.name);
+            detached.push(table);
         }
     }
     Ok(detached)
 }
 
-async fn has_part(store: &ClickHouse, table: &Table, part: &str) -> Result<bool, ClickHouseError> {
-    let to = Statement::of("SELECT count() FROM system.parts WHERE active AND database = ").string(&store.database);
-    let to = to.sql(" AND table = ").string(table.name).sql(" AND name = ").string(part);
-    let rows: Vec<(Whole<u64>,)> = store.migrator.rows(&to).await?;
-    Ok(rows.iter().any(|(count,)| count.0 > 0))
-}
-
 /// Reads all of a part.
-async fn is_damaged(store: &ClickHouse, table: &Table, part: &str) -> bool {
-    let to = Statement::of("SELECT count() FROM ").table(&store.table(table.name())).sql(" WHERE _part = ").string(part);
+async fn is_damaged(store: &ClickHouse, table: &Identifier, part: &str) -> bool {
+    let to = Statement::of("SELECT count() FROM ").table(&store.table(table.clone())).sql(" WHERE _part = ").string(part);
     let read = store.migrator.query(&to.sql(" AND NOT ignore(*)"), Format::Json).await;
     read.is_err_and(|problem| problem.class() == ErrorClass::Damaged)
 }
