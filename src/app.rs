@@ -5,6 +5,7 @@ mod holes;
 mod lag;
 mod managed_keys;
 mod mcp;
+mod mend;
 pub mod openapi;
 mod redrive;
 mod routes;
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Keys;
 use crate::auth::keys::{self, KeyEntry};
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, Held};
 use crate::config::{LogSettings, Settings};
 use crate::event::ids::ProjectId;
 use crate::http::server::{Call, Server};
@@ -158,13 +159,13 @@ impl<L: RunningLog> Instance<L> {
         let Self { settings, log, keys, server, operations, address, is_first } = self;
         let data_dir = settings.config.data_dir.clone();
         let mut supervisor = Supervisor::default();
-        let mut is_whole = true;
+        let mut held = None;
         if let Some(storage) = storage {
             let Some(checked) = unless_ended(signals, &run.stop, check_storage(&settings, &log, storage)).await else {
                 return Ok(Vec::new());
             };
             let checked = checked?;
-            is_whole = checked.is_whole;
+            held = checked.held;
             if !checked.is_complete && settings.config.migrate_at_start {
                 supervisor.spawn("schema", schema::complete(storage.store.clone(), supervisor.stop_token()));
             }
@@ -174,14 +175,14 @@ impl<L: RunningLog> Instance<L> {
         let data_versions = Arc::default();
         let target =
             store.clone().map(|store| load::Target { store, data_versions: Arc::clone(&data_versions), stats: Arc::clone(&stats) });
-        let loads = storage.filter(|_| settings.roles.contains(&Role::Load));
-        let mended = match loads.filter(|_| !is_whole) {
-            Some(storage) => storage.mended(log.clone(), supervisor.stop_token()).boxed(),
+        let mender = storage.filter(|_| settings.roles.contains(&Role::Load)).and_then(Storage::mender);
+        let mended = match mender.zip(held) {
+            Some((mender, held)) => mender.clone().mended(log.clone(), held, supervisor.stop_token()).boxed(),
             None => std::future::ready(true).boxed(),
         };
-        start_roles(&settings, &mut supervisor, &log, target.map(|target| (target, mended)));
-        if let Some(mending) = loads.and_then(|storage| storage.watch_damage(log.clone(), supervisor.stop_token())) {
-            supervisor.spawn("mend", mending);
+        start_roles(&settings, &mut supervisor, &log, target.map(|target| Loading { target, mended }));
+        if let Some(mender) = mender {
+            supervisor.spawn("mend", mender.clone().watch_damage(log.clone(), supervisor.stop_token()));
         }
         supervisor.spawn("log", watch_log(log.clone(), supervisor.stop_token()));
         supervisor.spawn("keys", keys.clone().watch(supervisor.stop_token()));
@@ -239,19 +240,22 @@ impl<L: RunningLog> Instance<L> {
 struct CheckedStorage {
     /// Whether every server has answered.
     is_complete: bool,
-    /// Whether the table may be loaded into, and need not be mended before.
-    is_whole: bool,
+    /// There while the table is to be mended before anything is loaded or asked.
+    held: Option<Held>,
 }
 
 /// Brings the schema up to date and looks whether table and log fit together, before anything is written. Errors: a person is needed.
 async fn check_storage<L: Log>(settings: &Settings, log: &L, storage: &Storage) -> Result<CheckedStorage> {
     let is_complete = schema::is_complete(schema::prepare(settings, &storage.store).await)?;
     if !settings.roles.contains(&Role::Load) {
-        return Ok(CheckedStorage { is_complete, is_whole: true });
+        return Ok(CheckedStorage { is_complete, held: None });
     }
-    lag::check(log, &storage.store).await.context("looking at the log")?;
-    let is_whole = storage.mend_quickly(log).await.context("looking at the embedded engine's table")?;
-    Ok(CheckedStorage { is_complete, is_whole })
+    let Some(mender) = storage.mender() else {
+        lag::check(log, &storage.store).await.context("looking at the log")?;
+        return Ok(CheckedStorage { is_complete, held: None });
+    };
+    mender.check_end(log).await.context("looking at the log")?;
+    Ok(CheckedStorage { is_complete, held: mender.mend_quickly(log).await })
 }
 
 /// Makes and checks what the log needs before anything runs on it.
@@ -327,7 +331,9 @@ async fn replay_on<L: RunningLog, R: Rework>(log: L, settings: &Settings, reques
     let mut signals = Signals::install().context("taking over signals")?;
     let result = with_storage(settings, async |storage| {
         schema::prepare(settings, &storage.store).await?;
-        storage.mend(&log).await?;
+        if let Some(mender) = storage.mender() {
+            mender.mend(&log).await.context("mending the embedded engine's table")?;
+        }
         let stop = CancellationToken::new();
         let parts = LogAndStore { log: log.clone(), store: storage.store.clone() };
         let work = request.run(parts, settings, Control { stop: stop.clone(), progress });
@@ -399,18 +405,20 @@ async fn watch_log<L: RunningLog>(log: L, stop: CancellationToken) -> Result<(),
     }
 }
 
+/// What loading needs beside the log.
+struct Loading {
+    target: load::Target,
+    /// Whether the table may be loaded into, once that is known.
+    mended: BoxFuture<'static, bool>,
+}
+
 /// Starts what works on the log. Loading waits until the table is mended, which takes minutes where much is to be made anew: that is no reason to
 /// refuse events.
-fn start_roles<L: RunningLog>(
-    settings: &Settings,
-    supervisor: &mut Supervisor,
-    log: &L,
-    loading: Option<(load::Target, BoxFuture<'static, bool>)>,
-) {
+fn start_roles<L: RunningLog>(settings: &Settings, supervisor: &mut Supervisor, log: &L, loading: Option<Loading>) {
     if settings.roles.contains(&Role::Process) {
         supervisor.spawn("process", process::run(log.clone(), settings.process, supervisor.stop_token()));
     }
-    if let Some((target, mended)) = loading.filter(|_| settings.roles.contains(&Role::Load)) {
+    if let Some(Loading { target, mended }) = loading.filter(|_| settings.roles.contains(&Role::Load)) {
         supervisor.spawn("lag", lag::watch(log.clone(), target.store.clone(), supervisor.stop_token()));
         let loading = load::run(log.clone(), settings.load.clone(), target, supervisor.stop_token());
         supervisor.spawn("load", async move { if mended.await { loading.await } else { Ok(()) } });

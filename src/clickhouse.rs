@@ -18,7 +18,7 @@ mod statement;
 
 pub use answer::{Answer, Format, Whole};
 pub use blocks::{Block, BlockReader};
-pub use breaker::{Breaker, Permit};
+pub use breaker::{Breaker, Held, Permit};
 pub use client::{ClickHouse, Client, RawStatement, SqlAccess};
 pub use config::{ClickHouseConfig, ClickHouseSettings, Login, SqlLogin};
 pub use error::{ClickHouseError, ErrorClass, Retry};

@@ -131,7 +131,7 @@ impl Counter {
 /// Levels; the doc line says what the number means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 pub enum Gauge {
-    /// The breaker in front of the store: 0 closed, 1 a probe is on its way, 2 open.
+    /// The breaker in front of the store: 0 closed, 1 a probe is on its way, 2 open, 3 held while the embedded engine's table is mended.
     Breaker,
     /// Whether this instance owns the alerts.
     AlertsOwner,
@@ -154,7 +154,7 @@ impl Gauge {
 
     const fn help(self) -> &'static str {
         match self {
-            Self::Breaker => "The breaker in front of the store: 0 closed, 1 probing, 2 open",
+            Self::Breaker => "The breaker in front of the store: 0 closed, 1 probing, 2 open, 3 held while its table is mended",
             Self::AlertsOwner => "Whether this instance owns the alerts",
             Self::AlertsOldestSlot => "Age of the oldest slot that waits for its verdict",
             Self::AlertsWaiting => "Notices that wait for their delivery",

@@ -31,6 +31,10 @@ pub(super) enum HoleError {
     Log(#[from] LogError),
     #[error("deleting what lies above a hole in the table: {0}")]
     Stuck(String),
+    #[error("making projections anew: {0}")]
+    Projections(ClickHouseError),
+    #[error("more than {0} parts are damaged")]
+    TooMany(usize),
 }
 
 /// Makes a table with holes one that is behind, in each partition from its first hole on.

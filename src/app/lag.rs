@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clickhouse::{ClickHouse, ClickHouseError, Shard};
 use crate::log::headers::header_at;
 use crate::log::{self, Log, LogError, Topic};
-use crate::store::books;
+use crate::store::books::{self, Held};
 use crate::store::tables::EVENTS;
 use crate::{clock, metrics};
 
@@ -41,6 +41,14 @@ pub(super) async fn check<L: Log>(log: &L, store: &ClickHouse) -> Result<(), Log
     ask(log, store, &mut stored, CHECK_LIMIT).await;
     for (partition, highest) in stored {
         refuse_lost(log, partition, highest).await?;
+    }
+    Ok(())
+}
+
+/// The same of what a table has.
+pub(super) async fn refuse_lost_ends<L: Log>(log: &L, held: Vec<Held>) -> Result<(), LogError> {
+    for held in held.into_iter().filter(|held| held.key.epoch == log.epoch()) {
+        refuse_lost(log, held.key.partition, held.highest).await?;
     }
     Ok(())
 }

@@ -4,10 +4,10 @@
 //! success lets the loader go on. It opens after [`FAILURES`] failures in a row that mean *unavailable* or *overloaded*
 //! ([`ErrorClass::is_overload`]); any other answer, an error too, proves that the store works and starts the count anew. While it is
 //! open nothing is sent. After a pause one statement goes through as a probe: a success closes the breaker, a failure opens it
-//! again for twice as long, at most [`LONGEST_PAUSE`].
+//! again for twice as long, at most [`LONGEST_PAUSE`]. Whoever mends the store holds it ([`Breaker::hold`]): then nothing is sent either.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -21,6 +21,12 @@ const FAILURES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// A store that came back is noticed no later than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The levels of its gauge.
+const CLOSED: f64 = 0.0;
+const HALF_OPEN: f64 = 1.0;
+const OPEN: f64 = 2.0;
+const HELD: f64 = 3.0;
 
 /// What the breaker lets through.
 #[cfg(test)]
@@ -38,8 +44,8 @@ enum BreakerState {
 #[derive(Debug, Default)]
 pub struct Breaker {
     inner: Mutex<Inner>,
-    /// Whether nothing is let through, whatever the store answers: it is being mended.
-    is_held: AtomicBool,
+    /// How many hold it: while there is one nothing is let through, whatever the store answers.
+    holders: AtomicUsize,
     /// The message of the last answer that says that a part is damaged.
     damage: watch::Sender<Option<String>>,
 }
@@ -73,13 +79,19 @@ pub struct Permit<'a> {
     probe: u64,
 }
 
+/// Keeps a breaker from letting anything through: the store is being mended. Dropped instead of released it does so to the end: mending
+/// was cut.
+#[derive(Debug)]
+#[must_use]
+pub struct Held(Arc<Breaker>);
+
 impl Breaker {
     /// Leave to send a statement.
     ///
     /// # Errors
     /// How long to wait before it makes sense to ask again.
     pub fn permit(&self) -> Result<Permit<'_>, Duration> {
-        if self.is_held.load(Ordering::Acquire) {
+        if self.is_held() {
             return Err(FIRST_PAUSE);
         }
         let mut inner = self.lock();
@@ -95,7 +107,7 @@ impl Breaker {
         *probe = *probes;
         let probe = *probe;
         drop(inner);
-        Gauge::Breaker.set(1.0);
+        Gauge::Breaker.set(HALF_OPEN);
         Ok(Permit { breaker: self, probe })
     }
 
@@ -109,14 +121,15 @@ impl Breaker {
         }
     }
 
-    /// Lets nothing through until it is released.
-    pub fn hold(&self) {
-        self.is_held.store(true, Ordering::Release);
+    /// Lets nothing through until this and all others who hold it have released it.
+    pub fn hold(self: &Arc<Self>) -> Held {
+        self.holders.fetch_add(1, Ordering::AcqRel);
+        Gauge::Breaker.set(HELD);
+        Held(Arc::clone(self))
     }
 
-    /// Ends what [`Self::hold`] began.
-    pub fn release(&self) {
-        self.is_held.store(false, Ordering::Release);
+    fn is_held(&self) -> bool {
+        self.holders.load(Ordering::Acquire) > 0
     }
 
     /// What the store says of a damaged part, once it says so.
@@ -136,7 +149,8 @@ impl Breaker {
     fn succeeded(&self) {
         let mut inner = self.lock();
         if matches!(*inner, Inner::Open { .. }) {
-            Gauge::Breaker.set(0.0);
+            // What was on its way when it was held may end now.
+            Gauge::Breaker.set(if self.is_held() { HELD } else { CLOSED });
             tracing::info!("clickhouse answers again");
         }
         *inner = Inner::default();
@@ -158,7 +172,7 @@ impl Breaker {
         };
         *inner = Inner::Open { until: Instant::now() + pause, pause, probe: 0, probes: of_probe };
         drop(inner);
-        Gauge::Breaker.set(2.0);
+        Gauge::Breaker.set(if self.is_held() { HELD } else { OPEN });
         Counter::BreakerOpened.add(1);
         tracing::warn!(?pause, "clickhouse is away or overloaded: nothing is sent for a while");
     }
@@ -184,6 +198,16 @@ impl Permit<'_> {
         match result {
             Err(error) if error.class().is_overload() => self.breaker.failed(probe),
             _ => self.breaker.succeeded(),
+        }
+    }
+}
+
+impl Held {
+    /// Ends it.
+    pub fn release(self) {
+        if self.0.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let is_open = matches!(*self.0.lock(), Inner::Open { .. });
+            Gauge::Breaker.set(if is_open { OPEN } else { CLOSED });
         }
     }
 }
@@ -270,6 +294,17 @@ mod tests {
         assert!(breaker.permit().is_err());
         probe.end(&Ok(()));
         assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_held_until_the_last_one_lets_go() {
+        let breaker = Arc::new(Breaker::default());
+        let (first, second) = (breaker.hold(), breaker.hold());
+        assert_eq!(breaker.permit().unwrap_err(), FIRST_PAUSE);
+        first.release();
+        assert!(breaker.permit().is_err(), "another one mends it yet");
+        second.release();
+        breaker.permit().unwrap().end(&Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

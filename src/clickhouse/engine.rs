@@ -151,7 +151,7 @@ impl Soundness {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Says that something is damaged after all.
+    /// Says that something may be damaged: the next start looks, whatever ends this one.
     pub fn doubt(&self) {
         self.0.store(false, Ordering::Relaxed);
     }

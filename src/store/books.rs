@@ -63,11 +63,23 @@ pub struct Held {
 
 /// What a server's table has, partition by partition.
 pub async fn held(server: &Client, table: &TableName) -> Result<Vec<Held>, ClickHouseError> {
+    answered_held(server, &asked_held(table)).await
+}
+
+/// The same, read from all rows: also where parts lack the projection `places`.
+pub async fn held_by_rows(server: &Client, table: &TableName) -> Result<Vec<Held>, ClickHouseError> {
+    answered_held(server, &asked_held(table).sql(" SETTINGS optimize_use_projections = 0")).await
+}
+
+fn asked_held(table: &TableName) -> Statement {
     let to = Statement::of("SELECT log_epoch, log_partition, max(log_offset), toUnixTimestamp64Milli(max(received_at)) FROM ");
-    let to = to.table(table).sql(" GROUP BY log_epoch, log_partition");
+    to.table(table).sql(" GROUP BY log_epoch, log_partition")
+}
+
+async fn answered_held(server: &Client, to: &Statement) -> Result<Vec<Held>, ClickHouseError> {
     /// Epoch, partition, offset and receipt.
     type Row = (Whole<u64>, u16, Whole<i64>, Whole<i64>);
-    let rows: Vec<Row> = server.rows(&to).await?;
+    let rows: Vec<Row> = server.rows(to).await?;
     let held = rows.into_iter().map(|(epoch, partition, highest, newest_ms)| Held {
         key: PartitionKey { epoch: LogEpoch(epoch.0), partition },
         highest: highest.0,

@@ -1,5 +1,6 @@
 //! Power cuts: all that was not on the disk is gone, for the log and the embedded engine alike.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -84,15 +85,8 @@ async fn projections_that_are_emptied_are_made_anew_so_copies_and_visits_of_befo
         // Pulse ends well, and what the kernel has not written by then is gone.
         pulse.end().await;
         // A table that may take the place of the other one has projections too.
-        let beside = ["replay", "--to-table", "beside", "--data-dir"];
-        assert!(Command::new(program()).args(beside).arg(pulse.data_dir()).output().unwrap().status.success());
-        for part in parts(&pulse) {
-            for projection in folders(&part).filter(|folder| folder.extension().is_some_and(|extension| extension == "proj")) {
-                for file in std::fs::read_dir(&projection).unwrap().flatten() {
-                    truncate(&projection, &file.file_name().to_string_lossy());
-                }
-            }
-        }
+        make_beside(&pulse);
+        empty_projections(&parts(&pulse));
         if merges {
             assert!(pulse.restart_with(&[("PULSE__ROLES", "query"), ("PULSE__LOG__KIND", "embedded")]).await);
             pulse.sql("OPTIMIZE TABLE pulse.events FINAL");
@@ -115,9 +109,20 @@ async fn projections_that_are_emptied_are_made_anew_so_copies_and_visits_of_befo
     assert!(pulse.stop().await);
 }
 
+/// Makes the events anew in a table beside.
+fn make_beside(pulse: &Pulse) {
+    let beside = ["replay", "--to-table", "beside", "--data-dir"];
+    assert!(Command::new(program()).args(beside).arg(pulse.data_dir()).output().unwrap().status.success());
+}
+
 /// Sends so many batches of two events, each into a block of its own.
 async fn of_blocks(blocks: u32) -> (Pulse, Value) {
-    let pulse = Pulse::start_with(&[("PULSE__LOAD__MAX_AGE", "5ms")]).await;
+    of_blocks_with(blocks, &[]).await
+}
+
+/// The same, with more settings.
+async fn of_blocks_with(blocks: u32, more: &[(&str, &str)]) -> (Pulse, Value) {
+    let pulse = Pulse::start_with(&[&[("PULSE__LOAD__MAX_AGE", "5ms")], more].concat()).await;
     pulse.sql("SYSTEM STOP MERGES pulse.events");
     let mut books = Value::Null;
     for block in 0..blocks {
@@ -132,6 +137,41 @@ async fn of_blocks(blocks: u32) -> (Pulse, Value) {
 /// Cuts a file off where it begins.
 fn truncate(part: &Path, file: &str) {
     std::fs::OpenOptions::new().write(true).open(part.join(file)).unwrap().set_len(0).unwrap();
+}
+
+/// Cuts off all files of the projections of parts.
+fn empty_projections(parts: &[PathBuf]) {
+    let is_projection = |folder: &PathBuf| folder.extension().is_some_and(|extension| extension == "proj");
+    for projection in parts.iter().flat_map(|part| folders(part)).filter(is_projection) {
+        for file in std::fs::read_dir(&projection).unwrap().flatten() {
+            truncate(&projection, &file.file_name().to_string_lossy());
+        }
+    }
+}
+
+/// Flips a bit in each block of a part. Nothing is shorter than it was: the engine does not find it as it starts.
+fn flip_bits(part: &Path) {
+    let file = part.join("data.bin");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let mut block = 0;
+    while block < bytes.len() {
+        bytes[block] ^= 1;
+        // A checksum of 16 bytes, then the method and the length of what follows the checksum.
+        block += 16 + u32::from_le_bytes(bytes[block + 17..block + 21].try_into().unwrap()) as usize;
+    }
+    std::fs::write(&file, bytes).unwrap();
+}
+
+/// Asks questions that read damaged parts until pulse says something.
+async fn asked_until(pulse: &Pulse, words: &str) {
+    let said = async {
+        while !std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap().contains(words) {
+            // Any question that reads them.
+            pulse.http.get("/v1/ledger").await;
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, said).await.expect("the damage is not noticed");
 }
 
 /// The parts of blocks, oldest first.
@@ -203,13 +243,60 @@ async fn a_part_that_is_found_damaged_while_pulse_runs_is_set_aside_and_loaded_a
     let (pulse, books) = of_blocks(8).await;
     let parts = parts_in_order(&pulse);
     truncate(&parts[2], "data.bin");
-    let set_aside = async {
-        while !std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap().contains("the damage is mended") {
-            // Any question that reads it.
-            pulse.http.get("/v1/ledger").await;
-            tokio::time::sleep(POLL).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, set_aside).await.expect("the damage is not noticed");
+    asked_until(&pulse, "the damage is mended").await;
+    is_whole_again(pulse, books).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_which_one_is_found_damaged_when_another_is_mended_are_all_set_aside_and_loaded_again() {
+    let (pulse, books) = of_blocks(8).await;
+    let parts = parts_in_order(&pulse);
+    let damaged = [parts[1].clone(), parts[3].clone()];
+    empty_projections(&damaged);
+    damaged.iter().for_each(|part| flip_bits(part));
+    asked_until(&pulse, "the damage is mended").await;
+    is_whole_again(pulse, books).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_the_middle_of_mending_leaves_no_hole() {
+    let (mut pulse, books) = of_blocks_with(8, &[("FAILPOINTS", "mend.set_aside=sleep(5000)")]).await;
+    flip_bits(&parts_in_order(&pulse)[2]);
+    asked_until(&pulse, "a damaged part is set aside").await;
+    pulse.end().await;
+    pulse.restart().await;
+    is_whole_again(pulse, books).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lost_its_end_is_refused_also_where_projections_are_lost() {
+    let (mut pulse, _) = of_blocks(2).await;
+    pulse.end().await;
+    let (log, aside) = (pulse.data_dir().join("log"), tempfile::tempdir().unwrap());
+    let copy = |from: &Path, to: &Path| assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    copy(&log, &aside.path().join("log"));
+    pulse.restart().await;
+    assert_eq!(pulse.http.capture(&json!({"type": "view", "anonymousId": "ada"})).await.0, 200);
+    pulse.http.settled().await;
+    pulse.end().await;
+    std::fs::remove_dir_all(&log).unwrap();
+    copy(&aside.path().join("log"), &log);
+    empty_projections(&parts(&pulse));
+    assert!(!pulse.restart_with::<&str>(&[]).await, "records would be given the offsets of those that are lost");
+    assert!(std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap().contains("the log lost records"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_beside_that_is_damaged_keeps_nothing_from_being_loaded() {
+    let (mut pulse, books) = of_blocks(3).await;
+    pulse.end().await;
+    let tables: BTreeSet<PathBuf> = parts(&pulse).into_iter().filter_map(|part| part.parent().map(Path::to_owned)).collect();
+    make_beside(&pulse);
+    let is_beside = |part: &PathBuf| part.join("ids.proj").exists() && !tables.contains(part.parent().unwrap());
+    let beside: Vec<PathBuf> = parts(&pulse).into_iter().filter(is_beside).collect();
+    assert!(!beside.is_empty());
+    empty_projections(&beside);
+    beside.iter().for_each(|part| flip_bits(part));
+    pulse.restart().await;
     is_whole_again(pulse, books).await;
 }
