@@ -194,6 +194,35 @@ mod tests {
         assert_eq!(pieces.tested, whole.tested);
     }
 
+    /// Judges 40 days in pieces of so many, each asked about by itself: "FR" is there on each, "DE" on the first, the fourth and the
+    /// twentieth.
+    fn in_pieces(of: usize) -> Tested {
+        let question = json!({"series": [{"event": "a"}], "breakdown": "country"});
+        let rule = rule(json!({"interval": "day", "condition": {"below": 1}, "resolve": null, "question": question}));
+        let slots: Vec<i64> = (1..41).map(|day| day * 86_400_000).collect();
+        let series = |slots: Vec<i64>| Series { values: slots.into_iter().map(|slot| (slot, 3.0)).collect(), ..Series::default() };
+        let mut replay = Replay::default();
+        for piece in slots.chunks(of) {
+            let seldom = [slots[0], slots[3], slots[19]].into_iter().filter(|slot| piece.contains(slot)).collect();
+            let lines = [("FR", series(piece.to_vec())), ("DE", series(seldom))];
+            let lines = lines.into_iter().filter(|(_, series)| !series.values.is_empty());
+            let lines = lines.map(|(name, series)| (name.to_owned(), series)).collect();
+            replay.go_on(&rule, &Observed { lines, absent: Some(0.0), ..Observed::default() }, piece);
+        }
+        replay.tested
+    }
+
+    #[test]
+    fn a_value_that_comes_and_vanishes_is_judged_in_one_piece_as_slot_by_slot() {
+        let live = in_pieces(1);
+        let changes: Vec<Change> = live.entries.iter().map(|entry| entry.change).collect();
+        let expected = [Change::Fired, Change::Resolved, Change::Fired, Change::Vanished, Change::Fired, Change::Vanished];
+        assert_eq!(changes, expected);
+        for of in [7, 13, 40] {
+            assert_eq!(in_pieces(of), live, "{of}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_test_does_not_wait_for_others_without_an_end() {
         let held = turn().await.unwrap();

@@ -167,42 +167,42 @@ pub(crate) struct Occasion<'a> {
 pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occasion: &Occasion<'_>) -> Judged {
     let mut judged = Judged { episode: state.episode, ..Judged::default() };
     let mut changes: BTreeMap<String, Vec<Change>> = BTreeMap::new();
+    let entry = |slot: i64, line: &str, change: Change, sighting: &Sighting| {
+        let (value, reason) = (sighting.value, sighting.reason.clone());
+        Entry { slot, line: line.to_owned(), change, value, reason, is_late: occasion.is_late }
+    };
     for slot in occasion.slots {
-        let names: BTreeSet<&String> = observed.lines.keys().chain(state.lines.keys()).collect();
-        let names: Vec<String> = names.into_iter().cloned().collect();
+        let answered = answered(rule, observed, *slot);
+        let names: BTreeSet<String> = answered.iter().copied().chain(state.lines.keys()).cloned().collect();
         // The same for all lines.
         let window = rule.window(*slot);
         for name in names {
             let is_new = !state.lines.contains_key(&name);
-            let mut line = state.lines.remove(&name).unwrap_or_default();
+            let line = state.lines.entry(name.clone()).or_default();
             let was_idle = line.is_idle();
             // A rule without a breakdown has one line, which is there whatever is answered.
-            let vanished = line.note_answer(rule, name.is_empty() || observed.lines.contains_key(&name), *slot);
+            let vanished = line.note_answer(rule, name.is_empty() || answered.contains(&name), *slot);
             let sighting = match line.vanished {
                 Some(why) => Sighting::of_vanished(why),
-                None => see(rule, state, observed.lines.get(&name), At { slot: *slot, window: &window, observed }),
+                None => see(rule, &state.alarmed, observed.lines.get(&name), At { slot: *slot, window: &window, observed }),
             };
             line.value = sighting.value;
             for change in vanished.into_iter().chain(line.judge(rule, sighting.verdict, *slot)) {
-                let (value, reason) = (sighting.value, sighting.reason.clone());
-                judged.entries.push(Entry { slot: *slot, line: name.clone(), change, value, reason, is_late: occasion.is_late });
+                judged.entries.push(entry(*slot, &name, change, &sighting));
                 changes.entry(name.clone()).or_default().push(change);
             }
             if is_new || !was_idle || !line.is_idle() {
                 judged.changed.insert(name.clone());
             }
-            state.lines.insert(name.clone(), line);
             if rule.body.reduce == Reduce::Anomaly && sighting.verdict == Verdict::Wrong {
                 state.alarmed.insert(*slot);
             }
             judged.seen.entry(*slot).or_default().insert(name, sighting);
         }
-        for name in state.surplus(observed) {
+        for name in state.surplus(&answered) {
             let Some(line) = state.lines.get_mut(&name) else { continue };
-            let change = line.vanish(Vanished::AmongMany, *slot);
             let sighting = Sighting::of_vanished(Vanished::AmongMany);
-            let (value, reason) = (sighting.value, sighting.reason.clone());
-            judged.entries.push(Entry { slot: *slot, line: name.clone(), change, value, reason, is_late: occasion.is_late });
+            judged.entries.extend(line.vanish(Vanished::AmongMany, *slot).map(|change| entry(*slot, &name, change, &sighting)));
             judged.changed.insert(name.clone());
             judged.seen.entry(*slot).or_default().insert(name, sighting);
         }
@@ -212,6 +212,14 @@ pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occ
     judged.changed.extend(state.forget(observed));
     state.note_written(&mut judged);
     judged
+}
+
+/// The lines that an answer about a slot alone would have: `observed` may be about many.
+fn answered<'o>(rule: &Rule, observed: &'o Observed, slot: i64) -> BTreeSet<&'o String> {
+    let since = rule.look_back(slot).unwrap_or(slot);
+    let is_value = |(_, value): (&i64, &f64)| Some(*value) != observed.absent;
+    let is_answered = |(name, series): &(&String, &Series)| name.is_empty() || series.values.range(since..=slot).any(is_value);
+    observed.lines.iter().filter(is_answered).map(|(name, _)| name).collect()
 }
 
 /// A slot, and what was answered beside its line.
@@ -258,7 +266,7 @@ fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tellings: &Tell
 }
 
 /// What a line is in a slot.
-fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At<'_>) -> Sighting {
+fn see(rule: &Rule, alarmed: &BTreeSet<i64>, series: Option<&Series>, at: At<'_>) -> Sighting {
     let At { slot, window, observed } = at;
     if let (None, Some(least)) = (series, observed.least) {
         return beyond(rule, observed.absent, least);
@@ -289,7 +297,7 @@ fn see(rule: &Rule, state: &RuleState, series: Option<&Series>, at: At<'_>) -> S
                 _ => (None, String::new()),
             }
         }
-        Reduce::Anomaly => return unusual(rule, state, at, number),
+        Reduce::Anomaly => return unusual(rule, alarmed, at, number),
     };
     match value.filter(|value| value.is_finite()) {
         None => sighting(None, Verdict::NoData, String::new()),
@@ -319,7 +327,7 @@ fn folded(slots: &[i64], number: impl Fn(i64) -> Option<f64>) -> Option<Vec<f64>
     (!values.is_empty()).then_some(values)
 }
 
-fn unusual(rule: &Rule, state: &RuleState, At { slot, observed, .. }: At<'_>, number: impl Fn(i64) -> Option<f64>) -> Sighting {
+fn unusual(rule: &Rule, alarmed: &BTreeSet<i64>, At { slot, observed, .. }: At<'_>, number: impl Fn(i64) -> Option<f64>) -> Sighting {
     let unjudged = |reason: &str| Sighting { value: None, verdict: Verdict::Unjudged, reason: reason.to_owned(), expected: None };
     let (mut values, mut of_week, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     let Some(first) = rule.look_back(slot) else { return unjudged("learning") };
@@ -331,7 +339,7 @@ fn unusual(rule: &Rule, state: &RuleState, At { slot, observed, .. }: At<'_>, nu
             of_week.push(hour_of_week(rule, hour));
             marks.push(match () {
                 () if observed.unusual.contains(&hour) => Mark::Noted,
-                () if state.alarmed.contains(&hour) => Mark::Alarmed,
+                () if alarmed.contains(&hour) => Mark::Alarmed,
                 () => Mark::Usual,
             });
         }
@@ -390,8 +398,8 @@ impl RuleState {
 
     /// The lines that are to end, since too many have something to be remembered of: of those that are not answered the ones that were judged
     /// the fewest times, so that values that come once do not end what has been watched for long.
-    fn surplus(&self, observed: &Observed) -> Vec<String> {
-        let is_answered = |name: &String| name.is_empty() || observed.lines.contains_key(name);
+    fn surplus(&self, answered: &BTreeSet<&String>) -> Vec<String> {
+        let is_answered = |name: &String| name.is_empty() || answered.contains(name);
         let absent = || self.lines.iter().filter(|(name, line)| !is_answered(name) && !line.is_idle() && line.vanished.is_none());
         let surplus = absent().count().saturating_sub(MOST_LINES);
         if surplus == 0 {
@@ -425,7 +433,7 @@ pub(crate) fn revise(rule: &Rule, state: &RuleState, recent: &mut Seen, observed
         let window = rule.window(*slot);
         let names: BTreeSet<String> = lines.keys().chain(observed.lines.keys()).cloned().collect();
         for name in names {
-            let is = see(rule, state, observed.lines.get(&name), At { slot: *slot, window: &window, observed });
+            let is = see(rule, &state.alarmed, observed.lines.get(&name), At { slot: *slot, window: &window, observed });
             let nothing = Sighting { value: observed.absent, verdict: Verdict::Unjudged, reason: String::new(), expected: None };
             let was = lines.insert(name.clone(), is.clone()).unwrap_or(nothing);
             if was.verdict != is.verdict && was.verdict != Verdict::Unjudged {

@@ -91,7 +91,7 @@ pub(crate) struct Line {
     /// The slot with which its row was written last.
     #[serde(default)]
     pub(crate) written: i64,
-    /// The first slot in which its value is in no answer; 0 if it is in one. Goes on while there is nothing to remember of it.
+    /// The first slot in which its value is in no answer; 0 if it is in one. Begins anew each slot while the line is idle.
     #[serde(default)]
     pub(crate) absent_since: i64,
     /// Why it is over, where that is because its value is in no answer. Such a line is kept only until channels are told.
@@ -103,7 +103,7 @@ pub(crate) struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Vanished {
-    /// It is not for long.
+    /// It is in none for four slots, and a week.
     ForLong,
     /// Too many others are remembered.
     AmongMany,
@@ -113,7 +113,7 @@ impl Vanished {
     /// What is said of it.
     pub(crate) const fn reason(self) -> &'static str {
         match self {
-            Self::ForLong => "in no answer for a week (or four slots): not watched until it is back",
+            Self::ForLong => "in no answer for four slots, and a week: not watched until it is back",
             Self::AmongMany => "in no answer, and too many values are remembered: not watched until it is back",
         }
     }
@@ -206,15 +206,16 @@ impl Line {
         }
         let length_ms = rule.next_slot(slot).map_or(0, |next| next - slot);
         let is_long = slot - self.absent_since >= ABSENT_MS.max(ABSENT_SLOTS * length_ms);
-        is_long.then(|| self.vanish(Vanished::ForLong, slot))
+        if is_long { self.vanish(Vanished::ForLong, slot) } else { None }
     }
 
-    /// Ends it, whatever it was.
-    pub(crate) fn vanish(&mut self, why: Vanished, slot: i64) -> Change {
+    /// Ends it, whatever it was. What changes by it: nothing where only its past was remembered.
+    pub(crate) fn vanish(&mut self, why: Vanished, slot: i64) -> Option<Change> {
+        let was_on = self.phase != Phase::Ok || self.told != Told::Ok || self.is_flapping;
         (self.phase, self.since, self.streak, self.episode) = (Phase::Ok, slot, 1, 0);
         (self.absent_since, self.is_flapping, self.vanished) = (0, false, Some(why));
         self.changes.clear();
-        Change::Vanished
+        was_on.then_some(Change::Vanished)
     }
 
     fn moved(&mut self, rule: &Rule, verdict: Verdict, slot: i64) -> Option<Change> {

@@ -73,7 +73,7 @@ fn a_line_that_is_not_among_the_largest_is_judged_where_that_says_enough() {
     let verdict = |condition: serde_json::Value, least| {
         let rule = rule(json!({"condition": condition}));
         let observed = Observed { absent: Some(0.0), least, ..Observed::default() };
-        see(&rule, &RuleState::default(), None, At { slot: 0, window: &[0], observed: &observed }).verdict
+        see(&rule, &BTreeSet::new(), None, At { slot: 0, window: &[0], observed: &observed }).verdict
     };
     // With 3 events or none it has not fallen to nothing, as far as anybody knows.
     assert_eq!(verdict(json!({"below": 2.5}), Some(3.0)), Verdict::Unjudged);
@@ -380,4 +380,13 @@ fn values_that_come_once_and_vanish_are_no_more_alerts_than_are_remembered_and_e
     }
     assert_eq!(known.firing.len(), MOST_LINES);
     assert!(["\"DE\"", "\"FR\""].iter().all(|name| known.firing.contains(*name)));
+}
+
+#[test]
+fn a_line_that_only_remembers_how_often_it_changed_ends_without_a_word() {
+    let mut line = Line { judged: 10, changes: vec![9], ..Line::default() };
+    assert!(!line.is_idle());
+    assert_eq!(line.vanish(Vanished::ForLong, DAY), None, "nothing was on");
+    line.phase = machine::Phase::Pending;
+    assert_eq!(line.vanish(Vanished::ForLong, DAY), Some(Change::Vanished));
 }
