@@ -49,7 +49,8 @@ pub(crate) struct Outbox {
     left: BTreeSet<u64>,
     /// Channels that do not want any more, with what was written about them then.
     gone: HashMap<(u64, String), u64>,
-    /// Channels that have said when to come back, with what was written about them then.
+    /// Channels that have said when to come back, with what was written about them then, as [`NamedChannel::key`] names them: one of a
+    /// file is told of all projects.
     paused: HashMap<(u64, String), (u64, Instant)>,
 }
 
@@ -235,7 +236,7 @@ impl Outbox {
         let mut numbers = Vec::new();
         let mut earlier: HashSet<(u64, &str, &str)> = HashSet::new();
         let now = Instant::now();
-        let paused = self.paused_channels(catalogue, now);
+        let mut paused: HashMap<(u64, &str), bool> = HashMap::new();
         for (number, waiting) in &self.waiting {
             if in_all >= MOST_RUNNING {
                 break;
@@ -244,7 +245,12 @@ impl Outbox {
             let of_channel = of_channels.entry(waiting.channel_key()).or_default();
             let of_project = of_projects.entry(project).or_default();
             // Where there is no room any more, the order of what comes there does not matter either.
-            if *of_channel >= MOST_PER_CHANNEL || *of_project >= MOST_PER_PROJECT || paused.contains(&waiting.channel_key()) {
+            if *of_channel >= MOST_PER_CHANNEL || *of_project >= MOST_PER_PROJECT {
+                continue;
+            }
+            let channel = || catalogue.channel(ProjectId(project), &waiting.channel);
+            let is_paused = || channel().is_some_and(|channel| self.is_paused(channel, now));
+            if *paused.entry(waiting.channel_key()).or_insert_with(is_paused) {
                 continue;
             }
             let is_first = earlier.insert((project, &waiting.notice.rule, &waiting.channel));
@@ -259,13 +265,10 @@ impl Outbox {
         numbers
     }
 
-    /// Channels that are not to be told anything yet. One that was written anew since is another one.
-    fn paused_channels(&self, catalogue: &Catalogue, now: Instant) -> HashSet<(u64, &str)> {
-        let is_paused = |((project, id), (fingerprint, until)): &(&(u64, String), &(u64, Instant))| {
-            let channel = catalogue.channel(ProjectId(*project), id);
-            *until > now && channel.is_some_and(|channel| channel.fingerprint == *fingerprint)
-        };
-        self.paused.iter().filter(is_paused).map(|((project, id), _)| (*project, id.as_str())).collect()
+    /// Whether a channel is to be told nothing yet. One that was written anew since is another one.
+    pub(crate) fn is_paused(&self, channel: &NamedChannel, now: Instant) -> bool {
+        let said = self.paused.get(&channel.key());
+        said.is_some_and(|(fingerprint, until)| *fingerprint == channel.fingerprint && *until > now)
     }
 
     /// Takes note of how a delivery ended; the rows that say it, and how it ended.
@@ -279,14 +282,14 @@ impl Outbox {
                 tracing::debug!(channel = %waiting.channel, rule = %waiting.notice.rule, %why, "a notice is tried again");
                 let now = Instant::now();
                 waiting.due = now + pause.unwrap_or_default().max(pause_after(waiting.attempts));
-                let key = (waiting.notice.project, waiting.channel.clone());
                 self.paused.retain(|_, (_, until)| *until > now);
-                if let Some((pause, channel)) = pause.zip(catalogue.channel(ProjectId(key.0), &key.1)) {
-                    self.paused.insert(key, (channel.fingerprint, now + pause));
+                let channel = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
+                if let Some((pause, channel)) = pause.zip(channel) {
+                    self.paused.insert(channel.key(), (channel.fingerprint, now + pause));
                 }
                 // So that it shows which one waits for whom, and why; seldom, since its end replaces it.
                 let is_said = waiting.attempts.is_power_of_two();
-                let said = is_said.then(|| waiting.row(kind::HISTORY, waiting.said(Ended::Retried.as_str(), &why), now_ms));
+                let said = is_said.then(|| waiting.history(Ended::Retried, &why, now_ms));
                 return (said.into_iter().collect(), Ended::Retried);
             }
             Sent::Done => String::new(),
@@ -297,7 +300,7 @@ impl Outbox {
         if ended != Ended::Delivered {
             tracing::error!(channel = %waiting.channel, rule = %waiting.notice.rule, outcome = ended.as_str(), %why, "a notice was not delivered");
         }
-        let mut rows = waiting.ended(ended.as_str(), &why, now_ms);
+        let mut rows = waiting.ended(ended, &why, now_ms);
         let channel = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
         if let (true, Some(channel)) = (ended == Ended::Gone, channel) {
             rows.push(self.switched_off(channel, now_ms));
@@ -318,23 +321,31 @@ impl Waiting {
         (self.notice.project, &self.channel)
     }
 
-    fn row(&self, kind: &'static str, body: String, now_ms: i64) -> AlertRow {
-        let Self { id, notice, .. } = self;
-        let entry = if kind == kind::HISTORY { format!("{DELIVERY}{id}") } else { id.to_string() };
-        AlertRow { kind, project: notice.project, rule: notice.rule.clone(), entry, slot: notice.slot, at: now_ms, body }
+    fn row(&self, entry: String, now_ms: i64) -> AlertRow {
+        let notice = &self.notice;
+        AlertRow {
+            kind: kind::OUTBOX,
+            project: notice.project,
+            rule: notice.rule.clone(),
+            entry,
+            slot: notice.slot,
+            at: now_ms,
+            body: String::new(),
+        }
     }
 
     /// How it stands, for the history.
-    fn said(&self, outcome: &str, why: &str) -> String {
+    fn history(&self, outcome: Ended, why: &str, now_ms: i64) -> AlertRow {
         let said = json!({
-            "event": "notice", "kind": self.notice.kind, "channel": self.channel, "outcome": outcome, "why": why,
+            "event": "notice", "kind": self.notice.kind, "channel": self.channel, "outcome": outcome.as_str(), "why": why,
             "attempts": self.attempts, "webhook_id": self.id,
         });
-        said.to_string()
+        AlertRow { kind: kind::HISTORY, body: said.to_string(), ..self.row(format!("{DELIVERY}{}", self.id), now_ms) }
     }
 
-    fn ended(&self, outcome: &str, why: &str, now_ms: i64) -> Vec<AlertRow> {
-        vec![self.row(kind::OUTBOX, String::new(), now_ms), self.row(kind::HISTORY, self.said(outcome, why), now_ms)]
+    /// The rows that end it.
+    fn ended(&self, outcome: Ended, why: &str, now_ms: i64) -> Vec<AlertRow> {
+        vec![self.row(self.id.to_string(), now_ms), self.history(outcome, why, now_ms)]
     }
 }
 

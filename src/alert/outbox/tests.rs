@@ -155,3 +155,17 @@ async fn a_receiver_is_told_several_at_a_time_and_nothing_before_it_wants_to_be_
     let first = &outbox.begin(&catalogue, 0)[0].delivery.notice;
     assert_eq!((first.rule.as_str(), first.kind), ("0", Kind::Firing), "the one that it did not take comes first");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_of_all_projects_is_left_alone_by_all_of_them_until_it_wants_to_be_told() {
+    let (mut outbox, catalogue, hook) = (Outbox::default(), catalogue(), ["hook".to_owned()]);
+    outbox.add(&Notice { project: 1, ..notice("a", Kind::Firing) }, &hook, 0);
+    let begun = outbox.begin(&catalogue, 0);
+    outbox.add(&Notice { project: 2, ..notice("b", Kind::Firing) }, &hook, 0);
+    outbox.end(begun[0].number, Sent::Later { why: "slowly".to_owned(), pause: Some(Duration::from_secs(60)) }, &catalogue, 0);
+    assert!(outbox.is_paused(&catalogue.channels[0], Instant::now()));
+    assert!(outbox.begin(&catalogue, 0).is_empty());
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert!(!outbox.is_paused(&catalogue.channels[0], Instant::now()));
+    assert_eq!(outbox.begin(&catalogue, 0).len(), 2);
+}

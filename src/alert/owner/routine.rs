@@ -55,16 +55,19 @@ impl Owner {
                 due.push((key, notice));
             }
         }
+        let now = Instant::now();
+        let outbox = &self.outbox;
+        let may_be_told = |channel: &&NamedChannel| channel.channel.wants_repeats() && !outbox.is_paused(channel, now);
         let mut begun = Vec::new();
         for (key, notice) in due {
             let Some(owned) = self.rules.get(&key) else { continue };
             for id in &owned.known.rule.body.channels {
-                let channel = self.catalogue.channel(ProjectId(key.project), id).filter(|channel| channel.channel.wants_repeats());
+                let channel = self.catalogue.channel(ProjectId(key.project), id).filter(may_be_told);
                 begun.extend(channel.map(|channel| unrecorded(channel, notice.clone(), now_ms)));
             }
         }
         for ((project, id), delay) in &mut self.delays {
-            let channel = self.catalogue.channel(ProjectId(*project), id).filter(|channel| channel.channel.wants_repeats());
+            let channel = self.catalogue.channel(ProjectId(*project), id).filter(may_be_told);
             if let Some(channel) = channel.filter(|_| delay.repeated.is_none_or(|last| last.elapsed() >= REPEAT)) {
                 delay.repeated = Some(Instant::now());
                 begun.push(unrecorded(channel, delay.notice.clone(), now_ms));
@@ -99,7 +102,8 @@ impl Owner {
             // Nothing can be judged or written: silence says so.
             return begun;
         }
-        let wanted = self.catalogue.channels.iter().filter(|channel| channel.heartbeat_s > 0);
+        let now = Instant::now();
+        let wanted = self.catalogue.channels.iter().filter(|channel| channel.heartbeat_s > 0 && !self.outbox.is_paused(channel, now));
         for channel in wanted {
             let pause = Duration::from_secs(channel.heartbeat_s);
             if self.heartbeats.get(&channel.key()).is_none_or(|last| last.elapsed() >= pause) {
