@@ -363,14 +363,14 @@ impl Asking<'_> {
 
     async fn channels(&self) -> Result<Value, QueryError> {
         let catalogue = self.catalogue().await?;
-        let (gone, deliveries) = (self.gone().await?, self.deliveries().await?);
+        let (gone, deliveries) = tokio::try_join!(self.gone(), self.deliveries())?;
         let own = catalogue.channels.iter().filter(|channel| channel.is_of(self.project()));
         Ok(json!({"channels": own.map(|channel| shown_channel(channel, &gone, &deliveries)).collect::<Vec<_>>()}))
     }
 
     async fn channel(&self, id: &str) -> Result<Value, QueryError> {
         let catalogue = self.catalogue().await?;
-        let (gone, deliveries) = (self.gone().await?, self.deliveries().await?);
+        let (gone, deliveries) = tokio::try_join!(self.gone(), self.deliveries())?;
         let found = catalogue.channel(self.project(), id);
         found.map(|channel| shown_channel(channel, &gone, &deliveries)).ok_or_else(|| unknown(CHANNELS, id))
     }

@@ -197,12 +197,14 @@ pub struct Deliveries {
 pub async fn deliveries(store: &ClickHouse, project: u64) -> Result<Deliveries, ClickHouseError> {
     let to = Statement::of("SELECT JSONExtractString(body, 'channel') AS channel, count() FROM ").table(&store.table(ALERT_STATES.name()));
     let to = to.sql(" FINAL WHERE kind = ").string(kind::OUTBOX).sql(" AND project_id = ").uint(project);
-    let waiting: Vec<(String, Whole<u64>)> = rows(store, &to.sql(" AND body != '' GROUP BY channel LIMIT 2000")).await?;
-    // What is filtered before rows replace each other is the same of all that do.
+    let to = to.sql(" AND body != '' GROUP BY channel LIMIT 2000");
+    let waiting = rows::<(String, Whole<u64>)>(store, &to);
+    // What is filtered before rows replace each other is the same of all that do, or older of those that are replaced.
     let to = select(store).sql(" FINAL PREWHERE kind = ").string(kind::HISTORY).sql(" AND project_id = ").uint(project);
-    let to = to.sql(" AND startsWith(entry, ").string(DELIVERY).sql(") WHERE at > now() - INTERVAL 7 DAY");
-    let to = to.sql(" AND JSONExtractString(body, 'outcome') != 'delivered' ORDER BY at DESC, version DESC");
-    let failed = read(store, &to.sql(" LIMIT 1 BY JSONExtractString(body, 'channel') LIMIT 2000")).await?;
+    let to = to.sql(" AND startsWith(entry, ").string(DELIVERY).sql(") AND at > now() - INTERVAL 7 DAY WHERE");
+    let to = to.sql(" JSONExtractString(body, 'outcome') != 'delivered' ORDER BY at DESC, version DESC");
+    let to = to.sql(" LIMIT 1 BY JSONExtractString(body, 'channel') LIMIT 2000");
+    let (waiting, failed) = tokio::try_join!(waiting, read(store, &to))?;
     Ok(Deliveries { waiting: waiting.into_iter().map(|(channel, number)| (channel, number.0)).collect(), failed })
 }
 
