@@ -22,7 +22,7 @@ use super::insert::Pause;
 use super::row::{RowOrigin, Rows};
 use super::sessions::{Anew, MOST_VISITS, Question, Recut, Revision, recut, recut_question};
 use super::table::{EventTable, Table};
-use crate::clickhouse::{ClickHouse, Identifier};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Identifier};
 use crate::clock;
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::event::session::Visitor;
@@ -114,11 +114,12 @@ impl SessionRebuild {
 
     /// Does it of those whom `revised` names alone.
     pub async fn run_of(mut self, revised: &Revised<'_>, stop: CancellationToken) -> Result<RebuildSummary, RebuildError> {
-        for (partition, time) in revised.times() {
+        let refused = |problem: ClickHouseError| RebuildError(problem.to_string());
+        for (partition, until_ms) in revised.partitions() {
             let key = self.key(partition).await?;
-            for time in days(time) {
-                let visitors = revised.visitors(partition, time.from_ms..time.until_ms).await;
-                let visitors = visitors.map_err(|problem| RebuildError(problem.to_string()))?;
+            for day in revised.days(partition, until_ms).await.map_err(refused)? {
+                let time = Anew { from_ms: day * DAY_MS, until_ms: until_ms.min((day + 1) * DAY_MS) };
+                let visitors = revised.visitors(partition, time.from_ms..time.until_ms).await.map_err(refused)?;
                 let visitors: Vec<Visitor> = visitors.into_iter().map(|(project, key)| Visitor { project, key }).collect();
                 self.anew(Part { key, time }, &visitors, &stop).await?;
                 if stop.is_cancelled() {

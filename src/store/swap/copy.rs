@@ -4,7 +4,7 @@
 //! ([`Revised`]) is for the caller to say again. May go wrong: the copy of a day was cut in the moment in which its rows move; it is found
 //! by its number of rows, and the table must be made anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -54,14 +54,32 @@ pub struct Kept {
 pub struct Revised<'a> {
     kept: &'a Kept,
     store: &'a ClickHouse,
-    /// By partition, up to a day behind the receipt of the first event that is replayed; milliseconds since 1970.
-    times: BTreeMap<u16, Range<i64>>,
+    /// By partition, a day behind the receipt of the first event that is replayed, milliseconds since 1970.
+    untils: BTreeMap<u16, i64>,
 }
 
 impl Revised<'_> {
-    /// Partitions with such sessions, and from when to when these begin, milliseconds since 1970.
-    pub fn times(&self) -> impl Iterator<Item = (u16, Range<i64>)> {
-        self.times.iter().map(|(partition, time)| (*partition, time.clone()))
+    /// Partitions that may have such sessions, and until when these begin, milliseconds since 1970.
+    pub fn partitions(&self) -> impl Iterator<Item = (u16, i64)> {
+        self.untils.iter().map(|(partition, until_ms)| (*partition, *until_ms))
+    }
+
+    /// The days since 1970 on which such sessions of a partition lie, of those that begin until then.
+    pub async fn days(&self, partition: u16, until_ms: i64) -> Result<BTreeSet<i64>, ClickHouseError> {
+        let mut days = BTreeSet::new();
+        for shard in self.store.shards.iter() {
+            let server = shard.first().migrator.with_timeout(COPY_LIMIT);
+            let rows: Vec<(u32,)> = server.rows(&self.asked_days(partition, until_ms)).await?;
+            days.extend(rows.into_iter().map(|(day,)| i64::from(day)));
+        }
+        Ok(days)
+    }
+
+    fn asked_days(&self, partition: u16, until_ms: i64) -> Statement {
+        let to = Statement::of("SELECT DISTINCT arrayJoin(range(toUInt32(intDiv(toUnixTimestamp64Milli(").sql(FROM);
+        let to = to.sql("), 86400000)), toUInt32(intDiv(least(toUnixTimestamp64Milli(").sql(UNTIL).sql("), ").int(until_ms - 1);
+        let to = to.sql("), 86400000) + 1))) AS day FROM ").table(&self.events());
+        self.of(to, partition).sql(" AND ").sql(FROM).sql(" < fromUnixTimestamp64Milli(").int(until_ms).sql(")")
     }
 
     /// The visitors of a partition who have such a session in a part of the time.
@@ -119,22 +137,16 @@ impl Kept {
 
     /// What rows that are not kept say of events that are.
     pub async fn revised<'a>(&'a self, store: &'a ClickHouse) -> Result<Revised<'a>, ClickHouseError> {
-        let mut revised = Revised { kept: self, store, times: BTreeMap::new() };
+        let mut revised = Revised { kept: self, store, untils: BTreeMap::new() };
         for shard in store.shards.iter() {
             let to = Statement::of("SELECT log_partition, toUnixTimestamp64Milli(min(received_at)) FROM ").table(&revised.events());
             let to = self.filter(to.sql(" WHERE NOT (").sql(IS_REVISION).sql(") AND NOT (")).sql(") GROUP BY log_partition");
-            let server = shard.first().migrator.with_timeout(COPY_LIMIT);
-            let replayed: Vec<(u16, Whole<i64>)> = server.rows(&to).await?;
+            let replayed: Vec<(u16, Whole<i64>)> = shard.first().migrator.with_timeout(COPY_LIMIT).rows(&to).await?;
             for (partition, first_ms) in replayed {
                 // Clocks may be ahead, and books are of whole minutes: to look at a visitor in vain costs little.
                 let until_ms = first_ms.0.saturating_add(AHEAD_MS);
-                let to = Statement::of("SELECT toUnixTimestamp64Milli(min(").sql(FROM).sql(")) FROM ").table(&revised.events());
-                let to = revised.of(to, partition).sql(" AND ").sql(FROM).sql(" < fromUnixTimestamp64Milli(").int(until_ms);
-                let first: Vec<(Whole<i64>,)> = server.rows(&to.sql(") HAVING count() > 0")).await?;
-                if let Some((from_ms,)) = first.first() {
-                    let time = revised.times.entry(partition).or_insert(from_ms.0..until_ms);
-                    *time = time.start.min(from_ms.0)..time.end.max(until_ms);
-                }
+                let known = revised.untils.entry(partition).or_insert(until_ms);
+                *known = until_ms.max(*known);
             }
         }
         Ok(revised)
@@ -218,5 +230,26 @@ impl Copying<'_> {
         self.node.migrator.with_timeout(COPY_LIMIT).execute(statement).await?;
         failpoint::point("swap.copied");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clickhouse::ClickHouseConfig;
+
+    #[test]
+    fn days_of_sessions_are_asked_for_at_once_however_far_they_are_apart() {
+        let config = ClickHouseConfig { url: "http://localhost:1".into(), ..ClickHouseConfig::default() };
+        let store = ClickHouse::new(&config.check().unwrap());
+        let kept = Kept::new(LogEpoch(7), &[(0, 5..9)]);
+        let asked = Revised { kept: &kept, store: &store, untils: BTreeMap::new() }.asked_days(0, 86_400_000);
+        let expected = "SELECT DISTINCT arrayJoin(range(toUInt32(intDiv(toUnixTimestamp64Milli(timestamp), 86400000)), \
+             toUInt32(intDiv(least(toUnixTimestamp64Milli(original_timestamp), {p0:Int64}), 86400000) + 1))) AS day FROM pulse.events \
+             WHERE project_id = 0 AND type = '$session' AND log_partition = {p1:UInt16} \
+             AND NOT (NOT (log_epoch = 7 AND (0 OR (log_partition = 0 AND log_offset >= 5)))) \
+             AND timestamp < fromUnixTimestamp64Milli({p2:Int64})";
+        assert_eq!(asked.text(), expected);
+        assert_eq!(asked.params().map(|(_, value)| value.to_owned()).collect::<Vec<_>>(), ["86399999", "0", "86400000"]);
     }
 }
