@@ -9,6 +9,7 @@
 mod delays;
 mod due;
 mod evaluate;
+mod revise;
 mod routine;
 mod turns;
 
@@ -281,8 +282,8 @@ impl Owner {
         }
     }
 
-    /// Reads notices that found no room, once there is some. Not while something is being written, and none of which something is to be written: one
-    /// that is there already would be told, and told again once it is known to be written; one that has ended is not empty in the store yet.
+    /// Reads notices that found no room, once there is some. Not while something is written: its notices would be told now, and again once
+    /// that is known. Nor those of which a row is still to be written: they may have ended.
     async fn read_notices(&mut self) {
         let Some(project) = self.outbox.wants_more() else { return };
         match alert_states::notices(&self.parts.store, project, MOST_WAITING as u64).await {

@@ -1,7 +1,5 @@
 //! Which slots are due, what is asked about them, and what comes of the answers.
 
-mod revise;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +76,11 @@ impl From<Option<Work>> for Next {
 }
 
 impl Evaluated {
+    /// Of slots that were judged again.
+    pub(super) const fn of_revised(key: RuleKey, revised: Result<(Seen, Vec<Revision>), Unanswered>) -> Self {
+        Self { key, stage: Stage::Revised(revised) }
+    }
+
     /// Whose rule it is about.
     pub(super) fn project(&self) -> u64 {
         self.key.project
@@ -127,7 +130,7 @@ impl Owner {
     }
 
     /// How many questions of a project may run: not all, so that one that is slow leaves room for others.
-    fn most_of_project(&self) -> usize {
+    pub(super) fn most_of_project(&self) -> usize {
         let most = self.parts.config.max_running;
         let project = |of: Option<(&RuleKey, &Owned)>| of.map(|(key, _)| key.project);
         let is_alone = project(self.rules.first_key_value()) == project(self.rules.last_key_value());

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Evaluated, Evaluation, Stage, apart, row};
+use super::due::last_piece;
+use super::evaluate::{Evaluated, Evaluation, apart, row};
+use super::{Owned, Owner, Work};
 use crate::alert::Parts;
 use crate::alert::ask::{self, Asked, Unanswered};
 use crate::alert::catalogue::{KnownRule, RuleKey};
 use crate::alert::judge::{self, Judged, Revision, RuleState, Seen, Untold};
 use crate::alert::notice::{Kind, Notice};
 use crate::alert::observe::{Observed, Source, Span};
-use crate::alert::owner::due::last_piece;
-use crate::alert::owner::{Owned, Owner, Work};
 use crate::alert::rule::millis;
 use crate::event::ids::ProjectId;
 use crate::query::Queries;
@@ -44,7 +44,7 @@ impl Owner {
             let span = last_piece(&owned.known.rule, span, owned.state.lines.len());
             owned.is_busy = true;
             let (known, parts) = (Arc::clone(&owned.known), Arc::clone(&self.parts));
-            let failed = Evaluated { key: key.clone(), stage: Stage::Revised(Err(Unanswered::of_bug())) };
+            let failed = Evaluated::of_revised(key.clone(), Err(Unanswered::of_bug()));
             // An answer of before the late events does not do, however young it is.
             let asked = Asked { span, ripe_ms: span.until_ms, now_ms, is_anew: true };
             // All of its state that verdicts of the past depend on.
@@ -118,7 +118,7 @@ async fn revision(parts: Arc<Parts>, known: Arc<KnownRule>, state: RuleState, as
         }
         Err(problem) => Err(problem),
     };
-    Evaluated { key, stage: Stage::Revised(revised) }
+    Evaluated::of_revised(key, revised)
 }
 
 impl Owned {
