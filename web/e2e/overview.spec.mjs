@@ -84,7 +84,12 @@ test("what is shown is in the address: a reload, Back and Forward show the same"
   // What is too long to be sent is a short link, which leads to the same.
   const names = Array.from({ length: 80 }, (_, index) => `a-path-of-many-letters-${index}`);
   const links = [];
-  page.on("request", (request) => new URL(request.url()).pathname === "/v1/links" && links.push(request.postDataJSON().address));
+  const followed = [];
+  page.on("request", (request) => {
+    const { pathname } = new URL(request.url());
+    if (pathname === "/v1/links") links.push(request.postDataJSON().address);
+    if (pathname.startsWith("/v1/links/")) followed.push(pathname);
+  });
   await open(page, `/trends?f=${encodeURIComponent(JSON.stringify(["page_path", "not_in", names]))}`);
   await expect(page).toHaveURL(/\/trends\?l=[\w-]{16}$/);
   await expect(page.locator(".chip")).toContainText(names[79]);
@@ -92,8 +97,25 @@ test("what is shown is in the address: a reload, Back and Forward show the same"
   await expect(page.locator(".chip")).toContainText(names[79]);
   await expect(page.getByRole("slider")).toBeVisible();
   await expect(page).toHaveURL(/\/trends\?l=[\w-]{16}$/);
-  // Whoever follows it makes none.
-  expect(links).toHaveLength(1);
+  // What is kept of it leads to what was asked, also where the link is not known; neither Back to it nor a reload asks what it stands for.
+  await tile(page, "trends").getByRole("button", { name: /^Keep/ }).click();
+  await page.locator("select[name=board]").selectOption("");
+  await page.getByLabel("Title of a new one").fill("Kept from a link");
+  await page.getByRole("button", { name: "Keep", exact: true }).click();
+  await page.getByRole("link", { name: "the board" }).click();
+  const made_at = tile(page, "tile0").getByRole("heading").getByRole("link");
+  await expect(made_at).toHaveAttribute("href", /^\/trends\?f=.*a-path-of-many-letters-79/);
+  await page.goBack();
+  await expect(page).toHaveURL(/\/trends\?l=[\w-]{16}$/);
+  await expect(page.locator(".chip")).toContainText(names[79]);
+  expect(followed).toEqual([]);
+  // A link that is followed is not made again.
+  const short = new URL(page.url());
+  await open(page, short.pathname + short.search);
+  await expect(page.locator(".chip")).toContainText(names[79]);
+  expect(page.url()).toBe(short.href);
+  expect(followed).toHaveLength(1);
+  expect(links.filter((address) => address.startsWith("/trends"))).toHaveLength(1);
   await open(page, new URL(address).pathname + new URL(address).search);
   // An alert watches the number that is shown, of what is filtered.
   await tile(page, "sessions").getByRole("link", { name: "An alert on Sessions" }).click();

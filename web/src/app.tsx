@@ -3,10 +3,10 @@ import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { ApiError, resume, session, sign_in, sign_out } from "./api/client";
-import { known, linked, LONGEST, shortened } from "./api/links";
+import { find_link, LONGEST_ADDRESS, make_link, short_form } from "./api/links";
 import { KeyHelp, listen_for_keys } from "./ui/keys";
 import Overview from "./pages/overview";
-import { go, here, page_of } from "./url";
+import { address, here, page_of, put_short, show_link } from "./url";
 
 /** A page: the first part of its path, its name, and where its code is. */
 interface PageEntry {
@@ -126,22 +126,15 @@ function Frame() {
   );
 }
 
-/** How long a page shows something before that has a link: whoever looks for something passes by much that nobody sends. */
+/** How long a page shows something before that has a link: on the way to it much is passed by that nobody sends. */
 const STANDS_MS = 5_000;
 
-/** Puts a short link in the place of an address that is too long to be sent, once that may be: it stands for some time, or whoever looks at it goes
- * elsewhere, such as to the address. What is shown stays. */
+/** Puts a short link in the place of an address that is too long to be sent, once that may be: it stands for some time, or the focus goes
+ * elsewhere, as to the address bar. What is shown stays. */
 function shorten(): (() => void) | undefined {
-  const long = location.pathname + location.search;
-  if (long.length <= LONGEST) return undefined;
-  const replace = (short: string) => {
-    if (long === location.pathname + location.search) history.replaceState(null, "", short);
-  };
-  const is_known = known(long);
-  if (is_known) {
-    replace(is_known);
-    return undefined;
-  }
+  const long = address();
+  const has_link = history.state?.address === long;
+  if (has_link || long.length <= LONGEST_ADDRESS) return undefined;
   const stop = () => {
     clearTimeout(timer);
     removeEventListener("blur", now);
@@ -149,7 +142,7 @@ function shorten(): (() => void) | undefined {
   const now = () => {
     stop();
     // Where there is none it stays as it is, which is right too.
-    shortened(long).then(replace, () => undefined);
+    make_link(long).then((link) => long === address() && put_short(short_form(link), long), () => undefined);
   };
   const timer = setTimeout(now, STANDS_MS);
   addEventListener("blur", now);
@@ -160,7 +153,7 @@ function shorten(): (() => void) | undefined {
 function Opened({ id }: { id: string }) {
   const [problem, set_problem] = useState("");
   useEffect(() => {
-    linked(id).then((address) => go(address, true), (refused: ApiError) => set_problem(refused.message));
+    find_link(id).then((link) => show_link(short_form(link), link.address), (refused: ApiError) => set_problem(refused.message));
   }, [id]);
   return <main id="main" tabIndex={-1} aria-busy={!problem}>{problem && <p class="failed" role="alert">{problem}</p>}</main>;
 }

@@ -10,15 +10,21 @@ export interface Place {
   params: URLSearchParams;
 }
 
+/** What is shown; beside a short link its entry of the history keeps what that stands for. */
+export function address(): string {
+  return history.state?.address ?? location.pathname + location.search;
+}
+
 function read(): Place {
-  const [page = "", ...rest] = location.pathname.slice(1).split("/");
+  const { pathname, searchParams } = new URL(location.origin + address());
+  const [page = "", ...rest] = pathname.slice(1).split("/");
   let decoded = rest.join("/");
   try {
     decoded = decodeURIComponent(decoded);
   } catch {
     // Not the address of anything: shown as it is.
   }
-  return { page, rest: decoded, params: new URLSearchParams(location.search) };
+  return { page, rest: decoded, params: searchParams };
 }
 
 export const here = signal<Place>(read());
@@ -55,10 +61,21 @@ export function page_of(path: string, changes: Changes = {}): string {
   return path + with_changes(kept, changes);
 }
 
-export function go(address: string, replace = false): void {
+export function go(to: string, replace = false): void {
   // What stands behind `#` is the token of a link.
-  if (replace) history.replaceState(null, "", address + location.hash);
-  else if (address !== location.pathname + location.search) history.pushState(null, "", address + location.hash);
+  if (replace) history.replaceState(null, "", to + location.hash);
+  else if (to !== address()) history.pushState(null, "", to + location.hash);
+  here.value = read();
+}
+
+/** Puts a short link in the place of the address of what is shown: Back and a reload show the same without asking what it stands for. */
+export function put_short(short: string, long: string): void {
+  history.replaceState({ address: long }, "", short);
+}
+
+/** Shows what a short link stands for. */
+export function show_link(short: string, long: string): void {
+  put_short(short, long);
   here.value = read();
 }
 

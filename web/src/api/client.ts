@@ -104,7 +104,7 @@ async function owner_of(key: string): Promise<Session | undefined> {
  * signed in: who is in another project is asked, and a key that is none takes nothing away. */
 export async function resume(): Promise<string> {
   let key = new URLSearchParams(location.hash.slice(1)).get("key");
-  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+  if (location.hash) history.replaceState(history.state, "", location.pathname + location.search);
   // What was signed in to in this browser: the cookie itself is not for scripts.
   const was = localStorage.getItem(SIGNED_IN);
   let owner: Session | undefined;

@@ -46,7 +46,7 @@ function List() {
 /** Where a tile was made, if that is a page of this screen. */
 function made_at({ view }: BoardTile): string | undefined {
   const page = (view as { page?: unknown } | null)?.page;
-  if (typeof page !== "string" || !/^\/[a-z]*\?/.test(page)) return undefined;
+  if (typeof page !== "string" || !/^\/[a-z]*(\?|$)/.test(page)) return undefined;
   return page;
 }
 

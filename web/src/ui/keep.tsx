@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { board, boards, id_of, save, type ListedBoard } from "../api/boards";
 import type { ApiError } from "../api/client";
 import type { Question } from "../api/types";
-import { page_of } from "../url";
+import { changed, page_of } from "../url";
 
 export function KeepButton({ title, question }: { title: string; question: Question }) {
   const [is_open, set_is_open] = useState(false);
@@ -21,13 +21,6 @@ interface KeepProps {
   onDone(): void;
 }
 
-/** Without the people that may be open beside it. */
-function address(): string {
-  const params = new URLSearchParams(location.search);
-  params.delete("people");
-  return `${location.pathname}?${params}`;
-}
-
 function Keep({ title, question, onDone }: KeepProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [known, set_known] = useState<ListedBoard[]>([]);
@@ -42,7 +35,9 @@ function Keep({ title, question, onDone }: KeepProps) {
     event.preventDefault();
     const form = new FormData(event.currentTarget as HTMLFormElement);
     const text = (name: string) => String(form.get(name) ?? "").trim();
-    const tile = { title: text("title") || title, report: question.report, question: question.body, view: { page: address() } };
+    // Without the people that may be open beside it.
+    const view = { page: changed({ people: null }) };
+    const tile = { title: text("title") || title, report: question.report, question: question.body, view };
     try {
       const chosen = text("board");
       const of = chosen ? await board(chosen) : { id: id_of(text("new")), version: 0, title: text("new") || "Board", tiles: [] };
