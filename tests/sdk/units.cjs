@@ -26,6 +26,13 @@ const delays = [];
 console.warn = (...said) => warnings.push(said.at(-1));
 const after = setTimeout;
 set("setTimeout", (then, delay, ...given) => (delays.push(delay), after(then, delay, ...given)));
+async function until(what, is) {
+  const end = performance.now() + 60_000;
+  while (!is()) {
+    assert.ok(performance.now() < end, `${what} does not come`);
+    await new Promise((done) => after(done, 10));
+  }
+}
 const begin = () => (Object.assign(server, { requests: [], answers: [] }), (warnings.length = delays.length = 0));
 
 /** A page as far as the SDK asks for one, and what happens in it. */
@@ -55,7 +62,7 @@ function page() {
   const { createPulse } = await import(path.join(root, "web/dist/sdk/pulse.mjs"));
   const client = (options) => createPulse({ key: "k", host: "https://pulse.example", ...options });
 
-  // A number is somebody, and whoever listens to nothing reads of it on the console; so does one whose listener is none.
+  // A number is somebody, and those who listen to nothing read of it on the console; so do those whose listener is none.
   for (const onError of [undefined, "text"]) {
     begin();
     server.answers.push({ rejected: [{ index: 0, eventId: "e", code: "properties_invalid", message: "m" }] });
@@ -83,7 +90,7 @@ function page() {
   assert.ok(taken().every(({ eventId }) => Math.abs(parseInt(eventId.slice(0, 13).replace("-", ""), 16) - Date.now()) < 600_000));
   assert.strictEqual(new Set(taken().map(({ eventId }) => eventId)).size, 100);
 
-  // Whoever asks is not held up by a pause of the client's own making; what the server has asked for ends with the client.
+  // Who asks is not held up by a pause of the client's own making; what the server has asked for ends with the client.
   begin();
   server.answers.push({ status: 404 });
   const back = client();
@@ -101,7 +108,8 @@ function page() {
   never.track("a");
   assert.deepStrictEqual([await never.close(200), server.requests.length], [false, 2]);
 
-  // Who gives an end to it is not held up by a server that takes requests and answers none, and is tried anew before the end; who gives none waits.
+  // Who gives an end to it is not held up by a server that takes requests and answers none, nor by such a store, and is tried anew before the
+  // end; who gives none waits.
   begin();
   const silent = client({ onError() {} });
   silent.track("a");
@@ -112,6 +120,14 @@ function page() {
   assert.deepStrictEqual([await silent.close(300), aborted.length], [false, 2]);
   assert.deepStrictEqual([await silent.close(0), aborted.length], [false, 3]);
   set("fetch", fetch);
+  // What comes later is sent, and what was left with it.
+  begin();
+  silent.track("b");
+  await until("what comes after an end in vain", () => types().includes("b"));
+  assert.deepStrictEqual(types(), ["a", "b"]);
+  const mute = client({ store: { add: async () => {}, first: () => new Promise(() => {}), remove: async () => {}, clear: async () => {} } });
+  mute.track("a");
+  assert.strictEqual(await mute.close(100), false);
   begin();
   server.answers.push({ status: 502 }, { status: 502 });
   const patient = client({ onError() {} });
@@ -171,7 +187,7 @@ function page() {
   for (const size of [10, 40_000, 10, 26_000, 10]) pulse.track(`${size}`, { text: "x".repeat(size) });
   shop.happen("pagehide");
   const leaving = () => server.requests.filter(({ keepalive }) => keepalive).flatMap(({ batch }) => batch.map(({ type }) => type));
-  while (!leaving().length) await new Promise((done) => after(done, 10));
+  await until("what goes with the page", () => leaving().length);
   assert.deepStrictEqual(leaving(), ["10", "10", "26000", "10"]);
 
   // Who objects in one tab has objected in all of them.
@@ -183,7 +199,7 @@ function page() {
   shop.happen("pagehide");
   shop.happen("storage", { key: "other" });
   shop.happen("storage", { key: "pulse:k" });
-  while (shop.localStorage.length > 1) await new Promise((done) => after(done, 10));
+  await until("nothing that waits", () => shop.localStorage.length <= 1);
   assert.ok(await pulse.flush());
   pulse.track("unwanted");
   assert.ok(await pulse.flush());

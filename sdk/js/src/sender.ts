@@ -33,8 +33,8 @@ export function createSender(options: Options, isPage: boolean): Sender {
   const { key, host, flushAt = 20, flushInterval = 2_000, maxQueue = 10_000 } = options;
   const url = `${host.replace(/\/+$/, "")}/v1/events?key=${encodeURIComponent(key)}`;
   const name = `pulse:${key}`;
-  let opening: Promise<Store> | undefined;
-  const opened = () => (opening ??= Promise.resolve(options.store ?? (isPage ? bestStore(name) : memoryStore())));
+  let opening: Store | Promise<Store> | undefined = options.store;
+  const opened = async () => (opening ??= isPage ? bestStore(name) : memoryStore());
   /** Where an event waits until the store has it: this alone is done before `add` returns, whatever becomes of the page then. */
   const early = isPage && !options.store ? earlyStore(`${name}+`) : memoryStore();
   /** Made here and not known to be sent; `kept` once the store has it. */
@@ -52,7 +52,7 @@ export function createSender(options: Options, isPage: boolean): Sender {
   let current: AbortController | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let running: Promise<boolean> | undefined;
-  let problem = "";
+  let told = "";
 
   const report = (code: string, message: string, eventId?: string) => {
     const problem = { code, message, eventId } as Problem;
@@ -64,22 +64,27 @@ export function createSender(options: Options, isPage: boolean): Sender {
     }
   };
 
+  /** Waits for nothing. */
+  const calm = () => {
+    clearTimeout(timer);
+    timer = undefined;
+    isResting = false;
+  };
+
   const wake = (delay: number) => {
     if (isResting) return;
-    if (!delay) clearTimeout(timer), (timer = undefined);
+    if (!delay) calm();
     timer ??= setTimeout(rouse, delay);
   };
 
   const rest = (delay: number) => {
-    clearTimeout(timer);
+    calm();
     isResting = true;
     timer = setTimeout(rouse, delay);
   };
 
   const rouse = (): Promise<boolean> => {
-    clearTimeout(timer);
-    timer = undefined;
-    isResting = false;
+    calm();
     return send();
   };
 
@@ -101,14 +106,14 @@ export function createSender(options: Options, isPage: boolean): Sender {
 
   /** The next batch: what is kept, by whatever page, and what is not kept yet. */
   const take = async (): Promise<Queued[]> => {
-    const known = [...fresh].filter(([, { kept }]) => kept).map(([id]) => id);
+    const known = [...fresh].filter(([, { kept }]) => kept);
     const count = most + flying.size;
     const read = async (store: Store) => store.first(count).catch(() => ({ events: [] as Queued[], total: -1 }));
     const { events: others } = await read(early);
     const { events, total } = await read(await opened());
     const all = new Map([...events, ...others]);
     // What was kept and is not there any more was sent by another page.
-    if (total === events.length) known.forEach((id) => all.has(id) || fresh.delete(id));
+    if (total === events.length) known.forEach(([id]) => all.has(id) || fresh.delete(id));
     for (const [id, { event }] of fresh) all.set(id, event);
     waiting = Math.max(total, fresh.size);
     let size = 0;
@@ -174,13 +179,13 @@ export function createSender(options: Options, isPage: boolean): Sender {
     const fate = await post(batch);
     if (fate === "smaller") return (most = Math.ceil(batch.length / 2)), true;
     if (fate !== "done") {
-      if (problem !== fate.message) report(fate.code, (problem = fate.message));
+      if (told !== fate.message) report(fate.code, (told = fate.message));
       // Full jitter: clients that failed together do not come back together.
       rest(Math.min(fate.again, LONGEST_AFTER) + Math.random() * Math.min(LONGEST_RETRY, FIRST_RETRY * 2 ** failures++));
       return false;
     }
     failures = 0;
-    problem = "";
+    told = "";
     most = Math.min(500, most * 2);
     return await settle(batch.map(([id]) => id)), true;
   };
@@ -195,10 +200,7 @@ export function createSender(options: Options, isPage: boolean): Sender {
   // Of all pages one sends at a time; what two send all the same counts once, for it has one id.
   const alone = async (): Promise<boolean> => {
     if (!locks) return sendAll();
-    let has = false;
-    const sent = await locks.request(name, { ifAvailable: true }, async (lock) => ((has = !!lock), has && sendAll()));
-    if (!has) wake(flushInterval);
-    return sent;
+    return locks.request(name, { ifAvailable: true }, async (lock) => (lock ? sendAll() : (wake(flushInterval), false)));
   };
 
   const sendWhile = async (): Promise<boolean> => {
@@ -218,27 +220,31 @@ export function createSender(options: Options, isPage: boolean): Sender {
     return (running ??= sendWhile());
   };
 
-  // The server may be back long before a pause is over, and whoever asks may be about to end.
+  // The server may be back long before a pause is over, and those who ask may be about to end.
   const flush = () => (isAsked ? send() : rouse());
 
   const close = async (timeout = 10_000): Promise<boolean> => {
     // For one attempt more before the end, whatever was asked for.
     let spare = Math.min(timeout / 5, PATIENCE);
     let end = performance.now() + timeout - spare;
-    const isOver = () => performance.now() > end;
-    // Nobody's patience is longer than that of who closes.
-    const watch = setInterval(() => isOver() && current?.abort(), 50);
-    let sent = await flush();
+    const isOver = (late = 0) => performance.now() > end + late;
+    let watch;
+    // Nobody's patience is longer than that of who closes: a request is given up and, a second after the end, a store that does not answer.
+    const over = new Promise<boolean>((done) => {
+      watch = setInterval(() => isOver() && (current?.abort(), isOver(spare + 1_000) && done(false)), 50);
+    });
+    let sent = await Promise.race([flush(), over]);
     while (!sent && (spare || !isOver())) {
       await new Promise((done) => setTimeout(done, 50));
-      sent = await (spare && isOver() ? ((end += spare), (spare = 0), rouse()) : send());
+      sent = await Promise.race([spare && isOver() ? ((end += spare), (spare = 0), rouse()) : send(), over]);
     }
     clearInterval(watch);
-    if (!sent) clearTimeout(timer), (isResting = true);
+    // The next event wakes it.
+    if (!sent) calm();
     return sent;
   };
 
-  const leave = () => {
+  const leave = async () => {
     let left = LAST - 99;
     const batch: Queued[] = [];
     for (const [id, { event, kept }] of fresh) {
@@ -248,7 +254,7 @@ export function createSender(options: Options, isPage: boolean): Sender {
       left -= size;
       batch.push([id, event]);
     }
-    if (batch.length) void post(batch, true).then((fate) => (fate === "done" ? settle(batch.map(([id]) => id)) : undefined));
+    if (batch.length && (await post(batch, true)) === "done") await settle(batch.map(([id]) => id));
   };
 
   const forget = async () => {
