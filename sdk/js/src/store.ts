@@ -48,12 +48,15 @@ function indexedStore(name: string): Store {
     }));
   const run = <Result extends unknown[]>(mode: IDBTransactionMode, work: (events: IDBObjectStore) => { [I in keyof Result]: IDBRequest<Result[I]> }) =>
     new Promise<Result>((done, fail) => {
-      setTimeout(fail, PATIENCE, "no answer");
+      const patience = setTimeout(fail, PATIENCE, "no answer");
       open()
         .then((database) => {
           const transaction = database.transaction("events", mode);
           const requests = work(transaction.objectStore("events"));
-          transaction.oncomplete = () => done(requests.map((request) => request.result) as Result);
+          transaction.oncomplete = () => {
+            clearTimeout(patience);
+            done(requests.map((request) => request.result) as Result);
+          };
           transaction.onabort = () => fail(transaction.error);
           transaction.commit?.();
         })
