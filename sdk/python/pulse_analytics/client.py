@@ -75,9 +75,9 @@ class Pulse:
         self._sender = None
         self._is_closed = False
         self._wants_all = False
-        # Whether somebody waits: a pause between attempts is over, or also one that the server has asked for.
+        # Whether somebody waits: a pause between attempts is over, or also one that the server has asked for, which ends then.
         self._urge = 0
-        self._is_asked = False
+        self._asked_until = 0.0
         self._failures = 0
         self._most = MOST_EVENTS
         self._trouble = None
@@ -154,17 +154,21 @@ class Pulse:
                 if has_sender or not self._waiting:
                     self._wants_all, self._urge = self._waiting > 0, urge
                     self._changed.notify_all()
-                    if self._changed.wait_for(lambda: self._waiting == 0, max(0.0, end - time.monotonic())):
-                        return True
-            if not has_sender and self._send_here(end):
+                    if self._changed.wait_for(lambda: self._waiting == 0 or self._is_closed, max(0.0, end - time.monotonic())):
+                        return self._waiting == 0
+            if not has_sender and self._send_here(end, urge):
                 return True
         return False
 
-    def _send_here(self, until):
+    def _send_here(self, until, urge):
         """Sends in the thread that asks for it; whether all of it was sent in time."""
         while self._waiting and not self._is_closed and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, self._send_waiting()))
+            pause = self._send_waiting() if self._ends_pause(urge) else self._asked_until - time.monotonic()
+            time.sleep(max(0.0, min(left, pause)))
         return self._waiting == 0
+
+    def _ends_pause(self, urge):
+        return urge > (time.monotonic() < self._asked_until)
 
     def _send(self, name, user_id, what, extra, more=None):
         event_id = None
@@ -214,7 +218,7 @@ class Pulse:
         try:
             sender.start()
         except RuntimeError:
-            # None starts while Python ends, or where there are too many: the next event asks again, and whoever flushes or closes sends.
+            # None starts while Python ends, or where there are too many: the next event asks again, and `flush` and `close` send.
             return
         self._sender = sender
 
@@ -241,12 +245,12 @@ class Pulse:
                     self._changed.wait(None if self._due is None else max(0.0, self._due - time.monotonic()))
                 if self._is_closed:
                     return
-                self._urge, self._is_asked = 0, False
+                self._urge = 0
             pause = self._send_waiting()
             with self._changed:
                 if pause:
-                    # The server may be back long before it is over, and whoever waits may be about to end.
-                    self._changed.wait_for(lambda: self._is_closed or self._urge > self._is_asked, pause)
+                    # The server may be back long before it is over, and those who wait may be about to end.
+                    self._changed.wait_for(lambda: self._is_closed or self._ends_pause(self._urge), pause)
 
     def _send_waiting(self):
         """Sends until nothing waits; seconds to wait before the next attempt."""
@@ -301,8 +305,9 @@ class Pulse:
         # Full jitter: clients that failed together do not come back together.
         jitter = secrets.SystemRandom().random() * min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(self._failures, 30))
         self._failures += 1
-        self._is_asked = fate.is_asked
-        return min(fate.after, LONGEST_AFTER) + jitter
+        pause = min(fate.after, LONGEST_AFTER) + jitter
+        self._asked_until = time.monotonic() + pause if fate.is_asked else 0.0
+        return pause
 
     def _after_fork_in_child(self):
         try:

@@ -114,7 +114,7 @@ class ClientTest(unittest.TestCase):
         self.assertGreaterEqual(last["sentAt"] - first["sentAt"], 2_000)
         self.assert_stored(1)
 
-    def test_a_pause_of_its_own_is_over_for_whoever_waits(self):
+    def test_a_pause_of_its_own_is_over_for_those_who_wait(self):
         self.server.answers.append((404, None))
         client = self.client()
         client.track("a", "u")
@@ -137,7 +137,13 @@ class ClientTest(unittest.TestCase):
         client = self.client()
         client.track("a", "u")
         self.until(lambda: self.problems)
+        flushed = []
+        flush = threading.Thread(target=lambda: flushed.append(client.flush(None)), daemon=True)
+        flush.start()
+        self.until(lambda: client._wants_all)
         self.assertFalse(client.close(0))
+        flush.join(PATIENCE)
+        self.assertEqual(flushed, [False])
         # It would wait for as long as it is given.
         self.assertEqual([client.close(None), client.flush(None)], [False, False])
         self.assertEqual([problem.code for problem in self.problems].count("not_sent"), 1)
@@ -228,7 +234,7 @@ class ClientTest(unittest.TestCase):
         stored = [event["properties"] for body in self.server.batches for event in body["batch"]]
         self.assertEqual(stored, [{"array": [1, 2], "half": 0.5, "more": {"x": 1}}, {"seats": 5, "groupId": "g"}])
 
-    def test_where_no_thread_starts_whoever_closes_sends(self):
+    def test_where_no_thread_starts_flush_and_close_send(self):
         start = threading.Thread.start
 
         def refuse(thread):
@@ -243,7 +249,15 @@ class ClientTest(unittest.TestCase):
                 client.track("a", "u")
                 self.assertTrue(getattr(client, ends)(PATIENCE))
                 client.close(0)
-        self.assert_stored(2)
+            self.assert_stored(2)
+            self.server.answers.append((503, None, ("Retry-After", "2")))
+            client = self.client()
+            client.track("a", "u")
+            self.assertFalse(client.flush(1))
+            self.assertTrue(client.flush(PATIENCE))
+            first, last = self.server.batches[-2:]
+            self.assertEqual(first["batch"], last["batch"])
+            self.assertGreaterEqual(last["sentAt"] - first["sentAt"], 2_000)
 
     def test_a_child_that_cannot_open_its_queue_sends_from_memory(self):
         folder = tempfile.mkdtemp()
