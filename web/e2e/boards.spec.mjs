@@ -70,6 +70,27 @@ test("a change that another one has overtaken is refused, and the board is shown
   await expect(page.getByRole("listitem").filter({ hasText: "Third" })).toContainText("of config/boards.toml");
 });
 
+test("what is left on a board is asked again when it would have been", async ({ page }) => {
+  const question = { ...WEEK, interval: "day", series: [{ math: "unique_users" }] };
+  const body = JSON.stringify({ title: "Fewer", tiles: [{ title: "One", report: "trends", question }, { title: "Two", report: "trends", question }] });
+  const put = await fetch(`${ADDRESS}/v1/boards/fewer`, { method: "PUT", headers: { authorization: `Bearer ${KEY}`, "content-type": "application/json" }, body });
+  expect(put.status).toBe(200);
+  await page.route("**/v1/query", async (route) => {
+    const response = await route.fetch();
+    const soon = (line) => {
+      const answer = JSON.parse(line);
+      answer.meta.refresh_after_ms = 1_000;
+      return JSON.stringify(answer);
+    };
+    await route.fulfill({ response, body: `${(await response.text()).trim().split("\n").map(soon).join("\n")}\n` });
+  });
+  await open(page, "/boards/fewer");
+  await page.getByRole("button", { name: "Change" }).click();
+  await page.getByRole("button", { name: "Take Two off the board" }).click();
+  await expect(page.locator("[data-tile]")).toHaveCount(1);
+  await page.waitForRequest("**/v1/query");
+});
+
 test("what is noted stands on the chart, in words too", async ({ page }) => {
   // Days are those of the zone of the page, which is many hours from UTC.
   await open(page, "/settings?tz=Pacific/Auckland");

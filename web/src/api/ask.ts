@@ -18,7 +18,7 @@ export interface Asked<T = any> {
   late: number;
 }
 
-/** What is known of a tile: whoever reads it is drawn again for it alone. */
+/** What is known of a tile: what reads it is drawn again for it alone. */
 export type Known<T = any> = ReadonlySignal<Asked<T> | undefined>;
 
 export interface Board {
@@ -96,7 +96,7 @@ export function useAnswers(questions: Record<string, Question | null>): Board {
   return useAsker(JSON.stringify(looking_back(questions)), Boolean(session.value), send_own);
 }
 
-/** The same where `send` asks what is open, for whoever may, signed in or not. */
+/** The same where `send` asks what is open, for those who may, signed in or not. */
 export function useAnswersBy(send: typeof send_own, questions: Record<string, Question | null>): Board {
   return useAsker(JSON.stringify(questions), true, send);
 }
@@ -122,7 +122,7 @@ class Asker implements Board {
   private due_at = 0;
 
   /** Asks before the page is put together, if it has anything to ask: the answer is what takes long. */
-  constructor(private readonly request: typeof send_own, text: string) {
+  constructor(private readonly send: typeof send_own, text: string) {
     if (text) this.show(text);
   }
 
@@ -136,6 +136,7 @@ class Asker implements Board {
 
   readonly cancel = (): void => {
     this.running?.abort();
+    this.running = undefined;
     clearTimeout(this.timer);
     this.due_at = 0;
     this.fail([...this.known.keys()], new ApiError(0, "cancelled", "You stopped this question."));
@@ -156,8 +157,11 @@ class Asker implements Board {
       const tile = this.tiles(id).peek();
       return tile?.answer && !tile.error && JSON.stringify(tile.question) === JSON.stringify(question);
     };
-    const open = Object.entries(this.questions).filter(([id, question]) => everything || !is_answered(id, question));
+    const questions = Object.entries(this.questions);
+    const open = questions.filter(([id, question]) => everything || !is_answered(id, question));
+    const is_due = questions.length > 0 && (this.running || this.due_at);
     this.running?.abort();
+    this.running = undefined;
     clearTimeout(this.timer);
     batch(() => {
       for (const [id, tile] of this.known) {
@@ -173,7 +177,9 @@ class Asker implements Board {
         this.tiles(id).value = { question, answer: is_same ? known.answer : undefined, error: is_same ? known.error : undefined, asked_at: Date.now(), late: is_same ? known.late : 0 };
       }
     });
-    if (open.length) void this.send(open);
+    if (open.length) void this.send_open(open);
+    // Fewer than before: what is left is asked when it would have been.
+    else if (is_due) this.schedule(Math.max(0, this.due_at - Date.now()));
   }
 
   /** Goes on while somebody looks, until the page is left. */
@@ -189,10 +195,10 @@ class Asker implements Board {
     };
   }
 
-  private async send(open: Open): Promise<void> {
+  private async send_open(open: Open): Promise<void> {
     const running = new AbortController();
     this.running = running;
-    const { response, ids } = this.request(open, running.signal);
+    const { response, ids } = this.send(open, running.signal);
     let next_ms = Infinity;
     try {
       for await (const line of lines(await response)) {
@@ -216,6 +222,7 @@ class Asker implements Board {
       next_ms = error.retry_after_ms || RETRY_MS;
       this.fail(ids, error);
     }
+    this.running = undefined;
     this.schedule(Number.isFinite(next_ms) ? next_ms : RETRY_MS);
   }
 
