@@ -320,8 +320,7 @@ async fn agents_ask_the_same(pulse: &Pulse) {
         ("list_fields", json!({}), "/fields/0/kind", json!("string")),
         ("list_values", json!({"field": "type"}), "/values/0/value", json!("view")),
         ("ledger", json!({}), "/total/stored", json!(3)),
-        ("explain", json!({"report": "trends", "question": trends}), "/statements/0/params/none", Value::Null),
-        ("trends", trends, "/result/series/0/total", json!(3)),
+        ("trends", trends.clone(), "/result/series/0/total", json!(3)),
         ("funnel", with(json!({"steps": [{"event": "view"}, {"event": "buy"}]})), "/result/groups/0/steps/0/count", json!(3)),
         ("sessions", with(json!({"interval": "month", "series": [{"math": "sessions"}]})), "/result/series/0/total", json!(3)),
         ("lifecycle", json!({"from": "-1d/d"}), "/result/series/0/name", json!("new")),
@@ -332,13 +331,26 @@ async fn agents_ask_the_same(pulse: &Pulse) {
         ("events", json!({"limit": 3}), "/result/events/2/type", json!("view")),
         ("properties", days.clone(), "/result/properties", json!([])),
     ];
-    assert_eq!(listed.collect::<BTreeSet<_>>(), called.iter().map(|(name, ..)| (*name).to_owned()).collect());
-    for (name, arguments, place, expected) in called {
+    let names = called.iter().map(|(name, ..)| *name).chain(["explain"]);
+    assert_eq!(listed.collect::<BTreeSet<_>>(), names.map(str::to_owned).collect());
+    let tool = async |name: &str, arguments: Value| {
         let answer = call("tools/call", json!({"name": name, "arguments": arguments})).await;
         let text = answer["result"]["content"][0]["text"].as_str().unwrap();
         assert_eq!(answer["result"]["isError"], false, "{name}: {text}");
-        let text: Value = serde_json::from_str(text).unwrap();
-        assert_eq!(text.pointer(place).unwrap_or(&Value::Null), &expected, "{name}: {text}");
+        serde_json::from_str::<Value>(text).unwrap()
+    };
+    for (name, arguments, place, expected) in called {
+        let answer = tool(name, arguments).await;
+        assert_eq!(answer.pointer(place), Some(&expected), "{name}: {answer}");
+    }
+    let explained = tool("explain", json!({"report": "trends", "question": trends})).await;
+    let (status, over_http) = pulse.http.query("trends/explain", &trends).await;
+    assert_eq!(status, StatusCode::OK, "{over_http}");
+    for explained in [explained, over_http] {
+        let statement = &explained["statements"][0];
+        assert!(statement["sql"].as_str().unwrap().contains("SELECT"), "{explained}");
+        assert!(!statement["params"].as_object().unwrap().is_empty(), "{explained}");
+        assert!(explained["rows_read"].as_u64().unwrap() > 0, "{explained}");
     }
     let refused = call("tools/call", json!({"name": "trends", "arguments": {"from": "never"}})).await;
     assert_eq!(refused["result"]["isError"], true, "{refused}");
