@@ -1,16 +1,12 @@
-//! Boards and notes: what is saved is what was sent, for one project, and no write is lost to another.
-
-use std::path::PathBuf;
+//! Boards, notes and short links: what is saved is what was sent, for one project, and no write is lost to another.
 
 use hyper::header::{HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, StatusCode};
-use pulse::clickhouse::engine::{Engine, EngineConfig};
-use pulse::clickhouse::{ClickHouse, ClickHouseConfig};
 use pulse::event::ids::ProjectId;
-use pulse::store::migrate;
 use pulse::store::tables::saved::{self, Saved, Shelf};
 use serde_json::{Value, json};
 
+use crate::harness::engine::alone;
 use crate::harness::{Answer, Http, POLL, Pulse, program};
 
 const SHOP: &str = "/v1/boards/shop";
@@ -173,8 +169,13 @@ async fn notes_are_found_by_time_and_a_script_that_deploys_need_not_be_able_to_r
     assert_eq!(send(http, Method::DELETE, &path, Sent::new(Value::Null)).await.0, StatusCode::NOT_FOUND);
     assert_eq!(notes("").await["notes"], json!([now]));
     assert_eq!(send(http, Method::POST, "/v1/notes", Sent::new(json!({"text": "x".repeat(9_000)}))).await.0, 413);
+}
 
-    // Short links: one for an address, in its project.
+#[tokio::test]
+async fn an_address_has_one_short_link_in_its_project() {
+    let pulse = Pulse::start().await;
+    let http = &pulse.http;
+    let other = other_project(&pulse).await;
     let address = json!({"address": "/trends?b=country"});
     let (status, link) = send(http, Method::POST, "/v1/links", Sent::new(address.clone())).await;
     assert_eq!((status, &link["address"]), (StatusCode::CREATED, &address["address"]));
@@ -187,11 +188,7 @@ async fn notes_are_found_by_time_and_a_script_that_deploys_need_not_be_able_to_r
 
 #[tokio::test]
 async fn where_there_is_no_room_the_oldest_of_a_shelf_go_and_nothing_is_left_of_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let base = ClickHouseConfig::default().check().unwrap();
-    let engine = Engine::start(&EngineConfig::default(), base, folder.path(), PathBuf::from(env!("CARGO_BIN_EXE_pulse"))).await.unwrap();
-    let store = ClickHouse::new(engine.settings());
-    migrate::run(&store).await.unwrap();
+    let (_folder, _engine, store) = alone().await;
     let shelf = |project| Shelf { project: ProjectId(project), kind: "link" };
     let put = async |project, name: &str, body: Value| {
         let saved = Saved { name: name.to_owned(), version: 1, body: body.to_string() };

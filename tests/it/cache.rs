@@ -1,19 +1,17 @@
 //! The cache and the breaker from outside: what 200 dashboards cost, how soon an event is seen, what a store that is away does.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
-use pulse::clickhouse::engine::{Engine, EngineConfig};
-use pulse::clickhouse::{ClickHouse, ClickHouseConfig, Statement};
+use pulse::clickhouse::Statement;
 use pulse::event::ids::ProjectId;
 use pulse::query::{LoadedBy, Queries, QueryConfig, StoreReader};
-use pulse::store::migrate;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::harness::engine::alone;
 use crate::harness::{PATIENCE, Pulse, signal};
 
 fn trend() -> Value {
@@ -154,11 +152,7 @@ async fn while_the_store_is_away_kept_answers_are_given_as_stale_and_others_are_
 
 #[tokio::test]
 async fn what_another_process_loads_is_in_the_answers_of_this_one_a_second_later() {
-    let folder = tempfile::tempdir().unwrap();
-    let base = ClickHouseConfig::default().check().unwrap();
-    let engine = Engine::start(&EngineConfig::default(), base, folder.path(), PathBuf::from(env!("CARGO_BIN_EXE_pulse"))).await.unwrap();
-    let store = ClickHouse::new(engine.settings());
-    migrate::run(&store).await.unwrap();
+    let (_folder, _engine, store) = alone().await;
     let queries = Queries::new(StoreReader::new(&store), QueryConfig::default().check().unwrap(), LoadedBy::Fleet(Arc::default(), None));
     let now_ms = pulse::clock::now_ms();
     let day = (now_ms / 86_400_000 - 3) * 86_400_000;
@@ -233,12 +227,8 @@ async fn while_an_event_waits_no_answer_promises_more_than_its_receipt() {
 
 #[tokio::test]
 async fn limits_that_the_reader_of_a_server_lacks_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let base = ClickHouseConfig::default().check().unwrap();
-    let engine = Engine::start(&EngineConfig::default(), base, folder.path(), PathBuf::from(env!("CARGO_BIN_EXE_pulse"))).await.unwrap();
+    let (_folder, engine, store) = alone().await;
     let settings = engine.settings();
-    let store = ClickHouse::new(settings);
-    migrate::run(&store).await.unwrap();
     let missing = pulse::query::missing_limits(&StoreReader::new(&store)).await.unwrap();
     assert!(missing.is_empty(), "the embedded engine's reader has them all: {missing:?}");
 

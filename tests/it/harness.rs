@@ -3,6 +3,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod clickhouse;
 pub(crate) mod clock;
+pub(crate) mod engine;
 pub(crate) mod fault;
 pub(crate) mod fleet;
 pub(crate) mod kafka;
@@ -377,6 +378,17 @@ async fn body_of(request: &Request<Full<Bytes>>) -> Value {
 /// Leaves connections before pulse may close them for being idle (`http.header_timeout`): a request on one that is just closed fails.
 fn client() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(5)).build_http()
+}
+
+/// Asks until the answer is as expected: who is who is read a moment after what ties it.
+pub(crate) async fn eventually<T: PartialEq + std::fmt::Debug>(ask: impl AsyncFn() -> T, expected: T) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let mut found = ask().await;
+    while found != expected && tokio::time::Instant::now() < until {
+        tokio::time::sleep(POLL).await;
+        found = ask().await;
+    }
+    assert_eq!(found, expected);
 }
 
 /// The law of conservation, at this very instant.

@@ -8,7 +8,7 @@ use hyper::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Http, PATIENCE, POLL, Pulse, program};
+use crate::harness::{Answer, Http, PATIENCE, POLL, Pulse, eventually, program};
 
 /// An event so many minutes ago; an id that is empty is not sent.
 fn event(anonymous: &str, user: &str, minutes_ago: i64) -> Value {
@@ -180,11 +180,7 @@ async fn a_shared_device_belongs_to_each_in_turn_and_an_alias_makes_two_users_on
         send(&pulse.http, vec![event("kiosk", "", page), sign_up, event("kiosk", user, ago), event("kiosk", "", ago - 1)]).await;
     }
     // A device that is shared from now on has changed hands a moment before that is read.
-    let began = std::time::Instant::now();
-    while people(&pulse.http, true).await != 5 && began.elapsed() < PATIENCE {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    }
-    assert_eq!(people(&pulse.http, true).await, 5);
+    eventually(async || people(&pulse.http, true).await, 5).await;
     assert_eq!((events_of("eve").await, events_of("finn").await), (json!(4), json!(4)));
 }
 

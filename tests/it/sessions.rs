@@ -11,7 +11,7 @@ use crate::harness::clickhouse::Cluster;
 use crate::harness::fault::is_long;
 use crate::harness::kafka::Kafka;
 use crate::harness::load::rounds;
-use crate::harness::{PATIENCE, Pulse, program};
+use crate::harness::{Pulse, eventually, program};
 
 const LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/apache_access_combined.log.gz");
 const GAP_MS: i64 = 30 * 60_000;
@@ -319,12 +319,7 @@ async fn check(pulse: &Pulse, (events, rules): (&[Visit], Rules), now_ms: i64, n
         let of_session = counts[line["breakdown"].as_str().unwrap()];
         assert_eq!(line["total"], of_session, "{name}: {}", line["breakdown"]);
     }
-    // Who is who is read a moment after what ties it.
-    let (began, expected) = (std::time::Instant::now(), people(events));
-    while found_people(pulse, &from).await != expected && began.elapsed() < PATIENCE {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    }
-    assert_eq!(found_people(pulse, &from).await, expected, "{name}");
+    eventually(async || (name, found_people(pulse, &from).await), (name, people(events))).await;
     let distinct: std::collections::BTreeSet<&String> = sessions.values().collect();
     assert!(distinct.len() + 20 > sessions.len(), "{name}: sessions share ids");
 }

@@ -1,0 +1,18 @@
+//! The embedded engine by itself, with the tables of pulse.
+
+use pulse::clickhouse::engine::{Engine, EngineConfig};
+use pulse::clickhouse::{ClickHouse, ClickHouseConfig};
+use pulse::store::migrate;
+use tempfile::TempDir;
+
+use super::program;
+
+/// An engine, its folder and what speaks with it.
+pub(crate) async fn alone() -> (TempDir, Engine, ClickHouse) {
+    let folder = tempfile::tempdir().unwrap();
+    let base = ClickHouseConfig::default().check().unwrap();
+    let engine = Engine::start(&EngineConfig::default(), base, folder.path(), program()).await.unwrap();
+    let store = ClickHouse::new(engine.settings());
+    migrate::run(&store).await.unwrap();
+    (folder, engine, store)
+}
