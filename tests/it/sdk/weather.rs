@@ -55,7 +55,8 @@ const RESENDING: [&str; 18] = [
     "snowplow-tracker",
 ];
 
-/// Those of them that go on for as long as [`OUTAGE`]; others give up after a few attempts.
+/// Those of them that go on for as long as [`OUTAGE`]; others give up after a few attempts, sometimes within it: `@segment/analytics-node` pauses
+/// for random times.
 const PATIENT: [&str; 8] = [
     "pulse-analytics",
     "pulse-analytics (disk)",
