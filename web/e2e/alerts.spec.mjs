@@ -79,6 +79,7 @@ test("an alert says what it saw and did, shows its people, and is acknowledged a
   await expect(tile(page, "history").locator('[data-event="change"]').first()).toContainText("fires");
   await tile(page, "verdicts").getByRole("button", { name: "Table", exact: true }).click();
   await expect(tile(page, "verdicts").locator("tbody tr").last()).toContainText("wrong");
+  await expect(page).toHaveURL(/table=verdicts/);
   const [download] = await Promise.all([page.waitForEvent("download"), tile(page, "verdicts").getByRole("button", { name: /as CSV$/ }).click()]);
   expect(readFileSync(await download.path()).toString()).toMatch(/^# Few visitors: what it saw\r\n"?# .*, UTC; as of .*\r\nTime,Line,Number,Verdict,Why\r\n/);
   await tile(page, "verdicts").getByRole("button", { name: "Table", exact: true }).click();

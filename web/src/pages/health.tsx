@@ -12,6 +12,7 @@ import { change, here, page_of } from "../url";
 import { has_address, PersonLink } from "../ui/person-link";
 import { Choice } from "../ui/picker";
 import { SaveButtons } from "../ui/save";
+import { useIsTable } from "../ui/tile";
 import { Page } from "./page";
 import { Pager } from "./sessions";
 
@@ -71,7 +72,7 @@ function every_minute(minutes: Ledger["minutes"]): Ledger["minutes"] {
 function LedgerTile({ known, problem, zone }: Polled<Ledger> & { zone: string }) {
   const minutes = every_minute(known?.minutes ?? []);
   const lines: Line[] = OUTCOMES.map((name, place) => ({ name, place, values: minutes.map((minute) => minute[name]) }));
-  const [is_table, set_is_table] = useState(false);
+  const [is_table, set_is_table] = useIsTable("ledger");
   const total = known?.total;
   const columns = ["received", ...OUTCOMES, "rejected"] as (keyof Sums)[];
   const table = (): TableData => ({

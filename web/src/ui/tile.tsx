@@ -52,14 +52,19 @@ export interface TileProps<T> {
   wide?: boolean;
 }
 
+/** Whether a tile shows its numbers as a table, as the address says, and what changes that. */
+export function useIsTable(id: string): [is_table: boolean, set_is_table: (is_table: boolean) => void] {
+  const tables = here.value.params.getAll("table");
+  // The same numbers: going back does not bring the picture back.
+  const set_is_table = (is_table: boolean) => change({ table: is_table ? [...tables, id] : tables.filter((other) => other !== id) }, true);
+  return [tables.includes(id), set_is_table];
+}
+
 export function Tile<T>(props: TileProps<T>) {
   const { id, title, zone, drawing, tools, href } = props;
   const asked = props.asked?.value;
   const { draw = props.children, table = props.table, summary = props.summary } = drawing ?? {};
-  const tables = here.value.params.getAll("table");
-  const is_table = tables.includes(id);
-  // The same numbers: going back does not bring the picture back.
-  const set_is_table = (is_table: boolean) => change({ table: is_table ? [...tables, id] : tables.filter((other) => other !== id) }, true);
+  const [is_table, set_is_table] = useIsTable(id);
   const [is_explained, set_is_explained] = useState(false);
   const answer = asked?.answer;
   const watched = props.watched ?? (props.keep ? asked?.question : undefined);

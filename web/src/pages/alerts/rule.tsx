@@ -10,7 +10,7 @@ import { DRAWS } from "../../draw/draws";
 import { plural, shown } from "../../format";
 import { bucket_label, intervals_later, LATEST_MS, moment } from "../../time";
 import { SaveButtons } from "../../ui/save";
-import { Tile } from "../../ui/tile";
+import { Tile, useIsTable } from "../../ui/tile";
 import { change, changed, go, here, page_of } from "../../url";
 import { Page } from "../page";
 import { Builder } from "./builder";
@@ -142,7 +142,7 @@ function Past({ id, alert, asked, slot }: { id: string; alert: ShownAlert; asked
   const time = (at: string) => bucket_label(at, rule.interval ?? "hour", zone);
   const opened = (at: string) => changed({ slot: at, before: null });
   const episodes = episodes_of(history);
-  const [is_table, set_is_table] = useState(false);
+  const [is_table, set_is_table] = useIsTable("verdicts");
   const table = () => verdicts_table(rule, slots, unit_of(rule));
   return (
     <>
