@@ -68,6 +68,8 @@ export function tile(page, id) {
 export async function table(page, id) {
   const button = tile(page, id).getByRole("button", { name: "Table", exact: true });
   if ((await button.count()) && (await button.getAttribute("aria-pressed")) === "false") await button.click();
+  if (await button.count()) await expect(button).toHaveAttribute("aria-pressed", "true");
+  await expect(tile(page, id).locator('[aria-busy="true"]')).toHaveCount(0);
   return tile(page, id).locator("tbody tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => (cell.querySelector("button") ?? cell).innerText.trim())));
 }
 
