@@ -39,8 +39,8 @@ let needed = new Map();
 function needed_at_once(outputs) {
   const with_imports = (path) => {
     const found = new Set([path]);
-    for (const path of found) {
-      for (const { path: imported, kind } of outputs[path].imports) if (kind === "import-statement") found.add(imported);
+    for (const file of found) {
+      for (const { path: imported, kind } of outputs[file].imports) if (kind === "import-statement") found.add(imported);
     }
     return found;
   };

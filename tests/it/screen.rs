@@ -71,7 +71,10 @@ async fn the_files_of_the_screen_are_small_compressed_kept_and_let_nothing_else_
     println!("bytes, compressed: first page {first_page}, all pages {all}");
     assert!(first_page <= FIRST_PAGE && all <= ALL_PAGES, "first page {first_page}, all pages {all}");
 
-    // Each page names its own script too: it is not found out about once the first one runs.
+    // Each page names its own script too: it is not found out about once the first one runs. It is found by the name of its file in `web/src/pages`.
+    for page in pulse::query::screen::pages().filter(|page| !page.is_empty()) {
+        assert!(web().join(format!("dist/{page}.html")).exists(), "{page}");
+    }
     for (path, own) in [("/trends", "/assets/trends-"), ("/alerts/visitors", "/assets/alerts-"), ("/embed/none", "/assets/shared-")] {
         let named = named_in(&pulse.http.text(path).await);
         assert!(named.iter().any(|file| file.starts_with(own)), "{path}: {named:?}");

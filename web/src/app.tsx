@@ -15,7 +15,7 @@ interface PageEntry {
   load(): Promise<{ default: ComponentType }>;
 }
 
-/** A page is a file of `pages/` and a line here; `src/query/screen.rs` answers its path. */
+/** A page is a file of that name in `pages/` and a line here; `src/query/screen.rs` answers its path. */
 const PAGES: PageEntry[] = [
   { path: "", name: "Overview", load: async () => ({ default: Overview }) },
   { path: "trends", name: "Trends", load: () => import("./pages/trends") },
