@@ -115,8 +115,8 @@ function follow(path: string, at: Place, take: (told: Told) => void): () => void
   const hear = (told: Told) => {
     if ("message" in told) {
       const { id } = told.message;
-      // Whoever reads for all may have begun further back.
-      if (!is_behind(id, at.last_id)) return;
+      // The tab that reads for all may have begun further back.
+      if (!is_newer(id, at.last_id)) return;
       at.last_id = id || at.last_id;
     }
     take(told);
@@ -156,7 +156,7 @@ async function follow_with(channel: BroadcastChannel, locks: LockManager, { name
   let told_id = "";
   /** Reads its own no longer once it has come to where the others are: what was told until then it has, and what is told from now on it hears. */
   const join = () => {
-    if (told_id && !is_behind(told_id, at.last_id)) own?.abort();
+    if (told_id && !is_newer(told_id, at.last_id)) own?.abort();
   };
   channel.onmessage = ({ data }: MessageEvent<Said>) => {
     // Who comes later is told how it stands, and goes on from there if it is the next one to read.
@@ -193,8 +193,8 @@ async function follow_with(channel: BroadcastChannel, locks: LockManager, { name
   await locks.request(name, { signal: left.signal }, lead);
 }
 
-/** Whether a message stands behind another one, as far as can be known: the ids of a stream are `STREAM-NUMBER`. */
-function is_behind(id: string, last_id: string): boolean {
+/** Whether a message came after another one, as far as can be known: the ids of a stream are `STREAM-NUMBER`. */
+function is_newer(id: string, last_id: string): boolean {
   const [[stream, number], [last_stream, last_number]] = [id.split("-"), last_id.split("-")];
   return stream !== last_stream || !id || Number(number) > Number(last_number);
 }

@@ -25,7 +25,7 @@ export async function load_notes(): Promise<void> {
     if (!answer.next) break;
     cursor = answer.next;
   }
-  // Charts are drawn again for other notes alone.
+  // Where there were none and are none nothing is drawn again.
   if (found.length || notes.peek().length) notes.value = found;
 }
 

@@ -1,5 +1,6 @@
 // What a number counts, in sentences: the definition of its report (docs/questions.md) with what was asked put in.
 import type { Question } from "../api/types";
+import { shown } from "../format";
 import { range_words } from "../time";
 import { from_api, words } from "./filters";
 
@@ -56,7 +57,7 @@ export function explained({ report, body }: Question, zone: string, left_out: nu
   const of_time = from ? `Of ${range_words(from, to, zone)}, in days of ${zone}` : `In days of ${zone}`;
   const kept = filters?.length ? `, where ${filters.map(filter_words).join(" and ")}` : "";
   const parts = breakdown ? `, each ${[breakdown].flat().map(String).join(" and ")} by itself` : "";
-  const bots = include_bots ? "Bots are counted too." : `Bots are left out${left_out ? ` (${new Intl.NumberFormat("en").format(left_out)} of their events)` : ""}.`;
+  const bots = include_bots ? "Bots are counted too." : `Bots are left out${left_out ? ` (${shown(left_out)} of their events)` : ""}.`;
   return [defined, `${of_time}${kept}${parts}. ${bots}`];
 }
 

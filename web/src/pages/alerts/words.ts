@@ -57,7 +57,7 @@ export function line_name(line: string | undefined): string {
 
 const CHANGES: Record<string, string> = {
   pending: "is wrong, not for long enough yet", calmed: "was wrong for too short", fired: "fires", recovering: "is right, not for long enough yet", relapsed: "is wrong again",
-  resolved: "is over", no_data: "has no numbers", flapping_began: "changes to and fro: nothing is told until it is steady", flapping_ended: "is steady again", vanished: "is over",
+  resolved: "is over", no_data: "has no numbers", flapping_began: "changes to and fro: nothing is told until it is steady", flapping_ended: "is steady again", vanished: "is in no answer any more, and over",
 };
 
 /** A line of the history in words. */
