@@ -127,7 +127,7 @@ async function until(what, is) {
   assert.ok(server.requests.some(({ batch, isPacked, bytes }) => isPacked && batch.length > 50 && bytes < 20_000));
   await page.context().close();
 
-  // Whoever does not want it, and whoever has not said so yet, leaves nothing: not even in the browser.
+  // Those who do not want it, and those who have not said so yet, leave nothing: not even in the browser.
   const signals = [`Object.defineProperty(navigator, "globalPrivacyControl", { value: true })`, `Object.defineProperty(navigator, "doNotTrack", { value: "1" })`];
   for (const [tag, signal] of [["", signals[0]], ["", signals[1]], ["data-require-opt-in", ""]]) {
     page = await visit(tag, signal);

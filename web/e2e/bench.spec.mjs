@@ -4,7 +4,7 @@ import { ADDRESS, KEY, open, settled, test } from "./screen.mjs";
 
 const ROUNDS = 7;
 const SLOW = [1, 4];
-/** Whether the browser has been here before: whoever has keeps the script. */
+/** Whether the browser has been here before: one that has keeps the script. */
 const VISITS = [["first visit", true], ["again", false]];
 const PAGES = ["/", "/trends", "/funnel", "/retention", "/lifecycle", "/stickiness", "/paths", "/sessions", "/people", "/events", "/boards/shop", "/alerts", "/health", "/settings"];
 

@@ -22,7 +22,7 @@ test("filters are saved as a segment, used as one filter, shared with a board, c
   await page.getByRole("button", { name: "where…" }).click();
   await page.getByLabel("Segment", { exact: true }).selectOption("from-britain");
   await expect(page.locator(".builder .chip")).toHaveText(/in the segment from-britain/);
-  // A link to a board with it: whoever has the link sees nothing else.
+  // A link to a board with it: those who have the link see nothing else.
   await open(page, `/boards/shop?f=["segment","is","from-britain"]`);
   await page.getByRole("button", { name: "Share", exact: true }).click();
   await expect(page.getByRole("group", { name: "Only these events" })).toContainText("in the segment from-britain");

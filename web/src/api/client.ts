@@ -23,7 +23,7 @@ const ZONE = "pulse_zone";
 /** The key until there is a cookie for it, and where the server has no sessions: kept in this page alone. */
 let own_key = "";
 let exchanged: Promise<unknown> = Promise.resolve();
-/** Whoever it is, where the server does not say it. */
+/** Somebody, where the server does not say who. */
 export const UNKNOWN: Session = { project: { name: "default", timezone: "UTC" }, key: { name: "read key", kind: "read" }, user: null };
 
 /** Sends a request to `/v1/…`. */
@@ -125,7 +125,7 @@ export async function resume(): Promise<string> {
     return "";
   } catch (problem) {
     const { status, message } = problem as ApiError;
-    // Whoever was signed in still is, as far as is known; what is asked says that the server is away.
+    // Who was signed in still is, as far as is known; what is asked says that the server is away.
     if (before && !status) return "";
     session.value = null;
     localStorage.removeItem(SIGNED_IN);

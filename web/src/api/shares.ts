@@ -1,4 +1,4 @@
-// Links to boards: made and revoked by those who may read everything, opened by whoever has one.
+// Links to boards: made and revoked by those who may read everything, opened by those who have one.
 import { json, request } from "./client";
 import type { Share, SharedBoard, ShareRequest } from "./openapi";
 import type { Sent } from "./ask";

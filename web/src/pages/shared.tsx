@@ -1,4 +1,4 @@
-// A board for whoever has its link: the same tiles, asked through the link alone.
+// A board for those who have its link: the same tiles, asked through the link alone.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { named_bar, useAnswersBy } from "../api/ask";
 import type { ApiError } from "../api/client";
