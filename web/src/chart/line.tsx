@@ -4,9 +4,11 @@ import { useId, useMemo, useState } from "preact/hooks";
 import { by_bucket, useNotes } from "../api/notes";
 import { axis_label, bucket_label, moment } from "../time";
 import { brief, shown, type Unit } from "../format";
+import { BESIDE, beside, ends, MOST_BESIDE } from "./ends";
+import { measured } from "./measured";
 import { area_path, band_path, line_path, mark, type Points } from "./path";
 import { label_step, value_scale } from "./scale";
-import { text_width, useWidth } from "./width";
+import { useWidth } from "./width";
 
 export interface Line {
   name: string;
@@ -318,80 +320,4 @@ export function Swatch({ line: one, is_fill }: { line: Pick<Line, "place" | "is_
       {!one.is_compared && <path class="mark" d={mark(one.place)} transform="translate(11,5)" />}
     </svg>
   );
-}
-
-/** What the scale of a chart follows from, whatever its width. */
-interface Measured {
-  stacks: Part[][];
-  extent: [least: number, most: number] | [];
-  has_whole: boolean;
-}
-
-function measured(lines: Line[], stacked_buckets: number): Measured {
-  const stacks = stacked_buckets ? stacked(lines, stacked_buckets) : [];
-  let [least, most, has_whole] = [Infinity, -Infinity, true];
-  const take = (value: number) => {
-    if (value < least) least = value;
-    if (value > most) most = value;
-  };
-  for (const { values } of lines) {
-    for (const value of values) {
-      if (value === null) continue;
-      has_whole &&= Number.isInteger(value);
-      if (!stacked_buckets) take(value);
-    }
-  }
-  for (const { from, to } of stacks.flat()) {
-    take(from);
-    take(to);
-  }
-  return { stacks, extent: least > most ? [] : [least, most], has_whole };
-}
-
-/** From the end of the lines to the names beside it, and behind those. */
-const BESIDE = 10;
-/** Most of a name that stands beside its line, and what that may take. */
-const MOST_LETTERS = 16;
-const MOST_BESIDE = 130;
-const LINE_HEIGHT = 13;
-
-interface Beside {
-  text: string;
-  width: number;
-}
-
-function beside(name: string): Beside {
-  const letters = [...name];
-  const text = letters.length > MOST_LETTERS ? `${letters.slice(0, MOST_LETTERS - 1).join("")}…` : name;
-  const width = text_width(text);
-  return width > MOST_BESIDE ? { text: "", width: 0 } : { text, width };
-}
-
-/** Where the names of lines stand, where they do not lie on one another: the first lines first. The legend has all. */
-function ends(lines: Line[], names: Beside[], y: (value: number) => number): { place: number; top: number }[] {
-  const kept: { place: number; top: number }[] = [];
-  lines.forEach(({ values }, place) => {
-    const last = values.at(-1) ?? null;
-    if (last === null || !names[place]!.text) return;
-    const top = y(last);
-    if (kept.every((other) => Math.abs(other.top - top) >= LINE_HEIGHT)) kept.push({ place, top });
-  });
-  return kept;
-}
-
-interface Part {
-  from: number;
-  to: number;
-}
-
-/** Where the parts of each line begin and end: above zero what is positive, below it what is negative. */
-function stacked(lines: Line[], buckets: number): Part[][] {
-  const up = new Array<number>(buckets).fill(0);
-  const down = new Array<number>(buckets).fill(0);
-  return lines.map((line) => line.values.map((value, index) => {
-    const side = (value ?? 0) < 0 ? down : up;
-    const from = side[index]!;
-    side[index] = from + (value ?? 0);
-    return { from, to: side[index]! };
-  }));
 }
