@@ -1,18 +1,9 @@
 // Rules of alerts and channels as the API keeps them; what people say of an alert.
 import { json, request } from "./client";
-import type { Channel } from "./openapi";
+import type { Channel, FailedNotice } from "./openapi";
 import type { Question } from "./types";
 
-export type { Channel };
-
-/** A notice that was not delivered, or not yet. */
-export interface Failed {
-  at: string;
-  rule: string;
-  kind: string;
-  outcome: string;
-  why: string;
-}
+export type { Channel, FailedNotice };
 
 export type Condition = { above: number } | { below: number } | { outside: [number, number] };
 export type Reduce = "last" | "anomaly" | { sum: number } | { average: number } | { least: number } | { most: number } | { change: "previous" | "day" | "week" };

@@ -5,6 +5,7 @@ import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { next_task } from "../tasks";
 import { here } from "../url";
 import { ApiError, json, request, session } from "./client";
+import type { Statements } from "./openapi";
 import type { Answer, Chart, Meta, Question } from "./types";
 
 export interface Asked<T = any> {
@@ -307,11 +308,6 @@ async function* lines(response: Response): AsyncGenerator<unknown> {
     for (const part of parts) if (part) yield JSON.parse(part);
     if (done) return;
   }
-}
-
-/** By which statements a question is answered. */
-export interface Statements {
-  statements: { sql: string; params: Record<string, string> }[];
 }
 
 /** Asks a question anew, for its statements. */

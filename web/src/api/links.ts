@@ -1,13 +1,9 @@
 // Short links: an address that is too long to be sent stands under its hash.
 import { json } from "./client";
+import type { Link } from "./openapi";
 
 /** Programs that send addresses cut what is longer. */
 export const LONGEST_ADDRESS = 1_500;
-
-interface Link {
-  id: string;
-  address: string;
-}
 
 /** The short form of an address of this screen that has a link. */
 export function short_form({ id, address }: Link): string {

@@ -95,8 +95,7 @@ export interface components {
         Channel: {
             /** @description SHA-256 of what is saved, its address too: as JSON with sorted keys and no spaces */
             digest?: string;
-            /** @description The newest notice of the project of the last week that was not delivered, or not yet: at, rule, kind, outcome, why, attempts, webhook_id */
-            failed?: Record<string, unknown>;
+            failed?: components["schemas"]["FailedNotice"];
             file?: components["schemas"]["OfFile"];
             /** @description 0: none */
             heartbeat_s: number;
@@ -210,6 +209,16 @@ export interface components {
             events: components["schemas"]["StoredEvent"][];
             next: components["schemas"]["Text"];
             through: string;
+        };
+        /** @description The newest notice of the project of the last week that was not delivered, or not yet */
+        FailedNotice: {
+            at: string;
+            attempts: number;
+            kind: string;
+            outcome: string;
+            rule: string;
+            webhook_id: string;
+            why: string;
         };
         Filter: {
             field: string;
@@ -364,6 +373,10 @@ export interface components {
                 name: "new" | "returning" | "resurrected" | "dormant";
                 values: number[];
             }[];
+        };
+        Link: {
+            address: string;
+            id: string;
         };
         LogPlace: {
             epoch: string;
@@ -612,6 +625,15 @@ export interface components {
             filters?: components["schemas"]["Filters"];
             people?: components["schemas"]["Flag"];
         };
+        Statements: {
+            rows_read: number;
+            statements: {
+                params: {
+                    [key: string]: string;
+                };
+                sql: string;
+            }[];
+        };
         StickinessRequest: {
             as_of?: components["schemas"]["Text"];
             breakdown?: components["schemas"]["Breakdown"];
@@ -817,6 +839,7 @@ export type EventMatch = components['schemas']['EventMatch'];
 export type EventsRequest = components['schemas']['EventsRequest'];
 export type EventsResult = components['schemas']['EventsResult'];
 export type Export = components['schemas']['Export'];
+export type FailedNotice = components['schemas']['FailedNotice'];
 export type Filter = components['schemas']['Filter'];
 export type Filters = components['schemas']['Filters'];
 export type Flag = components['schemas']['Flag'];
@@ -829,6 +852,7 @@ export type Kind = components['schemas']['Kind'];
 export type Ledger = components['schemas']['Ledger'];
 export type LifecycleRequest = components['schemas']['LifecycleRequest'];
 export type LifecycleResult = components['schemas']['LifecycleResult'];
+export type Link = components['schemas']['Link'];
 export type LogPlace = components['schemas']['LogPlace'];
 export type ManagedKey = components['schemas']['ManagedKey'];
 export type Meta = components['schemas']['Meta'];
@@ -854,6 +878,7 @@ export type SessionsResult = components['schemas']['SessionsResult'];
 export type Share = components['schemas']['Share'];
 export type SharedBoard = components['schemas']['SharedBoard'];
 export type ShareRequest = components['schemas']['ShareRequest'];
+export type Statements = components['schemas']['Statements'];
 export type StickinessRequest = components['schemas']['StickinessRequest'];
 export type StickinessResult = components['schemas']['StickinessResult'];
 export type StoredEvent = components['schemas']['StoredEvent'];

@@ -1,6 +1,6 @@
 // Alerts: the rules and how they stand, what is wrong first, and the channels by which they are told.
 import { useState } from "preact/hooks";
-import { forget_channel, save_channel, try_channel, type Channel, type Failed, type ListedAlert, type Rule } from "../api/alerts";
+import { forget_channel, save_channel, try_channel, type Channel, type FailedNotice, type ListedAlert, type Rule } from "../api/alerts";
 import { event_names, useOffered } from "../api/catalogue";
 import { session, type ApiError } from "../api/client";
 import { usePolled } from "../api/polled";
@@ -12,7 +12,7 @@ import { condition_words, drafted, events_of, reduced, rule_words, unit_of } fro
 import { Page } from "./page";
 
 /** The newest notice that a channel has not taken. */
-function NotDelivered({ at, rule, kind, outcome, why }: Failed) {
+function NotDelivered({ at, rule, kind, outcome, why }: FailedNotice) {
   return <span class="warn">; <time dateTime={at}>{moment(at, session.value?.project.timezone ?? "UTC")}</time>, {kind.replaceAll("_", " ")} of <bdi>{rule}</bdi>: {outcome.replaceAll("_", " ")}{why && `, ${why}`}</span>;
 }
 
@@ -105,7 +105,7 @@ function Channels() {
         {known?.channels.map(({ id, kind, of, of_file, file, switched_off, waiting, failed }) => (
           <li key={id} data-channel={id}>
             <span><bdi>{id}</bdi>, {kind}{of === "all" && ", of all projects"}{of_file && ", of a file"}{file && <>, of <bdi>{file}</bdi></>}{switched_off && <b class="warn"> switched off: its receiver is gone</b>}
-              {waiting > 0 && `, ${waiting} on their way`}{failed && <NotDelivered {...failed as unknown as Failed} />}</span>
+              {waiting > 0 && `, ${waiting} on their way`}{failed && <NotDelivered {...failed} />}</span>
             <span><span role="status">{said[id]}</span> <button type="button" class="quiet" aria-label={`Test ${id}`} onClick={() => void test(id)}>Test</button>
               {!of_file && !file && <button type="button" class="quiet" aria-label={`Delete ${id}`} onClick={() => void act(forget_channel(id))}>×</button>}</span>
           </li>

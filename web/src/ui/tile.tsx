@@ -2,8 +2,9 @@
 // how it was asked. What goes wrong in a tile stays in it.
 import { Component, type ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { statements_of, type Asked, type Known, type Statements } from "../api/ask";
+import { statements_of, type Asked, type Known } from "../api/ask";
 import { session, type ApiError } from "../api/client";
+import type { Statements } from "../api/openapi";
 import type { Answer, Meta, Question } from "../api/types";
 import { Table, type TableData } from "../chart/table";
 import { plural, shown } from "../format";
