@@ -57,7 +57,7 @@ function Links({ board, onDone }: { board: string; onDone(): void }) {
   };
   return (
     <dialog ref={dialog} class="keep" aria-label="Share this board" onClose={onDone}>
-      <div class="chips" role="group" aria-label="Only these events"><span>Only events</span><Matches matched={{ filters }} onChange={(chosen) => set_filters(chosen ?? [])} /><span class="note">{filters.length ? "whoever has the link cannot change that" : "all of them, unless you say which"}</span></div>
+      <div class="chips" role="group" aria-label="Only these events"><span>Only events</span><Matches matched={{ filters }} onChange={(chosen) => set_filters(chosen ?? [])} /><span class="note">{filters.length ? "those who have the link cannot change that" : "all of them, unless you say which"}</span></div>
       <form class="form" onSubmit={make}>
         <label>For<select name="days">{DAYS.map(([days, words]) => <option key={days} value={days} selected={days === 30}>{words}</option>)}</select></label>
         <label class="check"><span><input type="checkbox" name="dates" /> times can be changed</span></label>
@@ -66,7 +66,7 @@ function Links({ board, onDone }: { board: string; onDone(): void }) {
         <p class="note" id="embed-note">Their origins; none without one. Who sees such a page can see the board.</p>
         <button type="submit">Make a link</button>
       </form>
-      {made && <label class="form">Shown this once. Whoever has it sees the board.<input readOnly value={made} aria-label="The link" onFocus={(event) => event.currentTarget.select()} /></label>}
+      {made && <label class="form">Shown this once. Those who have it see the board.<input readOnly value={made} aria-label="The link" onFocus={(event) => event.currentTarget.select()} /></label>}
       {problem && <p class="failed" role="alert">{problem}</p>}
       {all && all.length > 0 && <h3>Links that are out</h3>}
       <ul class="people">
