@@ -64,19 +64,8 @@ export function useLive({ type = "", is_on = true, filters = [], has_bots = fals
     set_watched(NOTHING);
     if (!is_on || !is_signed_in) return;
     const query = new URLSearchParams({ include_bots: String(has_bots), filters: kept, ...(type ? { type } : {}) });
-    const at: Place = { last_id: "" };
     const take = (told: Told) => set_watched((before) => ("state" in told ? { ...before, ...told.state } : taken({ ...before, is_open: true, problem: "" }, told.message)));
-    let leave: (() => void) | undefined;
-    const look = () => {
-      leave?.();
-      leave = document.hidden ? undefined : follow(`/v1/live?${query}`, at, take);
-    };
-    document.addEventListener("visibilitychange", look);
-    look();
-    return () => {
-      document.removeEventListener("visibilitychange", look);
-      leave?.();
-    };
+    return follow(`/v1/live?${query}`, take);
   }, [type, is_on, has_bots, is_signed_in, kept]);
   return watched;
 }
@@ -97,35 +86,26 @@ type Told = { message: Message } | { state: State };
 /** What tabs say to each other; how it stands with the id of the message that was told last. */
 type Said = Told | { joined: { state: State; last_id: string } } | "how is it?";
 
-/** How far a stream has been read. */
-interface Place {
-  last_id: string;
-}
-
-/** Follows a stream from a place on until it is left. One tab reads it for all, and the next one goes on when that is closed or hidden. Where tabs
- * cannot talk to each other, or it is not known whether they are of one project, each reads its own; and so does one that was hidden, until it
- * has come to where the others are. */
-function follow(path: string, at: Place, take: (told: Told) => void): () => void {
+/** Follows a stream until it is left. One of the tabs that are shown reads it for all, and the next one goes on where that one was when it is closed
+ * or hidden; a hidden one hears what is read. Where tabs cannot talk to each other, or it is not known whether they are of one project, each reads
+ * its own, and once it is shown again what came meanwhile. */
+function follow(path: string, take: (told: Told) => void): () => void {
   const left = new AbortController();
-  // Of one project: tabs may be signed in to others.
-  const whose = session.peek();
-  const name = `pulse ${whose?.project.name ?? ""} ${path}`;
-  const { locks } = navigator as { locks?: LockManager };
-  const channel = locks && whose !== UNKNOWN && "BroadcastChannel" in globalThis ? new BroadcastChannel(name) : null;
+  let last_id = "";
   const hear = (told: Told) => {
     if ("message" in told) {
       const { id } = told.message;
       // The tab that reads for all may have begun further back.
-      if (!is_newer(id, at.last_id)) return;
-      at.last_id = id || at.last_id;
+      if (!is_newer(id, last_id)) return;
+      last_id = id || last_id;
     }
     take(told);
   };
-  const read = async (tell: (told: Told) => void, { signal }: AbortController) => {
+  const read = async (tell: (told: Told) => void, signal: AbortSignal) => {
     const told = (told: Told) => void (signal.aborted || tell(told));
     while (!signal.aborted) {
       try {
-        const response = await request(path, { headers: at.last_id ? { "last-event-id": at.last_id } : {}, signal });
+        const response = await request(path, { headers: last_id ? { "last-event-id": last_id } : {}, signal });
         told({ state: { is_open: true, problem: "" } });
         for await (const message of messages(response)) told({ message });
       } catch (problem) {
@@ -134,63 +114,55 @@ function follow(path: string, at: Place, take: (told: Told) => void): () => void
       await pause(RETRY_MS, signal);
     }
   };
-  if (channel) void follow_with(channel, locks!, { name, at, left, hear, read }).catch(() => undefined);
-  else void read(hear, left);
-  return () => {
-    left.abort();
-    channel?.close();
-  };
-}
-
-interface Following {
-  name: string;
-  at: Place;
-  left: AbortController;
-  hear(told: Told): void;
-  read(tell: (told: Told) => void, until: AbortController): Promise<void>;
-}
-
-async function follow_with(channel: BroadcastChannel, locks: LockManager, { name, at, left, hear, read }: Following): Promise<void> {
+  // Of one project: tabs may be signed in to others.
+  const whose = session.peek();
+  const { locks } = navigator as { locks?: LockManager };
+  if (!locks || whose === UNKNOWN || !("BroadcastChannel" in globalThis)) {
+    while_shown(left.signal, (signal) => read(hear, signal));
+    return () => left.abort();
+  }
+  const name = `pulse ${whose?.project.name ?? ""} ${path}`;
+  const channel = new BroadcastChannel(name);
+  /** Of the one that reads. */
   let state: State | undefined;
-  let own: AbortController | undefined;
-  let told_id = "";
-  /** Reads its own no longer once it has come to where the others are: what was told until then it has, and what is told from now on it hears. */
-  const join = () => {
-    if (told_id && !is_newer(told_id, at.last_id)) own?.abort();
-  };
   channel.onmessage = ({ data }: MessageEvent<Said>) => {
     // Who comes later is told how it stands, and goes on from there if it is the next one to read.
-    if (data === "how is it?") return state && channel.postMessage({ joined: { state, last_id: at.last_id } } satisfies Said);
-    if (own && !own.signal.aborted) {
-      if ("message" in data) told_id = data.message.id || told_id;
-      return join();
-    }
+    if (data === "how is it?") return state && channel.postMessage({ joined: { state, last_id } } satisfies Said);
     if (!("joined" in data)) return hear(data);
-    at.last_id ||= data.joined.last_id;
+    last_id ||= data.joined.last_id;
     hear({ state: data.joined.state });
   };
-  const lead = () => {
+  channel.postMessage("how is it?" satisfies Said);
+  const lead = async (signal: AbortSignal) => {
     const tell = (told: Told) => {
       if ("state" in told) state = told.state;
       hear(told);
       channel.postMessage(told satisfies Said);
     };
-    return read(tell, left);
+    await read(tell, signal);
+    state = undefined;
   };
-  if (at.last_id) {
-    // It was hidden. What came meanwhile nobody tells again.
-    own = new AbortController();
-    await locks.request(name, { ifAvailable: true }, (lock) => (lock ? ((own = undefined), lead()) : undefined));
-    if (own && !left.signal.aborted) {
-      const end = () => own!.abort();
-      left.signal.addEventListener("abort", end);
-      await read((told) => (hear(told), join()), own);
-      left.signal.removeEventListener("abort", end);
-    }
-  }
-  if (left.signal.aborted) return;
-  channel.postMessage("how is it?" satisfies Said);
-  await locks.request(name, { signal: left.signal }, lead);
+  while_shown(left.signal, (signal) => locks.request(name, { signal }, () => lead(signal)));
+  return () => {
+    left.abort();
+    channel.close();
+  };
+}
+
+/** Does something while the page is shown, until it is left. */
+function while_shown(left: AbortSignal, work: (signal: AbortSignal) => Promise<void>): void {
+  let shown: AbortController | undefined;
+  const look = () => {
+    shown?.abort();
+    shown = document.hidden ? undefined : new AbortController();
+    if (shown) work(shown.signal).catch(() => undefined);
+  };
+  document.addEventListener("visibilitychange", look);
+  left.addEventListener("abort", () => {
+    document.removeEventListener("visibilitychange", look);
+    shown?.abort();
+  });
+  look();
 }
 
 /** Whether a message came after another one, as far as can be known: the ids of a stream are `STREAM-NUMBER`. */
