@@ -1,4 +1,4 @@
-//! Puts the screen and the SDK for pages, as `web/build.mjs` leaves them in `web/dist`, into the program.
+//! Puts the screen and the SDK for pages, as `web/build.mjs` leaves them in `web/dist`, into the program, and says how it is linked.
 //!
 //! Writes `screen.rs` and `sdk.rs` with one entry a file. Without a screen the program has a page that says how to build it; with
 //! `PULSE_REQUIRE_WEB=1` that is an error. Compiles anew only when `web/dist` has changed, which the build of the screen sees to.
@@ -16,6 +16,8 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=web/dist");
     println!("cargo::rerun-if-env-changed=PULSE_REQUIRE_WEB");
+    // The engine's library finds the `write` of the program: see `clickhouse::engine::writes`.
+    println!("cargo::rustc-link-arg-bins=-Wl,--export-dynamic-symbol=write");
     let dist = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo says where it builds")).join("web/dist");
     let mut files = Vec::new();
     find(&dist, &mut files);

@@ -86,14 +86,18 @@ struct Damaged<'m> {
     projection: Option<&'m str>,
 }
 
-/// What an error's text names: `... (while reading from part /…/store/abc/abc…/20260101_5_5_0/ ...`, or `…/20260101_5_5_0/ids.proj/`; of a
-/// mutation that fails, where nothing else is named, `... execution of mutation 'mutation_7.txt' with part '20260101_5_5_0' ...`.
+/// What an error's text names: `... (while reading from part /…/store/abc/abc…/20260101_5_5_0/ ...`, or `…/20260101_5_5_0/ids.proj/`; of
+/// an index, `Empty marks file '/…/store/abc/abc…/20260101_5_5_0/skp_idx_receipts.cmrk3': ...`; of a mutation that fails, where nothing
+/// else is named, `... execution of mutation 'mutation_7.txt' with part '20260101_5_5_0' ...`.
 fn damaged(message: &str) -> Option<Damaged<'_>> {
-    let Some((_, reading)) = message.split_once("while reading from part ") else {
+    let folder = match message.split_once("while reading from part ") {
+        Some((_, reading)) => reading.split(|c: char| c.is_whitespace() || c == ')' || c == ',').next(),
+        None => message.split_once("marks file '").and_then(|(_, file)| Some(file.split('\'').next()?.rsplit_once('/')?.0)),
+    };
+    let Some(path) = folder else {
         let part = message.split_once("with part '")?.1.split('\'').next()?;
         return is_name(part).then_some(Damaged { part, projection: None });
     };
-    let path = reading.split(|c: char| c.is_whitespace() || c == ')' || c == ',').next()?;
     let mut names = path.trim_end_matches(['/', ':']).rsplit('/');
     let last = names.next()?;
     let (part, projection) = match last.strip_suffix(".proj") {
@@ -160,7 +164,10 @@ mod tests {
         let of_mutation = "Exception happened during execution of mutation 'mutation_7.txt' with part '20261128_18_18_0_7' reason: 'Code: 40. \
                            DB::Exception: Checksum doesn't match'";
         assert_eq!(damaged(of_mutation), Some(Damaged { part: "20261128_18_18_0_7", projection: None }));
+        let of_index = "Empty marks file '/data/store/94d/94dbb173-d384/20261128_18_18_0/skp_idx_receipts.cmrk3': 0, must be: 24";
+        assert_eq!(damaged(of_index), Some(Damaged { part: "20261128_18_18_0", projection: None }));
         for odd in [
+            "marks file 'data.cmrk4': 0",
             "with part 'a/b'",
             "",
             "while reading from part ",

@@ -8,6 +8,7 @@
 
 mod child;
 mod config;
+mod writes;
 
 use std::fs::File;
 use std::net::Ipv4Addr;

@@ -206,7 +206,7 @@ impl ErrorClass {
             | code::BAD_SIZE_OF_FILE_IN_DATA_PART
             | code::CORRUPTED_DATA
             | code::CANNOT_DECOMPRESS
-                if message.contains("while reading from part") =>
+                if ["while reading from part", "marks file '"].iter().any(|of_a_part| message.contains(of_a_part)) =>
             {
                 Self::Damaged
             }

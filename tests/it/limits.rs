@@ -1,11 +1,13 @@
 //! Volumes that are full, out of files or broken, memory that is short, and logs that are long.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
+use pulse::clickhouse::Statement;
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
@@ -13,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::cgroup::MemoryCgroup;
 use crate::harness::clickhouse::Cluster;
+use crate::harness::engine::alone_in;
 use crate::harness::fault::{absence, is_long, odd_event, something_is_accepted};
 use crate::harness::load::{SharedHttp, restart, under_load_on};
 use crate::harness::report::most_memory;
@@ -63,6 +66,65 @@ async fn on_a_full_volume_nothing_is_accepted_and_what_was_is_there_and_goes_on(
         println!("events are accepted {:?} after there is space", began.elapsed());
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_engine_could_not_write_is_an_error_and_no_part_without_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = Volume::in_memory(dir.path(), 256);
+    let (engine, store) = alone_in(dir.path()).await;
+    let run = async |sql: String| store.migrator.execute(&Statement::raw(&sql)).await;
+    let all = async || {
+        let rows = store.migrator.rows::<(u64, u64)>(&Statement::of("SELECT count(), sum(cityHash64(n, text)) FROM pulse.random")).await;
+        rows.expect("what is there can be read").remove(0)
+    };
+    // Three times what is reserved for a block.
+    let table = "CREATE TABLE pulse.random (n UInt64, text String, PROJECTION by_text (SELECT * ORDER BY text), \
+                 PROJECTION by_length (SELECT * ORDER BY length(text))) ENGINE = MergeTree ORDER BY n";
+    run(table.to_owned()).await.unwrap();
+    let insert = "INSERT INTO pulse.random SELECT arrayJoin(range(50000)), randomPrintableASCII(100) SETTINGS max_block_size = 1000000, \
+                  min_insert_block_size_rows = 1000000, max_insert_threads = 1";
+
+    volume.fill_but(8);
+    let refused = run(insert.to_owned()).await.unwrap_err().to_string();
+    assert!(refused.contains("Cannot fsync"), "{refused}");
+    assert_eq!(all().await, (0, 0));
+    volume.free();
+    for attempt in 0.. {
+        run("TRUNCATE TABLE pulse.random SYNC".to_owned()).await.unwrap();
+        run(insert.to_owned()).await.unwrap();
+        run(insert.to_owned()).await.unwrap();
+        let before = all().await;
+        assert_eq!(before.0, 100_000);
+        let merging = AtomicBool::new(true);
+        let merge = async {
+            let merged = run("OPTIMIZE TABLE pulse.random FINAL SETTINGS optimize_throw_if_noop = 1".to_owned()).await;
+            merging.store(false, Ordering::Relaxed);
+            merged
+        };
+        let fill = async {
+            // The room for it is promised by then.
+            while merging.load(Ordering::Relaxed) && !is_merging(dir.path()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            volume.fill();
+        };
+        let (merged, ()) = tokio::join!(merge, fill);
+        volume.free();
+        assert_eq!(all().await, before, "{merged:?}");
+        match merged {
+            Err(refused) if refused.to_string().contains("Cannot fsync") => break,
+            ended => assert!(attempt < 50, "no merge was caught in the middle: {ended:?}"),
+        }
+    }
+    drop(engine);
+}
+
+/// Whether a part is there that a merge writes.
+fn is_merging(folder: &Path) -> bool {
+    let below = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let parts = below(folder.join("clickhouse/data/store")).flat_map(below).flat_map(below);
+    parts.into_iter().any(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp_merge_")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::process::{Child, ChildStdin, Command};
 
-use super::{EngineError, io};
+use super::{EngineError, io, writes};
 
 /// How long it may take to end after its pipe was closed.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -94,6 +94,7 @@ pub fn run_child(library: &Path, arguments: &[OsString]) -> Result<(), String> {
         .collect::<Result<_, _>>()?;
     let mut pointers: Vec<*mut c_char> = strings.iter().map(|argument| argument.as_ptr().cast_mut()).collect();
     let count = c_int::try_from(pointers.len()).map_err(|problem| problem.to_string())?;
+    writes::heed_failures()?;
     let refused = |problem: libloading::Error| format!("{}: {problem}", library.display());
     // SAFETY: the library is the engine that the configuration names; loading it runs its initializers, and the entry point
     // has this signature in the pinned release. The strings outlive the call.

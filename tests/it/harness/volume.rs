@@ -86,6 +86,13 @@ impl Volume {
         }
     }
 
+    /// Takes all space but so many MiB.
+    pub(crate) fn fill_but(&self, mib: u64) {
+        self.fill();
+        let filler = std::fs::OpenOptions::new().write(true).open(self.at.join("filler")).unwrap();
+        filler.set_len(filler.metadata().unwrap().len() - (mib << 20)).unwrap();
+    }
+
     /// Takes all files that are left.
     pub(crate) fn crowd(&self) {
         let crowd = self.at.join("crowd");
