@@ -119,8 +119,12 @@ fn line(index: usize, id: &Value, answer: Result<Reply, QueryError>) -> Vec<Byte
     match answer {
         Ok(answer) => answer.pieces(&format!("\"index\":{index},{id}\"status\":200,"), "\n").into(),
         Err(refused) => {
-            let ApiError { status, code, message, .. } = refused.into();
-            let error = json!({"code": code, "message": message});
+            let ApiError { status, code, message, retry_after } = refused.into();
+            let mut error = json!({"code": code, "message": message});
+            // What `Retry-After` says of a question that is asked alone.
+            if let Some(seconds) = retry_after {
+                error["retry_after"] = seconds.into();
+            }
             vec![format!("{{\"index\":{index},{id}\"status\":{},\"error\":{error}}}\n", status.as_u16()).into()]
         }
     }
@@ -148,5 +152,6 @@ mod tests {
         let line = |id: Value, answer| String::from_utf8(super::line(3, &id, answer).concat()).unwrap();
         let refused = line(Value::Null, Err(QueryError::too_many()));
         assert!(refused.starts_with("{\"index\":3,\"status\":429,\"error\":{\"code\":\"too_many_queries\","), "{refused}");
+        assert!(refused.ends_with(",\"retry_after\":1}}\n"), "{refused}");
     }
 }

@@ -64,8 +64,7 @@ impl QueryApi {
             let (queries, token, (report, request)) = (queries.clone(), token.clone(), asked);
             async move {
                 let _turn = queries.0.shares.turn(&token).await?;
-                let request = Request { is_guest: true, ..Request::of(&report, request.as_bytes(), now_ms) };
-                queries.reply(project, request).await
+                queries.reply(project, of_guest(&report, &request, now_ms)).await
             }
         });
         Ok(uncached(streamed(HeaderValue::from_static("application/x-ndjson"), answers)))
@@ -92,8 +91,7 @@ impl QueryApi {
             None => (tile.report, question),
         };
         let request = request.to_string();
-        let request = Request { is_guest: true, ..Request::of(report, request.as_bytes(), clock::now_ms()) };
-        let answer = self.queries.reply(share.project(), request).await?;
+        let answer = self.queries.reply(share.project(), of_guest(report, &request, clock::now_ms())).await?;
         Ok(uncached(json_pieces(StatusCode::OK, answer.pieces("", ""))))
     }
 
@@ -117,6 +115,11 @@ impl QueryApi {
         let board = board.map_err(|problem| if problem.code == BOARD.unknown { Share::unknown() } else { problem })?;
         Ok(boards::shown(&board)?)
     }
+}
+
+/// What whoever has the link asks.
+fn of_guest<'r>(report: &'r str, request: &'r str, now_ms: i64) -> Request<'r> {
+    Request { is_guest: true, ..Request::of(report, request.as_bytes(), now_ms) }
 }
 
 /// The tile of that number, counted from 0.
