@@ -44,7 +44,7 @@ pub enum Defect {
     EventNameInvalid = 78,
     /// Neither `anonymousId` nor `userId`.
     UserRequired = 79,
-    /// `userId` or `anonymousId` is neither a number nor a string of 1-200 bytes.
+    /// `userId` or `anonymousId` is not a string of 1-200 bytes.
     UserIdInvalid = 80,
     /// `userId` or `anonymousId` is a placeholder such as `null`, not an id.
     UserIdIllegal = 81,

@@ -69,7 +69,7 @@ async fn each_event_of_a_request_has_its_verdict_and_the_ledger_has_them_all() {
         with(3, "eventId", json!(["nonsense"])),
         with(4, "timestamp", json!("yesterday")),
         with(5, "type", json!("$reserved")),
-        with(6, "anonymousId", json!([7])),
+        with(6, "anonymousId", json!(7)),
         with(7, "properties", json!([1])),
         json!(17),
         event(1),

@@ -70,7 +70,7 @@ function page() {
     pulse.identify(42, { plan: "pro" });
     pulse.identify(null, undefined, { anonymousId: 7 });
     assert.ok(await pulse.flush());
-    assert.deepStrictEqual(taken().map(({ userId, anonymousId }) => [userId, anonymousId]), [["42", undefined], [undefined, 7]]);
+    assert.deepStrictEqual(taken().map(({ userId, anonymousId }) => [userId, anonymousId]), [["42", undefined], [undefined, "7"]]);
     assert.deepStrictEqual(warnings, [{ code: "properties_invalid", message: "m", eventId: "e" }]);
   }
 
@@ -179,6 +179,16 @@ function page() {
   assert.deepStrictEqual(forms.sort(), [[null, "n", "https://shop.example/a"], ["order", null, "https://shop.example/ordered"]]);
   const pages = taken().filter(({ type }) => type === "page").map(({ context }) => context.page.url.slice("https://shop.example".length));
   assert.deepStrictEqual(pages.sort(), ["/a", "/a#!pay", "/a#/cart", "/a#top", "/b"]);
+
+  // What an older SDK has kept of a visitor is somebody still.
+  begin();
+  shop = page();
+  shop.localStorage.setItem("pulse:k", '{"a":"d","u":42}');
+  pulse = client({ pages: false });
+  pulse.track("a");
+  pulse.track("a", {}, { userId: 9 });
+  assert.ok(await pulse.flush());
+  assert.deepStrictEqual(taken().map(({ userId, anonymousId }) => [userId, anonymousId]), [["42", "d"], ["9", "d"]]);
 
   // One that is too large for a page's last request holds up none of the others.
   begin();

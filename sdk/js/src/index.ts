@@ -8,6 +8,9 @@ export type { Extra, Options, Problem, Properties, Pulse, Store } from "./types.
 
 const LONGEST_SESSION = 24 * 3_600_000;
 
+/** Ids are numbers in most frameworks, and in what an older SDK has kept of a visitor; pulse takes text. */
+const asText = (id: unknown) => (id == null ? undefined : String(id));
+
 /** What is known of the visitor, as it is kept: anonymous id, user id, session (id, start, last event) and its time zone, and whether it may
  * be collected. */
 interface Visitor {
@@ -63,8 +66,10 @@ export function createPulse<Events extends { [Name in keyof Events]: object } = 
     try {
       if (!isAllowed()) return;
       const { a, u, s, z }: Visitor = isPage ? present(userId) : { u: userId };
-      const { eventId = newId(), timestamp = Date.now(), context, ...ids } = extra;
-      const event = { type, eventId, timestamp, anonymousId: a, userId: u, sessionId: s?.[0], ...ids, context: page?.context(z, context) ?? context, ...what };
+      const { eventId = newId(), timestamp = Date.now(), context, ...said } = extra;
+      const ids = { anonymousId: a, userId: u, sessionId: s?.[0], ...said };
+      const named = { anonymousId: asText(ids.anonymousId), userId: asText(ids.userId) };
+      const event = { type, eventId, timestamp, ...ids, ...named, context: page?.context(z, context) ?? context, ...what };
       sender.add(eventId, JSON.stringify(event));
     } catch (problem) {
       // Nothing of this may end what it is part of.
@@ -75,8 +80,7 @@ export function createPulse<Events extends { [Name in keyof Events]: object } = 
   const pulse: Pulse<Events> = {
     track: (name, properties, extra) => send(name, { properties }, extra),
     page: (properties, extra) => send("page", { properties }, extra),
-    // Numbers in most frameworks.
-    identify: (userId, traits, extra) => send("identify", { traits }, extra, userId == null ? undefined : String(userId)),
+    identify: (userId, traits, extra) => send("identify", { traits }, extra, asText(userId)),
     group: (groupId, traits, extra) => send("group", { properties: { ...traits, groupId } }, extra),
     reset: () => know({ o: known().o }),
     optIn: () => know({ ...known(), o: true }),

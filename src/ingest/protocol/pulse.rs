@@ -147,8 +147,6 @@ pub(in crate::ingest) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) 
     if !event.is_object() {
         return Err(Rejection::new(Defect::EventNotObject, "", "the event is not a JSON object"));
     }
-    // Integers in most frameworks.
-    draft.has_numeric_ids = true;
     let (mut seen, mut twice, mut context_value) = (0_u16, None, None);
     for (key, value) in event.members() {
         let Some((bit, slot)) = slot(draft, &mut context_value, key) else {

@@ -292,7 +292,7 @@ pub(in crate::ingest::tests) fn import() -> Vec<Case> {
     let old = event(r#","timestamp":"1971-01-01T00:00:00Z""#);
     let mut cases = vec![
         post("lines", &format!("{}\n{old}\n\n{dead}\n", numbered(1, ""))),
-        post("refused ones", &format!("17\n{}\nx 10.1.2.3\n{}\n", numbered(1, r#","userId":[7]"#), numbered(2, r#","userId":{}"#))),
+        post("refused ones", &format!("17\n{}\nx 10.1.2.3\n{}\n", numbered(1, r#","userId":7"#), numbered(2, r#","userId":8"#))),
         post("nothing", ""),
         post("dead that is none", r#"{"$dead":5}"#),
         post("dead without base64", r#"{"$dead":{"message":"m","original_base64":"?"}}"#),
