@@ -102,7 +102,9 @@ impl<'r> Intake<'r> {
         if nodes > most {
             // Not even read: what a dialect does with each of them costs more than to count them.
             let message = format!("the event has {nodes} values and keys, more than {most}");
-            return self.reject(index, None, Rejection::new(Defect::EventTooLarge, "", message));
+            let is_wide = event.has_object_beyond(self.limits.max_properties);
+            let (defect, field) = if is_wide { (Defect::TooManyProperties, "properties") } else { (Defect::EventTooLarge, "") };
+            return self.reject(index, None, Rejection::new(defect, field, message));
         }
         let Self { request, limits, decoded: Decoded { partitions, verdicts, .. }, facts, .. } = self;
         verdicts.warnings.begin(index);

@@ -157,6 +157,12 @@ impl<'t> Value<'t> {
         next(self.nodes, self.at) - self.at
     }
 
+    /// Whether an object in it has more members than that.
+    pub(super) fn has_object_beyond(self, most: usize) -> bool {
+        let inside = self.nodes.get(self.at + 1..next(self.nodes, self.at)).unwrap_or_default();
+        inside.iter().any(|node| matches!(node, Node::Object { len, .. } if *len > most))
+    }
+
     /// About how many bytes it takes as text.
     pub(super) fn size(self) -> usize {
         let nodes = self.nodes.get(self.at..next(self.nodes, self.at)).unwrap_or_default();
