@@ -55,6 +55,7 @@ pub(super) const PROTOCOLS: &[&dyn Protocol] = &[
     &amplitude::Amplitude,
     &mixpanel::Mixpanel,
     &snowplow::Snowplow,
+    &snowplow::Image,
     &jitsu::Jitsu,
     &umami::Umami,
     &plausible::Plausible,

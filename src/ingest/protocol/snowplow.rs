@@ -9,7 +9,8 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value as Json, json};
 
-use super::{Head, Protocol, Received, pixel, pulse};
+use super::pixel::Pixel;
+use super::{Head, Protocol, Received, pulse};
 use crate::http::respond::{ApiError, Body};
 use crate::ingest::draft::Draft;
 use crate::ingest::envelope::{self, Envelope};
@@ -22,17 +23,10 @@ use crate::ingest::verdict::{Rejection, Verdicts};
 pub(super) struct Snowplow;
 
 const ENVELOPE: Envelope = Envelope { key_of: Some(application), ..Envelope::of("data", read) };
-/// Where trackers ask for an image whose address is the event.
-const IMAGE: &str = "/i";
 
 impl Protocol for Snowplow {
     fn paths(&self) -> &'static [&'static str] {
-        &["/com.snowplowanalytics.snowplow/tp2", IMAGE]
-    }
-
-    fn methods(&self) -> &'static [Method] {
-        const METHODS: &[Method] = &[Method::POST, Method::GET];
-        METHODS
+        &["/com.snowplowanalytics.snowplow/tp2"]
     }
 
     fn has_key_in_body(&self) -> bool {
@@ -44,26 +38,51 @@ impl Protocol for Snowplow {
     }
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
-        if request.head.uri.path() == IMAGE {
-            return envelope::translated(&in_address(request.head.query()), &ENVELOPE, own, intake);
-        }
         envelope::translated(request.body, &ENVELOPE, own, intake)
     }
 
     fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
-        if head.uri.path() == IMAGE {
-            return pixel::Pixel.answer(head, verdicts);
-        }
         pulse::answer_with(head, verdicts, json!({"ok": true}))
     }
 
     fn refuse(&self, error: ApiError, head: &Head) -> Response<Body> {
-        if head.uri.path() == IMAGE {
-            return pixel::Pixel.refuse(error, head);
-        }
         let is_poison = error.status == StatusCode::PAYLOAD_TOO_LARGE;
         let status = if is_poison { StatusCode::BAD_REQUEST } else { error.status };
         ApiError { status, ..error }.into_response(&head.request_id)
+    }
+}
+
+/// The image that trackers ask for, whose address is the event.
+pub(super) struct Image;
+
+impl Protocol for Image {
+    fn paths(&self) -> &'static [&'static str] {
+        &["/i"]
+    }
+
+    fn methods(&self) -> &'static [Method] {
+        Pixel.methods()
+    }
+
+    /// In the event that the address is.
+    fn has_key_in_body(&self) -> bool {
+        true
+    }
+
+    fn has_cookies(&self) -> bool {
+        true
+    }
+
+    fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+        envelope::translated(&in_address(request.head.query()), &ENVELOPE, own, intake)
+    }
+
+    fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
+        Pixel.answer(head, verdicts)
+    }
+
+    fn refuse(&self, error: ApiError, head: &Head) -> Response<Body> {
+        Pixel.refuse(error, head)
     }
 }
 

@@ -43,6 +43,11 @@ async fn methods_and_paths() {
     for method in ["GET", "PUT", "DELETE", "TRACE", "PATCH"] {
         rows.add(named(method, good().method(method)), 405, "method_not_allowed");
     }
+    // Snowplow's trackers have an event in the address only of their image.
+    let snowplow = "/com.snowplowanalytics.snowplow/tp2";
+    rows.add(at(snowplow).method("GET"), 405, "method_not_allowed");
+    rows.add(Case { body: Vec::new(), ..at(snowplow).method("HEAD") }, 405, "");
+    rows.add(at("/i"), 405, "method_not_allowed");
     rows.add(named("preflight", good().method("OPTIONS").with("origin", "https://a.example")), 204, "");
     for path in [
         "/v1/event",
@@ -59,7 +64,7 @@ async fn methods_and_paths() {
     }
     rows.add(at("/v1/events?debug=1"), 200, "");
     // As GET, but no event.
-    for path in ["/v1/pixel.gif", "/array/k/config", "/v1/projects/k/settings", "/track"] {
+    for path in ["/v1/pixel.gif", "/i", "/array/k/config", "/v1/projects/k/settings", "/track"] {
         rows.add(Case { body: Vec::new(), ..at(path).method("HEAD") }, 200, "");
     }
     rows.add(named("HEAD", Case { body: Vec::new(), ..good().method("HEAD") }), 405, "");
