@@ -41,6 +41,9 @@ const OF_SERVERS: [&str; 11] = [
     "Analytics.NET",
 ];
 
+/// Where RudderStack's SDK for browsers sends what is left when a page is.
+const BEACON: &str = "/beacon/v1/batch";
+
 /// Kinds of calls that are named by their path where they do not say it themselves.
 const KINDS: [&str; 5] = ["page", "screen", "identify", "group", "alias"];
 
@@ -61,14 +64,14 @@ impl Protocol for Segment {
             "/v1/g",
             "/v1/alias",
             "/v1/a",
-            // As RudderStack's SDK for browsers sends what is left when a page is.
-            "/beacon/v1/batch",
+            BEACON,
         ]
     }
 
-    /// In the headers, or in the address: a beacon has no headers of its own.
+    /// In the headers; of a beacon, which has none of its own, in the address.
     fn credential(&self, head: &Head) -> Result<Option<String>, AuthError> {
-        Ok(credential::in_headers(&head.headers)?.or_else(|| credential::in_query(head.query(), "writeKey")))
+        let in_address = || credential::in_query(head.query(), "writeKey").filter(|_| head.uri.path() == BEACON);
+        Ok(credential::in_headers(&head.headers)?.or_else(in_address))
     }
 
     fn has_key_in_body(&self) -> bool {

@@ -383,6 +383,13 @@ async fn keys() {
     }
     rows.add(Case { headers: Vec::new(), ..at(&format!("/v1/events?key={WRITE}")) }, 200, "");
     rows.add(Case { headers: Vec::new(), ..at("/v1/events?key=nonsense") }, 401, "invalid_key");
+    // Of Segment's paths only the beacon's has it in the address.
+    for (path, status, code) in
+        [("/beacon/v1/batch", 200, ""), ("/v1/track", 401, "missing_write_key"), ("/v1/batch", 401, "missing_write_key")]
+    {
+        let body = br#"{"batch":[{"type":"track","event":"a","userId":"u"}]}"#.to_vec();
+        rows.add(Case { headers: Vec::new(), body, ..at(&format!("{path}?writeKey={WRITE}")) }, status, code);
+    }
     let of = |key: &str| format!(r#"{{"event":"a","distinct_id":"u","properties":{{"token":"{key}"}}}}"#);
     let several = format!("[{},{}]", of(WRITE), of("other"));
     rows.add(Case { headers: Vec::new(), body: several.into(), ..at("/e/") }, 400, "several_keys");
