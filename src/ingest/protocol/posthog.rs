@@ -274,6 +274,8 @@ fn traits<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejecti
     draft.called = Some("identify");
     draft.is_of_server = says(known.has_no_place, true);
     draft.session_id = known.session_id;
+    // As of the event itself: a proxy that sends for its visitors says where they are.
+    draft.address = draft.properties.and_then(|said| said.member("$ip"));
     if let Some(agent) = known.agent.filter(|_| draft.is_named_by_address) {
         // A part of the name.
         draft.note(FactKind::Of(Field::UserAgent), agent, Scope::Event);

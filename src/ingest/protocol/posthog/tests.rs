@@ -94,6 +94,10 @@ fn visitors_of_a_page_that_keeps_nothing_are_known_by_their_address() {
     assert_eq!(one(&event("").replace(r#""$cookieless_mode":true,"#, "")).ids(), page.ids());
     let both = stored(&event(r#","$set":{"plan":"pro"}"#));
     assert_eq!(both.iter().map(|event| event.ids()[2].clone()).collect::<Vec<_>>(), [visitor.as_str(), visitor.as_str()]);
+    let behind =
+        stored(&event(r#","$set":{"plan":"pro"},"$ip":"203.0.113.7""#)).iter().map(|event| event.ids()[2].clone()).collect::<Vec<_>>();
+    assert_eq!((behind.len(), &behind[0]), (2, &behind[1]), "of a proxy's visitor, too");
+    assert_ne!(behind[0], visitor);
     let identified = one(&event(r#","$anon_distinct_id":"$posthog_cookieless","$process_person_profile":true"#)
         .replace(r#""distinct_id":"$posthog_cookieless","#, r#""distinct_id":"ada","#));
     assert_eq!(identified.ids(), ["page", "ada", ""]);
