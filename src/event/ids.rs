@@ -111,17 +111,39 @@ pub fn is_random(id: &str) -> bool {
     Uuid::try_parse(id).is_ok() || id.len() >= MIN_RANDOM && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) && is_mixed
 }
 
-/// The id of an event that several texts make unique together. Cryptographic, because clients choose them.
-pub fn event_id_of_parts(parts: &[String]) -> [u8; 16] {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update((part.len() as u64).to_le_bytes());
-        hasher.update(part);
+/// What an event is known by that several values make unique only together. Cryptographic, because clients choose them.
+#[derive(Default)]
+pub struct IdParts(Sha256);
+
+impl IdParts {
+    /// Adds a text.
+    pub fn text(&mut self, text: &str) {
+        self.add(b't', text.as_bytes());
     }
-    let hash: [u8; 32] = hasher.finalize().into();
-    let mut id = [0; 16];
-    id.iter_mut().zip(hash).for_each(|(id, byte)| *id = byte);
-    Builder::from_custom_bytes(id).into_uuid().into_bytes()
+
+    /// Adds what is no text, as JSON has it: `1042` is not `"1042"`.
+    pub fn json(&mut self, json: &str) {
+        self.add(b'j', json.as_bytes());
+    }
+
+    /// Adds a second since 1970, if it is known.
+    pub fn second(&mut self, second: Option<i64>) {
+        self.add(b's', second.map(i64::to_le_bytes).as_ref().map_or(&[], |bytes| bytes.as_slice()));
+    }
+
+    fn add(&mut self, kind: u8, part: &[u8]) {
+        self.0.update([kind]);
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    /// The id of the event.
+    pub fn id(self) -> [u8; 16] {
+        let hash: [u8; 32] = self.0.finalize().into();
+        let mut id = [0; 16];
+        id.iter_mut().zip(hash).for_each(|(id, byte)| *id = byte);
+        Builder::from_custom_bytes(id).into_uuid().into_bytes()
+    }
 }
 
 /// The id of an event that has none, from a digest of all that it is: a copy has the same.

@@ -125,9 +125,10 @@ impl<'t> Head<'t> {
             return Err(Rejection::new(Defect::UserRequired, "anonymousId", "neither `anonymousId` nor `userId` is given"));
         }
         let mut flags = request.flags;
-        let event_id = match draft.event_id {
-            Some(value) => Some(event_id(value)?),
-            None => draft.fallback_id.or(request.fallback_id),
+        let event_id = match (draft.made_id, draft.event_id) {
+            (Some(id), _) => Some(id),
+            (None, Some(value)) => Some(event_id(value)?),
+            (None, None) => draft.fallback_id.or(request.fallback_id),
         };
         let event_id = match event_id {
             Some(id) if draft.is_other => other_event_id(id),

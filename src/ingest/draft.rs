@@ -15,6 +15,8 @@ pub(super) type ReadEvent = for<'t> fn(Value<'t>, &mut Draft<'t, '_>) -> Result<
 /// The values of one event; what is not given, or `null`, is `None`.
 pub(super) struct Draft<'t, 'd> {
     pub(super) event_id: Option<Value<'t>>,
+    /// The id, where what the client calls the event is only a part of what it is known by.
+    pub(super) made_id: Option<[u8; 16]>,
     /// The name of the event.
     pub(super) name: Option<Value<'t>>,
     /// What the dialect calls the event, where the client's own name for it will not do.
@@ -96,6 +98,7 @@ impl<'t, 'd> Draft<'t, 'd> {
         facts.clear();
         Self {
             event_id: None,
+            made_id: None,
             name: None,
             called: None,
             user_id: None,

@@ -2,7 +2,7 @@
 //! their names over.
 
 use crate::event::field::Field;
-use crate::event::ids::{event_id_of, event_id_of_parts, is_random};
+use crate::event::ids::{IdParts, event_id_of, is_random};
 use crate::ingest::draft::{Draft, FactKind, Scope};
 use crate::ingest::tape::Value;
 
@@ -50,14 +50,35 @@ pub(super) fn known_by<'t>(insert_id: Value<'t>, id: Option<Value<'t>>, draft: &
         Some(text) => !is_random(text) && event_id_of(text).is_some(),
         None => insert_id.number().is_some(),
     };
-    if !is_name {
-        draft.event_id = Some(insert_id);
-        return;
+    draft.event_id = Some(insert_id);
+    if is_name {
+        let mut parts = IdParts::default();
+        add(draft.name, &mut parts);
+        parts.second(draft.timestamp.and_then(Value::time).map(|at_ms| at_ms.div_euclid(1_000)));
+        add(id, &mut parts);
+        add(Some(insert_id), &mut parts);
+        draft.made_id = Some(parts.id());
     }
-    let text = |value: Option<Value<'_>>| value.map_or_else(|| "null".to_owned(), |value| value.to_json().to_string());
-    let second = draft.timestamp.and_then(Value::time).map_or_else(|| "null".to_owned(), |at_ms| at_ms.div_euclid(1_000).to_string());
-    draft.fallback_id = Some(event_id_of_parts(&[text(draft.name), second, text(id), text(Some(insert_id))]));
-    draft.event_id = None;
+}
+
+/// Adds a value. Pages of Mixpanel's have an id of parts with every event: texts and numbers are not copied.
+fn add(value: Option<Value<'_>>, parts: &mut IdParts) {
+    match value.map(|value| (value, value.text())) {
+        None => parts.json("null"),
+        Some((_, Some(text))) => parts.text(text),
+        Some((value, None)) => match value.with_text(|number| parts.json(number)) {
+            Some(()) => {}
+            None => parts.json(&value.to_json().to_string()),
+        },
+    }
+}
+
+/// Keeps the `$insert_id` that is only a part of the event's id, so that the event is found by it. What is said of users and groups is no
+/// place for it: their properties are traits.
+pub(super) fn note_insert_id(draft: &mut Draft<'_, '_>) {
+    if draft.made_id.is_some() && !matches!(draft.called, Some("identify" | "alias" | "group")) {
+        draft.note_property("$insert_id", draft.event_id);
+    }
 }
 
 /// Whether a property is one that [`note`] reads.

@@ -151,6 +151,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     who(id, draft);
     let name = draft.name.and_then(Value::text);
     draft.called = name.map(flat::name);
+    flat::note_insert_id(draft);
     if name == Some("$create_alias") {
         draft.previous_id = previous;
     }
@@ -320,7 +321,12 @@ mod tests {
         ] {
             assert_ne!(order, other);
         }
+        let said =
+            |name: &str, id: &str| one(&EVENTS, &format!(r#"{{"event":"{name}","properties":{{"distinct_id":"ada","$insert_id":{id}}}}}"#));
+        assert_eq!(said("order", "\"1042\"").properties(), ["$insert_id=1042"], "by which it is found");
+        assert_eq!(said("$identify", "\"1042\"").properties(), Vec::<String>::new(), "it is no trait");
         let random = "\"0195f1a0-0000-7000-8000-000000000001\"";
+        assert_eq!(said("order", random).properties(), Vec::<String>::new());
         assert_eq!(of("order", "ada", "1789999990", random), of("refund", "bob", "1789999991", random));
     }
 
@@ -333,7 +339,7 @@ mod tests {
         );
         assert_eq!(event.ids(), ["page", "ada", ""]);
         assert_eq!(event.at_ms, 1_789_999_990_123);
-        assert_eq!(event.properties(), ["mp_lib=web", "plan=pro"]);
+        assert_eq!(event.properties(), ["$insert_id=i", "mp_lib=web", "plan=pro"]);
         assert_eq!([Field::PageUrl, Field::PageTitle, Field::Os].map(|field| event.text(field)), ["https://a.example/", "A", ""]);
     }
 
@@ -365,8 +371,7 @@ mod tests {
 
     #[test]
     fn an_address_is_kept_nowhere() {
-        let event =
-            one(&EVENTS, r#"{"event":"order","properties":{"token":"k","distinct_id":"ada","$insert_id":"i","ip":"136.24.0.114"}}"#);
+        let event = one(&EVENTS, r#"{"event":"order","properties":{"token":"k","distinct_id":"ada","ip":"136.24.0.114"}}"#);
         assert_eq!(event.properties(), Vec::<String>::new());
     }
 

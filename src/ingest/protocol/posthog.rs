@@ -245,6 +245,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     }
     let name = draft.name.and_then(Value::text);
     draft.called = name.map(flat::name);
+    flat::note_insert_id(draft);
     draft.is_of_group = name == Some(flat::GROUP);
     let (set, set_once) = (beside.set.or(known.set), beside.set_once.or(known.set_once));
     match name {

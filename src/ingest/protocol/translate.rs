@@ -71,9 +71,10 @@ fn own(value: Value<'_>, read: ReadEvent) -> Result<(Map<String, Json>, Option<R
     let ids = [("userId", draft.user_id), ("anonymousId", draft.anonymous_id)];
     let ids = ids.map(|(name, id)| (name, id.map(|id| text(id, draft.id_prefix))));
     let previous_id = draft.previous_id.map(|id| id.text().map_or_else(|| id.to_json(), |_| text(id, draft.id_prefix)));
-    let made = draft.fallback_id.map(|id| Uuid::from_bytes(id).to_string().into());
+    let made = |id: Option<[u8; 16]>| id.map(|id| Json::from(Uuid::from_bytes(id).to_string()));
+    let event_id = made(draft.made_id).or_else(|| draft.event_id.map(Value::to_json)).or_else(|| made(draft.fallback_id));
     let others = [
-        ("eventId", draft.event_id.map(Value::to_json).or(made)),
+        ("eventId", event_id),
         ("previousId", previous_id),
         ("sessionId", draft.session_id.map(Value::to_json)),
         ("timestamp", draft.timestamp.map(Value::to_json)),

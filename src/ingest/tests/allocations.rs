@@ -4,9 +4,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Write;
 
+use hyper::header::HeaderMap;
+
 use super::{SHOP, decoded_as};
 use crate::ingest::envelope;
+use crate::ingest::intake::Intake;
 use crate::ingest::protocol::pulse::ENVELOPE;
+use crate::ingest::protocol::{Delivery, Received};
+use crate::ingest::refusal::Refusal;
+use crate::ingest::whole_request::WholeRequest;
 
 /// The allocator of the tests: counts by thread.
 struct Counting;
@@ -65,19 +71,37 @@ fn body(events: usize, properties: &str) -> String {
 /// Allocations while a body of that many events is decoded.
 fn allocations(events: usize, properties: &str) -> u64 {
     let body = body(events, properties);
+    counted(events, |intake| envelope::json(body.as_bytes(), &ENVELOPE, intake))
+}
+
+/// Allocations while that many events are read.
+fn counted(events: usize, read: impl FnOnce(&mut Intake<'_>) -> Result<(), Refusal>) -> u64 {
     let mut taken = 0;
     let decoded = decoded_as(
         SHOP,
         |_| {},
         |intake| {
             let before = ALLOCATIONS.get();
-            let read = envelope::json(body.as_bytes(), &ENVELOPE, intake);
+            let read = read(intake);
             taken = ALLOCATIONS.get() - before;
             read
         },
     );
     assert_eq!(decoded.unwrap().verdicts.accepted as usize, events);
     taken
+}
+
+/// The same of Mixpanel's, each with an id that its SDK for browsers makes.
+fn of_mixpanel(events: usize) -> u64 {
+    let event = |number: usize| {
+        format!(
+            r#"{{"event":"purchase","properties":{{"token":"k","time":1790000000.5,"distinct_id":"ada","$device_id":"d","$insert_id":"{number:016}",
+            "mp_lib":"web","$os":"Linux",{FLAT}}}}}"#
+        )
+    };
+    let body = format!("[{}]", (0..events).map(event).collect::<Vec<_>>().join(","));
+    let WholeRequest { protocol, head, body } = WholeRequest::of("/track".parse().unwrap(), HeaderMap::new(), body.into()).unwrap();
+    counted(events, |intake| protocol.events(&Received { head: &head, body: &body, delivery: &Delivery::Live }, intake))
 }
 
 /// Allocations that one more event takes. Buffers grow by doubling: some dozens for a request, however many events it has.
@@ -89,6 +113,12 @@ fn of_one_event(properties: &str) -> f64 {
 fn an_event_takes_no_allocation_of_its_own() {
     let flat = of_one_event(FLAT);
     assert!(flat < 0.1, "{flat:.2}");
+}
+
+#[test]
+fn an_id_of_parts_takes_no_allocation_either() {
+    let one = (of_mixpanel(1_000) - of_mixpanel(100)) as f64 / 900.0;
+    assert!(one < 0.1, "{one:.2}");
 }
 
 #[test]

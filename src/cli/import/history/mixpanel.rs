@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Export, Record, Translation, as_local, millis, no_event, promote, promote_place};
 use crate::cli::import::malformed::Malformed;
 use crate::cli::import::times::Times;
-use crate::event::ids::{event_id_of_parts, is_random};
+use crate::event::ids::{IdParts, is_random};
 use crate::ingest::{Spoken, translate};
 
 pub(super) struct Mixpanel;
@@ -40,25 +40,31 @@ impl Export for Mixpanel {
             Some(zone) => as_local(at_ms, zone).ok_or_else(invalid)?.as_millisecond(),
             None => at_ms,
         };
-        let nothing = Json::Null;
-        let id = said.get("$insert_id").map(|id| match id.as_str() {
-            Some(own) if is_random(own) => id.clone(),
-            // As the live dialect makes it.
-            _ => {
-                let second = json!(at.div_euclid(1_000));
-                let parts = [&name, &second, said.get("distinct_id").unwrap_or(&nothing), id];
-                json!(Uuid::from_bytes(event_id_of_parts(&parts.map(Json::to_string))).to_string())
-            }
+        let own = said.get("$insert_id").cloned();
+        let made = own.as_ref().filter(|own| !own.as_str().is_some_and(is_random)).map(|own| {
+            // As the live dialect makes it, unless users were merged since: an export names them by the id that was kept.
+            let mut parts = IdParts::default();
+            add(&name, &mut parts);
+            parts.second(Some(at.div_euclid(1_000)));
+            add(said.get("distinct_id").unwrap_or(&Json::Null), &mut parts);
+            add(own, &mut parts);
+            json!(Uuid::from_bytes(parts.id()).to_string())
         });
         who(&mut said);
         let name = if name == "$merge" { merge(&mut said) } else { name };
         let Record(mut said) = said;
         let place = said.clone();
         said.retain(|name, _| !OWN.contains(&name.as_str()) && name != "$insert_id");
-        said.extend(id.map(|id| ("$insert_id".to_owned(), id)));
+        said.extend(made.as_ref().or(own.as_ref()).map(|id| ("$insert_id".to_owned(), id.clone())));
         said.insert("time".to_owned(), json!(at));
         let live = Map::from_iter([("event".to_owned(), name), ("properties".to_owned(), Json::Object(said))]);
         let Translation { mut event, traits } = translate(Spoken::Mixpanel, &live).map_err(no_event)?;
+        let is_of_users = matches!(event.get("type").and_then(Json::as_str), Some("identify" | "alias" | "group"));
+        if let (Some(own), Some(_), false) = (own, made, is_of_users)
+            && let Some(properties) = event.entry("properties").or_insert_with(|| json!({})).as_object_mut()
+        {
+            properties.insert("$insert_id".to_owned(), own);
+        }
         promote(&mut event, &place, &PLACES);
         promote_place(&mut event, &place, ["mp_country_code", "$region", "$city"]);
         Ok(Translation { event, traits })
@@ -71,6 +77,13 @@ impl Export for Mixpanel {
             return None;
         }
         Some([millis(said.get("time")?)?, millis(said.get("$mp_api_timestamp_ms").or_else(|| said.get("mp_processing_time_ms"))?)?])
+    }
+}
+
+fn add(value: &Json, parts: &mut IdParts) {
+    match value {
+        Json::String(text) => parts.text(text),
+        other => parts.json(&other.to_string()),
     }
 }
 

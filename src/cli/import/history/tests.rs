@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::cli::import::input;
 use crate::cli::import::times::zone_named;
+use crate::ingest::{Spoken, translate};
 
 const ALL: [Format; 7] =
     [Format::Posthog, Format::Mixpanel, Format::Amplitude, Format::Segment, Format::Umami, Format::Ga4, Format::Plausible];
@@ -110,6 +111,12 @@ fn ids_are_the_products_own_where_they_are_unique() {
     // Mixpanel takes two events of one order for two.
     assert_ne!(id(Format::Mixpanel, &mixpanel("a", "\"order-1\"")), id(Format::Mixpanel, &mixpanel("b", "\"order-1\"")));
     assert_eq!(id(Format::Mixpanel, &mixpanel("a", "\"order-1\"")), id(Format::Mixpanel, &mixpanel("a", "\"order-1\"")));
+    for insert_id in ["\"order-1\"", "1042", random] {
+        let live = translate(Spoken::Mixpanel, &serde_json::from_str(&mixpanel("a", insert_id)).unwrap()).unwrap();
+        let [own, live] = [&events(Format::Mixpanel, &mixpanel("a", insert_id))[0], &Value::Object(live.event)];
+        let ids = |event: &Value| [event["eventId"].clone(), event["properties"]["$insert_id"].clone()];
+        assert_eq!(ids(own), ids(live), "{insert_id}");
+    }
     for nothing in ["null", "\"\""] {
         assert_eq!(id(Format::Mixpanel, &mixpanel("a", nothing)), ID.to_string(), "{nothing}");
     }

@@ -120,6 +120,7 @@ fn what_older_sdks_call_an_event_is_its_id() {
     assert_ne!(event(r#""i-1""#).event_id, event(r#""i-2""#).event_id);
     // What is none costs nothing.
     assert_eq!(event("5").ids(), ["order", "ada", ""]);
+    assert_eq!((event(r#""i-1""#).properties(), event("5").properties()), (vec!["$insert_id=i-1".to_owned()], vec![]));
 }
 
 #[test]
