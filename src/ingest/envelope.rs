@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json};
 
 use super::draft::ReadEvent;
 use super::intake::Intake;
+use super::protocol::LARGEST_BATCH;
 use super::refusal::Refusal;
 use super::sanitize::sanitize;
 use super::tape::{Value, with_tape};
@@ -87,7 +88,7 @@ fn alone_within(Part { event, around }: Part<'_>, index: usize, read: ReadEvent,
     };
     match both.filter(|both| json_bounds::is_bounded(both)).and_then(|both| with_tape(&both, show)) {
         Some(()) => {}
-        // One of them does not parse; if it is the event, that says why.
+        // The event does not parse: what stands around it does.
         None => alone(event, index, read, intake),
     }
 }
@@ -147,7 +148,7 @@ fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Resul
         return Ok(());
     };
     intake.begin(sent_ms, key_of_all(list.elements(), shown, envelope)?)?;
-    admit_around(around.map_or(0, Value::size), envelope)?;
+    admit_around(around.map_or(0, Value::size), list.array_len().unwrap_or(0), envelope)?;
     batch(list, around, envelope, intake)
 }
 
@@ -156,10 +157,10 @@ fn is_named(key: &str) -> bool {
     !key.is_empty()
 }
 
-/// Refuses what is said of all events if it is too much to be written to each.
-fn admit_around(size: usize, envelope: &Envelope) -> Result<(), Refusal> {
-    let too_large = || Refusal::MemberTooLarge { name: envelope.context.to_owned(), max: MAX_AROUND };
-    if size > MAX_AROUND { Err(too_large()) } else { Ok(()) }
+/// Refuses what is said of all events if it is too much to be written to each: all together it may be as much as could have been sent.
+fn admit_around(size: usize, events: usize, envelope: &Envelope) -> Result<(), Refusal> {
+    let max = MAX_AROUND.min(LARGEST_BATCH.bytes / events.max(1));
+    if size > max { Err(Refusal::MemberTooLarge { name: envelope.context.to_owned(), max }) } else { Ok(()) }
 }
 
 /// The key of a request, where each of its events may hold it.
@@ -221,8 +222,14 @@ fn each<'r>(
     let text = sanitized.as_ref();
     let found = events_of(text, envelope, intake.max_events())?;
     begin(&found, envelope, intake)?;
-    admit_around(found.around.map_or(0, str::len), envelope)?;
+    admit_around(found.around.map_or(0, str::len), found.events.len(), envelope)?;
+    let unreadable_around = found.around.map(str::as_bytes).filter(|around| with_tape(around, |_| ()).is_none()).map(unreadable::why);
     for (index, event) in found.events.iter().enumerate() {
+        if let Some((defect, message)) = &unreadable_around {
+            // As if the event itself said it.
+            intake.reject(index, None, Rejection::new(*defect, envelope.context, message.clone()));
+            continue;
+        }
         // As it came: it is this event that a byte which is none costs.
         let start = (event.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
         let event = bytes.get(start..start + event.get().len()).unwrap_or_default();

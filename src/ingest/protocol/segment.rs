@@ -307,6 +307,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_around_a_batch_is_no_more_than_could_have_been_sent_with_each_call() {
+        let of = |calls: usize| {
+            let calls = vec![r#"{"event":"a","userId":"a"}"#; calls].join(",");
+            let body = format!(r#"{{"batch":[{calls}],"context":{{"app":{{"name":"{}"}}}}}}"#, "x".repeat(12_000));
+            decoded_as(SHOP, |_| {}, |intake| envelope::json(body.as_bytes(), &ENVELOPE, intake)).map(|decoded| decoded.verdicts.accepted)
+        };
+        assert_eq!((of(500), of(1_000).map_err(|refused| refused.code())), (Ok(500), Err("invalid_body")));
+    }
+
+    #[test]
+    fn what_cannot_be_read_around_a_batch_cannot_be_read_in_any_of_its_calls() {
+        let body = r#"{"batch":[{"event":"a","userId":"a"},{"event":"b","userId":"a"}],"context":{"app":{"name":"\ud800"}}}"#;
+        let decoded = decoded_as(SHOP, |_| {}, |intake| envelope::json(body.as_bytes(), &ENVELOPE, intake)).unwrap();
+        let rejected = decoded.verdicts.rejected.iter().map(|event| (event.index, event.defect.as_str(), event.field.as_str()));
+        assert_eq!(rejected.collect::<Vec<_>>(), [(0, "invalid_unicode", "context"), (1, "invalid_unicode", "context")]);
+    }
+
+    #[test]
     fn the_address_of_a_server_is_no_visitors() {
         let country = |library: &str, more: &str| {
             let body = format!(r#"{{"event":"Order","userId":"a","context":{{"library":{{"name":"{library}"}}{more}}}}}"#);
