@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use self::printable::printable_lines;
 use crate::config::{Config, ConfigError, Settings};
 use crate::failpoint;
 
@@ -152,7 +153,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             // Nobody may be listening any more.
-            let _ = writeln!(std::io::stderr(), "pulse: {problem:#}");
+            let _ = writeln!(std::io::stderr(), "pulse: {}", printable_lines(&format!("{problem:#}")));
             ExitCode::from(code_of(&problem))
         }
     }

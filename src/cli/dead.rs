@@ -116,7 +116,7 @@ impl Page {
                 letter["line"],
                 text(&letter["message"])
             );
-            let _ = writeln!(out, "  {}", letter["original"].as_str().unwrap_or_default().escape_debug());
+            let _ = writeln!(out, "  {}", text(&letter["original"]));
         }
         out
     }

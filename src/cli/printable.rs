@@ -13,6 +13,11 @@ pub(super) fn printable(text: &str) -> String {
     out
 }
 
+/// The same of several lines.
+pub(super) fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -21,5 +26,6 @@ mod tests {
     fn letters_stay_and_commands_are_shown() {
         assert_eq!(printable("Müller's \"a\\b\" \u{1f600}"), "Müller's \"a\\b\" \u{1f600}");
         assert_eq!(printable("\u{1b}[2J\n\u{9b}1m\u{202e}x"), r"\u{1b}[2J\u{a}\u{9b}1m\u{202e}x");
+        assert_eq!(printable_lines("column `\u{1b}[2J`\nis given twice"), "column `\\u{1b}[2J`\nis given twice");
     }
 }

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use url::Host;
 
+use super::printable::printable_lines;
 use crate::backoff::Backoff;
 use crate::http::of_file::FILE_HEADER;
 
@@ -243,7 +244,7 @@ impl Remote {
                     let pause = backoff.next_pause().max(told);
                     // A long pause each time: nobody is to wonder whether it hangs.
                     if said != problem || pause >= PATIENCE {
-                        eprintln!("{}{path}: {problem}; {}", self.base, next(is_limited, pause));
+                        eprintln!("{}{path}: {}; {}", self.base, printable_lines(&problem), next(is_limited, pause));
                         said = problem;
                     } else {
                         tracing::debug!(%problem, "trying again");
