@@ -1,6 +1,7 @@
 //! Files into batches: every line becomes an event or a dead line, in the order of the file.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,16 +116,6 @@ pub(super) enum ReadError {
     Abandoned,
 }
 
-impl ReadError {
-    /// The same of a file that is known by another name.
-    fn shown(self, path: &Path, name: &str) -> Self {
-        match self {
-            Self::Input(problem) => Self::Input(problem.replacen(&path.display().to_string(), name, 1)),
-            Self::Abandoned => Self::Abandoned,
-        }
-    }
-}
-
 /// What the user should know about the files, beside the lines that could not be read.
 #[derive(Default)]
 pub(super) struct Findings {
@@ -205,34 +196,48 @@ pub(super) fn files(given: &[Given], recipe: &Recipe, batches: &mpsc::Sender<Bat
         seen.map_err(|problem| ReadError::Input(format!("{}: {problem}", path.display())))?;
     }
     given.iter().try_for_each(|given| match given {
-        Given::File(path) => file(path, recipe, batches, findings),
+        Given::File(path) => file(OneFile { path, shown: &path.display().to_string() }, recipe, batches, findings),
         Given::Object(bucket, object) => {
             // A file for as long as it is read, so of tables it is looked at one after the other.
             let fetched = Handle::current().block_on(bucket.fetch(&object.path));
             let (_folder, path) = fetched.map_err(|problem| ReadError::Input(format!("{problem:#}")))?;
-            file(&path, recipe, batches, findings).map_err(|ended| ended.shown(&path, &bucket.shown(&object.path)))
+            file(OneFile { path: &path, shown: &bucket.shown(&object.path) }, recipe, batches, findings)
         }
     })
 }
 
-fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &mut Findings) -> Result<(), ReadError> {
-    let failed = |problem: String| ReadError::Input(format!("{}: {problem}", path.display()));
+/// A file.
+#[derive(Clone, Copy)]
+struct OneFile<'r> {
+    path: &'r Path,
+    /// What the user calls it: an object is fetched to a path that is nobody's.
+    shown: &'r str,
+}
+
+impl OneFile<'_> {
+    fn failed(self, problem: impl Display) -> ReadError {
+        ReadError::Input(format!("{}: {problem}", self.shown))
+    }
+}
+
+fn file(one: OneFile<'_>, recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &mut Findings) -> Result<(), ReadError> {
+    let path = one.path;
     let name = path.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy());
     if findings.joined.as_ref().is_some_and(|joined| joined.has(path)) {
         return Ok(());
     }
     let export = export_of(recipe.format);
     let archive = match export.filter(|_| path.as_os_str() != "-") {
-        Some(_) => Archive::open(path).map_err(|problem| failed(problem.to_string()))?,
+        Some(_) => Archive::open(path).map_err(|problem| one.failed(problem))?,
         None => None,
     };
     let (Some(mut archive), Some(export)) = (archive, export) else {
-        let reader = Reader::open(path, recipe, findings).map_err(failed)?;
-        return Part { name: &name, path, recipe, batches }.read(reader, findings);
+        let reader = Reader::open(one, recipe, findings).map_err(|problem| one.failed(problem))?;
+        return Part { name: &name, of: one, recipe, batches }.read(reader, findings);
     };
     for index in 0..archive.len() {
         let Some(inner) = archive.name(index) else { continue };
-        let failed = |problem: String| failed(format!("{inner}: {problem}"));
+        let failed = |problem: String| one.failed(format!("{inner}: {problem}"));
         if export.attached().is_some_and(|tables| tables.is_one(&inner)) {
             continue;
         }
@@ -242,7 +247,7 @@ fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &
         }
         let text = archive.text(index, recipe.encoding).map_err(|problem| failed(problem.to_string()))?;
         let reader = Reader::export(text, export, recipe).map_err(failed)?;
-        Part { name: &format!("{name}/{inner}"), path, recipe, batches }.read(reader, findings)?;
+        Part { name: &format!("{name}/{inner}"), of: one, recipe, batches }.read(reader, findings)?;
     }
     Ok(())
 }
@@ -250,16 +255,14 @@ fn file(path: &Path, recipe: &Recipe, batches: &mpsc::Sender<Batch>, findings: &
 /// A file, or one of an archive.
 struct Part<'r> {
     name: &'r str,
-    /// The file on disk.
-    path: &'r Path,
+    of: OneFile<'r>,
     recipe: &'r Recipe,
     batches: &'r mpsc::Sender<Batch>,
 }
 
 impl Part<'_> {
     fn read(&self, mut reader: Reader<'_>, findings: &mut Findings) -> Result<(), ReadError> {
-        let Self { name, path, recipe, batches } = self;
-        let fail = |problem: String| ReadError::Input(format!("{}: {problem}", path.display()));
+        let Self { name, of, recipe, batches } = self;
         let name = recipe.source.as_ref().map_or_else(|| (*name).to_owned(), |source| format!("{source}/{name}"));
         let source: Arc<str> = name.get(..name.floor_char_boundary(MAX_SOURCE)).unwrap_or(&name).into();
         let mut ids = EventIds::new(&recipe.project, recipe.format.as_str(), recipe.source.as_deref());
@@ -268,7 +271,7 @@ impl Part<'_> {
             match reader.next(&mut ids, findings) {
                 Ok(Some(item)) => outlet.put(&item, recipe)?,
                 Ok(None) => break Ok(()),
-                Err(problem) => break Err(fail(problem.to_string())),
+                Err(problem) => break Err(of.failed(problem)),
             }
         };
         outlet.send()?;
@@ -347,12 +350,13 @@ enum Reader<'r> {
 
 impl<'r> Reader<'r> {
     /// Takes what comes before the first event. Errors: the file is of another kind, or a table's header and the map do not fit.
-    fn open(path: &Path, recipe: &'r Recipe, findings: &mut Findings) -> Result<Self, String> {
+    fn open(file: OneFile<'_>, recipe: &'r Recipe, findings: &mut Findings) -> Result<Self, String> {
+        let OneFile { path, shown } = file;
         let failed = |problem: io::Error| problem.to_string();
         if recipe.format == Format::Csv {
             let (rows, table, is_guessed) = findings.survey.open(path, recipe.tables())?;
             if is_guessed {
-                findings.recoded.push(path.display().to_string());
+                findings.recoded.push(shown.to_owned());
             }
             return Ok(Self::Table { rows, table, row: Vec::new() });
         }

@@ -1,8 +1,11 @@
 use std::io::Write;
 
+use bytes::Bytes;
+use object_store::memory::InMemory;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cli::bucket::{Bucket, NewObject};
 use crate::cli::import::ids::AddressHasher;
 use crate::event::dead_letter::DEAD_LINE_MARK;
 use crate::http::HttpConfig;
@@ -102,6 +105,19 @@ fn a_file_of_another_kind_is_refused_by_name() {
         let problem = result.unwrap_err().to_string();
         assert!(batches.is_empty() && problem.contains(name), "{problem}");
     }
+}
+
+#[test]
+fn an_object_is_called_by_its_address() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let bucket = Arc::new(Bucket::in_memory(Arc::new(InMemory::new()), "a"));
+    let table = NewObject { name: "1.csv", content_type: "text/csv", note: "" };
+    runtime.block_on(bucket.create(table, Bytes::from_static(b"type,userId\nM\xfcller,ada\n"))).unwrap();
+    let object = runtime.block_on(bucket.objects()).unwrap().remove(0);
+    let ((sender, _batches), mut findings) = (mpsc::channel(100), Findings::default());
+    files(&[Given::Object(bucket, object)], &recipe(Format::Csv), &sender, &mut findings).unwrap();
+    assert_eq!(findings.recoded, ["s3://bucket/a/1.csv"]);
 }
 
 #[test]
