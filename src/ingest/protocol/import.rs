@@ -46,7 +46,10 @@ impl Protocol for Import {
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
         match request.delivery {
             Delivery::Import(run) => lines(request.body, run, intake),
-            Delivery::Live => Ok(()),
+            Delivery::Live => {
+                debug_assert!(false, "what is imported has a run");
+                Err(Refusal::NoEvent)
+            }
         }
     }
 
