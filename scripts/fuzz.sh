@@ -15,7 +15,11 @@ targets=(fuzz never_panic no_bytes_panic hostile whatever_comes_is whatever_a_nu
 
 binary="$(cargo test --locked --lib --no-run --message-format json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)"
 [ -x "$binary" ] || { echo "fuzz: no tests were built" >&2; exit 1; }
-tests="$("$binary" --list "${targets[@]}" 2>/dev/null | grep -c ': test$')"
+count() { "$binary" --list "$@" 2>/dev/null | grep -c ': test$' || true; }
+for target in "${targets[@]}"; do
+  [ "$(count "$target")" != 0 ] || { echo "fuzz: no target is called $target" >&2; exit 1; }
+done
+tests="$(count "${targets[@]}")"
 echo "fuzz: $tests targets, at most $cases inputs each a round, for $seconds s"
 
 began=$SECONDS
