@@ -132,7 +132,7 @@ impl Bucket {
     /// The object of that very name, or all below it, in the order of their names.
     ///
     /// # Errors
-    /// There are none.
+    /// There is no object.
     pub(super) async fn objects(&self) -> Result<Vec<Object>> {
         if !self.prefix.is_root() {
             match self.store.head(&self.prefix).await {

@@ -1,8 +1,8 @@
 //! The way to a running pulse over HTTP.
 //!
 //! Promises: a key is never sent where others can read it: elsewhere than on this machine the way is encrypted, unless the user says
-//! otherwise; a request is repeated until it is answered, or the command fails. What must not be done twice is
-//! repeated only while it cannot have been done ([`Remote::ask_once`]).
+//! otherwise; a request is repeated until it is answered, or the command fails; only a limit that says when to come again is waited for
+//! however often. What must not be done twice is repeated only while it cannot have been done ([`Remote::ask_once`]).
 
 use std::time::{Duration, Instant};
 
@@ -95,16 +95,16 @@ enum Refusal {
     /// It was answered, with no.
     Answered(StatusCode, String),
     /// The same request may succeed later, at the earliest after the time that was told.
-    Later { problem: String, outcome: Outcome, told: Option<Duration> },
+    Later { problem: String, arrival: Arrival, told: Option<Duration> },
     /// It never will.
     Never(String),
 }
 
-/// What became of a request that was not answered with yes or no.
+/// Whether a request arrived that was not answered with yes or no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum Arrival {
     /// It did not get there.
-    Unsent,
+    No,
     /// It was refused because too much is asked at once.
     Limited,
     /// Nobody knows.
@@ -232,14 +232,14 @@ impl Remote {
                 Ok(answer) => return Ok(answer),
                 Err(Refusal::Answered(status, body)) => return Err(Refused { url: format!("{}{path}", self.base), status, body }.into()),
                 Err(Refusal::Never(problem)) => bail!("{}{path}: {problem}", self.base),
-                Err(Refusal::Later { problem, outcome: Outcome::Unknown, .. }) if !may_be_done_twice => {
+                Err(Refusal::Later { problem, arrival: Arrival::Unknown, .. }) if !may_be_done_twice => {
                     bail!("{}{path}: {problem}: it may have been done or not; look before you ask for it again", self.base)
                 }
                 Err(Refusal::Later { problem, .. }) if begun.elapsed() > PATIENCE => {
                     bail!("{}{path}: {problem} for {PATIENCE:?}", self.base)
                 }
-                Err(Refusal::Later { problem, outcome, told }) => {
-                    let is_limited = outcome == Outcome::Limited && told.is_some();
+                Err(Refusal::Later { problem, arrival, told }) => {
+                    let is_limited = arrival == Arrival::Limited && told.is_some();
                     let told = told.map_or(Duration::ZERO, |told| if is_limited { told } else { told.min(PATIENCE) });
                     let pause = backoff.next_pause().max(told);
                     // A long pause each time: nobody is to wonder whether it hangs.
@@ -260,20 +260,20 @@ impl Remote {
     }
 
     async fn answer(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, Refusal> {
-        let later = |problem: String, outcome| match problem.contains("invalid peer certificate") {
+        let later = |problem: String, arrival| match problem.contains("invalid peer certificate") {
             // A certificate does not become another by waiting.
             true => Refusal::Never(problem),
-            false => Refusal::Later { problem, outcome, told: None },
+            false => Refusal::Later { problem, arrival, told: None },
         };
         let exchange = async {
-            let outcome = |problem: &Error| if problem.is_connect() { Outcome::Unsent } else { Outcome::Unknown };
-            let response = self.client.request(request).await.map_err(|problem| later(in_full(&problem), outcome(&problem)))?;
+            let arrival = |problem: &Error| if problem.is_connect() { Arrival::No } else { Arrival::Unknown };
+            let response = self.client.request(request).await.map_err(|problem| later(in_full(&problem), arrival(&problem)))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|problem| later(problem.to_string(), Outcome::Unknown))?;
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|problem| later(problem.to_string(), Arrival::Unknown))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
         let exchanged = tokio::time::timeout(ANSWER_TIMEOUT, exchange).await;
-        let response = exchanged.unwrap_or_else(|_| Err(later(format!("no answer within {ANSWER_TIMEOUT:?}"), Outcome::Unknown)))?;
+        let response = exchanged.unwrap_or_else(|_| Err(later(format!("no answer within {ANSWER_TIMEOUT:?}"), Arrival::Unknown)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -282,8 +282,8 @@ impl Remote {
         Err(match status {
             // Also what a proxy says while pulse behind it restarts.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-                let outcome = if status == StatusCode::TOO_MANY_REQUESTS { Outcome::Limited } else { Outcome::Unknown };
-                Refusal::Later { problem: format!("{status}: {}", in_words(&body)), outcome, told: told(response.headers()) }
+                let arrival = if status == StatusCode::TOO_MANY_REQUESTS { Arrival::Limited } else { Arrival::Unknown };
+                Refusal::Later { problem: format!("{status}: {}", in_words(&body)), arrival, told: told(response.headers()) }
             }
             _ => Refusal::Answered(status, body),
         })

@@ -142,7 +142,7 @@ impl<L: Log> Ingest<L> {
                 })
             }
             &Method::OPTIONS if is_for_pages => preflight(protocol.methods(), call.request.headers()),
-            // As where events may come in the address, of which it takes none: to ask for the head of an image is not to look at it.
+            // Answered as a GET would be, but no event is taken and no key looked at: asking for the head of an image is not looking at it.
             &Method::HEAD if protocol.methods().contains(&Method::GET) => {
                 let (head, _) = Head::of(call);
                 protocol.settings(&head).unwrap_or_else(|| protocol.answer(&head, &Verdicts::default()))
@@ -223,9 +223,10 @@ impl<L: Log> Ingest<L> {
         self.limits_of(delivery).admit(caller.project)
     }
 
-    /// A request that is refused for what it is costs its address as much as an event: to find out took work too. Where no address has a limit
-    /// none needs one here: the key is in every page, and what is refused costs less than what is taken, no more memory than bodies of
-    /// those who have shown no key may have together, and no more time than the connections of one client give it.
+    /// A request that is refused for what it is costs its address as much as an event: to find out took work too. What comes with another
+    /// key than a page's has no limit by address. Where no address has a limit none needs one here: the key is in every page, and what is
+    /// refused costs less than what is taken, no more memory than bodies of those who have shown no key may have together, and no more time
+    /// than the connections of one client give it.
     fn charge_refusal(&self, protocol: &dyn Protocol, head: &Head, error: &ApiError) {
         let is_limited = protocol.key_kind() == KeyKind::Write;
         if is_limited && error.status.is_client_error() && error.status != StatusCode::TOO_MANY_REQUESTS {
@@ -336,7 +337,7 @@ impl RequestLimits {
     }
 }
 
-/// What a head says of all events of its request, as a live one of an instance with one partition.
+/// What a head says of all events of its request, with defaults for what the caller knows better.
 pub(super) fn facts_of<'r>(head: &'r Head, received_ms: i64, geo: &'r RequestGeo<'r>) -> RequestFacts<'r> {
     let headers = &head.headers;
     let says = |name: &str| headers.get(name).is_some_and(|value| value == "1");

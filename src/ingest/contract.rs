@@ -35,7 +35,7 @@ use crate::event::time::{Clock, Corrected, Stated, correct};
 use crate::outcome::Defect;
 use crate::project::internal::{DATA_CENTRE, GROUP};
 
-/// Longest name of an event or a property, bytes. Of their number see the head of the file.
+/// Longest name of an event or a property, bytes. How many there may be: see the head of this file.
 const MAX_NAME: usize = 200;
 pub(super) const MAX_ID: usize = 200;
 /// Prefixes of event names that pulse keeps for itself.

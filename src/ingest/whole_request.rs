@@ -1,4 +1,4 @@
-//! A request that is here as a whole, read without a listener and without a log: what a dialect costs by itself.
+//! A request held in memory, read without a listener and without a log: what a dialect costs by itself.
 
 use std::net::{IpAddr, Ipv4Addr};
 
