@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_server_is_known_by_what_it_calls_itself_or_calls() {
         const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:126.0) Gecko/20100101 Firefox/126.0";
-        let told: [(&dyn Protocol, &str, &str, bool); 11] = [
+        let told: [(&dyn Protocol, &str, &str, bool); 15] = [
             (&pulse::Pulse, "/v1/events", "pulse-python/0.1.0", true),
             (&pulse::Pulse, "/v1/events", "node", true),
             (&pulse::Pulse, "/v1/events", BROWSER, false),
@@ -218,7 +218,11 @@ mod tests {
             (&otlp::OpenTelemetry, "/v1/logs", BROWSER, false),
             (&segment::Segment, "/v1/track", "node", false),
             (&openpanel::OpenPanel, "/openpanel/track", "node", true),
+            (&openpanel::OpenPanel, "/openpanel/track", "python-requests/2.32.3", true),
+            (&openpanel::OpenPanel, "/openpanel/track", "Faraday v2.9.0", true),
+            (&openpanel::OpenPanel, "/openpanel/track", "", true),
             (&openpanel::OpenPanel, "/openpanel/track", BROWSER, false),
+            (&openpanel::OpenPanel, "/openpanel/track", "OpenPanel/0.0.1 iOS/17.5", false),
         ];
         for (protocol, path, agent, expected) in told {
             assert_eq!(protocol.is_of_server(&head(path, agent)), expected, "{path} {agent}");

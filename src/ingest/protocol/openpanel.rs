@@ -20,6 +20,10 @@ pub(super) struct OpenPanel;
 
 const ENVELOPE: Envelope = Envelope::of("", call);
 
+/// How requests of servers begin to name who sends them: what the SDKs for Python, Go, PHP and Ruby send with. That for Rust names nobody,
+/// as no device's does.
+const OF_SERVERS: [&str; 4] = ["python-requests/", "Go-http-client/", "GuzzleHttp/", "Faraday v"];
+
 impl Protocol for OpenPanel {
     fn paths(&self) -> &'static [&'static str] {
         &["/openpanel/track"]
@@ -31,7 +35,8 @@ impl Protocol for OpenPanel {
     }
 
     fn is_of_server(&self, head: &Head) -> bool {
-        pulse::is_of_server(head)
+        let agent = head.agent();
+        pulse::is_of_server(head) || agent.is_empty() || OF_SERVERS.iter().any(|server| agent.starts_with(server))
     }
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
