@@ -25,3 +25,14 @@ const DEVICE_TYPES: [(&str, &str); 17] = [
 pub(super) fn device_type(text: &str) -> &str {
     DEVICE_TYPES.iter().find(|(said, _)| said.eq_ignore_ascii_case(text.trim())).map_or(text, |(_, word)| word)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clients_and_exports_call_a_kind_has_one_word() {
+        let told = ["laptop", "Smart TV", "iOS", " tablet ", "fridge"].map(device_type);
+        assert_eq!(told, ["desktop", "tv", "mobile", "tablet", "fridge"]);
+    }
+}

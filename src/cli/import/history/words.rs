@@ -1,5 +1,5 @@
-//! What products call browsers, systems and kinds of devices, in the words of live events, which are those of uap-core: what was counted
-//! before a change of product and after it stands in one line.
+//! What products call browsers and systems, in the words of live events, which are those of uap-core: what was counted before a change of
+//! product and after it stands in one line. Kinds of devices are named anew where an event comes in.
 
 use serde_json::{Map, Value as Json};
 
@@ -18,7 +18,6 @@ pub(super) fn as_live(event: &mut Map<String, Json>) {
         (["browser", "version"], version("browser")),
         (["os", "name"], named.as_ref().map(|_| os.to_owned())),
         (["os", "version"], version("os").or(of_name.map(str::to_owned))),
-        (["device", "type"], said(context, ["device", "type"]).map(|kind| device(&kind).to_owned())),
     ];
     for ([group, key], word) in words {
         if let (Some(group), Some(word)) = (context.get_mut(group).and_then(Json::as_object_mut), word) {
@@ -78,14 +77,6 @@ fn browser<'n>(name: &'n str, os: &str) -> &'n str {
     }
 }
 
-fn device(kind: &str) -> &str {
-    match kind {
-        "laptop" => "desktop",
-        "smart tv" | "smarttv" => "tv",
-        other => other,
-    }
-}
-
 /// `126.0` of `126.0.6478.56`, `10.15` of `Macintosh Intel 10.15.7`; anything else as it is.
 fn short(version: &str) -> &str {
     let last = version.rsplit(' ').next().unwrap_or(version);
@@ -106,16 +97,16 @@ mod tests {
     use crate::event::field::Field;
     use crate::process::AgentParser;
 
-    fn live(browser: [&str; 2], os: [&str; 2], kind: &str) -> [String; 5] {
+    fn live(browser: [&str; 2], os: [&str; 2]) -> [String; 4] {
         let part = |[name, version]: [&str; 2]| match version {
             "" => json!({"name": name}),
             version => json!({"name": name, "version": version}),
         };
-        let context = json!({"browser": part(browser), "os": part(os), "device": {"type": kind}});
+        let context = json!({"browser": part(browser), "os": part(os)});
         let mut event = Map::from_iter([("context".to_owned(), context)]);
         as_live(&mut event);
         let context = &event["context"];
-        let places = [["browser", "name"], ["browser", "version"], ["os", "name"], ["os", "version"], ["device", "type"]];
+        let places = [["browser", "name"], ["browser", "version"], ["os", "name"], ["os", "version"]];
         places.map(|[group, key]| context[group][key].as_str().unwrap_or_default().to_owned())
     }
 
@@ -130,29 +121,29 @@ mod tests {
         let parser = AgentParser::new();
         let told = |agent: &str| {
             let agent = parser.parse(agent);
-            [Field::Browser, Field::BrowserVersion, Field::Os, Field::OsVersion, Field::DeviceType].map(|field| agent.get(field).to_owned())
+            [Field::Browser, Field::BrowserVersion, Field::Os, Field::OsVersion].map(|field| agent.get(field).to_owned())
         };
         // As Google Analytics and as Plausible say it; Umami says no versions but that of Windows.
-        assert_eq!(live(["Chrome", "126.0.0.0"], ["Macintosh", "Macintosh Intel 10.15"], "desktop"), told(MAC));
-        assert_eq!(live(["Chrome", "126.0"], ["Mac", "10.15"], "laptop"), told(MAC));
-        assert_eq!(live(["Microsoft Edge", "126.0"], ["Windows", "10"], "desktop"), told(EDGE));
-        assert_eq!(live(["Safari", "17.5"], ["iOS", "iOS 17.5"], "mobile"), told(IPHONE));
+        assert_eq!(live(["Chrome", "126.0.0.0"], ["Macintosh", "Macintosh Intel 10.15"]), told(MAC));
+        assert_eq!(live(["Chrome", "126.0"], ["Mac", "10.15"]), told(MAC));
+        assert_eq!(live(["Microsoft Edge", "126.0"], ["Windows", "10"]), told(EDGE));
+        assert_eq!(live(["Safari", "17.5"], ["iOS", "iOS 17.5"]), told(IPHONE));
         let nameless = |agent: &str, versions: [usize; 2]| {
             let mut told = told(agent);
             versions.iter().for_each(|at| told[*at] = String::new());
             told
         };
-        assert_eq!(live(["chrome", ""], ["Mac OS", ""], "laptop"), nameless(MAC, [1, 3]));
-        assert_eq!(live(["chrome", ""], ["Android OS", ""], "mobile"), nameless(ANDROID, [1, 3]));
-        assert_eq!(live(["ios", ""], ["iOS", ""], "mobile"), nameless(IPHONE, [1, 3]));
+        assert_eq!(live(["chrome", ""], ["Mac OS", ""]), nameless(MAC, [1, 3]));
+        assert_eq!(live(["chrome", ""], ["Android OS", ""]), nameless(ANDROID, [1, 3]));
+        assert_eq!(live(["ios", ""], ["iOS", ""]), nameless(IPHONE, [1, 3]));
         // The word for the version of Windows is told of its name.
-        assert_eq!(live(["edge-chromium", "126.0"], ["Windows 10", ""], "desktop"), told(EDGE));
+        assert_eq!(live(["edge-chromium", "126.0"], ["Windows 10", ""]), told(EDGE));
     }
 
     #[test]
     fn what_is_not_known_stays_and_nothing_is_made_up() {
-        let of = |os: &str| live(["Konqueror", "Trident"], [os, ""], "smart tv");
-        assert_eq!(of("BeOS"), ["Konqueror", "Trident", "BeOS", "", "tv"]);
+        let of = |os: &str| live(["Konqueror", "Trident"], [os, ""]);
+        assert_eq!(of("BeOS"), ["Konqueror", "Trident", "BeOS", ""]);
         assert_eq!(of("Windows Phone")[2..4], ["Windows Phone", ""]);
         for context in [json!({}), json!({"os": 5, "browser": {"name": 5}})] {
             let mut event = Map::from_iter([("context".to_owned(), context.clone())]);
