@@ -245,10 +245,9 @@ impl<L: Log> Ingest<L> {
         let geo = RequestGeo::new(&self.shared.geo);
         let request = RequestFacts {
             partitions: self.shared.publisher.partitions(),
-            is_of_server: protocol.is_of_server(received.head),
             is_import: matches!(received.delivery, Delivery::Import(_)),
             secrets: Some(&self.shared.keys),
-            ..facts_of(received.head, received_ms, &geo)
+            ..facts_of(protocol, received.head, received_ms, &geo)
         };
         let known = Cell::new(caller);
         let authorize = |key: Option<&str>| {
@@ -338,7 +337,7 @@ impl RequestLimits {
 }
 
 /// What a head says of all events of its request, with defaults for what the caller knows better.
-pub(super) fn facts_of<'r>(head: &'r Head, received_ms: i64, geo: &'r RequestGeo<'r>) -> RequestFacts<'r> {
+pub(super) fn facts_of<'r>(protocol: &dyn Protocol, head: &'r Head, received_ms: i64, geo: &'r RequestGeo<'r>) -> RequestFacts<'r> {
     let headers = &head.headers;
     let says = |name: &str| headers.get(name).is_some_and(|value| value == "1");
     RequestFacts {
@@ -347,10 +346,10 @@ pub(super) fn facts_of<'r>(head: &'r Head, received_ms: i64, geo: &'r RequestGeo
         sent_ms: None,
         fallback_id: None,
         flags: if says("dnt") || says("sec-gpc") { flag::PRIVACY } else { 0 },
-        user_agent: browser(headers),
+        user_agent: browser(head.agent()),
         cookies: headers.get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default(),
         client: head.client_ip,
-        is_of_server: false,
+        is_of_server: protocol.is_of_server(head),
         geo,
         is_import: false,
         secrets: None,
@@ -370,9 +369,8 @@ pub(super) fn routes() -> Router<&'static dyn Protocol> {
     routes
 }
 
-/// The user agent of a browser. A server's SDK names itself in the same place, not the visitor's browser.
-fn browser(headers: &HeaderMap) -> &str {
-    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+/// An agent if it is a browser's. A server's SDK names itself in the same place, not the visitor's browser.
+fn browser(agent: &str) -> &str {
     if agent.starts_with("Mozilla/") && agent.len() <= MAX_AGENT { agent } else { "" }
 }
 
