@@ -40,7 +40,7 @@ pub(super) struct Warning {
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     kinds: Vec<Warning>,
-    /// A hash of each kind: whatever is warned of is compared with one of them, not with all.
+    /// A hash of each kind, so that texts are compared only where hashes are equal.
     hashes: Vec<u64>,
     more: u32,
     /// The event at hand, and the warnings about it, to be taken back if it is refused.
@@ -98,7 +98,7 @@ impl Warnings {
     }
 }
 
-/// FNV-1a of a code and of the parts one after the other.
+/// FNV-1a of a code and of the parts one after the other: of names of some letters it is done before Xxh3 has begun.
 fn hash(code: &str, parts: &[&str]) -> u64 {
     let bytes = std::iter::once(&code).chain(parts).flat_map(|part| part.bytes());
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

@@ -12,6 +12,7 @@ const LIST: &str = include_str!("../../../data/bots.json");
 const OWN: &str = include_str!("../../../data/machines.tsv");
 
 /// Names in the list that apps and their browsers have in their agents as well, behind others: `Shop/3.2 okhttp/4.9`, `SogouMobileBrowser`.
+/// For the list of others what [`AT_BEGINNING`] is for ours.
 const ALSO_APPS: [&str; 3] = ["Viber", "Sogou", "okhttp"];
 /// What begins a word of ours that is looked for at the beginning of an agent alone.
 const AT_BEGINNING: char = '^';
