@@ -23,7 +23,7 @@ mod keys;
 mod links;
 mod live;
 pub(crate) mod notes;
-mod output;
+pub(crate) mod output;
 pub mod pending;
 mod people;
 mod question;

@@ -23,6 +23,7 @@ use super::ConfigArgs;
 use super::bucket::{Bucket, is_address};
 use super::instance::InstanceArgs;
 use super::remote::{Remote, bearer};
+use crate::query::output::{FILE_COMPLETE, FILE_EVENTS, FILE_NEXT, FILE_THROUGH, Output as Table};
 
 /// Events of a page.
 const PAGE: u64 = 5_000;
@@ -79,13 +80,13 @@ enum Format {
 }
 
 impl Format {
-    /// Its name in requests; none of what is made of pages of JSON.
-    fn of_request(self) -> Option<&'static str> {
+    /// The table that is asked for; none where lines are made of pages of JSON.
+    fn table(self) -> Option<Table> {
         match self {
             Self::Ndjson => None,
-            Self::Csv => Some("csv"),
-            Self::Parquet => Some("parquet"),
-            Self::Arrow => Some("arrow"),
+            Self::Csv => Some(Table::Csv),
+            Self::Parquet => Some(Table::Parquet),
+            Self::Arrow => Some(Table::Arrow),
         }
     }
 
@@ -101,48 +102,60 @@ impl Format {
 
     /// The type of an object.
     fn content_type(self) -> &'static str {
-        match self {
-            Self::Ndjson => "application/gzip",
-            Self::Csv => "text/csv",
-            Self::Parquet => "application/vnd.apache.parquet",
-            Self::Arrow => "application/vnd.apache.arrow.stream",
-        }
+        self.table().map_or("application/gzip", Table::content_type)
     }
 
     /// Most events of a page.
     fn page(self) -> u64 {
         if self == Self::Ndjson { PAGE } else { TABLE }
     }
+
+    /// A page of an answer.
+    fn read(self, answer: Response<Bytes>) -> Result<Page> {
+        match self.table() {
+            None => Page::of_lines(answer.body()),
+            Some(_) => Page::of_table(answer),
+        }
+    }
 }
 
-/// A page that is a table.
-struct Table {
-    body: Bytes,
+/// A page of events.
+struct Page {
+    body: PageBody,
     events: u64,
     next: Option<String>,
     complete: bool,
     through: String,
 }
 
-impl Table {
-    fn of(answer: Response<Bytes>) -> Result<Self> {
+enum PageBody {
+    Lines(Vec<Box<RawValue>>),
+    Table(Bytes),
+}
+
+impl Page {
+    fn of_lines(answer: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Answer {
+            events: Vec<Box<RawValue>>,
+            next: Option<String>,
+            complete: bool,
+            through: String,
+        }
+        let Answer { events: lines, next, complete, through } = serde_json::from_slice(answer).context("the answer")?;
+        Ok(Self { events: lines.len() as u64, body: PageBody::Lines(lines), next, complete, through })
+    }
+
+    /// What a table cannot say stands in headers.
+    fn of_table(answer: Response<Bytes>) -> Result<Self> {
         let (head, body) = answer.into_parts();
         let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         let needed =
             |name: &'static str| header(name).with_context(|| format!("the answer has no `{name}`; is it a pulse of this release?"));
-        let events = needed("pulse-events")?.parse().context("pulse-events")?;
-        let (complete, through) = (needed("pulse-complete")? == "true", needed("pulse-through")?.to_owned());
-        Ok(Self { events, next: header("pulse-next").map(str::to_owned), complete, through, body })
+        let events = needed(FILE_EVENTS)?.parse().context(FILE_EVENTS)?;
+        let (complete, through) = (needed(FILE_COMPLETE)? == "true", needed(FILE_THROUGH)?.to_owned());
+        Ok(Self { events, next: header(FILE_NEXT).map(str::to_owned), complete, through, body: PageBody::Table(body) })
     }
-}
-
-/// A page of events.
-#[derive(Deserialize)]
-struct Page {
-    events: Vec<Box<RawValue>>,
-    next: Option<String>,
-    complete: bool,
-    through: String,
 }
 
 pub(super) fn run(args: &ExportArgs) -> Result<()> {
@@ -157,22 +170,14 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
         let (progress, mut events) = (ProgressBar::new_spinner(), 0);
         loop {
             let path = format!("/v1/export?{}", args.query(&output));
-            let (came, complete, through) = if args.format == Format::Ndjson {
-                let page: Page = serde_json::from_slice(&remote.get(&path, &key).await?).context("the answer")?;
-                output.add(&page).await?;
-                (page.events.len() as u64, page.complete, page.through)
-            } else {
-                let table = Table::of(remote.get_whole(&path, &key).await?)?;
-                let told = (table.events, table.complete, table.through.clone());
-                output.add_table(table).await?;
-                told
-            };
-            events += came;
+            let page = args.format.read(remote.get_whole(&path, &key).await?)?;
+            output.add(&page).await?;
+            events += page.events;
             progress.set_message(format!("{events} events{}", output.next().and_then(received).unwrap_or_default()));
             progress.tick();
-            if complete {
+            if page.complete {
                 progress.finish_and_clear();
-                eprintln!("{events} events: all that were received before {through}");
+                eprintln!("{events} events: all that were received before {}", page.through);
                 return Ok(());
             }
         }
@@ -189,7 +194,7 @@ impl ExportArgs {
     fn query(&self, output: &Output) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("limit", &output.room().min(self.format.page()).to_string());
-        let format = self.format.of_request();
+        let format = self.format.table().map(Table::name);
         for (name, value) in [("from", self.from.as_deref()), ("to", self.to.as_deref()), ("cursor", output.next()), ("format", format)] {
             if let Some(value) = value {
                 query.append_pair(name, value);
@@ -299,14 +304,6 @@ impl Output {
         }
     }
 
-    /// Writes a table down, which is an object of its own.
-    async fn add_table(&mut self, table: Table) -> Result<()> {
-        match self {
-            Self::Objects(objects) => objects.add_table(table).await,
-            Self::Stdout { .. } | Self::File { .. } => bail!("a file holds lines"),
-        }
-    }
-
     /// Writes a page down, in whole or, as far as a later run sees, not at all.
     async fn add(&mut self, page: &Page) -> Result<()> {
         match self {
@@ -336,13 +333,21 @@ fn keep(checkpoint: &Checkpoint, beside: &Path) -> Result<()> {
     kept.and_then(|()| std::fs::rename(&draft, beside)).with_context(|| beside.display().to_string())
 }
 
-/// Writes the events of a page, a line each; returns the bytes.
+/// Writes the events of a page, a line each or as the table that they are; returns the bytes.
 fn written(to: impl Write, page: &Page) -> std::io::Result<u64> {
     let (mut to, mut bytes) = (BufWriter::new(to), 0);
-    for event in &page.events {
-        to.write_all(event.get().as_bytes())?;
-        to.write_all(b"\n")?;
-        bytes += event.get().len() as u64 + 1;
+    match &page.body {
+        PageBody::Lines(lines) => {
+            for event in lines {
+                to.write_all(event.get().as_bytes())?;
+                to.write_all(b"\n")?;
+                bytes += event.get().len() as u64 + 1;
+            }
+        }
+        PageBody::Table(table) => {
+            to.write_all(table)?;
+            bytes += table.len() as u64;
+        }
     }
     to.flush()?;
     Ok(bytes)
@@ -366,7 +371,13 @@ mod tests {
 
     fn page(event: &str) -> Page {
         let event = RawValue::from_string(event.to_owned()).unwrap();
-        Page { events: vec![event], next: Some("a".to_owned()), complete: true, through: String::new() }
+        Page { body: PageBody::Lines(vec![event]), events: 1, next: Some("a".to_owned()), complete: true, through: String::new() }
+    }
+
+    #[test]
+    fn an_object_is_of_the_type_that_the_answer_had() {
+        assert_eq!(Format::Csv.content_type(), "text/csv; charset=utf-8; header=present");
+        assert_eq!((Format::Ndjson.content_type(), Format::Ndjson.table()), ("application/gzip", None));
     }
 
     #[test]

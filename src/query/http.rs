@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::Batch;
 use super::error::{ErrorClass, QueryError};
 use super::live::{Live, Wanted, messages};
-use super::output::{self, Output};
+use super::output::{self, FILE_COMPLETE, FILE_EVENTS, FILE_NEXT, FILE_THROUGH, Output};
 use super::raw_sql::{RawAnswer, RawRequest};
 use super::reader::{StoreReader, missing_limits};
 use super::report::export::{self, Export, ExportFile};
@@ -41,12 +41,6 @@ use crate::metrics::Counter;
 const MAX_QUESTION: usize = 1 << 20;
 /// The pause before a server that did not name the limits of its reader is asked again.
 const CHECK_AGAIN: Duration = Duration::from_secs(5);
-
-/// Headers of a file: how many events it has, where the next page begins, whether nothing is left, and up to when of receipt.
-const EVENTS: &str = "pulse-events";
-const NEXT: &str = "pulse-next";
-const COMPLETE: &str = "pulse-complete";
-const THROUGH: &str = "pulse-through";
 
 /// What a path of the role asks for.
 #[derive(Clone, Copy)]
@@ -312,7 +306,8 @@ impl QueryApi {
 fn with_place(file: ExportFile) -> Response<Body> {
     let ExportFile { content_type, body, events, next, is_complete, through } = file;
     let mut response = typed_response(StatusCode::OK, HeaderValue::from_static(content_type), body);
-    let said = [(EVENTS, Some(events.to_string())), (NEXT, next), (COMPLETE, Some(is_complete.to_string())), (THROUGH, Some(through))];
+    let (events, is_complete) = (events.to_string(), is_complete.to_string());
+    let said = [(FILE_EVENTS, Some(events)), (FILE_NEXT, next), (FILE_COMPLETE, Some(is_complete)), (FILE_THROUGH, Some(through))];
     let said = said.into_iter().filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value?).ok()?)));
     response.headers_mut().extend(said);
     response

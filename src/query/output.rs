@@ -6,6 +6,12 @@ use super::ask::fields::shortened;
 use super::csv;
 use super::error::QueryError;
 
+/// Headers of a file of events: how many it has, where the next page begins, whether nothing is left, and up to when of receipt.
+pub(crate) const FILE_EVENTS: &str = "pulse-events";
+pub(crate) const FILE_NEXT: &str = "pulse-next";
+pub(crate) const FILE_COMPLETE: &str = "pulse-complete";
+pub(crate) const FILE_THROUGH: &str = "pulse-through";
+
 /// How the rows of an answer are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {

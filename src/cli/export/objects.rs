@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
-use super::{Format, Page, Table, Wanted, written};
+use super::{Format, Page, PageBody, Wanted, written};
 use crate::cli::bucket::{Bucket, NewObject};
 use crate::failpoint;
 
@@ -78,25 +78,19 @@ impl Objects {
         self.cut.events.saturating_sub(self.events).max(1)
     }
 
-    /// Takes a page, and writes an object if it is full or if there is nothing more.
+    /// Takes a page, and writes an object if it is full or if there is nothing more. A table is one.
     pub(super) async fn add(&mut self, page: &Page) -> Result<()> {
-        written(&mut self.lines, page).context("compression")?;
-        self.events += page.events.len() as u64;
         self.next.clone_from(&page.next);
+        if let PageBody::Table(table) = &page.body {
+            return if page.events > 0 { self.create(table.clone()).await } else { Ok(()) };
+        }
+        written(&mut self.lines, page).context("compression")?;
+        self.events += page.events;
         let is_full = self.events >= self.cut.events || self.lines.get_ref().len() >= OBJECT_BYTES;
         if self.events > 0 && (is_full || page.complete) {
             let data = std::mem::replace(&mut self.lines, no_lines()).finish().context("compression")?;
             self.create(Bytes::from(data)).await?;
             self.events = 0;
-        }
-        Ok(())
-    }
-
-    /// Takes a table, which is an object.
-    pub(super) async fn add_table(&mut self, table: Table) -> Result<()> {
-        self.next = table.next;
-        if table.events > 0 {
-            self.create(table.body).await?;
         }
         Ok(())
     }
@@ -157,8 +151,14 @@ mod tests {
     fn page(objects: &Objects, limit: u64, last: u64) -> Page {
         let first = objects.next().map_or(1, |after| after.parse::<u64>().unwrap() + 1);
         let end = last.min(first + limit.min(objects.room()) - 1);
-        let events = (first..=end).map(|event| RawValue::from_string(event.to_string()).unwrap()).collect();
-        Page { events, next: Some(end.to_string()), complete: end == last, through: String::new() }
+        let lines: Vec<_> = (first..=end).map(|event| RawValue::from_string(event.to_string()).unwrap()).collect();
+        Page {
+            events: lines.len() as u64,
+            body: PageBody::Lines(lines),
+            next: Some(end.to_string()),
+            complete: end == last,
+            through: String::new(),
+        }
     }
 
     /// The events of each object.
@@ -228,14 +228,14 @@ mod tests {
         let wanted = Wanted { project: "shop".to_owned(), from: None, to: None };
         let open = || Objects::open(bucket(&store), wanted.clone(), Cut { format: Format::Parquet, events: 3 });
         let table = |events: u64, next: &str| {
-            let (body, next) = (Bytes::from_static(b"PAR1"), Some(next.to_owned()));
-            Table { body, events, next, complete: events == 0, through: String::new() }
+            let (body, next) = (PageBody::Table(Bytes::from_static(b"PAR1")), Some(next.to_owned()));
+            Page { body, events, next, complete: events == 0, through: String::new() }
         };
-        open().await.unwrap().add_table(table(3, "3")).await.unwrap();
+        open().await.unwrap().add(&table(3, "3")).await.unwrap();
         let mut objects = open().await.unwrap();
         assert_eq!((objects.next(), objects.room()), (Some("3"), 3));
-        objects.add_table(table(2, "5")).await.unwrap();
-        objects.add_table(table(0, "5")).await.unwrap();
+        objects.add(&table(2, "5")).await.unwrap();
+        objects.add(&table(0, "5")).await.unwrap();
         assert_eq!(open().await.unwrap().next(), Some("5"));
         assert_eq!(bucket(&store).names().await.unwrap(), ["0000000001.parquet", "0000000002.parquet"]);
     }
