@@ -100,6 +100,15 @@ enum Refusal {
     Never(String),
 }
 
+/// When a request is repeated that was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
+    /// What is done twice is as if it was done once.
+    Always,
+    /// Only while it cannot have been done.
+    WhileUndone,
+}
+
 /// Whether a request arrived that was not answered with yes or no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Arrival {
@@ -142,7 +151,7 @@ impl Remote {
     /// The same with its headers.
     pub(super) async fn get_whole(&self, path: &str, key: &HeaderValue) -> Result<Response<Bytes>> {
         let url = format!("{}{path}", self.base);
-        self.until_whole(true, || Request::get(&url).header(AUTHORIZATION, key.clone()).body(Full::default())).await
+        self.until_whole(Repeat::Always, || Request::get(&url).header(AUTHORIZATION, key.clone()).body(Full::default())).await
     }
 
     /// Waits until a pulse has read a keys file again that was changed a moment ago; `path` is one that the key opens.
@@ -164,19 +173,19 @@ impl Remote {
             let request = Request::post(&url).header(AUTHORIZATION, key.clone());
             request.header(hyper::header::CONTENT_TYPE, "application/x-ndjson").body(Full::new(body.clone()))
         };
-        self.until_answered(true, request).await
+        self.until_answered(request).await
     }
 
     /// The answer to `POST path` with JSON.
     pub(super) async fn post_json(&self, path: &str, key: &HeaderValue, body: &serde_json::Value) -> Result<Bytes> {
         let (url, body) = (format!("{}{path}", self.base), Bytes::from(body.to_string()));
-        self.until_answered(true, || Request::post(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
+        self.until_answered(|| Request::post(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
     }
 
     /// The answer to `PUT path` with JSON.
     pub(super) async fn put_json(&self, path: &str, key: &HeaderValue, body: &serde_json::Value) -> Result<Bytes> {
         let (url, body) = (format!("{}{path}", self.base), Bytes::from(body.to_string()));
-        self.until_answered(true, || Request::put(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
+        self.until_answered(|| Request::put(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()))).await
     }
 
     /// The answer to `PUT path` with JSON, if there is `version` of it, or none.
@@ -191,35 +200,30 @@ impl Remote {
             let request = Request::put(&url).header(AUTHORIZATION, key.clone()).header(&condition, &tag);
             request.header(FILE_HEADER, file.clone()).body(Full::new(body.clone()))
         };
-        self.until_answered(true, request).await
+        self.until_answered(request).await
     }
 
     /// The answer to `DELETE path`, whichever file says what is there.
     pub(super) async fn delete(&self, path: &str, key: &HeaderValue) -> Result<Bytes> {
         let url = format!("{}{path}", self.base);
         let request = || Request::delete(&url).header(AUTHORIZATION, key.clone()).header(FILE_HEADER, "").body(Full::default());
-        self.until_answered(true, request).await
+        self.until_answered(request).await
     }
 
     /// The answer to what must not be done twice, with JSON or nothing. Errors: also that it may have been done or not.
     pub(super) async fn ask_once(&self, method: &Method, path: &str, key: &HeaderValue, body: Option<&serde_json::Value>) -> Result<Bytes> {
         let (url, body) = (format!("{}{path}", self.base), body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string())));
         let request = || Request::builder().method(method).uri(&url).header(AUTHORIZATION, key.clone()).body(Full::new(body.clone()));
-        self.until_answered(false, request).await
+        Ok(self.until_whole(Repeat::WhileUndone, request).await?.into_body())
     }
 
-    async fn until_answered(
-        &self,
-        may_be_done_twice: bool,
-        request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>,
-    ) -> Result<Bytes> {
-        Ok(self.until_whole(may_be_done_twice, request).await?.into_body())
+    async fn until_answered(&self, request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>) -> Result<Bytes> {
+        Ok(self.until_whole(Repeat::Always, request).await?.into_body())
     }
 
-    /// `may_be_done_twice`: whether it is asked again where it may have been done.
     async fn until_whole(
         &self,
-        may_be_done_twice: bool,
+        repeat: Repeat,
         request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>,
     ) -> Result<Response<Bytes>> {
         let mut begun = Instant::now();
@@ -232,7 +236,7 @@ impl Remote {
                 Ok(answer) => return Ok(answer),
                 Err(Refusal::Answered(status, body)) => return Err(Refused { url: format!("{}{path}", self.base), status, body }.into()),
                 Err(Refusal::Never(problem)) => bail!("{}{path}: {problem}", self.base),
-                Err(Refusal::Later { problem, arrival: Arrival::Unknown, .. }) if !may_be_done_twice => {
+                Err(Refusal::Later { problem, arrival: Arrival::Unknown, .. }) if repeat == Repeat::WhileUndone => {
                     bail!("{}{path}: {problem}: it may have been done or not; look before you ask for it again", self.base)
                 }
                 Err(Refusal::Later { problem, .. }) if begun.elapsed() > PATIENCE => {
