@@ -24,11 +24,11 @@ use crate::outcome::Defect;
 /// How a dialect writes events as JSON: one by itself, an array of them, or an object with the array and what is said of all.
 pub(super) struct Envelope {
     /// The member that holds the array. An object without it is an event.
-    pub(super) batch: &'static str,
+    pub(super) batch: Option<&'static str>,
     /// The member that says when the client sent it.
-    pub(super) sent_at: &'static str,
-    /// The member that is said of each event of the batch which says none itself; `""` for none.
-    pub(super) context: &'static str,
+    pub(super) sent_at: Option<&'static str>,
+    /// The member that is said of each event of the batch which says none itself.
+    pub(super) context: Option<&'static str>,
     /// The members that may hold the key, beside the array or in an event by itself.
     pub(super) keys: &'static [&'static str],
     /// Finds the key in an event, where clients put it there.
@@ -45,7 +45,17 @@ pub(super) type KeyOf = for<'t> fn(Value<'t>) -> Option<&'t str>;
 impl Envelope {
     /// One without anything but a batch: no key, no time.
     pub(super) const fn of(batch: &'static str, read: ReadEvent) -> Self {
-        Self { batch, sent_at: "", context: "", keys: &[], key_of: None, read }
+        Self { batch: Some(batch), ..Self::bare(read) }
+    }
+
+    /// The same whose batch is a bare array.
+    pub(super) const fn bare(read: ReadEvent) -> Self {
+        Self { batch: None, sent_at: None, context: None, keys: &[], key_of: None, read }
+    }
+
+    /// The name of the member that holds the array, for people.
+    fn batch_name(&self) -> &'static str {
+        self.batch.unwrap_or_default()
     }
 }
 
@@ -124,20 +134,20 @@ fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Resul
         return Err(Refusal::NotEvents);
     }
     let (mut list, mut sent_ms, mut shown, mut around) = (None, None, None, None);
-    for (key, value) in root.members().filter(|(key, _)| is_named(key)) {
-        if key == envelope.batch {
+    for (key, value) in root.members() {
+        if envelope.batch == Some(key) {
             if list.is_some() {
-                return Err(Refusal::BatchTwice(envelope.batch));
+                return Err(Refusal::BatchTwice(envelope.batch_name()));
             }
             if value.array_len().is_none() {
-                return Err(Refusal::BatchNotArray(envelope.batch));
+                return Err(Refusal::BatchNotArray(envelope.batch_name()));
             }
             list = Some(value);
-        } else if key == envelope.sent_at {
+        } else if envelope.sent_at == Some(key) {
             sent_ms = value.time();
         } else if envelope.keys.contains(&key) {
             shown = same_key(shown, value.text())?;
-        } else if key == envelope.context {
+        } else if envelope.context == Some(key) {
             around = value.given();
         }
     }
@@ -152,15 +162,10 @@ fn whole(root: Value<'_>, envelope: &Envelope, intake: &mut Intake<'_>) -> Resul
     batch(list, around, envelope, intake)
 }
 
-/// Whether a member has a name: what a dialect does not have is called `""`.
-fn is_named(key: &str) -> bool {
-    !key.is_empty()
-}
-
 /// Refuses what is said of all events if it is too much to be written to each: all together it may be as much as could have been sent.
 fn admit_around(size: usize, events: usize, envelope: &Envelope) -> Result<(), Refusal> {
     let max = MAX_AROUND.min(LARGEST_BATCH.bytes / events.max(1));
-    if size > max { Err(Refusal::MemberTooLarge { name: envelope.context.to_owned(), max }) } else { Ok(()) }
+    if size > max { Err(Refusal::MemberTooLarge { name: envelope.context.unwrap_or_default().to_owned(), max }) } else { Ok(()) }
 }
 
 /// The key of a request, where each of its events may hold it.
@@ -227,7 +232,7 @@ fn each<'r>(
     for (index, event) in found.events.iter().enumerate() {
         if let Some((defect, message)) = &unreadable_around {
             // As if the event itself said it.
-            intake.reject(index, None, Rejection::new(*defect, envelope.context, message.clone()));
+            intake.reject(index, None, Rejection::new(*defect, envelope.context.unwrap_or_default(), message.clone()));
             continue;
         }
         // As it came: it is this event that a byte which is none costs.
@@ -268,7 +273,7 @@ pub(super) fn around(bytes: &[u8], envelope: &Envelope) -> Result<Map<String, Js
     let not_json = |problem: serde_json::Error| Refusal::NotJson(problem.to_string());
     let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(bytes).map_err(not_json)?;
     let mut others = Map::new();
-    for (key, value) in members.into_iter().filter(|(key, _)| key != envelope.batch) {
+    for (key, value) in members.into_iter().filter(|(key, _)| envelope.batch != Some(key)) {
         if value.get().len() > MAX_AROUND {
             return Err(Refusal::MemberTooLarge { name: key.chars().take(64).collect(), max: MAX_AROUND });
         }
@@ -325,7 +330,7 @@ fn events_of<'a>(text: &'a str, envelope: &Envelope, max: usize) -> Result<Event
             match batches.as_slice() {
                 [] => Ok(Events { events: vec![event], sent_ms: None, key, around: None }),
                 [batch] => {
-                    let events = elements(batch.get(), max, |_| Refusal::BatchNotArray(envelope.batch))?;
+                    let events = elements(batch.get(), max, |_| Refusal::BatchNotArray(envelope.batch_name()))?;
                     Ok(Events {
                         events,
                         sent_ms: sent_at.and_then(|sent| with_tape(sent.get().as_bytes(), |sent| sent.time()).flatten()),
@@ -333,7 +338,7 @@ fn events_of<'a>(text: &'a str, envelope: &Envelope, max: usize) -> Result<Event
                         around: context.map(RawValue::get).filter(|context| *context != "null"),
                     })
                 }
-                _ => Err(Refusal::BatchTwice(envelope.batch)),
+                _ => Err(Refusal::BatchTwice(envelope.batch_name())),
             }
         }
         _ => Err(serde_json::from_str::<&RawValue>(text).map_or_else(not_json, |_| Refusal::NotEvents)),
@@ -375,17 +380,15 @@ impl<'de> Visitor<'de> for MembersOf<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members<'de>, A::Error> {
         let mut found = Members::default();
         while let Some((key, value)) = members.next_entry::<Cow<'de, str>, &'de RawValue>()? {
-            if !is_named(&key) {
-                continue;
-            }
+            let (Self(envelope), key) = (&self, key.as_ref());
             // Two batches are as wrong as many.
-            if key == self.0.batch && found.batches.len() < 2 {
+            if envelope.batch == Some(key) && found.batches.len() < 2 {
                 found.batches.push(value);
-            } else if key == self.0.sent_at {
+            } else if envelope.sent_at == Some(key) {
                 found.sent_at = Some(value);
-            } else if self.0.keys.contains(&key.as_ref()) {
+            } else if envelope.keys.contains(&key) {
                 found.key = Some(value);
-            } else if key == self.0.context {
+            } else if envelope.context == Some(key) {
                 found.context = Some(value);
             }
         }
@@ -457,7 +460,7 @@ mod tests {
         assert!(with_tape(apart.as_bytes(), |_| ()).is_none());
         assert_eq!(accepted(&pulse::ENVELOPE, &apart), Ok(1));
         // Nor is it a batch.
-        let own = Envelope::of("", pulse::event);
+        let own = Envelope::bare(pulse::event);
         assert_eq!(accepted(&own, r#"{"":1,"type":"order","userId":"ada"}"#), Ok(1));
     }
 }

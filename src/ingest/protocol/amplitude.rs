@@ -23,7 +23,7 @@ use crate::outcome::Defect;
 
 pub(super) struct Amplitude;
 
-const ENVELOPE: Envelope = Envelope { sent_at: "client_upload_time", keys: &["api_key"], ..Envelope::of("events", event) };
+const ENVELOPE: Envelope = Envelope { sent_at: Some("client_upload_time"), keys: &["api_key"], ..Envelope::of("events", event) };
 
 impl Protocol for Amplitude {
     fn paths(&self) -> &'static [&'static str] {

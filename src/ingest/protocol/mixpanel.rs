@@ -23,9 +23,8 @@ use crate::outcome::Defect;
 
 pub(super) struct Mixpanel;
 
-/// No member holds a batch: it is an array.
-const EVENTS: Envelope = Envelope { key_of: Some(token), ..Envelope::of("", event) };
-const PROFILES: Envelope = Envelope { keys: &["$token"], key_of: Some(token), ..Envelope::of("", profile) };
+const EVENTS: Envelope = Envelope { key_of: Some(token), ..Envelope::bare(event) };
+const PROFILES: Envelope = Envelope { keys: &["$token"], key_of: Some(token), ..Envelope::bare(profile) };
 /// What names of visitors begin with.
 const DEVICE: &str = "$device:";
 

@@ -18,7 +18,7 @@ use crate::ingest::verdict::{Rejection, Verdicts};
 
 pub(super) struct OpenPanel;
 
-const ENVELOPE: Envelope = Envelope::of("", call);
+const ENVELOPE: Envelope = Envelope::bare(call);
 
 /// How requests of servers begin to name who sends them: what the SDKs for Python, Go, PHP and Ruby send with. That for Rust names nobody,
 /// as no device's does.

@@ -15,7 +15,7 @@ use crate::ingest::verdict::Verdicts;
 
 pub(super) struct Plausible;
 
-const ENVELOPE: Envelope = Envelope { key_of: Some(domain), ..Envelope::of("", nameless) };
+const ENVELOPE: Envelope = Envelope { key_of: Some(domain), ..Envelope::bare(nameless) };
 
 impl Protocol for Plausible {
     fn paths(&self) -> &'static [&'static str] {

@@ -28,7 +28,8 @@ pub(super) struct PostHog;
 /// The id of all visitors of a page that keeps nothing of them.
 const COOKIELESS: &str = "$posthog_cookieless";
 
-const ENVELOPE: Envelope = Envelope { sent_at: "sent_at", keys: &["api_key", "token"], key_of: Some(key), ..Envelope::of("batch", event) };
+const ENVELOPE: Envelope =
+    Envelope { sent_at: Some("sent_at"), keys: &["api_key", "token"], key_of: Some(key), ..Envelope::of("batch", event) };
 
 impl Protocol for PostHog {
     fn paths(&self) -> &'static [&'static str] {

@@ -19,7 +19,7 @@ use crate::outcome::Defect;
 
 pub(in crate::ingest) struct Pulse;
 
-pub(in crate::ingest) const ENVELOPE: Envelope = Envelope { sent_at: "sentAt", ..Envelope::of("batch", event) };
+pub(in crate::ingest) const ENVELOPE: Envelope = Envelope { sent_at: Some("sentAt"), ..Envelope::of("batch", event) };
 
 /// How requests of servers begin to name who sends them: our SDK for Python, and what runs the one for JavaScript outside of pages.
 const SERVERS: [&str; 5] = ["pulse-python/", "node", "undici", "Bun/", "Deno/"];

@@ -24,7 +24,7 @@ pub(super) struct Segment;
 
 /// A call by itself holds its key, too. The SDK for Go says once around a batch what is true of all its calls.
 pub(super) const ENVELOPE: Envelope =
-    Envelope { sent_at: "sentAt", context: "context", keys: &["writeKey"], ..Envelope::of("batch", call) };
+    Envelope { sent_at: Some("sentAt"), context: Some("context"), keys: &["writeKey"], ..Envelope::of("batch", call) };
 
 /// What SDKs for servers call themselves: the address of their requests is no visitor's.
 const OF_SERVERS: [&str; 11] = [

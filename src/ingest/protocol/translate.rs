@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn packed(body: &Json, read_event: ReadEvent) -> Vec<Read> {
-        let envelope = Envelope::of("", read_event);
+        let envelope = Envelope::bare(read_event);
         read(|intake| envelope::json(body.to_string().as_bytes(), &envelope, intake))
     }
 

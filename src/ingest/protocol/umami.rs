@@ -18,7 +18,7 @@ use crate::ingest::verdict::{Rejection, Verdicts};
 
 pub(super) struct Umami;
 
-const ENVELOPE: Envelope = Envelope { key_of: Some(website), ..Envelope::of("", nameless) };
+const ENVELOPE: Envelope = Envelope { key_of: Some(website), ..Envelope::bare(nameless) };
 
 impl Protocol for Umami {
     fn paths(&self) -> &'static [&'static str] {
