@@ -474,7 +474,7 @@ fn write_text(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> R
 fn address(draft: &mut Draft<'_, '_>, request: &RequestFacts<'_>) -> Option<IpAddr> {
     let Some(value) = draft.address else {
         // The address of an import or of a server says nothing about where its events happened.
-        return (!request.is_import && !request.is_of_server && !draft.is_of_server).then_some(request.client);
+        return (!request.is_import && !draft.is_of_server).then_some(request.client);
     };
     let address = parse_forwarded(value.text().unwrap_or_default());
     if address.is_none() {

@@ -37,7 +37,7 @@ pub(super) struct Draft<'t, 'd> {
     pub(super) around: Option<Value<'t>>,
     /// The client's address, where a server sends for the client.
     pub(super) address: Option<Value<'t>>,
-    /// Whether the address of the peer is not the client's: a server's, which says so.
+    /// Whether the address of the peer is not the client's: a server's, which says so, in the head of its request or in the event.
     pub(super) is_of_server: bool,
     pub(super) properties: Option<Value<'t>>,
     /// What is said of the user; the properties where there are no others.

@@ -109,7 +109,7 @@ impl<'r> Intake<'r> {
         let Self { request, limits, decoded: Decoded { partitions, verdicts, .. }, facts, .. } = self;
         verdicts.warnings.begin(index);
         let mut draft = Draft::new(event, facts, &mut verdicts.warnings);
-        draft.around = around;
+        (draft.around, draft.is_of_server) = (around, request.is_of_server);
         let packed = read(event, &mut draft).and_then(|()| contract::pack(&mut draft, Rules { project, request, limits }, partitions));
         let (event_id, also) = (draft.event_id.and_then(Value::text), draft.also);
         match packed {

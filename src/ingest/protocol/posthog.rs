@@ -239,7 +239,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
         false => Source::App,
     };
     draft.leaves_out = if source == Source::Server { is_own } else { is_own_of_page };
-    draft.is_of_server = says(known.has_no_place, true);
+    draft.is_of_server |= says(known.has_no_place, true);
     draft.session_id = known.session_id;
     if let Some(properties) = draft.properties {
         flat::note(properties, source, draft);
@@ -274,7 +274,7 @@ fn traits<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejecti
     let known = Known::of(draft.properties);
     who(&beside, &known, draft);
     draft.called = Some("identify");
-    draft.is_of_server = says(known.has_no_place, true);
+    draft.is_of_server |= says(known.has_no_place, true);
     draft.session_id = known.session_id;
     // As of the event itself: a proxy that sends for its visitors says where they are.
     draft.address = draft.properties.and_then(|said| said.member("$ip"));

@@ -21,7 +21,8 @@ pub(in crate::ingest) struct Pulse;
 
 pub(in crate::ingest) const ENVELOPE: Envelope = Envelope { sent_at: Some("sentAt"), ..Envelope::of("batch", event) };
 
-/// How requests of servers begin to name who sends them: our SDK for Python, and what runs the one for JavaScript outside of pages.
+/// How requests of servers begin to name who sends them: our SDK for Python, and what runs the one for JavaScript outside of pages. A page
+/// cannot have such an agent; what else is no browser's may be an application's, whose address is its visitor's.
 const SERVERS: [&str; 5] = ["pulse-python/", "node", "undici", "Bun/", "Deno/"];
 
 impl Protocol for Pulse {

@@ -99,7 +99,7 @@ fn in_address(query: &str) -> Vec<u8> {
 
 /// Reads what [`own`] wrote: a server's visitors are not at its address.
 fn read<'t>(both: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
-    draft.is_of_server = both.member("platform").and_then(Value::text) == Some("srv");
+    draft.is_of_server |= both.member("platform").and_then(Value::text) == Some("srv");
     draft.is_named_by_address = !draft.is_of_server;
     pulse::event(both.member("event").unwrap_or(both), draft)
 }
