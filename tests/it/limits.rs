@@ -70,61 +70,65 @@ async fn on_a_full_volume_nothing_is_accepted_and_what_was_is_there_and_goes_on(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_engine_could_not_write_is_an_error_and_no_part_without_bytes() {
+    const ROWS: u64 = 100_000;
     let dir = tempfile::tempdir().unwrap();
     let volume = Volume::in_memory(dir.path(), 256);
     let (engine, store) = alone_in(dir.path()).await;
-    let run = async |sql: String| store.migrator.execute(&Statement::raw(&sql)).await;
+    let run = async |sql: &str| store.migrator.execute(&Statement::raw(sql)).await.map_err(|problem| problem.to_string());
     let all = async || {
-        let rows = store.migrator.rows::<(u64, u64)>(&Statement::of("SELECT count(), sum(cityHash64(n, text)) FROM pulse.random")).await;
+        let rows = store.migrator.rows::<(u64, u64)>(&Statement::of("SELECT count(), sum(cityHash64(n, text)) FROM pulse.made")).await;
         rows.expect("what is there can be read").remove(0)
     };
-    // Three times what is reserved for a block.
-    let table = "CREATE TABLE pulse.random (n UInt64, text String, PROJECTION by_text (SELECT * ORDER BY text), \
-                 PROJECTION by_length (SELECT * ORDER BY length(text))) ENGINE = MergeTree ORDER BY n";
-    run(table.to_owned()).await.unwrap();
-    let insert = "INSERT INTO pulse.random SELECT arrayJoin(range(50000)), randomPrintableASCII(100) SETTINGS max_block_size = 1000000, \
-                  min_insert_block_size_rows = 1000000, max_insert_threads = 1";
-
-    volume.fill_but(8);
-    let refused = run(insert.to_owned()).await.unwrap_err().to_string();
-    assert!(refused.contains("Cannot fsync"), "{refused}");
-    assert_eq!(all().await, (0, 0));
-    volume.free();
-    for attempt in 0.. {
-        run("TRUNCATE TABLE pulse.random SYNC".to_owned()).await.unwrap();
-        run(insert.to_owned()).await.unwrap();
-        run(insert.to_owned()).await.unwrap();
-        let before = all().await;
-        assert_eq!(before.0, 100_000);
-        let merging = AtomicBool::new(true);
-        let merge = async {
-            let merged = run("OPTIMIZE TABLE pulse.random FINAL SETTINGS optimize_throw_if_noop = 1".to_owned()).await;
-            merging.store(false, Ordering::Relaxed);
-            merged
+    // Runs a statement, and takes all space once it writes: the engine had promised it room by then.
+    let run_into_the_full = async |sql: &str, prefix: &str| {
+        volume.fill_but(60);
+        let is_running = AtomicBool::new(true);
+        let running = async {
+            let ended = run(sql).await;
+            is_running.store(false, Ordering::Relaxed);
+            ended
         };
-        let fill = async {
-            // The room for it is promised by then.
-            while merging.load(Ordering::Relaxed) && !is_merging(dir.path()) {
+        let filling = async {
+            while is_running.load(Ordering::Relaxed) && !is_written(dir.path(), prefix) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             volume.fill();
         };
-        let (merged, ()) = tokio::join!(merge, fill);
+        let (ended, ()) = tokio::join!(running, filling);
         volume.free();
-        assert_eq!(all().await, before, "{merged:?}");
-        match merged {
-            Err(refused) if refused.to_string().contains("Cannot fsync") => break,
-            ended => assert!(attempt < 50, "no merge was caught in the middle: {ended:?}"),
+        ended
+    };
+    run("CREATE TABLE pulse.made (n UInt64, text String, PROJECTION by_text (SELECT * ORDER BY text)) ENGINE = MergeTree ORDER BY n")
+        .await
+        .unwrap();
+    let insert = &format!("INSERT INTO pulse.made SELECT arrayJoin(range({ROWS})) AS n, repeat(hex(sipHash128(n)), 3)");
+    run(insert).await.unwrap();
+    let (rows, sum) = all().await;
+    assert_eq!(rows, ROWS);
+    let times = |blocks: u64| (blocks * rows, blocks.wrapping_mul(sum));
+
+    for (statement, prefix, before, after) in [(&**insert, "tmp_insert_", 1, 2), ("OPTIMIZE TABLE pulse.made FINAL", "tmp_merge_", 2, 2)] {
+        for attempt in 0.. {
+            assert!(attempt < 50, "{statement} was never caught in the middle");
+            run("TRUNCATE TABLE pulse.made SYNC").await.unwrap();
+            for _ in 0..before {
+                run(insert).await.unwrap();
+            }
+            let ended = run_into_the_full(statement, prefix).await;
+            assert_eq!(all().await, times(if ended.is_ok() { after } else { before }), "{statement}: {ended:?}");
+            if ended.is_err_and(|refused| refused.contains("Cannot fsync")) {
+                break;
+            }
         }
     }
     drop(engine);
 }
 
-/// Whether a part is there that a merge writes.
-fn is_merging(folder: &Path) -> bool {
+/// Whether a part is there that is being written.
+fn is_written(folder: &Path, prefix: &str) -> bool {
     let below = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let parts = below(folder.join("clickhouse/data/store")).flat_map(below).flat_map(below);
-    parts.into_iter().any(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp_merge_")))
+    let mut parts = below(folder.join("clickhouse/data/store")).flat_map(below).flat_map(below);
+    parts.any(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
