@@ -146,6 +146,9 @@ fn users_xml(config: &EngineConfig, access: &Access<'_>) -> String {
          <max_result_bytes>4294967296</max_result_bytes>\
          <cancel_http_readonly_queries_on_client_close>1</cancel_http_readonly_queries_on_client_close>\
          <optimize_aggregation_in_order>1</optimize_aggregation_in_order>\
+         <max_bytes_before_external_group_by>{}</max_bytes_before_external_group_by>\
+         <max_bytes_before_external_sort>{}</max_bytes_before_external_sort>\
+         <max_temporary_data_on_disk_size_for_query>4294967296</max_temporary_data_on_disk_size_for_query>\
          <readonly>1</readonly></pulse_reader>\n\
          <pulse_sql>{SETTINGS}<max_execution_time>{}</max_execution_time><max_memory_usage>{}</max_memory_usage>\
          <max_rows_to_read>{}</max_rows_to_read>{SQL_LIMITS}</pulse_sql>\n\
@@ -157,6 +160,9 @@ fn users_xml(config: &EngineConfig, access: &Access<'_>) -> String {
         config.max_query_time.as_secs().max(1),
         config.max_query_memory,
         config.max_rows_to_read,
+        // Merging what was put aside takes as much again.
+        config.max_query_memory / 5 * 2,
+        config.max_query_memory / 5 * 2,
         config.max_query_time.as_secs().max(1),
         config.max_query_memory,
         config.max_rows_to_read,

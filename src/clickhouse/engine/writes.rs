@@ -3,18 +3,18 @@
 //! The library takes a `write` that fails for one that is done (its source has the exception commented out): on a volume that is full or
 //! breaks it answers inserts and ends merges whose files are empty, and then removes what was merged. But it heeds `fdatasync`, and calls
 //! it for each file of a part before the part counts. So the program has a `write` of its own, which the loader finds before that of the C
-//! library: in the process of the engine, a file of a table that could not be written becomes one that cannot be synced.
+//! library: in the process of the engine, a file of a table that could not be written becomes one that cannot be synced, and what a
+//! question has put aside one that cannot be found again, where it would be answered by what was written of it.
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-/// Where the engine has the files of its tables.
-const FOLDER: &[u8] = b"/data/store/";
+/// Where the engine has the files of its tables, and what questions put aside.
+const TABLES: &str = "/data/store/";
+const ASIDE: &str = "/data/tmp/";
 
 /// Whether this process is the engine.
 static IS_ENGINE: AtomicBool = AtomicBool::new(false);
@@ -44,7 +44,7 @@ unsafe extern "C" fn write(descriptor: c_int, bytes: *const c_void, count: libc:
         let error = unsafe { libc::__errno_location() };
         // SAFETY: as above.
         let why = unsafe { *error };
-        if ![libc::EINTR, libc::EAGAIN].contains(&why) && is_of_a_table(descriptor) {
+        if ![libc::EINTR, libc::EAGAIN].contains(&why) {
             spoil(descriptor);
         }
         // SAFETY: as above.
@@ -53,18 +53,22 @@ unsafe extern "C" fn write(descriptor: c_int, bytes: *const c_void, count: libc:
     written as libc::ssize_t
 }
 
-/// Whether it is a file of a table: not a connection, and no log, which is written again once there is room.
-fn is_of_a_table(descriptor: c_int) -> bool {
-    // SAFETY: whoever writes to it has it open.
-    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
-    let is_file = rustix::fs::fstat(descriptor).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-    let path = std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
-    let is_of_a_table = |path: PathBuf| path.as_os_str().as_bytes().windows(FOLDER.len()).any(|part| part == FOLDER);
-    is_file && path.map_or(true, is_of_a_table)
-}
-
-/// Puts what takes no bytes and cannot be synced where a descriptor was.
+/// Puts what takes no bytes and cannot be synced where a descriptor of a table's file was, or of a question's, whose file goes.
+/// Not of connections, nor of the log, which is written again once there is room.
 fn spoil(descriptor: c_int) {
+    // SAFETY: whoever writes to it has it open.
+    let file = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    if !rustix::fs::fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile) {
+        return;
+    }
+    if let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{descriptor}")) {
+        let path = path.to_string_lossy();
+        if path.contains(ASIDE) {
+            let _ = std::fs::remove_file(&*path);
+        } else if !path.contains(TABLES) {
+            return;
+        }
+    }
     let full = rustix::fs::open("/dev/full", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
     // SAFETY: the one that is given is open, and the other is replaced, not closed: whoever has it goes on to own it.
     let is_spoilt = full.is_ok_and(|full| unsafe { libc::dup3(full.as_raw_fd(), descriptor, libc::O_CLOEXEC) } >= 0);
