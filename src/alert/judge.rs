@@ -217,9 +217,9 @@ pub(crate) fn judge(rule: &Rule, state: &mut RuleState, observed: &Observed, occ
 /// The lines that an answer about a slot alone would have: `observed` may be about many.
 fn answered<'o>(rule: &Rule, observed: &'o Observed, slot: i64) -> BTreeSet<&'o String> {
     let since = rule.look_back(slot).unwrap_or(slot);
-    let is_value = |(_, value): (&i64, &f64)| Some(*value) != observed.absent;
-    let is_answered = |(name, series): &(&String, &Series)| name.is_empty() || series.values.range(since..=slot).any(is_value);
-    observed.lines.iter().filter(is_answered).map(|(name, _)| name).collect()
+    let has_value = |series: &Series| series.values.range(since..=slot).any(|(_, value)| Some(*value) != observed.absent);
+    let lines = observed.lines.iter().filter(|(name, series)| name.is_empty() || has_value(series));
+    lines.map(|(name, _)| name).collect()
 }
 
 /// A slot, and what was answered beside its line.

@@ -63,7 +63,7 @@ pub(super) async fn set_aside(store: &ClickHouse, message: &str) -> Result<bool,
     if let Some(projection) = projection {
         let cleared = tables::clear_projection(store, part, projection).await?;
         for table in &cleared {
-            tracing::error!(table, part, projection, "a damaged projection is taken away, to be made anew");
+            tracing::error!(%table, part, projection, "a damaged projection is taken away, to be made anew");
         }
         return Ok(!cleared.is_empty());
     }
@@ -95,6 +95,10 @@ fn damaged(message: &str) -> Option<Damaged<'_>> {
         None => message.split_once("marks file '").and_then(|(_, file)| Some(file.split('\'').next()?.rsplit_once('/')?.0)),
     };
     let Some(path) = folder else {
+        // Other mutations fail for other reasons, for want of room for example.
+        if !ClickHouseError::is_of_damage(message) {
+            return None;
+        }
         let part = message.split_once("with part '")?.1.split('\'').next()?;
         return is_name(part).then_some(Damaged { part, projection: None });
     };
@@ -168,6 +172,7 @@ mod tests {
         assert_eq!(damaged(of_index), Some(Damaged { part: "20261128_18_18_0", projection: None }));
         for odd in [
             "marks file 'data.cmrk4': 0",
+            "execution of mutation 'mutation_7.txt' with part '20261128_18_18_0_7' reason: 'Code: 243. DB::Exception: Cannot reserve 1.00 MiB'",
             "with part 'a/b'",
             "",
             "while reading from part ",

@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::holes::{self, HoleError};
 use super::lag;
+use crate::backoff::Backoff;
 use crate::clickhouse::engine::Soundness;
 use crate::clickhouse::{ClickHouse, ClickHouseError, Held};
 use crate::failpoint;
@@ -24,8 +26,10 @@ use crate::store::tables::{self, EVENTS, LackingProjection};
 
 /// How long a start mends before it takes events: it is to be ready within ten seconds.
 const QUICK: Duration = Duration::from_secs(5);
-/// Between two attempts, and two damages.
+/// Between two attempts, and at least between two damages.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Between two damages at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// Most damaged parts that are set aside in one attempt.
 const MOST_DAMAGED: usize = 100;
 /// Longest time to read how far the table is from all of its rows.
@@ -46,16 +50,18 @@ impl Mender {
         Self { store, soundness, restarter, turn: Arc::default() }
     }
 
-    /// Refuses a log that ends before what the table has of it. By the table's rows where parts lack projections: by these such parts have
-    /// none.
+    /// Refuses a log that ends before what the table has of it. By the rows of days of which parts lack the projection that says it: by that
+    /// they have none.
     pub(super) async fn check_end<L: Log>(&self, log: &L) -> Result<()> {
         let (server, table) = (self.store.migrator.with_timeout(READ_LIMIT), self.store.table(EVENTS.name()));
         let ask = || async {
-            let held = match tables::lacking_projections(&self.store).await?.is_empty() {
-                true => books::held(&server, &table).await?,
-                false => books::held_by_rows(&server, &table).await?,
-            };
-            Ok(held)
+            let lacking = tables::lacking_projections(&self.store).await?.into_iter();
+            let lacking = lacking.filter(|lacking| lacking.table == EVENTS.name() && &*lacking.projection == "places");
+            let days: Vec<String> = lacking.map(|lacking| lacking.partition).collect();
+            match days.is_empty() {
+                true => Ok(books::held(&server, &table).await?),
+                false => Ok(books::held_without_places(&server, &table, &days).await?),
+            }
         };
         let held = self.without_damage(ask).await?;
         Ok(lag::refuse_lost_ends(log, held).await?)
@@ -110,14 +116,29 @@ impl Mender {
     pub(super) async fn watch_damage<L: Log>(self, log: L, stop: CancellationToken) -> Result<(), Infallible> {
         let mut damage = self.store.breaker.damage();
         let mending = async {
-            while let Ok(message) = damage.wait_for(Option::is_some).await.map(|message| message.clone().unwrap_or_default()) {
+            let (mut pauses, mut ended) = (Backoff::new(AGAIN, LONGEST_PAUSE), Instant::now());
+            loop {
+                let said = tokio::select! {
+                    said = damage.wait_for(Option::is_some) => said.ok().and_then(|said| said.clone()),
+                    // It has set parts aside when it was started again.
+                    () = self.soundness.doubted() => None,
+                };
                 let held = self.store.breaker.hold();
                 let _turn = self.turn.lock().await;
+                let message = said.unwrap_or_default();
+                if message.is_empty() && self.soundness.is_sound() {
+                    // Somebody else has mended it.
+                    held.release();
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
                 tracing::error!(
                     message,
                     "a part of the embedded engine, or a projection, is damaged: nothing is asked until that is mended"
                 );
-                self.restart_engine().await;
+                if !message.is_empty() {
+                    self.restart_engine().await;
+                }
                 while let Err(problem) = self.mend_damage(&log, &message).await {
                     tracing::error!(%problem, "mending the embedded engine's table");
                     tokio::time::sleep(AGAIN).await;
@@ -127,7 +148,12 @@ impl Mender {
                 tracing::info!(
                     "the damage is mended: a part that was set aside is loaded again with the next record of its partition, a projection is made anew"
                 );
-                tokio::time::sleep(AGAIN).await;
+                if ended.elapsed() > LONGEST_PAUSE {
+                    pauses.reset();
+                }
+                // What is named again and again although nothing can be mended must not keep the engine from all else.
+                tokio::time::sleep(AGAIN + pauses.next_pause()).await;
+                ended = Instant::now();
             }
         };
         stop.run_until_cancelled(mending).await;

@@ -4,7 +4,7 @@
 //! success lets the loader go on. It opens after [`FAILURES`] failures in a row that mean *unavailable* or *overloaded*
 //! ([`ErrorClass::is_overload`]); any other answer, an error too, proves that the store works and starts the count anew. While it is
 //! open nothing is sent. After a pause one statement goes through as a probe: a success closes the breaker, a failure opens it
-//! again for twice as long, at most [`LONGEST_PAUSE`]. Whoever mends the store holds it ([`Breaker::hold`]): then nothing is sent either.
+//! again for twice as long, at most [`LONGEST_PAUSE`]. Who mends the store holds it ([`Breaker::hold`]): then nothing is sent either.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -128,7 +128,8 @@ impl Breaker {
         Held(Arc::clone(self))
     }
 
-    fn is_held(&self) -> bool {
+    /// Whether somebody holds it.
+    pub fn is_held(&self) -> bool {
         self.holders.load(Ordering::Acquire) > 0
     }
 

@@ -239,6 +239,15 @@ pub struct SqlAccess {
     pub database: Identifier,
     /// The user with whose rights they are read.
     pub owner: Identifier,
+    /// That of all others, which is asked alone whether the store is being mended.
+    breaker: Arc<Breaker>,
+}
+
+impl SqlAccess {
+    /// Whether the store is being mended: rows may be missing.
+    pub fn is_mended(&self) -> bool {
+        self.breaker.is_held()
+    }
 }
 
 /// What granules a condition found nothing in: some releases of the server remember it wrongly, and leave rows out of later answers. The
@@ -313,7 +322,12 @@ impl ClickHouse {
             sql: settings.sql.as_ref().map(|login| {
                 let database = settings.database.with("_sql");
                 let client = within(client(&settings.url, &login.login), &database);
-                SqlAccess { client: Client { max_answer: LARGEST_ANSWER, ..client }, database, owner: login.owner.clone() }
+                SqlAccess {
+                    client: Client { max_answer: LARGEST_ANSWER, ..client },
+                    database,
+                    owner: login.owner.clone(),
+                    breaker: Arc::clone(&breaker),
+                }
             }),
             database: settings.database.clone(),
             shards: shards.into(),

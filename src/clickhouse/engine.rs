@@ -10,11 +10,11 @@ mod child;
 mod config;
 mod writes;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -127,7 +127,7 @@ pub fn cache_dir() -> Option<PathBuf> {
 
 /// Whether what is on the disk is what was written: known after an end by pulse, or once somebody has looked.
 #[derive(Clone, Debug)]
-pub struct Soundness(Arc<AtomicBool>);
+pub struct Soundness(Arc<watch::Sender<bool>>);
 
 impl Soundness {
     /// Notes in the folder that the engine runs. A note that is there already is of one that was cut short.
@@ -139,22 +139,28 @@ impl Soundness {
             // Before the first byte of the engine's: the note must be there whenever anything else may be torn.
             File::open(folder)?.sync_all()?;
         }
-        Ok(Self(Arc::new(AtomicBool::new(was_ended))))
+        Ok(Self(Arc::new(watch::Sender::new(was_ended))))
     }
 
     /// Whether the data needs no look.
     pub fn is_sound(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
+    }
+
+    /// Waits until the data needs a look.
+    pub async fn doubted(&self) {
+        // The sender is ours.
+        let _ = self.0.subscribe().wait_for(|is_sound| !is_sound).await;
     }
 
     /// Says that somebody has looked, and mended what was damaged.
     pub fn assert(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.send_replace(true);
     }
 
     /// Says that something may be damaged: the next start looks, whatever ends this one.
     pub fn doubt(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.send_replace(false);
     }
 
     /// After a clean end. A note that stays costs a look at the next start.
@@ -214,8 +220,7 @@ impl Engine {
         let soundness = Soundness::begin(&folder).map_err(io("write into the engine's folder"))?;
         until_left(&folder.join("data/status")).await.map_err(io("wait for the last engine to end"))?;
         let command = EngineCommand { executable, library, folder, port };
-        let mut child = command.spawn()?;
-        wait_until_ready(&settings, &mut child.process).await?;
+        let child = begin(&command, &settings, &soundness).await?;
         let state = watch::Sender::new(EngineState::Ready);
         let (asks_restart, restarts) = mpsc::channel(1);
         Ok(Self { settings, command, child, state, max_silence: config.max_silence, soundness, restarts, asks_restart, _port: socket })
@@ -270,10 +275,11 @@ impl Engine {
             }
             let restarted = tokio::select! {
                 () = stop.cancelled() => return self.stop().await,
-                restarted = restart(&self.command, &self.settings, &mut self.child) => restarted,
+                restarted = begin(&self.command, &self.settings, &self.soundness) => restarted,
             };
             match restarted {
-                Ok(()) => {
+                Ok(child) => {
+                    self.child = child;
                     tracing::info!("embedded engine is back");
                     self.state.send_replace(EngineState::Ready);
                     if let Some(asked) = asked.take() {
@@ -282,10 +288,7 @@ impl Engine {
                     }
                 }
                 // Such as a disk that is full or read-only: tried again, for it may come back.
-                Err(problem) => {
-                    tracing::error!(%problem, "embedded engine");
-                    let _ = self.child.process.kill().await;
-                }
+                Err(problem) => tracing::error!(%problem, "embedded engine"),
             }
         }
     }
@@ -298,9 +301,24 @@ impl Engine {
     }
 }
 
-async fn restart(command: &EngineCommand, settings: &ClickHouseSettings, child: &mut EngineChild) -> Result<(), EngineError> {
-    *child = command.spawn()?;
-    wait_until_ready(settings, &mut child.process).await
+/// Starts the engine and waits until it answers. Parts that it sets aside are missing: somebody must look.
+async fn begin(command: &EngineCommand, settings: &ClickHouseSettings, soundness: &Soundness) -> Result<EngineChild, EngineError> {
+    let tables = command.folder.join("data/store");
+    let before = parts_set_aside(&tables);
+    let mut child = command.spawn()?;
+    wait_until_ready(settings, &mut child.process).await?;
+    if parts_set_aside(&tables) != before {
+        soundness.doubt();
+    }
+    Ok(child)
+}
+
+/// The parts that the engine could not load, when it started or earlier: in `detached` of each table's folder.
+fn parts_set_aside(tables: &Path) -> BTreeSet<PathBuf> {
+    let entries = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let tables = entries(tables.to_owned()).flat_map(entries);
+    let detached = tables.flat_map(|table| entries(table.join("detached")));
+    detached.filter(|part| part.file_name().is_some_and(|name| name.to_string_lossy().contains("broken"))).collect()
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> EngineError {

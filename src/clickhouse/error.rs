@@ -81,6 +81,17 @@ mod code {
     pub(super) const SERVER_OVERLOADED: i32 = 745;
 }
 
+/// What is said of a part that is not what was written.
+const OF_DAMAGE: [i32; 7] = [
+    code::ATTEMPT_TO_READ_AFTER_EOF,
+    code::CANNOT_READ_ALL_DATA,
+    code::CHECKSUM_DOESNT_MATCH,
+    code::NO_FILE_IN_DATA_PART,
+    code::BAD_SIZE_OF_FILE_IN_DATA_PART,
+    code::CORRUPTED_DATA,
+    code::CANNOT_DECOMPRESS,
+];
+
 /// What an error says of the store, the statement and the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
@@ -154,6 +165,12 @@ impl ClickHouseError {
         }
     }
 
+    /// Whether a text, which may hold the texts of other errors, names a code of damage.
+    pub fn is_of_damage(text: &str) -> bool {
+        let codes = text.split("Code: ").skip(1).filter_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<i32>().ok());
+        codes.into_iter().any(|code| OF_DAMAGE.contains(&code))
+    }
+
     /// Whether the server has answered, be it with a refusal.
     pub fn is_answer(&self) -> bool {
         matches!(self, Self::Server { .. })
@@ -199,14 +216,8 @@ impl ErrorClass {
             code::TIMEOUT_EXCEEDED => Self::TooSlow,
             code::CANNOT_COMPILE_REGEXP => Self::InvalidRegex,
             // Of a part alone: what is sent can be cut short as well.
-            code::ATTEMPT_TO_READ_AFTER_EOF
-            | code::CANNOT_READ_ALL_DATA
-            | code::CHECKSUM_DOESNT_MATCH
-            | code::NO_FILE_IN_DATA_PART
-            | code::BAD_SIZE_OF_FILE_IN_DATA_PART
-            | code::CORRUPTED_DATA
-            | code::CANNOT_DECOMPRESS
-                if ["while reading from part", "marks file '"].iter().any(|of_a_part| message.contains(of_a_part)) =>
+            code if OF_DAMAGE.contains(&code)
+                && ["while reading from part", "marks file '"].iter().any(|of_a_part| message.contains(of_a_part)) =>
             {
                 Self::Damaged
             }

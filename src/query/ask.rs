@@ -32,6 +32,7 @@ pub(crate) mod page;
 pub(crate) mod people_names;
 pub(crate) mod periods;
 pub(crate) mod range;
+pub(crate) mod secret;
 pub(crate) mod selection;
 pub(crate) mod session_columns;
 pub(crate) mod sessions;

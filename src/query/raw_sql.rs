@@ -87,10 +87,13 @@ impl RawQuestion {
     /// Asks it for `project`.
     ///
     /// # Errors
-    /// Those of every question; 400 `invalid_sql` or `unknown_table`, 403 `sql_not_allowed`.
+    /// Those of every question; 400 `invalid_sql` or `unknown_table`, 403 `sql_not_allowed`; 503 while the store is mended.
     pub(super) async fn answer(&self, access: &SqlAccess, reader: &Reader, asked: Asked) -> Result<RawAnswer, QueryError> {
         let began = Instant::now();
         let runner = reader.begin(asked.project, asked.now_ms).await?;
+        if access.is_mended() {
+            return Err(QueryError::of_store(ErrorClass::Damaged));
+        }
         Counter::Statements.add(1);
         let id = sql_views::statement_id(asked.project);
         let statement = RawStatement { text: &self.sql, id: &id, format: self.output.of_server() };

@@ -32,7 +32,7 @@ pub use self::profile::missing_limits;
 pub(crate) use self::rows::{Cell, Row, number, to_json};
 pub(crate) use self::scope::PLACES;
 pub use self::store::StoreReader;
-use super::ask::breakdown::is_secret;
+use super::ask::secret;
 use super::ask::selection::{PERSON, Traffic};
 use super::ask::{AsOf, Range, Scope};
 use super::error::QueryError;
@@ -217,7 +217,7 @@ fn shown(statement: &Statement) -> Value {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     };
-    let value = |value: &str| if is_secret(value) { "…".to_owned() } else { cut(value, MOST_OF_VALUE) };
+    let value = |value: &str| if secret::is_part(value) { "…".to_owned() } else { cut(value, MOST_OF_VALUE) };
     let params = statement.params().take(MOST_VALUES).map(|(name, text)| (name, Value::from(value(text))));
     json!({"sql": cut(statement.text(), MOST_OF_SQL), "params": params.collect::<Map<_, _>>()})
 }

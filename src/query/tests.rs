@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::ask::breakdown::is_secret;
+use super::ask::secret;
 use super::*;
 
 /// Noon of 2026-01-02.
@@ -187,7 +187,7 @@ fn a_question_is_explained_by_the_statements_that_it_sends() {
         assert_eq!(shown, texts, "{report}");
         assert!(explained["statements"][0]["params"].as_object().unwrap().values().any(|value| value == "7"), "{report}: {explained}");
         let params = explained["statements"].as_array().unwrap().iter().flat_map(|shown| shown["params"].as_object().unwrap().values());
-        assert!(params.clone().all(|value| !is_secret(value.as_str().unwrap())), "{report}: {explained}");
+        assert!(params.clone().all(|value| !secret::is_part(value.as_str().unwrap())), "{report}: {explained}");
     }
 }
 

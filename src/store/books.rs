@@ -8,6 +8,7 @@
 //! Promise: what is read here costs no more because the table is large: books are a prefix of its order, and watermarks are in the
 //! projection `places`, a few rows a part.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use uuid::Uuid;
@@ -63,18 +64,29 @@ pub struct Held {
 
 /// What a server's table has, partition by partition.
 pub async fn held(server: &Client, table: &TableName) -> Result<Vec<Held>, ClickHouseError> {
-    answered_held(server, &asked_held(table)).await
+    answered_held(server, &asked_held(table).sql(BY_PARTITION)).await
 }
 
-/// The same, read from all rows: also where parts lack the projection `places`.
-pub async fn held_by_rows(server: &Client, table: &TableName) -> Result<Vec<Held>, ClickHouseError> {
-    answered_held(server, &asked_held(table).sql(" SETTINGS optimize_use_projections = 0")).await
+/// The same where parts of some days, named by the ids of their partitions, lack the projection `places`: all rows of these are read.
+pub async fn held_without_places(server: &Client, table: &TableName, days: &[String]) -> Result<Vec<Held>, ClickHouseError> {
+    let days = || days.iter().map(String::as_str);
+    let others = asked_held(table).sql(" WHERE _partition_id NOT IN ").strings(days()).sql(BY_PARTITION);
+    let these = asked_held(table).sql(" WHERE _partition_id IN ").strings(days()).sql(BY_PARTITION);
+    let mut held: HashMap<PartitionKey, Held> = HashMap::new();
+    for asked in [others, these.sql(" SETTINGS optimize_use_projections = 0")] {
+        for one in answered_held(server, &asked).await? {
+            let known = held.entry(one.key).or_insert(one);
+            *known = Held { highest: known.highest.max(one.highest), newest_ms: known.newest_ms.max(one.newest_ms), ..one };
+        }
+    }
+    Ok(held.into_values().collect())
 }
 
 fn asked_held(table: &TableName) -> Statement {
-    let to = Statement::of("SELECT log_epoch, log_partition, max(log_offset), toUnixTimestamp64Milli(max(received_at)) FROM ");
-    to.table(table).sql(" GROUP BY log_epoch, log_partition")
+    Statement::of("SELECT log_epoch, log_partition, max(log_offset), toUnixTimestamp64Milli(max(received_at)) FROM ").table(table)
 }
+
+const BY_PARTITION: &str = " GROUP BY log_epoch, log_partition";
 
 async fn answered_held(server: &Client, to: &Statement) -> Result<Vec<Held>, ClickHouseError> {
     /// Epoch, partition, offset and receipt.

@@ -137,28 +137,32 @@ pub async fn lacking_projections(store: &ClickHouse) -> Result<Vec<LackingProjec
 
 /// Makes a projection anew that parts lack. Errors: also what one of these parts cannot be read for; then nothing of it goes on.
 pub async fn materialize(store: &ClickHouse, lacking: &LackingProjection) -> Result<(), ClickHouseError> {
-    let LackingProjection { table, projection, partition, .. } = lacking;
-    until_materialized(store, lacking).await?;
-    let to = Statement::of("ALTER TABLE ").table(&store.table(table.clone())).sql(" MATERIALIZE PROJECTION ").name(projection);
+    alter_projection(store, "MATERIALIZE PROJECTION", lacking).await
+}
+
+/// Does something with the projection of a day. What was begun before and not waited for is waited for: the server goes on with it, and
+/// another one would queue behind it. What fails is ended: the server would try it again for ever, beside what is begun next.
+async fn alter_projection(store: &ClickHouse, verb: &'static str, of: &LackingProjection) -> Result<(), ClickHouseError> {
+    let LackingProjection { table, projection, partition, .. } = of;
+    until_altered(store, verb, of).await?;
+    let to = Statement::of("ALTER TABLE ").table(&store.table(table.clone())).sql(" ").sql(verb).sql(" ").name(projection);
     let to = to.sql(" IN PARTITION ID ").quoted(partition).sql(" SETTINGS mutations_sync = 2");
-    let made = store.migrator.with_timeout(REBUILD_LIMIT).execute(&to).await;
-    if made.is_err() {
-        // The server would try it again for ever, beside what is begun next.
+    let altered = store.migrator.with_timeout(REBUILD_LIMIT).execute(&to).await;
+    if altered.is_err() {
         let failed = Statement::of("KILL MUTATION WHERE NOT is_done AND latest_fail_reason != '' AND command LIKE ");
-        let failed = failed.quoted("%MATERIALIZE PROJECTION%").sql(" AND database = ").quoted(&store.database);
+        let failed = failed.quoted(&format!("%{verb}%")).sql(" AND database = ").quoted(&store.database);
         let failed = failed.sql(" AND table = ").quoted(table);
         if let Err(problem) = store.migrator.execute(&failed).await {
             tracing::debug!(%problem, "what has failed is tried again by the server");
         }
     }
-    made
+    altered
 }
 
-/// Waits for what [`materialize`] has begun and not waited for: the server goes on with it, and another one would queue behind it.
-async fn until_materialized(store: &ClickHouse, lacking: &LackingProjection) -> Result<(), ClickHouseError> {
-    let LackingProjection { table, projection, partition, .. } = lacking;
-    let to = Statement::of("SELECT mutation_id FROM system.mutations WHERE NOT is_done AND latest_fail_reason = '' ");
-    let to = to.sql("AND position(command, 'MATERIALIZE PROJECTION') > 0 AND position(command, ").string(projection);
+async fn until_altered(store: &ClickHouse, verb: &'static str, of: &LackingProjection) -> Result<(), ClickHouseError> {
+    let LackingProjection { table, projection, partition, .. } = of;
+    let to = Statement::of("SELECT mutation_id FROM system.mutations WHERE NOT is_done AND latest_fail_reason = '' AND position(command, ");
+    let to = to.string(verb).sql(") > 0 AND position(command, ").string(projection);
     let to = to.sql(") > 0 AND position(command, ").string(partition).sql(") > 0 AND database = ").string(&store.database);
     let to = to.sql(" AND table = ").string(table);
     let begun = Instant::now();
@@ -176,17 +180,16 @@ async fn until_materialized(store: &ClickHouse, lacking: &LackingProjection) -> 
 
 /// Takes a projection away from the day of the part called `part`, in each table that has one of that name: it is a copy of rows that are there,
 /// and [`materialize`] makes it anew. Returns those tables.
-pub async fn clear_projection(store: &ClickHouse, part: &str, projection: &str) -> Result<Vec<String>, ClickHouseError> {
-    let Some(name) = Identifier::parse(projection.to_owned()) else { return Ok(Vec::new()) };
+pub async fn clear_projection(store: &ClickHouse, part: &str, projection: &str) -> Result<Vec<Identifier>, ClickHouseError> {
+    let Some(projection) = Identifier::parse(projection.to_owned()) else { return Ok(Vec::new()) };
     let to = Statement::of("SELECT table, partition_id FROM system.projection_parts WHERE active AND database = ").string(&store.database);
-    let to = to.sql(" AND name = ").string(projection).sql(" AND parent_name = ").string(part);
+    let to = to.sql(" AND name = ").string(&projection).sql(" AND parent_name = ").string(part);
     let found: Vec<(String, String)> = store.migrator.rows(&to).await?;
     let mut cleared = Vec::new();
     for (table, partition) in found {
-        let Some(of) = Identifier::parse(table.clone()) else { continue };
-        let to = Statement::of("ALTER TABLE ").table(&store.table(of)).sql(" CLEAR PROJECTION ").name(&name);
-        let to = to.sql(" IN PARTITION ID ").quoted(&partition).sql(" SETTINGS mutations_sync = 2");
-        store.migrator.with_timeout(REBUILD_LIMIT).execute(&to).await?;
+        let Some(table) = Identifier::parse(table) else { continue };
+        let of = LackingProjection { table: table.clone(), projection: projection.clone(), partition, parts: 0 };
+        alter_projection(store, "CLEAR PROJECTION", &of).await?;
         cleared.push(table);
     }
     Ok(cleared)
@@ -208,10 +211,10 @@ pub async fn detach_damaged(store: &ClickHouse, part: &str) -> Result<Vec<Identi
     Ok(detached)
 }
 
-/// Reads all of a part.
+/// Reads all of a part, however large it is.
 async fn is_damaged(store: &ClickHouse, table: &Identifier, part: &str) -> bool {
     let to = Statement::of("SELECT count() FROM ").table(&store.table(table.clone())).sql(" WHERE _part = ").string(part);
-    let read = store.migrator.query(&to.sql(" AND NOT ignore(*)"), Format::Json).await;
+    let read = store.migrator.with_timeout(REBUILD_LIMIT).query(&to.sql(" AND NOT ignore(*)"), Format::Json).await;
     read.is_err_and(|problem| problem.class() == ErrorClass::Damaged)
 }
 

@@ -1,20 +1,17 @@
 //! Writes that fail, of which the engine's library says nothing.
 //!
 //! The library takes a `write` that fails for one that is done (its source has the exception commented out): on a volume that is full or
-//! breaks it answers inserts and ends merges whose files are empty, and then removes what was merged. But it heeds `fdatasync`, and calls
-//! it for each file of a part before the part counts. So the program has a `write` of its own, which the loader finds before that of the C
-//! library: in the process of the engine, a file of a table that could not be written becomes one that cannot be synced, and what a
-//! question has put aside one that cannot be found again, where it would be answered by what was written of it.
+//! breaks it answers inserts and ends merges whose files are empty, and then removes what was merged. So the program has a `write` of its
+//! own, which the loader finds before that of the C library, and in the process of the engine a file that could not be written takes no
+//! more bytes and cannot be synced, which the library does heed. It syncs no projections and nothing that a question puts aside: a part that
+//! is not in use yet goes as a whole, so that it cannot be put into use, and what was put aside goes before it is read again.
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{FileType, Mode, OFlags};
-
-/// Where the engine has the files of its tables, and what questions put aside.
-const TABLES: &str = "/data/store/";
-const ASIDE: &str = "/data/tmp/";
 
 /// Whether this process is the engine.
 static IS_ENGINE: AtomicBool = AtomicBool::new(false);
@@ -44,8 +41,9 @@ unsafe extern "C" fn write(descriptor: c_int, bytes: *const c_void, count: libc:
         let error = unsafe { libc::__errno_location() };
         // SAFETY: as above.
         let why = unsafe { *error };
-        if ![libc::EINTR, libc::EAGAIN].contains(&why) {
-            spoil(descriptor);
+        if ![libc::EINTR, libc::EAGAIN].contains(&why) && !is_spoilt(descriptor) {
+            // A crash loses nothing, what follows might.
+            std::process::abort();
         }
         // SAFETY: as above.
         unsafe { *error = why };
@@ -53,27 +51,88 @@ unsafe extern "C" fn write(descriptor: c_int, bytes: *const c_void, count: libc:
     written as libc::ssize_t
 }
 
-/// Puts what takes no bytes and cannot be synced where a descriptor of a table's file was, or of a question's, whose file goes.
-/// Not of connections, nor of the log, which is written again once there is room.
-fn spoil(descriptor: c_int) {
-    // SAFETY: whoever writes to it has it open.
+/// Makes a file useless that could not be written; whether it is. Connections are as they were, and so is the engine's log.
+fn is_spoilt(descriptor: c_int) -> bool {
+    // SAFETY: it is open, as somebody writes to it.
     let file = unsafe { BorrowedFd::borrow_raw(descriptor) };
     if !rustix::fs::fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile) {
-        return;
+        return true;
     }
-    if let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{descriptor}")) {
-        let path = path.to_string_lossy();
-        if path.contains(ASIDE) {
-            let _ = std::fs::remove_file(&*path);
-        } else if !path.contains(TABLES) {
-            return;
-        }
+    let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{descriptor}")) else { return false };
+    if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("engine.")) {
+        return true;
     }
+    let is_aside = path.parent().and_then(Path::file_name).is_some_and(|folder| folder == "tmp");
+    let is_gone = match unfinished(&path) {
+        Some(part) => removed(part),
+        None if is_aside => std::fs::remove_file(&path),
+        None => Ok(()),
+    };
+    // Another file of the same may have failed before.
+    let is_useless = is_gone.is_ok() || !path.exists();
     let full = rustix::fs::open("/dev/full", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-    // SAFETY: the one that is given is open, and the other is replaced, not closed: whoever has it goes on to own it.
-    let is_spoilt = full.is_ok_and(|full| unsafe { libc::dup3(full.as_raw_fd(), descriptor, libc::O_CLOEXEC) } >= 0);
-    if !is_spoilt {
-        // A crash loses nothing, what follows might.
-        std::process::abort();
+    // SAFETY: the one that is given is open, and the other is replaced, not closed: it belongs to the same as before.
+    let takes_nothing = full.is_ok_and(|full| unsafe { libc::dup3(full.as_raw_fd(), descriptor, libc::O_CLOEXEC) } >= 0);
+    is_useless && takes_nothing
+}
+
+/// What a file belongs to that is not in use yet: below the folder of a table, which is called by its UUID, that is called `tmp_…`.
+fn unfinished(file: &Path) -> Option<&Path> {
+    let is_table =
+        |folder: &Path| folder.file_name().is_some_and(|name| name.to_str().is_some_and(|name| uuid::Uuid::try_parse(name).is_ok()));
+    file.ancestors().find(|path| path.parent().is_some_and(is_table)).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("tmp_") && !name.starts_with(REMOVED)
+    })
+}
+
+/// Begins the name of what goes.
+const REMOVED: &str = "tmp_unwritten_";
+
+/// Takes what is unfinished away, all of it at once: the engine goes on to write into it.
+fn removed(part: &Path) -> std::io::Result<()> {
+    static REMOVALS: AtomicU64 = AtomicU64::new(0);
+    let number = REMOVALS.fetch_add(1, Ordering::Relaxed);
+    let name = part.file_name().unwrap_or_default().to_string_lossy();
+    let going = part.with_file_name(format!("{REMOVED}{}_{number}_{name}", std::process::id()));
+    std::fs::rename(part, &going)?;
+    // What stays of it the engine removes when it starts.
+    let _ = if going.is_dir() { std::fs::remove_dir_all(&going) } else { std::fs::remove_file(&going) };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn what_is_unfinished_is_a_tables_and_called_so() {
+        let table = "/tmp_x/clickhouse/data/store/e72/e72b17cd-a11f-4150-a335-7f0c0bb26a85";
+        for (file, part) in [
+            ("tmp_insert_all_1_1_0/ids.proj/data.bin", Some("tmp_insert_all_1_1_0")),
+            ("tmp_merge_all_1_2_1/count.txt", Some("tmp_merge_all_1_2_1")),
+            ("tmp_mutation_3.txt", Some("tmp_mutation_3.txt")),
+            ("all_1_1_0/data.bin", None),
+            ("events.sql.tmp", None),
+            ("tmp_unwritten_7_0_tmp_insert_all_1_1_0/data.bin", None),
+        ] {
+            let found = unfinished(Path::new(table).join(file).as_path()).map(|path| path.strip_prefix(table).unwrap().to_owned());
+            assert_eq!(found, part.map(PathBuf::from), "{file}");
+        }
+        assert_eq!(unfinished(Path::new("/tmp_x/clickhouse/data/tmp/tmp863d698a")), None);
+        assert_eq!(unfinished(Path::new("tmp_x")), None);
+    }
+
+    #[test]
+    fn what_is_unfinished_goes_at_once() {
+        let table = tempfile::tempdir().unwrap();
+        let part = table.path().join("tmp_insert_all_1_1_0");
+        std::fs::create_dir_all(part.join("ids.proj")).unwrap();
+        std::fs::write(part.join("ids.proj/data.bin"), "x").unwrap();
+        removed(&part).unwrap();
+        assert_eq!(std::fs::read_dir(table.path()).unwrap().count(), 0);
+        assert!(removed(&part).is_err(), "it is gone");
     }
 }

@@ -10,8 +10,6 @@
 mod line;
 mod meaning;
 
-use std::sync::OnceLock;
-
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -22,6 +20,7 @@ use super::dimensions::Dimensions;
 use super::expr::Expr;
 use super::field::Kind;
 use super::fields::Fields;
+use super::secret;
 use super::selection::{PERSON, Selection};
 use crate::query::error::QueryError;
 use crate::query::reader::{Cell, Row, StatementRunner, number as shown_number};
@@ -283,19 +282,8 @@ pub(crate) struct Shown {
 
 /// The hash of a key.
 pub(crate) fn hash(key: Expr) -> Expr {
-    let secret = Expr::list(", ", secret().map(Expr::uint)).grouped();
-    Expr::call("sipHash64Keyed", [secret, key])
-}
-
-/// The key of the hashes of this process.
-fn secret() -> [u64; 2] {
-    static SECRET: OnceLock<[u64; 2]> = OnceLock::new();
-    *SECRET.get_or_init(|| uuid::Uuid::new_v4().as_u64_pair().into())
-}
-
-/// Whether a parameter of a statement is of that key, which is shown to nobody: it keeps the values of all projects apart.
-pub(crate) fn is_secret(value: &str) -> bool {
-    secret().iter().any(|part| value.parse() == Ok(*part))
+    let key_of_hashes = Expr::list(", ", secret::key().map(Expr::uint)).grouped();
+    Expr::call("sipHash64Keyed", [key_of_hashes, key])
 }
 
 /// A key as texts, which sort as the server sorts it.

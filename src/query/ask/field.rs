@@ -213,15 +213,10 @@ pub(crate) fn columns() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// Begins the names of traits in questions.
 const TRAIT_PREFIX: &str = "person.";
 
-/// The field that a text of a request names, if it names one: as a math it stands behind `unique:`.
-pub(super) fn named_field(text: &str) -> &str {
-    text.strip_prefix("unique:").unwrap_or(text)
-}
-
 /// Whether a request asks for traits: then the `identify` events of all times matter.
 pub(crate) fn names_traits(request: &Value) -> bool {
     match request {
-        Value::String(text) => named_field(text).starts_with(TRAIT_PREFIX),
+        Value::String(text) => session_columns::named_field(text).starts_with(TRAIT_PREFIX),
         Value::Array(values) => values.iter().any(names_traits),
         Value::Object(members) => members.values().any(names_traits),
         _ => false,

@@ -12,7 +12,6 @@
 use serde_json::Value;
 
 use super::expr::Expr;
-use super::field::named_field;
 use super::fields::shortened;
 use super::people_names::{OWN_ID, names_of_persons};
 use crate::event::ids::ProjectId;
@@ -185,6 +184,11 @@ pub(super) fn named(name: &str) -> Result<(&'static str, Shape), QueryError> {
             Err(QueryError::invalid("invalid_field", format!("unknown field `session.{name}`, did you mean `session.{hint}`?")))
         }
     }
+}
+
+/// The field that a text of a request names, if it names one: as a math it stands behind `unique:`.
+pub(super) fn named_field(text: &str) -> &str {
+    text.strip_prefix("unique:").unwrap_or(text)
 }
 
 /// Whether a request asks for columns of sessions: then events around its ranges matter too.

@@ -52,7 +52,7 @@ pub(crate) struct Question {
     pub(crate) key: Key,
     pub(crate) report: String,
     pub(crate) body: Bytes,
-    /// Since so often since the last sweep.
+    /// Asked so often since the last sweep.
     pub(crate) asks: AtomicU32,
     spending: Mutex<Spending>,
 }

@@ -117,7 +117,7 @@ impl QueryApi {
     }
 }
 
-/// What whoever has the link asks.
+/// What somebody with the link asks.
 fn of_guest<'r>(report: &'r str, request: &'r str, now_ms: i64) -> Request<'r> {
     Request { is_guest: true, ..Request::of(report, request.as_bytes(), now_ms) }
 }
