@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# fuzz.sh SECONDS [TARGET ...]: the targets that take anything, with other random inputs each round, until the time is over. Each round says its
-# seed; `PROPTEST_RNG_SEED=SEED PROPTEST_CASES=CASES cargo test --lib TARGET` does it again. What fails is written, made as small as it can be, to
+# fuzz.sh SECONDS [TARGET ...]: the targets that take anything, with other random inputs each round, until the time is over, built as
+# `profile.fuzz` says: optimized, with the checks of a debug build. Each round says its seed;
+# `PROPTEST_RNG_SEED=SEED PROPTEST_CASES=CASES cargo test --lib TARGET` does it again. What fails is written, made as small as it can be, to
 # `proptest-regressions/`, and ends the run.
 set -euo pipefail
 
@@ -13,7 +14,7 @@ targets=(fuzz never_panic no_bytes_panic hostile whatever_comes_is whatever_a_nu
   nothing_moves_and_good_text_stays the_defect_is_the_one_that_the_parser_names a_shape_is_never_smaller)
 [ "$#" = 0 ] || targets=("$@")
 
-binary="$(cargo test --locked --lib --no-run --message-format json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)"
+binary="$(cargo test --locked --profile fuzz --lib --no-run --message-format json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)"
 [ -x "$binary" ] || { echo "fuzz: no tests were built" >&2; exit 1; }
 count() { "$binary" --list "$@" 2>/dev/null | grep -c ': test$' || true; }
 for target in "${targets[@]}"; do
