@@ -61,6 +61,8 @@ const sdks = {
       tracker.track(buildSelfDescribingEvent({ event: { schema, data: order(n) } }));
     }
     tracker.flush();
+    // What was refused is sent again with the next event, or when its application says so.
+    setInterval(() => tracker.flush(), 5_000);
   },
   async "@jitsu/js"(sdk, { host, key, user, customer, order }) {
     const { jitsuAnalytics } = require(sdk);

@@ -34,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(8);
 const SDKS: usize = 30;
 
 /// SDKs that keep what they could not send and send it again by themselves, each by its name in the scripts.
-const RESENDING: [&str; 18] = [
+const RESENDING: [&str; 19] = [
     "pulse-analytics",
     "pulse-analytics (disk)",
     "@pulse-analytics/sdk",
@@ -52,12 +52,13 @@ const RESENDING: [&str; 18] = [
     "amplitude-analytics",
     "mixpanel-browser (browser)",
     "@snowplow/browser-tracker (browser)",
+    "@snowplow/node-tracker",
     "snowplow-tracker",
 ];
 
 /// Those of them that go on for as long as [`OUTAGE`]; others give up after a few attempts, sometimes within it: `@segment/analytics-node` pauses
 /// for random times.
-const PATIENT: [&str; 8] = [
+const PATIENT: [&str; 9] = [
     "pulse-analytics",
     "pulse-analytics (disk)",
     "@pulse-analytics/sdk",
@@ -65,6 +66,7 @@ const PATIENT: [&str; 8] = [
     "@pulse-analytics/sdk (tabs)",
     "segment-analytics-python",
     "@rudderstack/analytics-js (browser)",
+    "@snowplow/node-tracker",
     "posthog-js (browser)",
 ];
 
