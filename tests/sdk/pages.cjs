@@ -1,5 +1,6 @@
 // What pages do with SDKs for browsers: each in a context of its own of one Chromium, on a page of another origin than pulse, once in each
-// of RUNS (`[{run, host, key}]`). A line for each says how much it sends. Pages are open until standard input ends.
+// of RUNS (`[{run, host, key}]`; tabs go to `apart` where that is told, for they have the path and the agent of other pages). A line for each
+// says how much it sends. Pages are open until standard input ends.
 const fs = require("fs");
 const http = require("http");
 const path = require("path");
@@ -19,7 +20,8 @@ const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like G
 const { version } = JSON.parse(fs.readFileSync(path.join(__dirname, "../../sdk/js/package.json")));
 const versionOf = (sdk) => (sdk === OURS ? version : JSON.parse(fs.readFileSync(path.join(NODE_PATH, sdk, "package.json"))).version);
 
-function page(sdk, { run: name, host, key }, { tag: attributes, kind = "browser" }, isNext) {
+function page(sdk, { run: name, host: shared, key, apart = shared }, { tag: attributes, kind = "browser" }, isNext) {
+  const host = kind === "tabs" ? apart : shared;
   const { load, module, names, run: first, tag, next } = attributes === undefined ? sdks[sdk] : { tag: attributes, run: "" };
   const run = isNext ? next : first;
   const customer = { sdk: `${sdk} (${kind})`, run: name, team: "blue" };

@@ -73,7 +73,8 @@ const sdks = {
   async "@umami/node"(sdk, { host, key, user, customer, order }) {
     const { Umami } = require(sdk);
     const umami = new Umami({ websiteId: key, hostUrl: host });
-    const agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+    // Not the browser's that the pages run in: clients are told apart by it.
+    const agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36";
     umami.init({ userAgent: agent });
     await Promise.allSettled(numbers.map((n) => umami.track({ id: user, name: "order", url: "/a?utm_source=news", hostname: "shop.example", data: order(n) })));
   },

@@ -119,11 +119,15 @@ async fn every_sdk_delivers_each_event_once_in_every_weather() {
         fronts.push(Front::start(steady.http.address(), weather).await);
     }
     let restarting = Front::start(shaken.http.address(), Weather::Deaf).await;
+    // For those of ours that have the path and the agent of others of ours: an outage is each client's own.
+    let outage_apart = Front::start(steady.http.address(), Weather::Outage(OUTAGE)).await;
     let of = |run: &str, front: &Front, key: &str| json!({"run": run, "host": front.address, "key": key});
     let key = steady.http.write_key.as_str();
+    let mut outage = of("503", &fronts[1], key);
+    outage["apart"] = json!(outage_apart.address);
     let runs = json!([
         of("fair", &fronts[0], key),
-        of("503", &fronts[1], key),
+        outage,
         of("413", &fronts[2], key),
         of("slow", &fronts[3], key),
         of("bad key", &fronts[4], "nonsense"),
