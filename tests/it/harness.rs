@@ -13,7 +13,7 @@ pub(crate) mod mmdb;
 pub(crate) mod names;
 pub(crate) mod network;
 pub(crate) mod openapi;
-mod ports;
+pub(crate) mod ports;
 pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod redis;

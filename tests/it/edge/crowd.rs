@@ -1,5 +1,8 @@
 //! Many hostile clients at once, within a limit for the memory of pulse.
+//!
+//! With `PULSE_TEST_LONG` ten thousand encrypted connections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
@@ -7,17 +10,25 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::memory::{begun, connect, gzip, status, warm};
 use super::{Dice, hostile, statuses};
 use crate::harness::cgroup::MemoryCgroup;
 use crate::harness::clickhouse::Cluster;
+use crate::harness::fault::is_long;
+use crate::harness::ports::free_port;
 use crate::harness::{Http, PATIENCE, Pulse};
 
 /// What pulse may have, without its engine.
 const LIMIT: u64 = 512 << 20;
-/// As many as there may be by default, but for a few that others need.
-const CONNECTIONS: usize = 9_900;
+/// As many as there may be by default; pulse may have a few more here, for others.
+const CONNECTIONS: usize = 10_000;
+const MOST_CONNECTIONS: &str = "10100";
+/// Most that one of them takes where it is encrypted, KiB: what a plain one takes three times.
+const MOST_ENCRYPTED: u64 = 64;
 /// Large bodies at once.
 const AT_ONCE: usize = 32;
 
@@ -37,10 +48,10 @@ fn has(pulse: &Pulse) -> String {
     format!("{} MiB, {} files", status(pulse.pid(), "VmRSS") >> 10, files(pulse))
 }
 
-/// Returns once pulse has noticed that a crowd has left.
-async fn is_gone(pulse: &Pulse) {
+/// Returns once pulse has noticed that a crowd has left, and has no more files than so many.
+async fn is_gone(pulse: &Pulse, most: usize) {
     let gone = async {
-        while files(pulse) > 100 {
+        while files(pulse) > most {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -58,7 +69,7 @@ impl Limited {
         assert!(matches!(status, StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE), "{name}: {status} {answer}");
         let with = has(&self.pulse);
         drop(held);
-        is_gone(&self.pulse).await;
+        is_gone(&self.pulse, 100).await;
         super::good(&self.pulse.http).await;
         let (most, killed) = (self.cgroup.most() >> 20, self.cgroup.killed());
         println!("{name}: {before} before, {with} with them, {} after; at most {most} MiB so far", has(&self.pulse));
@@ -126,8 +137,9 @@ async fn crowds_of_hostile_clients_stay_within_512_mib() {
     let cluster = Cluster::start(1).await;
     let timeouts = ["HEADER", "BODY", "WRITE"].map(|name| (format!("PULSE__HTTP__{name}_TIMEOUT"), "10m".to_owned()));
     let proxies = ("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1".to_owned());
+    let connections = ("PULSE__HTTP__MAX_CONNECTIONS", MOST_CONNECTIONS.to_owned());
     let timeouts = timeouts.iter().map(|(name, value)| (name.as_str(), value.clone()));
-    let environment: Vec<_> = cluster.environment().into_iter().chain([proxies]).chain(timeouts).collect();
+    let environment: Vec<_> = cluster.environment().into_iter().chain([proxies, connections]).chain(timeouts).collect();
     let mut pulse = Pulse::start_with(&environment).await;
     let cgroup = MemoryCgroup::new();
     let within = cgroup.pulse_in(pulse.data_dir());
@@ -138,15 +150,15 @@ async fn crowds_of_hostile_clients_stay_within_512_mib() {
     let limited = Limited { pulse, cgroup };
     let http = limited.pulse.http.clone();
 
-    limited.survives("9,900 that say nothing", limited.begun(CONNECTIONS, b"")).await;
+    limited.survives("10,000 that say nothing", limited.begun(CONNECTIONS, b"")).await;
     let request = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
-    limited.survives("9,900 that were answered and stay", limited.answered(CONNECTIONS, request)).await;
+    limited.survives("10,000 that were answered and stay", limited.answered(CONNECTIONS, request)).await;
     let head = format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx: {}", "a".repeat(31_000)).into_bytes();
-    limited.survives("9,900 heads of 31 KB that never end", limited.begun(CONNECTIONS, &head)).await;
+    limited.survives("10,000 heads of 31 KB that never end", limited.begun(CONNECTIONS, &head)).await;
     let body = [post("/v1/events", "", 64 << 10), vec![b'x'; (64 << 10) - 1]].concat();
-    limited.survives("9,900 bodies without a key", limited.begun(CONNECTIONS, &body)).await;
+    limited.survives("10,000 bodies without a key", limited.begun(CONNECTIONS, &body)).await;
     let body = [post("/v1/events", &http.write_key, 64 << 10), vec![b'x'; (64 << 10) - 1]].concat();
-    limited.survives("9,900 bodies that never end", limited.begun(CONNECTIONS, &body)).await;
+    limited.survives("10,000 bodies that never end", limited.begun(CONNECTIONS, &body)).await;
     let import = [post("/v1/import?run=1", &http.read_key, 8 << 20), vec![b'x'; (8 << 20) - 1]].concat();
     limited.survives("40 imports that never end", limited.begun(40, &import)).await;
     let questions = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(300);
@@ -169,6 +181,59 @@ async fn crowds_of_hostile_clients_stay_within_512_mib() {
     let log = std::fs::read_to_string(limited.pulse.data_dir().join("test.log")).unwrap();
     assert!(!log.contains("panicked"), "{log}");
     assert!(limited.pulse.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn encrypted_connections_are_held_by_the_thousand() {
+    let connections = if is_long() { CONNECTIONS } else { 2_000 };
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let [certificate, key] = [("certificate.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())].map(|(name, text)| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    });
+    let address = format!("127.0.0.1:{}", free_port());
+    let environment = [
+        ("PULSE__HTTP__TLS__LISTEN", address.as_str()),
+        ("PULSE__HTTP__TLS__CERTIFICATE", &certificate),
+        ("PULSE__HTTP__TLS__KEY", &key),
+        ("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1"),
+        ("PULSE__HTTP__MAX_CONNECTIONS", MOST_CONNECTIONS),
+        ("PULSE__HTTP__HEADER_TIMEOUT", "10m"),
+    ];
+    let pulse = Pulse::start_with(&environment).await;
+    warm(&pulse).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let connector = TlsConnector::from(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()));
+    let (files_before, before) = (files(&pulse), status(pulse.pid(), "VmRSS"));
+    let mut held = Vec::new();
+    for _ in 0..connections {
+        let stream = TcpStream::connect(&address).await.unwrap();
+        let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut answer = [0; 256];
+        let read = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..read]));
+        held.push(stream);
+    }
+    super::good(&pulse.http).await;
+    let (open, with) = (files(&pulse), status(pulse.pid(), "VmRSS"));
+    let each = with.saturating_sub(before) / connections as u64;
+    println!(
+        "{connections} encrypted ones that were answered and stay: {} MiB before, {} with them, {each} KiB each",
+        before >> 10,
+        with >> 10
+    );
+    assert!(open >= connections, "{open} files");
+    assert!(each < MOST_ENCRYPTED, "{each} KiB each");
+    drop(held);
+    is_gone(&pulse, files_before + 100).await;
+    super::good(&pulse.http).await;
+    let log = std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap();
+    assert!(!log.contains("panicked"), "{log}");
+    assert!(pulse.stop().await);
 }
 
 /// Ten thousand requests in one write, and their answers.
