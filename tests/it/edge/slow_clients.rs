@@ -11,16 +11,21 @@ use tokio::task::JoinSet;
 
 use super::memory::{begun, status, warm};
 use crate::harness::fault::is_long;
-use crate::harness::{Http, PATIENCE, Pulse};
+use crate::harness::{Http, Pulse};
 
 /// Clients that are good to pulse.
 const GOOD: u32 = 4;
 /// Between two events of one of them: what is measured is the answer, not how much the machine does.
 const PACE: Duration = Duration::from_millis(20);
 
+/// How long after its timeout the last of thousands may be closed, and be noticed so, on a machine that is busy.
+const SLACK: Duration = Duration::from_secs(10);
+
 /// One kind of slow client.
 struct Kind {
     name: &'static str,
+    /// What closes it.
+    timeout: Duration,
     /// What each sends at once, and what it sends each second.
     beginning: Vec<u8>,
     drip: &'static [u8],
@@ -38,8 +43,9 @@ fn is_open(stream: &TcpStream) -> bool {
     }
 }
 
-/// Holds connections of a kind until the server has closed the last: how long that took.
-async fn closed(kind: &Kind, mut held: Vec<TcpStream>, began: Instant) -> Duration {
+/// Holds connections of a kind, all of which are there, until the server has closed the last, which its timeout does: how long that took.
+async fn closed(kind: &Kind, mut held: Vec<TcpStream>) -> Duration {
+    let began = Instant::now();
     while !held.is_empty() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         held.retain(|stream| {
@@ -48,7 +54,7 @@ async fn closed(kind: &Kind, mut held: Vec<TcpStream>, began: Instant) -> Durati
             is_open(stream)
         });
         let waited = began.elapsed();
-        assert!(waited < PATIENCE * 3, "{}: {} are held after {waited:?}", kind.name, held.len());
+        assert!(held.is_empty() || waited < kind.timeout + SLACK, "{}: {} are held after {waited:?}", kind.name, held.len());
     }
     began.elapsed()
 }
@@ -77,15 +83,19 @@ async fn good_clients(http: &Http, ends: impl Future<Output = ()>) -> Vec<Durati
     times
 }
 
-/// Of sorted times the one in the middle and the one that one of a hundred exceeds.
+/// Of sorted times the one that so many of a hundred do not exceed.
+fn percentile(times: &[Duration], percent: usize) -> Duration {
+    times[(times.len() - 1) * percent / 100]
+}
+
 fn shown(times: &[Duration]) -> String {
-    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
-    format!("{} events, p50/p99 {:.1?}/{:.1?}", times.len(), at(50), at(99))
+    format!("{} events, p50/p99 {:.1?}/{:.1?}", times.len(), percentile(times, 50), percentile(times, 99))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_clients_are_closed_by_their_timeouts_and_good_ones_are_served() {
     let (of_each, calm) = if is_long() { (5_000, Duration::from_secs(10)) } else { (700, Duration::from_secs(1)) };
+    let [header, body] = if is_long() { [10, 30] } else { [2, 4] }.map(Duration::from_secs);
     let most = (3 * of_each + 100).to_string();
     let mut environment = vec![("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1"), ("PULSE__HTTP__MAX_CONNECTIONS", most.as_str())];
     if !is_long() {
@@ -93,35 +103,42 @@ async fn slow_clients_are_closed_by_their_timeouts_and_good_ones_are_served() {
     }
     let pulse = Pulse::start_with(&environment).await;
     warm(&pulse).await;
-    let body = format!(
+    let beginning = format!(
         "POST /v1/events HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-length: 100000\r\n\r\n{{",
         pulse.http.write_key
     );
     let kinds = [
-        Kind { name: "that say nothing", beginning: Vec::new(), drip: b"" },
-        Kind { name: "heads, a byte a second", beginning: b"GET /healthz HTTP/1.1\r\nhost: a\r\nx: ".to_vec(), drip: b"x" },
-        Kind { name: "bodies, a byte a second", beginning: body.into_bytes(), drip: b" " },
+        Kind { name: "that say nothing", timeout: header, beginning: Vec::new(), drip: b"" },
+        Kind {
+            name: "heads, a byte a second",
+            timeout: header,
+            beginning: b"GET /healthz HTTP/1.1\r\nhost: a\r\nx: ".to_vec(),
+            drip: b"x",
+        },
+        Kind { name: "bodies, a byte a second", timeout: body, beginning: beginning.into_bytes(), drip: b" " },
     ];
     let before = good_clients(&pulse.http, tokio::time::sleep(calm)).await;
     println!("good clients alone: {}", shown(&before));
     let rss = status(pulse.pid(), "VmRSS");
     let most = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let crowds = async {
-        let mut crowds = Vec::new();
-        for kind in &kinds {
-            let began = Instant::now();
-            crowds.push((kind, begun(&pulse, of_each, &kind.beginning).await, began));
+        let mut crowds = JoinSet::new();
+        for kind in kinds {
+            let held = begun(&pulse, of_each, &kind.beginning).await;
+            crowds.spawn(async move {
+                let last = closed(&kind, held).await;
+                println!("{of_each} {}: the last is closed {:.1} s after all were there", kind.name, last.as_secs_f64());
+            });
         }
         most.store(status(pulse.pid(), "VmRSS"), Ordering::Relaxed);
-        let waiting = crowds.into_iter().map(|(kind, held, began)| async move {
-            let last = closed(kind, held, began).await;
-            println!("{of_each} {}: the last is closed after {:.1} s", kind.name, last.as_secs_f64());
-        });
-        futures_util::future::join_all(waiting).await;
+        crowds.join_all().await;
     };
     let beside = good_clients(&pulse.http, crowds).await;
     let after = status(pulse.pid(), "VmRSS");
     println!("good clients beside {} slow ones: {}", 3 * of_each, shown(&beside));
+    // With every test run so many other tests run beside them that the times before say little of those meanwhile.
+    let bound = if is_long() { 2 * percentile(&before, 99).max(Duration::from_millis(100)) } else { Duration::from_secs(2) };
+    assert!(percentile(&beside, 99) < bound, "good clients wait for slow ones: {}, alone {}", shown(&beside), shown(&before));
     println!("memory: {} MiB before, {} with them, {} after", rss >> 10, most.load(Ordering::Relaxed) >> 10, after >> 10);
     let log = std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap();
     assert!(!log.contains("panicked"), "{log}");
