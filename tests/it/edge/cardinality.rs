@@ -1,8 +1,12 @@
 //! Names without number (E11): of events, properties, users, pages, agents and addresses, each of which is seen once.
 //!
-//! With `PULSE_TEST_LONG` a million of each.
+//! With `PULSE_TEST_LONG` a million of each, but a hundred thousand addresses and origins, each of which is a request.
 
-use hyper::Method;
+use std::ops::Range;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -12,6 +16,11 @@ use crate::harness::{Http, Pulse};
 
 const BATCH: u64 = 1_000;
 const CLIENTS: u64 = 2;
+/// Clients that send requests of one event, each from another address.
+const TRAVELLERS: usize = 32;
+/// How much memory may grow by all of it, and how much by the second half of it, MiB.
+const MOST: u64 = 200;
+const NOISE: u64 = 32;
 
 /// An event of which everything that has a name has one of its own.
 fn event(nth: u64) -> Value {
@@ -27,8 +36,17 @@ fn event(nth: u64) -> Value {
     })
 }
 
-/// Sends the events of these numbers, each request from another address and origin.
-async fn send(http: &Http, numbers: std::ops::Range<u64>) {
+/// A request with events from an address and an origin that only this number has.
+fn request(http: &Http, events: &[Value], nth: u64) -> Request<Full<Bytes>> {
+    let mut request = http.request(Method::POST, "/v1/events", &http.write_key, json!(events).to_string());
+    let address = std::net::Ipv4Addr::from_bits(0x0b00_0000 + nth as u32);
+    request.headers_mut().insert("x-forwarded-for", address.to_string().parse().unwrap());
+    request.headers_mut().insert("origin", format!("https://page-{nth}.example").parse().unwrap());
+    request
+}
+
+/// Sends the events of these numbers in batches.
+async fn send(http: &Http, numbers: Range<u64>) {
     let batches = (numbers.end - numbers.start) / BATCH;
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
@@ -37,12 +55,25 @@ async fn send(http: &Http, numbers: std::ops::Range<u64>) {
             for batch in (client..batches).step_by(CLIENTS as usize) {
                 let first = first + batch * BATCH;
                 let events: Vec<Value> = (first..first + BATCH).map(event).collect();
-                let mut request = http.request(Method::POST, "/v1/events", &http.write_key, json!(events).to_string());
-                let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + batch as u32);
-                request.headers_mut().insert("x-forwarded-for", address.to_string().parse().unwrap());
-                request.headers_mut().insert("origin", format!("https://page-{batch}.example").parse().unwrap());
-                let (status, answer) = http.send(request).await.unwrap();
+                let (status, answer) = http.send(request(&http, &events, batch)).await.unwrap();
                 assert_eq!((status.as_u16(), &answer["accepted"]), (200, &json!(BATCH)), "{answer}");
+            }
+        });
+    }
+    clients.join_all().await;
+    http.settled().await;
+}
+
+/// Sends an event from each of these addresses and origins.
+async fn travel(http: &Http, numbers: Range<u64>) {
+    let mut clients = JoinSet::new();
+    for client in 0..TRAVELLERS {
+        let (http, numbers) = (http.fresh(), numbers.clone());
+        clients.spawn(async move {
+            for nth in numbers.skip(client).step_by(TRAVELLERS) {
+                let event = json!({"eventId": format!("address-{nth}"), "type": "travel", "anonymousId": "ada"});
+                let (status, answer) = http.send(request(&http, &[event], nth)).await.unwrap();
+                assert_eq!((status.as_u16(), &answer["accepted"]), (200, &json!(1)), "{answer}");
             }
         });
     }
@@ -58,7 +89,8 @@ async fn series(http: &Http) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_without_number_cost_their_rows_and_nothing_else() {
-    let half = if is_long() { 500_000 } else { 10_000 };
+    // More addresses than buckets are kept.
+    let (half, half_way) = if is_long() { (500_000, 50_000) } else { (10_000, 9_000) };
     let pulse =
         Pulse::start_with(&[("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1"), ("PULSE__INGEST__MAX_RATE_PER_CLIENT", "1000000")]).await;
     let http = pulse.http.clone();
@@ -71,15 +103,25 @@ async fn names_without_number_cost_their_rows_and_nothing_else() {
     send(&http, 0..BATCH * CLIENTS).await;
     let (before, first) = (series(&http).await, status(pulse.pid(), "VmRSS") >> 10);
     println!("{} names of each kind: {first} MiB, {before} series", BATCH * CLIENTS);
-    let mut last = first;
+    let mut has = vec![first];
     for (from, until) in [(BATCH * CLIENTS, half), (half, 2 * half)] {
         send(&http, from..until).await;
         let (now, with) = (series(&http).await, status(pulse.pid(), "VmRSS") >> 10);
         println!("{until} names of each kind: {with} MiB, {now} series");
         assert!(now <= before + 5, "{now} series, {before} before");
-        last = with;
+        has.push(with);
     }
-    println!("{} bytes of memory for each more", (last.saturating_sub(first) << 20) / (2 * half - BATCH * CLIENTS));
+    println!("{} bytes of memory for each more", (has[2].saturating_sub(first) << 20) / (2 * half - BATCH * CLIENTS));
+    // By so few an instance has not yet grown to its size.
+    assert!(has[2] < has[1] + NOISE || !is_long(), "{has:?} MiB: names stay in memory");
+    for until in [half_way, 2 * half_way] {
+        travel(&http, until - half_way..until).await;
+        let (now, with) = (series(&http).await, status(pulse.pid(), "VmRSS") >> 10);
+        println!("{until} addresses and origins: {with} MiB, {now} series");
+        assert!(now <= before + 5, "{now} series, {before} before");
+        has.push(with);
+    }
+    assert!(has[4] < has[3] + NOISE && has[4] < first + MOST, "{has:?} MiB: addresses or names stay in memory");
 
     // What is asked of them is answered in part, and says so.
     let ask = json!({"from": "-1d", "series": [{}], "breakdown": "type", "refresh": true});
