@@ -345,12 +345,17 @@ impl Connection {
         is_crowded.then(|| (ApiError::unavailable("overloaded", "too many connections; try again", self.budget.retry_after()), None))
     }
 
-    async fn routed<F, R>(&self, routes: F, request: Request<Incoming>, request_id: String) -> Response<Body>
+    async fn routed<F, R>(&self, routes: F, mut request: Request<Incoming>, request_id: String) -> Response<Body>
     where
         F: Fn(Call) -> R,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
         let id = request_id.clone();
+        // RFC 9112, 3.2.2: where the target names a host, the header counts for nothing.
+        let host = request.uri().authority().and_then(|target| HeaderValue::from_str(target.as_str().rsplit('@').next()?).ok());
+        if let Some(host) = host {
+            request.headers_mut().insert(header::HOST, host);
+        }
         let expects_continue = request.headers().contains_key(header::EXPECT);
         let unread = Unread::default();
         let (flow, budget, peer) = (Arc::clone(&self.flow), self.budget.clone(), self.peer.clone());

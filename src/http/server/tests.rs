@@ -29,6 +29,7 @@ async fn routes(call: Call) -> Response<Body> {
     let headers = call.request.headers();
     match path.as_str() {
         "/ip" => path = call.peer.client_ip(headers).to_string(),
+        "/host" => path = headers[header::HOST].to_str().unwrap().to_owned(),
         "/scheme" => path = if call.peer.is_https(headers) { "https" } else { "http" }.to_owned(),
         "/panic" => panic!("on purpose"),
         "/refuse" => return ApiError::new(StatusCode::UNAUTHORIZED, "invalid_key", "no").into_response(&call.request_id),
@@ -126,6 +127,55 @@ async fn what_is_no_proper_request_is_refused_and_the_connection_closed() {
     // HTTP/2 is not spoken, so nothing can be answered in it either.
     assert_eq!(exchange(&running, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await, "");
     assert!(exchange(&running, post("/good", "connection: close\r\n", "abc")).await.contains("</good 3>"));
+}
+
+#[tokio::test]
+async fn what_rfc_9112_has_a_server_refuse_is_refused_and_the_connection_closed() {
+    let running = start().await;
+    let get = |line: &str| format!("GET /a HTTP/1.1\r\nhost: a\r\n{line}\r\n\r\n");
+    let chunked = |body: &str| format!("POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}");
+    for (section, request) in [
+        ("2.2, a bare CR", get("x: a\rb")),
+        ("2.2, a blank before the first field", "GET /a HTTP/1.1\r\n host: a\r\n\r\n".to_owned()),
+        ("2.3, the name of the protocol in small letters", "GET /a http/1.1\r\nhost: a\r\n\r\n".to_owned()),
+        ("3.2, a blank in the target", "GET /a b HTTP/1.1\r\nhost: a\r\n\r\n".to_owned()),
+        ("5.1, a blank before the colon", get("x : a")),
+        ("5.1, no name", get(": a")),
+        ("5.2, a folded line", get("x: a\r\n b")),
+        ("9110 5.5, NUL", get("x: a\0b")),
+        ("6.1, a coding in HTTP/1.0", "POST /a HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()),
+        ("6.1, chunks that are not the last coding", get("transfer-encoding: chunked, gzip")),
+        ("6.3, a list of lengths", get("content-length: 2, 2") + "ab"),
+        ("6.3, a length with a sign", get("content-length: +2") + "ab"),
+        ("6.3, an empty length", get("content-length:")),
+        ("7.1, a chunk whose size is none", chunked("x\r\nabc\r\n0\r\n\r\n")),
+        ("7.1, a chunk beyond any size", chunked("fffffffffffffffff\r\nabc\r\n0\r\n\r\n")),
+        ("7.1, a chunk that is longer than it says", chunked("2\r\nabc\r\n0\r\n\r\n")),
+        ("7.1.1, an extension with a bare LF", chunked("3;a\nabc\r\n0\r\n\r\n")),
+    ] {
+        let answer = exchange(&running, request).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{section}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{section}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_rfc_9112_has_a_server_read_is_read() {
+    let running = start().await;
+    let request = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{more}\r\n");
+    let chunked = |body: &str| request("POST /a", "transfer-encoding: Chunked\r\n") + body;
+    for (section, request, said) in [
+        ("2.2, an empty line before the request", format!("\r\n{}", request("GET /a", "")), "</a 0>"),
+        ("3.2.2, a target that names another host", request("GET http://b.example:80/host", ""), "<b.example:80 0>"),
+        ("6.3, the same length twice", request("POST /a", "content-length: 2\r\ncontent-length: 2\r\n") + "ab", "</a 2>"),
+        ("7.1.1, an extension", chunked("3;a=\"b\"\r\nabc\r\n0\r\n\r\n"), "</a 3>"),
+        ("7.1.2, a trailer", chunked("3\r\nabc\r\n0\r\nx: a\r\n\r\n"), "</a 3>"),
+        ("9110 9.3.2, HEAD", request("HEAD /a", ""), "\r\n\r\n"),
+        ("9110 10.1.1, what is expected beside 100-continue", request("GET /a", "expect: x\r\n"), "</a 0>"),
+    ] {
+        let answer = exchange(&running, request).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(said), "{section}: {answer}");
+    }
 }
 
 #[tokio::test]
