@@ -142,7 +142,14 @@ async fn a_key_is_made_limited_rotated_and_revoked_and_every_instance_goes_by_it
 
     // By command, for an end: of the second key, whose name is not the same.
     let named = cli(&pulse, &["create", "default", "--name", "app", "--rate", "500"]);
-    let app = named["key"].as_str().unwrap().to_owned();
+    let [app_id, first_app] = ["id", "key"].map(|member| named[member].as_str().unwrap());
+    until(async || send(&second.http, "/v1/events", first_app, "").await == TAKEN).await;
+    let changed = cli(&pulse, &["set", "default", "--id", app_id, "--name", "mobile"]);
+    assert_eq!((&changed["name"], &changed["rate"]), (&json!("mobile"), &Value::Null), "{changed}");
+    let rotated = cli(&pulse, &["rotate", "default", "--id", app_id, "--overlap", "0s"]);
+    let app = rotated["key"].as_str().unwrap().to_owned();
+    assert_eq!(send(&http, "/v1/events", first_app, "").await, refused(401, "invalid_key"));
+    assert_eq!(send(&http, "/v1/events", &app, "").await, TAKEN);
     until(async || send(&second.http, "/v1/events", &app, "").await == TAKEN).await;
     assert!(cli(&pulse, &["list", "default"])["keys"].as_array().unwrap().len() == 2);
     assert_eq!(cli(&pulse, &["revoke", "default", "--id", &id])["id"], json!(id));
@@ -156,16 +163,16 @@ async fn a_key_is_made_limited_rotated_and_revoked_and_every_instance_goes_by_it
     let of =
         |id: &Value| entries.iter().filter(|entry| entry["id"] == *id).map(|entry| entry["action"].as_str().unwrap()).collect::<Vec<_>>();
     assert_eq!(of(&json!(id)), ["created", "changed", "rotated", "rotated", "revoked"], "{audit}");
-    assert_eq!(of(&named["id"]), ["created"]);
+    assert_eq!(of(&named["id"]), ["created", "changed", "rotated"]);
     assert!(entries.iter().all(|entry| entry["address"] == "127.0.0.1" && entry["by"]["name"] == "keys file"), "{audit}");
     assert_eq!((&entries[1]["after"]["name"], &entries[1]["after"]["kind"]), (&json!("shop"), &json!("write")));
-    for secret in [&key, &fresh, &newest, &app, &admin] {
-        assert!(!audit.to_string().contains(secret.as_str()));
+    for secret in [key.as_str(), &fresh, &newest, first_app, &app, &admin] {
+        assert!(!audit.to_string().contains(secret));
     }
     for instance in [&pulse, &second] {
         let log = std::fs::read_to_string(instance.data_dir().join("test.log")).unwrap();
-        for secret in [&key, &fresh, &newest, &app, &admin, &other, &imports, &http.read_key, &http.write_key] {
-            assert!(!log.contains(secret.as_str()), "a key stands in the log");
+        for secret in [key.as_str(), &fresh, &newest, first_app, &app, &admin, &other, &imports, &http.read_key, &http.write_key] {
+            assert!(!log.contains(secret), "a key stands in the log");
         }
     }
     let kept = std::fs::read_to_string(second.data_dir().join("managed-keys.json")).unwrap();
