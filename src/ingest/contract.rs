@@ -141,8 +141,12 @@ impl<'t> Head<'t> {
         let (stated, at) = times(draft, rules)?;
         flags |= if at.is_clamped { flag::CLAMPED } else { 0 };
         flags |= if stated.at_ms.is_none() { flag::SERVER_TIME } else { 0 };
+        let is_nobody = !user_id.is_empty() && stands_for_nobody(&user_id);
+        if is_nobody {
+            draft.warnings.add(ID_ILLEGAL, &["userId"]);
+        }
         // A user who stands for nobody is kept as it was sent, but the event is the visitor's.
-        let is_anonymous = user_id.is_empty() || !anonymous_id.is_empty() && stands_for_nobody(&user_id);
+        let is_anonymous = user_id.is_empty() || !anonymous_id.is_empty() && is_nobody;
         let person: &str = if is_anonymous { &anonymous_id } else { &user_id };
         let visitor = match &*anonymous_id {
             "" => VisitorKey::of(rules.project, &user_id),

@@ -10,7 +10,7 @@ const MAX_FIELD: usize = 200;
 
 /// The `code` of a warning that stands for all beyond [`MAX_WARNINGS`].
 pub(super) const MORE: &str = "more_warnings";
-/// An id that stands for nobody: left out, since the other one is somebody's.
+/// An id that stands for nobody: left out where no program means it, since the other one is somebody's, else kept as it was sent.
 pub(super) const ID_ILLEGAL: &str = "user_id_illegal";
 /// A field that the contract does not know: passed over.
 pub(super) const UNKNOWN_FIELD: &str = "unknown_field";

@@ -93,6 +93,11 @@ async fn read_until(stream: &mut TcpStream, marker: &str) -> String {
     answer
 }
 
+/// The next request, on a connection of its own, is answered.
+async fn good(running: &Running) {
+    assert!(exchange(running, post("/good", "connection: close\r\n", "abc")).await.contains("</good 3>"));
+}
+
 fn post(path: &str, headers: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
 }
@@ -123,10 +128,11 @@ async fn what_is_no_proper_request_is_refused_and_the_connection_closed() {
         let beginning: String = request.chars().take(60).collect();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{beginning:?}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{beginning:?}: {answer}");
+        good(&running).await;
     }
     // HTTP/2 is not spoken, so nothing can be answered in it either.
     assert_eq!(exchange(&running, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await, "");
-    assert!(exchange(&running, post("/good", "connection: close\r\n", "abc")).await.contains("</good 3>"));
+    good(&running).await;
 }
 
 #[tokio::test]
@@ -156,6 +162,7 @@ async fn what_rfc_9112_has_a_server_refuse_is_refused_and_the_connection_closed(
         let answer = exchange(&running, request).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{section}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{section}: {answer}");
+        good(&running).await;
     }
 }
 

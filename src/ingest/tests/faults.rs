@@ -300,6 +300,9 @@ async fn values_of_fields() {
     // Somebody, but nobody in particular.
     for user in ["0", "anonymous", "00000000-0000-0000-0000-000000000000"] {
         rows.body(user, format!(r#"{{"type":"view","userId":"{user}"}}"#), 200, "");
+        rows.warned(&["user_id_illegal userId"]);
+        rows.event(&format!(r#","userId":"{user}""#), 200, "");
+        rows.warned(&["user_id_illegal userId"]);
     }
     for user in ["7", "true", "{}", "[]", &format!("\"{}\"", "u".repeat(201))] {
         rows.body(user, format!(r#"{{"type":"view","userId":{user}}}"#), 400, "user_id_invalid");
