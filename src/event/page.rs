@@ -52,11 +52,29 @@ pub fn host(authority: &str) -> &str {
     if is_host { host } else { "" }
 }
 
+/// What an address begins with that a browser does not open but runs.
+const CODE: &str = "javascript:";
+
+/// Whether to follow an address is to run it. As browsers read it: blanks and control characters are no part of it.
+pub fn is_code(address: &str) -> bool {
+    address.bytes().filter(|byte| *byte > b' ').map(|byte| byte.to_ascii_lowercase()).take(CODE.len()).eq(CODE.bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_address_that_a_browser_would_run_is_told_from_others() {
+        for code in ["javascript:alert(1)", " \u{1}JavaScript:x", "java\nscript:x"] {
+            assert!(is_code(code), "{code:?}");
+        }
+        for page in ["", "javascript", "https://a.example/?javascript:", "javascripts://a.example", "/javascript:"] {
+            assert!(!is_code(page), "{page:?}");
+        }
+    }
 
     #[test]
     fn the_table_of_addresses() {

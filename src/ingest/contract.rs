@@ -449,6 +449,10 @@ fn write_fact(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> R
 
 /// Writes a field of text; a number is text too: builds and versions often come as one.
 fn write_text(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> Result<(), &'static str> {
+    // No screen or sheet that makes links of addresses is to run one.
+    if matches!(field, Field::PageUrl | Field::Referrer) && value.text().is_some_and(page::is_code) {
+        return Err(VALUE_UNREADABLE);
+    }
     let max = match field {
         Field::PageUrl | Field::PageSearch => MAX_WHOLE_URL,
         Field::Referrer | Field::PagePath => MAX_URL,

@@ -216,6 +216,7 @@ async fn whatever_is_sent_the_next_request_is_answered_and_no_event_is_lost() {
     tokio::time::timeout(PATIENCE, count).await.expect("events are missing");
     let log = std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap();
     assert!(!log.contains("panicked"), "{log}");
+    assert!(!log.contains('\u{1b}'), "what was sent commands the terminal that shows the log");
     assert!(![&pulse.http.write_key, &pulse.http.read_key].iter().any(|key| log.contains(key.as_str())), "a key stands in the log");
     assert!(pulse.stop().await);
 }

@@ -329,7 +329,7 @@ async fn values_of_fields() {
     ] {
         rows.event(&format!(r#","timestamp":{time}"#), if code.is_empty() { 200 } else { 400 }, code);
     }
-    let odd: [(&str, &[&str]); 7] = [
+    let odd: [(&str, &[&str]); 9] = [
         (r#","sentAt":"9999-01-01T00:00:00Z""#, &[]),
         (r#","sentAt":{}"#, &["value_unreadable sentAt"]),
         (r#","sentAt":-1e300"#, &["value_unreadable sentAt"]),
@@ -344,6 +344,8 @@ async fn values_of_fields() {
         ),
         (r#","sessionId":{}"#, &["value_unreadable sessionId"]),
         (r#","context":7"#, &["value_unreadable context"]),
+        (r#","context":{"page":{"url":"javascript:alert(1)"}}"#, &["value_unreadable context.page.url"]),
+        (r#","context":{"page":{"referrer":" JavaScript:x"}}"#, &["value_unreadable context.page.referrer"]),
         (
             r#","project_id":"other","received_at":0,"ip":"1.1.1.1","geo":"DE","is_bot":false"#,
             &["unknown_field project_id", "unknown_field received_at", "unknown_field ip", "unknown_field geo", "unknown_field is_bot"],
@@ -353,7 +355,7 @@ async fn values_of_fields() {
         rows.event(more, 200, "");
         rows.warned(warnings);
     }
-    rows.event(&format!(r#","context":{{"userAgent":"{}","locale":"{}"}}"#, "u".repeat(20_000), "l".repeat(10_000)), 200, "");
+    rows.event(&format!(r#","context":{{"userAgent":"{}","locale":"{}"}}"#, "u".repeat(1 << 20), "l".repeat(10_000)), 200, "");
     rows.warned(&["value_truncated context.userAgent", "value_truncated context.locale"]);
     rows.hold().await;
 }
