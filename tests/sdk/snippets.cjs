@@ -1,5 +1,6 @@
-// Runs each snippet of docs/coming-from as it stands there, with the address and the key of a real pulse, and sees that its order is stored,
-// once. Blocks say where they run and what they are called: "js node NAME", "js page NAME", "html page NAME", "python NAME".
+// Runs each snippet of docs/coming-from, and of what our SDKs say of themselves, as it stands there, with the address and the key of a real
+// pulse, and sees that its order is stored, once. Blocks say where they run and what they are called: "js node NAME", "js page NAME", "html page
+// NAME", "python NAME".
 const fs = require("fs");
 const http = require("http");
 const path = require("path");
@@ -13,8 +14,9 @@ const folder = path.join(root, "docs/coming-from");
 
 function snippets() {
   const found = [];
-  for (const file of fs.readdirSync(folder).filter((file) => file.endsWith(".md"))) {
-    for (const [, language, place, name, code] of fs.readFileSync(path.join(folder, file), "utf8").matchAll(/^```(\w+)(?: (node|page))? (\S+)\n(.*?)^```$/gms)) {
+  const pages = fs.readdirSync(folder).filter((file) => file.endsWith(".md")).map((file) => path.join(folder, file));
+  for (const file of [...pages, ...["js", "python"].map((sdk) => path.join(root, "sdk", sdk, "README.md"))]) {
+    for (const [, language, place, name, code] of fs.readFileSync(file, "utf8").matchAll(/^```(\w+)(?: (node|page))? (\S+)\n(.*?)^```$/gms)) {
       found.push({ language, place, name, type: `order_${name.replaceAll("-", "_")}`, code });
     }
   }
@@ -77,10 +79,17 @@ const elsewhere = new Map([
   ["https://cdn.jsdelivr.net/npm/@plausible-analytics/tracker@0.4.6/plausible.js", "@plausible-analytics/tracker/plausible.js"],
 ]);
 
+async function pageOf(language, code) {
+  if (language === "html") return code;
+  // What is loaded from pulse itself is bundled by nobody.
+  if (code.includes(` from "${HOST}/`)) return `<script type="module">${code}</script>`;
+  return `<script>${(await bundled(code, "browser")).replaceAll("</script", "<\\/script")}</script>`;
+}
+
 const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 async function inPage(browser, snippet) {
   const code = filledIn(snippet);
-  const html = snippet.language === "html" ? code : `<script>${(await bundled(code, "browser")).replaceAll("</script", "<\\/script")}</script>`;
+  const html = await pageOf(snippet.language, code);
   const site = http.createServer((_, response) => response.setHeader("content-type", "text/html; charset=utf-8").end(`<!doctype html><title>Shop</title>${html}`));
   await new Promise((done) => site.listen(0, "localhost", done));
   const context = await browser.newContext({ userAgent: AGENT });
