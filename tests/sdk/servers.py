@@ -98,8 +98,12 @@ def mixpanel(of):
     client = Mixpanel(of.key, consumer=consumer)
     # Its `alias` always asks Mixpanel's own server.
     client.people_set(of.user, of.customer)
+    # Every sixth as history, whose key is a secret. Last, for the consumer has one key for all that it holds.
     for n in NUMBERS:
-        client.track(of.user, "order", of.order(n))
+        if n % 6 != 5:
+            client.track(of.user, "order", of.order(n))
+    for n in NUMBERS[5::6]:
+        client.import_data(None, of.user, "order", int(time.time()), of.order(n), api_secret=of.key)
     consumer.flush()
 
 
