@@ -1,17 +1,21 @@
 //! What stands between SDKs and pulse: a proxy that may be bad weather.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io::Read;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::header;
+use hyper::{Method, Request, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -22,13 +26,13 @@ use tokio::time::Instant;
 use crate::harness::POLL;
 
 /// What becomes of requests that bring events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Weather {
     /// They are passed on.
     Fair,
-    /// Those of one client are answered 503, for this long from its first.
-    Outage(Duration),
-    /// Those that bring more orders at once are answered 413.
+    /// Those of one client are passed to the instance at `full`, which can take nothing, for this long from its first.
+    Outage { lasts: Duration, full: String },
+    /// Those that bring more orders at once are passed on as larger than anybody may send.
     Large(usize),
     /// They are passed on, and their answers come this much later.
     Slow(Duration),
@@ -48,7 +52,7 @@ struct Shared {
     weather: Mutex<Weather>,
     /// When each client came first, by path and agent.
     clients: Mutex<HashMap<String, Instant>>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpConnector, BoxBody<Bytes, Infallible>>,
 }
 
 impl Front {
@@ -86,9 +90,25 @@ impl Front {
 }
 
 impl Shared {
-    /// How long a client is answered 503 from its first request on.
-    fn is_out(&self, client: String, outage: Duration) -> bool {
-        self.clients.lock().unwrap().entry(client).or_insert_with(Instant::now).elapsed() < outage
+    /// Whether less than this has passed since a client's first request.
+    fn is_new(&self, client: String, lasts: Duration) -> bool {
+        self.clients.lock().unwrap().entry(client).or_insert_with(Instant::now).elapsed() < lasts
+    }
+}
+
+/// A body that is said to be long, and never comes.
+struct Promised;
+
+impl hyper::body::Body for Promised {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(1 << 40)
     }
 }
 
@@ -102,21 +122,22 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
     let brings_events = !asks && (parts.method == Method::POST || has_data);
     let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let client = format!("{path} {agent}");
-    let weather = if brings_events { *shared.weather.lock().unwrap() } else { Weather::Fair };
-    if let Weather::Outage(outage) = weather
-        && shared.is_out(client, outage)
-    {
-        return Ok(refused(&parts.headers, StatusCode::SERVICE_UNAVAILABLE, "log_unavailable"));
-    }
-    if let Weather::Large(most) = weather
-        && orders(&body) > most
-    {
-        return Ok(refused(&parts.headers, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
-    }
+    let weather = if brings_events { shared.weather.lock().unwrap().clone() } else { Weather::Fair };
+    let full = match &weather {
+        Weather::Outage { lasts, full } if shared.is_new(client, *lasts) => Some(full),
+        _ => None,
+    };
+    let is_large = matches!(weather, Weather::Large(most) if orders(&body) > most);
     let response = loop {
-        let target = format!("{}{}", shared.target.lock().unwrap(), parts.uri.path_and_query().unwrap());
-        let mut onward = Request::builder().method(parts.method.clone()).uri(target).body(Full::new(body.clone()))?;
+        let target = full.cloned().unwrap_or_else(|| shared.target.lock().unwrap().clone());
+        let passed_on = if is_large { Promised.boxed() } else { Full::new(body.clone()).boxed() };
+        let uri = format!("{target}{}", parts.uri.path_and_query().unwrap());
+        let mut onward = Request::builder().method(parts.method.clone()).uri(uri).body(passed_on)?;
         *onward.headers_mut() = parts.headers.clone();
+        if is_large {
+            onward.headers_mut().remove(header::CONTENT_LENGTH);
+            onward.headers_mut().remove(header::TRANSFER_ENCODING);
+        }
         match shared.client.request(onward).await {
             Ok(response) => break response,
             // An SDK that cannot be set up sends nothing at all: that is not what is looked at here.
@@ -144,20 +165,4 @@ fn orders(body: &[u8]) -> usize {
     let data = data.map(|data| STANDARD.decode(&data).unwrap_or(data.into_bytes())).unwrap_or(plain);
     // What Snowplow's trackers say of an order is packed once more.
     [b"total".as_slice(), b"ue_px", b"ue_pr"].iter().map(|mark| memchr::memmem::find_iter(&data, mark).count()).sum()
-}
-
-/// As pulse refuses, to those who may read it.
-fn refused(asked: &HeaderMap, status: StatusCode, code: &str) -> Response<Full<Bytes>> {
-    let answer = serde_json::json!({"code": code, "message": "refused", "error": code, "detail": "refused"});
-    let mut response = Response::new(Full::from(answer.to_string()));
-    *response.status_mut() = status;
-    let origin = asked.get(header::ORIGIN).cloned().unwrap_or(HeaderValue::from_static("*"));
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

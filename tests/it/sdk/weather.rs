@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
@@ -20,7 +21,7 @@ use crate::harness::{PATIENCE, POLL, Pulse};
 const RUNS: [&str; 6] = ["fair", "503", "413", "slow", "restart", "bad key"];
 /// Those in which nothing is refused or lost: also what has no number arrives.
 const UNTROUBLED: [&str; 2] = ["fair", "slow"];
-/// How long each client is answered 503 from its first request on.
+/// How long each client is answered 503, from its first request on.
 const OUTAGE: Duration = Duration::from_secs(20);
 /// Orders that are taken at once where more are answered 413.
 const FEW: usize = 5;
@@ -117,20 +118,22 @@ type Rows = BTreeMap<(String, String), Row>;
 async fn every_sdk_delivers_each_event_once_in_every_weather() {
     let began_ms = jiff::Timestamp::now().as_millisecond();
     let (steady, mut shaken) = (Pulse::start().await, Pulse::start().await);
+    let full = full(&steady).await;
+    let outage = Weather::Outage { lasts: OUTAGE, full: full.http.address().to_owned() };
     let mut fronts = Vec::new();
-    for weather in [Weather::Fair, Weather::Outage(OUTAGE), Weather::Large(FEW), Weather::Slow(Duration::from_secs(3)), Weather::Fair] {
+    for weather in [Weather::Fair, outage.clone(), Weather::Large(FEW), Weather::Slow(Duration::from_secs(3)), Weather::Fair] {
         fronts.push(Front::start(steady.http.address(), weather).await);
     }
     let restarting = Front::start(shaken.http.address(), Weather::Deaf).await;
     // For those of ours that have the path and the agent of others of ours: an outage is each client's own.
-    let outage_apart = Front::start(steady.http.address(), Weather::Outage(OUTAGE)).await;
+    let outage_apart = Front::start(steady.http.address(), outage).await;
     let of = |run: &str, front: &Front, key: &str| json!({"run": run, "host": front.address, "key": key});
     let key = steady.http.write_key.as_str();
-    let mut outage = of("503", &fronts[1], key);
-    outage["apart"] = json!(outage_apart.address);
+    let mut out = of("503", &fronts[1], key);
+    out["apart"] = json!(outage_apart.address);
     let runs = json!([
         of("fair", &fronts[0], key),
-        outage,
+        out,
         of("413", &fronts[2], key),
         of("slow", &fronts[3], key),
         of("bad key", &fronts[4], "nonsense"),
@@ -178,7 +181,26 @@ async fn every_sdk_delivers_each_event_once_in_every_weather() {
         check_customers(&stored[0], &rows, run);
         check_people(&steady, run).await;
     }
-    assert!(steady.stop().await && shaken.stop().await);
+    assert!(steady.stop().await && shaken.stop().await && full.stop().await);
+}
+
+/// An instance with the keys of `first` and a log that is full, of which nobody reads: it refuses events in the words of each dialect.
+async fn full(first: &Pulse) -> Pulse {
+    let environment =
+        [("PULSE__ROLES", "ingest"), ("PULSE__LOG__EMBEDDED__SEGMENT_BYTES", "64KiB"), ("PULSE__LOG__EMBEDDED__MAX_BYTES", "1MiB")];
+    let full = Pulse::start_beside(first, &environment).await;
+    let filling = async {
+        loop {
+            let noise = || (0..64).map(|_| uuid::Uuid::new_v4().to_string()).collect::<String>();
+            let event = || json!({"type": "filler", "anonymousId": "filler", "properties": {"noise": noise()}});
+            let events: Vec<Value> = (0..20).map(|_| event()).collect();
+            if full.http.capture(&json!(events)).await.0 == StatusCode::SERVICE_UNAVAILABLE {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, filling).await.expect("the log takes ever more");
+    full
 }
 
 /// A script that runs, and what it has said. What its SDKs say to people is shown if the test fails.
