@@ -97,6 +97,10 @@ export interface Happened {
   channel?: string;
   outcome?: string;
   why?: string;
+  /** How long it could not be judged. */
+  waited_s?: number;
+  /** How many were never judged. */
+  slots?: number;
 }
 
 export interface History {

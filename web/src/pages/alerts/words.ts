@@ -1,6 +1,6 @@
 // Rules in words, and what is found out of them without asking.
 import type { Condition, Happened, Reduce, Rule } from "../../api/alerts";
-import { label, shown, type Unit } from "../../format";
+import { duration, label, plural, shown, type Unit } from "../../format";
 import { read_json } from "../../ui/matched";
 
 /** What the numbers of a rule are. */
@@ -66,6 +66,9 @@ export function happened_words(one: Happened, unit: Unit): string {
   const of = name ? `${name}: ` : "";
   if (one.event === "change") return `${of}${CHANGES[one.change ?? ""] ?? one.change}${one.value === null || one.value === undefined ? "" : ` (${shown(one.value, unit)})`}${one.reason ? `: ${one.reason}` : ""}${one.is_late ? ", judged late" : ""}`;
   if (one.event === "revision") return `${of}events that came late: ${shown(one.was?.value, unit)} was ${shown(one.is?.value, unit)} in truth`;
+  if (one.event === "delayed") return "cannot be judged: data is missing";
+  if (one.event === "judging") return `judged again after ${duration((one.waited_s ?? 0) * 1_000)}`;
+  if (one.event === "missed") return `${plural(one.slots ?? 0, "slot")} from here on ${one.slots === 1 ? "was" : "were"} too many to be judged`;
   if (one.event === "told") return `told: ${one.title ?? one.kind}`;
   if (one.event === "notice") return `${one.kind} to ${one.channel}: ${one.outcome}${one.why ? `, ${one.why}` : ""}`;
   return one.event;
