@@ -6,7 +6,70 @@ const headers = { authorization: `Bearer ${KEY}` };
 const api = async (path, init) => (await fetch(`${ADDRESS}${path}`, { headers, ...init })).json();
 const drafted = (page) => JSON.parse(new URL(page.url()).searchParams.get("rule") ?? "{}");
 
+/** Has a page know these channels alone, whatever other tests save beside it. */
+const with_channels = (page, ids) =>
+  page.route("**/v1/channels", (route) => route.fulfill({ json: { channels: ids.map((id) => ({ id, kind: "webhook", of: "project", of_file: false, heartbeat_s: null, switched_off: false, waiting: 0, failed: null })) } }));
+
+test("two clicks from a chart make a rule that tells the one channel there is", async ({ page }) => {
+  await api("/v1/channels/ops", { method: "PUT", body: JSON.stringify({ kind: "webhook", url: "https://hooks.example/pulse" }) });
+  await with_channels(page, ["ops"]);
+  await open(page, `/trends?s={"event":"signup"}`);
+  await tile(page, "trends").getByRole("link", { name: /^An alert on/ }).click();
+  // The one and the other are found at once, and neither undoes the other.
+  await expect.poll(() => [drafted(page).channels, Object.keys(drafted(page).condition ?? {}).length]).toEqual([["ops"], 1]);
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await expect(page.getByRole("button", { name: "Delete this rule" })).toBeVisible();
+  expect((await api(`/v1${new URL(page.url()).pathname}`)).rule.channels).toEqual(["ops"]);
+  await page.getByRole("button", { name: "Delete this rule" }).click();
+  await expect(tile(page, "rules")).toBeVisible();
+  // Which of two is not for the page to say.
+  await page.unroute("**/v1/channels");
+  await with_channels(page, ["ops", "own"]);
+  await open(page, "/alerts");
+  await page.getByRole("link", { name: "New alert" }).click();
+  await expect(page.getByText("Nobody is told: choose a channel.")).toBeVisible();
+  expect(drafted(page).channels).toBeUndefined();
+});
+
+test("a rule about pulse itself begins with a threshold of its own, from the list and from the page of its health", async ({ page }) => {
+  await with_channels(page, []);
+  await open(page, "/alerts");
+  await page.getByRole("link", { name: "New alert" }).click();
+  await expect(page.locator("[data-fired]")).toBeVisible();
+  // What was found for events is no threshold of seconds.
+  await expect.poll(() => drafted(page).condition).toBeTruthy();
+  await page.getByLabel("Watch").selectOption("lag");
+  await expect.poll(() => drafted(page)).toMatchObject({ report: "lag", interval: "minute", reduce: "last", condition: { above: 300 } });
+  await page.getByLabel("Watch").selectOption("ledger");
+  await expect.poll(() => drafted(page)).toMatchObject({ report: "ledger", question: { outcome: "dead" }, condition: { above: 0 } });
+  for (const [name, drafts] of [["An alert on Events that cannot be read", { report: "ledger", condition: { above: 0 } }], ["An alert on How far pulse is behind", { report: "lag", condition: { above: 300 } }]]) {
+    await open(page, "/health");
+    await page.getByRole("link", { name }).click();
+    await expect.poll(() => drafted(page)).toMatchObject(drafts);
+  }
+  await settled(page);
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await expect(page.getByRole("heading", { name: "How far pulse is behind", level: 1 })).toBeVisible();
+  expect((await api(`/v1${new URL(page.url()).pathname}`)).rule).toMatchObject({ report: "lag", condition: { above: 300 } });
+  await page.getByRole("button", { name: "Delete this rule" }).click();
+  await expect(tile(page, "rules")).toBeVisible();
+});
+
+test("a report of each day is changed without a threshold", async ({ page }) => {
+  await with_channels(page, []);
+  const rule = { name: "Each morning", report: "board", interval: "day", report_at: "09:00", question: { board: "shop" } };
+  await open(page, `/alerts?rule=${encodeURIComponent(JSON.stringify(rule))}`);
+  await expect(page.getByText("It tells its numbers at 09:00 of each day")).toBeVisible();
+  await expect(page.getByLabel("It is wrong")).toHaveCount(0);
+  await expect(tile(page, "trial")).toHaveCount(0);
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await expect(page.getByRole("heading", { name: "Each morning", level: 1 })).toBeVisible();
+  await page.getByRole("button", { name: "Delete this rule" }).click();
+  await expect(tile(page, "rules")).toBeVisible();
+});
+
 test("a chart becomes a rule that is tried, moved by mouse and keys, saved and changed", async ({ page }) => {
+  await with_channels(page, []);
   await open(page, `/trends?s={"event":"page"}`);
   await tile(page, "trends").getByRole("link", { name: /^An alert on/ }).click();
   await expect(page.locator("[data-fired]")).toBeVisible();
@@ -159,7 +222,7 @@ test("rules stand in a list, those that can never match are marked, and channels
   await expect(channels.getByRole("alert")).toHaveCount(0);
   await page.route("**/v1/channels/own/test", (route) => route.fulfill({ json: { id: "own", outcome: "refused", why: "it answers 404" } }));
   await channels.getByRole("button", { name: "Test own" }).click();
-  await expect(channels.getByRole("status")).toHaveText("refused: it answers 404");
+  await expect(channels.locator('[data-channel="own"]').getByRole("status")).toHaveText("refused: it answers 404");
   await channels.getByRole("button", { name: "Delete own" }).click();
   await expect(channels.locator('[data-channel="own"]')).toHaveCount(0);
   await page.route("**/v1/channels", (route) => route.fulfill({ json: { channels: [{ id: "pager", kind: "pagerduty", of: "all", of_file: true, heartbeat_s: null, switched_off: false }] } }));

@@ -7,6 +7,7 @@ import { LineChart, Swatch, type Line } from "../chart/line";
 import { Table, type TableData } from "../chart/table";
 import { duration, plural, shown } from "../format";
 import { clock, moment, range } from "../time";
+import { OF_PULSE, RuleLink } from "../ui/bell";
 import { EventRow } from "../ui/event-row";
 import { change, here, page_of } from "../url";
 import { has_address, PersonLink } from "../ui/person-link";
@@ -47,7 +48,7 @@ export default function Health() {
     <Page title="Health" aside={<Choice label="Received since" value={since} of={[["-1h", "an hour"], ["-1d", "a day"], ["-7d", "7 days"], ["1970-01-01", "the beginning"]]} onChange={(since) => change({ since: since === "-1h" ? null : since })} />}>
       <div class="tiles">
         <LedgerTile {...ledger} zone={zone} />
-        <LagTile {...ledger} />
+        <LagTile {...ledger} zone={zone} />
         <TraceTile zone={zone} />
         <DeadTile {...letters} zone={zone} />
       </div>
@@ -86,7 +87,8 @@ function LedgerTile({ known, problem, zone }: Polled<Ledger> & { zone: string })
     <section class="tile wide" data-tile="ledger" aria-labelledby="title-ledger" aria-busy={!known && !problem}>
       <header><h2 id="title-ledger">Where every event went</h2>
         <div class="tools"><button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button>
-          {known && <SaveButtons title="Where every event went" note={note} table={table} />}</div></header>
+          {known && <SaveButtons title="Where every event went" note={note} table={table} />}
+          <RuleLink rule={{ ...OF_PULSE.ledger, name: "Events that cannot be read", timezone: zone }} /></div></header>
       {problem && <p class="failed" role="alert">{problem}</p>}
       {total && (
         <div class="drawn">
@@ -112,14 +114,15 @@ function Reasons({ total }: { total: Ledger["total"] }) {
   return <ul class="legend">{all.map(({ outcome, reason, events }) => <li key={`${outcome} ${reason}`}>{outcome}, <bdi>{reason}</bdi>: <b>{shown(events)}</b></li>)}</ul>;
 }
 
-function LagTile({ known, problem }: Polled<Ledger>) {
+function LagTile({ known, problem, zone }: Polled<Ledger> & { zone: string }) {
   const { lag, latency_ms } = known ?? {};
   // What is imported is not measured, and nothing takes no time.
   const measured = latency_ms?.max ? latency_ms : null;
   const is_behind = lag && lag.oldest_ms > 60_000;
   return (
     <section class="tile" data-tile="lag" aria-labelledby="title-lag" aria-busy={!known && !problem}>
-      <h2 id="title-lag">How far behind</h2>
+      <header><h2 id="title-lag">How far behind</h2>
+        <div class="tools"><RuleLink rule={{ ...OF_PULSE.lag, name: "How far pulse is behind", timezone: zone }} /></div></header>
       {is_behind && <p class="banner" role="alert">Events wait for {duration(lag.oldest_ms)}: charts are behind by as much.</p>}
       {lag && (
         <dl class="facts">

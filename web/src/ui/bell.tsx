@@ -7,6 +7,12 @@ const WATCHED = ["trends", "sessions", "lifecycle", "funnel", "retention"];
 /** What a rule says itself, or what makes no sense of single slots. */
 const LEFT_OUT = ["from", "to", "timezone", "interval", "compare", "view", "cumulative", "moving_average", "bins", "period", "periods", "refresh", "limit"];
 
+/** What rules about pulse itself begin with, as in `deploy/alerts`. */
+export const OF_PULSE: Record<"lag" | "ledger", Rule> = {
+  lag: { report: "lag", question: {}, interval: "minute", condition: { above: 300 } },
+  ledger: { report: "ledger", question: { outcome: "dead" }, condition: { above: 0 } },
+};
+
 /** The rule that watches what a chart shows; nothing where no rule can. */
 export function rule_of(title: string, { report, body }: Question): Rule | null {
   if (!WATCHED.includes(report)) return null;
@@ -18,5 +24,10 @@ export function rule_of(title: string, { report, body }: Question): Rule | null 
 export function Bell({ title, question }: { title: string; question: Question }) {
   const rule = rule_of(title, question);
   if (!rule) return null;
-  return <a class="button quiet" href={page_of("/alerts", { rule: JSON.stringify(rule) })} aria-label={`An alert on ${title}`}>Alert</a>;
+  return <RuleLink rule={rule} />;
+}
+
+/** To a rule in the making. */
+export function RuleLink({ rule }: { rule: Rule }) {
+  return <a class="button quiet" href={page_of("/alerts", { rule: JSON.stringify(rule) })} aria-label={`An alert on ${rule.name}`}>Alert</a>;
 }

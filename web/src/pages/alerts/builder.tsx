@@ -7,12 +7,13 @@ import { usePolled } from "../../api/polled";
 import { plural, shown } from "../../format";
 import { bucket_label } from "../../time";
 import { Choice, EventPicker } from "../../ui/picker";
+import { OF_PULSE } from "../../ui/bell";
 import { SaveButtons } from "../../ui/save";
-import { change, go, page_of } from "../../url";
-import { line_name, reduced, rule_words, suggested, unit_of } from "./words";
+import { change, go, here, page_of } from "../../url";
+import { drafted, line_name, reduced, rule_words, suggested, unit_of } from "./words";
 import { numbers_of, Verdicts, verdicts_note, verdicts_table } from "./verdicts";
 
-/** How far back a rule is tried: as far as the API judges in one go. */
+/** How far back a rule is tried each time that it changes: so far that the answer is there in a moment. */
 const TRIED: Record<string, [from: string, words: string]> = { minute: ["-3d", "3 days"], hour: ["-30d", "30 days"], day: ["-90d", "90 days"], week: ["-1y", "year"], month: ["-2y", "2 years"] };
 /** While somebody still moves the threshold. */
 const PAUSE_MS = 400;
@@ -26,7 +27,11 @@ export interface BuilderProps {
 
 export function Builder({ rule, id, version }: BuilderProps) {
   const [problem, set_problem] = useState("");
-  const write: PartProps["write"] = (changes, replace = false) => change({ rule: JSON.stringify({ ...rule, ...changes }) }, replace);
+  // Onto what the address says by now: a trial that ends late undoes nothing of what was changed meanwhile.
+  const write: PartProps["write"] = (changes, replace = false) => {
+    const now = drafted(here.value.params.get("rule") ?? "") ?? rule;
+    change({ rule: JSON.stringify({ ...now, ...changes }) }, replace);
+  };
   const save = async (event: SubmitEvent) => {
     event.preventDefault();
     const own = id ?? id_of(rule.name ?? "");
@@ -40,10 +45,10 @@ export function Builder({ rule, id, version }: BuilderProps) {
         <label class="check"><input type="checkbox" checked={rule.disabled === true} onChange={(event) => write({ disabled: event.currentTarget.checked || undefined })} /> switched off</label>
       </div>
       <Watched rule={rule} write={write} />
-      <When rule={rule} write={write} />
-      <Told rule={rule} write={write} />
+      {rule.report_at ? <p class="note">It tells its numbers at {rule.report_at} of each {rule.interval ?? "day"}, whatever they are.</p> : <When rule={rule} write={write} />}
+      <Told rule={rule} is_new={!id} write={write} />
       <Hours rule={rule} write={write} />
-      <Trial rule={rule} id={id} write={write} />
+      {!rule.report_at && <Trial rule={rule} id={id} write={write} />}
       {problem && <p class="failed" role="alert">{problem}</p>}
       <div class="step"><button type="submit">Save</button><a class="button quiet" href={page_of(id ? `/alerts/${encodeURIComponent(id)}` : "/alerts")}>Cancel</a></div>
     </form>
@@ -63,9 +68,9 @@ function Watched({ rule, write }: PartProps) {
   const is_plain = rule.report === "trends" && series?.length === 1 && Object.keys(rule.question ?? {}).length === 1 && Object.keys(series[0]!).every((key) => key === "event" || key === "math");
   const kind = is_plain || rule.report === "ledger" || rule.report === "lag" ? rule.report : "chart";
   const choose = (report: string) => {
-    if (report === "lag") write({ report, question: {}, interval: "minute", line: "" });
-    else if (report === "ledger") write({ report, question: { outcome: "dead" }, line: "" });
-    else if (report === "trends") write({ report, question: { series: [{ math: "total" }] }, line: "" });
+    // A threshold of other numbers means nothing, and of the lag none can be found: nothing is known of its past.
+    const begun = report === "lag" || report === "ledger" ? OF_PULSE[report] : { report, question: { series: [{ math: "total" }] }, condition: null };
+    if (report !== "chart") write({ ...begun, reduce: "last", resolve: null, line: "" });
   };
   const set = (changes: object) => write({ question: { series: [{ ...series![0], ...changes }] } });
   return (
@@ -152,15 +157,22 @@ function When({ rule, write }: PartProps) {
   );
 }
 
-function Told({ rule, write }: PartProps) {
+function Told({ rule, is_new, write }: PartProps & { is_new: boolean }) {
   const { known } = usePolled<{ channels: Channel[] }>("/v1/channels");
   const chosen = rule.channels ?? [];
   const all = [...new Set([...(known?.channels ?? []).map(({ id }) => id), ...chosen])];
+  const usable = (known?.channels ?? []).filter(({ switched_off }) => !switched_off);
+  const only = is_new && !rule.channels && usable.length === 1 ? usable[0]!.id : "";
+  // Where there is no choice, a new rule tells whom it can.
+  useEffect(() => {
+    if (only) write({ channels: [only] }, true);
+  }, [only]);
   const turn = (id: string) => write({ channels: chosen.includes(id) ? chosen.filter((one) => one !== id) : [...chosen, id] });
   return (
     <div class="step" role="group" aria-label="Who is told">
       <span class="word">Tell</span>
       {all.map((id) => <label class="check" key={id}><input type="checkbox" checked={chosen.includes(id)} onChange={() => turn(id)} /> <bdi>{id}</bdi></label>)}
+      {known && all.length > 0 && !chosen.length && <span class="warn" role="status">Nobody is told: choose a channel.</span>}
       {known && !all.length && <span class="note">No channel yet: it shows on this page only.</span>}
       <label class="choice"><span>What to do then</span><input value={rule.annotations?.description ?? ""} maxLength={500} placeholder="for those who are told" onChange={(event) => write({ annotations: { ...rule.annotations, description: event.currentTarget.value } })} /></label>
     </div>
