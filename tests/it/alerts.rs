@@ -349,6 +349,10 @@ async fn what_is_no_rule_is_refused_by_field_and_value() {
     assert_eq!(world.http().get("/v1/alerts").await.1["alerts"].as_array().unwrap().len(), 1);
     let saved = json!({"kind": "webhook", "url": "https://hooks.example.com/x"});
     assert_eq!(ask(world.http(), Method::PUT, "/v1/channels/mine", &saved).await.0, StatusCode::OK);
+    // What is saved may not be led elsewhere either.
+    let moved = json!({"kind": "webhook", "url": "https://169.254.169.254/x"});
+    let (status, answer) = ask(world.http(), Method::PUT, "/v1/channels/mine", &moved).await;
+    assert_eq!((status, &answer["code"]), (StatusCode::BAD_REQUEST, &json!("webhook_url_forbidden")), "{answer}");
     let channels = world.http().get("/v1/channels").await.1.to_string();
     assert!(channels.contains("mine") && !channels.contains("hooks.example.com"), "{channels}");
     // Files are read again.

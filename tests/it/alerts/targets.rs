@@ -145,6 +145,10 @@ async fn only_a_receiver_with_a_known_certificate_at_an_address_that_may_be_reac
         let (_, tried) = ask(world.http(), Method::POST, &format!("/v1/channels/{}/test", id(name)), &Value::Null).await;
         assert_eq!(tried["outcome"], "refused", "{tried}");
     }
+    // Nor is anybody led there by a receiver that may be reached.
+    good.react([Reaction::Status(307, "location: https://inside.example.com:8443/hook\r\n")]);
+    let (_, tried) = ask(world.http(), Method::POST, "/v1/channels/good/test", &Value::Null).await;
+    assert_eq!((&tried["outcome"], &tried["why"]), (&json!("refused"), &json!("the receiver answers 307")), "{tried}");
     println!("connections to an address of one's own network: {}", private.connections());
     assert_eq!((private.connections(), turned.connections()), (0, 1));
 }
