@@ -44,7 +44,7 @@ test: fetch-test web check
 # Thirty times as many random cases, other ones each time: hours. What fails prints its case.
 explore: export PULSE_TEST_CASES ?= 30
 explore: fetch-test web
-	cargo test --locked --test it -- report
+	cargo test --locked --test it -- report back_tests_say
 	PROPTEST_CASES=5000 cargo test --locked --lib
 
 # Whatever may come from outside, for so many seconds; each round says its seed.

@@ -6,7 +6,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{MINUTE_MS, World, ask, changes, many};
-use crate::harness::load::Moments;
+use crate::harness::load::{Moments, seed};
 use crate::harness::receiver::Received;
 
 const HOUR_S: i64 = 3_600;
@@ -157,6 +157,7 @@ async fn what_is_said_once_or_kept_back_or_named_in_part_is_so_through_to_receiv
         ("sum", random_rule(count(), json!({"condition": {"above": 9}, "reduce": {"sum": 3}}))),
         ("average", random_rule(count(), json!({"condition": {"outside": [2, 5]}, "reduce": {"average": 2}}))),
         ("least", random_rule(count(), json!({"condition": {"above": 1}, "reduce": {"least": 2}}))),
+        ("most", random_rule(count(), json!({"condition": {"above": 5}, "reduce": {"most": 2}}))),
         ("change", random_rule(count(), json!({"condition": {"below": -0.3}, "reduce": {"change": "previous"}}))),
         ("largest", random_rule(amount("max"), json!({"condition": {"above": 60}, "no_data": "ok"}))),
         ("mean", random_rule(amount("avg"), json!({"condition": {"below": 50}, "no_data": "alert", "min_count": 2}))),
@@ -172,7 +173,9 @@ async fn what_is_said_once_or_kept_back_or_named_in_part_is_so_through_to_receiv
         }
     };
     judged(&world).await;
-    let (mut moments, mut is_back) = (Moments::new(29), false);
+    let seed = seed();
+    println!("PROPTEST_RNG_SEED={seed}");
+    let (mut moments, mut is_back) = (Moments::new(seed.wrapping_add(28)), false);
     for minute in 0..MINUTES {
         let mut batch = Vec::new();
         let mut add = |kind: &str, number: usize| {
@@ -274,7 +277,8 @@ async fn what_is_said_once_or_kept_back_or_named_in_part_is_so_through_to_receiv
         did.sort_by_key(by);
         would.sort_by_key(by);
         assert_eq!(did, would, "{id}: {:#}", history["slots"]);
-        assert!(!changes(&history).is_empty(), "{id} never changed: nothing is shown by it");
+        // Of other seeds some rule may see nothing wrong in so few minutes.
+        assert!(seed != 1 || !changes(&history).is_empty(), "{id} never changed: nothing is shown by it");
         seen += did.len();
     }
     println!("{} random rules over {MINUTES} minutes: {seen} changes, all as the back-test has them", random.len());

@@ -30,6 +30,13 @@ pub(crate) fn kills() -> u32 {
     std::env::var("PULSE_TEST_KILLS").map_or(12, |kills| kills.parse().unwrap())
 }
 
+/// What random series of a test follow from: the same ones in every `make test`, others wherever no seed is set.
+#[allow(clippy::disallowed_methods, reason = "the configuration of the tests")]
+pub(crate) fn seed() -> u64 {
+    let set = std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok());
+    set.unwrap_or_else(|| pulse::clock::now_ms().unsigned_abs())
+}
+
 /// A number of rounds for a test that has `few` with every test run.
 pub(crate) fn rounds(few: u32) -> u32 {
     if is_long() { 3 * few } else { few }
