@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use hyper::{Method, StatusCode};
+use pulse::clickhouse::{ErrorClass, Statement};
 
 use super::{MINUTE_MS, amounting, ask, largest, write};
 use crate::harness::clickhouse::Cluster;
@@ -78,6 +79,11 @@ async fn an_owner_that_is_frozen_past_its_lease_and_thawed_writes_and_tells_noth
     let twice: Vec<(String,)> =
         cluster.rows(0, "SELECT toString(slot) FROM pulse.alert_states WHERE kind = 'slot' GROUP BY rule, slot HAVING count() > 1").await;
     assert!(twice.is_empty(), "{twice:?}");
+    // Whether the first one has tried it or not: the table takes no row of a generation before.
+    let again = "INSERT INTO pulse.alert_states (kind, project_id, rule, entry, slot, version, generation, at, body) \
+        SELECT kind, project_id, rule, entry, slot, version, generation, at, body FROM pulse.alert_states ORDER BY generation LIMIT 1";
+    let refused = cluster.administrator(0).execute(&Statement::raw(again)).await.unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::Fenced, "{refused}");
 
     // Without Redis nothing changes: the lease is in the store.
     drop(redis);
