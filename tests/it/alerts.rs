@@ -367,7 +367,10 @@ async fn what_is_no_rule_is_refused_by_field_and_value() {
 
 #[tokio::test]
 async fn a_board_is_told_each_day_and_a_holiday_is_what_no_day_is_held_against() {
-    let mut world = World::start("", &[]).await;
+    let mut world = World::start("[channels.slack]\nkind = 'slack'\nurl = '{url}/slack'\n", &[]).await;
+    // Noon of a zone whose days begin at no hour of UTC.
+    let local_s = world.now_ms().div_euclid(1_000) + 20_700;
+    world.pass((43_200 - local_s).rem_euclid(86_400));
     let of_week = |more: Value| {
         let mut question = json!({"from": "-7d", "to": "now"});
         question.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -381,20 +384,33 @@ async fn a_board_is_told_each_day_and_a_holiday_is_what_no_day_is_held_against()
         {"title": "Newest", "report": "events", "question": {}},
     ]});
     assert_eq!(ask(world.http(), Method::PUT, "/v1/boards/shop", &board).await.0, StatusCode::OK);
-    let daily = |board: &str| json!({"report": "board", "question": {"board": board}, "report_at": "00:00", "interval": "day", "channels": ["hook"], "evaluation_delay": "0s"});
+    let daily = |board: &str| {
+        let zone = json!({"interval": "day", "report_at": "09:00", "timezone": "Asia/Kathmandu", "evaluation_delay": "0s"});
+        let mut rule = json!({"report": "board", "question": {"board": board}, "channels": ["hook", "slack"]});
+        rule.as_object_mut().unwrap().extend(zone.as_object().unwrap().clone());
+        rule
+    };
     for (rule, problem) in [(daily("none"), "there is no board `none`"), (daily(""), "`board` must be")] {
         let (status, answer) = ask(world.http(), Method::PUT, "/v1/alerts/daily", &rule).await;
         assert!(status == StatusCode::BAD_REQUEST && answer["message"].as_str().unwrap().contains(problem), "{answer}");
     }
     world.put("daily", &daily("shop")).await;
     world.until("daily", |rule| rule["judged_through"].is_string()).await;
-    let told = async |world: &mut World, count: usize| {
-        world.pass(86_400);
+    world.send("signup", 4).await;
+    // Two minutes before nine of the next morning the day is over and judged by others, and nobody is told.
+    world.leap(21 * 3_600 - 120).await;
+    world.put("early", &many("none", &[])).await;
+    world.judged("early").await;
+    assert!(world.hooks().is_empty() && world.receiver.at("/slack").is_empty(), "{:#?}", world.hooks());
+    assert_eq!(ask(world.http(), Method::DELETE, "/v1/alerts/early", &Value::Null).await.0, StatusCode::OK);
+    let told = async |world: &mut World, seconds: i64, count: usize| {
+        world.leap(seconds).await;
         let told = world.receiver.wait("/hook", count).await;
         told.last().unwrap().text.clone()
     };
-    world.send("signup", 4).await;
-    let first = told(&mut world, 1).await;
+    let first = told(&mut world, 240, 1).await;
+    let slack = world.receiver.wait("/slack", 1).await;
+    assert!(slack[0].text.contains("Signups: 4 (new)"), "{slack:#?}");
     for line in [
         "Signups: 4 (new)",
         "Regulars: 4 (new)",
@@ -405,7 +421,7 @@ async fn a_board_is_told_each_day_and_a_holiday_is_what_no_day_is_held_against()
         assert!(first.contains(line), "{line}: {first}");
     }
     world.send("signup", 3).await;
-    let second = told(&mut world, 2).await;
+    let second = told(&mut world, 86_400, 2).await;
     for line in ["Signups: 3 (-25.0 %, before 4)", "Regulars: 3 (-25.0 %, before 4)", "Ways: 3 (-25.0 %, before 4)"] {
         assert!(second.contains(line), "{line}: {second}");
     }

@@ -22,6 +22,16 @@ fn slots_are_those_of_the_zone_also_where_clocks_are_moved() {
 }
 
 #[test]
+fn a_report_is_told_at_its_time_of_the_zone_also_on_days_of_23_and_25_hours() {
+    let daily = rule(json!({"interval": "day", "timezone": "Europe/Berlin", "report_at": "09:00", "condition": null, "resolve": null}));
+    assert_eq!(daily.ripe_ms(at("2026-03-27T23:00:00Z")), Some(at("2026-03-29T07:00:00Z")), "the morning after clocks went ahead");
+    assert_eq!(daily.ripe_ms(at("2026-10-23T22:00:00Z")), Some(at("2026-10-25T08:00:00Z")), "the morning after they went back");
+    // A time that the night leaves out is the one after it.
+    let night = rule(json!({"interval": "day", "timezone": "Europe/Berlin", "report_at": "02:30", "condition": null, "resolve": null}));
+    assert_eq!(night.ripe_ms(at("2026-03-27T23:00:00Z")), Some(at("2026-03-29T01:30:00Z")));
+}
+
+#[test]
 fn hours_in_which_channels_may_be_told_go_over_midnight() {
     let active = |active: serde_json::Value, when: &str| rule(json!({"active": active, "timezone": "Europe/Berlin"})).is_active(at(when));
     let office = json!({"days": ["mon", "fri"], "from": "09:00", "to": "17:30"});
