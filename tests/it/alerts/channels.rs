@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::{World, ask, many};
 use crate::harness::receiver::{MailServer, Reaction, Received};
 
-const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(super) const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// The signature that a receiver computes by itself.
-fn signature(received: &Received) -> String {
+/// The signature that a receiver with this secret computes by itself.
+pub(super) fn signature(received: &Received, secret: &str) -> String {
     let text = format!("{}.{}.{}", received.header("webhook-id"), received.header("webhook-timestamp"), received.text);
     let script = "import sys,hmac,hashlib,base64;print('v1,'+base64.b64encode(hmac.new(base64.b64decode(sys.argv[1]),sys.stdin.buffer.read(),hashlib.sha256).digest()).decode())";
     let mut child = std::process::Command::new("python3")
-        .args(["-c", script, SECRET])
+        .args(["-c", script, secret])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
@@ -72,7 +72,7 @@ async fn every_channel_is_told_in_its_own_words_and_one_that_is_broken_stops_no_
         world.judged("signups").await;
     }
     let hooks = world.receiver.wait("/hook", 2).await;
-    assert!(hooks.iter().all(|hook| hook.header("webhook-signature") == signature(hook)), "{hooks:#?}");
+    assert!(hooks.iter().all(|hook| hook.header("webhook-signature") == signature(hook, SECRET)), "{hooks:#?}");
     assert_eq!((&hooks[0].body["version"], &hooks[0].body["alerts"][0]["labels"]["severity"]), (&json!("4"), &json!("critical")));
 
     let slack = world.receiver.wait("/slack", 2).await;
