@@ -50,6 +50,8 @@ use crate::lifecycle::panic_message;
 use crate::metrics::Gauge;
 use crate::query::Queries;
 
+/// Longest pause after which a receiver that forgets is told again: half as long as what it is told lasts.
+const LONGEST_REPEAT: Duration = Duration::from_millis(channel::LASTS_MS.unsigned_abs() / 2);
 /// Pause before the alerts are taken again where that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,9 @@ pub struct AlertsConfig {
     /// How often slots are judged again for events that came late.
     #[serde(with = "humantime_serde")]
     pub revise_every: Duration,
+    /// How often receivers that forget are told of what goes on.
+    #[serde(with = "humantime_serde")]
+    pub repeat_every: Duration,
 }
 
 impl Default for AlertsConfig {
@@ -81,6 +86,7 @@ impl Default for AlertsConfig {
             allow_hosts: Vec::new(),
             max_running: 4,
             revise_every: Duration::from_secs(300),
+            repeat_every: Duration::from_secs(60),
         }
     }
 }
@@ -93,6 +99,7 @@ pub struct AlertLimits {
     trust: Trust,
     max_running: usize,
     revise_every: Duration,
+    repeat_every: Duration,
     is_alone: bool,
 }
 
@@ -121,6 +128,9 @@ impl AlertsConfig {
         if self.max_running == 0 {
             return Err("alerts.max_running: 0 would judge nothing".to_owned());
         }
+        if !(Duration::from_secs(1)..=LONGEST_REPEAT).contains(&self.repeat_every) {
+            return Err(format!("alerts.repeat_every: {:?} is not from 1s to {LONGEST_REPEAT:?}", self.repeat_every));
+        }
         if !self.external_url.is_empty() && url::Url::parse(&self.external_url).is_err() {
             return Err(format!("alerts.external_url: `{}` is no address", self.external_url));
         }
@@ -130,6 +140,7 @@ impl AlertsConfig {
             trust: Trust::Key(Reach { networks, hosts }.into()),
             max_running: self.max_running,
             revise_every: self.revise_every.max(Duration::from_secs(1)),
+            repeat_every: self.repeat_every,
             is_alone: false,
         })
     }

@@ -13,6 +13,8 @@ mod webhook;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub(in crate::alert) use alertmanager::LASTS_MS;
+
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};

@@ -9,8 +9,8 @@ use crate::alert::notice::{Kind, NamedLine, Notice};
 use crate::alert::observe::instant;
 use crate::alert::target::{Sent, Target};
 
-/// How long an alert lasts without being told again, milliseconds: four times the pause between.
-const LASTS_MS: i64 = 240_000;
+/// How long an alert lasts without being told again, milliseconds: at least twice `alerts.repeat_every`.
+pub(in crate::alert) const LASTS_MS: i64 = 240_000;
 
 struct Alertmanager(Target);
 

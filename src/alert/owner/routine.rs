@@ -18,8 +18,6 @@ use crate::alert::target::Sent;
 use crate::event::ids::ProjectId;
 use crate::store::tables::alert_states::{AlertRow, kind};
 
-/// How often receivers that forget are told of what goes on.
-const REPEAT: Duration = Duration::from_secs(60);
 /// Without an answer of the store for longer, alerts are not judged.
 const HEALTHY: Duration = Duration::from_secs(30);
 
@@ -40,13 +38,14 @@ impl Owner {
 
     /// Tells receivers that forget what goes on.
     fn repeats(&mut self, now_ms: i64) -> Vec<BoxFuture<'static, Tried>> {
+        let pause = self.parts.config.repeat_every;
         let mut due: Vec<(RuleKey, Notice)> = Vec::new();
         let keys: Vec<RuleKey> = self.rules.keys().cloned().collect();
         for key in keys {
             let Some(owned) = self.rules.get_mut(&key) else { continue };
             // One that is over and cannot be told so is not said to go on.
             let goes_on = owned.state.lines.values().any(|line| line.told != Told::Ok && line.is_alert());
-            if goes_on && owned.repeated.elapsed() >= REPEAT {
+            if goes_on && owned.repeated.elapsed() >= pause {
                 owned.repeated = Instant::now();
                 let Some(owned) = self.rules.get(&key) else { continue };
                 let mut notice = self.told_of(owned, now_ms);
@@ -68,7 +67,7 @@ impl Owner {
         }
         for ((project, id), delay) in &mut self.delays {
             let channel = self.catalogue.channel(ProjectId(*project), id).filter(may_be_told);
-            if let Some(channel) = channel.filter(|_| delay.repeated.is_none_or(|last| last.elapsed() >= REPEAT)) {
+            if let Some(channel) = channel.filter(|_| delay.repeated.is_none_or(|last| last.elapsed() >= pause)) {
                 delay.repeated = Some(Instant::now());
                 begun.push(unrecorded(channel, delay.notice.clone(), now_ms));
             }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{World, ask, many};
 use crate::harness::receiver::{MailServer, Reaction, Received};
+use crate::harness::{PATIENCE, POLL};
 
 pub(super) const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -60,16 +61,24 @@ async fn every_channel_is_told_in_its_own_words_and_one_that_is_broken_stops_no_
         "#,
         mail.url()
     );
-    let mut world = World::start(&channels, &[]).await;
+    let often = ("PULSE__ALERTS__REPEAT_EVERY", "1s".to_owned());
+    let mut world = World::start(&channels, &[often]).await;
     let mut rule = many("signup", &["hook", "slack", "pager", "manager", "discord", "broken", "mail"]);
     rule["name"] = json!("<!channel> & signups");
     rule["severity"] = json!("critical");
     world.put("signups", &rule).await;
     world.judged("signups").await;
+    let ends = |told: &Received| told.body[0]["endsAt"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     for number in [3, 1] {
         world.send("signup", number).await;
         world.pass(60);
         world.judged("signups").await;
+        if number == 3 {
+            // It forgets: told once that it goes on, and again before that is over.
+            let going = world.receiver.wait("/api/v2/alerts", 3).await;
+            assert!(going.iter().all(|told| ends(told).as_millisecond() > world.now_ms()), "{going:#?}");
+            assert!(ends(&going[2]) > ends(&going[0]), "{going:#?}");
+        }
     }
     let hooks = world.receiver.wait("/hook", 2).await;
     assert!(hooks.iter().all(|hook| hook.header("webhook-signature") == signature(hook, SECRET)), "{hooks:#?}");
@@ -84,10 +93,22 @@ async fn every_channel_is_told_in_its_own_words_and_one_that_is_broken_stops_no_
     assert_eq!((actions, &pager[0].body["dedup_key"]), (vec![&json!("trigger"), &json!("resolve")], &pager[1].body["dedup_key"]));
     assert_eq!(pager[0].body["payload"]["severity"], "critical");
 
-    let manager = world.receiver.wait("/api/v2/alerts", 2).await;
-    assert_eq!(manager[0].body[0]["labels"]["alertname"], "<!channel> & signups");
-    let time = |alert: &Received, key: &str| alert.body[0][key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-    assert!(time(&manager[0], "endsAt") > time(manager.last().unwrap(), "startsAt"));
+    // The one notice whose end lies before that of the first is that of its end.
+    let manager = || world.receiver.at("/api/v2/alerts");
+    let over = || manager().iter().filter(|told| ends(told) < ends(&manager()[0])).count();
+    let waiting = async {
+        while over() == 0 {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("Alertmanager is not told of the end");
+    assert!(manager().iter().all(|told| told.body[0]["labels"]["alertname"] == "<!channel> & signups"));
+    // Nobody says afterwards that it goes on, while what is told each second goes on being told.
+    let seconds = async |number: usize| world.receiver.wait("/alive", world.receiver.at("/alive").len() + number).await;
+    seconds(1).await;
+    let told = manager().len();
+    seconds(3).await;
+    assert_eq!((manager().len(), over()), (told, 1));
 
     assert_eq!(world.receiver.wait("/discord", 2).await[1].body["content"], "[resolved] <!channel> & signups");
     assert!(world.receiver.wait("/broken", 2).await[0].text.contains("signups"), "the plain notice");
@@ -133,19 +154,19 @@ async fn a_receiver_that_misbehaves_is_tried_again_under_the_same_id_and_never_f
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    tokio::time::timeout(crate::harness::PATIENCE, outcome(&world, "a", "refused")).await.expect("it was not refused");
+    tokio::time::timeout(PATIENCE, outcome(&world, "a", "refused")).await.expect("it was not refused");
 
     // 410: not again until the channel is written anew.
     world.receiver.react([Reaction::Status(410, "")]);
     world.send("b", 3).await;
     world.pass(60);
     world.judged("b").await;
-    tokio::time::timeout(crate::harness::PATIENCE, outcome(&world, "b", "gone")).await.expect("it was not switched off");
+    tokio::time::timeout(PATIENCE, outcome(&world, "b", "gone")).await.expect("it was not switched off");
     let before = world.hooks().len();
     world.send("c", 3).await;
     world.pass(60);
     world.judged("c").await;
-    tokio::time::timeout(crate::harness::PATIENCE, outcome(&world, "c", "refused")).await.expect("it was told");
+    tokio::time::timeout(PATIENCE, outcome(&world, "c", "refused")).await.expect("it was told");
     assert_eq!(world.hooks().len(), before);
     let channel = world.http().get("/v1/channels/hook").await.1;
     assert_eq!((&channel["switched_off"], &channel["of_file"]), (&json!(true), &json!(true)));
