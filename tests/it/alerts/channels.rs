@@ -41,10 +41,6 @@ async fn every_channel_is_told_in_its_own_words_and_one_that_is_broken_stops_no_
         [channels.manager]
         kind = "alertmanager"
         url = "{{url}}/api/v2/alerts"
-        [channels.discord]
-        kind = "template"
-        url = "{{url}}/discord"
-        template = '{{"content": {{{{ title | tojson }}}}}}'
         [channels.broken]
         kind = "template"
         url = "{{url}}/broken"
@@ -61,9 +57,13 @@ async fn every_channel_is_told_in_its_own_words_and_one_that_is_broken_stops_no_
         "#,
         mail.url()
     );
+    // Those that the README offers, as they stand there.
+    let readme = include_str!("../../../README.md");
+    let offered = readme.split("```").find(|block| block.contains("[channels.discord]")).unwrap().trim_start_matches("toml");
+    let offered = offered.replace("env:DISCORD_URL", "{url}/discord").replace("env:TEAMS_URL", "{url}/teams");
     let often = ("PULSE__ALERTS__REPEAT_EVERY", "1s".to_owned());
-    let mut world = World::start(&channels, &[often]).await;
-    let mut rule = many("signup", &["hook", "slack", "pager", "manager", "discord", "broken", "mail"]);
+    let mut world = World::start(&(channels + &offered), &[often]).await;
+    let mut rule = many("signup", &["hook", "slack", "pager", "manager", "discord", "teams", "broken", "mail"]);
     rule["name"] = json!("<!channel> & signups");
     rule["severity"] = json!("critical");
     world.put("signups", &rule).await;
@@ -110,7 +110,12 @@ async fn every_channel_is_told_in_its_own_words_and_one_that_is_broken_stops_no_
     seconds(3).await;
     assert_eq!((manager().len(), over()), (told, 1));
 
-    assert_eq!(world.receiver.wait("/discord", 2).await[1].body["content"], "[resolved] <!channel> & signups");
+    let discord = world.receiver.wait("/discord", 2).await;
+    assert!(discord[1].body["content"].as_str().unwrap().starts_with("[resolved] <!channel> & signups\n"), "{discord:#?}");
+    assert_eq!(discord[1].body["allowed_mentions"], json!({"parse": []}));
+    let teams = world.receiver.wait("/teams", 2).await;
+    let card = &teams[0].body["attachments"][0]["content"]["body"];
+    assert!(card[0]["text"] == "[firing] <!channel> & signups" && card[1]["text"].as_str().unwrap().contains("firing: 3"), "{teams:#?}");
     assert!(world.receiver.wait("/broken", 2).await[0].text.contains("signups"), "the plain notice");
 
     let mails = mail.wait(2).await;
