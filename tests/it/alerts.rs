@@ -304,6 +304,31 @@ async fn people_acknowledge_silence_change_and_delete_what_is_theirs() {
 }
 
 #[tokio::test]
+async fn who_is_at_it_until_some_time_is_reminded_after_it() {
+    let mut world = World::start("", &[]).await;
+    let mut rule = many("loud", &["hook"]);
+    rule["remind_every"] = json!(1);
+    world.put("loud", &rule).await;
+    world.judged("loud").await;
+    let minute = async |world: &mut World| {
+        world.send("loud", 3).await;
+        world.pass(60);
+        world.judged("loud").await;
+    };
+    minute(&mut world).await;
+    // It covers what is said of the next minute, and not of the one after.
+    let until = jiff::Timestamp::from_millisecond(world.now_ms() + 100_000).unwrap().to_string();
+    let said = json!({"by": "ada", "until": until});
+    assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/loud/ack", &said).await.0, StatusCode::OK);
+    // The owner reads what people say every few seconds.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    minute(&mut world).await;
+    assert_eq!(world.told("loud").await, ["firing"]);
+    minute(&mut world).await;
+    assert_eq!(world.told("loud").await, ["firing", "reminder"]);
+}
+
+#[tokio::test]
 async fn what_is_no_rule_is_refused_by_field_and_value() {
     let world = World::start("[alerts.mine]\nreport = 'lag'\ninterval = 'minute'\ncondition = {above = 60}\n", &[]).await;
     let refused = async |path: &str, change: Value| {

@@ -173,6 +173,12 @@ test("an alert says what it saw and did, shows its people, and is acknowledged a
   await page.getByLabel("Note", { exact: true }).fill("it is the <i>test</i>");
   await page.getByRole("button", { name: "I am at it" }).click();
   await expect(page.getByText("At it: Ada")).toContainText("it is the <i>test</i>");
+  // Who has said until when is at it until then.
+  const until = (hours) => api("/v1/alerts/visitors/ack", { method: "POST", body: JSON.stringify({ by: "Bob", until: new Date(Date.now() + hours * 3_600_000).toISOString() }) });
+  await until(1);
+  await expect(page.getByText(/^At it until .*: Bob/)).toBeVisible();
+  await until(-1);
+  await expect(page.getByRole("button", { name: "I am at it" })).toBeVisible();
   await page.getByLabel("For how long").selectOption({ label: "a day" });
   await page.getByRole("button", { name: "Silence" }).click();
   await expect(page.getByText(/^Nobody is told until/)).toBeVisible();

@@ -60,7 +60,7 @@ function Listed({ alert, unknown }: { alert: ListedAlert; unknown: string[] }) {
       <span class="note">
         {severity}; <bdi>{rule_words(rule)}{reduced(rule.reduce) && `, ${reduced(rule.reduce)}`}{rule.condition && `, ${condition_words(rule.condition, unit_of(rule))}`}</bdi>
         {episode && <>; since {moment(episode, zone)}</>}
-        {ack && <>; <bdi>{ack.by}</bdi> is at it</>}
+        {ack && ack.until > Date.now() && <>; <bdi>{ack.by}</bdi> is at it</>}
         {silence && silence.until > Date.now() && <>; silent until {moment(silence.until, zone)}</>}
         {file && <>; of <bdi>{file}</bdi></>}
       </span>

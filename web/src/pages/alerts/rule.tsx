@@ -85,10 +85,13 @@ export function State({ alert }: { alert: Pick<ShownAlert, "state" | "flapping">
   return <span class={`state ${alert.state}`} data-state={alert.state}>{alert.state.replace("_", " ")}{alert.flapping && ", to and fro"}</span>;
 }
 
+/** An acknowledgement that lasts as long as its alert ends later than this. */
+const WITHOUT_END_MS = Date.UTC(2200, 0);
 const SILENCES: [hours: number, words: string][] = [[1, "an hour"], [8, "8 hours"], [24, "a day"], [168, "7 days"]];
 
 function Actions({ alert, act }: { alert: ShownAlert; act(work: Promise<unknown>): Promise<void> }) {
-  const { id, version, episode, ack, silence, file, rule } = alert;
+  const { id, version, episode, silence, file, rule } = alert;
+  const ack = alert.ack && alert.ack.until > Date.now() ? alert.ack : null;
   const zone = rule.timezone ?? "UTC";
   const is_silent = silence && silence.until > Date.now();
   const submit = (what: "ack" | "silence") => (event: SubmitEvent) => {
@@ -108,7 +111,7 @@ function Actions({ alert, act }: { alert: ShownAlert; act(work: Promise<unknown>
           <button type="submit">I am at it</button>
         </form>
       )}
-      {ack && <SaidLine what="At it" said={ack} zone={zone} />}
+      {ack && <SaidLine what={ack.until < WITHOUT_END_MS ? `At it until ${moment(ack.until, zone)}` : "At it"} said={ack} zone={zone} />}
       {is_silent
         ? <div class="step"><SaidLine what={`Nobody is told until ${moment(silence.until, zone)}`} said={silence} zone={zone} /><button type="button" onClick={() => void act(say(id, "silence", { until: new Date(Date.now() - 1_000).toISOString() }))}>Tell again</button></div>
         : (
