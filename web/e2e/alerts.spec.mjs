@@ -55,6 +55,16 @@ test("a rule about pulse itself begins with a threshold of its own, from the lis
   await expect(tile(page, "rules")).toBeVisible();
 });
 
+test("a rule by the minute is tried on a month where that is asked for", async ({ page }) => {
+  const rule = { report: "trends", interval: "minute", question: { series: [{ event: "page" }] }, condition: { above: 3 } };
+  await open(page, `/alerts?rule=${encodeURIComponent(JSON.stringify(rule))}`);
+  await expect(tile(page, "trial").locator("p.summary")).toContainText(/in the last 3 days: 4,3\d\d minutes judged/);
+  await tile(page, "trial").getByRole("button", { name: "Try it on 30 days" }).click();
+  await expect(tile(page, "trial").locator("p.summary")).toContainText(/in the last 30 days: 43,[12]\d\d minutes judged.* The newest 4,500 ones are drawn/);
+  const { fired } = await api("/v1/alerts/draft/test", { method: "POST", body: JSON.stringify({ rule, from: "-30d" }) });
+  await expect(page.locator("[data-fired]")).toHaveAttribute("data-fired", String(fired));
+});
+
 test("a report of each day is changed without a threshold", async ({ page }) => {
   await with_channels(page, []);
   const rule = { name: "Each morning", report: "board", interval: "day", report_at: "09:00", question: { board: "shop" } };

@@ -15,6 +15,8 @@ import { numbers_of, Verdicts, verdicts_note, verdicts_table } from "./verdicts"
 
 /** How far back a rule is tried each time that it changes: so far that the answer is there in a moment. */
 const TRIED: Record<string, [from: string, words: string]> = { minute: ["-3d", "3 days"], hour: ["-30d", "30 days"], day: ["-90d", "90 days"], week: ["-1y", "year"], month: ["-2y", "2 years"] };
+/** Most slots that are drawn: what is longer is told. */
+const MOST_DRAWN = 4_500;
 /** While somebody still moves the threshold. */
 const PAUSE_MS = 400;
 
@@ -206,14 +208,17 @@ function turned(days: string[], day: string): string[] {
 
 /** What the rule would have done, judged by the code that judges it live. */
 function Trial({ rule, id, write }: PartProps & { id?: string }) {
-  const [tested, set_tested] = useState<Tested | null>(null);
+  const [tested, set_tested] = useState<(Tested & { words: string }) | null>(null);
   const [problem, set_problem] = useState("");
   const [is_busy, set_is_busy] = useState(true);
-  const [from, words] = TRIED[rule.interval ?? "hour"] ?? TRIED.hour!;
   const needs = !rule.condition && rule.reduce !== "anomaly";
   // What is only written about it changes nothing of what it does; channels may be gone meanwhile.
   const { name: _, annotations: __, channels: ___, runbook: ____, severity: _____, active: ______, disabled: _______, ...judged } = rule;
   const text = JSON.stringify(judged);
+  // Minutes of a month take some seconds: they are tried once where somebody asks for it, and not again with each change.
+  const [asked_for, set_asked_for] = useState("");
+  const is_month = rule.interval === "minute" && asked_for === text;
+  const [from, words] = TRIED[is_month ? "hour" : rule.interval ?? "hour"] ?? TRIED.hour!;
   useEffect(() => {
     const running = new AbortController();
     set_is_busy(true);
@@ -222,7 +227,7 @@ function Trial({ rule, id, write }: PartProps & { id?: string }) {
       try {
         const found = await try_rule(id ?? "draft", asked, from, running.signal);
         if (running.signal.aborted) return;
-        set_tested(found);
+        set_tested({ ...found, words });
         set_problem("");
         if (needs && found.slots) write({ condition: suggested(numbers_of(found.values)) }, true);
       } catch (refused) {
@@ -234,22 +239,25 @@ function Trial({ rule, id, write }: PartProps & { id?: string }) {
       running.abort();
       clearTimeout(timer);
     };
-  }, [text]);
+  }, [text, is_month]);
   const unit = unit_of(rule);
   const fired = tested?.changes.filter(({ change }) => change === "fired") ?? [];
   return (
     <section class="tile" data-tile="trial" aria-labelledby="title-trial" aria-busy={is_busy}>
       <header>
         <h2 id="title-trial">What it would have done</h2>
-        {tested && tested.slots > 0 && <div class="tools"><SaveButtons title={`${rule.name ?? ""}: what it would have seen`} note={() => verdicts_note(rule, tested.values)} table={() => verdicts_table(rule, tested.values, unit)} /></div>}
+        {tested && tested.slots > 0 && <div class="tools">
+          {rule.interval === "minute" && !is_month && <button type="button" class="quiet" onClick={() => set_asked_for(text)}>Try it on 30 days</button>}
+          <SaveButtons title={`${rule.name ?? ""}: what it would have seen`} note={() => verdicts_note(rule, tested.values)} table={() => verdicts_table(rule, tested.values, unit)} /></div>}
       </header>
       {problem && <p class="failed" role="alert">{problem}</p>}
       {!tested && !problem && <p class="note" role="status">It is tried on the last {words}…</p>}
       {tested && (
         <>
-          <p class="summary" role="status">Would have fired <strong data-fired={tested.fired}>{plural(tested.fired, "time")}</strong> in the last {words}: {plural(tested.slots, rule.interval ?? "hour")} judged{reduced(rule.reduce) && `, by the ${reduced(rule.reduce)}`}.</p>
+          <p class="summary" role="status">Would have fired <strong data-fired={tested.fired}>{plural(tested.fired, "time")}</strong> in the last {tested.words}: {plural(tested.slots, rule.interval ?? "hour")} judged{reduced(rule.reduce) && `, by the ${reduced(rule.reduce)}`}.
+            {tested.slots > MOST_DRAWN && ` The newest ${plural(MOST_DRAWN, "one")} are drawn.`}</p>
           {tested.slots > 0
-            ? <Verdicts rule={rule} slots={tested.values} label="What it would have seen" onCondition={(condition) => write(moved(rule, condition), true)} />
+            ? <Verdicts rule={rule} slots={tested.values.slice(-MOST_DRAWN)} label="What it would have seen" onCondition={(condition) => write(moved(rule, condition), true)} />
             : <p class="nothing">It cannot be tried: of the past nothing is known.</p>}
           <ul class="happened">
             {fired.slice(-5).reverse().map((one) => <li key={`${one.slot} ${one.line}`}><time dateTime={one.slot}>{bucket_label(one.slot, rule.interval ?? "hour", rule.timezone ?? "UTC")}</time><span><bdi>{line_name(one.line)}</bdi> {shown(one.value, unit)} {one.reason}</span></li>)}
