@@ -13,7 +13,7 @@ use super::ask::{Asked, Unanswered, observe};
 use super::catalogue::KnownRule;
 use super::judge::{Entry, Occasion, RuleState, judge};
 use super::machine::{Change, Quiet};
-use super::observe::{Observed, Span, instant};
+use super::observe::{Observed, Source, Span, instant};
 use super::rule::Rule;
 use crate::query::{Queries, QueryError};
 
@@ -128,6 +128,10 @@ impl Replay {
 
 fn slots(rule: &Rule, span: Span, now_ms: i64) -> Result<Vec<i64>, QueryError> {
     let mut slots = Vec::new();
+    if rule.source() == Source::Lag {
+        // It is known of now alone: nothing of the past can be judged.
+        return Ok(slots);
+    }
     let mut slot = rule.interval.start_ms(span.from_ms, &rule.zone);
     while let Some(at) = slot {
         let end = rule.next_slot(at);
@@ -173,6 +177,13 @@ mod tests {
     use super::*;
     use crate::alert::machine::tests::rule;
     use crate::alert::observe::Series;
+
+    #[test]
+    fn of_the_lag_no_past_is_judged() {
+        let span = Span { from_ms: 0, until_ms: 3_600_000 };
+        assert_eq!(slots(&rule(json!({})), span, span.until_ms).unwrap().len(), 60);
+        assert_eq!(slots(&rule(json!({"report": "lag", "question": {}})), span, span.until_ms).unwrap(), Vec::<i64>::new());
+    }
 
     #[test]
     fn a_past_in_pieces_is_judged_as_one() {

@@ -40,6 +40,7 @@ test("a rule about pulse itself begins with a threshold of its own, from the lis
   await expect.poll(() => drafted(page).condition).toBeTruthy();
   await page.getByLabel("Watch").selectOption("lag");
   await expect.poll(() => drafted(page)).toMatchObject({ report: "lag", interval: "minute", reduce: "last", condition: { above: 300 } });
+  await expect(page.getByText("It cannot be tried: of the past nothing is known.")).toBeVisible();
   await page.getByLabel("Watch").selectOption("ledger");
   await expect.poll(() => drafted(page)).toMatchObject({ report: "ledger", question: { outcome: "dead" }, condition: { above: 0 } });
   for (const [name, drafts] of [["An alert on Events that cannot be read", { report: "ledger", condition: { above: 0 } }], ["An alert on How far pulse is behind", { report: "lag", condition: { above: 300 } }]]) {

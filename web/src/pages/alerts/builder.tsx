@@ -254,11 +254,11 @@ function Trial({ rule, id, write }: PartProps & { id?: string }) {
       {!tested && !problem && <p class="note" role="status">It is tried on the last {words}…</p>}
       {tested && (
         <>
-          <p class="summary" role="status">Would have fired <strong data-fired={tested.fired}>{plural(tested.fired, "time")}</strong> in the last {tested.words}: {plural(tested.slots, rule.interval ?? "hour")} judged{reduced(rule.reduce) && `, by the ${reduced(rule.reduce)}`}.
-            {tested.slots > MOST_DRAWN && ` The newest ${plural(MOST_DRAWN, "one")} are drawn.`}</p>
+          {tested.slots > 0 && <p class="summary" role="status">Would have fired <strong data-fired={tested.fired}>{plural(tested.fired, "time")}</strong> in the last {tested.words}: {plural(tested.slots, rule.interval ?? "hour")} judged{reduced(rule.reduce) && `, by the ${reduced(rule.reduce)}`}.
+            {tested.slots > MOST_DRAWN && ` The newest ${plural(MOST_DRAWN, "one")} are drawn.`}</p>}
           {tested.slots > 0
             ? <Verdicts rule={rule} slots={tested.values.slice(-MOST_DRAWN)} label="What it would have seen" onCondition={(condition) => write(moved(rule, condition), true)} />
-            : <p class="nothing">It cannot be tried: of the past nothing is known.</p>}
+            : <p class="nothing" role="status">It cannot be tried: of the past nothing is known.</p>}
           <ul class="happened">
             {fired.slice(-5).reverse().map((one) => <li key={`${one.slot} ${one.line}`}><time dateTime={one.slot}>{bucket_label(one.slot, rule.interval ?? "hour", rule.timezone ?? "UTC")}</time><span><bdi>{line_name(one.line)}</bdi> {shown(one.value, unit)} {one.reason}</span></li>)}
           </ul>
