@@ -324,6 +324,11 @@ impl Http {
 
     /// A counter of the instance since its start.
     pub(crate) async fn counter(&self, name: &str) -> u64 {
+        self.exported(name).await
+    }
+
+    /// A metric without labels.
+    pub(crate) async fn exported<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, name: &str) -> T {
         let metrics = self.text("/metrics").await;
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{name} is not exported")).parse().unwrap()

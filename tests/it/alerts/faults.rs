@@ -108,6 +108,13 @@ async fn a_loader_that_stands_still_makes_a_rule_delayed_and_never_a_false_drop(
         assert_eq!(world.http().capture(&json!({"batch": visits})).await.0, StatusCode::OK);
     }
     world.until("visits", |rule| rule["state"] == "delayed").await;
+    // Ten minutes are due and the first of them for nine; what is exported says so.
+    let oldest = async {
+        while world.http().exported::<f64>("pulse_alerts_oldest_slot_seconds").await < 480.0 {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, oldest).await.expect("the oldest slot is not exported");
     for _ in 0..4 {
         world.pass(60);
         assert_eq!(world.http().capture(&json!({"batch": visits})).await.0, StatusCode::OK);
