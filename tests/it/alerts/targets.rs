@@ -12,9 +12,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use super::channels::SECRET;
 use super::{World, ask, many};
 use crate::harness::names::Names;
-use crate::harness::receiver::{Reaction, Received, Receiver};
+use crate::harness::receiver::{MailServer, Reaction, Received, Receiver};
 use crate::harness::{PATIENCE, POLL};
 
 /// A certificate for names that nobody has signed, and the key to it.
@@ -47,7 +48,8 @@ impl Addresses {
 #[tokio::test]
 async fn only_a_receiver_with_a_known_certificate_at_an_address_that_may_be_reached_is_told() {
     let addresses = Addresses::new();
-    let (known, acceptor) = certified(&["good.example.com", "slow.example.com", "turned.example.com", "hidden.example.com"]);
+    let (known, acceptor) =
+        certified(&["good.example.com", "slow.example.com", "turned.example.com", "hidden.example.com", "mail.example.com"]);
     let (_, stranger) = certified(&["stranger.example.com"]);
     let at = |ip: Ipv4Addr| SocketAddr::from((ip, 8443));
     let good = Receiver::start_at(at(addresses.public(0)), Some(acceptor.clone())).await;
@@ -55,6 +57,8 @@ async fn only_a_receiver_with_a_known_certificate_at_an_address_that_may_be_reac
     let stranger = Receiver::start_at(at(addresses.public(2)), Some(stranger)).await;
     let wrong = Receiver::start_at(at(addresses.public(3)), Some(acceptor.clone())).await;
     let turned = Receiver::start_at(at(addresses.public(4)), Some(acceptor.clone())).await;
+    // The password is what the environment of a world has.
+    let mail = MailServer::start_guarded(acceptor.clone(), "pulse", &format!("whsec_{SECRET}")).await;
     let private = Receiver::start_at(at(addresses.private()), Some(acceptor)).await;
     slow.react([Reaction::Slow]);
 
@@ -70,6 +74,7 @@ async fn only_a_receiver_with_a_known_certificate_at_an_address_that_may_be_reac
         ("turned", inside.clone()),
         ("hidden", format!("{},{inside}", public(4))),
         ("inside", inside.clone()),
+        ("mail", "127.0.0.1".to_owned()),
         ("127.0.0.1.nip", inside.clone()),
     ]));
     let certificates = tempfile::NamedTempFile::new().unwrap();
@@ -77,7 +82,12 @@ async fn only_a_receiver_with_a_known_certificate_at_an_address_that_may_be_reac
     let mut environment = names.environment();
     environment.push(("SSL_CERT_FILE", certificates.path().display().to_string()));
     environment.push(("PULSE__ALERTS__ALLOW_NETWORKS", "127.64.0.0/10".to_owned()));
-    let mut world = World::start("", &environment).await;
+    let by_mail = format!(
+        "[channels.mail]\nkind = 'email'\nurl = 'smtps://mail.example.com:{}'\nuser = 'pulse'\npassword = 'env:HOOK_SECRET'\n\
+        from = 'pulse@example.com'\nto = ['ada@example.com']\n",
+        mail.port()
+    );
+    let mut world = World::start(&by_mail, &environment).await;
 
     let channels = ["slow", "stranger", "wrong", "turned", "hidden", "inside", "127.0.0.1.nip", "good"];
     let id = |name: &str| name.replace('.', "-");
@@ -91,7 +101,8 @@ async fn only_a_receiver_with_a_known_certificate_at_an_address_that_may_be_reac
     let (status, answer) = ask(world.http(), Method::PUT, "/v1/channels/bare", &channel).await;
     assert_eq!((status, &answer["code"]), (StatusCode::BAD_REQUEST, &json!("webhook_url_forbidden")));
 
-    world.put("signups", &many("signup", &channels.map(id).each_ref().map(String::as_str))).await;
+    let ids: Vec<String> = channels.map(id).into_iter().chain(["mail".to_owned()]).collect();
+    world.put("signups", &many("signup", &ids.iter().map(String::as_str).collect::<Vec<_>>())).await;
     world.judged("signups").await;
     for number in [3, 1] {
         world.send("signup", number).await;
@@ -102,6 +113,9 @@ async fn only_a_receiver_with_a_known_certificate_at_an_address_that_may_be_reac
     let told = good.wait("/hook?of=good", 2).await;
     assert_eq!(told.iter().map(Received::kind).collect::<Vec<_>>(), ["firing", "resolved"]);
     assert_eq!(told[0].header("host"), "good.example.com:8443");
+    // So is who gets mail of a server that asks for a password, over TLS.
+    let mails = mail.wait(2).await;
+    assert!(mails.iter().all(|mail| mail.contains("ada@example.com") && mail.contains("many signup")), "{mails:#?}");
     assert_eq!(turned.wait("/hook?of=turned", 1).await[0].kind(), "firing");
     let outcomes = async |channel: &str| {
         let history = world.history("signups").await;

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::{PATIENCE, POLL};
@@ -198,12 +200,27 @@ pub(crate) struct MailServer {
 
 impl MailServer {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// One that speaks TLS from the first byte on, and takes mails of who knows the password alone.
+    pub(crate) async fn start_guarded(acceptor: TlsAcceptor, user: &str, password: &str) -> Self {
+        Self::start_with(Some((acceptor, STANDARD.encode(format!("\0{user}\0{password}"))))).await
+    }
+
+    async fn start_with(guarded: Option<(TlsAcceptor, String)>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let server = Self { port: listener.local_addr().unwrap().port(), mails: Arc::default() };
         let mails = Arc::clone(&server.mails);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(take_mails(stream, Arc::clone(&mails)));
+                let (mails, guarded) = (Arc::clone(&mails), guarded.clone());
+                tokio::spawn(async move {
+                    match guarded {
+                        None => take_mails(stream, mails, None).await,
+                        Some((acceptor, login)) => take_mails(acceptor.accept(stream).await.ok()?, mails, Some(login)).await,
+                    }
+                });
             }
         });
         server
@@ -211,6 +228,10 @@ impl MailServer {
 
     pub(crate) fn url(&self) -> String {
         format!("smtp://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Waits until so many mails were taken.
@@ -228,10 +249,12 @@ impl MailServer {
     }
 }
 
-/// RFC 5321, as far as a client without extensions goes.
-async fn take_mails(stream: TcpStream, mails: Arc<Mutex<Vec<String>>>) -> Option<()> {
+/// RFC 5321, as far as a client without extensions goes, and `AUTH PLAIN` (RFC 4954) where a login is asked for.
+async fn take_mails<S: AsyncRead + AsyncWrite + Unpin>(stream: S, mails: Arc<Mutex<Vec<String>>>, login: Option<String>) -> Option<()> {
     let mut stream = BufReader::new(stream);
+    let mut is_known = login.is_none();
     stream.write_all(b"220 test\r\n").await.ok()?;
+    stream.flush().await.ok()?;
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await.ok()? == 0 {
@@ -239,10 +262,17 @@ async fn take_mails(stream: TcpStream, mails: Arc<Mutex<Vec<String>>>) -> Option
         }
         let verb = line.split([' ', '\r']).next().unwrap_or_default().to_ascii_uppercase();
         let answer: &[u8] = match verb.as_str() {
+            "EHLO" if login.is_some() => b"250-test\r\n250 AUTH PLAIN\r\n",
+            "AUTH" => {
+                is_known = line.split_whitespace().nth(2) == login.as_deref();
+                if is_known { b"235 known\r\n" } else { b"535 unknown\r\n" }
+            }
+            "MAIL" if !is_known => b"530 who is there\r\n",
             "EHLO" | "HELO" | "MAIL" | "RCPT" | "RSET" | "NOOP" => b"250 ok\r\n",
             "QUIT" => b"221 bye\r\n",
             "DATA" => {
                 stream.write_all(b"354 go on\r\n").await.ok()?;
+                stream.flush().await.ok()?;
                 let mut mail = String::new();
                 while !mail.ends_with("\r\n.\r\n") {
                     if stream.read_line(&mut mail).await.ok()? == 0 {
@@ -255,5 +285,6 @@ async fn take_mails(stream: TcpStream, mails: Arc<Mutex<Vec<String>>>) -> Option
             _ => b"502 unknown\r\n",
         };
         stream.write_all(answer).await.ok()?;
+        stream.flush().await.ok()?;
     }
 }
