@@ -55,6 +55,8 @@ use crate::store::data_version::{DataVersions, QUARTER_MS, Quarter, Span, Versio
 const KEPT: Duration = Duration::from_secs(60);
 /// The same for a range that lies in the past and stays there.
 const KEPT_CLOSED: Duration = Duration::from_secs(3600);
+/// What arrives so soon after its quarter of an hour is not late: that is how long clients and the log take.
+const ON_TIME_MS: i64 = 60_000;
 /// From here on a question is heavy.
 const HEAVY: Duration = Duration::from_secs(3);
 /// Shares of the memory, each with a lock. An answer larger than a share is not kept.
@@ -72,7 +74,8 @@ pub(crate) struct Key {
 pub(crate) struct Reach {
     /// What decides it; in order, and none overlaps another.
     spans: Vec<Span>,
-    /// The question's own ranges, where they are made of whole quarters of an hour; in order, and none overlaps another.
+    /// The whole quarters of an hour of the question's own ranges that were over when it was asked: what arrives for them is late. In order, and
+    /// none overlaps another; none if there is no such quarter.
     counted: Option<Vec<Span>>,
     is_closed: bool,
     /// It is of what was there before: nothing that arrives decides it.
@@ -86,8 +89,8 @@ impl Reach {
         let span = |range: &Range| DataVersions::quarter(range.from_ms)..=last(range);
         let ranges = || own.iter().copied().chain(others);
         let is_closed = ranges().all(|range| range.stays() && range.until_ms <= now_ms);
-        let is_whole = |range: &&Range| range.from_ms % QUARTER_MS == 0 && range.until_ms % QUARTER_MS == 0 && !range.follows_now();
-        let counted = (!own.is_empty() && own.iter().all(is_whole)).then(|| merged(own.iter().copied().map(span)));
+        let counted = merged(own.iter().filter_map(|range| whole_quarters(range.from_ms, range.until_ms.min(now_ms - ON_TIME_MS))));
+        let counted = Some(counted).filter(|spans| !spans.is_empty());
         Self { spans: merged(ranges().map(span)), counted, is_closed, looks_back: false }
     }
 
@@ -117,6 +120,12 @@ struct Since {
     project: ProjectId,
     counts_people: bool,
     seen: Version,
+}
+
+/// The quarters of an hour that lie between two instants as a whole.
+fn whole_quarters(from_ms: i64, until_ms: i64) -> Option<Span> {
+    let (first, end) = (DataVersions::quarter(from_ms + QUARTER_MS - 1), DataVersions::quarter(until_ms));
+    (first < end).then(|| first..=end - 1)
 }
 
 /// Spans in order, those that touch put together.
@@ -258,26 +267,22 @@ impl Cache {
             question.begin(Instant::now());
             Counter::CacheMisses.add(1);
             let arrived = self.arrived(key.project, &request.reach, slot.seen());
-            let late = kept.and_then(|entry| self.late(entry, arrived));
+            let late = kept.and_then(|entry| self.late(entry));
             let (reach, keep) = (request.reach, request.keep);
             let execution = Execution { cache: Arc::clone(self), question, reach, keep, slot, arrived, late };
             execution.run(compute()).boxed().shared()
         })
     }
 
-    /// How many events of a question's own ranges were noted so far.
-    fn arrived(&self, project: ProjectId, reach: &Reach, now: Version) -> Option<u64> {
-        let spans = reach.counted.as_ref()?;
-        self.arrivals.events(project, spans, now)
+    /// How many events that a question counts as late were noted so far; none if some whose number is not known arrived since `seen`.
+    fn arrived(&self, project: ProjectId, reach: &Reach, seen: Version) -> Option<u64> {
+        self.arrivals.events(project, reach.counted.as_ref()?, seen)
     }
 
-    /// How many of them arrived since the answer before was begun.
-    fn late(&self, before: &Entry, arrived: Option<u64>) -> Option<u64> {
-        let project = before.question.key.project;
-        let spans = before.reach.counted.as_ref()?;
+    /// How many events arrived since the answer before was begun for what was over by then.
+    fn late(&self, before: &Entry) -> Option<u64> {
         // None of them may have been forgotten meanwhile.
-        self.arrivals.events(project, spans, before.seen)?;
-        arrived?.checked_sub(before.arrived?)
+        self.arrived(before.question.key.project, &before.reach, before.seen)?.checked_sub(before.arrived?)
     }
 
     /// Of the questions asked most since the last call those whose answers expire `within` that time, the most asked first.

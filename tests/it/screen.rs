@@ -110,7 +110,7 @@ async fn the_screen_shows_what_the_api_says_in_a_real_browser() {
     let runner = tests.join("node_modules/@playwright/test/cli.js");
     assert!(runner.exists(), "the browser tests' packages are not there: `make fetch-test` brings them");
     let dir = tempfile::tempdir().unwrap();
-    let (_, empty) = (project(&dir, "shop"), project(&dir, "empty"));
+    let (_, empty, late) = (project(&dir, "shop"), project(&dir, "empty"), project(&dir, "late"));
     let pulse = Pulse::start_in::<&str>(dir, &[]).await;
     let environment = [
         ("ADDRESS", pulse.http.address()),
@@ -118,6 +118,8 @@ async fn the_screen_shows_what_the_api_says_in_a_real_browser() {
         ("WRITE_KEY", &pulse.http.write_key),
         ("EMPTY_WRITE_KEY", &empty.0),
         ("EMPTY_READ_KEY", &empty.1),
+        ("LATE_WRITE_KEY", &late.0),
+        ("LATE_READ_KEY", &late.1),
     ];
     let sent = tokio::process::Command::new("node")
         .args(["seed.mjs", pulse.http.address(), &pulse.http.write_key, "hostile"])

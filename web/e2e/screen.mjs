@@ -6,6 +6,9 @@ export const ADDRESS = process.env.ADDRESS;
 export const KEY = process.env.READ_KEY;
 export const EMPTY_KEY = process.env.EMPTY_READ_KEY;
 export const EMPTY_WRITE_KEY = process.env.EMPTY_WRITE_KEY;
+/** Of a project in which nothing happens but what one test sends. */
+export const LATE_KEY = process.env.LATE_READ_KEY;
+export const LATE_WRITE_KEY = process.env.LATE_WRITE_KEY;
 
 export const STEPS = `step={"event":"page"}&step={"event":"product_viewed"}&step={"event":"order"}`;
 

@@ -1,5 +1,5 @@
 // When something is wrong: strings that want to be more than text, a server that is away, slow, or refuses.
-import { EMPTY_KEY, EMPTY_WRITE_KEY, expect, open, settled, test, tile } from "./screen.mjs";
+import { ask, EMPTY_KEY, EMPTY_WRITE_KEY, expect, LATE_KEY, LATE_WRITE_KEY, open, settled, test, tile } from "./screen.mjs";
 import { HOSTILE, send } from "./seed.mjs";
 
 test("what events carry reaches the page as text alone", async ({ page }) => {
@@ -41,7 +41,7 @@ test("a tile that fails costs itself, and what is stale or late says so", async 
         Object.assign(answer.meta, { stale: true, refresh_after_ms: 500, late: 312 });
         // Late events change a day that is over, and what came in since is not counted for two minutes.
         if (round++) answer.result.series.find(({ name }) => name === "visitors").values[2] += 312;
-        answer.meta.computed_at = new Date(Date.parse(answer.meta.computed_at) + 120_000).toISOString();
+        answer.meta.computed_at = new Date(Date.parse(answer.meta.computed_at) + 120_000 + round).toISOString();
       }
       return JSON.stringify(answer);
     });
@@ -62,6 +62,21 @@ test("a tile that fails costs itself, and what is stale or late says so", async 
   await expect(tile(page, "events").getByRole("slider")).toHaveAttribute("aria-valuetext", /late events have changed it since you opened this/);
   await page.getByRole("navigation").getByRole("link", { name: "Settings" }).click();
   await expect(page.locator("[data-behind]")).toBeVisible();
+});
+
+test("an event of yesterday that comes while the page is open is told, and marks its day", async ({ page }) => {
+  // Long enough ago to be of a day that is over, and of the week that the page shows.
+  const timestamp = new Date(Date.now() - 26 * 3_600_000).toISOString();
+  const arrive = (anonymousId) => send(process.env.ADDRESS, LATE_WRITE_KEY, [{ type: "page", anonymousId, timestamp, context: { userAgent: "Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0" } }]);
+  await arrive("ada");
+  await expect.poll(async () => (await ask("trends", { from: "-6d/d", series: [{}] }, LATE_KEY)).series[0].total).toBe(1);
+  await open(page, "/", LATE_KEY);
+  await expect(page.locator('[data-measure="visitors"]')).toHaveAttribute("data-value", "1");
+  await expect(tile(page, "events").locator(".health")).not.toContainText("late event");
+  await arrive("bob");
+  await expect(tile(page, "events").locator(".health")).toContainText("+1 late event since you opened this");
+  await expect(page.locator('[data-measure="visitors"]')).toHaveAttribute("data-value", "2");
+  await expect(tile(page, "events").locator(".remark")).toHaveCount(1);
 });
 
 test("a question that takes long shows how long, and can be stopped", async ({ page }) => {

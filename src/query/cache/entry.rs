@@ -75,9 +75,9 @@ struct Spending {
 pub(crate) struct Started {
     pub(crate) at: Instant,
     pub(crate) seen: Version,
-    /// How many events of its own ranges, if that is counted.
+    /// How many events of its own ranges that were over, if that is counted.
     pub(crate) arrived: Option<u64>,
-    /// How many of them since the answer before it was begun; none if there is no such answer, or that is not known.
+    /// How many came since the answer before it was begun for what was over by then; none if there is no such answer, or that is not known.
     pub(crate) late: Option<u64>,
 }
 

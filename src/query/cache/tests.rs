@@ -84,7 +84,8 @@ fn computed(result: &str) -> Computed {
 
 /// A question about everything up to now.
 fn open(plan: u128) -> CacheRequest<'static> {
-    let reach = Reach { spans: vec![TODAY - 7..=Quarter::MAX], counted: None, is_closed: false, looks_back: false };
+    let over = Some(vec![TODAY - 7..=TODAY - 1]);
+    let reach = Reach { spans: vec![TODAY - 7..=Quarter::MAX], counted: over, is_closed: false, looks_back: false };
     CacheRequest { key: Key { project: PROJECT, plan }, reach, report: "trends", body: b"{}", refresh: false, keep: true }
 }
 
@@ -123,10 +124,39 @@ async fn an_answer_says_how_many_events_came_since_the_one_before_it() {
     assert_eq!(late(closed()).await, "2", "one is of another time");
     assert_eq!(late(closed()).await, "2", "it is kept");
     assert_eq!(late(CacheRequest { refresh: true, ..closed() }).await, "0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_range_up_to_now_what_comes_for_the_quarters_that_were_over_is_late() {
+    let bench = Bench::new();
+    let late = async |counted: Option<Vec<Span>>| {
+        let asked = open(1);
+        let request = CacheRequest { reach: Reach { counted, ..asked.reach.clone() }, ..asked };
+        let served = bench.cache.answer(request, || async { Ok(computed("1")) }).await.unwrap();
+        served.entry.meta.rsplit_once("\"late\":").unwrap().1.to_owned()
+    };
+    bench.arrive(TODAY - 3);
+    assert_eq!(late(Some(vec![TODAY - 7..=TODAY - 1])).await, "null", "there is none before it");
     bench.arrive(TODAY);
-    assert_eq!(late(open(1)).await, "null");
+    bench.arrive(TODAY - 8);
+    bench.arrive(TODAY - 3);
+    bench.arrive(TODAY - 1);
+    assert_eq!(late(Some(vec![TODAY - 6..=TODAY])).await, "2", "today was not over, and has moved into what is");
     bench.arrive(TODAY);
-    assert_eq!(late(open(1)).await, "null", "its ends are no ends of quarters");
+    bench.arrive(TODAY - 7);
+    assert_eq!(late(Some(vec![TODAY - 6..=TODAY])).await, "1", "now it was, and what it begins with is not of it any more");
+    bench.arrive(TODAY);
+    assert_eq!(late(None).await, "1");
+    bench.arrive(TODAY);
+    assert_eq!(late(Some(vec![TODAY - 6..=TODAY])).await, "null", "nothing of the one before was over");
+}
+
+#[test]
+fn only_quarters_that_lie_in_a_range_as_a_whole_are_counted() {
+    assert_eq!(whole_quarters(0, 3 * QUARTER_MS), Some(0..=2));
+    assert_eq!(whole_quarters(1, 3 * QUARTER_MS - 1), Some(1..=1));
+    assert_eq!(whole_quarters(1, 2 * QUARTER_MS - 1), None);
+    assert_eq!(whole_quarters(5 * QUARTER_MS, 0), None);
 }
 
 #[tokio::test(start_paused = true)]

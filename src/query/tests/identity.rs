@@ -95,10 +95,14 @@ fn different_questions_are_different() {
 #[test]
 fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() {
     let reach = |request: Value| format!("{:?}", parsed("trends", &trends(request), NOW_MS).reach(NOW_MS, 2 * 86_400_000));
-    assert_eq!(reach(json!({})), "Reach { spans: [1963056..=4294967295], counted: None, is_closed: false, looks_back: false }");
+    assert_eq!(
+        reach(json!({})),
+        "Reach { spans: [1963056..=4294967295], counted: Some([1963056..=1963726]), is_closed: false, looks_back: false }",
+        "of its last quarter what comes within a minute is not late"
+    );
     assert_eq!(
         reach(json!({"compare": "previous"})),
-        "Reach { spans: [1962384..=4294967295], counted: None, is_closed: false, looks_back: false }"
+        "Reach { spans: [1962384..=4294967295], counted: Some([1962384..=1963726]), is_closed: false, looks_back: false }"
     );
     let closed = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
     assert_eq!(

@@ -245,7 +245,8 @@ class Asker implements Board {
       const newest = this.newest[id];
       asked.answer = this.newest[id] = { ...outcome, changed: changed_buckets(newest, outcome) };
       asked.error = undefined;
-      asked.late += newest ? (outcome.meta.late ?? 0) : 0;
+      // The same answer may be given again; what came before it is counted once.
+      asked.late += newest && newest.meta.computed_at !== outcome.meta.computed_at ? (outcome.meta.late ?? 0) : 0;
     }
     if (!(outcome instanceof ApiError)) seen.set(id, outcome.meta.as_of ?? "");
     tile.value = asked;
