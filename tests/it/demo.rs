@@ -32,8 +32,8 @@ async fn ask(pulse: &Pulse, filled: &Value, path: &str, body: &Value) -> (Status
     pulse.http.send(pulse.http.request(method, path, key, body)).await.unwrap()
 }
 
-/// What people make in a project, by the path that lists it: a board with a link, a cohort, a channel.
-const MADE: [&str; 3] = ["/v1/boards", "/v1/cohorts", "/v1/channels"];
+/// What people make in a project, by the path that lists it: boards, one with a link, cohorts, a channel, rules; some from files that are applied.
+const MADE: [&str; 4] = ["/v1/boards", "/v1/cohorts", "/v1/channels", "/v1/alerts"];
 
 async fn make_things(pulse: &Pulse, filled: &Value) {
     let key = filled["url"].as_str().unwrap().split("#key=").nth(1).unwrap();
@@ -44,6 +44,18 @@ async fn make_things(pulse: &Pulse, filled: &Value) {
     ];
     for (path, body) in things {
         let (status, answer) = pulse.http.send(pulse.http.request(Method::PUT, path, key, body.to_string())).await.unwrap();
+        assert!(status.is_success(), "{path}: {answer}");
+    }
+    let (_, rule) = ask(pulse, filled, "/v1/alerts/conversion-fell", &Value::Null).await;
+    let applied = [
+        ("/v1/boards/applied", json!({"title": "Applied", "tiles": []})),
+        ("/v1/cohorts/applied", json!({"filters": [{"field": "country", "op": "eq", "value": "DE"}]})),
+        ("/v1/alerts/conversion-fell", rule["rule"].clone()),
+    ];
+    for (path, body) in applied {
+        let mut request = pulse.http.request(Method::PUT, path, key, body.to_string());
+        request.headers_mut().insert("x-pulse-file", "shop.toml".parse().unwrap());
+        let (status, answer) = pulse.http.send(request).await.unwrap();
         assert!(status.is_success(), "{path}: {answer}");
     }
     let until = json!({"expires_at": (jiff::Timestamp::now() + jiff::Span::new().hours(24)).to_string()});

@@ -44,7 +44,8 @@ impl Project {
 
     /// Takes away what was made in the project, by the demo and by anybody; its own board last, so that what was cut off can be repeated.
     pub(super) async fn clear(&self) -> Result<()> {
-        for rule in self.list("/v1/alerts", "alerts").await?.iter().filter(|rule| rule["file"].is_null()) {
+        // Those of the files of the server have no version; what was applied from a file has one.
+        for rule in self.list("/v1/alerts", "alerts").await?.iter().filter(|rule| !rule["version"].is_null()) {
             self.delete("/v1/alerts", text(rule, "id")).await?;
         }
         for channel in self.list("/v1/channels", "channels").await?.iter().filter(|channel| channel["of_file"] == false) {
