@@ -1,10 +1,15 @@
 //! What loading, and whoever looks at the newest events, asks of a table that has been there for a while.
 
+use std::time::{Duration, Instant};
+
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::{PATIENCE, POLL, Pulse};
+
+/// A statement that nobody waits for ends within this time: ten times what it may take where nothing else runs.
+const ENDED: Duration = Duration::from_secs(20);
 
 /// Enough for a scan to stand out from everything that is read anyway.
 const ROWS: u64 = 2_000_000;
@@ -192,13 +197,20 @@ fn running(pulse: &Pulse) -> u64 {
     pulse.ask_engine("/", &["--fail-with-body", "-H", &user, "-H", &password, "-d", ask]).unwrap().parse().unwrap()
 }
 
-async fn until_running(pulse: &Pulse, statements: u64) {
+async fn until_running(pulse: &Pulse, statements: u64, within: Duration) {
     let counted = async {
         while running(pulse) != statements {
             tokio::time::sleep(POLL).await;
         }
     };
-    tokio::time::timeout(PATIENCE, counted).await.unwrap_or_else(|_| panic!("never {statements} statements"));
+    tokio::time::timeout(within, counted).await.unwrap_or_else(|_| panic!("{statements} statements: not within {within:?}"));
+}
+
+/// Waits until no statement runs, from when the last has left who waited for it.
+async fn until_ended(pulse: &Pulse) {
+    let left = Instant::now();
+    until_running(pulse, 0, ENDED).await;
+    println!("a statement that nobody waits for any more has ended after {:?}", left.elapsed());
 }
 
 /// A question that takes the engine a while: of each event it is asked a hundred times whether a long text matches.
@@ -215,7 +227,7 @@ async fn a_statement_ends_with_the_last_who_wait_for_it(pulse: &Pulse) {
         asked.spawn(async move { http.send(request).await })
     };
     let (one, other) = (ask("/v1/query/trends", slow(1)), ask("/v1/query/trends", slow(1)));
-    until_running(pulse, 1).await;
+    until_running(pulse, 1, PATIENCE).await;
     one.abort();
     while !one.is_finished() {
         tokio::time::sleep(POLL).await;
@@ -224,15 +236,15 @@ async fn a_statement_ends_with_the_last_who_wait_for_it(pulse: &Pulse) {
     assert!(!other.is_finished());
     assert_eq!(running(pulse), 1);
     other.abort();
-    until_running(pulse, 0).await;
+    until_ended(pulse).await;
     for (path, body) in [
         ("/v1/query", json!({"queries": [{"report": "trends", "from": "-10d", "series": [{}], "filters": slow(2)["filters"]}]})),
         ("/v1/query/funnel", json!({"from": "-10d", "steps": [{"event": "past_1"}, {"event": "past_2"}], "filters": slow(3)["filters"]})),
     ] {
         let left = ask(path, body);
-        until_running(pulse, 1).await;
+        until_running(pulse, 1, PATIENCE).await;
         left.abort();
-        until_running(pulse, 0).await;
+        until_ended(pulse).await;
     }
 }
 
