@@ -90,7 +90,7 @@ export function events(now, people = 260, days = 60) {
 }
 
 /** What nobody should be able to do to a page: markup, script and trickery where names and values are. */
-export const HOSTILE = ["<img src=x onerror=window.hurt=1>", "\"><script>window.hurt=1</script>", "javascript:window.hurt=1", "\u202egnp.exe", "a".repeat(180), "' OR 1=1 --", "$none", "$other", "{{7*7}}"];
+export const HOSTILE = ["<img src=x onerror=window.hurt=1>", "\"><script>window.hurt=1</script>", "javascript:window.hurt=1", "\u202egnp.exe", "a".repeat(180), "' OR 1=1 --", "$none", "$other", "=HYPERLINK(\"https://a.example/{{7*7}}\")"];
 
 export function hostile(now) {
   return HOSTILE.map((text, index) => ({

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { ADDRESS, ask, expect, KEY, open, settled, STEPS, table, test, tile, written, WEEK_BEFORE } from "./screen.mjs";
+import { HOSTILE } from "./seed.mjs";
 import { area_path, band_path, line_path } from "../src/chart/path.ts";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
@@ -100,10 +101,23 @@ test("a chart is saved as SVG, PNG and CSV that say what they show", async ({ pa
   const png = await saved("PNG");
   expect(png.subarray(1, 4).toString()).toBe("PNG");
   expect(png.readUInt32BE(16)).toBeGreaterThan(1_000);
-  const [title, note, head, , ...buckets] = (await saved("CSV")).toString().trim().split("\r\n");
+  const asked = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }], breakdown: "country", limit: 7 });
+  const [title, note, head, ...rows] = (await saved("CSV")).toString().trim().split("\r\n");
   expect([title, note]).toEqual(['"# any event, people"', expect.stringContaining(`# ${day(6)} – ${day(0)}, UTC; data through`)]);
   expect(head).toMatch(/^Time,.*,Complete$/);
-  expect(buckets.map((row) => row.split(",").at(-1))).toEqual([...Array(6).fill("yes"), "no"]);
+  const cell = (value) => String(value ?? "");
+  expect(rows.map((row) => row.split(","))).toEqual([
+    ["in all", ...asked.series.map(({ total }) => cell(total)), ""],
+    ...asked.buckets.map((bucket, at) => [bucket, ...asked.series.map(({ values }) => cell(values[at])), at < 6 ? "yes" : "no"]),
+  ]);
+});
+
+test("what a spreadsheet would take for a formula is a text in CSV", async ({ page }) => {
+  const formula = HOSTILE.find((text) => text.startsWith("="));
+  await open(page, `/trends?b=type&f=${encodeURIComponent(JSON.stringify(["type", "eq", formula]))}`);
+  const [download] = await Promise.all([page.waitForEvent("download"), tile(page, "trends").getByRole("button", { name: /as CSV$/ }).click()]);
+  const [, , head, all] = readFileSync(await download.path()).toString().split("\r\n");
+  expect([head, all]).toEqual([`Time,"'${formula.replaceAll('"', '""')}",Complete`, "in all,1,"]);
 });
 
 test("what is drawn as a page is a picture too: a funnel, a grid, a list, a tile of a board", async ({ page }) => {
