@@ -75,6 +75,7 @@ pub use self::sources::{LoadLatency, LoadedBy, Sources};
 pub use self::sql::Statement;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
+use crate::project::ProjectSettings;
 use crate::store::data_version::{DataVersions, Quarter, Span, Version};
 
 /// How often the most asked answers are refreshed before they expire, and how many at a time: one after the other, so that they never
@@ -329,9 +330,9 @@ fn parameters(query: &str) -> Value {
 }
 
 impl Queries {
-    /// The name of the zone of the days of `project`.
-    fn timezone(&self, project: ProjectId) -> &str {
-        self.0.reader.timezone(project)
+    /// The settings of `project`.
+    fn settings(&self, project: ProjectId) -> &ProjectSettings {
+        self.0.reader.settings(project)
     }
 
     /// Answers a request about one person at `now_ms`.

@@ -78,6 +78,12 @@ impl InternalRules {
         })
     }
 
+    /// What its traffic is known by, as the keys that name it end.
+    pub fn known_by(&self) -> impl Iterator<Item = &'static str> {
+        let named = [(!self.networks.is_empty(), "networks"), (self.cookie.is_some(), "cookie"), (self.parameter.is_some(), "parameter")];
+        named.into_iter().filter_map(|(is_named, what)| is_named.then_some(what))
+    }
+
     /// Whether the page's address is looked at.
     pub fn reads_page(&self) -> bool {
         self.parameter.is_some()

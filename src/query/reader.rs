@@ -41,7 +41,7 @@ use super::people::map::PersonMap;
 use super::sources::LoadLatency;
 use super::sql::Statement;
 use crate::event::ids::ProjectId;
-use crate::project::Projects;
+use crate::project::{ProjectSettings, Projects};
 
 pub use crate::clickhouse::Answer;
 use crate::clickhouse::{Block, BlockReader};
@@ -153,9 +153,9 @@ impl Reader {
         self.projects.of(project).sessions.longest_ms
     }
 
-    /// The name of the zone of the days of `project`.
-    pub(crate) fn timezone(&self, project: ProjectId) -> &str {
-        self.projects.of(project).timezone()
+    /// The settings of `project`.
+    pub(crate) fn settings(&self, project: ProjectId) -> &ProjectSettings {
+        self.projects.of(project)
     }
 
     /// Begins a question of `project`, asked at `now_ms` (milliseconds since 1970), once it is its turn.

@@ -50,7 +50,13 @@ fn add(headers: &mut hyper::HeaderMap, more: &[(&str, &str)]) {
 
 #[tokio::test]
 async fn a_read_key_becomes_a_cookie_that_is_worth_nothing_once_the_key_is() {
-    let behind = [("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1"), ("PULSE__HTTP__USER_HEADER", "x-forwarded-user")];
+    let behind = [
+        ("PULSE__HTTP__TRUSTED_PROXIES", "127.0.0.1"),
+        ("PULSE__HTTP__USER_HEADER", "x-forwarded-user"),
+        ("PULSE__PROJECTS__DEFAULT__SESSION_GAP", "10m"),
+        ("PULSE__PROJECTS__DEFAULT__SESSION_CUT_AT_MIDNIGHT", "true"),
+        ("PULSE__PROJECTS__DEFAULT__INTERNAL_COOKIE", "staff=secret"),
+    ];
     let pulse = Pulse::start_with(&behind).await;
     let (http, read_key) = (&pulse.http, &pulse.http.read_key);
     pulse.http.capture(&json!({"type": "view", "anonymousId": "ada"})).await;
@@ -68,6 +74,11 @@ async fn a_read_key_becomes_a_cookie_that_is_worth_nothing_once_the_key_is() {
     let (status, who) = browser.send(Method::GET, "/v1/session", &Value::Null, OWN).await;
     assert_eq!((status, &who["project"]), (200, &json!({"name": "default", "timezone": "UTC"})));
     assert_eq!((&who["key"]["kind"], &who["user"]), (&json!("read"), &Value::Null));
+    let rules = json!({
+        "session_gap_ms": 600_000, "longest_session_ms": 86_400_000, "session_cut_at_midnight": true, "session_cut_at_campaign": false,
+        "internal": ["cookie"], "exclude_data_centres": false,
+    });
+    assert_eq!(who["rules"], rules, "by what its own traffic is known, not which cookie it is");
     // A proxy that signs people in says who it is.
     let signed_in = [OWN, &[("x-forwarded-user", "ada")]].concat();
     assert_eq!(browser.send(Method::GET, "/v1/session", &Value::Null, &signed_in).await.1["user"], "ada");

@@ -2,13 +2,14 @@
 
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::QueryApi;
 use crate::auth::KeyKind;
 use crate::auth::cookie::Sender;
 use crate::http::respond::{ApiError, Body, json_response};
 use crate::http::server::Call;
+use crate::project::ProjectSettings;
 
 impl QueryApi {
     /// `POST` gives the cookie of the key that is shown, `GET` says whose it is and gives it anew, `DELETE` takes it away.
@@ -25,15 +26,25 @@ impl QueryApi {
         if *call.request.method() == Method::POST {
             return Ok(with_cookie(empty(), given));
         }
-        let kind = grant.kind.as_str();
+        let (kind, settings) = (grant.kind.as_str(), self.queries.settings(grant.project));
         let shown = json!({
-            "project": {"name": &*grant.name, "timezone": self.queries.timezone(grant.project)},
+            "project": {"name": &*grant.name, "timezone": settings.timezone()},
+            "rules": rules(settings),
             "key": {"name": format!("{kind} {:08x}", grant.key), "kind": kind},
             "user": call.peer.user(call.request.headers()),
         });
         let answer = json_response(StatusCode::OK, shown.to_string().into_bytes());
         Ok(with_cookie(answer, given.filter(|_| sender.shows_cookie())))
     }
+}
+
+/// What cuts the sessions of a project, and what is left out of its reports; of its own traffic only by what it is known.
+fn rules(ProjectSettings { sessions, internal, .. }: &ProjectSettings) -> Value {
+    json!({
+        "session_gap_ms": sessions.idle_gap_ms, "longest_session_ms": sessions.longest_ms, "session_cut_at_midnight": sessions.days.is_some(),
+        "session_cut_at_campaign": sessions.cuts_at_campaign, "internal": internal.known_by().collect::<Vec<_>>(),
+        "exclude_data_centres": internal.excludes_data_centres,
+    })
 }
 
 fn empty() -> Response<Body> {

@@ -44,7 +44,7 @@ impl QueryApi {
     pub(super) async fn shared(&self, token: &str) -> Result<Response<Body>, ApiError> {
         let share = self.opened(token).await?;
         let board = self.board_of(&share).await?;
-        let shown = share.shown(&board, ShownBy { token, timezone: self.queries.timezone(share.project()) });
+        let shown = share.shown(&board, ShownBy { token, timezone: self.queries.settings(share.project()).timezone() });
         Ok(uncached(json_response(StatusCode::OK, shown.to_string().into_bytes())))
     }
 

@@ -10,8 +10,8 @@ export class ApiError extends Error {
   }
 }
 
-/** Who is signed in. */
-export type Session = Who;
+/** Who is signed in. The rules of the project are not known before the server has said them. */
+export type Session = Omit<Who, "rules"> & Partial<Pick<Who, "rules">>;
 
 /** Who is signed in: not known yet, nobody, or somebody. */
 export const session = signal<Session | null | undefined>(undefined);

@@ -802,6 +802,15 @@ export interface components {
                 name: string;
                 timezone: string;
             };
+            /** @description The settings of the project (`[projects.NAME]`): what cuts its sessions, by what its own traffic is known and whether that of data centres is left out */
+            rules: {
+                exclude_data_centres: boolean;
+                internal: ("networks" | "cookie" | "parameter")[];
+                longest_session_ms: number;
+                session_cut_at_campaign: boolean;
+                session_cut_at_midnight: boolean;
+                session_gap_ms: number;
+            };
             /** @description Who is signed in with a trusted proxy (`http.user_header`) */
             user: string | null;
         };

@@ -2,16 +2,28 @@
 import { useEffect, useState } from "preact/hooks";
 import { session, type ApiError } from "../api/client";
 import { add_note, KINDS, remove_note, useNotes } from "../api/notes";
-import type { NoteRequest } from "../api/openapi";
+import type { NoteRequest, Who } from "../api/openapi";
 import { forget_segment, save_segment, segment, segments, type ListedSegment, type Segment } from "../api/segments";
+import { duration } from "../format";
 import { moment, range, start_of_day } from "../time";
 import { from_api, to_api, type Written } from "../ui/filters";
 import { Matches } from "../ui/matched";
 import { change, here, page_of } from "../url";
 import { Page } from "./page";
 
+type Rules = Who["rules"];
+const OWN = { networks: "its networks", cookie: "a cookie", parameter: "a parameter of the page" };
+
+/** What ends a session. */
+function ends_of(rules: Rules): string[] {
+  return [
+    `after ${duration(rules.session_gap_ms)} without an event`, `${duration(rules.longest_session_ms)} after its first event`,
+    ...(rules.session_cut_at_midnight ? ["at midnight"] : []), ...(rules.session_cut_at_campaign ? ["with an event of another campaign"] : []),
+  ];
+}
+
 export default function Settings() {
-  const { project, key } = session.value!;
+  const { project, rules, key } = session.value!;
   const has_bots = here.value.params.get("bots") === "1";
   return (
     <Page title="Settings">
@@ -22,8 +34,15 @@ export default function Settings() {
             <div><dt>Name</dt><dd><bdi>{project.name}</bdi></dd></div>
             <div><dt>Time zone</dt><dd>{project.timezone}</dd></div>
             <div><dt>Signed in with</dt><dd><bdi>{key.name}</bdi> ({key.kind})</dd></div>
+            {rules && (
+              <>
+                <div><dt>A session ends</dt><dd data-rule="sessions">{ends_of(rules).join(", ")}</dd></div>
+                <div><dt>Own traffic</dt><dd data-rule="internal">{rules.internal.length ? `known by ${rules.internal.map((by) => OWN[by]).join(", ")}, and left out` : "is not told from that of others"}</dd></div>
+                <div><dt>Data centres</dt><dd data-rule="data_centres">{rules.exclude_data_centres ? "left out" : "counted"}</dd></div>
+              </>
+            )}
           </dl>
-          <p class="note">Names, time zones and what is left out are set in <code>config/pulse.toml</code> under <code>[projects.NAME]</code>; keys are made and revoked by <code>pulse keys</code>.</p>
+          <p class="note">Time zones, what ends a session and what is left out are set in <code>config/pulse.toml</code> under <code>[projects.NAME]</code>; keys are made and revoked by <code>pulse keys</code>.</p>
         </section>
         <section class="tile">
           <h2>Bots and own traffic</h2>
