@@ -1,6 +1,6 @@
 // Who cannot see, or has no pointer, or a small screen, in light and dark.
 import AxeBuilder from "@axe-core/playwright";
-import { ask, EMPTY_KEY, expect, open, PAGES, test, tile, WEEK_BEFORE } from "./screen.mjs";
+import { ask, EMPTY_KEY, expect, open, PAGES, reach, test, tile, WEEK_BEFORE } from "./screen.mjs";
 
 // Each page is loaded once: what it looks like follows from media and width alone, and so do a few of the rules.
 const LOOKS = [["light", 1440], ["dark", 1440], ["dark", 768], ["dark", 360], ["light", 360]];
@@ -92,15 +92,6 @@ test("the overview goes by keys alone, and says what it stands on", async ({ pag
   await page.keyboard.press("Escape");
   await expect(page.getByRole("dialog", { name: "Keys" })).toBeHidden();
 });
-
-/** Goes on by Tab until an element has the focus. */
-async function reach(page, locator) {
-  for (let presses = 0; presses < 60; presses++) {
-    if (await locator.evaluate((element) => element === document.activeElement)) return;
-    await page.keyboard.press("Tab");
-  }
-  throw new Error("not reached by Tab");
-}
 
 test("a chart reads as a sentence, a slider and a table", async ({ page }) => {
   await open(page, "/");

@@ -53,6 +53,15 @@ export async function settled(page) {
   await expect(page.locator('[aria-busy="true"]')).toHaveCount(0);
 }
 
+/** Goes on by Tab until an element has the focus. */
+export async function reach(page, locator) {
+  for (let presses = 0; presses < 400; presses++) {
+    if (await locator.evaluate((element) => element === document.activeElement)) return;
+    await page.keyboard.press("Tab");
+  }
+  throw new Error("not reached by Tab");
+}
+
 /** The seven days before the last seven, to this time of the day: what pages compare these with. */
 export const WEEK_BEFORE = { from: "-13d/d", to: "-7d" };
 

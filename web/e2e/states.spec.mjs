@@ -1,6 +1,6 @@
 // What a page is like when something is not as ever, for everybody: refused, away, slow, revoked, on paper, beside another tab.
 import AxeBuilder from "@axe-core/playwright";
-import { ask, EMPTY_KEY, expect, open, settled, STEPS, test, tile, WEEK_BEFORE } from "./screen.mjs";
+import { ask, EMPTY_KEY, expect, open, reach, settled, STEPS, test, tile, WEEK_BEFORE } from "./screen.mjs";
 
 async function fits(page, what) {
   for (const [theme, width] of [["light", 360], ["dark", 1280]]) {
@@ -199,12 +199,3 @@ test("the overview and a funnel by keys alone: tabs, names, filters, ranges, ste
   await press(lost);
   await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(asked.groups[0].steps[1].dropped));
 });
-
-/** Goes on by Tab until an element has the focus. */
-async function reach(page, locator) {
-  for (let presses = 0; presses < 140; presses++) {
-    if (await locator.evaluate((element) => element === document.activeElement)) return;
-    await page.keyboard.press("Tab");
-  }
-  throw new Error("not reached by Tab");
-}
