@@ -107,7 +107,7 @@ test("on paper there are the charts, and no buttons", async ({ page }) => {
   expect((await page.pdf({ format: "A4" })).length).toBeGreaterThan(20_000);
 });
 
-test("every chart reads as a tree: a funnel, a grid, ways, bars, the ledger and what an alert saw", async ({ page }) => {
+test("every chart reads as a tree: a funnel and its other charts, lines, a grid, ways, bars, the ledger and what an alert saw", async ({ page }) => {
   const trees = [
     [`/funnel?${STEPS}`, "funnel", `
     - region "page → product_viewed → order":
@@ -128,9 +128,29 @@ test("every chart reads as a tree: a funnel, a grid, ways, bars, the ledger and 
         - table:
           - rowgroup:
             - row /Began People 0 1/`],
+    [`/funnel?${STEPS}`, "trend", `
+    - region "By day of entry":
+      - paragraph
+      - slider /Share that comes to the end.* points of the chart/`],
+    [`/funnel?${STEPS}`, "times", `
+    - region "Time to the end":
+      - paragraph: /Half take less than/
+      - slider /Time to the end.* points of the chart/`],
+    ["/trends?b=country", "trends", `
+    - region:
+      - paragraph
+      - slider /points of the chart/
+      - list:
+        - listitem
+        - listitem`],
+    ["/sessions", "sessions", `
+    - region:
+      - paragraph
+      - slider /points of the chart/`],
     ["/paths?steps=2&limit=2", "paths", `
     - region:
-      - paragraph: /most go from/`],
+      - paragraph: /most go from/
+      - region "Ways from step to step"`],
     ["/lifecycle?from=-3d/d&to=now", "lifecycle", `
     - region:
       - paragraph: /new/
@@ -152,14 +172,23 @@ test("every chart reads as a tree: a funnel, a grid, ways, bars, the ledger and 
     await open(page, path);
     await expect(tile(page, id), path).toMatchAriaSnapshot(tree);
   }
-  // Its twin is a table whose numbers open their people.
-  await open(page, "/lifecycle?from=-3d/d&to=now");
-  await tile(page, "lifecycle").getByRole("button", { name: "Table", exact: true }).click();
-  await expect(tile(page, "lifecycle").getByRole("table")).toMatchAriaSnapshot(`
+  // The twin of each is a table whose numbers open their people.
+  for (const [path, id, head, row] of [
+    ["/lifecycle?from=-3d/d&to=now", "lifecycle", "/Time new returning resurrected dormant/", "button"],
+    ["/paths?steps=2&limit=2", "paths", '"At Then Sessions"', "button /The people of these/"],
+    ["/sessions", "sessions", "/^Time/", "button /the people behind/"],
+  ]) {
+    await open(page, `${path}${path.includes("?") ? "&" : "?"}table=${id}`);
+    await expect(tile(page, id).getByRole("table"), path).toMatchAriaSnapshot(`
     - table:
       - rowgroup:
-        - row /Time new returning resurrected dormant/
+        - row ${head}
+      - rowgroup:
+        - row:
+          - cell:
+            - ${row}
   `);
+  }
 });
 
 test("the overview and a funnel by keys alone: tabs, names, filters, ranges, steps and who stopped", async ({ page }) => {
