@@ -1,4 +1,5 @@
 // What the tests share: signing in, asking the API what the page must show, and a page that fails a test by any error of its own.
+import AxeBuilder from "@axe-core/playwright";
 import { test as base, expect } from "@playwright/test";
 
 export { expect };
@@ -60,6 +61,19 @@ export async function reach(page, locator) {
     await page.keyboard.press("Tab");
   }
   throw new Error("not reached by Tab");
+}
+
+/** Looks at a page narrow and light, and wide and dark: nothing scrolls sideways, and axe finds nothing. */
+export async function fits(page, what) {
+  for (const [theme, width] of [["light", 360], ["dark", 1280]]) {
+    await page.emulateMedia({ colorScheme: theme });
+    await page.setViewportSize({ width, height: 800 });
+    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+    expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), `${what}, ${width} pixels, scrolls sideways`).toBeLessThanOrEqual(0);
+    const { violations } = await new AxeBuilder({ page }).analyze();
+    const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.any[0]?.message ?? ""}`).slice(0, 3).join("; ")}`);
+    expect(found, `${what}, ${theme}, ${width} pixels`).toEqual([]);
+  }
 }
 
 /** The seven days before the last seven, to this time of the day: what pages compare these with. */

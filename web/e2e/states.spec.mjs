@@ -1,18 +1,6 @@
 // What a page is like when something is not as ever, for everybody: refused, away, slow, revoked, on paper, beside another tab.
 import AxeBuilder from "@axe-core/playwright";
-import { ask, EMPTY_KEY, expect, open, reach, settled, STEPS, test, tile, WEEK_BEFORE } from "./screen.mjs";
-
-async function fits(page, what) {
-  for (const [theme, width] of [["light", 360], ["dark", 1280]]) {
-    await page.emulateMedia({ colorScheme: theme });
-    await page.setViewportSize({ width, height: 800 });
-    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
-    expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), `${what}, ${width} pixels, scrolls sideways`).toBeLessThanOrEqual(0);
-    const { violations } = await new AxeBuilder({ page }).analyze();
-    const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.any[0]?.message ?? ""}`).slice(0, 3).join("; ")}`);
-    expect(found, `${what}, ${theme}, ${width} pixels`).toEqual([]);
-  }
-}
+import { ask, EMPTY_KEY, expect, fits, open, reach, settled, STEPS, test, tile, WEEK_BEFORE } from "./screen.mjs";
 
 test("a server that has too much to do, is slow or away, and a key that was revoked", async ({ page }) => {
   await open(page, "/trends?b=country");
@@ -53,6 +41,9 @@ test("dialogs and a shared board", async ({ page, browser }) => {
   await expect(page.getByRole("dialog", { name: "Keys" })).toBeVisible();
   await fits(page, "keys");
   await page.keyboard.press("Escape");
+  await page.getByLabel("Compare with").selectOption("own");
+  await page.locator(".own-range").waitFor();
+  await fits(page, "days of one's own");
   await open(page, "/boards/shop");
   await page.getByRole("button", { name: "Share", exact: true }).click();
   await page.getByRole("button", { name: "Make a link" }).click();
@@ -74,6 +65,21 @@ test("hostile names, a wall, pages of nothing and an empty project", async ({ pa
     await open(page, path);
     await fits(page, path);
   }
+  // Within the screen: the server knows no such page either.
+  await page.evaluate(() => {
+    history.pushState(null, "", "/nothing");
+    dispatchEvent(new PopStateEvent("popstate"));
+  });
+  await expect(page.getByRole("heading", { name: "There is no such page" })).toBeVisible();
+  await fits(page, "/nothing");
+  await open(page, "/?l=none");
+  await expect(page.getByRole("heading", { name: "This link leads nowhere" })).toBeVisible();
+  await fits(page, "/?l=none");
+  await open(page, "/trends");
+  await page.route("**/assets/stickiness-*", (route) => route.abort());
+  await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Stickiness" }).click();
+  await expect(page.getByRole("heading", { name: "This page cannot be loaded" })).toBeVisible();
+  await fits(page, "a page whose script cannot be loaded");
   for (const path of ["/trends", `/funnel?${STEPS}`, "/retention", "/paths", "/sessions", "/people", "/events", "/boards", "/alerts", "/health"]) {
     await open(page, path, EMPTY_KEY);
     expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), path).toBeLessThanOrEqual(0);

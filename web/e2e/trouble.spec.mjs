@@ -1,5 +1,5 @@
 // When something is wrong: strings that want to be more than text, a server that is away, slow, or refuses.
-import { ask, EMPTY_KEY, EMPTY_WRITE_KEY, expect, LATE_KEY, LATE_WRITE_KEY, open, settled, test, tile } from "./screen.mjs";
+import { ask, EMPTY_KEY, EMPTY_WRITE_KEY, expect, fits, LATE_KEY, LATE_WRITE_KEY, open, settled, test, tile } from "./screen.mjs";
 import { HOSTILE, send } from "./seed.mjs";
 
 test("what events carry reaches the page as text alone", async ({ page }) => {
@@ -26,6 +26,7 @@ test("a server that is away leaves what was known, says so, and is asked again",
   await expect(tile(page, "events").getByRole("alert")).toContainText("The server cannot be reached");
   await expect(tile(page, "events").getByRole("alert")).toContainText("Shown is what was known at");
   await expect(page.locator('[data-measure="visitors"]')).toHaveAttribute("data-value", visitors);
+  await fits(page, "what was known before the server went away");
   await page.unroute("**/v1/query");
   await expect(tile(page, "events").getByRole("alert")).toHaveCount(0);
 });
@@ -55,6 +56,7 @@ test("a tile that fails costs itself, and what is stale or late says so", async 
   await expect(tile(page, "events").locator(".health")).toContainText("late events since you opened this");
   await expect(page.locator("[data-behind]")).toContainText("what came in since is not counted yet");
   await expect(tile(page, "events").locator(".remark")).toHaveCount(1);
+  await fits(page, "what is stale, late and behind");
   await tile(page, "events").getByRole("slider").focus();
   await page.keyboard.press("Home");
   await page.keyboard.press("ArrowRight");

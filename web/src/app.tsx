@@ -155,7 +155,7 @@ function Opened({ id }: { id: string }) {
   useEffect(() => {
     find_link(id).then((link) => show_link(short_form(link), link.address), (refused: ApiError) => set_problem(refused.message));
   }, [id]);
-  return <main id="main" tabIndex={-1} aria-busy={!problem}>{problem && <p class="failed" role="alert">{problem}</p>}</main>;
+  return <main id="main" tabIndex={-1} aria-busy={!problem}>{problem && <><h1>This link leads nowhere</h1><p class="failed" role="alert">{problem}</p></>}</main>;
 }
 
 function Shown() {
@@ -167,7 +167,7 @@ function Shown() {
   if (!entry_of(page)) return <main id="main" tabIndex={-1}><h1>There is no such page</h1><p><a href={page_of("/")}>To the overview</a></p></main>;
   if (Current) return <Current key={page} />;
   if (failed.value !== page) return <main id="main" tabIndex={-1} aria-busy="true" />;
-  return <main id="main" tabIndex={-1}><div class="failed" role="alert"><span>This page cannot be loaded; the server may be away, or has been updated.</span> <button type="button" onClick={() => location.reload()}>Load again</button></div></main>;
+  return <main id="main" tabIndex={-1}><h1>This page cannot be loaded</h1><div class="failed" role="alert"><span>The server may be away, or has been updated.</span> <button type="button" onClick={() => location.reload()}>Load again</button></div></main>;
 }
 
 type Theme = "system" | "light" | "dark";
