@@ -274,7 +274,7 @@ fn range(zone: &'static str) -> impl Strategy<Value = Range> {
 
 fn compare() -> impl Strategy<Value = Value> {
     let explicit = json!({"from": "2026-03-21T00:30:00Z", "to": "2026-03-30T10:00:00Z"});
-    prop::sample::select(vec![json!("previous"), json!("previous"), json!("year"), explicit])
+    prop::sample::select(vec![json!("previous"), json!("previous"), json!("weekdays"), json!("year"), explicit])
 }
 
 fn case() -> impl Strategy<Value = Case> {

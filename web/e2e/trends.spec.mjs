@@ -188,6 +188,13 @@ test("a chart stands beside days of one's own, and beside what was before a note
   await settled(page);
   const asked = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }], compare: { from: day(20), to: day(13) } });
   expect((await table(page, "trends"))[0].slice(1)).toEqual([asked.series[0].total, asked.compare.series[0].total].map(written));
+  // Mondays beside Mondays, which a month before has elsewhere.
+  await open(page, "/trends?from=-29d/d&to=now/d&compare=weekdays");
+  await expect(page.getByLabel("Compare with")).toHaveValue("weekdays");
+  const month = { from: "-29d/d", to: "now/d", timezone: "UTC", interval: "day", series: [{ math: "unique_users" }] };
+  const beside = await ask("trends", { ...month, compare: { from: "-64d/d", to: "-35d/d" } });
+  expect(beside.compare.buckets.map((bucket) => new Date(bucket).getUTCDay())).toEqual(beside.buckets.map((bucket) => new Date(bucket).getUTCDay()));
+  expect((await table(page, "trends"))[0].slice(1)).toEqual([beside.series[0].total, beside.compare.series[0].total].map(written));
   await page.getByLabel("Compare with").selectOption({ label: (await page.getByLabel("Compare with").locator("option", { hasText: "Release 9.9" }).innerText()) });
   await expect(page).toHaveURL(new RegExp(`from=${at.slice(0, 16)}.*compare=previous`));
   await settled(page);

@@ -20,6 +20,7 @@ pub(crate) struct Compared {
 enum With {
     /// What the range begins with decides how far back that is.
     Previous(Option<Unit>),
+    Weekdays,
     Year,
     Range,
 }
@@ -35,6 +36,7 @@ impl Canonical for Compared {
             With::Previous(Some(Unit::Day)) => "previous days",
             With::Previous(Some(Unit::Hour)) => "previous hours",
             With::Previous(Some(_)) => "previous minutes",
+            With::Weekdays => "weekdays",
             With::Year => "year",
             With::Range => "range",
         });
@@ -47,12 +49,13 @@ impl Compared {
     pub(crate) fn parse(value: &Value, range: &Range, now_ms: i64) -> Result<Self, QueryError> {
         match value {
             Value::String(word) if word == "previous" => Ok(Self { with: With::Previous(range.begins()), range: range.previous()? }),
+            Value::String(word) if word == "weekdays" => Ok(Self { with: With::Weekdays, range: range.weekdays_before()? }),
             Value::String(word) if word == "year" => Ok(Self { with: With::Year, range: range.year_before()? }),
             Value::Object(_) => {
                 let other = Fields::open(value, &["from", "to"]).and_then(|other| Range::parse_in(other, now_ms, range.zone.clone()));
                 Ok(Self { with: With::Range, range: other.map_err(|problem| problem.within("compare"))? })
             }
-            _ => Err(QueryError::invalid("invalid_compare", "`compare` is \"previous\", \"year\" or {\"from\",\"to\"}")),
+            _ => Err(QueryError::invalid("invalid_compare", "`compare` is \"previous\", \"weekdays\", \"year\" or {\"from\",\"to\"}")),
         }
     }
 }

@@ -217,6 +217,18 @@ impl Range {
         self.moved(start.map_err(beyond)?, self.from_ms)
     }
 
+    /// The same weekdays before it: as few whole weeks back as it takes to end before it begins.
+    pub(crate) fn weekdays_before(&self) -> Result<Self, QueryError> {
+        let (from, until) = (self.zoned(self.from_ms)?, self.zoned(self.until_ms)?);
+        let days = i64::from(from.date().until(until.date()).map_err(beyond)?.get_days());
+        let before = |at: &ZonedDateTime, weeks: i64| earlier(at, jiff::Span::new().days(7 * weeks)).map_err(beyond);
+        let fewest = (days / 7).max(1);
+        let weeks = if before(&until, fewest)? <= self.from_ms { fewest } else { fewest + 1 };
+        let (start, end) = (before(&from, weeks)?, before(&until, weeks)?);
+        // Where the clock jumps over what it lies in, it is as long.
+        self.moved(start, if end > start { end } else { start + (self.until_ms - self.from_ms) })
+    }
+
     /// The same dates a year before.
     pub(crate) fn year_before(&self) -> Result<Self, QueryError> {
         let (from, until) = (self.zoned(self.from_ms)?, self.zoned(self.until_ms)?);

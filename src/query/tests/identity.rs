@@ -39,6 +39,7 @@ fn different_questions_are_different() {
         trends(json!({"limit": 24})),
         trends(json!({"compare": "previous"})),
         trends(json!({"compare": "year"})),
+        trends(json!({"compare": "weekdays"})),
         trends(json!({"from": "-7d/d"})),
         trends(json!({"filters": [{"field": "properties.a", "value": null}]})),
         trends(json!({"filters": [{"field": "properties.a", "value": 9_007_199_254_740_993_u64}]})),

@@ -159,12 +159,18 @@ pub(crate) fn compared(range: Range, with: &Value, zone: &str) -> Range {
     }
     let (from, until) = (at(range.from), at(range.until));
     let is_midnight = |at_ms: i64| at(at_ms).date() != at(at_ms - 1).date();
+    let earlier = |at_ms: i64, span: jiff::Span| match is_midnight(at_ms) {
+        true => ms(at(at_ms).date() - span),
+        false => (at(at_ms) - span).timestamp().as_millisecond(),
+    };
+    if with == "weekdays" {
+        let span = (1_i64..).map(|weeks| (7 * weeks).days()).find(|span| earlier(range.until, *span) <= range.from).unwrap();
+        let (start, end) = (earlier(range.from, span), earlier(range.until, span));
+        return Range { from: start, until: if end > start { end } else { start + range.until - range.from } };
+    }
     if with == "year" {
         let year = 1.year();
-        let before = |at_ms: i64| match is_midnight(at_ms) {
-            true => ms(at(at_ms).date() - year),
-            false => (at(at_ms) - year).timestamp().as_millisecond(),
-        };
+        let before = |at_ms: i64| earlier(at_ms, year);
         // What ends with a day ends with that day of the year before.
         let end = match is_midnight(range.until) {
             true => ms((until.date().yesterday().unwrap() - year).tomorrow().unwrap()),

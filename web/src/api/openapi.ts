@@ -131,7 +131,7 @@ export interface components {
         CohortRequest: {
             filters: components["schemas"]["Filter"][];
         };
-        Compare: ("previous" | "year" | null) | {
+        Compare: ("previous" | "weekdays" | "year" | null) | {
             from: string;
             to?: components["schemas"]["Text"];
         };

@@ -51,7 +51,7 @@ export function asked_range(otherwise?: RangeName): { from: string; to: string; 
 export function asked_compare(otherwise = ""): { compare?: string | { from: string; to: string } } {
   const compare = here.value.params.get("compare") ?? otherwise;
   const own = compared_range(compare);
-  return own ? { compare: own } : compare === "previous" || compare === "year" ? { compare } : {};
+  return own ? { compare: own } : ["previous", "weekdays", "year"].includes(compare) ? { compare } : {};
 }
 
 /** A range that is compared with, as the address has it: `2026-10-01..2026-11-01`. */
@@ -66,7 +66,7 @@ interface CompareProps {
   zone: string;
 }
 
-/** What a chart of time is compared with: the period before, last year, days of one's own, or the time before something that was noted. */
+/** What a chart of time is compared with: the period before, the same weekdays before, last year, days of one's own, or the time before something that was noted. */
 export function CompareChoice({ otherwise = "none", zone }: CompareProps) {
   const compare = here.value.params.get("compare") ?? otherwise;
   const own = compared_range(compare);
@@ -82,7 +82,7 @@ export function CompareChoice({ otherwise = "none", zone }: CompareProps) {
   return (
     <>
       <select class="small" aria-label="Compare with" value={own || is_own ? "own" : compare} onChange={(event) => choose(event.currentTarget.value)}>
-        <option value="none">alone</option><option value="previous">beside the period before</option><option value="year">beside last year</option>
+        <option value="none">alone</option><option value="previous">beside the period before</option><option value="weekdays">beside the same weekdays before</option><option value="year">beside last year</option>
         <option value="own">{own ? `beside ${range_words(own.from, own.to, zone)}` : "beside other days…"}</option>
         {noted.length > 0 && <optgroup label="since, beside before">{noted.map(({ id, at, text }) => <option key={id} value={`note ${id}`}>{text.slice(0, 40)}, {moment(at, zone)}</option>)}</optgroup>}
       </select>

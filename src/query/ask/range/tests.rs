@@ -234,6 +234,30 @@ fn what_begins_with_the_calendar_and_ends_within_it_moves_by_what_has_begun() {
 }
 
 #[test]
+fn the_same_weekdays_lie_before_a_range_by_as_few_weeks_as_it_takes() {
+    let before = |from: &str, until: &str, zone: &str| {
+        let before = range(from, until, zone).weekdays_before().unwrap();
+        [before.show(before.from_ms), before.show(before.until_ms)]
+    };
+    let cases = [
+        ("2026-03-10T00:00:00Z", "2026-03-11T00:00:00Z", "UTC", ["2026-03-03T00:00:00Z", "2026-03-04T00:00:00Z"]),
+        ("2026-03-02T00:00:00Z", "2026-03-09T00:00:00Z", "UTC", ["2026-02-23T00:00:00Z", "2026-03-02T00:00:00Z"]),
+        ("2026-03-02T00:00:00Z", "2026-03-09T00:00:01Z", "UTC", ["2026-02-16T00:00:00Z", "2026-02-23T00:00:01Z"]),
+        ("2026-03-01T00:00:00Z", "2026-03-31T00:00:00Z", "UTC", ["2026-01-25T00:00:00Z", "2026-02-24T00:00:00Z"]),
+        ("2026-03-10T14:00:00Z", "2026-03-10T15:30:00Z", "UTC", ["2026-03-03T14:00:00Z", "2026-03-03T15:30:00Z"]),
+        (
+            "2026-03-29T00:00:00+01:00",
+            "2026-03-30T00:00:00+02:00",
+            "Europe/Berlin",
+            ["2026-03-22T00:00:00+01:00", "2026-03-23T00:00:00+01:00"],
+        ),
+    ];
+    for (from, until, zone, expected) in cases {
+        assert_eq!(before(from, until, zone), expected, "{from} {until}");
+    }
+}
+
+#[test]
 fn the_year_before_has_the_same_dates() {
     let before = |from: &str, until: &str, zone: &str| {
         let before = range(from, until, zone).year_before().unwrap();
