@@ -186,6 +186,33 @@ test("events: what is stored, and what comes in", async ({ page }) => {
   await expect(tile(page, "live").locator(".event", { hasText: "of_free" })).toHaveCount(0);
 });
 
+/** Hides a tab, as a browser does when another one is chosen, or shows it again. */
+const look = (tab, hidden) => tab.evaluate((hidden) => {
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}, hidden);
+
+test("of seven tabs that watch different events the one that is shown reads, and questions are answered", async ({ page, context }) => {
+  // A browser has six connections for all of them.
+  const streams = new Set();
+  context.on("request", (request) => request.url().includes("/v1/live") && streams.add(request));
+  for (const ended of ["requestfinished", "requestfailed"]) context.on(ended, (request) => streams.delete(request));
+  await open(page, "/events?live=1&bots=1&event=tab_0");
+  await expect(tile(page, "live")).toContainText("in the last second");
+  let shown = page;
+  for (let tab = 1; tab < 7; tab++) {
+    await look(shown, true);
+    shown = await context.newPage();
+    await shown.goto(`/events?live=1&bots=1&event=tab_${tab}`);
+    await expect(tile(shown, "live")).toContainText("in the last second");
+    await expect.poll(() => streams.size).toBe(1);
+  }
+  await shown.goto("/trends");
+  await expect(tile(shown, "trends").getByRole("slider")).toBeVisible();
+  await look(page, false);
+  await expect.poll(() => [...streams].map((request) => new URL(request.url()).searchParams.get("type"))).toEqual(["tab_0"]);
+});
+
 test("tabs that watch the same read one stream, and go on where the one that reads it is closed", async ({ page, context }) => {
   await open(page, "/events?live=1&event=seen_by_tabs&bots=1");
   await expect(tile(page, "live")).toContainText("in the last second");
@@ -204,10 +231,6 @@ test("tabs that watch the same read one stream, and go on where the one that rea
   };
   await seen("before-it-is-closed");
   // One that was hidden shows what came meanwhile, and the others do not show it again.
-  const look = (tab, hidden) => tab.evaluate((hidden) => {
-    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
-    document.dispatchEvent(new Event("visibilitychange"));
-  }, hidden);
   await look(others[1], true);
   await seen("while-one-is-hidden", [others[0], page]);
   await look(others[1], false);
