@@ -207,8 +207,11 @@ test("of seven tabs that watch different events the one that is shown reads, and
     await expect(tile(shown, "live")).toContainText("in the last second");
     await expect.poll(() => streams.size).toBe(1);
   }
-  await shown.goto("/trends");
-  await expect(tile(shown, "trends").getByRole("slider")).toBeVisible();
+  const asks = await context.newPage();
+  await asks.goto("/trends");
+  await expect(tile(asks, "trends").getByRole("slider")).toBeVisible();
+  expect(streams.size).toBe(1);
+  await look(shown, true);
   await look(page, false);
   await expect.poll(() => [...streams].map((request) => new URL(request.url()).searchParams.get("type"))).toEqual(["tab_0"]);
 });

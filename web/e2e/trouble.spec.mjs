@@ -127,4 +127,10 @@ test("an event is traced by its id, and a dead letter is read again from the pag
   await expect(tile(page, "dead")).toContainText("event_invalid");
   await tile(page, "dead").getByRole("button", { name: "Read them again" }).click();
   await expect(page.locator("[data-redriven]")).toHaveText("1 letter read: 0 events made of them, 1 still cannot be read.");
+  // Where it is found by its id, too.
+  await page.getByLabel("Id of the event").fill("nameless-1");
+  await page.getByRole("button", { name: "Look" }).click();
+  await expect(tile(page, "trace").locator("[data-traced]")).toHaveAttribute("data-traced", "dead");
+  await tile(page, "trace").getByRole("button", { name: "Read all of event_invalid again" }).click();
+  await expect(tile(page, "trace").locator("[data-redriven]")).toHaveText("1 letter read: 0 events made of them, 1 still cannot be read.");
 });

@@ -171,7 +171,7 @@ function LetterRow({ letter, zone }: { letter: DeadLetter; zone: string }) {
 }
 
 /** Reads letters again, a portion at a time; what can be read now is stored, once however often that is done. */
-function Redrive({ reason }: { reason: string }) {
+function Redrive({ reason, name = "Read them again" }: { reason: string; name?: string }) {
   const [said, set_said] = useState("");
   const [is_busy, set_is_busy] = useState(false);
   const again = async () => {
@@ -195,7 +195,7 @@ function Redrive({ reason }: { reason: string }) {
   };
   return (
     <div class="step">
-      <button type="button" disabled={is_busy} onClick={() => void again()}>Read them again</button>
+      <button type="button" disabled={is_busy} onClick={() => void again()}>{name}</button>
       <span class="note">after what was wrong is mended, such as a limit; <code>pulse replay --dead</code> does the same.</span>
       <p role="status" data-redriven>{said}</p>
     </div>
@@ -233,6 +233,7 @@ function Traced({ id, zone }: { id: string; zone: string }) {
       ))}
       {known.dead.length > 0 && <p role="status">It could not be read:</p>}
       {known.dead.length > 0 && <ul class="events">{known.dead.map((letter, index) => <LetterRow key={index} letter={letter} zone={zone} />)}</ul>}
+      {[...new Set(known.dead.map(({ reason }) => reason))].map((reason) => <Redrive key={reason} reason={reason} name={`Read all of ${reason} again`} />)}
     </div>
   );
 }
