@@ -166,6 +166,8 @@ test("events: what is stored, and what comes in", async ({ page }) => {
   await page.getByLabel("Event", { exact: true }).press("Enter");
   await page.getByRole("button", { name: "As they come in" }).click();
   await expect(tile(page, "live")).toContainText("in the last second");
+  // What is stored stands below it.
+  await expect(tile(page, "list").locator(".event").first()).toBeVisible();
   // With bots, which no other test counts.
   await open(page, "/events?live=1&bots=1");
   await expect(tile(page, "live")).toContainText("in the last second");

@@ -1,4 +1,4 @@
-// Single events: what is stored, the newest first, or what comes in while one looks.
+// Single events: what is stored, the newest first, and above it what comes in while one looks.
 import { useState } from "preact/hooks";
 import { useAnswers } from "../api/ask";
 import { useLive } from "../api/live";
@@ -26,28 +26,24 @@ export default function EventsPage() {
   const type = params.get("event") ?? "";
   const cursor = params.get("cursor");
   const body = { ...asked_range(), ...asked_bots(), filters: filters_of_page(), limit: 50, ...(type ? { event: type } : {}), ...(cursor ? { cursor } : {}) };
-  const asked: Record<string, Question | null> = { list: is_live ? null : { report: "events", body } };
+  const asked: Record<string, Question> = { list: { report: "events", body } };
   const { tiles, cancel, again } = useAnswers(asked);
   return (
-    <Page title="Events" has={{ range: !is_live, interval: false, filters: true }}>
+    <Page title="Events" has={{ range: true, interval: false, filters: true }}>
       <section class="builder" aria-label="What is shown">
         <div class="step">
-          <div class="tabs" role="group" aria-label="Which events">
-            <button type="button" aria-pressed={!is_live} onClick={() => change({ live: null })}>Stored</button>
-            <button type="button" aria-pressed={is_live} onClick={() => change({ live: "1", cursor: null })}>As they come in</button>
-          </div>
+          <button type="button" aria-pressed={is_live} onClick={() => change({ live: is_live ? null : "1" })}>As they come in</button>
           <EventPicker label="Event" value={type} onChange={(event) => change({ event: event || null, cursor: null })} />
         </div>
       </section>
-      {is_live ? <Live type={type} zone={zone} /> : (
-        <div class="tiles">
-          <Tile<List> id="list" title={cursor ? "Older events" : "The newest"} wide asked={tiles("list")} zone={zone} onCancel={cancel} onAgain={again} table={(answer) => table(answer, zone)}>
-            {({ result }) => (result.events.length
-              ? <><ul class="events">{result.events.map((event) => <EventRow key={`${event.eventId} ${event.anonymousId}`} event={event} zone={zone} />)}</ul><Pager next={result.next} /></>
-              : <p class="nothing">No events in this time.</p>)}
-          </Tile>
-        </div>
-      )}
+      <div class="tiles">
+        {is_live && <Live type={type} zone={zone} />}
+        <Tile<List> id="list" title={cursor ? "Older events" : "The newest"} wide asked={tiles("list")} zone={zone} onCancel={cancel} onAgain={again} table={(answer) => table(answer, zone)}>
+          {({ result }) => (result.events.length
+            ? <><ul class="events">{result.events.map((event) => <EventRow key={`${event.eventId} ${event.anonymousId}`} event={event} zone={zone} />)}</ul><Pager next={result.next} /></>
+            : <p class="nothing">No events in this time.</p>)}
+        </Tile>
+      </div>
     </Page>
   );
 }
