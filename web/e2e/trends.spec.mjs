@@ -6,7 +6,8 @@ import { area_path, band_path, line_path } from "../src/chart/path.ts";
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
 
 test("a breakdown shows the API's numbers, and the people behind each are as many", async ({ page }) => {
-  await open(page, "/trends?b=country&compare=previous");
+  // What an address of another release says beside is passed over.
+  await open(page, "/trends?b=country&compare=previous&no_such_choice=1");
   const asked = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }], breakdown: "country", limit: 7, compare: WEEK_BEFORE });
   // The names stand at the ends of the lines too, the first one in any case.
   const [first] = asked.series;
