@@ -128,6 +128,11 @@ impl Grant {
         self.managed.as_ref().map_or(self.key, |managed| xxh3_64(managed.id.as_bytes()) as u32)
     }
 
+    /// How the key is shown: its kind, and what tells it from others.
+    pub fn shown(&self) -> String {
+        format!("{} {:08x}", self.kind.as_str(), self.key)
+    }
+
     /// What people call the key: its name, or that it is one of the keys file.
     pub fn key_name(&self) -> &str {
         self.managed.as_ref().map_or("keys file", |managed| &managed.key.name)

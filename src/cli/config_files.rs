@@ -70,7 +70,7 @@ impl Project {
                     let mut whole = self.get(&format!("/v1/{section}/{id}")).await?;
                     let version = whole["version"].as_u64().unwrap_or(version);
                     if let Some(object) = whole.as_object_mut() {
-                        object.retain(|key, _| !["id", "name", "version", "file"].contains(&key.as_str()));
+                        object.retain(|key, _| !["id", "name", "version", "file", "by"].contains(&key.as_str()));
                     }
                     (version, whole)
                 }

@@ -91,13 +91,14 @@ pub(super) fn shown(saved: &Saved) -> Result<Value, QueryError> {
     let tiles = board.get("tiles").cloned().unwrap_or_else(|| json!([]));
     Ok(json!({
         "id": saved.name, "version": saved.version, "title": part("title"), "description": part("description"), "tiles": tiles,
-        "file": saved.file(),
+        "file": saved.file(), "by": saved.writer(),
     }))
 }
 
 /// A line of the list of all boards.
-pub(super) fn listed(Title { name, version, title, file }: &Title) -> Value {
-    json!({"id": name, "version": version, "title": title, "file": Some(file).filter(|file| !file.is_empty())})
+pub(super) fn listed(Title { name, version, title, file, writer }: &Title) -> Value {
+    let [file, writer] = [file, writer].map(|text| Some(text).filter(|text| !text.is_empty()));
+    json!({"id": name, "version": version, "title": title, "file": file, "by": writer})
 }
 
 #[cfg(test)]

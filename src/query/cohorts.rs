@@ -67,9 +67,8 @@ impl SavedCohorts {
     pub(super) async fn list(&self, project: ProjectId) -> Result<Value, QueryError> {
         let known = self.known(project, Duration::ZERO).await?;
         let live = known.saved.values().filter(|saved| !saved.body.is_empty());
-        Ok(
-            json!({"cohorts": live.map(|saved| json!({"name": saved.name, "version": saved.version, "file": saved.file()})).collect::<Vec<_>>()}),
-        )
+        let listed = live.map(|saved| json!({"name": saved.name, "version": saved.version, "file": saved.file(), "by": saved.writer()}));
+        Ok(json!({"cohorts": listed.collect::<Vec<_>>()}))
     }
 
     /// The version and the filters of a cohort.
@@ -77,7 +76,8 @@ impl SavedCohorts {
         let known = self.known(project, Duration::ZERO).await?;
         match (known.saved.get(name), known.cohorts.get(name)) {
             (Some(saved), Some(filters)) => {
-                Ok((saved.version, json!({"name": name, "version": saved.version, "filters": filters, "file": saved.file()})))
+                let Saved { version, .. } = saved;
+                Ok((*version, json!({"name": name, "version": version, "filters": filters, "file": saved.file(), "by": saved.writer()})))
             }
             _ => Err(COHORT.unknown(name)),
         }

@@ -276,7 +276,7 @@ pub(super) struct Author {
 impl Author {
     /// `user` is who is signed in with a proxy.
     pub(super) fn new(grant: &Grant, address: String, user: Option<String>, at_ms: i64) -> Self {
-        let key = format!("{} {:08x}", grant.kind.as_str(), grant.key);
+        let key = grant.shown();
         let by = json!({"id": grant.key_id(), "name": grant.key_name(), "key": key, "user": user});
         Self { project: grant.project, by, address, at_ms }
     }

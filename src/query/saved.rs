@@ -64,12 +64,14 @@ pub(super) struct Write<'a> {
     /// Whether it is only checked.
     pub(super) is_trial: bool,
     pub(super) by: By<'a>,
+    /// Who is written beside it, if somebody is.
+    pub(super) writer: Option<&'a str>,
 }
 
 impl<'a> Write<'a> {
     /// One that is not only checked.
     pub(super) const fn new(name: &'a str, body: Option<&'a str>, expected: Expected) -> Self {
-        Self { name, body, expected, is_trial: false, by: By::Somebody }
+        Self { name, body, expected, is_trial: false, by: By::Somebody, writer: None }
     }
 }
 
@@ -111,7 +113,7 @@ impl SavedThings {
     /// # Errors
     /// 400 for a name that is none and where there are too many, 404 where there is nothing to delete, 412 `version_mismatch`, `owned_by_file`.
     pub(super) async fn put(&self, kind: &Kind, project: ProjectId, write: Write<'_>) -> Result<u64, QueryError> {
-        let Write { name, body, expected, is_trial, by } = write;
+        let Write { name, body, expected, is_trial, by, writer } = write;
         kind.check_name(name)?;
         let (store, shelf) = (self.store()?, kind.shelf(project));
         for _ in 0..TRIES {
@@ -130,6 +132,10 @@ impl SavedThings {
                 }
             }
             let body = by.content(body.unwrap_or_default(), live).map_err(|file| of_file(&file))?;
+            let body = match writer {
+                Some(writer) => saved::signed(body, writer),
+                None => body,
+            };
             let version = last.map_or(0, |saved| saved.version) + 1;
             let saved = Saved { name: name.to_owned(), version, body };
             if is_trial || answered(saved::put(store, shelf, &saved).await)? {

@@ -61,14 +61,17 @@ async fn a_board_is_what_was_saved_and_no_write_overwrites_another_unseen() {
     let create = |body: Value| Sent { body, condition: Some((IF_NONE_MATCH, "*")) };
     assert_eq!(send(http, Method::PUT, SHOP, create(first.clone())).await, (StatusCode::OK, json!({"id": "shop", "version": 1})));
     assert_eq!(send(http, Method::PUT, SHOP, create(first.clone())).await.0, StatusCode::PRECONDITION_FAILED);
+    let by = http.get("/v1/session").await.1["key"]["name"].clone();
     let mut shown = first.clone();
     shown.as_object_mut().unwrap().extend([
         ("id".to_owned(), json!("shop")),
         ("version".to_owned(), json!(1)),
         ("file".to_owned(), Value::Null),
+        ("by".to_owned(), by.clone()),
     ]);
     assert_eq!(http.get(SHOP).await, (StatusCode::OK, shown.clone()));
-    assert_eq!(http.get("/v1/boards").await.1, json!({"boards": [{"id": "shop", "title": first["title"], "version": 1, "file": null}]}));
+    let listed = json!({"id": "shop", "title": first["title"], "version": 1, "file": null, "by": by});
+    assert_eq!(http.get("/v1/boards").await.1, json!({"boards": [listed]}));
 
     // What is wrong is named, with its place, and nothing is saved of it.
     let bad = |tile: Value| board(json!([trend("view"), tile]));

@@ -52,13 +52,15 @@ async fn a_question_that_names_a_cohort_follows_each_change_of_it() {
     let (status, stale) = put(http, &who_did("leave"), Some((IF_MATCH, "\"1\""))).await;
     assert_eq!((status, &stale["code"]), (StatusCode::PRECONDITION_FAILED, &json!("version_mismatch")));
     assert_eq!(put(http, &who_did("leave"), Some((IF_NONE_MATCH, "*"))).await.0, StatusCode::PRECONDITION_FAILED);
-    assert_eq!(http.get(BUYERS).await.1, json!({"name": "buyers", "version": 2, "filters": [{"did": {"event": "view"}}], "file": null}));
+    let by = http.get("/v1/session").await.1["key"]["name"].clone();
+    let filters = json!([{"did": {"event": "view"}}]);
+    assert_eq!(http.get(BUYERS).await.1, json!({"name": "buyers", "version": 2, "filters": filters, "file": null, "by": by}));
 
     pulse.end().await;
     pulse.restart().await;
     let http = &pulse.http;
     assert_eq!(events_of(http, named()).await, (StatusCode::OK, json!(5)), "it survives");
-    assert_eq!(http.get("/v1/cohorts").await.1, json!({"cohorts": [{"name": "buyers", "version": 2, "file": null}]}));
+    assert_eq!(http.get("/v1/cohorts").await.1, json!({"cohorts": [{"name": "buyers", "version": 2, "file": null, "by": by}]}));
     assert_eq!(send(http, Method::DELETE, BUYERS, (&Value::Null, None)).await.0, StatusCode::OK);
     assert_eq!(events_of(http, named()).await, (StatusCode::BAD_REQUEST, json!("unknown_cohort")));
     assert_eq!(send(http, Method::DELETE, BUYERS, (&Value::Null, None)).await.0, StatusCode::NOT_FOUND);

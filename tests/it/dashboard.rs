@@ -87,6 +87,10 @@ async fn a_read_key_becomes_a_cookie_that_is_worth_nothing_once_the_key_is() {
     assert_eq!((asked.0, &asked.1["result"]["series"][0]["total"]), (200, &json!(1)));
     let cohort = json!({"filters": [{"field": "country", "op": "eq", "value": "DE"}]});
     assert_eq!(browser.send(Method::PUT, "/v1/cohorts/c", &cohort, OWN).await.0, 200);
+    assert_eq!(browser.send(Method::GET, "/v1/cohorts/c", &Value::Null, OWN).await.1["by"], who["key"]["name"]);
+    // Who saves something is written beside it.
+    assert_eq!(browser.send(Method::PUT, "/v1/cohorts/c", &cohort, &signed_in).await.0, 200);
+    assert_eq!(browser.send(Method::GET, "/v1/cohorts/c", &Value::Null, OWN).await.1["by"], "ada");
     for path in ["/v1/ledger", "/v1/cohorts", "/v1/people/ada", "/v1/dead-letters"] {
         assert_eq!(browser.send(Method::GET, path, &Value::Null, OWN).await.0, 200, "{path}");
         assert_eq!(browser.send(Method::GET, path, &Value::Null, &[]).await.0, 200, "{path} without a word of where it comes from");

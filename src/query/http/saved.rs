@@ -6,7 +6,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::QueryApi;
-use crate::auth::KeyKind;
+use crate::auth::{Grant, KeyKind};
 use crate::clock;
 use crate::event::ids::ProjectId;
 use crate::http::body::{self, BodyLimits};
@@ -32,17 +32,17 @@ impl QueryApi {
 
     /// Shows, saves or deletes a cohort.
     pub(super) async fn cohort(&self, call: Call, name: &str) -> Result<Response<Body>, ApiError> {
-        let (project, cohorts) = (self.asker(&call)?.project, &self.queries.0.cohorts);
+        let grant = self.asker(&call)?;
+        let (project, cohorts) = (grant.project, &self.queries.0.cohorts);
         if call.request.method() == Method::GET {
             let (version, cohort) = cohorts.get(project, name).await?;
             return Ok(versioned(version, &cohort));
         }
-        let (is_trial, file) = (is_trial(&call)?, written_for(call.request.headers())?);
+        let (is_trial, file, writer) = (is_trial(&call)?, written_for(call.request.headers())?, writer(&call, &grant));
         let (expected, body) = self.write(call, MOST_BYTES).await?;
         let body = body.map(|body| Ok::<_, ApiError>(fields::parse(&body)?.to_string())).transpose()?;
-        let version = cohorts
-            .put(project, Write { name, body: body.as_deref(), expected, is_trial, by: By::of(file.as_deref()) }, clock::now_ms())
-            .await?;
+        let write = Write { name, body: body.as_deref(), expected, is_trial, by: By::of(file.as_deref()), writer: Some(&writer) };
+        let version = cohorts.put(project, write, clock::now_ms()).await?;
         Ok(versioned(version, &json!({"name": name, "version": version})))
     }
 
@@ -55,19 +55,20 @@ impl QueryApi {
 
     /// Shows, saves or deletes a board.
     pub(super) async fn board(&self, call: Call, id: &str) -> Result<Response<Body>, ApiError> {
-        let (project, saved) = (self.asker(&call)?.project, &self.queries.0.saved);
+        let grant = self.asker(&call)?;
+        let (project, saved) = (grant.project, &self.queries.0.saved);
         if call.request.method() == Method::GET {
             let board = saved.get(&BOARD, project, id).await?;
             return Ok(versioned(board.version, &boards::shown(&board)?));
         }
-        let (is_trial, file) = (is_trial(&call)?, written_for(call.request.headers())?);
+        let (is_trial, file, writer) = (is_trial(&call)?, written_for(call.request.headers())?, writer(&call, &grant));
         let (expected, body) = self.write(call, MAX_BOARD).await?;
         let (shares, shared) = (&self.queries.0.shares, SharedBoard { project, id });
         let body = match body {
             Some(body) => Some(self.check_board(project, &body, clock::now_ms()).await?),
             None => None,
         };
-        let write = Write { name: id, body: body.as_deref(), expected, is_trial, by: By::of(file.as_deref()) };
+        let write = Write { name: id, body: body.as_deref(), expected, is_trial, by: By::of(file.as_deref()), writer: Some(&writer) };
         if is_trial {
             let version = saved.put(&BOARD, project, write).await?;
             return Ok(versioned(version, &json!({"id": id, "version": version})));
@@ -165,6 +166,11 @@ impl QueryApi {
         let limits = BodyLimits { max_wire: most, max_inflated: most, ..self.body };
         Ok((expected, Some(body::read(call.request, limits).await?)))
     }
+}
+
+/// Who writes: whom a trusted proxy names, else the key, as `GET /v1/session` does.
+fn writer(call: &Call, grant: &Grant) -> String {
+    call.peer.user(call.request.headers()).unwrap_or_else(|| grant.shown())
 }
 
 fn shown(status: StatusCode, answer: &Value) -> Response<Body> {

@@ -26,11 +26,11 @@ impl QueryApi {
         if *call.request.method() == Method::POST {
             return Ok(with_cookie(empty(), given));
         }
-        let (kind, settings) = (grant.kind.as_str(), self.queries.settings(grant.project));
+        let settings = self.queries.settings(grant.project);
         let shown = json!({
             "project": {"name": &*grant.name, "timezone": settings.timezone()},
             "rules": rules(settings),
-            "key": {"name": format!("{kind} {:08x}", grant.key), "kind": kind},
+            "key": {"name": grant.shown(), "kind": grant.kind.as_str()},
             "user": call.peer.user(call.request.headers()),
         });
         let answer = json_response(StatusCode::OK, shown.to_string().into_bytes());

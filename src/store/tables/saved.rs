@@ -42,14 +42,32 @@ pub struct Saved {
 impl Saved {
     /// The file that it is of, if it is of one.
     pub fn file(&self) -> Option<String> {
-        // Not in most of them: they are not read for it.
-        let content: Option<Map<String, Value>> = self.body.contains(FILE).then(|| serde_json::from_str(&self.body).ok()).flatten();
-        content?.get(FILE)?.as_str().map(str::to_owned)
+        self.said_under(FILE)
+    }
+
+    /// Who wrote this version, if that is known.
+    pub fn writer(&self) -> Option<String> {
+        self.said_under(WRITER)
+    }
+
+    fn said_under(&self, key: &str) -> Option<String> {
+        // Not in all of them: they are not read for it.
+        let content: Option<Map<String, Value>> = self.body.contains(key).then(|| serde_json::from_str(&self.body).ok()).flatten();
+        content?.get(key)?.as_str().map(str::to_owned)
     }
 }
 
 /// Where content says which file it is of: no setting is called so.
 pub const FILE: &str = "$file";
+/// Where it says who wrote it.
+const WRITER: &str = "$by";
+
+/// `body`, a JSON object or nothing, with who wrote it.
+pub fn signed(body: String, writer: &str) -> String {
+    let Ok(Value::Object(mut content)) = serde_json::from_str(&body) else { return body };
+    content.insert(WRITER.to_owned(), writer.into());
+    Value::Object(content).to_string()
+}
 
 /// Who writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,13 +126,16 @@ pub struct Title {
     pub title: String,
     /// The file that it is of; empty without one.
     pub file: String,
+    /// Who wrote this version; empty where that is not known.
+    pub writer: String,
 }
 
 /// What there is on a shelf, by name.
 pub async fn titles(store: &ClickHouse, shelf: Shelf) -> Result<Vec<Title>, ClickHouseError> {
-    let to = on(store, Statement::of("SELECT name, version, JSONExtractString(body, 'title'), JSONExtractString(body, '$file')"), shelf);
-    let rows: Vec<(String, Whole<u64>, String, String)> = rows(store, &to.sql(" AND body != '' ORDER BY name")).await?;
-    Ok(rows.into_iter().map(|(name, version, title, file)| Title { name, version: version.0, title, file }).collect())
+    let said = "SELECT name, version, JSONExtractString(body, 'title'), JSONExtractString(body, '$file'), JSONExtractString(body, '$by')";
+    let to = on(store, Statement::of(said), shelf).sql(" AND body != '' ORDER BY name");
+    let rows: Vec<(String, Whole<u64>, String, String, String)> = rows(store, &to).await?;
+    Ok(rows.into_iter().map(|(name, version, title, file, writer)| Title { name, version: version.0, title, file, writer }).collect())
 }
 
 /// Names from `after`, which is none of them, to `until`, which is none of them either.

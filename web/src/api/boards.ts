@@ -6,9 +6,9 @@ import type { SavedBoard as Kept, Tile } from "./openapi";
 export type BoardTile = Tile;
 
 /** A board, whose tiles are a list whatever was written. */
-export type SavedBoard = Omit<Kept, "tiles" | "description" | "file"> & { description?: string | null; file?: string | null; tiles: Tile[] };
+export type SavedBoard = Omit<Kept, "tiles" | "description" | "file" | "by"> & { description?: string | null; file?: string | null; by?: string | null; tiles: Tile[] };
 
-export type ListedBoard = Pick<SavedBoard, "id" | "version" | "title" | "file">;
+export type ListedBoard = Pick<SavedBoard, "id" | "version" | "title" | "file" | "by">;
 
 const path = (id: string) => `/v1/boards/${encodeURIComponent(id)}`;
 

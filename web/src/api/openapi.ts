@@ -553,6 +553,8 @@ export interface components {
         /** @description By how many events the count may be off, up or down, in 95 of 100 samples; there where the request has `sample` */
         SamplingError: number;
         SavedBoard: {
+            /** @description Who wrote this version: whom a trusted proxy names (`http.user_header`), else the key */
+            by: components["schemas"]["Text"];
             description: components["schemas"]["Text"];
             file: components["schemas"]["OfFile"];
             id: string;
@@ -561,6 +563,7 @@ export interface components {
             version: number;
         };
         SavedCohort: {
+            by?: components["schemas"]["Text"];
             file?: components["schemas"]["OfFile"];
             filters?: components["schemas"]["Filters"];
             name: string;

@@ -7,6 +7,8 @@ export interface ListedSegment {
   version: number;
   /** The file that says it; it is changed there. */
   file?: string | null;
+  /** Who saved it. */
+  by?: string | null;
 }
 
 export interface Segment extends ListedSegment {

@@ -37,7 +37,7 @@ function List() {
       <section class="tile" aria-busy={!known && !problem}>
         <h2>All boards</h2>
         {known?.length === 0 && <p class="nothing">None yet. “Keep” on a chart puts it on one.</p>}
-        <ul class="people">{known?.map(({ id, title, file }) => <li key={id}><a href={page_of(`/boards/${encodeURIComponent(id)}`)}><bdi>{title}</bdi></a>{file && <span>of <bdi>{file}</bdi></span>}</li>)}</ul>
+        <ul class="people">{known?.map(({ id, title, file, by }) => <li key={id}><a href={page_of(`/boards/${encodeURIComponent(id)}`)}><bdi>{title}</bdi></a>{file ? <span>of <bdi>{file}</bdi></span> : by && <span>saved by <bdi>{by}</bdi></span>}</li>)}</ul>
       </section>
     </Page>
   );

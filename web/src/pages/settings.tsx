@@ -115,7 +115,7 @@ function Segments() {
       <ul class="people">
         {all?.map((one) => (
           <li key={one.name} data-segment={one.name}>
-            <a href={page_of("/", { f: JSON.stringify(["segment", "is", one.name]) })}><bdi>{one.name}</bdi></a>
+            <a href={page_of("/", { f: JSON.stringify(["segment", "is", one.name]) })} title={one.by ? `Saved by ${one.by}` : undefined}><bdi>{one.name}</bdi></a>
             {one.file ? <span>of <bdi>{one.file}</bdi>, which is where it is changed</span> : <span>
               <button type="button" class="quiet" aria-expanded={open?.name === one.name} aria-label={`Change ${one.name}`} onClick={() => (open?.name === one.name ? set_open(null) : void look(one.name))}>Change</button>
               <button type="button" class="quiet" aria-label={`Delete ${one.name}`} onClick={() => void forget(one)}>×</button>
