@@ -74,8 +74,8 @@ pub(crate) struct Key {
 pub(crate) struct Reach {
     /// What decides it; in order, and none overlaps another.
     spans: Vec<Span>,
-    /// The whole quarters of an hour of the question's own ranges that were over when it was asked: what arrives for them is late. In order, and
-    /// none overlaps another; none if there is no such quarter.
+    /// The whole quarters of an hour of the question's own ranges that were over when it was asked: what arrives for them is late. In
+    /// order, and none overlaps another; none if there is no such quarter.
     counted: Option<Vec<Span>>,
     is_closed: bool,
     /// It is of what was there before: nothing that arrives decides it.

@@ -32,7 +32,8 @@ async fn ask(pulse: &Pulse, filled: &Value, path: &str, body: &Value) -> (Status
     pulse.http.send(pulse.http.request(method, path, key, body)).await.unwrap()
 }
 
-/// What people make in a project, by the path that lists it: boards, one with a link, cohorts, a channel, rules; some from files that are applied.
+/// What people make in a project, by the path that lists it: boards, one with a link, cohorts, a channel, rules; some from files that
+/// are applied.
 const MADE: [&str; 4] = ["/v1/boards", "/v1/cohorts", "/v1/channels", "/v1/alerts"];
 
 async fn make_things(pulse: &Pulse, filled: &Value) {

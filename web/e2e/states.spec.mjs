@@ -61,7 +61,7 @@ test("dialogs and a shared board", async ({ page, browser }) => {
 });
 
 test("hostile names, a wall, pages of nothing and an empty project", async ({ page }) => {
-  for (const path of ["/?from=-1h&to=now", "/trends?b=type&from=-1h&to=now", "/events?from=-1h&to=now", "/boards/shop?wall=1", "/boards/none", "/people/nobody", "/sessions/none", "/alerts/none"]) {
+  for (const path of ["/?from=-1h&to=now", "/trends?b=type&from=-1h&to=now", "/events?from=-1h&to=now", "/boards/shop?wall=1", "/boards/none", "/people/nobody", "/sessions/none", "/alerts/none", "/health?trace=signup-3", "/trends?b=country&table=trends"]) {
     await open(page, path);
     await fits(page, path);
   }
@@ -80,7 +80,7 @@ test("hostile names, a wall, pages of nothing and an empty project", async ({ pa
   await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Stickiness" }).click();
   await expect(page.getByRole("heading", { name: "This page cannot be loaded" })).toBeVisible();
   await fits(page, "a page whose script cannot be loaded");
-  for (const path of ["/trends", `/funnel?${STEPS}`, "/retention", "/paths", "/sessions", "/people", "/events", "/boards", "/alerts", "/health"]) {
+  for (const path of ["/trends", `/funnel?${STEPS}`, "/retention", "/lifecycle", "/stickiness", "/paths", "/sessions", "/people", "/events", "/boards", "/alerts", "/health", "/settings"]) {
     await open(page, path, EMPTY_KEY);
     expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), path).toBeLessThanOrEqual(0);
     const { violations } = await new AxeBuilder({ page }).analyze();

@@ -41,9 +41,9 @@ impl QueryApi {
 /// What cuts the sessions of a project, and what is left out of its reports; of its own traffic only by what it is known.
 fn rules(ProjectSettings { sessions, internal, .. }: &ProjectSettings) -> Value {
     json!({
-        "session_gap_ms": sessions.idle_gap_ms, "longest_session_ms": sessions.longest_ms, "session_cut_at_midnight": sessions.days.is_some(),
-        "session_cut_at_campaign": sessions.cuts_at_campaign, "internal": internal.known_by().collect::<Vec<_>>(),
-        "exclude_data_centres": internal.excludes_data_centres,
+        "session_gap_ms": sessions.idle_gap_ms, "longest_session_ms": sessions.longest_ms,
+        "session_cut_at_midnight": sessions.days.is_some(), "session_cut_at_campaign": sessions.cuts_at_campaign,
+        "internal": internal.known_by().collect::<Vec<_>>(), "exclude_data_centres": internal.excludes_data_centres,
     })
 }
 
