@@ -1,10 +1,14 @@
 //! The questions of product analytics over a table of thirty days, each the fastest of three runs and never from the cache, with the rows it
 //! reads, beside what ClickHouse takes to read the same columns once (type, person and time of all rows: the *scan*).
 //!
-//! `cargo bench --bench questions [-- EVENTS [NAME]]`, 5,000,000 by default; with NAME only questions whose name has it. A person has twenty-five
+//! `cargo bench --bench questions [-- EVENTS [NAME]]`, 5,000,000 by default; with NAME only questions whose name has it, and with `reconcile` for
+//! one no question, but what the answers of different reports must have in common ([`reconcile`]). A person has twenty-five
 //! events, of ten types of which the first are frequent, with eight properties; the rows are merged before the first question. With
 //! `PULSE_BENCH_FOLDER` the table is kept there, and used again where it has as many rows.
 #![allow(clippy::disallowed_methods, reason = "measures with a runtime of its own")]
+
+#[path = "questions/reconcile.rs"]
+mod reconcile;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -145,6 +149,9 @@ async fn main() -> Result<()> {
     }
     let limits = QueryConfig { max_time: Duration::from_secs(600), ..QueryConfig::default() }.check().map_err(anyhow::Error::msg)?;
     let queries = Queries::new(StoreReader::new(&store), limits, Sources::from(LoadedBy::ThisProcess(Default::default())));
+    if only == "reconcile" {
+        return reconcile::run(&queries, DAYS, NOW_MS).await;
+    }
     let show = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).map(|at| at.to_string());
     let (scanned, _) = fastest(async || Ok(writer.query(&scan(), Format::Json).await?)).await?;
     println!("{number} events; a scan of type, person and time {scanned:.3} s\n");
