@@ -468,6 +468,12 @@ fn cases(cases: u32) -> u32 {
     cases * std::env::var("PULSE_TEST_CASES").map_or(1, |times| times.parse().unwrap())
 }
 
+/// Whether whoever runs the tests has asked for many cases, and has the time to look at all of each.
+#[allow(clippy::disallowed_methods, reason = "the configuration of the tests")]
+pub(crate) fn is_of_many_cases() -> bool {
+    std::env::var("PULSE_TEST_CASES").is_ok()
+}
+
 /// Checks random cases: as many as are named, times `PULSE_TEST_CASES`, which follow from `PROPTEST_RNG_SEED` where it is set.
 fn holds(
     runtime: &Runtime,

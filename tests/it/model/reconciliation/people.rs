@@ -7,10 +7,15 @@ use serde_json::{Value, json};
 
 use super::{Reports, total};
 use crate::model::Range;
-use crate::report::{Case, NOW_MS};
+use crate::report::{Case, NOW_MS, is_of_many_cases};
 
-/// Of a chart as many bars are looked at: questions take their time.
-const BARS: usize = 2;
+/// A field that all events of a person have the same value of: nobody is in two of its lines.
+const OF_PERSONS: &str = "person.plan";
+
+/// Of a chart, and of a line of it, as many bars are looked at: questions take their time. Of many cases all are.
+fn most_bars() -> usize {
+    if is_of_many_cases() { usize::MAX } else { 2 }
+}
 
 pub(super) fn check(reports: &Reports<'_>) -> Result<(), TestCaseError> {
     // A funnel knows nothing that happens after now, where trends count it.
@@ -48,6 +53,16 @@ impl People<'_> {
         self.0.asker.ask(report, request)
     }
 
+    /// The request with a line for each value of [`OF_PERSONS`].
+    fn by_persons(&self, request: &Value) -> Value {
+        let mut request = request.clone();
+        request
+            .as_object_mut()
+            .unwrap()
+            .extend([("breakdown".to_owned(), json!(OF_PERSONS)), ("limit".to_owned(), json!(self.0.case.limit))]);
+        request
+    }
+
     fn of_trends(&self, math: &str, event: Option<&str>) -> f64 {
         self.0.total(json!({"interval": "month", "series": [{"event": event, "math": math}]}))
     }
@@ -81,6 +96,11 @@ impl People<'_> {
             let sums = lines["groups"].as_array().unwrap().iter().map(|group| steps(group, key));
             let sums = sums.fold([0.0; 2], |sum, line| [sum[0] + line[0], sum[1] + line[1]]);
             prop_assert_eq!(sums, steps(&whole["groups"][0], key), "{} {}", key, request);
+        }
+        for line in lines["groups"].as_array().unwrap().iter().take(most_bars()) {
+            let bar = json!({"breakdown": "country", "limit": self.0.case.limit, "step": 1,
+                "breakdown_value": line["breakdown"], "breakdown_kind": line["kind"]});
+            prop_assert_eq!(self.behind("funnel", &request, bar)?, steps(line, "count")[0], "{} of {}", line, request);
         }
         let trend = with(json!({"view": "trend", "interval": "week"}));
         for (key, all) in [("entered", entered), ("converted", converted)] {
@@ -118,10 +138,11 @@ impl People<'_> {
                 prop_assert_eq!(of_own, value.unwrap_or_default(), "{} of {}", at, of_lines);
             }
         }
-        for row in rows.iter().filter(|row| row["size"] != 0).take(BARS) {
+        for row in rows.iter().filter(|row| row["size"] != 0).take(most_bars()) {
             let (start, size) = (&row["start"], row["size"].as_f64().unwrap());
             prop_assert_eq!(self.behind("retention", &request, json!({"cohort_start": start}))?, size);
-            if let Some((at, Some(back))) = values(row).into_iter().enumerate().rfind(|(_, value)| value.is_some()) {
+            let known = values(row).into_iter().enumerate().filter_map(|(at, value)| Some((at, value?)));
+            for (at, back) in known.rev().take(most_bars() / 2) {
                 prop_assert_eq!(self.behind("retention", &request, json!({"cohort_start": start, "index": at}))?, back);
                 prop_assert_eq!(
                     self.behind("retention", &request, json!({"cohort_start": start, "index": at, "returned": false}))?,
@@ -135,10 +156,14 @@ impl People<'_> {
     fn lifecycles_are_people(&self) -> Result<(), TestCaseError> {
         let request = self.request(&json!({"interval": self.0.case.options.period}));
         let chart = self.ask("lifecycle", &request);
+        let lines = self.ask("lifecycle", &self.by_persons(&request));
         for line in chart["series"].as_array().unwrap() {
-            let values = line["values"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap().abs());
+            let own = lines["series"].as_array().unwrap().iter().filter(|own| own["name"] == line["name"]);
+            let sums = own.fold(vec![0.0; each(&line["values"]).count()], |sums, own| added(sums, &own["values"]));
+            prop_assert_eq!(sums, each(&line["values"]).collect::<Vec<_>>(), "{} of {}", line["name"], request);
+            let values = each(&line["values"]).map(f64::abs);
             let bars = chart["buckets"].as_array().unwrap().iter().zip(values);
-            for (bucket, people) in bars.filter(|(_, people)| *people > 0.0).take(BARS) {
+            for (bucket, people) in bars.filter(|(_, people)| *people > 0.0).take(most_bars()) {
                 let found = self.behind("lifecycle", &request, json!({"status": line["name"], "bucket": bucket}))?;
                 prop_assert_eq!(found, people, "{} {} of {}", line["name"], bucket, request);
             }
@@ -152,8 +177,14 @@ impl People<'_> {
         let all = self.of_trends("unique_users", None);
         prop_assert_eq!((total(&line), sum(&line["values"])), (all, all), "{}", request);
         prop_assert_eq!(line["at_least"][0].as_f64().unwrap_or_default(), all);
-        let bars = line["values"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).enumerate();
-        for (at, people) in bars.filter(|(_, people)| *people > 0.0).take(BARS) {
+        let lines = self.ask("stickiness", &self.by_persons(&request));
+        for key in ["values", "at_least"] {
+            let own = lines["series"].as_array().unwrap().iter();
+            let sums = own.fold(vec![0.0; each(&line[key]).count()], |sums, own| added(sums, &own[key]));
+            prop_assert_eq!(sums, each(&line[key]).collect::<Vec<_>>(), "{} of {}", key, request);
+        }
+        let bars = each(&line["values"]).enumerate();
+        for (at, people) in bars.filter(|(_, people)| *people > 0.0).take(most_bars()) {
             prop_assert_eq!(self.behind("stickiness", &request, json!({"times": at + 1}))?, people, "{} of {}", at + 1, request);
         }
         Ok(())
@@ -166,7 +197,7 @@ impl People<'_> {
         let sessions: f64 = first.iter().map(|node| node["sessions"].as_f64().unwrap()).sum();
         let counted = self.ask("sessions", &self.request(&json!({"interval": "month", "series": [{"math": "sessions"}]})));
         prop_assert_eq!(sessions, total(&counted["series"][0]), "{}", request);
-        for node in first.into_iter().take(BARS) {
+        for node in first.into_iter().take(most_bars()) {
             let people = self.behind("paths", &request, json!({"step": 1, "name": node["name"], "kind": node["kind"]}))?;
             prop_assert!(0.0 < people && people <= node["sessions"].as_f64().unwrap(), "{people} people of {node} of {request}");
         }
@@ -174,6 +205,15 @@ impl People<'_> {
     }
 }
 
+fn each(numbers: &Value) -> impl Iterator<Item = f64> {
+    numbers.as_array().unwrap().iter().map(|number| number.as_f64().unwrap())
+}
+
 fn sum(numbers: &Value) -> f64 {
-    numbers.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).sum()
+    each(numbers).sum()
+}
+
+/// Numbers and others, each with that of its place.
+fn added(numbers: Vec<f64>, others: &Value) -> Vec<f64> {
+    numbers.into_iter().zip(each(others)).map(|(number, other)| number + other).collect()
 }
