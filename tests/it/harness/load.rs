@@ -99,14 +99,15 @@ pub(crate) async fn check_stored(http: &Http, accepted: &HashSet<String>, seed: 
     assert_eq!(distinct.difference(accepted).count(), 0, "seed {seed}: events were invented");
     assert_eq!(total["stored"], json!(stored.len()), "seed {seed}: the ledger differs from the table");
     assert_eq!(total["dead"], 0);
-    check_visits(http, &events, seed).await;
+    check_visits(http, "click", &events, seed).await;
     (stored.len(), total["duplicate"].clone())
 }
 
-/// Checks that sessions are those of the sorted events, and people those that logins tie.
-async fn check_visits(http: &Http, events: &[Value], seed: u64) {
+/// Checks that of the events of a type sessions are those of the sorted ones, and people those that logins tie; returns how many sessions.
+pub(crate) async fn check_visits(http: &Http, name: &str, events: &[Value], seed: u64) -> usize {
+    let events: Vec<&Value> = events.iter().filter(|event| event["type"] == name).collect();
     let (mut visits, mut users): (BTreeMap<&str, Vec<i64>>, BTreeMap<&str, &str>) = Default::default();
-    for event in events.iter().filter(|event| event["type"] == "click") {
+    for event in &events {
         let (device, user) = (event["anonymousId"].as_str(), event["userId"].as_str());
         let at: jiff::Timestamp = event["timestamp"].as_str().unwrap().parse().unwrap();
         visits.entry(device.or(user).unwrap()).or_default().push(at.as_millisecond());
@@ -127,9 +128,9 @@ async fn check_visits(http: &Http, events: &[Value], seed: u64) {
         }
     }
     let times = || visits.values().flatten();
-    let (Some(first), Some(last)) = (times().min(), times().max()) else { return };
+    let (Some(first), Some(last)) = (times().min(), times().max()) else { return 0 };
     let time = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string();
-    let series = [json!({"event": "click", "math": "unique_sessions"}), json!({"event": "click", "math": "unique_users"})];
+    let series = [json!({"event": name, "math": "unique_sessions"}), json!({"event": name, "math": "unique_users"})];
     let ask = json!({"from": time(*first), "to": time(last + 1), "series": series, "interval": "day", "refresh": true});
     let (expected, mut found) = ([json!(sessions.len()), json!(people.len())], [Value::Null, Value::Null]);
     let agree = async {
@@ -142,13 +143,14 @@ async fn check_visits(http: &Http, events: &[Value], seed: u64) {
         }
     };
     let agreed = tokio::time::timeout(PATIENCE, agree).await;
-    assert!(agreed.is_ok(), "seed {seed}: sessions and people are {found:?}, not {expected:?}; {}", split(events, &starts));
+    assert!(agreed.is_ok(), "seed {seed}: sessions and people are {found:?}, not {expected:?}; {}", split(&events, &starts));
+    sessions.len()
 }
 
 /// Sessions of which events have other ids than those that begin with them, a few of them.
-fn split(events: &[Value], starts: &BTreeMap<(&str, i64), i64>) -> String {
+fn split(events: &[&Value], starts: &BTreeMap<(&str, i64), i64>) -> String {
     let mut ids: BTreeMap<(&str, i64), BTreeMap<&str, Vec<String>>> = BTreeMap::new();
-    for event in events.iter().filter(|event| event["type"] == "click") {
+    for event in events {
         let visitor = event["anonymousId"].as_str().or(event["userId"].as_str()).unwrap();
         let at = event["timestamp"].as_str().unwrap();
         let at_ms = at.parse::<jiff::Timestamp>().unwrap().as_millisecond();
