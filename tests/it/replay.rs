@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::clock::Clock;
 use crate::harness::kafka::Kafka;
+use crate::harness::load::Moments;
 use crate::harness::{Pulse, program};
 
 fn replay(pulse: &Pulse, arguments: &[&str]) -> Result<Value, String> {
@@ -44,6 +45,32 @@ async fn load(pulse: &Pulse, requests: u64) {
     pulse.http.settled().await;
 }
 
+/// Sends a thousand events of the last two days in no order, of twenty devices of ten people who log in now and then.
+async fn load_visits(pulse: &Pulse) {
+    let (mut moments, now_ms) = (Moments::new(37), pulse::clock::now_ms());
+    for _ in 0..10 {
+        let mut event = |number: usize| {
+            let (device, ago_ms) = (moments.below(20), moments.below(2 * 86_400_000) as i64);
+            let id = uuid::Uuid::new_v4().to_string();
+            let user = (number.is_multiple_of(9)).then(|| format!("user {}", device / 2));
+            json!({"eventId": id, "type": "visit", "anonymousId": format!("device {device}"), "userId": user, "timestamp": now_ms - ago_ms,
+                "properties": {"number": number, "even": number.is_multiple_of(2), "name": format!("no. {number}")}})
+        };
+        let batch: Vec<Value> = (0..100).map(&mut event).collect();
+        assert_eq!(pulse.http.capture(&json!(batch)).await.0, 200);
+        // Each in a block of its own, so that what comes late changes what is stored.
+        pulse.http.settled().await;
+    }
+}
+
+/// The rows of events and of ties, every column but those of who wrote a row and of the session, of which revisions have the last word.
+fn rows(pulse: &Pulse) -> [String; 2] {
+    let events = "SELECT * EXCEPT (session_id, generation) FROM pulse.events WHERE project_id != 0 ORDER BY event_id FORMAT TSV";
+    let ties = "SELECT project_id, kind, from_key, to_key, max(from_id), max(to_id), min(first), max(ruling) FROM pulse.identities \
+                GROUP BY project_id, kind, from_key, to_key ORDER BY project_id, kind, from_key, to_key FORMAT TSV";
+    [events, ties].map(|statement| pulse.sql(statement))
+}
+
 /// All events with everything that is known of them, in one order.
 async fn table(pulse: &Pulse) -> Vec<String> {
     let mut events: Vec<String> = pulse.http.events().await.iter().map(Value::to_string).collect();
@@ -75,6 +102,34 @@ async fn a_replay_in_place_stores_nothing_that_is_there_and_one_beside_stores_ev
     assert_eq!(table(&pulse).await, events, "and so is every event");
     load(&pulse, 1).await;
     assert_eq!(pulse.http.settled().await["stored"], 2_100, "loading goes on in the swapped table");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_visits_and_logins_that_are_replayed_have_the_rows_sessions_and_people_that_they_had() {
+    let mut pulse = Pulse::start().await;
+    load_visits(&pulse).await;
+    let (books, events, stored) = (pulse.http.settled().await, table(&pulse).await, rows(&pulse));
+    assert_eq!((events.len(), stored[0].lines().count()), (1_000, 1_000));
+    assert!(stored[1].lines().count() >= 10, "{}", stored[1]);
+    let again = ["--to-table", "rebuilt", "--swap"];
+    for how in [&[][..], &["--from-offset", "0"], &again] {
+        if how.is_empty() {
+            // Into a table that has lost everything.
+            pulse.sql("TRUNCATE TABLE pulse.events");
+            pulse.kill().await;
+        } else {
+            pulse.end().await;
+            replay(&pulse, how).unwrap();
+        }
+        pulse.restart().await;
+        assert_eq!(pulse.http.settled().await, books, "{how:?}");
+        assert_eq!(table(&pulse).await, events, "{how:?}: what is shown");
+        let found = rows(&pulse);
+        let differ = |table: usize| found[table].lines().zip(stored[table].lines()).filter(|(found, stored)| found != stored).count();
+        let [events, ties] = [differ(0), differ(1)];
+        println!("{how:?}: {} events, {events} rows differ, {} ties, {ties} differ", found[0].lines().count(), found[1].lines().count());
+        assert!(found == stored, "{how:?}: {events} rows of events and {ties} of ties differ");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
