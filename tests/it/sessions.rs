@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::clickhouse::Cluster;
+use crate::harness::clock::Clock;
 use crate::harness::fault::is_long;
 use crate::harness::kafka::Kafka;
 use crate::harness::load::rounds;
@@ -181,6 +182,33 @@ async fn shuffle_copy_and_kill(seed: u64, rules: Rules, visitors: u64) {
     let total = pulse.http.settled().await;
     assert_eq!(total["stored"], sent.len(), "seed {seed}");
     check(&pulse, (&events, rules), now_ms, &format!("seed {seed}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_follow_from_the_times_of_events_whatever_the_clock_of_the_server_says_meanwhile() {
+    const HOUR_S: i64 = 3_600;
+    let clock = Clock::new();
+    let mut dice = Dice(2_000);
+    let pulse = Pulse::start_with(&[clock.environment(), settings(Rules::default())].concat()).await;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let mut events = visits(&mut dice, 30, now_ms);
+    dice.shuffle(&mut events);
+    // No further back than a day: what happens later than that by the server's clock is taken for an error of the client's.
+    let ahead = [HOUR_S, -HOUR_S, 20 * HOUR_S, -20 * HOUR_S, 0];
+    let size = events.len().div_ceil(ahead.len());
+    for (part, ahead_s) in ahead.into_iter().enumerate() {
+        clock.set_ahead(ahead_s);
+        let of_part = &events[part * size..events.len().min((part + 1) * size)];
+        send(&pulse, of_part, part * size).await;
+        pulse.http.settled().await;
+    }
+    check(&pulse, (&events, Rules::default()), now_ms, "a clock that jumps").await;
+    let ask = json!({"from": "-5d", "list": true, "limit": 1_000});
+    let (_, listed) = pulse.http.query("sessions", &ask).await;
+    let durations: Vec<i64> =
+        listed["result"]["sessions"].as_array().unwrap().iter().map(|session| session["duration_ms"].as_i64().unwrap()).collect();
+    assert!(!durations.is_empty() && durations.iter().all(|duration| *duration >= 0), "{durations:?}");
+    println!("{} events under {} clocks, no session differs, none of {} ends before it begins", events.len(), ahead.len(), durations.len());
 }
 
 /// Runs a command on a data directory; its summary.
