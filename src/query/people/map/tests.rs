@@ -64,12 +64,16 @@ fn expected(made: &[Made], id: u64, at_ms: i64) -> u64 {
     in_force.map_or(id, |(_, user)| person(*user))
 }
 
-/// The states of the table, and the turns that it tells of shared devices.
+/// The states of the table in the order in which they were made, and the turns that it tells of shared devices.
 fn map_of(made: &[Made]) -> PersonMap {
-    let mut states: BTreeMap<Pair, TieState> = BTreeMap::new();
+    let mut states: Vec<TieState> = Vec::new();
     for tie in made {
-        let first = TieState { pair: tie.pair, first_ms: Some(tie.at_ms), ruling: Ruling::default(), written_ms: 0, known_ms: 0 };
-        let state = states.entry(tie.pair).or_insert(first);
+        let at = states.iter().position(|state| state.pair == tie.pair).unwrap_or_else(|| {
+            let (first_ms, ruling) = (Some(tie.at_ms), Ruling::default());
+            states.push(TieState { pair: tie.pair, first_ms, ruling, written_ms: 0, known_ms: 0 });
+            states.len() - 1
+        });
+        let state = &mut states[at];
         state.first_ms = state.first_ms.min(Some(tie.at_ms));
         if tie.is_undone {
             state.ruling = Ruling::after(Ruling::default(), 1, true);
@@ -80,7 +84,40 @@ fn map_of(made: &[Made]) -> PersonMap {
         points.entry(tie.pair.from.0).or_default().insert((tie.at_ms, tie.pair.to.0));
     }
     let turns = points.into_iter().map(|(device, points)| (device, taking_turns(points))).collect();
-    Ties::of(&states.into_values().collect::<Vec<_>>()).with_turns(&turns)
+    Ties::of(&states).with_turns(&turns)
+}
+
+/// Of six items the order of that number, of 720.
+fn order<T: Copy>(items: &[T; 6], number: usize) -> Vec<T> {
+    let (mut left, mut number) = (items.to_vec(), number);
+    (1..=items.len()).rev().map(|choices| (left.remove(number % choices), number /= choices).0).collect()
+}
+
+/// A device that two users share and another one, of three users of whom an alias makes two one; a login is undone.
+#[test]
+fn every_order_of_a_few_ties_makes_the_same_people() {
+    let tie = |kind, from, to, at_ms, is_undone| Made { pair: Pair { kind, from: PersonKey(from), to: PersonKey(to) }, at_ms, is_undone };
+    let ties = [
+        tie(TieKind::Device, 0, 5, 1, false),
+        tie(TieKind::Device, 0, 6, 3, false),
+        tie(TieKind::Device, 0, 5, 4, false),
+        tie(TieKind::Device, 1, 7, 2, false),
+        tie(TieKind::Device, 1, 6, 2, true),
+        tie(TieKind::Alias, 7, 6, 5, false),
+    ];
+    let fingerprint = map_of(&ties).fingerprint();
+    for number in 0..720 {
+        let made = order(&ties, number);
+        let map = map_of(&made);
+        assert_eq!(map.fingerprint(), fingerprint, "{made:?}");
+        for (id, at_ms) in (0..8).flat_map(|id| (0..6).map(move |at_ms| (id, at_ms))) {
+            assert_eq!(map.person(PersonKey(id), at_ms).0, expected(&ties, id, at_ms), "{id} at {at_ms} of {made:?}");
+        }
+    }
+    // In the order of time: who has the shared device, the one whom the alias names, and the device of which the login was undone.
+    let map = map_of(&ties);
+    assert_eq!([0, 1, 2, 3, 4].map(|at_ms| map.person(PersonKey(0), at_ms).0), [5, 5, 5, 6, 5]);
+    assert_eq!([7, 1].map(|id| map.person(PersonKey(id), 0).0), [6, 6]);
 }
 
 proptest! {
