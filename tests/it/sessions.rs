@@ -164,6 +164,7 @@ async fn shuffle_copy_and_kill(seed: u64, rules: Rules, visitors: u64) {
     dice.shuffle(&mut events);
     let sent: Vec<Value> = events.iter().enumerate().map(|(number, visit)| visit.event(number)).collect();
     let batches: Vec<&[Value]> = sent.chunks(if visitors > 30 { 500 } else { 40 }).collect();
+    let mut kills = 0;
     for (number, batch) in batches.iter().enumerate() {
         pulse.http.capture(&json!(batch)).await;
         if dice.below(3) == 0 {
@@ -172,6 +173,7 @@ async fn shuffle_copy_and_kill(seed: u64, rules: Rules, visitors: u64) {
         }
         match dice.below(20) {
             0 => {
+                kills += 1;
                 pulse.kill().await;
                 pulse.restart().await;
             }
@@ -181,7 +183,9 @@ async fn shuffle_copy_and_kill(seed: u64, rules: Rules, visitors: u64) {
     }
     let total = pulse.http.settled().await;
     assert_eq!(total["stored"], sent.len(), "seed {seed}");
-    check(&pulse, (&events, rules), now_ms, &format!("seed {seed}")).await;
+    let found = check(&pulse, (&events, rules), now_ms, &format!("seed {seed}")).await;
+    let (events, copies) = (sent.len(), &total["duplicate"]);
+    println!("seed {seed}, {rules:?}: {visitors} visitors, {events} events, {copies} copies, {kills} kills: {found}; none differs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,13 +206,13 @@ async fn sessions_follow_from_the_times_of_events_whatever_the_clock_of_the_serv
         send(&pulse, of_part, part * size).await;
         pulse.http.settled().await;
     }
-    check(&pulse, (&events, Rules::default()), now_ms, "a clock that jumps").await;
+    let found = check(&pulse, (&events, Rules::default()), now_ms, "a clock that jumps").await;
     let ask = json!({"from": "-5d", "list": true, "limit": 1_000});
     let (_, listed) = pulse.http.query("sessions", &ask).await;
     let durations: Vec<i64> =
         listed["result"]["sessions"].as_array().unwrap().iter().map(|session| session["duration_ms"].as_i64().unwrap()).collect();
     assert!(!durations.is_empty() && durations.iter().all(|duration| *duration >= 0), "{durations:?}");
-    println!("{} events under {} clocks, no session differs, none of {} ends before it begins", events.len(), ahead.len(), durations.len());
+    println!("{} events under {} clocks: {found}; none differs or ends before it begins", events.len(), ahead.len());
 }
 
 /// Runs a command on a data directory; its summary.
@@ -312,8 +316,8 @@ fn settings(Rules { midnight, campaign }: Rules) -> Vec<(&'static str, String)> 
     ]
 }
 
-/// Compares the sessions that reports tell with those of the definition.
-async fn check(pulse: &Pulse, (events, rules): (&[Visit], Rules), now_ms: i64, name: &str) {
+/// Compares the sessions and people that reports tell with those of the definition; says how many there are.
+async fn check(pulse: &Pulse, (events, rules): (&[Visit], Rules), now_ms: i64, name: &str) -> String {
     let mut by_time: HashMap<&str, Times> = HashMap::new();
     for visit in events.iter().filter(|visit| visit.own.is_none()) {
         by_time.entry(&visit.visitor).or_default().push((visit.at_ms, visit.campaign));
@@ -347,9 +351,11 @@ async fn check(pulse: &Pulse, (events, rules): (&[Visit], Rules), now_ms: i64, n
         let of_session = counts[line["breakdown"].as_str().unwrap()];
         assert_eq!(line["total"], of_session, "{name}: {}", line["breakdown"]);
     }
-    eventually(async || (name, found_people(pulse, &from).await), (name, people(events))).await;
+    let people = people(events);
+    eventually(async || (name, found_people(pulse, &from).await), (name, people.clone())).await;
     let distinct: std::collections::BTreeSet<&String> = sessions.values().collect();
     assert!(distinct.len() + 20 > sessions.len(), "{name}: sessions share ids");
+    format!("{} sessions, {} people", sessions.len(), people.len())
 }
 
 /// How many events since `from` each person has, as the list of people says.
@@ -408,7 +414,7 @@ async fn a_real_access_log_has_one_number_of_sessions_in_whatever_order_its_days
     // The first is the order of time and the last its opposite.
     let few = [0, 5, 9, 14, 18, orders.len() - 1];
     let chosen: Vec<&Vec<usize>> = if rounds(1) > 1 { orders.iter().collect() } else { few.iter().map(|at| &orders[*at]).collect() };
-    for order in chosen {
+    for order in &chosen {
         let pulse = Pulse::start().await;
         let mut import = Command::new(program());
         import.args(["import", "--json", "--format", "combined", "--data-dir"]).arg(pulse.data_dir());
@@ -421,4 +427,5 @@ async fn a_real_access_log_has_one_number_of_sessions_in_whatever_order_its_days
         let (_, trends) = pulse.http.query("trends", &ask).await;
         assert_eq!(trends["result"]["series"][0]["total"], sessions, "days in the order {order:?}");
     }
+    println!("{} orders of {} days: {sessions} sessions each, as many as sorting and cutting the lines makes", chosen.len(), files.len());
 }
