@@ -29,6 +29,7 @@ enum SessionsCommand {
   pulse sessions rebuild --from 2026-03-01 --to 2026-04-01 --project shop
 
 Events keep their rows; what changes is stored beside them, and every report follows. Interrupted, it may be run again. \
+The rules are those of the configuration and no others: by them instances load what arrives next, and both must agree. \
 With the embedded log it runs instead of `pulse serve`, with Kafka beside it.")]
 struct RebuildArgs {
     #[command(flatten)]

@@ -23,13 +23,13 @@ use super::row::{RowOrigin, Rows};
 use super::sessions::{Anew, MOST_VISITS, Question, Recut, Revision, recut, recut_question};
 use super::table::{EventTable, Table};
 use crate::clickhouse::{ClickHouse, ClickHouseError, Identifier};
-use crate::clock;
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::event::session::Visitor;
 use crate::project::Projects;
 use crate::store::books::PartitionKey;
 use crate::store::data_version::{Arrived, DataVersions};
 use crate::store::swap::Revised;
+use crate::{clock, failpoint};
 
 /// Visitors looked at in one go.
 const CHUNK: usize = 500;
@@ -188,6 +188,7 @@ impl SessionRebuild {
             let looked = look(&self.table, &self.projects, part, visitors).await?;
             let Some(sealed) = sealed(part.key, highest.unwrap_or(0), &looked.revisions) else { return Ok(revisions) };
             self.table.insert(&sealed, generation).await?;
+            failpoint::point("rebuild.written");
             revisions += looked.revisions.len() as u64;
         }
     }

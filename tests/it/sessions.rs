@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::clickhouse::Cluster;
@@ -231,6 +233,21 @@ fn rebuild(data_dir: &std::path::Path, environment: Vec<(&'static str, String)>)
     summary["revisions"].as_u64().unwrap()
 }
 
+/// The same, ended behind its first insert, then behind two more, and so on until one comes to its end; returns how often it was ended.
+fn cut_rebuild(data_dir: &std::path::Path, environment: &[(&'static str, String)]) -> usize {
+    for cuts in 0.. {
+        let mut command = Command::new(program());
+        command.args(["sessions", "rebuild", "--from", "-5d", "--data-dir"]).arg(data_dir).envs(environment.iter().cloned());
+        let output = command.env("FAILPOINTS", format!("rebuild.written={cuts}*off->return")).output().unwrap();
+        if output.status.success() {
+            assert!(cuts > 0, "nothing was written");
+            return cuts;
+        }
+        assert_eq!(output.status.signal(), Some(Signal::ABORT.as_raw()), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    unreachable!()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_stored_by_other_rules_is_once_rebuilt_as_if_stored_by_those_of_now() {
     let (off, on) = (Rules::default(), Rules { midnight: true, campaign: true });
@@ -245,7 +262,13 @@ async fn what_was_stored_by_other_rules_is_once_rebuilt_as_if_stored_by_those_of
         pulse.http.settled().await;
         ends.push(pulse.sql("SELECT max(log_offset) FROM pulse.events").trim().parse::<i64>().unwrap());
     }
-    for rules in [on, off, on] {
+    // Cut behind each insert, it goes on where it was.
+    pulse.end().await;
+    let cuts = cut_rebuild(pulse.data_dir(), &settings(on));
+    assert_eq!(rebuild(pulse.data_dir(), settings(on)), 0, "after {cuts} cuts something is left to say");
+    assert!(pulse.restart_with(&settings(on)).await);
+    check(&pulse, (&events[..events.len() / 2], on), now_ms, &format!("after {cuts} cuts")).await;
+    for rules in [off, on] {
         pulse.end().await;
         assert!(rebuild(pulse.data_dir(), settings(rules)) > 0);
         assert_eq!(rebuild(pulse.data_dir(), settings(rules)), 0, "a second run has nothing to say");
