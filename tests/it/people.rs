@@ -8,6 +8,9 @@ use hyper::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::harness::clickhouse::Cluster;
+use crate::harness::fleet::instance;
+use crate::harness::kafka::Kafka;
 use crate::harness::{Answer, Http, PATIENCE, POLL, Pulse, eventually, program};
 
 /// An event so many minutes ago; an id that is empty is not sent.
@@ -272,6 +275,54 @@ async fn a_crash_between_a_tie_and_its_event_loses_and_doubles_neither() {
     pulse.restart().await;
     assert_eq!(pulse.http.settled().await["stored"], 3);
     assert_eq!(people(&pulse.http, true).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_undone_stays_undone_though_another_instance_loads_the_tie_again_and_is_killed() {
+    const PAIRS: u64 = 20;
+    let (kafka, cluster) = (Kafka::start(1).await, Cluster::start(1).await);
+    let first = instance(&kafka, &cluster, "ingest,process,load,query", None).await;
+    let mut second = instance(&kafka, &cluster, "process,load", Some(&first)).await;
+    let ids = |pair: u64| (format!("device {pair}"), format!("user {pair}"));
+    let events = |pair: u64| [event(&ids(pair).0, "", 60), event(&ids(pair).0, &ids(pair).1, 50)];
+    let log_in = async || {
+        let sent: Vec<Value> = (0..PAIRS).flat_map(events).collect();
+        assert_eq!(first.http.capture(&json!(sent)).await.0, StatusCode::OK);
+    };
+    // By one report: another instance's ties may become known between two.
+    let found = async || {
+        let chart = json!({"from": "-2d", "series": [{"math": "unique_users"}], "refresh": true});
+        first.http.query("trends", &chart).await.1["result"]["series"][0]["total"].clone()
+    };
+    let second_loads = async || {
+        log_in().await;
+        second.http.counter("pulse_blocks_stored_total").await > 0
+    };
+    eventually(second_loads, true).await;
+    first.http.settled().await;
+    eventually(&found, json!(PAIRS)).await;
+    for round in 0..2 {
+        let undo = async {
+            for (device, user) in (0..PAIRS).filter(|pair| pair % 2 == round).map(ids) {
+                let (status, undone) = rule(&first.http, "unmerge", json!({"anonymousId": device, "userId": user})).await;
+                assert_eq!((status, undone["changed"].as_array().unwrap().len()), (StatusCode::OK, 1), "{undone}");
+            }
+        };
+        let load = async {
+            for _ in 0..10 {
+                log_in().await;
+            }
+        };
+        tokio::join!(undo, load);
+        second.kill().await;
+        log_in().await;
+        second.restart().await;
+    }
+    first.http.settled().await;
+    eventually(&found, json!(2 * PAIRS)).await;
+    for pulse in [first, second] {
+        assert!(pulse.stop().await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
