@@ -3,7 +3,7 @@
 //! About 900 bytes of JSON each, over thirty fields, Zipf-like event names, 1 % sent twice. Events come in sessions of a person, twelve
 //! on average (geometric), many at a time; persons are drawn by Zipf's law and some have two devices. Every third session begins with
 //! an `identify` (3 % of the events), and its events carry the user from then on. One session in twenty was offline: it is sent whole,
-//! up to `lateness` after it happened, mostly much less. A pool of finished events is kept, and only what differs is patched in: the
+//! up to `lateness` after it happened, mostly much less. A run of a million events is as a day is: 1.4 sessions of each person in it. A pool of finished events is kept, and only what differs is patched in: the
 //! generator shares the machine with what it measures.
 
 use std::fmt::Write as _;
@@ -87,6 +87,8 @@ struct Session {
 /// A session that is sent long after it happened.
 struct Offline {
     session: Session,
+    /// Of its next event.
+    kind: Kind,
     at_ms: u64,
     left: u64,
 }
@@ -138,7 +140,8 @@ impl Events {
     fn event(&mut self, now_ms: u64, out: &mut Vec<u8>) {
         let random = next(&mut self.random);
         if let Some(mut offline) = self.offline.take() {
-            self.write(offline.session, Kind::Anonymous, offline.at_ms, out);
+            self.write(offline.session, offline.kind, offline.at_ms, out);
+            offline.kind = if offline.kind == Kind::Anonymous { Kind::Anonymous } else { Kind::Known };
             offline.at_ms += OFFLINE_STEP_MS;
             offline.left -= 1;
             self.offline = (offline.left > 0).then_some(offline);
@@ -165,7 +168,8 @@ impl Events {
     fn begin_offline(&mut self, now_ms: u64) -> Offline {
         let late_ms = self.lateness_ms.powf(fraction(&mut self.random)) as u64;
         let left = 1 + (fraction(&mut self.random).max(1e-9).ln() / (1.0 - 1.0 / SESSION_EVENTS as f64).ln()) as u64;
-        Offline { session: session(&mut self.random), at_ms: now_ms - late_ms - left * OFFLINE_STEP_MS, left }
+        let kind = if next(&mut self.random).is_multiple_of(IDENTIFY_ONE_IN) { Kind::Identify } else { Kind::Anonymous };
+        Offline { session: session(&mut self.random), kind, at_ms: now_ms - late_ms - left * OFFLINE_STEP_MS, left }
     }
 
     fn write(&mut self, session: Session, kind: Kind, at_ms: u64, out: &mut Vec<u8>) {
@@ -270,7 +274,7 @@ fn template(random: &mut u64, kind: Kind) -> Template {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
 
     use super::*;
 
@@ -292,7 +296,8 @@ mod tests {
         let copies = 100.0 - fresh as f64 / BATCHES as f64;
         let late = share(|event| event["timestamp"].as_i64().unwrap() < NOW_MS);
         let (identify, known) = (share(|event| event["type"] == "identify"), share(|event| event["userId"].is_string()));
-        for (found, expected) in [(copies, 1.0), (late, 5.0), (identify, 2.8)] {
+        let late_logins = share(|event| event["type"] == "identify" && event["timestamp"].as_i64().unwrap() < NOW_MS);
+        for (found, expected) in [(copies, 1.0), (late, 5.0), (identify, 2.8), (late_logins, 0.14)] {
             assert!((0.7 * expected..1.4 * expected).contains(&found), "{found} instead of {expected}");
         }
         assert!(known > identify && known < 50.0, "{known}");
@@ -300,5 +305,13 @@ mod tests {
         let ids = || events.values().filter_map(|event| Some((event["anonymousId"].as_str()?, event["userId"].as_str()?)));
         let users: HashMap<&str, &str> = ids().collect();
         assert!(ids().all(|(visitor, user)| users[visitor] == user), "a device is of one person");
+    }
+
+    #[test]
+    fn who_is_active_in_a_million_events_has_some_more_than_one_session() {
+        let (sessions, mut random) = (1_000_000 / SESSION_EVENTS, 7);
+        let persons: HashSet<u64> = (0..sessions).map(|_| session(&mut random).person).collect();
+        let of_each = sessions as f64 / persons.len() as f64;
+        assert!((1.3..1.45).contains(&of_each), "{of_each}");
     }
 }
