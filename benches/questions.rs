@@ -1,8 +1,8 @@
 //! The questions of product analytics over a table of thirty days, each the fastest of three runs and never from the cache, with the rows it
 //! reads, beside what ClickHouse takes to read the same columns once (type, person and time of all rows: the *scan*).
 //!
-//! `cargo bench --bench questions [-- EVENTS [NAME]]`, 5,000,000 by default; with NAME only questions whose name has it, and with `reconcile` for
-//! one no question, but what the answers of different reports must have in common ([`reconcile`]). A person has twenty-five
+//! `cargo bench --bench questions [-- EVENTS [NAME]]`, 5,000,000 by default; with NAME only questions whose name has it, and with
+//! `reconcile` for one no question, but what the answers of different reports must have in common ([`reconcile`]). A person has twenty-five
 //! events, of ten types of which the first are frequent, with eight properties; the rows are merged before the first question. With
 //! `PULSE_BENCH_FOLDER` the table is kept there, and used again where it has as many rows.
 #![allow(clippy::disallowed_methods, reason = "measures with a runtime of its own")]

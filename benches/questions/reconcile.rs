@@ -1,7 +1,7 @@
 //! What always holds between the numbers of different reports, over as many events as there are: it needs no model.
 //!
-//! A row a claim, with how many numbers were compared and the largest of them. A report that is refused here (for memory, say) is said so and breaks
-//! no claim; a claim that does not hold, or of no number, ends the run as failed.
+//! A row a claim, with how many numbers were compared and the largest of them. A report that is refused here (for memory, say) is said so
+//! and breaks no claim; a claim that does not hold, or of no number, ends the run as failed.
 
 use std::time::Instant;
 

@@ -3,8 +3,8 @@
 //! About 900 bytes of JSON each, over thirty fields, Zipf-like event names, 1 % sent twice. Events come in sessions of a person, twelve
 //! on average (geometric), many at a time; persons are drawn by Zipf's law and some have two devices. Every third session begins with
 //! an `identify` (3 % of the events), and its events carry the user from then on. One session in twenty was offline: it is sent whole,
-//! up to `lateness` after it happened, mostly much less. A run of a million events is as a day is: 1.4 sessions of each person in it. A pool of finished events is kept, and only what differs is patched in: the
-//! generator shares the machine with what it measures.
+//! up to `lateness` after it happened, mostly much less. A run of a million events is as a day is: 1.4 sessions of each person in it. A
+//! pool of finished events is kept, and only what differs is patched in: the generator shares the machine with what it measures.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -7,8 +7,8 @@
 //!
 //! Cost: a statement that names a column of sessions reads the events of its range and of a longest session (a day, unless configured)
 //! before and behind it once more, those columns only that are named, and holds a row for each session: 16 bytes and its values.
-//! By the bench of questions sessions of thirty days by channel take 0.63 s over 5 million events, eight times a scan of type, person and time.
-//! May go wrong: there are more sessions than the memory of a statement holds; then it is refused as too expensive. With the default
+//! By the bench of questions sessions of thirty days by channel take 0.63 s over 5 million events, eight times a scan of type, person and
+//! time. May go wrong: there are more sessions than the memory of a statement holds; then it is refused as too expensive. With the default
 //! 1 GiB that is so of 50 million events of thirty days, where a week is answered.
 
 use serde_json::Value;
