@@ -19,8 +19,8 @@ const MOST_TILES: usize = 50;
 /// Longest title, and longest description, bytes.
 const MAX_TITLE: usize = 200;
 const MAX_DESCRIPTION: usize = 2_000;
-/// Longest `view`, bytes of JSON.
-const MAX_VIEW: usize = 2_000;
+/// Longest `view`, bytes of JSON: it may hold an address that a short link stood for.
+const MAX_VIEW: usize = 20_000;
 /// Columns of the widest tile.
 const MAX_WIDTH: u64 = 12;
 
@@ -132,7 +132,7 @@ mod tests {
             (with(json!({"question": {}})), "invalid_board", "tiles[1]: `report`"),
             (with(json!({"report": "trends", "question": {}, "width": 13})), "invalid_board", "tiles[1]: `width`"),
             (with(json!({"report": "trends", "question": {}, "view": 7})), "invalid_board", "tiles[1]: `view`"),
-            (with(json!({"report": "trends", "question": {}, "view": "x".repeat(2_000)})), "invalid_board", "tiles[1]: `view`"),
+            (with(json!({"report": "trends", "question": {}, "view": "x".repeat(20_000)})), "invalid_board", "tiles[1]: `view`"),
             (with(json!({"report": "trends", "question": {}, "sql": "x"})), "unknown_key", "tiles[1]: unknown key `sql`"),
             (with(json!(7)), "invalid_request", "tiles[1]"),
         ];
