@@ -5,11 +5,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::load::{Moments, restart, rounds_of, under_load_on};
 use crate::harness::volume::Volume;
-use crate::harness::{PATIENCE, POLL, Pulse, program};
+use crate::harness::{PATIENCE, POLL, Pulse, program, signal};
 
 /// Cuts in a run: a few with every test run, hundreds with `make faults`.
 fn cuts() -> u32 {
@@ -260,10 +261,35 @@ async fn parts_of_which_one_is_found_damaged_when_another_is_mended_are_all_set_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_in_the_middle_of_mending_leaves_no_hole() {
-    let (mut pulse, books) = of_blocks_with(8, &[("FAILPOINTS", "mend.set_aside=sleep(5000)")]).await;
+    let (mut pulse, books) = of_blocks_with(8, &[("FAILPOINTS", "mend.set_aside=sleep(5000)"), ("PULSE__QUERY__SQL", "true")]).await;
     flip_bits(&parts_in_order(&pulse)[2]);
     asked_until(&pulse, "a damaged part is set aside").await;
+    // Rows are missing.
+    for (report, question) in [("sql", json!({"sql": "SELECT count() FROM events"})), ("events", json!({}))] {
+        let (status, answer) = pulse.http.query(report, &question).await;
+        assert_eq!((status.as_u16(), &answer["error"]), (503, &json!("store_unavailable")), "{report}: {answer}");
+    }
     pulse.end().await;
+    pulse.restart().await;
+    is_whole_again(pulse, books).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_found_damaged_when_the_engine_is_started_again_is_loaded_again() {
+    let (pulse, books) = of_blocks(8).await;
+    let before = pulse.engine_pid();
+    truncate(&parts_in_order(&pulse)[2], "checksums.txt");
+    signal(before, Signal::KILL);
+    asked_until(&pulse, "the damage is mended").await;
+    assert_ne!(pulse.engine_pid(), before);
+    is_whole_again(pulse, books).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_damaged_while_nothing_runs_is_loaded_again() {
+    let (mut pulse, books) = of_blocks(8).await;
+    pulse.end().await;
+    truncate(&parts_in_order(&pulse)[2], "data.bin");
     pulse.restart().await;
     is_whole_again(pulse, books).await;
 }
