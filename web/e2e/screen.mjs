@@ -21,6 +21,17 @@ export const PAGES = [
 
 /** A page in whose console nothing may appear, and whose content may do nothing. */
 export const test = base.extend({
+  // On a machine that has much else to do Chromium hangs now and then before it has started, which is no fault of a page.
+  browser: [async ({ playwright, launchOptions }, use) => {
+    let browser;
+    for (let attempts = 0; !browser; attempts++) {
+      browser = await playwright.chromium.launch({ ...launchOptions, timeout: 60_000 }).catch((problem) => {
+        if (attempts === 2) throw problem;
+      });
+    }
+    await use(browser);
+    await browser.close();
+  }, { scope: "worker", timeout: 240_000 }],
   page: async ({ page }, use) => {
     const problems = [];
     page.on("pageerror", (error) => problems.push(`error: ${error.message}`));
