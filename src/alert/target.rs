@@ -3,7 +3,7 @@
 //! Promises: a name is resolved once and every address is checked; the connection goes to a checked address, under the name that was
 //! resolved. No redirect is followed, no proxy is used, at most 64 KiB of an answer are read and nothing of it is shown. Only `https` on the
 //! usual ports, unless the one who wrote the channel may say otherwise ([`Trust::Operator`]).
-//! Pulse's own address is refused where it is not a public one, and not where it is: whoever may save a channel may ask it anything anyway, and a
+//! Pulse's own address is refused where it is not a public one, and not where it is: who may save a channel may ask it anything anyway, and a
 //! notice carries no key.
 //! May go wrong: a name resolves to an address that is not to be reached: nothing is sent.
 

@@ -164,7 +164,8 @@ fn what_an_answer_depends_on_reaches_all_times_to_come_only_if_it_follows_now() 
     let to_come = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-03T00:00:00Z"});
     assert_eq!(
         reach(to_come),
-        "Reach { spans: [1963584..=1963775], counted: Some([1963584..=1963775]), is_closed: false, looks_back: false }"
+        "Reach { spans: [1963584..=1963775], counted: Some([1963584..=1963726]), is_closed: false, looks_back: false }",
+        "of what is to come nothing can be late"
     );
 }
 
