@@ -9,7 +9,7 @@ export type { Extra, Options, Problem, Properties, Pulse, Store } from "./types.
 const LONGEST_SESSION = 24 * 3_600_000;
 
 /** Ids are numbers in most frameworks, and in what an older SDK has kept of a visitor; pulse takes text. */
-const asText = (id: unknown) => (id == null ? undefined : String(id));
+const asText = (id: any): string | undefined => id?.toString();
 
 /** What is known of the visitor, as it is kept: anonymous id, user id, session (id, start, last event) and its time zone, and whether it may
  * be collected. */
@@ -23,9 +23,9 @@ interface Visitor {
 
 export function createPulse<Events extends { [Name in keyof Events]: object } = { [name: string]: Properties }>(options: Options): Pulse<Events> {
   const isPage = typeof document !== "undefined";
-  const { sessionGap = 1_800_000 } = options;
-  if (!options.key || !options.host) throw new TypeError("pulse: `key` and `host` are needed");
-  const place = `pulse:${options.key}`;
+  const { key, host, sessionGap = 1_800_000 } = options;
+  if (!key || !host) throw new TypeError("pulse: `key` and `host` are needed");
+  const place = `pulse:${key}`;
   const sender = createSender(options, isPage);
   const page = isPage ? pageOf() : undefined;
   let visitor: Visitor = {};
@@ -62,14 +62,14 @@ export function createPulse<Events extends { [Name in keyof Events]: object } = 
     return visitor;
   };
 
-  const send = (type: string, what: object, extra: Extra = {}, userId?: string) => {
+  const send = (type: string, what: object, extra?: Extra, userId?: string) => {
     try {
       if (!isAllowed()) return;
       const { a, u, s, z }: Visitor = isPage ? present(userId) : { u: userId };
-      const { eventId = newId(), timestamp = Date.now(), context, ...said } = extra;
-      const ids = { anonymousId: a, userId: u, sessionId: s?.[0], ...said };
-      const named = { anonymousId: asText(ids.anonymousId), userId: asText(ids.userId) };
-      const event = { type, eventId, timestamp, ...ids, ...named, context: page?.context(z, context) ?? context, ...what };
+      const said: Extra = { anonymousId: a, userId: u, sessionId: s?.[0], ...extra };
+      const { eventId = newId(), timestamp = Date.now(), context } = said;
+      const ids = { eventId, timestamp, anonymousId: asText(said.anonymousId), userId: asText(said.userId) };
+      const event = { type, ...said, ...ids, context: page?.context(z, context) ?? context, ...what };
       sender.add(eventId, JSON.stringify(event));
     } catch (problem) {
       // Nothing of this may end what it is part of.
@@ -90,6 +90,6 @@ export function createPulse<Events extends { [Name in keyof Events]: object } = 
   };
   page?.begin(options, pulse as unknown as Pulse, () => isAllowed() && sender.leave());
   // In another tab somebody has objected: what this one has made waits in its memory, too.
-  if (isPage) addEventListener("storage", ({ key }) => key === place && known().o === false && sender.forget());
+  if (isPage) addEventListener("storage", (changed) => changed.key === place && known().o === false && sender.forget());
   return pulse;
 }

@@ -61,7 +61,7 @@ export function pageOf() {
       if (options.outbound || options.downloads) on(document, "click", clicked), on(document, "auxclick", clicked);
       if (options.forms) on(document, "submit", submitted);
       if (options.vitals) watchVitals((vitals) => pulse.track("web_vitals", vitals));
-      on(document, "visibilitychange", () => document.visibilityState === "hidden" && leave());
+      on(document, "visibilitychange", () => document.hidden && leave());
       on(window, "pagehide", leave);
     };
     // Shown to nobody yet, and perhaps never.

@@ -33,10 +33,12 @@ export function createSender(options: Options, isPage: boolean): Sender {
   const { key, host, flushAt = 20, flushInterval = 2_000, maxQueue = 10_000 } = options;
   const url = `${host.replace(/\/+$/, "")}/v1/events?key=${encodeURIComponent(key)}`;
   const name = `pulse:${key}`;
+  /** Whether other pages have the same store. */
+  const isShared = isPage && !options.store;
   let opening: Store | Promise<Store> | undefined = options.store;
   const opened = async () => (opening ??= isPage ? bestStore(name) : memoryStore());
   /** Where an event waits until the store has it: this alone is done before `add` returns, whatever becomes of the page then. */
-  const early = isPage && !options.store ? earlyStore(`${name}+`) : memoryStore();
+  const early = isShared ? earlyStore(`${name}+`) : memoryStore();
   /** Made here and not known to be sent; `kept` once the store has it. */
   const fresh = new Map<string, { event: string; kept: boolean }>();
   /** On their way in a request that outlives the page, or there already and not to be taken out of the store. */
@@ -77,12 +79,6 @@ export function createSender(options: Options, isPage: boolean): Sender {
     timer ??= setTimeout(rouse, delay);
   };
 
-  const rest = (delay: number) => {
-    calm();
-    isResting = true;
-    timer = setTimeout(rouse, delay);
-  };
-
   const rouse = (): Promise<boolean> => {
     calm();
     return send();
@@ -121,7 +117,8 @@ export function createSender(options: Options, isPage: boolean): Sender {
     return [...all].filter(([id, event]) => !flying.has(id) && taken < most && ((size += event.length) < BATCH || !taken) && ++taken);
   };
 
-  const settle = async (ids: string[]) => {
+  const settle = async (batch: Queued[]) => {
+    const ids = batch.map(([id]) => id);
     ids.forEach((id) => fresh.delete(id));
     waiting = Math.max(0, waiting - ids.length);
     for (const store of [early, await opened()]) await store.remove(ids).catch(() => ids.forEach((id) => flying.add(id)));
@@ -131,7 +128,7 @@ export function createSender(options: Options, isPage: boolean): Sender {
     const { status, headers } = response;
     const answer = await response.json().catch(() => null);
     // Anything may stand between: what does not speak as pulse does has taken nothing.
-    if (answer && (status === 200 || status === 400) && Array.isArray(answer.rejected)) {
+    if ((status === 200 || status === 400) && Array.isArray(answer?.rejected)) {
       for (const { eventId, code, message } of answer.rejected) report(code, message, eventId);
       return "done";
     }
@@ -171,32 +168,30 @@ export function createSender(options: Options, isPage: boolean): Sender {
     }
   };
 
-  /** Sends a batch; `undefined` if there is none, else whether it is settled. */
-  const sendOne = async (): Promise<boolean | undefined> => {
-    const batch = await take();
-    if (!batch.length) return undefined;
-    isAsked = false;
-    const fate = await post(batch);
-    if (fate === "smaller") return (most = Math.ceil(batch.length / 2)), true;
-    if (fate !== "done") {
-      if (told !== fate.message) report(fate.code, (told = fate.message));
-      // Full jitter: clients that failed together do not come back together.
-      rest(Math.min(fate.again, LONGEST_AFTER) + Math.random() * Math.min(LONGEST_RETRY, FIRST_RETRY * 2 ** failures++));
-      return false;
-    }
-    failures = 0;
-    told = "";
-    most = Math.min(500, most * 2);
-    return await settle(batch.map(([id]) => id)), true;
-  };
-
+  /** Batch after batch; whether nothing is left. */
   const sendAll = async (): Promise<boolean> => {
-    let sent;
-    while ((sent = await sendOne()));
-    return sent === undefined;
+    for (let batch: Queued[]; (batch = await take()).length; ) {
+      isAsked = false;
+      const fate = await post(batch);
+      if (fate === "smaller") most = Math.ceil(batch.length / 2);
+      else if (fate === "done") {
+        failures = 0;
+        told = "";
+        most = Math.min(500, most * 2);
+        await settle(batch);
+      } else {
+        if (told !== fate.message) report(fate.code, (told = fate.message));
+        calm();
+        // Full jitter: clients that failed together do not come back together.
+        wake(Math.min(fate.again, LONGEST_AFTER) + Math.random() * Math.min(LONGEST_RETRY, FIRST_RETRY * 2 ** failures++));
+        isResting = true;
+        return false;
+      }
+    }
+    return true;
   };
 
-  const locks = isPage && !options.store ? (navigator as { locks?: LockManager }).locks : undefined;
+  const locks = isShared && (navigator as { locks?: LockManager }).locks;
   // Of all pages one sends at a time; what two send all the same counts once, for it has one id.
   const alone = async (): Promise<boolean> => {
     if (!locks) return sendAll();
@@ -214,8 +209,8 @@ export function createSender(options: Options, isPage: boolean): Sender {
     return sent;
   };
 
-  const send = (): Promise<boolean> => {
-    if (isResting) return Promise.resolve(false);
+  const send = async (): Promise<boolean> => {
+    if (isResting) return false;
     isAgain = true;
     return (running ??= sendWhile());
   };
@@ -254,7 +249,7 @@ export function createSender(options: Options, isPage: boolean): Sender {
       left -= size;
       batch.push([id, event]);
     }
-    if (batch.length && (await post(batch, true)) === "done") await settle(batch.map(([id]) => id));
+    if (batch.length && (await post(batch, true)) === "done") await settle(batch);
   };
 
   const forget = async () => {

@@ -87,10 +87,8 @@ export function earlyStore(prefix: string): Store {
 
 /** The best that there is: a browser may refuse either to a page, or have none. */
 export async function bestStore(name: string): Promise<Store> {
-  const stores = [() => indexedStore(name), () => localStore(name + ":")];
-  for (const make of stores) {
+  for (const store of [indexedStore(name), localStore(name + ":")]) {
     try {
-      const store = make();
       await store.first(1);
       return store;
     } catch {}

@@ -24,7 +24,7 @@ export function watchVitals(tell: (vitals: { [name: string]: number }) => void) 
   const longest = new Map<number, number>();
   watch("event", ({ interactionId, duration }) => interactionId && longest.set(interactionId, Math.max(duration, longest.get(interactionId) ?? 0)), { durationThreshold: 40 });
   const hidden = () => {
-    if (document.visibilityState !== "hidden") return;
+    if (!document.hidden) return;
     removeEventListener("visibilitychange", hidden, true);
     const durations = [...longest.values()].sort((one, other) => other - one);
     const count = (performance as { interactionCount?: number }).interactionCount ?? durations.length;
