@@ -46,7 +46,8 @@ async function until(what, is) {
   const shop = await listen((request, response) => {
     const { searchParams } = new URL(request.url, "http://shop");
     response.setHeader("content-type", "text/html");
-    const tag = `<script defer src="${host}/sdk/pulse.js" data-key="k" data-flush-interval="100" ${searchParams.get("tag") ?? ""}></script>`;
+    // Of two attributes of one name the first counts: what a test says itself.
+    const tag = `<script defer src="${host}/sdk/pulse.js" data-key="k" ${searchParams.get("tag") ?? ""} data-flush-interval="100"></script>`;
     // Twice, as it happens: a page is one all the same.
     response.end(`<!doctype html><title>Shop</title>${tag}${tag}<script>window.pulse = window.pulse || []; pulse.push(["track", "early", { n: 1 }]);</script>
       <a id="out" href="${host.replace("localhost", "127.0.0.1")}/x">Out</a><a id="file" href="/a.pdf">File</a>
