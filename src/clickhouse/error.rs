@@ -51,6 +51,7 @@ mod code {
     pub(super) const SYNTAX_ERROR: i32 = 62;
     pub(super) const CANNOT_CONVERT_TYPE: i32 = 70;
     pub(super) const UNKNOWN_DATABASE: i32 = 81;
+    pub(super) const FILE_DOESNT_EXIST: i32 = 107;
     pub(super) const UNKNOWN_SETTING: i32 = 115;
     pub(super) const INCORRECT_DATA: i32 = 117;
     pub(super) const TOO_MANY_ROWS: i32 = 158;
@@ -117,7 +118,8 @@ pub enum ErrorClass {
     TooSlow,
     /// A server of the cluster does not reach another one.
     PeerUnreachable,
-    /// The table takes no insert for now: merges lag, its disk is full or it is read-only. Nothing of the insert is stored.
+    /// The table takes no insert for now: merges lag, its disk is full or it is read-only. Nothing of the insert is stored. Of a question:
+    /// the disk has no room for what it puts aside.
     NoInserts,
     /// Another owner of the partition has the fence: ours is the only constraint.
     Fenced,
@@ -207,6 +209,8 @@ impl ErrorClass {
     fn of_state(code: i32, message: &str) -> Self {
         match code {
             code::TOO_MANY_PARTS | code::TABLE_IS_READ_ONLY | code::NOT_ENOUGH_SPACE => Self::NoInserts,
+            // What the embedded engine could not put aside for want of room (`engine::writes`).
+            code::FILE_DOESNT_EXIST if message.contains("/tmp/tmp") => Self::NoInserts,
             code::MEMORY_LIMIT_EXCEEDED if message.contains("(total)") => Self::ServerMemory,
             code::MEMORY_LIMIT_EXCEEDED => Self::StatementMemory,
             code::CANNOT_ALLOCATE_MEMORY | code::CANNOT_SCHEDULE_TASK | code::SERVER_OVERLOADED => Self::Overloaded,
@@ -293,6 +297,8 @@ mod tests {
             "Array does not start with '[' character: while converting column `page_title` from type String to type Array(UInt8)";
         assert_eq!(server(130, converted).retry(), Retry::Stop);
         assert_eq!(server(243, "").retry(), Retry::Later);
+        assert_eq!(server(107, "Cannot open file /d/data/tmp/tmp863d698a: , errno: 2").class(), ErrorClass::NoInserts);
+        assert_eq!(server(107, "Cannot open file /d/data/store/e72/data.bin: , errno: 2").class(), ErrorClass::Other);
         assert_eq!(ClickHouseError::Network(String::new()).class().retry(), Retry::Later);
     }
 
