@@ -297,8 +297,8 @@ mod tests {
             "Array does not start with '[' character: while converting column `page_title` from type String to type Array(UInt8)";
         assert_eq!(server(130, converted).retry(), Retry::Stop);
         assert_eq!(server(243, "").retry(), Retry::Later);
-        assert_eq!(server(107, "Cannot open file /d/data/tmp/tmp863d698a: , errno: 2").class(), ErrorClass::NoInserts);
-        assert_eq!(server(107, "Cannot open file /d/data/store/e72/data.bin: , errno: 2").class(), ErrorClass::Other);
+        assert_eq!(server(107, "Cannot open file /d/data/tmp/tmp863d698a: , errno: 2"), ErrorClass::NoInserts);
+        assert_eq!(server(107, "Cannot open file /d/data/store/e72/data.bin: , errno: 2"), ErrorClass::Other);
         assert_eq!(ClickHouseError::Network(String::new()).class().retry(), Retry::Later);
     }
 
