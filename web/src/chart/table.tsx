@@ -43,7 +43,7 @@ export function Table({ data, caption }: { data: TableData; caption: string }) {
   }, [count, data.rows.length]);
   const parts = Array.from({ length: Math.ceil(Math.min(count, data.rows.length) / AT_ONCE) }, (_, part) => part);
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={caption} aria-busy={count < data.rows.length}>
+    <div class="scroll" tabIndex={0} role="region" aria-label={`${caption}: table`} aria-busy={count < data.rows.length}>
       <table>
         <caption class="unseen">{caption}</caption>
         <thead><tr>{data.head.map((name, index) => <th key={index} scope="col" class={index ? "number" : ""}><bdi>{name}</bdi></th>)}</tr></thead>
