@@ -13,7 +13,7 @@ use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::event::record;
 use crate::log::{Log, LogError, ReadRequest, Topic};
 use crate::store::books::{self, HeldByLog, PartitionKey};
-use crate::store::tables::{self, events};
+use crate::store::tables::{self, Rebuild, events};
 
 /// Between two looks whether rows are deleted.
 const POLL: Duration = Duration::from_millis(50);
@@ -70,7 +70,8 @@ pub(super) async fn set_aside(store: &ClickHouse, message: &str) -> Result<bool,
     let detached = tables::detach_damaged(store, part).await?;
     for table in detached.iter().map(|table| &**table) {
         match tables::find(table) {
-            Some(_) => tracing::error!(table, part, "a damaged part is set aside"),
+            Some(known) if matches!(known.rebuild, Rebuild::Swap(_)) => tracing::error!(table, part, "a damaged part is set aside"),
+            Some(_) => tracing::error!(table, part, "a damaged part is set aside, in `detached`: nothing makes its rows again"),
             // Of those that `pulse replay --to-table` makes nobody loads what is missing.
             None => tracing::error!(table, part, "a damaged part is set aside: make this table anew"),
         }

@@ -45,7 +45,7 @@ pub(super) async fn check<L: Log>(log: &L, store: &ClickHouse) -> Result<(), Log
     Ok(())
 }
 
-/// The same of what a table has.
+/// Refuses a log that ends before what a table holds of it.
 pub(super) async fn refuse_lost_ends<L: Log>(log: &L, held: Vec<Held>) -> Result<(), LogError> {
     for held in held.into_iter().filter(|held| held.key.epoch == log.epoch()) {
         refuse_lost(log, held.key.partition, held.highest).await?;

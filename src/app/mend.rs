@@ -28,7 +28,7 @@ use crate::store::tables::{self, EVENTS, LackingProjection};
 const QUICK: Duration = Duration::from_secs(5);
 /// Between two attempts, and at least between two damages.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Between two damages at most.
+/// Longest pause that is added where damage is named again and again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// Most damaged parts that are set aside in one attempt.
 const MOST_DAMAGED: usize = 100;
@@ -50,8 +50,8 @@ impl Mender {
         Self { store, soundness, restarter, turn: Arc::default() }
     }
 
-    /// Refuses a log that ends before what the table has of it. By the rows of days of which parts lack the projection that says it: by that
-    /// they have none.
+    /// Refuses a log that ends before what the table has of it. Of days on which parts lack the projection `places` all rows are read: by it such
+    /// parts have none.
     pub(super) async fn check_end<L: Log>(&self, log: &L) -> Result<()> {
         let (server, table) = (self.store.migrator.with_timeout(READ_LIMIT), self.store.table(EVENTS.name()));
         let ask = || async {
@@ -124,10 +124,11 @@ impl Mender {
                     () = self.soundness.doubted() => None,
                 };
                 let held = self.store.breaker.hold();
-                let _turn = self.turn.lock().await;
+                let turn = self.turn.lock().await;
                 let message = said.unwrap_or_default();
                 if message.is_empty() && self.soundness.is_sound() {
                     // Somebody else has mended it.
+                    drop(turn);
                     held.release();
                     tokio::time::sleep(AGAIN).await;
                     continue;
@@ -144,6 +145,7 @@ impl Mender {
                     tokio::time::sleep(AGAIN).await;
                 }
                 self.store.breaker.forget_damage();
+                drop(turn);
                 held.release();
                 tracing::info!(
                     "the damage is mended: a part that was set aside is loaded again with the next record of its partition, a projection is made anew"

@@ -274,7 +274,8 @@ impl Engine {
                 () = tokio::time::sleep(pause) => {}
             }
             let restarted = tokio::select! {
-                () = stop.cancelled() => return self.stop().await,
+                // What it may have set aside nobody has looked at: the note stays, and the next start looks.
+                () = stop.cancelled() => return Ok(()),
                 restarted = begin(&self.command, &self.settings, &self.soundness) => restarted,
             };
             match restarted {
@@ -306,9 +307,15 @@ async fn begin(command: &EngineCommand, settings: &ClickHouseSettings, soundness
     let tables = command.folder.join("data/store");
     let before = parts_set_aside(&tables);
     let mut child = command.spawn()?;
-    wait_until_ready(settings, &mut child.process).await?;
+    let ready = wait_until_ready(settings, &mut child.process).await;
+    // Also of a start that fails: the next one finds them there before it.
     if parts_set_aside(&tables) != before {
         soundness.doubt();
+    }
+    if let Err(problem) = ready {
+        // Waited for: the next one needs its lock.
+        let _ = child.process.kill().await;
+        return Err(problem);
     }
     Ok(child)
 }

@@ -6,7 +6,7 @@
 //! said of events of that time), by which other instances know which answers are outdated. Their `timestamp` is when the block was
 //! sealed.
 //! Promise: what is read here costs no more because the table is large: books are a prefix of its order, and watermarks are in the
-//! projection `places`, a few rows a part.
+//! projection `places`, a few rows a part; but for [`held_without_places`], which reads the days it is for.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -69,11 +69,10 @@ pub async fn held(server: &Client, table: &TableName) -> Result<Vec<Held>, Click
 
 /// The same where parts of some days, named by the ids of their partitions, lack the projection `places`: all rows of these are read.
 pub async fn held_without_places(server: &Client, table: &TableName, days: &[String]) -> Result<Vec<Held>, ClickHouseError> {
-    let days = || days.iter().map(String::as_str);
-    let others = asked_held(table).sql(" WHERE _partition_id NOT IN ").strings(days()).sql(BY_PARTITION);
-    let these = asked_held(table).sql(" WHERE _partition_id IN ").strings(days()).sql(BY_PARTITION);
+    let these = asked_held(table).sql(" WHERE _partition_id IN ").strings(days.iter().map(String::as_str)).sql(BY_PARTITION);
     let mut held: HashMap<PartitionKey, Held> = HashMap::new();
-    for asked in [others, these.sql(" SETTINGS optimize_use_projections = 0")] {
+    // By the projection parts that lack it add nothing.
+    for asked in [asked_held(table).sql(BY_PARTITION), these.sql(" SETTINGS optimize_use_projections = 0")] {
         for one in answered_held(server, &asked).await? {
             let known = held.entry(one.key).or_insert(one);
             *known = Held { highest: known.highest.max(one.highest), newest_ms: known.newest_ms.max(one.newest_ms), ..one };

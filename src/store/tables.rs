@@ -198,7 +198,9 @@ pub async fn clear_projection(store: &ClickHouse, part: &str, projection: &str) 
 /// Takes the part called `part` out of each table that has it and cannot read it, those beside [`TABLES`] too. Returns those tables.
 pub async fn detach_damaged(store: &ClickHouse, part: &str) -> Result<Vec<Identifier>, ClickHouseError> {
     let to = Statement::of("SELECT table FROM system.parts WHERE active AND database = ").string(&store.database);
-    let found: Vec<(String,)> = store.migrator.rows(&to.sql(" AND name = ").string(part)).await?;
+    // Without what it says of migrations these would be applied again.
+    let to = to.sql(" AND table != ").string(&NOTES).sql(" AND name = ").string(part);
+    let found: Vec<(String,)> = store.migrator.rows(&to).await?;
     let mut detached = Vec::new();
     for table in found.into_iter().filter_map(|(table,)| Identifier::parse(table)) {
         // By its name alone it may be a part of another table, which is whole.

@@ -112,9 +112,12 @@ fn config_xml(config: &EngineConfig, access: &Access<'_>, users: &Path) -> Strin
 /// later answers.
 const SETTINGS: &str = "<use_query_condition_cache>0</use_query_condition_cache>";
 
+/// What questions put aside on the disk, which the log shares: 4 GiB each, 8 GiB all that a user asks.
+const ASIDE: &str = "<max_temporary_data_on_disk_size_for_query>4294967296</max_temporary_data_on_disk_size_for_query>\
+    <max_temporary_data_on_disk_size_for_user>8589934592</max_temporary_data_on_disk_size_for_user>";
+
 /// The limits of statements that others have written, beside those of all questions.
 const SQL_LIMITS: &str = "<max_result_rows>1000000</max_result_rows><max_result_bytes>1073741824</max_result_bytes>\
-    <max_temporary_data_on_disk_size_for_query>4294967296</max_temporary_data_on_disk_size_for_query>\
     <function_range_max_elements_in_block>10000000</function_range_max_elements_in_block>\
     <cancel_http_readonly_queries_on_client_close>1</cancel_http_readonly_queries_on_client_close><readonly>1</readonly>";
 
@@ -148,10 +151,9 @@ fn users_xml(config: &EngineConfig, access: &Access<'_>) -> String {
          <optimize_aggregation_in_order>1</optimize_aggregation_in_order>\
          <max_bytes_before_external_group_by>{}</max_bytes_before_external_group_by>\
          <max_bytes_before_external_sort>{}</max_bytes_before_external_sort>\
-         <max_temporary_data_on_disk_size_for_query>4294967296</max_temporary_data_on_disk_size_for_query>\
-         <readonly>1</readonly></pulse_reader>\n\
+         {ASIDE}<readonly>1</readonly></pulse_reader>\n\
          <pulse_sql>{SETTINGS}<max_execution_time>{}</max_execution_time><max_memory_usage>{}</max_memory_usage>\
-         <max_rows_to_read>{}</max_rows_to_read>{SQL_LIMITS}</pulse_sql>\n\
+         <max_rows_to_read>{}</max_rows_to_read>{ASIDE}{SQL_LIMITS}</pulse_sql>\n\
          </profiles>\n<quotas><default/></quotas>\n<users>\n\
          <default><no_password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota>\
          <grants><query>GRANT SYSTEM LISTEN ON *.*</query><query>GRANT READ ON FILE</query>\

@@ -6,6 +6,7 @@
 //! more bytes and cannot be synced, which the library does heed. It syncs no projections and nothing that a question puts aside: a part that
 //! is not in use yet goes as a whole, so that it cannot be put into use, and what was put aside goes before it is read again.
 
+use std::borrow::Cow;
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
@@ -37,16 +38,13 @@ unsafe extern "C" fn write(descriptor: c_int, bytes: *const c_void, count: libc:
     // SAFETY: that is what the caller promises.
     let written = unsafe { libc::syscall(libc::SYS_write, descriptor, bytes, count) };
     if written < 0 && IS_ENGINE.load(Ordering::Relaxed) {
-        // SAFETY: the place of this thread's error.
-        let error = unsafe { libc::__errno_location() };
-        // SAFETY: as above.
-        let why = unsafe { *error };
+        let why = std::io::Error::last_os_error().raw_os_error().unwrap_or_default();
         if ![libc::EINTR, libc::EAGAIN].contains(&why) && !is_spoilt(descriptor) {
             // A crash loses nothing, what follows might.
             std::process::abort();
         }
-        // SAFETY: as above.
-        unsafe { *error = why };
+        // SAFETY: the place of this thread's error, which is ours to set.
+        unsafe { *libc::__errno_location() = why };
     }
     written as libc::ssize_t
 }
@@ -59,10 +57,10 @@ fn is_spoilt(descriptor: c_int) -> bool {
         return true;
     }
     let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{descriptor}")) else { return false };
-    if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("engine.")) {
+    if name(&path).starts_with("engine.") {
         return true;
     }
-    let is_aside = path.parent().and_then(Path::file_name).is_some_and(|folder| folder == "tmp");
+    let is_aside = path.parent().is_some_and(|folder| name(folder) == "tmp");
     let is_gone = match unfinished(&path) {
         Some(part) => removed(part),
         None if is_aside => std::fs::remove_file(&path),
@@ -76,14 +74,22 @@ fn is_spoilt(descriptor: c_int) -> bool {
     is_useless && takes_nothing
 }
 
-/// What a file belongs to that is not in use yet: below the folder of a table, which is called by its UUID, that is called `tmp_…`.
+/// The unfinished part, or other entry of a table's folder, that a file is in: its name begins with `tmp_`.
 fn unfinished(file: &Path) -> Option<&Path> {
-    let is_table =
-        |folder: &Path| folder.file_name().is_some_and(|name| name.to_str().is_some_and(|name| uuid::Uuid::try_parse(name).is_ok()));
-    file.ancestors().find(|path| path.parent().is_some_and(is_table)).filter(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("tmp_") && !name.starts_with(REMOVED)
-    })
+    let entry = file.ancestors().find(|path| path.parent().is_some_and(is_table))?;
+    let name = name(entry);
+    (name.starts_with("tmp_") && !name.starts_with(REMOVED)).then_some(entry)
+}
+
+/// Whether a folder is that of a table: `…/store/e72/e72b17cd-a11f-4150-a335-7f0c0bb26a85`. What lies elsewhere is not the engine's to remove.
+fn is_table(folder: &Path) -> bool {
+    let uuid = name(folder);
+    let [prefix, store] = [1, 2].map(|above| folder.ancestors().nth(above).map(name).unwrap_or_default());
+    uuid.len() == 36 && uuid::Uuid::try_parse(&uuid).is_ok() && uuid.starts_with(&*prefix) && prefix.len() == 3 && store == "store"
+}
+
+fn name(path: &Path) -> Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 /// Begins the name of what goes.
@@ -93,8 +99,7 @@ const REMOVED: &str = "tmp_unwritten_";
 fn removed(part: &Path) -> std::io::Result<()> {
     static REMOVALS: AtomicU64 = AtomicU64::new(0);
     let number = REMOVALS.fetch_add(1, Ordering::Relaxed);
-    let name = part.file_name().unwrap_or_default().to_string_lossy();
-    let going = part.with_file_name(format!("{REMOVED}{}_{number}_{name}", std::process::id()));
+    let going = part.with_file_name(format!("{REMOVED}{}_{number}_{}", std::process::id(), name(part)));
     std::fs::rename(part, &going)?;
     // What stays of it the engine removes when it starts.
     let _ = if going.is_dir() { std::fs::remove_dir_all(&going) } else { std::fs::remove_file(&going) };
@@ -123,6 +128,8 @@ mod tests {
         }
         assert_eq!(unfinished(Path::new("/tmp_x/clickhouse/data/tmp/tmp863d698a")), None);
         assert_eq!(unfinished(Path::new("tmp_x")), None);
+        let elsewhere = "/x/e72b17cd-a11f-4150-a335-7f0c0bb26a85/tmp_run/clickhouse/data/tmp/tmp863d698a";
+        assert_eq!(unfinished(Path::new(elsewhere)), None, "a folder of somebody else's");
     }
 
     #[test]
