@@ -245,7 +245,7 @@ pub struct SqlAccess {
 
 impl SqlAccess {
     /// Whether the store is being mended: rows may be missing.
-    pub fn is_mended(&self) -> bool {
+    pub fn is_being_mended(&self) -> bool {
         self.breaker.is_held()
     }
 }

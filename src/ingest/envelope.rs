@@ -98,7 +98,7 @@ fn alone_within(Part { event, around }: Part<'_>, index: usize, read: ReadEvent,
     };
     match both.filter(|both| json_bounds::is_bounded(both)).and_then(|both| with_tape(&both, show)) {
         Some(()) => {}
-        // The event does not parse: what stands around it does.
+        // The event does not parse, or says itself what cannot be read around it.
         None => alone(event, index, read, intake),
     }
 }
@@ -230,7 +230,7 @@ fn each<'r>(
     admit_around(found.around.map_or(0, str::len), found.events.len(), envelope)?;
     let unreadable_around = found.around.map(str::as_bytes).filter(|around| with_tape(around, |_| ()).is_none()).map(unreadable::why);
     for (index, event) in found.events.iter().enumerate() {
-        if let Some((defect, message)) = &unreadable_around {
+        if let Some((defect, message)) = unreadable_around.as_ref().filter(|_| needs_around(event.get().as_bytes(), envelope)) {
             // As if the event itself said it.
             intake.reject(index, None, Rejection::new(*defect, envelope.context.unwrap_or_default(), message.clone()));
             continue;
@@ -241,6 +241,12 @@ fn each<'r>(
         take(index, Part { event, around: found.around }, intake);
     }
     Ok(())
+}
+
+/// Whether an event says nothing itself of what is said around it; one that cannot be read has a defect of its own.
+fn needs_around(event: &[u8], envelope: &Envelope) -> bool {
+    let says = |event: Value<'_>| envelope.context.and_then(|name| event.member(name)).is_some_and(|said| !said.is_null());
+    json_bounds::is_bounded(event) && with_tape(event, says) == Some(false)
 }
 
 /// Takes the events of a JSON text whose dialect needs more than names changed: each is written anew in pulse's own, then read as

@@ -18,8 +18,8 @@ use crate::store::tables::saved::Saved;
 /// An address under its hash.
 pub(super) const LINK: Kind =
     Kind { word: "link", invalid: "invalid_link", unknown: "unknown_link", too_many: "too_many_links", most: 20_000, most_names: 20_000 };
-/// How many go at a time where there is no room: so few that of the thousand that were written last none is among them. One of them that
-/// somebody asks for again in just that moment goes too.
+/// How many go at a time where there is no room: a twentieth, so that it is rarely made. One of them that is asked for again in that very
+/// moment goes too.
 pub(super) const OLDEST: u64 = 1_000;
 /// Largest request, bytes.
 pub(super) const MAX_LINK: usize = 40 << 10;

@@ -91,7 +91,7 @@ impl RawQuestion {
     pub(super) async fn answer(&self, access: &SqlAccess, reader: &Reader, asked: Asked) -> Result<RawAnswer, QueryError> {
         let began = Instant::now();
         let runner = reader.begin(asked.project, asked.now_ms).await?;
-        if access.is_mended() {
+        if access.is_being_mended() {
             return Err(QueryError::of_store(ErrorClass::Damaged));
         }
         Counter::Statements.add(1);

@@ -168,7 +168,9 @@ class Pulse:
         return self._waiting == 0
 
     def _ends_pause(self, urge):
-        return urge > (time.monotonic() < self._asked_until)
+        """Whether it ends a pause of our own making (1), or also one that the server has asked for (2)."""
+        is_asked = time.monotonic() < self._asked_until
+        return urge > 1 if is_asked else urge > 0
 
     def _send(self, name, user_id, what, extra, more=None):
         event_id = None

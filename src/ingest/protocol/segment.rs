@@ -317,9 +317,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_around_a_batch_cannot_be_read_in_any_of_its_calls() {
-        let body = r#"{"batch":[{"event":"a","userId":"a"},{"event":"b","userId":"a"}],"context":{"app":{"name":"\ud800"}}}"#;
+    fn what_cannot_be_read_around_a_batch_cannot_be_read_in_the_calls_that_say_nothing_themselves() {
+        let own = r#"{"event":"c","userId":"a","context":{"locale":"de"}}"#;
+        let calls = format!(r#"{{"event":"a","userId":"a"}},{{"event":"b","userId":"a"}},{own}"#);
+        let body = format!(r#"{{"batch":[{calls}],"context":{{"app":{{"name":"\ud800"}}}}}}"#);
         let decoded = decoded_as(SHOP, |_| {}, |intake| envelope::json(body.as_bytes(), &ENVELOPE, intake)).unwrap();
+        assert_eq!(decoded.verdicts.accepted, 1);
         let rejected = decoded.verdicts.rejected.iter().map(|event| (event.index, event.defect.as_str(), event.field.as_str()));
         assert_eq!(rejected.collect::<Vec<_>>(), [(0, "invalid_unicode", "context"), (1, "invalid_unicode", "context")]);
     }

@@ -99,6 +99,7 @@ fn in_address(query: &str) -> Vec<u8> {
 
 /// Reads what [`own`] wrote: a server's visitors are not at its address.
 fn read<'t>(both: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
+    draft.has_numeric_ids = true;
     draft.is_of_server |= both.member("platform").and_then(Value::text) == Some("srv");
     draft.is_named_by_address = !draft.is_of_server;
     pulse::event(both.member("event").unwrap_or(both), draft)
@@ -217,6 +218,7 @@ mod tests {
         let fields = [Field::PageUrl, Field::PageTitle, Field::Locale, Field::ClientSession].map(|field| event.text(field));
         assert_eq!(fields, ["https://a.example/", "A", "de-DE", "s"]);
         assert_eq!(event.properties(), ["contexts.data=[]", "contexts.schema=x"]);
+        assert_eq!(one(r#"{"e":"pv","duid":"d","uid":7,"url":"https://a.example/"}"#).ids(), ["page", "7", "d"]);
     }
 
     #[test]

@@ -115,23 +115,25 @@ impl QueryApi {
         let project = self.asker(&call)?.project;
         let body = body::read(call.request, BodyLimits { max_wire: MAX_LINK, max_inflated: MAX_LINK, ..self.body }).await?;
         let link = Link::parse(&fields::parse(&body)?)?;
+        self.keep(project, &link).await?;
+        Ok(shown(StatusCode::CREATED, &json!({"id": link.id, "address": link.address})))
+    }
+
+    /// Keeps a link; where there is no room the oldest go.
+    async fn keep(&self, project: ProjectId, link: &Link) -> Result<(), QueryError> {
         let saved = &self.queries.0.saved;
         match saved.get(&LINK, project, &link.id).await {
-            Ok(_) => {}
-            Err(problem) if problem.code == LINK.unknown => {
-                let body = link.body(clock::now_ms());
-                let write = Write::new(&link.id, Some(&body), Expected::Anything);
-                if let Err(problem) = saved.put(&LINK, project, write).await {
-                    if problem.code != LINK.too_many {
-                        return Err(problem.into());
-                    }
-                    saved.drop_oldest(&LINK, project, OLDEST).await?;
-                    saved.put(&LINK, project, write).await?;
-                }
-            }
-            Err(problem) => return Err(problem.into()),
+            Err(problem) if problem.code == LINK.unknown => {}
+            known => return known.map(drop),
         }
-        Ok(shown(StatusCode::CREATED, &json!({"id": link.id, "address": link.address})))
+        let body = link.body(clock::now_ms());
+        let write = Write::new(&link.id, Some(&body), Expected::Anything);
+        match saved.put(&LINK, project, write).await {
+            Err(problem) if problem.code == LINK.too_many => {}
+            kept => return kept.map(drop),
+        }
+        saved.drop_oldest(&LINK, project, OLDEST).await?;
+        saved.put(&LINK, project, write).await.map(drop)
     }
 
     /// Where a short link leads.

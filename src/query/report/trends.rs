@@ -129,8 +129,8 @@ impl Report for Trends {
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
         let mut held = runner.memory();
         let totals = self.totals(runner).await?;
-        let tops = self.tops(runner, &mut held, &totals).await?;
-        let lines = totals.into_iter().map(|totalled| totalled.map(|totalled| totalled.lines)).collect();
+        let (known, lines) = totals.into_iter().map(|of| of.map(|Totalled { tops, lines }| (tops, lines)).unzip()).unzip();
+        let tops = self.tops(runner, &mut held, known).await?;
         let mut chart = self.chart(runner, &self.range, &tops, lines).await?;
         if let Some(compared) = &self.compare {
             chart.compare = Some(Box::new(self.chart(runner, &compared.range, &tops, Vec::new()).await?));
@@ -230,14 +230,14 @@ impl Trends {
     }
 
     /// The largest values of the breakdown by series; none without one.
-    /// `held` counts them, for their values may be long; `totals` are those of the series that are known already.
-    async fn tops(&self, runner: &mut StatementRunner<'_>, held: &mut Held, totals: &[Option<Totalled>]) -> Result<Vec<Tops>, QueryError> {
+    /// `held` counts them, for their values may be long; `known` are those of the series of which they are there already.
+    async fn tops(&self, runner: &mut StatementRunner<'_>, held: &mut Held, known: Vec<Option<Tops>>) -> Result<Vec<Tops>, QueryError> {
         let Some(by) = &self.breakdown.by else { return Ok(vec![Tops::default(); self.series.len()]) };
-        let mut tops: Vec<Tops> = Vec::new();
-        for (index, series) in self.series.iter().enumerate() {
-            let of_first = tops.first().filter(|_| self.formula.is_some());
-            let of_totals = || totals.get(index)?.as_ref().map(|totalled| &totalled.tops);
-            tops.push(match of_first.or_else(of_totals).cloned() {
+        let (mut tops, mut known): (Vec<Tops>, _) = (Vec::new(), known.into_iter());
+        for series in &self.series {
+            let of_first = tops.first().filter(|_| self.formula.is_some()).cloned();
+            let known = known.next().flatten();
+            tops.push(match of_first.or(known) {
                 Some(top) => top,
                 None => {
                     let ranking = self.ranking(runner, series, by)?;

@@ -118,7 +118,7 @@ type Rows = BTreeMap<(String, String), Row>;
 async fn every_sdk_delivers_each_event_once_in_every_weather() {
     let began_ms = jiff::Timestamp::now().as_millisecond();
     let (steady, mut shaken) = (Pulse::start().await, Pulse::start().await);
-    let full = full(&steady).await;
+    let full = start_full(&steady).await;
     let outage = Weather::Outage { lasts: OUTAGE, full: full.http.address().to_owned() };
     let mut fronts = Vec::new();
     for weather in [Weather::Fair, outage.clone(), Weather::Large(FEW), Weather::Slow(Duration::from_secs(3)), Weather::Fair] {
@@ -185,7 +185,7 @@ async fn every_sdk_delivers_each_event_once_in_every_weather() {
 }
 
 /// An instance with the keys of `first` and a log that is full, of which nobody reads: it refuses events in the words of each dialect.
-async fn full(first: &Pulse) -> Pulse {
+async fn start_full(first: &Pulse) -> Pulse {
     let environment =
         [("PULSE__ROLES", "ingest"), ("PULSE__LOG__EMBEDDED__SEGMENT_BYTES", "64KiB"), ("PULSE__LOG__EMBEDDED__MAX_BYTES", "1MiB")];
     let full = Pulse::start_beside(first, &environment).await;

@@ -87,7 +87,7 @@ type Told = { message: Message } | { state: State };
 type Said = Told | { joined: { state: State; last_id: string } } | "how is it?";
 
 /** Follows a stream until it is left. One of the tabs that are shown reads it for all, and the next one goes on where that one was when it is closed
- * or hidden; a hidden one hears what is read. Where tabs cannot talk to each other, or it is not known whether they are of one project, each reads
+ * or hidden; a hidden one hears what is read. Where all were hidden and a new one begins, it begins now, and so do they. Where tabs cannot talk to each other, or it is not known whether they are of one project, each reads
  * its own, and once it is shown again what came meanwhile. */
 function follow(path: string, take: (told: Told) => void): () => void {
   const left = new AbortController();

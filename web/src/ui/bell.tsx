@@ -10,7 +10,7 @@ const LEFT_OUT = ["from", "to", "timezone", "interval", "compare", "view", "cumu
 /** What rules about pulse itself begin with, as in `deploy/alerts`. */
 export const OF_PULSE: Record<"lag" | "ledger", Rule> = {
   lag: { report: "lag", question: {}, interval: "minute", condition: { above: 300 } },
-  ledger: { report: "ledger", question: { outcome: "dead" }, condition: { above: 0 } },
+  ledger: { report: "ledger", question: { outcome: "dead" }, interval: "hour", condition: { above: 0 } },
 };
 
 /** The rule that watches what a chart shows; nothing where no rule can. */

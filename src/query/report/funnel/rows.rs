@@ -48,7 +48,7 @@ pub(super) struct Part {
 
 /// The partitions of logs that events are of: identity of the log, and number.
 #[derive(Debug, Default)]
-struct Partitions(HashMap<(u64, u16), u32>);
+struct Partitions(HashMap<(u64, u16), u32, foldhash::fast::RandomState>);
 
 /// The events of a question.
 #[derive(Debug)]

@@ -50,7 +50,7 @@ impl ChartBar {
     async fn selection(&self, runner: &mut StatementRunner<'_>) -> Result<Selection, QueryError> {
         let needs_tops = self.line.as_ref().is_some_and(LineOf::needs_tops);
         let mut held = runner.memory();
-        let tops = if needs_tops { self.chart.tops(runner, &mut held, &[]).await? } else { Vec::new() };
+        let tops = if needs_tops { self.chart.tops(runner, &mut held, Vec::new()).await? } else { Vec::new() };
         let series = self.chart.series.get(self.series).ok_or_else(of_another_chart)?;
         let mut events = self.chart.events(runner.scope(&self.range), series);
         if let Some(is_measured) = series.is_measured() {

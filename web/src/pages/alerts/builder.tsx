@@ -71,7 +71,7 @@ function Watched({ rule, write }: PartProps) {
   const kind = is_plain || rule.report === "ledger" || rule.report === "lag" ? rule.report : "chart";
   const choose = (report: string) => {
     // A threshold of other numbers means nothing, and of the lag none can be found: nothing is known of its past.
-    const begun = report === "lag" || report === "ledger" ? OF_PULSE[report] : { report, question: { series: [{ math: "total" }] }, condition: null };
+    const begun = report === "lag" || report === "ledger" ? { ...OF_PULSE[report], report_at: undefined } : { report, question: { series: [{ math: "total" }] }, condition: null };
     if (report !== "chart") write({ ...begun, reduce: "last", resolve: null, line: "" });
   };
   const set = (changes: object) => write({ question: { series: [{ ...series![0], ...changes }] } });
