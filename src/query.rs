@@ -67,6 +67,7 @@ use self::reply::{Asked, ResultBudget};
 use self::report::events::Events;
 use self::report::export::{Export, ExportFile};
 pub(crate) use self::report::funnel::window_of as funnel_window_of;
+pub(crate) use self::report::trends::value_of_formula;
 use self::report::{Ask, REPORTS, Report, Route};
 use self::saved::SavedThings;
 pub(crate) use self::saved::{dry_run, of_file};

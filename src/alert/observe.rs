@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 
 use self::lines::{has_other, is_line, name_of, of_all, of_chart, paired, start_of, starts};
 use super::rule::{BOARD, Rule, short};
-use crate::query::QueryError;
 use crate::query::notes::Unusual;
+use crate::query::{QueryError, value_of_formula};
 
 /// What is told apart by where numbers come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +100,12 @@ const OF_CHART: [&str; 14] = [
 ];
 
 const DAY_MS: i64 = 86_400_000;
-/// Maths of trends of which there are none where there are no events.
-const COUNTS: [&str; 4] = ["total", "unique_users", "unique_sessions", "sum"];
+/// Maths of trends by which events themselves, their users or sessions are counted.
+const COUNTS: [&str; 3] = ["total", "unique_users", "unique_sessions"];
+/// Others that are 0 where there are no events, beside `unique:FIELD`.
+const ALSO_NONE: [&str; 5] = ["sum", "dau", "wau", "mau", "first_time_users"];
+/// Maths of sessions of which there are none where there are no sessions.
+const COUNTS_OF_SESSIONS: [&str; 2] = ["sessions", "visitors"];
 
 impl Rule {
     /// Where its numbers come from.
@@ -163,7 +167,7 @@ impl Rule {
             "sessions" => json!({"math": "sessions"}),
             "trends" => {
                 let watched = self.watched_series()?;
-                let is_count = question.get("formula").is_some() && COUNTS[..3].contains(&math_of(watched));
+                let is_count = question.get("formula").is_some() && COUNTS.contains(&math_of(watched));
                 let of_events = |key: &str| matches!(key, "event" | "filters") || is_count && key == "math";
                 let kept = watched.iter().filter(|(key, _)| of_events(key)).map(|(key, value)| (key.clone(), value.clone()));
                 let mut counted: Map<String, Value> = kept.collect();
@@ -219,7 +223,7 @@ impl Rule {
         match self.body.report.as_str() {
             "trends" => Some(formula.map_or_else(|| self.series().map(name_of_series).collect(), |formula| vec![formula])),
             "sessions" if self.series().next().is_none() => Some(vec!["sessions"]),
-            "sessions" => Some(self.series().map(|series| text_of(series, "name").unwrap_or_else(|| math_of(series))).collect()),
+            "sessions" => Some(self.series().map(name_of_sessions).collect()),
             "lifecycle" => Some(vec!["new", "returning", "resurrected", "dormant"]),
             _ => None,
         }
@@ -239,6 +243,10 @@ impl Rule {
             _ if self.report_at.is_some() => of_all(result),
             _ => of_chart(result, Some(&self.body.line).filter(|line| !line.is_empty()).map(String::as_str)),
         };
+        if matches!(self.body.report.as_str(), "ledger" | "lifecycle") {
+            // These numbers are themselves how much there is.
+            lines.values_mut().for_each(|series| series.counts.clone_from(&series.values));
+        }
         let left_out = lines.len().saturating_sub(self.body.max_groups);
         if left_out > 0 {
             // The answer has the largest lines first, but the map does not know: those with the largest sums stay.
@@ -249,7 +257,7 @@ impl Rule {
         let is_cut = left_out > 0 || ["series", "groups", "cohorts"].iter().any(|kind| has_other(result.get(kind)));
         let sums = lines.values().map(|series| series.values.values().sum());
         let least = is_cut.then(|| sums.reduce(f64::min).unwrap_or_default());
-        Observed { lines, absent: self.absent(), left_out, least, ..Observed::default() }
+        Observed { lines, absent: self.absent(is_cut), left_out, least, ..Observed::default() }
     }
 
     /// The board that is told; empty if there is none.
@@ -329,14 +337,21 @@ impl Rule {
         }
     }
 
-    /// What the number of a line is that is not in the answer.
-    fn absent(&self) -> Option<f64> {
-        let is_count = match self.body.report.as_str() {
-            "trends" => {
-                let counts = self.watched_series().is_some_and(|series| COUNTS.contains(&math_of(series)));
-                !self.body.question.contains_key("formula") && counts
+    /// What the number of a line is that is not in an answer, which is cut where it has the largest lines only.
+    fn absent(&self, is_cut: bool) -> Option<f64> {
+        let is_none = |math: &str| COUNTS.contains(&math) || ALSO_NONE.contains(&math) || math.starts_with("unique:");
+        let formula = self.body.question.get("formula").and_then(Value::as_str);
+        let is_count = match (self.body.report.as_str(), formula) {
+            ("trends", Some(formula)) => {
+                let none: Vec<Option<f64>> = self.series().map(|series| is_none(math_of(series)).then_some(0.0)).collect();
+                // Of a line that is cut off the parts are not known to be 0.
+                return if is_cut { None } else { value_of_formula(formula, &none) };
             }
-            "sessions" => !self.body.question.contains_key("series"),
+            ("trends", None) => self.watched_series().is_some_and(|series| is_none(math_of(series))),
+            ("sessions", _) => {
+                let is_watched = |series: &&Map<String, Value>| self.body.line.is_empty() || name_of_sessions(series) == self.body.line;
+                self.series().find(is_watched).is_none_or(|series| COUNTS_OF_SESSIONS.contains(&math_of_sessions(series)))
+            }
             _ => false,
         };
         is_count.then_some(0.0)
@@ -424,6 +439,15 @@ impl Rule {
 /// What trends call a series.
 fn name_of_series(series: &Map<String, Value>) -> &str {
     text_of(series, "name").or_else(|| text_of(series, "event")).unwrap_or("any event")
+}
+
+/// What sessions call a series.
+fn name_of_sessions(series: &Map<String, Value>) -> &str {
+    text_of(series, "name").unwrap_or_else(|| math_of_sessions(series))
+}
+
+fn math_of_sessions(series: &Map<String, Value>) -> &str {
+    text_of(series, "math").unwrap_or("sessions")
 }
 
 fn math_of(series: &Map<String, Value>) -> &str {

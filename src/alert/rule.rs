@@ -237,6 +237,9 @@ impl RuleBody {
         if !self.min_count.is_finite() || self.min_count < 0.0 {
             return wrong("min_count", format!("{} is no number of events", self.min_count));
         }
+        if self.min_count > 0.0 && self.report == "lag" {
+            return wrong("min_count", "there is nothing to count behind `lag`".to_owned());
+        }
         if self.line.len() > MOST_TEXT || !(1..=100).contains(&self.at) {
             return wrong("at", "the name of a series, and a period from 1 to 100".to_owned());
         }

@@ -209,6 +209,25 @@ async fn events_of_one_moment_are_in_the_order_in_which_they_were_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_shown_by_name_in_each_step_in_which_it_is() {
+    let pulse = Pulse::start().await;
+    let at_ms = jiff::Timestamp::now().as_millisecond() - 60_000;
+    let ways = [("ada", ["home", "list", "home"]), ("bob", ["list", "home", "list"])];
+    let events = ways.iter().flat_map(|(visitor, nodes)| {
+        (0..).zip(nodes).map(move |(step, name)| {
+            json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": name, "anonymousId": visitor, "timestamp": at_ms + step})
+        })
+    });
+    send(&pulse.http, events.collect()).await;
+    let chart = pulse.http.query("paths", &json!({"from": "-1h", "steps": 3})).await.1["result"].clone();
+    let nodes =
+        chart["nodes"].as_array().unwrap().iter().map(|node| (node["step"].as_u64(), node["name"].as_str(), node["sessions"].as_u64()));
+    let expected = [1, 2, 3].iter().flat_map(|step| ["home", "list"].map(|name| (Some(*step), Some(name), Some(1))));
+    assert_eq!(nodes.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{chart}");
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_of_one_moment_have_a_device_in_the_order_in_which_they_came() {
     let pulse = Pulse::start().await;
     let at_ms = jiff::Timestamp::now().as_millisecond() - 60_000;

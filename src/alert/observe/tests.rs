@@ -59,6 +59,40 @@ fn the_largest_lines_are_watched_and_the_rest_is_counted() {
 }
 
 #[test]
+fn of_what_is_counted_there_is_none_where_the_answer_has_no_line() {
+    let absent = |body: Value, kind: &str| {
+        let line = json!({"name": "a", "breakdown": "DE", "kind": kind, "values": [1]});
+        rule(body).observe(&json!({"buckets": ["2026-03-29T00:00:00Z"], "series": [line]})).absent
+    };
+    let of = |series: Value, formula: Option<&str>| json!({"question": {"series": series, "formula": formula, "breakdown": "country"}});
+    let math = |math: &str| json!([{"event": "a", "math": math, "property": "p"}]);
+    for counted in ["total", "unique_users", "unique:properties.x", "first_time_users", "dau", "wau", "mau", "sum"] {
+        assert_eq!(absent(of(math(counted), None), "value"), Some(0.0), "{counted}");
+    }
+    for measured in ["avg", "min", "p90", "per_user"] {
+        assert_eq!(absent(of(math(measured), None), "value"), None, "{measured}");
+    }
+    let both = json!([{"event": "a"}, {"event": "b"}]);
+    for (formula, kind, value) in
+        [("A+B", "value", Some(0.0)), ("A-B+2", "value", Some(2.0)), ("A/B", "value", None), ("A+B", "other", None)]
+    {
+        assert_eq!(absent(of(both.clone(), Some(formula)), kind), value, "{formula} {kind}");
+    }
+    let sessions = |series: Value| json!({"report": "sessions", "question": {"series": series, "breakdown": "session.country"}});
+    for (series, value) in [(json!([{}]), Some(0.0)), (json!([{"math": "visitors"}]), Some(0.0)), (json!([{"math": "bounce_rate"}]), None)]
+    {
+        assert_eq!(absent(sessions(series.clone()), "value"), value, "{series}");
+    }
+}
+
+#[test]
+fn what_is_counted_is_itself_how_much_there_is() {
+    let ledger = rule(json!({"report": "ledger", "interval": "hour", "min_count": 1, "question": {"outcome": "dead"}}));
+    let observed = ledger.observe(&json!({"minutes": [{"minute": "2026-03-29T00:01:00Z", "dead": 3}]}));
+    assert_eq!(observed.lines[""].counts, observed.lines[""].values);
+}
+
+#[test]
 fn a_line_that_no_series_has_is_refused() {
     let series = json!([{"event": "a", "name": "one"}, {"event": "b"}, {}]);
     for (body, names) in [

@@ -3,9 +3,10 @@
 //! A statement finds the events that fit steps or exclusions and says of each whose it is, when it was and what it fits; what chains they
 //! make is decided here ([`fold`]), by existence and to the letter, whatever order they arrived in. Events may follow the range by as much
 //! as the window; nothing after now exists.
-//! Cost: one scan of the events of the range and the window behind it, 24 bytes for each that fits (8 more each for `hold`, a breakdown and
-//! `sessions`, 12 for their place in the log), and their order. Where that is more than memory may hold (`query.max_memory`) they are counted
-//! and read again in passes, up to [`MOST_PASSES`]; beyond that the question is refused. A breakdown takes another scan for the values.
+//! Cost: one scan of the events of the range and the window behind it, 16 bytes for each that fits (8 more each for `hold`, a breakdown and
+//! `sessions`, 12 for their place in the log), and their order. Where that is more than memory may hold (`query.max_memory`) those of some
+//! people are folded first and the rest is read again, up to [`MOST_PASSES`] times; beyond that the question is refused. A breakdown takes
+//! another scan for the values.
 //! May go wrong: the events of one person alone are too many, or their chains take too much work; then the question is refused, too.
 
 mod bar;
@@ -22,7 +23,7 @@ use self::bar::{FunnelBar, KEYS as BAR_KEYS};
 use self::fold::{MOST_STEPS, Order};
 use self::lines::Lines;
 use self::outcomes::{Attribution, Counting, Outcomes, Unfolded};
-use self::rows::{Columns, Rows};
+use self::rows::{Columns, Full, PARTS, Parts, Rows};
 use self::steps::{Exclusion, Step};
 use self::view::{Picture, Shown, View};
 use super::{Ask, Bar, People, Report};
@@ -38,8 +39,8 @@ use crate::query::error::{QueryError, nearest};
 use crate::query::reader::{OutOfMemory, StatementRunner, to_json};
 use crate::store::revisions::SESSION;
 
-/// Into so many passes events are split at most, each of other persons.
-const MOST_PASSES: u64 = 64;
+/// The events are read so many times at most, each time of other persons.
+const MOST_PASSES: usize = 64;
 /// Most fields that a chain holds.
 const MOST_HELD: usize = 5;
 /// Most bins of `time_to_convert`, and how many there are by default.
@@ -51,14 +52,6 @@ const MOST_CELLS: u64 = 1_000_000;
 const SHORTEST_WINDOW_MS: i64 = 30_000;
 const LONGEST_WINDOW_MS: i64 = 366 * 86_400_000;
 const WINDOW_MS: i64 = 14 * 86_400_000;
-
-/// Memory was full.
-#[derive(Clone, Copy, Debug)]
-struct Full {
-    why: OutOfMemory,
-    /// With so many events, if it was before they were folded.
-    events: Option<u64>,
-}
 
 const KEYS: [&str; 18] = [
     "from",
@@ -287,8 +280,8 @@ impl Funnel {
         self.events(scope).and(bits.grouped().then(" != 0"))
     }
 
-    /// Reads events, of which some persons: key, time, bits, and what [`Columns`] names.
-    fn statement(&self, scope: Scope, pass: u64, passes: u64) -> Expr {
+    /// Reads the events whose keys are of these parts: key, time, bits, and what [`Columns`] names.
+    fn statement(&self, scope: Scope, parts: &Parts) -> Expr {
         let steps = steps::bits(self.steps.iter().map(|step| &step.events), scope, 0);
         let steps = match &self.hold {
             Some(hold) => {
@@ -319,8 +312,7 @@ impl Funnel {
         }
         let events = self.events(scope);
         let events = if self.order == Order::Strict { events } else { events.and("bits != 0") };
-        let is_of_pass = Expr::from("key % ").then(Expr::uint(passes)).infix(" = ", Expr::uint(pass));
-        columns.from(if passes > 1 { events.and(is_of_pass) } else { events })
+        columns.from(if parts.len() == PARTS { events } else { events.and(rows::is_of(parts)) })
     }
 
     /// Until when events are looked at: nothing after now exists.
@@ -344,70 +336,36 @@ impl Funnel {
         Counting { funnel, attribution: self.attribution, each_attempt: self.count == Count::Totals }
     }
 
-    /// How far all came who entered in the range of `whole`: in as many passes as memory needs.
+    /// How far all came who entered in the range of `whole`: in as many passes as memory needs, each of the people of some parts.
     async fn outcomes(&self, runner: &mut StatementRunner<'_>, whole: &Whole) -> Result<Outcomes, QueryError> {
         let now_ms = runner.now_ms();
-        let Some(seen) = self.seen(whole, now_ms) else { return Ok(Outcomes::new(runner.memory())) };
-        let (scope, counting) = (runner.scope(&seen), Arc::new(self.counting(whole, now_ms)));
-        let (mut passes, mut number) = (1, None);
-        loop {
-            let full = match self.in_passes(runner, scope, &counting, passes).await? {
-                Ok(outcomes) => return Ok(outcomes),
-                Err(full) => full,
-            };
-            if passes == MOST_PASSES {
-                return Err(match full.why {
-                    OutOfMemory::All => QueryError::out_of_memory(),
-                    OutOfMemory::Question => QueryError::too_expensive(
-                        "the funnel has more events, people or attempts than memory may hold: ask for a shorter range or window, or for steps \
-                         with fewer events",
-                    ),
-                });
-            }
-            let needed = match full.events {
-                // As many of each pass as were held, with room for what comes of them.
-                Some(held) => {
-                    let all = match number {
-                        Some(all) => all,
-                        None => *number.insert(self.number_of_events(runner, scope).await?),
-                    };
-                    all / (held / 4 * 3).max(1) + 1
-                }
-                None => passes * 4,
-            };
-            passes = needed.max(passes * 2).min(MOST_PASSES);
-        }
-    }
-
-    /// How many events all passes together read.
-    async fn number_of_events(&self, runner: &mut StatementRunner<'_>, scope: Scope) -> Result<u64, QueryError> {
-        let counted = Expr::from("SELECT count() FROM ").then(self.statement(scope, 0, 1).enclosed());
-        let counted = runner.rows(counted.into()).await?;
-        Ok(counted.first().map_or(0, |row| row.cell(0).uint()))
-    }
-
-    /// Why the events of a pass are more than memory may hold, if they are.
-    async fn in_passes(
-        &self,
-        runner: &mut StatementRunner<'_>,
-        scope: Scope,
-        counting: &Arc<Counting>,
-        passes: u64,
-    ) -> Result<Result<Outcomes, Full>, QueryError> {
         let mut outcomes = Outcomes::new(runner.memory());
-        for pass in 0..passes {
-            let mut rows = Rows::new(self.columns(), runner.memory());
-            runner.blocks(self.statement(scope, pass, passes).into(), |block| rows.take(block)).await?;
-            if let Some(why) = rows.full() {
-                return Ok(Err(Full { why, events: Some(rows.len()) }));
-            }
-            outcomes = match runner.within_deadline(outcomes.with(rows, Arc::clone(counting))).await? {
-                Ok(outcomes) => outcomes,
-                Err(Unfolded::Full(why)) => return Ok(Err(Full { why, events: None })),
+        let Some(seen) = self.seen(whole, now_ms) else { return Ok(outcomes) };
+        let (scope, counting) = (runner.scope(&seen), Arc::new(self.counting(whole, now_ms)));
+        let (mut from, mut most) = (0, PARTS);
+        for _ in 0..MOST_PASSES {
+            // As many of each pass, for what is let go of was moved for nothing.
+            let passes = (PARTS - from).div_ceil(most);
+            let parts = from..from + (PARTS - from).div_ceil(passes);
+            let mut rows = Rows::new(self.columns(), parts.clone(), runner.memory());
+            runner.blocks(self.statement(scope, &parts).into(), |block| rows.take(block)).await?;
+            let until = rows.until().map_err(too_many)?;
+            most = until - from;
+            match runner.within_deadline(Outcomes::of(rows.taken(), Arc::clone(&counting))).await? {
+                Ok(of_parts) => {
+                    outcomes.unite(of_parts).map_err(|why| too_many(Full::Memory(why)))?;
+                    from = until;
+                }
+                // What came of them did not fit beside them.
+                Err(Unfolded::Full(_)) if most > 1 => most = most.div_ceil(4),
+                Err(Unfolded::Full(why)) => return Err(too_many(Full::Memory(why))),
                 Err(Unfolded::Failed(problem)) => return Err(problem),
-            };
+            }
+            if from == PARTS {
+                return Ok(outcomes);
+            }
         }
-        Ok(Ok(outcomes))
+        Err(too_many(Full::Memory(OutOfMemory::Question)))
     }
 
     /// The lines of the funnel; those of what it is compared with are the same.
@@ -424,6 +382,18 @@ impl Funnel {
             View::TimeToConvert(bins) => picture.times(bins),
             View::Trend => picture.trend(range, &Buckets::of(range, self.interval)?, now_ms),
         })
+    }
+}
+
+/// Why a funnel is refused whose events are more than memory may hold, however few are looked at at once.
+fn too_many(full: Full) -> QueryError {
+    match full {
+        Full::Memory(OutOfMemory::All) => QueryError::out_of_memory(),
+        Full::Memory(OutOfMemory::Question) => QueryError::too_expensive(
+            "the funnel has more events, people or attempts than memory may hold: ask for a shorter range or window, or for steps with fewer \
+             events",
+        ),
+        Full::Masks => QueryError::too_expensive("the events fit the steps in too many different ways: ask for fewer steps"),
     }
 }
 

@@ -88,6 +88,11 @@ impl Canonical for Trends {
     }
 }
 
+/// What a formula gives where its series have `values`; none where it is no formula of theirs.
+pub(crate) fn value_of_formula(text: &str, values: &[Option<f64>]) -> Option<f64> {
+    Formula::parse(text, values.len()).ok()?.value(values)
+}
+
 impl Report for Trends {
     const NAME: &'static str = "trends";
     const CHEAPER: &'static str = "a shorter range, a longer `interval`, fewer `series` or a `breakdown` of fewer values";

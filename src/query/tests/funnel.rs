@@ -121,14 +121,20 @@ impl Crowd {
         block
     }
 
-    /// Into how many passes a statement splits them, and which it asks for.
-    fn pass(statement: &Statement) -> (u64, u64) {
-        let Some((_, rest)) = statement.text().split_once("key % {p") else { return (1, 0) };
-        let (passes, pass) = rest.split_once(":UInt64} = {p").unwrap();
-        let value = |index: &str| statement.params().nth(index.parse().unwrap()).unwrap().1.parse().unwrap();
-        (value(passes), value(pass.split(':').next().unwrap()))
+    /// The parts of persons that a statement asks for.
+    fn parts(statement: &Statement) -> std::ops::Range<u64> {
+        let Some((_, rest)) = statement.text().split_once(PART) else { return 0..256 };
+        let (from, until) = rest.split_once(PART).unwrap();
+        let value = |bound: &str| {
+            let index = bound.split_once("{p").unwrap().1.split(':').next().unwrap();
+            statement.params().nth(index.parse().unwrap()).unwrap().1.parse().unwrap()
+        };
+        value(from)..value(until)
     }
 }
+
+/// The part of a person, in a statement.
+const PART: &str = "bitShiftRight(key * 11400714819323198485, 56)";
 
 impl Run for Crowd {
     async fn run(&self, _: Statement) -> Result<Answer, QueryError> {
@@ -136,8 +142,9 @@ impl Run for Crowd {
     }
 
     async fn stream<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> Result<u64, QueryError> {
-        let (passes, pass) = Self::pass(&statement);
-        let mut own = (0..self.0).filter(|person| person % passes == pass).peekable();
+        let parts = Self::parts(&statement);
+        let part = |person: &u64| person.wrapping_mul(11_400_714_819_323_198_485) >> 56;
+        let mut own = (0..self.0).filter(|person| parts.contains(&part(person))).peekable();
         while own.peek().is_some() {
             let persons: Vec<u64> = own.by_ref().take(1_000).collect();
             if take(&Self::block(&persons)).is_break() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fold::{Budget, Event, Funnel, Journey, TooMuchWork};
-use super::rows::{Part, Row, Rows};
+use super::rows::{Masks, Part, Taken};
 use super::steps::MOST_EXCLUSIONS;
 use crate::query::error::QueryError;
 use crate::query::reader::{Held, OutOfMemory};
@@ -121,16 +121,17 @@ impl Outcomes {
         self.chain(outcome).first().map_or(0, |first| first.at_ms)
     }
 
-    /// These and what `rows` add, computed beside the tasks of the runtime. Dropping the future ends it soon.
+    /// What `taken` come to, computed beside the tasks of the runtime. Dropping the future ends it soon.
     ///
     /// # Errors
     /// 422: it is too much work; or memory is full.
-    pub(super) async fn with(mut self, rows: Rows, counting: Arc<Counting>) -> Result<Self, Unfolded> {
+    pub(super) async fn of(taken: Taken, counting: Arc<Counting>) -> Result<Self, Unfolded> {
         let abandoned = Abandoned::default();
         let mut shares: Vec<Vec<Part>> = (0..threads()).map(|_| Vec::new()).collect();
         let number = shares.len();
-        let (parts, held) = rows.into_parts();
-        let held = Arc::new(held);
+        let Taken { parts, masks, held } = taken;
+        let mut all = Self::new(held.another());
+        let (held, masks) = (Arc::new(held), Arc::new(masks));
         for (index, part) in parts.into_iter().enumerate() {
             if let Some(share) = shares.get_mut(index % number) {
                 share.push(part);
@@ -140,42 +141,56 @@ impl Outcomes {
             .into_iter()
             .map(|share| {
                 let (counting, is_abandoned) = (Arc::clone(&counting), Arc::clone(&abandoned.0));
-                let (all, of_parts) = (Self::new(held.another()), Arc::clone(&held));
+                let (of_share, of_parts, masks) = (Self::new(held.another()), Arc::clone(&held), Arc::clone(&masks));
                 tokio::task::spawn_blocking(move || {
-                    let folded = all.and(share, &counting, &is_abandoned);
+                    let folded = of_share.and(share, &masks, &counting, &is_abandoned);
                     drop(of_parts);
                     folded
                 })
             })
             .collect();
+        drop(held);
         for folded in folded {
             let folded = folded.await.unwrap_or_else(|_| Err(QueryError::internal("the events could not be folded").into()));
-            self.unite(folded?)?;
+            all.unite(folded?).map_err(Unfolded::Full)?;
         }
-        Ok(self)
+        Ok(all)
     }
 
     /// These and what `parts` add.
-    fn and(mut self, parts: Vec<Part>, counting: &Counting, is_abandoned: &Arc<AtomicBool>) -> Result<Self, Unfolded> {
+    fn and(mut self, parts: Vec<Part>, masks: &Masks, counting: &Counting, is_abandoned: &Arc<AtomicBool>) -> Result<Self, Unfolded> {
         let (mut events, mut budget) = (Vec::new(), Budget::of(self.held.another(), Arc::clone(is_abandoned)));
         for mut part in parts {
-            for of_key in part.by_key() {
+            let mut order = self.held.another();
+            order.set(part.order_bytes()).map_err(Unfolded::Full)?;
+            let by_key = part.by_key();
+            drop(order);
+            for of_key in by_key {
                 if is_abandoned.load(Ordering::Relaxed) {
                     return Err(QueryError::too_slow().into());
                 }
-                let rows = part.rows(of_key);
                 events.clear();
-                events.extend(rows.iter().map(|row| event(&part, *row)));
+                events.extend(of_key.clone().zip(part.rows(of_key.clone())).map(|(number, row)| {
+                    let bits = masks.of(*row);
+                    // The bits of steps are the lowest, those of exclusions stand above them.
+                    let steps = bits & ((1 << super::fold::MOST_STEPS) - 1);
+                    let excluded = (bits >> super::fold::MOST_STEPS) & ((1 << MOST_EXCLUSIONS) - 1);
+                    Event { at_ms: row.at_ms(), steps, excluded, held: part.held(number) }
+                }));
                 let journeys = counting.journeys(&events, &mut budget);
                 let journeys = journeys.map_err(|TooMuchWork| budget.full().map_or_else(|| too_much_work().into(), Unfolded::Full))?;
-                self.add(&part, rows, &journeys, counting);
+                self.add(&part, of_key.start, &journeys, counting);
             }
-            self.hold()?;
+            self.hold().map_err(Unfolded::Full)?;
         }
         Ok(self)
     }
 
-    fn unite(&mut self, other: Self) -> Result<(), Unfolded> {
+    /// Takes others beside these.
+    ///
+    /// # Errors
+    /// Both are more than memory may hold.
+    pub(super) fn unite(&mut self, other: Self) -> Result<(), OutOfMemory> {
         let before = self.passed.len() as u32;
         self.outcomes.extend(other.outcomes.into_iter().map(|outcome| Outcome { first: outcome.first + before, ..outcome }));
         self.passed.extend(other.passed);
@@ -183,26 +198,26 @@ impl Outcomes {
         self.hold()
     }
 
-    fn hold(&mut self) -> Result<(), Unfolded> {
+    fn hold(&mut self) -> Result<(), OutOfMemory> {
         let bytes = self.outcomes.capacity() * size_of::<Outcome>() + self.passed.capacity() * size_of::<Passed>();
-        self.held.set(bytes).map_err(Unfolded::Full)
+        self.held.set(bytes)
     }
 
-    fn add(&mut self, part: &Part, rows: &[Row], journeys: &[Journey], counting: &Counting) {
+    /// Adds those of one whose events begin at the number `first` of the part.
+    fn add(&mut self, part: &Part, first: usize, journeys: &[Journey], counting: &Counting) {
         for journey in journeys {
-            let (Some(first), Some(last)) = (journey.shown.first(), journey.shown.last()) else { continue };
+            let (Some(begin), Some(end)) = (journey.shown.first(), journey.shown.last()) else { continue };
             let attributed = match counting.attribution {
-                Attribution::First => Some(first),
-                Attribution::Last => Some(last),
+                Attribution::First => Some(begin),
+                Attribution::Last => Some(end),
                 Attribution::Step(step) => journey.shown.iter().find(|link| link.step == step),
             };
-            let row = |event: usize| rows.get(event).copied();
-            let group = attributed.and_then(|link| row(link.event)).map_or(0, |row| part.group(row));
-            let person = row(first.event).map_or(0, |row| part.person(row));
-            let at_ms = |event: usize| row(event).map_or(0, |row| row.at_ms);
-            let (begin, length) = (self.passed.len() as u32, journey.shown.len() as u32);
+            let group = attributed.map_or(0, |link| part.group(first + link.event));
+            let person = part.person(first + begin.event);
+            let at_ms = |event: usize| part.rows(first + event..first + event + 1).first().map_or(0, |row| row.at_ms());
+            let (from, length) = (self.passed.len() as u32, journey.shown.len() as u32);
             self.passed.extend(journey.shown.iter().map(|link| Passed { step: link.step, at_ms: at_ms(link.event) }));
-            self.outcomes.push(Outcome { person, group, reached: journey.reached, first: begin, length });
+            self.outcomes.push(Outcome { person, group, reached: journey.reached, first: from, length });
         }
     }
 }
@@ -214,11 +229,4 @@ impl Counting {
             false => Ok(self.funnel.journey(events, budget)?.into_iter().collect()),
         }
     }
-}
-
-/// The bits of steps are the lowest, those of exclusions stand above them.
-fn event(part: &Part, row: Row) -> Event {
-    let steps = row.bits & ((1 << super::fold::MOST_STEPS) - 1);
-    let excluded = (row.bits >> super::fold::MOST_STEPS) & ((1 << MOST_EXCLUSIONS) - 1);
-    Event { at_ms: row.at_ms, steps, excluded, held: part.held(row) }
 }

@@ -56,7 +56,7 @@ impl Paths {
         let key = self.node.key();
         let keys = Select::default().named(Nodes::hash(key.clone()), " AS hash").named(Expr::call("any", [key]), " AS key");
         let keys = keys.from(Selection::of(scope.around()).and(scope.passes(&self.filters))).then(" GROUP BY hash").enclosed();
-        let ranked = Expr::from("SELECT step, key, hash FROM ").then(counted).then(" AS counted ANY INNER JOIN ").then(keys);
+        let ranked = Expr::from("SELECT step, key, hash FROM ").then(counted).then(" AS counted INNER JOIN ").then(keys);
         let ranked = ranked.then(" AS keys USING (hash) ORDER BY step, size DESC, key LIMIT ");
         ranked.then(Expr::uint(self.limit)).then(" BY step")
     }
