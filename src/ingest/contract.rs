@@ -323,10 +323,15 @@ fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &m
 /// Writes the properties: those of the object, and what the dialect noted beside them. Whether a value was cut.
 fn properties(draft: &mut Draft<'_, '_>, limits: &IngestLimits, writer: &mut EventWriter<'_>) -> Result<bool, Rejection> {
     let (object, leaves_out) = (draft.properties.or(draft.traits), draft.leaves_out);
+    let traits = draft.properties.and(draft.traits);
     let (facts, warnings) = draft.facts();
     let mut properties = Properties::new(limits, writer, warnings);
     if let Some(object) = object {
         properties.object(object, leaves_out)?;
+    }
+    // Who sends all calls by one function sends both with each, of which one is empty mostly.
+    if let Some(traits) = traits {
+        properties.also(traits, leaves_out)?;
     }
     for (fact, value) in facts {
         if let FactKind::Property(name) = fact.kind {

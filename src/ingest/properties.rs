@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::IngestLimits;
 use super::tape::{Value, with_digits};
 use super::verdict::Rejection;
-use super::warning::{CHARACTER_REMOVED, VALUE_TRUNCATED, Warnings};
+use super::warning::{CHARACTER_REMOVED, VALUE_TRUNCATED, VALUE_UNREADABLE, Warnings};
 use crate::event::packed::EventWriter;
 use crate::event::text::clip;
 use crate::outcome::Defect;
@@ -77,6 +77,21 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             return Ok(());
         }
         Err(Rejection::new(Defect::PropertiesInvalid, "properties", "`properties` is not an object"))
+    }
+
+    /// Packs the members of `traits` that stand beside an object and that it does not name.
+    pub(super) fn also(&mut self, traits: Value<'_>, leaves_out: fn(&str) -> bool) -> Result<(), Rejection> {
+        if !traits.is_object() && !traits.is_null() && !traits.is_empty_array() {
+            self.warnings.add(VALUE_UNREADABLE, &["traits"]);
+        }
+        for (key, value) in traits.members().filter(|(key, _)| !leaves_out(key)) {
+            if self.seen.has(xxh3_64(key.as_bytes())) {
+                self.warnings.add(Defect::DuplicateKey.as_str(), &["traits.", key]);
+            } else {
+                self.member_at(key, value, 1)?;
+            }
+        }
+        Ok(())
     }
 
     /// Packs one more property, unless the object had one of this name.

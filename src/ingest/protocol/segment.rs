@@ -221,7 +221,10 @@ fn call_of<'t>(kind_of_path: &str, call: Value<'t>, draft: &mut Draft<'t, '_>) -
     draft.timestamp = draft.timestamp.or(original);
     match kind.and_then(Value::text).unwrap_or(kind_of_path) {
         // RudderStack's SDKs say there what is known of the user; it is said anew only by the calls that are for it.
-        "identify" => draft.traits = draft.traits.or(in_context("traits")),
+        "identify" => {
+            let own = draft.traits.filter(|traits| traits.members().next().is_some());
+            draft.traits = own.or(in_context("traits"));
+        }
         "page" => page_of_properties(in_context("page"), draft),
         _ => {}
     }
@@ -285,6 +288,22 @@ mod tests {
         let event = read(|intake| envelope::json(body.as_bytes(), &ENVELOPE, intake)).remove(0);
         assert_eq!((event.ids(), event.text(Field::Bot)), (["group", "ada", "d"].map(str::to_owned), String::new()));
         assert_eq!(event.properties(), ["groupId=x", "seats=5"]);
+    }
+
+    #[test]
+    fn traits_beside_properties_are_properties_too() {
+        for (traits, kept) in [
+            (r#""traits":{"plan":"pro"},"properties":{}"#, vec!["plan=pro"]),
+            (r#""context":{"traits":{"plan":"pro"}},"properties":{},"traits":{}"#, vec!["plan=pro"]),
+            (
+                r#""traits":{"plan":"pro","k":2,"of":{"a":3}},"properties":{"k":1,"of":{"b":4}}"#,
+                vec!["k=1", "of.a=3", "of.b=4", "plan=pro"],
+            ),
+        ] {
+            let body = format!(r#"{{"type":"identify","userId":"ada",{traits}}}"#);
+            let event = read(|intake| envelope::json(body.as_bytes(), &ENVELOPE, intake)).remove(0);
+            assert_eq!(event.properties(), kept, "{body}");
+        }
     }
 
     #[test]

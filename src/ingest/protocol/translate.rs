@@ -84,6 +84,7 @@ fn own(value: Value<'_>, read: ReadEvent) -> Result<(Map<String, Json>, Option<R
         event.insert("type".to_owned(), name);
     }
     let (properties, leaves_out, address) = (draft.properties.or(draft.traits), draft.leaves_out, draft.address);
+    let traits = draft.properties.and(draft.traits);
     let mut context = Map::new();
     if draft.is_of_group {
         put(Field::Bot, GROUP.into(), &mut context);
@@ -99,6 +100,11 @@ fn own(value: Value<'_>, read: ReadEvent) -> Result<(Map<String, Json>, Option<R
             .filter(|(key, _)| !leaves_out(key))
             .map(|(key, value)| (key.to_owned(), value.to_json())),
     );
+    if let Some(traits) = traits {
+        for (key, value) in traits.members().filter(|(key, _)| !leaves_out(key)) {
+            kept.entry(key).or_insert_with(|| value.to_json());
+        }
+    }
     for (fact, value) in draft.facts().0 {
         match fact.kind {
             FactKind::Of(field) => put(field, value.to_json(), &mut context),

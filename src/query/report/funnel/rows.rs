@@ -16,6 +16,8 @@ pub(super) const PARTS: usize = 256;
 pub(super) type Parts = Range<usize>;
 /// Spreads keys that follow each other over the parts: its product with a key, by its highest bits.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+/// The part of the key of a statement, as [`Rows::take`] computes it.
+const PART: &str = "bitShiftRight(key * 11400714819323198485, 56)";
 /// Bits of the number of a mask in [`Row::moment`]; above it there are 44 bits of milliseconds, since [`SINCE_MS`].
 const MASK_BITS: u32 = 20;
 /// 1 January 1900, before which no time is kept, milliseconds since 1970.
@@ -101,10 +103,9 @@ pub(super) struct Taken {
 
 /// The condition that the event of a statement, whose key is its column `key`, is of these parts.
 pub(super) fn is_of(parts: &Parts) -> Expr {
-    let part = format!("bitShiftRight(key * {SPREAD}, {})", u64::BITS - PARTS.ilog2());
     let number = |part: usize| Expr::uint(part as u64);
-    let from = Expr::from(part.as_str()).infix(" >= ", number(parts.start));
-    from.then(" AND ").then(Expr::from(part.as_str()).infix(" < ", number(parts.end)))
+    let from = Expr::from(PART).infix(" >= ", number(parts.start));
+    from.then(" AND ").then(Expr::from(PART).infix(" < ", number(parts.end)))
 }
 
 impl Rows {

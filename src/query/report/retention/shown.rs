@@ -95,7 +95,8 @@ impl<'a> Lines<'a> {
         for (cell, sum) in cells.iter().zip(sums) {
             let cell = cell.as_u64().or_else(|| cell.as_str()?.parse().ok()).unwrap_or(SIZE);
             if let Some(number) = numbers.cells.get_mut(cell as usize) {
-                *number = sum.as_f64().unwrap_or_default();
+                // What is no number is beyond what a float holds.
+                *number = sum.as_f64().unwrap_or(f64::NAN);
             }
         }
         if is_or_after {

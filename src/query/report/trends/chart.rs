@@ -95,8 +95,10 @@ impl Lines {
     /// Takes a row: start of a bucket, line, whether it is the total, and in the column `at` the value.
     pub(in crate::query::report) fn add(&mut self, row: &Row, at: usize, buckets: &Buckets) {
         let [bucket, line, is_total] = [row.cell(0), row.cell(1), row.cell(2)];
+        // Where nothing would be 0, what is there and no number is beyond what a float holds.
+        let beyond = self.empty.total.and(Some(f64::NAN));
         let line = self.lines.entry(line.int()).or_insert_with(|| self.empty.clone());
-        let value = row.cell(at).float();
+        let value = row.cell(at).float().or(beyond);
         if is_total.uint() == 1 {
             line.total = value;
         } else if let Some(cell) = buckets.index(bucket.int()).and_then(|index| line.values.get_mut(index)) {
