@@ -18,6 +18,7 @@ export interface Rule {
   interval?: string;
   reduce?: Reduce;
   condition?: Condition | null;
+  /** A report: the time of day at which its numbers are told. */
   report_at?: string | null;
   resolve?: number | null;
   for?: number | null;
@@ -117,6 +118,10 @@ export interface Tested {
 }
 
 export const path_of = (id: string) => `/v1/alerts/${encodeURIComponent(id)}`;
+
+export async function rules(): Promise<ListedAlert[]> {
+  return (await json<{ alerts: ListedAlert[] }>("/v1/alerts")).alerts;
+}
 
 const post = <T>(path: string, body: unknown, signal?: AbortSignal) => json<T>(path, { method: "POST", body: JSON.stringify(body), signal });
 

@@ -67,8 +67,10 @@ export function RulePage({ id }: { id: string }) {
       {(problem || refused) && <p class="failed" role="alert">{refused || problem}</p>}
       {known && rule && (
         <>
-          <p class="summary">{rule_words(rule)}{reduced(rule.reduce) && `, ${reduced(rule.reduce)}`}{rule.condition && `; wrong ${condition_words(rule.condition, unit_of(rule))}`}. {known.judged_through ? `Judged through ${moment(known.judged_through, zone)} ${zone}.` : "Not judged yet."}</p>
-          {known.state === "delayed" && <p class="banner" role="alert">It cannot be judged: data is missing. Nothing is concluded until it is there.</p>}
+          <p class="summary">{rule_words(rule)}{reduced(rule.reduce) && `, ${reduced(rule.reduce)}`}{rule.condition && `; wrong ${condition_words(rule.condition, unit_of(rule))}`}{rule.report_at && rule.channels?.length ? <>, to <bdi>{rule.channels.join(", ")}</bdi></> : ""}. {judged_words(known)}
+            {rule.report === "board" && <> <a href={page_of(`/boards/${encodeURIComponent(String(rule.question?.board ?? ""))}`)}>Its board</a></>}</p>
+          {known.state === "delayed" && <p class="banner" role="alert">It cannot be {rule.report_at ? "sent" : "judged"}: data is missing. Nothing is concluded until it is there.</p>}
+          {rule.report_at && !rule.channels?.length && <p class="banner" role="alert">It is sent to nobody: “Change” it and choose a channel.</p>}
           <Actions alert={known} act={act} />
           <div class="tiles">
             <Past id={id} alert={known} asked={asked} slot={slot} />
@@ -79,6 +81,12 @@ export function RulePage({ id }: { id: string }) {
       )}
     </Page>
   );
+}
+
+/** How far it has come; when a report was sent last stands in its history. */
+function judged_words({ judged_through, rule: { report_at, timezone = "UTC" } }: ShownAlert): string {
+  if (!judged_through) return report_at ? "Not due yet." : "Not judged yet.";
+  return report_at ? "" : `Judged through ${moment(judged_through, timezone)} ${timezone}.`;
 }
 
 export function State({ alert }: { alert: Pick<ShownAlert, "state" | "flapping"> }) {
@@ -122,8 +130,8 @@ function Actions({ alert, act }: { alert: ShownAlert; act(work: Promise<unknown>
           </form>
         )}
       {file
-        ? <p class="note">The file <bdi>{file}</bdi> says this rule: it is changed there.</p>
-        : <div class="step"><button type="button" onClick={() => change({ rule: JSON.stringify(rule) })}>Change</button><button type="button" onClick={() => void act(remove())}>Delete this rule</button></div>}
+        ? <p class="note">The file <bdi>{file}</bdi> says this {rule.report_at ? "report" : "rule"}: it is changed there.</p>
+        : <div class="step"><button type="button" onClick={() => change({ rule: JSON.stringify(rule) })}>Change</button><button type="button" onClick={() => void act(remove())}>Delete this {rule.report_at ? "report" : "rule"}</button></div>}
       {rule.runbook && /^https?:\/\//.test(rule.runbook) && <p><a href={rule.runbook} target="_blank" rel="noreferrer">What to do</a></p>}
       {rule.annotations?.description && <p class="note"><bdi>{rule.annotations.description}</bdi></p>}
     </section>
@@ -149,7 +157,7 @@ function Past({ id, alert, asked, slot }: { id: string; alert: ShownAlert; asked
   const table = () => verdicts_table(rule, slots, unit_of(rule));
   return (
     <>
-      <section class="tile wide" data-tile="verdicts" aria-labelledby="title-verdicts" aria-busy={!known && !problem}>
+      {!rule.report_at && <section class="tile wide" data-tile="verdicts" aria-labelledby="title-verdicts" aria-busy={!known && !problem}>
         <header>
           <h2 id="title-verdicts">What it saw</h2>
           <div class="tools">
@@ -161,7 +169,7 @@ function Past({ id, alert, asked, slot }: { id: string; alert: ShownAlert; asked
         </header>
         {problem && <p class="failed" role="alert">{problem}</p>}
         {known && (slots.length ? is_table ? <div class="drawn"><Table caption="What it saw" data={table()} /></div> : <Verdicts rule={rule} slots={slots} label="What it saw" remarks={remarks_of(history, unit_of(rule), slot)} /> : <p class="nothing">Nothing {before ? "was judged before that" : "has been judged yet"}.</p>)}
-      </section>
+      </section>}
       {episodes.length > 0 && (
         <section class="tile wide" data-tile="episodes" aria-labelledby="title-episodes">
           <h2 id="title-episodes">Its alerts</h2>
