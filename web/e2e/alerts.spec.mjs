@@ -237,6 +237,22 @@ test("an alert says what it saw and did, shows its people, and is acknowledged a
   await expect(page.getByText(/^At it until .*: Bob/)).toBeVisible();
   await until(-1);
   await expect(page.getByRole("button", { name: "I am at it" })).toBeVisible();
+  // The same can be said here.
+  const said_until = async () => (await api("/v1/alerts/visitors")).ack.until;
+  await page.getByLabel("Until when").selectOption({ label: "for an hour" });
+  const now = Date.now();
+  await page.getByRole("button", { name: "I am at it" }).click();
+  await expect(page.getByText(/^At it until .* UTC: /)).toBeVisible();
+  expect(await said_until()).toBeGreaterThanOrEqual(now + 3_600_000);
+  await until(-1);
+  await page.getByLabel("Until when").selectOption({ label: "until tomorrow 09:00 UTC" });
+  await page.getByRole("button", { name: "I am at it" }).click();
+  await expect(page.getByText(/^At it until .*, 09:00:00 UTC: /)).toBeVisible();
+  const left = (await said_until()) - Date.now();
+  expect(left > 0 && left < 2 * 86_400_000).toBe(true);
+  await open(page, "/alerts");
+  await expect(tile(page, "rules").locator('[data-alert="visitors"]')).toContainText(/is at it until .*, 09:00:00/);
+  await open(page, "/alerts/visitors");
   await page.getByLabel("For how long").selectOption({ label: "a day" });
   await page.getByRole("button", { name: "Silence" }).click();
   await expect(page.getByText(/^Nobody is told until/)).toBeVisible();

@@ -43,6 +43,9 @@ export interface Said {
   until: number;
 }
 
+/** What lasts as long as its alert ends later than this. */
+export const WITHOUT_END_MS = Date.UTC(2200, 0);
+
 export interface ListedAlert {
   id: string;
   name: string;

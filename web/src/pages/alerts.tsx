@@ -1,6 +1,6 @@
 // Alerts: the rules and how they stand, what is wrong first, the reports that are sent, and the channels by which all that is told.
 import { useState } from "preact/hooks";
-import { forget_channel, save_channel, try_channel, type Channel, type FailedNotice, type ListedAlert, type Rule } from "../api/alerts";
+import { forget_channel, save_channel, try_channel, WITHOUT_END_MS, type Channel, type FailedNotice, type ListedAlert, type Rule } from "../api/alerts";
 import { event_names, useOffered } from "../api/catalogue";
 import { session, type ApiError } from "../api/client";
 import { usePolled } from "../api/polled";
@@ -68,7 +68,7 @@ function Listed({ alert, unknown }: { alert: ListedAlert; unknown: string[] }) {
         {!rule.report_at && `${severity}; `}<bdi>{rule_words(rule)}{reduced(rule.reduce) && `, ${reduced(rule.reduce)}`}{rule.condition && `, ${condition_words(rule.condition, unit_of(rule))}`}</bdi>
         {rule.report_at && (rule.channels?.length ? <>, to <bdi>{rule.channels.join(", ")}</bdi></> : <span class="warn">, to nobody</span>)}
         {episode && <>; since {moment(episode, zone)}</>}
-        {ack && ack.until > Date.now() && <>; <bdi>{ack.by}</bdi> is at it</>}
+        {ack && ack.until > Date.now() && <>; <bdi>{ack.by}</bdi> is at it{ack.until < WITHOUT_END_MS && ` until ${moment(ack.until, zone)}`}</>}
         {silence && silence.until > Date.now() && <>; silent until {moment(silence.until, zone)}</>}
         {file && <>; of <bdi>{file}</bdi></>}
       </span>
