@@ -292,7 +292,9 @@ async fn people_acknowledge_silence_change_and_delete_what_is_theirs() {
     let told = world.receiver.wait("/hook", 2).await;
     assert_eq!((told[1].kind(), &told[1].body["groupKey"]), ("resolved", &told[0].body["groupKey"]));
     assert_eq!(world.http().get("/v1/alerts/loud").await.0, StatusCode::NOT_FOUND);
-    assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/quiet/silence", &json!({"until": "2020-01-01"})).await.0, StatusCode::OK);
+    let (status, loud) = ask(world.http(), Method::POST, "/v1/alerts/quiet/silence", &json!({"until": "2020-01-01"})).await;
+    let key = world.http().get("/v1/session").await.1["key"]["name"].clone();
+    assert_eq!((status, &loud["silence"]["by"]), (StatusCode::OK, &key), "who says no name is known by the key");
     world.pass(60);
     world.judged("quiet").await;
     assert!(world.hooks().len() <= 4);

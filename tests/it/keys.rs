@@ -157,6 +157,11 @@ async fn a_key_is_made_limited_rotated_and_revoked_and_every_instance_goes_by_it
     assert_eq!(send(&http, "/v1/events", &newest, "").await, refused(403, "key_disabled"));
     assert_eq!(ask(&http, Method::PUT, &path, &admin, &json!({"name": "again"})).await.1["code"], "key_revoked");
 
+    // What is made with a key that has a name is under that name.
+    let (_, reading) = ask(&http, Method::POST, "/v1/keys", &admin, &json!({"name": "dashboards", "kind": "read"})).await;
+    let noted = ask(&http, Method::POST, "/v1/notes", reading["key"].as_str().unwrap(), &json!({"text": "4.2"})).await;
+    assert_eq!((noted.0, &noted.1["by"]), (StatusCode::CREATED, &json!("dashboards")));
+
     // The log says all of it, and no secret.
     let audit = cli(&pulse, &["audit", "default"]);
     let entries = audit["entries"].as_array().unwrap();

@@ -100,7 +100,7 @@ test("what is noted stands on the chart, in words too", async ({ page }) => {
   await page.getByLabel("When").fill(day);
   await tile(page, "notes").getByRole("button", { name: "Add" }).click();
   await expect(tile(page, "notes").locator("li").first()).toContainText("Release <4.2>");
-  await expect(tile(page, "notes").locator("li").first()).toContainText("00:00:00");
+  await expect(tile(page, "notes").locator("li").first()).toContainText(/00:00:00, by read [0-9a-f]{8}/);
   await open(page, "/trends?tz=Pacific/Auckland");
   await page.getByRole("slider").focus();
   await page.keyboard.press("End");
@@ -129,6 +129,7 @@ test("a board is shared by a link that shows the same without a key, no people, 
   await page.getByRole("button", { name: "Share", exact: true }).click();
   await page.getByRole("button", { name: "Make a link" }).click();
   const link = await page.getByRole("textbox", { name: "The link" }).inputValue();
+  await expect(page.getByRole("dialog").getByRole("listitem").first()).toContainText(/made by read [0-9a-f]{8}/);
   const context = await browser.newContext();
   const guest = await context.newPage();
   await guest.goto(link);

@@ -81,7 +81,7 @@ function Notes() {
       {problem && <p class="failed" role="alert">{problem}</p>}
       <ul class="people">
         {[...all].reverse().slice(0, 50).map((note) => (
-          <li key={note.id}><span><bdi>{note.text}</bdi></span><span>{note.kind}, {moment(note.at, zone)} <button type="button" class="quiet" aria-label={`Remove the note ${note.text}`} onClick={() => void remove_note(note.id).catch(refused)}>×</button></span></li>
+          <li key={note.id}><span><bdi>{note.text}</bdi></span><span>{note.kind}, {moment(note.at, zone)}{note.by && <>, by <bdi>{note.by}</bdi></>} <button type="button" class="quiet" aria-label={`Remove the note ${note.text}`} onClick={() => void remove_note(note.id).catch(refused)}>×</button></span></li>
         ))}
       </ul>
     </section>
