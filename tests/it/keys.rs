@@ -134,7 +134,7 @@ async fn a_key_is_made_limited_rotated_and_revoked_and_every_instance_goes_by_it
     // Another project knows nothing of it, and a write that expects something else changes nothing.
     cli(&pulse, &["create", "other"]);
     let other = admin_of(&pulse, "other").await;
-    assert_eq!(ask(&http, Method::GET, "/v1/keys", &other, &Value::Null).await.1, json!({"keys": []}));
+    assert_eq!(ask(&http, Method::GET, "/v1/keys", &other, &Value::Null).await.1, json!({"project": "other", "keys": []}));
     assert_eq!(ask(&http, Method::DELETE, &path, &other, &Value::Null).await.0, StatusCode::NOT_FOUND);
     let mut stale = http.request(Method::PUT, &path, &admin, json!({"name": "late"}).to_string());
     stale.headers_mut().insert(header::IF_MATCH, HeaderValue::from_static("\"1\""));
