@@ -109,7 +109,7 @@ test("what is noted stands on the chart, in words too", async ({ page }) => {
   await expect(page.getByRole("slider")).toHaveAttribute("aria-valuetext", /noted: Release <4.2>/);
   await expect(page.locator(".tip")).toContainText("Release <4.2>");
   await open(page, "/settings");
-  await expect(page.locator('[data-rule="sessions"]')).toHaveText("after 30 min 0 s without an event, 1 d 0 h after its first event");
+  await expect(page.locator('[data-rule="sessions"]')).toHaveText("after 30 min without an event, 1 d after its first event");
   await expect(page.locator('[data-rule="internal"]')).toHaveText("is not told from that of others");
   await page.getByRole("button", { name: "Remove the note Release <4.2>" }).click();
   await expect(tile(page, "notes").locator("li")).toHaveCount(0);
