@@ -115,6 +115,13 @@ impl World {
         self.until(id, |rule| rule["judged_through"].as_str() >= Some(&through)).await
     }
 
+    /// Waits until the owner goes by what was said of rules: it reads that together with the rules, and has judged one that was saved after it.
+    async fn until_read(&self) {
+        let later = format!("later-{}", pulse::clock::now_ms());
+        self.put(&later, &many("none", &[])).await;
+        self.judged(&later).await;
+    }
+
     /// Waits until something holds of a rule.
     async fn until(&self, id: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
@@ -275,8 +282,7 @@ async fn people_acknowledge_silence_change_and_delete_what_is_theirs() {
     assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/quiet/silence", &silence).await.0, StatusCode::OK);
     let (status, early) = ask(world.http(), Method::POST, "/v1/alerts/loud/ack", &json!({})).await;
     assert_eq!((status, &early["code"]), (StatusCode::PRECONDITION_FAILED, &json!("not_firing")));
-    // The owner reads what people say every few seconds.
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    world.until_read().await;
     world.send("loud", 3).await;
     world.pass(60);
     world.until("loud", |rule| rule["state"] == "firing").await;
@@ -322,8 +328,7 @@ async fn who_is_at_it_until_some_time_is_reminded_after_it() {
     let until = jiff::Timestamp::from_millisecond(world.now_ms() + 100_000).unwrap().to_string();
     let said = json!({"by": "ada", "until": until});
     assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/loud/ack", &said).await.0, StatusCode::OK);
-    // The owner reads what people say every few seconds.
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    world.until_read().await;
     minute(&mut world).await;
     assert_eq!(world.told("loud").await, ["firing"]);
     minute(&mut world).await;
