@@ -138,6 +138,11 @@ impl Grant {
         self.managed.as_ref().map_or("keys file", |managed| &managed.key.name)
     }
 
+    /// Who did something with the key, where nobody says who they are: its name, or, where it has none, as it is shown.
+    pub fn signature(&self) -> String {
+        self.managed.as_ref().map_or_else(|| self.shown(), |managed| managed.key.name.clone())
+    }
+
     /// The id of a key that is not of the keys file.
     pub fn key_id(&self) -> Option<&str> {
         self.managed.as_ref().map(|managed| &*managed.id)

@@ -346,7 +346,7 @@ impl Asking<'_> {
         };
         // Who is signed in is nobody else.
         let said = Some(text("by")?).filter(|by| !by.is_empty());
-        let by = self.user.clone().or(said).unwrap_or_else(|| self.grant.name.to_string());
+        let by = self.user.clone().or(said).unwrap_or_else(|| self.grant.signature());
         let states = self.states(Some(id)).await?;
         let state = states.iter().find(|row| row.kind == kind::RULE).map(|row| serde_json::from_str(&row.body).unwrap_or_default());
         let episode = state.map_or(0, |state: super::judge::RuleState| state.episode);

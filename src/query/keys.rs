@@ -3,6 +3,8 @@
 //! Promises: a secret is shown once, when it is made; nothing changes without an entry in the log, which is written first and says so if
 //! the change was not made after all. Bounds: those of [`KEY`], [`MOST_LIMITS`] origins and paths, two secrets that are valid at a time.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -268,6 +270,7 @@ impl Action {
 #[derive(Clone, Debug)]
 pub(super) struct Author {
     pub(super) project: ProjectId,
+    pub(super) project_name: Arc<str>,
     by: Value,
     address: String,
     at_ms: i64,
@@ -278,7 +281,7 @@ impl Author {
     pub(super) fn new(grant: &Grant, address: String, user: Option<String>, at_ms: i64) -> Self {
         let key = grant.shown();
         let by = json!({"id": grant.key_id(), "name": grant.key_name(), "key": key, "user": user});
-        Self { project: grant.project, by, address, at_ms }
+        Self { project: grant.project, project_name: Arc::clone(&grant.name), by, address, at_ms }
     }
 
     /// The entry of a change to the key `id`, which is `after` then.

@@ -137,10 +137,11 @@ impl AskedNotes {
 }
 
 /// A note as it is shown.
-pub(super) fn shown(Saved { name, body, .. }: &Saved) -> Value {
-    let note: Value = serde_json::from_str(body).unwrap_or_default();
+pub(super) fn shown(saved: &Saved) -> Value {
+    let note: Value = serde_json::from_str(&saved.body).unwrap_or_default();
     let time = |key: &str| note[key].as_i64().map(show_ms);
-    json!({"id": name, "at": time("at_ms"), "until": time("until_ms"), "text": note["text"], "kind": note["kind"]})
+    let (at, until) = (time("at_ms"), time("until_ms"));
+    json!({"id": saved.name, "at": at, "until": until, "text": note["text"], "kind": note["kind"], "by": saved.writer()})
 }
 
 /// A time that somebody has said was not as ever.

@@ -93,6 +93,9 @@ pub(super) struct Share {
     embed: Vec<String>,
     created_ms: i64,
     expires_ms: i64,
+    /// Who made it, which is written beside it, if that is known.
+    #[serde(skip)]
+    by: Option<String>,
 }
 
 /// Which board is shared.
@@ -136,7 +139,13 @@ impl Share {
             embed: origins(fields)?,
             created_ms: now_ms,
             expires_ms,
+            by: None,
         })
+    }
+
+    /// The same, made by somebody.
+    pub(super) fn made_by(self, by: String) -> Self {
+        Self { by: Some(by), ..self }
     }
 
     /// There is no such link, or no longer.
@@ -152,7 +161,7 @@ impl Share {
     fn listed(&self, id: &str) -> Value {
         json!({
             "id": id, "board": self.board, "filters": self.filters, "dates": self.dates, "people": self.people,
-            "embed": self.embed, "created_at": show_ms(self.created_ms), "expires_at": show_ms(self.expires_ms),
+            "embed": self.embed, "created_at": show_ms(self.created_ms), "expires_at": show_ms(self.expires_ms), "by": self.by,
         })
     }
 
@@ -286,10 +295,11 @@ struct KnownShare {
 
 impl Known {
     fn of_saved(saved: Vec<Saved>) -> Self {
-        let read = |Saved { name, body, .. }: Saved| {
-            let (project, id) = name.split_once('-')?;
+        let read = |saved: Saved| {
+            let (project, id) = saved.name.split_once('-')?;
             let project = ProjectId(u64::from_str_radix(project, 16).ok()?);
-            Some((id.to_owned(), KnownShare { project, share: serde_json::from_str(&body).ok() }))
+            let share = serde_json::from_str(&saved.body).ok().map(|share| Share { by: saved.writer(), ..share });
+            Some((id.to_owned(), KnownShare { project, share }))
         };
         Self { at: Instant::now(), shares: saved.into_iter().filter_map(read).collect() }
     }
@@ -387,7 +397,7 @@ impl Shares {
         let id = hash(&token);
         let body = serde_json::to_string(share).map_err(|_| QueryError::internal("the share cannot be written"))?;
         let name = name(share.project(), &id);
-        let write = Write::new(&name, Some(&body), Expected::None);
+        let write = Write { writer: share.by.as_deref(), ..Write::new(&name, Some(&body), Expected::None) };
         self.saved.put(&SHARE, SHELF, write).await?;
         *self.known.lock().await = None;
         Ok(Made { token, listed: share.listed(&id) })

@@ -151,6 +151,10 @@ async fn notes_are_found_by_time_and_a_script_that_deploys_need_not_be_able_to_r
     assert_eq!(send(&script, Method::POST, "/v1/notes", Sent::new(release.clone())).await.1, note, "sent again it is the same");
     let (_, now) = send(http, Method::POST, "/v1/notes", Sent::new(json!({"text": "now"}))).await;
     assert_eq!(now["kind"], "note");
+    // Who wrote a note first is who wrote it.
+    assert!(note["by"].as_str().is_some_and(|by| by.starts_with("import ")), "{note}");
+    assert_eq!(now["by"], http.get("/v1/session").await.1["key"]["name"]);
+    assert_eq!(send(http, Method::POST, "/v1/notes", Sent::new(release.clone())).await.1, note);
 
     let notes = async |query: &str| http.get(&format!("/v1/notes{query}")).await.1;
     assert_eq!(notes("").await, json!({"notes": [note, now], "next": null}));

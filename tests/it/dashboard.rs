@@ -91,6 +91,10 @@ async fn a_read_key_becomes_a_cookie_that_is_worth_nothing_once_the_key_is() {
     // Who saves something is written beside it.
     assert_eq!(browser.send(Method::PUT, "/v1/cohorts/c", &cohort, &signed_in).await.0, 200);
     assert_eq!(browser.send(Method::GET, "/v1/cohorts/c", &Value::Null, OWN).await.1["by"], "ada");
+    assert_eq!(browser.send(Method::PUT, "/v1/boards/b", &json!({"title": "B", "tiles": []}), &signed_in).await.0, 200);
+    for (path, body) in [("/v1/notes", json!({"text": "4.2"})), ("/v1/boards/b/shares", json!({}))] {
+        assert_eq!(browser.send(Method::POST, path, &body, &signed_in).await.1["by"], "ada", "{path}");
+    }
     for path in ["/v1/ledger", "/v1/cohorts", "/v1/people/ada", "/v1/dead-letters"] {
         assert_eq!(browser.send(Method::GET, path, &Value::Null, OWN).await.0, 200, "{path}");
         assert_eq!(browser.send(Method::GET, path, &Value::Null, &[]).await.0, 200, "{path} without a word of where it comes from");

@@ -134,7 +134,7 @@ async fn a_key_is_made_limited_rotated_and_revoked_and_every_instance_goes_by_it
     // Another project knows nothing of it, and a write that expects something else changes nothing.
     cli(&pulse, &["create", "other"]);
     let other = admin_of(&pulse, "other").await;
-    assert_eq!(ask(&http, Method::GET, "/v1/keys", &other, &Value::Null).await.1, json!({"keys": []}));
+    assert_eq!(ask(&http, Method::GET, "/v1/keys", &other, &Value::Null).await.1, json!({"project": "other", "keys": []}));
     assert_eq!(ask(&http, Method::DELETE, &path, &other, &Value::Null).await.0, StatusCode::NOT_FOUND);
     let mut stale = http.request(Method::PUT, &path, &admin, json!({"name": "late"}).to_string());
     stale.headers_mut().insert(header::IF_MATCH, HeaderValue::from_static("\"1\""));
@@ -156,6 +156,11 @@ async fn a_key_is_made_limited_rotated_and_revoked_and_every_instance_goes_by_it
     until(async || send(&second.http, "/v1/events", &newest, "").await == refused(403, "key_disabled")).await;
     assert_eq!(send(&http, "/v1/events", &newest, "").await, refused(403, "key_disabled"));
     assert_eq!(ask(&http, Method::PUT, &path, &admin, &json!({"name": "again"})).await.1["code"], "key_revoked");
+
+    // What is made with a key that has a name is under that name.
+    let (_, reading) = ask(&http, Method::POST, "/v1/keys", &admin, &json!({"name": "dashboards", "kind": "read"})).await;
+    let noted = ask(&http, Method::POST, "/v1/notes", reading["key"].as_str().unwrap(), &json!({"text": "4.2"})).await;
+    assert_eq!((noted.0, &noted.1["by"]), (StatusCode::CREATED, &json!("dashboards")));
 
     // The log says all of it, and no secret.
     let audit = cli(&pulse, &["audit", "default"]);

@@ -95,12 +95,17 @@ async fn the_files_of_the_screen_are_small_compressed_kept_and_let_nothing_else_
     assert_eq!(pulse.http.send(posted).await.unwrap().0, StatusCode::METHOD_NOT_ALLOWED);
 }
 
-/// Makes a project in a data directory before pulse starts there; its keys.
-fn project(dir: &TempDir, name: &str) -> (String, String) {
-    let output = Command::new(program()).args(["keys", "--data-dir"]).arg(dir.path()).args(["create", name]).output().unwrap();
+/// Keys of a project in a data directory in which no pulse has started yet: new ones (`create`), or with those for them (`admin`).
+fn keys(dir: &TempDir, action: &str, project: &str) -> Value {
+    let output = Command::new(program()).args(["keys", "--data-dir"]).arg(dir.path()).args([action, project]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let keys: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let key = |kind: &str| keys[0][kind].as_str().unwrap().to_owned();
+    serde_json::from_slice::<Value>(&output.stdout).unwrap()[0].take()
+}
+
+/// Makes a project; its keys.
+fn project(dir: &TempDir, name: &str) -> (String, String) {
+    let keys = keys(dir, "create", name);
+    let key = |kind: &str| keys[kind].as_str().unwrap().to_owned();
     (key("write_key"), key("read_key"))
 }
 
@@ -110,12 +115,16 @@ async fn the_screen_shows_what_the_api_says_in_a_real_browser() {
     let runner = tests.join("node_modules/@playwright/test/cli.js");
     assert!(runner.exists(), "the browser tests' packages are not there: `make fetch-test` brings them");
     let dir = tempfile::tempdir().unwrap();
-    let (_, empty, late) = (project(&dir, "shop"), project(&dir, "empty"), project(&dir, "late"));
+    let (shop, empty, late) = (project(&dir, "shop"), project(&dir, "empty"), project(&dir, "late"));
+    let [admin, shop_admin] = ["default", "shop"].map(|name| keys(&dir, "admin", name)["admin_key"].as_str().unwrap().to_owned());
     let pulse = Pulse::start_in::<&str>(dir, &[]).await;
     let environment = [
         ("ADDRESS", pulse.http.address()),
         ("READ_KEY", &pulse.http.read_key),
         ("WRITE_KEY", &pulse.http.write_key),
+        ("ADMIN_KEY", &admin),
+        ("SHOP_READ_KEY", &shop.1),
+        ("SHOP_ADMIN_KEY", &shop_admin),
         ("EMPTY_WRITE_KEY", &empty.0),
         ("EMPTY_READ_KEY", &empty.1),
         ("LATE_WRITE_KEY", &late.0),

@@ -124,6 +124,9 @@ async fn a_link_opens_its_board_and_nothing_else() {
     let listed = http.get("/v1/boards/shop/shares").await.1;
     assert_eq!((listed["shares"].as_array().unwrap().len(), &listed["shares"][0]["id"]), (2, &json!(id)), "{listed}");
     assert!(!listed.to_string().contains("token"), "{listed}");
+    // Who made it stays among those who may revoke it.
+    assert_eq!(listed["shares"][0]["by"], http.get("/v1/session").await.1["key"]["name"]);
+    assert_eq!(look(http, &closed).await.1.get("by"), None);
     assert_eq!(send(http, Method::DELETE, &format!("/v1/shares/{id}"), &Value::Null).await.0, StatusCode::OK);
     assert_eq!(send(http, Method::DELETE, &format!("/v1/shares/{id}"), &Value::Null).await.0, StatusCode::NOT_FOUND);
     let revoked = look(http, &closed).await;

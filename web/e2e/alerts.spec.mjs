@@ -1,6 +1,6 @@
 // Alerts: from a chart to a rule that was tried, which fires, and what can be said to it.
 import { readFileSync } from "node:fs";
-import { ADDRESS, expect, KEY, open, settled, test, tile } from "./screen.mjs";
+import { ADDRESS, expect, fits, KEY, open, settled, test, tile } from "./screen.mjs";
 
 const headers = { authorization: `Bearer ${KEY}` };
 const api = async (path, init) => (await fetch(`${ADDRESS}${path}`, { headers, ...init })).json();
@@ -66,17 +66,64 @@ test("a rule by the minute is tried on a month where that is asked for", async (
   await expect(page.locator("[data-fired]")).toHaveAttribute("data-fired", String(fired));
 });
 
-test("a report of each day is changed without a threshold", async ({ page }) => {
-  await with_channels(page, []);
-  const rule = { name: "Each morning", report: "board", interval: "day", report_at: "09:00", question: { board: "shop" } };
-  await open(page, `/alerts?rule=${encodeURIComponent(JSON.stringify(rule))}`);
-  await expect(page.getByText("It tells its numbers at 09:00 of each day")).toBeVisible();
+test("a board is sent by the clock: a report is made from it, changed and deleted, and made from the page of alerts", async ({ page }) => {
+  const title = "The <b>morning</b>";
+  const question = { from: "-6d/d", interval: "day", series: [{ math: "unique_users" }] };
+  await api("/v1/boards/morning", { method: "PUT", body: JSON.stringify({ title, tiles: [{ title: "Visitors", report: "trends", question }] }) });
+  await api("/v1/channels/mail", { method: "PUT", body: JSON.stringify({ kind: "webhook", url: "https://hooks.example/pulse" }) });
+  await with_channels(page, ["mail"]);
+  await open(page, "/boards/morning");
+  await page.getByRole("button", { name: "Send", exact: true }).click();
+  const dialog = page.getByRole("dialog", { name: "Send this board" });
+  await expect(dialog).toContainText("Nobody is sent this board yet.");
+  await fits(page, "send");
+  await dialog.getByRole("link", { name: "A new report" }).click();
+  await expect(page.getByRole("heading", { name: "A new report", level: 1 })).toBeVisible();
+  await expect.poll(() => drafted(page)).toMatchObject({ name: title, report: "board", question: { board: "morning" }, interval: "day", report_at: "09:00", timezone: "UTC", channels: ["mail"] });
+  // It has no threshold and nothing that could be tried.
   await expect(page.getByLabel("It is wrong")).toHaveCount(0);
   await expect(tile(page, "trial")).toHaveCount(0);
+  await page.getByLabel("sat", { exact: true }).uncheck();
+  await page.getByLabel("sun", { exact: true }).uncheck();
+  await page.getByLabel("At", { exact: true }).fill("07:30");
+  await page.getByRole("combobox", { name: "Zone", exact: true }).focus();
+  await page.getByRole("combobox", { name: "Zone", exact: true }).selectOption("Europe/Berlin");
+  await expect(page.getByText("Sent each Monday, Tuesday, Wednesday, Thursday, Friday at 07:30 Europe/Berlin: the numbers of the day that is over then")).toBeVisible();
+  // All day long, so that one that waits for its data is not left out.
+  await expect.poll(() => drafted(page).active).toEqual({ days: ["mon", "tue", "wed", "thu", "fri"], from: "07:30", to: "07:29" });
+  await fits(page, "a report in the making");
   await page.getByRole("button", { name: "Save", exact: true }).click();
-  await expect(page.getByRole("heading", { name: "Each morning", level: 1 })).toBeVisible();
-  await page.getByRole("button", { name: "Delete this rule" }).click();
-  await expect(tile(page, "rules")).toBeVisible();
+  await expect(page.getByRole("heading", { name: title, level: 1 })).toBeVisible();
+  const path = "/v1/alerts/the-b-morning-b";
+  expect((await api(path)).rule).toMatchObject({ report_at: "07:30", timezone: "Europe/Berlin", interval: "day", active: { from: "07:30" }, channels: ["mail"] });
+  await expect(tile(page, "verdicts")).toHaveCount(0);
+  await settled(page);
+  await fits(page, "a report");
+  await page.getByRole("button", { name: "Change", exact: true }).click();
+  await page.getByRole("combobox", { name: "Each", exact: true }).selectOption("week");
+  await expect(page.getByLabel("mon", { exact: true })).toHaveCount(0);
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await expect(page.getByText("the board morning, sent each Monday at 07:30 Europe/Berlin")).toBeVisible();
+  const { active, interval } = (await api(path)).rule;
+  expect([interval, active ?? null]).toEqual(["week", null]);
+  await page.getByRole("link", { name: "Its board" }).click();
+  await page.getByRole("button", { name: "Send", exact: true }).click();
+  await expect(dialog.locator("[data-report]")).toContainText("each Monday at 07:30 Europe/Berlin, to mail");
+  await dialog.getByRole("button", { name: `Delete the report ${title}` }).click();
+  await expect(dialog.locator("[data-report]")).toHaveCount(0);
+  await open(page, "/alerts");
+  await page.getByRole("link", { name: "New report" }).click();
+  await page.getByRole("combobox", { name: "Board", exact: true }).selectOption("morning");
+  await expect(page.getByLabel("Name", { exact: true })).toHaveValue(title);
+  await expect.poll(() => drafted(page).channels).toEqual(["mail"]);
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await expect(page.getByRole("heading", { name: title, level: 1 })).toBeVisible();
+  await open(page, "/alerts");
+  await expect(tile(page, "reports").locator('[data-alert="the-b-morning-b"]')).toContainText("sent each day at 09:00 UTC, to mail");
+  await expect(tile(page, "rules").locator('[data-alert="the-b-morning-b"]')).toHaveCount(0);
+  await tile(page, "reports").getByRole("link", { name: title }).click();
+  await page.getByRole("button", { name: "Delete this report" }).click();
+  await expect(tile(page, "reports").locator('[data-alert="the-b-morning-b"]')).toHaveCount(0);
 });
 
 test("a chart becomes a rule that is tried, moved by mouse and keys, saved and changed", async ({ page }) => {
@@ -174,7 +221,7 @@ test("an alert says what it saw and did, shows its people, and is acknowledged a
   await page.route("**/v1/alerts/visitors/history**", (route) => route.fulfill({ json: { slots: route.request().url().includes("before") ? slots.slice(0, 3) : slots, history: [revision, ...waited] } }));
   await tile(page, "verdicts").getByRole("button", { name: "Up to now" }).click();
   await expect(seen).toHaveAttribute("aria-valuetext", /judged again: events that came late: 7 was 9 in truth/);
-  await expect(tile(page, "history").locator("li > span")).toHaveText([/was 9 in truth/, "12 slots from here on were too many to be judged", "judged again after 14 min 0 s", "cannot be judged: data is missing"]);
+  await expect(tile(page, "history").locator("li > span")).toHaveText([/was 9 in truth/, "12 slots from here on were too many to be judged", "judged again after 14 min", "cannot be judged: data is missing"]);
   await tile(page, "verdicts").getByRole("button", { name: "Earlier" }).click();
   await expect(page).toHaveURL(new RegExp(`before=${slots[199].slot}`));
   await expect(seen).toHaveAttribute("aria-valuemax", "2");
@@ -190,6 +237,22 @@ test("an alert says what it saw and did, shows its people, and is acknowledged a
   await expect(page.getByText(/^At it until .*: Bob/)).toBeVisible();
   await until(-1);
   await expect(page.getByRole("button", { name: "I am at it" })).toBeVisible();
+  // The same can be said here.
+  const said_until = async () => (await api("/v1/alerts/visitors")).ack.until;
+  await page.getByLabel("Until when").selectOption({ label: "for an hour" });
+  const now = Date.now();
+  await page.getByRole("button", { name: "I am at it" }).click();
+  await expect(page.getByText(/^At it until .* UTC: /)).toBeVisible();
+  expect(await said_until()).toBeGreaterThanOrEqual(now + 3_600_000);
+  await until(-1);
+  await page.getByLabel("Until when").selectOption({ label: "until tomorrow 09:00 UTC" });
+  await page.getByRole("button", { name: "I am at it" }).click();
+  await expect(page.getByText(/^At it until .*, 09:00:00 UTC: /)).toBeVisible();
+  const left = (await said_until()) - Date.now();
+  expect(left > 0 && left < 2 * 86_400_000).toBe(true);
+  await open(page, "/alerts");
+  await expect(tile(page, "rules").locator('[data-alert="visitors"]')).toContainText(/is at it until .*, 09:00:00/);
+  await open(page, "/alerts/visitors");
   await page.getByLabel("For how long").selectOption({ label: "a day" });
   await page.getByRole("button", { name: "Silence" }).click();
   await expect(page.getByText(/^Nobody is told until/)).toBeVisible();

@@ -100,7 +100,7 @@ test("what is noted stands on the chart, in words too", async ({ page }) => {
   await page.getByLabel("When").fill(day);
   await tile(page, "notes").getByRole("button", { name: "Add" }).click();
   await expect(tile(page, "notes").locator("li").first()).toContainText("Release <4.2>");
-  await expect(tile(page, "notes").locator("li").first()).toContainText("00:00:00");
+  await expect(tile(page, "notes").locator("li").first()).toContainText(/00:00:00, by read [0-9a-f]{8}/);
   await open(page, "/trends?tz=Pacific/Auckland");
   await page.getByRole("slider").focus();
   await page.keyboard.press("End");
@@ -109,7 +109,7 @@ test("what is noted stands on the chart, in words too", async ({ page }) => {
   await expect(page.getByRole("slider")).toHaveAttribute("aria-valuetext", /noted: Release <4.2>/);
   await expect(page.locator(".tip")).toContainText("Release <4.2>");
   await open(page, "/settings");
-  await expect(page.locator('[data-rule="sessions"]')).toHaveText("after 30 min 0 s without an event, 1 d 0 h after its first event");
+  await expect(page.locator('[data-rule="sessions"]')).toHaveText("after 30 min without an event, 1 d after its first event");
   await expect(page.locator('[data-rule="internal"]')).toHaveText("is not told from that of others");
   await page.getByRole("button", { name: "Remove the note Release <4.2>" }).click();
   await expect(tile(page, "notes").locator("li")).toHaveCount(0);
@@ -129,6 +129,7 @@ test("a board is shared by a link that shows the same without a key, no people, 
   await page.getByRole("button", { name: "Share", exact: true }).click();
   await page.getByRole("button", { name: "Make a link" }).click();
   const link = await page.getByRole("textbox", { name: "The link" }).inputValue();
+  await expect(page.getByRole("dialog").getByRole("listitem").first()).toContainText(/made by read [0-9a-f]{8}/);
   const context = await browser.newContext();
   const guest = await context.newPage();
   await guest.goto(link);

@@ -10,6 +10,10 @@ export const EMPTY_WRITE_KEY = process.env.EMPTY_WRITE_KEY;
 /** Of a project in which nothing happens but what one test sends. */
 export const LATE_KEY = process.env.LATE_READ_KEY;
 export const LATE_WRITE_KEY = process.env.LATE_WRITE_KEY;
+/** Of a project whose keys are managed, and what manages those of the first one. */
+export const SHOP_KEY = process.env.SHOP_READ_KEY;
+export const SHOP_ADMIN_KEY = process.env.SHOP_ADMIN_KEY;
+export const ADMIN_KEY = process.env.ADMIN_KEY;
 
 export const STEPS = `step={"event":"page"}&step={"event":"product_viewed"}&step={"event":"order"}`;
 

@@ -30,13 +30,16 @@ export function brief(value: number | null | undefined, unit: Unit = "number"): 
   return Math.abs(value) < 10_000 ? shown(value) : short(value);
 }
 
+/** In seconds, each with the one in which what is left of it is said. */
+const UNITS: [length: number, unit: string, part: number, smaller: string][] = [[86_400, "d", 3_600, "h"], [3_600, "h", 60, "min"], [60, "min", 1, "s"]];
+
 export function duration(ms: number): string {
   const seconds = Math.round(ms / 1_000);
   if (ms < 1_000) return `${Math.round(ms)} ms`;
   if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3_600)} h ${Math.floor((seconds % 3_600) / 60)} min`;
-  return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3_600)} h`;
+  const [length, unit, part, smaller] = UNITS.find(([length]) => seconds >= length)!;
+  const rest = Math.floor((seconds % length) / part);
+  return `${Math.floor(seconds / length)} ${unit}${rest ? ` ${rest} ${smaller}` : ""}`;
 }
 
 /** How much larger `now` is than `before`: nothing of what cannot be said. */

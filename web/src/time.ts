@@ -189,11 +189,17 @@ const FARTHEST_MS = 15 * 3_600_000;
 
 /** When a day begins in a zone, to the minute: where clocks are set at midnight, its first moment. */
 export function start_of_day(day: string, zone: string): string {
-  const middle = Date.parse(`${day}T00:00:00Z`);
+  return local_time(day, "00:00", zone);
+}
+
+/** When it is such a time, as `09:00`, of a day in a zone, to the minute: where clocks jump over it, the first moment behind it. */
+export function local_time(day: string, time: string, zone: string): string {
+  const middle = Date.parse(`${day}T${time}:00Z`);
   let [before, from] = [(middle - FARTHEST_MS) / 60_000, (middle + FARTHEST_MS) / 60_000];
   while (from - before > 1) {
     const half = Math.floor((before + from) / 2);
-    if (day_of(half * 60_000, zone) < day) before = half;
+    const at = half * 60_000;
+    if (`${day_of(at, zone)} ${clock(at, zone)}` < `${day} ${time}`) before = half;
     else from = half;
   }
   return new Date(from * 60_000).toISOString();

@@ -43,6 +43,17 @@ fn hours_in_which_channels_may_be_told_go_over_midnight() {
 }
 
 #[test]
+fn a_report_of_some_days_may_come_late_on_each_of_them() {
+    // As the screen writes it, of nine in the morning.
+    let active = json!({"days": ["fri"], "from": "09:00", "to": "08:59", "timezone": "Europe/Berlin"});
+    let report = rule(json!({"interval": "day", "report_at": "09:00", "active": active, "condition": null, "resolve": null}));
+    let friday = at("2026-01-02T08:00:00Z");
+    let minute_ms = 60_000;
+    assert!(report.is_active(friday) && report.is_active(friday + (24 * 60 - 2) * minute_ms));
+    assert!(!report.is_active(friday - 1) && !report.is_active(friday + 24 * 60 * minute_ms));
+}
+
+#[test]
 fn a_number_is_right_again_behind_the_threshold_of_resolve() {
     let sides = |rule: &Rule, values: [f64; 3]| values.map(|value| rule.side(value));
     assert_eq!(sides(&rule(json!({})), [11.0, 10.0, 5.0]), [Side::Wrong, Side::Between, Side::Right]);

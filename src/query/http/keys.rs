@@ -37,7 +37,8 @@ impl QueryApi {
             for saved in self.queries.0.saved.all(&KEY, author.project).await?.iter().filter(|saved| !saved.body.is_empty()) {
                 listed.push(keys::shown(&saved.name, saved.version, &keys::read(saved)?));
             }
-            return Ok(uncached(json_response(StatusCode::OK, json!({"keys": listed}).to_string().into_bytes())));
+            let answer = json!({"project": &*author.project_name, "keys": listed});
+            return Ok(uncached(json_response(StatusCode::OK, answer.to_string().into_bytes())));
         }
         let body = fields::parse(&body::read(call.request, self.key_limits()).await?)?;
         let now_ms = clock::now_ms();

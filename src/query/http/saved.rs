@@ -100,12 +100,14 @@ impl QueryApi {
     /// Takes a note. An import key may write one, so that a script that deploys need not be able to read; a write key, which
     /// stands in every page, may not.
     pub(super) async fn note(&self, call: Call) -> Result<Response<Body>, ApiError> {
-        let project = self.keys.caller(&call, KeyKind::Import)?.project;
+        let grant = self.keys.caller(&call, KeyKind::Import)?;
+        let (project, writer) = (grant.project, writer(&call, &grant));
         let body = body::read(call.request, BodyLimits { max_wire: MAX_NOTE, max_inflated: MAX_NOTE, ..self.body }).await?;
         let Note { id, body } = Note::parse(&fields::parse(&body)?, clock::now_ms())?;
         let saved = &self.queries.0.saved;
         if saved.get(&NOTE, project, &id).await.is_err() {
-            saved.put(&NOTE, project, Write::new(&id, Some(&body), Expected::Anything)).await?;
+            let write = Write { writer: Some(&writer), ..Write::new(&id, Some(&body), Expected::Anything) };
+            saved.put(&NOTE, project, write).await?;
         }
         Ok(shown(StatusCode::CREATED, &notes::shown(&saved.get(&NOTE, project, &id).await?)))
     }
@@ -170,9 +172,9 @@ impl QueryApi {
     }
 }
 
-/// Who writes: whom a trusted proxy names, else the key, as `GET /v1/session` does.
-fn writer(call: &Call, grant: &Grant) -> String {
-    call.peer.user(call.request.headers()).unwrap_or_else(|| grant.shown())
+/// Who writes: whom a trusted proxy names, else the key.
+pub(super) fn writer(call: &Call, grant: &Grant) -> String {
+    call.peer.user(call.request.headers()).unwrap_or_else(|| grant.signature())
 }
 
 fn shown(status: StatusCode, answer: &Value) -> Response<Body> {

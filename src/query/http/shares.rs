@@ -4,6 +4,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::saved::writer;
 use super::{Params, QueryApi};
 use crate::clock;
 use crate::http::body::{self, BodyLimits};
@@ -20,14 +21,15 @@ use crate::query::shares::{AT_ONCE_OF_SHARE, MAX_SHARE, Made, Share, SharedBoard
 impl QueryApi {
     /// The links of a board, or a new one.
     pub(super) async fn shares(&self, call: Call, board: &str) -> Result<Response<Body>, ApiError> {
-        let project = self.asker(&call)?.project;
+        let grant = self.asker(&call)?;
+        let (project, writer) = (grant.project, writer(&call, &grant));
         let of = SharedBoard { project, id: board };
         self.queries.0.saved.get(&BOARD, project, board).await?;
         if call.request.method() == Method::GET {
             return Ok(json_response(StatusCode::OK, self.queries.0.shares.list(of).await?.to_string().into_bytes()));
         }
         let body = body::read(call.request, BodyLimits { max_wire: MAX_SHARE, max_inflated: MAX_SHARE, ..self.body }).await?;
-        let share = Share::parse(&fields::parse(&body)?, of, clock::now_ms())?;
+        let share = Share::parse(&fields::parse(&body)?, of, clock::now_ms())?.made_by(writer);
         let Made { token, mut listed } = self.queries.0.shares.create(&share).await?;
         listed["token"] = Value::from(token);
         Ok(json_response(StatusCode::CREATED, listed.to_string().into_bytes()))

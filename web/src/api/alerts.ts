@@ -18,6 +18,7 @@ export interface Rule {
   interval?: string;
   reduce?: Reduce;
   condition?: Condition | null;
+  /** A report: the time of day at which its numbers are told. */
   report_at?: string | null;
   resolve?: number | null;
   for?: number | null;
@@ -41,6 +42,9 @@ export interface Said {
   at: number;
   until: number;
 }
+
+/** What lasts as long as its alert ends later than this. */
+export const WITHOUT_END_MS = Date.UTC(2200, 0);
 
 export interface ListedAlert {
   id: string;
@@ -117,6 +121,10 @@ export interface Tested {
 }
 
 export const path_of = (id: string) => `/v1/alerts/${encodeURIComponent(id)}`;
+
+export async function rules(): Promise<ListedAlert[]> {
+  return (await json<{ alerts: ListedAlert[] }>("/v1/alerts")).alerts;
+}
 
 const post = <T>(path: string, body: unknown, signal?: AbortSignal) => json<T>(path, { method: "POST", body: JSON.stringify(body), signal });
 

@@ -26,10 +26,10 @@ let exchanged: Promise<unknown> = Promise.resolve();
 /** Somebody, where the server does not say who. */
 export const UNKNOWN: Session = { project: { name: "default", timezone: "UTC" }, key: { name: "read key", kind: "read" }, user: null };
 
-/** Sends a request to `/v1/…`. */
-export async function request(path: string, init: RequestInit = {}): Promise<Response> {
+/** Sends a request to `/v1/…`; with a key that is not of who is signed in where one is given. */
+export async function request(path: string, init: RequestInit = {}, key = ""): Promise<Response> {
   const headers = new Headers(init.headers);
-  if (own_key) headers.set("authorization", `Bearer ${own_key}`);
+  if (key || own_key) headers.set("authorization", `Bearer ${key || own_key}`);
   if (init.body) headers.set("content-type", "application/json");
   let response: Response;
   try {
@@ -38,19 +38,19 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
     if ((problem as Error).name === "AbortError") throw new ApiError(0, "cancelled", "cancelled");
     throw new ApiError(0, "away", "the server cannot be reached");
   }
-  if (!response.ok && response.status !== 304) throw await refusal(response);
+  if (!response.ok && response.status !== 304) throw await refusal(response, !key);
   return response;
 }
 
-async function refusal(response: Response): Promise<ApiError> {
+async function refusal(response: Response, is_of_session: boolean): Promise<ApiError> {
   const said = (await response.json().catch(() => ({}))) as { code?: string; message?: string };
-  if (response.status === 401) session.value = null;
+  if (response.status === 401 && is_of_session) session.value = null;
   const retry_after_ms = 1_000 * Number(response.headers.get("retry-after") ?? 0) || 0;
   return new ApiError(response.status, said.code ?? `http_${response.status}`, said.message ?? response.statusText, retry_after_ms);
 }
 
-export async function json<T>(path: string, init?: RequestInit): Promise<T> {
-  return (await (await request(path, init)).json()) as T;
+export async function json<T>(path: string, init?: RequestInit, key?: string): Promise<T> {
+  return (await (await request(path, init, key)).json()) as T;
 }
 
 function signed_in(now: Session): void {

@@ -425,6 +425,8 @@ export interface components {
         Names: components["schemas"]["Text"] | string[];
         Note: {
             at: components["schemas"]["Time"];
+            /** @description Who wrote it, as at boards */
+            by: components["schemas"]["Text"];
             id: string;
             kind: string;
             text: string;
@@ -553,7 +555,7 @@ export interface components {
         /** @description By how many events the count may be off, up or down, in 95 of 100 samples; there where the request has `sample` */
         SamplingError: number;
         SavedBoard: {
-            /** @description Who wrote this version: whom a trusted proxy names (`http.user_header`), else the key */
+            /** @description Who wrote this version: whom a trusted proxy names (`http.user_header`), else the key: by its name, or, where it has none, as `GET /v1/session` shows it */
             by: components["schemas"]["Text"];
             description: components["schemas"]["Text"];
             file: components["schemas"]["OfFile"];
@@ -599,6 +601,8 @@ export interface components {
         };
         Share: {
             board: string;
+            /** @description Who made it, as at boards; those who have the link are not told */
+            by: components["schemas"]["Text"];
             created_at: components["schemas"]["Time"];
             dates: boolean;
             embed: string[];

@@ -1,10 +1,11 @@
-// Alerts: the rules and how they stand, what is wrong first, and the channels by which they are told.
+// Alerts: the rules and how they stand, what is wrong first, the reports that are sent, and the channels by which all that is told.
 import { useState } from "preact/hooks";
-import { forget_channel, save_channel, try_channel, type Channel, type FailedNotice, type ListedAlert, type Rule } from "../api/alerts";
+import { forget_channel, save_channel, try_channel, WITHOUT_END_MS, type Channel, type FailedNotice, type ListedAlert, type Rule } from "../api/alerts";
 import { event_names, useOffered } from "../api/catalogue";
 import { session, type ApiError } from "../api/client";
 import { usePolled } from "../api/polled";
 import { moment } from "../time";
+import { report_path } from "../ui/send";
 import { here, page_of } from "../url";
 import { Builder } from "./alerts/builder";
 import { RulePage, State } from "./alerts/rule";
@@ -26,7 +27,7 @@ export default function Alerts() {
   const { rest, params } = here.value;
   const draft = drafted(params.get("rule") ?? "");
   if (rest) return <RulePage key={rest} id={rest} />;
-  if (draft) return <Page title="A new alert"><Builder rule={draft} /></Page>;
+  if (draft) return <Page title={draft.report_at ? "A new report" : "A new alert"}><Builder rule={draft} /></Page>;
   return <List />;
 }
 
@@ -34,15 +35,21 @@ function List() {
   const { known, problem } = usePolled<{ alerts: ListedAlert[] }>("/v1/alerts");
   const names = useOffered(session.value ? event_names : null, String(Boolean(session.value)));
   const all = [...(known?.alerts ?? [])].sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || a.name.localeCompare(b.name));
+  const [watching, sent] = [all.filter(({ rule }) => !rule.report_at), all.filter(({ rule }) => rule.report_at)];
   const unknown = (rule: Rule) => (names.length && names.length < MOST_NAMES ? events_of(rule).filter((name) => !names.includes(name)) : []);
   return (
-    <Page title="Alerts" aside={<a class="button" href={page_of("/alerts", { rule: JSON.stringify({ ...FIRST, timezone: session.value?.project.timezone ?? "UTC" }) })}>New alert</a>}>
+    <Page title="Alerts" aside={<><a class="button" href={page_of("/alerts", { rule: JSON.stringify({ ...FIRST, timezone: session.value?.project.timezone ?? "UTC" }) })}>New alert</a><a class="button" href={report_path()}>New report</a></>}>
       {problem && <p class="failed" role="alert">{problem}</p>}
       <div class="tiles">
         <section class="tile wide" data-tile="rules" aria-labelledby="title-rules" aria-busy={!known && !problem}>
           <h2 id="title-rules">Rules</h2>
-          {known && !all.length && <p class="nothing">None yet. “Alert” on a chart makes one that watches it; <code>deploy/alerts</code> has some to begin with.</p>}
-          <ul class="list">{all.map((alert) => <Listed key={alert.id} alert={alert} unknown={unknown(alert.rule)} />)}</ul>
+          {known && !watching.length && <p class="nothing">None yet. “Alert” on a chart makes one that watches it; <code>deploy/alerts</code> has some to begin with.</p>}
+          <ul class="list">{watching.map((alert) => <Listed key={alert.id} alert={alert} unknown={unknown(alert.rule)} />)}</ul>
+        </section>
+        <section class="tile wide" data-tile="reports" aria-labelledby="title-reports" aria-busy={!known && !problem}>
+          <h2 id="title-reports">Reports</h2>
+          {known && !sent.length && <p class="nothing">None yet. “Send” on a board makes one: its numbers each day, week or month.</p>}
+          <ul class="list">{sent.map((alert) => <Listed key={alert.id} alert={alert} unknown={unknown(alert.rule)} />)}</ul>
         </section>
         <Channels />
       </div>
@@ -58,9 +65,10 @@ function Listed({ alert, unknown }: { alert: ListedAlert; unknown: string[] }) {
       <State alert={alert} />
       <a href={page_of(`/alerts/${encodeURIComponent(id)}`)}><bdi>{name}</bdi></a>
       <span class="note">
-        {severity}; <bdi>{rule_words(rule)}{reduced(rule.reduce) && `, ${reduced(rule.reduce)}`}{rule.condition && `, ${condition_words(rule.condition, unit_of(rule))}`}</bdi>
+        {!rule.report_at && `${severity}; `}<bdi>{rule_words(rule)}{reduced(rule.reduce) && `, ${reduced(rule.reduce)}`}{rule.condition && `, ${condition_words(rule.condition, unit_of(rule))}`}</bdi>
+        {rule.report_at && (rule.channels?.length ? <>, to <bdi>{rule.channels.join(", ")}</bdi></> : <span class="warn">, to nobody</span>)}
         {episode && <>; since {moment(episode, zone)}</>}
-        {ack && ack.until > Date.now() && <>; <bdi>{ack.by}</bdi> is at it</>}
+        {ack && ack.until > Date.now() && <>; <bdi>{ack.by}</bdi> is at it{ack.until < WITHOUT_END_MS && ` until ${moment(ack.until, zone)}`}</>}
         {silence && silence.until > Date.now() && <>; silent until {moment(silence.until, zone)}</>}
         {file && <>; of <bdi>{file}</bdi></>}
       </span>

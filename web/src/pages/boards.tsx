@@ -7,6 +7,7 @@ import type { Question } from "../api/types";
 import { DRAWS } from "../draw/draws";
 import { times_of } from "../ui/drawing";
 import { draw_unknown } from "../ui/drawing-unknown";
+import { SendButton } from "../ui/send";
 import { ShareButton } from "../ui/share";
 import { Tile } from "../ui/tile";
 import { changed, go, here, page_of } from "../url";
@@ -71,7 +72,7 @@ function Board({ id }: { id: string }) {
     });
   };
   return (
-    <Page title={shown?.title ?? id} questions={asked} aside={shown && <>{!shown.file && <button type="button" aria-pressed={is_changing} onClick={() => set_is_changing(!is_changing)}>Change</button>}<ShareButton board={id} /><a class="button" href={changed({ wall: here.value.params.get("wall") ? null : "1" })}>{here.value.params.get("wall") ? "Off the wall" : "On the wall"}</a></>}>
+    <Page title={shown?.title ?? id} questions={asked} aside={shown && <>{!shown.file && <button type="button" aria-pressed={is_changing} onClick={() => set_is_changing(!is_changing)}>Change</button>}<ShareButton board={id} /><SendButton board={id} title={shown.title} /><a class="button" href={changed({ wall: here.value.params.get("wall") ? null : "1" })}>{here.value.params.get("wall") ? "Off the wall" : "On the wall"}</a></>}>
       {problem && <p class="failed" role="alert">{problem}</p>}
       {shown?.file && <p class="note">The file <bdi>{shown.file}</bdi> says this board: it is changed there.</p>}
       {shown && is_changing && <Change board={shown} write={write} onProblem={set_problem} />}

@@ -116,16 +116,16 @@ function RangeChoice({ otherwise, has_interval, has_compare }: { otherwise?: Ran
       {has_compare && (
         <span class="choice"><span>Compare</span><CompareChoice zone={zone} /></span>
       )}
-      <ZoneChoice zone={zone} />
+      <ZoneChoice zone={zone} onChange={(name) => change({ tz: name })} />
     </div>
   );
 }
 
 /** All zones are hundreds: they are put into the list when somebody turns to it. */
-function ZoneChoice({ zone }: { zone: string }) {
+export function ZoneChoice({ zone, onChange }: { zone: string; onChange(zone: string): void }) {
   const [has_all, set_has_all] = useState(false);
   const of = [...new Set([zone, ...zones(has_all)])].map((name): [string, string] => [name, name]);
-  return <Choice label="Zone" value={zone} of={of} onOpen={() => set_has_all(true)} onChange={(name) => change({ tz: name })} />;
+  return <Choice label="Zone" value={zone} of={of} onOpen={() => set_has_all(true)} onChange={onChange} />;
 }
 
 /** Days of one's own choice, the last one included. */

@@ -1,4 +1,4 @@
-// What this screen was let in with, and what it counts.
+// What this screen was let in with, what it counts, and the keys of the project.
 import { useEffect, useState } from "preact/hooks";
 import { session, type ApiError } from "../api/client";
 import { add_note, KINDS, remove_note, useNotes } from "../api/notes";
@@ -10,6 +10,7 @@ import { from_api, to_api, type Written } from "../ui/filters";
 import { Matches } from "../ui/matched";
 import { change, here, page_of } from "../url";
 import { Page } from "./page";
+import { Keys } from "./settings/keys";
 
 type Rules = Who["rules"];
 const OWN = { networks: "its networks", cookie: "a cookie", parameter: "a parameter of the page" };
@@ -42,7 +43,7 @@ export default function Settings() {
               </>
             )}
           </dl>
-          <p class="note">Time zones, what ends a session and what is left out are set in <code>config/pulse.toml</code> under <code>[projects.NAME]</code>; keys are made and revoked by <code>pulse keys</code>.</p>
+          <p class="note">Time zones, what ends a session and what is left out are set in <code>config/pulse.toml</code> under <code>[projects.NAME]</code>.</p>
         </section>
         <section class="tile">
           <h2>Bots and own traffic</h2>
@@ -50,6 +51,7 @@ export default function Settings() {
         </section>
         <Notes />
         <Segments />
+        <Keys />
       </div>
     </Page>
   );
@@ -81,7 +83,7 @@ function Notes() {
       {problem && <p class="failed" role="alert">{problem}</p>}
       <ul class="people">
         {[...all].reverse().slice(0, 50).map((note) => (
-          <li key={note.id}><span><bdi>{note.text}</bdi></span><span>{note.kind}, {moment(note.at, zone)} <button type="button" class="quiet" aria-label={`Remove the note ${note.text}`} onClick={() => void remove_note(note.id).catch(refused)}>×</button></span></li>
+          <li key={note.id}><span><bdi>{note.text}</bdi></span><span>{note.kind}, {moment(note.at, zone)}{note.by && <>, by <bdi>{note.by}</bdi></>} <button type="button" class="quiet" aria-label={`Remove the note ${note.text}`} onClick={() => void remove_note(note.id).catch(refused)}>×</button></span></li>
         ))}
       </ul>
     </section>

@@ -70,8 +70,8 @@ function Links({ board, onDone }: { board: string; onDone(): void }) {
       {problem && <p class="failed" role="alert">{problem}</p>}
       {all && all.length > 0 && <h3>Links that are out</h3>}
       <ul class="people">
-        {all?.map(({ id, dates, people, embed, expires_at, filters }) => (
-          <li key={id}><span>until {moment(expires_at, "UTC")} UTC{dates && ", with times"}{people && ", with people"}{filters && filters.length > 0 && <>, only <bdi>{filters.map(filter_words).join(", ")}</bdi></>}{embed.length > 0 && <>, in <bdi>{embed.join(", ")}</bdi></>}</span>
+        {all?.map(({ id, dates, people, embed, expires_at, filters, by }) => (
+          <li key={id}><span>until {moment(expires_at, "UTC")} UTC{dates && ", with times"}{people && ", with people"}{filters && filters.length > 0 && <>, only <bdi>{filters.map(filter_words).join(", ")}</bdi></>}{embed.length > 0 && <>, in <bdi>{embed.join(", ")}</bdi></>}{by && <>, made by <bdi>{by}</bdi></>}</span>
             <button type="button" class="quiet" aria-label={`End the link until ${moment(expires_at, "UTC")}`} onClick={() => void revoke(id).then(load, refused)}>End it</button></li>
         ))}
       </ul>

@@ -11,6 +11,7 @@ import { OF_PULSE } from "../../ui/bell";
 import { SaveButtons } from "../../ui/save";
 import { change, go, here, page_of } from "../../url";
 import { drafted, line_name, reduced, rule_words, suggested, unit_of } from "./words";
+import { Days, OfBoard, ReportTimes } from "./report";
 import { numbers_of, Verdicts, verdicts_note, verdicts_table } from "./verdicts";
 
 /** How far back a rule is tried each time that it changes: so far that the answer is there in a moment. */
@@ -40,17 +41,16 @@ export function Builder({ rule, id, version }: BuilderProps) {
     await save_rule(own, version ?? null, rule).then(() => go(page_of(`/alerts/${encodeURIComponent(own)}`)), (refused: ApiError) => set_problem(refused.message));
   };
   return (
-    <form class="builder" onSubmit={save} aria-label={id ? "Change the rule" : "A new rule"}>
+    <form class="builder" onSubmit={save} aria-label={`${id ? "Change the" : "A new"} ${rule.report_at ? "report" : "rule"}`}>
       <div class="step">
         <label class="choice"><span>Name</span><input value={rule.name ?? ""} required maxLength={100} onChange={(event) => write({ name: event.currentTarget.value })} /></label>
-        <Choice label="Severity" value={rule.severity ?? "warning"} of={["critical", "warning", "info"].map((one) => [one, one])} onChange={(severity) => write({ severity })} />
+        {!rule.report_at && <Choice label="Severity" value={rule.severity ?? "warning"} of={["critical", "warning", "info"].map((one) => [one, one])} onChange={(severity) => write({ severity })} />}
         <label class="check"><input type="checkbox" checked={rule.disabled === true} onChange={(event) => write({ disabled: event.currentTarget.checked || undefined })} /> switched off</label>
       </div>
-      <Watched rule={rule} write={write} />
-      {rule.report_at ? <p class="note">It tells its numbers at {rule.report_at} of each {rule.interval ?? "day"}, whatever they are.</p> : <When rule={rule} write={write} />}
+      {rule.report === "board" ? <OfBoard rule={rule} write={write} /> : <Watched rule={rule} write={write} />}
+      {rule.report_at ? <ReportTimes rule={rule} write={write} /> : <When rule={rule} write={write} />}
       <Told rule={rule} is_new={!id} write={write} />
-      <Hours rule={rule} write={write} />
-      {!rule.report_at && <Trial rule={rule} id={id} write={write} />}
+      {!rule.report_at && <><Hours rule={rule} write={write} /><Trial rule={rule} id={id} write={write} /></>}
       {problem && <p class="failed" role="alert">{problem}</p>}
       <div class="step"><button type="submit">Save</button><a class="button quiet" href={page_of(id ? `/alerts/${encodeURIComponent(id)}` : "/alerts")}>Cancel</a></div>
     </form>
@@ -84,8 +84,8 @@ function Watched({ rule, write }: PartProps) {
       {!rule.question?.formula && (series?.length ?? 0) > 1 && (
         <Choice label="Line" value={rule.line ?? ""} of={[["", series![0]!.name ?? "the first"], ...series!.slice(1).filter((one) => one.name).map((one): [string, string] => [one.name!, one.name!])]} onChange={(line) => write({ line })} />
       )}
-      {rule.report !== "lag" && <Choice label="By" value={rule.interval ?? "hour"} of={["minute", "hour", "day", "week", "month"].map((one) => [one, one])} onChange={(interval) => write({ interval })} />}
-      <span class="word">{rule.timezone ?? "UTC"}</span>
+      {rule.report !== "lag" && !rule.report_at && <Choice label="By" value={rule.interval ?? "hour"} of={["minute", "hour", "day", "week", "month"].map((one) => [one, one])} onChange={(interval) => write({ interval })} />}
+      {!rule.report_at && <span class="word">{rule.timezone ?? "UTC"}</span>}
     </div>
   );
 }
@@ -175,13 +175,11 @@ function Told({ rule, is_new, write }: PartProps & { is_new: boolean }) {
       <span class="word">Tell</span>
       {all.map((id) => <label class="check" key={id}><input type="checkbox" checked={chosen.includes(id)} onChange={() => turn(id)} /> <bdi>{id}</bdi></label>)}
       {known && all.length > 0 && !chosen.length && <span class="warn" role="status">Nobody is told: choose a channel.</span>}
-      {known && !all.length && <span class="note">No channel yet: it shows on this page only.</span>}
-      <label class="choice"><span>What to do then</span><input value={rule.annotations?.description ?? ""} maxLength={500} placeholder="for those who are told" onChange={(event) => write({ annotations: { ...rule.annotations, description: event.currentTarget.value } })} /></label>
+      {known && !all.length && <span class="note">{rule.report_at ? <>No channel yet: nobody is told. <a href={page_of("/alerts")}>Add one</a> first.</> : "No channel yet: it shows on this page only."}</span>}
+      {!rule.report_at && <label class="choice"><span>What to do then</span><input value={rule.annotations?.description ?? ""} maxLength={500} placeholder="for those who are told" onChange={(event) => write({ annotations: { ...rule.annotations, description: event.currentTarget.value } })} /></label>}
     </div>
   );
 }
-
-const DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /** When channels are told; it is judged all the time. */
 function Hours({ rule, write }: PartProps) {
@@ -193,17 +191,10 @@ function Hours({ rule, write }: PartProps) {
     <div class="step" role="group" aria-label="When they are told">
       <Choice label="Tell them" value={active ? "hours" : "always"} of={[["always", "always"], ["hours", "in some hours"]]} onChange={(when) => (when === "always" ? write({ active: null }) : set({}))} />
       {active && <>{time("from", "From")}{time("to", "To")}</>}
-      {active && DAYS.map((day) => <label class="check" key={day}><input type="checkbox" checked={!days.length || days.includes(day)} onChange={() => set({ days: turned(days, day) })} /> {day}</label>)}
+      {active && <Days days={days} onChange={(days) => set({ days })} />}
       {active && <span class="word">{String(active.timezone || rule.timezone || "UTC")}</span>}
     </div>
   );
-}
-
-/** Days with one more or one less; none stands for all. */
-function turned(days: string[], day: string): string[] {
-  const all = days.length ? days : DAYS;
-  const next = DAYS.filter((one) => (one === day ? !all.includes(day) : all.includes(one)));
-  return next.length === DAYS.length ? [] : next.length ? next : days;
 }
 
 /** What the rule would have done, judged by the code that judges it live. */

@@ -1,6 +1,6 @@
 // One rule: how it stands, what it saw and did, the chart that it watches with the people behind it, and what can be said to it.
 import { useState } from "preact/hooks";
-import { forget_rule, path_of, say, type Happened, type History, type Rule, type Said, type ShownAlert } from "../../api/alerts";
+import { forget_rule, path_of, say, WITHOUT_END_MS, type Happened, type History, type Rule, type Said, type ShownAlert } from "../../api/alerts";
 import { useAnswers } from "../../api/ask";
 import { Table } from "../../chart/table";
 import { session, type ApiError } from "../../api/client";
@@ -8,7 +8,7 @@ import { usePolled } from "../../api/polled";
 import type { Question } from "../../api/types";
 import { DRAWS } from "../../draw/draws";
 import { plural, shown } from "../../format";
-import { bucket_label, intervals_later, LATEST_MS, moment } from "../../time";
+import { bucket_label, day_of, days_later, intervals_later, LATEST_MS, local_time, moment } from "../../time";
 import { SaveButtons } from "../../ui/save";
 import { Tile, useIsTable } from "../../ui/tile";
 import { change, changed, go, here, page_of } from "../../url";
@@ -67,8 +67,10 @@ export function RulePage({ id }: { id: string }) {
       {(problem || refused) && <p class="failed" role="alert">{refused || problem}</p>}
       {known && rule && (
         <>
-          <p class="summary">{rule_words(rule)}{reduced(rule.reduce) && `, ${reduced(rule.reduce)}`}{rule.condition && `; wrong ${condition_words(rule.condition, unit_of(rule))}`}. {known.judged_through ? `Judged through ${moment(known.judged_through, zone)} ${zone}.` : "Not judged yet."}</p>
-          {known.state === "delayed" && <p class="banner" role="alert">It cannot be judged: data is missing. Nothing is concluded until it is there.</p>}
+          <p class="summary">{rule_words(rule)}{reduced(rule.reduce) && `, ${reduced(rule.reduce)}`}{rule.condition && `; wrong ${condition_words(rule.condition, unit_of(rule))}`}{rule.report_at && rule.channels?.length ? <>, to <bdi>{rule.channels.join(", ")}</bdi></> : ""}. {judged_words(known)}
+            {rule.report === "board" && <> <a href={page_of(`/boards/${encodeURIComponent(String(rule.question?.board ?? ""))}`)}>Its board</a></>}</p>
+          {known.state === "delayed" && <p class="banner" role="alert">It cannot be {rule.report_at ? "sent" : "judged"}: data is missing. Nothing is concluded until it is there.</p>}
+          {rule.report_at && !rule.channels?.length && <p class="banner" role="alert">It is sent to nobody: “Change” it and choose a channel.</p>}
           <Actions alert={known} act={act} />
           <div class="tiles">
             <Past id={id} alert={known} asked={asked} slot={slot} />
@@ -81,12 +83,18 @@ export function RulePage({ id }: { id: string }) {
   );
 }
 
+/** How far it has come; when a report was sent last stands in its history. */
+function judged_words({ judged_through, rule: { report_at, timezone = "UTC" } }: ShownAlert): string {
+  if (!judged_through) return report_at ? "Not due yet." : "Not judged yet.";
+  return report_at ? "" : `Judged through ${moment(judged_through, timezone)} ${timezone}.`;
+}
+
 export function State({ alert }: { alert: Pick<ShownAlert, "state" | "flapping"> }) {
   return <span class={`state ${alert.state}`} data-state={alert.state}>{alert.state.replace("_", " ")}{alert.flapping && ", to and fro"}</span>;
 }
 
-/** An acknowledgement that lasts as long as its alert ends later than this. */
-const WITHOUT_END_MS = Date.UTC(2200, 0);
+/** How long somebody is at it; without hours until the next morning of the project, or as long as the alert lasts. */
+const ACKS: [until: string, words: string][] = [["", "until it is over"], ["1", "for an hour"], ["8", "for 8 hours"], ["morning", "until tomorrow 09:00"]];
 const SILENCES: [hours: number, words: string][] = [[1, "an hour"], [8, "8 hours"], [24, "a day"], [168, "7 days"]];
 
 function Actions({ alert, act }: { alert: ShownAlert; act(work: Promise<unknown>): Promise<void> }) {
@@ -98,8 +106,7 @@ function Actions({ alert, act }: { alert: ShownAlert; act(work: Promise<unknown>
     event.preventDefault();
     const form = new FormData(event.currentTarget as HTMLFormElement);
     const text = (name: string) => String(form.get(name) ?? "").trim();
-    const until = what === "silence" ? { until: new Date(Date.now() + Number(text("hours")) * 3_600_000).toISOString() } : {};
-    void act(say(id, what, { ...(text("by") ? { by: text("by") } : {}), note: text("note"), ...until }));
+    void act(say(id, what, { ...(text("by") ? { by: text("by") } : {}), note: text("note"), ...until_of(text("until")) }));
   };
   const remove = () => forget_rule(id, version!).then(() => go(page_of("/alerts")));
   return (
@@ -108,26 +115,37 @@ function Actions({ alert, act }: { alert: ShownAlert; act(work: Promise<unknown>
       {episode && !ack && (
         <form class="step" onSubmit={submit("ack")} aria-label="Acknowledge">
           {session.value?.user ? <span class="word"><bdi>{session.value.user}</bdi></span> : <input name="by" aria-label="Who is at it" placeholder="your name" maxLength={100} />}<input name="note" aria-label="Note" placeholder="what is known" maxLength={500} />
+          <select name="until" aria-label="Until when">{ACKS.map(([until, words]) => <option key={until} value={until}>{words}{until === "morning" && ` ${project_zone()}`}</option>)}</select>
           <button type="submit">I am at it</button>
         </form>
       )}
-      {ack && <SaidLine what={ack.until < WITHOUT_END_MS ? `At it until ${moment(ack.until, zone)}` : "At it"} said={ack} zone={zone} />}
+      {ack && <SaidLine what={ack.until < WITHOUT_END_MS ? `At it until ${moment(ack.until, zone)} ${zone}` : "At it"} said={ack} zone={zone} />}
       {is_silent
-        ? <div class="step"><SaidLine what={`Nobody is told until ${moment(silence.until, zone)}`} said={silence} zone={zone} /><button type="button" onClick={() => void act(say(id, "silence", { until: new Date(Date.now() - 1_000).toISOString() }))}>Tell again</button></div>
+        ? <div class="step"><SaidLine what={`Nobody is told until ${moment(silence.until, zone)} ${zone}`} said={silence} zone={zone} /><button type="button" onClick={() => void act(say(id, "silence", { until: new Date(Date.now() - 1_000).toISOString() }))}>Tell again</button></div>
         : (
           <form class="step" onSubmit={submit("silence")} aria-label="Silence">
             <span class="word">Tell nobody for</span>
-            <select name="hours" aria-label="For how long">{SILENCES.map(([hours, words]) => <option key={hours} value={hours}>{words}</option>)}</select>
+            <select name="until" aria-label="For how long">{SILENCES.map(([hours, words]) => <option key={hours} value={hours}>{words}</option>)}</select>
             <input name="note" aria-label="Why" placeholder="why" maxLength={500} /><button type="submit">Silence</button>
           </form>
         )}
       {file
-        ? <p class="note">The file <bdi>{file}</bdi> says this rule: it is changed there.</p>
-        : <div class="step"><button type="button" onClick={() => change({ rule: JSON.stringify(rule) })}>Change</button><button type="button" onClick={() => void act(remove())}>Delete this rule</button></div>}
+        ? <p class="note">The file <bdi>{file}</bdi> says this {rule.report_at ? "report" : "rule"}: it is changed there.</p>
+        : <div class="step"><button type="button" onClick={() => change({ rule: JSON.stringify(rule) })}>Change</button><button type="button" onClick={() => void act(remove())}>Delete this {rule.report_at ? "report" : "rule"}</button></div>}
       {rule.runbook && /^https?:\/\//.test(rule.runbook) && <p><a href={rule.runbook} target="_blank" rel="noreferrer">What to do</a></p>}
       {rule.annotations?.description && <p class="note"><bdi>{rule.annotations.description}</bdi></p>}
     </section>
   );
+}
+
+const project_zone = () => session.value?.project.timezone ?? "UTC";
+
+/** A time of so many hours from now, or of tomorrow in the morning; none where nothing is said. */
+function until_of(chosen: string): { until?: string } {
+  if (!chosen) return {};
+  const zone = project_zone();
+  if (chosen === "morning") return { until: local_time(days_later(day_of(Date.now(), zone), 1), "09:00", zone) };
+  return { until: new Date(Date.now() + Number(chosen) * 3_600_000).toISOString() };
 }
 
 function SaidLine({ what, said, zone }: { what: string; said: Said; zone: string }) {
@@ -149,7 +167,7 @@ function Past({ id, alert, asked, slot }: { id: string; alert: ShownAlert; asked
   const table = () => verdicts_table(rule, slots, unit_of(rule));
   return (
     <>
-      <section class="tile wide" data-tile="verdicts" aria-labelledby="title-verdicts" aria-busy={!known && !problem}>
+      {!rule.report_at && <section class="tile wide" data-tile="verdicts" aria-labelledby="title-verdicts" aria-busy={!known && !problem}>
         <header>
           <h2 id="title-verdicts">What it saw</h2>
           <div class="tools">
@@ -161,7 +179,7 @@ function Past({ id, alert, asked, slot }: { id: string; alert: ShownAlert; asked
         </header>
         {problem && <p class="failed" role="alert">{problem}</p>}
         {known && (slots.length ? is_table ? <div class="drawn"><Table caption="What it saw" data={table()} /></div> : <Verdicts rule={rule} slots={slots} label="What it saw" remarks={remarks_of(history, unit_of(rule), slot)} /> : <p class="nothing">Nothing {before ? "was judged before that" : "has been judged yet"}.</p>)}
-      </section>
+      </section>}
       {episodes.length > 0 && (
         <section class="tile wide" data-tile="episodes" aria-labelledby="title-episodes">
           <h2 id="title-episodes">Its alerts</h2>

@@ -2,6 +2,7 @@
 import type { Condition, Happened, Reduce, Rule } from "../../api/alerts";
 import { duration, label, plural, shown, type Unit } from "../../format";
 import { read_json } from "../../ui/matched";
+import { report_times } from "../../ui/send";
 
 /** What the numbers of a rule are. */
 export function unit_of({ report, reduce, question }: Rule): Unit {
@@ -38,11 +39,12 @@ export function events_of({ question = {} }: Rule): string[] {
 export function rule_words(rule: Rule): string {
   if (rule.report === "lag") return "seconds that answers are behind, by the minute";
   if (rule.report === "ledger") return `events that end as ${String(rule.question?.outcome ?? "dead")}, by ${rule.interval ?? "hour"}`;
-  if (rule.report === "board") return `the board ${String(rule.question?.board ?? "")}, told at ${rule.report_at ?? ""} of each ${rule.interval ?? "day"}`;
+  const sent = rule.report_at ? `, sent ${report_times(rule)}` : "";
+  if (rule.report === "board") return `the board ${String(rule.question?.board ?? "")}${sent}`;
   const { series, formula, steps, breakdown } = (rule.question ?? {}) as { series?: { event?: string; math?: string; name?: string }[]; formula?: string; steps?: { event?: string }[]; breakdown?: unknown };
   const of_series = formula ?? (series ?? []).map((one) => one.name ?? `${one.event ?? "any event"}${one.math && one.math !== "total" ? `, ${one.math.replaceAll("_", " ")}` : ""}`).join(" · ");
   const what = steps ? steps.map((step) => step.event ?? "any event").join(" → ") : of_series || events_of(rule).join(", ") || "any event";
-  return `${rule.report}: ${what}, by ${rule.interval ?? "hour"}${breakdown ? `, each ${[breakdown].flat().join(" and ")} by itself` : ""}`;
+  return `${rule.report}: ${what}, by ${rule.interval ?? "hour"}${breakdown ? `, each ${[breakdown].flat().join(" and ")} by itself` : ""}${sent}`;
 }
 
 /** The value of a breakdown as it stands in an answer. */
@@ -115,7 +117,7 @@ const is_number = (value: unknown) => typeof value === "number" && Number.isFini
 export function drafted(text: string): Rule | null {
   const read = read_json<Record<string, any>>(text);
   if (!read) return null;
-  const { condition, reduce, question, channels, annotations, ...rule } = read;
+  const { condition, reduce, question, channels, annotations, report_at, ...rule } = read;
   const [limit] = Object.values(typeof condition === "object" && condition ? condition : {});
   const is_condition = ["above", "below"].some((key) => is_number(condition?.[key])) || (Array.isArray(condition?.outside) && condition.outside.length === 2 && (limit as unknown[]).every(is_number));
   const is_reduce = typeof reduce === "string" || (typeof reduce === "object" && reduce && Object.keys(reduce).length === 1);
@@ -124,7 +126,7 @@ export function drafted(text: string): Rule | null {
   const list = (value: unknown) => (Array.isArray(value) ? value.filter(is_object).map(named) : []);
   const asked = is_object(question) ? { ...question, ...("series" in question ? { series: list(question.series) } : {}), ...("steps" in question ? { steps: list(question.steps) } : {}) } : {};
   return {
-    ...rule, report: String(read.report ?? "trends"), question: asked, ...(is_condition ? { condition } : {}), ...(is_reduce ? { reduce } : {}),
+    ...rule, report: String(read.report ?? "trends"), question: asked, ...(is_condition ? { condition } : {}), ...(is_reduce ? { reduce } : {}), ...(typeof report_at === "string" ? { report_at } : {}),
     ...(Array.isArray(channels) ? { channels: channels.map(String) } : {}), ...(is_object(annotations) ? { annotations } : {}),
   };
 }
