@@ -263,6 +263,28 @@ mod tests {
         }
     }
 
+    /// The lines of a table that are no comment.
+    fn lines(table: &'static str) -> Vec<&'static str> {
+        table.lines().filter(|line| !line.starts_with('#')).collect()
+    }
+
+    #[test]
+    fn machines_are_flagged_with_their_reason() {
+        let machines = lines(include_str!("bot/machines.tsv"));
+        assert!(machines.len() > 150);
+        let found = machines.iter().map(|line| line.split_once('\t').unwrap()).map(|(reason, agent)| (PARSER.parse(agent), reason, agent));
+        let wrong: Vec<_> = found.filter(|(found, reason, _)| found.get(Field::Bot) != *reason).collect();
+        assert!(wrong.is_empty(), "found, expected, of: {wrong:#?}");
+    }
+
+    #[test]
+    fn people_are_flagged_in_no_browser_and_no_app() {
+        let people = lines(include_str!("bot/people.txt"));
+        assert!(people.len() > 100);
+        let wrong: Vec<_> = people.iter().map(|agent| (PARSER.parse(agent), agent)).filter(|(found, _)| found.get(Field::Bot) != "").collect();
+        assert!(wrong.is_empty(), "flagged, of: {wrong:#?}");
+    }
+
     #[test]
     fn a_flood_of_agents_stays_within_the_bound() {
         let mut cache = AgentCache::new(Arc::new(AgentParser::new()));
