@@ -245,6 +245,8 @@ pub(super) struct Table {
     decimal: char,
     /// By position, before a cell was seen; none where the table has a time.
     looks: Vec<TimeLook>,
+    /// The header as it stands: tables that were put one behind the other have it again.
+    header: Vec<u8>,
 }
 
 impl Table {
@@ -285,7 +287,7 @@ impl Table {
         let columns = columns(&names, map)?;
         let defaults: Vec<(Field, String)> =
             map.defaults.iter().filter_map(|(field, value)| Some((Field::named(field)?, value.clone()))).collect();
-        let mut table = Self { dialect, columns, defaults, times, decimal: map.decimal(), looks: Vec::new() };
+        let mut table = Self { dialect, columns, defaults, times, decimal: map.decimal(), looks: Vec::new(), header: header.bytes.clone() };
         table.check(&names)?;
         if !table.has("timestamp") {
             table.looks = names.iter().map(|name| TimeLook::of_column(name)).collect();
@@ -316,9 +318,14 @@ impl Table {
         self.columns.len()
     }
 
-    /// The next row.
+    /// The next row that is not the header once more.
     pub(super) fn next(&self, rows: &mut Rows) -> io::Result<Option<Row>> {
-        rows.next(self.dialect, self.width())
+        loop {
+            match rows.next(self.dialect, self.width())? {
+                Some(row) if row.bytes == self.header => {}
+                found => return Ok(found),
+            }
+        }
     }
 
     /// Looks at all rows, for what their columns hold and what they are written in. Where a file breaks off is told when its rows

@@ -281,6 +281,14 @@ fn a_quote_that_is_never_closed_costs_its_own_row() {
 }
 
 #[test]
+fn tables_one_behind_the_other_are_one_table() {
+    let one = "type,anonymousId,total\r\nbuy,a,12.5\r\n";
+    let rows = read(&format!("{one}{one}{}", one.trim_end()));
+    assert_eq!(rows.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 4, 6]);
+    assert_eq!(property(&rows, "total"), [json!(12.5), json!(12.5), json!(12.5)]);
+}
+
+#[test]
 fn text_over_several_lines_stays_as_it_is() {
     let rows = read("type,anonymousId,note\r\nbuy,a,\"one\r\n\r\n  \r\ntwo, three\"\r\nbuy,b,plain\r\n");
     assert_eq!(property(&rows, "note"), ["one\r\n\r\n  \r\ntwo, three", "plain"]);

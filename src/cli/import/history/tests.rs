@@ -40,6 +40,19 @@ fn sample(name: &str) -> String {
 }
 
 #[test]
+fn a_campaign_of_which_google_knows_nothing_is_none() {
+    let parameter = |key: &str, value: &str| format!(r#"{{"key":"{key}","value":{{"string_value":"{value}"}}}}"#);
+    let told = [("source", "(direct)"), ("medium", "(none)"), ("campaign", "(not set)"), ("term", "(not provided)"), ("content", "a")];
+    let parameters = told.map(|(key, value)| parameter(key, value)).join(",");
+    let row = format!(
+        r#"{{"event_name":"page_view","event_timestamp":"1714554000123456","user_pseudo_id":"1.2","event_params":[{parameters}],
+           "collected_traffic_source":{{"manual_source":"(not set)"}}}}"#
+    );
+    let events = events(Format::Ga4, &row.replace('\n', " "));
+    assert_eq!(events[0]["context"]["campaign"], serde_json::json!({"content": "a"}));
+}
+
+#[test]
 fn samples_of_every_product_become_these_events() {
     for (format, name) in [
         (Format::Posthog, "posthog.jsonl"),
