@@ -13,7 +13,7 @@ const OWN: &str = include_str!("../../../data/machines.tsv");
 
 /// Words of the list of others that people's agents have as well, behind others: apps and their browsers (`Shop/3.2 okhttp/4.9`,
 /// `SogouMobileBrowser`, Slack's `Sonic`), telephones (HTC Butterfly), and a build of Android. For that list what [`AT_BEGINNING`] is for ours.
-const ALSO_APPS: [&str; 14] = [
+const ALSO_APPS: [&str; 15] = [
     "008/",
     "AP3A.240617.008",
     "Asana/",
@@ -27,6 +27,7 @@ const ALSO_APPS: [&str; 14] = [
     "Sonic",
     "Tumblr/",
     "Viber",
+    "WhatsApp",
     "okhttp",
 ];
 /// What begins a word of ours that is looked for at the beginning of an agent alone.

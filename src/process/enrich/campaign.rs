@@ -76,6 +76,11 @@ impl<'a> Campaign<'a> {
         known(&self.values[1].0).to_ascii_lowercase()
     }
 
+    /// `utm_campaign`, in small letters as compared.
+    pub fn name(&self) -> String {
+        known(&self.values[2].0).to_ascii_lowercase()
+    }
+
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
         self.click_id_kind.is_empty() && self.values.iter().all(|(text, _)| known(text).is_empty())
