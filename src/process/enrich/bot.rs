@@ -91,7 +91,8 @@ impl Words {
 
     /// The reasons of the words that an agent has, in their order.
     fn reasons<'w>(&'w self, agent: &'w str) -> impl Iterator<Item = &'static str> + 'w {
-        let found = self.finder.find_iter(agent).filter_map(move |found| Some((self.words.get(found.pattern().as_usize())?, found.start())));
+        let found =
+            self.finder.find_iter(agent).filter_map(move |found| Some((self.words.get(found.pattern().as_usize())?, found.start())));
         found.filter(move |(word, at)| word.is_meant(*at, agent)).map(|(word, _)| word.reason)
     }
 

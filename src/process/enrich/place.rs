@@ -237,8 +237,11 @@ mod tests {
     #[test]
     fn names_and_domains_of_our_list_agree() {
         let own = own().unwrap();
-        let named: Vec<(&str, &str)> =
-            own.iter().flat_map(|(kind, names)| names.iter().map(move |name| (*kind, *name))).filter(|(_, name)| !name.contains('.')).collect();
+        let named: Vec<(&str, &str)> = own
+            .iter()
+            .flat_map(|(kind, names)| names.iter().map(move |name| (*kind, *name)))
+            .filter(|(_, name)| !name.contains('.'))
+            .collect();
         let of_our_list = |label: &str| named.iter().find(|(_, name)| *name == label).map(|(kind, _)| *kind);
         for (kind, host) in own.iter().flat_map(|(kind, names)| names.iter().map(move |name| (*kind, name.to_lowercase()))) {
             if !host.contains('.') {
