@@ -318,14 +318,18 @@ impl Table {
         self.columns.len()
     }
 
-    /// The next row that is not the header once more.
+    /// The next row that says something: neither the header once more nor empty cells alone, as spreadsheets write behind the last row.
     pub(super) fn next(&self, rows: &mut Rows) -> io::Result<Option<Row>> {
         loop {
             match rows.next(self.dialect, self.width())? {
-                Some(row) if row.bytes == self.header => {}
+                Some(row) if row.bytes == self.header || self.is_empty(&row) => {}
                 found => return Ok(found),
             }
         }
+    }
+
+    fn is_empty(&self, row: &Row) -> bool {
+        row.bytes.iter().all(|byte| *byte == self.dialect.delimiter || byte.is_ascii_whitespace())
     }
 
     /// Looks at all rows, for what their columns hold and what they are written in. Where a file breaks off is told when its rows

@@ -66,9 +66,9 @@ fn by_medium(source: &str, medium: &str) -> Option<&'static str> {
     match medium {
         "email" | "e-mail" | "e_mail" | "e mail" | "newsletter" => Some("email"),
         "sms" => Some("sms"),
-        "mobile" => Some("push"),
-        // `web_push`, `push-notification`; and what sends them for apps.
+        // `web_push`, `push-notification`, `mobile_app`; and what sends them for apps.
         _ if medium.ends_with("push") || medium.contains("notification") || source == "firebase" => Some("push"),
+        _ if medium.contains("mobile") && !is_paid_medium(medium) => Some("push"),
         "affiliate" | "affiliates" => Some("affiliates"),
         "audio" | "podcast" => Some("audio"),
         "display" | "banner" | "expandable" | "interstitial" | "cpm" => Some("display"),
@@ -114,6 +114,9 @@ mod tests {
             ("utm_source=google&utm_medium=cpc&utm_campaign=workshops", "", "paid_search"),
             ("utm_source=shop&utm_medium=web_push", "", "push"),
             ("utm_source=firebase&utm_medium=notification", "", "push"),
+            ("utm_source=google&utm_medium=push_notification", "", "push"),
+            ("utm_source=shop&utm_medium=mobile-app", "", "push"),
+            ("utm_source=google&utm_medium=mobile-cpc", "", "paid_search"),
             ("utm_source=sms", "", "sms"),
             ("utm_source=meta&utm_medium=cpc", "", "paid_social"),
             ("utm_source=meta&utm_medium=paid_social", "", "paid_social"),

@@ -289,6 +289,12 @@ fn tables_one_behind_the_other_are_one_table() {
 }
 
 #[test]
+fn a_row_of_empty_cells_says_nothing() {
+    let rows = read("type,anonymousId,total\nbuy,a,1\n,,\n , ,\n,b,2\n,,\n");
+    assert_eq!(rows.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 5]);
+}
+
+#[test]
 fn text_over_several_lines_stays_as_it_is() {
     let rows = read("type,anonymousId,note\r\nbuy,a,\"one\r\n\r\n  \r\ntwo, three\"\r\nbuy,b,plain\r\n");
     assert_eq!(property(&rows, "note"), ["one\r\n\r\n  \r\ntwo, three", "plain"]);
