@@ -74,7 +74,7 @@ A map names fields and the columns they come from:
   \"properties.amount\" = \"total\"
   [defaults]
   type = \"order\"
-  timestamp = \"now\"            # of tables without a time, which are refused otherwise
+  timestamp = \"now\"            # of tables with a column that looks like a time and is not when it happened
 
 Ends with 0 if lines were stored (what could not be read is told), 1 if it failed, 3 if not a single line could be read.")]
 pub(super) struct ImportArgs {

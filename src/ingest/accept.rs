@@ -346,7 +346,7 @@ pub(super) fn facts_of<'r>(protocol: &dyn Protocol, head: &'r Head, received_ms:
         sent_ms: None,
         fallback_id: None,
         flags: if says("dnt") || says("sec-gpc") { flag::PRIVACY } else { 0 },
-        user_agent: browser(head.agent()),
+        user_agent: agent(head.agent(), protocol.has_agent_of_visitor(head)),
         cookies: headers.get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default(),
         client: head.client_ip,
         is_of_server: protocol.is_of_server(head),
@@ -369,9 +369,10 @@ pub(super) fn routes() -> Router<&'static dyn Protocol> {
     routes
 }
 
-/// An agent if it is a browser's. A server's SDK names itself in the same place, not the visitor's browser.
-fn browser(agent: &str) -> &str {
-    if agent.starts_with("Mozilla/") && agent.len() <= MAX_AGENT { agent } else { "" }
+/// An agent if it is the visitor's: one that is known to be, else a browser's. A server's SDK names itself in the same place.
+fn agent(agent: &str, is_of_visitor: bool) -> &str {
+    let is_browser = || ["Mozilla/", "Opera/"].iter().any(|browser| agent.starts_with(browser));
+    if (is_of_visitor || is_browser()) && agent.len() <= MAX_AGENT { agent } else { "" }
 }
 
 fn joined<'m>(methods: impl Iterator<Item = &'m Method>) -> String {
@@ -410,6 +411,17 @@ impl From<Refusal> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_is_a_browsers_or_known_to_be_the_visitors() {
+        for browser in ["Mozilla/5.0 (X11; Linux x86_64)", "Opera/9.80 (Android; Opera Mini/36.2) Presto/2.12"] {
+            assert_eq!([agent(browser, false), agent(browser, true)], [browser; 2]);
+        }
+        for other in ["curl/8.5.0", "Googlebot/2.1", "analytics-python/2.3"] {
+            assert_eq!([agent(other, false), agent(other, true)], ["", other]);
+        }
+        assert_eq!(agent(&"a".repeat(MAX_AGENT + 1), true), "");
+    }
 
     #[test]
     fn every_path_of_every_dialect_leads_to_it() {

@@ -113,6 +113,12 @@ pub(super) trait Protocol: Sync {
         false
     }
 
+    /// Whether the agent that a request names is the visitor's: of a page, which names its origin. Elsewhere a server's SDK may
+    /// name itself there.
+    fn has_agent_of_visitor(&self, head: &Head) -> bool {
+        head.headers.contains_key(header::ORIGIN)
+    }
+
     /// The answer to a request that brings no events: clients ask how they are set before they send.
     fn settings(&self, _head: &Head) -> Option<Response<Body>> {
         None

@@ -2,12 +2,14 @@
 //!
 //! Owns the map from columns to fields of an event. A column called like a field is that field, others become properties
 //! unless the map says otherwise. An empty cell says nothing. Delimiter and quoting are recognised ([`dialect`]); a row that makes no
-//! sense costs itself ([`rows`]); a column is text, number or truth as a whole ([`kinds`]), which takes a first look at all of it.
+//! sense costs itself ([`rows`]); a column is text, number or truth as a whole ([`kinds`]), which takes a first look at all of it. Rows of a
+//! table without a time are of the time of the import, unless one of its columns looks like their time ([`time_look`]).
 
 mod dialect;
 mod kinds;
 mod rows;
 mod sheet;
+mod time_look;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
@@ -21,6 +23,7 @@ pub(super) use self::dialect::Dialect;
 use self::kinds::{Evidence, Kind};
 pub(super) use self::rows::{Row, Rows};
 pub(super) use self::sheet::Sheet;
+use self::time_look::TimeLook;
 use super::input::Census;
 use super::malformed::Malformed;
 use super::times::{Timed, Times, zone_named};
@@ -74,7 +77,7 @@ impl MapConfig {
         Self::parse(&text).map_err(|problem| format!("{place}: {problem}"))
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, String> {
         let map: Self = toml::from_str(text).map_err(|problem| problem.to_string().trim().to_owned())?;
         for (section, field) in
             map.columns.keys().map(|field| ("columns", field)).chain(map.defaults.keys().map(|field| ("defaults", field)))
@@ -240,6 +243,10 @@ pub(super) struct Table {
     defaults: Vec<(Field, String)>,
     times: Times,
     decimal: char,
+    /// By position, before a cell was seen; none where the table has a time.
+    looks: Vec<TimeLook>,
+    /// The header as it stands: tables that were put one behind the other have it again.
+    header: Vec<u8>,
 }
 
 impl Table {
@@ -280,22 +287,26 @@ impl Table {
         let columns = columns(&names, map)?;
         let defaults: Vec<(Field, String)> =
             map.defaults.iter().filter_map(|(field, value)| Some((Field::named(field)?, value.clone()))).collect();
-        let mut table = Self { dialect, columns, defaults, times, decimal: map.decimal() };
+        let mut table = Self { dialect, columns, defaults, times, decimal: map.decimal(), looks: Vec::new(), header: header.bytes.clone() };
         table.check(&names)?;
+        if !table.has("timestamp") {
+            table.looks = names.iter().map(|name| TimeLook::of_column(name)).collect();
+        }
         table.defaults.retain(|(field, value)| !field.is_top("timestamp") || value != NOW);
         Ok(table)
     }
 
-    /// Without a type or a visitor no row is an event, and without a time all of them would be of today: better said once than of every row.
+    /// Whether a column or a default is this field.
+    fn has(&self, field: &str) -> bool {
+        let columns = self.columns.iter().flatten().map(|column| &column.field);
+        columns.chain(self.defaults.iter().map(|(field, _)| field)).any(|known| known.is_top(field))
+    }
+
+    /// Without a type or a visitor no row is an event: better said once than of every row.
     fn check(&self, names: &[&str]) -> Result<(), String> {
-        let has = |field: &str| {
-            let columns = self.columns.iter().flatten().map(|column| &column.field);
-            columns.chain(self.defaults.iter().map(|(field, _)| field)).any(|known| known.is_top(field))
-        };
         let missing = match () {
-            () if !has("type") => "`type`",
-            () if !has("anonymousId") && !has("userId") => "`anonymousId` or `userId`",
-            () if !has("timestamp") => "`timestamp` (of what has no time the map's defaults say `timestamp = \"now\"`)",
+            () if !self.has("type") => "`type`",
+            () if !self.has("anonymousId") && !self.has("userId") => "`anonymousId` or `userId`",
             () => return Ok(()),
         };
         let delimiter = char::from(self.dialect.delimiter).escape_default();
@@ -307,15 +318,25 @@ impl Table {
         self.columns.len()
     }
 
-    /// The next row.
+    /// The next row that says something: neither the header once more nor empty cells alone, as spreadsheets write behind the last row.
     pub(super) fn next(&self, rows: &mut Rows) -> io::Result<Option<Row>> {
-        rows.next(self.dialect, self.width())
+        loop {
+            match rows.next(self.dialect, self.width())? {
+                Some(row) if row.bytes == self.header || self.is_empty(&row) => {}
+                found => return Ok(found),
+            }
+        }
+    }
+
+    fn is_empty(&self, row: &Row) -> bool {
+        row.bytes.iter().all(|byte| *byte == self.dialect.delimiter || byte.is_ascii_whitespace())
     }
 
     /// Looks at all rows, for what their columns hold and what they are written in. Where a file breaks off is told when its rows
-    /// are read.
-    pub(super) fn survey(&self, rows: &mut Rows) -> (Census, Evidences) {
+    /// are read. Errors: no column is the time, but one looks like it.
+    pub(super) fn survey(&self, rows: &mut Rows) -> Result<(Census, Evidences), String> {
         let mut evidence = vec![Evidence::default(); self.width()];
+        let mut looks = self.looks.clone();
         let mut census = Census::default();
         while let Ok(Some(row)) = self.next(rows) {
             census.see(&row.bytes);
@@ -323,10 +344,14 @@ impl Table {
             // What is no row says nothing of columns either.
             let Some((cells, _)) = cells.filter(|(cells, _)| cells.len() == self.width()) else { continue };
             cells.iter().zip(&mut evidence).for_each(|(cell, evidence)| evidence.see(cell, self.decimal));
+            cells.iter().zip(&mut looks).for_each(|(cell, look)| look.see(cell));
+        }
+        if let Some(time) = looks.iter().find(|look| look.is_time()) {
+            return Err(time.refusal());
         }
         let open = self.columns.iter().zip(evidence).filter_map(|(column, evidence)| Some((column.as_ref()?, evidence)));
         let found = open.filter(|(column, _)| column.is_open).map(|(column, evidence)| (column.field.clone(), evidence));
-        (census, Evidences { found: found.collect(), ..Evidences::default() })
+        Ok((census, Evidences { found: found.collect(), ..Evidences::default() }))
     }
 
     /// Gives columns the kinds that were found of them, in this table and others.

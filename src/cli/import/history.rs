@@ -237,11 +237,14 @@ pub(super) fn lines(translation: Translation, id: Uuid, users: &mut Users) -> Re
     if own.is_none() {
         event.insert("eventId".to_owned(), Uuid::from_bytes(id).to_string().into());
     }
+    let place = event.get("context").and_then(|context| context.get("geo")).cloned();
     let mut lines = vec![line(event)];
     if let Some(mut traits) = traits.filter(|traits| traits.get("properties").is_some_and(|said| said != &json!({})) && users.learn(traits))
     {
         traits.insert("eventId".to_owned(), Uuid::from_bytes(other_event_id(id)).to_string().into());
         traits.insert("timestamp".to_owned(), at);
+        // Said where it happened, and not where the address is today.
+        say(&mut traits, ["", "geo"], place);
         lines.push(line(traits));
     }
     Ok(lines)

@@ -43,7 +43,8 @@ struct Seen {
 }
 
 impl Survey {
-    /// Looks at the table at `path`, unless that was done. Errors: header and map do not fit, or it cannot be read.
+    /// Looks at the table at `path`, unless that was done. Errors: header and map do not fit, a column looks like the time and none is, or it
+    /// cannot be read.
     pub(super) fn see(&mut self, path: &Path, reading: Reading<'_>) -> Result<(), String> {
         if let Entry::Vacant(place) = self.tables.entry(path.to_owned()) {
             let (seen, evidences) = Seen::of(path, reading)?;
@@ -81,7 +82,7 @@ impl Seen {
             first => first,
         };
         let (mut rows, table) = first?;
-        let (census, evidences) = table.survey(&mut rows);
+        let (census, evidences) = table.survey(&mut rows)?;
         Ok((Self { source, encoding: encoding.or(census.encoding()) }, evidences))
     }
 }

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use crate::event::field::flag;
 use crate::event::packed::{Entry, EventView};
+use crate::ingest::envelope;
 use crate::ingest::json_bounds;
+use crate::ingest::protocol::pulse::ENVELOPE;
+use crate::ingest::tests::read::country_of;
 use crate::ingest::tests::{NOW, body, lines};
 use crate::ingest::verdict::Decoded;
 use crate::outcome::Defect;
@@ -130,6 +133,16 @@ fn a_value_that_cannot_be_read_stands_for_nothing() {
         assert_eq!(events(&decode(&text))[0].entries().count(), 2, "{more}");
     }
     assert_eq!(warnings(&event(&format!(r#","sessionId":"{}""#, "s".repeat(201)))), [("value_unreadable", "sessionId".to_owned())]);
+}
+
+#[test]
+fn an_address_that_cannot_be_read_puts_nobody_into_the_country_of_the_sender() {
+    let country = |more: &str| country_of(|intake| envelope::json(event(more).as_bytes(), &ENVELOPE, intake));
+    assert_eq!(country(""), "DE", "the sender itself");
+    assert_eq!(country(r#","context":{"ip":"203.0.113.7"}"#), "DE");
+    for unreadable in [r#""no""#, r#""999.1.1.1""#, r#""203.0.113""#, r#""203.0.113.7.8""#, "5", "true", "[]", r#"{"v4":"203.0.113.7"}"#] {
+        assert_eq!(country(&format!(r#","context":{{"ip":{unreadable}}}"#)), "", "{unreadable}");
+    }
 }
 
 /// The text of a field of the one event of a body.

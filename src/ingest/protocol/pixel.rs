@@ -47,6 +47,11 @@ impl Protocol for Pixel {
         }
     }
 
+    /// Mail programs, and what fetches in their place.
+    fn has_agent_of_visitor(&self, _head: &Head) -> bool {
+        true
+    }
+
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
         let parameters: Vec<(Cow<'_, str>, Cow<'_, str>)> = form_urlencoded::parse(request.head.query().as_bytes()).collect();
         intake.event(0, Value::first(&tape(&parameters)), event);

@@ -26,6 +26,11 @@ impl Protocol for Plausible {
         true
     }
 
+    /// A server that speaks for visitors names theirs.
+    fn has_agent_of_visitor(&self, _head: &Head) -> bool {
+        true
+    }
+
     /// Its tracker sends JSON as text, so that no browser asks first.
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
         envelope::translated(request.body, &ENVELOPE, own, intake)

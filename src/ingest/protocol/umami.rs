@@ -29,6 +29,11 @@ impl Protocol for Umami {
         true
     }
 
+    /// A server that speaks for visitors names theirs.
+    fn has_agent_of_visitor(&self, _head: &Head) -> bool {
+        true
+    }
+
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
         envelope::translated(request.body, &ENVELOPE, own, intake)
     }

@@ -120,7 +120,7 @@ fn version(parts: [Option<&str>; 2]) -> String {
 }
 
 /// Words of televisions and what is plugged into them.
-const TELEVISIONS: [&str; 22] = [
+const TELEVISIONS: [&str; 23] = [
     "SmartTV",
     "SMART-TV",
     "Smart TV",
@@ -138,6 +138,7 @@ const TELEVISIONS: [&str; 22] = [
     "NETTV",
     "Roku",
     "CrKey",
+    "Chromecast",
     "MiTV",
     "MIBOX",
     "AFT",
@@ -168,7 +169,8 @@ impl Device<'_> {
             "Android" if text.starts_with("Mozilla/") && !has("Mobile") && !has("wv)") => "tablet",
             "Android" | "iOS" | "Windows Phone" | "BlackBerry OS" | "KaiOS" | "Firefox OS" | "Symbian OS" => "mobile",
             _ if has("Mobile") || has("iPhone") => "mobile",
-            "Windows" | "Mac OS X" | "Linux" | "Ubuntu" | "Chrome OS" | "Fedora" | "Debian" | "FreeBSD" => "desktop",
+            "Windows" | "Mac OS X" | "Linux" | "Ubuntu" | "Chrome OS" | "Fedora" | "Debian" | "FreeBSD" | "OpenBSD" | "NetBSD"
+            | "Solaris" => "desktop",
             os if os.starts_with("Windows") => "desktop",
             _ => "",
         }
@@ -255,12 +257,37 @@ mod tests {
             ),
             ("Mozilla/5.0 (Web0S; Linux/SmartTV) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/94.0 Safari/537.36 WebAppManager", "tv"),
             ("Roku/DVP-12.5 (12.5.0.4178-88)", "tv"),
+            ("Mozilla/5.0 (Linux; Android 12; Chromecast HD) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36", "tv"),
+            ("Mozilla/5.0 (X11; OpenBSD amd64; rv:120.0) Gecko/20100101 Firefox/120.0", "desktop"),
             ("Mozilla/5.0 (PlayStation 5 3.11) AppleWebKit/605.1.15 (KHTML, like Gecko)", "console"),
             ("Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36", "desktop"),
             ("FBAN/unknown;FBAV/460", ""),
         ] {
             assert_eq!(parser.parse(agent).get(Field::DeviceType), kind, "{agent}");
         }
+    }
+
+    /// The lines of a table that are no comment.
+    fn lines(table: &'static str) -> Vec<&'static str> {
+        table.lines().filter(|line| !line.starts_with('#')).collect()
+    }
+
+    #[test]
+    fn machines_are_flagged_with_their_reason() {
+        let machines = lines(include_str!("bot/machines.tsv"));
+        assert!(machines.len() > 150);
+        let found = machines.iter().map(|line| line.split_once('\t').unwrap()).map(|(reason, agent)| (PARSER.parse(agent), reason, agent));
+        let wrong: Vec<_> = found.filter(|(found, reason, _)| found.get(Field::Bot) != *reason).collect();
+        assert!(wrong.is_empty(), "found, expected, of: {wrong:#?}");
+    }
+
+    #[test]
+    fn people_are_flagged_in_no_browser_and_no_app() {
+        let people = lines(include_str!("bot/people.txt"));
+        assert!(people.len() > 100);
+        let wrong: Vec<_> =
+            people.iter().map(|agent| (PARSER.parse(agent), agent)).filter(|(found, _)| !found.get(Field::Bot).is_empty()).collect();
+        assert!(wrong.is_empty(), "flagged, of: {wrong:#?}");
     }
 
     #[test]

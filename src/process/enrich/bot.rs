@@ -11,11 +11,29 @@ use serde::Deserialize;
 const LIST: &str = include_str!("../../../data/bots.json");
 const OWN: &str = include_str!("../../../data/machines.tsv");
 
-/// Names in the list that apps and their browsers have in their agents as well, behind others: `Shop/3.2 okhttp/4.9`, `SogouMobileBrowser`.
-/// For the list of others what [`AT_BEGINNING`] is for ours.
-const ALSO_APPS: [&str; 3] = ["Viber", "Sogou", "okhttp"];
+/// Words of the list of others that people's agents have as well, behind others: apps and their browsers (`Shop/3.2 okhttp/4.9`,
+/// `SogouMobileBrowser`, Slack's `Sonic`), telephones (HTC Butterfly), and a build of Android. For that list what [`AT_BEGINNING`] is for ours.
+const ALSO_APPS: [&str; 15] = [
+    "008/",
+    "AP3A.240617.008",
+    "Asana/",
+    "Blackboard",
+    "Butterfly",
+    "Code/1.",
+    "Fluid",
+    "Goodreads",
+    "Notion/",
+    "Sogou",
+    "Sonic",
+    "Tumblr/",
+    "Viber",
+    "WhatsApp",
+    "okhttp",
+];
 /// What begins a word of ours that is looked for at the beginning of an agent alone.
 const AT_BEGINNING: char = '^';
+/// What ends a word of ours that is looked for at the end of an agent alone.
+const AT_END: char = '$';
 /// The reason of words that make no bot: longer ones than those that would.
 const NONE: &str = "none";
 /// Agents of old browsers that contain a contact address.
@@ -29,30 +47,62 @@ struct List<'a> {
     patterns: Vec<(String, &'a str)>,
 }
 
-/// Words to be found, and why each is there.
-struct Words {
-    finder: AhoCorasick,
-    words: Vec<(&'static str, &'static str)>,
+/// A word to be found, and why it is there.
+struct Word {
+    text: &'static str,
+    reason: &'static str,
+    is_first: bool,
+    is_last: bool,
 }
 
-/// Whether a word stands where it must.
-fn is_meant(word: &str, at: usize) -> bool {
-    at == 0 || !word.starts_with(AT_BEGINNING) && !ALSO_APPS.contains(&word)
+impl Word {
+    /// Of our list, with its marks.
+    fn own(marked: &'static str, reason: &'static str) -> Self {
+        let text = marked.trim_start_matches(AT_BEGINNING).trim_end_matches(AT_END);
+        Self { text, reason, is_first: marked.starts_with(AT_BEGINNING), is_last: marked.ends_with(AT_END) }
+    }
+
+    /// Of the list of others.
+    fn listed(text: &'static str, reason: &'static str) -> Self {
+        Self { text, reason, is_first: ALSO_APPS.contains(&text), is_last: false }
+    }
+
+    /// Whether it stands where it must.
+    fn is_meant(&self, at: usize, agent: &str) -> bool {
+        (at == 0 || !self.is_first) && (at + self.text.len() == agent.len() || !self.is_last)
+    }
+}
+
+/// Words, made ready to be found.
+struct Words {
+    finder: AhoCorasick,
+    words: Vec<Word>,
 }
 
 impl Words {
-    fn new(words: Vec<(&'static str, &'static str)>, ignores_case: bool) -> Result<Self, String> {
+    fn new(words: Vec<Word>, ignores_case: bool) -> Result<Self, String> {
         let finder = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .ascii_case_insensitive(ignores_case)
-            .build(words.iter().map(|(word, _)| word.trim_start_matches(AT_BEGINNING)))
+            .build(words.iter().map(|word| word.text))
             .map_err(|problem| problem.to_string())?;
         Ok(Self { finder, words })
     }
 
+    /// The reasons of the words that an agent has, in their order.
+    fn reasons<'w>(&'w self, agent: &'w str) -> impl Iterator<Item = &'static str> + 'w {
+        let found =
+            self.finder.find_iter(agent).filter_map(move |found| Some((self.words.get(found.pattern().as_usize())?, found.start())));
+        found.filter(move |(word, at)| word.is_meant(*at, agent)).map(|(word, _)| word.reason)
+    }
+
     fn reason(&self, agent: &str) -> Option<&'static str> {
-        let found = self.finder.find_iter(agent).filter_map(|found| Some((self.words.get(found.pattern().as_usize())?, found.start())));
-        found.filter(|((word, reason), at)| is_meant(word, *at) && *reason != NONE).map(|((_, reason), _)| *reason).next()
+        self.reasons(agent).find(|reason| *reason != NONE)
+    }
+
+    /// Whether an agent has a word that makes no bot.
+    fn clears(&self, agent: &str) -> bool {
+        self.reasons(agent).any(|reason| reason == NONE)
     }
 }
 
@@ -71,12 +121,12 @@ impl Bots {
         let own = OWN.lines().filter(|line| !line.starts_with('#')).map(|line| {
             let mut cells = line.split('\t');
             let (reason, word) = (cells.next()?, cells.next()?);
-            cells.next().map(|_why| (word, reason))
+            cells.next().map(|_why| Word::own(word, reason))
         });
         let own: Option<Vec<_>> = own.collect();
         Ok(Self {
             own: Words::new(own.ok_or("data/machines.tsv: a line has no three cells")?, true)?,
-            literals: Words::new(literals, false)?,
+            literals: Words::new(literals.into_iter().map(|(word, reason)| Word::listed(word, reason)).collect(), false)?,
             patterns: RegexSet::new(patterns.iter().map(|(pattern, _)| pattern)).map_err(|problem| problem.to_string())?,
             pattern_reasons: patterns.iter().map(|(_, reason)| *reason).collect(),
         })
@@ -89,7 +139,9 @@ impl Bots {
             return None;
         }
         let by_list = || self.own.reason(agent).or_else(|| self.literals.reason(agent)).or_else(|| self.by_pattern(agent));
-        by_list().or_else(|| (device_family == "Spider" || names_its_operator(agent) || is_called_bot(agent)).then_some("agent_crawler"))
+        // The agent tables take every spider for one, in the name of a game too.
+        let is_spider = || device_family == "Spider" && !self.own.clears(agent);
+        by_list().or_else(|| (is_spider() || names_its_operator(agent) || is_called_bot(agent)).then_some("agent_crawler"))
     }
 
     fn by_pattern(&self, agent: &str) -> Option<&'static str> {

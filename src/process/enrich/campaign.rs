@@ -33,6 +33,14 @@ const CLICK_IDS: [(&str, bool); 18] = [
     ("mc_eid", false),
 ];
 
+/// What products of Google write where nothing is known.
+const NOTHING: [&str; 4] = ["(direct)", "(none)", "(not set)", "(not provided)"];
+
+/// Whether a value of a campaign says that nothing is known.
+pub fn says_nothing(value: &str) -> bool {
+    NOTHING.iter().any(|nothing| nothing.eq_ignore_ascii_case(value))
+}
+
 /// Where a campaign brought a visitor from. Empty texts where nothing is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Campaign<'a> {
@@ -60,17 +68,22 @@ impl<'a> Campaign<'a> {
 
     /// `utm_source`, in small letters as compared.
     pub fn source(&self) -> String {
-        self.values[0].0.to_ascii_lowercase()
+        known(&self.values[0].0).to_ascii_lowercase()
     }
 
     /// `utm_medium`, in small letters as compared.
     pub fn medium(&self) -> String {
-        self.values[1].0.to_ascii_lowercase()
+        known(&self.values[1].0).to_ascii_lowercase()
+    }
+
+    /// `utm_campaign`, in small letters as compared.
+    pub fn name(&self) -> String {
+        known(&self.values[2].0).to_ascii_lowercase()
     }
 
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
-        self.click_id_kind.is_empty() && self.values.iter().all(|(text, _)| text.is_empty())
+        self.click_id_kind.is_empty() && self.values.iter().all(|(text, _)| known(text).is_empty())
     }
 
     /// What the address added to what the client gave.
@@ -79,6 +92,11 @@ impl<'a> Campaign<'a> {
         let click = [(Field::ClickIdKind, self.click_id_kind), (Field::ClickId, self.click_id.as_ref())];
         values.map(|((field, _), (text, _))| (*field, text.as_ref())).chain(click)
     }
+}
+
+/// A value without what says that nothing is known.
+fn known(value: &str) -> &str {
+    if says_nothing(value) { "" } else { value }
 }
 
 /// Completes a campaign from the query of a page address, whole or relative.

@@ -27,6 +27,8 @@ pub fn channel(campaign: &Campaign<'_>, referrer: &Referrer<'_>) -> &'static str
     match (is_paid, place) {
         // Of banners alone: it says so where nobody says what was paid for.
         (true, _) if campaign.click_id_kind == "dclid" && !is_paid_medium(&medium) => "display",
+        // Search engines sell both; which of them it was stands in the name.
+        (true, Kind::Search) if names_a_shop(&campaign.name()) => "paid_shopping",
         (true, Kind::Search) => "paid_search",
         (true, Kind::Social) => "paid_social",
         (true, Kind::Video) => "paid_video",
@@ -64,13 +66,22 @@ fn by_medium(source: &str, medium: &str) -> Option<&'static str> {
     match medium {
         "email" | "e-mail" | "e_mail" | "e mail" | "newsletter" => Some("email"),
         "sms" => Some("sms"),
-        "push" | "mobile" | "notification" => Some("push"),
+        // `web_push`, `push-notification`, `mobile_app`; and what sends them for apps.
+        _ if medium.ends_with("push") || medium.contains("notification") || source == "firebase" => Some("push"),
+        _ if medium.contains("mobile") && !is_paid_medium(medium) => Some("push"),
         "affiliate" | "affiliates" => Some("affiliates"),
         "audio" | "podcast" => Some("audio"),
         "display" | "banner" | "expandable" | "interstitial" | "cpm" => Some("display"),
         _ if matches!(source, "email" | "e-mail" | "newsletter") => Some("email"),
+        _ if source == "sms" => Some("sms"),
         _ => None,
     }
+}
+
+/// Whether a campaign is called after a shop (`shopping_de`, `eshop`), and not after a workshop.
+fn names_a_shop(name: &str) -> bool {
+    let is_word = |before: &str| !before.ends_with(|c: char| c.is_ascii_lowercase() && c != 'e');
+    name.contains("shopping") || name.match_indices("shop").any(|(at, _)| name.get(..at).is_some_and(is_word))
 }
 
 fn is_social_medium(medium: &str) -> bool {
@@ -98,6 +109,25 @@ mod tests {
             ("", "https://shop.example/a", "internal"),
             ("gclid=1", "", "paid_search"),
             ("utm_source=facebook&utm_medium=cpc", "", "paid_social"),
+            ("utm_source=google&utm_medium=cpc&utm_campaign=Shopping_DE", "", "paid_shopping"),
+            ("utm_source=google&utm_medium=cpc&utm_campaign=eshop", "", "paid_shopping"),
+            ("utm_source=google&utm_medium=cpc&utm_campaign=workshops", "", "paid_search"),
+            ("utm_source=shop&utm_medium=web_push", "", "push"),
+            ("utm_source=firebase&utm_medium=notification", "", "push"),
+            ("utm_source=google&utm_medium=push_notification", "", "push"),
+            ("utm_source=shop&utm_medium=mobile-app", "", "push"),
+            ("utm_source=google&utm_medium=mobile-cpc", "", "paid_search"),
+            ("utm_source=sms", "", "sms"),
+            ("utm_source=meta&utm_medium=cpc", "", "paid_social"),
+            ("utm_source=meta&utm_medium=paid_social", "", "paid_social"),
+            ("utm_source=facebook_ads&utm_medium=paid", "", "paid_social"),
+            ("utm_source=google_ads&utm_medium=ppc", "", "paid_search"),
+            ("utm_source=rakuten&utm_medium=cpc", "", "paid_shopping"),
+            ("utm_source=free&utm_medium=cpc", "", "paid_other"),
+            ("utm_source=kimi.com", "", "ai"),
+            ("utm_source=(direct)&utm_medium=(none)&utm_campaign=(not%20set)", "", "direct"),
+            ("utm_source=(direct)&utm_medium=(none)", "https://www.google.com/", "organic_search"),
+            ("utm_source=google&utm_medium=cpc&utm_term=(not+provided)", "", "paid_search"),
             ("utm_source=youtube&utm_medium=paid-video", "", "paid_video"),
             ("utm_source=partner&utm_medium=cpc", "", "paid_other"),
             ("utm_source=partner&utm_medium=unpaid", "https://other.example/", "referral"),

@@ -1,7 +1,8 @@
 //! What kind of place a site is, by its host or by the name that people write as the source of a campaign.
 //!
 //! Known from a list that others keep (`data/places.json`) and a short one of ours (`data/own-places.tsv`), which wins. A site has one
-//! kind, however it is named. May go wrong: a list that cannot be read (a test reads them).
+//! kind, however it is named: names follow from domains, unless our list says what a name is. May go wrong: a list that cannot be read
+//! (a test reads them).
 
 use std::sync::OnceLock;
 
@@ -50,14 +51,35 @@ impl Kind {
 }
 
 /// Names by which companies go under many top-level domains: `google.co.uk`, `amazon.de`.
-const OF_MANY_COUNTRIES: [(&str, Kind); 6] = [
+const OF_MANY_COUNTRIES: [(&str, Kind); 23] = [
     ("google", Kind::Search),
     ("yahoo", Kind::Search),
     ("yandex", Kind::Search),
+    ("pinterest", Kind::Social),
+    ("tripadvisor", Kind::Social),
+    ("trustpilot", Kind::Social),
+    ("yelp", Kind::Social),
+    ("aliexpress", Kind::Shopping),
+    ("allegro", Kind::Shopping),
     ("amazon", Kind::Shopping),
     ("ebay", Kind::Shopping),
-    ("pinterest", Kind::Social),
+    ("etsy", Kind::Shopping),
+    ("idealo", Kind::Shopping),
+    ("jumia", Kind::Shopping),
+    ("lazada", Kind::Shopping),
+    ("mercadolibre", Kind::Shopping),
+    ("mercadolivre", Kind::Shopping),
+    ("olx", Kind::Shopping),
+    ("rakuten", Kind::Shopping),
+    ("shopee", Kind::Shopping),
+    ("temu", Kind::Shopping),
+    ("vinted", Kind::Shopping),
+    ("zalando", Kind::Shopping),
 ];
+/// The kind of names that say nothing.
+const NONE: &str = "none";
+/// Letters of a domain before its first dot from which on they are a name: below, they are anything (`t.co`, `so.com`).
+const NAME: usize = 4;
 /// First labels of hosts on which a search company answers searches; on others it does something else.
 const SEARCH_HOSTS: [&str; 9] = ["search", "m", "images", "image", "video", "news", "cse", "lite", "html"];
 /// First labels of hosts on which mail is read.
@@ -73,19 +95,21 @@ impl Places {
         let mut places = Self { by_host: HashMap::default(), by_name: HashMap::default() };
         let listed: Vec<Vec<&str>> = serde_json::from_str(LIST).map_err(|problem| problem.to_string())?;
         for row in &listed {
-            let [kind, name, hosts @ ..] = row.as_slice() else { return Err("data/places.json: a row is too short".to_owned()) };
+            let [kind, _name, hosts @ ..] = row.as_slice() else { return Err("data/places.json: a row is too short".to_owned()) };
             places.add(kind, hosts.iter().copied())?;
-            // A company has tools beside its search engine.
-            if *kind != "other" {
-                places.by_name.entry(name.to_lowercase()).or_insert(Kind::named(kind).unwrap_or(Kind::Other));
-            }
         }
-        for line in OWN.lines().filter(|line| !line.starts_with('#')) {
-            let mut cells = line.split('\t');
-            let (Some(kind), Some(names), Some(_why)) = (cells.next(), cells.next(), cells.next()) else {
-                return Err(format!("data/own-places.tsv: `{line}` has no three cells"));
-            };
-            places.add(kind, names.split(' '))?;
+        let own = own()?;
+        for (kind, names) in own.iter().filter(|(kind, _)| *kind != NONE) {
+            places.add(kind, names.iter().copied())?;
+        }
+        own.iter().flat_map(|(_, names)| names).filter(|name| name.contains('.')).for_each(|host| places.add_name_of(host));
+        // Of the other list only names that are domains too: what it calls `Free` or `Meta` is the search of a provider.
+        for row in &listed {
+            let [_kind, name, hosts @ ..] = row.as_slice() else { continue };
+            hosts.iter().filter(|host| first_label(host).eq_ignore_ascii_case(name)).for_each(|host| places.add_name_of(host));
+        }
+        for name in own.iter().filter(|(kind, _)| *kind == NONE).flat_map(|(_, names)| names) {
+            places.by_name.remove(*name);
         }
         Ok(places)
     }
@@ -97,6 +121,16 @@ impl Places {
             names.insert(name.to_lowercase(), kind);
         }
         Ok(())
+    }
+
+    /// The name of a site is what stands before the first dot of its domain, unless that is said to be something else.
+    fn add_name_of(&mut self, host: &str) {
+        let host = host.to_lowercase();
+        let Some(kind) = self.by_host.get(&host).filter(|kind| **kind != Kind::Other) else { return };
+        let name = first_label(&host);
+        if name.len() >= NAME && psl::domain_str(&host) == Some(host.as_str()) {
+            self.by_name.entry(name.to_owned()).or_insert(*kind);
+        }
     }
 
     fn of_host(&self, host: &str) -> Kind {
@@ -123,13 +157,34 @@ impl Places {
         parents.map(|(_, parent)| parent).find_map(|parent| Some((parent, *self.by_host.get(parent)?)))
     }
 
+    /// The kind of a source as people write it: a name, a domain, an address, each also with what it was paid for (`facebook_ads`).
     fn of_source(&self, source: &str) -> Option<Kind> {
-        if let Some(kind) = self.by_name.get(source) {
-            return Some(*kind);
-        }
-        let host = source.strip_prefix("www.").unwrap_or(source);
-        Some(self.of_host(host)).filter(|kind| host.contains('.') && *kind != Kind::Other)
+        let address = source.split_once("://").map_or(source, |(_, rest)| rest);
+        let source = address.split(['/', '?']).next().unwrap_or_default().trim();
+        let is_apart = |rest: &&str| rest.ends_with(['_', '-', '.', ' ']);
+        let paid = || source.strip_suffix("ads").or_else(|| source.strip_suffix("ad").filter(is_apart));
+        self.of_name(source).or_else(|| self.of_name(paid()?.trim_end_matches(['_', '-', '.', ' '])))
     }
+
+    /// The kind of a name or a domain, if it is listed.
+    fn of_name(&self, name: &str) -> Option<Kind> {
+        let host = name.strip_prefix("www.").unwrap_or(name);
+        let by_host = || Some(self.of_host(host)).filter(|kind| host.contains('.') && *kind != Kind::Other);
+        self.by_name.get(name).copied().or_else(by_host)
+    }
+}
+
+/// The lines of our list: a kind, and names and hosts of it.
+fn own() -> Result<Vec<(&'static str, Vec<&'static str>)>, String> {
+    let lines = OWN.lines().filter(|line| !line.starts_with('#'));
+    let read = lines.map(|line| {
+        let mut cells = line.split('\t');
+        match (cells.next(), cells.next(), cells.next()) {
+            (Some(kind), Some(names), Some(_why)) => Ok((kind, names.split(' ').collect())),
+            _ => Err(format!("data/own-places.tsv: `{line}` has no three cells")),
+        }
+    });
+    read.collect()
 }
 
 fn first_label(host: &str) -> &str {
@@ -168,6 +223,64 @@ mod tests {
         let places = Places::new().unwrap();
         assert!(places.by_host.len() > 1_500 && places.by_name.len() > 200);
         assert!(OWN.lines().all(|line| line.starts_with('#') || !line.contains("  ")));
+    }
+
+    #[test]
+    fn no_place_of_our_list_stands_there_twice() {
+        let own = own().unwrap();
+        let mut seen = std::collections::HashMap::new();
+        for (kind, name) in own.iter().flat_map(|(kind, names)| names.iter().map(move |name| (kind, name.to_lowercase()))) {
+            assert_eq!(seen.insert(name.clone(), kind), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_and_domains_of_our_list_agree() {
+        let own = own().unwrap();
+        let named: Vec<(&str, &str)> = own
+            .iter()
+            .flat_map(|(kind, names)| names.iter().map(move |name| (*kind, *name)))
+            .filter(|(_, name)| !name.contains('.'))
+            .collect();
+        let of_our_list = |label: &str| named.iter().find(|(_, name)| *name == label).map(|(kind, _)| *kind);
+        for (kind, host) in own.iter().flat_map(|(kind, names)| names.iter().map(move |name| (*kind, name.to_lowercase()))) {
+            if !host.contains('.') {
+                continue;
+            }
+            let kind = Kind::named(kind).unwrap();
+            assert_eq!(of_host(&host), kind, "{host}");
+            assert_eq!(of_source(&host), Some(kind).filter(|kind| *kind != Kind::Other), "{host}");
+            let label = first_label(&host);
+            if label.len() < NAME || psl::domain_str(&host) != Some(host.as_str()) || kind == Kind::Other {
+                continue;
+            }
+            // `meta` is the company that owns the networks, whatever its assistant is called.
+            let expected = match of_our_list(label) {
+                Some(NONE) => None,
+                Some("social") if label == "meta" => Some(Kind::Social),
+                _ => Some(kind),
+            };
+            assert_eq!(of_source(label), expected, "{label} of {host}");
+        }
+        for (kind, name) in &named {
+            assert_eq!(of_source(name), Kind::named(kind), "{name}");
+            let com = of_host(&format!("{name}.com"));
+            assert!(*kind == NONE || com == Kind::Other || Some(com) == Kind::named(kind), "{name}.com is {com:?}");
+        }
+    }
+
+    #[test]
+    fn places_of_all_continents_have_their_kind() {
+        let table: Vec<_> = include_str!("place/places.tsv").lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(table.len() > 150);
+        for line in table {
+            let [from, kind, name] = *line.split('\t').collect::<Vec<_>>().as_slice() else { panic!("{line}") };
+            let found = match from {
+                "source" => of_source(name),
+                _ => Some(of_host(name)),
+            };
+            assert_eq!(found, Kind::named(kind), "{line}");
+        }
     }
 
     #[test]

@@ -18,9 +18,10 @@ use crate::event::{address, time};
 
 /// How deep members are looked for.
 const DEPTH: usize = 4;
-const CLIENT: [&str; 13] = [
+const CLIENT: [&str; 14] = [
     "request.clientip",
     "request.remoteip",
+    "request.remoteaddr",
     "clienthost",
     "clientaddr",
     "clientip",

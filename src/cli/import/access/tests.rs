@@ -308,6 +308,9 @@ fn lines_wrapped_by_containers_and_journals_are_read() {
     }
     let caddy = r#"{"ts":1728568536,"request":{"remote_ip":"192.0.2.1","method":"GET","uri":"/"},"status":200}"#;
     assert!(parse(json!({"log": caddy, "stream": "stderr"}).to_string()).is_ok());
+    // Before 2.5 it wrote the port beside the address.
+    let old = caddy.replace(r#""remote_ip":"192.0.2.1""#, r#""remote_addr":"192.0.2.1:5100""#);
+    assert_eq!(parse(old).unwrap(), parse(caddy).unwrap());
 }
 
 proptest! {

@@ -11,18 +11,11 @@ fn rows(text: &[u8]) -> Rows {
     Rows::new(Lines::new(input::text(io::Cursor::new(text.to_vec()), None).unwrap()))
 }
 
-/// A map by which what has no time is of now.
-fn now(map: &str) -> Result<MapConfig, String> {
-    let mut map = MapConfig::parse(map)?;
-    map.defaults.entry("timestamp".to_owned()).or_insert(NOW.to_owned());
-    Ok(map)
-}
-
 /// The table that has this header, and what `sample` says of its columns.
 fn table_of(header: &str, sample: &str, map: &str) -> Result<Table, String> {
     let mut rows = rows(format!("{header}\n{sample}").as_bytes());
-    let mut table = Table::begin(&mut rows, &now(map)?, None, Times::default())?;
-    let (_, mut found) = table.survey(&mut rows);
+    let mut table = Table::begin(&mut rows, &MapConfig::parse(map)?, None, Times::default())?;
+    let (_, mut found) = table.survey(&mut rows)?;
     table.take_kinds(&mut found);
     Ok(table)
 }
@@ -42,14 +35,14 @@ fn read(text: &str) -> Vec<(u64, Result<Value, &'static str>)> {
 }
 
 fn read_as(text: &str, map: &str) -> Vec<(u64, Result<Value, &'static str>)> {
-    let map = now(map).unwrap();
+    let map = MapConfig::parse(map).unwrap();
     let begin = || {
         let mut rows = rows(text.as_bytes());
         let table = Table::begin(&mut rows, &map, None, Times::default()).unwrap();
         (rows, table)
     };
     let (mut first, mut table) = begin();
-    let (_, mut found) = table.survey(&mut first);
+    let (_, mut found) = table.survey(&mut first).unwrap();
     table.take_kinds(&mut found);
     let (mut rows, _) = begin();
     let mut out = Vec::new();
@@ -165,23 +158,75 @@ fn what_stands_for_nothing_is_nothing_unless_it_is_quoted() {
     assert_eq!(property(&rows, "amount"), [Value::Null, json!(12)]);
 }
 
-#[test]
-fn a_table_without_a_time_is_refused_unless_it_is_of_now() {
-    let begin = |map: &str| {
-        let mut rows = rows(b"type,userId,created_at\nbuy,u,2024-03-30\n");
-        let table = Table::begin(&mut rows, &MapConfig::parse(map).unwrap(), None, Times::default())?;
-        let row = table.next(&mut rows).unwrap().unwrap();
-        Ok::<_, String>(table.event(&row, ID).unwrap())
+/// Whether the first row says a time, or why the table is refused.
+fn first_has_time(text: &str, map: &str) -> Result<bool, String> {
+    let map = MapConfig::parse(map)?;
+    let begin = || {
+        let mut rows = rows(text.as_bytes());
+        Table::begin(&mut rows, &map, None, Times::default()).map(|table| (rows, table))
     };
-    let problem = begin("").unwrap_err();
-    assert!(
-        problem.contains("no column is `timestamp`") && problem.contains("`created_at`") && problem.contains("timestamp = \"now\""),
-        "{problem}"
-    );
-    let Timed { line: event, has_time } = begin("[defaults]\ntimestamp = 'now'\n").unwrap();
-    assert!(!has_time && serde_json::from_slice::<Value>(&event).unwrap().get("timestamp").is_none());
-    let map = "timezone = 'UTC'\n[columns]\ntimestamp = 'created_at'\n";
-    assert!(begin(map).unwrap().has_time);
+    let (mut rows, table) = begin()?;
+    table.survey(&mut rows)?;
+    let (mut rows, table) = begin()?;
+    let row = table.next(&mut rows).unwrap().unwrap();
+    let Timed { line, has_time } = table.event(&row, ID).unwrap();
+    assert_eq!(has_time, serde_json::from_slice::<Value>(&line).unwrap().get("timestamp").is_some());
+    Ok(has_time)
+}
+
+#[test]
+fn a_table_with_a_time_that_is_not_named_is_refused_unless_it_is_of_now() {
+    let table = "type,userId,created_at\nbuy,u,2024-03-30\n";
+    let problem = first_has_time(table, "").unwrap_err();
+    for part in ["no column is `timestamp`", "`created_at` looks like a time", "timestamp = \"created_at\"", "timestamp = \"now\""] {
+        assert!(problem.contains(part), "{problem}");
+    }
+    // As little as one that is left out of the events.
+    assert!(first_has_time(table, "unmapped = 'ignore'\n").is_err());
+    assert_eq!(first_has_time(table, "[defaults]\ntimestamp = 'now'\n"), Ok(false));
+    assert_eq!(first_has_time(table, "timezone = 'UTC'\n[columns]\ntimestamp = 'created_at'\n"), Ok(true));
+    let refused = |name: &str, cells: &[&str]| {
+        let rows: String = cells.iter().map(|cell| format!("buy,u,{cell}\n")).collect();
+        first_has_time(&format!("type,userId,{name}\n{rows}"), "").is_err()
+    };
+    for (name, cells) in [
+        ("Datum", &["30.03.2024"][..]),
+        ("when", &["1711791000", "1711791001"]),
+        ("orderDate", &["20240330", ""]),
+        ("Event Time", &["30/03/2024 09:30"]),
+        // By what it holds, whatever it is called.
+        ("ordered", &["2024-03-30 09:30:00", "\\N", "2024-03-31"]),
+        ("momento", &["", "2024-03-30T09:30:00Z"]),
+        ("valid until", &["\"2024/03/30 09:30\""]),
+    ] {
+        assert!(refused(name, cells), "{name}");
+    }
+    for (name, cells) in [
+        ("total", &["12.50"][..]),
+        ("response_time", &["120", "95"]),
+        ("time zone", &["Europe/Berlin"]),
+        ("timeOfDay", &["morning"]),
+        ("update", &["7"]),
+        ("created_by", &["u7"]),
+        ("data", &["12"]),
+        ("zip", &["90210-1234"]),
+        ("number", &["1711791000"]),
+        ("note", &["2024-03-30", "soon"]),
+        ("date", &["", "NULL"]),
+    ] {
+        assert!(!refused(name, cells), "{name}");
+    }
+}
+
+#[test]
+fn a_table_in_which_nothing_is_a_time_is_of_the_time_of_the_import() {
+    for table in [
+        "type,anonymousId,zip,quoted,version,flag,amount\no,a,02134,\"21546\",1.10,true,\"1,234.50\"\n",
+        "type,anonymousId,order,total\norder,u1,1001,1.5\n",
+        "Type;AnonymousId\nbuy;c\n",
+    ] {
+        assert_eq!(first_has_time(table, ""), Ok(false), "{table}");
+    }
 }
 
 #[test]
@@ -233,6 +278,20 @@ fn a_quote_that_is_never_closed_costs_its_own_row() {
     // One after the other, and at the very end.
     let all = text(&(0..50).map(|n| format!("buy,u{n},\"{n}")).collect::<Vec<_>>());
     assert_eq!(outcome(&read(&all)).0, 50);
+}
+
+#[test]
+fn tables_one_behind_the_other_are_one_table() {
+    let one = "type,anonymousId,total\r\nbuy,a,12.5\r\n";
+    let rows = read(&format!("{one}{one}{}", one.trim_end()));
+    assert_eq!(rows.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 4, 6]);
+    assert_eq!(property(&rows, "total"), [json!(12.5), json!(12.5), json!(12.5)]);
+}
+
+#[test]
+fn a_row_of_empty_cells_says_nothing() {
+    let rows = read("type,anonymousId,total\nbuy,a,1\n,,\n , ,\n,b,2\n,,\n");
+    assert_eq!(rows.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 5]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::{Export, Record, Translation, no_event, properties, say, say_columns,
 use crate::cli::import::malformed::Malformed;
 use crate::cli::import::times::Times;
 use crate::ingest::translate_google;
+use crate::process::enrich::campaign::says_nothing;
 
 pub(super) struct BigQuery;
 
@@ -42,9 +43,11 @@ impl Export for BigQuery {
         ] {
             said.extend(source.get(of).map(|value| (name.to_owned(), value.clone())));
         }
+        said.retain(|name, value| !name.starts_with("campaign") || !value.as_str().is_some_and(says_nothing));
         said.extend(KEPT.into_iter().filter_map(|name| Some((name.to_owned(), without_nulls(record.take(name)?)?))));
-        for (name, value) in record.take_object("ecommerce")? {
-            said.extend(without_nulls(value).map(|value| (name, value)));
+        // Whole: which of its members are counts is told by their names.
+        if let Some(Json::Object(order)) = without_nulls(Json::Object(record.take_object("ecommerce")?)) {
+            said.extend(order);
         }
         let device = Record(record.take_object("device")?);
         said.extend(device.get("language").map(|language| ("language".to_owned(), language.clone())));

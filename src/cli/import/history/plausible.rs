@@ -49,8 +49,7 @@ impl Export for Plausible {
         // A country of which nothing is known is two zeros.
         let country = record.take("country_code").filter(|code| code.as_str().is_some_and(|code| !code.contains('\0')));
         say_place(&mut event, [country, record.take("subdivision1_code"), None]);
-        let list = |record: &Record, name: &str| record.get(name).and_then(Json::as_array).cloned().unwrap_or_default();
-        let (keys, values) = (list(&record, "meta.key"), list(&record, "meta.value"));
+        let (keys, values) = (list(&record, "meta.key")?, list(&record, "meta.value")?);
         let meta = keys.iter().zip(values).filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value)));
         let amount = number(record.take("revenue_source_amount"));
         let currency = record.take("revenue_source_currency").filter(|_| amount.is_some());
@@ -70,6 +69,48 @@ impl Export for Plausible {
     fn refuse(&self, columns: &[String]) -> Option<&'static str> {
         let has = |name: &str| columns.iter().any(|column| column == name);
         (has("date") && !has("timestamp")).then_some(SUMS)
+    }
+}
+
+/// A list, which tables hold as a text. Errors: it is something else.
+fn list(record: &Record, name: &str) -> Result<Vec<Json>, Malformed> {
+    let none = || Malformed::new("invalid_json", format!("`{name}` is no list"));
+    match record.get(name) {
+        None => Ok(Vec::new()),
+        Some(Json::Array(list)) => Ok(list.clone()),
+        Some(Json::String(text)) => serde_json::from_str(text).ok().or_else(|| texts(text)).ok_or_else(none),
+        Some(_) => Err(none()),
+    }
+}
+
+/// The texts of a list as ClickHouse writes it: `['a','it\'s']`.
+fn texts(list: &str) -> Option<Vec<Json>> {
+    let mut letters = list.strip_prefix('[')?.strip_suffix(']')?.chars();
+    let mut texts = Vec::new();
+    while let Some(first) = letters.next() {
+        match first {
+            '\'' => texts.push(Json::String(text(&mut letters)?)),
+            ',' => {}
+            _ => return None,
+        }
+    }
+    Some(texts)
+}
+
+/// What stands before the quote that closes.
+fn text(letters: &mut std::str::Chars<'_>) -> Option<String> {
+    let mut text = String::new();
+    loop {
+        match letters.next()? {
+            '\'' => return Some(text),
+            '\\' => text.push(match letters.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                letter => letter,
+            }),
+            letter => text.push(letter),
+        }
     }
 }
 

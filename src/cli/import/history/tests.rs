@@ -40,6 +40,31 @@ fn sample(name: &str) -> String {
 }
 
 #[test]
+fn lists_of_plausible_are_read_from_tables_too() {
+    let table = |keys: &str, values: &str| {
+        format!("name,timestamp,user_id,meta.key,meta.value\npageview,2024-05-01 09:00:00,1,\"{keys}\",\"{values}\"\n")
+    };
+    let properties = events(Format::Plausible, &table("['plan','note','who']", r"['pro','a,b','it\'s\\me']"))[0]["properties"].clone();
+    assert_eq!(properties, serde_json::json!({"plan": "pro", "note": "a,b", "who": "it's\\me"}));
+    assert_eq!(events(Format::Plausible, &table("[]", "[]"))[0]["properties"], serde_json::json!({}));
+    let broken = read(Format::Plausible, table("['plan", "['pro']").as_bytes(), None).unwrap();
+    assert_eq!(broken[0].as_ref().unwrap_err().reason, "invalid_json");
+}
+
+#[test]
+fn a_campaign_of_which_google_knows_nothing_is_none() {
+    let parameter = |key: &str, value: &str| format!(r#"{{"key":"{key}","value":{{"string_value":"{value}"}}}}"#);
+    let told = [("source", "(direct)"), ("medium", "(none)"), ("campaign", "(not set)"), ("term", "(not provided)"), ("content", "a")];
+    let parameters = told.map(|(key, value)| parameter(key, value)).join(",");
+    let row = format!(
+        r#"{{"event_name":"page_view","event_timestamp":"1714554000123456","user_pseudo_id":"1.2","event_params":[{parameters}],
+           "collected_traffic_source":{{"manual_source":"(not set)"}}}}"#
+    );
+    let events = events(Format::Ga4, &row.replace('\n', " "));
+    assert_eq!(events[0]["context"]["campaign"], serde_json::json!({"content": "a"}));
+}
+
+#[test]
 fn samples_of_every_product_become_these_events() {
     for (format, name) in [
         (Format::Posthog, "posthog.jsonl"),

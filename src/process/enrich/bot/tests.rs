@@ -74,9 +74,18 @@ fn people_have_none_whatever_they_hold_in_their_hands() {
 fn every_line_of_the_lists_has_a_known_reason() {
     let bots = Bots::new().unwrap();
     let known = [NONE, "agent_library", "agent_headless", "agent_crawler", "ai_agent", "feed_reader", "link_preview", "monitor", "scanner"];
-    let reasons = bots.own.words.iter().chain(&bots.literals.words).map(|(_, reason)| reason).chain(&bots.pattern_reasons);
+    let reasons = bots.own.words.iter().chain(&bots.literals.words).map(|word| &word.reason).chain(&bots.pattern_reasons);
     for reason in reasons {
         assert!(known.contains(reason), "{reason}");
     }
     assert!(bots.literals.words.len() > 1_000 && bots.pattern_reasons.len() > 20);
+}
+
+#[test]
+fn words_stand_where_their_marks_say() {
+    let word = Word::own("^node$", "agent_library");
+    assert_eq!((word.text, word.is_meant(0, "node"), word.is_meant(0, "node/1"), word.is_meant(1, "/node")), ("node", true, false, false));
+    assert_eq!(reason("nodes of a shop/1.0", ""), None);
+    // What the agent tables call a spider is none where our list says so.
+    assert_eq!(reason("Spider-Man Unlimited/4.6 (iPhone; iOS 15.0; Scale/3.00)", "Spider"), None);
 }
