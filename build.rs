@@ -2,6 +2,7 @@
 //!
 //! Writes `screen.rs` and `sdk.rs` with one entry a file. Without a screen the program has a page that says how to build it; with
 //! `PULSE_REQUIRE_WEB=1` that is an error. Compiles anew only when `web/dist` has changed, which the build of the screen sees to.
+//! Says what the program is built from (`PULSE_SOURCES`): the same for the same sources, wherever they are built.
 
 #![expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
 
@@ -12,8 +13,12 @@ use std::{env, fs};
 /// How a file may be stored beside itself: the ending of its name, and what HTTP calls it.
 const ENCODINGS: [(&str, &str); 3] = [(".br", "br"), (".gz", "gzip"), ("", "identity")];
 
+/// What decides what the program does.
+const SOURCES: [&str; 5] = ["src", "data", "migrations", "Cargo.toml", "Cargo.lock"];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-env=PULSE_SOURCES={:016x}", sources());
     println!("cargo::rerun-if-changed=web/dist");
     println!("cargo::rerun-if-env-changed=PULSE_REQUIRE_WEB");
     // The engine's library finds the `write` of the program: see `clickhouse::engine::writes`.
@@ -42,6 +47,26 @@ fn main() {
         source.push_str("];\n");
         fs::write(out.join(format!("{name}.rs")), source).expect("the list of files cannot be written");
     }
+}
+
+/// A hash of the sources, by their paths in order.
+fn sources() -> u64 {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo says where it builds"));
+    let mut files = Vec::new();
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={source}");
+        let path = root.join(source);
+        if path.is_dir() { find(&path, &mut files) } else { files.push(path) }
+    }
+    files.sort();
+    let mut all = Vec::new();
+    for file in files {
+        all.extend_from_slice(file.strip_prefix(&root).expect("it was found there").as_os_str().as_encoded_bytes());
+        let bytes = fs::read(&file).unwrap_or_else(|problem| panic!("{}: {problem}", file.display()));
+        all.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        all.extend_from_slice(&bytes);
+    }
+    hash(&all)
 }
 
 /// The files below `folder`, without those that are another one's compressed form.

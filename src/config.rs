@@ -24,6 +24,7 @@ use crate::project::{ProjectConfig, ProjectsConfig};
 use crate::query::{QueryConfig, QueryLimits};
 use crate::redis::RedisConfig;
 use crate::role::Role;
+use crate::secret::PLACEHOLDER;
 
 /// Prefix of the environment's keys; `__` separates sections.
 const ENV_PREFIX: &str = "PULSE__";
@@ -185,6 +186,9 @@ impl Config {
         for (key, value) in flags {
             let path: Vec<String> = key.split('.').map(str::to_owned).collect();
             set(&mut merged, &path, value).map_err(|problem| ConfigError(format!("flag for {key}: {problem}")))?;
+        }
+        if let Some(key) = placeholder(&merged, "") {
+            return Err(ConfigError(format!("{key}: `{PLACEHOLDER}` is what an example says; a secret of your own belongs there")));
         }
         merged.try_into().map_err(|problem: toml::de::Error| ConfigError(problem.to_string().trim().to_owned()))
     }
@@ -349,6 +353,16 @@ fn typed(like: &Value, key: &str, text: &str) -> Result<Value, String> {
     })
 }
 
+/// The first key whose value is that of an example.
+fn placeholder(table: &Table, prefix: &str) -> Option<String> {
+    let is_placeholder = |value: &Value| value.as_str().is_some_and(|text| text.contains(PLACEHOLDER));
+    table.iter().find_map(|(key, value)| match value {
+        Value::Table(inner) => placeholder(inner, &format!("{prefix}{key}.")),
+        Value::Array(values) => values.iter().any(is_placeholder).then(|| format!("{prefix}{key}")),
+        value => is_placeholder(value).then(|| format!("{prefix}{key}")),
+    })
+}
+
 /// What is wrong with a file and in which line, without the line itself: it may hold a password.
 fn without_line(text: &str, problem: &toml::de::Error) -> String {
     let before = problem.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -454,6 +468,21 @@ mod tests {
             assert!(!problem.contains("geheim"), "{problem}");
         }
         assert!(load("[clickhouse]\npassword = \"geheim123\n", &[], &[]).unwrap_err().0.contains("line 2"));
+    }
+
+    #[test]
+    fn a_secret_that_is_still_the_examples_is_refused_by_its_key() {
+        for (name, key) in [
+            ("PULSE__CLICKHOUSE__PASSWORD", "clickhouse.password"),
+            ("PULSE__LOG__KAFKA__OPTIONS__SASL__PASSWORD", "log.kafka.options.sasl.password"),
+        ] {
+            let problem = load("", &[(name, "change-me")], &[]).unwrap_err().0;
+            assert!(problem.starts_with(&format!("{key}: `change-me`")), "{problem}");
+        }
+        let problem = load("[redis]\nurl = 'redis://:change-me@redis1/0'\n", &[], &[]).unwrap_err().0;
+        assert!(problem.starts_with("redis.url: ") && !problem.contains("redis1"), "{problem}");
+        let problem = load("[clickhouse]\nshards = ['http://ch1', 'http://ada:change-me@ch2']\n", &[], &[]).unwrap_err().0;
+        assert!(problem.starts_with("clickhouse.shards: "), "{problem}");
     }
 
     #[test]

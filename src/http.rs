@@ -45,7 +45,7 @@ pub struct HttpConfig {
     /// Longest time for the whole body of a request.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
-    /// Longest time in which a client must take some of its answer.
+    /// Longest time for which a client takes nothing of its answer; one that takes less than a least rate has as long altogether.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
     /// Connections held at a time; beyond them only health checks are answered.

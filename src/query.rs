@@ -51,7 +51,7 @@ use self::ask::filter::names_cohort;
 pub(crate) use self::ask::interval::Interval;
 use self::ask::selection::Traffic;
 use self::ask::{Context, fields};
-pub use self::cache::SharedCache;
+pub use self::cache::{SharedCache, SharedValue};
 use self::cache::{Cache, CacheRequest, Key, Served};
 use self::cohorts::SavedCohorts;
 use self::compute::Computation;
@@ -85,8 +85,8 @@ const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_QUESTIONS: usize = 16;
 /// Answers that clients have not taken yet may take this part of `query.max_memory`, beside what `query.cache_bytes` keeps.
 const RESULTS_SHARE: u64 = 4;
-/// Part of the identity of a question: another release may answer it otherwise.
-const RELEASE: &str = env!("CARGO_PKG_VERSION");
+/// Part of the identity of a question: another release may answer it otherwise, and so may another build of it.
+const RELEASE: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("PULSE_SOURCES"));
 
 /// Answers the reports of every project. Cheap to clone.
 #[derive(Clone)]

@@ -146,6 +146,19 @@ impl Redis {
         self.ask(self.client.get(self.key(key))).await.ok().flatten()
     }
 
+    /// The same, and how much longer Redis keeps it.
+    pub async fn get_with_left(&self, key: &str) -> Option<(Bytes, Duration)> {
+        let asked = async {
+            let both = self.client.pipeline();
+            let key = self.key(key);
+            both.get::<(), _>(key.as_str()).await?;
+            both.pttl::<(), _>(key.as_str()).await?;
+            both.all::<(Option<Bytes>, i64)>().await
+        };
+        let (value, left_ms) = self.ask(asked).await.ok()?;
+        Some((value?, Duration::from_millis(u64::try_from(left_ms).unwrap_or(0))))
+    }
+
     /// Keeps `value` for `kept`, if Redis takes it.
     pub async fn set(&self, key: &str, value: Bytes, kept: Duration) {
         let set = self.client.set::<(), _, _>(self.key(key), value, Some(millis(kept)), None, false);

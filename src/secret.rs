@@ -10,6 +10,9 @@ use std::ops::Deref;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+/// Stands in examples where a secret belongs. Everybody knows it: nothing starts with it.
+pub const PLACEHOLDER: &str = "change-me";
+
 /// What stands in the place of a secret that is set.
 const MASK: &str = "(set)";
 

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::origin::normal_origin;
 use super::{Grant, KeyKind};
 use crate::event::ids::ProjectId;
-use crate::secret::Secret;
+use crate::secret::{PLACEHOLDER, Secret};
 
 /// `[keys]` as written in the file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -191,6 +191,9 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
         for (kind, key) in keys {
             if key.is_empty() {
                 continue;
+            }
+            if key.contains(PLACEHOLDER) {
+                return Err(fail(format!("project {name}: a key says `{PLACEHOLDER}`, as an example does: `pulse keys` makes real ones")));
             }
             let hash = digest(key).ok_or_else(|| fail(format!("project {name}: a sha256 key needs 64 hexadecimal digits")))?;
             let (key, own) = (short_id(&hash), Arc::clone(&name));

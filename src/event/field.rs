@@ -16,7 +16,7 @@ pub enum Field {
     ClientSession = 4,
     /// Session as process once told it. Not written any more, and not read.
     Session = 5,
-    /// Raw user agent. Only in the log.
+    /// Raw user agent. Only in the raw topic.
     UserAgent = 6,
     /// ISO country code, from the address.
     Country = 7,

@@ -2,7 +2,8 @@
 //!
 //! `u32` length of the rest, the header, then entries: a tag byte, and for a field its bytes (varint length), for a
 //! property its key and value. A later field of the same tag replaces an earlier one, so what a step learned about an event
-//! stands apart from it, as an [`Enrichment`]. Entries of unknown tags are skipped.
+//! stands apart from it, as an [`Enrichment`]. Entries of unknown tags are skipped. In a record of the raw topic the user agents stand apart
+//! as well ([`put_apart`]): they stay there.
 
 use super::field::Field;
 use super::ids::{PersonKey, VisitorKey};
@@ -231,11 +232,81 @@ pub fn set_project(mut bytes: &mut [u8], project: u16) {
     }
 }
 
-/// Appends `event` with another header.
-pub fn put_as(event: &EventView<'_>, header: &EventHeader, out: &mut Vec<u8>) {
-    let writer = EventWriter::begin(out);
-    writer.out.extend_from_slice(event.entries);
+/// Appends `event`, its agent among its fields, with another header.
+pub fn put_as(event: &RawEvent<'_>, header: &EventHeader, out: &mut Vec<u8>) {
+    let mut writer = EventWriter::begin(out);
+    // Before the properties, where it is looked for.
+    writer.field(Field::UserAgent, event.agent);
+    writer.out.extend_from_slice(event.view.entries);
     writer.finish(header);
+}
+
+/// Appends packed events to `events` without their user agents, and these to `agents`: one each, empty where an event has none.
+pub fn put_apart(mut bytes: &[u8], events: &mut Vec<u8>, agents: &mut Vec<u8>) {
+    while let Some(event) = EventView::take(&mut bytes) {
+        let writer = EventWriter::begin(events);
+        let (mut rest, mut uncopied, mut agent) = (event.entries, event.entries, &[] as &[u8]);
+        // Properties come behind the fields, and are most of an event: they are not looked at.
+        while rest.first().is_some_and(|tag| *tag < STRING) {
+            let at = uncopied.len() - rest.len();
+            match Entry::take(&mut rest) {
+                Some(Entry::Field(tag, text)) if tag == Field::UserAgent as u8 => {
+                    writer.out.extend_from_slice(uncopied.get(..at).unwrap_or_default());
+                    (uncopied, agent) = (rest, text);
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        writer.out.extend_from_slice(uncopied);
+        writer.finish(&event.header);
+        wire::put_bytes(agents, agent);
+    }
+    events.extend_from_slice(bytes);
+}
+
+/// An event of a raw record.
+#[derive(Clone, Copy, Debug)]
+pub struct RawEvent<'a> {
+    /// The event, which may have its agent itself.
+    pub view: EventView<'a>,
+    /// The agent that stands apart from it, or nothing.
+    pub agent: &'a [u8],
+}
+
+impl<'a> RawEvent<'a> {
+    /// Its fields, its agent among them; `None` if it is damaged.
+    pub fn fields(&self) -> Option<Fields<'a>> {
+        let mut fields = Fields::of(&self.view)?;
+        if !self.agent.is_empty() {
+            fields.set(Field::UserAgent as u8, self.agent);
+        }
+        Some(fields)
+    }
+}
+
+/// Takes the events of a raw record, each with the agent that stands apart from it.
+#[derive(Debug)]
+pub struct RawEvents<'a> {
+    /// What of the body is not taken yet.
+    pub rest: &'a [u8],
+    agents: &'a [u8],
+}
+
+impl<'a> RawEvents<'a> {
+    /// Of an inflated body and the agents beside it, as [`put_apart`] made them; without agents each event has its own.
+    pub fn new(body: &'a [u8], agents: &'a [u8]) -> Self {
+        Self { rest: body, agents }
+    }
+}
+
+impl<'a> Iterator for RawEvents<'a> {
+    type Item = RawEvent<'a>;
+
+    fn next(&mut self) -> Option<RawEvent<'a>> {
+        let view = EventView::take(&mut self.rest)?;
+        Some(RawEvent { view, agent: wire::take_bytes(&mut self.agents).unwrap_or_default() })
+    }
 }
 
 /// Splits packed events before the one that would take the first piece beyond `max` bytes; at least one is in it. Returns

@@ -6,7 +6,9 @@
 //! must stay within one partition of the table.
 //!
 //! An enriched record is the raw one as it was, compressed body and all, with a header of its own and what process adds to each
-//! event in a second compressed part: compressing every event once more was a sixth of what process and load cost together.
+//! event in a second compressed part: compressing every event once more was a sixth of what process and load cost together. In that
+//! place the raw record has the user agents of its events, which so leave no trace in the enriched one. Raw records of earlier releases
+//! have none there, but in the events themselves.
 
 use std::cell::RefCell;
 
@@ -21,7 +23,7 @@ pub(super) const MAX_BODY: usize = 64 << 20;
 /// Bytes that hold the header of nearly every record: what to ask of the log for a look at the books alone.
 pub const HEADER_PREFIX: usize = 4096;
 
-/// Magic number, version, and the lengths: of the header, of the body and of its compressed form, and of what is added to it.
+/// Magic number, version, and the lengths: of the header, of the body and of its compressed form, and of what stands beside it.
 const FRAME_LEN: usize = 2 + 2 + 4 * 4;
 
 const MINUTE_MS: i64 = 60_000;
@@ -134,12 +136,33 @@ pub struct Header {
 #[error("undecodable record: {0}")]
 pub struct RecordError(pub &'static str);
 
-/// Encodes a raw record: `body` holds the events and then the letters.
+/// Encodes a record with nothing beside its `body`: the events and then the letters.
 pub fn encode(header: &Header, body: &[u8]) -> Vec<u8> {
     packed(body, |packed| join(header, Packed { bytes: packed, len: body.len() }, Packed { bytes: &[], len: 0 }))
 }
 
-/// Encodes an enriched record: the raw one under another header, with the `enrichments` to its events
+/// What a raw record holds, inflated.
+#[derive(Debug, Default)]
+pub struct Raw {
+    /// The events, and then the letters.
+    pub body: Vec<u8>,
+    /// The user agents of the events ([`super::packed::RawEvents`]).
+    pub agents: Vec<u8>,
+}
+
+/// Encodes a raw record of events whose agents stand apart.
+pub fn encode_raw(header: &Header, raw: &Raw) -> Vec<u8> {
+    let agents = packed(&raw.agents, <[u8]>::to_vec);
+    let agents = Packed { bytes: &agents, len: raw.agents.len() };
+    packed(&raw.body, |packed| join(header, Packed { bytes: packed, len: raw.body.len() }, agents))
+}
+
+/// Reads a raw record into `raw`, replacing what it held.
+pub fn decode_raw(bytes: &[u8], raw: &mut Raw) -> Result<Header, RecordError> {
+    decode_parts(bytes, &mut raw.body, &mut raw.agents)
+}
+
+/// Encodes an enriched record: the raw one without its agents under another header, with the `enrichments` to its events
 /// ([`super::packed::Enrichment`]). Errors: the raw one is damaged.
 pub fn enrich(header: &Header, raw: &[u8], enrichments: &[u8]) -> Result<Vec<u8>, RecordError> {
     let raw = split(raw)?;
@@ -153,19 +176,19 @@ struct Packed<'a> {
     len: usize,
 }
 
-fn join(header: &Header, body: Packed<'_>, enrichments: Packed<'_>) -> Vec<u8> {
+fn join(header: &Header, body: Packed<'_>, beside: Packed<'_>) -> Vec<u8> {
     let mut head = Vec::with_capacity(128);
     header.put(&mut head);
-    let mut out = Vec::with_capacity(FRAME_LEN + head.len() + body.bytes.len() + enrichments.bytes.len());
+    let mut out = Vec::with_capacity(FRAME_LEN + head.len() + body.bytes.len() + beside.bytes.len());
     out.extend_from_slice(&MAGIC);
     out.push(VERSION);
     out.push(0);
-    for length in [head.len(), body.len, body.bytes.len(), enrichments.len] {
+    for length in [head.len(), body.len, body.bytes.len(), beside.len] {
         out.extend_from_slice(&(length as u32).to_le_bytes());
     }
     out.extend_from_slice(&head);
     out.extend_from_slice(body.bytes);
-    out.extend_from_slice(enrichments.bytes);
+    out.extend_from_slice(beside.bytes);
     out
 }
 
@@ -211,10 +234,14 @@ pub struct Enriched {
 
 /// Reads an enriched record into `enriched`, replacing what it held.
 pub fn decode_enriched(bytes: &[u8], enriched: &mut Enriched) -> Result<Header, RecordError> {
+    decode_parts(bytes, &mut enriched.events, &mut enriched.enrichments)
+}
+
+fn decode_parts(bytes: &[u8], body: &mut Vec<u8>, beside: &mut Vec<u8>) -> Result<Header, RecordError> {
     let split = split(bytes)?;
     let header = split.head.header()?;
-    inflate(split.body, &mut enriched.events)?;
-    inflate(split.enrichments, &mut enriched.enrichments)?;
+    inflate(split.body, body)?;
+    inflate(split.beside, beside)?;
     Ok(header)
 }
 
@@ -235,7 +262,7 @@ struct Head<'a> {
     rest: &'a [u8],
     body_len: usize,
     packed_len: usize,
-    enrichments_len: usize,
+    beside_len: usize,
 }
 
 impl Head<'_> {
@@ -248,7 +275,7 @@ impl Head<'_> {
 struct Split<'a> {
     head: Head<'a>,
     body: Packed<'a>,
-    enrichments: Packed<'a>,
+    beside: Packed<'a>,
 }
 
 fn split_head(bytes: &[u8]) -> Result<Head<'_>, RecordError> {
@@ -262,7 +289,7 @@ fn split_head(bytes: &[u8]) -> Result<Head<'_>, RecordError> {
         }
         Some((magic, version, lengths))
     })();
-    let Some((magic, [version, _], [head_len, body_len, packed_len, enrichments_len])) = frame else {
+    let Some((magic, [version, _], [head_len, body_len, packed_len, beside_len])) = frame else {
         return Err(RecordError("too short"));
     };
     if magic != MAGIC {
@@ -271,19 +298,19 @@ fn split_head(bytes: &[u8]) -> Result<Head<'_>, RecordError> {
     if version != VERSION {
         return Err(RecordError("record version is not known to this release"));
     }
-    if body_len > MAX_BODY || enrichments_len > MAX_BODY {
+    if body_len > MAX_BODY || beside_len > MAX_BODY {
         return Err(RecordError("body length out of range"));
     }
     let Some((head, rest)) = rest.split_at_checked(head_len) else { return Err(RecordError("header cut short")) };
-    Ok(Head { head, rest, body_len, packed_len, enrichments_len })
+    Ok(Head { head, rest, body_len, packed_len, beside_len })
 }
 
 fn split(bytes: &[u8]) -> Result<Split<'_>, RecordError> {
     let head = split_head(bytes)?;
-    let Some((body, enrichments)) = head.rest.split_at_checked(head.packed_len) else { return Err(RecordError("body cut short")) };
+    let Some((body, beside)) = head.rest.split_at_checked(head.packed_len) else { return Err(RecordError("body cut short")) };
     let body = Packed { bytes: body, len: head.body_len };
-    let enrichments = Packed { bytes: enrichments, len: head.enrichments_len };
-    Ok(Split { body, enrichments, head })
+    let beside = Packed { bytes: beside, len: head.beside_len };
+    Ok(Split { body, beside, head })
 }
 
 impl Header {

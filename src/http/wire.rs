@@ -1,8 +1,8 @@
 //! The bytes of one connection, and the time and memory they may cost.
 //!
 //! Promises: the head of a request is read up to [`MAX_HEAD`] bytes, large heads count among what bodies may hold together, and the
-//! buffers of a client that has shown no key stay small; an answer that is not taken ends its connection; while the instance drains, so
-//! does anything else that does not move.
+//! buffers of a client that has shown no key stay small; an answer that is not taken, or in crumbs, ends its connection; while the instance
+//! drains, so does anything else that does not move.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -26,6 +26,9 @@ const SMALL_READ: usize = (8 << 10) - 1;
 const LARGE_HEAD: usize = 2 * MAX_HEAD;
 /// Connections whose reads may be as large as the buffers: more gain nothing, for there are not as many cores.
 const MAX_LARGE_READS: usize = 128;
+/// Bytes a second that a client takes at least of what waits for it, over the time that a write may take. Slower is no line of today, and
+/// who takes a few bytes just before each deadline would hold a connection for ever.
+const LEAST_RATE: u64 = 1 << 10;
 /// While the instance drains: how long a client may not move, and how long it may move without coming to an end.
 const DRAIN_STILL: Duration = Duration::from_secs(2);
 const DRAIN_LONGEST: Duration = Duration::from_secs(10);
@@ -115,14 +118,47 @@ pub(super) struct Wire {
     has_line: bool,
     budget: Budget,
     large_head: Option<Share>,
-    write_timeout: Duration,
-    /// Runs while an answer is not taken.
-    stall: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
+}
+
+/// How long is still waited for a client to take what is written. Waiting uses it up, and what is taken gives it back at [`LEAST_RATE`].
+struct Patience {
+    most: Duration,
+    left: Duration,
+    /// Runs while nothing is taken.
+    stall: Option<Stall>,
+}
+
+struct Stall {
+    since: Instant,
+    ends: Pin<Box<Sleep>>,
+}
+
+impl Patience {
+    fn new(most: Duration) -> Self {
+        Self { most, left: most, stall: None }
+    }
+
+    /// So many bytes were taken.
+    fn renew(&mut self, bytes: usize) {
+        if let Some(stall) = self.stall.take() {
+            self.left = self.left.saturating_sub(stall.since.elapsed());
+        }
+        let earned = Duration::from_millis((bytes as u64).saturating_mul(1_000) / LEAST_RATE);
+        self.left = self.left.saturating_add(earned).min(self.most);
+    }
+
+    /// Nothing is taken now; ready once that has lasted for too long.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let left = self.left;
+        let stall = self.stall.get_or_insert_with(|| Stall { since: Instant::now(), ends: Box::pin(tokio::time::sleep(left)) });
+        stall.ends.as_mut().poll(cx)
+    }
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream, flow: Arc<Flow>, budget: Budget, write_timeout: Duration) -> Self {
-        Self { stream, flow, request: 0, head: 0, has_line: false, budget, large_head: None, write_timeout, stall: None }
+        Self { stream, flow, request: 0, head: 0, has_line: false, budget, large_head: None, patience: Patience::new(write_timeout) }
     }
 
     /// Whether more of a head may be read; one that has become large needs its share.
@@ -171,19 +207,20 @@ impl Wire {
 
     fn wrote(&mut self, polled: Poll<Result<usize>>, cx: &mut Context<'_>) -> Poll<Result<usize>> {
         if let Poll::Ready(written) = &polled {
-            self.flow.moves(written.as_ref().map_or(0, |bytes| *bytes));
+            let bytes = written.as_ref().map_or(0, |bytes| *bytes);
+            self.flow.moves(bytes);
+            self.patience.renew(bytes);
         }
         self.in_time(polled, cx)
     }
 
-    /// What became of a write, which fails once the client has taken nothing for too long.
+    /// What became of a write, which fails once the client has taken nothing, or too little, for too long.
     fn in_time<T>(&mut self, polled: Poll<Result<T>>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         if polled.is_ready() {
-            self.stall = None;
+            self.patience.renew(0);
             return polled;
         }
-        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.write_timeout)));
-        stall.as_mut().poll(cx).map(|()| Err(Error::new(ErrorKind::TimedOut, "the answer is not taken")))
+        self.patience.poll_end(cx).map(|()| Err(Error::new(ErrorKind::TimedOut, "the answer is not taken")))
     }
 }
 
@@ -245,5 +282,33 @@ impl AsyncWrite for Wire {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.in_time(polled, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often a client takes `bytes` after each `pause` before it is given up; `None` if it is not.
+    async fn taken(bytes: usize, pause: Duration) -> Option<usize> {
+        let mut patience = Patience::new(Duration::from_secs(30));
+        for times in 0..1_000 {
+            let ends = std::future::poll_fn(|cx| patience.poll_end(cx));
+            if tokio::time::timeout(pause, ends).await.is_ok() {
+                return Some(times);
+            }
+            patience.renew(bytes);
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_a_few_bytes_before_each_deadline_is_given_up_and_a_slow_one_is_not() {
+        let (second, nearly) = (Duration::from_secs(1), Duration::from_secs(29));
+        assert_eq!(taken(1 << 20, Duration::from_secs(31)).await, Some(0), "it takes nothing for too long");
+        assert_eq!(taken(16, nearly).await, Some(1));
+        assert!(taken(100, second).await.is_some_and(|times| (30..40).contains(&times)));
+        assert_eq!(taken(2 << 10, second).await, None);
+        assert_eq!(taken(64 << 10, nearly).await, None);
     }
 }

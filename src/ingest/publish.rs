@@ -15,7 +15,7 @@ use super::IngestLimits;
 use super::verdict::{LetterBatch, Packed, Rejected};
 use crate::event::ids::ProjectId;
 use crate::event::packed;
-use crate::event::record::{self, Header, Tallies, day_of};
+use crate::event::record::{self, Header, Raw, Tallies, day_of};
 use crate::failpoint;
 use crate::lifecycle::spawn_short;
 use crate::log::{Log, LogError, Topic};
@@ -53,7 +53,7 @@ struct OpenRecord {
     events: u32,
     projects: Vec<ProjectId>,
     tallies: Tallies,
-    body: Vec<u8>,
+    raw: Raw,
     waiters: Vec<oneshot::Sender<Published>>,
 }
 
@@ -164,7 +164,7 @@ impl<L: Log> Publisher<L> {
             open.tallies.merge(books);
         }
         open.waiters.push(sender);
-        if has_own_record || open.body.len() >= self.seal_size {
+        if has_own_record || open.size() >= self.seal_size {
             self.seal(partition, &mut open);
         }
         Ok(receiver)
@@ -215,7 +215,7 @@ impl<L: Log> Publisher<L> {
         let mut sealed = std::mem::replace(open, next);
         let waiters = std::mem::take(&mut sealed.waiters);
         let record = sealed.encode(0, 0);
-        open.reuse(sealed.body);
+        open.reuse(sealed.raw);
         match self.log.append(Topic::Raw, partition, record.into()) {
             Ok(ack) => {
                 open.unacked += 1;
@@ -249,7 +249,7 @@ impl<L: Log> Publisher<L> {
         }
         for LetterBatch { bytes, count } in import.letters {
             let mut record = record(count);
-            record.body = bytes;
+            record.raw.body = bytes;
             acks.push(self.log.append(Topic::Raw, 0, record.encode(import.source, count).into())?);
         }
         drop(partitions);
@@ -265,17 +265,23 @@ impl OpenRecord {
         self.waiters.is_empty()
     }
 
+    /// Bytes of its events.
+    fn size(&self) -> usize {
+        self.raw.body.len() + self.raw.agents.len()
+    }
+
     fn take(&mut self, project: ProjectId, piece: Piece<'_>) {
         let known = self.projects.iter().position(|known| *known == project);
         let index = known.unwrap_or_else(|| {
             self.projects.push(project);
             self.projects.len() - 1
         });
-        let start = self.body.len();
-        self.body.extend_from_slice(piece.bytes);
+        let Raw { body, agents } = &mut self.raw;
+        let start = body.len();
+        packed::put_apart(piece.bytes, body, agents);
         self.events += piece.events;
         if index > 0 {
-            packed::set_project(self.body.get_mut(start..).unwrap_or_default(), index as u16);
+            packed::set_project(body.get_mut(start..).unwrap_or_default(), index as u16);
         }
     }
 
@@ -290,13 +296,14 @@ impl OpenRecord {
             letters,
             origin: None,
         };
-        record::encode(&header, &self.body)
+        record::encode_raw(&header, &self.raw)
     }
 
-    /// Keeps the buffer of a sealed body for the next record.
-    fn reuse(&mut self, mut body: Vec<u8>) {
+    /// Keeps the buffers of a sealed record for the next one.
+    fn reuse(&mut self, Raw { mut body, mut agents }: Raw) {
         body.clear();
-        self.body = body;
+        agents.clear();
+        self.raw = Raw { body, agents };
     }
 }
 

@@ -20,8 +20,8 @@ use crate::clock;
 use crate::event::dead_letter::DeadLetter;
 use crate::event::field::flag;
 use crate::event::ids::ProjectId;
-use crate::event::packed::{self, EventHeader, EventView, Fields};
-use crate::event::record;
+use crate::event::packed::{self, EventHeader, EventView, RawEvent, RawEvents};
+use crate::event::record::{self, Raw};
 use crate::log::{Log, LogError};
 use crate::outcome::DeadReason;
 
@@ -51,24 +51,25 @@ impl Batch {
     }
 
     /// Takes an event up as one received now. When it happened stays as the letter's own receipt said.
-    fn put(&mut self, event: &EventView<'_>, project: ProjectId) -> u32 {
+    fn put(&mut self, event: &RawEvent<'_>, project: ProjectId) -> u32 {
+        let header = event.view.header;
         let partitions = self.partitions;
         let packed = self.projects.entry(project).or_insert_with(|| (0..partitions).map(|_| Packed::default()).collect());
-        let Some(target) = packed.get_mut(usize::from(event.header.visitor.partition(partitions))) else { return 0 };
+        let Some(target) = packed.get_mut(usize::from(header.visitor.partition(partitions))) else { return 0 };
         // An id that the server gave is as fixed as any now that it stands in a letter: there may be a copy.
-        let flags = event.header.flags & !flag::SERVER_ID;
-        let header = EventHeader { received_ms: self.received_ms, project: 0, flags, ..event.header };
+        let flags = header.flags & !flag::SERVER_ID;
+        let header = EventHeader { received_ms: self.received_ms, project: 0, flags, ..header };
         packed::put_as(event, &header, &mut target.bytes);
         target.events += 1;
-        self.bytes += event.encoded().len();
+        self.bytes += event.view.encoded().len() + event.agent.len();
         1
     }
 
     /// Takes up the events of `bytes` that can be read and whose project is known, up to the first without an end.
-    fn put_all(&mut self, mut bytes: &[u8], project_of: impl Fn(&EventView<'_>) -> Option<ProjectId>) -> u32 {
+    fn put_all(&mut self, bytes: &[u8], project_of: impl Fn(&EventView<'_>) -> Option<ProjectId>) -> u32 {
         let mut events = 0;
-        while let Some(event) = EventView::take(&mut bytes) {
-            if let Some(project) = project_of(&event).filter(|_| Fields::of(&event).is_some()) {
+        for event in RawEvents::new(bytes, &[]) {
+            if let Some(project) = project_of(&event.view).filter(|_| event.fields().is_some()) {
                 events += self.put(&event, project);
             }
         }
@@ -151,18 +152,19 @@ impl<L: Log> Redrive<L> {
 
     /// A record of which nothing could be read: its events, and the letters behind them as if they were letters by themselves.
     fn record(&mut self, letter: &DeadLetter<'_>) -> u32 {
-        let mut body = Vec::new();
-        let Ok(header) = record::decode(letter.original, &mut body) else { return 0 };
-        let mut rest = body.as_slice();
+        let mut raw = Raw::default();
+        let Ok(header) = record::decode_raw(letter.original, &mut raw) else { return 0 };
+        let mut unread = RawEvents::new(&raw.body, &raw.agents);
         let mut events = 0;
         for _ in 0..header.events {
-            let Some(event) = EventView::take(&mut rest) else { return events };
-            if let Some(project) = header.projects.get(usize::from(event.header.project))
-                && Fields::of(&event).is_some()
+            let Some(event) = unread.next() else { return events };
+            if let Some(project) = header.projects.get(usize::from(event.view.header.project))
+                && event.fields().is_some()
             {
                 events += self.batch.put(&event, *project);
             }
         }
+        let mut rest = unread.rest;
         for nth in 0..header.letters {
             let Some(inner) = DeadLetter::take(&mut rest) else { break };
             if inner.reason == DeadReason::EventInvalid {

@@ -1,7 +1,8 @@
 //! What happens to a record between the raw and the enriched topic. Pure CPU: no I/O, no clock.
 //!
 //! [`Pipeline::stages`] is the list of its stages, [`Pipeline::enrich`] that of an event's. Promises: whatever a record holds, it costs at most itself. What cannot be read, is of no project, fails or does not fit the
-//! log becomes a dead letter; what was received is what goes on and what ended here; and what comes out fits the log.
+//! log becomes a dead letter; what was received is what goes on and what ended here; and what comes out fits the log. The user agents of events
+//! do not go on: what they say does.
 
 mod books;
 
@@ -16,8 +17,8 @@ use super::enrich::referrer;
 use crate::event::dead_letter::{self, DeadLetter, DeadLetterId, LogPosition};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
-use crate::event::packed::{Enrichment, EventView, Fields};
-use crate::event::record::{self, Header, RawOrigin, RecordError, Tallies, day_of};
+use crate::event::packed::{Enrichment, Fields, RawEvent, RawEvents};
+use crate::event::record::{self, Header, Raw, RawOrigin, RecordError, Tallies, day_of};
 use crate::lifecycle::panic_message;
 use crate::outcome::{Count, DeadReason};
 
@@ -57,7 +58,7 @@ pub(super) struct Pipeline {
     agents: AgentCache,
     /// Largest record that the log takes, bytes.
     max_record: usize,
-    raw_body: Vec<u8>,
+    raw: Raw,
     enrichments: Vec<u8>,
     /// Whether each event goes on.
     kept: Vec<bool>,
@@ -70,7 +71,7 @@ impl Pipeline {
         Self {
             agents: AgentCache::new(agents),
             max_record,
-            raw_body: Vec::new(),
+            raw: Raw::default(),
             enrichments: Vec::new(),
             kept: Vec::new(),
             received_ms: 0,
@@ -84,10 +85,10 @@ impl Pipeline {
 
     /// Takes a raw record to its enriched form, and what of it ends here to dead letters.
     pub(super) fn apply(&mut self, origin: RawOrigin, payload: &[u8]) -> Applied {
-        let mut raw_body = std::mem::take(&mut self.raw_body);
+        let mut raw = std::mem::take(&mut self.raw);
         // Buffers are cleared before each use, so a panic leaves nothing half done; processed again, the record fails at the same place.
-        let applied = catch_unwind(AssertUnwindSafe(|| self.stages(origin, payload, &mut raw_body)));
-        self.raw_body = raw_body;
+        let applied = catch_unwind(AssertUnwindSafe(|| self.stages(origin, payload, &mut raw)));
+        self.raw = raw;
         let (refused, fault) = match applied {
             Ok(Ok(applied)) => return applied,
             Ok(Err(refused)) => (refused, None),
@@ -100,12 +101,12 @@ impl Pipeline {
     }
 
     /// The stages of a record, in order.
-    fn stages(&mut self, origin: RawOrigin, payload: &[u8], raw_body: &mut Vec<u8>) -> Result<Applied, Refused> {
-        let raw = record::decode(payload, raw_body)?;
-        check(&raw, raw_body.len())?;
-        self.received_ms = raw.received_ms;
-        let Taken { books, letters, events } = self.enrich_events(&raw, raw_body);
-        let header = enriched_header(raw, events, books.into_tallies(), origin)?;
+    fn stages(&mut self, origin: RawOrigin, payload: &[u8], raw: &mut Raw) -> Result<Applied, Refused> {
+        let header = record::decode_raw(payload, raw)?;
+        check(&header, raw.body.len())?;
+        self.received_ms = header.received_ms;
+        let Taken { books, letters, events } = self.enrich_events(&header, raw);
+        let header = enriched_header(header, events, books.into_tallies(), origin)?;
         let enriched = self.encode(&header, payload)?;
         let count = letters.len() as u64;
         let dead = self.pack(letters, origin);
@@ -113,14 +114,15 @@ impl Pipeline {
     }
 
     /// Enriches the events of a record, and finds its letters.
-    fn enrich_events<'b>(&mut self, header: &Header, mut rest: &'b [u8]) -> Taken<'b> {
+    fn enrich_events<'b>(&mut self, header: &Header, raw: &'b Raw) -> Taken<'b> {
+        let mut unread_events = RawEvents::new(&raw.body, &raw.agents);
         self.enrichments.clear();
         self.kept.clear();
         let mut taken = Taken { books: Books::default(), letters: Vec::new(), events: 0 };
         taken.books.take_over(&header.tallies, header.received_ms);
         let mut unread = header.events.saturating_add(header.letters);
         for _ in 0..header.events {
-            let Some(event) = EventView::take(&mut rest) else { break };
+            let Some(event) = unread_events.next() else { break };
             unread -= 1;
             let is_kept = self.take_event(header, &event, &mut taken);
             if !is_kept {
@@ -128,6 +130,7 @@ impl Pipeline {
             }
             self.kept.push(is_kept);
         }
+        let mut rest = unread_events.rest;
         // Where the end of an event cannot be found, letters have no beginning either.
         while unread > 0 && unread <= header.letters {
             let before = rest;
@@ -145,11 +148,12 @@ impl Pipeline {
     }
 
     /// Enriches an event, or puts it aside; returns whether it goes on.
-    fn take_event<'b>(&mut self, header: &Header, event: &EventView<'b>, taken: &mut Taken<'b>) -> bool {
+    fn take_event<'b>(&mut self, header: &Header, raw: &RawEvent<'b>, taken: &mut Taken<'b>) -> bool {
+        let event = &raw.view;
         #[cfg(test)]
         tests::fail_for(event.header.visitor);
         let project = header.projects.get(usize::from(event.header.project)).copied().filter(|project| *project != ProjectId::BOOKS);
-        let problem = match (Fields::of(event), project) {
+        let problem = match (raw.fields(), project) {
             (None, _) => "fields unreadable",
             (_, None) => "project unknown",
             _ if !TIMES.contains(&event.header.at_ms) => "time out of range",

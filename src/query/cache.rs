@@ -42,7 +42,7 @@ use tokio::time::Instant;
 pub(crate) use self::entry::{Computed, Entry, Question};
 use self::entry::{Started, Verdict};
 use self::flight::{Flight, Flights, Slot};
-pub use self::shared::SharedCache;
+pub use self::shared::{SharedCache, SharedValue};
 pub(crate) use self::shared::SharedSlot;
 use super::ask::Range;
 use super::error::{ErrorClass, QueryError};

@@ -17,12 +17,15 @@ async fn a_bench_into_the_server_of_a_running_instance_changes_nothing_of_it_and
     pulse.http.capture(&json!(events)).await;
     let before = pulse.http.settled().await;
 
-    let temporary = tempfile::tempdir().unwrap();
+    let (temporary, rules) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Nothing that reads them starts.
+    std::fs::write(rules.path().join("of-production.toml"), "no rule").unwrap();
     let mut command = Command::new(program());
     command.args(["bench", "--json", "--rate", "200", "--duration", "2s", "--batch", "10", "--connections", "2"]);
     // Somebody who may make a database: those of the instance may not.
     let own = environment.into_iter().filter(|(name, _)| !name.ends_with("_USER") && !name.ends_with("PASSWORD"));
     command.envs(own).env("PULSE__CLICKHOUSE__USER", "default").env("TMPDIR", temporary.path());
+    command.env("PULSE__ALERTS__FILES", rules.path());
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -50,8 +50,13 @@ fn filled(text: &str) -> (Vec<String>, String) {
     (names, filled)
 }
 
-/// The environment that a file gives to pulse, whichever of its services that is.
+/// The environment that a file gives to pulse, whichever of its services that is, once every secret is one.
 fn environment(path: &Path) -> BTreeMap<String, String> {
+    as_written(path).into_iter().map(|(name, value)| (name, value.replace("change-me", "secret"))).collect()
+}
+
+/// The same with the secrets that stand there.
+fn as_written(path: &Path) -> BTreeMap<String, String> {
     let variable = |line: String| {
         let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("{}: `{line}` is not `name: value`", path.display()));
         assert!(name.starts_with("PULSE__"), "{}: `{line}` does not begin with the name", path.display());
@@ -98,6 +103,24 @@ fn the_configuration_of_the_manifests_is_sound() {
 }
 
 #[test]
+fn nothing_starts_with_a_secret_of_the_example() {
+    let file = path("kubernetes/secret.example.yaml");
+    let secrets: Vec<_> = as_written(&file).into_iter().filter(|(_, value)| value.contains("change-me")).collect();
+    assert_eq!(secrets.len(), 5, "{secrets:?}");
+    for (name, value) in secrets {
+        let key = name.trim_start_matches("PULSE__").replace("__", ".").to_lowercase();
+        let said = refusal(None, &BTreeMap::from([(name, value)])).unwrap();
+        assert!(said.contains(&key), "{said}");
+    }
+    let keys = lines(&file).join("").split_once("keys.json: |").unwrap().1.to_owned();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("keys.json"), keys).unwrap();
+    let output = Command::new(program()).arg("keys").arg("--data-dir").arg(dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("project default: a key says `change-me`"), "{said}");
+}
+
+#[test]
 fn the_example_has_every_secret_that_compose_asks_for() {
     let example: BTreeSet<String> =
         lines(&path(".env.example")).iter().filter_map(|line| line.split_once('=')).map(|(name, _)| name.to_owned()).collect();
@@ -136,13 +159,23 @@ fn what_is_asked_from_outside_reaches_those_who_answer_questions() {
     assert!(!["/metrics", "/healthz", "/readyz"].iter().any(|path| ingress.contains(path)));
 }
 
+/// By its tag, behind which a registry may put other bytes: digests are for those who pull and keep what they pulled.
 #[test]
-fn every_image_is_pinned() {
+fn every_image_names_a_release() {
+    let names_release = |image: &str, mark: char| {
+        let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
+        tag.contains(mark) && tag.contains(|c: char| c.is_ascii_alphanumeric()) && tag != "latest"
+    };
     for file in COMPOSE {
         for image in lines(&path(file)).iter().filter_map(|line| line.strip_prefix("image: ")) {
-            let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
-            assert!(tag.contains('.') && tag.contains(|c: char| c.is_ascii_digit()), "{file}: `{image}` names no release");
+            assert!(names_release(image, '.'), "{file}: `{image}` names no release");
         }
+    }
+    let bases: Vec<String> = lines(&path("../Dockerfile")).iter().filter_map(|line| Some(line.strip_prefix("FROM ")?.to_owned())).collect();
+    assert_eq!(bases.len(), 2, "{bases:?}");
+    for base in bases {
+        let image = base.split(' ').next().unwrap();
+        assert!(names_release(image, '-'), "Dockerfile: `{image}` names no release of its system");
     }
 }
 

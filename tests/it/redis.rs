@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use pulse::event::ids::ProjectId;
-use pulse::query::{Answer, LoadedBy, Queries, QueryConfig, QueryError, Run, SharedCache, Statement};
+use pulse::query::{Answer, LoadedBy, Queries, QueryConfig, QueryError, Run, SharedCache, SharedValue, Statement};
 use pulse::redis::{Redis, RedisConfig};
 use serde_json::json;
 
@@ -39,8 +39,8 @@ impl Run for Store {
 struct Answers(Redis);
 
 impl SharedCache for Answers {
-    fn find(&self, key: String) -> BoxFuture<'_, Option<Bytes>> {
-        async move { self.0.get(&key).await }.boxed()
+    fn find(&self, key: String) -> BoxFuture<'_, Option<SharedValue>> {
+        async move { self.0.get_with_left(&key).await.map(|(value, left)| SharedValue { value, left }) }.boxed()
     }
 
     fn put(&self, key: String, value: Bytes, kept: Duration) -> BoxFuture<'_, ()> {

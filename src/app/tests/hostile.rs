@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use crate::config::{Config, Settings};
 use crate::event::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, LogPosition};
 use crate::event::ids::{LogEpoch, ProjectId};
-use crate::event::record::{self, RawOrigin, Tallies};
+use crate::event::packed::EnrichedEvents;
+use crate::event::record::{self, Enriched, Raw, RawOrigin, Tallies};
 use crate::ingest::{Geo, Redrive};
 use crate::load::probe;
 use crate::log::embedded::EmbeddedLog;
@@ -166,9 +167,14 @@ fn mutated(record: &[u8], (kind, at, value): Mutation) -> Vec<u8> {
 
 /// The same record with other things in its header or body, as if somebody had encoded it that way.
 fn changed(record: &[u8], (kind, at, value): Mutation) -> Vec<u8> {
-    let mut body = Vec::new();
-    let Ok(mut header) = record::decode(record, &mut body) else { return record.to_vec() };
+    let mut raw = Raw::default();
+    let Ok(mut header) = record::decode_raw(record, &mut raw) else { return record.to_vec() };
+    let Raw { body, agents } = &mut raw;
     let at = at % body.len().max(1);
+    // Now and then, beside what else is changed.
+    if value.is_multiple_of(5) {
+        agents.iter_mut().skip(at % 99).zip(value.to_le_bytes()).for_each(|(byte, changed)| *byte = changed);
+    }
     match kind % 16 {
         5 => header.events = value as u32,
         6 => header.letters = value as u32,
@@ -181,11 +187,29 @@ fn changed(record: &[u8], (kind, at, value): Mutation) -> Vec<u8> {
         13 => body.extend(noise(value, at % 300)),
         14 => header.tallies = Tallies::default(),
         _ => {
-            letter(1, &noise(value, at)).put(&mut body);
+            letter(1, &noise(value, at)).put(body);
             header.letters += 1;
         }
     }
-    record::encode(&header, &body)
+    record::encode_raw(&header, &raw)
+}
+
+#[test]
+fn the_agent_that_a_client_sends_is_in_no_enriched_record() {
+    let agent = "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0 Told/77";
+    let line = json!({"type": "view", "anonymousId": "ada", "context": {"userAgent": agent}, "properties": {"plan": "pro"}});
+    let (records, _) = ingested(&[line]);
+    let mut raw = Raw::default();
+    record::decode_raw(&records[0], &mut raw).unwrap();
+    assert!(String::from_utf8_lossy(&raw.agents).contains(agent) && !String::from_utf8_lossy(&raw.body).contains("Told/77"));
+    let origin = RawOrigin { epoch: LogEpoch(1), partition: 0, offset: 0, previous: -1 };
+    let (enriched, _) = Enricher::new(Arc::new(AgentParser::new()), LIMIT).enrich(origin, &records[0]);
+    let mut content = Enriched::default();
+    record::decode_enriched(&enriched, &mut content).unwrap();
+    assert_eq!(EnrichedEvents::new(&content.events, &content.enrichments).count(), 1);
+    let [events, enrichments] = [&content.events, &content.enrichments].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(!events.contains("Told/77") && !enrichments.contains("Told/77"), "{events}");
+    assert!(enrichments.contains("Firefox"), "{enrichments}");
 }
 
 proptest! {

@@ -103,12 +103,46 @@ proptest! {
     }
 
     #[test]
+    fn agents_stand_apart_and_nothing_else_is_changed(all in prop::collection::vec(parts(), 1..5)) {
+        let (mut bytes, mut body, mut agents) = (Vec::new(), Vec::new(), Vec::new());
+        all.iter().for_each(|parts| write(&mut bytes, &header(1, 3), parts));
+        put_apart(&bytes, &mut body, &mut agents);
+        let is_agent = |entry: &&Entry<'_>| matches!(entry, Entry::Field(tag, _) if *tag == Field::UserAgent as u8);
+        let mut events = RawEvents::new(&body, &agents);
+        for parts in &all {
+            let event = events.next().unwrap();
+            let whole = expected(parts);
+            // What stands behind the first property is not looked at; ingest writes no field there.
+            let (fields, rest) = whole.split_at(parts.iter().take_while(|part| matches!(part, Part::Field(..))).count());
+            let kept: Vec<_> = fields.iter().filter(|entry| !is_agent(entry)).chain(rest).copied().collect();
+            let agent = fields.iter().rfind(is_agent).map_or(&[] as &[u8], |entry| match entry { Entry::Field(_, text) => text, _ => &[] });
+            prop_assert_eq!((event.view.header, event.view.entries().collect::<Vec<_>>()), (header(1, 3), kept));
+            prop_assert_eq!(event.agent, agent);
+
+            let mut joined = Vec::new();
+            put_as(&event, &header(2, 0), &mut joined);
+            let joined = EventView::take(&mut joined.as_slice()).map(|event| (event.header, Fields::of(&event).unwrap().get(Field::UserAgent).to_vec()));
+            let expected = event.fields().unwrap();
+            if rest.iter().any(|entry| is_agent(&entry)) {
+                continue;
+            }
+            prop_assert_eq!(joined, Some((header(2, 0), expected.get(Field::UserAgent).to_vec())));
+        }
+        prop_assert!(events.next().is_none() && events.rest.is_empty());
+    }
+
+    #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let mut body = bytes.as_slice();
         while let Some(event) = EventView::take(&mut body) {
             let _ = Fields::of(&event);
         }
         let (events, enrichments) = bytes.split_at(bytes.len() / 2);
+        let (mut body, mut agents) = (Vec::new(), Vec::new());
+        put_apart(&bytes, &mut body, &mut agents);
+        for event in RawEvents::new(events, enrichments) {
+            let _ = event.fields();
+        }
         for (event, enrichment) in EnrichedEvents::new(events, enrichments) {
             let _ = Fields::enriched(&event, enrichment);
         }

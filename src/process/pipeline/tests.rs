@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::dead_letter::DeadLetterRecord;
 use crate::event::ids::{LogEpoch, PersonKey, VisitorKey};
-use crate::event::packed::{EnrichedEvents, Entry, EventHeader, EventWriter};
+use crate::event::packed::{self, EnrichedEvents, Entry, EventHeader, EventWriter};
 use crate::event::record::Enriched;
 
 const PROJECT: ProjectId = ProjectId(9);
@@ -117,6 +117,32 @@ fn an_event_leaves_with_what_its_agent_page_and_visitor_say() {
     assert_eq!(fields.properties().collect::<Vec<_>>(), [Entry::String(b"plan", b"pro")]);
     assert_eq!([fields.text(Field::Browser), fields.text(Field::Os)], ["Chrome", "Given"]);
     assert_eq!([fields.text(Field::Channel), fields.text(Field::ClickIdKind)], ["paid_search", "gclid"]);
+    assert_conserved(&header);
+}
+
+#[test]
+fn the_agent_of_an_event_is_read_and_does_not_go_on() {
+    let mut packed = Vec::new();
+    for visitor in 1..4 {
+        let agent = format!("{CHROME} Secret/{visitor}");
+        put_event(&mut packed, visitor, &[(Field::Type, "view"), (Field::UserAgent, if visitor == 2 { "" } else { &agent })]);
+    }
+    let mut raw = record::Raw::default();
+    packed::put_apart(&packed, &mut raw.body, &mut raw.agents);
+    put_letter(&mut raw.body, 3);
+    let header = record::header(&record(3, 1, &[])).unwrap();
+    let applied = pipeline().apply(origin(7), &record::encode_raw(&header, &raw));
+    let (header, content) = read(&applied);
+    let browsers: Vec<String> = EnrichedEvents::new(&content.events, &content.enrichments)
+        .map(|(event, enrichment)| {
+            let fields = Fields::enriched(&event, enrichment).unwrap();
+            assert_eq!(fields.text(Field::UserAgent), "");
+            fields.text(Field::Browser).to_owned()
+        })
+        .collect();
+    assert_eq!((browsers, applied.letters), (["Chrome", "", "Chrome"].map(str::to_owned).to_vec(), 1));
+    let all = [content.events, content.enrichments].concat();
+    assert!(!String::from_utf8_lossy(&all).contains("Secret/"));
     assert_conserved(&header);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The key of an answer is its question and the state of the project's recent books, so every answer found was made from the same data; only
 //! what the books show late (`freshness`, imports above all) can differ. So no answer is given for longer than [`KEPT`] after it was
-//! computed, by the instance that shared it or by one that found it. Of an answer that looks back what was ruled of its persons stands in the
+//! asked for, by the instance that shared it or by one that found it, whatever their clocks say: how old it is the shared level itself knows. Of an answer that looks back what was ruled of its persons stands in the
 //! key, and an instance that finds it keeps it as its own. Losing the shared level costs speed alone: it answers in time or not at all.
 
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use crate::query::people::map::LeftOut;
 
 /// How long an answer is shared: as long as one up to now is kept.
 const KEPT: Duration = Duration::from_secs(60);
+/// What cannot be shared for so long is not worth it.
+const WORTHWHILE: Duration = Duration::from_secs(1);
 /// Larger answers are cheaper to compute than to move within the time a reader waits.
 const LARGEST: usize = 1 << 20;
 /// The first byte of a shared answer, the version of its encoding. An answer of another version is not read.
@@ -27,10 +29,19 @@ const UNKNOWN: i64 = i64::MIN;
 const NOT_COUNTED: u64 = u64::MAX;
 const HEAD: usize = 1 + 8 + 8 + 8 + 8 + 1 + 1 + 1 + 4;
 
+/// A value that instances share.
+#[derive(Clone, Debug)]
+pub struct SharedValue {
+    /// The value.
+    pub value: Bytes,
+    /// How much longer it is kept, by the clock of the cache.
+    pub left: Duration,
+}
+
 /// A cache that instances share. Never fails: a value that cannot be read in time is treated as absent.
 pub trait SharedCache: Send + Sync + 'static {
     /// The value of `key`.
-    fn find(&self, key: String) -> BoxFuture<'_, Option<Bytes>>;
+    fn find(&self, key: String) -> BoxFuture<'_, Option<SharedValue>>;
 
     /// Keeps `value` for `kept`.
     fn put(&self, key: String, value: Bytes, kept: Duration) -> BoxFuture<'_, ()>;
@@ -48,14 +59,17 @@ impl SharedSlot {
     /// The answer that another instance has put there.
     pub(crate) async fn find(slot: Option<&Self>, now_ms: i64) -> Option<Computed> {
         let slot = slot.filter(|slot| !slot.refresh)?;
-        decode(slot.cache.find(slot.key.clone()).await?, now_ms)
+        let SharedValue { value, left } = slot.cache.find(slot.key.clone()).await?;
+        decode(value, KEPT.saturating_sub(left), now_ms)
     }
 
     /// Puts an answer there, in the background.
     pub(crate) fn put(self, computed: &Computed) {
-        if computed.result.len() <= LARGEST {
+        // From when it was asked for.
+        let kept = KEPT.saturating_sub(computed.took);
+        if computed.result.len() <= LARGEST && kept >= WORTHWHILE {
             let value = encode(computed);
-            spawn_short(async move { self.cache.put(self.key, value, KEPT).await });
+            spawn_short(async move { self.cache.put(self.key, value, kept).await });
         }
     }
 }
@@ -77,14 +91,15 @@ fn encode(computed: &Computed) -> Bytes {
     out.freeze()
 }
 
-fn decode(mut value: Bytes, now_ms: i64) -> Option<Computed> {
+/// Reads an answer that is `at_least` so old.
+fn decode(mut value: Bytes, at_least: Duration, now_ms: i64) -> Option<Computed> {
     if value.len() <= HEAD || value.get_u8() != FORM {
         return None;
     }
     let (computed_ms, data_through_ms) = (value.get_i64(), value.get_i64());
     let (rows_read, excluded_bots) = (value.get_u64(), Some(value.get_u64()).filter(|events| *events != NOT_COUNTED));
-    // Clocks differ a little from one instance to another.
-    let shared_for = Duration::from_millis(u64::try_from(now_ms - computed_ms).unwrap_or(0));
+    // By the clocks of two instances, of which one may be ahead.
+    let shared_for = Duration::from_millis(u64::try_from(now_ms.saturating_sub(computed_ms)).unwrap_or(0)).max(at_least);
     if shared_for >= KEPT {
         return None;
     }
@@ -127,6 +142,7 @@ mod tests {
             shared_for: None,
             took: Duration::ZERO,
         };
+        let decode = |value: Bytes, now_ms: i64| decode(value, Duration::ZERO, now_ms);
         let read = decode(encode(&computed), 12).unwrap();
         assert!(read.counts_people && read.left_out == LeftOut::TIES);
         assert_eq!(read.as_of.as_deref(), Some("1.5"));
@@ -146,5 +162,10 @@ mod tests {
         for garbage in [&b""[..], b"\x01", b"\x05aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", &[6; 60]] {
             assert!(decode(Bytes::copy_from_slice(garbage), 12).is_none());
         }
+        for (at_least, now_ms, expected_ms) in [(20, 12, 20), (20, -90_000, 20), (3, 12, 7)] {
+            let read = super::decode(encode(&unknown), Duration::from_millis(at_least), now_ms).unwrap();
+            assert_eq!(read.shared_for, Some(Duration::from_millis(expected_ms)), "the clock of who computed it may be ahead");
+        }
+        assert!(super::decode(encode(&unknown), KEPT, 5).is_none());
     }
 }
