@@ -48,7 +48,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::ask::filter::names_cohort;
+pub(crate) use self::ask::fields::check_size;
 pub(crate) use self::ask::interval::Interval;
+#[cfg(test)]
+pub(crate) use self::live::probe as live_probe;
 use self::ask::selection::Traffic;
 use self::ask::{Context, fields};
 pub use self::cache::{SharedCache, SharedValue};
