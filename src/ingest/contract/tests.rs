@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 
 use crate::event::field::flag;
 use crate::event::packed::{Entry, EventView};
-use crate::ingest::json_bounds;
+use crate::ingest::protocol::pulse::ENVELOPE;
+use crate::ingest::tests::read::country_of;
 use crate::ingest::tests::{NOW, body, lines};
 use crate::ingest::verdict::Decoded;
+use crate::ingest::{envelope, json_bounds};
 use crate::outcome::Defect;
 
 fn decode(text: &str) -> Decoded {
@@ -130,6 +132,15 @@ fn a_value_that_cannot_be_read_stands_for_nothing() {
         assert_eq!(events(&decode(&text))[0].entries().count(), 2, "{more}");
     }
     assert_eq!(warnings(&event(&format!(r#","sessionId":"{}""#, "s".repeat(201)))), [("value_unreadable", "sessionId".to_owned())]);
+}
+
+#[test]
+fn an_address_that_cannot_be_read_is_in_no_country_and_not_in_that_of_who_sends() {
+    let country = |more: &str| country_of(|intake| envelope::json(event(more).as_bytes(), &ENVELOPE, intake));
+    assert_eq!(country(""), "DE");
+    for address in [r#""no""#, r#""999.1.1.1""#, "7", "{}"] {
+        assert_eq!(country(&format!(r#","context":{{"ip":{address}}}"#)), "", "{address}");
+    }
 }
 
 /// The text of a field of the one event of a body.
