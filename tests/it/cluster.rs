@@ -376,7 +376,8 @@ async fn what_a_replay_copies_and_counts_may_take_longer_than_a_request() {
     let asked = hurried.migrator.rows::<(u8,)>(&Statement::of("SELECT 1")).await;
     assert!(matches!(asked, Err(ClickHouseError::TimedOut(_))), "{asked:?}");
 
-    let rows = cluster.rows::<(String, u16)>(0, "SELECT toString(log_epoch), min(log_partition) FROM pulse.events GROUP BY log_epoch").await;
+    let rows =
+        cluster.rows::<(String, u16)>(0, "SELECT toString(log_epoch), min(log_partition) FROM pulse.events GROUP BY log_epoch").await;
     let [(epoch, partition)] = rows.as_slice() else { panic!("{rows:?}") };
     let key = PartitionKey { epoch: LogEpoch(epoch.parse().unwrap()), partition: *partition };
     let outcomes = books::outcomes(&hurried, &hurried.table(EVENTS.name()), key.epoch).await.unwrap();

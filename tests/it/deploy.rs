@@ -183,7 +183,8 @@ fn every_image_names_a_release() {
 fn with_fetch(dir: &Path, line: &str) -> Option<String> {
     let functions = r#"eval "$(sed -n '/^stamp() {/,/^}/p; /^are_listed() {/,/^}/p' "$0")"; "#;
     let script = path("../scripts/fetch.sh");
-    let output = Command::new("bash").args(["-euo", "pipefail", "-c"]).arg(format!("{functions}{line}")).arg(script).current_dir(dir).output();
+    let output =
+        Command::new("bash").args(["-euo", "pipefail", "-c"]).arg(format!("{functions}{line}")).arg(script).current_dir(dir).output();
     let output = output.unwrap();
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
 }

@@ -124,7 +124,8 @@ async fn an_engine_that_falls_silent_is_started_again_on_its_own_port() {
 async fn an_engine_that_falls_silent_under_a_replay_is_started_again_and_the_replay_ends() {
     let mut pulse = Pulse::start().await;
     for number in 0..10 {
-        let event = |at: usize| json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "view", "anonymousId": format!("v{number} {at}")});
+        let event =
+            |at: usize| json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "view", "anonymousId": format!("v{number} {at}")});
         assert_eq!(pulse.http.capture(&json!((0..50).map(event).collect::<Vec<_>>())).await.0, StatusCode::OK);
     }
     let books = pulse.http.settled().await;

@@ -109,3 +109,18 @@ impl<'a> Fields<'a> {
 pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_of_nothing_but_short_values_is_refused_and_the_longest_list_is_not() {
+        for (body, values) in [("[1", ",1"), ("[{}", ",{}"), ("{\"a\":1", ",\"a\":1"), ("[[", ",[")] {
+            let refused = parse(format!("{body}{}", values.repeat(MAX_NODES)).as_bytes()).unwrap_err();
+            assert_eq!(refused.code, "too_many_values", "{body}");
+        }
+        let longest = serde_json::json!({"filters": vec![serde_json::json!({"value": vec!["a, b"; 10_000]}); 5]});
+        assert_eq!(parse(longest.to_string().as_bytes()).unwrap(), longest);
+    }
+}

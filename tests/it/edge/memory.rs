@@ -200,7 +200,8 @@ async fn a_page_of_large_events_costs_some_pages_and_not_what_was_asked_for() {
     // The longest values, as many as an event takes.
     let properties: Value = (0..6).map(|number| (format!("text{number}"), json!("\"x".repeat(4_000)))).collect();
     for _ in 0..30 {
-        let event = |_| json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "large", "anonymousId": "ada", "properties": properties});
+        let event =
+            |_| json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "large", "anonymousId": "ada", "properties": properties});
         let events: Vec<Value> = (0..20).map(event).collect();
         assert_eq!(pulse.http.capture(&json!(events)).await.0, StatusCode::OK);
     }
