@@ -47,17 +47,20 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::ask::fields::check_size;
 use self::ask::filter::names_cohort;
 pub(crate) use self::ask::interval::Interval;
 use self::ask::selection::Traffic;
 use self::ask::{Context, fields};
-pub use self::cache::{SharedCache, SharedValue};
 use self::cache::{Cache, CacheRequest, Key, Served};
+pub use self::cache::{SharedCache, SharedValue};
 use self::cohorts::SavedCohorts;
 use self::compute::Computation;
 use self::data_through::DataThrough;
 pub use self::error::{ErrorClass, QueryError};
 use self::freshness::FreshnessWatcher;
+#[cfg(test)]
+pub(crate) use self::live::probe as live_probe;
 use self::people::People;
 use self::question::{Question, Request};
 pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};

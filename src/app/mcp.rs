@@ -174,6 +174,7 @@ impl Fault {
 impl Message {
     /// One message: an object of JSON-RPC 2.0, of a revision that is known where it, or its header, says which.
     fn read(bytes: &[u8], header: Option<&str>) -> Result<Self, (Fault, Value)> {
+        query::check_size(bytes).map_err(|refused| (Fault(INVALID_REQUEST, refused.message), Value::Null))?;
         let read: Value = serde_json::from_slice(bytes).map_err(|problem| (Fault(PARSE_ERROR, problem.to_string()), Value::Null))?;
         let Value::Object(mut message) = read else {
             return Err((Fault(INVALID_REQUEST, "a request is one object".to_owned()), Value::Null));

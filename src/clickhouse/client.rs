@@ -341,11 +341,15 @@ impl ClickHouse {
         TableName::new(&self.database, name)
     }
 
-    /// Rows of one server of each shard, as the one who inserts reads them.
-    pub async fn rows_of_shards<T: serde::de::DeserializeOwned>(&self, statement: &Statement) -> Result<Vec<T>, ClickHouseError> {
+    /// Rows of one server of each shard, as the one who inserts reads them; each may take as long as `limit`.
+    pub async fn rows_of_shards<T: serde::de::DeserializeOwned>(
+        &self,
+        statement: &Statement,
+        limit: Duration,
+    ) -> Result<Vec<T>, ClickHouseError> {
         let mut rows = Vec::new();
         for shard in self.shards.iter() {
-            rows.extend(shard.first().writer.rows(statement).await?);
+            rows.extend(shard.first().writer.with_timeout(limit).rows(statement).await?);
         }
         Ok(rows)
     }

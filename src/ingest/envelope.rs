@@ -6,8 +6,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
@@ -38,6 +39,9 @@ pub(super) struct Envelope {
 
 /// Largest member beside a batch whose dialect says there what is true of each of its events.
 const MAX_AROUND: usize = 16 << 10;
+
+/// Most members of an object whose dialect says in them what is true of each of its events.
+const MAX_MEMBERS: usize = 1_000;
 
 /// Finds the key that an event holds.
 pub(super) type KeyOf = for<'t> fn(Value<'t>) -> Option<&'t str>;
@@ -270,6 +274,36 @@ pub(super) fn translated(
     each(bytes, envelope, intake, take)
 }
 
+/// The members of an object, at most [`MAX_MEMBERS`]: of millions more would be made than the body is.
+struct Around<'e>(BTreeMap<String, &'e RawValue>);
+
+impl<'e> Deserialize<'e> for Around<'e> {
+    fn deserialize<D: Deserializer<'e>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(AroundVisitor)
+    }
+}
+
+struct AroundVisitor;
+
+impl<'e> Visitor<'e> for AroundVisitor {
+    type Value = Around<'e>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'e>>(self, mut from: A) -> Result<Around<'e>, A::Error> {
+        let mut members = BTreeMap::new();
+        while let Some((key, value)) = from.next_entry()? {
+            members.insert(key, value);
+            if members.len() > MAX_MEMBERS {
+                return Err(A::Error::custom(format_args!("more than {MAX_MEMBERS} members around the events")));
+            }
+        }
+        Ok(Around(members))
+    }
+}
+
 /// What stands around the events of a batch, each member of at most [`MAX_AROUND`] bytes: what is said of all is written to each.
 pub(super) fn around(bytes: &[u8], envelope: &Envelope) -> Result<Map<String, Json>, Refusal> {
     let bytes = without_bom(bytes)?;
@@ -277,14 +311,14 @@ pub(super) fn around(bytes: &[u8], envelope: &Envelope) -> Result<Map<String, Js
         return Err(Refusal::TooDeep(json_bounds::MAX_DEPTH));
     }
     let not_json = |problem: serde_json::Error| Refusal::NotJson(problem.to_string());
-    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(bytes).map_err(not_json)?;
+    let Around(members) = serde_json::from_slice(bytes).map_err(not_json)?;
     let mut others = Map::new();
-    for (key, value) in members.into_iter().filter(|(key, _)| envelope.batch != Some(key)) {
+    for (key, value) in members.into_iter().filter(|(key, _)| envelope.batch != Some(key.as_str())) {
         if value.get().len() > MAX_AROUND {
             return Err(Refusal::MemberTooLarge { name: key.chars().take(64).collect(), max: MAX_AROUND });
         }
         if let Ok(value) = serde_json::from_str(value.get()) {
-            others.insert(key.into_owned(), value);
+            others.insert(key, value);
         }
     }
     Ok(others)

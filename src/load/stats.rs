@@ -50,3 +50,22 @@ impl LoadStats {
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_MS, 2).unwrap_or_else(|_| unreachable!("bounds are constants"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_sees_the_latency_of_its_own_events_and_no_other() {
+        let (stats, [slow, fast, new]) = (LoadStats::default(), [1, 2, 3].map(ProjectId));
+        for _ in 0..99 {
+            stats.record(fast, 20, 10);
+        }
+        stats.record(fast, 100, 9);
+        stats.record(slow, 2 * MAX_MS, 1);
+        assert_eq!(stats.latency(fast), Latency { p50: 20, p99: 20, max: 100 });
+        let slow = stats.latency(slow);
+        assert!(slow.p50 >= MAX_MS && slow.max >= MAX_MS, "a backlog counts as an hour: {slow:?}");
+        assert_eq!(stats.latency(new), Latency::default());
+    }
+}

@@ -68,14 +68,7 @@ pub(super) struct Pipeline {
 
 impl Pipeline {
     pub(super) fn new(agents: Arc<AgentParser>, max_record: usize) -> Self {
-        Self {
-            agents: AgentCache::new(agents),
-            max_record,
-            raw: Raw::default(),
-            enrichments: Vec::new(),
-            kept: Vec::new(),
-            received_ms: 0,
-        }
+        Self { agents: AgentCache::new(agents), max_record, raw: Raw::default(), enrichments: Vec::new(), kept: Vec::new(), received_ms: 0 }
     }
 
     /// Sets the time of receipt of records that cannot be read.

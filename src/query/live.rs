@@ -8,6 +8,8 @@
 //! Costs: decoding every event while anybody watches, and its tests for each channel; a reader a pointer to each message. May go wrong: the log deletes what was not read in
 //! time; then `missed` says how many records that were.
 
+#[cfg(test)]
+pub(crate) mod probe;
 mod second;
 mod stream;
 

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -35,6 +36,10 @@ pub const PROJECT: &str = "visitor_id";
 pub const SOURCE: &str = "person_id";
 /// Column of the books that holds how many raw offsets their block covers.
 pub const REACH: &str = "flags";
+
+/// Longest time that looking through all books of a table may take: there is a row for each block, project and minute that ever was, and
+/// only replays look through them.
+const LOOK_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// Identity of this instance, from its start to its end.
 pub fn instance() -> Uuid {
@@ -115,7 +120,7 @@ pub async fn end_of_block(store: &ClickHouse, key: PartitionKey, below: i64) -> 
     let to = Statement::of("SELECT max(log_offset) FROM ").table(&store.table(EVENTS.name()));
     let to = of_partition(to.sql(" WHERE ").sql(IS_BOOKS), key);
     let to = to.sql(" AND log_offset < ").int(below).sql(" HAVING count() > 0");
-    let rows: Vec<(Whole<i64>,)> = store.rows_of_shards(&to).await?;
+    let rows: Vec<(Whole<i64>,)> = store.rows_of_shards(&to, LOOK_LIMIT).await?;
     Ok(rows.into_iter().map(|(offset,)| offset.0).max())
 }
 
@@ -133,7 +138,7 @@ pub async fn block_that_ends_from(store: &ClickHouse, key: PartitionKey, from: i
     let to = Statement::of("SELECT min(log_offset), argMin(toUInt64(").sql(REACH).sql("), log_offset) FROM ");
     let to = of_partition(to.table(&store.table(EVENTS.name())).sql(" WHERE ").sql(IS_BOOKS), key);
     let to = to.sql(" AND log_offset >= ").int(from).sql(" HAVING count() > 0");
-    let rows: Vec<(Whole<i64>, Whole<u64>)> = store.rows_of_shards(&to).await?;
+    let rows: Vec<(Whole<i64>, Whole<u64>)> = store.rows_of_shards(&to, LOOK_LIMIT).await?;
     let blocks = rows.into_iter().map(|(last, reach)| Covering { previous: last.0.saturating_sub_unsigned(reach.0), last: last.0 });
     Ok(blocks.min_by_key(|block| block.last))
 }
@@ -169,7 +174,7 @@ pub async fn outcomes(store: &ClickHouse, table: &TableName, epoch: LogEpoch) ->
     let to = Statement::of("SELECT toUInt64(sum(numbers['stored'])), toUInt64(sum(numbers['duplicate'])), ");
     let to = to.sql("toUInt64(sum(arraySum(mapValues(mapFilter((name, number) -> startsWith(name, 'dead'), numbers))))) FROM ");
     let to = to.table(table).sql(" WHERE ").sql(IS_BOOKS).sql(" AND log_epoch = ").uint(epoch.0);
-    let rows: Vec<[Whole<u64>; 3]> = store.rows_of_shards(&to).await?;
+    let rows: Vec<[Whole<u64>; 3]> = store.rows_of_shards(&to, LOOK_LIMIT).await?;
     let sum = Outcomes::default();
     Ok(rows.into_iter().fold(sum, |sum, [stored, duplicate, dead]| Outcomes {
         stored: sum.stored + stored.0,

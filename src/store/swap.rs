@@ -131,3 +131,6 @@ async fn execute(node: &Node, statement: &Statement) -> Result<(), ClickHouseErr
     failpoint::point("swap.executed");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,18 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use hyper::StatusCode;
+use pulse::clickhouse::{ClickHouse, ClickHouseError, ClickHouseSettings, Identifier, Statement};
+use pulse::event::ids::LogEpoch;
+use pulse::store::books::{self, PartitionKey};
+use pulse::store::migrate;
+use pulse::store::swap::Kept;
+use pulse::store::tables::EVENTS;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::clickhouse::Cluster;
+use crate::harness::fault::is_long;
 use crate::harness::kafka::Kafka;
 use crate::harness::load::{restart, under_load_on};
 use crate::harness::proxy::{Fault, Proxy};
@@ -308,6 +315,111 @@ async fn a_replay_beside_is_swapped_in_on_every_server() {
     assert_eq!(homes(&cluster, 2).await, homes_before);
     send(&pulse, 2, &MANY).await;
     assert_eq!(pulse.http.settled().await["stored"], 1_100, "loading goes on in the swapped tables");
+}
+
+/// After each statement of a swap, one server is a step ahead of the other: what live roles take meanwhile goes to no wrong table.
+/// With `PULSE_TEST_LONG` after every statement, else after every third.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swap_that_is_cut_between_two_servers_is_ended_by_the_next_and_loses_and_doubles_nothing() {
+    let cluster = Cluster::start(2).await;
+    let mut pulse = pulse_on(&cluster, tempfile::tempdir().unwrap()).await;
+    send(&pulse, 6, &MANY).await;
+    pulse.http.settled().await;
+    let (homes_before, dir) = (homes(&cluster, 2).await, pulse.data_dir().to_owned());
+    for passed in (0..).step_by(if is_long() { 1 } else { 3 }) {
+        let (books, events) = (pulse.http.settled().await, sorted(pulse.http.events().await));
+        pulse.end().await;
+        let name = format!("rebuilt_{passed}");
+        let swap = |points: &str| {
+            let mut command = Command::new(program());
+            command.args(["replay", "--json", "--to-table", &name, "--swap", "--data-dir"]).arg(&dir);
+            command.envs(cluster.environment()).env("FAILPOINTS", points).output().unwrap()
+        };
+        let is_whole = swap(&format!("swap.executed={passed}*off->return")).status.success();
+
+        pulse.restart().await;
+        // Accepted in any case; where it cannot be stored yet it waits in the log.
+        send(&pulse, 1, &MANY).await;
+        pulse.kill().await;
+        let ended = swap("");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        // Cut behind its last statement it was whole, and is not done a second time.
+        assert!(ended.status.success() || said.contains("before an earlier swap"), "after {passed} statements: {said}");
+
+        pulse.restart().await;
+        let after = pulse.http.settled().await;
+        let stored = |books: &Value| books["stored"].as_u64().unwrap();
+        assert_eq!(stored(&after), stored(&books) + 50, "after {passed} statements: {after}");
+        let found = sorted(pulse.http.events().await);
+        assert_eq!(found.len() as u64, stored(&after), "after {passed} statements");
+        assert!(events.iter().all(|event| found.binary_search(event).is_ok()), "after {passed} statements an event is gone");
+        assert_eq!(homes(&cluster, 2).await, homes_before, "after {passed} statements");
+        if is_whole {
+            assert!(passed > 8, "the point was never reached");
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replay_copies_and_counts_may_take_longer_than_a_request() {
+    let cluster = Cluster::start(1).await;
+    let pulse = pulse_on(&cluster, tempfile::tempdir().unwrap()).await;
+    send(&pulse, 4, &MANY).await;
+    assert_eq!(pulse.http.settled().await["stored"], 200);
+    assert!(pulse.stop().await);
+
+    let settings = cluster.config().check().unwrap();
+    let name = Identifier::parse("kept").unwrap();
+    migrate::create_beside(&ClickHouse::new(&settings), &name).await.unwrap();
+    let hurried = ClickHouse::new(&ClickHouseSettings { request_timeout: Duration::ZERO, ..settings });
+    let asked = hurried.migrator.rows::<(u8,)>(&Statement::of("SELECT 1")).await;
+    assert!(matches!(asked, Err(ClickHouseError::TimedOut(_))), "{asked:?}");
+
+    let rows =
+        cluster.rows::<(String, u16)>(0, "SELECT toString(log_epoch), min(log_partition) FROM pulse.events GROUP BY log_epoch").await;
+    let [(epoch, partition)] = rows.as_slice() else { panic!("{rows:?}") };
+    let key = PartitionKey { epoch: LogEpoch(epoch.parse().unwrap()), partition: *partition };
+    let outcomes = books::outcomes(&hurried, &hurried.table(EVENTS.name()), key.epoch).await.unwrap();
+    assert_eq!((outcomes.stored, outcomes.duplicate, outcomes.dead), (200, 0, 0));
+    assert!(books::end_of_block(&hurried, key, i64::MAX).await.unwrap().is_some());
+    assert!(books::block_that_ends_from(&hurried, key, 0).await.unwrap().is_some());
+
+    // Of each partition all but the first record would be replayed: a part of a day is copied.
+    let replayed: Vec<(u16, std::ops::Range<i64>)> = (0..4).map(|partition| (partition, 1..2)).collect();
+    Kept::new(key.epoch, &replayed).copy(&hurried, &name).await.unwrap();
+    let count = async |sql: &str| cluster.rows::<(u32,)>(0, sql).await[0].0;
+    let (all, kept) = (count("SELECT toUInt32(count()) FROM pulse.events").await, count("SELECT toUInt32(count()) FROM pulse.kept").await);
+    assert_eq!(kept, count("SELECT toUInt32(count()) FROM pulse.events WHERE log_offset < 1").await);
+    assert!(0 < kept && kept < all, "{kept} of {all}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_whose_last_insert_fails_does_it_again_before_it_ends() {
+    let cluster = Cluster::start(1).await;
+    let mut pulse = pulse_on(&cluster, tempfile::tempdir().unwrap()).await;
+    send(&pulse, 2, &["ada"]).await;
+    assert_eq!(pulse.http.settled().await["stored"], 100);
+    pulse.end().await;
+    let partition = match cluster.rows::<(u16,)>(0, "SELECT DISTINCT log_partition FROM pulse.events").await.as_slice() {
+        [(partition,)] => partition.to_string(),
+        several => panic!("one visitor is in {several:?}"),
+    };
+    let proxy = Proxy::start(cluster.name(0)).await;
+    let longer = 2 * cluster.config().request_timeout;
+    // All there is goes into one block: its insert is the first and the last. Only what has `events` in its name the proxy strikes.
+    for (table, fault) in [("events_stalled", Fault::Stall(longer)), ("events_unanswered", Fault::LoseAnswer)] {
+        let mut command = tokio::process::Command::new(program());
+        command.args(["replay", "--json", "--partition", &partition, "--to-table", table, "--data-dir"]).arg(pulse.data_dir());
+        command.envs(cluster.environment()).env("PULSE__CLICKHOUSE__SHARDS", proxy.url());
+        let (output, _) = tokio::join!(command.output(), proxy.strike(fault));
+        let output = output.unwrap();
+        assert!(output.status.success(), "{fault:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&summary["read"], &summary["stored"]), (&json!(100), &json!(100)), "{fault:?}: {summary}");
+        let count = format!("SELECT toUInt32(count()) FROM pulse.{table} WHERE project_id != 0");
+        assert_eq!(cluster.rows::<(u32,)>(0, &count).await, [(100,)], "{fault:?}");
+    }
 }
 
 fn sorted(events: Vec<Value>) -> Vec<String> {

@@ -179,6 +179,55 @@ fn every_image_names_a_release() {
     }
 }
 
+/// Runs a line of bash with the functions of `scripts/fetch.sh` that fetch nothing; what it prints, if it ends well.
+fn with_fetch(dir: &Path, line: &str) -> Option<String> {
+    let functions = r#"eval "$(sed -n '/^stamp() {/,/^}/p; /^are_listed() {/,/^}/p' "$0")"; "#;
+    let script = path("../scripts/fetch.sh");
+    let output =
+        Command::new("bash").args(["-euo", "pipefail", "-c"]).arg(format!("{functions}{line}")).arg(script).current_dir(dir).output();
+    let output = output.unwrap();
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn a_jar_that_no_list_names_is_refused_as_one_that_is_missing_or_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let libs = dir.path().join("libs");
+    std::fs::create_dir(&libs).unwrap();
+    for name in ["a.jar", "b.jar"] {
+        std::fs::write(libs.join(name), name).unwrap();
+    }
+    with_fetch(dir.path(), "(cd libs && sha256sum *.jar) > list").unwrap();
+    let is_listed = || with_fetch(dir.path(), r#"are_listed "$PWD/libs" "$PWD/list""#).is_some();
+    assert!(is_listed());
+    for (name, text) in [("c.jar", Some("c.jar")), (".hidden.jar", Some("x")), ("b.jar", Some("another")), ("a.jar", None)] {
+        let (file, before) = (libs.join(name), std::fs::read(libs.join(name)).ok());
+        text.map_or_else(|| std::fs::remove_file(&file), |text| std::fs::write(&file, text)).unwrap();
+        assert!(!is_listed(), "{name}: {text:?}");
+        before.map_or_else(|| std::fs::remove_file(&file), |before| std::fs::write(&file, before)).unwrap();
+        assert!(is_listed(), "{name} is as it was");
+    }
+}
+
+#[test]
+fn what_was_fetched_is_fetched_again_once_it_is_another_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("engine.so");
+    std::fs::write(&file, "engine").unwrap();
+    let stamp = |hash: &str| with_fetch(dir.path(), &format!(r#"stamp "$PWD" {hash} engine.so"#));
+    let first = stamp("abc").unwrap();
+    assert_eq!(stamp("abc").unwrap(), first, "nothing has happened");
+    assert_ne!(stamp("def").unwrap(), first, "another release is asked for");
+    std::fs::write(&file, "eng").unwrap();
+    assert_ne!(stamp("abc").unwrap(), first, "it was cut short");
+    let beside = dir.path().join("beside");
+    std::fs::write(&beside, "ENGINE").unwrap();
+    std::fs::rename(&beside, &file).unwrap();
+    assert_ne!(stamp("abc").unwrap(), first, "it was replaced");
+    std::fs::remove_file(&file).unwrap();
+    assert_ne!(stamp("abc"), Some(first), "it is gone");
+}
+
 /// Every word that could be a metric's name.
 fn metrics(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');

@@ -121,6 +121,49 @@ async fn an_engine_that_falls_silent_is_started_again_on_its_own_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_falls_silent_under_a_replay_is_started_again_and_the_replay_ends() {
+    let mut pulse = Pulse::start().await;
+    for number in 0..10 {
+        let event =
+            |at: usize| json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "view", "anonymousId": format!("v{number} {at}")});
+        assert_eq!(pulse.http.capture(&json!((0..50).map(event).collect::<Vec<_>>())).await.0, StatusCode::OK);
+    }
+    let books = pulse.http.settled().await;
+    pulse.end().await;
+
+    let mut command = tokio::process::Command::new(program());
+    command.args(["replay", "--json", "--to-table", "again", "--swap", "--data-dir"]).arg(pulse.data_dir());
+    // Once it has made its tables: it finds the engine silent and back again, and nothing of it is under way.
+    command.env("PULSE__CLICKHOUSE__ENGINE__MAX_SILENCE", "4s").env("FAILPOINTS", "swap.copied=1*sleep(20000)->off");
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).kill_on_drop(true);
+    pulse.child = command.spawn().unwrap();
+    let has_table = || {
+        let (user, password) = pulse.engine_login("pulse_migrator");
+        let asked = "SELECT count() FROM system.tables WHERE name = 'again'";
+        pulse.ask_engine("/", &["--fail-with-body", "-H", &user, "-H", &password, "-d", asked]) == Ok("1".to_owned())
+    };
+    let made = async {
+        while !has_table() {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, made).await.expect("the replay makes no table");
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let frozen = pulse.engine_pid();
+    signal(frozen, Signal::STOP);
+    let replay = std::mem::replace(&mut pulse.child, tokio::process::Command::new("true").spawn().unwrap());
+    let output = tokio::time::timeout(PATIENCE, replay.wait_with_output()).await.expect("the replay waits for ever").unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!std::fs::exists(format!("/proc/{frozen}")).unwrap(), "it was never replaced");
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&summary["read"], &summary["stored"]), (&json!(500), &json!(500)), "{summary}");
+
+    pulse.restart().await;
+    assert_eq!(pulse.http.settled().await, books);
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_the_engine_is_away_nobody_takes_its_port() {
     let pulse = Pulse::start().await;
     let port: u16 = pulse.engine_port();

@@ -66,6 +66,22 @@ async fn instances_that_are_asked_to_end_under_load_lose_and_double_nothing() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_is_asked_to_end_while_its_store_says_nothing_ends_well() {
+    let (dir, silent) = (tempfile::tempdir().unwrap(), tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let mut command = tokio::process::Command::new(program());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.path()).kill_on_drop(true);
+    command.env("PULSE__CLICKHOUSE__URL", format!("http://{}", silent.local_addr().unwrap()));
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let pulse = command.spawn().unwrap();
+    // It starts with a question.
+    let asked = tokio::time::timeout(PATIENCE, silent.accept()).await.expect("it asks nothing").unwrap();
+    signal(pulse.id().unwrap(), Signal::TERM);
+    let ended = tokio::time::timeout(PATIENCE, pulse.wait_with_output()).await.expect("pulse did not end").unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    drop(asked);
+}
+
 /// The program of another release, to be mixed with this one.
 #[allow(clippy::disallowed_methods, reason = "which release is for whoever runs it")]
 fn another_release() -> PathBuf {

@@ -1,5 +1,5 @@
-//! Every record that ingest makes, and records that it never would, through process and into blocks: nothing panics, what comes out
-//! fits the log, and what was received is what is stored, what is a copy, and what is dead.
+//! Every record that ingest makes, and records that it never would, through process, into blocks and to those who watch: nothing panics,
+//! what comes out fits the log, and what was received is what is stored, what is a copy, and what is dead.
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,6 +18,7 @@ use crate::log::{Log, ReadRequest, RunningLog, Topic};
 use crate::outcome::{Count, DeadReason};
 use crate::process::Enricher;
 use crate::process::enrich::agent::AgentParser;
+use crate::query::live_probe;
 
 /// Largest record: as small as it may be for [`settings`].
 const LIMIT: usize = 2 << 20;
@@ -99,6 +100,7 @@ fn worked_through(raw: &[Vec<u8>]) -> Result<Ended, TestCaseError> {
         }
         enriched.push(record);
     }
+    check_told(&live_probe::told(PROJECT, &enriched))?;
     let (books, rows) = probe::load(&enriched);
     let ended = Ended { books, letters };
     let stored = ended.sum(|count| count == Count::Stored);
@@ -106,6 +108,17 @@ fn worked_through(raw: &[Vec<u8>]) -> Result<Ended, TestCaseError> {
     prop_assert_eq!(ended.sum(|count| count == Count::Received), stored + ended_otherwise);
     prop_assert!(rows as u64 >= stored);
     Ok(ended)
+}
+
+/// Holds what is told live to its form: each a message of JSON, however odd the events, the counters last.
+fn check_told(messages: &[String]) -> Result<(), TestCaseError> {
+    for message in messages {
+        let data = message.lines().find_map(|line| line.strip_prefix("data: "));
+        prop_assert!(data.is_some_and(|data| serde_json::from_str::<Value>(data).is_ok()), "{message}");
+        prop_assert_eq!((message.matches("\ndata: ").count(), message.ends_with("\n\n")), (1, true), "{}", message);
+    }
+    prop_assert!(messages.last().is_some_and(|message| message.contains("event: counters")));
+    Ok(())
 }
 
 /// Bytes that no compression makes smaller.

@@ -13,6 +13,7 @@ use crate::ingest::protocol::pulse::ENVELOPE;
 use crate::ingest::tests::read::country_of;
 use crate::ingest::tests::{NOW, body, lines};
 use crate::ingest::verdict::Decoded;
+use crate::ingest::{envelope, json_bounds};
 use crate::outcome::Defect;
 
 fn decode(text: &str) -> Decoded {

@@ -131,5 +131,12 @@ mod tests {
         assert!(around(16_000).is_ok());
         let refused = around(20_000).unwrap_err();
         assert_eq!((refused.code(), refused.to_string().contains("`user_agent`")), ("invalid_body", true));
+        let members = |number: usize| (0..number).map(|number| format!("\"k{number}\":0,")).collect::<String>();
+        let around = |number: usize| {
+            let body = format!("{{{}\"client_id\":\"c\",\"events\":[]}}", members(number));
+            envelope::around(body.as_bytes(), &Envelope::of("events", nameless)).map(|around| around.len())
+        };
+        assert_eq!(around(998).unwrap(), 999);
+        assert!(around(999).unwrap_err().to_string().contains("more than 1000 members"));
     }
 }

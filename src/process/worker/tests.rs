@@ -33,6 +33,8 @@ struct State {
     /// How often an append found no room.
     refused: usize,
     committed: Option<i64>,
+    /// Says nothing of what it holds.
+    is_silent: bool,
 }
 
 impl SmallLog {
@@ -46,6 +48,7 @@ impl SmallLog {
             most_queued: 0,
             refused: 0,
             committed: None,
+            is_silent: false,
         })));
         let disk = log.clone();
         drop(spawn_apart(async move {
@@ -189,6 +192,10 @@ impl PartitionReader for SmallReader {
     }
 
     async fn bounds(&self) -> Result<Range<i64>, LogError> {
+        let is_silent = self.log.0.lock().unwrap().is_silent;
+        if is_silent {
+            return std::future::pending().await;
+        }
         self.log.bounds(Topic::Raw, 0).await
     }
 
@@ -282,6 +289,22 @@ async fn a_worker_that_is_to_stop_does_not_wait_for_ever_for_room() {
     stop.cancel();
     worker.await.unwrap().unwrap();
     assert_eq!(log.0.lock().unwrap().committed, None, "what was not published is not committed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_partition_is_taken_away_before_the_log_says_anything_ends() {
+    let log = SmallLog::new(1 << 20, 1 << 20);
+    log.0.lock().unwrap().is_silent = true;
+    log.put(Topic::Raw, raw(0..3));
+    let limits = ProcessConfig { commit_interval: Duration::from_millis(100) }.check().unwrap();
+    let reader = log.reader();
+    let revoked = reader.revoked.clone();
+    let worker = spawn_apart(Worker::new(log.clone(), limits, Arc::new(AgentParser::new()), reader).run(CancellationToken::new()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!worker.is_finished());
+    revoked.cancel();
+    worker.await.unwrap().unwrap();
+    assert_eq!((enriched(&log), log.0.lock().unwrap().committed), (Vec::new(), None));
 }
 
 #[tokio::test(start_paused = true)]

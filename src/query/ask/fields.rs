@@ -10,11 +10,28 @@ pub(crate) struct Fields<'a> {
     object: &'a Map<String, Value>,
 }
 
+/// Refuses a body of which far more would be made than it is itself.
+///
+/// # Errors
+/// 400 `too_many_values`.
+pub(crate) fn check_size(body: &[u8]) -> Result<(), QueryError> {
+    // What stands in a text counts too: nobody writes texts of nothing else.
+    let nodes = body.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
+    if nodes > MAX_NODES {
+        return Err(QueryError::invalid("too_many_values", format!("the body has more than {MAX_NODES} values and keys")));
+    }
+    Ok(())
+}
+
+/// Most values and keys of a body. Each takes some 32 bytes once it is read, however short it is.
+const MAX_NODES: usize = 128 << 10;
+
 /// The body as JSON.
 ///
 /// # Errors
-/// 400 `invalid_json`.
+/// 400 `invalid_json`, `too_many_values`.
 pub(crate) fn parse(body: &[u8]) -> Result<Value, QueryError> {
+    check_size(body)?;
     serde_json::from_slice(body).map_err(|fault| {
         QueryError::invalid("invalid_json", format!("the body is not valid JSON (line {}, column {})", fault.line(), fault.column()))
     })
@@ -91,4 +108,19 @@ impl<'a> Fields<'a> {
 /// At most 64 characters of what a client sent, for messages.
 pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_of_nothing_but_short_values_is_refused_and_the_longest_list_is_not() {
+        for (body, values) in [("[1", ",1"), ("[{}", ",{}"), ("{\"a\":1", ",\"a\":1"), ("[[", ",[")] {
+            let refused = parse(format!("{body}{}", values.repeat(MAX_NODES)).as_bytes()).unwrap_err();
+            assert_eq!(refused.code, "too_many_values", "{body}");
+        }
+        let longest = serde_json::json!({"filters": vec![serde_json::json!({"value": vec!["a, b"; 10_000]}); 5]});
+        assert_eq!(parse(longest.to_string().as_bytes()).unwrap(), longest);
+    }
 }

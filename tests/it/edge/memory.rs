@@ -3,7 +3,10 @@
 use std::io::Write;
 use std::time::Duration;
 
-use hyper::Method;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -107,16 +110,7 @@ async fn a_body_costs_no_more_than_itself_whatever_it_inflates_to() {
                 request.headers_mut().insert("content-type", kind.parse().unwrap());
                 request
             };
-            // What else the instance does meanwhile is not the body's: the least of some, all above what was there before the first.
-            let (before, mut rise, mut answered) = (Rise::of(&pulse), u64::MAX, None);
-            let cpu = cpu_ms(pulse.pid());
-            for _ in 0..3 {
-                before.begin_again();
-                answered = Some(pulse.http.send(ask()).await.unwrap());
-                rise = rise.min(before.most());
-            }
-            let (status, answer) = answered.unwrap();
-            let cpu = (cpu_ms(pulse.pid()) - cpu) / 3;
+            let Cost { status, answer, rise, cpu } = cost(&pulse, ask).await;
             println!("{name} to {path} as {kind}: {status}, {} KiB, {rise} KiB of memory, {cpu} ms of CPU", body.len() >> 10);
             assert!(status.is_client_error() || path != "/v1/events", "{name}: {status} {answer}");
             assert!(rise < MOST, "{name} to {path} as {kind}: {rise} KiB");
@@ -124,6 +118,104 @@ async fn a_body_costs_no_more_than_itself_whatever_it_inflates_to() {
         }
     }
     super::good(&pulse.http).await;
+}
+
+/// What a request is answered, and what it takes: KiB of memory and ms of CPU time.
+struct Cost {
+    status: StatusCode,
+    answer: Value,
+    rise: u64,
+    cpu: u64,
+}
+
+/// What else the instance does meanwhile is not the request's: the least of some, all above what was there before the first.
+async fn cost(pulse: &Pulse, ask: impl Fn() -> Request<Full<Bytes>>) -> Cost {
+    let (before, mut rise, mut answered) = (Rise::of(pulse), u64::MAX, None);
+    let cpu = cpu_ms(pulse.pid());
+    for _ in 0..3 {
+        before.begin_again();
+        answered = Some(pulse.http.send(ask()).await.unwrap());
+        rise = rise.min(before.most());
+    }
+    let (status, answer) = answered.unwrap();
+    Cost { status, answer, rise, cpu: (cpu_ms(pulse.pid()) - cpu) / 3 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_of_any_dialect_and_any_question_costs_no_more_than_itself() {
+    let pulse = Pulse::start().await;
+    warm(&pulse).await;
+    let size = 8 << 20;
+    let keys: String = (0..600_000).map(|key| format!("\"k{key}\":0,")).collect();
+    let texts = [
+        ("one long list, cut short", format!("[1{}", ",1".repeat(size / 2 - 2))),
+        ("a batch of nothing", format!("{{\"batch\":[{{}}{}]}}", ",{}".repeat(size / 3 - 20))),
+        ("a wide object", format!("{{{keys}\"k\":0}}")),
+        ("a list in an event", format!("{{\"batch\":[{{\"properties\":{{\"a\":[1{}]}}}}]}}", ",1".repeat(size / 2 - 40))),
+    ];
+    let dialects = [
+        "/v1/batch",
+        "/batch/",
+        "/track",
+        "/2/httpapi",
+        "/api/event",
+        "/api/send",
+        "/api/s/track",
+        "/mp/collect",
+        "/openpanel/track",
+        "/com.snowplowanalytics.snowplow/tp2",
+        "/v1/logs",
+    ];
+    for (name, text) in &texts {
+        let body = gzip(text.as_bytes());
+        for path in dialects {
+            let ask = || {
+                let mut request = pulse.http.request(Method::POST, path, &pulse.http.write_key, body.clone());
+                request.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+                request.headers_mut().insert("content-type", "application/json".parse().unwrap());
+                request
+            };
+            let Cost { status, rise, .. } = cost(&pulse, ask).await;
+            println!("{name} to {path}: {status}, {rise} KiB of memory");
+            assert!(!status.is_server_error() && rise < MOST, "{name} to {path}: {status}, {rise} KiB");
+        }
+        // As much of it as a question may have, as it is and in the place of a member.
+        let part = &text[..text.len().min((1 << 20) - 100)];
+        for body in [part.to_owned(), format!("{{\"from\":\"-1d\",\"series\":{part}")] {
+            for path in ["/v1/query/trends", "/v1/query", "/mcp"] {
+                let ask = || pulse.http.request(Method::POST, path, &pulse.http.read_key, body.clone());
+                let Cost { status, rise, .. } = cost(&pulse, ask).await;
+                println!("{name} to {path}: {status}, {rise} KiB of memory");
+                assert!(!status.is_server_error() && rise < MOST, "{name} to {path}: {status}, {rise} KiB");
+            }
+        }
+    }
+    super::good(&pulse.http).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_large_events_costs_some_pages_and_not_what_was_asked_for() {
+    let pulse = Pulse::start().await;
+    warm(&pulse).await;
+    // The longest values, as many as an event takes.
+    let properties: Value = (0..6).map(|number| (format!("text{number}"), json!("\"x".repeat(4_000)))).collect();
+    for _ in 0..30 {
+        let event =
+            |_| json!({"eventId": uuid::Uuid::new_v4().to_string(), "type": "large", "anonymousId": "ada", "properties": properties});
+        let events: Vec<Value> = (0..20).map(event).collect();
+        assert_eq!(pulse.http.capture(&json!(events)).await.0, StatusCode::OK);
+    }
+    pulse.http.settled().await;
+    // Thirty megabytes as they are stored, and half as much again as JSON.
+    let ask = || {
+        let body = json!({"event": "large", "limit": 10_000, "refresh": true}).to_string();
+        pulse.http.request(Method::POST, "/v1/query/events", &pulse.http.read_key, body)
+    };
+    let Cost { status, answer, rise, .. } = cost(&pulse, ask).await;
+    let events = answer["result"]["events"].as_array().unwrap().len();
+    println!("{events} of 600 large events: {rise} KiB of memory");
+    assert!(status == StatusCode::OK && (1..600).contains(&events) && !answer["result"]["next"].is_null(), "{status}: {events} events");
+    assert!(rise < 64 << 10, "{rise} KiB for a page");
 }
 
 /// Sends the same beginning on so many connections and leaves them open.
