@@ -123,7 +123,7 @@ impl RuleBody {
             return wrong("interval", "the lag is watched by the minute".to_owned());
         }
         // What those who are back did is no part of how many there were.
-        if self.report == "retention" && self.question.get("value").is_some_and(|value| !value.is_null()) {
+        if self.report == "retention" && self.question.get("value").is_some_and(|value| !value.is_null() && value != "users") {
             return wrong("question", "`value`: who is back is watched, not what they did".to_owned());
         }
         self.check_sizes()?;
