@@ -157,8 +157,9 @@ impl Project {
         let Err(problem) = self.remote.put_version(&path, &self.key, &write).await else { return Ok(None) };
         let refused = problem.downcast::<Refused>()?;
         let (code, message) = (refused.says("code"), refused.says("message"));
-        let names_new = |(missing, section)| code == missing && new(section).any(|name| message.contains(&format!("`{name}`")));
-        let will_be_there = [("unknown_cohort", "cohorts"), ("unknown_board", "boards")].into_iter().any(names_new);
+        let will_be_there = [("unknown_cohort", "cohorts"), ("unknown_board", "boards")]
+            .into_iter()
+            .any(|(missing, section)| code == missing && new(section).any(|name| message.contains(&format!("`{name}`"))));
         Ok((!will_be_there).then(|| format!("{}: {message}", step.entry.place)))
     }
 
