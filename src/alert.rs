@@ -39,7 +39,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use self::catalogue::Files;
+use self::catalogue::{Files, KnownFiles};
 pub(crate) use self::channel::{digest as channel_digest, read_secret};
 use self::lease::{Lease, RENEW};
 use self::owner::{Ended, Owner};
@@ -153,6 +153,7 @@ struct Parts {
     /// By which rules are judged: with permits of their own, so that rules and people do not wait for each other.
     judging: Queries,
     store: ClickHouse,
+    files: KnownFiles,
     config: AlertLimits,
     trust: Trust,
     now_ms: fn() -> i64,
@@ -170,10 +171,10 @@ impl Alerts {
     /// # Errors
     /// A file of rules and channels that cannot be read.
     pub fn new(queries: Queries, store: ClickHouse, config: AlertLimits, now_ms: fn() -> i64) -> Result<Self, String> {
-        Files::read(&config.files)?;
+        let files = KnownFiles::open(&config.files)?;
         let (trust, is_alone) = (config.trust.clone(), config.is_alone);
         let judging = queries.apart(config.max_running);
-        Ok(Self(Arc::new(Parts { queries, judging, store, config, trust, now_ms, is_alone })))
+        Ok(Self(Arc::new(Parts { queries, judging, store, files, config, trust, now_ms, is_alone })))
     }
 
     /// Judges and tells until asked to stop, while no other instance does.
@@ -238,6 +239,7 @@ pub fn check_files(folder: &str) -> Result<Vec<FileRule>, String> {
         project: known.project_name.clone(),
         id: known.key.id.clone(),
         body: known.rule.body.clone(),
+        missing_channels: files.missing_channels(known),
     };
     Ok(files.rules.values().map(of).collect())
 }
@@ -251,4 +253,6 @@ pub struct FileRule {
     pub id: String,
     /// The rule.
     pub body: RuleBody,
+    /// Those of its channels that no file says.
+    pub missing_channels: Vec<String>,
 }

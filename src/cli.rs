@@ -60,7 +60,7 @@ enum Command {
     Export(export::ExportArgs),
     /// Show what could not be read, and why
     Dead(dead::DeadArgs),
-    /// Fill a project of its own with a month of a shop, to look at
+    /// Fill a project of its own with two months of a tea shop, to look at
     Demo(demo::DemoArgs),
     /// Check rules of alerts in files, and try them on the past
     Alerts(alerts::AlertsArgs),

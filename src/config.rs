@@ -205,6 +205,9 @@ impl Config {
         if roles.is_empty() {
             return Err(ConfigError("roles: at least one of ingest, process, load, query, alert is needed".to_owned()));
         }
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(ConfigError("data_dir: it is empty: `.` is the folder in which pulse is started".to_owned()));
+        }
         self.http.check().map_err(ConfigError)?;
         self.redis.check().map_err(ConfigError)?;
         let log = self.log.check().map_err(ConfigError)?;
@@ -397,6 +400,21 @@ mod tests {
         assert_eq!(config.load.max_rows, 8);
         assert_eq!(config.load.max_age, Duration::from_secs(1));
         assert_eq!(config.data_dir, PathBuf::from("c"));
+    }
+
+    #[test]
+    fn values_with_which_nothing_can_work_are_refused_by_key() {
+        for (name, value, key) in [
+            ("PULSE__DATA_DIR", "", "data_dir: "),
+            ("PULSE__CLICKHOUSE__ENGINE__MAX_MEMORY", "3MiB", "clickhouse.engine.max_memory = "),
+            ("PULSE__CLICKHOUSE__REQUEST_TIMEOUT", "0s", "clickhouse.request_timeout = "),
+            ("PULSE__LOAD__DEDUPE_MEMORY", "9999999GiB", "load.dedupe_memory: "),
+            ("PULSE__INGEST__LINGER", "1h", "ingest.linger: "),
+            ("PULSE__REDIS__URL", "http://x", "redis.url: "),
+        ] {
+            let problem = load("", &[(name, value)], &[]).unwrap().check().unwrap_err().0;
+            assert!(problem.starts_with(key), "{name}={value}: {problem}");
+        }
     }
 
     #[test]

@@ -152,6 +152,10 @@ impl IngestConfig {
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("ingest.{key}: 0 would accept nothing"));
         }
+        // Who sends events is answered after that.
+        if self.linger > Duration::from_secs(10) {
+            return Err(format!("ingest.linger: {:?} is above 10s", self.linger));
+        }
         if self.seal_size > 4 << 20 {
             return Err(format!("ingest.seal_size: {} is above 4 MiB", self.seal_size));
         }

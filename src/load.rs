@@ -121,6 +121,10 @@ impl LoadConfig {
         if dedupe_memory < 1 << 20 {
             return Err(format!("load.dedupe_memory: {dedupe_memory} is below 1 MiB"));
         }
+        // No machine has more, and what cannot be counted cannot be taken.
+        if dedupe_memory > 1 << 40 {
+            return Err(format!("load.dedupe_memory: {dedupe_memory} is above 1 TiB"));
+        }
         let sessions = SessionRules::of_times("load", session_gap, longest_session)?;
         if max_visitors == 0 {
             return Err("load.max_visitors: 0 is below 1".to_owned());

@@ -327,6 +327,17 @@ impl Queries {
     }
 }
 
+/// Checks a request as far as that can be said without a store: the cohorts that it names may be there.
+///
+/// # Errors
+/// As [`Queries::answer`].
+pub(crate) fn check_question(report: &str, body: Value, now_ms: i64) -> Result<(), QueryError> {
+    match Question::parse(Request::of(report, &[], now_ms), body, Arc::default()) {
+        Err(problem) if problem.code != "unknown_cohort" => Err(problem),
+        _ => Ok(()),
+    }
+}
+
 /// The parameters of an address, as an object of texts.
 fn parameters(query: &str) -> Value {
     let parameters = url::form_urlencoded::parse(query.as_bytes());

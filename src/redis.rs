@@ -53,8 +53,10 @@ impl RedisConfig {
     }
 
     fn parsed(&self) -> Result<Config, String> {
-        // The address may hold a password, and so may what the parser says about it.
-        Config::from_url(&self.url).map_err(|_| "redis.url: not an address such as redis://host:6379/0".to_owned())
+        // The address may hold a password, and so may what the parser says about it, which takes any scheme for that of Redis.
+        let is_of_redis = ["redis", "valkey"].iter().any(|scheme| self.url.starts_with(scheme));
+        let parsed = Config::from_url(&self.url).ok().filter(|_| is_of_redis);
+        parsed.ok_or_else(|| "redis.url: not an address such as redis://host:6379/0".to_owned())
     }
 }
 

@@ -15,6 +15,7 @@ use super::channel::{self, NamedChannel, SavedChannel};
 use super::rule::{DEFAULT_PROJECT, Rule, RuleBody, SavedRule, is_id};
 use super::target::Trust;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
+use crate::clock;
 use crate::event::ids::ProjectId;
 use crate::store::tables::saved::{self, FILE, Saved};
 
@@ -92,6 +93,49 @@ pub(crate) struct Files {
     stamps: Vec<Stamp>,
 }
 
+/// What files say, for all who ask: as it could be read last.
+pub(crate) struct KnownFiles {
+    folder: String,
+    known: Mutex<ReadFiles>,
+}
+
+struct ReadFiles {
+    files: Arc<Files>,
+    /// Why they cannot be read any more; empty if they can.
+    problem: String,
+}
+
+impl KnownFiles {
+    /// Reads all `*.toml` of a folder, and of nothing if it is empty.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    pub(crate) fn open(folder: &str) -> Result<Self, String> {
+        let files = Arc::new(Files::read(folder)?);
+        Ok(Self { folder: folder.to_owned(), known: Mutex::new(ReadFiles { files, problem: String::new() }) })
+    }
+
+    /// What they say now, or said last where one of them cannot be read: then a warning names it once.
+    pub(crate) fn now(&self) -> Arc<Files> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.files.read_again(&self.folder) {
+            Ok(None) => known.problem.clear(),
+            Ok(Some(files)) => *known = ReadFiles { files: Arc::new(files), problem: String::new() },
+            Err(problem) if problem == known.problem => {}
+            Err(problem) => {
+                tracing::warn!(%problem, "the files of alerts are used as they were");
+                known.problem = problem;
+            }
+        }
+        Arc::clone(&known.files)
+    }
+}
+
+/// What a file is called.
+pub(crate) fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// Name, change and size of a file.
 type Stamp = (PathBuf, Option<SystemTime>, u64);
 
@@ -137,8 +181,11 @@ impl Files {
             return Err(format!("{size} bytes are more than {MOST_BYTES}"));
         }
         let text = std::fs::read_to_string(path).map_err(|problem| problem.to_string())?;
-        // The message alone: the line may hold a secret.
-        let table: toml::Table = text.parse().map_err(|problem: toml::de::Error| problem.message().to_owned())?;
+        let table: toml::Table = text.parse().map_err(|problem: toml::de::Error| {
+            // Its number and the message alone: the line may hold a secret.
+            let before = problem.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            format!("line {}: {}", before.matches('\n').count() + 1, problem.message())
+        })?;
         let Ok(Value::Object(file)) = serde_json::to_value(table) else { return Err("it cannot be read".to_owned()) };
         for (section, entries) in file {
             let Value::Object(entries) = entries else { return Err(format!("`{section}` is no section")) };
@@ -147,7 +194,7 @@ impl Files {
                 let (true, Value::Object(written)) = (is_id(&id), written) else { return Err(format!("`{place}` is no section")) };
                 match section.as_str() {
                     "alerts" => self.add_rule(path, id, written).map_err(|problem| format!("{place}.{problem}"))?,
-                    "channels" => self.add_channel(&id, &written).map_err(|problem| format!("{place}.{problem}"))?,
+                    "channels" => self.add_channel(path, &id, &written).map_err(|problem| format!("{place}.{problem}"))?,
                     _ => return Err(format!("unknown section `{section}`: expected alerts or channels")),
                 }
             }
@@ -163,6 +210,7 @@ impl Files {
         };
         let body = RuleBody::read(written)?;
         let rule = body.check().map_err(|problem| problem.to_string())?;
+        rule.check_asked(clock::now_ms()).map_err(|problem| problem.message)?;
         let key = RuleKey { project: ProjectId::of_name(&project_name).0, id };
         let known = KnownRule { key: key.clone(), project_name, rule, origin: Origin::File(path.to_owned()) };
         match self.rules.insert(key, Arc::new(known)) {
@@ -171,9 +219,16 @@ impl Files {
         }
     }
 
-    fn add_channel(&mut self, id: &str, written: &Map<String, Value>) -> Result<(), String> {
+    /// The channels of a rule that no file says: they must be saved.
+    pub(crate) fn missing_channels(&self, known: &KnownRule) -> Vec<String> {
+        let project = ProjectId(known.key.project);
+        let is_said = |id: &&String| self.channels.iter().any(|channel| channel.id == **id && channel.is_of(project));
+        known.rule.body.channels.iter().filter(|id| !is_said(id)).cloned().collect()
+    }
+
+    fn add_channel(&mut self, path: &Path, id: &str, written: &Map<String, Value>) -> Result<(), String> {
         self.secrets.extend(channel::secret_files(written));
-        let channel = NamedChannel::open(id, written, &Trust::Operator)?;
+        let channel = NamedChannel { file: Some(name_of(path)), ..NamedChannel::open(id, written, &Trust::Operator)? };
         if self.channels.iter().any(|known| known.id == channel.id && known.project == channel.project) {
             return Err("it is there twice".to_owned());
         }
@@ -246,6 +301,10 @@ impl Catalogue {
     }
 
     fn add_channel(&mut self, project: ProjectId, saved: &Saved, trust: &Trust, known: Option<&NamedChannel>) {
+        // What a file says comes first, of one project or of all: rules of files are told through it.
+        if self.file_of_channel(project, &saved.name).is_some() {
+            return;
+        }
         if let Some(known) = known.filter(|known| known.saved.as_ref().is_some_and(|known| known.version == saved.version)) {
             return self.channels.push(known.clone());
         }
@@ -261,7 +320,20 @@ impl Catalogue {
         }
     }
 
-    /// The channel of this id for a project: its own before one of all.
+    /// The file that says a rule.
+    pub(crate) fn file_of_rule(&self, key: &RuleKey) -> Option<String> {
+        match &self.rules.get(key)?.origin {
+            Origin::File(path) => Some(name_of(path)),
+            Origin::Saved { .. } => None,
+        }
+    }
+
+    /// The file that says the channel of this id for a project.
+    pub(crate) fn file_of_channel(&self, project: ProjectId, id: &str) -> Option<&str> {
+        self.channel(project, id)?.file.as_deref()
+    }
+
+    /// The channel of this id for a project: its own before one of all. Both are of files, or neither is.
     pub(crate) fn channel(&self, project: ProjectId, id: &str) -> Option<&NamedChannel> {
         let mut found = self.channels.iter().filter(|channel| channel.id == id && channel.is_of(project));
         let first = found.next()?;

@@ -101,8 +101,8 @@ pub(crate) struct NamedChannel {
     pub(crate) kind: &'static str,
     /// Whose it is; everybody's without one.
     pub(crate) project: Option<ProjectId>,
-    /// Whether a file says it: it is changed there.
-    pub(crate) is_of_file: bool,
+    /// The file of the instance that says it: it is changed there.
+    pub(crate) file: Option<String>,
     /// How often it is told that pulse is alive, in seconds; 0 for never.
     pub(crate) heartbeat_s: u64,
     /// Changes with what is written about it, and with its secrets.
@@ -128,7 +128,10 @@ impl NamedChannel {
             None => 0,
             Some(text) => {
                 let span = text.parse::<humantime_serde::re::humantime::Duration>().map_err(|_| "heartbeat: not a duration".to_owned())?;
-                span.as_secs().max(1)
+                match span.as_secs() {
+                    0 if !span.is_zero() => return Err(format!("heartbeat: `{}` is shorter than a second", super::rule::short(&text))),
+                    seconds => seconds,
+                }
             }
         };
         let mut known = serde_json::to_string(written).unwrap_or_default();
@@ -138,12 +141,11 @@ impl NamedChannel {
             secrets.for_each(|secret| known.push_str(secret.reveal()));
         }
         let fingerprint = xxhash_rust::xxh3::xxh3_64(known.as_bytes());
-        let is_of_file = *trust == Trust::Operator;
         Ok(Self {
             id: id.to_owned(),
             kind,
             project,
-            is_of_file,
+            file: None,
             heartbeat_s,
             fingerprint,
             saved: None,

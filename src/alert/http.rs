@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use self::shown::{ShownDeliveries, shown, shown_channel};
 use super::backtest::{backtest, try_question};
-use super::catalogue::{CHANNELS, Catalogue, CatalogueSource, Files, KnownRule, Note, Origin, RULES, RuleKey};
+use super::catalogue::{CHANNELS, Catalogue, CatalogueSource, KnownRule, Note, Origin, RULES, RuleKey};
 use super::channel::{Delivery, NamedChannel};
 use super::machine::Line;
 use super::notice::{Kind, Notice};
@@ -193,7 +193,7 @@ impl Asking<'_> {
 
     /// What there is in the project, and in files.
     async fn catalogue(&self) -> Result<Catalogue, QueryError> {
-        let files = Files::read(&self.parts.config.files).unwrap_or_default();
+        let files = self.parts.files.now();
         let from = CatalogueSource { files: &files, store: &self.parts.store, trust: &self.parts.trust };
         let read = Catalogue::read(from, Some(self.project()), &Catalogue::default()).await;
         read.map_err(|problem| QueryError::of_store(problem.class()))
@@ -233,9 +233,7 @@ impl Asking<'_> {
 
     async fn put_rule(&self, id: &str, body: &[u8], expected: Expected) -> Result<Value, QueryError> {
         let catalogue = self.catalogue().await?;
-        if let Some(Origin::File(path)) = catalogue.rules.get(&self.key(id)).map(|known| &known.origin) {
-            return Err(of_file(&path.file_name().unwrap_or_default().to_string_lossy()));
-        }
+        self.check_of_no_file(&catalogue, RULES, id)?;
         let rule = checked(saving::object(body)?)?;
         for channel in &rule.body.channels {
             catalogue.channel(self.project(), channel).ok_or_else(|| invalid(format!("channels: there is no channel `{channel}`")))?;
@@ -255,9 +253,7 @@ impl Asking<'_> {
         rule.check_question()?;
         let now_ms = (self.parts.now_ms)();
         let known = self.unsaved(id, rule.clone());
-        let newest = rule.closed_slot(now_ms - rule.delay_ms()).unwrap_or(now_ms);
-        let span = Span { from_ms: newest, until_ms: rule.next_slot(newest).unwrap_or(now_ms) };
-        match try_question(&self.parts.queries, &known, span, now_ms).await {
+        match try_question(&self.parts.queries, &known, rule.newest_span(now_ms), now_ms).await {
             Err(problem) if matches!(problem.class, ErrorClass::Invalid | ErrorClass::NotFound) => {
                 Err(QueryError { class: ErrorClass::Invalid, message: format!("question: {}", problem.message), ..problem })
             }
@@ -273,7 +269,20 @@ impl Asking<'_> {
         KnownRule { key: self.key(id), project_name: self.grant.name.to_string(), rule, origin: Origin::UNSAVED }
     }
 
+    /// What a file of the instance says is changed there alone.
+    ///
+    /// # Errors
+    /// 412 `owned_by_file`.
+    fn check_of_no_file(&self, catalogue: &Catalogue, kind: &'static str, id: &str) -> Result<(), QueryError> {
+        let file = match kind {
+            RULES => catalogue.file_of_rule(&self.key(id)),
+            _ => catalogue.file_of_channel(self.project(), id).map(str::to_owned),
+        };
+        file.map_or(Ok(()), |file| Err(of_file(&file)))
+    }
+
     async fn delete(&self, kind: &'static str, id: &str, expected: Expected) -> Result<Value, QueryError> {
+        self.check_of_no_file(&self.catalogue().await?, kind, id)?;
         let version = saving::put(&self.parts.store, self.write(kind, id, Written { body: "", expected })).await?;
         Ok(json!({"id": id, "version": version}))
     }
@@ -281,6 +290,9 @@ impl Asking<'_> {
     /// What a rule would have done: the one of this id, or the one in the body.
     async fn test(&self, id: &str, body: &[u8]) -> Result<Value, QueryError> {
         let mut asked = saving::object(body)?;
+        if let Some(key) = asked.keys().find(|key| !["rule", "from", "to"].contains(&key.as_str())) {
+            return Err(invalid(format!("unknown key `{}`: rule, from and to are known", super::rule::short(key))));
+        }
         let now_ms = (self.parts.now_ms)();
         let known = match asked.remove("rule") {
             Some(Value::Object(written)) => {
@@ -385,6 +397,7 @@ impl Asking<'_> {
     }
 
     async fn put_channel(&self, id: &str, body: &[u8], expected: Expected) -> Result<Value, QueryError> {
+        self.check_of_no_file(&self.catalogue().await?, CHANNELS, id)?;
         let written = saving::object(body)?;
         if written.contains_key("project") {
             return Err(QueryError::invalid("invalid_channel", "project: it follows from the key"));

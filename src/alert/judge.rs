@@ -273,9 +273,10 @@ fn see(rule: &Rule, alarmed: &BTreeSet<i64>, series: Option<&Series>, at: At<'_>
     }
     let nothing = Series::default();
     let series = series.unwrap_or(&nothing);
-    let number = |slot: i64| series.values.get(&slot).copied().or(observed.absent);
+    let behind = Behind { rule, series, slot, window };
+    let number = |slot: i64| series.values.get(&slot).copied().or(observed.absent).filter(|_| behind.is_counted(slot));
     let sighting = |value: Option<f64>, verdict, reason: String| Sighting { value, verdict, reason, expected: None };
-    let count = series.counts.get(&slot).copied().unwrap_or_default();
+    let count = behind.count();
     if rule.body.min_count > 0.0 && count < rule.body.min_count {
         return sighting(number(slot), Verdict::Unjudged, format!("{count} is fewer than {}", rule.body.min_count));
     }
@@ -302,6 +303,36 @@ fn see(rule: &Rule, alarmed: &BTreeSet<i64>, series: Option<&Series>, at: At<'_>
     match value.filter(|value| value.is_finite()) {
         None => sighting(None, Verdict::NoData, String::new()),
         Some(value) => sighting(Some(value), verdict(rule, value), reason),
+    }
+}
+
+/// How much is behind the number of a slot.
+#[derive(Clone, Copy)]
+struct Behind<'a> {
+    rule: &'a Rule,
+    series: &'a Series,
+    slot: i64,
+    window: &'a [i64],
+}
+
+impl Behind<'_> {
+    fn of(self, slot: i64) -> f64 {
+        self.series.counts.get(&slot).copied().unwrap_or_default()
+    }
+
+    /// What is put together counts together; what is one of several is that of the largest, and a change has two numbers that both need enough.
+    fn count(self) -> f64 {
+        match self.rule.body.reduce {
+            Reduce::Last | Reduce::Anomaly => self.of(self.slot),
+            Reduce::Sum(_) | Reduce::Average(_) => self.window.iter().map(|slot| self.of(*slot)).sum(),
+            Reduce::Least(_) | Reduce::Most(_) => self.window.iter().map(|slot| self.of(*slot)).fold(0.0, f64::max),
+            Reduce::Change(against) => self.of(self.slot).min(self.rule.compared(self.slot, against).map_or(0.0, |before| self.of(before))),
+        }
+    }
+
+    /// Whether the number of a slot is one of those that are looked at: the least of several is none of a handful.
+    fn is_counted(self, slot: i64) -> bool {
+        !matches!(self.rule.body.reduce, Reduce::Least(_) | Reduce::Most(_)) || self.of(slot) >= self.rule.body.min_count
     }
 }
 

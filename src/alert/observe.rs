@@ -3,6 +3,7 @@
 //! Promise: the same function reads what the live engine and a back-test are answered, so both judge the same numbers. A slot for which
 //! the answer has no bucket has no number.
 
+mod checks;
 mod lines;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use serde_json::{Map, Value, json};
 use self::lines::{has_other, is_line, name_of, of_all, of_chart, paired, start_of, starts};
 use super::rule::{BOARD, Rule, short};
 use crate::query::notes::Unusual;
-use crate::query::{QueryError, value_of_formula};
+use crate::query::value_of_formula;
 
 /// What is told apart by where numbers come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -396,43 +397,10 @@ impl Rule {
         BTreeMap::from([(String::new(), series)])
     }
 
-    /// Checks what a question is beside the report's own rules.
-    ///
-    /// # Errors
-    /// 400 that names the field.
-    pub(crate) fn check_question(&self) -> Result<(), QueryError> {
-        let known: &[&str] = match self.source() {
-            Source::Report => return self.check_line(),
-            Source::Ledger => &["outcome"],
-            Source::Lag => &[],
-            Source::Board => &["board"],
-        };
-        if self.source() == Source::Board && self.board().is_empty() {
-            return Err(QueryError::invalid("invalid_alert", "question: `board` must be the name of the board"));
-        }
-        let outcomes = ["received", "stored", "duplicate", "filtered", "rejected", "dead", "waiting"];
-        let outcome = self.body.question.get("outcome").map(|outcome| outcome.as_str().unwrap_or_default());
-        if let Some(key) = self.body.question.keys().find(|key| !known.contains(&key.as_str())) {
-            return Err(QueryError::invalid("invalid_alert", format!("question: unknown key `{}`", short(key))));
-        }
-        match outcome.filter(|outcome| !outcomes.contains(outcome)) {
-            Some(wrong) => {
-                Err(QueryError::invalid("invalid_alert", format!("question.outcome: `{}` is none of {outcomes:?}", short(wrong))))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// A line that no series has would never have a number.
-    fn check_line(&self) -> Result<(), QueryError> {
-        let line = self.body.line.as_str();
-        match self.names_of_lines().filter(|names| !line.is_empty() && !names.contains(&line)) {
-            Some(names) => {
-                let names: Vec<String> = names.into_iter().take(10).map(short).collect();
-                Err(QueryError::invalid("invalid_alert", format!("line: `{}` is none of the series: {}", short(line), names.join(", "))))
-            }
-            None => Ok(()),
-        }
+    /// The slot that would be judged last at `now_ms`.
+    pub(crate) fn newest_span(&self, now_ms: i64) -> Span {
+        let newest = self.closed_slot(now_ms - self.delay_ms()).unwrap_or(now_ms);
+        Span { from_ms: newest, until_ms: self.next_slot(newest).unwrap_or(now_ms) }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A notice is written together with what it is about, and stays until a channel has taken it, does not want any more, or a day has
 //! passed. Promises: each is delivered at least once, under one id over all attempts; those of one rule to one channel in their order; a
-//! slow or broken channel delays no other, and no project that of others; a receiver that says when to come back is told nothing before that.
+//! slow or broken channel delays no other, and no project that of others; a receiver that says when to come back is told nothing before that,
+//! or for an hour where it says longer.
 //! Bounds: [`MOST_RUNNING`] deliveries at a time, [`MOST_PER_PROJECT`] of them of one project and [`MOST_PER_CHANNEL`] to one of its channels;
 //! [`MOST_WAITING`] notices of a project here. What comes beyond waits in the store and is read from there once there is room
 //! ([`Outbox::wants_more`]).

@@ -27,7 +27,7 @@ use self::delays::{Listener, ToldDelay};
 use self::evaluate::{Evaluated, Evaluation, Next, apart, row};
 use self::turns::Turns;
 use super::Parts;
-use super::catalogue::{Catalogue, CatalogueSource, Files, KnownRule, Origin, RuleKey};
+use super::catalogue::{Catalogue, CatalogueSource, KnownRule, Origin, RuleKey};
 use super::channel::Delivery;
 use super::judge::RuleState;
 use super::notice::Notice;
@@ -35,6 +35,7 @@ use super::observe::Observed;
 use super::outbox::{Ended as Delivered, MOST_WAITING, Outbox};
 use super::target::Sent;
 use crate::clickhouse::{ClickHouseError, ErrorClass};
+use crate::event::ids::ProjectId;
 use crate::failpoint;
 use crate::metrics::{self, Gauge};
 use crate::store::data_version::Version;
@@ -114,9 +115,6 @@ struct Work {
 pub(super) struct Owner {
     parts: Arc<Parts>,
     writer: Writer,
-    files: Files,
-    /// Whether they could be read: without them nobody knows which rules are gone.
-    has_files: bool,
     catalogue: Catalogue,
     read: Option<Instant>,
     rules: BTreeMap<RuleKey, Owned>,
@@ -142,6 +140,14 @@ pub(super) struct Owner {
 fn forgotten(key: &RuleKey, state: &mut RuleState, now_ms: i64) -> Vec<AlertRow> {
     let names = state.forget(&Observed::default()).into_iter();
     names.map(|name| row(key, kind::LINE, 0, now_ms).with(name, String::new())).collect()
+}
+
+/// Says which channels of a rule are not there: nobody is told through them.
+fn warn_of_missing(catalogue: &Catalogue, known: &KnownRule) {
+    let is_missing = |id: &&String| catalogue.channel(ProjectId(known.key.project), id).is_none();
+    for channel in known.rule.body.channels.iter().filter(is_missing) {
+        tracing::warn!(rule = %known.key.id, %channel, "there is no such channel");
+    }
 }
 
 /// An insert that goes on; none where it broke off.
@@ -170,8 +176,6 @@ impl Owner {
         let highest = alert_states::take(&parts.store, generation).await?;
         let writer = Writer { generation, version: highest + 1 };
         let mut owner = Self {
-            files: Files::default(),
-            has_files: false,
             parts,
             writer,
             catalogue: Catalogue::default(),
@@ -298,12 +302,8 @@ impl Owner {
     /// Reads which rules and channels there are.
     async fn read_catalogue(&mut self) -> Result<(), ClickHouseError> {
         self.read = Some(Instant::now());
-        match self.files.read_again(&self.parts.config.files) {
-            Ok(None) => self.has_files = true,
-            Ok(Some(files)) => (self.files, self.has_files) = (files, true),
-            Err(problem) => tracing::warn!(%problem, "the files of alerts are used as they were"),
-        }
-        let from = CatalogueSource { files: &self.files, store: &self.parts.store, trust: &self.parts.trust };
+        let files = self.parts.files.now();
+        let from = CatalogueSource { files: &files, store: &self.parts.store, trust: &self.parts.trust };
         self.catalogue = Catalogue::read(from, None, &self.catalogue).await?;
         self.healthy = Instant::now();
         self.follow_rules();
@@ -324,9 +324,7 @@ impl Owner {
                 self.close(&key, &owned, GONE);
             }
         }
-        if self.has_files {
-            self.close_forgotten();
-        }
+        self.close_forgotten();
     }
 
     /// Ends with rules that went while nobody owned the alerts.
@@ -346,9 +344,13 @@ impl Owner {
         let now_ms = (self.parts.now_ms)();
         let (key, asked) = (known.key.clone(), known.rule.fingerprint());
         let state = self.restored.remove(&key).unwrap_or_default();
+        let is_as_it_was = self.rules.get(&key).is_some_and(|owned| Arc::ptr_eq(&owned.known, &known));
         let owned = self.rules.entry(key.clone()).or_insert_with(|| Owned::new(Arc::clone(&known), state, now_ms));
         if owned.is_busy {
             return;
+        }
+        if !is_as_it_was {
+            warn_of_missing(&self.catalogue, &known);
         }
         let was = std::mem::replace(&mut owned.state.asked, asked);
         if was != 0 && was != asked {
@@ -358,6 +360,7 @@ impl Owner {
             self.close(&key, &ended, "the rule asks something else now");
         } else {
             owned.known = known;
+            self.leave_channels(&key);
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) const DEFAULT_PROJECT: &str = "default";
 pub(crate) const MOST_GROUPS: usize = 1_000;
 /// Most slots of one look back; so many buckets a question may have at least.
 const MOST_SLOTS: u32 = 1_440;
+/// The last period of a cohort that may be watched.
+const MOST_PERIODS: u32 = 100;
 /// Days that an anomaly is judged by: six weeks, for each hour of the last day too.
 const BASELINE_DAYS: i64 = 6 * 7 + 1;
 
@@ -120,6 +122,10 @@ impl RuleBody {
         if self.report == "lag" && interval != Interval::Minute {
             return wrong("interval", "the lag is watched by the minute".to_owned());
         }
+        // What those who are back did is no part of how many there were.
+        if self.report == "retention" && self.question.get("value").is_some_and(|value| !value.is_null() && value != "users") {
+            return wrong("question", "`value`: who is back is watched, not what they did".to_owned());
+        }
         self.check_sizes()?;
         let report_at = self.checked_report(interval)?;
         if self.report == BOARD && report_at.is_none() {
@@ -185,7 +191,7 @@ impl RuleBody {
     fn checked_report(&self, interval: Interval) -> Result<Option<Time>, RuleError> {
         let Some(text) = &self.report_at else { return Ok(None) };
         let wrong = |problem: String| Err(RuleError { field: "report_at", problem });
-        let Ok(at) = text.parse::<Time>() else { return wrong(format!("`{}` is no time of day", short(text))) };
+        let Some(at) = time_of_day(text) else { return wrong(format!("`{}` is no time of day", short(text))) };
         if self.condition.is_some() || self.reduce != Reduce::Last {
             return wrong("a report has neither `condition` nor `reduce`".to_owned());
         }
@@ -198,8 +204,11 @@ impl RuleBody {
     fn check_reduce(&self, interval: Interval) -> Result<(), RuleError> {
         let wrong = |problem: &str| Err(RuleError { field: "reduce", problem: problem.to_owned() });
         match self.reduce {
+            Reduce::Last => Ok(()),
+            _ if self.report == "lag" => wrong("of `lag` only the last number is known: it must be `last`"),
             Reduce::Sum(slots) | Reduce::Average(slots) | Reduce::Least(slots) | Reduce::Most(slots) => {
-                if (1..=MOST_SLOTS).contains(&slots) { Ok(()) } else { wrong("from 1 to 1440 slots") }
+                let is_some = (1..=MOST_SLOTS).contains(&slots);
+                if is_some { Ok(()) } else { wrong(&format!("{slots} is not from 1 to {MOST_SLOTS} slots")) }
             }
             Reduce::Anomaly if interval != Interval::Hour => wrong("an anomaly is judged by the hour: `interval` must be `hour`"),
             Reduce::Change(Against::Day) if !matches!(interval, Interval::Minute | Interval::Hour) => {
@@ -208,7 +217,7 @@ impl RuleBody {
             Reduce::Change(Against::Week) if matches!(interval, Interval::Week | Interval::Month) => {
                 wrong("`change` against `week` is of minutes, hours or days")
             }
-            Reduce::Last | Reduce::Change(_) | Reduce::Anomaly => Ok(()),
+            Reduce::Change(_) | Reduce::Anomaly => Ok(()),
         }
     }
 
@@ -240,11 +249,15 @@ impl RuleBody {
         if self.min_count > 0.0 && self.report == "lag" {
             return wrong("min_count", "there is nothing to count behind `lag`".to_owned());
         }
-        if self.line.len() > MOST_TEXT || !(1..=100).contains(&self.at) {
-            return wrong("at", "the name of a series, and a period from 1 to 100".to_owned());
+        if self.line.len() > MOST_TEXT {
+            return wrong("line", format!("`{}…` has {} bytes: at most {MOST_TEXT}", short(&self.line), self.line.len()));
         }
-        if self.keep_firing_for > MOST_SLOTS || self.remind_every > 100 * MOST_SLOTS {
-            return wrong("keep_firing_for", format!("at most {MOST_SLOTS} slots"));
+        if !(1..=MOST_PERIODS).contains(&self.at) {
+            return wrong("at", format!("{} is no period from 1 to {MOST_PERIODS}", self.at));
+        }
+        let spans = [("keep_firing_for", self.keep_firing_for, MOST_SLOTS), ("remind_every", self.remind_every, 100 * MOST_SLOTS)];
+        if let Some((field, slots, most)) = spans.into_iter().find(|(_, slots, most)| slots > most) {
+            return wrong(field, format!("{slots} slots are more than {most}"));
         }
         let day = Duration::from_secs(86_400);
         let spans = [("evaluation_delay", self.evaluation_delay, day), ("missed_after", self.missed_after, 7 * day)];
@@ -261,7 +274,7 @@ impl RuleBody {
 impl Active {
     fn check(&self, zone: &TimeZone) -> Result<Hours, RuleError> {
         let wrong = |text: &str| RuleError { field: "active", problem: format!("`{}` cannot be read", short(text)) };
-        let time = |text: &String| text.parse::<Time>().map_err(|_| wrong(text));
+        let time = |text: &String| time_of_day(text).ok_or_else(|| wrong(text));
         let days = self.days.iter().map(|day| DAYS.iter().position(|known| known == day).ok_or_else(|| wrong(day)));
         let zone = if self.timezone.is_empty() { zone.clone() } else { zone_of("active", &self.timezone)? };
         let (from, to) = (time(&self.from)?, time(&self.to)?);
@@ -409,6 +422,12 @@ pub(crate) fn is_id(id: &str) -> bool {
     !matches!(id, "." | "..")
         && (1..=64).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// A time such as `09:00`: with a date it would be one of that day alone.
+fn time_of_day(text: &str) -> Option<Time> {
+    let is_time = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+    text.parse().ok().filter(|_| is_time)
 }
 
 pub(crate) fn millis(span: Duration) -> i64 {

@@ -74,8 +74,10 @@ impl<'a> Sender<'a> {
         match (text(HeaderName::from_static("sec-fetch-site")), text(header::ORIGIN)) {
             (Some(site), _) => site == "same-origin" || site == "none" && is_safe,
             (None, Some(origin)) => {
-                let host = origin.split_once("://").map(|(_, host)| host);
-                host.zip(text(header::HOST)).is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host))
+                let Some((scheme, origin)) = origin.split_once("://") else { return false };
+                // A page of https may come to a listener without it: a proxy ends TLS.
+                let is_scheme = scheme.eq_ignore_ascii_case("https") || !self.is_https;
+                is_scheme && text(header::HOST).is_some_and(|host| origin.eq_ignore_ascii_case(host))
             }
             (None, None) => is_safe,
         }
@@ -178,6 +180,12 @@ mod tests {
         let given = sender(true).give("secret").unwrap();
         assert_eq!(given, "__Host-pulse_session=c2VjcmV0; Path=/; Max-Age=2592000; HttpOnly; SameSite=Strict; Secure");
         assert_eq!(sender(false).forget().unwrap(), "pulse_session=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict");
+        let of_page = |origin: &'static str| {
+            let sent = headers(&[("cookie", "__Host-pulse_session=c2VjcmV0"), HOST, ("origin", origin)]);
+            Sender { method: &Method::POST, headers: &sent, is_https: true }.key()
+        };
+        assert_eq!(of_page("https://pulse.example:8080"), Ok(Some("secret".to_owned())));
+        assert_eq!(of_page("http://pulse.example:8080"), Err(AuthError::CrossOrigin), "that page may be anybody's");
         let planted = headers(&[COOKIE]);
         assert_eq!(Sender { method: &Method::GET, headers: &planted, is_https: true }.key(), Ok(None), "planted over http");
     }

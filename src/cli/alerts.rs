@@ -63,7 +63,13 @@ pub(super) fn run(args: &AlertsArgs) -> Result<()> {
     match &args.action {
         Action::Check(files) => {
             let rules = rules(files)?;
-            rules.iter().for_each(|rule| println!("{}  {}", rule.project, rule.id));
+            for rule in &rules {
+                println!("{}  {}", rule.project, rule.id);
+                let missing = rule.missing_channels.iter();
+                missing.for_each(|id| {
+                    eprintln!("{}  {}: channels: no file says `{id}`: nobody is told through it unless it is saved", rule.project, rule.id)
+                });
+            }
             println!("{} alerts are sound", rules.len());
             Ok(())
         }

@@ -1,7 +1,7 @@
 //! `pulse apply`: brings a project to what files say.
 //!
-//! Promises: nothing is written unless all can be saved, as far as can be said before (what names a cohort of the same files that is still to be
-//! made is looked at when it is written); each write is on condition of what was compared, so nobody's change is overwritten unseen; what
+//! Promises: nothing is written unless all can be saved, as far as can be said before (what names a cohort or a board of the same files that is
+//! still to be made is looked at when it is written); each write is on condition of what was compared, so nobody's change is overwritten unseen; what
 //! is in no file stays, and is told. Applied again it changes nothing. What is written is of its file from then on: nobody changes it elsewhere.
 
 use std::collections::BTreeSet;
@@ -157,7 +157,9 @@ impl Project {
         let Err(problem) = self.remote.put_version(&path, &self.key, &write).await else { return Ok(None) };
         let refused = problem.downcast::<Refused>()?;
         let (code, message) = (refused.says("code"), refused.says("message"));
-        let will_be_there = code == "unknown_cohort" && new("cohorts").any(|name| message.contains(&format!("`{name}`")));
+        let will_be_there = [("unknown_cohort", "cohorts"), ("unknown_board", "boards")]
+            .into_iter()
+            .any(|(missing, section)| code == missing && new(section).any(|name| message.contains(&format!("`{name}`"))));
         Ok((!will_be_there).then(|| format!("{}: {message}", step.entry.place)))
     }
 

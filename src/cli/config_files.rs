@@ -17,7 +17,7 @@ use crate::alert::RuleBody;
 use crate::config::Settings;
 
 /// What has a name of its own, in an order in which later ones may name earlier ones.
-pub(super) const SECTIONS: [&str; 4] = ["cohorts", "channels", "alerts", "boards"];
+pub(super) const SECTIONS: [&str; 4] = ["cohorts", "channels", "boards", "alerts"];
 /// What has none.
 pub(super) const NOTES: &str = "notes";
 /// Largest file.
@@ -174,6 +174,10 @@ impl Files {
                 (Some(section), toml::Value::Table(entries)) => {
                     for (id, written) in entries {
                         let place = format!("{place}.{id}");
+                        if !is_name(&id) {
+                            self.problems.push(format!("{place}: a name has letters, digits, `.`, `_` and `-`"));
+                            continue;
+                        }
                         match entry(section, written, source.project) {
                             Ok(Read::Own(body)) => self.entries.push(Entry { place, file: source.place.to_owned(), section, id, body }),
                             Ok(Read::OfAnother(project)) => self.of_others.push(format!("{place} is of `{project}`")),
@@ -199,6 +203,11 @@ impl Files {
             }
         }
     }
+}
+
+/// Whether something may be called so: the name stands in the path of a request.
+fn is_name(id: &str) -> bool {
+    !matches!(id, "" | "." | "..") && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// A file, and the project that it is read for.
@@ -355,6 +364,8 @@ mod tests {
             ("[notes]\na = 1", "a.toml: notes: it is no list"),
             ("[boards.x]\ntitle = 'x'\nproject = 7", "a.toml: boards.x: project:"),
             ("[boards.x]\njson = '{'", "a.toml: boards.x: json:"),
+            ("[boards.'a b']\ntitle = 'x'", "a.toml: boards.a b: a name has"),
+            ("[cohorts.'..']\nfilters = []", "a.toml: cohorts...: a name has"),
             ("[boards.x]\nwidth = nan", "a.toml: boards.x: `NaN`"),
             ("[alerts.x]\nreport = 'trends'\nconditions = 1", "a.toml: alerts.x: conditions: unknown field"),
             ("[alerts.x]\nreport = 'sums'\ncondition = {above = 1}", "a.toml: alerts.x: report: `sums`"),

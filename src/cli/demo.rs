@@ -1,4 +1,4 @@
-//! `pulse demo`: a month of a shop, through the pipeline into a project of its own, so that there is something to look at.
+//! `pulse demo`: two months of a tea shop, through the pipeline into a project of its own, so that there is something to look at.
 //!
 //! Promises: a second run stores nothing twice and goes on where the first one ended; a project that is there already and is no demo's is
 //! left alone. May go wrong: what is stored of a project cannot be taken out of tables that all projects share, so removing the demo

@@ -9,6 +9,10 @@ use super::fleet::{Fleet, checked_url};
 use super::statement::Identifier;
 use crate::secret::{Address, Secret};
 
+/// Shortest time in which anything can be answered, and least memory with which the engine begins at all.
+const LEAST_TIME: Duration = Duration::from_secs(1);
+const LEAST_MEMORY: u64 = 256 << 20;
+
 /// `[clickhouse]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -123,6 +127,7 @@ impl ClickHouseConfig {
     /// The only way to make [`ClickHouseSettings`] for a server of one's own.
     pub fn check(&self) -> Result<ClickHouseSettings, String> {
         let database = checked_identifier("clickhouse.database", &self.database)?;
+        self.check_sizes()?;
         if !self.url.is_empty() {
             checked_url("clickhouse.url", &self.url)?;
         }
@@ -149,6 +154,22 @@ impl ClickHouseConfig {
     }
 }
 
+impl ClickHouseConfig {
+    /// Refuses what nothing can work with: most likely another unit is meant.
+    fn check_sizes(&self) -> Result<(), String> {
+        let engine = &self.engine;
+        let times = [("request_timeout", self.request_timeout), ("engine.max_silence", engine.max_silence)];
+        if let Some((key, time)) = times.into_iter().find(|(_, time)| *time < LEAST_TIME) {
+            return Err(format!("clickhouse.{key} = {time:?}: must be at least {LEAST_TIME:?}"));
+        }
+        if engine.max_memory < LEAST_MEMORY {
+            let memory = engine.max_memory;
+            return Err(format!("clickhouse.engine.max_memory = {memory}: must be at least 256MiB, or the engine could not begin"));
+        }
+        Ok(())
+    }
+}
+
 fn checked_identifier(key: &str, name: &str) -> Result<Identifier, String> {
     Identifier::parse(name.to_owned()).ok_or_else(|| format!("{key}: `{name}` is not a plain identifier"))
 }
@@ -156,6 +177,18 @@ fn checked_identifier(key: &str, name: &str) -> Result<Identifier, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nothing_can_work_with_is_refused_by_key() {
+        let refused = |change: fn(&mut ClickHouseConfig)| {
+            let mut config = ClickHouseConfig::default();
+            change(&mut config);
+            config.check().unwrap_err()
+        };
+        assert!(refused(|config| config.engine.max_memory = 3 << 20).starts_with("clickhouse.engine.max_memory = 3145728"));
+        assert!(refused(|config| config.request_timeout = Duration::from_millis(1)).starts_with("clickhouse.request_timeout = 1ms"));
+        assert!(refused(|config| config.engine.max_silence = Duration::ZERO).starts_with("clickhouse.engine.max_silence = 0ns"));
+    }
 
     #[test]
     fn a_database_name_that_is_no_identifier_is_refused() {

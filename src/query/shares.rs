@@ -77,6 +77,9 @@ const OF_PEOPLE: [&str; 12] = [
     "properties.previousId",
 ];
 
+/// Keys of questions whose values are values that events have.
+const BY_VALUE: [&str; 3] = ["filters", "did", "search"];
+
 /// What a link opens, as it is saved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Share {
@@ -165,13 +168,15 @@ impl Share {
         })
     }
 
-    /// The board as one who has the link sees it. Filters stay out of sight: they may name a customer.
+    /// The board as one who has the link sees it. Filters stay out of sight, wherever in a question they stand: they may name a customer. So does
+    /// the address of the page on which a tile was made, for they stand there too.
     pub(super) fn shown(&self, board: &Value, of: ShownBy<'_>) -> Value {
         let tile = |tile: &Value| {
             let mut tile = tile.clone();
-            if let Some(question) = tile.get_mut("question").and_then(Value::as_object_mut) {
-                question.remove("filters");
+            if let Some(tile) = tile.as_object_mut() {
+                tile.remove("view");
             }
+            tile.get_mut("question").into_iter().for_each(hide_filters);
             tile
         };
         let tiles: Vec<Value> = board["tiles"].as_array().into_iter().flatten().map(tile).collect();
@@ -268,6 +273,18 @@ fn shows_traits(question: &Value) -> bool {
         Some(Value::Array(names)) => names.iter().any(is_of_people),
         Some(name) => is_of_people(name),
         None => true,
+    }
+}
+
+/// Takes out of a question by what it chooses events, persons or values, at any depth.
+fn hide_filters(question: &mut Value) {
+    match question {
+        Value::Array(values) => values.iter_mut().for_each(hide_filters),
+        Value::Object(members) => {
+            members.retain(|key, _| !BY_VALUE.contains(&key.as_str()));
+            members.values_mut().for_each(hide_filters);
+        }
+        _ => {}
     }
 }
 

@@ -255,6 +255,9 @@ async fn days_are_those_of_the_zone_where_clocks_are_moved_and_hours_begin_where
     let events: Vec<Value> = times.iter().map(|at| json!({"type": "night", "anonymousId": "ada", "timestamp": at})).collect();
     assert_eq!(world.http().capture(&json!({"batch": events})).await.0, StatusCode::OK);
     world.http().settled().await;
+    let (status, refused) =
+        ask(world.http(), Method::POST, "/v1/alerts/any/test", &json!({"form": "-7d", "rule": many("night", &[])})).await;
+    assert_eq!((status, &refused["code"]), (StatusCode::BAD_REQUEST, &json!("invalid_alert")), "{refused}");
     let fired = async |change: Value| {
         let mut rule = many("night", &[]);
         rule.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -309,6 +312,24 @@ async fn people_acknowledge_silence_change_and_delete_what_is_theirs() {
     assert_eq!(ask(world.http(), Method::DELETE, "/v1/alerts/quiet", &Value::Null).await.0, StatusCode::OK);
     world.put("quiet", &many("loud", &["hook"])).await;
     assert_eq!(world.http().get("/v1/alerts/quiet").await.1["silence"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_channel_that_a_rule_names_no_longer_is_told_the_end_of_what_it_was_told() {
+    let mut world = World::start("[channels.other]\nkind = 'webhook'\nurl = '{url}/other'\n", &[]).await;
+    world.put("loud", &many("loud", &["hook"])).await;
+    world.judged("loud").await;
+    world.send("loud", 3).await;
+    world.pass(60);
+    world.receiver.wait("/hook", 1).await;
+    world.put("loud", &many("loud", &["other"])).await;
+    let told = world.receiver.wait("/hook", 2).await;
+    assert_eq!((told[1].kind(), &told[1].body["groupKey"]), ("resolved", &told[0].body["groupKey"]));
+    assert_eq!(world.until("loud", |rule| rule["state"] == "firing").await["firing"], 1, "it goes on for others");
+    world.send("loud", 1).await;
+    world.pass(60);
+    assert_eq!(world.receiver.wait("/other", 1).await[0].kind(), "resolved");
+    assert_eq!(world.hooks().len(), 2);
 }
 
 #[tokio::test]

@@ -41,6 +41,33 @@ async fn save(http: &Http, path: &str, body: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_report_of_a_board_goes_into_another_project_together_with_the_board() {
+    let pulse = Pulse::start().await;
+    let shell = Shell { pulse: &pulse, address: None };
+    let other = other_project(&pulse).await;
+    save(&pulse.http, "/v1/boards/shop", &json!({"title": "Shop"})).await;
+    let daily = json!({"report": "board", "question": {"board": "shop"}, "interval": "day", "report_at": "09:00"});
+    save(&pulse.http, "/v1/alerts/daily", &daily).await;
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().display().to_string();
+    assert_eq!(shell.run(&["export-config", &files]).0, 0);
+    let (code, told) = shell.run(&["apply", "--plan", &files, "--project", "other"]);
+    assert_eq!((code, told.matches("     new  ").count()), (4, 2), "{told}");
+    let (code, told) = shell.run(&["apply", &files, "--project", "other"]);
+    assert_eq!((code, told.matches("     new  ").count()), (0, 2), "{told}");
+    assert_eq!(other.get("/v1/alerts/daily").await.1["rule"]["question"], json!({"board": "shop"}));
+    // One that is in no file is still missing.
+    std::fs::remove_file(folder.path().join("boards.toml")).unwrap();
+    let mut gone = other.request(Method::DELETE, "/v1/boards/shop", &other.read_key, String::new());
+    gone.headers_mut().insert("x-pulse-file", hyper::header::HeaderValue::from_static(""));
+    assert_eq!(other.send(gone).await.unwrap().0, StatusCode::OK);
+    let text = std::fs::read_to_string(folder.path().join("alerts.toml")).unwrap();
+    std::fs::write(folder.path().join("alerts.toml"), text.replace("09:00", "10:00")).unwrap();
+    let (code, told) = shell.run(&["apply", "--plan", &files, "--project", "other"]);
+    assert!(code == 2 && told.contains("alerts.daily: question: there is no board `shop`"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_saved_goes_into_files_and_into_another_project_as_it_is() {
     let pulse = Pulse::start().await;
     let (http, shell) = (&pulse.http, Shell { pulse: &pulse, address: Some(HOOK) });

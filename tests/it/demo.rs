@@ -1,4 +1,4 @@
-//! A month of a shop in a project of its own: there after one command, once however often it is asked for, and taken away again.
+//! Two months of a tea shop in a project of its own: there after one command, once however often it is asked for, and taken away again.
 
 use std::process::{Command, Output};
 

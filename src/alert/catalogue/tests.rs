@@ -21,12 +21,70 @@ fn a_file_says_rules_and_channels_and_what_is_wrong_is_named() {
         ("[alert.a]\nx = 1\n", "unknown section `alert`"),
         ("[alerts.'a b']\nx = 1\n", "`alerts.a b` is no section"),
         ("[channels.a]\nkind = 'webhook'\nurl = 'ftp://a'\n", "channels.a.url"),
-        ("[channels.a\n", "a.toml"),
+        ("[channels.b]\nkind = 'slack'\nurl = 'http://127.0.0.1:1/'\n[channels.a\n", "a.toml: line "),
+        ("[alerts.a]\nreport = 'trends'\ncondition = {above = 1}\n", "alerts.a.question: "),
+        ("[alerts.a]\nreport = 'trends'\nquestion = {serie = [{event = 'x'}]}\ncondition = {above = 1}\n", "alerts.a.question: "),
+        ("[alerts.a]\nreport = 'trends'\nquestion = {series = [{event = 'x', math = 'p101'}]}\ncondition = {above = 1}\n", "p101"),
+        ("[alerts.a]\nreport = 'trends'\nquestion = {series = [{event = 'x'}], formula = 'A/B'}\ncondition = {above = 1}\n", "question: "),
+        ("[alerts.a]\nreport = 'funnel'\nquestion = {steps = [{event = 'x'}]}\ncondition = {above = 1}\n", "alerts.a.question: "),
+        ("[alerts.a]\nreport = 'ledger'\nquestion = {outcome = 'lost'}\ncondition = {above = 1}\n", "question.outcome: `lost`"),
+        ("[alerts.a]\nreport = 'trends'\nquestion = {series = [{event = 'x'}]}\nline = 'zzz'\ncondition = {above = 1}\n", "line: `zzz`"),
+        ("[alerts.a]\nreport = 'board'\ninterval = 'day'\nreport_at = '09:00'\n", "`board` must be the name"),
     ] {
         let problem = read(text).err().unwrap();
         assert!(problem.contains(expected), "{problem}, not {expected}");
     }
     assert!(Files::read("/nowhere/at/all").is_err() && Files::read("").is_ok());
+}
+
+#[test]
+fn what_only_a_store_knows_is_no_fault_of_a_file_and_channels_that_no_file_says_are_named() {
+    let files = read(
+        "[alerts.a]\nreport = 'trends'\nquestion = {series = [{event = 'x'}], filters = [{cohort = 'buyers'}]}\ncondition = {below = 1}\n\
+         channels = ['ops', 'opss', 'own']\n\
+         [channels.ops]\nkind = 'webhook'\nurl = 'http://127.0.0.1:1/'\n\
+         [channels.own]\nproject = 'shop'\nkind = 'webhook'\nurl = 'http://127.0.0.1:1/'\n",
+    )
+    .unwrap();
+    let known = files.rules.values().next().unwrap();
+    assert_eq!(files.missing_channels(known), ["opss", "own"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_any_more_changes_nothing_until_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let rule = "report = 'trends'\nquestion = {series = [{event = 'x'}]}\ncondition = {below = 1}\n";
+    write("a.toml", &format!("[alerts.a]\n{rule}"));
+    write("b.toml", "[channels.ops]\nkind = 'webhook'\nurl = 'http://127.0.0.1:1/'\n");
+    let files = KnownFiles::open(&folder.path().display().to_string()).unwrap();
+    let held = || (files.now().rules.len(), files.now().channels.len());
+    assert_eq!(held(), (1, 1));
+    write("c.toml", "[alerts.c");
+    assert_eq!(held(), (1, 1), "half a file is no reason to forget the others");
+    let catalogue = Catalogue::of(&files.now(), &[], &Trust::Operator, &Catalogue::default());
+    let key = RuleKey { project: ProjectId::of_name(DEFAULT_PROJECT).0, id: "a".to_owned() };
+    assert_eq!(catalogue.file_of_rule(&key).as_deref(), Some("a.toml"), "nor to let others overwrite what they say");
+    write("c.toml", &format!("[alerts.c]\n{rule}"));
+    assert_eq!(held(), (2, 1));
+}
+
+#[test]
+fn a_channel_of_a_file_is_that_of_the_file_whatever_is_saved_under_its_name() {
+    let saved = |project, name: &str| {
+        let body = serde_json::json!({"kind": "webhook", "url": "http://127.0.0.1:1/elsewhere"}).to_string();
+        (CHANNELS.to_owned(), project, Saved { name: name.to_owned(), version: 1, body })
+    };
+    let text = "[channels.ops]\nkind = 'webhook'\nurl = 'http://127.0.0.1:1/'\n\
+                [channels.own]\nkind = 'webhook'\nproject = 'shop'\nurl = 'http://127.0.0.1:1/'\n";
+    let (shop, other) = (ProjectId::of_name("shop"), ProjectId::of_name("other"));
+    let all: Vec<_> = [shop, other].into_iter().flat_map(|project| [saved(project, "ops"), saved(project, "own")]).collect();
+    let catalogue = Catalogue::of(&read(text).unwrap(), &all, &Trust::Operator, &Catalogue::default());
+    for (project, id, file) in [(shop, "ops", true), (other, "ops", true), (shop, "own", true), (other, "own", false)] {
+        assert_eq!(catalogue.file_of_channel(project, id), file.then_some("a.toml"), "{id}");
+        assert_eq!(catalogue.channel(project, id).unwrap().saved.is_some(), !file, "{id}");
+    }
+    assert_eq!(catalogue.channels.iter().filter(|channel| channel.is_of(shop)).count(), 2, "each is listed once");
 }
 
 #[test]

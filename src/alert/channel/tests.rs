@@ -17,10 +17,20 @@ fn a_channel_that_is_misspelt_is_refused_by_key() {
         (json!({"kind": "template", "url": "https://a.example/", "template": "{{ x"}), "template:"),
         (json!({"kind": "email", "url": "smtp://a.example", "from": "x", "to": []}), "from: `x`"),
         (json!({"kind": "slack", "url": "https://a.example/", "heartbeat": "often"}), "heartbeat:"),
+        (json!({"kind": "slack", "url": "https://a.example/", "heartbeat": "1ms"}), "heartbeat: `1ms`"),
     ] {
         let problem = opened(written, &Trust::Operator).err().unwrap();
         assert!(problem.contains(expected) && !problem.contains("hush"), "{problem}");
     }
+}
+
+#[test]
+fn a_heartbeat_of_no_time_is_none() {
+    let of = |heartbeat: &str| {
+        let written = json!({"kind": "slack", "url": "https://a.example/", "heartbeat": heartbeat});
+        opened(written, &Trust::Operator).unwrap().heartbeat_s
+    };
+    assert_eq!((of("0s"), of("1s"), of("1m")), (0, 1, 60));
 }
 
 #[test]

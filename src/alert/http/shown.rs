@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::alert::catalogue::{Catalogue, KnownRule, Origin};
+use crate::alert::catalogue::{Catalogue, KnownRule, Origin, name_of};
 use crate::alert::channel::NamedChannel;
 use crate::alert::judge::RuleState;
 use crate::alert::machine::{Line, Phase};
@@ -38,11 +38,14 @@ pub(super) fn shown_channel(channel: &NamedChannel, gone: &[Stored], deliveries:
     let is_gone = gone.iter().any(is_gone);
     let waiting = deliveries.waiting.get(&channel.id).copied().unwrap_or_default();
     let mut shown = json!({
-        "id": channel.id, "kind": channel.kind, "of": of, "of_file": channel.is_of_file, "heartbeat_s": channel.heartbeat_s,
+        "id": channel.id, "kind": channel.kind, "of": of, "of_file": channel.file.is_some(), "heartbeat_s": channel.heartbeat_s,
         "switched_off": is_gone, "waiting": waiting,
     });
     if let Some(failed) = deliveries.failed.get(&channel.id) {
         shown["failed"] = failed.clone();
+    }
+    if let Some(file) = &channel.file {
+        shown["file"] = file.clone().into();
     }
     if let Some(saved) = &channel.saved {
         shown["version"] = saved.version.into();
@@ -77,7 +80,7 @@ pub(super) fn shown(known: &KnownRule, states: &[Stored], catalogue: &Catalogue)
     let episode = state.as_ref().map_or(0, |state| state.episode);
     let (version, file) = match &known.origin {
         Origin::Saved { version, file } => (Some(*version), file.clone()),
-        Origin::File(path) => (None, path.file_name().map(|name| name.to_string_lossy().into_owned())),
+        Origin::File(path) => (None, Some(name_of(path))),
     };
     json!({
         "id": known.key.id, "name": known.rule.name(&known.key.id), "version": version, "file": file, "state": status,

@@ -181,6 +181,33 @@ fn a_number_of_too_few_is_not_judged() {
 }
 
 #[test]
+fn how_much_must_be_behind_a_number_is_of_all_that_it_is_made_of() {
+    // Five minutes with their values and how much is behind each.
+    let verdict = |reduce: serde_json::Value, values: [f64; 5], counts: [f64; 5]| {
+        let rule = rule(json!({"min_count": 3, "condition": {"above": 10}, "resolve": null, "reduce": reduce}));
+        let of = |numbers: [f64; 5]| (0..).zip(numbers).map(|(at, number)| (at * MINUTE, number)).collect();
+        let series = Series { values: of(values), counts: of(counts) };
+        let observed = Observed { lines: [(String::new(), series)].into(), ..Observed::default() };
+        judge(&rule, &mut RuleState::default(), &observed, &occasion(&[4 * MINUTE])).seen[&(4 * MINUTE)][""].clone()
+    };
+    let last_is_empty = [9.0, 9.0, 0.0, 0.0, 0.0];
+    let sum = verdict(json!({"sum": 5}), last_is_empty, last_is_empty);
+    assert_eq!((sum.value, sum.verdict), (Some(18.0), Verdict::Wrong), "eighteen are behind the sum");
+    assert_eq!(verdict(json!({"sum": 5}), [20.0; 5], [0.5; 5]).verdict, Verdict::Unjudged, "two and a half are not");
+    assert_eq!(verdict(json!({"average": 5}), [11.0; 5], last_is_empty).verdict, Verdict::Wrong);
+    // The least and the most are none of a handful.
+    let least = verdict(json!({"least": 5}), [0.0, 12.0, 13.0, 0.0, 0.0], [1.0, 3.0, 3.0, 0.0, 0.0]);
+    assert_eq!((least.value, least.verdict), (Some(12.0), Verdict::Wrong));
+    let most = verdict(json!({"most": 5}), [99.0, 2.0, 1.0, 1.0, 1.0], [1.0, 3.0, 3.0, 3.0, 3.0]);
+    assert_eq!((most.value, most.verdict), (Some(2.0), Verdict::Right));
+    assert_eq!(verdict(json!({"most": 5}), [99.0; 5], [1.0; 5]).verdict, Verdict::Unjudged);
+    // What a change divides by needs enough, too.
+    let change = json!({"change": "previous"});
+    assert_eq!(verdict(change.clone(), [1.0; 5], [3.0, 3.0, 3.0, 2.0, 3.0]).verdict, Verdict::Unjudged);
+    assert_eq!(verdict(change, [1.0; 5], [0.0, 0.0, 0.0, 3.0, 3.0]).verdict, Verdict::Right);
+}
+
+#[test]
 fn a_line_that_vanishes_has_nothing_where_things_are_counted() {
     let rule = rule(json!({"condition": {"below": 1}, "resolve": null, "question": {"series": [{"event": "a"}], "breakdown": "country"}}));
     let chart = |values: [serde_json::Value; 2]| {

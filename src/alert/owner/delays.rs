@@ -55,8 +55,7 @@ impl Owner {
     /// Tells channels that rules wait, and that they do no more.
     pub(super) fn tell_delays(&mut self, now_ms: i64) {
         let waits = |owned: &Owned| owned.state.health.delayed_since != 0;
-        // Without the files it is not known which rules there are.
-        if !self.has_files || (self.delays.is_empty() && !self.rules.values().any(waits)) {
+        if self.delays.is_empty() && !self.rules.values().any(waits) {
             return;
         }
         let standing = self.standing(now_ms);

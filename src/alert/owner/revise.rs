@@ -17,7 +17,7 @@ use crate::alert::notice::{Kind, Notice};
 use crate::alert::observe::{Observed, Source, Span};
 use crate::alert::rule::millis;
 use crate::event::ids::ProjectId;
-use crate::query::Queries;
+use crate::query::{Queries, QueryError};
 use crate::store::data_version::{DataVersions, QUARTER_MS, Version};
 use crate::store::tables::alert_states::{self, JudgedSlots, kind};
 
@@ -101,8 +101,11 @@ impl Owner {
 async fn revision(parts: Arc<Parts>, known: Arc<KnownRule>, state: RuleState, asked: Asked) -> Evaluated {
     let key = known.key.clone();
     let Span { from_ms, until_ms } = asked.span;
-    let read =
-        alert_states::slots(&parts.store, JudgedSlots { project: key.project, rule: &key.id, from_ms, until_ms }).await.unwrap_or_default();
+    let read = match alert_states::slots(&parts.store, JudgedSlots { project: key.project, rule: &key.id, from_ms, until_ms }).await {
+        Ok(read) => read,
+        // Without them nothing would be another verdict, and what came late would be looked at no more.
+        Err(problem) => return Evaluated::of_revised(key, Err(Unanswered::Failed(QueryError::of_store(problem.class())))),
+    };
     let mut recent: Seen = read.iter().filter_map(|row| Some((row.slot, serde_json::from_str(&row.body).ok()?))).collect();
     let observed = match recent.keys().next().and_then(|first| known.rule.look_back(*first)) {
         Some(from_ms) => ask::observe(&parts.judging, &known, Asked { span: Span { from_ms, until_ms }, ..asked }).await,

@@ -8,12 +8,13 @@ use tokio::time::Instant;
 
 use super::evaluate::{apart, row};
 use super::{Owned, Owner, Tried, Work};
-use crate::alert::catalogue::{KnownRule, RuleKey};
+use crate::alert::catalogue::RuleKey;
 use crate::alert::channel::{Channel, Delivery, NamedChannel};
-use crate::alert::judge::RuleState;
+use crate::alert::judge::{Judged, RuleState};
 use crate::alert::machine::{Line, Told};
 use crate::alert::notice::{Kind, NamedLine, Notice};
 use crate::alert::outbox::{Begun, Outbox};
+use crate::alert::rule::SavedRule;
 use crate::alert::target::Sent;
 use crate::event::ids::ProjectId;
 use crate::store::tables::alert_states::{AlertRow, kind};
@@ -116,20 +117,42 @@ impl Owner {
     /// Ends with a rule: who was told of an alert, or that the rule cannot be judged, is told that it is over, and nothing is left of its state.
     pub(super) fn close(&mut self, key: &RuleKey, owned: &Owned, why: &str) {
         let now_ms = (self.parts.now_ms)();
-        let known: &KnownRule = &owned.known;
-        let mut rows = without_state(key, &owned.state, now_ms);
-        let mut notices = Vec::new();
-        if owned.state.lines.values().any(|line| line.told != Told::Ok) {
-            notices.push(self.told_of(owned, now_ms).of_end(why));
+        let ends = Ends { notices: self.ends(owned, why), channels: owned.told_channels().to_vec() };
+        let mut work = Work { rows: without_state(key, &owned.state, now_ms), state: None, notices: Vec::new() };
+        ends.add_to(&mut work, now_ms);
+        self.gather(work);
+    }
+
+    /// Tells channels that were told of a rule, and which it names no longer, that it is over for them.
+    pub(super) fn leave_channels(&mut self, key: &RuleKey) {
+        let now_ms = (self.parts.now_ms)();
+        let Some(owned) = self.rules.get(key) else { return };
+        let left = without(owned.told_channels(), &owned.known.rule.body.channels);
+        if left.is_empty() {
+            return;
         }
-        if owned.state.health.told_failed_at != 0 {
-            let mut notice = self.about(known).notice(Kind::Judging, owned.state.health.told_failed_at, now_ms);
-            notice.episode = owned.state.health.told_failed_at;
+        let ends = Ends { notices: self.ends(owned, "the rule tells other channels now"), channels: left };
+        let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
+        state.told_as = Some(SavedRule { project: known.project_name.clone(), rule: known.rule.body.clone() });
+        let mut work = self.work(&known, state, &Judged::default(), Vec::new());
+        ends.add_to(&mut work, now_ms);
+        if let Some(owned) = self.rules.get_mut(key) {
+            owned.is_busy = true;
+        }
+        self.gather(work);
+    }
+
+    /// What is said to those who were told something of a rule that is over for them.
+    fn ends(&self, owned: &Owned, why: &str) -> Vec<Notice> {
+        let (now_ms, failed_at) = ((self.parts.now_ms)(), owned.state.health.told_failed_at);
+        let is_told = owned.state.lines.values().any(|line| line.told != Told::Ok);
+        let mut notices: Vec<Notice> = is_told.then(|| self.told_of(owned, now_ms).of_end(why)).into_iter().collect();
+        if failed_at != 0 {
+            let mut notice = self.about(&owned.known).notice(Kind::Judging, failed_at, now_ms);
+            notice.episode = failed_at;
             notices.push(notice.of_end(why));
         }
-        rows.extend(notices.iter().flat_map(|notice| Outbox::rows(notice, &known.rule.body.channels, now_ms)));
-        let notices = notices.into_iter().map(|notice| (notice, known.rule.body.channels.clone())).collect();
-        self.gather(Work { rows, state: None, notices });
+        notices
     }
 
     /// Leaves nothing of the state of a rule of which nobody was told.
@@ -137,6 +160,33 @@ impl Owner {
         let rows = without_state(key, state, (self.parts.now_ms)());
         self.gather(Work { rows, state: None, notices: Vec::new() });
     }
+}
+
+/// Notices of an end, and who is told them.
+struct Ends {
+    notices: Vec<Notice>,
+    channels: Vec<String>,
+}
+
+impl Ends {
+    fn add_to(self, work: &mut Work, now_ms: i64) {
+        let Self { notices, channels } = self;
+        work.rows.extend(notices.iter().flat_map(|notice| Outbox::rows(notice, &channels, now_ms)));
+        work.notices.extend(notices.into_iter().map(|notice| (notice, channels.clone())));
+    }
+}
+
+impl Owned {
+    /// The channels that were told what is told of it: those of the rule as it was then, which may name others now.
+    fn told_channels(&self) -> &[String] {
+        let told = self.state.told_as.as_ref().map(|told| &told.rule);
+        &told.unwrap_or(&self.known.rule.body).channels
+    }
+}
+
+/// Those of `told` that are not `named`.
+fn without(told: &[String], named: &[String]) -> Vec<String> {
+    told.iter().filter(|id| !named.contains(id)).cloned().collect()
 }
 
 /// Rows that leave nothing of a state.

@@ -78,6 +78,39 @@ fn what_makes_no_sense_is_refused_by_field() {
     assert_eq!(refused(json!({"max_groups": 0})), "max_groups");
     assert_eq!(refused(json!({"active": {"from": "9", "to": "10:00"}})), "active");
     assert_eq!(refused(json!({"evaluation_delay": "2days"})), "evaluation_delay");
+    assert_eq!(refused(json!({"line": "x".repeat(2_001)})), "line");
+    assert_eq!(refused(json!({"at": 101})), "at");
+    assert_eq!(refused(json!({"keep_firing_for": 1_441})), "keep_firing_for");
+    assert_eq!(refused(json!({"remind_every": 144_001})), "remind_every");
+    let report = json!({"condition": null, "resolve": null, "interval": "day", "report_at": "2026-01-01T09:00"});
+    assert_eq!(refused(report), "report_at", "a date would be ignored");
+    let lag = |more: serde_json::Value| {
+        let mut lag = json!({"report": "lag", "question": {}, "interval": "minute"});
+        lag.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        refused(lag)
+    };
+    assert_eq!(lag(json!({"reduce": {"sum": 5}})), "reduce", "the lag of before is not known");
+    assert_eq!(lag(json!({"min_count": 1})), "min_count");
+    assert_eq!(refused(json!({"report": "retention", "question": {"value": {"sum": "properties.price"}}})), "question");
+    rule(json!({"report": "retention", "interval": "day", "question": {"value": "users"}}));
+}
+
+#[test]
+fn an_error_says_the_value() {
+    let refused = |more: serde_json::Value| {
+        let mut body = serde_json::to_value(&rule(json!({})).body).unwrap();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value::<RuleBody>(body).unwrap().check().unwrap_err().to_string()
+    };
+    for (more, value) in [
+        (json!({"keep_firing_for": 1_441}), "1441"),
+        (json!({"remind_every": 144_001}), "144001"),
+        (json!({"at": 0}), "0 "),
+        (json!({"reduce": {"sum": 1_500}}), "1500"),
+        (json!({"report_at": "late"}), "`late`"),
+    ] {
+        assert!(refused(more.clone()).contains(value), "{more}: {}", refused(more));
+    }
 }
 
 #[test]

@@ -51,7 +51,11 @@ unsafe extern "C" fn write(descriptor: c_int, bytes: *const c_void, count: libc:
 
 /// Makes a file useless that could not be written; whether it is. Connections are as they were, and so is the engine's log.
 fn is_spoilt(descriptor: c_int) -> bool {
-    // SAFETY: it is open, as somebody writes to it.
+    if descriptor < 0 {
+        // No file: the library writes traces of large allocations into a pipe that it may not have.
+        return true;
+    }
+    // SAFETY: it is used for this call alone, which says so where nothing is open under that number.
     let file = unsafe { BorrowedFd::borrow_raw(descriptor) };
     if !rustix::fs::fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile) {
         return true;
@@ -130,6 +134,11 @@ mod tests {
         assert_eq!(unfinished(Path::new("tmp_x")), None);
         let elsewhere = "/x/e72b17cd-a11f-4150-a335-7f0c0bb26a85/tmp_run/clickhouse/data/tmp/tmp863d698a";
         assert_eq!(unfinished(Path::new(elsewhere)), None, "a folder of somebody else's");
+    }
+
+    #[test]
+    fn what_is_no_open_file_is_no_file_that_could_not_be_written() {
+        assert!(is_spoilt(-1) && is_spoilt(c_int::MAX), "the engine goes on");
     }
 
     #[test]

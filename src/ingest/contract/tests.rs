@@ -7,8 +7,6 @@ use serde_json::{Value, json};
 
 use crate::event::field::flag;
 use crate::event::packed::{Entry, EventView};
-use crate::ingest::envelope;
-use crate::ingest::json_bounds;
 use crate::ingest::protocol::pulse::ENVELOPE;
 use crate::ingest::tests::read::country_of;
 use crate::ingest::tests::{NOW, body, lines};

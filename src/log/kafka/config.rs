@@ -13,6 +13,8 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Shortest time that records are kept: who reads them may be away for some of it.
+const LEAST_RETENTION: Duration = Duration::from_secs(60 * 60);
 /// What Kafka puts around a record: batch header, record header, and room for what a later version adds.
 const RECORD_OVERHEAD: u64 = 64 * KIB;
 /// Snapshots are written in parts of 4 MiB; smaller topics could not hold one.
@@ -151,6 +153,10 @@ impl KafkaLogConfig {
         within("queue_bytes", self.queue_bytes, self.max_record_bytes, 2 * GIB)?;
         if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&self.delivery_timeout) {
             return Err(format!("log.kafka.delivery_timeout = {:?}: must be between 1s and 5m", self.delivery_timeout));
+        }
+        let kept = [("raw", self.raw_retention), ("enriched", self.enriched_retention), ("dead", self.dead_retention)];
+        if let Some((topic, time)) = kept.into_iter().find(|(_, time)| *time < LEAST_RETENTION) {
+            return Err(format!("log.kafka.{topic}_retention = {time:?}: must be at least 1h, or Kafka deletes what nobody has read yet"));
         }
         self.check_options()?;
         Ok(KafkaLimits { config: self })
@@ -353,6 +359,12 @@ mod tests {
             let problem = with(&[(name, "1")]).check().unwrap_err();
             assert!(problem.contains(&format!("`{name}` cannot be set")), "{problem}");
         }
+    }
+
+    #[test]
+    fn a_topic_that_would_be_empty_before_it_is_read_is_refused() {
+        let problem = KafkaLogConfig { raw_retention: Duration::ZERO, ..KafkaLogConfig::default() }.check().unwrap_err();
+        assert!(problem.starts_with("log.kafka.raw_retention = 0ns"), "{problem}");
     }
 
     #[test]

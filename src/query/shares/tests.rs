@@ -64,6 +64,24 @@ fn what_names_people_is_not_answered_unless_the_share_says_so() {
 }
 
 #[test]
+fn no_filter_of_a_board_is_shown_wherever_it_stands() {
+    let by = |value: &str| json!([{"field": "properties.customer", "value": value}]);
+    let questions = [
+        json!({"filters": by("secret-a"), "series": [{"event": "order", "filters": by("secret-b")}]}),
+        json!({"steps": [{"event": "visit", "filters": by("secret-c")}], "exclusions": [{"event": "bot", "filters": by("secret-d")}]}),
+        json!({"cohort_event": {"event": "a", "filters": by("secret-e")}, "return_event": {"filters": by("secret-f")}}),
+        json!({"of": {"report": "trends", "series": [{"filters": [{"any": by("secret-g")}]}]}}),
+        json!({"did": {"event": "a", "filters": by("secret-h")}, "field": "country", "search": "secret-i"}),
+    ];
+    let tile = |question: &Value| json!({"report": "trends", "question": question, "view": {"page": "/trends?filters=secret-j"}});
+    let board = json!({"title": "Shop", "tiles": questions.iter().map(tile).collect::<Vec<_>>()});
+    let shown = share(&json!({"people": true})).unwrap().shown(&board, ShownBy { token: "x", timezone: "UTC" });
+    assert!(!shown.to_string().contains("secret"), "{shown}");
+    assert_eq!(shown["tiles"][0], json!({"report": "trends", "question": {"series": [{"event": "order"}]}}));
+    assert_eq!(shown["tiles"][2]["question"]["cohort_event"], json!({"event": "a"}));
+}
+
+#[test]
 fn what_is_no_share_is_refused() {
     for (body, code) in [
         (json!({"expires_at": "yesterday"}), "invalid_share"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
 
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{MINUTE_MS, World, amounting, changes, largest, many};
@@ -83,6 +83,37 @@ async fn the_end_of_a_rule_that_goes_while_nobody_owns_the_alerts_is_told() {
     let ended = tokio::time::timeout(PATIENCE, ended).await.expect("nobody is told that it is over");
     let of_filed = |told: &&Received| told.body["pulse"]["rule"] == "filed";
     assert_eq!(ended.body["groupKey"], fired.iter().find(of_filed).unwrap().body["groupKey"]);
+}
+
+#[tokio::test]
+async fn what_files_say_is_changed_nowhere_else_also_while_one_of_them_cannot_be_read() {
+    let rule = "[alerts.filed]\nreport = 'trends'\ninterval = 'minute'\nquestion = {series = [{event = 'signup'}]}\n\
+        condition = {above = 2}\nchannels = ['hook']\nevaluation_delay = '0s'\n";
+    let mut world = World::start(rule, &[]).await;
+    world.judged("filed").await;
+    for is_broken in [false, true] {
+        if is_broken {
+            std::fs::write(world.files.path().join("half.toml"), "[alerts.second").unwrap();
+        }
+        let (http, elsewhere) = (world.http(), json!({"kind": "webhook", "url": "https://elsewhere.invalid/"}));
+        for (method, path, body) in [
+            (Method::PUT, "/v1/alerts/filed", many("signup", &[])),
+            (Method::DELETE, "/v1/alerts/filed", Value::Null),
+            (Method::PUT, "/v1/channels/hook", elsewhere),
+            (Method::DELETE, "/v1/channels/hook", Value::Null),
+        ] {
+            let (status, answer) = super::ask(http, method.clone(), path, &body).await;
+            assert_eq!((status.as_u16(), &answer["code"]), (412, &json!("owned_by_file")), "{method} {path}: {answer}");
+        }
+        let shown = [http.get("/v1/alerts").await.1["alerts"].clone(), http.get("/v1/channels").await.1["channels"].clone()];
+        let files: Vec<(usize, &Value)> = shown.iter().map(|all| (all.as_array().unwrap().len(), &all[0]["file"])).collect();
+        assert_eq!(files, [(1, &json!("test.toml")); 2], "{shown:?}");
+    }
+    let silence = json!({"until": "2020-01-01T00:00:00Z"});
+    assert_eq!(super::ask(world.http(), Method::POST, "/v1/alerts/filed/silence", &silence).await.0, StatusCode::OK);
+    world.send("signup", 3).await;
+    world.pass(60);
+    world.receiver.wait("/hook", 1).await;
 }
 
 #[tokio::test]
