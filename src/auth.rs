@@ -274,6 +274,12 @@ impl Keys {
         Ok(grant)
     }
 
+    /// Whether a request shows in its headers a key that opens what one of the `wanted` kind is for. Says nothing of one that does not.
+    pub fn shows(&self, headers: &HeaderMap, wanted: KeyKind) -> bool {
+        let key = credential::in_headers(headers).ok().flatten();
+        key.and_then(|key| self.find(&key)).is_some_and(|grant| grant.kind.opens(wanted))
+    }
+
     /// Whether any key is of this project.
     pub fn has_project(&self, project: ProjectId) -> bool {
         self.table.read().is_ok_and(|table| table.grants.values().any(|grant| grant.project == project))

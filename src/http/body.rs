@@ -213,7 +213,7 @@ fn inflate(encoding: Encoding, wire: &[u8], inflated: Inflated<'_>) -> Result<Ve
         Encoding::Gzip => inflate_from(flate2::read::MultiGzDecoder::new(wire), inflated),
         // HTTP's deflate is zlib; some clients send it bare.
         Encoding::Deflate => inflate_deflate(flate2::Decompress::new(is_zlib(wire)), wire, inflated),
-        Encoding::Brotli => inflate_from(brotli_decompressor::Decompressor::new(wire, 4096), inflated),
+        Encoding::Brotli => inflate_brotli(wire, inflated),
         Encoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::new(wire).map_err(|_| not_as_encoded())?;
             // 8 MiB: what the format asks every decoder to support, and no more memory than that.
@@ -238,6 +238,15 @@ fn inflate_from(mut reader: impl Read, mut inflated: Inflated<'_>) -> Result<Vec
             Err(_) => return Err(not_as_encoded()),
         }
     }
+}
+
+/// Its reader ends quietly at the end of the text, whatever stands behind it: a read after that tells.
+fn inflate_brotli(mut wire: &[u8], inflated: Inflated<'_>) -> Result<Vec<u8>, ApiError> {
+    let mut reader = brotli_decompressor::Decompressor::new(&mut wire, 4096);
+    let out = inflate_from(&mut reader, inflated)?;
+    let is_end = matches!(reader.read(&mut [0]), Ok(0));
+    drop(reader);
+    if is_end && wire.is_empty() { Ok(out) } else { Err(not_as_encoded()) }
 }
 
 /// The reading adapters end quietly where a deflate stream is cut short, so its end is looked for here.
@@ -362,6 +371,9 @@ mod tests {
         assert_eq!(inflate(Encoding::Brotli, &brotli, 100).unwrap(), b"hello");
         for length in 1..brotli.len() {
             assert_eq!(inflate(Encoding::Brotli, &brotli[..length], 100).unwrap_err().code, "invalid_encoding", "{length}");
+        }
+        for behind in [&b"m"[..], &[b'm'; 10_000]] {
+            assert_eq!(inflate(Encoding::Brotli, &[brotli.as_slice(), behind].concat(), 100).unwrap_err().code, "invalid_encoding");
         }
     }
 

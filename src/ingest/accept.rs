@@ -127,7 +127,7 @@ impl<L: Log> Ingest<L> {
     /// Answers a request if its path is one of this role's.
     pub async fn answer(&self, call: Call) -> Result<Response<Body>, Call> {
         let Ok(found) = self.shared.routes.at(call.request.uri().path()) else { return Err(call) };
-        let protocol = *found.value;
+        let protocol = self.spoken(*found.value, &call);
         let origin = call.request.headers().get(header::ORIGIN).filter(|_| protocol.has_cookies()).cloned();
         // What is not for pages has no CORS headers: a browser does not show them the answer, and sends no request with a key at all.
         let is_for_pages = protocol.key_kind() == KeyKind::Write;
@@ -157,6 +157,12 @@ impl<L: Log> Ingest<L> {
             open_to_pages(&mut response, origin);
         }
         Ok(response)
+    }
+
+    /// The dialect of a request, where two share a path.
+    fn spoken(&self, of_path: &'static dyn Protocol, call: &Call) -> &'static dyn Protocol {
+        let other = of_path.with_write_key(call.request.uri());
+        other.filter(|_| self.shared.keys.shows(call.request.headers(), KeyKind::Write)).unwrap_or(of_path)
     }
 
     /// Takes the events of a request: 200 means that they are durable.

@@ -73,14 +73,19 @@ pub(super) fn json(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -
     }
 }
 
-/// Takes newline-delimited JSON: every line an event of its own.
-pub(super) fn lines(bytes: &[u8], read: ReadEvent, intake: &mut Intake<'_>) -> Result<(), Refusal> {
+/// Takes newline-delimited JSON: every line an event of its own, which may hold the key.
+pub(super) fn lines(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
     let bytes = without_bom(bytes)?;
-    intake.begin(None, None)?;
+    let mut shown: Option<String> = None;
+    for other in filled_lines(bytes).filter_map(|(_, line)| key_in(line, envelope)) {
+        same_key(shown.as_deref(), Some(&other))?;
+        shown.get_or_insert(other);
+    }
+    intake.begin(None, shown.as_deref())?;
     let mut count = 0;
     for (index, line) in filled_lines(bytes) {
         intake.admit_count(index + 1)?;
-        alone(line, index, read, intake);
+        alone(line, index, envelope.read, intake);
         count += 1;
     }
     if count == 0 { Err(Refusal::NoEvent) } else { Ok(()) }

@@ -119,6 +119,11 @@ pub(super) trait Protocol: Sync {
         head.headers.contains_key(header::ORIGIN)
     }
 
+    /// The dialect of such a request if it shows a write key, where this one is for other keys: one path of two products.
+    fn with_write_key(&self, _uri: &Uri) -> Option<&'static dyn Protocol> {
+        None
+    }
+
     /// The answer to a request that brings no events: clients ask how they are set before they send.
     fn settings(&self, _head: &Head) -> Option<Response<Body>> {
         None

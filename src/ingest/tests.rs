@@ -89,7 +89,7 @@ pub(super) fn lines(bytes: &[u8]) -> Result<Decoded, Refusal> {
 
 /// The same for another project.
 pub(super) fn lines_of(project: ProjectId, bytes: &[u8]) -> Result<Decoded, Refusal> {
-    decoded_as(project, |_| {}, |intake| envelope::lines(bytes, pulse::event, intake))
+    decoded_as(project, |_| {}, |intake| envelope::lines(bytes, &pulse::ENVELOPE, intake))
 }
 
 /// What a body is packed into: the number of events of each partition, and their bytes.

@@ -126,6 +126,7 @@ fn device(key: &str) -> Option<Field> {
     Some(match key {
         "$os" | "$os_name" => Field::Os,
         "$os_version" => Field::OsVersion,
+        "$device_type" => Field::DeviceType,
         "$device_model" | "$model" => Field::DeviceModel,
         "$device_manufacturer" | "$manufacturer" => Field::DeviceManufacturer,
         "$app_name" => Field::AppName,

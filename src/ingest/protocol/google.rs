@@ -57,6 +57,7 @@ pub(super) fn own(client: &Map<String, Json>, event: &Map<String, Json>) -> Json
     let at = event.get("timestamp_micros").cloned().unwrap_or_else(|| of("timestamp_micros"));
     let name = match event.get("name").and_then(Json::as_str) {
         Some("page_view") => Some(Json::from("page")),
+        Some("screen_view") => Some(Json::from("screen")),
         _ => event.get("name").cloned(),
     };
     json!({
@@ -122,6 +123,12 @@ mod tests {
         );
         let verdicts = refused.unwrap().verdicts;
         assert_eq!((verdicts.accepted, verdicts.rejected.len(), verdicts.rejected[0].index), (1, 1, 1));
+    }
+
+    #[test]
+    fn views_of_pages_and_screens_have_the_names_of_all_dialects() {
+        let name = |name: &str| own(&Map::new(), &Map::from_iter([("name".to_owned(), Json::from(name))]))["type"].clone();
+        assert_eq!(["page_view", "screen_view", "view_item"].map(name), ["page", "screen", "view_item"]);
     }
 
     #[test]

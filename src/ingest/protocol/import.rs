@@ -1,15 +1,17 @@
 //! `POST /v1/import`: history in pulse's own dialect, line by line. What is no event is kept as a dead letter, never refused.
+//!
+//! Segment's API has the same path, and some of its SDKs send live events there: with a write key, which imports nothing, and without a run.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine;
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, Uri};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Delivery, Head, Protocol, Received, Run, pulse};
-use crate::auth::KeyKind;
+use super::{Delivery, Head, Protocol, Received, Run, pulse, segment};
+use crate::auth::{KeyKind, credential};
 use crate::event::address::parse_forwarded;
 use crate::event::dead_letter::{DEAD_LINE_MARK, DeadLetterId, DeadLine};
 use crate::event::mask;
@@ -37,6 +39,14 @@ impl Protocol for Import {
 
     fn key_kind(&self) -> KeyKind {
         KeyKind::Import
+    }
+
+    /// One that names its run is an import, with the wrong key.
+    fn with_write_key(&self, uri: &Uri) -> Option<&'static dyn Protocol> {
+        match credential::in_query(uri.query().unwrap_or_default(), "run") {
+            None => Some(&segment::Segment),
+            Some(_) => None,
+        }
     }
 
     fn check(&self, head: &Head) -> Result<Delivery, ApiError> {

@@ -55,9 +55,9 @@ impl Protocol for Mixpanel {
         LARGEST_BATCH
     }
 
+    /// The importers send lines, too.
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
         let is_profile = ["/engage", "/groups"].iter().any(|path| request.head.uri.path().starts_with(path));
-        let json = data::json(request.body, request.head.query())?;
         let is_of_server = match data::parameter(request.body, request.head.query(), "ip") {
             Some(b"0") => true,
             // What is imported is where it says, if it does not ask for more.
@@ -70,7 +70,11 @@ impl Protocol for Mixpanel {
             (false, false) => EVENTS,
             (false, true) => Envelope { read: of_server::<false>, ..EVENTS },
         };
-        envelope::json(&json, &envelope, intake)
+        // One who says so and sends an array means that.
+        match pulse::is_lines(&request.head.headers) && request.body.trim_ascii_start().starts_with(b"{") {
+            true => envelope::lines(request.body, &envelope, intake),
+            false => envelope::json(&data::json(request.body, request.head.query())?, &envelope, intake),
+        }
     }
 
     /// `1` to those who did not ask for more.
@@ -78,6 +82,9 @@ impl Protocol for Mixpanel {
         let is_import = head.uri.path().starts_with("/import");
         let asks = |name: &str| credential::in_query(head.query(), name).is_some_and(|value| value != "0");
         let is_good = verdicts.rejected.is_empty();
+        if is_import && !is_good && asks("strict") {
+            return refused_in_part(head, verdicts);
+        }
         // The SDK for Python asks in the body, and takes any JSON.
         if !is_import && is_good && head.query().contains("verbose=0") {
             return json_response(StatusCode::OK, b"1".to_vec());
@@ -105,6 +112,18 @@ impl Protocol for Mixpanel {
     }
 }
 
+/// What an importer that is strict is told of what was refused; the rest was taken, and is not sent again.
+fn refused_in_part(head: &Head, verdicts: &Verdicts) -> Response<Body> {
+    let failed = verdicts.rejected.iter();
+    let failed = failed.map(|of| json!({"index": of.index, "insert_id": of.event_id, "field": of.field, "message": of.message}));
+    let answer = json!({
+        "code": 400, "status": "Bad Request", "error": "some data points in the request failed validation",
+        "num_records_imported": verdicts.accepted, "failed_records": failed.collect::<Vec<_>>(),
+        "accepted": verdicts.accepted, "rejected": pulse::rejected(verdicts), "requestId": head.request_id,
+    });
+    json_response(StatusCode::BAD_REQUEST, answer.to_string().into())
+}
+
 /// Reads an event, or a profile, of a server: where the request is from says nothing of its visitor.
 fn of_server<'t, const IS_PROFILE: bool>(value: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(), Rejection> {
     draft.is_of_server = true;
@@ -123,7 +142,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     }
     draft.name = event.member("event");
     draft.properties = event.member("properties");
-    let (mut id, mut previous, mut library, mut merged, mut device) = (None, None, None, None, None);
+    let (mut id, mut previous, mut library, mut merged, mut device, mut url) = (None, None, None, None, None, None);
     draft.has_numeric_ids = true;
     for (key, value) in draft.properties.into_iter().flat_map(Value::members) {
         let value = value.given();
@@ -139,6 +158,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
             "mp_lib" => library = value,
             "ip" => of_address(value, draft),
             "$distinct_ids" => merged = value,
+            "$current_url" => url = value,
             _ => {}
         }
     }
@@ -160,7 +180,11 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
         draft.called = Some("alias");
         draft.fallback_id = Some(event_id_of_digest(event.digest()));
     }
-    draft.leaves_out = if name == Some("$create_alias") { is_own_of_alias } else { is_own };
+    draft.leaves_out = match name {
+        Some("$create_alias") => is_own_of_alias,
+        Some("$mp_web_page_view") if url.is_some() => is_own_of_view,
+        _ => is_own,
+    };
     if let Some(properties) = draft.properties {
         let is_page = library.and_then(Value::text) == Some("web");
         flat::note(properties, if is_page { Source::Page } else { Source::App }, draft);
@@ -170,7 +194,7 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
 
 /// Properties that have been read.
 fn is_own(key: &str) -> bool {
-    const OWN: [&str; 13] = [
+    const OWN: [&str; 15] = [
         "ip",
         "$distinct_ids",
         "token",
@@ -184,8 +208,15 @@ fn is_own(key: &str) -> bool {
         "$insert_id",
         "mp_sent_by_lib_version",
         "$device",
+        "mp_lib",
+        "$lib_version",
     ];
     OWN.contains(&key) || flat::is_noted(key)
+}
+
+/// The same of a page view that says its whole address: it says that in parts, too.
+fn is_own_of_view(key: &str) -> bool {
+    matches!(key, "current_domain" | "current_url_path" | "current_url_protocol" | "current_url_search") || is_own(key)
 }
 
 /// The same of an alias, which is read.
@@ -294,6 +325,17 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_events_each_with_its_key() {
+        let line = |user: &str, key: &str| format!(r#"{{"event":"order","properties":{{"distinct_id":"{user}","token":"{key}"}}}}"#);
+        let both = format!("{}\n\n{}\n", line("ada", "k"), line("bob", "k"));
+        let read = read(|intake| envelope::lines(both.as_bytes(), &EVENTS, intake));
+        assert_eq!(read.iter().map(|event| event.ids()[1].clone()).collect::<Vec<_>>(), ["ada", "bob"]);
+        assert_eq!(key_of(|intake| envelope::lines(both.as_bytes(), &EVENTS, intake)), Ok(Some("k".to_owned())));
+        let other = format!("{}\n{}", line("ada", "k"), line("bob", "l"));
+        assert_eq!(key_of(|intake| envelope::lines(other.as_bytes(), &EVENTS, intake)), Err(Refusal::SeveralKeys));
+    }
+
+    #[test]
     fn a_property_called_alias_is_one() {
         let event = one(&EVENTS, r#"{"event":"domain","properties":{"token":"k","distinct_id":"ada","alias":"a.example"}}"#);
         assert_eq!(event.properties(), ["alias=a.example"]);
@@ -334,11 +376,12 @@ mod tests {
         let event = one(
             &EVENTS,
             r#"[{"event":"$mp_web_page_view","properties":{"token":"k","distinct_id":"ada","time":1789999990.123,"$insert_id":"i","mp_lib":"web",
-            "$os":"Mac OS X","$browser":"Chrome","$current_url":"https://a.example/","$referrer":"$direct","current_page_title":"A","plan":"pro"}}]"#,
+            "$os":"Mac OS X","$browser":"Chrome","$current_url":"https://a.example/","$referrer":"$direct","current_page_title":"A","plan":"pro",
+            "$lib_version":"2.50.0","current_domain":"a.example","current_url_path":"/","current_url_protocol":"https:","current_url_search":""}}]"#,
         );
         assert_eq!(event.ids(), ["page", "ada", ""]);
         assert_eq!(event.at_ms, 1_789_999_990_123);
-        assert_eq!(event.properties(), ["$insert_id=i", "mp_lib=web", "plan=pro"]);
+        assert_eq!(event.properties(), ["$insert_id=i", "plan=pro"]);
         assert_eq!([Field::PageUrl, Field::PageTitle, Field::Os].map(|field| event.text(field)), ["https://a.example/", "A", ""]);
     }
 

@@ -2,6 +2,7 @@
 
 use hyper::Response;
 use serde_json::{Map, Value as Json, json};
+use url::Url;
 
 use super::umami::nameless;
 use super::{Head, Protocol, Received, pulse};
@@ -53,15 +54,42 @@ fn own(event: &Map<String, Json>) -> Json {
         name => name,
     };
     let mut properties = properties(of(["props", "p"]));
-    for (key, name) in [("revenue", "revenue"), ("$", "revenue"), ("e", "engagement_ms"), ("sd", "scroll_depth")] {
-        if let Some(value) = event.get(key).filter(|value| !value.is_null()) {
-            properties.entry(name).or_insert_with(|| value.clone());
+    let (revenue, currency) = money(of(["revenue", "$"]));
+    let given = |key: &str| event.get(key).cloned().unwrap_or(Json::Null);
+    for (name, value) in [("revenue", revenue), ("currency", currency), ("engagement_ms", given("e")), ("scroll_depth", given("sd"))] {
+        if !value.is_null() {
+            properties.entry(name).or_insert(value);
         }
     }
+    let url = of(["url", "u"]);
+    let path = if is_set(&of(["hashMode", "h"])) { path_of_hash(&url) } else { Json::Null };
     json!({
         "type": name, "properties": properties,
-        "context": {"page": {"url": of(["url", "u"]), "referrer": of(["referrer", "r"])}, "screen": {"width": event.get("screen_width").or_else(|| event.get("w"))}},
+        "context": {"page": {"url": url, "path": path, "referrer": of(["referrer", "r"])}, "screen": {"width": event.get("screen_width").or_else(|| event.get("w"))}},
     })
+}
+
+/// Amount and currency of `{amount, currency}`, which older trackers send as a text of JSON; the amount may be a text as well.
+fn money(given: Json) -> (Json, Json) {
+    let read = given.as_str().filter(|text| json_bounds::is_bounded(text.as_bytes())).and_then(|text| serde_json::from_str(text).ok());
+    let mut said = match read.filter(Json::is_object).unwrap_or(given) {
+        Json::Object(said) => said,
+        other => return (other, Json::Null),
+    };
+    let amount = said.remove("amount").unwrap_or(Json::Null);
+    let number = amount.as_str().and_then(|text| text.trim().parse::<f64>().ok()).filter(|amount| amount.is_finite()).map(Json::from);
+    (number.unwrap_or(amount), said.remove("currency").unwrap_or(Json::Null))
+}
+
+/// Whether a page says that what stands behind `#` is a part of its path.
+fn is_set(hash: &Json) -> bool {
+    hash.as_bool().unwrap_or(false) || hash.as_f64() == Some(1.0)
+}
+
+/// The path of an address with what stands behind `#`, as Plausible counts such pages.
+fn path_of_hash(url: &Json) -> Json {
+    let Some(url) = url.as_str().and_then(|url| Url::parse(url).ok()) else { return Json::Null };
+    url.fragment().map_or(Json::Null, |hash| format!("{}#{hash}", url.path()).into())
 }
 
 /// Properties, which older trackers send as a text of JSON.
@@ -97,5 +125,29 @@ mod tests {
             );
             assert_eq!(key_of(|intake| envelope::translated(body.as_bytes(), &ENVELOPE, own, intake)), Ok(Some("k".to_owned())));
         }
+    }
+
+    #[test]
+    fn revenue_is_a_number_beside_its_currency_as_it_is_imported() {
+        for revenue in [
+            r#""$":{"amount":12.5,"currency":"EUR"}"#,
+            r#""revenue":{"amount":"12.50","currency":"EUR"}"#,
+            r#""$":"{\"amount\":12.5,\"currency\":\"EUR\"}""#,
+        ] {
+            let body = format!(r#"{{"n":"order","u":"https://a.example/","d":"k",{revenue}}}"#);
+            let event = read(|intake| envelope::translated(body.as_bytes(), &ENVELOPE, own, intake)).remove(0);
+            assert_eq!(event.properties(), ["currency=EUR", "revenue=12.5"], "{revenue}");
+        }
+        assert_eq!(money(json!(5)), (json!(5), Json::Null));
+    }
+
+    #[test]
+    fn a_page_behind_a_hash_is_one_where_the_tracker_says_so() {
+        let path = |hash: &str| {
+            let body = format!(r#"{{"n":"pageview","u":"https://a.example/?a=b#/app/x","d":"k"{hash}}}"#);
+            read(|intake| envelope::translated(body.as_bytes(), &ENVELOPE, own, intake)).remove(0).text(Field::PagePath)
+        };
+        assert_eq!([path(r#","h":1"#), path(r#","hashMode":true"#)], ["/#/app/x"; 2]);
+        assert_ne!(path(r#","h":0"#), "/#/app/x");
     }
 }

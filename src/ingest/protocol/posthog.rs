@@ -28,6 +28,9 @@ pub(super) struct PostHog;
 /// The id of all visitors of a page that keeps nothing of them.
 const COOKIELESS: &str = "$posthog_cookieless";
 
+/// What a page is called, in a page view: anywhere else it is a property of one's own.
+const TITLE: &str = "title";
+
 const ENVELOPE: Envelope =
     Envelope { sent_at: Some("sent_at"), keys: &["api_key", "token"], key_of: Some(key), ..Envelope::of("batch", event) };
 
@@ -141,6 +144,7 @@ struct Known<'t> {
     is_cookieless: Option<Value<'t>>,
     /// What older SDKs say in place of `uuid`.
     insert_id: Option<Value<'t>>,
+    title: Option<Value<'t>>,
 }
 
 impl<'t> Known<'t> {
@@ -170,6 +174,7 @@ impl<'t> Known<'t> {
             "$raw_user_agent" => &mut self.agent,
             "$cookieless_mode" => &mut self.is_cookieless,
             "$insert_id" => &mut self.insert_id,
+            TITLE => &mut self.title,
             _ => return None,
         })
     }
@@ -177,7 +182,7 @@ impl<'t> Known<'t> {
 
 /// Properties that have been read, or that the SDK sends for itself.
 fn is_own(key: &str) -> bool {
-    const OWN: [&str; 23] = [
+    const OWN: [&str; 25] = [
         "distinct_id",
         "$set",
         "$device_id",
@@ -201,6 +206,8 @@ fn is_own(key: &str) -> bool {
         "$geoip_disable",
         "$timezone_offset",
         "$is_server",
+        "$lib",
+        "$lib_version",
     ];
     OWN.contains(&key) || key.starts_with("$sdk_debug") || key.starts_with("$session_entry_") || flat::is_noted(key)
 }
@@ -208,6 +215,16 @@ fn is_own(key: &str) -> bool {
 /// The same of a page, whose events hold the key.
 fn is_own_of_page(key: &str) -> bool {
     key == "token" || is_own(key)
+}
+
+/// The same of a page view, which says what the page is called.
+fn is_own_of_view(key: &str) -> bool {
+    key == TITLE || is_own_of_page(key)
+}
+
+/// The same of one that a server sends.
+fn is_own_of_servers_view(key: &str) -> bool {
+    key == TITLE || is_own(key)
 }
 
 /// The same of an alias, which is read.
@@ -248,6 +265,10 @@ pub(super) fn event<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<(
     draft.called = name.map(flat::name);
     flat::note_insert_id(draft);
     draft.is_of_group = name == Some(flat::GROUP);
+    if let (Some("$pageview"), Some(title)) = (name, known.title) {
+        draft.leaves_out = if source == Source::Server { is_own_of_servers_view } else { is_own_of_view };
+        draft.note(FactKind::Of(Field::PageTitle), title, Scope::Event);
+    }
     let (set, set_once) = (beside.set.or(known.set), beside.set_once.or(known.set_once));
     match name {
         Some("$identify" | "$set" | "$set_once") => {
@@ -298,7 +319,9 @@ fn members<'t>(event: Value<'t>, draft: &mut Draft<'t, '_>) -> Result<Beside<'t>
         let value = value.given();
         match key {
             "event" => draft.name = value,
-            "uuid" => draft.event_id = value,
+            "uuid" => draft.event_id = value.or(draft.event_id),
+            // The SDK for Ruby calls it so.
+            "messageId" => draft.event_id = draft.event_id.or(value),
             "timestamp" => draft.timestamp = value,
             "offset" => draft.age = value,
             "sent_at" => draft.sent_at = value,

@@ -50,7 +50,7 @@ impl Protocol for Pulse {
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
         match layout(&request.head.headers) {
-            Ok(Layout::Lines) => envelope::lines(request.body, event, intake),
+            Ok(Layout::Lines) => envelope::lines(request.body, &ENVELOPE, intake),
             _ => envelope::json(request.body, &ENVELOPE, intake),
         }
     }
@@ -120,6 +120,11 @@ fn warnings(verdicts: &Verdicts) -> Vec<Json> {
 enum Layout {
     Json,
     Lines,
+}
+
+/// Whether a body is lines, as its content-type says.
+pub(super) fn is_lines(headers: &HeaderMap) -> bool {
+    layout(headers).is_ok_and(|layout| layout == Layout::Lines)
 }
 
 fn layout(headers: &HeaderMap) -> Result<Layout, ApiError> {

@@ -64,6 +64,8 @@ impl Protocol for Segment {
             "/v1/g",
             "/v1/alias",
             "/v1/a",
+            // Of the SDK for Java; that for Ruby asks for the path without the slash, which is `Import`'s.
+            "/v1/import/",
             BEACON,
         ]
     }

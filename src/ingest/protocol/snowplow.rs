@@ -1,7 +1,8 @@
 //! Snowplow's trackers: `POST …/tp2` with events whose values are all text, and `GET /i` with one in the address.
 //!
 //! The key is the application's id (`aid`). A page view becomes `page`, a structured event its action, a self-describing event the name of
-//! its schema with its data as properties. Somebody whom a tracker does not name, as it is told to, is known by address and agent for a day. An answer other than 200 is 400 where a tracker would keep the events and send them before
+//! its schema with its data as properties. Trackers for apps say visitor, session, device and application in entities, whose members are then no
+//! properties. Somebody whom a tracker does not name, as it is told to, is known by address and agent for a day. An answer other than 200 is 400 where a tracker would keep the events and send them before
 //! all later ones for ever (413), else what makes it try again.
 
 use base64::Engine;
@@ -21,6 +22,9 @@ use crate::ingest::tape::Value;
 use crate::ingest::verdict::{Rejection, Verdicts};
 
 pub(super) struct Snowplow;
+
+/// The id of all visitors of an app that is told to name none.
+const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 
 const ENVELOPE: Envelope = Envelope { key_of: Some(application), ..Envelope::of("data", read) };
 
@@ -114,10 +118,15 @@ fn own(event: &Map<String, Json>) -> Json {
     }
     // What cannot be read is kept as it came.
     let contexts = described(event, "co", "cx").or_else(|| event.get("co").or_else(|| event.get("cx")).cloned());
-    properties.extend(contexts.map(|contexts| ("contexts".to_owned(), contexts)));
+    let mut entities = Entities(contexts);
+    let named = first([of("duid"), of("nuid"), of("tnuid")]);
+    let visitor = if named.is_null() { entities.take("client_session", "userId") } else { named };
+    let session = if of("sid").is_null() { entities.take("client_session", "sessionId") } else { of("sid") };
+    let context = entities.context();
+    properties.extend(entities.0.map(|contexts| ("contexts".to_owned(), contexts)));
     let side = |key: &str, nth: usize| of(key).as_str().and_then(|size| size.split('x').nth(nth)).map_or(Json::Null, Json::from);
-    let own = json!({
-        "eventId": of("eid"), "type": name, "userId": of("uid"), "anonymousId": first([of("duid"), of("nuid"), of("tnuid")]), "sessionId": of("sid"),
+    let mut own = json!({
+        "eventId": of("eid"), "type": name, "userId": of("uid"), "anonymousId": if visitor == NOBODY { Json::Null } else { visitor }, "sessionId": session,
         "timestamp": first([of("ttm"), of("dtm")]), "sentAt": of("stm"), "properties": properties,
         "context": {
             "ip": of("ip"), "locale": of("lang"), "timezone": of("tz"), "userAgent": of("ua"),
@@ -125,7 +134,88 @@ fn own(event: &Map<String, Json>) -> Json {
             "screen": {"width": side("res", 0), "height": side("res", 1)},
         },
     });
+    if let Some(all) = own["context"].as_object_mut() {
+        all.extend(context);
+    }
     json!({"platform": of("p"), "event": own})
+}
+
+/// What stands around an event: a list of descriptions, each of one thing.
+struct Entities(Option<Json>);
+
+impl Entities {
+    /// Takes a text or a number out of one of Snowplow's own entities, which goes with its last member.
+    fn take(&mut self, entity: &str, member: &str) -> Json {
+        let is_named = |of: &Json| of.get("schema").and_then(Json::as_str).is_some_and(|schema| is_of_snowplow(schema, entity));
+        let list = self.0.as_mut().and_then(|contexts| contexts.get_mut("data")).and_then(Json::as_array_mut);
+        let Some(list) = list else { return Json::Null };
+        let Some(at) = list.iter().position(is_named) else { return Json::Null };
+        let Some(said) = list.get_mut(at).and_then(|of| of.get_mut("data")).and_then(Json::as_object_mut) else { return Json::Null };
+        if !said.get(member).is_some_and(|value| value.is_string() || value.is_number()) {
+            return Json::Null;
+        }
+        let value = said.remove(member).unwrap_or(Json::Null);
+        if said.is_empty() {
+            list.remove(at);
+        }
+        if list.is_empty() {
+            self.0 = None;
+        }
+        value
+    }
+
+    /// Device, system and application, as far as they are said.
+    fn context(&mut self) -> Map<String, Json> {
+        let mut context = Map::new();
+        for (entity, member, [group, key]) in [
+            ("mobile_context", "osType", ["os", "name"]),
+            ("mobile_context", "osVersion", ["os", "version"]),
+            ("mobile_context", "deviceManufacturer", ["device", "manufacturer"]),
+            ("mobile_context", "deviceModel", ["device", "model"]),
+            ("application", "version", ["app", "version"]),
+            ("application", "build", ["app", "build"]),
+        ] {
+            let value = self.take(entity, member);
+            if value.is_null() {
+                continue;
+            }
+            if member == "osType" {
+                // The platform is the kind of device, too.
+                put(&mut context, ["device", "type"], value.clone());
+            }
+            let is_tablet = member == "deviceModel" && value.as_str().is_some_and(|model| model.starts_with("iPad"));
+            if is_tablet {
+                put(&mut context, ["device", "type"], "tablet".into());
+            }
+            put(&mut context, [group, key], if member == "osType" { system(value) } else { value });
+        }
+        context
+    }
+}
+
+fn put(context: &mut Map<String, Json>, [group, key]: [&str; 2], value: Json) {
+    if let Some(group) = context.entry(group).or_insert_with(|| json!({})).as_object_mut() {
+        group.insert(key.to_owned(), value);
+    }
+}
+
+/// Whether it is Snowplow's own schema of this name, `iglu:vendor/name/format/version`, and not another's.
+fn is_of_snowplow(schema: &str, name: &str) -> bool {
+    let mut parts = schema.split('/');
+    let vendor = parts.next().unwrap_or_default();
+    vendor.starts_with("iglu:com.snowplowanalytics.") && parts.next() == Some(name)
+}
+
+/// A system in the word of agents.
+fn system(said: Json) -> Json {
+    match said.as_str().unwrap_or_default() {
+        "ios" => "iOS".into(),
+        "android" => "Android".into(),
+        "tvos" => "tvOS".into(),
+        "watchos" => "watchOS".into(),
+        "macos" | "osx" => "Mac OS X".into(),
+        _ => said,
+    }
 }
 
 fn first<const N: usize>(values: [Json; N]) -> Json {
@@ -247,6 +337,52 @@ mod tests {
         assert_eq!(country(r#"{"e":"pv","p":"srv","uid":"ada","ip":"203.0.113.7"}"#), "DE");
         let nobody = decoded_as(SHOP, |_| {}, |intake| envelope::translated(br#"{"e":"pv","p":"srv"}"#, &ENVELOPE, own, intake)).unwrap();
         assert_eq!(nobody.verdicts.rejected.iter().map(|event| event.defect.as_str()).collect::<Vec<_>>(), ["user_required"]);
+    }
+
+    #[test]
+    fn apps_say_who_and_on_what_in_entities() {
+        let of = |visitor: &str, more: &str| {
+            let entities = json!({"schema": "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-0", "data": [
+                {"schema": "iglu:com.snowplowanalytics.snowplow/client_session/jsonschema/1-0-2", "data": {"userId": visitor, "sessionId": "s-1"}},
+                {"schema": "iglu:com.snowplowanalytics.snowplow/mobile_context/jsonschema/1-0-3",
+                    "data": {"osType": "ios", "osVersion": "17.5", "deviceManufacturer": "Apple", "deviceModel": "iPhone15,2", "carrier": "c"}},
+                {"schema": "iglu:com.snowplowanalytics.mobile/application/jsonschema/1-0-0", "data": {"version": "2.1", "build": "210"}},
+                {"schema": "iglu:com.example/application/jsonschema/1-0-0", "data": {"version": "9"}},
+            ]});
+            one(&format!(r#"{{"e":"pv","p":"mob"{more},"co":{}}}"#, Json::from(entities.to_string())))
+        };
+        let phone = of("phone-1", "");
+        assert_eq!(phone.ids(), ["page", "", "phone-1"]);
+        let fields = [
+            Field::ClientSession,
+            Field::Os,
+            Field::OsVersion,
+            Field::DeviceType,
+            Field::DeviceManufacturer,
+            Field::DeviceModel,
+            Field::AppVersion,
+            Field::AppBuild,
+        ];
+        assert_eq!(fields.map(|field| phone.text(field)), ["s-1", "iOS", "17.5", "mobile", "Apple", "iPhone15,2", "2.1", "210"]);
+        let kept = phone.properties().join(" ");
+        assert!(kept.contains("carrier") && kept.contains("com.example/application"), "{kept}");
+        assert!(!kept.contains("phone-1") && !kept.contains("client_session") && !kept.contains("iPhone"), "{kept}");
+        // What the event itself says comes first.
+        let named = of("phone-1", r#","duid":"d","sid":"s-0""#);
+        assert_eq!((named.ids()[2].as_str(), named.text(Field::ClientSession).as_str()), ("d", "s-0"));
+        // That of all who are not to be named.
+        let nobody = of(NOBODY, "");
+        assert_eq!((nobody.ids()[1].as_str(), nobody.ids()[2].len()), ("", 32));
+    }
+
+    #[test]
+    fn of_entities_of_which_all_is_read_nothing_stays() {
+        let session = r#"{"schema":"iglu:x","data":[{"schema":"iglu:com.snowplowanalytics.snowplow/client_session/jsonschema/1-0-2","data":{"userId":"p"}}]}"#;
+        let event = one(&format!(r#"{{"e":"pv","p":"mob","co":{}}}"#, Json::from(session)));
+        assert_eq!((event.ids()[2].as_str(), event.properties()), ("p", Vec::new()));
+        for odd in ["5", "[]", r#"{"data":5}"#, r#"{"data":[5,{"schema":7,"data":{}}]}"#] {
+            assert_eq!(one(&format!(r#"{{"e":"pv","duid":"d","co":{}}}"#, Json::from(odd))).ids()[2], "d", "{odd}");
+        }
     }
 
     #[test]

@@ -246,6 +246,47 @@ async fn overload_is_answered_as_ever() {
     insta::assert_snapshot!("overload", text);
 }
 
+#[tokio::test]
+async fn segments_batches_are_taken_where_its_sdks_for_ruby_and_java_send_them() {
+    let edge = Edge::start(FakeLog::new(Mood::Willing), config()).await;
+    let batch = r#"{"sentAt":"2026-01-01T00:00:00.000Z","batch":[{"type":"track","event":"Order","userId":"ada","messageId":"m-1"}]}"#;
+    let send = async |path: &str, key: &str| {
+        let (status, answer, _) = edge.respond(&Case::post("batch", path, key, batch)).await;
+        (status, answer["accepted"].as_u64(), answer["code"].as_str().map(str::to_owned))
+    };
+    for path in ["/v1/import", "/v1/import/"] {
+        assert_eq!(send(path, WRITE).await, (200, Some(1), None), "{path}");
+    }
+    let refused = |status: u16, code: &str| (status, None, Some(code.to_owned()));
+    // Who imports says so, and needs another key.
+    assert_eq!(send("/v1/import?run=7", WRITE).await, refused(403, "wrong_key_kind"));
+    assert_eq!(send("/v1/import", IMPORT).await, refused(400, "invalid_run"));
+    assert_eq!(send("/v1/import", READ).await, refused(400, "invalid_run"));
+    assert_eq!(send("/v1/import", "pulse_wk_other").await, refused(401, "invalid_key"));
+}
+
+#[tokio::test]
+async fn importers_of_mixpanel_send_lines_and_are_told_what_failed() {
+    let edge = Edge::start(FakeLog::new(Mood::Willing), config()).await;
+    let line = |more: &str| format!(r#"{{"event":"order","properties":{{"distinct_id":"ada","$insert_id":"i-1"{more}}}}}"#);
+    let send = async |path: &str, body: String| {
+        let (status, answer, _) = edge.respond(&Case::post("lines", path, WRITE, body).with("content-type", "application/x-ndjson")).await;
+        (status, answer)
+    };
+    let good = format!("{}\n{}\n", line(""), line(""));
+    let (status, answer) = send("/import?strict=1", good.clone()).await;
+    assert_eq!((status, answer["status"].as_str(), answer["num_records_imported"].as_u64()), (200, Some("OK"), Some(2)));
+    let bad = good + &line(r#","time":"now""#);
+    let (status, answer) = send("/import?strict=1", bad.clone()).await;
+    assert_eq!((status, answer["status"].as_str(), answer["num_records_imported"].as_u64()), (400, Some("Bad Request"), Some(2)));
+    let failed = &answer["failed_records"];
+    assert_eq!(failed.as_array().map(Vec::len), Some(1));
+    assert_eq!((failed[0]["index"].as_u64(), failed[0]["insert_id"].as_str()), (Some(2), Some("i-1")));
+    assert!(failed[0]["message"].as_str().is_some_and(|message| !message.is_empty()), "{failed}");
+    // Who does not ask for it is told that the rest is there.
+    assert_eq!(send("/import", bad).await.0, 200);
+}
+
 /// What goes into the log is the same bytes, too.
 #[test]
 fn events_are_packed_as_ever() {

@@ -59,7 +59,6 @@ impl Export for BigQuery {
             ("user_properties", Some(Json::Object(of_user))),
         ];
         let client: Map<String, Json> = client.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-        let name = if name == "screen_view" { json!("screen") } else { name };
         let live =
             Map::from_iter([("name".to_owned(), name), ("params".to_owned(), Json::Object(said)), ("timestamp_micros".to_owned(), at)]);
         let Translation { mut event, traits } = translate_google(&client, &live);

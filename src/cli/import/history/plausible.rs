@@ -24,6 +24,8 @@ impl Export for Plausible {
         let mut event = Map::new();
         event.insert("timestamp".to_owned(), time_of(record.take("timestamp"), times)?);
         let name = record.take("name").ok_or_else(|| no_event("the record has no `name`".to_owned()))?;
+        // Of any other event a column says 0, and of one that knows none 255.
+        let depth = number(record.take("scroll_depth")).filter(|depth| name == "engagement" && *depth != json!(255.0));
         event.insert("type".to_owned(), if name == "pageview" { json!("page") } else { name });
         for (name, column) in [("anonymousId", "user_id"), ("sessionId", "session_id")] {
             // Numbers of 64 bits, which JSON may hold as a text.
@@ -33,6 +35,8 @@ impl Export for Plausible {
         let text = |record: &Record, name: &str| record.text(name).unwrap_or_default().to_owned();
         let url = format!("https://{}{}", text(&record, "hostname"), text(&record, "pathname"));
         say(&mut event, ["page", "url"], record.get("hostname").map(|_| json!(url)));
+        // Of a page that is told apart by what stands behind `#` that is a part of the path.
+        say(&mut event, ["page", "path"], record.text("pathname").filter(|path| path.contains('#')).map(Json::from));
         let referrer = record.text("referrer").map(|to| if to.contains("://") { to.to_owned() } else { format!("https://{to}") });
         say(&mut event, ["page", "referrer"], referrer.map(Json::from));
         let columns = [
@@ -54,7 +58,7 @@ impl Export for Plausible {
         let amount = number(record.take("revenue_source_amount"));
         let currency = record.take("revenue_source_currency").filter(|_| amount.is_some());
         let engagement = number(record.take("engagement_time")).filter(|spent| *spent != json!(0.0));
-        let kept = [("revenue", amount), ("currency", currency), ("engagement_ms", engagement)];
+        let kept = [("revenue", amount), ("currency", currency), ("engagement_ms", engagement), ("scroll_depth", depth)];
         let kept = kept.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         if let Some(properties) = properties(&mut event) {
             properties.extend(meta.chain(kept));

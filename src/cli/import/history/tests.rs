@@ -52,6 +52,20 @@ fn lists_of_plausible_are_read_from_tables_too() {
 }
 
 #[test]
+fn rows_of_plausible_say_how_far_a_page_was_read_and_which_one_behind_a_hash() {
+    let event = |name: &str, depth: u8| {
+        let row = format!(
+            r#"{{"name":"{name}","timestamp":"2024-05-01 09:00:00","user_id":1,"hostname":"a.example","pathname":"/#/app","scroll_depth":{depth}}}"#
+        );
+        events(Format::Plausible, &row).remove(0)
+    };
+    assert_eq!(event("engagement", 40)["properties"], json!({"scroll_depth": 40.0}));
+    for none in [event("engagement", 255), event("pageview", 0)] {
+        assert_eq!((&none["properties"], &none["context"]["page"]["path"]), (&json!({}), &json!("/#/app")));
+    }
+}
+
+#[test]
 fn a_campaign_of_which_google_knows_nothing_is_none() {
     let parameter = |key: &str, value: &str| format!(r#"{{"key":"{key}","value":{{"string_value":"{value}"}}}}"#);
     let told = [("source", "(direct)"), ("medium", "(none)"), ("campaign", "(not set)"), ("term", "(not provided)"), ("content", "a")];

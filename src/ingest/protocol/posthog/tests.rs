@@ -19,7 +19,7 @@ fn what_a_server_names_is_a_user() {
         "properties":{"total":12.5,"token":"mine","$os":"Linux","$lib":"posthog-python","$is_server":true,"$geoip_disable":true}}"#);
     assert_eq!(event.ids(), ["order", "7", ""]);
     assert_eq!(event.at_ms, 1_789_999_990_000);
-    assert_eq!(event.properties(), ["$lib=posthog-python", "token=mine", "total=12.5"]);
+    assert_eq!(event.properties(), ["token=mine", "total=12.5"]);
     assert_eq!(event.text(Field::Os), "", "the server's system is not the visitor's");
 }
 
@@ -35,11 +35,26 @@ fn a_page_knows_its_visitor_before_it_knows_the_user() {
     let before = page(r#","$is_identified":false"#);
     assert_eq!(before.ids(), ["page", "", "d-1"]);
     assert_eq!(before.at_ms, NOW - 5_000);
-    assert_eq!(before.properties(), ["title=Shop"]);
-    let fields = [Field::PageUrl, Field::Referrer, Field::UserAgent, Field::Os, Field::ClientSession, Field::CampaignSource];
-    assert_eq!(fields.map(|field| before.text(field)), ["https://shop.example/a", "", "Mozilla/5.0", "", "s", "news"]);
+    assert_eq!(before.properties(), Vec::<String>::new());
+    let fields =
+        [Field::PageUrl, Field::PageTitle, Field::Referrer, Field::UserAgent, Field::Os, Field::ClientSession, Field::CampaignSource];
+    assert_eq!(fields.map(|field| before.text(field)), ["https://shop.example/a", "Shop", "", "Mozilla/5.0", "", "s", "news"]);
     let after = page(r#","$is_identified":true,"distinct_id":"ada""#);
     assert_eq!(after.ids(), ["page", "ada", "d-1"]);
+}
+
+#[test]
+fn an_app_says_what_it_runs_on_and_a_title_is_of_a_page() {
+    let app = one(
+        r#"{"event":"$screen","distinct_id":"ada","uuid":"e","properties":{"$device_type":"Mobile","$os_name":"iOS","$lib":"posthog-ios",
+        "$lib_version":"3.1","title":"mine"}}"#,
+    );
+    assert_eq!([Field::DeviceType, Field::Os].map(|field| app.text(field)), ["mobile", "iOS"]);
+    assert_eq!(app.properties(), ["title=mine"]);
+    let page = one(
+        r#"{"event":"$pageview","distinct_id":"ada","uuid":"e","properties":{"$device_type":"Mobile","$raw_user_agent":"Mozilla/5.0"}}"#,
+    );
+    assert_eq!((page.text(Field::DeviceType), page.properties()), (String::new(), Vec::new()), "its agent says so");
 }
 
 #[test]
@@ -121,6 +136,18 @@ fn what_older_sdks_call_an_event_is_its_id() {
     // What is none costs nothing.
     assert_eq!(event("5").ids(), ["order", "ada", ""]);
     assert_eq!((event(r#""i-1""#).properties(), event("5").properties()), (vec!["$insert_id=i-1".to_owned()], vec![]));
+}
+
+#[test]
+fn the_sdk_for_ruby_calls_the_id_of_an_event_otherwise() {
+    let event = |ids: &str| one(&format!(r#"{{"event":"order","distinct_id":"ada",{ids}}}"#));
+    let first = event(r#""messageId":"m-1""#);
+    assert_eq!((first.event_id, first.flags & flag::SERVER_ID), (event(r#""messageId":"m-1""#).event_id, 0));
+    assert_ne!(first.event_id, event(r#""messageId":"m-2""#).event_id);
+    let uuid = event(r#""uuid":"e-1""#).event_id;
+    for both in [r#""uuid":"e-1","messageId":"m-1""#, r#""messageId":"m-1","uuid":"e-1""#] {
+        assert_eq!(event(both).event_id, uuid, "{both}");
+    }
 }
 
 #[test]
