@@ -297,6 +297,12 @@ impl Catalogue {
         if let Some(known) = kept.or_else(|| known_rule(&key, saved).map(Arc::new)) {
             // What a file says comes first.
             self.rules.entry(key).or_insert(known);
+        } else if let Ok(written) = serde_json::from_str::<SavedRule>(&saved.body)
+            && let Err(problem) = written.rule.check()
+            && is_news(RULES, ProjectId(key.project), saved)
+        {
+            // As another release took it.
+            tracing::warn!(alert = %saved.name, project = key.project, %problem, "a saved alert is left out");
         }
     }
 
@@ -315,7 +321,7 @@ impl Catalogue {
                 let as_saved = Some(SavedChannel { file, ..SavedChannel::new(saved.version, &written) });
                 self.channels.push(NamedChannel { project: Some(project), saved: as_saved, ..channel });
             }
-            Err(problem) if is_news(project, saved) => tracing::warn!(channel = %saved.name, %problem, "a saved channel is left out"),
+            Err(problem) if is_news(CHANNELS, project, saved) => tracing::warn!(channel = %saved.name, %problem, "a saved channel is left out"),
             Err(_) => {}
         }
     }
@@ -341,11 +347,11 @@ impl Catalogue {
     }
 }
 
-/// Whether nobody was told yet that this version of a channel is left out: they are read every few seconds.
-fn is_news(project: ProjectId, saved: &Saved) -> bool {
-    static TOLD: Mutex<BTreeMap<(u64, String), u64>> = Mutex::new(BTreeMap::new());
+/// Whether nobody was told yet that this version of an alert or a channel is left out: they are read every few seconds.
+fn is_news(kind: &'static str, project: ProjectId, saved: &Saved) -> bool {
+    static TOLD: Mutex<BTreeMap<(&str, u64, String), u64>> = Mutex::new(BTreeMap::new());
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    told.insert((project.0, saved.name.clone()), saved.version) != Some(saved.version)
+    told.insert((kind, project.0, saved.name.clone()), saved.version) != Some(saved.version)
 }
 
 /// A rule that was saved; none if it is deleted or of another release.

@@ -49,7 +49,10 @@ pub fn pages() -> impl Iterator<Item = &'static str> {
 /// Answers a request if its path is one of the screen's. Pages of the origins of `frames` may hold it in a frame, no others.
 pub fn answer(call: &Call, frames: &[String]) -> Option<Response<Body>> {
     let path = call.request.uri().path();
-    let page = path.strip_prefix('/').and_then(|path| path.split('/').next()).filter(|page| PAGES.contains(page));
+    // The overview has no name, and nothing below it.
+    let is_below_nothing = path.starts_with("//");
+    let page = path.strip_prefix('/').and_then(|path| path.split('/').next());
+    let page = page.filter(|page| PAGES.contains(page) && !is_below_nothing);
     let is_page = page.is_some();
     if !is_page && !path.starts_with(ASSETS) {
         return None;

@@ -225,6 +225,9 @@ async fn keys_open_what_they_are_for_and_nothing_else() {
     assert_eq!(ask(Method::GET, "/v1/ledger", &write).await, (403, "wrong_key_kind".to_owned()));
     assert_eq!(ask(Method::GET, "/v1/events", &write).await, (405, "method_not_allowed".to_owned()));
     assert_eq!(ask(Method::POST, "/v1/nothing", &write).await, (404, "not_found".to_owned()));
+    for unknown in ["//v1/events", "//", "//v1/query/trends"] {
+        assert_eq!(ask(Method::POST, unknown, &write).await, (404, "not_found".to_owned()), "{unknown}");
+    }
     assert_eq!(ask(Method::POST, "/v1/query/nothing", &read).await, (404, "unknown_report".to_owned()));
     assert_eq!(ask(Method::GET, "/v1/query/trends", &read).await, (405, "method_not_allowed".to_owned()), "with a body or without");
     // What a body is said to be does not matter, nor what method else is meant.

@@ -109,7 +109,7 @@ fn an_error_says_the_value() {
         (json!({"reduce": {"sum": 1_500}}), "1500"),
         (json!({"report_at": "late"}), "`late`"),
     ] {
-        assert!(refused(more.clone()).contains(value), "{more}: {}", refused(more));
+        assert!(refused(more.clone()).contains(value), "{more}: {}", refused(more.clone()));
     }
 }
 
