@@ -321,7 +321,9 @@ impl Catalogue {
                 let as_saved = Some(SavedChannel { file, ..SavedChannel::new(saved.version, &written) });
                 self.channels.push(NamedChannel { project: Some(project), saved: as_saved, ..channel });
             }
-            Err(problem) if is_news(CHANNELS, project, saved) => tracing::warn!(channel = %saved.name, %problem, "a saved channel is left out"),
+            Err(problem) if is_news(CHANNELS, project, saved) => {
+                tracing::warn!(channel = %saved.name, %problem, "a saved channel is left out")
+            }
             Err(_) => {}
         }
     }
