@@ -157,6 +157,7 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("sessions", json!({}), "invalid_range"),
         ("sessions", json!({"from": "-7d", "list": 1}), "invalid_list"),
         ("sessions", json!({"from": "-7d", "list": true, "series": []}), "unknown_key"),
+        ("sessions", json!({"from": "-7d", "cursor": "1.2"}), "unknown_key"),
         ("sessions", json!({"from": "-7d", "list": true, "cursor": "1.2"}), "invalid_cursor"),
         ("sessions", json!({"from": "-7d", "cursor": "1.2"}), "unknown_key"),
         ("sessions", json!({"from": "-7d", "breakdown": "page_path"}), "invalid_breakdown"),
@@ -207,6 +208,18 @@ fn bots_are_left_out_of_every_statement_of_events_unless_they_are_asked_for() {
         let all = statements(report, &with(&request, true)).unwrap();
         assert_eq!(all.len(), read.len());
         assert!(all.iter().all(|statement| !statement.text().contains("bot =") && !statement.text().contains("bot !=")), "{report}");
+    }
+}
+
+#[test]
+fn what_is_null_is_not_asked_for_however_sessions_are_shown() {
+    for (asked, more) in [
+        (json!({"from": "-7d"}), json!({"cursor": null, "list": null})),
+        (json!({"from": "-7d", "list": true}), json!({"series": null, "breakdown": null, "compare": null, "interval": null})),
+    ] {
+        let mut same = asked.clone();
+        same.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        assert_eq!(question("sessions", &same, NOW_MS), question("sessions", &asked, NOW_MS));
     }
 }
 

@@ -30,7 +30,10 @@ use crate::query::reader::{StatementRunner, to_json};
 /// Most numbers of one answer.
 const MAX_CELLS: u64 = 1_000_000;
 
-const KEYS: [&str; 10] = ["from", "to", "timezone", "filters", "interval", "series", "breakdown", "limit", "compare", "list"];
+const KEYS: [&str; 11] = ["from", "to", "timezone", "filters", "interval", "series", "breakdown", "limit", "compare", "list", "cursor"];
+/// Of these the ones of a chart, and those of a list.
+const OF_CHART: [&str; 4] = ["interval", "series", "breakdown", "compare"];
+const OF_LIST: [&str; 1] = ["cursor"];
 
 /// A checked request.
 #[derive(Clone, Debug)]
@@ -82,7 +85,11 @@ impl Report for Sessions {
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
         let is_list = list::is_asked_for(ask.body)?;
-        let fields = Fields::open(ask.body, if is_list { &list::KEYS } else { &KEYS })?;
+        let fields = Fields::open(ask.body, &KEYS)?;
+        let (others, what) = if is_list { (&OF_CHART[..], "without `list`") } else { (&OF_LIST[..], "with `list` true") };
+        if let Some(other) = others.iter().find(|other| fields.value(other).is_some()) {
+            return Err(QueryError::invalid("unknown_key", format!("unknown key `{other}`: it is for sessions {what}")));
+        }
         let range = Range::parse(fields, ask.now_ms)?;
         let shown = match is_list {
             true => Shown::List(List::parse(fields)?),

@@ -12,8 +12,6 @@ use crate::query::reader::{Row, StatementRunner, to_json};
 /// Most sessions of a page.
 const MAX_PAGE: u64 = 1_000;
 
-pub(super) const KEYS: [&str; 7] = ["from", "to", "timezone", "filters", "list", "limit", "cursor"];
-
 /// Whether a request asks for the list.
 ///
 /// # Errors
