@@ -19,7 +19,7 @@ pub(crate) mod api;
 pub(crate) mod map;
 mod times;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use crate::clock;
 use crate::event::ids::ProjectId;
 use crate::store::data_version::{DataVersions, Quarter, Version};
 use crate::store::places::Places;
-use crate::store::tables::identities::{self, TiePoints, TieState};
+use crate::store::tables::identities::{self, TieKind, TiePoints, TieState};
 
 /// How often what others wrote is looked for.
 const POLL: Duration = Duration::from_millis(500);
@@ -404,10 +404,9 @@ fn points(ties: &Ties, states: &[TieState]) -> TiePoints {
     let devices: Vec<u64> = ties.shared().map(|(device, _)| device).collect();
     let of_shared = || states.iter().filter(|state| devices.binary_search(&state.pair.from.0).is_ok());
     let made = of_shared().filter(|state| !state.ruling.is_undone());
-    let ids = |state: &TieState| (state.pair.from.0, state.pair.to.0);
-    // An alias and a login may say the same, of which one is undone.
-    let tied: HashSet<(u64, u64)> = made.clone().map(ids).collect();
     let more = made.filter_map(|state| Some((state.pair.from.0, state.first_ms.or(state.ruling.at_ms())?, state.pair.to.0))).collect();
-    let undone = of_shared().filter(|state| state.ruling.is_undone()).map(ids).filter(|ids| !tied.contains(ids)).collect();
+    // An alias may say the same as a login that is undone: it ties from then on, and what the login said is not looked at.
+    let is_undone = |state: &&TieState| state.pair.kind == TieKind::Device && state.ruling.is_undone();
+    let undone = of_shared().filter(is_undone).map(|state| (state.pair.from.0, state.pair.to.0)).collect();
     TiePoints { devices, more, undone }
 }

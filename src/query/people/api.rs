@@ -160,7 +160,9 @@ impl People {
         let pair = Pair { kind, from: PersonKey::of(project, from), to: PersonKey::of(project, user) };
         let ties = self.ties(project, &[pair.from]).await?;
         let names_user = |tie: &&Tie| tie.pair.to == pair.from || tie.pair.kind == TieKind::Alias && tie.pair.from == pair.from;
-        if kind == TieKind::Device && ties.iter().filter(names_user).any(|tie| !tie.ruling.is_undone()) {
+        // What is tied as a device is one, also where that is undone and an alias stands.
+        let is_device = ties.iter().any(|tie| tie.pair.kind == TieKind::Device && tie.pair.from == pair.from);
+        if kind == TieKind::Device && !is_device && ties.iter().filter(names_user).any(|tie| !tie.ruling.is_undone()) {
             return Err(invalid(format!("`anonymousId` `{}` is a user: it is tied to another as `previousId`", shortened(from))));
         }
         let known = ties.into_iter().find(|tie| tie.pair == pair);

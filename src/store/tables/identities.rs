@@ -65,7 +65,7 @@ const MOMENTS: usize = 10_000;
 
 /// When devices of `project` changed hands: times and users of all tie points after another user's, in order. Those of one millisecond
 /// are in the order of the log. `more` are tie points (device, time, user) besides those of the events that are stored,
-/// and the ties of `undone` (device, user) are left out. Of events those up to `places` are looked at, if any are given.
+/// and of those the ones of `undone` (device, user) are left out. Of events those up to `places` are looked at, if any are given.
 pub async fn turns(
     reader: &Client,
     project: ProjectId,
@@ -81,16 +81,16 @@ pub async fn turns(
     let to = to.sql("FROM (SELECT visitor_id AS device, ");
     let to = to.sql("toUnixTimestamp64Milli(timestamp) AS at, person_id AS user FROM events WHERE project_id = ").uint(project.0);
     let to = to.sql(" AND visitor_id IN ").uints(devices.iter().copied()).sql(" AND person_id != visitor_id");
-    let to = up_to(places, to).sql(" GROUP BY device, at, user UNION ALL SELECT tie.1, tie.2, tie.3 FROM (SELECT arrayJoin(arrayZip(");
-    let to = to.uints(more.iter().map(|(device, ..)| *device)).sql(", ").ints(more.iter().map(|(_, at_ms, _)| *at_ms)).sql(", ");
-    let to = to.uints(more.iter().map(|(.., user)| *user)).sql(")) AS tie))");
     let to = if undone.is_empty() {
         to
     } else {
-        let to = to.sql(" WHERE (device, user) NOT IN (SELECT tie.1, tie.2 FROM (SELECT arrayJoin(arrayZip(");
+        let to = to.sql(" AND (visitor_id, person_id) NOT IN (SELECT tie.1, tie.2 FROM (SELECT arrayJoin(arrayZip(");
         let to = to.uints(undone.iter().map(|(device, _)| *device)).sql(", ").uints(undone.iter().map(|(_, user)| *user));
         to.sql(")) AS tie))")
     };
+    let to = up_to(places, to).sql(" GROUP BY device, at, user UNION ALL SELECT tie.1, tie.2, tie.3 FROM (SELECT arrayJoin(arrayZip(");
+    let to = to.uints(more.iter().map(|(device, ..)| *device)).sql(", ").ints(more.iter().map(|(_, at_ms, _)| *at_ms)).sql(", ");
+    let to = to.uints(more.iter().map(|(.., user)| *user)).sql(")) AS tie))");
     let rows: Vec<Turns> = reader.rows(&to.sql(" GROUP BY device)")).await?;
     let turns = |(device, times, users): Turns| (device.0, times.iter().zip(&users).map(|(at_ms, user)| (at_ms.0, user.0)).collect());
     let mut turns: Vec<(u64, Vec<(i64, u64)>)> = rows.into_iter().map(turns).collect();
