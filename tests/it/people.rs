@@ -216,13 +216,13 @@ async fn a_login_that_is_undone_says_nothing_also_where_an_alias_of_both_ids_sta
     send(&pulse.http, vec![event("d", "ada", 50), event("d", "bob", 40), event("d", "", 30), alias]).await;
     let events_of = async |id: &str| pulse.http.get(&format!("/v1/people/{id}")).await.1["events"].clone();
     let both = async || json!([events_of("ada").await, events_of("bob").await]);
-    eventually(both, json!([1, 3])).await;
+    eventually(&both, json!([1, 3])).await;
     let login = json!({"anonymousId": "d", "userId": "bob"});
     assert_eq!(rule(&pulse.http, "unmerge", login.clone()).await.0, StatusCode::OK);
-    eventually(both, json!([2, 2])).await;
+    eventually(&both, json!([2, 2])).await;
     let (status, made) = rule(&pulse.http, "merge", login).await;
     assert_eq!(status, StatusCode::OK, "{made}");
-    eventually(both, json!([1, 3])).await;
+    eventually(&both, json!([1, 3])).await;
     assert!(pulse.stop().await);
 }
 
