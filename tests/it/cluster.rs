@@ -412,8 +412,11 @@ async fn a_replay_whose_last_insert_fails_does_it_again_before_it_ends() {
         let mut command = tokio::process::Command::new(program());
         command.args(["replay", "--json", "--partition", &partition, "--to-table", table, "--data-dir"]).arg(pulse.data_dir());
         command.envs(cluster.environment()).env("PULSE__CLICKHOUSE__SHARDS", proxy.url());
-        let (output, _) = tokio::join!(command.output(), proxy.strike(fault));
-        let output = output.unwrap();
+        let (mut replay, mut strike) = (Box::pin(command.output()), Box::pin(proxy.strike(fault)));
+        let output = tokio::select! {
+            ended = &mut replay => panic!("{fault:?}: no insert came: {ended:?}"),
+            _ = &mut strike => replay.await.unwrap(),
+        };
         assert!(output.status.success(), "{fault:?}: {}", String::from_utf8_lossy(&output.stderr));
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!((&summary["read"], &summary["stored"]), (&json!(100), &json!(100)), "{fault:?}: {summary}");
