@@ -59,6 +59,11 @@ impl Proxy {
         &self.url
     }
 
+    /// Whether an insert came since the last fault was told.
+    pub(crate) fn has_struck(&self) -> bool {
+        self.state.next.lock().unwrap().is_none()
+    }
+
     /// Lets the next insert fail, and returns what the server answered to it.
     pub(crate) async fn strike(&self, fault: Fault) -> String {
         let before = self.state.answers.lock().unwrap().len();
