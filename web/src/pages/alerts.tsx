@@ -112,7 +112,7 @@ function Channels() {
       <ul class="people">
         {known?.channels.map(({ id, kind, of, of_file, file, switched_off, waiting, failed }) => (
           <li key={id} data-channel={id}>
-            <span><bdi>{id}</bdi>, {kind}{of === "all" && ", of all projects"}{file && <>, of <bdi>{file}</bdi></>}{switched_off && <b class="warn"> switched off: its receiver is gone</b>}
+            <span><bdi>{id}</bdi>, {kind}{of === "all" && ", of all projects"}{file ? <>, of <bdi>{file}</bdi></> : of_file && ", of a file"}{switched_off && <b class="warn"> switched off: its receiver is gone</b>}
               {waiting > 0 && `, ${waiting} on their way`}{failed && <NotDelivered {...failed} />}</span>
             <span><span role="status">{said[id]}</span> <button type="button" class="quiet" aria-label={`Test ${id}`} onClick={() => void test(id)}>Test</button>
               {!of_file && !file && <button type="button" class="quiet" aria-label={`Delete ${id}`} onClick={() => void act(forget_channel(id))}>×</button>}</span>
