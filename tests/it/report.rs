@@ -277,6 +277,12 @@ fn compare() -> impl Strategy<Value = Value> {
     prop::sample::select(vec![json!("previous"), json!("previous"), json!("weekdays"), json!("year"), explicit])
 }
 
+/// The same events within two hours about the beginning of the range, where each visitor has one session: else most have a single event.
+fn of_few_sessions(events: Vec<Event>, range: Range) -> Vec<Event> {
+    let near = |event: Event| Event { at_ms: range.from - 600_000 + event.at_ms.rem_euclid(7_200_000), session: 0, ..event };
+    events.into_iter().map(near).collect()
+}
+
 fn case() -> impl Strategy<Value = Case> {
     let maths = prop::sample::select(model::MATHS.to_vec());
     let zones = prop::sample::select(vec!["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Beirut", "Australia/Lord_Howe"]);
@@ -285,7 +291,7 @@ fn case() -> impl Strategy<Value = Case> {
         .prop_flat_map(|(zone, range)| (Just(zone), Just(range), prop::collection::vec(event(range), 0..60), filters::filters(range)));
     let what = (prop::collection::vec(maths, 1..3), any::<bool>(), prop::sample::select(model::INTERVALS.to_vec()), compare());
     let happened = (happened, people::ties());
-    let shape = (prop::bool::weighted(0.3), prop::option::weighted(0.2, 1_usize..5));
+    let shape = (prop::bool::weighted(0.3), prop::option::weighted(0.2, 1_usize..5), prop::bool::weighted(0.3));
     let split = (prop::sample::select(model::BREAKDOWNS.to_vec()), 1_usize..4, prop::bool::weighted(0.3));
     let how = (shape, lines::options(), model::funnel::asked());
     (happened, what, split, how).prop_map(
@@ -295,7 +301,10 @@ fn case() -> impl Strategy<Value = Case> {
             (breakdown, limit, include_bots),
             (shape, options, funnel),
         )| Case {
-            events: model::with_sessions(people::resolved(with_exact_sums(events), &ties), include_bots),
+            events: {
+                let events = if shape.2 { of_few_sessions(events, range) } else { events };
+                model::with_sessions(people::resolved(with_exact_sums(events), &ties), include_bots)
+            },
             ties,
             range,
             zone,
