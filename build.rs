@@ -1,7 +1,7 @@
 //! Puts the screen and the SDK for pages, as `web/build.mjs` leaves them in `web/dist`, into the program, and says how it is linked.
 //!
 //! Writes `screen.rs` and `sdk.rs` with one entry a file. Without a screen the program has a page that says how to build it; with
-//! `PULSE_REQUIRE_WEB=1` that is an error. Compiles anew only when `web/dist` has changed, which the build of the screen sees to.
+//! `PULSE_REQUIRE_WEB=1` that is an error. Compiles anew where `web/dist` or a source has changed.
 //! Says what the program is built from (`PULSE_SOURCES`): the same for the same sources, wherever they are built.
 
 #![expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]

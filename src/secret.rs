@@ -13,6 +13,12 @@ use serde::{Deserialize, Serialize, Serializer};
 /// Stands in examples where a secret belongs. Everybody knows it: nothing starts with it.
 pub const PLACEHOLDER: &str = "change-me";
 
+/// What is wrong with a TOML text and in which line, without the line itself: it may hold a secret.
+pub(crate) fn without_line(text: &str, problem: &toml::de::Error) -> String {
+    let before = problem.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, problem.message())
+}
+
 /// What stands in the place of a secret that is set.
 const MASK: &str = "(set)";
 

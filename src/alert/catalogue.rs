@@ -17,6 +17,7 @@ use super::target::Trust;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::clock;
 use crate::event::ids::ProjectId;
+use crate::secret::without_line;
 use crate::store::tables::saved::{self, FILE, Saved};
 
 /// What rules, channels and mutes are saved as.
@@ -103,6 +104,8 @@ struct ReadFiles {
     files: Arc<Files>,
     /// Why they cannot be read any more; empty if they can.
     problem: String,
+    /// How they stood when they could not be: as long as they stand so they are not read again.
+    unread: Vec<Stamp>,
 }
 
 impl KnownFiles {
@@ -111,23 +114,32 @@ impl KnownFiles {
     /// # Errors
     /// As [`Files::read`].
     pub(crate) fn open(folder: &str) -> Result<Self, String> {
-        let files = Arc::new(Files::read(folder)?);
-        Ok(Self { folder: folder.to_owned(), known: Mutex::new(ReadFiles { files, problem: String::new() }) })
+        Ok(Self { folder: folder.to_owned(), known: Mutex::new(ReadFiles::of(Files::read(folder)?)) })
     }
 
     /// What they say now, or said last where one of them cannot be read: then a warning names it once.
     pub(crate) fn now(&self) -> Arc<Files> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.files.read_again(&self.folder) {
-            Ok(None) => known.problem.clear(),
-            Ok(Some(files)) => *known = ReadFiles { files: Arc::new(files), problem: String::new() },
-            Err(problem) if problem == known.problem => {}
-            Err(problem) => {
-                tracing::warn!(%problem, "the files of alerts are used as they were");
-                known.problem = problem;
+        let stamps = known.files.stamps_in(&self.folder);
+        if known.problem.is_empty() || !stamps.as_ref().is_ok_and(|stamps| *stamps == known.unread) {
+            match known.files.read_again(&self.folder) {
+                Ok(None) => known.problem.clear(),
+                Ok(Some(files)) => *known = ReadFiles::of(files),
+                Err(problem) => {
+                    if problem != known.problem {
+                        tracing::warn!(%problem, "the files of alerts are used as they were");
+                    }
+                    (known.problem, known.unread) = (problem, stamps.unwrap_or_default());
+                }
             }
         }
         Arc::clone(&known.files)
+    }
+}
+
+impl ReadFiles {
+    fn of(files: Files) -> Self {
+        Self { files: Arc::new(files), problem: String::new(), unread: Vec::new() }
     }
 }
 
@@ -171,8 +183,13 @@ impl Files {
     /// # Errors
     /// As [`Self::read`].
     pub(crate) fn read_again(&self, folder: &str) -> Result<Option<Self>, String> {
-        let has_changed = !folder.is_empty() && [stamps(listed(folder)?), stamps(self.secrets.clone())].concat() != self.stamps;
+        let has_changed = !folder.is_empty() && self.stamps_in(folder)? != self.stamps;
         if has_changed { Self::read(folder).map(Some) } else { Ok(None) }
+    }
+
+    /// How they and the secrets that they name stand now.
+    fn stamps_in(&self, folder: &str) -> Result<Vec<Stamp>, String> {
+        Ok([stamps(listed(folder)?), stamps(self.secrets.clone())].concat())
     }
 
     fn add(&mut self, path: &Path) -> Result<(), String> {
@@ -181,11 +198,7 @@ impl Files {
             return Err(format!("{size} bytes are more than {MOST_BYTES}"));
         }
         let text = std::fs::read_to_string(path).map_err(|problem| problem.to_string())?;
-        let table: toml::Table = text.parse().map_err(|problem: toml::de::Error| {
-            // Its number and the message alone: the line may hold a secret.
-            let before = problem.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            format!("line {}: {}", before.matches('\n').count() + 1, problem.message())
-        })?;
+        let table: toml::Table = text.parse().map_err(|problem: toml::de::Error| without_line(&text, &problem))?;
         let Ok(Value::Object(file)) = serde_json::to_value(table) else { return Err("it cannot be read".to_owned()) };
         for (section, entries) in file {
             let Value::Object(entries) = entries else { return Err(format!("`{section}` is no section")) };
@@ -297,18 +310,22 @@ impl Catalogue {
         if let Some(known) = kept.or_else(|| known_rule(&key, saved).map(Arc::new)) {
             // What a file says comes first.
             self.rules.entry(key).or_insert(known);
-        } else if let Ok(written) = serde_json::from_str::<SavedRule>(&saved.body)
-            && let Err(problem) = written.rule.check()
-            && is_news(RULES, ProjectId(key.project), saved)
-        {
-            // As another release took it.
-            tracing::warn!(alert = %saved.name, project = key.project, %problem, "a saved alert is left out");
+        } else if is_news(RULES, ProjectId(key.project), saved) {
+            // As another release wrote it.
+            let problem = match serde_json::from_str::<SavedRule>(&saved.body) {
+                Ok(written) => written.rule.check().err().map(|problem| problem.to_string()).unwrap_or_default(),
+                Err(problem) => problem.to_string(),
+            };
+            tracing::warn!(alert = %saved.name, project = key.project, problem, "a saved alert is left out");
         }
     }
 
     fn add_channel(&mut self, project: ProjectId, saved: &Saved, trust: &Trust, known: Option<&NamedChannel>) {
         // What a file says comes first, of one project or of all: rules of files are told through it.
-        if self.file_of_channel(project, &saved.name).is_some() {
+        if let Some(file) = self.file_of_channel(project, &saved.name) {
+            if is_news(CHANNELS, project, saved) {
+                tracing::warn!(channel = %saved.name, project = project.0, file, "a saved channel is passed over: a file says it");
+            }
             return;
         }
         if let Some(known) = known.filter(|known| known.saved.as_ref().is_some_and(|known| known.version == saved.version)) {

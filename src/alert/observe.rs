@@ -245,8 +245,8 @@ impl Rule {
             _ => of_chart(result, Some(&self.body.line).filter(|line| !line.is_empty()).map(String::as_str)),
         };
         if matches!(self.body.report.as_str(), "ledger" | "lifecycle") {
-            // These numbers are themselves how much there is.
-            lines.values_mut().for_each(|series| series.counts.clone_from(&series.values));
+            // These numbers are themselves how much there is; those who stay away are below 0.
+            lines.values_mut().for_each(|series| series.counts = series.values.iter().map(|(slot, value)| (*slot, value.abs())).collect());
         }
         let left_out = lines.len().saturating_sub(self.body.max_groups);
         if left_out > 0 {

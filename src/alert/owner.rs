@@ -360,7 +360,7 @@ impl Owner {
             self.close(&key, &ended, "the rule asks something else now");
         } else {
             owned.known = known;
-            self.leave_channels(&key);
+            self.change_channels(&key);
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::{KeyKind, Keys};
 use crate::clickhouse::ClickHouse;
+use crate::clock;
 use crate::event::dead_letter::LogPosition;
 use crate::event::ids::LogEpoch;
 use crate::http::body::{self, BodyLimits};
@@ -80,6 +81,9 @@ impl<L: Log> RedriveApi<L> {
         let Parts { log, store, keys, limits, geo, one } = &*self.parts;
         // It brings events, as an import does.
         let project = keys.caller(&call, KeyKind::Import)?.project;
+        if !clock::is_set(clock::now_ms()) {
+            return Err(ApiError::unavailable("clock_not_set", "the clock of the server is not set; nothing was read again", 5));
+        }
         let asked = Asked::read(&body::read(call.request, self.body).await?)?;
         let request = dead::Request { reason: asked.reason()?, dry_run: asked.dry_run };
         let portion = Portion { project, request, after: asked.after()? };

@@ -225,6 +225,9 @@ impl<L: RunningLog> Routes<L> {
         if !self.only_queries && !self.log.is_writable() {
             return Some("the log cannot be written");
         }
+        if self.ingest.is_some() && !clock::is_set(clock::now_ms()) {
+            return Some("the clock of this machine is not set");
+        }
         let is_down = self.engine_state.as_ref().is_some_and(|state| *state.borrow() == EngineState::Down);
         // Without ClickHouse events are still taken; only an instance that does nothing else is not ready.
         (is_down && self.ingest.is_none()).then_some("the embedded engine is starting")

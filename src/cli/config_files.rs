@@ -15,6 +15,7 @@ use super::instance::InstanceArgs;
 use super::remote::{Remote, bearer};
 use crate::alert::RuleBody;
 use crate::config::Settings;
+use crate::secret::without_line;
 
 /// What has a name of its own, in an order in which later ones may name earlier ones.
 pub(super) const SECTIONS: [&str; 4] = ["cohorts", "channels", "boards", "alerts"];
@@ -160,12 +161,7 @@ impl Files {
     fn add(&mut self, source: &Source<'_>, text: &str) {
         let table = match text.parse::<toml::Table>() {
             Ok(table) => table,
-            Err(problem) => {
-                // The message alone: the line may hold a secret.
-                let before = problem.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-                let line = before.matches('\n').count() + 1;
-                return self.problems.push(format!("{}: line {line}: {}", source.place, problem.message()));
-            }
+            Err(problem) => return self.problems.push(format!("{}: {}", source.place, without_line(text, &problem))),
         };
         for (section, written) in table {
             let place = format!("{}: {section}", source.place);

@@ -220,18 +220,6 @@ impl<'a> Iterator for EnrichedEvents<'a> {
     }
 }
 
-/// Sets the project index of all events in `bytes`, when they join a record that knows their project by another one.
-pub fn set_project(mut bytes: &mut [u8], project: u16) {
-    const PROJECT_AT: usize = LENGTH_LEN + HEADER_LEN - 2;
-    while let Some(length) = bytes.first_chunk::<LENGTH_LEN>().map(|length| u32::from_le_bytes(*length) as usize) {
-        let Some((event, rest)) = bytes.split_at_mut_checked(LENGTH_LEN + length) else { return };
-        if let Some(place) = event.get_mut(PROJECT_AT..PROJECT_AT + 2) {
-            place.copy_from_slice(&project.to_le_bytes());
-        }
-        bytes = rest;
-    }
-}
-
 /// Appends `event`, its agent among its fields, with another header.
 pub fn put_as(event: &RawEvent<'_>, header: &EventHeader, out: &mut Vec<u8>) {
     let mut writer = EventWriter::begin(out);
@@ -241,8 +229,9 @@ pub fn put_as(event: &RawEvent<'_>, header: &EventHeader, out: &mut Vec<u8>) {
     writer.finish(header);
 }
 
-/// Appends packed events to `events` without their user agents, and these to `agents`: one each, empty where an event has none.
-pub fn put_apart(mut bytes: &[u8], events: &mut Vec<u8>, agents: &mut Vec<u8>) {
+/// Appends packed events, of that project of their record, to `events` without their user agents, and these to `agents`: one each, empty
+/// where an event has none.
+pub fn put_apart(mut bytes: &[u8], project: u16, events: &mut Vec<u8>, agents: &mut Vec<u8>) {
     while let Some(event) = EventView::take(&mut bytes) {
         let writer = EventWriter::begin(events);
         let (mut rest, mut uncopied, mut agent) = (event.entries, event.entries, &[] as &[u8]);
@@ -259,7 +248,7 @@ pub fn put_apart(mut bytes: &[u8], events: &mut Vec<u8>, agents: &mut Vec<u8>) {
             }
         }
         writer.out.extend_from_slice(uncopied);
-        writer.finish(&event.header);
+        writer.finish(&EventHeader { project, ..event.header });
         wire::put_bytes(agents, agent);
     }
     events.extend_from_slice(bytes);

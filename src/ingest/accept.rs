@@ -38,8 +38,6 @@ use crate::redis::Redis;
 const UNAUTHORIZED_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long browsers may remember that a page may send events.
 const PREFLIGHT_AGE: &str = "86400";
-/// 1 January 2025, milliseconds since 1970. A clock before it was never set: what is received by it would be past its time as it comes.
-const CLOCK_SET_MS: i64 = 1_735_689_600_000;
 
 /// The role: what its routes share. Cheap to clone.
 #[derive(Clone)]
@@ -172,6 +170,7 @@ impl<L: Log> Ingest<L> {
         if let Some(settings) = protocol.settings(head) {
             return Ok(settings);
         }
+        checked_clock(clock::now_ms())?;
         if protocol.key_kind() == KeyKind::Write {
             self.shared.singles.admits_client(head.client_ip)?;
         }
@@ -185,7 +184,7 @@ impl<L: Log> Ingest<L> {
         let limits = limits.of_at_least(protocol.batch_of_clients().bytes, &body);
         let body = body::read_parts(&head.headers, body, limits).await?;
         let received = Received { head, body: &body, delivery: &delivery };
-        let received_ms = checked_clock(clock::now_ms())?;
+        let received_ms = clock::now_ms();
         let (caller, decoded) = self.decode(protocol, &received, caller, received_ms)?;
         // The log may take its time; what was read from is not needed meanwhile.
         drop(body);
@@ -312,17 +311,17 @@ impl<L: Log> Ingest<L> {
     }
 }
 
-/// The clock, if anybody has ever set it.
+/// Refuses what would be received by a clock that nobody has ever set.
 ///
 /// # Errors
 /// 503 `clock_not_set`.
-fn checked_clock(now_ms: i64) -> Result<i64, ApiError> {
-    if now_ms < CLOCK_SET_MS {
+fn checked_clock(now_ms: i64) -> Result<(), ApiError> {
+    if !clock::is_set(now_ms) {
         static TOLD: Once = Once::new();
         TOLD.call_once(|| tracing::warn!(now_ms, "the clock of this machine is not set: no event is taken until it is"));
         return Err(ApiError::unavailable("clock_not_set", "the clock of the server is not set; nothing was accepted, try again", 5));
     }
-    Ok(now_ms)
+    Ok(())
 }
 
 impl RequestLimits {
@@ -446,8 +445,9 @@ mod tests {
 
     #[test]
     fn nothing_is_received_by_a_clock_that_was_never_set() {
-        assert_eq!(checked_clock(CLOCK_SET_MS).ok(), Some(CLOCK_SET_MS));
-        for never in [0, 10_000, CLOCK_SET_MS - 1] {
+        let set = 1_735_689_600_000;
+        assert!(checked_clock(set).is_ok());
+        for never in [0, 10_000, set - 1] {
             assert_eq!(checked_clock(never).unwrap_err().code, "clock_not_set");
         }
     }

@@ -4,14 +4,12 @@
 //! lone surrogate, a number out of range or a nest too deep costs only its own event. Promises: every event of a readable body has a
 //! verdict; a text that would become a huge tree is never parsed. May go wrong: the body holds no events, and the request is refused.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
+mod unread;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
+use self::unread::{Around, Members, elements, members};
 use super::draft::ReadEvent;
 use super::intake::Intake;
 use super::protocol::LARGEST_BATCH;
@@ -39,9 +37,6 @@ pub(super) struct Envelope {
 
 /// Largest member beside a batch whose dialect says there what is true of each of its events.
 const MAX_AROUND: usize = 16 << 10;
-
-/// Most members of an object whose dialect says in them what is true of each of its events.
-const MAX_MEMBERS: usize = 1_000;
 
 /// Finds the key that an event holds.
 pub(super) type KeyOf = for<'t> fn(Value<'t>) -> Option<&'t str>;
@@ -77,9 +72,13 @@ pub(super) fn json(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -
 pub(super) fn lines(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
     let bytes = without_bom(bytes)?;
     let mut shown: Option<String> = None;
-    for other in filled_lines(bytes).filter_map(|(_, line)| key_in(line, envelope)) {
-        same_key(shown.as_deref(), Some(&other))?;
-        shown.get_or_insert(other);
+    if envelope.key_of.is_some() && intake.is_key_open() {
+        // No line is parsed of more than are taken.
+        intake.admit_count(filled_lines(bytes).take(intake.max_events() + 1).count())?;
+        for other in filled_lines(bytes).filter_map(|(_, line)| key_in(line, envelope)) {
+            same_key(shown.as_deref(), Some(&other))?;
+            shown.get_or_insert(other);
+        }
     }
     intake.begin(None, shown.as_deref())?;
     let mut count = 0;
@@ -279,36 +278,6 @@ pub(super) fn translated(
     each(bytes, envelope, intake, take)
 }
 
-/// The members of an object, at most [`MAX_MEMBERS`]: of millions more would be made than the body is.
-struct Around<'e>(BTreeMap<String, &'e RawValue>);
-
-impl<'e> Deserialize<'e> for Around<'e> {
-    fn deserialize<D: Deserializer<'e>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_map(AroundVisitor)
-    }
-}
-
-struct AroundVisitor;
-
-impl<'e> Visitor<'e> for AroundVisitor {
-    type Value = Around<'e>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map")
-    }
-
-    fn visit_map<A: MapAccess<'e>>(self, mut from: A) -> Result<Around<'e>, A::Error> {
-        let mut members = BTreeMap::new();
-        while let Some((key, value)) = from.next_entry()? {
-            members.insert(key, value);
-            if members.len() > MAX_MEMBERS {
-                return Err(A::Error::custom(format_args!("more than {MAX_MEMBERS} members around the events")));
-            }
-        }
-        Ok(Around(members))
-    }
-}
-
 /// What stands around the events of a batch, each member of at most [`MAX_AROUND`] bytes: what is said of all is written to each.
 pub(super) fn around(bytes: &[u8], envelope: &Envelope) -> Result<Map<String, Json>, Refusal> {
     let bytes = without_bom(bytes)?;
@@ -387,102 +356,6 @@ fn events_of<'a>(text: &'a str, envelope: &Envelope, max: usize) -> Result<Event
             }
         }
         _ => Err(serde_json::from_str::<&RawValue>(text).map_or_else(not_json, |_| Refusal::NotEvents)),
-    }
-}
-
-/// The members of an envelope, their values unread.
-#[derive(Default)]
-struct Members<'a> {
-    batches: Vec<&'a RawValue>,
-    sent_at: Option<&'a RawValue>,
-    key: Option<&'a RawValue>,
-    context: Option<&'a RawValue>,
-}
-
-/// One whose keys cannot be read is an event that cannot be read.
-fn members<'a>(text: &'a str, envelope: &Envelope) -> Members<'a> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    MembersOf(envelope).deserialize(&mut deserializer).unwrap_or_default()
-}
-
-struct MembersOf<'e>(&'e Envelope);
-
-impl<'de> DeserializeSeed<'de> for MembersOf<'_> {
-    type Value = Members<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Members<'de>, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for MembersOf<'_> {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members<'de>, A::Error> {
-        let mut found = Members::default();
-        while let Some((key, value)) = members.next_entry::<Cow<'de, str>, &'de RawValue>()? {
-            let (Self(envelope), key) = (&self, key.as_ref());
-            // Two batches are as wrong as many.
-            if envelope.batch == Some(key) && found.batches.len() < 2 {
-                found.batches.push(value);
-            } else if envelope.sent_at == Some(key) {
-                found.sent_at = Some(value);
-            } else if envelope.keys.contains(&key) {
-                found.key = Some(value);
-            } else if envelope.context == Some(key) {
-                found.context = Some(value);
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The events of an array that does not parse as a whole.
-fn elements(text: &str, max: usize, refuse: impl FnOnce(serde_json::Error) -> Refusal) -> Result<Vec<&RawValue>, Refusal> {
-    let mut values = Vec::new();
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = Elements { values: &mut values, max }.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-    match read {
-        _ if values.len() > max => Err(Refusal::TooManyEvents(max)),
-        Ok(()) if values.is_empty() => Err(Refusal::EmptyBatch),
-        Ok(()) => Ok(values),
-        Err(problem) => Err(refuse(problem)),
-    }
-}
-
-/// The values of an array, up to one more than may be in it.
-struct Elements<'v, 'a> {
-    values: &'v mut Vec<&'a RawValue>,
-    max: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Elements<'_, 'de> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Elements<'_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while let Some(value) = elements.next_element()? {
-            self.values.push(value);
-            if self.values.len() > self.max {
-                return Err(A::Error::custom("too many"));
-            }
-        }
-        Ok(())
     }
 }
 

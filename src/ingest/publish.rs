@@ -277,12 +277,8 @@ impl OpenRecord {
             self.projects.len() - 1
         });
         let Raw { body, agents } = &mut self.raw;
-        let start = body.len();
-        packed::put_apart(piece.bytes, body, agents);
+        packed::put_apart(piece.bytes, index as u16, body, agents);
         self.events += piece.events;
-        if index > 0 {
-            packed::set_project(body.get_mut(start..).unwrap_or_default(), index as u16);
-        }
     }
 
     fn encode(&self, source: u64, letters: u32) -> Vec<u8> {

@@ -6,7 +6,8 @@
 //! said of events of that time), by which other instances know which answers are outdated. Their `timestamp` is when the block was
 //! sealed.
 //! Promise: what is read here costs no more because the table is large: books are a prefix of its order, and watermarks are in the
-//! projection `places`, a few rows a part; but for [`held_without_places`], which reads the days it is for.
+//! projection `places`, a few rows a part; but for [`held_without_places`], which reads the days it is for, and for what replays look
+//! through, which is a row for each block that ever was ([`LOOK_LIMIT`]).
 
 use std::collections::HashMap;
 use std::sync::OnceLock;

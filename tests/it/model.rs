@@ -184,7 +184,7 @@ pub(crate) fn with_sessions(mut events: Vec<Event>, include_bots: bool) -> Vec<E
     for event in &mut events {
         let is_beside = |other: &&Event| include_bots || other.bot.is_empty() == event.bot.is_empty();
         let mut session: Vec<&Event> = all.iter().filter(|other| other.session_key() == event.session_key()).filter(is_beside).collect();
-        // Those of one moment in the order of their ids, which is that of the list.
+        // Those of one moment in the order of the list.
         session.sort_by_key(|event| event.at_ms);
         let pages: Vec<&&Event> = session.iter().filter(|event| event.kind == "page_view").collect();
         event.of_session = OfSession {

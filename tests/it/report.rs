@@ -71,22 +71,16 @@ impl Store {
     /// Stores events with the books and the dead letters of their case.
     async fn insert(&self, project: u64, events: &[Event], ties: &Ties) {
         people::insert(&self.store, project, events, ties).await;
-        let rows = events.iter().enumerate().map(|(index, event)| event.row(project, index));
+        let rows = events.iter().enumerate().map(|(index, event)| placed(event.row(project, index), 0, index));
         self.insert_rows("events", rows.chain(model::ledger::rows(project, events)).collect()).await;
         self.insert_rows("dead_letters", model::dead_letters::rows(project, events)).await;
     }
 
     /// Stores the events of a case and then later ones, of whatever times, with what ties their ids; what names those of the case.
     async fn insert_in_turn(&self, project: u64, case: &Case, later: &[Event]) -> String {
-        let placed = |row: Value, partition: usize, offset: usize| {
-            let mut row = row;
-            (row["log_epoch"], row["log_partition"], row["log_offset"]) = (json!(7), json!(partition), json!(offset));
-            row
-        };
-        // Some share a record, and their order is that of their ids.
-        let last = case.events.len() / 3;
+        let last = case.events.len() / IN_RECORD;
         people::insert(&self.store, project, &case.events, &case.ties).await;
-        let rows = case.events.iter().enumerate().map(|(index, event)| placed(event.row(project, index), 0, index / 3));
+        let rows = case.events.iter().enumerate().map(|(index, event)| placed(event.row(project, index), 0, index));
         self.insert_rows("events", rows.collect()).await;
         let people_ms = clock::now_ms();
         // The server writes with its own clock, which is this machine's.
@@ -97,8 +91,8 @@ impl Store {
         let new: Vec<Event> = case.events.iter().cloned().chain(new).collect();
         people::insert(&self.store, project, &new, &case.ties).await;
         // Some in a partition that had none yet.
-        let later =
-            later.iter().enumerate().map(|(index, event)| placed(event.row(project, 1_000 + index), index % 2, last + 1 + index / 2));
+        let behind = (last + 1) * IN_RECORD;
+        let later = later.iter().enumerate().map(|(index, event)| placed(event.row(project, 1_000 + index), index % 2, behind + index));
         self.insert_rows("events", later.collect()).await;
         format!("1.{NOW_MS}.-.{people_ms}.7_0-{last}")
     }
@@ -134,6 +128,17 @@ impl Store {
         let answer = answer.unwrap_or_else(|problem| panic!("{report} {query}: {problem}"));
         serde_json::from_slice(&answer).unwrap()
     }
+}
+
+/// How many events share a record.
+const IN_RECORD: usize = 3;
+
+/// A row with its place in the log, in which it comes as the one of that number.
+fn placed(mut row: Value, partition: usize, number: usize) -> Value {
+    let (offset, index) = (number / IN_RECORD, number % IN_RECORD);
+    (row["log_epoch"], row["log_partition"], row["log_offset"], row["log_index"]) =
+        (json!(7), json!(partition), json!(offset), json!(index));
+    row
 }
 
 /// Asks the reports about the events of one project.
@@ -442,9 +447,7 @@ fn what_was_there_is_what_every_report_sees_whatever_arrives() {
     let project = std::cell::Cell::new(1_000_000);
     let later = (-120_i64..240).prop_map(|half_hours| CLOCK_CHANGE_MS + half_hours * HALF_HOUR_MS);
     let later = later.prop_flat_map(|from| prop::collection::vec(event(Range { from, until: from + 86_400_000 }), 1..40));
-    let cases = cases(5);
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
-    let result = runner.run(&(case(), later), |(case, later)| {
+    let result = runner(5).run(&(case(), later), |(case, later)| {
         project.set(project.get() + 1);
         let as_of = runtime.block_on(store.insert_in_turn(project.get(), &case, &later));
         let asker = Asker { store: &store, project: project.get(), as_of: Some(&as_of) };
@@ -471,10 +474,12 @@ fn check_on(runtime: &Runtime, store: &Store, cases: u32, models: &dyn Fn(&str) 
     });
 }
 
-/// So many cases times `PULSE_TEST_CASES`.
+/// For so many cases times `PULSE_TEST_CASES`.
 #[allow(clippy::disallowed_methods, reason = "the configuration of the tests")]
-fn cases(cases: u32) -> u32 {
-    cases * std::env::var("PULSE_TEST_CASES").map_or(1, |times| times.parse().unwrap())
+fn runner(cases: u32) -> TestRunner {
+    let cases = cases * std::env::var("PULSE_TEST_CASES").map_or(1, |times| times.parse().unwrap());
+    // A case that fails asks hundreds of questions again for each that is smaller: without an end the run has none either.
+    TestRunner::new(Config { cases, failure_persistence: None, max_shrink_time: 120_000, ..Config::default() })
 }
 
 /// Whether whoever runs the tests has asked for many cases, and has the time to look at all of each.
@@ -492,8 +497,7 @@ fn holds(
     check: impl Fn(Asker<'_>, &Case) -> Result<(), TestCaseError>,
 ) {
     let project = std::cell::Cell::new(0);
-    let mut runner = TestRunner::new(Config { cases: self::cases(cases), failure_persistence: None, ..Config::default() });
-    let result = runner.run(strategy, |case| {
+    let result = runner(cases).run(strategy, |case| {
         // Every case has a project of its own, so no case sees another's events unless tenants are mixed up.
         project.set(project.get() + 1);
         runtime.block_on(store.insert(project.get(), &case.events, &case.ties));

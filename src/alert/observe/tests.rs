@@ -90,6 +90,10 @@ fn what_is_counted_is_itself_how_much_there_is() {
     let ledger = rule(json!({"report": "ledger", "interval": "hour", "min_count": 1, "question": {"outcome": "dead"}}));
     let observed = ledger.observe(&json!({"minutes": [{"minute": "2026-03-29T00:01:00Z", "dead": 3}]}));
     assert_eq!(observed.lines[""].counts, observed.lines[""].values);
+    let dormant = rule(json!({"report": "lifecycle", "line": "dormant", "min_count": 1, "question": {}}));
+    let line = json!({"name": "dormant", "breakdown": null, "values": [-3]});
+    let observed = dormant.observe(&json!({"buckets": ["2026-03-29T00:00:00Z"], "series": [line]}));
+    assert_eq!(observed.lines[""].counts.values().collect::<Vec<_>>(), [&3.0]);
 }
 
 #[test]

@@ -117,25 +117,29 @@ impl Owner {
     /// Ends with a rule: who was told of an alert, or that the rule cannot be judged, is told that it is over, and nothing is left of its state.
     pub(super) fn close(&mut self, key: &RuleKey, owned: &Owned, why: &str) {
         let now_ms = (self.parts.now_ms)();
-        let ends = Ends { notices: self.ends(owned, why), channels: owned.told_channels().to_vec() };
+        let ends = Addressed { notices: self.ends(owned, why), channels: owned.told_channels().to_vec() };
         let mut work = Work { rows: without_state(key, &owned.state, now_ms), state: None, notices: Vec::new() };
         ends.add_to(&mut work, now_ms);
         self.gather(work);
     }
 
-    /// Tells channels that were told of a rule, and which it names no longer, that it is over for them.
-    pub(super) fn leave_channels(&mut self, key: &RuleKey) {
+    /// Where a rule names other channels than it has told: those that it names no longer hear that it is over for them, and the new ones
+    /// what goes on.
+    pub(super) fn change_channels(&mut self, key: &RuleKey) {
         let now_ms = (self.parts.now_ms)();
         let Some(owned) = self.rules.get(key) else { return };
-        let left = without(owned.told_channels(), &owned.known.rule.body.channels);
-        if left.is_empty() {
+        let (told, named) = (owned.told_channels(), &owned.known.rule.body.channels);
+        let (left, joined) = (without(told, named), without(named, told));
+        if left.is_empty() && joined.is_empty() {
             return;
         }
-        let ends = Ends { notices: self.ends(owned, "the rule tells other channels now"), channels: left };
+        let ends = Addressed { notices: self.ends(owned, "the rule tells other channels now"), channels: left };
+        let goes_on = Addressed { notices: self.still_told(owned), channels: joined };
         let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
         state.told_as = Some(SavedRule { project: known.project_name.clone(), rule: known.rule.body.clone() });
         let mut work = self.work(&known, state, &Judged::default(), Vec::new());
         ends.add_to(&mut work, now_ms);
+        goes_on.add_to(&mut work, now_ms);
         if let Some(owned) = self.rules.get_mut(key) {
             owned.is_busy = true;
         }
@@ -144,15 +148,27 @@ impl Owner {
 
     /// What is said to those who were told something of a rule that is over for them.
     fn ends(&self, owned: &Owned, why: &str) -> Vec<Notice> {
-        let (now_ms, failed_at) = ((self.parts.now_ms)(), owned.state.health.told_failed_at);
+        let now_ms = (self.parts.now_ms)();
+        let failed = self.failure(owned, Kind::Judging, now_ms);
+        self.firing(owned, now_ms).into_iter().chain(failed).map(|notice| notice.of_end(why)).collect()
+    }
+
+    /// What of a rule was told and goes on.
+    fn still_told(&self, owned: &Owned) -> Vec<Notice> {
+        let now_ms = (self.parts.now_ms)();
+        self.firing(owned, now_ms).into_iter().chain(self.failure(owned, Kind::Failed, now_ms)).collect()
+    }
+
+    /// The lines of which was told that they fire.
+    fn firing(&self, owned: &Owned, now_ms: i64) -> Option<Notice> {
         let is_told = owned.state.lines.values().any(|line| line.told != Told::Ok);
-        let mut notices: Vec<Notice> = is_told.then(|| self.told_of(owned, now_ms).of_end(why)).into_iter().collect();
-        if failed_at != 0 {
-            let mut notice = self.about(&owned.known).notice(Kind::Judging, failed_at, now_ms);
-            notice.episode = failed_at;
-            notices.push(notice.of_end(why));
-        }
-        notices
+        is_told.then(|| self.told_of(owned, now_ms))
+    }
+
+    /// That it cannot be judged, where that was told.
+    fn failure(&self, owned: &Owned, kind: Kind, now_ms: i64) -> Option<Notice> {
+        let failed_at = owned.state.health.told_failed_at;
+        (failed_at != 0).then(|| Notice { episode: failed_at, ..self.about(&owned.known).notice(kind, failed_at, now_ms) })
     }
 
     /// Leaves nothing of the state of a rule of which nobody was told.
@@ -162,13 +178,13 @@ impl Owner {
     }
 }
 
-/// Notices of an end, and who is told them.
-struct Ends {
+/// Notices, and who is told them.
+struct Addressed {
     notices: Vec<Notice>,
     channels: Vec<String>,
 }
 
-impl Ends {
+impl Addressed {
     fn add_to(self, work: &mut Work, now_ms: i64) {
         let Self { notices, channels } = self;
         work.rows.extend(notices.iter().flat_map(|notice| Outbox::rows(notice, &channels, now_ms)));

@@ -106,7 +106,7 @@ proptest! {
     fn agents_stand_apart_and_nothing_else_is_changed(all in prop::collection::vec(parts(), 1..5)) {
         let (mut bytes, mut body, mut agents) = (Vec::new(), Vec::new(), Vec::new());
         all.iter().for_each(|parts| write(&mut bytes, &header(1, 3), parts));
-        put_apart(&bytes, &mut body, &mut agents);
+        put_apart(&bytes, 513, &mut body, &mut agents);
         let is_agent = |entry: &&Entry<'_>| matches!(entry, Entry::Field(tag, _) if *tag == Field::UserAgent as u8);
         let mut events = RawEvents::new(&body, &agents);
         for parts in &all {
@@ -116,7 +116,7 @@ proptest! {
             let (fields, rest) = whole.split_at(parts.iter().take_while(|part| matches!(part, Part::Field(..))).count());
             let kept: Vec<_> = fields.iter().filter(|entry| !is_agent(entry)).chain(rest).copied().collect();
             let agent = fields.iter().rfind(is_agent).map_or(&[] as &[u8], |entry| match entry { Entry::Field(_, text) => text, _ => &[] });
-            prop_assert_eq!((event.view.header, event.view.entries().collect::<Vec<_>>()), (header(1, 3), kept));
+            prop_assert_eq!((event.view.header, event.view.entries().collect::<Vec<_>>()), (header(1, 513), kept));
             prop_assert_eq!(event.agent, agent);
 
             let mut joined = Vec::new();
@@ -139,7 +139,7 @@ proptest! {
         }
         let (events, enrichments) = bytes.split_at(bytes.len() / 2);
         let (mut body, mut agents) = (Vec::new(), Vec::new());
-        put_apart(&bytes, &mut body, &mut agents);
+        put_apart(&bytes, 513, &mut body, &mut agents);
         for event in RawEvents::new(events, enrichments) {
             let _ = event.fields();
         }
@@ -180,15 +180,4 @@ fn additions_replace_fields_and_entries_of_unknown_tags_are_passed_over() {
     let (event, enrichment) = enriched.next().unwrap();
     assert_eq!((event.header, enrichment), (header(3, 0), &[] as &[u8]));
     assert!(enriched.next().is_none());
-}
-
-#[test]
-fn the_project_of_every_event_is_set() {
-    let mut out = Vec::new();
-    write(&mut out, &header(1, 0), &[Part::String("a".to_owned(), "b".to_owned())]);
-    write(&mut out, &header(2, 0), &[]);
-    set_project(&mut out, 513);
-    let mut body = out.as_slice();
-    assert_eq!(EventView::take(&mut body).unwrap().header, header(1, 513));
-    assert_eq!(EventView::take(&mut body).unwrap().header, header(2, 513));
 }

@@ -128,7 +128,7 @@ fn the_agent_of_an_event_is_read_and_does_not_go_on() {
         put_event(&mut packed, visitor, &[(Field::Type, "view"), (Field::UserAgent, if visitor == 2 { "" } else { &agent })]);
     }
     let mut raw = record::Raw::default();
-    packed::put_apart(&packed, &mut raw.body, &mut raw.agents);
+    packed::put_apart(&packed, 0, &mut raw.body, &mut raw.agents);
     put_letter(&mut raw.body, 3);
     let header = record::header(&record(3, 1, &[])).unwrap();
     let applied = pipeline().apply(origin(7), &record::encode_raw(&header, &raw));

@@ -178,6 +178,9 @@ const WITHHELD_AS: &[&str] = &[
 /// The type of states of aggregates: one that is made of bytes makes the server read whatever they say.
 const OF_STATES: &str = "aggregatefunction";
 
+/// Functions whose second argument may name a type in a text.
+const TO_A_TYPE: [&str; 6] = ["cast", "accuratecast", "accuratecastornull", "accuratecastordefault", "dynamicelement", "variantelement"];
+
 /// Databases of the server itself.
 const OF_SERVER: [&str; 2] = ["system", "information_schema"];
 
@@ -224,6 +227,10 @@ pub(super) fn checked(sql: &str) -> Result<String, QueryError> {
             Token::Word(word) | Token::Quoted(word, _) if is_database && OF_SERVER.contains(&word.to_lowercase().as_str()) => {
                 return Err(not_allowed(&format!("`{}` is not for statements of questions", shortened(word))));
             }
+            Token::Word(word) | Token::Quoted(word, _) if is_called && TO_A_TYPE.contains(&word.to_lowercase().as_str()) => {
+                check_type(spoken.get(at + 2..).unwrap_or_default())?;
+                check_word(word, is_called, matches!(token, Token::Quoted(..)))?;
+            }
             Token::Word(word) => check_word(word, is_called, false)?,
             Token::Quoted(word, _) => check_word(word, is_called, true)?,
             // A type may stand in a text: `CAST(x, 'AggregateFunction(…)')`.
@@ -242,6 +249,26 @@ fn invalid(message: impl Into<String>) -> QueryError {
 
 fn not_allowed(message: &str) -> QueryError {
     QueryError::forbidden("sql_not_allowed", message)
+}
+
+/// Checks the second argument, if there is one, of a call whose arguments `of_call` begins with: a type is one text as it is meant, for what
+/// is put together or escaped is known to the server alone.
+fn check_type(of_call: &[&Token<'_>]) -> Result<(), QueryError> {
+    let mut depth = 0_usize;
+    for (at, token) in of_call.iter().enumerate() {
+        match token {
+            Token::Sign('(' | '[' | '{') => depth += 1,
+            Token::Sign(')' | ']' | '}') if depth == 0 => return Ok(()),
+            Token::Sign(')' | ']' | '}') => depth -= 1,
+            Token::Sign(',') if depth == 0 => {
+                let is_plain = matches!(of_call.get(at + 1), Some(Token::Text(text)) if !text.contains('\\'));
+                let is_all = matches!(of_call.get(at + 2), Some(Token::Sign(',' | ')')));
+                return if is_plain && is_all { Ok(()) } else { Err(not_allowed("a type is one text without escapes")) };
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn check_word(word: &str, is_called: bool, is_quoted: bool) -> Result<(), QueryError> {

@@ -80,7 +80,7 @@ fn traits(events: &[Event], person: u64) -> Traits {
 struct Made {
     /// Two users.
     aliases: Vec<(u64, u64)>,
-    /// Time, device and user.
+    /// Time, device and user, in order.
     logins: Vec<(i64, u64, u64)>,
 }
 
@@ -94,7 +94,12 @@ impl Made {
         // An id that came beside a user, and is none, is a device, also where it signs up.
         let is_device = |id: u64| told.iter().any(|(_, device, _)| *device == id) && !is_user(id);
         let (sign_ups, aliases): (Vec<_>, Vec<_>) = aliases.iter().copied().partition(|(from, _)| is_device(*from));
-        let logins = told.iter().copied().chain(sign_ups.into_iter().map(|(device, user)| (ALIASED_MS, device, user))).collect();
+        let mut logins: Vec<_> = sign_ups.into_iter().map(|(device, user)| (ALIASED_MS, device, user)).collect();
+        // No event says which of them was first.
+        logins.sort_by_key(|(_, _, user)| key(*user));
+        logins.extend(told);
+        // Those of one moment in the order of the list.
+        logins.sort_by_key(|(at_ms, _, _)| *at_ms);
         Self { aliases, logins }
     }
 
@@ -133,12 +138,10 @@ fn person(events: &[Event], ties: &Ties, event: &Event) -> u64 {
     if made.is_user(id) {
         return one_of_aliased(id);
     }
-    let mut of_device: Vec<(i64, u64)> =
-        made.logins.iter().filter(|(_, device, _)| *device == id).map(|(at_ms, _, user)| (*at_ms, key(*user))).collect();
-    of_device.sort_unstable();
-    let in_force = of_device.iter().rev().find(|(at_ms, _)| *at_ms <= event.at_ms).or(of_device.first());
-    let users = (0..6).find(|user| in_force.is_some_and(|(_, in_force)| key(*user) == *in_force));
-    users.map_or(id, one_of_aliased)
+    let mut of_device = made.logins.iter().filter(|(_, device, _)| *device == id).peekable();
+    let first = of_device.peek().copied();
+    let in_force = of_device.take_while(|(at_ms, _, _)| *at_ms <= event.at_ms).last().or(first);
+    in_force.map_or(id, |(_, _, user)| one_of_aliased(*user))
 }
 
 /// Writes what is tied, as the loader does, and what was ruled, as the API does: more than once, and anywhere.

@@ -1,4 +1,4 @@
-// The keys of the project: made, given another secret and revoked by those who have its admin key, which no browser keeps.
+// The keys of the project: made, given another secret and revoked by those who have its admin key, which this page keeps until it is left.
 import { useRef, useState } from "preact/hooks";
 import { session, type ApiError } from "../../api/client";
 import { end_key, make_key, managed_keys, rotate_key, type KeyRequest, type MadeKey, type ManagedKey } from "../../api/keys";
@@ -19,11 +19,15 @@ export function Keys() {
   const [made, set_made] = useState<MadeKey | null>(null);
   const [problem, set_problem] = useState("");
   const refused = (problem: ApiError) => set_problem(problem.message);
+  /** The key as it is now, for answers that come when it may be another. */
+  const held = useRef("");
+  const is_busy = useRef(false);
+  const hold = (key: string, keys: ManagedKey[]) => { held.current = key; set_admin(key); set_all(keys); };
+  const forget = () => { hold("", []); set_made(null); };
   const load = async (key: string) => {
     const { project, keys } = await managed_keys(key);
     if (project !== name) return set_problem(`That is the admin key of “${project}”, and you are signed in to “${name}”.`);
-    set_all(keys);
-    set_admin(key);
+    hold(key, keys);
   };
   const enter = (event: SubmitEvent) => {
     event.preventDefault();
@@ -31,16 +35,26 @@ export function Keys() {
     void load(String(new FormData(event.currentTarget as HTMLFormElement).get("admin")).trim()).catch(refused);
   };
   /** Whether it was done: what is listed is what there is then, also where it was not. */
-  const act = async (work: Promise<MadeKey | void>): Promise<boolean> => {
+  const act = async (work: (key: string) => Promise<MadeKey | void>): Promise<boolean> => {
+    // A second click would make a second key.
+    if (is_busy.current) return false;
+    is_busy.current = true;
+    const key = held.current, is_held = () => held.current === key;
     set_problem("");
     set_made(null);
-    const is_done = await work.then((made) => { set_made(made ?? null); return true; }, (problem: ApiError) => { refused(problem); return false; });
-    await load(admin).catch(refused);
+    const is_done = await work(key).then((made) => { if (is_held()) set_made(made ?? null); return true; }, (problem: ApiError) => { refused(problem); return false; });
+    if (is_held()) {
+      await managed_keys(key).then(({ keys }) => { if (is_held()) set_all(keys); }, (problem: ApiError) => {
+        refused(problem);
+        if (problem.status === 401) forget();
+      });
+    }
+    is_busy.current = false;
     return is_done;
   };
   return (
     <section class="tile wide" data-tile="keys" aria-labelledby="title-keys">
-      <header><h2 id="title-keys">Keys</h2>{admin && <div class="tools"><button type="button" class="quiet" onClick={() => { set_admin(""); set_made(null); set_all([]); }}>Forget the admin key</button></div>}</header>
+      <header><h2 id="title-keys">Keys</h2>{admin && <div class="tools"><button type="button" class="quiet" onClick={forget}>Forget the admin key</button></div>}</header>
       {/* Where there is none, nothing: an empty text would be a child, and the form behind it made anew. */}
       {problem ? <p class="failed" role="alert">{problem}</p> : null}
       {made && <Secret key={made.key} made={made} />}
@@ -48,13 +62,13 @@ export function Keys() {
         ? (
           <>
             {!all.length && <p class="nothing">None yet but those of the keys file.</p>}
-            <ul class="people">{sorted(all).map((key) => <Listed key={key.id} of={key} onRotate={(overlap) => act(rotate_key(admin, key.id, overlap))} onEnd={() => act(end_key(admin, key))} />)}</ul>
-            <NewKey onMake={(settings) => act(make_key(admin, settings))} />
+            <ul class="people">{sorted(all).map((key) => <Listed key={key.id} of={key} onRotate={(overlap) => act((admin) => rotate_key(admin, key.id, overlap))} onEnd={() => act((admin) => end_key(admin, key))} />)}</ul>
+            <NewKey onMake={(settings) => act((admin) => make_key(admin, settings))} />
           </>
         )
         : (
           <form class="step" onSubmit={enter} aria-label="Manage keys">
-            <input name="admin" type="password" autocomplete="off" aria-label="Admin key" placeholder="pulse_ak_…" required />
+            <input name="admin" type="password" autocomplete="one-time-code" aria-label="Admin key" placeholder="pulse_ak_…" required />
             <button type="submit">Manage keys</button>
           </form>
         )}
