@@ -179,7 +179,13 @@ impl Range {
 
     /// What ends when this does and begins at `from_ms`.
     pub(crate) fn beginning_at(&self, from_ms: i64) -> Self {
-        Self { from_ms, ..self.clone() }
+        let [from, until] = self.asked;
+        let from = match until {
+            _ if from_ms == self.from_ms => from,
+            Bound::At(_) => Bound::At(from_ms),
+            Bound::Ago(_) | Bound::Follows => Bound::Follows,
+        };
+        Self { from_ms, asked: [from, until], ..self.clone() }
     }
 
     /// The same time of the day so many days before `at_ms`, by the calendar; not before 1970.

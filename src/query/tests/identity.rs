@@ -176,3 +176,28 @@ fn another_release_asks_another_question() {
     assert_eq!(of("1.2.3"), of("1.2.3"));
     assert_ne!(of("1.2.3"), of("1.2.4"));
 }
+
+/// Two questions of one fingerprint get one answer: whatever is asked of the store must be the same for both.
+#[test]
+fn bars_of_other_events_are_other_questions() {
+    let ranges = [json!({"from": "-3d"}), json!({"from": "2025-12-28", "to": "2026-01-02"})];
+    let compares = ["previous", "weekdays", "year"].map(|word| json!(word));
+    let own = json!({"from": "2025-12-26", "to": "2025-12-31"});
+    let mut known: BTreeMap<u128, (String, Value)> = BTreeMap::new();
+    for (range, compare) in ranges.iter().flat_map(|range| compares.iter().chain([&own]).map(move |compare| (range, compare))) {
+        for math in ["unique_users", "dau", "wau", "mau", "first_time_users"] {
+            for (cumulative, bucket, compared) in (0..12).map(|of| (of % 2 == 1, of / 4, of / 2 % 2 == 1)) {
+                let mut request = of(json!({"compare": compare, "cumulative": cumulative, "series": [{"math": math}]}));
+                request["of"].as_object_mut().unwrap().extend(range.as_object().unwrap().clone());
+                if bucket > 0 {
+                    request["of"]["bucket"] = json!(format!("2025-12-{}", 28 + bucket));
+                }
+                request["compare"] = json!(compared);
+                let Ok(asked) = statements("users", &request) else { continue };
+                let (first, other) = known.entry(question("users", &request, NOW_MS)).or_insert((format!("{asked:?}"), request.clone()));
+                assert_eq!(*first, format!("{asked:?}"), "{other} and {request}");
+            }
+        }
+    }
+    assert!(known.len() > 100, "{}", known.len());
+}
