@@ -19,6 +19,9 @@ const LEAST_RETENTION: Duration = Duration::from_secs(60 * 60);
 const RECORD_OVERHEAD: u64 = 64 * KIB;
 /// Snapshots are written in parts of 4 MiB; smaller topics could not hold one.
 const LEAST_RECORD: u64 = 5 * MIB;
+/// How long a member may go without a poll. Also how long the group waits for members that are gone without a word while it comes together,
+/// and how long a request to join may hang. A thread of its own polls, so it is never slow because the work is.
+const MOST_BETWEEN_POLLS_MS: u64 = 30_000;
 
 /// Options of librdkafka that pulse decides, because a promise hangs on them, and what to do instead.
 const DECIDED: [(&str, &str); 27] = [
@@ -159,7 +162,16 @@ impl KafkaLogConfig {
             return Err(format!("log.kafka.{topic}_retention = {time:?}: must be at least 1h, or Kafka deletes what nobody has read yet"));
         }
         self.check_options()?;
+        let of_session = self.milliseconds("session.timeout.ms").zip(self.milliseconds("max.poll.interval.ms"));
+        if let Some((session_ms, between_ms)) = of_session.filter(|(session_ms, between_ms)| session_ms > between_ms) {
+            return Err(format!("log.kafka.options: `session.timeout.ms` = {session_ms} must not be above `max.poll.interval.ms` = {between_ms}"));
+        }
         Ok(KafkaLimits { config: self })
+    }
+
+    /// The number under an option that is set.
+    fn milliseconds(&self, option: &str) -> Option<u64> {
+        self.options.0.get(option)?.parse().ok()
     }
 
     fn check_options(&self) -> Result<(), String> {
@@ -315,9 +327,8 @@ impl KafkaLimits {
         // How long the partitions of an instance that died stay without a reader.
         self.prefer(&mut client, "session.timeout.ms", "10000");
         self.prefer(&mut client, "heartbeat.interval.ms", "2000");
-        // Also how long the group waits for members that are gone without a word while it comes together, and how long a request
-        // to join may hang. A thread of its own polls, so it is never slow because the work is.
-        self.prefer(&mut client, "max.poll.interval.ms", "30000");
+        let least_ms = self.config.milliseconds("session.timeout.ms").unwrap_or(0);
+        self.prefer(&mut client, "max.poll.interval.ms", &least_ms.max(MOST_BETWEEN_POLLS_MS).to_string());
         client
     }
 
@@ -381,6 +392,16 @@ mod tests {
         let limits = with(&scram).check().unwrap();
         let made: Result<rdkafka::producer::BaseProducer, _> = limits.producer().create();
         assert!(made.is_ok(), "{:?}", made.err());
+    }
+
+    #[test]
+    fn a_session_may_be_as_long_as_kafkas_own_and_no_longer_than_what_is_waited_for_a_poll() {
+        let limits = with(&[("session.timeout.ms", "45000")]).check().unwrap();
+        assert_eq!(limits.member(ConsumerGroup::Process).get("max.poll.interval.ms"), Some("45000"));
+        let limits = with(&[]).check().unwrap();
+        assert_eq!(limits.member(ConsumerGroup::Process).get("max.poll.interval.ms"), Some("30000"));
+        let problem = with(&[("session.timeout.ms", "45000"), ("max.poll.interval.ms", "40000")]).check().unwrap_err();
+        assert!(problem.contains("`session.timeout.ms` = 45000") && problem.contains("= 40000"), "{problem}");
     }
 
     #[test]
