@@ -164,7 +164,9 @@ impl KafkaLogConfig {
         self.check_options()?;
         let of_session = self.milliseconds("session.timeout.ms").zip(self.milliseconds("max.poll.interval.ms"));
         if let Some((session_ms, between_ms)) = of_session.filter(|(session_ms, between_ms)| session_ms > between_ms) {
-            return Err(format!("log.kafka.options: `session.timeout.ms` = {session_ms} must not be above `max.poll.interval.ms` = {between_ms}"));
+            return Err(format!(
+                "log.kafka.options: `session.timeout.ms` = {session_ms} must not be above `max.poll.interval.ms` = {between_ms}"
+            ));
         }
         Ok(KafkaLimits { config: self })
     }
