@@ -188,6 +188,11 @@ test("a chart becomes a rule that is tried, moved by mouse and keys, saved and c
   await page.getByLabel("For so many days").press("Tab");
   await page.goBack();
   await expect(page.getByLabel("For so many days")).toHaveValue("1");
+  // Also once the page, which asks again and again, knows of it: what is saved is made from the rule that was opened.
+  await page.waitForResponse(async (response) => response.url().endsWith("/v1/alerts/few-b-pages-b") && (await response.json()).name === "Other");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await expect(page.getByRole("alert")).toContainText("nothing is saved");
+  expect((await api("/v1/alerts/few-b-pages-b")).rule.name).toBe("Other");
   await page.getByRole("link", { name: "Cancel" }).click();
   await expect(page.getByRole("heading", { name: "Other", level: 1 })).toBeVisible();
   await page.getByRole("button", { name: "Delete this rule" }).click();

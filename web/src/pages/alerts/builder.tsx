@@ -25,10 +25,12 @@ export interface BuilderProps {
   rule: Rule;
   /** What is changed; a new one without. */
   id?: string;
+  /** What it is changed from: the first that is said counts. */
   version?: number | null;
 }
 
-export function Builder({ rule, id, version }: BuilderProps) {
+export function Builder({ rule, id, version: newest }: BuilderProps) {
+  const [version] = useState(newest ?? null);
   const [problem, set_problem] = useState("");
   // Onto what the address says by now: a trial that ends late undoes nothing of what was changed meanwhile.
   const write: PartProps["write"] = (changes, replace = false) => {
@@ -38,7 +40,7 @@ export function Builder({ rule, id, version }: BuilderProps) {
   const save = async (event: SubmitEvent) => {
     event.preventDefault();
     const own = id ?? id_of(rule.name ?? "");
-    await save_rule(own, version ?? null, rule).then(() => go(page_of(`/alerts/${encodeURIComponent(own)}`)), (refused: ApiError) => set_problem(refused.message));
+    await save_rule(own, version, rule).then(() => go(page_of(`/alerts/${encodeURIComponent(own)}`)), (refused: ApiError) => set_problem(refused.message));
   };
   return (
     <form class="builder" onSubmit={save} aria-label={`${id ? "Change the" : "A new"} ${rule.report_at ? "report" : "rule"}`}>
