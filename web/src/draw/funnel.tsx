@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import type { Answer, Funnel, Step } from "../api/types";
 import type { TableData } from "../chart/table";
-import { duration, label, shown } from "../format";
+import { duration, isolated, label, shown } from "../format";
 import type { Draw } from "../ui/drawing";
 import { OnlyButton } from "../ui/filters";
 import { show_people } from "../ui/people-panel";
@@ -35,7 +35,7 @@ function breakable(name: string): ComponentChildren {
 
 function pick({ id, group, index, step, is_compared }: StepBar, is_converted: boolean): void {
   const line = group.kind === null || group.kind === undefined ? {} : { breakdown_value: group.breakdown, breakdown_kind: group.kind };
-  const name = `${is_converted ? "" : "not "}${step.name}${group_name(group) && `, ${group_name(group)}`}`;
+  const name = `${is_converted ? "" : "not "}${isolated(step.name)}${group_name(group) && `, ${isolated(group_name(group))}`}`;
   show_people({ of: id, bar: { step: index + 1, ...(is_converted ? {} : { converted: false }), ...line }, name, ...(is_compared ? { compare: true } : {}) });
 }
 
@@ -86,6 +86,6 @@ function steps_summary({ result }: Answer<Funnel>): string {
   const [first, last] = [steps[0], steps[steps.length - 1]];
   if (!first || !last || !first.count) return "Nobody came to the first step in this time.";
   const worst = steps.slice(1).reduce<Step | undefined>((worst, step) => (!worst || (step.from_previous ?? 1) < (worst.from_previous ?? 1) ? step : worst), undefined);
-  const where = worst && worst.dropped ? `; most stop before ${worst.name} (${shown(1 - (worst.from_previous ?? 0), "share")} of those before)` : "";
+  const where = worst && worst.dropped ? `; most stop before ${isolated(worst.name)} (${shown(1 - (worst.from_previous ?? 0), "share")} of those before)` : "";
   return `${shown(last.count)} of ${shown(first.count)} come to the end (${shown(last.from_start, "share")})${where}.`;
 }

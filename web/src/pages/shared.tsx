@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { named_bar, useAnswersBy } from "../api/ask";
 import type { ApiError } from "../api/client";
-import { shared_board, shared_people, shared_tiles, type SharedBoard } from "../api/shares";
+import { shared_board, shared_people, shared_tiles, tile_number, type SharedBoard } from "../api/shares";
 import type { Answer, Question, Users } from "../api/types";
 import { DRAWS } from "../draw/draws";
 import { plural, shown } from "../format";
@@ -80,14 +80,13 @@ function People({ board, query }: { board: SharedBoard; query: string }) {
 
 function Panel({ board, query }: { board: SharedBoard; query: string }) {
   const bar = named_bar()!;
-  const index = Number(bar.of.replace("tile", ""));
-  const { zone } = times_of(question_of(board, index, query));
+  const { zone } = times_of(question_of(board, tile_number(bar.of), query));
   const [known, set_known] = useState<Answer<Users> | null>(null);
   const [problem, set_problem] = useState(board.people ? "" : "This link does not show who is behind a number.");
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     dialog.current!.showModal();
-    if (board.people) shared_people(token(), index, query, bar.bar).then(set_known, (refused: ApiError) => set_problem(refused.message));
+    if (board.people) shared_people(token(), query, bar).then(set_known, (refused: ApiError) => set_problem(refused.message));
   }, []);
   return (
     <dialog ref={dialog} class="panel" aria-label="People" onClose={() => change({ people: null })}>

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { id_of } from "../api/boards";
 import type { ApiError } from "../api/client";
 import { save_segment, segments } from "../api/segments";
-import { label } from "../format";
+import { isolated, label } from "../format";
 import { change, here, page_of } from "../url";
 import { FieldPicker, ValuePicker } from "./picker";
 
@@ -89,7 +89,7 @@ export function words(filter: Written): string {
   const texts = value === undefined ? [] : [...new Set([value].flat().map(String))];
   const is_one = texts.length === 1 && (op === "in" || op === "not_in");
   const name = is_one ? (op === "in" ? "is" : "is not") : (OPS.find(([key]) => key === op)?.[1] ?? op);
-  const text = texts.join(", ");
+  const text = texts.map(isolated).join(", ");
   return `${field} ${name} ${text}`.trim();
 }
 
