@@ -26,6 +26,16 @@ test("a breakdown shows the API's numbers, and the people behind each are as man
   }
 });
 
+test("filters of an address may be written as in a question, and what is none is left out", async ({ page }) => {
+  const filters = [{ field: "country", op: "eq", value: "GB" }, 7, null];
+  await open(page, `/trends?s=${encodeURIComponent(JSON.stringify({ event: "page", filters }))}`);
+  await expect(page.locator(".builder .chip")).toHaveText(/country is GB/);
+  const { series } = await ask("trends", { ...WEEK, interval: "day", series: [{ event: "page", filters: filters.slice(0, 1) }] });
+  expect((await table(page, "trends"))[0][1]).toBe(written(series[0].total));
+  await open(page, `/funnel?step={"event":"page","filters":"x"}&step={"event":["order"]}`);
+  await expect(page.getByLabel("Step 1", { exact: true })).toHaveValue("page");
+});
+
 test("a question is built by hand: events, a filter, a formula", async ({ page }) => {
   await open(page, "/trends");
   await page.getByLabel("Event 1").focus();

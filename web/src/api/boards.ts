@@ -28,7 +28,7 @@ export async function save({ id, version, title, description, tiles }: SavedBoar
     const saved = (await (await request(path(id), { method: "PUT", headers, body })).json()) as { version: number };
     return saved.version;
   } catch (problem) {
-    if (problem instanceof ApiError && problem.code === "version_mismatch") throw new ApiError(412, problem.code, "Somebody else has changed this board meanwhile. Nothing was lost: it is shown as it is now.");
+    if (problem instanceof ApiError && problem.code === "version_mismatch") throw new ApiError(412, problem.code, version ? "Somebody else has changed this board meanwhile. Nothing was lost: it is shown as it is now." : "There is a board of this name already: choose another one.");
     throw problem;
   }
 }

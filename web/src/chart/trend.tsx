@@ -73,12 +73,14 @@ function pick(options: TrendOptions, line: Placed, chart: Chart, bucket: number 
 export function Trend({ answer, options, label: title }: { answer: Answer<Chart>; options: TrendOptions; label: string }) {
   const chart = answer.result;
   const all = placed(chart, options);
-  const lines = lines_of(chart, options);
+  const of_both = lines_of(chart, options);
+  // Bars stand on each other: none beside them.
+  const lines = options.is_stacked ? of_both.filter((line) => !line.is_compared) : of_both;
   const { interval, zone, unit, is_stacked, is_formula } = options;
   const remarks = answer.changed?.length ? chart.buckets.map((bucket) => (answer.changed!.includes(bucket) ? LATE : "")) : undefined;
   return (
     <>
-      <LineChart label={title} buckets={chart.buckets} partial={chart.partial} remarks={remarks} lines={is_stacked ? lines.filter((line) => !line.is_compared) : lines} interval={interval} zone={zone} unit={unit}
+      <LineChart label={title} buckets={chart.buckets} partial={chart.partial} remarks={remarks} lines={lines} interval={interval} zone={zone} unit={unit}
         before={is_stacked ? undefined : chart.compare?.buckets} is_stacked={is_stacked} onPick={is_formula ? undefined : (line, bucket) => pick(options, all[line]!, chart, bucket)} />
       {lines.length > 1 && (
         <ul class="legend">
@@ -109,7 +111,7 @@ export function trend_table({ result: chart }: Answer<Chart>, options: TrendOpti
     ...columns.map((column) => cell(column, column.line.series.values[index], index)),
   ]);
   const totals = [{ text: "in all" }, ...columns.map((column) => cell(column, column.line.series.total, null))];
-  return { head: ["Time", ...columns.map(({ line, is_compared }) => (is_compared ? `${line.name}, before` : line.name))], rows: [totals, ...rows], besides: are_complete(charts) };
+  return { head: ["Time", ...columns.map(({ line, is_compared }) => (is_compared ? `${line.name}, before` : line.name))], units: options.unit === "duration" ? Object.fromEntries(columns.map((_, index) => [index + 1, "ms"])) : {}, rows: [totals, ...rows], besides: are_complete(charts) };
 }
 
 /** Which buckets are complete, of each chart: the first row is what there is in all. */

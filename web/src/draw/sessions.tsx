@@ -52,7 +52,7 @@ export function Sessions({ answer: { result }, zone }: { answer: Answer<SessionL
 
 export function sessions_table({ result }: Answer<SessionList>, zone: string): TableData {
   return {
-    head: ["Person", "Began", "Length", "Pages", "Events", "Channel", "In at", "Out at"],
+    head: ["Person", "Began", "Length", "Pages", "Events", "Channel", "In at", "Out at"], units: { 2: "ms" },
     rows: result.sessions.map((session) => [
       { text: session.person }, { text: moment(session.start, zone), value: session.start }, { text: duration(session.duration_ms), value: session.duration_ms }, { text: shown(session.pages), value: session.pages },
       { text: shown(session.events), value: session.events }, { text: session.channel ?? "" }, { text: session.entry_page ?? "" }, { text: session.exit_page ?? "" },

@@ -33,7 +33,7 @@ function List() {
   };
   return (
     <Page title="Boards">
-      <form class="builder" onSubmit={make} aria-label="A new board"><div class="step"><input name="title" aria-label="Title of a new board" placeholder="title of a new board" required maxLength={100} /><button type="submit">Make</button></div></form>
+      <form class="builder" onSubmit={make} aria-label="A new board"><div class="step"><input name="title" aria-label="Title of a new board" placeholder="title of a new board" required pattern=".*\S.*" maxLength={100} /><button type="submit">Make</button></div></form>
       {problem && <p class="failed" role="alert">{problem}</p>}
       <section class="tile" aria-busy={!known && !problem}>
         <h2>All boards</h2>
@@ -101,7 +101,7 @@ function Change({ board, write, onProblem }: ChangeProps & { onProblem(problem: 
   const remove = () => forget(board).then(() => go(page_of("/boards")), (refused: ApiError) => onProblem(refused.message));
   return (
     <form class="builder" onSubmit={rename} aria-label="Change the board">
-      <div class="step"><input name="title" aria-label="Title of the board" defaultValue={board.title} required maxLength={100} /><button type="submit">Rename</button><button type="button" onClick={() => void remove()}>Delete this board</button></div>
+      <div class="step"><input name="title" aria-label="Title of the board" defaultValue={board.title} required pattern=".*\S.*" maxLength={100} /><button type="submit">Rename</button><button type="button" onClick={() => void remove()}>Delete this board</button></div>
     </form>
   );
 }

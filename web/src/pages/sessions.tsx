@@ -57,14 +57,14 @@ function AllSessions() {
   );
 }
 
-/** Leads to the next page of a list; Back leads back. */
-export function Pager({ next }: { next: string | null }) {
+/** Leads to the next page of a list, of one by time unless `words` say otherwise; Back leads back. */
+export function Pager({ next, words: [first, more] = ["The newest", "Older"] }: { next: string | null; words?: [first: string, more: string] }) {
   const has_before = here.value.params.has("cursor");
   if (!next && !has_before) return null;
   return (
     <p class="pager">
-      {has_before && <button type="button" onClick={() => change({ cursor: null })}>The newest</button>}
-      {next && <button type="button" onClick={() => change({ cursor: next })}>Older</button>}
+      {has_before && <button type="button" onClick={() => change({ cursor: null })}>{first}</button>}
+      {next && <button type="button" onClick={() => change({ cursor: next })}>{more}</button>}
     </p>
   );
 }

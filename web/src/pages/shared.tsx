@@ -26,6 +26,7 @@ export default function Shared() {
       if (page === "embed" && board.id !== rest) set_problem("This address is not the one that was made.");
       else set_board(board);
     };
+    if (!token()) return set_problem("This link is not whole: what stands behind its `#` opens the board.");
     shared_board(token()).then(show, (refused: ApiError) => set_problem(refused.message));
   }, []);
   useEffect(() => {
@@ -34,7 +35,7 @@ export default function Shared() {
   const { params } = here.value;
   const named = RANGES.find(({ from, to }) => from === params.get("from") && to === params.get("to"));
   // Only what was chosen goes along: a link that leaves no choice refuses any.
-  const query = board?.dates && named ? new URLSearchParams({ from: named.from, to: named.to }).toString() : "";
+  const query = board?.dates && named ? new URLSearchParams({ from: named.from, to: named.to, interval: named.interval }).toString() : "";
   return (
     <main id="main" tabIndex={-1}>
       <div class="head">

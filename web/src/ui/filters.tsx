@@ -15,11 +15,16 @@ export const OPS: [string, string][] = [
   ["in", "is one of"], ["not_in", "is none of"], ["exists", "is there"], ["not_exists", "is missing"], ["regex", "matches"],
 ];
 
+/** Whether something of an address, which anybody may have written, is a filter. */
+export function is_written(read: unknown): read is Written {
+  return Array.isArray(read) && typeof read[0] === "string" && typeof read[1] === "string";
+}
+
 export function read_filters(): Written[] {
   return here.value.params.getAll("f").flatMap((text) => {
     try {
-      const written = JSON.parse(text);
-      return Array.isArray(written) && typeof written[0] === "string" && typeof written[1] === "string" ? [written as unknown as Written] : [];
+      const written: unknown = JSON.parse(text);
+      return is_written(written) ? [written] : [];
     } catch {
       return [];
     }
