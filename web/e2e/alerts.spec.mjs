@@ -56,6 +56,18 @@ test("a rule about pulse itself begins with a threshold of its own, from the lis
   await expect(tile(page, "rules")).toBeVisible();
 });
 
+test("the hours of a report that others have said are shown and kept", async ({ page }) => {
+  const active = { from: "06:00", to: "12:00" };
+  await open(page, `/alerts?rule=${encodeURIComponent(JSON.stringify({ name: "Early", report: "board", question: { board: "shop" }, interval: "day", report_at: "09:00", active }))}`);
+  const hours = page.getByRole("group", { name: "When they are told" });
+  await expect(hours.getByLabel("From", { exact: true })).toHaveValue("06:00");
+  await page.getByLabel("At", { exact: true }).fill("07:30");
+  await expect.poll(() => drafted(page)).toMatchObject({ report_at: "07:30", active });
+  await hours.getByLabel("Tell them").selectOption("always");
+  await expect(hours).toHaveCount(0);
+  await expect.poll(() => drafted(page).active).toBeNull();
+});
+
 test("a rule by the minute is tried on a month where that is asked for", async ({ page }) => {
   const rule = { report: "trends", interval: "minute", question: { series: [{ event: "page" }] }, condition: { above: 3 } };
   await open(page, `/alerts?rule=${encodeURIComponent(JSON.stringify(rule))}`);

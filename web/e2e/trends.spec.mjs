@@ -134,7 +134,7 @@ test("what a spreadsheet would take for a formula is a text in CSV", async ({ pa
 test("what is drawn as a page is a picture too: a funnel, a grid, a list, a tile of a board", async ({ page }) => {
   for (const [path, id, parts] of [
     [`/funnel?${STEPS}&b=country`, "funnel", ["product_viewed", "GB", "come to the end"]],
-    ["/retention?period=day&from=-5d/d&to=now", "retention", ["Average", ">100%<"]],
+    ["/retention?period=day&from=-5d/d&to=now", "retention", ["Average", ">100%<", "url(#picture-hatch)", 'font-style="italic"']],
     ["/", "sources", ["organic_search"]],
     ["/boards/shop", "tile1", ["come to the end"]],
     ["/health", "ledger", ["received", "stored"]],

@@ -39,7 +39,7 @@ function Reports({ board, title, onDone }: { board: string; title: string; onDon
   const [all, set_all] = useState<ListedAlert[] | null>(null);
   const [problem, set_problem] = useState("");
   const refused = (problem: ApiError) => set_problem(problem.message);
-  const load = () => rules().then((known) => set_all(known.filter(({ rule }) => rule.report === "board" && rule.question?.board === board)), refused);
+  const load = () => rules().then((known) => { set_problem(""); set_all(known.filter(({ rule }) => rule.report === "board" && rule.question?.board === board)); }, refused);
   useEffect(() => {
     dialog.current!.showModal();
     void load();

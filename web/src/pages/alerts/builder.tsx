@@ -11,7 +11,7 @@ import { OF_PULSE } from "../../ui/bell";
 import { SaveButtons } from "../../ui/save";
 import { change, go, here, page_of } from "../../url";
 import { drafted, line_name, reduced, rule_words, suggested, unit_of } from "./words";
-import { Days, OfBoard, ReportTimes } from "./report";
+import { Days, has_own_hours, OfBoard, ReportTimes } from "./report";
 import { numbers_of, Verdicts, verdicts_note, verdicts_table } from "./verdicts";
 
 /** How far back a rule is tried each time that it changes: so far that the answer is there in a moment. */
@@ -52,7 +52,8 @@ export function Builder({ rule, id, version: newest }: BuilderProps) {
       {rule.report === "board" ? <OfBoard rule={rule} write={write} /> : <Watched rule={rule} write={write} />}
       {rule.report_at ? <ReportTimes rule={rule} write={write} /> : <When rule={rule} write={write} />}
       <Told rule={rule} is_new={!id} write={write} />
-      {!rule.report_at && <><Hours rule={rule} write={write} /><Trial rule={rule} id={id} write={write} /></>}
+      {(!rule.report_at || has_own_hours(rule)) && <Hours rule={rule} write={write} />}
+      {!rule.report_at && <Trial rule={rule} id={id} write={write} />}
       {problem && <p class="failed" role="alert">{problem}</p>}
       <div class="step"><button type="submit">Save</button><a class="button quiet" href={page_of(id ? `/alerts/${encodeURIComponent(id)}` : "/alerts")}>Cancel</a></div>
     </form>
