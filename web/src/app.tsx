@@ -80,7 +80,7 @@ function Elsewhere() {
       <form onSubmit={(event) => { event.preventDefault(); location.reload(); }}>
         <p role="alert">This tab is of <bdi>{session.value!.project.name}</bdi>, and another tab has signed in to another project: a browser is signed in to one.</p>
         <button type="submit" autofocus>Show that one</button>
-        <p class="note">Where one signs in to this one again, this tab goes on.</p>
+        <p class="note">Once you are signed in to <bdi>{session.value!.project.name}</bdi> again, in any tab, this one goes on.</p>
       </form>
     </main>
   );
