@@ -125,7 +125,7 @@ function SaveSegment({ filters }: { filters: Written[] }) {
   const save = (event: SubmitEvent) => {
     event.preventDefault();
     const name = String(new FormData(event.currentTarget as HTMLFormElement).get("name")).trim();
-    const id = /^[\w.-]+$/.test(name) ? name : id_of(name);
+    const id = /^[\w.-]+$/.test(name) ? name : id_of(name, "segment");
     save_segment({ name: id, version: 0, filters: filters.map(to_api) }).then(() => write_filters([["segment", "is", id]]), (refused: ApiError) => set_problem(refused.message));
   };
   if (!is_open) return <button type="button" class="quiet" onClick={() => set_is_open(true)}>Save as a segment</button>;

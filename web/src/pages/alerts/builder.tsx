@@ -39,7 +39,7 @@ export function Builder({ rule, id, version: newest }: BuilderProps) {
   };
   const save = async (event: SubmitEvent) => {
     event.preventDefault();
-    const own = id ?? id_of(rule.name ?? "");
+    const own = id ?? id_of(rule.name ?? "", rule.report_at ? "report" : "rule");
     await save_rule(own, version, rule).then(() => go(page_of(`/alerts/${encodeURIComponent(own)}`)), (refused: ApiError) => set_problem(refused.message));
   };
   return (
