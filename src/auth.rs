@@ -176,6 +176,9 @@ pub enum AuthError {
     /// The request shows a cookie and comes from a page of another origin, or does not say where it comes from.
     #[error("a cookie counts only for pages of this origin: send the key as `Authorization: Bearer`")]
     CrossOrigin,
+    /// The request says for which project it is, and the key is of another one.
+    #[error("the key is of another project than `x-pulse-project` says")]
+    OtherProject,
     /// The key is for something else.
     #[error("{}", .0.who())]
     WrongKind(KeyKind),
@@ -193,6 +196,7 @@ impl AuthError {
             Self::ForbiddenOrigin => "forbidden_origin",
             Self::ForbiddenPath => "forbidden_path",
             Self::CrossOrigin => "cross_origin",
+            Self::OtherProject => "other_project",
             Self::WrongKind(_) => "wrong_key_kind",
         }
     }
@@ -203,6 +207,7 @@ impl From<AuthError> for ApiError {
         let status = match error {
             AuthError::Missing(_) | AuthError::Unreadable | AuthError::Unknown => StatusCode::UNAUTHORIZED,
             AuthError::Several => StatusCode::BAD_REQUEST,
+            AuthError::OtherProject => StatusCode::PRECONDITION_FAILED,
             AuthError::Disabled
             | AuthError::CrossOrigin
             | AuthError::ForbiddenOrigin

@@ -3,13 +3,15 @@
 //! The cookie holds the key itself. A keys file may hold hashes alone, and whatever could be made of a hash would turn each such file into
 //! keys; so nothing is stored, every instance knows every cookie, and one is worth nothing once its key is. Ingest never looks at it.
 //! Promises: a key in a header wins, whatever the cookie is. A cookie counts only for a request of a page of this origin: a browser
-//! says where a request comes from (`Sec-Fetch-Site`, `Origin`), and one that changes something must say so.
+//! says where a request comes from (`Sec-Fetch-Site`, `Origin`), and one that changes something must say so. A request that says for which
+//! project it is (`X-Pulse-Project`) is answered for no other.
 //! May go wrong: two instances on one host have one cookie, because cookies know no ports.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use url::form_urlencoded;
 
 use super::{AuthError, Grant, KeyKind, Keys, credential};
 use crate::http::server::Call;
@@ -17,6 +19,9 @@ use crate::http::server::Call;
 const NAME: &str = "pulse_session";
 /// Over https the name alone keeps neighbours of the host from setting it.
 const SECURE_NAME: &str = "__Host-pulse_session";
+/// The name, percent-encoded, of the project that a page shows. A browser has one cookie for all its tabs: one that has signed in to another
+/// project makes the others ask, and write, elsewhere than they say.
+const PROJECT_HEADER: HeaderName = HeaderName::from_static("x-pulse-project");
 /// How long a browser keeps it after it was given last: a month.
 const MAX_AGE_SECONDS: u32 = 30 * 86_400;
 
@@ -83,6 +88,12 @@ impl<'a> Sender<'a> {
         }
     }
 
+    /// Whether it is meant for the project of this name: it says so, or does not say for which one.
+    fn means(self, project: &str) -> bool {
+        let Some(named) = self.headers.get(PROJECT_HEADER) else { return true };
+        form_urlencoded::parse(named.as_bytes()).next().is_some_and(|(name, _)| name == project)
+    }
+
     /// Makes its browser show `key` from now on.
     pub fn give(self, key: &str) -> Option<HeaderValue> {
         self.set(&URL_SAFE_NO_PAD.encode(key), MAX_AGE_SECONDS)
@@ -101,11 +112,12 @@ impl<'a> Sender<'a> {
 }
 
 impl Keys {
-    /// The grant of who sends a request, by key or by cookie, if it opens what a key of the `wanted` kind is for.
+    /// The grant of who sends a request, by key or by cookie, if it opens what a key of the `wanted` kind is for, in the project that is meant.
     pub fn caller(&self, call: &Call, wanted: KeyKind) -> Result<Grant, AuthError> {
-        let grant = self.grant(Sender::of(call).key()?.as_deref(), wanted)?;
+        let sender = Sender::of(call);
+        let grant = self.grant(sender.key()?.as_deref(), wanted)?;
         grant.admits(call.request.uri().path(), call.request.headers())?;
-        Ok(grant)
+        if sender.means(&grant.name) { Ok(grant) } else { Err(AuthError::OtherProject) }
     }
 
     /// The same, and whether the request would still be admitted: an answer that goes on for long asks again and again.
@@ -171,6 +183,14 @@ mod tests {
         for pairs in hostile {
             assert!(!counts(&Method::GET, pairs) && !counts(&Method::POST, pairs), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn a_request_may_say_for_which_project_it_is() {
+        let means =
+            |pairs: &[(&'static str, &str)]| Sender { method: &Method::PUT, headers: &headers(pairs), is_https: false }.means("a+b & ä=c");
+        assert!(means(&[]) && means(&[("x-pulse-project", "a%2Bb%20%26%20%C3%A4%3Dc")]));
+        assert!(!means(&[("x-pulse-project", "a+b")]) && !means(&[("x-pulse-project", "")]));
     }
 
     #[test]

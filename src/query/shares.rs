@@ -77,6 +77,8 @@ const OF_PEOPLE: [&str; 12] = [
     "properties.previousId",
 ];
 
+/// Reports whose numbers stand by an interval.
+const BY_INTERVAL: [&str; 4] = ["trends", "sessions", "lifecycle", "stickiness"];
 /// Keys of questions whose values are values that events have.
 const BY_VALUE: [&str; 3] = ["filters", "did", "search"];
 
@@ -203,6 +205,11 @@ impl Share {
             }
             if !self.dates {
                 return Err(QueryError::forbidden("dates_not_shared", "the times of this board cannot be changed by its link"));
+            }
+            // One interval is chosen for the whole board: what stands by none is asked without.
+            let has_interval = question.contains_key("interval") || BY_INTERVAL.contains(&tile.report) && !question.contains_key("list");
+            if key == "interval" && !has_interval {
+                continue;
             }
             question.insert(key.into_owned(), Value::from(value));
         }

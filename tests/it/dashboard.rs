@@ -100,6 +100,20 @@ async fn a_read_key_becomes_a_cookie_that_is_worth_nothing_once_the_key_is() {
         assert_eq!(browser.send(Method::GET, path, &Value::Null, &[]).await.0, 200, "{path} without a word of where it comes from");
     }
 
+    // A page that shows another project than that of the cookie neither sees nor changes anything of this one.
+    for (project, status) in [("default", 200), ("d%65fault", 200), ("other", 412), ("", 412)] {
+        let page = [OWN[0], ("x-pulse-project", project)];
+        for (method, path, body) in [
+            (Method::GET, "/v1/ledger", &Value::Null),
+            (Method::POST, "/v1/query/trends", &question),
+            (Method::GET, "/v1/alerts", &Value::Null),
+        ] {
+            let (is, answer) = browser.send(method, path, body, &page).await;
+            assert_eq!((is, is == 412 && answer["code"] != "other_project"), (status, false), "{project}: {path}");
+        }
+        assert_eq!(browser.send(Method::GET, "/v1/session", &Value::Null, &page).await.0, 200, "whose the cookie is, everybody may ask");
+    }
+
     // Nobody else's page uses it, and nobody sends events with it.
     let refused = |(status, answer): (u16, Value)| (status, answer["code"].as_str().unwrap_or_default().to_owned());
     let cross_origin = (403, "cross_origin".to_owned());

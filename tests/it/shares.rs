@@ -105,7 +105,10 @@ async fn a_link_opens_its_board_and_nothing_else() {
     assert_eq!(total(&http, &format!("{open}/tiles/0?from=2001-01-01&to=2001-01-02")).await, (200, json!(0)));
     let (status, behind) = people(&http, &format!("{open}/tiles/0"), &json!({"bar": {"series_index": 0}})).await;
     assert_eq!((status, &behind["result"]["users"][0]["user"], &behind["result"]["total"]), (StatusCode::OK, &json!("cy"), &json!(1)));
-    assert_eq!(look(&http, &format!("{open}/tiles/3")).await.1["result"]["total"], 1);
+    for times in ["", "?interval=hour"] {
+        let path = format!("{open}/tiles/3{times}");
+        assert_eq!(look(&http, &path).await.1["result"]["total"], 1, "what is by no interval is asked without: {path}");
+    }
     // The locked filter cannot be replaced by one of the bar.
     for bar in [json!({"filters": []}), json!({"from": "-9d"}), json!({"report": "events"})] {
         assert_eq!(people(&http, &format!("{open}/tiles/0"), &json!({"bar": bar})).await.0, StatusCode::BAD_REQUEST, "{bar}");

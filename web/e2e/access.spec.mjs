@@ -83,6 +83,8 @@ test("the overview goes by keys alone, and says what it stands on", async ({ pag
   await expect(page.locator("[data-total]")).toHaveText(String(series[0].values[1]));
   await page.keyboard.press("Escape");
   await expect(page.locator("dialog.panel")).toHaveCount(0);
+  // Where the one who looks has come from.
+  await expect(plot).toBeFocused();
   // Keys for what is done often.
   await page.locator("main").focus();
   await page.keyboard.press("m");

@@ -56,6 +56,18 @@ test("a rule about pulse itself begins with a threshold of its own, from the lis
   await expect(tile(page, "rules")).toBeVisible();
 });
 
+test("the hours of a report that others have said are shown and kept", async ({ page }) => {
+  const active = { from: "06:00", to: "12:00" };
+  await open(page, `/alerts?rule=${encodeURIComponent(JSON.stringify({ name: "Early", report: "board", question: { board: "shop" }, interval: "day", report_at: "09:00", active }))}`);
+  const hours = page.getByRole("group", { name: "When they are told" });
+  await expect(hours.getByLabel("From", { exact: true })).toHaveValue("06:00");
+  await page.getByLabel("At", { exact: true }).fill("07:30");
+  await expect.poll(() => drafted(page)).toMatchObject({ report_at: "07:30", active });
+  await hours.getByLabel("Tell them").selectOption("always");
+  await expect(hours).toHaveCount(0);
+  await expect.poll(() => drafted(page).active).toBeNull();
+});
+
 test("a rule by the minute is tried on a month where that is asked for", async ({ page }) => {
   const rule = { report: "trends", interval: "minute", question: { series: [{ event: "page" }] }, condition: { above: 3 } };
   await open(page, `/alerts?rule=${encodeURIComponent(JSON.stringify(rule))}`);
@@ -188,6 +200,11 @@ test("a chart becomes a rule that is tried, moved by mouse and keys, saved and c
   await page.getByLabel("For so many days").press("Tab");
   await page.goBack();
   await expect(page.getByLabel("For so many days")).toHaveValue("1");
+  // Also once the page, which asks again and again, knows of it: what is saved is made from the rule that was opened.
+  await page.waitForResponse(async (response) => response.url().endsWith("/v1/alerts/few-b-pages-b") && (await response.json()).name === "Other");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await expect(page.getByRole("alert")).toContainText("nothing is saved");
+  expect((await api("/v1/alerts/few-b-pages-b")).rule.name).toBe("Other");
   await page.getByRole("link", { name: "Cancel" }).click();
   await expect(page.getByRole("heading", { name: "Other", level: 1 })).toBeVisible();
   await page.getByRole("button", { name: "Delete this rule" }).click();

@@ -1,6 +1,6 @@
 // Boards: a chart is kept where it was made, shown beside others in one request, and nobody's change is lost.
 import { createServer } from "node:http";
-import { ADDRESS, ask, expect, KEY, open, settled, STEPS, table, test, tile, written } from "./screen.mjs";
+import { ADDRESS, ask, expect, KEY, open, settled, STEPS, table, test, tile, WEEK_BEFORE, written } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
 
@@ -111,8 +111,37 @@ test("what is noted stands on the chart, in words too", async ({ page }) => {
   await open(page, "/settings");
   await expect(page.locator('[data-rule="sessions"]')).toHaveText("after 30 min without an event, 1 d after its first event");
   await expect(page.locator('[data-rule="internal"]')).toHaveText("is not told from that of others");
-  await page.getByRole("button", { name: "Remove the note Release <4.2>" }).click();
+  const remove = page.getByRole("button", { name: "Remove the note Release <4.2>" });
+  await page.evaluate(() => void ([window.asks, window.confirm] = [window.confirm, () => false]));
+  await remove.click();
+  await page.evaluate(() => void (window.confirm = window.asks));
+  await expect(remove).toBeVisible();
+  await remove.click();
   await expect(tile(page, "notes").locator("li")).toHaveCount(0);
+});
+
+test("sessions stand on a board one by one, and a guest sees who is behind a number of the time before", async ({ page, browser }) => {
+  const headers = { authorization: `Bearer ${KEY}` };
+  const trend = { ...WEEK, interval: "day", series: [{ event: "page", math: "unique_users" }], compare: WEEK_BEFORE };
+  const tiles = [{ title: "One by one", report: "sessions", question: { ...WEEK, list: true, limit: 5 } }, { title: "Beside", report: "trends", question: trend }];
+  await fetch(`${ADDRESS}/v1/boards/singly`, { method: "PUT", headers, body: JSON.stringify({ title: "Singly", tiles }) });
+  const { token } = await (await fetch(`${ADDRESS}/v1/boards/singly/shares`, { method: "POST", headers, body: JSON.stringify({ people: true }) })).json();
+  await open(page, "/boards/singly");
+  await expect(tile(page, "tile0").locator(".list li")).toHaveCount(5);
+  await expect(tile(page, "tile0").getByRole("link", { name: /user/ }).first()).toBeVisible();
+  const context = await browser.newContext();
+  const guest = await context.newPage();
+  await guest.goto(`/shared#${token}`);
+  await settled(guest);
+  await expect(tile(guest, "tile0").locator(".list li")).toHaveCount(5);
+  await expect(tile(guest, "tile0").getByRole("link")).toHaveCount(0);
+  const { compare } = await ask("trends", trend);
+  const [[, , before]] = await table(guest, "tile1");
+  expect(before).toBe(written(compare.series[0].total));
+  await tile(guest, "tile1").locator("tbody tr").first().getByRole("button").nth(1).click();
+  await expect(guest.locator("[data-total]")).toHaveAttribute("data-total", String(compare.series[0].total));
+  await context.close();
+  await fetch(`${ADDRESS}/v1/boards/singly`, { method: "DELETE", headers });
 });
 
 test("a board is shared by a link that shows the same without a key, no people, and nothing once it is ended", async ({ page, browser }) => {

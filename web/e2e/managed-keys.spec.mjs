@@ -76,6 +76,7 @@ test("keys are made with limits, given another secret and revoked; a secret is s
   expect(await sent(second, "https://shop.example")).toBe(403);
   await keys.getByRole("button", { name: `Delete ${name}` }).click();
   await expect(listed).toHaveCount(0);
+  await expect(keys.getByRole("heading", { name: "Keys", exact: true })).toBeFocused();
 
   const kept = () => page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, location.href, history.state]));
   expect(await kept()).not.toContain(SHOP_ADMIN_KEY);

@@ -43,8 +43,8 @@ export const test = base.extend({
       const is_answer = /Failed to load resource/.test(message.text());
       if (message.type() === "error" && !is_answer) problems.push(`console: ${message.text()}`);
     });
-    // What a link asks of somebody who is in another project; anything else was made by a hostile text.
-    const is_ours = (dialog) => /^You are signed in to “[a-z]+”\. Change to “[a-z]+”, as this link asks\?$/.test(dialog.message());
+    // What a link asks of somebody who is in another project, and whether something is to be deleted; anything else was made by a hostile text.
+    const is_ours = (dialog) => dialog.type() === "confirm" && /^(You are signed in to “[a-z]+”\. Change to “[a-z]+”, as this link asks|Delete “[^”]+”)\?$/.test(dialog.message());
     page.on("dialog", (dialog) => (is_ours(dialog) ? dialog.accept() : problems.push(`dialog: ${dialog.message()}`)));
     await use(page);
     expect(problems).toEqual([]);

@@ -1,6 +1,6 @@
 // What a page is like when something is not as ever, for everybody: refused, away, slow, revoked, on paper, beside another tab.
 import AxeBuilder from "@axe-core/playwright";
-import { ask, EMPTY_KEY, expect, fits, open, reach, settled, STEPS, test, tile, WEEK_BEFORE } from "./screen.mjs";
+import { ADDRESS, ask, EMPTY_KEY, expect, fits, KEY, open, reach, settled, STEPS, table, test, tile, WEEK_BEFORE } from "./screen.mjs";
 
 test("a server that has too much to do, is slow or away, and a key that was revoked", async ({ page }) => {
   await open(page, "/trends?b=country");
@@ -102,6 +102,50 @@ test("two tabs do not disturb each other, and who signs out is out in both", asy
   // The first one hears of it when it asks again.
   await expect(page.getByLabel("Read key")).toBeVisible();
   await other.close();
+});
+
+test("a tab whose browser was signed in to another project says so, and asks and writes nothing there", async ({ page, context }) => {
+  await open(page, "/alerts");
+  const before = (await page.locator(".project").innerText()).trim();
+  const other = await context.newPage();
+  other.on("dialog", (dialog) => dialog.accept());
+  const sign_in = async (key, project) => {
+    await open(other, "/", key);
+    await expect(other.locator(".project")).toHaveText(project);
+  };
+  await sign_in(EMPTY_KEY, "empty");
+  await expect(page.getByRole("alert")).toContainText(`This tab is of ${before}`);
+  await sign_in(KEY, before);
+  await expect(page.getByRole("heading", { name: "Alerts", level: 1 })).toBeVisible();
+  // Where no tab says it, as of two servers of one host, which have one cookie, the server does.
+  await page.evaluate(() => addEventListener("storage", (event) => event.stopImmediatePropagation(), { capture: true }));
+  await sign_in(EMPTY_KEY, "empty");
+  expect(await page.evaluate(async (project) => (await fetch("/v1/boards/elsewhere", { method: "PUT", headers: { "x-pulse-project": project }, body: "{}" })).status, before)).toBe(412);
+  await expect(page.getByRole("alert")).toContainText(`This tab is of ${before}`);
+  await expect(page.locator(".frame")).toHaveCount(0);
+  await fits(page, "another project");
+  await page.getByRole("button", { name: "Show that one" }).click();
+  await expect(page.locator(".project")).toHaveText("empty");
+  await other.close();
+});
+
+test("a note of many words, bars on each other, groups of a funnel, and an hour that comes twice", async ({ page }) => {
+  const headers = { authorization: `Bearer ${KEY}` };
+  const note = { text: "Prices went up in all countries but two, and so did the mails", at: new Date(Date.now() - 9 * 3_600_000).toISOString() };
+  const { id } = await (await fetch(`${ADDRESS}/v1/notes`, { method: "POST", headers, body: JSON.stringify(note) })).json();
+  await open(page, "/");
+  await expect(page.getByLabel("Compare with").locator("option", { hasText: "Prices went up" })).toHaveCount(1);
+  await fits(page, "a note of many words");
+  await fetch(`${ADDRESS}/v1/notes/${id}`, { method: "DELETE", headers });
+  await open(page, "/trends?as=bars&compare=previous&b=country");
+  await expect(tile(page, "trends").locator(".legend li").first()).toBeVisible();
+  await expect(tile(page, "trends").locator(".legend")).not.toContainText("before");
+  await open(page, `/funnel?${STEPS}&b=country`);
+  await expect(tile(page, "funnel").locator(".summary")).toHaveText(/^[^:]+: [\d,]+ of [\d,]+ come to the end.*; \d+ more groups?\.$/);
+  await open(page, "/trends?from=2025-10-26&to=2025-10-27&tz=Europe/Berlin&i=hour");
+  const hours = (await table(page, "trends")).map(([name]) => name);
+  expect([hours.length, new Set(hours).size]).toEqual([26, 26]);
+  expect(hours.filter((name) => name.includes("02:00"))).toEqual([expect.stringContaining("GMT+2"), expect.stringContaining("GMT+1")]);
 });
 
 test("on paper there are the charts, and no buttons", async ({ page }) => {

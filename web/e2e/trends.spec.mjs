@@ -26,6 +26,16 @@ test("a breakdown shows the API's numbers, and the people behind each are as man
   }
 });
 
+test("filters of an address may be written as in a question, and what is none is left out", async ({ page }) => {
+  const filters = [{ field: "country", op: "eq", value: "GB" }, 7, null];
+  await open(page, `/trends?s=${encodeURIComponent(JSON.stringify({ event: "page", filters }))}`);
+  await expect(page.locator(".builder .chip")).toHaveText(/country is GB/);
+  const { series } = await ask("trends", { ...WEEK, interval: "day", series: [{ event: "page", filters: filters.slice(0, 1) }] });
+  expect((await table(page, "trends"))[0][1]).toBe(written(series[0].total));
+  await open(page, `/funnel?step={"event":"page","filters":"x"}&step={"event":["order"]}`);
+  await expect(page.getByLabel("Step 1", { exact: true })).toHaveValue("page");
+});
+
 test("a question is built by hand: events, a filter, a formula", async ({ page }) => {
   await open(page, "/trends");
   await page.getByLabel("Event 1").focus();
@@ -124,7 +134,7 @@ test("what a spreadsheet would take for a formula is a text in CSV", async ({ pa
 test("what is drawn as a page is a picture too: a funnel, a grid, a list, a tile of a board", async ({ page }) => {
   for (const [path, id, parts] of [
     [`/funnel?${STEPS}&b=country`, "funnel", ["product_viewed", "GB", "come to the end"]],
-    ["/retention?period=day&from=-5d/d&to=now", "retention", ["Average", ">100%<"]],
+    ["/retention?period=day&from=-5d/d&to=now", "retention", ["Average", ">100%<", "url(#picture-hatch)", 'font-style="italic"']],
     ["/", "sources", ["organic_search"]],
     ["/boards/shop", "tile1", ["come to the end"]],
     ["/health", "ledger", ["received", "stored"]],

@@ -17,6 +17,10 @@ test("what events carry reaches the page as text alone", async ({ page }) => {
   await tile(page, "actions").locator(".rows [data-value]").first().click();
   await expect(page.locator("[data-total]")).toHaveText("1");
   expect(await page.evaluate(() => window.hurt)).toBeUndefined();
+  // A name that turns what follows turns nothing of the sentence that it stands in.
+  const turning = HOSTILE.find((text) => text.startsWith("\u202e"));
+  await open(page, `/trends?s=${encodeURIComponent(JSON.stringify({ event: turning }))}`);
+  await expect(tile(page, "trends").locator(".summary")).toHaveText(/^\u2068gnp\.exe\u2069: \d+ in all/);
 });
 
 test("a server that is away leaves what was known, says so, and is asked again", async ({ page }) => {

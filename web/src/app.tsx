@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
-import { ApiError, resume, session, sign_in, sign_out } from "./api/client";
+import { ApiError, is_elsewhere, resume, session, sign_in, sign_out, watch_project } from "./api/client";
 import { find_link, LONGEST_ADDRESS, make_link, short_form } from "./api/links";
 import { KeyHelp, listen_for_keys } from "./ui/keys";
 import Overview from "./pages/overview";
@@ -63,11 +63,27 @@ export function App() {
   useEffect(() => {
     if (is_shared) return;
     void resumed?.then(set_problem);
-    return listen_for_keys();
+    const ends = [watch_project(), listen_for_keys()];
+    return () => ends.forEach((end) => end());
   }, []);
   if (is_shared) return <Shown />;
   if (session.value === undefined) return <p class="unseen" role="status">Signing in…</p>;
-  return session.value === null ? <SignIn problem={problem} /> : <Frame />;
+  if (session.value === null) return <SignIn problem={problem} />;
+  return is_elsewhere.value ? <Elsewhere /> : <Frame />;
+}
+
+/** Nothing more is shown, asked or written under the name of the project that this tab was opened for. */
+function Elsewhere() {
+  return (
+    <main class="sign-in" id="main">
+      <h1>Another project</h1>
+      <form onSubmit={(event) => { event.preventDefault(); location.reload(); }}>
+        <p role="alert">This tab is of <bdi>{session.value!.project.name}</bdi>, and another tab has signed in to another project: a browser is signed in to one.</p>
+        <button type="submit" autofocus>Show that one</button>
+        <p class="note">Once you are signed in to <bdi>{session.value!.project.name}</bdi> again, in any tab, this one goes on.</p>
+      </form>
+    </main>
+  );
 }
 
 function SignIn({ problem: first }: { problem: string }) {

@@ -56,12 +56,21 @@ export const OTHERS = "(all others)";
 
 /** A value of a breakdown: of several fields, one beside the other. */
 export function label(value: unknown, kind: unknown): string {
-  if (Array.isArray(value)) return value.map((one, index) => label(one, Array.isArray(kind) ? kind[index] : kind)).join(" · ");
+  if (Array.isArray(value)) return value.map((one, index) => isolated(label(one, Array.isArray(kind) ? kind[index] : kind))).join(" · ");
   if (kind === "none") return MISSING;
   if (kind === "other") return OTHERS;
   if (value === null || value === undefined) return "";
   if (value === "") return "(empty)";
   return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** What is written from right to left, or says how what follows is written. */
+const TURNS = /[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+
+/** A name of a sentence: how it is written turns nothing beside it. */
+export function isolated(name: string): string {
+  // An end of the isolation in the name would end ours.
+  return TURNS.test(name) ? `\u2068${name.replace(/[\u202a-\u202e\u2066-\u2069]/g, "")}\u2069` : name;
 }
 
 export function plural(count: number, one: string, many = `${one}s`): string {

@@ -165,7 +165,11 @@ export function axis_label(bucket: string, interval: string, zone: string): stri
 }
 
 export function bucket_label(bucket: string, interval: string, zone: string): string {
-  const text = format(zone, FULL[interval] ?? FULL.day!).format(new Date(bucket));
+  const options = FULL[interval] ?? FULL.day!;
+  const name = (hours: number) => format(zone, options).format(Date.parse(bucket) + hours * SLOT_MS.hour!);
+  const text = name(0);
+  // An hour that comes twice when clocks are set back.
+  if (options.hour && (text === name(-1) || text === name(1))) return format(zone, { ...options, timeZoneName: "shortOffset" }).format(Date.parse(bucket));
   return interval === "week" ? `week of ${text}` : text;
 }
 

@@ -28,7 +28,7 @@ export async function save({ id, version, title, description, tiles }: SavedBoar
     const saved = (await (await request(path(id), { method: "PUT", headers, body })).json()) as { version: number };
     return saved.version;
   } catch (problem) {
-    if (problem instanceof ApiError && problem.code === "version_mismatch") throw new ApiError(412, problem.code, "Somebody else has changed this board meanwhile. Nothing was lost: it is shown as it is now.");
+    if (problem instanceof ApiError && problem.code === "version_mismatch") throw new ApiError(412, problem.code, version ? "Somebody else has changed this board meanwhile. Nothing was lost: it is shown as it is now." : "There is a board of this name already: choose another one.");
     throw problem;
   }
 }
@@ -37,8 +37,8 @@ export async function forget({ id, version }: ListedBoard): Promise<void> {
   await request(path(id), { method: "DELETE", headers: { "if-match": `"${version}"` } });
 }
 
-/** An id that says what it is of. */
-export function id_of(title: string): string {
+/** An id that says what it is of: where the title has no letters that an id may have, what `kind` it is. */
+export function id_of(title: string, kind = "board"): string {
   const words = title.normalize("NFKD").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 40);
-  return words || `board-${Date.now().toString(36)}`;
+  return words || `${kind}-${Date.now().toString(36)}`;
 }

@@ -16,6 +16,9 @@ export type Session = Omit<Who, "rules"> & Partial<Pick<Who, "rules">>;
 /** Who is signed in: not known yet, nobody, or somebody. */
 export const session = signal<Session | null | undefined>(undefined);
 
+/** Whether this browser is signed in to another project than the page shows: another tab did that, and all have one cookie. */
+export const is_elsewhere = signal(false);
+
 /** Where it is kept which project this browser is signed in to, and its zone: pages ask at once, while the server says whether it is so. */
 const SIGNED_IN = "pulse_project";
 const ZONE = "pulse_zone";
@@ -31,6 +34,10 @@ export async function request(path: string, init: RequestInit = {}, key = ""): P
   const headers = new Headers(init.headers);
   if (key || own_key) headers.set("authorization", `Bearer ${key || own_key}`);
   if (init.body) headers.set("content-type", "application/json");
+  // What is asked and written for the project that is shown goes to no other.
+  const shown = session.peek();
+  const project = key || !shown || shown === UNKNOWN ? "" : shown.project.name;
+  if (project) headers.set("x-pulse-project", encodeURIComponent(project));
   let response: Response;
   try {
     response = await fetch(path, { ...init, headers, credentials: "same-origin" });
@@ -38,8 +45,26 @@ export async function request(path: string, init: RequestInit = {}, key = ""): P
     if ((problem as Error).name === "AbortError") throw new ApiError(0, "cancelled", "cancelled");
     throw new ApiError(0, "away", "the server cannot be reached");
   }
-  if (!response.ok && response.status !== 304) throw await refusal(response, !key);
+  if (!response.ok && response.status !== 304) {
+    const refused = await refusal(response, !key);
+    if (refused.code === "other_project" && project === session.peek()?.project.name) is_elsewhere.value = true;
+    throw refused;
+  }
   return response;
+}
+
+/** Notices that another tab signs in to another project; calls it off with what is returned. */
+export function watch_project(): () => void {
+  const look = () => {
+    const [kept, shown] = [localStorage.getItem(SIGNED_IN), session.peek()];
+    if (kept && shown && shown !== UNKNOWN && !own_key) is_elsewhere.value = kept !== shown.project.name;
+  };
+  addEventListener("storage", look);
+  document.addEventListener("visibilitychange", look);
+  return () => {
+    removeEventListener("storage", look);
+    document.removeEventListener("visibilitychange", look);
+  };
 }
 
 async function refusal(response: Response, is_of_session: boolean): Promise<ApiError> {
@@ -54,9 +79,13 @@ export async function json<T>(path: string, init?: RequestInit, key?: string): P
 }
 
 function signed_in(now: Session): void {
+  const shown = session.peek();
   session.value = now;
+  is_elsewhere.value = false;
   localStorage.setItem(SIGNED_IN, now.project.name);
   localStorage.setItem(ZONE, now.project.timezone);
+  // What was asked in the meantime was for the project that is remembered.
+  if (shown && shown.project.name !== now.project.name) location.reload();
 }
 
 /** Who was signed in when a page was open last. */

@@ -1,7 +1,7 @@
 // Links to boards: made and revoked by those who may read everything, opened by those who have one.
 import { json, request } from "./client";
 import type { Share, SharedBoard, ShareRequest } from "./openapi";
-import type { Sent } from "./ask";
+import type { Bar, Sent } from "./ask";
 import type { Answer, Question, Users } from "./types";
 
 export type { Share, SharedBoard };
@@ -30,13 +30,18 @@ export function shared_board(token: string): Promise<SharedBoard> {
   return json<SharedBoard>(shared_path(token));
 }
 
+/** Its place on the board. */
+export const tile_number = (id: string) => Number(id.replace("tile", ""));
+
 /** Asks all tiles of a shared board, whichever of them are open: `tile0` is the first. */
 export function shared_tiles(token: string, query: string, open: [id: string, question: Question][], signal: AbortSignal): Sent {
   const ids: (string | undefined)[] = [];
-  for (const [id] of open) ids[Number(id.replace("tile", ""))] = id;
+  for (const [id] of open) ids[tile_number(id)] = id;
   return { response: request(`${shared_path(token)}/tiles${query && `?${query}`}`, { signal }), ids };
 }
 
-export function shared_people(token: string, tile: number, query: string, bar: unknown): Promise<Answer<Users>> {
-  return json<Answer<Users>>(`${shared_path(token)}/tiles/${tile}/people${query && `?${query}`}`, { method: "POST", body: JSON.stringify({ bar, limit: 100 }) });
+/** Who is behind a bar of a tile, or behind that of the period that it compares with. */
+export function shared_people(token: string, query: string, { of, bar, compare }: Bar): Promise<Answer<Users>> {
+  const body = { bar, ...(compare ? { compare } : {}), limit: 100 };
+  return json<Answer<Users>>(`${shared_path(token)}/tiles/${tile_number(of)}/people${query && `?${query}`}`, { method: "POST", body: JSON.stringify(body) });
 }

@@ -2,7 +2,7 @@
 // Charts are SVG already; what is drawn as a page (a funnel, a grid, a list) becomes rectangles and texts where the browser has put them.
 
 /** What of the page's style a picture needs; as attributes, for it has no style of its own. */
-const STYLES = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap", "opacity", "font-size", "font-family", "font-weight", "text-anchor"];
+const STYLES = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap", "opacity", "font-size", "font-family", "font-weight", "font-style", "text-anchor"];
 const MARGIN = 16;
 const LINE = 18;
 const HEAD = 2 * LINE + MARGIN;
@@ -19,6 +19,8 @@ interface Text {
   y: number;
   size: number | string;
   weight?: number | string;
+  /** Slanted or not. */
+  style?: string;
   colour: string;
 }
 
@@ -36,7 +38,7 @@ export function svg_of(tile: HTMLElement, { title, note }: Caption): SVGSVGEleme
   draw(drawn, content, size);
   drawn.classList.remove("whole");
   const picture = element("svg", { xmlns: NAMESPACE, width: Math.ceil(size.right - left + 2 * MARGIN), height: Math.ceil(size.bottom - top + HEAD + MARGIN), "font-family": page.fontFamily });
-  picture.append(element("rect", { width: "100%", height: "100%", fill: page.backgroundColor }));
+  picture.append(hatch(soft), element("rect", { width: "100%", height: "100%", fill: page.backgroundColor }));
   picture.append(text(title, { x: MARGIN, y: MARGIN + 12, size: 15, weight: 600, colour: page.color }), text(note, { x: MARGIN, y: MARGIN + 12 + LINE, size: 12, colour: soft }), content);
   return picture as SVGSVGElement;
 }
@@ -61,6 +63,8 @@ function draw(of: HTMLElement, into: SVGElement, size: Extent): void {
   };
   if (style.backgroundColor !== NOTHING && place.width && place.height) {
     into.append(element("rect", { x: place.left, y: place.top, width: place.width, height: place.height, rx: parseFloat(style.borderRadius) || 0, fill: style.backgroundColor, opacity: style.opacity }));
+    // Hatched is what is not over.
+    if (style.backgroundImage.startsWith("repeating-linear-gradient")) into.append(element("rect", { x: place.left, y: place.top, width: place.width, height: place.height, fill: `url(#${HATCH})` }));
     reach();
   }
   if (parseFloat(style.borderBottomWidth) && !parseFloat(style.borderTopWidth)) into.append(element("line", { x1: place.left, x2: place.right, y1: place.bottom, y2: place.bottom, stroke: style.borderBottomColor }));
@@ -74,7 +78,7 @@ function draw(of: HTMLElement, into: SVGElement, size: Extent): void {
     } else if (child instanceof HTMLElement) draw(child, into, size);
     else if (child instanceof globalThis.Text) {
       for (const line of lines_of(child)) {
-        into.append(text(line.words, { x: line.left, y: line.bottom - (line.bottom - line.top) * 0.24, size: style.fontSize, weight: style.fontWeight, colour: style.color }));
+        into.append(text(line.words, { x: line.left, y: line.bottom - (line.bottom - line.top) * 0.24, size: style.fontSize, weight: style.fontWeight, style: style.fontStyle, colour: style.color }));
         size.right = Math.max(size.right, line.right);
         size.bottom = Math.max(size.bottom, line.bottom);
       }
@@ -116,9 +120,20 @@ function element(name: string, attributes: Record<string, string | number>): SVG
   return made;
 }
 
-function text(words: string, { x, y, size, weight = 400, colour }: Text): SVGElement {
-  const made = element("text", { x, y, "font-size": size, "font-weight": weight, fill: colour, "xml:space": "preserve" });
+function text(words: string, { x, y, size, weight = 400, style = "normal", colour }: Text): SVGElement {
+  const made = element("text", { x, y, "font-size": size, "font-weight": weight, "font-style": style, fill: colour, "xml:space": "preserve" });
   made.textContent = words;
+  return made;
+}
+
+const HATCH = "picture-hatch";
+
+/** What the page hatches by a gradient. */
+function hatch(colour: string): SVGElement {
+  const pattern = element("pattern", { id: HATCH, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
+  pattern.append(element("line", { x1: 0.5, x2: 0.5, y1: 0, y2: 6, stroke: colour, "stroke-opacity": 0.5 }));
+  const made = element("defs", {});
+  made.append(pattern);
   return made;
 }
 

@@ -19,6 +19,8 @@ export interface Cell {
 export interface TableData {
   head: string[];
   rows: Cell[][];
+  /** In what columns are exported that are shown in other words, by their places. */
+  units?: Record<number, string>;
   /** Columns that are exported besides: what the table says beside its numbers. */
   besides?: { head: string[]; rows: string[][] };
 }
@@ -83,7 +85,8 @@ export function csv(data: TableData, { title, note }: Caption): string {
   };
   const besides = (index: number) => data.besides?.rows[index] ?? [];
   const values = (row: Cell[], index: number) => [...row.map((cell) => (cell.value === undefined ? cell.text : cell.value)), ...besides(index)];
-  const rows = [[...data.head, ...(data.besides?.head ?? [])], ...data.rows.map(values)];
+  const head = data.head.map((name, index) => (data.units?.[index] ? `${name} (${data.units[index]})` : name));
+  const rows = [[...head, ...(data.besides?.head ?? [])], ...data.rows.map(values)];
   const said = [title, note].map((line) => field(`# ${line.replace(/\s+/g, " ")}`));
   return `${[...said, ...rows.map((row) => row.map(field).join(","))].join("\r\n")}\r\n`;
 }

@@ -1,6 +1,6 @@
 // A chart of numbers by time as answers have it: its lines with their legend, its table, its summary, and what its bars are called.
 import type { Answer, Chart, Series } from "../api/types";
-import { growth, label, shown, type Unit } from "../format";
+import { growth, isolated, label, shown, type Unit } from "../format";
 import { bucket_label } from "../time";
 import { OnlyButton } from "../ui/filters";
 import { show_people } from "../ui/people-panel";
@@ -36,7 +36,7 @@ interface Placed {
 function name_of({ name, event, math, breakdown, kind }: Series): string {
   // A name that somebody gave says what is counted.
   const is_given = name !== (event ?? "any event");
-  const own = math === "total" || is_given ? name : `${name} (${math.replaceAll("_", " ")})`;
+  const own = math === "total" || is_given ? name : `${isolated(name)} (${math.replaceAll("_", " ")})`;
   return breakdown === null && kind === null ? own : label(breakdown, kind);
 }
 
@@ -45,7 +45,7 @@ export function placed(chart: Chart, options: TrendOptions): Placed[] {
   const is_one_each = chart.series.length === names.length && chart.series.every(({ kind }) => kind === null);
   const all = chart.series.map((series, at) => {
     const own = options.name?.(series) ?? name_of(series);
-    return { series, index: is_one_each ? at : Math.max(0, names.indexOf(series.name)), name: series.kind !== null && names.length > 1 ? `${series.name}: ${own}` : own };
+    return { series, index: is_one_each ? at : Math.max(0, names.indexOf(series.name)), name: series.kind !== null && names.length > 1 ? `${isolated(series.name)}: ${own}` : own };
   });
   return options.series === undefined ? all : all.filter(({ series }) => series.name === options.series);
 }
@@ -54,7 +54,7 @@ export function lines_of(chart: Chart, options: TrendOptions): Line[] {
   const lines: Line[] = placed(chart, options).map(({ series, name }, place) => ({ name, values: series.values, place }));
   if (!chart.compare) return lines;
   const before = placed(chart.compare, options).map(({ series, name }, place) => ({
-    name: `${name}, before`, values: chart.buckets.map((_, index) => series.values[index] ?? null), partial: chart.compare!.partial, is_compared: true, place,
+    name: `${isolated(name)}, before`, values: chart.buckets.map((_, index) => series.values[index] ?? null), partial: chart.compare!.partial, is_compared: true, place,
   }));
   return [...lines, ...before.slice(0, COLOURS)];
 }
@@ -67,18 +67,20 @@ function pick(options: TrendOptions, line: Placed, chart: Chart, bucket: number 
   const start = bucket === null ? undefined : chart.buckets[bucket];
   const time = start === undefined ? "in all" : bucket_label(start, options.interval, options.zone);
   const bar = { ...bar_of(line), ...(start === undefined ? {} : { bucket: start }) };
-  show_people({ of: options.id, bar, name: `${line.name}, ${time}`, ...(is_compared ? { compare: true } : {}) });
+  show_people({ of: options.id, bar, name: `${isolated(line.name)}, ${time}`, ...(is_compared ? { compare: true } : {}) });
 }
 
 export function Trend({ answer, options, label: title }: { answer: Answer<Chart>; options: TrendOptions; label: string }) {
   const chart = answer.result;
   const all = placed(chart, options);
-  const lines = lines_of(chart, options);
+  const of_both = lines_of(chart, options);
+  // Bars stand on each other: none beside them.
+  const lines = options.is_stacked ? of_both.filter((line) => !line.is_compared) : of_both;
   const { interval, zone, unit, is_stacked, is_formula } = options;
   const remarks = answer.changed?.length ? chart.buckets.map((bucket) => (answer.changed!.includes(bucket) ? LATE : "")) : undefined;
   return (
     <>
-      <LineChart label={title} buckets={chart.buckets} partial={chart.partial} remarks={remarks} lines={is_stacked ? lines.filter((line) => !line.is_compared) : lines} interval={interval} zone={zone} unit={unit}
+      <LineChart label={title} buckets={chart.buckets} partial={chart.partial} remarks={remarks} lines={lines} interval={interval} zone={zone} unit={unit}
         before={is_stacked ? undefined : chart.compare?.buckets} is_stacked={is_stacked} onPick={is_formula ? undefined : (line, bucket) => pick(options, all[line]!, chart, bucket)} />
       {lines.length > 1 && (
         <ul class="legend">
@@ -101,7 +103,7 @@ export function trend_table({ result: chart }: Answer<Chart>, options: TrendOpti
   const charts: [Chart, boolean][] = [[chart, false], ...(chart.compare ? [[chart.compare, true] as [Chart, boolean]] : [])];
   const columns = charts.flatMap(([of, is_compared]) => placed(of, options).map((line) => ({ of, is_compared, line })));
   const cell = ({ of, is_compared, line }: (typeof columns)[number], value: number | null | undefined, bucket: number | null) => ({
-    text: shown(value, options.unit), value: value ?? null, note: is_compared && bucket !== null && of.partial[bucket] ? "(not complete)" : undefined, label: `${shown(value, options.unit)}: the people behind ${line.name}`,
+    text: shown(value, options.unit), value: value ?? null, note: is_compared && bucket !== null && of.partial[bucket] ? "(not complete)" : undefined, label: `${shown(value, options.unit)}: the people behind ${isolated(line.name)}`,
     pick: value === null || value === undefined || options.is_formula ? undefined : () => pick(options, line, of, bucket, is_compared),
   });
   const rows = chart.buckets.map((bucket, index) => [
@@ -109,7 +111,7 @@ export function trend_table({ result: chart }: Answer<Chart>, options: TrendOpti
     ...columns.map((column) => cell(column, column.line.series.values[index], index)),
   ]);
   const totals = [{ text: "in all" }, ...columns.map((column) => cell(column, column.line.series.total, null))];
-  return { head: ["Time", ...columns.map(({ line, is_compared }) => (is_compared ? `${line.name}, before` : line.name))], rows: [totals, ...rows], besides: are_complete(charts) };
+  return { head: ["Time", ...columns.map(({ line, is_compared }) => (is_compared ? `${line.name}, before` : line.name))], units: options.unit === "duration" ? Object.fromEntries(columns.map((_, index) => [index + 1, "ms"])) : {}, rows: [totals, ...rows], besides: are_complete(charts) };
 }
 
 /** Which buckets are complete, of each chart: the first row is what there is in all. */
@@ -137,5 +139,5 @@ export function trend_summary({ result: chart }: Answer<Chart>, options: TrendOp
   const cut = chart.buckets.filter((_, index) => compared && chart.compare!.partial[index] && !chart.partial[index]).map((bucket) => bucket_label(bucket, options.interval, options.zone));
   const besides = cut.length ? `; before, what stands beside ${cut.join(" and ")} is not complete` : "";
   const more = others.length ? `; ${others.length} more ${others.length === 1 ? "line" : "lines"}` : "";
-  return `${name}: ${shown(series.total, unit)} in all${beside}${peak}${besides}${more}.`;
+  return `${isolated(name)}: ${shown(series.total, unit)} in all${beside}${peak}${besides}${more}.`;
 }

@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import type { Answer, Funnel, Step } from "../api/types";
 import type { TableData } from "../chart/table";
-import { duration, label, shown } from "../format";
+import { duration, isolated, label, plural, shown } from "../format";
 import type { Draw } from "../ui/drawing";
 import { OnlyButton } from "../ui/filters";
 import { show_people } from "../ui/people-panel";
@@ -35,7 +35,7 @@ function breakable(name: string): ComponentChildren {
 
 function pick({ id, group, index, step, is_compared }: StepBar, is_converted: boolean): void {
   const line = group.kind === null || group.kind === undefined ? {} : { breakdown_value: group.breakdown, breakdown_kind: group.kind };
-  const name = `${is_converted ? "" : "not "}${step.name}${group_name(group) && `, ${group_name(group)}`}`;
+  const name = `${is_converted ? "" : "not "}${isolated(step.name)}${group_name(group) && `, ${isolated(group_name(group))}`}`;
   show_people({ of: id, bar: { step: index + 1, ...(is_converted ? {} : { converted: false }), ...line }, name, ...(is_compared ? { compare: true } : {}) });
 }
 
@@ -69,6 +69,8 @@ function Steps({ answer, id, field }: { answer: Answer<Funnel>; id: string; fiel
   );
 }
 
+const whole = (ms: number | null) => (ms === null ? null : Math.round(ms));
+
 function steps_table({ result }: Answer<Funnel>, id: string): TableData {
   const rows = (funnel: Funnel, is_compared: boolean) => funnel.groups.flatMap((group) => group.steps.map((step, index) => [
     { text: [`${index + 1}. ${step.name}`, group_name(group), is_compared ? "before" : ""].filter(Boolean).join(", ") },
@@ -76,16 +78,19 @@ function steps_table({ result }: Answer<Funnel>, id: string): TableData {
     { text: shown(step.from_start, "share"), value: step.from_start },
     { text: shown(step.from_previous, "share"), value: step.from_previous },
     index ? { text: shown(step.dropped), value: step.dropped, label: `${shown(step.dropped)} stopped before ${step.name}`, pick: () => pick({ id, group, index, step, is_compared }, false) } : { text: "–", value: null },
-    { text: shown(step.median_ms, "duration"), value: step.median_ms }, { text: shown(step.p90_ms, "duration"), value: step.p90_ms },
+    { text: shown(step.median_ms, "duration"), value: whole(step.median_ms) }, { text: shown(step.p90_ms, "duration"), value: whole(step.p90_ms) },
   ]));
-  return { head: ["Step", "Count", "Of the first", "Of the one before", "Stopped", "Median time", "90th percentile"], rows: [...rows(result, false), ...(result.compare ? rows(result.compare, true) : [])] };
+  return { head: ["Step", "Count", "Of the first", "Of the one before", "Stopped", "Median time", "90th percentile"], units: { 5: "ms", 6: "ms" }, rows: [...rows(result, false), ...(result.compare ? rows(result.compare, true) : [])] };
 }
 
 function steps_summary({ result }: Answer<Funnel>): string {
-  const steps = result.groups[0]?.steps ?? [];
+  const [group, ...others] = result.groups;
+  const steps = group?.steps ?? [];
+  const of = others.length ? `${isolated(group_name(group!))}: ` : "";
+  const more = others.length ? `; ${plural(others.length, "more group")}` : "";
   const [first, last] = [steps[0], steps[steps.length - 1]];
-  if (!first || !last || !first.count) return "Nobody came to the first step in this time.";
+  if (!first || !last || !first.count) return `${of}Nobody came to the first step in this time${more}.`;
   const worst = steps.slice(1).reduce<Step | undefined>((worst, step) => (!worst || (step.from_previous ?? 1) < (worst.from_previous ?? 1) ? step : worst), undefined);
-  const where = worst && worst.dropped ? `; most stop before ${worst.name} (${shown(1 - (worst.from_previous ?? 0), "share")} of those before)` : "";
-  return `${shown(last.count)} of ${shown(first.count)} come to the end (${shown(last.from_start, "share")})${where}.`;
+  const where = worst && worst.dropped ? `; most stop before ${isolated(worst.name)} (${shown(1 - (worst.from_previous ?? 0), "share")} of those before)` : "";
+  return `${of}${shown(last.count)} of ${shown(first.count)} come to the end (${shown(last.from_start, "share")})${where}${more}.`;
 }

@@ -2,7 +2,7 @@
 import type { Answer, Paths } from "../api/types";
 import { Sankey } from "../chart/sankey";
 import type { TableData } from "../chart/table";
-import { label, plural, shown } from "../format";
+import { isolated, label, plural, shown } from "../format";
 import type { Draw } from "../ui/drawing";
 import { show_people } from "../ui/people-panel";
 
@@ -26,13 +26,16 @@ type Node = Paths["nodes"][number];
 type Link = Paths["links"][number];
 type Bars = ReturnType<typeof bars>;
 
+/** A node within a sentence. */
+const named = (name: unknown, kind: unknown) => isolated(label(name, kind));
+
 /** Shows who is behind a bar of the tile. */
 function bars(id: string, { arrow, ends }: typeof FORWARDS) {
   return {
-    node: ({ step, name, kind }: Node) => show_people({ of: id, bar: { step, name, kind }, name: `${label(name, kind)} at step ${step}` }),
-    drop: ({ step, name, kind }: Node) => show_people({ of: id, bar: { step, name, kind, dropped: true }, name: `${label(name, kind)} ${ends}, step ${step}` }),
+    node: ({ step, name, kind }: Node) => show_people({ of: id, bar: { step, name, kind }, name: `${named(name, kind)} at step ${step}` }),
+    drop: ({ step, name, kind }: Node) => show_people({ of: id, bar: { step, name, kind, dropped: true }, name: `${named(name, kind)} ${ends}, step ${step}` }),
     link: ({ step, from, from_kind, to, to_kind }: Link) =>
-      show_people({ of: id, bar: { step, name: from, kind: from_kind, next: to, next_kind: to_kind }, name: `${label(from, from_kind)} ${arrow} ${label(to, to_kind)}` }),
+      show_people({ of: id, bar: { step, name: from, kind: from_kind, next: to, next_kind: to_kind }, name: `${named(from, from_kind)} ${arrow} ${named(to, to_kind)}` }),
   };
 }
 
@@ -55,5 +58,5 @@ function summary({ result }: Answer<Paths>, words: typeof FORWARDS): string {
   const first = result.nodes.filter((node) => node.step === 1);
   const sessions = first.reduce((sum, node) => sum + node.sessions, 0);
   const most = result.links.filter((link) => link.step === 1).sort((left, right) => right.sessions - left.sessions)[0];
-  return `${plural(sessions, "session")}${most ? `; ${words.most} ${label(most.from, most.from_kind)} ${words.to} ${label(most.to, most.to_kind)} (${shown(most.sessions)})` : ""}.`;
+  return `${plural(sessions, "session")}${most ? `; ${words.most} ${named(most.from, most.from_kind)} ${words.to} ${named(most.to, most.to_kind)} (${shown(most.sessions)})` : ""}.`;
 }

@@ -6,6 +6,7 @@ import { session, type ApiError } from "../api/client";
 import { usePolled } from "../api/polled";
 import { moment } from "../time";
 import { report_path } from "../ui/send";
+import { is_sure } from "../ui/sure";
 import { here, page_of } from "../url";
 import { Builder } from "./alerts/builder";
 import { RulePage, State } from "./alerts/rule";
@@ -115,7 +116,7 @@ function Channels() {
             <span><bdi>{id}</bdi>, {kind}{of === "all" && ", of all projects"}{file ? <>, of <bdi>{file}</bdi></> : of_file && ", of a file"}{switched_off && <b class="warn"> switched off: its receiver is gone</b>}
               {waiting > 0 && `, ${waiting} on their way`}{failed && <NotDelivered {...failed} />}</span>
             <span><span role="status">{said[id]}</span> <button type="button" class="quiet" aria-label={`Test ${id}`} onClick={() => void test(id)}>Test</button>
-              {!of_file && !file && <button type="button" class="quiet" aria-label={`Delete ${id}`} onClick={() => void act(forget_channel(id))}>×</button>}</span>
+              {!of_file && !file && <button type="button" class="quiet" aria-label={`Delete ${id}`} onClick={() => is_sure(id) && void act(forget_channel(id))}>×</button>}</span>
           </li>
         ))}
       </ul>

@@ -9,6 +9,7 @@ import { times_of } from "../ui/drawing";
 import { draw_unknown } from "../ui/drawing-unknown";
 import { SendButton } from "../ui/send";
 import { ShareButton } from "../ui/share";
+import { is_sure } from "../ui/sure";
 import { Tile } from "../ui/tile";
 import { changed, go, here, page_of } from "../url";
 import { Page } from "./page";
@@ -33,7 +34,7 @@ function List() {
   };
   return (
     <Page title="Boards">
-      <form class="builder" onSubmit={make} aria-label="A new board"><div class="step"><input name="title" aria-label="Title of a new board" placeholder="title of a new board" required maxLength={100} /><button type="submit">Make</button></div></form>
+      <form class="builder" onSubmit={make} aria-label="A new board"><div class="step"><input name="title" aria-label="Title of a new board" placeholder="title of a new board" required pattern=".*\S.*" maxLength={100} /><button type="submit">Make</button></div></form>
       {problem && <p class="failed" role="alert">{problem}</p>}
       <section class="tile" aria-busy={!known && !problem}>
         <h2>All boards</h2>
@@ -101,7 +102,7 @@ function Change({ board, write, onProblem }: ChangeProps & { onProblem(problem: 
   const remove = () => forget(board).then(() => go(page_of("/boards")), (refused: ApiError) => onProblem(refused.message));
   return (
     <form class="builder" onSubmit={rename} aria-label="Change the board">
-      <div class="step"><input name="title" aria-label="Title of the board" defaultValue={board.title} required maxLength={100} /><button type="submit">Rename</button><button type="button" onClick={() => void remove()}>Delete this board</button></div>
+      <div class="step"><input name="title" aria-label="Title of the board" defaultValue={board.title} required pattern=".*\S.*" maxLength={100} /><button type="submit">Rename</button><button type="button" onClick={() => is_sure(board.title) && void remove()}>Delete this board</button></div>
     </form>
   );
 }

@@ -9,7 +9,7 @@ import { duration, shown } from "../format";
 import { range } from "../time";
 import { filters_of_page } from "../ui/filters";
 import { Choice, EventPicker, FieldPicker, Picker } from "../ui/picker";
-import { Matches, matched_to_api, read_json, type Matched } from "../ui/matched";
+import { Matches, matched_to_api, read_matched, type Matched } from "../ui/matched";
 import { Tile } from "../ui/tile";
 import { change, here } from "../url";
 import { asked_bots, asked_compare, asked_range, Page } from "./page";
@@ -21,7 +21,7 @@ interface AskedStep extends Matched {
 }
 
 function steps_of_page(): AskedStep[] {
-  const read = here.value.params.getAll("step").map((text) => read_json<AskedStep>(text)).filter((step) => step !== null);
+  const read = here.value.params.getAll("step").map((text) => read_matched<AskedStep>(text)).filter((step) => step !== null);
   return read.length >= 2 ? read : [...read, {}, {}].slice(0, 2);
 }
 
@@ -140,7 +140,7 @@ interface Times {
 
 function TimesTile({ asked, ...common }: SubProps) {
   const table = ({ result }: Answer<Times>): TableData => ({
-    head: ["Time", "Count"],
+    head: ["Time", "Count"], units: { 0: "from, ms" },
     rows: (result.groups[0]?.bins ?? []).map((bin) => [{ text: `${duration(bin.from_ms)} – ${duration(bin.to_ms)}`, value: bin.from_ms }, { text: shown(bin.count), value: bin.count }]),
   });
   return (

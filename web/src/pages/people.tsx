@@ -58,7 +58,7 @@ function People() {
                   </li>
                 ))}
               </ul>
-              <Pager next={result.next} />
+              <Pager next={result.next} words={["The first", "More"]} />
             </>
           )}
         </Tile>

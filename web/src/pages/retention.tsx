@@ -5,14 +5,14 @@ import { draw_retention } from "../draw/retention";
 import { range, RANGES, type RangeName } from "../time";
 import { filters_of_page } from "../ui/filters";
 import { Choice, EventPicker } from "../ui/picker";
-import { Matches, matched_to_api, read_json, type Matched } from "../ui/matched";
+import { Matches, matched_to_api, read_matched, type Matched } from "../ui/matched";
 import { Tile } from "../ui/tile";
 import { change, here } from "../url";
 import { asked_bots, asked_range, Page } from "./page";
 
 function question(): Question {
   const { params } = here.value;
-  const event = (name: string) => matched_to_api(read_json<Matched>(params.get(name) ?? "") ?? {});
+  const event = (name: string) => matched_to_api(read_matched<Matched>(params.get(name) ?? "") ?? {});
   const body = {
     ...asked_range(otherwise()), ...asked_bots(), filters: filters_of_page(), period: period(), periods: Number(params.get("periods")) || 8, cohort_event: event("start"), return_event: event("return"),
     ...(params.get("type") === "recurring" ? { type: "recurring" } : {}), ...(params.get("mode") === "on_or_after" ? { mode: "on_or_after" } : {}),
@@ -38,7 +38,7 @@ export default function RetentionPage() {
   const { params } = here.value;
   const { zone } = range();
   const picker = (name: string, what: string) => {
-    const matched = read_json<Matched>(params.get(name) ?? "") ?? {};
+    const matched = read_matched<Matched>(params.get(name) ?? "") ?? {};
     const set = (changes: Matched) => change({ [name]: JSON.stringify({ ...matched, ...changes }) });
     return (
       <div class="step">

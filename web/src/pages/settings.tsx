@@ -8,6 +8,7 @@ import { duration } from "../format";
 import { moment, range, start_of_day } from "../time";
 import { from_api, to_api, type Written } from "../ui/filters";
 import { Matches } from "../ui/matched";
+import { is_sure } from "../ui/sure";
 import { change, here, page_of } from "../url";
 import { Page } from "./page";
 import { Keys } from "./settings/keys";
@@ -83,7 +84,7 @@ function Notes() {
       {problem && <p class="failed" role="alert">{problem}</p>}
       <ul class="people">
         {[...all].reverse().slice(0, 50).map((note) => (
-          <li key={note.id}><span><bdi>{note.text}</bdi></span><span>{note.kind}, {moment(note.at, zone)}{note.by && <>, by <bdi>{note.by}</bdi></>} <button type="button" class="quiet" aria-label={`Remove the note ${note.text}`} onClick={() => void remove_note(note.id).catch(refused)}>×</button></span></li>
+          <li key={note.id}><span><bdi>{note.text}</bdi></span><span>{note.kind}, {moment(note.at, zone)}{note.by && <>, by <bdi>{note.by}</bdi></>} <button type="button" class="quiet" aria-label={`Remove the note ${note.text}`} onClick={() => is_sure(note.text) && void remove_note(note.id).catch(refused)}>×</button></span></li>
         ))}
       </ul>
     </section>
@@ -120,7 +121,7 @@ function Segments() {
             <a href={page_of("/", { f: JSON.stringify(["segment", "is", one.name]) })} title={one.by ? `Saved by ${one.by}` : undefined}><bdi>{one.name}</bdi></a>
             {one.file ? <span>of <bdi>{one.file}</bdi>, which is where it is changed</span> : <span>
               <button type="button" class="quiet" aria-expanded={open?.name === one.name} aria-label={`Change ${one.name}`} onClick={() => (open?.name === one.name ? set_open(null) : void look(one.name))}>Change</button>
-              <button type="button" class="quiet" aria-label={`Delete ${one.name}`} onClick={() => void forget(one)}>×</button>
+              <button type="button" class="quiet" aria-label={`Delete ${one.name}`} onClick={() => is_sure(one.name) && void forget(one)}>×</button>
             </span>}
             {open?.name === one.name && <SegmentFilters segment={open} onChange={(filters) => void save({ ...open, filters })} />}
           </li>

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { named_bar, useAnswersBy } from "../api/ask";
 import type { ApiError } from "../api/client";
-import { shared_board, shared_people, shared_tiles, type SharedBoard } from "../api/shares";
+import { shared_board, shared_people, shared_tiles, tile_number, type SharedBoard } from "../api/shares";
 import type { Answer, Question, Users } from "../api/types";
 import { DRAWS } from "../draw/draws";
 import { plural, shown } from "../format";
@@ -26,6 +26,7 @@ export default function Shared() {
       if (page === "embed" && board.id !== rest) set_problem("This address is not the one that was made.");
       else set_board(board);
     };
+    if (!token()) return set_problem("This link is not whole: what stands behind its `#` opens the board.");
     shared_board(token()).then(show, (refused: ApiError) => set_problem(refused.message));
   }, []);
   useEffect(() => {
@@ -34,7 +35,7 @@ export default function Shared() {
   const { params } = here.value;
   const named = RANGES.find(({ from, to }) => from === params.get("from") && to === params.get("to"));
   // Only what was chosen goes along: a link that leaves no choice refuses any.
-  const query = board?.dates && named ? new URLSearchParams({ from: named.from, to: named.to }).toString() : "";
+  const query = board?.dates && named ? new URLSearchParams({ from: named.from, to: named.to, interval: named.interval }).toString() : "";
   return (
     <main id="main" tabIndex={-1}>
       <div class="head">
@@ -80,14 +81,13 @@ function People({ board, query }: { board: SharedBoard; query: string }) {
 
 function Panel({ board, query }: { board: SharedBoard; query: string }) {
   const bar = named_bar()!;
-  const index = Number(bar.of.replace("tile", ""));
-  const { zone } = times_of(question_of(board, index, query));
+  const { zone } = times_of(question_of(board, tile_number(bar.of), query));
   const [known, set_known] = useState<Answer<Users> | null>(null);
   const [problem, set_problem] = useState(board.people ? "" : "This link does not show who is behind a number.");
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     dialog.current!.showModal();
-    if (board.people) shared_people(token(), index, query, bar.bar).then(set_known, (refused: ApiError) => set_problem(refused.message));
+    if (board.people) shared_people(token(), query, bar).then(set_known, (refused: ApiError) => set_problem(refused.message));
   }, []);
   return (
     <dialog ref={dialog} class="panel" aria-label="People" onClose={() => change({ people: null })}>

@@ -6,7 +6,7 @@ import type { Unit } from "../format";
 import { range } from "../time";
 import { filters_of_page, to_api } from "../ui/filters";
 import { Choice, EventPicker, FieldPicker, Picker } from "../ui/picker";
-import { Matches, read_json, type Matched } from "../ui/matched";
+import { Matches, read_matched, type Matched } from "../ui/matched";
 import { Tile } from "../ui/tile";
 import { change, here } from "../url";
 import { asked_bots, asked_compare, asked_range, Page } from "./page";
@@ -25,7 +25,7 @@ interface AskedSeries extends Matched {
 }
 
 function series_of_page(): AskedSeries[] {
-  const read = here.value.params.getAll("s").map((text) => read_json<AskedSeries>(text)).filter((one) => one !== null);
+  const read = here.value.params.getAll("s").map((text) => read_matched<AskedSeries>(text)).filter((one) => one !== null);
   return read.length ? read : [{ math: "unique_users" }];
 }
 

@@ -1,5 +1,6 @@
 // One event as a line that opens: its time, name and person, and all it carries.
 import type { ShownEvent } from "../api/types";
+import { isolated } from "../format";
 import { clock, moment } from "../time";
 import { events_with } from "./filters";
 import { has_address, PersonLink } from "./person-link";
@@ -35,8 +36,8 @@ export function EventRow({ event, zone, has_person = true, is_live }: { event: A
 /** What tells most of an event in a line. */
 function brief(event: AnyEvent): string {
   const page = (event.context?.page as any)?.path ?? (event as any).page;
-  const properties = Object.entries(event.properties).slice(0, 3).map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`);
-  return [event.userId ?? event.anonymousId, page, ...properties].filter(Boolean).join(" · ");
+  const properties = Object.entries(event.properties).slice(0, 3).map(([name, value]) => `${isolated(name)}: ${isolated(typeof value === "string" ? value : JSON.stringify(value))}`);
+  return [...[event.userId ?? event.anonymousId, page].filter(Boolean).map((text) => isolated(String(text))), ...properties].join(" · ");
 }
 
 function flat(of: Record<string, unknown>, prefix = ""): Record<string, unknown> {

@@ -1,6 +1,6 @@
 // What a number counts, in sentences: the definition of its report (docs/questions.md) with what was asked put in.
 import type { Question } from "../api/types";
-import { shown } from "../format";
+import { isolated, shown } from "../format";
 import { range_words } from "../time";
 import { from_api, words } from "./filters";
 
@@ -36,7 +36,7 @@ function list(of: unknown): Asked[] {
 
 function events(asked: Asked | string | null | undefined): string {
   const { event, filters } = typeof asked === "object" && asked ? asked : { event: asked, filters: [] };
-  const named = [event].flat().filter(Boolean).map((name) => `“${String(name)}”`).join(" or ");
+  const named = [event].flat().filter(Boolean).map((name) => `“${isolated(String(name))}”`).join(" or ");
   return `${named || "any event"}${filters?.length ? ` (${filters.map(filter_words).join(", ")})` : ""}`;
 }
 

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { id_of } from "../api/boards";
 import type { ApiError } from "../api/client";
 import { save_segment, segments } from "../api/segments";
-import { label } from "../format";
+import { isolated, label } from "../format";
 import { change, here, page_of } from "../url";
 import { FieldPicker, ValuePicker } from "./picker";
 
@@ -15,11 +15,16 @@ export const OPS: [string, string][] = [
   ["in", "is one of"], ["not_in", "is none of"], ["exists", "is there"], ["not_exists", "is missing"], ["regex", "matches"],
 ];
 
+/** Whether something of an address, which anybody may have written, is a filter. */
+export function is_written(read: unknown): read is Written {
+  return Array.isArray(read) && typeof read[0] === "string" && typeof read[1] === "string";
+}
+
 export function read_filters(): Written[] {
   return here.value.params.getAll("f").flatMap((text) => {
     try {
-      const written = JSON.parse(text);
-      return Array.isArray(written) && typeof written[0] === "string" && typeof written[1] === "string" ? [written as unknown as Written] : [];
+      const written: unknown = JSON.parse(text);
+      return is_written(written) ? [written] : [];
     } catch {
       return [];
     }
@@ -89,7 +94,7 @@ export function words(filter: Written): string {
   const texts = value === undefined ? [] : [...new Set([value].flat().map(String))];
   const is_one = texts.length === 1 && (op === "in" || op === "not_in");
   const name = is_one ? (op === "in" ? "is" : "is not") : (OPS.find(([key]) => key === op)?.[1] ?? op);
-  const text = texts.join(", ");
+  const text = texts.map(isolated).join(", ");
   return `${field} ${name} ${text}`.trim();
 }
 
@@ -120,7 +125,7 @@ function SaveSegment({ filters }: { filters: Written[] }) {
   const save = (event: SubmitEvent) => {
     event.preventDefault();
     const name = String(new FormData(event.currentTarget as HTMLFormElement).get("name")).trim();
-    const id = /^[\w.-]+$/.test(name) ? name : id_of(name);
+    const id = /^[\w.-]+$/.test(name) ? name : id_of(name, "segment");
     save_segment({ name: id, version: 0, filters: filters.map(to_api) }).then(() => write_filters([["segment", "is", id]]), (refused: ApiError) => set_problem(refused.message));
   };
   if (!is_open) return <button type="button" class="quiet" onClick={() => set_is_open(true)}>Save as a segment</button>;

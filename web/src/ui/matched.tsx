@@ -1,6 +1,6 @@
 // Events that are meant: of a name, with filters of their own.
 import { useState } from "preact/hooks";
-import { FilterForm, to_api, words, type Written } from "./filters";
+import { FilterForm, from_api, is_written, to_api, words, type Written } from "./filters";
 
 export interface Matched {
   event?: string;
@@ -23,6 +23,15 @@ export function read_json<T extends object>(text: string): T | null {
   }
 }
 
+/** The events that a parameter of the address says. Filters may be written there as in a question, too; what is none is left out. */
+export function read_matched<T extends Matched>(text: string): T | null {
+  const read = read_json<T>(text);
+  if (!read) return null;
+  const filter = (one: unknown) => (is_written(one) ? one : typeof one === "object" && one ? from_api(one as Record<string, unknown>) : null);
+  const filters = Array.isArray(read.filters) ? read.filters.map(filter).filter((one) => one !== null) : undefined;
+  return { ...read, event: typeof read.event === "string" ? read.event : undefined, filters };
+}
+
 interface MatchesProps {
   matched: Matched;
   onChange(filters: Written[] | undefined): void;
@@ -33,7 +42,7 @@ interface MatchesProps {
 /** The filters of one series or step. */
 export function Matches({ matched, onChange, has_segments }: MatchesProps) {
   const [is_open, set_is_open] = useState(false);
-  const filters = Array.isArray(matched.filters) ? matched.filters : [];
+  const { filters = [] } = matched;
   const write = (next: Written[]) => onChange(next.length ? next : undefined);
   return (
     <>

@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { forget_rule, rules, type ListedAlert, type Rule } from "../api/alerts";
 import { session, type ApiError } from "../api/client";
 import { page_of } from "../url";
+import { is_sure } from "./sure";
 
 const DAY_NAMES: Record<string, string> = { mon: "Monday", tue: "Tuesday", wed: "Wednesday", thu: "Thursday", fri: "Friday", sat: "Saturday", sun: "Sunday" };
 
@@ -39,7 +40,7 @@ function Reports({ board, title, onDone }: { board: string; title: string; onDon
   const [all, set_all] = useState<ListedAlert[] | null>(null);
   const [problem, set_problem] = useState("");
   const refused = (problem: ApiError) => set_problem(problem.message);
-  const load = () => rules().then((known) => set_all(known.filter(({ rule }) => rule.report === "board" && rule.question?.board === board)), refused);
+  const load = () => rules().then((known) => { set_problem(""); set_all(known.filter(({ rule }) => rule.report === "board" && rule.question?.board === board)); }, refused);
   useEffect(() => {
     dialog.current!.showModal();
     void load();
@@ -54,7 +55,7 @@ function Reports({ board, title, onDone }: { board: string; title: string; onDon
           <li key={id} data-report={id}>
             <span><a href={page_of(`/alerts/${encodeURIComponent(id)}`)}><bdi>{name}</bdi></a></span>
             <span>{report_times(rule)}{rule.channels?.length ? <>, to <bdi>{rule.channels.join(", ")}</bdi></> : ", to nobody"}{file && <>; of <bdi>{file}</bdi></>}
-              {!file && version && <button type="button" class="quiet" aria-label={`Delete the report ${name}`} onClick={() => void forget_rule(id, version).then(load, refused)}>×</button>}</span>
+              {!file && version && <button type="button" class="quiet" aria-label={`Delete the report ${name}`} onClick={() => is_sure(name) && void forget_rule(id, version).then(load, refused)}>×</button>}</span>
           </li>
         ))}
       </ul>

@@ -90,11 +90,14 @@ export function Tile<T>(props: TileProps<T>) {
       {asked?.error && <Failed asked={asked} zone={zone} onAgain={props.onAgain} />}
       {!answer && !asked?.error && <Running since={asked?.asked_at ?? 0} onCancel={props.onCancel} />}
       {answer && (
-        <Guard key={JSON.stringify(asked?.question)}>
-          <div class="drawn">
-            {summary && <p class="summary">{summary(answer)}</p>}
-            {is_table && table ? <Table data={table(answer)} caption={title} /> : draw?.(answer)}
-          </div>
+        // A chart beside which its people are shown looks back, and is the same one.
+        <Guard key={JSON.stringify(asked?.question, (name, value) => (name === "as_of" ? undefined : value))}>
+          <div class="drawn"><Drawn of={() => (
+            <>
+              {summary && <p class="summary">{summary(answer)}</p>}
+              {is_table && table ? <Table data={table(answer)} caption={title} /> : draw?.(answer)}
+            </>
+          )} /></div>
         </Guard>
       )}
       {is_explained && asked && <Explained asked={asked} zone={zone} beside={props.beside ?? []} />}
@@ -191,6 +194,11 @@ function Sql({ question }: { question: Question }) {
   const ask = () => statements_of(question).then(set_known, (refused: ApiError) => set_problem(refused.message));
   if (!known) return <> <button type="button" onClick={() => void ask()}>Show the SQL</button>{problem && <p class="failed" role="alert">{problem}</p>}</>;
   return <>{known.statements.map(({ sql, params }, index) => <pre key={index} tabIndex={0} aria-label={`Statement ${index + 1}`} data-sql>{`${sql}\n${Object.entries(params).map(([name, value]) => `-- ${name}: ${value}`).join("\n")}`}</pre>)}</>;
+}
+
+/** What `of` makes, made within what guards it. */
+function Drawn({ of }: { of(): ComponentChildren }) {
+  return <>{of()}</>;
 }
 
 /** An answer that this page does not know how to draw costs its own tile. */

@@ -11,7 +11,7 @@ import { OF_PULSE } from "../../ui/bell";
 import { SaveButtons } from "../../ui/save";
 import { change, go, here, page_of } from "../../url";
 import { drafted, line_name, reduced, rule_words, suggested, unit_of } from "./words";
-import { Days, OfBoard, ReportTimes } from "./report";
+import { Days, has_own_hours, OfBoard, ReportTimes } from "./report";
 import { numbers_of, Verdicts, verdicts_note, verdicts_table } from "./verdicts";
 
 /** How far back a rule is tried each time that it changes: so far that the answer is there in a moment. */
@@ -25,10 +25,12 @@ export interface BuilderProps {
   rule: Rule;
   /** What is changed; a new one without. */
   id?: string;
+  /** What it is changed from: the first that is said counts. */
   version?: number | null;
 }
 
-export function Builder({ rule, id, version }: BuilderProps) {
+export function Builder({ rule, id, version: newest }: BuilderProps) {
+  const [version] = useState(newest ?? null);
   const [problem, set_problem] = useState("");
   // Onto what the address says by now: a trial that ends late undoes nothing of what was changed meanwhile.
   const write: PartProps["write"] = (changes, replace = false) => {
@@ -37,8 +39,8 @@ export function Builder({ rule, id, version }: BuilderProps) {
   };
   const save = async (event: SubmitEvent) => {
     event.preventDefault();
-    const own = id ?? id_of(rule.name ?? "");
-    await save_rule(own, version ?? null, rule).then(() => go(page_of(`/alerts/${encodeURIComponent(own)}`)), (refused: ApiError) => set_problem(refused.message));
+    const own = id ?? id_of(rule.name ?? "", rule.report_at ? "report" : "rule");
+    await save_rule(own, version, rule).then(() => go(page_of(`/alerts/${encodeURIComponent(own)}`)), (refused: ApiError) => set_problem(refused.message));
   };
   return (
     <form class="builder" onSubmit={save} aria-label={`${id ? "Change the" : "A new"} ${rule.report_at ? "report" : "rule"}`}>
@@ -50,7 +52,8 @@ export function Builder({ rule, id, version }: BuilderProps) {
       {rule.report === "board" ? <OfBoard rule={rule} write={write} /> : <Watched rule={rule} write={write} />}
       {rule.report_at ? <ReportTimes rule={rule} write={write} /> : <When rule={rule} write={write} />}
       <Told rule={rule} is_new={!id} write={write} />
-      {!rule.report_at && <><Hours rule={rule} write={write} /><Trial rule={rule} id={id} write={write} /></>}
+      {(!rule.report_at || has_own_hours(rule)) && <Hours rule={rule} write={write} />}
+      {!rule.report_at && <Trial rule={rule} id={id} write={write} />}
       {problem && <p class="failed" role="alert">{problem}</p>}
       <div class="step"><button type="submit">Save</button><a class="button quiet" href={page_of(id ? `/alerts/${encodeURIComponent(id)}` : "/alerts")}>Cancel</a></div>
     </form>

@@ -44,16 +44,25 @@ function active_on(days: string[], at: string): Rule["active"] {
   return { days, from: at, to: `${two(Math.floor(last / 60))}:${two(last % 60)}` };
 }
 
+/** Whether its hours are others than days that are chosen here make: they were said elsewhere, and are kept. */
+export function has_own_hours({ active, report_at }: Rule): boolean {
+  if (typeof active !== "object" || !active) return false;
+  const ours = active_on(DAYS, (report_at ?? "").slice(0, 5))!;
+  return Boolean(active.timezone) || (["from", "to"] as const).some((key) => String(active[key]).slice(0, 5) !== ours[key]);
+}
+
 export function ReportTimes({ rule, write }: PartProps) {
   const { interval = "day", timezone = "UTC" } = rule;
   const at = (rule.report_at ?? "").slice(0, 5);
   const days = Array.isArray(rule.active?.days) ? rule.active.days : [];
+  const has_own = has_own_hours(rule);
+  const active = (at: string, days: string[]) => (has_own ? {} : { active: active_on(days, at) });
   return (
     <div class="step" role="group" aria-label="When it is sent">
-      <Choice label="Each" value={interval} of={["day", "week", "month"].map((one) => [one, one])} onChange={(interval) => write({ interval, active: interval === "day" ? rule.active : null })} />
-      <label class="choice"><span>At</span><input type="time" required value={at} onChange={({ currentTarget: { value } }) => value && write({ report_at: value, active: active_on(days, value) })} /></label>
-      <ZoneChoice zone={timezone} onChange={(timezone) => write({ timezone, active: active_on(days, at) })} />
-      {interval === "day" && <Days days={days} onChange={(days) => write({ active: active_on(days, at) })} />}
+      <Choice label="Each" value={interval} of={["day", "week", "month"].map((one) => [one, one])} onChange={(interval) => write({ interval, ...(interval === "day" || has_own ? {} : { active: null }) })} />
+      <label class="choice"><span>At</span><input type="time" required value={at} onChange={({ currentTarget: { value } }) => value && write({ report_at: value, ...active(value, days) })} /></label>
+      <ZoneChoice zone={timezone} onChange={(timezone) => write({ timezone, ...active(at, days) })} />
+      {interval === "day" && !has_own && <Days days={days} onChange={(days) => write(active(at, days))} />}
       <p class="note">Sent {report_times(rule)}: the numbers of the {interval} that is over then, whatever they are, and how they differ from those of the {interval} before it.</p>
     </div>
   );

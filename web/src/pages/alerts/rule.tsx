@@ -10,6 +10,7 @@ import { DRAWS } from "../../draw/draws";
 import { plural, shown } from "../../format";
 import { bucket_label, day_of, days_later, intervals_later, LATEST_MS, local_time, moment } from "../../time";
 import { SaveButtons } from "../../ui/save";
+import { is_sure } from "../../ui/sure";
 import { Tile, useIsTable } from "../../ui/tile";
 import { change, changed, go, here, page_of } from "../../url";
 import { Page } from "../page";
@@ -60,7 +61,8 @@ export function RulePage({ id }: { id: string }) {
   const { tiles, cancel, again } = useAnswers({ watched: question });
   const act = (work: Promise<unknown>) => work.then(() => { set_refused(""); set_asked(Date.now()); }, (problem: ApiError) => set_refused(problem.message));
   if (known && draft) {
-    return <Page title={known.name}><Builder rule={draft} id={id} version={known.version} /></Page>;
+    // That of the rule from which the one in the address was made, whatever has been saved since.
+    return <Page title={known.name}><Builder rule={draft} id={id} version={Number(here.value.params.get("version")) || known.version} /></Page>;
   }
   return (
     <Page title={known?.name ?? id} questions={{ watched: question }} aside={known && <State alert={known} />}>
@@ -131,7 +133,7 @@ function Actions({ alert, act }: { alert: ShownAlert; act(work: Promise<unknown>
         )}
       {file
         ? <p class="note">The file <bdi>{file}</bdi> says this {rule.report_at ? "report" : "rule"}: it is changed there.</p>
-        : <div class="step"><button type="button" onClick={() => change({ rule: JSON.stringify(rule) })}>Change</button><button type="button" onClick={() => void act(remove())}>Delete this {rule.report_at ? "report" : "rule"}</button></div>}
+        : <div class="step"><button type="button" onClick={() => change({ rule: JSON.stringify(rule), version: String(version) })}>Change</button><button type="button" onClick={() => is_sure(rule.name || id) && void act(remove())}>Delete this {rule.report_at ? "report" : "rule"}</button></div>}
       {rule.runbook && /^https?:\/\//.test(rule.runbook) && <p><a href={rule.runbook} target="_blank" rel="noreferrer">What to do</a></p>}
       {rule.annotations?.description && <p class="note"><bdi>{rule.annotations.description}</bdi></p>}
     </section>

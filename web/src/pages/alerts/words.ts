@@ -1,6 +1,6 @@
 // Rules in words, and what is found out of them without asking.
 import type { Condition, Happened, Reduce, Rule } from "../../api/alerts";
-import { duration, label, plural, shown, type Unit } from "../../format";
+import { duration, isolated, label, plural, shown, type Unit } from "../../format";
 import { read_json } from "../../ui/matched";
 import { report_times } from "../../ui/send";
 
@@ -65,7 +65,7 @@ const CHANGES: Record<string, string> = {
 /** A line of the history in words. */
 export function happened_words(one: Happened, unit: Unit): string {
   const name = line_name(one.line);
-  const of = name ? `${name}: ` : "";
+  const of = name ? `${isolated(name)}: ` : "";
   if (one.event === "change") return `${of}${CHANGES[one.change ?? ""] ?? one.change}${one.value === null || one.value === undefined ? "" : ` (${shown(one.value, unit)})`}${one.reason ? `: ${one.reason}` : ""}${one.is_late ? ", judged late" : ""}`;
   if (one.event === "revision") return `${of}events that came late: ${shown(one.was?.value, unit)} was ${shown(one.is?.value, unit)} in truth`;
   if (one.event === "delayed") return "cannot be judged: data is missing";

@@ -22,6 +22,7 @@ export function Keys() {
   /** The key as it is now, for answers that come when it may be another. */
   const held = useRef("");
   const is_busy = useRef(false);
+  const title = useRef<HTMLHeadingElement>(null);
   const hold = (key: string, keys: ManagedKey[]) => { held.current = key; set_admin(key); set_all(keys); };
   const forget = () => { hold("", []); set_made(null); };
   const load = async (key: string) => {
@@ -54,7 +55,7 @@ export function Keys() {
   };
   return (
     <section class="tile wide" data-tile="keys" aria-labelledby="title-keys">
-      <header><h2 id="title-keys">Keys</h2>{admin && <div class="tools"><button type="button" class="quiet" onClick={forget}>Forget the admin key</button></div>}</header>
+      <header><h2 id="title-keys" ref={title} tabIndex={-1}>Keys</h2>{admin && <div class="tools"><button type="button" class="quiet" onClick={forget}>Forget the admin key</button></div>}</header>
       {/* Where there is none, nothing: an empty text would be a child, and the form behind it made anew. */}
       {problem ? <p class="failed" role="alert">{problem}</p> : null}
       {made && <Secret key={made.key} made={made} />}
@@ -62,7 +63,7 @@ export function Keys() {
         ? (
           <>
             {!all.length && <p class="nothing">None yet but those of the keys file.</p>}
-            <ul class="people">{sorted(all).map((key) => <Listed key={key.id} of={key} onRotate={(overlap) => act((admin) => rotate_key(admin, key.id, overlap))} onEnd={() => act((admin) => end_key(admin, key))} />)}</ul>
+            <ul class="people">{sorted(all).map((key) => <Listed key={key.id} of={key} onRotate={(overlap) => act((admin) => rotate_key(admin, key.id, overlap))} onEnd={() => act((admin) => end_key(admin, key)).then((is_done) => { if (is_done) title.current?.focus(); return is_done; })} />)}</ul>
             <NewKey onMake={(settings) => act((admin) => make_key(admin, settings))} />
           </>
         )
