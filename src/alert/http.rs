@@ -239,7 +239,7 @@ impl Asking<'_> {
             catalogue.channel(self.project(), channel).ok_or_else(|| invalid(format!("channels: there is no channel `{channel}`")))?;
         }
         self.try_question(id, &rule).await?;
-        let saved = SavedRule { project: self.grant.name.to_string(), rule: rule.body };
+        let saved = SavedRule { project: self.grant.name.to_string(), rule: rule.body, saved_ms: (self.parts.now_ms)() };
         let body = serde_json::to_string(&saved).map_err(|problem| QueryError::invalid("invalid_alert", problem.to_string()))?;
         if !self.is_trial {
             saving::unmute_new(&self.parts.store, &self.key(id)).await?;
