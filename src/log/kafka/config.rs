@@ -20,6 +20,14 @@ const RECORD_OVERHEAD: u64 = 64 * KIB;
 /// Snapshots are written in parts of 4 MiB; smaller topics could not hold one.
 const LEAST_RECORD: u64 = 5 * MIB;
 
+/// How long the partitions of an instance that died stay without a reader.
+const SESSION_TIMEOUT: &str = "session.timeout.ms";
+const SESSION_MS: u64 = 10_000;
+/// Also how long the group waits for members that are gone without a word while it comes together, and how long a request to join may hang.
+/// A thread of its own polls, so it is never slow because the work is.
+const POLL_INTERVAL: &str = "max.poll.interval.ms";
+const POLL_MS: u64 = 30_000;
+
 /// Options of librdkafka that pulse decides, because a promise hangs on them, and what to do instead.
 const DECIDED: [(&str, &str); 27] = [
     ("acks", "records are acknowledged by all replicas"),
@@ -173,7 +181,26 @@ impl KafkaLogConfig {
                 format!("log.kafka.options: `{name}` is refused by librdkafka: {}", without(&problem.to_string(), value))
             })?;
         }
+        let (session_ms, poll_ms) = (self.session_ms(), self.poll_ms());
+        if poll_ms < session_ms {
+            return Err(format!(
+                "log.kafka.options: `{POLL_INTERVAL}` = {poll_ms}: must be at least `{SESSION_TIMEOUT}`, which is {session_ms}"
+            ));
+        }
         Ok(())
+    }
+
+    fn session_ms(&self) -> u64 {
+        self.number(SESSION_TIMEOUT).unwrap_or(SESSION_MS)
+    }
+
+    /// librdkafka makes no member of a group for which this is less than the session.
+    fn poll_ms(&self) -> u64 {
+        self.number(POLL_INTERVAL).unwrap_or_else(|| POLL_MS.max(self.session_ms()))
+    }
+
+    fn number(&self, option: &str) -> Option<u64> {
+        self.options.0.get(option)?.trim().parse().ok()
     }
 }
 
@@ -312,12 +339,9 @@ impl KafkaLimits {
     pub(super) fn member(&self, group: ConsumerGroup) -> ClientConfig {
         let mut client = self.consumer(&self.group_name(group.as_str()));
         client.set("partition.assignment.strategy", "cooperative-sticky");
-        // How long the partitions of an instance that died stay without a reader.
-        self.prefer(&mut client, "session.timeout.ms", "10000");
+        self.prefer(&mut client, SESSION_TIMEOUT, &self.config.session_ms().to_string());
         self.prefer(&mut client, "heartbeat.interval.ms", "2000");
-        // Also how long the group waits for members that are gone without a word while it comes together, and how long a request
-        // to join may hang. A thread of its own polls, so it is never slow because the work is.
-        self.prefer(&mut client, "max.poll.interval.ms", "30000");
+        self.prefer(&mut client, POLL_INTERVAL, &self.config.poll_ms().to_string());
         client
     }
 
@@ -381,6 +405,19 @@ mod tests {
         let limits = with(&scram).check().unwrap();
         let made: Result<rdkafka::producer::BaseProducer, _> = limits.producer().create();
         assert!(made.is_ok(), "{:?}", made.err());
+    }
+
+    #[test]
+    fn a_session_may_be_as_long_as_kafkas_own_and_no_longer_than_the_time_between_polls() {
+        for options in [&[][..], &[("session.timeout.ms", "45000")], &[("max.poll.interval.ms", "15000")]] {
+            let limits = with(options).check().unwrap();
+            let made: Result<rdkafka::consumer::BaseConsumer, _> = limits.member(ConsumerGroup::Load).create();
+            assert!(made.is_ok(), "{options:?}: {:?}", made.err());
+        }
+        for options in [&[("max.poll.interval.ms", "9000")][..], &[("session.timeout.ms", "45000"), ("max.poll.interval.ms", "30000")]] {
+            let problem = with(options).check().unwrap_err();
+            assert!(problem.contains("`max.poll.interval.ms` = "), "{problem}");
+        }
     }
 
     #[test]
