@@ -53,12 +53,14 @@ pub(crate) enum Origin {
         version: u64,
         /// The file for which it was written, if it was for one.
         file: Option<String>,
+        /// When; 0 where that is not known.
+        at_ms: i64,
     },
 }
 
 impl Origin {
     /// Of a rule that is not saved.
-    pub(crate) const UNSAVED: Self = Self::Saved { version: 0, file: None };
+    pub(crate) const UNSAVED: Self = Self::Saved { version: 0, file: None, at_ms: 0 };
 }
 
 /// Who has seen an alert, and until when nobody is to be told.
@@ -376,7 +378,8 @@ fn is_news(kind: &'static str, project: ProjectId, saved: &Saved) -> bool {
 /// A rule that was saved; none if it is deleted or of another release.
 pub(crate) fn known_rule(key: &RuleKey, saved: &Saved) -> Option<KnownRule> {
     let written: SavedRule = serde_json::from_str(&saved.body).ok()?;
-    KnownRule::of(key, written, Origin::Saved { version: saved.version, file: saved.file() })
+    let origin = Origin::Saved { version: saved.version, file: saved.file(), at_ms: written.saved_ms };
+    KnownRule::of(key, written, origin)
 }
 
 impl KnownRule {
@@ -384,6 +387,19 @@ impl KnownRule {
     pub(crate) fn of(key: &RuleKey, written: SavedRule, origin: Origin) -> Option<Self> {
         let rule = written.rule.check().ok()?;
         Some(Self { key: key.clone(), project_name: written.project, rule, origin })
+    }
+
+    /// As channels are told of it.
+    pub(crate) fn as_told(&self) -> SavedRule {
+        SavedRule { project: self.project_name.clone(), rule: self.rule.body.clone(), saved_ms: 0 }
+    }
+
+    /// When it was saved, of one that is saved and says so.
+    pub(crate) fn saved_ms(&self) -> Option<i64> {
+        match self.origin {
+            Origin::Saved { at_ms, .. } => Some(at_ms).filter(|at_ms| *at_ms > 0),
+            Origin::File(_) => None,
+        }
     }
 }
 

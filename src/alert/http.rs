@@ -32,7 +32,7 @@ use crate::http::respond::{ApiError, Body, json_response, method_not_allowed};
 use crate::http::server::Call;
 use crate::query::{ErrorClass, QueryError, dry_run, of_file};
 use crate::store::tables::alert_states::{self, Newest, Stored, kind};
-use crate::store::tables::saved::By;
+use crate::store::tables::saved::{By, Shelf};
 
 const ALERTS: &str = "/v1/alerts";
 const CHANNEL_PATHS: &str = "/v1/channels";
@@ -239,7 +239,7 @@ impl Asking<'_> {
             catalogue.channel(self.project(), channel).ok_or_else(|| invalid(format!("channels: there is no channel `{channel}`")))?;
         }
         self.try_question(id, &rule).await?;
-        let saved = SavedRule { project: self.grant.name.to_string(), rule: rule.body };
+        let saved = SavedRule { project: self.grant.name.to_string(), rule: rule.body, saved_ms: (self.parts.now_ms)() };
         let body = serde_json::to_string(&saved).map_err(|problem| QueryError::invalid("invalid_alert", problem.to_string()))?;
         if !self.is_trial {
             saving::unmute_new(&self.parts.store, &self.key(id)).await?;
@@ -282,7 +282,11 @@ impl Asking<'_> {
     }
 
     async fn delete(&self, kind: &'static str, id: &str, expected: Expected) -> Result<Value, QueryError> {
-        self.check_of_no_file(&self.catalogue().await?, kind, id)?;
+        // What is saved in the shadow of a file can be cleared away; what the file says stays.
+        let saved = saving::find(&self.parts.store, Shelf { project: self.project(), kind }, id).await?;
+        if saved.is_none_or(|saved| saved.body.is_empty()) {
+            self.check_of_no_file(&self.catalogue().await?, kind, id)?;
+        }
         let version = saving::put(&self.parts.store, self.write(kind, id, Written { body: "", expected })).await?;
         Ok(json!({"id": id, "version": version}))
     }

@@ -357,9 +357,12 @@ impl Owner {
             let state = std::mem::replace(&mut owned.state, RuleState { asked, ..RuleState::default() });
             let ended = Owned::new(std::mem::replace(&mut owned.known, known), state, owned.since_ms);
             owned.since_ms = now_ms;
+            let told = ended.state.cursor;
             self.close(&key, &ended, "the rule asks something else now");
+            self.begin_reports(&key, told);
         } else {
             owned.known = known;
+            self.begin_reports(&key, None);
             self.change_channels(&key);
         }
     }

@@ -34,6 +34,9 @@ const BASELINE_DAYS: i64 = 6 * 7 + 1;
 pub(crate) struct SavedRule {
     pub(crate) project: String,
     pub(crate) rule: RuleBody,
+    /// When; 0 where that is not known.
+    #[serde(default)]
+    pub(crate) saved_ms: i64,
 }
 
 /// A checked rule.
@@ -322,6 +325,12 @@ impl Rule {
         let day = Timestamp::from_millisecond(end).ok()?.to_zoned_datetime(self.zone.clone()).date();
         let told = day.to_datetime(at).to_zoned_datetime(self.zone.clone()).ok()?;
         Some(delayed.max(told.timestamp().as_millisecond()))
+    }
+
+    /// The start of the newest slot that could be judged at `at_ms`.
+    pub(crate) fn ripe_slot(&self, at_ms: i64) -> Option<i64> {
+        let closed = self.closed_slot(at_ms - self.delay_ms())?;
+        if self.ripe_ms(closed)? <= at_ms { Some(closed) } else { self.interval.start_ms(closed - 1, &self.zone) }
     }
 
     /// How long after the end of a slot its number is over, milliseconds.

@@ -9,7 +9,7 @@ mod unread;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
-use self::unread::{Around, Members, elements, members};
+use self::unread::{Around, MAX_MEMBERS, Members, elements, members};
 use super::draft::ReadEvent;
 use super::intake::Intake;
 use super::protocol::LARGEST_BATCH;
@@ -286,6 +286,9 @@ pub(super) fn around(bytes: &[u8], envelope: &Envelope) -> Result<Map<String, Js
     }
     let not_json = |problem: serde_json::Error| Refusal::NotJson(problem.to_string());
     let Around(members) = serde_json::from_slice(bytes).map_err(not_json)?;
+    if members.len() > MAX_MEMBERS {
+        return Err(Refusal::TooManyMembers(MAX_MEMBERS));
+    }
     let mut others = Map::new();
     for (key, value) in members.into_iter().filter(|(key, _)| envelope.batch != Some(key.as_str())) {
         if value.get().len() > MAX_AROUND {

@@ -5,7 +5,7 @@
 //! that looks at it, so requests that come at once do not all pass, and a project never owes more than what one request takes; what the log
 //! refuses is given back. Instances that share a Redis put what they take on one debt several times a second and go by what it says, so
 //! the rate is that of all together, give or take what comes between two exchanges. Without Redis, or while it is away, each instance
-//! counts for itself. Bounded: one bucket for each project that has a key.
+//! counts for itself, and what time has paid off meanwhile is on no debt afterwards. Bounded: one bucket for each project that has a key.
 
 pub(super) mod single;
 
@@ -44,7 +44,7 @@ struct Bucket {
     /// Events that may be taken at `at`; below 0: taken too much.
     level: f64,
     at: Instant,
-    /// Taken here and not yet added to the shared debt; below 0: added and then given back.
+    /// Taken here, not yet added to the shared debt, and not paid off either; below 0: added and then given back.
     unshared: i64,
     asked_at: Instant,
 }
@@ -53,6 +53,12 @@ impl Bucket {
     fn refill(&mut self, rate: f64, now: Instant) {
         self.level = (self.level + rate * now.duration_since(self.at).as_secs_f64()).min(rate);
         self.at = now;
+    }
+
+    /// Lets nothing be told to the others that is paid off by `now`: what counts here is all that is owed.
+    fn pay_off(&mut self, rate: f64, now: Instant) {
+        self.refill(rate, now);
+        self.unshared = self.unshared.min((rate - self.level).ceil() as i64);
     }
 }
 
@@ -120,11 +126,15 @@ impl RateLimit {
         for (project, shared) in self.active() {
             let micros = (shared as f64 * 1e6 / self.rate).round() as i64;
             let owed = debts.owe(format!("{}:{:x}", self.name, project.0), micros, self.longest).await;
-            if let (Some(owed), Some(bucket)) = (owed, self.buckets().get_mut(&project)) {
-                bucket.unshared -= shared;
-                bucket.at = Instant::now();
-                bucket.level = self.rate * (1.0 - owed.as_secs_f64()) - bucket.unshared as f64;
-            }
+            let mut buckets = self.buckets();
+            let Some(bucket) = buckets.get_mut(&project) else { continue };
+            let Some(owed) = owed else {
+                bucket.pay_off(self.rate, Instant::now());
+                continue;
+            };
+            bucket.unshared -= shared;
+            bucket.at = Instant::now();
+            bucket.level = self.rate * (1.0 - owed.as_secs_f64()) - bucket.unshared as f64;
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) enum Refusal {
     BatchNotArray(&'static str),
     #[error("`{name}` takes more than {max} bytes, and would be part of each event")]
     MemberTooLarge { name: String, max: usize },
+    #[error("more than {0} members stand around the events")]
+    TooManyMembers(usize),
     #[error("a `$dead` line cannot be read: {0}")]
     DeadLine(String),
     #[error("`original_base64`: {0}")]
@@ -51,6 +53,7 @@ impl Refusal {
             Self::EmptyBatch => "batch_empty",
             Self::TooManyEvents(_) => "batch_too_many",
             Self::NotJson(_) | Self::TooDeep(_) | Self::DeadLine(_) | Self::DeadLineBytes(_) => "invalid_json",
+            Self::TooManyMembers(_) => "too_many_values",
             Self::SeveralKeys => "several_keys",
             Self::NotEvents
             | Self::NotData

@@ -2,7 +2,7 @@
 //!
 //! [`Pipeline::stages`] is the list of its stages, [`Pipeline::enrich`] that of an event's. Promises: whatever a record holds, it costs at most itself. What cannot be read, is of no project, fails or does not fit the
 //! log becomes a dead letter; what was received is what goes on and what ended here; and what comes out fits the log. The user agents of events
-//! do not go on: what they say does.
+//! do not go on: what they say does. The dead letter of an event holds its agent, with which it may be tried again.
 
 mod books;
 
@@ -17,7 +17,7 @@ use super::enrich::referrer;
 use crate::event::dead_letter::{self, DeadLetter, DeadLetterId, LogPosition};
 use crate::event::field::Field;
 use crate::event::ids::ProjectId;
-use crate::event::packed::{Enrichment, Fields, RawEvent, RawEvents};
+use crate::event::packed::{self, Enrichment, Fields, RawEvent, RawEvents};
 use crate::event::record::{self, Header, Raw, RawOrigin, RecordError, Tallies, day_of};
 use crate::lifecycle::panic_message;
 use crate::outcome::{Count, DeadReason};
@@ -98,7 +98,13 @@ impl Pipeline {
         let header = record::decode_raw(payload, raw)?;
         check(&header, raw.body.len())?;
         self.received_ms = header.received_ms;
-        let Taken { books, letters, events } = self.enrich_events(&header, raw);
+        let Taken { books, mut letters, events, parted } = self.enrich_events(&header, raw);
+        let whole: Vec<Vec<u8>> = parted.iter().map(Parted::whole).collect();
+        for (parted, whole) in parted.iter().zip(&whole) {
+            if let Some(letter) = letters.get_mut(parted.letter) {
+                letter.original = whole;
+            }
+        }
         let header = enriched_header(header, events, books.into_tallies(), origin)?;
         let enriched = self.encode(&header, payload)?;
         let count = letters.len() as u64;
@@ -111,7 +117,7 @@ impl Pipeline {
         let mut unread_events = RawEvents::new(&raw.body, &raw.agents);
         self.enrichments.clear();
         self.kept.clear();
-        let mut taken = Taken { books: Books::default(), letters: Vec::new(), events: 0 };
+        let mut taken = Taken { books: Books::default(), letters: Vec::new(), events: 0, parted: Vec::new() };
         taken.books.take_over(&header.tallies, header.received_ms);
         let mut unread = header.events.saturating_add(header.letters);
         for _ in 0..header.events {
@@ -169,6 +175,9 @@ impl Pipeline {
             id: DeadLetterId::NONE,
             position: LogPosition::UNKNOWN,
         };
+        if !raw.agent.is_empty() {
+            taken.parted.push(Parted { letter: taken.letters.len(), event: *raw });
+        }
         taken.put(letter, header);
         false
     }
@@ -337,6 +346,22 @@ struct Taken<'b> {
     books: Books,
     letters: Vec<DeadLetter<'b>>,
     events: u32,
+    parted: Vec<Parted<'b>>,
+}
+
+/// An event that ended as a letter, and whose agent stands apart from it.
+struct Parted<'b> {
+    /// The place of its letter among all.
+    letter: usize,
+    event: RawEvent<'b>,
+}
+
+impl Parted<'_> {
+    fn whole(&self) -> Vec<u8> {
+        let mut whole = Vec::new();
+        packed::put_as(&self.event, &self.event.view.header, &mut whole);
+        whole
+    }
 }
 
 impl<'b> Taken<'b> {

@@ -24,13 +24,11 @@ const AT_ONCE: usize = 4;
 
 /// The questions of a request, in order.
 #[derive(Debug)]
-pub(super) struct Batch(Vec<Result<Asked, QueryError>>);
+pub(super) struct Batch(Vec<Line<Asked>>);
 
 /// One of them.
 #[derive(Debug)]
 struct Asked {
-    /// What the client calls it.
-    id: Value,
     report: String,
     /// The request of the report.
     body: Vec<u8>,
@@ -44,29 +42,29 @@ impl Batch {
     pub(super) fn parse(body: &[u8]) -> Result<Self, QueryError> {
         let invalid = |message: String| QueryError::invalid("invalid_batch", message);
         let mut body = fields::parse(body)?;
+        if let Some(key) = body.as_object().and_then(|body| body.keys().find(|key| *key != "queries")) {
+            return Err(QueryError::invalid("unknown_key", format!("unknown key `{}`: `queries` is known", fields::shortened(key))));
+        }
         let Some(Value::Array(queries)) = body.get_mut("queries").map(Value::take) else {
             return Err(invalid("the body must be an object with a list `queries`".into()));
         };
         if queries.is_empty() || queries.len() > MOST {
             return Err(invalid(format!("`queries` has {} questions: it must have 1 to {MOST}", queries.len())));
         }
-        Ok(Self(queries.into_iter().enumerate().map(|(index, query)| Asked::of(index, query)).collect()))
+        Ok(Self(queries.into_iter().enumerate().map(|(index, query)| Line::of(index, query)).collect()))
     }
 
     /// The answers, asked at `now_ms`, as [`lines`].
     pub(super) fn answers(self, queries: Queries, project: ProjectId, now_ms: i64) -> impl Stream<Item = Bytes> + Send + 'static {
-        let asked = self.0.into_iter().enumerate().map(|(index, asked)| match asked {
-            Ok(Asked { id, report, body }) => Line { index, id, asked: Ok((report, body)) },
-            Err(refused) => Line { index, id: Value::Null, asked: Err(refused) },
-        });
-        lines(asked.collect(), AT_ONCE, move |asked: (String, Vec<u8>)| {
-            let (queries, (report, body)) = (queries.clone(), asked);
+        lines(self.0, AT_ONCE, move |Asked { report, body }| {
+            let queries = queries.clone();
             async move { queries.answer(project, &report, &body, now_ms).await }
         })
     }
 }
 
 /// A question of several, or why it is none.
+#[derive(Debug)]
 pub(super) struct Line<Q> {
     pub(super) index: usize,
     /// What the client calls it; null where it does not.
@@ -100,16 +98,23 @@ where
     stream::iter(lines).buffer_unordered(at_once).flat_map(stream::iter)
 }
 
-impl Asked {
-    fn of(index: usize, query: Value) -> Result<Self, QueryError> {
-        let invalid = |what: &str| QueryError::invalid("invalid_batch", format!("queries[{index}] {what}"));
-        let Value::Object(mut query) = query else { return Err(invalid("must be an object")) };
+impl Line<Asked> {
+    fn of(index: usize, query: Value) -> Self {
+        let refused = |id, what: &str| {
+            let message = format!("queries[{index}] {what}");
+            Self { index, id, asked: Err(QueryError::invalid("invalid_batch", message)) }
+        };
+        let Value::Object(mut query) = query else { return refused(Value::Null, "must be an object") };
         let id = query.remove("id").unwrap_or_default();
         if !(id.is_null() || id.is_number() || id.as_str().is_some_and(|id| id.len() <= 200)) {
-            return Err(invalid("has an `id` that is no number and no text of up to 200 bytes"));
+            return refused(Value::Null, "has an `id` that is no number and no text of up to 200 bytes");
         }
-        let Some(Value::String(report)) = query.remove("report") else { return Err(invalid("has no `report`, which is the name of one")) };
-        Ok(Self { id, report, body: Value::Object(query).to_string().into_bytes() })
+        match query.remove("report") {
+            Some(Value::String(report)) => {
+                Self { index, id, asked: Ok(Asked { report, body: Value::Object(query).to_string().into_bytes() }) }
+            }
+            _ => refused(id, "has no `report`, which is the name of one"),
+        }
     }
 }
 
@@ -137,14 +142,18 @@ mod tests {
     #[test]
     fn what_is_no_list_of_questions_is_refused_and_what_is_wrong_with_one_costs_itself() {
         let long = json!({"queries": vec![json!({"report": "trends"}); MOST + 1]}).to_string();
-        for body in ["[]", "{}", "{\"queries\":{}}", "{\"queries\":[]}", "{\"queries\":", &long] {
+        for body in
+            ["[]", "{}", "{\"queries\":[{\"report\":\"trends\"}],\"x\":1}", "{\"queries\":{}}", "{\"queries\":[]}", "{\"queries\":", &long]
+        {
             assert!(Batch::parse(body.as_bytes()).is_err(), "{body}");
         }
-        let mixed = json!({"queries": [{"report": "trends", "from": "-1d", "id": "a"}, 7, {"report": 7}, {"from": "-1d"}, {"report": "users", "id": []}]});
+        let mixed = json!({"queries": [{"report": "trends", "from": "-1d", "id": "a"}, 7, {"report": 7, "id": "b"}, {"from": "-1d"}, {"report": "users", "id": []}]});
         let Batch(asked) = Batch::parse(mixed.to_string().as_bytes()).unwrap();
-        assert_eq!(asked.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false, false, false]);
-        let first = asked[0].as_ref().unwrap();
-        assert_eq!((&*first.report, &first.id, &*first.body), ("trends", &json!("a"), &br#"{"from":"-1d"}"#[..]));
+        assert_eq!(asked.iter().map(|line| line.asked.is_ok()).collect::<Vec<_>>(), [true, false, false, false, false]);
+        let first = asked[0].asked.as_ref().unwrap();
+        assert_eq!((&*first.report, &*first.body), ("trends", &br#"{"from":"-1d"}"#[..]));
+        let ids: Vec<&Value> = asked.iter().map(|line| &line.id).collect();
+        assert_eq!(ids, [&json!("a"), &Value::Null, &json!("b"), &Value::Null, &Value::Null]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use self::second::Second;
+use self::stream::Missed;
 pub(super) use self::stream::{Wanted, Watch, messages};
 use super::ask::filter::of_event::EventFilters;
 use super::error::QueryError;
@@ -67,8 +68,6 @@ struct Shown {
 pub(super) struct Live(Arc<Shared>);
 
 struct Shared {
-    /// Tells messages of this process from those of another.
-    instance: u64,
     projects: Mutex<HashMap<ProjectId, Channels>>,
     /// Somebody has begun to watch.
     watched: Notify,
@@ -79,8 +78,8 @@ type Channels = HashMap<u64, Channel>;
 
 /// What those are sent who watch a project with the same filters.
 struct Channel {
-    /// Tells its messages from those of others.
-    instance: u64,
+    /// Tells its messages from those of others, and of other instances.
+    id: u64,
     filters: Arc<EventFilters>,
     second: Second,
     sender: broadcast::Sender<Message>,
@@ -91,15 +90,15 @@ struct Channel {
 }
 
 impl Channel {
-    fn new(instance: u64, filters: Arc<EventFilters>) -> Self {
-        let sender = broadcast::Sender::new(KEPT);
-        Self { instance, filters, second: Second::default(), sender, kept: VecDeque::new(), next: 1, idle: 0 }
+    fn new(filters: Arc<EventFilters>) -> Self {
+        let (id, sender) = (uuid::Uuid::new_v4().as_u64_pair().0, broadcast::Sender::new(KEPT));
+        Self { id, filters, second: Second::default(), sender, kept: VecDeque::new(), next: 1, idle: 0 }
     }
 
     fn send(&mut self, kind: &str, event: Option<Shown>, data: &str) {
         let number = self.next;
         self.next += 1;
-        let text = Bytes::from(format!("id: {:x}-{number}\nevent: {kind}\ndata: {data}\n\n", self.instance));
+        let text = Bytes::from(format!("id: {:x}-{number}\nevent: {kind}\ndata: {data}\n\n", self.id));
         let message = Message { number, event, text };
         if self.kept.len() == KEPT {
             self.kept.pop_front();
@@ -112,20 +111,21 @@ impl Channel {
 
 impl Live {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Shared { instance: uuid::Uuid::new_v4().as_u64_pair().0, projects: Mutex::default(), watched: Notify::new() }))
+        Self(Arc::new(Shared { projects: Mutex::default(), watched: Notify::new() }))
     }
 
     fn projects(&self) -> MutexGuard<'_, HashMap<ProjectId, Channels>> {
         self.0.projects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to watch `project` as it is `wanted`, behind the message that a reader has seen last if that is known and still kept.
+    /// Begins to watch `project` as it is `wanted`, behind the message that a reader has seen last if that is still kept. One of another
+    /// instance, or of a channel that was forgotten, says only that some were missed.
     ///
     /// # Errors
     /// 503 `too_many_watch`.
     pub(super) fn watch(&self, project: ProjectId, wanted: &Wanted, last_id: Option<&str>) -> Result<Watch, QueryError> {
         let mut projects = self.projects();
-        let (key, instance) = (wanted.filters_key, self.0.instance ^ wanted.filters_key);
+        let key = wanted.filters_key;
         let readers = |channels: &Channels| channels.values().map(|channel| channel.sender.receiver_count()).sum::<usize>();
         let filters = |channels: &Channels| channels.keys().filter(|key| **key != 0).count();
         let own = projects.get(&project);
@@ -138,13 +138,18 @@ impl Live {
             return Err(QueryError::unavailable("too_many_watch", "too many watch this instance, or with too many different filters"));
         }
         let channels = projects.entry(project).or_default();
-        let watched = channels.entry(key).or_insert_with(|| Channel::new(instance, Arc::clone(&wanted.filters)));
+        let watched = channels.entry(key).or_insert_with(|| Channel::new(Arc::clone(&wanted.filters)));
+        let last_id = last_id.filter(|id| !id.is_empty());
         let last = last_id.and_then(|id| {
             let (of_channel, number) = id.split_once('-')?;
-            (u64::from_str_radix(of_channel, 16).ok()? == instance).then(|| number.parse::<u64>().ok())?
+            (u64::from_str_radix(of_channel, 16).ok()? == watched.id).then(|| number.parse::<u64>().ok())?
         });
         let first = watched.kept.front().map_or(watched.next, |message| message.number);
-        let missed = last.map_or(0, |last| first.saturating_sub(last.saturating_add(1)));
+        let missed = match last {
+            Some(last) => Missed::Messages(first.saturating_sub(last.saturating_add(1))),
+            None if last_id.is_some() => Missed::Unknown,
+            None => Missed::Messages(0),
+        };
         let kept = watched.kept.iter().filter(|message| last.is_some_and(|last| message.number > last)).cloned().collect();
         let watch = Watch { is_resumed: last.is_some(), missed, kept, receiver: watched.sender.subscribe() };
         drop(projects);

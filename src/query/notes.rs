@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Queries;
 use super::ask::Fields;
 use super::ask::fields::shortened;
-use super::ask::range::{LATEST_MS, instant_in_utc, show_ms};
+use super::ask::range::{LATEST_MS, check_order, instant_in_utc, show_ms};
 use super::error::QueryError;
 use super::saved::Kind;
 use crate::event::ids::ProjectId;
@@ -115,13 +115,20 @@ impl AskedNotes {
     /// 400 `invalid_range`, `invalid_cursor`, `invalid_parameter`.
     pub(super) fn parse(query: &str, now_ms: i64) -> Result<Self, QueryError> {
         let mut asked = Self { after: String::new(), until: LAST.to_owned() };
+        let [mut from_ms, mut to_ms] = [0, LATEST_MS];
         for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let refused = |code| QueryError::invalid(code, format!("`{key}` is `{}`, which cannot be read", shortened(&value)));
-            let time = || instant(&value, now_ms).map(prefix).ok_or_else(|| refused("invalid_range"));
+            let time = || instant(&value, now_ms).ok_or_else(|| refused("invalid_range"));
             match &*key {
-                // No name ends here, so none of that time is left out.
-                "from" => asked.after = asked.after.max(time()?),
-                "to" => asked.until = time()?,
+                "from" => {
+                    from_ms = time()?;
+                    // No name ends here, so none of that time is left out.
+                    asked.after = asked.after.max(prefix(from_ms));
+                }
+                "to" => {
+                    to_ms = time()?;
+                    asked.until = prefix(to_ms);
+                }
                 "cursor" => {
                     let is_name = value.len() == 29 && value.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
                     asked.after = asked.after.max(is_name.then(|| value.to_string()).ok_or_else(|| refused("invalid_cursor"))?);
@@ -132,6 +139,7 @@ impl AskedNotes {
                 }
             }
         }
+        check_order(from_ms, to_ms)?;
         Ok(asked)
     }
 }
@@ -212,7 +220,12 @@ mod tests {
         for (body, code) in cases {
             assert_eq!(Note::parse(&body, NOW_MS).unwrap_err().code, code, "{body}");
         }
-        for (query, code) in [("from=soon", "invalid_range"), ("cursor=%25", "invalid_cursor"), ("project=1", "invalid_parameter")] {
+        for (query, code) in [
+            ("from=soon", "invalid_range"),
+            ("from=2026-01-02&to=2026-01-01", "invalid_range"),
+            ("cursor=%25", "invalid_cursor"),
+            ("project=1", "invalid_parameter"),
+        ] {
             assert_eq!(AskedNotes::parse(query, NOW_MS).unwrap_err().code, code, "{query}");
         }
     }

@@ -143,6 +143,22 @@ fn place(headers: &HeaderMap) -> (bool, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_export_names_the_sessions_that_clients_have_named_and_no_others() {
+    let pulse = Pulse::start_with(&[("PULSE__QUERY__EXPORT_DELAY", "0s")]).await;
+    let events = json!([{"type": "a", "anonymousId": "ada"}, {"type": "a", "anonymousId": "bob", "sessionId": "mine"}]);
+    assert_eq!(pulse.http.capture(&events).await.0, StatusCode::OK);
+    pulse.http.settled().await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = exported_until(&pulse, "default", &folder.path().join("events.ndjson"), 2).await;
+    let mut sessions: Vec<Option<&str>> = events.values().map(|event| event[5].as_str()).collect();
+    sessions.sort_unstable();
+    assert_eq!(sessions, [None, Some("mine")]);
+    // Of a list each event has one.
+    let listed = pulse.http.query("events", &json!({})).await.1;
+    assert!(listed["result"]["events"].as_array().unwrap().iter().all(|event| event["sessionId"].is_string()), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_of_every_format_have_every_event_once() {
     let pulse = Pulse::start_with(&[("PULSE__QUERY__EXPORT_DELAY", "0s")]).await;
     let http = &pulse.http;

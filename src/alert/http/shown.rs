@@ -79,7 +79,7 @@ pub(super) fn shown(known: &KnownRule, states: &[Stored], catalogue: &Catalogue)
     let mute = catalogue.mutes.get(&known.key).cloned().unwrap_or_default();
     let episode = state.as_ref().map_or(0, |state| state.episode);
     let (version, file) = match &known.origin {
-        Origin::Saved { version, file } => (Some(*version), file.clone()),
+        Origin::Saved { version, file, .. } => (Some(*version), file.clone()),
         Origin::File(path) => (None, Some(name_of(path))),
     };
     json!({

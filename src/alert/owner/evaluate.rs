@@ -18,7 +18,7 @@ use crate::alert::machine::{Line, Quiet};
 use crate::alert::notice::{About, Kind, Notice};
 use crate::alert::observe::{Observed, Source, Span};
 use crate::alert::outbox::Outbox;
-use crate::alert::rule::{SavedRule, millis};
+use crate::alert::rule::millis;
 use crate::lifecycle;
 use crate::metrics::{self, Counter, Gauge};
 use crate::store::tables::alert_states::{AlertRow, kind};
@@ -240,9 +240,7 @@ impl Owner {
                 let state = owned.state.clone();
                 let Some(last) = slots.slots.last().copied() else { return Next::Nothing };
                 if known.rule.report_at.is_some() {
-                    // What was due before anybody knew of it is not told now.
-                    let is_told = state.cursor.is_some() || known.rule.ripe_ms(last).is_some_and(|ripe| ripe >= owned.since_ms);
-                    return Some(self.reported(&known, state, is_told.then_some(&observed), last)).into();
+                    return Some(self.reported(&known, state, &observed, last)).into();
                 }
                 Next::Judge(self.judging(known, state, slots, observed))
             }
@@ -284,7 +282,7 @@ impl Owner {
         let (now_ms, last) = ((self.parts.now_ms)(), *slots.slots.last()?);
         Counter::AlertSlots.add(slots.slots.len() as u64);
         let is_told = state.told_episode != 0 || state.health.told_failed_at != 0;
-        state.told_as = is_told.then(|| SavedRule { project: known.project_name.clone(), rule: known.rule.body.clone() });
+        state.told_as = is_told.then(|| known.as_told());
         let mut notices: Vec<Notice> = self.about(known).of_judged(&state, judged, now_ms).into_iter().collect();
         let again = self.judging_again(known, &mut state, last);
         notices.extend(again.notice);
@@ -298,13 +296,13 @@ impl Owner {
         Some(work)
     }
 
-    /// Tells the numbers of a slot, if they are to be told: of the last one, if several were missed.
-    fn reported(&self, known: &KnownRule, mut state: RuleState, observed: Option<&Observed>, slot: i64) -> Work {
+    /// Tells the numbers of a slot: of the last one, if several were missed.
+    fn reported(&self, known: &KnownRule, mut state: RuleState, observed: &Observed, slot: i64) -> Work {
         let now_ms = (self.parts.now_ms)();
         state.cursor = Some(slot);
         let again = self.judging_again(known, &mut state, slot);
         let mut notices: Vec<Notice> = again.notice.into_iter().collect();
-        if let Some(observed) = observed.filter(|_| !self.is_muted(known, now_ms)) {
+        if !self.is_muted(known, now_ms) {
             notices.push(self.about(known).report(observed, slot, now_ms));
         }
         let mut work = self.work(known, state, &Judged::default(), notices);
@@ -363,7 +361,7 @@ impl Owner {
         if state.health.failures >= FAILURES_TOLD && state.health.told_failed_at == 0 && !self.is_muted(&known, now_ms) {
             let slot = state.cursor.and_then(|cursor| known.rule.next_slot(cursor)).unwrap_or(now_ms);
             state.health.told_failed_at = slot;
-            state.told_as = Some(SavedRule { project: known.project_name.clone(), rule: known.rule.body.clone() });
+            state.told_as = Some(known.as_told());
             let mut notice = self.about(&known).notice(Kind::Failed, slot, now_ms);
             notice.text = format!("this cannot be judged: {problem}");
             notices.push(notice);

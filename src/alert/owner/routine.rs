@@ -14,7 +14,6 @@ use crate::alert::judge::{Judged, RuleState};
 use crate::alert::machine::{Line, Told};
 use crate::alert::notice::{Kind, NamedLine, Notice};
 use crate::alert::outbox::{Begun, Outbox};
-use crate::alert::rule::SavedRule;
 use crate::alert::target::Sent;
 use crate::event::ids::ProjectId;
 use crate::store::tables::alert_states::{AlertRow, kind};
@@ -123,6 +122,23 @@ impl Owner {
         self.gather(work);
     }
 
+    /// Writes behind which slot the reports of a rule begin, as soon as it is known: the last one that was due when it was saved. The first
+    /// one is told then, no matter who owns the alerts when it is due. `told`: the last one that was told before the rule asked something else.
+    pub(super) fn begin_reports(&mut self, key: &RuleKey, told: Option<i64>) {
+        let now_ms = (self.parts.now_ms)();
+        let is_to_begin = |owned: &&mut Owned| owned.known.rule.report_at.is_some() && owned.state.cursor.is_none();
+        let Some(owned) = self.rules.get_mut(key).filter(is_to_begin) else { return };
+        let known = Arc::clone(&owned.known);
+        let told_ms = told.map_or(Some(0), |told| known.rule.ripe_ms(told));
+        // What asks something else without being saved, as of another release, does not tell again what was told.
+        let saved_ms = known.saved_ms().filter(|saved_ms| told_ms.is_some_and(|told_ms| *saved_ms >= told_ms));
+        let Some(cursor) = known.rule.ripe_slot(saved_ms.unwrap_or(now_ms).min(now_ms)) else { return };
+        (owned.state.cursor, owned.is_busy) = (Some(cursor), true);
+        let state = owned.state.clone();
+        let work = self.work(&known, state, &Judged::default(), Vec::new());
+        self.gather(work);
+    }
+
     /// Where a rule names other channels than it has told: those that it names no longer hear that it is over for them, and the new ones
     /// what goes on.
     pub(super) fn change_channels(&mut self, key: &RuleKey) {
@@ -136,7 +152,7 @@ impl Owner {
         let ends = Addressed { notices: self.ends(owned, "the rule tells other channels now"), channels: left };
         let goes_on = Addressed { notices: self.still_told(owned), channels: joined };
         let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
-        state.told_as = Some(SavedRule { project: known.project_name.clone(), rule: known.rule.body.clone() });
+        state.told_as = Some(known.as_told());
         let mut work = self.work(&known, state, &Judged::default(), Vec::new());
         ends.add_to(&mut work, now_ms);
         goes_on.add_to(&mut work, now_ms);

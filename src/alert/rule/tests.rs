@@ -32,6 +32,20 @@ fn a_report_is_told_at_its_time_of_the_zone_also_on_days_of_23_and_25_hours() {
 }
 
 #[test]
+fn what_was_due_is_told_apart_from_what_is_due_later_in_the_day() {
+    let daily = rule(json!({
+        "interval": "day", "timezone": "Europe/Berlin", "report_at": "09:00", "evaluation_delay": "10m", "condition": null, "resolve": null,
+    }));
+    let [first, second] = ["2026-03-27T23:00:00Z", "2026-03-28T23:00:00Z"].map(at);
+    for (saved, begins_behind) in [("06:59:59", first - 86_400_000), ("07:00:00", first), ("21:59:59", first), ("22:05:00", first)] {
+        assert_eq!(daily.ripe_slot(at(&format!("2026-03-29T{saved}Z"))), Some(begins_behind), "{saved}");
+    }
+    assert_eq!(daily.ripe_slot(at("2026-03-30T07:00:00Z")), Some(second));
+    let minutes = rule(json!({"interval": "minute", "evaluation_delay": "0s"}));
+    assert_eq!(minutes.ripe_slot(600_000), Some(540_000));
+}
+
+#[test]
 fn hours_in_which_channels_may_be_told_go_over_midnight() {
     let active = |active: serde_json::Value, when: &str| rule(json!({"active": active, "timezone": "Europe/Berlin"})).is_active(at(when));
     let office = json!({"days": ["mon", "fri"], "from": "09:00", "to": "17:30"});

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Envelope;
 use crate::ingest::refusal::Refusal;
 
 /// Most members of an object whose dialect says in them what is true of each of its events.
-const MAX_MEMBERS: usize = 1_000;
+pub(super) const MAX_MEMBERS: usize = 1_000;
 
 /// The members of an envelope, their values unread.
 #[derive(Default)]
@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for Elements<'_, 'de> {
     }
 }
 
-/// The members of an object, at most [`MAX_MEMBERS`]: of millions more would be made than the body is.
+/// The members of an object, at most one more than [`MAX_MEMBERS`]: of millions more would be made than the body is.
 pub(super) struct Around<'e>(pub(super) BTreeMap<String, &'e RawValue>);
 
 impl<'e> Deserialize<'e> for Around<'e> {
@@ -129,12 +129,12 @@ impl<'e> Visitor<'e> for AroundVisitor {
 
     fn visit_map<A: MapAccess<'e>>(self, mut from: A) -> Result<Around<'e>, A::Error> {
         let mut members = BTreeMap::new();
-        while let Some((key, value)) = from.next_entry()? {
+        while members.len() <= MAX_MEMBERS
+            && let Some((key, value)) = from.next_entry()?
+        {
             members.insert(key, value);
-            if members.len() > MAX_MEMBERS {
-                return Err(A::Error::custom(format_args!("more than {MAX_MEMBERS} members around the events")));
-            }
         }
+        while from.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Around(members))
     }
 }

@@ -144,6 +144,7 @@ mod tests {
             envelope::around(body.as_bytes(), &Envelope::of("events", nameless)).map(|around| around.len())
         };
         assert_eq!(around(998).unwrap(), 999);
-        assert!(around(999).unwrap_err().to_string().contains("more than 1000 members"));
+        let refused = around(999).unwrap_err();
+        assert_eq!((refused.code(), refused.to_string().contains("more than 1000 members")), ("too_many_values", true));
     }
 }

@@ -131,6 +131,42 @@ async fn a_debt_that_cannot_be_is_bounded_and_a_lost_one_forgiven() {
     assert_eq!(limit.admits(ONE), Ok(()));
 }
 
+/// Debts that cannot be reached.
+struct Away;
+
+impl Debts for Away {
+    async fn owe(&self, _: String, _: i64, _: Duration) -> Option<Duration> {
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_and_paid_off_while_the_debts_were_away_is_on_none_of_them_afterwards() {
+    let (limit, debts) = (limit(100), FakeDebts::default());
+    // Half the rate for a minute.
+    for _ in 0..300 {
+        assert_eq!(limit.charge(ONE, 10), Ok(()));
+        limit.exchange_once(&Away).await;
+        tokio::time::advance(EXCHANGE).await;
+    }
+    limit.exchange_once(&debts).await;
+    assert_eq!(limit.charge(ONE, 80), Ok(()));
+    assert_eq!(limit.admits(ONE), Ok(()));
+    // What is not paid off is still owed, to the others too.
+    assert_eq!(limit.charge(ONE, 1_000), Ok(()));
+    for _ in 0..10 {
+        limit.exchange_once(&Away).await;
+        tokio::time::advance(EXCHANGE).await;
+    }
+    limit.exchange_once(&debts).await;
+    let owed = limit.admits(ONE).unwrap_err();
+    assert!((7..=9).contains(&owed), "{owed}");
+    let other = self::limit(100);
+    assert_eq!(other.charge(ONE, 1), Ok(()));
+    other.exchange_once(&debts).await;
+    assert!(other.admits(ONE).is_err());
+}
+
 #[test]
 fn no_rate_is_no_limit() {
     assert!(RateLimit::new("rate", 0, 1_000).is_none());

@@ -19,9 +19,14 @@ const LEAST_RETENTION: Duration = Duration::from_secs(60 * 60);
 const RECORD_OVERHEAD: u64 = 64 * KIB;
 /// Snapshots are written in parts of 4 MiB; smaller topics could not hold one.
 const LEAST_RECORD: u64 = 5 * MIB;
-/// How long a member may go without a poll. Also how long the group waits for members that are gone without a word while it comes together,
-/// and how long a request to join may hang. A thread of its own polls, so it is never slow because the work is.
-const MOST_BETWEEN_POLLS_MS: u64 = 30_000;
+
+/// How long the partitions of an instance that died stay without a reader.
+const SESSION_TIMEOUT: &str = "session.timeout.ms";
+const SESSION_MS: u64 = 10_000;
+/// Also how long the group waits for members that are gone without a word while it comes together, and how long a request to join may hang.
+/// A thread of its own polls, so it is never slow because the work is.
+const POLL_INTERVAL: &str = "max.poll.interval.ms";
+const POLL_MS: u64 = 30_000;
 
 /// Options of librdkafka that pulse decides, because a promise hangs on them, and what to do instead.
 const DECIDED: [(&str, &str); 27] = [
@@ -162,18 +167,7 @@ impl KafkaLogConfig {
             return Err(format!("log.kafka.{topic}_retention = {time:?}: must be at least 1h, or Kafka deletes what nobody has read yet"));
         }
         self.check_options()?;
-        let of_session = self.milliseconds("session.timeout.ms").zip(self.milliseconds("max.poll.interval.ms"));
-        if let Some((session_ms, between_ms)) = of_session.filter(|(session_ms, between_ms)| session_ms > between_ms) {
-            return Err(format!(
-                "log.kafka.options: `session.timeout.ms` = {session_ms} must not be above `max.poll.interval.ms` = {between_ms}"
-            ));
-        }
         Ok(KafkaLimits { config: self })
-    }
-
-    /// The number under an option that is set.
-    fn milliseconds(&self, option: &str) -> Option<u64> {
-        self.options.0.get(option)?.parse().ok()
     }
 
     fn check_options(&self) -> Result<(), String> {
@@ -187,7 +181,26 @@ impl KafkaLogConfig {
                 format!("log.kafka.options: `{name}` is refused by librdkafka: {}", without(&problem.to_string(), value))
             })?;
         }
+        let (session_ms, poll_ms) = (self.session_ms(), self.poll_ms());
+        if poll_ms < session_ms {
+            return Err(format!(
+                "log.kafka.options: `{POLL_INTERVAL}` = {poll_ms}: must be at least `{SESSION_TIMEOUT}`, which is {session_ms}"
+            ));
+        }
         Ok(())
+    }
+
+    fn session_ms(&self) -> u64 {
+        self.number(SESSION_TIMEOUT).unwrap_or(SESSION_MS)
+    }
+
+    /// librdkafka makes no member of a group for which this is less than the session.
+    fn poll_ms(&self) -> u64 {
+        self.number(POLL_INTERVAL).unwrap_or_else(|| POLL_MS.max(self.session_ms()))
+    }
+
+    fn number(&self, option: &str) -> Option<u64> {
+        self.options.0.get(option)?.trim().parse().ok()
     }
 }
 
@@ -326,11 +339,9 @@ impl KafkaLimits {
     pub(super) fn member(&self, group: ConsumerGroup) -> ClientConfig {
         let mut client = self.consumer(&self.group_name(group.as_str()));
         client.set("partition.assignment.strategy", "cooperative-sticky");
-        // How long the partitions of an instance that died stay without a reader.
-        self.prefer(&mut client, "session.timeout.ms", "10000");
+        self.prefer(&mut client, SESSION_TIMEOUT, &self.config.session_ms().to_string());
         self.prefer(&mut client, "heartbeat.interval.ms", "2000");
-        let least_ms = self.config.milliseconds("session.timeout.ms").unwrap_or(0);
-        self.prefer(&mut client, "max.poll.interval.ms", &least_ms.max(MOST_BETWEEN_POLLS_MS).to_string());
+        self.prefer(&mut client, POLL_INTERVAL, &self.config.poll_ms().to_string());
         client
     }
 
@@ -397,13 +408,16 @@ mod tests {
     }
 
     #[test]
-    fn a_session_may_be_as_long_as_kafkas_own_and_no_longer_than_what_is_waited_for_a_poll() {
-        let limits = with(&[("session.timeout.ms", "45000")]).check().unwrap();
-        assert_eq!(limits.member(ConsumerGroup::Process).get("max.poll.interval.ms"), Some("45000"));
-        let limits = with(&[]).check().unwrap();
-        assert_eq!(limits.member(ConsumerGroup::Process).get("max.poll.interval.ms"), Some("30000"));
-        let problem = with(&[("session.timeout.ms", "45000"), ("max.poll.interval.ms", "40000")]).check().unwrap_err();
-        assert!(problem.contains("`session.timeout.ms` = 45000") && problem.contains("= 40000"), "{problem}");
+    fn a_session_may_be_as_long_as_kafkas_own_and_no_longer_than_the_time_between_polls() {
+        for options in [&[][..], &[("session.timeout.ms", "45000")], &[("max.poll.interval.ms", "15000")]] {
+            let limits = with(options).check().unwrap();
+            let made: Result<rdkafka::consumer::BaseConsumer, _> = limits.member(ConsumerGroup::Load).create();
+            assert!(made.is_ok(), "{options:?}: {:?}", made.err());
+        }
+        for options in [&[("max.poll.interval.ms", "9000")][..], &[("session.timeout.ms", "45000"), ("max.poll.interval.ms", "30000")]] {
+            let problem = with(options).check().unwrap_err();
+            assert!(problem.contains("`max.poll.interval.ms` = "), "{problem}");
+        }
     }
 
     #[test]

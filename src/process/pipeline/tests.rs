@@ -335,6 +335,17 @@ fn an_event_of_no_project_is_a_letter_and_no_row_of_the_books() {
 }
 
 #[test]
+fn the_letter_of_an_event_holds_its_agent() {
+    let mut packed = Vec::new();
+    put_event(&mut packed, 1, &[(Field::UserAgent, CHROME), (Field::Type, "view")]);
+    let mut raw = record::Raw::default();
+    packed::put_apart(&packed, 0, &mut raw.body, &mut raw.agents);
+    let header = record::header(&under(|header| header.projects = vec![ProjectId::BOOKS], 1, &[])).unwrap();
+    let applied = pipeline().apply(origin(7), &record::encode_raw(&header, &raw));
+    assert_eq!(letters_of(&applied), [("project unknown".to_owned(), ProjectId::BOOKS, packed)]);
+}
+
+#[test]
 fn what_a_record_of_several_projects_holds_is_shown_to_none_of_them() {
     let mut body = Vec::new();
     put_event(&mut body, 1, &[(Field::Type, "view")]);

@@ -72,6 +72,14 @@ pub(crate) fn instant(text: &str, now_ms: i64, zone: &TimeZone) -> Result<i64, Q
     Ok(instant::read(text, now_ms, zone)?.at_ms)
 }
 
+/// Refuses a time that ends before it begins, where an empty one is a question.
+///
+/// # Errors
+/// 400 `invalid_range`.
+pub(crate) fn check_order(from_ms: i64, to_ms: i64) -> Result<(), QueryError> {
+    if from_ms > to_ms { Err(invalid("`from` is after `to`")) } else { Ok(()) }
+}
+
 /// As [`instant`], in UTC; `None` if it cannot be read.
 pub(crate) fn instant_in_utc(text: &str, now_ms: i64) -> Option<i64> {
     instant(text, now_ms, &TimeZone::UTC).ok()

@@ -57,7 +57,6 @@ impl Second {
     /// Counts an event; whose and what it is, as JSON, if it is one of those that are shown.
     pub(super) fn event(&mut self, header: &EventHeader, fields: &Fields<'_>) -> Option<(Shown, String)> {
         let is_late = header.received_ms - header.at_ms > LATE_MS;
-        self.late += u64::from(is_late);
         let event_type = fields.text(Field::Type);
         // As in every report, bots are beside what is counted.
         let is_of_bot = !fields.text(Field::Bot).is_empty();
@@ -66,6 +65,7 @@ impl Second {
             (event_type.into(), self.bots)
         } else {
             self.events += 1;
+            self.late += u64::from(is_late);
             if self.persons.len() < MOST_PERSONS {
                 self.persons.insert(header.person.0);
             }
@@ -200,7 +200,7 @@ mod tests {
         let mut second = Second::default();
         let shown: Vec<bool> = (0..8).map(|person| event(&mut second, "view", person % 3, 0, "")).collect();
         assert_eq!(shown, [true, true, true, true, true, false, false, false]);
-        assert!(event(&mut second, "buy", 1, LATE_MS + 1, "") && event(&mut second, "buy", 9, 0, "crawler"));
+        assert!(event(&mut second, "buy", 1, LATE_MS + 1, "") && event(&mut second, "buy", 9, LATE_MS + 1, "crawler"));
         let counts = vec![(Count::Rejected(Defect::InvalidJson), 2), (Count::Dead(DeadReason::RecordFailed), 3), (Count::Received, 9)];
         second.ended(&Tally { project: ProjectId(1), minute: 0, counts });
         let counters: Value = serde_json::from_str(&second.end(0)).unwrap();

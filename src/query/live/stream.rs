@@ -25,11 +25,19 @@ const MOST_TYPES: usize = 100;
 pub(in crate::query) struct Watch {
     /// Whether it goes on where it was cut off.
     pub(super) is_resumed: bool,
-    /// Messages that were dropped meanwhile.
-    pub(super) missed: u64,
+    /// What was dropped meanwhile.
+    pub(super) missed: Missed,
     /// Messages that it has not seen.
     pub(super) kept: VecDeque<Message>,
     pub(super) receiver: broadcast::Receiver<Message>,
+}
+
+/// How many messages a reader was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missed {
+    Messages(u64),
+    /// Some: who has sent the last one is not here to say.
+    Unknown,
 }
 
 /// Which messages a reader wants.
@@ -107,7 +115,7 @@ pub(in crate::query) fn messages(
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     let Watch { is_resumed, missed, kept, receiver } = watch;
     let mut first = VecDeque::from([FIRST]);
-    if missed > 0 {
+    if missed != Missed::Messages(0) {
         first.push_back(told_of(missed));
     }
     first.extend(kept.into_iter().filter(|message| wanted.takes(message)).map(|message| message.text));
@@ -125,15 +133,19 @@ pub(in crate::query) fn messages(
                 Ok(message) if message.event.is_none() && !is_admitted() => return None,
                 Ok(message) if wanted.takes(&message) => return Some((message.text, (first, receiver, wanted, is_admitted))),
                 Ok(_) => {}
-                Err(RecvError::Lagged(missed)) => return Some((told_of(missed), (first, receiver, wanted, is_admitted))),
+                Err(RecvError::Lagged(missed)) => return Some((told_of(Missed::Messages(missed)), (first, receiver, wanted, is_admitted))),
                 Err(RecvError::Closed) => return None,
             }
         }
     })
 }
 
-fn told_of(missed: u64) -> Bytes {
-    format!("event: missed\ndata: {{\"messages\":{missed}}}\n\n").into()
+fn told_of(missed: Missed) -> Bytes {
+    let messages = match missed {
+        Missed::Messages(messages) => json!(messages),
+        Missed::Unknown => Value::Null,
+    };
+    format!("event: missed\ndata: {{\"messages\":{messages}}}\n\n").into()
 }
 
 #[cfg(test)]
@@ -164,6 +176,11 @@ mod tests {
         sent
     }
 
+    /// The id of a message to those who watch all events.
+    fn id_of(live: &Live, number: u64) -> String {
+        format!("{:x}-{number}", live.projects()[&PROJECT][&0].id)
+    }
+
     fn stream(live: &Live, parameters: &str, last_id: Option<&str>) -> impl Stream<Item = Bytes> + Unpin + use<> {
         let wanted = Wanted::parse(parameters).unwrap();
         Box::pin(messages(live.watch(PROJECT, &wanted, last_id).unwrap(), wanted, || true))
@@ -178,13 +195,14 @@ mod tests {
         let seen = sent(&mut slow);
         assert_eq!((seen.len(), &*seen[0]), (KEPT + 1, "event: missed\ndata: {\"messages\":10}\n\n"));
         // It goes on behind the third, of which the next seven are not kept any more.
-        let id = |number: u64| format!("{:x}-{number}", live.0.instance);
-        let seen = sent(&mut stream(&live, "", Some(&id(3))));
+        let seen = sent(&mut stream(&live, "", Some(&id_of(&live, 3))));
         assert_eq!((seen.len(), &*seen[1]), (KEPT + 2, "event: missed\ndata: {\"messages\":7}\n\n"));
-        let seen = sent(&mut stream(&live, "", Some(&id(KEPT as u64 + 9))));
+        let seen = sent(&mut stream(&live, "", Some(&id_of(&live, KEPT as u64 + 9))));
         assert_eq!(seen.len(), 2);
-        for of_others in ["", "1-5", "x", "x-y"] {
-            assert_eq!(sent(&mut stream(&live, "", Some(of_others))).len(), 2, "{of_others}");
+        assert_eq!(sent(&mut stream(&live, "", Some(""))).len(), 2);
+        for of_others in ["1-5", "x", "x-y"] {
+            let seen = sent(&mut stream(&live, "", Some(of_others)));
+            assert_eq!((seen.len(), &*seen[1]), (3, "event: missed\ndata: {\"messages\":null}\n\n"), "{of_others}");
         }
     }
 
@@ -201,9 +219,9 @@ mod tests {
         assert_eq!(channels(), 2);
         // The number of a message of one channel says nothing in another.
         say(&live, None, 3);
-        let last_of_all = format!("{:x}-2", live.0.instance);
+        let last_of_all = id_of(&live, 2);
         assert_eq!(sent(&mut stream(&live, "", Some(&last_of_all))).len(), 2);
-        assert_eq!(sent(&mut stream(&live, &filtered("DE"), Some(&last_of_all))).len(), 2, "as one who is new");
+        assert_eq!(sent(&mut stream(&live, &filtered("DE"), Some(&last_of_all))).len(), 3, "something was missed");
         let many: Vec<_> = (1..MOST_FILTERS / 2).map(|number| stream(&live, &filtered(&number.to_string()), None)).collect();
         let refused = live.watch(PROJECT, &Wanted::parse(&filtered("x")).unwrap(), None);
         assert!(refused.is_err_and(|problem| problem.code == "too_many_watch"));

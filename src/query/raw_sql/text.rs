@@ -102,24 +102,9 @@ const NO_CALLS: &[&str] = &[
     "xor",
 ];
 
-/// What may stand behind the name of an aggregate, in lower case.
-const COMBINATORS: [&str; 15] = [
-    "if",
-    "array",
-    "map",
-    "distinct",
-    "ordefault",
-    "ornull",
-    "foreach",
-    "resample",
-    "state",
-    "merge",
-    "simplestate",
-    "mergestate",
-    "argmin",
-    "argmax",
-    "null",
-];
+/// What may stand behind the name of an aggregate, in lower case. None that makes a state: a file of Arrow would hold where it is in memory.
+const COMBINATORS: [&str; 12] =
+    ["if", "array", "map", "distinct", "ordefault", "ornull", "foreach", "resample", "merge", "argmin", "argmax", "null"];
 
 /// Words of the language that a question has no use for.
 const REFUSED: &[&str] = &["apply", "describe", "explain", "infile", "into", "outfile", "parallel", "settings", "show", "truncate"];
@@ -181,6 +166,9 @@ const OF_STATES: &str = "aggregatefunction";
 /// Functions whose second argument may name a type in a text.
 const TO_A_TYPE: [&str; 6] = ["cast", "accuratecast", "accuratecastornull", "accuratecastordefault", "dynamicelement", "variantelement"];
 
+/// Functions whose first argument names an aggregate in a text.
+const OF_AN_AGGREGATE: [&str; 2] = ["arrayreduce", "arrayreduceinranges"];
+
 /// Databases of the server itself.
 const OF_SERVER: [&str; 2] = ["system", "information_schema"];
 
@@ -231,6 +219,9 @@ pub(super) fn checked(sql: &str) -> Result<String, QueryError> {
                 check_type(spoken.get(at + 2..).unwrap_or_default())?;
                 check_word(word, is_called, matches!(token, Token::Quoted(..)))?;
             }
+            Token::Word(word) | Token::Quoted(word, _) if is_called && OF_AN_AGGREGATE.contains(&word.to_lowercase().as_str()) => {
+                check_aggregate(spoken.get(at + 2..).unwrap_or_default())?;
+            }
             Token::Word(word) => check_word(word, is_called, false)?,
             Token::Quoted(word, _) => check_word(word, is_called, true)?,
             // A type may stand in a text: `CAST(x, 'AggregateFunction(…)')`.
@@ -269,6 +260,19 @@ fn check_type(of_call: &[&Token<'_>]) -> Result<(), QueryError> {
         }
     }
     Ok(())
+}
+
+/// Checks the first argument of a call whose arguments `of_call` begins with: an aggregate that may be called, as one text, with or without
+/// parameters.
+fn check_aggregate(of_call: &[&Token<'_>]) -> Result<(), QueryError> {
+    let name = match of_call {
+        [Token::Text(text), Token::Sign(','), ..] => text.split('(').next().map(|name| name.trim().to_lowercase()),
+        _ => None,
+    };
+    match name.is_some_and(|name| is_function(&name)) {
+        true => Ok(()),
+        false => Err(not_allowed("an aggregate is one text that names one which a statement may call")),
+    }
 }
 
 fn check_word(word: &str, is_called: bool, is_quoted: bool) -> Result<(), QueryError> {

@@ -15,7 +15,7 @@ use crate::event::ids::ProjectId;
 use crate::event::mask;
 use crate::outcome::DeadReason;
 use crate::query::ask::page::{self, Page};
-use crate::query::ask::range::instant_in_utc;
+use crate::query::ask::range::{check_order, instant_in_utc};
 use crate::query::ask::{Canonical, CanonicalForm, EventSet, Range};
 use crate::query::error::QueryError;
 use crate::query::reader::StatementRunner;
@@ -94,6 +94,7 @@ impl Report for DeadLetters {
         for (key, value) in ask.parameters() {
             asked.read(key, value, ask.now_ms)?;
         }
+        check_order(asked.from_ms, asked.to_ms)?;
         Ok(asked)
     }
 
@@ -337,6 +338,7 @@ mod tests {
             ("limit=0", "invalid_limit"),
             ("limit=1001", "invalid_limit"),
             ("from=soon", "invalid_range"),
+            ("from=2026-01-02&to=2026-01-01", "invalid_range"),
             ("cursor=1.2.3", "invalid_cursor"),
             ("project=other", "invalid_parameter"),
         ] {

@@ -75,7 +75,8 @@ const COLUMNS: [(&str, &str); 18] = [
     ("received_at", "toUnixTimestamp64Milli(received_at) AS received"),
     ("user_id", "user_id"),
     ("anonymous_id", "anonymous_id"),
-    ("session_id", SESSION_NAME),
+    // As the order of the list says.
+    ("session_id", ""),
     ("strings", "strings"),
     ("numbers", "numbers"),
     ("others", "others"),
@@ -129,18 +130,21 @@ const fn is_same(left: &[u8], right: &[u8]) -> bool {
 const SIZE: &str = "256 + byteSize(user_id, anonymous_id, strings, numbers, others, page_url, page_path, page_title, page_search, \
     referrer, click_id) AS size";
 
-/// The order of a list.
+/// The order of a list, and which sessions it names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Order {
     /// By columns of the table.
     pub(super) of_table: &'static str,
     /// The same by the names of [`COLUMNS`].
     pub(super) of_rows: &'static str,
+    /// The session of an event, as a text.
+    pub(super) session: &'static str,
 }
 
 const NEWEST_FIRST: Order = Order {
     of_table: "timestamp DESC, log_epoch DESC, log_partition DESC, log_offset DESC, log_index DESC, event_id DESC, visitor_id DESC",
     of_rows: "at DESC, log_epoch DESC, log_partition DESC, log_offset DESC, log_index DESC, event_id DESC, visitor_id DESC",
+    session: SESSION_NAME,
 };
 
 impl page::Cursor for Cursor {
@@ -297,7 +301,8 @@ impl Events {
 /// The first `limit` events of a selection in an order, in rows as [`Written`] takes them, but no more than a page may hold; of `rows`, as many or
 /// more, each tells how many there are.
 pub(super) fn listed(events: Selection, order: Order, rows: u64, limit: u64) -> Expr {
-    let columns = COLUMNS.iter().map(|(_, sql)| Expr::from(*sql)).chain(SHOWN.iter().map(|column| Expr::from(column.name)));
+    let columns = COLUMNS.iter().map(|(name, sql)| if *name == "session_id" { order.session } else { *sql });
+    let columns = columns.map(Expr::from).chain(SHOWN.iter().map(|column| Expr::from(column.name)));
     let columns = columns.fold(Select::default(), Select::column).column(SIZE);
     // Behind the columns: the bytes of all events before it, and how many events were found.
     Expr::from("SELECT * FROM (SELECT *, sum(size) OVER (ORDER BY ")

@@ -3,7 +3,8 @@
 //! **The promise**: who goes on from `next` is given every event of the range once, however many come meanwhile, and after a break of any
 //! length. So a page ends where an event received earlier could still come: what was acknowledged before `data_through` is in the table, and
 //! what was received before it and is not acknowledged yet comes to the log within `query.export_delay`.
-//! An event is given as it is known when it is given: a session that is revised later, or a person, is not given again.
+//! An event is given as it is known when it is given: a person that is revised later is not given again. Lines and JSON name the sessions that
+//! clients have named alone: those of pulse follow from the events, and would stand still where they are imported.
 //! Events of bots are given too.
 //!
 //! A page is JSON, or a file: the same events as lines of JSON, or the columns that `POST /v1/query/sql` shows of them as CSV, Parquet or Arrow.
@@ -28,7 +29,8 @@ use crate::query::output::Output;
 use crate::query::reader::{Row, StatementRunner, to_json};
 use crate::store::sql_views;
 
-const ORDER: Order = Order { of_table: "received_at, event_id, visitor_id", of_rows: "received, event_id, visitor_id" };
+const ORDER: Order =
+    Order { of_table: "received_at, event_id, visitor_id", of_rows: "received, event_id, visitor_id", session: "client_session_id" };
 /// How much of what was received is looked through for the events of a page, milliseconds; all of it where that is too little.
 const LOOKS: [i64; 4] = [1_000, 60_000, 3_600_000, 86_400_000];
 

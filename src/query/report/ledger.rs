@@ -91,6 +91,7 @@ impl Report for Ledger {
                 }
             }
         }
+        range::check_order(period.from_ms, period.to_ms)?;
         Ok(Self { project_name: ask.project_name.to_owned(), period, interval, zone })
     }
 

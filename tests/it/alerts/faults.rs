@@ -91,6 +91,15 @@ async fn what_files_say_is_changed_nowhere_else_also_while_one_of_them_cannot_be
         condition = {above = 2}\nchannels = ['hook']\nevaluation_delay = '0s'\n";
     let mut world = World::start(rule, &[]).await;
     world.judged("filed").await;
+    // What was saved before a file said it can be cleared away.
+    let spare = json!({"kind": "webhook", "url": "https://93.184.216.34/spare"});
+    assert_eq!(super::ask(world.http(), Method::PUT, "/v1/channels/spare", &spare).await.0, StatusCode::OK);
+    let spare_file = world.files.path().join("spare.toml");
+    std::fs::write(&spare_file, "[channels.spare]\nkind = 'webhook'\nurl = 'https://93.184.216.34/'\n").unwrap();
+    for (method, status) in [(Method::PUT, 412), (Method::DELETE, 200), (Method::DELETE, 412)] {
+        assert_eq!(super::ask(world.http(), method.clone(), "/v1/channels/spare", &spare).await.0.as_u16(), status, "{method}");
+    }
+    std::fs::remove_file(spare_file).unwrap();
     for is_broken in [false, true] {
         if is_broken {
             std::fs::write(world.files.path().join("half.toml"), "[alerts.second").unwrap();

@@ -15,12 +15,38 @@ fn daily(report: &str, question: Value, more: Value) -> Value {
     rule
 }
 
+/// Lets the clock go on to noon, so that no midnight comes by itself.
+fn pass_to_noon(world: &mut World) {
+    let noon_ms = (DAY_S / 2) * 1_000;
+    world.pass((noon_ms - world.now_ms()).rem_euclid(DAY_S * 1_000) / 1_000);
+}
+
+#[tokio::test]
+async fn a_report_that_is_due_for_the_first_time_while_pulse_is_away_is_told_when_it_is_back() {
+    let mut world = World::start("", &[]).await;
+    pass_to_noon(&mut world);
+    let told_at = |time: &str| daily("trends", json!({"series": [{"event": "signup"}]}), json!({"report_at": time}));
+    world.put("next", &told_at("13:00")).await;
+    world.put("tomorrow", &told_at("11:00")).await;
+    for id in ["next", "tomorrow"] {
+        world.until(id, |rule| rule["judged_through"].is_string()).await;
+    }
+    // Nobody may have seen this one before pulse ends.
+    world.put("last", &told_at("13:00")).await;
+    world.pulse.kill().await;
+    world.pass(2 * 3_600);
+    world.pulse.restart().await;
+    world.receiver.wait("/hook", 2).await;
+    for (id, told) in [("next", vec!["report"]), ("last", vec!["report"]), ("tomorrow", vec![])] {
+        world.until(id, |rule| rule["judged_through"].is_string()).await;
+        assert_eq!(world.told(id).await, told, "{id}");
+    }
+}
+
 #[tokio::test]
 async fn every_report_fires_and_resolves() {
     let mut world = World::start("", &[("PULSE__ROLES", "ingest,process,query,alert,load".to_owned())]).await;
-    // Noon, so that no midnight comes by itself.
-    let noon_ms = (DAY_S / 2) * 1_000;
-    world.pass((noon_ms - world.now_ms()).rem_euclid(DAY_S * 1_000) / 1_000);
+    pass_to_noon(&mut world);
     let buying = json!({"window": "1h", "steps": [{"event": "signup"}, {"event": "order"}]});
     let rules = [
         ("funnel", daily("funnel", buying, json!({"condition": {"below": 0.5}})), 0.0, 1.0),

@@ -37,6 +37,8 @@ export interface Watched {
   events: LiveEvent[];
   seconds: Counters[];
   missed: number;
+  /** Whether more were missed, nobody knows how many. */
+  has_gap: boolean;
   is_open: boolean;
   problem: string;
 }
@@ -45,7 +47,7 @@ export interface Watched {
 const MOST_EVENTS = 100;
 const MOST_SECONDS = 60;
 const RETRY_MS = 2_000;
-const NOTHING: Watched = { events: [], seconds: [], missed: 0, is_open: false, problem: "" };
+const NOTHING: Watched = { events: [], seconds: [], missed: 0, has_gap: false, is_open: false, problem: "" };
 
 interface Watching {
   type?: string;
@@ -186,6 +188,7 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
 
 function taken(before: Watched, { event, data }: Message): Watched {
   if (event === "counters") return { ...before, seconds: [...before.seconds, data].slice(-MOST_SECONDS) };
+  if (event === "missed" && data.messages === null) return { ...before, has_gap: true };
   if (event === "missed") return { ...before, missed: before.missed + (data.messages ?? data.records ?? 0) };
   if (event === "event") return { ...before, events: [data, ...before.events].slice(0, MOST_EVENTS) };
   return before;

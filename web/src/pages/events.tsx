@@ -68,7 +68,7 @@ function Live({ type, zone }: { type: string; zone: string }) {
   const filters = read_filters();
   const known = filters.filter(is_known);
   const unknown = filters.filter((filter) => !is_known(filter));
-  const { events, seconds, missed, is_open, problem } = useLive({ type, is_on, filters: known.map(to_api), has_bots: "include_bots" in asked_bots() });
+  const { events, seconds, missed, has_gap, is_open, problem } = useLive({ type, is_on, filters: known.map(to_api), has_bots: "include_bots" in asked_bots() });
   const last = seconds[seconds.length - 1];
   const most = Math.max(1, ...seconds.map((second) => second.events));
   return (
@@ -83,7 +83,7 @@ function Live({ type, zone }: { type: string; zone: string }) {
       <ul class="events">{events.map((event) => <EventRow key={`${event.eventId} ${event.receivedAt}`} event={event} zone={zone} is_live />)}</ul>
       {unknown.length > 0 && <p class="warn" role="status">What comes in does not say yet whether it is <bdi>{unknown.map(words).join(", ")}</bdi>: it is shown without regard to that.</p>}
       {!events.length && is_open && <p class="nothing">Nothing {known.length ? "of this " : ""}has come in since you opened this.</p>}
-      <footer class="health"><span>straight from the log, before copies are told apart; of many events some are shown</span>{missed > 0 && <span class="warn">{plural(missed, "message")} missed</span>}</footer>
+      <footer class="health"><span>straight from the log, before copies are told apart; of many events some are shown</span>{(missed > 0 || has_gap) && <span class="warn">{has_gap ? "some messages" : plural(missed, "message")} missed</span>}</footer>
     </section>
   );
 }

@@ -61,6 +61,10 @@ fn a_statement_is_sent_as_it_is_without_its_comments() {
             "SELECT format('{}', 1), uniqExactIfOrNull(a, b) AS user, quantilesTDigest(0.5, 0.9)(x)",
             "SELECT format('{}', 1), uniqExactIfOrNull(a, b) AS user, quantilesTDigest(0.5, 0.9)(x)",
         ),
+        (
+            "SELECT arrayReduce('quantiles(0.5, 0.9)', x), arrayReduce('maxIf', x, y)",
+            "SELECT arrayReduce('quantiles(0.5, 0.9)', x), arrayReduce('maxIf', x, y)",
+        ),
         ("SELECT 'settings; file(' AS \"settings\"", "SELECT 'settings; file(' AS \"settings\""),
     ] {
         assert_eq!(checked(written).as_deref(), Ok(sent));
@@ -93,6 +97,14 @@ fn what_rights_do_not_cover_is_refused_in_every_disguise() {
         "SELECT accurateCast(concat('a', unhex('0105')), char(65) || 'ggregateFunction(max, UInt8)')",
         "SELECT dynamicElement(type, type)",
         "SELECT unhex('01')::`aggregateFunction`(max, UInt8)",
+        "SELECT sumState(1) FROM events",
+        "SELECT [sumIfState(1, 1)], \"uniqState\"(type), uniqMergeState(x), maxSimpleState(1)",
+        "SELECT countState()",
+        "SELECT arrayReduce('sumState', [1])",
+        "SELECT arrayReduce('quantileState(0.5)', [1])",
+        "SELECT `arrayReduceInRanges`('uniqState', [(1, 1)], [1])",
+        "SELECT arrayReduce(concat('sum', 'State'), [1])",
+        r"SELECT arrayReduce('sum\x53tate', [1])",
         "SELECT getSetting('x')",
         "SELECT arrayMap(getSetting, ['x'])",
         "SELECT dictGet('a', 'b', 1)",
