@@ -48,6 +48,9 @@ pub struct KeyEntry {
     /// Refuses the keys without forgetting them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
+    /// The project is a demo's, which may be filled again and taken away whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub demo: bool,
 }
 
 /// Why the keys file cannot be used.
@@ -94,6 +97,7 @@ pub fn new_entry(project: &str) -> KeyEntry {
         admin_key: String::new(),
         origins: Vec::new(),
         disabled: false,
+        demo: false,
     }
 }
 
