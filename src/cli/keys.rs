@@ -146,11 +146,16 @@ pub(super) fn run(args: &KeysArgs) -> Result<()> {
     }
     let settings = args.config.load(Vec::new())?;
     let data_dir = &settings.config.data_dir;
-    std::fs::create_dir_all(data_dir)?;
     let path = keys::path(&settings.config.keys, data_dir);
     if args.action.is_none() {
         super::instance::require(&settings)?;
+        if path.exists() {
+            // Without the lock of those who change it: it is replaced whole, and may be on a volume that takes no lock.
+            println!("{}", serde_json::to_string_pretty(&keys::read(&path)?)?);
+            return Ok(());
+        }
     }
+    std::fs::create_dir_all(data_dir)?;
     let mut entries = keys::change(&path, |entries| apply(args.action.as_ref(), entries))?;
     if let Some(Action::Create { project, .. } | Action::Admin { project }) = &args.action {
         entries.retain(|entry| &entry.project == project);
@@ -214,6 +219,9 @@ impl AtArgs {
     fn ask(&self, config: &ConfigArgs, project: &str, request: Request) -> Result<()> {
         super::start_logging("warn");
         let settings = asking_settings(config)?;
+        if self.url.is_none() {
+            super::instance::require(&settings)?;
+        }
         let instance = InstanceArgs::of(project.to_owned(), self.url.clone(), self.plain_http);
         let key = bearer(&self.admin_key(&settings, &instance)?, "admin key")?;
         let is_of_file = self.admin_key.is_none();
