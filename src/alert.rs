@@ -131,8 +131,9 @@ impl AlertsConfig {
         if !(Duration::from_secs(1)..=LONGEST_REPEAT).contains(&self.repeat_every) {
             return Err(format!("alerts.repeat_every: {:?} is not from 1s to {LONGEST_REPEAT:?}", self.repeat_every));
         }
-        if !self.external_url.is_empty() && url::Url::parse(&self.external_url).is_err() {
-            return Err(format!("alerts.external_url: `{}` is no address", self.external_url));
+        let is_page = |url: url::Url| matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+        if !self.external_url.is_empty() && !url::Url::parse(&self.external_url).is_ok_and(is_page) {
+            return Err(format!("alerts.external_url: `{}` is no address such as https://pulse.example", self.external_url));
         }
         Ok(AlertLimits {
             files: self.files.clone(),
