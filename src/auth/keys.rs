@@ -120,6 +120,13 @@ pub fn read(path: &Path) -> Result<Vec<KeyEntry>, KeysError> {
     serde_json::from_str(&text).map_err(|problem| fail(problem.to_string()))
 }
 
+/// The same, refused where they contradict each other. Takes no lock, as the file is replaced whole: it may be on a volume that takes none.
+pub fn read_checked(path: &Path) -> Result<Vec<KeyEntry>, KeysError> {
+    let entries = read(path)?;
+    table(path, &entries)?;
+    Ok(entries)
+}
+
 /// What the keys in a file open.
 pub(super) fn read_table(path: &Path) -> Result<Table, KeysError> {
     read(path).and_then(|entries| table(path, &entries))
@@ -197,7 +204,9 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
                 continue;
             }
             if key.contains(PLACEHOLDER) {
-                return Err(fail(format!("project {name}: a key says `{PLACEHOLDER}`, as an example does: `pulse keys` makes real ones")));
+                return Err(fail(format!(
+                    "project {name}: a key says `{PLACEHOLDER}`, as an example does: `pulse keys create` makes real ones"
+                )));
             }
             let hash = digest(key).ok_or_else(|| fail(format!("project {name}: a sha256 key needs 64 hexadecimal digits")))?;
             let (key, own) = (short_id(&hash), Arc::clone(&name));
