@@ -1,9 +1,9 @@
 //! `pulse demo`: two months of a tea shop, through the pipeline into a project of its own, so that there is something to look at.
 //!
 //! Promises: a second run stores nothing twice and goes on where the first one ended; a project that is there already and is no demo's is
-//! left alone. The entry of the keys file says whose it is, from the first moment: a run that was cut off can be repeated and removed,
-//! and so can a demo whose boards were deleted. May go wrong: what is stored of a project cannot be taken out of tables that all projects share, so removing the demo
-//! takes its keys and what was made in it; its events are then out of sight, and end with their retention.
+//! left alone. The entry of the keys file says from the first moment whose it is: a run that was cut off can be repeated and removed, and
+//! so can a demo whose boards were deleted. May go wrong: what is stored of a project cannot be taken out of tables that all projects
+//! share, so removing the demo takes its keys and what was made in it; its events are then out of sight, and end with their retention.
 
 mod calendar;
 mod person;

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::clickhouse::ClickHouse;
 use crate::event::dead_letter::{DeadLetter, DeadLetterRecord};
-use crate::log::outage::{Outage, Over};
 use crate::log::{LogError, PartitionReader, Record};
+use crate::outage::{Outage, Over};
 use crate::store::tables::dead_letters;
 
 const READ_BYTES: usize = 1 << 20;

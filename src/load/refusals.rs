@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::TableError;
-use crate::log::outage::Over;
+use crate::outage::Over;
 
 /// Until a kind of trouble that lasts is said again.
 const SAID_FOR: Duration = Duration::from_secs(60);

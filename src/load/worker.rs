@@ -20,9 +20,9 @@ use super::stats::LoadStats;
 use super::table::Table;
 use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Enriched, Header, RawOrigin};
-use crate::log::outage::{Outage, Over};
 use crate::log::{LogError, PartitionReader, Record};
 use crate::metrics::Counter;
+use crate::outage::{Outage, Over};
 use crate::store::books::PartitionKey;
 use crate::{clock, failpoint};
 

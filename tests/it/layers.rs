@@ -28,6 +28,7 @@ const LAYERS: [(&str, u8); 29] = [
     ("metrics", 0),
     ("clock", 0),
     ("backoff", 0),
+    ("outage", 0),
     ("byte_budget", 0),
     ("byte_size", 0),
     ("failpoint", 0),
