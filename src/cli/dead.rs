@@ -108,14 +108,9 @@ impl Page {
             out.push_str("no dead letters\n");
         }
         for letter in &self.letters {
-            let _ = writeln!(
-                out,
-                "\n{}  {}:{}  {}",
-                text(&letter["receivedAt"]),
-                text(&letter["source"]),
-                letter["line"],
-                text(&letter["message"])
-            );
+            // Of an event that was refused once it was read, pulse does not know the line.
+            let line = letter["line"].as_u64().filter(|line| *line > 0).map(|line| format!(":{line}")).unwrap_or_default();
+            let _ = writeln!(out, "\n{}  {}{line}  {}", text(&letter["receivedAt"]), text(&letter["source"]), text(&letter["message"]));
             let _ = writeln!(out, "  {}", text(&letter["original"]));
         }
         out
@@ -137,6 +132,8 @@ mod tests {
         let page = Page { reasons: vec![json!({"letters": 1, "reason": "r\u{1b}", "code": "c"})], letters: vec![letter], next: None };
         let shown = page.shown();
         assert!(shown.chars().all(|letter| letter == '\n' || !letter.is_control()), "{shown:?}");
+        let unknown = json!({"receivedAt": "2026-01-01T00:00:00Z", "source": "e.ndjson", "line": 0, "message": "", "original": ""});
+        assert!(!Page { letters: vec![unknown], ..page }.shown().contains("e.ndjson:"));
         assert!(shown.contains("a\\u{1b}]0;x\\u{7}.log:3  no_time: time `\\u{1b}[2J\\u{9b}1m` is none"), "{shown}");
     }
 }
